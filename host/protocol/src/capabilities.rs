@@ -1,0 +1,227 @@
+//! What a worker can do, as data, and how it says so in its signaling metadata.
+
+use crate::ids::PeerId;
+use crate::job::JobType;
+use crate::signaling::PeerInfo;
+use crate::worker::WorkerStatus;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+/// One GPU. What was not measured is absent.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Gpu {
+    /// Product name, for instance `NVIDIA RTX A5000`.
+    pub model: String,
+    /// Total memory in MiB.
+    pub memory_mib: u64,
+    /// Memory that no process holds, in MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_free_mib: Option<u64>,
+    /// Share of the last sample period in which a kernel ran, 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub utilization: Option<f64>,
+}
+
+/// A machine's accelerators and its driver.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Accelerators {
+    /// Every GPU, in the driver's order; empty on a machine without.
+    #[serde(default)]
+    pub gpus: Vec<Gpu>,
+    /// The driver's version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver_version: Option<String>,
+    /// The newest CUDA version that the driver serves, as `12.4`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cuda_version: Option<String>,
+}
+
+impl Accelerators {
+    /// The GPU with the most memory, which is the one that `gpu_memory_mb` speaks of.
+    pub fn largest(&self) -> Option<&Gpu> {
+        self.gpus.iter().max_by_key(|gpu| gpu.memory_mib)
+    }
+}
+
+/// All that a worker says of itself when it registers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Capabilities {
+    /// GPUs and driver.
+    pub accelerators: Accelerators,
+    /// Host name, for people.
+    pub hostname: String,
+    /// Version of sleap-nn (or SLEAP) on the worker, once it is known.
+    pub sleap_version: Option<String>,
+    /// How many jobs may run at once.
+    pub slots: u32,
+    /// Model types it trains; the Python worker's three, `base` meaning any single model.
+    pub supported_models: Vec<String>,
+    /// Kinds of jobs it takes.
+    pub supported_job_types: Vec<JobType>,
+}
+
+/// Tags of a worker: discovery by a Python client looks for them.
+pub const WORKER_TAGS: [&str; 3] = ["sleap-rtc", "training-worker", "inference-worker"];
+/// Tags of a client.
+pub const CLIENT_TAGS: [&str; 2] = ["sleap-rtc", "training-client"];
+
+impl Capabilities {
+    /// The `properties` of a worker's metadata: the Python worker's keys, then ours
+    /// (`gpus`, `driver_version`, `slots_free`, `protocols`).
+    pub fn properties(&self, status: WorkerStatus, slots_free: u32) -> Map<String, Value> {
+        let largest = self.accelerators.largest();
+        let job_types: Vec<&str> = self.supported_job_types.iter().map(|t| t.as_str()).collect();
+        let properties = json!({
+            "gpu_memory_mb": largest.map_or(0, |gpu| gpu.memory_mib),
+            "gpu_model": largest.map_or("CPU", |gpu| gpu.model.as_str()),
+            "sleap_version": self.sleap_version.as_deref().unwrap_or("unknown"),
+            "cuda_version": self.accelerators.cuda_version.as_deref().unwrap_or("N/A"),
+            "hostname": self.hostname,
+            "status": status.as_str(),
+            "max_concurrent_jobs": self.slots,
+            "supported_models": self.supported_models,
+            "supported_job_types": job_types,
+            "gpus": self.accelerators.gpus,
+            "driver_version": self.accelerators.driver_version,
+            "slots_free": slots_free,
+            "protocols": [crate::DIALECT],
+        });
+        match properties {
+            Value::Object(map) => map,
+            _ => Map::new(),
+        }
+    }
+}
+
+/// A worker as policies and people see it, read from what it said of itself in discovery.
+///
+/// Every field is the worker's claim, clipped to its type: a text where a number belongs counts
+/// as not said.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkerFacts {
+    /// Who.
+    pub peer_id: PeerId,
+    /// Host name.
+    pub hostname: Option<String>,
+    /// Whether it takes jobs now.
+    pub status: WorkerStatus,
+    /// GPUs and driver. A Python worker tells of one GPU at most.
+    pub accelerators: Accelerators,
+    /// Version of sleap-nn or SLEAP.
+    pub sleap_version: Option<String>,
+    /// Jobs that may run at once.
+    pub slots: u32,
+    /// Slots that are free now.
+    pub slots_free: u32,
+    /// Kinds of jobs it takes.
+    pub job_types: Vec<JobType>,
+    /// Model types it trains; empty means any.
+    pub models: Vec<String>,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// Whether it speaks `sleap-rtc/1`.
+    pub speaks_ours: bool,
+    /// Everything else that it said.
+    pub properties: Map<String, Value>,
+}
+
+impl WorkerFacts {
+    /// Reads a peer's metadata. Nothing in it can make this fail.
+    pub fn from_peer(peer: &PeerInfo) -> Self {
+        let mut rest = peer.metadata.properties.clone();
+        let hostname = text(rest.remove("hostname"));
+        let status = read(rest.remove("status")).unwrap_or(WorkerStatus::Unknown);
+        let legacy = legacy_gpu(rest.remove("gpu_model"), rest.remove("gpu_memory_mb"));
+        let gpus: Vec<Gpu> = read(rest.remove("gpus")).unwrap_or_default();
+        let slots = read(rest.remove("max_concurrent_jobs")).unwrap_or(1);
+        let one_if_available = u32::from(status == WorkerStatus::Available);
+        Self {
+            peer_id: peer.peer_id.clone(),
+            hostname,
+            status,
+            accelerators: Accelerators {
+                gpus: if gpus.is_empty() { legacy.into_iter().collect() } else { gpus },
+                driver_version: text(rest.remove("driver_version")),
+                cuda_version: text(rest.remove("cuda_version")),
+            },
+            sleap_version: text(rest.remove("sleap_version")),
+            slots,
+            slots_free: read(rest.remove("slots_free")).unwrap_or(one_if_available),
+            job_types: read(rest.remove("supported_job_types"))
+                .unwrap_or_else(|| vec![JobType::Training, JobType::Inference]),
+            models: read(rest.remove("supported_models")).unwrap_or_default(),
+            tags: peer.metadata.tags.clone(),
+            speaks_ours: read::<Vec<String>>(rest.remove("protocols"))
+                .is_some_and(|names| names.iter().any(|name| name == crate::DIALECT)),
+            properties: rest,
+        }
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(value: Option<Value>) -> Option<T> {
+    serde_json::from_value(value?).ok()
+}
+
+/// A text that says something: Python workers write `unknown` and `N/A` where they cannot tell.
+fn text(value: Option<Value>) -> Option<String> {
+    read::<String>(value).filter(|text| !matches!(text.as_str(), "" | "unknown" | "N/A"))
+}
+
+fn legacy_gpu(model: Option<Value>, memory: Option<Value>) -> Option<Gpu> {
+    let memory_mib = memory?.as_f64().filter(|mib| *mib >= 1.0)? as u64;
+    let model = text(model).unwrap_or_else(|| "GPU".into());
+    Some(Gpu { model, memory_mib, ..Gpu::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signaling::{Metadata, Role};
+
+    fn peer(properties: Value) -> PeerInfo {
+        let Value::Object(properties) = properties else { panic!("not an object") };
+        PeerInfo {
+            peer_id: PeerId::new("w").unwrap(),
+            role: Role::Worker,
+            metadata: Metadata { tags: vec![], properties },
+            connected_at: Value::Null,
+        }
+    }
+
+    #[test]
+    fn what_a_worker_says_is_what_a_client_reads() {
+        let said = Capabilities {
+            accelerators: Accelerators {
+                gpus: vec![Gpu { model: "A".into(), memory_mib: 8192, ..Gpu::default() }],
+                driver_version: Some("550".into()),
+                cuda_version: Some("12.4".into()),
+            },
+            hostname: "gpu1".into(),
+            sleap_version: None,
+            slots: 2,
+            supported_models: vec!["base".into()],
+            supported_job_types: vec![JobType::Training],
+        };
+        let facts = WorkerFacts::from_peer(&peer(Value::Object(
+            said.properties(WorkerStatus::Available, 1),
+        )));
+        assert_eq!(facts.accelerators, said.accelerators);
+        assert_eq!((facts.slots, facts.slots_free, facts.speaks_ours), (2, 1, true));
+        assert_eq!(facts.sleap_version, None);
+        assert_eq!(facts.job_types, [JobType::Training]);
+    }
+
+    #[test]
+    fn a_python_worker_and_nonsense_are_read_too() {
+        let facts = WorkerFacts::from_peer(&peer(json!({
+            "gpu_memory_mb": 16384, "gpu_model": "RTX", "status": "available",
+        })));
+        assert_eq!(facts.accelerators.largest().unwrap().memory_mib, 16384);
+        assert_eq!((facts.slots_free, facts.speaks_ours), (1, false));
+        let facts = WorkerFacts::from_peer(&peer(json!({
+            "gpu_memory_mb": "lots", "gpus": 7, "status": [], "slots_free": -1,
+        })));
+        assert!(facts.accelerators.gpus.is_empty());
+        assert_eq!(facts.status, WorkerStatus::Unknown);
+    }
+}

@@ -1,0 +1,199 @@
+//! `sleap-rtc/1`: what two of our own programs say on a data channel.
+//!
+//! Control frames are JSON in text messages of at most [`MAX_CONTROL_BYTES`]; file content is
+//! [`Chunk`](crate::transfer::Chunk)s in binary messages. The client speaks first, with
+//! [`ClientFrame::Submit`] or [`ClientFrame::Attach`]; nothing else is listened to before.
+//!
+//! ```text
+//! client                                   worker
+//! Submit ───────────────────────────────▶
+//!        ◀─────────────────────────────── Accepted | Refused
+//! Transfer(Manifest) ───────────────────▶
+//!        ◀─────────────────────────────── Transfer(Want)
+//! chunks ───────────────────────────────▶
+//!        ◀─────────────────────────────── Transfer(Complete), Event…, Event(Finished)
+//! Fetch ────────────────────────────────▶
+//!        ◀─────────────────────────────── Transfer(Manifest)
+//! Transfer(Want) ───────────────────────▶
+//!        ◀─────────────────────────────── chunks
+//! Transfer(Complete) ───────────────────▶
+//! ```
+
+use crate::ids::{JobId, JobSecret};
+use crate::job::{JobSpec, NumberedEvent, Refusal};
+use crate::transfer::{BlobHash, FileEntry};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// The longest control frame, in bytes.
+pub const MAX_CONTROL_BYTES: usize = 64 * 1024;
+/// How many entries of a list go into one frame, so that it stays below [`MAX_CONTROL_BYTES`]
+/// even when every path has its greatest length.
+pub const ENTRIES_PER_FRAME: usize = 32;
+
+/// From client to worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "frame", rename_all = "kebab-case")]
+pub enum ClientFrame {
+    /// A new job. The package follows, unless its paths are shared.
+    Submit {
+        /// All about it.
+        spec: Box<JobSpec>,
+    },
+    /// Back to a known job: its events after number `after`.
+    Attach {
+        /// Which.
+        job: JobId,
+        /// The right to it.
+        secret: JobSecret,
+        /// The last event that this client has; 0 for none.
+        after: u64,
+    },
+    /// End early and keep the model.
+    Stop {
+        /// All runs to come as well, not only the present one.
+        all: bool,
+    },
+    /// End now.
+    Cancel {
+        /// For the log.
+        reason: String,
+    },
+    /// Send the results (only after `Finished`).
+    Fetch,
+    /// About a transfer in either direction.
+    Transfer(TransferFrame),
+    /// Are you there?
+    Ping,
+    /// Something newer than this program.
+    #[serde(other)]
+    Unknown,
+}
+
+/// From worker to client.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "frame", rename_all = "kebab-case")]
+pub enum WorkerFrame {
+    /// The job is the worker's now (`Submit`), or is known (`Attach`).
+    Accepted {
+        /// Which.
+        job: JobId,
+    },
+    /// It is not; the connection is closed after this.
+    Refused {
+        /// Why.
+        refusal: Refusal,
+    },
+    /// Something happened to the job.
+    Event {
+        /// Which.
+        job: JobId,
+        /// What and when.
+        #[serde(flatten)]
+        event: NumberedEvent,
+    },
+    /// About a transfer in either direction.
+    Transfer(TransferFrame),
+    /// I am.
+    Pong,
+    /// Something newer than this program.
+    #[serde(other)]
+    Unknown,
+}
+
+/// About the files of a package (client to worker) or of a result (worker to client).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "transfer", rename_all = "kebab-case")]
+pub enum TransferFrame {
+    /// Sender: these are the files. Long lists come in several frames.
+    Manifest {
+        /// Some entries, at most [`ENTRIES_PER_FRAME`].
+        files: Vec<FileEntry>,
+        /// More entries follow.
+        more: bool,
+    },
+    /// Receiver: send these blobs, each from the byte that is missing here.
+    Want {
+        /// Some blobs, at most [`ENTRIES_PER_FRAME`].
+        blobs: Vec<Want>,
+        /// More follow.
+        more: bool,
+    },
+    /// Receiver: so many bytes of the manifest are verified and on disk here.
+    Verified {
+        /// In bytes, those that were here before included.
+        bytes: u64,
+    },
+    /// Receiver: everything is here and verified.
+    Complete,
+    /// Either side gives up.
+    Abort {
+        /// For people.
+        reason: String,
+    },
+    /// Something newer than this program.
+    #[serde(other)]
+    Unknown,
+}
+
+/// A blob that the receiver lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Want {
+    /// Which.
+    pub blake3: BlobHash,
+    /// The first byte that is missing.
+    pub from: u64,
+}
+
+/// Why a text message is not a control frame.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// Too long.
+    #[error("a control frame of {0} bytes is refused ({MAX_CONTROL_BYTES} are allowed)")]
+    TooLong(usize),
+    /// Not JSON, or a field is wrong.
+    #[error("a control frame is malformed")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Reads a control frame. A frame kind that this program does not know is `Unknown`.
+pub fn decode<F: DeserializeOwned>(text: &str) -> Result<F, FrameError> {
+    if text.len() > MAX_CONTROL_BYTES {
+        return Err(FrameError::TooLong(text.len()));
+    }
+    Ok(serde_json::from_str(text)?)
+}
+
+/// Writes a control frame.
+pub fn encode<F: Serialize>(frame: &F) -> Result<String, FrameError> {
+    let text = serde_json::to_string(frame)?;
+    match text.len() {
+        length if length > MAX_CONTROL_BYTES => Err(FrameError::TooLong(length)),
+        _ => Ok(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::{JobEvent, JobOutcome};
+
+    #[test]
+    fn frames_survive_the_wire_and_unknown_ones_are_a_variant() {
+        let frame = WorkerFrame::Event {
+            job: JobId::new("j1").unwrap(),
+            event: NumberedEvent {
+                seq: 3,
+                at_ms: 1,
+                event: JobEvent::Finished {
+                    outcome: JobOutcome::Failed { exit_code: Some(1), message: "no".into() },
+                },
+            },
+        };
+        assert_eq!(decode::<WorkerFrame>(&encode(&frame).unwrap()).unwrap(), frame);
+        let frame = ClientFrame::Transfer(TransferFrame::Verified { bytes: 7 });
+        assert_eq!(decode::<ClientFrame>(&encode(&frame).unwrap()).unwrap(), frame);
+        let newer = r#"{"frame":"teleport","to":"moon"}"#;
+        assert_eq!(decode::<ClientFrame>(newer).unwrap(), ClientFrame::Unknown);
+        assert!(decode::<ClientFrame>(&" ".repeat(70_000)).is_err());
+    }
+}

@@ -1,0 +1,198 @@
+//! Identifiers, checked when they arrive, and secrets that never print themselves.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Why a text is not an identifier.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    /// Nothing was given.
+    #[error("{kind} is empty")]
+    Empty {
+        /// Which identifier was being read.
+        kind: &'static str,
+    },
+    /// More characters than any honest identifier has.
+    #[error("{kind} has {length} characters, at most {limit} are allowed")]
+    TooLong {
+        /// Which identifier was being read.
+        kind: &'static str,
+        /// Characters given.
+        length: usize,
+        /// Characters allowed.
+        limit: usize,
+    },
+    /// A character that the identifier may not hold.
+    #[error("{kind} holds the character {character:?}, which is not allowed")]
+    BadCharacter {
+        /// Which identifier was being read.
+        kind: &'static str,
+        /// The first such character.
+        character: char,
+    },
+}
+
+fn check(
+    kind: &'static str,
+    text: &str,
+    limit: usize,
+    allowed: fn(char) -> bool,
+) -> Result<(), IdError> {
+    if text.is_empty() {
+        return Err(IdError::Empty { kind });
+    }
+    let length = text.chars().count();
+    if length > limit {
+        return Err(IdError::TooLong { kind, length, limit });
+    }
+    match text.chars().find(|c| !allowed(*c)) {
+        Some(character) => Err(IdError::BadCharacter { kind, character }),
+        None => Ok(()),
+    }
+}
+
+fn printable(c: char) -> bool {
+    !c.is_control() && !c.is_whitespace()
+}
+
+fn file_name_safe(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '-' || c == '_'
+}
+
+macro_rules! identifier {
+    ($(#[$doc:meta])* $name:ident, $kind:literal, $limit:literal, $allowed:path) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// Checks `text` and wraps it.
+            pub fn new(text: impl Into<String>) -> Result<Self, IdError> {
+                let text = text.into();
+                check($kind, &text, $limit, $allowed)?;
+                Ok(Self(text))
+            }
+
+            /// The identifier as it stands on the wire.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+            fn try_from(text: String) -> Result<Self, IdError> {
+                Self::new(text)
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = IdError;
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                Self::new(text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.0
+            }
+        }
+    };
+}
+
+macro_rules! visible {
+    ($name:ident) => {
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", self.0)
+            }
+        }
+    };
+}
+
+macro_rules! secret {
+    ($name:ident) => {
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(concat!(stringify!($name), "(redacted)"))
+            }
+        }
+        impl $name {
+            /// Compares without leaking, through the time taken, how much of a guess was right.
+            pub fn matches(&self, other: &Self) -> bool {
+                let (a, b) = (self.0.as_bytes(), other.0.as_bytes());
+                a.len() == b.len() && a.iter().zip(b).fold(0u8, |d, (x, y)| d | (x ^ y)) == 0
+            }
+        }
+    };
+}
+
+identifier!(
+    /// A peer: the user name that sign-in gave out. At most 128 printable characters.
+    PeerId, "a peer id", 128, printable
+);
+identifier!(
+    /// A room: 8 hex digits from the old server, any printable text of up to 128 characters here.
+    RoomId, "a room id", 128, printable
+);
+identifier!(
+    /// A job. Also the name of its folder, so only letters, digits, `-` and `_`, at most 64.
+    JobId, "a job id", 64, file_name_safe
+);
+identifier!(
+    /// What opens a room. Its `Debug` shows nothing, and it has no `Display`.
+    Token, "a token", 256, printable
+);
+identifier!(
+    /// The signed token that proves a peer's identity to the signaling server (a JWT from others).
+    IdToken, "an identity token", 8192, printable
+);
+identifier!(
+    /// What proves the right to a job: made by the client at submission, kept in its record.
+    JobSecret, "a job secret", 128, file_name_safe
+);
+
+visible!(PeerId);
+visible!(RoomId);
+visible!(JobId);
+secret!(Token);
+secret!(IdToken);
+secret!(JobSecret);
+
+/// What opens a room: its id and its token, always together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoomCredentials {
+    /// The room.
+    pub room_id: RoomId,
+    /// The room's token.
+    pub token: Token,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_id_is_always_a_plain_file_name() {
+        for bad in ["", "..", "a/b", "a b", "a:b", "ä", "a\0"] {
+            assert!(JobId::new(bad).is_err(), "{bad:?}");
+        }
+        assert!(JobId::new("job_1-a").is_ok());
+        assert!(JobId::new("a".repeat(65)).is_err());
+    }
+
+    #[test]
+    fn secrets_do_not_print() {
+        let token = Token::new("hunter2").unwrap();
+        assert_eq!(format!("{token:?}"), "Token(redacted)");
+        assert!(token.matches(&Token::new("hunter2").unwrap()));
+        assert!(!token.matches(&Token::new("hunter3").unwrap()));
+    }
+}

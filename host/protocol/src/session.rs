@@ -1,0 +1,99 @@
+//! The session string: one worker in one room, as a single text to paste.
+//!
+//! Form, fixed by the Python program: `sleap-session:` and the padded URL-safe base64 of
+//! `{"r": room, "t": token, "p": peer}`.
+
+use crate::ids::{PeerId, RoomCredentials, RoomId, Token};
+use base64::{Engine, engine::general_purpose};
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr};
+
+const PREFIX: &str = "sleap-session:";
+const MAX_LENGTH: usize = 4096;
+
+/// Names a worker and opens its room. Holds the room's token, so `Debug` hides the text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionString {
+    /// The room and its token.
+    pub room: RoomCredentials,
+    /// The worker in it.
+    pub worker: PeerId,
+}
+
+/// Why a text is not a session string.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// It does not begin with `sleap-session:`.
+    #[error("a session string begins with `{PREFIX}`; copy the whole line that the worker printed")]
+    Prefix,
+    /// Longer than any session string is.
+    #[error("the session string is longer than {MAX_LENGTH} characters")]
+    TooLong,
+    /// Not base64.
+    #[error("the session string is damaged (not base64); copy the whole line again")]
+    Base64(#[source] base64::DecodeError),
+    /// Not the JSON object, or one of its parts is not an identifier.
+    #[error("the session string is damaged ({0}); copy the whole line again")]
+    Json(#[source] serde_json::Error),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Wire {
+    r: RoomId,
+    t: Token,
+    p: PeerId,
+}
+
+impl FromStr for SessionString {
+    type Err = SessionError;
+
+    fn from_str(text: &str) -> Result<Self, SessionError> {
+        let text = text.trim();
+        if text.len() > MAX_LENGTH {
+            return Err(SessionError::TooLong);
+        }
+        let body = text.strip_prefix(PREFIX).ok_or(SessionError::Prefix)?;
+        // Padding is optional on the way in: terminals and chat programs eat a trailing `=`.
+        let json = general_purpose::URL_SAFE_NO_PAD
+            .decode(body.trim_end_matches('='))
+            .map_err(SessionError::Base64)?;
+        let Wire { r, t, p } = serde_json::from_slice(&json).map_err(SessionError::Json)?;
+        Ok(Self { room: RoomCredentials { room_id: r, token: t }, worker: p })
+    }
+}
+
+impl fmt::Display for SessionString {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let wire = Wire {
+            r: self.room.room_id.clone(),
+            t: self.room.token.clone(),
+            p: self.worker.clone(),
+        };
+        let json = serde_json::to_vec(&wire).map_err(|_| fmt::Error)?;
+        write!(f, "{PREFIX}{}", general_purpose::URL_SAFE.encode(json))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_python_session_string_is_read_and_written() {
+        // json.dumps puts spaces after ':' and ','; base64.urlsafe_b64encode pads.
+        let python =
+            "sleap-session:eyJyIjogImFiMTJjZDM0IiwgInQiOiAiMGYxZTJkIiwgInAiOiAid29ya2VyLTEifQ==";
+        let session: SessionString = python.parse().unwrap();
+        assert_eq!(session.room.room_id.as_str(), "ab12cd34");
+        assert_eq!(session.worker.as_str(), "worker-1");
+        assert_eq!(session.to_string().parse::<SessionString>().unwrap(), session);
+        assert!(!format!("{session:?}").contains("0f1e2d"));
+    }
+
+    #[test]
+    fn damaged_strings_are_refused() {
+        for bad in ["", "session:abc", "sleap-session:%%%", "sleap-session:e30="] {
+            assert!(bad.parse::<SessionString>().is_err(), "{bad:?}");
+        }
+    }
+}

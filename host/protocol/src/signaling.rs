@@ -1,0 +1,512 @@
+//! Frames between a peer and the signaling server: JSON objects in WebSocket text messages.
+//!
+//! The server reads only the head of a frame that it forwards and passes the text on unchanged,
+//! so keys that one side does not know (such as our `protocols`) still reach the other.
+
+use crate::connection::Purpose;
+use crate::ids::{IdToken, PeerId, RoomId, Token};
+use crate::job::{JobDescription, Reason};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::fmt;
+
+/// The longest frame that either side accepts, in bytes.
+pub const MAX_FRAME_BYTES: usize = 1024 * 1024;
+
+/// What a peer is. The old inference client registers without a role: `peer`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Runs jobs.
+    Worker,
+    /// Submits jobs.
+    Client,
+    /// Anything else.
+    #[default]
+    #[serde(other)]
+    Peer,
+}
+
+impl Role {
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Worker => "worker",
+            Self::Client => "client",
+            Self::Peer => "peer",
+        }
+    }
+}
+
+/// What a peer says of itself.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Metadata {
+    /// Words to find it by.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// Facts to filter it by; see [`Capabilities::properties`](crate::capabilities::Capabilities::properties).
+    #[serde(default)]
+    pub properties: Map<String, Value>,
+}
+
+/// A change of metadata. What is absent stays; properties merge key by key.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct MetadataPatch {
+    /// New tags, replacing the old.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<Vec<String>>,
+    /// New values of some properties.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub properties: Option<Map<String, Value>>,
+}
+
+impl Metadata {
+    /// Takes over what `patch` holds and keeps the rest.
+    pub fn merge(&mut self, patch: MetadataPatch) {
+        if let Some(tags) = patch.tags {
+            self.tags = tags;
+        }
+        self.properties.extend(patch.properties.unwrap_or_default());
+    }
+}
+
+/// Joins a room.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Register {
+    /// Must be the subject of `id_token`.
+    pub peer_id: PeerId,
+    /// Which room.
+    pub room_id: RoomId,
+    /// The room's token.
+    pub token: Token,
+    /// Proof of identity.
+    pub id_token: IdToken,
+    /// What the peer is.
+    #[serde(default)]
+    pub role: Role,
+    /// What it says of itself.
+    #[serde(default)]
+    pub metadata: Metadata,
+}
+
+/// Which peers to list. Absent means any.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Filters {
+    /// Only this role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    /// Only this room, which must be the asker's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room_id: Option<RoomId>,
+    /// Any of these tags.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<Vec<String>>,
+    /// For each property a value to equal, or an object of operators (`$gte`, `$lte`, `$eq`, …).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub properties: Option<Map<String, Value>>,
+}
+
+/// A peer as discovery shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PeerInfo {
+    /// Who.
+    pub peer_id: PeerId,
+    /// What it is.
+    #[serde(default)]
+    pub role: Role,
+    /// What it says of itself.
+    #[serde(default)]
+    pub metadata: Metadata,
+    /// When it registered; the old server sends seconds as a number, others a text.
+    #[serde(default)]
+    pub connected_at: Value,
+}
+
+/// A session description. Its `Debug` shows the length only: descriptions hold addresses and keys.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Sdp(pub String);
+
+impl fmt::Debug for Sdp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sdp({} bytes)", self.0.len())
+    }
+}
+
+/// An offer or an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Description {
+    /// From whom.
+    pub sender: PeerId,
+    /// To whom.
+    pub target: PeerId,
+    /// The description itself, candidates included (nobody trickles).
+    pub sdp: Sdp,
+    /// Dialects that the sender speaks besides legacy; Python peers send none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub protocols: Vec<String>,
+    /// What an offer is for; absent from Python peers and from answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<Purpose>,
+    /// A number that our own offer carries and our own answer repeats, so that a late answer to
+    /// an abandoned offer is told from the answer to the present one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u64>,
+}
+
+impl Description {
+    /// Whether the sender speaks `sleap-rtc/1`.
+    pub fn speaks_ours(&self) -> bool {
+        self.protocols.iter().any(|name| name == crate::DIALECT)
+    }
+}
+
+/// A message of the application, carried by the server from peer to peer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PeerMessage {
+    /// From whom.
+    pub from_peer_id: PeerId,
+    /// To whom.
+    pub to_peer_id: PeerId,
+    /// What.
+    pub payload: AppMessage,
+}
+
+/// What peers agree on before they connect.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "app_message_type", rename_all = "snake_case")]
+pub enum AppMessage {
+    /// Client: would you take this job?
+    JobRequest(JobRequest),
+    /// Worker: yes or no.
+    JobResponse(JobResponse),
+    /// Client: it is yours; my offer follows.
+    JobAssignment {
+        /// The job asked for.
+        job_id: String,
+        /// Whether the worker should start the connection (no worker ever did).
+        #[serde(default)]
+        initiate_connection: bool,
+    },
+    /// Client: no longer wanted.
+    JobCancel {
+        /// The job.
+        job_id: String,
+        /// For the log.
+        #[serde(default)]
+        reason: String,
+    },
+    /// Worker: it is gone.
+    JobCancelled {
+        /// The job.
+        job_id: String,
+        /// Always `cancelled`.
+        status: String,
+        /// Whether nothing of it is left.
+        cleanup_complete: bool,
+    },
+    /// Worker: how far it is.
+    JobStatus {
+        /// The job.
+        job_id: String,
+        /// `starting` or `running`.
+        status: String,
+        /// 0 to 1.
+        #[serde(default)]
+        progress: f64,
+        /// For people.
+        #[serde(default)]
+        message: String,
+    },
+    /// Worker: done.
+    JobComplete {
+        /// The job.
+        job_id: String,
+        /// Always `completed`.
+        status: String,
+    },
+    /// Worker: failed.
+    JobFailed {
+        /// The job.
+        job_id: String,
+        /// Always `failed`.
+        status: String,
+        /// `{code, message, recoverable}`.
+        #[serde(default)]
+        error: Value,
+    },
+    /// Something newer, or another program's.
+    #[serde(other)]
+    Unknown,
+}
+
+/// The facts of a job that decide who takes it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobRequest {
+    /// Chosen by the client.
+    pub job_id: String,
+    /// `training` or `inference`.
+    pub job_type: crate::job::JobType,
+    /// What a Python worker reads: `{format, path, estimated_size_mb, frame_count?}`.
+    #[serde(default)]
+    pub dataset_info: Value,
+    /// What a Python worker reads: `{model_type?, epochs?}`.
+    #[serde(default)]
+    pub config: Value,
+    /// What the user demands.
+    #[serde(default)]
+    pub requirements: crate::job::Requirements,
+    /// All facts, from our own clients only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<JobDescription>,
+}
+
+/// A worker's answer to a job request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobResponse {
+    /// The job asked for.
+    pub job_id: String,
+    /// Whether a slot is reserved for it now.
+    pub accepted: bool,
+    /// `busy` or `incompatible` when not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The refusal in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Each reason of an incompatible worker.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<Reason>,
+    /// The worker's status at that moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current_status: Option<String>,
+    /// Seconds until the job could start.
+    #[serde(default)]
+    pub estimated_start_time_sec: f64,
+    /// Minutes that the job would take; absent when the worker cannot tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimated_duration_minutes: Option<f64>,
+    /// `{gpu_utilization, available_memory_mb}`, what was not measured absent.
+    #[serde(default)]
+    pub worker_info: Value,
+}
+
+/// Something went wrong. Every reader of the three shapes in use finds its field.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ErrorFrame {
+    /// The peer that says so; absent from the server itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<PeerId>,
+    /// To whom, when a peer says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<PeerId>,
+    /// `ROOM_NOT_FOUND`, `PEER_NOT_FOUND`, `INVALID_MESSAGE`, …
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// `worker_busy`, or the same as `code` for old readers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// For people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// The status of a worker that refuses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current_status: Option<String>,
+    /// The attempt of the offer that is refused, when it had one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u64>,
+}
+
+/// The reason word of a worker that has no free slot.
+pub const WORKER_BUSY: &str = "worker_busy";
+
+impl ErrorFrame {
+    /// The best sentence that the frame holds.
+    pub fn text(&self) -> &str {
+        [&self.message, &self.reason, &self.code]
+            .into_iter()
+            .find_map(|field| field.as_deref())
+            .unwrap_or("an error without a description")
+    }
+}
+
+/// From a peer to the server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ClientMessage {
+    /// Join a room.
+    Register(Register),
+    /// List the room.
+    DiscoverPeers {
+        /// The asker.
+        from_peer_id: PeerId,
+        /// Which peers.
+        #[serde(default)]
+        filters: Filters,
+    },
+    /// Change one's own metadata.
+    UpdateMetadata {
+        /// The peer itself.
+        peer_id: PeerId,
+        /// What changes.
+        metadata: MetadataPatch,
+    },
+    /// Forwarded.
+    Offer(Description),
+    /// Forwarded.
+    Answer(Description),
+    /// Forwarded; our own peers never send one.
+    Candidate {
+        /// From whom.
+        sender: PeerId,
+        /// To whom.
+        target: PeerId,
+        /// As the browser API has it.
+        #[serde(default)]
+        candidate: Value,
+    },
+    /// Forwarded.
+    PeerMessage(PeerMessage),
+    /// Forwarded to its target.
+    Error(ErrorFrame),
+    /// Something newer.
+    #[serde(other)]
+    Unknown,
+}
+
+/// From the server to a peer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ServerMessage {
+    /// `Register` succeeded.
+    RegisteredAuth {
+        /// The room.
+        room_id: RoomId,
+        /// The room's token.
+        token: Token,
+        /// The peer.
+        peer_id: PeerId,
+    },
+    /// Answers `DiscoverPeers`.
+    PeerList {
+        /// The asker.
+        #[serde(default)]
+        to_peer_id: Option<PeerId>,
+        /// Who is there.
+        peers: Vec<PeerInfo>,
+        /// How many.
+        #[serde(default)]
+        count: usize,
+    },
+    /// Answers `UpdateMetadata`.
+    MetadataUpdated {
+        /// The peer.
+        peer_id: PeerId,
+        /// All of its metadata now.
+        #[serde(default)]
+        metadata: Metadata,
+    },
+    /// From another peer.
+    Offer(Description),
+    /// From another peer.
+    Answer(Description),
+    /// From another peer.
+    Candidate {
+        /// From whom.
+        sender: PeerId,
+        /// As the browser API has it.
+        #[serde(default)]
+        candidate: Value,
+    },
+    /// From another peer.
+    PeerMessage(PeerMessage),
+    /// From the server or another peer.
+    Error(ErrorFrame),
+    /// Something newer.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Why a text is not a frame.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// Too long.
+    #[error("a frame of {0} bytes is refused ({MAX_FRAME_BYTES} are allowed)")]
+    TooLong(usize),
+    /// Not JSON, or a field of a known frame is wrong.
+    #[error("malformed frame: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+impl ServerMessage {
+    /// Reads a frame from the server, the bare `{"error": …}` of the old one included.
+    pub fn decode(text: &str) -> Result<Self, DecodeError> {
+        if text.len() > MAX_FRAME_BYTES {
+            return Err(DecodeError::TooLong(text.len()));
+        }
+        let frame: Value = serde_json::from_str(text)?;
+        match (frame.get("type"), frame.get("error")) {
+            (None, Some(error)) => {
+                let message = error.as_str().map_or_else(|| error.to_string(), str::to_owned);
+                Ok(Self::Error(ErrorFrame { message: Some(message), ..ErrorFrame::default() }))
+            }
+            _ => Ok(serde_json::from_value(frame)?),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_three_shapes_of_an_error_are_read() {
+        for (text, wanted) in [
+            (r#"{"type":"error","reason":"worker_busy"}"#, "worker_busy"),
+            (r#"{"type":"error","code":"NOT_IN_ROOM","message":"join first"}"#, "join first"),
+            (r#"{"error":"bad token"}"#, "bad token"),
+        ] {
+            match ServerMessage::decode(text).unwrap() {
+                ServerMessage::Error(error) => assert_eq!(error.text(), wanted),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_python_offer_is_for_a_new_job_in_legacy() {
+        let text = r#"{"type":"offer","sender":"a","target":"b","sdp":"v=0"}"#;
+        let ServerMessage::Offer(offer) = ServerMessage::decode(text).unwrap() else { panic!() };
+        assert!(!offer.speaks_ours());
+        assert_eq!(offer.purpose, None);
+        assert!(!format!("{offer:?}").contains("v=0"));
+    }
+
+    #[test]
+    fn an_old_inference_client_registers_without_role_or_metadata() {
+        let text = r#"{"type":"register","peer_id":"p","room_id":"r","token":"t","id_token":"i"}"#;
+        let ClientMessage::Register(register) = serde_json::from_str(text).unwrap() else {
+            panic!()
+        };
+        assert_eq!(register.role, Role::Peer);
+        assert!(!format!("{register:?}").contains("\"t\""));
+    }
+
+    #[test]
+    fn a_partial_update_keeps_the_tags() {
+        let mut metadata = Metadata { tags: vec!["sleap-rtc".into()], properties: Map::new() };
+        let patch = serde_json::from_str(r#"{"properties":{"status":"busy"}}"#).unwrap();
+        metadata.merge(patch);
+        assert_eq!(metadata.tags, ["sleap-rtc"]);
+        assert_eq!(metadata.properties["status"], "busy");
+    }
+
+    #[test]
+    fn unknown_frames_are_a_variant() {
+        assert_eq!(
+            ServerMessage::decode(r#"{"type":"sing","x":1}"#).unwrap(),
+            ServerMessage::Unknown
+        );
+        assert!(ServerMessage::decode("[1").is_err());
+    }
+}

@@ -1,0 +1,3 @@
+//! The `sleap-rtc` binary.
+
+fn main() {}
