@@ -9,7 +9,7 @@ use std::{collections::HashSet, fmt};
 /// The most entries that one manifest may list.
 pub const MAX_FILES: usize = 100_000;
 /// Payload of one chunk, in bytes.
-pub const CHUNK_BYTES: usize = 128 * 1024;
+pub const CHUNK_BYTES: usize = 64 * 1024;
 const MAX_PATH_BYTES: usize = 1024;
 const MAX_NAME_BYTES: usize = 255;
 const CHUNK_HEADER: usize = 1 + 32 + 8;

@@ -1,1 +1,160 @@
-//! (to come)
+//! The client: finds a worker, submits a job, follows it, brings the result back.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`error`] | every way a client can end without success |
+//! | [`room`] | this client's place in the room: discovery, requests, offers |
+//! | [`selection`] | which worker gets the job: by policy, by name, or by asking the user |
+//! | [`prompt`] | the list that the user chooses from |
+//! | [`submission`] | one job over `sleap-rtc/1` |
+//! | [`legacy`] | one job with a Python worker |
+//! | [`display`] | bars and log on a terminal, plain lines on a pipe |
+//! | [`viewer`] | SLEAP's loss viewer |
+//! | [`output`] | where results go |
+
+pub mod display;
+pub mod error;
+mod legacy;
+mod output;
+mod prompt;
+mod room;
+mod selection;
+mod submission;
+mod viewer;
+
+pub use error::ClientError;
+pub use output::Output;
+pub use viewer::ViewerPorts;
+
+use crate::config::Config;
+use crate::policy::Policies;
+use crate::transfer::Package;
+use display::Display;
+use room::{Connected, Dialect, Room};
+use sleap_rtc_protocol::ids::{JobId, JobSecret, PeerId, RoomCredentials};
+use sleap_rtc_protocol::job::{JobDescription, JobOutcome, JobSpec, SharedPaths};
+use sleap_rtc_protocol::session::SessionString;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+use viewer::Viewer;
+
+/// How a client finds its worker.
+#[derive(Debug, Clone)]
+pub enum Join {
+    /// Straight to the worker that the string names.
+    Session(SessionString),
+    /// Into a room, then by one of three ways.
+    Room {
+        /// What opens it.
+        credentials: RoomCredentials,
+        /// The way.
+        choose: Choose,
+    },
+}
+
+/// How a client chooses among the workers of a room.
+#[derive(Debug, Clone)]
+pub enum Choose {
+    /// The user picks from a list.
+    Prompt,
+    /// The selection policy decides.
+    Auto,
+    /// The user has named it.
+    Worker(PeerId),
+}
+
+/// A job, checked and ready to go.
+pub struct Job {
+    /// The files.
+    pub package: Arc<Package>,
+    /// The package as a path below the shared root, where both sides see one file system.
+    pub shared: Option<SharedPaths>,
+    /// Name for people.
+    pub name: String,
+    /// What policies are told.
+    pub description: JobDescription,
+    /// Where the result goes.
+    pub output: Output,
+}
+
+/// What a client wants beyond the job itself.
+pub struct Wishes {
+    /// How to find the worker.
+    pub join: Join,
+    /// SLEAP's loss viewer, when it is open.
+    pub viewer: Option<ViewerPorts>,
+}
+
+/// Submits `job` and stays with it until its result is here.
+///
+/// `interrupt` (Ctrl-C) cancels the job on the worker. Returns where the result is.
+pub async fn run(
+    config: &Config,
+    wishes: Wishes,
+    job: Job,
+    interrupt: CancellationToken,
+) -> Result<PathBuf, ClientError> {
+    let policies = Policies::load(&config.policy)?;
+    let joining = Room::join(config, &wishes.join);
+    let mut room = or_interrupt(&interrupt, joining).await?;
+    let done = with_room(&mut room, &policies, wishes, &job, &interrupt).await;
+    room.leave().await;
+    done
+}
+
+async fn with_room(
+    room: &mut Room,
+    policies: &Policies,
+    wishes: Wishes,
+    job: &Job,
+    interrupt: &CancellationToken,
+) -> Result<PathBuf, ClientError> {
+    let spec = spec(job)?;
+    let connecting = selection::connect(room, policies, &wishes.join, &spec);
+    let connected = or_interrupt(interrupt, connecting).await?;
+    let Connected { worker, connection, channel, dialect } = connected;
+    tracing::debug!(%worker, ?dialect, "connected");
+    let viewer = wishes.viewer.map(Viewer::open);
+    let mut display = Display::new(&worker);
+    let done = match dialect {
+        Dialect::Ours => {
+            submission::run(channel, &spec, job, &mut display, viewer, interrupt).await
+        }
+        Dialect::Legacy => {
+            legacy::run(channel, &spec, job, &mut display, viewer, interrupt).await
+        }
+    };
+    connection.close().await;
+    done
+}
+
+fn spec(job: &Job) -> Result<JobSpec, ClientError> {
+    let fresh = |error| ClientError::Internal(format!("no identifier for the job: {error}"));
+    Ok(JobSpec {
+        id: JobId::new(format!("job-{:016x}", rand::random::<u64>())).map_err(fresh)?,
+        secret: JobSecret::new(format!("{:032x}", rand::random::<u128>())).map_err(fresh)?,
+        name: job.name.clone(),
+        description: job.description.clone(),
+        shared: job.shared.clone(),
+    })
+}
+
+/// The end of a job as the client's own end.
+fn concluded(outcome: JobOutcome) -> Result<(), ClientError> {
+    match outcome {
+        JobOutcome::Succeeded | JobOutcome::StoppedEarly => Ok(()),
+        JobOutcome::Failed { message, .. } => Err(ClientError::JobFailed(message)),
+        JobOutcome::Cancelled => Err(ClientError::Cancelled),
+        JobOutcome::Interrupted => Err(ClientError::JobFailed(
+            "the job was interrupted on the worker (it restarted, or the job was killed)".into(),
+        )),
+    }
+}
+
+async fn or_interrupt<T>(
+    interrupt: &CancellationToken,
+    work: impl Future<Output = Result<T, ClientError>>,
+) -> Result<T, ClientError> {
+    interrupt.run_until_cancelled(work).await.unwrap_or(Err(ClientError::Cancelled))
+}

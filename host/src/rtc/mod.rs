@@ -1,1 +1,47 @@
-//! (to come)
+//! Peer connections and data channels over the `webrtc` crate, with the settings that make it fast.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`connection`] | offer, answer, and the connection that comes of them |
+//! | [`channel`] | one data channel |
+//! | [`sockets`] | UDP sockets with large buffers |
+//!
+//! Offer and answer carry all candidates (nobody trickles): Python peers know it no other way.
+
+mod channel;
+mod connection;
+mod sockets;
+
+pub use channel::{Channel, ChannelError, Message};
+pub use connection::{Connection, Offering, RtcError, answer, offer};
+
+use crate::config::{IceConfig, IceServer};
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// How long candidates are gathered; what has been found by then is used.
+const GATHER_LIMIT: Duration = Duration::from_secs(2);
+
+/// How connections are made.
+#[derive(Debug, Clone)]
+pub struct RtcOptions {
+    /// STUN and TURN servers.
+    pub servers: Vec<IceServer>,
+    /// Addresses to use; empty means all interfaces and loopback.
+    pub bind: Vec<IpAddr>,
+    /// How long candidates are gathered.
+    pub gather_limit: Duration,
+}
+
+impl From<&IceConfig> for RtcOptions {
+    fn from(config: &IceConfig) -> Self {
+        Self {
+            servers: config.servers.clone(),
+            bind: config.bind.clone(),
+            gather_limit: GATHER_LIMIT,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,262 @@
-//! (to come)
+//! The worker: admits jobs, runs them, serves their clients.
+//!
+//! ```text
+//! signaling ──▶ Coordinator (slots, admission) ──▶ connection (one task each)
+//!                    ▲        │                        ├── ours    sleap-rtc/1
+//!                    └────────┴── job watcher          └── legacy  Python clients
+//! ```
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`identity`] | who this worker is, kept under a lock from one start to the next |
+//! | [`announce`] | prints how to join |
+//! | [`coordinator`] | owns the slots; the only one that changes them |
+//! | [`connection`] | answers one offer and finds out which dialect is spoken |
+//! | [`ours`] | one connection of our own client |
+//! | [`legacy`] | one connection of a Python client |
+//! | [`legacy_texts`] | the words that it hears |
+//! | [`staging`] | from a received package to a running job, in either dialect |
+
+mod announce;
+mod connection;
+mod coordinator;
+mod identity;
+mod legacy;
+mod legacy_texts;
+mod ours;
+mod staging;
+
+use crate::config::{Config, WorkerConfig};
+use crate::job::RunnerOptions;
+use crate::policy::{Policies, PolicyError};
+use crate::rtc::RtcOptions;
+use crate::signaling::client::{Endpoints, HttpApi, Identity, SignalingClient, SignalingError};
+use crate::transfer::Limits;
+use coordinator::Coordinator;
+use identity::{IdentityError, StateFolder};
+use sleap_rtc_protocol::capabilities::{Accelerators, Capabilities, WORKER_TAGS, WorkerFacts};
+use sleap_rtc_protocol::ids::RoomCredentials;
+use sleap_rtc_protocol::job::JobType;
+use sleap_rtc_protocol::signaling::{Metadata, MetadataPatch, PeerInfo, Role};
+use sleap_rtc_protocol::worker::WorkerStatus;
+use std::path::PathBuf;
+use std::sync::{Arc, RwLock};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// What the command line says beyond the configuration.
+#[derive(Debug, Clone, Default)]
+pub struct WorkerOptions {
+    /// Join this room rather than one's own.
+    pub room: Option<RoomCredentials>,
+    /// Forget the identity and the room of earlier starts.
+    pub new_room: bool,
+    /// Also write the credentials to this file, readable by its owner only.
+    pub credentials_file: Option<PathBuf>,
+}
+
+/// Why a worker could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The state folder cannot be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The signaling server cannot be used.
+    #[error(transparent)]
+    Signaling(#[from] SignalingError),
+    /// A configured policy cannot be used.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// The credentials could not be shown or written.
+    #[error("cannot write the room's credentials to {path}")]
+    Credentials {
+        /// Where to.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// What all connections of this worker share, read only.
+pub(crate) struct Site {
+    pub(crate) rtc: RtcOptions,
+    pub(crate) policies: Policies,
+    pub(crate) state_dir: PathBuf,
+    pub(crate) runner: RunnerOptions,
+    pub(crate) limits: Limits,
+    pub(crate) shared_root: Option<PathBuf>,
+    facts: RwLock<WorkerFacts>,
+}
+
+impl Site {
+    /// This worker as its own policies see it.
+    pub(crate) fn facts(&self) -> WorkerFacts {
+        match self.facts.read() {
+            Ok(facts) => facts.clone(),
+            Err(poisoned) => poisoned.into_inner().clone(),
+        }
+    }
+
+    fn set_facts(&self, facts: WorkerFacts) {
+        match self.facts.write() {
+            Ok(mut place) => *place = facts,
+            Err(poisoned) => *poisoned.into_inner() = facts,
+        }
+    }
+}
+
+/// Runs a worker until `shutdown`, then deregisters.
+///
+/// Prints the session string and the room's credentials on stdout once it is registered.
+pub async fn run(
+    config: Config,
+    options: WorkerOptions,
+    shutdown: CancellationToken,
+) -> Result<(), WorkerError> {
+    let state = StateFolder::lock(&config.worker.state_dir)?;
+    let policies = Policies::load(&config.policy)?;
+    let accelerators = detect(&config.worker).await;
+    let api = HttpApi::new(&config.signaling.http)?;
+    let (identity, room) = tokio::select! {
+        joined = identity::join(&state, &api, &options) => joined?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
+    let capabilities = capabilities(&config.worker, accelerators);
+    let site = Arc::new(site(&config, policies, &capabilities, &identity));
+    let (signaling, events) = register(&config, &identity, &room, &capabilities).await?;
+    announce::credentials(&identity.peer_id, &room, options.credentials_file.as_deref())?;
+    info!(peer = %identity.peer_id, room = %room.room_id, "registered");
+
+    spawn_version_lookup(&site, &signaling, capabilities.clone(), &shutdown);
+    let coordinator =
+        Coordinator::new(site, signaling.clone(), identity.peer_id.clone(), capabilities);
+    coordinator.run(events, shutdown).await;
+
+    signaling.close().await;
+    if let Err(error) = api.delete_peer(&identity.id_token, &identity.peer_id).await {
+        // Closing the socket has deregistered already; old servers have no such call for strangers.
+        tracing::debug!(%error, "the server did not confirm the deregistration");
+    }
+    info!("deregistered");
+    Ok(())
+}
+
+async fn detect(config: &WorkerConfig) -> Accelerators {
+    let configured = config.gpus.clone();
+    let detection = tokio::task::spawn_blocking(move || crate::gpu::detect(configured.as_deref()));
+    let accelerators = detection.await.unwrap_or_default();
+    match accelerators.largest() {
+        Some(gpu) => info!(model = %gpu.model, memory_mib = gpu.memory_mib, "GPU found"),
+        None => warn!("no GPU found: jobs run on the CPU"),
+    }
+    accelerators
+}
+
+fn capabilities(config: &WorkerConfig, accelerators: Accelerators) -> Capabilities {
+    // The Python worker's three words, then each of sleap-nn's heads by its own name.
+    const MODELS: [&str; 8] = [
+        "base",
+        "centroid",
+        "topdown",
+        "single_instance",
+        "centered_instance",
+        "bottomup",
+        "multi_class_bottomup",
+        "multi_class_topdown",
+    ];
+    Capabilities {
+        accelerators,
+        hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        sleap_version: None,
+        slots: config.slots,
+        supported_models: MODELS.map(str::to_owned).to_vec(),
+        supported_job_types: vec![JobType::Training, JobType::Inference],
+    }
+}
+
+fn site(
+    config: &Config,
+    policies: Policies,
+    capabilities: &Capabilities,
+    identity: &Identity,
+) -> Site {
+    Site {
+        rtc: RtcOptions::from(&config.ice),
+        policies,
+        state_dir: config.worker.state_dir.clone(),
+        runner: RunnerOptions::new(&config.worker.pass_env),
+        limits: Limits { max_bytes: config.worker.max_package_bytes, ..Limits::default() },
+        shared_root: config.shared_storage_root.clone(),
+        facts: RwLock::new(own_facts(identity, capabilities)),
+    }
+}
+
+fn own_facts(identity: &Identity, capabilities: &Capabilities) -> WorkerFacts {
+    WorkerFacts::from_peer(&PeerInfo {
+        peer_id: identity.peer_id.clone(),
+        role: Role::Worker,
+        metadata: metadata(capabilities),
+        connected_at: serde_json::Value::Null,
+    })
+}
+
+fn metadata(capabilities: &Capabilities) -> Metadata {
+    Metadata {
+        tags: WORKER_TAGS.map(str::to_owned).to_vec(),
+        properties: capabilities.properties(WorkerStatus::Available, capabilities.slots),
+    }
+}
+
+type Registered =
+    (SignalingClient, tokio::sync::mpsc::Receiver<crate::signaling::client::SignalingEvent>);
+
+async fn register(
+    config: &Config,
+    identity: &Identity,
+    room: &RoomCredentials,
+    capabilities: &Capabilities,
+) -> Result<Registered, SignalingError> {
+    let endpoints = Endpoints {
+        websocket: config.signaling.websocket.clone(),
+        http: config.signaling.http.clone(),
+    };
+    // A token of its own: the registration must outlive `shutdown`, so that leaving is orderly.
+    let (metadata, cancel) = (metadata(capabilities), CancellationToken::new());
+    let (identity, room) = (identity.clone(), room.clone());
+    SignalingClient::connect(endpoints, identity, room, Role::Worker, metadata, cancel).await
+}
+
+/// Looks for SLEAP's version beside the registration, which never waits for it.
+fn spawn_version_lookup(
+    site: &Arc<Site>,
+    signaling: &SignalingClient,
+    mut capabilities: Capabilities,
+    shutdown: &CancellationToken,
+) {
+    let (site, signaling, shutdown) = (site.clone(), signaling.clone(), shutdown.clone());
+    let lookup = async move {
+        let Some(version) = crate::job::version::sleap_version().await else {
+            warn!("no sleap-nn found on PATH; jobs are refused until it is installed");
+            return;
+        };
+        info!(%version, "sleap-nn found");
+        let mut facts = site.facts();
+        facts.sleap_version = Some(version.clone());
+        site.set_facts(facts);
+        capabilities.sleap_version = Some(version.clone());
+        let properties = [("sleap_version".to_owned(), version.into())].into_iter().collect();
+        let patch = MetadataPatch { tags: None, properties: Some(properties) };
+        signaling.update(patch).await;
+    };
+    tokio::spawn(async move { shutdown.run_until_cancelled(lookup).await });
+}
+
+/// The client at the other end of a connection.
+pub(crate) struct Client {
+    peer: sleap_rtc_protocol::ids::PeerId,
+    site: Arc<Site>,
+    coordinator: coordinator::CoordinatorHandle,
+    /// Whether this connection was admitted for a new job, and so holds a slot.
+    new_job: bool,
+}

@@ -1,0 +1,211 @@
+//! What the user sees while a job runs: bars and the trainer's log on a terminal, plain lines on a
+//! pipe. Results and log go to stdout, the client's own words to stderr.
+
+use crate::transfer::Progress;
+use indicatif::{ProgressBar, ProgressStyle};
+use sleap_rtc_protocol::ids::PeerId;
+use sleap_rtc_protocol::job::JobOutcome;
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+/// How often a transfer says a line on a pipe.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// The user's view of one job.
+pub struct Display {
+    log: LogView,
+    bar: Option<ProgressBar>,
+    label: &'static str,
+    last_line: Option<Instant>,
+    worker: PeerId,
+}
+
+impl Display {
+    /// A view of a job on `worker`.
+    pub fn new(worker: &PeerId) -> Self {
+        let terminal = std::io::stdout().is_terminal();
+        let log = LogView::new(terminal);
+        Self { log, bar: None, label: "", last_line: None, worker: worker.clone() }
+    }
+
+    /// The worker that this view is of.
+    pub fn worker_id(&self) -> PeerId {
+        self.worker.clone()
+    }
+
+    /// A line of the client's own.
+    pub fn note(&mut self, text: &str) {
+        self.log.end_line();
+        eprintln!("{}", printable(text));
+    }
+
+    /// A transfer moved on.
+    pub fn transfer(&mut self, label: &'static str, progress: Progress) {
+        if std::io::stderr().is_terminal() {
+            self.bar(label, progress.total_bytes).set_position(progress.done_bytes);
+        } else {
+            self.line(label, progress);
+        }
+    }
+
+    fn bar(&mut self, label: &'static str, total_bytes: u64) -> &ProgressBar {
+        if self.label != label {
+            self.bar = None;
+            self.label = label;
+        }
+        self.bar.get_or_insert_with(|| {
+            let style = "{msg} [{bar:30}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+            let style = ProgressStyle::with_template(style);
+            let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+            ProgressBar::new(total_bytes).with_style(style.progress_chars("=> ")).with_message(label)
+        })
+    }
+
+    fn line(&mut self, label: &'static str, progress: Progress) {
+        let due = self.label != label || self.last_line.is_none_or(|at| at.elapsed() >= LINE_EVERY);
+        if due && progress.done_bytes < progress.total_bytes {
+            self.label = label;
+            self.last_line = Some(Instant::now());
+            eprintln!("{label}: {} of {} bytes", progress.done_bytes, progress.total_bytes);
+        }
+    }
+
+    /// A transfer is over.
+    pub fn transferred(&mut self, label: &'static str, bytes: u64) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+        self.last_line = None;
+        eprintln!("{label}: done, {bytes} bytes");
+    }
+
+    /// A trainer run started.
+    pub fn run_started(&mut self, name: &str, number: usize, of: usize) {
+        let worker = self.worker.clone();
+        let count = if of > 1 { format!(" ({number} of {of})") } else { String::new() };
+        self.note(&format!("--- {name}{count} started on {worker}"));
+    }
+
+    /// A trainer run ended.
+    pub fn run_ended(&mut self, name: &str, outcome: &JobOutcome) {
+        let how = match outcome {
+            JobOutcome::Succeeded => "done".to_owned(),
+            JobOutcome::StoppedEarly => "stopped early".to_owned(),
+            JobOutcome::Failed { message, .. } => format!("failed: {message}"),
+            JobOutcome::Cancelled => "cancelled".to_owned(),
+            JobOutcome::Interrupted => "interrupted".to_owned(),
+        };
+        self.note(&format!("--- {name} {how}"));
+    }
+
+    /// A piece of the trainer's log.
+    pub fn log(&mut self, text: &str) {
+        let shown = self.log.push(text);
+        let mut stdout = std::io::stdout().lock();
+        if stdout.write_all(shown.as_bytes()).and_then(|()| stdout.flush()).is_err() {
+            tracing::debug!("stdout is closed");
+        }
+    }
+}
+
+/// The trainer's log for a terminal (bars redraw in place) or for a pipe (the last state of each
+/// line only). Escape sequences and control characters are dropped: the worker's words must not
+/// steer the terminal.
+struct LogView {
+    terminal: bool,
+    line: String,
+    escape: Escape,
+    mid_line: bool,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Escape {
+    No,
+    Begun,
+    Sequence,
+}
+
+impl LogView {
+    fn new(terminal: bool) -> Self {
+        Self { terminal, line: String::new(), escape: Escape::No, mid_line: false }
+    }
+
+    /// Takes a piece of log and returns what to print of it.
+    fn push(&mut self, text: &str) -> String {
+        let mut shown = String::with_capacity(text.len());
+        for c in text.chars() {
+            if self.is_escape(c) {
+                continue;
+            }
+            match c {
+                '\n' | '\r' if self.terminal => shown.push(c),
+                '\n' if self.line.trim().is_empty() => self.line.clear(),
+                '\n' => {
+                    shown.push_str(self.line.trim_end());
+                    shown.push('\n');
+                    self.line.clear();
+                }
+                '\r' => self.line.clear(),
+                c if c.is_control() && c != '\t' => {}
+                c if self.terminal => shown.push(c),
+                c => self.line.push(c),
+            }
+        }
+        if let Some(last) = shown.chars().last() {
+            self.mid_line = last != '\n';
+        }
+        shown
+    }
+
+    fn is_escape(&mut self, c: char) -> bool {
+        self.escape = match (self.escape, c) {
+            (_, '\x1b') => Escape::Begun,
+            (Escape::Begun, '[') => Escape::Sequence,
+            (Escape::Begun, _) => {
+                self.escape = Escape::No;
+                return true;
+            }
+            (Escape::Sequence, '\x40'..='\x7e') => {
+                self.escape = Escape::No;
+                return true;
+            }
+            (state, _) => state,
+        };
+        self.escape != Escape::No
+    }
+
+    /// Makes room for a line of our own.
+    fn end_line(&mut self) {
+        if self.mid_line {
+            println!();
+            self.mid_line = false;
+        } else if !self.line.trim().is_empty() {
+            println!("{}", self.line.trim_end());
+            self.line.clear();
+        }
+    }
+}
+
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control() || *c == '\n').collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn on_a_pipe_only_the_last_state_of_a_bar_is_a_line() {
+        let mut view = LogView::new(false);
+        assert_eq!(view.push("start\n\rEpoch 0: 10%"), "start\n");
+        assert_eq!(view.push("\rEpoch 0: 100%"), "");
+        assert_eq!(view.push("\n\rValidation: \x1b[A\n"), "Epoch 0: 100%\nValidation:\n");
+    }
+
+    #[test]
+    fn the_terminal_is_not_steered() {
+        let mut view = LogView::new(true);
+        assert_eq!(view.push("a\x1b[2Jb\x1b"), "ab");
+        assert_eq!(view.push("]c\x07\rd"), "c\rd");
+    }
+}

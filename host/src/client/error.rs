@@ -1,0 +1,79 @@
+//! Every way a client can end without success.
+
+use crate::policy::PolicyError;
+use crate::rtc::RtcError;
+use crate::signaling::client::SignalingError;
+use crate::transfer::TransferError;
+use sleap_rtc_protocol::ids::PeerId;
+use std::path::PathBuf;
+
+/// Why a client did not bring a result back. The command line maps each to an exit code.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The signaling server cannot be reached, or does not let us in.
+    #[error(transparent)]
+    Signaling(#[from] SignalingError),
+    /// A configured policy cannot be used.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// The worker answered, but no connection came about.
+    #[error(
+        "no connection to worker {worker}; if it is behind another firewall, configure a TURN server"
+    )]
+    Connect {
+        /// Which worker.
+        worker: PeerId,
+        /// Why not.
+        #[source]
+        source: RtcError,
+    },
+    /// Nobody to give the job to.
+    #[error("{0}")]
+    NoWorker(String),
+    /// A worker, or every worker, said no.
+    #[error("{0}")]
+    Refused(String),
+    /// The job failed on the worker.
+    #[error("the job failed: {0}")]
+    JobFailed(String),
+    /// Files did not get through.
+    #[error("the {what} could not be transferred")]
+    Transfer {
+        /// `package` or `result`.
+        what: &'static str,
+        /// Why not.
+        #[source]
+        source: TransferError,
+    },
+    /// The connection broke at another moment.
+    #[error("the connection to worker {worker} was lost {during}")]
+    Lost {
+        /// Which worker.
+        worker: PeerId,
+        /// What was going on.
+        during: &'static str,
+    },
+    /// The worker broke the protocol, or stayed silent.
+    #[error("worker {worker} {what}")]
+    Worker {
+        /// Which worker.
+        worker: PeerId,
+        /// What it did.
+        what: String,
+    },
+    /// The result could not be written.
+    #[error("cannot write the result to {path}")]
+    Output {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The user gave up.
+    #[error("cancelled")]
+    Cancelled,
+    /// Should not happen.
+    #[error("internal error: {0}")]
+    Internal(String),
+}

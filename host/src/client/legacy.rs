@@ -1,0 +1,365 @@
+//! One job with a Python worker: the legacy flow from the client's side.
+
+use super::display::Display;
+use super::output::Output;
+use super::viewer::Viewer;
+use super::{ClientError, Job, concluded};
+use crate::rtc::{Channel, Message};
+use crate::transfer::{self, Limits, Progress};
+use sleap_rtc_protocol::ids::PeerId;
+use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobSpec, JobType};
+use sleap_rtc_protocol::peer::{ClientText, FileMeta, KEEP_ALIVE, MAX_MESSAGE_BYTES, WorkerText};
+use sleap_rtc_protocol::transfer::RelPath;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// A Python peer expects to hear from us this often.
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
+/// Silence outside of a run, and between the pieces of a result.
+const SILENCE: Duration = Duration::from_secs(120);
+/// Silence while the trainer runs: validation of a big data set prints nothing.
+const RUN_SILENCE: Duration = Duration::from_secs(3600);
+/// After a failure the worker may still send what there is; not for long.
+const AFTER_FAILURE: Duration = Duration::from_secs(5);
+const SEND_LIMIT: Duration = Duration::from_secs(60);
+const FLUSH: Duration = Duration::from_secs(120);
+const UPLOAD: &str = "Sending package";
+const DOWNLOAD: &str = "Receiving result";
+
+/// Submits the job on an open legacy channel. Returns where the result is.
+pub(super) async fn run(
+    channel: Channel,
+    spec: &JobSpec,
+    job: &Job,
+    display: &mut Display,
+    viewer: Option<Viewer>,
+    interrupt: &CancellationToken,
+) -> Result<PathBuf, ClientError> {
+    let worker = display.worker_id();
+    let mut session = Session { channel, worker, display, viewer };
+    let work = async {
+        match &spec.shared {
+            Some(_) => session.submit_shared(spec, job).await?,
+            None => session.upload(job).await?,
+        }
+        session.follow(job).await
+    };
+    interrupt.run_until_cancelled(work).await.unwrap_or(Err(ClientError::Cancelled))
+}
+
+struct Session<'a> {
+    channel: Channel,
+    worker: PeerId,
+    display: &'a mut Display,
+    viewer: Option<Viewer>,
+}
+
+/// A result on its way in.
+struct Download {
+    meta: FileMeta,
+    path: PathBuf,
+    file: tokio::fs::File,
+    received_bytes: u64,
+}
+
+/// What the flow has come to.
+struct Flow {
+    collected: tempfile::TempDir,
+    outcome: JobOutcome,
+    running: bool,
+    download: Option<Download>,
+    result: Option<PathBuf>,
+    done: bool,
+}
+
+impl Session<'_> {
+    async fn upload(&mut self, job: &Job) -> Result<(), ClientError> {
+        let temporary = tempfile::tempdir().map_err(internal)?;
+        let (zip, name) = self.zip(job, temporary.path()).await?;
+        let size = tokio::fs::metadata(&zip).await.map_err(internal)?.len();
+        self.introduce(job, name, size).await?;
+        let mut file = tokio::fs::File::open(&zip).await.map_err(internal)?;
+        let mut buffer = vec![0; MAX_MESSAGE_BYTES];
+        let mut done_bytes = 0;
+        loop {
+            let length = file.read(&mut buffer).await.map_err(internal)?;
+            if length == 0 {
+                break;
+            }
+            self.send_bytes(&buffer[..length]).await?;
+            done_bytes += length as u64;
+            let progress = Progress { done_bytes, total_bytes: size, ..Progress::default() };
+            self.display.transfer(UPLOAD, progress);
+        }
+        self.send(&ClientText::EndOfFile).await?;
+        if self.channel.flush(FLUSH).await.is_err() {
+            return Err(self.lost("during the upload"));
+        }
+        self.display.transferred(UPLOAD, size);
+        Ok(())
+    }
+
+    /// The package as a zip: the user's own where it is one, else packed for the occasion.
+    async fn zip(&self, job: &Job, folder: &Path) -> Result<(PathBuf, String), ClientError> {
+        if let Some(path) = job.package.zip_path() {
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+            return Ok((path.to_owned(), name.unwrap_or_else(|| "package.zip".into())));
+        }
+        let (package, zip) = (job.package.clone(), folder.join("package.zip"));
+        let to = zip.clone();
+        let packing = tokio::task::spawn_blocking(move || transfer::pack_package(&package, &to));
+        let packed = packing.await.map_err(|error| ClientError::Internal(error.to_string()))?;
+        packed.map_err(|error| ClientError::Internal(error.to_string()))?;
+        Ok((zip, format!("{}.zip", job.name)))
+    }
+
+    async fn introduce(&mut self, job: &Job, name: String, size: u64) -> Result<(), ClientError> {
+        let job_type = job.description.job_type;
+        let output_dir = match job_type {
+            JobType::Training => "models",
+            JobType::Inference => ".",
+        };
+        let gui = if self.viewer.is_some() { "True" } else { "False" };
+        self.send(&ClientText::PackageType(job_type)).await?;
+        self.send(&ClientText::OutputDir(output_dir.into())).await?;
+        let meta = FileMeta { name, size, rest: gui.into() };
+        self.send(&ClientText::FileMeta(meta)).await
+    }
+
+    /// The paths of a shared-storage job, without waiting between them, as Python clients do.
+    async fn submit_shared(&mut self, spec: &JobSpec, job: &Job) -> Result<(), ClientError> {
+        let Some(paths) = &spec.shared else { return Ok(()) };
+        let bytes = job.package.manifest().total_bytes();
+        self.introduce(job, paths.input.file_name().to_owned(), bytes).await?;
+        for text in [
+            ClientText::JobId(spec.id.to_string()),
+            ClientText::SharedInputPath(paths.input.to_string()),
+            ClientText::SharedOutputPath(paths.output.to_string()),
+            ClientText::SharedStorageJob,
+        ] {
+            self.send(&text).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads the job's texts and its result until the worker is done.
+    async fn follow(&mut self, job: &Job) -> Result<PathBuf, ClientError> {
+        let mut flow = Flow {
+            collected: job.output.collect()?,
+            outcome: JobOutcome::Succeeded,
+            running: false,
+            download: None,
+            result: None,
+            done: false,
+        };
+        while !flow.done {
+            match self.next(&flow).await {
+                Ok(Message::Text(text)) => self.on_text(&mut flow, job, &text).await?,
+                Ok(Message::Binary(bytes)) => self.on_bytes(&mut flow, &bytes).await?,
+                // It has said how the job ended; whatever else it had is lost.
+                Err(_) if !flow.outcome.is_success() => break,
+                Err(error) => return Err(error),
+            }
+        }
+        concluded(flow.outcome)?;
+        if job.shared.is_some() {
+            return Ok(job.output.path().to_owned());
+        }
+        let result = flow.result.ok_or_else(|| self.broke("sent no result".into()))?;
+        if let Output::Models(_) = job.output {
+            let (zip, into) = (result.clone(), flow.collected.path().to_owned());
+            let unpacking = tokio::task::spawn_blocking(move || {
+                transfer::unpack(&zip, &into, &Limits::results())
+            });
+            let unpacked = unpacking.await.map_err(|e| ClientError::Internal(e.to_string()))?;
+            unpacked.map_err(|error| self.broke(format!("sent a bad result: {error}")))?;
+            std::fs::remove_file(&result).map_err(internal)?;
+        }
+        job.output.publish(&flow.collected)
+    }
+
+    /// The next message, with keep-alives sent and a limit that fits the moment.
+    async fn next(&mut self, flow: &Flow) -> Result<Message, ClientError> {
+        let limit = match (flow.outcome.is_success(), flow.running) {
+            (false, _) => AFTER_FAILURE,
+            (true, true) => RUN_SILENCE,
+            (true, false) => SILENCE,
+        };
+        let deadline = Instant::now() + limit;
+        let mut keep_alive = tokio::time::interval(KEEP_ALIVE_EVERY);
+        keep_alive.reset();
+        loop {
+            tokio::select! {
+                message = self.channel.recv() => {
+                    return message.ok_or_else(|| self.lost("during the job"));
+                }
+                _ = keep_alive.tick() => self.send_bytes(KEEP_ALIVE).await?,
+                () = Viewer::stop_wanted(&mut self.viewer) => {
+                    let stop = serde_json::json!({ "command": "stop" });
+                    self.send(&ClientText::ZmqCtrl(stop)).await?;
+                }
+                () = tokio::time::sleep_until(deadline) => {
+                    return Err(self.broke(format!("was silent for {} s", limit.as_secs())));
+                }
+            }
+        }
+    }
+
+    async fn on_text(
+        &mut self,
+        flow: &mut Flow,
+        job: &Job,
+        text: &str,
+    ) -> Result<(), ClientError> {
+        let text = WorkerText::decode(text);
+        // While a run goes on, only its own end and its progress are words; the rest is its log.
+        let word_of_run = matches!(
+            text,
+            WorkerText::TrainJobEnd(_)
+                | WorkerText::TrainJobError(..)
+                | WorkerText::InferenceJobEnd(_)
+                | WorkerText::InferenceJobError(..)
+                | WorkerText::InferenceError(_)
+                | WorkerText::TrackLog(_)
+                | WorkerText::ProgressReport(_)
+                | WorkerText::JobComplete(..)
+                | WorkerText::JobFailed(..)
+        );
+        if flow.running && !word_of_run {
+            self.display.log(&text.encode());
+            return Ok(());
+        }
+        match text {
+            WorkerText::TrainJobStart(name) | WorkerText::InferenceJobStart(name) => {
+                flow.running = true;
+                self.show(&JobEvent::RunStarted { name: name.clone() });
+                self.display.run_started(&name, 1, 1);
+            }
+            WorkerText::TrainJobEnd(name) | WorkerText::InferenceJobEnd(name) => {
+                self.run_ended(flow, name, JobOutcome::Succeeded);
+            }
+            WorkerText::TrainJobError(name, code) | WorkerText::InferenceJobError(name, code) => {
+                let message = format!("{name} ended with exit code {code}; see the log above");
+                let outcome = JobOutcome::Failed { exit_code: code.parse().ok(), message };
+                self.run_ended(flow, name, outcome);
+            }
+            WorkerText::InferenceError(message)
+            | WorkerText::PathError(message)
+            | WorkerText::JobFailed(_, message) => {
+                flow.outcome = JobOutcome::Failed { exit_code: None, message };
+                flow.done = true;
+            }
+            WorkerText::JobComplete(..) | WorkerText::InferenceJobsDone => flow.done = true,
+            WorkerText::FileMeta(meta) => flow.download = Some(self.begin(flow, job, meta).await?),
+            WorkerText::EndOfFile => self.end_file(flow, job).await?,
+            WorkerText::Log(text) => self.display.log(&text),
+            WorkerText::TrackLog(line) => self.display.log(&format!("{}\n", line.trim_end())),
+            WorkerText::ProgressReport(message) => self.show(&JobEvent::Progress { message }),
+            WorkerText::TrainingJobsDone
+            | WorkerText::InferenceStart
+            | WorkerText::PathValidated(_) => {}
+        }
+        Ok(())
+    }
+
+    fn show(&self, event: &JobEvent) {
+        if let Some(viewer) = &self.viewer {
+            viewer.show(event);
+        }
+    }
+
+    fn run_ended(&mut self, flow: &mut Flow, name: String, outcome: JobOutcome) {
+        flow.running = false;
+        self.display.run_ended(&name, &outcome);
+        self.show(&JobEvent::RunEnded { name, outcome: outcome.clone() });
+        if flow.outcome.is_success() {
+            flow.outcome = outcome;
+        }
+    }
+
+    /// The worker's name for the file is checked, and used for nothing but the name in our folder.
+    async fn begin(
+        &self,
+        flow: &Flow,
+        job: &Job,
+        meta: FileMeta,
+    ) -> Result<Download, ClientError> {
+        let bad = |why: String| self.broke(format!("sent a result that is refused: {why}"));
+        RelPath::new(&meta.name).map_err(|error| bad(error.to_string()))?;
+        let limit_bytes = Limits::results().max_bytes;
+        if meta.size > limit_bytes {
+            return Err(bad(format!("{} bytes, {limit_bytes} are accepted", meta.size)));
+        }
+        let name = match job.output {
+            Output::Models(_) => ".result.zip",
+            Output::Predictions(_) => "predictions",
+        };
+        let path = flow.collected.path().join(name);
+        let file = tokio::fs::File::create(&path).await.map_err(internal)?;
+        Ok(Download { meta, path, file, received_bytes: 0 })
+    }
+
+    async fn on_bytes(&mut self, flow: &mut Flow, bytes: &[u8]) -> Result<(), ClientError> {
+        if bytes == KEEP_ALIVE {
+            return Ok(());
+        }
+        let Some(download) = &mut flow.download else { return Ok(()) };
+        download.received_bytes += bytes.len() as u64;
+        let (done_bytes, total_bytes) = (download.received_bytes, download.meta.size);
+        if done_bytes > total_bytes {
+            return Err(self.broke(format!("sent more than the {total_bytes} bytes announced")));
+        }
+        download.file.write_all(bytes).await.map_err(internal)?;
+        let progress = Progress { done_bytes, total_bytes, ..Progress::default() };
+        self.display.transfer(DOWNLOAD, progress);
+        Ok(())
+    }
+
+    async fn end_file(&mut self, flow: &mut Flow, job: &Job) -> Result<(), ClientError> {
+        let Some(mut download) = flow.download.take() else { return Ok(()) };
+        download.file.flush().await.map_err(internal)?;
+        let (got, announced) = (download.received_bytes, download.meta.size);
+        if got != announced {
+            let what = format!("announced {announced} bytes of result and sent {got}");
+            return Err(self.broke(what));
+        }
+        self.display.transferred(DOWNLOAD, got);
+        flow.result = Some(download.path);
+        // A training ends with its file, an inference with a word of its own after it.
+        flow.done = job.description.job_type == JobType::Training;
+        Ok(())
+    }
+
+    async fn send(&self, text: &ClientText) -> Result<(), ClientError> {
+        self.within(self.channel.send_text(text.encode())).await
+    }
+
+    async fn send_bytes(&self, bytes: &[u8]) -> Result<(), ClientError> {
+        self.within(self.channel.send_binary(bytes.into())).await
+    }
+
+    async fn within<E>(
+        &self,
+        sending: impl Future<Output = Result<(), E>>,
+    ) -> Result<(), ClientError> {
+        match tokio::time::timeout(SEND_LIMIT, sending).await {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(self.lost("while sending")),
+        }
+    }
+
+    fn lost(&self, during: &'static str) -> ClientError {
+        ClientError::Lost { worker: self.worker.clone(), during }
+    }
+
+    fn broke(&self, what: String) -> ClientError {
+        ClientError::Worker { worker: self.worker.clone(), what }
+    }
+}
+
+fn internal(error: std::io::Error) -> ClientError {
+    ClientError::Internal(format!("a temporary file cannot be used: {error}"))
+}

@@ -1,0 +1,130 @@
+//! Where results go: whole, or not at all.
+
+use super::ClientError;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What the user wants to have at the end.
+#[derive(Debug, Clone)]
+pub enum Output {
+    /// Trained models: a folder that holds one folder for each run.
+    Models(PathBuf),
+    /// Predictions: one file.
+    Predictions(PathBuf),
+}
+
+impl Output {
+    /// A new folder named after the package: `labels.pkg.zip` gives `labels`, then `labels-1`, ….
+    pub fn models_for(package: &Path) -> Self {
+        let name = package.file_name().map(|name| name.to_string_lossy().into_owned());
+        let mut name = name.unwrap_or_else(|| "models".into());
+        for ending in [".zip", ".slp", ".pkg"] {
+            name = name.strip_suffix(ending).map(str::to_owned).unwrap_or(name);
+        }
+        if name.is_empty() || Path::new(&name) == package {
+            name.push_str("-models");
+        }
+        let numbered = (1..).map(|number| PathBuf::from(format!("{name}-{number}")));
+        let mut candidates = std::iter::once(PathBuf::from(&name)).chain(numbered);
+        Self::Models(candidates.find(|path| !path.exists()).unwrap_or_else(|| name.into()))
+    }
+
+    /// Where the result will be.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Models(path) | Self::Predictions(path) => path,
+        }
+    }
+
+    /// A folder, on the same file system, in which the result is collected first.
+    pub(super) fn collect(&self) -> Result<tempfile::TempDir, ClientError> {
+        let beside = match self {
+            Self::Models(folder) => folder.as_path(),
+            Self::Predictions(file) => parent(file),
+        };
+        let create = || {
+            fs::create_dir_all(beside)?;
+            tempfile::Builder::new().prefix(".sleap-rtc-").tempdir_in(beside)
+        };
+        create().map_err(|source| self.error(source))
+    }
+
+    /// Puts what was collected in its place and returns that place.
+    pub(super) fn publish(&self, collected: &tempfile::TempDir) -> Result<PathBuf, ClientError> {
+        let publish = || match self {
+            Self::Models(folder) => move_entries(collected.path(), folder),
+            Self::Predictions(file) => move_file(collected.path(), file),
+        };
+        publish().map_err(|source| self.error(source))?;
+        Ok(self.path().to_owned())
+    }
+
+    fn error(&self, source: std::io::Error) -> ClientError {
+        ClientError::Output { path: self.path().to_owned(), source }
+    }
+}
+
+fn parent(file: &Path) -> &Path {
+    file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Moves each run's folder; one that is there already keeps its name and the new one gets a number.
+fn move_entries(from: &Path, to: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let numbered = (1..).map(|number| to.join(format!("{name}-{number}")));
+        let mut places = std::iter::once(to.join(&name)).chain(numbered);
+        let place = places.find(|place| !place.exists()).unwrap_or_else(|| to.join(&name));
+        fs::rename(entry.path(), place)?;
+    }
+    Ok(())
+}
+
+fn move_file(from: &Path, to: &Path) -> std::io::Result<()> {
+    let files = fs::read_dir(from)?.flatten().map(|entry| entry.path());
+    let mut files = files.filter(|path| path.is_file());
+    match (files.next(), files.next()) {
+        (Some(only), None) => fs::rename(only, to),
+        (None, _) => Err(std::io::Error::other("the worker sent no predictions")),
+        _ => Err(std::io::Error::other("the worker sent more than one file")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_folder_is_named_after_the_package() {
+        for (package, folder) in
+            [("x/labels.pkg.zip", "labels"), ("a.zip", "a"), ("x/folder", "folder")]
+        {
+            assert_eq!(Output::models_for(Path::new(package)).path(), Path::new(folder));
+        }
+        assert_eq!(Output::models_for(Path::new("folder")).path(), Path::new("folder-models"));
+    }
+
+    #[test]
+    fn a_run_that_is_there_already_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = Output::Models(folder.path().join("out"));
+        for _ in 0..2 {
+            let collected = output.collect().unwrap();
+            fs::create_dir(collected.path().join("run")).unwrap();
+            output.publish(&collected).unwrap();
+        }
+        assert!(folder.path().join("out/run").is_dir());
+        assert!(folder.path().join("out/run-1").is_dir());
+    }
+
+    #[test]
+    fn predictions_end_at_the_path_that_was_given() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = Output::Predictions(folder.path().join("p.slp"));
+        let collected = output.collect().unwrap();
+        assert!(output.publish(&collected).is_err());
+        fs::write(collected.path().join("other-name.slp"), "x").unwrap();
+        assert_eq!(fs::read(output.publish(&collected).unwrap()).unwrap(), b"x");
+    }
+}

@@ -1,0 +1,312 @@
+//! This client's place in the room: who else is there, who would take the job, and the connection
+//! to the one that does.
+
+use super::{ClientError, Join};
+use crate::config::Config;
+use crate::rtc::{self, Channel, Connection, RtcOptions};
+use crate::signaling::client::{
+    Endpoints, HttpApi, Identity, SignalingClient, SignalingError, SignalingEvent,
+};
+use serde_json::json;
+use sleap_rtc_protocol::capabilities::{CLIENT_TAGS, WorkerFacts};
+use sleap_rtc_protocol::connection::Purpose;
+use sleap_rtc_protocol::ids::PeerId;
+use sleap_rtc_protocol::job::{JobSpec, JobType};
+use sleap_rtc_protocol::signaling::{
+    AppMessage, ClientMessage, Description, ErrorFrame, Filters, JobRequest, JobResponse,
+    Metadata, PeerMessage, Role, ServerMessage, WORKER_BUSY,
+};
+use sleap_rtc_protocol::{DIALECT, LEGACY_CHANNEL_LABEL};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+/// A worker that has not answered a job request by then is passed over.
+const REQUEST_LIMIT: Duration = Duration::from_secs(5);
+/// From offer to answer. A Python worker gathers candidates for up to five seconds.
+const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+
+/// How the worker at the other end talks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// `sleap-rtc/1`.
+    Ours,
+    /// A Python worker.
+    Legacy,
+}
+
+/// An open connection to a worker.
+pub(super) struct Connected {
+    pub(super) worker: PeerId,
+    pub(super) connection: Connection,
+    pub(super) channel: Channel,
+    pub(super) dialect: Dialect,
+}
+
+/// What came of asking one worker.
+pub(super) enum Asked {
+    /// It has reserved a slot.
+    Yes(JobResponse),
+    /// It said no.
+    No(String),
+    /// It said nothing.
+    Silent,
+}
+
+/// What came of offering to one worker.
+pub(super) enum Offered {
+    /// Connected.
+    Yes(Box<Connected>),
+    /// It said no.
+    Refused(String),
+    /// It is not there.
+    Absent(String),
+}
+
+/// A registered client.
+pub(super) struct Room {
+    api: HttpApi,
+    identity: Identity,
+    signaling: SignalingClient,
+    events: mpsc::Receiver<SignalingEvent>,
+    rtc: RtcOptions,
+    attempts: u64,
+}
+
+impl Room {
+    /// Signs in and registers in the room.
+    pub(super) async fn join(config: &Config, join: &Join) -> Result<Self, ClientError> {
+        let credentials = match join {
+            Join::Session(session) => session.room.clone(),
+            Join::Room { credentials, .. } => credentials.clone(),
+        };
+        let api = HttpApi::new(&config.signaling.http)?;
+        let identity = api.sign_in(None).await?;
+        let endpoints = Endpoints {
+            websocket: config.signaling.websocket.clone(),
+            http: config.signaling.http.clone(),
+        };
+        let (signaling, events) = SignalingClient::connect(
+            endpoints,
+            identity.clone(),
+            credentials,
+            Role::Client,
+            metadata(),
+            CancellationToken::new(),
+        )
+        .await?;
+        debug!(peer = %identity.peer_id, "registered");
+        let rtc = RtcOptions::from(&config.ice);
+        Ok(Self { api, identity, signaling, events, rtc, attempts: 0 })
+    }
+
+    /// Leaves the room; nothing of this client stays behind.
+    pub(super) async fn leave(self) {
+        self.signaling.close().await;
+        if let Err(error) =
+            self.api.delete_peer(&self.identity.id_token, &self.identity.peer_id).await
+        {
+            debug!(%error, "the server did not confirm the deregistration");
+        }
+    }
+
+    /// All workers of the room, busy ones included, with at least `min_gpu_memory_mib` where given.
+    ///
+    /// Tags are no filter here: the old server loses them when a worker changes its status.
+    pub(super) async fn workers(
+        &self,
+        min_gpu_memory_mib: Option<u64>,
+    ) -> Result<Vec<WorkerFacts>, SignalingError> {
+        let properties = min_gpu_memory_mib.map(|mib| {
+            [("gpu_memory_mb".to_owned(), json!({ "$gte": mib }))].into_iter().collect()
+        });
+        let filters = Filters { role: Some(Role::Worker), properties, ..Filters::default() };
+        let peers = self.signaling.discover(filters).await?;
+        Ok(peers.iter().map(WorkerFacts::from_peer).collect())
+    }
+
+    /// Asks `worker` whether it would take the job.
+    pub(super) async fn ask(
+        &mut self,
+        worker: &PeerId,
+        spec: &JobSpec,
+    ) -> Result<Asked, ClientError> {
+        self.send_app(worker, AppMessage::JobRequest(request(spec))).await?;
+        let answer = async {
+            loop {
+                match self.next().await? {
+                    ServerMessage::PeerMessage(message) if message.from_peer_id == *worker => {
+                        if let AppMessage::JobResponse(response) = message.payload
+                            && (response.job_id == spec.id.as_str() || !response.accepted)
+                        {
+                            return Ok::<_, ClientError>(answered(response));
+                        }
+                    }
+                    ServerMessage::Error(error) => debug!(error = error.text(), "while asking"),
+                    _ => {}
+                }
+            }
+        };
+        tokio::time::timeout(REQUEST_LIMIT, answer).await.unwrap_or(Ok(Asked::Silent))
+    }
+
+    /// Tells the chosen worker that the job is its own; the offer follows.
+    pub(super) async fn assign(&self, worker: &PeerId, spec: &JobSpec) -> Result<(), ClientError> {
+        let job_id = spec.id.to_string();
+        let payload = AppMessage::JobAssignment { job_id, initiate_connection: false };
+        self.send_app(worker, payload).await
+    }
+
+    /// Offers a connection for a new job and waits for it to open.
+    pub(super) async fn offer(&mut self, worker: &PeerId) -> Result<Offered, ClientError> {
+        let connect = |source| ClientError::Connect { worker: worker.clone(), source };
+        let (offering, sdp) = rtc::offer(&self.rtc).await.map_err(connect)?;
+        self.attempts += 1;
+        let attempt = self.attempts;
+        let offer = Description {
+            sender: self.identity.peer_id.clone(),
+            target: worker.clone(),
+            sdp,
+            protocols: vec![DIALECT.to_owned()],
+            purpose: Some(Purpose::NewJob),
+            attempt: Some(attempt),
+        };
+        self.signaling.send(ClientMessage::Offer(offer)).await?;
+        let waiting = tokio::time::timeout(ANSWER_LIMIT, self.answer(worker, attempt));
+        let answer = match waiting.await {
+            Ok(Ok(Answer::Yes(answer))) => answer,
+            Ok(Ok(Answer::Refused(text))) => return Ok(Offered::Refused(text)),
+            Ok(Ok(Answer::Absent(text))) => return Ok(Offered::Absent(text)),
+            Ok(Err(error)) => return Err(error),
+            Err(_) => {
+                let limit_s = ANSWER_LIMIT.as_secs();
+                let text = format!("worker {worker} did not answer the offer within {limit_s} s");
+                return Ok(Offered::Absent(text));
+            }
+        };
+        let (connection, legacy) = offering.accept(&answer.sdp).await.map_err(connect)?;
+        let (channel, dialect) = if answer.speaks_ours() {
+            let ours = connection.open_channel(LEGACY_CHANNEL_LABEL, DIALECT).await;
+            (ours.map_err(connect)?, Dialect::Ours)
+        } else {
+            (legacy, Dialect::Legacy)
+        };
+        let worker = worker.clone();
+        Ok(Offered::Yes(Box::new(Connected { worker, connection, channel, dialect })))
+    }
+
+    async fn answer(&mut self, worker: &PeerId, attempt: u64) -> Result<Answer, ClientError> {
+        loop {
+            match self.next().await? {
+                ServerMessage::Answer(answer)
+                    if answer.sender == *worker && answer.attempt.is_none_or(|a| a == attempt) =>
+                {
+                    return Ok(Answer::Yes(answer));
+                }
+                ServerMessage::Error(error) => {
+                    if let Some(answer) = refusal(worker, &error) {
+                        return Ok(answer);
+                    }
+                }
+                ServerMessage::PeerMessage(PeerMessage {
+                    from_peer_id,
+                    payload: AppMessage::JobResponse(response),
+                    ..
+                }) if from_peer_id == *worker && !response.accepted => {
+                    return Ok(Answer::Refused(words(response)));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The next frame from the server. A lost server is not the end: the client registers again
+    /// beside us, and the deadlines of those who wait here hold.
+    async fn next(&mut self) -> Result<ServerMessage, ClientError> {
+        loop {
+            match self.events.recv().await {
+                Some(SignalingEvent::Message(message)) => return Ok(message),
+                Some(SignalingEvent::Lost) => debug!("signaling lost"),
+                Some(SignalingEvent::Restored) => debug!("registered again"),
+                None => return Err(SignalingError::Closed.into()),
+            }
+        }
+    }
+
+    async fn send_app(&self, worker: &PeerId, payload: AppMessage) -> Result<(), ClientError> {
+        let (from_peer_id, to_peer_id) = (self.identity.peer_id.clone(), worker.clone());
+        let message = PeerMessage { from_peer_id, to_peer_id, payload };
+        Ok(self.signaling.send(ClientMessage::PeerMessage(message)).await?)
+    }
+}
+
+enum Answer {
+    Yes(Description),
+    Refused(String),
+    Absent(String),
+}
+
+/// What an error frame means for the offer that is under way, if anything.
+fn refusal(worker: &PeerId, error: &ErrorFrame) -> Option<Answer> {
+    const ABSENT: [&str; 4] =
+        ["PEER_NOT_FOUND", "PEER_NOT_IN_ROOM", "DELIVERY_FAILED", "target_not_found"];
+    let word = |field: &Option<String>, words: &[&str]| {
+        field.as_deref().is_some_and(|field| words.contains(&field))
+    };
+    if error.sender.as_ref() == Some(worker) || word(&error.reason, &[WORKER_BUSY]) {
+        return Some(Answer::Refused(error.text().to_owned()));
+    }
+    if word(&error.code, &ABSENT) || word(&error.reason, &ABSENT) {
+        return Some(Answer::Absent(format!("worker {worker} is not in the room")));
+    }
+    debug!(error = error.text(), "while waiting for an answer");
+    None
+}
+
+fn answered(response: JobResponse) -> Asked {
+    if response.accepted { Asked::Yes(response) } else { Asked::No(words(response)) }
+}
+
+fn words(response: JobResponse) -> String {
+    let reason = response.reason.unwrap_or_else(|| "no reason given".into());
+    response.message.unwrap_or_else(|| format!("the worker refused: {reason}"))
+}
+
+fn metadata() -> Metadata {
+    let properties = json!({
+        "sleap_version": "unknown",
+        "platform": std::env::consts::OS,
+        "user_id": user().unwrap_or_else(|| "unknown".into()),
+    });
+    Metadata {
+        tags: CLIENT_TAGS.map(str::to_owned).to_vec(),
+        properties: properties.as_object().cloned().unwrap_or_default(),
+    }
+}
+
+/// The user's login name: a claim that policies may show, never proof.
+pub(super) fn user() -> Option<String> {
+    std::env::var("USER").ok().or_else(|| std::env::var("USERNAME").ok())
+}
+
+fn request(spec: &JobSpec) -> JobRequest {
+    let job = &spec.description;
+    let (format, model_type) = match job.job_type {
+        JobType::Training => ("pkg.slp", job.model_types.first()),
+        JobType::Inference => ("slp", job.model_types.first()),
+    };
+    JobRequest {
+        job_id: spec.id.to_string(),
+        job_type: job.job_type,
+        dataset_info: json!({
+            "format": format,
+            "path": spec.name,
+            "estimated_size_mb": job.package_bytes.unwrap_or(0) as f64 / 1e6,
+            "frame_count": job.frame_count,
+        }),
+        config: json!({ "model_type": model_type, "epochs": job.epochs }),
+        requirements: job.requirements.clone(),
+        description: Some(job.clone()),
+    }
+}

@@ -1,0 +1,213 @@
+//! One job over `sleap-rtc/1`: hand over the package, follow the events, fetch the result.
+
+use super::display::Display;
+use super::viewer::Viewer;
+use super::{ClientError, Job, concluded};
+use crate::dialect::{ClientEnd, DialectError};
+use crate::rtc::Channel;
+use crate::transfer::{self, Limits, TransferError};
+use sleap_rtc_protocol::frame::{ClientFrame, TransferFrame, WorkerFrame};
+use sleap_rtc_protocol::ids::PeerId;
+use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobSpec, NumberedEvent, RefusalCode};
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// A worker answers a submission within this time; its policies run meanwhile.
+const ACCEPT_LIMIT: Duration = Duration::from_secs(30);
+/// From the last byte of the package to the first event: the worker checks the files.
+const STAGE_LIMIT: Duration = Duration::from_secs(120);
+/// From a cancellation to the job's last event.
+const CANCEL_LIMIT: Duration = Duration::from_secs(20);
+/// Last words reach the worker within this time.
+const FLUSH: Duration = Duration::from_secs(5);
+const UPLOAD: &str = "Sending package";
+const DOWNLOAD: &str = "Receiving result";
+
+/// Submits the job on an open channel and stays with it. Returns where the result is.
+pub(super) async fn run(
+    channel: Channel,
+    spec: &JobSpec,
+    job: &Job,
+    display: &mut Display,
+    viewer: Option<Viewer>,
+    interrupt: &CancellationToken,
+) -> Result<PathBuf, ClientError> {
+    let worker = display.worker_id();
+    let mut submission = Submission { link: ClientEnd::new(channel), worker, display, viewer };
+    let handed_over = tokio::select! {
+        done = submission.hand_over(spec, job) => done,
+        () = interrupt.cancelled() => Err(ClientError::Cancelled),
+    };
+    if let Err(ClientError::Cancelled) = handed_over {
+        submission.say_cancel().await;
+    }
+    handed_over?;
+    let outcome = submission.follow(interrupt).await?;
+    concluded(outcome)?;
+    let fetching = submission.fetch(job);
+    interrupt.run_until_cancelled(fetching).await.unwrap_or(Err(ClientError::Cancelled))
+}
+
+struct Submission<'a> {
+    link: ClientEnd,
+    worker: PeerId,
+    display: &'a mut Display,
+    viewer: Option<Viewer>,
+}
+
+impl Submission<'_> {
+    async fn hand_over(&mut self, spec: &JobSpec, job: &Job) -> Result<(), ClientError> {
+        let submit = ClientFrame::Submit { spec: Box::new(spec.clone()) };
+        self.send(&submit, "while the job was handed over").await?;
+        loop {
+            match self.recv(ACCEPT_LIMIT, "while the job was handed over").await? {
+                WorkerFrame::Accepted { .. } => break,
+                frame => refused(frame)?,
+            }
+        }
+        if spec.shared.is_some() {
+            return Ok(());
+        }
+        let Self { link, display, .. } = self;
+        let sent = transfer::send(link, &job.package, |progress| {
+            display.transfer(UPLOAD, progress);
+        });
+        match sent.await {
+            Ok(()) => {}
+            Err(TransferError::Interrupted(reason)) => return Err(ClientError::Refused(reason)),
+            Err(source) => return Err(ClientError::Transfer { what: "package", source }),
+        }
+        let bytes = job.package.manifest().total_bytes();
+        self.display.transferred(UPLOAD, bytes);
+        Ok(())
+    }
+
+    /// Shows the job's events until it is over. An interrupt cancels the job and waits for its end.
+    async fn follow(&mut self, interrupt: &CancellationToken) -> Result<JobOutcome, ClientError> {
+        let mut runs = Vec::new();
+        let mut cancelling = None;
+        let mut first = true;
+        loop {
+            let deadline = match cancelling {
+                Some(since) => Some(since + CANCEL_LIMIT),
+                None => first.then(|| tokio::time::Instant::now() + STAGE_LIMIT),
+            };
+            let frame = tokio::select! {
+                frame = self.link.recv() => frame.map_err(|e| self.lost(e, "during the job"))?,
+                () = interrupt.cancelled(), if cancelling.is_none() => {
+                    self.display.note("Cancelling the job …");
+                    self.say_cancel().await;
+                    cancelling = Some(tokio::time::Instant::now());
+                    continue;
+                }
+                () = Viewer::stop_wanted(&mut self.viewer) => {
+                    self.send(&ClientFrame::Stop { all: false }, "during the job").await?;
+                    continue;
+                }
+                () = sleep_until(deadline) => {
+                    let what = "stayed silent after it had the package".to_owned();
+                    let silent = ClientError::Worker { worker: self.worker.clone(), what };
+                    return Err(if cancelling.is_some() { ClientError::Cancelled } else { silent });
+                }
+            };
+            match frame {
+                WorkerFrame::Event { event, .. } => {
+                    first = false;
+                    if let Some(outcome) = self.show(event, &mut runs) {
+                        return Ok(outcome);
+                    }
+                }
+                frame => refused(frame)?,
+            }
+        }
+    }
+
+    fn show(&mut self, event: NumberedEvent, runs: &mut Vec<String>) -> Option<JobOutcome> {
+        if let Some(viewer) = &self.viewer {
+            viewer.show(&event.event);
+        }
+        match event.event {
+            JobEvent::Staged { runs: names } => *runs = names,
+            JobEvent::RunStarted { name } => {
+                let number = runs.iter().position(|run| *run == name).map_or(1, |at| at + 1);
+                self.display.run_started(&name, number, runs.len());
+            }
+            JobEvent::Log { text } => self.display.log(&text),
+            JobEvent::RunEnded { name, outcome } => self.display.run_ended(&name, &outcome),
+            JobEvent::Finished { outcome } => return Some(outcome),
+            JobEvent::Progress { .. } | JobEvent::Unknown => {}
+        }
+        None
+    }
+
+    async fn fetch(&mut self, job: &Job) -> Result<PathBuf, ClientError> {
+        self.send(&ClientFrame::Fetch, "before the result was fetched").await?;
+        if job.shared.is_some() {
+            loop {
+                match self.recv(STAGE_LIMIT, "before the result was in place").await? {
+                    WorkerFrame::Transfer(TransferFrame::Complete) => {
+                        return Ok(job.output.path().to_owned());
+                    }
+                    frame => refused(frame)?,
+                }
+            }
+        }
+        let collected = job.output.collect()?;
+        let Self { link, display, .. } = self;
+        let received = transfer::receive(link, collected.path(), &Limits::results(), |progress| {
+            display.transfer(DOWNLOAD, progress);
+        });
+        let manifest = received
+            .await
+            .map_err(|source| ClientError::Transfer { what: "result", source })?;
+        self.display.transferred(DOWNLOAD, manifest.total_bytes());
+        self.link.flush(FLUSH).await;
+        job.output.publish(&collected)
+    }
+
+    async fn say_cancel(&self) {
+        let cancel = ClientFrame::Cancel { reason: "the user pressed Ctrl-C".into() };
+        if self.link.send(&cancel).await.is_ok() {
+            self.link.flush(FLUSH).await;
+        }
+    }
+
+    async fn send(&self, frame: &ClientFrame, during: &'static str) -> Result<(), ClientError> {
+        self.link.send(frame).await.map_err(|error| self.lost(error, during))
+    }
+
+    async fn recv(
+        &mut self,
+        limit: Duration,
+        during: &'static str,
+    ) -> Result<WorkerFrame, ClientError> {
+        self.link.recv_within(limit).await.map_err(|error| self.lost(error, during))
+    }
+
+    fn lost(&self, error: DialectError, during: &'static str) -> ClientError {
+        let worker = self.worker.clone();
+        match error {
+            DialectError::Gone | DialectError::Channel(_) => ClientError::Lost { worker, during },
+            other => ClientError::Worker { worker, what: format!("broke off {during}: {other}") },
+        }
+    }
+}
+
+/// A refusal at any moment is the worker's last word; other frames are not for this moment.
+fn refused(frame: WorkerFrame) -> Result<(), ClientError> {
+    match frame {
+        WorkerFrame::Refused { refusal } if refusal.code == RefusalCode::Invalid => {
+            Err(ClientError::JobFailed(refusal.message))
+        }
+        WorkerFrame::Refused { refusal } => Err(ClientError::Refused(refusal.message)),
+        _ => Ok(()),
+    }
+}
+
+async fn sleep_until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,150 @@
+//! One data channel: ordered, reliable, with back-pressure both ways.
+
+use super::connection::Shared;
+use bytes::{Bytes, BytesMut};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use webrtc::data_channel::{DataChannel, DataChannelEvent};
+
+/// How often a flush looks at what is unacknowledged; the crate has no event for it.
+const FLUSH_POLL: Duration = Duration::from_millis(5);
+
+/// A message from the other side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// UTF-8.
+    Text(String),
+    /// Anything.
+    Binary(Bytes),
+}
+
+/// Why nothing can be sent.
+#[derive(Debug, thiserror::Error)]
+pub enum ChannelError {
+    /// The channel or its connection is over.
+    #[error("the data channel is closed")]
+    Closed,
+    /// The other side did not acknowledge in time.
+    #[error("the other side did not acknowledge everything within {} s", .0.as_secs())]
+    NotAcknowledged(Duration),
+    /// The WebRTC stack said no.
+    #[error("the data channel failed")]
+    Webrtc(#[source] webrtc::error::Error),
+}
+
+/// An open data channel. Dropping it leaves it to the connection to close.
+pub struct Channel {
+    inner: Arc<dyn DataChannel>,
+    connection: Arc<Shared>,
+    label: String,
+    protocol: String,
+}
+
+impl Channel {
+    /// Waits until `inner` is open.
+    pub(super) async fn opened(
+        inner: Arc<dyn DataChannel>,
+        connection: Arc<Shared>,
+    ) -> Result<Self, ChannelError> {
+        let label = inner.label().await.map_err(ChannelError::Webrtc)?;
+        let protocol = inner.protocol().await.map_err(ChannelError::Webrtc)?;
+        let channel = Self { inner, connection, label, protocol };
+        loop {
+            match channel.event().await {
+                Some(DataChannelEvent::OnOpen) => return Ok(channel),
+                Some(DataChannelEvent::OnClose) | None => return Err(ChannelError::Closed),
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// The name that its opener gave it.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// The dialect that its opener wants to speak on it; empty for legacy.
+    pub fn protocol(&self) -> &str {
+        &self.protocol
+    }
+
+    /// Sends a text, waiting while too much is unacknowledged.
+    pub async fn send_text(&self, text: String) -> Result<(), ChannelError> {
+        self.until_over(self.inner.send_text(&text)).await
+    }
+
+    /// Sends bytes, waiting while too much is unacknowledged.
+    pub async fn send_binary(&self, bytes: BytesMut) -> Result<(), ChannelError> {
+        self.until_over(self.inner.send(bytes)).await
+    }
+
+    /// The next message, or `None` when the channel or its connection is over. One reader at a
+    /// time; cancel safe. While nobody reads, the other side is held back after a bounded queue.
+    pub async fn recv(&self) -> Option<Message> {
+        loop {
+            match self.event().await? {
+                DataChannelEvent::OnMessage(message) if message.is_string => {
+                    match String::from_utf8(message.data.to_vec()) {
+                        Ok(text) => return Some(Message::Text(text)),
+                        Err(_) => {
+                            tracing::warn!("a text message was not UTF-8; channel closed");
+                            self.close().await;
+                            return None;
+                        }
+                    }
+                }
+                DataChannelEvent::OnMessage(message) => {
+                    return Some(Message::Binary(message.data.freeze()));
+                }
+                DataChannelEvent::OnClose => return None,
+                _ => {}
+            }
+        }
+    }
+
+    /// Waits until everything sent so far is acknowledged, at most `limit`.
+    pub async fn flush(&self, limit: Duration) -> Result<(), ChannelError> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let outstanding = self.until_over(self.inner.outstanding_bytes()).await?;
+            if outstanding == 0 {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(ChannelError::NotAcknowledged(limit));
+            }
+            tokio::time::sleep(FLUSH_POLL).await;
+        }
+    }
+
+    /// Closes the channel; the other side reads what was sent before.
+    pub async fn close(&self) {
+        if let Err(error) = self.inner.close().await {
+            tracing::debug!(%error, "closing a data channel");
+        }
+    }
+
+    async fn event(&self) -> Option<DataChannelEvent> {
+        tokio::select! {
+            // What has arrived is read to its end before the connection's end counts.
+            biased;
+            event = self.inner.poll() => event,
+            () = self.connection.over() => None,
+        }
+    }
+
+    async fn until_over<T>(
+        &self,
+        work: impl Future<Output = webrtc::error::Result<T>>,
+    ) -> Result<T, ChannelError> {
+        tokio::select! {
+            biased;
+            done = work => done.map_err(|error| match error {
+                webrtc::error::Error::ErrDataChannelClosed => ChannelError::Closed,
+                other => ChannelError::Webrtc(other),
+            }),
+            () = self.connection.over() => Err(ChannelError::Closed),
+        }
+    }
+}

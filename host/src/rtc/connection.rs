@@ -1,0 +1,287 @@
+//! Offer, answer, and the connection that comes of them.
+
+use super::channel::{Channel, ChannelError};
+use super::{RtcOptions, sockets};
+use rtc::ice::mdns::MulticastDnsMode;
+use rtc::peer_connection::configuration::setting_engine::SctpMaxMessageSize;
+use sleap_rtc_protocol::LEGACY_CHANNEL_LABEL;
+use sleap_rtc_protocol::connection::ConnectionState;
+use sleap_rtc_protocol::signaling::Sdp;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Mutex, mpsc, watch};
+use webrtc::data_channel::{DataChannel, RTCDataChannelInit};
+use webrtc::peer_connection::{
+    PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfigurationBuilder,
+    RTCIceGatheringState, RTCIceServer, RTCPeerConnectionState, RTCSessionDescription,
+    SettingEngine, SettingEngineBuilder,
+};
+
+/// From the answer to an open channel.
+const CONNECT_LIMIT: Duration = Duration::from_secs(15);
+/// How long closing may take.
+const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+/// Silence after which a path counts as disconnected, and then as failed.
+const ICE_DISCONNECTED: Duration = Duration::from_secs(5);
+const ICE_FAILED: Duration = Duration::from_secs(12);
+const ICE_KEEP_ALIVE: Duration = Duration::from_secs(2);
+/// A candidate pair is tried this often; the default of 200 ms makes connecting slow.
+const ICE_CHECK_EVERY: Duration = Duration::from_millis(20);
+/// Tries of one pair: as long in all as the default's seven at 200 ms would not be; ten seconds.
+const ICE_TRIES: u16 = 500;
+/// The largest message that we take.
+const MAX_MESSAGE_BYTES: u32 = 262_144;
+/// Channels that the other side opened and nobody has asked for yet.
+const MAX_WAITING_CHANNELS: usize = 8;
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum RtcError {
+    /// The other side's session description makes no sense.
+    #[error("the other side's session description is malformed")]
+    BadDescription(#[source] webrtc::error::Error),
+    /// This side's sockets or description could not be made.
+    #[error("a peer connection could not be set up on this machine")]
+    Setup(#[source] webrtc::error::Error),
+    /// Both sides agreed, but no path was found.
+    #[error("no path to the other side was found within {} s", CONNECT_LIMIT.as_secs())]
+    NoPath,
+    /// A data channel could not be opened.
+    #[error("a data channel could not be opened")]
+    Channel(#[from] ChannelError),
+}
+
+/// What the handler, the channels and the connection share.
+pub(super) struct Shared {
+    state: watch::Sender<ConnectionState>,
+}
+
+impl Shared {
+    /// Resolves when no data will flow any more.
+    pub(super) async fn over(&self) {
+        let mut state = self.state.subscribe();
+        // The sender lives in `self`, so the wait ends only with the state.
+        let _ = state.wait_for(|state| state.is_over()).await;
+    }
+
+    fn set(&self, next: ConnectionState) {
+        self.state.send_if_modified(|state| {
+            let changed = state.can_become(next);
+            if changed {
+                *state = next;
+            }
+            changed
+        });
+    }
+}
+
+struct Handler {
+    shared: Arc<Shared>,
+    gathered: watch::Sender<bool>,
+    channels: mpsc::Sender<Arc<dyn DataChannel>>,
+}
+
+#[async_trait::async_trait]
+impl PeerConnectionEventHandler for Handler {
+    async fn on_ice_gathering_state_change(&self, state: RTCIceGatheringState) {
+        if state == RTCIceGatheringState::Complete {
+            self.gathered.send_replace(true);
+        }
+    }
+
+    async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
+        let next = match state {
+            RTCPeerConnectionState::Connecting => ConnectionState::Connecting,
+            RTCPeerConnectionState::Connected => ConnectionState::Connected,
+            RTCPeerConnectionState::Disconnected => ConnectionState::Disconnected,
+            RTCPeerConnectionState::Failed => ConnectionState::Failed,
+            RTCPeerConnectionState::Closed => ConnectionState::Closed,
+            _ => return,
+        };
+        tracing::debug!(state = ?next, "peer connection");
+        self.shared.set(next);
+    }
+
+    async fn on_data_channel(&self, channel: Arc<dyn DataChannel>) {
+        // The driver waits for this handler: never block it.
+        if self.channels.try_send(channel).is_err() {
+            tracing::warn!("the other side opened too many data channels; one is ignored");
+        }
+    }
+}
+
+/// A peer connection. Dropping it closes it in the background.
+pub struct Connection {
+    inner: Arc<dyn PeerConnection>,
+    shared: Arc<Shared>,
+    channels: Mutex<mpsc::Receiver<Arc<dyn DataChannel>>>,
+    gathered: watch::Receiver<bool>,
+}
+
+impl Connection {
+    async fn new(options: &RtcOptions) -> Result<Self, RtcError> {
+        let shared = Arc::new(Shared { state: watch::Sender::new(ConnectionState::New) });
+        let (gathered, gathering) = watch::channel(false);
+        let (sender, channels) = mpsc::channel(MAX_WAITING_CHANNELS);
+        let handler = Handler { shared: shared.clone(), gathered, channels: sender };
+        let builder = PeerConnectionBuilder::new()
+            .with_configuration(
+                RTCConfigurationBuilder::default().with_ice_servers(servers(options)).build(),
+            )
+            .with_setting_engine(settings())
+            .with_runtime(Arc::new(sockets::LargeBuffers))
+            .with_handler(Arc::new(handler))
+            .with_udp_addrs(addresses(options))
+            .with_data_channel_send_buffer_limit(sockets::send_window_bytes());
+        let inner: Arc<dyn PeerConnection> =
+            Arc::new(builder.build().await.map_err(RtcError::Setup)?);
+        Ok(Self { inner, shared, channels: Mutex::new(channels), gathered: gathering })
+    }
+
+    /// The state, as it changes.
+    pub fn state(&self) -> watch::Receiver<ConnectionState> {
+        self.shared.state.subscribe()
+    }
+
+    /// The next channel that the other side opens, or `None` when the connection is over.
+    pub async fn next_channel(&self) -> Option<Channel> {
+        let mut channels = self.channels.lock().await;
+        loop {
+            let inner = tokio::select! {
+                channel = channels.recv() => channel?,
+                () = self.shared.over() => return None,
+            };
+            match Channel::opened(inner, self.shared.clone()).await {
+                Ok(channel) => return Some(channel),
+                Err(error) => tracing::debug!(%error, "a channel closed before it was open"),
+            }
+        }
+    }
+
+    /// Opens an ordered, reliable channel and waits until it is open.
+    pub async fn open_channel(&self, label: &str, protocol: &str) -> Result<Channel, RtcError> {
+        let inner = self.create_channel(label, protocol).await?;
+        self.wait_open(inner).await
+    }
+
+    async fn create_channel(
+        &self,
+        label: &str,
+        protocol: &str,
+    ) -> Result<Arc<dyn DataChannel>, RtcError> {
+        let init = RTCDataChannelInit { protocol: protocol.to_owned(), ..Default::default() };
+        self.inner.create_data_channel(label, Some(init)).await.map_err(RtcError::Setup)
+    }
+
+    async fn wait_open(&self, inner: Arc<dyn DataChannel>) -> Result<Channel, RtcError> {
+        let opening = Channel::opened(inner, self.shared.clone());
+        match tokio::time::timeout(CONNECT_LIMIT, opening).await {
+            Ok(Ok(channel)) => Ok(channel),
+            Ok(Err(ChannelError::Closed)) | Err(_) => Err(RtcError::NoPath),
+            Ok(Err(error)) => Err(error.into()),
+        }
+    }
+
+    /// Closes the connection; bounded.
+    pub async fn close(self) {
+        if tokio::time::timeout(CLOSE_LIMIT, self.inner.close()).await.is_err() {
+            tracing::debug!("closing a peer connection took too long");
+        }
+        self.shared.set(ConnectionState::Closed);
+    }
+
+    /// Sets the local description and returns it with its candidates: all, or those found in time.
+    async fn gather(
+        &self,
+        description: RTCSessionDescription,
+        limit: Duration,
+    ) -> Result<Sdp, RtcError> {
+        self.inner.set_local_description(description).await.map_err(RtcError::Setup)?;
+        let mut gathered = self.gathered.clone();
+        if tokio::time::timeout(limit, gathered.wait_for(|done| *done)).await.is_err() {
+            tracing::debug!("candidates are not complete; using those found so far");
+        }
+        match self.inner.local_description().await {
+            Some(description) => Ok(Sdp(description.sdp)),
+            None => Err(RtcError::Setup(webrtc::error::Error::ErrConnectionClosed)),
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.shared.set(ConnectionState::Closed);
+        let inner = self.inner.clone();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                let _ = tokio::time::timeout(CLOSE_LIMIT, inner.close()).await;
+            });
+        }
+    }
+}
+
+/// An offer that waits for its answer.
+pub struct Offering {
+    connection: Connection,
+    legacy: Arc<dyn DataChannel>,
+}
+
+impl Offering {
+    /// Takes the answer and waits for the legacy channel to open.
+    pub async fn accept(self, answer: &Sdp) -> Result<(Connection, Channel), RtcError> {
+        let answer =
+            RTCSessionDescription::answer(answer.0.clone()).map_err(RtcError::BadDescription)?;
+        let Self { connection, legacy } = self;
+        let accepting = connection.inner.set_remote_description(answer);
+        accepting.await.map_err(RtcError::BadDescription)?;
+        let channel = connection.wait_open(legacy).await?;
+        Ok((connection, channel))
+    }
+}
+
+/// Makes an offer with the legacy channel in it, which every kind of worker expects.
+pub async fn offer(options: &RtcOptions) -> Result<(Offering, Sdp), RtcError> {
+    let connection = Connection::new(options).await?;
+    let legacy = connection.create_channel(LEGACY_CHANNEL_LABEL, "").await?;
+    let description = connection.inner.create_offer(None).await.map_err(RtcError::Setup)?;
+    let sdp = connection.gather(description, options.gather_limit).await?;
+    Ok((Offering { connection, legacy }, sdp))
+}
+
+/// Answers an offer. Channels that the other side opens come from [`Connection::next_channel`].
+pub async fn answer(options: &RtcOptions, offer: &Sdp) -> Result<(Connection, Sdp), RtcError> {
+    let offer = RTCSessionDescription::offer(offer.0.clone()).map_err(RtcError::BadDescription)?;
+    let connection = Connection::new(options).await?;
+    let accepting = connection.inner.set_remote_description(offer);
+    accepting.await.map_err(RtcError::BadDescription)?;
+    let description = connection.inner.create_answer(None).await.map_err(RtcError::Setup)?;
+    let sdp = connection.gather(description, options.gather_limit).await?;
+    Ok((connection, sdp))
+}
+
+fn servers(options: &RtcOptions) -> Vec<RTCIceServer> {
+    let server = |server: &crate::config::IceServer| RTCIceServer {
+        urls: server.urls.clone(),
+        username: server.username.clone().unwrap_or_default(),
+        credential: server.credential.clone().unwrap_or_default(),
+    };
+    options.servers.iter().map(server).collect()
+}
+
+/// The wildcard stands for every interface but loopback, which is therefore named as well.
+fn addresses(options: &RtcOptions) -> Vec<String> {
+    if options.bind.is_empty() {
+        return vec!["0.0.0.0:0".into(), "127.0.0.1:0".into()];
+    }
+    options.bind.iter().map(|ip| std::net::SocketAddr::new(*ip, 0).to_string()).collect()
+}
+
+fn settings() -> SettingEngine {
+    SettingEngineBuilder::new()
+        .with_ice_timeouts(Some(ICE_DISCONNECTED), Some(ICE_FAILED), Some(ICE_KEEP_ALIVE))
+        .with_ice_connection_attempts(Some(ICE_CHECK_EVERY), Some(ICE_TRIES))
+        .with_include_loopback_candidate(true)
+        .with_multicast_dns_mode(MulticastDnsMode::Disabled)
+        .with_sctp_max_message_size(SctpMaxMessageSize::Bounded(MAX_MESSAGE_BYTES))
+        .build()
+}

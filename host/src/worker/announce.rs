@@ -1,0 +1,49 @@
+//! Tells people how to join: on stdout once, and in a file when asked. Never in the log.
+
+use super::WorkerError;
+use sleap_rtc_protocol::ids::{PeerId, RoomCredentials};
+use sleap_rtc_protocol::session::SessionString;
+use std::io::Write;
+use std::path::Path;
+
+pub(super) fn credentials(
+    worker: &PeerId,
+    room: &RoomCredentials,
+    file: Option<&Path>,
+) -> Result<(), WorkerError> {
+    let text = text(worker, room);
+    if let Some(path) = file {
+        write_private(path, &text)
+            .map_err(|source| WorkerError::Credentials { path: path.to_owned(), source })?;
+    }
+    let mut stdout = std::io::stdout().lock();
+    // A closed stdout is no reason to stop: the file and the state folder still have them.
+    if stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_err() {
+        tracing::warn!("stdout is closed; the credentials were not shown");
+    }
+    Ok(())
+}
+
+fn text(worker: &PeerId, room: &RoomCredentials) -> String {
+    let session = SessionString { room: room.clone(), worker: worker.clone() };
+    // The one place where a token is turned into text for people.
+    let token = String::from(room.token.clone());
+    format!(
+        "Session string (for one client: goes straight to this worker)\n  \
+         {session}\n\
+         Room credentials (for other workers and for clients that choose a worker)\n  \
+         Room ID: {}\n  \
+         Token:   {token}\n",
+        room.room_id
+    )
+}
+
+/// Writes beside, then renames: nobody ever sees half a file, or a readable one.
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Temporary files are created with mode 0600.
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(text.as_bytes())?;
+    file.persist(path)?;
+    Ok(())
+}

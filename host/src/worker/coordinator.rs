@@ -1,0 +1,573 @@
+//! Admission: who gets a slot, and what discovery sees of it.
+//!
+//! One task owns the slots. Connections and job watchers send it requests; nobody else changes
+//! the state.
+
+use super::{Site, connection, staging};
+use crate::job::{JobFolder, JobHandle, JobCommand};
+use crate::signaling::client::{SignalingClient, SignalingEvent};
+use serde_json::json;
+use sleap_rtc_protocol::capabilities::Capabilities;
+use sleap_rtc_protocol::connection::Purpose;
+use sleap_rtc_protocol::ids::{JobId, PeerId};
+use sleap_rtc_protocol::job::{JobDescription, Refusal, RefusalCode};
+use sleap_rtc_protocol::signaling::{
+    AppMessage, ClientMessage, Description, ErrorFrame, JobRequest, JobResponse, MetadataPatch,
+    PeerMessage, ServerMessage, WORKER_BUSY,
+};
+use sleap_rtc_protocol::worker::{RESERVATION, Refused, WorkerEvent, WorkerState, WorkerStatus};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+/// Connections that are not for a new job: each must prove its right, so few need to wait.
+const MAX_OTHER_CONNECTIONS: usize = 16;
+/// Job requests whose policies are being asked at this moment.
+const MAX_REQUESTS_IN_FLIGHT: usize = 32;
+/// How long connections get to say goodbye when the worker ends.
+const GOODBYE: Duration = Duration::from_secs(3);
+/// A slot stays reserved while the package arrives; the connection's end frees it.
+const WHILE_CONNECTED: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// What connections and watchers ask of the coordinator.
+enum Request {
+    Reserve { peer: PeerId, wait: Duration, reply: oneshot::Sender<Result<(), Refusal>> },
+    Start { peer: PeerId, folder: JobFolder, reply: oneshot::Sender<Result<JobHandle, Refusal>> },
+    ConnectionOver { peer: PeerId, number: u64 },
+    JobOver { job: JobId },
+}
+
+/// How tasks reach the coordinator.
+#[derive(Clone)]
+pub(super) struct CoordinatorHandle {
+    requests: mpsc::Sender<Request>,
+}
+
+impl CoordinatorHandle {
+    /// Keeps the slot of `peer` while its package arrives.
+    pub(super) async fn hold(&self, peer: &PeerId) -> Result<(), Refusal> {
+        let peer = peer.clone();
+        self.ask(|reply| Request::Reserve { peer, wait: WHILE_CONNECTED, reply }).await
+    }
+
+    /// Runs the staged job in the slot of `peer`.
+    pub(super) async fn start(
+        &self,
+        peer: &PeerId,
+        folder: JobFolder,
+    ) -> Result<JobHandle, Refusal> {
+        let peer = peer.clone();
+        self.ask(|reply| Request::Start { peer, folder, reply }).await
+    }
+
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> Request,
+    ) -> Result<T, Refusal> {
+        let gone = || Refusal::new(RefusalCode::Maintenance, "the worker is shutting down");
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(request(reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    async fn tell(&self, request: Request) {
+        // A closed queue means that the worker ends, and the slots with it.
+        let _ = self.requests.send(request).await;
+    }
+}
+
+/// A live connection for a new job.
+struct NewJobConnection {
+    number: u64,
+    cancel: CancellationToken,
+}
+
+pub(super) struct Coordinator {
+    site: Arc<Site>,
+    signaling: SignalingClient,
+    own_id: PeerId,
+    capabilities: Capabilities,
+    state: WorkerState,
+    published: (WorkerStatus, usize),
+    new_jobs: HashMap<PeerId, NewJobConnection>,
+    next_number: u64,
+    others: Arc<tokio::sync::Semaphore>,
+    asking: Arc<tokio::sync::Semaphore>,
+    tasks: TaskTracker,
+    connections: CancellationToken,
+    requests: mpsc::Receiver<Request>,
+    handle: CoordinatorHandle,
+}
+
+impl Coordinator {
+    pub(super) fn new(
+        site: Arc<Site>,
+        signaling: SignalingClient,
+        own_id: PeerId,
+        capabilities: Capabilities,
+    ) -> Self {
+        let (sender, requests) = mpsc::channel(64);
+        let slots = capabilities.slots as usize;
+        Self {
+            site,
+            signaling,
+            own_id,
+            state: WorkerState::new(slots),
+            published: (WorkerStatus::Available, slots),
+            capabilities,
+            new_jobs: HashMap::new(),
+            next_number: 0,
+            others: Arc::new(tokio::sync::Semaphore::new(MAX_OTHER_CONNECTIONS)),
+            asking: Arc::new(tokio::sync::Semaphore::new(MAX_REQUESTS_IN_FLIGHT)),
+            tasks: TaskTracker::new(),
+            connections: CancellationToken::new(),
+            requests,
+            handle: CoordinatorHandle { requests: sender },
+        }
+    }
+
+    /// Serves until `shutdown` or until the signaling client is gone for good.
+    pub(super) async fn run(
+        mut self,
+        mut events: mpsc::Receiver<SignalingEvent>,
+        shutdown: CancellationToken,
+    ) {
+        self.take_up_running_jobs().await;
+        loop {
+            let tick = self.state.next_deadline();
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                event = events.recv() => match event {
+                    Some(SignalingEvent::Message(message)) => self.on_message(message).await,
+                    Some(SignalingEvent::Lost) => warn!("signaling lost; registering again"),
+                    Some(SignalingEvent::Restored) => info!("registered again"),
+                    None => break,
+                },
+                Some(request) = self.requests.recv() => self.on_request(request),
+                () = sleep_until(tick) => { let _ = self.apply(WorkerEvent::Tick { now: Instant::now() }); }
+            }
+            self.publish().await;
+        }
+        self.connections.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(GOODBYE, self.tasks.wait()).await.is_err() {
+            warn!("some connections did not end in time");
+        }
+    }
+
+    /// Jobs that an earlier run of this worker started keep their slots.
+    async fn take_up_running_jobs(&mut self) {
+        for folder in JobFolder::unfinished(&self.site.state_dir) {
+            let job = folder.id().clone();
+            match JobHandle::attach(&folder).await {
+                Ok(handle) if self.apply(WorkerEvent::JobFound { job: job.clone() }).is_ok() => {
+                    info!(%job, "still running; taken up again");
+                    self.watch(folder, handle);
+                }
+                Ok(_) => warn!(%job, "still running, but no slot is left for it"),
+                Err(error) => info!(%job, %error, "was interrupted"),
+            }
+        }
+    }
+
+    fn apply(&mut self, event: WorkerEvent) -> Result<WorkerStatus, Refused> {
+        let before = self.state.status();
+        let after = self.state.apply(event)?;
+        if before != after {
+            info!(from = before.as_str(), to = after.as_str(), "status");
+        }
+        Ok(after)
+    }
+
+    /// Lets discovery see the present status, if it has changed.
+    async fn publish(&mut self) {
+        let now = (self.state.status(), self.state.free());
+        if now == self.published {
+            return;
+        }
+        self.published = now;
+        let properties = [
+            ("status".to_owned(), json!(now.0.as_str())),
+            ("slots_free".to_owned(), json!(now.1)),
+        ];
+        let properties = Some(properties.into_iter().collect());
+        self.signaling.update(MetadataPatch { tags: None, properties }).await;
+    }
+
+    async fn on_message(&mut self, message: ServerMessage) {
+        match message {
+            ServerMessage::Offer(offer) => self.on_offer(offer).await,
+            ServerMessage::PeerMessage(message) => self.on_peer_message(message).await,
+            ServerMessage::Error(error) => warn!(error = error.text(), "the server reports"),
+            // Nobody trickles, and the rest answers the signaling client's own questions.
+            _ => {}
+        }
+    }
+
+    fn on_request(&mut self, request: Request) {
+        match request {
+            Request::Reserve { peer, wait, reply } => {
+                let _ = reply.send(self.reserve(peer, wait));
+            }
+            Request::Start { peer, folder, reply } => self.start(peer, folder, reply),
+            Request::ConnectionOver { peer, number } => {
+                if self.new_jobs.get(&peer).is_some_and(|c| c.number == number) {
+                    self.new_jobs.remove(&peer);
+                    let _ = self.apply(WorkerEvent::PeerGone { peer });
+                }
+            }
+            Request::JobOver { job } => {
+                let _ = self.apply(WorkerEvent::JobEnded { job });
+            }
+        }
+    }
+
+    fn reserve(&mut self, peer: PeerId, wait: Duration) -> Result<(), Refusal> {
+        let now = Instant::now();
+        // Reservations that ended a moment ago must not stand in the way.
+        let _ = self.apply(WorkerEvent::Tick { now });
+        match self.apply(WorkerEvent::NewJob { peer, until: now + wait }) {
+            Ok(_) => Ok(()),
+            Err(refused) => Err(self.no_slot(refused)),
+        }
+    }
+
+    fn no_slot(&self, refused: Refused) -> Refusal {
+        let status = self.state.status().as_str();
+        match refused {
+            Refused::Maintenance => Refusal::new(
+                RefusalCode::Maintenance,
+                format!("the worker takes no new jobs (status {status})"),
+            ),
+            _ => Refusal::new(
+                RefusalCode::Busy,
+                format!(
+                    "Worker is currently {status}. Use --room-id and --token to find available \
+                     workers in the room, or try again later."
+                ),
+            ),
+        }
+    }
+
+    async fn on_offer(&mut self, offer: Description) {
+        let peer = offer.sender.clone();
+        match offer.purpose.clone().unwrap_or_default() {
+            Purpose::NewJob => match self.reserve(peer.clone(), RESERVATION) {
+                Ok(()) => self.connect_new_job(offer),
+                Err(refusal) => self.refuse(&offer, refusal).await,
+            },
+            Purpose::KnownJob { .. } | Purpose::Lane { .. } => {
+                match self.others.clone().try_acquire_owned() {
+                    Ok(permit) => {
+                        info!(%peer, "offer for a known job accepted");
+                        let serve = self.serve(offer, self.connections.child_token());
+                        self.tasks.spawn(async move {
+                            let _permit = permit;
+                            serve.await;
+                        });
+                    }
+                    Err(_) => {
+                        let text = "too many connections to this worker; try again in a minute";
+                        self.refuse(&offer, Refusal::new(RefusalCode::Busy, text)).await;
+                    }
+                }
+            }
+            Purpose::Unknown => {
+                let text = "the worker does not know what this offer is for; update the worker";
+                self.refuse(&offer, Refusal::new(RefusalCode::Invalid, text)).await;
+            }
+        }
+    }
+
+    fn connect_new_job(&mut self, offer: Description) {
+        let peer = offer.sender.clone();
+        let number = self.next_number;
+        self.next_number += 1;
+        let cancel = self.connections.child_token();
+        info!(%peer, number, ours = offer.speaks_ours(), "offer accepted; slot reserved");
+        let connection = NewJobConnection { number, cancel: cancel.clone() };
+        // A peer that offers again has given up its earlier attempt.
+        if let Some(earlier) = self.new_jobs.insert(peer.clone(), connection) {
+            earlier.cancel.cancel();
+        }
+        let serve = self.serve(offer, cancel);
+        let coordinator = self.handle.clone();
+        self.tasks.spawn(async move {
+            serve.await;
+            coordinator.tell(Request::ConnectionOver { peer, number }).await;
+        });
+    }
+
+    fn serve(
+        &self,
+        offer: Description,
+        cancel: CancellationToken,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let peer = offer.sender.clone();
+        let connection = connection::Connecting {
+            site: self.site.clone(),
+            signaling: self.signaling.clone(),
+            coordinator: self.handle.clone(),
+            own_id: self.own_id.clone(),
+            offer,
+        };
+        async move {
+            match cancel.run_until_cancelled(connection.serve()).await {
+                None => info!(%peer, "connection ended by this worker"),
+                Some(Ok(())) => info!(%peer, "connection done"),
+                Some(Err(error)) => warn!(%peer, %error, "connection ended"),
+            }
+        }
+    }
+
+    /// Says no in both ways: an `error` frame, which the old server drops, and a peer message,
+    /// which every server carries.
+    async fn refuse(&self, offer: &Description, refusal: Refusal) {
+        let peer = &offer.sender;
+        info!(%peer, code = ?refusal.code, reason = %refusal.message, "offer refused");
+        let status = self.state.status().as_str().to_owned();
+        let busy = matches!(refusal.code, RefusalCode::Busy | RefusalCode::Maintenance);
+        let error = ErrorFrame {
+            sender: Some(self.own_id.clone()),
+            target: Some(peer.clone()),
+            code: Some(if busy { "WORKER_BUSY" } else { "REFUSED" }.into()),
+            reason: Some(if busy { WORKER_BUSY } else { "refused" }.into()),
+            message: Some(refusal.message.clone()),
+            current_status: Some(status),
+            attempt: offer.attempt,
+        };
+        self.send(ClientMessage::Error(error)).await;
+        self.respond(peer, self.response(String::new(), Err(refusal), None)).await;
+    }
+
+    async fn on_peer_message(&mut self, message: PeerMessage) {
+        let peer = message.from_peer_id;
+        match message.payload {
+            AppMessage::JobRequest(request) => self.on_job_request(peer, request).await,
+            AppMessage::JobAssignment { job_id, .. } => {
+                info!(%peer, job = job_id.escape_debug().to_string(), "job assigned");
+            }
+            AppMessage::JobCancel { job_id, .. } => self.on_job_cancel(peer, job_id).await,
+            _ => {}
+        }
+    }
+
+    /// Asks the policies beside the main loop, then reserves and answers.
+    async fn on_job_request(&mut self, peer: PeerId, request: JobRequest) {
+        if self.state.status() != WorkerStatus::Available {
+            // The peer's own reservation still counts.
+            let kept = self.reserve(peer.clone(), RESERVATION);
+            if let Err(refusal) = kept {
+                info!(%peer, reason = %refusal.message, "job request refused");
+                return self.respond(&peer, self.response(request.job_id, Err(refusal), None)).await;
+            }
+        }
+        let Ok(permit) = self.asking.clone().try_acquire_owned() else {
+            let refusal = Refusal::new(RefusalCode::Busy, "too many job requests at once");
+            return self.respond(&peer, self.response(request.job_id, Err(refusal), None)).await;
+        };
+        let answering = Answering {
+            site: self.site.clone(),
+            coordinator: self.handle.clone(),
+            signaling: self.signaling.clone(),
+            own_id: self.own_id.clone(),
+            status: self.state.status(),
+        };
+        self.tasks.spawn(async move {
+            answering.answer(peer, request).await;
+            drop(permit);
+        });
+    }
+
+    /// Only the peer that a job belongs to may cancel it here.
+    async fn on_job_cancel(&mut self, peer: PeerId, job_id: String) {
+        let _ = self.apply(WorkerEvent::PeerGone { peer: peer.clone() });
+        if let Some(handle) = self.own_job(&peer, &job_id).await {
+            info!(%peer, job = job_id, "cancelled by its owner");
+            if let Err(error) = handle.command(JobCommand::Cancel).await {
+                warn!(%error, "the job could not be told to end");
+            }
+        }
+        let status = "cancelled".to_owned();
+        let payload = AppMessage::JobCancelled { job_id, status, cleanup_complete: true };
+        self.send_app(&peer, payload).await;
+    }
+
+    async fn own_job(&self, peer: &PeerId, job_id: &str) -> Option<JobHandle> {
+        let job = JobId::new(job_id).ok()?;
+        self.state.slot_of(&job)?;
+        let folder = JobFolder::open(&self.site.state_dir, &job).ok()?;
+        (folder.owner() == peer).then_some(())?;
+        JobHandle::attach(&folder).await.ok()
+    }
+
+    fn start(
+        &mut self,
+        peer: PeerId,
+        folder: JobFolder,
+        reply: oneshot::Sender<Result<JobHandle, Refusal>>,
+    ) {
+        let job = folder.id().clone();
+        if let Err(refused) = self.apply(WorkerEvent::JobStarted { peer, job: job.clone() }) {
+            let refusal = Refusal::new(RefusalCode::Busy, refused.to_string());
+            let _ = reply.send(Err(refusal));
+            return;
+        }
+        info!(%job, folder = %folder.path().display(), "job starts");
+        let site = self.site.clone();
+        self.spawn_for_job(job.clone(), async move {
+            match crate::job::start(&folder, &site.runner).await {
+                Ok(handle) => {
+                    let _ = reply.send(Ok(handle.clone()));
+                    staging::watch(&site, &folder, &handle).await;
+                }
+                Err(error) => {
+                    warn!(%job, %error, "the job could not be started");
+                    let text = format!("the worker could not start the job: {error}");
+                    let _ = reply.send(Err(Refusal::new(RefusalCode::Invalid, text)));
+                }
+            }
+        });
+    }
+
+    fn watch(&self, folder: JobFolder, handle: JobHandle) {
+        let site = self.site.clone();
+        self.spawn_for_job(folder.id().clone(), async move {
+            staging::watch(&site, &folder, &handle).await;
+        });
+    }
+
+    /// Frees the job's slot when `work` is done. The worker's end only stops the watching: the job
+    /// itself belongs to its own process.
+    fn spawn_for_job(&self, job: JobId, work: impl Future<Output = ()> + Send + 'static) {
+        let (coordinator, ended) = (self.handle.clone(), self.connections.clone());
+        self.tasks.spawn(async move {
+            if ended.run_until_cancelled(work).await.is_some() {
+                coordinator.tell(Request::JobOver { job }).await;
+            }
+        });
+    }
+
+    fn response(
+        &self,
+        job_id: String,
+        verdict: Result<(), Refusal>,
+        minutes: Option<f64>,
+    ) -> JobResponse {
+        response(&self.site, self.state.status(), job_id, verdict, minutes)
+    }
+
+    async fn respond(&self, peer: &PeerId, response: JobResponse) {
+        self.send_app(peer, AppMessage::JobResponse(response)).await;
+    }
+
+    async fn send_app(&self, peer: &PeerId, payload: AppMessage) {
+        let (from_peer_id, to_peer_id) = (self.own_id.clone(), peer.clone());
+        let message = PeerMessage { from_peer_id, to_peer_id, payload };
+        self.send(ClientMessage::PeerMessage(message)).await;
+    }
+
+    async fn send(&self, message: ClientMessage) {
+        if let Err(error) = self.signaling.send(message).await {
+            warn!(%error, "a message could not be sent");
+        }
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The answer to one job request, on its way.
+struct Answering {
+    site: Arc<Site>,
+    coordinator: CoordinatorHandle,
+    signaling: SignalingClient,
+    own_id: PeerId,
+    status: WorkerStatus,
+}
+
+impl Answering {
+    async fn answer(self, peer: PeerId, request: JobRequest) {
+        let job = description(&request);
+        let verdict = match staging::check(&self.site, &job).await {
+            Ok(()) => self.reserve(&peer).await,
+            Err(refusal) => Err(refusal),
+        };
+        let minutes = match &verdict {
+            Ok(()) => self.site.policies.estimate(&job, &self.site.facts()).await,
+            Err(_) => None,
+        };
+        match &verdict {
+            Ok(()) => info!(%peer, "job request accepted; slot reserved"),
+            Err(refusal) => info!(%peer, reason = %refusal.message, "job request refused"),
+        }
+        let minutes = minutes.map(|estimate| estimate.minutes);
+        let response = response(&self.site, self.status, request.job_id, verdict, minutes);
+        let payload = AppMessage::JobResponse(response);
+        let message = PeerMessage { from_peer_id: self.own_id, to_peer_id: peer, payload };
+        if let Err(error) = self.signaling.send(ClientMessage::PeerMessage(message)).await {
+            warn!(%error, "an answer could not be sent");
+        }
+    }
+
+    async fn reserve(&self, peer: &PeerId) -> Result<(), Refusal> {
+        let peer = peer.clone();
+        self.coordinator.ask(|reply| Request::Reserve { peer, wait: RESERVATION, reply }).await
+    }
+}
+
+/// What a request says of the job; a Python client's says it in its own fields.
+fn description(request: &JobRequest) -> JobDescription {
+    if let Some(description) = &request.description {
+        return description.clone();
+    }
+    let number = |value: &serde_json::Value, key: &str| value.get(key).and_then(|v| v.as_f64());
+    let mut job = JobDescription::unknown(request.job_type);
+    let model = request.config.get("model_type").and_then(|v| v.as_str());
+    job.model_types = model.map(str::to_owned).into_iter().collect();
+    job.epochs = number(&request.config, "epochs").map(|epochs| epochs as u32);
+    job.frame_count = number(&request.dataset_info, "frame_count").map(|frames| frames as u64);
+    job.package_bytes = number(&request.dataset_info, "estimated_size_mb")
+        .map(|megabytes| (megabytes * 1e6) as u64);
+    job.requirements = request.requirements.clone();
+    job
+}
+
+fn response(
+    site: &Site,
+    status: WorkerStatus,
+    job_id: String,
+    verdict: Result<(), Refusal>,
+    minutes: Option<f64>,
+) -> JobResponse {
+    let facts = site.facts();
+    let gpu = facts.accelerators.largest();
+    let mut worker_info = serde_json::Map::new();
+    if let Some(utilization) = gpu.and_then(|gpu| gpu.utilization) {
+        worker_info.insert("gpu_utilization".into(), json!(utilization));
+    }
+    if let Some(free_mib) = gpu.and_then(|gpu| gpu.memory_free_mib) {
+        worker_info.insert("available_memory_mb".into(), json!(free_mib));
+    }
+    let refusal = verdict.err();
+    let word = |code| if code == RefusalCode::Incompatible { "incompatible" } else { "busy" };
+    JobResponse {
+        job_id,
+        accepted: refusal.is_none(),
+        reason: refusal.as_ref().map(|refusal| word(refusal.code).to_owned()),
+        message: refusal.as_ref().map(|refusal| refusal.message.clone()),
+        reasons: refusal.map(|refusal| refusal.reasons).unwrap_or_default(),
+        current_status: Some(status.as_str().to_owned()),
+        estimated_start_time_sec: 0.0,
+        estimated_duration_minutes: minutes,
+        worker_info: worker_info.into(),
+    }
+}

@@ -1,0 +1,102 @@
+//! From a received package to a running job, and from its end to where its results belong: the
+//! part that both dialects share.
+
+use super::Site;
+use crate::job::{JobFolder, JobHandle};
+use crate::transfer::storage;
+use sleap_rtc_protocol::ids::{JobId, JobSecret};
+use sleap_rtc_protocol::job::{JobDescription, JobEvent, Refusal, RefusalCode, SharedPaths};
+use std::path::PathBuf;
+use tracing::{info, warn};
+
+/// Asks the compatibility policy.
+pub(super) async fn check(site: &Site, job: &JobDescription) -> Result<(), Refusal> {
+    let facts = site.facts();
+    let reasons = match site.policies.check(job, &facts).await {
+        crate::policy::Verdict::Yes => return Ok(()),
+        crate::policy::Verdict::No(reasons) => reasons,
+    };
+    let host = facts.hostname.as_deref().unwrap_or("this worker");
+    let said: Vec<&str> = reasons.iter().map(|reason| reason.message.as_str()).collect();
+    let message = format!("{host} refused: {}", said.join("; "));
+    Err(Refusal { code: RefusalCode::Incompatible, message, reasons })
+}
+
+/// Reads the package that arrived, for itself, and asks the compatibility policy again.
+///
+/// The client's demands are kept; everything else comes from the files.
+pub(super) async fn check_files(
+    site: &Site,
+    folder: &JobFolder,
+    claimed: &JobDescription,
+) -> Result<(), Refusal> {
+    let (files, job_type) = (folder.files_dir(), claimed.job_type);
+    let reading =
+        tokio::task::spawn_blocking(move || crate::job::describe_folder(&files, job_type));
+    let mut job = reading.await.unwrap_or_else(|_| JobDescription::unknown(job_type));
+    job.requirements = claimed.requirements.clone();
+    job.user = claimed.user.clone();
+    check(site, &job).await
+}
+
+/// Where a shared-storage job's package is and its results go, on this machine.
+pub(super) struct SharedPlaces {
+    pub(super) input: PathBuf,
+    pub(super) output: PathBuf,
+}
+
+/// Finds both paths below the shared root.
+pub(super) fn shared_places(site: &Site, paths: &SharedPaths) -> Result<SharedPlaces, Refusal> {
+    let invalid = |text: String| Refusal::new(RefusalCode::Invalid, text);
+    let root = site.shared_root.as_deref().ok_or_else(|| {
+        invalid(
+            "this worker has no shared storage; start it with --shared-storage-root, or submit \
+             without shared storage"
+                .into(),
+        )
+    })?;
+    let place = |path| storage::confined(root, path).map_err(|error| invalid(error.to_string()));
+    let input = place(&paths.input)?;
+    if !input.exists() {
+        let text = format!("{} does not exist below the worker's shared root", paths.input);
+        return Err(invalid(text));
+    }
+    Ok(SharedPlaces { input, output: place(&paths.output)? })
+}
+
+/// Follows a job to its end and puts a shared-storage job's results in their place.
+pub(super) async fn watch(site: &Site, folder: &JobFolder, handle: &JobHandle) {
+    let mut events = handle.events(0);
+    while let Some(numbered) = events.next().await {
+        if let JobEvent::Finished { outcome } = numbered.event {
+            info!(job = %folder.id(), ?outcome, folder = %folder.path().display(), "job over");
+            break;
+        }
+    }
+    if let Err(error) = deliver(site, folder).await {
+        warn!(job = %folder.id(), %error, "results could not be put on the shared storage");
+    }
+}
+
+/// Copies the results of a shared-storage job to its output folder. Doing it twice does no harm:
+/// each file is written beside and renamed.
+pub(super) async fn deliver(site: &Site, folder: &JobFolder) -> Result<(), Refusal> {
+    let Some(paths) = folder.spec().shared.clone() else { return Ok(()) };
+    let places = shared_places(site, &paths)?;
+    let results = folder.results_dir();
+    let copying =
+        tokio::task::spawn_blocking(move || storage::copy_tree(&results, &places.output));
+    let failed = |text: String| Refusal::new(RefusalCode::Invalid, text);
+    match copying.await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(failed(format!("cannot write the results: {error}"))),
+        Err(_) => Err(failed("copying the results was interrupted".into())),
+    }
+}
+
+/// Identifiers for a job whose client cannot name it.
+pub(super) fn fresh_ids() -> Option<(JobId, JobSecret)> {
+    let job = JobId::new(format!("job-{:016x}", rand::random::<u64>())).ok()?;
+    let secret = JobSecret::new(format!("{:032x}", rand::random::<u128>())).ok()?;
+    Some((job, secret))
+}
