@@ -10,10 +10,13 @@ mod support;
 
 mod busy;
 mod cli;
+mod gui;
 mod hostile;
 mod kill;
 mod large;
+mod logs;
 mod python_peers;
+mod requirements;
 mod rooms;
 mod selection;
 mod shared_storage;

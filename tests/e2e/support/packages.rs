@@ -11,7 +11,8 @@ use zip::{CompressionMethod, ZipArchive, ZipWriter, write::SimpleFileOptions};
 /// What a stored zip's members are marked with.
 const STORED: CompressionMethod = CompressionMethod::Stored;
 
-fn tests_folder() -> PathBuf {
+/// The folder of all tests.
+pub fn tests_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("tests")
 }
 
