@@ -24,6 +24,13 @@ pub fn target() -> PathBuf {
 pub fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root()).args(arguments);
+    // `cargo xtask` tells this program about its own package in these. ring's build script asks to
+    // run again when they change: it and half of the dependencies would be built anew each time.
+    let about_xtask =
+        |name: &str| ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|p| name.starts_with(p));
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(about_xtask)) {
+        command.env_remove(name);
+    }
     command
 }
 
