@@ -3,7 +3,7 @@
 //! The order keeps the work small: one build of the dependencies serves the program, all tests and
 //! the demo; clippy, which checks the dependencies once more without generating code, comes after.
 
-use crate::programs::{cargo, root, works};
+use crate::programs::{cargo, find, root, works};
 use crate::step::Steps;
 use crate::{Options, demo, prerequisites, python};
 use anyhow::Result;
@@ -16,15 +16,18 @@ const ALONE: &str = "large::";
 pub fn test(options: &Options) -> Result<ExitCode> {
     prerequisites::build(options.install)?;
     prerequisites::python(options.install)?;
+    if !options.no_real && find("sleap-nn").is_none() {
+        prerequisites::sleap_nn(options.install)?;
+    }
     let mut steps = Steps::begin();
     steps.command("format", &mut cargo(&["fmt", "--all", "--check"]));
     steps.check("python peers", || python::peers().map(drop));
-    // Built first and by itself, so that the times say what building costs.
-    steps.command("build", &mut cargo(&["build", "--workspace"]));
+    // By itself, so that the times say what building costs; with the tests, since without them
+    // some dependencies would have other features and be built twice.
+    steps.command("build", &mut cargo(&["test", "--workspace", "--no-run"]));
     if steps.failed() {
         return Ok(steps.finish());
     }
-    steps.command("build tests", &mut cargo(&["test", "--workspace", "--no-run"]));
     tests(&mut steps);
     plugin_tests(&mut steps);
     lints(&mut steps);
