@@ -227,8 +227,8 @@ fn a_link_in_a_folder_package_that_leaves_it() {
 fn a_package_above_the_workers_limit() {
     let site = Site::new();
     let server = site.server();
-    let setup = TestWorker::setup(&site, "worker").config("max_package_bytes = 1_000_000\n");
+    let setup = TestWorker::setup(&site, "worker").config("max_package = \"1 MiB\"\n");
     let worker = setup.start(&server);
     let package = large_package(&site, 2_000_000);
-    refused_by(&site, &server, &worker, &package, &[5, 7], &["1000000"]);
+    refused_by(&site, &server, &worker, &package, &[5, 7], &["max_package"]);
 }

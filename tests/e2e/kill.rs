@@ -63,7 +63,7 @@ fn in_upload() {
     let site = Site::new();
     let server = site.server();
     let worker = site.worker(&server);
-    let package = large_package(&site, 1024 * MIB);
+    let package = large_package(&site, 512 * MIB);
     let client = site.client(&server).train(&package).auto(worker.credentials()).start();
     wait_growth("the upload", &worker.state_dir());
     killed(&site, &server, &worker, client);
