@@ -1,3 +1,76 @@
-//! Tasks of the workspace.
+//! Tasks of the workspace: `cargo xtask demo`, `test`, `lint`.
+//!
+//! Needs nothing but cargo. Whatever else a task needs is looked for first, and what is missing is
+//! named with the command that installs it, or installed where `--install` was given.
 
-fn main() {}
+mod check;
+mod demo;
+mod prerequisites;
+mod programs;
+mod python;
+mod step;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+cargo xtask demo [--stand-in] [--install]
+    Train and track once, with real processes on this machine and real sleap-nn, and show where
+    the models and the predictions are. --stand-in uses the stand-in trainer: seconds, no models.
+cargo xtask test [--no-real] [--install]
+    Everything that CI runs: formatting, lints, every test, then the demo with real sleap-nn
+    (--no-real leaves that out).
+cargo xtask lint
+    Formatting and lints alone.
+cargo xtask python-peers
+    Installs what the independent Python peers of the tests need, into target/.
+
+--install installs what is missing (apt-get, rustup) instead of naming it.
+";
+
+/// What the command line asks for.
+#[derive(Default)]
+struct Options {
+    stand_in: bool,
+    no_real: bool,
+    install: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
+    let Some((task, rest)) = arguments.split_first() else { return Ok(usage()) };
+    let mut options = Options::default();
+    for argument in rest {
+        match (task.as_str(), argument.as_str()) {
+            ("demo", "--stand-in") => options.stand_in = true,
+            ("test", "--no-real") => options.no_real = true,
+            ("demo" | "test" | "lint" | "python-peers", "--install") => options.install = true,
+            _ => return Ok(usage()),
+        }
+    }
+    match task.as_str() {
+        "demo" => demo::run(&options),
+        "test" => check::test(&options),
+        "lint" => check::lint(),
+        "python-peers" => {
+            prerequisites::python(options.install)?;
+            python::peers()?;
+            Ok(ExitCode::SUCCESS)
+        }
+        _ => Ok(usage()),
+    }
+}
+
+fn usage() -> ExitCode {
+    eprint!("{USAGE}");
+    ExitCode::from(2)
+}

@@ -1,0 +1,24 @@
+//! End-to-end tests: the real binary, real sockets on 127.0.0.1, a stand-in for the trainer.
+//!
+//! One module for each section of the requirements; `tests/README.md` says which test answers for
+//! which requirement. What the tests share is in [`support`].
+
+// A test that cannot set up its scene has failed, and says where.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+mod busy;
+mod cli;
+mod gui;
+mod hostile;
+mod kill;
+mod large;
+mod logs;
+mod python_peers;
+mod requirements;
+mod rooms;
+mod selection;
+mod shared_storage;
+mod track;
+mod train;

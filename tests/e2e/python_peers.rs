@@ -1,0 +1,244 @@
+//! Our programs with independent ones, written in Python from the protocol alone.
+
+use crate::support::*;
+use std::{fs, path::Path};
+
+/// A Python client's job with our worker: its exit code and what it printed.
+fn python_client(
+    site: &Site,
+    server: &TestServer,
+    worker: &TestWorker,
+    arguments: &[&str],
+) -> Option<(i32, String)> {
+    let session = &worker.credentials().session_string;
+    let mut all = arguments.to_vec();
+    all.extend(["--session-string", session]);
+    let mut client = python_peer(site, server, "client.py", &all)?;
+    let code = client.wait(A_WHILE);
+    Some((code, client.transcript()))
+}
+
+#[test]
+fn a_python_client_trains_on_our_worker() {
+    let site = Site::new();
+    let server = site.server();
+    let worker = site.worker(&server);
+    let package = fixture("train_topdown.zip");
+    let output = site.folder("output");
+    let job = ["--job", "train", "--package", package.to_str().unwrap()];
+    let arguments = [&job[..], &["--output", output.to_str().unwrap()]].concat();
+    let Some((code, text)) = python_client(&site, &server, &worker, &arguments) else { return };
+    assert_eq!(code, 0, "{text}");
+    for words in ["TRAIN_JOB_START::centroid", "TRAIN_JOB_END::centered_instance"] {
+        assert!(text.contains(words), "{text}");
+    }
+    let unpacked = files_below(&output);
+    assert_eq!(unpacked.iter().filter(|file| file.ends_with("best.ckpt")).count(), 2);
+    worker.wait_idle(&site, &server);
+}
+
+#[test]
+fn a_python_client_tracks_on_our_worker() {
+    let site = Site::new();
+    let server = site.server();
+    let worker = site.worker(&server);
+    let package = fixture("track_topdown.zip");
+    let output = site.folder("output");
+    let job = ["--job", "track", "--package", package.to_str().unwrap()];
+    let arguments = [&job[..], &["--output", output.to_str().unwrap()]].concat();
+    let Some((code, text)) = python_client(&site, &server, &worker, &arguments) else { return };
+    assert_eq!(code, 0, "{text}");
+    assert_eq!(files_below(&output).len(), 1, "one file of predictions");
+    worker.wait_idle(&site, &server);
+}
+
+#[test]
+fn a_python_client_chooses_our_worker_in_its_room() {
+    let site = Site::new();
+    let server = site.server();
+    let worker = site.worker(&server);
+    let Credentials { room_id, token, .. } = worker.credentials();
+    let (package, output) = (fixture("train_single.zip"), site.folder("output"));
+    let paths = ["--package", package.to_str().unwrap(), "--output", output.to_str().unwrap()];
+    let room = ["--job", "train", "--room-id", room_id, "--token", token];
+    let arguments = [&room[..], &paths[..]].concat();
+    let Some(mut client) = python_peer(&site, &server, "client.py", &arguments) else { return };
+    assert_eq!(client.wait(A_WHILE), 0, "{}", client.transcript());
+    worker.wait_idle(&site, &server);
+}
+
+#[test]
+fn a_python_client_is_refused_by_our_busy_worker() {
+    let site = Site::new();
+    let server = site.server();
+    let setup = TestWorker::setup(&site, "worker").env("FAKE_SLEAP_BATCH_S", "2");
+    let worker = setup.start(&server);
+    let package = fixture("train_single.zip");
+    let first = site.client(&server).train(&package).session(worker.credentials());
+    let mut first = first.start();
+    Observer::join(&server, worker.credentials()).wait_status(worker.peer_id(), "busy", SOON);
+    let output = site.folder("output");
+    let job = ["--job", "train", "--package", package.to_str().unwrap()];
+    let arguments = [&job[..], &["--output", output.to_str().unwrap()]].concat();
+    let refused = python_client(&site, &server, &worker, &arguments);
+    first.kill();
+    let Some((code, text)) = refused else { return };
+    assert_eq!(code, 5, "{text}");
+    assert!(text.contains("worker_busy"), "{text}");
+}
+
+#[test]
+fn our_client_trains_on_a_python_worker() {
+    let site = Site::new();
+    let server = site.server();
+    let Some((mut worker, credentials)) = python_worker(&site, &server, &[]) else { return };
+    let client = site.client(&server).train(&fixture("train_topdown.zip")).session(&credentials);
+    let output = client.output();
+    client.run().assert_code(0);
+    let models = files_below(&output);
+    assert_eq!(models.iter().filter(|file| file.ends_with("best.ckpt")).count(), 2, "{models:?}");
+    worker.kill();
+}
+
+#[test]
+fn our_client_tracks_on_a_python_worker() {
+    let site = Site::new();
+    let server = site.server();
+    let Some((mut worker, credentials)) = python_worker(&site, &server, &[]) else { return };
+    let (labels, models) = labels_and_models(&site);
+    let client = site.client(&server).track(&labels, &models).auto(&credentials);
+    let predictions = client.predictions();
+    client.run().assert_code(0);
+    assert_eq!(fs::read(predictions).unwrap(), fs::read(labels).unwrap());
+    worker.kill();
+}
+
+#[test]
+fn a_python_worker_that_fails_ends_our_client_with_code_6() {
+    let site = Site::new();
+    let server = site.server();
+    let Some((mut worker, credentials)) = python_worker(&site, &server, &[]) else { return };
+    let script = "sleap-nn train --config-name nowhere.yaml --config-dir .\n";
+    let zip = Zip::new(&site, "p.zip").fixture("train_single.zip", "", &["train-script.sh"]);
+    let zip = zip.file("train-script.sh", script.as_bytes()).file("nowhere.yaml", b"a: 1\n");
+    let client = site.client(&server).train(&zip.finish()).session(&credentials);
+    client.run().assert_code(6).assert_says(&["nowhere"]);
+    worker.kill();
+}
+
+/// Our worker neither writes outside its folder nor breaks, whatever a legacy client sends.
+fn hostile_client(hostile: impl Fn(&Site) -> Vec<String>) {
+    let site = Site::new();
+    let server = site.server();
+    let worker = site.worker(&server);
+    let output = site.folder("output");
+    let mut arguments = vec!["--job".into(), "train".into(), "--output".into()];
+    arguments.push(output.display().to_string());
+    arguments.extend(hostile(&site));
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let Some(_) = python_client(&site, &server, &worker, &arguments) else { return };
+    worker.wait_idle(&site, &server);
+    let escaped: Vec<_> = files_below(site.path())
+        .into_iter()
+        .filter(|file| file.to_string_lossy().contains("escaped"))
+        .collect();
+    assert!(escaped.is_empty(), "written: {escaped:?}");
+    let next = site.client(&server).train(&fixture("train_single.zip"));
+    next.session(worker.credentials()).run().assert_code(0);
+}
+
+fn package(path: &Path) -> Vec<String> {
+    vec!["--package".into(), path.display().to_string()]
+}
+
+#[test]
+fn a_legacy_package_name_that_leaves_the_folder_writes_nothing_outside() {
+    for name in ["../../escaped.zip", "/tmp/escaped.zip", r"..\..\escaped.zip"] {
+        hostile_client(|_| {
+            let mut arguments = package(&fixture("train_single.zip"));
+            arguments.extend(["--announce".into(), name.into()]);
+            arguments
+        });
+    }
+}
+
+#[test]
+fn a_legacy_output_folder_that_leaves_the_folder_writes_nothing_outside() {
+    hostile_client(|_| {
+        let mut arguments = package(&fixture("train_single.zip"));
+        arguments.extend(["--output-dir".into(), "../../escaped".into()]);
+        arguments
+    });
+}
+
+#[test]
+fn legacy_zips_that_are_hostile_are_refused() {
+    hostile_client(|site| {
+        let zip = Zip::new(site, "p.zip").fixture("train_single.zip", "", &[]);
+        package(&zip.file("../../escaped", b"boo").finish())
+    });
+    hostile_client(|site| {
+        let zip = Zip::new(site, "p.zip").fixture("train_single.zip", "", &[]);
+        package(&zip.stream("zeros.bin", std::io::repeat(0), 256 << 20, true).finish())
+    });
+    hostile_client(|site| {
+        let path = site.folder("zip").join("cut.zip");
+        let whole = fs::read(fixture("train_single.zip")).unwrap();
+        fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        package(&path)
+    });
+}
+
+#[test]
+fn a_legacy_package_of_another_size_than_announced_is_refused() {
+    hostile_client(|_| {
+        let mut arguments = package(&fixture("train_single.zip"));
+        arguments.extend(["--announce-size".into(), "1000".into()]);
+        arguments
+    });
+}
+
+#[test]
+fn a_legacy_result_name_that_leaves_the_folder_writes_nothing_outside() {
+    for name in ["../../escaped.zip", "/tmp/escaped.zip"] {
+        let site = Site::new();
+        let server = site.server();
+        let hostile = ["--result-name", name];
+        let Some((_worker, credentials)) = python_worker(&site, &server, &hostile) else { return };
+        let client = site.client(&server).train(&fixture("train_single.zip"));
+        let home = client.home().to_owned();
+        client.session(&credentials).run();
+        let outside = |file: &std::path::PathBuf| {
+            file.to_string_lossy().contains("escaped") && !site.path().join(file).starts_with(&home)
+        };
+        let written: Vec<_> = files_below(site.path()).into_iter().filter(outside).collect();
+        assert!(written.is_empty(), "written: {written:?}");
+        assert!(!Path::new("/tmp/escaped.zip").exists());
+    }
+}
+
+#[test]
+fn a_python_client_runs_a_shared_storage_job_on_our_worker() {
+    let site = Site::new();
+    let server = site.server();
+    let root = site.folder("shared");
+    fs::copy(fixture("train_single.zip"), root.join("p.zip")).unwrap();
+    let setup = TestWorker::setup(&site, "worker");
+    let worker = setup.arguments(&["--shared-storage-root", root.to_str().unwrap()]).start(&server);
+    let output = site.folder("output");
+    let run = |input: &str, out: &str| {
+        let shared = ["--job", "train", "--shared-input", input, "--shared-output", out];
+        let arguments = [&shared[..], &["--output", output.to_str().unwrap()]].concat();
+        python_client(&site, &server, &worker, &arguments)
+    };
+    let Some((code, text)) = run("p.zip", "out") else { return };
+    assert_eq!(code, 0, "{text}");
+    assert!(files_below(&root.join("out")).iter().any(|file| file.ends_with("best.ckpt")));
+    worker.wait_idle(&site, &server);
+    for (input, out) in [("../p.zip", "out"), ("p.zip", "../../escaped"), ("/etc/passwd", "out")] {
+        let (code, text) = run(input, out).unwrap();
+        assert_ne!(code, 0, "{text}");
+        assert!(text.contains("PATH_ERROR::"), "{text}");
+        worker.wait_idle(&site, &server);
+    }
+}

@@ -1,0 +1,115 @@
+//! Both sides see one file system: paths travel instead of bytes.
+
+use crate::support::*;
+use std::{fs, os::unix::fs::symlink, path::PathBuf};
+
+struct Shared {
+    site: Site,
+    server: TestServer,
+    worker: TestWorker,
+    root: PathBuf,
+}
+
+fn shared() -> Shared {
+    let site = Site::new();
+    let server = site.server();
+    let root = site.folder("shared");
+    let setup = TestWorker::setup(&site, "worker");
+    let worker = setup.arguments(&["--shared-storage-root", root.to_str().unwrap()]).start(&server);
+    Shared { site, server, worker, root }
+}
+
+impl Shared {
+    fn train(&self, package: PathBuf, output: PathBuf) -> TestClient {
+        let client = self.site.client(&self.server);
+        let client = client.arguments(&["client-train", "--pkg-path"]).argument(package);
+        let client = client.arguments(&["--output"]).argument(output);
+        let client = client.arguments(&["--shared-storage-root"]).argument(&self.root);
+        client.auto(self.worker.credentials())
+    }
+}
+
+#[test]
+fn a_training_job_reads_and_writes_under_the_root() {
+    let shared = shared();
+    let package = shared.root.join("labels.pkg.zip");
+    fs::copy(fixture("train_single.zip"), &package).unwrap();
+    let output = shared.root.join("out");
+    shared.train(package, output.clone()).run().assert_code(0);
+    assert!(files_below(&output).iter().any(|file| file.ends_with("best.ckpt")));
+    shared.worker.wait_idle(&shared.site, &shared.server);
+}
+
+#[test]
+fn an_inference_job_reads_and_writes_under_the_root() {
+    let shared = shared();
+    let (labels, models) = labels_and_models(&shared.site);
+    let folder = shared.root.join("session");
+    fs::rename(labels.parent().unwrap(), &folder).unwrap();
+    let models = models.iter().map(|model| folder.join("models").join(model.file_name().unwrap()));
+    let models: Vec<_> = models.collect();
+    let predictions = folder.join("predictions.slp");
+    let client = shared.site.client(&shared.server).arguments(&["client-track", "--data-path"]);
+    let client = client.argument(folder.join("two.pkg.slp")).arguments(&["--model-paths"]);
+    let client = models.iter().fold(client, TestClient::argument);
+    let client = client.arguments(&["-o"]).argument(&predictions);
+    client
+        .env("SHARED_STORAGE_ROOT", shared.root.to_str().unwrap())
+        .auto(shared.worker.credentials())
+        .run()
+        .assert_code(0);
+    assert!(predictions.is_file());
+}
+
+#[test]
+fn no_byte_of_the_package_is_sent() {
+    let shared = shared();
+    let folder = shared.root.join("package");
+    fs::rename(unpacked(&shared.site, "train_single.zip"), &folder).unwrap();
+    let labels = large_labels(&shared.site, 64 << 20);
+    fs::rename(labels, folder.join("one.pkg.slp")).unwrap();
+    shared.train(folder, shared.root.join("out")).run().assert_code(0);
+    let kept = bytes_below(&shared.worker.state_dir());
+    assert!(kept < 8 << 20, "{kept} bytes in the worker's state folder");
+}
+
+#[test]
+fn a_package_outside_the_root_is_refused() {
+    let shared = shared();
+    let package = fixture("train_single.zip");
+    let ended = shared.train(package, shared.root.join("out")).run_within(SOON);
+    assert_ne!(ended.code, 0);
+    ended.assert_says(&["train_single.zip", shared.root.to_str().unwrap()]);
+}
+
+#[test]
+fn a_link_that_leaves_the_root_is_refused() {
+    let shared = shared();
+    let outside = unpacked(&shared.site, "train_single.zip");
+    symlink(&outside, shared.root.join("link")).unwrap();
+    let ended = shared.train(shared.root.join("link"), shared.root.join("out")).run_within(SOON);
+    assert_ne!(ended.code, 0);
+    assert!(shared.worker.trainer_starts().is_empty());
+    let before = files_below(&outside);
+    symlink(&outside, shared.root.join("out-link")).unwrap();
+    let package = shared.root.join("labels.pkg.zip");
+    fs::copy(fixture("train_single.zip"), &package).unwrap();
+    let ended = shared.train(package, shared.root.join("out-link/models")).run_within(SOON);
+    assert_ne!(ended.code, 0);
+    assert_eq!(files_below(&outside), before, "written outside the root");
+    shared.worker.wait_idle(&shared.site, &shared.server);
+}
+
+#[test]
+fn a_worker_without_shared_storage_says_so() {
+    let shared = shared();
+    let worker = shared.site.worker(&shared.server);
+    let package = shared.root.join("labels.pkg.zip");
+    fs::copy(fixture("train_single.zip"), &package).unwrap();
+    let client = shared.site.client(&shared.server).train(&package);
+    let client = client.arguments(&["--shared-storage-root"]).argument(&shared.root);
+    let ended = client.session(worker.credentials()).run_within(SOON);
+    assert_ne!(ended.code, 0);
+    ended.assert_says(&["shared"]);
+    worker.wait_idle(&shared.site, &shared.server);
+}

@@ -1,0 +1,194 @@
+//! A client of the real binary.
+
+use super::process::{Process, python};
+use super::{A_WHILE, Credentials, Site, labels_and_models};
+use std::{
+    ffi::{OsStr, OsString},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+/// Copies between its own input and output and a new terminal in which a command runs.
+const TERMINAL: &str =
+    "import os,pty,sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";
+
+/// A client command under construction.
+pub struct TestClient {
+    home: PathBuf,
+    server: SocketAddr,
+    arguments: Vec<OsString>,
+    environment: Vec<(String, String)>,
+    on_terminal: bool,
+}
+
+/// How a client ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+    pub took: Duration,
+}
+
+impl Ended {
+    /// Everything that the user saw.
+    pub fn text(&self) -> String {
+        format!("{}{}", self.stdout, self.stderr)
+    }
+
+    /// Fails unless the exit code is `code`.
+    #[track_caller]
+    pub fn assert_code(&self, code: i32) -> &Self {
+        assert_eq!(self.code, code, "wrong exit code; it said:\n{}", self.text());
+        self
+    }
+
+    /// Fails unless the user saw each of `words`, in whatever case.
+    #[track_caller]
+    pub fn assert_says(&self, words: &[&str]) -> &Self {
+        let text = self.text().to_lowercase();
+        for word in words {
+            assert!(text.contains(&word.to_lowercase()), "no {word:?} in:\n{}", self.text());
+        }
+        self
+    }
+}
+
+impl TestClient {
+    /// A command without arguments, in a home folder of its own, for a server at `server`.
+    pub fn new(site: &Site, server: SocketAddr) -> Self {
+        let (arguments, environment) = (Vec::new(), Vec::new());
+        let home = site.folder("client");
+        Self { home, server, arguments, environment, on_terminal: false }
+    }
+
+    /// `client-train --pkg-path PACKAGE --output models` (in the client's folder).
+    pub fn train(self, package: &Path) -> Self {
+        let output = self.output();
+        let this = self.arguments(&["client-train", "--pkg-path"]).argument(package);
+        this.arguments(&["--output"]).argument(output)
+    }
+
+    /// `client-track --data-path LABELS --model-paths MODELS… -o predictions.slp` (in the client's
+    /// folder).
+    pub fn track(self, labels: &Path, models: &[PathBuf]) -> Self {
+        let output = self.predictions();
+        let this = self.arguments(&["client-track", "--data-path"]).argument(labels);
+        let this = models.iter().fold(this.arguments(&["--model-paths"]), Self::argument);
+        this.arguments(&["-o"]).argument(output)
+    }
+
+    /// A quick tracking job with the fixture.
+    pub fn track_fixture(self, site: &Site) -> Self {
+        let (labels, models) = labels_and_models(site);
+        self.track(&labels, &models)
+    }
+
+    /// `--room-id R --token T`.
+    pub fn room(self, credentials: &Credentials) -> Self {
+        self.arguments(&["--room-id", &credentials.room_id, "--token", &credentials.token])
+    }
+
+    /// `--room-id R --token T --auto-select`.
+    pub fn auto(self, credentials: &Credentials) -> Self {
+        self.room(credentials).arguments(&["--auto-select"])
+    }
+
+    /// `--session-string S`.
+    pub fn session(self, credentials: &Credentials) -> Self {
+        self.arguments(&["--session-string", &credentials.session_string])
+    }
+
+    /// Adds arguments.
+    pub fn arguments(self, arguments: &[&str]) -> Self {
+        arguments.iter().fold(self, Self::argument)
+    }
+
+    /// Adds an argument.
+    pub fn argument(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.arguments.push(argument.as_ref().to_owned());
+        self
+    }
+
+    /// Sets a variable.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Runs it in a terminal instead of on pipes.
+    pub fn on_terminal(mut self) -> Self {
+        self.on_terminal = true;
+        self
+    }
+
+    /// Where `train` puts the models.
+    pub fn output(&self) -> PathBuf {
+        self.home.join("models")
+    }
+
+    /// Where `track` puts the predictions.
+    pub fn predictions(&self) -> PathBuf {
+        self.home.join("predictions.slp")
+    }
+
+    /// The client's home and working folder.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    fn command(&self) -> Command {
+        let binary = Site::binary(&self.home, Path::new("/nonexistent"));
+        let mut command = match self.on_terminal {
+            false => binary,
+            true => {
+                let mut terminal = Command::new(python());
+                terminal.args(["-c", TERMINAL]).arg(binary.get_program());
+                terminal.env_clear().current_dir(&self.home).env("TERM", "xterm");
+                terminal.envs(binary.get_envs().filter_map(|(k, v)| Some((k, v?))));
+                terminal
+            }
+        };
+        if self.arguments.first().is_some_and(|first| first != "--help") {
+            command.args(self.arguments.iter().take(1)).args(["--ice-server", "none"]);
+        }
+        command
+            .args(self.arguments.iter().skip(1))
+            .env("SLEAP_RTC_SIGNALING_WS", format!("ws://{}", self.server))
+            .env("SLEAP_RTC_SIGNALING_HTTP", format!("http://{}", self.server))
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Starts it and lets it run; a client on pipes finds its standard input at its end.
+    pub fn start(self) -> Process {
+        let on_terminal = self.on_terminal;
+        let mut process = self.start_with_input();
+        if !on_terminal {
+            process.close_stdin();
+        }
+        process
+    }
+
+    /// Starts it with an open standard input.
+    pub fn start_with_input(self) -> Process {
+        Process::start("client", &mut self.command())
+    }
+
+    /// Runs it to its end.
+    #[track_caller]
+    pub fn run(self) -> Ended {
+        self.run_within(A_WHILE)
+    }
+
+    /// Runs it to its end, which must come within `limit`.
+    #[track_caller]
+    pub fn run_within(self, limit: Duration) -> Ended {
+        let start = Instant::now();
+        let mut process = self.start();
+        let code = process.wait(limit);
+        Ended { code, stdout: process.stdout(), stderr: process.stderr(), took: start.elapsed() }
+    }
+}

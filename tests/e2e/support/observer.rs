@@ -1,0 +1,127 @@
+//! A peer that looks at a room from outside, as any Python program could.
+
+use super::{Credentials, SOON, TestServer, post, wait_for};
+use serde_json::{Value, json};
+use std::{
+    net::{SocketAddr, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
+
+/// Signed in and registered in a room; speaks plain JSON.
+pub struct Observer {
+    socket: WebSocket<TcpStream>,
+    peer_id: String,
+}
+
+impl Observer {
+    /// Joins the room of `credentials`.
+    pub fn join(server: &TestServer, credentials: &Credentials) -> Self {
+        Self::join_at(server.address(), &credentials.room_id, &credentials.token)
+    }
+
+    fn join_at(server: SocketAddr, room_id: &str, token: &str) -> Self {
+        let (status, identity) = post(server, "/anonymous-signin", None, "");
+        assert_eq!(status, 200, "sign-in: {identity}");
+        let peer_id = identity["username"].as_str().expect("a user name").to_owned();
+        let stream = TcpStream::connect(server).unwrap();
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        let (socket, _) = tungstenite::client(format!("ws://{server}/"), stream).unwrap();
+        let mut observer = Self { socket, peer_id };
+        observer.send(&json!({
+            "type": "register", "peer_id": observer.peer_id, "room_id": room_id, "token": token,
+            "id_token": identity["id_token"], "role": "client",
+            "metadata": {"tags": ["observer"], "properties": {}},
+        }));
+        observer.receive("registered_auth");
+        observer
+    }
+
+    /// Its own peer id.
+    pub fn peer_id(&self) -> &str {
+        &self.peer_id
+    }
+
+    /// Sends a frame as it is.
+    pub fn send(&mut self, frame: &Value) {
+        self.socket.send(Message::text(frame.to_string())).unwrap();
+    }
+
+    /// The next frame of this type, whatever else comes before it.
+    #[track_caller]
+    pub fn receive(&mut self, kind: &str) -> Value {
+        loop {
+            let message = self.socket.read().unwrap_or_else(|e| panic!("no `{kind}` frame: {e}"));
+            let Message::Text(text) = message else { continue };
+            let frame: Value = serde_json::from_str(&text).unwrap();
+            if frame["type"] == kind {
+                return frame;
+            }
+        }
+    }
+
+    /// The workers in the room, whatever their status.
+    pub fn workers(&mut self) -> Vec<Value> {
+        let frame = json!({
+            "type": "discover_peers", "from_peer_id": self.peer_id, "filters": {"role": "worker"},
+        });
+        self.send(&frame);
+        self.receive("peer_list")["peers"].as_array().expect("a list of peers").clone()
+    }
+
+    /// What the room shows as the status of `worker`; `None` when it is not there.
+    pub fn status(&mut self, worker: &str) -> Option<String> {
+        let workers = self.workers();
+        let found = workers.iter().find(|peer| peer["peer_id"] == worker)?;
+        Some(found["metadata"]["properties"]["status"].as_str()?.to_owned())
+    }
+
+    /// Waits until the room shows `worker` as `status`.
+    #[track_caller]
+    pub fn wait_status(&mut self, worker: &str, status: &str, limit: Duration) {
+        let mut last = None;
+        wait_for(&format!("{worker} to be {status}"), limit, || {
+            last = self.status(worker);
+            (last.as_deref() == Some(status)).then_some(())
+        });
+    }
+}
+
+/// Writes down each change of a worker's status as the room shows it.
+pub struct StatusTrace {
+    stop: Arc<AtomicBool>,
+    task: JoinHandle<Vec<String>>,
+}
+
+impl StatusTrace {
+    /// Begins to look; returns once the first status was seen.
+    pub fn of(server: &TestServer, worker: &Credentials) -> Self {
+        let mut observer = Observer::join(server, worker);
+        let first = observer.status(&worker.peer_id).unwrap_or_else(|| "absent".into());
+        let stop = Arc::new(AtomicBool::new(false));
+        let (seen_stop, peer_id) = (Arc::clone(&stop), worker.peer_id.clone());
+        let task = thread::spawn(move || {
+            let mut seen = vec![first];
+            while !seen_stop.load(Ordering::Relaxed) {
+                let now = observer.status(&peer_id).unwrap_or_else(|| "absent".into());
+                if seen.last() != Some(&now) {
+                    seen.push(now);
+                }
+                thread::sleep(Duration::from_millis(5));
+            }
+            seen
+        });
+        Self { stop, task }
+    }
+
+    /// Every status in its order, without repetitions.
+    pub fn finish(self) -> Vec<String> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.task.join().expect("the trace")
+    }
+}

@@ -1,0 +1,236 @@
+//! A child process with captured output, in a process group of its own.
+
+use super::wait_for;
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use std::{
+    ffi::OsStr,
+    fmt,
+    io::{Read, Write},
+    os::unix::process::{CommandExt, ExitStatusExt},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
+    sync::{Arc, LazyLock, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+/// Everything that one pipe has carried so far.
+#[derive(Clone, Default)]
+struct Captured(Arc<Mutex<Vec<u8>>>);
+
+impl Captured {
+    fn follow(&self, mut pipe: impl Read + Send + 'static) -> JoinHandle<()> {
+        let captured = self.clone();
+        thread::spawn(move || {
+            let mut buffer = [0; 8192];
+            while let Ok(length @ 1..) = pipe.read(&mut buffer) {
+                captured
+                    .0
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .extend_from_slice(&buffer[..length]);
+            }
+        })
+    }
+
+    fn text(&self) -> String {
+        let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+/// A running program. Dropping it kills its process group.
+pub struct Process {
+    what: String,
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: Captured,
+    stderr: Captured,
+    readers: Vec<JoinHandle<()>>,
+    status: Option<ExitStatus>,
+}
+
+impl Process {
+    /// Starts `command` with captured output, nothing of this process's environment, and `PATH`,
+    /// `HOME` and whatever else `command` sets.
+    pub fn start(what: &str, command: &mut Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{what} does not start: {error}"));
+        let (stdout, stderr) = (Captured::default(), Captured::default());
+        let readers = vec![
+            stdout.follow(child.stdout.take().unwrap()),
+            stderr.follow(child.stderr.take().unwrap()),
+        ];
+        let stdin = child.stdin.take();
+        Self { what: what.to_owned(), child, stdin, stdout, stderr, readers, status: None }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn stdout(&self) -> String {
+        self.stdout.text()
+    }
+
+    pub fn stderr(&self) -> String {
+        self.stderr.text()
+    }
+
+    /// Types a line.
+    pub fn type_line(&mut self, line: &str) {
+        let stdin = self.stdin.as_mut().expect("standard input is open");
+        writeln!(stdin, "{line}").unwrap();
+        stdin.flush().unwrap();
+    }
+
+    /// Closes standard input.
+    pub fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
+    /// The exit status, when it has ended.
+    pub fn try_wait(&mut self) -> Option<ExitStatus> {
+        if self.status.is_none() {
+            self.status = self.child.try_wait().unwrap();
+        }
+        self.status
+    }
+
+    /// Waits until `find` sees something in what was printed on stdout.
+    #[track_caller]
+    pub fn wait_stdout<T>(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        find: impl Fn(&str) -> Option<T>,
+    ) -> T {
+        wait_for(&format!("{what} from {}", self.what), limit, || {
+            // Asked before the output is read, so that the last words of an ended process count.
+            let ended = self.try_wait();
+            let found = find(&self.stdout());
+            if let (None, Some(status)) = (&found, ended) {
+                panic!("{} ended with {status} before {what}{}", self.what, self.transcript());
+            }
+            found
+        })
+    }
+
+    /// Waits for the end and gives the exit code, 128 + number for a signal.
+    #[track_caller]
+    pub fn wait(&mut self, limit: Duration) -> i32 {
+        let what = format!("the end of {}", self.what);
+        let status = wait_for(&what, limit, || self.try_wait());
+        for reader in self.readers.drain(..) {
+            let _ = reader.join();
+        }
+        status.code().or(status.signal().map(|number| 128 + number)).unwrap_or(-1)
+    }
+
+    /// Sends `signal` to the process alone.
+    pub fn signal(&self, signal: Signal) {
+        let _ = kill_process(self.rustix_pid(), signal);
+    }
+
+    /// Ends the process group at once.
+    pub fn kill(&mut self) {
+        if self.try_wait().is_none() {
+            let _ = kill_process_group(self.rustix_pid(), Signal::KILL);
+            let _ = self.child.wait().map(|status| self.status = Some(status));
+        }
+    }
+
+    fn rustix_pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// What it printed, for a failure's message.
+    pub fn transcript(&self) -> String {
+        let name = &self.what;
+        format!("\n--- {name} stdout\n{}\n--- {name} stderr\n{}", self.stdout(), self.stderr())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        if thread::panicking() {
+            eprintln!("{}", self.transcript());
+        }
+    }
+}
+
+/// A process as `/proc` shows it.
+pub struct Found {
+    pub pid: i32,
+    command: String,
+}
+
+impl fmt::Debug for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.pid, self.command)
+    }
+}
+
+/// Every process but this one whose folder, command line or environment names `folder`.
+pub fn processes_in(folder: &Path) -> Vec<Found> {
+    let marker = folder.to_str().expect("temporary folders have plain names");
+    let own = std::process::id() as i32;
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| *pid != own).filter_map(|pid| found(pid, marker)).collect()
+}
+
+fn found(pid: i32, marker: &str) -> Option<Found> {
+    let proc = PathBuf::from(format!("/proc/{pid}"));
+    let text = |name: &str| {
+        std::fs::read(proc.join(name)).map(|b| String::from_utf8_lossy(&b).replace('\0', " "))
+    };
+    // A zombie has an empty command line and belongs to whoever has not waited for it yet.
+    let command = text("cmdline").ok().filter(|command| !command.is_empty())?;
+    let cwd = std::fs::read_link(proc.join("cwd")).unwrap_or_default();
+    let named = command.contains(marker)
+        || cwd.starts_with(marker)
+        || text("environ").is_ok_and(|environment| environment.contains(marker));
+    named.then_some(Found { pid, command })
+}
+
+/// Ends processes that a test left behind.
+pub fn kill_all(processes: &[Found]) {
+    for pid in processes.iter().filter_map(|process| Pid::from_raw(process.pid)) {
+        let _ = kill_process(pid, Signal::KILL);
+    }
+}
+
+/// The most memory that process `pid` has held so far (`VmHWM`).
+pub fn memory_peak_mib(pid: u32) -> Option<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib / 1024.0)
+}
+
+/// The Python that runs the stand-in trainer: its real path, since launchers such as pyenv's cost
+/// time and look for their settings in `HOME`.
+pub fn python() -> &'static Path {
+    static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| {
+        let command = ["-c", "import sys; print(sys.executable)"];
+        let output = Command::new("python3").args(command).output();
+        let output = output.expect("the stand-in trainer needs python3 on PATH");
+        PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
+    });
+    &PYTHON
+}
+
+/// A command that inherits nothing from this process's environment.
+pub fn clean_command(program: impl AsRef<OsStr>, home: &Path, path: &str) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().env("HOME", home).env("PATH", path).env("RUST_BACKTRACE", "1");
+    command.env("LANG", "C.UTF-8").current_dir(home);
+    command
+}

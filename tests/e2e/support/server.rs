@@ -1,0 +1,75 @@
+//! A signaling server of the real binary.
+
+use super::process::Process;
+use super::{SOON, Site};
+use rustix::process::Signal;
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+/// A running `sleap-rtc signaling`.
+pub struct TestServer {
+    process: Process,
+    home: PathBuf,
+    address: SocketAddr,
+    keeps_state: bool,
+}
+
+impl TestServer {
+    /// A server that forgets everything when it ends.
+    pub fn ephemeral(site: &Site) -> Self {
+        Self::launch(site.folder("server"), ([127, 0, 0, 1], 0).into(), false)
+    }
+
+    /// A server that keeps its state in its home folder, for [`Self::restart`].
+    pub fn persistent(site: &Site) -> Self {
+        Self::launch(site.folder("server"), ([127, 0, 0, 1], 0).into(), true)
+    }
+
+    fn launch(home: PathBuf, listen: SocketAddr, keeps_state: bool) -> Self {
+        let mut command = Site::binary(&home, Path::new("/nonexistent"));
+        command.args(["signaling", "--listen", &listen.to_string()]);
+        if !keeps_state {
+            command.arg("--ephemeral");
+        }
+        let mut process = Process::start("signaling server", &mut command);
+        let address = process.wait_stdout("its `listening on` line", SOON, |text| {
+            let (_, rest) = text.split_once("listening on http://")?;
+            let (address, rest) = rest.split_once(" and ws://")?;
+            rest.contains('\n').then(|| address.parse().expect("an address"))
+        });
+        Self { process, home, address, keeps_state }
+    }
+
+    /// Where it listens, HTTP and WebSocket alike.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Everything it has logged and printed.
+    pub fn transcript(&self) -> String {
+        self.process.transcript()
+    }
+
+    /// Ends it at once, as a crash would.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Ends it politely; gives the exit code.
+    pub fn stop(&mut self) -> i32 {
+        self.process.signal(Signal::TERM);
+        self.process.wait(SOON)
+    }
+
+    /// Kills it and starts it again at the same address.
+    pub fn restart(&mut self) {
+        self.kill();
+        *self = Self::launch(self.home.clone(), self.address, self.keeps_state);
+    }
+}

@@ -1,0 +1,98 @@
+//! The temporary folder in which a test happens.
+
+use super::process::{clean_command, kill_all, processes_in, python};
+use super::{POLL_EVERY, SOON, TestClient, TestServer, TestWorker};
+use std::{
+    cell::Cell,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    thread::sleep,
+    time::Instant,
+};
+use tempfile::TempDir;
+
+/// Everything a test does is in this folder. Create it first, so that it is dropped last.
+pub struct Site {
+    folder: TempDir,
+    homes: Cell<u32>,
+}
+
+impl Site {
+    pub fn new() -> Self {
+        let folder = tempfile::Builder::new().prefix("sleap-rtc-e2e-").tempdir().unwrap();
+        Self { folder, homes: Cell::new(0) }
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A new, empty folder for a process or a file set of this test.
+    pub fn folder(&self, name: &str) -> PathBuf {
+        self.homes.set(self.homes.get() + 1);
+        let path = self.path().join(format!("{}-{name}", self.homes.get()));
+        fs::create_dir(&path).unwrap();
+        path
+    }
+
+    /// A signaling server that keeps nothing.
+    pub fn server(&self) -> TestServer {
+        TestServer::ephemeral(self)
+    }
+
+    /// A worker with one GPU of 16,000 MiB, in a room of its own.
+    pub fn worker(&self, server: &TestServer) -> TestWorker {
+        TestWorker::setup(self, "worker").start(server)
+    }
+
+    /// A client command to be completed.
+    pub fn client(&self, server: &TestServer) -> TestClient {
+        TestClient::new(self, server.address())
+    }
+
+    /// The binary, with `home` as home and working folder and `path` in front of the search path.
+    pub fn binary(home: &Path, path: &Path) -> Command {
+        let python = python().parent().unwrap().display();
+        let path = format!("{}:{python}:/usr/local/bin:/usr/bin:/bin", path.display());
+        clean_command(env!("CARGO_BIN_EXE_sleap-rtc"), home, &path)
+    }
+
+    /// Fails unless, soon, every process that has to do with this test is one of `known`.
+    #[track_caller]
+    pub fn assert_only_processes(&self, known: &[u32]) {
+        let mut last = Vec::new();
+        let start = Instant::now();
+        while start.elapsed() < SOON {
+            last = processes_in(self.path());
+            last.retain(|process| !known.contains(&(process.pid as u32)));
+            if last.is_empty() {
+                return;
+            }
+            sleep(POLL_EVERY);
+        }
+        panic!("these processes are left: {last:#?}");
+    }
+
+    /// Fails unless, soon, no process of this test is left.
+    #[track_caller]
+    pub fn assert_no_process_left(&self) {
+        self.assert_only_processes(&[]);
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        // A job may outlive a worker that was killed; it must not outlive the test.
+        let start = Instant::now();
+        while start.elapsed() < SOON {
+            let left = processes_in(self.path());
+            if left.is_empty() {
+                return;
+            }
+            kill_all(&left);
+            sleep(POLL_EVERY);
+        }
+    }
+}

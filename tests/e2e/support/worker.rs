@@ -1,0 +1,209 @@
+//! A worker of the real binary, with the stand-in trainer.
+
+use super::process::{Process, memory_peak_mib};
+use super::{SOON, Site, TestServer, stand_in};
+use rustix::process::Signal;
+use serde_json::Value;
+use sleap_rtc_protocol::session::SessionString;
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+/// What a worker printed about how to join it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credentials {
+    pub session_string: String,
+    pub room_id: String,
+    pub token: String,
+    /// From the session string.
+    pub peer_id: String,
+}
+
+impl Credentials {
+    /// Reads the block that a worker prints; `None` while it is not complete.
+    pub fn parse(text: &str) -> Option<Self> {
+        let after = |label: &str| {
+            let (_, rest) = text.split_once(label)?;
+            let (value, _) = rest.split_once('\n')?;
+            Some(value.trim().to_owned())
+        };
+        let session_string = format!("sleap-session:{}", after("sleap-session:")?);
+        let session: SessionString = session_string.parse().expect("a session string");
+        let (room_id, token) = (after("Room ID:")?, after("Token:")?);
+        assert_eq!(session.room.room_id.as_str(), room_id, "session string and room differ");
+        let peer_id = session.worker.to_string();
+        Some(Self { session_string, room_id, token, peer_id })
+    }
+}
+
+/// How a worker is to be started.
+pub struct WorkerSetup {
+    home: PathBuf,
+    path: PathBuf,
+    config: String,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+}
+
+impl WorkerSetup {
+    /// Configures one GPU with so much memory; 0 means none.
+    pub fn gpu_mib(mut self, memory_mib: u64) -> Self {
+        let gpu = match memory_mib {
+            0 => String::new(),
+            _ => format!("{{ model = \"Test GPU {memory_mib}\", memory_mib = {memory_mib} }}"),
+        };
+        self.write_config(&format!("gpus = [{gpu}]\n"));
+        self
+    }
+
+    /// Adds lines to the `[worker]` section.
+    pub fn config(mut self, lines: &str) -> Self {
+        self.config.push_str(lines);
+        self
+    }
+
+    fn write_config(&mut self, gpus: &str) {
+        self.config = format!(
+            "[worker]\nstate_dir = \"{}\"\npass_env = [\"FAKE_SLEAP_*\"]\n{gpus}",
+            self.home.join("state").display()
+        );
+    }
+
+    /// Joins the room of another worker.
+    pub fn join(self, other: &Credentials) -> Self {
+        self.arguments(&["--room-id", &other.room_id, "--token", &other.token])
+    }
+
+    /// Adds arguments.
+    pub fn arguments(mut self, arguments: &[&str]) -> Self {
+        self.arguments.extend(arguments.iter().map(|&a| a.to_owned()));
+        self
+    }
+
+    /// Sets a variable, for instance a knob of the stand-in trainer.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Looks for trainers in this folder instead of the stand-in's.
+    pub fn trainers_in(mut self, folder: &Path) -> Self {
+        folder.clone_into(&mut self.path);
+        self
+    }
+
+    /// Starts it and waits until it has printed its credentials.
+    pub fn start(self, server: &TestServer) -> TestWorker {
+        TestWorker::launch(self, server.address())
+    }
+}
+
+/// A running `sleap-rtc worker`.
+pub struct TestWorker {
+    process: Process,
+    setup: WorkerSetup,
+    server: SocketAddr,
+    credentials: Credentials,
+}
+
+impl TestWorker {
+    /// A worker that is still to be started, with one GPU of 16,000 MiB.
+    pub fn setup(site: &Site, name: &str) -> WorkerSetup {
+        let setup = WorkerSetup {
+            home: site.folder(name),
+            path: stand_in(),
+            config: String::new(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+        };
+        setup.gpu_mib(16_000)
+    }
+
+    fn launch(setup: WorkerSetup, server: SocketAddr) -> Self {
+        fs::write(setup.home.join("sleap-rtc.toml"), &setup.config).unwrap();
+        let mut command = Site::binary(&setup.home, &setup.path);
+        command
+            .args(["worker", "--ice-server", "none"])
+            .args(&setup.arguments)
+            .env("SLEAP_RTC_SIGNALING_WS", format!("ws://{server}"))
+            .env("SLEAP_RTC_SIGNALING_HTTP", format!("http://{server}"))
+            .env("FAKE_SLEAP_LOG", setup.home.join("trainer.log"))
+            .envs(setup.environment.iter().map(|(name, value)| (name, value)));
+        let mut process = Process::start("worker", &mut command);
+        let credentials = process.wait_stdout("its credentials", SOON, Credentials::parse);
+        Self { process, setup, server, credentials }
+    }
+
+    /// How to join it.
+    pub fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
+    pub fn peer_id(&self) -> &str {
+        &self.credentials.peer_id
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    pub fn home(&self) -> &Path {
+        &self.setup.home
+    }
+
+    pub fn state_dir(&self) -> PathBuf {
+        self.setup.home.join("state")
+    }
+
+    /// What it printed for the user.
+    pub fn stdout(&self) -> String {
+        self.process.stdout()
+    }
+
+    /// What it logged.
+    pub fn log(&self) -> String {
+        self.process.stderr()
+    }
+
+    /// The most memory it has held so far.
+    pub fn memory_peak_mib(&self) -> f64 {
+        memory_peak_mib(self.pid()).expect("the worker runs")
+    }
+
+    /// One entry `{argv, cwd, name, env}` for each start of the stand-in trainer, version queries
+    /// aside.
+    pub fn trainer_starts(&self) -> Vec<Value> {
+        let log = fs::read_to_string(self.setup.home.join("trainer.log")).unwrap_or_default();
+        let starts = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        starts.filter(|start| start["argv"][0] != "--version").collect()
+    }
+
+    /// Waits until it is shown as available and nothing of a job is left running.
+    #[track_caller]
+    pub fn wait_idle(&self, site: &Site, server: &TestServer) {
+        let mut observer = super::Observer::join(server, &self.credentials);
+        observer.wait_status(self.peer_id(), "available", SOON);
+        site.assert_only_processes(&[server.pid(), self.pid()]);
+    }
+
+    /// Ends it politely; gives the exit code.
+    pub fn stop(&mut self) -> i32 {
+        self.process.signal(Signal::TERM);
+        self.process.wait(SOON)
+    }
+
+    /// Ends it at once, as a crash would.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Stops it and starts it again with the same home and state, and these arguments.
+    pub fn restart(mut self, arguments: &[&str]) -> Self {
+        self.stop();
+        let Self { setup, server, .. } = self;
+        let arguments = arguments.iter().map(|&a| a.to_owned()).collect();
+        Self::launch(WorkerSetup { arguments, ..setup }, server)
+    }
+}

@@ -1,0 +1,219 @@
+"""An independent worker: one job at a time in the legacy dialect, with the `sleap-nn` on PATH.
+
+Prints the same block of credentials as ours and serves until it is ended.
+"""
+
+import asyncio
+import os
+import re
+import shlex
+import shutil
+import tempfile
+import zipfile
+
+import peer
+from peer import say
+
+CHUNK = 32_768
+TAGS = ["sleap-rtc", "training-worker", "inference-worker"]
+PROPERTIES = {
+    "gpu_memory_mb": 12_000,
+    "gpu_model": "Python GPU",
+    "sleap_version": "0.3.5",
+    "cuda_version": "12.4",
+    "hostname": "python",
+    "status": "available",
+    "max_concurrent_jobs": 1,
+    "supported_models": ["base", "centroid", "topdown"],
+    "supported_job_types": ["training", "inference"],
+}
+
+
+def parse():
+    parser = peer.options(__doc__)
+    parser.add_argument("--result-name", help="what a hostile worker would call its result")
+    return parser.parse_args()
+
+
+class Job:
+    """One data channel: a package comes, its script runs, a result goes."""
+
+    def __init__(self, channel, args):
+        self.channel, self.args, self.kind, self.file = channel, args, "train", None
+        self.folder = tempfile.mkdtemp(prefix="python-worker-", dir=os.getcwd())
+        self.task = None
+        channel.on("message", self.on_message)
+
+    def on_message(self, message):
+        if isinstance(message, bytes):
+            if message != b"KEEP_ALIVE" and self.file:
+                self.file.push(message)
+            return
+        say("<", message)
+        if message.startswith("PACKAGE_TYPE::"):
+            self.kind = message.partition("::")[2]
+        elif message.startswith("FILE_META::"):
+            self.file = peer.IncomingFile(message, self.folder)
+        elif message == "END_OF_FILE" and self.file:
+            package = self.file.finish()
+            self.task = asyncio.create_task(self.run(package))
+
+    async def run(self, package):
+        work = os.path.join(self.folder, "work")
+        with zipfile.ZipFile(package) as archive:
+            archive.extractall(work)
+        # The files are at the root of the package or in one folder.
+        entries = os.listdir(work)
+        if len(entries) == 1 and os.path.isdir(os.path.join(work, entries[0])):
+            work = os.path.join(work, entries[0])
+        await (self.train(work) if self.kind == "train" else self.track(work))
+
+    async def train(self, work):
+        for command in commands(os.path.join(work, "train-script.sh"), "train"):
+            name = os.path.splitext(command[command.index("--config-name") + 1])[0]
+            self.channel.send(f"TRAIN_JOB_START::{name}")
+            code = await self.call(command, work, "")
+            if code:
+                self.channel.send(f"TRAIN_JOB_ERROR::{name}::{code}")
+                return
+            self.channel.send(f"TRAIN_JOB_END::{name}")
+        self.channel.send("TRAINING_JOBS_DONE")
+        base = os.path.join(self.folder, "trained_package")
+        result = shutil.make_archive(base, "zip", os.path.join(work, "models"))
+        await self.send_result(result, "models")
+
+    async def track(self, work):
+        self.channel.send("INFERENCE_START")
+        for command in commands(os.path.join(work, "track-script.sh"), "track"):
+            self.channel.send("INFERENCE_JOB_START::inference")
+            code = await self.call(command, work, "TRACK_LOG:")
+            if code:
+                self.channel.send(f"INFERENCE_JOB_ERROR::inference::{code}")
+                return
+            self.channel.send("INFERENCE_JOB_END::inference")
+            flag = "-o" if "-o" in command else "--output_path"
+            output = command[command.index(flag) + 1]
+            await self.send_result(os.path.join(work, output), ".")
+        self.channel.send("INFERENCE_JOBS_DONE")
+
+    async def send_result(self, path, folder):
+        name = self.args.result_name or os.path.basename(path)
+        meta = f"FILE_META::{name}:{os.path.getsize(path)}:{folder}"
+        await peer.send_file(self.channel, path, meta, CHUNK)
+
+    async def call(self, command, work, prefix):
+        process = await asyncio.create_subprocess_exec(
+            *command, cwd=work, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
+        async for line in process.stdout:
+            self.channel.send(prefix + line.decode("utf-8", "replace"))
+        return await process.wait()
+
+
+def commands(script, kind):
+    """The trainer's command lines of a script, continuation lines joined, without a shell."""
+    with open(script, encoding="utf-8") as file:
+        lines = re.sub(r"\\\n", " ", file.read()).splitlines()
+    for line in lines:
+        words = shlex.split(line, comments=True)
+        if words[:2] in (["sleap-nn", kind], ["sleap", kind]):
+            yield ["sleap-nn", *words[1:]]
+        elif words[:1] == [f"sleap-nn-{kind}"]:
+            yield ["sleap-nn", kind, *words[1:]]
+
+
+class Worker:
+    """Answers one offer at a time."""
+
+    def __init__(self, args, signaling):
+        self.args, self.signaling, self.pc, self.job = args, signaling, None, None
+
+    async def status(self, status):
+        await self.signaling.send(
+            type="update_metadata",
+            peer_id=self.signaling.peer_id,
+            metadata={"tags": TAGS, "properties": {"status": status}},
+        )
+
+    async def serve(self):
+        while True:
+            frame = await self.signaling.next()
+            kind = frame.get("type")
+            if kind == "offer":
+                await self.on_offer(frame)
+            elif kind == "peer_message":
+                await self.on_peer_message(frame)
+            else:
+                say("ignored", kind)
+
+    async def on_peer_message(self, frame):
+        payload = frame["payload"]
+        if payload.get("app_message_type") != "job_request":
+            return
+        free = self.pc is None
+        answer = {
+            "app_message_type": "job_response",
+            "job_id": payload["job_id"],
+            "accepted": free,
+            "estimated_start_time_sec": 0,
+            "estimated_duration_minutes": 1,
+            "worker_info": {"gpu_utilization": 0.0, "available_memory_mb": 12_000},
+        }
+        if not free:
+            answer["reason"] = "busy"
+        await self.signaling.send(
+            type="peer_message",
+            from_peer_id=self.signaling.peer_id,
+            to_peer_id=frame["from_peer_id"],
+            payload=answer,
+        )
+
+    async def on_offer(self, offer):
+        sender = offer["sender"]
+        if self.pc is not None:
+            await self.signaling.send(
+                type="error", target=sender, reason="worker_busy",
+                message="busy: use --room-id and --token", current_status="busy",
+            )
+            return
+        pc = self.pc = peer.connection()
+        await self.status("reserved")
+
+        @pc.on("datachannel")
+        def on_datachannel(channel):
+            self.job = Job(channel, self.args)
+
+        @pc.on("connectionstatechange")
+        async def on_state():
+            say("connection", pc.connectionState)
+            if pc.connectionState in ("failed", "closed") and self.pc is pc:
+                self.pc = self.job = None
+                await pc.close()
+                await self.status("available")
+
+        await pc.setRemoteDescription(peer.description(offer))
+        await pc.setLocalDescription(await pc.createAnswer())
+        local = pc.localDescription
+        own = self.signaling.peer_id
+        await self.signaling.send(type=local.type, sender=own, target=sender, sdp=local.sdp)
+
+
+async def main(args):
+    identity = peer.post(args.http, "/anonymous-signin")
+    if not args.room_id:
+        room = peer.post(args.http, "/create-room", {}, identity["id_token"])
+        args.room_id, args.token = room["room_id"], room["token"]
+    metadata = {"tags": TAGS, "properties": PROPERTIES}
+    signaling = await peer.Signaling.register(
+        args.ws, identity, args.room_id, args.token, role="worker", metadata=metadata
+    )
+    say("Session string")
+    say(" ", peer.session_string(args.room_id, args.token, signaling.peer_id))
+    say("Room credentials")
+    say("  Room ID:", args.room_id)
+    say("  Token:", args.token)
+    await Worker(args, signaling).serve()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(parse()))

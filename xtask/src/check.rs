@@ -1,0 +1,92 @@
+//! `cargo xtask test` and `lint`: what CI runs.
+//!
+//! The order keeps the work small: one build of the dependencies serves the program, all tests and
+//! the demo; clippy, which checks the dependencies once more without generating code, comes after.
+
+use crate::programs::{cargo, find, root, works};
+use crate::step::Steps;
+use crate::{Options, demo, prerequisites, python};
+use anyhow::Result;
+use std::{fs, process::ExitCode};
+
+/// Tests that measure, and therefore run alone.
+const ALONE: &str = "large::";
+
+/// Everything.
+pub fn test(options: &Options) -> Result<ExitCode> {
+    prerequisites::build(options.install)?;
+    prerequisites::python(options.install)?;
+    if !options.no_real && find("sleap-nn").is_none() {
+        prerequisites::sleap_nn(options.install)?;
+    }
+    let mut steps = Steps::begin();
+    steps.command("format", &mut cargo(&["fmt", "--all", "--check"]));
+    steps.check("python peers", || python::peers().map(drop));
+    // By itself, so that the times say what building costs; with the tests, since without them
+    // some dependencies would have other features and be built twice.
+    steps.command("build", &mut cargo(&["test", "--workspace", "--no-run"]));
+    if steps.failed() {
+        return Ok(steps.finish());
+    }
+    tests(&mut steps);
+    plugin_tests(&mut steps);
+    lints(&mut steps);
+    if options.no_real {
+        steps.skip("train and track with real sleap-nn", "--no-real");
+    } else {
+        steps.check("install sleap-nn", || python::sleap_nn(options.install).map(drop));
+        let name = "train and track with real sleap-nn";
+        steps.check(name, || demo::train_and_track(options.install, false));
+    }
+    Ok(steps.finish())
+}
+
+/// Formatting, lints, licences.
+pub fn lint() -> Result<ExitCode> {
+    let mut steps = Steps::begin();
+    steps.command("format", &mut cargo(&["fmt", "--all", "--check"]));
+    lints(&mut steps);
+    Ok(steps.finish())
+}
+
+fn tests(steps: &mut Steps) {
+    if works("cargo-nextest", &["nextest", "--version"]) {
+        steps.command("tests", &mut cargo(&["nextest", "run", "--workspace"]));
+    } else {
+        let mut all =
+            cargo(&["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"]);
+        steps.command("tests", all.args(["--", "--skip", ALONE]));
+        let mut alone = cargo(&["test", "--package", "sleap-rtc", "--test", "e2e"]);
+        steps.command("tests that measure", alone.args(["--", "--nocapture", ALONE]));
+    }
+    steps.command("examples in the documentation", &mut cargo(&["test", "--workspace", "--doc"]));
+}
+
+/// The plugins' logic, built for this machine; in the sandbox the end-to-end tests run it.
+fn plugin_tests(steps: &mut Steps) {
+    let own_workspace = root().join("plugins/Cargo.toml");
+    let single = fs::read_dir(root().join("plugins")).into_iter().flatten().flatten();
+    let single = single.map(|entry| entry.path().join("Cargo.toml")).filter(|path| path.is_file());
+    let manifests: Vec<_> = match own_workspace.is_file() {
+        true => vec![own_workspace],
+        false => single.collect(),
+    };
+    for manifest in manifests {
+        let folder = manifest.parent().and_then(|folder| folder.file_name()).unwrap_or_default();
+        let name = format!("tests of {}", folder.to_string_lossy());
+        let mut command = cargo(&["test", "--workspace", "--manifest-path"]);
+        steps.command(&name, command.arg(&manifest));
+    }
+}
+
+fn lints(steps: &mut Steps) {
+    let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    steps.command("clippy", &mut cargo(&clippy));
+    let deny = "licences, bans, sources";
+    if works("cargo-deny", &["--version"]) {
+        let checks = ["deny", "--all-features", "check", "licenses", "bans", "sources"];
+        steps.command(deny, &mut cargo(&checks));
+    } else {
+        steps.skip(deny, "cargo-deny is not installed");
+    }
+}

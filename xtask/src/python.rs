@@ -1,0 +1,88 @@
+//! Python environments under `target/`: real sleap-nn, and what the Python peers of the tests need.
+
+use crate::prerequisites;
+use crate::programs::{call, find, root, target};
+use anyhow::{Context, Result, bail};
+use std::{
+    fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// The version of uv that installs sleap-nn: several times quicker than pip for 115 packages.
+const UV: &str = "uv==0.13.8";
+
+/// The folder that holds a `sleap-nn` program: from `PATH`, or installed from PyPI (CPU only)
+/// into `target/sleap-nn`.
+pub fn sleap_nn(install: bool) -> Result<PathBuf> {
+    if let Some(program) = find("sleap-nn") {
+        println!("sleap-nn: {}", program.display());
+        return Ok(program.parent().unwrap_or(&program).to_owned());
+    }
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        bail!(
+            "sleap-nn is not on PATH, and the pinned packages are for Linux on x86-64.\n  \
+             uv tool install \"sleap-nn[torch]\" --torch-backend auto\n\
+             installs it; --stand-in (demo) and --no-real (test) do without"
+        );
+    }
+    prerequisites::sleap_nn(install)?;
+    let own = root().join("xtask/sleap-nn");
+    let (lock, stubs) = (own.join("sleap-nn-cpu.lock"), own.join("cpu_torch_stubs.py"));
+    let venv = target().join("sleap-nn");
+    let bin = venv.join("bin");
+    environment(&venv, "python3.11", &[&lock, &stubs], || {
+        println!("installing sleap-nn (CPU only, about 2 GB) into {}", venv.display());
+        call(pip(&bin).arg(UV))?;
+        let mut uv = Command::new(bin.join("uv"));
+        uv.args(["pip", "install", "--quiet", "--no-deps", "--python"]).arg(bin.join("python"));
+        call(uv.arg("-r").arg(&lock))?;
+        let packages = venv.join("lib/python3.11/site-packages");
+        call(Command::new("python3.11").arg(&stubs).arg(packages))?;
+        call(Command::new(bin.join("sleap-nn")).arg("--version"))
+    })?;
+    Ok(bin)
+}
+
+/// The environment of the Python peers, in `target/python-peers`.
+pub fn peers() -> Result<PathBuf> {
+    let requirements = root().join("tests/python/requirements.txt");
+    let venv = target().join("python-peers");
+    environment(&venv, "python3", &[&requirements], || {
+        println!("installing aiortc and websockets into {}", venv.display());
+        call(pip(&venv.join("bin")).arg("-r").arg(&requirements))
+    })?;
+    Ok(venv)
+}
+
+fn pip(bin: &Path) -> Command {
+    let mut command = Command::new(bin.join("python"));
+    command.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+    command
+}
+
+/// Makes a virtual environment and fills it, unless it was filled from the same `inputs` before.
+fn environment(
+    venv: &Path,
+    python: &str,
+    inputs: &[&Path],
+    fill: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let mut hasher = DefaultHasher::new();
+    for input in inputs {
+        let content = fs::read(input).with_context(|| input.display().to_string())?;
+        content.hash(&mut hasher);
+    }
+    let (stamp, wanted) = (venv.join("filled-from"), format!("{:016x}", hasher.finish()));
+    if fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
+        return Ok(());
+    }
+    if venv.exists() {
+        fs::remove_dir_all(venv).with_context(|| venv.display().to_string())?;
+    }
+    call(Command::new(python).args(["-m", "venv"]).arg(venv))?;
+    fill()?;
+    // Last, so that an interrupted installation is begun anew.
+    fs::write(&stamp, wanted).with_context(|| stamp.display().to_string())
+}
