@@ -1,0 +1,269 @@
+//! The configuration file: which keys there are, and how its layers become one.
+
+use super::endpoints::Address;
+use super::error::ConfigError;
+use super::ice::IceServer;
+use super::tree::{self, Bytes, Entries, FromItem, Item, Located, Place, Section};
+use super::{OnFailure, units};
+use sleap_rtc_protocol::capabilities::Gpu;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+/// What a file says; absent is `None`. Paths are as they were written.
+#[derive(Default)]
+pub(super) struct FileConfig {
+    pub(super) websocket: Option<Address>,
+    pub(super) http: Option<Address>,
+    pub(super) shared_storage_root: Option<String>,
+    pub(super) ice_servers: Option<Vec<IceServer>>,
+    pub(super) ice_bind: Option<Vec<IpAddr>>,
+    pub(super) worker: FileWorker,
+    pub(super) client: FileClient,
+    pub(super) policy: FilePolicy,
+    pub(super) listen: Option<Vec<SocketAddr>>,
+    pub(super) server_state: Option<String>,
+    pub(super) warnings: Vec<String>,
+}
+
+/// `[worker]`.
+#[derive(Default)]
+pub(super) struct FileWorker {
+    pub(super) state_dir: Option<String>,
+    pub(super) gpus: Option<Vec<Gpu>>,
+    pub(super) maintenance: Option<bool>,
+    pub(super) max_package_bytes: Option<u64>,
+    pub(super) pass_env: Option<Vec<String>>,
+}
+
+/// `[client]`.
+#[derive(Default)]
+pub(super) struct FileClient {
+    pub(super) user: Option<String>,
+}
+
+/// `[policy]`.
+#[derive(Default)]
+pub(super) struct FilePolicy {
+    pub(super) dir: Option<String>,
+    pub(super) selection: FilePlugin,
+    pub(super) compatibility: FilePlugin,
+    pub(super) estimate: FilePlugin,
+}
+
+/// `[policy.selection]` and its siblings.
+#[derive(Default)]
+pub(super) struct FilePlugin {
+    pub(super) plugin: Option<String>,
+    pub(super) settings: Option<toml::Table>,
+    pub(super) on_failure: Option<OnFailure>,
+    pub(super) timeout: Option<Duration>,
+    pub(super) memory_bytes: Option<u64>,
+}
+
+/// Reads `text`, the content of `path`, for the environment of that name. Every layer is checked,
+/// the environments that were not chosen too.
+pub(super) fn read(
+    path: &Path,
+    text: &str,
+    environment: Option<&str>,
+) -> Result<FileConfig, ConfigError> {
+    let mut merged = tree::parse(path, text)?;
+    let default = table(path, &mut merged, "default")?;
+    let environments = table(path, &mut merged, "environments")?;
+    let mut layers = Vec::new();
+    for (name, value) in environments {
+        let key = format!("environments.{name}");
+        let place = Place { path, line: value.line, key };
+        let Item::Table(entries) = value.item else {
+            return Err(tree::wrong_type("a table", &value.item, &place));
+        };
+        layers.push((name, entries));
+    }
+    for entries in [&merged, &default].into_iter().chain(layers.iter().map(|(_, each)| each)) {
+        FileConfig::read(path, entries.clone())?;
+    }
+    // Unset means `production`, as the Python program has it.
+    let wanted = environment.unwrap_or("production");
+    let names: Vec<String> = layers.iter().map(|(name, _)| name.clone()).collect();
+    let chosen = layers.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+    let missing = environment.filter(|_| chosen.is_none() && !names.is_empty());
+    tree::overlay(&mut merged, default);
+    tree::overlay(&mut merged, chosen.map(|(_, entries)| entries).unwrap_or_default());
+    let mut config = FileConfig::read(path, merged)?;
+    config.warnings.extend(missing.map(|name| {
+        format!(
+            "{} has no section [environments.{name}] for SLEAP_RTC_ENV={name}; it has {}",
+            path.display(),
+            names.join(", ")
+        )
+    }));
+    Ok(config)
+}
+
+fn table(path: &Path, entries: &mut Entries, key: &str) -> Result<Entries, ConfigError> {
+    match entries.remove(key) {
+        None => Ok(Entries::new()),
+        Some(Located { item: Item::Table(entries), .. }) => Ok(entries),
+        Some(Located { line, item }) => {
+            let place = Place { path, line, key: key.into() };
+            Err(tree::wrong_type("a table", &item, &place))
+        }
+    }
+}
+
+impl FileConfig {
+    fn read(path: &Path, entries: Entries) -> Result<Self, ConfigError> {
+        let mut root = Section::root(path, entries);
+        let mut warnings = Vec::new();
+        for key in ["connection_timeout", "chunk_size"] {
+            warnings.extend(root.ignore(key).map(|line| python_only(path, line, key)));
+        }
+        let mut ice = root.section("ice")?;
+        let mut server = root.section("signaling")?;
+        let config = Self {
+            websocket: root
+                .take_with("signaling_websocket", |text: String| Address::websocket(&text))?,
+            http: root.take_with("signaling_http", |text: String| Address::http(&text))?,
+            shared_storage_root: root.take("shared_storage_root")?,
+            ice_servers: ice.take("servers")?,
+            ice_bind: ice.take::<Vec<Parsed<IpAddr>>>("bind")?.map(unwrap_parsed),
+            worker: FileWorker::read(path, root.section("worker")?, &mut warnings)?,
+            client: FileClient::read(root.section("client")?)?,
+            policy: FilePolicy::read(root.section("policy")?)?,
+            listen: server.take::<Vec<Parsed<SocketAddr>>>("listen")?.map(unwrap_parsed),
+            server_state: server.take("state")?,
+            warnings,
+        };
+        ice.finish()?;
+        server.finish()?;
+        root.finish()?;
+        Ok(config)
+    }
+}
+
+fn python_only(path: &Path, line: usize, key: &str) -> String {
+    format!(
+        "{}:{line}: `{key}` is a setting of the Python sleap-rtc and has no effect here",
+        path.display()
+    )
+}
+
+impl FileWorker {
+    fn read(
+        path: &Path,
+        mut section: Section<'_>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self, ConfigError> {
+        warnings.extend(section.ignore("io").map(|line| python_only(path, line, "worker.io")));
+        let worker = Self {
+            state_dir: section.take("state_dir")?,
+            gpus: section.take("gpus")?,
+            maintenance: section.take("maintenance")?,
+            max_package_bytes: section.take::<Bytes>("max_package")?.map(|Bytes(bytes)| bytes),
+            pass_env: section.take("pass_env")?,
+        };
+        section.finish()?;
+        Ok(worker)
+    }
+}
+
+impl FileClient {
+    fn read(mut section: Section<'_>) -> Result<Self, ConfigError> {
+        let client = Self { user: section.take("user")? };
+        section.finish()?;
+        Ok(client)
+    }
+}
+
+impl FilePolicy {
+    fn read(mut section: Section<'_>) -> Result<Self, ConfigError> {
+        let policy = Self {
+            dir: section.take("dir")?,
+            selection: FilePlugin::read(section.section("selection")?)?,
+            compatibility: FilePlugin::read(section.section("compatibility")?)?,
+            estimate: FilePlugin::read(section.section("estimate")?)?,
+        };
+        section.finish()?;
+        Ok(policy)
+    }
+}
+
+impl FilePlugin {
+    fn read(mut section: Section<'_>) -> Result<Self, ConfigError> {
+        let plugin = Self {
+            plugin: section.take("plugin")?,
+            settings: section.take("settings")?,
+            on_failure: section.take_with("on_failure", on_failure)?,
+            timeout: section.take_with("timeout", |text: String| units::duration(&text))?,
+            memory_bytes: section.take::<Bytes>("memory")?.map(|Bytes(bytes)| bytes),
+        };
+        section.finish()?;
+        Ok(plugin)
+    }
+}
+
+fn on_failure(word: String) -> Result<OnFailure, String> {
+    match word.as_str() {
+        "default" => Ok(OnFailure::Default),
+        "refuse" => Ok(OnFailure::Refuse),
+        _ => Err("expects \"default\" or \"refuse\"".into()),
+    }
+}
+
+impl FromItem for Gpu {
+    fn from_item(item: Item, place: &Place<'_>) -> Result<Self, ConfigError> {
+        let mut section = Section::from_place(item, place)?;
+        let gpu = Self {
+            model: section.require("model")?,
+            memory_mib: section.require("memory_mib")?,
+            ..Self::default()
+        };
+        section.finish()?;
+        Ok(gpu)
+    }
+}
+
+impl FromItem for IceServer {
+    fn from_item(item: Item, place: &Place<'_>) -> Result<Self, ConfigError> {
+        if let Item::Text(url) = item {
+            return Self::from_url(&url).map_err(|message| place.error(message));
+        }
+        if !matches!(item, Item::Table(_)) {
+            return Err(tree::wrong_type("a URL or a table", &item, place));
+        }
+        let mut section = Section::from_place(item, place)?;
+        let OneOrMore(urls) = section.require("urls")?;
+        let server = Self::new(urls, section.take("username")?, section.take("credential")?);
+        section.finish()?;
+        server.map_err(|message| place.error(message))
+    }
+}
+
+struct OneOrMore(Vec<String>);
+
+impl FromItem for OneOrMore {
+    fn from_item(item: Item, place: &Place<'_>) -> Result<Self, ConfigError> {
+        match item {
+            Item::Text(text) => Ok(Self(vec![text])),
+            list => Vec::from_item(list, place).map(Self),
+        }
+    }
+}
+
+/// An address that stands in the file as a text.
+struct Parsed<T>(T);
+
+fn unwrap_parsed<T>(list: Vec<Parsed<T>>) -> Vec<T> {
+    list.into_iter().map(|Parsed(value)| value).collect()
+}
+
+impl<T: std::str::FromStr> FromItem for Parsed<T>
+where
+    T::Err: std::fmt::Display,
+{
+    fn from_item(item: Item, place: &Place<'_>) -> Result<Self, ConfigError> {
+        let text = String::from_item(item, place)?;
+        text.parse().map(Self).map_err(|error| place.error(format!("{text:?}: {error}")))
+    }
+}

@@ -1,0 +1,361 @@
+//! File, environment and options become one checked [`Config`], once, before anything else.
+//!
+//! The file is `sleap-rtc.toml` in the working directory, else `~/.sleap-rtc/config.toml`. Its keys
+//! stand at top level, under `[default]`, or under `[environments.NAME]` (`SLEAP_RTC_ENV`); the
+//! more special wins, key by key. Options win over the environment, that over the file, that over
+//! the defaults.
+
+mod endpoints;
+mod error;
+mod file;
+mod ice;
+#[cfg(test)]
+mod tests;
+mod tree;
+pub mod units;
+
+pub use endpoints::Endpoints;
+pub use error::ConfigError;
+pub use ice::{IceConfig, IceServer};
+
+use endpoints::Address;
+use file::{FileConfig, FilePlugin, FileWorker};
+use sleap_rtc_protocol::capabilities::Gpu;
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// Everything that can be configured, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file that was read, for the log; `None` when there is none.
+    pub file: Option<PathBuf>,
+    /// Where the signaling server is.
+    pub signaling: Endpoints,
+    /// STUN, TURN and local addresses.
+    pub ice: IceConfig,
+    /// `[worker]`.
+    pub worker: WorkerConfig,
+    /// `[client]`.
+    pub client: ClientConfig,
+    /// `[policy]`.
+    pub policy: PolicyConfig,
+    /// `[signaling]`: what `sleap-rtc signaling` serves.
+    pub server: ServerConfig,
+    /// A folder that worker and client both see.
+    pub shared_storage_root: Option<PathBuf>,
+    /// What the user should hear of, one sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// How a worker works.
+#[derive(Debug, Clone)]
+pub struct WorkerConfig {
+    /// Identity, room and jobs.
+    pub state_dir: PathBuf,
+    /// Stands in for detection when set; an empty list means no GPU.
+    pub gpus: Option<Vec<Gpu>>,
+    /// Jobs that may run at once: 1 for now.
+    pub slots: u32,
+    /// Takes no new jobs.
+    pub maintenance: bool,
+    /// The largest package it takes, unpacked.
+    pub max_package_bytes: u64,
+    /// Environment variables that reach the trainer besides the few that it always gets: names, or
+    /// prefixes that end in `*`.
+    pub pass_env: Vec<String>,
+}
+
+/// How a client works.
+#[derive(Debug, Clone)]
+pub struct ClientConfig {
+    /// Who submits, told to policies: a claim.
+    pub user: Option<String>,
+}
+
+/// What `sleap-rtc signaling` serves.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// HTTP and WebSocket on each.
+    pub listen: Vec<SocketAddr>,
+    /// The SQLite file.
+    pub state: PathBuf,
+}
+
+/// The policy plugins.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PolicyConfig {
+    /// Where plugins that are given by name lie.
+    pub dir: PathBuf,
+    /// Which worker (asked by the client).
+    pub selection: PluginConfig,
+    /// Whether (asked by the worker).
+    pub compatibility: PluginConfig,
+    /// How long (asked by the worker).
+    pub estimate: PluginConfig,
+}
+
+impl PolicyConfig {
+    /// The embedded plugins alone.
+    pub fn embedded(dir: PathBuf) -> Self {
+        let plugin = |on_failure| PluginConfig { on_failure, ..PluginConfig::default() };
+        Self {
+            dir,
+            selection: plugin(OnFailure::Default),
+            // A lab's "not on my machine" never fails open.
+            compatibility: plugin(OnFailure::Refuse),
+            estimate: plugin(OnFailure::Default),
+        }
+    }
+}
+
+/// One plugin.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PluginConfig {
+    /// A path (absolute), or the name of a file in the plugin folder; `None` for the embedded one.
+    pub plugin: Option<String>,
+    /// Handed to every call.
+    pub settings: toml::Table,
+    /// What happens when a call fails.
+    pub on_failure: OnFailure,
+    /// Longest time of one call.
+    pub timeout_ms: u64,
+    /// Most memory of one call.
+    pub memory_mib: u64,
+}
+
+impl Default for PluginConfig {
+    fn default() -> Self {
+        Self {
+            plugin: None,
+            settings: toml::Table::new(),
+            on_failure: OnFailure::Default,
+            timeout_ms: 200,
+            memory_mib: 64,
+        }
+    }
+}
+
+/// What happens when a plugin traps, takes too long or answers nonsense.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// The embedded plugin answers instead.
+    Default,
+    /// The answer is no.
+    Refuse,
+}
+
+/// What options say; they win over everything else.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// `--signaling`.
+    pub signaling: Option<Endpoints>,
+    /// `--ice-server`; an empty list for `none`.
+    pub ice_servers: Option<Vec<IceServer>>,
+    /// `--shared-storage-root`.
+    pub shared_storage_root: Option<PathBuf>,
+    /// `--state-dir` of a worker.
+    pub state_dir: Option<PathBuf>,
+}
+
+/// Where configuration comes from, as values: the process is asked once, in
+/// [`Sources::from_process`].
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// `--config`; nothing else is looked for then.
+    pub file: Option<PathBuf>,
+    /// The working directory.
+    pub cwd: PathBuf,
+    /// The user's home.
+    pub home: Option<PathBuf>,
+    /// Where programs keep their data, for instance `~/.local/share`.
+    pub data_dir: Option<PathBuf>,
+    /// `SLEAP_RTC_ENV`.
+    pub environment: Option<String>,
+    /// `SLEAP_RTC_SIGNALING_WS`.
+    pub signaling_websocket: Option<String>,
+    /// `SLEAP_RTC_SIGNALING_HTTP`.
+    pub signaling_http: Option<String>,
+    /// `SHARED_STORAGE_ROOT`.
+    pub shared_storage_root: Option<PathBuf>,
+}
+
+impl Sources {
+    /// Asks the process and the system. An empty variable counts as unset.
+    pub fn from_process(file: Option<PathBuf>) -> Self {
+        let text = |name| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+        Self {
+            file,
+            cwd: std::env::current_dir().unwrap_or_else(|_| PathBuf::from(".")),
+            home: dirs::home_dir(),
+            data_dir: dirs::data_dir(),
+            environment: text("SLEAP_RTC_ENV"),
+            signaling_websocket: text("SLEAP_RTC_SIGNALING_WS"),
+            signaling_http: text("SLEAP_RTC_SIGNALING_HTTP"),
+            shared_storage_root: std::env::var_os("SHARED_STORAGE_ROOT")
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from),
+        }
+    }
+
+    fn find_file(&self) -> Option<PathBuf> {
+        if let Some(file) = &self.file {
+            return Some(self.cwd.join(file));
+        }
+        let in_home = self.home.as_ref().map(|home| home.join(".sleap-rtc/config.toml"));
+        let candidates = [Some(self.cwd.join("sleap-rtc.toml")), in_home];
+        // What is there but cannot be read is an error later, not a reason to look further.
+        candidates.into_iter().flatten().find(|path| path.symlink_metadata().is_ok())
+    }
+
+    fn data(&self, name: &str) -> PathBuf {
+        let base = self.data_dir.as_ref().map(|dir| dir.join("sleap-rtc"));
+        base.unwrap_or_else(|| self.cwd.join(".sleap-rtc")).join(name)
+    }
+
+    /// A path from the file: relative to the file's folder, `~/` being the user's home.
+    fn path(&self, base: &Path, text: &str) -> PathBuf {
+        match (text.strip_prefix("~/"), &self.home) {
+            (Some(rest), Some(home)) => home.join(rest),
+            _ => base.join(text),
+        }
+    }
+}
+
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// Reads everything and checks it.
+pub fn load(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigError> {
+    let path = sources.find_file();
+    let file = match &path {
+        Some(path) => file::read(path, &read_text(path)?, sources.environment.as_deref())?,
+        None => FileConfig::default(),
+    };
+    let base = path.as_deref().and_then(Path::parent).unwrap_or(&sources.cwd).to_owned();
+    let in_file = |text: &String| sources.path(&base, text);
+    let mut warnings = file.warnings.clone();
+    Ok(Config {
+        signaling: endpoints(sources, &file, overrides.signaling, &mut warnings)?,
+        ice: IceConfig {
+            servers: overrides
+                .ice_servers
+                .or(file.ice_servers)
+                .unwrap_or_else(|| IceConfig::default().servers),
+            bind: file.ice_bind.unwrap_or_default(),
+        },
+        shared_storage_root: overrides
+            .shared_storage_root
+            .or_else(|| sources.shared_storage_root.clone())
+            .map(|root| sources.cwd.join(root))
+            .or_else(|| file.shared_storage_root.as_ref().map(in_file)),
+        worker: worker(sources, file.worker, overrides.state_dir, &base),
+        client: ClientConfig { user: file.client.user },
+        policy: policy(sources, file.policy, &base),
+        server: ServerConfig {
+            listen: file.listen.unwrap_or_else(default_listen),
+            state: file
+                .server_state
+                .as_ref()
+                .map_or_else(|| sources.data("signaling.sqlite"), in_file),
+        },
+        file: path,
+        warnings,
+    })
+}
+
+/// The ports that Python peers expect.
+fn default_listen() -> Vec<SocketAddr> {
+    [8080, 8001].map(|port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).to_vec()
+}
+
+fn read_text(path: &Path) -> Result<String, ConfigError> {
+    let unreadable = |source| ConfigError::Read { path: path.to_owned(), source };
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if text.len() as u64 > MAX_FILE_BYTES {
+        return Err(ConfigError::TooLarge { path: path.to_owned(), limit: MAX_FILE_BYTES });
+    }
+    Ok(text)
+}
+
+fn endpoints(
+    sources: &Sources,
+    file: &FileConfig,
+    option: Option<Endpoints>,
+    warnings: &mut Vec<String>,
+) -> Result<Endpoints, ConfigError> {
+    if let Some(endpoints) = option {
+        return Ok(endpoints);
+    }
+    const WS: &str = "SLEAP_RTC_SIGNALING_WS";
+    const HTTP: &str = "SLEAP_RTC_SIGNALING_HTTP";
+    let read = |name, text: &Option<String>, parse: fn(&str) -> Result<Address, String>| {
+        let address = text.as_deref().map(parse).transpose();
+        address.map_err(|message| ConfigError::Variable { name, message })
+    };
+    let websocket = read(WS, &sources.signaling_websocket, Address::websocket)?;
+    let http = read(HTTP, &sources.signaling_http, Address::http)?;
+    let mixed = websocket.is_some() != http.is_some();
+    let name = if websocket.is_some() { WS } else { HTTP };
+    let endpoints = Endpoints::complete(
+        websocket.or_else(|| file.websocket.clone()),
+        http.or_else(|| file.http.clone()),
+    )
+    .map_err(|message| ConfigError::Variable { name, message })?;
+    let hosts = (endpoints.websocket.host_str(), endpoints.http.host_str());
+    if mixed && hosts.0 != hosts.1 {
+        warnings.push(format!(
+            "{name} and the configuration file name two different signaling servers; set both {WS} \
+             and {HTTP}"
+        ));
+    }
+    Ok(endpoints)
+}
+
+fn worker(
+    sources: &Sources,
+    file: FileWorker,
+    state_dir: Option<PathBuf>,
+    base: &Path,
+) -> WorkerConfig {
+    WorkerConfig {
+        state_dir: state_dir
+            .map(|dir| sources.cwd.join(dir))
+            .or_else(|| file.state_dir.map(|text| sources.path(base, &text)))
+            .unwrap_or_else(|| sources.data("worker")),
+        gpus: file.gpus,
+        slots: 1,
+        maintenance: file.maintenance.unwrap_or(false),
+        max_package_bytes: file.max_package_bytes.unwrap_or(50 << 30),
+        pass_env: file.pass_env.unwrap_or_default(),
+    }
+}
+
+fn policy(sources: &Sources, file: file::FilePolicy, base: &Path) -> PolicyConfig {
+    let home = sources.home.as_ref().map(|home| home.join(".sleap-rtc/plugins"));
+    let dir = file.dir.map(|text| sources.path(base, &text)).or(home);
+    let embedded =
+        PolicyConfig::embedded(dir.unwrap_or_else(|| sources.cwd.join(".sleap-rtc/plugins")));
+    let plugin = |file: FilePlugin, default: PluginConfig| PluginConfig {
+        plugin: file.plugin.map(|text| plugin_path(sources, base, text)),
+        settings: file.settings.unwrap_or_default(),
+        on_failure: file.on_failure.unwrap_or(default.on_failure),
+        timeout_ms: file.timeout.map_or(default.timeout_ms, |time| time.as_millis() as u64),
+        memory_mib: file.memory_bytes.map_or(default.memory_mib, |bytes| bytes.div_ceil(1 << 20)),
+    };
+    PolicyConfig {
+        selection: plugin(file.selection, embedded.selection),
+        compatibility: plugin(file.compatibility, embedded.compatibility),
+        estimate: plugin(file.estimate, embedded.estimate),
+        dir: embedded.dir,
+    }
+}
+
+/// A name stays a name; a path is made absolute.
+fn plugin_path(sources: &Sources, base: &Path, text: String) -> String {
+    if !text.contains('/') {
+        return text;
+    }
+    sources.path(base, &text).to_string_lossy().into_owned()
+}

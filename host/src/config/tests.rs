@@ -1,0 +1,259 @@
+use super::*;
+use proptest::prelude::*;
+
+/// A home, a working directory, and no variables.
+struct Place {
+    dir: tempfile::TempDir,
+    sources: Sources,
+}
+
+fn place() -> Place {
+    let dir = tempfile::tempdir().unwrap();
+    let (cwd, home) = (dir.path().join("cwd"), dir.path().join("home"));
+    std::fs::create_dir_all(&cwd).unwrap();
+    std::fs::create_dir_all(home.join(".sleap-rtc")).unwrap();
+    let data_dir = Some(home.join("data"));
+    Place { dir, sources: Sources { cwd, home: Some(home), data_dir, ..Sources::default() } }
+}
+
+impl Place {
+    fn in_cwd(&self, text: &str) {
+        std::fs::write(self.sources.cwd.join("sleap-rtc.toml"), text).unwrap();
+    }
+
+    fn load(&self) -> Config {
+        load(&self.sources, Overrides::default()).unwrap()
+    }
+
+    /// The error's text, the folder cut from it.
+    fn error(&self, text: &str) -> String {
+        self.in_cwd(text);
+        let error = load(&self.sources, Overrides::default()).unwrap_err().to_string();
+        error.replace(&format!("{}/", self.sources.cwd.display()), "")
+    }
+}
+
+fn websocket(text: &str, environment: Option<&str>) -> String {
+    let mut place = place();
+    place.in_cwd(text);
+    place.sources.environment = environment.map(str::to_owned);
+    place.load().signaling.websocket.to_string()
+}
+
+#[test]
+fn without_a_file_everything_has_a_default() {
+    let place = place();
+    let config = place.load();
+    assert_eq!(config.signaling.websocket.as_str(), "ws://localhost:8080/");
+    assert_eq!(config.signaling.http.as_str(), "http://localhost:8001/");
+    assert_eq!(config.worker.state_dir, place.dir.path().join("home/data/sleap-rtc/worker"));
+    assert_eq!(config.policy.dir, place.dir.path().join("home/.sleap-rtc/plugins"));
+    assert_eq!(config.policy.compatibility.on_failure, OnFailure::Refuse);
+    assert_eq!(config.policy.selection.on_failure, OnFailure::Default);
+    assert_eq!(config.ice.servers.len(), 1);
+    assert_eq!(config.server.listen.len(), 2);
+    assert_eq!((config.file, config.worker.gpus), (None, None));
+    assert!(config.warnings.is_empty());
+}
+
+#[test]
+fn the_working_directory_comes_before_home_and_config_before_both() {
+    let mut place = place();
+    let home = place.dir.path().join("home/.sleap-rtc/config.toml");
+    std::fs::write(&home, "signaling_http = 'http://from-home:8001'").unwrap();
+    assert_eq!(place.load().signaling.websocket.as_str(), "ws://from-home:8080/");
+    assert_eq!(place.load().file, Some(home));
+    place.in_cwd("signaling_http = 'http://from-cwd:8001'");
+    assert_eq!(place.load().signaling.http.as_str(), "http://from-cwd:8001/");
+    std::fs::write(place.sources.cwd.join("my.toml"), "signaling_http = 'http://mine:1'").unwrap();
+    place.sources.file = Some("my.toml".into());
+    assert_eq!(place.load().signaling.websocket.as_str(), "ws://mine:1/");
+    place.sources.file = Some("absent.toml".into());
+    let error = load(&place.sources, Overrides::default()).unwrap_err();
+    assert!(matches!(error, ConfigError::Read { .. }), "{error}");
+}
+
+#[test]
+fn the_more_special_wins_key_by_key() {
+    let top = "signaling_websocket = 'ws://top'\n";
+    let default = "[default]\nsignaling_websocket = 'ws://default'\n";
+    let lab = "[environments.lab]\nsignaling_websocket = 'ws://lab'\n";
+    let production = "[environments.production]\nsignaling_websocket = 'ws://production'\n";
+    let all = [top, default, lab, production].concat();
+    for (text, environment, expected) in [
+        (top.to_owned(), None, "top"),
+        ([top, default].concat(), None, "default"),
+        (all.clone(), Some("lab"), "lab"),
+        (all.clone(), Some("LAB"), "lab"),
+        (all, None, "production"),
+        ([top, default, lab].concat(), None, "default"),
+        ([top, default, lab].concat(), Some("absent"), "default"),
+    ] {
+        let expected = format!("ws://{expected}:8080/");
+        assert_eq!(websocket(&text, environment), expected, "{text} {environment:?}");
+    }
+}
+
+#[test]
+fn tables_of_several_layers_merge() {
+    let mut place = place();
+    place.in_cwd(
+        "[worker]\nmax_package = '1 GiB'\npass_env = ['A']\n[default.worker]\npass_env = ['B']\n\
+         [environments.lab.worker]\ngpus = [{ model = 'RTX', memory_mib = 24576 }]\n",
+    );
+    place.sources.environment = Some("lab".into());
+    let worker = place.load().worker;
+    assert_eq!((worker.max_package_bytes, worker.pass_env), (1 << 30, vec!["B".to_owned()]));
+    assert_eq!(worker.gpus.unwrap()[0].memory_mib, 24576);
+}
+
+#[test]
+fn options_over_environment_over_file() {
+    let mut place = place();
+    place.in_cwd("signaling_http = 'http://file:8001'\nshared_storage_root = 'shared'");
+    let root = Some(place.sources.cwd.join("shared"));
+    assert_eq!(place.load().shared_storage_root, root);
+    place.sources.signaling_http = Some("http://env:8001".into());
+    place.sources.shared_storage_root = Some("/env".into());
+    let config = place.load();
+    assert_eq!(config.signaling.websocket.as_str(), "ws://env:8080/");
+    assert_eq!(config.shared_storage_root, Some("/env".into()));
+    let overrides = Overrides {
+        signaling: Some(Endpoints::from_one("ws://option:1").unwrap()),
+        ice_servers: Some(Vec::new()),
+        shared_storage_root: Some("/option".into()),
+        state_dir: Some("state".into()),
+    };
+    let config = load(&place.sources, overrides).unwrap();
+    assert_eq!(config.signaling.http.as_str(), "http://option:1/");
+    assert_eq!(config.shared_storage_root, Some("/option".into()));
+    assert_eq!(config.worker.state_dir, place.sources.cwd.join("state"));
+    assert!(config.ice.servers.is_empty());
+}
+
+#[test]
+fn a_variable_that_names_another_server_than_the_file_is_told() {
+    let mut place = place();
+    place.in_cwd("signaling_http = 'http://file:8001'");
+    place.sources.signaling_websocket = Some("ws://env:8080".into());
+    let config = place.load();
+    assert_eq!(config.signaling.http.as_str(), "http://file:8001/");
+    assert!(config.warnings[0].contains("two different signaling servers"));
+    place.sources.signaling_websocket = Some("env".into());
+    let error = load(&place.sources, Overrides::default()).unwrap_err().to_string();
+    assert!(error.contains("SLEAP_RTC_SIGNALING_WS expects a URL"), "{error}");
+}
+
+#[test]
+fn every_key_is_read() {
+    let place = place();
+    place.in_cwd(
+        r#"
+        shared_storage_root = "~/data"
+        [signaling]
+        listen = ["127.0.0.1:1", "[::1]:2"]
+        state = "s.sqlite"
+        [ice]
+        servers = ["stun:a:1", { urls = ["turn:b"], username = "u", credential = "secret" }]
+        bind = ["127.0.0.1", "::1"]
+        [worker]
+        state_dir = "/w"
+        gpus = []
+        maintenance = true
+        [client]
+        user = "me"
+        [policy]
+        dir = "plugins"
+        [policy.selection]
+        plugin = "./mine.wasm"
+        settings = { weight = 1.5, names = ["a"], when = 1979-05-27 }
+        on_failure = "refuse"
+        timeout = "1 s"
+        memory = "1.5 MiB"
+        [policy.estimate]
+        plugin = "named"
+        "#,
+    );
+    let config = place.load();
+    assert_eq!(config.shared_storage_root, Some(place.dir.path().join("home/data")));
+    assert_eq!(config.server.listen[1].to_string(), "[::1]:2");
+    assert_eq!(config.server.state, place.sources.cwd.join("s.sqlite"));
+    assert_eq!((config.ice.servers.len(), config.ice.bind.len()), (2, 2));
+    assert!(!format!("{config:?}").contains("secret"));
+    assert_eq!((config.worker.gpus, config.worker.maintenance), (Some(vec![]), true));
+    assert_eq!(config.client.user.as_deref(), Some("me"));
+    assert_eq!(config.policy.dir, place.sources.cwd.join("plugins"));
+    let selection = config.policy.selection;
+    assert!(selection.plugin.unwrap().ends_with("cwd/./mine.wasm"));
+    assert_eq!(selection.settings["weight"].as_float(), Some(1.5));
+    assert_eq!((selection.timeout_ms, selection.memory_mib), (1000, 2));
+    assert_eq!(selection.on_failure, OnFailure::Refuse);
+    assert_eq!(config.policy.estimate.plugin.as_deref(), Some("named"));
+}
+
+#[test]
+fn keys_of_the_python_program_are_one_warning_each() {
+    let mut place = place();
+    place.in_cwd(
+        "[default]\nconnection_timeout = 30\nchunk_size = 65536\n[environments.staging]\n\
+         chunk_size = 1\n[worker.io]\nworking_dir = '/mnt'\n[[worker.io.mounts]]\npath = '/a'\n",
+    );
+    place.sources.environment = Some("staging".into());
+    let warnings = place.load().warnings;
+    assert_eq!(warnings.len(), 3, "{warnings:?}");
+    assert!(warnings[0].contains("`connection_timeout` is a setting of the Python"));
+    place.sources.environment = Some("stagin".into());
+    let warnings = place.load().warnings;
+    assert!(warnings.last().unwrap().contains("no section [environments.stagin]"), "{warnings:?}");
+}
+
+#[test]
+fn mistakes_name_file_line_and_the_nearest_key() {
+    let place = place();
+    let texts = [
+        "a = 1",
+        "\n\nsignalling_http = 'x'",
+        "[worker]\ngpu = []",
+        "[environments.other.policy.selection]\nplugins = 'x'",
+        "signaling_http = 5",
+        "signaling_http = 'ws://a'",
+        "[worker]\ngpus = [\n  { model = 'a', memory_mib = 1 },\n  { model = 'b' },\n]",
+        "[worker]\ngpus = [{ model = 'a', memory_mib = -1 }]",
+        "[worker]\nmax_package = '50 gigs'",
+        "[ice]\nservers = ['turn:relay']",
+        "[ice]\nservers = [{ urls = 'turn:r', username = 'u', credential = 123456 }]",
+        "[ice]\nbind = ['eth0']",
+        "[policy.estimate]\non_failure = 'ignore'\n",
+        "[client]\nuser = 1",
+        "default = 1",
+        "worker = 1",
+        "environments = { lab = 1 }",
+        "credential = 'hunter2",
+        "n = 99999999999999999999",
+    ];
+    let all: Vec<String> = texts.iter().map(|text| place.error(text)).collect();
+    insta::assert_snapshot!(all.join("\n"));
+}
+
+proptest! {
+    #[test]
+    fn no_file_can_make_it_panic(text in "\\PC{0,200}|[\\[\\]a-z=.\"'{},0-9\n -]{0,200}") {
+        let _ = file::read(Path::new("f"), &text, None);
+    }
+
+    #[test]
+    fn no_value_can_make_it_panic(
+        key in prop::sample::select(vec![
+            "signaling_http", "worker.gpus", "worker.max_package", "ice.servers", "ice.bind",
+            "policy.selection.settings", "policy.selection.timeout", "signaling.listen", "default",
+            "environments", "worker", "environments.x.ice", "client.user",
+        ]),
+        value in prop::sample::select(vec![
+            "1", "-1", "1e400", "nan", "true", "''", "'x'", "[]", "[[]]", "[1]", "['']", "{}",
+            "{ a = 1 }", "[{}]", "[{ urls = [] }]", "1979-05-27", "'1e300 TB'", "'ä€ ms'",
+            "0xffff_ffff_ffff_ffff_f", "1_000", "'http://[::1'",
+        ]),
+    ) {
+        let _ = file::read(Path::new("f"), &format!("{key} = {value}"), Some("x"));
+    }
+}

@@ -1,0 +1,82 @@
+//! Sizes and times as people write them: `50 GiB`, `200 ms`, `14d`.
+
+use std::time::Duration;
+
+const SIZES: [(&str, u64); 13] = [
+    ("", 1),
+    ("b", 1),
+    ("k", 1 << 10),
+    ("kb", 1_000),
+    ("kib", 1 << 10),
+    ("m", 1 << 20),
+    ("mb", 1_000_000),
+    ("mib", 1 << 20),
+    ("g", 1 << 30),
+    ("gb", 1_000_000_000),
+    ("gib", 1 << 30),
+    ("tb", 1_000_000_000_000),
+    ("tib", 1 << 40),
+];
+
+const TIMES_MS: [(&str, u64); 6] =
+    [("ms", 1), ("s", 1_000), ("min", 60_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+
+/// Reads a size in bytes: a number and `KB`, `MB`, `GB`, `TB` (powers of 1000) or `KiB` to `TiB`
+/// (powers of 1024); a number alone is bytes.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    scaled(text, &SIZES).ok_or_else(|| format!("expects a size such as `50 GiB`, not `{text}`"))
+}
+
+/// Reads a time: a number and `ms`, `s`, `min`, `h` or `d`. The unit may not be left out.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    scaled(text, &TIMES_MS)
+        .map(Duration::from_millis)
+        .ok_or_else(|| format!("expects a time such as `200 ms` or `14d`, not `{text}`"))
+}
+
+fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let text = text.trim();
+    let split = text.find(|c: char| c.is_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let (_, factor) = units.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit))?;
+    let number = number.trim_end();
+    if let Ok(whole) = number.parse::<u64>() {
+        return whole.checked_mul(*factor);
+    }
+    let scaled = number.parse::<f64>().ok()? * *factor as f64;
+    // Beyond 2^53 a fraction could not be told from its neighbours.
+    (scaled.is_finite() && (0.0..9e15).contains(&scaled)).then_some(scaled.round() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        for (text, expected) in [
+            ("0", 0),
+            ("512", 512),
+            ("1 KiB", 1024),
+            ("1kb", 1000),
+            ("1.5 GiB", 3 << 29),
+            ("50GiB", 50 << 30),
+            (" 2 TB ", 2_000_000_000_000),
+        ] {
+            assert_eq!(bytes(text), Ok(expected), "{text:?}");
+        }
+        for bad in ["", "GiB", "-1", "1 PiB", "1 2", "nan", "inf", "99999999999 TiB", "1e400 KB"] {
+            assert!(bytes(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn times_need_units() {
+        assert_eq!(duration("200 ms"), Ok(Duration::from_millis(200)));
+        assert_eq!(duration("14d"), Ok(Duration::from_secs(14 * 86_400)));
+        assert_eq!(duration("1.5 h"), Ok(Duration::from_secs(5_400)));
+        for bad in ["", "5", "5 weeks", "-1 s", "18446744073709551615 d"] {
+            assert!(duration(bad).is_err(), "{bad:?}");
+        }
+    }
+}
