@@ -5,7 +5,6 @@
 
 use crate::rtc::{Channel, ChannelError, Message};
 use crate::transfer::{Incoming, Link, LinkError};
-use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 use sleap_rtc_protocol::frame::{self, ClientFrame, FrameError, TransferFrame, WorkerFrame};
 use std::collections::VecDeque;
@@ -17,7 +16,7 @@ const MAX_WAITING: usize = 256;
 const SEND_LIMIT: Duration = Duration::from_secs(60);
 
 /// One direction's frames.
-pub trait Frame: Serialize + DeserializeOwned + Send + 'static {
+pub trait Frame: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// Wraps a transfer frame.
     fn from_transfer(frame: TransferFrame) -> Self;
     /// Unwraps a transfer frame, or gives the frame back.
@@ -182,4 +181,25 @@ async fn within(
 ) -> Result<(), DialectError> {
     tokio::time::timeout(limit, sending).await.map_err(|_| DialectError::Stalled)??;
     Ok(())
+}
+
+impl<Out: Frame, In: Frame> Link for FrameChannel<Out, In> {
+    async fn send_control(&mut self, frame: TransferFrame) -> Result<(), LinkError> {
+        self.send(&Out::from_transfer(frame)).await.map_err(lost)
+    }
+
+    async fn send_chunk(&mut self, chunk: Vec<u8>) -> Result<(), LinkError> {
+        within(SEND_LIMIT, self.channel.send_binary(chunk.as_slice().into())).await.map_err(lost)
+    }
+
+    async fn next(&mut self) -> Result<Incoming, LinkError> {
+        self.next_of_transfer().await.map_err(|error| match error {
+            DialectOrInterrupt::Dialect(error) => lost(error),
+            DialectOrInterrupt::Interrupt(reason) => LinkError::Interrupted(reason),
+        })
+    }
+}
+
+fn lost(error: DialectError) -> LinkError {
+    LinkError::Lost(Box::new(error))
 }

@@ -57,7 +57,9 @@ impl Display {
             let style = "{msg} [{bar:30}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
             let style = ProgressStyle::with_template(style);
             let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
-            ProgressBar::new(total_bytes).with_style(style.progress_chars("=> ")).with_message(label)
+            ProgressBar::new(total_bytes)
+                .with_style(style.progress_chars("=> "))
+                .with_message(label)
         })
     }
 

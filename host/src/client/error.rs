@@ -10,6 +10,9 @@ use std::path::PathBuf;
 /// Why a client did not bring a result back. The command line maps each to an exit code.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
+    /// The package cannot be submitted.
+    #[error("the package cannot be used: {0}")]
+    Package(String),
     /// The signaling server cannot be reached, or does not let us in.
     #[error(transparent)]
     Signaling(#[from] SignalingError),

@@ -208,12 +208,7 @@ impl Session<'_> {
         }
     }
 
-    async fn on_text(
-        &mut self,
-        flow: &mut Flow,
-        job: &Job,
-        text: &str,
-    ) -> Result<(), ClientError> {
+    async fn on_text(&mut self, flow: &mut Flow, job: &Job, text: &str) -> Result<(), ClientError> {
         let text = WorkerText::decode(text);
         // While a run goes on, only its own end and its progress are words; the rest is its log.
         let word_of_run = matches!(
@@ -281,12 +276,7 @@ impl Session<'_> {
     }
 
     /// The worker's name for the file is checked, and used for nothing but the name in our folder.
-    async fn begin(
-        &self,
-        flow: &Flow,
-        job: &Job,
-        meta: FileMeta,
-    ) -> Result<Download, ClientError> {
+    async fn begin(&self, flow: &Flow, job: &Job, meta: FileMeta) -> Result<Download, ClientError> {
         let bad = |why: String| self.broke(format!("sent a result that is refused: {why}"));
         RelPath::new(&meta.name).map_err(|error| bad(error.to_string()))?;
         let limit_bytes = Limits::results().max_bytes;

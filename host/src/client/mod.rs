@@ -3,6 +3,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`error`] | every way a client can end without success |
+//! | [`package`] | what is to be sent, checked before anything is |
 //! | [`room`] | this client's place in the room: discovery, requests, offers |
 //! | [`selection`] | which worker gets the job: by policy, by name, or by asking the user |
 //! | [`prompt`] | the list that the user chooses from |
@@ -16,6 +17,7 @@ pub mod display;
 pub mod error;
 mod legacy;
 mod output;
+pub mod package;
 mod prompt;
 mod room;
 mod selection;
@@ -121,9 +123,7 @@ async fn with_room(
         Dialect::Ours => {
             submission::run(channel, &spec, job, &mut display, viewer, interrupt).await
         }
-        Dialect::Legacy => {
-            legacy::run(channel, &spec, job, &mut display, viewer, interrupt).await
-        }
+        Dialect::Legacy => legacy::run(channel, &spec, job, &mut display, viewer, interrupt).await,
     };
     connection.close().await;
     done

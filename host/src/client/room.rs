@@ -13,8 +13,8 @@ use sleap_rtc_protocol::connection::Purpose;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::{JobSpec, JobType};
 use sleap_rtc_protocol::signaling::{
-    AppMessage, ClientMessage, Description, ErrorFrame, Filters, JobRequest, JobResponse,
-    Metadata, PeerMessage, Role, ServerMessage, WORKER_BUSY,
+    AppMessage, ClientMessage, Description, ErrorFrame, Filters, JobRequest, JobResponse, Metadata,
+    PeerMessage, Role, ServerMessage, WORKER_BUSY,
 };
 use sleap_rtc_protocol::{DIALECT, LEGACY_CHANNEL_LABEL};
 use std::time::Duration;

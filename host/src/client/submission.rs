@@ -155,12 +155,12 @@ impl Submission<'_> {
         }
         let collected = job.output.collect()?;
         let Self { link, display, .. } = self;
-        let received = transfer::receive(link, collected.path(), &Limits::results(), |progress| {
+        let limits = Limits::results();
+        let received = transfer::receive(link, collected.path(), &limits, |progress| {
             display.transfer(DOWNLOAD, progress);
         });
-        let manifest = received
-            .await
-            .map_err(|source| ClientError::Transfer { what: "result", source })?;
+        let manifest =
+            received.await.map_err(|source| ClientError::Transfer { what: "result", source })?;
         self.display.transferred(DOWNLOAD, manifest.total_bytes());
         self.link.flush(FLUSH).await;
         job.output.publish(&collected)

@@ -3,11 +3,11 @@
 //! One task owns the slots. Connections and job watchers send it requests; nobody else changes
 //! the state.
 
+use super::hosted::Hosted;
 use super::{Site, connection, staging};
-use crate::job::{JobFolder, JobHandle, JobCommand};
+use crate::job::{JobCommand, JobHandle};
 use crate::signaling::client::{SignalingClient, SignalingEvent};
 use serde_json::json;
-use sleap_rtc_protocol::capabilities::Capabilities;
 use sleap_rtc_protocol::connection::Purpose;
 use sleap_rtc_protocol::ids::{JobId, PeerId};
 use sleap_rtc_protocol::job::{JobDescription, Refusal, RefusalCode};
@@ -36,7 +36,7 @@ const WHILE_CONNECTED: Duration = Duration::from_secs(7 * 24 * 3600);
 /// What connections and watchers ask of the coordinator.
 enum Request {
     Reserve { peer: PeerId, wait: Duration, reply: oneshot::Sender<Result<(), Refusal>> },
-    Start { peer: PeerId, folder: JobFolder, reply: oneshot::Sender<Result<JobHandle, Refusal>> },
+    Start { peer: PeerId, job: Hosted, reply: oneshot::Sender<Result<JobHandle, Refusal>> },
     ConnectionOver { peer: PeerId, number: u64 },
     JobOver { job: JobId },
 }
@@ -55,13 +55,9 @@ impl CoordinatorHandle {
     }
 
     /// Runs the staged job in the slot of `peer`.
-    pub(super) async fn start(
-        &self,
-        peer: &PeerId,
-        folder: JobFolder,
-    ) -> Result<JobHandle, Refusal> {
+    pub(super) async fn start(&self, peer: &PeerId, job: Hosted) -> Result<JobHandle, Refusal> {
         let peer = peer.clone();
-        self.ask(|reply| Request::Start { peer, folder, reply }).await
+        self.ask(|reply| Request::Start { peer, job, reply }).await
     }
 
     async fn ask<T>(
@@ -90,7 +86,6 @@ pub(super) struct Coordinator {
     site: Arc<Site>,
     signaling: SignalingClient,
     own_id: PeerId,
-    capabilities: Capabilities,
     state: WorkerState,
     published: (WorkerStatus, usize),
     new_jobs: HashMap<PeerId, NewJobConnection>,
@@ -108,17 +103,15 @@ impl Coordinator {
         site: Arc<Site>,
         signaling: SignalingClient,
         own_id: PeerId,
-        capabilities: Capabilities,
+        slots: usize,
     ) -> Self {
         let (sender, requests) = mpsc::channel(64);
-        let slots = capabilities.slots as usize;
         Self {
             site,
             signaling,
             own_id,
             state: WorkerState::new(slots),
             published: (WorkerStatus::Available, slots),
-            capabilities,
             new_jobs: HashMap::new(),
             next_number: 0,
             others: Arc::new(tokio::sync::Semaphore::new(MAX_OTHER_CONNECTIONS)),
@@ -161,17 +154,17 @@ impl Coordinator {
 
     /// Jobs that an earlier run of this worker started keep their slots.
     async fn take_up_running_jobs(&mut self) {
-        for folder in JobFolder::unfinished(&self.site.state_dir) {
-            let job = folder.id().clone();
-            match JobHandle::attach(&folder).await {
-                Ok(handle) if self.apply(WorkerEvent::JobFound { job: job.clone() }).is_ok() => {
-                    info!(%job, "still running; taken up again");
-                    self.watch(folder, handle);
-                }
-                Ok(_) => warn!(%job, "still running, but no slot is left for it"),
-                Err(error) => info!(%job, %error, "was interrupted"),
+        for job in Hosted::running(&self.site.state_dir) {
+            let id = job.id().clone();
+            if self.apply(WorkerEvent::JobFound { job: id.clone() }).is_err() {
+                warn!(job = %id, "still running, but no slot is left for it");
+                continue;
             }
+            info!(job = %id, "still running; taken up again");
+            let site = self.site.clone();
+            self.spawn_for_job(id, async move { staging::watch(&site, &job).await });
         }
+        self.publish().await;
     }
 
     fn apply(&mut self, event: WorkerEvent) -> Result<WorkerStatus, Refused> {
@@ -190,10 +183,8 @@ impl Coordinator {
             return;
         }
         self.published = now;
-        let properties = [
-            ("status".to_owned(), json!(now.0.as_str())),
-            ("slots_free".to_owned(), json!(now.1)),
-        ];
+        let properties =
+            [("status".to_owned(), json!(now.0.as_str())), ("slots_free".to_owned(), json!(now.1))];
         let properties = Some(properties.into_iter().collect());
         self.signaling.update(MetadataPatch { tags: None, properties }).await;
     }
@@ -213,7 +204,7 @@ impl Coordinator {
             Request::Reserve { peer, wait, reply } => {
                 let _ = reply.send(self.reserve(peer, wait));
             }
-            Request::Start { peer, folder, reply } => self.start(peer, folder, reply),
+            Request::Start { peer, job, reply } => self.start(peer, job, reply),
             Request::ConnectionOver { peer, number } => {
                 if self.new_jobs.get(&peer).is_some_and(|c| c.number == number) {
                     self.new_jobs.remove(&peer);
@@ -363,7 +354,9 @@ impl Coordinator {
             let kept = self.reserve(peer.clone(), RESERVATION);
             if let Err(refusal) = kept {
                 info!(%peer, reason = %refusal.message, "job request refused");
-                return self.respond(&peer, self.response(request.job_id, Err(refusal), None)).await;
+                return self
+                    .respond(&peer, self.response(request.job_id, Err(refusal), None))
+                    .await;
             }
         }
         let Ok(permit) = self.asking.clone().try_acquire_owned() else {
@@ -386,9 +379,9 @@ impl Coordinator {
     /// Only the peer that a job belongs to may cancel it here.
     async fn on_job_cancel(&mut self, peer: PeerId, job_id: String) {
         let _ = self.apply(WorkerEvent::PeerGone { peer: peer.clone() });
-        if let Some(handle) = self.own_job(&peer, &job_id).await {
+        if let Some(job) = self.own_job(&peer, &job_id) {
             info!(%peer, job = job_id, "cancelled by its owner");
-            if let Err(error) = handle.command(JobCommand::Cancel).await {
+            if let Err(error) = job.handle().command(JobCommand::Cancel).await {
                 warn!(%error, "the job could not be told to end");
             }
         }
@@ -397,47 +390,39 @@ impl Coordinator {
         self.send_app(&peer, payload).await;
     }
 
-    async fn own_job(&self, peer: &PeerId, job_id: &str) -> Option<JobHandle> {
+    fn own_job(&self, peer: &PeerId, job_id: &str) -> Option<Hosted> {
         let job = JobId::new(job_id).ok()?;
         self.state.slot_of(&job)?;
-        let folder = JobFolder::open(&self.site.state_dir, &job).ok()?;
-        (folder.owner() == peer).then_some(())?;
-        JobHandle::attach(&folder).await.ok()
+        let job = Hosted::open(&self.site.state_dir, &job).ok()?;
+        job.belongs_to(peer).then_some(job)
     }
 
     fn start(
         &mut self,
         peer: PeerId,
-        folder: JobFolder,
+        job: Hosted,
         reply: oneshot::Sender<Result<JobHandle, Refusal>>,
     ) {
-        let job = folder.id().clone();
-        if let Err(refused) = self.apply(WorkerEvent::JobStarted { peer, job: job.clone() }) {
+        let id = job.id().clone();
+        if let Err(refused) = self.apply(WorkerEvent::JobStarted { peer, job: id.clone() }) {
             let refusal = Refusal::new(RefusalCode::Busy, refused.to_string());
             let _ = reply.send(Err(refusal));
             return;
         }
-        info!(%job, folder = %folder.path().display(), "job starts");
+        info!(job = %id, folder = %job.folder().path().display(), "job starts");
         let site = self.site.clone();
-        self.spawn_for_job(job.clone(), async move {
-            match crate::job::start(&folder, &site.runner).await {
+        self.spawn_for_job(id.clone(), async move {
+            match crate::job::start(job.folder(), &site.runner).await {
                 Ok(handle) => {
-                    let _ = reply.send(Ok(handle.clone()));
-                    staging::watch(&site, &folder, &handle).await;
+                    let _ = reply.send(Ok(handle));
+                    staging::watch(&site, &job).await;
                 }
                 Err(error) => {
-                    warn!(%job, %error, "the job could not be started");
+                    warn!(job = %id, %error, "the job could not be started");
                     let text = format!("the worker could not start the job: {error}");
                     let _ = reply.send(Err(Refusal::new(RefusalCode::Invalid, text)));
                 }
             }
-        });
-    }
-
-    fn watch(&self, folder: JobFolder, handle: JobHandle) {
-        let site = self.site.clone();
-        self.spawn_for_job(folder.id().clone(), async move {
-            staging::watch(&site, &folder, &handle).await;
         });
     }
 

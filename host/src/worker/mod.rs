@@ -8,6 +8,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
+//! | [`hosted`] | a job on this worker's disk |
 //! | [`identity`] | who this worker is, kept under a lock from one start to the next |
 //! | [`announce`] | prints how to join |
 //! | [`coordinator`] | owns the slots; the only one that changes them |
@@ -20,6 +21,7 @@
 mod announce;
 mod connection;
 mod coordinator;
+mod hosted;
 mod identity;
 mod legacy;
 mod legacy_texts;
@@ -27,7 +29,7 @@ mod ours;
 mod staging;
 
 use crate::config::{Config, WorkerConfig};
-use crate::job::RunnerOptions;
+use crate::job::{RunnerOptions, RunnerSettings};
 use crate::policy::{Policies, PolicyError};
 use crate::rtc::RtcOptions;
 use crate::signaling::client::{Endpoints, HttpApi, Identity, SignalingClient, SignalingError};
@@ -128,9 +130,13 @@ pub async fn run(
     announce::credentials(&identity.peer_id, &room, options.credentials_file.as_deref())?;
     info!(peer = %identity.peer_id, room = %room.room_id, "registered");
 
-    spawn_version_lookup(&site, &signaling, capabilities.clone(), &shutdown);
-    let coordinator =
-        Coordinator::new(site, signaling.clone(), identity.peer_id.clone(), capabilities);
+    spawn_version_lookup(&site, &signaling, &shutdown);
+    let coordinator = Coordinator::new(
+        site,
+        signaling.clone(),
+        identity.peer_id.clone(),
+        capabilities.slots as usize,
+    );
     coordinator.run(events, shutdown).await;
 
     signaling.close().await;
@@ -181,11 +187,16 @@ fn site(
     capabilities: &Capabilities,
     identity: &Identity,
 ) -> Site {
+    let settings =
+        RunnerSettings { pass_env: config.worker.pass_env.clone(), ..RunnerSettings::default() };
+    // This very program: an update on disk must not change what a running worker starts.
+    let binary = std::env::current_exe().unwrap_or_else(|_| "sleap-rtc".into());
+    let runner = RunnerOptions { binary, settings };
     Site {
         rtc: RtcOptions::from(&config.ice),
         policies,
         state_dir: config.worker.state_dir.clone(),
-        runner: RunnerOptions::new(&config.worker.pass_env),
+        runner,
         limits: Limits { max_bytes: config.worker.max_package_bytes, ..Limits::default() },
         shared_root: config.shared_storage_root.clone(),
         facts: RwLock::new(own_facts(identity, capabilities)),
@@ -231,7 +242,6 @@ async fn register(
 fn spawn_version_lookup(
     site: &Arc<Site>,
     signaling: &SignalingClient,
-    mut capabilities: Capabilities,
     shutdown: &CancellationToken,
 ) {
     let (site, signaling, shutdown) = (site.clone(), signaling.clone(), shutdown.clone());
@@ -244,7 +254,6 @@ fn spawn_version_lookup(
         let mut facts = site.facts();
         facts.sleap_version = Some(version.clone());
         site.set_facts(facts);
-        capabilities.sleap_version = Some(version.clone());
         let properties = [("sleap_version".to_owned(), version.into())].into_iter().collect();
         let patch = MetadataPatch { tags: None, properties: Some(properties) };
         signaling.update(patch).await;

@@ -1,9 +1,10 @@
 //! One connection of our own client: `sleap-rtc/1`, as the `frame` module of the protocol draws it.
 
 use super::connection::ConnectionError;
+use super::hosted::Hosted;
 use super::{Client, staging};
 use crate::dialect::{DialectError, WorkerEnd};
-use crate::job::{EventStream, JobCommand, JobFolder, JobHandle};
+use crate::job::{EventStream, JobCommand, JobHandle};
 use crate::transfer::{self, Package};
 use sleap_rtc_protocol::frame::{ClientFrame, TransferFrame, WorkerFrame};
 use sleap_rtc_protocol::ids::{JobId, JobSecret};
@@ -49,13 +50,13 @@ async fn submit(
 ) -> Result<(), ConnectionError> {
     staging::check(&client.site, &spec.description).await?;
     client.coordinator.hold(&client.peer).await?;
-    let folder = JobFolder::create(&client.site.state_dir, &spec, &client.peer)?;
-    match stage(client, link, &folder).await {
-        Ok(handle) => follow(client, link, &folder, &handle, 0).await,
+    let hosted = Hosted::create(&client.site.state_dir, &spec, &client.peer)?;
+    match stage(client, link, &hosted).await {
+        Ok(handle) => follow(client, link, &hosted, &handle, 0).await,
         Err(error) => {
             // Nothing ran: there is nothing to come back for.
             info!(job = %spec.id, %error, "job not started");
-            folder.discard();
+            hosted.discard();
             Err(error)
         }
     }
@@ -65,15 +66,15 @@ async fn submit(
 async fn stage(
     client: &Client,
     link: &mut WorkerEnd,
-    folder: &JobFolder,
+    hosted: &Hosted,
 ) -> Result<JobHandle, ConnectionError> {
     let site = &client.site;
-    let spec = folder.spec();
+    let spec = hosted.spec();
     match &spec.shared {
         Some(paths) => {
             let places = staging::shared_places(site, paths)?;
             link.send(&WorkerFrame::Accepted { job: spec.id.clone() }).await?;
-            let (into, limits) = (folder.files_dir(), site.limits);
+            let (into, limits) = (hosted.folder().files_dir(), site.limits);
             let staged = tokio::task::spawn_blocking(move || {
                 transfer::unpack(&places.input, &into, &limits)
             });
@@ -83,12 +84,12 @@ async fn stage(
         None => {
             link.send(&WorkerFrame::Accepted { job: spec.id.clone() }).await?;
             let manifest =
-                transfer::receive(link, &folder.files_dir(), &site.limits, |_| {}).await?;
+                transfer::receive(link, &hosted.folder().files_dir(), &site.limits, |_| {}).await?;
             info!(job = %spec.id, bytes = manifest.total_bytes(), "package complete");
         }
     }
-    staging::check_files(site, folder, &spec.description).await?;
-    Ok(client.coordinator.start(&client.peer, folder.clone()).await?)
+    staging::check_files(site, hosted, &spec.description).await?;
+    Ok(client.coordinator.start(&client.peer, hosted.clone()).await?)
 }
 
 /// Back to a known job, for whoever holds its secret. An unknown job and a wrong secret get the
@@ -100,31 +101,31 @@ async fn attach(
     secret: &JobSecret,
     after: u64,
 ) -> Result<(), ConnectionError> {
-    let folder = JobFolder::open(&client.site.state_dir, job)
+    let hosted = Hosted::open(&client.site.state_dir, job)
         .ok()
-        .filter(|folder| folder.spec().secret.matches(secret))
+        .filter(|hosted| hosted.opens_with(secret))
         .ok_or_else(|| {
             refused(RefusalCode::Unauthorized, "no such job here, or not your secret for it")
         })?;
-    let handle = JobHandle::attach(&folder).await?;
+    let handle = hosted.handle();
     link.send(&WorkerFrame::Accepted { job: job.clone() }).await?;
-    follow(client, link, &folder, &handle, after).await
+    follow(client, link, &hosted, &handle, after).await
 }
 
 /// Sends the job's events and obeys the client until it leaves.
 async fn follow(
     client: &Client,
     link: &mut WorkerEnd,
-    folder: &JobFolder,
+    hosted: &Hosted,
     handle: &JobHandle,
     after: u64,
 ) -> Result<(), ConnectionError> {
     let mut events = handle.events(after);
-    let outcome = stream(link, folder.id(), handle, &mut events).await?;
-    info!(job = %folder.id(), ?outcome, "told the client");
+    let outcome = stream(link, hosted.id(), handle, &mut events).await?;
+    info!(job = %hosted.id(), ?outcome, "told the client");
     loop {
         match link.recv_within(FETCH).await {
-            Ok(ClientFrame::Fetch) => send_results(client, link, folder).await?,
+            Ok(ClientFrame::Fetch) => send_results(client, link, hosted).await?,
             Ok(ClientFrame::Ping) => link.send(&WorkerFrame::Pong).await?,
             Ok(_) => {}
             // The job is over and told: leaving is how a client says that it is content.
@@ -143,7 +144,7 @@ async fn stream(
     loop {
         tokio::select! {
             event = events.next() => {
-                let Some(event) = event else { return Ok(None) };
+                let Some(event) = event? else { return Ok(None) };
                 let outcome = finished(&event);
                 link.send(&WorkerFrame::Event { job: job.clone(), event }).await?;
                 if outcome.is_some() {
@@ -187,17 +188,17 @@ async fn obey(
 async fn send_results(
     client: &Client,
     link: &mut WorkerEnd,
-    folder: &JobFolder,
+    hosted: &Hosted,
 ) -> Result<(), ConnectionError> {
-    if folder.spec().shared.is_some() {
-        staging::deliver(&client.site, folder).await?;
+    if hosted.spec().shared.is_some() {
+        staging::deliver(&client.site, hosted).await?;
         return Ok(link.send(&WorkerFrame::Transfer(TransferFrame::Complete)).await?);
     }
-    let results = folder.results_dir();
+    let results = hosted.folder().results_dir();
     let package = tokio::task::spawn_blocking(move || Package::open_tree(&results));
     let package = package.await.map_err(|_| ConnectionError::Gone)?;
     let package = package.map_err(transfer::TransferError::from)?;
     transfer::send(link, &package, |_| {}).await?;
-    info!(job = %folder.id(), "results fetched");
+    info!(job = %hosted.id(), "results fetched");
     Ok(())
 }

@@ -1,0 +1,144 @@
+//! The user's package as the client sees it before anything is sent: what is in it, whether it can
+//! be run at all, and what policies are told of it.
+
+use super::ClientError;
+use crate::job::script::{self, MAX_SCRIPT_BYTES};
+use crate::job::{PackageFiles, describe};
+use crate::transfer::{ArchiveError, Package, Part, PartSource};
+use sleap_rtc_protocol::job::{JobDescription, JobType, Requirements};
+use sleap_rtc_protocol::transfer::RelPath;
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+/// Labels inside a zip are unpacked to be read if they are not larger than this; the frame count
+/// of larger ones stays unknown.
+const MAX_UNPACKED_BYTES: u64 = 64 << 20;
+/// Where a tracking package's models are.
+const MODELS: &str = "models";
+
+/// Opens the package of a training. Blocks: reads and hashes everything.
+pub fn open_training(path: &Path) -> Result<Package, ClientError> {
+    let package = Package::open(path).map_err(bad)?;
+    check_script(&package, JobType::Training)?;
+    Ok(package)
+}
+
+/// Puts the package of a tracking together: labels, models, and the script that says what to do.
+/// `options` are further options of the tracker. Blocks.
+pub fn build_tracking(
+    data: &Path,
+    models: &[PathBuf],
+    output: &Path,
+    options: &[String],
+) -> Result<Package, ClientError> {
+    let data_place = place(data)?;
+    let mut parts = vec![file(&data_place, data)];
+    let mut words = vec!["sleap-nn".to_owned(), "track".into(), "--data_path".into()];
+    words.push(data_place.to_string());
+    let mut taken = HashMap::new();
+    for model in models {
+        let below = model_place(model, &mut taken)?;
+        if model.is_dir() {
+            parts.extend(Part::folder(&below, model).map_err(bad)?);
+        } else {
+            parts.push(file(&below, model));
+        }
+        words.extend(["--model_paths".to_owned(), below.to_string()]);
+    }
+    let result = place(output)?;
+    if result == data_place {
+        // The result must not be written over the labels it is made from.
+        words.extend(["-o".to_owned(), format!("predictions/{result}")]);
+    } else {
+        words.extend(["-o".to_owned(), result.to_string()]);
+    }
+    words.extend(options.iter().cloned());
+    let script = format!("#!/bin/bash\n{}\n", shell_words::join(words));
+    let path = RelPath::new(JobType::Inference.script_name()).map_err(bad)?;
+    parts.push(Part { path, source: PartSource::Bytes(script.into_bytes()) });
+    let package = Package::from_parts(parts).map_err(bad)?;
+    check_script(&package, JobType::Inference)?;
+    Ok(package)
+}
+
+fn bad(error: impl std::fmt::Display) -> ClientError {
+    ClientError::Package(error.to_string())
+}
+
+fn place(path: &Path) -> Result<RelPath, ClientError> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+    RelPath::new(name.unwrap_or_default()).map_err(bad)
+}
+
+fn file(place: &RelPath, path: &Path) -> Part {
+    Part { path: place.clone(), source: PartSource::File(path.to_owned()) }
+}
+
+/// `models/NAME`; a second model of the same name gets a number.
+fn model_place(model: &Path, taken: &mut HashMap<String, usize>) -> Result<RelPath, ClientError> {
+    let whole = std::path::absolute(model).map_err(bad)?;
+    let name = place(&whole)?.to_string();
+    let count = taken.entry(name.clone()).or_insert(0);
+    *count += 1;
+    let unique = if *count == 1 { name } else { format!("{name}-{count}") };
+    RelPath::new(format!("{MODELS}/{unique}")).map_err(bad)
+}
+
+/// Finds out on the laptop what would otherwise fail on the worker, after the upload.
+fn check_script(package: &Package, job_type: JobType) -> Result<(), ClientError> {
+    let name = job_type.script_name();
+    let path = RelPath::new(name).map_err(bad)?;
+    let bytes = match package.read_small(&path, MAX_SCRIPT_BYTES) {
+        Ok(bytes) => bytes,
+        Err(ArchiveError::Missing { .. }) => {
+            return Err(ClientError::Package(format!(
+                "there is no {name} in it; export it from SLEAP as a training job package"
+            )));
+        }
+        Err(error) => return Err(bad(error)),
+    };
+    script::parse(job_type, &String::from_utf8_lossy(&bytes)).map_err(bad)?;
+    Ok(())
+}
+
+/// What policies are told of `package`. Blocks.
+pub fn described(
+    package: &Package,
+    job_type: JobType,
+    requirements: Requirements,
+    user: Option<String>,
+) -> JobDescription {
+    let view = View { package, scratch: tempfile::tempdir().ok() };
+    JobDescription { requirements, user, ..describe(&view, job_type) }
+}
+
+/// A package as the description reads it.
+struct View<'a> {
+    package: &'a Package,
+    scratch: Option<tempfile::TempDir>,
+}
+
+impl PackageFiles for View<'_> {
+    fn text(&self, path: &RelPath, limit_bytes: u64) -> Option<String> {
+        let bytes = self.package.read_small(path, limit_bytes).ok()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    fn on_disk(&self, path: &RelPath) -> Option<PathBuf> {
+        let files = self.package.manifest().files();
+        let size = files.iter().find(|file| file.path == *path)?.size;
+        if size > MAX_UNPACKED_BYTES {
+            return None;
+        }
+        let to = self.scratch.as_ref()?.path().join(path.file_name());
+        let mut bytes = Vec::new();
+        self.package.read(path).ok()?.read_to_end(&mut bytes).ok()?;
+        std::fs::File::create(&to).ok()?.write_all(&bytes).ok()?;
+        Some(to)
+    }
+
+    fn total_bytes(&self) -> Option<u64> {
+        Some(self.package.manifest().total_bytes())
+    }
+}
