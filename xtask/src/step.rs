@@ -30,12 +30,12 @@ impl Tally {
     const ONE_FAILED: Self = Self { passed: 0, failed: 1, skipped: 0 };
     const ONE_SKIPPED: Self = Self { passed: 0, failed: 0, skipped: 1 };
 
-    /// Reads the closing line of `cargo test` or of nextest.
+    /// Reads the closing line of `cargo test` or of nextest. (nextest shows the output of single
+    /// tests, closing lines included, with an indent: those do not count.)
     fn from_line(line: &str) -> Option<Self> {
-        let text = line.trim();
-        let (_, counts) = match text.strip_prefix("test result: ") {
+        let (_, counts) = match line.strip_prefix("test result: ") {
             Some(rest) => rest.split_once(". ")?,
-            None => text.strip_prefix("Summary [")?.split_once(" run: ")?,
+            None => line.trim_start().strip_prefix("Summary [")?.split_once(" run: ")?,
         };
         let mut tally = Self::default();
         for part in counts.split([',', ';']) {
@@ -167,6 +167,7 @@ mod tests {
                 tally(38, 2, 5),
             ),
             ("     Summary [   0.1s] 1 test run: 1 passed, 0 skipped", tally(1, 0, 0)),
+            ("    test result: FAILED. 0 passed; 1 failed; 0 ignored", None),
             ("a log line with 3 passed", None),
         ] {
             assert_eq!(Tally::from_line(line), wanted, "{line}");
