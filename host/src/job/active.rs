@@ -253,6 +253,11 @@ impl ActiveRun {
         }
     }
 
+    /// Its process id, while it runs.
+    pub fn trainer_id(&self) -> Option<u32> {
+        self.trainer.child.id()
+    }
+
     /// What it printed.
     pub fn output(&self) -> &Output {
         &self.output

@@ -102,6 +102,11 @@ impl Toolbox {
             .ok_or(CommandError::NotInstalled)
     }
 
+    /// sleap-nn's own program, where it is installed.
+    pub fn sleap_nn(&self) -> Option<PathBuf> {
+        self.find("sleap-nn")
+    }
+
     /// The command for one run. Training needs `ports`.
     pub fn command(&self, run: &Run, ports: Option<Ports>) -> Result<CommandLine, CommandError> {
         match run {

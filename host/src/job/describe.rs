@@ -79,6 +79,15 @@ fn sum_of_files(folder: &Path, depth: usize, left: &mut usize) -> Option<u64> {
     Some(sum)
 }
 
+/// What policies are told of the package in the folder `files`, its script at the top or in the one
+/// folder that is there. Reads files; not for an async task.
+pub fn describe_folder(files: &Path, claimed: JobType) -> JobDescription {
+    match super::plan::find_package(files, claimed) {
+        Some((job_type, root)) => describe(&PackageFolder::new(root), job_type),
+        None => describe(&PackageFolder::new(files), claimed),
+    }
+}
+
 /// What policies are told of `package`. Reads files; not for an async task.
 pub fn describe(package: &dyn PackageFiles, job_type: JobType) -> JobDescription {
     let mut description = JobDescription::unknown(job_type);
@@ -156,7 +165,8 @@ fn describe_run(
 fn add(description: &mut JobDescription, facts: config::Facts) {
     description.model_types.extend(facts.model_types);
     description.epochs = match (description.epochs, facts.epochs) {
-        (sum, more) => sum.map_or(more, |sum| Some(sum.saturating_add(more.unwrap_or(0)))),
+        (Some(sum), Some(more)) => Some(sum.saturating_add(more)),
+        (sum, more) => sum.or(more),
     };
     description.batch_size = description.batch_size.max(facts.batch_size);
 }

@@ -5,9 +5,11 @@
 
 use super::command::scrubbed;
 use super::control::{self, ACCEPTED, JobCommand};
-use super::folder::{EventReader, FolderError, JobFolder};
+use super::error::{JobError, io_error};
+use super::events::EventReader;
+use super::folder::JobFolder;
 use super::settings::RunnerSettings;
-use sleap_rtc_protocol::job::{JobEvent, JobOutcome, NumberedEvent};
+use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobState, NumberedEvent};
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -30,31 +32,6 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// Events are looked for this often even when nothing wakes.
 const CALM_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Why a job cannot be started, followed or commanded.
-#[derive(Debug, thiserror::Error)]
-pub enum JobError {
-    /// Its folder.
-    #[error(transparent)]
-    Folder(#[from] FolderError),
-    /// Its process cannot be started.
-    #[error("cannot start {binary}: {source}")]
-    Start {
-        /// The program.
-        binary: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
-    /// Its process ended at once or says nothing.
-    #[error("the job's process does not answer; what it said is in {0}")]
-    Silent(PathBuf),
-    /// There is nobody to take a command.
-    #[error("the job does not run")]
-    NotRunning,
-    /// The command did not get through.
-    #[error("the job did not take the command: {0}")]
-    Command(io::Error),
-}
-
 /// How to start a job's process.
 #[derive(Debug, Clone)]
 pub struct RunnerOptions {
@@ -64,15 +41,23 @@ pub struct RunnerOptions {
     pub settings: RunnerSettings,
 }
 
+impl RunnerOptions {
+    /// This program, by default settings, with these further variables for trainers.
+    pub fn new(pass_env: &[String]) -> Self {
+        let settings = RunnerSettings { pass_env: pass_env.to_vec(), ..RunnerSettings::default() };
+        let binary = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("sleap-rtc"));
+        Self { binary, settings }
+    }
+}
+
 /// Starts the process of a job whose package is whole. Returns when it answers.
 ///
 /// Call it within a Tokio runtime.
 pub async fn start(folder: &JobFolder, options: &RunnerOptions) -> Result<JobHandle, JobError> {
     options.settings.write(folder)?;
     let said = folder.path().join("run-job.log");
-    let start_error = |source| JobError::Start { binary: options.binary.clone(), source };
     let log = OpenOptions::new().append(true).create(true).mode(0o600).open(&said);
-    let log = log.map_err(start_error)?;
+    let log = log.map_err(io_error("write to", &said))?;
     let mut pass = options.settings.pass_env.clone();
     pass.push("RUST_LOG".to_owned());
     let mut child = Command::new(&options.binary)
@@ -81,17 +66,18 @@ pub async fn start(folder: &JobFolder, options: &RunnerOptions) -> Result<JobHan
         .env_clear()
         .envs(scrubbed(std::env::vars_os(), &pass))
         .stdin(Stdio::null())
-        .stdout(log.try_clone().map_err(start_error)?)
+        .stdout(log.try_clone().map_err(io_error("write to", &said))?)
         .stderr(log)
         .spawn()
-        .map_err(start_error)?;
+        .map_err(io_error("start", &options.binary))?;
     let deadline = Instant::now() + START_LIMIT;
     let answer = loop {
+        // A job may end before anybody connects.
         if control::connect(folder).await.is_ok() || folder.outcome()?.is_some() {
             break Ok(JobHandle { folder: folder.clone() });
         }
-        let gone = child.try_wait().map_err(start_error)?.is_some();
-        if folder.outcome()?.is_none() && (gone || Instant::now() > deadline) {
+        let gone = child.try_wait().is_ok_and(|status| status.is_some());
+        if (gone && folder.outcome()?.is_none()) || Instant::now() > deadline {
             break Err(JobError::Silent(said));
         }
         sleep(LOOK_INTERVAL).await;
@@ -112,9 +98,31 @@ pub struct JobHandle {
 }
 
 impl JobHandle {
-    /// A job whose process was started earlier.
-    pub fn attach(folder: JobFolder) -> Self {
-        Self { folder }
+    /// A job that was started earlier, perhaps by another process, and runs or has ended.
+    ///
+    /// When its process is gone without a word, this writes that down and fails once with
+    /// [`JobError::Interrupted`].
+    pub async fn attach(folder: &JobFolder) -> Result<Self, JobError> {
+        let handle = Self { folder: folder.clone() };
+        match folder.record()?.state {
+            JobState::Finished(_) => return Ok(handle),
+            JobState::Staging => return Err(JobError::NotRunning),
+            JobState::Running { .. } => {}
+        }
+        let deadline = Instant::now() + EXIT_LIMIT;
+        loop {
+            if control::connect(folder).await.is_ok() {
+                return Ok(handle);
+            }
+            match folder.settle(JobOutcome::Interrupted) {
+                Ok(JobOutcome::Interrupted) => return Err(JobError::Interrupted),
+                Ok(_) => return Ok(handle),
+                // It comes or goes at this very moment.
+                Err(JobError::Locked(_)) if Instant::now() < deadline => {}
+                Err(error) => return Err(error),
+            }
+            sleep(LOOK_INTERVAL).await;
+        }
     }
 
     /// The job's folder.
@@ -150,17 +158,6 @@ impl JobHandle {
             Err(_) => Err(JobError::Command(io::ErrorKind::TimedOut.into())),
         }
     }
-
-    /// Waits for the job's end.
-    pub async fn outcome(&self) -> Result<JobOutcome, JobError> {
-        let mut events = self.events(0);
-        while let Some(numbered) = events.next().await? {
-            if let JobEvent::Finished { outcome } = numbered.event {
-                return Ok(outcome);
-            }
-        }
-        Ok(JobOutcome::Interrupted)
-    }
 }
 
 /// The events of one job, in order, as they happen.
@@ -179,8 +176,18 @@ impl EventStream {
     /// The next event; nothing after the last one. Waits as long as the job runs; safe to cancel.
     ///
     /// When the job's process has gone without a last event, this writes it
-    /// ([`JobOutcome::Interrupted`]).
-    pub async fn next(&mut self) -> Result<Option<NumberedEvent>, JobError> {
+    /// ([`JobOutcome::Interrupted`]). A folder that cannot be read ends the events, with an error in
+    /// the log.
+    pub async fn next(&mut self) -> Option<NumberedEvent> {
+        let next = self.try_next().await;
+        next.unwrap_or_else(|error| {
+            tracing::error!(job = %self.folder.id(), %error, "the job's events end here");
+            self.over = true;
+            None
+        })
+    }
+
+    async fn try_next(&mut self) -> Result<Option<NumberedEvent>, JobError> {
         loop {
             if self.over {
                 return Ok(None);
@@ -203,7 +210,7 @@ impl EventStream {
             Some(reader) => reader,
             empty => empty.insert(EventReader::open(&self.folder, self.after)?),
         };
-        Ok(reader.next()?)
+        reader.read()
     }
 
     /// Returns when there may be something new.
@@ -233,11 +240,11 @@ impl EventStream {
                 self.settled = true;
                 Ok(())
             }
-            Err(FolderError::Locked(_)) if closed_at.elapsed() < EXIT_LIMIT => {
+            Err(JobError::Locked(_)) if closed_at.elapsed() < EXIT_LIMIT => {
                 sleep(LOOK_INTERVAL).await;
                 Ok(())
             }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
         }
     }
 }

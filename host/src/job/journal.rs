@@ -1,6 +1,8 @@
 //! How a running job writes down what happens.
 
-use super::folder::{EventLog, FolderError, JobFolder};
+use super::error::JobError;
+use super::events::EventLog;
+use super::folder::JobFolder;
 use serde_json::Value;
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome};
 use std::fs::{File, OpenOptions};
@@ -99,7 +101,7 @@ impl Journal {
     }
 
     /// Ends the job.
-    pub fn finish(&mut self, outcome: JobOutcome) -> Result<JobOutcome, FolderError> {
+    pub fn finish(&mut self, outcome: JobOutcome) -> Result<JobOutcome, JobError> {
         let outcome = self.events.finish(outcome)?;
         self.seq.send_replace(self.events.seq());
         Ok(outcome)

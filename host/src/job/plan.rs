@@ -59,9 +59,13 @@ pub struct Plan {
 }
 
 /// Reads the script of the package in `files`, and checks that what it needs is there.
-pub fn plan(files: &Path, job_type: JobType) -> Result<Plan, PlanError> {
+///
+/// A package without a script of the kind that its client claimed, but with one of the other kind,
+/// is of that other kind: clients of other programs do not always say.
+pub fn plan(files: &Path, claimed: JobType) -> Result<Plan, PlanError> {
+    let script = claimed.script_name();
+    let (job_type, root) = find_package(files, claimed).ok_or(PlanError::NoScript(script))?;
     let script = job_type.script_name();
-    let root = package_root(files, script).ok_or(PlanError::NoScript(script))?;
     let text = read_script(&root, script)?;
     let parsed = script::parse(job_type, &text)?;
     for needed in parsed.runs.iter().flat_map(Run::needs) {
@@ -76,6 +80,17 @@ impl Plan {
         self.runs.iter().try_for_each(|run| toolbox.command(run, None).map(drop))?;
         Ok(())
     }
+}
+
+/// The kind of the package in `files` and its top folder, which holds the script.
+pub(super) fn find_package(files: &Path, claimed: JobType) -> Option<(JobType, PathBuf)> {
+    let other = match claimed {
+        JobType::Training => JobType::Inference,
+        JobType::Inference => JobType::Training,
+    };
+    [claimed, other]
+        .into_iter()
+        .find_map(|job_type| Some((job_type, package_root(files, job_type.script_name())?)))
 }
 
 /// The folder that holds the script: this one, or the only one in it.

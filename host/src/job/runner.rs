@@ -4,11 +4,13 @@
 //! or does not; cancelling its token cancels the job.
 
 use super::active::{ActiveRun, Requests};
-use super::command::{CommandError, CommandLine, Ports, Toolbox};
+use super::command::{CommandLine, Toolbox};
 use super::control::{self, Service};
+use super::error::{JobError, io_error};
 use super::failure;
-use super::folder::{FolderError, JobFolder};
+use super::folder::JobFolder;
 use super::journal::Journal;
+use super::orphans;
 use super::output::Stream;
 use super::plan::{Plan, plan};
 use super::progress::Progress;
@@ -29,26 +31,17 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// The exit code of a command line that is not understood.
 const USAGE: i32 = 2;
 
-/// Why a job's process cannot do its work at all; how a job itself fails is a [`JobOutcome`].
-#[derive(Debug, thiserror::Error)]
-pub enum RunJobError {
-    /// The folder.
-    #[error(transparent)]
-    Folder(#[from] FolderError),
-    /// The socket.
-    #[error("cannot open the job's control socket: {0}")]
-    Control(#[source] io::Error),
-}
-
 /// Runs the job in `dir` to its end, and returns how it ended.
-pub async fn run_job(dir: &Path, cancel: CancellationToken) -> Result<JobOutcome, RunJobError> {
-    let folder = JobFolder::open(dir)?;
+///
+/// Fails only when the folder or its socket cannot be used: nothing was run then.
+pub async fn run_job(dir: &Path, cancel: CancellationToken) -> Result<JobOutcome, JobError> {
+    let folder = JobFolder::at(dir)?;
     let settings = RunnerSettings::read(&folder)?;
     let mut events = folder.lock()?;
-    if let Err(FolderError::State(error)) = events.begin() {
+    if let Err(JobError::State(error)) = events.begin() {
         // It was begun before, and its process is gone.
         tracing::warn!(%error, "the job is not run again");
-        return Ok(events.finish(JobOutcome::Interrupted)?);
+        return events.finish(JobOutcome::Interrupted);
     }
     let (to_runner, commands) = mpsc::channel(COMMANDS);
     let journal = Journal::new(&folder, events, settings.log_limit_bytes);
@@ -57,7 +50,8 @@ pub async fn run_job(dir: &Path, cancel: CancellationToken) -> Result<JobOutcome
     let tasks = TaskTracker::new();
     // However this function is left, the socket goes with it: that tells the worker.
     let end = end.drop_guard();
-    control::listen(&folder, service, &tasks).map_err(RunJobError::Control)?;
+    control::listen(&folder, service, &tasks)
+        .map_err(io_error("open the control socket in", folder.path()))?;
 
     let toolbox = Toolbox::new(settings.trainer_path());
     let requests = Requests::new(commands, cancel);
@@ -68,7 +62,7 @@ pub async fn run_job(dir: &Path, cancel: CancellationToken) -> Result<JobOutcome
     drop(end);
     tasks.close();
     let _ = tokio::time::timeout(FAREWELL, tasks.wait()).await;
-    Ok(finished?)
+    finished
 }
 
 struct Runner {
@@ -95,11 +89,14 @@ impl Runner {
             let name = run.name();
             self.journal.note(JobEvent::RunStarted { name: name.clone() });
             let ended = self.run_one(&plan, run).await;
-            self.journal.note(JobEvent::RunEnded { name, outcome: ended.clone() });
+            self.journal.note(JobEvent::RunEnded { name: name.clone(), outcome: ended.clone() });
             match ended {
                 JobOutcome::Succeeded => {}
                 JobOutcome::StoppedEarly => outcome = JobOutcome::StoppedEarly,
-                failed => return failed,
+                JobOutcome::Failed { exit_code, message } => {
+                    return JobOutcome::Failed { exit_code, message: format!("{name}: {message}") };
+                }
+                other => return other,
             }
             if self.requests.ends_job() {
                 break;
@@ -109,7 +106,7 @@ impl Runner {
     }
 
     fn plan(&self) -> Result<Plan, String> {
-        let job_type = self.folder.job_type().map_err(|e| e.to_string())?;
+        let job_type = self.folder.spec().description.job_type;
         let plan = plan(&self.folder.files_dir(), job_type).map_err(|e| e.to_string())?;
         plan.check_trainers(&self.toolbox).map_err(|e| e.to_string())?;
         Ok(plan)
@@ -147,17 +144,13 @@ impl Runner {
             false => None,
         };
         let ports = progress.as_ref().map(Progress::ports);
-        let command = self.command(run, ports).map_err(|e| e.to_string())?;
+        let command = self.toolbox.command(run, ports).map_err(|e| e.to_string())?;
         let active = self.attempt(plan, run, &command, progress).await?;
         if matches!(run, Run::Track(_)) && refuses_progress(&active) {
             self.journal.remark("this sleap-nn does not report progress; it is started without");
             return self.attempt(plan, run, &command.without_progress(), None).await;
         }
         Ok(active)
-    }
-
-    fn command(&self, run: &Run, ports: Option<Ports>) -> Result<CommandLine, CommandError> {
-        self.toolbox.command(run, ports)
     }
 
     async fn attempt(
@@ -171,7 +164,9 @@ impl Runner {
         let variables = self.settings.trainer_variables();
         let mut active = ActiveRun::start(run, command, &plan.root, &variables, progress)
             .map_err(|e| format!("cannot start {}: {e}", command.program.display()))?;
+        orphans::remember(&self.folder, active.trainer_id());
         active.follow(&self.settings, &mut self.requests, &mut self.journal).await;
+        orphans::forget(&self.folder);
         Ok(active)
     }
 }

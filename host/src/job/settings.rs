@@ -1,6 +1,7 @@
 //! How a job's process is to run: written into the job's folder by the worker, read by the process.
 
-use super::folder::{FolderError, JobFolder, write_private};
+use super::error::{JobError, damaged};
+use super::folder::{JobFolder, write_private};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -44,21 +45,20 @@ impl Default for RunnerSettings {
 
 impl RunnerSettings {
     /// Reads the settings of a job; the defaults where there are none.
-    pub fn read(folder: &JobFolder) -> Result<Self, FolderError> {
+    pub fn read(folder: &JobFolder) -> Result<Self, JobError> {
         let path = folder.path().join(FILE);
         let json = match std::fs::read(&path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(source) => return Err(FolderError::Io { doing: "read", path, source }),
+            Err(source) => return Err(JobError::Io { doing: "read", path, source }),
             Ok(json) => json,
         };
-        serde_json::from_slice(&json).map_err(|e| FolderError::Damaged { path, why: e.to_string() })
+        serde_json::from_slice(&json).map_err(|e| damaged(&path, e))
     }
 
     /// Writes the settings for a job.
-    pub fn write(&self, folder: &JobFolder) -> Result<(), FolderError> {
+    pub fn write(&self, folder: &JobFolder) -> Result<(), JobError> {
         let path = folder.path().join(FILE);
-        let json = serde_json::to_vec_pretty(self)
-            .map_err(|e| FolderError::Damaged { path: path.clone(), why: e.to_string() })?;
+        let json = serde_json::to_vec_pretty(self).map_err(|e| damaged(&path, e))?;
         write_private(&path, &json)
     }
 

@@ -4,7 +4,7 @@ use super::control::JobCommand;
 use super::*;
 use sleap_rtc_protocol::ids::{JobId, JobSecret, PeerId};
 use sleap_rtc_protocol::job::{
-    JobDescription, JobEvent, JobOutcome, JobSpec, JobType, NumberedEvent,
+    JobDescription, JobEvent, JobOutcome, JobSpec, JobState, JobType, NumberedEvent,
 };
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-fn repository() -> PathBuf {
+/// The top of the repository.
+pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
 }
 
@@ -39,6 +40,12 @@ pub fn spec(job_type: JobType) -> JobSpec {
         description: JobDescription::unknown(job_type),
         shared: None,
     }
+}
+
+/// The folder of a new job below `state`.
+pub fn job_folder(state: &Path) -> JobFolder {
+    let owner = PeerId::new("someone").unwrap();
+    JobFolder::create(state, &spec(JobType::Training), &owner).unwrap()
 }
 
 async fn within<T>(what: impl Future<Output = T>) -> T {
@@ -95,14 +102,14 @@ impl Job {
         within(self.start().0).await.unwrap()
     }
 
-    fn handle(&self) -> JobHandle {
-        JobHandle::attach(self.folder.clone())
+    async fn handle(&self) -> JobHandle {
+        JobHandle::attach(&self.folder).await.unwrap()
     }
 
     async fn events(&self) -> Vec<NumberedEvent> {
-        let mut stream = self.handle().events(0);
+        let mut stream = self.handle().await.events(0);
         let mut events = Vec::new();
-        while let Some(event) = within(stream.next()).await.unwrap() {
+        while let Some(event) = within(stream.next()).await {
             events.push(event);
         }
         let numbers: Vec<u64> = events.iter().map(|event| event.seq).collect();
@@ -144,11 +151,11 @@ impl Job {
 /// Waits for the first event that `wanted` accepts.
 async fn wait_for(job: &Job, wanted: impl Fn(&JobEvent) -> bool) {
     within(async {
-        while !job.folder.events_path().exists() {
+        while matches!(job.folder.record().unwrap().state, JobState::Staging) {
             tokio::task::yield_now().await;
         }
-        let mut stream = job.handle().events(0);
-        while let Some(numbered) = stream.next().await.unwrap() {
+        let mut stream = job.handle().await.events(0);
+        while let Some(numbered) = stream.next().await {
             if wanted(&numbered.event) {
                 return;
             }
@@ -254,6 +261,15 @@ async fn a_package_in_one_top_folder() {
 }
 
 #[tokio::test]
+async fn a_package_of_the_other_kind_than_claimed() {
+    let job = Job::new(JobType::Training, Some("track_topdown.zip"));
+    assert_eq!(job.run().await, JobOutcome::Succeeded);
+    assert_eq!(job.results(), ["predictions.slp"]);
+    let described = describe_folder(&job.folder.files_dir(), JobType::Training);
+    assert_eq!(described.job_type, JobType::Inference);
+}
+
+#[tokio::test]
 async fn json_configs_run_through_sleap_train() {
     let script = "sleap-train a.json one.pkg.slp\n";
     let job = Job::single().write("train-script.sh", script).write("a.json", "{}");
@@ -307,7 +323,7 @@ async fn packages_that_cannot_run_say_why() {
     nothing_installed.settings.search_path = Some("/nonexistent".into());
     let cases = [
         (Job::new(JobType::Training, None), "no train-script.sh"),
-        (Job::new(JobType::Inference, Some("train_single.zip")), "no track-script.sh"),
+        (Job::new(JobType::Inference, None), "no track-script.sh"),
         (script("echo hello\n"), "no line that starts a trainer"),
         (script("sleap-nn train gone.yaml\n"), "lacks \"gone.yaml\""),
         (script("sleap-nn train ../x.yaml\n"), "line 1"),
@@ -368,11 +384,11 @@ async fn cancel_leaves_no_process() {
     job.settings.kill_grace_ms = 200;
     let (running, _token) = job.start();
     wait_for(&job, |event| is_progress(event, "epoch_end")).await;
-    job.handle().command(JobCommand::Cancel).await.unwrap();
+    job.handle().await.command(JobCommand::Cancel).await.unwrap();
     assert_eq!(within(running).await.unwrap(), JobOutcome::Cancelled);
     gone(std::fs::read_to_string(child.path()).unwrap().parse().unwrap()).await;
     assert_eq!(job.results(), Vec::<String>::new());
-    let after = job.handle().command(JobCommand::Cancel).await;
+    let after = job.handle().await.command(JobCommand::Cancel).await;
     assert!(matches!(after, Err(JobError::NotRunning)));
 }
 
@@ -399,7 +415,7 @@ async fn stop_ends_one_model_early_and_keeps_it() {
     let job = Job::training().set("FAKE_SLEAP_EPOCHS", "40");
     let (running, _token) = job.start();
     wait_for(&job, |event| is_progress(event, "epoch_end")).await;
-    job.handle().command(JobCommand::Stop { all: false }).await.unwrap();
+    job.handle().await.command(JobCommand::Stop { all: false }).await.unwrap();
     assert_eq!(within(running).await.unwrap(), JobOutcome::StoppedEarly);
     let ended: Vec<JobOutcome> = job
         .events()
@@ -420,7 +436,7 @@ async fn stop_all_ends_the_job_even_before_the_first_batch() {
     let job = Job::training().set("FAKE_SLEAP_EPOCHS", "100000").set("FAKE_SLEAP_START_S", "1.0");
     let (running, _token) = job.start();
     wait_for(&job, |event| matches!(event, JobEvent::RunStarted { .. })).await;
-    job.handle().command(JobCommand::Stop { all: true }).await.unwrap();
+    job.handle().await.command(JobCommand::Stop { all: true }).await.unwrap();
     assert_eq!(within(running).await.unwrap(), JobOutcome::StoppedEarly);
     assert!(job.has_checkpoint("240101_000000.centroid.n=12"));
     assert!(!job.has_checkpoint("240101_000000.centered_instance.n=12"));
@@ -449,9 +465,25 @@ async fn a_job_whose_process_is_gone_was_interrupted() {
     wait_for(&job, |event| is_progress(event, "epoch_end")).await;
     // As close to SIGKILL as a task can come: everything it held is dropped, nothing is written.
     running.abort();
+    assert!(within(running).await.unwrap_err().is_cancelled());
+    let attached = JobHandle::attach(&job.folder).await;
+    assert!(matches!(attached, Err(JobError::Interrupted)), "{attached:?}");
     let events = job.events().await;
     let last = events.last().unwrap().event.clone();
     assert_eq!(last, JobEvent::Finished { outcome: JobOutcome::Interrupted });
-    assert_eq!(job.handle().events(events.len() as u64).next().await.unwrap(), None);
+    let mut none = job.handle().await.events(events.len() as u64);
+    assert_eq!(none.next().await, None);
     assert_eq!(job.run().await, JobOutcome::Interrupted, "it is not run again");
+}
+
+#[tokio::test]
+async fn a_process_that_does_not_come_up_is_an_error() {
+    let job = Job::single();
+    let mut options = RunnerOptions::new(&[]);
+    for (binary, expected) in [("/bin/false", "does not answer"), ("/nonexistent", "cannot start")]
+    {
+        options.binary = binary.into();
+        let error = within(start(&job.folder, &options)).await.unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
 }
