@@ -1,1 +1,59 @@
-//! (to come)
+//! Jobs: scripts, trainer processes, progress, and the folder that owns a job.
+//!
+//! A job runs in a child process of its own, `sleap-rtc run-job DIR`, which outlives its worker
+//! and every connection. All that it says goes into the job's folder; who wants to know reads
+//! there. This module knows nothing of channels, peers at work, or workers.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`script`] | reads `train-script.sh` and `track-script.sh` as text |
+//! | [`command`] | builds a trainer's command line and environment anew |
+//! | [`describe`] | what policies are told of a package |
+//! | [`folder`] | what a job leaves on disk |
+//! | [`events`] | its numbered events: one writer, any number of readers |
+//! | [`plan`] | from a package on disk to the runs that it asks for |
+//! | [`settings`] | how a job's process is to run |
+//! | [`runner`] | the child process: one trainer after the other |
+//! | `active` | one trainer at work: what it says, and when it must end |
+//! | `trainer` | one trainer process: its pipes and its group |
+//! | `orphans` | ends a trainer whose job's process is gone |
+//! | `output` | what a trainer prints: text in chunks, lines that mean something |
+//! | `progress` | a trainer's ZMQ messages, and the command to stop |
+//! | `failure` | why a trainer failed, in words |
+//! | `results` | from the package to the results |
+//! | `journal` | how a running job writes down what happens |
+//! | `control` | the socket between a job's process and its worker |
+//! | [`handle`] | the worker's side: start, follow, command |
+//! | [`version`] | which sleap-nn is installed |
+
+mod active;
+pub mod command;
+mod control;
+pub mod describe;
+pub mod error;
+pub mod events;
+mod failure;
+pub mod folder;
+pub mod handle;
+mod journal;
+mod orphans;
+mod output;
+pub mod plan;
+mod progress;
+mod results;
+pub mod runner;
+pub mod script;
+pub mod settings;
+mod trainer;
+pub mod version;
+
+pub use control::JobCommand;
+pub use describe::{PackageFiles, PackageFolder, describe, describe_folder};
+pub use error::JobError;
+pub use folder::{JobFolder, JobRecord};
+pub use handle::{EventStream, JobHandle, RunnerOptions, start};
+pub use runner::run_job;
+pub use settings::RunnerSettings;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,136 @@
+//! The socket between a job's process and its worker.
+//!
+//! The worker sends one JSON command per line and gets [`ACCEPTED`] for each; the job sends
+//! [`WAKE`] when there are new events. The events themselves are read from the folder: the socket
+//! only wakes, so nothing is lost with it.
+
+use super::folder::JobFolder;
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// What a worker may ask of a running job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case")]
+pub enum JobCommand {
+    /// End the model in training early and keep it.
+    Stop {
+        /// And train none of the models after it.
+        #[serde(default)]
+        all: bool,
+    },
+    /// End everything now.
+    Cancel,
+}
+
+/// There are new events.
+pub const WAKE: u8 = b'.';
+/// A command was taken.
+pub const ACCEPTED: u8 = b'+';
+const SOCKET: &str = "control.sock";
+const MAX_CONNECTIONS: usize = 16;
+const MAX_COMMAND_BYTES: u64 = 1024;
+
+/// The socket's path by way of the folder's descriptor: socket paths may have 107 bytes only, and
+/// folders are deeper than that. The descriptor must live while the path is used.
+fn socket_path(folder: &JobFolder) -> io::Result<(OwnedFd, PathBuf)> {
+    let descriptor = OwnedFd::from(std::fs::File::open(folder.path())?);
+    let path = format!("/proc/self/fd/{}/{SOCKET}", descriptor.as_raw_fd());
+    Ok((descriptor, PathBuf::from(path)))
+}
+
+/// Connects to a job's process.
+pub async fn connect(folder: &JobFolder) -> io::Result<UnixStream> {
+    let (_descriptor, path) = socket_path(folder)?;
+    UnixStream::connect(path).await
+}
+
+/// What a job's process offers over its socket.
+#[derive(Clone)]
+pub struct Service {
+    /// Number of the last event.
+    pub seq: watch::Receiver<u64>,
+    /// Where commands go.
+    pub commands: mpsc::Sender<JobCommand>,
+    /// Ends the service.
+    pub end: CancellationToken,
+}
+
+/// Listens, until the service ends, with its tasks in `tasks`. The caller holds the job's lock, so
+/// a socket that is there already belongs to nobody.
+pub fn listen(folder: &JobFolder, service: Service, tasks: &TaskTracker) -> io::Result<()> {
+    let (_descriptor, path) = socket_path(folder)?;
+    match std::fs::remove_file(&path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path)?;
+    let connections = tasks.clone();
+    tasks.spawn(async move {
+        let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        loop {
+            let permit = tokio::select! {
+                permit = room.clone().acquire_owned() => permit,
+                () = service.end.cancelled() => return,
+            };
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = service.end.cancelled() => return,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let service = service.clone();
+                    connections.spawn(async move {
+                        // A connection that breaks is its worker's concern, not the job's.
+                        let _ = serve(stream, service).await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => tracing::warn!(%error, "a connection to the job was lost"),
+            }
+        }
+    });
+    Ok(())
+}
+
+async fn serve(stream: UnixStream, mut service: Service) -> io::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut read = BufReader::new(read);
+    let mut line = Vec::new();
+    loop {
+        let left = MAX_COMMAND_BYTES.saturating_sub(line.len() as u64);
+        tokio::select! {
+            // What was read before another branch won stays in `line`.
+            count = async { (&mut read).take(left).read_until(b'\n', &mut line).await } => {
+                if count? == 0 {
+                    return Ok(());
+                }
+                if line.last() != Some(&b'\n') {
+                    continue;
+                }
+                let command = serde_json::from_slice(&line).map_err(io::Error::other)?;
+                line.clear();
+                service.commands.send(command).await.map_err(io::Error::other)?;
+                write.write_all(&[ACCEPTED]).await?;
+            }
+            changed = service.seq.changed() => {
+                if changed.is_err() {
+                    return Ok(());
+                }
+                // A reader that is slow is woken later: the bytes say only that there is something.
+                match write.try_write(&[WAKE]) {
+                    Err(e) if e.kind() != io::ErrorKind::WouldBlock => return Err(e),
+                    _ => {}
+                }
+            }
+            () = service.end.cancelled() => return Ok(()),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Says in words why a trainer failed.
+
+use super::output::{Output, Stream};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+
+const MAX_MESSAGE_CHARS: usize = 800;
+const MAX_LINES: usize = 5;
+const SIGKILL: i32 = 9;
+
+const OUT_OF_GPU_MEMORY: &str = "the GPU ran out of memory: try a smaller batch size, a smaller \
+     input scale, or a worker with more GPU memory";
+const KILLED: &str = "the trainer was killed (SIGKILL); a system does that when its memory runs \
+     out: try fewer data loader workers, a smaller batch size, or a worker with more memory";
+
+/// Why a trainer that ended with `status` did not do what it was started for.
+pub fn explain(status: ExitStatus, output: &Output) -> String {
+    let said = last_words(output);
+    if status.signal() == Some(SIGKILL) {
+        return KILLED.to_owned();
+    }
+    let ended = match (status.code(), status.signal()) {
+        (Some(0), _) => "the trainer ended with exit code 0 but without a result".to_owned(),
+        (Some(code), _) => format!("the trainer failed with exit code {code}"),
+        (None, Some(signal)) => format!("the trainer was ended by signal {signal}"),
+        (None, None) => "the trainer ended".to_owned(),
+    };
+    let reason =
+        if is_out_of_memory(&said) { format!("{OUT_OF_GPU_MEMORY}\n{said}") } else { said };
+    let message = if reason.is_empty() { ended } else { format!("{ended}: {reason}") };
+    shorten(&message)
+}
+
+fn is_out_of_memory(said: &str) -> bool {
+    said.contains("OutOfMemoryError") || said.contains("out of memory")
+}
+
+/// The error line and what follows it, else the last lines.
+fn last_words(output: &Output) -> String {
+    let errors: Vec<&str> = output.tail(Stream::Err).iter().map(String::as_str).collect();
+    let lines = match errors.iter().rposition(|line| is_error(line)) {
+        Some(at) => &errors[at..(at + MAX_LINES).min(errors.len())],
+        None if errors.is_empty() => {
+            let printed: Vec<&str> = output.tail(Stream::Out).iter().map(String::as_str).collect();
+            return clean(&printed[printed.len().saturating_sub(MAX_LINES)..]);
+        }
+        None => &errors[errors.len().saturating_sub(MAX_LINES)..],
+    };
+    clean(lines)
+}
+
+/// The last line of a Python traceback, as `module.SomeError: why`.
+fn is_error(line: &str) -> bool {
+    let kind = line.split(':').next().unwrap_or(line);
+    !line.starts_with(char::is_whitespace)
+        && !kind.contains(' ')
+        && (kind.ends_with("Error") || kind.ends_with("Exception") || kind.ends_with("Exit"))
+}
+
+fn clean(lines: &[&str]) -> String {
+    let lines = lines.iter().map(|line| line.chars().filter(|c| !c.is_control()).collect());
+    lines.collect::<Vec<String>>().join("\n")
+}
+
+fn shorten(message: &str) -> String {
+    match message.char_indices().nth(MAX_MESSAGE_CHARS) {
+        Some((end, _)) => format!("{}…", &message[..end]),
+        None => message.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    fn explained(wait_status: i32, out: &str, err: &str) -> String {
+        let mut output = Output::new(false);
+        output.push(Stream::Out, out.as_bytes(), Instant::now());
+        output.push(Stream::Err, err.as_bytes(), Instant::now());
+        output.finish();
+        explain(ExitStatus::from_raw(wait_status), &output)
+    }
+
+    #[test]
+    fn the_cause_is_named() {
+        let traceback = "Traceback (most recent call last):\n  File \"x\", line 1\n    f()\n";
+        let cases = [
+            (
+                1 << 8,
+                format!("{traceback}KeyError: 'crop_mode'\n    full_key: a\n"),
+                "KeyError: 'crop",
+            ),
+            (
+                1 << 8,
+                format!("{traceback}torch.OutOfMemoryError: CUDA out of memory.\n"),
+                "batch size",
+            ),
+            (9, String::new(), "SIGKILL"),
+            (15, String::new(), "signal 15"),
+            (2 << 8, "\n Usage: x\n\n No such option: --nope\n".into(), "No such option"),
+            (0, String::new(), "without a result: usage of the trainer"),
+        ];
+        for (status, err, expected) in cases {
+            let message = explained(status, "usage of the trainer\n", &err);
+            assert!(message.contains(expected), "{message:?} lacks {expected:?}");
+        }
+        let long = explained(1 << 8, "", &format!("ValueError: {}", "x".repeat(5000)));
+        assert!(long.chars().count() <= MAX_MESSAGE_CHARS + 1);
+    }
+}

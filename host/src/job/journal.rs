@@ -1,0 +1,109 @@
+//! How a running job writes down what happens.
+
+use super::error::JobError;
+use super::events::EventLog;
+use super::folder::JobFolder;
+use serde_json::Value;
+use sleap_rtc_protocol::job::{JobEvent, JobOutcome};
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// Of messages that come with every batch, one in this time is kept.
+const BATCH_INTERVAL: Duration = Duration::from_millis(100);
+const LIMIT_REACHED: &str = "\n[sleap-rtc] The log has reached its limit; what follows is not \
+     kept. The job goes on.\n";
+
+/// The job's events and raw log, both bounded.
+pub struct Journal {
+    events: EventLog,
+    raw: Option<File>,
+    raw_bytes: u64,
+    bulk_bytes: u64,
+    limit_bytes: u64,
+    last_batch: Option<Instant>,
+    seq: watch::Sender<u64>,
+}
+
+impl Journal {
+    /// `limit_bytes` bounds the raw log, and all events that come in bulk together.
+    pub fn new(folder: &JobFolder, events: EventLog, limit_bytes: u64) -> Self {
+        let path = folder.log_path();
+        let raw = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
+        let raw = raw.inspect_err(|error| tracing::warn!(%error, "no raw log is kept")).ok();
+        let seq = watch::Sender::new(events.seq());
+        Self { events, raw, raw_bytes: 0, bulk_bytes: 0, limit_bytes, last_batch: None, seq }
+    }
+
+    /// Tells when there are new events.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.seq.subscribe()
+    }
+
+    /// Adds an event. A full disk must not end a training, so a failure is only reported.
+    pub fn note(&mut self, event: JobEvent) {
+        match self.events.append(event) {
+            Ok(seq) => {
+                self.seq.send_replace(seq);
+            }
+            Err(error) => tracing::error!(%error, "an event is lost"),
+        }
+    }
+
+    /// Adds text to the log, until the limit is reached.
+    pub fn log(&mut self, text: String) {
+        if self.bulk_bytes < self.limit_bytes {
+            self.bulk(JobEvent::Log { text });
+            if self.bulk_bytes >= self.limit_bytes {
+                self.note(JobEvent::Log { text: LIMIT_REACHED.to_owned() });
+            }
+        }
+    }
+
+    /// Says something to the job's user, in the log.
+    pub fn remark(&mut self, text: &str) {
+        self.note(JobEvent::Log { text: format!("[sleap-rtc] {text}\n") });
+    }
+
+    /// Adds a trainer's message. Of those that come with every batch only some are kept.
+    pub fn progress(&mut self, message: Value, now: Instant) {
+        match message.get("event").and_then(Value::as_str) {
+            Some("batch_start") => {}
+            Some("batch_end") => {
+                let recent = self.last_batch.is_some_and(|last| now < last + BATCH_INTERVAL);
+                if !recent && self.bulk_bytes < self.limit_bytes {
+                    self.last_batch = Some(now);
+                    self.bulk(JobEvent::Progress { message });
+                }
+            }
+            _ => self.note(JobEvent::Progress { message }),
+        }
+    }
+
+    fn bulk(&mut self, event: JobEvent) {
+        let before = self.events.bytes();
+        self.note(event);
+        self.bulk_bytes += self.events.bytes() - before;
+    }
+
+    /// Adds bytes to the raw log, until the limit is reached.
+    pub fn raw(&mut self, bytes: &[u8]) {
+        let Some(file) = &mut self.raw else { return };
+        self.raw_bytes += bytes.len() as u64;
+        if self.raw_bytes > self.limit_bytes {
+            self.raw = None;
+        } else if let Err(error) = file.write_all(bytes) {
+            tracing::warn!(%error, "the raw log ends here");
+            self.raw = None;
+        }
+    }
+
+    /// Ends the job.
+    pub fn finish(&mut self, outcome: JobOutcome) -> Result<JobOutcome, JobError> {
+        let outcome = self.events.finish(outcome)?;
+        self.seq.send_replace(self.events.seq());
+        Ok(outcome)
+    }
+}

@@ -1,0 +1,166 @@
+//! A training's ZMQ messages, and the command to stop it.
+//!
+//! Both sockets are bound before the trainer starts, on free ports of this one run. ZMQ sockets
+//! belong to one thread, so they live in one of their own, which ends when [`Progress`] is dropped.
+
+use super::command::Ports;
+use serde_json::Value;
+use std::sync::mpsc as thread_mpsc;
+use std::thread::JoinHandle;
+use tokio::sync::mpsc;
+
+/// Messages longer than this are not taken, in bytes.
+const MAX_MESSAGE_BYTES: i64 = 64 * 1024;
+/// Messages that may wait to be read.
+const QUEUE: usize = 256;
+/// How soon the thread sees a command or its end.
+const POLL_MS: i64 = 50;
+/// The only text that is ever sent: the trainer's receiver would build objects from others.
+const STOP: &str = r#"{"command": "stop"}"#;
+
+/// Why a training cannot be listened to.
+#[derive(Debug, thiserror::Error)]
+pub enum ProgressError {
+    /// ZMQ refused.
+    #[error("cannot open the sockets for the trainer's progress: {0}")]
+    Zmq(#[from] zmq::Error),
+    /// No thread.
+    #[error("cannot start a thread for the trainer's progress: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// The listener of one training run.
+pub struct Progress {
+    ports: Ports,
+    messages: mpsc::Receiver<Value>,
+    commands: Option<thread_mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Progress {
+    /// Binds both sockets on free ports of 127.0.0.1.
+    pub fn bind() -> Result<Self, ProgressError> {
+        let context = zmq::Context::new();
+        let (receiver, publish) = bind(&context, zmq::SUB)?;
+        receiver.set_subscribe(b"")?;
+        let (sender, controller) = bind(&context, zmq::PUB)?;
+        let (to_runner, messages) = mpsc::channel(QUEUE);
+        let (commands, from_runner) = thread_mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("progress".to_owned())
+            .spawn(move || serve(&receiver, &sender, &to_runner, &from_runner))?;
+        Ok(Self {
+            ports: Ports { controller, publish },
+            messages,
+            commands: Some(commands),
+            thread: Some(thread),
+        })
+    }
+
+    /// Where the trainer finds the sockets.
+    pub fn ports(&self) -> Ports {
+        self.ports
+    }
+
+    /// The trainer's next message. Waits; safe to cancel.
+    pub async fn next(&mut self) -> Option<Value> {
+        self.messages.recv().await
+    }
+
+    /// Asks the trainer to end early. It hears that only between batches, so asking again is right.
+    pub fn stop_training(&self) {
+        if let Some(commands) = &self.commands {
+            // The thread ends only with `self`.
+            let _ = commands.send(());
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.messages.close();
+        self.commands = None;
+        if let Some(thread) = self.thread.take() {
+            // It polls, so this takes no longer than `POLL_MS`.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn bind(context: &zmq::Context, kind: zmq::SocketType) -> zmq::Result<(zmq::Socket, u16)> {
+    let socket = context.socket(kind)?;
+    socket.set_linger(0)?;
+    socket.set_maxmsgsize(MAX_MESSAGE_BYTES)?;
+    socket.bind("tcp://127.0.0.1:*")?;
+    let endpoint = socket.get_last_endpoint()?.unwrap_or_default();
+    let port = endpoint.rsplit(':').next().and_then(|port| port.parse().ok());
+    Ok((socket, port.ok_or(zmq::Error::EADDRNOTAVAIL)?))
+}
+
+/// Runs until the other side is gone.
+fn serve(
+    receiver: &zmq::Socket,
+    sender: &zmq::Socket,
+    messages: &mpsc::Sender<Value>,
+    commands: &thread_mpsc::Receiver<()>,
+) {
+    loop {
+        match commands.try_recv() {
+            Ok(()) => {
+                let _ = sender.send(STOP, zmq::DONTWAIT);
+            }
+            Err(thread_mpsc::TryRecvError::Disconnected) => return,
+            Err(thread_mpsc::TryRecvError::Empty) => {}
+        }
+        if !matches!(receiver.poll(zmq::POLLIN, POLL_MS), Ok(1..)) {
+            continue;
+        }
+        let Ok(bytes) = receiver.recv_bytes(zmq::DONTWAIT) else { continue };
+        if let Ok(message @ Value::Object(_)) = serde_json::from_slice(&bytes)
+            && messages.blocking_send(message).is_err()
+        {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn messages_come_and_the_command_goes() {
+        let mut progress = Progress::bind().unwrap();
+        let Ports { controller, publish } = progress.ports();
+        let trainer = tokio::task::spawn_blocking(move || {
+            let context = zmq::Context::new();
+            let commands = context.socket(zmq::SUB).unwrap();
+            commands.set_subscribe(b"").unwrap();
+            commands.connect(&format!("tcp://127.0.0.1:{controller}")).unwrap();
+            let messages = context.socket(zmq::PUB).unwrap();
+            messages.connect(&format!("tcp://127.0.0.1:{publish}")).unwrap();
+            // What nobody hears yet is lost, as with the real trainer: say it until heard.
+            while commands.poll(zmq::POLLIN, 20).unwrap() == 0 {
+                messages.send("not JSON", 0).unwrap();
+                messages.send(vec![b'x'; 2 * MAX_MESSAGE_BYTES as usize], 0).ok();
+                messages.send(r#"{"event": "train_begin"}"#, 0).unwrap();
+            }
+            commands.recv_string(0).unwrap().unwrap()
+        });
+        let limit = Duration::from_secs(20);
+        let message = tokio::time::timeout(limit, progress.next()).await.unwrap().unwrap();
+        assert_eq!(message["event"], "train_begin");
+        let ask = async {
+            loop {
+                progress.stop_training();
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::select! {
+            heard = trainer => assert_eq!(heard.unwrap(), STOP),
+            () = ask => unreachable!(),
+            () = tokio::time::sleep(limit) => panic!("the command was not heard"),
+        }
+    }
+}

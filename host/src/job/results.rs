@@ -1,0 +1,84 @@
+//! Moves what a run made from the package to the results.
+
+use super::plan::is_inside;
+use super::script::Run;
+use sleap_rtc_protocol::transfer::RelPath;
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+/// The folder in which trainers put models, below the package's top.
+const MODELS: &str = "models";
+
+/// What a run makes, and where it was before.
+#[derive(Debug)]
+pub struct Results {
+    root: PathBuf,
+    to: PathBuf,
+    models_before: HashSet<OsString>,
+}
+
+impl Results {
+    /// Looks at the package in `root` before a run, so as to tell later what is new.
+    pub fn before(root: &Path, to: &Path) -> Self {
+        let models_before = names(&root.join(MODELS)).collect();
+        Self { root: root.to_owned(), to: to.to_owned(), models_before }
+    }
+
+    /// Moves the models of a training: those in the folder that the trainer named, else those that
+    /// are new. Nothing else in the job needs them afterwards. With `only_saved`, folders without a
+    /// checkpoint stay. Returns the names of the results.
+    pub fn keep_models(&self, named: Option<&str>, only_saved: bool) -> io::Result<Vec<String>> {
+        let models = self.root.join(MODELS);
+        let named = named.and_then(plain_name).map(OsString::from);
+        let found: Vec<OsString> = match named {
+            Some(name) if models.join(&name).is_dir() => vec![name],
+            _ => names(&models).filter(|name| !self.models_before.contains(name)).collect(),
+        };
+        let mut kept = Vec::new();
+        for name in found {
+            let folder = models.join(&name);
+            let is_folder = folder.symlink_metadata()?.is_dir();
+            if is_folder && (!only_saved || folder.join("best.ckpt").is_file()) {
+                kept.push(self.take(&folder, &name)?);
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Moves the predictions of an inference, if they are there.
+    pub fn keep_predictions(&self, output: &RelPath) -> io::Result<Option<String>> {
+        let file = output.below(&self.root);
+        match file.symlink_metadata() {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+            Ok(meta) if meta.is_file() && is_inside(&self.root, &file)? => {
+                Ok(Some(self.take(&file, output.file_name().as_ref())?))
+            }
+            Ok(_) => Ok(None),
+        }
+    }
+
+    fn take(&self, from: &Path, name: &std::ffi::OsStr) -> io::Result<String> {
+        fs::create_dir_all(&self.to)?;
+        fs::rename(from, self.to.join(name))?;
+        Ok(name.to_string_lossy().into_owned())
+    }
+}
+
+fn names(folder: &Path) -> impl Iterator<Item = OsString> + use<> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    entries.filter_map(Result::ok).map(|entry| entry.file_name())
+}
+
+/// The name of the folder below `models` in what a trainer said, if that is what it is.
+fn plain_name(said: &str) -> Option<&str> {
+    let name = said.strip_prefix("./").unwrap_or(said).strip_prefix(MODELS)?.strip_prefix('/')?;
+    (!name.contains('/') && RelPath::new(name).is_ok()).then_some(name)
+}
+
+/// Whether the results of `run` are models.
+pub fn makes_models(run: &Run) -> bool {
+    !matches!(run, Run::Track(_))
+}

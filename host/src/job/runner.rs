@@ -1,0 +1,227 @@
+//! The child process that owns one job: one trainer after the other, and everything written down.
+//!
+//! [`run_job`] needs nothing but the job's folder. It ends when the job has ended, whoever listens
+//! or does not; cancelling its token cancels the job.
+
+use super::active::{ActiveRun, Requests};
+use super::command::{CommandLine, Toolbox};
+use super::control::{self, Service};
+use super::error::{JobError, io_error};
+use super::failure;
+use super::folder::JobFolder;
+use super::journal::Journal;
+use super::orphans;
+use super::output::Stream;
+use super::plan::{Plan, plan};
+use super::progress::Progress;
+use super::results::{Results, makes_models};
+use super::script::Run;
+use super::settings::RunnerSettings;
+use sleap_rtc_protocol::job::{JobEvent, JobOutcome};
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Commands that may wait.
+const COMMANDS: usize = 16;
+/// How long the connections to the job's socket have to hear of its end.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// The exit code of a command line that is not understood.
+const USAGE: i32 = 2;
+
+/// Runs the job in `dir` to its end, and returns how it ended.
+///
+/// Fails only when the folder or its socket cannot be used: nothing was run then.
+pub async fn run_job(dir: &Path, cancel: CancellationToken) -> Result<JobOutcome, JobError> {
+    let folder = JobFolder::at(dir)?;
+    let settings = RunnerSettings::read(&folder)?;
+    let mut events = folder.lock()?;
+    if let Err(JobError::State(error)) = events.begin() {
+        // It was begun before, and its process is gone.
+        tracing::warn!(%error, "the job is not run again");
+        return events.finish(JobOutcome::Interrupted);
+    }
+    let (to_runner, commands) = mpsc::channel(COMMANDS);
+    let journal = Journal::new(&folder, events, settings.log_limit_bytes);
+    let end = CancellationToken::new();
+    let service = Service { seq: journal.watch(), commands: to_runner, end: end.clone() };
+    let tasks = TaskTracker::new();
+    // However this function is left, the socket goes with it: that tells the worker.
+    let end = end.drop_guard();
+    control::listen(&folder, service, &tasks)
+        .map_err(io_error("open the control socket in", folder.path()))?;
+
+    let toolbox = Toolbox::new(settings.trainer_path());
+    let requests = Requests::new(commands, cancel);
+    let mut runner = Runner { folder, settings, journal, toolbox, requests };
+    let outcome = runner.run().await;
+    let finished = runner.journal.finish(outcome);
+
+    drop(end);
+    tasks.close();
+    let _ = tokio::time::timeout(FAREWELL, tasks.wait()).await;
+    finished
+}
+
+struct Runner {
+    folder: JobFolder,
+    settings: RunnerSettings,
+    journal: Journal,
+    toolbox: Toolbox,
+    requests: Requests,
+}
+
+impl Runner {
+    async fn run(&mut self) -> JobOutcome {
+        let plan = match self.plan() {
+            Ok(plan) => plan,
+            Err(message) => return JobOutcome::Failed { exit_code: None, message },
+        };
+        for warning in &plan.warnings {
+            self.journal.remark(warning);
+        }
+        let runs = plan.runs.iter().map(Run::name).collect();
+        self.journal.note(JobEvent::Staged { runs });
+        let mut outcome = JobOutcome::Succeeded;
+        for run in &plan.runs {
+            let name = run.name();
+            self.journal.note(JobEvent::RunStarted { name: name.clone() });
+            let ended = self.run_one(&plan, run).await;
+            self.journal.note(JobEvent::RunEnded { name: name.clone(), outcome: ended.clone() });
+            match ended {
+                JobOutcome::Succeeded => {}
+                JobOutcome::StoppedEarly => outcome = JobOutcome::StoppedEarly,
+                JobOutcome::Failed { exit_code, message } => {
+                    return JobOutcome::Failed { exit_code, message: format!("{name}: {message}") };
+                }
+                other => return other,
+            }
+            if self.requests.ends_job() {
+                break;
+            }
+        }
+        outcome
+    }
+
+    fn plan(&self) -> Result<Plan, String> {
+        let job_type = self.folder.spec().description.job_type;
+        let plan = plan(&self.folder.files_dir(), job_type).map_err(|e| e.to_string())?;
+        plan.check_trainers(&self.toolbox).map_err(|e| e.to_string())?;
+        Ok(plan)
+    }
+
+    /// One run of the script, and what it made.
+    async fn run_one(&mut self, plan: &Plan, run: &Run) -> JobOutcome {
+        let results = Results::before(&plan.root, &self.folder.results_dir());
+        let active = match self.follow(plan, run).await {
+            Ok(active) => active,
+            Err(message) => return JobOutcome::Failed { exit_code: None, message },
+        };
+        let outcome = judge(run, &active);
+        match keep(run, &active, &results, &outcome) {
+            Ok(names) if names.is_empty() && outcome.is_success() => JobOutcome::Failed {
+                exit_code: active.exit_code(),
+                message: "the trainer ended well but left no result where it should be".to_owned(),
+            },
+            Ok(_) => outcome,
+            Err(error) if outcome.is_success() => JobOutcome::Failed {
+                exit_code: active.exit_code(),
+                message: format!("the result cannot be kept: {error}"),
+            },
+            Err(error) => {
+                tracing::warn!(%error, "what the failed run left is not kept");
+                outcome
+            }
+        }
+    }
+
+    /// Starts the trainer and stays with it to its end.
+    async fn follow(&mut self, plan: &Plan, run: &Run) -> Result<ActiveRun, String> {
+        let progress = match makes_models(run) {
+            true => Some(Progress::bind().map_err(|e| e.to_string())?),
+            false => None,
+        };
+        let ports = progress.as_ref().map(Progress::ports);
+        let command = self.toolbox.command(run, ports).map_err(|e| e.to_string())?;
+        let active = self.attempt(plan, run, &command, progress).await?;
+        if matches!(run, Run::Track(_)) && refuses_progress(&active) {
+            self.journal.remark("this sleap-nn does not report progress; it is started without");
+            return self.attempt(plan, run, &command.without_progress(), None).await;
+        }
+        Ok(active)
+    }
+
+    async fn attempt(
+        &mut self,
+        plan: &Plan,
+        run: &Run,
+        command: &CommandLine,
+        progress: Option<Progress>,
+    ) -> Result<ActiveRun, String> {
+        tracing::info!(program = %command.program.display(), arguments = ?command.arguments);
+        let variables = self.settings.trainer_variables();
+        let mut active = ActiveRun::start(run, command, &plan.root, &variables, progress)
+            .map_err(|e| format!("cannot start {}: {e}", command.program.display()))?;
+        orphans::remember(&self.folder, active.trainer_id());
+        active.follow(&self.settings, &mut self.requests, &mut self.journal).await;
+        orphans::forget(&self.folder);
+        Ok(active)
+    }
+}
+
+/// Whether the trainer ended because it does not know `--gui`.
+fn refuses_progress(active: &ActiveRun) -> bool {
+    let complaint = |line: &String| line.contains("No such option") && line.contains("--gui");
+    active.exit_code() == Some(USAGE) && active.output().tail(Stream::Err).iter().any(complaint)
+}
+
+/// How a run ended. Exit code 0 alone proves nothing: a training that got SIGTERM has it, and one
+/// that printed its help.
+fn judge(run: &Run, active: &ActiveRun) -> JobOutcome {
+    if active.was_cancelled() {
+        return JobOutcome::Cancelled;
+    }
+    let done = match run {
+        Run::Train(_) => active.has_trained(),
+        Run::TrainLegacy(_) | Run::Track(_) => true,
+    };
+    match active.status() {
+        _ if active.was_hanging() => success(active),
+        Some(status) if status.success() && done => success(active),
+        Some(status) => JobOutcome::Failed {
+            exit_code: status.code(),
+            message: failure::explain(status, active.output()),
+        },
+        None => JobOutcome::Failed {
+            exit_code: None,
+            message: "the trainer could not be waited for".to_owned(),
+        },
+    }
+}
+
+fn success(active: &ActiveRun) -> JobOutcome {
+    if active.was_stopped() { JobOutcome::StoppedEarly } else { JobOutcome::Succeeded }
+}
+
+/// Moves what a run made to the results: everything of a good run, saved models of a failed one,
+/// nothing of a cancelled one.
+fn keep(
+    run: &Run,
+    active: &ActiveRun,
+    results: &Results,
+    outcome: &JobOutcome,
+) -> io::Result<Vec<String>> {
+    match (run, outcome) {
+        (_, JobOutcome::Cancelled) => Ok(Vec::new()),
+        (Run::Track(track), _) if outcome.is_success() => {
+            Ok(results.keep_predictions(&track.output)?.into_iter().collect())
+        }
+        (Run::Track(_), _) => Ok(Vec::new()),
+        (Run::Train(_) | Run::TrainLegacy(_), _) => {
+            let named = active.output().facts().checkpoint_folder.as_deref();
+            results.keep_models(named, !outcome.is_success())
+        }
+    }
+}

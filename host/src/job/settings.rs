@@ -1,0 +1,103 @@
+//! How a job's process is to run: written into the job's folder by the worker, read by the process.
+
+use super::error::{JobError, damaged};
+use super::folder::{JobFolder, write_private};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::time::Duration;
+
+const FILE: &str = "runner.json";
+
+/// How a job's process is to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RunnerSettings {
+    /// Where trainers are looked for, written like `PATH`; by default the process's own `PATH`.
+    pub search_path: Option<String>,
+    /// The GPUs that the job may use, as `CUDA_VISIBLE_DEVICES` has them; by default all.
+    pub cuda_visible_devices: Option<String>,
+    /// Further variables that a trainer may see; a `*` at the end stands for anything.
+    pub pass_env: Vec<String>,
+    /// Variables to set for the trainer.
+    pub set_env: BTreeMap<String, String>,
+    /// How long a training that has finished may do nothing before it is killed.
+    pub exit_grace_ms: u64,
+    /// How long a cancelled trainer has between SIGTERM and SIGKILL.
+    pub kill_grace_ms: u64,
+    /// How much log text is kept.
+    pub log_limit_bytes: u64,
+}
+
+impl Default for RunnerSettings {
+    fn default() -> Self {
+        Self {
+            search_path: None,
+            cuda_visible_devices: None,
+            pass_env: Vec::new(),
+            set_env: BTreeMap::new(),
+            exit_grace_ms: 60_000,
+            kill_grace_ms: 5_000,
+            log_limit_bytes: 256 * 1024 * 1024,
+        }
+    }
+}
+
+impl RunnerSettings {
+    /// Reads the settings of a job; the defaults where there are none.
+    pub fn read(folder: &JobFolder) -> Result<Self, JobError> {
+        let path = folder.path().join(FILE);
+        let json = match std::fs::read(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(source) => return Err(JobError::Io { doing: "read", path, source }),
+            Ok(json) => json,
+        };
+        serde_json::from_slice(&json).map_err(|e| damaged(&path, e))
+    }
+
+    /// Writes the settings for a job.
+    pub fn write(&self, folder: &JobFolder) -> Result<(), JobError> {
+        let path = folder.path().join(FILE);
+        let json = serde_json::to_vec_pretty(self).map_err(|e| damaged(&path, e))?;
+        write_private(&path, &json)
+    }
+
+    /// Where trainers are looked for.
+    pub fn trainer_path(&self) -> OsString {
+        match &self.search_path {
+            Some(path) => path.into(),
+            None => std::env::var_os("PATH").unwrap_or_default(),
+        }
+    }
+
+    /// All that a trainer sees of the environment.
+    pub fn trainer_variables(&self) -> Vec<(OsString, OsString)> {
+        let mut variables = super::command::scrubbed(std::env::vars_os(), &self.pass_env);
+        let mut set = |name: &str, value: &str| {
+            variables.retain(|(earlier, _)| earlier != name);
+            variables.push((name.into(), value.into()));
+        };
+        // Else Python holds lines back when it writes to a pipe.
+        set("PYTHONUNBUFFERED", "1");
+        if let Some(path) = &self.search_path {
+            set("PATH", path);
+        }
+        if let Some(devices) = &self.cuda_visible_devices {
+            set("CUDA_VISIBLE_DEVICES", devices);
+        }
+        for (name, value) in &self.set_env {
+            set(name, value);
+        }
+        variables
+    }
+
+    /// See [`Self::exit_grace_ms`].
+    pub fn exit_grace(&self) -> Duration {
+        Duration::from_millis(self.exit_grace_ms)
+    }
+
+    /// See [`Self::kill_grace_ms`].
+    pub fn kill_grace(&self) -> Duration {
+        Duration::from_millis(self.kill_grace_ms)
+    }
+}
