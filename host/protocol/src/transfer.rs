@@ -273,9 +273,90 @@ impl<'a> Chunk<'a> {
     }
 }
 
+/// Why a chunk does not belong where it came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ChunkError {
+    /// It is of another blob than the one that is due.
+    #[error("a chunk arrived that nobody asked for")]
+    NotAsked,
+    /// It does not continue where the last one ended.
+    #[error("a chunk for byte {at} arrived where byte {due} was due")]
+    OutOfPlace {
+        /// Where it belongs.
+        at: u64,
+        /// What was due.
+        due: u64,
+    },
+    /// It goes beyond the end of its blob.
+    #[error("more arrived than the {size} bytes that were announced")]
+    BeyondEnd {
+        /// The announced size, in bytes.
+        size: u64,
+    },
+}
+
+/// Why a blob is not what was announced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BlobError {
+    /// Bytes are missing at its end.
+    #[error("{missing} bytes are missing at the end")]
+    Short {
+        /// How many.
+        missing: u64,
+    },
+    /// It has the right length and other content.
+    #[error("the content is not what was announced")]
+    WrongContent,
+}
+
+/// One blob on its way in. Who owns it writes and hashes the bytes; this says whether they may.
+#[derive(Debug)]
+pub struct IncomingBlob {
+    blake3: BlobHash,
+    size: u64,
+    received: u64,
+}
+
+impl IncomingBlob {
+    /// A blob of `size` bytes, of which nothing is here yet.
+    pub fn new(blake3: BlobHash, size: u64) -> Self {
+        Self { blake3, size, received: 0 }
+    }
+
+    /// Takes note of `chunk`; says whether it was the last one. After an error nothing changed.
+    pub fn push(&mut self, chunk: &Chunk<'_>) -> Result<bool, ChunkError> {
+        if chunk.blob != self.blake3 {
+            return Err(ChunkError::NotAsked);
+        }
+        if chunk.offset != self.received {
+            return Err(ChunkError::OutOfPlace { at: chunk.offset, due: self.received });
+        }
+        if chunk.payload.len() as u64 > self.size - self.received {
+            return Err(ChunkError::BeyondEnd { size: self.size });
+        }
+        self.received += chunk.payload.len() as u64;
+        Ok(self.received == self.size)
+    }
+
+    /// How many bytes are here.
+    pub fn received_bytes(&self) -> u64 {
+        self.received
+    }
+
+    /// Ends it, given the hash of what was received.
+    pub fn finish(self, actual: BlobHash) -> Result<(), BlobError> {
+        match self.size - self.received {
+            0 if actual == self.blake3 => Ok(()),
+            0 => Err(BlobError::WrongContent),
+            missing => Err(BlobError::Short { missing }),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn entry(path: &str, size: u64) -> FileEntry {
         FileEntry {
@@ -336,5 +417,46 @@ mod tests {
         assert_eq!(Chunk::decode(&wire[..40]), None);
         wire[0] = 2;
         assert_eq!(Chunk::decode(&wire), None);
+    }
+
+    #[test]
+    fn a_blob_takes_its_own_bytes_in_order_and_no_others() {
+        let hash = BlobHash([3; 32]);
+        let mut blob = IncomingBlob::new(hash, 4);
+        let chunk = |blob, offset, payload| Chunk { blob, offset, payload };
+        assert_eq!(blob.push(&chunk(BlobHash([4; 32]), 0, b"ab")), Err(ChunkError::NotAsked));
+        assert_eq!(blob.push(&chunk(hash, 0, b"ab")), Ok(false));
+        let repeated = ChunkError::OutOfPlace { at: 0, due: 2 };
+        assert_eq!(blob.push(&chunk(hash, 0, b"ab")), Err(repeated));
+        assert_eq!(blob.push(&chunk(hash, 2, b"cde")), Err(ChunkError::BeyondEnd { size: 4 }));
+        assert_eq!(blob.push(&chunk(hash, 2, b"cd")), Ok(true));
+        assert_eq!(blob.finish(hash), Ok(()));
+        assert_eq!(IncomingBlob::new(hash, 4).finish(hash), Err(BlobError::Short { missing: 4 }));
+        let other = BlobHash([0; 32]);
+        assert_eq!(IncomingBlob::new(hash, 0).finish(other), Err(BlobError::WrongContent));
+    }
+
+    proptest! {
+        /// Whatever arrives, what was taken is exactly the bytes from 0 on, in order, to `size`.
+        #[test]
+        fn a_blob_is_never_anything_but_a_prefix(
+            size in 0u64..64,
+            chunks in proptest::collection::vec((0u64..64, 1usize..16, any::<bool>()), 0..40),
+        ) {
+            let (ours, theirs) = (BlobHash([1; 32]), BlobHash([2; 32]));
+            let mut blob = IncomingBlob::new(ours, size);
+            let mut taken = 0;
+            for (offset, length, right) in chunks {
+                let payload = vec![0; length];
+                let hash = if right { ours } else { theirs };
+                let chunk = Chunk { blob: hash, offset, payload: &payload };
+                if blob.push(&chunk).is_ok() {
+                    prop_assert!(right && offset == taken);
+                    taken += length as u64;
+                }
+                prop_assert!(taken <= size && blob.received_bytes() == taken);
+            }
+            prop_assert_eq!(blob.finish(ours).is_ok(), taken == size);
+        }
     }
 }

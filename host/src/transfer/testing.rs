@@ -1,0 +1,140 @@
+//! A link in memory, honest or not, and trees of files to send over it.
+
+use super::{Incoming, Link, LinkError, Package, Part, PartSource};
+use sleap_rtc_protocol::frame::{self, ClientFrame, TransferFrame};
+use sleap_rtc_protocol::transfer::RelPath;
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use tokio::sync::mpsc;
+
+/// What becomes of a message on its way.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Fate {
+    Arrive,
+    Vanish,
+    Repeat,
+    /// One bit turns, at this place.
+    Flip(usize),
+    /// It arrives, and nothing after it.
+    Cut,
+}
+
+type Fault = Box<dyn FnMut(&Incoming) -> Fate + Send>;
+
+/// One end of a link in memory, with a small queue in each direction.
+pub(super) struct MemoryLink {
+    to: Option<mpsc::Sender<Incoming>>,
+    from: mpsc::Receiver<Incoming>,
+    fault: Fault,
+}
+
+/// Two ends, each of which reads what the other sends.
+pub(super) fn pair() -> (MemoryLink, MemoryLink) {
+    let (a, from_a) = mpsc::channel(4);
+    let (b, from_b) = mpsc::channel(4);
+    let end = |to, from| MemoryLink { to: Some(to), from, fault: Box::new(|_| Fate::Arrive) };
+    (end(a, from_b), end(b, from_a))
+}
+
+impl MemoryLink {
+    /// What this end sends meets `fault`.
+    pub(super) fn with_fault(self, fault: impl FnMut(&Incoming) -> Fate + Send + 'static) -> Self {
+        Self { fault: Box::new(fault), ..self }
+    }
+
+    pub(super) async fn put(&mut self, message: Incoming) -> Result<(), LinkError> {
+        let lost = || LinkError::Lost("closed".into());
+        let fate = (self.fault)(&message);
+        let to = self.to.as_ref().ok_or_else(lost)?;
+        let copies = match fate {
+            Fate::Vanish => 0,
+            Fate::Repeat => 2,
+            Fate::Arrive | Fate::Flip(_) | Fate::Cut => 1,
+        };
+        let message = match (fate, message) {
+            (Fate::Flip(place), Incoming::Chunk(chunk)) => {
+                let mut bytes = chunk.to_vec();
+                let place = place % (bytes.len() * 8);
+                bytes[place / 8] ^= 1 << (place % 8);
+                Incoming::Chunk(bytes.into())
+            }
+            (_, message) => message,
+        };
+        for _ in 0..copies {
+            to.send(message.clone()).await.map_err(|_| lost())?;
+        }
+        if fate == Fate::Cut {
+            self.to = None;
+        }
+        Ok(())
+    }
+}
+
+impl Link for MemoryLink {
+    async fn send_control(&mut self, frame: TransferFrame) -> Result<(), LinkError> {
+        // As on a real channel: a frame that does not fit is our own mistake.
+        let text = frame::encode(&ClientFrame::Transfer(frame)).unwrap();
+        let ClientFrame::Transfer(frame) = frame::decode(&text).unwrap() else { panic!() };
+        self.put(Incoming::Control(frame)).await
+    }
+
+    async fn send_chunk(&mut self, chunk: Vec<u8>) -> Result<(), LinkError> {
+        self.put(Incoming::Chunk(chunk.into())).await
+    }
+
+    async fn next(&mut self) -> Result<Incoming, LinkError> {
+        self.from.recv().await.ok_or_else(|| LinkError::Lost("closed".into()))
+    }
+}
+
+/// One of the packages in `tests/fixtures`.
+pub(super) fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(name)
+}
+
+pub(super) fn rel(path: &str) -> RelPath {
+    RelPath::new(path).unwrap()
+}
+
+/// A package in memory.
+pub(super) fn package(files: &[(&str, &[u8])]) -> Package {
+    let part = |(path, bytes): &(&str, &[u8])| Part {
+        path: rel(path),
+        source: PartSource::Bytes(bytes.to_vec()),
+    };
+    Package::from_parts(files.iter().map(part).collect()).unwrap()
+}
+
+/// Writes a file and the folders above it.
+pub(super) fn write(path: &Path, bytes: &[u8], executable: bool) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, bytes).unwrap();
+    let mode = if executable { 0o755 } else { 0o644 };
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Everything below `folder`: files with their content and whether they are executable, links with
+/// where they lead.
+pub(super) fn listing(folder: &Path) -> BTreeMap<String, (Vec<u8>, bool)> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(&next).unwrap() {
+            let path = entry.unwrap().path();
+            let there = path.symlink_metadata().unwrap();
+            let name = path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned();
+            if there.is_dir() {
+                folders.push(path);
+            } else if there.is_symlink() {
+                let end = fs::read_link(&path).unwrap();
+                found.insert(name, (end.to_str().unwrap().into(), false));
+            } else {
+                let executable = there.permissions().mode() & 0o100 != 0;
+                found.insert(name, (fs::read(&path).unwrap(), executable));
+            }
+        }
+    }
+    found
+}

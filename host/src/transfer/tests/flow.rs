@@ -1,0 +1,304 @@
+//! Honest ends over an honest link, over a bad one, and with a bad disk.
+
+use super::super::sender::send_within;
+use super::super::storage::PARTIAL;
+use super::super::testing::{Fate, MemoryLink, listing, package, pair, rel, write};
+use super::super::{
+    Incoming, Limits, LinkError, Package, Progress, TransferError, receive, send,
+};
+use proptest::prelude::*;
+use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
+use sleap_rtc_protocol::frame::TransferFrame;
+use sleap_rtc_protocol::transfer::{CHUNK_BYTES, Manifest};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+const QUICK: Limits = Limits { max_bytes: 1 << 40, idle: Duration::from_millis(300) };
+
+async fn transfer(
+    package: &Package,
+    into: &Path,
+    (mut here, mut there): (MemoryLink, MemoryLink),
+) -> (Result<(), TransferError>, Result<Manifest, TransferError>) {
+    tokio::join!(
+        async move { send_within(&mut here, package, QUICK.idle, |_| {}).await },
+        async move { receive(&mut there, into, &QUICK, |_| {}).await },
+    )
+}
+
+#[tokio::test]
+async fn files_arrive_with_their_modes_and_equal_ones_travel_once() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let long = vec![7; 3 * CHUNK_BYTES + 5];
+    write(&from.path().join("run.sh"), b"#!/bin/sh\n", true);
+    write(&from.path().join("a/long"), &long, false);
+    write(&from.path().join("a/copy of long"), &long, true);
+    write(&from.path().join("a/b/empty"), b"", false);
+    write(&from.path().join("other empty"), b"", true);
+    let package = Package::open_tree(from.path()).unwrap();
+    let (here, there) = pair();
+    let (count, chunks) = std::sync::mpsc::channel();
+    let here = here.with_fault(move |message| {
+        if matches!(message, Incoming::Chunk(_)) {
+            count.send(()).unwrap();
+        }
+        Fate::Arrive
+    });
+    let (sent, received) = transfer(&package, to.path(), (here, there)).await;
+    sent.unwrap();
+    assert_eq!(received.unwrap(), *package.manifest());
+    assert_eq!(listing(to.path()), listing(from.path()));
+    assert_eq!(chunks.iter().count(), 4 + 1);
+}
+
+#[tokio::test]
+async fn an_empty_tree_is_a_transfer_too() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let package = Package::open_tree(from.path()).unwrap();
+    let (sent, received) = transfer(&package, &to.path().join("new"), pair()).await;
+    sent.unwrap();
+    assert!(received.unwrap().files().is_empty());
+    assert!(to.path().join("new").is_dir());
+}
+
+#[tokio::test]
+async fn what_is_there_and_right_is_not_sent_again() {
+    let to = tempfile::tempdir().unwrap();
+    write(&to.path().join("same"), b"same", false);
+    write(&to.path().join("longer"), b"another length", false);
+    write(&to.path().join("other"), b"wrong", false);
+    let package = package(&[("same", b"same"), ("longer", b"length"), ("other", b"right")]);
+    let (mut here, mut there) = pair();
+    let mut last = Progress::default();
+    let (sent, received) = tokio::join!(
+        send(&mut here, &package, |progress| last = progress),
+        receive(&mut there, to.path(), &QUICK, |_| {}),
+    );
+    sent.unwrap();
+    received.unwrap();
+    assert_eq!(last, Progress { done_bytes: 15, total_bytes: 15, already_there_bytes: 4 });
+    assert_eq!(std::fs::read(to.path().join("longer")).unwrap(), b"length");
+    assert_eq!(std::fs::read(to.path().join("other")).unwrap(), b"right");
+}
+
+/// Turns one bit in the payload of each of the first `times` chunks.
+fn spoil(link: MemoryLink, mut times: usize) -> MemoryLink {
+    link.with_fault(move |message| match message {
+        Incoming::Chunk(chunk) if times > 0 => {
+            times -= 1;
+            Fate::Flip((chunk.len() - 1) * 8)
+        }
+        _ => Fate::Arrive,
+    })
+}
+
+#[tokio::test]
+async fn a_wrong_byte_is_asked_for_once_more_and_then_it_is_over() {
+    let package = package(&[("a", b"first"), ("b", b"second")]);
+    let to = tempfile::tempdir().unwrap();
+    let (here, there) = pair();
+    let (sent, received) = transfer(&package, to.path(), (spoil(here, 1), there)).await;
+    sent.unwrap();
+    received.unwrap();
+    assert_eq!(listing(to.path())["a"].0, b"first");
+
+    let to = tempfile::tempdir().unwrap();
+    let (here, there) = pair();
+    let (sent, received) = transfer(&package, to.path(), (spoil(here, 4), there)).await;
+    let received = received.unwrap_err();
+    assert!(matches!(&received, TransferError::WrongContent { path } if path == "a"));
+    let TransferError::Aborted(reason) = sent.unwrap_err() else { panic!() };
+    assert_eq!(reason, received.to_string());
+    assert!(listing(to.path()).is_empty());
+}
+
+#[tokio::test]
+async fn a_file_that_changed_since_it_was_opened_is_named_on_both_sides() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    write(&from.path().join("labels.slp"), &[1; 300_000], false);
+    let package = Package::open_tree(from.path()).unwrap();
+    write(&from.path().join("labels.slp"), &[1; 200_000], false);
+    let (sent, received) = transfer(&package, to.path(), pair()).await;
+    assert!(sent.unwrap_err().to_string().contains("\"labels.slp\" changed"));
+    let TransferError::Aborted(reason) = received.unwrap_err() else { panic!() };
+    assert!(reason.contains("\"labels.slp\" changed"), "{reason}");
+    assert!(listing(to.path()).is_empty());
+}
+
+#[tokio::test]
+async fn a_receiver_that_fails_says_why() {
+    let big = package(&[("a", &[0; 100])]);
+    let to = tempfile::tempdir().unwrap();
+    let (mut here, mut there) = pair();
+    let small = Limits { max_bytes: 99, ..QUICK };
+    let (sent, received) = tokio::join!(
+        send(&mut here, &big, |_| {}),
+        receive(&mut there, to.path(), &small, |_| {}),
+    );
+    assert!(matches!(received, Err(TransferError::Manifest(_))));
+    assert!(sent.unwrap_err().to_string().contains("more than the 99 bytes"));
+
+    // In the middle of a stream that the sender is still pouring.
+    let package = package(&[("a", &vec![1; 40 * CHUNK_BYTES]), ("way/file", b"x")]);
+    std::fs::write(to.path().join("way"), b"in the").unwrap();
+    std::fs::create_dir(to.path().join("a")).unwrap();
+    let (sent, received) = transfer(&package, to.path(), pair()).await;
+    assert!(matches!(received, Err(TransferError::Storage(_))));
+    assert!(sent.unwrap_err().to_string().contains("a folder is in the way"));
+    assert!(!to.path().join(PARTIAL).exists());
+}
+
+#[tokio::test]
+async fn silence_ends_on_both_sides() {
+    let to = tempfile::tempdir().unwrap();
+    let (_mute, mut there) = pair();
+    let received = receive(&mut there, to.path(), &QUICK, |_| {}).await;
+    assert!(matches!(received, Err(TransferError::Silent(_))), "{received:?}");
+
+    let (mut here, _deaf) = pair();
+    let sent = send_within(&mut here, &package(&[("a", b"a")]), QUICK.idle, |_| {}).await;
+    assert!(matches!(sent, Err(TransferError::Silent(_))), "{sent:?}");
+}
+
+#[tokio::test]
+async fn a_session_that_ends_the_transfer_gives_its_reason() {
+    struct Cancelled;
+    impl super::super::Link for Cancelled {
+        async fn send_control(&mut self, _: TransferFrame) -> Result<(), LinkError> {
+            Ok(())
+        }
+        async fn send_chunk(&mut self, _: Vec<u8>) -> Result<(), LinkError> {
+            Ok(())
+        }
+        async fn next(&mut self) -> Result<Incoming, LinkError> {
+            Err(LinkError::Interrupted("cancelled by the client".into()))
+        }
+    }
+    let to = tempfile::tempdir().unwrap();
+    let received = receive(&mut Cancelled, to.path(), &QUICK, |_| {}).await;
+    assert!(matches!(received, Err(TransferError::Interrupted(_))), "{received:?}");
+}
+
+#[test]
+fn both_ends_may_run_in_tasks() {
+    fn sendable<T: Send>(_: T) {}
+    let (mut here, mut there) = pair();
+    let package = package(&[]);
+    sendable(send(&mut here, &package, |_| {}));
+    sendable(receive(&mut there, Path::new("x"), &QUICK, |_| {}));
+}
+
+/// A tree with files of every size that matters.
+fn random_tree(rng: &mut StdRng, folder: &Path) {
+    for _ in 0..rng.random_range(0..12) {
+        let depth = rng.random_range(1..4);
+        let name = |rng: &mut StdRng| ["a", "b", "ä b", "x.y"][rng.random_range(0..4)];
+        let path = (0..depth).fold(folder.to_owned(), |path, _| path.join(name(rng)));
+        let size = match rng.random_range(0..4) {
+            0 => 0,
+            1 => rng.random_range(1..100),
+            2 => CHUNK_BYTES * rng.random_range(1..3),
+            _ => rng.random_range(1..3 * CHUNK_BYTES),
+        };
+        // Few contents, so that some files are equal.
+        let bytes = vec![rng.random_range(0..3); size];
+        let free = path.ancestors().skip(1).all(|folder| !folder.is_file()) && !path.exists();
+        if free {
+            write(&path, &bytes, rng.random());
+        }
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(future)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_tree_arrives_as_it_was(seed: u64) {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        random_tree(&mut StdRng::seed_from_u64(seed), from.path());
+        let package = Package::open_tree(from.path()).unwrap();
+        let (sent, received) = block_on(transfer(&package, to.path(), pair()));
+        prop_assert!(sent.is_ok(), "{sent:?}");
+        prop_assert!(received.is_ok(), "{received:?}");
+        prop_assert_eq!(listing(to.path()), listing(from.path()));
+    }
+}
+
+/// Faults for a message, now and then.
+fn bad_day(mut rng: StdRng) -> impl FnMut(&Incoming) -> Fate + Send + 'static {
+    move |_| match rng.random_range(0..100) {
+        0..3 => Fate::Vanish,
+        3..6 => Fate::Repeat,
+        6..10 => Fate::Flip(rng.random_range(0..1 << 21)),
+        10 => Fate::Cut,
+        _ => Fate::Arrive,
+    }
+}
+
+async fn over_a_bad_link(seed: u64) -> bool {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    random_tree(&mut rng, from.path());
+    let package = Package::open_tree(from.path()).unwrap();
+    let (here, there) = pair();
+    let (one, other) = (StdRng::from_rng(&mut rng), StdRng::from_rng(&mut rng));
+    let link = (here.with_fault(bad_day(one)), there.with_fault(bad_day(other)));
+    let (_, received) = transfer(&package, to.path(), link).await;
+    let (right, arrived) = (listing(from.path()), listing(to.path()));
+    for (name, content) in &arrived {
+        assert_eq!(right.get(name), Some(content), "seed {seed}: {name} is wrong");
+    }
+    assert!(!to.path().join(PARTIAL).exists(), "seed {seed}");
+    assert!(received.is_err() || arrived == right, "seed {seed}: complete without all files");
+    received.is_ok()
+}
+
+#[test]
+fn over_a_bad_link_a_file_is_right_or_absent() {
+    let arrived = block_on(async {
+        let seeds = (0..400).map(over_a_bad_link);
+        futures_util::future::join_all(seeds).await.into_iter().filter(|arrived| *arrived).count()
+    });
+    // Otherwise the faults were too many, or too few, to test anything.
+    assert!((50..390).contains(&arrived), "{arrived} of 400 arrived");
+}
+
+fn resident_mib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "writes 1 GB and takes seconds; run it alone"]
+async fn half_a_gigabyte_with_flat_memory() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut random = vec![0; 250 << 20];
+    StdRng::seed_from_u64(1).fill_bytes(&mut random);
+    write(&from.path().join("zeros"), &vec![0; 250 << 20], false);
+    write(&from.path().join("random"), &random, false);
+    drop(random);
+    let opening = Instant::now();
+    let package = Package::open_tree(from.path()).unwrap();
+    println!("hashed with {:.0} MB/s", 524.0 / opening.elapsed().as_secs_f64());
+    let (idle_mib, mut peak_mib) = (resident_mib(), 0);
+    let start = Instant::now();
+    let (mut here, mut there) = pair();
+    let (sent, received) = tokio::join!(
+        send(&mut here, &package, |_| peak_mib = peak_mib.max(resident_mib())),
+        receive(&mut there, to.path(), &QUICK, |_| {}),
+    );
+    sent.unwrap();
+    received.unwrap();
+    let rate = 524.0 / start.elapsed().as_secs_f64();
+    println!("{rate:.0} MB/s, {idle_mib} MiB before, {peak_mib} MiB at most");
+    assert!(peak_mib < idle_mib + 32);
+    assert!(std::fs::read(to.path().join("random")).unwrap()
+        == std::fs::read(from.path().join("random")).unwrap());
+    assert_eq!(rel("zeros").file_name(), "zeros");
+}

@@ -1,0 +1,218 @@
+//! A sender, a receiver or a disk that means no good.
+
+use super::super::storage::{PARTIAL, confined};
+use super::super::testing::{listing, package, pair, rel, write};
+use super::super::{Incoming, Limits, TransferError, receive, send};
+use sleap_rtc_protocol::frame::{self, ClientFrame, TransferFrame, Want};
+use sleap_rtc_protocol::transfer::{BlobHash, Chunk, FileEntry};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::time::Duration;
+
+const QUICK: Limits = Limits { max_bytes: 1 << 30, idle: Duration::from_millis(300) };
+
+fn entry(path: &str, bytes: &[u8]) -> FileEntry {
+    let blake3 = BlobHash(*blake3::hash(bytes).as_bytes());
+    FileEntry { path: rel(path), size: bytes.len() as u64, blake3, executable: false }
+}
+
+fn manifest(files: &[FileEntry]) -> Incoming {
+    Incoming::Control(TransferFrame::Manifest { files: files.to_vec(), more: false })
+}
+
+fn chunk(of: &[u8], offset: u64, payload: &[u8]) -> Incoming {
+    let mut frame = Vec::new();
+    let blob = BlobHash(*blake3::hash(of).as_bytes());
+    Chunk { blob, offset, payload }.encode(&mut frame);
+    Incoming::Chunk(frame.into())
+}
+
+/// What a receiver with the folder `job/files` says to `messages`. Whatever it is, nothing appears
+/// outside of that folder, and nothing half done stays in it.
+async fn told(work: &Path, messages: Vec<Incoming>) -> Result<(), TransferError> {
+    let files = work.join("job/files");
+    let outside = |work: &Path| {
+        let mut all = listing(work);
+        all.retain(|name, _| !name.starts_with("job/files/"));
+        all
+    };
+    let before = outside(work);
+    let (mut here, mut there) = pair();
+    let talk = async {
+        for message in messages {
+            if here.put(message).await.is_err() {
+                break;
+            }
+        }
+        here
+    };
+    let receiving = async {
+        let received = receive(&mut there, &files, &QUICK, |_| {}).await;
+        drop(there);
+        received
+    };
+    let (_here, received) = tokio::join!(talk, receiving);
+    assert_eq!(outside(work), before);
+    assert!(!files.join(PARTIAL).exists());
+    received.map(|_| ())
+}
+
+#[tokio::test]
+async fn chunks_and_lists_that_do_not_belong_are_refused() {
+    let a = b"some content".as_slice();
+    let lie = |size, blake3| FileEntry { size, blake3, ..entry("a", a) };
+    let empty = BlobHash(*blake3::hash(b"").as_bytes());
+    let cases: Vec<(&str, Vec<Incoming>)> = vec![
+        ("nobody asked for", vec![manifest(&[entry("a", a)]), chunk(b"other", 0, a)]),
+        ("byte 4 arrived where byte 0", vec![manifest(&[entry("a", a)]), chunk(a, 4, &a[4..])]),
+        (
+            "byte 0 arrived where byte 4",
+            vec![manifest(&[entry("a", a)]), chunk(a, 0, &a[..4]), chunk(a, 0, &a[..4])],
+        ),
+        ("12 bytes that were announced", vec![manifest(&[entry("a", a)]), chunk(a, 0, &[0; 13])]),
+        ("cannot be read", vec![manifest(&[entry("a", a)]), Incoming::Chunk(vec![9; 50].into())]),
+        ("not for a receiver", vec![manifest(&[entry("a", a)]), manifest(&[])]),
+        ("begin with the list", vec![chunk(a, 0, a)]),
+        ("begin with the list", vec![Incoming::Control(TransferFrame::Complete)]),
+        ("collide", vec![manifest(&[entry("a/x", a), entry("A/X", a)])]),
+        ("both as a file and as a folder", vec![manifest(&[entry("a", a), entry("a/x", a)])]),
+        ("add up to more", vec![manifest(&[lie(u64::MAX, empty), entry("b", a)])]),
+        ("one hash and two sizes", vec![manifest(&[entry("b", a), lie(3, entry("a", a).blake3)])]),
+        ("does not fit its size", vec![manifest(&[lie(0, entry("a", a).blake3)])]),
+        ("does not fit its size", vec![manifest(&[lie(7, empty)])]),
+        ("the receiver's own", vec![manifest(&[entry(&format!("{PARTIAL}/x"), a)])]),
+        (
+            "goes on with nothing",
+            vec![Incoming::Control(TransferFrame::Manifest { files: vec![], more: true })],
+        ),
+        ("gave up: no no", vec![Incoming::Control(TransferFrame::Abort { reason: "no\nno".into() })]),
+        ("silent", vec![manifest(&[entry("a", a)]), chunk(a, 0, &a[..4])]),
+    ];
+    for (why, messages) in cases {
+        let work = tempfile::tempdir().unwrap();
+        write(&work.path().join("job/spec"), b"", false);
+        let error = told(work.path(), messages).await.unwrap_err().to_string();
+        assert!(error.contains(why), "{why:?} not in {error:?}");
+        assert!(listing(&work.path().join("job")).len() == 1, "{why}");
+    }
+}
+
+#[tokio::test]
+async fn newer_frames_are_passed_over() {
+    let work = tempfile::tempdir().unwrap();
+    let newer = || Incoming::Control(TransferFrame::Unknown);
+    let messages =
+        vec![newer(), manifest(&[entry("a", b"abc")]), newer(), chunk(b"abc", 0, b"abc")];
+    told(work.path(), messages).await.unwrap();
+    assert_eq!(std::fs::read(work.path().join("job/files/a")).unwrap(), b"abc");
+}
+
+#[tokio::test]
+async fn a_million_files_are_too_many() {
+    let work = tempfile::tempdir().unwrap();
+    let frame = |n: usize| {
+        let files = (0..32).map(|m| entry(&format!("f{n}-{m}"), b"")).collect();
+        Incoming::Control(TransferFrame::Manifest { files, more: true })
+    };
+    let messages = (0..1_000_000 / 32).map(frame).take(4000).collect();
+    let error = told(work.path(), messages).await.unwrap_err().to_string();
+    assert!(error.contains("more than 100000 files"), "{error}");
+}
+
+#[tokio::test]
+async fn a_disk_that_is_too_small_is_said_so_before_anything_is_sent() {
+    let work = tempfile::tempdir().unwrap();
+    let (mut here, mut there) = pair();
+    let size = 1 << 60;
+    here.put(manifest(&[FileEntry { size, ..entry("a", b"x") }])).await.unwrap();
+    let limits = Limits { max_bytes: u64::MAX, ..QUICK };
+    let error = receive(&mut there, &work.path().join("d"), &limits, |_| {}).await.unwrap_err();
+    assert!(error.to_string().contains("too full: 1152921504606846976 bytes"), "{error}");
+    assert!(listing(work.path()).is_empty());
+}
+
+#[test]
+fn paths_that_lead_elsewhere_do_not_even_parse() {
+    let long = "a/".repeat(2048) + "a";
+    for bad in ["../x", "/etc/x", "a/../../x", "a\\\\b", "C:x", "con", "a/", "a\\u0000b", &long] {
+        let text = format!(
+            r#"{{"frame":"transfer","transfer":"manifest","more":false,"files":[
+            {{"path":"{bad}","size":1,"blake3":"{}"}}]}}"#,
+            "0".repeat(64)
+        );
+        let good = text.replace(bad, "fine");
+        assert!(frame::decode::<ClientFrame>(&text).is_err(), "{bad}");
+        assert!(matches!(frame::decode(&good), Ok(ClientFrame::Transfer(_))), "{good}");
+    }
+}
+
+#[tokio::test]
+async fn links_on_the_disk_are_not_written_through() {
+    let work = tempfile::tempdir().unwrap();
+    let files = work.path().join("job/files");
+    std::fs::create_dir_all(&files).unwrap();
+    write(&work.path().join("outside/kept"), b"kept", false);
+    symlink("../../outside", files.join("folder")).unwrap();
+    symlink("../../outside/kept", files.join("file")).unwrap();
+    let through = vec![manifest(&[entry("folder/x", b"abc")]), chunk(b"abc", 0, b"abc")];
+    let error = told(work.path(), through).await.unwrap_err().to_string();
+    assert!(error.contains("a symbolic link is in the way"), "{error}");
+    // In place of a link, not through it; also when the content behind it is the right one.
+    let over = vec![manifest(&[entry("file", b"kept")]), chunk(b"kept", 0, b"kept")];
+    told(work.path(), over).await.unwrap();
+    assert!(files.join("file").symlink_metadata().unwrap().is_file());
+    symlink("/tmp", files.join(PARTIAL)).unwrap();
+    let (mut here, mut there) = pair();
+    here.put(manifest(&[entry("x", b"abc")])).await.unwrap();
+    let error = receive(&mut there, &files, &QUICK, |_| {}).await.unwrap_err().to_string();
+    assert!(error.contains("in the way"), "{error}");
+}
+
+#[test]
+fn a_shared_root_holds_what_is_below_it() {
+    let work = tempfile::tempdir().unwrap();
+    let (root, outside) = (work.path().join("root"), work.path().join("outside"));
+    write(&root.join("lab/p.zip"), b"", false);
+    write(&outside.join("secret"), b"", false);
+    symlink("lab", root.join("alias")).unwrap();
+    symlink("../outside", root.join("out")).unwrap();
+    symlink("/nowhere/at/all", root.join("dangling")).unwrap();
+    let real = root.canonicalize().unwrap();
+    for (path, place) in [
+        ("lab/p.zip", "lab/p.zip"),
+        ("alias/p.zip", "lab/p.zip"),
+        ("lab/new/models", "lab/new/models"),
+        ("alias/new", "lab/new"),
+    ] {
+        assert_eq!(confined(&root, &rel(path)).unwrap(), real.join(place), "{path}");
+    }
+    for path in ["out", "out/secret", "out/new/file", "dangling", "dangling/x", "lab/p.zip/x"] {
+        assert!(confined(&root, &rel(path)).is_err(), "{path}");
+    }
+    assert!(confined(&work.path().join("gone"), &rel("x")).is_err());
+}
+
+#[tokio::test]
+async fn a_receiver_cannot_make_the_sender_work_for_nothing() {
+    let blob = entry("a", b"abc").blake3;
+    let want = |blake3, from| {
+        let blobs = vec![Want { blake3, from }];
+        Incoming::Control(TransferFrame::Want { blobs, more: false })
+    };
+    let cases = [
+        ("cannot have", vec![want(BlobHash([0; 32]), 0)]),
+        ("cannot have", vec![want(blob, 3)]),
+        ("cannot have", vec![want(blob, 0), want(blob, 0), want(blob, 0)]),
+        ("file content", vec![chunk(b"abc", 0, b"abc")]),
+        ("list of files", vec![manifest(&[])]),
+        ("gave up: full", vec![Incoming::Control(TransferFrame::Abort { reason: "full".into() })]),
+    ];
+    for (why, messages) in cases {
+        let (mut here, mut there) = pair();
+        for message in messages {
+            there.put(message).await.unwrap();
+        }
+        let error = send(&mut here, &package(&[("a", b"abc")]), |_| {}).await.unwrap_err();
+        assert!(error.to_string().contains(why), "{why:?} not in {error}");
+    }
+}

@@ -1,0 +1,6 @@
+//! Both ends against each other, and against a hostile world.
+
+mod flow;
+mod hostile;
+mod packages;
+mod zips;

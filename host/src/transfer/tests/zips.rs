@@ -1,0 +1,186 @@
+//! Zips that are not what they should be.
+
+use super::super::testing::{fixture, listing};
+use super::super::{Limits, Package, unpack};
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipWriter};
+
+/// A zip with the given entries, each with a Unix mode.
+fn zip(path: &Path, entries: &[(&str, u32, &[u8])], method: CompressionMethod) {
+    let mut writer = ZipWriter::new(File::create(path).unwrap());
+    for (name, mode, bytes) in entries {
+        let options = SimpleFileOptions::default()
+            .compression_method(method)
+            .external_attributes(mode << 16);
+        writer.start_file(*name, options).unwrap();
+        writer.write_all(bytes).unwrap();
+    }
+    writer.finish().unwrap();
+}
+
+/// Replaces `from` by `to` wherever it is in the file.
+fn patch(path: &Path, from: &[u8], to: &[u8]) {
+    assert_eq!(from.len(), to.len());
+    let mut bytes = fs::read(path).unwrap();
+    let places: Vec<_> = (0..=bytes.len() - from.len())
+        .filter(|at| bytes[*at..].starts_with(from))
+        .collect();
+    assert!(!places.is_empty(), "nothing to patch");
+    for at in places {
+        bytes[at..at + to.len()].copy_from_slice(to);
+    }
+    fs::write(path, bytes).unwrap();
+}
+
+/// Where the central directory's only entry begins.
+fn central(bytes: &[u8]) -> usize {
+    bytes.windows(4).rposition(|four| four == b"PK\x01\x02").unwrap()
+}
+
+fn patch_central(path: &Path, offset: usize, to: &[u8]) {
+    let mut bytes = fs::read(path).unwrap();
+    let at = central(&bytes) + offset;
+    bytes[at..at + to.len()].copy_from_slice(to);
+    fs::write(path, bytes).unwrap();
+}
+
+/// Both ways to use a zip refuse it, for `why`, and nothing is written but below the destination.
+fn refused(path: &Path, why: &str) {
+    let parent = path.parent().unwrap();
+    let before = listing(parent);
+    let opened = Package::open(path).unwrap_err().to_string();
+    assert!(opened.contains(why), "{why:?} not in {opened:?}");
+    let unpacked = unpack(path, &parent.join("job/files"), &Limits::default()).unwrap_err();
+    assert!(unpacked.to_string().contains(why), "{why:?} not in {unpacked}");
+    assert!(!parent.join("job/files/.sleap-rtc-partial").exists());
+    let _ = fs::remove_dir_all(parent.join("job"));
+    assert_eq!(listing(parent), before);
+}
+
+fn work() -> (tempfile::TempDir, PathBuf) {
+    let work = tempfile::tempdir().unwrap();
+    let path = work.path().join("in/p.zip");
+    fs::create_dir(work.path().join("in")).unwrap();
+    (work, path)
+}
+
+#[test]
+fn names_that_lead_elsewhere_are_refused_by_name() {
+    let (_work, path) = work();
+    for bad in ["../x", "/abs", "a/../../x", "C:/x", "a\\b", "a//b", "nul", "x\u{1}y", "dot."] {
+        // Written under a harmless name of the same length: a writer may refuse to help.
+        let harmless = "q".repeat(bad.len());
+        zip(&path, &[(&harmless, 0o100644, b"x"), ("ok", 0o100644, b"y")], CompressionMethod::Stored);
+        patch(&path, harmless.as_bytes(), bad.as_bytes());
+        refused(&path, &format!("{bad:?}"));
+    }
+    let long = "d/".repeat(2048) + "x";
+    zip(&path, &[(&long, 0o100644, b"x")], CompressionMethod::Stored);
+    refused(&path, "4097 bytes");
+}
+
+#[test]
+fn what_is_no_file_is_refused() {
+    let (_work, path) = work();
+    for kind in [0o120777, 0o020666, 0o060666, 0o010666, 0o140777] {
+        zip(&path, &[("odd", kind, b"/etc/passwd")], CompressionMethod::Stored);
+        refused(&path, "\"odd\" is refused: it is neither");
+    }
+}
+
+#[test]
+fn files_that_collide_are_refused() {
+    let (_work, path) = work();
+    for (one, other) in [("a/B", "A/b"), ("a", "a/b"), ("ä", "Ä")] {
+        let entries: [(&str, u32, &[u8]); 2] = [(one, 0o100644, b"1"), (other, 0o100644, b"2")];
+        zip(&path, &entries, CompressionMethod::Stored);
+        refused(&path, "the package is refused");
+    }
+    zip(&path, &[("one", 0o100644, b"1"), ("two", 0o100644, b"2")], CompressionMethod::Stored);
+    patch(&path, b"two", b"one");
+    refused(&path, "the same name");
+}
+
+#[test]
+fn what_we_cannot_read_is_refused_with_advice() {
+    let (_work, path) = work();
+    let one: [(&str, u32, &[u8]); 1] = [("one", 0o100644, b"some text, some text, some text")];
+    zip(&path, &one, CompressionMethod::Deflated);
+    patch_central(&path, 8, &[1]);
+    refused(&path, "without a password");
+    zip(&path, &one, CompressionMethod::Deflated);
+    patch_central(&path, 10, &[12]);
+    refused(&path, "compression is not supported");
+    fs::write(&path, b"").unwrap();
+    refused(&path, "is not a zip file");
+    fs::write(&path, [7; 5000]).unwrap();
+    refused(&path, "is not a zip file");
+}
+
+#[test]
+fn a_damaged_zip_is_named_as_such() {
+    let (_work, path) = work();
+    let whole = fs::read(fixture("train_single.zip")).unwrap();
+    fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    refused(&path, "is not a zip file");
+    // Every single byte of a stored file's content counts.
+    zip(&path, &[("one", 0o100644, b"some text")], CompressionMethod::Stored);
+    patch(&path, b"some text", b"some test");
+    refused(&path, "\"one\" in the package is damaged: its checksum");
+    // A hole in the middle of deflated content.
+    let mut holed = whole.clone();
+    let at = whole.windows(11).position(|name| name == b"one.pkg.slp").unwrap() + 11;
+    holed[at + 100..at + 200].fill(0);
+    fs::write(&path, holed).unwrap();
+    refused(&path, "\"one.pkg.slp\" in the package is damaged");
+}
+
+#[test]
+fn sizes_that_lie_are_found_out() {
+    let (_work, path) = work();
+    for (method, said, why) in [
+        (CompressionMethod::Stored, 5u32, "more than it announces"),
+        (CompressionMethod::Deflated, 5, "more than it announces"),
+        (CompressionMethod::Deflated, 4000, "cut short"),
+    ] {
+        zip(&path, &[("one", 0o100644, &[b'a'; 1000])], method);
+        patch_central(&path, 24, &said.to_le_bytes());
+        refused(&path, why);
+    }
+    // Content that would begin beyond the end.
+    zip(&path, &[("one", 0o100644, b"text")], CompressionMethod::Stored);
+    patch_central(&path, 20, &1_000_000u32.to_le_bytes());
+    patch_central(&path, 24, &1_000_000u32.to_le_bytes());
+    refused(&path, "damaged");
+}
+
+#[test]
+fn bombs_are_refused_and_honest_text_is_not() {
+    let (work, path) = work();
+    zip(&path, &[("bomb", 0o100644, &vec![0; 70 << 20])], CompressionMethod::Deflated);
+    refused(&path, "100 times its size");
+    // One that says it is small is believed, and held to it.
+    patch_central(&path, 24, &1000u32.to_le_bytes());
+    refused(&path, "more than it announces");
+    zip(&path, &[("text", 0o100644, &vec![b' '; 8 << 20])], CompressionMethod::Deflated);
+    let into = work.path().join("into");
+    unpack(&path, &into, &Limits::default()).unwrap();
+    assert_eq!(fs::metadata(into.join("text")).unwrap().len(), 8 << 20);
+    let small = Limits { max_bytes: 1 << 20, ..Limits::default() };
+    let error = unpack(&path, &into, &small).unwrap_err().to_string();
+    assert!(error.contains("1048576 bytes"), "{error}");
+}
+
+#[test]
+fn a_list_of_files_without_end_is_not_read() {
+    let (_work, path) = work();
+    // Many long names: what costs is the list, not the content.
+    let names: Vec<_> = (0..30_000).map(|n| format!("{n:0>1000}")).collect();
+    let entries: Vec<(&str, u32, &[u8])> =
+        names.iter().map(|name| (name.as_str(), 0o100644, &[][..])).collect();
+    zip(&path, &entries, CompressionMethod::Stored);
+    refused(&path, "more than the 100000 files");
+}

@@ -1,0 +1,89 @@
+//! Folders as lists of files.
+
+use super::archive::{ArchiveError, Content, MAX_MEMBERS, Member, is_litter};
+use super::storage::PARTIAL;
+use sleap_rtc_protocol::transfer::RelPath;
+use std::fs::{self, Metadata};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// The deepest folder that is looked into.
+const MAX_DEPTH: usize = 64;
+
+/// What was found in a folder.
+#[derive(Debug, Default)]
+pub(super) struct Tree {
+    /// The files, sorted by path.
+    pub(super) members: Vec<Member>,
+    /// What is no file, or has no portable name, and why.
+    pub(super) left_out: Vec<ArchiveError>,
+}
+
+/// Lists the files below `folder`. A symbolic link counts as the file that it leads to when that is
+/// below `folder` as well; all else that is neither file nor folder is left out.
+pub(super) fn walk(folder: &Path) -> Result<Tree, ArchiveError> {
+    let root = folder.canonicalize().map_err(|cause| ArchiveError::read(folder, cause))?;
+    let mut tree = Tree::default();
+    let mut folders = vec![(root.clone(), String::new(), 0)];
+    while let Some((folder, prefix, depth)) = folders.pop() {
+        let entries = fs::read_dir(&folder).map_err(|cause| ArchiveError::read(&folder, cause))?;
+        for entry in entries {
+            let entry = entry.map_err(|cause| ArchiveError::read(&folder, cause))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let (path, name) = (entry.path(), format!("{prefix}{name}"));
+            if is_litter(&name) || name == PARTIAL {
+                continue;
+            }
+            match look(&root, path, &name) {
+                Ok(Found::Folder(path)) if depth < MAX_DEPTH => {
+                    folders.push((path, format!("{name}/"), depth + 1));
+                }
+                Ok(Found::Folder(_)) => {
+                    let why = "it is nested too deeply";
+                    tree.left_out.push(ArchiveError::Entry { entry: name, why: why.into() });
+                }
+                Ok(Found::File(member)) => tree.members.push(member),
+                Err(why) => tree.left_out.push(why),
+            }
+            if tree.members.len() + tree.left_out.len() + folders.len() > MAX_MEMBERS {
+                return Err(ArchiveError::TooMany);
+            }
+        }
+    }
+    tree.members.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(tree)
+}
+
+enum Found {
+    Folder(PathBuf),
+    File(Member),
+}
+
+fn look(root: &Path, path: PathBuf, name: &str) -> Result<Found, ArchiveError> {
+    let refused = |why: &str| ArchiveError::Entry { entry: name.into(), why: why.into() };
+    let there = path.symlink_metadata().map_err(|cause| ArchiveError::read(&path, cause))?;
+    if there.is_dir() {
+        return Ok(Found::Folder(path));
+    }
+    let (path, there) = if there.is_symlink() {
+        let end = path.canonicalize().map_err(|_| refused("it is a link to nothing"))?;
+        if !end.starts_with(root) {
+            return Err(refused("it is a link that leads out of the folder"));
+        }
+        let there = end.metadata().map_err(|cause| ArchiveError::read(&end, cause))?;
+        (end, there)
+    } else {
+        (path, there)
+    };
+    if !there.is_file() {
+        return Err(refused("it is neither a file nor a folder"));
+    }
+    let rel = RelPath::new(name).map_err(|error| refused(&error.to_string()))?;
+    Ok(Found::File(member(rel, path, &there)))
+}
+
+/// The file at `path`, for `rel`.
+pub(super) fn member(rel: RelPath, path: PathBuf, there: &Metadata) -> Member {
+    let executable = there.permissions().mode() & 0o100 != 0;
+    Member { path: rel, size: there.len(), executable, content: Content::File(path) }
+}
