@@ -1,1 +1,397 @@
-//! (to come)
+//! Asks plugins: which worker, whether, how long.
+//!
+//! A plugin is a WASM component written against the package in `wit/`. The defaults are components
+//! too, embedded in this program: what is tested is what runs. A plugin that fails (traps, takes
+//! too long, answers nonsense) harms nobody: its failure is logged and counted, and
+//! [`OnFailure`] says what is answered instead.
+
+mod bindings;
+mod component;
+mod explain;
+mod facts;
+mod limits;
+mod questions;
+mod source;
+mod text;
+
+use component::{Failure, Plugin};
+use limits::Limits;
+use questions::{Check, HowLong, Question, Select};
+use serde::Deserialize;
+use sleap_rtc_protocol::capabilities::WorkerFacts;
+use sleap_rtc_protocol::job::JobDescription;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+/// Where a plugin may stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ExtensionPoint {
+    /// Ranks the workers of a room. On the client.
+    Selection,
+    /// Admits jobs. On the worker.
+    Compatibility,
+    /// Estimates durations. On the worker.
+    Estimate,
+}
+
+impl ExtensionPoint {
+    /// The key in the configuration: `[policy.KEY]`.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Selection => "selection",
+            Self::Compatibility => "compatibility",
+            Self::Estimate => "estimate",
+        }
+    }
+
+    /// The WIT interface that a plugin exports.
+    pub fn interface(self) -> &'static str {
+        match self {
+            Self::Estimate => "estimation",
+            Self::Selection | Self::Compatibility => self.key(),
+        }
+    }
+
+    /// The WIT world that has this extension point only.
+    pub fn world(self) -> &'static str {
+        match self {
+            Self::Selection => "selection-plugin",
+            Self::Compatibility => "compatibility-plugin",
+            Self::Estimate => "estimation-plugin",
+        }
+    }
+}
+
+/// What is answered when a plugin fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// What the embedded default says.
+    Default,
+    /// No: no worker, not compatible, cannot tell.
+    Refuse,
+}
+
+/// `[policy]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PolicyConfig {
+    /// Where plugins are looked for by name.
+    pub dir: PathBuf,
+    /// `[policy.selection]`.
+    pub selection: PluginConfig,
+    /// `[policy.compatibility]`.
+    pub compatibility: PluginConfig,
+    /// `[policy.estimate]`.
+    pub estimate: PluginConfig,
+}
+
+impl PolicyConfig {
+    /// The embedded defaults; plugins that are named are looked for in `dir`.
+    pub fn new(dir: PathBuf) -> Self {
+        Self {
+            dir,
+            selection: PluginConfig::new(OnFailure::Default),
+            compatibility: PluginConfig::new(OnFailure::Refuse),
+            estimate: PluginConfig::new(OnFailure::Default),
+        }
+    }
+}
+
+/// One section of `[policy]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PluginConfig {
+    /// A path (with a `/`, or ending in `.wasm`), or the name of a plugin in the plugin folder.
+    /// Absent: the embedded default.
+    pub plugin: Option<String>,
+    /// Handed to the plugin with every call.
+    pub settings: toml::Table,
+    /// What is answered when the plugin fails.
+    pub on_failure: OnFailure,
+    /// Time for one call, in milliseconds.
+    pub timeout_ms: u64,
+    /// Memory for one call, in MiB.
+    pub memory_mib: u64,
+}
+
+impl PluginConfig {
+    /// The embedded default with the default limits: 200 ms and 64 MiB.
+    pub fn new(on_failure: OnFailure) -> Self {
+        let settings = toml::Table::new();
+        Self { plugin: None, settings, on_failure, timeout_ms: 200, memory_mib: 64 }
+    }
+}
+
+/// Why a configured plugin cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyError {
+    /// No such file.
+    #[error("[policy.{key}] plugin = {plugin:?}: there is no file {}", .path.display())]
+    NotFound {
+        /// The section of the configuration.
+        key: &'static str,
+        /// As configured.
+        plugin: String,
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// The file cannot be read.
+    #[error("[policy.{key}]: cannot read {}", .path.display())]
+    Read {
+        /// The section of the configuration.
+        key: &'static str,
+        /// The plugin's file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The file is not a plugin for this place.
+    #[error("[policy.{key}]: {} cannot be used: {why}", .path.display())]
+    Unusable {
+        /// The section of the configuration.
+        key: &'static str,
+        /// The plugin's file.
+        path: PathBuf,
+        /// What its author should do.
+        why: String,
+    },
+}
+
+/// A worker that may get the job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Choice {
+    /// Its place in the list that was asked about.
+    pub index: usize,
+    /// Higher is better. Finite.
+    pub score: f64,
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// A worker that must not get the job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exclusion {
+    /// Its place in the list that was asked about.
+    pub index: usize,
+    /// Why not, in words.
+    pub reason: String,
+}
+
+/// What a selection plugin says.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Ranking {
+    choices: Vec<Choice>,
+    left_out: Vec<Exclusion>,
+}
+
+/// Which workers to offer a job to.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Selection {
+    /// Best first; each worker at most once; empty when none fits.
+    pub ranking: Vec<Choice>,
+    /// Those left out with a reason.
+    pub left_out: Vec<Exclusion>,
+    /// A line for the user when a plugin failed.
+    pub notice: Option<String>,
+}
+
+/// Why a job is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    /// For programs: `gpu-memory`.
+    pub code: String,
+    /// For people: `needs 12,000 MB, has 8,192 MB`.
+    pub message: String,
+}
+
+/// Whether a worker takes a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It does.
+    Yes,
+    /// It does not, for at least one reason.
+    No(Vec<Reason>),
+}
+
+/// How long a job may take. `0 <= low <= minutes <= high`, all finite.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Estimate {
+    /// The most likely duration.
+    pub minutes: f64,
+    /// Rarely shorter.
+    pub low: f64,
+    /// Rarely longer.
+    pub high: f64,
+    /// Share of jobs that end between `low` and `high`.
+    pub confidence: f64,
+}
+
+/// The plugins in force. Cheap to clone.
+#[derive(Clone)]
+pub struct Policies {
+    points: Arc<Points>,
+    asker: Option<Arc<str>>,
+}
+
+struct Points {
+    selection: Point,
+    compatibility: Point,
+    estimate: Point,
+}
+
+impl Policies {
+    /// Loads the configured plugins and tries each. Compiles, so it takes up to seconds for large
+    /// plugins; the embedded ones are compiled when first asked.
+    ///
+    /// # Errors
+    /// The first plugin that cannot be used, and what to do about it.
+    pub fn load(config: &PolicyConfig) -> Result<Self, PolicyError> {
+        let load = |point, section| Point::load(point, section, &config.dir);
+        let points = Points {
+            selection: load(ExtensionPoint::Selection, &config.selection)?,
+            compatibility: load(ExtensionPoint::Compatibility, &config.compatibility)?,
+            estimate: load(ExtensionPoint::Estimate, &config.estimate)?,
+        };
+        Ok(Self { points: Arc::new(points), asker: None })
+    }
+
+    /// The same plugins, told that `peer` asks.
+    pub fn asked_by(&self, peer: &str) -> Self {
+        Self { points: Arc::clone(&self.points), asker: Some(peer.into()) }
+    }
+
+    /// Ranks `workers` for `job`.
+    pub async fn select(&self, job: &JobDescription, workers: &[WorkerFacts]) -> Selection {
+        let question = Select {
+            context: facts::context(self.asker.as_deref(), &[]),
+            job: facts::job(job),
+            workers: workers.iter().map(facts::worker).collect(),
+        };
+        let (answer, notice) = self.ask(question).await;
+        let Ranking { choices, left_out } = answer.unwrap_or_default();
+        Selection { ranking: choices, left_out, notice }
+    }
+
+    /// Whether `worker` takes `job`. A failure that nothing stands in for is a refusal.
+    pub async fn check(&self, job: &JobDescription, worker: &WorkerFacts) -> Verdict {
+        let question = Check {
+            context: facts::context(self.asker.as_deref(), &[]),
+            job: facts::job(job),
+            worker: facts::worker(worker),
+        };
+        let (answer, notice) = self.ask(question).await;
+        answer.unwrap_or_else(|| {
+            let message = notice.unwrap_or_else(|| "the compatibility plugin failed".into());
+            Verdict::No(vec![Reason { code: "policy-failed".into(), message }])
+        })
+    }
+
+    /// How long `worker` needs for `job`. None: nobody can tell.
+    pub async fn estimate(&self, job: &JobDescription, worker: &WorkerFacts) -> Option<Estimate> {
+        let question = HowLong {
+            context: facts::context(self.asker.as_deref(), &[]),
+            job: facts::job(job),
+            worker: facts::worker(worker),
+        };
+        self.ask(question).await.0.flatten()
+    }
+
+    /// How often plugins at `point` failed since they were loaded.
+    pub fn failures(&self, point: ExtensionPoint) -> u64 {
+        self.points.at(point).failures.load(Ordering::Relaxed)
+    }
+
+    /// Asks on a thread that may block.
+    async fn ask<Q: Question>(&self, question: Q) -> (Option<Q::Answer>, Option<String>) {
+        let points = Arc::clone(&self.points);
+        let asked = tokio::task::spawn_blocking(move || points.at(Q::POINT).ask(&question));
+        asked.await.unwrap_or_else(|error| {
+            tracing::error!(%error, point = Q::POINT.key(), "the host failed while asking a plugin");
+            (None, Some(format!("the {} plugin could not be asked", Q::POINT.key())))
+        })
+    }
+}
+
+impl Points {
+    fn at(&self, point: ExtensionPoint) -> &Point {
+        match point {
+            ExtensionPoint::Selection => &self.selection,
+            ExtensionPoint::Compatibility => &self.compatibility,
+            ExtensionPoint::Estimate => &self.estimate,
+        }
+    }
+}
+
+/// One extension point and who answers there.
+struct Point {
+    configured: Option<Plugin>,
+    settings: Vec<bindings::types::Property>,
+    on_failure: OnFailure,
+    failures: AtomicU64,
+}
+
+impl Point {
+    fn load(
+        point: ExtensionPoint,
+        config: &PluginConfig,
+        dir: &std::path::Path,
+    ) -> Result<Self, PolicyError> {
+        let limits = Limits { timeout_ms: config.timeout_ms, memory_mib: config.memory_mib };
+        let load = |plugin: &String| source::load(point, plugin, dir, limits);
+        Ok(Self {
+            configured: config.plugin.as_ref().map(load).transpose()?,
+            settings: facts::settings(&config.settings),
+            on_failure: config.on_failure,
+            failures: AtomicU64::new(0),
+        })
+    }
+
+    /// The answer, if there is one, and a line for the user if a plugin failed. Blocks.
+    fn ask<Q: Question>(&self, question: &Q) -> (Option<Q::Answer>, Option<String>) {
+        let Some(plugin) = &self.configured else {
+            return match self.ask_default(&question.with_settings(&self.settings)) {
+                Ok(answer) => (Some(answer), None),
+                Err(notice) => (None, Some(notice)),
+            };
+        };
+        let failure = match plugin.ask(&question.with_settings(&self.settings)) {
+            Ok(answer) => return (Some(answer), None),
+            Err(failure) => failure,
+        };
+        self.count(Q::POINT, &plugin.name, &failure);
+        let failed = format!("the {} plugin {} failed", Q::POINT.key(), plugin.name);
+        match self.on_failure {
+            OnFailure::Refuse => (None, Some(failed)),
+            OnFailure::Default => match self.ask_default(question) {
+                Ok(answer) => (Some(answer), Some(format!("{failed}; the default was used"))),
+                Err(notice) => (None, Some(format!("{failed}; {notice}"))),
+            },
+        }
+    }
+
+    /// Asks the embedded plugin. Settings are for the plugin they were written for.
+    fn ask_default<Q: Question>(&self, question: &Q) -> Result<Q::Answer, String> {
+        let name = source::embedded_name(Q::POINT);
+        let asked = match embedded(Q::POINT) {
+            Ok(plugin) => plugin.ask(question),
+            Err(why) => Err(Failure::Other(why.clone())),
+        };
+        asked.map_err(|failure| {
+            self.count(Q::POINT, name, &failure);
+            format!("the built-in {} plugin failed", Q::POINT.key())
+        })
+    }
+
+    fn count(&self, point: ExtensionPoint, plugin: &str, failure: &Failure) {
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
+        let on_failure = self.on_failure;
+        let point = point.key();
+        tracing::warn!(point, plugin, failures, ?on_failure, "the plugin {plugin} failed: {failure}");
+    }
+}
+
+/// The embedded plugin for `point`, compiled once in the life of the process.
+fn embedded(point: ExtensionPoint) -> &'static Result<Plugin, String> {
+    static PLUGINS: [OnceLock<Result<Plugin, String>>; 3] = [const { OnceLock::new() }; 3];
+    PLUGINS[point as usize].get_or_init(|| source::load_embedded(point))
+}

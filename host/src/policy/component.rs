@@ -1,0 +1,166 @@
+//! Loads components and calls them. Every call runs in a fresh instance, within limits.
+
+use super::ExtensionPoint;
+use super::bindings::{PolicyPlugin, compatibility, estimation, selection};
+use super::explain;
+use super::limits::{ANSWER_BYTES, CallState, Limits, Ticker};
+use super::questions::Question;
+use super::text::one_line;
+use std::sync::{Arc, LazyLock};
+use wasmtime::component::{Component, HasSelf, Instance, InstancePre, Linker};
+use wasmtime::{Config, Engine, Store};
+
+/// Why a plugin gave no answer that can be used. The texts continue "the plugin NAME: …" and speak
+/// to its author.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("it did not answer within {0} ms and was stopped (`timeout_ms` sets the limit)")]
+    Timeout(u64),
+    #[error("it wanted more than {0} MiB of memory and was stopped (`memory_mib` sets the limit)")]
+    Memory(u64),
+    #[error("its stack overflowed and it was stopped: look for a recursion without end")]
+    Stack,
+    #[error(
+        "it panicked (reached `unreachable`): set a panic hook that calls the host's `log`, \
+         and the reason will stand in the log"
+    )]
+    Panic,
+    #[error("its answer is larger than {} MiB", ANSWER_BYTES / (1024 * 1024))]
+    AnswerTooLarge,
+    #[error("its answer breaks the contract: {0}")]
+    BadAnswer(String),
+    #[error("it says: {0}")]
+    Said(String),
+    #[error("{0}")]
+    Other(String),
+}
+
+/// The engine that all plugins of this process share.
+struct Runtime {
+    engine: Engine,
+    linker: Linker<CallState>,
+    ticker: Arc<Ticker>,
+}
+
+static RUNTIME: LazyLock<Result<Runtime, String>> = LazyLock::new(|| {
+    let mut config = Config::new();
+    config.epoch_interruption(true);
+    let engine = Engine::new(&config).map_err(|error| format!("{error:#}"))?;
+    let mut linker = Linker::new(&engine);
+    PolicyPlugin::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)
+        .map_err(|error| format!("{error:#}"))?;
+    let ticker = Ticker::start(engine.clone()).map_err(|error| error.to_string())?;
+    Ok(Runtime { engine, linker, ticker })
+});
+
+fn runtime() -> Result<&'static Runtime, String> {
+    RUNTIME.as_ref().map_err(|error| format!("the WebAssembly engine does not start: {error}"))
+}
+
+/// A component that was compiled and found to have one extension point.
+#[derive(Clone)]
+pub(super) struct Plugin {
+    /// For logs and messages.
+    pub name: Arc<str>,
+    limits: Limits,
+    pre: InstancePre<CallState>,
+}
+
+impl Plugin {
+    /// Compiles `bytes` and instantiates them once, to find out now what would fail later.
+    ///
+    /// # Errors
+    /// A sentence for the plugin's author.
+    pub(super) fn load(
+        name: &str,
+        bytes: &[u8],
+        point: ExtensionPoint,
+        limits: Limits,
+    ) -> Result<Self, String> {
+        let runtime = runtime()?;
+        explain::check_header(bytes)?;
+        let component = Component::from_binary(&runtime.engine, bytes)
+            .map_err(|error| explain::not_compiled(&error))?;
+        let shape = component.component_type();
+        let names = |items: Vec<&str>| items.into_iter().map(str::to_owned).collect::<Vec<_>>();
+        let imports = names(shape.imports(&runtime.engine).map(|(name, _)| name).collect());
+        let exports = names(shape.exports(&runtime.engine).map(|(name, _)| name).collect());
+        let explain = |error| explain::not_usable(point, &imports, &exports, &error);
+        let pre = runtime.linker.instantiate_pre(&component).map_err(explain)?;
+        let plugin = Self { name: name.into(), limits, pre };
+        plugin.enter(|store, instance, pre| find(point, store, instance, pre)).map_err(|error| {
+            match error {
+                Entered::Not(error) => explain(error),
+                Entered::Failed(failure) => failure.to_string(),
+            }
+        })?;
+        Ok(plugin)
+    }
+
+    /// Asks the plugin. Blocks for as long as its limits allow: not for an async task.
+    pub(super) fn ask<Q: Question>(&self, question: &Q) -> Result<Q::Answer, Failure> {
+        let answer = self
+            .enter(|store, instance, pre| question.put(store, instance, pre))
+            .map_err(|error| match error {
+                Entered::Not(error) => Failure::Other(one_line(&format!("{error:#}"), 400)),
+                Entered::Failed(failure) => failure,
+            })?
+            .map_err(|words| Failure::Said(one_line(&words, 400)))?;
+        question.check(answer).map_err(Failure::BadAnswer)
+    }
+
+    /// Runs `call` in a fresh instance.
+    fn enter<T>(
+        &self,
+        call: impl FnOnce(
+            &mut Store<CallState>,
+            &Instance,
+            &InstancePre<CallState>,
+        ) -> wasmtime::Result<T>,
+    ) -> Result<T, Entered> {
+        let runtime = runtime().map_err(|words| Entered::Failed(Failure::Other(words)))?;
+        let state = CallState::new(Arc::clone(&self.name), self.limits);
+        let mut store = Store::new(&runtime.engine, state);
+        store.limiter(|state| state);
+        store.set_hostcall_fuel(ANSWER_BYTES);
+        store.epoch_deadline_trap();
+        store.set_epoch_deadline(self.limits.ticks());
+        let _ticking = runtime.ticker.run();
+        let result =
+            self.pre.instantiate(&mut store).and_then(|instance| call(&mut store, &instance, &self.pre));
+        result.map_err(|error| {
+            match explain::stopped(&error, self.limits, store.data().memory_denied) {
+                Some(failure) => Entered::Failed(failure),
+                None => Entered::Not(error),
+            }
+        })
+    }
+}
+
+/// Why a call came to nothing.
+enum Entered {
+    /// The component does not fit.
+    Not(wasmtime::Error),
+    /// It ran, and was stopped.
+    Failed(Failure),
+}
+
+/// Looks for the functions of `point` in an instance, and at their types.
+fn find(
+    point: ExtensionPoint,
+    store: &mut Store<CallState>,
+    instance: &Instance,
+    pre: &InstancePre<CallState>,
+) -> wasmtime::Result<()> {
+    match point {
+        ExtensionPoint::Selection => {
+            selection::GuestIndices::new(pre)?.load(store, instance).map(drop)
+        }
+        ExtensionPoint::Compatibility => {
+            compatibility::GuestIndices::new(pre)?.load(store, instance).map(drop)
+        }
+        ExtensionPoint::Estimate => {
+            estimation::GuestIndices::new(pre)?.load(store, instance).map(drop)
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! From the host's vocabulary to the records of the WIT package.
+//!
+//! What workers say of themselves has no bound, so texts and lists are cut here: one worker must
+//! not be able to fill the memory of a plugin that ranks a thousand.
+
+use super::bindings::types::{
+    Context, Gpu, ImageSize, Job, JobType, Property, Requirements, Value, Worker, WorkerStatus,
+};
+use super::text::clip;
+use serde_json::Value as Json;
+use sleap_rtc_protocol::capabilities::{self, WorkerFacts};
+use sleap_rtc_protocol::job::{self, JobDescription};
+use sleap_rtc_protocol::worker;
+
+const TEXT_BYTES: usize = 4096;
+const LIST_ITEMS: usize = 256;
+
+/// The first argument of a call.
+pub(super) fn context(asker: Option<&str>, settings: &[Property]) -> Context {
+    Context { asker: asker.map(text), settings: settings.to_vec(), properties: Vec::new() }
+}
+
+/// A plugin's settings. They are the user's own, so nothing is cut.
+pub(super) fn settings(table: &toml::Table) -> Vec<Property> {
+    let property = |(key, value): (&String, &toml::Value)| Property {
+        key: key.clone(),
+        value: match value {
+            toml::Value::String(text) => Value::Text(text.clone()),
+            toml::Value::Integer(integer) => Value::Integer(*integer),
+            toml::Value::Float(number) if number.is_finite() => Value::Number(*number),
+            toml::Value::Float(number) => Value::Text(number.to_string()),
+            toml::Value::Boolean(flag) => Value::Flag(*flag),
+            toml::Value::Datetime(time) => Value::Text(time.to_string()),
+            toml::Value::Array(_) | toml::Value::Table(_) => Value::Json(json(value).to_string()),
+        },
+    };
+    table.iter().map(property).collect()
+}
+
+/// TOML as JSON; what JSON has no form for becomes text.
+fn json(value: &toml::Value) -> Json {
+    match value {
+        toml::Value::String(text) => Json::from(text.as_str()),
+        toml::Value::Integer(integer) => Json::from(*integer),
+        toml::Value::Float(number) if number.is_finite() => Json::from(*number),
+        toml::Value::Float(number) => Json::from(number.to_string()),
+        toml::Value::Boolean(flag) => Json::from(*flag),
+        toml::Value::Datetime(time) => Json::from(time.to_string()),
+        toml::Value::Array(items) => items.iter().map(json).collect(),
+        toml::Value::Table(table) => {
+            table.iter().map(|(key, value)| (key.clone(), json(value))).collect()
+        }
+    }
+}
+
+/// A job's description.
+pub(super) fn job(job: &JobDescription) -> Job {
+    Job {
+        job_type: job_type(job.job_type),
+        model_types: texts(&job.model_types),
+        epochs: job.epochs,
+        batch_size: job.batch_size,
+        frame_count: job.frame_count,
+        image: job.image.map(|image| ImageSize {
+            height: image.height,
+            width: image.width,
+            channels: image.channels,
+        }),
+        package_bytes: job.package_bytes,
+        requirements: Requirements {
+            min_gpu_memory_mib: job.requirements.min_gpu_memory_mib,
+            properties: Vec::new(),
+        },
+        user: job.user.as_deref().map(text),
+        properties: Vec::new(),
+    }
+}
+
+/// What is known of a worker.
+pub(super) fn worker(facts: &WorkerFacts) -> Worker {
+    let driver = &facts.accelerators;
+    let active_jobs = facts.slots.saturating_sub(facts.slots_free);
+    // With every slot free no job can hold a GPU; which one a job holds is not said.
+    let taken = (active_jobs == 0).then_some(false);
+    Worker {
+        peer_id: facts.peer_id.as_str().to_owned(),
+        hostname: facts.hostname.as_deref().map(text),
+        status: status(facts.status),
+        gpus: driver.gpus.iter().take(LIST_ITEMS).map(|found| gpu(found, taken)).collect(),
+        driver_version: driver.driver_version.as_deref().map(text),
+        cuda_version: driver.cuda_version.as_deref().map(text),
+        sleap_version: facts.sleap_version.as_deref().map(text),
+        slots: facts.slots,
+        slots_free: facts.slots_free.min(facts.slots),
+        active_jobs,
+        job_types: facts.job_types.iter().take(LIST_ITEMS).copied().map(job_type).collect(),
+        models: texts(&facts.models),
+        tags: texts(&facts.tags),
+        properties: facts.properties.iter().take(LIST_ITEMS).filter_map(property).collect(),
+    }
+}
+
+fn gpu(gpu: &capabilities::Gpu, taken: Option<bool>) -> Gpu {
+    Gpu {
+        model: text(&gpu.model),
+        memory_mib: gpu.memory_mib,
+        memory_free_mib: gpu.memory_free_mib,
+        utilization: gpu.utilization.filter(|share| (0.0..=1.0).contains(share)),
+        taken,
+        properties: Vec::new(),
+    }
+}
+
+fn property((key, value): (&String, &Json)) -> Option<Property> {
+    let value = match value {
+        Json::Null => return None,
+        Json::Bool(flag) => Value::Flag(*flag),
+        Json::Number(number) => match number.as_i64() {
+            Some(integer) => Value::Integer(integer),
+            None => Value::Number(number.as_f64()?),
+        },
+        Json::String(said) => Value::Text(text(said)),
+        // Cut JSON is no JSON: what is too long is left out.
+        Json::Array(_) | Json::Object(_) => {
+            Value::Json(Some(value.to_string()).filter(|json| json.len() <= TEXT_BYTES)?)
+        }
+    };
+    Some(Property { key: text(key), value })
+}
+
+fn status(status: worker::WorkerStatus) -> WorkerStatus {
+    match status {
+        worker::WorkerStatus::Available => WorkerStatus::Available,
+        worker::WorkerStatus::Reserved => WorkerStatus::Reserved,
+        worker::WorkerStatus::Busy => WorkerStatus::Busy,
+        worker::WorkerStatus::Maintenance => WorkerStatus::Maintenance,
+        worker::WorkerStatus::Unknown => WorkerStatus::Other("unknown".into()),
+    }
+}
+
+fn job_type(job_type: job::JobType) -> JobType {
+    match job_type {
+        job::JobType::Training => JobType::Training,
+        job::JobType::Inference => JobType::Inference,
+    }
+}
+
+fn texts(list: &[String]) -> Vec<String> {
+    list.iter().take(LIST_ITEMS).map(|item| text(item)).collect()
+}
+
+fn text(said: &str) -> String {
+    clip(said, TEXT_BYTES).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_keep_their_types() {
+        let table: toml::Table =
+            "a = 'x'\nb = 3\nc = 1.5\nd = true\ne = [1, 'y']\nf = nan\ng = { h = 2026-01-02 }"
+                .parse()
+                .unwrap();
+        let values: Vec<_> =
+            settings(&table).into_iter().map(|p| (p.key, format!("{:?}", p.value))).collect();
+        let expected = [
+            ("a", r#"Value::Text("x")"#),
+            ("b", "Value::Integer(3)"),
+            ("c", "Value::Number(1.5)"),
+            ("d", "Value::Flag(true)"),
+            ("e", r#"Value::Json("[1,\"y\"]")"#),
+            ("f", r#"Value::Text("NaN")"#),
+            ("g", r#"Value::Json("{\"h\":\"2026-01-02\"}")"#),
+        ];
+        let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        assert_eq!(values, expected);
+    }
+
+    #[test]
+    fn what_a_worker_says_is_cut() {
+        let long = "ä".repeat(10_000);
+        let kept = property((&long, &Json::from(long.as_str()))).unwrap();
+        assert_eq!(kept.key.len(), TEXT_BYTES);
+        assert!(matches!(kept.value, Value::Text(text) if text.len() == TEXT_BYTES));
+        assert!(property((&long, &Json::from(vec![long.clone()]))).is_none());
+    }
+}

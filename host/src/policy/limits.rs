@@ -1,0 +1,165 @@
+//! What a call of a plugin may use: time, memory, log.
+
+use super::bindings::log::{Host, Level};
+use super::bindings::types;
+use super::text::one_line;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+use wasmtime::{Engine, ResourceLimiter};
+
+/// How often the engine's epoch moves on while a guest runs: the precision of deadlines.
+const TICK: Duration = Duration::from_millis(5);
+/// What one call may write to the log.
+const LOG_BYTES: usize = 16 * 1024;
+/// What the host may allocate for what a guest hands over, in bytes.
+pub(super) const ANSWER_BYTES: usize = 16 * 1024 * 1024;
+
+/// Limits of one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Limits {
+    /// Wall-clock time until the guest is stopped.
+    pub timeout_ms: u64,
+    /// All linear memories of the guest together.
+    pub memory_mib: u64,
+}
+
+impl Limits {
+    /// For the embedded plugins: they are ours, and they must answer on a busy machine too.
+    pub(super) const EMBEDDED: Self = Self { timeout_ms: 10_000, memory_mib: 256 };
+
+    /// Ticks of the epoch until the deadline; one more, since the first may come at once.
+    pub(super) fn ticks(&self) -> u64 {
+        let tick_ms = u64::try_from(TICK.as_millis()).unwrap_or(u64::MAX);
+        self.timeout_ms.div_ceil(tick_ms).saturating_add(1)
+    }
+}
+
+/// What the host keeps for one call of a guest.
+pub(super) struct CallState {
+    plugin: Arc<str>,
+    log_left: usize,
+    memory_bytes: usize,
+    memory_limit: usize,
+    /// Set once the guest wanted more memory than it may have.
+    pub(super) memory_denied: bool,
+}
+
+impl CallState {
+    pub(super) fn new(plugin: Arc<str>, limits: Limits) -> Self {
+        let limit = limits.memory_mib.saturating_mul(1024 * 1024);
+        Self {
+            plugin,
+            log_left: LOG_BYTES,
+            memory_bytes: 0,
+            memory_limit: usize::try_from(limit).unwrap_or(usize::MAX),
+            memory_denied: false,
+        }
+    }
+}
+
+impl types::Host for CallState {}
+
+impl Host for CallState {
+    fn log(&mut self, level: Level, message: String) {
+        let plugin = &*self.plugin;
+        // A guest that logs nothing in a loop must not fill the host's log with empty lines.
+        let cost = message.len().max(64);
+        let Some(left) = self.log_left.checked_sub(cost) else {
+            if std::mem::take(&mut self.log_left) > 0 {
+                tracing::warn!(plugin, "the plugin writes more than {LOG_BYTES} bytes in one call; the rest is dropped");
+            }
+            return;
+        };
+        self.log_left = left;
+        let message = one_line(&message, LOG_BYTES);
+        match level {
+            Level::Debug => tracing::debug!(plugin, "{message}"),
+            Level::Info => tracing::info!(plugin, "{message}"),
+            Level::Warn => tracing::warn!(plugin, "{message}"),
+            Level::Error => tracing::error!(plugin, "{message}"),
+        }
+    }
+}
+
+impl ResourceLimiter for CallState {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let total = self.memory_bytes.saturating_add(desired.saturating_sub(current));
+        if total > self.memory_limit {
+            self.memory_denied = true;
+            return Ok(false);
+        }
+        self.memory_bytes = total;
+        Ok(true)
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(desired <= 100_000)
+    }
+
+    fn instances(&self) -> usize {
+        200
+    }
+
+    fn tables(&self) -> usize {
+        200
+    }
+
+    fn memories(&self) -> usize {
+        50
+    }
+}
+
+/// Moves an engine's epoch on while at least one guest runs.
+pub(super) struct Ticker {
+    running: Mutex<usize>,
+    wake: Condvar,
+}
+
+impl Ticker {
+    /// Starts the thread that ticks. It sleeps while nothing runs, and lives as long as the
+    /// process, as the engine does.
+    pub(super) fn start(engine: Engine) -> std::io::Result<Arc<Self>> {
+        let ticker = Arc::new(Self { running: Mutex::new(0), wake: Condvar::new() });
+        let this = Arc::clone(&ticker);
+        std::thread::Builder::new().name("policy-ticker".into()).spawn(move || {
+            loop {
+                this.wait_until_needed();
+                std::thread::sleep(TICK);
+                engine.increment_epoch();
+            }
+        })?;
+        Ok(ticker)
+    }
+
+    fn wait_until_needed(&self) {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let needed = self.wake.wait_while(running, |running| *running == 0);
+        drop(needed.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Ticks until the returned guard is dropped.
+    pub(super) fn run(&self) -> Running<'_> {
+        *self.running.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.wake.notify_one();
+        Running(self)
+    }
+}
+
+/// Keeps a [`Ticker`] ticking.
+pub(super) struct Running<'a>(&'a Ticker);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        *self.0.running.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+    }
+}

@@ -1,0 +1,191 @@
+//! The three questions: how each is put to a guest, and which answers count.
+
+use super::bindings::types::{Context, Job, Property, Worker};
+use super::bindings::{compatibility, estimation, selection};
+use super::limits::CallState;
+use super::text::one_line;
+use super::{Choice, Estimate, Exclusion, ExtensionPoint, Ranking, Reason, Verdict};
+use wasmtime::Store;
+use wasmtime::component::{Instance, InstancePre};
+
+/// Longest reason that is passed on, in bytes.
+const REASON_BYTES: usize = 500;
+/// Reasons of one refusal that are passed on.
+const REASONS: usize = 16;
+
+/// A question to a plugin.
+pub(super) trait Question: Clone + Send + Sync + 'static {
+    /// Which plugin is asked.
+    const POINT: ExtensionPoint;
+    /// What the guest says.
+    type Raw;
+    /// What the host makes of it.
+    type Answer: Send + 'static;
+
+    /// The question's context, for the settings of the plugin that is asked next.
+    fn context(&mut self) -> &mut Context;
+
+    /// Calls the guest. The inner error is the guest's own.
+    fn put(
+        &self,
+        store: &mut Store<CallState>,
+        instance: &Instance,
+        pre: &InstancePre<CallState>,
+    ) -> wasmtime::Result<Result<Self::Raw, String>>;
+
+    /// Takes an answer that keeps the contract's rules; else names the rule.
+    fn check(&self, answer: Self::Raw) -> Result<Self::Answer, String>;
+
+    /// The same question with other settings.
+    fn with_settings(&self, settings: &[Property]) -> Self {
+        let mut question = self.clone();
+        question.context().settings = settings.to_vec();
+        question
+    }
+}
+
+/// Which worker?
+#[derive(Clone)]
+pub(super) struct Select {
+    pub context: Context,
+    pub job: Job,
+    pub workers: Vec<Worker>,
+}
+
+impl Question for Select {
+    const POINT: ExtensionPoint = ExtensionPoint::Selection;
+    type Raw = selection::Ranking;
+    type Answer = Ranking;
+
+    fn context(&mut self) -> &mut Context {
+        &mut self.context
+    }
+
+    fn put(
+        &self,
+        store: &mut Store<CallState>,
+        instance: &Instance,
+        pre: &InstancePre<CallState>,
+    ) -> wasmtime::Result<Result<Self::Raw, String>> {
+        let guest = selection::GuestIndices::new(pre)?.load(&mut *store, instance)?;
+        guest.call_select(store, &self.context, &self.job, &self.workers)
+    }
+
+    fn check(&self, answer: Self::Raw) -> Result<Ranking, String> {
+        let mut seen = vec![false; self.workers.len()];
+        let mut place = |index: u32| -> Result<usize, String> {
+            let place = usize::try_from(index).unwrap_or(usize::MAX);
+            match seen.get_mut(place) {
+                None => Err(format!("it names worker {index} of {}", self.workers.len())),
+                Some(true) => Err(format!("it names worker {index} twice")),
+                Some(seen) => {
+                    *seen = true;
+                    Ok(place)
+                }
+            }
+        };
+        let mut ranking = Ranking::default();
+        for choice in answer.choices {
+            if !choice.score.is_finite() {
+                return Err(format!("the score of worker {} is {}", choice.index, choice.score));
+            }
+            let index = place(choice.index)?;
+            let reason = one_line(&choice.reason, REASON_BYTES);
+            ranking.choices.push(Choice { index, score: choice.score, reason });
+        }
+        for out in answer.left_out {
+            let index = place(out.index)?;
+            let reason = one_line(&out.reason, REASON_BYTES);
+            ranking.left_out.push(Exclusion { index, reason });
+        }
+        Ok(ranking)
+    }
+}
+
+/// Does this worker take the job?
+#[derive(Clone)]
+pub(super) struct Check {
+    pub context: Context,
+    pub job: Job,
+    pub worker: Worker,
+}
+
+impl Question for Check {
+    const POINT: ExtensionPoint = ExtensionPoint::Compatibility;
+    type Raw = compatibility::Verdict;
+    type Answer = Verdict;
+
+    fn context(&mut self) -> &mut Context {
+        &mut self.context
+    }
+
+    fn put(
+        &self,
+        store: &mut Store<CallState>,
+        instance: &Instance,
+        pre: &InstancePre<CallState>,
+    ) -> wasmtime::Result<Result<Self::Raw, String>> {
+        let guest = compatibility::GuestIndices::new(pre)?.load(&mut *store, instance)?;
+        guest.call_check(store, &self.context, &self.job, &self.worker)
+    }
+
+    fn check(&self, answer: Self::Raw) -> Result<Verdict, String> {
+        match answer {
+            compatibility::Verdict::Yes => Ok(Verdict::Yes),
+            compatibility::Verdict::No(reasons) if reasons.is_empty() => {
+                Err("it refuses without a reason".into())
+            }
+            compatibility::Verdict::No(reasons) => {
+                let reason = |reason: &compatibility::Reason| Reason {
+                    code: one_line(&reason.code, 100),
+                    message: one_line(&reason.message, REASON_BYTES),
+                };
+                Ok(Verdict::No(reasons.iter().take(REASONS).map(reason).collect()))
+            }
+        }
+    }
+}
+
+/// How long will it take?
+#[derive(Clone)]
+pub(super) struct HowLong {
+    pub context: Context,
+    pub job: Job,
+    pub worker: Worker,
+}
+
+impl Question for HowLong {
+    const POINT: ExtensionPoint = ExtensionPoint::Estimate;
+    type Raw = Option<estimation::Duration>;
+    type Answer = Option<Estimate>;
+
+    fn context(&mut self) -> &mut Context {
+        &mut self.context
+    }
+
+    fn put(
+        &self,
+        store: &mut Store<CallState>,
+        instance: &Instance,
+        pre: &InstancePre<CallState>,
+    ) -> wasmtime::Result<Result<Self::Raw, String>> {
+        let guest = estimation::GuestIndices::new(pre)?.load(&mut *store, instance)?;
+        guest.call_estimate(store, &self.context, &self.job, &self.worker)
+    }
+
+    fn check(&self, answer: Self::Raw) -> Result<Option<Estimate>, String> {
+        let Some(estimation::Duration { minutes, low, high, confidence }) = answer else {
+            return Ok(None);
+        };
+        let ordered = 0.0 <= low && low <= minutes && minutes <= high && high.is_finite();
+        if !ordered {
+            return Err(format!(
+                "0 <= low <= minutes <= high does not hold: low {low}, minutes {minutes}, high {high}"
+            ));
+        }
+        if !(0.0..=1.0).contains(&confidence) {
+            return Err(format!("the confidence {confidence} is not between 0 and 1"));
+        }
+        Ok(Some(Estimate { minutes, low, high, confidence }))
+    }
+}

@@ -1,0 +1,78 @@
+//! Where plugins come from: files, and this program itself.
+
+use super::component::Plugin;
+use super::limits::Limits;
+use super::{ExtensionPoint, PolicyError};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// Largest plugin that is read. One written in Python has 18 MB.
+const FILE_BYTES: u64 = 128 * 1024 * 1024;
+
+const LARGEST_GPU: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/largest-gpu.wasm"));
+const REQUIREMENTS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/requirements.wasm"));
+const LINEAR_ESTIMATE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/linear-estimate.wasm"));
+
+/// Name of the embedded plugin for `point`.
+pub(super) fn embedded_name(point: ExtensionPoint) -> &'static str {
+    match point {
+        ExtensionPoint::Selection => "largest-gpu",
+        ExtensionPoint::Compatibility => "requirements",
+        ExtensionPoint::Estimate => "linear-estimate",
+    }
+}
+
+/// Compiles the embedded plugin for `point`.
+pub(super) fn load_embedded(point: ExtensionPoint) -> Result<Plugin, String> {
+    let bytes = match point {
+        ExtensionPoint::Selection => LARGEST_GPU,
+        ExtensionPoint::Compatibility => REQUIREMENTS,
+        ExtensionPoint::Estimate => LINEAR_ESTIMATE,
+    };
+    Plugin::load(embedded_name(point), bytes, point, Limits::EMBEDDED)
+}
+
+/// Loads the plugin that the configuration calls `plugin`.
+pub(super) fn load(
+    point: ExtensionPoint,
+    plugin: &str,
+    dir: &Path,
+    limits: Limits,
+) -> Result<Plugin, PolicyError> {
+    let key = point.key();
+    let path = locate(plugin, dir);
+    let bytes = read(&path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => {
+            PolicyError::NotFound { key, plugin: plugin.to_owned(), path: path.clone() }
+        }
+        _ => PolicyError::Read { key, path: path.clone(), source },
+    })?;
+    let name = path.file_stem().map_or_else(|| plugin.into(), |stem| stem.to_string_lossy());
+    let loaded = Plugin::load(&name, &bytes, point, limits)
+        .map_err(|why| PolicyError::Unusable { key, path: path.clone(), why })?;
+    tracing::info!(point = key, plugin = %name, path = %path.display(), "policy plugin loaded");
+    Ok(loaded)
+}
+
+/// A path, or a name in the plugin folder.
+fn locate(plugin: &str, dir: &Path) -> PathBuf {
+    if plugin.contains('/') || plugin.ends_with(".wasm") {
+        match plugin.strip_prefix("~/").zip(dirs::home_dir()) {
+            Some((rest, home)) => home.join(rest),
+            None => plugin.into(),
+        }
+    } else {
+        dir.join(format!("{plugin}.wasm"))
+    }
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_BYTES {
+        let limit = FILE_BYTES / (1024 * 1024);
+        return Err(io::Error::other(format!("the file is larger than {limit} MiB")));
+    }
+    Ok(bytes)
+}
