@@ -17,7 +17,9 @@
 //! `rtc`, `transfer`, `job` do not know each other; `worker` and `client` wire them; `cli` calls.
 
 pub mod cli;
+pub mod client;
 pub mod config;
+mod dialect;
 
 pub mod gpu;
 pub mod job;
@@ -25,3 +27,4 @@ pub mod policy;
 pub mod rtc;
 pub mod signaling;
 pub mod transfer;
+pub mod worker;

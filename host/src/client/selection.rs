@@ -96,9 +96,14 @@ async fn automatic(
             Offered::Absent(why) => passed.add(worker, &why, false),
         }
     }
-    for (worker, _) in workers.iter().zip(ranked).filter(|(_, ranked)| !ranked) {
+    for (index, worker) in workers.iter().enumerate().filter(|(index, _)| !ranked[*index]) {
+        let said = selection.left_out.iter().find(|left_out| left_out.index == index);
         let busy = worker.status != WorkerStatus::Available;
-        let why = if busy { worker.status.as_str() } else { "does not fit this job" };
+        let why = match said {
+            Some(said) => said.reason.as_str(),
+            None if busy => worker.status.as_str(),
+            None => "does not fit this job",
+        };
         passed.add(worker, why, busy);
     }
     Err(passed.into_error("no worker in this room takes the job now:"))

@@ -97,14 +97,13 @@ pub struct PolicyConfig {
 
 impl PolicyConfig {
     /// The embedded plugins alone.
-    pub fn embedded(dir: PathBuf) -> Self {
-        let plugin = |on_failure| PluginConfig { on_failure, ..PluginConfig::default() };
-        Self {
+    pub fn new(dir: PathBuf) -> Self {
+                Self {
             dir,
-            selection: plugin(OnFailure::Default),
+            selection: PluginConfig::new(OnFailure::Default),
             // A lab's "not on my machine" never fails open.
-            compatibility: plugin(OnFailure::Refuse),
-            estimate: plugin(OnFailure::Default),
+            compatibility: PluginConfig::new(OnFailure::Refuse),
+            estimate: PluginConfig::new(OnFailure::Default),
         }
     }
 }
@@ -124,15 +123,11 @@ pub struct PluginConfig {
     pub memory_mib: u64,
 }
 
-impl Default for PluginConfig {
-    fn default() -> Self {
-        Self {
-            plugin: None,
-            settings: toml::Table::new(),
-            on_failure: OnFailure::Default,
-            timeout_ms: 200,
-            memory_mib: 64,
-        }
+impl PluginConfig {
+    /// The embedded plugin with the default limits: 200 ms and 64 MiB.
+    pub fn new(on_failure: OnFailure) -> Self {
+        let settings = toml::Table::new();
+        Self { plugin: None, settings, on_failure, timeout_ms: 200, memory_mib: 64 }
     }
 }
 
@@ -336,7 +331,7 @@ fn policy(sources: &Sources, file: file::FilePolicy, base: &Path) -> PolicyConfi
     let home = sources.home.as_ref().map(|home| home.join(".sleap-rtc/plugins"));
     let dir = file.dir.map(|text| sources.path(base, &text)).or(home);
     let embedded =
-        PolicyConfig::embedded(dir.unwrap_or_else(|| sources.cwd.join(".sleap-rtc/plugins")));
+        PolicyConfig::new(dir.unwrap_or_else(|| sources.cwd.join(".sleap-rtc/plugins")));
     let plugin = |file: FilePlugin, default: PluginConfig| PluginConfig {
         plugin: file.plugin.map(|text| plugin_path(sources, base, text)),
         settings: file.settings.unwrap_or_default(),

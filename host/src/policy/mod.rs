@@ -14,12 +14,13 @@ mod questions;
 mod source;
 mod text;
 
+pub use crate::config::{OnFailure, PluginConfig, PolicyConfig};
+
 use component::{Failure, Plugin};
 use limits::Limits;
 use questions::{Check, HowLong, Question, Select};
-use serde::Deserialize;
 use sleap_rtc_protocol::capabilities::WorkerFacts;
-use sleap_rtc_protocol::job::JobDescription;
+use sleap_rtc_protocol::job::{JobDescription, Reason};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -60,65 +61,6 @@ impl ExtensionPoint {
             Self::Compatibility => "compatibility-plugin",
             Self::Estimate => "estimation-plugin",
         }
-    }
-}
-
-/// What is answered when a plugin fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnFailure {
-    /// What the embedded default says.
-    Default,
-    /// No: no worker, not compatible, cannot tell.
-    Refuse,
-}
-
-/// `[policy]`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PolicyConfig {
-    /// Where plugins are looked for by name.
-    pub dir: PathBuf,
-    /// `[policy.selection]`.
-    pub selection: PluginConfig,
-    /// `[policy.compatibility]`.
-    pub compatibility: PluginConfig,
-    /// `[policy.estimate]`.
-    pub estimate: PluginConfig,
-}
-
-impl PolicyConfig {
-    /// The embedded defaults; plugins that are named are looked for in `dir`.
-    pub fn new(dir: PathBuf) -> Self {
-        Self {
-            dir,
-            selection: PluginConfig::new(OnFailure::Default),
-            compatibility: PluginConfig::new(OnFailure::Refuse),
-            estimate: PluginConfig::new(OnFailure::Default),
-        }
-    }
-}
-
-/// One section of `[policy]`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PluginConfig {
-    /// A path (with a `/`, or ending in `.wasm`), or the name of a plugin in the plugin folder.
-    /// Absent: the embedded default.
-    pub plugin: Option<String>,
-    /// Handed to the plugin with every call.
-    pub settings: toml::Table,
-    /// What is answered when the plugin fails.
-    pub on_failure: OnFailure,
-    /// Time for one call, in milliseconds.
-    pub timeout_ms: u64,
-    /// Memory for one call, in MiB.
-    pub memory_mib: u64,
-}
-
-impl PluginConfig {
-    /// The embedded default with the default limits: 200 ms and 64 MiB.
-    pub fn new(on_failure: OnFailure) -> Self {
-        let settings = toml::Table::new();
-        Self { plugin: None, settings, on_failure, timeout_ms: 200, memory_mib: 64 }
     }
 }
 
@@ -193,15 +135,6 @@ pub struct Selection {
     pub left_out: Vec<Exclusion>,
     /// A line for the user when a plugin failed.
     pub notice: Option<String>,
-}
-
-/// Why a job is refused.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reason {
-    /// For programs: `gpu-memory`.
-    pub code: String,
-    /// For people: `needs 12,000 MB, has 8,192 MB`.
-    pub message: String,
 }
 
 /// Whether a worker takes a job.

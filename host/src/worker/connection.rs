@@ -34,10 +34,8 @@ pub(super) enum ConnectionError {
     Refused(#[from] sleap_rtc_protocol::job::Refusal),
     #[error("the client broke the protocol: {0}")]
     Protocol(&'static str),
-    #[error(transparent)]
-    Job(#[from] crate::job::JobError),
-    #[error(transparent)]
-    Folder(#[from] crate::job::FolderError),
+    #[error("the job's folder cannot be used")]
+    Folder(#[from] crate::job::JobError),
     #[error("a file could not be read or written")]
     Io(#[from] std::io::Error),
 }

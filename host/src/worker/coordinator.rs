@@ -3,9 +3,8 @@
 //! One task owns the slots. Connections and job watchers send it requests; nobody else changes
 //! the state.
 
-use super::hosted::Hosted;
 use super::{Site, connection, staging};
-use crate::job::{JobCommand, JobHandle};
+use crate::job::{JobFolder, JobHandle, JobCommand};
 use crate::signaling::client::{SignalingClient, SignalingEvent};
 use serde_json::json;
 use sleap_rtc_protocol::connection::Purpose;
@@ -36,7 +35,7 @@ const WHILE_CONNECTED: Duration = Duration::from_secs(7 * 24 * 3600);
 /// What connections and watchers ask of the coordinator.
 enum Request {
     Reserve { peer: PeerId, wait: Duration, reply: oneshot::Sender<Result<(), Refusal>> },
-    Start { peer: PeerId, job: Hosted, reply: oneshot::Sender<Result<JobHandle, Refusal>> },
+    Start { peer: PeerId, folder: JobFolder, reply: oneshot::Sender<Result<JobHandle, Refusal>> },
     ConnectionOver { peer: PeerId, number: u64 },
     JobOver { job: JobId },
 }
@@ -55,9 +54,13 @@ impl CoordinatorHandle {
     }
 
     /// Runs the staged job in the slot of `peer`.
-    pub(super) async fn start(&self, peer: &PeerId, job: Hosted) -> Result<JobHandle, Refusal> {
+    pub(super) async fn start(
+        &self,
+        peer: &PeerId,
+        folder: JobFolder,
+    ) -> Result<JobHandle, Refusal> {
         let peer = peer.clone();
-        self.ask(|reply| Request::Start { peer, job, reply }).await
+        self.ask(|reply| Request::Start { peer, folder, reply }).await
     }
 
     async fn ask<T>(
@@ -154,17 +157,17 @@ impl Coordinator {
 
     /// Jobs that an earlier run of this worker started keep their slots.
     async fn take_up_running_jobs(&mut self) {
-        for job in Hosted::running(&self.site.state_dir) {
-            let id = job.id().clone();
-            if self.apply(WorkerEvent::JobFound { job: id.clone() }).is_err() {
-                warn!(job = %id, "still running, but no slot is left for it");
-                continue;
+        for folder in JobFolder::unfinished(&self.site.state_dir) {
+            let job = folder.id().clone();
+            match JobHandle::attach(&folder).await {
+                Ok(handle) if self.apply(WorkerEvent::JobFound { job: job.clone() }).is_ok() => {
+                    info!(%job, "still running; taken up again");
+                    self.watch(folder, handle);
+                }
+                Ok(_) => warn!(%job, "still running, but no slot is left for it"),
+                Err(error) => info!(%job, %error, "was interrupted"),
             }
-            info!(job = %id, "still running; taken up again");
-            let site = self.site.clone();
-            self.spawn_for_job(id, async move { staging::watch(&site, &job).await });
         }
-        self.publish().await;
     }
 
     fn apply(&mut self, event: WorkerEvent) -> Result<WorkerStatus, Refused> {
@@ -183,8 +186,10 @@ impl Coordinator {
             return;
         }
         self.published = now;
-        let properties =
-            [("status".to_owned(), json!(now.0.as_str())), ("slots_free".to_owned(), json!(now.1))];
+        let properties = [
+            ("status".to_owned(), json!(now.0.as_str())),
+            ("slots_free".to_owned(), json!(now.1)),
+        ];
         let properties = Some(properties.into_iter().collect());
         self.signaling.update(MetadataPatch { tags: None, properties }).await;
     }
@@ -204,7 +209,7 @@ impl Coordinator {
             Request::Reserve { peer, wait, reply } => {
                 let _ = reply.send(self.reserve(peer, wait));
             }
-            Request::Start { peer, job, reply } => self.start(peer, job, reply),
+            Request::Start { peer, folder, reply } => self.start(peer, folder, reply),
             Request::ConnectionOver { peer, number } => {
                 if self.new_jobs.get(&peer).is_some_and(|c| c.number == number) {
                     self.new_jobs.remove(&peer);
@@ -354,9 +359,7 @@ impl Coordinator {
             let kept = self.reserve(peer.clone(), RESERVATION);
             if let Err(refusal) = kept {
                 info!(%peer, reason = %refusal.message, "job request refused");
-                return self
-                    .respond(&peer, self.response(request.job_id, Err(refusal), None))
-                    .await;
+                return self.respond(&peer, self.response(request.job_id, Err(refusal), None)).await;
             }
         }
         let Ok(permit) = self.asking.clone().try_acquire_owned() else {
@@ -379,9 +382,9 @@ impl Coordinator {
     /// Only the peer that a job belongs to may cancel it here.
     async fn on_job_cancel(&mut self, peer: PeerId, job_id: String) {
         let _ = self.apply(WorkerEvent::PeerGone { peer: peer.clone() });
-        if let Some(job) = self.own_job(&peer, &job_id) {
+        if let Some(handle) = self.own_job(&peer, &job_id).await {
             info!(%peer, job = job_id, "cancelled by its owner");
-            if let Err(error) = job.handle().command(JobCommand::Cancel).await {
+            if let Err(error) = handle.command(JobCommand::Cancel).await {
                 warn!(%error, "the job could not be told to end");
             }
         }
@@ -390,39 +393,49 @@ impl Coordinator {
         self.send_app(&peer, payload).await;
     }
 
-    fn own_job(&self, peer: &PeerId, job_id: &str) -> Option<Hosted> {
+    async fn own_job(&self, peer: &PeerId, job_id: &str) -> Option<JobHandle> {
         let job = JobId::new(job_id).ok()?;
         self.state.slot_of(&job)?;
-        let job = Hosted::open(&self.site.state_dir, &job).ok()?;
-        job.belongs_to(peer).then_some(job)
+        let folder = JobFolder::open(&self.site.state_dir, &job).ok()?;
+        if folder.owner() != peer {
+            return None;
+        }
+        JobHandle::attach(&folder).await.ok()
     }
 
     fn start(
         &mut self,
         peer: PeerId,
-        job: Hosted,
+        folder: JobFolder,
         reply: oneshot::Sender<Result<JobHandle, Refusal>>,
     ) {
-        let id = job.id().clone();
-        if let Err(refused) = self.apply(WorkerEvent::JobStarted { peer, job: id.clone() }) {
+        let job = folder.id().clone();
+        if let Err(refused) = self.apply(WorkerEvent::JobStarted { peer, job: job.clone() }) {
             let refusal = Refusal::new(RefusalCode::Busy, refused.to_string());
             let _ = reply.send(Err(refusal));
             return;
         }
-        info!(job = %id, folder = %job.folder().path().display(), "job starts");
+        info!(%job, folder = %folder.path().display(), "job starts");
         let site = self.site.clone();
-        self.spawn_for_job(id.clone(), async move {
-            match crate::job::start(job.folder(), &site.runner).await {
+        self.spawn_for_job(job.clone(), async move {
+            match crate::job::start(&folder, &site.runner).await {
                 Ok(handle) => {
-                    let _ = reply.send(Ok(handle));
-                    staging::watch(&site, &job).await;
+                    let _ = reply.send(Ok(handle.clone()));
+                    staging::watch(&site, &folder, &handle).await;
                 }
                 Err(error) => {
-                    warn!(job = %id, %error, "the job could not be started");
+                    warn!(%job, %error, "the job could not be started");
                     let text = format!("the worker could not start the job: {error}");
                     let _ = reply.send(Err(Refusal::new(RefusalCode::Invalid, text)));
                 }
             }
+        });
+    }
+
+    fn watch(&self, folder: JobFolder, handle: JobHandle) {
+        let site = self.site.clone();
+        self.spawn_for_job(folder.id().clone(), async move {
+            staging::watch(&site, &folder, &handle).await;
         });
     }
 

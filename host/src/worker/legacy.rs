@@ -5,10 +5,9 @@
 //! taken for a word of the protocol.
 
 use super::connection::ConnectionError;
-use super::hosted::Hosted;
 use super::legacy_texts::Texts;
 use super::{Client, staging};
-use crate::job::{EventStream, JobCommand, JobHandle};
+use crate::job::{EventStream, JobCommand, JobFolder, JobHandle};
 use crate::rtc::{Channel, Message};
 use crate::transfer;
 use sleap_rtc_protocol::job::{
@@ -90,9 +89,9 @@ impl Wire {
     }
 
     async fn recv_soon(&mut self) -> Result<Message, ConnectionError> {
-        tokio::time::timeout(SILENCE, self.recv()).await.map_err(|_| {
-            ConnectionError::Protocol("silent for 30 s before its package was whole")
-        })?
+        tokio::time::timeout(SILENCE, self.recv())
+            .await
+            .map_err(|_| ConnectionError::Protocol("silent for 30 s before its package was whole"))?
     }
 }
 
@@ -163,12 +162,12 @@ async fn job(
 ) -> Result<(), ConnectionError> {
     client.coordinator.hold(&client.peer).await?;
     let shared = if said.is_shared { Some(shared_paths(said)?) } else { None };
-    let hosted = Hosted::create(&client.site.state_dir, &spec(said, shared)?, &client.peer)?;
-    match stage(client, wire, said, &hosted).await {
-        Ok(handle) => follow(client, wire, said, &hosted, &handle, texts).await,
+    let folder = JobFolder::create(&client.site.state_dir, &spec(said, shared)?, &client.peer)?;
+    match stage(client, wire, said, &folder, texts).await {
+        Ok(handle) => follow(client, wire, said, &folder, &handle, texts).await,
         Err(error) => {
-            info!(job = %hosted.id(), %error, "job not started");
-            hosted.discard();
+            info!(job = %folder.id(), %error, "job not started");
+            folder.discard();
             Err(error)
         }
     }
@@ -204,9 +203,10 @@ async fn stage(
     client: &Client,
     wire: &mut Wire,
     said: &Introduction,
-    hosted: &Hosted,
+    folder: &JobFolder,
+    texts: &mut Texts,
 ) -> Result<JobHandle, ConnectionError> {
-    let source = match &hosted.spec().shared {
+    let source = match &folder.spec().shared {
         Some(paths) => {
             let places = staging::shared_places(&client.site, paths)?;
             for which in ["input", "output"] {
@@ -214,17 +214,31 @@ async fn stage(
             }
             places.input
         }
-        None => receive(client, wire, said, hosted).await?,
+        None => receive(client, wire, said, folder).await?,
     };
-    let (into, limits, zip) = (hosted.folder().files_dir(), client.site.limits, source.clone());
+    let (into, limits, zip) = (folder.files_dir(), client.site.limits, source.clone());
     let unpacked = tokio::task::spawn_blocking(move || transfer::unpack(&zip, &into, &limits));
     let unpacked = unpacked.await.map_err(|_| ConnectionError::Gone)?;
     unpacked.map_err(|error| invalid(error.to_string()))?;
-    if hosted.spec().shared.is_none() {
+    if folder.spec().shared.is_none() {
         tokio::fs::remove_file(&source).await?;
     }
-    staging::check_files(&client.site, hosted, &hosted.spec().description).await?;
-    Ok(client.coordinator.start(&client.peer, hosted.clone()).await?)
+    let mut claimed = folder.spec().description.clone();
+    if said.job_type.is_none() {
+        claimed.job_type = job_type_of(&folder.files_dir());
+        texts.set_job_type(claimed.job_type);
+    }
+    staging::check_files(&client.site, folder, &claimed).await?;
+    Ok(client.coordinator.start(&client.peer, folder.clone()).await?)
+}
+
+/// The kind of a package whose client did not say it: the script that it holds.
+fn job_type_of(files: &Path) -> JobType {
+    let has = |job_type: JobType| files.join(job_type.script_name()).is_file();
+    match has(JobType::Inference) && !has(JobType::Training) {
+        true => JobType::Inference,
+        false => JobType::Training,
+    }
 }
 
 /// Spools the package to disk. The announced size must be what comes.
@@ -232,7 +246,7 @@ async fn receive(
     client: &Client,
     wire: &mut Wire,
     said: &Introduction,
-    hosted: &Hosted,
+    folder: &JobFolder,
 ) -> Result<PathBuf, ConnectionError> {
     let meta = said.meta.as_ref().ok_or_else(|| invalid("file content came before FILE_META"))?;
     let limit_bytes = client.site.limits.max_bytes;
@@ -242,7 +256,7 @@ async fn receive(
             meta.size
         )));
     }
-    let path = hosted.folder().path().join("package.zip");
+    let path = folder.path().join("package.zip");
     let mut file = tokio::fs::File::create(&path).await?;
     let mut received = 0u64;
     loop {
@@ -262,7 +276,7 @@ async fn receive(
     if received != meta.size {
         return Err(size_differs(meta.size, received));
     }
-    info!(job = %hosted.id(), bytes = received, "package complete");
+    info!(job = %folder.id(), bytes = received, "package complete");
     Ok(path)
 }
 
@@ -275,23 +289,23 @@ async fn follow(
     client: &Client,
     wire: &mut Wire,
     said: &Introduction,
-    hosted: &Hosted,
+    folder: &JobFolder,
     handle: &JobHandle,
     texts: &mut Texts,
 ) -> Result<(), ConnectionError> {
     let gui = said.meta.as_ref().is_some_and(FileMeta::wants_progress);
     let mut events = handle.events(0);
     let outcome = stream(wire, handle, &mut events, texts, gui).await?;
-    info!(job = %hosted.id(), ?outcome, "told the client");
-    if hosted.spec().shared.is_some() {
-        staging::deliver(&client.site, hosted).await?;
+    info!(job = %folder.id(), ?outcome, "told the client");
+    if folder.spec().shared.is_some() {
+        staging::deliver(&client.site, folder).await?;
         let output = said.shared_output.clone().unwrap_or_default();
         return wire.send(&texts.shared_end(&outcome, output)).await;
     }
     for text in texts.before_result() {
         wire.send(&text).await?;
     }
-    if let Some(result) = result_file(said, hosted, texts.job_type()).await? {
+    if let Some(result) = result_file(said, folder, texts.job_type()).await? {
         send_result(wire, &result).await?;
     }
     for text in texts.after_result() {
@@ -310,7 +324,7 @@ async fn stream(
     loop {
         tokio::select! {
             event = events.next() => {
-                let Some(numbered) = event? else { return Ok(JobOutcome::Interrupted) };
+                let Some(numbered) = event else { return Ok(JobOutcome::Interrupted) };
                 if matches!(numbered.event, JobEvent::Progress { .. }) && !gui {
                     continue;
                 }
@@ -350,13 +364,13 @@ struct ResultFile {
 /// Training: one zip of all models. Inference: the predictions as they are.
 async fn result_file(
     said: &Introduction,
-    hosted: &Hosted,
+    folder: &JobFolder,
     job_type: JobType,
 ) -> Result<Option<ResultFile>, ConnectionError> {
-    let results = hosted.folder().results_dir();
+    let results = folder.results_dir();
     let (name, path, default_dir) = match job_type {
         JobType::Training => {
-            let zip = hosted.folder().path().join("result.zip");
+            let zip = folder.path().join("result.zip");
             let (from, to) = (results.clone(), zip.clone());
             let packing = tokio::task::spawn_blocking(move || transfer::pack(&from, &to));
             let packed = packing.await.map_err(|_| ConnectionError::Gone)?;

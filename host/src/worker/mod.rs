@@ -8,7 +8,6 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`hosted`] | a job on this worker's disk |
 //! | [`identity`] | who this worker is, kept under a lock from one start to the next |
 //! | [`announce`] | prints how to join |
 //! | [`coordinator`] | owns the slots; the only one that changes them |
@@ -21,7 +20,6 @@
 mod announce;
 mod connection;
 mod coordinator;
-mod hosted;
 mod identity;
 mod legacy;
 mod legacy_texts;
@@ -29,7 +27,7 @@ mod ours;
 mod staging;
 
 use crate::config::{Config, WorkerConfig};
-use crate::job::{RunnerOptions, RunnerSettings};
+use crate::job::RunnerOptions;
 use crate::policy::{Policies, PolicyError};
 use crate::rtc::RtcOptions;
 use crate::signaling::client::{Endpoints, HttpApi, Identity, SignalingClient, SignalingError};
@@ -131,12 +129,9 @@ pub async fn run(
     info!(peer = %identity.peer_id, room = %room.room_id, "registered");
 
     spawn_version_lookup(&site, &signaling, &shutdown);
-    let coordinator = Coordinator::new(
-        site,
-        signaling.clone(),
-        identity.peer_id.clone(),
-        capabilities.slots as usize,
-    );
+    let slots = capabilities.slots as usize;
+    let coordinator =
+        Coordinator::new(site, signaling.clone(), identity.peer_id.clone(), slots);
     coordinator.run(events, shutdown).await;
 
     signaling.close().await;
@@ -187,16 +182,11 @@ fn site(
     capabilities: &Capabilities,
     identity: &Identity,
 ) -> Site {
-    let settings =
-        RunnerSettings { pass_env: config.worker.pass_env.clone(), ..RunnerSettings::default() };
-    // This very program: an update on disk must not change what a running worker starts.
-    let binary = std::env::current_exe().unwrap_or_else(|_| "sleap-rtc".into());
-    let runner = RunnerOptions { binary, settings };
     Site {
         rtc: RtcOptions::from(&config.ice),
         policies,
         state_dir: config.worker.state_dir.clone(),
-        runner,
+        runner: RunnerOptions::new(&config.worker.pass_env),
         limits: Limits { max_bytes: config.worker.max_package_bytes, ..Limits::default() },
         shared_root: config.shared_storage_root.clone(),
         facts: RwLock::new(own_facts(identity, capabilities)),

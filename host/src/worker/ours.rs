@@ -1,10 +1,9 @@
 //! One connection of our own client: `sleap-rtc/1`, as the `frame` module of the protocol draws it.
 
 use super::connection::ConnectionError;
-use super::hosted::Hosted;
 use super::{Client, staging};
 use crate::dialect::{DialectError, WorkerEnd};
-use crate::job::{EventStream, JobCommand, JobHandle};
+use crate::job::{EventStream, JobCommand, JobFolder, JobHandle};
 use crate::transfer::{self, Package};
 use sleap_rtc_protocol::frame::{ClientFrame, TransferFrame, WorkerFrame};
 use sleap_rtc_protocol::ids::{JobId, JobSecret};
@@ -50,13 +49,13 @@ async fn submit(
 ) -> Result<(), ConnectionError> {
     staging::check(&client.site, &spec.description).await?;
     client.coordinator.hold(&client.peer).await?;
-    let hosted = Hosted::create(&client.site.state_dir, &spec, &client.peer)?;
-    match stage(client, link, &hosted).await {
-        Ok(handle) => follow(client, link, &hosted, &handle, 0).await,
+    let folder = JobFolder::create(&client.site.state_dir, &spec, &client.peer)?;
+    match stage(client, link, &folder).await {
+        Ok(handle) => follow(client, link, &folder, &handle, 0).await,
         Err(error) => {
             // Nothing ran: there is nothing to come back for.
             info!(job = %spec.id, %error, "job not started");
-            hosted.discard();
+            folder.discard();
             Err(error)
         }
     }
@@ -66,15 +65,15 @@ async fn submit(
 async fn stage(
     client: &Client,
     link: &mut WorkerEnd,
-    hosted: &Hosted,
+    folder: &JobFolder,
 ) -> Result<JobHandle, ConnectionError> {
     let site = &client.site;
-    let spec = hosted.spec();
+    let spec = folder.spec();
     match &spec.shared {
         Some(paths) => {
             let places = staging::shared_places(site, paths)?;
             link.send(&WorkerFrame::Accepted { job: spec.id.clone() }).await?;
-            let (into, limits) = (hosted.folder().files_dir(), site.limits);
+            let (into, limits) = (folder.files_dir(), site.limits);
             let staged = tokio::task::spawn_blocking(move || {
                 transfer::unpack(&places.input, &into, &limits)
             });
@@ -84,12 +83,12 @@ async fn stage(
         None => {
             link.send(&WorkerFrame::Accepted { job: spec.id.clone() }).await?;
             let manifest =
-                transfer::receive(link, &hosted.folder().files_dir(), &site.limits, |_| {}).await?;
+                transfer::receive(link, &folder.files_dir(), &site.limits, |_| {}).await?;
             info!(job = %spec.id, bytes = manifest.total_bytes(), "package complete");
         }
     }
-    staging::check_files(site, hosted, &spec.description).await?;
-    Ok(client.coordinator.start(&client.peer, hosted.clone()).await?)
+    staging::check_files(site, folder, &spec.description).await?;
+    Ok(client.coordinator.start(&client.peer, folder.clone()).await?)
 }
 
 /// Back to a known job, for whoever holds its secret. An unknown job and a wrong secret get the
@@ -101,31 +100,31 @@ async fn attach(
     secret: &JobSecret,
     after: u64,
 ) -> Result<(), ConnectionError> {
-    let hosted = Hosted::open(&client.site.state_dir, job)
+    let folder = JobFolder::open(&client.site.state_dir, job)
         .ok()
-        .filter(|hosted| hosted.opens_with(secret))
+        .filter(|folder| folder.spec().secret.matches(secret))
         .ok_or_else(|| {
             refused(RefusalCode::Unauthorized, "no such job here, or not your secret for it")
         })?;
-    let handle = hosted.handle();
+    let handle = JobHandle::attach(&folder).await?;
     link.send(&WorkerFrame::Accepted { job: job.clone() }).await?;
-    follow(client, link, &hosted, &handle, after).await
+    follow(client, link, &folder, &handle, after).await
 }
 
 /// Sends the job's events and obeys the client until it leaves.
 async fn follow(
     client: &Client,
     link: &mut WorkerEnd,
-    hosted: &Hosted,
+    folder: &JobFolder,
     handle: &JobHandle,
     after: u64,
 ) -> Result<(), ConnectionError> {
     let mut events = handle.events(after);
-    let outcome = stream(link, hosted.id(), handle, &mut events).await?;
-    info!(job = %hosted.id(), ?outcome, "told the client");
+    let outcome = stream(link, folder.id(), handle, &mut events).await?;
+    info!(job = %folder.id(), ?outcome, "told the client");
     loop {
         match link.recv_within(FETCH).await {
-            Ok(ClientFrame::Fetch) => send_results(client, link, hosted).await?,
+            Ok(ClientFrame::Fetch) => send_results(client, link, folder).await?,
             Ok(ClientFrame::Ping) => link.send(&WorkerFrame::Pong).await?,
             Ok(_) => {}
             // The job is over and told: leaving is how a client says that it is content.
@@ -144,7 +143,7 @@ async fn stream(
     loop {
         tokio::select! {
             event = events.next() => {
-                let Some(event) = event? else { return Ok(None) };
+                let Some(event) = event else { return Ok(None) };
                 let outcome = finished(&event);
                 link.send(&WorkerFrame::Event { job: job.clone(), event }).await?;
                 if outcome.is_some() {
@@ -188,17 +187,17 @@ async fn obey(
 async fn send_results(
     client: &Client,
     link: &mut WorkerEnd,
-    hosted: &Hosted,
+    folder: &JobFolder,
 ) -> Result<(), ConnectionError> {
-    if hosted.spec().shared.is_some() {
-        staging::deliver(&client.site, hosted).await?;
+    if folder.spec().shared.is_some() {
+        staging::deliver(&client.site, folder).await?;
         return Ok(link.send(&WorkerFrame::Transfer(TransferFrame::Complete)).await?);
     }
-    let results = hosted.folder().results_dir();
+    let results = folder.results_dir();
     let package = tokio::task::spawn_blocking(move || Package::open_tree(&results));
     let package = package.await.map_err(|_| ConnectionError::Gone)?;
     let package = package.map_err(transfer::TransferError::from)?;
     transfer::send(link, &package, |_| {}).await?;
-    info!(job = %hosted.id(), "results fetched");
+    info!(job = %folder.id(), "results fetched");
     Ok(())
 }

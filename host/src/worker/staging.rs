@@ -2,11 +2,10 @@
 //! part that both dialects share.
 
 use super::Site;
-use super::hosted::Hosted;
-use crate::job::PackageFolder;
+use crate::job::{JobFolder, JobHandle};
 use crate::transfer::storage;
 use sleap_rtc_protocol::ids::{JobId, JobSecret};
-use sleap_rtc_protocol::job::{JobDescription, Refusal, RefusalCode, SharedPaths};
+use sleap_rtc_protocol::job::{JobDescription, JobEvent, Refusal, RefusalCode, SharedPaths};
 use std::path::PathBuf;
 use tracing::{info, warn};
 
@@ -28,11 +27,12 @@ pub(super) async fn check(site: &Site, job: &JobDescription) -> Result<(), Refus
 /// The client's demands are kept; everything else comes from the files.
 pub(super) async fn check_files(
     site: &Site,
-    hosted: &Hosted,
+    folder: &JobFolder,
     claimed: &JobDescription,
 ) -> Result<(), Refusal> {
-    let (files, job_type) = (PackageFolder::new(hosted.folder().files_dir()), claimed.job_type);
-    let reading = tokio::task::spawn_blocking(move || crate::job::describe(&files, job_type));
+    let (files, job_type) = (folder.files_dir(), claimed.job_type);
+    let reading =
+        tokio::task::spawn_blocking(move || crate::job::describe_folder(&files, job_type));
     let mut job = reading.await.unwrap_or_else(|_| JobDescription::unknown(job_type));
     job.requirements = claimed.requirements.clone();
     job.user = claimed.user.clone();
@@ -65,24 +65,27 @@ pub(super) fn shared_places(site: &Site, paths: &SharedPaths) -> Result<SharedPl
 }
 
 /// Follows a job to its end and puts a shared-storage job's results in their place.
-pub(super) async fn watch(site: &Site, job: &Hosted) {
-    let folder = job.folder().path().display();
-    match job.handle().outcome().await {
-        Ok(outcome) => info!(job = %job.id(), ?outcome, %folder, "job over"),
-        Err(error) => warn!(job = %job.id(), %error, %folder, "the job can no longer be followed"),
+pub(super) async fn watch(site: &Site, folder: &JobFolder, handle: &JobHandle) {
+    let mut events = handle.events(0);
+    while let Some(numbered) = events.next().await {
+        if let JobEvent::Finished { outcome } = numbered.event {
+            info!(job = %folder.id(), ?outcome, folder = %folder.path().display(), "job over");
+            break;
+        }
     }
-    if let Err(error) = deliver(site, job).await {
-        warn!(job = %job.id(), %error, "results could not be put on the shared storage");
+    if let Err(error) = deliver(site, folder).await {
+        warn!(job = %folder.id(), %error, "results could not be put on the shared storage");
     }
 }
 
 /// Copies the results of a shared-storage job to its output folder. Doing it twice does no harm:
 /// each file is written beside and renamed.
-pub(super) async fn deliver(site: &Site, job: &Hosted) -> Result<(), Refusal> {
-    let Some(paths) = job.spec().shared.clone() else { return Ok(()) };
+pub(super) async fn deliver(site: &Site, folder: &JobFolder) -> Result<(), Refusal> {
+    let Some(paths) = folder.spec().shared.clone() else { return Ok(()) };
     let places = shared_places(site, &paths)?;
-    let results = job.folder().results_dir();
-    let copying = tokio::task::spawn_blocking(move || storage::copy_tree(&results, &places.output));
+    let results = folder.results_dir();
+    let copying =
+        tokio::task::spawn_blocking(move || storage::copy_tree(&results, &places.output));
     let failed = |text: String| Refusal::new(RefusalCode::Invalid, text);
     match copying.await {
         Ok(Ok(())) => Ok(()),
