@@ -1,1 +1,46 @@
-//! (to come)
+//! The signaling server, and the client that workers and clients use.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`rooms`] | who is in which room: a pure registry, no I/O |
+//! | [`filter`] | which peers a discovery is about |
+//! | [`identity`] | signed identity tokens |
+//! | [`store`] | what survives a restart: the signing key and the rooms |
+//! | [`server`] | sockets and HTTP around them |
+//! | [`client`] | the HTTP calls, and one WebSocket that comes back by itself |
+
+pub mod client;
+pub mod filter;
+pub mod identity;
+pub mod rooms;
+pub mod server;
+pub mod store;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+
+/// How often either side pings, which also keeps address translators from forgetting the socket.
+const PING_EVERY: Duration = Duration::from_secs(20);
+/// A socket on which nothing arrived for this long is dead: two pings went unanswered.
+const SILENCE_LIMIT: Duration = Duration::from_secs(50);
+/// How long a frame may take to leave.
+const WRITE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Seconds since 1970.
+fn unix_time_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Small buffers: a server holds thousands of sockets that are silent nearly always.
+fn websocket_config() -> WebSocketConfig {
+    let longest = sleap_rtc_protocol::signaling::MAX_FRAME_BYTES;
+    WebSocketConfig::default()
+        .read_buffer_size(4 * 1024)
+        .write_buffer_size(0)
+        .max_write_buffer_size(4 * longest)
+        .max_message_size(Some(longest))
+        .max_frame_size(Some(longest))
+}

@@ -1,0 +1,198 @@
+//! The HTTP half of the protocol.
+
+use super::{ANSWER_DEADLINE, Identity, SignalingError, tls};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Request, StatusCode};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::{Client, connect::HttpConnector};
+use hyper_util::rt::TokioExecutor;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use sleap_rtc_protocol::ids::{IdToken, PeerId, RoomCredentials, RoomId};
+use std::error::Error;
+use tokio::time::timeout;
+use url::Url;
+
+/// The longest answer that is read.
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
+
+/// The HTTP calls of a signaling server. Each has a deadline of ten seconds. Clones are cheap.
+#[derive(Debug, Clone)]
+pub struct HttpApi {
+    base: Url,
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+}
+
+#[derive(Deserialize)]
+struct SignedIn {
+    id_token: IdToken,
+    username: PeerId,
+}
+
+impl HttpApi {
+    /// A client of the server at `base` (`http:` or `https:`). Connects to nothing yet.
+    ///
+    /// # Errors
+    /// When TLS is asked for and cannot be set up.
+    pub fn new(base: &Url) -> Result<Self, SignalingError> {
+        let secure = base.scheme() == "https";
+        let config = if secure { tls::config() } else { tls::none() };
+        let config = config.map_err(|error| SignalingError::Unreachable {
+            url: base.clone(),
+            reason: format!("TLS cannot be set up: {error}"),
+        })?;
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(config.as_ref().clone())
+            .https_or_http()
+            .enable_http1()
+            .build();
+        // The calls are rare: no connection is kept for the next.
+        let client =
+            Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
+        Ok(Self { base: base.clone(), client })
+    }
+
+    /// Signs in. With the token of an earlier identity, even an expired one, the server brings that
+    /// identity back where it can; a server that cannot gives a new one, so compare the peer id.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or refuses.
+    pub async fn sign_in(&self, renew: Option<&IdToken>) -> Result<Identity, SignalingError> {
+        let signed_in = match self.post("/anonymous-signin", renew, None).await {
+            Err(SignalingError::IdentityRefused { message }) if renew.is_some() => {
+                tracing::warn!(message, "the old identity is not known; signing in as a new peer");
+                self.post("/anonymous-signin", None, None).await
+            }
+            result => result,
+        };
+        let SignedIn { id_token, username } = signed_in?;
+        Ok(Identity { peer_id: username, id_token })
+    }
+
+    /// Makes a room.
+    ///
+    /// # Errors
+    /// When the server cannot be reached, or refuses the identity.
+    pub async fn create_room(&self, token: &IdToken) -> Result<RoomCredentials, SignalingError> {
+        self.post("/create-room", Some(token), None).await
+    }
+
+    /// Takes a peer out of its room: the caller's own.
+    ///
+    /// # Errors
+    /// When the server cannot be reached, or refuses the identity.
+    pub async fn delete_peer(&self, token: &IdToken, peer: &PeerId) -> Result<(), SignalingError> {
+        let body = json!({"peer_id": peer});
+        let Value::Object(_) = self.post("/delete-peer", Some(token), Some(body)).await? else {
+            return Err(self.unexpected("/delete-peer", "the answer is no JSON object"));
+        };
+        Ok(())
+    }
+
+    /// Ends a room that the caller made, and the connections of all who are in it.
+    ///
+    /// # Errors
+    /// When the server cannot be reached, or the room is not the caller's.
+    pub async fn delete_room(&self, token: &IdToken, room: &RoomId) -> Result<(), SignalingError> {
+        let body = json!({"room_id": room});
+        let answer: Value = self.post("/delete-peers-and-room", Some(token), Some(body)).await?;
+        tracing::debug!(%room, status = %answer["status"], "room deleted");
+        Ok(())
+    }
+
+    async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        token: Option<&IdToken>,
+        body: Option<Value>,
+    ) -> Result<T, SignalingError> {
+        let request = self.request(path, token, body)?;
+        let exchange = timeout(ANSWER_DEADLINE, self.exchange(path, request));
+        let (status, bytes) = exchange.await.unwrap_or_else(|_| {
+            Err(self.unreachable(path, format!("no answer within {} s", ANSWER_DEADLINE.as_secs())))
+        })?;
+        if status.is_success() {
+            return serde_json::from_slice(&bytes)
+                .map_err(|_| self.unexpected(path, "the answer is not the JSON that is expected"));
+        }
+        let message = format!("{status}: {}", explanation(&bytes));
+        match status {
+            // The old server answers 422 where the header is missing or not what it wants.
+            StatusCode::UNAUTHORIZED | StatusCode::UNPROCESSABLE_ENTITY => {
+                Err(SignalingError::IdentityRefused { message })
+            }
+            StatusCode::FORBIDDEN => Err(SignalingError::Refused { message }),
+            _ => Err(self.unexpected(path, message)),
+        }
+    }
+
+    fn request(
+        &self,
+        path: &str,
+        token: Option<&IdToken>,
+        body: Option<Value>,
+    ) -> Result<Request<Full<Bytes>>, SignalingError> {
+        let mut request = Request::builder().method(Method::POST).uri(self.url(path).as_str());
+        if let Some(token) = token {
+            let mut value =
+                HeaderValue::try_from(format!("Bearer {}", token.as_str())).map_err(|_| {
+                    SignalingError::IdentityRefused {
+                        message: "the identity token holds characters that no header may".into(),
+                    }
+                })?;
+            value.set_sensitive(true);
+            request = request.header(AUTHORIZATION, value);
+        }
+        if body.is_some() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        let body = body.map_or_else(Bytes::new, |body| body.to_string().into());
+        request.body(Full::new(body)).map_err(|error| self.unreachable(path, error.to_string()))
+    }
+
+    async fn exchange(
+        &self,
+        path: &str,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(StatusCode, Bytes), SignalingError> {
+        let response = self.client.request(request).await;
+        let response = response.map_err(|error| self.unreachable(path, innermost(&error)))?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
+        let body = body.map_err(|error| self.unexpected(path, error.to_string()))?;
+        Ok((status, body.to_bytes()))
+    }
+
+    fn url(&self, path: &str) -> Url {
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
+        url
+    }
+
+    fn unreachable(&self, path: &str, reason: impl Into<String>) -> SignalingError {
+        SignalingError::Unreachable { url: self.url(path), reason: reason.into() }
+    }
+
+    fn unexpected(&self, path: &str, reason: impl Into<String>) -> SignalingError {
+        SignalingError::Unexpected { url: self.url(path), reason: reason.into() }
+    }
+}
+
+/// The last cause in a chain: `Connection refused` rather than `client error (Connect)`.
+fn innermost(error: &dyn Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+/// What a failed answer says, in whichever field its server uses.
+fn explanation(body: &[u8]) -> String {
+    let value: Value = serde_json::from_slice(body).unwrap_or_default();
+    let text = ["message", "error", "detail"].into_iter().find_map(|key| value[key].as_str());
+    text.unwrap_or("no explanation").chars().take(300).collect()
+}

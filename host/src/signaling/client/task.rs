@@ -1,0 +1,299 @@
+//! The task that owns the WebSocket: serves it, and makes it again when it is lost.
+
+use super::connection::{self, Connection, Registration, encode};
+use super::{HttpApi, Identity, SignalingError, SignalingEvent};
+use crate::signaling::server::CLOSE_REPLACED;
+use crate::signaling::{PING_EVERY, SILENCE_LIMIT, WRITE_DEADLINE};
+use futures_util::{SinkExt, StreamExt};
+use sleap_rtc_protocol::signaling::{
+    ClientMessage, Filters, MetadataPatch, PeerInfo, ServerMessage,
+};
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, frame::coding::CloseCode};
+use tokio_tungstenite::tungstenite::{Bytes, Message};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+/// The first wait before a lost connection is made again.
+const BACKOFF_FIRST: Duration = Duration::from_millis(250);
+/// The longest wait.
+const BACKOFF_LONGEST: Duration = Duration::from_secs(10);
+/// How long the owner of the event queue may be busy before it misses a message.
+const EVENT_DEADLINE: Duration = Duration::from_secs(10);
+/// How long the closing handshake may take.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
+
+type Answer<T> = oneshot::Sender<Result<T, SignalingError>>;
+
+/// What a handle asks of the task.
+#[derive(Debug)]
+pub(super) enum Command {
+    Send(Box<ClientMessage>, Answer<()>),
+    Update(MetadataPatch),
+    Discover(Filters, Answer<Vec<PeerInfo>>),
+    Close,
+}
+
+/// Why the connection is no longer served.
+enum End {
+    /// The owner wants no more.
+    Closed,
+    /// It broke; wait this long at least before the next.
+    Lost(Duration),
+}
+
+pub(super) struct Task {
+    websocket: Url,
+    http: HttpApi,
+    registration: Registration,
+    commands: mpsc::Receiver<Command>,
+    events: mpsc::Sender<SignalingEvent>,
+    identity: watch::Sender<Identity>,
+    discovery: Option<Answer<Vec<PeerInfo>>>,
+}
+
+impl Task {
+    pub(super) fn new(
+        websocket: Url,
+        http: HttpApi,
+        registration: Registration,
+        commands: mpsc::Receiver<Command>,
+        events: mpsc::Sender<SignalingEvent>,
+        identity: watch::Sender<Identity>,
+    ) -> Self {
+        Self { websocket, http, registration, commands, events, identity, discovery: None }
+    }
+
+    /// Serves until closed or cancelled, then says goodbye.
+    pub(super) async fn run(mut self, connection: Connection, cancel: CancellationToken) {
+        let mut connection = Some(connection);
+        cancel.run_until_cancelled(self.serve_forever(&mut connection)).await;
+        if let Some(connection) = &mut connection {
+            let _ = timeout(CLOSE_DEADLINE, say_goodbye(connection)).await;
+        }
+    }
+
+    async fn serve_forever(&mut self, slot: &mut Option<Connection>) {
+        while let Some(connection) = slot {
+            let End::Lost(wait) = self.serve(connection).await else { return };
+            *slot = None;
+            self.fail_discovery();
+            self.tell(SignalingEvent::Lost).await;
+            *slot = self.reconnect(wait).await;
+            if slot.is_some() {
+                self.tell(SignalingEvent::Restored).await;
+            }
+        }
+    }
+
+    async fn serve(&mut self, connection: &mut Connection) -> End {
+        let mut heard = Instant::now();
+        let mut ping = interval(PING_EVERY);
+        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let outgoing = tokio::select! {
+                command = self.commands.recv() => match command {
+                    None | Some(Command::Close) => return End::Closed,
+                    Some(command) => command,
+                },
+                incoming = connection.next() => {
+                    heard = Instant::now();
+                    match incoming {
+                        Some(Ok(Message::Text(text))) => self.receive(&text).await,
+                        Some(Ok(Message::Close(frame))) => return lost(frame.as_ref()),
+                        Some(Ok(_)) => {}
+                        Some(Err(error)) => {
+                            tracing::debug!(%error, "the signaling connection broke");
+                            return lost(None);
+                        }
+                        None => return lost(None),
+                    }
+                    continue;
+                }
+                _ = ping.tick() => {
+                    let silent = heard.elapsed() > SILENCE_LIMIT;
+                    if silent || !write(connection, Message::Ping(Bytes::new())).await {
+                        return lost(None);
+                    }
+                    continue;
+                }
+            };
+            if !self.obey(connection, outgoing).await {
+                return lost(None);
+            }
+        }
+    }
+
+    /// Does what a handle asks; returns whether the connection still stands.
+    async fn obey(&mut self, connection: &mut Connection, command: Command) -> bool {
+        let message = match &command {
+            Command::Send(message, _) => encode(message),
+            Command::Update(patch) => {
+                self.registration.metadata.merge(patch.clone());
+                encode(&self.whole_metadata())
+            }
+            Command::Discover(filters, _) => encode(&ClientMessage::DiscoverPeers {
+                from_peer_id: self.registration.identity.peer_id.clone(),
+                filters: filters.clone(),
+            }),
+            Command::Close => return true,
+        };
+        let result = match message {
+            Ok(message) => write(connection, message).await.then_some(()).ok_or(SignalingError::Lost),
+            Err(error) => Err(error),
+        };
+        let stands = !matches!(result, Err(SignalingError::Lost));
+        // Whoever asked may have given up: then there is nobody to tell.
+        match (command, result) {
+            (Command::Send(_, answer), result) => drop(answer.send(result)),
+            (Command::Discover(_, answer), Ok(())) => self.discovery = Some(answer),
+            (Command::Discover(_, answer), Err(error)) => drop(answer.send(Err(error))),
+            (Command::Update(_) | Command::Close, _) => {}
+        }
+        stands
+    }
+
+    /// All of the metadata: the old server forgets the tags when only properties come.
+    fn whole_metadata(&self) -> ClientMessage {
+        let metadata = self.registration.metadata.clone();
+        ClientMessage::UpdateMetadata {
+            peer_id: self.registration.identity.peer_id.clone(),
+            metadata: MetadataPatch {
+                tags: Some(metadata.tags),
+                properties: Some(metadata.properties),
+            },
+        }
+    }
+
+    async fn receive(&mut self, text: &str) {
+        match ServerMessage::decode(text) {
+            Ok(ServerMessage::PeerList { peers, .. }) if self.discovery.is_some() => {
+                if let Some(answer) = self.discovery.take() {
+                    drop(answer.send(Ok(peers)));
+                }
+            }
+            Ok(message) => self.tell(SignalingEvent::Message(message)).await,
+            Err(error) => tracing::warn!(%error, "a frame from the signaling server is ignored"),
+        }
+    }
+
+    /// Makes the connection again, without end; `None` when the owner wants no more.
+    async fn reconnect(&mut self, least: Duration) -> Option<Connection> {
+        let mut backoff = BACKOFF_FIRST;
+        let mut wait = least;
+        loop {
+            // Jitter: a thousand peers do not come back to a restarted server at one instant.
+            wait = wait.max(backoff).mul_f64(rand::random_range(0.5..1.0));
+            self.while_lost(sleep(wait)).await?;
+            let metadata = self.registration.metadata.clone();
+            let (url, http) = (self.websocket.clone(), self.http.clone());
+            let registration = self.registration.clone();
+            let attempt = async move { attempt(&url, &http, registration).await };
+            let (identity, opened) = self.while_lost(attempt).await?;
+            self.registration.identity = identity.clone();
+            self.identity.send_replace(identity);
+            match opened {
+                Ok(mut connection) => {
+                    tracing::info!("registered with the signaling server again");
+                    if self.registration.metadata != metadata {
+                        // It changed during the attempt. A failure shows at the next read.
+                        if let Ok(frame) = encode(&self.whole_metadata()) {
+                            write(&mut connection, frame).await;
+                        }
+                    }
+                    return Some(connection);
+                }
+                Err(error) => tracing::warn!(%error, "cannot register again yet"),
+            }
+            backoff = (backoff * 2).min(BACKOFF_LONGEST);
+            wait = Duration::ZERO;
+        }
+    }
+
+    /// Waits for `work` and answers the handles meanwhile; `None` when the owner wants no more.
+    async fn while_lost<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                done = work.as_mut() => return Some(done),
+                command = self.commands.recv() => match command? {
+                    Command::Send(_, answer) => drop(answer.send(Err(SignalingError::Lost))),
+                    Command::Discover(_, answer) => drop(answer.send(Err(SignalingError::Lost))),
+                    Command::Update(patch) => self.registration.metadata.merge(patch),
+                    Command::Close => return None,
+                },
+            }
+        }
+    }
+
+    fn fail_discovery(&mut self) {
+        if let Some(answer) = self.discovery.take() {
+            drop(answer.send(Err(SignalingError::Lost)));
+        }
+    }
+
+    /// Hands an event to the owner. One that does not read for long misses it: waiting without end
+    /// would cost the connection.
+    async fn tell(&self, event: SignalingEvent) {
+        match self.events.send_timeout(event, EVENT_DEADLINE).await {
+            Ok(()) | Err(mpsc::error::SendTimeoutError::Closed(_)) => {}
+            Err(mpsc::error::SendTimeoutError::Timeout(_)) => {
+                tracing::error!("a signaling message is dropped: nobody reads the queue");
+            }
+        }
+    }
+}
+
+/// Tries once to register again; signs in again when the identity is refused. Returns the identity
+/// to go on with as well.
+///
+/// The old server renews nothing: it gives a token for another peer, but lets its holder register
+/// under the old id, which is the one that session strings name.
+async fn attempt(
+    url: &Url,
+    http: &HttpApi,
+    mut registration: Registration,
+) -> (Identity, Result<Connection, SignalingError>) {
+    let mut opened = connection::open(url, &registration).await;
+    let unsure = |error: &SignalingError| {
+        matches!(error, SignalingError::IdentityRefused { .. } | SignalingError::Refused { .. })
+    };
+    if opened.as_ref().is_err_and(unsure) {
+        match http.sign_in(Some(&registration.identity.id_token)).await {
+            Ok(renewed) => {
+                tracing::info!("signed in again");
+                let own_token = registration.identity.id_token.clone();
+                registration.identity.id_token = renewed.id_token;
+                opened = connection::open(url, &registration).await;
+                if opened.is_err() && renewed.peer_id != registration.identity.peer_id {
+                    // Another peer's token is of no use; the old one may be renewed some day.
+                    registration.identity.id_token = own_token;
+                }
+            }
+            Err(error) => opened = Err(error),
+        }
+    }
+    (registration.identity, opened)
+}
+
+async fn write(connection: &mut Connection, message: Message) -> bool {
+    matches!(timeout(WRITE_DEADLINE, connection.send(message)).await, Ok(Ok(())))
+}
+
+fn lost(close: Option<&CloseFrame>) -> End {
+    let code = close.map(|frame| u16::from(frame.code));
+    tracing::warn!(?code, "the connection to the signaling server is lost");
+    // Another program has our identity: taking it back at once would go on for ever.
+    let replaced = code == Some(CLOSE_REPLACED);
+    End::Lost(if replaced { BACKOFF_LONGEST } else { Duration::ZERO })
+}
+
+/// Sends the close frame and waits for the server's, which says that the room knows.
+async fn say_goodbye(connection: &mut Connection) {
+    let frame = CloseFrame { code: CloseCode::Normal, reason: "the peer leaves".into() };
+    if connection.close(Some(frame)).await.is_ok() {
+        while let Some(Ok(_)) = connection.next().await {}
+    }
+}

@@ -1,0 +1,243 @@
+//! The HTTP API, and the door to the WebSocket.
+
+use crate::signaling::identity::IdentityError;
+use crate::signaling::server::Server;
+use crate::signaling::server::link::Dismissal;
+use crate::signaling::server::socket;
+use crate::signaling::store::{StoreError, hex};
+use crate::signaling::{unix_time_s, websocket_config};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sleap_rtc_protocol::ids::{IdToken, PeerId, RoomId};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
+use tokio_tungstenite::tungstenite::protocol::Role;
+
+/// The longest body: a token and a few ids.
+const MAX_BODY_BYTES: usize = 16 * 1024;
+/// How long a body may take to arrive.
+const BODY_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Why a request was not done.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("{0}")]
+    Malformed(String),
+    #[error("send `Authorization: Bearer <id_token>` with the token from sign-in")]
+    NoToken,
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error("{0}")]
+    Forbidden(&'static str),
+    #[error("there is nothing at this path")]
+    NotFound,
+    #[error("this path takes another method")]
+    Method,
+    #[error("this is the WebSocket's path; GET /health tells how the server is")]
+    UpgradeRequired,
+    #[error("the server cannot reach its own state; try again later")]
+    Store(#[from] StoreError),
+}
+
+impl Refusal {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::NoToken | Self::Identity(_) => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
+            Self::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+/// What the bodies of all requests may hold.
+#[derive(Debug, Default, Deserialize)]
+struct Body {
+    #[serde(default)]
+    id_token: Option<IdToken>,
+    #[serde(default)]
+    peer_id: Option<PeerId>,
+    #[serde(default)]
+    room_id: Option<RoomId>,
+}
+
+/// Answers one request. `permit` is this connection's share of the server's sockets; a WebSocket
+/// takes it along.
+pub(super) async fn answer(
+    request: Request<Incoming>,
+    server: Arc<Server>,
+    permit: Arc<OwnedSemaphorePermit>,
+) -> Response<Full<Bytes>> {
+    let path = request.uri().path().to_owned();
+    let answered = match (request.method(), path.as_str()) {
+        (&Method::GET, "/") => upgrade(request, server, permit),
+        (&Method::GET, "/health" | "/metrics") => Ok(reply(StatusCode::OK, &health(&server))),
+        (&Method::POST, _) => {
+            post(&path, request, &server).await.map(|value| reply(StatusCode::OK, &value))
+        }
+        (_, "/" | "/health" | "/metrics") => Err(Refusal::Method),
+        (_, path) if POSTS.contains(&path) => Err(Refusal::Method),
+        _ => Err(Refusal::NotFound),
+    };
+    answered.unwrap_or_else(|refusal| {
+        tracing::debug!(path, error = ?refusal, "request refused");
+        let message = refusal.to_string();
+        reply(refusal.status(), &json!({"error": message, "message": message}))
+    })
+}
+
+const POSTS: [&str; 4] =
+    ["/anonymous-signin", "/create-room", "/delete-peer", "/delete-peers-and-room"];
+
+async fn post(path: &str, request: Request<Incoming>, server: &Server) -> Result<Value, Refusal> {
+    if !POSTS.contains(&path) {
+        return Err(Refusal::NotFound);
+    }
+    let bearer = bearer(request.headers())?;
+    let body = read(request.into_body()).await?;
+    if path == POSTS[0] {
+        return sign_in(server, bearer.or(body.id_token));
+    }
+    let caller = server.signer.verify(&bearer.ok_or(Refusal::NoToken)?, unix_time_s())?;
+    match path {
+        "/create-room" => create_room(server, caller).await,
+        "/delete-peer" => delete_peer(server, &caller, body.peer_id),
+        _ => delete_room(server, &caller, body).await,
+    }
+}
+
+/// A new identity, or more time for the one that `token` proves, expired or not.
+fn sign_in(server: &Server, token: Option<IdToken>) -> Result<Value, Refusal> {
+    let peer = match token {
+        Some(token) => server.signer.verify_expired_too(&token)?,
+        None => PeerId::new(format!("peer-{}", hex(&rand::random::<[u8; 8]>())))
+            .map_err(|_| IdentityError::Invalid)?,
+    };
+    let token = server.signer.sign(&peer, unix_time_s())?;
+    Ok(json!({"id_token": token, "username": peer}))
+}
+
+async fn create_room(server: &Server, caller: PeerId) -> Result<Value, Refusal> {
+    let room = server.store.create_room(caller.clone(), unix_time_s()).await?;
+    tracing::info!(peer = %caller, room = %room.room_id, "room created");
+    Ok(json!({"room_id": room.room_id, "token": room.token}))
+}
+
+fn delete_peer(server: &Server, caller: &PeerId, peer: Option<PeerId>) -> Result<Value, Refusal> {
+    if peer.is_some_and(|peer| peer != *caller) {
+        return Err(Refusal::Forbidden("a peer can delete itself only"));
+    }
+    let present = server.rooms().remove(caller);
+    if let Some(member) = &present {
+        member.link.dismiss(Dismissal::Deleted);
+        tracing::info!(peer = %caller, room = %member.room, "peer deleted");
+    }
+    Ok(json!({"status": if present.is_some() { "deleted" } else { "not present" }}))
+}
+
+/// Deletes a room that the caller made. The old programs name themselves instead of the room: then
+/// it is the one they are in.
+async fn delete_room(server: &Server, caller: &PeerId, body: Body) -> Result<Value, Refusal> {
+    if body.peer_id.as_ref().is_some_and(|peer| peer != caller) {
+        return Err(Refusal::Forbidden("a peer can delete itself and its own rooms only"));
+    }
+    let own = server.rooms().room_of(caller);
+    let named = body.room_id.is_some();
+    let Some(room) = body.room_id.or(own) else { return delete_peer(server, caller, None) };
+    if !server.store.delete_room(room.clone(), caller.clone()).await? {
+        // The same answer for a room that does not exist: rooms cannot be probed for.
+        let refusal = Refusal::Forbidden("you have made no such room");
+        return if named { Err(refusal) } else { delete_peer(server, caller, None) };
+    }
+    let members = server.rooms().clear(&room);
+    members.iter().for_each(|member| member.link.dismiss(Dismissal::Deleted));
+    tracing::info!(peer = %caller, %room, peers = members.len(), "room deleted");
+    Ok(json!({"status": "deleted", "peers": members.len()}))
+}
+
+fn health(server: &Server) -> Value {
+    let (peers, rooms) = {
+        let rooms = server.rooms();
+        (rooms.peers(), rooms.rooms())
+    };
+    let counters = &server.counters;
+    json!({
+        "status": "ok",
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime_s": server.started.elapsed().as_secs(),
+        "peers": peers,
+        "rooms": rooms,
+        "frames_forwarded": counters.forwarded.load(Ordering::Relaxed),
+        "frames_refused": counters.refused.load(Ordering::Relaxed),
+        "impersonations_refused": counters.impersonations.load(Ordering::Relaxed),
+    })
+}
+
+fn upgrade(
+    mut request: Request<Incoming>,
+    server: Arc<Server>,
+    permit: Arc<OwnedSemaphorePermit>,
+) -> Result<Response<Full<Bytes>>, Refusal> {
+    let response =
+        create_response_with_body(&request, Full::default).map_err(|_| Refusal::UpgradeRequired)?;
+    let tasks = server.tasks.clone();
+    let upgraded = hyper::upgrade::on(&mut request);
+    tasks.spawn(async move {
+        let _permit = permit;
+        match upgraded.await {
+            Ok(upgraded) => {
+                let io = TokioIo::new(upgraded);
+                let ws =
+                    WebSocketStream::from_raw_socket(io, Role::Server, Some(websocket_config()));
+                socket::serve(ws.await, server).await;
+            }
+            Err(error) => tracing::debug!(%error, "a WebSocket was not opened"),
+        }
+    });
+    Ok(response)
+}
+
+fn bearer(headers: &HeaderMap) -> Result<Option<IdToken>, Refusal> {
+    let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
+    let token = value.to_str().ok().and_then(|text| {
+        let (scheme, token) = text.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+    });
+    let token = token.ok_or(Refusal::NoToken)?;
+    IdToken::new(token).map(Some).map_err(|_| IdentityError::Invalid.into())
+}
+
+async fn read(body: Incoming) -> Result<Body, Refusal> {
+    let limited = Limited::new(body, MAX_BODY_BYTES).collect();
+    let bytes = tokio::time::timeout(BODY_DEADLINE, limited)
+        .await
+        .map_err(|_| Refusal::Malformed("the request's body took too long".into()))?
+        .map_err(|error| Refusal::Malformed(format!("the request's body: {error}")))?
+        .to_bytes();
+    if bytes.trim_ascii().is_empty() {
+        return Ok(Body::default());
+    }
+    serde_json::from_slice(&bytes)
+        .map_err(|_| Refusal::Malformed("the body is not the JSON object that is expected".into()))
+}
+
+fn reply(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(value.to_string()));
+    *response.status_mut() = status;
+    let json = hyper::header::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    response
+}

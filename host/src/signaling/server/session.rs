@@ -1,0 +1,234 @@
+//! What one socket may say, and what is answered: the rules, without the socket.
+
+use crate::signaling::filter::Query;
+use crate::signaling::rooms::{ConnectionId, Member};
+use crate::signaling::server::Server;
+use crate::signaling::server::frame::{Code, Fault, Head, Kind, parse};
+use crate::signaling::server::link::{Dismissal, Link};
+use crate::signaling::unix_time_s;
+use serde::Deserialize;
+use serde_json::json;
+use sleap_rtc_protocol::ids::{PeerId, RoomCredentials, RoomId};
+use sleap_rtc_protocol::signaling::{
+    Filters, MAX_FRAME_BYTES, MetadataPatch, PeerInfo, Register, Role, ServerMessage,
+};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+/// Abusive frames in a row after which the socket is closed.
+const MAX_ABUSE: u32 = 32;
+/// Refused registrations after which the socket is closed: each may be a guess at a token.
+const MAX_REFUSED_REGISTRATIONS: u32 = 8;
+
+/// One socket's side of the conversation.
+pub(super) struct Session {
+    server: Arc<Server>,
+    connection: ConnectionId,
+    link: Link,
+    peer: Option<PeerId>,
+    abuse: u32,
+    refused_registrations: u32,
+}
+
+#[derive(Deserialize)]
+struct Discover {
+    #[serde(default)]
+    filters: Filters,
+}
+
+#[derive(Deserialize)]
+struct Update {
+    metadata: MetadataPatch,
+}
+
+impl Session {
+    pub(super) fn new(server: Arc<Server>, link: Link) -> Self {
+        let connection = server.next_connection();
+        Self { server, connection, link, peer: None, abuse: 0, refused_registrations: 0 }
+    }
+
+    /// Whether the socket has registered.
+    pub(super) fn is_registered(&self) -> bool {
+        self.peer.is_some()
+    }
+
+    /// Whether the socket has been wrong too often.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.abuse >= MAX_ABUSE || self.refused_registrations >= MAX_REFUSED_REGISTRATIONS
+    }
+
+    /// Does what a frame asks; returns the answer to its sender, if there is one.
+    pub(super) async fn receive(&mut self, text: Utf8Bytes) -> Option<String> {
+        match self.obey(text).await {
+            Ok(answer) => {
+                self.abuse = 0;
+                answer
+            }
+            Err(fault) => {
+                self.count(fault.code);
+                Some(fault.frame())
+            }
+        }
+    }
+
+    /// The answer to a binary frame.
+    pub(super) fn refuse_binary(&mut self) -> String {
+        self.count(Code::InvalidMessage);
+        Fault::invalid("frames are JSON in text messages; this one was binary").frame()
+    }
+
+    fn count(&mut self, code: Code) {
+        self.server.counters.refused.fetch_add(1, Ordering::Relaxed);
+        if code == Code::SenderMismatch {
+            self.server.counters.impersonations.fetch_add(1, Ordering::Relaxed);
+        }
+        self.abuse += u32::from(code.is_abuse());
+        tracing::debug!(peer = ?self.peer, code = code.as_str(), "frame refused");
+    }
+
+    async fn obey(&mut self, text: Utf8Bytes) -> Result<Option<String>, Fault> {
+        let head: Head = parse(&text)?;
+        if head.kind == Kind::Register {
+            return self.register(&text).await.map(Some).inspect_err(|_| {
+                self.refused_registrations += 1;
+            });
+        }
+        let peer = self.peer.as_ref().ok_or(crate::signaling::rooms::RoomError::NotInRoom)?;
+        if !head.speaks_as(peer) {
+            return Err(Fault::new(
+                Code::SenderMismatch,
+                format!("this socket speaks as {peer} only"),
+            ));
+        }
+        match head.kind {
+            Kind::DiscoverPeers => self.discover(peer, &text).map(Some),
+            Kind::UpdateMetadata => self.update(peer, &text).map(Some),
+            Kind::Offer | Kind::Answer | Kind::Candidate | Kind::PeerMessage | Kind::Error => {
+                let forwarded = self.forward(peer, &head, text);
+                forwarded.map(|()| None).map_err(|fault| Fault { attempt: head.attempt(), ..fault })
+            }
+            Kind::Register | Kind::Unknown => {
+                Err(Fault::new(Code::UnknownMessageType, "this type of frame is not known here"))
+            }
+        }
+    }
+
+    async fn register(&mut self, text: &str) -> Result<String, Fault> {
+        let Register { peer_id, room_id, token, id_token, role, metadata } = parse(text)?;
+        let now_s = unix_time_s();
+        if self.server.signer.verify(&id_token, now_s)? != peer_id {
+            return Err(Fault::new(
+                Code::IdentityRefused,
+                "the identity token is another peer's; register with the one from sign-in",
+            ));
+        }
+        if self.peer.as_ref().is_some_and(|present| *present != peer_id) {
+            return Err(Fault::new(
+                Code::SenderMismatch,
+                "this socket is another peer's already; open a second one",
+            ));
+        }
+        let credentials = RoomCredentials { room_id: room_id.clone(), token: token.clone() };
+        if !self.server.store.opens(credentials, now_s).await? {
+            return Err(Fault::new(
+                Code::RoomNotFound,
+                "no such room, or the token does not open it",
+            ));
+        }
+        if role == Role::Worker {
+            self.keep(room_id.clone()).await?;
+        }
+        let member = Member {
+            connection: self.connection,
+            room: room_id.clone(),
+            role,
+            metadata,
+            connected_at_s: now_s,
+            link: self.link.clone(),
+        };
+        let replaced = self.server.rooms().join(peer_id.clone(), member)?;
+        if let Some(replaced) = replaced.filter(|old| old.connection != self.connection) {
+            replaced.link.dismiss(Dismissal::Replaced);
+        }
+        tracing::info!(peer = %peer_id, room = %room_id, role = role.as_str(), "registered");
+        self.peer = Some(peer_id.clone());
+        encode(&ServerMessage::RegisteredAuth { room_id, token, peer_id })
+    }
+
+    fn discover(&self, peer: &PeerId, text: &str) -> Result<String, Fault> {
+        let Discover { filters } = parse(text)?;
+        let rooms = self.server.rooms();
+        let own = rooms.member(peer, self.connection).map(|member| &member.room);
+        if filters.room_id.as_ref().is_some_and(|wanted| Some(wanted) != own) {
+            return Err(Fault::new(Code::NotInRoom, "discovery reaches your own room only"));
+        }
+        let peers = rooms.discover(peer, self.connection, &Query::new(filters)?)?;
+        drop(rooms);
+        peer_list(peer, peers)
+    }
+
+    fn update(&self, peer: &PeerId, text: &str) -> Result<String, Fault> {
+        let Update { metadata } = parse(text)?;
+        let metadata = self.server.rooms().update(peer, self.connection, metadata)?;
+        let status = metadata.properties.get("status").and_then(|status| status.as_str());
+        tracing::debug!(%peer, status, "metadata updated");
+        encode(&ServerMessage::MetadataUpdated { peer_id: peer.clone(), metadata })
+    }
+
+    fn forward(&self, peer: &PeerId, head: &Head, text: Utf8Bytes) -> Result<(), Fault> {
+        let target = head.target()?;
+        let frame = head.signed(text, peer)?;
+        let link = self.server.rooms().route(peer, self.connection, target)?;
+        let link = link.ok_or_else(|| {
+            Fault::new(Code::PeerNotFound, format!("{target} is not in your room"))
+        })?;
+        if !link.deliver(frame) {
+            return Err(Fault::new(
+                Code::DeliveryFailed,
+                format!("{target} does not read what it is sent"),
+            ));
+        }
+        self.server.counters.forwarded.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(%peer, %target, kind = ?head.kind, "forwarded");
+        Ok(())
+    }
+
+    /// The end of the socket: the peer leaves its room, unless another socket has taken it over.
+    pub(super) async fn end(self) {
+        let Some(peer) = &self.peer else { return };
+        let left = self.server.rooms().leave(peer, self.connection);
+        let Some(member) = left else { return };
+        tracing::info!(%peer, room = %member.room, "left");
+        if member.role == Role::Worker && self.keep(member.room).await.is_err() {
+            tracing::warn!(%peer, "the life of its room was not prolonged");
+        }
+    }
+
+    async fn keep(&self, room: RoomId) -> Result<(), Fault> {
+        Ok(self.server.store.keep(BTreeSet::from([room]), unix_time_s()).await?)
+    }
+}
+
+fn encode(message: &ServerMessage) -> Result<String, Fault> {
+    serde_json::to_string(message).map_err(|error| Fault::new(Code::Internal, error.to_string()))
+}
+
+/// As many peers as one frame holds; a room of ordinary workers fits whole.
+fn peer_list(asker: &PeerId, peers: Vec<PeerInfo>) -> Result<String, Fault> {
+    let mut list = String::new();
+    let mut count = 0;
+    for peer in &peers {
+        let peer = serde_json::to_string(peer)
+            .map_err(|error| Fault::new(Code::Internal, error.to_string()))?;
+        if list.len() + peer.len() + 1024 > MAX_FRAME_BYTES {
+            break;
+        }
+        list.extend((count > 0).then_some(','));
+        list.push_str(&peer);
+        count += 1;
+    }
+    let asker = json!(asker.as_str());
+    Ok(format!(r#"{{"type":"peer_list","to_peer_id":{asker},"count":{count},"peers":[{list}]}}"#))
+}

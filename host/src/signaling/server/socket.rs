@@ -1,0 +1,132 @@
+//! One WebSocket: reads frames, delivers what others send, pings, and ends for a stated reason.
+
+use crate::signaling::server::Server;
+use crate::signaling::server::link::{Dismissal, Errand, Inbox, link};
+use crate::signaling::server::pace::Pace;
+use crate::signaling::server::session::Session;
+use crate::signaling::{PING_EVERY, SILENCE_LIMIT, WRITE_DEADLINE};
+use futures_util::{SinkExt, StreamExt};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, frame::coding::CloseCode};
+use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
+
+/// How long a socket may be open without having registered.
+const REGISTRATION_DEADLINE: Duration = Duration::from_secs(30);
+/// How long the closing handshake may take.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
+/// Our own close code: the same identity registered on another socket.
+pub(in crate::signaling) const CLOSE_REPLACED: u16 = 4001;
+/// Our own close code: the peer or its room was deleted.
+pub(in crate::signaling) const CLOSE_DELETED: u16 = 4002;
+
+/// Why a socket ends.
+enum End {
+    /// The other side closed, or is gone.
+    Gone,
+    /// The server says goodbye.
+    Close(CloseCode, &'static str),
+}
+
+/// Serves one WebSocket until it ends or the server stops.
+pub(super) async fn serve<S>(mut ws: WebSocketStream<S>, server: Arc<Server>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let shutdown = server.shutdown.clone();
+    let (link, mut inbox) = link();
+    let mut session = Session::new(server, link);
+    let end = tokio::select! {
+        end = converse(&mut ws, &mut session, &mut inbox) => end,
+        () = shutdown.cancelled() => End::Close(CloseCode::Restart, "the server restarts"),
+    };
+    session.end().await;
+    if let End::Close(code, reason) = end {
+        tracing::debug!(?code, reason, "socket closed");
+        let _ = timeout(CLOSE_DEADLINE, say_goodbye(&mut ws, code, reason)).await;
+    }
+}
+
+async fn converse<S>(ws: &mut WebSocketStream<S>, session: &mut Session, inbox: &mut Inbox) -> End
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let opened = Instant::now();
+    let mut heard = opened;
+    let mut pace = Pace::new(opened);
+    let mut ping = interval(PING_EVERY);
+    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let outgoing = tokio::select! {
+            errand = inbox.next() => match errand {
+                Errand::Deliver(frame) => Some(Message::Text(frame)),
+                Errand::Leave(why) => return farewell(why),
+            },
+            _ = ping.tick() => {
+                if heard.elapsed() > SILENCE_LIMIT {
+                    return End::Gone;
+                }
+                Some(Message::Ping(Bytes::new()))
+            },
+            () = tokio::time::sleep_until((opened + REGISTRATION_DEADLINE).into()),
+                if !session.is_registered() =>
+            {
+                return End::Close(CloseCode::Policy, "nobody registered on this socket");
+            },
+            incoming = ws.next() => {
+                heard = Instant::now();
+                let incoming = match incoming {
+                    Some(Ok(message)) => message,
+                    Some(Err(Error::Capacity(_))) => {
+                        return End::Close(CloseCode::Size, "a frame has at most 1 MiB");
+                    }
+                    Some(Err(_)) | None => return End::Gone,
+                };
+                let wait = pace.spend(incoming.len(), heard);
+                let answer = react(session, incoming).await;
+                tokio::time::sleep(wait).await;
+                answer.map(Message::text)
+            },
+        };
+        if let Some(message) = outgoing
+            && !matches!(timeout(WRITE_DEADLINE, ws.send(message)).await, Ok(Ok(())))
+        {
+            return End::Gone;
+        }
+        if session.is_exhausted() {
+            return End::Close(CloseCode::Policy, "too many refused frames");
+        }
+    }
+}
+
+async fn react(session: &mut Session, message: Message) -> Option<String> {
+    match message {
+        Message::Text(text) => session.receive(text).await,
+        Message::Binary(_) => Some(session.refuse_binary()),
+        // The library answers pings and closes by itself; a close ends the stream next.
+        Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => None,
+    }
+}
+
+fn farewell(why: Dismissal) -> End {
+    let (code, reason) = match why {
+        Dismissal::Replaced => (CLOSE_REPLACED, "the same peer registered on another socket"),
+        Dismissal::Deleted => (CLOSE_DELETED, "the peer or its room was deleted"),
+        Dismissal::TooSlow => (1008, "the peer does not read what it is sent"),
+    };
+    End::Close(CloseCode::from(code), reason)
+}
+
+/// Sends the close frame, then reads until the other side has closed as well: closing at once could
+/// discard frames that are still under way.
+async fn say_goodbye<S>(ws: &mut WebSocketStream<S>, code: CloseCode, reason: &'static str)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    if ws.close(Some(CloseFrame { code, reason: reason.into() })).await.is_ok() {
+        while let Some(Ok(_)) = ws.next().await {}
+    }
+}

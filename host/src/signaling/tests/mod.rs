@@ -1,0 +1,1 @@
+//! Real sockets on loopback: the server driven by the client, and by bare sockets that may lie.
