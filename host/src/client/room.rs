@@ -88,7 +88,7 @@ impl Room {
             http: config.signaling.http.clone(),
         };
         let (signaling, events) = SignalingClient::connect(
-            endpoints,
+            &endpoints,
             identity.clone(),
             credentials,
             Role::Client,

@@ -1,7 +1,7 @@
 //! Who this worker is: kept from one start to the next, so that a session string given out last
 //! week still works.
 
-use super::WorkerOptions;
+use super::WorkerRoom;
 use crate::signaling::client::{HttpApi, Identity, SignalingError};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
@@ -9,6 +9,7 @@ use sleap_rtc_protocol::ids::{IdToken, PeerId, RoomCredentials};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use url::Url;
 
 const FILE: &str = "identity.json";
 
@@ -91,15 +92,17 @@ fn create_private(path: &Path) -> io::Result<()> {
 pub(super) async fn join(
     state: &StateFolder,
     api: &HttpApi,
-    options: &WorkerOptions,
+    server: &Url,
+    wanted: &WorkerRoom,
 ) -> Result<(Identity, RoomCredentials), super::WorkerError> {
-    let server = api.base().to_string();
-    let saved = if options.new_room { None } else { state.load(&server) };
+    let server = server.to_string();
+    let saved = if *wanted == WorkerRoom::New { None } else { state.load(&server) };
     let identity = sign_in(api, saved.as_ref()).await?;
     let kept = saved.filter(|saved| saved.peer_id == identity.peer_id).map(|saved| saved.room);
-    let room = match options.room.clone().or(kept) {
-        Some(room) => room,
-        None => api.create_room(&identity.id_token).await?,
+    let room = match (wanted, kept) {
+        (WorkerRoom::Join(room), _) => room.clone(),
+        (WorkerRoom::Kept, Some(room)) => room,
+        _ => api.create_room(&identity.id_token).await?,
     };
     state.save(&Saved {
         server,

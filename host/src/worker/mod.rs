@@ -45,14 +45,23 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 /// What the command line says beyond the configuration.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerOptions {
-    /// Join this room rather than one's own.
-    pub room: Option<RoomCredentials>,
-    /// Forget the identity and the room of earlier starts.
-    pub new_room: bool,
-    /// Also write the credentials to this file, readable by its owner only.
+    /// Which room it works in.
+    pub room: WorkerRoom,
+    /// Where its credentials are written, besides standard output; readable by its owner only.
     pub credentials_file: Option<PathBuf>,
+}
+
+/// Which room a worker works in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WorkerRoom {
+    /// That of last time; a new one when there is none.
+    Kept,
+    /// A new one, with a new identity.
+    New,
+    /// This one.
+    Join(RoomCredentials),
 }
 
 /// Why a worker could not start or go on.
@@ -119,7 +128,7 @@ pub async fn run(
     let accelerators = detect(&config.worker).await;
     let api = HttpApi::new(&config.signaling.http)?;
     let (identity, room) = tokio::select! {
-        joined = identity::join(&state, &api, &options) => joined?,
+        joined = identity::join(&state, &api, &config.signaling.http, &options.room) => joined?,
         () = shutdown.cancelled() => return Ok(()),
     };
     let capabilities = capabilities(&config.worker, accelerators);
@@ -225,7 +234,7 @@ async fn register(
     // A token of its own: the registration must outlive `shutdown`, so that leaving is orderly.
     let (metadata, cancel) = (metadata(capabilities), CancellationToken::new());
     let (identity, room) = (identity.clone(), room.clone());
-    SignalingClient::connect(endpoints, identity, room, Role::Worker, metadata, cancel).await
+    SignalingClient::connect(&endpoints, identity, room, Role::Worker, metadata, cancel).await
 }
 
 /// Looks for SLEAP's version beside the registration, which never waits for it.
