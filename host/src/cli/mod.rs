@@ -153,7 +153,7 @@ fn parse_in(
         CommandArgs::RunJob { dir } => Command::RunJob(dir),
     };
     if deprecated {
-        warnings.push("`sleap-rtc client` is now `sleap-rtc client-train`".into());
+        warnings.push("`sleap-rtc client` is deprecated: use `sleap-rtc client-train`".into());
     }
     Ok(Invocation { log, log_filter: ambient.log.take(), command, warnings })
 }
