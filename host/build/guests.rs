@@ -34,7 +34,10 @@ pub fn build(root: &Path, target: &Path, packages: &[&str]) -> Result<Vec<PathBu
         command.env(format!("CARGO_PROFILE_RELEASE_{key}"), value);
     }
     let status = command.status().context("cannot start cargo to build the plugins")?;
-    ensure!(status.success(), "cargo could not build the plugins {packages:?} (its messages above)");
+    ensure!(
+        status.success(),
+        "cargo could not build the plugins {packages:?} (its messages above)"
+    );
     let folder = target.join(TARGET).join("release");
     Ok(packages
         .iter()

@@ -13,6 +13,9 @@ pub enum ClientError {
     /// The package cannot be submitted.
     #[error("the package cannot be used: {0}")]
     Package(String),
+    /// The shared storage cannot be used for this job.
+    #[error("shared storage: {0}")]
+    Shared(String),
     /// The signaling server cannot be reached, or does not let us in.
     #[error(transparent)]
     Signaling(#[from] SignalingError),

@@ -165,8 +165,8 @@ impl Session<'_> {
             }
         }
         concluded(flow.outcome)?;
-        if job.shared.is_some() {
-            return Ok(job.output.path().to_owned());
+        if let Some(shared) = &job.shared {
+            return job.output.publish_shared(shared);
         }
         let result = flow.result.ok_or_else(|| self.broke("sent no result".into()))?;
         if let Output::Models(_) = job.output {

@@ -9,6 +9,7 @@
 //! | [`prompt`] | the list that the user chooses from |
 //! | [`submission`] | one job over `sleap-rtc/1` |
 //! | [`legacy`] | one job with a Python worker |
+//! | [`shared`] | jobs on storage that both sides see |
 //! | [`display`] | bars and log on a terminal, plain lines on a pipe |
 //! | [`viewer`] | SLEAP's loss viewer |
 //! | [`output`] | where results go |
@@ -21,11 +22,13 @@ pub mod package;
 mod prompt;
 mod room;
 mod selection;
+pub mod shared;
 mod submission;
 mod viewer;
 
 pub use error::ClientError;
 pub use output::Output;
+pub use room::user;
 pub use viewer::ViewerPorts;
 
 use crate::config::Config;
@@ -33,16 +36,16 @@ use crate::policy::Policies;
 use crate::transfer::Package;
 use display::Display;
 use room::{Connected, Dialect, Room};
+use shared::SharedJob;
 use sleap_rtc_protocol::ids::{JobId, JobSecret, PeerId, RoomCredentials};
-use sleap_rtc_protocol::job::{JobDescription, JobOutcome, JobSpec, SharedPaths};
+use sleap_rtc_protocol::job::{JobDescription, JobOutcome, JobSpec};
 use sleap_rtc_protocol::session::SessionString;
 use std::path::PathBuf;
-use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use viewer::Viewer;
 
 /// How a client finds its worker.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Join {
     /// Straight to the worker that the string names.
     Session(SessionString),
@@ -56,7 +59,7 @@ pub enum Join {
 }
 
 /// How a client chooses among the workers of a room.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Choose {
     /// The user picks from a list.
     Prompt,
@@ -69,9 +72,9 @@ pub enum Choose {
 /// A job, checked and ready to go.
 pub struct Job {
     /// The files.
-    pub package: Arc<Package>,
-    /// The package as a path below the shared root, where both sides see one file system.
-    pub shared: Option<SharedPaths>,
+    pub package: Package,
+    /// Its places below the shared root, where both sides see one file system.
+    pub shared: Option<SharedJob>,
     /// Name for people.
     pub name: String,
     /// What policies are told.
@@ -136,7 +139,7 @@ fn spec(job: &Job) -> Result<JobSpec, ClientError> {
         secret: JobSecret::new(format!("{:032x}", rand::random::<u128>())).map_err(fresh)?,
         name: job.name.clone(),
         description: job.description.clone(),
-        shared: job.shared.clone(),
+        shared: job.shared.as_ref().map(|shared| shared.paths().clone()),
     })
 }
 

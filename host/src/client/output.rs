@@ -1,6 +1,7 @@
 //! Where results go: whole, or not at all.
 
 use super::ClientError;
+use super::shared::SharedJob;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,12 @@ impl Output {
         let numbered = (1..).map(|number| PathBuf::from(format!("{name}-{number}")));
         let mut candidates = std::iter::once(PathBuf::from(&name)).chain(numbered);
         Self::Models(candidates.find(|path| !path.exists()).unwrap_or_else(|| name.into()))
+    }
+
+    /// As [`Self::models_for`], but beside the package rather than in the working directory.
+    pub fn models_beside(package: &Path) -> Self {
+        let named = Self::models_for(Path::new(package.file_name().unwrap_or_default()));
+        Self::Models(parent(package).join(named.path()))
     }
 
     /// Where the result will be.
@@ -59,6 +66,14 @@ impl Output {
         Ok(self.path().to_owned())
     }
 
+    /// Takes the result of a shared-storage job from where the worker put it.
+    pub(super) fn publish_shared(&self, shared: &SharedJob) -> Result<PathBuf, ClientError> {
+        if let (Self::Predictions(file), Some(collected)) = (self, shared.collected()) {
+            move_file(collected, file).map_err(|source| self.error(source))?;
+        }
+        Ok(self.path().to_owned())
+    }
+
     fn error(&self, source: std::io::Error) -> ClientError {
         ClientError::Output { path: self.path().to_owned(), source }
     }
@@ -85,7 +100,16 @@ fn move_file(from: &Path, to: &Path) -> std::io::Result<()> {
     let files = fs::read_dir(from)?.flatten().map(|entry| entry.path());
     let mut files = files.filter(|path| path.is_file());
     match (files.next(), files.next()) {
-        (Some(only), None) => fs::rename(only, to),
+        (Some(only), None) => match fs::rename(&only, to) {
+            // Another file system: copied beside, then renamed.
+            Err(error) if error.kind() == std::io::ErrorKind::CrossesDevices => {
+                let beside = tempfile::NamedTempFile::new_in(parent(to))?;
+                fs::copy(&only, beside.path())?;
+                beside.persist(to)?;
+                Ok(())
+            }
+            renamed => renamed,
+        },
         (None, _) => Err(std::io::Error::other("the worker sent no predictions")),
         _ => Err(std::io::Error::other("the worker sent more than one file")),
     }

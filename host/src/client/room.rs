@@ -286,7 +286,7 @@ fn metadata() -> Metadata {
 }
 
 /// The user's login name: a claim that policies may show, never proof.
-pub(super) fn user() -> Option<String> {
+pub fn user() -> Option<String> {
     std::env::var("USER").ok().or_else(|| std::env::var("USERNAME").ok())
 }
 

@@ -143,11 +143,11 @@ impl Submission<'_> {
 
     async fn fetch(&mut self, job: &Job) -> Result<PathBuf, ClientError> {
         self.send(&ClientFrame::Fetch, "before the result was fetched").await?;
-        if job.shared.is_some() {
+        if let Some(shared) = &job.shared {
             loop {
                 match self.recv(STAGE_LIMIT, "before the result was in place").await? {
                     WorkerFrame::Transfer(TransferFrame::Complete) => {
-                        return Ok(job.output.path().to_owned());
+                        return job.output.publish_shared(shared);
                     }
                     frame => refused(frame)?,
                 }

@@ -98,7 +98,7 @@ pub struct PolicyConfig {
 impl PolicyConfig {
     /// The embedded plugins alone.
     pub fn new(dir: PathBuf) -> Self {
-                Self {
+        Self {
             dir,
             selection: PluginConfig::new(OnFailure::Default),
             // A lab's "not on my machine" never fails open.
@@ -330,8 +330,7 @@ fn worker(
 fn policy(sources: &Sources, file: file::FilePolicy, base: &Path) -> PolicyConfig {
     let home = sources.home.as_ref().map(|home| home.join(".sleap-rtc/plugins"));
     let dir = file.dir.map(|text| sources.path(base, &text)).or(home);
-    let embedded =
-        PolicyConfig::new(dir.unwrap_or_else(|| sources.cwd.join(".sleap-rtc/plugins")));
+    let embedded = PolicyConfig::new(dir.unwrap_or_else(|| sources.cwd.join(".sleap-rtc/plugins")));
     let plugin = |file: FilePlugin, default: PluginConfig| PluginConfig {
         plugin: file.plugin.map(|text| plugin_path(sources, base, text)),
         settings: file.settings.unwrap_or_default(),

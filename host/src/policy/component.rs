@@ -88,12 +88,12 @@ impl Plugin {
         let explain = |error| explain::not_usable(point, &imports, &exports, &error);
         let pre = runtime.linker.instantiate_pre(&component).map_err(explain)?;
         let plugin = Self { name: name.into(), limits, pre };
-        plugin.enter(|store, instance, pre| find(point, store, instance, pre)).map_err(|error| {
-            match error {
+        plugin.enter(|store, instance, pre| find(point, store, instance, pre)).map_err(
+            |error| match error {
                 Entered::Not(error) => explain(error),
                 Entered::Failed(failure) => failure.to_string(),
-            }
-        })?;
+            },
+        )?;
         Ok(plugin)
     }
 
@@ -126,8 +126,10 @@ impl Plugin {
         store.epoch_deadline_trap();
         store.set_epoch_deadline(self.limits.ticks());
         let _ticking = runtime.ticker.run();
-        let result =
-            self.pre.instantiate(&mut store).and_then(|instance| call(&mut store, &instance, &self.pre));
+        let result = self
+            .pre
+            .instantiate(&mut store)
+            .and_then(|instance| call(&mut store, &instance, &self.pre));
         result.map_err(|error| {
             match explain::stopped(&error, self.limits, store.data().memory_denied) {
                 Some(failure) => Entered::Failed(failure),

@@ -32,7 +32,10 @@ pub(super) fn not_compiled(error: &wasmtime::Error) -> String {
     if cut.iter().any(|words| error.contains(words)) {
         "the file is cut off: copy or build it again".into()
     } else {
-        format!("it is damaged, or uses WebAssembly that this host lacks: {}", one_line(&error, 300))
+        format!(
+            "it is damaged, or uses WebAssembly that this host lacks: {}",
+            one_line(&error, 300)
+        )
     }
 }
 

@@ -66,7 +66,10 @@ impl Host for CallState {
         let cost = message.len().max(64);
         let Some(left) = self.log_left.checked_sub(cost) else {
             if std::mem::take(&mut self.log_left) > 0 {
-                tracing::warn!(plugin, "the plugin writes more than {LOG_BYTES} bytes in one call; the rest is dropped");
+                tracing::warn!(
+                    plugin,
+                    "the plugin writes more than {LOG_BYTES} bytes in one call; the rest is dropped"
+                );
             }
             return;
         };

@@ -319,7 +319,13 @@ impl Point {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
         let on_failure = self.on_failure;
         let point = point.key();
-        tracing::warn!(point, plugin, failures, ?on_failure, "the plugin {plugin} failed: {failure}");
+        tracing::warn!(
+            point,
+            plugin,
+            failures,
+            ?on_failure,
+            "the plugin {plugin} failed: {failure}"
+        );
     }
 }
 

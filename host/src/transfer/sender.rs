@@ -178,7 +178,11 @@ impl<P: FnMut(Progress)> Sending<P> {
         progress(*now);
     }
 
-    async fn pass_on<L: Link>(&mut self, link: &mut L, chunk: Vec<u8>) -> Result<(), TransferError> {
+    async fn pass_on<L: Link>(
+        &mut self,
+        link: &mut L,
+        chunk: Vec<u8>,
+    ) -> Result<(), TransferError> {
         let payload_bytes = Chunk::decode(&chunk).map_or(0, |chunk| chunk.payload.len() as u64);
         self.pending_bytes = self.pending_bytes.saturating_sub(payload_bytes);
         let sent = tokio::time::timeout(self.idle, link.send_chunk(chunk)).await;

@@ -4,7 +4,7 @@
 //! the state.
 
 use super::{Site, connection, staging};
-use crate::job::{JobFolder, JobHandle, JobCommand};
+use crate::job::{JobCommand, JobFolder, JobHandle};
 use crate::signaling::client::{SignalingClient, SignalingEvent};
 use serde_json::json;
 use sleap_rtc_protocol::connection::Purpose;
@@ -186,10 +186,8 @@ impl Coordinator {
             return;
         }
         self.published = now;
-        let properties = [
-            ("status".to_owned(), json!(now.0.as_str())),
-            ("slots_free".to_owned(), json!(now.1)),
-        ];
+        let properties =
+            [("status".to_owned(), json!(now.0.as_str())), ("slots_free".to_owned(), json!(now.1))];
         let properties = Some(properties.into_iter().collect());
         self.signaling.update(MetadataPatch { tags: None, properties }).await;
     }
@@ -359,7 +357,9 @@ impl Coordinator {
             let kept = self.reserve(peer.clone(), RESERVATION);
             if let Err(refusal) = kept {
                 info!(%peer, reason = %refusal.message, "job request refused");
-                return self.respond(&peer, self.response(request.job_id, Err(refusal), None)).await;
+                return self
+                    .respond(&peer, self.response(request.job_id, Err(refusal), None))
+                    .await;
             }
         }
         let Ok(permit) = self.asking.clone().try_acquire_owned() else {

@@ -89,9 +89,9 @@ impl Wire {
     }
 
     async fn recv_soon(&mut self) -> Result<Message, ConnectionError> {
-        tokio::time::timeout(SILENCE, self.recv())
-            .await
-            .map_err(|_| ConnectionError::Protocol("silent for 30 s before its package was whole"))?
+        tokio::time::timeout(SILENCE, self.recv()).await.map_err(|_| {
+            ConnectionError::Protocol("silent for 30 s before its package was whole")
+        })?
     }
 }
 

@@ -139,8 +139,7 @@ pub async fn run(
 
     spawn_version_lookup(&site, &signaling, &shutdown);
     let slots = capabilities.slots as usize;
-    let coordinator =
-        Coordinator::new(site, signaling.clone(), identity.peer_id.clone(), slots);
+    let coordinator = Coordinator::new(site, signaling.clone(), identity.peer_id.clone(), slots);
     coordinator.run(events, shutdown).await;
 
     signaling.close().await;

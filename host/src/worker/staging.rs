@@ -84,8 +84,7 @@ pub(super) async fn deliver(site: &Site, folder: &JobFolder) -> Result<(), Refus
     let Some(paths) = folder.spec().shared.clone() else { return Ok(()) };
     let places = shared_places(site, &paths)?;
     let results = folder.results_dir();
-    let copying =
-        tokio::task::spawn_blocking(move || storage::copy_tree(&results, &places.output));
+    let copying = tokio::task::spawn_blocking(move || storage::copy_tree(&results, &places.output));
     let failed = |text: String| Refusal::new(RefusalCode::Invalid, text);
     match copying.await {
         Ok(Ok(())) => Ok(()),

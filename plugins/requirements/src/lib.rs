@@ -41,7 +41,8 @@ pub fn obstacles(job: &Job, worker: &Worker) -> Vec<Reason> {
     }
     for model in &job.model_types {
         if !covers(&worker.models, model) {
-            let message = format!("does not work with {model} models, only {}", worker.models.join(", "));
+            let message =
+                format!("does not work with {model} models, only {}", worker.models.join(", "));
             reasons.push(reason("model-type", message));
         }
     }

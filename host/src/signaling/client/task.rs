@@ -141,7 +141,9 @@ impl Task {
             Command::Close => return true,
         };
         let result = match message {
-            Ok(message) => write(connection, message).await.then_some(()).ok_or(SignalingError::Lost),
+            Ok(message) => {
+                write(connection, message).await.then_some(()).ok_or(SignalingError::Lost)
+            }
             Err(error) => Err(error),
         };
         let stands = !matches!(result, Err(SignalingError::Lost));

@@ -3,9 +3,7 @@
 use super::super::sender::send_within;
 use super::super::storage::PARTIAL;
 use super::super::testing::{Fate, MemoryLink, listing, package, pair, rel, write};
-use super::super::{
-    Incoming, Limits, LinkError, Package, Progress, TransferError, receive, send,
-};
+use super::super::{Incoming, Limits, LinkError, Package, Progress, TransferError, receive, send};
 use proptest::prelude::*;
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use sleap_rtc_protocol::frame::TransferFrame;
@@ -298,7 +296,9 @@ async fn half_a_gigabyte_with_flat_memory() {
     let rate = 524.0 / start.elapsed().as_secs_f64();
     println!("{rate:.0} MB/s, {idle_mib} MiB before, {peak_mib} MiB at most");
     assert!(peak_mib < idle_mib + 32);
-    assert!(std::fs::read(to.path().join("random")).unwrap()
-        == std::fs::read(from.path().join("random")).unwrap());
+    assert!(
+        std::fs::read(to.path().join("random")).unwrap()
+            == std::fs::read(from.path().join("random")).unwrap()
+    );
     assert_eq!(rel("zeros").file_name(), "zeros");
 }

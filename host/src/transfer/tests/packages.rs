@@ -75,8 +75,7 @@ fn parts_of_different_origin_make_a_package() {
     write(&work.path().join("m/centroid/best.ckpt"), b"weights", false);
     write(&work.path().join("m/centroid/sub/config.yaml"), b"yaml", false);
     let file = |path: &str, source| Part { path: rel(path), source };
-    let mut parts =
-        Part::folder(&rel("models/centroid"), &work.path().join("m/centroid")).unwrap();
+    let mut parts = Part::folder(&rel("models/centroid"), &work.path().join("m/centroid")).unwrap();
     parts.push(file("labels.slp", PartSource::File(work.path().join("link.slp"))));
     parts.push(file("track-script.sh", PartSource::Bytes(b"sleap-nn track".to_vec())));
     let package = Package::from_parts(parts.clone()).unwrap();

@@ -1,0 +1,135 @@
+//! What `client-train` and `client-track` have in common: a checked job, submitted and followed.
+
+use super::client_track::TrackOptions;
+use super::client_train::TrainOptions;
+use super::connect::ConnectOptions;
+use super::exit::{Exit, Failure};
+use super::{interrupt, print};
+use crate::client::shared::SharedJob;
+use crate::client::{self, ClientError, Job, Output, Wishes, package};
+use crate::config::Config;
+use crate::transfer::Package;
+use sleap_rtc_protocol::job::{JobType, Requirements};
+use std::path::Path;
+
+/// Submits a training.
+pub(super) async fn train(options: TrainOptions, config: Config) -> Result<Exit, Failure> {
+    let (path, root) = (options.package.clone(), config.shared_storage_root.clone());
+    let output = match (options.output, &root) {
+        (Some(folder), _) => Output::Models(folder),
+        // Beside the package, so that it is below the root too.
+        (None, Some(_)) => Output::models_beside(&path),
+        (None, None) => Output::models_for(&path),
+    };
+    let shared = match root {
+        Some(root) => Some(SharedJob::training(&root, &path, output.path())?),
+        None => None,
+    };
+    let opened = blocking(move || package::open_training(&path)).await?;
+    let name = name_of(&options.package);
+    submit(options.connect, config, opened, JobType::Training, name, output, shared).await
+}
+
+/// Submits a tracking.
+pub(super) async fn track(options: TrackOptions, config: Config) -> Result<Exit, Failure> {
+    let output = Output::Predictions(options.output.clone());
+    let name = name_of(&options.data);
+    let connect = options.connect.clone();
+    let built = blocking(move || {
+        let words = options.settings.arguments();
+        package::build_tracking(&options.data, &options.models, &options.output, &words)
+    });
+    let built = built.await?;
+    let shared = match config.shared_storage_root.clone() {
+        Some(root) => {
+            let package = built.clone();
+            Some(blocking(move || SharedJob::tracking(&root, &package)).await?)
+        }
+        None => None,
+    };
+    submit(connect, config, built, JobType::Inference, name, output, shared).await
+}
+
+async fn submit(
+    connect: ConnectOptions,
+    config: Config,
+    package: Package,
+    job_type: JobType,
+    name: String,
+    output: Output,
+    shared: Option<SharedJob>,
+) -> Result<Exit, Failure> {
+    let requirements = Requirements { min_gpu_memory_mib: connect.min_gpu_memory_mib };
+    let user = config.client.user.clone().or_else(client::user);
+    let described = package.clone();
+    let description =
+        blocking(move || Ok(package::described(&described, job_type, requirements, user))).await?;
+    let interrupt = interrupt::until_asked_to_end()?;
+    let wishes = Wishes { join: connect.join, viewer: connect.gui };
+    let job = Job { package, shared, name, description, output };
+    let place = client::run(&config, wishes, job, interrupt).await?;
+    let what = match job_type {
+        JobType::Training => "trained models are in",
+        JobType::Inference => "predictions are in",
+    };
+    let place = std::path::absolute(&place).unwrap_or(place);
+    // The job succeeded, whether or not somebody still reads what we say.
+    let _ = print::line(&format!("Done: the {what} {}", place.display()));
+    Ok(Exit::Success)
+}
+
+fn name_of(path: &Path) -> String {
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    stem.unwrap_or_else(|| "package".into())
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ClientError> + Send + 'static,
+) -> Result<T, Failure> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => Ok(done?),
+        Err(error) => Err(Failure::new(Exit::Unexpected, error)),
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let exit = match &error {
+            ClientError::Package(_) | ClientError::Policy(_) | ClientError::Shared(_) => {
+                Exit::Usage
+            }
+            ClientError::Signaling(_) | ClientError::Connect { .. } => Exit::Connect,
+            ClientError::NoWorker(_) => Exit::NoWorker,
+            ClientError::Refused(_) => Exit::Refused,
+            ClientError::JobFailed(_) => Exit::JobFailed,
+            ClientError::Transfer { .. }
+            | ClientError::Lost { .. }
+            | ClientError::Worker { .. }
+            | ClientError::Output { .. } => Exit::Transfer,
+            ClientError::Cancelled => Exit::Cancelled,
+            ClientError::Internal(_) => Exit::Unexpected,
+        };
+        let hint = hint(&error);
+        let failure = Self::new(exit, error);
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
+fn hint(error: &ClientError) -> Option<&'static str> {
+    use crate::signaling::client::SignalingError;
+    match error {
+        ClientError::Refused(_) => Some(
+            "with --room-id, --token and --auto-select another worker of the room can take the job",
+        ),
+        ClientError::Signaling(SignalingError::Unreachable { .. }) => Some(
+            "is the server running? set its address with --signaling or SLEAP_RTC_SIGNALING_WS",
+        ),
+        ClientError::Signaling(SignalingError::RoomRefused { .. }) => {
+            Some("copy the room id and the token from the worker's output")
+        }
+        _ => None,
+    }
+}

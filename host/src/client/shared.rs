@@ -1,0 +1,120 @@
+//! Jobs on storage that both sides see: paths travel instead of bytes.
+
+use super::ClientError;
+use crate::transfer::{Package, storage};
+use sleap_rtc_protocol::job::SharedPaths;
+use sleap_rtc_protocol::transfer::RelPath;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A job's places below the shared root. Dropping it removes what was put there for the job.
+#[derive(Debug)]
+pub struct SharedJob {
+    paths: SharedPaths,
+    /// The output folder as this machine sees it.
+    output: PathBuf,
+    scratch: Option<tempfile::TempDir>,
+}
+
+impl SharedJob {
+    /// A training package that lies below `root`, with its output there too.
+    pub fn training(root: &Path, package: &Path, output: &Path) -> Result<Self, ClientError> {
+        let paths = SharedPaths { input: below(root, package)?, output: below(root, output)? };
+        let output = storage::confined(root, &paths.output).map_err(refused)?;
+        Ok(Self { paths, output, scratch: None })
+    }
+
+    /// A tracking package: put together in a folder of its own below `root`, in which large files
+    /// are hard links and cost nothing. Blocks.
+    pub fn tracking(root: &Path, package: &Package) -> Result<Self, ClientError> {
+        let scratch = tempfile::Builder::new().prefix("sleap-rtc-job-").tempdir_in(root);
+        let scratch = scratch.map_err(|error| unusable(root, &error))?;
+        let (input, output) = (scratch.path().join("input"), scratch.path().join("results"));
+        lay_out(package, &input).map_err(|error| unusable(&input, &error))?;
+        fs::create_dir_all(&output).map_err(|error| unusable(&output, &error))?;
+        let paths = SharedPaths { input: below(root, &input)?, output: below(root, &output)? };
+        Ok(Self { paths, output, scratch: Some(scratch) })
+    }
+
+    /// What the worker is told.
+    pub fn paths(&self) -> &SharedPaths {
+        &self.paths
+    }
+
+    /// Where the result is to be taken from, when the worker could not put it in its final place.
+    pub fn collected(&self) -> Option<&Path> {
+        self.scratch.as_ref().map(|_| self.output.as_path())
+    }
+}
+
+fn refused(error: impl std::fmt::Display) -> ClientError {
+    ClientError::Shared(error.to_string())
+}
+
+fn unusable(path: &Path, error: &io::Error) -> ClientError {
+    ClientError::Shared(format!("{} cannot be used: {error}", path.display()))
+}
+
+/// `path` relative to `root`, links followed as far as the path exists.
+fn below(root: &Path, path: &Path) -> Result<RelPath, ClientError> {
+    let real_root = root.canonicalize().map_err(|error| unusable(root, &error))?;
+    let real = canonical(path).map_err(|error| unusable(path, &error))?;
+    let relative = real.strip_prefix(&real_root).map_err(|_| {
+        ClientError::Shared(format!(
+            "{} is not below the shared root {}; move it there, or submit without shared storage",
+            path.display(),
+            root.display()
+        ))
+    })?;
+    let parts: Vec<_> = relative.iter().map(|part| part.to_string_lossy()).collect();
+    RelPath::new(parts.join("/")).map_err(refused)
+}
+
+/// The real path of what is there, with what is not there yet behind it.
+fn canonical(path: &Path) -> io::Result<PathBuf> {
+    let path = std::path::absolute(path)?;
+    let there = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(&path);
+    let rest = path.strip_prefix(there).unwrap_or(Path::new(""));
+    // Joining an empty path would add a slash.
+    if rest.as_os_str().is_empty() {
+        there.canonicalize()
+    } else {
+        Ok(there.canonicalize()?.join(rest))
+    }
+}
+
+fn lay_out(package: &Package, into: &Path) -> io::Result<()> {
+    for file in package.manifest().files() {
+        let place = file.path.below(into);
+        if let Some(folder) = place.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        let linked = package.file_path(&file.path).map(|path| fs::hard_link(path, &place));
+        if !matches!(linked, Some(Ok(()))) {
+            let mut from = package.read(&file.path).map_err(io::Error::other)?;
+            io::copy(&mut from, &mut fs::File::create(&place)?)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_really_below_the_root_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("root");
+        fs::create_dir_all(root.join("a")).unwrap();
+        fs::create_dir(folder.path().join("outside")).unwrap();
+        std::os::unix::fs::symlink(folder.path().join("outside"), root.join("link")).unwrap();
+        assert_eq!(below(&root, &root.join("a")).unwrap().as_str(), "a");
+        assert_eq!(below(&root, &root.join("new/b")).unwrap().as_str(), "new/b");
+        for bad in [root.join("link"), root.join("link/new"), folder.path().join("outside")] {
+            assert!(below(&root, &bad).is_err(), "{bad:?}");
+        }
+        assert!(below(&root, &root).is_err());
+    }
+}
