@@ -236,9 +236,7 @@ impl Source {
             (
                 Content::Zip(_),
                 ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::UnexpectedEof,
-            ) => {
-                ArchiveError::Damaged { path, why: error.to_string() }
-            }
+            ) => ArchiveError::Damaged { path, why: error.to_string() },
             _ => ArchiveError::Read { path: member.path.as_str().into(), cause: error },
         }
     }
@@ -323,7 +321,8 @@ impl Part {
     fn member(self) -> Result<Member, ArchiveError> {
         match self.source {
             PartSource::File(file) => {
-                let there = fs::metadata(&file).map_err(|cause| ArchiveError::read(&file, cause))?;
+                let there =
+                    fs::metadata(&file).map_err(|cause| ArchiveError::read(&file, cause))?;
                 if !there.is_file() {
                     let why = format!("{} is not a file", file.display());
                     return Err(ArchiveError::Entry { entry: self.path.to_string(), why });

@@ -208,9 +208,7 @@ async fn conclude<L: Link>(link: &mut L, error: TransferError) -> TransferError 
 /// Takes what is still on its way, so that a sender in the middle of a chunk gets to read why this
 /// was the end of it.
 async fn drain<L: Link>(link: &mut L) {
-    let listen = async {
-        while let Ok(Ok(_)) = tokio::time::timeout(QUIET, link.next()).await {}
-    };
+    let listen = async { while let Ok(Ok(_)) = tokio::time::timeout(QUIET, link.next()).await {} };
     if tokio::time::timeout(FAREWELL, listen).await.is_err() {
         tracing::debug!("the other side goes on after the end of the transfer");
     }

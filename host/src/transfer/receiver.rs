@@ -84,10 +84,7 @@ async fn hear<L: Link>(link: &mut L, idle: Duration) -> Result<Incoming, Transfe
     }
 }
 
-async fn hear_manifest<L: Link>(
-    link: &mut L,
-    limits: &Limits,
-) -> Result<Manifest, TransferError> {
+async fn hear_manifest<L: Link>(link: &mut L, limits: &Limits) -> Result<Manifest, TransferError> {
     let mut files: Vec<FileEntry> = Vec::new();
     let mut paths_bytes = 0;
     loop {

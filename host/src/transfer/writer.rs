@@ -1,7 +1,7 @@
 //! What a receiver does on the thread that may block: look what is there, verify, write, rename.
 
-use super::storage::{self, Filling, PARTIAL, PartialFile, StorageError};
 use super::TransferError;
+use super::storage::{self, Filling, PARTIAL, PartialFile, StorageError};
 use sleap_rtc_protocol::frame::Want;
 use sleap_rtc_protocol::transfer::{BlobHash, Chunk, IncomingBlob, Manifest};
 use std::collections::{HashMap, VecDeque};
@@ -54,8 +54,7 @@ impl Writer {
         let (blobs, order) = blobs(&manifest)?;
         let filling = Filling::new(destination)?;
         let due = order.into();
-        let mut writer =
-            Self { filling, manifest, blobs, due, current: None, placed_bytes: 0 };
+        let mut writer = Self { filling, manifest, blobs, due, current: None, placed_bytes: 0 };
         writer.skip_what_is_there();
         let lacking_bytes = writer.manifest.total_bytes() - writer.placed_bytes;
         storage::check_space(destination, lacking_bytes)?;
@@ -181,15 +180,15 @@ impl Writer {
 }
 
 /// The blobs of a manifest, and their order in it.
-fn blobs(
-    manifest: &Manifest,
-) -> Result<(HashMap<BlobHash, Blob>, Vec<BlobHash>), TransferError> {
+fn blobs(manifest: &Manifest) -> Result<(HashMap<BlobHash, Blob>, Vec<BlobHash>), TransferError> {
     let mut blobs: HashMap<BlobHash, Blob> = HashMap::new();
     let mut order = Vec::new();
     for (index, file) in manifest.files().iter().enumerate() {
         let top = file.path.as_str().split('/').next().unwrap_or_default();
         if top.eq_ignore_ascii_case(PARTIAL) {
-            return Err(TransferError::Protocol("a file has the name of the receiver's own folder"));
+            return Err(TransferError::Protocol(
+                "a file has the name of the receiver's own folder",
+            ));
         }
         let blob = blobs.entry(file.blake3).or_insert_with(|| {
             order.push(file.blake3);

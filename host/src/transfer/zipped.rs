@@ -111,8 +111,7 @@ fn check_ratio(members: &[Member], zip_bytes: u64) -> Result<(), ArchiveError> {
 
 /// Opens a member for reading.
 pub(super) fn open(file: &Arc<File>, content: &ZipContent) -> Box<dyn Read + Send> {
-    let packed =
-        Records { file: file.clone(), size: u64::MAX, at: content.start, left: u64::MAX };
+    let packed = Records { file: file.clone(), size: u64::MAX, at: content.start, left: u64::MAX };
     let packed = BufReader::with_capacity(BUFFER_BYTES, packed.take(content.packed_bytes));
     if content.deflated {
         Box::new(Checked::new(DeflateDecoder::new(packed), content))

@@ -85,7 +85,10 @@ async fn chunks_and_lists_that_do_not_belong_are_refused() {
             "goes on with nothing",
             vec![Incoming::Control(TransferFrame::Manifest { files: vec![], more: true })],
         ),
-        ("gave up: no no", vec![Incoming::Control(TransferFrame::Abort { reason: "no\nno".into() })]),
+        (
+            "gave up: no no",
+            vec![Incoming::Control(TransferFrame::Abort { reason: "no\nno".into() })],
+        ),
         ("silent", vec![manifest(&[entry("a", a)]), chunk(a, 0, &a[..4])]),
     ];
     for (why, messages) in cases {

@@ -12,9 +12,8 @@ use zip::{CompressionMethod, ZipWriter};
 fn zip(path: &Path, entries: &[(&str, u32, &[u8])], method: CompressionMethod) {
     let mut writer = ZipWriter::new(File::create(path).unwrap());
     for (name, mode, bytes) in entries {
-        let options = SimpleFileOptions::default()
-            .compression_method(method)
-            .external_attributes(mode << 16);
+        let options =
+            SimpleFileOptions::default().compression_method(method).external_attributes(mode << 16);
         writer.start_file(*name, options).unwrap();
         writer.write_all(bytes).unwrap();
     }
@@ -25,9 +24,8 @@ fn zip(path: &Path, entries: &[(&str, u32, &[u8])], method: CompressionMethod) {
 fn patch(path: &Path, from: &[u8], to: &[u8]) {
     assert_eq!(from.len(), to.len());
     let mut bytes = fs::read(path).unwrap();
-    let places: Vec<_> = (0..=bytes.len() - from.len())
-        .filter(|at| bytes[*at..].starts_with(from))
-        .collect();
+    let places: Vec<_> =
+        (0..=bytes.len() - from.len()).filter(|at| bytes[*at..].starts_with(from)).collect();
     assert!(!places.is_empty(), "nothing to patch");
     for at in places {
         bytes[at..at + to.len()].copy_from_slice(to);
@@ -73,7 +71,11 @@ fn names_that_lead_elsewhere_are_refused_by_name() {
     for bad in ["../x", "/abs", "a/../../x", "C:/x", "a\\b", "a//b", "nul", "x\u{1}y", "dot."] {
         // Written under a harmless name of the same length: a writer may refuse to help.
         let harmless = "q".repeat(bad.len());
-        zip(&path, &[(&harmless, 0o100644, b"x"), ("ok", 0o100644, b"y")], CompressionMethod::Stored);
+        zip(
+            &path,
+            &[(&harmless, 0o100644, b"x"), ("ok", 0o100644, b"y")],
+            CompressionMethod::Stored,
+        );
         patch(&path, harmless.as_bytes(), bad.as_bytes());
         refused(&path, &format!("{bad:?}"));
     }
