@@ -118,7 +118,8 @@ pub enum TransferFrame {
         /// More follow.
         more: bool,
     },
-    /// Receiver: so many bytes of the manifest are verified and on disk here.
+    /// Receiver: so many bytes of the manifest are on disk here. Files that are whole are verified;
+    /// the count falls back when the one that is arriving turns out wrong.
     Verified {
         /// In bytes, those that were here before included.
         bytes: u64,

@@ -1,6 +1,6 @@
 //! The end that has the files.
 
-use super::archive::{ArchiveError, Package};
+use super::archive::{ArchiveError, Member, Package, Source};
 use super::{
     Incoming, Limits, Link, Progress, QUEUE_CHUNKS, TransferError, aborted, conclude, say,
 };
@@ -206,9 +206,15 @@ fn read_blobs(
     mut wanted: mpsc::Receiver<Vec<Want>>,
     chunks: &mpsc::Sender<Result<Vec<u8>, ArchiveError>>,
 ) {
+    let source = package.source();
+    let files = package.manifest().files().iter().zip(source.members());
+    let members: HashMap<_, _> = files.map(|(file, member)| (file.blake3, member)).collect();
     while let Some(list) = wanted.blocking_recv() {
-        for want in list {
-            match read_blob(package, want, chunks) {
+        // Only what the manifest lists gets here.
+        for (want, member) in
+            list.iter().filter_map(|want| Some((want, members.get(&want.blake3)?)))
+        {
+            match read_blob(source, member, want, chunks) {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(error) => {
@@ -223,17 +229,11 @@ fn read_blobs(
 
 /// Reads one blob from where it is wanted; says whether anyone still listens.
 fn read_blob(
-    package: &Package,
-    want: Want,
+    source: &Source,
+    member: &Member,
+    want: &Want,
     chunks: &mpsc::Sender<Result<Vec<u8>, ArchiveError>>,
 ) -> Result<bool, ArchiveError> {
-    let source = package.source();
-    let files = package.manifest().files().iter().zip(source.members());
-    let member = files.filter(|(file, _)| file.blake3 == want.blake3).map(|(_, member)| member);
-    let Some(member) = member.take(1).next() else {
-        let path = want.blake3.to_string();
-        return Err(ArchiveError::Missing { path });
-    };
     let mut reader = source.open(member)?;
     let unreadable = |error| source.unreadable(member, error);
     let mut skipped = (&mut reader).take(want.from);

@@ -29,8 +29,14 @@ pub(super) fn walk(folder: &Path) -> Result<Tree, ArchiveError> {
         let entries = fs::read_dir(&folder).map_err(|cause| ArchiveError::read(&folder, cause))?;
         for entry in entries {
             let entry = entry.map_err(|cause| ArchiveError::read(&folder, cause))?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let (path, name) = (entry.path(), format!("{prefix}{name}"));
+            let (path, name) = (entry.path(), entry.file_name());
+            let readable = name.to_str().is_some();
+            let name = format!("{prefix}{}", name.to_string_lossy());
+            if !readable {
+                let why = "its name is not UTF-8";
+                tree.left_out.push(ArchiveError::Entry { entry: name, why: why.into() });
+                continue;
+            }
             if is_litter(&name) || name == PARTIAL {
                 continue;
             }

@@ -20,6 +20,7 @@ fn contents(package: &Package) -> BTreeMap<String, Vec<u8>> {
 
 #[tokio::test]
 async fn sleaps_own_packages_arrive_flat_whichever_way_they_are_laid_out() {
+    let limits = Limits::default();
     for name in FIXTURES {
         let work = tempfile::tempdir().unwrap();
         let (flat, top) = (work.path().join("flat"), work.path().join("top"));
@@ -37,7 +38,7 @@ async fn sleaps_own_packages_arrive_flat_whichever_way_they_are_laid_out() {
             let (mut here, mut there) = pair();
             let (sent, received) = tokio::join!(
                 send(&mut here, &package, |_| {}),
-                receive(&mut there, &to, &Limits::default(), |_| {}),
+                receive(&mut there, &to, &limits, |_| {}),
             );
             sent.unwrap();
             received.unwrap();
@@ -121,7 +122,12 @@ fn a_folder_with_more_than_files_in_it() {
     assert_eq!(contents(&package)["last.ckpt"], b"weights", "links within the folder are files");
 
     type Spoil = fn(&Path);
-    let spoilers: [(&str, Spoil); 5] = [
+    let spoilers: [(&str, Spoil); 6] = [
+        ("not \u{fffd} text", |path| {
+            use std::os::unix::ffi::OsStrExt;
+            let name = std::ffi::OsStr::from_bytes(b"not \xff text");
+            write(&path.with_file_name(name), b"", false);
+        }),
         ("out", |path| symlink("../secret", path).unwrap()),
         ("absolute", |path| symlink("/etc/passwd", path).unwrap()),
         ("dangling", |path| symlink("nowhere", path).unwrap()),
@@ -135,7 +141,9 @@ fn a_folder_with_more_than_files_in_it() {
         let tree = Package::open_tree(&folder).unwrap();
         assert_eq!(tree.manifest().files().len(), 2);
         assert!(tree.left_out()[0].to_string().contains(name));
-        std::fs::remove_file(folder.join(name)).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        write(&folder.join("best.ckpt"), b"weights", false);
+        symlink("best.ckpt", folder.join("last.ckpt")).unwrap();
     }
     std::fs::remove_dir_all(&folder).unwrap();
     let error = Package::open(&folder).unwrap_err().to_string();
