@@ -1,0 +1,100 @@
+//! What options depend on besides the command line, as values: the process is asked once.
+
+use super::exit::Failure;
+use crate::config::Sources;
+use sleap_rtc_protocol::ids::{RoomCredentials, RoomId, Token};
+use std::io::{BufRead, BufReader, IsTerminal, Read};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// Longest line that `--token -` reads.
+const MAX_TOKEN_LINE_BYTES: u64 = 4096;
+
+/// The surroundings of one invocation.
+pub(super) struct Ambient {
+    /// `SLEAP_RTC_TOKEN`.
+    pub(super) token: Option<SecretText>,
+    /// `SLEAP_RTC_LOG`.
+    pub(super) log: Option<String>,
+    /// Whether someone can answer a question.
+    pub(super) stdin_is_terminal: bool,
+    /// Standard input.
+    pub(super) stdin: Box<dyn BufRead>,
+    /// Where configuration comes from, given `--config`.
+    pub(super) sources: fn(Option<PathBuf>) -> Sources,
+}
+
+impl Ambient {
+    pub(super) fn from_process() -> Self {
+        let text = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        Self {
+            token: text("SLEAP_RTC_TOKEN").map(SecretText),
+            log: text("SLEAP_RTC_LOG"),
+            stdin_is_terminal: std::io::stdin().is_terminal(),
+            stdin: Box::new(Unbuffered::stdin()),
+            sources: Sources::from_process,
+        }
+    }
+
+    /// Reads the credentials' two texts; the token `-` is read from standard input.
+    pub(super) fn credentials(
+        &mut self,
+        room_id: &str,
+        token: SecretText,
+    ) -> Result<RoomCredentials, Failure> {
+        let room_id =
+            RoomId::new(room_id).map_err(|error| Failure::usage(format!("--room-id: {error}")))?;
+        let text = if token.0 == "-" { self.read_token()? } else { token.0 };
+        let token =
+            Token::new(text.trim()).map_err(|error| Failure::usage(format!("--token: {error}")))?;
+        Ok(RoomCredentials { room_id, token })
+    }
+
+    fn read_token(&mut self) -> Result<String, Failure> {
+        if self.stdin_is_terminal {
+            super::print::error("Token: ");
+        }
+        let mut line = String::new();
+        let read = (&mut self.stdin).take(MAX_TOKEN_LINE_BYTES).read_line(&mut line);
+        read.map_err(|error| {
+            Failure::usage(format!("--token -: cannot read standard input: {error}"))
+        })?;
+        if line.trim().is_empty() {
+            return Err(Failure::usage("--token -: standard input has no token on its first line"));
+        }
+        Ok(line)
+    }
+}
+
+/// Standard input without a buffer of its own, so that what follows the token's line stays there
+/// for the prompt.
+struct Unbuffered;
+
+impl Unbuffered {
+    fn stdin() -> impl BufRead {
+        BufReader::with_capacity(1, Self)
+    }
+}
+
+impl Read for Unbuffered {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        std::io::stdin().read(buffer)
+    }
+}
+
+/// A secret on the command line. It has no `Display`, so that help and errors cannot show it.
+#[derive(Clone)]
+pub(super) struct SecretText(pub(super) String);
+
+impl std::fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretText(redacted)")
+    }
+}
+
+impl FromStr for SecretText {
+    type Err = std::convert::Infallible;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}

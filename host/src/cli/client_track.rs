@@ -1,0 +1,196 @@
+//! `sleap-rtc client-track`: labels and models go to a worker, predictions come back.
+
+use super::ambient::Ambient;
+use super::client_train::{existing, found};
+use super::common::CommonArgs;
+use super::connect::{ConnectArgs, ConnectOptions};
+use super::exit::Failure;
+use crate::config::Overrides;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// The examples under `--help`, one for each way to connect.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  Choose one of a room's workers from a list:
+    sleap-rtc client-track --room-id ROOM --token TOKEN --data-path labels.slp \\
+        --model-paths models/centroid models/centered_instance -o predictions.slp
+  Let the policy choose the best available worker:
+    sleap-rtc client-track --room-id ROOM --token TOKEN --auto-select --data-path labels.slp \\
+        --model-paths models/single -o predictions.slp
+  Take a worker by its peer id, the token coming from a file:
+    sleap-rtc client-track --room-id ROOM --token - --worker-id PEER_ID --data-path labels.slp \\
+        --model-paths models/single -o predictions.slp < token.txt
+  Go straight to the worker that printed the session string:
+    sleap-rtc client-track --session-string sleap-session:... --data-path labels.slp \\
+        --model-paths models/single -o predictions.slp";
+
+/// The options of `client-track`.
+#[derive(clap::Args)]
+pub struct TrackArgs {
+    /// Labels (.slp) whose frames to predict
+    #[arg(short, long, value_name = "FILE")]
+    data_path: Option<PathBuf>,
+    /// Trained models: one folder, or two for top-down; may be repeated
+    #[arg(short, long, value_name = "DIR", num_args = 1..)]
+    model_paths: Vec<PathBuf>,
+    /// File for the predictions
+    #[arg(short, long, value_name = "FILE", default_value = "predictions.slp")]
+    output: PathBuf,
+    #[command(flatten)]
+    settings: SettingsArgs,
+    #[command(flatten)]
+    connect: ConnectArgs,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+#[derive(clap::Args)]
+#[command(next_help_heading = "Prediction")]
+struct SettingsArgs {
+    /// Only these frames, such as 0-99,150
+    #[arg(long)]
+    frames: Option<FrameList>,
+    /// Only frames that SLEAP suggested for labelling
+    #[arg(long)]
+    only_suggested_frames: bool,
+    /// Only frames that have labels
+    #[arg(long)]
+    only_labeled_frames: bool,
+    /// Only the video with this index in the labels
+    #[arg(long, value_name = "N")]
+    video_index: Option<u32>,
+    /// Frames at a time
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    batch_size: Option<u32>,
+    /// At most this many animals in a frame
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_instances: Option<u32>,
+    /// Join the predictions to tracks over time
+    #[arg(long)]
+    tracking: bool,
+}
+
+/// A tracking job to submit, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrackOptions {
+    /// Which worker.
+    pub connect: ConnectOptions,
+    /// The labels.
+    pub data: PathBuf,
+    /// The models' folders, at least one.
+    pub models: Vec<PathBuf>,
+    /// Where the predictions go.
+    pub output: PathBuf,
+    /// What of the data, and how.
+    pub settings: TrackSettings,
+}
+
+/// What reaches the trainer's `track` command.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TrackSettings {
+    /// Only these.
+    pub frames: Option<FrameList>,
+    /// Only frames that SLEAP suggested.
+    pub only_suggested_frames: bool,
+    /// Only frames that have labels.
+    pub only_labeled_frames: bool,
+    /// Only the video with this index.
+    pub video_index: Option<u32>,
+    /// Frames at a time.
+    pub batch_size: Option<u32>,
+    /// At most this many animals in a frame.
+    pub max_instances: Option<u32>,
+    /// Join the predictions to tracks.
+    pub tracking: bool,
+}
+
+impl TrackSettings {
+    /// The same as words on the command line of `sleap-nn track`.
+    pub fn arguments(&self) -> Vec<String> {
+        let valued = [
+            ("--frames", self.frames.as_ref().map(ToString::to_string)),
+            ("--video_index", self.video_index.map(|n| n.to_string())),
+            ("--batch_size", self.batch_size.map(|n| n.to_string())),
+            ("--max_instances", self.max_instances.map(|n| n.to_string())),
+        ];
+        let flags = [
+            ("--only_suggested_frames", self.only_suggested_frames),
+            ("--only_labeled_frames", self.only_labeled_frames),
+            ("--tracking", self.tracking),
+        ];
+        let valued = valued.into_iter().filter_map(|(name, value)| Some([name.into(), value?]));
+        let flags = flags.into_iter().filter(|(_, on)| *on).map(|(name, _)| name.into());
+        valued.flatten().chain(flags).collect()
+    }
+}
+
+/// Frame numbers and ranges, first and last included: `0-99,150`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FrameList(Vec<(u64, u64)>);
+
+impl FromStr for FrameList {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let range = |part: &str| {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+            (first <= last).then_some((first, last))
+        };
+        let ranges: Option<Vec<_>> = text.split(',').map(range).collect();
+        ranges.map(Self).ok_or("expects frame numbers and ranges such as 0-99,150")
+    }
+}
+
+impl fmt::Display for FrameList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (first, last)) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            match first == last {
+                true => write!(f, "{comma}{first}")?,
+                false => write!(f, "{comma}{first}-{last}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl TrackArgs {
+    pub(super) fn check(self, ambient: &mut Ambient) -> Result<(TrackOptions, Overrides), Failure> {
+        let connect = self.connect.check(ambient)?;
+        let data = existing("--data-path", self.data_path)?;
+        if self.model_paths.is_empty() {
+            return Err(Failure::usage("--model-paths is missing"));
+        }
+        for model in &self.model_paths {
+            found("--model-paths", model)?;
+        }
+        if self.output.is_dir() {
+            let output = self.output.display();
+            return Err(Failure::usage(format!("--output: {output} is a folder, not a file")));
+        }
+        let overrides = self.common.check()?;
+        let SettingsArgs {
+            frames,
+            only_suggested_frames,
+            only_labeled_frames,
+            video_index,
+            batch_size,
+            max_instances,
+            tracking,
+        } = self.settings;
+        let settings = TrackSettings {
+            frames,
+            only_suggested_frames,
+            only_labeled_frames,
+            video_index,
+            batch_size,
+            max_instances,
+            tracking,
+        };
+        let (models, output) = (self.model_paths, self.output);
+        Ok((TrackOptions { connect, data, models, output, settings }, overrides))
+    }
+}

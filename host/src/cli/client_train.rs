@@ -1,0 +1,75 @@
+//! `sleap-rtc client-train`: a package goes to a worker, its models come back.
+
+use super::ambient::Ambient;
+use super::common::CommonArgs;
+use super::connect::{ConnectArgs, ConnectOptions};
+use super::exit::Failure;
+use crate::config::Overrides;
+use std::path::{Path, PathBuf};
+
+/// The examples under `--help`, one for each way to connect.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  Choose one of a room's workers from a list:
+    sleap-rtc client-train --room-id ROOM --token TOKEN --pkg-path labels.pkg.zip
+  Let the policy choose the best available worker, with at least 16 GB of GPU memory:
+    sleap-rtc client-train --room-id ROOM --token TOKEN --auto-select --min-gpu-memory 16000 \\
+        --pkg-path labels.pkg.zip
+  Take a worker by its peer id, the token coming from a file:
+    sleap-rtc client-train --room-id ROOM --token - --worker-id PEER_ID \\
+        --pkg-path labels.pkg.zip < token.txt
+  Go straight to the worker that printed the session string:
+    sleap-rtc client-train --session-string sleap-session:... --pkg-path labels.pkg.zip";
+
+/// The options of `client-train`.
+#[derive(clap::Args)]
+pub struct TrainArgs {
+    /// What SLEAP's \"Export training job package\" made: the zip, or a folder with its files
+    #[arg(short, long, value_name = "PATH")]
+    pkg_path: Option<PathBuf>,
+    /// Folder for the trained models [default: a new one, named after the package]
+    #[arg(short, long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    connect: ConnectArgs,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// A training job to submit, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrainOptions {
+    /// Which worker.
+    pub connect: ConnectOptions,
+    /// The zip or the folder.
+    pub package: PathBuf,
+    /// Where the models go; `None` for a new folder named after the package.
+    pub output: Option<PathBuf>,
+}
+
+impl TrainArgs {
+    pub(super) fn check(self, ambient: &mut Ambient) -> Result<(TrainOptions, Overrides), Failure> {
+        let connect = self.connect.check(ambient)?;
+        let package = existing("--pkg-path", self.pkg_path)?;
+        if let Some(output) = self.output.as_ref().filter(|output| output.is_file()) {
+            let output = output.display();
+            return Err(Failure::usage(format!("--output: {output} is a file, not a folder")));
+        }
+        let overrides = self.common.check()?;
+        Ok((TrainOptions { connect, package, output: self.output }, overrides))
+    }
+}
+
+/// A path that was given and is there.
+pub(super) fn existing(option: &str, path: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    let path = path.ok_or_else(|| Failure::usage(format!("{option} is missing")))?;
+    found(option, &path)?;
+    Ok(path)
+}
+
+pub(super) fn found(option: &str, path: &Path) -> Result<(), Failure> {
+    match path.metadata() {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure::usage(format!("{option}: {}: {error}", path.display()))),
+    }
+}

@@ -1,0 +1,156 @@
+//! Exit codes, and the errors that carry them to the user.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+/// How the program ends. [`EXIT_CODES`] is the table that users read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// The job succeeded.
+    Success = 0,
+    /// An error that has no code of its own.
+    Unexpected = 1,
+    /// Options, configuration or files that make no sense.
+    Usage = 2,
+    /// The signaling server or the worker cannot be reached, or the credentials are wrong.
+    Connect = 3,
+    /// No worker in the room can take the job.
+    NoWorker = 4,
+    /// The worker refused: busy, or the job does not fit it.
+    Refused = 5,
+    /// The job ran and failed.
+    JobFailed = 6,
+    /// The package or the result did not get through.
+    Transfer = 7,
+    /// The user cancelled.
+    Cancelled = 130,
+}
+
+/// The codes, for `--help`.
+pub const EXIT_CODES: &str = "\
+Exit codes:
+    0  the job succeeded
+    1  unexpected error
+    2  wrong options, configuration or files
+    3  cannot connect, or wrong credentials
+    4  no worker can take the job
+    5  the worker refused: busy, or the job does not fit it
+    6  the job failed
+    7  the package or the result did not get through
+  130  cancelled";
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// An error on its way to the user: what happened, the exit code, and what to do about it.
+#[derive(Debug)]
+pub struct Failure {
+    /// How the program ends.
+    pub exit: Exit,
+    /// What happened, with its causes.
+    pub error: anyhow::Error,
+    /// What to do next; may have several lines.
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure with the error's own text.
+    pub fn new(exit: Exit, error: impl Into<anyhow::Error>) -> Self {
+        Self { exit, error: error.into(), hint: None }
+    }
+
+    /// A failure in words.
+    pub fn message(exit: Exit, text: impl Into<String>) -> Self {
+        Self::new(exit, anyhow::Error::msg(text.into()))
+    }
+
+    /// Options or files that make no sense.
+    pub fn usage(text: impl Into<String>) -> Self {
+        Self::message(Exit::Usage, text)
+    }
+
+    /// Adds what to do next.
+    #[must_use]
+    pub fn hint(self, text: impl Into<String>) -> Self {
+        Self { hint: Some(text.into()), ..self }
+    }
+
+    /// What is printed: `error: …`, one `  caused by: …` for each cause, `hint: …`.
+    pub fn report(&self) -> String {
+        let mut text = format!("error: {}\n", self.error);
+        let mut cause: Option<&(dyn Error + 'static)> = self.error.source();
+        while let Some(error) = cause {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "  caused by: {error}");
+            cause = error.source();
+        }
+        if let Some(hint) = &self.hint {
+            let _ = writeln!(text, "hint: {}", hint.replace('\n', "\n      "));
+        }
+        text
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::new(Exit::Unexpected, error)
+    }
+}
+
+impl From<crate::config::ConfigError> for Failure {
+    fn from(error: crate::config::ConfigError) -> Self {
+        Self::new(Exit::Usage, error)
+    }
+}
+
+/// Gives an error its exit code: `server.connect().await.exit(Exit::Connect)?`.
+pub trait ExitWith<T> {
+    /// Turns the error into a [`Failure`] that ends the program with `exit`.
+    fn exit(self, exit: Exit) -> Result<T, Failure>;
+}
+
+impl<T, E: Into<anyhow::Error>> ExitWith<T> for Result<T, E> {
+    fn exit(self, exit: Exit) -> Result<T, Failure> {
+        self.map_err(|error| Failure::new(exit, error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn a_report_has_causes_and_a_hint() {
+        let lost: Result<(), _> = Err(std::io::Error::other("the wire was cut"));
+        let failure = lost.context("cannot reach gpu1").exit(Exit::Connect).unwrap_err();
+        let failure = failure.hint("plug it in\nor walk");
+        assert_eq!(
+            failure.report(),
+            "error: cannot reach gpu1\n  caused by: the wire was cut\nhint: plug it in\n      or walk\n"
+        );
+        assert_eq!(failure.exit as u8, 3);
+    }
+
+    #[test]
+    fn the_table_has_every_code() {
+        for exit in [
+            Exit::Success,
+            Exit::Unexpected,
+            Exit::Usage,
+            Exit::Connect,
+            Exit::NoWorker,
+            Exit::Refused,
+            Exit::JobFailed,
+            Exit::Transfer,
+            Exit::Cancelled,
+        ] {
+            let row = format!("\n{:>5}  ", exit as u8);
+            assert!(EXIT_CODES.contains(&row), "{exit:?}");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Logs, on standard error: decisions in one line, details with `-v`.
+//!
+//! Dependencies speak up from `warn` on, and the WebRTC stack only with errors, because it logs
+//! session descriptions; `SLEAP_RTC_LOG` overrides all of this for who asks.
+
+use super::exit::Failure;
+use clap::{Args, ValueEnum};
+use std::io::IsTerminal;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
+
+/// The options, the same for every subcommand.
+#[derive(Args)]
+pub struct LogArgs {
+    /// How much to log: decisions are `info`, details `debug`
+    #[arg(long, global = true, value_enum, value_name = "LEVEL", conflicts_with = "verbose")]
+    log_level: Option<LogLevel>,
+    /// How to log
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value = "text")]
+    log_format: LogFormat,
+    /// Log details; the same as `--log-level debug`
+    #[arg(short, long, global = true)]
+    verbose: bool,
+}
+
+/// From nothing to everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// Nothing.
+    Off,
+    /// What went wrong.
+    Error,
+    /// What may go wrong.
+    Warn,
+    /// Decisions, with their reasons.
+    Info,
+    /// Details.
+    Debug,
+    /// Everything but payload and secrets.
+    Trace,
+}
+
+/// For people or for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One line for each event.
+    Text,
+    /// One JSON object for each event.
+    Json,
+}
+
+/// How to log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogOptions {
+    /// Of this program's own events.
+    pub level: LogLevel,
+    /// For people or for programs.
+    pub format: LogFormat,
+    /// Whether text lines begin with the time: programs that run for days, not a user's screen.
+    pub timestamps: bool,
+}
+
+impl LogArgs {
+    pub(super) fn options(&self, timestamps: bool) -> LogOptions {
+        let default = if self.verbose { LogLevel::Debug } else { LogLevel::Info };
+        let level = self.log_level.unwrap_or(default);
+        LogOptions { level, format: self.log_format, timestamps }
+    }
+}
+
+impl LogOptions {
+    /// The filter's directives, unless the user brought their own.
+    fn directives(self) -> String {
+        let level = match self.level {
+            LogLevel::Off => return "off".into(),
+            LogLevel::Error => "error",
+            LogLevel::Warn => "warn",
+            LogLevel::Info => "info",
+            LogLevel::Debug => "debug",
+            LogLevel::Trace => "trace",
+        };
+        let others = if self.level == LogLevel::Error { "error" } else { "warn" };
+        format!("{others},webrtc=error,rtc=error,sleap_rtc={level}")
+    }
+}
+
+/// Starts logging for the whole process. `custom` is `SLEAP_RTC_LOG`.
+pub fn init(options: LogOptions, custom: Option<&str>) -> Result<(), Failure> {
+    let default = options.directives();
+    let filter = EnvFilter::try_new(custom.unwrap_or(&default)).map_err(|error| {
+        Failure::usage(format!("the environment variable SLEAP_RTC_LOG is no log filter: {error}"))
+            .hint("for instance SLEAP_RTC_LOG=warn,sleap_rtc=debug")
+    })?;
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_span_events(FmtSpan::NONE)
+        .with_ansi(colours);
+    // An error means that logging runs already: a test did it, and keeps its own.
+    let _ = match (options.format, options.timestamps) {
+        (LogFormat::Json, _) => subscriber.json().flatten_event(true).try_init(),
+        (LogFormat::Text, true) => subscriber.with_target(false).compact().try_init(),
+        (LogFormat::Text, false) => {
+            subscriber.with_target(false).compact().without_time().try_init()
+        }
+    };
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_webrtc_stack_stays_silent_at_every_level() {
+        for level in LogLevel::value_variants() {
+            let options = LogOptions { level: *level, format: LogFormat::Text, timestamps: false };
+            let directives = options.directives();
+            assert!(EnvFilter::try_new(&directives).is_ok());
+            assert!(directives == "off" || directives.contains("webrtc=error,rtc=error"));
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! The command line from outside: words in, checked options or the user's text out.
+
+use super::ambient::SecretText;
+use super::client_track::TrackSettings;
+use super::connect::{Choose, GuiPorts, Join};
+use super::worker::WorkerRoom;
+use super::*;
+use crate::config::Sources;
+use std::io::Cursor;
+
+const SESSION: &str =
+    "sleap-session:eyJyIjogImFiMTJjZDM0IiwgInQiOiAiMGYxZTJkIiwgInAiOiAid29ya2VyLTEifQ==";
+
+fn ambient() -> Ambient {
+    Ambient {
+        token: None,
+        log: None,
+        stdin_is_terminal: true,
+        stdin: Box::new(Cursor::new("from-stdin\nsecond line\n")),
+        sources: |file| Sources { file, cwd: "/nonexistent".into(), ..Sources::default() },
+    }
+}
+
+/// Files that the options name, and the words that name them.
+struct Files(tempfile::TempDir);
+
+impl Files {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("p.zip"), "zip").unwrap();
+        std::fs::create_dir(dir.path().join("m1")).unwrap();
+        std::fs::create_dir(dir.path().join("m2")).unwrap();
+        Self(dir)
+    }
+
+    /// `words`, split at spaces, `DIR` standing for the folder and `SESSION` for a session string.
+    fn parse(&self, words: &str, ambient: &mut Ambient) -> Result<Invocation, Stop> {
+        let dir = self.0.path().to_str().unwrap();
+        let words = words.replace("DIR", dir).replace("SESSION", SESSION);
+        parse_in(["sleap-rtc"].into_iter().chain(words.split(' ')).map(OsString::from), ambient)
+    }
+
+    fn train(&self, words: &str) -> TrainOptions {
+        let words = format!("client-train --pkg-path DIR/p.zip {words}");
+        match self.parse(&words, &mut ambient()).unwrap().command {
+            Command::ClientTrain(options, _) => options,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn track(&self, words: &str) -> TrackOptions {
+        let words = format!("client-track --session-string SESSION {words}");
+        match self.parse(&words, &mut ambient()).unwrap().command {
+            Command::ClientTrack(options, _) => options,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What the user reads, the folder cut from it.
+    fn error_in(&self, words: &str, ambient: &mut Ambient) -> String {
+        let text = match self.parse(words, ambient).unwrap_err() {
+            Stop::Failure(failure) => {
+                assert_eq!(failure.exit, Exit::Usage);
+                failure.report()
+            }
+            Stop::Clap(error) => {
+                assert_eq!(error.exit_code(), 2);
+                error.to_string()
+            }
+        };
+        text.replace(self.0.path().to_str().unwrap(), "DIR")
+    }
+
+    fn error(&self, words: &str) -> String {
+        self.error_in(words, &mut ambient())
+    }
+}
+
+fn credentials(join: Join) -> (String, String, Choose) {
+    let Join::Room { credentials, choose } = join else { panic!("not a room") };
+    (credentials.room_id.to_string(), String::from(credentials.token), choose)
+}
+
+#[test]
+fn each_way_to_connect_is_understood() {
+    let files = Files::new();
+    let join = files.train("--session-string SESSION").connect.join;
+    assert!(matches!(join, Join::Session(session) if session.worker.as_str() == "worker-1"));
+    for (words, expected) in [
+        ("--room-id r --token t", Choose::Prompt),
+        ("--room-id r --token t --auto-select", Choose::Auto),
+        ("--room_id=r --token t --worker_id w_1", Choose::Worker(PeerId::new("w_1").unwrap())),
+    ] {
+        let expected = ("r".to_owned(), "t".to_owned(), expected);
+        assert_eq!(credentials(files.train(words).connect.join), expected, "{words}");
+    }
+}
+
+use sleap_rtc_protocol::ids::PeerId;
+
+#[test]
+fn every_conflict_has_its_message() {
+    let files = Files::new();
+    let mut texts = Vec::new();
+    for words in [
+        "",
+        "--session-string SESSION --room-id r",
+        "--session-string SESSION --token t",
+        "--session-string SESSION --room-id r --token t",
+        "--session-string SESSION --auto-select",
+        "--session-string SESSION --worker-id w",
+        "--room-id r",
+        "--token t",
+        "--room-id r --token t --auto-select --worker-id w",
+        "--auto-select",
+        "--worker-id w",
+        "--session-string nonsense",
+        "--room-id  --token t",
+        "--session-string SESSION --controller-port 9001",
+        "--session-string SESSION --signaling gpu1:8080",
+        "--session-string SESSION --ice-server none --ice-server stun:a",
+        "--session-string SESSION --ice-server turn:a",
+        "--session-string SESSION --shared-storage-root DIR/absent",
+        "--session-string SESSION --config /nonexistent/c.toml",
+        "--session-string SESSION --min-gpu-memory lots",
+        "--session-string SESSION --min-gpu-memory -1",
+        "--session-string SESSION -o DIR/p.zip",
+    ] {
+        let words = format!("client-train -p DIR/p.zip {words}");
+        texts.push(format!("$ {words}\n{}", files.error(words.trim_end())));
+    }
+    insta::assert_snapshot!(texts.join("\n"));
+}
+
+#[test]
+fn files_that_are_missing_are_named_after_conflicts() {
+    let files = Files::new();
+    let mut texts = Vec::new();
+    for words in [
+        "client-train --session-string SESSION",
+        "client-train --session-string SESSION --pkg-path DIR/absent.zip",
+        "client-train --pkg-path DIR/absent.zip",
+        "client-track --session-string SESSION",
+        "client-track --session-string SESSION --data-path DIR/absent.slp",
+        "client-track --session-string SESSION --data-path DIR/p.zip",
+        "client-track --session-string SESSION --data-path DIR/p.zip --model-paths DIR/m1 DIR/m3",
+        "client-track --session-string SESSION -d DIR/p.zip -m DIR/m1 -o DIR/m1",
+        "client-track --session-string SESSION --frames 9-1",
+        "worker --new-room --room-id r --token t",
+        "worker --room-id r",
+        "worker --token t",
+        "no-such-command",
+    ] {
+        texts.push(format!("$ {words}\n{}", files.error(words)));
+    }
+    insta::assert_snapshot!(texts.join("\n"));
+}
+
+#[test]
+fn without_a_terminal_nobody_can_be_asked() {
+    let files = Files::new();
+    let mut ambient = Ambient { stdin_is_terminal: false, ..ambient() };
+    let text = files.error_in("client-train -p DIR/p.zip --room-id r --token t", &mut ambient);
+    assert!(text.contains("--auto-select") && text.contains("--worker-id"), "{text}");
+    // A choice that is made needs nobody.
+    let words = "client-train -p DIR/p.zip --room-id r --token t --auto-select";
+    assert!(files.parse(words, &mut ambient).is_ok());
+}
+
+#[test]
+fn the_token_comes_from_the_environment_or_from_standard_input() {
+    let files = Files::new();
+    let from_env = || Ambient { token: Some(SecretText("env".into())), ..ambient() };
+    let train = |words: &str, ambient: &mut Ambient| match files
+        .parse(&format!("client-train -p DIR/p.zip {words}"), ambient)
+        .unwrap()
+        .command
+    {
+        Command::ClientTrain(options, _) => options.connect.join,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(credentials(train("--room-id r", &mut from_env())).1, "env");
+    assert_eq!(credentials(train("--room-id r --token t", &mut from_env())).1, "t");
+    let mut ambient = from_env();
+    assert_eq!(credentials(train("--room-id r --token -", &mut ambient)).1, "from-stdin");
+    let mut rest = String::new();
+    ambient.stdin.read_line(&mut rest).unwrap();
+    assert_eq!(rest, "second line\n");
+    // A session string needs no token, so one in the environment is no conflict.
+    assert!(matches!(train("-s SESSION", &mut from_env()), Join::Session(_)));
+    let error = files.error_in("client-train -p DIR/p.zip", &mut from_env());
+    assert!(error.contains("nothing says which worker"), "{error}");
+    let mut empty = Ambient { stdin: Box::new(Cursor::new("\n")), ..from_env() };
+    let error = files.error_in("client-train -p DIR/p.zip --room-id r --token -", &mut empty);
+    assert!(error.contains("no token on its first line"), "{error}");
+}
+
+#[test]
+fn underscores_work_in_names_and_stay_in_values() {
+    let files = Files::new();
+    let options = files.track("--data_path=DIR/p.zip --model_paths DIR/m1 --only_labeled_frames");
+    assert!(options.settings.only_labeled_frames);
+    let join = files.train("--room_id a_b --token --c_d --worker_id=--e_f").connect.join;
+    let worker = PeerId::new("--e_f").unwrap();
+    assert_eq!(credentials(join), ("a_b".into(), "--c_d".into(), Choose::Worker(worker)));
+}
+
+#[test]
+fn models_may_follow_each_other_or_be_repeated() {
+    let files = Files::new();
+    let once = files.track("-d DIR/p.zip --model-paths DIR/m1 DIR/m2 -o out.slp");
+    let twice = files.track("-d DIR/p.zip --model-paths DIR/m1 -o out.slp --model_paths DIR/m2");
+    assert_eq!(once, twice);
+    assert_eq!((once.models.len(), once.output.to_str()), (2, Some("out.slp")));
+}
+
+#[test]
+fn track_settings_become_the_trainers_words() {
+    let files = Files::new();
+    let options = files.track(
+        "-d DIR/p.zip -m DIR/m1 --frames 0-9,12 --batch-size 4 --tracking --only-suggested-frames",
+    );
+    let words = options.settings.arguments().join(" ");
+    assert_eq!(words, "--frames 0-9,12 --batch_size 4 --only_suggested_frames --tracking");
+    assert!(TrackSettings::default().arguments().is_empty());
+}
+
+#[test]
+fn a_port_of_the_viewer_implies_the_viewer() {
+    let files = Files::new();
+    let gui = |words: &str| files.train(&format!("-s SESSION {words}")).connect.gui;
+    assert_eq!(gui("--min-gpu-memory 1"), None);
+    assert_eq!(gui("--gui"), Some(GuiPorts { controller: 9000, publish: 9001 }));
+    assert_eq!(gui("--publish_port 7"), Some(GuiPorts { controller: 9000, publish: 7 }));
+}
+
+#[test]
+fn options_of_the_network_stand_over_the_configuration() {
+    let files = Files::new();
+    let words = "worker --signaling ws://gpu1:9 --ice-server none --state-dir /s --log-format json";
+    let invocation = files.parse(words, &mut ambient()).unwrap();
+    assert_eq!(invocation.log.format, logging::LogFormat::Json);
+    let Command::Worker(options, config) = invocation.command else { panic!("not a worker") };
+    assert_eq!(options.room, WorkerRoom::Kept);
+    assert_eq!(config.signaling.http.as_str(), "http://gpu1:9/");
+    assert_eq!(config.worker.state_dir, PathBuf::from("/s"));
+    assert!(config.ice.servers.is_empty());
+}
+
+#[test]
+fn the_old_name_works_and_says_so_once() {
+    let files = Files::new();
+    let words = "client -s SESSION --pkg_path DIR/p.zip";
+    let invocation = files.parse(words, &mut ambient()).unwrap();
+    assert!(matches!(invocation.command, Command::ClientTrain(..)));
+    assert_eq!(invocation.warnings, ["`sleap-rtc client` is now `sleap-rtc client-train`"]);
+}
+
+#[test]
+fn no_secret_shows_in_debug_or_in_errors() {
+    let files = Files::new();
+    for words in ["--room-id r --token hunter2 --auto-select", "-s SESSION"] {
+        let shown = format!("{:?}", files.train(words));
+        assert!(!shown.contains("hunter2") && !shown.contains("0f1e2d"), "{shown}");
+    }
+    for words in ["--token hunter2", "--room-id r --token hunter2 --token hunter2"] {
+        let error = files.error(&format!("client-train -p DIR/p.zip {words}"));
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}
+
+#[test]
+fn help_shows_each_way_to_connect_and_the_exit_codes() {
+    for words in ["--help", "client-train --help", "client-track --help", "worker --help"] {
+        let Stop::Clap(error) = Files::new().parse(words, &mut ambient()).unwrap_err() else {
+            panic!("no help")
+        };
+        assert_eq!(error.exit_code(), 0);
+        insta::assert_snapshot!(words.trim_start_matches("--").replace(" --", "-"), error);
+    }
+}

@@ -1,0 +1,92 @@
+//! `sleap-rtc worker`: takes jobs on this machine's GPUs.
+
+use super::ambient::{Ambient, SecretText};
+use super::common::CommonArgs;
+use super::exit::Failure;
+use crate::config::Overrides;
+use sleap_rtc_protocol::ids::RoomCredentials;
+use std::path::PathBuf;
+
+/// The examples under `--help`.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  Come back to the room of last time, or make one at the first start:
+    sleap-rtc worker
+  Join the room of another worker, so that clients can choose between both:
+    sleap-rtc worker --room-id ROOM --token TOKEN
+  Discard identity and room, so that what was handed out before opens nothing:
+    sleap-rtc worker --new-room";
+
+/// The options of `worker`.
+#[derive(clap::Args)]
+pub struct WorkerArgs {
+    /// Join this room; needs --token
+    #[arg(short, long, value_name = "ID")]
+    room_id: Option<String>,
+    /// The room's token; `-` reads a line from standard input, and SLEAP_RTC_TOKEN works too
+    #[arg(short, long, value_name = "TOKEN", allow_hyphen_values = true)]
+    token: Option<SecretText>,
+    /// Discard the identity and the room of last time, and make new ones
+    #[arg(long)]
+    new_room: bool,
+    /// Also write session string, room id and token to this file, which only you can read
+    #[arg(long, value_name = "FILE")]
+    credentials_file: Option<PathBuf>,
+    /// Folder for identity, room and jobs
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// How a worker starts, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerOptions {
+    /// Which room it works in.
+    pub room: WorkerRoom,
+    /// Where its credentials are written, besides standard output.
+    pub credentials_file: Option<PathBuf>,
+}
+
+/// Which room a worker works in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WorkerRoom {
+    /// That of last time; a new one when there is none.
+    Kept,
+    /// A new one, with a new identity.
+    New,
+    /// This one.
+    Join(RoomCredentials),
+}
+
+impl WorkerArgs {
+    pub(super) fn check(
+        self,
+        ambient: &mut Ambient,
+    ) -> Result<(WorkerOptions, Overrides), Failure> {
+        let has_token = self.token.is_some() || ambient.token.is_some();
+        if self.new_room && (self.room_id.is_some() || self.token.is_some()) {
+            return Err(Failure::usage(
+                "--new-room cannot be used together with --room-id and --token: one makes a room, \
+                 the others join one",
+            ));
+        }
+        if self.room_id.is_some() && !has_token {
+            return Err(Failure::usage(
+                "--room-id and --token are required together: --token is missing",
+            ));
+        }
+        if self.room_id.is_none() && self.token.is_some() {
+            return Err(Failure::usage(
+                "--room-id and --token are required together: --room-id is missing",
+            ));
+        }
+        let overrides = Overrides { state_dir: self.state_dir, ..self.common.check()? };
+        let room = match (self.room_id, self.token.or_else(|| ambient.token.clone())) {
+            (Some(room_id), Some(token)) => WorkerRoom::Join(ambient.credentials(&room_id, token)?),
+            _ if self.new_room => WorkerRoom::New,
+            _ => WorkerRoom::Kept,
+        };
+        Ok((WorkerOptions { room, credentials_file: self.credentials_file }, overrides))
+    }
+}
