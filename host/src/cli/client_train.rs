@@ -24,7 +24,7 @@ Examples:
 /// The options of `client-train`.
 #[derive(clap::Args)]
 pub struct TrainArgs {
-    /// What SLEAP's \"Export training job package\" made: the zip, or a folder with its files
+    /// What SLEAP's "Export training job package" made: the zip, or a folder with its files
     #[arg(short, long, value_name = "PATH")]
     pkg_path: Option<PathBuf>,
     /// Folder for the trained models [default: a new one, named after the package]

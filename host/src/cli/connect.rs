@@ -25,8 +25,8 @@ pub struct ConnectArgs {
     /// Take the best available worker of the room: the default policy prefers GPU memory
     #[arg(short, long)]
     auto_select: bool,
-    /// Only workers whose largest GPU has this much memory, in MB (of 1024 * 1024 bytes)
-    #[arg(long, value_name = "MB")]
+    /// Only workers whose largest GPU has this much memory, in MB (MiB, as nvidia-smi counts)
+    #[arg(long, value_name = "MB", value_parser = whole_mb, allow_hyphen_values = true)]
     min_gpu_memory: Option<u64>,
     /// Feed SLEAP's own loss viewer, which must be open
     #[arg(long)]
@@ -101,8 +101,8 @@ impl ConnectArgs {
 
     fn conflicts(&self, ambient: &Ambient) -> Result<(), Failure> {
         let room =
-            self.given(&[("--room-id", self.room_id.is_some()), ("--token", self.token.is_some())]);
-        let choice = self.given(&[
+            given(&[("--room-id", self.room_id.is_some()), ("--token", self.token.is_some())]);
+        let choice = given(&[
             ("--auto-select", self.auto_select),
             ("--worker-id", self.worker_id.is_some()),
         ]);
@@ -110,7 +110,7 @@ impl ConnectArgs {
         let has_token = self.token.is_some() || ambient.token.is_some();
         let text = if session && !room.is_empty() {
             format!(
-                "--session-string and {room} cannot be used together: a session string already \
+                "--session-string cannot be used together with {room}: a session string already \
                  holds the room and its token"
             )
         } else if session && !choice.is_empty() {
@@ -139,11 +139,6 @@ impl ConnectArgs {
             return Ok(());
         };
         Err(Failure::usage(text))
-    }
-
-    fn given(&self, options: &[(&str, bool)]) -> String {
-        let given: Vec<&str> = options.iter().filter(|o| o.1).map(|o| o.0).collect();
-        given.join(" and ")
     }
 
     fn gui_ports(&self) -> Result<Option<GuiPorts>, Failure> {
@@ -183,4 +178,14 @@ impl ConnectArgs {
         };
         Ok(Join::Room { credentials: ambient.credentials(&room_id, token)?, choose })
     }
+}
+
+fn given(options: &[(&str, bool)]) -> String {
+    let given: Vec<&str> =
+        options.iter().filter(|option| option.1).map(|option| option.0).collect();
+    given.join(" and ")
+}
+
+fn whole_mb(text: &str) -> Result<u64, &'static str> {
+    text.parse().map_err(|_| "expects a whole number of MB, such as 16000")
 }

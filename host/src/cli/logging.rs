@@ -11,6 +11,7 @@ use tracing_subscriber::fmt::format::FmtSpan;
 
 /// The options, the same for every subcommand.
 #[derive(Args)]
+#[command(next_help_heading = "Logging")]
 pub struct LogArgs {
     /// How much to log: decisions are `info`, details `debug`
     #[arg(long, global = true, value_enum, value_name = "LEVEL", conflicts_with = "verbose")]

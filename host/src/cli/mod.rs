@@ -151,7 +151,7 @@ fn parse_in(
         CommandArgs::RunJob(args) => Command::RunJob(args),
     };
     if deprecated {
-        warnings.push("`sleap-rtc client` is now `sleap-rtc client-train`".into());
+        warnings.push("`sleap-rtc client` is deprecated: use `sleap-rtc client-train`".into());
     }
     Ok(Invocation { log, log_filter: ambient.log.take(), command, warnings })
 }

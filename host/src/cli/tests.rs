@@ -6,6 +6,7 @@ use super::connect::{Choose, GuiPorts, Join};
 use super::worker::WorkerRoom;
 use super::*;
 use crate::config::Sources;
+use sleap_rtc_protocol::ids::PeerId;
 use std::io::Cursor;
 
 const SESSION: &str =
@@ -95,8 +96,6 @@ fn each_way_to_connect_is_understood() {
         assert_eq!(credentials(files.train(words).connect.join), expected, "{words}");
     }
 }
-
-use sleap_rtc_protocol::ids::PeerId;
 
 #[test]
 fn every_conflict_has_its_message() {
@@ -253,7 +252,10 @@ fn the_old_name_works_and_says_so_once() {
     let words = "client -s SESSION --pkg_path DIR/p.zip";
     let invocation = files.parse(words, &mut ambient()).unwrap();
     assert!(matches!(invocation.command, Command::ClientTrain(..)));
-    assert_eq!(invocation.warnings, ["`sleap-rtc client` is now `sleap-rtc client-train`"]);
+    assert_eq!(
+        invocation.warnings,
+        ["`sleap-rtc client` is deprecated: use `sleap-rtc client-train`"]
+    );
 }
 
 #[test]

@@ -273,21 +273,14 @@ from_item!(String, "a text", Item::Text(text) => text);
 from_item!(bool, "true or false", Item::Boolean(truth) => truth);
 from_item!(toml::Table, "a table", Item::Table(entries) => into_toml(entries));
 
-macro_rules! from_integer {
-    ($($type:ty),+) => {$(
-        impl FromItem for $type {
-            fn from_item(item: Item, place: &Place<'_>) -> Result<Self, ConfigError> {
-                let Item::Integer(number) = item else {
-                    return Err(wrong_type("an integer", &item, place));
-                };
-                let range = || place.error(format!("expects an integer from 0 to {}", <$type>::MAX));
-                Self::try_from(number).map_err(|_| range())
-            }
-        }
-    )+};
+impl FromItem for u64 {
+    fn from_item(item: Item, place: &Place<'_>) -> Result<Self, ConfigError> {
+        let Item::Integer(number) = item else {
+            return Err(wrong_type("an integer", &item, place));
+        };
+        Self::try_from(number).map_err(|_| place.error("expects an integer that is not negative"))
+    }
 }
-
-from_integer!(u64);
 
 /// A size in bytes: a number, or a text with a unit.
 pub(super) struct Bytes(pub(super) u64);
