@@ -152,7 +152,6 @@ async fn serve(stream: TcpStream, server: Arc<Server>, permit: Arc<OwnedSemaphor
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_DEADLINE)
         .max_buf_size(MAX_HEAD_BYTES)
-        .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     tokio::pin!(connection);
