@@ -189,7 +189,10 @@ pub enum ManifestError {
     #[error("a package of more than {MAX_FILES} files is refused")]
     TooMany,
     /// The sizes add up to more than the receiver takes.
-    #[error("the files add up to more than the {limit_bytes} bytes that are accepted")]
+    #[error(
+        "the files add up to more than the {limit_bytes} bytes that are accepted (`max_package` in \
+         the worker's configuration)"
+    )]
     TooLarge {
         /// What the receiver takes.
         limit_bytes: u64,

@@ -19,9 +19,15 @@ const MODELS: &str = "models";
 
 /// Opens the package of a training. Blocks: reads and hashes everything.
 pub fn open_training(path: &Path) -> Result<Package, ClientError> {
-    let package = Package::open(path).map_err(bad)?;
-    check_script(&package, JobType::Training)?;
-    Ok(package)
+    let open = || {
+        let package = Package::open(path).map_err(bad)?;
+        check_script(&package, JobType::Training)?;
+        Ok(package)
+    };
+    open().map_err(|error: ClientError| match error {
+        ClientError::Package(why) => ClientError::Package(format!("{}: {why}", path.display())),
+        other => other,
+    })
 }
 
 /// Puts the package of a tracking together: labels, models, and the script that says what to do.

@@ -106,7 +106,11 @@ async fn automatic(
         };
         passed.add(worker, why, busy);
     }
-    Err(passed.into_error("no worker in this room takes the job now:"))
+    let demand = match spec.description.requirements.min_gpu_memory_mib {
+        Some(mib) => format!(" (--min-gpu-memory {mib})"),
+        None => String::new(),
+    };
+    Err(passed.into_error(&format!("no worker in this room takes the job now{demand}:")))
 }
 
 enum Tried {

@@ -26,8 +26,20 @@ pub struct ViewerPorts {
 
 /// A connection to the loss viewer.
 pub(super) struct Viewer {
-    progress: blocking::SyncSender<Value>,
+    /// Taken when the viewer is dropped, which ends the thread.
+    progress: Option<blocking::SyncSender<Value>>,
     stop: mpsc::Receiver<()>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Drop for Viewer {
+    /// Waits, at most for the sockets' linger time, so that the viewer hears the end.
+    fn drop(&mut self) {
+        self.progress = None;
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::warn!("the thread that feeds the loss viewer failed");
+        }
+    }
 }
 
 impl Viewer {
@@ -35,12 +47,12 @@ impl Viewer {
     pub(super) fn open(ports: ViewerPorts) -> Self {
         let (progress, queue) = blocking::sync_channel(QUEUE);
         let (wanted, stop) = mpsc::channel(1);
-        std::thread::spawn(move || {
+        let thread = std::thread::spawn(move || {
             if let Err(error) = pump(ports, &queue, &wanted) {
                 tracing::warn!(%error, "the loss viewer cannot be reached");
             }
         });
-        Self { progress, stop }
+        Self { progress: Some(progress), stop, thread: Some(thread) }
     }
 
     /// Tells the viewer what concerns it.
@@ -60,7 +72,9 @@ impl Viewer {
             _ => return,
         };
         // A full queue means that nobody reads: the curve loses a point, the job goes on.
-        let _ = self.progress.try_send(message);
+        if let Some(progress) = &self.progress {
+            let _ = progress.try_send(message);
+        }
     }
 
     /// Resolves when the user has pressed the viewer's stop button; never without a viewer.

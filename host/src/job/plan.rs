@@ -62,14 +62,14 @@ pub struct Plan {
 ///
 /// A package without a script of the kind that its client claimed, but with one of the other kind,
 /// is of that other kind: clients of other programs do not always say.
-pub fn plan(files: &Path, claimed: JobType) -> Result<Plan, PlanError> {
+pub fn plan(files: &Path, claimed: JobType, shared_root: Option<&Path>) -> Result<Plan, PlanError> {
     let script = claimed.script_name();
     let (job_type, root) = find_package(files, claimed).ok_or(PlanError::NoScript(script))?;
     let script = job_type.script_name();
     let text = read_script(&root, script)?;
     let parsed = script::parse(job_type, &text)?;
     for needed in parsed.runs.iter().flat_map(Run::needs) {
-        check_inside(&root, needed, script)?;
+        check_inside(&root, shared_root, needed, script)?;
     }
     Ok(Plan { root, runs: parsed.runs, warnings: parsed.warnings })
 }
@@ -119,14 +119,21 @@ fn read_script(root: &Path, script: &'static str) -> Result<String, PlanError> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn check_inside(root: &Path, path: &RelPath, script: &'static str) -> Result<(), PlanError> {
-    match is_inside(root, &path.below(root)) {
+fn check_inside(
+    root: &Path,
+    shared_root: Option<&Path>,
+    path: &RelPath,
+    script: &'static str,
+) -> Result<(), PlanError> {
+    let place = path.below(root);
+    let is_shared = || shared_root.is_some_and(|shared| is_inside(shared, &place).unwrap_or(false));
+    match is_inside(root, &place).map(|inside| inside || is_shared()) {
         Ok(true) => Ok(()),
         Ok(false) => Err(PlanError::Outside(path.clone())),
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             Err(PlanError::Missing { path: path.clone(), script })
         }
-        Err(source) => Err(PlanError::Io { path: path.below(root), source }),
+        Err(source) => Err(PlanError::Io { path: place, source }),
     }
 }
 

@@ -107,7 +107,9 @@ impl Runner {
 
     fn plan(&self) -> Result<Plan, String> {
         let job_type = self.folder.spec().description.job_type;
-        let plan = plan(&self.folder.files_dir(), job_type).map_err(|e| e.to_string())?;
+        let shared_root = self.settings.shared_root.as_deref();
+        let plan =
+            plan(&self.folder.files_dir(), job_type, shared_root).map_err(|e| e.to_string())?;
         plan.check_trainers(&self.toolbox).map_err(|e| e.to_string())?;
         Ok(plan)
     }

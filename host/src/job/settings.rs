@@ -5,6 +5,7 @@ use super::folder::{JobFolder, write_private};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 const FILE: &str = "runner.json";
@@ -17,6 +18,8 @@ pub struct RunnerSettings {
     pub search_path: Option<String>,
     /// The GPUs that the job may use, as `CUDA_VISIBLE_DEVICES` has them; by default all.
     pub cuda_visible_devices: Option<String>,
+    /// Shared storage: files of the package may be links into it, which the worker placed.
+    pub shared_root: Option<PathBuf>,
     /// Further variables that a trainer may see; a `*` at the end stands for anything.
     pub pass_env: Vec<String>,
     /// Variables to set for the trainer.
@@ -34,6 +37,7 @@ impl Default for RunnerSettings {
         Self {
             search_path: None,
             cuda_visible_devices: None,
+            shared_root: None,
             pass_env: Vec::new(),
             set_env: BTreeMap::new(),
             exit_grace_ms: 60_000,

@@ -28,7 +28,7 @@ mod writer;
 mod zipped;
 
 pub use archive::{ArchiveError, Package, Part, PartSource};
-pub use packing::{pack, pack_package, unpack};
+pub use packing::{link, pack, pack_package, unpack};
 pub use receiver::receive;
 pub use sender::send;
 pub use storage::StorageError;

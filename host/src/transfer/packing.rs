@@ -1,7 +1,7 @@
 //! Zips for peers that know nothing else.
 
 use super::archive::{Package, READ_BYTES, Source};
-use super::storage::{self, failed};
+use super::storage::{self, Large, failed};
 use super::{Limits, TransferError};
 use sleap_rtc_protocol::transfer::ManifestError;
 use std::io::{ErrorKind, Read, Write};
@@ -24,7 +24,13 @@ pub fn unpack(package: &Path, into: &Path, limits: &Limits) -> Result<(), Transf
     if source.announced_bytes() > limits.max_bytes {
         return Err(ManifestError::TooLarge { limit_bytes: limits.max_bytes }.into());
     }
-    storage::fill(into, &source)
+    storage::fill(into, &source, Large::Copy)
+}
+
+/// Like [`unpack`], for a package on storage that stays reachable: large files of a folder are
+/// linked to instead of copied.
+pub fn link(package: &Path, into: &Path) -> Result<(), TransferError> {
+    storage::fill(into, &Source::package(package)?, Large::Link)
 }
 
 /// Packs the files of `folder`, in the order of their paths, into a zip at `zip`. The same files

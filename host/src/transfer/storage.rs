@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::archive::Source;
+use super::archive::{Content, Member, Source};
 use super::{TransferError, archive};
 
 /// The hidden folder, within the destination, for files that are not whole yet.
@@ -17,6 +17,10 @@ pub(super) const PARTIAL: &str = ".sleap-rtc-partial";
 /// From this size on, in bytes, a file is on disk before it gets its name. Small files are many,
 /// and quick to send again.
 const SYNC_BYTES: u64 = 8 << 20;
+
+/// Files up to this size, in bytes, are copied even where larger ones are linked: scripts and
+/// settings, which must stay what they were when they were checked.
+const LINK_BYTES: u64 = 1 << 20;
 
 /// Why something cannot be stored.
 #[derive(Debug, thiserror::Error)]
@@ -256,15 +260,40 @@ pub(super) fn holds(root: &Path, entry: &FileEntry) -> bool {
 /// Copies the files of one tree into another, each written beside and renamed. Links are copied as
 /// the files that they lead to within the tree, else left out.
 pub fn copy_tree(from: &Path, to: &Path) -> Result<(), TransferError> {
-    fill(to, &Source::tree(from)?)
+    fill(to, &Source::tree(from)?, Large::Copy)
+}
+
+/// What becomes of large files that lie on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Large {
+    /// They are copied like all others.
+    Copy,
+    /// They are linked to.
+    Link,
+}
+
+impl Large {
+    /// The file to link to instead of copying `member`.
+    fn link(self, member: &Member) -> Option<&Path> {
+        match &member.content {
+            Content::File(path) if self == Self::Link && member.size > LINK_BYTES => Some(path),
+            _ => None,
+        }
+    }
 }
 
 /// Writes all files of `source` below `into`.
-pub(super) fn fill(into: &Path, source: &Source) -> Result<(), TransferError> {
+pub(super) fn fill(into: &Path, source: &Source, large: Large) -> Result<(), TransferError> {
     let filling = Filling::new(into)?;
-    check_space(into, source.announced_bytes())?;
+    let copied = source.members().iter().filter(|member| large.link(member).is_none());
+    check_space(into, copied.map(|member| member.size).sum())?;
     let mut buffer = vec![0; archive::READ_BYTES];
     for member in source.members() {
+        if let Some(target) = large.link(member) {
+            let place = create_parents(&filling.root, &member.path)?;
+            std::os::unix::fs::symlink(target, &place).map_err(failed("link", &place))?;
+            continue;
+        }
         let mut reader = source.open(member)?;
         let mut file = filling.begin("file")?;
         loop {

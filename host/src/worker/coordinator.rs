@@ -240,8 +240,8 @@ impl Coordinator {
             _ => Refusal::new(
                 RefusalCode::Busy,
                 format!(
-                    "Worker is currently {status}. Use --room-id and --token to find available \
-                     workers in the room, or try again later."
+                    "Worker is currently busy (status: {status}). Use --room-id and --token to find \
+                     available workers in the room, or try again later."
                 ),
             ),
         }

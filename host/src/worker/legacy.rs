@@ -163,7 +163,7 @@ async fn job(
     client.coordinator.hold(&client.peer).await?;
     let shared = if said.is_shared { Some(shared_paths(said)?) } else { None };
     let folder = JobFolder::create(&client.site.state_dir, &spec(said, shared)?, &client.peer)?;
-    match stage(client, wire, said, &folder, texts).await {
+    match stage(client, wire, said, &folder).await {
         Ok(handle) => follow(client, wire, said, &folder, &handle, texts).await,
         Err(error) => {
             info!(job = %folder.id(), %error, "job not started");
@@ -204,41 +204,23 @@ async fn stage(
     wire: &mut Wire,
     said: &Introduction,
     folder: &JobFolder,
-    texts: &mut Texts,
 ) -> Result<JobHandle, ConnectionError> {
-    let source = match &folder.spec().shared {
-        Some(paths) => {
-            let places = staging::shared_places(&client.site, paths)?;
-            for which in ["input", "output"] {
-                wire.send(&WorkerText::PathValidated(which.to_owned())).await?;
-            }
-            places.input
+    if let Some(paths) = &folder.spec().shared {
+        let places = staging::shared_places(&client.site, paths)?;
+        for which in ["input", "output"] {
+            wire.send(&WorkerText::PathValidated(which.to_owned())).await?;
         }
-        None => receive(client, wire, said, folder).await?,
-    };
-    let (into, limits, zip) = (folder.files_dir(), client.site.limits, source.clone());
-    let unpacked = tokio::task::spawn_blocking(move || transfer::unpack(&zip, &into, &limits));
-    let unpacked = unpacked.await.map_err(|_| ConnectionError::Gone)?;
-    unpacked.map_err(|error| invalid(error.to_string()))?;
-    if folder.spec().shared.is_none() {
-        tokio::fs::remove_file(&source).await?;
+        staging::take_in_place(folder, places.input).await?;
+    } else {
+        let zip = receive(client, wire, said, folder).await?;
+        let (into, limits, from) = (folder.files_dir(), client.site.limits, zip.clone());
+        let unpacked = tokio::task::spawn_blocking(move || transfer::unpack(&from, &into, &limits));
+        let unpacked = unpacked.await.map_err(|_| ConnectionError::Gone)?;
+        unpacked.map_err(|error| invalid(error.to_string()))?;
+        tokio::fs::remove_file(&zip).await?;
     }
-    let mut claimed = folder.spec().description.clone();
-    if said.job_type.is_none() {
-        claimed.job_type = job_type_of(&folder.files_dir());
-        texts.set_job_type(claimed.job_type);
-    }
-    staging::check_files(&client.site, folder, &claimed).await?;
+    staging::check_files(&client.site, folder, &folder.spec().description).await?;
     Ok(client.coordinator.start(&client.peer, folder.clone()).await?)
-}
-
-/// The kind of a package whose client did not say it: the script that it holds.
-fn job_type_of(files: &Path) -> JobType {
-    let has = |job_type: JobType| files.join(job_type.script_name()).is_file();
-    match has(JobType::Inference) && !has(JobType::Training) {
-        true => JobType::Inference,
-        false => JobType::Training,
-    }
 }
 
 /// Spools the package to disk. The announced size must be what comes.

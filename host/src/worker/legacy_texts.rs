@@ -31,10 +31,6 @@ impl Texts {
         self.job_type
     }
 
-    pub(super) fn set_job_type(&mut self, job_type: JobType) {
-        self.job_type = job_type;
-    }
-
     /// What the client hears of one event.
     pub(super) fn of(&mut self, event: &JobEvent) -> Vec<WorkerText> {
         let training = self.job_type == JobType::Training;

@@ -95,6 +95,8 @@ pub(crate) struct Site {
     pub(crate) runner: RunnerOptions,
     pub(crate) limits: Limits,
     pub(crate) shared_root: Option<PathBuf>,
+    /// Held while results are copied to shared storage.
+    pub(crate) delivering: tokio::sync::Mutex<()>,
     facts: RwLock<WorkerFacts>,
 }
 
@@ -190,13 +192,16 @@ fn site(
     capabilities: &Capabilities,
     identity: &Identity,
 ) -> Site {
+    let mut runner = RunnerOptions::new(&config.worker.pass_env);
+    runner.settings.shared_root = config.shared_storage_root.clone();
     Site {
         rtc: RtcOptions::from(&config.ice),
         policies,
         state_dir: config.worker.state_dir.clone(),
-        runner: RunnerOptions::new(&config.worker.pass_env),
+        runner,
         limits: Limits { max_bytes: config.worker.max_package_bytes, ..Limits::default() },
         shared_root: config.shared_storage_root.clone(),
+        delivering: tokio::sync::Mutex::default(),
         facts: RwLock::new(own_facts(identity, capabilities)),
     }
 }

@@ -73,12 +73,7 @@ async fn stage(
         Some(paths) => {
             let places = staging::shared_places(site, paths)?;
             link.send(&WorkerFrame::Accepted { job: spec.id.clone() }).await?;
-            let (into, limits) = (folder.files_dir(), site.limits);
-            let staged = tokio::task::spawn_blocking(move || {
-                transfer::unpack(&places.input, &into, &limits)
-            });
-            let staged = staged.await.map_err(|_| ConnectionError::Gone)?;
-            staged.map_err(|error| refused(RefusalCode::Invalid, error.to_string()))?;
+            staging::take_in_place(folder, places.input).await?;
         }
         None => {
             link.send(&WorkerFrame::Accepted { job: spec.id.clone() }).await?;

@@ -3,7 +3,7 @@
 
 use super::Site;
 use crate::job::{JobFolder, JobHandle};
-use crate::transfer::storage;
+use crate::transfer::{self, storage};
 use sleap_rtc_protocol::ids::{JobId, JobSecret};
 use sleap_rtc_protocol::job::{JobDescription, JobEvent, Refusal, RefusalCode, SharedPaths};
 use std::path::PathBuf;
@@ -64,6 +64,17 @@ pub(super) fn shared_places(site: &Site, paths: &SharedPaths) -> Result<SharedPl
     Ok(SharedPlaces { input, output: place(&paths.output)? })
 }
 
+/// Makes the shared package the job's own: large files of a folder are linked to, the rest copied.
+pub(super) async fn take_in_place(folder: &JobFolder, input: PathBuf) -> Result<(), Refusal> {
+    let into = folder.files_dir();
+    let taken = tokio::task::spawn_blocking(move || transfer::link(&input, &into)).await;
+    let invalid = |text: String| Refusal::new(RefusalCode::Invalid, text);
+    match taken {
+        Ok(taken) => taken.map_err(|error| invalid(error.to_string())),
+        Err(_) => Err(invalid("reading the package was interrupted".into())),
+    }
+}
+
 /// Follows a job to its end and puts a shared-storage job's results in their place.
 pub(super) async fn watch(site: &Site, folder: &JobFolder, handle: &JobHandle) {
     let mut events = handle.events(0);
@@ -83,6 +94,8 @@ pub(super) async fn watch(site: &Site, folder: &JobFolder, handle: &JobHandle) {
 pub(super) async fn deliver(site: &Site, folder: &JobFolder) -> Result<(), Refusal> {
     let Some(paths) = folder.spec().shared.clone() else { return Ok(()) };
     let places = shared_places(site, &paths)?;
+    // The job's watcher and its client's connection may come here at the same moment.
+    let _one_at_a_time = site.delivering.lock().await;
     let results = folder.results_dir();
     let copying = tokio::task::spawn_blocking(move || storage::copy_tree(&results, &places.output));
     let failed = |text: String| Refusal::new(RefusalCode::Invalid, text);
