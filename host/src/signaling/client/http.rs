@@ -55,6 +55,11 @@ impl HttpApi {
         Ok(Self { base: base.clone(), client })
     }
 
+    /// Where the server is.
+    pub fn base(&self) -> &Url {
+        &self.base
+    }
+
     /// Signs in. With the token of an earlier identity, even an expired one, the server brings that
     /// identity back where it can; a server that cannot gives a new one, so compare the peer id.
     ///

@@ -6,6 +6,7 @@ mod http;
 mod task;
 mod tls;
 
+pub use crate::config::Endpoints;
 pub use http::HttpApi;
 
 use connection::Registration;
@@ -26,8 +27,8 @@ use url::Url;
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 /// How long leaving may take.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(3);
-/// Messages that wait for the owner of the receiver.
-const EVENT_QUEUE: usize = 256;
+/// Messages that wait for the owner of the receiver; what comes then is dropped.
+const EVENT_QUEUE: usize = 1024;
 const COMMAND_QUEUE: usize = 64;
 
 /// Why signaling failed.
@@ -81,15 +82,6 @@ pub enum SignalingError {
     Closed,
 }
 
-/// Where a signaling server is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoints {
-    /// `ws:` or `wss:`.
-    pub websocket: Url,
-    /// `http:` or `https:`.
-    pub http: Url,
-}
-
 /// Who a peer is, and the proof. Keep both: the token, even an expired one, brings the id back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
@@ -127,7 +119,7 @@ impl SignalingClient {
     /// # Errors
     /// When the server cannot be reached or refuses; nothing is tried twice then.
     pub async fn connect(
-        endpoints: &Endpoints,
+        endpoints: Endpoints,
         identity: Identity,
         credentials: RoomCredentials,
         role: Role,
@@ -137,22 +129,21 @@ impl SignalingClient {
         let http = HttpApi::new(&endpoints.http)?;
         let peer_id = identity.peer_id.clone();
         let mut registration = Registration { identity, credentials, role, metadata };
-        let websocket = &endpoints.websocket;
-        let connection = match connection::open(websocket, &registration).await {
+        let websocket = endpoints.websocket;
+        let connection = match connection::open(&websocket, &registration).await {
             Err(refused @ SignalingError::IdentityRefused { .. }) => {
                 let renewed = http.sign_in(Some(&registration.identity.id_token)).await?;
                 if renewed.peer_id != peer_id {
                     return Err(refused);
                 }
                 registration.identity = renewed;
-                connection::open(websocket, &registration).await
+                connection::open(&websocket, &registration).await
             }
             result => result,
         }?;
         let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
         let (events, event_queue) = mpsc::channel(EVENT_QUEUE);
         let (newest, identity) = watch::channel(registration.identity.clone());
-        let websocket = websocket.clone();
         let task = Task::new(websocket, http, registration, command_queue, events, newest);
         let tracker = TaskTracker::new();
         tracker.spawn(task.run(connection, cancel));

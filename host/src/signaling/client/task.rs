@@ -20,8 +20,6 @@ use url::Url;
 const BACKOFF_FIRST: Duration = Duration::from_millis(250);
 /// The longest wait.
 const BACKOFF_LONGEST: Duration = Duration::from_secs(10);
-/// How long the owner of the event queue may be busy before it misses a message.
-const EVENT_DEADLINE: Duration = Duration::from_secs(10);
 /// How long the closing handshake may take.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 
@@ -80,10 +78,10 @@ impl Task {
             let End::Lost(wait) = self.serve(connection).await else { return };
             *slot = None;
             self.fail_discovery();
-            self.tell(SignalingEvent::Lost).await;
+            self.tell(SignalingEvent::Lost);
             *slot = self.reconnect(wait).await;
             if slot.is_some() {
-                self.tell(SignalingEvent::Restored).await;
+                self.tell(SignalingEvent::Restored);
             }
         }
     }
@@ -101,7 +99,7 @@ impl Task {
                 incoming = connection.next() => {
                     heard = Instant::now();
                     match incoming {
-                        Some(Ok(Message::Text(text))) => self.receive(&text).await,
+                        Some(Ok(Message::Text(text))) => self.receive(&text),
                         Some(Ok(Message::Close(frame))) => return lost(frame.as_ref()),
                         Some(Ok(_)) => {}
                         Some(Err(error)) => {
@@ -169,14 +167,14 @@ impl Task {
         }
     }
 
-    async fn receive(&mut self, text: &str) {
+    fn receive(&mut self, text: &str) {
         match ServerMessage::decode(text) {
             Ok(ServerMessage::PeerList { peers, .. }) if self.discovery.is_some() => {
                 if let Some(answer) = self.discovery.take() {
                     drop(answer.send(Ok(peers)));
                 }
             }
-            Ok(message) => self.tell(SignalingEvent::Message(message)).await,
+            Ok(message) => self.tell(SignalingEvent::Message(message)),
             Err(error) => tracing::warn!(%error, "a frame from the signaling server is ignored"),
         }
     }
@@ -236,14 +234,11 @@ impl Task {
         }
     }
 
-    /// Hands an event to the owner. One that does not read for long misses it: waiting without end
-    /// would cost the connection.
-    async fn tell(&self, event: SignalingEvent) {
-        match self.events.send_timeout(event, EVENT_DEADLINE).await {
-            Ok(()) | Err(mpsc::error::SendTimeoutError::Closed(_)) => {}
-            Err(mpsc::error::SendTimeoutError::Timeout(_)) => {
-                tracing::error!("a signaling message is dropped: nobody reads the queue");
-            }
+    /// Hands an event to the owner. One whose queue is full misses it: to wait would cost the
+    /// connection, and others in the room could make it so.
+    fn tell(&self, event: SignalingEvent) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.events.try_send(event) {
+            tracing::error!("a signaling message is dropped: nobody reads the queue");
         }
     }
 }

@@ -72,6 +72,19 @@ struct Counters {
 }
 
 impl Server {
+    fn new(store: Store, shutdown: CancellationToken) -> Self {
+        Self {
+            rooms: Mutex::default(),
+            signer: Signer::new(store.signing_key()),
+            store,
+            next_connection: AtomicU64::new(1),
+            started: Instant::now(),
+            counters: Counters::default(),
+            shutdown,
+            tasks: TaskTracker::new(),
+        }
+    }
+
     /// The registry. It is locked for moments only, and never across an `await`.
     fn rooms(&self) -> MutexGuard<'_, Rooms<Link>> {
         // Each change of the registry is complete before the next can panic.
@@ -97,16 +110,7 @@ pub async fn run(
         return Err(ServerError::NoListener);
     }
     store.purge(unix_time_s()).await?;
-    let server = Arc::new(Server {
-        rooms: Mutex::default(),
-        signer: Signer::new(store.signing_key()),
-        store,
-        next_connection: AtomicU64::new(1),
-        started: Instant::now(),
-        counters: Counters::default(),
-        shutdown: shutdown.clone(),
-        tasks: TaskTracker::new(),
-    });
+    let server = Arc::new(Server::new(store, shutdown.clone()));
     let sockets = Arc::new(Semaphore::new(MAX_SOCKETS));
     let mut tasks = JoinSet::new();
     for listener in listeners {

@@ -1,1 +1,8 @@
 //! Real sockets on loopback: the server driven by the client, and by bare sockets that may lie.
+
+mod abuse;
+mod api;
+mod old_server;
+mod reconnect;
+mod support;
+mod traffic;
