@@ -4,12 +4,13 @@ use super::channel::{Channel, ChannelError};
 use super::{MAX_MESSAGE_BYTES, RtcOptions, sockets};
 use rtc::ice::mdns::MulticastDnsMode;
 use rtc::peer_connection::configuration::setting_engine::SctpMaxMessageSize;
+use rtc::peer_connection::transport::RTCDtlsTransportState;
 use sleap_rtc_protocol::LEGACY_CHANNEL_LABEL;
 use sleap_rtc_protocol::connection::ConnectionState;
 use sleap_rtc_protocol::signaling::Sdp;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, mpsc, watch};
@@ -68,6 +69,8 @@ pub(super) struct Shared {
     state: watch::Sender<ConnectionState>,
     /// See [`sockets::Tuned::connecting`].
     connecting: Arc<AtomicBool>,
+    /// Weak, because the peer connection owns the handler, and that owns this.
+    peer: OnceLock<Weak<dyn PeerConnection>>,
 }
 
 impl Shared {
@@ -89,6 +92,19 @@ impl Shared {
             }
             changed
         });
+    }
+
+    /// A channel has ended: perhaps because the other side closed the connection. The crate knows,
+    /// but calls the connection connected until its path has been silent for long.
+    pub(super) async fn channel_ended(&self) {
+        let Some(peer) = self.peer.get().and_then(Weak::upgrade) else {
+            return;
+        };
+        if let Some(sctp) = peer.sctp().await
+            && let Ok(RTCDtlsTransportState::Closed) = sctp.transport().state().await
+        {
+            self.set(ConnectionState::Closed);
+        }
     }
 
     fn hurry(&self, connecting: bool) {
@@ -155,6 +171,7 @@ impl Connection {
         let shared = Arc::new(Shared {
             state: watch::Sender::new(ConnectionState::New),
             connecting: connecting.clone(),
+            peer: OnceLock::new(),
         });
         let (gathered, gathering) = watch::channel(false);
         let (channels, queue) = mpsc::channel(MAX_WAITING_CHANNELS);
@@ -171,6 +188,8 @@ impl Connection {
             .with_data_channel_send_buffer_limit(sockets::send_window_bytes());
         let inner: Arc<dyn PeerConnection> =
             Arc::new(builder.build().await.map_err(RtcError::Setup)?);
+        // Set once, here.
+        let _ = shared.peer.set(Arc::downgrade(&inner));
         Ok(Self {
             inner,
             shared,
@@ -207,6 +226,9 @@ impl Connection {
     }
 
     /// Opens an ordered, reliable channel and waits until it is open.
+    ///
+    /// Not just after closing another channel of this connection: the crate gives its number to
+    /// the new one at once, which then ends with it.
     pub async fn open_channel(&self, label: &str, protocol: &str) -> Result<Channel, RtcError> {
         let inner = self.create_channel(label, protocol).await?;
         self.wait_open(inner).await

@@ -147,6 +147,10 @@ async fn what_was_flushed_before_closing_is_read() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_closed_channel_delivers_what_it_holds_and_leaves_the_others() {
     let pair = within(connect()).await;
+    let opening =
+        async { tokio::join!(pair.offerer.open_channel("x", ""), pair.answerer.next_channel()) };
+    let (other, seen) = within(opening).await;
+    let (other, seen) = (other.unwrap(), seen.unwrap());
     for number in 0..64_u8 {
         pair.near.send_binary(vec![number; 1 << 16].as_slice().into()).await.unwrap();
     }
@@ -159,7 +163,8 @@ async fn a_closed_channel_delivers_what_it_holds_and_leaves_the_others() {
     }
     assert_eq!(within(pair.far.recv()).await, None);
     assert!(matches!(pair.far.send_text("x".into()).await, Err(ChannelError::Closed)));
-    assert!(within(pair.offerer.open_channel("x", "")).await.is_ok());
+    other.send_text("alive".into()).await.unwrap();
+    assert_eq!(within(seen.recv()).await, Some(Message::Text("alive".into())));
 }
 
 #[tokio::test(flavor = "multi_thread")]
