@@ -72,7 +72,7 @@ async fn push(pair: &Pair, chunks: usize, pause_at: Option<usize>) -> f64 {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
             let Some(Message::Binary(chunk)) = pair.far.recv().await else { panic!("{number}") };
-            assert!(chunk.len() == CHUNK && chunk.iter().all(|b| *b == number as u8));
+            assert!(chunk == [number as u8; CHUNK].as_slice(), "chunk {number} differs");
         }
     };
     within(async { tokio::join!(send, receive) }).await;
