@@ -10,6 +10,9 @@ use webrtc::data_channel::{DataChannel, DataChannelEvent};
 /// How often a flush looks at what is unacknowledged; the crate has no event for it.
 const FLUSH_POLL: Duration = Duration::from_millis(5);
 
+/// How long closing a channel waits for acknowledgements.
+const CLOSE_FLUSH: Duration = Duration::from_secs(5);
+
 /// A message from the other side.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
@@ -89,7 +92,7 @@ impl Channel {
                         Ok(text) => return Some(Message::Text(text)),
                         Err(_) => {
                             tracing::warn!("a text message was not UTF-8; channel closed");
-                            self.close().await;
+                            self.reset().await;
                             return None;
                         }
                     }
@@ -118,20 +121,35 @@ impl Channel {
         }
     }
 
-    /// Closes the channel; the other side reads what was sent before.
+    /// Closes the channel once everything sent is acknowledged, or after five seconds.
+    ///
+    /// Acknowledged is not read: what the other side has received and not yet read may be lost to
+    /// it. Where that matters, wait for a message that confirms before closing.
     pub async fn close(&self) {
+        // Closing at once would discard what is on its way.
+        if let Err(error) = self.flush(CLOSE_FLUSH).await {
+            tracing::debug!(%error, "closing a data channel with unacknowledged messages");
+        }
+        self.reset().await;
+    }
+
+    async fn reset(&self) {
         if let Err(error) = self.inner.close().await {
             tracing::debug!(%error, "closing a data channel");
         }
     }
 
     async fn event(&self) -> Option<DataChannelEvent> {
-        tokio::select! {
+        let event = tokio::select! {
             // What has arrived is read to its end before the connection's end counts.
             biased;
             event = self.inner.poll() => event,
             () = self.connection.over() => None,
+        };
+        if let Some(DataChannelEvent::OnClose) = event {
+            self.connection.channel_ended().await;
         }
+        event
     }
 
     async fn until_over<T>(

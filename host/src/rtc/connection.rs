@@ -1,15 +1,20 @@
 //! Offer, answer, and the connection that comes of them.
 
 use super::channel::{Channel, ChannelError};
-use super::{RtcOptions, sockets};
+use super::{MAX_MESSAGE_BYTES, RtcOptions, sockets};
 use rtc::ice::mdns::MulticastDnsMode;
 use rtc::peer_connection::configuration::setting_engine::SctpMaxMessageSize;
+use rtc::peer_connection::transport::RTCDtlsTransportState;
 use sleap_rtc_protocol::LEGACY_CHANNEL_LABEL;
 use sleap_rtc_protocol::connection::ConnectionState;
 use sleap_rtc_protocol::signaling::Sdp;
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::{Mutex, mpsc, watch};
+use tokio::time::Instant;
 use webrtc::data_channel::{DataChannel, RTCDataChannelInit};
 use webrtc::peer_connection::{
     PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfigurationBuilder,
@@ -25,14 +30,16 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 const ICE_DISCONNECTED: Duration = Duration::from_secs(5);
 const ICE_FAILED: Duration = Duration::from_secs(12);
 const ICE_KEEP_ALIVE: Duration = Duration::from_secs(2);
-/// A candidate pair is tried this often; the default of 200 ms makes connecting slow.
-const ICE_CHECK_EVERY: Duration = Duration::from_millis(20);
-/// Tries of one pair: as long in all as the default's seven at 200 ms would not be; ten seconds.
-const ICE_TRIES: u16 = 500;
-/// The largest message that we take.
-const MAX_MESSAGE_BYTES: u32 = 262_144;
+/// Each pair of candidates is tried this often, for ten seconds. (Seven times in 1.4 s by default,
+/// which is too short for a peer whose answer comes late.)
+const ICE_CHECK_EVERY: Duration = Duration::from_millis(50);
+const ICE_TRIES: u16 = 200;
 /// Channels that the other side opened and nobody has asked for yet.
 const MAX_WAITING_CHANNELS: usize = 8;
+/// What the other side's description may hold: each candidate makes this side send packets to an
+/// address that a stranger chose.
+const MAX_DESCRIPTION_BYTES: usize = 64 * 1024;
+const MAX_CANDIDATES: usize = 100;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +47,12 @@ pub enum RtcError {
     /// The other side's session description makes no sense.
     #[error("the other side's session description is malformed")]
     BadDescription(#[source] webrtc::error::Error),
+    /// The other side's session description is larger than any honest one.
+    #[error(
+        "the other side's session description is larger than {} KiB or has more than \
+         {MAX_CANDIDATES} candidates", MAX_DESCRIPTION_BYTES / 1024
+    )]
+    DescriptionTooLarge,
     /// This side's sockets or description could not be made.
     #[error("a peer connection could not be set up on this machine")]
     Setup(#[source] webrtc::error::Error),
@@ -54,6 +67,10 @@ pub enum RtcError {
 /// What the handler, the channels and the connection share.
 pub(super) struct Shared {
     state: watch::Sender<ConnectionState>,
+    /// See [`sockets::Tuned::connecting`].
+    connecting: Arc<AtomicBool>,
+    /// Weak, because the peer connection owns the handler, and that owns this.
+    peer: OnceLock<Weak<dyn PeerConnection>>,
 }
 
 impl Shared {
@@ -65,6 +82,9 @@ impl Shared {
     }
 
     fn set(&self, next: ConnectionState) {
+        if next.is_over() {
+            self.hurry(false);
+        }
         self.state.send_if_modified(|state| {
             let changed = state.can_become(next);
             if changed {
@@ -72,6 +92,23 @@ impl Shared {
             }
             changed
         });
+    }
+
+    /// A channel has ended: perhaps because the other side closed the connection. The crate knows,
+    /// but calls the connection connected until its path has been silent for long.
+    pub(super) async fn channel_ended(&self) {
+        let Some(peer) = self.peer.get().and_then(Weak::upgrade) else {
+            return;
+        };
+        if let Some(sctp) = peer.sctp().await
+            && let Ok(RTCDtlsTransportState::Closed) = sctp.transport().state().await
+        {
+            self.set(ConnectionState::Closed);
+        }
+    }
+
+    fn hurry(&self, connecting: bool) {
+        self.connecting.store(connecting, Ordering::Relaxed);
     }
 }
 
@@ -103,6 +140,7 @@ impl PeerConnectionEventHandler for Handler {
     }
 
     async fn on_data_channel(&self, channel: Arc<dyn DataChannel>) {
+        self.shared.hurry(false);
         // The driver waits for this handler: never block it.
         if self.channels.try_send(channel).is_err() {
             tracing::warn!("the other side opened too many data channels; one is ignored");
@@ -110,32 +148,55 @@ impl PeerConnectionEventHandler for Handler {
     }
 }
 
+/// Channels that the other side opened.
+struct Arrivals {
+    queue: mpsc::Receiver<Arc<dyn DataChannel>>,
+    /// Taken from the queue by a call of `next_channel` that was cancelled.
+    taken: Option<Arc<dyn DataChannel>>,
+}
+
 /// A peer connection. Dropping it closes it in the background.
 pub struct Connection {
     inner: Arc<dyn PeerConnection>,
     shared: Arc<Shared>,
-    channels: Mutex<mpsc::Receiver<Arc<dyn DataChannel>>>,
+    arrivals: Mutex<Arrivals>,
     gathered: watch::Receiver<bool>,
+    /// Where to close in the background: the last owner may drop this from any thread.
+    runtime: Handle,
 }
 
 impl Connection {
     async fn new(options: &RtcOptions) -> Result<Self, RtcError> {
-        let shared = Arc::new(Shared { state: watch::Sender::new(ConnectionState::New) });
+        let connecting = Arc::new(AtomicBool::new(false));
+        let shared = Arc::new(Shared {
+            state: watch::Sender::new(ConnectionState::New),
+            connecting: connecting.clone(),
+            peer: OnceLock::new(),
+        });
         let (gathered, gathering) = watch::channel(false);
-        let (sender, channels) = mpsc::channel(MAX_WAITING_CHANNELS);
-        let handler = Handler { shared: shared.clone(), gathered, channels: sender };
+        let (channels, queue) = mpsc::channel(MAX_WAITING_CHANNELS);
+        let handler = Handler { shared: shared.clone(), gathered, channels };
+        let resolve_until = Instant::now() + options.gather_limit;
         let builder = PeerConnectionBuilder::new()
             .with_configuration(
                 RTCConfigurationBuilder::default().with_ice_servers(servers(options)).build(),
             )
             .with_setting_engine(settings())
-            .with_runtime(Arc::new(sockets::LargeBuffers))
+            .with_runtime(Arc::new(sockets::Tuned { connecting, resolve_until }))
             .with_handler(Arc::new(handler))
             .with_udp_addrs(addresses(options))
             .with_data_channel_send_buffer_limit(sockets::send_window_bytes());
         let inner: Arc<dyn PeerConnection> =
             Arc::new(builder.build().await.map_err(RtcError::Setup)?);
-        Ok(Self { inner, shared, channels: Mutex::new(channels), gathered: gathering })
+        // Set once, here.
+        let _ = shared.peer.set(Arc::downgrade(&inner));
+        Ok(Self {
+            inner,
+            shared,
+            arrivals: Mutex::new(Arrivals { queue, taken: None }),
+            gathered: gathering,
+            runtime: Handle::current(),
+        })
     }
 
     /// The state, as it changes.
@@ -143,15 +204,21 @@ impl Connection {
         self.shared.state.subscribe()
     }
 
-    /// The next channel that the other side opens, or `None` when the connection is over.
+    /// The next channel that the other side opens, or `None` when the connection is over. Cancel
+    /// safe.
     pub async fn next_channel(&self) -> Option<Channel> {
-        let mut channels = self.channels.lock().await;
+        let mut arrivals = self.arrivals.lock().await;
         loop {
-            let inner = tokio::select! {
-                channel = channels.recv() => channel?,
-                () = self.shared.over() => return None,
-            };
-            match Channel::opened(inner, self.shared.clone()).await {
+            if arrivals.taken.is_none() {
+                arrivals.taken = tokio::select! {
+                    channel = arrivals.queue.recv() => Some(channel?),
+                    () = self.shared.over() => return None,
+                };
+            }
+            let opening = arrivals.taken.clone()?;
+            let opened = Channel::opened(opening, self.shared.clone()).await;
+            arrivals.taken = None;
+            match opened {
                 Ok(channel) => return Some(channel),
                 Err(error) => tracing::debug!(%error, "a channel closed before it was open"),
             }
@@ -159,6 +226,9 @@ impl Connection {
     }
 
     /// Opens an ordered, reliable channel and waits until it is open.
+    ///
+    /// Not just after closing another channel of this connection: the crate gives its number to
+    /// the new one at once, which then ends with it.
     pub async fn open_channel(&self, label: &str, protocol: &str) -> Result<Channel, RtcError> {
         let inner = self.create_channel(label, protocol).await?;
         self.wait_open(inner).await
@@ -176,7 +246,10 @@ impl Connection {
     async fn wait_open(&self, inner: Arc<dyn DataChannel>) -> Result<Channel, RtcError> {
         let opening = Channel::opened(inner, self.shared.clone());
         match tokio::time::timeout(CONNECT_LIMIT, opening).await {
-            Ok(Ok(channel)) => Ok(channel),
+            Ok(Ok(channel)) => {
+                self.shared.hurry(false);
+                Ok(channel)
+            }
             Ok(Err(ChannelError::Closed)) | Err(_) => Err(RtcError::NoPath),
             Ok(Err(error)) => Err(error.into()),
         }
@@ -184,6 +257,7 @@ impl Connection {
 
     /// Closes the connection; bounded.
     pub async fn close(self) {
+        self.shared.hurry(false);
         if tokio::time::timeout(CLOSE_LIMIT, self.inner.close()).await.is_err() {
             tracing::debug!("closing a peer connection took too long");
         }
@@ -212,11 +286,9 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.shared.set(ConnectionState::Closed);
         let inner = self.inner.clone();
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                let _ = tokio::time::timeout(CLOSE_LIMIT, inner.close()).await;
-            });
-        }
+        self.runtime.spawn(async move {
+            let _ = tokio::time::timeout(CLOSE_LIMIT, inner.close()).await;
+        });
     }
 }
 
@@ -229,9 +301,10 @@ pub struct Offering {
 impl Offering {
     /// Takes the answer and waits for the legacy channel to open.
     pub async fn accept(self, answer: &Sdp) -> Result<(Connection, Channel), RtcError> {
-        let answer =
-            RTCSessionDescription::answer(answer.0.clone()).map_err(RtcError::BadDescription)?;
+        let answer = RTCSessionDescription::answer(bounded(answer)?);
+        let answer = answer.map_err(RtcError::BadDescription)?;
         let Self { connection, legacy } = self;
+        connection.shared.hurry(true);
         let accepting = connection.inner.set_remote_description(answer);
         accepting.await.map_err(RtcError::BadDescription)?;
         let channel = connection.wait_open(legacy).await?;
@@ -250,13 +323,23 @@ pub async fn offer(options: &RtcOptions) -> Result<(Offering, Sdp), RtcError> {
 
 /// Answers an offer. Channels that the other side opens come from [`Connection::next_channel`].
 pub async fn answer(options: &RtcOptions, offer: &Sdp) -> Result<(Connection, Sdp), RtcError> {
-    let offer = RTCSessionDescription::offer(offer.0.clone()).map_err(RtcError::BadDescription)?;
+    let offer = RTCSessionDescription::offer(bounded(offer)?).map_err(RtcError::BadDescription)?;
     let connection = Connection::new(options).await?;
     let accepting = connection.inner.set_remote_description(offer);
     accepting.await.map_err(RtcError::BadDescription)?;
     let description = connection.inner.create_answer(None).await.map_err(RtcError::Setup)?;
     let sdp = connection.gather(description, options.gather_limit).await?;
+    connection.shared.hurry(true);
     Ok((connection, sdp))
+}
+
+/// A description of a size that an honest peer could send.
+fn bounded(Sdp(sdp): &Sdp) -> Result<String, RtcError> {
+    let candidates = sdp.matches("a=candidate:").count();
+    if sdp.len() > MAX_DESCRIPTION_BYTES || candidates > MAX_CANDIDATES {
+        return Err(RtcError::DescriptionTooLarge);
+    }
+    Ok(sdp.clone())
 }
 
 fn servers(options: &RtcOptions) -> Vec<RTCIceServer> {
@@ -268,12 +351,24 @@ fn servers(options: &RtcOptions) -> Vec<RTCIceServer> {
     options.servers.iter().map(server).collect()
 }
 
-/// The wildcard stands for every interface but loopback, which is therefore named as well.
-fn addresses(options: &RtcOptions) -> Vec<String> {
-    if options.bind.is_empty() {
-        return vec!["0.0.0.0:0".into(), "127.0.0.1:0".into()];
+/// A wildcard stands for every interface but loopback, which is therefore named as well. The one
+/// of IPv6 is left out where there is no way to use it: it would be offered as `::`.
+fn addresses(options: &RtcOptions) -> Vec<SocketAddr> {
+    let mut addresses = options.bind.clone();
+    if addresses.is_empty() {
+        addresses.extend([IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv4Addr::LOCALHOST.into()]);
+        if has_ipv6() {
+            addresses.push(Ipv6Addr::UNSPECIFIED.into());
+        }
     }
-    options.bind.iter().map(|ip| std::net::SocketAddr::new(*ip, 0).to_string()).collect()
+    addresses.into_iter().map(|ip| SocketAddr::new(ip, 0)).collect()
+}
+
+/// Whether the system knows a way to an address (reserved for documentation; nothing is sent).
+fn has_ipv6() -> bool {
+    UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))
+        .and_then(|socket| socket.connect(("2001:db8::1", 9)))
+        .is_ok()
 }
 
 fn settings() -> SettingEngine {
@@ -283,5 +378,6 @@ fn settings() -> SettingEngine {
         .with_include_loopback_candidate(true)
         .with_multicast_dns_mode(MulticastDnsMode::Disabled)
         .with_sctp_max_message_size(SctpMaxMessageSize::Bounded(MAX_MESSAGE_BYTES))
+        .with_sctp_max_receive_buffer_size(sockets::receive_window_bytes())
         .build()
 }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`connection`] | offer, answer, and the connection that comes of them |
 //! | [`channel`] | one data channel |
-//! | [`sockets`] | UDP sockets with large buffers |
+//! | [`sockets`] | the runtime under it: large UDP buffers, bounded look-ups, a fast clock while connecting |
 //!
 //! Offer and answer carry all candidates (nobody trickles): Python peers know it no other way.
 
@@ -21,6 +21,9 @@ use std::time::Duration;
 
 /// How long candidates are gathered; what has been found by then is used.
 const GATHER_LIMIT: Duration = Duration::from_secs(2);
+
+/// The largest message that we take. A message to a Python peer must not pass 64 KiB.
+const MAX_MESSAGE_BYTES: u32 = 262_144;
 
 /// How connections are made.
 #[derive(Debug, Clone)]
