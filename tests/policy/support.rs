@@ -1,6 +1,6 @@
 //! Workers, jobs and guests for the tests.
 
-use sleap_rtc::policy::{OnFailure, Policies, PolicyConfig};
+use sleap_rtc::policy::{ExtensionPoint, OnFailure, Policies, PolicyConfig};
 use sleap_rtc_protocol::capabilities::{Accelerators, Gpu, WorkerFacts};
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::{JobDescription, JobType};
@@ -40,13 +40,16 @@ pub fn defaults() -> Policies {
     Policies::load(&PolicyConfig::new("no/such/folder".into())).unwrap()
 }
 
-/// The hostile guest at every extension point, told what to do.
-pub fn hostile(deed: &str, on_failure: OnFailure) -> Policies {
+/// The hostile guest at `point`, told what to do.
+pub fn hostile(point: ExtensionPoint, deed: &str, on_failure: OnFailure) -> Policies {
     let mut config = PolicyConfig::new(test_guests::dir().to_owned());
-    for section in [&mut config.selection, &mut config.compatibility, &mut config.estimate] {
-        section.plugin = Some("hostile-guest".into());
-        section.settings.insert("do".into(), deed.into());
-        section.on_failure = on_failure;
-    }
+    let section = match point {
+        ExtensionPoint::Selection => &mut config.selection,
+        ExtensionPoint::Compatibility => &mut config.compatibility,
+        ExtensionPoint::Estimate => &mut config.estimate,
+    };
+    section.plugin = Some("hostile-guest".into());
+    section.settings.insert("do".into(), deed.into());
+    section.on_failure = on_failure;
     Policies::load(&config).unwrap()
 }
