@@ -1,5 +1,7 @@
 //! The policy host and its plugins, from outside: real components, real limits.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod defaults;
 mod hostile;
 mod loading;
