@@ -1,20 +1,54 @@
-//! Builds Rust guests and makes components of them. Used by the build script, and by the tests
-//! for guests that nobody should ship.
+//! Builds Rust guests and makes components of them. For build scripts.
 
 use anyhow::{Context, Result, bail, ensure};
-use std::env;
 use std::ffi::{OsStr, OsString};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::{env, fs};
 use wit_component::ComponentEncoder;
 
 /// The only target from which a component imports nothing but what its world says.
 const TARGET: &str = "wasm32-unknown-unknown";
 
-/// Builds `packages` of the workspace at `root` in the folder `target`, which must not be the one
-/// of a running cargo. Returns the core modules, in order.
-pub fn build(root: &Path, target: &Path, packages: &[&str]) -> Result<Vec<PathBuf>> {
+/// Builds packages of the workspace at `root`, named by their folders (which are named like the
+/// packages), and leaves `NAME.core.wasm` and the component `NAME.wasm` in `OUT_DIR`.
+pub fn embed(root: &Path, folders: &[&str]) -> Result<()> {
+    let root = root.canonicalize().context("the workspace's folder is gone")?;
+    let out = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR is not set")?);
+    let sources = ["wit", "Cargo.toml", "Cargo.lock", "host/build/guests.rs"].map(String::from);
+    let of_guest = |folder: &&str| [format!("{folder}/src"), format!("{folder}/Cargo.toml")];
+    for path in sources.into_iter().chain(folders.iter().flat_map(of_guest)) {
+        println!("cargo::rerun-if-changed={}", root.join(path).display());
+    }
     check_target()?;
+    let target = target_dir(&out, &root);
+    let names: Vec<&str> =
+        folders.iter().map(|folder| folder.rsplit('/').next().unwrap_or(folder)).collect();
+    build(&root, &target, &names)?;
+    for name in names {
+        let built = target.join(TARGET).join("release").join(name.replace('-', "_"));
+        let module = fs::read(built.with_extension("wasm"))
+            .with_context(|| format!("cargo left no module of {name}"))?;
+        let component =
+            componentize(&module).with_context(|| format!("cannot make a component of {name}"))?;
+        fs::write(out.join(format!("{name}.core.wasm")), module)?;
+        fs::write(out.join(format!("{name}.wasm")), component)?;
+    }
+    Ok(())
+}
+
+/// A target folder beside the build scripts' own, which are other folders whenever a dependency
+/// changes: what guests are built with is compiled once. It belongs to one copy of the sources.
+fn target_dir(out: &Path, root: &Path) -> PathBuf {
+    let mut hasher = DefaultHasher::new();
+    root.hash(&mut hasher);
+    // OUT_DIR is PROFILE/build/PACKAGE/out.
+    let profile = out.ancestors().nth(3).unwrap_or(out);
+    profile.join(format!("guests-{:016x}", hasher.finish()))
+}
+
+fn build(root: &Path, target: &Path, packages: &[&str]) -> Result<()> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command
@@ -29,31 +63,17 @@ pub fn build(root: &Path, target: &Path, packages: &[&str]) -> Result<Vec<PathBu
     for (name, _) in env::vars_os().filter(|(name, _)| belongs_to_outer_cargo(name)) {
         command.env_remove(name);
     }
-    let size_first = [("OPT_LEVEL", "s"), ("LTO", "fat"), ("CODEGEN_UNITS", "1")];
-    for (key, value) in size_first {
+    for (key, value) in [("OPT_LEVEL", "s"), ("LTO", "fat"), ("CODEGEN_UNITS", "1")] {
         command.env(format!("CARGO_PROFILE_RELEASE_{key}"), value);
     }
-    let status = command.status().context("cannot start cargo to build the plugins")?;
-    ensure!(
-        status.success(),
-        "cargo could not build the plugins {packages:?} (its messages above)"
-    );
-    let folder = target.join(TARGET).join("release");
-    Ok(packages
-        .iter()
-        .map(|package| folder.join(package.replace('-', "_")).with_extension("wasm"))
-        .collect())
+    let status = command.status().context("cannot start cargo to build the guests")?;
+    ensure!(status.success(), "cargo could not build {packages:?} (its messages are above)");
+    Ok(())
 }
 
 /// Makes a component of a core module that wit-bindgen built.
-pub fn componentize(module: &Path) -> Result<Vec<u8>> {
-    let bytes =
-        std::fs::read(module).with_context(|| format!("cannot read {}", module.display()))?;
-    ComponentEncoder::default()
-        .validate(true)
-        .module(&bytes)
-        .and_then(|mut encoder| encoder.encode())
-        .with_context(|| format!("cannot make a component of {}", module.display()))
+fn componentize(module: &[u8]) -> Result<Vec<u8>> {
+    ComponentEncoder::default().validate(true).module(module)?.encode()
 }
 
 /// Says how to get the target before cargo fails with pages about `core`.

@@ -7,8 +7,9 @@ use super::limits::{ANSWER_BYTES, CallState, Limits, Ticker};
 use super::questions::Question;
 use super::text::one_line;
 use std::sync::{Arc, LazyLock};
+use std::time::Instant;
 use wasmtime::component::{Component, HasSelf, Instance, InstancePre, Linker};
-use wasmtime::{Config, Engine, Store};
+use wasmtime::{Config, Engine, Store, Trap, UpdateDeadline};
 
 /// Why a plugin gave no answer that can be used. The texts continue "the plugin NAME: …" and speak
 /// to its author.
@@ -123,8 +124,13 @@ impl Plugin {
         let mut store = Store::new(&runtime.engine, state);
         store.limiter(|state| state);
         store.set_hostcall_fuel(ANSWER_BYTES);
-        store.epoch_deadline_trap();
-        store.set_epoch_deadline(self.limits.ticks());
+        // At each tick the clock decides: ticks may be late on a busy machine, and would add up.
+        let deadline = self.limits.deadline();
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(move |_| match deadline {
+            Some(deadline) if Instant::now() >= deadline => Err(Trap::Interrupt.into()),
+            _ => Ok(UpdateDeadline::Continue(1)),
+        });
         let _ticking = runtime.ticker.run();
         let result = self
             .pre
@@ -163,6 +169,51 @@ fn find(
         }
         ExtensionPoint::Estimate => {
             estimation::GuestIndices::new(pre)?.load(store, instance).map(drop)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::bindings::types::{Property, Value};
+    use crate::policy::facts;
+    use crate::policy::questions::Select;
+    use sleap_rtc_protocol::capabilities::WorkerFacts;
+    use sleap_rtc_protocol::job::{JobDescription, JobType};
+    use sleap_rtc_protocol::signaling::PeerInfo;
+
+    #[test]
+    fn each_failure_is_told_in_words() {
+        let bytes = std::fs::read(test_guests::dir().join("hostile-guest.wasm")).unwrap();
+        let limits = Limits { timeout_ms: 200, memory_mib: 64 };
+        let guest = Plugin::load("hostile", &bytes, ExtensionPoint::Selection, limits).unwrap();
+        let peer: PeerInfo = serde_json::from_value(serde_json::json!({
+            "peer_id": "w", "role": "worker", "metadata": {}, "connected_at": null,
+        }))
+        .unwrap();
+        let worker = facts::worker(&WorkerFacts::from_peer(&peer));
+        let cases = [
+            ("loop", "it did not answer within 200 ms"),
+            ("log-loop", "it did not answer within 200 ms"),
+            ("recurse", "its stack overflowed"),
+            ("grow", "it wanted more than 64 MiB of memory"),
+            ("panic", "it panicked (reached `unreachable`)"),
+            ("huge", "its answer is larger than 16 MiB"),
+            ("error", "it says: the setting \"do\" says so"),
+            ("nan", "its answer breaks the contract: the score of worker 0 is NaN"),
+            ("out-of-range", "its answer breaks the contract: it names worker 1 of 1"),
+            ("twice", "its answer breaks the contract: it names worker 0 twice"),
+        ];
+        for (deed, expected) in cases {
+            let setting = Property { key: "do".into(), value: Value::Text(deed.into()) };
+            let question = Select {
+                context: facts::context(None, &[setting]),
+                job: facts::job(&JobDescription::unknown(JobType::Training)),
+                workers: vec![worker.clone()],
+            };
+            let failure = guest.ask(&question).unwrap_err().to_string();
+            assert!(failure.starts_with(expected), "{deed}: {failure}");
         }
     }
 }

@@ -28,7 +28,7 @@ pub(super) fn check_header(bytes: &[u8]) -> Result<(), String> {
 /// Why bytes that begin like a component do not compile.
 pub(super) fn not_compiled(error: &wasmtime::Error) -> String {
     let error = format!("{error:#}");
-    let cut = ["unexpected end", "unexpected-eof", "extends past end"];
+    let cut = ["unexpected end", "extends past end", "is out of bounds (bound"];
     if cut.iter().any(|words| error.contains(words)) {
         "the file is cut off: copy or build it again".into()
     } else {

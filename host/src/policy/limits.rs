@@ -4,10 +4,10 @@ use super::bindings::log::{Host, Level};
 use super::bindings::types;
 use super::text::one_line;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use wasmtime::{Engine, ResourceLimiter};
 
-/// How often the engine's epoch moves on while a guest runs: the precision of deadlines.
+/// How often a running guest is made to look at the clock.
 const TICK: Duration = Duration::from_millis(5);
 /// What one call may write to the log.
 const LOG_BYTES: usize = 16 * 1024;
@@ -27,10 +27,9 @@ impl Limits {
     /// For the embedded plugins: they are ours, and they must answer on a busy machine too.
     pub(super) const EMBEDDED: Self = Self { timeout_ms: 10_000, memory_mib: 256 };
 
-    /// Ticks of the epoch until the deadline; one more, since the first may come at once.
-    pub(super) fn ticks(&self) -> u64 {
-        let tick_ms = u64::try_from(TICK.as_millis()).unwrap_or(u64::MAX);
-        self.timeout_ms.div_ceil(tick_ms).saturating_add(1)
+    /// The moment after which a call that starts now is stopped.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        Instant::now().checked_add(Duration::from_millis(self.timeout_ms))
     }
 }
 

@@ -1,0 +1,94 @@
+//! A plugin that misbehaves: the host stops it, and answers as `on_failure` says.
+
+use crate::support::{hostile, training, worker};
+use sleap_rtc::policy::ExtensionPoint::{Compatibility, Estimate, Selection};
+use sleap_rtc::policy::{OnFailure, Verdict};
+use std::time::Instant;
+
+/// Deeds that are a failure at every extension point.
+const FAILURES: [&str; 6] = ["loop", "log-loop", "recurse", "grow", "panic", "error"];
+const TIMEOUT_MS: u128 = 200;
+
+#[tokio::test]
+async fn the_default_answers_for_a_plugin_that_fails() {
+    let workers = [worker("small", &[1000]), worker("large", &[2000])];
+    for deed in FAILURES.into_iter().chain(["nan", "out-of-range", "twice", "huge"]) {
+        let policies = hostile(Selection, deed, OnFailure::Default);
+        let selection = policies.select(&training(), &workers).await;
+        let order: Vec<_> = selection.ranking.iter().map(|choice| choice.index).collect();
+        assert_eq!(order, [1, 0], "{deed}");
+        assert_eq!(
+            selection.notice.as_deref(),
+            Some("the selection plugin hostile-guest failed; the default was used"),
+            "{deed}"
+        );
+        assert_eq!(policies.failures(Selection), 1, "{deed}");
+        assert_eq!(policies.failures(Estimate), 0, "{deed}");
+    }
+    for deed in FAILURES.into_iter().chain(["nan"]) {
+        let policies = hostile(Estimate, deed, OnFailure::Default);
+        let estimate = policies.estimate(&training(), &workers[0]).await;
+        assert_eq!(estimate.map(|estimate| estimate.minutes), Some(60.0), "{deed}");
+    }
+}
+
+#[tokio::test]
+async fn a_compatibility_plugin_that_fails_refuses() {
+    for deed in FAILURES.into_iter().chain(["no-reason"]) {
+        let policies = hostile(Compatibility, deed, OnFailure::Refuse);
+        let Verdict::No(reasons) = policies.check(&training(), &worker("w", &[])).await else {
+            panic!("{deed}: the job was admitted");
+        };
+        assert_eq!(reasons[0].code, "policy-failed");
+        assert_eq!(reasons[0].message, "the compatibility plugin hostile-guest failed");
+    }
+}
+
+#[tokio::test]
+async fn refusing_selection_and_estimate_say_nothing() {
+    let policies = hostile(Selection, "panic", OnFailure::Refuse);
+    let selection = policies.select(&training(), &[worker("w", &[])]).await;
+    assert!(selection.ranking.is_empty());
+    assert!(selection.notice.is_some());
+    let policies = hostile(Estimate, "panic", OnFailure::Refuse);
+    assert_eq!(policies.estimate(&training(), &worker("w", &[])).await, None);
+}
+
+#[tokio::test]
+async fn an_endless_loop_is_stopped_soon_after_its_deadline() {
+    let worker = worker("w", &[]);
+    for deed in ["loop", "log-loop"] {
+        let policies = hostile(Compatibility, deed, OnFailure::Refuse);
+        let start = Instant::now();
+        policies.check(&training(), &worker).await;
+        let late_ms = start.elapsed().as_millis().saturating_sub(TIMEOUT_MS);
+        println!("{deed}: stopped {late_ms} ms past its deadline of {TIMEOUT_MS} ms");
+        // The goal is 50 ms; a loaded machine must not fail the test.
+        assert!(late_ms < 2000, "{late_ms} ms");
+    }
+}
+
+#[tokio::test]
+async fn odd_but_legal_answers_are_kept_and_cleaned() {
+    let workers = [worker("a", &[]), worker("b", &[9])];
+    let reason = |selection: sleap_rtc::policy::Selection| {
+        assert_eq!(selection.notice, None);
+        selection.ranking[0].reason.clone()
+    };
+    let escape =
+        hostile(Selection, "escape", OnFailure::Refuse).select(&training(), &workers).await;
+    assert_eq!(reason(escape), " [2J  boo");
+    let who = hostile(Selection, "who", OnFailure::Refuse);
+    assert_eq!(
+        reason(who.asked_by("peer-7").select(&training(), &workers).await),
+        "Some(\"peer-7\")"
+    );
+    assert_eq!(reason(who.select(&training(), &workers).await), "None");
+    // 10 MB of log is cut, and no failure.
+    let logs = hostile(Selection, "log", OnFailure::Refuse);
+    assert_eq!(reason(logs.select(&training(), &workers).await), "because");
+    assert_eq!(
+        hostile(Estimate, "none", OnFailure::Refuse).estimate(&training(), &workers[0]).await,
+        None
+    );
+}

@@ -1,0 +1,8 @@
+//! The policy host and its plugins, from outside: real components, real limits.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod defaults;
+mod hostile;
+mod loading;
+mod support;

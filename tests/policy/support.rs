@@ -1,0 +1,55 @@
+//! Workers, jobs and guests for the tests.
+
+use sleap_rtc::policy::{ExtensionPoint, OnFailure, Policies, PolicyConfig};
+use sleap_rtc_protocol::capabilities::{Accelerators, Gpu, WorkerFacts};
+use sleap_rtc_protocol::ids::PeerId;
+use sleap_rtc_protocol::job::{JobDescription, JobType};
+use sleap_rtc_protocol::worker::WorkerStatus;
+
+/// An available worker with these GPUs: total memory in MiB.
+pub fn worker(name: &str, gpus: &[u64]) -> WorkerFacts {
+    let gpu =
+        |memory_mib: &u64| Gpu { model: "RTX".into(), memory_mib: *memory_mib, ..Gpu::default() };
+    WorkerFacts {
+        peer_id: PeerId::new(name).unwrap(),
+        hostname: Some(format!("{name}.lab")),
+        status: WorkerStatus::Available,
+        accelerators: Accelerators {
+            gpus: gpus.iter().map(gpu).collect(),
+            driver_version: Some("550.54".into()),
+            cuda_version: Some("12.4".into()),
+        },
+        sleap_version: None,
+        slots: 1,
+        slots_free: 1,
+        job_types: vec![JobType::Training, JobType::Inference],
+        models: ["base", "centroid", "topdown"].map(String::from).to_vec(),
+        tags: vec!["sleap-rtc".into()],
+        speaks_ours: true,
+        properties: serde_json::Map::new(),
+    }
+}
+
+/// A training job that demands nothing.
+pub fn training() -> JobDescription {
+    JobDescription::unknown(JobType::Training)
+}
+
+/// The default plugins.
+pub fn defaults() -> Policies {
+    Policies::load(&PolicyConfig::new("no/such/folder".into())).unwrap()
+}
+
+/// The hostile guest at `point`, told what to do.
+pub fn hostile(point: ExtensionPoint, deed: &str, on_failure: OnFailure) -> Policies {
+    let mut config = PolicyConfig::new(test_guests::dir().to_owned());
+    let section = match point {
+        ExtensionPoint::Selection => &mut config.selection,
+        ExtensionPoint::Compatibility => &mut config.compatibility,
+        ExtensionPoint::Estimate => &mut config.estimate,
+    };
+    section.plugin = Some("hostile-guest".into());
+    section.settings.insert("do".into(), deed.into());
+    section.on_failure = on_failure;
+    Policies::load(&config).unwrap()
+}
