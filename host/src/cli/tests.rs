@@ -2,10 +2,10 @@
 
 use super::ambient::SecretText;
 use super::client_track::TrackSettings;
-use super::connect::{Choose, GuiPorts, Join};
-use super::worker::WorkerRoom;
 use super::*;
+use crate::client::{Choose, Join, ViewerPorts};
 use crate::config::Sources;
+use crate::worker::WorkerRoom;
 use sleap_rtc_protocol::ids::PeerId;
 use std::io::Cursor;
 
@@ -229,8 +229,8 @@ fn a_port_of_the_viewer_implies_the_viewer() {
     let files = Files::new();
     let gui = |words: &str| files.train(&format!("-s SESSION {words}")).connect.gui;
     assert_eq!(gui("--min-gpu-memory 1"), None);
-    assert_eq!(gui("--gui"), Some(GuiPorts { controller: 9000, publish: 9001 }));
-    assert_eq!(gui("--publish_port 7"), Some(GuiPorts { controller: 9000, publish: 7 }));
+    assert_eq!(gui("--gui"), Some(ViewerPorts { controller: 9000, publish: 9001 }));
+    assert_eq!(gui("--publish_port 7"), Some(ViewerPorts { controller: 9000, publish: 7 }));
 }
 
 #[test]
