@@ -5,7 +5,7 @@ use super::{ClientError, Join};
 use crate::config::Config;
 use crate::rtc::{self, Channel, Connection, RtcOptions};
 use crate::signaling::client::{
-    Endpoints, HttpApi, Identity, SignalingClient, SignalingError, SignalingEvent,
+    HttpApi, Identity, SignalingClient, SignalingError, SignalingEvent,
 };
 use serde_json::json;
 use sleap_rtc_protocol::capabilities::{CLIENT_TAGS, WorkerFacts};
@@ -83,12 +83,8 @@ impl Room {
         };
         let api = HttpApi::new(&config.signaling.http)?;
         let identity = api.sign_in(None).await?;
-        let endpoints = Endpoints {
-            websocket: config.signaling.websocket.clone(),
-            http: config.signaling.http.clone(),
-        };
         let (signaling, events) = SignalingClient::connect(
-            &endpoints,
+            config.signaling.clone(),
             identity.clone(),
             credentials,
             Role::Client,

@@ -30,7 +30,7 @@ use crate::config::{Config, WorkerConfig};
 use crate::job::RunnerOptions;
 use crate::policy::{Policies, PolicyError};
 use crate::rtc::RtcOptions;
-use crate::signaling::client::{Endpoints, HttpApi, Identity, SignalingClient, SignalingError};
+use crate::signaling::client::{HttpApi, Identity, SignalingClient, SignalingError};
 use crate::transfer::Limits;
 use coordinator::Coordinator;
 use identity::{IdentityError, StateFolder};
@@ -231,14 +231,11 @@ async fn register(
     room: &RoomCredentials,
     capabilities: &Capabilities,
 ) -> Result<Registered, SignalingError> {
-    let endpoints = Endpoints {
-        websocket: config.signaling.websocket.clone(),
-        http: config.signaling.http.clone(),
-    };
+    let endpoints = config.signaling.clone();
     // A token of its own: the registration must outlive `shutdown`, so that leaving is orderly.
     let (metadata, cancel) = (metadata(capabilities), CancellationToken::new());
     let (identity, room) = (identity.clone(), room.clone());
-    SignalingClient::connect(&endpoints, identity, room, Role::Worker, metadata, cancel).await
+    SignalingClient::connect(endpoints, identity, room, Role::Worker, metadata, cancel).await
 }
 
 /// Looks for SLEAP's version beside the registration, which never waits for it.

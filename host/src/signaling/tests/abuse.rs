@@ -208,7 +208,7 @@ async fn a_peer_that_does_not_read_loses_its_socket() {
     let server = TestServer::start().await;
     let (_, room) = server.room().await;
     let (deaf, deaf_id) = server.member(&room).await;
-    let (mut loud, _) = server.member(&room).await;
+    let (loud, _) = server.member(&room).await;
     let payload = "x".repeat(256 * 1024);
     let frame = json!({"type": "peer_message", "to_peer_id": deaf_id.peer_id, "payload": payload});
     let (mut write, mut read) = loud.ws.split();
