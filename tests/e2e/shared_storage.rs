@@ -102,14 +102,16 @@ fn a_link_that_leaves_the_root_is_refused() {
 
 #[test]
 fn a_worker_without_shared_storage_says_so() {
-    let shared = shared();
-    let worker = shared.site.worker(&shared.server);
-    let package = shared.root.join("labels.pkg.zip");
+    let site = Site::new();
+    let server = site.server();
+    let worker = site.worker(&server);
+    let root = site.folder("shared");
+    let package = root.join("labels.pkg.zip");
     fs::copy(fixture("train_single.zip"), &package).unwrap();
-    let client = shared.site.client(&shared.server).train(&package);
-    let client = client.arguments(&["--shared-storage-root"]).argument(&shared.root);
+    let client = site.client(&server).train(&package);
+    let client = client.arguments(&["--shared-storage-root"]).argument(&root);
     let ended = client.session(worker.credentials()).run_within(SOON);
     assert_ne!(ended.code, 0);
     ended.assert_says(&["shared"]);
-    worker.wait_idle(&shared.site, &shared.server);
+    worker.wait_idle(&site, &server);
 }
