@@ -132,7 +132,11 @@ impl Coordinator {
         mut events: mpsc::Receiver<SignalingEvent>,
         shutdown: CancellationToken,
     ) {
+        if self.site.maintenance {
+            let _ = self.apply(WorkerEvent::Drain);
+        }
         self.take_up_running_jobs().await;
+        self.publish().await;
         loop {
             let tick = self.state.next_deadline();
             tokio::select! {

@@ -95,6 +95,8 @@ pub(crate) struct Site {
     pub(crate) runner: RunnerOptions,
     pub(crate) limits: Limits,
     pub(crate) shared_root: Option<PathBuf>,
+    /// The operator wants no new jobs here.
+    pub(crate) maintenance: bool,
     /// Held while results are copied to shared storage.
     pub(crate) delivering: tokio::sync::Mutex<()>,
     facts: RwLock<WorkerFacts>,
@@ -201,6 +203,7 @@ fn site(
         runner,
         limits: Limits { max_bytes: config.worker.max_package_bytes, ..Limits::default() },
         shared_root: config.shared_storage_root.clone(),
+        maintenance: config.worker.maintenance,
         delivering: tokio::sync::Mutex::default(),
         facts: RwLock::new(own_facts(identity, capabilities)),
     }

@@ -92,6 +92,10 @@ pub struct Identity {
 }
 
 /// What happens on the connection.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "almost every event is a message, and few wait at a time"
+)]
 #[derive(Debug, Clone, PartialEq)]
 pub enum SignalingEvent {
     /// A frame from the server or from a peer; never an answer that somebody here waits for.
