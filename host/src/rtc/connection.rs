@@ -4,7 +4,7 @@ use super::channel::{Channel, ChannelError};
 use super::{MAX_MESSAGE_BYTES, RtcOptions, sockets};
 use rtc::ice::mdns::MulticastDnsMode;
 use rtc::peer_connection::configuration::setting_engine::SctpMaxMessageSize;
-use rtc::peer_connection::transport::RTCDtlsTransportState;
+use rtc::peer_connection::transport::{RTCDtlsTransportState, RTCSctpTransportState};
 use sleap_rtc_protocol::LEGACY_CHANNEL_LABEL;
 use sleap_rtc_protocol::connection::ConnectionState;
 use sleap_rtc_protocol::signaling::Sdp;
@@ -100,8 +100,12 @@ impl Shared {
         let Some(peer) = self.peer.get().and_then(Weak::upgrade) else {
             return;
         };
-        if let Some(sctp) = peer.sctp().await
-            && let Ok(RTCDtlsTransportState::Closed) = sctp.transport().state().await
+        let Some(sctp) = peer.sctp().await else {
+            return;
+        };
+        // Python peers say it to the one first, our own to both at once.
+        if matches!(sctp.state().await, Ok(RTCSctpTransportState::Closed))
+            || matches!(sctp.transport().state().await, Ok(RTCDtlsTransportState::Closed))
         {
             self.set(ConnectionState::Closed);
         }

@@ -34,13 +34,15 @@ pub(super) struct Tuned {
 }
 
 /// Bytes in flight on one channel. The cap must fit into what the receiving socket can hold, or
-/// bursts are dropped and SCTP collapses; a larger cap without the buffers is slower, not faster.
+/// bursts are dropped and SCTP collapses: with the usual small buffers 256 KiB is twice as fast as
+/// 384 KiB and more.
 pub(super) fn send_window_bytes() -> usize {
-    if is_clamped() { 192 << 10 } else { 1 << 20 }
+    if is_clamped() { 256 << 10 } else { 1 << 20 }
 }
 
 /// What the other side may have in flight to us: the crate's megabyte, unless the buffers cannot
-/// hold that. Never less than one whole message.
+/// hold that (a peer with larger buffers then sends twice as fast). Never less than one whole
+/// message.
 pub(super) fn receive_window_bytes() -> u32 {
     if is_clamped() { super::MAX_MESSAGE_BYTES } else { 1 << 20 }
 }
