@@ -26,6 +26,8 @@ const SILENCE: Duration = Duration::from_secs(30);
 const SEND_LIMIT: Duration = Duration::from_secs(60);
 /// How long the last bytes may take to be acknowledged.
 const FLUSH: Duration = Duration::from_secs(60);
+/// How long the client may take to hang up once it has everything.
+const LINGER: Duration = Duration::from_secs(10);
 /// The Python worker's chunk.
 const RESULT_CHUNK_BYTES: usize = 32 * 1024;
 
@@ -44,8 +46,10 @@ pub(super) async fn serve(client: Client, channel: Channel) -> Result<(), Connec
             wire.send(&text).await?;
         }
     }
-    if wire.channel.flush(FLUSH).await.is_err() {
-        tracing::debug!("the client left before it had everything");
+    match wire.channel.flush(FLUSH).await {
+        // What is acknowledged may not have been read: the client is the one to hang up.
+        Ok(()) => wire.until_client_leaves().await,
+        Err(_) => tracing::debug!("the client left before it had everything"),
     }
     served.map_err(|(_, error)| error)
 }
@@ -85,6 +89,13 @@ impl Wire {
                 Message::Binary(bytes) if bytes == KEEP_ALIVE => {}
                 message => return Ok(message),
             }
+        }
+    }
+
+    async fn until_client_leaves(&mut self) {
+        let leaving = async { while self.channel.recv().await.is_some() {} };
+        if tokio::time::timeout(LINGER, leaving).await.is_err() {
+            tracing::debug!("the client stays; closing");
         }
     }
 
