@@ -296,3 +296,27 @@ impl Refusal {
         Self { code, message: message.into(), reasons: Vec::new() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_reaches_one_outcome_and_stays_there() {
+        let mut state = JobState::Staging;
+        state.advance(JobState::Running { pid: 1 }).unwrap();
+        assert!(state.advance(JobState::Staging).is_err());
+        state.advance(JobState::Finished(JobOutcome::Cancelled)).unwrap();
+        for late in [JobState::Running { pid: 2 }, JobState::Finished(JobOutcome::Succeeded)] {
+            assert!(state.advance(late).is_err());
+        }
+        assert_eq!(state, JobState::Finished(JobOutcome::Cancelled));
+    }
+
+    #[test]
+    fn events_of_a_newer_program_are_a_variant() {
+        let text = r#"{"seq":1,"at_ms":2,"event":"sang","song":"la"}"#;
+        let numbered: NumberedEvent = serde_json::from_str(text).unwrap();
+        assert_eq!(numbered.event, JobEvent::Unknown);
+    }
+}

@@ -223,3 +223,105 @@ impl WorkerState {
         self.slots.iter().position(wanted)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn peer(number: u8) -> PeerId {
+        PeerId::new(format!("p{number}")).unwrap()
+    }
+
+    fn job(number: u8) -> JobId {
+        JobId::new(format!("j{number}")).unwrap()
+    }
+
+    #[test]
+    fn a_slot_goes_from_free_over_reserved_and_running_to_free() {
+        let (now, mut state) = (Instant::now(), WorkerState::new(1));
+        let until = now + RESERVATION;
+        let mut step = |event| state.apply(event);
+        assert_eq!(step(WorkerEvent::NewJob { peer: peer(1), until }), Ok(WorkerStatus::Reserved));
+        let refused = Err(Refused::NoSlot(WorkerStatus::Reserved));
+        assert_eq!(step(WorkerEvent::NewJob { peer: peer(2), until }), refused);
+        let started = WorkerEvent::JobStarted { peer: peer(1), job: job(1) };
+        assert_eq!(step(started.clone()), Ok(WorkerStatus::Busy));
+        assert_eq!(step(started), Err(Refused::NotReserved));
+        assert_eq!(step(WorkerEvent::PeerGone { peer: peer(1) }), Ok(WorkerStatus::Busy));
+        assert_eq!(step(WorkerEvent::JobEnded { job: job(1) }), Ok(WorkerStatus::Available));
+    }
+
+    #[test]
+    fn a_reservation_ends_by_itself_and_not_before() {
+        let (now, mut state) = (Instant::now(), WorkerState::new(1));
+        let until = now + RESERVATION;
+        state.apply(WorkerEvent::NewJob { peer: peer(1), until }).unwrap();
+        assert_eq!(state.next_deadline(), Some(until));
+        assert_eq!(state.apply(WorkerEvent::Tick { now }), Ok(WorkerStatus::Reserved));
+        assert_eq!(state.apply(WorkerEvent::Tick { now: until }), Ok(WorkerStatus::Available));
+        assert_eq!(state.next_deadline(), None);
+    }
+
+    #[test]
+    fn maintenance_takes_no_new_jobs_and_keeps_promises() {
+        let (now, mut state) = (Instant::now(), WorkerState::new(2));
+        let until = now + RESERVATION;
+        state.apply(WorkerEvent::NewJob { peer: peer(1), until }).unwrap();
+        assert_eq!(state.apply(WorkerEvent::Drain), Ok(WorkerStatus::Maintenance));
+        let new = WorkerEvent::NewJob { peer: peer(2), until };
+        assert_eq!(state.apply(new.clone()), Err(Refused::Maintenance));
+        assert!(state.apply(WorkerEvent::JobStarted { peer: peer(1), job: job(1) }).is_ok());
+        state.apply(WorkerEvent::Resume).unwrap();
+        assert!(state.apply(new).is_ok());
+    }
+
+    fn event(start: Instant) -> impl Strategy<Value = WorkerEvent> {
+        let later = move |seconds: u8| start + Duration::from_secs(seconds.into());
+        prop_oneof![
+            (0..4u8, any::<u8>()).prop_map(move |(number, seconds)| WorkerEvent::NewJob {
+                peer: peer(number),
+                until: later(seconds)
+            }),
+            (0..4u8, 0..4u8)
+                .prop_map(|(p, j)| WorkerEvent::JobStarted { peer: peer(p), job: job(j) }),
+            (0..4u8).prop_map(|number| WorkerEvent::JobFound { job: job(number) }),
+            (0..4u8).prop_map(|number| WorkerEvent::JobEnded { job: job(number) }),
+            (0..4u8).prop_map(|number| WorkerEvent::PeerGone { peer: peer(number) }),
+            any::<u8>().prop_map(move |seconds| WorkerEvent::Tick { now: later(seconds) }),
+            Just(WorkerEvent::Drain),
+            Just(WorkerEvent::Resume),
+        ]
+    }
+
+    proptest! {
+        /// Whatever happens in whatever order: the status tells the slots, a refusal changes
+        /// nothing, nobody holds two reservations, and no slot is made or lost.
+        #[test]
+        fn the_slots_stay_honest(
+            slots in 1..4usize,
+            events in prop::collection::vec(event(Instant::now()), 0..60),
+        ) {
+            let mut state = WorkerState::new(slots);
+            for event in events {
+                let before = state.clone();
+                let applied = state.apply(event);
+                if applied.is_err() {
+                    prop_assert_eq!(&state, &before);
+                }
+                prop_assert_eq!(state.slots().len(), slots);
+                match state.status() {
+                    WorkerStatus::Available => prop_assert!(state.free() > 0),
+                    WorkerStatus::Reserved | WorkerStatus::Busy => prop_assert_eq!(state.free(), 0),
+                    _ => {}
+                }
+                for number in 0..4 {
+                    let held = state.slots().iter().filter(
+                        |slot| matches!(slot, Slot::Reserved { peer: p, .. } if *p == peer(number)),
+                    );
+                    prop_assert!(held.count() <= 1);
+                }
+            }
+        }
+    }
+}
