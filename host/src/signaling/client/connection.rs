@@ -127,11 +127,13 @@ fn refusal(error: &ErrorFrame) -> SignalingError {
         }
         _ => {}
     }
-    let words = message.to_lowercase();
-    let says = |any: &[&str]| any.iter().any(|word| words.contains(word));
-    if says(&["id_token", "id token", "identity", "jwt", "signature", "authenticat", "sign in"]) {
+    // Word by word: "invalid token" is about a room though it holds "id token".
+    let lower = message.to_lowercase();
+    let words = lower.split(|c: char| !c.is_alphanumeric()).collect::<Vec<_>>().join(" ");
+    let says = |any: &[&str]| any.iter().any(|word| format!(" {words} ").contains(word));
+    if says(&[" id token ", " identity ", " jwt ", " signature ", " authentic", " sign in "]) {
         SignalingError::IdentityRefused { message }
-    } else if says(&["room", "token"]) {
+    } else if says(&[" room", " token"]) {
         SignalingError::RoomRefused { message }
     } else {
         SignalingError::Refused { message }

@@ -123,7 +123,7 @@ impl SignalingClient {
     /// # Errors
     /// When the server cannot be reached or refuses; nothing is tried twice then.
     pub async fn connect(
-        endpoints: Endpoints,
+        endpoints: &Endpoints,
         identity: Identity,
         credentials: RoomCredentials,
         role: Role,
@@ -133,22 +133,22 @@ impl SignalingClient {
         let http = HttpApi::new(&endpoints.http)?;
         let peer_id = identity.peer_id.clone();
         let mut registration = Registration { identity, credentials, role, metadata };
-        let websocket = endpoints.websocket;
-        let connection = match connection::open(&websocket, &registration).await {
+        let websocket = &endpoints.websocket;
+        let connection = match connection::open(websocket, &registration).await {
             Err(refused @ SignalingError::IdentityRefused { .. }) => {
                 let renewed = http.sign_in(Some(&registration.identity.id_token)).await?;
                 if renewed.peer_id != peer_id {
                     return Err(refused);
                 }
                 registration.identity = renewed;
-                connection::open(&websocket, &registration).await
+                connection::open(websocket, &registration).await
             }
             result => result,
         }?;
         let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
         let (events, event_queue) = mpsc::channel(EVENT_QUEUE);
         let (newest, identity) = watch::channel(registration.identity.clone());
-        let task = Task::new(websocket, http, registration, command_queue, events, newest);
+        let task = Task::new(websocket.clone(), http, registration, command_queue, events, newest);
         let tracker = TaskTracker::new();
         tracker.spawn(task.run(connection, cancel));
         tracker.close();

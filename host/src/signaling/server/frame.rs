@@ -5,7 +5,8 @@ use crate::signaling::filter::FilterError;
 use crate::signaling::identity::IdentityError;
 use crate::signaling::rooms::RoomError;
 use crate::signaling::store::StoreError;
-use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::signaling::MAX_FRAME_BYTES;
@@ -113,9 +114,15 @@ impl Head {
 
 /// Reads a frame or a part of it.
 pub(super) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
-    serde_json::from_str(text).map_err(|error| {
-        let code = if error.is_data() { Code::InvalidMessage } else { Code::InvalidJson };
-        Fault::new(code, error.to_string().chars().take(MAX_QUOTE).collect::<String>())
+    let parsed = match text.trim_start().starts_with('{') {
+        true => serde_json::from_str(text).map_err(|error| error.to_string()),
+        // A list could otherwise stand for a frame, field by field.
+        false => Err("a frame is a JSON object".to_owned()),
+    };
+    parsed.map_err(|why| {
+        let is_json = serde_json::from_str::<IgnoredAny>(text).is_ok();
+        let code = if is_json { Code::InvalidMessage } else { Code::InvalidJson };
+        Fault::new(code, why.chars().take(MAX_QUOTE).collect::<String>())
     })
 }
 
@@ -265,6 +272,7 @@ mod tests {
             r#"{"type":7}"#,
             r#"{}"#,
             r#"[]"#,
+            r#"["offer","a",null,null,"b"]"#,
         ] {
             assert_eq!(parse::<Head>(text).unwrap_err().code, Code::InvalidMessage, "{text}");
         }

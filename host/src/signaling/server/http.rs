@@ -9,7 +9,7 @@ use crate::signaling::{unix_time_s, websocket_config};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
+use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
@@ -237,7 +237,9 @@ async fn read(body: Incoming) -> Result<Body, Refusal> {
 fn reply(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(value.to_string()));
     *response.status_mut() = status;
-    let json = hyper::header::HeaderValue::from_static("application/json");
-    response.headers_mut().insert(CONTENT_TYPE, json);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    // The calls are rare: a connection kept for the next would only be one more to hold.
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }

@@ -1,7 +1,7 @@
 //! The HTTP API: identities, deletion, and what strangers get.
 
 use super::support::{TestServer, register, soon};
-use crate::signaling::client::{HttpApi, Identity, SignalingClient, SignalingError};
+use crate::signaling::client::{Endpoints, HttpApi, Identity, SignalingClient, SignalingError};
 use crate::signaling::identity::Signer;
 use crate::signaling::store::Store;
 use serde_json::json;
@@ -141,13 +141,20 @@ async fn strangers_get_plain_answers() {
 async fn the_first_connection_fails_for_a_stated_reason() {
     let server = TestServer::start().await;
     let (identity, room) = server.room().await;
-    let connect = |identity: &Identity, room: &RoomCredentials, endpoints| {
+    let connect = |identity: &Identity, room: &RoomCredentials, endpoints: Endpoints| {
         let (identity, room) = (identity.clone(), room.clone());
-        let metadata = Metadata::default();
-        let cancel = CancellationToken::new();
-        let connecting =
-            SignalingClient::connect(endpoints, identity, room, Role::Client, metadata, cancel);
-        async { soon("answer", connecting).await.map(drop).unwrap_err() }
+        let (metadata, cancel) = (Metadata::default(), CancellationToken::new());
+        async move {
+            let connecting = SignalingClient::connect(
+                &endpoints,
+                identity,
+                room,
+                Role::Client,
+                metadata,
+                cancel,
+            );
+            soon("answer", connecting).await.map(drop).unwrap_err()
+        }
     };
     let wrong = RoomCredentials { token: Token::new("guess").unwrap(), ..room.clone() };
     let error = connect(&identity, &wrong, server.endpoints()).await;
@@ -185,7 +192,7 @@ async fn tls_to_a_server_without_it_is_a_named_failure() {
     assert!(matches!(error, SignalingError::Unreachable { .. }), "{error}");
     let (metadata, cancel) = (Metadata::default(), CancellationToken::new());
     let connecting =
-        SignalingClient::connect(endpoints, identity, room, Role::Client, metadata, cancel);
+        SignalingClient::connect(&endpoints, identity, room, Role::Client, metadata, cancel);
     let error = connecting.await.map(drop).unwrap_err();
     assert!(error.to_string().contains("TLS"), "{error}");
     server.stop().await;

@@ -103,7 +103,10 @@ async fn the_client_gets_along_with_an_old_server() {
     let connect = |room: RoomCredentials| {
         let (endpoints, identity) = (endpoints.clone(), identity.clone());
         let (metadata, cancel) = (Metadata::default(), CancellationToken::new());
-        SignalingClient::connect(endpoints, identity, room, Role::Client, metadata, cancel)
+        async move {
+            let role = Role::Client;
+            SignalingClient::connect(&endpoints, identity, room, role, metadata, cancel).await
+        }
     };
     let wrong =
         RoomCredentials { room_id: RoomId::new("x").unwrap(), token: Token::new("bad").unwrap() };
