@@ -102,7 +102,7 @@ async fn register(
             Ok(ServerMessage::RegisteredAuth { .. }) => return Ok(()),
             Ok(ServerMessage::Error(error)) => return Err(refusal(&error)),
             // A frame of a peer that is quicker than the server's answer.
-            Ok(other) => tracing::debug!(?other, "not an answer to the registration"),
+            Ok(_) => tracing::debug!("a frame came before the answer to the registration"),
             Err(error) => return Err(unexpected(url, error.to_string())),
         }
     }

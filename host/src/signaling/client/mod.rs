@@ -9,7 +9,7 @@ mod tls;
 pub use crate::config::Endpoints;
 pub use http::HttpApi;
 
-use connection::Registration;
+use connection::{Connection, Registration};
 use sleap_rtc_protocol::ids::{IdToken, PeerId, RoomCredentials};
 use sleap_rtc_protocol::signaling::{
     ClientMessage, Filters, Metadata, MetadataPatch, PeerInfo, Role, ServerMessage,
@@ -123,7 +123,7 @@ impl SignalingClient {
     /// # Errors
     /// When the server cannot be reached or refuses; nothing is tried twice then.
     pub async fn connect(
-        endpoints: &Endpoints,
+        endpoints: Endpoints,
         identity: Identity,
         credentials: RoomCredentials,
         role: Role,
@@ -133,22 +133,14 @@ impl SignalingClient {
         let http = HttpApi::new(&endpoints.http)?;
         let peer_id = identity.peer_id.clone();
         let mut registration = Registration { identity, credentials, role, metadata };
-        let websocket = &endpoints.websocket;
-        let connection = match connection::open(websocket, &registration).await {
-            Err(refused @ SignalingError::IdentityRefused { .. }) => {
-                let renewed = http.sign_in(Some(&registration.identity.id_token)).await?;
-                if renewed.peer_id != peer_id {
-                    return Err(refused);
-                }
-                registration.identity = renewed;
-                connection::open(websocket, &registration).await
-            }
-            result => result,
-        }?;
+        let websocket = endpoints.websocket;
+        let first = first_connection(&websocket, &http, &mut registration);
+        let connection =
+            cancel.run_until_cancelled(first).await.ok_or(SignalingError::Closed)??;
         let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
         let (events, event_queue) = mpsc::channel(EVENT_QUEUE);
         let (newest, identity) = watch::channel(registration.identity.clone());
-        let task = Task::new(websocket.clone(), http, registration, command_queue, events, newest);
+        let task = Task::new(websocket, http, registration, command_queue, events, newest);
         let tracker = TaskTracker::new();
         tracker.spawn(task.run(connection, cancel));
         tracker.close();
@@ -207,4 +199,22 @@ impl SignalingClient {
     async fn command(&self, command: Command) -> Result<(), SignalingError> {
         self.commands.send(command).await.map_err(|_| SignalingError::Closed)
     }
+}
+
+/// Connects for the first time; an identity that is refused is renewed, once.
+async fn first_connection(
+    websocket: &Url,
+    http: &HttpApi,
+    registration: &mut Registration,
+) -> Result<Connection, SignalingError> {
+    let refused = match connection::open(websocket, registration).await {
+        Err(refused @ SignalingError::IdentityRefused { .. }) => refused,
+        result => return result,
+    };
+    let renewed = http.sign_in(Some(&registration.identity.id_token)).await?;
+    if renewed.peer_id != registration.identity.peer_id {
+        return Err(refused);
+    }
+    registration.identity = renewed;
+    connection::open(websocket, registration).await
 }

@@ -81,6 +81,11 @@ impl Link {
 }
 
 impl Inbox {
+    /// Waits until the socket is asked to close. Cancel-safe.
+    pub(super) async fn dismissed(&mut self) -> Dismissal {
+        dismissed(&mut self.dismissal).await
+    }
+
     /// Waits for the next errand; leaving comes before what is queued. Cancel-safe.
     pub(super) async fn next(&mut self) -> Errand {
         tokio::select! {

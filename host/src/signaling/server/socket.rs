@@ -91,10 +91,15 @@ where
                 answer.map(Message::text)
             },
         };
-        if let Some(message) = outgoing
-            && !matches!(timeout(WRITE_DEADLINE, ws.send(message)).await, Ok(Ok(())))
-        {
-            return End::Gone;
+        if let Some(message) = outgoing {
+            let written = tokio::select! {
+                // A peer that does not read is dismissed while a write to it waits.
+                why = inbox.dismissed() => return farewell(why),
+                written = timeout(WRITE_DEADLINE, ws.send(message)) => written,
+            };
+            if !matches!(written, Ok(Ok(()))) {
+                return End::Gone;
+            }
         }
         if session.is_exhausted() {
             return End::Close(CloseCode::Policy, "too many refused frames");

@@ -34,7 +34,6 @@ async fn nobody_speaks_for_another() {
     assert_eq!(victim.next().await["type"], "candidate");
     let (_, health) = server.http("GET /health", "").await;
     assert_eq!(health["impersonations_refused"], 9);
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -54,7 +53,6 @@ async fn nobody_speaks_before_registering_or_registers_as_another() {
     assert_eq!(bare.refused(forged).await, "IDENTITY_REFUSED");
     bare.send(register(&owner, &room)).await;
     assert_eq!(bare.next().await["type"], "registered_auth");
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -83,7 +81,6 @@ async fn a_room_is_a_wall() {
     assert_eq!(outside.refused(frame).await, "PEER_NOT_FOUND");
     inside.send(json!({"type": "discover_peers", "from_peer_id": to})).await;
     assert_eq!(inside.next().await["count"], 0);
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -102,7 +99,6 @@ async fn a_wrong_token_and_an_unknown_room_are_answered_alike_and_not_for_long()
         assert_eq!(bare.refused(register(&identity, &wrong)).await, "ROOM_NOT_FOUND");
     }
     assert_eq!(bare.close_code().await, Some(1008));
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -137,7 +133,6 @@ async fn malformed_frames_are_answered_up_to_a_bound() {
         assert_eq!(bare.error().await, "INVALID_JSON");
     }
     assert_eq!(bare.close_code().await, Some(1008));
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -178,7 +173,6 @@ async fn wrong_types_in_every_field_of_every_frame_are_refused() {
             }
         }
     }
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -200,7 +194,6 @@ async fn a_frame_that_is_too_long_ends_its_own_socket_only() {
     assert_eq!(loud.close_code().await, Some(1009));
     other.send(json!({"type": "discover_peers"})).await;
     assert_eq!(other.next().await["type"], "peer_list");
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -244,5 +237,4 @@ async fn a_peer_that_does_not_read_loses_its_socket() {
     })
     .await;
     drop(deaf);
-    server.stop().await;
 }

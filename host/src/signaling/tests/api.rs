@@ -43,7 +43,6 @@ async fn an_expired_token_renews_its_identity_and_does_nothing_else() {
     assert_eq!(client.peer_id(), &identity.peer_id);
     assert!(!client.identity().id_token.matches(&expired));
     client.close().await;
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -54,7 +53,6 @@ async fn a_token_of_another_server_makes_a_new_peer() {
     assert_ne!(identity.peer_id, foreign.peer_id);
     let head = format!("POST /anonymous-signin\nAuthorization: Bearer {}\n", secret(&foreign));
     assert_eq!(server.http(&head, "").await.0, 401);
-    server.stop().await;
 }
 
 fn secret(identity: &Identity) -> String {
@@ -91,7 +89,6 @@ async fn only_a_peer_itself_deletes_it_and_only_a_creator_its_room() {
     assert_eq!(another.close_code().await, Some(4002));
     let mut bare = server.bare().await;
     assert_eq!(bare.refused(register(&stranger, &room)).await, "ROOM_NOT_FOUND");
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -112,7 +109,6 @@ async fn the_old_programs_way_to_delete_their_room() {
     }
     let mut late = server.bare().await;
     assert_eq!(late.refused(register(&guest_id, &room)).await, "ROOM_NOT_FOUND");
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -134,7 +130,6 @@ async fn strangers_get_plain_answers() {
     ] {
         assert_eq!(server.http(head, body).await.0, wanted, "{head}");
     }
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -145,14 +140,8 @@ async fn the_first_connection_fails_for_a_stated_reason() {
         let (identity, room) = (identity.clone(), room.clone());
         let (metadata, cancel) = (Metadata::default(), CancellationToken::new());
         async move {
-            let connecting = SignalingClient::connect(
-                &endpoints,
-                identity,
-                room,
-                Role::Client,
-                metadata,
-                cancel,
-            );
+            let connecting =
+                SignalingClient::connect(endpoints, identity, room, Role::Client, metadata, cancel);
             soon("answer", connecting).await.map(drop).unwrap_err()
         }
     };
@@ -192,8 +181,7 @@ async fn tls_to_a_server_without_it_is_a_named_failure() {
     assert!(matches!(error, SignalingError::Unreachable { .. }), "{error}");
     let (metadata, cancel) = (Metadata::default(), CancellationToken::new());
     let connecting =
-        SignalingClient::connect(&endpoints, identity, room, Role::Client, metadata, cancel);
+        SignalingClient::connect(endpoints, identity, room, Role::Client, metadata, cancel);
     let error = connecting.await.map(drop).unwrap_err();
     assert!(error.to_string().contains("TLS"), "{error}");
-    server.stop().await;
 }

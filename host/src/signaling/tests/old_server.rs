@@ -105,7 +105,7 @@ async fn the_client_gets_along_with_an_old_server() {
         let (metadata, cancel) = (Metadata::default(), CancellationToken::new());
         async move {
             let role = Role::Client;
-            SignalingClient::connect(&endpoints, identity, room, role, metadata, cancel).await
+            SignalingClient::connect(endpoints, identity, room, role, metadata, cancel).await
         }
     };
     let wrong =

@@ -79,7 +79,7 @@ impl TestServer {
         let metadata: Metadata = serde_json::from_value(metadata).unwrap();
         let cancel = CancellationToken::new();
         let (identity, room) = (identity.clone(), room.clone());
-        SignalingClient::connect(&self.endpoints(), identity, room, role, metadata, cancel)
+        SignalingClient::connect(self.endpoints(), identity, room, role, metadata, cancel)
             .await
             .unwrap()
     }

@@ -44,7 +44,6 @@ async fn two_peers_find_each_other_and_exchange_an_offer() {
     worker.close().await;
     assert_eq!(client.discover(Filters::default()).await.unwrap(), []);
     client.close().await;
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -80,7 +79,6 @@ async fn discovery_stays_in_the_room_and_keeps_to_its_filters() {
     let answer = bare.next().await;
     assert_eq!(answer["to_peer_id"], identity.peer_id.as_str());
     assert_eq!(answer["count"], 1);
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -106,7 +104,6 @@ async fn what_is_forwarded_keeps_every_key() {
         a.send_text(&text).await;
         assert_eq!(b.next_text().await, text);
     }
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -134,7 +131,6 @@ async fn an_error_reaches_its_target_and_says_who_sent_it() {
             ..ErrorFrame::default()
         })
     );
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -166,7 +162,6 @@ async fn a_partial_update_keeps_tags_and_other_properties() {
         peers["peers"][0]["metadata"],
         json!({"tags": ["t"], "properties": {"status": "busy", "gpu": 1}})
     );
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -185,7 +180,6 @@ async fn the_same_identity_takes_its_place_over() {
     assert_eq!(second.next().await["type"], "answer");
     other.send(json!({"type": "discover_peers", "from_peer_id": other_id.peer_id})).await;
     assert_eq!(other.next().await["count"], 1);
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -211,5 +205,4 @@ async fn a_closed_client_says_so() {
     assert_eq!(events.recv().await, None);
     assert!(matches!(clone.discover(Filters::default()).await, Err(SignalingError::Closed)));
     clone.update(MetadataPatch::default()).await;
-    server.stop().await;
 }
