@@ -3,11 +3,11 @@
 //! The order keeps the work small: one build of the dependencies serves the program, all tests and
 //! the demo; clippy, which checks the dependencies once more without generating code, comes after.
 
-use crate::programs::{cargo, find, root, works};
+use crate::programs::{cargo, find, works};
 use crate::step::Steps;
 use crate::{Options, demo, prerequisites, python};
 use anyhow::Result;
-use std::{fs, process::ExitCode};
+use std::process::ExitCode;
 
 /// Tests that measure, and therefore run alone.
 const ALONE: &str = "large::";
@@ -29,7 +29,6 @@ pub fn test(options: &Options) -> Result<ExitCode> {
         return Ok(steps.finish());
     }
     tests(&mut steps);
-    plugin_tests(&mut steps);
     lints(&mut steps);
     if options.no_real {
         steps.skip("train and track with real sleap-nn", "--no-real");
@@ -60,23 +59,6 @@ fn tests(steps: &mut Steps) {
         steps.command("tests that measure", alone.args(["--", "--nocapture", ALONE]));
     }
     steps.command("examples in the documentation", &mut cargo(&["test", "--workspace", "--doc"]));
-}
-
-/// The plugins' logic, built for this machine; in the sandbox the end-to-end tests run it.
-fn plugin_tests(steps: &mut Steps) {
-    let own_workspace = root().join("plugins/Cargo.toml");
-    let single = fs::read_dir(root().join("plugins")).into_iter().flatten().flatten();
-    let single = single.map(|entry| entry.path().join("Cargo.toml")).filter(|path| path.is_file());
-    let manifests: Vec<_> = match own_workspace.is_file() {
-        true => vec![own_workspace],
-        false => single.collect(),
-    };
-    for manifest in manifests {
-        let folder = manifest.parent().and_then(|folder| folder.file_name()).unwrap_or_default();
-        let name = format!("tests of {}", folder.to_string_lossy());
-        let mut command = cargo(&["test", "--workspace", "--manifest-path"]);
-        steps.command(&name, command.arg(&manifest));
-    }
 }
 
 fn lints(steps: &mut Steps) {
