@@ -55,7 +55,31 @@ fn fragments() -> impl Strategy<Value = String> {
     prop_oneof![
         prop::collection::vec(words, 0..16).prop_map(|words| words.concat()),
         any::<String>(),
+        damaged(),
     ]
+}
+
+/// Real messages, one stretch of them replaced.
+fn damaged() -> impl Strategy<Value = String> {
+    let whole = prop::sample::select(vec![
+        r#"{"type":"register","peer_id":"p","room_id":"r","token":"t","id_token":"i","role":"worker","metadata":{"tags":["a"],"properties":{"gpu_memory_mb":1}}}"#,
+        r#"{"type":"discover_peers","from_peer_id":"p","filters":{"role":"worker","properties":{"gpu_memory_mb":{"$gte":8000}}}}"#,
+        r#"{"type":"offer","sender":"a","target":"b","sdp":"v=0","protocols":["sleap-rtc/1"],"purpose":{"kind":"new-job"},"attempt":1}"#,
+        r#"{"type":"peer_message","from_peer_id":"a","to_peer_id":"b","payload":{"app_message_type":"job_request","job_id":"j","job_type":"training","config":{"epochs":3},"requirements":{"min_gpu_memory_mb":1}}}"#,
+        r#"{"type":"peer_list","to_peer_id":"a","peers":[{"peer_id":"b","role":"worker","metadata":{},"connected_at":1.5}],"count":1}"#,
+        r#"{"frame":"transfer","transfer":"manifest","files":[{"path":"a/b","size":3,"blake3":"0000000000000000000000000000000000000000000000000000000000000000"}],"more":false}"#,
+        r#"{"frame":"event","job":"j","seq":1,"at_ms":2,"event":"finished","outcome":{"outcome":"failed","exit_code":1,"message":"m"}}"#,
+        r#"{"frame":"submit","spec":{"id":"j","secret":"s","name":"n","description":{"job_type":"training"}}}"#,
+        "FILE_META::a.zip:12:False",
+        r#"PROGRESS_REPORT::{"event":"epoch_end","logs":{"loss":0.1}}"#,
+    ]);
+    let stretch = (any::<prop::sample::Index>(), 0..12usize, ".{0,6}");
+    (whole, stretch).prop_map(|(whole, (at, length, new))| {
+        let start = at.index(whole.len());
+        let end = (start + length).min(whole.len());
+        // The messages are ASCII, so every index is the start of a character.
+        format!("{}{new}{}", &whole[..start], &whole[end..])
+    })
 }
 
 fn cases() -> ProptestConfig {

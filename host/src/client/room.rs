@@ -99,10 +99,9 @@ impl Room {
 
     /// Leaves the room; nothing of this client stays behind.
     pub(super) async fn leave(self) {
+        let identity = self.signaling.identity();
         self.signaling.close().await;
-        if let Err(error) =
-            self.api.delete_peer(&self.identity.id_token, &self.identity.peer_id).await
-        {
+        if let Err(error) = self.api.delete_peer(&identity.id_token, &identity.peer_id).await {
             debug!(%error, "the server did not confirm the deregistration");
         }
     }

@@ -146,6 +146,8 @@ pub async fn run(
     let coordinator = Coordinator::new(site, signaling.clone(), identity.peer_id.clone(), slots);
     coordinator.run(events, shutdown).await;
 
+    // The newest token: the first one may have expired long ago.
+    let identity = signaling.identity();
     signaling.close().await;
     if let Err(error) = api.delete_peer(&identity.id_token, &identity.peer_id).await {
         // Closing the socket has deregistered already; old servers have no such call for strangers.
