@@ -84,6 +84,23 @@ fn a_worker_registers_again_when_the_server_comes_back() {
 }
 
 #[test]
+fn a_room_that_the_server_has_lost_is_replaced_for_the_same_peer() {
+    let site = Site::new();
+    let server = site.server();
+    let worker = site.worker(&server);
+    let before = worker.credentials().clone();
+    let saved = std::fs::read(worker.state_dir().join("identity.json")).unwrap();
+    let saved: serde_json::Value = serde_json::from_slice(&saved).unwrap();
+    let body = serde_json::json!({ "room_id": before.room_id }).to_string();
+    let bearer = saved["id_token"].as_str();
+    let (status, _) = post(server.address(), "/delete-peers-and-room", bearer, &body);
+    assert_eq!(status, 200);
+    let worker = worker.restart(&[]);
+    assert_eq!(worker.credentials().peer_id, before.peer_id);
+    assert_ne!(worker.credentials().room_id, before.room_id);
+}
+
+#[test]
 fn new_room_discards_identity_and_room() {
     let site = Site::new();
     let server = site.server();

@@ -95,8 +95,7 @@ pub(super) async fn join(
     server: &Url,
     wanted: &WorkerRoom,
 ) -> Result<(Identity, RoomCredentials), super::WorkerError> {
-    let server = server.to_string();
-    let saved = if *wanted == WorkerRoom::New { None } else { state.load(&server) };
+    let saved = if *wanted == WorkerRoom::New { None } else { state.load(server.as_str()) };
     let identity = sign_in(api, saved.as_ref()).await?;
     let kept = saved.filter(|saved| saved.peer_id == identity.peer_id).map(|saved| saved.room);
     let room = match (wanted, kept) {
@@ -104,13 +103,34 @@ pub(super) async fn join(
         (WorkerRoom::Kept, Some(room)) => room,
         _ => api.create_room(&identity.id_token).await?,
     };
+    remember(state, server, &identity, &room)?;
+    Ok((identity, room))
+}
+
+/// A room in place of one that the server no longer has, for the same peer.
+pub(super) async fn replace_room(
+    state: &StateFolder,
+    api: &HttpApi,
+    server: &Url,
+    identity: &Identity,
+) -> Result<RoomCredentials, super::WorkerError> {
+    let room = api.create_room(&identity.id_token).await?;
+    remember(state, server, identity, &room)?;
+    Ok(room)
+}
+
+fn remember(
+    state: &StateFolder,
+    server: &Url,
+    identity: &Identity,
+    room: &RoomCredentials,
+) -> Result<(), IdentityError> {
     state.save(&Saved {
-        server,
+        server: server.to_string(),
         peer_id: identity.peer_id.clone(),
         id_token: identity.id_token.clone(),
         room: room.clone(),
-    })?;
-    Ok((identity, room))
+    })
 }
 
 /// Renews the identity of the last start; one that the server no longer accepts is replaced.

@@ -131,13 +131,21 @@ pub async fn run(
     let policies = Policies::load(&config.policy)?;
     let accelerators = detect(&config.worker).await;
     let api = HttpApi::new(&config.signaling.http)?;
-    let (identity, room) = tokio::select! {
+    let (identity, mut room) = tokio::select! {
         joined = identity::join(&state, &api, &config.signaling.http, &options.room) => joined?,
         () = shutdown.cancelled() => return Ok(()),
     };
     let capabilities = capabilities(&config.worker, accelerators);
     let site = Arc::new(site(&config, policies, &capabilities, &identity));
-    let (signaling, events) = register(&config, &identity, &room, &capabilities).await?;
+    let registered = match register(&config, &identity, &room, &capabilities).await {
+        Err(SignalingError::RoomRefused { .. }) if options.room == WorkerRoom::Kept => {
+            warn!("the room of last time is gone from the server; a new one takes its place");
+            room = identity::replace_room(&state, &api, &config.signaling.http, &identity).await?;
+            register(&config, &identity, &room, &capabilities).await
+        }
+        registered => registered,
+    };
+    let (signaling, events) = registered?;
     announce::credentials(&identity.peer_id, &room, options.credentials_file.as_deref())?;
     info!(peer = %identity.peer_id, room = %room.room_id, "registered");
 
