@@ -174,6 +174,8 @@ fn every_key_is_read() {
         memory = "1.5 MiB"
         [policy.estimate]
         plugin = "named"
+        [policy.compatibility]
+        plugin = "beside.wasm"
         "#,
     );
     let config = place.load();
@@ -191,6 +193,7 @@ fn every_key_is_read() {
     assert_eq!((selection.timeout_ms, selection.memory_mib), (1000, 2));
     assert_eq!(selection.on_failure, OnFailure::Refuse);
     assert_eq!(config.policy.estimate.plugin.as_deref(), Some("named"));
+    assert!(config.policy.compatibility.plugin.unwrap().ends_with("cwd/beside.wasm"));
 }
 
 #[test]
