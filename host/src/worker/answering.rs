@@ -27,12 +27,15 @@ impl Answering {
     /// Asks the policies, reserves, and answers.
     pub(super) async fn answer(self, peer: PeerId, request: JobRequest) {
         let job = description(&request);
-        let verdict = match staging::check(&self.site, &job).await {
+        let verdict = match staging::check(&self.site, &peer, &job).await {
             Ok(()) => self.coordinator.reserve(&peer).await,
             Err(refusal) => Err(refusal),
         };
         let minutes = match &verdict {
-            Ok(()) => self.site.policies.estimate(&job, &self.site.facts()).await,
+            Ok(()) => {
+                let policies = self.site.policies.asked_by(peer.as_str());
+                policies.estimate(&job, &self.site.facts()).await
+            }
             Err(_) => None,
         };
         match &verdict {
