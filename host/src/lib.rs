@@ -8,6 +8,7 @@
 //! | [`signaling`] | the signaling server, and the client that both peers use |
 //! | [`rtc`] | peer connections and data channels, tuned |
 //! | [`transfer`] | packages and results as verified files over a channel |
+//! | `dialect` | a data channel that speaks `sleap-rtc/1`: where `rtc` and `transfer` meet |
 //! | [`job`] | scripts, trainer processes, progress, and the folder that owns a job |
 //! | [`worker`] | admits jobs, runs them, serves their clients |
 //! | [`client`] | finds a worker, submits, follows, fetches |
@@ -20,7 +21,6 @@ pub mod cli;
 pub mod client;
 pub mod config;
 mod dialect;
-
 pub mod gpu;
 pub mod job;
 pub mod policy;

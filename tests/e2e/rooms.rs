@@ -120,8 +120,7 @@ fn two_workers_do_not_share_one_state_folder() {
     let config = first.home().join("sleap-rtc.toml");
     std::fs::copy(config, second.home().join("sleap-rtc.toml")).unwrap();
     let ended = second.arguments(&["worker"]).run_within(SOON);
-    ended.assert_says(&["state"]);
-    assert_ne!(ended.code, 0);
+    ended.assert_code(2).assert_says(&["another worker", "--state-dir"]);
 }
 
 #[test]

@@ -3,11 +3,12 @@
 //! The order keeps the work small: one build of the dependencies serves the program, all tests and
 //! the demo; clippy, which checks the dependencies once more without generating code, comes after.
 
-use crate::programs::{cargo, find, works};
+use crate::programs::{call, cargo, find, root, target, works};
 use crate::step::Steps;
 use crate::{Options, demo, prerequisites, python};
-use anyhow::Result;
-use std::process::ExitCode;
+use anyhow::{Result, ensure};
+use std::process::{Command, ExitCode};
+use std::{env, fs};
 
 /// Tests that measure, and therefore run alone.
 const ALONE: &str = "large::";
@@ -29,6 +30,7 @@ pub fn test(options: &Options) -> Result<ExitCode> {
         return Ok(steps.finish());
     }
     tests(&mut steps);
+    steps.check("example local_job", example);
     lints(&mut steps);
     if options.no_real {
         steps.skip("train and track with real sleap-nn", "--no-real");
@@ -59,6 +61,21 @@ fn tests(steps: &mut Steps) {
         steps.command("tests that measure", alone.args(["--", "--nocapture", ALONE]));
     }
     steps.command("examples in the documentation", &mut cargo(&["test", "--workspace", "--doc"]));
+}
+
+/// The job of the examples, which the build has built with the tests, with the stand-in trainer.
+fn example() -> Result<()> {
+    let output = target().join("example");
+    if output.exists() {
+        fs::remove_dir_all(&output)?;
+    }
+    let before = env::var_os("PATH").unwrap_or_default();
+    let path = [root().join("tests/stand-in")].into_iter().chain(env::split_paths(&before));
+    let mut command = Command::new(target().join("debug/examples/local_job"));
+    command.arg(root().join("tests/fixtures/train_single.zip")).arg(&output);
+    call(command.env("PATH", env::join_paths(path)?))?;
+    ensure!(fs::read_dir(&output)?.next().is_some(), "no model in {}", output.display());
+    Ok(())
 }
 
 fn lints(steps: &mut Steps) {

@@ -39,37 +39,11 @@ pub struct TrackArgs {
     #[arg(short, long, value_name = "FILE", default_value = "predictions.slp")]
     output: PathBuf,
     #[command(flatten)]
-    settings: SettingsArgs,
+    settings: TrackSettings,
     #[command(flatten)]
     connect: ConnectArgs,
     #[command(flatten)]
     common: CommonArgs,
-}
-
-#[derive(clap::Args)]
-#[command(next_help_heading = "Prediction")]
-struct SettingsArgs {
-    /// Only these frames, such as 0-99,150
-    #[arg(long)]
-    frames: Option<FrameList>,
-    /// Only frames that SLEAP suggested for labelling
-    #[arg(long)]
-    only_suggested_frames: bool,
-    /// Only frames that have labels
-    #[arg(long)]
-    only_labeled_frames: bool,
-    /// Only the video with this index in the labels
-    #[arg(long, value_name = "N")]
-    video_index: Option<u32>,
-    /// Frames at a time
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    batch_size: Option<u32>,
-    /// At most this many animals in a frame
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    max_instances: Option<u32>,
-    /// Join the predictions to tracks over time
-    #[arg(long)]
-    tracking: bool,
 }
 
 /// A tracking job to submit, checked.
@@ -88,21 +62,29 @@ pub struct TrackOptions {
 }
 
 /// What reaches the trainer's `track` command.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
+#[command(next_help_heading = "Prediction")]
 pub struct TrackSettings {
-    /// Only these.
+    /// Only these frames, such as 0-99,150
+    #[arg(long)]
     pub frames: Option<FrameList>,
-    /// Only frames that SLEAP suggested.
+    /// Only frames that SLEAP suggested for labelling
+    #[arg(long)]
     pub only_suggested_frames: bool,
-    /// Only frames that have labels.
+    /// Only frames that have labels
+    #[arg(long)]
     pub only_labeled_frames: bool,
-    /// Only the video with this index.
+    /// Only the video with this index in the labels
+    #[arg(long, value_name = "N")]
     pub video_index: Option<u32>,
-    /// Frames at a time.
+    /// Frames at a time
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub batch_size: Option<u32>,
-    /// At most this many animals in a frame.
+    /// At most this many animals in a frame
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_instances: Option<u32>,
-    /// Join the predictions to tracks.
+    /// Join the predictions to tracks over time
+    #[arg(long)]
     pub tracking: bool,
 }
 
@@ -172,25 +154,7 @@ impl TrackArgs {
             return Err(Failure::usage(format!("--output: {output} is a folder, not a file")));
         }
         let overrides = self.common.check()?;
-        let SettingsArgs {
-            frames,
-            only_suggested_frames,
-            only_labeled_frames,
-            video_index,
-            batch_size,
-            max_instances,
-            tracking,
-        } = self.settings;
-        let settings = TrackSettings {
-            frames,
-            only_suggested_frames,
-            only_labeled_frames,
-            video_index,
-            batch_size,
-            max_instances,
-            tracking,
-        };
-        let (models, output) = (self.model_paths, self.output);
+        let (models, output, settings) = (self.model_paths, self.output, self.settings);
         Ok((TrackOptions { connect, data, models, output, settings }, overrides))
     }
 }

@@ -30,6 +30,8 @@ use logging::{LogArgs, LogOptions};
 use signaling::{SignalingArgs, SignalingOptions};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
 use worker::WorkerArgs;
 
 /// Train and track with SLEAP on another machine's GPU
@@ -107,6 +109,32 @@ impl From<Failure> for Stop {
     fn from(failure: Failure) -> Self {
         Self::Failure(failure)
     }
+}
+
+/// How long the program waits at its end for a thread that waits for the user's next line.
+const PROMPT_GRACE: Duration = Duration::from_secs(1);
+
+/// The whole program: parse, log, run, exit code.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let exit = match parse(arguments) {
+        Ok(invocation) => start(invocation).unwrap_or_else(|failure| fail(&failure)),
+        Err(exit) => exit,
+    };
+    exit.into()
+}
+
+fn start(invocation: Invocation) -> Result<Exit, Failure> {
+    logging::init(invocation.log, invocation.log_filter.as_deref())?;
+    for warning in &invocation.warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Unexpected, error))?;
+    let result = runtime.block_on(run(invocation.command));
+    runtime.shutdown_timeout(PROMPT_GRACE);
+    result
 }
 
 /// Reads the command line and everything that it names. `Err` when there is nothing to run: help

@@ -4,9 +4,7 @@
 use super::{ClientError, Join};
 use crate::config::Config;
 use crate::rtc::{self, Channel, Connection, RtcOptions};
-use crate::signaling::client::{
-    HttpApi, Identity, SignalingClient, SignalingError, SignalingEvent,
-};
+use crate::signaling::client::{HttpApi, SignalingClient, SignalingError, SignalingEvent};
 use serde_json::json;
 use sleap_rtc_protocol::capabilities::{CLIENT_TAGS, WorkerFacts};
 use sleap_rtc_protocol::connection::Purpose;
@@ -67,7 +65,6 @@ pub(super) enum Offered {
 /// A registered client.
 pub(super) struct Room {
     api: HttpApi,
-    identity: Identity,
     signaling: SignalingClient,
     events: mpsc::Receiver<SignalingEvent>,
     rtc: RtcOptions,
@@ -85,16 +82,21 @@ impl Room {
         let identity = api.sign_in(None).await?;
         let (signaling, events) = SignalingClient::connect(
             config.signaling.clone(),
-            identity.clone(),
+            identity,
             credentials,
             Role::Client,
             metadata(),
             CancellationToken::new(),
         )
         .await?;
-        debug!(peer = %identity.peer_id, "registered");
+        debug!(peer = %signaling.peer_id(), "registered");
         let rtc = RtcOptions::from(&config.ice);
-        Ok(Self { api, identity, signaling, events, rtc, attempts: 0 })
+        Ok(Self { api, signaling, events, rtc, attempts: 0 })
+    }
+
+    /// Who this client is.
+    pub(super) fn own_id(&self) -> &PeerId {
+        self.signaling.peer_id()
     }
 
     /// Leaves the room; nothing of this client stays behind.
@@ -160,7 +162,7 @@ impl Room {
         self.attempts += 1;
         let attempt = self.attempts;
         let offer = Description {
-            sender: self.identity.peer_id.clone(),
+            sender: self.own_id().clone(),
             target: worker.clone(),
             sdp,
             protocols: vec![DIALECT.to_owned()],
@@ -230,7 +232,7 @@ impl Room {
     }
 
     async fn send_app(&self, worker: &PeerId, payload: AppMessage) -> Result<(), ClientError> {
-        let (from_peer_id, to_peer_id) = (self.identity.peer_id.clone(), worker.clone());
+        let (from_peer_id, to_peer_id) = (self.own_id().clone(), worker.clone());
         let message = PeerMessage { from_peer_id, to_peer_id, payload };
         Ok(self.signaling.send(ClientMessage::PeerMessage(message)).await?)
     }

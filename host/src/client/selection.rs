@@ -71,6 +71,7 @@ async fn automatic(
             "there is no worker in this room; start one with `sleap-rtc worker`".into(),
         ));
     }
+    let policies = policies.asked_by(room.own_id().as_str());
     let selection = policies.select(&spec.description, &workers).await;
     if let Some(notice) = &selection.notice {
         tracing::warn!("{notice}");

@@ -111,7 +111,7 @@ impl PolicyConfig {
 /// One plugin.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PluginConfig {
-    /// A path (absolute), or the name of a file in the plugin folder; `None` for the embedded one.
+    /// An absolute path, or a name: `NAME.wasm` in the plugin folder. `None` for the embedded one.
     pub plugin: Option<String>,
     /// Handed to every call.
     pub settings: toml::Table,
@@ -348,7 +348,7 @@ fn policy(sources: &Sources, file: file::FilePolicy, base: &Path) -> PolicyConfi
 
 /// A name stays a name; a path is made absolute.
 fn plugin_path(sources: &Sources, base: &Path, text: String) -> String {
-    if !text.contains('/') {
+    if !text.contains('/') && !text.ends_with(".wasm") {
         return text;
     }
     sources.path(base, &text).to_string_lossy().into_owned()

@@ -1,3 +1,5 @@
+//! The configuration from outside: files and variables in, a checked value or the user's text out.
+
 use super::*;
 use proptest::prelude::*;
 
@@ -172,6 +174,8 @@ fn every_key_is_read() {
         memory = "1.5 MiB"
         [policy.estimate]
         plugin = "named"
+        [policy.compatibility]
+        plugin = "beside.wasm"
         "#,
     );
     let config = place.load();
@@ -189,6 +193,7 @@ fn every_key_is_read() {
     assert_eq!((selection.timeout_ms, selection.memory_mib), (1000, 2));
     assert_eq!(selection.on_failure, OnFailure::Refuse);
     assert_eq!(config.policy.estimate.plugin.as_deref(), Some("named"));
+    assert!(config.policy.compatibility.plugin.unwrap().ends_with("cwd/beside.wasm"));
 }
 
 #[test]
@@ -233,6 +238,32 @@ fn mistakes_name_file_line_and_the_nearest_key() {
     ];
     let all: Vec<String> = texts.iter().map(|text| place.error(text)).collect();
     insta::assert_snapshot!(all.join("\n"));
+}
+
+/// `text` with those of its comments in force that `find` picks the keys from.
+fn in_force<'t>(text: &'t str, find: impl Fn(&'t str) -> Option<&'t str>) -> String {
+    text.lines().map(|line| find(line).unwrap_or(line)).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_examples_show_the_defaults_as_they_are() {
+    for text in [
+        include_str!("../../../examples/worker.toml"),
+        include_str!("../../../examples/signaling.toml"),
+    ] {
+        let mut place = place();
+        place.sources.data_dir = place.sources.home.as_ref().map(|home| home.join(".local/share"));
+        let loaded = |place: &Place| format!("{:#?}", Config { file: None, ..place.load() });
+        let defaults = loaded(&place);
+        place.in_cwd(text);
+        assert_eq!(loaded(&place), defaults);
+        // `#key = value` is a default, `# text` is for people.
+        let key = |line: &'static str| line.strip_prefix('#').filter(|key| !key.starts_with(' '));
+        place.in_cwd(&in_force(text, key));
+        assert_eq!(loaded(&place), defaults);
+        place.in_cwd(&in_force(text, |line| line.strip_prefix("# e.g. ")));
+        assert!(place.load().warnings.is_empty());
+    }
 }
 
 proptest! {

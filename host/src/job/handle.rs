@@ -59,7 +59,7 @@ pub async fn start(folder: &JobFolder, options: &RunnerOptions) -> Result<JobHan
     let log = OpenOptions::new().append(true).create(true).mode(0o600).open(&said);
     let log = log.map_err(io_error("write to", &said))?;
     let mut pass = options.settings.pass_env.clone();
-    pass.push("RUST_LOG".to_owned());
+    pass.push("SLEAP_RTC_LOG".to_owned());
     let mut child = Command::new(&options.binary)
         .arg("run-job")
         .arg(folder.path())

@@ -4,8 +4,9 @@ use serde_json::Value;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// The longest text of one log event, in bytes.
-pub const CHUNK_BYTES: usize = 16 * 1024;
+/// The longest text of one log event, in bytes. It must fit into one control frame, where a control
+/// character takes six.
+pub const CHUNK_BYTES: usize = 8 * 1024;
 /// How long text may wait for more.
 const CHUNK_AGE: Duration = Duration::from_millis(100);
 /// How much of a line is looked at, in bytes.
@@ -276,6 +277,18 @@ mod tests {
         output.push(Stream::Out, &vec![b'x'; CHUNK_BYTES + 1], start);
         assert_eq!(output.next_chunk(start, false).map(|c| c.len()), Some(CHUNK_BYTES));
         assert_eq!(output.next_chunk(start, false), None);
+    }
+
+    #[test]
+    fn a_chunk_of_control_characters_fits_into_a_frame() {
+        use sleap_rtc_protocol::frame::{WorkerFrame, encode};
+        use sleap_rtc_protocol::job::{JobEvent, NumberedEvent};
+        let mut output = Output::new(false);
+        output.push(Stream::Out, &[0; 2 * CHUNK_BYTES], Instant::now());
+        let text = output.next_chunk(Instant::now(), false).unwrap();
+        let event = NumberedEvent { seq: u64::MAX, at_ms: u64::MAX, event: JobEvent::Log { text } };
+        let job = sleap_rtc_protocol::ids::JobId::new("j".repeat(64)).unwrap();
+        assert!(encode(&WorkerFrame::Event { job, event }).is_ok());
     }
 
     proptest! {

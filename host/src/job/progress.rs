@@ -9,8 +9,8 @@ use std::sync::mpsc as thread_mpsc;
 use std::thread::JoinHandle;
 use tokio::sync::mpsc;
 
-/// Messages longer than this are ignored, in bytes.
-const MAX_MESSAGE_BYTES: usize = 64 * 1024;
+/// Messages longer than this are ignored, in bytes: each must fit into one control frame.
+const MAX_MESSAGE_BYTES: usize = 48 * 1024;
 /// Who sends longer ones is cut off, in bytes; ZMQ connects again, but messages are lost by that.
 const HARD_LIMIT_BYTES: i64 = 16 * 1024 * 1024;
 /// Messages that may wait to be read.
@@ -118,13 +118,21 @@ fn serve(
             continue;
         }
         let Ok(bytes) = receiver.recv_bytes(zmq::DONTWAIT) else { continue };
-        if bytes.len() <= MAX_MESSAGE_BYTES
-            && let Ok(message @ Value::Object(_)) = serde_json::from_slice(&bytes)
+        if let Some(message) = message(&bytes)
             && messages.blocking_send(message).is_err()
         {
             return;
         }
     }
+}
+
+fn message(bytes: &[u8]) -> Option<Value> {
+    if bytes.len() > MAX_MESSAGE_BYTES {
+        return None;
+    }
+    let message = serde_json::from_slice::<Value>(bytes).ok().filter(Value::is_object)?;
+    // Written anew, numbers may be longer than they were.
+    (message.to_string().len() <= MAX_MESSAGE_BYTES).then_some(message)
 }
 
 #[cfg(test)]
@@ -133,6 +141,14 @@ mod tests {
     use std::time::Duration;
 
     const LIMIT: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn no_message_is_longer_than_its_frame() {
+        assert!(message(br#"{"event": "epoch_end"}"#).is_some());
+        for bad in ["[]".to_owned(), "{".to_owned(), format!("{{\"a\": [{}1e15]}}", "1e15,".repeat(4_000))] {
+            assert_eq!(message(bad.as_bytes()), None);
+        }
+    }
 
     #[tokio::test]
     async fn messages_come_and_the_command_goes() {

@@ -15,9 +15,9 @@ use wasmtime::{Config, Engine, Store, Trap, UpdateDeadline};
 /// to its author.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
-    #[error("it did not answer within {0} ms and was stopped (`timeout_ms` sets the limit)")]
+    #[error("it did not answer within {0} ms and was stopped (`timeout` sets the limit)")]
     Timeout(u64),
-    #[error("it wanted more than {0} MiB of memory and was stopped (`memory_mib` sets the limit)")]
+    #[error("it wanted more than {0} MiB of memory and was stopped (`memory` sets the limit)")]
     Memory(u64),
     #[error("its stack overflowed and it was stopped: look for a recursion without end")]
     Stack,

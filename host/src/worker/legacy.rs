@@ -123,7 +123,7 @@ type Conversation<T> = Result<T, (Texts, ConnectionError)>;
 
 async fn converse(client: &Client, wire: &mut Wire) -> Conversation<()> {
     let said = introduction(wire).await.map_err(|error| (Texts::default(), error))?;
-    let mut texts = Texts::new(&said.job_type, said.job_label.clone().filter(|_| said.is_shared));
+    let mut texts = Texts::new(said.job_type, said.job_label.clone().filter(|_| said.is_shared));
     match job(client, wire, &said, &mut texts).await {
         Ok(()) => Ok(()),
         Err(error) => Err((texts, error)),

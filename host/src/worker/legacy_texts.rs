@@ -22,7 +22,7 @@ impl Default for Texts {
 }
 
 impl Texts {
-    pub(super) fn new(job_type: &Option<JobType>, shared_label: Option<String>) -> Self {
+    pub(super) fn new(job_type: Option<JobType>, shared_label: Option<String>) -> Self {
         let job_type = job_type.unwrap_or(JobType::Training);
         Self { job_type, shared_label, line: String::new() }
     }
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_failed_run_tells_its_exit_code() {
-        let mut texts = Texts::new(&Some(JobType::Inference), None);
+        let mut texts = Texts::new(Some(JobType::Inference), None);
         let outcome = JobOutcome::Failed { exit_code: Some(2), message: "no".into() };
         assert_eq!(
             texts.of(&JobEvent::RunEnded { name: "inference".into(), outcome }),

@@ -11,6 +11,7 @@
 //! | [`identity`] | who this worker is, kept under a lock from one start to the next |
 //! | [`announce`] | prints how to join |
 //! | [`coordinator`] | owns the slots; the only one that changes them |
+//! | [`answering`] | answers job requests, with the policies |
 //! | [`connection`] | answers one offer and finds out which dialect is spoken |
 //! | [`ours`] | one connection of our own client |
 //! | [`legacy`] | one connection of a Python client |
@@ -18,6 +19,7 @@
 //! | [`staging`] | from a received package to a running job, in either dialect |
 
 mod announce;
+mod answering;
 mod connection;
 mod coordinator;
 mod identity;
@@ -260,7 +262,7 @@ fn spawn_version_lookup(
     let (site, signaling, shutdown) = (site.clone(), signaling.clone(), shutdown.clone());
     let lookup = async move {
         let Some(version) = crate::job::version::sleap_version().await else {
-            warn!("no sleap-nn found on PATH; jobs are refused until it is installed");
+            warn!("no sleap-nn found on PATH; jobs fail until it is installed");
             return;
         };
         info!(%version, "sleap-nn found");

@@ -47,7 +47,7 @@ async fn submit(
     link: &mut WorkerEnd,
     spec: JobSpec,
 ) -> Result<(), ConnectionError> {
-    staging::check(&client.site, &spec.description).await?;
+    staging::check(&client.site, &client.peer, &spec.description).await?;
     client.coordinator.hold(&client.peer).await?;
     let folder = JobFolder::create(&client.site.state_dir, &spec, &client.peer)?;
     match stage(client, link, &folder).await {

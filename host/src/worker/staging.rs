@@ -4,15 +4,19 @@
 use super::Site;
 use crate::job::{JobFolder, JobHandle};
 use crate::transfer::{self, storage};
-use sleap_rtc_protocol::ids::{JobId, JobSecret};
+use sleap_rtc_protocol::ids::{JobId, JobSecret, PeerId};
 use sleap_rtc_protocol::job::{JobDescription, JobEvent, Refusal, RefusalCode, SharedPaths};
 use std::path::PathBuf;
 use tracing::{info, warn};
 
-/// Asks the compatibility policy.
-pub(super) async fn check(site: &Site, job: &JobDescription) -> Result<(), Refusal> {
+/// Asks the compatibility policy about a job of `client`.
+pub(super) async fn check(
+    site: &Site,
+    client: &PeerId,
+    job: &JobDescription,
+) -> Result<(), Refusal> {
     let facts = site.facts();
-    let reasons = match site.policies.check(job, &facts).await {
+    let reasons = match site.policies.asked_by(client.as_str()).check(job, &facts).await {
         crate::policy::Verdict::Yes => return Ok(()),
         crate::policy::Verdict::No(reasons) => reasons,
     };
@@ -36,7 +40,7 @@ pub(super) async fn check_files(
     let mut job = reading.await.unwrap_or_else(|_| JobDescription::unknown(job_type));
     job.requirements = claimed.requirements.clone();
     job.user = claimed.user.clone();
-    check(site, &job).await
+    check(site, folder.owner(), &job).await
 }
 
 /// Where a shared-storage job's package is and its results go, on this machine.

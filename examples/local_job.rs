@@ -1,0 +1,91 @@
+//! Server, worker and client in one process: what the three commands do, from the library.
+//!
+//! `cargo run --example local_job -- PACKAGE OUTPUT` trains a package that SLEAP exported with the
+//! `sleap-nn` on `PATH`, and puts the models into a folder.
+
+use anyhow::{Context, Result, bail};
+use sleap_rtc::client::{self, Job, Join, Output, Wishes, package};
+use sleap_rtc::config::{self, Config, Endpoints, Overrides, Sources};
+use sleap_rtc::signaling::{server, store::Store};
+use sleap_rtc::worker::{self, WorkerOptions, WorkerRoom};
+use sleap_rtc_protocol::job::{JobType, Requirements};
+use sleap_rtc_protocol::session::SessionString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+fn main() -> Result<ExitCode> {
+    let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    let [first, second] = &arguments[..] else { bail!("usage: local_job PACKAGE OUTPUT") };
+    // A worker starts its own program as `PROGRAM run-job DIR`, once for each job: here that is us.
+    if first.as_os_str() == "run-job" {
+        return Ok(sleap_rtc::cli::main(std::env::args_os()));
+    }
+    let job = job(first, second)?;
+    let models = tokio::runtime::Runtime::new()?.block_on(run(job))?;
+    println!("trained models are in {}", models.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The package with what policies are told of it.
+fn job(path: &Path, output: &Path) -> Result<Job> {
+    let package = package::open_training(path)?;
+    let (demands, user) = (Requirements::default(), client::user());
+    let description = package::described(&package, JobType::Training, demands, user);
+    let output = Output::Models(output.to_owned());
+    Ok(Job { package, shared: None, name: "local".into(), description, output })
+}
+
+async fn run(job: Job) -> Result<PathBuf> {
+    let folder = tempfile::tempdir()?;
+    let (stop_server, stop_worker) = (CancellationToken::new(), CancellationToken::new());
+
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let config = configuration(folder.path(), listener.local_addr()?)?;
+    let server = server::run(vec![listener], Store::ephemeral()?, stop_server.clone());
+    let server = tokio::spawn(server);
+
+    let credentials = folder.path().join("credentials");
+    let (room, file) = (WorkerRoom::New, Some(credentials.clone()));
+    let options = WorkerOptions { room, credentials_file: file };
+    let mut worker = tokio::spawn(worker::run(config.clone(), options, stop_worker.clone()));
+
+    let session = tokio::select! {
+        ended = &mut worker => bail!("the worker did not start: {:?}", ended?),
+        session = session_string(&credentials) => session?,
+    };
+    let wishes = Wishes { join: Join::Session(session), viewer: None };
+    let models = client::run(&config, wishes, job, CancellationToken::new()).await;
+
+    stop_worker.cancel();
+    worker.await??;
+    stop_server.cancel();
+    server.await??;
+    Ok(models?)
+}
+
+/// Everything by default, on loopback, with its files in `folder`.
+fn configuration(folder: &Path, server: SocketAddr) -> Result<Config> {
+    let sources = Sources { cwd: folder.to_owned(), ..Sources::default() };
+    let signaling = Endpoints::from_one(&format!("ws://{server}")).map_err(anyhow::Error::msg)?;
+    let overrides = Overrides {
+        signaling: Some(signaling),
+        ice_servers: Some(Vec::new()),
+        ..Overrides::default()
+    };
+    Ok(config::load(&sources, overrides)?)
+}
+
+/// A worker writes its credentials once it is in its room.
+async fn session_string(credentials: &Path) -> Result<SessionString> {
+    loop {
+        if let Ok(text) = std::fs::read_to_string(credentials) {
+            let word = text.split_whitespace().find(|word| word.starts_with("sleap-session:"));
+            return Ok(word.context("no session string in the credentials")?.parse()?);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -1,0 +1,102 @@
+//! Answers job requests: would this worker take the job, and how long would it need?
+
+use super::coordinator::CoordinatorHandle;
+use super::{Site, staging};
+use crate::signaling::client::SignalingClient;
+use serde_json::json;
+use sleap_rtc_protocol::ids::PeerId;
+use sleap_rtc_protocol::job::{JobDescription, Refusal, RefusalCode};
+use sleap_rtc_protocol::signaling::{
+    AppMessage, ClientMessage, JobRequest, JobResponse, PeerMessage,
+};
+use sleap_rtc_protocol::worker::WorkerStatus;
+use std::sync::Arc;
+use tracing::{info, warn};
+
+/// The answer to one job request, on its way.
+pub(super) struct Answering {
+    pub(super) site: Arc<Site>,
+    pub(super) coordinator: CoordinatorHandle,
+    pub(super) signaling: SignalingClient,
+    pub(super) own_id: PeerId,
+    /// The worker's status when the request came.
+    pub(super) status: WorkerStatus,
+}
+
+impl Answering {
+    /// Asks the policies, reserves, and answers.
+    pub(super) async fn answer(self, peer: PeerId, request: JobRequest) {
+        let job = description(&request);
+        let verdict = match staging::check(&self.site, &peer, &job).await {
+            Ok(()) => self.coordinator.reserve(&peer).await,
+            Err(refusal) => Err(refusal),
+        };
+        let minutes = match &verdict {
+            Ok(()) => {
+                let policies = self.site.policies.asked_by(peer.as_str());
+                policies.estimate(&job, &self.site.facts()).await
+            }
+            Err(_) => None,
+        };
+        match &verdict {
+            Ok(()) => info!(%peer, "job request accepted; slot reserved"),
+            Err(refusal) => info!(%peer, reason = %refusal.message, "job request refused"),
+        }
+        let minutes = minutes.map(|estimate| estimate.minutes);
+        let response = response(&self.site, self.status, request.job_id, verdict, minutes);
+        let payload = AppMessage::JobResponse(response);
+        let message = PeerMessage { from_peer_id: self.own_id, to_peer_id: peer, payload };
+        if let Err(error) = self.signaling.send(ClientMessage::PeerMessage(message)).await {
+            warn!(%error, "an answer could not be sent");
+        }
+    }
+}
+
+/// What a request says of the job; a Python client's says it in its own fields.
+fn description(request: &JobRequest) -> JobDescription {
+    if let Some(description) = &request.description {
+        return description.clone();
+    }
+    let number = |value: &serde_json::Value, key: &str| value.get(key).and_then(|v| v.as_f64());
+    let mut job = JobDescription::unknown(request.job_type);
+    let model = request.config.get("model_type").and_then(|v| v.as_str());
+    job.model_types = model.map(str::to_owned).into_iter().collect();
+    job.epochs = number(&request.config, "epochs").map(|epochs| epochs as u32);
+    job.frame_count = number(&request.dataset_info, "frame_count").map(|frames| frames as u64);
+    job.package_bytes = number(&request.dataset_info, "estimated_size_mb")
+        .map(|megabytes| (megabytes * 1e6) as u64);
+    job.requirements = request.requirements.clone();
+    job
+}
+
+/// What a client hears of its request, accepted or not.
+pub(super) fn response(
+    site: &Site,
+    status: WorkerStatus,
+    job_id: String,
+    verdict: Result<(), Refusal>,
+    minutes: Option<f64>,
+) -> JobResponse {
+    let facts = site.facts();
+    let gpu = facts.accelerators.largest();
+    let mut worker_info = serde_json::Map::new();
+    if let Some(utilization) = gpu.and_then(|gpu| gpu.utilization) {
+        worker_info.insert("gpu_utilization".into(), json!(utilization));
+    }
+    if let Some(free_mib) = gpu.and_then(|gpu| gpu.memory_free_mib) {
+        worker_info.insert("available_memory_mb".into(), json!(free_mib));
+    }
+    let refusal = verdict.err();
+    let word = |code| if code == RefusalCode::Incompatible { "incompatible" } else { "busy" };
+    JobResponse {
+        job_id,
+        accepted: refusal.is_none(),
+        reason: refusal.as_ref().map(|refusal| word(refusal.code).to_owned()),
+        message: refusal.as_ref().map(|refusal| refusal.message.clone()),
+        reasons: refusal.map(|refusal| refusal.reasons).unwrap_or_default(),
+        current_status: Some(status.as_str().to_owned()),
+        estimated_start_time_sec: 0.0,
+        estimated_duration_minutes: minutes,
+        worker_info: worker_info.into(),
+    }
+}
