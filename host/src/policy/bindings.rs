@@ -8,4 +8,4 @@
 wasmtime::component::bindgen!({ path: "../wit", world: "policy-plugin" });
 
 pub use exports::sleap_rtc::policy::{compatibility, estimation, selection};
-pub use sleap_rtc::policy::{log, types};
+pub use self::sleap_rtc::policy::{log, types};
