@@ -13,6 +13,7 @@ mod cli;
 mod gui;
 mod hostile;
 mod kill;
+mod known_jobs;
 mod large;
 mod logs;
 mod python_peers;

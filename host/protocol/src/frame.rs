@@ -20,7 +20,7 @@
 //! ```
 
 use crate::ids::{JobId, JobSecret};
-use crate::job::{JobSpec, NumberedEvent, Refusal};
+use crate::job::{JobOutcome, JobSpec, NumberedEvent, Refusal};
 use crate::transfer::{BlobHash, FileEntry};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -77,6 +77,12 @@ pub enum WorkerFrame {
     Accepted {
         /// Which.
         job: JobId,
+        /// Number of its last event so far; 0 for a new job.
+        #[serde(default)]
+        last_event: u64,
+        /// How it ended, if it has.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        outcome: Option<JobOutcome>,
     },
     /// It is not; the connection is closed after this.
     Refused {
@@ -176,7 +182,7 @@ pub fn encode<F: Serialize>(frame: &F) -> Result<String, FrameError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::{JobEvent, JobOutcome};
+    use crate::job::JobEvent;
 
     #[test]
     fn frames_survive_the_wire_and_unknown_ones_are_a_variant() {

@@ -3,9 +3,9 @@
 //! Form, fixed by the Python program: `sleap-session:` and the padded URL-safe base64 of
 //! `{"r": room, "t": token, "p": peer}`.
 
-use crate::ids::{PeerId, RoomCredentials, RoomId, Token};
+use crate::ids::{JobId, JobSecret, PeerId, RoomCredentials, RoomId, Token};
 use base64::{Engine, engine::general_purpose};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{fmt, str::FromStr};
 
 const PREFIX: &str = "sleap-session:";
@@ -23,17 +23,19 @@ pub struct SessionString {
 /// Why a text is not a session string.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
-    /// It does not begin with `sleap-session:`.
-    #[error("a session string begins with `{PREFIX}`; copy the whole line that the worker printed")]
-    Prefix,
+    /// It does not begin as it should.
+    #[error(
+        "it is no such string: it should begin with `{0}`; copy the whole line that was printed"
+    )]
+    Prefix(&'static str),
     /// Longer than any session string is.
-    #[error("the session string is longer than {MAX_LENGTH} characters")]
+    #[error("the session string or job string is longer than {MAX_LENGTH} characters")]
     TooLong,
     /// Not base64.
-    #[error("the session string is damaged (not base64); copy the whole line again")]
+    #[error("the session string or job string is damaged (not base64); copy the whole line again")]
     Base64(#[source] base64::DecodeError),
     /// Not the JSON object, or one of its parts is not an identifier.
-    #[error("the session string is damaged ({0}); copy the whole line again")]
+    #[error("the session string or job string is damaged ({0}); copy the whole line again")]
     Json(#[source] serde_json::Error),
 }
 
@@ -48,16 +50,7 @@ impl FromStr for SessionString {
     type Err = SessionError;
 
     fn from_str(text: &str) -> Result<Self, SessionError> {
-        let text = text.trim();
-        if text.len() > MAX_LENGTH {
-            return Err(SessionError::TooLong);
-        }
-        let body = text.strip_prefix(PREFIX).ok_or(SessionError::Prefix)?;
-        // Padding is optional on the way in: terminals and chat programs eat a trailing `=`.
-        let json = general_purpose::URL_SAFE_NO_PAD
-            .decode(body.trim_end_matches('='))
-            .map_err(SessionError::Base64)?;
-        let Wire { r, t, p } = serde_json::from_slice(&json).map_err(SessionError::Json)?;
+        let Wire { r, t, p } = decode(text, PREFIX)?;
         Ok(Self { room: RoomCredentials { room_id: r, token: t }, worker: p })
     }
 }
@@ -69,9 +62,82 @@ impl fmt::Display for SessionString {
             t: self.room.token.clone(),
             p: self.worker.clone(),
         };
-        let json = serde_json::to_vec(&wire).map_err(|_| fmt::Error)?;
-        write!(f, "{PREFIX}{}", general_purpose::URL_SAFE.encode(json))
+        encode(f, PREFIX, &wire)
     }
+}
+
+const JOB_PREFIX: &str = "sleap-job:";
+
+/// Names one job on one worker and proves the right to it, as a single text to paste on another
+/// machine. Holds secrets, so `Debug` hides them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobString {
+    /// The room and its token.
+    pub room: RoomCredentials,
+    /// The worker that has the job.
+    pub worker: PeerId,
+    /// The job.
+    pub job: JobId,
+    /// The right to it.
+    pub secret: JobSecret,
+}
+
+#[derive(Serialize, Deserialize)]
+struct JobWire {
+    r: RoomId,
+    t: Token,
+    p: PeerId,
+    j: JobId,
+    s: JobSecret,
+}
+
+impl JobString {
+    /// Whether `text` looks like a job string rather than a job id.
+    pub fn is_meant(text: &str) -> bool {
+        text.trim_start().starts_with(JOB_PREFIX)
+    }
+}
+
+impl FromStr for JobString {
+    type Err = SessionError;
+
+    fn from_str(text: &str) -> Result<Self, SessionError> {
+        let JobWire { r, t, p, j, s } = decode(text, JOB_PREFIX)?;
+        let room = RoomCredentials { room_id: r, token: t };
+        Ok(Self { room, worker: p, job: j, secret: s })
+    }
+}
+
+impl fmt::Display for JobString {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let wire = JobWire {
+            r: self.room.room_id.clone(),
+            t: self.room.token.clone(),
+            p: self.worker.clone(),
+            j: self.job.clone(),
+            s: self.secret.clone(),
+        };
+        encode(f, JOB_PREFIX, &wire)
+    }
+}
+
+/// The object in base64 after `prefix`.
+fn decode<W: DeserializeOwned>(text: &str, prefix: &'static str) -> Result<W, SessionError> {
+    let text = text.trim();
+    if text.len() > MAX_LENGTH {
+        return Err(SessionError::TooLong);
+    }
+    let body = text.strip_prefix(prefix).ok_or(SessionError::Prefix(prefix))?;
+    // Padding is optional on the way in: terminals and chat programs eat a trailing `=`.
+    let json = general_purpose::URL_SAFE_NO_PAD
+        .decode(body.trim_end_matches('='))
+        .map_err(SessionError::Base64)?;
+    serde_json::from_slice(&json).map_err(SessionError::Json)
+}
+
+fn encode<W: Serialize>(f: &mut fmt::Formatter<'_>, prefix: &str, wire: &W) -> fmt::Result {
+    let json = serde_json::to_vec(wire).map_err(|_| fmt::Error)?;
+    write!(f, "{prefix}{}", general_purpose::URL_SAFE.encode(json))
 }
 
 #[cfg(test)]
@@ -88,6 +154,24 @@ mod tests {
         assert_eq!(session.worker.as_str(), "worker-1");
         assert_eq!(session.to_string().parse::<SessionString>().unwrap(), session);
         assert!(!format!("{session:?}").contains("0f1e2d"));
+    }
+
+    #[test]
+    fn a_job_string_survives_the_clipboard_and_hides_its_secrets() {
+        let job = JobString {
+            room: RoomCredentials {
+                room_id: RoomId::new("r").unwrap(),
+                token: Token::new("hunter2").unwrap(),
+            },
+            worker: PeerId::new("w").unwrap(),
+            job: JobId::new("j").unwrap(),
+            secret: JobSecret::new("hunter3").unwrap(),
+        };
+        let text = job.to_string();
+        assert!(JobString::is_meant(&text) && !JobString::is_meant("job-1"));
+        assert_eq!(format!(" {}\n", text.trim_end_matches('=')).parse::<JobString>().unwrap(), job);
+        assert!(!format!("{job:?}").contains("hunter"));
+        assert!(text.parse::<SessionString>().is_err());
     }
 
     #[test]

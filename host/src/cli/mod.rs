@@ -11,6 +11,7 @@ mod common;
 pub mod connect;
 pub mod exit;
 mod interrupt;
+pub mod jobs;
 pub mod logging;
 pub mod print;
 pub mod run_job;
@@ -61,6 +62,18 @@ enum CommandArgs {
     /// Predict with trained models on a worker
     #[command(after_help = client_track::EXAMPLES)]
     ClientTrack(TrackArgs),
+    /// List the jobs that were submitted from here
+    Jobs(jobs::ListArgs),
+    /// Come back to a job: its log from the start, then its result
+    Attach(jobs::ResultArgs),
+    /// Show a job's log so far
+    Logs(jobs::LogsArgs),
+    /// End a training early and keep its model
+    Stop(jobs::StopArgs),
+    /// End a job now
+    Cancel(jobs::JobArgs),
+    /// Bring a finished job's result back, as often as wanted
+    Fetch(jobs::ResultArgs),
     /// Old name of client-train
     #[command(hide = true)]
     Client(TrainArgs),
@@ -80,6 +93,10 @@ pub enum Command {
     ClientTrain(TrainOptions, Box<Config>),
     /// `client-track`
     ClientTrack(TrackOptions, Box<Config>),
+    /// `jobs`
+    Jobs(jobs::ListArgs, Box<Config>),
+    /// `attach`, `logs`, `stop`, `cancel`, `fetch`
+    KnownJob(jobs::JobOptions, Box<Config>),
     /// `run-job`
     RunJob(run_job::Args),
 }
@@ -188,6 +205,12 @@ fn parse_in(
             let (options, overrides) = args.check(ambient)?;
             Command::ClientTrack(options, load(overrides)?)
         }
+        CommandArgs::Jobs(args) => Command::Jobs(args, load(Overrides::default())?),
+        CommandArgs::Attach(args) => known(args.attach()?, &mut load)?,
+        CommandArgs::Logs(args) => known(args.check()?, &mut load)?,
+        CommandArgs::Stop(args) => known(args.check()?, &mut load)?,
+        CommandArgs::Cancel(args) => known(args.cancel()?, &mut load)?,
+        CommandArgs::Fetch(args) => known(args.fetch()?, &mut load)?,
         CommandArgs::RunJob(args) => Command::RunJob(args),
     };
     if deprecated {
@@ -207,6 +230,13 @@ fn grammar() -> clap::Command {
     command.mut_subcommands(move |subcommand| subcommand.mut_args(underscores))
 }
 
+fn known(
+    (options, overrides): (jobs::JobOptions, Overrides),
+    load: &mut impl FnMut(Overrides) -> Result<Box<Config>, Failure>,
+) -> Result<Command, Failure> {
+    Ok(Command::KnownJob(options, load(overrides)?))
+}
+
 /// Does it.
 pub async fn run(command: Command) -> Result<Exit, Failure> {
     match command {
@@ -214,6 +244,8 @@ pub async fn run(command: Command) -> Result<Exit, Failure> {
         Command::Worker(options, config) => worker::run(options, *config).await,
         Command::ClientTrain(options, config) => submit::train(options, *config).await,
         Command::ClientTrack(options, config) => submit::track(options, *config).await,
+        Command::Jobs(args, config) => jobs::list(&args, &config),
+        Command::KnownJob(options, config) => jobs::run(options, *config).await,
         Command::RunJob(args) => {
             run_job::run(args).await?;
             Ok(Exit::Success)

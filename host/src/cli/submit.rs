@@ -95,9 +95,10 @@ async fn blocking<T: Send + 'static>(
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let exit = match &error {
-            ClientError::Package(_) | ClientError::Policy(_) | ClientError::Shared(_) => {
-                Exit::Usage
-            }
+            ClientError::UnknownJob(_)
+            | ClientError::Package(_)
+            | ClientError::Policy(_)
+            | ClientError::Shared(_) => Exit::Usage,
             ClientError::Signaling(_) | ClientError::Connect { .. } => Exit::Connect,
             ClientError::NoWorker(_) => Exit::NoWorker,
             ClientError::Refused(_) => Exit::Refused,

@@ -10,6 +10,9 @@ use std::path::PathBuf;
 /// Why a client did not bring a result back. The command line maps each to an exit code.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
+    /// No such job is known here.
+    #[error("{0}")]
+    UnknownJob(String),
     /// The package cannot be submitted.
     #[error("the package cannot be used: {0}")]
     Package(String),

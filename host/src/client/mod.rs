@@ -8,6 +8,8 @@
 //! | [`selection`] | which worker gets the job: by policy, by name, or by asking the user |
 //! | [`prompt`] | the list that the user chooses from |
 //! | [`submission`] | one job over `sleap-rtc/1` |
+//! | [`record`] | what this user has submitted, so that it can be come back to |
+//! | [`known`] | coming back to a job: attach, logs, stop, cancel, fetch |
 //! | [`legacy`] | one job with a Python worker |
 //! | [`shared`] | jobs on storage that both sides see |
 //! | [`display`] | bars and log on a terminal, plain lines on a pipe |
@@ -16,10 +18,12 @@
 
 pub mod display;
 pub mod error;
+pub mod known;
 mod legacy;
 mod output;
 pub mod package;
 mod prompt;
+pub mod record;
 mod room;
 mod selection;
 pub mod shared;
@@ -35,6 +39,7 @@ use crate::config::Config;
 use crate::policy::Policies;
 use crate::transfer::Package;
 use display::Display;
+use record::Record;
 use room::{Connected, Dialect, Room};
 use shared::SharedJob;
 use sleap_rtc_protocol::ids::{JobId, JobSecret, PeerId, RoomCredentials};
@@ -56,6 +61,15 @@ pub enum Join {
         /// The way.
         choose: Choose,
     },
+}
+
+impl Join {
+    fn credentials(&self) -> &RoomCredentials {
+        match self {
+            Self::Session(session) => &session.room,
+            Self::Room { credentials, .. } => credentials,
+        }
+    }
 }
 
 /// How a client chooses among the workers of a room.
@@ -101,14 +115,15 @@ pub async fn run(
     interrupt: CancellationToken,
 ) -> Result<PathBuf, ClientError> {
     let policies = Policies::load(&config.policy)?;
-    let joining = Room::join(config, &wishes.join);
+    let joining = Room::join(config, wishes.join.credentials().clone());
     let mut room = or_interrupt(&interrupt, joining).await?;
-    let done = with_room(&mut room, &policies, wishes, &job, &interrupt).await;
+    let done = with_room(config, &mut room, &policies, wishes, &job, &interrupt).await;
     room.leave().await;
     done
 }
 
 async fn with_room(
+    config: &Config,
     room: &mut Room,
     policies: &Policies,
     wishes: Wishes,
@@ -124,6 +139,8 @@ async fn with_room(
     let mut display = Display::new(&worker);
     let done = match dialect {
         Dialect::Ours => {
+            let record = Record::new(config, &wishes.join, &worker, &spec, job);
+            record.announce(&config.client.jobs_dir, &mut display);
             submission::run(channel, &spec, job, &mut display, viewer, interrupt).await
         }
         Dialect::Legacy => legacy::run(channel, &spec, job, &mut display, viewer, interrupt).await,

@@ -1,14 +1,14 @@
 //! This client's place in the room: who else is there, who would take the job, and the connection
 //! to the one that does.
 
-use super::{ClientError, Join};
+use super::ClientError;
 use crate::config::Config;
 use crate::rtc::{self, Channel, Connection, RtcOptions};
 use crate::signaling::client::{HttpApi, SignalingClient, SignalingError, SignalingEvent};
 use serde_json::json;
 use sleap_rtc_protocol::capabilities::{CLIENT_TAGS, WorkerFacts};
 use sleap_rtc_protocol::connection::Purpose;
-use sleap_rtc_protocol::ids::PeerId;
+use sleap_rtc_protocol::ids::{PeerId, RoomCredentials};
 use sleap_rtc_protocol::job::{JobSpec, JobType};
 use sleap_rtc_protocol::signaling::{
     AppMessage, ClientMessage, Description, ErrorFrame, Filters, JobRequest, JobResponse, Metadata,
@@ -73,11 +73,10 @@ pub(super) struct Room {
 
 impl Room {
     /// Signs in and registers in the room.
-    pub(super) async fn join(config: &Config, join: &Join) -> Result<Self, ClientError> {
-        let credentials = match join {
-            Join::Session(session) => session.room.clone(),
-            Join::Room { credentials, .. } => credentials.clone(),
-        };
+    pub(super) async fn join(
+        config: &Config,
+        credentials: RoomCredentials,
+    ) -> Result<Self, ClientError> {
         let api = HttpApi::new(&config.signaling.http)?;
         let identity = api.sign_in(None).await?;
         let (signaling, events) = SignalingClient::connect(
@@ -155,8 +154,12 @@ impl Room {
         self.send_app(worker, payload).await
     }
 
-    /// Offers a connection for a new job and waits for it to open.
-    pub(super) async fn offer(&mut self, worker: &PeerId) -> Result<Offered, ClientError> {
+    /// Offers a connection for `purpose` and waits for it to open.
+    pub(super) async fn offer(
+        &mut self,
+        worker: &PeerId,
+        purpose: Purpose,
+    ) -> Result<Offered, ClientError> {
         let connect = |source| ClientError::Connect { worker: worker.clone(), source };
         let (offering, sdp) = rtc::offer(&self.rtc).await.map_err(connect)?;
         self.attempts += 1;
@@ -166,7 +169,7 @@ impl Room {
             target: worker.clone(),
             sdp,
             protocols: vec![DIALECT.to_owned()],
-            purpose: Some(Purpose::NewJob),
+            purpose: Some(purpose),
             attempt: Some(attempt),
         };
         self.signaling.send(ClientMessage::Offer(offer)).await?;

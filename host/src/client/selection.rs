@@ -5,6 +5,7 @@ use super::room::{Asked, Connected, Offered, Room};
 use super::{Choose, ClientError, Join};
 use crate::policy::Policies;
 use sleap_rtc_protocol::capabilities::WorkerFacts;
+use sleap_rtc_protocol::connection::Purpose;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::JobSpec;
 use sleap_rtc_protocol::worker::WorkerStatus;
@@ -27,7 +28,7 @@ pub(super) async fn connect(
 
 async fn direct(room: &mut Room, worker: &PeerId) -> Result<Connected, ClientError> {
     info!(%worker, "connecting to the worker that was named");
-    match room.offer(worker).await? {
+    match room.offer(worker, Purpose::NewJob).await? {
         Offered::Yes(connected) => Ok(*connected),
         Offered::Refused(text) => Err(ClientError::Refused(text)),
         Offered::Absent(text) => Err(ClientError::NoWorker(text)),
@@ -91,7 +92,7 @@ async fn automatic(
     }
     // An old Python worker may not know job requests: an offer is its only question.
     for worker in silent {
-        match room.offer(&worker.peer_id).await? {
+        match room.offer(&worker.peer_id, Purpose::NewJob).await? {
             Offered::Yes(connected) => return Ok(*connected),
             Offered::Refused(why) => passed.add(worker, &why, true),
             Offered::Absent(why) => passed.add(worker, &why, false),
@@ -144,7 +145,7 @@ async fn try_worker(
         Asked::Silent => return Ok(Tried::Silent),
     }
     room.assign(peer, spec).await?;
-    match room.offer(peer).await {
+    match room.offer(peer, Purpose::NewJob).await {
         Ok(Offered::Yes(connected)) => Ok(Tried::Connected(connected)),
         Ok(Offered::Refused(why)) => {
             passed.add(worker, &why, true);
@@ -187,7 +188,7 @@ async fn interactive(room: &mut Room, spec: &JobSpec) -> Result<Connected, Clien
         let mut passed = PassedOver::default();
         let tried = match try_worker(room, &worker, spec, &mut passed).await? {
             Tried::Connected(connected) => return Ok(*connected),
-            Tried::Silent => match room.offer(&worker.peer_id).await? {
+            Tried::Silent => match room.offer(&worker.peer_id, Purpose::NewJob).await? {
                 Offered::Yes(connected) => return Ok(*connected),
                 Offered::Refused(why) | Offered::Absent(why) => why,
             },

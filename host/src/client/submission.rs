@@ -1,6 +1,8 @@
 //! One job over `sleap-rtc/1`: hand over the package, follow the events, fetch the result.
 
 use super::display::Display;
+use super::output::Output;
+use super::shared::SharedJob;
 use super::viewer::Viewer;
 use super::{ClientError, Job, concluded};
 use crate::dialect::{ClientEnd, DialectError};
@@ -9,6 +11,7 @@ use crate::transfer::{self, Limits, TransferError};
 use sleap_rtc_protocol::frame::{ClientFrame, TransferFrame, WorkerFrame};
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobSpec, NumberedEvent, RefusalCode};
+use sleap_rtc_protocol::session::JobString;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -45,18 +48,86 @@ pub(super) async fn run(
     handed_over?;
     let outcome = submission.follow(interrupt).await?;
     concluded(outcome)?;
-    let fetching = submission.fetch(job);
+    let fetching = submission.fetch(&job.output, job.shared.as_ref());
     interrupt.run_until_cancelled(fetching).await.unwrap_or(Err(ClientError::Cancelled))
 }
 
-struct Submission<'a> {
+/// A connection to a job of ours.
+pub(super) struct Submission<'a> {
     link: ClientEnd,
     worker: PeerId,
     display: &'a mut Display,
     viewer: Option<Viewer>,
 }
 
-impl Submission<'_> {
+/// Where a known job stands at the moment of coming back to it.
+pub(super) struct Standing {
+    /// Number of its last event.
+    pub(super) last_event: u64,
+    /// How it ended, if it has.
+    pub(super) outcome: Option<JobOutcome>,
+}
+
+impl<'a> Submission<'a> {
+    /// Comes back to a known job on an open channel; its events after `after` follow.
+    pub(super) async fn attach(
+        channel: Channel,
+        display: &'a mut Display,
+        known: &JobString,
+        after: u64,
+    ) -> Result<(Self, Standing), ClientError> {
+        let worker = display.worker_id();
+        let mut attached = Self { link: ClientEnd::new(channel), worker, display, viewer: None };
+        let (job, secret) = (known.job.clone(), known.secret.clone());
+        let during = "while coming back to the job";
+        attached.send(&ClientFrame::Attach { job, secret, after }, during).await?;
+        loop {
+            match attached.recv(ACCEPT_LIMIT, during).await? {
+                WorkerFrame::Accepted { last_event, outcome, .. } => {
+                    return Ok((attached, Standing { last_event, outcome }));
+                }
+                frame => refused(frame)?,
+            }
+        }
+    }
+
+    /// Shows the events up to number `last`, or to the job's end, whichever comes first.
+    pub(super) async fn show_until(&mut self, last: u64) -> Result<(), ClientError> {
+        let mut runs = Vec::new();
+        let mut seen = 0;
+        while seen < last {
+            match self.recv(ACCEPT_LIMIT, "while the log was read").await? {
+                WorkerFrame::Event { event, .. } => {
+                    seen = event.seq;
+                    if self.show(event, &mut runs).is_some() {
+                        break;
+                    }
+                }
+                frame => refused(frame)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads past the events up to number `last`, which are there already.
+    pub(super) async fn show_nothing_until(&mut self, last: u64) -> Result<(), ClientError> {
+        let mut seen = 0;
+        while seen < last {
+            match self.recv(ACCEPT_LIMIT, "while the log was read").await? {
+                WorkerFrame::Event { event, .. } => seen = event.seq,
+                frame => refused(frame)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for an early end that keeps the model; `all` ends the runs to come as well.
+    pub(super) async fn stop(&self, all: bool) -> Result<(), ClientError> {
+        self.send(&ClientFrame::Stop { all }, "before the job was told to stop").await?;
+        self.link.flush(FLUSH).await;
+        Ok(())
+    }
+
     async fn hand_over(&mut self, spec: &JobSpec, job: &Job) -> Result<(), ClientError> {
         let submit = ClientFrame::Submit { spec: Box::new(spec.clone()) };
         self.send(&submit, "while the job was handed over").await?;
@@ -84,7 +155,10 @@ impl Submission<'_> {
     }
 
     /// Shows the job's events until it is over. An interrupt cancels the job and waits for its end.
-    async fn follow(&mut self, interrupt: &CancellationToken) -> Result<JobOutcome, ClientError> {
+    pub(super) async fn follow(
+        &mut self,
+        interrupt: &CancellationToken,
+    ) -> Result<JobOutcome, ClientError> {
         let mut runs = Vec::new();
         let mut cancelling = None;
         let mut first = true;
@@ -141,19 +215,23 @@ impl Submission<'_> {
         None
     }
 
-    async fn fetch(&mut self, job: &Job) -> Result<PathBuf, ClientError> {
+    pub(super) async fn fetch(
+        &mut self,
+        output: &Output,
+        shared: Option<&SharedJob>,
+    ) -> Result<PathBuf, ClientError> {
         self.send(&ClientFrame::Fetch, "before the result was fetched").await?;
-        if let Some(shared) = &job.shared {
+        if let Some(shared) = shared {
             loop {
                 match self.recv(STAGE_LIMIT, "before the result was in place").await? {
                     WorkerFrame::Transfer(TransferFrame::Complete) => {
-                        return job.output.publish_shared(shared);
+                        return output.publish_shared(shared);
                     }
                     frame => refused(frame)?,
                 }
             }
         }
-        let collected = job.output.collect()?;
+        let collected = output.collect()?;
         let Self { link, display, .. } = self;
         let limits = Limits::results();
         let received = transfer::receive(link, collected.path(), &limits, |progress| {
@@ -163,7 +241,7 @@ impl Submission<'_> {
             received.await.map_err(|source| ClientError::Transfer { what: "result", source })?;
         self.display.transferred(DOWNLOAD, manifest.total_bytes());
         self.link.flush(FLUSH).await;
-        job.output.publish(&collected)
+        output.publish(&collected)
     }
 
     async fn say_cancel(&self) {

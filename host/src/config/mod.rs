@@ -71,6 +71,8 @@ pub struct WorkerConfig {
 pub struct ClientConfig {
     /// Who submits, told to policies: a claim.
     pub user: Option<String>,
+    /// Records of the jobs that this user has submitted.
+    pub jobs_dir: PathBuf,
 }
 
 /// What `sleap-rtc signaling` serves.
@@ -244,7 +246,7 @@ pub fn load(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigErr
             .map(|root| sources.cwd.join(root))
             .or_else(|| file.shared_storage_root.as_ref().map(in_file)),
         worker: worker(sources, file.worker, overrides.state_dir, &base),
-        client: ClientConfig { user: file.client.user },
+        client: ClientConfig { user: file.client.user, jobs_dir: sources.data("client/jobs") },
         policy: policy(sources, file.policy, &base),
         server: ServerConfig {
             listen: file.listen.unwrap_or_else(default_listen),

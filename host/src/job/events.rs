@@ -173,13 +173,17 @@ impl EventReader {
 
 /// How a job ended, if its events say so.
 pub(super) fn outcome(folder: &JobFolder) -> Result<Option<JobOutcome>, JobError> {
+    Ok(ending(last(folder)?))
+}
+
+/// The newest event, if there is one.
+pub(super) fn last(folder: &JobFolder) -> Result<Option<NumberedEvent>, JobError> {
     let path = folder.events_path();
     let mut file = match File::open(&path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file.map_err(io_error("open", &path))?,
     };
-    let (_, last) = last_event(&mut file, &path)?;
-    Ok(ending(last))
+    Ok(last_event(&mut file, &path)?.1)
 }
 
 fn ending(last: Option<NumberedEvent>) -> Option<JobOutcome> {

@@ -16,7 +16,7 @@ use super::error::{JobError, damaged, io_error};
 use super::events::{self, EventLog};
 use serde::{Deserialize, Serialize};
 use sleap_rtc_protocol::ids::{JobId, PeerId};
-use sleap_rtc_protocol::job::{JobOutcome, JobSpec, JobState};
+use sleap_rtc_protocol::job::{JobOutcome, JobSpec, JobState, NumberedEvent};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -176,6 +176,11 @@ impl JobFolder {
     /// How the job ended, if its events say so.
     pub fn outcome(&self) -> Result<Option<JobOutcome>, JobError> {
         events::outcome(self)
+    }
+
+    /// The newest event, if there is one.
+    pub fn last_event(&self) -> Result<Option<NumberedEvent>, JobError> {
+        events::last(self)
     }
 
     /// Takes the right to write events; nobody else has it until the result is dropped.

@@ -7,5 +7,5 @@
 
 wasmtime::component::bindgen!({ path: "../wit", world: "policy-plugin" });
 
-pub use exports::sleap_rtc::policy::{compatibility, estimation, selection};
 pub use self::sleap_rtc::policy::{log, types};
+pub use exports::sleap_rtc::policy::{compatibility, estimation, selection};

@@ -72,11 +72,21 @@ async fn stage(
     match &spec.shared {
         Some(paths) => {
             let places = staging::shared_places(site, paths)?;
-            link.send(&WorkerFrame::Accepted { job: spec.id.clone() }).await?;
+            link.send(&WorkerFrame::Accepted {
+                job: spec.id.clone(),
+                last_event: 0,
+                outcome: None,
+            })
+            .await?;
             staging::take_in_place(folder, places.input).await?;
         }
         None => {
-            link.send(&WorkerFrame::Accepted { job: spec.id.clone() }).await?;
+            link.send(&WorkerFrame::Accepted {
+                job: spec.id.clone(),
+                last_event: 0,
+                outcome: None,
+            })
+            .await?;
             let manifest =
                 transfer::receive(link, &folder.files_dir(), &site.limits, |_| {}).await?;
             info!(job = %spec.id, bytes = manifest.total_bytes(), "package complete");
@@ -102,7 +112,10 @@ async fn attach(
             refused(RefusalCode::Unauthorized, "no such job here, or not your secret for it")
         })?;
     let handle = JobHandle::attach(&folder).await?;
-    link.send(&WorkerFrame::Accepted { job: job.clone() }).await?;
+    let last = folder.last_event()?;
+    let last_event = last.as_ref().map_or(0, |event| event.seq);
+    let outcome = last.as_ref().and_then(finished);
+    link.send(&WorkerFrame::Accepted { job: job.clone(), last_event, outcome }).await?;
     follow(client, link, &folder, &handle, after).await
 }
 

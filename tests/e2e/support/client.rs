@@ -151,8 +151,10 @@ impl TestClient {
                 terminal
             }
         };
-        if self.arguments.first().is_some_and(|first| first != "--help") {
-            command.args(self.arguments.iter().take(1)).args(["--ice-server", "none"]);
+        command.args(self.arguments.iter().take(1));
+        // Help and the list of jobs open no connection.
+        if self.arguments.first().is_some_and(|first| first != "--help" && first != "jobs") {
+            command.args(["--ice-server", "none"]);
         }
         command
             .args(self.arguments.iter().skip(1))

@@ -1,0 +1,190 @@
+//! `jobs`, `attach`, `logs`, `stop`, `cancel`, `fetch`: coming back to jobs.
+
+use super::common::CommonArgs;
+use super::exit::{Exit, ExitWith, Failure};
+use super::{interrupt, print};
+use crate::client::known::{self, Action};
+use crate::client::record::{self, Record};
+use crate::client::{ClientError, Output};
+use crate::config::{Config, Overrides};
+use sleap_rtc_protocol::job::JobType;
+use sleap_rtc_protocol::session::JobString;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// The options of `jobs`.
+#[derive(Debug, clap::Args)]
+pub struct ListArgs {
+    /// Also print each job's string, which opens the job on any machine: treat it like a password
+    #[arg(long)]
+    pub(super) strings: bool,
+}
+
+/// Which job, for the commands that need no more.
+#[derive(clap::Args)]
+pub struct JobArgs {
+    /// The job's id, as `jobs` lists it, or its job string
+    job: String,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// The options of `attach` and `fetch`.
+#[derive(clap::Args)]
+pub struct ResultArgs {
+    /// Where the result goes [default: where it was to go when the job was submitted]
+    #[arg(short, long, value_name = "PATH")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    job: JobArgs,
+}
+
+/// The options of `logs`.
+#[derive(clap::Args)]
+pub struct LogsArgs {
+    /// Go on until the job ends
+    #[arg(short, long)]
+    follow: bool,
+    #[command(flatten)]
+    job: JobArgs,
+}
+
+/// The options of `stop`.
+#[derive(clap::Args)]
+pub struct StopArgs {
+    /// Do not train the models after this one either
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    job: JobArgs,
+}
+
+/// A known job and what to do with it, checked.
+#[derive(Debug)]
+pub struct JobOptions {
+    job: String,
+    wanted: Wanted,
+}
+
+#[derive(Debug)]
+enum Wanted {
+    Attach(Option<PathBuf>),
+    Logs { follow: bool },
+    Stop { all: bool },
+    Cancel,
+    Fetch(Option<PathBuf>),
+}
+
+type Checked = Result<(JobOptions, Overrides), Failure>;
+
+impl JobArgs {
+    fn with(self, wanted: Wanted) -> Checked {
+        Ok((JobOptions { job: self.job, wanted }, self.common.check()?))
+    }
+
+    pub(super) fn cancel(self) -> Checked {
+        self.with(Wanted::Cancel)
+    }
+}
+
+impl ResultArgs {
+    pub(super) fn attach(self) -> Checked {
+        self.job.with(Wanted::Attach(self.output))
+    }
+
+    pub(super) fn fetch(self) -> Checked {
+        self.job.with(Wanted::Fetch(self.output))
+    }
+}
+
+impl LogsArgs {
+    pub(super) fn check(self) -> Checked {
+        self.job.with(Wanted::Logs { follow: self.follow })
+    }
+}
+
+impl StopArgs {
+    pub(super) fn check(self) -> Checked {
+        self.job.with(Wanted::Stop { all: self.all })
+    }
+}
+
+/// Lists the jobs that this user has submitted from this machine.
+pub(super) fn list(args: &ListArgs, config: &Config) -> Result<Exit, Failure> {
+    let records = Record::all(&config.client.jobs_dir);
+    if records.is_empty() {
+        print::line("no jobs were submitted from here").exit(Exit::Unexpected)?;
+    }
+    for record in records {
+        let known = record.known()?;
+        let age = SystemTime::now()
+            .duration_since(UNIX_EPOCH + Duration::from_secs(record.submitted_s))
+            .map_or(0, |age| age.as_secs() / 60);
+        let line = format!(
+            "{}  {}  {}  {age} min ago  on {}",
+            known.job,
+            record.job_type.as_str(),
+            record.name,
+            known.worker
+        );
+        print::line(&line).exit(Exit::Unexpected)?;
+        if args.strings {
+            print::line(&format!("  {}", record.string())).exit(Exit::Unexpected)?;
+        }
+    }
+    Ok(Exit::Success)
+}
+
+/// Does what was asked with a known job.
+pub(super) async fn run(options: JobOptions, mut config: Config) -> Result<Exit, Failure> {
+    let (known, record) = if JobString::is_meant(&options.job) {
+        let known = options.job.parse::<JobString>();
+        (known.map_err(|error| Failure::usage(format!("the job string: {error}")))?, None)
+    } else {
+        let record = record::find(&config.client.jobs_dir, &options.job)?;
+        config.signaling = record.endpoints()?;
+        (record.known()?, Some(record))
+    };
+    let action = match options.wanted {
+        Wanted::Attach(output) => Action::Attach(place(output, record.as_ref())?),
+        Wanted::Fetch(output) => Action::Fetch(place(output, record.as_ref())?),
+        Wanted::Logs { follow } => Action::Logs { follow },
+        Wanted::Stop { all } => Action::Stop { all },
+        Wanted::Cancel => Action::Cancel,
+    };
+    let said = match action {
+        Action::Stop { .. } => {
+            Some("the job was told to stop early; `attach` waits for its result")
+        }
+        Action::Cancel => Some("the job is cancelled"),
+        _ => None,
+    };
+    let interrupt = interrupt::until_asked_to_end()?;
+    if let Some(place) = known::run(&config, &known, action, interrupt).await? {
+        let place = std::path::absolute(&place).unwrap_or(place);
+        print::line(&format!("Done: the result is in {}", place.display()))
+            .exit(Exit::Unexpected)?;
+    }
+    if let Some(said) = said {
+        print::line(said).exit(Exit::Unexpected)?;
+    }
+    Ok(Exit::Success)
+}
+
+/// Where a result goes. Without a record the kind of result is told by the path: predictions end
+/// in `.slp`.
+fn place(output: Option<PathBuf>, record: Option<&Record>) -> Result<Output, Failure> {
+    match (output, record) {
+        (Some(path), Some(record)) if record.job_type == JobType::Inference => {
+            Ok(Output::Predictions(path))
+        }
+        (Some(path), None) if path.extension().is_some_and(|ending| ending == "slp") => {
+            Ok(Output::Predictions(path))
+        }
+        (Some(path), _) => Ok(Output::Models(path)),
+        (None, Some(record)) => Ok(record.output()),
+        (None, None) => Err(ClientError::UnknownJob(
+            "give --output: a job string does not say where the result goes".into(),
+        ))?,
+    }
+}

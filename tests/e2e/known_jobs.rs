@@ -1,0 +1,111 @@
+//! Coming back to a job, from the same machine by its id or from another by its job string.
+
+use crate::support::*;
+use std::path::PathBuf;
+
+/// A worker whose training takes some seconds, and a client's data folder.
+struct Lab {
+    site: Site,
+    server: TestServer,
+    worker: TestWorker,
+    data: PathBuf,
+}
+
+fn lab() -> Lab {
+    let site = Site::new();
+    let server = site.server();
+    let setup = TestWorker::setup(&site, "worker").env("FAKE_SLEAP_BATCH_S", "0.5");
+    let worker = setup.env("FAKE_SLEAP_STEPS", "10").start(&server);
+    let data = site.folder("data");
+    Lab { site, server, worker, data }
+}
+
+impl Lab {
+    fn client(&self) -> TestClient {
+        self.site.client(&self.server).env("XDG_DATA_HOME", self.data.to_str().unwrap())
+    }
+
+    /// Submits a training and kills its client in the middle. Returns the job's id.
+    fn abandoned(&self) -> String {
+        let client = self.client().train(&fixture("train_single.zip"));
+        let mut client = client.session(self.worker.credentials()).start();
+        let mut observer = Observer::join(&self.server, self.worker.credentials());
+        observer.wait_status(self.worker.peer_id(), "busy", SOON);
+        client.wait_stdout("the trainer's log", SOON, |text: &str| {
+            text.contains("Starting training loop").then_some(())
+        });
+        client.kill();
+        let listed = self.client().arguments(&["jobs"]).run().assert_code(0).text();
+        listed.split_whitespace().find(|word| word.starts_with("job-")).unwrap().to_owned()
+    }
+}
+
+#[test]
+fn attach_comes_back_to_a_job_whose_client_was_killed() {
+    let lab = lab();
+    let job = lab.abandoned();
+    let output = lab.site.folder("back");
+    let attach = lab.client().arguments(&["attach", &job, "--output"]).argument(&output);
+    attach.run().assert_code(0).assert_says(&["Finished training at"]);
+    assert!(files_below(&output).iter().any(|file| file.ends_with("best.ckpt")));
+    assert_eq!(lab.worker.trainer_starts().len(), 1, "the same job, not another");
+}
+
+#[test]
+fn a_job_string_works_from_another_machine() {
+    let lab = lab();
+    lab.abandoned();
+    let listed = lab.client().arguments(&["jobs", "--strings"]).run().assert_code(0).text();
+    let string = listed.split_whitespace().find(|word| word.starts_with("sleap-job:")).unwrap();
+    let output = lab.site.folder("elsewhere");
+    let elsewhere = lab.site.client(&lab.server).arguments(&["attach", string, "--output"]);
+    elsewhere.argument(&output).run().assert_code(0);
+    assert!(files_below(&output).iter().any(|file| file.ends_with("best.ckpt")));
+}
+
+#[test]
+fn cancel_ends_a_job_and_fetch_says_so() {
+    let lab = lab();
+    let job = lab.abandoned();
+    lab.client().arguments(&["cancel", &job]).run().assert_code(0);
+    lab.worker.wait_idle(&lab.site, &lab.server);
+    lab.client().arguments(&["fetch", &job]).run().assert_code(130);
+    lab.client().arguments(&["cancel", &job]).run().assert_code(5).assert_says(&["over"]);
+}
+
+#[test]
+fn a_result_waits_and_may_be_fetched_twice() {
+    let lab = lab();
+    let job = lab.abandoned();
+    lab.client().arguments(&["fetch", &job]).run().assert_code(5).assert_says(&["still runs"]);
+    lab.client().arguments(&["logs", &job, "--follow"]).run().assert_code(0);
+    lab.worker.wait_idle(&lab.site, &lab.server);
+    for folder in ["first", "second"] {
+        let output = lab.site.folder(folder);
+        let fetch = lab.client().arguments(&["fetch", &job, "--output"]).argument(&output);
+        fetch.run().assert_code(0);
+        assert!(files_below(&output).iter().any(|file| file.ends_with("best.ckpt")), "{folder}");
+    }
+    let logs = lab.client().arguments(&["logs", &job]).run();
+    logs.assert_code(0).assert_says(&["Finished training at"]);
+}
+
+#[test]
+fn stop_keeps_the_model() {
+    let lab = lab();
+    let job = lab.abandoned();
+    lab.client().arguments(&["stop", &job]).run().assert_code(0);
+    let output = lab.site.folder("stopped");
+    let attach = lab.client().arguments(&["attach", &job, "--output"]).argument(&output);
+    attach.run().assert_code(0).assert_says(&["stopped early"]);
+    assert!(files_below(&output).iter().any(|file| file.ends_with("best.ckpt")));
+}
+
+#[test]
+fn a_job_is_opened_by_its_secret_alone() {
+    let lab = lab();
+    let job = lab.abandoned();
+    // The id is no secret: whoever has only that, and the room, gets nothing.
+    let stranger = lab.site.client(&lab.server).arguments(&["logs", &job]);
+    stranger.run().assert_code(2).assert_says(&[&job, "job string"]);
+}
