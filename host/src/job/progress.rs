@@ -145,7 +145,9 @@ mod tests {
     #[test]
     fn no_message_is_longer_than_its_frame() {
         assert!(message(br#"{"event": "epoch_end"}"#).is_some());
-        for bad in ["[]".to_owned(), "{".to_owned(), format!("{{\"a\": [{}1e15]}}", "1e15,".repeat(4_000))] {
+        for bad in
+            ["[]".to_owned(), "{".to_owned(), format!("{{\"a\": [{}1e15]}}", "1e15,".repeat(4_000))]
+        {
             assert_eq!(message(bad.as_bytes()), None);
         }
     }

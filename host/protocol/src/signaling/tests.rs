@@ -28,9 +28,7 @@ fn a_python_offer_is_for_a_new_job_in_legacy() {
 #[test]
 fn an_old_inference_client_registers_without_role_or_metadata() {
     let text = r#"{"type":"register","peer_id":"p","room_id":"r","token":"t","id_token":"i"}"#;
-    let ClientMessage::Register(register) = serde_json::from_str(text).unwrap() else {
-        panic!()
-    };
+    let ClientMessage::Register(register) = serde_json::from_str(text).unwrap() else { panic!() };
     assert_eq!(register.role, Role::Peer);
     assert!(!format!("{register:?}").contains("\"t\""));
 }
@@ -46,9 +44,6 @@ fn a_partial_update_keeps_the_tags() {
 
 #[test]
 fn unknown_frames_are_a_variant() {
-    assert_eq!(
-        ServerMessage::decode(r#"{"type":"sing","x":1}"#).unwrap(),
-        ServerMessage::Unknown
-    );
+    assert_eq!(ServerMessage::decode(r#"{"type":"sing","x":1}"#).unwrap(), ServerMessage::Unknown);
     assert!(ServerMessage::decode("[1").is_err());
 }
