@@ -163,7 +163,7 @@ impl Submission<'_> {
             received.await.map_err(|source| ClientError::Transfer { what: "result", source })?;
         self.display.transferred(DOWNLOAD, manifest.total_bytes());
         self.link.flush(FLUSH).await;
-        job.output.publish(&collected)
+        job.output.publish(collected)
     }
 
     async fn say_cancel(&self) {
