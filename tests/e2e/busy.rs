@@ -141,3 +141,48 @@ fn nonsense_from_the_room_does_not_disturb_a_worker() {
     let client = site.client(&server).train(&fixture("train_single.zip"));
     client.session(worker.credentials()).run().assert_code(0);
 }
+
+/// What `peer` hears when it cancels `job` on `worker`.
+fn cancelled(peer: &mut Observer, worker: &TestWorker, job: &str) -> String {
+    peer.send(&serde_json::json!({
+        "type": "peer_message", "from_peer_id": peer.peer_id(), "to_peer_id": worker.peer_id(),
+        "payload": {"app_message_type": "job_cancel", "job_id": job, "reason": "test"},
+    }));
+    let answer = peer.receive("peer_message");
+    assert_eq!(answer["payload"]["app_message_type"], "job_cancelled", "{answer}");
+    answer["payload"]["status"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_reservation_is_cancelled_by_its_own_peer_only() {
+    let site = Site::new();
+    let server = site.server();
+    let worker = site.worker(&server);
+    let mut owner = Observer::join(&server, worker.credentials());
+    let mut stranger = Observer::join(&server, worker.credentials());
+    owner.send(&serde_json::json!({
+        "type": "peer_message", "from_peer_id": owner.peer_id(), "to_peer_id": worker.peer_id(),
+        "payload": {"app_message_type": "job_request", "job_id": "job_x", "job_type": "training"},
+    }));
+    assert_eq!(owner.receive("peer_message")["payload"]["accepted"], true);
+    assert_eq!(cancelled(&mut stranger, &worker, "job_x"), "not_found");
+    assert_eq!(stranger.status(worker.peer_id()).as_deref(), Some("reserved"));
+    assert_eq!(cancelled(&mut owner, &worker, "job_x"), "cancelled");
+    stranger.wait_status(worker.peer_id(), "available", SOON);
+}
+
+#[test]
+fn a_running_job_is_not_cancelled_by_a_stranger() {
+    let site = Site::new();
+    let server = site.server();
+    let worker = slow_worker(&site, &server);
+    let client = site.client(&server).train(&fixture("train_single.zip"));
+    let mut client = client.auto(worker.credentials()).start();
+    let mut stranger = Observer::join(&server, worker.credentials());
+    stranger.wait_status(worker.peer_id(), "busy", SOON);
+    let jobs = std::fs::read_dir(worker.state_dir().join("jobs")).unwrap();
+    for job in jobs.map(|entry| entry.unwrap().file_name().into_string().unwrap()) {
+        assert_eq!(cancelled(&mut stranger, &worker, &job), "not_found");
+    }
+    assert_eq!(client.wait(A_WHILE), 0, "{}", client.transcript());
+}

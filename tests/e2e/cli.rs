@@ -222,3 +222,31 @@ fn an_unknown_key_in_the_config_is_named_with_the_nearest_known_one() {
     ended.assert_code(2).assert_says(&["sleap-rtc.toml", "state_dri", "state_dir"]);
     silent.assert_nobody_came();
 }
+
+#[test]
+fn an_output_that_cannot_be_written_is_found_before_the_job() {
+    let site = Site::new();
+    let (labels, models) = labels_and_models(&site);
+    let silent = SilentServer::new();
+    let session = ["--session-string", SESSION];
+    let client = |output: &str| {
+        let client = TestClient::new(&site, silent.address());
+        let client = client.arguments(&["client-track", "--data-path"]).argument(&labels);
+        let client = client.arguments(&["--model-paths"]).argument(&models[0]);
+        client.arguments(&session).arguments(&["--output", output]).run_within(SOON)
+    };
+    let labels = labels.to_str().unwrap();
+    for (output, words) in [
+        (labels, "--data-path"),
+        ("/dev/null", "regular file"),
+        ("new/", "folder"),
+        (&format!("{labels}/predictions.slp"), "--output"),
+    ] {
+        client(output).assert_code(2).assert_says(&[output, words]);
+    }
+    let train = TestClient::new(&site, silent.address()).arguments(&["client-train"]);
+    let train = train.arguments(&["--pkg-path"]).argument(fixture("train_single.zip"));
+    let train = train.arguments(&["--output", &format!("{labels}/models")]).arguments(&session);
+    train.run_within(SOON).assert_code(2).assert_says(&["--output", labels]);
+    silent.assert_nobody_came();
+}

@@ -88,6 +88,21 @@ fn a_python_client_is_refused_by_our_busy_worker() {
 }
 
 #[test]
+fn a_python_client_cancels_its_running_job() {
+    let site = Site::new();
+    let server = site.server();
+    let setup = TestWorker::setup(&site, "worker").env("FAKE_SLEAP_EPOCHS", "10000");
+    let worker = setup.start(&server);
+    let (package, output) = (fixture("train_single.zip"), site.folder("output"));
+    let paths = ["--package", package.to_str().unwrap(), "--output", output.to_str().unwrap()];
+    let arguments = [&["--job", "train", "--cancel"][..], &paths[..]].concat();
+    let Some((code, text)) = python_client(&site, &server, &worker, &arguments) else { return };
+    assert_eq!(code, 6, "{text}");
+    assert!(text.contains("TRAIN_JOB_ERROR::"), "{text}");
+    worker.wait_idle(&site, &server);
+}
+
+#[test]
 fn our_client_trains_on_a_python_worker() {
     let site = Site::new();
     let server = site.server();

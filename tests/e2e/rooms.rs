@@ -46,6 +46,20 @@ fn a_worker_with_a_wrong_token_ends_with_code_3() {
 }
 
 #[test]
+fn a_mistyped_token_does_not_cost_a_worker_its_own_room() {
+    let site = Site::new();
+    let server = site.server();
+    let other = site.worker(&server);
+    let mut worker = TestWorker::setup(&site, "worker").start(&server);
+    let before = worker.credentials().clone();
+    assert_eq!(worker.stop(), 0);
+    let room = ["--room-id", &other.credentials().room_id, "--token", "mistyped"];
+    let wrong = site.client(&server).arguments(&["worker", "--state-dir"]);
+    wrong.argument(worker.state_dir()).arguments(&room).run_within(SOON).assert_code(3);
+    assert_eq!(worker.restart(&[]).credentials(), &before);
+}
+
+#[test]
 fn a_restart_comes_back_as_the_same_peer_in_the_same_room() {
     let site = Site::new();
     let server = site.server();

@@ -74,3 +74,33 @@ fn labels_that_are_not_there_are_refused_before_connecting() {
     client.auto(worker.credentials()).run_within(SOON).assert_code(2).assert_says(&["gone.slp"]);
     assert!(worker.trainer_starts().is_empty());
 }
+
+#[test]
+fn a_model_may_be_named_by_its_checkpoint_and_files_as_the_user_likes() {
+    let site = Site::new();
+    let server = site.server();
+    let worker = site.worker(&server);
+    let (labels, models) = labels_and_models(&site);
+    let odd = site.folder("odd").join("-my $labels (1).slp");
+    fs::copy(&labels, &odd).unwrap();
+    let checkpoints: Vec<_> = models.iter().map(|model| model.join("best.ckpt")).collect();
+    let client = site.client(&server).track(&odd, &checkpoints).auto(worker.credentials());
+    let predictions = client.predictions();
+    client.run().assert_code(0);
+    assert!(predictions.is_file());
+    let arguments = worker.trainer_starts()[0]["argv"].to_string();
+    for model in ["\"models/centroid\"", "\"models/centered_instance\""] {
+        assert!(arguments.contains(model), "{arguments}");
+    }
+}
+
+#[test]
+fn a_folder_without_a_model_is_refused_before_connecting() {
+    let site = Site::new();
+    let server = site.server();
+    let worker = site.worker(&server);
+    let (labels, _) = labels_and_models(&site);
+    let client = site.client(&server).track(&labels, &[site.folder("empty")]);
+    let ended = client.auto(worker.credentials()).run_within(SOON);
+    ended.assert_code(2).assert_says(&["empty", "training_config"]);
+}

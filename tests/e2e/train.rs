@@ -194,3 +194,28 @@ fn one_worker_serves_one_client_after_another() {
     assert_eq!(worker.trainer_starts().len(), 3);
     worker.wait_idle(&site, &server);
 }
+
+#[test]
+fn a_client_whose_output_nobody_reads_brings_the_models() {
+    let site = Site::new();
+    let server = site.server();
+    let worker = site.worker(&server);
+    let client =
+        site.client(&server).train(&fixture("train_single.zip")).auto(worker.credentials());
+    let output = client.output();
+    assert_eq!(client.run_unheard(), Some(0));
+    assert!(files_below(&output).iter().any(|file| file.ends_with("best.ckpt")));
+}
+
+#[test]
+fn a_job_that_fails_leaves_no_output_folder() {
+    let site = Site::new();
+    let server = site.server();
+    let worker =
+        TestWorker::setup(&site, "worker").env("FAKE_SLEAP_FAIL_EPOCH", "0").start(&server);
+    let client =
+        site.client(&server).train(&fixture("train_single.zip")).auto(worker.credentials());
+    let home = client.home().to_owned();
+    client.run().assert_code(6);
+    assert!(files_below(&home).is_empty() && !home.join("models").exists());
+}

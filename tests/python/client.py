@@ -37,6 +37,7 @@ def parse():
     # What a hostile client would say.
     parser.add_argument("--announce", help="the package's name as announced")
     parser.add_argument("--announce-size", type=int)
+    parser.add_argument("--cancel", action="store_true", help="cancel as soon as training starts")
     parser.add_argument("--output-dir", default=None)
     return parser.parse_args()
 
@@ -88,6 +89,7 @@ class Job:
     def __init__(self, args):
         self.args, self.file, self.received, self.done = args, None, [], False
         self.code = asyncio.get_running_loop().create_future()
+        self.started = asyncio.Event()
 
     def on_message(self, message):
         if isinstance(message, bytes):
@@ -96,6 +98,8 @@ class Job:
             return
         say("<", message.rstrip("\n"))
         line_break = "\n" in message or "\r" in message
+        if message.startswith("TRAIN_JOB_START::"):
+            self.started.set()
         if message.startswith(FAILED) and not line_break:
             self.end(6)
         elif message.startswith("FILE_META::") and not line_break:
@@ -143,6 +147,13 @@ async def main(args):
     await pc.setRemoteDescription(peer.description(await signaling.receive("answer")))
     await asyncio.wait_for(opened.wait(), 20)
     sending = asyncio.create_task(submit(channel, args))
+    if args.cancel:
+        await asyncio.wait_for(job.started.wait(), JOB_LIMIT_S)
+        cancel = {"app_message_type": "job_cancel", "job_id": "job_python", "reason": "enough"}
+        own = signaling.peer_id
+        await signaling.send(
+            type="peer_message", from_peer_id=own, to_peer_id=worker, payload=cancel
+        )
     code = await asyncio.wait_for(job.code, JOB_LIMIT_S)
     sending.cancel()
     for path in job.received:

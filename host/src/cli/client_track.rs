@@ -7,7 +7,7 @@ use super::connect::{ConnectArgs, ConnectOptions};
 use super::exit::Failure;
 use crate::config::Overrides;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// The examples under `--help`, one for each way to connect.
@@ -149,12 +149,30 @@ impl TrackArgs {
         for model in &self.model_paths {
             found("--model-paths", model)?;
         }
-        if self.output.is_dir() {
-            let output = self.output.display();
-            return Err(Failure::usage(format!("--output: {output} is a folder, not a file")));
-        }
+        check_output(&self.output, &data)?;
         let overrides = self.common.check()?;
         let (models, output, settings) = (self.model_paths, self.output, self.settings);
         Ok((TrackOptions { connect, data, models, output, settings }, overrides))
     }
+}
+
+/// The result replaces the file that is there, so that file must be one that may be replaced.
+fn check_output(output: &Path, data: &Path) -> Result<(), Failure> {
+    let shown = output.display();
+    let what = match output.metadata() {
+        Ok(there) if there.is_dir() => "is a folder, not a file",
+        Ok(there) if !there.is_file() => "is not a regular file",
+        Ok(_) if is_same(output, data) => {
+            "is the file of --data-path, which the predictions would replace"
+        }
+        Err(_) if output.as_os_str().as_encoded_bytes().ends_with(b"/") => {
+            "names a folder, not a file"
+        }
+        _ => return Ok(()),
+    };
+    Err(Failure::usage(format!("--output: {shown} {what}")))
+}
+
+fn is_same(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }

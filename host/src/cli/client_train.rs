@@ -51,7 +51,9 @@ impl TrainArgs {
     pub(super) fn check(self, ambient: &mut Ambient) -> Result<(TrainOptions, Overrides), Failure> {
         let connect = self.connect.check(ambient)?;
         let package = existing("--pkg-path", self.pkg_path)?;
-        if let Some(output) = self.output.as_ref().filter(|output| output.is_file()) {
+        if let Some(output) =
+            self.output.as_ref().filter(|output| output.exists() && !output.is_dir())
+        {
             let output = output.display();
             return Err(Failure::usage(format!("--output: {output} is a file, not a folder")));
         }

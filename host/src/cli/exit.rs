@@ -91,6 +91,8 @@ impl Failure {
         if let Some(hint) = &self.hint {
             let _ = writeln!(text, "hint: {}", hint.replace('\n', "\n      "));
         }
+        // Some of these words are another machine's: they must not steer the terminal.
+        text.retain(|c| !c.is_control() || c == '\n');
         text
     }
 }

@@ -96,6 +96,8 @@ pub fn init(options: LogOptions, custom: Option<&str>) -> Result<(), Failure> {
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // Its complaint about a closed stderr would be a panic.
+        .log_internal_errors(false)
         .with_span_events(FmtSpan::NONE)
         .with_ansi(colours);
     // An error means that logging runs already: a test did it, and keeps its own.

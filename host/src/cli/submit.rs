@@ -6,8 +6,9 @@ use super::connect::ConnectOptions;
 use super::exit::{Exit, Failure};
 use super::{interrupt, print};
 use crate::client::shared::SharedJob;
-use crate::client::{self, ClientError, Job, Output, Wishes, package};
+use crate::client::{self, Choose, ClientError, Job, Join, Output, Wishes, package};
 use crate::config::Config;
+use crate::signaling::client::SignalingError;
 use crate::transfer::Package;
 use sleap_rtc_protocol::job::{JobType, Requirements};
 use std::path::Path;
@@ -59,15 +60,25 @@ async fn submit(
     output: Output,
     shared: Option<SharedJob>,
 ) -> Result<Exit, Failure> {
+    output.check().map_err(|error| {
+        Failure::usage(format!("--output: cannot write to {}: {error}", output.path().display()))
+    })?;
     let requirements = Requirements { min_gpu_memory_mib: connect.min_gpu_memory_mib };
     let user = config.client.user.clone().or_else(client::user);
     let described = package.clone();
     let description =
         blocking(move || Ok(package::described(&described, job_type, requirements, user))).await?;
     let interrupt = interrupt::until_asked_to_end()?;
+    let named = !matches!(connect.join, Join::Room { choose: Choose::Auto | Choose::Prompt, .. });
     let wishes = Wishes { join: connect.join, viewer: connect.gui };
     let job = Job { package, shared, name, description, output };
-    let place = client::run(&config, wishes, job, interrupt).await?;
+    let place = match client::run(&config, wishes, job, interrupt).await {
+        Ok(place) => place,
+        Err(error @ ClientError::Refused(_)) if named => {
+            return Err(Failure::from(error).hint(OTHER_WORKERS));
+        }
+        Err(error) => return Err(error.into()),
+    };
     let what = match job_type {
         JobType::Training => "trained models are in",
         JobType::Inference => "predictions are in",
@@ -106,29 +117,30 @@ impl From<ClientError> for Failure {
             ClientError::Transfer { .. }
             | ClientError::Lost { .. }
             | ClientError::Worker { .. }
-            | ClientError::Output { .. } => Exit::Transfer,
+            | ClientError::Output { .. }
+            | ClientError::Unplaced { .. } => Exit::Transfer,
             ClientError::Cancelled => Exit::Cancelled,
             ClientError::Internal(_) => Exit::Unexpected,
         };
-        let hint = hint(&error);
-        let failure = Self::new(exit, error);
-        match hint {
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        }
+        let hint = match &error {
+            ClientError::Signaling(error) => signaling_hint(error),
+            _ => None,
+        };
+        Self { hint: hint.map(str::to_owned), ..Self::new(exit, error) }
     }
 }
 
-fn hint(error: &ClientError) -> Option<&'static str> {
-    use crate::signaling::client::SignalingError;
+/// What to do when one worker was asked for, and refused.
+const OTHER_WORKERS: &str =
+    "with --room-id, --token and --auto-select another worker of the room can take the job";
+
+/// What to do when the signaling server is the problem.
+pub(super) fn signaling_hint(error: &SignalingError) -> Option<&'static str> {
     match error {
-        ClientError::Refused(_) => Some(
-            "with --room-id, --token and --auto-select another worker of the room can take the job",
-        ),
-        ClientError::Signaling(SignalingError::Unreachable { .. }) => Some(
+        SignalingError::Unreachable { .. } => Some(
             "is the server running? set its address with --signaling or SLEAP_RTC_SIGNALING_WS",
         ),
-        ClientError::Signaling(SignalingError::RoomRefused { .. }) => {
+        SignalingError::RoomRefused { .. } => {
             Some("copy the room id and the token from the worker's output")
         }
         _ => None,

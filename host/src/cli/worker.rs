@@ -4,6 +4,7 @@ use super::ambient::{Ambient, SecretText};
 use super::common::CommonArgs;
 use super::exit::{Exit, Failure};
 use super::interrupt;
+use super::submit::signaling_hint;
 use crate::config::{Config, Overrides};
 use crate::worker::{self, WorkerError, WorkerOptions, WorkerRoom};
 use std::path::PathBuf;
@@ -87,6 +88,10 @@ impl From<WorkerError> for Failure {
                 Exit::Usage
             }
         };
-        Self::new(exit, error)
+        let hint = match &error {
+            WorkerError::Signaling(error) => signaling_hint(error),
+            _ => None,
+        };
+        Self { hint: hint.map(str::to_owned), ..Self::new(exit, error) }
     }
 }

@@ -36,7 +36,7 @@ impl Display {
     /// A line of the client's own.
     pub fn note(&mut self, text: &str) {
         self.log.end_line();
-        eprintln!("{}", printable(text));
+        say(text);
     }
 
     /// A transfer moved on.
@@ -68,7 +68,7 @@ impl Display {
         if due && progress.done_bytes < progress.total_bytes {
             self.label = label;
             self.last_line = Some(Instant::now());
-            eprintln!("{label}: {} of {} bytes", progress.done_bytes, progress.total_bytes);
+            say(&format!("{label}: {} of {} bytes", progress.done_bytes, progress.total_bytes));
         }
     }
 
@@ -78,7 +78,7 @@ impl Display {
             bar.finish_and_clear();
         }
         self.last_line = None;
-        eprintln!("{label}: done, {bytes} bytes");
+        say(&format!("{label}: done, {bytes} bytes"));
     }
 
     /// A trainer run started.
@@ -102,11 +102,7 @@ impl Display {
 
     /// A piece of the trainer's log.
     pub fn log(&mut self, text: &str) {
-        let shown = self.log.push(text);
-        let mut stdout = std::io::stdout().lock();
-        if stdout.write_all(shown.as_bytes()).and_then(|()| stdout.flush()).is_err() {
-            tracing::debug!("stdout is closed");
-        }
+        print(&self.log.push(text));
     }
 }
 
@@ -179,17 +175,25 @@ impl LogView {
     /// Makes room for a line of our own.
     fn end_line(&mut self) {
         if self.mid_line {
-            println!();
+            print("\n");
             self.mid_line = false;
         } else if !self.line.trim().is_empty() {
-            println!("{}", self.line.trim_end());
+            print(&format!("{}\n", self.line.trim_end()));
             self.line.clear();
         }
     }
 }
 
-fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control() || *c == '\n').collect()
+/// A line for the user on stderr. Whoever closed it wants no more words, but still the result.
+pub(super) fn say(text: &str) {
+    let text: String = text.chars().filter(|c| !c.is_control() || *c == '\n').collect();
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// Text for stdout as it is; a closed one costs nothing but the text.
+pub(super) fn print(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 
 #[cfg(test)]

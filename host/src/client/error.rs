@@ -79,6 +79,17 @@ pub enum ClientError {
         #[source]
         source: std::io::Error,
     },
+    /// The result is here, but not where it was wanted.
+    #[error("cannot put the result at {path}; it is kept in {kept}")]
+    Unplaced {
+        /// Where it was wanted.
+        path: PathBuf,
+        /// Where it is.
+        kept: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The user gave up.
     #[error("cancelled")]
     Cancelled,

@@ -26,6 +26,9 @@ const RUN_SILENCE: Duration = Duration::from_secs(3600);
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 const SEND_LIMIT: Duration = Duration::from_secs(60);
 const FLUSH: Duration = Duration::from_secs(120);
+/// What a worker that says nothing at all may lack.
+const OLD_WORKER: &str = "; old Python workers read only a zip whose files are in one folder with \
+                          the zip's name: pack it so, or update the worker";
 const UPLOAD: &str = "Sending package";
 const DOWNLOAD: &str = "Receiving result";
 
@@ -72,6 +75,8 @@ struct Flow {
     running: bool,
     download: Option<Download>,
     result: Option<PathBuf>,
+    /// The worker has said something.
+    heard: bool,
     done: bool,
 }
 
@@ -95,10 +100,11 @@ impl Session<'_> {
             self.display.transfer(UPLOAD, progress);
         }
         self.send(&ClientText::EndOfFile).await?;
-        if self.channel.flush(FLUSH).await.is_err() {
-            return Err(self.lost("during the upload"));
+        match self.channel.flush(FLUSH).await {
+            Ok(()) => self.display.transferred(UPLOAD, size),
+            // A worker that has hung up may have said why: that is still to be read.
+            Err(error) => tracing::debug!(%error, "the upload was not acknowledged"),
         }
-        self.display.transferred(UPLOAD, size);
         Ok(())
     }
 
@@ -153,12 +159,16 @@ impl Session<'_> {
             running: false,
             download: None,
             result: None,
+            heard: false,
             done: false,
         };
         while !flow.done {
             match self.next(&flow).await {
-                Ok(Message::Text(text)) => self.on_text(&mut flow, job, &text).await?,
-                Ok(Message::Binary(bytes)) => self.on_bytes(&mut flow, &bytes).await?,
+                Ok(Message::Text(text)) => {
+                    flow.heard = true;
+                    self.on_text(&mut flow, job, &text).await?;
+                }
+                Ok(Message::Binary(bytes)) => self.on_bytes(&mut flow, job, &bytes).await?,
                 // It has said how the job ended; whatever else it had is lost.
                 Err(_) if !flow.outcome.is_success() => break,
                 Err(error) => return Err(error),
@@ -178,7 +188,7 @@ impl Session<'_> {
             unpacked.map_err(|error| self.broke(format!("sent a bad result: {error}")))?;
             std::fs::remove_file(&result).map_err(internal)?;
         }
-        job.output.publish(&flow.collected)
+        job.output.publish(flow.collected)
     }
 
     /// The next message, with keep-alives sent and a limit that fits the moment.
@@ -202,7 +212,11 @@ impl Session<'_> {
                     self.send(&ClientText::ZmqCtrl(stop)).await?;
                 }
                 () = tokio::time::sleep_until(deadline) => {
-                    return Err(self.broke(format!("was silent for {} s", limit.as_secs())));
+                    let silent = format!("was silent for {} s", limit.as_secs());
+                    return Err(self.broke(match flow.heard {
+                        true => silent,
+                        false => format!("{silent} after the upload{OLD_WORKER}"),
+                    }));
                 }
             }
         }
@@ -288,11 +302,16 @@ impl Session<'_> {
             Output::Predictions(_) => "predictions",
         };
         let path = flow.collected.path().join(name);
-        let file = tokio::fs::File::create(&path).await.map_err(internal)?;
+        let file = tokio::fs::File::create(&path).await.map_err(|e| job.output.error(e))?;
         Ok(Download { meta, path, file, received_bytes: 0 })
     }
 
-    async fn on_bytes(&mut self, flow: &mut Flow, bytes: &[u8]) -> Result<(), ClientError> {
+    async fn on_bytes(
+        &mut self,
+        flow: &mut Flow,
+        job: &Job,
+        bytes: &[u8],
+    ) -> Result<(), ClientError> {
         if bytes == KEEP_ALIVE {
             return Ok(());
         }
@@ -302,7 +321,7 @@ impl Session<'_> {
         if done_bytes > total_bytes {
             return Err(self.broke(format!("sent more than the {total_bytes} bytes announced")));
         }
-        download.file.write_all(bytes).await.map_err(internal)?;
+        download.file.write_all(bytes).await.map_err(|error| job.output.error(error))?;
         let progress = Progress { done_bytes, total_bytes, ..Progress::default() };
         self.display.transfer(DOWNLOAD, progress);
         Ok(())
@@ -310,7 +329,7 @@ impl Session<'_> {
 
     async fn end_file(&mut self, flow: &mut Flow, job: &Job) -> Result<(), ClientError> {
         let Some(mut download) = flow.download.take() else { return Ok(()) };
-        download.file.flush().await.map_err(internal)?;
+        download.file.flush().await.map_err(|error| job.output.error(error))?;
         let (got, announced) = (download.received_bytes, download.meta.size);
         if got != announced {
             let what = format!("announced {announced} bytes of result and sent {got}");

@@ -2,8 +2,9 @@
 
 use super::ClientError;
 use super::shared::SharedJob;
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
+use tempfile::TempDir;
 
 /// What the user wants to have at the end.
 #[derive(Debug, Clone)]
@@ -43,48 +44,78 @@ impl Output {
         }
     }
 
-    /// A folder, on the same file system, in which the result is collected first.
-    pub(super) fn collect(&self) -> Result<tempfile::TempDir, ClientError> {
-        let beside = match self {
-            Self::Models(folder) => folder.as_path(),
-            Self::Predictions(file) => parent(file),
-        };
-        let create = || {
-            fs::create_dir_all(beside)?;
-            tempfile::Builder::new().prefix(".sleap-rtc-").tempdir_in(beside)
-        };
-        create().map_err(|source| self.error(source))
+    /// Whether a result could be written there: hours of training should not end with a folder
+    /// that is read-only. Leaves nothing behind.
+    ///
+    /// # Errors
+    /// The system's reason why not.
+    pub fn check(&self) -> io::Result<()> {
+        self.temporary().map(drop)
     }
 
-    /// Puts what was collected in its place and returns that place.
-    pub(super) fn publish(&self, collected: &tempfile::TempDir) -> Result<PathBuf, ClientError> {
-        let publish = || match self {
-            Self::Models(folder) => move_entries(collected.path(), folder),
-            Self::Predictions(file) => move_file(collected.path(), file),
+    /// A folder, on the same file system, in which the result is collected first.
+    pub(super) fn collect(&self) -> Result<TempDir, ClientError> {
+        self.temporary().map_err(|source| self.error(source))
+    }
+
+    /// In the output folder, or where that will be: it is made when there is a result to put in it.
+    fn temporary(&self) -> io::Result<TempDir> {
+        let there = self.folder().ancestors().map(or_here).find(|folder| folder.exists());
+        let there = there.unwrap_or(Path::new("."));
+        tempfile::Builder::new().prefix(".sleap-rtc-").tempdir_in(there)
+    }
+
+    fn folder(&self) -> &Path {
+        match self {
+            Self::Models(folder) => folder,
+            Self::Predictions(file) => parent(file),
+        }
+    }
+
+    /// Puts what was collected in its place and returns that place. What cannot be put there stays
+    /// where it was collected.
+    pub(super) fn publish(&self, collected: TempDir) -> Result<PathBuf, ClientError> {
+        let publish = || {
+            fs::create_dir_all(self.folder())?;
+            match self {
+                Self::Models(folder) => move_entries(collected.path(), folder),
+                Self::Predictions(file) => move_file(collected.path(), file),
+            }
         };
-        publish().map_err(|source| self.error(source))?;
-        Ok(self.path().to_owned())
+        match publish() {
+            Ok(()) => Ok(self.path().to_owned()),
+            Err(source) => {
+                let (path, kept) = (self.path().to_owned(), collected.keep());
+                Err(ClientError::Unplaced { path, kept, source })
+            }
+        }
     }
 
     /// Takes the result of a shared-storage job from where the worker put it.
     pub(super) fn publish_shared(&self, shared: &SharedJob) -> Result<PathBuf, ClientError> {
         if let (Self::Predictions(file), Some(collected)) = (self, shared.collected()) {
-            move_file(collected, file).map_err(|source| self.error(source))?;
+            let placed = fs::create_dir_all(parent(file)).and_then(|()| move_file(collected, file));
+            placed.map_err(|source| self.error(source))?;
         }
         Ok(self.path().to_owned())
     }
 
-    fn error(&self, source: std::io::Error) -> ClientError {
+    /// The error of a result that cannot be written.
+    pub(super) fn error(&self, source: io::Error) -> ClientError {
         ClientError::Output { path: self.path().to_owned(), source }
     }
 }
 
 fn parent(file: &Path) -> &Path {
-    file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    or_here(file.parent().unwrap_or(Path::new("")))
+}
+
+fn or_here(folder: &Path) -> &Path {
+    if folder.as_os_str().is_empty() { Path::new(".") } else { folder }
 }
 
 /// Moves each run's folder; one that is there already keeps its name and the new one gets a number.
-fn move_entries(from: &Path, to: &Path) -> std::io::Result<()> {
+fn move_entries(from: &Path, to: &Path) -> io::Result<()> {
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -96,13 +127,13 @@ fn move_entries(from: &Path, to: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-fn move_file(from: &Path, to: &Path) -> std::io::Result<()> {
+fn move_file(from: &Path, to: &Path) -> io::Result<()> {
     let files = fs::read_dir(from)?.flatten().map(|entry| entry.path());
     let mut files = files.filter(|path| path.is_file());
     match (files.next(), files.next()) {
         (Some(only), None) => match fs::rename(&only, to) {
             // Another file system: copied beside, then renamed.
-            Err(error) if error.kind() == std::io::ErrorKind::CrossesDevices => {
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
                 let beside = tempfile::NamedTempFile::new_in(parent(to))?;
                 fs::copy(&only, beside.path())?;
                 beside.persist(to)?;
@@ -110,8 +141,8 @@ fn move_file(from: &Path, to: &Path) -> std::io::Result<()> {
             }
             renamed => renamed,
         },
-        (None, _) => Err(std::io::Error::other("the worker sent no predictions")),
-        _ => Err(std::io::Error::other("the worker sent more than one file")),
+        (None, _) => Err(io::Error::other("the worker sent no predictions")),
+        _ => Err(io::Error::other("the worker sent more than one file")),
     }
 }
 
@@ -136,7 +167,7 @@ mod tests {
         for _ in 0..2 {
             let collected = output.collect().unwrap();
             fs::create_dir(collected.path().join("run")).unwrap();
-            output.publish(&collected).unwrap();
+            output.publish(collected).unwrap();
         }
         assert!(folder.path().join("out/run").is_dir());
         assert!(folder.path().join("out/run-1").is_dir());
@@ -147,8 +178,33 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let output = Output::Predictions(folder.path().join("p.slp"));
         let collected = output.collect().unwrap();
-        assert!(output.publish(&collected).is_err());
+        assert!(output.publish(collected).is_err());
+        let collected = output.collect().unwrap();
         fs::write(collected.path().join("other-name.slp"), "x").unwrap();
-        assert_eq!(fs::read(output.publish(&collected).unwrap()).unwrap(), b"x");
+        assert_eq!(fs::read(output.publish(collected).unwrap()).unwrap(), b"x");
+    }
+
+    #[test]
+    fn a_folder_is_made_only_for_a_result() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = Output::Models(folder.path().join("a/b"));
+        output.check().unwrap();
+        drop(output.collect().unwrap());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        fs::write(folder.path().join("a"), "a file").unwrap();
+        assert!(output.check().is_err());
+    }
+
+    #[test]
+    fn a_result_that_cannot_be_placed_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = Output::Models(folder.path().join("out"));
+        let collected = output.collect().unwrap();
+        fs::create_dir(collected.path().join("run")).unwrap();
+        fs::write(folder.path().join("out"), "somebody was faster").unwrap();
+        let Err(ClientError::Unplaced { kept, .. }) = output.publish(collected) else {
+            panic!("it was placed")
+        };
+        assert!(kept.join("run").is_dir());
     }
 }

@@ -25,7 +25,9 @@ pub fn open_training(path: &Path) -> Result<Package, ClientError> {
         Ok(package)
     };
     open().map_err(|error: ClientError| match error {
-        ClientError::Package(why) => ClientError::Package(format!("{}: {why}", path.display())),
+        ClientError::Package(why) if !why.contains(&*path.to_string_lossy()) => {
+            ClientError::Package(format!("{}: {why}", path.display()))
+        }
         other => other,
     })
 }
@@ -38,21 +40,18 @@ pub fn build_tracking(
     output: &Path,
     options: &[String],
 ) -> Result<Package, ClientError> {
-    let data_place = place(data)?;
+    let data_place = place(data, "labels.slp")?;
     let mut parts = vec![file(&data_place, data)];
     let mut words = vec!["sleap-nn".to_owned(), "track".into(), "--data_path".into()];
     words.push(data_place.to_string());
     let mut taken = HashMap::new();
     for model in models {
-        let below = model_place(model, &mut taken)?;
-        if model.is_dir() {
-            parts.extend(Part::folder(&below, model).map_err(bad)?);
-        } else {
-            parts.push(file(&below, model));
-        }
+        let folder = model_folder(model)?;
+        let below = model_place(folder, &mut taken)?;
+        parts.extend(Part::folder(&below, folder).map_err(bad)?);
         words.extend(["--model_paths".to_owned(), below.to_string()]);
     }
-    let result = place(output)?;
+    let result = place(output, "predictions.slp")?;
     if result == data_place {
         // The result must not be written over the labels it is made from.
         words.extend(["-o".to_owned(), format!("predictions/{result}")]);
@@ -72,9 +71,27 @@ fn bad(error: impl std::fmt::Display) -> ClientError {
     ClientError::Package(error.to_string())
 }
 
-fn place(path: &Path) -> Result<RelPath, ClientError> {
+/// What a file is called in the package: its own name, or `otherwise` where that would be refused,
+/// since the user may call files as they like.
+fn place(path: &Path, otherwise: &str) -> Result<RelPath, ClientError> {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-    RelPath::new(name.unwrap_or_default()).map_err(bad)
+    let name = name.filter(|name| !name.starts_with('-') && !name.contains('$'));
+    let own = name.and_then(|name| RelPath::new(name).ok());
+    own.map_or_else(|| RelPath::new(otherwise).map_err(bad), Ok)
+}
+
+/// The folder of a trained model, which people also name by the checkpoint in it.
+fn model_folder(model: &Path) -> Result<&Path, ClientError> {
+    let parent = || model.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let folder = if model.is_dir() { model } else { parent().unwrap_or(Path::new(".")) };
+    let configs = ["training_config.yaml", "training_config.yml", "training_config.json"];
+    if configs.iter().any(|config| folder.join(config).is_file()) {
+        return Ok(folder);
+    }
+    let folder = folder.display();
+    Err(ClientError::Package(format!(
+        "{folder} is no trained model: there is no training_config.yaml in it"
+    )))
 }
 
 fn file(place: &RelPath, path: &Path) -> Part {
@@ -84,7 +101,7 @@ fn file(place: &RelPath, path: &Path) -> Part {
 /// `models/NAME`; a second model of the same name gets a number.
 fn model_place(model: &Path, taken: &mut HashMap<String, usize>) -> Result<RelPath, ClientError> {
     let whole = std::path::absolute(model).map_err(bad)?;
-    let name = place(&whole)?.to_string();
+    let name = place(&whole, "model")?.to_string();
     let count = taken.entry(name.clone()).or_insert(0);
     *count += 1;
     let unique = if *count == 1 { name } else { format!("{name}-{count}") };

@@ -1,10 +1,12 @@
 //! The list of workers that the user chooses from.
 
 use super::ClientError;
+use super::display::{print, say};
 use super::room::Room;
+use crate::signaling::client::SignalingError;
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::worker::WorkerStatus;
-use std::io::{BufRead, Write};
+use std::io::BufRead;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -41,10 +43,18 @@ pub(super) async fn pick(
             Answer::Number(index) => {
                 return Ok(Picked::Worker(Box::new(workers.swap_remove(index))));
             }
-            Answer::Refresh => {
-                workers = available(room, min_gpu_memory_mib).await?;
-                show(&workers);
-            }
+            Answer::Refresh => match available(room, min_gpu_memory_mib).await {
+                Ok(found) => {
+                    workers = found;
+                    show(&workers);
+                }
+                // The connection comes back by itself, and the user is here to try again.
+                Err(error @ (SignalingError::Lost | SignalingError::NoAnswer { .. })) => {
+                    say(&error.to_string());
+                    ask(workers.len());
+                }
+                Err(error) => return Err(error.into()),
+            },
             Answer::Quit => return Ok(Picked::Quit),
             Answer::Nonsense => ask(workers.len()),
         }
@@ -54,7 +64,7 @@ pub(super) async fn pick(
 async fn available(
     room: &Room,
     min_gpu_memory_mib: Option<u64>,
-) -> Result<Vec<WorkerFacts>, ClientError> {
+) -> Result<Vec<WorkerFacts>, SignalingError> {
     let mut workers = room.workers(min_gpu_memory_mib).await?;
     workers.retain(|worker| worker.status == WorkerStatus::Available);
     workers.sort_by_key(|worker| std::cmp::Reverse(memory_mib(worker)));
@@ -119,13 +129,6 @@ fn ask(choices: usize) {
         n => format!("1-{n} to select, "),
     };
     print(&format!("Choose a worker ({numbers}refresh to look again, q to quit): "));
-}
-
-fn print(text: &str) {
-    let mut stdout = std::io::stdout().lock();
-    if stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_err() {
-        tracing::debug!("stdout is closed");
-    }
 }
 
 /// One line of standard input, or `None` at its end. Read on a thread of its own, which an

@@ -69,6 +69,8 @@ pub(super) struct Room {
     events: mpsc::Receiver<SignalingEvent>,
     rtc: RtcOptions,
     attempts: u64,
+    /// Who may have reserved a slot for us that we have not taken, and for which job.
+    promised: Option<(PeerId, String)>,
 }
 
 impl Room {
@@ -90,7 +92,7 @@ impl Room {
         .await?;
         debug!(peer = %signaling.peer_id(), "registered");
         let rtc = RtcOptions::from(&config.ice);
-        Ok(Self { api, signaling, events, rtc, attempts: 0 })
+        Ok(Self { api, signaling, events, rtc, attempts: 0, promised: None })
     }
 
     /// Who this client is.
@@ -99,7 +101,8 @@ impl Room {
     }
 
     /// Leaves the room; nothing of this client stays behind.
-    pub(super) async fn leave(self) {
+    pub(super) async fn leave(mut self) {
+        self.give_back().await;
         let identity = self.signaling.identity();
         self.signaling.close().await;
         if let Err(error) = self.api.delete_peer(&identity.id_token, &identity.peer_id).await {
@@ -128,6 +131,8 @@ impl Room {
         worker: &PeerId,
         spec: &JobSpec,
     ) -> Result<Asked, ClientError> {
+        self.give_back().await;
+        self.promised = Some((worker.clone(), spec.id.to_string()));
         self.send_app(worker, AppMessage::JobRequest(request(spec))).await?;
         let answer = async {
             loop {
@@ -144,7 +149,21 @@ impl Room {
                 }
             }
         };
-        tokio::time::timeout(REQUEST_LIMIT, answer).await.unwrap_or(Ok(Asked::Silent))
+        let asked = tokio::time::timeout(REQUEST_LIMIT, answer).await.unwrap_or(Ok(Asked::Silent));
+        if let Ok(Asked::No(_)) = asked {
+            self.promised = None;
+        }
+        asked
+    }
+
+    /// Tells a worker that its slot is not wanted after all, so that it need not wait for us.
+    async fn give_back(&mut self) {
+        let Some((worker, job_id)) = self.promised.take() else { return };
+        let reason = "the client no longer wants it".to_owned();
+        let cancel = AppMessage::JobCancel { job_id, reason };
+        if let Err(error) = self.send_app(&worker, cancel).await {
+            debug!(%error, "the reservation could not be given back");
+        }
     }
 
     /// Tells the chosen worker that the job is its own; the offer follows.
@@ -192,6 +211,8 @@ impl Room {
         } else {
             (legacy, Dialect::Legacy)
         };
+        // From here on the connection stands for the job.
+        self.promised = None;
         let worker = worker.clone();
         Ok(Offered::Yes(Box::new(Connected { worker, connection, channel, dialect })))
     }

@@ -1,5 +1,6 @@
 //! Which worker gets the job.
 
+use super::display::say;
 use super::prompt::{self, Picked};
 use super::room::{Asked, Connected, Offered, Room};
 use super::{Choose, ClientError, Join};
@@ -92,10 +93,8 @@ async fn automatic(
     }
     // An old Python worker may not know job requests: an offer is its only question.
     for worker in silent {
-        match room.offer(&worker.peer_id, Purpose::NewJob).await? {
-            Offered::Yes(connected) => return Ok(*connected),
-            Offered::Refused(why) => passed.add(worker, &why, true),
-            Offered::Absent(why) => passed.add(worker, &why, false),
+        if let Tried::Connected(connected) = offer(room, worker, &mut passed).await? {
+            return Ok(*connected);
         }
     }
     for (index, worker) in workers.iter().enumerate().filter(|(index, _)| !ranked[*index]) {
@@ -132,7 +131,7 @@ async fn try_worker(
         Asked::Yes(response) => {
             let minutes = response.estimated_duration_minutes;
             info!(worker = %peer, ?minutes, "takes the job");
-            eprintln!("Selected {} ({peer}){}", name(worker), about(minutes));
+            say(&format!("Selected {} ({peer}){}", name(worker), about(minutes)));
         }
         Asked::No(why) => {
             passed.add(worker, &why, true);
@@ -145,7 +144,15 @@ async fn try_worker(
         Asked::Silent => return Ok(Tried::Silent),
     }
     room.assign(peer, spec).await?;
-    match room.offer(peer, Purpose::NewJob).await {
+    offer(room, worker, passed).await
+}
+
+async fn offer(
+    room: &mut Room,
+    worker: &WorkerFacts,
+    passed: &mut PassedOver,
+) -> Result<Tried, ClientError> {
+    match room.offer(&worker.peer_id, Purpose::NewJob).await {
         Ok(Offered::Yes(connected)) => Ok(Tried::Connected(connected)),
         Ok(Offered::Refused(why)) => {
             passed.add(worker, &why, true);
@@ -167,7 +174,8 @@ async fn try_worker(
 fn about(minutes: Option<f64>) -> String {
     match minutes {
         Some(minutes) if minutes >= 90.0 => format!(", about {:.1} hours", minutes / 60.0),
-        Some(minutes) => format!(", about {:.0} minutes", minutes.max(1.0)),
+        Some(minutes) if minutes < 1.5 => ", about a minute".into(),
+        Some(minutes) => format!(", about {minutes:.0} minutes"),
         None => String::new(),
     }
 }
@@ -186,14 +194,13 @@ async fn interactive(room: &mut Room, spec: &JobSpec) -> Result<Connected, Clien
             }
         };
         let mut passed = PassedOver::default();
-        let tried = match try_worker(room, &worker, spec, &mut passed).await? {
-            Tried::Connected(connected) => return Ok(*connected),
-            Tried::Silent => match room.offer(&worker.peer_id, Purpose::NewJob).await? {
-                Offered::Yes(connected) => return Ok(*connected),
-                Offered::Refused(why) | Offered::Absent(why) => why,
-            },
-            Tried::PassedOver => passed.lines.join("\n"),
-        };
-        eprintln!("That worker did not take the job:\n{tried}");
+        let mut tried = try_worker(room, &worker, spec, &mut passed).await?;
+        if let Tried::Silent = tried {
+            tried = offer(room, &worker, &mut passed).await?;
+        }
+        if let Tried::Connected(connected) = tried {
+            return Ok(*connected);
+        }
+        say(&format!("That worker did not take the job:\n{}", passed.lines.join("\n")));
     }
 }

@@ -241,7 +241,7 @@ impl<'a> Submission<'a> {
             received.await.map_err(|source| ClientError::Transfer { what: "result", source })?;
         self.display.transferred(DOWNLOAD, manifest.total_bytes());
         self.link.flush(FLUSH).await;
-        output.publish(&collected)
+        output.publish(collected)
     }
 
     async fn say_cancel(&self) {

@@ -4,6 +4,7 @@
 //! sees a small environment: Hydra expands `${oc.env:NAME}`, so what it can see it can leak.
 
 use super::script::{Override, OverrideValue, Run, Track, Train, TrainLegacy};
+use sleap_rtc_protocol::job::JobType;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -100,6 +101,15 @@ impl Toolbox {
             .find_map(|(name, verb)| Some((self.find(name)?, verb.map(str::to_owned))))
             .map(|(program, verb)| (program, verb.into_iter().collect()))
             .ok_or(CommandError::NotInstalled)
+    }
+
+    /// Whether any job of this kind has its trainer here.
+    pub fn can_run(&self, job_type: JobType) -> Result<(), CommandError> {
+        match job_type {
+            JobType::Training if self.find("sleap-train").is_some() => Ok(()),
+            JobType::Training => self.find_command("train").map(drop),
+            JobType::Inference => self.find_command("track").map(drop),
+        }
     }
 
     /// sleap-nn's own program, where it is installed.

@@ -15,7 +15,9 @@ use sleap_rtc_protocol::signaling::{
     AppMessage, ClientMessage, Description, ErrorFrame, JobRequest, JobResponse, MetadataPatch,
     PeerMessage, ServerMessage, WORKER_BUSY,
 };
-use sleap_rtc_protocol::worker::{RESERVATION, Refused, WorkerEvent, WorkerState, WorkerStatus};
+use sleap_rtc_protocol::worker::{
+    RESERVATION, Refused, Slot, WorkerEvent, WorkerState, WorkerStatus,
+};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -93,6 +95,10 @@ impl CoordinatorHandle {
 struct NewJobConnection {
     number: u64,
     cancel: CancellationToken,
+    /// Whether the client chose its job's identifier; a Python client does not know ours.
+    names_its_job: bool,
+    /// The job, once it runs.
+    job: Option<JobId>,
 }
 
 pub(super) struct Coordinator {
@@ -163,6 +169,8 @@ impl Coordinator {
             self.publish().await;
         }
         self.connections.cancel();
+        // Who still asks for a slot hears at once that the worker ends.
+        drop(self.requests);
         self.tasks.close();
         if tokio::time::timeout(GOODBYE, self.tasks.wait()).await.is_err() {
             warn!("some connections did not end in time");
@@ -297,7 +305,9 @@ impl Coordinator {
         self.next_number += 1;
         let cancel = self.connections.child_token();
         info!(%peer, number, ours = offer.speaks_ours(), "offer accepted; slot reserved");
-        let connection = NewJobConnection { number, cancel: cancel.clone() };
+        let names_its_job = offer.speaks_ours();
+        let connection =
+            NewJobConnection { number, cancel: cancel.clone(), names_its_job, job: None };
         // A peer that offers again has given up its earlier attempt.
         if let Some(earlier) = self.new_jobs.insert(peer.clone(), connection) {
             earlier.cancel.cancel();
@@ -393,22 +403,47 @@ impl Coordinator {
         });
     }
 
-    /// Only the peer that a job belongs to may cancel it here.
+    /// Only the peer that a job or a reservation belongs to may cancel it here.
     async fn on_job_cancel(&mut self, peer: PeerId, job_id: String) {
-        let _ = self.apply(WorkerEvent::PeerGone { peer: peer.clone() });
-        if let Some(handle) = self.own_job(&peer, &job_id).await {
-            info!(%peer, job = job_id, "cancelled by its owner");
+        let (status, cleanup_complete) = if self.release(&peer) {
+            ("cancelled", true)
+        } else if let Some(handle) = self.own_job(&peer, &job_id).await {
+            info!(%peer, job = job_id.escape_debug().to_string(), "cancelled by its owner");
             if let Err(error) = handle.command(JobCommand::Cancel).await {
                 warn!(%error, "the job could not be told to end");
             }
-        }
-        let status = "cancelled".to_owned();
-        let payload = AppMessage::JobCancelled { job_id, status, cleanup_complete: true };
+            // The trainer takes a moment; the job's last event says when it is over.
+            ("cancelled", false)
+        } else {
+            info!(%peer, "a job that is not this peer's was not cancelled");
+            ("not_found", true)
+        };
+        let status = status.to_owned();
+        let payload = AppMessage::JobCancelled { job_id, status, cleanup_complete };
         self.send_app(&peer, payload).await;
     }
 
+    /// Ends what `peer` has here short of a running job: its reservation, and the connection on
+    /// which its package arrives.
+    fn release(&mut self, peer: &PeerId) -> bool {
+        let reserved = |slot: &Slot| matches!(slot, Slot::Reserved { peer: p, .. } if p == peer);
+        if !self.state.slots().iter().any(reserved) {
+            return false;
+        }
+        if let Some(connection) = self.new_jobs.get(peer).filter(|c| c.job.is_none()) {
+            connection.cancel.cancel();
+        }
+        let _ = self.apply(WorkerEvent::PeerGone { peer: peer.clone() });
+        info!(%peer, "reservation given back");
+        true
+    }
+
     async fn own_job(&self, peer: &PeerId, job_id: &str) -> Option<JobHandle> {
-        let job = JobId::new(job_id).ok()?;
+        let unnamed = self.new_jobs.get(peer).filter(|connection| !connection.names_its_job);
+        let job = match unnamed.and_then(|connection| connection.job.clone()) {
+            Some(job) => job,
+            None => JobId::new(job_id).ok()?,
+        };
         self.state.slot_of(&job)?;
         let folder = JobFolder::open(&self.site.state_dir, &job).ok()?;
         if folder.owner() != peer {
@@ -428,6 +463,9 @@ impl Coordinator {
             let refusal = Refusal::new(RefusalCode::Busy, refused.to_string());
             let _ = reply.send(Err(refusal));
             return;
+        }
+        if let Some(connection) = self.new_jobs.get_mut(folder.owner()) {
+            connection.job = Some(job.clone());
         }
         info!(%job, folder = %folder.path().display(), "job starts");
         let site = self.site.clone();

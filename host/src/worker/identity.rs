@@ -2,7 +2,7 @@
 //! week still works.
 
 use super::WorkerRoom;
-use crate::signaling::client::{HttpApi, Identity, SignalingError};
+use crate::signaling::client::{HttpApi, Identity};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use sleap_rtc_protocol::ids::{IdToken, PeerId, RoomCredentials};
@@ -87,7 +87,7 @@ fn create_private(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Signs in as before where possible, and joins the room of the options, of the last start, or a
+/// Signs in as before where possible, and finds the room of the options, of the last start, or a
 /// new one.
 pub(super) async fn join(
     state: &StateFolder,
@@ -96,30 +96,20 @@ pub(super) async fn join(
     wanted: &WorkerRoom,
 ) -> Result<(Identity, RoomCredentials), super::WorkerError> {
     let saved = if *wanted == WorkerRoom::New { None } else { state.load(server.as_str()) };
-    let identity = sign_in(api, saved.as_ref()).await?;
+    // An identity that the server does not know is replaced; a server in trouble is no reason to.
+    let identity = api.sign_in(saved.as_ref().map(|saved| &saved.id_token)).await?;
     let kept = saved.filter(|saved| saved.peer_id == identity.peer_id).map(|saved| saved.room);
     let room = match (wanted, kept) {
         (WorkerRoom::Join(room), _) => room.clone(),
         (WorkerRoom::Kept, Some(room)) => room,
         _ => api.create_room(&identity.id_token).await?,
     };
-    remember(state, server, &identity, &room)?;
     Ok((identity, room))
 }
 
-/// A room in place of one that the server no longer has, for the same peer.
-pub(super) async fn replace_room(
-    state: &StateFolder,
-    api: &HttpApi,
-    server: &Url,
-    identity: &Identity,
-) -> Result<RoomCredentials, super::WorkerError> {
-    let room = api.create_room(&identity.id_token).await?;
-    remember(state, server, identity, &room)?;
-    Ok(room)
-}
-
-fn remember(
+/// Keeps both for the next start. Only a room that has let this worker in is worth keeping: a
+/// mistyped token must not cost the room of last time.
+pub(super) fn remember(
     state: &StateFolder,
     server: &Url,
     identity: &Identity,
@@ -131,16 +121,4 @@ fn remember(
         id_token: identity.id_token.clone(),
         room: room.clone(),
     })
-}
-
-/// Renews the identity of the last start; one that the server no longer accepts is replaced.
-async fn sign_in(api: &HttpApi, saved: Option<&Saved>) -> Result<Identity, SignalingError> {
-    if let Some(saved) = saved {
-        match api.sign_in(Some(&saved.id_token)).await {
-            Ok(identity) => return Ok(identity),
-            Err(error @ SignalingError::Unreachable { .. }) => return Err(error),
-            Err(error) => tracing::warn!(%error, "the old identity is no longer accepted"),
-        }
-    }
-    api.sign_in(None).await
 }

@@ -6,6 +6,7 @@
 
 use super::connection::ConnectionError;
 use super::legacy_texts::Texts;
+use super::staging::Unstarted;
 use super::{Client, staging};
 use crate::job::{EventStream, JobCommand, JobFolder, JobHandle};
 use crate::rtc::{Channel, Message};
@@ -40,6 +41,7 @@ pub(super) async fn serve(client: Client, channel: Channel) -> Result<(), Connec
             ConnectionError::Refused(refusal) => Some(refusal.message.clone()),
             ConnectionError::Io(error) => Some(error.to_string()),
             ConnectionError::Folder(error) => Some(error.to_string()),
+            ConnectionError::Protocol(what) => Some((*what).to_owned()),
             _ => None,
         };
         for text in cause.iter().flat_map(|cause| texts.refusal(cause)) {
@@ -101,7 +103,7 @@ impl Wire {
 
     async fn recv_soon(&mut self) -> Result<Message, ConnectionError> {
         tokio::time::timeout(SILENCE, self.recv()).await.map_err(|_| {
-            ConnectionError::Protocol("silent for 30 s before its package was whole")
+            ConnectionError::Protocol("nothing came for 30 s before the package was whole")
         })?
     }
 }
@@ -123,7 +125,8 @@ type Conversation<T> = Result<T, (Texts, ConnectionError)>;
 
 async fn converse(client: &Client, wire: &mut Wire) -> Conversation<()> {
     let said = introduction(wire).await.map_err(|error| (Texts::default(), error))?;
-    let mut texts = Texts::new(said.job_type, said.job_label.clone().filter(|_| said.is_shared));
+    let label = said.is_shared.then(|| said.job_label.clone().unwrap_or_default());
+    let mut texts = Texts::new(said.job_type, label);
     match job(client, wire, &said, &mut texts).await {
         Ok(()) => Ok(()),
         Err(error) => Err((texts, error)),
@@ -174,14 +177,14 @@ async fn job(
     client.coordinator.hold(&client.peer).await?;
     let shared = if said.is_shared { Some(shared_paths(said)?) } else { None };
     let folder = JobFolder::create(&client.site.state_dir, &spec(said, shared)?, &client.peer)?;
-    match stage(client, wire, said, &folder).await {
-        Ok(handle) => follow(client, wire, said, &folder, &handle, texts).await,
-        Err(error) => {
-            info!(job = %folder.id(), %error, "job not started");
-            folder.discard();
-            Err(error)
-        }
+    let unstarted = Unstarted::new(folder.clone());
+    let found = stage(client, wire, said, &folder).await?;
+    // Some clients do not say what they send.
+    if said.job_type.is_none() {
+        texts.set_job_type(found.job_type);
     }
+    let handle = unstarted.start(client).await?;
+    follow(client, wire, said, &folder, &handle, texts).await
 }
 
 /// The paths of a shared-storage job, checked one by one so that the client hears which is wrong.
@@ -215,7 +218,7 @@ async fn stage(
     wire: &mut Wire,
     said: &Introduction,
     folder: &JobFolder,
-) -> Result<JobHandle, ConnectionError> {
+) -> Result<JobDescription, ConnectionError> {
     if let Some(paths) = &folder.spec().shared {
         let places = staging::shared_places(&client.site, paths)?;
         for which in ["input", "output"] {
@@ -227,11 +230,12 @@ async fn stage(
         let (into, limits, from) = (folder.files_dir(), client.site.limits, zip.clone());
         let unpacked = tokio::task::spawn_blocking(move || transfer::unpack(&from, &into, &limits));
         let unpacked = unpacked.await.map_err(|_| ConnectionError::Gone)?;
-        unpacked.map_err(|error| invalid(error.to_string()))?;
+        // The client knows the zip by its own name for it.
+        let (path, name) = (zip.to_string_lossy(), &folder.spec().name);
+        unpacked.map_err(|error| invalid(error.to_string().replace(&*path, name)))?;
         tokio::fs::remove_file(&zip).await?;
     }
-    staging::check_files(&client.site, folder, &folder.spec().description).await?;
-    Ok(client.coordinator.start(&client.peer, folder.clone()).await?)
+    Ok(staging::check_files(&client.site, folder, &folder.spec().description).await?)
 }
 
 /// Spools the package to disk. The announced size must be what comes.

@@ -27,6 +27,10 @@ impl Texts {
         Self { job_type, shared_label, line: String::new() }
     }
 
+    pub(super) fn set_job_type(&mut self, job_type: JobType) {
+        self.job_type = job_type;
+    }
+
     pub(super) fn job_type(&self) -> JobType {
         self.job_type
     }

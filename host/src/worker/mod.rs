@@ -30,9 +30,12 @@ mod staging;
 
 use crate::config::{Config, WorkerConfig};
 use crate::job::RunnerOptions;
+use crate::job::command::Toolbox;
 use crate::policy::{Policies, PolicyError};
 use crate::rtc::RtcOptions;
-use crate::signaling::client::{HttpApi, Identity, SignalingClient, SignalingError};
+use crate::signaling::client::{
+    HttpApi, Identity, SignalingClient, SignalingError, SignalingEvent,
+};
 use crate::transfer::Limits;
 use coordinator::Coordinator;
 use identity::{IdentityError, StateFolder};
@@ -113,6 +116,11 @@ impl Site {
         }
     }
 
+    /// The trainers that jobs would find.
+    pub(crate) fn toolbox(&self) -> Toolbox {
+        Toolbox::new(self.runner.settings.trainer_path())
+    }
+
     fn set_facts(&self, facts: WorkerFacts) {
         match self.facts.write() {
             Ok(mut place) => *place = facts,
@@ -133,21 +141,11 @@ pub async fn run(
     let policies = Policies::load(&config.policy)?;
     let accelerators = detect(&config.worker).await;
     let api = HttpApi::new(&config.signaling.http)?;
-    let (identity, mut room) = tokio::select! {
-        joined = identity::join(&state, &api, &config.signaling.http, &options.room) => joined?,
-        () = shutdown.cancelled() => return Ok(()),
-    };
     let capabilities = capabilities(&config.worker, accelerators);
+    let entering = enter(&config, &options.room, &state, &api, &capabilities);
+    let Some(entered) = shutdown.run_until_cancelled(entering).await else { return Ok(()) };
+    let Entered { identity, room, signaling, events } = entered?;
     let site = Arc::new(site(&config, policies, &capabilities, &identity));
-    let registered = match register(&config, &identity, &room, &capabilities).await {
-        Err(SignalingError::RoomRefused { .. }) if options.room == WorkerRoom::Kept => {
-            warn!("the room of last time is gone from the server; a new one takes its place");
-            room = identity::replace_room(&state, &api, &config.signaling.http, &identity).await?;
-            register(&config, &identity, &room, &capabilities).await
-        }
-        registered => registered,
-    };
-    let (signaling, events) = registered?;
     announce::credentials(&identity.peer_id, &room, options.credentials_file.as_deref())?;
     info!(peer = %identity.peer_id, room = %room.room_id, "registered");
 
@@ -165,6 +163,37 @@ pub async fn run(
     }
     info!("deregistered");
     Ok(())
+}
+
+/// A worker in its room.
+struct Entered {
+    identity: Identity,
+    room: RoomCredentials,
+    signaling: SignalingClient,
+    events: tokio::sync::mpsc::Receiver<SignalingEvent>,
+}
+
+/// Signs in, registers, and keeps both identity and room for the next start.
+async fn enter(
+    config: &Config,
+    wanted: &WorkerRoom,
+    state: &StateFolder,
+    api: &HttpApi,
+    capabilities: &Capabilities,
+) -> Result<Entered, WorkerError> {
+    let server = &config.signaling.http;
+    let (identity, mut room) = identity::join(state, api, server, wanted).await?;
+    let registered = match register(config, &identity, &room, capabilities).await {
+        Err(SignalingError::RoomRefused { .. }) if *wanted == WorkerRoom::Kept => {
+            warn!("the room of last time is gone from the server; a new one takes its place");
+            room = api.create_room(&identity.id_token).await?;
+            register(config, &identity, &room, capabilities).await
+        }
+        registered => registered,
+    };
+    let (signaling, events) = registered?;
+    identity::remember(state, server, &identity, &room)?;
+    Ok(Entered { identity, room, signaling, events })
 }
 
 async fn detect(config: &WorkerConfig) -> Accelerators {
@@ -237,8 +266,7 @@ fn metadata(capabilities: &Capabilities) -> Metadata {
     }
 }
 
-type Registered =
-    (SignalingClient, tokio::sync::mpsc::Receiver<crate::signaling::client::SignalingEvent>);
+type Registered = (SignalingClient, tokio::sync::mpsc::Receiver<SignalingEvent>);
 
 async fn register(
     config: &Config,

@@ -1,6 +1,7 @@
 //! One connection of our own client: `sleap-rtc/1`, as the `frame` module of the protocol draws it.
 
 use super::connection::ConnectionError;
+use super::staging::Unstarted;
 use super::{Client, staging};
 use crate::dialect::{DialectError, WorkerEnd};
 use crate::job::{EventStream, JobCommand, JobFolder, JobHandle};
@@ -50,23 +51,18 @@ async fn submit(
     staging::check(&client.site, &client.peer, &spec.description).await?;
     client.coordinator.hold(&client.peer).await?;
     let folder = JobFolder::create(&client.site.state_dir, &spec, &client.peer)?;
-    match stage(client, link, &folder).await {
-        Ok(handle) => follow(client, link, &folder, &handle, 0).await,
-        Err(error) => {
-            // Nothing ran: there is nothing to come back for.
-            info!(job = %spec.id, %error, "job not started");
-            folder.discard();
-            Err(error)
-        }
-    }
+    let unstarted = Unstarted::new(folder.clone());
+    stage(client, link, &folder).await?;
+    let handle = unstarted.start(client).await?;
+    follow(client, link, &folder, &handle, 0).await
 }
 
-/// Gets the package into the job's folder, looks at it, and starts the job.
+/// Gets the package into the job's folder and looks at it.
 async fn stage(
     client: &Client,
     link: &mut WorkerEnd,
     folder: &JobFolder,
-) -> Result<JobHandle, ConnectionError> {
+) -> Result<(), ConnectionError> {
     let site = &client.site;
     let spec = folder.spec();
     match &spec.shared {
@@ -93,7 +89,7 @@ async fn stage(
         }
     }
     staging::check_files(site, folder, &spec.description).await?;
-    Ok(client.coordinator.start(&client.peer, folder.clone()).await?)
+    Ok(())
 }
 
 /// Back to a known job, for whoever holds its secret. An unknown job and a wrong secret get the

@@ -1,7 +1,7 @@
 //! From a received package to a running job, and from its end to where its results belong: the
 //! part that both dialects share.
 
-use super::Site;
+use super::{Client, Site};
 use crate::job::{JobFolder, JobHandle};
 use crate::transfer::{self, storage};
 use sleap_rtc_protocol::ids::{JobId, JobSecret, PeerId};
@@ -9,12 +9,16 @@ use sleap_rtc_protocol::job::{JobDescription, JobEvent, Refusal, RefusalCode, Sh
 use std::path::PathBuf;
 use tracing::{info, warn};
 
-/// Asks the compatibility policy about a job of `client`.
+/// Asks the compatibility policy about a job of `client`, after the question that no policy needs to
+/// be asked: whether there is a trainer at all.
 pub(super) async fn check(
     site: &Site,
     client: &PeerId,
     job: &JobDescription,
 ) -> Result<(), Refusal> {
+    if let Err(error) = site.toolbox().can_run(job.job_type) {
+        return Err(Refusal::new(RefusalCode::Incompatible, error.to_string()));
+    }
     let facts = site.facts();
     let reasons = match site.policies.asked_by(client.as_str()).check(job, &facts).await {
         crate::policy::Verdict::Yes => return Ok(()),
@@ -28,19 +32,51 @@ pub(super) async fn check(
 
 /// Reads the package that arrived, for itself, and asks the compatibility policy again.
 ///
-/// The client's demands are kept; everything else comes from the files.
+/// The client's demands are kept; everything else comes from the files. Returns what was found.
 pub(super) async fn check_files(
     site: &Site,
     folder: &JobFolder,
     claimed: &JobDescription,
-) -> Result<(), Refusal> {
+) -> Result<JobDescription, Refusal> {
     let (files, job_type) = (folder.files_dir(), claimed.job_type);
     let reading =
         tokio::task::spawn_blocking(move || crate::job::describe_folder(&files, job_type));
     let mut job = reading.await.unwrap_or_else(|_| JobDescription::unknown(job_type));
     job.requirements = claimed.requirements.clone();
     job.user = claimed.user.clone();
-    check(site, folder.owner(), &job).await
+    check(site, folder.owner(), &job).await?;
+    Ok(job)
+}
+
+/// A job's folder before the job runs. Nobody can come back for it, so it is removed when it is
+/// dropped: also when its connection is cut short.
+pub(super) struct Unstarted {
+    folder: JobFolder,
+    is_wanted: bool,
+}
+
+impl Unstarted {
+    pub(super) fn new(folder: JobFolder) -> Self {
+        Self { folder, is_wanted: false }
+    }
+
+    /// Runs the job in the slot of `client`.
+    pub(super) async fn start(mut self, client: &Client) -> Result<JobHandle, Refusal> {
+        // From here on the folder may be a running job's.
+        self.is_wanted = true;
+        let started = client.coordinator.start(&client.peer, self.folder.clone()).await;
+        self.is_wanted = started.is_ok();
+        started
+    }
+}
+
+impl Drop for Unstarted {
+    fn drop(&mut self) {
+        if !self.is_wanted {
+            info!(job = %self.folder.id(), "job not started; its folder is removed");
+            self.folder.discard();
+        }
+    }
 }
 
 /// Where a shared-storage job's package is and its results go, on this machine.

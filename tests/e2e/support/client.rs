@@ -6,7 +6,7 @@ use std::{
     ffi::{OsStr, OsString},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -172,6 +172,15 @@ impl TestClient {
             process.close_stdin();
         }
         process
+    }
+
+    /// Runs it to its end with nobody at the other end of its output, and gives its exit code.
+    pub fn run_unheard(self) -> Option<i32> {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = self.command();
+        let command = command.stdin(Stdio::null()).stdout(writer.try_clone().unwrap());
+        command.stderr(writer).status().unwrap().code()
     }
 
     /// Starts it with an open standard input.
