@@ -10,11 +10,13 @@ mod support;
 
 mod busy;
 mod cli;
+mod explain;
 mod gui;
 mod hostile;
 mod kill;
 mod large;
 mod logs;
+mod plugin;
 mod python_peers;
 mod requirements;
 mod rooms;

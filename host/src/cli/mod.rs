@@ -9,10 +9,14 @@ pub mod client_track;
 pub mod client_train;
 mod common;
 pub mod connect;
+mod described;
 pub mod exit;
 mod interrupt;
 pub mod logging;
+pub mod plugin;
 pub mod print;
+mod ranking;
+pub mod room;
 pub mod run_job;
 pub mod signaling;
 mod submit;
@@ -20,6 +24,7 @@ mod submit;
 mod tests;
 pub mod worker;
 
+use crate::client::Join;
 use crate::config::{self, Config, Overrides};
 use ambient::Ambient;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -27,6 +32,8 @@ use client_track::{TrackArgs, TrackOptions};
 use client_train::{TrainArgs, TrainOptions};
 use exit::{EXIT_CODES, Exit, Failure};
 use logging::{LogArgs, LogOptions};
+use plugin::{PluginArgs, PluginOptions};
+use room::{RoomArgs, WhyArgs, WhyOptions};
 use signaling::{SignalingArgs, SignalingOptions};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -61,6 +68,15 @@ enum CommandArgs {
     /// Predict with trained models on a worker
     #[command(after_help = client_track::EXAMPLES)]
     ClientTrack(TrackArgs),
+    /// Say which worker of a room would get a job, and why
+    #[command(after_help = room::WHY_EXAMPLES)]
+    Why(WhyArgs),
+    /// Look into a room
+    #[command(after_help = room::ROOM_EXAMPLES)]
+    Room(RoomArgs),
+    /// Try out policy plugins
+    #[command(after_help = plugin::EXAMPLES)]
+    Plugin(PluginArgs),
     /// Old name of client-train
     #[command(hide = true)]
     Client(TrainArgs),
@@ -80,6 +96,12 @@ pub enum Command {
     ClientTrain(TrainOptions, Box<Config>),
     /// `client-track`
     ClientTrack(TrackOptions, Box<Config>),
+    /// `why`
+    Why(WhyOptions, Box<Config>),
+    /// `room snapshot`
+    Snapshot(Join, Box<Config>),
+    /// `plugin`
+    Plugin(PluginOptions, Box<Config>),
     /// `run-job`
     RunJob(run_job::Args),
 }
@@ -188,6 +210,15 @@ fn parse_in(
             let (options, overrides) = args.check(ambient)?;
             Command::ClientTrack(options, load(overrides)?)
         }
+        CommandArgs::Why(args) => {
+            let (options, overrides) = args.check(ambient)?;
+            Command::Why(options, load(overrides)?)
+        }
+        CommandArgs::Room(args) => {
+            let (join, overrides) = args.check(ambient)?;
+            Command::Snapshot(join, load(overrides)?)
+        }
+        CommandArgs::Plugin(args) => Command::Plugin(args.check(), load(Overrides::default())?),
         CommandArgs::RunJob(args) => Command::RunJob(args),
     };
     if deprecated {
@@ -199,12 +230,15 @@ fn parse_in(
 /// The derived grammar, each long option with underscores too: the Python program's users have
 /// scripts with `--pkg_path`.
 fn grammar() -> clap::Command {
+    with_underscores(Cli::command())
+}
+
+fn with_underscores(command: clap::Command) -> clap::Command {
     let underscores = |arg: clap::Arg| match arg.get_long().map(|long| long.replace('-', "_")) {
         Some(alias) if alias.contains('_') => arg.alias(alias),
         _ => arg,
     };
-    let command = Cli::command().mut_args(underscores);
-    command.mut_subcommands(move |subcommand| subcommand.mut_args(underscores))
+    command.mut_args(underscores).mut_subcommands(with_underscores)
 }
 
 /// Does it.
@@ -214,6 +248,9 @@ pub async fn run(command: Command) -> Result<Exit, Failure> {
         Command::Worker(options, config) => worker::run(options, *config).await,
         Command::ClientTrain(options, config) => submit::train(options, *config).await,
         Command::ClientTrack(options, config) => submit::track(options, *config).await,
+        Command::Why(options, config) => room::why(options, &config).await,
+        Command::Snapshot(join, config) => room::snapshot(&join, &config).await,
+        Command::Plugin(options, config) => plugin::run(options, &config.policy).await,
         Command::RunJob(args) => {
             run_job::run(args).await?;
             Ok(Exit::Success)
