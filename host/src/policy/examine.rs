@@ -6,7 +6,7 @@
 pub use super::cases::Case;
 
 use super::bindings::types::Property;
-use super::component::{Compiled, Failure, Plugin};
+use super::component::{Compiled, Plugin};
 use super::questions::{Check, HowLong, Question, Select};
 use super::{
     Estimate, ExtensionPoint, Limits, PluginConfig, Ranking, Selection, Verdict, cases, explain,
@@ -155,33 +155,28 @@ impl Candidate {
     /// Asks the plugin about `case`. Nothing stands in for a failure.
     pub fn try_case(&self, case: &Case) -> Outcome {
         let mut remarks = Vec::new();
-        let start = Instant::now();
-        let answer = match (self.point, case.workers.first()) {
-            (ExtensionPoint::Selection, _) => self
-                .rank(&case.job, &case.workers)
-                .map(|ranking| told_ranking(&ranking, case.workers.len(), &mut remarks)),
-            (_, None) => Err(Failure::Other("there is no worker to ask about".into())),
-            (ExtensionPoint::Compatibility, Some(worker)) => self
-                .ask(&Check {
-                    context: self.context(),
-                    job: facts::job(&case.job),
-                    worker: facts::worker(worker),
+        let job = facts::job(&case.job);
+        let context = facts::context(None, &self.settings);
+        let (took, answer) = match (self.point, case.workers.first().map(facts::worker)) {
+            (ExtensionPoint::Selection, _) => {
+                let workers: Vec<_> = case.workers.iter().map(facts::worker).collect();
+                self.timed(&Select { context, job, workers }, |ranking| {
+                    told_ranking(&ranking, case.workers.len(), &mut remarks)
                 })
-                .map(|verdict| told_verdict(&verdict)),
-            (ExtensionPoint::Estimate, Some(worker)) => self
-                .ask(&HowLong {
-                    context: self.context(),
-                    job: facts::job(&case.job),
-                    worker: facts::worker(worker),
-                })
-                .map(told_estimate),
+            }
+            (ExtensionPoint::Compatibility, Some(worker)) => {
+                self.timed(&Check { context, job, worker }, |verdict| told_verdict(&verdict))
+            }
+            (ExtensionPoint::Estimate, Some(worker)) => {
+                self.timed(&HowLong { context, job, worker }, told_estimate)
+            }
+            (_, None) => (Duration::ZERO, Err("there is no worker to ask about".into())),
         };
-        let took = start.elapsed();
         let limit_ms = self.limits.timeout_ms;
         if answer.is_ok() && took > Duration::from_millis(limit_ms) / 2 {
             remarks.push(format!("more than half of its {limit_ms} ms: a busy machine is slower"));
         }
-        Outcome { took, answer: answer.map_err(|failure| failure.to_string()), remarks }
+        Outcome { took, answer, remarks }
     }
 
     /// Ranks `workers` for `job`.
@@ -193,22 +188,23 @@ impl Candidate {
         job: &JobDescription,
         workers: &[WorkerFacts],
     ) -> Result<Selection, String> {
-        let Ranking { choices, left_out } =
-            self.rank(job, workers).map_err(|failure| failure.to_string())?;
+        let workers = workers.iter().map(facts::worker).collect();
+        let context = facts::context(None, &self.settings);
+        let ranking = self.plugin.ask(&Select { context, job: facts::job(job), workers });
+        let Ranking { choices, left_out } = ranking.map_err(|failure| failure.to_string())?;
         Ok(Selection { ranking: choices, left_out, notice: None })
     }
 
-    fn rank(&self, job: &JobDescription, workers: &[WorkerFacts]) -> Result<Ranking, Failure> {
-        let workers = workers.iter().map(facts::worker).collect();
-        self.ask(&Select { context: self.context(), job: facts::job(job), workers })
-    }
-
-    fn context(&self) -> super::bindings::types::Context {
-        facts::context(None, &self.settings)
-    }
-
-    fn ask<Q: Question>(&self, question: &Q) -> Result<Q::Answer, Failure> {
-        self.plugin.ask(question)
+    /// Asks, and tells the time of the call alone, and the answer in words.
+    fn timed<Q: Question>(
+        &self,
+        question: &Q,
+        told: impl FnOnce(Q::Answer) -> String,
+    ) -> (Duration, Result<String, String>) {
+        let start = Instant::now();
+        let answer = self.plugin.ask(question);
+        let took = start.elapsed();
+        (took, answer.map(told).map_err(|failure| failure.to_string()))
     }
 }
 
