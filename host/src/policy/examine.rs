@@ -69,12 +69,13 @@ impl PluginFile {
         let start = Instant::now();
         let compiled = Compiled::new(&bytes)
             .map_err(|why| ExamineError::Unusable { path: path.clone(), why })?;
+        let compiled_in = start.elapsed();
         Ok(Self {
             name: source::name(&path),
             size_bytes: bytes.len() as u64,
             hash: blake3::hash(&bytes).to_hex().to_string(),
-            compiled_in: start.elapsed(),
             path,
+            compiled_in,
             compiled,
         })
     }
