@@ -10,12 +10,14 @@ mod support;
 
 mod busy;
 mod cli;
+mod explain;
 mod gui;
 mod hostile;
 mod kill;
 mod known_jobs;
 mod large;
 mod logs;
+mod plugin;
 mod python_peers;
 mod requirements;
 mod rooms;

@@ -5,4 +5,6 @@
 mod defaults;
 mod hostile;
 mod loading;
+mod memory;
 mod support;
+mod watching;

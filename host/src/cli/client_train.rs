@@ -30,6 +30,9 @@ pub struct TrainArgs {
     /// Folder for the trained models [default: a new one, named after the package]
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
+    /// Start nothing: show each worker of the room with its rank, score and reason
+    #[arg(long)]
+    explain: bool,
     #[command(flatten)]
     connect: ConnectArgs,
     #[command(flatten)]
@@ -45,10 +48,18 @@ pub struct TrainOptions {
     pub package: PathBuf,
     /// Where the models go; `None` for a new folder named after the package.
     pub output: Option<PathBuf>,
+    /// Say which worker would get the job, and start nothing.
+    pub explain: bool,
 }
 
 impl TrainArgs {
-    pub(super) fn check(self, ambient: &mut Ambient) -> Result<(TrainOptions, Overrides), Failure> {
+    pub(super) fn check(
+        mut self,
+        ambient: &mut Ambient,
+    ) -> Result<(TrainOptions, Overrides), Failure> {
+        if self.explain {
+            self.connect.choose_nobody();
+        }
         let connect = self.connect.check(ambient)?;
         let package = existing("--pkg-path", self.pkg_path)?;
         if let Some(output) =
@@ -58,7 +69,8 @@ impl TrainArgs {
             return Err(Failure::usage(format!("--output: {output} is a file, not a folder")));
         }
         let overrides = self.common.check()?;
-        Ok((TrainOptions { connect, package, output: self.output }, overrides))
+        let (output, explain) = (self.output, self.explain);
+        Ok((TrainOptions { connect, package, output, explain }, overrides))
     }
 }
 

@@ -56,6 +56,11 @@ or --room-id ID and --token TOKEN for a room, to choose one of its workers from 
 with --auto-select the best available worker is taken, with --worker-id PEER_ID that one";
 
 impl ConnectArgs {
+    /// The whole room is looked at, so nobody needs to choose.
+    pub(super) fn choose_nobody(&mut self) {
+        self.auto_select |= self.room_id.is_some() && self.worker_id.is_none();
+    }
+
     /// Conflicts first, then values; nothing is read, and no socket opened, before all options are
     /// known to go together.
     pub(super) fn check(self, ambient: &mut Ambient) -> Result<ConnectOptions, Failure> {
@@ -152,6 +157,6 @@ fn given(options: &[(&str, bool)]) -> String {
     given.join(" and ")
 }
 
-fn whole_mb(text: &str) -> Result<u64, &'static str> {
+pub(super) fn whole_mb(text: &str) -> Result<u64, &'static str> {
     text.parse().map_err(|_| "expects a whole number of MB, such as 16000")
 }

@@ -9,11 +9,15 @@ pub mod client_track;
 pub mod client_train;
 mod common;
 pub mod connect;
+mod described;
 pub mod exit;
 mod interrupt;
 pub mod jobs;
 pub mod logging;
+pub mod plugin;
 pub mod print;
+mod ranking;
+pub mod room;
 pub mod run_job;
 pub mod signaling;
 mod submit;
@@ -21,6 +25,7 @@ mod submit;
 mod tests;
 pub mod worker;
 
+use crate::client::Join;
 use crate::config::{self, Config, Overrides};
 use ambient::Ambient;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -28,6 +33,8 @@ use client_track::{TrackArgs, TrackOptions};
 use client_train::{TrainArgs, TrainOptions};
 use exit::{EXIT_CODES, Exit, Failure};
 use logging::{LogArgs, LogOptions};
+use plugin::{PluginArgs, PluginOptions};
+use room::{RoomArgs, WhyArgs, WhyOptions};
 use signaling::{SignalingArgs, SignalingOptions};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -74,6 +81,15 @@ enum CommandArgs {
     Cancel(jobs::JobArgs),
     /// Bring a finished job's result back, as often as wanted
     Fetch(jobs::ResultArgs),
+    /// Say which worker of a room would get a job, and why
+    #[command(after_help = room::WHY_EXAMPLES)]
+    Why(WhyArgs),
+    /// Look into a room
+    #[command(after_help = room::ROOM_EXAMPLES)]
+    Room(RoomArgs),
+    /// Try out policy plugins
+    #[command(after_help = plugin::EXAMPLES)]
+    Plugin(PluginArgs),
     /// Old name of client-train
     #[command(hide = true)]
     Client(TrainArgs),
@@ -97,6 +113,12 @@ pub enum Command {
     Jobs(jobs::ListArgs, Box<Config>),
     /// `attach`, `logs`, `stop`, `cancel`, `fetch`
     KnownJob(jobs::JobOptions, Box<Config>),
+    /// `why`
+    Why(WhyOptions, Box<Config>),
+    /// `room snapshot`
+    Snapshot(Join, Box<Config>),
+    /// `plugin`
+    Plugin(PluginOptions, Box<Config>),
     /// `run-job`
     RunJob(run_job::Args),
 }
@@ -211,6 +233,15 @@ fn parse_in(
         CommandArgs::Stop(args) => known(args.check()?, &mut load)?,
         CommandArgs::Cancel(args) => known(args.cancel()?, &mut load)?,
         CommandArgs::Fetch(args) => known(args.fetch()?, &mut load)?,
+        CommandArgs::Why(args) => {
+            let (options, overrides) = args.check(ambient)?;
+            Command::Why(options, load(overrides)?)
+        }
+        CommandArgs::Room(args) => {
+            let (join, overrides) = args.check(ambient)?;
+            Command::Snapshot(join, load(overrides)?)
+        }
+        CommandArgs::Plugin(args) => Command::Plugin(args.check(), load(Overrides::default())?),
         CommandArgs::RunJob(args) => Command::RunJob(args),
     };
     if deprecated {
@@ -222,12 +253,15 @@ fn parse_in(
 /// The derived grammar, each long option with underscores too: the Python program's users have
 /// scripts with `--pkg_path`.
 fn grammar() -> clap::Command {
+    with_underscores(Cli::command())
+}
+
+fn with_underscores(command: clap::Command) -> clap::Command {
     let underscores = |arg: clap::Arg| match arg.get_long().map(|long| long.replace('-', "_")) {
         Some(alias) if alias.contains('_') => arg.alias(alias),
         _ => arg,
     };
-    let command = Cli::command().mut_args(underscores);
-    command.mut_subcommands(move |subcommand| subcommand.mut_args(underscores))
+    command.mut_args(underscores).mut_subcommands(with_underscores)
 }
 
 fn known(
@@ -246,6 +280,9 @@ pub async fn run(command: Command) -> Result<Exit, Failure> {
         Command::ClientTrack(options, config) => submit::track(options, *config).await,
         Command::Jobs(args, config) => jobs::list(&args, &config),
         Command::KnownJob(options, config) => jobs::run(options, *config).await,
+        Command::Why(options, config) => room::why(options, &config).await,
+        Command::Snapshot(join, config) => room::snapshot(&join, &config).await,
+        Command::Plugin(options, config) => plugin::run(options, &config.policy).await,
         Command::RunJob(args) => {
             run_job::run(args).await?;
             Ok(Exit::Success)

@@ -3,8 +3,9 @@
 use super::client_track::TrackOptions;
 use super::client_train::TrainOptions;
 use super::connect::ConnectOptions;
+use super::described::described;
 use super::exit::{Exit, Failure};
-use super::{interrupt, print};
+use super::{interrupt, print, room};
 use crate::client::shared::SharedJob;
 use crate::client::{self, Choose, ClientError, Job, Join, Output, Wishes, package};
 use crate::config::Config;
@@ -15,6 +16,13 @@ use std::path::Path;
 
 /// Submits a training.
 pub(super) async fn train(options: TrainOptions, config: Config) -> Result<Exit, Failure> {
+    if options.explain {
+        let (package, connect) = (&options.package, &options.connect);
+        let user = config.client.user.clone().or_else(client::user);
+        let minimum = connect.min_gpu_memory_mib;
+        let job = described("--pkg-path", package, minimum, user).await?;
+        return room::explain(&connect.join, &config, &job).await;
+    }
     let (path, root) = (options.package.clone(), config.shared_storage_root.clone());
     let output = match (options.output, &root) {
         (Some(folder), _) => Output::Models(folder),
@@ -94,7 +102,8 @@ fn name_of(path: &Path) -> String {
     stem.unwrap_or_else(|| "package".into())
 }
 
-async fn blocking<T: Send + 'static>(
+/// Runs what blocks beside the runtime.
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ClientError> + Send + 'static,
 ) -> Result<T, Failure> {
     match tokio::task::spawn_blocking(work).await {

@@ -259,6 +259,44 @@ fn the_old_name_works_and_says_so_once() {
 }
 
 #[test]
+fn explaining_needs_a_room_but_no_choice() {
+    let files = Files::new();
+    let mut ambient = Ambient { stdin_is_terminal: false, ..ambient() };
+    for words in [
+        "client-train --explain -p DIR/p.zip --room-id r --token t",
+        "client-train --explain -p DIR/p.zip --room-id r --token t --worker-id w",
+        "client-train --explain -p DIR/p.zip -s SESSION",
+        "why --room-id r --token t --job DIR/p.zip --min_gpu_memory 9",
+        "why -s SESSION",
+        "room snapshot --room_id r --token t",
+    ] {
+        assert!(files.parse(words, &mut ambient).is_ok(), "{words}");
+    }
+    for words in ["client-train --explain -p DIR/p.zip", "why", "why --room-id r", "room snapshot"]
+    {
+        let error = files.error_in(words, &mut ambient);
+        assert!(error.contains("--token") && error.contains("--session-string"), "{error}");
+    }
+    files.error_in("why --room-id r --token t -s SESSION", &mut ambient);
+}
+
+#[test]
+fn plugin_tools_need_a_file_and_take_settings() {
+    let files = Files::new();
+    for words in [
+        "plugin validate f.wasm",
+        "plugin inspect f --memory_mib 9 --timeout_ms 5",
+        "plugin test f --room r.json --job j.json --expect --p --setting a=1 --setting b=x",
+    ] {
+        let command = files.parse(words, &mut ambient()).unwrap().command;
+        assert!(matches!(command, Command::Plugin(..)), "{words}");
+    }
+    for words in ["plugin validate", "plugin test f --room r", "plugin validate f --setting a"] {
+        files.error(words);
+    }
+}
+
+#[test]
 fn no_secret_shows_in_debug_or_in_errors() {
     let files = Files::new();
     for words in ["--room-id r --token hunter2 --auto-select", "-s SESSION"] {

@@ -6,6 +6,7 @@
 //! | [`package`] | what is to be sent, checked before anything is |
 //! | [`room`] | this client's place in the room: discovery, requests, offers |
 //! | [`selection`] | which worker gets the job: by policy, by name, or by asking the user |
+//! | [`explain`] | what the policy makes of a room, without a job |
 //! | [`prompt`] | the list that the user chooses from |
 //! | [`submission`] | one job over `sleap-rtc/1` |
 //! | [`record`] | what this user has submitted, so that it can be come back to |
@@ -18,6 +19,7 @@
 
 pub mod display;
 pub mod error;
+mod explain;
 pub mod known;
 mod legacy;
 mod output;
@@ -31,6 +33,7 @@ mod submission;
 mod viewer;
 
 pub use error::ClientError;
+pub use explain::{explain, snapshot};
 pub use output::Output;
 pub use room::user;
 pub use viewer::ViewerPorts;

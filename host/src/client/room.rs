@@ -12,7 +12,7 @@ use sleap_rtc_protocol::ids::{PeerId, RoomCredentials};
 use sleap_rtc_protocol::job::{JobSpec, JobType};
 use sleap_rtc_protocol::signaling::{
     AppMessage, ClientMessage, Description, ErrorFrame, Filters, JobRequest, JobResponse, Metadata,
-    PeerMessage, Role, ServerMessage, WORKER_BUSY,
+    PeerInfo, PeerMessage, Role, ServerMessage, WORKER_BUSY,
 };
 use sleap_rtc_protocol::{DIALECT, LEGACY_CHANNEL_LABEL};
 use std::time::Duration;
@@ -117,12 +117,20 @@ impl Room {
         &self,
         min_gpu_memory_mib: Option<u64>,
     ) -> Result<Vec<WorkerFacts>, SignalingError> {
+        let peers = self.peers(min_gpu_memory_mib).await?;
+        Ok(peers.iter().map(WorkerFacts::from_peer).collect())
+    }
+
+    /// The same, as the server tells it.
+    pub(super) async fn peers(
+        &self,
+        min_gpu_memory_mib: Option<u64>,
+    ) -> Result<Vec<PeerInfo>, SignalingError> {
         let properties = min_gpu_memory_mib.map(|mib| {
             [("gpu_memory_mb".to_owned(), json!({ "$gte": mib }))].into_iter().collect()
         });
         let filters = Filters { role: Some(Role::Worker), properties, ..Filters::default() };
-        let peers = self.signaling.discover(filters).await?;
-        Ok(peers.iter().map(WorkerFacts::from_peer).collect())
+        self.signaling.discover(filters).await
     }
 
     /// Asks `worker` whether it would take the job.

@@ -58,6 +58,55 @@ fn runtime() -> Result<&'static Runtime, String> {
     RUNTIME.as_ref().map_err(|error| format!("the WebAssembly engine does not start: {error}"))
 }
 
+/// A component that was compiled, whatever it imports and exports.
+pub(super) struct Compiled {
+    component: Component,
+    /// Names of its imports.
+    pub imports: Vec<String>,
+    /// Names of its exports.
+    pub exports: Vec<String>,
+}
+
+impl Compiled {
+    /// Compiles `bytes`.
+    ///
+    /// # Errors
+    /// A sentence for the plugin's author.
+    pub(super) fn new(bytes: &[u8]) -> Result<Self, String> {
+        let runtime = runtime()?;
+        explain::check_header(bytes)?;
+        let component = Component::from_binary(&runtime.engine, bytes)
+            .map_err(|error| explain::not_compiled(&error))?;
+        let shape = component.component_type();
+        let imports = shape.imports(&runtime.engine).map(|(name, _)| name.to_owned()).collect();
+        let exports = shape.exports(&runtime.engine).map(|(name, _)| name.to_owned()).collect();
+        Ok(Self { component, imports, exports })
+    }
+
+    /// Instantiates it once, to find out now what would fail later at `point`.
+    ///
+    /// # Errors
+    /// A sentence for the plugin's author.
+    pub(super) fn plugin(
+        &self,
+        name: &str,
+        point: ExtensionPoint,
+        limits: Limits,
+    ) -> Result<Plugin, String> {
+        let runtime = runtime()?;
+        let explain = |error| explain::not_usable(point, &self.imports, &self.exports, &error);
+        let pre = runtime.linker.instantiate_pre(&self.component).map_err(explain)?;
+        let plugin = Plugin { name: name.into(), limits, pre };
+        plugin.enter(|store, instance, pre| find(point, store, instance, pre)).map_err(
+            |error| match error {
+                Entered::Not(error) => explain(error),
+                Entered::Failed(failure) => failure.to_string(),
+            },
+        )?;
+        Ok(plugin)
+    }
+}
+
 /// A component that was compiled and found to have one extension point.
 #[derive(Clone)]
 pub(super) struct Plugin {
@@ -78,24 +127,7 @@ impl Plugin {
         point: ExtensionPoint,
         limits: Limits,
     ) -> Result<Self, String> {
-        let runtime = runtime()?;
-        explain::check_header(bytes)?;
-        let component = Component::from_binary(&runtime.engine, bytes)
-            .map_err(|error| explain::not_compiled(&error))?;
-        let shape = component.component_type();
-        let names = |items: Vec<&str>| items.into_iter().map(str::to_owned).collect::<Vec<_>>();
-        let imports = names(shape.imports(&runtime.engine).map(|(name, _)| name).collect());
-        let exports = names(shape.exports(&runtime.engine).map(|(name, _)| name).collect());
-        let explain = |error| explain::not_usable(point, &imports, &exports, &error);
-        let pre = runtime.linker.instantiate_pre(&component).map_err(explain)?;
-        let plugin = Self { name: name.into(), limits, pre };
-        plugin.enter(|store, instance, pre| find(point, store, instance, pre)).map_err(
-            |error| match error {
-                Entered::Not(error) => explain(error),
-                Entered::Failed(failure) => failure.to_string(),
-            },
-        )?;
-        Ok(plugin)
+        Compiled::new(bytes)?.plugin(name, point, limits)
     }
 
     /// Asks the plugin. Blocks for as long as its limits allow: not for an async task.

@@ -46,29 +46,16 @@ pub(super) fn not_usable(
     exports: &[String],
     error: &wasmtime::Error,
 ) -> String {
-    let world = point.world();
-    if let Some(other) = imports.iter().chain(exports).find(|name| other_version(name)) {
-        return format!(
-            "it was built for `{other}`, and this host speaks version {VERSION}: build it with \
-             the host's WIT"
-        );
+    if let Some(why) = foreign(imports, exports) {
+        return why;
     }
-    let foreign: Vec<_> = imports.iter().filter(|name| !name.starts_with(PACKAGE)).collect();
-    if let Some(first) = foreign.first() {
-        let more = foreign.len() - 1;
-        let others = if more > 0 { format!(" and {more} more") } else { String::new() };
-        return format!(
-            "it imports `{first}`{others}, but a policy gets nothing but `log`: no files, clock, \
-             randomness or network. Build Rust for wasm32-unknown-unknown; give other languages' \
-             tools the option that stubs WASI"
-        );
-    }
-    let wanted = format!("{PACKAGE}{}@{VERSION}", point.interface());
+    let wanted = export(point);
     if !exports.contains(&wanted) {
-        let has = if exports.is_empty() { "nothing".into() } else { exports.join(", ") };
         return format!(
-            "it does not export `{wanted}` (it exports {has}): build it for the world \
-             `{world}` or `policy-plugin`"
+            "it does not export `{wanted}` (it exports {}): build it for the world `{}` or \
+             `policy-plugin`",
+            listed(exports),
+            point.world()
         );
     }
     format!(
@@ -76,6 +63,48 @@ pub(super) fn not_usable(
          the host's WIT, unchanged ({})",
         one_line(&format!("{error:#}"), 300)
     )
+}
+
+/// Why a component that exports no extension point is no plugin.
+pub(super) fn no_extension_point(imports: &[String], exports: &[String]) -> String {
+    foreign(imports, exports).unwrap_or_else(|| {
+        format!(
+            "it exports none of the extension points of `sleap-rtc:policy@{VERSION}` (it exports {}): \
+             build it for the world `policy-plugin`, or for one of `selection-plugin`, \
+             `compatibility-plugin` and `estimation-plugin`",
+            listed(exports)
+        )
+    })
+}
+
+/// The name under which a plugin exports `point`.
+pub(super) fn export(point: ExtensionPoint) -> String {
+    format!("{PACKAGE}{}@{VERSION}", point.interface())
+}
+
+/// What has no place in a plugin of this version, if anything.
+fn foreign(imports: &[String], exports: &[String]) -> Option<String> {
+    if let Some(other) = imports.iter().chain(exports).find(|name| other_version(name)) {
+        return Some(format!(
+            "it was built for `{other}`, and this host speaks version {VERSION}: build it with \
+             the host's WIT"
+        ));
+    }
+    let mut foreign = imports.iter().filter(|name| !name.starts_with(PACKAGE));
+    let first = foreign.next()?;
+    let others = match foreign.count() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Some(format!(
+        "it imports `{first}`{others}, but a policy gets nothing but `log`: no files, clock, \
+         randomness or network. Build Rust for wasm32-unknown-unknown; give other languages' \
+         tools the option that stubs WASI"
+    ))
+}
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() { "nothing".into() } else { names.join(", ") }
 }
 
 fn other_version(name: &str) -> bool {
@@ -124,5 +153,10 @@ mod tests {
         assert!(wrong.contains("world `selection-plugin`"), "{wrong}");
         let changed = explained(&[], &["sleap-rtc:policy/selection@0.1.0"]);
         assert!(changed.contains("type mismatch"), "{changed}");
+        let none = no_extension_point(&[], &["a:b/c@1.0.0".into()]);
+        assert!(
+            none.contains("it exports a:b/c@1.0.0") && none.contains("policy-plugin"),
+            "{none}"
+        );
     }
 }

@@ -6,13 +6,16 @@
 //! [`OnFailure`] says what is answered instead.
 
 mod bindings;
+mod cases;
 mod component;
+pub mod examine;
 mod explain;
 mod facts;
 mod limits;
 mod questions;
 mod source;
 mod text;
+mod watched;
 
 pub use crate::config::{OnFailure, PluginConfig, PolicyConfig};
 
@@ -24,6 +27,7 @@ use sleap_rtc_protocol::job::{JobDescription, Reason};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use watched::Watched;
 
 /// Where a plugin may stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,6 +41,9 @@ pub enum ExtensionPoint {
 }
 
 impl ExtensionPoint {
+    /// Each of them.
+    pub const ALL: [Self; 3] = [Self::Selection, Self::Compatibility, Self::Estimate];
+
     /// The key in the configuration: `[policy.KEY]`.
     pub fn key(self) -> &'static str {
         match self {
@@ -257,7 +264,7 @@ impl Points {
 
 /// One extension point and who answers there.
 struct Point {
-    configured: Option<Plugin>,
+    configured: Option<Watched>,
     settings: Vec<bindings::types::Property>,
     on_failure: OnFailure,
     failures: AtomicU64,
@@ -270,7 +277,7 @@ impl Point {
         dir: &std::path::Path,
     ) -> Result<Self, PolicyError> {
         let limits = Limits { timeout_ms: config.timeout_ms, memory_mib: config.memory_mib };
-        let load = |plugin: &String| source::load(point, plugin, dir, limits);
+        let load = |plugin: &String| Watched::load(point, plugin, dir, limits);
         Ok(Self {
             configured: config.plugin.as_ref().map(load).transpose()?,
             settings: facts::settings(&config.settings),
@@ -281,12 +288,13 @@ impl Point {
 
     /// The answer, if there is one, and a line for the user if a plugin failed. Blocks.
     fn ask<Q: Question>(&self, question: &Q) -> (Option<Q::Answer>, Option<String>) {
-        let Some(plugin) = &self.configured else {
+        let Some(watched) = &self.configured else {
             return match self.ask_default(&question.with_settings(&self.settings)) {
                 Ok(answer) => (Some(answer), None),
                 Err(notice) => (None, Some(notice)),
             };
         };
+        let plugin = watched.current();
         let failure = match plugin.ask(&question.with_settings(&self.settings)) {
             Ok(answer) => return (Some(answer), None),
             Err(failure) => failure,

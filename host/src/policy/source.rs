@@ -33,30 +33,41 @@ pub(super) fn load_embedded(point: ExtensionPoint) -> Result<Plugin, String> {
     Plugin::load(embedded_name(point), bytes, point, Limits::EMBEDDED)
 }
 
-/// Loads the plugin that the configuration calls `plugin`.
-pub(super) fn load(
+/// Reads the file at `path`, which the configuration calls `plugin`.
+pub(super) fn read_configured(
     point: ExtensionPoint,
     plugin: &str,
-    dir: &Path,
+    path: &Path,
+) -> Result<Vec<u8>, PolicyError> {
+    let (key, path) = (point.key(), path.to_owned());
+    read(&path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => PolicyError::NotFound { key, plugin: plugin.to_owned(), path },
+        _ => PolicyError::Read { key, path, source },
+    })
+}
+
+/// Compiles and tries the plugin that was read from `path`.
+pub(super) fn compile(
+    point: ExtensionPoint,
+    path: &Path,
+    bytes: &[u8],
     limits: Limits,
 ) -> Result<Plugin, PolicyError> {
-    let key = point.key();
-    let path = locate(plugin, dir);
-    let bytes = read(&path).map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound => {
-            PolicyError::NotFound { key, plugin: plugin.to_owned(), path: path.clone() }
-        }
-        _ => PolicyError::Read { key, path: path.clone(), source },
-    })?;
-    let name = path.file_stem().map_or_else(|| plugin.into(), |stem| stem.to_string_lossy());
-    let loaded = Plugin::load(&name, &bytes, point, limits)
-        .map_err(|why| PolicyError::Unusable { key, path: path.clone(), why })?;
-    tracing::info!(point = key, plugin = %name, path = %path.display(), "policy plugin loaded");
+    let (key, name) = (point.key(), name(path));
+    let loaded = Plugin::load(&name, bytes, point, limits)
+        .map_err(|why| PolicyError::Unusable { key, path: path.to_owned(), why })?;
+    tracing::info!(point = key, plugin = name, path = %path.display(), "policy plugin loaded");
     Ok(loaded)
 }
 
+/// What a plugin is called in logs and messages.
+pub(super) fn name(path: &Path) -> String {
+    let stem = path.file_stem().unwrap_or(path.as_os_str());
+    stem.to_string_lossy().into_owned()
+}
+
 /// A path, or a name in the plugin folder.
-fn locate(plugin: &str, dir: &Path) -> PathBuf {
+pub(super) fn locate(plugin: &str, dir: &Path) -> PathBuf {
     if plugin.contains('/') || plugin.ends_with(".wasm") {
         match plugin.strip_prefix("~/").zip(dirs::home_dir()) {
             Some((rest, home)) => home.join(rest),
@@ -67,7 +78,8 @@ fn locate(plugin: &str, dir: &Path) -> PathBuf {
     }
 }
 
-fn read(path: &Path) -> io::Result<Vec<u8>> {
+/// The whole file, if it is not too large for a plugin.
+pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(FILE_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > FILE_BYTES {

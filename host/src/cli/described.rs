@@ -1,0 +1,56 @@
+//! Jobs and rooms that files describe.
+
+use super::exit::{Exit, Failure};
+use super::submit::blocking;
+use crate::client::package;
+use serde::de::DeserializeOwned;
+use sleap_rtc_protocol::job::{JobDescription, JobType, Requirements};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// Largest file that is read as JSON: a room of thousands.
+const JSON_BYTES: u64 = 64 << 20;
+
+/// The job in `path`: its description as JSON when the name ends in `.json`, else a training
+/// package. `min_gpu_memory_mib` stands over what it demands; `user` submits it unless it says who.
+pub(super) async fn described(
+    option: &'static str,
+    path: &Path,
+    min_gpu_memory_mib: Option<u64>,
+    user: Option<String>,
+) -> Result<JobDescription, Failure> {
+    let mut job = if path.extension().is_some_and(|ending| ending == "json") {
+        read_json(option, path, "the description of a job")?
+    } else {
+        super::client_train::found(option, path)?;
+        let path = path.to_owned();
+        blocking(move || {
+            let package = package::open_training(&path)?;
+            Ok(package::described(&package, JobType::Training, Requirements::default(), None))
+        })
+        .await?
+    };
+    job.requirements.min_gpu_memory_mib =
+        min_gpu_memory_mib.or(job.requirements.min_gpu_memory_mib);
+    job.user = job.user.or(user);
+    Ok(job)
+}
+
+/// The value in the file at `path`, which is to hold `what`.
+pub(super) fn read_json<T: DeserializeOwned>(
+    option: &str,
+    path: &Path,
+    what: &str,
+) -> Result<T, Failure> {
+    let shown = path.display();
+    let usage =
+        |error: &dyn std::fmt::Display| Failure::usage(format!("{option}: {shown}: {error}"));
+    let mut text = String::new();
+    let file = File::open(path).map_err(|error| usage(&error))?;
+    file.take(JSON_BYTES).read_to_string(&mut text).map_err(|error| usage(&error))?;
+    serde_json::from_str(&text).map_err(|error| {
+        let why = anyhow::Error::new(error).context(format!("{option}: {shown} is not {what}"));
+        Failure::new(Exit::Usage, why)
+    })
+}

@@ -1,0 +1,182 @@
+//! `sleap-rtc plugin`: what authors of policy plugins need.
+
+mod inspect;
+mod recorded;
+mod validate;
+
+use super::exit::{Exit, Failure};
+use crate::config::{OnFailure, PluginConfig, PolicyConfig};
+use crate::policy::examine::{ExamineError, PluginFile};
+use clap::{Args, Subcommand};
+use sleap_rtc_protocol::ids::PeerId;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// The examples under `--help`.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  Find out what is wrong with a plugin before anybody depends on it:
+    sleap-rtc plugin validate fair.wasm --setting 'owner=\"ada\"'
+  Show what is in it:
+    sleap-rtc plugin inspect fair.wasm
+  Rank a room that was recorded with `sleap-rtc room snapshot`:
+    sleap-rtc plugin test fair.wasm --room room.json --job job.json --expect gpu2";
+
+/// The options of `plugin`.
+#[derive(Args)]
+pub struct PluginArgs {
+    #[command(subcommand)]
+    command: PluginCommand,
+}
+
+#[derive(Subcommand)]
+enum PluginCommand {
+    /// Try a plugin with built-in cases: exit code 0 if it copes with all, else 2
+    Validate(FileArgs),
+    /// Show what is in a plugin, and how long it takes
+    Inspect(FileArgs),
+    /// Rank a recorded room: exit code 1 if the worker of --expect is not first
+    Test(TestArgs),
+}
+
+#[derive(Args)]
+struct FileArgs {
+    /// The component: a path, or a name in the plugin folder
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// A setting, as under `settings` in the configuration; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    setting: Vec<Setting>,
+    /// Longest time of one call
+    #[arg(long, value_name = "MS", default_value_t = 200)]
+    timeout_ms: u64,
+    /// Most memory of one call
+    #[arg(long, value_name = "MIB", default_value_t = 64)]
+    memory_mib: u64,
+}
+
+#[derive(Args)]
+struct TestArgs {
+    #[command(flatten)]
+    file: FileArgs,
+    /// The room's workers, as `sleap-rtc room snapshot` writes them
+    #[arg(long, value_name = "ROOM.json")]
+    room: PathBuf,
+    /// The job: its description as JSON, or a training package
+    #[arg(long, value_name = "JOB.json")]
+    job: PathBuf,
+    /// The worker that must come first
+    #[arg(long, value_name = "PEER_ID", allow_hyphen_values = true)]
+    expect: Option<PeerId>,
+}
+
+/// `KEY=VALUE`, the value being TOML, or else a text.
+#[derive(Debug, Clone, PartialEq)]
+struct Setting(String, toml::Value);
+
+impl FromStr for Setting {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (key, value) = text.split_once('=').ok_or("expects KEY=VALUE, such as hours=8")?;
+        let table = format!("value = {value}").parse::<toml::Table>().ok();
+        let parsed = table.filter(|table| table.len() == 1).and_then(|mut t| t.remove("value"));
+        let value = parsed.unwrap_or_else(|| toml::Value::String(value.to_owned()));
+        Ok(Self(key.trim().to_owned(), value))
+    }
+}
+
+/// What to do with which plugin, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PluginOptions {
+    file: PathBuf,
+    config: PluginConfig,
+    task: Task,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Task {
+    Validate,
+    Inspect,
+    Test { room: PathBuf, job: PathBuf, expect: Option<PeerId> },
+}
+
+impl PluginArgs {
+    pub(super) fn check(self) -> PluginOptions {
+        let (file, task) = match self.command {
+            PluginCommand::Validate(file) => (file, Task::Validate),
+            PluginCommand::Inspect(file) => (file, Task::Inspect),
+            PluginCommand::Test(TestArgs { file, room, job, expect }) => {
+                (file, Task::Test { room, job, expect })
+            }
+        };
+        let settings = file.setting.into_iter().map(|Setting(key, value)| (key, value)).collect();
+        let (timeout_ms, memory_mib) = (file.timeout_ms, file.memory_mib);
+        // Nothing may stand in for a plugin that is on trial.
+        let config = PluginConfig {
+            settings,
+            timeout_ms,
+            memory_mib,
+            ..PluginConfig::new(OnFailure::Refuse)
+        };
+        PluginOptions { file: file.file, config, task }
+    }
+}
+
+/// Does it. Compiling and calling block; nothing else runs in this process.
+pub(super) async fn run(options: PluginOptions, policy: &PolicyConfig) -> Result<Exit, Failure> {
+    let PluginOptions { file, config, task } = options;
+    let plugin = PluginFile::open(&file, &policy.dir)?;
+    match task {
+        Task::Validate => validate::run(&plugin, &config),
+        Task::Inspect => inspect::run(&plugin, &config),
+        Task::Test { room, job, expect } => {
+            recorded::run(&plugin, &config, &room, &job, expect.as_ref()).await
+        }
+    }
+}
+
+impl From<ExamineError> for Failure {
+    fn from(error: ExamineError) -> Self {
+        Self::new(Exit::Usage, error)
+    }
+}
+
+/// Milliseconds with as many places as they are worth.
+fn told_ms(time: Duration) -> String {
+    let ms = time.as_secs_f64() * 1000.0;
+    match ms {
+        _ if ms < 1.0 => format!("{ms:.3} ms"),
+        _ if ms < 100.0 => format!("{ms:.1} ms"),
+        _ => format!("{ms:.0} ms"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_is_toml_or_text() {
+        let value = |text: &str| text.parse::<Setting>().map(|Setting(_, value)| value.to_string());
+        for (text, expected) in [
+            ("hours=8", "8"),
+            ("hours = 1.5", "1.5"),
+            ("open=true", "true"),
+            ("days=[1, 2]", "[1, 2]"),
+            ("owner=\"ada\"", "\"ada\""),
+            ("owner=ada lovelace", "\"ada lovelace\""),
+            ("equation=a=b", "\"a=b\""),
+        ] {
+            assert_eq!(value(text).as_deref(), Ok(expected), "{text}");
+        }
+        assert!("nothing".parse::<Setting>().is_err());
+    }
+
+    #[test]
+    fn times_are_told_in_ms() {
+        let told = [14, 1_500, 250_000].map(|us| told_ms(Duration::from_micros(us)));
+        assert_eq!(told, ["0.014 ms", "1.5 ms", "250 ms"]);
+    }
+}

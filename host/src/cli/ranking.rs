@@ -1,0 +1,124 @@
+//! Tables for the terminal: a ranking of workers, and columns in general.
+
+use crate::policy::Selection;
+use sleap_rtc_protocol::capabilities::WorkerFacts;
+use sleap_rtc_protocol::worker::WorkerStatus;
+
+/// Longest text in a column that is not the last one.
+const COLUMN_CHARS: usize = 40;
+
+/// Every worker with its rank, score and reason, best first; then those that are out.
+pub(super) fn ranking(workers: &[WorkerFacts], selection: &Selection) -> String {
+    let mut rows = vec![["rank", "worker", "host", "GPU", "score", "why"].map(String::from)];
+    let mut ranked = vec![false; workers.len()];
+    for (place, choice) in (1..).zip(&selection.ranking) {
+        let Some(worker) = workers.get(choice.index) else { continue };
+        ranked[choice.index] = true;
+        let place = format!("{place}");
+        rows.push(row(worker, place, score(choice.score), choice.reason.clone()));
+    }
+    for (index, worker) in workers.iter().enumerate().filter(|(index, _)| !ranked[*index]) {
+        let said = selection.left_out.iter().find(|out| out.index == index);
+        let why = match said {
+            Some(said) => said.reason.clone(),
+            None if worker.status != WorkerStatus::Available => worker.status.as_str().to_owned(),
+            None => "left out without a reason".to_owned(),
+        };
+        rows.push(row(worker, "out".into(), "-".into(), why));
+    }
+    columns(&rows)
+}
+
+fn row(worker: &WorkerFacts, rank: String, score: String, why: String) -> [String; 6] {
+    let gpu = match worker.accelerators.largest() {
+        Some(gpu) => format!("{}, {} MB", gpu.model, gpu.memory_mib),
+        None => "none".into(),
+    };
+    let host = worker.hostname.clone().unwrap_or_else(|| "-".into());
+    [rank, worker.peer_id.to_string(), host, gpu, score, why]
+}
+
+/// A score as short as it can be told.
+fn score(score: f64) -> String {
+    if score != 0.0 && !(1e-3..1e12).contains(&score.abs()) {
+        return format!("{score:.3e}");
+    }
+    let text = format!("{score:.3}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// Rows of equal length, each column as wide as its widest text. What others say must not steer
+/// the terminal.
+pub(super) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
+    let cells: Vec<[String; N]> = rows
+        .iter()
+        .map(|row| {
+            let mut column = 0;
+            row.each_ref().map(|text| {
+                column += 1;
+                let limit = if column == N { usize::MAX } else { COLUMN_CHARS };
+                cell(text, limit)
+            })
+        })
+        .collect();
+    let width = |column: usize| cells.iter().map(|row| row[column].chars().count()).max();
+    let widths: Vec<usize> = (0..N).map(|column| width(column).unwrap_or(0)).collect();
+    let mut lines = String::new();
+    for row in &cells {
+        let padded = row.iter().zip(&widths).map(|(text, width)| format!("{text:<width$}"));
+        lines.push_str(padded.collect::<Vec<_>>().join("  ").trim_end());
+        lines.push('\n');
+    }
+    lines
+}
+
+fn cell(text: &str, limit: usize) -> String {
+    let clean = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    match text.chars().count() > limit {
+        true => clean.take(limit - 1).chain(['…']).collect(),
+        false => clean.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Choice, Exclusion};
+    use serde_json::json;
+    use sleap_rtc_protocol::signaling::PeerInfo;
+
+    fn worker(peer_id: &str, properties: serde_json::Value) -> WorkerFacts {
+        let peer = json!({
+            "peer_id": peer_id, "role": "worker", "metadata": { "tags": [], "properties": properties },
+        });
+        WorkerFacts::from_peer(&serde_json::from_value::<PeerInfo>(peer).unwrap())
+    }
+
+    #[test]
+    fn every_worker_has_a_line() {
+        let gpu = json!([{ "model": "A", "memory_mib": 8192 }]);
+        let workers = [
+            worker("w1", json!({ "hostname": "a\x1b[2J", "status": "busy" })),
+            worker("worker-2", json!({ "hostname": "b", "status": "available", "gpus": gpu })),
+            worker("w3", json!({ "status": "maintenance" })),
+        ];
+        let selection = Selection {
+            ranking: vec![Choice { index: 1, score: 8192.0, reason: "largest".into() }],
+            left_out: vec![Exclusion { index: 0, reason: "busy just now".into() }],
+            notice: None,
+        };
+        assert_eq!(
+            ranking(&workers, &selection),
+            "rank  worker    host   GPU         score  why\n\
+             1     worker-2  b      A, 8192 MB  8192   largest\n\
+             out   w1        a [2J  none        -      busy just now\n\
+             out   w3        -      none        -      maintenance\n"
+        );
+    }
+
+    #[test]
+    fn scores_are_short() {
+        let told = [0.0, 1.0, 0.5, 24_564.0, -2.25, 1e300, 1e-9].map(score);
+        assert_eq!(told, ["0", "1", "0.5", "24564", "-2.25", "1.000e300", "1.000e-9"]);
+    }
+}

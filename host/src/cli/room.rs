@@ -1,0 +1,167 @@
+//! `sleap-rtc room` and `sleap-rtc why`: a look into a room, without starting a job.
+
+use super::ambient::{Ambient, SecretText};
+use super::common::CommonArgs;
+use super::connect::whole_mb;
+use super::described::described;
+use super::exit::{Exit, ExitWith, Failure};
+use super::ranking::ranking;
+use super::{interrupt, print};
+use crate::client::{self, Choose, Join};
+use crate::config::{Config, Overrides};
+use clap::{Args, Subcommand};
+use sleap_rtc_protocol::job::{JobDescription, JobType};
+use std::path::PathBuf;
+
+/// The examples under `why --help`.
+pub(super) const WHY_EXAMPLES: &str = "\
+Examples:
+  Who would get a job, and why the others would not:
+    sleap-rtc why --room-id ROOM --token TOKEN
+  The same for this job, with at least 16 GB of GPU memory:
+    sleap-rtc why --room-id ROOM --token TOKEN --job labels.pkg.zip --min-gpu-memory 16000";
+
+/// The examples under `room --help`.
+pub(super) const ROOM_EXAMPLES: &str = "\
+Examples:
+  Record a room, to try a selection plugin with:
+    sleap-rtc room snapshot --room-id ROOM --token TOKEN > room.json";
+
+/// Which room.
+#[derive(Args)]
+#[command(next_help_heading = "Connection")]
+struct WhichRoom {
+    /// What a worker of the room printed
+    #[arg(short, long, value_name = "STRING", conflicts_with = "room_id")]
+    session_string: Option<SecretText>,
+    /// The room; needs --token
+    #[arg(short, long, value_name = "ID")]
+    room_id: Option<String>,
+    /// The room's token; `-` reads a line from standard input, and SLEAP_RTC_TOKEN works too
+    #[arg(short, long, value_name = "TOKEN", allow_hyphen_values = true)]
+    token: Option<SecretText>,
+}
+
+impl WhichRoom {
+    fn check(self, ambient: &mut Ambient) -> Result<Join, Failure> {
+        if let Some(SecretText(text)) = self.session_string {
+            let session = text.parse();
+            return session
+                .map(Join::Session)
+                .map_err(|error| Failure::usage(format!("--session-string: {error}")));
+        }
+        let (room_id, token) = (self.room_id, self.token.or_else(|| ambient.token.clone()));
+        let (Some(room_id), Some(token)) = (room_id, token) else {
+            let text = "give --room-id and --token, or the --session-string of one of its workers";
+            return Err(Failure::usage("nothing says which room to look at").hint(text));
+        };
+        Ok(Join::Room { credentials: ambient.credentials(&room_id, token)?, choose: Choose::Auto })
+    }
+}
+
+/// The options of `why`.
+#[derive(Args)]
+pub struct WhyArgs {
+    /// A training package, or a job's description as JSON [default: a training of which nothing is
+    /// known]
+    #[arg(short, long, value_name = "PKG")]
+    job: Option<PathBuf>,
+    /// Only workers whose largest GPU has this much memory, in MB (MiB, as nvidia-smi counts)
+    #[arg(long, value_name = "MB", value_parser = whole_mb, allow_hyphen_values = true)]
+    min_gpu_memory: Option<u64>,
+    #[command(flatten)]
+    room: WhichRoom,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// Which room, and which job it is about, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WhyOptions {
+    join: Join,
+    job: Option<PathBuf>,
+    min_gpu_memory_mib: Option<u64>,
+}
+
+impl WhyArgs {
+    pub(super) fn check(self, ambient: &mut Ambient) -> Result<(WhyOptions, Overrides), Failure> {
+        let join = self.room.check(ambient)?;
+        let (job, min_gpu_memory_mib) = (self.job, self.min_gpu_memory);
+        Ok((WhyOptions { join, job, min_gpu_memory_mib }, self.common.check()?))
+    }
+}
+
+/// The options of `room`.
+#[derive(Args)]
+pub struct RoomArgs {
+    #[command(subcommand)]
+    command: RoomCommand,
+}
+
+#[derive(Subcommand)]
+enum RoomCommand {
+    /// Write the room's workers to standard output, as `plugin test` reads them
+    Snapshot(SnapshotArgs),
+}
+
+#[derive(Args)]
+struct SnapshotArgs {
+    #[command(flatten)]
+    room: WhichRoom,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+impl RoomArgs {
+    pub(super) fn check(self, ambient: &mut Ambient) -> Result<(Join, Overrides), Failure> {
+        let RoomCommand::Snapshot(args) = self.command;
+        Ok((args.room.check(ambient)?, args.common.check()?))
+    }
+}
+
+/// Prints the room's workers as JSON.
+pub(super) async fn snapshot(join: &Join, config: &Config) -> Result<Exit, Failure> {
+    let interrupt = interrupt::until_asked_to_end()?;
+    let peers = client::snapshot(config, join, &interrupt).await?;
+    let text = serde_json::to_string_pretty(&peers).exit(Exit::Unexpected)?;
+    print::line(&text).exit(Exit::Unexpected)?;
+    Ok(Exit::Success)
+}
+
+/// Explains the room's ranking for the job that the options name.
+pub(super) async fn why(options: WhyOptions, config: &Config) -> Result<Exit, Failure> {
+    let user = config.client.user.clone().or_else(client::user);
+    let min_gpu_memory_mib = options.min_gpu_memory_mib;
+    let job = match &options.job {
+        Some(path) => described("--job", path, min_gpu_memory_mib, user).await?,
+        None => {
+            let mut job = JobDescription::unknown(JobType::Training);
+            job.requirements.min_gpu_memory_mib = min_gpu_memory_mib;
+            JobDescription { user, ..job }
+        }
+    };
+    explain(&options.join, config, &job).await
+}
+
+/// Prints for each worker of the room its rank, score and reason, or why it is out.
+///
+/// Ends with the exit code that the job would have: no worker when none is ranked.
+pub(super) async fn explain(
+    join: &Join,
+    config: &Config,
+    job: &JobDescription,
+) -> Result<Exit, Failure> {
+    let interrupt = interrupt::until_asked_to_end()?;
+    let (workers, selection) = client::explain(config, join, job, &interrupt).await?;
+    if let Some(notice) = &selection.notice {
+        print::error(&format!("warning: {notice}\n"));
+    }
+    print::raw(&ranking(&workers, &selection)).exit(Exit::Unexpected)?;
+    match (workers.is_empty(), selection.ranking.is_empty()) {
+        (true, _) => Err(Failure::message(Exit::NoWorker, "there is no worker in this room")),
+        (_, true) => {
+            Err(Failure::message(Exit::NoWorker, "no worker of this room takes the job now"))
+        }
+        _ => Ok(Exit::Success),
+    }
+}

@@ -1,0 +1,171 @@
+//! Rooms and jobs that every plugin must cope with.
+
+use super::ExtensionPoint;
+use serde_json::{Value, json};
+use sleap_rtc_protocol::capabilities::WorkerFacts;
+use sleap_rtc_protocol::job::{ImageSize, JobDescription, JobType, Requirements};
+use sleap_rtc_protocol::signaling::PeerInfo;
+
+/// A question to try a plugin with.
+#[derive(Debug, Clone)]
+pub struct Case {
+    /// What is special about it.
+    pub name: &'static str,
+    /// The job.
+    pub job: JobDescription,
+    /// The room's workers; exactly one where a single worker is asked about.
+    pub workers: Vec<WorkerFacts>,
+}
+
+/// The cases for `point`.
+pub(super) fn cases(point: ExtensionPoint) -> Vec<Case> {
+    let rooms = [
+        ("an ordinary worker", training(), ordinary(0, "available")),
+        ("a tracking job", tracking(), ordinary(0, "available")),
+        ("no GPU", training(), worker("cpu", json!({ "hostname": "cpu", "gpus": [] }))),
+        ("zero memory", training(), worker("zero", zero_memory())),
+        ("missing fields", JobDescription::unknown(JobType::Training), worker("bare", json!({}))),
+        ("non-ASCII names", foreign_job(), worker("π-実験室", foreign_names())),
+        ("huge strings", huge_job(), worker("huge", huge_strings())),
+    ];
+    let mut cases: Vec<_> = rooms
+        .into_iter()
+        .map(|(name, job, worker)| Case { name, job, workers: worker.into_iter().collect() })
+        .collect();
+    if point == ExtensionPoint::Selection {
+        cases.push(Case { name: "no workers", job: training(), workers: vec![] });
+        let statuses = ["busy", "reserved", "maintenance", "a word of tomorrow"];
+        let workers = (0..).zip(statuses).filter_map(|(number, status)| ordinary(number, status));
+        cases.push(Case { name: "nobody is free", job: training(), workers: workers.collect() });
+        cases.push(Case { name: "1,000 workers", job: training(), workers: room(1000) });
+    }
+    cases
+}
+
+/// `count` workers, most of them free, with full records.
+pub(super) fn room(count: u64) -> Vec<WorkerFacts> {
+    let status = |number| if number % 7 == 3 { "busy" } else { "available" };
+    (0..count).filter_map(|number| ordinary(number, status(number))).collect()
+}
+
+fn training() -> JobDescription {
+    JobDescription {
+        job_type: JobType::Training,
+        model_types: vec!["centroid".into(), "centered_instance".into()],
+        epochs: Some(200),
+        batch_size: Some(4),
+        frame_count: Some(1500),
+        image: Some(ImageSize { height: 1024, width: 1024, channels: 1 }),
+        package_bytes: Some(250_000_000),
+        requirements: Requirements { min_gpu_memory_mib: Some(8000) },
+        user: Some("ada".into()),
+    }
+}
+
+fn tracking() -> JobDescription {
+    JobDescription { job_type: JobType::Inference, epochs: None, ..training() }
+}
+
+fn foreign_job() -> JobDescription {
+    JobDescription { user: Some("Zoë Ångström 🐁".into()), ..training() }
+}
+
+fn huge_job() -> JobDescription {
+    let models = (0..1000).map(|number| format!("{number}{}", huge())).collect();
+    JobDescription {
+        user: Some(huge()),
+        model_types: models,
+        epochs: Some(u32::MAX),
+        batch_size: Some(u32::MAX),
+        frame_count: Some(u64::MAX),
+        package_bytes: Some(u64::MAX),
+        ..training()
+    }
+}
+
+fn ordinary(number: u64, status: &str) -> Option<WorkerFacts> {
+    let memory_mib = 8192 + 1024 * (number % 64);
+    let properties = json!({
+        "hostname": format!("gpu{number}.lab"),
+        "status": status,
+        "gpus": [
+            { "model": "NVIDIA RTX A5000", "memory_mib": memory_mib, "memory_free_mib": 7000,
+              "utilization": 0.25 },
+            { "model": "NVIDIA T400", "memory_mib": 4096 },
+        ],
+        "driver_version": "550.54",
+        "cuda_version": "12.4",
+        "sleap_version": "1.4.1",
+        "max_concurrent_jobs": 1,
+        "slots_free": u64::from(status == "available"),
+        "supported_models": ["base", "centroid", "topdown"],
+        "supported_job_types": ["training", "inference"],
+        "owner": "ada",
+        "racks": [1, 2],
+        "used_hours": 12.5,
+    });
+    worker(&format!("worker-{number}"), properties)
+}
+
+fn zero_memory() -> Value {
+    json!({
+        "hostname": "zero", "status": "available", "max_concurrent_jobs": 0, "slots_free": 0,
+        "gpus": [{ "model": "", "memory_mib": 0, "memory_free_mib": 0, "utilization": 0.0 }],
+    })
+}
+
+fn foreign_names() -> Value {
+    json!({
+        "hostname": "実験室-π-🦀", "status": "available",
+        "gpus": [{ "model": "显卡 \u{202e}e\u{301}", "memory_mib": 24_564 }],
+        "supported_models": ["центроид"], "besitzer": "Jürgen", "ключ": "значение",
+    })
+}
+
+/// More than the host passes on: what a plugin sees of it is as large as it can get.
+fn huge_strings() -> Value {
+    let many = |count: usize| (0..count).map(|n| format!("{n}{}", huge())).collect::<Vec<_>>();
+    let mut properties = json!({
+        "hostname": huge(), "status": "available",
+        "gpus": [{ "model": huge(), "memory_mib": u64::MAX, "memory_free_mib": u64::MAX }],
+        "driver_version": huge(), "cuda_version": huge(), "sleap_version": huge(),
+        "max_concurrent_jobs": u32::MAX, "slots_free": u32::MAX, "supported_models": many(300),
+    });
+    if let Value::Object(properties) = &mut properties {
+        properties.extend(many(300).into_iter().map(|text| (text.clone(), text.into())));
+    }
+    properties
+}
+
+fn huge() -> String {
+    "x".repeat(5000)
+}
+
+/// A worker as discovery would show it. None only if `peer_id` were no identifier.
+fn worker(peer_id: &str, properties: Value) -> Option<WorkerFacts> {
+    let peer = json!({
+        "peer_id": peer_id, "role": "worker", "connected_at": null,
+        "metadata": { "tags": ["sleap-rtc"], "properties": properties },
+    });
+    serde_json::from_value::<PeerInfo>(peer).ok().map(|peer| WorkerFacts::from_peer(&peer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_case_has_its_workers() {
+        for point in ExtensionPoint::ALL {
+            for case in cases(point) {
+                let expected = match case.name {
+                    "no workers" => 0,
+                    "nobody is free" => 4,
+                    "1,000 workers" => 1000,
+                    _ => 1,
+                };
+                assert_eq!(case.workers.len(), expected, "{}", case.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Calls leave nothing behind.
+
+use crate::support::{defaults, training, worker};
+use sleap_rtc::policy::Policies;
+
+const CALLS: usize = 100_000;
+/// The first calls compile, and fill the allocator's caches.
+const WARM_UP: usize = 2_000;
+/// Caches move by a few MiB; a leak of 100 bytes for each call would be 10 MiB.
+const GROWTH_MIB: f64 = 8.0;
+
+/// Takes about half a minute: `cargo test --test policy memory -- --ignored --nocapture`.
+#[tokio::test]
+#[ignore = "100,000 calls take a while"]
+async fn resident_memory_is_flat_over_100_000_calls() {
+    let policies = defaults();
+    ask(&policies, WARM_UP).await;
+    let before = resident_mib();
+    let start = std::time::Instant::now();
+    ask(&policies, CALLS).await;
+    let after = resident_mib();
+    println!(
+        "{CALLS} calls in {:.1} s: {before:.1} MiB before, {after:.1} MiB after",
+        start.elapsed().as_secs_f64()
+    );
+    assert!(after - before < GROWTH_MIB, "{before} MiB grew to {after} MiB");
+}
+
+/// The three questions in turn.
+async fn ask(policies: &Policies, calls: usize) {
+    let (job, workers) = (training(), [worker("a", &[8192]), worker("b", &[24_576])]);
+    for call in 0..calls {
+        match call % 3 {
+            0 => assert_eq!(policies.select(&job, &workers).await.ranking.len(), 2),
+            1 => drop(policies.check(&job, &workers[0]).await),
+            _ => assert!(policies.estimate(&job, &workers[0]).await.is_some()),
+        }
+    }
+}
+
+fn resident_mib() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
+}
