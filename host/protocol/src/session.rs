@@ -25,7 +25,7 @@ pub struct SessionString {
 pub enum SessionError {
     /// It does not begin as it should.
     #[error(
-        "it is no such string: it should begin with `{0}`; copy the whole line that was printed"
+        "a session string or job string that begins with `{0}` is expected; copy the whole line"
     )]
     Prefix(&'static str),
     /// Longer than any session string is.
