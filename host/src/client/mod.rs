@@ -4,18 +4,18 @@
 //! |---|---|
 //! | [`error`] | every way a client can end without success |
 //! | [`package`] | what is to be sent, checked before anything is |
-//! | [`room`] | this client's place in the room: discovery, requests, offers |
-//! | [`selection`] | which worker gets the job: by policy, by name, or by asking the user |
-//! | [`explain`] | what the policy makes of a room, without a job |
-//! | [`prompt`] | the list that the user chooses from |
-//! | [`submission`] | one job over `sleap-rtc/1` |
+//! | `room` | this client's place in the room: discovery, requests, offers |
+//! | `selection` | which worker gets the job: by policy, by name, or by asking the user |
+//! | `explain` | what the policy makes of a room, without a job |
+//! | `prompt` | the list that the user chooses from |
+//! | `submission` | one job over `sleap-rtc/1` |
 //! | [`record`] | what this user has submitted, so that it can be come back to |
 //! | [`known`] | coming back to a job: attach, logs, stop, cancel, fetch |
-//! | [`legacy`] | one job with a Python worker |
+//! | `legacy` | one job with a Python worker |
 //! | [`shared`] | jobs on storage that both sides see |
 //! | [`display`] | bars and log on a terminal, plain lines on a pipe |
-//! | [`viewer`] | SLEAP's loss viewer |
-//! | [`output`] | where results go |
+//! | `viewer` | SLEAP's loss viewer |
+//! | `output` | where results go |
 
 pub mod display;
 pub mod error;

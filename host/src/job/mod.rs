@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`script`] | reads `train-script.sh` and `track-script.sh` as text |
 //! | [`command`] | builds a trainer's command line and environment anew |
-//! | [`describe`] | what policies are told of a package |
+//! | [`mod@describe`] | what policies are told of a package |
 //! | [`folder`] | what a job leaves on disk |
 //! | [`events`] | its numbered events: one writer, any number of readers |
 //! | [`plan`] | from a package on disk to the runs that it asks for |

@@ -2,9 +2,9 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`connection`] | offer, answer, and the connection that comes of them |
-//! | [`channel`] | one data channel |
-//! | [`sockets`] | the runtime under it: large UDP buffers, bounded look-ups, a fast clock while connecting |
+//! | `connection` | offer, answer, and the connection that comes of them |
+//! | `channel` | one data channel |
+//! | `sockets` | the runtime under it: large UDP buffers, bounded look-ups, a fast clock while connecting |
 //!
 //! Offer and answer carry all candidates (nobody trickles): Python peers know it no other way.
 

@@ -8,15 +8,15 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`identity`] | who this worker is, kept under a lock from one start to the next |
-//! | [`announce`] | prints how to join |
-//! | [`coordinator`] | owns the slots; the only one that changes them |
-//! | [`answering`] | answers job requests, with the policies |
-//! | [`connection`] | answers one offer and finds out which dialect is spoken |
-//! | [`ours`] | one connection of our own client |
-//! | [`legacy`] | one connection of a Python client |
-//! | [`legacy_texts`] | the words that it hears |
-//! | [`staging`] | from a received package to a running job, in either dialect |
+//! | `identity` | who this worker is, kept under a lock from one start to the next |
+//! | `announce` | prints how to join |
+//! | `coordinator` | owns the slots; the only one that changes them |
+//! | `answering` | answers job requests, with the policies |
+//! | `connection` | answers one offer and finds out which dialect is spoken |
+//! | `ours` | one connection of our own client |
+//! | `legacy` | one connection of a Python client |
+//! | `legacy_texts` | the words that it hears |
+//! | `staging` | from a received package to a running job, in either dialect |
 
 mod announce;
 mod answering;
