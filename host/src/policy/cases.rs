@@ -22,7 +22,7 @@ pub(super) fn cases(point: ExtensionPoint) -> Vec<Case> {
     let rooms = [
         ("an ordinary worker", training(), ordinary(0, "available")),
         ("a tracking job", tracking(), ordinary(0, "available")),
-        ("no GPU", training(), worker("cpu", json!({ "hostname": "cpu", "gpus": [] }))),
+        ("no GPU", training(), worker("cpu", json!({ "status": "available", "gpus": [] }))),
         ("zero memory", training(), worker("zero", zero_memory())),
         ("missing fields", JobDescription::unknown(JobType::Training), worker("bare", json!({}))),
         ("non-ASCII names", foreign_job(), worker("π-実験室", foreign_names())),
