@@ -6,6 +6,7 @@ use super::connect::ConnectOptions;
 use super::described::described;
 use super::exit::{Exit, Failure};
 use super::{interrupt, print, room};
+use crate::client::error::WHILE_IT_RAN;
 use crate::client::shared::SharedJob;
 use crate::client::{self, Choose, ClientError, Job, Join, Output, Wishes, package};
 use crate::config::Config;
@@ -133,6 +134,10 @@ impl From<ClientError> for Failure {
         };
         let hint = match &error {
             ClientError::Signaling(error) => signaling_hint(error),
+            ClientError::Lost { during: WHILE_IT_RAN, .. } => Some(
+                "the job goes on without you: `sleap-rtc jobs` lists it, `sleap-rtc attach JOB` comes \
+                 back to it",
+            ),
             _ => None,
         };
         Self { hint: hint.map(str::to_owned), ..Self::new(exit, error) }

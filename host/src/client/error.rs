@@ -7,6 +7,9 @@ use crate::transfer::TransferError;
 use sleap_rtc_protocol::ids::PeerId;
 use std::path::PathBuf;
 
+/// When a connection was lost that a known job outlives.
+pub const WHILE_IT_RAN: &str = "while the job ran";
+
 /// Why a client did not bring a result back. The command line maps each to an exit code.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {

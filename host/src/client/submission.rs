@@ -1,6 +1,7 @@
 //! One job over `sleap-rtc/1`: hand over the package, follow the events, fetch the result.
 
 use super::display::Display;
+use super::error::WHILE_IT_RAN;
 use super::output::Output;
 use super::shared::SharedJob;
 use super::viewer::Viewer;
@@ -168,7 +169,7 @@ impl<'a> Submission<'a> {
                 None => first.then(|| tokio::time::Instant::now() + STAGE_LIMIT),
             };
             let frame = tokio::select! {
-                frame = self.link.recv() => frame.map_err(|e| self.lost(e, "during the job"))?,
+                frame = self.link.recv() => frame.map_err(|e| self.lost(e, WHILE_IT_RAN))?,
                 () = interrupt.cancelled(), if cancelling.is_none() => {
                     self.display.note("Cancelling the job …");
                     self.say_cancel().await;
@@ -176,7 +177,7 @@ impl<'a> Submission<'a> {
                     continue;
                 }
                 () = Viewer::stop_wanted(&mut self.viewer) => {
-                    self.send(&ClientFrame::Stop { all: false }, "during the job").await?;
+                    self.send(&ClientFrame::Stop { all: false }, WHILE_IT_RAN).await?;
                     continue;
                 }
                 () = sleep_until(deadline) => {
