@@ -18,6 +18,8 @@ const SECONDS: Duration = Duration::from_secs(30);
 const UNUSABLE: i32 = 2;
 /// Found on the worker.
 const JOB_FAILED: i32 = 6;
+/// Found by the worker before anything is sent.
+const REFUSED: i32 = 5;
 /// Found on the worker while the package arrives.
 const TRANSFER_FAILED: i32 = 7;
 
@@ -150,7 +152,7 @@ fn a_trainer_that_is_not_installed() {
     let empty = site.folder("empty");
     let worker = TestWorker::setup(&site, "worker").trainers_in(&empty).start(&server);
     let package = fixture("train_single.zip");
-    refused_by(&site, &server, &worker, &package, JOB_FAILED, &["sleap-nn"]);
+    refused_by(&site, &server, &worker, &package, REFUSED, &["sleap-nn"]);
 }
 
 #[test]

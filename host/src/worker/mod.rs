@@ -290,7 +290,7 @@ fn spawn_version_lookup(
     let (site, signaling, shutdown) = (site.clone(), signaling.clone(), shutdown.clone());
     let lookup = async move {
         let Some(version) = crate::job::version::sleap_version().await else {
-            warn!("no sleap-nn found on PATH; jobs fail until it is installed");
+            warn!("no sleap-nn found on PATH; jobs are refused until it is installed");
             return;
         };
         info!(%version, "sleap-nn found");
