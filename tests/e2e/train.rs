@@ -215,7 +215,10 @@ fn a_job_that_fails_leaves_no_output_folder() {
         TestWorker::setup(&site, "worker").env("FAKE_SLEAP_FAIL_EPOCH", "0").start(&server);
     let client =
         site.client(&server).train(&fixture("train_single.zip")).auto(worker.credentials());
-    let home = client.home().to_owned();
+    let (home, output) = (client.home().to_owned(), client.output());
     client.run().assert_code(6);
-    assert!(files_below(&home).is_empty() && !home.join("models").exists());
+    // All that stays is the client's own record of the job.
+    let left = files_below(&home).into_iter().filter(|file| !file.starts_with(".local"));
+    assert_eq!(left.count(), 0);
+    assert!(!output.exists());
 }
