@@ -8,6 +8,7 @@
 //! | [`signaling`] | the signaling server, and the client that both peers use |
 //! | [`rtc`] | peer connections and data channels, tuned |
 //! | [`transfer`] | packages and results as verified files over a channel |
+//! | `deadline` | deadlines that may be absent |
 //! | `dialect` | a data channel that speaks `sleap-rtc/1`: where `rtc` and `transfer` meet |
 //! | [`job`] | scripts, trainer processes, progress, and the folder that owns a job |
 //! | [`worker`] | admits jobs, runs them, serves their clients |
@@ -20,6 +21,7 @@
 pub mod cli;
 pub mod client;
 pub mod config;
+mod deadline;
 mod dialect;
 pub mod gpu;
 pub mod job;

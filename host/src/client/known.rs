@@ -73,7 +73,7 @@ async fn with_room(
             None
         }
         Action::Logs { follow: false } => {
-            job.show_until(standing.last_event).await?;
+            job.read_until(standing.last_event, true).await?;
             None
         }
         Action::Stop { all } => {
@@ -99,7 +99,7 @@ async fn with_room(
                 )
             })?;
             concluded(outcome)?;
-            job.show_nothing_until(standing.last_event).await?;
+            job.read_until(standing.last_event, false).await?;
             Some(job.fetch(&output, None).await?)
         }
     };

@@ -6,6 +6,7 @@ use super::output::Output;
 use super::shared::SharedJob;
 use super::viewer::Viewer;
 use super::{ClientError, Job, concluded};
+use crate::deadline;
 use crate::dialect::{ClientEnd, DialectError};
 use crate::rtc::Channel;
 use crate::transfer::{self, Limits, TransferError};
@@ -14,7 +15,7 @@ use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobSpec, NumberedEvent, RefusalCode};
 use sleap_rtc_protocol::session::JobString;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// A worker answers a submission within this time; its policies run meanwhile.
@@ -92,30 +93,18 @@ impl<'a> Submission<'a> {
         }
     }
 
-    /// Shows the events up to number `last`, or to the job's end, whichever comes first.
-    pub(super) async fn show_until(&mut self, last: u64) -> Result<(), ClientError> {
+    /// Reads the events up to number `last`, which are there already, and shows them if asked to.
+    pub(super) async fn read_until(&mut self, last: u64, show: bool) -> Result<(), ClientError> {
         let mut runs = Vec::new();
         let mut seen = 0;
         while seen < last {
             match self.recv(ACCEPT_LIMIT, "while the log was read").await? {
                 WorkerFrame::Event { event, .. } => {
                     seen = event.seq;
-                    if self.show(event, &mut runs).is_some() {
-                        break;
+                    if show {
+                        self.show(event, &mut runs);
                     }
                 }
-                frame => refused(frame)?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads past the events up to number `last`, which are there already.
-    pub(super) async fn show_nothing_until(&mut self, last: u64) -> Result<(), ClientError> {
-        let mut seen = 0;
-        while seen < last {
-            match self.recv(ACCEPT_LIMIT, "while the log was read").await? {
-                WorkerFrame::Event { event, .. } => seen = event.seq,
                 frame => refused(frame)?,
             }
         }
@@ -166,21 +155,21 @@ impl<'a> Submission<'a> {
         loop {
             let deadline = match cancelling {
                 Some(since) => Some(since + CANCEL_LIMIT),
-                None => first.then(|| tokio::time::Instant::now() + STAGE_LIMIT),
+                None => first.then(|| Instant::now() + STAGE_LIMIT),
             };
             let frame = tokio::select! {
                 frame = self.link.recv() => frame.map_err(|e| self.lost(e, WHILE_IT_RAN))?,
                 () = interrupt.cancelled(), if cancelling.is_none() => {
                     self.display.note("Cancelling the job …");
                     self.say_cancel().await;
-                    cancelling = Some(tokio::time::Instant::now());
+                    cancelling = Some(Instant::now());
                     continue;
                 }
                 () = Viewer::stop_wanted(&mut self.viewer) => {
                     self.send(&ClientFrame::Stop { all: false }, WHILE_IT_RAN).await?;
                     continue;
                 }
-                () = sleep_until(deadline) => {
+                () = deadline::reached(deadline) => {
                     let what = "stayed silent after it had the package".to_owned();
                     let silent = ClientError::Worker { worker: self.worker.clone(), what };
                     return Err(if cancelling.is_some() { ClientError::Cancelled } else { silent });
@@ -281,12 +270,5 @@ fn refused(frame: WorkerFrame) -> Result<(), ClientError> {
         }
         WorkerFrame::Refused { refusal } => Err(ClientError::Refused(refusal.message)),
         _ => Ok(()),
-    }
-}
-
-async fn sleep_until(deadline: Option<tokio::time::Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
     }
 }

@@ -8,6 +8,7 @@ use super::progress::Progress;
 use super::script::Run;
 use super::settings::RunnerSettings;
 use super::trainer::{Piece, Trainer};
+use crate::deadline;
 use rustix::process::Signal;
 use serde_json::Value;
 use std::ffi::OsString;
@@ -121,7 +122,7 @@ impl ActiveRun {
                     self.on_command(command, requests, journal);
                 }
                 () = requests.cancel.cancelled(), if !self.cancelled => self.on_cancel(settings),
-                () = sleep_until(deadline) => self.on_deadline(settings, journal),
+                () = deadline::reached(deadline) => self.on_deadline(settings, journal),
             }
             self.write_text(journal, false);
         }
@@ -301,11 +302,4 @@ async fn next_message(progress: &mut Option<Progress>) -> Value {
         return message;
     }
     std::future::pending().await
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
-    }
 }

@@ -5,6 +5,7 @@
 
 use super::answering::{Answering, response};
 use super::{Site, connection, staging};
+use crate::deadline;
 use crate::job::{JobCommand, JobFolder, JobHandle};
 use crate::signaling::client::{SignalingClient, SignalingEvent};
 use serde_json::json;
@@ -164,7 +165,7 @@ impl Coordinator {
                     None => break,
                 },
                 Some(request) = self.requests.recv() => self.on_request(request),
-                () = sleep_until(tick) => { let _ = self.apply(WorkerEvent::Tick { now: Instant::now() }); }
+                () = deadline::reached(tick) => { let _ = self.apply(WorkerEvent::Tick { now: Instant::now() }); }
             }
             self.publish().await;
         }
@@ -525,12 +526,5 @@ impl Coordinator {
         if let Err(error) = self.signaling.send(message).await {
             warn!(%error, "a message could not be sent");
         }
-    }
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
     }
 }

@@ -65,24 +65,13 @@ async fn stage(
 ) -> Result<(), ConnectionError> {
     let site = &client.site;
     let spec = folder.spec();
-    match &spec.shared {
-        Some(paths) => {
-            let places = staging::shared_places(site, paths)?;
-            link.send(&WorkerFrame::Accepted {
-                job: spec.id.clone(),
-                last_event: 0,
-                outcome: None,
-            })
-            .await?;
-            staging::take_in_place(folder, places.input).await?;
-        }
+    let shared =
+        spec.shared.as_ref().map(|paths| staging::shared_places(site, paths)).transpose()?;
+    let accepted = WorkerFrame::Accepted { job: spec.id.clone(), last_event: 0, outcome: None };
+    link.send(&accepted).await?;
+    match shared {
+        Some(places) => staging::take_in_place(folder, places.input).await?,
         None => {
-            link.send(&WorkerFrame::Accepted {
-                job: spec.id.clone(),
-                last_event: 0,
-                outcome: None,
-            })
-            .await?;
             let manifest =
                 transfer::receive(link, &folder.files_dir(), &site.limits, |_| {}).await?;
             info!(job = %spec.id, bytes = manifest.total_bytes(), "package complete");
