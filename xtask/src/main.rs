@@ -1,8 +1,9 @@
-//! Tasks of the workspace: `cargo xtask demo`, `test`, `lint`.
+//! Tasks of the workspace: `cargo xtask demo`, `test`, `lint`, `bench`.
 //!
 //! Needs nothing but cargo. Whatever else a task needs is looked for first, and what is missing is
 //! named with the command that installs it, or installed where `--install` was given.
 
+mod bench;
 mod check;
 mod demo;
 mod prerequisites;
@@ -21,6 +22,8 @@ cargo xtask test [--no-real] [--install]
     (--no-real leaves that out).
 cargo xtask lint
     Formatting and lints alone.
+cargo xtask bench NAME [OPTIONS]
+    Measures the real programs, beside a peer in the same run; `bench --help` lists the names.
 cargo xtask python-peers
     Installs what the independent Python peers of the tests need, into target/.
 
@@ -48,6 +51,9 @@ fn main() -> ExitCode {
 
 fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
     let Some((task, rest)) = arguments.split_first() else { return Ok(usage()) };
+    if task == "bench" {
+        return bench::run(rest);
+    }
     let mut options = Options::default();
     for argument in rest {
         match (task.as_str(), argument.as_str()) {

@@ -1,0 +1,30 @@
+//! `cargo xtask bench NAME`: builds the program and the measurements with our own code optimised,
+//! then runs them.
+//!
+//! Dependencies are optimised in every profile, so what a development build has of them serves here
+//! as well. What ships adds link-time optimisation on top (`[profile.release]`).
+
+use crate::prerequisites;
+use crate::programs::{call, cargo};
+use anyhow::Result;
+use std::process::{Command, ExitCode};
+
+/// The packages that are our own code.
+const OURS: [&str; 3] = ["sleap-rtc", "sleap-rtc-protocol", "bench"];
+
+/// Runs the measurement that `arguments` name.
+pub fn run(arguments: &[String]) -> Result<ExitCode> {
+    prerequisites::build(false)?;
+    let mut build = cargo(&["build", "--quiet", "--package", "sleap-rtc", "--package", "bench"]);
+    call(optimise(&mut build))?;
+    let mut bench = cargo(&["run", "--quiet", "--package", "bench"]);
+    call(optimise(&mut bench).arg("--").args(arguments))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn optimise(command: &mut Command) -> &mut Command {
+    for package in OURS {
+        command.arg("--config").arg(format!("profile.dev.package.{package}.opt-level=3"));
+    }
+    command
+}
