@@ -18,8 +18,8 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
     let mut build = cargo(&["build", "--quiet", "--package", "sleap-rtc", "--package", "bench"]);
     call(optimise(&mut build))?;
     let mut bench = cargo(&["run", "--quiet", "--package", "bench"]);
-    call(optimise(&mut bench).arg("--").args(arguments))?;
-    Ok(ExitCode::SUCCESS)
+    let done = optimise(&mut bench).arg("--").args(arguments).status()?;
+    Ok(if done.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn optimise(command: &mut Command) -> &mut Command {

@@ -1,12 +1,28 @@
 //! Measurements of the real programs, beside a peer in the same run. `cargo xtask bench NAME` builds
 //! this with our own code optimised and runs it.
 
+mod link;
+mod links;
+
 use clap::Parser;
+use std::process::ExitCode;
 
 /// One measurement each; `--help` says what it needs.
 #[derive(Parser)]
-enum Bench {}
+enum Bench {
+    /// What the emulated links of the other measurements can do, by TCP.
+    Links(links::Options),
+}
 
-fn main() -> anyhow::Result<()> {
-    match Bench::parse() {}
+fn main() -> ExitCode {
+    let done = match Bench::parse() {
+        Bench::Links(options) => links::run(&options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -1,0 +1,107 @@
+//! One direction of an emulated link: a queue in front of a line of some rate, then a delay.
+//!
+//! A packet leaves the queue when the line has sent what was before it. What does not fit into the
+//! queue is dropped from its tail; some of the rest is lost at random, by a seed, as bytes on the
+//! line that never arrive.
+
+use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
+use std::time::{Duration, Instant};
+
+/// What a link does to packets. Both directions are alike.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Shape {
+    /// Bits per second on the line.
+    pub rate_mbit: u32,
+    /// There and back, without queueing.
+    pub round_trip: Duration,
+    /// What waits for the line, at most.
+    pub queue_bytes: u32,
+    /// Of 1, how much is lost on the line.
+    pub loss: f64,
+    /// Which packets those are.
+    pub seed: u64,
+}
+
+impl Shape {
+    /// A link with a queue of one round trip, as routers are built, and of 64 KiB at least.
+    pub fn new(rate_mbit: u32, round_trip: Duration, loss: f64, seed: u64) -> Self {
+        let bytes = u64::from(rate_mbit) * round_trip.as_micros() as u64 / 8;
+        let queue_bytes = u32::try_from(bytes).unwrap_or(u32::MAX).max(64 << 10);
+        Self { rate_mbit, round_trip, queue_bytes, loss, seed }
+    }
+}
+
+/// The state of one direction.
+pub struct Path {
+    shape: Shape,
+    /// When the line has sent all that was given to it.
+    free_at: Instant,
+    losses: SmallRng,
+}
+
+impl Path {
+    pub fn new(shape: Shape, now: Instant) -> Self {
+        Self { shape, free_at: now, losses: SmallRng::seed_from_u64(shape.seed) }
+    }
+
+    /// When a packet of `bytes` that came at `now` is to be delivered; `None` if it never is.
+    pub fn deliver_at(&mut self, bytes: usize, now: Instant) -> Option<Instant> {
+        let start = self.free_at.max(now);
+        if start - now > self.time_on_line(self.shape.queue_bytes as usize) {
+            return None;
+        }
+        self.free_at = start + self.time_on_line(bytes);
+        let lost = self.shape.loss > 0.0 && self.losses.random_bool(self.shape.loss);
+        (!lost).then(|| self.free_at + self.shape.round_trip / 2)
+    }
+
+    fn time_on_line(&self, bytes: usize) -> Duration {
+        Duration::from_nanos(bytes as u64 * 8_000 / u64::from(self.shape.rate_mbit))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHAPE: Shape = Shape {
+        rate_mbit: 100,
+        round_trip: Duration::from_millis(20),
+        queue_bytes: 12_500,
+        loss: 0.0,
+        seed: 1,
+    };
+
+    #[test]
+    fn packets_leave_at_the_rate_of_the_line_and_arrive_half_a_round_trip_later() {
+        let now = Instant::now();
+        let mut path = Path::new(SHAPE, now);
+        let late = |ms| Some(now + Duration::from_millis(10) + Duration::from_micros(ms));
+        assert_eq!(path.deliver_at(1_250, now), late(100));
+        assert_eq!(path.deliver_at(1_250, now), late(200));
+        let later = now + Duration::from_millis(5);
+        assert_eq!(path.deliver_at(1_250, later), Some(later + Duration::from_micros(10_100)));
+    }
+
+    #[test]
+    fn a_full_queue_drops_what_comes() {
+        let now = Instant::now();
+        let mut path = Path::new(SHAPE, now);
+        let through = (0..100).filter(|_| path.deliver_at(1_250, now).is_some()).count();
+        // Ten wait, and one is on the line.
+        assert_eq!(through, 11);
+    }
+
+    #[test]
+    fn losses_are_as_many_as_asked_for_and_the_same_for_a_seed() {
+        let now = Instant::now();
+        let count = |seed| {
+            let mut path = Path::new(Shape { loss: 0.01, seed, ..SHAPE }, now);
+            let at = |n: u64| now + Duration::from_millis(n);
+            (0..100_000).filter(|&n| path.deliver_at(1_250, at(n)).is_none()).count()
+        };
+        assert!((900..1_100).contains(&count(1)), "{} of 100,000 at 1 %", count(1));
+        assert_eq!(count(1), count(1));
+        assert_ne!(count(1), count(2));
+    }
+}

@@ -1,0 +1,74 @@
+//! `bench links`: TCP over each emulated link, and over one without a limit: what the emulation
+//! itself can carry on this machine.
+
+use crate::link::{Link, RIGHT, Shape};
+use anyhow::Result;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+/// `bench links`.
+#[derive(clap::Args)]
+pub struct Options {
+    /// For how long bytes are sent over each link, in seconds.
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+    /// Which packets are lost.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+/// Name, Mbit/s, round trip in ms, loss in percent.
+const LINKS: [(&str, u32, u64, f64); 6] = [
+    ("no limit", 100_000, 0, 0.0),
+    ("20 ms, 100 Mbit", 100, 20, 0.0),
+    ("80 ms, 100 Mbit", 100, 80, 0.0),
+    ("20 ms, 1 Gbit", 1_000, 20, 0.0),
+    ("20 ms, 100 Mbit, 0.1 % lost", 100, 20, 0.1),
+    ("80 ms, 100 Mbit, 0.1 % lost", 100, 80, 0.1),
+];
+
+/// Prints MB/s of one TCP connection over each link.
+pub fn run(options: &Options) -> Result<()> {
+    println!("{:<30} {:>10}", "link", "TCP MB/s");
+    for (name, rate_mbit, round_trip_ms, loss_percent) in LINKS {
+        let round_trip = Duration::from_millis(round_trip_ms);
+        let loss = loss_percent / 100.0;
+        let shape = Shape::new(rate_mbit, round_trip, loss, options.seed);
+        let rate = tcp(&Link::open(shape)?, Duration::from_secs(options.seconds))?;
+        println!("{name:<30} {:>10.1}", rate / 1e6);
+    }
+    Ok(())
+}
+
+/// Bytes per second that arrive at the right end.
+fn tcp(link: &Link, time: Duration) -> Result<f64> {
+    let listener = link.right.run(|| TcpListener::bind((RIGHT, 0)))??;
+    let to = SocketAddr::from((RIGHT, listener.local_addr()?.port()));
+    let stream = link.left.run(move || TcpStream::connect(to))??;
+    let sender = std::thread::spawn(move || send(stream, time));
+    let received = receive(listener.accept()?.0)?;
+    sender.join().map_err(|_| anyhow::anyhow!("the sender panicked"))??;
+    Ok(received)
+}
+
+fn send(mut stream: TcpStream, time: Duration) -> std::io::Result<()> {
+    let end = Instant::now() + time;
+    let block = vec![7; 256 << 10];
+    while Instant::now() < end {
+        stream.write_all(&block)?;
+    }
+    Ok(())
+}
+
+fn receive(mut stream: TcpStream) -> std::io::Result<f64> {
+    let mut block = vec![0; 256 << 10];
+    let start = Instant::now();
+    let mut bytes = 0;
+    loop {
+        match stream.read(&mut block)? {
+            0 => return Ok(bytes as f64 / start.elapsed().as_secs_f64()),
+            more => bytes += more,
+        }
+    }
+}
