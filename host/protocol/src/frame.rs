@@ -8,7 +8,7 @@
 //! client                                   worker
 //! Submit ───────────────────────────────▶
 //!        ◀─────────────────────────────── Accepted | Refused
-//! Transfer(Manifest) ───────────────────▶
+//! Transfer(Manifest, Pieces…) ──────────▶
 //!        ◀─────────────────────────────── Transfer(Want)
 //! chunks ───────────────────────────────▶
 //!        ◀─────────────────────────────── Transfer(Complete), Event…, Event(Finished)
@@ -21,7 +21,7 @@
 
 use crate::ids::{JobId, JobSecret};
 use crate::job::{JobOutcome, JobSpec, NumberedEvent, Refusal};
-use crate::transfer::{BlobHash, FileEntry};
+use crate::transfer::{BlobHash, FileEntry, Piece};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// The longest control frame, in bytes.
@@ -29,6 +29,8 @@ pub const MAX_CONTROL_BYTES: usize = 64 * 1024;
 /// How many entries of a list go into one frame, so that it stays below [`MAX_CONTROL_BYTES`]
 /// even when every path has its greatest length.
 pub const ENTRIES_PER_FRAME: usize = 32;
+/// How many pieces go into one frame.
+pub const PIECES_PER_FRAME: usize = 512;
 
 /// From client to worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -117,17 +119,26 @@ pub enum TransferFrame {
         /// More entries follow.
         more: bool,
     },
-    /// Receiver: send these blobs, each from the byte that is missing here.
+    /// Sender: a long file's content is made up of these, in order. Such frames follow the manifest,
+    /// one or more for each content that has several pieces.
+    Pieces {
+        /// The file's content, as in the manifest.
+        of: BlobHash,
+        /// Some pieces, at most [`PIECES_PER_FRAME`].
+        pieces: Vec<Piece>,
+        /// More of the same content follow.
+        more: bool,
+    },
+    /// Receiver: send these pieces.
     Want {
-        /// Some blobs, at most [`ENTRIES_PER_FRAME`].
-        blobs: Vec<Want>,
+        /// Some pieces, at most [`PIECES_PER_FRAME`].
+        pieces: Vec<BlobHash>,
         /// More follow.
         more: bool,
     },
-    /// Receiver: so many bytes of the manifest are on disk here. Files that are whole are verified;
-    /// the count falls back when the one that is arriving turns out wrong.
+    /// Receiver: so many bytes of the manifest are here and verified.
     Verified {
-        /// In bytes, those that were here before included.
+        /// Those that were here before included.
         bytes: u64,
     },
     /// Receiver: everything is here and verified.
@@ -140,15 +151,6 @@ pub enum TransferFrame {
     /// Something newer than this program.
     #[serde(other)]
     Unknown,
-}
-
-/// A blob that the receiver lacks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Want {
-    /// Which.
-    pub blake3: BlobHash,
-    /// The first byte that is missing.
-    pub from: u64,
 }
 
 /// Why a text message is not a control frame.

@@ -1,19 +1,29 @@
 //! A package or a result as a list of files, and the rules that keep its bytes honest.
 //!
-//! Content is addressed by its BLAKE3 hash: a chunk says which blob it belongs to and where, so
-//! chunks may arrive over any lane, twice, or after a reconnect.
+//! Content travels in pieces, each addressed by its BLAKE3 hash and verified before it counts. A file
+//! of up to [`MAX_PIECE_BYTES`] is one piece; a longer one is cut where its content says so, so that
+//! a changed file shares most pieces with what it was. A piece travels in chunks that say which
+//! piece they belong to and where: they may arrive over any lane, in any order, twice, or after a
+//! reconnect.
 
 use serde::{Deserialize, Serialize};
-use std::{collections::HashSet, fmt};
+use std::collections::{HashMap, HashSet};
+use std::fmt;
 
 /// The most entries that one manifest may list.
 pub const MAX_FILES: usize = 100_000;
-/// Payload of one chunk, in bytes.
+/// Payload of one chunk, in bytes; only the last one of a piece is shorter.
 pub const CHUNK_BYTES: usize = 64 * 1024;
+/// The longest piece, in bytes. Each end holds a few in memory.
+pub const MAX_PIECE_BYTES: u32 = 2 << 20;
+/// The shortest piece of a file that has several, in bytes, its last one excepted: a bound on how
+/// many there can be.
+pub const MIN_PIECE_BYTES: u32 = 256 << 10;
 const MAX_PATH_BYTES: usize = 1024;
 const MAX_NAME_BYTES: usize = 255;
-const CHUNK_HEADER: usize = 1 + 32 + 8;
-const CHUNK_TAG: u8 = 1;
+const CHUNK_HEADER: usize = 1 + 32 + 4 + 4;
+const PLAIN_TAG: u8 = 1;
+const ZSTD_TAG: u8 = 2;
 
 /// A relative path that stays below whatever folder it is joined to, on every system.
 ///
@@ -169,17 +179,38 @@ pub struct FileEntry {
     pub path: RelPath,
     /// Its length in bytes.
     pub size: u64,
-    /// Its content.
+    /// Its content: the hash of its bytes, or, when it has several pieces, of their hashes, one
+    /// after the other.
     pub blake3: BlobHash,
     /// Whether it is a program (the only part of a Unix mode that travels).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub executable: bool,
 }
 
+impl FileEntry {
+    /// Whether it is cut into several pieces, which the sender lists.
+    pub fn is_cut(&self) -> bool {
+        self.size > u64::from(MAX_PIECE_BYTES)
+    }
+}
+
+/// A part of a file that is verified by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Piece {
+    /// The hash of its bytes.
+    pub blake3: BlobHash,
+    /// Its length.
+    pub bytes: u32,
+}
+
+/// The pieces of the files that have several, by the files' content.
+pub type Cuts = HashMap<BlobHash, Vec<Piece>>;
+
 /// All files of a package or a result.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Manifest {
     files: Vec<FileEntry>,
+    cuts: Cuts,
 }
 
 /// Why a list of files is not a manifest.
@@ -203,17 +234,34 @@ pub enum ManifestError {
     /// One entry is a folder of another.
     #[error("{0:?} is listed both as a file and as a folder")]
     FileAndFolder(String),
+    /// A long file's pieces are missing, too short, too long, or are not as long as the file.
+    #[error("the pieces of {0:?} do not make up the file")]
+    Pieces(RelPath),
 }
 
 impl Manifest {
-    /// Checks a list of files: bounded, no collisions, no file that is also a folder.
-    pub fn new(files: Vec<FileEntry>, limit_bytes: u64) -> Result<Self, ManifestError> {
+    /// Checks a list of files: bounded, no collisions, no file that is also a folder, and the
+    /// pieces of every long one.
+    pub fn new(files: Vec<FileEntry>, cuts: Cuts, limit_bytes: u64) -> Result<Self, ManifestError> {
+        Self::check_files(&files, limit_bytes)?;
+        let whole = |file: &&FileEntry| match cuts.get(&file.blake3) {
+            Some(pieces) => !file.is_cut() || !make_up(pieces, file.size),
+            None => file.is_cut(),
+        };
+        if let Some(file) = files.iter().find(whole) {
+            return Err(ManifestError::Pieces(file.path.clone()));
+        }
+        Ok(Self { files, cuts })
+    }
+
+    /// Checks what can be known of a list of files before their content is: bounds and paths.
+    pub fn check_files(files: &[FileEntry], limit_bytes: u64) -> Result<(), ManifestError> {
         if files.len() > MAX_FILES {
             return Err(ManifestError::TooMany);
         }
         let mut total = 0u64;
         let mut paths = HashSet::with_capacity(files.len());
-        for file in &files {
+        for file in files {
             total = total
                 .checked_add(file.size)
                 .filter(|total| *total <= limit_bytes)
@@ -222,19 +270,33 @@ impl Manifest {
                 return Err(ManifestError::Duplicate(file.path.clone()));
             }
         }
-        for file in &files {
+        for file in files {
             let path = file.path.as_str().to_lowercase();
             let folders = path.match_indices('/').map(|(at, _)| &path[..at]);
             if let Some(folder) = folders.into_iter().find(|folder| paths.contains(*folder)) {
                 return Err(ManifestError::FileAndFolder(folder.to_owned()));
             }
         }
-        Ok(Self { files })
+        Ok(())
     }
 
     /// The files, in the sender's order.
     pub fn files(&self) -> &[FileEntry] {
         &self.files
+    }
+
+    /// The pieces of the files that have several.
+    pub fn cuts(&self) -> &Cuts {
+        &self.cuts
+    }
+
+    /// The pieces of one of the files, in order; an empty file has none.
+    pub fn pieces(&self, file: &FileEntry) -> impl Iterator<Item = Piece> + '_ {
+        let bytes = file.size.min(u64::from(MAX_PIECE_BYTES)) as u32;
+        let only = Piece { blake3: file.blake3, bytes };
+        let only = (bytes > 0 && !file.is_cut()).then_some(only);
+        let cut = self.cuts.get(&file.blake3).filter(|_| file.is_cut());
+        cut.into_iter().flatten().copied().chain(only)
     }
 
     /// The sum of all sizes, in bytes.
@@ -243,118 +305,113 @@ impl Manifest {
     }
 }
 
-/// A piece of a blob.
+/// Whether so many bytes can be cut like this.
+fn make_up(pieces: &[Piece], size: u64) -> bool {
+    let allowed = MIN_PIECE_BYTES..=MAX_PIECE_BYTES;
+    let Some((last, others)) = pieces.split_last() else { return false };
+    others.iter().all(|piece| allowed.contains(&piece.bytes))
+        && (1..=MAX_PIECE_BYTES).contains(&last.bytes)
+        && pieces.iter().map(|piece| u64::from(piece.bytes)).sum::<u64>() == size
+}
+
+/// How a piece's bytes travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packing {
+    /// As they are.
+    Plain,
+    /// As one zstd frame.
+    Zstd,
+}
+
+/// A part of a piece, as it travels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunk<'a> {
-    /// The blob it belongs to.
-    pub blob: BlobHash,
-    /// Where in the blob, in bytes.
-    pub offset: u64,
+    /// The piece that it belongs to.
+    pub piece: BlobHash,
+    /// How the piece travels.
+    pub packing: Packing,
+    /// How long the piece is as it travels, in bytes.
+    pub packed_bytes: u32,
+    /// Where in that, in bytes: a multiple of [`CHUNK_BYTES`].
+    pub offset: u32,
     /// The bytes.
     pub payload: &'a [u8],
 }
 
 impl<'a> Chunk<'a> {
-    /// Appends the wire form: `1`, hash, offset (little endian), payload.
+    /// Appends the wire form: tag (1 plain, 2 zstd), hash, length and offset (little endian),
+    /// payload.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        out.push(CHUNK_TAG);
-        out.extend_from_slice(&self.blob.0);
+        out.push(match self.packing {
+            Packing::Plain => PLAIN_TAG,
+            Packing::Zstd => ZSTD_TAG,
+        });
+        out.extend_from_slice(&self.piece.0);
+        out.extend_from_slice(&self.packed_bytes.to_le_bytes());
         out.extend_from_slice(&self.offset.to_le_bytes());
         out.extend_from_slice(self.payload);
     }
 
-    /// Reads the wire form; `None` for anything else.
+    /// Reads the wire form; `None` for anything else, among it chunks that no piece can have.
     pub fn decode(frame: &'a [u8]) -> Option<Self> {
         let (header, payload) = frame.split_at_checked(CHUNK_HEADER)?;
-        if header[0] != CHUNK_TAG || payload.is_empty() || payload.len() > CHUNK_BYTES {
-            return None;
-        }
-        let blob = BlobHash(header[1..33].try_into().ok()?);
-        let offset = u64::from_le_bytes(header[33..].try_into().ok()?);
-        offset.checked_add(payload.len() as u64)?;
-        Some(Self { blob, offset, payload })
+        let packing = match header[0] {
+            PLAIN_TAG => Packing::Plain,
+            ZSTD_TAG => Packing::Zstd,
+            _ => return None,
+        };
+        let piece = BlobHash(header[1..33].try_into().ok()?);
+        let packed_bytes = u32::from_le_bytes(header[33..37].try_into().ok()?);
+        let offset = u32::from_le_bytes(header[37..].try_into().ok()?);
+        let rest = packed_bytes.checked_sub(offset).filter(|_| packed_bytes <= MAX_PIECE_BYTES)?;
+        let due = CHUNK_BYTES.min(rest as usize);
+        let belongs = (offset as usize).is_multiple_of(CHUNK_BYTES) && due > 0;
+        (belongs && payload.len() == due).then_some(Self {
+            piece,
+            packing,
+            packed_bytes,
+            offset,
+            payload,
+        })
     }
 }
 
-/// Why a chunk does not belong where it came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ChunkError {
-    /// It is of another blob than the one that is due.
-    #[error("a chunk arrived that nobody asked for")]
-    NotAsked,
-    /// It does not continue where the last one ended.
-    #[error("a chunk for byte {at} arrived where byte {due} was due")]
-    OutOfPlace {
-        /// Where it belongs.
-        at: u64,
-        /// What was due.
-        due: u64,
-    },
-    /// It goes beyond the end of its blob.
-    #[error("more arrived than the {size} bytes that were announced")]
-    BeyondEnd {
-        /// The announced size, in bytes.
-        size: u64,
-    },
-}
-
-/// Why a blob is not what was announced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum BlobError {
-    /// Bytes are missing at its end.
-    #[error("{missing} bytes are missing at the end")]
-    Short {
-        /// How many.
-        missing: u64,
-    },
-    /// It has the right length and other content.
-    #[error("the content is not what was announced")]
-    WrongContent,
-}
-
-/// One blob on its way in. Who owns it writes and hashes the bytes; this says whether they may.
+/// A piece on its way in: its chunks may come in any order, and twice.
 #[derive(Debug)]
-pub struct IncomingBlob {
-    blake3: BlobHash,
-    size: u64,
-    received: u64,
+pub struct IncomingPiece {
+    packing: Packing,
+    bytes: Vec<u8>,
+    /// One bit for each chunk that is here.
+    here: u64,
 }
 
-impl IncomingBlob {
-    /// A blob of `size` bytes, of which nothing is here yet.
-    pub fn new(blake3: BlobHash, size: u64) -> Self {
-        Self { blake3, size, received: 0 }
+impl IncomingPiece {
+    /// The piece of which `chunk` is the first to arrive; nothing of it is here yet.
+    pub fn of(chunk: &Chunk<'_>) -> Self {
+        let bytes = vec![0; chunk.packed_bytes as usize];
+        Self { packing: chunk.packing, bytes, here: 0 }
     }
 
-    /// Takes note of `chunk`; says whether it was the last one. After an error nothing changed.
-    pub fn push(&mut self, chunk: &Chunk<'_>) -> Result<bool, ChunkError> {
-        if chunk.blob != self.blake3 {
-            return Err(ChunkError::NotAsked);
+    /// Takes a chunk of the same piece; says whether the piece is complete. A chunk of the same
+    /// piece packed in another way is not taken.
+    pub fn push(&mut self, chunk: &Chunk<'_>) -> bool {
+        if chunk.packing == self.packing && chunk.packed_bytes as usize == self.bytes.len() {
+            let from = chunk.offset as usize;
+            self.bytes[from..from + chunk.payload.len()].copy_from_slice(chunk.payload);
+            self.here |= 1 << (from / CHUNK_BYTES);
         }
-        if chunk.offset != self.received {
-            return Err(ChunkError::OutOfPlace { at: chunk.offset, due: self.received });
-        }
-        if chunk.payload.len() as u64 > self.size - self.received {
-            return Err(ChunkError::BeyondEnd { size: self.size });
-        }
-        self.received += chunk.payload.len() as u64;
-        Ok(self.received == self.size)
+        let chunks = self.bytes.len().div_ceil(CHUNK_BYTES);
+        self.here == u64::MAX >> (64 - chunks)
     }
 
-    /// How many bytes are here.
-    pub fn received_bytes(&self) -> u64 {
-        self.received
-    }
-
-    /// Ends it, given the hash of what was received.
-    pub fn finish(self, actual: BlobHash) -> Result<(), BlobError> {
-        match self.size - self.received {
-            0 if actual == self.blake3 => Ok(()),
-            0 => Err(BlobError::WrongContent),
-            missing => Err(BlobError::Short { missing }),
-        }
+    /// How it travels, and its bytes as they travel.
+    pub fn finish(self) -> (Packing, Vec<u8>) {
+        (self.packing, self.bytes)
     }
 }
+
+/// Two MiB in chunks of 64 KiB: one bit each fits.
+const _: () = assert!(MAX_PIECE_BYTES as usize / CHUNK_BYTES <= 64);
 
 #[cfg(test)]
 mod tests {
@@ -401,65 +458,97 @@ mod tests {
 
     #[test]
     fn manifests_are_bounded_and_free_of_collisions() {
-        assert!(Manifest::new(vec![entry("a", 1), entry("A", 1)], 10).is_err());
-        assert!(Manifest::new(vec![entry("a", 1), entry("a/b", 1)], 10).is_err());
-        assert!(Manifest::new(vec![entry("a", u64::MAX), entry("b", 1)], u64::MAX).is_err());
-        assert!(Manifest::new(vec![entry("a", 6), entry("b", 6)], 10).is_err());
-        assert_eq!(
-            Manifest::new(vec![entry("a", 6), entry("b/c", 4)], 10).unwrap().total_bytes(),
-            10
-        );
+        let list = |files, limit| Manifest::new(files, Cuts::new(), limit);
+        assert!(list(vec![entry("a", 1), entry("A", 1)], 10).is_err());
+        assert!(list(vec![entry("a", 1), entry("a/b", 1)], 10).is_err());
+        assert!(list(vec![entry("a", u64::MAX), entry("b", 1)], u64::MAX).is_err());
+        assert!(list(vec![entry("a", 6), entry("b", 6)], 10).is_err());
+        assert_eq!(list(vec![entry("a", 6), entry("b/c", 4)], 10).unwrap().total_bytes(), 10);
     }
 
     #[test]
     fn a_chunk_survives_the_wire_and_damage_does_not() {
-        let chunk = Chunk { blob: BlobHash([3; 32]), offset: 9, payload: b"hello" };
-        let mut wire = Vec::new();
-        chunk.encode(&mut wire);
-        assert_eq!(Chunk::decode(&wire), Some(chunk));
-        assert_eq!(Chunk::decode(&wire[..40]), None);
-        wire[0] = 2;
-        assert_eq!(Chunk::decode(&wire), None);
+        let chunk = Chunk {
+            piece: BlobHash([3; 32]),
+            packing: Packing::Plain,
+            packed_bytes: 5,
+            offset: 0,
+            payload: b"hello",
+        };
+        let wire = |chunk: &Chunk<'_>| {
+            let mut wire = Vec::new();
+            chunk.encode(&mut wire);
+            wire
+        };
+        assert_eq!(Chunk::decode(&wire(&chunk)), Some(chunk.clone()));
+        assert_eq!(Chunk::decode(&wire(&chunk)[..40]), None);
+        let packed = Chunk { packing: Packing::Zstd, ..chunk.clone() };
+        assert_eq!(Chunk::decode(&wire(&packed)), Some(packed));
+        for wrong in [
+            Chunk { packed_bytes: 6, ..chunk.clone() },
+            Chunk { packed_bytes: 4, ..chunk.clone() },
+            Chunk { packed_bytes: 0, payload: b"", ..chunk.clone() },
+            Chunk { packed_bytes: u32::MAX, ..chunk.clone() },
+            Chunk { packed_bytes: 9, offset: 4, ..chunk.clone() },
+            Chunk { offset: CHUNK_BYTES as u32, ..chunk.clone() },
+        ] {
+            assert_eq!(Chunk::decode(&wire(&wrong)), None, "{wrong:?}");
+        }
     }
 
     #[test]
-    fn a_blob_takes_its_own_bytes_in_order_and_no_others() {
-        let hash = BlobHash([3; 32]);
-        let mut blob = IncomingBlob::new(hash, 4);
-        let chunk = |blob, offset, payload| Chunk { blob, offset, payload };
-        assert_eq!(blob.push(&chunk(BlobHash([4; 32]), 0, b"ab")), Err(ChunkError::NotAsked));
-        assert_eq!(blob.push(&chunk(hash, 0, b"ab")), Ok(false));
-        let repeated = ChunkError::OutOfPlace { at: 0, due: 2 };
-        assert_eq!(blob.push(&chunk(hash, 0, b"ab")), Err(repeated));
-        assert_eq!(blob.push(&chunk(hash, 2, b"cde")), Err(ChunkError::BeyondEnd { size: 4 }));
-        assert_eq!(blob.push(&chunk(hash, 2, b"cd")), Ok(true));
-        assert_eq!(blob.finish(hash), Ok(()));
-        assert_eq!(IncomingBlob::new(hash, 4).finish(hash), Err(BlobError::Short { missing: 4 }));
-        let other = BlobHash([0; 32]);
-        assert_eq!(IncomingBlob::new(hash, 0).finish(other), Err(BlobError::WrongContent));
+    fn long_files_come_with_pieces_that_make_them_up() {
+        let piece = |bytes| Piece { blake3: BlobHash([1; 32]), bytes };
+        let long = entry("long", u64::from(MAX_PIECE_BYTES) + 7);
+        let with = |pieces: Option<Vec<Piece>>| {
+            let cuts = pieces.map(|pieces| (long.blake3, pieces)).into_iter().collect();
+            Manifest::new(vec![long.clone()], cuts, u64::MAX)
+        };
+        let right = with(Some(vec![piece(MAX_PIECE_BYTES), piece(7)])).unwrap();
+        assert_eq!(right.pieces(&long).count(), 2);
+        for wrong in [
+            None,
+            Some(vec![]),
+            Some(vec![piece(MAX_PIECE_BYTES + 7)]),
+            Some(vec![piece(7), piece(MAX_PIECE_BYTES)]),
+            Some(vec![piece(MAX_PIECE_BYTES), piece(6)]),
+            Some(vec![piece(MAX_PIECE_BYTES), piece(7), piece(0)]),
+        ] {
+            assert_eq!(with(wrong), Err(ManifestError::Pieces(long.path.clone())));
+        }
+        let small = entry("small", 5);
+        let only = Piece { blake3: small.blake3, bytes: 5 };
+        assert_eq!(right.pieces(&small).collect::<Vec<_>>(), [only]);
+        assert_eq!(right.pieces(&entry("empty", 0)).count(), 0);
+        let cuts = Cuts::from([(small.blake3, vec![piece(5)])]);
+        assert!(Manifest::new(vec![small], cuts, 10).is_err());
     }
 
     proptest! {
-        /// Whatever arrives, what was taken is exactly the bytes from 0 on, in order, to `size`.
+        /// In whatever order and however often the chunks of a piece come, it is complete when the
+        /// last one is here and not before, and its bytes are in their places.
         #[test]
-        fn a_blob_is_never_anything_but_a_prefix(
-            size in 0u64..64,
-            chunks in proptest::collection::vec((0u64..64, 1usize..16, any::<bool>()), 0..40),
+        fn a_piece_is_whole_when_all_its_chunks_are_here(
+            length in 1..MAX_PIECE_BYTES as usize,
+            order in proptest::collection::vec(any::<prop::sample::Index>(), 0..80),
         ) {
-            let (ours, theirs) = (BlobHash([1; 32]), BlobHash([2; 32]));
-            let mut blob = IncomingBlob::new(ours, size);
-            let mut taken = 0;
-            for (offset, length, right) in chunks {
-                let payload = vec![0; length];
-                let hash = if right { ours } else { theirs };
-                let chunk = Chunk { blob: hash, offset, payload: &payload };
-                if blob.push(&chunk).is_ok() {
-                    prop_assert!(right && offset == taken);
-                    taken += length as u64;
-                }
-                prop_assert!(taken <= size && blob.received_bytes() == taken);
+            let bytes: Vec<u8> = (0..length).map(|at| (at / 251) as u8 ^ at as u8).collect();
+            let chunks: Vec<Chunk<'_>> = bytes.chunks(CHUNK_BYTES).enumerate().map(|(n, payload)| {
+                let offset = (n * CHUNK_BYTES) as u32;
+                let piece = BlobHash([1; 32]);
+                let packed_bytes = length as u32;
+                Chunk { piece, packing: Packing::Plain, packed_bytes, offset, payload }
+            }).collect();
+            let mut piece = IncomingPiece::of(&chunks[0]);
+            let mut here = HashSet::new();
+            let others = order.iter().map(|index| index.index(chunks.len()));
+            for at in others.chain(0..chunks.len()) {
+                here.insert(at);
+                prop_assert_eq!(piece.push(&chunks[at]), here.len() == chunks.len());
+                let other = Chunk { packing: Packing::Zstd, ..chunks[at].clone() };
+                prop_assert_eq!(piece.push(&other), here.len() == chunks.len());
             }
-            prop_assert_eq!(blob.finish(ours).is_ok(), taken == size);
+            prop_assert_eq!(piece.finish(), (Packing::Plain, bytes));
         }
     }
 }

@@ -5,7 +5,7 @@ use sleap_rtc_protocol::frame::{self, ClientFrame, WorkerFrame};
 use sleap_rtc_protocol::peer::{ClientText, WorkerText};
 use sleap_rtc_protocol::session::SessionString;
 use sleap_rtc_protocol::signaling::{ClientMessage, ServerMessage};
-use sleap_rtc_protocol::transfer::{BlobHash, Chunk, RelPath};
+use sleap_rtc_protocol::transfer::{BlobHash, Chunk, Packing, RelPath};
 
 /// Texts that are nearly right: fragments of real messages, glued at random.
 fn fragments() -> impl Strategy<Value = String> {
@@ -139,7 +139,9 @@ proptest! {
     fn chunks(bytes in prop::collection::vec(any::<u8>(), 0..200), hash in any::<[u8; 32]>()) {
         let _ = Chunk::decode(&bytes);
         if !bytes.is_empty() {
-            let chunk = Chunk { blob: BlobHash(hash), offset: 7, payload: &bytes };
+            let packed_bytes = bytes.len() as u32;
+            let (piece, packing) = (BlobHash(hash), Packing::Zstd);
+            let chunk = Chunk { piece, packing, packed_bytes, offset: 0, payload: &bytes };
             let mut wire = Vec::new();
             chunk.encode(&mut wire);
             prop_assert_eq!(Chunk::decode(&wire), Some(chunk));

@@ -1,9 +1,9 @@
 //! A package: a list of files, each with its hash, and the means to read them.
 
-use super::{tree, zipped};
+use super::{pieces, tree, zipped};
 use sleap_rtc_protocol::job::JobType;
 use sleap_rtc_protocol::transfer::{
-    BlobHash, FileEntry, MAX_FILES, Manifest, ManifestError, RelPath,
+    BlobHash, Cuts, FileEntry, MAX_FILES, Manifest, ManifestError, Piece, RelPath,
 };
 use std::fs::{self, File};
 use std::io::{self, Cursor, ErrorKind, Read};
@@ -118,6 +118,13 @@ pub(super) struct Member {
     pub(super) content: Content,
 }
 
+impl Member {
+    fn entry(&self, blake3: BlobHash) -> FileEntry {
+        let (path, size, executable) = (self.path.clone(), self.size, self.executable);
+        FileEntry { path, size, blake3, executable }
+    }
+}
+
 /// Where a member's bytes are.
 #[derive(Debug, Clone)]
 pub(super) enum Content {
@@ -171,8 +178,9 @@ impl Source {
     }
 
     fn checked(self) -> Result<Self, ArchiveError> {
-        let unknown = vec![BlobHash([0; 32]); self.members.len()];
-        self.manifest(unknown)?;
+        let unknown: Vec<_> =
+            self.members.iter().map(|member| member.entry(BlobHash([0; 32]))).collect();
+        Manifest::check_files(&unknown, u64::MAX)?;
         Ok(self)
     }
 
@@ -196,14 +204,22 @@ impl Source {
         }
     }
 
-    fn manifest(&self, hashes: Vec<BlobHash>) -> Result<Manifest, ManifestError> {
-        let entry = |(member, blake3): (&Member, BlobHash)| FileEntry {
-            path: member.path.clone(),
-            size: member.size,
-            blake3,
-            executable: member.executable,
-        };
-        Manifest::new(self.members.iter().zip(hashes).map(entry).collect(), u64::MAX)
+    /// Reads every member once.
+    fn manifest(&self) -> Result<Manifest, ArchiveError> {
+        let (mut files, mut cuts) = (Vec::with_capacity(self.members.len()), Cuts::new());
+        for member in &self.members {
+            let (blake3, pieces) = self.cut(member)?;
+            if !pieces.is_empty() {
+                cuts.insert(blake3, pieces);
+            }
+            files.push(member.entry(blake3));
+        }
+        Ok(Manifest::new(files, cuts, u64::MAX)?)
+    }
+
+    fn cut(&self, member: &Member) -> Result<(BlobHash, Vec<Piece>), ArchiveError> {
+        let reader = self.open(member)?;
+        pieces::cut(reader, member.size).map_err(|error| self.unreadable(member, error))
     }
 
     pub(super) fn members(&self) -> &[Member] {
@@ -243,19 +259,6 @@ impl Source {
 
     fn missing(&self, path: &RelPath) -> ArchiveError {
         ArchiveError::Missing { path: path.to_string() }
-    }
-
-    fn hash(&self, member: &Member, buffer: &mut [u8]) -> Result<BlobHash, ArchiveError> {
-        let mut reader = self.open(member)?;
-        let mut hasher = blake3::Hasher::new();
-        loop {
-            match reader.read(buffer) {
-                Ok(0) => return Ok(BlobHash(*hasher.finalize().as_bytes())),
-                Ok(length) => _ = hasher.update(&buffer[..length]),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(self.unreadable(member, error)),
-            }
-        }
     }
 }
 
@@ -373,10 +376,7 @@ impl Package {
     }
 
     fn of(source: Source) -> Result<Self, ArchiveError> {
-        let mut buffer = vec![0; READ_BYTES];
-        let hash = |member| source.hash(member, &mut buffer);
-        let hashes: Result<Vec<_>, _> = source.members.iter().map(hash).collect();
-        let manifest = source.manifest(hashes?)?;
+        let manifest = source.manifest()?;
         Ok(Self { inner: Arc::new(Inner { source, manifest }) })
     }
 

@@ -9,13 +9,19 @@
 //! | [`archive`] | a package: its files, its manifest, its bytes |
 //! | [`storage`] | paths that stay below their root; files that appear whole or not at all |
 //! | `tree`, `zipped` | folders and zip files, listed and read with care |
-//! | `sender`, `receiver`, `writer` | the two ends, and the thread that verifies and writes |
+//! | `pieces` | where long files are cut, how a piece is packed, what proves it right |
+//! | `sender`, `reader` | the end that has the files, and its thread that reads and packs |
+//! | `receiver`, `writer` | the end that wants them, and its thread that verifies and writes |
+//! | `journal` | what a receiver has verified, so that a later try goes on there |
 //!
 //! File access happens on blocking threads, with a small bounded queue between them and the link:
 //! memory stays flat, and whichever of disk and network is slower holds the other back.
 
 pub mod archive;
+mod journal;
 mod packing;
+mod pieces;
+mod reader;
 mod receiver;
 mod sender;
 pub mod storage;
@@ -35,7 +41,7 @@ pub use storage::StorageError;
 
 use bytes::Bytes;
 use sleap_rtc_protocol::frame::TransferFrame;
-use sleap_rtc_protocol::transfer::{ChunkError, ManifestError};
+use sleap_rtc_protocol::transfer::ManifestError;
 use std::time::Duration;
 
 /// How many chunks wait between a thread that touches files and the link: 2 MiB.
@@ -107,11 +113,10 @@ impl Limits {
     }
 }
 
-/// How far a transfer is, as the receiver sees it. It may fall back: content that turns out wrong
-/// is asked for again.
+/// How far a transfer is, as the receiver sees it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// On the receiver's disk, in bytes, what was there before included.
+    /// Verified at the receiver, in bytes, what was there before included.
     pub done_bytes: u64,
     /// All files together.
     pub total_bytes: u64,
@@ -149,9 +154,6 @@ pub enum TransferError {
     /// The other side broke the rules.
     #[error("the other side broke the rules of a transfer: {0}")]
     Protocol(&'static str),
-    /// File content came that does not belong.
-    #[error("the other side broke the rules of a transfer: {0}")]
-    Chunk(#[from] ChunkError),
     /// The content is not what was announced, also the second time.
     #[error(
         "the content of {path:?} arrived wrong twice; it may have changed while it was sent: try again"

@@ -5,8 +5,11 @@ use super::{
     Incoming, Limits, Link, Progress, QUEUE_CHUNKS, TransferError, aborted, conclude, say,
 };
 use bytes::Bytes;
-use sleap_rtc_protocol::frame::{ENTRIES_PER_FRAME, TransferFrame, Want};
-use sleap_rtc_protocol::transfer::{FileEntry, MAX_FILES, Manifest, ManifestError};
+use sleap_rtc_protocol::frame::{PIECES_PER_FRAME, TransferFrame};
+use sleap_rtc_protocol::transfer::{
+    BlobHash, Cuts, FileEntry, MAX_FILES, MIN_PIECE_BYTES, Manifest, ManifestError, Piece,
+};
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -19,12 +22,14 @@ const TELL_EVERY: Duration = Duration::from_millis(100);
 const TELL_BYTES: u64 = 4 << 20;
 /// The most bytes that the paths of a manifest may have together: a bound on memory.
 const MAX_PATHS_BYTES: usize = 16 << 20;
+/// The most pieces that a manifest may list: 256 GiB at least, and a bound on memory.
+const MAX_PIECES: usize = 1 << 20;
 
 /// Receives a package or a result into `destination`, which is created where it is missing.
 ///
-/// Files appear under their names only whole and verified. What is there already, under its name
-/// and verified, is not asked for. On failure the other side learns the reason; files that were
-/// complete stay. Returns what is there now.
+/// Files appear under their names only whole and verified. What is there already, under its name or
+/// in pieces of an earlier try, and verified, is not asked for. On failure the other side learns the
+/// reason; what was verified stays, for another try. Returns what is there now.
 pub async fn receive<L: Link>(
     link: &mut L,
     destination: &Path,
@@ -99,7 +104,7 @@ async fn hear_manifest<L: Link>(link: &mut L, limits: &Limits) -> Result<Manifes
                 }
                 files.extend(some);
                 if !more {
-                    return Ok(Manifest::new(files, limits.max_bytes)?);
+                    break;
                 }
             }
             Incoming::Control(TransferFrame::Unknown) => {}
@@ -108,12 +113,52 @@ async fn hear_manifest<L: Link>(link: &mut L, limits: &Limits) -> Result<Manifes
             }
         }
     }
+    Manifest::check_files(&files, limits.max_bytes)?;
+    let cuts = hear_cuts(link, limits, &files).await?;
+    Ok(Manifest::new(files, cuts, limits.max_bytes)?)
 }
 
-fn want_frames(wants: &[Want]) -> impl Iterator<Item = TransferFrame> {
-    let frames = wants.len().div_ceil(ENTRIES_PER_FRAME);
-    wants.chunks(ENTRIES_PER_FRAME).enumerate().map(move |(index, some)| TransferFrame::Want {
-        blobs: some.to_vec(),
+/// Hears the pieces of every long file.
+async fn hear_cuts<L: Link>(
+    link: &mut L,
+    limits: &Limits,
+    files: &[FileEntry],
+) -> Result<Cuts, TransferError> {
+    let cut = files.iter().filter(|file| file.is_cut());
+    let mut awaited: HashMap<BlobHash, u64> = cut.map(|file| (file.blake3, file.size)).collect();
+    let (mut cuts, mut now) = (Cuts::new(), Vec::<Piece>::new());
+    let mut left = MAX_PIECES;
+    while !awaited.is_empty() {
+        match hear(link, limits.idle).await? {
+            Incoming::Control(TransferFrame::Pieces { of, pieces, more }) => {
+                let size = *awaited
+                    .get(&of)
+                    .ok_or(TransferError::Protocol("pieces of no file were listed"))?;
+                left = left
+                    .checked_sub(pieces.len())
+                    .ok_or(TransferError::Protocol("there are too many pieces"))?;
+                now.extend(pieces);
+                if now.is_empty() || now.len() as u64 > size / u64::from(MIN_PIECE_BYTES) + 1 {
+                    return Err(TransferError::Protocol("there are too many pieces, or none"));
+                }
+                if !more {
+                    awaited.remove(&of);
+                    cuts.insert(of, std::mem::take(&mut now));
+                }
+            }
+            Incoming::Control(TransferFrame::Unknown) => {}
+            Incoming::Control(_) | Incoming::Chunk(_) => {
+                return Err(TransferError::Protocol("it did not list the pieces of long files"));
+            }
+        }
+    }
+    Ok(cuts)
+}
+
+fn want_frames(wants: &[BlobHash]) -> impl Iterator<Item = TransferFrame> {
+    let frames = wants.len().div_ceil(PIECES_PER_FRAME);
+    wants.chunks(PIECES_PER_FRAME).enumerate().map(move |(index, some)| TransferFrame::Want {
+        pieces: some.to_vec(),
         more: index + 1 < frames,
     })
 }
@@ -205,9 +250,9 @@ impl<P: FnMut(Progress)> Telling<P> {
     ) -> Result<bool, TransferError> {
         let report = report.ok_or(TransferError::Thread)??;
         self.now.done_bytes = report.done_bytes;
-        if let Some(want) = report.again {
-            tracing::debug!(blob = %want.blake3, "content was wrong; asking again");
-            let frame = TransferFrame::Want { blobs: vec![want], more: false };
+        if !report.again.is_empty() {
+            tracing::debug!(pieces = ?report.again, "content was wrong; asking again");
+            let frame = TransferFrame::Want { pieces: report.again, more: false };
             say(link, frame, self.idle).await?;
         }
         let due = self.told_at.elapsed() >= TELL_EVERY

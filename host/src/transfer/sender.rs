@@ -1,19 +1,19 @@
 //! The end that has the files.
 
-use super::archive::{ArchiveError, Member, Package, Source};
+use super::archive::{ArchiveError, Package};
+use super::reader::{Outgoing, read_pieces};
 use super::{
     Incoming, Limits, Link, Progress, QUEUE_CHUNKS, TransferError, aborted, conclude, say,
 };
-use sleap_rtc_protocol::frame::{ENTRIES_PER_FRAME, TransferFrame, Want};
-use sleap_rtc_protocol::transfer::{BlobHash, CHUNK_BYTES, Chunk, Manifest};
+use sleap_rtc_protocol::frame::{ENTRIES_PER_FRAME, PIECES_PER_FRAME, TransferFrame};
+use sleap_rtc_protocol::transfer::{BlobHash, Manifest};
 use std::collections::HashMap;
-use std::io::Read;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// How often one blob may be asked for.
-const MAX_ASKED: u8 = 2;
-/// How many lists of wanted blobs may wait for the reader.
+/// How often one piece may be asked for: it may have been displaced by others, and been wrong.
+const MAX_ASKED: u8 = 4;
+/// How many lists of wanted pieces may wait for the reader.
 const MAX_LISTS: usize = 64;
 
 /// Sends the files of `package` that the other side lacks, until it has confirmed them all.
@@ -39,16 +39,16 @@ pub(super) async fn send_within<L: Link>(
     let (read, chunks) = mpsc::channel(QUEUE_CHUNKS);
     let reading = package.clone();
     // Ends by itself once `lists` or `chunks` is gone.
-    tokio::task::spawn_blocking(move || read_blobs(&reading, wanted, &read));
+    tokio::task::spawn_blocking(move || read_pieces(&reading, wanted, &read));
     let total_bytes = package.manifest().total_bytes();
     let progress = Reporting { now: Progress { total_bytes, ..Progress::default() }, progress };
     let mut sending = Sending {
         idle,
-        blobs: blobs(package.manifest()),
+        pieces: pieces(package.manifest()),
         asking: Vec::new(),
         asked_before: false,
         lists,
-        pending_bytes: 0,
+        pending_pieces: 0,
         progress,
     };
     match sending.run(link, package.manifest(), chunks).await {
@@ -57,20 +57,22 @@ pub(super) async fn send_within<L: Link>(
     }
 }
 
-/// A blob as the receiver may ask for it.
-struct Blob {
-    size: u64,
-    places: u64,
+/// A piece as the receiver may ask for it.
+struct Wanted {
+    /// In all its places together.
+    bytes: u64,
     asked: u8,
 }
 
-fn blobs(manifest: &Manifest) -> HashMap<BlobHash, Blob> {
-    let mut blobs = HashMap::new();
+fn pieces(manifest: &Manifest) -> HashMap<BlobHash, Wanted> {
+    let mut wanted = HashMap::new();
     for file in manifest.files() {
-        let first = Blob { size: file.size, places: 0, asked: 0 };
-        blobs.entry(file.blake3).or_insert(first).places += 1;
+        for piece in manifest.pieces(file) {
+            let entry = wanted.entry(piece.blake3).or_insert(Wanted { bytes: 0, asked: 0 });
+            entry.bytes += u64::from(piece.bytes);
+        }
     }
-    blobs
+    wanted
 }
 
 struct Reporting<P> {
@@ -80,13 +82,13 @@ struct Reporting<P> {
 
 struct Sending<P> {
     idle: Duration,
-    blobs: HashMap<BlobHash, Blob>,
-    /// A list of wanted blobs that is not complete yet.
-    asking: Vec<Want>,
+    pieces: HashMap<BlobHash, Wanted>,
+    /// A list of wanted pieces that is not complete yet.
+    asking: Vec<BlobHash>,
     asked_before: bool,
-    lists: mpsc::Sender<Vec<Want>>,
+    lists: mpsc::Sender<Vec<BlobHash>>,
     /// What the reader still has to deliver.
-    pending_bytes: u64,
+    pending_pieces: usize,
     progress: Reporting<P>,
 }
 
@@ -95,9 +97,9 @@ impl<P: FnMut(Progress)> Sending<P> {
         &mut self,
         link: &mut L,
         manifest: &Manifest,
-        mut chunks: mpsc::Receiver<Result<Vec<u8>, ArchiveError>>,
+        mut chunks: mpsc::Receiver<Result<Outgoing, ArchiveError>>,
     ) -> Result<(), TransferError> {
-        for frame in manifest_frames(manifest) {
+        for frame in manifest_frames(manifest).chain(pieces_frames(manifest)) {
             say(link, frame, self.idle).await?;
         }
         loop {
@@ -108,12 +110,12 @@ impl<P: FnMut(Progress)> Sending<P> {
                         return Ok(());
                     }
                 }
-                chunk = chunks.recv(), if self.pending_bytes > 0 => {
+                chunk = chunks.recv(), if self.pending_pieces > 0 => {
                     let chunk = chunk.ok_or(TransferError::Thread)??;
                     self.pass_on(link, chunk).await?;
                 }
                 // While the disk is what we wait for, the other side has nothing to say.
-                () = tokio::time::sleep(self.idle), if self.pending_bytes == 0 => {
+                () = tokio::time::sleep(self.idle), if self.pending_pieces == 0 => {
                     return Err(TransferError::Silent(self.idle));
                 }
             }
@@ -123,7 +125,7 @@ impl<P: FnMut(Progress)> Sending<P> {
     /// Takes a message; says whether it was the last.
     fn hear(&mut self, incoming: Incoming) -> Result<bool, TransferError> {
         match incoming {
-            Incoming::Control(TransferFrame::Want { blobs, more }) => self.asked(blobs, more)?,
+            Incoming::Control(TransferFrame::Want { pieces, more }) => self.asked(pieces, more)?,
             Incoming::Control(TransferFrame::Verified { bytes }) => self.verified(bytes),
             Incoming::Control(TransferFrame::Complete) => {
                 self.verified(u64::MAX);
@@ -131,7 +133,7 @@ impl<P: FnMut(Progress)> Sending<P> {
             }
             Incoming::Control(TransferFrame::Abort { reason }) => return Err(aborted(&reason)),
             Incoming::Control(TransferFrame::Unknown) => {}
-            Incoming::Control(TransferFrame::Manifest { .. }) => {
+            Incoming::Control(TransferFrame::Manifest { .. } | TransferFrame::Pieces { .. }) => {
                 return Err(TransferError::Protocol("the receiver sent a list of files"));
             }
             Incoming::Chunk(_) => {
@@ -141,16 +143,15 @@ impl<P: FnMut(Progress)> Sending<P> {
         Ok(false)
     }
 
-    fn asked(&mut self, wants: Vec<Want>, more: bool) -> Result<(), TransferError> {
+    fn asked(&mut self, wants: Vec<BlobHash>, more: bool) -> Result<(), TransferError> {
         for want in &wants {
-            let blob = self.blobs.get_mut(&want.blake3);
-            let blob = blob.filter(|blob| want.from < blob.size && blob.asked < MAX_ASKED);
-            let Some(blob) = blob else {
+            let piece = self.pieces.get_mut(want).filter(|piece| piece.asked < MAX_ASKED);
+            let Some(piece) = piece else {
                 return Err(TransferError::Protocol("it asked for what it cannot have"));
             };
-            blob.asked += 1;
-            self.pending_bytes += blob.size - want.from;
+            piece.asked += 1;
         }
+        self.pending_pieces += wants.len();
         self.asking.extend(wants);
         if more {
             return Ok(());
@@ -164,11 +165,8 @@ impl<P: FnMut(Progress)> Sending<P> {
         self.lists.try_send(list).map_err(full)
     }
 
-    fn already_there(&self, wants: &[Want]) -> u64 {
-        let lacking = wants.iter().filter_map(|want| {
-            let blob = self.blobs.get(&want.blake3)?;
-            Some(blob.size * blob.places - want.from)
-        });
+    fn already_there(&self, wants: &[BlobHash]) -> u64 {
+        let lacking = wants.iter().filter_map(|want| Some(self.pieces.get(want)?.bytes));
         self.progress.now.total_bytes.saturating_sub(lacking.sum())
     }
 
@@ -181,11 +179,10 @@ impl<P: FnMut(Progress)> Sending<P> {
     async fn pass_on<L: Link>(
         &mut self,
         link: &mut L,
-        chunk: Vec<u8>,
+        chunk: Outgoing,
     ) -> Result<(), TransferError> {
-        let payload_bytes = Chunk::decode(&chunk).map_or(0, |chunk| chunk.payload.len() as u64);
-        self.pending_bytes = self.pending_bytes.saturating_sub(payload_bytes);
-        let sent = tokio::time::timeout(self.idle, link.send_chunk(chunk)).await;
+        self.pending_pieces -= usize::from(chunk.is_last);
+        let sent = tokio::time::timeout(self.idle, link.send_chunk(chunk.frame)).await;
         Ok(sent.map_err(|_| TransferError::Stalled(self.idle))??)
     }
 }
@@ -200,55 +197,12 @@ fn manifest_frames(manifest: &Manifest) -> impl Iterator<Item = TransferFrame> {
     })
 }
 
-/// Reads what is wanted, in the order in which it is wanted. Runs on a thread of its own.
-fn read_blobs(
-    package: &Package,
-    mut wanted: mpsc::Receiver<Vec<Want>>,
-    chunks: &mpsc::Sender<Result<Vec<u8>, ArchiveError>>,
-) {
-    let source = package.source();
-    let files = package.manifest().files().iter().zip(source.members());
-    let members: HashMap<_, _> = files.map(|(file, member)| (file.blake3, member)).collect();
-    while let Some(list) = wanted.blocking_recv() {
-        // Only what the manifest lists gets here.
-        for (want, member) in
-            list.iter().filter_map(|want| Some((want, members.get(&want.blake3)?)))
-        {
-            match read_blob(source, member, want, chunks) {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(error) => {
-                    // Nobody listens: the transfer is over already.
-                    let _ = chunks.blocking_send(Err(error));
-                    return;
-                }
-            }
-        }
-    }
-}
-
-/// Reads one blob from where it is wanted; says whether anyone still listens.
-fn read_blob(
-    source: &Source,
-    member: &Member,
-    want: &Want,
-    chunks: &mpsc::Sender<Result<Vec<u8>, ArchiveError>>,
-) -> Result<bool, ArchiveError> {
-    let mut reader = source.open(member)?;
-    let unreadable = |error| source.unreadable(member, error);
-    let mut skipped = (&mut reader).take(want.from);
-    std::io::copy(&mut skipped, &mut std::io::sink()).map_err(unreadable)?;
-    let mut offset = want.from;
-    loop {
-        let mut frame = Vec::with_capacity(CHUNK_BYTES + 64);
-        Chunk { blob: want.blake3, offset, payload: &[] }.encode(&mut frame);
-        let length = (&mut reader).take(CHUNK_BYTES as u64).read_to_end(&mut frame);
-        match length.map_err(unreadable)? as u64 {
-            0 => return Ok(true),
-            length => offset += length,
-        }
-        if chunks.blocking_send(Ok(frame)).is_err() {
-            return Ok(false);
-        }
-    }
+/// The pieces of each long content.
+fn pieces_frames(manifest: &Manifest) -> impl Iterator<Item = TransferFrame> {
+    manifest.cuts().iter().flat_map(|(of, pieces)| {
+        let frames = pieces.len().div_ceil(PIECES_PER_FRAME);
+        pieces.chunks(PIECES_PER_FRAME).enumerate().map(move |(index, some)| {
+            TransferFrame::Pieces { of: *of, pieces: some.to_vec(), more: index + 1 < frames }
+        })
+    })
 }

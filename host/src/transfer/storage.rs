@@ -3,14 +3,14 @@
 //! A [`RelPath`] cannot leave a folder by its name; symbolic links on disk still could. Here no
 //! link is ever followed out of the root, and none is written through.
 
-use sleap_rtc_protocol::transfer::{FileEntry, RelPath};
+use sleap_rtc_protocol::transfer::{FileEntry, Manifest, Piece, RelPath};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::archive::{Content, Member, Source};
-use super::{TransferError, archive};
+use super::{TransferError, archive, pieces};
 
 /// The hidden folder, within the destination, for files that are not whole yet.
 pub(super) const PARTIAL: &str = ".sleap-rtc-partial";
@@ -125,9 +125,7 @@ fn create_parents(root: &Path, rel: &RelPath) -> Result<PathBuf, StorageError> {
 
 /// Fails when the disk below `folder` has less than `needed_bytes` free.
 pub(super) fn check_space(folder: &Path, needed_bytes: u64) -> Result<(), StorageError> {
-    let disk = rustix::fs::statvfs(folder)
-        .map_err(|error| failed("ask for the free space of", folder)(error.into()))?;
-    let available_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
+    let available_bytes = available_bytes(folder)?;
     if needed_bytes > available_bytes {
         let folder = folder.to_owned();
         return Err(StorageError::NoSpace { folder, needed_bytes, available_bytes });
@@ -135,30 +133,71 @@ pub(super) fn check_space(folder: &Path, needed_bytes: u64) -> Result<(), Storag
     Ok(())
 }
 
+/// The error of a disk that has run full when `needed_bytes` were still to come.
+pub(super) fn full(folder: &Path, needed_bytes: u64) -> StorageError {
+    match available_bytes(folder) {
+        Ok(available_bytes) => {
+            let available_bytes = available_bytes.min(needed_bytes);
+            StorageError::NoSpace { folder: folder.to_owned(), needed_bytes, available_bytes }
+        }
+        Err(error) => error,
+    }
+}
+
+fn available_bytes(folder: &Path) -> Result<u64, StorageError> {
+    let disk = rustix::fs::statvfs(folder)
+        .map_err(|error| failed("ask for the free space of", folder)(error.into()))?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
 /// A destination that is being filled: files are written in a hidden folder and renamed into their
-/// place. The hidden folder goes when this does.
+/// place.
 #[derive(Debug)]
 pub(super) struct Filling {
     root: PathBuf,
     partial: PathBuf,
+    is_kept: bool,
 }
 
 impl Filling {
-    /// Prepares `root`, creating it where it is missing. What an earlier try left half done goes.
+    /// Prepares `root`, creating it where it is missing. What an earlier try left half done goes,
+    /// and the hidden folder goes when this does.
     pub(super) fn new(root: &Path) -> Result<Self, StorageError> {
+        let mut filling = Self::resume(root)?;
+        fs::remove_dir_all(&filling.partial).map_err(failed("remove", &filling.partial))?;
+        filling.create()?;
+        filling.keep(false);
+        Ok(filling)
+    }
+
+    /// Prepares `root`. What an earlier try left half done is still there, and the hidden folder
+    /// stays unless [`Self::keep`] says otherwise.
+    pub(super) fn resume(root: &Path) -> Result<Self, StorageError> {
         create_folder(root)?;
-        let partial = root.join(PARTIAL);
-        match partial.symlink_metadata() {
-            Ok(there) if there.is_dir() => {
-                fs::remove_dir_all(&partial).map_err(failed("remove", &partial))?;
-            }
+        let filling = Self { root: root.to_owned(), partial: root.join(PARTIAL), is_kept: true };
+        match filling.partial.symlink_metadata() {
+            Ok(there) if there.is_dir() => {}
             Ok(_) => {
-                return Err(StorageError::InTheWay { path: partial, what: "a file or link" });
+                let path = filling.partial.clone();
+                return Err(StorageError::InTheWay { path, what: "a file or link" });
             }
-            Err(_) => {}
+            Err(_) => filling.create()?,
         }
-        fs::create_dir(&partial).map_err(failed("create the folder", &partial))?;
-        Ok(Self { root: root.to_owned(), partial })
+        Ok(filling)
+    }
+
+    fn create(&self) -> Result<(), StorageError> {
+        fs::create_dir(&self.partial).map_err(failed("create the folder", &self.partial))
+    }
+
+    /// Whether the hidden folder stays, for another try, when this goes.
+    pub(super) fn keep(&mut self, is_kept: bool) {
+        self.is_kept = is_kept;
+    }
+
+    /// Where a file of this name is while it is not whole.
+    pub(super) fn partial(&self, name: &str) -> PathBuf {
+        self.partial.join(name)
     }
 
     /// Where the files go.
@@ -168,12 +207,19 @@ impl Filling {
 
     /// Begins a file named `name`, for now in the hidden folder.
     pub(super) fn begin(&self, name: &str) -> Result<PartialFile, StorageError> {
-        let path = self.partial.join(name);
+        let file = self.open(name)?;
+        file.file.set_len(0).map_err(failed("empty", &file.path))?;
+        Ok(file)
+    }
+
+    /// Opens a file of the hidden folder, or begins it.
+    pub(super) fn open(&self, name: &str) -> Result<PartialFile, StorageError> {
+        let path = self.partial(name);
         let mut options = OpenOptions::new();
         let flags = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
-        options.write(true).create(true).truncate(true).custom_flags(flags);
+        options.read(true).write(true).create(true).truncate(false).custom_flags(flags);
         let file = options.open(&path).map_err(failed("create", &path))?;
-        Ok(PartialFile { file, path, written: 0 })
+        Ok(PartialFile { file, path })
     }
 
     /// Gives a finished file its name, in place of a file that had it.
@@ -183,14 +229,15 @@ impl Filling {
         rel: &RelPath,
         executable: bool,
     ) -> Result<PathBuf, StorageError> {
-        let PartialFile { file, path, written } = finished;
+        let PartialFile { file, path } = finished;
+        let there = file.metadata().map_err(failed("look at", &path))?;
         if executable {
-            let mode = file.metadata().map_err(failed("look at", &path))?.permissions().mode();
+            let mode = there.permissions().mode();
             // Who may read it may run it.
             let mode = Permissions::from_mode(mode | (mode & 0o444) >> 2);
             file.set_permissions(mode).map_err(failed("make executable", &path))?;
         }
-        if written >= SYNC_BYTES {
+        if there.len() >= SYNC_BYTES {
             file.sync_data().map_err(failed("write", &path))?;
         }
         drop(file);
@@ -205,6 +252,9 @@ impl Filling {
 
 impl Drop for Filling {
     fn drop(&mut self) {
+        if self.is_kept {
+            return;
+        }
         if let Err(error) = fs::remove_dir_all(&self.partial) {
             tracing::warn!(folder = %self.partial.display(), %error, "left behind");
         }
@@ -216,45 +266,61 @@ impl Drop for Filling {
 pub(super) struct PartialFile {
     file: File,
     path: PathBuf,
-    written: u64,
 }
 
 impl PartialFile {
     /// Appends `bytes`.
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
-        self.file.write_all(bytes).map_err(failed("write", &self.path))?;
-        self.written += bytes.len() as u64;
-        Ok(())
+        self.file.write_all(bytes).map_err(failed("write", &self.path))
+    }
+
+    /// Writes `bytes` in their place.
+    pub(super) fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), StorageError> {
+        self.file.write_all_at(bytes, offset).map_err(failed("write", &self.path))
+    }
+
+    /// Whether the bytes at `offset` are those of `piece`.
+    pub(super) fn holds(&self, piece: Piece, offset: u64) -> bool {
+        let mut bytes = vec![0; piece.bytes as usize];
+        self.file.read_exact_at(&mut bytes, offset).is_ok() && pieces::hash(&bytes) == piece.blake3
     }
 
     /// Appends all of the file at `from`, which is one of our own.
     pub(super) fn write_copy(&mut self, from: &Path) -> Result<(), StorageError> {
         let mut from = File::open(from).map_err(failed("read", from))?;
-        self.written += io::copy(&mut from, &mut self.file).map_err(failed("write", &self.path))?;
+        io::copy(&mut from, &mut self.file).map_err(failed("write", &self.path))?;
         Ok(())
     }
 }
 
-/// Whether the file that `entry` describes is below `root` already, under its name and verified.
-pub(super) fn holds(root: &Path, entry: &FileEntry) -> bool {
+/// The file that `entry` of `manifest` describes, if it is below `root` already: under its name,
+/// and with the right content, unless `is_known` says that this has been checked.
+pub(super) fn holds(
+    root: &Path,
+    manifest: &Manifest,
+    entry: &FileEntry,
+    is_known: impl Fn(&fs::Metadata) -> bool,
+) -> bool {
     let path = entry.path.below(root);
     // Through no link: what it leads to is not ours.
     let linked = |folder: &Path| folder.symlink_metadata().is_ok_and(|there| there.is_symlink());
     if path.ancestors().take_while(|folder| *folder != root).any(linked) {
         return false;
     }
-    let hash = || -> io::Result<Option<blake3::Hash>> {
-        let file = File::open(&path)?;
-        let there = file.metadata()?;
-        let executable = there.permissions().mode() & 0o100 != 0;
-        if !there.is_file() || there.len() != entry.size || executable != entry.executable {
-            return Ok(None);
-        }
-        let mut hasher = blake3::Hasher::new();
-        hasher.update_reader(file)?;
-        Ok(Some(hasher.finalize()))
-    };
-    hash().ok().flatten().is_some_and(|hash| *hash.as_bytes() == entry.blake3.0)
+    let Ok(file) = File::open(&path) else { return false };
+    let Ok(there) = file.metadata() else { return false };
+    let executable = there.permissions().mode() & 0o100 != 0;
+    if !there.is_file() || there.len() != entry.size || executable != entry.executable {
+        return false;
+    }
+    let file = PartialFile { file, path };
+    let mut offset = 0;
+    is_known(&there)
+        || manifest.pieces(entry).all(|piece| {
+            let from = offset;
+            offset += u64::from(piece.bytes);
+            file.holds(piece, from)
+        })
 }
 
 /// Copies the files of one tree into another, each written beside and renamed. Links are copied as

@@ -17,6 +17,8 @@ pub(super) enum Fate {
     Repeat,
     /// One bit turns, at this place.
     Flip(usize),
+    /// The next one overtakes it.
+    Wait,
     /// It arrives, and nothing after it.
     Cut,
 }
@@ -28,13 +30,19 @@ pub(super) struct MemoryLink {
     to: Option<mpsc::Sender<Incoming>>,
     from: mpsc::Receiver<Incoming>,
     fault: Fault,
+    waiting: Option<Incoming>,
 }
 
 /// Two ends, each of which reads what the other sends.
 pub(super) fn pair() -> (MemoryLink, MemoryLink) {
     let (a, from_a) = mpsc::channel(4);
     let (b, from_b) = mpsc::channel(4);
-    let end = |to, from| MemoryLink { to: Some(to), from, fault: Box::new(|_| Fate::Arrive) };
+    let end = |to, from| MemoryLink {
+        to: Some(to),
+        from,
+        fault: Box::new(|_| Fate::Arrive),
+        waiting: None,
+    };
     (end(a, from_b), end(b, from_a))
 }
 
@@ -48,10 +56,14 @@ impl MemoryLink {
         let lost = || LinkError::Lost("closed".into());
         let fate = (self.fault)(&message);
         let to = self.to.as_ref().ok_or_else(lost)?;
+        if fate == Fate::Wait && self.waiting.is_none() {
+            self.waiting = Some(message);
+            return Ok(());
+        }
         let copies = match fate {
             Fate::Vanish => 0,
             Fate::Repeat => 2,
-            Fate::Arrive | Fate::Flip(_) | Fate::Cut => 1,
+            Fate::Arrive | Fate::Flip(_) | Fate::Wait | Fate::Cut => 1,
         };
         let message = match (fate, message) {
             (Fate::Flip(place), Incoming::Chunk(chunk)) => {
@@ -64,6 +76,9 @@ impl MemoryLink {
         };
         for _ in 0..copies {
             to.send(message.clone()).await.map_err(|_| lost())?;
+        }
+        if let Some(overtaken) = self.waiting.take() {
+            to.send(overtaken).await.map_err(|_| lost())?;
         }
         if fate == Fate::Cut {
             self.to = None;

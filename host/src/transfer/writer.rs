@@ -1,188 +1,344 @@
 //! What a receiver does on the thread that may block: look what is there, verify, write, rename.
 
 use super::TransferError;
-use super::storage::{self, Filling, PARTIAL, PartialFile, StorageError};
-use sleap_rtc_protocol::frame::Want;
-use sleap_rtc_protocol::transfer::{BlobHash, Chunk, IncomingBlob, Manifest};
-use std::collections::{HashMap, VecDeque};
-use std::path::Path;
+use super::journal::Journal;
+use super::pieces;
+use super::storage::{self, Filling, PARTIAL, PartialFile, StorageError, failed};
+use sleap_rtc_protocol::transfer::{BlobHash, Chunk, IncomingPiece, Manifest, Piece};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// The journal's name in the hidden folder.
+const JOURNAL: &str = "journal";
+/// So many pieces may be incomplete at a time, each in memory. Where more are begun, the oldest is
+/// asked for again.
+const ASSEMBLING: usize = 8;
 
 /// What became of one chunk.
 #[derive(Debug)]
 pub(super) struct Report {
-    /// On disk now, in bytes of the manifest.
+    /// Verified, in bytes of the manifest.
     pub(super) done_bytes: u64,
-    /// A blob that turned out wrong and is needed again.
-    pub(super) again: Option<Want>,
+    /// Pieces that are needed again.
+    pub(super) again: Vec<BlobHash>,
     /// Everything is in its place.
     pub(super) finished: bool,
 }
 
-/// A blob, and which files of the manifest it is.
+/// A content of the manifest that is not in place yet.
 #[derive(Debug)]
-struct Blob {
-    size: u64,
+struct Content {
+    blake3: BlobHash,
+    /// Which files have it.
     files: Vec<usize>,
+    missing_pieces: usize,
+}
+
+/// A piece of the manifest.
+#[derive(Debug)]
+struct Wanted {
+    piece: Piece,
+    /// Where its bytes go; nowhere once they are there.
+    places: Vec<Place>,
     retried: bool,
 }
 
-/// The blob that is arriving.
-#[derive(Debug)]
-struct Current {
-    blake3: BlobHash,
-    incoming: IncomingBlob,
-    hasher: blake3::Hasher,
-    file: PartialFile,
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    content: usize,
+    number: u32,
+    offset: u64,
 }
 
 /// Files on their way into a folder.
 #[derive(Debug)]
 pub(super) struct Writer {
     filling: Filling,
+    journal: Journal,
     manifest: Manifest,
-    blobs: HashMap<BlobHash, Blob>,
-    /// What is still to come, in the order in which it was asked for.
-    due: VecDeque<BlobHash>,
-    current: Option<Current>,
-    /// In bytes of the manifest, without `current`.
-    placed_bytes: u64,
+    contents: Vec<Content>,
+    pieces: HashMap<BlobHash, Wanted>,
+    assembling: VecDeque<(BlobHash, IncomingPiece)>,
+    missing_pieces: usize,
+    done_bytes: u64,
 }
 
 impl Writer {
     /// Prepares `destination` for `manifest`: finds what is there, and room for the rest.
     pub(super) fn new(destination: &Path, manifest: Manifest) -> Result<Self, TransferError> {
-        let (blobs, order) = blobs(&manifest)?;
-        let filling = Filling::new(destination)?;
-        let due = order.into();
-        let mut writer = Self { filling, manifest, blobs, due, current: None, placed_bytes: 0 };
-        writer.skip_what_is_there();
-        let lacking_bytes = writer.manifest.total_bytes() - writer.placed_bytes;
+        let contents = contents(&manifest)?;
+        let mut filling = Filling::resume(destination)?;
+        let path = filling.partial(JOURNAL);
+        let journal = Journal::open(&path).map_err(|cause| match cause.kind() {
+            ErrorKind::WouldBlock => {
+                let what = "another transfer into the same folder";
+                StorageError::InTheWay { path: destination.to_owned(), what }
+            }
+            _ => failed("use the journal", &path)(cause),
+        })?;
+        filling.keep(journal.is_useful());
+        let mut writer = Self {
+            filling,
+            journal,
+            manifest,
+            contents,
+            pieces: HashMap::new(),
+            assembling: VecDeque::new(),
+            missing_pieces: 0,
+            done_bytes: 0,
+        };
+        writer.prepare()?;
+        let lacking_bytes = writer.manifest.total_bytes() - writer.done_bytes;
         storage::check_space(destination, lacking_bytes)?;
-        writer.create_empty_files()?;
         Ok(writer)
     }
 
-    /// What the sender is to be asked for.
-    pub(super) fn wants(&self) -> Vec<Want> {
-        self.due.iter().map(|blake3| Want { blake3: *blake3, from: 0 }).collect()
+    /// Looks what is there, and lists the pieces that are not.
+    fn prepare(&mut self) -> Result<(), TransferError> {
+        let mut kept: HashMap<BlobHash, HashSet<u32>> = HashMap::new();
+        for index in 0..self.contents.len() {
+            if self.copy_what_is_there(index)? {
+                continue;
+            }
+            let content = &self.contents[index];
+            let file = &self.manifest.files()[content.files[0]];
+            let there = self.verified_pieces(content.blake3, file.is_cut())?;
+            let mut offset = 0;
+            let mut missing = 0;
+            let copies = content.files.len() as u64;
+            for (number, piece) in (0..).zip(self.manifest.pieces(file)) {
+                let place = Place { content: index, number, offset };
+                offset += u64::from(piece.bytes);
+                if there.contains(&number) {
+                    self.done_bytes += u64::from(piece.bytes) * copies;
+                    continue;
+                }
+                missing += 1;
+                let new = || Wanted { piece, places: Vec::new(), retried: false };
+                let wanted = self.pieces.entry(piece.blake3).or_insert_with(new);
+                if wanted.piece != piece {
+                    return Err(TransferError::Protocol("two pieces have one hash and two sizes"));
+                }
+                wanted.places.push(place);
+            }
+            kept.insert(content.blake3, there);
+            self.contents[index].missing_pieces = missing;
+            if missing == 0 {
+                self.place(index)?;
+            }
+        }
+        self.missing_pieces = self.pieces.len();
+        if !self.journal.is_fresh() {
+            let path = self.filling.partial(JOURNAL);
+            self.journal.restart(kept).map_err(failed("write", &path))?;
+        }
+        Ok(())
     }
 
-    /// What is on disk, in bytes of the manifest.
+    /// Files that are under their final name with the right content are not asked for again, nor are
+    /// their copies. Says whether this content needs nothing more.
+    fn copy_what_is_there(&mut self, index: usize) -> Result<bool, TransferError> {
+        let Self { filling, journal, manifest, contents, .. } = self;
+        let content = &mut contents[index];
+        let mut found: Option<PathBuf> = None;
+        content.files.retain(|file| {
+            let entry = &manifest.files()[*file];
+            let known = |there: &std::fs::Metadata| journal.is_placed(entry.blake3, there);
+            let there = storage::holds(filling.root(), manifest, entry, known);
+            if there {
+                self.done_bytes += entry.size;
+                found.get_or_insert_with(|| entry.path.below(filling.root()));
+            }
+            !there
+        });
+        let (Some(found), false) = (&found, content.files.is_empty()) else {
+            return Ok(found.is_some());
+        };
+        let copies = std::mem::take(&mut content.files);
+        self.done_bytes += copies.iter().map(|file| manifest.files()[*file].size).sum::<u64>();
+        self.copy(found, &copies)?;
+        Ok(true)
+    }
+
+    /// Which pieces of a cut content are in its unfinished file.
+    fn verified_pieces(
+        &self,
+        content: BlobHash,
+        is_cut: bool,
+    ) -> Result<HashSet<u32>, StorageError> {
+        let said: HashSet<u32> = self.journal.pieces(content).filter(|_| is_cut).collect();
+        let name = content.to_string();
+        if said.is_empty() || !self.filling.partial(&name).exists() {
+            return Ok(HashSet::new());
+        }
+        if self.journal.is_fresh() {
+            return Ok(said);
+        }
+        let file = self.filling.open(&name)?;
+        let pieces = self.manifest.cuts().get(&content);
+        let mut offset = 0;
+        let all = (0..).zip(pieces.into_iter().flatten()).filter(|(number, piece)| {
+            let from = offset;
+            offset += u64::from(piece.bytes);
+            said.contains(number) && file.holds(**piece, from)
+        });
+        Ok(all.map(|(number, _)| number).collect())
+    }
+
+    /// What the sender is to be asked for, in the order of the files.
+    pub(super) fn wants(&self) -> Vec<BlobHash> {
+        let mut seen = HashSet::with_capacity(self.pieces.len());
+        let files = self.contents.iter().filter_map(|content| content.files.first());
+        let pieces = files.flat_map(|file| self.manifest.pieces(&self.manifest.files()[*file]));
+        let mut wants: Vec<BlobHash> = pieces.map(|piece| piece.blake3).collect();
+        wants.retain(|piece| self.pieces.contains_key(piece) && seen.insert(*piece));
+        wants
+    }
+
+    /// Verified, in bytes of the manifest.
     pub(super) fn done_bytes(&self) -> u64 {
-        let current = self.current.as_ref().map_or(0, |current| current.incoming.received_bytes());
-        self.placed_bytes + current
+        self.done_bytes
     }
 
     /// Ends the work and returns what was received. The hidden folder is gone after this.
-    pub(super) fn finish(self) -> Manifest {
-        self.manifest
-    }
-
-    /// A file that is under its final name with the right content is not asked for again.
-    fn skip_what_is_there(&mut self) {
-        let root = self.filling.root();
-        let mut blobs = std::mem::take(&mut self.blobs);
-        for blob in blobs.values_mut() {
-            blob.files.retain(|file| {
-                let entry = &self.manifest.files()[*file];
-                let there = storage::holds(root, entry);
-                self.placed_bytes += if there { blob.size } else { 0 };
-                !there
-            });
-        }
-        self.due.retain(|blake3| blobs.get(blake3).is_some_and(|blob| !blob.files.is_empty()));
-        self.blobs = blobs;
-    }
-
-    fn create_empty_files(&mut self) -> Result<(), TransferError> {
-        let empty = BlobHash(*blake3::hash(b"").as_bytes());
-        let wrong = |(blake3, blob): (&BlobHash, &Blob)| (blob.size == 0) != (*blake3 == empty);
-        if self.blobs.iter().any(wrong) {
-            return Err(TransferError::Protocol("the hash of a file does not fit its size"));
-        }
-        self.due.retain(|blake3| *blake3 != empty);
-        if self.blobs.contains_key(&empty) {
-            let file = self.filling.begin(&empty.to_string())?;
-            self.place(empty, file)?;
-        }
-        Ok(())
+    pub(super) fn finish(mut self) -> Manifest {
+        self.filling.keep(false);
+        std::mem::take(&mut self.manifest)
     }
 
     /// Takes an encoded chunk.
     pub(super) fn push(&mut self, frame: &[u8]) -> Result<Report, TransferError> {
+        self.take(frame).map_err(|error| match error {
+            TransferError::Storage(StorageError::Io { cause, .. })
+                if cause.kind() == ErrorKind::StorageFull =>
+            {
+                let lacking_bytes = self.manifest.total_bytes() - self.done_bytes;
+                storage::full(self.filling.root(), lacking_bytes).into()
+            }
+            other => other,
+        })
+    }
+
+    fn take(&mut self, frame: &[u8]) -> Result<Report, TransferError> {
         let chunk =
             Chunk::decode(frame).ok_or(TransferError::Protocol("a chunk cannot be read"))?;
-        let mut current = match self.current.take() {
-            Some(current) => current,
-            None => self.begin()?,
+        let wanted = self.pieces.get(&chunk.piece);
+        let Some(wanted) = wanted else {
+            return Err(TransferError::Protocol("a chunk came that nobody asked for"));
         };
-        let last = current.incoming.push(&chunk)?;
-        current.hasher.update(chunk.payload);
-        current.file.write(chunk.payload)?;
-        let again = match last {
-            true => self.conclude(current)?,
-            false => {
-                self.current = Some(current);
-                None
+        if chunk.packed_bytes > wanted.piece.bytes {
+            return Err(TransferError::Protocol("a piece is longer than was announced"));
+        }
+        let mut again = Vec::new();
+        if !wanted.places.is_empty()
+            && let Some(piece) = self.assemble(&chunk, &mut again)
+        {
+            self.conclude(chunk.piece, piece, &mut again)?;
+        }
+        let finished = self.missing_pieces == 0;
+        Ok(Report { done_bytes: self.done_bytes, again, finished })
+    }
+
+    /// Adds a chunk to its piece; returns the piece when that is complete.
+    fn assemble(&mut self, chunk: &Chunk<'_>, again: &mut Vec<BlobHash>) -> Option<IncomingPiece> {
+        let found = self.assembling.iter().position(|(piece, _)| *piece == chunk.piece);
+        let at = found.unwrap_or_else(|| {
+            if self.assembling.len() == ASSEMBLING {
+                again.extend(self.assembling.pop_front().map(|(piece, _)| piece));
             }
-        };
-        let finished = self.due.is_empty() && self.current.is_none();
-        Ok(Report { done_bytes: self.done_bytes(), again, finished })
-    }
-
-    fn begin(&mut self) -> Result<Current, TransferError> {
-        let nothing = TransferError::Chunk(sleap_rtc_protocol::transfer::ChunkError::NotAsked);
-        let blake3 = self.due.pop_front();
-        let Some((blake3, blob)) = blake3.and_then(|hash| Some((hash, self.blobs.get(&hash)?)))
-        else {
-            return Err(nothing);
-        };
-        let incoming = IncomingBlob::new(blake3, blob.size);
-        let file = self.filling.begin(&blake3.to_string())?;
-        Ok(Current { blake3, incoming, hasher: blake3::Hasher::new(), file })
-    }
-
-    /// Verifies a blob that has all its bytes. A wrong one is asked for once more.
-    fn conclude(&mut self, current: Current) -> Result<Option<Want>, TransferError> {
-        let Current { blake3, incoming, hasher, file } = current;
-        if incoming.finish(BlobHash(*hasher.finalize().as_bytes())).is_ok() {
-            self.place(blake3, file)?;
-            return Ok(None);
+            self.assembling.push_back((chunk.piece, IncomingPiece::of(chunk)));
+            self.assembling.len() - 1
+        });
+        let (_, piece) = self.assembling.get_mut(at)?;
+        if !piece.push(chunk) {
+            return None;
         }
-        drop(file);
-        let files = self.manifest.files();
-        match self.blobs.get_mut(&blake3) {
-            Some(blob) if !blob.retried => blob.retried = true,
-            blob => {
-                let file = blob.and_then(|blob| files.get(*blob.files.first()?));
-                let path = file.map_or_else(String::new, |file| file.path.to_string());
-                return Err(TransferError::WrongContent { path });
+        self.assembling.remove(at).map(|(_, piece)| piece)
+    }
+
+    /// Verifies a complete piece and puts it where it belongs. A wrong one is asked for once more.
+    fn conclude(
+        &mut self,
+        hash: BlobHash,
+        arrived: IncomingPiece,
+        again: &mut Vec<BlobHash>,
+    ) -> Result<(), TransferError> {
+        let Some(wanted) = self.pieces.get_mut(&hash) else { return Ok(()) };
+        let (packing, bytes) = arrived.finish();
+        let Some(bytes) = pieces::unpack(wanted.piece, packing, bytes) else {
+            if !std::mem::replace(&mut wanted.retried, true) {
+                again.push(hash);
+                return Ok(());
             }
+            let file = wanted.places.first().map(|place| self.contents[place.content].files[0]);
+            let path = file.map(|file| self.manifest.files()[file].path.to_string());
+            return Err(TransferError::WrongContent { path: path.unwrap_or_default() });
+        };
+        for place in std::mem::take(&mut wanted.places) {
+            self.put(place, &bytes)?;
         }
-        self.due.push_back(blake3);
-        Ok(Some(Want { blake3, from: 0 }))
-    }
-
-    /// Gives a verified blob all its names.
-    fn place(&mut self, blake3: BlobHash, file: PartialFile) -> Result<(), StorageError> {
-        let Some(blob) = self.blobs.get(&blake3) else { return Ok(()) };
-        let mut files = blob.files.iter().map(|file| &self.manifest.files()[*file]);
-        let Some(first) = files.next() else { return Ok(()) };
-        let original = self.filling.place(file, &first.path, first.executable)?;
-        for other in files {
-            let mut copy = self.filling.begin(&blake3.to_string())?;
-            copy.write_copy(&original)?;
-            self.filling.place(copy, &other.path, other.executable)?;
-        }
-        self.placed_bytes += blob.size * blob.files.len() as u64;
+        self.missing_pieces -= 1;
         Ok(())
+    }
+
+    fn put(&mut self, place: Place, bytes: &[u8]) -> Result<(), TransferError> {
+        let content = &mut self.contents[place.content];
+        let blake3 = content.blake3;
+        let file = self.filling.open(&blake3.to_string())?;
+        file.write_at(bytes, place.offset)?;
+        content.missing_pieces -= 1;
+        let is_whole = content.missing_pieces == 0;
+        self.done_bytes += bytes.len() as u64 * content.files.len() as u64;
+        if self.manifest.cuts().contains_key(&blake3) {
+            let path = self.filling.partial(JOURNAL);
+            let noted = self.journal.note_piece(blake3, place.number);
+            noted.map_err(failed("write", &path))?;
+            self.filling.keep(true);
+        }
+        if is_whole {
+            self.place(place.content)?;
+        }
+        Ok(())
+    }
+
+    /// Gives a verified content all its names.
+    fn place(&mut self, index: usize) -> Result<(), StorageError> {
+        let content = &self.contents[index];
+        let Some((first, copies)) = content.files.split_first() else { return Ok(()) };
+        let (copies, blake3) = (copies.to_vec(), content.blake3);
+        let file = self.filling.open(&blake3.to_string())?;
+        let original = self.name(file, *first)?;
+        self.copy(&original, &copies)
+    }
+
+    /// Copies a file of this manifest to its other names.
+    fn copy(&mut self, from: &Path, files: &[usize]) -> Result<(), StorageError> {
+        for file in files {
+            let mut copy = self.filling.begin("copy")?;
+            copy.write_copy(from)?;
+            self.name(copy, *file)?;
+        }
+        Ok(())
+    }
+
+    fn name(&mut self, file: PartialFile, index: usize) -> Result<PathBuf, StorageError> {
+        let entry = &self.manifest.files()[index];
+        let place = self.filling.place(file, &entry.path, entry.executable)?;
+        if entry.is_cut() {
+            let there = place.metadata().map_err(failed("look at", &place))?;
+            let noted = self.journal.note_placed(entry.blake3, &there);
+            noted.map_err(failed("write", &self.filling.partial(JOURNAL)))?;
+        }
+        Ok(place)
     }
 }
 
-/// The blobs of a manifest, and their order in it.
-fn blobs(manifest: &Manifest) -> Result<(HashMap<BlobHash, Blob>, Vec<BlobHash>), TransferError> {
-    let mut blobs: HashMap<BlobHash, Blob> = HashMap::new();
-    let mut order = Vec::new();
+/// The contents of a manifest, in its order.
+fn contents(manifest: &Manifest) -> Result<Vec<Content>, TransferError> {
+    let empty = pieces::hash(b"");
+    let mut contents: Vec<Content> = Vec::new();
+    let mut known: HashMap<BlobHash, usize> = HashMap::new();
     for (index, file) in manifest.files().iter().enumerate() {
         let top = file.path.as_str().split('/').next().unwrap_or_default();
         if top.eq_ignore_ascii_case(PARTIAL) {
@@ -190,14 +346,23 @@ fn blobs(manifest: &Manifest) -> Result<(HashMap<BlobHash, Blob>, Vec<BlobHash>)
                 "a file has the name of the receiver's own folder",
             ));
         }
-        let blob = blobs.entry(file.blake3).or_insert_with(|| {
-            order.push(file.blake3);
-            Blob { size: file.size, files: Vec::new(), retried: false }
+        if (file.size == 0) != (file.blake3 == empty) {
+            return Err(TransferError::Protocol("the hash of a file does not fit its size"));
+        }
+        let new = Content { blake3: file.blake3, files: Vec::new(), missing_pieces: 0 };
+        let at = *known.entry(file.blake3).or_insert_with(|| {
+            contents.push(new);
+            contents.len() - 1
         });
-        if blob.size != file.size {
+        let others = &mut contents[at].files;
+        if others.first().is_some_and(|first| manifest.files()[*first].size != file.size) {
             return Err(TransferError::Protocol("two files have one hash and two sizes"));
         }
-        blob.files.push(index);
+        others.push(index);
     }
-    Ok((blobs, order))
+    let wrong = |(content, pieces): (&BlobHash, &Vec<Piece>)| pieces::content(pieces) != *content;
+    if manifest.cuts().iter().any(wrong) {
+        return Err(TransferError::Protocol("the hash of a file does not fit its pieces"));
+    }
+    Ok(contents)
 }

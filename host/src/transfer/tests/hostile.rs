@@ -1,10 +1,13 @@
 //! A sender, a receiver or a disk that means no good.
 
+use super::super::pieces::content;
 use super::super::storage::{PARTIAL, confined};
 use super::super::testing::{listing, package, pair, rel, write};
 use super::super::{Incoming, Limits, TransferError, receive, send};
-use sleap_rtc_protocol::frame::{self, ClientFrame, TransferFrame, Want};
-use sleap_rtc_protocol::transfer::{BlobHash, Chunk, FileEntry};
+use sleap_rtc_protocol::frame::{self, ClientFrame, TransferFrame};
+use sleap_rtc_protocol::transfer::{
+    BlobHash, Chunk, FileEntry, MAX_PIECE_BYTES, MIN_PIECE_BYTES, Packing, Piece,
+};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Duration;
@@ -20,11 +23,23 @@ fn manifest(files: &[FileEntry]) -> Incoming {
     Incoming::Control(TransferFrame::Manifest { files: files.to_vec(), more: false })
 }
 
-fn chunk(of: &[u8], offset: u64, payload: &[u8]) -> Incoming {
+/// All of `of` in one chunk, but with these bytes.
+fn chunk_with(of: &[u8], payload: &[u8]) -> Incoming {
     let mut frame = Vec::new();
-    let blob = BlobHash(*blake3::hash(of).as_bytes());
-    Chunk { blob, offset, payload }.encode(&mut frame);
+    let piece = BlobHash(*blake3::hash(of).as_bytes());
+    let packed_bytes = payload.len() as u32;
+    Chunk { piece, packing: Packing::Plain, packed_bytes, offset: 0, payload }.encode(&mut frame);
     Incoming::Chunk(frame.into())
+}
+
+fn chunk(of: &[u8]) -> Incoming {
+    chunk_with(of, of)
+}
+
+fn pieces(of: BlobHash, bytes: &[u32], more: bool) -> Incoming {
+    let piece = |bytes: &u32| Piece { blake3: BlobHash([1; 32]), bytes: *bytes };
+    let pieces = bytes.iter().map(piece).collect();
+    Incoming::Control(TransferFrame::Pieces { of, pieces, more })
 }
 
 /// What a receiver with the folder `job/files` says to `messages`. Whatever it is, nothing appears
@@ -53,7 +68,7 @@ async fn told(work: &Path, messages: Vec<Incoming>) -> Result<(), TransferError>
     };
     let (_here, received) = tokio::join!(talk, receiving);
     assert_eq!(outside(work), before);
-    assert!(!files.join(PARTIAL).exists());
+    assert!(!files.join(PARTIAL).exists(), "nothing verified is worth keeping");
     received.map(|_| ())
 }
 
@@ -62,17 +77,30 @@ async fn chunks_and_lists_that_do_not_belong_are_refused() {
     let a = b"some content".as_slice();
     let lie = |size, blake3| FileEntry { size, blake3, ..entry("a", a) };
     let empty = BlobHash(*blake3::hash(b"").as_bytes());
+    let long = FileEntry { size: u64::from(MAX_PIECE_BYTES) + 9, ..entry("a", a) };
+    let hash = long.blake3;
+    let listed = |lists: Vec<Incoming>| [vec![manifest(&[long.clone()])], lists].concat();
+    let tiny = vec![1; 512];
     let cases: Vec<(&str, Vec<Incoming>)> = vec![
-        ("nobody asked for", vec![manifest(&[entry("a", a)]), chunk(b"other", 0, a)]),
-        ("byte 4 arrived where byte 0", vec![manifest(&[entry("a", a)]), chunk(a, 4, &a[4..])]),
+        ("nobody asked for", vec![manifest(&[entry("a", a)]), chunk(b"other")]),
+        ("longer than was announced", vec![manifest(&[entry("a", a)]), chunk_with(a, &[0; 13])]),
         (
-            "byte 0 arrived where byte 4",
-            vec![manifest(&[entry("a", a)]), chunk(a, 0, &a[..4]), chunk(a, 0, &a[..4])],
+            "arrived wrong twice",
+            vec![manifest(&[entry("a", a)]), chunk_with(a, b"some"), chunk_with(a, b"some")],
         ),
-        ("12 bytes that were announced", vec![manifest(&[entry("a", a)]), chunk(a, 0, &[0; 13])]),
         ("cannot be read", vec![manifest(&[entry("a", a)]), Incoming::Chunk(vec![9; 50].into())]),
+        ("did not list the pieces", listed(vec![chunk(a)])),
+        ("pieces of no file", listed(vec![pieces(BlobHash([9; 32]), &[1], false)])),
+        ("too many pieces, or none", listed(vec![pieces(hash, &[], false)])),
+        ("too many pieces", listed(vec![pieces(hash, &tiny, true), pieces(hash, &tiny, true)])),
+        ("do not make up the file", listed(vec![pieces(hash, &[9, MAX_PIECE_BYTES], false)])),
+        (
+            "do not make up the file",
+            listed(vec![pieces(hash, &[MIN_PIECE_BYTES, MIN_PIECE_BYTES], false)]),
+        ),
+        ("does not fit its pieces", listed(vec![pieces(hash, &[MAX_PIECE_BYTES, 9], false)])),
         ("not for a receiver", vec![manifest(&[entry("a", a)]), manifest(&[])]),
-        ("begin with the list", vec![chunk(a, 0, a)]),
+        ("begin with the list", vec![chunk(a)]),
         ("begin with the list", vec![Incoming::Control(TransferFrame::Complete)]),
         ("collide", vec![manifest(&[entry("a/x", a), entry("A/X", a)])]),
         ("both as a file and as a folder", vec![manifest(&[entry("a", a), entry("a/x", a)])]),
@@ -89,14 +117,16 @@ async fn chunks_and_lists_that_do_not_belong_are_refused() {
             "gave up: no no",
             vec![Incoming::Control(TransferFrame::Abort { reason: "no\nno".into() })],
         ),
-        ("silent", vec![manifest(&[entry("a", a)]), chunk(a, 0, &a[..4])]),
+        ("silent", vec![manifest(&[entry("a", a), entry("b", b"b")]), chunk(b"b")]),
     ];
     for (why, messages) in cases {
         let work = tempfile::tempdir().unwrap();
         write(&work.path().join("job/spec"), b"", false);
         let error = told(work.path(), messages).await.unwrap_err().to_string();
         assert!(error.contains(why), "{why:?} not in {error:?}");
-        assert!(listing(&work.path().join("job")).len() == 1, "{why}");
+        let mut left = listing(&work.path().join("job"));
+        left.remove("files/b");
+        assert!(left.len() == 1, "{why}");
     }
 }
 
@@ -104,8 +134,7 @@ async fn chunks_and_lists_that_do_not_belong_are_refused() {
 async fn newer_frames_are_passed_over() {
     let work = tempfile::tempdir().unwrap();
     let newer = || Incoming::Control(TransferFrame::Unknown);
-    let messages =
-        vec![newer(), manifest(&[entry("a", b"abc")]), newer(), chunk(b"abc", 0, b"abc")];
+    let messages = vec![newer(), manifest(&[entry("a", b"abc")]), newer(), chunk(b"abc")];
     told(work.path(), messages).await.unwrap();
     assert_eq!(std::fs::read(work.path().join("job/files/a")).unwrap(), b"abc");
 }
@@ -126,11 +155,20 @@ async fn a_million_files_are_too_many() {
 async fn a_disk_that_is_too_small_is_said_so_before_anything_is_sent() {
     let work = tempfile::tempdir().unwrap();
     let (mut here, mut there) = pair();
-    let size = 1 << 60;
-    here.put(manifest(&[FileEntry { size, ..entry("a", b"x") }])).await.unwrap();
+    let most = vec![MAX_PIECE_BYTES; 1 << 20];
+    let size = u64::from(MAX_PIECE_BYTES) << 20;
+    let all = vec![Piece { blake3: BlobHash([1; 32]), bytes: MAX_PIECE_BYTES }; 1 << 20];
+    let blake3 = content(&all);
     let limits = Limits { max_bytes: u64::MAX, ..QUICK };
-    let error = receive(&mut there, &work.path().join("d"), &limits, |_| {}).await.unwrap_err();
-    assert!(error.to_string().contains("too full: 1152921504606846976 bytes"), "{error}");
+    let talk = async {
+        here.put(manifest(&[FileEntry { size, blake3, ..entry("a", b"x") }])).await.unwrap();
+        here.put(pieces(blake3, &most, false)).await.unwrap();
+        here
+    };
+    let folder = work.path().join("d");
+    let (_here, received) = tokio::join!(talk, receive(&mut there, &folder, &limits, |_| {}));
+    let error = received.unwrap_err().to_string();
+    assert!(error.contains("too full: 2199023255552 bytes"), "{error}");
     assert!(listing(work.path()).is_empty());
 }
 
@@ -157,11 +195,11 @@ async fn links_on_the_disk_are_not_written_through() {
     write(&work.path().join("outside/kept"), b"kept", false);
     symlink("../../outside", files.join("folder")).unwrap();
     symlink("../../outside/kept", files.join("file")).unwrap();
-    let through = vec![manifest(&[entry("folder/x", b"abc")]), chunk(b"abc", 0, b"abc")];
+    let through = vec![manifest(&[entry("folder/x", b"abc")]), chunk(b"abc")];
     let error = told(work.path(), through).await.unwrap_err().to_string();
     assert!(error.contains("a symbolic link is in the way"), "{error}");
     // In place of a link, not through it; also when the content behind it is the right one.
-    let over = vec![manifest(&[entry("file", b"kept")]), chunk(b"kept", 0, b"kept")];
+    let over = vec![manifest(&[entry("file", b"kept")]), chunk(b"kept")];
     told(work.path(), over).await.unwrap();
     assert!(files.join("file").symlink_metadata().unwrap().is_file());
     symlink("/tmp", files.join(PARTIAL)).unwrap();
@@ -198,15 +236,13 @@ fn a_shared_root_holds_what_is_below_it() {
 #[tokio::test]
 async fn a_receiver_cannot_make_the_sender_work_for_nothing() {
     let blob = entry("a", b"abc").blake3;
-    let want = |blake3, from| {
-        let blobs = vec![Want { blake3, from }];
-        Incoming::Control(TransferFrame::Want { blobs, more: false })
+    let want = |pieces: &[BlobHash]| {
+        Incoming::Control(TransferFrame::Want { pieces: pieces.to_vec(), more: false })
     };
     let cases = [
-        ("cannot have", vec![want(BlobHash([0; 32]), 0)]),
-        ("cannot have", vec![want(blob, 3)]),
-        ("cannot have", vec![want(blob, 0), want(blob, 0), want(blob, 0)]),
-        ("file content", vec![chunk(b"abc", 0, b"abc")]),
+        ("cannot have", vec![want(&[BlobHash([0; 32])])]),
+        ("cannot have", vec![want(&[blob; 5])]),
+        ("file content", vec![chunk(b"abc")]),
         ("list of files", vec![manifest(&[])]),
         ("gave up: full", vec![Incoming::Control(TransferFrame::Abort { reason: "full".into() })]),
     ];

@@ -1,0 +1,164 @@
+//! What a sender does on the thread that may block: read pieces, pack them, cut them into chunks.
+
+use super::archive::{ArchiveError, Content, Member, Package, Source};
+use super::pieces;
+use sleap_rtc_protocol::transfer::{BlobHash, CHUNK_BYTES, Chunk, Piece};
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use tokio::sync::mpsc;
+
+/// What the reading thread hands over.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    /// An encoded chunk.
+    pub(super) frame: Vec<u8>,
+    /// Whether it is the last one of its piece.
+    pub(super) is_last: bool,
+}
+
+/// Where a piece lies.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    member: usize,
+    offset: u64,
+    piece: Piece,
+}
+
+/// Reads what is wanted, in the order in which it is wanted. Ends when nobody wants or listens.
+pub(super) fn read_pieces(
+    package: &Package,
+    mut wanted: mpsc::Receiver<Vec<BlobHash>>,
+    chunks: &mpsc::Sender<Result<Outgoing, ArchiveError>>,
+) {
+    let places = places(package);
+    let mut reading = Reading { source: package.source(), open: None };
+    let mut sent = HashSet::new();
+    while let Some(list) = wanted.blocking_recv() {
+        // Only what the manifest lists gets here.
+        for place in list.iter().filter_map(|piece| places.get(piece)) {
+            let is_repeated = !sent.insert(place.piece.blake3);
+            let bytes = match reading.read(place, is_repeated) {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    // Nobody listens: the transfer is over already.
+                    let _ = chunks.blocking_send(Err(error));
+                    return;
+                }
+            };
+            if !send(place.piece.blake3, bytes, chunks) {
+                return;
+            }
+        }
+    }
+}
+
+fn places(package: &Package) -> HashMap<BlobHash, Place> {
+    let manifest = package.manifest();
+    let mut places = HashMap::new();
+    for (member, file) in manifest.files().iter().enumerate() {
+        let mut offset = 0;
+        for piece in manifest.pieces(file) {
+            places.entry(piece.blake3).or_insert(Place { member, offset, piece });
+            offset += u64::from(piece.bytes);
+        }
+    }
+    places
+}
+
+/// Sends a piece chunk by chunk; says whether anyone still listens.
+fn send(
+    piece: BlobHash,
+    bytes: Vec<u8>,
+    chunks: &mpsc::Sender<Result<Outgoing, ArchiveError>>,
+) -> bool {
+    let (packing, bytes) = pieces::pack(bytes);
+    let packed_bytes = bytes.len() as u32;
+    bytes.chunks(CHUNK_BYTES).enumerate().all(|(number, payload)| {
+        let offset = (number * CHUNK_BYTES) as u32;
+        let is_last = offset as usize + payload.len() == bytes.len();
+        let mut frame = Vec::with_capacity(payload.len() + 64);
+        Chunk { piece, packing, packed_bytes, offset, payload }.encode(&mut frame);
+        chunks.blocking_send(Ok(Outgoing { frame, is_last })).is_ok()
+    })
+}
+
+/// The file that was read last, so that its next piece needs no search.
+struct Reading<'a> {
+    source: &'a Source,
+    open: Option<Open>,
+}
+
+struct Open {
+    member: usize,
+    bytes: Bytes,
+}
+
+enum Bytes {
+    /// Can be read anywhere.
+    File(File),
+    /// Can be read onwards only, and is there by now.
+    Stream(Box<dyn Read + Send>, u64),
+}
+
+impl Reading<'_> {
+    /// Reads a piece. What is asked for a second time is checked: it may have changed here.
+    fn read(&mut self, place: &Place, is_repeated: bool) -> Result<Vec<u8>, ArchiveError> {
+        let member = &self.source.members()[place.member];
+        let is_open = self.open.as_ref().is_some_and(|open| {
+            let passed = matches!(open.bytes, Bytes::Stream(_, at) if at > place.offset);
+            open.member == place.member && !passed
+        });
+        if !is_open {
+            self.open = None;
+        }
+        let open = match self.open.take() {
+            Some(open) => open,
+            None => Open { member: place.member, bytes: self.bytes(member)? },
+        };
+        let open = self.open.insert(open);
+        let bytes = open.bytes.read(place.offset, place.piece.bytes as usize);
+        let bytes = bytes.map_err(|error| self.source.unreadable(member, error))?;
+        if is_repeated && pieces::hash(&bytes) != place.piece.blake3 {
+            return Err(ArchiveError::Changed { path: member.path.to_string() });
+        }
+        Ok(bytes)
+    }
+
+    fn bytes(&self, member: &Member) -> Result<Bytes, ArchiveError> {
+        match &member.content {
+            Content::File(path) => {
+                let file = File::open(path).map_err(|cause| ArchiveError::read(path, cause))?;
+                match file.metadata() {
+                    Ok(there) if there.len() == member.size => Ok(Bytes::File(file)),
+                    Ok(_) => Err(ArchiveError::Changed { path: member.path.to_string() }),
+                    Err(cause) => Err(ArchiveError::read(path, cause)),
+                }
+            }
+            _ => Ok(Bytes::Stream(self.source.open(member)?, 0)),
+        }
+    }
+}
+
+impl Bytes {
+    fn read(&mut self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        match self {
+            Self::File(file) => {
+                let cut = |error: io::Error| match error.kind() {
+                    // It was as long as announced when it was opened.
+                    io::ErrorKind::UnexpectedEof => io::ErrorKind::InvalidData.into(),
+                    _ => error,
+                };
+                file.read_exact_at(&mut bytes, offset).map_err(cut)?;
+            }
+            Self::Stream(reader, at) => {
+                io::copy(&mut reader.take(offset - *at), &mut io::sink())?;
+                reader.read_exact(&mut bytes)?;
+                *at = offset + length as u64;
+            }
+        }
+        Ok(bytes)
+    }
+}
