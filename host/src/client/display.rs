@@ -17,6 +17,8 @@ pub struct Display {
     bar: Option<ProgressBar>,
     label: &'static str,
     last_line: Option<Instant>,
+    /// What the receiver of the present transfer had before it.
+    already_bytes: u64,
     worker: PeerId,
 }
 
@@ -25,7 +27,14 @@ impl Display {
     pub fn new(worker: &PeerId) -> Self {
         let terminal = std::io::stdout().is_terminal();
         let log = LogView::new(terminal);
-        Self { log, bar: None, label: "", last_line: None, worker: worker.clone() }
+        Self {
+            log,
+            bar: None,
+            label: "",
+            last_line: None,
+            already_bytes: 0,
+            worker: worker.clone(),
+        }
     }
 
     /// The worker that this view is of.
@@ -41,6 +50,7 @@ impl Display {
 
     /// A transfer moved on.
     pub fn transfer(&mut self, label: &'static str, progress: Progress) {
+        self.already_bytes = progress.already_there_bytes;
         if std::io::stderr().is_terminal() {
             self.bar(label, progress.total_bytes).set_position(progress.done_bytes);
         } else {
@@ -78,7 +88,11 @@ impl Display {
             bar.finish_and_clear();
         }
         self.last_line = None;
-        say(&format!("{label}: done, {bytes} bytes"));
+        let already = match std::mem::take(&mut self.already_bytes) {
+            0 => String::new(),
+            already => format!(", of which {already} were there already"),
+        };
+        say(&format!("{label}: done, {bytes} bytes{already}"));
     }
 
     /// A trainer run started.

@@ -33,6 +33,7 @@ pub(super) struct FileWorker {
     pub(super) gpus: Option<Vec<Gpu>>,
     pub(super) maintenance: Option<bool>,
     pub(super) max_package_bytes: Option<u64>,
+    pub(super) cache_bytes: Option<u64>,
     pub(super) pass_env: Option<Vec<String>>,
 }
 
@@ -161,6 +162,7 @@ impl FileWorker {
             gpus: section.take("gpus")?,
             maintenance: section.take("maintenance")?,
             max_package_bytes: section.take::<Bytes>("max_package")?.map(|Bytes(bytes)| bytes),
+            cache_bytes: section.take::<Bytes>("cache")?.map(|Bytes(bytes)| bytes),
             pass_env: section.take("pass_env")?,
         };
         section.finish()?;

@@ -61,6 +61,8 @@ pub struct WorkerConfig {
     pub maintenance: bool,
     /// The largest package it takes, unpacked.
     pub max_package_bytes: u64,
+    /// How much of what was received is kept to spare sending it again, in bytes; 0 for nothing.
+    pub cache_bytes: u64,
     /// Environment variables that reach the trainer besides the few that it always gets: names, or
     /// prefixes that end in `*`.
     pub pass_env: Vec<String>,
@@ -325,6 +327,7 @@ fn worker(
         slots: 1,
         maintenance: file.maintenance.unwrap_or(false),
         max_package_bytes: file.max_package_bytes.unwrap_or(50 << 30),
+        cache_bytes: file.cache_bytes.unwrap_or(50 << 30),
         pass_env: file.pass_env.unwrap_or_default(),
     }
 }

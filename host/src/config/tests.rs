@@ -100,12 +100,13 @@ fn the_more_special_wins_key_by_key() {
 fn tables_of_several_layers_merge() {
     let mut place = place();
     place.in_cwd(
-        "[worker]\nmax_package = '1 GiB'\npass_env = ['A']\n[default.worker]\npass_env = ['B']\n\
+        "[worker]\nmax_package = '1 GiB'\ncache = 0\npass_env = ['A']\n[default.worker]\npass_env = ['B']\n\
          [environments.lab.worker]\ngpus = [{ model = 'RTX', memory_mib = 24576 }]\n",
     );
     place.sources.environment = Some("lab".into());
     let worker = place.load().worker;
-    assert_eq!((worker.max_package_bytes, worker.pass_env), (1 << 30, vec!["B".to_owned()]));
+    assert_eq!((worker.max_package_bytes, worker.cache_bytes), (1 << 30, 0));
+    assert_eq!(worker.pass_env, ["B"]);
     assert_eq!(worker.gpus.unwrap()[0].memory_mib, 24576);
 }
 

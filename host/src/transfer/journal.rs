@@ -4,7 +4,7 @@
 //! lines count as long as the machine has not been restarted: what was written before a power cut may
 //! have been lost from the disk's cache, and is hashed again.
 
-use sleap_rtc_protocol::transfer::BlobHash;
+use sleap_rtc_protocol::transfer::{BlobHash, Piece};
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, Write};
@@ -14,11 +14,23 @@ use std::path::Path;
 /// The longest journal that is read: 64 GiB in the shortest pieces, twice.
 const MAX_BYTES: u64 = 64 << 20;
 
+/// A verified piece of an unfinished file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Written {
+    /// Which.
+    pub(super) piece: Piece,
+    /// Where in the file, in bytes.
+    pub(super) offset: u64,
+}
+
+/// The verified pieces of unfinished files, by the file's content and the piece's number.
+pub(super) type WrittenPieces = HashMap<BlobHash, HashMap<u32, Written>>;
+
 /// The lines of one receiver's folder.
 #[derive(Debug)]
 pub(super) struct Journal {
     file: File,
-    pieces: HashMap<BlobHash, HashSet<u32>>,
+    pieces: WrittenPieces,
     placed: HashSet<(BlobHash, Identity)>,
     /// Whether all of it was written since the machine started.
     is_fresh: bool,
@@ -78,7 +90,10 @@ impl Journal {
         match kind {
             "piece" => {
                 let number = words.next()?.parse().ok()?;
-                self.pieces.entry(content()?).or_default().insert(number);
+                let (offset, bytes) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+                let blake3 = BlobHash::try_from(words.next()?.to_owned()).ok()?;
+                let written = Written { piece: Piece { blake3, bytes }, offset };
+                self.pieces.entry(content()?).or_default().insert(number, written);
             }
             "placed" => {
                 let mut number = || words.next()?.parse::<i128>().ok();
@@ -91,9 +106,9 @@ impl Journal {
         Some(())
     }
 
-    /// Which pieces of the file with this `content` are said to be written.
-    pub(super) fn pieces(&self, content: BlobHash) -> impl Iterator<Item = u32> + '_ {
-        self.pieces.get(&content).into_iter().flatten().copied()
+    /// What is said to be written.
+    pub(super) fn pieces(&self) -> &WrittenPieces {
+        &self.pieces
     }
 
     /// Whether what it says can be relied upon without hashing anything.
@@ -107,9 +122,14 @@ impl Journal {
     }
 
     /// A piece is in the file that is being written.
-    pub(super) fn note_piece(&mut self, content: BlobHash, number: u32) -> io::Result<()> {
-        self.pieces.entry(content).or_default().insert(number);
-        self.file.write_all(format!("piece {content} {number}\n").as_bytes())
+    pub(super) fn note_piece(
+        &mut self,
+        content: BlobHash,
+        number: u32,
+        written: Written,
+    ) -> io::Result<()> {
+        self.pieces.entry(content).or_default().insert(number, written);
+        self.file.write_all(line(content, number, written).as_bytes())
     }
 
     /// A file is whole and has its name.
@@ -122,11 +142,11 @@ impl Journal {
     }
 
     /// Begins again with what turned out to be there.
-    pub(super) fn restart(&mut self, pieces: HashMap<BlobHash, HashSet<u32>>) -> io::Result<()> {
+    pub(super) fn restart(&mut self, pieces: WrittenPieces) -> io::Result<()> {
         self.file.set_len(0)?;
         let mut text = format!("boot {}\n", boot());
         for (content, numbers) in &pieces {
-            text.extend(numbers.iter().map(|number| format!("piece {content} {number}\n")));
+            text.extend(numbers.iter().map(|(number, written)| line(*content, *number, *written)));
         }
         self.file.write_all(text.as_bytes())?;
         (self.pieces, self.is_fresh) = (pieces, true);
@@ -138,6 +158,11 @@ impl Journal {
     pub(super) fn is_useful(&self) -> bool {
         !self.pieces.is_empty()
     }
+}
+
+fn line(content: BlobHash, number: u32, written: Written) -> String {
+    let Written { piece: Piece { blake3, bytes }, offset } = written;
+    format!("piece {content} {number} {offset} {bytes} {blake3}\n")
 }
 
 /// What is different after every start of the machine.
@@ -152,6 +177,14 @@ mod tests {
     use super::*;
 
     const CONTENT: BlobHash = BlobHash([7; 32]);
+    const WRITTEN: Written =
+        Written { piece: Piece { blake3: BlobHash([8; 32]), bytes: 5 }, offset: 9 };
+
+    fn numbers(journal: &Journal) -> Vec<u32> {
+        let mut numbers: Vec<u32> = journal.pieces()[&CONTENT].keys().copied().collect();
+        numbers.sort_unstable();
+        numbers
+    }
 
     #[test]
     fn what_was_noted_is_there_again() {
@@ -162,14 +195,15 @@ mod tests {
         let there = placed.metadata().unwrap();
         let mut journal = Journal::open(&path).unwrap();
         assert!(!journal.is_useful());
-        journal.note_piece(CONTENT, 3).unwrap();
+        journal.note_piece(CONTENT, 3, WRITTEN).unwrap();
         journal.note_placed(CONTENT, &there).unwrap();
         let other = Journal::open(&path).unwrap_err();
         assert_eq!(other.kind(), ErrorKind::WouldBlock);
         drop(journal);
         let journal = Journal::open(&path).unwrap();
-        assert!(journal.is_fresh() && journal.pieces(CONTENT).eq([3]));
-        assert!(journal.is_placed(CONTENT, &there) && journal.is_useful());
+        assert!(journal.is_fresh() && journal.is_useful());
+        assert_eq!(journal.pieces()[&CONTENT], HashMap::from([(3, WRITTEN)]));
+        assert!(journal.is_placed(CONTENT, &there));
         assert!(!journal.is_placed(BlobHash([8; 32]), &there));
         std::fs::write(&placed, b"changed").unwrap();
         std::fs::File::open(&placed).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
@@ -180,20 +214,22 @@ mod tests {
     fn a_journal_of_before_a_restart_is_not_relied_upon_and_damage_is_passed_over() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
-        let hex = CONTENT.to_string();
-        let text = format!("boot another\npiece {hex} 4\nnonsense\npiece {hex} x\npiece {hex} 5");
+        let (four, five) = (line(CONTENT, 4, WRITTEN), line(CONTENT, 5, WRITTEN));
+        let text = format!("boot another\n{four}nonsense\npiece x 1 2 3\n{}", five.trim_end());
         std::fs::write(&path, text).unwrap();
         let mut journal = Journal::open(&path).unwrap();
-        assert!(!journal.is_fresh() && journal.pieces(CONTENT).eq([4]));
-        journal.note_piece(CONTENT, 6).unwrap();
+        assert!(!journal.is_fresh());
+        assert_eq!(numbers(&journal), [4]);
+        journal.note_piece(CONTENT, 6, WRITTEN).unwrap();
         drop(journal);
         let mut journal = Journal::open(&path).unwrap();
-        let found: HashSet<u32> = journal.pieces(CONTENT).collect();
-        assert_eq!(found, HashSet::from([4, 6]));
-        journal.restart(HashMap::from([(CONTENT, HashSet::from([6]))])).unwrap();
+        assert_eq!(numbers(&journal), [4, 6]);
+        let found = HashMap::from([(CONTENT, HashMap::from([(6, WRITTEN)]))]);
+        journal.restart(found).unwrap();
         drop(journal);
         let journal = Journal::open(&path).unwrap();
-        assert!(journal.is_fresh() && journal.pieces(CONTENT).eq([6]));
+        assert!(journal.is_fresh());
+        assert_eq!(numbers(&journal), [6]);
         drop(journal);
         std::fs::write(&path, [0xff; 100]).unwrap();
         assert!(!Journal::open(&path).unwrap().is_useful());

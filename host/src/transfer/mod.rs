@@ -12,12 +12,14 @@
 //! | `pieces` | where long files are cut, how a piece is packed, what proves it right |
 //! | `sender`, `reader` | the end that has the files, and its thread that reads and packs |
 //! | `receiver`, `writer` | the end that wants them, and its thread that verifies and writes |
+//! | [`cache`] | what a worker has received before |
 //! | `journal` | what a receiver has verified, so that a later try goes on there |
 //!
 //! File access happens on blocking threads, with a small bounded queue between them and the link:
 //! memory stays flat, and whichever of disk and network is slower holds the other back.
 
 pub mod archive;
+pub mod cache;
 mod journal;
 mod packing;
 mod pieces;
@@ -34,6 +36,7 @@ mod writer;
 mod zipped;
 
 pub use archive::{ArchiveError, Package, Part, PartSource};
+pub use cache::Cache;
 pub use packing::{link, pack, pack_package, unpack};
 pub use receiver::receive;
 pub use sender::send;
@@ -91,18 +94,20 @@ pub enum LinkError {
     Lost(Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// What a receiver accepts.
-#[derive(Debug, Clone, Copy)]
+/// What a receiver accepts, and where it looks before it asks.
+#[derive(Debug, Clone)]
 pub struct Limits {
     /// The most that all files may add up to, in bytes.
     pub max_bytes: u64,
     /// How long the other side may be silent.
     pub idle: Duration,
+    /// What has been received before.
+    pub cache: Option<Cache>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_bytes: 64 << 30, idle: Duration::from_secs(60) }
+        Self { max_bytes: 64 << 30, idle: Duration::from_secs(60), cache: None }
     }
 }
 

@@ -27,8 +27,8 @@ const MAX_PIECES: usize = 1 << 20;
 
 /// Receives a package or a result into `destination`, which is created where it is missing.
 ///
-/// Files appear under their names only whole and verified. What is there already, under its name or
-/// in pieces of an earlier try, and verified, is not asked for. On failure the other side learns the
+/// Files appear under their names only whole and verified. What is there already, under its name, in
+/// pieces of an earlier try or in the cache, and verified, is not asked for. On failure the other side learns the
 /// reason; what was verified stays, for another try. Returns what is there now.
 pub async fn receive<L: Link>(
     link: &mut L,
@@ -57,8 +57,8 @@ async fn receive_or_fail<L: Link>(
         idle: limits.idle,
         progress,
     };
-    let destination = destination.to_owned();
-    let preparing = tokio::task::spawn_blocking(move || Writer::new(&destination, manifest));
+    let (destination, cache) = (destination.to_owned(), limits.cache.clone());
+    let preparing = tokio::task::spawn_blocking(move || Writer::new(&destination, manifest, cache));
     let writer = telling.meanwhile(link, preparing).await??;
     telling.now.done_bytes = writer.done_bytes();
     telling.now.already_there_bytes = writer.done_bytes();

@@ -1,12 +1,15 @@
 //! A link in memory, honest or not, and trees of files to send over it.
 
 use super::{Incoming, Link, LinkError, Package, Part, PartSource};
+use rand::{Rng, SeedableRng, rngs::StdRng};
 use sleap_rtc_protocol::frame::{self, ClientFrame, TransferFrame};
 use sleap_rtc_protocol::transfer::RelPath;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::mpsc;
 
 /// What becomes of a message on its way.
@@ -152,4 +155,24 @@ pub(super) fn listing(folder: &Path) -> BTreeMap<String, (Vec<u8>, bool)> {
         }
     }
     found
+}
+
+/// Bytes that do not shrink.
+pub(super) fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    StdRng::seed_from_u64(seed).fill_bytes(&mut bytes);
+    bytes
+}
+
+/// Counts the bytes that are sent from here on.
+pub(super) fn counting(link: MemoryLink) -> (MemoryLink, Arc<AtomicUsize>) {
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counter = sent.clone();
+    let link = link.with_fault(move |message| {
+        if let Incoming::Chunk(chunk) = message {
+            counter.fetch_add(chunk.len(), Ordering::Relaxed);
+        }
+        Fate::Arrive
+    });
+    (link, sent)
 }

@@ -1,16 +1,16 @@
 //! What a receiver does on the thread that may block: look what is there, verify, write, rename.
 
-use super::TransferError;
-use super::journal::Journal;
+use super::journal::{Journal, Written, WrittenPieces};
 use super::pieces;
 use super::storage::{self, Filling, PARTIAL, PartialFile, StorageError, failed};
+use super::{Cache, TransferError};
 use sleap_rtc_protocol::transfer::{BlobHash, Chunk, IncomingPiece, Manifest, Piece};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// The journal's name in the hidden folder.
-const JOURNAL: &str = "journal";
+pub(super) const JOURNAL: &str = "journal";
 /// So many pieces may be incomplete at a time, each in memory. Where more are begun, the oldest is
 /// asked for again.
 const ASSEMBLING: usize = 8;
@@ -56,6 +56,7 @@ struct Place {
 pub(super) struct Writer {
     filling: Filling,
     journal: Journal,
+    cache: Option<Cache>,
     manifest: Manifest,
     contents: Vec<Content>,
     pieces: HashMap<BlobHash, Wanted>,
@@ -66,7 +67,11 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Prepares `destination` for `manifest`: finds what is there, and room for the rest.
-    pub(super) fn new(destination: &Path, manifest: Manifest) -> Result<Self, TransferError> {
+    pub(super) fn new(
+        destination: &Path,
+        manifest: Manifest,
+        cache: Option<Cache>,
+    ) -> Result<Self, TransferError> {
         let contents = contents(&manifest)?;
         let mut filling = Filling::resume(destination)?;
         let path = filling.partial(JOURNAL);
@@ -81,6 +86,7 @@ impl Writer {
         let mut writer = Self {
             filling,
             journal,
+            cache,
             manifest,
             contents,
             pieces: HashMap::new(),
@@ -89,14 +95,37 @@ impl Writer {
             done_bytes: 0,
         };
         writer.prepare()?;
-        let lacking_bytes = writer.manifest.total_bytes() - writer.done_bytes;
-        storage::check_space(destination, lacking_bytes)?;
+        writer.check_space()?;
+        writer.take_from_cache()?;
         Ok(writer)
+    }
+
+    fn check_space(&self) -> Result<(), StorageError> {
+        let lacking_bytes = self.manifest.total_bytes() - self.done_bytes;
+        match (storage::check_space(self.filling.root(), lacking_bytes), &self.cache) {
+            (Err(StorageError::NoSpace { needed_bytes, available_bytes, .. }), Some(cache)) => {
+                cache.make_room(needed_bytes - available_bytes);
+                storage::check_space(self.filling.root(), lacking_bytes)
+            }
+            (checked, _) => checked,
+        }
+    }
+
+    /// Pieces that came with other jobs need not come again.
+    fn take_from_cache(&mut self) -> Result<(), TransferError> {
+        let Some(cache) = self.cache.clone() else { return Ok(()) };
+        for hash in self.wants() {
+            let Some(wanted) = self.pieces.get(&hash) else { continue };
+            if let Some(bytes) = cache.read(wanted.piece) {
+                self.put(hash, &bytes)?;
+            }
+        }
+        Ok(())
     }
 
     /// Looks what is there, and lists the pieces that are not.
     fn prepare(&mut self) -> Result<(), TransferError> {
-        let mut kept: HashMap<BlobHash, HashSet<u32>> = HashMap::new();
+        let mut kept = WrittenPieces::new();
         for index in 0..self.contents.len() {
             if self.copy_what_is_there(index)? {
                 continue;
@@ -110,7 +139,7 @@ impl Writer {
             for (number, piece) in (0..).zip(self.manifest.pieces(file)) {
                 let place = Place { content: index, number, offset };
                 offset += u64::from(piece.bytes);
-                if there.contains(&number) {
+                if there.contains_key(&number) {
                     self.done_bytes += u64::from(piece.bytes) * copies;
                     continue;
                 }
@@ -166,24 +195,18 @@ impl Writer {
         &self,
         content: BlobHash,
         is_cut: bool,
-    ) -> Result<HashSet<u32>, StorageError> {
-        let said: HashSet<u32> = self.journal.pieces(content).filter(|_| is_cut).collect();
+    ) -> Result<HashMap<u32, Written>, StorageError> {
+        let said = self.journal.pieces().get(&content).filter(|_| is_cut);
         let name = content.to_string();
-        if said.is_empty() || !self.filling.partial(&name).exists() {
-            return Ok(HashSet::new());
+        let Some(said) = said.filter(|_| self.filling.partial(&name).exists()) else {
+            return Ok(HashMap::new());
+        };
+        let mut said = said.clone();
+        if !self.journal.is_fresh() {
+            let file = self.filling.open(&name)?;
+            said.retain(|_, written| file.holds(written.piece, written.offset));
         }
-        if self.journal.is_fresh() {
-            return Ok(said);
-        }
-        let file = self.filling.open(&name)?;
-        let pieces = self.manifest.cuts().get(&content);
-        let mut offset = 0;
-        let all = (0..).zip(pieces.into_iter().flatten()).filter(|(number, piece)| {
-            let from = offset;
-            offset += u64::from(piece.bytes);
-            said.contains(number) && file.holds(**piece, from)
-        });
-        Ok(all.map(|(number, _)| number).collect())
+        Ok(said)
     }
 
     /// What the sender is to be asked for, in the order of the files.
@@ -192,7 +215,10 @@ impl Writer {
         let files = self.contents.iter().filter_map(|content| content.files.first());
         let pieces = files.flat_map(|file| self.manifest.pieces(&self.manifest.files()[*file]));
         let mut wants: Vec<BlobHash> = pieces.map(|piece| piece.blake3).collect();
-        wants.retain(|piece| self.pieces.contains_key(piece) && seen.insert(*piece));
+        let lacks = |piece: &BlobHash| {
+            self.pieces.get(piece).is_some_and(|wanted| !wanted.places.is_empty())
+        };
+        wants.retain(|piece| lacks(piece) && seen.insert(*piece));
         wants
     }
 
@@ -204,6 +230,9 @@ impl Writer {
     /// Ends the work and returns what was received. The hidden folder is gone after this.
     pub(super) fn finish(mut self) -> Manifest {
         self.filling.keep(false);
+        if let Some(cache) = &self.cache {
+            cache.keep(self.filling.root(), &self.manifest);
+        }
         std::mem::take(&mut self.manifest)
     }
 
@@ -275,14 +304,21 @@ impl Writer {
             let path = file.map(|file| self.manifest.files()[file].path.to_string());
             return Err(TransferError::WrongContent { path: path.unwrap_or_default() });
         };
+        self.put(hash, &bytes)
+    }
+
+    /// Writes a verified piece wherever it belongs.
+    fn put(&mut self, hash: BlobHash, bytes: &[u8]) -> Result<(), TransferError> {
+        let Some(wanted) = self.pieces.get_mut(&hash) else { return Ok(()) };
+        let piece = wanted.piece;
         for place in std::mem::take(&mut wanted.places) {
-            self.put(place, &bytes)?;
+            self.put_at(place, piece, bytes)?;
         }
         self.missing_pieces -= 1;
         Ok(())
     }
 
-    fn put(&mut self, place: Place, bytes: &[u8]) -> Result<(), TransferError> {
+    fn put_at(&mut self, place: Place, piece: Piece, bytes: &[u8]) -> Result<(), TransferError> {
         let content = &mut self.contents[place.content];
         let blake3 = content.blake3;
         let file = self.filling.open(&blake3.to_string())?;
@@ -292,7 +328,8 @@ impl Writer {
         self.done_bytes += bytes.len() as u64 * content.files.len() as u64;
         if self.manifest.cuts().contains_key(&blake3) {
             let path = self.filling.partial(JOURNAL);
-            let noted = self.journal.note_piece(blake3, place.number);
+            let written = Written { piece, offset: place.offset };
+            let noted = self.journal.note_piece(blake3, place.number, written);
             noted.map_err(failed("write", &path))?;
             self.filling.keep(true);
         }

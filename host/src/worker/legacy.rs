@@ -227,7 +227,7 @@ async fn stage(
         staging::take_in_place(folder, places.input).await?;
     } else {
         let zip = receive(client, wire, said, folder).await?;
-        let (into, limits, from) = (folder.files_dir(), client.site.limits, zip.clone());
+        let (into, limits, from) = (folder.files_dir(), client.site.limits.clone(), zip.clone());
         let unpacked = tokio::task::spawn_blocking(move || transfer::unpack(&from, &into, &limits));
         let unpacked = unpacked.await.map_err(|_| ConnectionError::Gone)?;
         // The client knows the zip by its own name for it.

@@ -36,7 +36,7 @@ use crate::rtc::RtcOptions;
 use crate::signaling::client::{
     HttpApi, Identity, SignalingClient, SignalingError, SignalingEvent,
 };
-use crate::transfer::Limits;
+use crate::transfer::{Cache, Limits};
 use coordinator::Coordinator;
 use identity::{IdentityError, StateFolder};
 use sleap_rtc_protocol::capabilities::{Accelerators, Capabilities, WORKER_TAGS, WorkerFacts};
@@ -242,11 +242,24 @@ fn site(
         policies,
         state_dir: config.worker.state_dir.clone(),
         runner,
-        limits: Limits { max_bytes: config.worker.max_package_bytes, ..Limits::default() },
+        limits: limits(&config.worker),
         shared_root: config.shared_storage_root.clone(),
         maintenance: config.worker.maintenance,
         delivering: tokio::sync::Mutex::default(),
         facts: RwLock::new(own_facts(identity, capabilities)),
+    }
+}
+
+/// What packages may be like, and the cache in which most of them are found in part.
+fn limits(config: &WorkerConfig) -> Limits {
+    let limits = Limits { max_bytes: config.max_package_bytes, ..Limits::default() };
+    let folder = config.state_dir.join("cache");
+    match Cache::open(&folder, config.cache_bytes) {
+        Ok(cache) => Limits { cache: Some(cache), ..limits },
+        Err(error) => {
+            warn!(%error, "packages are received without a cache");
+            limits
+        }
     }
 }
 

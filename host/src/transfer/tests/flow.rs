@@ -2,18 +2,17 @@
 
 use super::super::sender::send_within;
 use super::super::storage::PARTIAL;
-use super::super::testing::{Fate, MemoryLink, listing, package, pair, write};
+use super::super::testing::{Fate, MemoryLink, counting, listing, noise, package, pair, write};
 use super::super::{Incoming, Limits, LinkError, Package, Progress, TransferError, receive, send};
 use proptest::prelude::*;
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use sleap_rtc_protocol::frame::TransferFrame;
 use sleap_rtc_protocol::transfer::{CHUNK_BYTES, MAX_PIECE_BYTES, Manifest};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-const QUICK: Limits = Limits { max_bytes: 1 << 40, idle: Duration::from_millis(300) };
+const QUICK: Limits = Limits { max_bytes: 1 << 40, idle: Duration::from_millis(300), cache: None };
 
 async fn transfer(
     package: &Package,
@@ -88,26 +87,6 @@ async fn what_is_there_and_right_is_not_sent_again() {
     assert_eq!(last, Progress { done_bytes: 15, total_bytes: 15, already_there_bytes: 4 });
     assert_eq!(std::fs::read(to.path().join("longer")).unwrap(), b"length");
     assert_eq!(std::fs::read(to.path().join("other")).unwrap(), b"right");
-}
-
-/// Bytes that do not shrink.
-fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut bytes = vec![0; length];
-    StdRng::seed_from_u64(seed).fill_bytes(&mut bytes);
-    bytes
-}
-
-/// Counts the bytes that are sent from here on.
-fn counting(link: MemoryLink) -> (MemoryLink, Arc<AtomicUsize>) {
-    let sent = Arc::new(AtomicUsize::new(0));
-    let counter = sent.clone();
-    let link = link.with_fault(move |message| {
-        if let Incoming::Chunk(chunk) = message {
-            counter.fetch_add(chunk.len(), Ordering::Relaxed);
-        }
-        Fate::Arrive
-    });
-    (link, sent)
 }
 
 #[tokio::test]

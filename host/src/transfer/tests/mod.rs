@@ -1,5 +1,6 @@
 //! Both ends against each other, and against a hostile world.
 
+mod caching;
 mod flow;
 mod hostile;
 mod packages;

@@ -1,0 +1,308 @@
+//! What a worker has received before, so that it is not sent again.
+//!
+//! A folder of files named after their content, each a second name of a file that some job received,
+//! and an SQLite index that says which pieces are in them. A job may write into its own files, so a
+//! cached piece counts only when its hash is right at the moment of its use. What was not used for
+//! the longest time goes first; jobs keep their own names for their files, so they never notice.
+
+use super::journal::Journal;
+use super::pieces;
+use super::storage::PARTIAL;
+use super::writer::JOURNAL;
+use rusqlite::{Connection, OptionalExtension, params};
+use sleap_rtc_protocol::transfer::{BlobHash, Manifest, Piece};
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// A piece may be in many files; so many are tried.
+const PLACES: u32 = 4;
+const SCHEMA: &str = "
+    PRAGMA journal_mode = WAL;
+    PRAGMA synchronous = NORMAL;
+    PRAGMA foreign_keys = ON;
+    CREATE TABLE IF NOT EXISTS content (
+        hash BLOB PRIMARY KEY,
+        size INTEGER NOT NULL,
+        used_at_s INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS piece (
+        hash BLOB NOT NULL,
+        content BLOB NOT NULL REFERENCES content (hash) ON DELETE CASCADE,
+        offset INTEGER NOT NULL,
+        PRIMARY KEY (hash, content, offset)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS piece_of_content ON piece (content);
+";
+
+/// Why there is no cache.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheError {
+    /// The folder or a file in it.
+    #[error("the cache {path:?} cannot be used: {cause}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        cause: io::Error,
+    },
+    /// The index.
+    #[error("the index of the cache {path:?} cannot be used: {cause}; remove that folder")]
+    Index {
+        /// The cache's folder.
+        path: PathBuf,
+        /// Why not.
+        cause: rusqlite::Error,
+    },
+}
+
+/// The cache of one worker. Cheap to clone; its methods block.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    files: PathBuf,
+    limit_bytes: u64,
+    index: Mutex<Connection>,
+}
+
+impl Cache {
+    /// Opens the cache in `folder`, or begins one, that holds up to `limit_bytes`. An index that is
+    /// damaged is begun anew: nothing is lost but time.
+    pub fn open(folder: &Path, limit_bytes: u64) -> Result<Self, CacheError> {
+        let files = folder.join("files");
+        let unusable = |cause| CacheError::Io { path: folder.to_owned(), cause };
+        fs::create_dir_all(&files).map_err(unusable)?;
+        let path = folder.join("index.sqlite");
+        let index = match open_index(&path) {
+            Ok(index) => index,
+            Err(error) => {
+                tracing::warn!(cache = %folder.display(), %error, "begun anew");
+                fs::remove_dir_all(folder).map_err(unusable)?;
+                fs::create_dir_all(&files).map_err(unusable)?;
+                let unusable = |cause| CacheError::Index { path: folder.to_owned(), cause };
+                open_index(&path).map_err(unusable)?
+            }
+        };
+        let inner = Inner { files, limit_bytes, index: Mutex::new(index) };
+        let cache = Self { inner: Arc::new(inner) };
+        cache.tidy(|cache, index| cache.remove_strays(index));
+        cache.tidy(|cache, index| cache.shrink_to(index, limit_bytes));
+        Ok(cache)
+    }
+
+    /// The bytes of `piece`, if they are here and right.
+    pub(super) fn read(&self, piece: Piece) -> Option<Vec<u8>> {
+        let places = self.places(piece.blake3).inspect_err(unreadable).ok()?;
+        let mut bytes = vec![0; piece.bytes as usize];
+        for (content, offset) in places {
+            let read = File::open(self.file(content))
+                .and_then(|file| file.read_exact_at(&mut bytes, offset));
+            if read.is_ok() && pieces::hash(&bytes) == piece.blake3 {
+                return Some(bytes);
+            }
+            tracing::debug!(%content, "a cached file is no longer what it was");
+            self.tidy(|cache, index| cache.forget(index, content));
+        }
+        None
+    }
+
+    /// Takes in the files of `manifest`, which are below `root`, whole and verified.
+    pub(super) fn keep(&self, root: &Path, manifest: &Manifest) {
+        if manifest.total_bytes() > self.inner.limit_bytes {
+            return;
+        }
+        self.tidy(|cache, index| cache.take_in(index, root, manifest));
+        self.tidy(|cache, index| cache.shrink_to(index, cache.inner.limit_bytes));
+    }
+
+    /// Takes over what a transfer into `folder` had verified when it was given up for good, so that
+    /// whoever sends the same again goes on where it was.
+    pub fn salvage(&self, folder: &Path) {
+        let partial = folder.join(PARTIAL);
+        // No journal, or one that is in use: nothing to take over.
+        let Ok(journal) = Journal::open(&partial.join(JOURNAL)) else { return };
+        self.tidy(|cache, index| cache.take_over(index, &partial, &journal));
+        self.tidy(|cache, index| cache.shrink_to(index, cache.inner.limit_bytes));
+    }
+
+    /// Gives up so many bytes, for something more important.
+    pub(super) fn make_room(&self, bytes: u64) {
+        self.tidy(|cache, index| {
+            let left = total_bytes(index)?.saturating_sub(bytes);
+            cache.shrink_to(index, left)
+        });
+    }
+
+    fn file(&self, content: BlobHash) -> PathBuf {
+        self.inner.files.join(content.to_string())
+    }
+
+    fn index(&self) -> MutexGuard<'_, Connection> {
+        // Every change is a transaction: a panic leaves none half done.
+        self.inner.index.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Does work that the transfer at hand does not depend on.
+    fn tidy(&self, work: impl FnOnce(&Self, &mut Connection) -> rusqlite::Result<()>) {
+        if let Err(error) = work(self, &mut self.index()) {
+            unreadable(&error);
+        }
+    }
+
+    fn places(&self, piece: BlobHash) -> rusqlite::Result<Vec<(BlobHash, u64)>> {
+        let index = self.index();
+        let mut find =
+            index.prepare_cached("SELECT content, offset FROM piece WHERE hash = ?1 LIMIT ?2")?;
+        let places = find.query_map(params![piece.0, PLACES], hash_and_number)?;
+        places.collect()
+    }
+
+    fn take_in(
+        &self,
+        index: &mut Connection,
+        root: &Path,
+        manifest: &Manifest,
+    ) -> rusqlite::Result<()> {
+        let now = now_s();
+        let changes = index.transaction()?;
+        for file in manifest.files().iter().filter(|file| file.size > 0) {
+            let known = changes
+                .prepare_cached("UPDATE content SET used_at_s = ?2 WHERE hash = ?1")?
+                .execute(params![file.blake3.0, now])?;
+            if known > 0 {
+                continue;
+            }
+            let (from, to) = (file.path.below(root), self.file(file.blake3));
+            let linked = match fs::hard_link(&from, &to) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                    fs::remove_file(&to).and_then(|()| fs::hard_link(&from, &to))
+                }
+                other => other,
+            };
+            if let Err(error) = linked {
+                tracing::debug!(file = %from.display(), %error, "not cached");
+                continue;
+            }
+            changes.prepare_cached("INSERT INTO content VALUES (?1, ?2, ?3)")?.execute(params![
+                file.blake3.0,
+                file.size.cast_signed(),
+                now
+            ])?;
+            let mut offset = 0_i64;
+            for piece in manifest.pieces(file) {
+                changes
+                    .prepare_cached("INSERT INTO piece VALUES (?1, ?2, ?3)")?
+                    .execute(params![piece.blake3.0, file.blake3.0, offset])?;
+                offset += i64::from(piece.bytes);
+            }
+        }
+        changes.commit()
+    }
+
+    fn take_over(
+        &self,
+        index: &mut Connection,
+        partial: &Path,
+        journal: &Journal,
+    ) -> rusqlite::Result<()> {
+        let changes = index.transaction()?;
+        for (content, pieces) in journal.pieces() {
+            // Its content is not the one that it would have had.
+            let name = BlobHash(rand::random());
+            let from = partial.join(content.to_string());
+            if fs::rename(&from, self.file(name)).is_err() {
+                continue;
+            }
+            let size: i64 = pieces.values().map(|written| i64::from(written.piece.bytes)).sum();
+            changes.prepare_cached("INSERT INTO content VALUES (?1, ?2, ?3)")?.execute(params![
+                name.0,
+                size,
+                now_s()
+            ])?;
+            for written in pieces.values() {
+                changes
+                    .prepare_cached("INSERT OR IGNORE INTO piece VALUES (?1, ?2, ?3)")?
+                    .execute(params![
+                        written.piece.blake3.0,
+                        name.0,
+                        written.offset.cast_signed()
+                    ])?;
+            }
+        }
+        changes.commit()
+    }
+
+    fn shrink_to(&self, index: &mut Connection, limit_bytes: u64) -> rusqlite::Result<()> {
+        let mut total = total_bytes(index)?;
+        while total > limit_bytes {
+            let oldest = "SELECT hash, size FROM content ORDER BY used_at_s, hash LIMIT 1";
+            let Some((content, size)) = index.query_row(oldest, [], hash_and_number).optional()?
+            else {
+                return Ok(());
+            };
+            self.forget(index, content)?;
+            total = total.saturating_sub(size);
+        }
+        Ok(())
+    }
+
+    fn forget(&self, index: &mut Connection, content: BlobHash) -> rusqlite::Result<()> {
+        index.execute("DELETE FROM content WHERE hash = ?1", [content.0])?;
+        match fs::remove_file(self.file(content)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                tracing::warn!(%content, %error, "left in the cache's folder");
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Files that the index does not know: their job was interrupted on the way here.
+    fn remove_strays(&self, index: &mut Connection) -> rusqlite::Result<()> {
+        let mut all = index.prepare("SELECT hash FROM content")?;
+        let known = all.query_map([], |row| Ok(BlobHash(row.get(0)?).to_string()))?;
+        let known: HashSet<String> = known.collect::<rusqlite::Result<_>>()?;
+        for entry in fs::read_dir(&self.inner.files).into_iter().flatten().flatten() {
+            if !known.contains(&*entry.file_name().to_string_lossy()) {
+                tracing::debug!(file = %entry.path().display(), "removed from the cache");
+                // It is looked for again at the next start.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn open_index(path: &Path) -> rusqlite::Result<Connection> {
+    let index = Connection::open(path)?;
+    index.busy_timeout(std::time::Duration::from_secs(5))?;
+    index.execute_batch(SCHEMA)?;
+    Ok(index)
+}
+
+/// A row of a hash, and of a size or an offset.
+fn hash_and_number(row: &rusqlite::Row<'_>) -> rusqlite::Result<(BlobHash, u64)> {
+    Ok((BlobHash(row.get(0)?), row.get::<_, i64>(1)?.cast_unsigned()))
+}
+
+fn total_bytes(index: &Connection) -> rusqlite::Result<u64> {
+    let total = |row: &rusqlite::Row<'_>| Ok(row.get::<_, i64>(0)?.cast_unsigned());
+    index.query_row("SELECT coalesce(sum(size), 0) FROM content", [], total)
+}
+
+fn unreadable(error: &rusqlite::Error) {
+    tracing::warn!(%error, "the index of the cache cannot be used; more is sent than needed");
+}
+
+fn now_s() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |since| since.as_secs().cast_signed())
+}
