@@ -3,6 +3,7 @@
 
 mod link;
 mod links;
+mod signaling;
 
 use clap::Parser;
 use std::process::ExitCode;
@@ -12,11 +13,14 @@ use std::process::ExitCode;
 enum Bench {
     /// What the emulated links of the other measurements can do, by TCP.
     Links(links::Options),
+    /// The signaling server under load: rates, memory, latency, a restart.
+    Signaling(signaling::Options),
 }
 
 fn main() -> ExitCode {
     let done = match Bench::parse() {
         Bench::Links(options) => links::run(&options),
+        Bench::Signaling(options) => signaling::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,222 @@
+//! The measurements themselves.
+
+use super::Options;
+use super::peer::{Identity, Peer};
+use super::process::Program;
+use super::table::Table;
+use anyhow::{Context, Result, ensure};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use serde_json::json;
+use sleap_rtc::signaling::client::{Endpoints, HttpApi, SignalingClient, SignalingEvent};
+use sleap_rtc_protocol::ids::RoomCredentials;
+use sleap_rtc_protocol::signaling::{Metadata, Role};
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+/// Requests that the generator has under way at once.
+const AT_ONCE: usize = 64;
+/// Peers of one room, below what a room holds.
+const ROOM: usize = 1000;
+/// Pairs that talk.
+const PAIRS: usize = 100;
+/// Bytes of a message's payload: a job request without its description.
+const PAYLOAD_BYTES: usize = 400;
+/// How long all peers have to come back.
+const RETURN_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Makes load on one server.
+pub struct Load {
+    server: SocketAddr,
+    next_number: Cell<usize>,
+}
+
+impl Load {
+    pub fn new(server: SocketAddr) -> Self {
+        Self { server, next_number: Cell::new(0) }
+    }
+
+    /// New peers, signed in.
+    async fn identities(&self, count: usize) -> Result<Vec<Identity>> {
+        let first = self.next_number.get();
+        self.next_number.set(first + count);
+        let one = |number| Identity::new(self.server, number);
+        stream::iter(first..first + count).map(one).buffered(AT_ONCE).try_collect().await
+    }
+
+    /// New peers in one room.
+    async fn join(&self, count: usize, room: &RoomCredentials, role: &str) -> Result<Vec<Peer>> {
+        let identities = self.identities(count).await?;
+        let one = |identity: Identity| identity.register(self.server, room, role);
+        stream::iter(identities).map(one).buffered(AT_ONCE).try_collect().await
+    }
+
+    async fn room(&self) -> Result<RoomCredentials> {
+        let creator = self.identities(1).await?.pop().context("no identity")?;
+        creator.create_room(self.server).await
+    }
+
+    /// Registrations a second, and memory of a peer that says nothing. They stay until the end.
+    pub async fn idle(&self, count: usize, program: &Program, table: &mut Table) -> Result<()> {
+        let mut rooms = Vec::new();
+        for _ in 0..count.div_ceil(ROOM) {
+            rooms.push(self.room().await?);
+        }
+        let start = Instant::now();
+        let identities = self.identities(count).await?;
+        let rate = count as f64 / start.elapsed().as_secs_f64();
+        table.add("sign-ins/s", format!("{rate:.0}"), "", "");
+        let before = program.memory_bytes()?;
+        let (start, cpu) = (Instant::now(), program.cpu()?);
+        let peers = stream::iter(identities.into_iter().enumerate())
+            .map(|(n, identity)| identity.register(self.server, &rooms[n / ROOM], "worker"))
+            .buffer_unordered(AT_ONCE);
+        let peers: Vec<Peer> = peers.try_collect().await?;
+        let rate = count as f64 / start.elapsed().as_secs_f64();
+        table.add("registrations/s", format!("{rate:.0}"), "", "");
+        let each = (program.cpu()? - cpu).as_secs_f64() * 1e6 / count as f64;
+        table.add("CPU µs per registration", format!("{each:.0}"), "", "");
+        let each = program.memory_bytes()?.saturating_sub(before) as f64 / count as f64 / 1000.0;
+        let what = format!("memory per idle peer, of {count}");
+        table.add(what, format!("{each:.1} KB"), "< 20 KB", "64 KB");
+        // From here on they answer pings beside what else is measured.
+        peers.into_iter().for_each(|peer| drop(tokio::spawn(peer.idle())));
+        Ok(())
+    }
+
+    /// Messages a second, and what one costs, from socket to socket.
+    pub async fn messages(&self, count: usize, program: &Program, table: &mut Table) -> Result<()> {
+        let room = self.room().await?;
+        let mut peers = self.join(2 * PAIRS, &room, "peer").await?;
+        let exchanges = count.div_ceil(2 * PAIRS);
+        let mut pairs = JoinSet::new();
+        let (start, cpu) = (Instant::now(), program.cpu()?);
+        while let (Some(a), Some(b)) = (peers.pop(), peers.pop()) {
+            pairs.spawn(exchange(a, b, exchanges));
+        }
+        while let Some(done) = pairs.join_next().await {
+            done??;
+        }
+        let sent = (2 * PAIRS * exchanges) as f64;
+        let rate = sent / start.elapsed().as_secs_f64();
+        table.add("messages/s", format!("{rate:.0}"), "", "");
+        let each = (program.cpu()? - cpu).as_secs_f64() * 1e6 / sent;
+        table.add("CPU per message", format!("{each:.1} µs"), "< 10 µs", "50 to 66 µs");
+        Ok(())
+    }
+
+    /// How long the list of a big room takes, asked for by several clients at once.
+    pub async fn discovery(
+        &self,
+        options: &Options,
+        program: &Program,
+        table: &mut Table,
+    ) -> Result<()> {
+        let room = self.room().await?;
+        for worker in self.join(options.workers, &room, "worker").await? {
+            drop(tokio::spawn(worker.idle()));
+        }
+        let mut askers = self.join(options.askers, &room, "client").await?;
+        let mut took = Vec::new();
+        let cpu = program.cpu()?;
+        for _ in 0..options.rounds {
+            let answers = askers.iter_mut().map(|asker| ask(asker, options.workers));
+            took.extend(futures_util::future::try_join_all(answers).await?);
+        }
+        let each = (program.cpu()? - cpu).as_secs_f64() * 1e6 / took.len() as f64;
+        took.sort();
+        let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
+        let what = format!("discovery of {}, {} at once", options.workers, options.askers);
+        table.add(format!("{what}: p50"), format!("{:.1} ms", at(0.5)), "< 5 ms", "27 ms");
+        table.add(format!("{what}: p99"), format!("{:.1} ms", at(0.99)), "< 20 ms", "250 ms");
+        table.add("CPU µs per discovery", format!("{each:.0}"), "", "");
+        Ok(())
+    }
+
+    /// How long real peers take to be back after the server was started again.
+    pub async fn restart(
+        &self,
+        count: usize,
+        program: &mut Program,
+        table: &mut Table,
+    ) -> Result<()> {
+        let room = self.room().await?;
+        let (say, mut back) = mpsc::channel(count.max(1));
+        let cancel = CancellationToken::new();
+        let endpoints = Endpoints::from_one(&format!("ws://{}", self.server))
+            .map_err(|why| anyhow::anyhow!(why))?;
+        let joining = (0..count).map(|_| stay(&endpoints, &room, say.clone(), cancel.clone()));
+        stream::iter(joining).buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await?;
+        program.restart()?;
+        let start = Instant::now();
+        for _ in 0..count {
+            timeout(RETURN_DEADLINE, back.recv()).await.context("some did not come back")?;
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        cancel.cancel();
+        let what = format!("{count} peers back after a restart");
+        table.add(what, format!("{seconds:.2} s"), "< 5 s", "");
+        Ok(())
+    }
+}
+
+/// One message there and one back, `times` times.
+async fn exchange(mut a: Peer, mut b: Peer, times: usize) -> Result<()> {
+    let frame = |from: &Peer, to: &Peer| {
+        json!({
+            "type": "peer_message", "from_peer_id": from.peer_id, "to_peer_id": to.peer_id,
+            "payload": {"app_message_type": "bench", "text": "x".repeat(PAYLOAD_BYTES)},
+        })
+        .to_string()
+    };
+    let (there, back) = (frame(&a, &b), frame(&b, &a));
+    for _ in 0..times {
+        a.send(there.as_str().into()).await?;
+        let arrived = b.receive().await?;
+        ensure!(arrived.len() >= PAYLOAD_BYTES, "instead of the message came: {arrived}");
+        b.send(back.as_str().into()).await?;
+        a.receive().await?;
+    }
+    Ok(())
+}
+
+/// Asks for the whole room and waits for all of it.
+async fn ask(asker: &mut Peer, workers: usize) -> Result<Duration> {
+    let frame = json!({
+        "type": "discover_peers", "from_peer_id": asker.peer_id,
+        "filters": {"role": "worker", "tags": ["training-worker"]},
+    });
+    let start = Instant::now();
+    asker.send(frame.to_string().into()).await?;
+    let list = asker.receive().await?;
+    let took = start.elapsed();
+    ensure!(list.contains(&format!(r#""count":{workers}"#)), "the list is not whole");
+    Ok(took)
+}
+
+/// A peer of the program's own, that comes back by itself; says so when it is back.
+async fn stay(
+    endpoints: &Endpoints,
+    room: &RoomCredentials,
+    back: mpsc::Sender<()>,
+    cancel: CancellationToken,
+) -> Result<()> {
+    let identity = HttpApi::new(&endpoints.http)?.sign_in(None).await?;
+    let (role, metadata) = (Role::Worker, Metadata::default());
+    let (client, mut events) =
+        SignalingClient::connect(endpoints.clone(), identity, room.clone(), role, metadata, cancel)
+            .await?;
+    drop(tokio::spawn(async move {
+        while let Some(event) = events.recv().await {
+            if event == SignalingEvent::Restored && back.send(()).await.is_err() {
+                break;
+            }
+        }
+        drop(client);
+    }));
+    Ok(())
+}

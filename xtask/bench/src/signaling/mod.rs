@@ -1,0 +1,56 @@
+//! `bench signaling`: a load generator against the real `sleap-rtc signaling`, each on a core of its
+//! own, so that the figures are the server's and not the generator's.
+
+mod load;
+mod peer;
+mod process;
+mod table;
+
+use anyhow::{Context, Result};
+use load::Load;
+use process::{Cores, Program};
+use table::Table;
+
+/// `bench signaling`.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Peers that register and then say nothing.
+    #[arg(long, default_value_t = 10_000)]
+    idle: usize,
+    /// Messages from peer to peer, forth and back between a hundred pairs.
+    #[arg(long, default_value_t = 100_000)]
+    messages: usize,
+    /// Workers in the room that is listed.
+    #[arg(long, default_value_t = 1_000)]
+    workers: usize,
+    /// Clients that ask for the list at once.
+    #[arg(long, default_value_t = 10)]
+    askers: usize,
+    /// How often they ask.
+    #[arg(long, default_value_t = 100)]
+    rounds: usize,
+    /// Peers that come back when the server is started again.
+    #[arg(long, default_value_t = 1_000)]
+    returning: usize,
+}
+
+/// Runs every measurement and prints one table.
+pub fn run(options: &Options) -> Result<()> {
+    process::raise_file_limit(options.idle)?;
+    let cores = Cores::find()?;
+    let program = Program::start(cores)?;
+    cores.take_generators()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut table = Table::new(cores);
+    runtime.block_on(measure(options, program, &mut table))?;
+    print!("{table}");
+    Ok(())
+}
+
+async fn measure(options: &Options, mut program: Program, table: &mut Table) -> Result<()> {
+    let load = Load::new(program.address());
+    load.idle(options.idle, &program, table).await.context("idle peers")?;
+    load.messages(options.messages, &program, table).await.context("messages")?;
+    load.discovery(options, &program, table).await.context("discovery")?;
+    load.restart(options.returning, &mut program, table).await.context("restart")
+}

@@ -1,0 +1,146 @@
+//! The server's process: pinned to a core, measured by what `/proc` says of it.
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, setrlimit};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// Files that a process has open besides its peers' sockets.
+const OTHER_FILES: u64 = 500;
+/// A tick of the times in `/proc/PID/stat`: `USER_HZ` is 100 on every Linux.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Lets this process, and those that it starts, open enough sockets.
+pub fn raise_file_limit(peers: usize) -> Result<()> {
+    let needed = peers as u64 + OTHER_FILES;
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    ensure!(
+        limit.maximum.is_none_or(|most| most >= needed),
+        "{peers} peers need {needed} open files (`ulimit -Hn` allows {}); raise it, or use --idle",
+        limit.maximum.unwrap_or_default()
+    );
+    setrlimit(Resource::Nofile, limit).context("cannot raise the limit of open files")
+}
+
+/// Which core is whose; on a machine with one core nothing is pinned.
+#[derive(Debug, Clone, Copy)]
+pub struct Cores {
+    apart: Option<(usize, usize)>,
+}
+
+impl Cores {
+    /// The first two that this process may use.
+    pub fn find() -> Result<Self> {
+        let all = sched_getaffinity(None)?;
+        let mut usable = (0..CpuSet::MAX_CPU).filter(|core| all.is_set(*core));
+        Ok(Self { apart: usable.next().zip(usable.next()) })
+    }
+
+    /// Keeps this thread, and the processes that it starts, on the server's core.
+    fn take_servers(self) -> Result<()> {
+        self.apart.map_or(Ok(()), |(server, _)| pin(server))
+    }
+
+    /// Keeps this thread, and the processes that it starts, on the generator's core.
+    pub fn take_generators(self) -> Result<()> {
+        self.apart.map_or(Ok(()), |(_, generator)| pin(generator))
+    }
+
+    /// For the table.
+    pub fn describe(self) -> &'static str {
+        match self.apart {
+            Some(_) => "the server on one core, the generator on another",
+            None => "one core for server and generator together",
+        }
+    }
+}
+
+fn pin(core: usize) -> Result<()> {
+    let mut only = CpuSet::new();
+    only.set(core);
+    sched_setaffinity(None, &only).context("cannot stay on one core")
+}
+
+/// A running server, with its state in a folder of its own.
+pub struct Program {
+    child: Child,
+    address: SocketAddr,
+    cores: Cores,
+    folder: tempfile::TempDir,
+}
+
+impl Program {
+    /// Starts it on a free port; leaves this thread on the generator's core.
+    pub fn start(cores: Cores) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let (child, address) = launch(&folder, "127.0.0.1:0", cores)?;
+        Ok(Self { child, address, cores, folder })
+    }
+
+    /// Stops it politely and starts it again at the same address.
+    pub fn restart(&mut self) -> Result<()> {
+        kill_process(self.pid()?, Signal::TERM)?;
+        self.child.wait()?;
+        self.child = launch(&self.folder, &self.address.to_string(), self.cores)?.0;
+        Ok(())
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Time that it has spent on a core, its own code and the kernel's for it.
+    pub fn cpu(&self) -> Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // The name is in brackets and may hold anything; `utime` and `stime` are fields 14 and 15.
+        let (_, fields) = stat.rsplit_once(')').context("/proc/PID/stat")?;
+        let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u32>);
+        Ok(TICK * ticks.sum::<Result<u32, _>>()?)
+    }
+
+    /// Bytes of memory that it holds.
+    pub fn memory_bytes(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()).context("no VmRSS")?;
+        Ok(kib.parse::<u64>()? * 1024)
+    }
+
+    fn pid(&self) -> Result<Pid> {
+        Pid::from_raw(self.child.id().try_into()?).context("the server has ended")
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn launch(folder: &tempfile::TempDir, listen: &str, cores: Cores) -> Result<(Child, SocketAddr)> {
+    let program = std::env::current_exe()?.with_file_name("sleap-rtc");
+    cores.take_servers()?;
+    let mut command = Command::new(&program);
+    command.args(["signaling", "--listen", listen, "--state"]);
+    command.arg(folder.path().join("state.sqlite")).current_dir(folder.path());
+    command.env("HOME", folder.path()).stdin(Stdio::null()).stdout(Stdio::piped());
+    let child = command.spawn().with_context(|| format!("cannot start {}", program.display()));
+    cores.take_generators()?;
+    let mut child = child?;
+    let stdout = child.stdout.take().context("no standard output")?;
+    for line in BufReader::new(stdout).lines() {
+        let line = line?;
+        let rest = line.strip_prefix("listening on http://");
+        if let Some((address, _)) = rest.and_then(|rest| rest.split_once(" and ws://")) {
+            return Ok((child, address.parse()?));
+        }
+    }
+    bail!("the server ended: {}", child.wait()?)
+}
