@@ -23,5 +23,6 @@ mod requirements;
 mod rooms;
 mod selection;
 mod shared_storage;
+mod slots;
 mod track;
 mod train;

@@ -84,9 +84,10 @@ impl From<WorkerError> for Failure {
     fn from(error: WorkerError) -> Self {
         let exit = match &error {
             WorkerError::Signaling(_) => Exit::Connect,
-            WorkerError::Identity(_) | WorkerError::Policy(_) | WorkerError::Credentials { .. } => {
-                Exit::Usage
-            }
+            WorkerError::Identity(_)
+            | WorkerError::Policy(_)
+            | WorkerError::Slots(_)
+            | WorkerError::Credentials { .. } => Exit::Usage,
         };
         let hint = match &error {
             WorkerError::Signaling(error) => signaling_hint(error),

@@ -55,8 +55,8 @@ pub struct WorkerConfig {
     pub state_dir: PathBuf,
     /// Stands in for detection when set; an empty list means no GPU.
     pub gpus: Option<Vec<Gpu>>,
-    /// Jobs that may run at once: 1 for now.
-    pub slots: u32,
+    /// How many jobs may run at once, and on which GPUs.
+    pub slots: SlotsConfig,
     /// Takes no new jobs.
     pub maintenance: bool,
     /// The largest package it takes, unpacked.
@@ -64,6 +64,18 @@ pub struct WorkerConfig {
     /// Environment variables that reach the trainer besides the few that it always gets: names, or
     /// prefixes that end in `*`.
     pub pass_env: Vec<String>,
+}
+
+/// How many jobs a worker may run at once, and on which GPUs. Indices are those of `nvidia-smi`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum SlotsConfig {
+    /// One slot for each GPU; one on a machine without.
+    #[default]
+    PerGpu,
+    /// So many, with the GPUs dealt out among them.
+    Count(usize),
+    /// One for each list, with these GPUs; an empty list means the CPU.
+    Gpus(Vec<Vec<u32>>),
 }
 
 /// How a client works.
@@ -322,7 +334,7 @@ fn worker(
             .or_else(|| file.state_dir.map(|text| sources.path(base, &text)))
             .unwrap_or_else(|| sources.data("worker")),
         gpus: file.gpus,
-        slots: 1,
+        slots: file.slots.unwrap_or_default(),
         maintenance: file.maintenance.unwrap_or(false),
         max_package_bytes: file.max_package_bytes.unwrap_or(50 << 30),
         pass_env: file.pass_env.unwrap_or_default(),

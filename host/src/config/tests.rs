@@ -162,6 +162,7 @@ fn every_key_is_read() {
         state_dir = "/w"
         gpus = []
         maintenance = true
+        slots = [[0], [1, 2]]
         [client]
         user = "me"
         [policy]
@@ -185,6 +186,7 @@ fn every_key_is_read() {
     assert_eq!((config.ice.servers.len(), config.ice.bind.len()), (2, 2));
     assert!(!format!("{config:?}").contains("secret"));
     assert_eq!((config.worker.gpus, config.worker.maintenance), (Some(vec![]), true));
+    assert_eq!(config.worker.slots, SlotsConfig::Gpus(vec![vec![0], vec![1, 2]]));
     assert_eq!(config.client.user.as_deref(), Some("me"));
     assert_eq!(config.policy.dir, place.sources.cwd.join("plugins"));
     let selection = config.policy.selection;
@@ -225,6 +227,9 @@ fn mistakes_name_file_line_and_the_nearest_key() {
         "[worker]\ngpus = [\n  { model = 'a', memory_mib = 1 },\n  { model = 'b' },\n]",
         "[worker]\ngpus = [{ model = 'a', memory_mib = -1 }]",
         "[worker]\nmax_package = '50 gigs'",
+        "[worker]\nslots = 0",
+        "[worker]\nslots = [[0], 1]",
+        "[worker]\nslots = [[0], [-1]]",
         "[ice]\nservers = ['turn:relay']",
         "[ice]\nservers = [{ urls = 'turn:r', username = 'u', credential = 123456 }]",
         "[ice]\nbind = ['eth0']",
@@ -275,7 +280,7 @@ proptest! {
     #[test]
     fn no_value_can_make_it_panic(
         key in prop::sample::select(vec![
-            "signaling_http", "worker.gpus", "worker.max_package", "ice.servers", "ice.bind",
+            "signaling_http", "worker.gpus", "worker.max_package", "worker.slots", "ice.servers", "ice.bind",
             "policy.selection.settings", "policy.selection.timeout", "signaling.listen", "default",
             "environments", "worker", "environments.x.ice", "client.user",
         ]),

@@ -43,6 +43,7 @@ fn gpu(device: &Device<'_>) -> Result<Gpu, NvmlError> {
         memory_mib: memory.total / BYTES_PER_MIB,
         memory_free_mib: Some(memory.free / BYTES_PER_MIB),
         utilization: utilization.map(|rates| f64::from(rates.gpu.min(100)) / 100.0),
+        taken: None,
     })
 }
 

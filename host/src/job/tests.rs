@@ -446,7 +446,7 @@ async fn stop_all_ends_the_job_even_before_the_first_batch() {
 async fn the_trainer_sees_a_short_environment() {
     let starts = tempfile::NamedTempFile::new().unwrap();
     let mut job = Job::single().set("FAKE_SLEAP_LOG", starts.path().to_str().unwrap());
-    job.settings.cuda_visible_devices = Some("1".into());
+    job.settings.gpus = Some(vec![1]);
     assert_eq!(job.run().await, JobOutcome::Succeeded);
     let start: serde_json::Value =
         serde_json::from_slice(&std::fs::read(starts.path()).unwrap()).unwrap();

@@ -4,11 +4,11 @@
 //! the state.
 
 use super::answering::{Answering, response};
+use super::slots::{SlotGpus, mark_taken};
 use super::{Site, connection, staging};
 use crate::deadline;
-use crate::job::{JobCommand, JobFolder, JobHandle};
+use crate::job::{JobCommand, JobFolder, JobHandle, RunnerOptions, RunnerSettings};
 use crate::signaling::client::{SignalingClient, SignalingEvent};
-use serde_json::json;
 use sleap_rtc_protocol::connection::Purpose;
 use sleap_rtc_protocol::ids::{JobId, PeerId};
 use sleap_rtc_protocol::job::{Refusal, RefusalCode};
@@ -107,7 +107,11 @@ pub(super) struct Coordinator {
     signaling: SignalingClient,
     own_id: PeerId,
     state: WorkerState,
-    published: (WorkerStatus, usize),
+    slots: SlotGpus,
+    /// The GPUs of each running job; `None` for one that may use any.
+    gpus: HashMap<JobId, Option<Vec<u32>>>,
+    /// What discovery sees.
+    published: serde_json::Map<String, serde_json::Value>,
     new_jobs: HashMap<PeerId, NewJobConnection>,
     next_number: u64,
     others: Arc<tokio::sync::Semaphore>,
@@ -123,15 +127,17 @@ impl Coordinator {
         site: Arc<Site>,
         signaling: SignalingClient,
         own_id: PeerId,
-        slots: usize,
+        slots: SlotGpus,
     ) -> Self {
         let (sender, requests) = mpsc::channel(64);
         Self {
+            published: site.facts().changing(),
             site,
             signaling,
             own_id,
-            state: WorkerState::new(slots),
-            published: (WorkerStatus::Available, slots),
+            state: WorkerState::new(slots.len()),
+            slots,
+            gpus: HashMap::new(),
             new_jobs: HashMap::new(),
             next_number: 0,
             others: Arc::new(tokio::sync::Semaphore::new(MAX_OTHER_CONNECTIONS)),
@@ -182,14 +188,24 @@ impl Coordinator {
     async fn take_up_running_jobs(&mut self) {
         for folder in JobFolder::unfinished(&self.site.state_dir) {
             let job = folder.id().clone();
-            match JobHandle::attach(&folder).await {
-                Ok(handle) if self.apply(WorkerEvent::JobFound { job: job.clone() }).is_ok() => {
-                    info!(%job, "still running; taken up again");
-                    self.watch(folder, handle);
+            let handle = match JobHandle::attach(&folder).await {
+                Ok(handle) => handle,
+                Err(error) => {
+                    warn!(%job, %error, folder = %folder.path().display(), "not running any more");
+                    continue;
                 }
-                Ok(_) => warn!(%job, "still running, but no slot is left for it"),
-                Err(error) => info!(%job, %error, "was interrupted"),
+            };
+            let settings = RunnerSettings::read(&folder).unwrap_or_default();
+            let slot = self.slots.place_of(&settings);
+            if self.apply(WorkerEvent::JobFound { job: job.clone(), slot }).is_err() {
+                continue;
             }
+            match self.state.slot_of(&job) {
+                Some(slot) => info!(%job, slot, "still running; taken up again"),
+                None => warn!(%job, "still running; it takes the next slot that becomes free"),
+            }
+            self.gpus.insert(job, settings.gpus);
+            self.watch(folder, handle);
         }
     }
 
@@ -202,17 +218,23 @@ impl Coordinator {
         Ok(after)
     }
 
-    /// Lets discovery see the present status, if it has changed.
+    /// Lets policies and discovery see what has changed.
     async fn publish(&mut self) {
-        let now = (self.state.status(), self.state.free());
-        if now == self.published {
-            return;
+        let (status, free) = (self.state.status(), self.state.free());
+        let jobs = self.gpus.values().map(Option::as_deref);
+        let facts = self.site.update_facts(|facts| {
+            facts.status = status;
+            facts.slots_free = u32::try_from(free).unwrap_or(u32::MAX);
+            mark_taken(&mut facts.accelerators.gpus, jobs);
+        });
+        let now = facts.changing();
+        let mut changed = now.clone();
+        changed.retain(|key, value| self.published.get(key) != Some(value));
+        if !changed.is_empty() {
+            self.published = now;
+            let properties = Some(changed);
+            self.signaling.update(MetadataPatch { tags: None, properties }).await;
         }
-        self.published = now;
-        let properties =
-            [("status".to_owned(), json!(now.0.as_str())), ("slots_free".to_owned(), json!(now.1))];
-        let properties = Some(properties.into_iter().collect());
-        self.signaling.update(MetadataPatch { tags: None, properties }).await;
     }
 
     async fn on_message(&mut self, message: ServerMessage) {
@@ -238,6 +260,7 @@ impl Coordinator {
                 }
             }
             Request::JobOver { job } => {
+                self.gpus.remove(&job);
                 let _ = self.apply(WorkerEvent::JobEnded { job });
             }
         }
@@ -445,7 +468,7 @@ impl Coordinator {
             Some(job) => job,
             None => JobId::new(job_id).ok()?,
         };
-        self.state.slot_of(&job)?;
+        self.state.runs(&job).then_some(())?;
         let folder = JobFolder::open(&self.site.state_dir, &job).ok()?;
         if folder.owner() != peer {
             return None;
@@ -468,10 +491,14 @@ impl Coordinator {
         if let Some(connection) = self.new_jobs.get_mut(folder.owner()) {
             connection.job = Some(job.clone());
         }
-        info!(%job, folder = %folder.path().display(), "job starts");
+        let slot = self.state.slot_of(&job).unwrap_or_default();
+        let settings = self.slots.settings(slot, &self.site.runner.settings);
+        info!(%job, slot, gpus = ?settings.gpus, folder = %folder.path().display(), "job starts");
+        self.gpus.insert(job.clone(), settings.gpus.clone());
         let site = self.site.clone();
+        let runner = RunnerOptions { settings, ..site.runner.clone() };
         self.spawn_for_job(job.clone(), async move {
-            match crate::job::start(&folder, &site.runner).await {
+            match crate::job::start(&folder, &runner).await {
                 Ok(handle) => {
                     let _ = reply.send(Ok(handle.clone()));
                     staging::watch(&site, &folder, &handle).await;

@@ -11,6 +11,7 @@
 //! | `identity` | who this worker is, kept under a lock from one start to the next |
 //! | `announce` | prints how to join |
 //! | `coordinator` | owns the slots; the only one that changes them |
+//! | `slots` | which GPUs belong to which slot |
 //! | `answering` | answers job requests, with the policies |
 //! | `connection` | answers one offer and finds out which dialect is spoken |
 //! | `ours` | one connection of our own client |
@@ -26,6 +27,7 @@ mod identity;
 mod legacy;
 mod legacy_texts;
 mod ours;
+mod slots;
 mod staging;
 
 use crate::config::{Config, WorkerConfig};
@@ -44,8 +46,9 @@ use sleap_rtc_protocol::ids::RoomCredentials;
 use sleap_rtc_protocol::job::JobType;
 use sleap_rtc_protocol::signaling::{Metadata, MetadataPatch, PeerInfo, Role};
 use sleap_rtc_protocol::worker::WorkerStatus;
+use slots::{SlotGpus, SlotsError};
 use std::path::PathBuf;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -81,6 +84,9 @@ pub enum WorkerError {
     /// A configured policy cannot be used.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// The configured slots do not fit this machine.
+    #[error(transparent)]
+    Slots(#[from] SlotsError),
     /// The credentials could not be shown or written.
     #[error("cannot write the room's credentials to {path}")]
     Credentials {
@@ -110,10 +116,7 @@ pub(crate) struct Site {
 impl Site {
     /// This worker as its own policies see it.
     pub(crate) fn facts(&self) -> WorkerFacts {
-        match self.facts.read() {
-            Ok(facts) => facts.clone(),
-            Err(poisoned) => poisoned.into_inner().clone(),
-        }
+        self.facts.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The trainers that jobs would find.
@@ -121,11 +124,11 @@ impl Site {
         Toolbox::new(self.runner.settings.trainer_path())
     }
 
-    fn set_facts(&self, facts: WorkerFacts) {
-        match self.facts.write() {
-            Ok(mut place) => *place = facts,
-            Err(poisoned) => *poisoned.into_inner() = facts,
-        }
+    /// Changes what they see, and returns it.
+    fn update_facts(&self, change: impl FnOnce(&mut WorkerFacts)) -> WorkerFacts {
+        let mut facts = self.facts.write().unwrap_or_else(PoisonError::into_inner);
+        change(&mut facts);
+        facts.clone()
     }
 }
 
@@ -140,8 +143,11 @@ pub async fn run(
     let state = StateFolder::lock(&config.worker.state_dir)?;
     let policies = Policies::load(&config.policy)?;
     let accelerators = detect(&config.worker).await;
+    let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
+    let count = accelerators.gpus.len();
+    let slots = SlotGpus::plan(&config.worker.slots, count, visible.as_deref())?;
     let api = HttpApi::new(&config.signaling.http)?;
-    let capabilities = capabilities(&config.worker, accelerators);
+    let capabilities = capabilities(accelerators, slots.len());
     let entering = enter(&config, &options.room, &state, &api, &capabilities);
     let Some(entered) = shutdown.run_until_cancelled(entering).await else { return Ok(()) };
     let Entered { identity, room, signaling, events } = entered?;
@@ -150,7 +156,6 @@ pub async fn run(
     info!(peer = %identity.peer_id, room = %room.room_id, "registered");
 
     spawn_version_lookup(&site, &signaling, &shutdown);
-    let slots = capabilities.slots as usize;
     let coordinator = Coordinator::new(site, signaling.clone(), identity.peer_id.clone(), slots);
     coordinator.run(events, shutdown).await;
 
@@ -207,7 +212,7 @@ async fn detect(config: &WorkerConfig) -> Accelerators {
     accelerators
 }
 
-fn capabilities(config: &WorkerConfig, accelerators: Accelerators) -> Capabilities {
+fn capabilities(accelerators: Accelerators, slots: usize) -> Capabilities {
     // The Python worker's three words, then each of sleap-nn's heads by its own name.
     const MODELS: [&str; 8] = [
         "base",
@@ -223,7 +228,7 @@ fn capabilities(config: &WorkerConfig, accelerators: Accelerators) -> Capabiliti
         accelerators,
         hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         sleap_version: None,
-        slots: config.slots,
+        slots: u32::try_from(slots).unwrap_or(u32::MAX),
         supported_models: MODELS.map(str::to_owned).to_vec(),
         supported_job_types: vec![JobType::Training, JobType::Inference],
     }
@@ -294,9 +299,7 @@ fn spawn_version_lookup(
             return;
         };
         info!(%version, "sleap-nn found");
-        let mut facts = site.facts();
-        facts.sleap_version = Some(version.clone());
-        site.set_facts(facts);
+        site.update_facts(|facts| facts.sleap_version = Some(version.clone()));
         let properties = [("sleap_version".to_owned(), version.into())].into_iter().collect();
         let patch = MetadataPatch { tags: None, properties: Some(properties) };
         signaling.update(patch).await;

@@ -49,12 +49,24 @@ pub struct WorkerSetup {
 
 impl WorkerSetup {
     /// Configures one GPU with so much memory; 0 means none.
-    pub fn gpu_mib(mut self, memory_mib: u64) -> Self {
-        let gpu = match memory_mib {
-            0 => String::new(),
-            _ => format!("{{ model = \"Test GPU {memory_mib}\", memory_mib = {memory_mib} }}"),
-        };
-        self.write_config(&format!("gpus = [{gpu}]\n"));
+    pub fn gpu_mib(self, memory_mib: u64) -> Self {
+        match memory_mib {
+            0 => self.gpus_mib(&[]),
+            _ => self.gpus_mib(&[memory_mib]),
+        }
+    }
+
+    /// Configures these GPUs.
+    pub fn gpus_mib(mut self, gpus: &[u64]) -> Self {
+        let gpu = |mib| format!("{{ model = \"Test GPU {mib}\", memory_mib = {mib} }}");
+        let gpus: Vec<String> = gpus.iter().map(gpu).collect();
+        self.write_config(&format!("gpus = [{}]\n", gpus.join(", ")));
+        self
+    }
+
+    /// Leaves it to the worker to find GPUs.
+    pub fn detect_gpus(mut self) -> Self {
+        self.write_config("");
         self
     }
 
@@ -172,7 +184,7 @@ impl TestWorker {
         memory_peak_mib(self.pid()).expect("the worker runs")
     }
 
-    /// One entry `{argv, cwd, name, env}` for each start of the stand-in trainer, version queries
+    /// One entry `{argv, cwd, name, env, cuda}` for each start of the stand-in trainer, version queries
     /// aside.
     pub fn trainer_starts(&self) -> Vec<Value> {
         let log = fs::read_to_string(self.setup.home.join("trainer.log")).unwrap_or_default();
@@ -197,6 +209,14 @@ impl TestWorker {
     /// Ends it at once, as a crash would.
     pub fn kill(&mut self) {
         self.process.kill();
+    }
+
+    /// Starts it again after it was killed, with these lines added to its `[worker]` section.
+    pub fn start_again(mut self, config: &str) -> Self {
+        self.process.kill();
+        let Self { mut setup, server, .. } = self;
+        setup.config.push_str(config);
+        Self::launch(setup, server)
     }
 
     /// Stops it and starts it again with the same home and state, and these arguments.
