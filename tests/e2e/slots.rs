@@ -103,6 +103,38 @@ fn a_gpu_that_is_not_there_is_a_mistake_in_the_configuration() {
     assert!(worker.stderr().contains("GPU 0 to slot 0"), "{}", worker.transcript());
 }
 
+/// What an `nvidia-smi` says that reads the free memory of one GPU from a file.
+const DRIVER: &str = r#"#!/bin/sh
+echo "16000, $(cat "$(dirname "$0")/free"), 5, 550.54.14, NVIDIA RTX A4000"
+"#;
+
+#[test]
+fn memory_that_others_use_is_seen_when_a_job_ends() {
+    use std::os::unix::fs::PermissionsExt;
+    let site = Site::new();
+    let server = site.server();
+    let tools = site.folder("tools");
+    std::os::unix::fs::symlink(stand_in().join("sleap-nn"), tools.join("sleap-nn")).unwrap();
+    std::fs::write(tools.join("nvidia-smi"), DRIVER).unwrap();
+    let mode = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(tools.join("nvidia-smi"), mode).unwrap();
+    std::fs::write(tools.join("free"), "15000").unwrap();
+    let setup = TestWorker::setup(&site, "worker").detect_gpus().trainers_in(&tools);
+    let worker = setup.start(&server);
+    let mut observer = Observer::join(&server, worker.credentials());
+    let free = |seen: &Value| seen["gpus"][0]["memory_free_mib"].clone();
+    if free(&observer.properties(worker.peer_id())) != 15000 {
+        return println!("not run: this machine has a driver of its own");
+    }
+    std::fs::write(tools.join("free"), "4000").unwrap();
+    train(&site, &server, &worker).run().assert_code(0);
+    let seen = observer.wait_properties(worker.peer_id(), "what others use", |seen| {
+        seen["gpus"][0]["memory_others_mib"] == 12_000
+    });
+    assert_eq!((free(&seen), &seen["gpus"][0]["taken"]), (json!(4000), &json!(false)));
+    assert_eq!(visible(&worker), ["0"]);
+}
+
 #[test]
 fn a_job_that_is_found_again_keeps_its_slot() {
     let site = Site::new();

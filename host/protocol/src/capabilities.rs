@@ -20,6 +20,9 @@ pub struct Gpu {
     /// Share of the last sample period in which a kernel ran, 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub utilization: Option<f64>,
+    /// Memory that programs hold which are no jobs of this worker, in MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_others_mib: Option<u64>,
     /// Whether a job of this worker holds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken: Option<bool>,
@@ -168,6 +171,7 @@ impl WorkerFacts {
             "status": self.status.as_str(),
             "slots_free": self.slots_free,
             "gpus": self.accelerators.gpus,
+            "sleap_version": self.sleap_version.as_deref().unwrap_or("unknown"),
         });
         match properties {
             Value::Object(map) => map,

@@ -107,8 +107,13 @@ fn gpu(gpu: &capabilities::Gpu, free: Option<bool>) -> Gpu {
         memory_free_mib: gpu.memory_free_mib,
         utilization: gpu.utilization.filter(|share| (0.0..=1.0).contains(share)),
         taken: gpu.taken.or(free),
-        properties: Vec::new(),
+        properties: gpu.memory_others_mib.into_iter().filter_map(memory_others).collect(),
     }
+}
+
+fn memory_others(mib: u64) -> Option<Property> {
+    let value = Value::Integer(i64::try_from(mib).ok()?);
+    Some(Property { key: "memory-others-mib".into(), value })
 }
 
 fn property((key, value): (&String, &Json)) -> Option<Property> {

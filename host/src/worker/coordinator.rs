@@ -38,10 +38,25 @@ const WHILE_CONNECTED: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What connections and watchers ask of the coordinator.
 enum Request {
-    Reserve { peer: PeerId, wait: Duration, reply: oneshot::Sender<Result<(), Refusal>> },
-    Start { peer: PeerId, folder: JobFolder, reply: oneshot::Sender<Result<JobHandle, Refusal>> },
-    ConnectionOver { peer: PeerId, number: u64 },
-    JobOver { job: JobId },
+    Reserve {
+        peer: PeerId,
+        wait: Duration,
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    },
+    Start {
+        peer: PeerId,
+        folder: JobFolder,
+        reply: oneshot::Sender<Result<JobHandle, Refusal>>,
+    },
+    ConnectionOver {
+        peer: PeerId,
+        number: u64,
+    },
+    JobOver {
+        job: JobId,
+    },
+    /// What is known of this worker has changed: discovery should see it.
+    FactsChanged,
 }
 
 /// How tasks reach the coordinator.
@@ -74,6 +89,11 @@ impl CoordinatorHandle {
     ) -> Result<JobHandle, Refusal> {
         let peer = peer.clone();
         self.ask(|reply| Request::Start { peer, folder, reply }).await
+    }
+
+    /// What is known of this worker has changed.
+    pub(super) async fn facts_changed(&self) {
+        self.tell(Request::FactsChanged).await;
     }
 
     async fn ask<T>(
@@ -147,6 +167,11 @@ impl Coordinator {
             requests,
             handle: CoordinatorHandle { requests: sender },
         }
+    }
+
+    /// How others reach it.
+    pub(super) fn handle(&self) -> CoordinatorHandle {
+        self.handle.clone()
     }
 
     /// Serves until `shutdown` or until the signaling client is gone for good.
@@ -262,7 +287,9 @@ impl Coordinator {
             Request::JobOver { job } => {
                 self.gpus.remove(&job);
                 let _ = self.apply(WorkerEvent::JobEnded { job });
+                self.site.look_at_gpus.notify_one();
             }
+            Request::FactsChanged => {}
         }
     }
 
@@ -500,6 +527,7 @@ impl Coordinator {
         self.spawn_for_job(job.clone(), async move {
             match crate::job::start(&folder, &runner).await {
                 Ok(handle) => {
+                    site.look_at_gpus.notify_one();
                     let _ = reply.send(Ok(handle.clone()));
                     staging::watch(&site, &folder, &handle).await;
                 }

@@ -11,6 +11,7 @@
 //! | `identity` | who this worker is, kept under a lock from one start to the next |
 //! | `announce` | prints how to join |
 //! | `coordinator` | owns the slots; the only one that changes them |
+//! | `gpus` | looks at the GPUs again and again |
 //! | `slots` | which GPUs belong to which slot |
 //! | `answering` | answers job requests, with the policies |
 //! | `connection` | answers one offer and finds out which dialect is spoken |
@@ -23,6 +24,7 @@ mod announce;
 mod answering;
 mod connection;
 mod coordinator;
+mod gpus;
 mod identity;
 mod legacy;
 mod legacy_texts;
@@ -44,12 +46,14 @@ use identity::{IdentityError, StateFolder};
 use sleap_rtc_protocol::capabilities::{Accelerators, Capabilities, WORKER_TAGS, WorkerFacts};
 use sleap_rtc_protocol::ids::RoomCredentials;
 use sleap_rtc_protocol::job::JobType;
-use sleap_rtc_protocol::signaling::{Metadata, MetadataPatch, PeerInfo, Role};
+use sleap_rtc_protocol::signaling::{Metadata, PeerInfo, Role};
 use sleap_rtc_protocol::worker::WorkerStatus;
 use slots::{SlotGpus, SlotsError};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 /// What the command line says beyond the configuration.
@@ -110,6 +114,8 @@ pub(crate) struct Site {
     pub(crate) maintenance: bool,
     /// Held while results are copied to shared storage.
     pub(crate) delivering: tokio::sync::Mutex<()>,
+    /// Something has happened to the GPUs.
+    look_at_gpus: Arc<Notify>,
     facts: RwLock<WorkerFacts>,
 }
 
@@ -155,9 +161,18 @@ pub async fn run(
     announce::credentials(&identity.peer_id, &room, options.credentials_file.as_deref())?;
     info!(peer = %identity.peer_id, room = %room.room_id, "registered");
 
-    spawn_version_lookup(&site, &signaling, &shutdown);
-    let coordinator = Coordinator::new(site, signaling.clone(), identity.peer_id.clone(), slots);
+    let has_gpus = config.worker.gpus.is_none() && !capabilities.accelerators.gpus.is_empty();
+    let coordinator =
+        Coordinator::new(site.clone(), signaling.clone(), identity.peer_id.clone(), slots);
+    let background = TaskTracker::new();
+    background.spawn(look_up_version(site.clone(), coordinator.handle(), shutdown.clone()));
+    if has_gpus {
+        let look = site.look_at_gpus.clone();
+        background.spawn(gpus::watch(site, coordinator.handle(), look, shutdown.clone()));
+    }
     coordinator.run(events, shutdown).await;
+    background.close();
+    background.wait().await;
 
     // The newest token: the first one may have expired long ago.
     let identity = signaling.identity();
@@ -251,6 +266,7 @@ fn site(
         shared_root: config.shared_storage_root.clone(),
         maintenance: config.worker.maintenance,
         delivering: tokio::sync::Mutex::default(),
+        look_at_gpus: Arc::default(),
         facts: RwLock::new(own_facts(identity, capabilities)),
     }
 }
@@ -287,24 +303,21 @@ async fn register(
 }
 
 /// Looks for SLEAP's version beside the registration, which never waits for it.
-fn spawn_version_lookup(
-    site: &Arc<Site>,
-    signaling: &SignalingClient,
-    shutdown: &CancellationToken,
+async fn look_up_version(
+    site: Arc<Site>,
+    coordinator: coordinator::CoordinatorHandle,
+    shutdown: CancellationToken,
 ) {
-    let (site, signaling, shutdown) = (site.clone(), signaling.clone(), shutdown.clone());
     let lookup = async move {
         let Some(version) = crate::job::version::sleap_version().await else {
             warn!("no sleap-nn found on PATH; jobs are refused until it is installed");
             return;
         };
         info!(%version, "sleap-nn found");
-        site.update_facts(|facts| facts.sleap_version = Some(version.clone()));
-        let properties = [("sleap_version".to_owned(), version.into())].into_iter().collect();
-        let patch = MetadataPatch { tags: None, properties: Some(properties) };
-        signaling.update(patch).await;
+        site.update_facts(|facts| facts.sleap_version = Some(version));
+        coordinator.facts_changed().await;
     };
-    tokio::spawn(async move { shutdown.run_until_cancelled(lookup).await });
+    shutdown.run_until_cancelled(lookup).await;
 }
 
 /// The client at the other end of a connection.
