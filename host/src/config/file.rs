@@ -33,6 +33,9 @@ pub(super) struct FileWorker {
     pub(super) gpus: Option<Vec<Gpu>>,
     pub(super) slots: Option<SlotsConfig>,
     pub(super) maintenance: Option<bool>,
+    pub(super) keep_results: Option<Duration>,
+    pub(super) keep_unfetched: Option<Duration>,
+    pub(super) keep_results_bytes: Option<u64>,
     pub(super) max_package_bytes: Option<u64>,
     pub(super) pass_env: Option<Vec<String>>,
 }
@@ -162,6 +165,11 @@ impl FileWorker {
             gpus: section.take("gpus")?,
             slots: section.take("slots")?,
             maintenance: section.take("maintenance")?,
+            keep_results: section.take_with("keep_results", time)?,
+            keep_unfetched: section.take_with("keep_unfetched", time)?,
+            keep_results_bytes: section
+                .take::<Bytes>("keep_results_bytes")?
+                .map(|Bytes(bytes)| bytes),
             max_package_bytes: section.take::<Bytes>("max_package")?.map(|Bytes(bytes)| bytes),
             pass_env: section.take("pass_env")?,
         };
@@ -197,12 +205,16 @@ impl FilePlugin {
             plugin: section.take("plugin")?,
             settings: section.take("settings")?,
             on_failure: section.take_with("on_failure", on_failure)?,
-            timeout: section.take_with("timeout", |text: String| units::duration(&text))?,
+            timeout: section.take_with("timeout", time)?,
             memory_bytes: section.take::<Bytes>("memory")?.map(|Bytes(bytes)| bytes),
         };
         section.finish()?;
         Ok(plugin)
     }
+}
+
+fn time(text: String) -> Result<Duration, String> {
+    units::duration(&text)
 }
 
 fn on_failure(word: String) -> Result<OnFailure, String> {

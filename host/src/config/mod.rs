@@ -24,6 +24,7 @@ use sleap_rtc_protocol::capabilities::Gpu;
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Everything that can be configured, checked.
 #[derive(Debug, Clone)]
@@ -59,6 +60,8 @@ pub struct WorkerConfig {
     pub slots: SlotsConfig,
     /// Takes no new jobs.
     pub maintenance: bool,
+    /// How long jobs' folders stay.
+    pub retention: RetentionConfig,
     /// The largest package it takes, unpacked.
     pub max_package_bytes: u64,
     /// Environment variables that reach the trainer besides the few that it always gets: names, or
@@ -76,6 +79,17 @@ pub enum SlotsConfig {
     Count(usize),
     /// One for each list, with these GPUs; an empty list means the CPU.
     Gpus(Vec<Vec<u32>>),
+}
+
+/// How long the folders of jobs that are over stay on a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetentionConfig {
+    /// From the last time that the results were fetched; from the end, where there are none.
+    pub keep: Duration,
+    /// From the end, while nobody has fetched the results.
+    pub keep_unfetched: Duration,
+    /// Of all these folders together.
+    pub bytes: u64,
 }
 
 /// How a client works.
@@ -231,6 +245,7 @@ impl Sources {
     }
 }
 
+const DAY: Duration = Duration::from_secs(86_400);
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// Reads everything and checks it.
@@ -336,6 +351,11 @@ fn worker(
         gpus: file.gpus,
         slots: file.slots.unwrap_or_default(),
         maintenance: file.maintenance.unwrap_or(false),
+        retention: RetentionConfig {
+            keep: file.keep_results.unwrap_or(14 * DAY),
+            keep_unfetched: file.keep_unfetched.unwrap_or(90 * DAY),
+            bytes: file.keep_results_bytes.unwrap_or(100 << 30),
+        },
         max_package_bytes: file.max_package_bytes.unwrap_or(50 << 30),
         pass_env: file.pass_env.unwrap_or_default(),
     }

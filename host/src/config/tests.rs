@@ -163,6 +163,9 @@ fn every_key_is_read() {
         gpus = []
         maintenance = true
         slots = [[0], [1, 2]]
+        keep_results = "2 d"
+        keep_unfetched = "1 h"
+        keep_results_bytes = "1 GiB"
         [client]
         user = "me"
         [policy]
@@ -187,6 +190,9 @@ fn every_key_is_read() {
     assert!(!format!("{config:?}").contains("secret"));
     assert_eq!((config.worker.gpus, config.worker.maintenance), (Some(vec![]), true));
     assert_eq!(config.worker.slots, SlotsConfig::Gpus(vec![vec![0], vec![1, 2]]));
+    let (keep, keep_unfetched) = (Duration::from_secs(172_800), Duration::from_secs(3600));
+    let retention = RetentionConfig { keep, keep_unfetched, bytes: 1 << 30 };
+    assert_eq!(config.worker.retention, retention);
     assert_eq!(config.client.user.as_deref(), Some("me"));
     assert_eq!(config.policy.dir, place.sources.cwd.join("plugins"));
     let selection = config.policy.selection;

@@ -288,6 +288,7 @@ impl Coordinator {
                 self.gpus.remove(&job);
                 let _ = self.apply(WorkerEvent::JobEnded { job });
                 self.site.look_at_gpus.notify_one();
+                self.site.job_over.notify_one();
             }
             Request::FactsChanged => {}
         }

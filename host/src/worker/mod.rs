@@ -12,6 +12,7 @@
 //! | `announce` | prints how to join |
 //! | `coordinator` | owns the slots; the only one that changes them |
 //! | `gpus` | looks at the GPUs again and again |
+//! | `retention` | which jobs' folders may go |
 //! | `slots` | which GPUs belong to which slot |
 //! | `answering` | answers job requests, with the policies |
 //! | `connection` | answers one offer and finds out which dialect is spoken |
@@ -29,10 +30,11 @@ mod identity;
 mod legacy;
 mod legacy_texts;
 mod ours;
+mod retention;
 mod slots;
 mod staging;
 
-use crate::config::{Config, WorkerConfig};
+use crate::config::{Config, RetentionConfig, WorkerConfig};
 use crate::job::RunnerOptions;
 use crate::job::command::Toolbox;
 use crate::policy::{Policies, PolicyError};
@@ -116,6 +118,9 @@ pub(crate) struct Site {
     pub(crate) delivering: tokio::sync::Mutex<()>,
     /// Something has happened to the GPUs.
     look_at_gpus: Arc<Notify>,
+    retention: RetentionConfig,
+    /// A job has ended: its folder takes room from now on.
+    job_over: Arc<Notify>,
     facts: RwLock<WorkerFacts>,
 }
 
@@ -166,6 +171,8 @@ pub async fn run(
         Coordinator::new(site.clone(), signaling.clone(), identity.peer_id.clone(), slots);
     let background = TaskTracker::new();
     background.spawn(look_up_version(site.clone(), coordinator.handle(), shutdown.clone()));
+    let over = site.job_over.clone();
+    background.spawn(retention::watch(site.clone(), over, shutdown.clone()));
     if has_gpus {
         let look = site.look_at_gpus.clone();
         background.spawn(gpus::watch(site, coordinator.handle(), look, shutdown.clone()));
@@ -267,6 +274,8 @@ fn site(
         maintenance: config.worker.maintenance,
         delivering: tokio::sync::Mutex::default(),
         look_at_gpus: Arc::default(),
+        retention: config.worker.retention,
+        job_over: Arc::default(),
         facts: RwLock::new(own_facts(identity, capabilities)),
     }
 }

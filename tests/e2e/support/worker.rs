@@ -200,6 +200,13 @@ impl TestWorker {
         site.assert_only_processes(&[server.pid(), self.pid()]);
     }
 
+    /// What `job.json` says of each job, by id.
+    pub fn jobs(&self) -> Vec<Value> {
+        let folders = fs::read_dir(self.state_dir().join("jobs")).into_iter().flatten().flatten();
+        let read = |folder: fs::DirEntry| fs::read(folder.path().join("job.json")).ok();
+        folders.filter_map(|f| serde_json::from_slice(&read(f)?).ok()).collect()
+    }
+
     /// Ends it politely; gives the exit code.
     pub fn stop(&mut self) -> i32 {
         self.process.signal(Signal::TERM);
