@@ -166,6 +166,11 @@ impl WorkerState {
         running.chain(&self.surplus)
     }
 
+    /// Whether nothing runs and nothing is promised.
+    pub fn is_idle(&self) -> bool {
+        self.free() == self.slots.len()
+    }
+
     /// What discovery should see.
     pub fn status(&self) -> WorkerStatus {
         if self.maintenance {

@@ -179,6 +179,8 @@ pub struct Overrides {
     pub shared_storage_root: Option<PathBuf>,
     /// `--state-dir` of a worker.
     pub state_dir: Option<PathBuf>,
+    /// `--maintenance` of a worker.
+    pub maintenance: bool,
 }
 
 /// Where configuration comes from, as values: the process is asked once, in
@@ -272,7 +274,7 @@ pub fn load(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigErr
             .or_else(|| sources.shared_storage_root.clone())
             .map(|root| sources.cwd.join(root))
             .or_else(|| file.shared_storage_root.as_ref().map(in_file)),
-        worker: worker(sources, file.worker, overrides.state_dir, &base),
+        worker: worker(sources, file.worker, overrides.state_dir, overrides.maintenance, &base),
         client: ClientConfig { user: file.client.user, jobs_dir: sources.data("client/jobs") },
         policy: policy(sources, file.policy, &base),
         server: ServerConfig {
@@ -341,6 +343,7 @@ fn worker(
     sources: &Sources,
     file: FileWorker,
     state_dir: Option<PathBuf>,
+    maintenance: bool,
     base: &Path,
 ) -> WorkerConfig {
     WorkerConfig {
@@ -350,7 +353,7 @@ fn worker(
             .unwrap_or_else(|| sources.data("worker")),
         gpus: file.gpus,
         slots: file.slots.unwrap_or_default(),
-        maintenance: file.maintenance.unwrap_or(false),
+        maintenance: maintenance || file.maintenance.unwrap_or(false),
         retention: RetentionConfig {
             keep: file.keep_results.unwrap_or(14 * DAY),
             keep_unfetched: file.keep_unfetched.unwrap_or(90 * DAY),

@@ -125,12 +125,13 @@ fn options_over_environment_over_file() {
         ice_servers: Some(Vec::new()),
         shared_storage_root: Some("/option".into()),
         state_dir: Some("state".into()),
+        maintenance: true,
     };
     let config = load(&place.sources, overrides).unwrap();
     assert_eq!(config.signaling.http.as_str(), "http://option:1/");
     assert_eq!(config.shared_storage_root, Some("/option".into()));
     assert_eq!(config.worker.state_dir, place.sources.cwd.join("state"));
-    assert!(config.ice.servers.is_empty());
+    assert!(config.ice.servers.is_empty() && config.worker.maintenance);
 }
 
 #[test]

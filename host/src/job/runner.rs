@@ -98,7 +98,10 @@ impl Runner {
                 }
                 other => return other,
             }
-            if self.requests.ends_job() {
+            if self.requests.is_cancelled() {
+                return JobOutcome::Cancelled;
+            }
+            if self.requests.stops_all() {
                 break;
             }
         }
@@ -198,6 +201,8 @@ fn judge(run: &Run, active: &ActiveRun) -> JobOutcome {
     };
     match active.status() {
         _ if active.was_hanging() => success(active),
+        // What it has saved until then is the result; without any there is none.
+        Some(_) if active.was_terminated() => JobOutcome::StoppedEarly,
         Some(status) if status.success() && done => success(active),
         Some(status) => JobOutcome::Failed {
             exit_code: status.code(),
@@ -230,7 +235,7 @@ fn keep(
         (Run::Track(_), _) => Ok(Vec::new()),
         (Run::Train(_) | Run::TrainLegacy(_), _) => {
             let named = active.output().facts().checkpoint_folder.as_deref();
-            results.keep_models(named, !outcome.is_success())
+            results.keep_models(named, !outcome.is_success() || active.was_terminated())
         }
     }
 }

@@ -29,6 +29,8 @@ pub struct RunnerSettings {
     pub set_env: BTreeMap<String, String>,
     /// How long a training that has finished may do nothing before it is killed.
     pub exit_grace_ms: u64,
+    /// How long a training that was asked to stop may go on with its batches before SIGTERM.
+    pub stop_grace_ms: u64,
     /// How long a cancelled trainer has between SIGTERM and SIGKILL.
     pub kill_grace_ms: u64,
     /// How much log text is kept.
@@ -45,6 +47,7 @@ impl Default for RunnerSettings {
             pass_env: Vec::new(),
             set_env: BTreeMap::new(),
             exit_grace_ms: 60_000,
+            stop_grace_ms: 30_000,
             kill_grace_ms: 5_000,
             log_limit_bytes: 256 * 1024 * 1024,
         }
@@ -105,6 +108,11 @@ impl RunnerSettings {
     /// See [`Self::exit_grace_ms`].
     pub fn exit_grace(&self) -> Duration {
         Duration::from_millis(self.exit_grace_ms)
+    }
+
+    /// See [`Self::stop_grace_ms`].
+    pub fn stop_grace(&self) -> Duration {
+        Duration::from_millis(self.stop_grace_ms)
     }
 
     /// See [`Self::kill_grace_ms`].

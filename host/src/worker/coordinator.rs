@@ -174,21 +174,31 @@ impl Coordinator {
         self.handle.clone()
     }
 
-    /// Serves until `shutdown` or until the signaling client is gone for good.
+    /// Serves until `shutdown` or until the signaling client is gone for good. With `drain` the jobs
+    /// that run at the shutdown, and their clients, are waited for.
     pub(super) async fn run(
         mut self,
         mut events: mpsc::Receiver<SignalingEvent>,
         shutdown: CancellationToken,
+        drain: bool,
     ) {
         if self.site.maintenance {
             let _ = self.apply(WorkerEvent::Drain);
         }
         self.take_up_running_jobs().await;
         self.publish().await;
+        let mut leaving = false;
         loop {
+            let idle = self.state.is_idle();
             let tick = self.state.next_deadline();
             tokio::select! {
-                () = shutdown.cancelled() => break,
+                () = shutdown.cancelled(), if !leaving => {
+                    leaving = true;
+                    self.leave(drain).await;
+                    if !drain {
+                        break;
+                    }
+                }
                 event = events.recv() => match event {
                     Some(SignalingEvent::Message(message)) => self.on_message(message).await,
                     Some(SignalingEvent::Lost) => warn!("signaling lost; registering again"),
@@ -197,6 +207,8 @@ impl Coordinator {
                 },
                 Some(request) = self.requests.recv() => self.on_request(request),
                 () = deadline::reached(tick) => { let _ = self.apply(WorkerEvent::Tick { now: Instant::now() }); }
+                // Who still fetches a result is let finish; each connection has its own limits.
+                () = self.tasks.wait(), if leaving && idle => break,
             }
             self.publish().await;
         }
@@ -207,6 +219,19 @@ impl Coordinator {
         if tokio::time::timeout(GOODBYE, self.tasks.wait()).await.is_err() {
             warn!("some connections did not end in time");
         }
+    }
+
+    /// Takes no new jobs from here on, and lets everybody see it.
+    async fn leave(&mut self, drain: bool) {
+        let jobs = self.state.jobs().count();
+        match (jobs, drain) {
+            (0, _) => info!("asked to end"),
+            (_, true) => info!(jobs, "asked to end: waiting for the running jobs"),
+            (_, false) => info!(jobs, "asked to end; running jobs go on by themselves"),
+        }
+        let _ = self.apply(WorkerEvent::Drain);
+        self.publish().await;
+        self.tasks.close();
     }
 
     /// Jobs that an earlier run of this worker started keep their slots.

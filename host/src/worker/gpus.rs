@@ -11,7 +11,6 @@ use sleap_rtc_protocol::job::JobState;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -28,17 +27,15 @@ struct Seen {
     processes: Option<Vec<Vec<GpuProcess>>>,
 }
 
-/// Looks again and again until `shutdown`: after each interval, and whenever `look` says that
-/// something has happened.
+/// Looks again and again until `shutdown`: after each interval, and whenever a job begins or ends.
 pub(super) async fn watch(
     site: Arc<Site>,
     coordinator: CoordinatorHandle,
-    look: Arc<Notify>,
     shutdown: CancellationToken,
 ) {
     let looking = async {
         loop {
-            let _ = tokio::time::timeout(INTERVAL, look.notified()).await;
+            let _ = tokio::time::timeout(INTERVAL, site.look_at_gpus.notified()).await;
             let mut seeing = tokio::task::spawn_blocking(|| Seen {
                 accelerators: gpu::detect(None),
                 processes: gpu::processes(),

@@ -65,6 +65,8 @@ pub struct WorkerOptions {
     pub room: WorkerRoom,
     /// Where its credentials are written, besides standard output; readable by its owner only.
     pub credentials_file: Option<PathBuf>,
+    /// Whether running jobs are waited for before the worker ends. Else they go on by themselves.
+    pub drain: bool,
 }
 
 /// Which room a worker works in.
@@ -117,10 +119,10 @@ pub(crate) struct Site {
     /// Held while results are copied to shared storage.
     pub(crate) delivering: tokio::sync::Mutex<()>,
     /// Something has happened to the GPUs.
-    look_at_gpus: Arc<Notify>,
+    look_at_gpus: Notify,
     retention: RetentionConfig,
     /// A job has ended: its folder takes room from now on.
-    job_over: Arc<Notify>,
+    job_over: Notify,
     facts: RwLock<WorkerFacts>,
 }
 
@@ -169,17 +171,9 @@ pub async fn run(
     let has_gpus = config.worker.gpus.is_none() && !capabilities.accelerators.gpus.is_empty();
     let coordinator =
         Coordinator::new(site.clone(), signaling.clone(), identity.peer_id.clone(), slots);
-    let background = TaskTracker::new();
-    background.spawn(look_up_version(site.clone(), coordinator.handle(), shutdown.clone()));
-    let over = site.job_over.clone();
-    background.spawn(retention::watch(site.clone(), over, shutdown.clone()));
-    if has_gpus {
-        let look = site.look_at_gpus.clone();
-        background.spawn(gpus::watch(site, coordinator.handle(), look, shutdown.clone()));
-    }
-    coordinator.run(events, shutdown).await;
-    background.close();
-    background.wait().await;
+    let background = Background::start(site, &coordinator, has_gpus);
+    coordinator.run(events, shutdown, options.drain).await;
+    background.end().await;
 
     // The newest token: the first one may have expired long ago.
     let identity = signaling.identity();
@@ -190,6 +184,31 @@ pub async fn run(
     }
     info!("deregistered");
     Ok(())
+}
+
+/// What goes on beside the coordinator.
+struct Background {
+    tasks: TaskTracker,
+    end: CancellationToken,
+}
+
+impl Background {
+    fn start(site: Arc<Site>, coordinator: &Coordinator, has_gpus: bool) -> Self {
+        let (tasks, end) = (TaskTracker::new(), CancellationToken::new());
+        let handle = coordinator.handle();
+        tasks.spawn(look_up_version(site.clone(), handle.clone(), end.clone()));
+        tasks.spawn(retention::watch(site.clone(), end.clone()));
+        if has_gpus {
+            tasks.spawn(gpus::watch(site, handle, end.clone()));
+        }
+        Self { tasks, end }
+    }
+
+    async fn end(self) {
+        self.end.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
 }
 
 /// A worker in its room.
@@ -273,9 +292,9 @@ fn site(
         shared_root: config.shared_storage_root.clone(),
         maintenance: config.worker.maintenance,
         delivering: tokio::sync::Mutex::default(),
-        look_at_gpus: Arc::default(),
+        look_at_gpus: Notify::new(),
         retention: config.worker.retention,
-        job_over: Arc::default(),
+        job_over: Notify::new(),
         facts: RwLock::new(own_facts(identity, capabilities)),
     }
 }

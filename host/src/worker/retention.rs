@@ -3,21 +3,20 @@
 use super::Site;
 use crate::config::RetentionConfig;
 use crate::job::{JobFolder, bytes_on_disk, now_ms, sweep};
-use sleap_rtc_protocol::job::JobState;
+use sleap_rtc_protocol::job::{JobOutcome, JobState};
 use std::cmp::Reverse;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 /// How often folders are looked at, besides at each job's end.
 const INTERVAL: Duration = Duration::from_secs(3600);
 
-/// Looks after the folders until `shutdown`: at the start, after each job (`job_over`), and from
+/// Looks after the folders until `shutdown`: at the start, after each job and from
 /// time to time.
-pub(super) async fn watch(site: Arc<Site>, job_over: Arc<Notify>, shutdown: CancellationToken) {
+pub(super) async fn watch(site: Arc<Site>, shutdown: CancellationToken) {
     let tidying = async {
         let state_dir = site.state_dir.clone();
         let _ = tokio::task::spawn_blocking(move || sweep(&state_dir)).await;
@@ -25,7 +24,7 @@ pub(super) async fn watch(site: Arc<Site>, job_over: Arc<Notify>, shutdown: Canc
             let (state_dir, limits) = (site.state_dir.clone(), site.retention);
             // Folders may be large and disks slow; a panic there is in the log.
             let _ = tokio::task::spawn_blocking(move || tidy(&state_dir, &limits, now_ms())).await;
-            let _ = tokio::time::timeout(INTERVAL, job_over.notified()).await;
+            let _ = tokio::time::timeout(INTERVAL, site.job_over.notified()).await;
         }
     };
     shutdown.run_until_cancelled(tidying).await;
@@ -138,12 +137,13 @@ fn tidy(state_dir: &Path, limits: &RetentionConfig, now_ms: u64) {
 /// What is known of a job that is over.
 fn over(folder: &JobFolder) -> Option<Over> {
     let record = folder.record().ok()?;
-    let JobState::Finished(_) = record.state else { return None };
+    let JobState::Finished(outcome) = record.state else { return None };
     let package_bytes = bytes_on_disk(&folder.files_dir());
     Some(Over {
         ended_ms: folder.last_event().ok().flatten().map_or(record.created_ms, |last| last.at_ms),
         fetched_ms: folder.fetched_ms(),
-        has_results: folder.has_results(),
+        // Who has cancelled a job does not wait for it.
+        has_results: outcome != JobOutcome::Cancelled && folder.has_results(),
         package_bytes,
         kept_bytes: bytes_on_disk(folder.path()).saturating_sub(package_bytes),
     })
@@ -153,7 +153,7 @@ fn over(folder: &JobFolder) -> Option<Over> {
 mod tests {
     use super::*;
     use sleap_rtc_protocol::ids::{JobId, JobSecret, PeerId};
-    use sleap_rtc_protocol::job::{JobDescription, JobOutcome, JobSpec, JobType};
+    use sleap_rtc_protocol::job::{JobDescription, JobSpec, JobType};
 
     const DAY_MS: u64 = 86_400_000;
     const LIMITS: RetentionConfig = RetentionConfig {

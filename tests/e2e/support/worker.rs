@@ -1,7 +1,7 @@
 //! A worker of the real binary, with the stand-in trainer.
 
 use super::process::{Process, memory_peak_mib};
-use super::{SOON, Site, TestServer, stand_in};
+use super::{A_WHILE, SOON, Site, TestServer, stand_in};
 use rustix::process::Signal;
 use serde_json::Value;
 use sleap_rtc_protocol::session::SessionString;
@@ -211,6 +211,16 @@ impl TestWorker {
     pub fn stop(&mut self) -> i32 {
         self.process.signal(Signal::TERM);
         self.process.wait(SOON)
+    }
+
+    /// Sends `signal` to the worker's process alone.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Waits for its end; gives the exit code.
+    pub fn wait(&mut self) -> i32 {
+        self.process.wait(A_WHILE)
     }
 
     /// Ends it at once, as a crash would.
