@@ -20,6 +20,12 @@ pub struct Gpu {
     /// Share of the last sample period in which a kernel ran, 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub utilization: Option<f64>,
+    /// Memory that programs hold which are no jobs of this worker, in MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_others_mib: Option<u64>,
+    /// Whether a job of this worker holds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken: Option<bool>,
 }
 
 /// A machine's accelerators and its driver.
@@ -154,6 +160,22 @@ impl WorkerFacts {
             speaks_ours: read::<Vec<String>>(rest.remove("protocols"))
                 .is_some_and(|names| names.iter().any(|name| name == crate::DIALECT)),
             properties: rest,
+        }
+    }
+}
+
+impl WorkerFacts {
+    /// The properties that change while a worker runs.
+    pub fn changing(&self) -> Map<String, Value> {
+        let properties = json!({
+            "status": self.status.as_str(),
+            "slots_free": self.slots_free,
+            "gpus": self.accelerators.gpus,
+            "sleap_version": self.sleap_version.as_deref().unwrap_or("unknown"),
+        });
+        match properties {
+            Value::Object(map) => map,
+            _ => Map::new(),
         }
     }
 }

@@ -1,6 +1,9 @@
 //! The slots of a worker: who waits for one, which job runs in one.
 //!
 //! A job is admitted, not a connection. Time comes in as an argument.
+//!
+//! A worker that comes back with fewer slots than jobs still run keeps the others in mind: they
+//! take the slots that become free, and nobody else gets one before.
 
 use crate::ids::{JobId, PeerId};
 use serde::{Deserialize, Serialize};
@@ -75,10 +78,13 @@ pub enum WorkerEvent {
         /// What runs now.
         job: JobId,
     },
-    /// A running job that the worker found again when it started: it takes a free slot.
+    /// A running job that the worker found again when it started: it takes its own slot, else a
+    /// free one, else the next that becomes free.
     JobFound {
         /// The job.
         job: JobId,
+        /// The slot it ran in, as far as there still is such a one.
+        slot: Option<usize>,
     },
     /// The job is over, whatever its outcome.
     JobEnded {
@@ -116,19 +122,24 @@ pub enum Refused {
     /// No such job runs here.
     #[error("no such job runs here")]
     UnknownJob,
+    /// The job has its slot already.
+    #[error("the job runs here already")]
+    AlreadyRuns,
 }
 
 /// All slots of a worker, and whether it takes new jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerState {
     slots: Vec<Slot>,
+    /// Jobs that were found and have no slot yet, in their order. None while a slot is free.
+    surplus: Vec<JobId>,
     maintenance: bool,
 }
 
 impl WorkerState {
     /// A worker with `slots` free slots (at least one).
     pub fn new(slots: usize) -> Self {
-        Self { slots: vec![Slot::Free; slots.max(1)], maintenance: false }
+        Self { slots: vec![Slot::Free; slots.max(1)], surplus: Vec::new(), maintenance: false }
     }
 
     /// The slots, by index.
@@ -139,6 +150,25 @@ impl WorkerState {
     /// How many slots are free.
     pub fn free(&self) -> usize {
         self.slots.iter().filter(|slot| **slot == Slot::Free).count()
+    }
+
+    /// Whether `job` runs here, in a slot or waiting for one.
+    pub fn runs(&self, job: &JobId) -> bool {
+        self.slot_of(job).is_some() || self.surplus.contains(job)
+    }
+
+    /// Every running job.
+    pub fn jobs(&self) -> impl Iterator<Item = &JobId> {
+        let running = self.slots.iter().filter_map(|slot| match slot {
+            Slot::Running { job } => Some(job),
+            _ => None,
+        });
+        running.chain(&self.surplus)
+    }
+
+    /// Whether nothing runs and nothing is promised.
+    pub fn is_idle(&self) -> bool {
+        self.free() == self.slots.len()
     }
 
     /// What discovery should see.
@@ -174,33 +204,52 @@ impl WorkerState {
             WorkerEvent::NewJob { peer, until } => self.reserve(peer, until)?,
             WorkerEvent::JobStarted { peer, job } => {
                 let slot = self.reserved_for(&peer).ok_or(Refused::NotReserved)?;
+                self.refuse_twice(&job)?;
                 self.slots[slot] = Slot::Running { job };
             }
-            WorkerEvent::JobFound { job } => {
-                let free = self.position(|slot| *slot == Slot::Free);
-                let slot = free.ok_or(Refused::NoSlot(self.status()))?;
-                self.slots[slot] = Slot::Running { job };
+            WorkerEvent::JobFound { job, slot } => {
+                self.refuse_twice(&job)?;
+                let own = slot.filter(|slot| self.slots.get(*slot) == Some(&Slot::Free));
+                match own.or_else(|| self.position(|slot| *slot == Slot::Free)) {
+                    Some(slot) => self.slots[slot] = Slot::Running { job },
+                    None => self.surplus.push(job),
+                }
             }
-            WorkerEvent::JobEnded { job } => {
-                let slot = self.slot_of(&job).ok_or(Refused::UnknownJob)?;
-                self.slots[slot] = Slot::Free;
-            }
+            WorkerEvent::JobEnded { job } => match self.slot_of(&job) {
+                Some(slot) => self.free_up(slot),
+                None => {
+                    let waiting = self.surplus.iter().position(|other| *other == job);
+                    self.surplus.remove(waiting.ok_or(Refused::UnknownJob)?);
+                }
+            },
             WorkerEvent::PeerGone { peer } => {
                 if let Some(slot) = self.reserved_for(&peer) {
-                    self.slots[slot] = Slot::Free;
+                    self.free_up(slot);
                 }
             }
             WorkerEvent::Tick { now } => {
-                for slot in &mut self.slots {
-                    if matches!(slot, Slot::Reserved { until, .. } if *until <= now) {
-                        *slot = Slot::Free;
-                    }
+                let over =
+                    |slot: &Slot| matches!(slot, Slot::Reserved { until, .. } if *until <= now);
+                while let Some(slot) = self.position(over) {
+                    self.free_up(slot);
                 }
             }
             WorkerEvent::Drain => self.maintenance = true,
             WorkerEvent::Resume => self.maintenance = false,
         }
         Ok(self.status())
+    }
+
+    fn refuse_twice(&self, job: &JobId) -> Result<(), Refused> {
+        if self.runs(job) { Err(Refused::AlreadyRuns) } else { Ok(()) }
+    }
+
+    /// Nobody's any more, or at once the next found job's.
+    fn free_up(&mut self, slot: usize) {
+        self.slots[slot] = match self.surplus.is_empty() {
+            true => Slot::Free,
+            false => Slot::Running { job: self.surplus.remove(0) },
+        };
     }
 
     fn reserve(&mut self, peer: PeerId, until: Instant) -> Result<(), Refused> {
@@ -285,8 +334,9 @@ mod tests {
             }),
             (0..4u8, 0..4u8)
                 .prop_map(|(p, j)| WorkerEvent::JobStarted { peer: peer(p), job: job(j) }),
-            (0..4u8).prop_map(|number| WorkerEvent::JobFound { job: job(number) }),
-            (0..4u8).prop_map(|number| WorkerEvent::JobEnded { job: job(number) }),
+            (0..6u8, prop::option::of(0..5usize))
+                .prop_map(|(number, slot)| WorkerEvent::JobFound { job: job(number), slot }),
+            (0..6u8).prop_map(|number| WorkerEvent::JobEnded { job: job(number) }),
             (0..4u8).prop_map(|number| WorkerEvent::PeerGone { peer: peer(number) }),
             any::<u8>().prop_map(move |seconds| WorkerEvent::Tick { now: later(seconds) }),
             Just(WorkerEvent::Drain),
@@ -294,22 +344,57 @@ mod tests {
         ]
     }
 
+    #[test]
+    fn jobs_that_are_found_have_their_slots_and_the_others_wait() {
+        let mut state = WorkerState::new(2);
+        let found = |number, slot| WorkerEvent::JobFound { job: job(number), slot };
+        assert_eq!(state.apply(found(1, Some(1))), Ok(WorkerStatus::Available));
+        assert_eq!((state.slot_of(&job(1)), state.free()), (Some(1), 1));
+        assert_eq!(state.apply(found(1, Some(0))), Err(Refused::AlreadyRuns));
+        // Its slot is gone, or taken: any other will do.
+        assert_eq!(state.apply(found(2, Some(7))), Ok(WorkerStatus::Busy));
+        assert_eq!(state.apply(found(3, Some(1))), Ok(WorkerStatus::Busy));
+        assert_eq!((state.slot_of(&job(3)), state.runs(&job(3))), (None, true));
+        // A slot that becomes free goes to the job that waits, not to a newcomer.
+        assert_eq!(state.apply(WorkerEvent::JobEnded { job: job(1) }), Ok(WorkerStatus::Busy));
+        assert_eq!(state.slot_of(&job(3)), Some(1));
+        assert_eq!(state.apply(WorkerEvent::JobEnded { job: job(2) }), Ok(WorkerStatus::Available));
+    }
+
     proptest! {
         /// Whatever happens in whatever order: the status tells the slots, a refusal changes
-        /// nothing, nobody holds two reservations, and no slot is made or lost.
+        /// nothing, nobody holds two reservations, no job starts without a slot or runs twice, no
+        /// slot is made or lost, and every job is there until it ends, exactly once.
         #[test]
         fn the_slots_stay_honest(
             slots in 1..4usize,
-            events in prop::collection::vec(event(Instant::now()), 0..60),
+            events in prop::collection::vec(event(Instant::now()), 0..80),
         ) {
             let mut state = WorkerState::new(slots);
+            let mut jobs: Vec<JobId> = Vec::new();
             for event in events {
                 let before = state.clone();
-                let applied = state.apply(event);
-                if applied.is_err() {
-                    prop_assert_eq!(&state, &before);
+                let applied = state.apply(event.clone());
+                match (&applied, event) {
+                    (Err(_), _) => prop_assert_eq!(&state, &before),
+                    (Ok(_), WorkerEvent::JobStarted { job, .. }) => {
+                        prop_assert!(state.slot_of(&job).is_some(), "started without a slot");
+                        jobs.push(job);
+                    }
+                    (Ok(_), WorkerEvent::JobFound { job, .. }) => jobs.push(job),
+                    (Ok(_), WorkerEvent::JobEnded { job }) => {
+                        prop_assert!(jobs.contains(&job), "a job ended that did not run");
+                        jobs.retain(|running| *running != job);
+                    }
+                    _ => {}
                 }
+                let mut running: Vec<JobId> = state.jobs().cloned().collect();
+                running.sort();
+                jobs.sort();
+                prop_assert_eq!(&running, &jobs);
                 prop_assert_eq!(state.slots().len(), slots);
+                let in_slots = jobs.iter().filter(|job| state.slot_of(job).is_some()).count();
+                prop_assert!(in_slots == jobs.len() || state.free() == 0);
                 match state.status() {
                     WorkerStatus::Available => prop_assert!(state.free() > 0),
                     WorkerStatus::Reserved | WorkerStatus::Busy => prop_assert_eq!(state.free(), 0),

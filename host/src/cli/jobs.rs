@@ -2,6 +2,7 @@
 
 use super::common::CommonArgs;
 use super::exit::{Exit, ExitWith, Failure};
+use super::local::{self, LocalArgs};
 use super::{interrupt, print};
 use crate::client::known::{self, Action};
 use crate::client::record::{self, Record};
@@ -18,6 +19,8 @@ pub struct ListArgs {
     /// Also print each job's string, which opens the job on any machine: treat it like a password
     #[arg(long)]
     pub(super) strings: bool,
+    #[command(flatten)]
+    pub(super) whose: LocalArgs,
 }
 
 /// Which job, for the commands that need no more.
@@ -37,6 +40,15 @@ pub struct ResultArgs {
     output: Option<PathBuf>,
     #[command(flatten)]
     job: JobArgs,
+}
+
+/// The options of `fetch`.
+#[derive(clap::Args)]
+pub struct FetchArgs {
+    #[command(flatten)]
+    whose: LocalArgs,
+    #[command(flatten)]
+    result: ResultArgs,
 }
 
 /// The options of `logs`.
@@ -73,6 +85,7 @@ enum Wanted {
     Stop { all: bool },
     Cancel,
     Fetch(Option<PathBuf>),
+    FetchHere(Option<PathBuf>),
 }
 
 type Checked = Result<(JobOptions, Overrides), Failure>;
@@ -91,9 +104,15 @@ impl ResultArgs {
     pub(super) fn attach(self) -> Checked {
         self.job.with(Wanted::Attach(self.output))
     }
+}
 
-    pub(super) fn fetch(self) -> Checked {
-        self.job.with(Wanted::Fetch(self.output))
+impl FetchArgs {
+    pub(super) fn check(self) -> Checked {
+        let state_dir = self.whose.overrides().state_dir;
+        let ResultArgs { output, job } = self.result;
+        let wanted = if self.whose.local { Wanted::FetchHere } else { Wanted::Fetch };
+        let (options, overrides) = job.with(wanted(output))?;
+        Ok((options, Overrides { state_dir, ..overrides }))
     }
 }
 
@@ -111,6 +130,9 @@ impl StopArgs {
 
 /// Lists the jobs that this user has submitted from this machine.
 pub(super) fn list(args: &ListArgs, config: &Config) -> Result<Exit, Failure> {
+    if args.whose.local {
+        return local::list(config);
+    }
     let records = Record::all(&config.client.jobs_dir);
     if records.is_empty() {
         print::line("no jobs were submitted from here").exit(Exit::Unexpected)?;
@@ -137,6 +159,9 @@ pub(super) fn list(args: &ListArgs, config: &Config) -> Result<Exit, Failure> {
 
 /// Does what was asked with a known job.
 pub(super) async fn run(options: JobOptions, mut config: Config) -> Result<Exit, Failure> {
+    if let Wanted::FetchHere(output) = options.wanted {
+        return local::fetch(&options.job, output, &config);
+    }
     let (known, record) = if JobString::is_meant(&options.job) {
         let known = options.job.parse::<JobString>();
         (known.map_err(|error| Failure::usage(format!("the job string: {error}")))?, None)
@@ -147,7 +172,9 @@ pub(super) async fn run(options: JobOptions, mut config: Config) -> Result<Exit,
     };
     let action = match options.wanted {
         Wanted::Attach(output) => Action::Attach(place(output, record.as_ref())?),
-        Wanted::Fetch(output) => Action::Fetch(place(output, record.as_ref())?),
+        Wanted::Fetch(output) | Wanted::FetchHere(output) => {
+            Action::Fetch(place(output, record.as_ref())?)
+        }
         Wanted::Logs { follow } => Action::Logs { follow },
         Wanted::Stop { all } => Action::Stop { all },
         Wanted::Cancel => Action::Cancel,

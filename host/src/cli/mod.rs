@@ -13,6 +13,7 @@ mod described;
 pub mod exit;
 mod interrupt;
 pub mod jobs;
+mod local;
 pub mod logging;
 pub mod plugin;
 pub mod print;
@@ -80,7 +81,7 @@ enum CommandArgs {
     /// End a job now
     Cancel(jobs::JobArgs),
     /// Bring a finished job's result back, as often as wanted
-    Fetch(jobs::ResultArgs),
+    Fetch(jobs::FetchArgs),
     /// Say which worker of a room would get a job, and why
     #[command(after_help = room::WHY_EXAMPLES)]
     Why(WhyArgs),
@@ -227,12 +228,15 @@ fn parse_in(
             let (options, overrides) = args.check(ambient)?;
             Command::ClientTrack(options, load(overrides)?)
         }
-        CommandArgs::Jobs(args) => Command::Jobs(args, load(Overrides::default())?),
+        CommandArgs::Jobs(args) => {
+            let overrides = args.whose.overrides();
+            Command::Jobs(args, load(overrides)?)
+        }
         CommandArgs::Attach(args) => known(args.attach()?, &mut load)?,
         CommandArgs::Logs(args) => known(args.check()?, &mut load)?,
         CommandArgs::Stop(args) => known(args.check()?, &mut load)?,
         CommandArgs::Cancel(args) => known(args.cancel()?, &mut load)?,
-        CommandArgs::Fetch(args) => known(args.fetch()?, &mut load)?,
+        CommandArgs::Fetch(args) => known(args.check()?, &mut load)?,
         CommandArgs::Why(args) => {
             let (options, overrides) = args.check(ambient)?;
             Command::Why(options, load(overrides)?)

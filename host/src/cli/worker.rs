@@ -37,6 +37,12 @@ pub struct WorkerArgs {
     /// Folder for identity, room and jobs
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    /// Take no new jobs, and say so in the room; running jobs and their results can be reached
+    #[arg(long)]
+    maintenance: bool,
+    /// When asked to end (SIGTERM, Ctrl-C), wait for the running jobs; else they go on by themselves
+    #[arg(long)]
+    drain: bool,
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -63,17 +69,19 @@ impl WorkerArgs {
                 "--room-id and --token are required together: --room-id is missing",
             ));
         }
-        let overrides = Overrides { state_dir: self.state_dir, ..self.common.check()? };
+        let (state_dir, maintenance) = (self.state_dir, self.maintenance);
+        let overrides = Overrides { state_dir, maintenance, ..self.common.check()? };
         let room = match (self.room_id, self.token.or_else(|| ambient.token.clone())) {
             (Some(room_id), Some(token)) => WorkerRoom::Join(ambient.credentials(&room_id, token)?),
             _ if self.new_room => WorkerRoom::New,
             _ => WorkerRoom::Kept,
         };
-        Ok((WorkerOptions { room, credentials_file: self.credentials_file }, overrides))
+        let (credentials_file, drain) = (self.credentials_file, self.drain);
+        Ok((WorkerOptions { room, credentials_file, drain }, overrides))
     }
 }
 
-/// Works until Ctrl-C or SIGTERM.
+/// Works until Ctrl-C or SIGTERM; the second one ends it at once.
 pub(super) async fn run(options: WorkerOptions, config: Config) -> Result<Exit, Failure> {
     let shutdown = interrupt::until_asked_to_end()?;
     worker::run(config, options, shutdown).await?;
@@ -84,9 +92,10 @@ impl From<WorkerError> for Failure {
     fn from(error: WorkerError) -> Self {
         let exit = match &error {
             WorkerError::Signaling(_) => Exit::Connect,
-            WorkerError::Identity(_) | WorkerError::Policy(_) | WorkerError::Credentials { .. } => {
-                Exit::Usage
-            }
+            WorkerError::Identity(_)
+            | WorkerError::Policy(_)
+            | WorkerError::Slots(_)
+            | WorkerError::Credentials { .. } => Exit::Usage,
         };
         let hint = match &error {
             WorkerError::Signaling(error) => signaling_hint(error),

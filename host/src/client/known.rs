@@ -98,8 +98,14 @@ async fn with_room(
                         .into(),
                 )
             })?;
-            concluded(outcome)?;
             job.read_until(standing.last_event, false).await?;
+            match outcome {
+                JobOutcome::Failed { .. } | JobOutcome::Interrupted => {
+                    job.fetch_saved(&output).await?;
+                    return concluded(outcome).map(|()| None);
+                }
+                other => concluded(other)?,
+            }
             Some(job.fetch(&output, None).await?)
         }
     };

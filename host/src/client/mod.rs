@@ -164,13 +164,15 @@ fn spec(job: &Job) -> Result<JobSpec, ClientError> {
 }
 
 /// The end of a job as the client's own end.
-fn concluded(outcome: JobOutcome) -> Result<(), ClientError> {
+pub fn concluded(outcome: JobOutcome) -> Result<(), ClientError> {
     match outcome {
         JobOutcome::Succeeded | JobOutcome::StoppedEarly => Ok(()),
         JobOutcome::Failed { message, .. } => Err(ClientError::JobFailed(message)),
         JobOutcome::Cancelled => Err(ClientError::Cancelled),
         JobOutcome::Interrupted => Err(ClientError::JobFailed(
-            "the job was interrupted on the worker (it restarted, or the job was killed)".into(),
+            "the job was interrupted on the worker (the machine restarted, or the job was killed); \
+             `sleap-rtc fetch` brings what was saved until then"
+                .into(),
         )),
     }
 }

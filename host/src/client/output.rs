@@ -2,6 +2,7 @@
 
 use super::ClientError;
 use super::shared::SharedJob;
+use crate::transfer::storage;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 use tempfile::TempDir;
@@ -89,6 +90,14 @@ impl Output {
                 Err(ClientError::Unplaced { path, kept, source })
             }
         }
+    }
+
+    /// Copies a result that lies on this machine, in the worker's folder `results`.
+    pub fn copy(&self, results: &Path) -> Result<PathBuf, ClientError> {
+        let collected = self.collect()?;
+        storage::copy_tree(results, collected.path())
+            .map_err(|source| ClientError::Transfer { what: "result", source })?;
+        self.publish(collected)
     }
 
     /// Takes the result of a shared-storage job from where the worker put it.

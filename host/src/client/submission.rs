@@ -16,6 +16,7 @@ use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobSpec, NumberedEvent, Refu
 use sleap_rtc_protocol::session::JobString;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 /// A worker answers a submission within this time; its policies run meanwhile.
@@ -221,6 +222,24 @@ impl<'a> Submission<'a> {
                 }
             }
         }
+        let collected = self.receive(output).await?;
+        output.publish(collected)
+    }
+
+    /// Brings back what a job saved that did not come to its end, and says where it is.
+    pub(super) async fn fetch_saved(&mut self, output: &Output) -> Result<(), ClientError> {
+        self.send(&ClientFrame::Fetch, "before the result was fetched").await?;
+        let collected = self.receive(output).await?;
+        if std::fs::read_dir(collected.path()).is_ok_and(|mut entries| entries.next().is_none()) {
+            return Ok(());
+        }
+        let place = output.publish(collected)?;
+        let place = std::path::absolute(&place).unwrap_or(place);
+        self.display.note(&format!("What was saved is in {}", place.display()));
+        Ok(())
+    }
+
+    async fn receive(&mut self, output: &Output) -> Result<TempDir, ClientError> {
         let collected = output.collect()?;
         let Self { link, display, .. } = self;
         let limits = Limits::results();
@@ -231,7 +250,7 @@ impl<'a> Submission<'a> {
             received.await.map_err(|source| ClientError::Transfer { what: "result", source })?;
         self.display.transferred(DOWNLOAD, manifest.total_bytes());
         self.link.flush(FLUSH).await;
-        output.publish(collected)
+        Ok(collected)
     }
 
     async fn say_cancel(&self) {

@@ -4,7 +4,7 @@ use super::endpoints::Address;
 use super::error::ConfigError;
 use super::ice::IceServer;
 use super::tree::{self, Bytes, Entries, FromItem, Item, Located, Place, Section};
-use super::{OnFailure, units};
+use super::{OnFailure, SlotsConfig, units};
 use sleap_rtc_protocol::capabilities::Gpu;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -31,7 +31,11 @@ pub(super) struct FileConfig {
 pub(super) struct FileWorker {
     pub(super) state_dir: Option<String>,
     pub(super) gpus: Option<Vec<Gpu>>,
+    pub(super) slots: Option<SlotsConfig>,
     pub(super) maintenance: Option<bool>,
+    pub(super) keep_results: Option<Duration>,
+    pub(super) keep_unfetched: Option<Duration>,
+    pub(super) keep_results_bytes: Option<u64>,
     pub(super) max_package_bytes: Option<u64>,
     pub(super) cache_bytes: Option<u64>,
     pub(super) pass_env: Option<Vec<String>>,
@@ -160,7 +164,13 @@ impl FileWorker {
         let worker = Self {
             state_dir: section.take("state_dir")?,
             gpus: section.take("gpus")?,
+            slots: section.take("slots")?,
             maintenance: section.take("maintenance")?,
+            keep_results: section.take_with("keep_results", time)?,
+            keep_unfetched: section.take_with("keep_unfetched", time)?,
+            keep_results_bytes: section
+                .take::<Bytes>("keep_results_bytes")?
+                .map(|Bytes(bytes)| bytes),
             max_package_bytes: section.take::<Bytes>("max_package")?.map(|Bytes(bytes)| bytes),
             cache_bytes: section.take::<Bytes>("cache")?.map(|Bytes(bytes)| bytes),
             pass_env: section.take("pass_env")?,
@@ -197,12 +207,16 @@ impl FilePlugin {
             plugin: section.take("plugin")?,
             settings: section.take("settings")?,
             on_failure: section.take_with("on_failure", on_failure)?,
-            timeout: section.take_with("timeout", |text: String| units::duration(&text))?,
+            timeout: section.take_with("timeout", time)?,
             memory_bytes: section.take::<Bytes>("memory")?.map(|Bytes(bytes)| bytes),
         };
         section.finish()?;
         Ok(plugin)
     }
+}
+
+fn time(text: String) -> Result<Duration, String> {
+    units::duration(&text)
 }
 
 fn on_failure(word: String) -> Result<OnFailure, String> {
@@ -223,6 +237,40 @@ impl FromItem for Gpu {
         };
         section.finish()?;
         Ok(gpu)
+    }
+}
+
+/// More jobs than this at once is a mistake, whatever the machine.
+const MAX_SLOTS: usize = 64;
+
+impl FromItem for SlotsConfig {
+    fn from_item(item: Item, place: &Place<'_>) -> Result<Self, ConfigError> {
+        let (slots, count) = match item {
+            Item::Integer(_) => {
+                let count = u64::from_item(item, place)?.try_into().unwrap_or(usize::MAX);
+                (Self::Count(count), count)
+            }
+            Item::Array(_) => {
+                let lists = Vec::<Vec<u32>>::from_item(item, place)?;
+                let count = lists.len();
+                (Self::Gpus(lists), count)
+            }
+            item => {
+                let expected = "a number, or a list of GPU indices for each slot";
+                return Err(tree::wrong_type(expected, &item, place));
+            }
+        };
+        match count {
+            1..=MAX_SLOTS => Ok(slots),
+            _ => Err(place.error(format!("expects 1 to {MAX_SLOTS} slots, not {count}"))),
+        }
+    }
+}
+
+impl FromItem for u32 {
+    fn from_item(item: Item, place: &Place<'_>) -> Result<Self, ConfigError> {
+        let number = u64::from_item(item, place)?;
+        number.try_into().map_err(|_| place.error("expects a smaller integer"))
     }
 }
 

@@ -24,6 +24,7 @@ use sleap_rtc_protocol::capabilities::Gpu;
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Everything that can be configured, checked.
 #[derive(Debug, Clone)]
@@ -55,10 +56,12 @@ pub struct WorkerConfig {
     pub state_dir: PathBuf,
     /// Stands in for detection when set; an empty list means no GPU.
     pub gpus: Option<Vec<Gpu>>,
-    /// Jobs that may run at once: 1 for now.
-    pub slots: u32,
+    /// How many jobs may run at once, and on which GPUs.
+    pub slots: SlotsConfig,
     /// Takes no new jobs.
     pub maintenance: bool,
+    /// How long jobs' folders stay.
+    pub retention: RetentionConfig,
     /// The largest package it takes, unpacked.
     pub max_package_bytes: u64,
     /// How much of what was received is kept to spare sending it again, in bytes; 0 for nothing.
@@ -66,6 +69,29 @@ pub struct WorkerConfig {
     /// Environment variables that reach the trainer besides the few that it always gets: names, or
     /// prefixes that end in `*`.
     pub pass_env: Vec<String>,
+}
+
+/// How many jobs a worker may run at once, and on which GPUs. Indices are those of `nvidia-smi`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum SlotsConfig {
+    /// One slot for each GPU; one on a machine without.
+    #[default]
+    PerGpu,
+    /// So many, with the GPUs dealt out among them.
+    Count(usize),
+    /// One for each list, with these GPUs; an empty list means the CPU.
+    Gpus(Vec<Vec<u32>>),
+}
+
+/// How long the folders of jobs that are over stay on a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetentionConfig {
+    /// From the last time that the results were fetched; from the end, where there are none.
+    pub keep: Duration,
+    /// From the end, while nobody has fetched the results.
+    pub keep_unfetched: Duration,
+    /// Of all these folders together.
+    pub bytes: u64,
 }
 
 /// How a client works.
@@ -155,6 +181,8 @@ pub struct Overrides {
     pub shared_storage_root: Option<PathBuf>,
     /// `--state-dir` of a worker.
     pub state_dir: Option<PathBuf>,
+    /// `--maintenance` of a worker.
+    pub maintenance: bool,
 }
 
 /// Where configuration comes from, as values: the process is asked once, in
@@ -221,6 +249,7 @@ impl Sources {
     }
 }
 
+const DAY: Duration = Duration::from_secs(86_400);
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// Reads everything and checks it.
@@ -247,7 +276,7 @@ pub fn load(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigErr
             .or_else(|| sources.shared_storage_root.clone())
             .map(|root| sources.cwd.join(root))
             .or_else(|| file.shared_storage_root.as_ref().map(in_file)),
-        worker: worker(sources, file.worker, overrides.state_dir, &base),
+        worker: worker(sources, file.worker, overrides.state_dir, overrides.maintenance, &base),
         client: ClientConfig { user: file.client.user, jobs_dir: sources.data("client/jobs") },
         policy: policy(sources, file.policy, &base),
         server: ServerConfig {
@@ -316,6 +345,7 @@ fn worker(
     sources: &Sources,
     file: FileWorker,
     state_dir: Option<PathBuf>,
+    maintenance: bool,
     base: &Path,
 ) -> WorkerConfig {
     WorkerConfig {
@@ -324,8 +354,13 @@ fn worker(
             .or_else(|| file.state_dir.map(|text| sources.path(base, &text)))
             .unwrap_or_else(|| sources.data("worker")),
         gpus: file.gpus,
-        slots: 1,
-        maintenance: file.maintenance.unwrap_or(false),
+        slots: file.slots.unwrap_or_default(),
+        maintenance: maintenance || file.maintenance.unwrap_or(false),
+        retention: RetentionConfig {
+            keep: file.keep_results.unwrap_or(14 * DAY),
+            keep_unfetched: file.keep_unfetched.unwrap_or(90 * DAY),
+            bytes: file.keep_results_bytes.unwrap_or(100 << 30),
+        },
         max_package_bytes: file.max_package_bytes.unwrap_or(50 << 30),
         cache_bytes: file.cache_bytes.unwrap_or(50 << 30),
         pass_env: file.pass_env.unwrap_or_default(),

@@ -126,12 +126,13 @@ fn options_over_environment_over_file() {
         ice_servers: Some(Vec::new()),
         shared_storage_root: Some("/option".into()),
         state_dir: Some("state".into()),
+        maintenance: true,
     };
     let config = load(&place.sources, overrides).unwrap();
     assert_eq!(config.signaling.http.as_str(), "http://option:1/");
     assert_eq!(config.shared_storage_root, Some("/option".into()));
     assert_eq!(config.worker.state_dir, place.sources.cwd.join("state"));
-    assert!(config.ice.servers.is_empty());
+    assert!(config.ice.servers.is_empty() && config.worker.maintenance);
 }
 
 #[test]
@@ -163,6 +164,10 @@ fn every_key_is_read() {
         state_dir = "/w"
         gpus = []
         maintenance = true
+        slots = [[0], [1, 2]]
+        keep_results = "2 d"
+        keep_unfetched = "1 h"
+        keep_results_bytes = "1 GiB"
         [client]
         user = "me"
         [policy]
@@ -186,6 +191,10 @@ fn every_key_is_read() {
     assert_eq!((config.ice.servers.len(), config.ice.bind.len()), (2, 2));
     assert!(!format!("{config:?}").contains("secret"));
     assert_eq!((config.worker.gpus, config.worker.maintenance), (Some(vec![]), true));
+    assert_eq!(config.worker.slots, SlotsConfig::Gpus(vec![vec![0], vec![1, 2]]));
+    let (keep, keep_unfetched) = (Duration::from_secs(172_800), Duration::from_secs(3600));
+    let retention = RetentionConfig { keep, keep_unfetched, bytes: 1 << 30 };
+    assert_eq!(config.worker.retention, retention);
     assert_eq!(config.client.user.as_deref(), Some("me"));
     assert_eq!(config.policy.dir, place.sources.cwd.join("plugins"));
     let selection = config.policy.selection;
@@ -226,6 +235,9 @@ fn mistakes_name_file_line_and_the_nearest_key() {
         "[worker]\ngpus = [\n  { model = 'a', memory_mib = 1 },\n  { model = 'b' },\n]",
         "[worker]\ngpus = [{ model = 'a', memory_mib = -1 }]",
         "[worker]\nmax_package = '50 gigs'",
+        "[worker]\nslots = 0",
+        "[worker]\nslots = [[0], 1]",
+        "[worker]\nslots = [[0], [-1]]",
         "[ice]\nservers = ['turn:relay']",
         "[ice]\nservers = [{ urls = 'turn:r', username = 'u', credential = 123456 }]",
         "[ice]\nbind = ['eth0']",
@@ -276,7 +288,7 @@ proptest! {
     #[test]
     fn no_value_can_make_it_panic(
         key in prop::sample::select(vec![
-            "signaling_http", "worker.gpus", "worker.max_package", "ice.servers", "ice.bind",
+            "signaling_http", "worker.gpus", "worker.max_package", "worker.slots", "ice.servers", "ice.bind",
             "policy.selection.settings", "policy.selection.timeout", "signaling.listen", "default",
             "environments", "worker", "environments.x.ice", "client.user",
         ]),

@@ -28,6 +28,21 @@ pub fn detect(configured: Option<&[Gpu]>) -> Accelerators {
     first_answer(&[&Configured(configured), &nvml::Nvml, &nvidia_smi::NvidiaSmi])
 }
 
+/// A process that uses a GPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GpuProcess {
+    /// Its id, as the driver's machine counts processes.
+    pub pid: u32,
+    /// What it holds, in MiB, where the driver tells.
+    pub memory_mib: Option<u64>,
+}
+
+/// Which processes use each GPU, in the driver's order; `None` where only NVML could tell and is
+/// not there. Blocks.
+pub fn processes() -> Option<Vec<Vec<GpuProcess>>> {
+    nvml::processes()
+}
+
 fn first_answer(probes: &[&dyn Probe]) -> Accelerators {
     probes.iter().find_map(|probe| probe.probe()).unwrap_or_default()
 }

@@ -66,6 +66,8 @@ fn read_rows(text: &str) -> Accelerators {
             memory_mib: total.parse().unwrap_or(0),
             memory_free_mib: free.parse().ok(),
             utilization: percent.map(|percent| percent / 100.0),
+            memory_others_mib: None,
+            taken: None,
         });
         if driver.starts_with(|c: char| c.is_ascii_digit()) {
             found.driver_version = Some(driver.to_owned());

@@ -43,8 +43,13 @@ impl Requests {
     }
 
     /// Whether no further run may start.
-    pub fn ends_job(&mut self) -> bool {
-        self.stop_all || self.cancel.is_cancelled()
+    pub fn stops_all(&self) -> bool {
+        self.stop_all
+    }
+
+    /// Whether the job is to end at once.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancel.is_cancelled()
     }
 }
 
@@ -58,12 +63,45 @@ pub struct ActiveRun {
     reading: bool,
     trained: bool,
     cancelled: bool,
-    stopped: bool,
+    stopped: Option<Stopping>,
+    batches: Batches,
     hanging: bool,
     stop_again: Option<Instant>,
     kill_at: Option<Instant>,
     give_up_reading_at: Option<Instant>,
     idle: Option<Idle>,
+}
+
+/// A training that was asked to end early.
+struct Stopping {
+    since: Instant,
+    /// Whether it went on with its batches all the same, and so got SIGTERM.
+    terminated: bool,
+}
+
+/// Where a training is in its epoch, by its own messages.
+#[derive(Default)]
+struct Batches {
+    /// The largest number of a batch so far.
+    last: u64,
+    epochs: u64,
+}
+
+impl Batches {
+    fn see(&mut self, message: &Value) {
+        let number = message.get("batch").and_then(Value::as_u64).unwrap_or(0);
+        self.last = self.last.max(number);
+        self.epochs += u64::from(message.get("event").and_then(Value::as_str) == Some("epoch_end"));
+    }
+
+    /// Whether `message` says that a batch has begun after which another one comes: the training
+    /// neither validates nor saves then, and will not before a signal arrives. In an epoch of one
+    /// batch there is no better moment than that.
+    fn is_amid(&self, message: &Value) -> bool {
+        message.get("event").and_then(Value::as_str) == Some("batch_start")
+            && self.epochs > 0
+            && message.get("batch").and_then(Value::as_u64).is_some_and(|n| n < self.last.max(1))
+    }
 }
 
 /// A training that has finished and should end by itself.
@@ -90,7 +128,8 @@ impl ActiveRun {
             reading: true,
             trained: false,
             cancelled: false,
-            stopped: false,
+            stopped: None,
+            batches: Batches::default(),
             hanging: false,
             stop_again: None,
             kill_at: None,
@@ -151,6 +190,8 @@ impl ActiveRun {
 
     fn on_message(&mut self, message: Value, settings: &RunnerSettings, journal: &mut Journal) {
         self.trained |= message.get("event").and_then(Value::as_str) == Some("train_end");
+        self.batches.see(&message);
+        self.end_deaf_training(&message, settings, journal);
         journal.progress(message, Instant::now());
         self.watch_for_hang(settings);
     }
@@ -182,15 +223,34 @@ impl ActiveRun {
         }
     }
 
-    /// Only asks. A trainer that goes on with its batches all the same is left to do so for now;
-    /// here is the place to send SIGTERM to one that does for too long.
+    /// Only asks; [`Self::end_deaf_training`] does what follows.
     fn ask_to_stop(&mut self) {
         if self.status.is_none()
             && let Some(progress) = &self.progress
         {
             progress.stop_training();
-            self.stopped = true;
+            let since = Instant::now();
+            self.stopped.get_or_insert(Stopping { since, terminated: false });
             self.stop_again = Some(Instant::now() + STOP_INTERVAL);
+        }
+    }
+
+    /// A training that still begins batches long after it was asked to stop does not listen: it
+    /// gets SIGTERM, at a moment that costs it nothing that it would save.
+    fn end_deaf_training(
+        &mut self,
+        message: &Value,
+        settings: &RunnerSettings,
+        journal: &mut Journal,
+    ) {
+        let amid = self.batches.is_amid(message) && self.status.is_none();
+        let late = |stop: &&mut Stopping| {
+            amid && !stop.terminated && stop.since.elapsed() >= settings.stop_grace()
+        };
+        if let Some(stop) = self.stopped.as_mut().filter(late) {
+            stop.terminated = true;
+            journal.remark("the trainer does not react to being stopped; it gets SIGTERM");
+            self.trainer.signal(Signal::TERM);
         }
     }
 
@@ -281,7 +341,12 @@ impl ActiveRun {
 
     /// Whether somebody asked for an early end.
     pub fn was_stopped(&self) -> bool {
-        self.stopped
+        self.stopped.is_some()
+    }
+
+    /// Whether it was ended by SIGTERM because it did not hear that.
+    pub fn was_terminated(&self) -> bool {
+        self.stopped.as_ref().is_some_and(|stop| stop.terminated)
     }
 
     /// Whether it was killed after it had finished.

@@ -6,6 +6,7 @@
 //! log            what the trainers printed, byte for byte
 //! files/         the package, and the trainers' working folder
 //! results/       what goes back to the client
+//! fetched        when the results were fetched last, once they were
 //! ```
 //!
 //! One process at a time writes events: the holder of [`EventLog`], which locks `events.jsonl`.
@@ -14,6 +15,7 @@
 
 use super::error::{JobError, damaged, io_error};
 use super::events::{self, EventLog};
+use super::keep::REMOVED;
 use serde::{Deserialize, Serialize};
 use sleap_rtc_protocol::ids::{JobId, PeerId};
 use sleap_rtc_protocol::job::{JobOutcome, JobSpec, JobState, NumberedEvent};
@@ -89,7 +91,9 @@ impl JobFolder {
     /// All jobs that can be read, by name; the others are named in the log.
     pub fn all(state_dir: &Path) -> Vec<Self> {
         let entries = fs::read_dir(parent(state_dir)).into_iter().flatten();
-        let paths = entries.filter_map(Result::ok).map(|entry| entry.path());
+        let going = |name: std::ffi::OsString| name.to_string_lossy().starts_with(REMOVED);
+        let entries = entries.filter_map(Result::ok).filter(|entry| !going(entry.file_name()));
+        let paths = entries.map(|entry| entry.path());
         let open = |path| {
             Self::at(path)
                 .inspect_err(|error| tracing::warn!(%error, "a job's folder is left alone"))
@@ -200,7 +204,7 @@ impl JobFolder {
 }
 
 /// The folder in which jobs live.
-fn parent(state_dir: &Path) -> PathBuf {
+pub(super) fn parent(state_dir: &Path) -> PathBuf {
     state_dir.join("jobs")
 }
 
@@ -225,7 +229,7 @@ pub(super) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), JobError> {
 }
 
 /// Milliseconds since 1970.
-pub(super) fn now_ms() -> u64 {
+pub fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 

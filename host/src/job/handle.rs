@@ -8,6 +8,7 @@ use super::control::{self, ACCEPTED, JobCommand};
 use super::error::{JobError, io_error};
 use super::events::EventReader;
 use super::folder::JobFolder;
+use super::keep::Hold;
 use super::settings::RunnerSettings;
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobState, NumberedEvent};
 use std::fs::OpenOptions;
@@ -15,6 +16,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -74,7 +76,7 @@ pub async fn start(folder: &JobFolder, options: &RunnerOptions) -> Result<JobHan
     let answer = loop {
         // A job may end before anybody connects.
         if control::connect(folder).await.is_ok() || folder.outcome()?.is_some() {
-            break Ok(JobHandle { folder: folder.clone() });
+            break JobHandle::of(folder);
         }
         let gone = child.try_wait().is_ok_and(|status| status.is_some());
         if (gone && folder.outcome()?.is_none()) || Instant::now() > deadline {
@@ -91,19 +93,24 @@ pub async fn start(folder: &JobFolder, options: &RunnerOptions) -> Result<JobHan
     answer
 }
 
-/// A job that was started, by whomever and whenever.
+/// A job that was started, by whomever and whenever. Its folder stays for as long as this lives.
 #[derive(Debug, Clone)]
 pub struct JobHandle {
     folder: JobFolder,
+    _hold: Arc<Hold>,
 }
 
 impl JobHandle {
+    fn of(folder: &JobFolder) -> Result<Self, JobError> {
+        Ok(Self { folder: folder.clone(), _hold: Arc::new(folder.hold()?) })
+    }
+
     /// A job that was started earlier, perhaps by another process, and runs or has ended.
     ///
     /// When its process is gone without a word, this writes that down and fails once with
     /// [`JobError::Interrupted`].
     pub async fn attach(folder: &JobFolder) -> Result<Self, JobError> {
-        let handle = Self { folder: folder.clone() };
+        let handle = Self::of(folder)?;
         match folder.record()?.state {
             JobState::Finished(_) => return Ok(handle),
             JobState::Staging => return Err(JobError::NotRunning),

@@ -10,6 +10,7 @@
 //! | [`command`] | builds a trainer's command line and environment anew |
 //! | [`mod@describe`] | what policies are told of a package |
 //! | [`folder`] | what a job leaves on disk |
+//! | `keep` | how long it stays |
 //! | [`events`] | its numbered events: one writer, any number of readers |
 //! | [`plan`] | from a package on disk to the runs that it asks for |
 //! | [`settings`] | how a job's process is to run |
@@ -36,6 +37,7 @@ mod failure;
 pub mod folder;
 pub mod handle;
 mod journal;
+mod keep;
 mod orphans;
 mod output;
 pub mod plan;
@@ -50,8 +52,9 @@ pub mod version;
 pub use control::JobCommand;
 pub use describe::{PackageFiles, PackageFolder, describe, describe_folder};
 pub use error::JobError;
-pub use folder::{JobFolder, JobRecord};
+pub use folder::{JobFolder, JobRecord, now_ms};
 pub use handle::{EventStream, JobHandle, RunnerOptions, start};
+pub use keep::{Hold, bytes_on_disk, sweep};
 pub use runner::run_job;
 pub use settings::RunnerSettings;
 

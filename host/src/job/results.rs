@@ -2,6 +2,7 @@
 
 use super::plan::is_inside;
 use super::script::Run;
+use serde::{Deserialize, Serialize};
 use sleap_rtc_protocol::transfer::RelPath;
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -11,8 +12,8 @@ use std::{fs, io};
 /// The folder in which trainers put models, below the package's top.
 const MODELS: &str = "models";
 
-/// What a run makes, and where it was before.
-#[derive(Debug)]
+/// What a run makes, and what was there before.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Results {
     root: PathBuf,
     to: PathBuf,

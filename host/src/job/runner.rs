@@ -98,7 +98,10 @@ impl Runner {
                 }
                 other => return other,
             }
-            if self.requests.ends_job() {
+            if self.requests.is_cancelled() {
+                return JobOutcome::Cancelled;
+            }
+            if self.requests.stops_all() {
                 break;
             }
         }
@@ -117,7 +120,7 @@ impl Runner {
     /// One run of the script, and what it made.
     async fn run_one(&mut self, plan: &Plan, run: &Run) -> JobOutcome {
         let results = Results::before(&plan.root, &self.folder.results_dir());
-        let active = match self.follow(plan, run).await {
+        let active = match self.follow(plan, run, &results).await {
             Ok(active) => active,
             Err(message) => return JobOutcome::Failed { exit_code: None, message },
         };
@@ -140,17 +143,23 @@ impl Runner {
     }
 
     /// Starts the trainer and stays with it to its end.
-    async fn follow(&mut self, plan: &Plan, run: &Run) -> Result<ActiveRun, String> {
+    async fn follow(
+        &mut self,
+        plan: &Plan,
+        run: &Run,
+        results: &Results,
+    ) -> Result<ActiveRun, String> {
         let progress = match makes_models(run) {
             true => Some(Progress::bind().map_err(|e| e.to_string())?),
             false => None,
         };
         let ports = progress.as_ref().map(Progress::ports);
         let command = self.toolbox.command(run, ports).map_err(|e| e.to_string())?;
-        let active = self.attempt(plan, run, &command, progress).await?;
+        let saved = makes_models(run).then_some(results);
+        let active = self.attempt(plan, run, &command, progress, saved).await?;
         if matches!(run, Run::Track(_)) && refuses_progress(&active) {
             self.journal.remark("this sleap-nn does not report progress; it is started without");
-            return self.attempt(plan, run, &command.without_progress(), None).await;
+            return self.attempt(plan, run, &command.without_progress(), None, saved).await;
         }
         Ok(active)
     }
@@ -161,12 +170,13 @@ impl Runner {
         run: &Run,
         command: &CommandLine,
         progress: Option<Progress>,
+        saved: Option<&Results>,
     ) -> Result<ActiveRun, String> {
         tracing::info!(program = %command.program.display(), arguments = ?command.arguments);
         let variables = self.settings.trainer_variables();
         let mut active = ActiveRun::start(run, command, &plan.root, &variables, progress)
             .map_err(|e| format!("cannot start {}: {e}", command.program.display()))?;
-        orphans::remember(&self.folder, active.trainer_id());
+        orphans::remember(&self.folder, active.trainer_id(), saved);
         active.follow(&self.settings, &mut self.requests, &mut self.journal).await;
         orphans::forget(&self.folder);
         Ok(active)
@@ -191,6 +201,8 @@ fn judge(run: &Run, active: &ActiveRun) -> JobOutcome {
     };
     match active.status() {
         _ if active.was_hanging() => success(active),
+        // What it has saved until then is the result; without any there is none.
+        Some(_) if active.was_terminated() => JobOutcome::StoppedEarly,
         Some(status) if status.success() && done => success(active),
         Some(status) => JobOutcome::Failed {
             exit_code: status.code(),
@@ -223,7 +235,7 @@ fn keep(
         (Run::Track(_), _) => Ok(Vec::new()),
         (Run::Train(_) | Run::TrainLegacy(_), _) => {
             let named = active.output().facts().checkpoint_folder.as_deref();
-            results.keep_models(named, !outcome.is_success())
+            results.keep_models(named, !outcome.is_success() || active.was_terminated())
         }
     }
 }

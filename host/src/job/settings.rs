@@ -16,8 +16,11 @@ const FILE: &str = "runner.json";
 pub struct RunnerSettings {
     /// Where trainers are looked for, written like `PATH`; by default the process's own `PATH`.
     pub search_path: Option<String>,
-    /// The GPUs that the job may use, as `CUDA_VISIBLE_DEVICES` has them; by default all.
-    pub cuda_visible_devices: Option<String>,
+    /// Which of the worker's slots it runs in.
+    pub slot: Option<usize>,
+    /// The GPUs that the job may use, by their place on the PCI bus as `nvidia-smi` counts them; by
+    /// default all.
+    pub gpus: Option<Vec<u32>>,
     /// Shared storage: files of the package may be links into it, which the worker placed.
     pub shared_root: Option<PathBuf>,
     /// Further variables that a trainer may see; a `*` at the end stands for anything.
@@ -26,6 +29,8 @@ pub struct RunnerSettings {
     pub set_env: BTreeMap<String, String>,
     /// How long a training that has finished may do nothing before it is killed.
     pub exit_grace_ms: u64,
+    /// How long a training that was asked to stop may go on with its batches before SIGTERM.
+    pub stop_grace_ms: u64,
     /// How long a cancelled trainer has between SIGTERM and SIGKILL.
     pub kill_grace_ms: u64,
     /// How much log text is kept.
@@ -36,11 +41,13 @@ impl Default for RunnerSettings {
     fn default() -> Self {
         Self {
             search_path: None,
-            cuda_visible_devices: None,
+            slot: None,
+            gpus: None,
             shared_root: None,
             pass_env: Vec::new(),
             set_env: BTreeMap::new(),
             exit_grace_ms: 60_000,
+            stop_grace_ms: 30_000,
             kill_grace_ms: 5_000,
             log_limit_bytes: 256 * 1024 * 1024,
         }
@@ -86,8 +93,11 @@ impl RunnerSettings {
         if let Some(path) = &self.search_path {
             set("PATH", path);
         }
-        if let Some(devices) = &self.cuda_visible_devices {
-            set("CUDA_VISIBLE_DEVICES", devices);
+        if let Some(gpus) = &self.gpus {
+            let indices: Vec<String> = gpus.iter().map(u32::to_string).collect();
+            set("CUDA_VISIBLE_DEVICES", &indices.join(","));
+            // CUDA's own order is by speed.
+            set("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
         }
         for (name, value) in &self.set_env {
             set(name, value);
@@ -98,6 +108,11 @@ impl RunnerSettings {
     /// See [`Self::exit_grace_ms`].
     pub fn exit_grace(&self) -> Duration {
         Duration::from_millis(self.exit_grace_ms)
+    }
+
+    /// See [`Self::stop_grace_ms`].
+    pub fn stop_grace(&self) -> Duration {
+        Duration::from_millis(self.stop_grace_ms)
     }
 
     /// See [`Self::kill_grace_ms`].

@@ -432,6 +432,35 @@ async fn stop_ends_one_model_early_and_keeps_it() {
 }
 
 #[tokio::test]
+async fn a_training_that_does_not_hear_the_stop_is_ended_between_two_batches() {
+    let mut job = Job::single().set("FAKE_SLEAP_IGNORE_STOP", "1").set("FAKE_SLEAP_STEPS", "4");
+    job = job.set("FAKE_SLEAP_BATCH_S", "0.1").set("FAKE_SLEAP_VALIDATION_S", "1");
+    job = job.set("FAKE_SLEAP_EPOCHS", "50");
+    // Over in the first validation: SIGTERM has to wait for its end.
+    job.settings.stop_grace_ms = 700;
+    let (running, _) = job.start();
+    wait_for(&job, |event| is_progress(event, "batch_end")).await;
+    job.handle().await.command(JobCommand::Stop { all: false }).await.unwrap();
+    assert_eq!(within(running).await.unwrap(), JobOutcome::StoppedEarly);
+    assert!(job.results().iter().any(|file| file.ends_with("best.ckpt")));
+    let log = job.log().await;
+    assert!(log.contains("it gets SIGTERM") && log.contains("Received SIGTERM"), "{log}");
+    assert!(!log.contains("while validating"), "{log}");
+}
+
+#[tokio::test]
+async fn a_training_that_validates_for_long_has_heard_the_stop() {
+    let mut job = Job::single().set("FAKE_SLEAP_BATCH_S", "0.05");
+    job = job.set("FAKE_SLEAP_VALIDATION_S", "1.5");
+    job.settings.stop_grace_ms = 100;
+    let (running, _) = job.start();
+    wait_for(&job, |event| is_progress(event, "batch_end")).await;
+    job.handle().await.command(JobCommand::Stop { all: false }).await.unwrap();
+    assert_eq!(within(running).await.unwrap(), JobOutcome::StoppedEarly);
+    assert!(!job.log().await.contains("SIGTERM"));
+}
+
+#[tokio::test]
 async fn stop_all_ends_the_job_even_before_the_first_batch() {
     let job = Job::training().set("FAKE_SLEAP_EPOCHS", "100000").set("FAKE_SLEAP_START_S", "1.0");
     let (running, _token) = job.start();
@@ -446,7 +475,7 @@ async fn stop_all_ends_the_job_even_before_the_first_batch() {
 async fn the_trainer_sees_a_short_environment() {
     let starts = tempfile::NamedTempFile::new().unwrap();
     let mut job = Job::single().set("FAKE_SLEAP_LOG", starts.path().to_str().unwrap());
-    job.settings.cuda_visible_devices = Some("1".into());
+    job.settings.gpus = Some(vec![1]);
     assert_eq!(job.run().await, JobOutcome::Succeeded);
     let start: serde_json::Value =
         serde_json::from_slice(&std::fs::read(starts.path()).unwrap()).unwrap();

@@ -80,13 +80,13 @@ pub(super) fn job(job: &JobDescription) -> Job {
 pub(super) fn worker(facts: &WorkerFacts) -> Worker {
     let driver = &facts.accelerators;
     let active_jobs = facts.slots.saturating_sub(facts.slots_free);
-    // With every slot free no job can hold a GPU; which one a job holds is not said.
-    let taken = (active_jobs == 0).then_some(false);
+    // With every slot free no job can hold a GPU. Else only the worker can say which one is held.
+    let free = (active_jobs == 0).then_some(false);
     Worker {
         peer_id: facts.peer_id.as_str().to_owned(),
         hostname: facts.hostname.as_deref().map(text),
         status: status(facts.status),
-        gpus: driver.gpus.iter().take(LIST_ITEMS).map(|found| gpu(found, taken)).collect(),
+        gpus: driver.gpus.iter().take(LIST_ITEMS).map(|found| gpu(found, free)).collect(),
         driver_version: driver.driver_version.as_deref().map(text),
         cuda_version: driver.cuda_version.as_deref().map(text),
         sleap_version: facts.sleap_version.as_deref().map(text),
@@ -100,15 +100,20 @@ pub(super) fn worker(facts: &WorkerFacts) -> Worker {
     }
 }
 
-fn gpu(gpu: &capabilities::Gpu, taken: Option<bool>) -> Gpu {
+fn gpu(gpu: &capabilities::Gpu, free: Option<bool>) -> Gpu {
     Gpu {
         model: text(&gpu.model),
         memory_mib: gpu.memory_mib,
         memory_free_mib: gpu.memory_free_mib,
         utilization: gpu.utilization.filter(|share| (0.0..=1.0).contains(share)),
-        taken,
-        properties: Vec::new(),
+        taken: gpu.taken.or(free),
+        properties: gpu.memory_others_mib.into_iter().filter_map(memory_others).collect(),
     }
+}
+
+fn memory_others(mib: u64) -> Option<Property> {
+    let value = Value::Integer(i64::try_from(mib).ok()?);
+    Some(Property { key: "memory-others-mib".into(), value })
 }
 
 fn property((key, value): (&String, &Json)) -> Option<Property> {

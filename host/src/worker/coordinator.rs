@@ -4,11 +4,11 @@
 //! the state.
 
 use super::answering::{Answering, response};
+use super::slots::{SlotGpus, mark_taken};
 use super::{Site, connection, staging};
 use crate::deadline;
-use crate::job::{JobCommand, JobFolder, JobHandle};
+use crate::job::{JobCommand, JobFolder, JobHandle, RunnerOptions, RunnerSettings};
 use crate::signaling::client::{SignalingClient, SignalingEvent};
-use serde_json::json;
 use sleap_rtc_protocol::connection::Purpose;
 use sleap_rtc_protocol::ids::{JobId, PeerId};
 use sleap_rtc_protocol::job::{Refusal, RefusalCode};
@@ -38,10 +38,25 @@ const WHILE_CONNECTED: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What connections and watchers ask of the coordinator.
 enum Request {
-    Reserve { peer: PeerId, wait: Duration, reply: oneshot::Sender<Result<(), Refusal>> },
-    Start { peer: PeerId, folder: JobFolder, reply: oneshot::Sender<Result<JobHandle, Refusal>> },
-    ConnectionOver { peer: PeerId, number: u64 },
-    JobOver { job: JobId },
+    Reserve {
+        peer: PeerId,
+        wait: Duration,
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    },
+    Start {
+        peer: PeerId,
+        folder: JobFolder,
+        reply: oneshot::Sender<Result<JobHandle, Refusal>>,
+    },
+    ConnectionOver {
+        peer: PeerId,
+        number: u64,
+    },
+    JobOver {
+        job: JobId,
+    },
+    /// What is known of this worker has changed: discovery should see it.
+    FactsChanged,
 }
 
 /// How tasks reach the coordinator.
@@ -76,6 +91,11 @@ impl CoordinatorHandle {
         self.ask(|reply| Request::Start { peer, folder, reply }).await
     }
 
+    /// What is known of this worker has changed.
+    pub(super) async fn facts_changed(&self) {
+        self.tell(Request::FactsChanged).await;
+    }
+
     async fn ask<T>(
         &self,
         request: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> Request,
@@ -107,7 +127,11 @@ pub(super) struct Coordinator {
     signaling: SignalingClient,
     own_id: PeerId,
     state: WorkerState,
-    published: (WorkerStatus, usize),
+    slots: SlotGpus,
+    /// The GPUs of each running job; `None` for one that may use any.
+    gpus: HashMap<JobId, Option<Vec<u32>>>,
+    /// What discovery sees.
+    published: serde_json::Map<String, serde_json::Value>,
     new_jobs: HashMap<PeerId, NewJobConnection>,
     next_number: u64,
     others: Arc<tokio::sync::Semaphore>,
@@ -123,15 +147,17 @@ impl Coordinator {
         site: Arc<Site>,
         signaling: SignalingClient,
         own_id: PeerId,
-        slots: usize,
+        slots: SlotGpus,
     ) -> Self {
         let (sender, requests) = mpsc::channel(64);
         Self {
+            published: site.facts().changing(),
             site,
             signaling,
             own_id,
-            state: WorkerState::new(slots),
-            published: (WorkerStatus::Available, slots),
+            state: WorkerState::new(slots.len()),
+            slots,
+            gpus: HashMap::new(),
             new_jobs: HashMap::new(),
             next_number: 0,
             others: Arc::new(tokio::sync::Semaphore::new(MAX_OTHER_CONNECTIONS)),
@@ -143,21 +169,36 @@ impl Coordinator {
         }
     }
 
-    /// Serves until `shutdown` or until the signaling client is gone for good.
+    /// How others reach it.
+    pub(super) fn handle(&self) -> CoordinatorHandle {
+        self.handle.clone()
+    }
+
+    /// Serves until `shutdown` or until the signaling client is gone for good. With `drain` the jobs
+    /// that run at the shutdown, and their clients, are waited for.
     pub(super) async fn run(
         mut self,
         mut events: mpsc::Receiver<SignalingEvent>,
         shutdown: CancellationToken,
+        drain: bool,
     ) {
         if self.site.maintenance {
             let _ = self.apply(WorkerEvent::Drain);
         }
         self.take_up_running_jobs().await;
         self.publish().await;
+        let mut leaving = false;
         loop {
+            let idle = self.state.is_idle();
             let tick = self.state.next_deadline();
             tokio::select! {
-                () = shutdown.cancelled() => break,
+                () = shutdown.cancelled(), if !leaving => {
+                    leaving = true;
+                    self.leave(drain).await;
+                    if !drain {
+                        break;
+                    }
+                }
                 event = events.recv() => match event {
                     Some(SignalingEvent::Message(message)) => self.on_message(message).await,
                     Some(SignalingEvent::Lost) => warn!("signaling lost; registering again"),
@@ -166,6 +207,8 @@ impl Coordinator {
                 },
                 Some(request) = self.requests.recv() => self.on_request(request),
                 () = deadline::reached(tick) => { let _ = self.apply(WorkerEvent::Tick { now: Instant::now() }); }
+                // Who still fetches a result is let finish; each connection has its own limits.
+                () = self.tasks.wait(), if leaving && idle => break,
             }
             self.publish().await;
         }
@@ -178,18 +221,41 @@ impl Coordinator {
         }
     }
 
+    /// Takes no new jobs from here on, and lets everybody see it.
+    async fn leave(&mut self, drain: bool) {
+        let jobs = self.state.jobs().count();
+        match (jobs, drain) {
+            (0, _) => info!("asked to end"),
+            (_, true) => info!(jobs, "asked to end: waiting for the running jobs"),
+            (_, false) => info!(jobs, "asked to end; running jobs go on by themselves"),
+        }
+        let _ = self.apply(WorkerEvent::Drain);
+        self.publish().await;
+        self.tasks.close();
+    }
+
     /// Jobs that an earlier run of this worker started keep their slots.
     async fn take_up_running_jobs(&mut self) {
         for folder in JobFolder::unfinished(&self.site.state_dir) {
             let job = folder.id().clone();
-            match JobHandle::attach(&folder).await {
-                Ok(handle) if self.apply(WorkerEvent::JobFound { job: job.clone() }).is_ok() => {
-                    info!(%job, "still running; taken up again");
-                    self.watch(folder, handle);
+            let handle = match JobHandle::attach(&folder).await {
+                Ok(handle) => handle,
+                Err(error) => {
+                    warn!(%job, %error, folder = %folder.path().display(), "not running any more");
+                    continue;
                 }
-                Ok(_) => warn!(%job, "still running, but no slot is left for it"),
-                Err(error) => info!(%job, %error, "was interrupted"),
+            };
+            let settings = RunnerSettings::read(&folder).unwrap_or_default();
+            let slot = self.slots.place_of(&settings);
+            if self.apply(WorkerEvent::JobFound { job: job.clone(), slot }).is_err() {
+                continue;
             }
+            match self.state.slot_of(&job) {
+                Some(slot) => info!(%job, slot, "still running; taken up again"),
+                None => warn!(%job, "still running; it takes the next slot that becomes free"),
+            }
+            self.gpus.insert(job, settings.gpus);
+            self.watch(folder, handle);
         }
     }
 
@@ -202,17 +268,23 @@ impl Coordinator {
         Ok(after)
     }
 
-    /// Lets discovery see the present status, if it has changed.
+    /// Lets policies and discovery see what has changed.
     async fn publish(&mut self) {
-        let now = (self.state.status(), self.state.free());
-        if now == self.published {
-            return;
+        let (status, free) = (self.state.status(), self.state.free());
+        let jobs = self.gpus.values().map(Option::as_deref);
+        let facts = self.site.update_facts(|facts| {
+            facts.status = status;
+            facts.slots_free = u32::try_from(free).unwrap_or(u32::MAX);
+            mark_taken(&mut facts.accelerators.gpus, jobs);
+        });
+        let now = facts.changing();
+        let mut changed = now.clone();
+        changed.retain(|key, value| self.published.get(key) != Some(value));
+        if !changed.is_empty() {
+            self.published = now;
+            let properties = Some(changed);
+            self.signaling.update(MetadataPatch { tags: None, properties }).await;
         }
-        self.published = now;
-        let properties =
-            [("status".to_owned(), json!(now.0.as_str())), ("slots_free".to_owned(), json!(now.1))];
-        let properties = Some(properties.into_iter().collect());
-        self.signaling.update(MetadataPatch { tags: None, properties }).await;
     }
 
     async fn on_message(&mut self, message: ServerMessage) {
@@ -238,8 +310,12 @@ impl Coordinator {
                 }
             }
             Request::JobOver { job } => {
+                self.gpus.remove(&job);
                 let _ = self.apply(WorkerEvent::JobEnded { job });
+                self.site.look_at_gpus.notify_one();
+                self.site.job_over.notify_one();
             }
+            Request::FactsChanged => {}
         }
     }
 
@@ -445,7 +521,7 @@ impl Coordinator {
             Some(job) => job,
             None => JobId::new(job_id).ok()?,
         };
-        self.state.slot_of(&job)?;
+        self.state.runs(&job).then_some(())?;
         let folder = JobFolder::open(&self.site.state_dir, &job).ok()?;
         if folder.owner() != peer {
             return None;
@@ -468,11 +544,16 @@ impl Coordinator {
         if let Some(connection) = self.new_jobs.get_mut(folder.owner()) {
             connection.job = Some(job.clone());
         }
-        info!(%job, folder = %folder.path().display(), "job starts");
+        let slot = self.state.slot_of(&job).unwrap_or_default();
+        let settings = self.slots.settings(slot, &self.site.runner.settings);
+        info!(%job, slot, gpus = ?settings.gpus, folder = %folder.path().display(), "job starts");
+        self.gpus.insert(job.clone(), settings.gpus.clone());
         let site = self.site.clone();
+        let runner = RunnerOptions { settings, ..site.runner.clone() };
         self.spawn_for_job(job.clone(), async move {
-            match crate::job::start(&folder, &site.runner).await {
+            match crate::job::start(&folder, &runner).await {
                 Ok(handle) => {
+                    site.look_at_gpus.notify_one();
                     let _ = reply.send(Ok(handle.clone()));
                     staging::watch(&site, &folder, &handle).await;
                 }

@@ -8,7 +8,7 @@ use super::connection::ConnectionError;
 use super::legacy_texts::Texts;
 use super::staging::Unstarted;
 use super::{Client, staging};
-use crate::job::{EventStream, JobCommand, JobFolder, JobHandle};
+use crate::job::{EventStream, JobCommand, JobFolder, JobHandle, now_ms};
 use crate::rtc::{Channel, Message};
 use crate::transfer;
 use sleap_rtc_protocol::job::{
@@ -304,6 +304,9 @@ async fn follow(
     }
     if let Some(result) = result_file(said, folder, texts.job_type()).await? {
         send_result(wire, &result).await?;
+        if wire.channel.flush(FLUSH).await.is_ok() {
+            folder.mark_fetched(now_ms());
+        }
     }
     for text in texts.after_result() {
         wire.send(&text).await?;

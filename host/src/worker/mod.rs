@@ -11,6 +11,9 @@
 //! | `identity` | who this worker is, kept under a lock from one start to the next |
 //! | `announce` | prints how to join |
 //! | `coordinator` | owns the slots; the only one that changes them |
+//! | `gpus` | looks at the GPUs again and again |
+//! | `retention` | which jobs' folders may go |
+//! | `slots` | which GPUs belong to which slot |
 //! | `answering` | answers job requests, with the policies |
 //! | `connection` | answers one offer and finds out which dialect is spoken |
 //! | `ours` | one connection of our own client |
@@ -22,13 +25,16 @@ mod announce;
 mod answering;
 mod connection;
 mod coordinator;
+mod gpus;
 mod identity;
 mod legacy;
 mod legacy_texts;
 mod ours;
+mod retention;
+mod slots;
 mod staging;
 
-use crate::config::{Config, WorkerConfig};
+use crate::config::{Config, RetentionConfig, WorkerConfig};
 use crate::job::RunnerOptions;
 use crate::job::command::Toolbox;
 use crate::policy::{Policies, PolicyError};
@@ -42,11 +48,14 @@ use identity::{IdentityError, StateFolder};
 use sleap_rtc_protocol::capabilities::{Accelerators, Capabilities, WORKER_TAGS, WorkerFacts};
 use sleap_rtc_protocol::ids::RoomCredentials;
 use sleap_rtc_protocol::job::JobType;
-use sleap_rtc_protocol::signaling::{Metadata, MetadataPatch, PeerInfo, Role};
+use sleap_rtc_protocol::signaling::{Metadata, PeerInfo, Role};
 use sleap_rtc_protocol::worker::WorkerStatus;
+use slots::{SlotGpus, SlotsError};
 use std::path::PathBuf;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 /// What the command line says beyond the configuration.
@@ -56,6 +65,8 @@ pub struct WorkerOptions {
     pub room: WorkerRoom,
     /// Where its credentials are written, besides standard output; readable by its owner only.
     pub credentials_file: Option<PathBuf>,
+    /// Whether running jobs are waited for before the worker ends. Else they go on by themselves.
+    pub drain: bool,
 }
 
 /// Which room a worker works in.
@@ -81,6 +92,9 @@ pub enum WorkerError {
     /// A configured policy cannot be used.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// The configured slots do not fit this machine.
+    #[error(transparent)]
+    Slots(#[from] SlotsError),
     /// The credentials could not be shown or written.
     #[error("cannot write the room's credentials to {path}")]
     Credentials {
@@ -104,16 +118,18 @@ pub(crate) struct Site {
     pub(crate) maintenance: bool,
     /// Held while results are copied to shared storage.
     pub(crate) delivering: tokio::sync::Mutex<()>,
+    /// Something has happened to the GPUs.
+    look_at_gpus: Notify,
+    retention: RetentionConfig,
+    /// A job has ended: its folder takes room from now on.
+    job_over: Notify,
     facts: RwLock<WorkerFacts>,
 }
 
 impl Site {
     /// This worker as its own policies see it.
     pub(crate) fn facts(&self) -> WorkerFacts {
-        match self.facts.read() {
-            Ok(facts) => facts.clone(),
-            Err(poisoned) => poisoned.into_inner().clone(),
-        }
+        self.facts.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The trainers that jobs would find.
@@ -121,11 +137,11 @@ impl Site {
         Toolbox::new(self.runner.settings.trainer_path())
     }
 
-    fn set_facts(&self, facts: WorkerFacts) {
-        match self.facts.write() {
-            Ok(mut place) => *place = facts,
-            Err(poisoned) => *poisoned.into_inner() = facts,
-        }
+    /// Changes what they see, and returns it.
+    fn update_facts(&self, change: impl FnOnce(&mut WorkerFacts)) -> WorkerFacts {
+        let mut facts = self.facts.write().unwrap_or_else(PoisonError::into_inner);
+        change(&mut facts);
+        facts.clone()
     }
 }
 
@@ -140,8 +156,11 @@ pub async fn run(
     let state = StateFolder::lock(&config.worker.state_dir)?;
     let policies = Policies::load(&config.policy)?;
     let accelerators = detect(&config.worker).await;
+    let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
+    let count = accelerators.gpus.len();
+    let slots = SlotGpus::plan(&config.worker.slots, count, visible.as_deref())?;
     let api = HttpApi::new(&config.signaling.http)?;
-    let capabilities = capabilities(&config.worker, accelerators);
+    let capabilities = capabilities(accelerators, slots.len());
     let entering = enter(&config, &options.room, &state, &api, &capabilities);
     let Some(entered) = shutdown.run_until_cancelled(entering).await else { return Ok(()) };
     let Entered { identity, room, signaling, events } = entered?;
@@ -149,10 +168,12 @@ pub async fn run(
     announce::credentials(&identity.peer_id, &room, options.credentials_file.as_deref())?;
     info!(peer = %identity.peer_id, room = %room.room_id, "registered");
 
-    spawn_version_lookup(&site, &signaling, &shutdown);
-    let slots = capabilities.slots as usize;
-    let coordinator = Coordinator::new(site, signaling.clone(), identity.peer_id.clone(), slots);
-    coordinator.run(events, shutdown).await;
+    let has_gpus = config.worker.gpus.is_none() && !capabilities.accelerators.gpus.is_empty();
+    let coordinator =
+        Coordinator::new(site.clone(), signaling.clone(), identity.peer_id.clone(), slots);
+    let background = Background::start(site, &coordinator, has_gpus);
+    coordinator.run(events, shutdown, options.drain).await;
+    background.end().await;
 
     // The newest token: the first one may have expired long ago.
     let identity = signaling.identity();
@@ -163,6 +184,31 @@ pub async fn run(
     }
     info!("deregistered");
     Ok(())
+}
+
+/// What goes on beside the coordinator.
+struct Background {
+    tasks: TaskTracker,
+    end: CancellationToken,
+}
+
+impl Background {
+    fn start(site: Arc<Site>, coordinator: &Coordinator, has_gpus: bool) -> Self {
+        let (tasks, end) = (TaskTracker::new(), CancellationToken::new());
+        let handle = coordinator.handle();
+        tasks.spawn(look_up_version(site.clone(), handle.clone(), end.clone()));
+        tasks.spawn(retention::watch(site.clone(), end.clone()));
+        if has_gpus {
+            tasks.spawn(gpus::watch(site, handle, end.clone()));
+        }
+        Self { tasks, end }
+    }
+
+    async fn end(self) {
+        self.end.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
 }
 
 /// A worker in its room.
@@ -207,7 +253,7 @@ async fn detect(config: &WorkerConfig) -> Accelerators {
     accelerators
 }
 
-fn capabilities(config: &WorkerConfig, accelerators: Accelerators) -> Capabilities {
+fn capabilities(accelerators: Accelerators, slots: usize) -> Capabilities {
     // The Python worker's three words, then each of sleap-nn's heads by its own name.
     const MODELS: [&str; 8] = [
         "base",
@@ -223,7 +269,7 @@ fn capabilities(config: &WorkerConfig, accelerators: Accelerators) -> Capabiliti
         accelerators,
         hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         sleap_version: None,
-        slots: config.slots,
+        slots: u32::try_from(slots).unwrap_or(u32::MAX),
         supported_models: MODELS.map(str::to_owned).to_vec(),
         supported_job_types: vec![JobType::Training, JobType::Inference],
     }
@@ -246,6 +292,9 @@ fn site(
         shared_root: config.shared_storage_root.clone(),
         maintenance: config.worker.maintenance,
         delivering: tokio::sync::Mutex::default(),
+        look_at_gpus: Notify::new(),
+        retention: config.worker.retention,
+        job_over: Notify::new(),
         facts: RwLock::new(own_facts(identity, capabilities)),
     }
 }
@@ -295,26 +344,21 @@ async fn register(
 }
 
 /// Looks for SLEAP's version beside the registration, which never waits for it.
-fn spawn_version_lookup(
-    site: &Arc<Site>,
-    signaling: &SignalingClient,
-    shutdown: &CancellationToken,
+async fn look_up_version(
+    site: Arc<Site>,
+    coordinator: coordinator::CoordinatorHandle,
+    shutdown: CancellationToken,
 ) {
-    let (site, signaling, shutdown) = (site.clone(), signaling.clone(), shutdown.clone());
     let lookup = async move {
         let Some(version) = crate::job::version::sleap_version().await else {
             warn!("no sleap-nn found on PATH; jobs are refused until it is installed");
             return;
         };
         info!(%version, "sleap-nn found");
-        let mut facts = site.facts();
-        facts.sleap_version = Some(version.clone());
-        site.set_facts(facts);
-        let properties = [("sleap_version".to_owned(), version.into())].into_iter().collect();
-        let patch = MetadataPatch { tags: None, properties: Some(properties) };
-        signaling.update(patch).await;
+        site.update_facts(|facts| facts.sleap_version = Some(version));
+        coordinator.facts_changed().await;
     };
-    tokio::spawn(async move { shutdown.run_until_cancelled(lookup).await });
+    shutdown.run_until_cancelled(lookup).await;
 }
 
 /// The client at the other end of a connection.

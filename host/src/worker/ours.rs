@@ -4,7 +4,7 @@ use super::connection::ConnectionError;
 use super::staging::Unstarted;
 use super::{Client, staging};
 use crate::dialect::{DialectError, WorkerEnd};
-use crate::job::{EventStream, JobCommand, JobFolder, JobHandle};
+use crate::job::{EventStream, JobCommand, JobFolder, JobHandle, now_ms};
 use crate::transfer::{self, Package};
 use sleap_rtc_protocol::frame::{ClientFrame, TransferFrame, WorkerFrame};
 use sleap_rtc_protocol::ids::{JobId, JobSecret};
@@ -191,6 +191,7 @@ async fn send_results(
     let package = package.await.map_err(|_| ConnectionError::Gone)?;
     let package = package.map_err(transfer::TransferError::from)?;
     transfer::send(link, &package, |_| {}).await?;
+    folder.mark_fetched(now_ms());
     info!(job = %folder.id(), "results fetched");
     Ok(())
 }

@@ -2,7 +2,7 @@
 //! part that both dialects share.
 
 use super::{Client, Site};
-use crate::job::{JobFolder, JobHandle};
+use crate::job::{JobFolder, JobHandle, now_ms};
 use crate::transfer::{self, storage};
 use sleap_rtc_protocol::ids::{JobId, JobSecret, PeerId};
 use sleap_rtc_protocol::job::{JobDescription, JobEvent, Refusal, RefusalCode, SharedPaths};
@@ -140,7 +140,10 @@ pub(super) async fn deliver(site: &Site, folder: &JobFolder) -> Result<(), Refus
     let copying = tokio::task::spawn_blocking(move || storage::copy_tree(&results, &places.output));
     let failed = |text: String| Refusal::new(RefusalCode::Invalid, text);
     match copying.await {
-        Ok(Ok(())) => Ok(()),
+        Ok(Ok(())) => {
+            folder.mark_fetched(now_ms());
+            Ok(())
+        }
         Ok(Err(error)) => Err(failed(format!("cannot write the results: {error}"))),
         Err(_) => Err(failed("copying the results was interrupted".into())),
     }

@@ -14,7 +14,7 @@ mod server;
 mod site;
 mod worker;
 
-pub use client::TestClient;
+pub use client::{Ended, TestClient};
 pub use http::post;
 pub use observer::{Observer, StatusTrace};
 pub use packages::*;

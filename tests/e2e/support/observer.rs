@@ -81,6 +81,25 @@ impl Observer {
         Some(found["metadata"]["properties"]["status"].as_str()?.to_owned())
     }
 
+    /// What the room shows of `worker`.
+    #[track_caller]
+    pub fn properties(&mut self, worker: &str) -> Value {
+        let workers = self.workers();
+        let found = workers.iter().find(|peer| peer["peer_id"] == worker);
+        found.expect("the worker is in the room")["metadata"]["properties"].clone()
+    }
+
+    /// Waits until what the room shows of `worker` is as `wanted`, and gives it back.
+    #[track_caller]
+    pub fn wait_properties(
+        &mut self,
+        worker: &str,
+        what: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Value {
+        wait_for(what, SOON, || Some(self.properties(worker)).filter(&wanted))
+    }
+
     /// Waits until the room shows `worker` as `status`.
     #[track_caller]
     pub fn wait_status(&mut self, worker: &str, status: &str, limit: Duration) {

@@ -1,7 +1,7 @@
 //! A worker of the real binary, with the stand-in trainer.
 
 use super::process::{Process, memory_peak_mib};
-use super::{SOON, Site, TestServer, stand_in};
+use super::{A_WHILE, SOON, Site, TestServer, stand_in};
 use rustix::process::Signal;
 use serde_json::Value;
 use sleap_rtc_protocol::session::SessionString;
@@ -49,12 +49,24 @@ pub struct WorkerSetup {
 
 impl WorkerSetup {
     /// Configures one GPU with so much memory; 0 means none.
-    pub fn gpu_mib(mut self, memory_mib: u64) -> Self {
-        let gpu = match memory_mib {
-            0 => String::new(),
-            _ => format!("{{ model = \"Test GPU {memory_mib}\", memory_mib = {memory_mib} }}"),
-        };
-        self.write_config(&format!("gpus = [{gpu}]\n"));
+    pub fn gpu_mib(self, memory_mib: u64) -> Self {
+        match memory_mib {
+            0 => self.gpus_mib(&[]),
+            _ => self.gpus_mib(&[memory_mib]),
+        }
+    }
+
+    /// Configures these GPUs.
+    pub fn gpus_mib(mut self, gpus: &[u64]) -> Self {
+        let gpu = |mib| format!("{{ model = \"Test GPU {mib}\", memory_mib = {mib} }}");
+        let gpus: Vec<String> = gpus.iter().map(gpu).collect();
+        self.write_config(&format!("gpus = [{}]\n", gpus.join(", ")));
+        self
+    }
+
+    /// Leaves it to the worker to find GPUs.
+    pub fn detect_gpus(mut self) -> Self {
+        self.write_config("");
         self
     }
 
@@ -172,7 +184,7 @@ impl TestWorker {
         memory_peak_mib(self.pid()).expect("the worker runs")
     }
 
-    /// One entry `{argv, cwd, name, env}` for each start of the stand-in trainer, version queries
+    /// One entry `{argv, cwd, name, env, cuda}` for each start of the stand-in trainer, version queries
     /// aside.
     pub fn trainer_starts(&self) -> Vec<Value> {
         let log = fs::read_to_string(self.setup.home.join("trainer.log")).unwrap_or_default();
@@ -188,15 +200,40 @@ impl TestWorker {
         site.assert_only_processes(&[server.pid(), self.pid()]);
     }
 
+    /// What `job.json` says of each job, by id.
+    pub fn jobs(&self) -> Vec<Value> {
+        let folders = fs::read_dir(self.state_dir().join("jobs")).into_iter().flatten().flatten();
+        let read = |folder: fs::DirEntry| fs::read(folder.path().join("job.json")).ok();
+        folders.filter_map(|f| serde_json::from_slice(&read(f)?).ok()).collect()
+    }
+
     /// Ends it politely; gives the exit code.
     pub fn stop(&mut self) -> i32 {
         self.process.signal(Signal::TERM);
         self.process.wait(SOON)
     }
 
+    /// Sends `signal` to the worker's process alone.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Waits for its end; gives the exit code.
+    pub fn wait(&mut self) -> i32 {
+        self.process.wait(A_WHILE)
+    }
+
     /// Ends it at once, as a crash would.
     pub fn kill(&mut self) {
         self.process.kill();
+    }
+
+    /// Starts it again after it was killed, with these lines added to its `[worker]` section.
+    pub fn start_again(mut self, config: &str) -> Self {
+        self.process.kill();
+        let Self { mut setup, server, .. } = self;
+        setup.config.push_str(config);
+        Self::launch(setup, server)
     }
 
     /// Stops it and starts it again with the same home and state, and these arguments.

@@ -1,0 +1,143 @@
+//! `jobs --local` and `fetch JOB --local`: on the worker's own machine every job can be reached,
+//! those of Python clients too, whether or not the worker runs.
+
+use super::exit::{Exit, ExitWith, Failure};
+use super::print;
+use crate::client::{self, ClientError, Output};
+use crate::config::{Config, Overrides};
+use crate::job::{JobFolder, bytes_on_disk, now_ms};
+use sleap_rtc_protocol::ids::JobId;
+use sleap_rtc_protocol::job::{JobOutcome, JobState, JobType};
+use std::path::{Path, PathBuf};
+
+/// Whose jobs are meant.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct LocalArgs {
+    /// The jobs of this machine's worker, whoever submitted them
+    #[arg(long)]
+    pub(super) local: bool,
+    /// The worker's folder, with --local, where it was started with this option
+    #[arg(long, value_name = "DIR", requires = "local")]
+    state_dir: Option<PathBuf>,
+}
+
+impl LocalArgs {
+    /// Where the jobs are, as far as the options say.
+    pub(super) fn overrides(&self) -> Overrides {
+        Overrides { state_dir: self.state_dir.clone(), ..Overrides::default() }
+    }
+}
+
+/// A worker's folder that can be read.
+fn state_dir(config: &Config) -> Result<&Path, Failure> {
+    let path = config.worker.state_dir.as_path();
+    match std::fs::read_dir(path) {
+        Ok(_) => Ok(path),
+        Err(error) => Err(Failure::usage(format!(
+            "cannot read the worker's folder {}: {error}",
+            path.display()
+        ))
+        .hint(
+            "Run this as the user that the worker runs as, and name the folder with --state-dir \
+             if the worker was started with that.",
+        )),
+    }
+}
+
+/// Lists all jobs of this machine's worker, the oldest first.
+pub(super) fn list(config: &Config) -> Result<Exit, Failure> {
+    let state_dir = state_dir(config)?;
+    let mut jobs: Vec<_> = JobFolder::all(state_dir)
+        .into_iter()
+        .filter_map(|folder| Some((folder.record().ok()?, folder)))
+        .collect();
+    jobs.sort_by_key(|(record, _)| record.created_ms);
+    if jobs.is_empty() {
+        let text = format!("no jobs in {}", state_dir.display());
+        print::line(&text).exit(Exit::Unexpected)?;
+    }
+    for (record, folder) in jobs {
+        let line = format!(
+            "{}  {}  {}  {}  of {}  {} min ago  {} MiB  {}",
+            folder.id(),
+            record.spec.description.job_type.as_str(),
+            standing(&record.state, &folder),
+            record.spec.name.escape_debug(),
+            record.spec.description.user.as_deref().unwrap_or(record.owner.as_str()).escape_debug(),
+            now_ms().saturating_sub(record.created_ms) / 60_000,
+            bytes_on_disk(folder.path()).div_ceil(1 << 20),
+            folder.path().display(),
+        );
+        print::line(&line).exit(Exit::Unexpected)?;
+    }
+    Ok(Exit::Success)
+}
+
+fn standing(state: &JobState, folder: &JobFolder) -> String {
+    let outcome = match state {
+        JobState::Staging => return "arriving".into(),
+        // Asking takes the lock that its process holds while it lives.
+        JobState::Running { .. } if folder.lock().is_ok() => return "interrupted".into(),
+        JobState::Running { .. } => return "running".into(),
+        JobState::Finished(JobOutcome::Succeeded) => "succeeded",
+        JobState::Finished(JobOutcome::StoppedEarly) => "stopped early",
+        JobState::Finished(JobOutcome::Failed { .. }) => "failed",
+        JobState::Finished(JobOutcome::Cancelled) => "cancelled",
+        JobState::Finished(JobOutcome::Interrupted) => "interrupted",
+    };
+    match (folder.has_results(), folder.fetched_ms()) {
+        (true, None) => format!("{outcome}, not fetched"),
+        (true, Some(_)) => format!("{outcome}, fetched"),
+        (false, _) => outcome.to_owned(),
+    }
+}
+
+/// Copies a job's result. That it was copied here does not count as fetched: its owner may still
+/// come for it.
+pub(super) fn fetch(job: &str, output: Option<PathBuf>, config: &Config) -> Result<Exit, Failure> {
+    let state_dir = state_dir(config)?;
+    let unknown = || {
+        let text = format!("no job {} in {}", job.escape_debug(), state_dir.display());
+        Failure::usage(text).hint("`sleap-rtc jobs --local` lists those that there are.")
+    };
+    let id = JobId::new(job).map_err(|_| unknown())?;
+    let folder = JobFolder::open(state_dir, &id).map_err(|_| unknown())?;
+    let _hold = folder.hold().map_err(|_| unknown())?;
+    let JobState::Finished(outcome) = folder.record().exit(Exit::Unexpected)?.state else {
+        let text = "the job is not over; its folder has what there is so far: ";
+        let text = format!("{text}{}", folder.path().display());
+        return Err(ClientError::Refused(text))?;
+    };
+    if !folder.has_results() {
+        client::concluded(outcome)?;
+        return Err(Failure::message(Exit::Unexpected, "the job left no result"));
+    }
+    let output = output.map_or_else(|| default_output(&folder), |path| named(&folder, path));
+    let place = output.copy(&folder.results_dir())?;
+    let place = std::path::absolute(&place).unwrap_or(place);
+    let said = match outcome.is_success() {
+        true => "Done: the result is in",
+        false => "What was saved is in",
+    };
+    print::line(&format!("{said} {}", place.display())).exit(Exit::Unexpected)?;
+    client::concluded(outcome)?;
+    Ok(Exit::Success)
+}
+
+fn named(folder: &JobFolder, path: PathBuf) -> Output {
+    match folder.spec().description.job_type {
+        JobType::Training => Output::Models(path),
+        JobType::Inference => Output::Predictions(path),
+    }
+}
+
+fn default_output(folder: &JobFolder) -> Output {
+    match folder.spec().description.job_type {
+        // A client's name for its package says nothing about where files may go.
+        JobType::Training => {
+            let name = Path::new(&folder.spec().name).file_name().unwrap_or_default();
+            Output::models_for(Path::new(name))
+        }
+        JobType::Inference => Output::Predictions("predictions.slp".into()),
+    }
+}
