@@ -19,6 +19,7 @@ mod large;
 mod logs;
 mod plugin;
 mod python_peers;
+mod reconnect;
 mod requirements;
 mod rooms;
 mod selection;

@@ -72,7 +72,7 @@ enum CommandArgs {
     /// List the jobs that were submitted from here
     Jobs(jobs::ListArgs),
     /// Come back to a job: its log from the start, then its result
-    Attach(jobs::ResultArgs),
+    Attach(jobs::AttachArgs),
     /// Show a job's log so far
     Logs(jobs::LogsArgs),
     /// End a training early and keep its model
@@ -228,7 +228,7 @@ fn parse_in(
             Command::ClientTrack(options, load(overrides)?)
         }
         CommandArgs::Jobs(args) => Command::Jobs(args, load(Overrides::default())?),
-        CommandArgs::Attach(args) => known(args.attach()?, &mut load)?,
+        CommandArgs::Attach(args) => known(args.check()?, &mut load)?,
         CommandArgs::Logs(args) => known(args.check()?, &mut load)?,
         CommandArgs::Stop(args) => known(args.check()?, &mut load)?,
         CommandArgs::Cancel(args) => known(args.cancel()?, &mut load)?,

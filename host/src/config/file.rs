@@ -33,6 +33,7 @@ pub(super) struct FileWorker {
     pub(super) gpus: Option<Vec<Gpu>>,
     pub(super) maintenance: Option<bool>,
     pub(super) max_package_bytes: Option<u64>,
+    pub(super) resume_within: Option<Duration>,
     pub(super) pass_env: Option<Vec<String>>,
 }
 
@@ -40,6 +41,7 @@ pub(super) struct FileWorker {
 #[derive(Default)]
 pub(super) struct FileClient {
     pub(super) user: Option<String>,
+    pub(super) reconnect_for: Option<Duration>,
 }
 
 /// `[policy]`.
@@ -149,6 +151,10 @@ fn python_only(path: &Path, line: usize, key: &str) -> String {
     )
 }
 
+fn time(text: String) -> Result<Duration, String> {
+    units::duration(&text)
+}
+
 impl FileWorker {
     fn read(
         path: &Path,
@@ -161,6 +167,7 @@ impl FileWorker {
             gpus: section.take("gpus")?,
             maintenance: section.take("maintenance")?,
             max_package_bytes: section.take::<Bytes>("max_package")?.map(|Bytes(bytes)| bytes),
+            resume_within: section.take_with("resume_within", time)?,
             pass_env: section.take("pass_env")?,
         };
         section.finish()?;
@@ -170,7 +177,10 @@ impl FileWorker {
 
 impl FileClient {
     fn read(mut section: Section<'_>) -> Result<Self, ConfigError> {
-        let client = Self { user: section.take("user")? };
+        let client = Self {
+            user: section.take("user")?,
+            reconnect_for: section.take_with("reconnect_for", time)?,
+        };
         section.finish()?;
         Ok(client)
     }
@@ -195,7 +205,7 @@ impl FilePlugin {
             plugin: section.take("plugin")?,
             settings: section.take("settings")?,
             on_failure: section.take_with("on_failure", on_failure)?,
-            timeout: section.take_with("timeout", |text: String| units::duration(&text))?,
+            timeout: section.take_with("timeout", time)?,
             memory_bytes: section.take::<Bytes>("memory")?.map(|Bytes(bytes)| bytes),
         };
         section.finish()?;

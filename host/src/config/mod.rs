@@ -24,6 +24,7 @@ use sleap_rtc_protocol::capabilities::Gpu;
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Everything that can be configured, checked.
 #[derive(Debug, Clone)]
@@ -61,6 +62,8 @@ pub struct WorkerConfig {
     pub maintenance: bool,
     /// The largest package it takes, unpacked.
     pub max_package_bytes: u64,
+    /// How long a slot waits for a client whose connection was lost while it sent its package.
+    pub resume_within: Duration,
     /// Environment variables that reach the trainer besides the few that it always gets: names, or
     /// prefixes that end in `*`.
     pub pass_env: Vec<String>,
@@ -73,6 +76,8 @@ pub struct ClientConfig {
     pub user: Option<String>,
     /// Records of the jobs that this user has submitted.
     pub jobs_dir: PathBuf,
+    /// How long a lost connection to a worker is tried to be made again.
+    pub reconnect_for: Duration,
 }
 
 /// What `sleap-rtc signaling` serves.
@@ -246,7 +251,11 @@ pub fn load(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigErr
             .map(|root| sources.cwd.join(root))
             .or_else(|| file.shared_storage_root.as_ref().map(in_file)),
         worker: worker(sources, file.worker, overrides.state_dir, &base),
-        client: ClientConfig { user: file.client.user, jobs_dir: sources.data("client/jobs") },
+        client: ClientConfig {
+            user: file.client.user,
+            jobs_dir: sources.data("client/jobs"),
+            reconnect_for: file.client.reconnect_for.unwrap_or(RECONNECT_FOR),
+        },
         policy: policy(sources, file.policy, &base),
         server: ServerConfig {
             listen: file.listen.unwrap_or_else(default_listen),
@@ -259,6 +268,11 @@ pub fn load(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigErr
         warnings,
     })
 }
+
+/// Laptops sleep over night.
+const RECONNECT_FOR: Duration = Duration::from_secs(12 * 3600);
+/// A package that stopped in the middle.
+const RESUME_WITHIN: Duration = Duration::from_secs(120);
 
 /// The ports that Python peers expect.
 fn default_listen() -> Vec<SocketAddr> {
@@ -325,6 +339,7 @@ fn worker(
         slots: 1,
         maintenance: file.maintenance.unwrap_or(false),
         max_package_bytes: file.max_package_bytes.unwrap_or(50 << 30),
+        resume_within: file.resume_within.unwrap_or(RESUME_WITHIN),
         pass_env: file.pass_env.unwrap_or_default(),
     }
 }

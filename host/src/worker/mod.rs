@@ -14,6 +14,7 @@
 //! | `answering` | answers job requests, with the policies |
 //! | `connection` | answers one offer and finds out which dialect is spoken |
 //! | `ours` | one connection of our own client |
+//! | `uploads` | packages on their way in, which may change connections |
 //! | `legacy` | one connection of a Python client |
 //! | `legacy_texts` | the words that it hears |
 //! | `staging` | from a received package to a running job, in either dialect |
@@ -27,6 +28,7 @@ mod legacy;
 mod legacy_texts;
 mod ours;
 mod staging;
+mod uploads;
 
 use crate::config::{Config, WorkerConfig};
 use crate::job::RunnerOptions;
@@ -46,6 +48,7 @@ use sleap_rtc_protocol::signaling::{Metadata, MetadataPatch, PeerInfo, Role};
 use sleap_rtc_protocol::worker::WorkerStatus;
 use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -99,6 +102,10 @@ pub(crate) struct Site {
     pub(crate) state_dir: PathBuf,
     pub(crate) runner: RunnerOptions,
     pub(crate) limits: Limits,
+    /// How long an upload waits for a client that lost its connection.
+    pub(crate) resume_within: Duration,
+    /// Packages on their way in.
+    pub(crate) uploads: uploads::Uploads,
     pub(crate) shared_root: Option<PathBuf>,
     /// The operator wants no new jobs here.
     pub(crate) maintenance: bool,
@@ -243,6 +250,8 @@ fn site(
         state_dir: config.worker.state_dir.clone(),
         runner,
         limits: Limits { max_bytes: config.worker.max_package_bytes, ..Limits::default() },
+        resume_within: config.worker.resume_within,
+        uploads: uploads::Uploads::default(),
         shared_root: config.shared_storage_root.clone(),
         maintenance: config.worker.maintenance,
         delivering: tokio::sync::Mutex::default(),

@@ -199,6 +199,17 @@ impl TestWorker {
         self.process.kill();
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Starts it again after it was killed, as it was.
+    pub fn revive(self) -> Self {
+        let Self { setup, server, .. } = self;
+        Self::launch(setup, server)
+    }
+
     /// Stops it and starts it again with the same home and state, and these arguments.
     pub fn restart(mut self, arguments: &[&str]) -> Self {
         self.stop();
