@@ -177,7 +177,7 @@ async fn job(
     client.coordinator.hold(&client.peer).await?;
     let shared = if said.is_shared { Some(shared_paths(said)?) } else { None };
     let folder = JobFolder::create(&client.site.state_dir, &spec(said, shared)?, &client.peer)?;
-    let unstarted = Unstarted::new(folder.clone());
+    let unstarted = Unstarted::new(folder.clone(), None);
     let found = stage(client, wire, said, &folder).await?;
     // Some clients do not say what they send.
     if said.job_type.is_none() {

@@ -3,7 +3,7 @@
 
 use super::{Client, Site};
 use crate::job::{JobFolder, JobHandle, now_ms};
-use crate::transfer::{self, storage};
+use crate::transfer::{self, Cache, storage};
 use sleap_rtc_protocol::ids::{JobId, JobSecret, PeerId};
 use sleap_rtc_protocol::job::{JobDescription, JobEvent, Refusal, RefusalCode, SharedPaths};
 use std::path::PathBuf;
@@ -52,19 +52,26 @@ pub(super) async fn check_files(
 /// dropped: also when its connection is cut short.
 pub(super) struct Unstarted {
     folder: JobFolder,
+    /// What has arrived goes here when the job does not start.
+    cache: Option<Cache>,
     is_wanted: bool,
 }
 
 impl Unstarted {
-    pub(super) fn new(folder: JobFolder) -> Self {
-        Self { folder, is_wanted: false }
+    pub(super) fn new(folder: JobFolder, cache: Option<Cache>) -> Self {
+        Self { folder, cache, is_wanted: false }
     }
 
-    /// Runs the job in the slot of `client`.
+    /// The job's folder.
+    pub(super) fn folder(&self) -> &JobFolder {
+        &self.folder
+    }
+
+    /// Runs the job in the slot of its owner.
     pub(super) async fn start(mut self, client: &Client) -> Result<JobHandle, Refusal> {
         // From here on the folder may be a running job's.
         self.is_wanted = true;
-        let started = client.coordinator.start(&client.peer, self.folder.clone()).await;
+        let started = client.coordinator.start(self.folder.owner(), self.folder.clone()).await;
         self.is_wanted = started.is_ok();
         started
     }
@@ -74,6 +81,9 @@ impl Drop for Unstarted {
     fn drop(&mut self) {
         if !self.is_wanted {
             info!(job = %self.folder.id(), "job not started; its folder is removed");
+            if let Some(cache) = &self.cache {
+                cache.salvage(&self.folder.files_dir());
+            }
             self.folder.discard();
         }
     }
