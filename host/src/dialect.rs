@@ -1,19 +1,27 @@
 //! A data channel that speaks `sleap-rtc/1`, from either side.
 //!
 //! Control frames are text, chunks are binary. While a transfer runs it sees only what concerns it;
-//! other frames wait here for the session that owns the channel.
+//! other frames wait here for the session that owns the channel. Pings and pongs go no further than
+//! here: a client asks while it waits for a frame, a worker answers whenever it reads.
 
 use crate::rtc::{Channel, ChannelError, Message};
 use crate::transfer::{Incoming, Link, LinkError};
 use serde::{Serialize, de::DeserializeOwned};
+use sleap_rtc_protocol::connection::{Pulse, Sign};
 use sleap_rtc_protocol::frame::{self, ClientFrame, FrameError, TransferFrame, WorkerFrame};
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// How many frames may wait while a transfer runs; more is not an honest peer.
 const MAX_WAITING: usize = 256;
 /// How long sending one message may take before the connection counts as dead.
 const SEND_LIMIT: Duration = Duration::from_secs(60);
+/// A ping or a pong that finds no room within this time is left out.
+const PING_LIMIT: Duration = Duration::from_secs(1);
 
 /// One direction's frames.
 pub trait Frame: Serialize + DeserializeOwned + Send + Sync + 'static {
@@ -23,6 +31,14 @@ pub trait Frame: Serialize + DeserializeOwned + Send + Sync + 'static {
     fn into_transfer(self) -> Result<TransferFrame, Self>;
     /// Why a transfer must end when this frame arrives in the middle of it.
     fn interrupts_transfer(&self) -> Option<String>;
+    /// What this side says to hear from the other, if it is the one that asks.
+    fn ping() -> Option<Self>;
+    /// What the other side is told for this frame, where that is all there is to do.
+    fn is_ping(&self) -> bool;
+    /// The answer to a ping.
+    fn pong() -> Option<Self>;
+    /// Whether this is that answer.
+    fn is_pong(&self) -> bool;
 }
 
 impl Frame for ClientFrame {
@@ -43,6 +59,22 @@ impl Frame for ClientFrame {
             _ => None,
         }
     }
+
+    fn ping() -> Option<Self> {
+        Some(Self::Ping)
+    }
+
+    fn is_ping(&self) -> bool {
+        matches!(self, Self::Ping)
+    }
+
+    fn pong() -> Option<Self> {
+        None
+    }
+
+    fn is_pong(&self) -> bool {
+        false
+    }
 }
 
 impl Frame for WorkerFrame {
@@ -62,6 +94,22 @@ impl Frame for WorkerFrame {
             Self::Refused { refusal } => Some(refusal.message.clone()),
             _ => None,
         }
+    }
+
+    fn ping() -> Option<Self> {
+        None
+    }
+
+    fn is_ping(&self) -> bool {
+        false
+    }
+
+    fn pong() -> Option<Self> {
+        Some(Self::Pong)
+    }
+
+    fn is_pong(&self) -> bool {
+        matches!(self, Self::Pong)
     }
 }
 
@@ -95,6 +143,8 @@ pub enum DialectError {
 pub struct FrameChannel<Out, In> {
     channel: Channel,
     waiting: VecDeque<In>,
+    pulse: Arc<watch::Sender<Pulse>>,
+    cut: CancellationToken,
     direction: std::marker::PhantomData<fn(Out)>,
 }
 
@@ -106,29 +156,60 @@ pub type ClientEnd = FrameChannel<ClientFrame, WorkerFrame>;
 impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
     /// Speaks the dialect on `channel`.
     pub fn new(channel: Channel) -> Self {
-        Self { channel, waiting: VecDeque::new(), direction: std::marker::PhantomData }
+        Self {
+            channel,
+            waiting: VecDeque::new(),
+            pulse: Arc::new(watch::Sender::new(Pulse::new(Instant::now()))),
+            cut: CancellationToken::new(),
+            direction: std::marker::PhantomData,
+        }
+    }
+
+    /// How the connection is doing, as far as this end hears. Watchers are woken by what changes
+    /// the answer, not by every message.
+    pub fn pulse(&self) -> Arc<watch::Sender<Pulse>> {
+        self.pulse.clone()
+    }
+
+    /// Cancelled, it makes this end behave as if the connection were gone: whoever uses it comes to
+    /// an orderly end, which dropping a transfer in the middle would not be.
+    pub fn cut(&self) -> CancellationToken {
+        self.cut.clone()
     }
 
     /// Sends one frame, waiting for room.
     pub async fn send(&self, frame: &Out) -> Result<(), DialectError> {
         let text = frame::encode(frame)?;
-        within(SEND_LIMIT, self.channel.send_text(text)).await
+        self.within(SEND_LIMIT, self.channel.send_text(text)).await
     }
 
     /// The next frame; chunks are an error here. Cancel safe.
     pub async fn recv(&mut self) -> Result<In, DialectError> {
         match self.waiting.pop_front() {
             Some(frame) => Ok(frame),
-            None => match self.channel.recv().await.ok_or(DialectError::Gone)? {
-                Message::Text(text) => Ok(frame::decode(&text)?),
-                Message::Binary(_) => Err(DialectError::UnexpectedChunk),
-            },
+            None => self.recv_now().await,
         }
     }
 
     /// The next frame, if it comes within `limit`.
     pub async fn recv_within(&mut self, limit: Duration) -> Result<In, DialectError> {
         tokio::time::timeout(limit, self.recv()).await.map_err(|_| DialectError::Silent(limit))?
+    }
+
+    /// Does `work`, and goes on hearing: pings are answered, other frames wait for `recv`.
+    pub async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        while self.waiting.len() < MAX_WAITING {
+            tokio::select! {
+                done = work.as_mut() => return done,
+                frame = self.recv_now() => match frame {
+                    Ok(frame) => self.waiting.push_back(frame),
+                    // The next `recv` says so again.
+                    Err(_) => break,
+                },
+            }
+        }
+        work.await
     }
 
     /// Waits until the other side has acknowledged everything, at most `limit`.
@@ -138,12 +219,82 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
         }
     }
 
+    /// The next frame from the wire; asks for one when it is long in coming.
+    async fn recv_now(&self) -> Result<In, DialectError> {
+        loop {
+            let ping_at = self.pulse.borrow().ping_at();
+            let message = tokio::select! {
+                message = self.message() => message?,
+                () = tokio::time::sleep_until(ping_at.into()), if Out::ping().is_some() => {
+                    self.sign(Sign::Asked);
+                    self.say_briefly(Out::ping()).await;
+                    continue;
+                }
+            };
+            match message {
+                Message::Text(text) => match self.understand(&text).await? {
+                    Some(frame) => return Ok(frame),
+                    None => continue,
+                },
+                Message::Binary(_) => return Err(DialectError::UnexpectedChunk),
+            }
+        }
+    }
+
+    async fn message(&self) -> Result<Message, DialectError> {
+        let message = tokio::select! {
+            biased;
+            () = self.cut.cancelled() => None,
+            message = self.channel.recv() => message,
+        };
+        self.sign(if message.is_some() { Sign::Heard } else { Sign::Over });
+        message.ok_or(DialectError::Gone)
+    }
+
+    /// Reads a frame; nothing comes of one that this end deals with itself.
+    async fn understand(&self, text: &str) -> Result<Option<In>, DialectError> {
+        let frame: In = frame::decode(text)?;
+        if frame.is_ping() {
+            self.say_briefly(Out::pong()).await;
+        }
+        Ok((!frame.is_ping() && !frame.is_pong()).then_some(frame))
+    }
+
+    async fn say_briefly(&self, frame: Option<Out>) {
+        let Some(Ok(text)) = frame.as_ref().map(frame::encode) else { return };
+        // No room is no news: what is on its way tells the other side the same.
+        let _ = self.within(PING_LIMIT, self.channel.send_text(text)).await;
+    }
+
+    fn sign(&self, sign: Sign) {
+        let now = Instant::now();
+        self.pulse.send_if_modified(|pulse| {
+            let before = (pulse.quiet_at(), pulse.beat(now));
+            pulse.apply(sign, now);
+            before != (pulse.quiet_at(), pulse.beat(now))
+        });
+    }
+
+    async fn within(
+        &self,
+        limit: Duration,
+        sending: impl Future<Output = Result<(), ChannelError>>,
+    ) -> Result<(), DialectError> {
+        tokio::select! {
+            () = self.cut.cancelled() => Err(DialectError::Gone),
+            sent = tokio::time::timeout(limit, sending) => {
+                Ok(sent.map_err(|_| DialectError::Stalled)??)
+            }
+        }
+    }
+
     async fn next_of_transfer(&mut self) -> Result<Incoming, DialectOrInterrupt> {
         loop {
-            match self.channel.recv().await.ok_or(DialectError::Gone)? {
+            match self.message().await? {
                 Message::Binary(chunk) => return Ok(Incoming::Chunk(chunk)),
                 Message::Text(text) => {
-                    match frame::decode::<In>(&text).map_err(DialectError::from)?.into_transfer() {
+                    let Some(frame) = self.understand(&text).await? else { continue };
+                    match frame.into_transfer() {
                         Ok(frame) => return Ok(Incoming::Control(frame)),
                         Err(other) => self.set_aside(other)?,
                     }
@@ -175,21 +326,14 @@ impl From<DialectError> for DialectOrInterrupt {
     }
 }
 
-async fn within(
-    limit: Duration,
-    sending: impl Future<Output = Result<(), ChannelError>>,
-) -> Result<(), DialectError> {
-    tokio::time::timeout(limit, sending).await.map_err(|_| DialectError::Stalled)??;
-    Ok(())
-}
-
 impl<Out: Frame, In: Frame> Link for FrameChannel<Out, In> {
     async fn send_control(&mut self, frame: TransferFrame) -> Result<(), LinkError> {
         self.send(&Out::from_transfer(frame)).await.map_err(lost)
     }
 
     async fn send_chunk(&mut self, chunk: Vec<u8>) -> Result<(), LinkError> {
-        within(SEND_LIMIT, self.channel.send_binary(chunk.as_slice().into())).await.map_err(lost)
+        let sending = self.channel.send_binary(chunk.as_slice().into());
+        self.within(SEND_LIMIT, sending).await.map_err(lost)
     }
 
     async fn next(&mut self) -> Result<Incoming, LinkError> {

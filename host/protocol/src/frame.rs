@@ -36,7 +36,8 @@ pub const PIECES_PER_FRAME: usize = 512;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "frame", rename_all = "kebab-case")]
 pub enum ClientFrame {
-    /// A new job. The package follows, unless its paths are shared.
+    /// A job. The package follows, unless its paths are shared. Said again over another connection
+    /// it goes on where it was: the worker says what it has of the job.
     Submit {
         /// All about it.
         spec: Box<JobSpec>,
@@ -47,7 +48,8 @@ pub enum ClientFrame {
         job: JobId,
         /// The right to it.
         secret: JobSecret,
-        /// The last event that this client has; 0 for none.
+        /// The last event that this client has; 0 for none, and a number beyond the job's last for
+        /// what is still to come.
         after: u64,
     },
     /// End early and keep the model.
@@ -60,7 +62,7 @@ pub enum ClientFrame {
         /// For the log.
         reason: String,
     },
-    /// Send the results (only after `Finished`).
+    /// Send the results, once the job is over.
     Fetch,
     /// About a transfer in either direction.
     Transfer(TransferFrame),
@@ -85,6 +87,9 @@ pub enum WorkerFrame {
         /// How it ended, if it has.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         outcome: Option<JobOutcome>,
+        /// Whether its package is here, and not to be sent.
+        #[serde(default)]
+        has_package: bool,
     },
     /// It is not; the connection is closed after this.
     Refused {

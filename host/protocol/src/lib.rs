@@ -15,10 +15,12 @@
 //! | [`transfer`] | manifests, safe paths, chunks, and the state of one incoming file |
 //! | [`job`] | what a job is, its events, its outcome |
 //! | [`worker`] | the slots of a worker and who holds them |
-//! | [`connection`] | the states of a peer connection, and what an offer is for |
+//! | [`connection`] | the states of a peer connection, its pulse, and what an offer is for |
+//! | [`follower`] | which of a job's events a client has, whichever connection brought them |
 
 pub mod capabilities;
 pub mod connection;
+pub mod follower;
 pub mod frame;
 pub mod ids;
 pub mod job;

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 /// How long a slot waits for the peer it was promised to: to send its offer, then to connect.
 pub const RESERVATION: Duration = Duration::from_secs(15);
+/// How long it then waits for that peer's first words.
+pub const FIRST_FRAME: Duration = Duration::from_secs(30);
 
 /// A place in which one job runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
