@@ -4,6 +4,7 @@
 //! `sleap-nn` on `PATH`, and puts the models into a folder.
 
 use anyhow::{Context, Result, bail};
+use sleap_rtc::client::parting::Interrupts;
 use sleap_rtc::client::{self, Job, Join, Output, Wishes, package};
 use sleap_rtc::config::{self, Config, Endpoints, Overrides, Sources};
 use sleap_rtc::signaling::{server, store::Store};
@@ -58,7 +59,7 @@ async fn run(job: Job) -> Result<PathBuf> {
         session = session_string(&credentials) => session?,
     };
     let wishes = Wishes { join: Join::Session(session), viewer: None };
-    let models = client::run(&config, wishes, job, CancellationToken::new()).await;
+    let models = client::run(&config, wishes, job, Interrupts::never()).await;
 
     stop_worker.cancel();
     worker.await??;

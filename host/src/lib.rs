@@ -8,7 +8,7 @@
 //! | [`signaling`] | the signaling server, and the client that both peers use |
 //! | [`rtc`] | peer connections and data channels, tuned |
 //! | [`transfer`] | packages and results as verified files over a channel |
-//! | `deadline` | deadlines that may be absent |
+//! | `deadline`, `backoff` | deadlines that may be absent; waits between attempts |
 //! | `dialect` | a data channel that speaks `sleap-rtc/1`: where `rtc` and `transfer` meet |
 //! | [`job`] | scripts, trainer processes, progress, and the folder that owns a job |
 //! | [`worker`] | admits jobs, runs them, serves their clients |
@@ -18,6 +18,7 @@
 //! Dependencies point one way: `config`, `gpu`, `policy` know nothing of the others; `signaling`,
 //! `rtc`, `transfer`, `job` do not know each other; `worker` and `client` wire them; `cli` calls.
 
+mod backoff;
 pub mod cli;
 pub mod client;
 pub mod config;

@@ -62,7 +62,9 @@ fn after_a_reservation_that_no_offer_followed() {
 fn in_upload() {
     let site = Site::new();
     let server = site.server();
-    let worker = site.worker(&server);
+    // Nobody comes back for this one.
+    let worker =
+        TestWorker::setup(&site, "worker").config("resume_within = \"1 s\"\n").start(&server);
     let package = large_package(&site, 512 * MIB);
     let client = site.client(&server).train(&package).auto(worker.credentials()).start();
     wait_growth("the upload", &worker.state_dir());

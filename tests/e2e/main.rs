@@ -20,6 +20,7 @@ mod logs;
 mod outlive;
 mod plugin;
 mod python_peers;
+mod reconnect;
 mod requirements;
 mod rooms;
 mod selection;

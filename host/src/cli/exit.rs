@@ -23,6 +23,8 @@ pub enum Exit {
     JobFailed = 6,
     /// The package or the result did not get through.
     Transfer = 7,
+    /// The client left; the job goes on without it.
+    Left = 8,
     /// The user cancelled.
     Cancelled = 130,
 }
@@ -38,6 +40,7 @@ Exit codes:
     5  the worker refused: busy, or the job does not fit it
     6  the job failed
     7  the package or the result did not get through
+    8  the client left, and the job goes on: `sleap-rtc attach` comes back to it
   130  cancelled";
 
 impl From<Exit> for ExitCode {
@@ -149,6 +152,7 @@ mod tests {
             Exit::Refused,
             Exit::JobFailed,
             Exit::Transfer,
+            Exit::Left,
             Exit::Cancelled,
         ] {
             let row = format!("\n{:>5}  ", exit as u8);

@@ -1,15 +1,18 @@
-//! Ctrl-C and SIGTERM, as a token.
+//! Ctrl-C and SIGTERM: as a token for what serves, as wishes for what stays with a job.
 
 use super::exit::{Exit, ExitWith, Failure};
-use tokio::signal::unix::{SignalKind, signal};
+use crate::client::parting::{Asked, Interrupts, SECOND_THOUGHTS};
+use std::time::Instant;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// A token that is cancelled by the first SIGINT or SIGTERM. The second one ends the process at
 /// once, for users who do not want to wait.
 pub(super) fn until_asked_to_end() -> Result<CancellationToken, Failure> {
     let token = CancellationToken::new();
-    let mut interrupts = signal(SignalKind::interrupt()).exit(Exit::Unexpected)?;
-    let mut terminations = signal(SignalKind::terminate()).exit(Exit::Unexpected)?;
+    let mut interrupts = listen(SignalKind::interrupt())?;
+    let mut terminations = listen(SignalKind::terminate())?;
     let asked = token.clone();
     tokio::spawn(async move {
         loop {
@@ -24,4 +27,41 @@ pub(super) fn until_asked_to_end() -> Result<CancellationToken, Failure> {
         }
     });
     Ok(token)
+}
+
+/// What the user asks of a client that stays with a job: SIGINT to leave it or, at the second one
+/// in a row, to cancel it; SIGTERM or SIGHUP to leave it. Whoever does not want to wait even then
+/// asks once more, which ends the process at once.
+pub(super) fn to_part_from_a_job() -> Result<Interrupts, Failure> {
+    let (wish, wished) = watch::channel(Asked::Nothing);
+    let mut interrupts = listen(SignalKind::interrupt())?;
+    let mut terminations = listen(SignalKind::terminate())?;
+    let mut hang_ups = listen(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        let mut first: Option<Instant> = None;
+        loop {
+            let interrupted = tokio::select! {
+                _ = interrupts.recv() => true,
+                _ = terminations.recv() => false,
+                _ = hang_ups.recv() => false,
+            };
+            let asked = *wish.borrow();
+            let in_time = first.is_some_and(|first| first.elapsed() <= SECOND_THOUGHTS);
+            let next = match (asked, interrupted) {
+                (Asked::Nothing, true) => Asked::Interrupted,
+                (Asked::Interrupted, true) if in_time => Asked::InterruptedTwice,
+                (Asked::Nothing | Asked::Interrupted, false) => Asked::Leave,
+                // The shell that hangs up may say so twice.
+                (Asked::Leave, false) => continue,
+                _ => std::process::exit(Exit::Cancelled as i32),
+            };
+            first.get_or_insert_with(Instant::now);
+            wish.send_replace(next);
+        }
+    });
+    Ok(Interrupts::new(wished))
+}
+
+fn listen(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).exit(Exit::Unexpected)
 }

@@ -32,7 +32,24 @@ pub struct JobArgs {
     common: CommonArgs,
 }
 
-/// The options of `attach` and `fetch`.
+/// From where on a job's log is shown.
+#[derive(clap::Args)]
+pub struct AfterArgs {
+    /// Show only what came after this event; `jobs` tells the last one shown here
+    #[arg(long, value_name = "EVENT", default_value_t = 0, hide_default_value = true)]
+    after: u64,
+}
+
+/// The options of `attach`.
+#[derive(clap::Args)]
+pub struct AttachArgs {
+    #[command(flatten)]
+    after: AfterArgs,
+    #[command(flatten)]
+    result: ResultArgs,
+}
+
+/// The options of `fetch`.
 #[derive(clap::Args)]
 pub struct ResultArgs {
     /// Where the result goes [default: where it was to go when the job was submitted]
@@ -58,6 +75,8 @@ pub struct LogsArgs {
     #[arg(short, long)]
     follow: bool,
     #[command(flatten)]
+    after: AfterArgs,
+    #[command(flatten)]
     job: JobArgs,
 }
 
@@ -80,8 +99,8 @@ pub struct JobOptions {
 
 #[derive(Debug)]
 enum Wanted {
-    Attach(Option<PathBuf>),
-    Logs { follow: bool },
+    Attach { output: Option<PathBuf>, after: u64 },
+    Logs { follow: bool, after: u64 },
     Stop { all: bool },
     Cancel,
     Fetch(Option<PathBuf>),
@@ -100,12 +119,6 @@ impl JobArgs {
     }
 }
 
-impl ResultArgs {
-    pub(super) fn attach(self) -> Checked {
-        self.job.with(Wanted::Attach(self.output))
-    }
-}
-
 impl FetchArgs {
     pub(super) fn check(self) -> Checked {
         let state_dir = self.whose.overrides().state_dir;
@@ -116,9 +129,16 @@ impl FetchArgs {
     }
 }
 
+impl AttachArgs {
+    pub(super) fn check(self) -> Checked {
+        let ResultArgs { output, job } = self.result;
+        job.with(Wanted::Attach { output, after: self.after.after })
+    }
+}
+
 impl LogsArgs {
     pub(super) fn check(self) -> Checked {
-        self.job.with(Wanted::Logs { follow: self.follow })
+        self.job.with(Wanted::Logs { follow: self.follow, after: self.after.after })
     }
 }
 
@@ -171,11 +191,13 @@ pub(super) async fn run(options: JobOptions, mut config: Config) -> Result<Exit,
         (record.known()?, Some(record))
     };
     let action = match options.wanted {
-        Wanted::Attach(output) => Action::Attach(place(output, record.as_ref())?),
+        Wanted::Attach { output, after } => {
+            Action::Attach { output: place(output, record.as_ref())?, after }
+        }
         Wanted::Fetch(output) | Wanted::FetchHere(output) => {
             Action::Fetch(place(output, record.as_ref())?)
         }
-        Wanted::Logs { follow } => Action::Logs { follow },
+        Wanted::Logs { follow, after } => Action::Logs { follow, after },
         Wanted::Stop { all } => Action::Stop { all },
         Wanted::Cancel => Action::Cancel,
     };
@@ -186,8 +208,8 @@ pub(super) async fn run(options: JobOptions, mut config: Config) -> Result<Exit,
         Action::Cancel => Some("the job is cancelled"),
         _ => None,
     };
-    let interrupt = interrupt::until_asked_to_end()?;
-    if let Some(place) = known::run(&config, &known, action, interrupt).await? {
+    let interrupts = interrupt::to_part_from_a_job()?;
+    if let Some(place) = known::run(&config, &known, action, interrupts).await? {
         let place = std::path::absolute(&place).unwrap_or(place);
         print::line(&format!("Done: the result is in {}", place.display()))
             .exit(Exit::Unexpected)?;

@@ -73,7 +73,7 @@ enum CommandArgs {
     /// List the jobs that were submitted from here
     Jobs(jobs::ListArgs),
     /// Come back to a job: its log from the start, then its result
-    Attach(jobs::ResultArgs),
+    Attach(jobs::AttachArgs),
     /// Show a job's log so far
     Logs(jobs::LogsArgs),
     /// End a training early and keep its model
@@ -232,7 +232,7 @@ fn parse_in(
             let overrides = args.whose.overrides();
             Command::Jobs(args, load(overrides)?)
         }
-        CommandArgs::Attach(args) => known(args.attach()?, &mut load)?,
+        CommandArgs::Attach(args) => known(args.check()?, &mut load)?,
         CommandArgs::Logs(args) => known(args.check()?, &mut load)?,
         CommandArgs::Stop(args) => known(args.check()?, &mut load)?,
         CommandArgs::Cancel(args) => known(args.cancel()?, &mut load)?,

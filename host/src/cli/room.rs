@@ -121,8 +121,8 @@ impl RoomArgs {
 
 /// Prints the room's workers as JSON.
 pub(super) async fn snapshot(join: &Join, config: &Config) -> Result<Exit, Failure> {
-    let interrupt = interrupt::until_asked_to_end()?;
-    let peers = client::snapshot(config, join, &interrupt).await?;
+    let mut interrupts = interrupt::to_part_from_a_job()?;
+    let peers = client::snapshot(config, join, &mut interrupts).await?;
     let text = serde_json::to_string_pretty(&peers).exit(Exit::Unexpected)?;
     print::line(&text).exit(Exit::Unexpected)?;
     Ok(Exit::Success)
@@ -151,8 +151,8 @@ pub(super) async fn explain(
     config: &Config,
     job: &JobDescription,
 ) -> Result<Exit, Failure> {
-    let interrupt = interrupt::until_asked_to_end()?;
-    let (workers, selection) = client::explain(config, join, job, &interrupt).await?;
+    let mut interrupts = interrupt::to_part_from_a_job()?;
+    let (workers, selection) = client::explain(config, join, job, &mut interrupts).await?;
     if let Some(notice) = &selection.notice {
         print::error(&format!("warning: {notice}\n"));
     }

@@ -6,13 +6,13 @@ use super::connect::ConnectOptions;
 use super::described::described;
 use super::exit::{Exit, Failure};
 use super::{interrupt, print, room};
-use crate::client::error::WHILE_IT_RAN;
 use crate::client::shared::SharedJob;
 use crate::client::{self, Choose, ClientError, Job, Join, Output, Wishes, package};
 use crate::config::Config;
 use crate::signaling::client::SignalingError;
 use crate::transfer::Package;
 use sleap_rtc_protocol::job::{JobType, Requirements};
+use sleap_rtc_protocol::session::JobString;
 use std::path::Path;
 
 /// Submits a training.
@@ -77,11 +77,11 @@ async fn submit(
     let described = package.clone();
     let description =
         blocking(move || Ok(package::described(&described, job_type, requirements, user))).await?;
-    let interrupt = interrupt::until_asked_to_end()?;
+    let interrupts = interrupt::to_part_from_a_job()?;
     let named = !matches!(connect.join, Join::Room { choose: Choose::Auto | Choose::Prompt, .. });
     let wishes = Wishes { join: connect.join, viewer: connect.gui };
     let job = Job { package, shared, name, description, output };
-    let place = match client::run(&config, wishes, job, interrupt).await {
+    let place = match client::run(&config, wishes, job, interrupts).await {
         Ok(place) => place,
         Err(error @ ClientError::Refused(_)) if named => {
             return Err(Failure::from(error).hint(OTHER_WORKERS));
@@ -120,9 +120,12 @@ impl From<ClientError> for Failure {
             | ClientError::Package(_)
             | ClientError::Policy(_)
             | ClientError::Shared(_) => Exit::Usage,
-            ClientError::Signaling(_) | ClientError::Connect { .. } => Exit::Connect,
+            ClientError::Signaling(_)
+            | ClientError::Connect { .. }
+            | ClientError::GivenUp { .. } => Exit::Connect,
+            ClientError::Left(_) => Exit::Left,
             ClientError::NoWorker(_) => Exit::NoWorker,
-            ClientError::Refused(_) => Exit::Refused,
+            ClientError::Refused(_) | ClientError::Forgotten => Exit::Refused,
             ClientError::JobFailed(_) => Exit::JobFailed,
             ClientError::Transfer { .. }
             | ClientError::Lost { .. }
@@ -133,20 +136,27 @@ impl From<ClientError> for Failure {
             ClientError::Internal(_) => Exit::Unexpected,
         };
         let hint = match &error {
-            ClientError::Signaling(error) => signaling_hint(error),
-            ClientError::Lost { during: WHILE_IT_RAN, .. } => Some(
-                "the job goes on without you: `sleap-rtc jobs` lists it, `sleap-rtc attach JOB` comes \
-                 back to it",
-            ),
+            ClientError::Signaling(error) => signaling_hint(error).map(str::to_owned),
+            ClientError::Left(known) => Some(way_back(known)),
             _ => None,
         };
-        Self { hint: hint.map(str::to_owned), ..Self::new(exit, error) }
+        Self { hint, ..Self::new(exit, error) }
     }
 }
 
 /// What to do when one worker was asked for, and refused.
 const OTHER_WORKERS: &str =
     "with --room-id, --token and --auto-select another worker of the room can take the job";
+
+/// How to come back to a job that goes on.
+fn way_back(known: &JobString) -> String {
+    let job = &known.job;
+    format!(
+        "`sleap-rtc attach {job}` comes back to it, `stop`, `cancel`, `logs` and `fetch` take the \
+         same id\non another machine give the job string instead (it opens the job: keep it to \
+         yourself):\n{known}"
+    )
+}
 
 /// What to do when the signaling server is the problem.
 pub(super) fn signaling_hint(error: &SignalingError) -> Option<&'static str> {

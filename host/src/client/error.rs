@@ -5,10 +5,9 @@ use crate::rtc::RtcError;
 use crate::signaling::client::SignalingError;
 use crate::transfer::TransferError;
 use sleap_rtc_protocol::ids::PeerId;
+use sleap_rtc_protocol::session::JobString;
 use std::path::PathBuf;
-
-/// When a connection was lost that a known job outlives.
-pub const WHILE_IT_RAN: &str = "while the job ran";
+use std::time::Duration;
 
 /// Why a client did not bring a result back. The command line maps each to an exit code.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +64,20 @@ pub enum ClientError {
         /// What was going on.
         during: &'static str,
     },
+    /// The connection was lost, and no other came about in time.
+    #[error("worker {worker} could not be reached again for {} s", .tried.as_secs())]
+    GivenUp {
+        /// Which worker.
+        worker: PeerId,
+        /// How long it was tried.
+        tried: Duration,
+    },
+    /// The worker has no job of that name, or never had its package.
+    #[error("the worker does not know the job")]
+    Forgotten,
+    /// The client leaves its job, which does not notice.
+    #[error("the job goes on without this client")]
+    Left(Box<JobString>),
     /// The worker broke the protocol, or stayed silent.
     #[error("worker {worker} {what}")]
     Worker {
@@ -99,4 +112,16 @@ pub enum ClientError {
     /// Should not happen.
     #[error("internal error: {0}")]
     Internal(String),
+}
+
+impl ClientError {
+    /// Whether another connection may go on where this one failed.
+    pub(super) fn may_heal(&self) -> bool {
+        use TransferError::{Lost, Silent, Stalled};
+        match self {
+            Self::Lost { .. } => true,
+            Self::Transfer { source, .. } => matches!(source, Lost(_) | Silent(_) | Stalled(_)),
+            _ => false,
+        }
+    }
 }

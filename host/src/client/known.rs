@@ -2,25 +2,32 @@
 
 use super::display::Display;
 use super::output::Output;
-use super::room::{Offered, Room};
+use super::parting::Interrupts;
+use super::record::Progress;
+use super::room::{Connected, Offered, Room};
 use super::submission::Submission;
-use super::{ClientError, concluded, or_interrupt};
+use super::{ClientError, or_interrupt, reconnect};
 use crate::config::Config;
 use sleap_rtc_protocol::connection::Purpose;
-use sleap_rtc_protocol::job::JobOutcome;
 use sleap_rtc_protocol::session::JobString;
 use std::path::PathBuf;
-use tokio_util::sync::CancellationToken;
 
 /// What to do with a known job.
 #[derive(Debug, Clone)]
 pub enum Action {
-    /// Show it from its first event, then bring the result back.
-    Attach(Output),
+    /// Show it, then bring the result back.
+    Attach {
+        /// Where the result goes.
+        output: Output,
+        /// Show only what came after the event of this number; 0 shows all.
+        after: u64,
+    },
     /// Show its log so far, or to its end.
     Logs {
         /// To its end.
         follow: bool,
+        /// As in `Attach`.
+        after: u64,
     },
     /// End it early and keep the model.
     Stop {
@@ -33,89 +40,44 @@ pub enum Action {
     Fetch(Output),
 }
 
-/// Does `action` with the job, over a connection of its own. Returns where the result is, if it
-/// was brought back. An interrupt ends the watching, never the job.
+/// Does `action` with the job, over one connection after another where it must be. Returns where
+/// the result is, if it was brought back.
+///
+/// Ctrl-C twice cancels a job that is attached to; anything else that the user asks ends only the
+/// watching.
 pub async fn run(
     config: &Config,
     known: &JobString,
     action: Action,
-    interrupt: CancellationToken,
+    mut interrupts: Interrupts,
 ) -> Result<Option<PathBuf>, ClientError> {
     let joining = Room::join(config, known.room.clone());
-    let mut room = or_interrupt(&interrupt, joining).await?;
-    let done = or_interrupt(&interrupt, with_room(&mut room, known, action)).await;
+    let mut room = or_interrupt(&mut interrupts, joining).await?;
+    let done = with_room(config, &mut room, known, action, &mut interrupts).await;
     room.leave().await;
     done
 }
 
 async fn with_room(
+    config: &Config,
     room: &mut Room,
     known: &JobString,
     action: Action,
+    interrupts: &mut Interrupts,
 ) -> Result<Option<PathBuf>, ClientError> {
-    let purpose = Purpose::KnownJob { job: known.job.clone() };
-    let connected = match room.offer(&known.worker, purpose).await? {
-        Offered::Yes(connected) => *connected,
-        Offered::Refused(text) => return Err(ClientError::Refused(text)),
-        Offered::Absent(text) => return Err(ClientError::NoWorker(text)),
-    };
+    let connected = or_interrupt(interrupts, connect(room, known)).await?;
     let mut display = Display::new(&known.worker);
-    let (mut job, standing) = Submission::attach(connected.channel, &mut display, known, 0).await?;
-    // Nothing here may cancel the job but the action itself.
-    let never = CancellationToken::new();
-    let done = match action {
-        Action::Attach(output) => {
-            concluded(job.follow(&never).await?)?;
-            Some(job.fetch(&output, None).await?)
-        }
-        Action::Logs { follow: true } => {
-            job.follow(&never).await?;
-            None
-        }
-        Action::Logs { follow: false } => {
-            job.read_until(standing.last_event, true).await?;
-            None
-        }
-        Action::Stop { all } => {
-            still_running(standing.outcome)?;
-            job.stop(all).await?;
-            None
-        }
-        Action::Cancel => {
-            still_running(standing.outcome)?;
-            let now = CancellationToken::new();
-            now.cancel();
-            match job.follow(&now).await? {
-                JobOutcome::Cancelled => None,
-                // It was over before the word arrived.
-                other => return concluded(other).map(|()| None),
-            }
-        }
-        Action::Fetch(output) => {
-            let outcome = standing.outcome.ok_or_else(|| {
-                ClientError::Refused(
-                    "the job still runs; `attach` waits for its result, `stop` ends it early"
-                        .into(),
-                )
-            })?;
-            job.read_until(standing.last_event, false).await?;
-            match outcome {
-                JobOutcome::Failed { .. } | JobOutcome::Interrupted => {
-                    job.fetch_saved(&output).await?;
-                    return concluded(outcome).map(|()| None);
-                }
-                other => concluded(other)?,
-            }
-            Some(job.fetch(&output, None).await?)
-        }
-    };
-    connected.connection.close().await;
-    Ok(done)
+    let progress = Progress::of(&config.client.jobs_dir, &known.job);
+    let mut submission = Submission::back(known, action, &mut display, progress);
+    let patience = config.client.reconnect_for;
+    reconnect::stay(room, connected, &mut submission, interrupts, patience).await
 }
 
-fn still_running(outcome: Option<JobOutcome>) -> Result<(), ClientError> {
-    match outcome {
-        None => Ok(()),
-        Some(_) => Err(ClientError::Refused("the job is over".into())),
+async fn connect(room: &mut Room, known: &JobString) -> Result<Connected, ClientError> {
+    let purpose = Purpose::KnownJob { job: known.job.clone() };
+    match room.offer(&known.worker, purpose).await? {
+        Offered::Yes(connected) => Ok(*connected),
+        Offered::Refused(text) => Err(ClientError::Refused(text)),
+        Offered::Absent(text) => Err(ClientError::NoWorker(text)),
     }
 }

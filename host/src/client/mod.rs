@@ -8,7 +8,9 @@
 //! | `selection` | which worker gets the job: by policy, by name, or by asking the user |
 //! | `explain` | what the policy makes of a room, without a job |
 //! | `prompt` | the list that the user chooses from |
-//! | `submission` | one job over `sleap-rtc/1` |
+//! | `submission` | what is said about one job over `sleap-rtc/1` |
+//! | `reconnect` | goes on over another connection when one is lost |
+//! | [`parting`] | what Ctrl-C and SIGTERM mean to a client that stays with a job |
 //! | [`record`] | what this user has submitted, so that it can be come back to |
 //! | [`known`] | coming back to a job: attach, logs, stop, cancel, fetch |
 //! | `legacy` | one job with a Python worker |
@@ -24,7 +26,9 @@ pub mod known;
 mod legacy;
 mod output;
 pub mod package;
+pub mod parting;
 mod prompt;
+mod reconnect;
 pub mod record;
 mod room;
 mod selection;
@@ -42,13 +46,15 @@ use crate::config::Config;
 use crate::policy::Policies;
 use crate::transfer::Package;
 use display::Display;
+use parting::Interrupts;
 use record::Record;
 use room::{Connected, Dialect, Room};
 use shared::SharedJob;
 use sleap_rtc_protocol::ids::{JobId, JobSecret, PeerId, RoomCredentials};
 use sleap_rtc_protocol::job::{JobDescription, JobOutcome, JobSpec};
-use sleap_rtc_protocol::session::SessionString;
+use sleap_rtc_protocol::session::{JobString, SessionString};
 use std::path::PathBuf;
+use submission::Submission;
 use tokio_util::sync::CancellationToken;
 use viewer::Viewer;
 
@@ -108,19 +114,21 @@ pub struct Wishes {
     pub viewer: Option<ViewerPorts>,
 }
 
-/// Submits `job` and stays with it until its result is here.
+/// Submits `job` and stays with it until its result is here, over one connection after another
+/// where it must be. Returns where the result is.
 ///
-/// `interrupt` (Ctrl-C) cancels the job on the worker. Returns where the result is.
+/// Once the worker has the package, the user may leave it to the worker ([`ClientError::Left`]) or
+/// cancel it. A job on a Python worker ends with its client.
 pub async fn run(
     config: &Config,
     wishes: Wishes,
     job: Job,
-    interrupt: CancellationToken,
+    mut interrupts: Interrupts,
 ) -> Result<PathBuf, ClientError> {
     let policies = Policies::load(&config.policy)?;
     let joining = Room::join(config, wishes.join.credentials().clone());
-    let mut room = or_interrupt(&interrupt, joining).await?;
-    let done = with_room(config, &mut room, &policies, wishes, &job, &interrupt).await;
+    let mut room = or_interrupt(&mut interrupts, joining).await?;
+    let done = with_room(config, &mut room, &policies, wishes, &job, &mut interrupts).await;
     room.leave().await;
     done
 }
@@ -131,25 +139,40 @@ async fn with_room(
     policies: &Policies,
     wishes: Wishes,
     job: &Job,
-    interrupt: &CancellationToken,
+    interrupts: &mut Interrupts,
 ) -> Result<PathBuf, ClientError> {
     let spec = spec(job)?;
     let connecting = selection::connect(room, policies, &wishes.join, &spec);
-    let connected = or_interrupt(interrupt, connecting).await?;
-    let Connected { worker, connection, channel, dialect } = connected;
-    tracing::debug!(%worker, ?dialect, "connected");
+    let connected = or_interrupt(interrupts, connecting).await?;
+    tracing::debug!(worker = %connected.worker, dialect = ?connected.dialect, "connected");
     let viewer = wishes.viewer.map(Viewer::open);
-    let mut display = Display::new(&worker);
-    let done = match dialect {
+    let mut display = Display::new(&connected.worker);
+    match connected.dialect {
         Dialect::Ours => {
-            let record = Record::new(config, &wishes.join, &worker, &spec, job);
-            record.announce(&config.client.jobs_dir, &mut display);
-            submission::run(channel, &spec, job, &mut display, viewer, interrupt).await
+            let room_credentials = wishes.join.credentials().clone();
+            let known = JobString {
+                room: room_credentials,
+                worker: connected.worker.clone(),
+                job: spec.id.clone(),
+                secret: spec.secret.clone(),
+            };
+            let record = Record::new(config, &known, job);
+            let progress = record.announce(&config.client.jobs_dir, &mut display);
+            let submission = Submission::new(&known, &spec, job, &mut display, progress);
+            let mut submission = submission.with_viewer(viewer);
+            let patience = config.client.reconnect_for;
+            let stay = reconnect::stay(room, connected, &mut submission, interrupts, patience);
+            Ok(stay.await?.unwrap_or_else(|| job.output.path().to_owned()))
         }
-        Dialect::Legacy => legacy::run(channel, &spec, job, &mut display, viewer, interrupt).await,
-    };
-    connection.close().await;
-    done
+        Dialect::Legacy => {
+            let Connected { connection, channel, .. } = connected;
+            let never = CancellationToken::new();
+            let work = legacy::run(channel, &spec, job, &mut display, viewer, &never);
+            let done = or_interrupt(interrupts, work).await;
+            connection.close().await;
+            done
+        }
+    }
 }
 
 fn spec(job: &Job) -> Result<JobSpec, ClientError> {
@@ -177,9 +200,13 @@ pub fn concluded(outcome: JobOutcome) -> Result<(), ClientError> {
     }
 }
 
+/// Does `work`, unless the user wants to end it.
 async fn or_interrupt<T>(
-    interrupt: &CancellationToken,
+    interrupts: &mut Interrupts,
     work: impl Future<Output = Result<T, ClientError>>,
 ) -> Result<T, ClientError> {
-    interrupt.run_until_cancelled(work).await.unwrap_or(Err(ClientError::Cancelled))
+    tokio::select! {
+        done = work => done,
+        _ = interrupts.any() => Err(ClientError::Cancelled),
+    }
 }

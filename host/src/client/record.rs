@@ -3,17 +3,20 @@
 
 use super::display::Display;
 use super::output::Output;
-use super::{ClientError, Job, Join};
+use super::{ClientError, Job};
 use crate::config::{Config, Endpoints};
 use serde::{Deserialize, Serialize};
-use sleap_rtc_protocol::ids::{JobId, PeerId};
-use sleap_rtc_protocol::job::{JobSpec, JobType};
+use sleap_rtc_protocol::ids::JobId;
+use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobType};
 use sleap_rtc_protocol::session::JobString;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use url::Url;
+
+/// How often a record is written while nothing but the number of events changes.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
 
 /// A job that this user has submitted.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -32,49 +35,148 @@ pub struct Record {
     pub submitted_s: u64,
     /// Where its result was to go.
     output: PathBuf,
+    /// Where the job stood when it was last looked at from here.
+    #[serde(default)]
+    pub last_seen: LastSeen,
+}
+
+/// Where a job stood when it was last looked at.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct LastSeen {
+    /// What it was doing.
+    pub state: SeenState,
+    /// Number of the last event that was shown.
+    pub event: u64,
+    /// When, in seconds since 1970.
+    pub at_s: u64,
+}
+
+/// What a job was doing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum SeenState {
+    /// Its package was on its way.
+    #[default]
+    Submitted,
+    /// The worker had it.
+    Running {
+        /// The trainer run at work, once there was one.
+        run: Option<String>,
+    },
+    /// It was over.
+    Over {
+        /// How it ended.
+        outcome: JobOutcome,
+        /// Whether the result was brought back.
+        fetched: bool,
+    },
+    /// A word of a newer program.
+    #[serde(other)]
+    Unknown,
+}
+
+impl LastSeen {
+    fn event(&mut self, number: u64, event: &JobEvent) {
+        (self.event, self.at_s) = (number, now_s());
+        let running = |run: Option<&String>| SeenState::Running { run: run.cloned() };
+        match (event, &self.state) {
+            (JobEvent::Finished { outcome }, _) => {
+                self.state = SeenState::Over { outcome: outcome.clone(), fetched: false };
+            }
+            (JobEvent::RunStarted { name }, _) => self.state = running(Some(name)),
+            (_, SeenState::Submitted) => self.state = running(None),
+            _ => {}
+        }
+    }
+}
+
+/// A job's record while its client looks at the job; nothing for jobs of other machines.
+pub(super) struct Progress {
+    kept: Option<(PathBuf, Record)>,
+    saved: Instant,
+}
+
+impl Progress {
+    /// The record of `job`, if it was submitted from here.
+    pub(super) fn of(jobs_dir: &Path, job: &JobId) -> Self {
+        let record = read(&jobs_dir.join(format!("{job}.json")));
+        Self { kept: record.map(|record| (jobs_dir.to_owned(), record)), saved: Instant::now() }
+    }
+
+    /// An event was shown.
+    pub(super) fn event(&mut self, number: u64, event: &JobEvent) {
+        let Some((_, record)) = &mut self.kept else { return };
+        // Coming back to a job shows what was there before; only news is news.
+        if number <= record.last_seen.event {
+            return;
+        }
+        let before = record.last_seen.state.clone();
+        record.last_seen.event(number, event);
+        if record.last_seen.state != before || self.saved.elapsed() >= SAVE_EVERY {
+            self.save();
+        }
+    }
+
+    /// The result was brought back.
+    pub(super) fn fetched(&mut self) {
+        let Some((_, record)) = &mut self.kept else { return };
+        record.last_seen.at_s = now_s();
+        if let SeenState::Over { fetched, .. } = &mut record.last_seen.state {
+            *fetched = true;
+        }
+        self.save();
+    }
+
+    fn save(&mut self) {
+        let Some((jobs_dir, record)) = &self.kept else { return };
+        self.saved = Instant::now();
+        if let Err(error) = record.save(jobs_dir) {
+            tracing::debug!(%error, "the job's record could not be brought up to date");
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.save();
+    }
 }
 
 impl Record {
-    pub(super) fn new(
-        config: &Config,
-        join: &Join,
-        worker: &PeerId,
-        spec: &JobSpec,
-        job: &Job,
-    ) -> Self {
-        let string = JobString {
-            room: join.credentials().clone(),
-            worker: worker.clone(),
-            job: spec.id.clone(),
-            secret: spec.secret.clone(),
-        };
+    pub(super) fn new(config: &Config, known: &JobString, job: &Job) -> Self {
         let output = job.output.path();
         Self {
-            string: string.to_string(),
+            string: known.to_string(),
             websocket: config.signaling.websocket.to_string(),
             http: config.signaling.http.to_string(),
             name: job.name.clone(),
             job_type: job.description.job_type,
-            submitted_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs()),
+            submitted_s: now_s(),
             output: std::path::absolute(output).unwrap_or_else(|_| output.to_owned()),
+            last_seen: LastSeen { at_s: now_s(), ..LastSeen::default() },
         }
     }
 
     /// Keeps the record and tells the user the job's name. A job is not refused because its record
     /// cannot be kept.
-    pub(super) fn announce(&self, jobs_dir: &Path, display: &mut Display) {
-        let Ok(known) = self.known() else { return };
-        match self.save(jobs_dir, &known.job) {
-            Ok(()) => display.note(&format!(
-                "Job {job}: `sleap-rtc attach {job}` comes back to it",
-                job = known.job
-            )),
-            Err(error) => tracing::warn!(%error, "the job's record could not be kept"),
+    pub(super) fn announce(self, jobs_dir: &Path, display: &mut Display) -> Progress {
+        let saved = Instant::now();
+        match (self.save(jobs_dir), self.known()) {
+            (Ok(()), Ok(JobString { job, .. })) => {
+                display.note(&format!("Job {job}: `sleap-rtc attach {job}` comes back to it"));
+                Progress { kept: Some((jobs_dir.to_owned(), self)), saved }
+            }
+            (Err(error), _) => {
+                tracing::warn!(%error, "the job's record could not be kept");
+                Progress { kept: None, saved }
+            }
+            _ => Progress { kept: None, saved },
         }
     }
 
-    fn save(&self, jobs_dir: &Path, job: &JobId) -> io::Result<()> {
+    fn save(&self, jobs_dir: &Path) -> io::Result<()> {
         use std::os::unix::fs::DirBuilderExt;
+        let job = self.known().map_err(io::Error::other)?.job;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(jobs_dir)?;
         let mut file = tempfile::NamedTempFile::new_in(jobs_dir)?;
         file.write_all(&serde_json::to_vec_pretty(self)?)?;
@@ -113,6 +215,10 @@ impl Record {
             JobType::Inference => Output::Predictions(self.output.clone()),
         }
     }
+}
+
+fn now_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn damaged() -> ClientError {

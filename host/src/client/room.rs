@@ -187,6 +187,16 @@ impl Room {
         worker: &PeerId,
         purpose: Purpose,
     ) -> Result<Offered, ClientError> {
+        self.offer_within(worker, purpose, ANSWER_LIMIT).await
+    }
+
+    /// As [`Self::offer`], with another limit on the wait for the answer.
+    pub(super) async fn offer_within(
+        &mut self,
+        worker: &PeerId,
+        purpose: Purpose,
+        limit: Duration,
+    ) -> Result<Offered, ClientError> {
         let connect = |source| ClientError::Connect { worker: worker.clone(), source };
         let (offering, sdp) = rtc::offer(&self.rtc).await.map_err(connect)?;
         self.attempts += 1;
@@ -200,14 +210,14 @@ impl Room {
             attempt: Some(attempt),
         };
         self.signaling.send(ClientMessage::Offer(offer)).await?;
-        let waiting = tokio::time::timeout(ANSWER_LIMIT, self.answer(worker, attempt));
+        let waiting = tokio::time::timeout(limit, self.answer(worker, attempt));
         let answer = match waiting.await {
             Ok(Ok(Answer::Yes(answer))) => answer,
             Ok(Ok(Answer::Refused(text))) => return Ok(Offered::Refused(text)),
             Ok(Ok(Answer::Absent(text))) => return Ok(Offered::Absent(text)),
             Ok(Err(error)) => return Err(error),
             Err(_) => {
-                let limit_s = ANSWER_LIMIT.as_secs();
+                let limit_s = limit.as_secs();
                 let text = format!("worker {worker} did not answer the offer within {limit_s} s");
                 return Ok(Offered::Absent(text));
             }
@@ -248,6 +258,28 @@ impl Room {
                 _ => {}
             }
         }
+    }
+
+    /// Takes what comes while nothing is expected, so that the queue has room when something is.
+    /// Never resolves.
+    pub(super) async fn drain(&mut self) {
+        while self.next().await.is_ok() {}
+        std::future::pending().await
+    }
+
+    /// Waits so long, or until this client is registered again.
+    pub(super) async fn pause(&mut self, wait: Duration) {
+        let restored = async {
+            loop {
+                match self.events.recv().await {
+                    Some(SignalingEvent::Restored) => return,
+                    Some(_) => {}
+                    None => std::future::pending().await,
+                }
+            }
+        };
+        // Late is what the wait is for.
+        let _ = tokio::time::timeout(wait, restored).await;
     }
 
     /// The next frame from the server. A lost server is not the end: the client registers again

@@ -1,15 +1,19 @@
-//! One job over `sleap-rtc/1`: hand over the package, follow the events, fetch the result.
+//! What is said about one job over `sleap-rtc/1`: hand over the package, follow the events, fetch
+//! the result. The conversation may go on over another connection at any point.
 
 use super::display::Display;
-use super::error::WHILE_IT_RAN;
+use super::known::Action;
 use super::output::Output;
+use super::parting::Stage;
+use super::record::Progress;
 use super::shared::SharedJob;
 use super::viewer::Viewer;
 use super::{ClientError, Job, concluded};
 use crate::deadline;
 use crate::dialect::{ClientEnd, DialectError};
-use crate::rtc::Channel;
 use crate::transfer::{self, Limits, TransferError};
+use sleap_rtc_protocol::connection::Purpose;
+use sleap_rtc_protocol::follower::{Arrival, Follower};
 use sleap_rtc_protocol::frame::{ClientFrame, TransferFrame, WorkerFrame};
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobSpec, NumberedEvent, RefusalCode};
@@ -17,7 +21,7 @@ use sleap_rtc_protocol::session::JobString;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch;
 
 /// A worker answers a submission within this time; its policies run meanwhile.
 const ACCEPT_LIMIT: Duration = Duration::from_secs(30);
@@ -29,109 +33,204 @@ const CANCEL_LIMIT: Duration = Duration::from_secs(20);
 const FLUSH: Duration = Duration::from_secs(5);
 const UPLOAD: &str = "Sending package";
 const DOWNLOAD: &str = "Receiving result";
+const WHILE_IT_RAN: &str = "while the job ran";
 
-/// Submits the job on an open channel and stays with it. Returns where the result is.
-pub(super) async fn run(
-    channel: Channel,
-    spec: &JobSpec,
-    job: &Job,
-    display: &mut Display,
-    viewer: Option<Viewer>,
-    interrupt: &CancellationToken,
-) -> Result<PathBuf, ClientError> {
-    let worker = display.worker_id();
-    let mut submission = Submission { link: ClientEnd::new(channel), worker, display, viewer };
-    let handed_over = tokio::select! {
-        done = submission.hand_over(spec, job) => done,
-        () = interrupt.cancelled() => Err(ClientError::Cancelled),
-    };
-    if let Err(ClientError::Cancelled) = handed_over {
-        submission.say_cancel().await;
-    }
-    handed_over?;
-    let outcome = submission.follow(interrupt).await?;
-    concluded(outcome)?;
-    let fetching = submission.fetch(&job.output, job.shared.as_ref());
-    interrupt.run_until_cancelled(fetching).await.unwrap_or(Err(ClientError::Cancelled))
+/// How a conversation begins.
+#[derive(Clone, Copy)]
+pub(super) enum Opening<'a> {
+    /// With a job that is to be the worker's.
+    Submit(&'a JobSpec, &'a Job),
+    /// With a job that the worker has.
+    Attach,
 }
 
-/// A connection to a job of ours.
+/// What is known and done of one job, whichever connection it happens on.
 pub(super) struct Submission<'a> {
-    link: ClientEnd,
-    worker: PeerId,
+    known: &'a JobString,
+    opening: Opening<'a>,
+    action: Action,
+    shared: Option<&'a SharedJob>,
     display: &'a mut Display,
     viewer: Option<Viewer>,
+    follower: Follower,
+    /// Names of the trainer runs, once the worker has said them.
+    runs: Vec<String>,
+    /// The viewer's stop button was pressed and the worker does not know yet.
+    stop_wanted: bool,
+    /// What has arrived of the result.
+    collected: Option<TempDir>,
+    stage: watch::Sender<Stage>,
+    progress: Progress,
 }
 
-/// Where a known job stands at the moment of coming back to it.
-pub(super) struct Standing {
-    /// Number of its last event.
-    pub(super) last_event: u64,
-    /// How it ended, if it has.
-    pub(super) outcome: Option<JobOutcome>,
+/// Where a job stands at the moment of (coming back to) it.
+struct Standing {
+    last_event: u64,
+    outcome: Option<JobOutcome>,
+    has_package: bool,
 }
 
 impl<'a> Submission<'a> {
-    /// Comes back to a known job on an open channel; its events after `after` follow.
-    pub(super) async fn attach(
-        channel: Channel,
+    /// A new job, which ends up where its output is to be.
+    pub(super) fn new(
+        known: &'a JobString,
+        spec: &'a JobSpec,
+        job: &'a Job,
         display: &'a mut Display,
-        known: &JobString,
-        after: u64,
-    ) -> Result<(Self, Standing), ClientError> {
-        let worker = display.worker_id();
-        let mut attached = Self { link: ClientEnd::new(channel), worker, display, viewer: None };
-        let (job, secret) = (known.job.clone(), known.secret.clone());
-        let during = "while coming back to the job";
-        attached.send(&ClientFrame::Attach { job, secret, after }, during).await?;
-        loop {
-            match attached.recv(ACCEPT_LIMIT, during).await? {
-                WorkerFrame::Accepted { last_event, outcome, .. } => {
-                    return Ok((attached, Standing { last_event, outcome }));
-                }
-                frame => refused(frame)?,
-            }
+        progress: Progress,
+    ) -> Self {
+        let opening = Opening::Submit(spec, job);
+        let action = Action::Attach { output: job.output.clone(), after: 0 };
+        let stage = watch::Sender::new(Stage::HandingOver);
+        let shared = job.shared.as_ref();
+        Self { opening, shared, stage, ..Self::back(known, action, display, progress) }
+    }
+
+    /// A known job, come back to for `action`.
+    pub(super) fn back(
+        known: &'a JobString,
+        action: Action,
+        display: &'a mut Display,
+        progress: Progress,
+    ) -> Self {
+        let after = match action {
+            Action::Attach { after, .. } | Action::Logs { after, .. } => after,
+            // The worker's last event is all there is to it.
+            Action::Stop { .. } | Action::Cancel | Action::Fetch(_) => u64::MAX,
+        };
+        Self {
+            known,
+            opening: Opening::Attach,
+            action,
+            shared: None,
+            display,
+            viewer: None,
+            follower: Follower::after(after),
+            runs: Vec::new(),
+            stop_wanted: false,
+            collected: None,
+            stage: watch::Sender::new(Stage::Nothing),
+            progress,
         }
     }
 
-    /// Reads the events up to number `last`, which are there already, and shows them if asked to.
-    pub(super) async fn read_until(&mut self, last: u64, show: bool) -> Result<(), ClientError> {
-        let mut runs = Vec::new();
-        let mut seen = 0;
-        while seen < last {
-            match self.recv(ACCEPT_LIMIT, "while the log was read").await? {
-                WorkerFrame::Event { event, .. } => {
-                    seen = event.seq;
-                    if show {
-                        self.show(event, &mut runs);
+    /// Shows the job in SLEAP's loss viewer as well.
+    pub(super) fn with_viewer(self, viewer: Option<Viewer>) -> Self {
+        Self { viewer, ..self }
+    }
+
+    /// What the next connection is for.
+    pub(super) fn purpose(&self) -> Purpose {
+        Purpose::KnownJob { job: self.known.job.clone() }
+    }
+
+    /// Whether a worker that does not know the job may take it for a new one.
+    pub(super) fn may_begin_anew(&self) -> bool {
+        matches!(self.opening, Opening::Submit(..)) && self.follower.seen() == 0
+    }
+
+    /// Where the job stands, as it changes.
+    pub(super) fn stage(&self) -> watch::Receiver<Stage> {
+        self.stage.subscribe()
+    }
+
+    /// Says all that is still to be said, over a connection that has just opened. Returns where
+    /// the result is, if it was wanted.
+    pub(super) async fn converse(
+        &mut self,
+        link: &mut ClientEnd,
+    ) -> Result<Option<PathBuf>, ClientError> {
+        let standing = self.greet(link).await?;
+        if let Opening::Submit(spec, job) = self.opening
+            && !standing.has_package
+        {
+            self.enter(Stage::HandingOver);
+            self.hand_over(link, spec, job).await?;
+        }
+        match self.action.clone() {
+            Action::Attach { output, .. } => {
+                self.enter(Stage::Following);
+                concluded(self.to_the_end(link, &standing).await?)?;
+                self.enter(Stage::Nothing);
+                self.fetch(link, &output).await.map(Some)
+            }
+            Action::Logs { follow: true, .. } => {
+                self.to_the_end(link, &standing).await.map(|_| None)
+            }
+            Action::Logs { follow: false, .. } => {
+                self.read_until(link, standing.last_event).await.map(|()| None)
+            }
+            Action::Fetch(output) => {
+                match standing.outcome.ok_or_else(still_runs)? {
+                    outcome @ (JobOutcome::Failed { .. } | JobOutcome::Interrupted) => {
+                        self.fetch_saved(link, &output).await?;
+                        return concluded(outcome).map(|()| None);
                     }
+                    outcome => concluded(outcome)?,
+                }
+                self.fetch(link, &output).await.map(Some)
+            }
+            Action::Stop { all } => {
+                not_over(&standing)?;
+                self.send(link, &ClientFrame::Stop { all }, "before the job was told to stop")
+                    .await?;
+                link.flush(FLUSH).await;
+                Ok(None)
+            }
+            Action::Cancel => {
+                not_over(&standing)?;
+                match self.cancelled(link, &standing).await? {
+                    JobOutcome::Cancelled => Ok(None),
+                    // It was over before the word arrived.
+                    other => concluded(other).map(|()| None),
+                }
+            }
+        }
+    }
+
+    fn enter(&mut self, stage: Stage) {
+        self.stage.send_replace(stage);
+    }
+
+    async fn greet(&mut self, link: &mut ClientEnd) -> Result<Standing, ClientError> {
+        let during = "while the job was introduced";
+        let after = self.follower.seen();
+        let greeting = match self.opening {
+            // The worker may know nothing of it yet, or all: it says so.
+            Opening::Submit(spec, _) if after == 0 => {
+                ClientFrame::Submit { spec: Box::new(spec.clone()) }
+            }
+            _ => {
+                let (job, secret) = (self.known.job.clone(), self.known.secret.clone());
+                ClientFrame::Attach { job, secret, after }
+            }
+        };
+        self.send(link, &greeting, during).await?;
+        loop {
+            match self.recv(link, ACCEPT_LIMIT, during).await? {
+                WorkerFrame::Accepted { last_event, outcome, has_package, .. } => {
+                    // Whatever has events has its package.
+                    let has_package = has_package || last_event > 0 || after > 0;
+                    if after == u64::MAX {
+                        self.follower = Follower::after(last_event);
+                    }
+                    return Ok(Standing { last_event, outcome, has_package });
                 }
                 frame => refused(frame)?,
             }
         }
-        Ok(())
     }
 
-    /// Asks for an early end that keeps the model; `all` ends the runs to come as well.
-    pub(super) async fn stop(&self, all: bool) -> Result<(), ClientError> {
-        self.send(&ClientFrame::Stop { all }, "before the job was told to stop").await?;
-        self.link.flush(FLUSH).await;
-        Ok(())
-    }
-
-    async fn hand_over(&mut self, spec: &JobSpec, job: &Job) -> Result<(), ClientError> {
-        let submit = ClientFrame::Submit { spec: Box::new(spec.clone()) };
-        self.send(&submit, "while the job was handed over").await?;
-        loop {
-            match self.recv(ACCEPT_LIMIT, "while the job was handed over").await? {
-                WorkerFrame::Accepted { .. } => break,
-                frame => refused(frame)?,
-            }
-        }
+    async fn hand_over(
+        &mut self,
+        link: &mut ClientEnd,
+        spec: &JobSpec,
+        job: &Job,
+    ) -> Result<(), ClientError> {
         if spec.shared.is_some() {
             return Ok(());
         }
-        let Self { link, display, .. } = self;
+        let display = &mut *self.display;
         let sent = transfer::send(link, &job.package, |progress| {
             display.transfer(UPLOAD, progress);
         });
@@ -145,76 +244,102 @@ impl<'a> Submission<'a> {
         Ok(())
     }
 
-    /// Shows the job's events until it is over. An interrupt cancels the job and waits for its end.
-    pub(super) async fn follow(
+    /// Shows the job's events until it is over.
+    async fn to_the_end(
         &mut self,
-        interrupt: &CancellationToken,
+        link: &mut ClientEnd,
+        standing: &Standing,
     ) -> Result<JobOutcome, ClientError> {
-        let mut runs = Vec::new();
-        let mut cancelling = None;
-        let mut first = true;
+        let (number, seen) = self.follower.open();
+        if let Some(outcome) = standing.outcome.clone().filter(|_| seen >= standing.last_event) {
+            return Ok(outcome);
+        }
+        let awaited = Instant::now() + STAGE_LIMIT;
         loop {
-            let deadline = match cancelling {
-                Some(since) => Some(since + CANCEL_LIMIT),
-                None => first.then(|| Instant::now() + STAGE_LIMIT),
-            };
+            if let Some(outcome) = self.follower.outcome() {
+                return Ok(outcome.clone());
+            }
+            if std::mem::take(&mut self.stop_wanted) {
+                self.stop_wanted = true;
+                self.send(link, &ClientFrame::Stop { all: false }, WHILE_IT_RAN).await?;
+                self.stop_wanted = false;
+            }
+            let staging = self.follower.seen() == 0 && matches!(self.opening, Opening::Submit(..));
             let frame = tokio::select! {
-                frame = self.link.recv() => frame.map_err(|e| self.lost(e, WHILE_IT_RAN))?,
-                () = interrupt.cancelled(), if cancelling.is_none() => {
-                    self.display.note("Cancelling the job …");
-                    self.say_cancel().await;
-                    cancelling = Some(Instant::now());
-                    continue;
-                }
+                frame = link.recv() => frame.map_err(|error| self.lost(error, WHILE_IT_RAN))?,
                 () = Viewer::stop_wanted(&mut self.viewer) => {
-                    self.send(&ClientFrame::Stop { all: false }, WHILE_IT_RAN).await?;
+                    self.stop_wanted = true;
                     continue;
                 }
-                () = deadline::reached(deadline) => {
+                () = deadline::reached(staging.then_some(awaited)) => {
                     let what = "stayed silent after it had the package".to_owned();
-                    let silent = ClientError::Worker { worker: self.worker.clone(), what };
-                    return Err(if cancelling.is_some() { ClientError::Cancelled } else { silent });
+                    return Err(ClientError::Worker { worker: self.worker(), what });
                 }
             };
             match frame {
-                WorkerFrame::Event { event, .. } => {
-                    first = false;
-                    if let Some(outcome) = self.show(event, &mut runs) {
-                        return Ok(outcome);
-                    }
-                }
+                WorkerFrame::Event { event, .. } => self.take(number, event)?,
                 frame => refused(frame)?,
             }
         }
     }
 
-    fn show(&mut self, event: NumberedEvent, runs: &mut Vec<String>) -> Option<JobOutcome> {
-        if let Some(viewer) = &self.viewer {
-            viewer.show(&event.event);
+    /// Shows the events up to number `last`, which are there already.
+    async fn read_until(&mut self, link: &mut ClientEnd, last: u64) -> Result<(), ClientError> {
+        let (number, _) = self.follower.open();
+        while self.follower.seen() < last {
+            match self.recv(link, ACCEPT_LIMIT, "while the log was read").await? {
+                WorkerFrame::Event { event, .. } => self.take(number, event)?,
+                frame => refused(frame)?,
+            }
         }
-        match event.event {
-            JobEvent::Staged { runs: names } => *runs = names,
+        Ok(())
+    }
+
+    /// Takes an event in and shows it, unless it was here before.
+    fn take(
+        &mut self,
+        link: sleap_rtc_protocol::follower::LinkNumber,
+        event: NumberedEvent,
+    ) -> Result<(), ClientError> {
+        match self.follower.apply(link, event) {
+            Ok(Arrival::New(event)) => {
+                self.progress.event(self.follower.seen(), &event);
+                self.show(event);
+                Ok(())
+            }
+            Ok(Arrival::Repeated) => Ok(()),
+            Err(misplaced) => {
+                tracing::warn!(%misplaced, "asking for the job's events again");
+                Err(ClientError::Lost { worker: self.worker(), during: WHILE_IT_RAN })
+            }
+        }
+    }
+
+    fn show(&mut self, event: JobEvent) {
+        if let Some(viewer) = &self.viewer {
+            viewer.show(&event);
+        }
+        match event {
+            JobEvent::Staged { runs } => self.runs = runs,
             JobEvent::RunStarted { name } => {
-                let number = runs.iter().position(|run| *run == name).map_or(1, |at| at + 1);
-                self.display.run_started(&name, number, runs.len());
+                let number = self.runs.iter().position(|run| *run == name).map_or(1, |at| at + 1);
+                self.display.run_started(&name, number, self.runs.len());
             }
             JobEvent::Log { text } => self.display.log(&text),
             JobEvent::RunEnded { name, outcome } => self.display.run_ended(&name, &outcome),
-            JobEvent::Finished { outcome } => return Some(outcome),
-            JobEvent::Progress { .. } | JobEvent::Unknown => {}
+            JobEvent::Finished { .. } | JobEvent::Progress { .. } | JobEvent::Unknown => {}
         }
-        None
     }
 
-    pub(super) async fn fetch(
+    async fn fetch(
         &mut self,
+        link: &mut ClientEnd,
         output: &Output,
-        shared: Option<&SharedJob>,
     ) -> Result<PathBuf, ClientError> {
-        self.send(&ClientFrame::Fetch, "before the result was fetched").await?;
-        if let Some(shared) = shared {
+        self.send(link, &ClientFrame::Fetch, "before the result was fetched").await?;
+        if let Some(shared) = self.shared {
             loop {
-                match self.recv(STAGE_LIMIT, "before the result was in place").await? {
+                match self.recv(link, STAGE_LIMIT, "before the result was in place").await? {
                     WorkerFrame::Transfer(TransferFrame::Complete) => {
                         return output.publish_shared(shared);
                     }
@@ -222,14 +347,20 @@ impl<'a> Submission<'a> {
                 }
             }
         }
-        let collected = self.receive(output).await?;
-        output.publish(collected)
+        let collected = self.receive(link, output).await?;
+        let place = output.publish(collected)?;
+        self.progress.fetched();
+        Ok(place)
     }
 
     /// Brings back what a job saved that did not come to its end, and says where it is.
-    pub(super) async fn fetch_saved(&mut self, output: &Output) -> Result<(), ClientError> {
-        self.send(&ClientFrame::Fetch, "before the result was fetched").await?;
-        let collected = self.receive(output).await?;
+    async fn fetch_saved(
+        &mut self,
+        link: &mut ClientEnd,
+        output: &Output,
+    ) -> Result<(), ClientError> {
+        self.send(link, &ClientFrame::Fetch, "before the result was fetched").await?;
+        let collected = self.receive(link, output).await?;
         if std::fs::read_dir(collected.path()).is_ok_and(|mut entries| entries.next().is_none()) {
             return Ok(());
         }
@@ -239,55 +370,150 @@ impl<'a> Submission<'a> {
         Ok(())
     }
 
-    async fn receive(&mut self, output: &Output) -> Result<TempDir, ClientError> {
-        let collected = output.collect()?;
-        let Self { link, display, .. } = self;
+    /// Receives a result; what an earlier connection brought of it is not asked for again.
+    async fn receive(
+        &mut self,
+        link: &mut ClientEnd,
+        output: &Output,
+    ) -> Result<TempDir, ClientError> {
+        let collected = match self.collected.take() {
+            Some(collected) => collected,
+            None => output.collect()?,
+        };
+        let display = &mut *self.display;
         let limits = Limits::results();
         let received = transfer::receive(link, collected.path(), &limits, |progress| {
             display.transfer(DOWNLOAD, progress);
         });
-        let manifest =
-            received.await.map_err(|source| ClientError::Transfer { what: "result", source })?;
-        self.display.transferred(DOWNLOAD, manifest.total_bytes());
-        self.link.flush(FLUSH).await;
-        Ok(collected)
-    }
-
-    async fn say_cancel(&self) {
-        let cancel = ClientFrame::Cancel { reason: "the user pressed Ctrl-C".into() };
-        if self.link.send(&cancel).await.is_ok() {
-            self.link.flush(FLUSH).await;
+        match received.await {
+            Ok(manifest) => {
+                self.display.transferred(DOWNLOAD, manifest.total_bytes());
+                link.flush(FLUSH).await;
+                Ok(collected)
+            }
+            Err(source) => {
+                self.collected = Some(collected);
+                Err(ClientError::Transfer { what: "result", source })
+            }
         }
     }
 
-    async fn send(&self, frame: &ClientFrame, during: &'static str) -> Result<(), ClientError> {
-        self.link.send(frame).await.map_err(|error| self.lost(error, during))
+    /// The user leaves. Says so to a worker that has no whole package, and so no job: its slot is
+    /// wanted by others.
+    pub(super) async fn leave(&mut self, link: &ClientEnd) -> ClientError {
+        if *self.stage.borrow() != Stage::HandingOver {
+            return self.left();
+        }
+        say_cancel(link).await;
+        ClientError::Cancelled
+    }
+
+    /// The user cancels the job.
+    pub(super) async fn cancel(&mut self, link: &mut ClientEnd) -> ClientError {
+        self.display.note("Cancelling the job …");
+        let standing = Standing { last_event: 0, outcome: None, has_package: true };
+        match self.cancelled(link, &standing).await {
+            Ok(JobOutcome::Cancelled) => ClientError::Cancelled,
+            Ok(_) => {
+                self.display.note("The job was over before the word arrived.");
+                self.left()
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the worker did not confirm");
+                self.display.note("The worker does not answer; the job may not be cancelled.");
+                self.left()
+            }
+        }
+    }
+
+    /// No connection came about any more.
+    pub(super) fn given_up(&mut self, error: ClientError) -> ClientError {
+        if *self.stage.borrow() == Stage::HandingOver {
+            return error;
+        }
+        self.display.note(&format!("{error}."));
+        self.left()
+    }
+
+    fn left(&self) -> ClientError {
+        match self.action {
+            Action::Attach { .. } => ClientError::Left(Box::new(self.known.clone())),
+            // It was only looked at.
+            _ => ClientError::Cancelled,
+        }
+    }
+
+    async fn cancelled(
+        &mut self,
+        link: &mut ClientEnd,
+        standing: &Standing,
+    ) -> Result<JobOutcome, ClientError> {
+        say_cancel(link).await;
+        let silent = ClientError::Lost { worker: self.worker(), during: WHILE_IT_RAN };
+        let end = self.to_the_end(link, standing);
+        tokio::time::timeout(CANCEL_LIMIT, end).await.unwrap_or(Err(silent))
+    }
+
+    async fn send(
+        &self,
+        link: &ClientEnd,
+        frame: &ClientFrame,
+        during: &'static str,
+    ) -> Result<(), ClientError> {
+        link.send(frame).await.map_err(|error| self.lost(error, during))
     }
 
     async fn recv(
-        &mut self,
+        &self,
+        link: &mut ClientEnd,
         limit: Duration,
         during: &'static str,
     ) -> Result<WorkerFrame, ClientError> {
-        self.link.recv_within(limit).await.map_err(|error| self.lost(error, during))
+        link.recv_within(limit).await.map_err(|error| self.lost(error, during))
     }
 
     fn lost(&self, error: DialectError, during: &'static str) -> ClientError {
-        let worker = self.worker.clone();
+        let worker = self.worker();
         match error {
-            DialectError::Gone | DialectError::Channel(_) => ClientError::Lost { worker, during },
+            DialectError::Gone
+            | DialectError::Channel(_)
+            | DialectError::Stalled
+            | DialectError::Silent(_) => ClientError::Lost { worker, during },
             other => ClientError::Worker { worker, what: format!("broke off {during}: {other}") },
         }
+    }
+
+    fn worker(&self) -> PeerId {
+        self.known.worker.clone()
+    }
+}
+
+async fn say_cancel(link: &ClientEnd) {
+    let cancel = ClientFrame::Cancel { reason: "the user pressed Ctrl-C".into() };
+    if link.send(&cancel).await.is_ok() {
+        link.flush(FLUSH).await;
+    }
+}
+
+fn still_runs() -> ClientError {
+    ClientError::Refused(
+        "the job still runs; `attach` waits for its result, `stop` ends it early".into(),
+    )
+}
+
+fn not_over(standing: &Standing) -> Result<(), ClientError> {
+    match standing.outcome {
+        None => Ok(()),
+        Some(_) => Err(ClientError::Refused("the job is over".into())),
     }
 }
 
 /// A refusal at any moment is the worker's last word; other frames are not for this moment.
 fn refused(frame: WorkerFrame) -> Result<(), ClientError> {
-    match frame {
-        WorkerFrame::Refused { refusal } if refusal.code == RefusalCode::Invalid => {
-            Err(ClientError::JobFailed(refusal.message))
-        }
-        WorkerFrame::Refused { refusal } => Err(ClientError::Refused(refusal.message)),
-        _ => Ok(()),
-    }
+    let WorkerFrame::Refused { refusal } = frame else { return Ok(()) };
+    Err(match refusal.code {
+        RefusalCode::Invalid => ClientError::JobFailed(refusal.message),
+        RefusalCode::NotFound => ClientError::Forgotten,
+        _ => ClientError::Refused(refusal.message),
+    })
 }

@@ -38,6 +38,7 @@ pub(super) struct FileWorker {
     pub(super) keep_results_bytes: Option<u64>,
     pub(super) max_package_bytes: Option<u64>,
     pub(super) cache_bytes: Option<u64>,
+    pub(super) resume_within: Option<Duration>,
     pub(super) pass_env: Option<Vec<String>>,
 }
 
@@ -45,6 +46,7 @@ pub(super) struct FileWorker {
 #[derive(Default)]
 pub(super) struct FileClient {
     pub(super) user: Option<String>,
+    pub(super) reconnect_for: Option<Duration>,
 }
 
 /// `[policy]`.
@@ -173,6 +175,7 @@ impl FileWorker {
                 .map(|Bytes(bytes)| bytes),
             max_package_bytes: section.take::<Bytes>("max_package")?.map(|Bytes(bytes)| bytes),
             cache_bytes: section.take::<Bytes>("cache")?.map(|Bytes(bytes)| bytes),
+            resume_within: section.take_with("resume_within", time)?,
             pass_env: section.take("pass_env")?,
         };
         section.finish()?;
@@ -182,7 +185,10 @@ impl FileWorker {
 
 impl FileClient {
     fn read(mut section: Section<'_>) -> Result<Self, ConfigError> {
-        let client = Self { user: section.take("user")? };
+        let client = Self {
+            user: section.take("user")?,
+            reconnect_for: section.take_with("reconnect_for", time)?,
+        };
         section.finish()?;
         Ok(client)
     }

@@ -66,6 +66,8 @@ pub struct WorkerConfig {
     pub max_package_bytes: u64,
     /// How much of what was received is kept to spare sending it again, in bytes; 0 for nothing.
     pub cache_bytes: u64,
+    /// How long a slot waits for a client whose connection was lost while it sent its package.
+    pub resume_within: Duration,
     /// Environment variables that reach the trainer besides the few that it always gets: names, or
     /// prefixes that end in `*`.
     pub pass_env: Vec<String>,
@@ -101,6 +103,8 @@ pub struct ClientConfig {
     pub user: Option<String>,
     /// Records of the jobs that this user has submitted.
     pub jobs_dir: PathBuf,
+    /// How long a lost connection to a worker is tried to be made again.
+    pub reconnect_for: Duration,
 }
 
 /// What `sleap-rtc signaling` serves.
@@ -277,7 +281,11 @@ pub fn load(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigErr
             .map(|root| sources.cwd.join(root))
             .or_else(|| file.shared_storage_root.as_ref().map(in_file)),
         worker: worker(sources, file.worker, overrides.state_dir, overrides.maintenance, &base),
-        client: ClientConfig { user: file.client.user, jobs_dir: sources.data("client/jobs") },
+        client: ClientConfig {
+            user: file.client.user,
+            jobs_dir: sources.data("client/jobs"),
+            reconnect_for: file.client.reconnect_for.unwrap_or(RECONNECT_FOR),
+        },
         policy: policy(sources, file.policy, &base),
         server: ServerConfig {
             listen: file.listen.unwrap_or_else(default_listen),
@@ -290,6 +298,11 @@ pub fn load(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigErr
         warnings,
     })
 }
+
+/// Laptops sleep over night.
+const RECONNECT_FOR: Duration = Duration::from_secs(12 * 3600);
+/// A package that stopped in the middle.
+const RESUME_WITHIN: Duration = Duration::from_secs(120);
 
 /// The ports that Python peers expect.
 fn default_listen() -> Vec<SocketAddr> {
@@ -363,6 +376,7 @@ fn worker(
         },
         max_package_bytes: file.max_package_bytes.unwrap_or(50 << 30),
         cache_bytes: file.cache_bytes.unwrap_or(50 << 30),
+        resume_within: file.resume_within.unwrap_or(RESUME_WITHIN),
         pass_env: file.pass_env.unwrap_or_default(),
     }
 }

@@ -32,6 +32,8 @@ pub(super) enum ConnectionError {
     Transfer(#[from] crate::transfer::TransferError),
     #[error("{0}")]
     Refused(#[from] sleap_rtc_protocol::job::Refusal),
+    #[error("the client goes on over another connection")]
+    Replaced,
     #[error("the client broke the protocol: {0}")]
     Protocol(&'static str),
     #[error("the job's folder cannot be used")]
@@ -74,6 +76,10 @@ impl Connecting {
 
     async fn session(self, channel: Channel) -> Result<(), ConnectionError> {
         let new_job = matches!(self.offer.purpose, None | Some(Purpose::NewJob));
+        if new_job {
+            // Whether the slot is still there the client hears when it asks for it.
+            let _ = self.coordinator.await_first_frame(&self.offer.sender).await;
+        }
         let client = super::Client {
             peer: self.offer.sender,
             site: self.site,

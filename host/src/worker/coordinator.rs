@@ -17,7 +17,7 @@ use sleap_rtc_protocol::signaling::{
     PeerMessage, ServerMessage, WORKER_BUSY,
 };
 use sleap_rtc_protocol::worker::{
-    RESERVATION, Refused, Slot, WorkerEvent, WorkerState, WorkerStatus,
+    FIRST_FRAME, RESERVATION, Refused, Slot, WorkerEvent, WorkerState, WorkerStatus,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -69,6 +69,11 @@ impl CoordinatorHandle {
     /// Reserves a slot for `peer`, until its offer should have come.
     pub(super) async fn reserve(&self, peer: &PeerId) -> Result<(), Refusal> {
         self.reserve_for(peer, RESERVATION).await
+    }
+
+    /// Keeps the slot of `peer`, which has connected, until it should have said something.
+    pub(super) async fn await_first_frame(&self, peer: &PeerId) -> Result<(), Refusal> {
+        self.reserve_for(peer, FIRST_FRAME).await
     }
 
     /// Keeps the slot of `peer` while its package arrives.

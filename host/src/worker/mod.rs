@@ -17,6 +17,7 @@
 //! | `answering` | answers job requests, with the policies |
 //! | `connection` | answers one offer and finds out which dialect is spoken |
 //! | `ours` | one connection of our own client |
+//! | `uploads` | packages on their way in, which may change connections |
 //! | `legacy` | one connection of a Python client |
 //! | `legacy_texts` | the words that it hears |
 //! | `staging` | from a received package to a running job, in either dialect |
@@ -33,6 +34,7 @@ mod ours;
 mod retention;
 mod slots;
 mod staging;
+mod uploads;
 
 use crate::config::{Config, RetentionConfig, WorkerConfig};
 use crate::job::RunnerOptions;
@@ -53,6 +55,7 @@ use sleap_rtc_protocol::worker::WorkerStatus;
 use slots::{SlotGpus, SlotsError};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -113,6 +116,10 @@ pub(crate) struct Site {
     pub(crate) state_dir: PathBuf,
     pub(crate) runner: RunnerOptions,
     pub(crate) limits: Limits,
+    /// How long an upload waits for a client that lost its connection.
+    pub(crate) resume_within: Duration,
+    /// Packages on their way in.
+    pub(crate) uploads: uploads::Uploads,
     pub(crate) shared_root: Option<PathBuf>,
     /// The operator wants no new jobs here.
     pub(crate) maintenance: bool,
@@ -289,6 +296,8 @@ fn site(
         state_dir: config.worker.state_dir.clone(),
         runner,
         limits: limits(&config.worker),
+        resume_within: config.worker.resume_within,
+        uploads: uploads::Uploads::default(),
         shared_root: config.shared_storage_root.clone(),
         maintenance: config.worker.maintenance,
         delivering: tokio::sync::Mutex::default(),

@@ -1,19 +1,21 @@
 //! One connection of our own client: `sleap-rtc/1`, as the `frame` module of the protocol draws it.
 
 use super::connection::ConnectionError;
-use super::staging::Unstarted;
+use super::uploads::Upload;
 use super::{Client, staging};
 use crate::dialect::{DialectError, WorkerEnd};
-use crate::job::{EventStream, JobCommand, JobFolder, JobHandle, now_ms};
-use crate::transfer::{self, Package};
+use crate::job::{EventStream, JobCommand, JobError, JobFolder, JobHandle, now_ms};
+use crate::transfer::{self, Package, TransferError};
 use sleap_rtc_protocol::frame::{ClientFrame, TransferFrame, WorkerFrame};
 use sleap_rtc_protocol::ids::{JobId, JobSecret};
-use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobSpec, NumberedEvent, Refusal, RefusalCode};
+use sleap_rtc_protocol::job::{
+    JobEvent, JobOutcome, JobSpec, JobState, NumberedEvent, Refusal, RefusalCode,
+};
+use sleap_rtc_protocol::worker::FIRST_FRAME;
+use std::pin::pin;
 use std::time::Duration;
 use tracing::{info, warn};
 
-/// A client that connects says what it wants within this time.
-const FIRST_FRAME: Duration = Duration::from_secs(30);
 /// After the job a client fetches the results within this time, or comes back for them later.
 const FETCH: Duration = Duration::from_secs(60);
 /// Last words reach the other side within this time.
@@ -22,18 +24,25 @@ const FLUSH: Duration = Duration::from_secs(5);
 /// Serves one client until it has what it wants or is gone.
 pub(super) async fn serve(client: Client, mut link: WorkerEnd) -> Result<(), ConnectionError> {
     let served = match link.recv_within(FIRST_FRAME).await? {
-        ClientFrame::Submit { spec } if client.new_job => submit(&client, &mut link, *spec).await,
-        ClientFrame::Submit { .. } => Err(refused(
-            RefusalCode::Invalid,
-            "this connection was opened for a known job; a new job needs an offer of its own",
-        )),
+        ClientFrame::Submit { spec } => submit(&client, &mut link, *spec).await,
         ClientFrame::Attach { job, secret, after } => {
             attach(&client, &mut link, &job, &secret, after).await
         }
         _ => Err(ConnectionError::Protocol("the first frame must be submit or attach")),
     };
-    if let Err(ConnectionError::Refused(refusal)) = &served {
-        link.send(&WorkerFrame::Refused { refusal: refusal.clone() }).await?;
+    let refusal = match &served {
+        // Another connection goes on with what this one began.
+        Err(ConnectionError::Replaced) => return Ok(()),
+        Err(ConnectionError::Refused(refusal)) => Some(refusal.clone()),
+        // A client that hears nothing comes back, to no avail.
+        Err(error @ (ConnectionError::Folder(_) | ConnectionError::Io(_))) => {
+            let text = format!("the worker cannot use the job's folder: {error}");
+            Some(Refusal::new(RefusalCode::Other, text))
+        }
+        _ => None,
+    };
+    if let Some(refusal) = refusal {
+        link.send(&WorkerFrame::Refused { refusal }).await?;
     }
     link.flush(FLUSH).await;
     served
@@ -43,42 +52,136 @@ fn refused(code: RefusalCode, message: impl Into<String>) -> ConnectionError {
     ConnectionError::Refused(Refusal::new(code, message))
 }
 
+/// Takes a job, or goes on with one whose client said the same over another connection.
 async fn submit(
     client: &Client,
     link: &mut WorkerEnd,
     spec: JobSpec,
 ) -> Result<(), ConnectionError> {
-    staging::check(&client.site, &client.peer, &spec.description).await?;
-    client.coordinator.hold(&client.peer).await?;
-    let folder = JobFolder::create(&client.site.state_dir, &spec, &client.peer)?;
-    let unstarted = Unstarted::new(folder.clone());
-    stage(client, link, &folder).await?;
-    let handle = unstarted.start(client).await?;
+    let (job, uploads) = (spec.id.clone(), &client.site.uploads);
+    let mut upload = None;
+    if let Ok(folder) = JobFolder::open(&client.site.state_dir, &job) {
+        if !folder.spec().secret.matches(&spec.secret) {
+            return Err(refused(RefusalCode::Unauthorized, "another job has this id"));
+        }
+        upload = link.meanwhile(uploads.take_over(&job)).await;
+        if upload.is_none() && has_begun(&folder) {
+            return resume(client, link, &folder, 0).await;
+        }
+        if upload.is_none() && client.new_job {
+            // Left by a worker that went away in the middle.
+            folder.discard();
+        }
+    }
+    let upload = match upload {
+        Some(upload) => upload,
+        None => begin(client, spec).await?,
+    };
+    let folder = upload.unstarted.folder().clone();
+    let handle = stage(client, link, upload).await?;
     follow(client, link, &folder, &handle, 0).await
 }
 
-/// Gets the package into the job's folder and looks at it.
+/// Whether the job got as far as its own process.
+fn has_begun(folder: &JobFolder) -> bool {
+    match folder.record().map(|record| record.state) {
+        Ok(JobState::Running { .. }) => true,
+        Ok(JobState::Finished(_)) => {
+            // A package that never was whole leaves its end as the only event.
+            folder.last_event().is_ok_and(|last| last.is_some_and(|last| last.seq > 1))
+        }
+        Ok(JobState::Staging) | Err(_) => false,
+    }
+}
+
+async fn begin(client: &Client, spec: JobSpec) -> Result<Upload, ConnectionError> {
+    if !client.new_job {
+        let text = "the worker has no such job; a new one needs an offer of its own";
+        return Err(refused(RefusalCode::NotFound, text));
+    }
+    staging::check(&client.site, &client.peer, &spec.description).await?;
+    client.coordinator.hold(&client.peer).await?;
+    let folder = JobFolder::create(&client.site.state_dir, &spec, &client.peer)?;
+    Ok(client.site.uploads.begin(folder))
+}
+
+/// Gets the package into the job's folder, looks at it, and starts the job.
 async fn stage(
     client: &Client,
     link: &mut WorkerEnd,
-    folder: &JobFolder,
-) -> Result<(), ConnectionError> {
+    mut upload: Upload,
+) -> Result<JobHandle, ConnectionError> {
     let site = &client.site;
+    let folder = upload.unstarted.folder().clone();
     let spec = folder.spec();
     let shared =
         spec.shared.as_ref().map(|paths| staging::shared_places(site, paths)).transpose()?;
-    let accepted = WorkerFrame::Accepted { job: spec.id.clone(), last_event: 0, outcome: None };
-    link.send(&accepted).await?;
+    let has_package = upload.is_complete;
+    let (job, last_event, outcome) = (spec.id.clone(), 0, None);
+    link.send(&WorkerFrame::Accepted { job, last_event, outcome, has_package }).await?;
     match shared {
-        Some(places) => staging::take_in_place(folder, places.input).await?,
-        None => {
-            let manifest =
-                transfer::receive(link, &folder.files_dir(), &site.limits, |_| {}).await?;
-            info!(job = %spec.id, bytes = manifest.total_bytes(), "package complete");
+        Some(places) => link.meanwhile(staging::take_in_place(&folder, places.input)).await?,
+        None if has_package => {}
+        None => upload = receive(client, link, upload).await?,
+    }
+    let starting = async {
+        staging::check_files(site, &folder, &spec.description).await?;
+        upload.unstarted.start(client).await
+    };
+    Ok(link.meanwhile(starting).await?)
+}
+
+/// Receives the package. When the connection is lost, the upload waits for the client to come back
+/// over another one.
+async fn receive(
+    client: &Client,
+    link: &mut WorkerEnd,
+    mut upload: Upload,
+) -> Result<Upload, ConnectionError> {
+    let job = upload.unstarted.folder().id().clone();
+    let files = upload.unstarted.folder().files_dir();
+    let (cut, mut heir) = (link.cut(), None);
+    let received = {
+        let mut receiving = pin!(transfer::receive(link, &files, &client.site.limits, |_| {}));
+        tokio::select! {
+            received = &mut receiving => received,
+            next = upload.heir() => {
+                heir = Some(next);
+                // An orderly end: files that are whole stay.
+                cut.cancel();
+                receiving.await
+            }
+        }
+    };
+    let mut why = ConnectionError::Gone;
+    match received {
+        Ok(manifest) => {
+            info!(%job, bytes = manifest.total_bytes(), "package complete");
+            upload.is_complete = true;
+        }
+        Err(TransferError::Lost(lost)) => why = TransferError::Lost(lost).into(),
+        Err(error @ (TransferError::Silent(_) | TransferError::Stalled(_))) => why = error.into(),
+        Err(error) => return Err(error.into()),
+    }
+    while !upload.is_complete || heir.is_some() {
+        let next = match heir.take() {
+            Some(heir) => heir,
+            None => {
+                let within = client.site.resume_within;
+                info!(%job, within_s = within.as_secs(), "connection lost; the client may come back");
+                let Ok(next) = tokio::time::timeout(within, upload.heir()).await else {
+                    return Err(why);
+                };
+                next
+            }
+        };
+        info!(%job, "the client goes on over another connection");
+        match upload.pass_to(next).await {
+            Ok(()) => return Err(ConnectionError::Replaced),
+            Err(back) => upload = *back,
         }
     }
-    staging::check_files(site, folder, &spec.description).await?;
-    Ok(())
+    Ok(upload)
 }
 
 /// Back to a known job, for whoever holds its secret. An unknown job and a wrong secret get the
@@ -96,12 +199,30 @@ async fn attach(
         .ok_or_else(|| {
             refused(RefusalCode::Unauthorized, "no such job here, or not your secret for it")
         })?;
-    let handle = JobHandle::attach(&folder).await?;
+    resume(client, link, &folder, after).await
+}
+
+async fn resume(
+    client: &Client,
+    link: &mut WorkerEnd,
+    folder: &JobFolder,
+    after: u64,
+) -> Result<(), ConnectionError> {
+    let handle = match JobHandle::attach(folder).await {
+        Err(JobError::NotRunning) => {
+            let text = "the job's package is not complete yet; try again in a moment";
+            return Err(refused(RefusalCode::Busy, text));
+        }
+        // This very look has written down how it ended.
+        Err(JobError::Interrupted) => JobHandle::attach(folder).await?,
+        attached => attached?,
+    };
     let last = folder.last_event()?;
     let last_event = last.as_ref().map_or(0, |event| event.seq);
     let outcome = last.as_ref().and_then(finished);
-    link.send(&WorkerFrame::Accepted { job: job.clone(), last_event, outcome }).await?;
-    follow(client, link, &folder, &handle, after).await
+    let job = folder.id().clone();
+    link.send(&WorkerFrame::Accepted { job, last_event, outcome, has_package: true }).await?;
+    follow(client, link, folder, &handle, after.min(last_event)).await
 }
 
 /// Sends the job's events and obeys the client until it leaves.
@@ -113,13 +234,15 @@ async fn follow(
     after: u64,
 ) -> Result<(), ConnectionError> {
     let mut events = handle.events(after);
-    let outcome = stream(link, folder.id(), handle, &mut events).await?;
-    info!(job = %folder.id(), ?outcome, "told the client");
+    let told = stream(link, folder.id(), handle, &mut events).await?;
+    info!(job = %folder.id(), outcome = ?told.outcome, "told the client");
+    let mut fetch = told.fetch;
     loop {
+        if std::mem::take(&mut fetch) {
+            send_results(client, link, folder).await?;
+        }
         match link.recv_within(FETCH).await {
-            Ok(ClientFrame::Fetch) => send_results(client, link, folder).await?,
-            Ok(ClientFrame::Ping) => link.send(&WorkerFrame::Pong).await?,
-            Ok(_) => {}
+            Ok(frame) => fetch = matches!(frame, ClientFrame::Fetch),
             // The job is over and told: leaving is how a client says that it is content.
             Err(DialectError::Gone | DialectError::Silent(_)) => return Ok(()),
             Err(error) => return Err(error.into()),
@@ -127,23 +250,34 @@ async fn follow(
     }
 }
 
+/// What a client was told of its job, and what it asked meanwhile.
+#[derive(Default)]
+struct Told {
+    outcome: Option<JobOutcome>,
+    fetch: bool,
+}
+
 async fn stream(
     link: &mut WorkerEnd,
     job: &JobId,
     handle: &JobHandle,
     events: &mut EventStream,
-) -> Result<Option<JobOutcome>, ConnectionError> {
+) -> Result<Told, ConnectionError> {
+    let mut told = Told::default();
     loop {
         tokio::select! {
             event = events.next() => {
-                let Some(event) = event else { return Ok(None) };
-                let outcome = finished(&event);
+                let Some(event) = event else { return Ok(told) };
+                told.outcome = finished(&event);
                 link.send(&WorkerFrame::Event { job: job.clone(), event }).await?;
-                if outcome.is_some() {
-                    return Ok(outcome);
+                if told.outcome.is_some() {
+                    return Ok(told);
                 }
             }
-            frame = link.recv() => obey(link, job, handle, frame?).await?,
+            frame = link.recv() => match frame? {
+                ClientFrame::Fetch => told.fetch = true,
+                frame => obey(job, handle, frame).await,
+            },
         }
     }
 }
@@ -155,26 +289,19 @@ fn finished(event: &NumberedEvent) -> Option<JobOutcome> {
     }
 }
 
-async fn obey(
-    link: &WorkerEnd,
-    job: &JobId,
-    handle: &JobHandle,
-    frame: ClientFrame,
-) -> Result<(), ConnectionError> {
+async fn obey(job: &JobId, handle: &JobHandle, frame: ClientFrame) {
     let command = match frame {
         ClientFrame::Stop { all } => JobCommand::Stop { all },
         ClientFrame::Cancel { reason } => {
             info!(%job, reason = reason.escape_debug().to_string(), "cancelled by the client");
             JobCommand::Cancel
         }
-        ClientFrame::Ping => return Ok(link.send(&WorkerFrame::Pong).await?),
-        _ => return Ok(()),
+        _ => return,
     };
     if let Err(error) = handle.command(command).await {
         // The job may have ended at this very moment; its last event says so.
         warn!(%job, %error, "a command did not reach the job");
     }
-    Ok(())
 }
 
 async fn send_results(

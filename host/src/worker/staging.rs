@@ -60,11 +60,16 @@ impl Unstarted {
         Self { folder, is_wanted: false }
     }
 
-    /// Runs the job in the slot of `client`.
+    /// The job's folder.
+    pub(super) fn folder(&self) -> &JobFolder {
+        &self.folder
+    }
+
+    /// Runs the job in the slot of its owner.
     pub(super) async fn start(mut self, client: &Client) -> Result<JobHandle, Refusal> {
         // From here on the folder may be a running job's.
         self.is_wanted = true;
-        let started = client.coordinator.start(&client.peer, self.folder.clone()).await;
+        let started = client.coordinator.start(self.folder.owner(), self.folder.clone()).await;
         self.is_wanted = started.is_ok();
         started
     }

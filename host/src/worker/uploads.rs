@@ -1,0 +1,85 @@
+//! Packages on their way in.
+//!
+//! An [`Upload`] goes from connection to connection: a client that lost one and comes back over
+//! another goes on where it was, in the slot that the first connection holds. One connection at a
+//! time has it, so that nobody else writes into the job's folder.
+
+use super::staging::Unstarted;
+use crate::job::JobFolder;
+use sleap_rtc_protocol::ids::JobId;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{mpsc, oneshot};
+
+type Heir = oneshot::Sender<Upload>;
+type ByJob = Arc<Mutex<HashMap<JobId, mpsc::Sender<Heir>>>>;
+
+/// All uploads of a worker.
+#[derive(Default)]
+pub(crate) struct Uploads(ByJob);
+
+/// A package on its way in, in the hands of one connection. Dropped, it takes the job's folder
+/// with it.
+pub(super) struct Upload {
+    pub(super) unstarted: Unstarted,
+    /// Everything is here; the job is only to be started.
+    pub(super) is_complete: bool,
+    heirs: mpsc::Receiver<Heir>,
+    registered: Registered,
+}
+
+/// An upload's place among the others, while it lasts.
+struct Registered {
+    job: JobId,
+    uploads: ByJob,
+    sender: mpsc::Sender<Heir>,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.uploads.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.job);
+    }
+}
+
+impl Uploads {
+    /// Begins the upload of a job whose folder has just been made, and so is the only one.
+    pub(super) fn begin(&self, folder: JobFolder) -> Upload {
+        let (sender, heirs) = mpsc::channel(1);
+        let job = folder.id().clone();
+        let uploads = self.0.clone();
+        let mut by_job = uploads.lock().unwrap_or_else(PoisonError::into_inner);
+        by_job.insert(job.clone(), sender.clone());
+        drop(by_job);
+        let registered = Registered { job, uploads, sender };
+        Upload { unstarted: Unstarted::new(folder), is_complete: false, heirs, registered }
+    }
+
+    /// Takes the upload of `job` from the connection that has it. Nothing, when there is none any
+    /// more: the job has started, or its folder is gone.
+    pub(super) async fn take_over(&self, job: &JobId) -> Option<Upload> {
+        let holder = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(job).cloned()?;
+        let (heir, inherited) = oneshot::channel();
+        holder.send(heir).await.ok()?;
+        inherited.await.ok()
+    }
+}
+
+impl Upload {
+    /// The connection that wants to go on with this upload. Cancel safe.
+    pub(super) async fn heir(&mut self) -> Heir {
+        // Never none: `registered` holds a sender.
+        match self.heirs.recv().await {
+            Some(heir) => heir,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Hands the upload over and waits until it is no upload any more: the slot is held in the name
+    /// of the connection that began. Gives it back when the heir is gone.
+    pub(super) async fn pass_to(self, heir: Heir) -> Result<(), Box<Self>> {
+        let holder = self.registered.sender.clone();
+        heir.send(self).map_err(Box::new)?;
+        holder.closed().await;
+        Ok(())
+    }
+}
