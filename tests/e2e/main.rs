@@ -17,6 +17,7 @@ mod kill;
 mod known_jobs;
 mod large;
 mod logs;
+mod network;
 mod outlive;
 mod plugin;
 mod python_peers;

@@ -11,7 +11,7 @@ fn slow_worker(site: &Site, server: &TestServer) -> TestWorker {
     setup.env("FAKE_SLEAP_STEPS", "10").start(server)
 }
 
-fn wait_training(client: &mut Process) {
+pub fn wait_training(client: &mut Process) {
     client.wait_stdout("the trainer's log", SOON, |text: &str| {
         text.contains("Starting training loop").then_some(())
     });
@@ -19,7 +19,7 @@ fn wait_training(client: &mut Process) {
 
 /// Fails unless `client`, which has ended, has shown the job's log: every line, once.
 #[track_caller]
-fn assert_whole_log(back: TestClient, client: &Process) {
+pub fn assert_whole_log(back: TestClient, client: &Process) {
     let text = client.transcript();
     let (_, rest) = text.split_once("Job job-").expect("the job's id");
     let job = format!("job-{}", rest.split(':').next().unwrap());
@@ -32,18 +32,18 @@ fn assert_whole_log(back: TestClient, client: &Process) {
 }
 
 /// Client commands that share one record of jobs.
-struct Desk<'a> {
+pub struct Desk<'a> {
     site: &'a Site,
     server: &'a TestServer,
     data: std::path::PathBuf,
 }
 
 impl<'a> Desk<'a> {
-    fn new(site: &'a Site, server: &'a TestServer) -> Self {
+    pub fn new(site: &'a Site, server: &'a TestServer) -> Self {
         Self { site, server, data: site.folder("data") }
     }
 
-    fn client(&self) -> TestClient {
+    pub fn client(&self) -> TestClient {
         self.site.client(self.server).env("XDG_DATA_HOME", self.data.to_str().unwrap())
     }
 }
