@@ -23,6 +23,7 @@ mod plugin;
 mod python_peers;
 mod reconnect;
 mod requirements;
+mod reservation;
 mod rooms;
 mod selection;
 mod shared_storage;
