@@ -88,6 +88,8 @@ fn a_result_waits_and_may_be_fetched_twice() {
     }
     let logs = lab.client().arguments(&["logs", &job]).run();
     logs.assert_code(0).assert_says(&["Finished training at"]);
+    let listed = lab.client().arguments(&["jobs"]).run();
+    listed.assert_code(0).assert_says(&["succeeded", "last seen just now", "its result is in"]);
 }
 
 #[test]

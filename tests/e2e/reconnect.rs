@@ -11,7 +11,7 @@ fn slow_worker(site: &Site, server: &TestServer) -> TestWorker {
     setup.env("FAKE_SLEAP_STEPS", "10").start(server)
 }
 
-fn wait_training(client: &mut Process) {
+pub fn wait_training(client: &mut Process) {
     client.wait_stdout("the trainer's log", SOON, |text: &str| {
         text.contains("Starting training loop").then_some(())
     });
@@ -19,7 +19,7 @@ fn wait_training(client: &mut Process) {
 
 /// Fails unless `client`, which has ended, has shown the job's log: every line, once.
 #[track_caller]
-fn assert_whole_log(back: TestClient, client: &Process) {
+pub fn assert_whole_log(back: TestClient, client: &Process) {
     let text = client.transcript();
     let (_, rest) = text.split_once("Job job-").expect("the job's id");
     let job = format!("job-{}", rest.split(':').next().unwrap());
@@ -32,18 +32,18 @@ fn assert_whole_log(back: TestClient, client: &Process) {
 }
 
 /// Client commands that share one record of jobs.
-struct Desk<'a> {
+pub struct Desk<'a> {
     site: &'a Site,
     server: &'a TestServer,
     data: std::path::PathBuf,
 }
 
 impl<'a> Desk<'a> {
-    fn new(site: &'a Site, server: &'a TestServer) -> Self {
+    pub fn new(site: &'a Site, server: &'a TestServer) -> Self {
         Self { site, server, data: site.folder("data") }
     }
 
-    fn client(&self) -> TestClient {
+    pub fn client(&self) -> TestClient {
         self.site.client(self.server).env("XDG_DATA_HOME", self.data.to_str().unwrap())
     }
 }
@@ -87,6 +87,87 @@ fn a_worker_that_was_stopped_for_a_while_is_gone_on_with() {
     assert_eq!(client.wait(A_WHILE), 0, "{}", client.transcript());
     assert_whole_log(desk.client(), &client);
     worker.wait_idle(&site, &server);
+}
+
+#[test]
+fn a_signaling_server_may_go_away_and_come_back() {
+    let site = Site::new();
+    let mut server = TestServer::persistent(&site);
+    let setup = TestWorker::setup(&site, "worker").env("FAKE_SLEAP_BATCH_S", "0.5");
+    let worker = setup.env("FAKE_SLEAP_STEPS", "40").start(&server);
+    let data = site.folder("data");
+    let desk =
+        |server: &TestServer| site.client(server).env("XDG_DATA_HOME", data.to_str().unwrap());
+    let client = desk(&server).train(&fixture("train_single.zip"));
+    let mut client = client.session(worker.credentials()).start();
+    wait_training(&mut client);
+    server.kill();
+    let (away, shown) = (Instant::now(), client.stdout().len());
+    wait_for("the log to go on", SOON, || (client.stdout().len() > shown).then_some(()));
+    // Long enough for every peer to have come to its longest wait between two attempts.
+    wait_for("the absence to be a long one", SOON, || {
+        (away.elapsed().as_secs() >= 16).then_some(())
+    });
+    server.restart();
+    let back = Instant::now();
+    let mut observer = Observer::join(&server, worker.credentials());
+    observer.wait_status(worker.peer_id(), "busy", SOON);
+    let found_s = back.elapsed().as_secs_f64();
+    println!("server away for 16 s: the room showed the worker {found_s:.1} s after its return");
+    let jobs = desk(&server).arguments(&["jobs"]).run().assert_code(0).text();
+    let job = jobs.split_whitespace().find(|word| word.starts_with("job-")).unwrap();
+    desk(&server).arguments(&["logs", job]).run().assert_code(0);
+    let used_s = back.elapsed().as_secs_f64();
+    println!("server away for 16 s: a new client had been served {used_s:.1} s after its return");
+    assert!(found_s < 10.0, "{found_s}");
+    assert_eq!(client.wait(A_WHILE), 0, "{}", client.transcript());
+    assert_whole_log(desk(&server), &client);
+    assert!(!client.stderr().contains(" again."), "{}", client.transcript());
+}
+
+#[test]
+fn a_job_string_goes_on_elsewhere_after_the_last_event_that_was_shown() {
+    let site = Site::new();
+    let server = site.server();
+    let worker = slow_worker(&site, &server);
+    let desk = Desk::new(&site, &server);
+    let client = desk.client().train(&fixture("train_single.zip"));
+    let mut client = client.session(worker.credentials()).start();
+    wait_training(&mut client);
+    wait_for("a record of some events", SOON, || last_shown(&desk).filter(|last| *last > 3));
+    client.kill();
+    let last = last_shown(&desk).unwrap();
+    let listed = desk.client().arguments(&["jobs", "--strings"]).run().assert_code(0).text();
+    let string = listed.split_whitespace().find(|word| word.starts_with("sleap-job:")).unwrap();
+    let output = site.folder("elsewhere");
+    let attach = site.client(&server).arguments(&["attach", string, "--after", &last.to_string()]);
+    let rest = attach.arguments(&["--output"]).argument(&output).run();
+    rest.assert_code(0);
+    assert!(files_below(&output).iter().any(|file| file.ends_with("best.ckpt")));
+    // What came after that event is what is shown: the end of the log, from the right place.
+    let log = |after: &str| {
+        let logs = site.client(&server).arguments(&["logs", string, "--after", after]).run();
+        logs.assert_code(0);
+        logs.stdout
+    };
+    let (whole, after) = (log("0"), log(&last.to_string()));
+    let shown = rest.stdout.split("Done: ").next().unwrap().to_owned();
+    assert_eq!(shown, after);
+    assert!(whole.ends_with(&shown) && whole.len() > shown.len() && !shown.is_empty());
+    let early = client.stdout();
+    let seam = whole.len() - shown.len();
+    assert!(early.len() >= seam && whole.starts_with(&early[..seam]), "nothing is missing between");
+    assert_eq!(worker.trainer_starts().len(), 1, "the same job, not another");
+}
+
+/// The number of the last event that the desk's only job has shown, as its record has it.
+fn last_shown(desk: &Desk) -> Option<u64> {
+    let jobs = std::fs::read_dir(desk.data.join("sleap-rtc/client/jobs")).ok()?.flatten();
+    let mut records =
+        jobs.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "json"));
+    let record = std::fs::read(records.next()?).ok()?;
+    let record: serde_json::Value = serde_json::from_slice(&record).ok()?;
+    record["last_seen"]["event"].as_u64()
 }
 
 #[test]

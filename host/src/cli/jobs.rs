@@ -5,10 +5,10 @@ use super::exit::{Exit, ExitWith, Failure};
 use super::local::{self, LocalArgs};
 use super::{interrupt, print};
 use crate::client::known::{self, Action};
-use crate::client::record::{self, Record};
+use crate::client::record::{self, LastSeen, Record, SeenState};
 use crate::client::{ClientError, Output};
 use crate::config::{Config, Overrides};
-use sleap_rtc_protocol::job::JobType;
+use sleap_rtc_protocol::job::{JobOutcome, JobType};
 use sleap_rtc_protocol::session::JobString;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -158,23 +158,65 @@ pub(super) fn list(args: &ListArgs, config: &Config) -> Result<Exit, Failure> {
         print::line("no jobs were submitted from here").exit(Exit::Unexpected)?;
     }
     for record in records {
-        let known = record.known()?;
-        let age = SystemTime::now()
-            .duration_since(UNIX_EPOCH + Duration::from_secs(record.submitted_s))
-            .map_or(0, |age| age.as_secs() / 60);
-        let line = format!(
-            "{}  {}  {}  {age} min ago  on {}",
-            known.job,
-            record.job_type.as_str(),
-            record.name,
-            known.worker
-        );
-        print::line(&line).exit(Exit::Unexpected)?;
+        print::line(&described(&record, SystemTime::now())?).exit(Exit::Unexpected)?;
         if args.strings {
-            print::line(&format!("  {}", record.string())).exit(Exit::Unexpected)?;
+            print::line(&format!("    {}", record.string())).exit(Exit::Unexpected)?;
         }
     }
     Ok(Exit::Success)
+}
+
+/// A job as `jobs` shows it: what it is, how it stood when last seen, and what to do next.
+fn described(record: &Record, now: SystemTime) -> Result<String, ClientError> {
+    let JobString { job, worker, .. } = record.known()?;
+    let LastSeen { state, event, at_s } = &record.last_seen;
+    let kind = record.job_type.as_str();
+    let (submitted, seen) = (ago(now, record.submitted_s), ago(now, *at_s));
+    let output = record.output();
+    let place = output.path().display();
+    let (state, next) = match state {
+        SeenState::Submitted => ("submitted".to_owned(), format!("sleap-rtc attach {job}")),
+        SeenState::Running { run } => {
+            let run = run.as_ref().map_or(String::new(), |run| format!(" ({run})"));
+            (format!("running{run}"), format!("sleap-rtc attach {job}"))
+        }
+        SeenState::Over { fetched: true, outcome } => {
+            (ended(outcome).to_owned(), format!("its result is in {place}"))
+        }
+        SeenState::Over { outcome, .. } if outcome.is_success() => {
+            (ended(outcome).to_owned(), format!("sleap-rtc fetch {job}"))
+        }
+        SeenState::Over { outcome, .. } => {
+            (ended(outcome).to_owned(), format!("sleap-rtc logs {job}"))
+        }
+        SeenState::Unknown => ("unknown".to_owned(), format!("sleap-rtc attach {job}")),
+    };
+    Ok(format!(
+        "{job}  {kind}  {name}  {state}\n    submitted {submitted} to {worker}; last seen {seen}, at \
+         event {event}\n    {next}",
+        name = record.name
+    ))
+}
+
+fn ended(outcome: &JobOutcome) -> &'static str {
+    match outcome {
+        JobOutcome::Succeeded => "succeeded",
+        JobOutcome::StoppedEarly => "stopped early",
+        JobOutcome::Failed { .. } => "failed",
+        JobOutcome::Cancelled => "cancelled",
+        JobOutcome::Interrupted => "interrupted",
+    }
+}
+
+/// A time in seconds since 1970, as people say it.
+fn ago(now: SystemTime, at_s: u64) -> String {
+    let age = now.duration_since(UNIX_EPOCH + Duration::from_secs(at_s)).unwrap_or_default();
+    match age.as_secs() {
+        0..120 => "just now".to_owned(),
+        seconds @ 120..7_200 => format!("{} min ago", seconds / 60),
+        seconds @ 7_200..172_800 => format!("{} h ago", seconds / 3_600),
+        seconds => format!("{} days ago", seconds / 86_400),
+    }
 }
 
 /// Does what was asked with a known job.

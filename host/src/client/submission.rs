@@ -160,16 +160,16 @@ impl<'a> Submission<'a> {
             Action::Logs { follow: false, .. } => {
                 self.read_until(link, standing.last_event).await.map(|()| None)
             }
-            Action::Fetch(output) => match standing.outcome.ok_or_else(still_runs)? {
-                ended @ (JobOutcome::Failed { .. } | JobOutcome::Interrupted) => {
-                    self.fetch_saved(link, &output).await?;
-                    concluded(ended).map(|()| None)
+            Action::Fetch(output) => {
+                match standing.outcome.ok_or_else(still_runs)? {
+                    outcome @ (JobOutcome::Failed { .. } | JobOutcome::Interrupted) => {
+                        self.fetch_saved(link, &output).await?;
+                        return concluded(outcome).map(|()| None);
+                    }
+                    outcome => concluded(outcome)?,
                 }
-                ended => {
-                    concluded(ended)?;
-                    self.fetch(link, &output).await.map(Some)
-                }
-            },
+                self.fetch(link, &output).await.map(Some)
+            }
             Action::Stop { all } => {
                 not_over(&standing)?;
                 self.send(link, &ClientFrame::Stop { all }, "before the job was told to stop")
@@ -370,29 +370,31 @@ impl<'a> Submission<'a> {
         Ok(())
     }
 
+    /// Receives a result; what an earlier connection brought of it is not asked for again.
     async fn receive(
         &mut self,
         link: &mut ClientEnd,
         output: &Output,
     ) -> Result<TempDir, ClientError> {
-        // What an earlier connection brought is not asked for again.
         let collected = match self.collected.take() {
             Some(collected) => collected,
             None => output.collect()?,
         };
-        let collected = self.collected.insert(collected);
         let display = &mut *self.display;
         let limits = Limits::results();
         let received = transfer::receive(link, collected.path(), &limits, |progress| {
             display.transfer(DOWNLOAD, progress);
         });
-        let manifest =
-            received.await.map_err(|source| ClientError::Transfer { what: "result", source })?;
-        self.display.transferred(DOWNLOAD, manifest.total_bytes());
-        link.flush(FLUSH).await;
-        match self.collected.take() {
-            Some(collected) => Ok(collected),
-            None => output.collect(),
+        match received.await {
+            Ok(manifest) => {
+                self.display.transferred(DOWNLOAD, manifest.total_bytes());
+                link.flush(FLUSH).await;
+                Ok(collected)
+            }
+            Err(source) => {
+                self.collected = Some(collected);
+                Err(ClientError::Transfer { what: "result", source })
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use super::process::Process;
 use super::{SOON, Site};
 use rustix::process::Signal;
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -25,6 +25,11 @@ impl TestServer {
     /// A server that keeps its state in its home folder, for [`Self::restart`].
     pub fn persistent(site: &Site) -> Self {
         Self::launch(site.folder("server"), ([127, 0, 0, 1], 0).into(), true)
+    }
+
+    /// A server that forgets everything, on another address than the usual one.
+    pub fn on(site: &Site, address: IpAddr) -> Self {
+        Self::launch(site.folder("server"), (address, 0).into(), false)
     }
 
     fn launch(home: PathBuf, listen: SocketAddr, keeps_state: bool) -> Self {

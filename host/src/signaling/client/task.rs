@@ -2,6 +2,7 @@
 
 use super::connection::{self, Connection, Registration, encode};
 use super::{HttpApi, Identity, SignalingError, SignalingEvent};
+use crate::backoff::Backoff;
 use crate::signaling::server::CLOSE_REPLACED;
 use crate::signaling::{PING_EVERY, SILENCE_LIMIT, WRITE_DEADLINE};
 use futures_util::{SinkExt, StreamExt};
@@ -18,8 +19,8 @@ use url::Url;
 
 /// The first wait before a lost connection is made again.
 const BACKOFF_FIRST: Duration = Duration::from_millis(250);
-/// The longest wait.
-const BACKOFF_LONGEST: Duration = Duration::from_secs(10);
+/// The longest wait: a server that is back has all its peers again within ten seconds.
+const BACKOFF_LONGEST: Duration = Duration::from_secs(8);
 /// How long the closing handshake may take.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 
@@ -181,12 +182,10 @@ impl Task {
 
     /// Makes the connection again, without end; `None` when the owner wants no more.
     async fn reconnect(&mut self, least: Duration) -> Option<Connection> {
-        let mut backoff = BACKOFF_FIRST;
-        let mut wait = least;
+        let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_LONGEST);
+        self.while_lost(sleep(least)).await?;
         loop {
-            // Jitter: a thousand peers do not come back to a restarted server at one instant.
-            wait = wait.max(backoff).mul_f64(rand::random_range(0.5..1.0));
-            self.while_lost(sleep(wait)).await?;
+            self.while_lost(sleep(backoff.next())).await?;
             let metadata = self.registration.metadata.clone();
             let (url, http) = (self.websocket.clone(), self.http.clone());
             let registration = self.registration.clone();
@@ -207,8 +206,6 @@ impl Task {
                 }
                 Err(error) => tracing::warn!(%error, "cannot register again yet"),
             }
-            backoff = (backoff * 2).min(BACKOFF_LONGEST);
-            wait = Duration::ZERO;
         }
     }
 

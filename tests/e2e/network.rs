@@ -1,0 +1,112 @@
+//! Worker and client on machines of their own, with cables that can be pulled.
+
+use crate::reconnect::{Desk, assert_whole_log, wait_training};
+use crate::support::*;
+use std::{thread::sleep, time::Duration, time::Instant};
+
+/// Server, worker and client, each in a network namespace.
+struct Machines {
+    site: Site,
+    server: TestServer,
+    worker: TestWorker,
+    network: Network,
+}
+
+/// Nothing, with a line that says why, where there may be no namespaces.
+fn machines(steps: &str) -> Option<Machines> {
+    let network = match Network::new() {
+        Ok(network) => network,
+        Err(error) => {
+            println!("not run: no network namespaces here ({error}); they need root and iproute2");
+            return None;
+        }
+    };
+    let site = Site::new();
+    let address = network.server_address();
+    let server = network.on(Machine::Server, || TestServer::on(&site, address));
+    let worker = network.on(Machine::Worker, || {
+        let setup = TestWorker::setup(&site, "worker").env("FAKE_SLEAP_BATCH_S", "0.5");
+        setup.env("FAKE_SLEAP_STEPS", steps).start(&server)
+    });
+    Some(Machines { site, server, worker, network })
+}
+
+impl Machines {
+    fn start(&self, client: TestClient) -> Process {
+        self.network.on(Machine::Client, || client.start())
+    }
+
+    /// Pulls the client's cable for so long.
+    fn cut_s(&self, seconds: u64) {
+        self.network.cut(Machine::Client).unwrap();
+        // The fault itself takes this long: nothing is waited for.
+        sleep(Duration::from_secs(seconds));
+        self.network.mend(Machine::Client).unwrap();
+    }
+
+    /// Trains with the client's cable pulled for so long in the middle; gives what the client said.
+    fn train_with_a_cut_of_s(&self, seconds: u64) -> String {
+        let desk = Desk::new(&self.site, &self.server);
+        let client = desk.client().train(&fixture("train_single.zip"));
+        let output = client.output();
+        let mut client = self.start(client.session(self.worker.credentials()));
+        wait_training(&mut client);
+        self.cut_s(seconds);
+        let (mended, shown) = (Instant::now(), client.stdout().len());
+        wait_for("the log to go on", A_WHILE, || (client.stdout().len() > shown).then_some(()));
+        let took_s = mended.elapsed().as_secs_f64();
+        println!("cable pulled for {seconds} s: the log went on {took_s:.1} s after its return");
+        assert_eq!(client.wait(A_WHILE), 0, "{}", client.transcript());
+        self.network.on(Machine::Client, || assert_whole_log(desk.client(), &client));
+        assert!(files_below(&output).iter().any(|file| file.ends_with("best.ckpt")));
+        assert_eq!(self.worker.trainer_starts().len(), 1, "the same job, not another");
+        client.stderr()
+    }
+}
+
+#[test]
+fn a_connection_survives_three_seconds_without_a_network() {
+    let Some(machines) = machines("10") else { return };
+    let said = machines.train_with_a_cut_of_s(3);
+    assert!(!said.contains(" again"), "it was made anew:\n{said}");
+}
+
+#[test]
+fn after_forty_seconds_without_a_network_no_event_is_lost_and_none_comes_twice() {
+    let Some(machines) = machines("60") else { return };
+    let said = machines.train_with_a_cut_of_s(40);
+    assert!(said.contains(" is lost") && said.contains(" again."), "{said}");
+}
+
+#[test]
+fn a_package_goes_on_where_it_was_over_another_connection() {
+    let Some(machines) = machines("2") else { return };
+    let (labels, models) =
+        (large_labels(&machines.site, 512 << 20), labels_and_models(&machines.site).1);
+    let desk = Desk::new(&machines.site, &machines.server);
+    let client = desk.client().track(&labels, &models);
+    let mut client = machines.start(client.session(machines.worker.credentials()));
+    let state = machines.worker.state_dir();
+    wait_for("the upload", A_WHILE, || (bytes_below(&state) > 64 << 20).then_some(()));
+    machines.cut_s(20);
+    assert_eq!(client.wait(A_WHILE), 0, "{}", client.transcript());
+    let log = machines.worker.log();
+    assert!(log.contains("the client goes on over another connection"), "{log}");
+    assert_eq!(machines.worker.trainer_starts().len(), 1);
+}
+
+#[test]
+fn a_result_arrives_although_its_connection_is_lost() {
+    let Some(machines) = machines("2") else { return };
+    let (labels, models) =
+        (large_labels(&machines.site, 512 << 20), labels_and_models(&machines.site).1);
+    let desk = Desk::new(&machines.site, &machines.server);
+    let client = desk.client().track(&labels, &models);
+    let (home, predictions) = (client.home().to_owned(), client.predictions());
+    let mut client = machines.start(client.session(machines.worker.credentials()));
+    wait_for("the download", A_WHILE, || (bytes_below(&home) > 32 << 20).then_some(()));
+    machines.cut_s(20);
+    assert_eq!(client.wait(A_WHILE), 0, "{}", client.transcript());
+    let (sent, got) = (std::fs::read(&labels).unwrap(), std::fs::read(&predictions).unwrap());
+    assert!(sent == got, "the result is not what the worker made");
+}

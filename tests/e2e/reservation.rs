@@ -1,0 +1,68 @@
+//! A reservation ends by itself, whatever its client does or fails to do.
+
+use crate::support::*;
+use serde_json::{Value, json};
+use sleap_rtc::rtc::{self, RtcOptions};
+use sleap_rtc_protocol::{DIALECT, signaling::Sdp};
+use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
+
+fn options() -> RtcOptions {
+    let bind = vec![std::net::Ipv4Addr::LOCALHOST.into()];
+    RtcOptions { servers: Vec::new(), bind, gather_limit: Duration::from_secs(2) }
+}
+
+fn offer_frame(from: &Observer, worker: &TestWorker, sdp: &Sdp) -> Value {
+    json!({
+        "type": "offer", "sender": from.peer_id(), "target": worker.peer_id(), "sdp": sdp,
+        "protocols": [DIALECT], "purpose": {"kind": "new-job"}, "attempt": 1,
+    })
+}
+
+/// Waits until `worker` is free again; says how long that took.
+#[track_caller]
+fn wait_free(observer: &mut Observer, worker: &TestWorker, since: Instant, what: &str) -> f64 {
+    observer.wait_status(worker.peer_id(), "available", A_WHILE);
+    let took_s = since.elapsed().as_secs_f64();
+    println!("{what}: the slot was free again after {took_s:.1} s");
+    took_s
+}
+
+#[test]
+fn an_offer_that_never_connects_frees_the_slot_after_fifteen_seconds() {
+    let site = Site::new();
+    let server = site.server();
+    let worker = site.worker(&server);
+    let mut client = Observer::join(&server, worker.credentials());
+    let mut observer = Observer::join(&server, worker.credentials());
+    let runtime = Runtime::new().unwrap();
+    let (_offering, sdp) = runtime.block_on(rtc::offer(&options())).unwrap();
+    client.send(&offer_frame(&client, &worker, &sdp));
+    let since = Instant::now();
+    observer.wait_status(worker.peer_id(), "reserved", SOON);
+    let took_s = wait_free(&mut observer, &worker, since, "an offer that never connected");
+    assert!((14.0..20.0).contains(&took_s), "{took_s}");
+}
+
+#[test]
+fn a_client_that_connects_and_says_nothing_frees_the_slot_after_thirty_seconds() {
+    let site = Site::new();
+    let server = site.server();
+    let worker = site.worker(&server);
+    let mut client = Observer::join(&server, worker.credentials());
+    let mut observer = Observer::join(&server, worker.credentials());
+    let runtime = Runtime::new().unwrap();
+    let (offering, sdp) = runtime.block_on(rtc::offer(&options())).unwrap();
+    client.send(&offer_frame(&client, &worker, &sdp));
+    let answer = client.receive("answer");
+    let sdp = serde_json::from_value(answer["sdp"].clone()).unwrap();
+    let connected = runtime.block_on(async {
+        let (connection, legacy) = offering.accept(&sdp).await?;
+        let ours = connection.open_channel("ours", DIALECT).await?;
+        Ok::<_, rtc::RtcError>((connection, legacy, ours))
+    });
+    let (since, _connected) = (Instant::now(), connected.unwrap());
+    assert_eq!(observer.status(worker.peer_id()).as_deref(), Some("reserved"));
+    let took_s = wait_free(&mut observer, &worker, since, "a client that connected and was silent");
+    assert!((29.0..36.0).contains(&took_s), "{took_s}");
+}
