@@ -1,6 +1,8 @@
 //! Coming back to a job, from the same machine by its id or from another by its job string.
 
 use crate::support::*;
+use sleap_rtc_protocol::ids::JobSecret;
+use sleap_rtc_protocol::session::JobString;
 use std::path::PathBuf;
 
 /// A worker whose training takes some seconds, and a client's data folder.
@@ -110,4 +112,54 @@ fn a_job_is_opened_by_its_secret_alone() {
     // The id is no secret: whoever has only that, and the room, gets nothing.
     let stranger = lab.site.client(&lab.server).arguments(&["logs", &job]);
     stranger.run().assert_code(2).assert_says(&[&job, "job string"]);
+}
+
+#[test]
+fn a_wrong_secret_opens_nothing() {
+    let lab = lab();
+    let job = lab.abandoned();
+    let listed = lab.client().arguments(&["jobs", "--strings"]).run().text();
+    let string = listed.split_whitespace().find(|word| word.starts_with("sleap-job:")).unwrap();
+    let right: JobString = string.parse().unwrap();
+    let wrong = JobString { secret: JobSecret::new("0".repeat(32)).unwrap(), ..right }.to_string();
+    let output = lab.site.folder("wrong");
+    let output = output.to_str().unwrap();
+    for words in [
+        &["logs", &wrong][..],
+        &["logs", &wrong, "--follow"],
+        &["stop", &wrong],
+        &["stop", &wrong, "--all"],
+        &["cancel", &wrong],
+        &["fetch", &wrong, "--output", output],
+        &["attach", &wrong, "--output", output],
+    ] {
+        let ended = lab.site.client(&lab.server).arguments(words).run();
+        ended.assert_code(5).assert_says(&["not your secret"]);
+        assert!(!ended.text().contains("Starting training loop"), "{words:?}");
+    }
+    // None of that touched the job.
+    let attach = lab.client().arguments(&["attach", &job, "--output", output]).run();
+    attach.assert_code(0).assert_says(&["Finished training at"]);
+    assert!(!attach.text().contains("stopped early"));
+}
+
+#[test]
+fn the_room_sees_whose_job_runs_and_how_far_it_is() {
+    let lab = lab();
+    let job = lab.abandoned();
+    let mut observer = Observer::join(&lab.server, lab.worker.credentials());
+    let seen = observer.wait_properties(lab.worker.peer_id(), "progress", |seen| {
+        seen["jobs"][0]["progress"]["epoch"].as_u64().is_some_and(|epoch| epoch > 0)
+    });
+    let shown = seen["jobs"].to_string();
+    let record = &lab.worker.jobs()[0];
+    assert_eq!(seen["jobs"][0]["owner"], record["owner"], "{shown}");
+    assert_eq!(seen["jobs"][0]["since_ms"], record["created_ms"], "{shown}");
+    assert!(!shown.contains(record["spec"]["secret"].as_str().unwrap()), "{shown}");
+    let list = lab.client().arguments(&["room", "list"]).room(lab.worker.credentials()).run();
+    list.assert_code(0).assert_says(&["status: busy", "a job of", "epoch"]);
+    lab.client().arguments(&["cancel", &job]).run().assert_code(0);
+    let idle = observer
+        .wait_properties(lab.worker.peer_id(), "no job", |seen| seen["status"] == "available");
+    assert_eq!(idle["jobs"], serde_json::json!([]));
 }

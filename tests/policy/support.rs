@@ -22,6 +22,7 @@ pub fn worker(name: &str, gpus: &[u64]) -> WorkerFacts {
         sleap_version: None,
         slots: 1,
         slots_free: 1,
+        jobs: Vec::new(),
         job_types: vec![JobType::Training, JobType::Inference],
         models: ["base", "centroid", "topdown"].map(String::from).to_vec(),
         tags: vec!["sleap-rtc".into()],

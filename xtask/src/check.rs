@@ -5,7 +5,7 @@
 
 use crate::programs::{call, cargo, find, root, target, works};
 use crate::step::Steps;
-use crate::{Options, demo, prerequisites, python};
+use crate::{Options, demo, early_end, prerequisites, python};
 use anyhow::{Result, ensure};
 use std::process::{Command, ExitCode};
 use std::{env, fs};
@@ -34,10 +34,13 @@ pub fn test(options: &Options) -> Result<ExitCode> {
     lints(&mut steps);
     if options.no_real {
         steps.skip("train and track with real sleap-nn", "--no-real");
+        steps.skip("stop and cancel with real sleap-nn", "--no-real");
     } else {
         steps.check("install sleap-nn", || python::sleap_nn(options.install).map(drop));
         let name = "train and track with real sleap-nn";
         steps.check(name, || demo::train_and_track(options.install, false));
+        let name = "stop and cancel with real sleap-nn";
+        steps.check(name, || early_end::stop_and_cancel(options.install));
     }
     Ok(steps.finish())
 }

@@ -1,7 +1,7 @@
 //! `cargo xtask demo`: signaling server, worker and client as real processes on loopback.
 
 use crate::programs::{call, cargo, root, target};
-use crate::{Options, prerequisites, python};
+use crate::{Options, early_end, prerequisites, python};
 use anyhow::{Context, Result, bail, ensure};
 use std::{
     env,
@@ -27,7 +27,10 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     prerequisites::python(options.install)?;
     println!("building (the first time takes several minutes)");
     call(&mut cargo(&["build", "--package", "sleap-rtc"]))?;
-    train_and_track(options.install, options.stand_in)?;
+    match options.early_end {
+        true => early_end::stop_and_cancel(options.install)?,
+        false => train_and_track(options.install, options.stand_in)?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -37,7 +40,7 @@ pub fn train_and_track(install: bool, stand_in: bool) -> Result<()> {
         true => root().join("tests/stand-in"),
         false => python::sleap_nn(install)?,
     };
-    let demo = Demo::new(&trainer)?;
+    let demo = Demo::new("demo", &trainer)?;
     let models = demo.folder.join("models");
     let predictions = demo.folder.join("predictions.slp");
     let labels = demo.folder.join("package/one.pkg.slp");
@@ -60,27 +63,31 @@ pub fn train_and_track(install: bool, stand_in: bool) -> Result<()> {
     Ok(())
 }
 
-struct Demo {
-    folder: PathBuf,
+/// A folder below `target/` in which everything of one demo happens.
+pub struct Demo {
+    pub folder: PathBuf,
     binary: PathBuf,
     path: OsString,
 }
 
-struct Server {
-    process: Running,
+/// A signaling server.
+pub struct Server {
+    pub process: Running,
     http: String,
     websocket: String,
 }
 
-struct Worker {
-    process: Running,
+/// A worker in a room.
+pub struct Worker {
+    pub process: Running,
     room_id: String,
     token: String,
 }
 
 impl Demo {
-    fn new(trainer: &Path) -> Result<Self> {
-        let folder = target().join("demo");
+    /// Empties the folder and puts the small package into it.
+    pub fn new(name: &str, trainer: &Path) -> Result<Self> {
+        let folder = target().join(name);
         if folder.exists() {
             fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
         }
@@ -98,7 +105,7 @@ impl Demo {
     }
 
     /// A command with a home of its own, so that nothing of the user's is read or changed.
-    fn command(&self, name: &str, arguments: &[&str]) -> Result<Command> {
+    pub fn command(&self, name: &str, arguments: &[&str]) -> Result<Command> {
         let home = self.folder.join(name);
         fs::create_dir_all(&home)?;
         let mut command = Command::new(&self.binary);
@@ -110,7 +117,7 @@ impl Demo {
         Ok(command)
     }
 
-    fn start_server(&self) -> Result<Server> {
+    pub fn start_server(&self) -> Result<Server> {
         let command = self.command("signaling", &["signaling", "--ephemeral"])?;
         let mut process =
             Running::start("signaling server", command, &["--listen", "127.0.0.1:0"])?;
@@ -121,7 +128,7 @@ impl Demo {
         Ok(Server { process, http, websocket })
     }
 
-    fn start_worker(&self, server: &Server) -> Result<Worker> {
+    pub fn start_worker(&self, server: &Server) -> Result<Worker> {
         let mut command = self.command("worker", &["worker", "--ice-server", "none"])?;
         server.addresses(&mut command);
         // Nothing is detected on a machine without a GPU; training on the CPU is what the demo does.
@@ -143,9 +150,7 @@ impl Demo {
         println!("\n$ sleap-rtc {} …", arguments[0]);
         let mut command = self.command("client", arguments)?;
         complete(&mut command);
-        server.addresses(&mut command);
-        command.args(["--ice-server", "none", "--auto-select", "--room-id", &worker.room_id]);
-        command.env("SLEAP_RTC_TOKEN", &worker.token);
+        self.join(&mut command, server, worker);
         let mut child = Running { name: "client", child: command.spawn()?, log: PathBuf::new() };
         let status = child.wait(JOB_WITHIN)?;
         ensure!(
@@ -155,6 +160,13 @@ impl Demo {
             worker.process.hint()
         );
         Ok(())
+    }
+
+    /// Completes a client's command with the room.
+    pub fn join(&self, command: &mut Command, server: &Server, worker: &Worker) {
+        server.addresses(command);
+        command.args(["--ice-server", "none", "--auto-select", "--room-id", &worker.room_id]);
+        command.env("SLEAP_RTC_TOKEN", &worker.token);
     }
 }
 
@@ -166,7 +178,7 @@ impl Server {
 }
 
 /// A process that ends with this value.
-struct Running {
+pub struct Running {
     name: &'static str,
     child: Child,
     /// Holds its stdout; `….err` beside it its stderr.
@@ -175,7 +187,7 @@ struct Running {
 
 impl Running {
     /// Starts `command`, its output in files in its working folder.
-    fn start(name: &'static str, mut command: Command, arguments: &[&str]) -> Result<Self> {
+    pub fn start(name: &'static str, mut command: Command, arguments: &[&str]) -> Result<Self> {
         let folder = command.get_current_dir().unwrap_or(Path::new(".")).to_owned();
         let log = folder.join("out.txt");
         command.args(arguments).stdout(File::create(&log)?);
@@ -184,7 +196,8 @@ impl Running {
         Ok(Self { name, child, log })
     }
 
-    fn hint(&self) -> String {
+    /// The end of what it logged, for a message.
+    pub fn hint(&self) -> String {
         let errors = self.log.with_extension("err");
         let text = fs::read_to_string(&errors).unwrap_or_default();
         let skip = text.lines().count().saturating_sub(15);
@@ -211,7 +224,8 @@ impl Running {
         }
     }
 
-    fn wait(&mut self, limit: Duration) -> Result<std::process::ExitStatus> {
+    /// Waits for its end.
+    pub fn wait(&mut self, limit: Duration) -> Result<std::process::ExitStatus> {
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait()? {
@@ -225,7 +239,7 @@ impl Running {
     }
 
     /// Asks it to end, as a terminal's Ctrl-C or a service manager would, and waits.
-    fn stop(mut self) -> Result<()> {
+    pub fn stop(mut self) -> Result<()> {
         terminate(&self.child);
         let status = self.wait(GRACE).with_context(|| self.hint())?;
         ensure!(status.success(), "the {} ended with {status}; {}", self.name, self.hint());
@@ -252,7 +266,7 @@ fn terminate(child: &Child) {
 }
 
 /// The folder of the one model below `output`.
-fn model_below(output: &Path) -> Result<PathBuf> {
+pub fn model_below(output: &Path) -> Result<PathBuf> {
     let mut folders = vec![output.to_owned()];
     while let Some(folder) = folders.pop() {
         if is_filled(&folder.join("best.ckpt")) {

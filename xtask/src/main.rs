@@ -6,6 +6,7 @@
 mod bench;
 mod check;
 mod demo;
+mod early_end;
 mod prerequisites;
 mod programs;
 mod python;
@@ -14,12 +15,13 @@ mod step;
 use std::process::ExitCode;
 
 const USAGE: &str = "\
-cargo xtask demo [--stand-in] [--install]
+cargo xtask demo [--stand-in | --early-end] [--install]
     Train and track once, with real processes on this machine and real sleap-nn, and show where
     the models and the predictions are. --stand-in uses the stand-in trainer: seconds, no models.
+    --early-end stops one training after two epochs, and cancels another.
 cargo xtask test [--no-real] [--install]
-    Everything that CI runs: formatting, lints, every test, then the demo with real sleap-nn
-    (--no-real leaves that out).
+    Everything that CI runs: formatting, lints, every test, then the demo with real sleap-nn, and
+    stop and cancel with it (--no-real leaves those out).
 cargo xtask lint
     Formatting and lints alone.
 cargo xtask bench NAME [OPTIONS]
@@ -34,6 +36,7 @@ cargo xtask python-peers
 #[derive(Default)]
 struct Options {
     stand_in: bool,
+    early_end: bool,
     no_real: bool,
     install: bool,
 }
@@ -57,6 +60,7 @@ fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
     let mut options = Options::default();
     for argument in rest {
         match (task.as_str(), argument.as_str()) {
+            ("demo", "--early-end") => options.early_end = true,
             ("demo", "--stand-in") => options.stand_in = true,
             ("test", "--no-real") => options.no_real = true,
             ("demo" | "test" | "lint" | "python-peers", "--install") => options.install = true,

@@ -2,6 +2,7 @@
 
 use crate::ids::PeerId;
 use crate::job::JobType;
+use crate::progress::RunningJob;
 use crate::signaling::PeerInfo;
 use crate::worker::WorkerStatus;
 use serde::{Deserialize, Serialize};
@@ -119,6 +120,8 @@ pub struct WorkerFacts {
     pub slots: u32,
     /// Slots that are free now.
     pub slots_free: u32,
+    /// What runs now, as far as it says.
+    pub jobs: Vec<RunningJob>,
     /// Kinds of jobs it takes.
     pub job_types: Vec<JobType>,
     /// Model types it trains; empty means any.
@@ -153,6 +156,7 @@ impl WorkerFacts {
             sleap_version: text(rest.remove("sleap_version")),
             slots,
             slots_free: read(rest.remove("slots_free")).unwrap_or(one_if_available),
+            jobs: read(rest.remove("jobs")).unwrap_or_default(),
             job_types: read(rest.remove("supported_job_types"))
                 .unwrap_or_else(|| vec![JobType::Training, JobType::Inference]),
             models: read(rest.remove("supported_models")).unwrap_or_default(),
@@ -170,6 +174,7 @@ impl WorkerFacts {
         let properties = json!({
             "status": self.status.as_str(),
             "slots_free": self.slots_free,
+            "jobs": self.jobs,
             "gpus": self.accelerators.gpus,
             "sleap_version": self.sleap_version.as_deref().unwrap_or("unknown"),
         });

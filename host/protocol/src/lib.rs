@@ -14,6 +14,7 @@
 //! | [`frame`] | `sleap-rtc/1` data-channel frames between two of our own programs |
 //! | [`transfer`] | manifests, safe paths, chunks, and the state of one incoming file |
 //! | [`job`] | what a job is, its events, its outcome |
+//! | [`progress`] | what everybody in the room may know of a running job |
 //! | [`worker`] | the slots of a worker and who holds them |
 //! | [`connection`] | the states of a peer connection, its pulse, and what an offer is for |
 //! | [`follower`] | which of a job's events a client has, whichever connection brought them |
@@ -25,6 +26,7 @@ pub mod frame;
 pub mod ids;
 pub mod job;
 pub mod peer;
+pub mod progress;
 pub mod session;
 pub mod signaling;
 pub mod transfer;

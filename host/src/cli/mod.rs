@@ -26,7 +26,6 @@ mod submit;
 mod tests;
 pub mod worker;
 
-use crate::client::Join;
 use crate::config::{self, Config, Overrides};
 use ambient::Ambient;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -35,7 +34,7 @@ use client_train::{TrainArgs, TrainOptions};
 use exit::{EXIT_CODES, Exit, Failure};
 use logging::{LogArgs, LogOptions};
 use plugin::{PluginArgs, PluginOptions};
-use room::{RoomArgs, WhyArgs, WhyOptions};
+use room::{RoomArgs, RoomOptions, WhyArgs, WhyOptions};
 use signaling::{SignalingArgs, SignalingOptions};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -116,8 +115,8 @@ pub enum Command {
     KnownJob(jobs::JobOptions, Box<Config>),
     /// `why`
     Why(WhyOptions, Box<Config>),
-    /// `room snapshot`
-    Snapshot(Join, Box<Config>),
+    /// `room list`, `room snapshot`
+    Room(RoomOptions, Box<Config>),
     /// `plugin`
     Plugin(PluginOptions, Box<Config>),
     /// `run-job`
@@ -242,8 +241,8 @@ fn parse_in(
             Command::Why(options, load(overrides)?)
         }
         CommandArgs::Room(args) => {
-            let (join, overrides) = args.check(ambient)?;
-            Command::Snapshot(join, load(overrides)?)
+            let (options, overrides) = args.check(ambient)?;
+            Command::Room(options, load(overrides)?)
         }
         CommandArgs::Plugin(args) => Command::Plugin(args.check(), load(Overrides::default())?),
         CommandArgs::RunJob(args) => Command::RunJob(args),
@@ -285,7 +284,7 @@ pub async fn run(command: Command) -> Result<Exit, Failure> {
         Command::Jobs(args, config) => jobs::list(&args, &config),
         Command::KnownJob(options, config) => jobs::run(options, *config).await,
         Command::Why(options, config) => room::why(options, &config).await,
-        Command::Snapshot(join, config) => room::snapshot(&join, &config).await,
+        Command::Room(options, config) => room::show(&options, &config).await,
         Command::Plugin(options, config) => plugin::run(options, &config.policy).await,
         Command::RunJob(args) => {
             run_job::run(args).await?;

@@ -10,6 +10,7 @@ use super::{interrupt, print};
 use crate::client::{self, Choose, Join};
 use crate::config::{Config, Overrides};
 use clap::{Args, Subcommand};
+use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::job::{JobDescription, JobType};
 use std::path::PathBuf;
 
@@ -24,6 +25,8 @@ Examples:
 /// The examples under `room --help`.
 pub(super) const ROOM_EXAMPLES: &str = "\
 Examples:
+  Who is there, and what runs there:
+    sleap-rtc room list --room-id ROOM --token TOKEN
   Record a room, to try a selection plugin with:
     sleap-rtc room snapshot --room-id ROOM --token TOKEN > room.json";
 
@@ -100,6 +103,8 @@ pub struct RoomArgs {
 
 #[derive(Subcommand)]
 enum RoomCommand {
+    /// List the room's workers, the busy ones too, and the jobs that run there
+    List(SnapshotArgs),
     /// Write the room's workers to standard output, as `plugin test` reads them
     Snapshot(SnapshotArgs),
 }
@@ -113,16 +118,33 @@ struct SnapshotArgs {
 }
 
 impl RoomArgs {
-    pub(super) fn check(self, ambient: &mut Ambient) -> Result<(Join, Overrides), Failure> {
-        let RoomCommand::Snapshot(args) = self.command;
-        Ok((args.room.check(ambient)?, args.common.check()?))
+    pub(super) fn check(self, ambient: &mut Ambient) -> Result<(RoomOptions, Overrides), Failure> {
+        let (args, as_json) = match self.command {
+            RoomCommand::List(args) => (args, false),
+            RoomCommand::Snapshot(args) => (args, true),
+        };
+        Ok((RoomOptions { join: args.room.check(ambient)?, as_json }, args.common.check()?))
     }
 }
 
-/// Prints the room's workers as JSON.
-pub(super) async fn snapshot(join: &Join, config: &Config) -> Result<Exit, Failure> {
+/// Which room, and how it is shown.
+#[derive(Debug)]
+pub struct RoomOptions {
+    join: Join,
+    as_json: bool,
+}
+
+/// Prints the room's workers, for people or as JSON.
+pub(super) async fn show(options: &RoomOptions, config: &Config) -> Result<Exit, Failure> {
     let mut interrupts = interrupt::to_part_from_a_job()?;
-    let peers = client::snapshot(config, join, &mut interrupts).await?;
+    let peers = client::snapshot(config, &options.join, &mut interrupts).await?;
+    if !options.as_json {
+        let rows = peers.iter().map(|peer| client::row("-", &WorkerFacts::from_peer(peer)));
+        let text = rows.collect::<Vec<_>>().concat();
+        let text = if text.is_empty() { "no workers in the room" } else { text.trim_end() };
+        print::line(text).exit(Exit::Unexpected)?;
+        return Ok(Exit::Success);
+    }
     let text = serde_json::to_string_pretty(&peers).exit(Exit::Unexpected)?;
     print::line(&text).exit(Exit::Unexpected)?;
     Ok(Exit::Success)

@@ -39,6 +39,7 @@ mod viewer;
 pub use error::ClientError;
 pub use explain::{explain, snapshot};
 pub use output::Output;
+pub use prompt::row;
 pub use room::user;
 pub use viewer::ViewerPorts;
 

@@ -3,8 +3,10 @@
 use super::ClientError;
 use super::display::{print, say};
 use super::room::Room;
+use crate::job::now_ms;
 use crate::signaling::client::SignalingError;
 use sleap_rtc_protocol::capabilities::WorkerFacts;
+use sleap_rtc_protocol::progress::RunningJob;
 use sleap_rtc_protocol::worker::WorkerStatus;
 use std::io::BufRead;
 use std::time::Duration;
@@ -12,6 +14,9 @@ use tokio::sync::mpsc;
 
 /// How long the user may think.
 const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Displays and drivers hold some GPU memory on any machine.
+const WORTH_TELLING_MIB: u64 = 1024;
 
 /// What the user decided.
 pub(super) enum Picked {
@@ -99,7 +104,7 @@ impl Answer {
 fn show(workers: &[WorkerFacts]) {
     let mut text = String::from("\nAvailable workers:\n");
     for (index, worker) in workers.iter().enumerate() {
-        text.push_str(&row(index + 1, worker));
+        text.push_str(&row(&format!("{}.", index + 1), worker));
     }
     if workers.is_empty() {
         text.push_str("  none at the moment\n");
@@ -108,18 +113,36 @@ fn show(workers: &[WorkerFacts]) {
     ask(workers.len());
 }
 
-fn row(number: usize, worker: &WorkerFacts) -> String {
+/// A worker in a line, and below it a line for each job that runs there.
+pub fn row(number: &str, worker: &WorkerFacts) -> String {
     let gpu = worker.accelerators.largest();
     let model = gpu.map_or("CPU", |gpu| gpu.model.as_str());
     let cuda = worker.accelerators.cuda_version.as_deref().unwrap_or("-");
     let host = worker.hostname.as_deref().unwrap_or("-");
     let (mib, status) = (memory_mib(worker), worker.status.as_str());
+    let slots = match worker.slots {
+        0 | 1 => String::new(),
+        slots => format!(", {} of {slots} slots free", worker.slots_free),
+    };
+    let others = match gpu.and_then(|gpu| gpu.memory_others_mib) {
+        None | Some(..WORTH_TELLING_MIB) => String::new(),
+        Some(mib) => format!(" ({mib} MB in use by others)"),
+    };
     let line = format!(
-        "  {number}. {host}  GPU: {model}, {mib} MB  CUDA: {cuda}  status: {status}  id: {}",
+        "  {number} {host}  GPU: {model}, {mib} MB{others}  CUDA: {cuda}  status: {status}{slots}  \
+         id: {}",
         worker.peer_id
     );
+    let jobs = worker.jobs.iter().map(job);
     // The worker's words must not steer the terminal.
-    line.chars().filter(|c| !c.is_control()).chain(['\n']).collect()
+    let plain = |line: String| line.chars().filter(|c| !c.is_control()).chain(['\n']).collect();
+    std::iter::once(line).chain(jobs).map(plain).collect::<Vec<String>>().concat()
+}
+
+fn job(job: &RunningJob) -> String {
+    let age_ms = now_ms().saturating_sub(job.since_ms);
+    let owner = job.user.as_deref().unwrap_or(job.owner.as_str());
+    format!("       a job of {owner}, for {} min: {}", age_ms / 60_000, job.progress)
 }
 
 fn ask(choices: usize) {

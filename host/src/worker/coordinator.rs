@@ -4,6 +4,8 @@
 //! the state.
 
 use super::answering::{Answering, response};
+use super::gpus::Seen;
+use super::running::Running;
 use super::slots::{SlotGpus, mark_taken};
 use super::{Site, connection, staging};
 use crate::deadline;
@@ -12,6 +14,7 @@ use crate::signaling::client::{SignalingClient, SignalingEvent};
 use sleap_rtc_protocol::connection::Purpose;
 use sleap_rtc_protocol::ids::{JobId, PeerId};
 use sleap_rtc_protocol::job::{Refusal, RefusalCode};
+use sleap_rtc_protocol::progress::JobProgress;
 use sleap_rtc_protocol::signaling::{
     AppMessage, ClientMessage, Description, ErrorFrame, JobRequest, JobResponse, MetadataPatch,
     PeerMessage, ServerMessage, WORKER_BUSY,
@@ -54,6 +57,15 @@ enum Request {
     },
     JobOver {
         job: JobId,
+    },
+    /// A job is further than before.
+    Progress {
+        job: JobId,
+        progress: JobProgress,
+    },
+    /// The GPUs were looked at.
+    Measured {
+        seen: Seen,
     },
     /// What is known of this worker has changed: discovery should see it.
     FactsChanged,
@@ -101,6 +113,16 @@ impl CoordinatorHandle {
         self.tell(Request::FactsChanged).await;
     }
 
+    /// Somebody has looked at the GPUs.
+    pub(super) async fn measured(&self, seen: Seen) {
+        self.tell(Request::Measured { seen }).await;
+    }
+
+    /// A job is further than before.
+    pub(super) async fn progressed(&self, job: &JobId, progress: JobProgress) {
+        self.tell(Request::Progress { job: job.clone(), progress }).await;
+    }
+
     async fn ask<T>(
         &self,
         request: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> Request,
@@ -133,8 +155,7 @@ pub(super) struct Coordinator {
     own_id: PeerId,
     state: WorkerState,
     slots: SlotGpus,
-    /// The GPUs of each running job; `None` for one that may use any.
-    gpus: HashMap<JobId, Option<Vec<u32>>>,
+    running: HashMap<JobId, Running>,
     /// What discovery sees.
     published: serde_json::Map<String, serde_json::Value>,
     new_jobs: HashMap<PeerId, NewJobConnection>,
@@ -162,7 +183,7 @@ impl Coordinator {
             own_id,
             state: WorkerState::new(slots.len()),
             slots,
-            gpus: HashMap::new(),
+            running: HashMap::new(),
             new_jobs: HashMap::new(),
             next_number: 0,
             others: Arc::new(tokio::sync::Semaphore::new(MAX_OTHER_CONNECTIONS)),
@@ -259,7 +280,7 @@ impl Coordinator {
                 Some(slot) => info!(%job, slot, "still running; taken up again"),
                 None => warn!(%job, "still running; it takes the next slot that becomes free"),
             }
-            self.gpus.insert(job, settings.gpus);
+            self.running.insert(job, Running::new(&folder, settings.gpus));
             self.watch(folder, handle);
         }
     }
@@ -276,11 +297,13 @@ impl Coordinator {
     /// Lets policies and discovery see what has changed.
     async fn publish(&mut self) {
         let (status, free) = (self.state.status(), self.state.free());
-        let jobs = self.gpus.values().map(Option::as_deref);
+        let running = &self.running;
         let facts = self.site.update_facts(|facts| {
+            facts.jobs = Running::seen(running);
             facts.status = status;
             facts.slots_free = u32::try_from(free).unwrap_or(u32::MAX);
-            mark_taken(&mut facts.accelerators.gpus, jobs);
+            let gpus = running.values().map(|job| job.gpus.as_deref());
+            mark_taken(&mut facts.accelerators.gpus, gpus);
         });
         let now = facts.changing();
         let mut changed = now.clone();
@@ -315,10 +338,19 @@ impl Coordinator {
                 }
             }
             Request::JobOver { job } => {
-                self.gpus.remove(&job);
+                self.running.remove(&job);
                 let _ = self.apply(WorkerEvent::JobEnded { job });
                 self.site.look_at_gpus.notify_one();
                 self.site.job_over.notify_one();
+            }
+            Request::Progress { job, progress } => {
+                if let Some(running) = self.running.get_mut(&job) {
+                    running.seen.progress = progress;
+                }
+            }
+            Request::Measured { seen } => {
+                let sessions = self.running.values().filter_map(Running::session).collect();
+                self.site.update_facts(|facts| seen.apply(&mut facts.accelerators.gpus, &sessions));
             }
             Request::FactsChanged => {}
         }
@@ -552,15 +584,15 @@ impl Coordinator {
         let slot = self.state.slot_of(&job).unwrap_or_default();
         let settings = self.slots.settings(slot, &self.site.runner.settings);
         info!(%job, slot, gpus = ?settings.gpus, folder = %folder.path().display(), "job starts");
-        self.gpus.insert(job.clone(), settings.gpus.clone());
-        let site = self.site.clone();
+        self.running.insert(job.clone(), Running::new(&folder, settings.gpus.clone()));
+        let (site, coordinator) = (self.site.clone(), self.handle.clone());
         let runner = RunnerOptions { settings, ..site.runner.clone() };
         self.spawn_for_job(job.clone(), async move {
             match crate::job::start(&folder, &runner).await {
                 Ok(handle) => {
                     site.look_at_gpus.notify_one();
                     let _ = reply.send(Ok(handle.clone()));
-                    staging::watch(&site, &folder, &handle).await;
+                    staging::watch(&site, &coordinator, &folder, &handle).await;
                 }
                 Err(error) => {
                     warn!(%job, %error, "the job could not be started");
@@ -572,9 +604,9 @@ impl Coordinator {
     }
 
     fn watch(&self, folder: JobFolder, handle: JobHandle) {
-        let site = self.site.clone();
+        let (site, coordinator) = (self.site.clone(), self.handle.clone());
         self.spawn_for_job(folder.id().clone(), async move {
-            staging::watch(&site, &folder, &handle).await;
+            staging::watch(&site, &coordinator, &folder, &handle).await;
         });
     }
 

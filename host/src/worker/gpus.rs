@@ -4,10 +4,8 @@
 use super::Site;
 use super::coordinator::CoordinatorHandle;
 use crate::gpu::{self, GpuProcess};
-use crate::job::{JobFolder, JobRecord};
 use rustix::process::{Pid, getsid};
 use sleap_rtc_protocol::capabilities::{Accelerators, Gpu};
-use sleap_rtc_protocol::job::JobState;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What was seen at one moment.
 #[derive(Default)]
-struct Seen {
+pub(super) struct Seen {
     accelerators: Accelerators,
     /// By GPU; `None` where the driver does not tell.
     processes: Option<Vec<Vec<GpuProcess>>>,
@@ -44,25 +42,26 @@ pub(super) async fn watch(
                 Ok(seen) => seen.unwrap_or_default(),
                 Err(_) => {
                     warn!("the GPU driver does not answer; how the GPUs are used is not known");
-                    publish(&site, &coordinator, &Seen::default()).await;
+                    coordinator.measured(Seen::default()).await;
                     // One question at a time: more would hang the same way.
                     seeing.await.unwrap_or_default()
                 }
             };
-            publish(&site, &coordinator, &seen).await;
+            coordinator.measured(seen).await;
         }
     };
     shutdown.run_until_cancelled(looking).await;
 }
 
-async fn publish(site: &Site, coordinator: &CoordinatorHandle, seen: &Seen) {
-    let sessions = job_sessions(site);
-    let own = |process: &GpuProcess| session_of(process.pid).map(|id| sessions.contains(&id));
-    site.update_facts(|facts| measure(&mut facts.accelerators.gpus, seen, own));
-    coordinator.facts_changed().await;
+impl Seen {
+    /// Takes over what changes of each GPU; `sessions` are those of this worker's jobs.
+    pub(super) fn apply(&self, gpus: &mut [Gpu], sessions: &HashSet<u32>) {
+        let own = |process: &GpuProcess| session_of(process.pid).map(|id| sessions.contains(&id));
+        measure(gpus, self, own);
+    }
 }
 
-/// Takes over what changes of each GPU. A driver that counts its GPUs otherwise than at the start
+/// A driver that counts its GPUs otherwise than at the start
 /// says nothing about them.
 fn measure(gpus: &mut [Gpu], seen: &Seen, is_own: impl Fn(&GpuProcess) -> Option<bool>) {
     let found = &seen.accelerators.gpus;
@@ -94,15 +93,6 @@ fn others(
         }
     }
     Some(others)
-}
-
-/// The sessions in which jobs of this worker run: each job's process is the leader of its own.
-fn job_sessions(site: &Site) -> HashSet<u32> {
-    let running = |folder: &JobFolder| match folder.record() {
-        Ok(JobRecord { state: JobState::Running { pid }, .. }) => Some(pid),
-        _ => None,
-    };
-    JobFolder::all(&site.state_dir).iter().filter_map(running).collect()
 }
 
 /// `None` for a process that cannot be seen from here: a container sees its own only.

@@ -12,6 +12,7 @@
 //! | `announce` | prints how to join |
 //! | `coordinator` | owns the slots; the only one that changes them |
 //! | `gpus` | looks at the GPUs again and again |
+//! | `running` | what is known of each running job, and what the room sees of it |
 //! | `retention` | which jobs' folders may go |
 //! | `slots` | which GPUs belong to which slot |
 //! | `answering` | answers job requests, with the policies |
@@ -32,6 +33,7 @@ mod legacy;
 mod legacy_texts;
 mod ours;
 mod retention;
+mod running;
 mod slots;
 mod staging;
 mod uploads;

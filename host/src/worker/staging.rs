@@ -1,13 +1,19 @@
 //! From a received package to a running job, and from its end to where its results belong: the
 //! part that both dialects share.
 
+use super::coordinator::CoordinatorHandle;
 use super::{Client, Site};
 use crate::job::{JobFolder, JobHandle, now_ms};
 use crate::transfer::{self, Cache, storage};
 use sleap_rtc_protocol::ids::{JobId, JobSecret, PeerId};
 use sleap_rtc_protocol::job::{JobDescription, JobEvent, Refusal, RefusalCode, SharedPaths};
+use sleap_rtc_protocol::progress::JobProgress;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 use tracing::{info, warn};
+
+/// How often the room sees at most that a job is further.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Asks the compatibility policy about a job of `client`, after the question that no policy needs to
 /// be asked: whether there is a trainer at all.
@@ -125,10 +131,23 @@ pub(super) async fn take_in_place(folder: &JobFolder, input: PathBuf) -> Result<
     }
 }
 
-/// Follows a job to its end and puts a shared-storage job's results in their place.
-pub(super) async fn watch(site: &Site, folder: &JobFolder, handle: &JobHandle) {
+/// Follows a job to its end and puts a shared-storage job's results in their place. The room sees
+/// how far it is.
+pub(super) async fn watch(
+    site: &Site,
+    coordinator: &CoordinatorHandle,
+    folder: &JobFolder,
+    handle: &JobHandle,
+) {
     let mut events = handle.events(0);
+    let (mut progress, mut told, mut told_at) = (JobProgress::default(), None, None);
     while let Some(numbered) = events.next().await {
+        progress.see(&numbered.event);
+        let recent = told_at.is_some_and(|at: Instant| at.elapsed() < PROGRESS_INTERVAL);
+        if told.as_ref() != Some(&progress) && !recent {
+            coordinator.progressed(folder.id(), progress.clone()).await;
+            (told, told_at) = (Some(progress.clone()), Some(Instant::now()));
+        }
         if let JobEvent::Finished { outcome } = numbered.event {
             info!(job = %folder.id(), ?outcome, folder = %folder.path().display(), "job over");
             break;

@@ -151,13 +151,14 @@ impl TestClient {
                 terminal
             }
         };
-        command.args(self.arguments.iter().take(1));
+        let words = if self.arguments.first().is_some_and(|first| first == "room") { 2 } else { 1 };
+        command.args(self.arguments.iter().take(words));
         // Help and the list of jobs open no connection.
         if self.arguments.first().is_some_and(|first| first != "--help" && first != "jobs") {
             command.args(["--ice-server", "none"]);
         }
         command
-            .args(self.arguments.iter().skip(1))
+            .args(self.arguments.iter().skip(words))
             .env("SLEAP_RTC_SIGNALING_WS", format!("ws://{}", self.server))
             .env("SLEAP_RTC_SIGNALING_HTTP", format!("http://{}", self.server))
             .envs(self.environment.iter().map(|(name, value)| (name, value)));

@@ -1,0 +1,97 @@
+//! What everybody in the room may know of a running job: whose it is, since when, how far.
+
+use crate::ids::PeerId;
+use crate::job::JobEvent;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::fmt;
+
+/// A running job, as its worker's metadata tells of it. Nothing in it opens the job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunningJob {
+    /// The peer that submitted it.
+    pub owner: PeerId,
+    /// Who that is, in the client's own words: a claim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// When it was submitted, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// How far it is.
+    #[serde(default)]
+    pub progress: JobProgress,
+}
+
+/// How far a job is, by its own events.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobProgress {
+    /// Which trainer run this is, counted from 1; 0 before the first.
+    pub run: usize,
+    /// How many there will be; 0 when not known.
+    pub runs: usize,
+    /// The epoch of a training, counted from 0 as the trainer does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+    /// Frames of an inference: done, and in all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frames: Option<(u64, u64)>,
+}
+
+impl JobProgress {
+    /// Takes in an event. Returns whether it changed anything.
+    pub fn see(&mut self, event: &JobEvent) -> bool {
+        let before = self.clone();
+        match event {
+            JobEvent::Staged { runs } => self.runs = runs.len(),
+            JobEvent::RunStarted { .. } => {
+                *self = Self { run: self.run + 1, runs: self.runs, ..Self::default() };
+            }
+            JobEvent::Progress { message } => {
+                let number = |key: &str| message.get(key).and_then(Value::as_u64);
+                self.epoch = number("epoch").or(self.epoch);
+                self.frames = number("n_processed").zip(number("n_total")).or(self.frames);
+            }
+            _ => {}
+        }
+        *self != before
+    }
+}
+
+impl fmt::Display for JobProgress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.run, self.runs) {
+            (0, _) => return f.write_str("starting"),
+            (_, 0 | 1) => f.write_str("running")?,
+            (run, runs) => write!(f, "run {run} of {runs}")?,
+        }
+        if let Some(epoch) = self.epoch {
+            write!(f, ", epoch {epoch}")?;
+        }
+        if let Some((done, all)) = self.frames {
+            write!(f, ", {done} of {all} frames")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn progress_follows_the_events() {
+        let mut progress = JobProgress::default();
+        let mut after = |event: JobEvent| (progress.see(&event), progress.to_string());
+        let message = |message| JobEvent::Progress { message };
+        assert_eq!(after(JobEvent::Log { text: "x".into() }), (false, "starting".into()));
+        assert!(after(JobEvent::Staged { runs: vec!["a".into(), "b".into()] }).0);
+        assert_eq!(after(JobEvent::RunStarted { name: "a".into() }), (true, "run 1 of 2".into()));
+        let epoch = message(json!({"event": "batch_end", "epoch": 3}));
+        assert_eq!(after(epoch.clone()), (true, "run 1 of 2, epoch 3".into()));
+        assert!(!after(epoch).0);
+        assert_eq!(after(JobEvent::RunStarted { name: "b".into() }), (true, "run 2 of 2".into()));
+        let frames = message(json!({"n_processed": 8, "n_total": 12}));
+        assert_eq!(after(frames), (true, "run 2 of 2, 8 of 12 frames".into()));
+        assert!(!after(message(json!({"epoch": -1, "n_processed": "all"}))).0);
+    }
+}

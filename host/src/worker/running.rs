@@ -1,0 +1,50 @@
+//! What the coordinator knows of each running job, and what the room sees of it.
+
+use crate::job::{JobFolder, now_ms};
+use sleap_rtc_protocol::ids::JobId;
+use sleap_rtc_protocol::job::JobState;
+use sleap_rtc_protocol::progress::{JobProgress, RunningJob};
+use std::collections::HashMap;
+
+/// A worker's metadata is bounded: so many jobs are told of, the oldest.
+const SEEN_JOBS: usize = 16;
+/// And so many characters of what a client calls its user.
+const SEEN_CHARS: usize = 64;
+
+/// A job that runs.
+pub(super) struct Running {
+    folder: JobFolder,
+    /// The GPUs that it has; `None` where it may use any.
+    pub(super) gpus: Option<Vec<u32>>,
+    /// What the room sees.
+    pub(super) seen: RunningJob,
+}
+
+impl Running {
+    pub(super) fn new(folder: &JobFolder, gpus: Option<Vec<u32>>) -> Self {
+        let user = folder.spec().description.user.as_deref();
+        let seen = RunningJob {
+            owner: folder.owner().clone(),
+            user: user.map(|name| name.chars().take(SEEN_CHARS).collect()),
+            since_ms: folder.record().map_or_else(|_| now_ms(), |record| record.created_ms),
+            progress: JobProgress::default(),
+        };
+        Self { folder: folder.clone(), gpus, seen }
+    }
+
+    /// What the room sees of all jobs.
+    pub(super) fn seen(running: &HashMap<JobId, Self>) -> Vec<RunningJob> {
+        let mut seen: Vec<_> = running.values().map(|job| job.seen.clone()).collect();
+        seen.sort_by(|a, b| a.since_ms.cmp(&b.since_ms).then_with(|| a.owner.cmp(&b.owner)));
+        seen.truncate(SEEN_JOBS);
+        seen
+    }
+
+    /// The session in which everything of the job runs: its own process is the leader.
+    pub(super) fn session(&self) -> Option<u32> {
+        match self.folder.record().ok()?.state {
+            JobState::Running { pid } => Some(pid),
+            _ => None,
+        }
+    }
+}

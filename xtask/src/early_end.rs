@@ -1,0 +1,139 @@
+//! `stop` and `cancel` with real sleap-nn: what the stand-in trainer of the tests cannot prove.
+
+use crate::demo::{Demo, Running, Server, Worker, model_below};
+use crate::programs::call;
+use crate::python;
+use anyhow::{Context, Result, bail, ensure};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+/// For sleap-nn to start, on a slow machine, and for two epochs of a small model.
+const EPOCHS_WITHIN: Duration = Duration::from_secs(300);
+/// From the command to the end of the client.
+const END_WITHIN: Duration = Duration::from_secs(120);
+const POLL_EVERY: Duration = Duration::from_millis(50);
+/// Opens a checkpoint as sleap-nn does.
+const LOAD: &str = "import sys, torch\n\
+    saved = torch.load(sys.argv[1], map_location='cpu', weights_only=False)\n\
+    assert saved['state_dict'], 'no weights'\n\
+    print('epoch', saved['epoch'], 'of the checkpoint,', len(saved['state_dict']), 'tensors')\n";
+
+/// A job that is stopped after its second epoch gives a model, one that is cancelled gives none;
+/// the binary is built already.
+pub fn stop_and_cancel(install: bool) -> Result<()> {
+    let trainer = python::sleap_nn(install)?;
+    let demo = Demo::new("early-end", &trainer)?;
+    endless(&demo.folder.join("package/single_instance.yaml"))?;
+    let server = demo.start_server()?;
+    let worker = demo.start_worker(&server)?;
+    let lab = Lab { demo, server, worker };
+
+    let (client, job) = lab.train("stopped", "\"epoch_end\"", 2)?;
+    lab.command(&["stop", &job])?;
+    let took = lab.end(client, 0)?;
+    ensure!(lab.outcome(&job)? == "stopped-early", "the outcome is {}", lab.outcome(&job)?);
+    let checkpoint = model_below(&lab.demo.folder.join("stopped"))?.join("best.ckpt");
+    call(Command::new(trainer.join("python")).args(["-c", LOAD]).arg(&checkpoint))?;
+    println!("stopped early {:.1} s after `stop`: {}", took.as_secs_f64(), checkpoint.display());
+
+    let (client, job) = lab.train("cancelled", "\"epoch_end\"", 1)?;
+    lab.command(&["cancel", &job])?;
+    let took = lab.end(client, 130)?;
+    ensure!(lab.outcome(&job)? == "cancelled", "the outcome is {}", lab.outcome(&job)?);
+    ensure!(!lab.demo.folder.join("cancelled").exists(), "a cancelled job left a result");
+    ensure!(is_empty(&lab.job_folder(&job).join("results")), "a cancelled job keeps a result");
+    println!("cancelled {:.1} s after `cancel`: no result", took.as_secs_f64());
+    lab.worker.process.stop()?;
+    lab.server.process.stop()
+}
+
+/// So many epochs that no machine comes to their end.
+fn endless(config: &Path) -> Result<()> {
+    let text = fs::read_to_string(config).with_context(|| config.display().to_string())?;
+    let mut changed = text.clone();
+    for (from, to) in [
+        ("max_epochs: 2\n", "max_epochs: 100000\n"),
+        ("stop_training_on_plateau: true", "stop_training_on_plateau: false"),
+    ] {
+        ensure!(changed.contains(from), "{from:?} is not in {}", config.display());
+        changed = changed.replace(from, to);
+    }
+    Ok(fs::write(config, changed)?)
+}
+
+fn is_empty(folder: &Path) -> bool {
+    fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+struct Lab {
+    demo: Demo,
+    server: Server,
+    worker: Worker,
+}
+
+impl Lab {
+    /// A client whose job has written `word` so many times in its events, and the job's id.
+    fn train(&self, output: &str, word: &str, count: usize) -> Result<(Running, String)> {
+        let known = self.jobs();
+        let package = self.demo.folder.join("package");
+        let mut command =
+            self.demo.command(&format!("client-{output}"), &["client-train", "--pkg-path"])?;
+        command.arg(package).arg("--output").arg(self.demo.folder.join(output));
+        // The records of both jobs are where the commands look for them.
+        command.env("XDG_DATA_HOME", self.demo.folder.join("records"));
+        self.demo.join(&mut command, &self.server, &self.worker);
+        println!("\n$ sleap-rtc client-train …");
+        let client = Running::start("client", command, &[])?;
+        let start = Instant::now();
+        while start.elapsed() < EPOCHS_WITHIN {
+            for job in self.jobs().into_iter().filter(|job| !known.contains(job)) {
+                let events = fs::read_to_string(self.job_folder(&job).join("events.jsonl"));
+                let lines = events.unwrap_or_default();
+                ensure!(!lines.contains("\"finished\""), "the job is over; {}", client.hint());
+                if lines.lines().filter(|line| line.contains(word)).count() >= count {
+                    return Ok((client, job));
+                }
+            }
+            sleep(POLL_EVERY);
+        }
+        bail!("no {count} times {word} within {} s; {}", EPOCHS_WITHIN.as_secs(), client.hint())
+    }
+
+    /// The ids of the jobs that the worker has.
+    fn jobs(&self) -> Vec<String> {
+        let jobs = self.job_folder("");
+        let entries = fs::read_dir(jobs).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    }
+
+    fn job_folder(&self, job: &str) -> PathBuf {
+        self.demo.folder.join("worker/.local/share/sleap-rtc/worker/jobs").join(job)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Result<()> {
+        println!("$ sleap-rtc {}", arguments.join(" "));
+        let mut command = self.demo.command("owner", arguments)?;
+        command.args(["--ice-server", "none"]);
+        call(command.env("XDG_DATA_HOME", self.demo.folder.join("records")))
+    }
+
+    /// Waits for the client's end; gives the time it took.
+    fn end(&self, mut client: Running, code: i32) -> Result<Duration> {
+        let start = Instant::now();
+        let status = client.wait(END_WITHIN)?;
+        ensure!(status.code() == Some(code), "the client ended with {status}; {}", client.hint());
+        Ok(start.elapsed())
+    }
+
+    /// The outcome in the job's record.
+    fn outcome(&self, job: &str) -> Result<String> {
+        let record = fs::read_to_string(self.job_folder(job).join("job.json"))?;
+        let (_, after) = record.split_once("\"outcome\":").context("the job has no outcome")?;
+        Ok(after.trim_start().trim_start_matches('"').split('"').next().unwrap_or("").to_owned())
+    }
+}
