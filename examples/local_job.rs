@@ -7,7 +7,8 @@ use anyhow::{Context, Result, bail};
 use sleap_rtc::client::parting::Interrupts;
 use sleap_rtc::client::{self, Job, Join, Output, Wishes, package};
 use sleap_rtc::config::{self, Config, Endpoints, Overrides, Sources};
-use sleap_rtc::signaling::{server, store::Store};
+use sleap_rtc::signaling::server::{self, ServerOptions};
+use sleap_rtc::signaling::store::Store;
 use sleap_rtc::worker::{self, WorkerOptions, WorkerRoom};
 use sleap_rtc_protocol::job::{JobType, Requirements};
 use sleap_rtc_protocol::session::SessionString;
@@ -46,7 +47,8 @@ async fn run(job: Job) -> Result<PathBuf> {
 
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let config = configuration(folder.path(), listener.local_addr()?)?;
-    let server = server::run(vec![listener], Store::ephemeral()?, stop_server.clone());
+    let (store, serving) = (Store::ephemeral()?, ServerOptions::default());
+    let server = server::run(vec![listener], store, serving, stop_server.clone());
     let server = tokio::spawn(server);
 
     let credentials = folder.path().join("credentials");

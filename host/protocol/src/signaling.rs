@@ -7,71 +7,19 @@ use crate::connection::Purpose;
 use crate::ids::{IdToken, PeerId, RoomId, Token};
 use crate::job::{JobDescription, Reason};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::fmt;
 
+mod ice;
+mod presence;
 #[cfg(test)]
 mod tests;
 
+pub use ice::{HandedOut, IceServer};
+pub use presence::{Filters, Metadata, MetadataPatch, PeerInfo, PeersChanged, Role};
+
 /// The longest frame that either side accepts, in bytes.
 pub const MAX_FRAME_BYTES: usize = 1024 * 1024;
-
-/// What a peer is. The old inference client registers without a role: `peer`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Runs jobs.
-    Worker,
-    /// Submits jobs.
-    Client,
-    /// Anything else.
-    #[default]
-    #[serde(other)]
-    Peer,
-}
-
-impl Role {
-    /// The word on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Worker => "worker",
-            Self::Client => "client",
-            Self::Peer => "peer",
-        }
-    }
-}
-
-/// What a peer says of itself.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Metadata {
-    /// Words to find it by.
-    #[serde(default)]
-    pub tags: Vec<String>,
-    /// Facts to filter it by; see [`Capabilities::properties`](crate::capabilities::Capabilities::properties).
-    #[serde(default)]
-    pub properties: Map<String, Value>,
-}
-
-/// A change of metadata. What is absent stays; properties merge key by key.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct MetadataPatch {
-    /// New tags, replacing the old.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tags: Option<Vec<String>>,
-    /// New values of some properties.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub properties: Option<Map<String, Value>>,
-}
-
-impl Metadata {
-    /// Takes over what `patch` holds and keeps the rest.
-    pub fn merge(&mut self, patch: MetadataPatch) {
-        if let Some(tags) = patch.tags {
-            self.tags = tags;
-        }
-        self.properties.extend(patch.properties.unwrap_or_default());
-    }
-}
 
 /// Joins a room.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -90,39 +38,6 @@ pub struct Register {
     /// What it says of itself.
     #[serde(default)]
     pub metadata: Metadata,
-}
-
-/// Which peers to list. Absent means any.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Filters {
-    /// Only this role.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub role: Option<Role>,
-    /// Only this room, which must be the asker's own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub room_id: Option<RoomId>,
-    /// Any of these tags.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tags: Option<Vec<String>>,
-    /// For each property a value to equal, or an object of operators (`$gte`, `$lte`, `$eq`, …).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub properties: Option<Map<String, Value>>,
-}
-
-/// A peer as discovery shows it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PeerInfo {
-    /// Who.
-    pub peer_id: PeerId,
-    /// What it is.
-    #[serde(default)]
-    pub role: Role,
-    /// What it says of itself.
-    #[serde(default)]
-    pub metadata: Metadata,
-    /// When it registered; the old server sends seconds as a number, others a text.
-    #[serde(default)]
-    pub connected_at: Value,
 }
 
 /// A session description. Its `Debug` shows the length only: descriptions hold addresses and keys.
@@ -346,6 +261,30 @@ pub enum ClientMessage {
         /// Which peers.
         #[serde(default)]
         filters: Filters,
+        /// Peers of one answer, at most; as many as one frame holds when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<usize>,
+        /// Only peers whose id is behind this one: the `next` of the answer before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<PeerId>,
+    },
+    /// Say from now on how the list of these peers changes. The latest such frame counts.
+    WatchPeers {
+        /// The watcher.
+        from_peer_id: PeerId,
+        /// Which peers.
+        #[serde(default)]
+        filters: Filters,
+    },
+    /// Say no more of it.
+    UnwatchPeers {
+        /// The watcher.
+        from_peer_id: PeerId,
+    },
+    /// Ask for the ICE servers again, because their credentials expire.
+    GetIceServers {
+        /// The asker.
+        from_peer_id: PeerId,
     },
     /// Change one's own metadata.
     UpdateMetadata {
@@ -389,6 +328,9 @@ pub enum ServerMessage {
         token: Token,
         /// The peer.
         peer_id: PeerId,
+        /// STUN and TURN servers for this peer; none from an old server.
+        #[serde(flatten)]
+        ice: HandedOut,
     },
     /// Answers `DiscoverPeers`.
     PeerList {
@@ -397,10 +339,23 @@ pub enum ServerMessage {
         to_peer_id: Option<PeerId>,
         /// Who is there.
         peers: Vec<PeerInfo>,
-        /// How many.
+        /// How many this frame holds.
         #[serde(default)]
         count: usize,
+        /// Where the list goes on, when this frame did not hold all of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next: Option<PeerId>,
     },
+    /// Answers `WatchPeers` and `UnwatchPeers`.
+    Watching {
+        /// Whether changes are told from now on.
+        #[serde(default)]
+        active: bool,
+    },
+    /// What has changed since the last such frame, in the list that is watched.
+    PeersChanged(PeersChanged),
+    /// Answers `GetIceServers`.
+    IceServers(HandedOut),
     /// Answers `UpdateMetadata`.
     MetadataUpdated {
         /// The peer.

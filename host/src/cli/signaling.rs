@@ -3,7 +3,7 @@
 use super::exit::{Exit, ExitWith, Failure};
 use super::{interrupt, print};
 use crate::config::ServerConfig;
-use crate::signaling::server;
+use crate::signaling::server::{self, ServerOptions};
 use crate::signaling::store::Store;
 use anyhow::Context;
 use std::net::SocketAddr;
@@ -82,6 +82,7 @@ pub(super) async fn run(options: SignalingOptions, config: ServerConfig) -> Resu
         let line = format!("listening on http://{address} and ws://{address}");
         print::line(&line).exit(Exit::Unexpected)?;
     }
-    server::run(listeners, store, shutdown).await.exit(Exit::Unexpected)?;
+    let options = ServerOptions { ice: config.ice };
+    server::run(listeners, store, options, shutdown).await.exit(Exit::Unexpected)?;
     Ok(Exit::Success)
 }

@@ -4,10 +4,12 @@ use super::ClientError;
 use super::display::{print, say};
 use super::room::Room;
 use crate::job::now_ms;
-use crate::signaling::client::SignalingError;
+use crate::signaling::client::{Roster, SignalingError};
 use sleap_rtc_protocol::capabilities::WorkerFacts;
+use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::progress::RunningJob;
 use sleap_rtc_protocol::worker::WorkerStatus;
+use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -28,52 +30,109 @@ pub(super) enum Picked {
     TooLate,
 }
 
-/// Shows the available workers and reads a number, `refresh` or `q`.
+/// Shows the available workers and reads a number, `refresh` or `q`. The list is shown again
+/// whenever it changes.
 ///
-/// The connection to the server is kept alive beside this by its own task. A refresh asks with the
-/// same filter.
+/// The connection to the server is kept alive beside this by its own task.
 pub(super) async fn pick(
     room: &mut Room,
     min_gpu_memory_mib: Option<u64>,
 ) -> Result<Picked, ClientError> {
-    let mut workers = available(room, min_gpu_memory_mib).await?;
-    show(&workers);
+    let mut roster = room.roster(min_gpu_memory_mib).await?;
+    let mut list = Numbered::default();
+    list.take(&roster);
+    list.show();
+    let mut line = Box::pin(typed());
     loop {
-        let line = match tokio::time::timeout(PATIENCE, read_line()).await {
-            Err(_) => return Ok(Picked::TooLate),
-            Ok(None) => return Ok(Picked::Quit),
-            Ok(Some(line)) => line,
-        };
-        match Answer::parse(&line, workers.len()) {
-            Answer::Number(index) => {
-                return Ok(Picked::Worker(Box::new(workers.swap_remove(index))));
+        let typed = tokio::select! {
+            typed = &mut line => typed,
+            changed = roster.changed() => {
+                changed?;
+                if list.take(&roster) {
+                    list.show();
+                }
+                continue;
             }
-            Answer::Refresh => match available(room, min_gpu_memory_mib).await {
-                Ok(found) => {
-                    workers = found;
-                    show(&workers);
+        };
+        let text = match typed {
+            Typed::Line(text) => text,
+            Typed::End => return Ok(Picked::Quit),
+            Typed::Nothing => return Ok(Picked::TooLate),
+        };
+        match Answer::parse(&text) {
+            Answer::Number(number) => match list.worker(number) {
+                Some(worker) => return Ok(Picked::Worker(Box::new(worker))),
+                None => list.ask(),
+            },
+            Answer::Refresh => match roster.ask().await {
+                Ok(_) => {
+                    list.take(&roster);
+                    list.show();
                 }
                 // The connection comes back by itself, and the user is here to try again.
                 Err(error @ (SignalingError::Lost | SignalingError::NoAnswer { .. })) => {
                     say(&error.to_string());
-                    ask(workers.len());
+                    list.ask();
                 }
                 Err(error) => return Err(error.into()),
             },
             Answer::Quit => return Ok(Picked::Quit),
-            Answer::Nonsense => ask(workers.len()),
+            Answer::Nonsense => list.ask(),
         }
+        line = Box::pin(self::typed());
     }
 }
 
-async fn available(
-    room: &Room,
-    min_gpu_memory_mib: Option<u64>,
-) -> Result<Vec<WorkerFacts>, SignalingError> {
-    let mut workers = room.workers(min_gpu_memory_mib).await?;
-    workers.retain(|worker| worker.status == WorkerStatus::Available);
-    workers.sort_by_key(|worker| std::cmp::Reverse(memory_mib(worker)));
-    Ok(workers)
+/// The available workers, each with a number that it keeps: what the user types means what the user
+/// saw, however the list has changed meanwhile.
+#[derive(Default)]
+struct Numbered {
+    available: BTreeMap<usize, WorkerFacts>,
+    numbers: BTreeMap<PeerId, usize>,
+}
+
+impl Numbered {
+    /// Takes over who is available now; returns whether the user would see a difference.
+    fn take(&mut self, roster: &Roster) -> bool {
+        self.number(roster.peers().map(WorkerFacts::from_peer).collect())
+    }
+
+    fn number(&mut self, mut workers: Vec<WorkerFacts>) -> bool {
+        workers.retain(|worker| worker.status == WorkerStatus::Available);
+        workers.sort_by_key(|worker| std::cmp::Reverse(memory_mib(worker)));
+        let before = self.rows();
+        self.available.clear();
+        for worker in workers {
+            let next = self.numbers.len() + 1;
+            let number = *self.numbers.entry(worker.peer_id.clone()).or_insert(next);
+            self.available.insert(number, worker);
+        }
+        before != self.rows()
+    }
+
+    fn worker(&self, number: usize) -> Option<WorkerFacts> {
+        self.available.get(&number).cloned()
+    }
+
+    fn rows(&self) -> String {
+        self.available.iter().map(|(number, worker)| row(&format!("{number}."), worker)).collect()
+    }
+
+    fn show(&self) {
+        let rows = self.rows();
+        let rows = if rows.is_empty() { "  none at the moment\n" } else { &rows };
+        print(&format!("\nAvailable workers:\n{rows}"));
+        self.ask();
+    }
+
+    fn ask(&self) {
+        let numbers = match self.available.keys().collect::<Vec<_>>()[..] {
+            [] => String::new(),
+            [only] => format!("{only} to select, "),
+            [first, .., last] => format!("{first}-{last} to select, "),
+        };
+        print(&format!("Choose a worker ({numbers}refresh to look again, q to quit): "));
+    }
 }
 
 fn memory_mib(worker: &WorkerFacts) -> u64 {
@@ -89,28 +148,13 @@ enum Answer {
 }
 
 impl Answer {
-    fn parse(line: &str, choices: usize) -> Self {
+    fn parse(line: &str) -> Self {
         match line.trim().to_ascii_lowercase().as_str() {
             "r" | "refresh" => Self::Refresh,
             "q" | "quit" | "exit" => Self::Quit,
-            number => match number.parse::<usize>() {
-                Ok(number) if (1..=choices).contains(&number) => Self::Number(number - 1),
-                _ => Self::Nonsense,
-            },
+            number => number.parse().map_or(Self::Nonsense, Self::Number),
         }
     }
-}
-
-fn show(workers: &[WorkerFacts]) {
-    let mut text = String::from("\nAvailable workers:\n");
-    for (index, worker) in workers.iter().enumerate() {
-        text.push_str(&row(&format!("{}.", index + 1), worker));
-    }
-    if workers.is_empty() {
-        text.push_str("  none at the moment\n");
-    }
-    print(&text);
-    ask(workers.len());
 }
 
 /// A worker in a line, and below it a line for each job that runs there.
@@ -145,13 +189,21 @@ fn job(job: &RunningJob) -> String {
     format!("       a job of {owner}, for {} min: {}", age_ms / 60_000, job.progress)
 }
 
-fn ask(choices: usize) {
-    let numbers = match choices {
-        0 => String::new(),
-        1 => "1 to select, ".into(),
-        n => format!("1-{n} to select, "),
-    };
-    print(&format!("Choose a worker ({numbers}refresh to look again, q to quit): "));
+/// What came of waiting for the user.
+enum Typed {
+    Line(String),
+    /// The end of standard input.
+    End,
+    /// Too long.
+    Nothing,
+}
+
+async fn typed() -> Typed {
+    match tokio::time::timeout(PATIENCE, read_line()).await {
+        Ok(Some(line)) => Typed::Line(line),
+        Ok(None) => Typed::End,
+        Err(_) => Typed::Nothing,
+    }
 }
 
 /// One line of standard input, or `None` at its end. Read on a thread of its own, which an
@@ -169,20 +221,45 @@ async fn read_line() -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sleap_rtc_protocol::signaling::{Metadata, PeerInfo, Role};
 
     #[test]
-    fn answers_are_numbers_of_the_list_or_words() {
-        for (line, choices, wanted) in [
-            ("1\n", 1, Answer::Number(0)),
-            (" 2 ", 2, Answer::Number(1)),
-            ("3", 2, Answer::Nonsense),
-            ("0", 2, Answer::Nonsense),
-            ("R", 0, Answer::Refresh),
-            ("refresh", 2, Answer::Refresh),
-            ("q", 2, Answer::Quit),
-            ("", 2, Answer::Nonsense),
+    fn answers_are_numbers_or_words() {
+        for (line, wanted) in [
+            ("1\n", Answer::Number(1)),
+            (" 2 ", Answer::Number(2)),
+            ("-1", Answer::Nonsense),
+            ("R", Answer::Refresh),
+            ("refresh", Answer::Refresh),
+            ("q", Answer::Quit),
+            ("", Answer::Nonsense),
         ] {
-            assert_eq!(Answer::parse(line, choices), wanted, "{line:?}");
+            assert_eq!(Answer::parse(line), wanted, "{line:?}");
         }
+    }
+
+    #[test]
+    fn a_worker_keeps_its_number() {
+        let worker = |peer: &str, memory_mib: u64, status: &str| {
+            let properties = serde_json::json!({"gpu_memory_mb": memory_mib, "status": status});
+            let metadata =
+                Metadata { tags: Vec::new(), properties: properties.as_object().cloned().unwrap() };
+            WorkerFacts::from_peer(&PeerInfo {
+                peer_id: PeerId::new(peer).unwrap(),
+                role: Role::Worker,
+                metadata,
+                connected_at: 0.into(),
+            })
+        };
+        let mut list = Numbered::default();
+        let of = |list: &Numbered, n| list.worker(n).map(|worker| worker.peer_id.to_string());
+        assert!(list.number(vec![worker("a", 8, "available"), worker("b", 16, "available")]));
+        assert_eq!((of(&list, 1), of(&list, 2)), (Some("b".into()), Some("a".into())));
+        let changed = vec![worker("a", 8, "available"), worker("b", 16, "busy")];
+        assert!(list.number(changed.clone()));
+        assert!(!list.number(changed));
+        assert_eq!((of(&list, 1), of(&list, 2)), (None, Some("a".into())));
+        assert!(list.number(vec![worker("c", 99, "available"), worker("a", 8, "available")]));
+        assert_eq!((of(&list, 2), of(&list, 3)), (Some("a".into()), Some("c".into())));
     }
 }

@@ -2,9 +2,9 @@
 //! to the one that does.
 
 use super::ClientError;
-use crate::config::Config;
+use crate::config::{Config, IceConfig};
 use crate::rtc::{self, Channel, Connection, RtcOptions};
-use crate::signaling::client::{HttpApi, SignalingClient, SignalingError, SignalingEvent};
+use crate::signaling::client::{HttpApi, Roster, SignalingClient, SignalingError, SignalingEvent};
 use serde_json::json;
 use sleap_rtc_protocol::capabilities::{CLIENT_TAGS, WorkerFacts};
 use sleap_rtc_protocol::connection::Purpose;
@@ -67,7 +67,7 @@ pub(super) struct Room {
     api: HttpApi,
     signaling: SignalingClient,
     events: mpsc::Receiver<SignalingEvent>,
-    rtc: RtcOptions,
+    ice: IceConfig,
     attempts: u64,
     /// Who may have reserved a slot for us that we have not taken, and for which job.
     promised: Option<(PeerId, String)>,
@@ -91,8 +91,8 @@ impl Room {
         )
         .await?;
         debug!(peer = %signaling.peer_id(), "registered");
-        let rtc = RtcOptions::from(&config.ice);
-        Ok(Self { api, signaling, events, rtc, attempts: 0, promised: None })
+        let ice = config.ice.clone();
+        Ok(Self { api, signaling, events, ice, attempts: 0, promised: None })
     }
 
     /// Who this client is.
@@ -126,11 +126,15 @@ impl Room {
         &self,
         min_gpu_memory_mib: Option<u64>,
     ) -> Result<Vec<PeerInfo>, SignalingError> {
-        let properties = min_gpu_memory_mib.map(|mib| {
-            [("gpu_memory_mb".to_owned(), json!({ "$gte": mib }))].into_iter().collect()
-        });
-        let filters = Filters { role: Some(Role::Worker), properties, ..Filters::default() };
-        self.signaling.discover(filters).await
+        self.signaling.discover(workers_with(min_gpu_memory_mib)).await
+    }
+
+    /// The same, kept up to date.
+    pub(super) async fn roster(
+        &self,
+        min_gpu_memory_mib: Option<u64>,
+    ) -> Result<Roster, SignalingError> {
+        self.signaling.roster(workers_with(min_gpu_memory_mib)).await
     }
 
     /// Asks `worker` whether it would take the job.
@@ -198,7 +202,8 @@ impl Room {
         limit: Duration,
     ) -> Result<Offered, ClientError> {
         let connect = |source| ClientError::Connect { worker: worker.clone(), source };
-        let (offering, sdp) = rtc::offer(&self.rtc).await.map_err(connect)?;
+        let rtc = RtcOptions::new(&self.ice, &self.signaling.ice_servers().borrow());
+        let (offering, sdp) = rtc::offer(&rtc).await.map_err(connect)?;
         self.attempts += 1;
         let attempt = self.attempts;
         let offer = Description {
@@ -300,6 +305,12 @@ impl Room {
         let message = PeerMessage { from_peer_id, to_peer_id, payload };
         Ok(self.signaling.send(ClientMessage::PeerMessage(message)).await?)
     }
+}
+
+fn workers_with(min_gpu_memory_mib: Option<u64>) -> Filters {
+    let properties = min_gpu_memory_mib
+        .map(|mib| [("gpu_memory_mb".to_owned(), json!({ "$gte": mib }))].into_iter().collect());
+    Filters { role: Some(Role::Worker), properties, ..Filters::default() }
 }
 
 enum Answer {

@@ -2,7 +2,7 @@
 
 use super::endpoints::Address;
 use super::error::ConfigError;
-use super::ice::IceServer;
+use super::ice::{IceServer, OfferedServer};
 use super::tree::{self, Bytes, Entries, FromItem, Item, Located, Place, Section};
 use super::{OnFailure, SlotsConfig, units};
 use sleap_rtc_protocol::capabilities::Gpu;
@@ -17,12 +17,15 @@ pub(super) struct FileConfig {
     pub(super) http: Option<Address>,
     pub(super) shared_storage_root: Option<String>,
     pub(super) ice_servers: Option<Vec<IceServer>>,
+    pub(super) ice_from_signaling: Option<bool>,
     pub(super) ice_bind: Option<Vec<IpAddr>>,
     pub(super) worker: FileWorker,
     pub(super) client: FileClient,
     pub(super) policy: FilePolicy,
     pub(super) listen: Option<Vec<SocketAddr>>,
     pub(super) server_state: Option<String>,
+    pub(super) offered_servers: Option<Vec<OfferedServer>>,
+    pub(super) offer_lifetime: Option<Duration>,
     pub(super) warnings: Vec<String>,
 }
 
@@ -134,12 +137,15 @@ impl FileConfig {
             http: root.take_with("signaling_http", |text: String| Address::http(&text))?,
             shared_storage_root: root.take("shared_storage_root")?,
             ice_servers: ice.take("servers")?,
+            ice_from_signaling: ice.take("from_signaling")?,
             ice_bind: ice.take::<Vec<Parsed<IpAddr>>>("bind")?.map(unwrap_parsed),
             worker: FileWorker::read(path, root.section("worker")?, &mut warnings)?,
             client: FileClient::read(root.section("client")?)?,
             policy: FilePolicy::read(root.section("policy")?)?,
             listen: server.take::<Vec<Parsed<SocketAddr>>>("listen")?.map(unwrap_parsed),
             server_state: server.take("state")?,
+            offered_servers: server.take("ice_servers")?,
+            offer_lifetime: server.take_with("ice_lifetime", lifetime)?,
             warnings,
         };
         ice.finish()?;
@@ -280,18 +286,53 @@ impl FromItem for u32 {
     }
 }
 
+/// How long an account on a TURN server lasts.
+fn lifetime(text: String) -> Result<Duration, String> {
+    let lifetime = units::duration(&text)?;
+    if lifetime < Duration::from_secs(2) {
+        return Err("expects two seconds at least".into());
+    }
+    Ok(lifetime)
+}
+
 impl FromItem for IceServer {
     fn from_item(item: Item, place: &Place<'_>) -> Result<Self, ConfigError> {
+        match OfferedServer::read(item, place, false)? {
+            OfferedServer::Fixed(server) => Ok(server),
+            OfferedServer::Secret { .. } => Err(place.error("has no account")),
+        }
+    }
+}
+
+impl FromItem for OfferedServer {
+    fn from_item(item: Item, place: &Place<'_>) -> Result<Self, ConfigError> {
+        Self::read(item, place, true)
+    }
+}
+
+impl OfferedServer {
+    /// A URL, or a table; only a server that gives to others knows secrets.
+    fn read(item: Item, place: &Place<'_>, secrets: bool) -> Result<Self, ConfigError> {
         if let Item::Text(url) = item {
-            return Self::from_url(&url).map_err(|message| place.error(message));
+            let server = IceServer::from_url(&url).map(Self::Fixed);
+            return server.map_err(|message| place.error(message));
         }
         if !matches!(item, Item::Table(_)) {
             return Err(tree::wrong_type("a URL or a table", &item, place));
         }
         let mut section = Section::from_place(item, place)?;
         let OneOrMore(urls) = section.require("urls")?;
-        let server = Self::new(urls, section.take("username")?, section.take("credential")?);
+        let username: Option<String> = section.take("username")?;
+        let credential: Option<String> = section.take("credential")?;
+        let secret: Option<String> = if secrets { section.take("secret")? } else { None };
         section.finish()?;
+        let server = match secret {
+            None => IceServer::new(urls, username, credential).map(Self::Fixed),
+            Some(_) if username.is_some() || credential.is_some() => {
+                Err("has a `secret` and an account; one of them is enough".into())
+            }
+            Some(secret) => Self::with_secret(urls, secret),
+        };
         server.map_err(|message| place.error(message))
     }
 }

@@ -16,7 +16,7 @@ pub mod units;
 
 pub use endpoints::Endpoints;
 pub use error::ConfigError;
-pub use ice::{IceConfig, IceServer};
+pub use ice::{Given, IceConfig, IceOffer, IceServer, OfferedServer, Secret};
 
 use endpoints::Address;
 use file::{FileConfig, FilePlugin, FileWorker};
@@ -114,6 +114,8 @@ pub struct ServerConfig {
     pub listen: Vec<SocketAddr>,
     /// The SQLite file.
     pub state: PathBuf,
+    /// The STUN and TURN servers that peers are given.
+    pub ice: IceOffer,
 }
 
 /// The policy plugins.
@@ -266,15 +268,13 @@ pub fn load(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigErr
     let base = path.as_deref().and_then(Path::parent).unwrap_or(&sources.cwd).to_owned();
     let in_file = |text: &String| sources.path(&base, text);
     let mut warnings = file.warnings.clone();
+    let bind = file.ice_bind.clone().unwrap_or_default();
+    let (option, in_ice) = (overrides.ice_servers, file.ice_servers.clone());
+    let ice = IceConfig::new(option, in_ice, file.ice_from_signaling, bind);
+    warnings.extend(ice.warnings());
     Ok(Config {
         signaling: endpoints(sources, &file, overrides.signaling, &mut warnings)?,
-        ice: IceConfig {
-            servers: overrides
-                .ice_servers
-                .or(file.ice_servers)
-                .unwrap_or_else(|| IceConfig::default().servers),
-            bind: file.ice_bind.unwrap_or_default(),
-        },
+        ice,
         shared_storage_root: overrides
             .shared_storage_root
             .or_else(|| sources.shared_storage_root.clone())
@@ -293,6 +293,10 @@ pub fn load(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigErr
                 .server_state
                 .as_ref()
                 .map_or_else(|| sources.data("signaling.sqlite"), in_file),
+            ice: IceOffer {
+                servers: file.offered_servers.unwrap_or_default(),
+                lifetime: file.offer_lifetime.unwrap_or_else(|| IceOffer::default().lifetime),
+            },
         },
         file: path,
         warnings,

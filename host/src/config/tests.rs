@@ -241,6 +241,11 @@ fn mistakes_name_file_line_and_the_nearest_key() {
         "[ice]\nservers = ['turn:relay']",
         "[ice]\nservers = [{ urls = 'turn:r', username = 'u', credential = 123456 }]",
         "[ice]\nbind = ['eth0']",
+        "[ice]\nservers = [{ urls = 'turn:r', secret = 's' }]",
+        "[signaling]\nice_servers = [{ urls = 'stun:r', secret = 's' }]",
+        "[signaling]\nice_servers = [{ urls = 'turn:r', secret = 's', username = 'u' }]",
+        "[signaling]\nice_servers = [{ urls = 'turn:r' }]",
+        "[signaling]\nice_lifetime = '1 s'",
         "[policy.estimate]\non_failure = 'ignore'\n",
         "[client]\nuser = 1",
         "default = 1",
@@ -289,6 +294,7 @@ proptest! {
     fn no_value_can_make_it_panic(
         key in prop::sample::select(vec![
             "signaling_http", "worker.gpus", "worker.max_package", "worker.slots", "ice.servers", "ice.bind",
+            "signaling.ice_servers", "signaling.ice_lifetime", "ice.from_signaling",
             "policy.selection.settings", "policy.selection.timeout", "signaling.listen", "default",
             "environments", "worker", "environments.x.ice", "client.user",
         ]),

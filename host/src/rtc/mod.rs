@@ -16,6 +16,7 @@ pub use channel::{Channel, ChannelError, Message};
 pub use connection::{Connection, Offering, RtcError, answer, offer};
 
 use crate::config::{IceConfig, IceServer};
+use sleap_rtc_protocol::signaling::HandedOut;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -36,10 +37,16 @@ pub struct RtcOptions {
     pub gather_limit: Duration,
 }
 
-impl From<&IceConfig> for RtcOptions {
-    fn from(config: &IceConfig) -> Self {
+impl RtcOptions {
+    /// By configuration, and with what the signaling server has given to this peer.
+    pub fn new(config: &IceConfig, given: &HandedOut) -> Self {
+        let given = given.ice_servers.iter().filter_map(|server| {
+            let (username, credential) = (server.username.clone(), server.credential.clone());
+            let checked = IceServer::new(server.urls.clone(), username, credential);
+            checked.inspect_err(|why| tracing::warn!("an ICE server that was given {why}")).ok()
+        });
         Self {
-            servers: config.servers.clone(),
+            servers: config.servers_with(given),
             bind: config.bind.clone(),
             gather_limit: GATHER_LIMIT,
         }

@@ -4,7 +4,7 @@ use super::*;
 use crate::config::IceConfig;
 use sleap_rtc_protocol::DIALECT;
 use sleap_rtc_protocol::connection::ConnectionState;
-use sleap_rtc_protocol::signaling::Sdp;
+use sleap_rtc_protocol::signaling::{HandedOut, Sdp};
 use std::time::Instant;
 
 /// Generous: only a hang reaches it.
@@ -12,7 +12,10 @@ const LIMIT: Duration = Duration::from_secs(40);
 
 fn loopback() -> RtcOptions {
     let bind = vec![IpAddr::from([127, 0, 0, 1])];
-    RtcOptions::from(&IceConfig { servers: Vec::new(), bind })
+    RtcOptions::new(
+        &IceConfig { servers: Vec::new(), bind, ..IceConfig::default() },
+        &HandedOut::default(),
+    )
 }
 
 struct Pair {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`rooms`] | who is in which room: a pure registry, no I/O |
 //! | [`filter`] | which peers a discovery is about |
+//! | [`ice`] | which STUN and TURN servers a peer is given, with an account of its own |
 //! | [`identity`] | signed identity tokens |
 //! | [`store`] | what survives a restart: the signing key and the rooms |
 //! | [`server`] | sockets and HTTP around them |
@@ -11,6 +12,7 @@
 
 pub mod client;
 pub mod filter;
+pub mod ice;
 pub mod identity;
 pub mod rooms;
 pub mod server;

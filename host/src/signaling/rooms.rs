@@ -4,9 +4,15 @@
 //! another: a peer elsewhere and a peer that does not exist give the same answer.
 
 use crate::signaling::filter::Query;
+use serde_json::json;
 use sleap_rtc_protocol::ids::{PeerId, RoomId};
-use sleap_rtc_protocol::signaling::{Metadata, MetadataPatch, PeerInfo, Role};
+use sleap_rtc_protocol::signaling::{Metadata, MetadataPatch, Role};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
+
+#[cfg(test)]
+mod tests;
 
 /// Peers that one room holds at most.
 pub const MAX_PEERS_PER_ROOM: usize = 2048;
@@ -47,11 +53,63 @@ pub enum RoomError {
     NotInRoom,
 }
 
+/// A peer as discovery shows it, in JSON: written once for each change, however many ask.
+pub type Listed = Arc<str>;
+
+/// What a watcher hears of another peer of its room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// It has come into the watched list, or is there with other metadata.
+    Here(Listed),
+    /// It is no longer in the watched list.
+    Left,
+}
+
+/// Who can be told. Telling takes no time: it queues, and may not call back.
+pub trait Listener {
+    /// Something about `peer`.
+    fn tell(&self, peer: &PeerId, news: News);
+}
+
+/// A part of a room's list, in the order of the peers' ids.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The peers.
+    pub peers: Vec<Listed>,
+    /// The last of them, when more follow.
+    pub next: Option<PeerId>,
+}
+
+/// Which part of the list is wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct Part<'a> {
+    /// Only peers behind this one.
+    pub after: Option<&'a PeerId>,
+    /// How many peers at most. At least one is given.
+    pub peers: usize,
+    /// How many bytes of JSON at most, one for each comma included.
+    pub bytes: usize,
+}
+
+/// A member with what is kept beside it.
+#[derive(Debug)]
+struct Present<L> {
+    member: Member<L>,
+    listed: Listed,
+    watches: Option<Query>,
+}
+
+#[derive(Debug, Default)]
+struct Room {
+    peers: BTreeSet<PeerId>,
+    watchers: BTreeSet<PeerId>,
+}
+
 /// All rooms that hold at least one peer.
 #[derive(Debug)]
 pub struct Rooms<L> {
-    members: BTreeMap<PeerId, Member<L>>,
-    rooms: BTreeMap<RoomId, BTreeSet<PeerId>>,
+    members: BTreeMap<PeerId, Present<L>>,
+    rooms: BTreeMap<RoomId, Room>,
 }
 
 impl<L> Default for Rooms<L> {
@@ -60,22 +118,29 @@ impl<L> Default for Rooms<L> {
     }
 }
 
-impl<L: Clone> Rooms<L> {
+impl<L: Clone + Listener> Rooms<L> {
     /// Puts a peer into a room and returns the presence that it replaces, in whatever room.
     pub fn join(
         &mut self,
         peer: PeerId,
         member: Member<L>,
     ) -> Result<Option<Member<L>>, RoomError> {
-        check_length(&member.metadata)?;
-        let present = self.rooms.get(&member.room);
+        let listed = list(&peer, &member)?;
+        let present = self.rooms.get(&member.room).map(|room| &room.peers);
         if present.is_some_and(|room| room.len() >= MAX_PEERS_PER_ROOM && !room.contains(&peer)) {
             return Err(RoomError::Full);
         }
-        let replaced = self.remove(&peer);
-        self.rooms.entry(member.room.clone()).or_default().insert(peer.clone());
-        self.members.insert(peer, member);
-        Ok(replaced)
+        let replaced = self.take(&peer);
+        if let Some(old) = replaced.as_ref().filter(|old| old.member.room != member.room) {
+            self.announce(&peer, Some(&old.member), None);
+        }
+        let before = replaced.as_ref().map(|old| &old.member);
+        let before = before.filter(|old| old.room == member.room);
+        self.rooms.entry(member.room.clone()).or_default().peers.insert(peer.clone());
+        let present = Present { member, listed, watches: None };
+        self.announce(&peer, before, Some(&present));
+        self.members.insert(peer, present);
+        Ok(replaced.map(|old| old.member))
     }
 
     /// The end of a connection. Does nothing when another connection has taken the peer over.
@@ -86,30 +151,39 @@ impl<L: Clone> Rooms<L> {
 
     /// Takes a peer out, on whichever connection it is.
     pub fn remove(&mut self, peer: &PeerId) -> Option<Member<L>> {
-        let member = self.members.remove(peer)?;
-        if let Some(room) = self.rooms.get_mut(&member.room) {
-            room.remove(peer);
-            if room.is_empty() {
-                self.rooms.remove(&member.room);
+        let Present { member, .. } = self.take(peer)?;
+        self.announce(peer, Some(&member), None);
+        Some(member)
+    }
+
+    fn take(&mut self, peer: &PeerId) -> Option<Present<L>> {
+        let present = self.members.remove(peer)?;
+        if let Some(room) = self.rooms.get_mut(&present.member.room) {
+            room.peers.remove(peer);
+            room.watchers.remove(peer);
+            if room.peers.is_empty() {
+                self.rooms.remove(&present.member.room);
             }
         }
-        Some(member)
+        Some(present)
     }
 
     /// Takes everybody out of a room.
     pub fn clear(&mut self, room: &RoomId) -> Vec<Member<L>> {
-        let peers = self.rooms.remove(room).unwrap_or_default();
-        peers.iter().filter_map(|peer| self.members.remove(peer)).collect()
+        let peers = self.rooms.remove(room).unwrap_or_default().peers;
+        let present = peers.iter().filter_map(|peer| self.members.remove(peer));
+        present.map(|present| present.member).collect()
     }
 
     /// A peer's presence on this connection.
     pub fn member(&self, peer: &PeerId, connection: ConnectionId) -> Option<&Member<L>> {
-        self.members.get(peer).filter(|member| member.connection == connection)
+        let member = self.members.get(peer).map(|present| &present.member);
+        member.filter(|member| member.connection == connection)
     }
 
     /// The room that a peer is in, on whichever connection.
     pub fn room_of(&self, peer: &PeerId) -> Option<RoomId> {
-        self.members.get(peer).map(|member| member.room.clone())
+        self.members.get(peer).map(|present| present.member.room.clone())
     }
 
     /// How to reach `to`, if it is in the room of `from`.
@@ -120,7 +194,8 @@ impl<L: Clone> Rooms<L> {
         to: &PeerId,
     ) -> Result<Option<L>, RoomError> {
         let from = self.member(from, connection).ok_or(RoomError::NotInRoom)?;
-        let target = self.members.get(to).filter(|target| target.room == from.room);
+        let target = self.members.get(to).map(|present| &present.member);
+        let target = target.filter(|target| target.room == from.room);
         Ok(target.map(|target| target.link.clone()))
     }
 
@@ -131,13 +206,55 @@ impl<L: Clone> Rooms<L> {
         connection: ConnectionId,
         patch: MetadataPatch,
     ) -> Result<Metadata, RoomError> {
-        let member = self.members.get_mut(peer).filter(|member| member.connection == connection);
-        let member = member.ok_or(RoomError::NotInRoom)?;
-        let mut metadata = member.metadata.clone();
-        metadata.merge(patch);
-        check_length(&metadata)?;
-        member.metadata.clone_from(&metadata);
+        let member = self.member(peer, connection).ok_or(RoomError::NotInRoom)?;
+        let mut changed = member.clone();
+        changed.metadata.merge(patch);
+        let listed = list(peer, &changed)?;
+        let metadata = changed.metadata.clone();
+        // Out and in again, so that it can be told while the rest of the room is looked at.
+        let Some(before) = self.members.remove(peer) else { return Err(RoomError::NotInRoom) };
+        let present = Present { member: changed, listed, watches: before.watches };
+        self.announce(peer, Some(&before.member), Some(&present));
+        self.members.insert(peer.clone(), present);
         Ok(metadata)
+    }
+
+    /// Tells the peer from now on how the list that `query` describes changes, or no more.
+    pub fn watch(
+        &mut self,
+        peer: &PeerId,
+        connection: ConnectionId,
+        query: Option<Query>,
+    ) -> Result<(), RoomError> {
+        let present = self.members.get_mut(peer).filter(|p| p.member.connection == connection);
+        let present = present.ok_or(RoomError::NotInRoom)?;
+        let room = self.rooms.get_mut(&present.member.room).ok_or(RoomError::NotInRoom)?;
+        match &query {
+            Some(_) => room.watchers.insert(peer.clone()),
+            None => room.watchers.remove(peer),
+        };
+        present.watches = query;
+        Ok(())
+    }
+
+    /// Tells the watchers of the room what has become of `peer`, each by its own query.
+    fn announce(&self, peer: &PeerId, before: Option<&Member<L>>, after: Option<&Present<L>>) {
+        let member = after.map(|present| &present.member).or(before);
+        let Some(room) = member.and_then(|member| self.rooms.get(&member.room)) else { return };
+        let watchers = room.watchers.iter().filter(|watcher| *watcher != peer);
+        for watcher in watchers.filter_map(|watcher| self.members.get(watcher)) {
+            let Some(query) = &watcher.watches else { continue };
+            let listed = after.filter(|present| query.matches(&present.member));
+            match listed {
+                Some(present) => {
+                    watcher.member.link.tell(peer, News::Here(present.listed.clone()));
+                }
+                None if before.is_some_and(|before| query.matches(before)) => {
+                    watcher.member.link.tell(peer, News::Left);
+                }
+                None => {}
+            }
+        }
     }
 
     /// The other peers of the asker's room that `query` is about, by id.
@@ -146,17 +263,31 @@ impl<L: Clone> Rooms<L> {
         asker: &PeerId,
         connection: ConnectionId,
         query: &Query,
-    ) -> Result<Vec<PeerInfo>, RoomError> {
+        part: Part<'_>,
+    ) -> Result<Page, RoomError> {
         let own = self.member(asker, connection).ok_or(RoomError::NotInRoom)?;
-        let others = self.rooms.get(&own.room).into_iter().flatten().filter(|peer| *peer != asker);
-        let members = others.filter_map(|peer| Some((peer, self.members.get(peer)?)));
-        let wanted = members.filter(|(_, member)| query.matches(member));
-        Ok(wanted.map(|(peer, member)| member.info(peer)).collect())
+        let mut page = Page::default();
+        let Some(room) = self.rooms.get(&own.room) else { return Ok(page) };
+        let from = part.after.map_or(Bound::Unbounded, Bound::Excluded);
+        let others = room.peers.range((from, Bound::Unbounded)).filter(|peer| *peer != asker);
+        let present = others.filter_map(|peer| Some((peer, self.members.get(peer)?)));
+        let (mut bytes, mut last): (usize, Option<&PeerId>) = (0, None);
+        for (peer, present) in present.filter(|(_, present)| query.matches(&present.member)) {
+            bytes += present.listed.len() + 1;
+            if last.is_some() && (page.peers.len() >= part.peers || bytes > part.bytes) {
+                page.next = last.cloned();
+                break;
+            }
+            page.peers.push(present.listed.clone());
+            last = Some(peer);
+        }
+        Ok(page)
     }
 
     /// The rooms in which a worker is now.
     pub fn with_workers(&self) -> BTreeSet<RoomId> {
-        let workers = self.members.values().filter(|member| member.role == Role::Worker);
+        let members = self.members.values().map(|present| &present.member);
+        let workers = members.filter(|member| member.role == Role::Worker);
         workers.map(|member| member.room.clone()).collect()
     }
 
@@ -171,150 +302,17 @@ impl<L: Clone> Rooms<L> {
     }
 }
 
-impl<L> Member<L> {
-    fn info(&self, peer: &PeerId) -> PeerInfo {
-        PeerInfo {
-            peer_id: peer.clone(),
-            role: self.role,
-            metadata: self.metadata.clone(),
-            connected_at: self.connected_at_s.into(),
-        }
-    }
-}
-
-fn check_length(metadata: &Metadata) -> Result<(), RoomError> {
+/// A peer as discovery shows it; see [`PeerInfo`](sleap_rtc_protocol::signaling::PeerInfo).
+fn list<L>(peer: &PeerId, member: &Member<L>) -> Result<Listed, RoomError> {
     // A map of texts and JSON values always serialises.
-    let length = serde_json::to_vec(metadata).map_or(usize::MAX, |json| json.len());
-    if length > MAX_METADATA_BYTES { Err(RoomError::MetadataTooLong) } else { Ok(()) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use serde_json::json;
-
-    fn peer(n: u8) -> PeerId {
-        PeerId::new(format!("p{n}")).unwrap()
+    let metadata = serde_json::to_string(&member.metadata).unwrap_or_default();
+    if metadata.len() > MAX_METADATA_BYTES {
+        return Err(RoomError::MetadataTooLong);
     }
-
-    fn room(n: u8) -> RoomId {
-        RoomId::new(format!("r{n}")).unwrap()
-    }
-
-    fn member(connection: u64, room_number: u8) -> Member<u64> {
-        Member {
-            connection,
-            room: room(room_number),
-            role: Role::Worker,
-            metadata: Metadata::default(),
-            connected_at_s: 0,
-            link: connection,
-        }
-    }
-
-    #[test]
-    fn a_replaced_connection_has_no_say() {
-        let mut rooms = Rooms::default();
-        assert_eq!(rooms.join(peer(1), member(1, 1)), Ok(None));
-        rooms.join(peer(2), member(2, 1)).unwrap();
-        assert_eq!(rooms.join(peer(1), member(3, 1)).unwrap().unwrap().connection, 1);
-        assert_eq!(rooms.leave(&peer(1), 1), None);
-        assert_eq!(rooms.route(&peer(1), 1, &peer(2)), Err(RoomError::NotInRoom));
-        assert_eq!(rooms.route(&peer(1), 3, &peer(2)), Ok(Some(2)));
-        assert_eq!(rooms.route(&peer(2), 2, &peer(1)), Ok(Some(3)));
-        assert_eq!(rooms.update(&peer(1), 1, MetadataPatch::default()), Err(RoomError::NotInRoom));
-    }
-
-    #[test]
-    fn metadata_cannot_grow_piece_by_piece() {
-        let mut rooms = Rooms::default();
-        rooms.join(peer(1), member(1, 1)).unwrap();
-        let patch = |n: usize| MetadataPatch {
-            tags: None,
-            properties: json!({ format!("k{n}"): "x".repeat(1000) }).as_object().cloned(),
-        };
-        let refused = (0..100).find(|n| rooms.update(&peer(1), 1, patch(*n)).is_err()).unwrap();
-        assert!(refused < 17);
-        assert_eq!(
-            rooms.update(&peer(1), 1, MetadataPatch::default()).unwrap().properties.len(),
-            refused
-        );
-    }
-
-    #[test]
-    fn a_room_is_full_some_day() {
-        let mut rooms = Rooms::default();
-        for n in 0..MAX_PEERS_PER_ROOM as u64 {
-            rooms.join(PeerId::new(format!("p{n}")).unwrap(), member(n, 1)).unwrap();
-        }
-        assert_eq!(rooms.join(PeerId::new("late").unwrap(), member(9999, 1)), Err(RoomError::Full));
-        assert!(rooms.join(PeerId::new("p7").unwrap(), member(9999, 1)).is_ok());
-    }
-
-    #[derive(Debug, Clone)]
-    enum Step {
-        Join(u8, u8),
-        Leave(u8),
-        Remove(u8),
-        Clear(u8),
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        prop_oneof![
-            4 => (0..6u8, 0..3u8).prop_map(|(p, r)| Step::Join(p, r)),
-            2 => (0..6u8).prop_map(Step::Leave),
-            1 => (0..6u8).prop_map(Step::Remove),
-            1 => (0..3u8).prop_map(Step::Clear),
-        ]
-    }
-
-    proptest! {
-        /// Whatever happens, the registry is what a plain list of (peer, connection, room) is,
-        /// and nobody sees or reaches beyond its room.
-        #[test]
-        fn rooms_are_the_boundary(steps in prop::collection::vec(step(), 0..60)) {
-            let mut rooms = Rooms::default();
-            let mut model: BTreeMap<u8, (u64, u8)> = BTreeMap::new();
-            for (connection, step) in (0u64..).zip(steps) {
-                match step {
-                    Step::Join(p, r) => {
-                        let replaced = rooms.join(peer(p), member(connection, r)).unwrap();
-                        let was = model.insert(p, (connection, r));
-                        prop_assert_eq!(replaced.map(|m| m.connection), was.map(|(c, _)| c));
-                    }
-                    Step::Leave(p) => {
-                        if let Some((current, _)) = model.get(&p).copied() {
-                            prop_assert!(rooms.leave(&peer(p), current + 1000).is_none());
-                            prop_assert!(rooms.leave(&peer(p), current).is_some());
-                            model.remove(&p);
-                        }
-                    }
-                    Step::Remove(p) => {
-                        prop_assert_eq!(rooms.remove(&peer(p)).is_some(), model.remove(&p).is_some());
-                    }
-                    Step::Clear(r) => {
-                        let before = model.len();
-                        model.retain(|_, (_, at)| *at != r);
-                        prop_assert_eq!(rooms.clear(&room(r)).len(), before - model.len());
-                    }
-                }
-                prop_assert_eq!(rooms.peers(), model.len());
-                let used: BTreeSet<u8> = model.values().map(|(_, r)| *r).collect();
-                prop_assert_eq!(rooms.rooms(), used.len());
-                for (a, (connection, in_room)) in &model {
-                    let seen = rooms.discover(&peer(*a), *connection, &Query::default()).unwrap();
-                    let seen: Vec<PeerId> = seen.into_iter().map(|info| info.peer_id).collect();
-                    let expected: Vec<PeerId> = model.iter()
-                        .filter(|(b, (_, other))| b != &a && other == in_room)
-                        .map(|(b, _)| peer(*b)).collect();
-                    for b in 0..6 {
-                        let reached = rooms.route(&peer(*a), *connection, &peer(b)).unwrap();
-                        prop_assert_eq!(reached.is_some(), b == *a || expected.contains(&peer(b)));
-                    }
-                    prop_assert_eq!(seen, expected);
-                }
-            }
-        }
-    }
+    let (peer, role) = (json!(peer.as_str()), json!(member.role.as_str()));
+    let since = member.connected_at_s;
+    let listed = format!(
+        r#"{{"peer_id":{peer},"role":{role},"metadata":{metadata},"connected_at":{since}}}"#
+    );
+    Ok(listed.into())
 }

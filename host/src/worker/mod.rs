@@ -38,7 +38,7 @@ mod slots;
 mod staging;
 mod uploads;
 
-use crate::config::{Config, RetentionConfig, WorkerConfig};
+use crate::config::{Config, IceConfig, RetentionConfig, WorkerConfig};
 use crate::job::RunnerOptions;
 use crate::job::command::Toolbox;
 use crate::policy::{Policies, PolicyError};
@@ -52,13 +52,13 @@ use identity::{IdentityError, StateFolder};
 use sleap_rtc_protocol::capabilities::{Accelerators, Capabilities, WORKER_TAGS, WorkerFacts};
 use sleap_rtc_protocol::ids::RoomCredentials;
 use sleap_rtc_protocol::job::JobType;
-use sleap_rtc_protocol::signaling::{Metadata, PeerInfo, Role};
+use sleap_rtc_protocol::signaling::{HandedOut, Metadata, PeerInfo, Role};
 use sleap_rtc_protocol::worker::WorkerStatus;
 use slots::{SlotGpus, SlotsError};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -113,7 +113,9 @@ pub enum WorkerError {
 
 /// What all connections of this worker share, read only.
 pub(crate) struct Site {
-    pub(crate) rtc: RtcOptions,
+    ice: IceConfig,
+    /// The ICE servers that the signaling server has given, the newest.
+    given_ice: watch::Receiver<HandedOut>,
     pub(crate) policies: Policies,
     pub(crate) state_dir: PathBuf,
     pub(crate) runner: RunnerOptions,
@@ -139,6 +141,11 @@ impl Site {
     /// This worker as its own policies see it.
     pub(crate) fn facts(&self) -> WorkerFacts {
         self.facts.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How the next connection is made: accounts on TURN servers do not last for ever.
+    pub(crate) fn rtc(&self) -> RtcOptions {
+        RtcOptions::new(&self.ice, &self.given_ice.borrow())
     }
 
     /// The trainers that jobs would find.
@@ -173,7 +180,7 @@ pub async fn run(
     let entering = enter(&config, &options.room, &state, &api, &capabilities);
     let Some(entered) = shutdown.run_until_cancelled(entering).await else { return Ok(()) };
     let Entered { identity, room, signaling, events } = entered?;
-    let site = Arc::new(site(&config, policies, &capabilities, &identity));
+    let site = Arc::new(site(&config, policies, &capabilities, &identity, signaling.ice_servers()));
     announce::credentials(&identity.peer_id, &room, options.credentials_file.as_deref())?;
     info!(peer = %identity.peer_id, room = %room.room_id, "registered");
 
@@ -289,12 +296,14 @@ fn site(
     policies: Policies,
     capabilities: &Capabilities,
     identity: &Identity,
+    given_ice: watch::Receiver<HandedOut>,
 ) -> Site {
     let mut runner = RunnerOptions::new(&config.worker.pass_env);
     runner.settings.shared_root = config.shared_storage_root.clone();
     let limits = limits(&config.worker);
     Site {
-        rtc: RtcOptions::from(&config.ice),
+        ice: config.ice.clone(),
+        given_ice,
         policies,
         state_dir: config.worker.state_dir.clone(),
         runner,

@@ -1,6 +1,7 @@
 //! Frames as other programs write them.
 
 use super::*;
+use serde_json::Map;
 
 #[test]
 fn the_three_shapes_of_an_error_are_read() {

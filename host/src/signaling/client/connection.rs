@@ -6,7 +6,7 @@ use futures_util::{SinkExt, StreamExt};
 use rustls::pki_types::ServerName;
 use sleap_rtc_protocol::ids::RoomCredentials;
 use sleap_rtc_protocol::signaling::{
-    ClientMessage, ErrorFrame, Metadata, Register, Role, ServerMessage,
+    ClientMessage, ErrorFrame, HandedOut, Metadata, Register, Role, ServerMessage,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -45,17 +45,17 @@ impl Registration {
     }
 }
 
-/// Connects and registers, each within its deadline.
+/// Connects and registers, each within its deadline; gives the ICE servers that came with it.
 pub(super) async fn open(
     url: &Url,
     registration: &Registration,
-) -> Result<Connection, SignalingError> {
+) -> Result<(Connection, HandedOut), SignalingError> {
     let late = |_| unreachable(url, format!("no answer within {} s", ANSWER_DEADLINE.as_secs()));
     let mut connection = timeout(ANSWER_DEADLINE, dial(url)).await.map_err(late)??;
-    timeout(ANSWER_DEADLINE, register(url, &mut connection, registration))
+    let handed_out = timeout(ANSWER_DEADLINE, register(url, &mut connection, registration))
         .await
         .map_err(|_| SignalingError::NoAnswer { what: "a registration" })??;
-    Ok(connection)
+    Ok((connection, handed_out))
 }
 
 async fn dial(url: &Url) -> Result<Connection, SignalingError> {
@@ -93,13 +93,13 @@ async fn register(
     url: &Url,
     connection: &mut Connection,
     registration: &Registration,
-) -> Result<(), SignalingError> {
+) -> Result<HandedOut, SignalingError> {
     let ended = |error: Error| unreachable(url, error.to_string());
     connection.send(encode(&registration.frame())?).await.map_err(ended)?;
     while let Some(message) = connection.next().await {
         let Message::Text(text) = message.map_err(ended)? else { continue };
         match ServerMessage::decode(&text) {
-            Ok(ServerMessage::RegisteredAuth { .. }) => return Ok(()),
+            Ok(ServerMessage::RegisteredAuth { ice, .. }) => return Ok(ice),
             Ok(ServerMessage::Error(error)) => return Err(refusal(&error)),
             // A frame of a peer that is quicker than the server's answer.
             Ok(_) => tracing::debug!("a frame came before the answer to the registration"),

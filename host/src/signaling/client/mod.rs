@@ -3,20 +3,23 @@
 
 mod connection;
 mod http;
+mod roster;
 mod task;
 mod tls;
 
 pub use crate::config::Endpoints;
 pub use http::HttpApi;
+pub use roster::Roster;
 
 use connection::{Connection, Registration};
+use roster::Change;
 use sleap_rtc_protocol::ids::{IdToken, PeerId, RoomCredentials};
 use sleap_rtc_protocol::signaling::{
-    ClientMessage, Filters, Metadata, MetadataPatch, PeerInfo, Role, ServerMessage,
+    ClientMessage, Filters, HandedOut, Metadata, MetadataPatch, PeerInfo, Role, ServerMessage,
 };
 use std::sync::Arc;
 use std::time::Duration;
-use task::{Command, Task};
+use task::{Command, News, Task};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +33,10 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(3);
 /// Messages that wait for the owner of the receiver; what comes then is dropped.
 const EVENT_QUEUE: usize = 1024;
 const COMMAND_QUEUE: usize = 64;
+/// Changes of a watched list that wait for its owner; a list that is not read is watched no more.
+const CHANGE_QUEUE: usize = 64;
+/// Frames of one list at most: 128 MiB, more than any room's.
+const MAX_PAGES: usize = 128;
 
 /// Why signaling failed.
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +119,7 @@ pub struct SignalingClient {
     peer_id: PeerId,
     commands: mpsc::Sender<Command>,
     identity: watch::Receiver<Identity>,
+    ice: watch::Receiver<HandedOut>,
     discovering: Arc<Mutex<()>>,
     task: TaskTracker,
 }
@@ -135,17 +143,19 @@ impl SignalingClient {
         let mut registration = Registration { identity, credentials, role, metadata };
         let websocket = endpoints.websocket;
         let first = first_connection(&websocket, &http, &mut registration);
-        let connection =
+        let (connection, handed_out) =
             cancel.run_until_cancelled(first).await.ok_or(SignalingError::Closed)??;
         let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
         let (events, event_queue) = mpsc::channel(EVENT_QUEUE);
         let (newest, identity) = watch::channel(registration.identity.clone());
-        let task = Task::new(websocket, http, registration, command_queue, events, newest);
+        let (tell_ice, ice) = watch::channel(HandedOut::default());
+        let news = News { events, identity: newest, ice: tell_ice };
+        let task = Task::new(websocket, http, registration, command_queue, news);
         let tracker = TaskTracker::new();
-        tracker.spawn(task.run(connection, cancel));
+        tracker.spawn(task.run(connection, handed_out, cancel));
         tracker.close();
         let discovering = Arc::new(Mutex::new(()));
-        Ok((Self { peer_id, commands, identity, discovering, task: tracker }, event_queue))
+        Ok((Self { peer_id, commands, identity, ice, discovering, task: tracker }, event_queue))
     }
 
     /// Who this is.
@@ -175,19 +185,50 @@ impl SignalingClient {
         let _ = self.command(Command::Update(patch)).await;
     }
 
-    /// Lists the peers of this room.
+    /// The STUN and TURN servers that the server gives to this peer, with accounts that are good
+    /// now: they are asked for again before they expire.
+    pub fn ice_servers(&self) -> watch::Receiver<HandedOut> {
+        self.ice.clone()
+    }
+
+    /// Lists the peers of this room, however many there are.
     ///
     /// # Errors
     /// When the connection is down, or no answer comes within ten seconds.
     pub async fn discover(&self, filters: Filters) -> Result<Vec<PeerInfo>, SignalingError> {
         // The protocol does not say which list answers which question: one at a time.
         let _one = self.discovering.lock().await;
-        let (list, result) = oneshot::channel();
-        self.command(Command::Discover(filters, list)).await?;
-        match timeout(ANSWER_DEADLINE, result).await {
-            Ok(result) => result.map_err(|_| SignalingError::Closed)?,
-            Err(_) => Err(SignalingError::NoAnswer { what: "a discovery" }),
+        let mut peers = Vec::new();
+        let mut after = None;
+        for _ in 0..MAX_PAGES {
+            let (list, result) = oneshot::channel();
+            self.command(Command::Discover(filters.clone(), after, list)).await?;
+            let page = match timeout(ANSWER_DEADLINE, result).await {
+                Ok(result) => result.map_err(|_| SignalingError::Closed)??,
+                Err(_) => return Err(SignalingError::NoAnswer { what: "a discovery" }),
+            };
+            peers.extend(page.peers);
+            after = page.next;
+            if after.is_none() {
+                return Ok(peers);
+            }
         }
+        Err(SignalingError::Refused { message: "the list of peers does not end".into() })
+    }
+
+    /// The same list, kept up to date. One list at a time: a second one takes the first one's place.
+    ///
+    /// # Errors
+    /// As [`Self::discover`].
+    pub async fn roster(&self, filters: Filters) -> Result<Roster, SignalingError> {
+        Roster::new(self.clone(), filters).await
+    }
+
+    /// Asks to be told how a list changes, until the receiver is dropped or not read.
+    async fn watch(&self, filters: Filters) -> Result<mpsc::Receiver<Change>, SignalingError> {
+        let (tell, changes) = mpsc::channel(CHANGE_QUEUE);
+        self.command(Command::Watch(filters, tell)).await?;
+        Ok(changes)
     }
 
     /// Leaves the room, for all clones of this handle.
@@ -206,7 +247,7 @@ async fn first_connection(
     websocket: &Url,
     http: &HttpApi,
     registration: &mut Registration,
-) -> Result<Connection, SignalingError> {
+) -> Result<(Connection, HandedOut), SignalingError> {
     let refused = match connection::open(websocket, registration).await {
         Err(refused @ SignalingError::IdentityRefused { .. }) => refused,
         result => return result,

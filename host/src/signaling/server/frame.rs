@@ -21,6 +21,9 @@ const MAX_QUOTE: usize = 200;
 pub(super) enum Kind {
     Register,
     DiscoverPeers,
+    WatchPeers,
+    UnwatchPeers,
+    GetIceServers,
     UpdateMetadata,
     Offer,
     Answer,

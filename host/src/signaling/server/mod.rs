@@ -4,6 +4,7 @@
 //! [`Store`]. Nobody is believed: a frame speaks as the peer that its socket registered, and reaches
 //! that peer's room only.
 
+mod board;
 mod frame;
 mod http;
 mod link;
@@ -11,6 +12,7 @@ mod pace;
 mod session;
 mod socket;
 
+use crate::config::IceOffer;
 use crate::signaling::identity::Signer;
 use crate::signaling::rooms::{ConnectionId, Rooms};
 use crate::signaling::store::{Store, StoreError};
@@ -51,11 +53,19 @@ pub enum ServerError {
     Store(#[from] StoreError),
 }
 
+/// How a server serves.
+#[derive(Debug, Clone, Default)]
+pub struct ServerOptions {
+    /// The STUN and TURN servers that its peers are given.
+    pub ice: IceOffer,
+}
+
 /// What all connections share.
 struct Server {
     rooms: Mutex<Rooms<Link>>,
     store: Store,
     signer: Signer,
+    ice: IceOffer,
     next_connection: AtomicU64,
     started: Instant,
     counters: Counters,
@@ -72,11 +82,12 @@ struct Counters {
 }
 
 impl Server {
-    fn new(store: Store, shutdown: CancellationToken) -> Self {
+    fn new(store: Store, options: ServerOptions, shutdown: CancellationToken) -> Self {
         Self {
             rooms: Mutex::default(),
             signer: Signer::new(store.signing_key()),
             store,
+            ice: options.ice,
             next_connection: AtomicU64::new(1),
             started: Instant::now(),
             counters: Counters::default(),
@@ -104,13 +115,14 @@ impl Server {
 pub async fn run(
     listeners: Vec<TcpListener>,
     store: Store,
+    options: ServerOptions,
     shutdown: CancellationToken,
 ) -> Result<(), ServerError> {
     if listeners.is_empty() {
         return Err(ServerError::NoListener);
     }
     store.purge(unix_time_s()).await?;
-    let server = Arc::new(Server::new(store, shutdown.clone()));
+    let server = Arc::new(Server::new(store, options, shutdown.clone()));
     let sockets = Arc::new(Semaphore::new(MAX_SOCKETS));
     let mut tasks = JoinSet::new();
     for listener in listeners {

@@ -1,7 +1,8 @@
 //! What one socket may say, and what is answered: the rules, without the socket.
 
 use crate::signaling::filter::Query;
-use crate::signaling::rooms::{ConnectionId, Member};
+use crate::signaling::ice::hand_out;
+use crate::signaling::rooms::{ConnectionId, Member, Page, Part};
 use crate::signaling::server::Server;
 use crate::signaling::server::frame::{Code, Fault, Head, Kind, parse};
 use crate::signaling::server::link::{Dismissal, Link};
@@ -10,7 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 use sleap_rtc_protocol::ids::{PeerId, RoomCredentials, RoomId};
 use sleap_rtc_protocol::signaling::{
-    Filters, MAX_FRAME_BYTES, MetadataPatch, PeerInfo, Register, Role, ServerMessage,
+    Filters, MAX_FRAME_BYTES, MetadataPatch, Register, Role, ServerMessage,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,6 +22,9 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 const MAX_ABUSE: u32 = 32;
 /// Refused registrations after which the socket is closed: each may be a guess at a token.
 const MAX_REFUSED_REGISTRATIONS: u32 = 8;
+
+/// Bytes of a list's frame beside the peers in it: two ids at most.
+const LIST_HEAD_BYTES: usize = 8 * 1024;
 
 /// One socket's side of the conversation.
 pub(super) struct Session {
@@ -34,6 +38,16 @@ pub(super) struct Session {
 
 #[derive(Deserialize)]
 struct Discover {
+    #[serde(default)]
+    filters: Filters,
+    #[serde(default)]
+    limit: Option<usize>,
+    #[serde(default)]
+    after: Option<PeerId>,
+}
+
+#[derive(Deserialize)]
+struct Watch {
     #[serde(default)]
     filters: Filters,
 }
@@ -104,6 +118,9 @@ impl Session {
         }
         match head.kind {
             Kind::DiscoverPeers => self.discover(peer, &text).map(Some),
+            Kind::WatchPeers => self.watch(peer, &text).map(Some),
+            Kind::UnwatchPeers => self.unwatch(peer).map(Some),
+            Kind::GetIceServers => self.ice_servers(peer).map(Some),
             Kind::UpdateMetadata => self.update(peer, &text).map(Some),
             Kind::Offer | Kind::Answer | Kind::Candidate | Kind::PeerMessage | Kind::Error => {
                 let forwarded = self.forward(peer, &head, text);
@@ -154,19 +171,52 @@ impl Session {
         }
         tracing::info!(peer = %peer_id, room = %room_id, role = role.as_str(), "registered");
         self.peer = Some(peer_id.clone());
-        encode(&ServerMessage::RegisteredAuth { room_id, token, peer_id })
+        let ice = hand_out(&self.server.ice, &peer_id, now_s);
+        encode(&ServerMessage::RegisteredAuth { room_id, token, peer_id, ice })
     }
 
     fn discover(&self, peer: &PeerId, text: &str) -> Result<String, Fault> {
-        let Discover { filters } = parse(text)?;
-        let rooms = self.server.rooms();
-        let own = rooms.member(peer, self.connection).map(|member| &member.room);
-        if filters.room_id.as_ref().is_some_and(|wanted| Some(wanted) != own) {
-            return Err(Fault::new(Code::NotInRoom, "discovery reaches your own room only"));
+        let Discover { filters, limit, after } = parse(text)?;
+        if limit == Some(0) {
+            return Err(Fault::invalid("a discovery's limit is 1 at least"));
         }
-        let peers = rooms.discover(peer, self.connection, &Query::new(filters)?)?;
-        drop(rooms);
-        peer_list(peer, peers)
+        let query = self.query(peer, filters)?;
+        let part = Part {
+            after: after.as_ref(),
+            peers: limit.unwrap_or(usize::MAX),
+            bytes: MAX_FRAME_BYTES - LIST_HEAD_BYTES,
+        };
+        let page = self.server.rooms().discover(peer, self.connection, &query, part)?;
+        Ok(peer_list(peer, &page))
+    }
+
+    /// What a discovery or a watch is about: peers of the asker's own room, always.
+    fn query(&self, peer: &PeerId, filters: Filters) -> Result<Query, Fault> {
+        if let Some(wanted) = &filters.room_id {
+            let rooms = self.server.rooms();
+            if rooms.member(peer, self.connection).map(|member| &member.room) != Some(wanted) {
+                return Err(Fault::new(Code::NotInRoom, "discovery reaches your own room only"));
+            }
+        }
+        Ok(Query::new(filters)?)
+    }
+
+    fn watch(&self, peer: &PeerId, text: &str) -> Result<String, Fault> {
+        let Watch { filters } = parse(text)?;
+        let query = self.query(peer, filters)?;
+        self.server.rooms().watch(peer, self.connection, Some(query))?;
+        encode(&ServerMessage::Watching { active: true })
+    }
+
+    fn unwatch(&self, peer: &PeerId) -> Result<String, Fault> {
+        self.server.rooms().watch(peer, self.connection, None)?;
+        self.link.forget_news();
+        encode(&ServerMessage::Watching { active: false })
+    }
+
+    fn ice_servers(&self, peer: &PeerId) -> Result<String, Fault> {
+        let handed_out = hand_out(&self.server.ice, peer, unix_time_s());
+        encode(&ServerMessage::IceServers(handed_out))
     }
 
     fn update(&self, peer: &PeerId, text: &str) -> Result<String, Fault> {
@@ -215,20 +265,12 @@ fn encode(message: &ServerMessage) -> Result<String, Fault> {
     serde_json::to_string(message).map_err(|error| Fault::new(Code::Internal, error.to_string()))
 }
 
-/// As many peers as one frame holds; a room of ordinary workers fits whole.
-fn peer_list(asker: &PeerId, peers: Vec<PeerInfo>) -> Result<String, Fault> {
-    let mut list = String::new();
-    let mut count = 0;
-    for peer in &peers {
-        let peer = serde_json::to_string(peer)
-            .map_err(|error| Fault::new(Code::Internal, error.to_string()))?;
-        if list.len() + peer.len() + 1024 > MAX_FRAME_BYTES {
-            break;
-        }
-        list.extend((count > 0).then_some(','));
-        list.push_str(&peer);
-        count += 1;
-    }
-    let asker = json!(asker.as_str());
-    Ok(format!(r#"{{"type":"peer_list","to_peer_id":{asker},"count":{count},"peers":[{list}]}}"#))
+/// The frame `peer_list`, put together from what is written already.
+fn peer_list(asker: &PeerId, page: &Page) -> String {
+    let (asker, count) = (json!(asker.as_str()), page.peers.len());
+    let next = page.next.as_ref().map(|next| format!(r#","next":{}"#, json!(next.as_str())));
+    let (next, peers) = (next.unwrap_or_default(), page.peers.join(","));
+    format!(
+        r#"{{"type":"peer_list","to_peer_id":{asker},"count":{count}{next},"peers":[{peers}]}}"#
+    )
 }

@@ -11,13 +11,18 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, frame::coding::CloseCode};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 
 /// How long a socket may be open without having registered.
 const REGISTRATION_DEADLINE: Duration = Duration::from_secs(30);
 /// How long the closing handshake may take.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
+/// The longest WebSocket frame that is sent; a longer message goes in several. The library keeps a
+/// buffer of the longest frame for as long as the socket lives.
+const PIECE_BYTES: usize = 32 * 1024;
 /// Our own close code: the same identity registered on another socket.
 pub(in crate::signaling) const CLOSE_REPLACED: u16 = 4001;
 /// Our own close code: the peer or its room was deleted.
@@ -95,7 +100,7 @@ where
             let written = tokio::select! {
                 // A peer that does not read is dismissed while a write to it waits.
                 why = inbox.dismissed() => return farewell(why),
-                written = timeout(WRITE_DEADLINE, ws.send(message)) => written,
+                written = timeout(WRITE_DEADLINE, send(ws, message)) => written,
             };
             if !matches!(written, Ok(Ok(()))) {
                 return End::Gone;
@@ -105,6 +110,24 @@ where
             return End::Close(CloseCode::Policy, "too many refused frames");
         }
     }
+}
+
+async fn send<S>(ws: &mut WebSocketStream<S>, message: Message) -> Result<(), Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut rest = match message {
+        Message::Text(text) if text.len() > PIECE_BYTES => Bytes::from(text),
+        short => return ws.send(short).await,
+    };
+    let mut kind = Data::Text;
+    while !rest.is_empty() {
+        let piece = rest.split_to(rest.len().min(PIECE_BYTES));
+        let frame = Frame::message(piece, OpCode::Data(kind), rest.is_empty());
+        ws.send(Message::Frame(frame)).await?;
+        kind = Data::Continue;
+    }
+    Ok(())
 }
 
 async fn react(session: &mut Session, message: Message) -> Option<String> {

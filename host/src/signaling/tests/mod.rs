@@ -4,5 +4,6 @@ mod abuse;
 mod api;
 mod old_server;
 mod reconnect;
+mod roster;
 mod support;
 mod traffic;

@@ -16,11 +16,13 @@ use tokio_tungstenite::accept_async;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::CancellationToken;
 
-/// Every sign-in makes a new identity; every second registration finds its token expired.
+/// Every sign-in makes a new identity; every second registration finds its token expired; every
+/// discovery finds one worker more.
 #[derive(Default)]
 struct Old {
     sign_ins: AtomicU32,
     registrations: AtomicU32,
+    discoveries: AtomicU32,
 }
 
 impl Old {
@@ -49,8 +51,15 @@ impl Old {
             let frame: Value = serde_json::from_str(&text).unwrap();
             discovered = frame["type"] == "discover_peers";
             let answer = if discovered {
-                json!({"type": "peer_list", "to_peer_id": "x", "count": 1, "peers":
-                    [{"peer_id": "w", "role": "worker", "metadata": {}, "connected_at": 1.5}]})
+                let count = 1 + self.discoveries.fetch_add(1, Ordering::Relaxed);
+                let peers = (0..count).map(|n| {
+                    json!({"peer_id": format!("w{n}"), "role": "worker", "metadata": {},
+                        "connected_at": 1.5})
+                });
+                let peers: Vec<Value> = peers.collect();
+                json!({"type": "peer_list", "to_peer_id": "x", "count": count, "peers": peers})
+            } else if frame["type"] == "watch_peers" {
+                json!({"type": "error", "code": "UNKNOWN_MESSAGE_TYPE", "message": "what?"})
             } else if frame["token"] != "0f1e2d" {
                 json!({"error": "Invalid token for room"})
             } else if self.registrations.fetch_add(1, Ordering::Relaxed) % 2 == 1 {
@@ -125,6 +134,17 @@ async fn the_client_gets_along_with_an_old_server() {
     assert_eq!(seen[1..], [SignalingEvent::Lost, SignalingEvent::Restored]);
     assert_eq!(client.identity().peer_id, identity.peer_id);
     assert_eq!(old.sign_ins.load(Ordering::Relaxed), 2);
-    assert_eq!(client.discover(Filters::default()).await.unwrap().len(), 1);
+    assert_eq!(client.discover(Filters::default()).await.unwrap().len(), 2);
+
+    // It tells nothing of changes: then the list is asked for again, across the loss of a socket.
+    let mut roster = loop {
+        match soon("roster", client.roster(Filters::default())).await {
+            Ok(roster) => break roster,
+            Err(error) => assert!(matches!(error, SignalingError::Lost), "{error}"),
+        }
+    };
+    let before = roster.peers().count();
+    soon("change", roster.changed()).await.unwrap();
+    assert!(roster.peers().count() > before);
     client.close().await;
 }

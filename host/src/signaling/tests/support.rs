@@ -1,7 +1,7 @@
 //! A server on a free port, and peers that speak to it: bare ones, and ours.
 
 use crate::signaling::client::{Endpoints, HttpApi, Identity, SignalingClient, SignalingEvent};
-use crate::signaling::server::{self, ServerError};
+use crate::signaling::server::{self, ServerError, ServerOptions};
 use crate::signaling::store::Store;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
@@ -37,10 +37,14 @@ impl TestServer {
     }
 
     pub(super) async fn at(address: SocketAddr, store: Store) -> Self {
+        Self::with(address, store, ServerOptions::default()).await
+    }
+
+    pub(super) async fn with(address: SocketAddr, store: Store, options: ServerOptions) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(server::run(vec![listener], store, shutdown.clone()));
+        let task = tokio::spawn(server::run(vec![listener], store, options, shutdown.clone()));
         Self { address, shutdown, task }
     }
 
