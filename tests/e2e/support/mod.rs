@@ -6,6 +6,8 @@
 
 mod client;
 mod http;
+#[allow(dead_code, reason = "only the tests with networks of their own use it")]
+mod netns;
 mod observer;
 mod packages;
 mod process;
@@ -16,9 +18,10 @@ mod worker;
 
 pub use client::{Ended, TestClient};
 pub use http::post;
+pub use netns::{Machine, Network};
 pub use observer::{Observer, StatusTrace};
 pub use packages::*;
-pub use process::{Process, memory_peak_mib, python};
+pub use process::{Process, memory_peak_mib, processes_in, python};
 pub use python_peer::{python_peer, python_worker};
 pub use server::TestServer;
 pub use site::Site;

@@ -1,0 +1,166 @@
+//! Three machines on one: network namespaces for a worker and for a client, joined by a switch in a
+//! third, where the signaling server runs. Any of the two cables can be pulled.
+//!
+//! Needs root, network namespaces and iproute2; [`Network::new`] says what is missing.
+
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
+use std::{
+    fs::File,
+    io,
+    net::{IpAddr, Ipv4Addr},
+    os::fd::AsFd,
+    process::Command,
+};
+
+/// The switch, and the server's address on it.
+const SWITCH: &str = "switch";
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+
+/// Whose machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Machine {
+    Server,
+    Worker,
+    Client,
+}
+
+impl Machine {
+    /// The switch's end of this machine's cable.
+    fn port(self) -> &'static str {
+        match self {
+            Self::Server => SWITCH,
+            Self::Worker => "to-worker",
+            Self::Client => "to-client",
+        }
+    }
+}
+
+/// A network namespace: gone when this is dropped and the last process in it has ended.
+struct Netns(File);
+
+impl Netns {
+    /// A new one with nothing but its loopback. The calling thread stays where it is.
+    fn new() -> io::Result<Self> {
+        let before = Self::current()?;
+        #[expect(unsafe_code, reason = "there is no other way to a namespace of our own")]
+        // SAFETY: nothing but the thread's network namespace changes; no descriptor is unshared.
+        unsafe { unshare_unsafe(UnshareFlags::NEWNET) }?;
+        let new = Self::current();
+        before.enter()?;
+        let new = new?;
+        new.ip("link set lo up")?;
+        Ok(new)
+    }
+
+    /// That of the calling thread.
+    fn current() -> io::Result<Self> {
+        File::open("/proc/thread-self/ns/net").map(Self)
+    }
+
+    fn enter(&self) -> io::Result<()> {
+        Ok(move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network))?)
+    }
+
+    /// Does `work` with the calling thread in this namespace: the sockets that it opens, the threads
+    /// and the processes that it starts stay there.
+    fn within<T>(&self, work: impl FnOnce() -> T) -> io::Result<T> {
+        let before = Self::current()?;
+        self.enter()?;
+        let done = work();
+        before.enter()?;
+        Ok(done)
+    }
+
+    /// Runs `ip ARGUMENTS` in this namespace.
+    fn ip(&self, arguments: &str) -> io::Result<()> {
+        let done = self.within(|| Command::new("ip").args(arguments.split(' ')).output())?;
+        let done = done.map_err(|error| io::Error::other(format!("iproute2: {error}")))?;
+        if done.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&done.stderr).trim().to_owned();
+        Err(io::Error::other(format!("`ip {arguments}`: {said}")))
+    }
+}
+
+/// The three machines.
+pub struct Network {
+    server: Netns,
+    worker: Netns,
+    client: Netns,
+}
+
+impl Network {
+    /// A network with both cables plugged in.
+    pub fn new() -> io::Result<Self> {
+        let network = Self { server: Netns::new()?, worker: Netns::new()?, client: Netns::new()? };
+        let switch = &network.server;
+        switch.ip(&format!("link add {SWITCH} type bridge"))?;
+        switch.ip(&format!("addr add {SERVER}/24 dev {SWITCH}"))?;
+        switch.ip(&format!("link set {SWITCH} up"))?;
+        for (machine, number) in [(Machine::Worker, 2), (Machine::Client, 3)] {
+            let (port, end) = (machine.port(), network.of(machine));
+            // Made in the machine's namespace, from where the switch's end is handed over.
+            end.ip(&format!("link add eth0 type veth peer name {port}"))?;
+            network.plug_in(end, port)?;
+            switch.ip(&format!("link set {port} master {SWITCH}"))?;
+            switch.ip(&format!("link set {port} up"))?;
+            end.ip(&format!("addr add 10.77.0.{number}/24 dev eth0"))?;
+            end.ip("link set eth0 up")?;
+        }
+        Ok(network)
+    }
+
+    /// Moves `port` from `end` to the switch. `ip` names a namespace by a process or thread in it,
+    /// and a thread of ours is in the switch's for the time of the call.
+    fn plug_in(&self, end: &Netns, port: &str) -> io::Result<()> {
+        let (say, entered) = std::sync::mpsc::sync_channel(1);
+        let (done, over) = std::sync::mpsc::sync_channel::<()>(1);
+        std::thread::scope(|scope| {
+            let inside = scope.spawn(move || {
+                let thread = self.server.enter().map(|()| rustix::thread::gettid());
+                let _ = say.send(thread);
+                let _ = over.recv();
+            });
+            let thread = entered.recv().map_err(io::Error::other)??;
+            let id = thread.as_raw_nonzero();
+            let moved = end.ip(&format!("link set {port} netns {id}"));
+            drop(done);
+            let _ = inside.join();
+            moved
+        })
+    }
+
+    fn of(&self, machine: Machine) -> &Netns {
+        match machine {
+            Machine::Server => &self.server,
+            Machine::Worker => &self.worker,
+            Machine::Client => &self.client,
+        }
+    }
+
+    /// The address at which both others reach the server's machine.
+    pub fn server_address(&self) -> IpAddr {
+        SERVER.into()
+    }
+
+    /// Does `work` on a machine: the sockets that it opens, the threads and the processes that it
+    /// starts stay there.
+    ///
+    /// # Panics
+    /// When the thread cannot enter the namespace, which it could before.
+    pub fn on<T>(&self, machine: Machine, work: impl FnOnce() -> T) -> T {
+        self.of(machine).within(work).unwrap_or_else(|error| panic!("on {machine:?}: {error}"))
+    }
+
+    /// Pulls the cable of a machine: nothing comes through, and nobody is told. The server's own
+    /// takes both others from it and from each other.
+    pub fn cut(&self, machine: Machine) -> io::Result<()> {
+        self.server.ip(&format!("link set {} down", machine.port()))
+    }
+
+    /// Plugs the cable in again.
+    pub fn mend(&self, machine: Machine) -> io::Result<()> {
+        self.server.ip(&format!("link set {} up", machine.port()))
+    }
+}
