@@ -19,7 +19,7 @@ const LOOK: Duration = Duration::from_millis(20);
 pub fn violations(scene: &mut Scene, plan: &Plan, played: &Played) -> Vec<String> {
     let mut broken = Vec::new();
     let mut check = |checked: Result<(), String>| broken.extend(checked.err());
-    check(outcomes(scene, plan, played));
+    check(soon(|| outcomes(scene, plan, played)));
     if played.told == Verdict::Succeeded {
         check(files(scene, played));
         check(log(played));

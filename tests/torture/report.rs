@@ -46,8 +46,10 @@ impl Line {
         for broken in &self.broken {
             println!("    {broken}");
         }
-        if !self.is_good() {
+        if self.folder.exists() {
             println!("    folder and logs: {}", self.folder.display());
+        }
+        if !self.is_good() {
             println!("    again: cargo xtask torture --seed {seed} --round {round}");
         }
     }

@@ -261,7 +261,14 @@ impl<'a> Round<'a> {
         let said = self.client.stderr();
         match code {
             DONE => return Ok(Some(Verdict::Succeeded)),
-            JOB_FAILED if said.contains("interrupted") => return Ok(Some(Verdict::Interrupted)),
+            JOB_FAILED if said.contains("interrupted") => match self.job().map(|j| j.verdict()) {
+                // Its package was never whole: the user still has that.
+                Some(Ok(Verdict::NotBegun)) => {
+                    self.submit_again();
+                    return Ok(None);
+                }
+                _ => return Ok(Some(Verdict::Interrupted)),
+            },
             JOB_FAILED => return Ok(Some(Verdict::Failed)),
             USAGE => return Err(format!("the client's options are wrong: {said}")),
             128.. => return Err(format!("the client ended with {code} by itself: {said}")),
