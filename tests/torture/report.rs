@@ -98,12 +98,14 @@ impl Report {
         let failed = self.lines.iter().filter(|line| !line.is_good()).count();
         let skipped: Vec<&Line> = self.lines.iter().filter(|l| l.skipped.is_some()).collect();
         let played: Vec<&Played> = self.lines.iter().filter_map(|l| l.played.as_ref()).collect();
+        let (passed, result) =
+            (self.lines.len() - failed - skipped.len(), if failed == 0 { "ok" } else { "FAILED" });
+        let (seed, took_s) = (self.seed, self.since.elapsed().as_secs());
+        println!("\nseed {seed}: {} rounds in {took_s} s", self.lines.len());
+        // In the words of the test runner, which `cargo xtask test` counts.
+        let skipped_count = skipped.len();
         println!(
-            "\nseed {}: {} rounds in {:.0} s, {failed} failed, {} skipped",
-            self.seed,
-            self.lines.len(),
-            self.since.elapsed().as_secs_f64(),
-            skipped.len(),
+            "test result: {result}. {passed} passed; {failed} failed; {skipped_count} ignored"
         );
         println!("  outcomes: {}", counted(played.iter().map(|played| said(played.told))));
         let all = |count: fn(&Recoveries) -> u32| {
