@@ -5,7 +5,7 @@
 
 use crate::programs::{call, cargo, find, root, target, works};
 use crate::step::Steps;
-use crate::{Options, demo, early_end, prerequisites, python};
+use crate::{Options, demo, early_end, prerequisites, python, torture};
 use anyhow::{Result, ensure};
 use std::process::{Command, ExitCode};
 use std::{env, fs};
@@ -17,6 +17,9 @@ const ALONE: &str = "large::";
 pub fn test(options: &Options) -> Result<ExitCode> {
     prerequisites::build(options.install)?;
     prerequisites::python(options.install)?;
+    if options.install {
+        prerequisites::networks()?;
+    }
     if !options.no_real && find("sleap-nn").is_none() {
         prerequisites::sleap_nn(options.install)?;
     }
@@ -30,6 +33,7 @@ pub fn test(options: &Options) -> Result<ExitCode> {
         return Ok(steps.finish());
     }
     tests(&mut steps);
+    steps.command("torture, 25 rounds", &mut torture::command(&[]));
     steps.check("example local_job", example);
     lints(&mut steps);
     if options.no_real {

@@ -11,6 +11,7 @@ mod prerequisites;
 mod programs;
 mod python;
 mod step;
+mod torture;
 
 use std::process::ExitCode;
 
@@ -26,6 +27,9 @@ cargo xtask lint
     Formatting and lints alone.
 cargo xtask bench NAME [OPTIONS]
     Measures the real programs, beside a peer in the same run; `bench --help` lists the names.
+cargo xtask torture [--seed N] [--rounds N] [--round K] [--rooms N]
+    Kills, freezes, cuts off and fills up whatever takes part in a job, and checks that nothing is
+    lost; as root also with networks and disks of its own.
 cargo xtask python-peers
     Installs what the independent Python peers of the tests need, into target/.
 
@@ -56,6 +60,9 @@ fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
     let Some((task, rest)) = arguments.split_first() else { return Ok(usage()) };
     if task == "bench" {
         return bench::run(rest);
+    }
+    if task == "torture" {
+        return torture::run(rest);
     }
     let mut options = Options::default();
     for argument in rest {

@@ -66,6 +66,14 @@ const SLEAP_NN: &[Need] = &[
     },
 ];
 
+/// For tests that cut networks.
+const NETWORKS: &[Need] = &[Need {
+    what: "iproute2 (`ip`)",
+    there: || find("ip").is_some(),
+    packages: &["iproute2"],
+    otherwise: "install iproute2",
+}];
+
 /// To build: compilers and the target of the policy plugins.
 pub fn build(install: bool) -> Result<()> {
     wasm_target(install)?;
@@ -75,6 +83,12 @@ pub fn build(install: bool) -> Result<()> {
 /// For the stand-in trainer and the Python peers.
 pub fn python(install: bool) -> Result<()> {
     provide(PYTHON, install)
+}
+
+/// For networks of the tests' own. Without them what needs them says that it was skipped, so they
+/// are only ever installed.
+pub fn networks() -> Result<()> {
+    provide(NETWORKS, true)
 }
 
 /// To install real sleap-nn.

@@ -22,12 +22,16 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Commands that may wait.
 const COMMANDS: usize = 16;
 /// How long the connections to the job's socket have to hear of its end.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// How long the end of a job may be kept from the disk, and how often it is tried again.
+const WRITE_END_LIMIT: Duration = Duration::from_secs(600);
+const WRITE_END_INTERVAL: Duration = Duration::from_millis(500);
 /// The exit code of a command line that is not understood.
 const USAGE: i32 = 2;
 
@@ -57,12 +61,26 @@ pub async fn run_job(dir: &Path, cancel: CancellationToken) -> Result<JobOutcome
     let requests = Requests::new(commands, cancel);
     let mut runner = Runner { folder, settings, journal, toolbox, requests };
     let outcome = runner.run().await;
-    let finished = runner.journal.finish(outcome);
+    let finished = write_end(&mut runner.journal, outcome).await;
 
     drop(end);
     tasks.close();
     let _ = tokio::time::timeout(FAREWELL, tasks.wait()).await;
     finished
+}
+
+/// Writes the outcome down. Nobody else knows it, so a full disk is waited for.
+async fn write_end(journal: &mut Journal, outcome: JobOutcome) -> Result<JobOutcome, JobError> {
+    let deadline = Instant::now() + WRITE_END_LIMIT;
+    loop {
+        match journal.finish(outcome.clone()) {
+            Err(JobError::Io { source, .. }) if Instant::now() < deadline => {
+                tracing::error!(error = %source, "the outcome cannot be written yet");
+                sleep(WRITE_END_INTERVAL).await;
+            }
+            finished => return finished,
+        }
+    }
 }
 
 struct Runner {

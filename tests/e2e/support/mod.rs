@@ -18,9 +18,12 @@ mod worker;
 
 pub use client::{Ended, TestClient};
 pub use http::post;
+#[allow(unused_imports, reason = "only the tests with networks of their own use it")]
 pub use netns::{Machine, Network};
 pub use observer::{Observer, StatusTrace};
 pub use packages::*;
+#[allow(unused_imports, reason = "`Site` has its own use for it; the torture another")]
+pub use process::processes_in;
 pub use process::{Process, memory_peak_mib, python};
 pub use python_peer::{python_peer, python_worker};
 pub use server::TestServer;

@@ -25,7 +25,8 @@ impl Observer {
         Self::join_at(server.address(), &credentials.room_id, &credentials.token)
     }
 
-    fn join_at(server: SocketAddr, room_id: &str, token: &str) -> Self {
+    /// Joins a room on the server at `server`.
+    pub fn join_at(server: SocketAddr, room_id: &str, token: &str) -> Self {
         let (status, identity) = post(server, "/anonymous-signin", None, "");
         assert_eq!(status, 200, "sign-in: {identity}");
         let peer_id = identity["username"].as_str().expect("a user name").to_owned();

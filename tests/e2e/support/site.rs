@@ -29,6 +29,12 @@ impl Site {
         self.folder.path()
     }
 
+    /// Whether the folder is left on disk at the end, for somebody to look into.
+    #[allow(dead_code, reason = "tests print what one needs to know")]
+    pub fn keep(&mut self, keep: bool) {
+        self.folder.disable_cleanup(keep);
+    }
+
     /// A new, empty folder for a process or a file set of this test.
     pub fn folder(&self, name: &str) -> PathBuf {
         self.homes.set(self.homes.get() + 1);

@@ -1,0 +1,178 @@
+//! What must hold after a round, whatever was done to it.
+
+use crate::job::JobFolder;
+use crate::plan::{Blow, Plan, Verdict, Victim};
+use crate::round::Played;
+use crate::scene::{EPOCHS, Scene};
+use crate::support::{A_WHILE, SOON, files_below, processes_in};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+use zip::ZipArchive;
+
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Every rule that the round has broken.
+pub fn violations(scene: &mut Scene, plan: &Plan, played: &Played) -> Vec<String> {
+    let mut broken = Vec::new();
+    let mut check = |checked: Result<(), String>| broken.extend(checked.err());
+    check(soon(|| outcomes(scene, plan, played)));
+    if played.told == Verdict::Succeeded {
+        check(files(scene, played));
+        check(log(played));
+    }
+    check(leftovers(plan, played));
+    check(only_server_and_worker(scene));
+    check(free_slot(scene));
+    check(next_job(scene, plan));
+    check(free_slot(scene));
+    check(only_server_and_worker(scene));
+    check(panics(scene));
+    broken
+}
+
+/// Each job reached one outcome, the one that its client was told; all but the last never began.
+fn outcomes(scene: &Scene, plan: &Plan, played: &Played) -> Result<(), String> {
+    let known = scene.known_jobs(&played.desk);
+    let last = known.len().checked_sub(1).ok_or("the client has no record of the job")?;
+    for (number, known) in known.iter().enumerate() {
+        let verdict = JobFolder::of(&scene.jobs_dir(), &known.job).verdict();
+        let verdict = verdict.map_err(|error| format!("{}: {error}", known.job))?;
+        if number == last && verdict != played.told {
+            let told = played.told;
+            return Err(format!("{} is {verdict:?}, its client was told {told:?}", known.job));
+        }
+        if number < last && verdict != Verdict::NotBegun {
+            return Err(format!("{} is {verdict:?}, and was submitted again", known.job));
+        }
+        // What was submitted again may have been spared by the blow.
+        let is_spared = number > 0 && verdict == Verdict::Succeeded;
+        if !is_spared && !plan.allows(verdict) {
+            return Err(format!("{} is {verdict:?}: that must not happen here", known.job));
+        }
+    }
+    Ok(())
+}
+
+/// The model at the client is the model on the worker, and the package on the worker is the client's.
+fn files(scene: &Scene, played: &Played) -> Result<(), String> {
+    let Some(known) = scene.known_jobs(&played.desk).pop() else { return Ok(()) };
+    let job = JobFolder::of(&scene.jobs_dir(), &known.job);
+    let (at_worker, at_client) = (hashes(&job.results()), hashes(&played.desk.output));
+    let has_model = at_client.keys().any(|name| name.ends_with("best.ckpt"));
+    if at_worker != at_client || !has_model {
+        let names = |hashes: &BTreeMap<String, _>| hashes.keys().cloned().collect::<Vec<_>>();
+        let (worker, client) = (names(&at_worker), names(&at_client));
+        return Err(format!("the results differ: worker {worker:?}, client {client:?}"));
+    }
+    let mut package = ZipArchive::new(File::open(&scene.package).unwrap()).unwrap();
+    for index in 0..package.len() {
+        let mut member = package.by_index(index).unwrap();
+        let (name, mut content) = (member.name().unwrap().into_owned(), Vec::new());
+        member.read_to_end(&mut content).unwrap();
+        if fs::read(job.files().join(&name)).ok() != Some(content) {
+            return Err(format!("{name} of the package is not the same on the worker"));
+        }
+    }
+    Ok(())
+}
+
+fn hashes(folder: &Path) -> BTreeMap<String, blake3::Hash> {
+    let hash = |file: &std::path::PathBuf| {
+        let bytes = fs::read(folder.join(file)).unwrap_or_default();
+        (file.display().to_string(), blake3::hash(&bytes))
+    };
+    files_below(folder).iter().map(hash).collect()
+}
+
+/// The client's last command has shown each epoch once, in order.
+fn log(played: &Played) -> Result<(), String> {
+    let epoch = |line: &str| {
+        // The last state of an epoch's bar; validation has a line of its own.
+        let (_, rest) = line.split_once("Epoch ")?;
+        let (number, bar) = rest.split_once(':')?;
+        bar.contains("2/2").then(|| number.parse().ok())?
+    };
+    let shown: Vec<u64> = played.shown.lines().filter_map(epoch).collect();
+    let is_fetch = played.shown.lines().count() <= 1;
+    if is_fetch || shown.iter().copied().eq(0..EPOCHS) {
+        return Ok(());
+    }
+    Err(format!("the client showed the epochs {shown:?}, not 0 to {} once each", EPOCHS - 1))
+}
+
+/// A client that was not killed has left nothing half done.
+fn leftovers(plan: &Plan, played: &Played) -> Result<(), String> {
+    if plan.faults.iter().any(|fault| fault.blow == Blow::Kill(Victim::Client)) {
+        return Ok(());
+    }
+    let is_hidden = |file: &&std::path::PathBuf| {
+        file.iter().any(|name| name.to_string_lossy().starts_with(".sleap-rtc-"))
+    };
+    match files_below(&played.desk.home).iter().find(is_hidden) {
+        None => Ok(()),
+        Some(file) => Err(format!("the client has left {}", file.display())),
+    }
+}
+
+/// No process of the round but these two.
+fn only_server_and_worker(scene: &Scene) -> Result<(), String> {
+    let known = [scene.server.pid(), scene.worker.pid()];
+    soon(|| {
+        let mut found = processes_in(scene.site.path());
+        found.retain(|process| !known.contains(&(process.pid as u32)));
+        if found.is_empty() { Ok(()) } else { Err(format!("processes are left: {found:?}")) }
+    })
+}
+
+/// The room shows the worker as available.
+fn free_slot(scene: &Scene) -> Result<(), String> {
+    let mut observer = scene.observer();
+    soon(|| match observer.status(&scene.credentials.peer_id).as_deref() {
+        Some("available") => Ok(()),
+        other => Err(format!("the room shows the worker as {other:?}, not as available")),
+    })
+}
+
+/// The worker does the next job.
+fn next_job(scene: &mut Scene, plan: &Plan) -> Result<(), String> {
+    let desk = scene.desk(plan);
+    let mut client = scene.next_job(&desk);
+    let since = Instant::now();
+    while since.elapsed() < A_WHILE {
+        match client.ended() {
+            Some(0) => return Ok(()),
+            Some(code) => {
+                return Err(format!("the next job ended with {code}: {}", client.stderr()));
+            }
+            None => sleep(LOOK),
+        }
+    }
+    Err("the next job came to no end".into())
+}
+
+/// No program has panicked.
+fn panics(scene: &Scene) -> Result<(), String> {
+    for entry in fs::read_dir(scene.site.path()).unwrap().flatten() {
+        if entry.path().is_file()
+            && String::from_utf8_lossy(&fs::read(entry.path()).unwrap()).contains("panicked at")
+        {
+            return Err(format!("a panic in {}", entry.file_name().display()));
+        }
+    }
+    Ok(())
+}
+
+/// Gives `look` some time to be satisfied.
+fn soon(mut look: impl FnMut() -> Result<(), String>) -> Result<(), String> {
+    let since = Instant::now();
+    loop {
+        match look() {
+            Err(_) if since.elapsed() < SOON => sleep(LOOK),
+            looked => return looked,
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! A small disk of its own that can be filled to the last byte.
+
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What fills a disk.
+const BALLAST: &str = "ballast";
+
+/// Gives this process mounts that nobody else sees and that end with it. Call it before any thread
+/// is started.
+pub fn own_mounts() -> io::Result<()> {
+    #[expect(unsafe_code, reason = "there is no other way to mounts of our own")]
+    // SAFETY: no other thread runs yet, and no descriptor is unshared.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
+    run("mount", [OsStr::new("--make-rprivate"), OsStr::new("/")])
+}
+
+fn run<const N: usize>(program: &str, arguments: [&OsStr; N]) -> io::Result<()> {
+    let done = Command::new(program).args(arguments).output()?;
+    if done.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&done.stderr).trim().to_owned();
+    Err(io::Error::other(format!("{program}: {said}")))
+}
+
+/// Gone when it is dropped.
+pub struct Disk(PathBuf);
+
+impl Disk {
+    /// Mounts an empty one of `mib` MiB at `at`, which is made.
+    pub fn mount(at: &Path, mib: u64) -> Self {
+        fs::create_dir(at).unwrap();
+        let size = format!("size={mib}m,mode=0700");
+        let at_path = at.to_str().expect("temporary folders have plain names");
+        let words = ["-t", "tmpfs", "-o", size.as_str(), "torture", at_path];
+        run("mount", words.map(OsStr::new)).expect("a tmpfs");
+        Self(at.to_owned())
+    }
+
+    /// Takes every byte that is left.
+    pub fn fill(&self) {
+        let mut ballast =
+            File::options().create(true).append(true).open(self.0.join(BALLAST)).unwrap();
+        for size in [1 << 20, 1 << 12, 1] {
+            let block = vec![0; size];
+            while ballast.write_all(&block).is_ok() {}
+        }
+        let full = ballast.write_all(&[0]).expect_err("the disk is full");
+        assert_eq!(full.kind(), ErrorKind::StorageFull, "{full}");
+    }
+
+    /// Gives them back.
+    pub fn empty(&self) {
+        fs::remove_file(self.0.join(BALLAST)).unwrap();
+    }
+
+    /// Copies what is on it to `to`, for whoever looks at it later.
+    pub fn rescue(&self, to: &Path) {
+        let _ = fs::remove_file(self.0.join(BALLAST));
+        if let Err(error) = run("cp", ["-r".as_ref(), self.0.as_os_str(), to.as_os_str()]) {
+            println!("what is on the disk at {} is not kept: {error}", self.0.display());
+        }
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = run("umount", ["--lazy".as_ref(), self.0.as_os_str()]);
+    }
+}

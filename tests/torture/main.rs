@@ -1,0 +1,146 @@
+//! Torture: jobs through killed processes, frozen processes, cut networks and full disks.
+//! `cargo xtask torture` builds this and runs it.
+//!
+//! Each round has a folder, a server, a worker and a client of its own, so that it can be repeated
+//! alone. [`plan`] says what is done to it, [`scene`] is where, [`round`] does it, [`checks`] is what
+//! must hold afterwards.
+
+// A scene that cannot be set up is a failed round, and says where.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod checks;
+mod disk;
+mod job;
+mod plan;
+mod program;
+mod report;
+mod round;
+mod scene;
+#[path = "../e2e/support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "what the end-to-end tests need besides")]
+mod support;
+
+use clap::Parser;
+use plan::Plan;
+use report::{Line, Report};
+use round::Round;
+use scene::Scene;
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::time::Instant;
+use support::{Network, Site};
+
+/// Kills, freezes, cuts off and fills up whatever takes part in a job, and checks that nothing is
+/// lost
+#[derive(Parser)]
+#[command(name = "cargo xtask torture", no_binary_name = true)]
+struct Options {
+    /// What the faults of all rounds are drawn from
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many rounds
+    #[arg(long, default_value_t = 25)]
+    rounds: u64,
+    /// Only the round of this number, as a failed one names it; its folder is kept
+    #[arg(long, value_name = "K")]
+    round: Option<u64>,
+    /// How many rounds go on at once
+    #[arg(long, default_value_t = 4)]
+    rooms: usize,
+}
+
+/// What this machine lets us do.
+struct Rights {
+    networks: Result<(), String>,
+    mounts: Result<(), String>,
+}
+
+impl Rights {
+    fn find() -> Self {
+        let said = |error: std::io::Error| error.to_string();
+        let mounts = disk::own_mounts().map_err(said);
+        Self { networks: Network::new().map(drop).map_err(said), mounts }
+    }
+
+    /// Why a round cannot be played here.
+    fn missing(&self, plan: &Plan) -> Option<String> {
+        match (&self.networks, &self.mounts) {
+            (Err(why), _) if plan.needs_networks() => {
+                Some(format!("no network namespaces ({why})"))
+            }
+            (_, Err(why)) if plan.needs_mounts() => Some(format!("no mounts ({why})")),
+            _ => None,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    // The test runner asks what there is to run, or runs all that there is: not this.
+    if arguments.next().as_deref() != Some("torture") {
+        return ExitCode::SUCCESS;
+    }
+    let options = Options::parse_from(arguments);
+    let rights = Rights::find();
+    let rounds: Vec<u64> = match options.round {
+        Some(round) => vec![round],
+        None => (1..=options.rounds).rev().collect(),
+    };
+    let todo = Mutex::new(rounds);
+    let report = Mutex::new(Report::begin(options.seed));
+    std::thread::scope(|scope| {
+        for _ in 0..options.rooms {
+            scope.spawn(|| {
+                while let Some(round) = { todo.lock().unwrap().pop() } {
+                    let plan = Plan::draw(options.seed, round);
+                    let line = play(&plan, &rights, options.round.is_some());
+                    report.lock().unwrap().add(line);
+                }
+            });
+        }
+    });
+    report.into_inner().unwrap().finish()
+}
+
+/// Plays one round and checks it.
+fn play(plan: &Plan, rights: &Rights, keep: bool) -> Line {
+    if let Some(why) = rights.missing(plan) {
+        return Line::skipped(plan, why);
+    }
+    let since = Instant::now();
+    let mut site = Site::new();
+    // Kept until all is well: a panic must not take the folder with it.
+    site.keep(true);
+    let folder = site.path().to_owned();
+    let mut line = Line::begin(plan, folder);
+    let networks = rights.networks.is_ok();
+    let played = catch_unwind(AssertUnwindSafe(|| {
+        let mut scene = Scene::build(site, plan, networks);
+        let played = Round::begin(&mut scene, plan).play();
+        match played {
+            Ok(played) => {
+                line.broken = checks::violations(&mut scene, plan, &played);
+                line.played = Some(played);
+            }
+            Err(why) => line.broken.push(why),
+        }
+        if line.is_good() && !keep {
+            scene.forget();
+        } else {
+            scene.rescue();
+        }
+    }));
+    if let Err(panic) = played {
+        line.broken.push(words(panic));
+    }
+    line.took = since.elapsed();
+    line
+}
+
+fn words(panic: Box<dyn Any + Send>) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+        .unwrap_or_else(|| "a panic without words".into())
+}

@@ -1,0 +1,348 @@
+//! One round: a job is submitted, blows fall, whoever is struck comes back, and the job is followed
+//! until its client has what there is to have.
+
+use crate::job::JobFolder;
+use crate::plan::{Blow, Fault, Moment, Plan, Verdict, Victim};
+use crate::program::Program;
+use crate::scene::{Desk, Scene};
+use crate::support::{Machine, bytes_below};
+use rustix::process::{Pid, Signal, kill_process};
+use sleap_rtc_protocol::ids::JobId;
+use sleap_rtc_protocol::session::JobString;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+use walk::hidden_bytes;
+
+/// How often is looked whether a moment has come.
+const LOOK: Duration = Duration::from_millis(5);
+/// Beyond what the blows take, a round is over within this time.
+const LIMIT: Duration = Duration::from_secs(180);
+/// A person who saw an error tries again after this time.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// The client's exit codes that say how the job ended.
+const DONE: i32 = 0;
+const JOB_FAILED: i32 = 6;
+const USAGE: i32 = 2;
+const REFUSED: i32 = 5;
+
+/// How the client's user came back.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Recoveries {
+    /// `attach` or `fetch`, because the client was killed.
+    pub after_kill: u32,
+    /// `attach` or `fetch`, because the client's command ended with an error.
+    pub after_error: u32,
+    /// Commands that failed once more before one went through.
+    pub in_vain: u32,
+    /// The job had never begun and was submitted again.
+    pub resubmitted: u32,
+}
+
+/// How a round went, before anything is checked.
+pub struct Played {
+    pub desk: Desk,
+    /// What the last command of the client printed.
+    pub shown: String,
+    /// What the client's user knows.
+    pub told: Verdict,
+    pub recoveries: Recoveries,
+    /// From the end of the last blow to the client's next word of the job.
+    pub recovery: Option<Duration>,
+    /// Blows whose moment never came.
+    pub missed: Vec<Fault>,
+}
+
+/// A blow that is to be lifted.
+struct Falling {
+    blow: Blow,
+    until: Instant,
+    pid: Option<i32>,
+}
+
+pub struct Round<'a> {
+    scene: &'a mut Scene,
+    plan: &'a Plan,
+    pending: Vec<Fault>,
+    falling: Option<Falling>,
+    desk: Desk,
+    client: Program,
+    commands: u32,
+    is_submission: bool,
+    /// The job that was known before the last submission.
+    earlier: Option<JobId>,
+    not_before: Instant,
+    recoveries: Recoveries,
+    lifted: Option<(Instant, usize)>,
+    recovery: Option<Duration>,
+}
+
+impl<'a> Round<'a> {
+    pub fn begin(scene: &'a mut Scene, plan: &'a Plan) -> Self {
+        let desk = scene.desk(plan);
+        let client = scene.train("client-1", &desk);
+        let mut pending = plan.faults.clone();
+        pending.reverse();
+        Self {
+            scene,
+            plan,
+            pending,
+            falling: None,
+            desk,
+            client,
+            commands: 1,
+            is_submission: true,
+            earlier: None,
+            not_before: Instant::now(),
+            recoveries: Recoveries::default(),
+            lifted: None,
+            recovery: None,
+        }
+    }
+
+    /// Plays it to its end. `Err` says why there is none.
+    pub fn play(mut self) -> Result<Played, String> {
+        let taken: Duration = self.plan.faults.iter().map(|fault| fault.blow.lasts()).sum();
+        let deadline = Instant::now() + LIMIT + taken;
+        loop {
+            self.strike();
+            self.lift()?;
+            self.listen();
+            if let Some(told) = self.answer()? {
+                self.wait_for_lifting()?;
+                return Ok(self.over(told));
+            }
+            if Instant::now() > deadline {
+                let said = self.client.stderr();
+                let last = said.lines().last().unwrap_or("nothing");
+                return Err(format!("the client came to no end; its last words: {last}"));
+            }
+            sleep(LOOK);
+        }
+    }
+
+    fn over(self, told: Verdict) -> Played {
+        let shown = self.client.stdout();
+        let Self { desk, recoveries, recovery, pending: missed, .. } = self;
+        Played { desk, shown, told, recoveries, recovery, missed }
+    }
+
+    /// The job of the last submission, once the client has a record of it.
+    fn known(&self) -> Option<JobString> {
+        let known = self.scene.known_jobs(&self.desk).pop()?;
+        (Some(&known.job) != self.earlier.as_ref()).then_some(known)
+    }
+
+    fn job(&self) -> Option<JobFolder> {
+        Some(JobFolder::of(&self.scene.jobs_dir(), &self.known()?.job))
+    }
+
+    /// Lets the next blow fall if its moment has come.
+    fn strike(&mut self) {
+        let Some(&Fault { blow, at }) = self.pending.last() else { return };
+        if self.falling.is_some() || self.client.ended().is_some() || !self.has_come(at) {
+            return;
+        }
+        self.pending.pop();
+        let pid = match blow {
+            Blow::Kill(victim) => return self.kill(victim),
+            Blow::Freeze(victim) => {
+                let pid = self.pid(victim);
+                send(pid, Signal::STOP);
+                pid
+            }
+            Blow::Cut(machine, _) => {
+                let network = self.scene.network.as_ref().expect("cuts need a network");
+                network.cut(machine).unwrap();
+                None
+            }
+            Blow::FullDisk(machine) => {
+                self.disk(machine).fill();
+                None
+            }
+        };
+        self.falling = Some(Falling { blow, until: Instant::now() + blow.lasts(), pid });
+    }
+
+    fn has_come(&self, moment: Moment) -> bool {
+        let Some(job) = self.job() else { return false };
+        match moment {
+            Moment::Event { number } => job.event_count() >= number,
+            Moment::Uploaded { percent } => {
+                let whole = std::fs::metadata(&self.scene.package).unwrap().len();
+                bytes_below(&job.files()) * 100 >= whole * percent
+            }
+            Moment::Downloaded { percent } => {
+                let whole = bytes_below(&job.results());
+                whole > 0 && hidden_bytes(&self.desk.home) * 100 >= whole * percent
+            }
+        }
+    }
+
+    fn kill(&mut self, victim: Victim) {
+        match victim {
+            Victim::Worker => self.scene.restart_worker(self.plan),
+            Victim::Server => self.scene.restart_server(),
+            Victim::Client => {
+                self.client.kill();
+                self.come_back();
+                self.recoveries.after_kill += 1;
+            }
+            Victim::Trainer | Victim::RunJob => send(self.pid(victim), Signal::KILL),
+        }
+        self.lifted();
+    }
+
+    fn pid(&self, victim: Victim) -> Option<i32> {
+        match victim {
+            Victim::Worker => Some(self.scene.worker.pid() as i32),
+            Victim::Server => Some(self.scene.server.pid() as i32),
+            Victim::Client => Some(self.client.pid() as i32),
+            Victim::Trainer => self.job()?.trainer(),
+            Victim::RunJob => self.job()?.run_job(),
+        }
+    }
+
+    fn disk(&self, machine: Machine) -> &crate::disk::Disk {
+        let disk = match machine {
+            Machine::Client => &self.scene.client_disk,
+            _ => &self.scene.worker_disk,
+        };
+        disk.as_ref().expect("the plan says so")
+    }
+
+    /// Lifts the blow that lasts, when its time is over.
+    fn lift(&mut self) -> Result<(), String> {
+        let due = |falling: &mut Falling| falling.until <= Instant::now();
+        let Some(Falling { blow, pid, .. }) = self.falling.take_if(due) else { return Ok(()) };
+        match blow {
+            Blow::Kill(_) => {}
+            Blow::Freeze(_) => send(pid, Signal::CONT),
+            Blow::Cut(machine, _) => {
+                let network = self.scene.network.as_ref().expect("cuts need a network");
+                network.mend(machine).map_err(|error| error.to_string())?;
+            }
+            Blow::FullDisk(machine) => self.disk(machine).empty(),
+        }
+        self.lifted();
+        Ok(())
+    }
+
+    fn wait_for_lifting(&mut self) -> Result<(), String> {
+        while self.falling.is_some() {
+            self.lift()?;
+            sleep(LOOK);
+        }
+        Ok(())
+    }
+
+    fn lifted(&mut self) {
+        self.recovery = None;
+        self.lifted = Some((Instant::now(), self.client.stdout().len()));
+    }
+
+    /// Takes the time when the client has shown something of the job again.
+    fn listen(&mut self) {
+        if let Some((since, before)) = self.lifted
+            && self.client.stdout().len() > before
+        {
+            self.recovery = Some(since.elapsed());
+            self.lifted = None;
+        }
+    }
+
+    /// What the client's user knows of the job, once a command has said it. After any other error
+    /// the user comes back.
+    fn answer(&mut self) -> Result<Option<Verdict>, String> {
+        if self.not_before > Instant::now() {
+            return Ok(None);
+        }
+        let Some(code) = self.client.ended() else { return Ok(None) };
+        let said = self.client.stderr();
+        match code {
+            DONE => return Ok(Some(Verdict::Succeeded)),
+            JOB_FAILED if said.contains("interrupted") => match self.job().map(|j| j.verdict()) {
+                // Its package was never whole: the user still has that.
+                Some(Ok(Verdict::NotBegun)) => {
+                    self.submit_again();
+                    return Ok(None);
+                }
+                _ => return Ok(Some(Verdict::Interrupted)),
+            },
+            JOB_FAILED => return Ok(Some(Verdict::Failed)),
+            USAGE => return Err(format!("the client's options are wrong: {said}")),
+            128.. => return Err(format!("the client ended with {code} by itself: {said}")),
+            _ => {}
+        }
+        let unknown = code == REFUSED && said.contains("no such job");
+        match (self.is_submission, self.job()) {
+            // The worker has not got the job, and says so: the user still has the package.
+            (false, _) if unknown => self.submit_again(),
+            (true, None) => self.submit_again(),
+            (true, Some(_)) => {
+                self.recoveries.after_error += 1;
+                self.come_back();
+            }
+            (false, _) => {
+                self.recoveries.in_vain += 1;
+                self.come_back();
+            }
+        }
+        self.not_before = Instant::now() + AGAIN;
+        Ok(None)
+    }
+
+    /// Another command for the job that the client knows: from another folder, with the job's string.
+    fn come_back(&mut self) {
+        let Some(known) = self.known() else { return self.submit_again() };
+        let job = JobFolder::of(&self.scene.jobs_dir(), &known.job);
+        let command = if job.verdict().is_ok() { "fetch" } else { "attach" };
+        let output = self.desk.output.to_str().expect("plain names");
+        let string = known.to_string();
+        let arguments = [command, string.as_str(), "--output", output];
+        self.is_submission = false;
+        self.commands += 1;
+        let name = format!("client-{}-{command}", self.commands);
+        let client = self.scene.client(&name, &self.desk, &arguments);
+        self.replace(client);
+    }
+
+    fn submit_again(&mut self) {
+        self.recoveries.resubmitted += 1;
+        self.earlier = self.scene.known_jobs(&self.desk).pop().map(|known| known.job);
+        self.is_submission = true;
+        self.commands += 1;
+        let name = format!("client-{}", self.commands);
+        let client = self.scene.train(&name, &self.desk);
+        self.replace(client);
+    }
+
+    /// A new command has shown nothing yet.
+    fn replace(&mut self, client: Program) {
+        self.client = client;
+        self.lifted = self.lifted.map(|(since, _)| (since, 0));
+    }
+}
+
+fn send(pid: Option<i32>, signal: Signal) {
+    if let Some(pid) = pid.and_then(Pid::from_raw) {
+        let _ = kill_process(pid, signal);
+    }
+}
+
+/// What a client has collected and not yet put in its place.
+mod walk {
+    use crate::support::{bytes_below, files_below};
+    use std::collections::HashSet;
+    use std::path::{Path, PathBuf};
+
+    pub fn hidden_bytes(home: &Path) -> u64 {
+        let hidden = |file: &PathBuf| {
+            let place =
+                file.iter().position(|name| name.to_string_lossy().starts_with(".sleap-rtc-"))?;
+            Some(home.join(file.iter().take(place + 1).collect::<PathBuf>()))
+        };
+        let folders: HashSet<PathBuf> = files_below(home).iter().filter_map(hidden).collect();
+        folders.iter().map(|folder| bytes_below(folder)).sum()
+    }
+}

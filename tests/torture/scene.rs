@@ -1,0 +1,264 @@
+//! Where a round happens: a server, a worker and a client, each on its own machine if networks can
+//! be made, and the disks that can be filled.
+
+use crate::disk::Disk;
+use crate::plan::{Phase, Plan};
+use crate::program::Program;
+use crate::support::{
+    Credentials, Machine, Network, Noise, Observer, SOON, Site, Zip, files_below,
+    labels_and_models, stand_in, wait_for,
+};
+use sleap_rtc_protocol::session::JobString;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::SystemTime;
+
+/// Large enough for something to happen while it is sent.
+const LARGE_MIB: u64 = 48;
+const SMALL_BYTES: u64 = 1 << 18;
+/// Room for the package and the result, and not for much more.
+const DISK_MIB: u64 = 160;
+/// How long the trainer takes: epochs of two batches each.
+pub const EPOCHS: u64 = 10;
+const BATCH_S: &str = "0.12";
+
+/// All of a round but what is done to it.
+pub struct Scene {
+    // In the order in which they may go: programs before what they stand on.
+    pub server: Program,
+    pub worker: Program,
+    pub network: Option<Network>,
+    pub worker_disk: Option<Disk>,
+    pub client_disk: Option<Disk>,
+    pub credentials: Credentials,
+    address: SocketAddr,
+    server_home: PathBuf,
+    worker_home: PathBuf,
+    pub package: PathBuf,
+    pub site: Site,
+}
+
+/// A client's machine: its home, its record of jobs, and where its results go.
+pub struct Desk {
+    pub home: PathBuf,
+    pub output: PathBuf,
+}
+
+impl Scene {
+    /// Builds it for `plan`; everything runs and waits for a client.
+    pub fn build(site: Site, plan: &Plan, networks: bool) -> Self {
+        let network = networks.then(|| Network::new().expect("a network could be made before"));
+        let package = package(&site, plan);
+        let (server_home, worker_home) = (site.folder("server"), site.folder("worker"));
+        let address =
+            network.as_ref().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), Network::server_address);
+        let listen = SocketAddr::new(address, 0);
+        let server = on(&network, Machine::Server, || start_server(&site, &server_home, listen));
+        let address = wait_for("the server's address", SOON, || listening(&server.stdout()));
+        let state = worker_home.join("state");
+        let worker_disk =
+            plan.fills_disk_of(Machine::Worker).then(|| Disk::mount(&state, DISK_MIB));
+        fs::write(worker_home.join("sleap-rtc.toml"), worker_config(&state)).unwrap();
+        let worker = start_worker(&site, &network, &worker_home, address, plan);
+        let credentials =
+            wait_for("the worker's credentials", SOON, || Credentials::parse(&worker.stdout()));
+        Self {
+            server,
+            worker,
+            network,
+            worker_disk,
+            client_disk: None,
+            credentials,
+            address,
+            server_home,
+            worker_home,
+            package,
+            site,
+        }
+    }
+
+    pub fn jobs_dir(&self) -> PathBuf {
+        self.worker_home.join("state/jobs")
+    }
+
+    /// Starts the server again, at the same address and with what it had written down.
+    pub fn restart_server(&mut self) {
+        self.server.kill();
+        let Self { site, server_home, address, .. } = self;
+        self.server =
+            on(&self.network, Machine::Server, || start_server(site, server_home, *address));
+    }
+
+    /// Starts the worker again.
+    pub fn restart_worker(&mut self, plan: &Plan) {
+        self.worker.kill();
+        self.worker =
+            start_worker(&self.site, &self.network, &self.worker_home, self.address, plan);
+    }
+
+    /// A new desk for a client; on a disk of its own if it is to be filled.
+    pub fn desk(&mut self, plan: &Plan) -> Desk {
+        let home = self.site.folder("client");
+        let disk = home.join("disk");
+        if plan.fills_disk_of(Machine::Client) && self.client_disk.is_none() {
+            self.client_disk = Some(Disk::mount(&disk, DISK_MIB));
+        }
+        Desk { output: disk.join("models"), home }
+    }
+
+    /// Starts a command of the client at `desk`.
+    pub fn client(&self, name: &str, desk: &Desk, arguments: &[&str]) -> Program {
+        let mut command = Site::binary(&desk.home, Path::new("/nonexistent"));
+        command.args(&arguments[..1]).args(["--ice-server", "none"]).args(&arguments[1..]);
+        command.env("XDG_DATA_HOME", desk.home.join("data"));
+        reach(&mut command, self.address);
+        on(&self.network, Machine::Client, || Program::start(name, self.site.path(), &mut command))
+    }
+
+    /// Starts `client-train` with the round's package.
+    pub fn train(&self, name: &str, desk: &Desk) -> Program {
+        let (package, output) = (text(&self.package), text(&desk.output));
+        let Credentials { room_id, token, .. } = &self.credentials;
+        let arguments = [
+            "client-train",
+            "--pkg-path",
+            package,
+            "--output",
+            output,
+            "--room-id",
+            room_id,
+            "--token",
+            token,
+            "--auto-select",
+        ];
+        self.client(name, desk, &arguments)
+    }
+
+    /// Starts a quick job of another kind: the one that comes next.
+    pub fn next_job(&self, desk: &Desk) -> Program {
+        let (labels, models) = labels_and_models(&self.site);
+        let predictions = desk.home.join("predictions.slp");
+        let Credentials { room_id, token, .. } = &self.credentials;
+        let arguments = [
+            "client-track",
+            "--data-path",
+            text(&labels),
+            "--model-paths",
+            text(&models[0]),
+            "--model-paths",
+            text(&models[1]),
+            "-o",
+            text(&predictions),
+            "--room-id",
+            room_id,
+            "--token",
+            token,
+            "--auto-select",
+        ];
+        self.client("next-job", desk, &arguments)
+    }
+
+    /// The jobs of which the client at `desk` has a record, the newest last.
+    pub fn known_jobs(&self, desk: &Desk) -> Vec<JobString> {
+        let data = desk.home.join("data");
+        let mut records: Vec<_> =
+            files_below(&data).iter().filter_map(|f| record(&data.join(f))).collect();
+        records.sort_by_key(|(written, _)| *written);
+        records.into_iter().map(|(_, known)| known).collect()
+    }
+
+    /// The round was good: nothing of it is needed any more.
+    pub fn forget(mut self) {
+        self.site.keep(false);
+    }
+
+    /// Copies to the folder what would go with the disks.
+    pub fn rescue(&self) {
+        for (disk, name) in [(&self.worker_disk, "worker-disk"), (&self.client_disk, "client-disk")]
+        {
+            if let Some(disk) = disk {
+                disk.rescue(&self.site.path().join(name));
+            }
+        }
+    }
+
+    /// Looks at the room from the server's machine.
+    pub fn observer(&self) -> Observer {
+        let Credentials { room_id, token, .. } = &self.credentials;
+        on(&self.network, Machine::Server, || Observer::join_at(self.address, room_id, token))
+    }
+}
+
+/// When the record of a job was written, and its job string.
+fn record(file: &Path) -> Option<(SystemTime, JobString)> {
+    let written = fs::metadata(file).and_then(|meta| meta.modified()).ok()?;
+    let record: serde_json::Value = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
+    Some((written, record["string"].as_str()?.parse().ok()?))
+}
+
+fn on<T>(network: &Option<Network>, machine: Machine, work: impl FnOnce() -> T) -> T {
+    match network {
+        Some(network) => network.on(machine, work),
+        None => work(),
+    }
+}
+
+fn start_server(site: &Site, home: &Path, listen: SocketAddr) -> Program {
+    let mut command = Site::binary(home, Path::new("/nonexistent"));
+    command.args(["signaling", "--listen", &listen.to_string()]);
+    Program::start("server", site.path(), &mut command)
+}
+
+fn listening(said: &str) -> Option<SocketAddr> {
+    let (_, rest) = said.split_once("listening on http://")?;
+    let (address, _) = rest.split_once(" and ws://")?;
+    Some(address.parse().expect("an address"))
+}
+
+fn start_worker(
+    site: &Site,
+    network: &Option<Network>,
+    home: &Path,
+    server: SocketAddr,
+    plan: &Plan,
+) -> Program {
+    let mut command = Site::binary(home, &stand_in());
+    let epochs = EPOCHS.to_string();
+    command.args(["worker", "--ice-server", "none"]);
+    command.envs([("FAKE_SLEAP_EPOCHS", epochs.as_str()), ("FAKE_SLEAP_BATCH_S", BATCH_S)]);
+    if plan.has(Phase::Download) {
+        command.env("FAKE_SLEAP_CKPT_MIB", LARGE_MIB.to_string());
+    }
+    reach(&mut command, server);
+    on(network, Machine::Worker, || Program::start("worker", site.path(), &mut command))
+}
+
+fn worker_config(state: &Path) -> String {
+    format!(
+        "[worker]\nstate_dir = \"{}\"\npass_env = [\"FAKE_SLEAP_*\"]\n\
+         gpus = [{{ model = \"Test GPU\", memory_mib = 16000 }}]\n",
+        state.display()
+    )
+}
+
+/// Tells a program where the server is.
+fn reach(command: &mut Command, server: SocketAddr) {
+    command
+        .env("SLEAP_RTC_SIGNALING_WS", format!("ws://{server}"))
+        .env("SLEAP_RTC_SIGNALING_HTTP", format!("http://{server}"))
+        .env("SLEAP_RTC_LOG", "info");
+}
+
+/// A training package of noise that no other round has.
+fn package(site: &Site, plan: &Plan) -> PathBuf {
+    let bytes = if plan.has(Phase::Upload) { LARGE_MIB << 20 } else { SMALL_BYTES };
+    let noise = Noise(1 + (plan.seed << 32 ^ plan.round));
+    let zip = Zip::new(site, "labels.pkg.zip").fixture("train_single.zip", "", &["one.pkg.slp"]);
+    zip.stream("one.pkg.slp", noise, bytes, false).finish()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("temporary folders have plain names")
+}
