@@ -176,12 +176,14 @@ impl Coordinator {
         slots: SlotGpus,
     ) -> Self {
         let (sender, requests) = mpsc::channel(64);
+        let facts = site.facts();
+        let site_gpus = &facts.accelerators.gpus;
         Self {
-            published: site.facts().changing(),
+            published: facts.changing(),
             site,
             signaling,
             own_id,
-            state: WorkerState::new(slots.len()),
+            state: WorkerState::new(slots.len()).preferring(slots.order(site_gpus)),
             slots,
             running: HashMap::new(),
             new_jobs: HashMap::new(),
@@ -297,8 +299,10 @@ impl Coordinator {
     /// Lets policies and discovery see what has changed.
     async fn publish(&mut self) {
         let (status, free) = (self.state.status(), self.state.free());
-        let running = &self.running;
+        let (running, slots) = (&self.running, self.slots.views(self.state.slots()));
         let facts = self.site.update_facts(|facts| {
+            facts.slots = slots;
+            let facts = &mut facts.worker;
             facts.jobs = Running::seen(running);
             facts.status = status;
             facts.slots_free = u32::try_from(free).unwrap_or(u32::MAX);
@@ -350,7 +354,9 @@ impl Coordinator {
             }
             Request::Measured { seen } => {
                 let sessions = self.running.values().filter_map(Running::session).collect();
-                self.site.update_facts(|facts| seen.apply(&mut facts.accelerators.gpus, &sessions));
+                self.site.update_facts(|facts| {
+                    seen.apply(&mut facts.worker.accelerators.gpus, &sessions);
+                });
             }
             Request::FactsChanged => {}
         }
