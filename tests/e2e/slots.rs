@@ -86,6 +86,29 @@ fn each_slot_has_the_gpus_that_the_configuration_gives_it() {
 }
 
 #[test]
+fn a_job_is_judged_by_the_gpus_that_it_could_get() {
+    let site = Site::new();
+    let server = site.server();
+    let setup = TestWorker::setup(&site, "worker").gpus_mib(&[8_000, 16_000]);
+    let worker = setup.env("FAKE_SLEAP_BATCH_S", "1").start(&server);
+    let mut observer = Observer::join(&server, worker.credentials());
+    let mut first = train(&site, &server, &worker).start();
+    observer.wait_properties(worker.peer_id(), "the larger GPU to be taken", |seen| {
+        taken(seen) == [false, true]
+    });
+    // The other slot is free, but too small.
+    let second = site.client(&server).train(&fixture("train_single.zip"));
+    let second = second.auto(worker.credentials()).arguments(&["--min-gpu-memory", "12000"]);
+    let ended = second.run_within(SOON);
+    assert!(ended.code == 4 || ended.code == 5, "{}", ended.text());
+    ended.assert_says(&["8,000"]);
+    let third = site.client(&server).train(&fixture("train_single.zip"));
+    third.auto(worker.credentials()).run().assert_code(0);
+    assert_eq!(first.wait(A_WHILE), 0, "{}", first.transcript());
+    assert_eq!(visible(&worker), ["1", "0"]);
+}
+
+#[test]
 fn a_gpu_that_is_not_there_is_a_mistake_in_the_configuration() {
     let site = Site::new();
     let server = site.server();

@@ -133,6 +133,8 @@ pub enum Refused {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerState {
     slots: Vec<Slot>,
+    /// The slots in the order in which they are taken.
+    order: Vec<usize>,
     /// Jobs that were found and have no slot yet, in their order. None while a slot is free.
     surplus: Vec<JobId>,
     maintenance: bool,
@@ -141,7 +143,17 @@ pub struct WorkerState {
 impl WorkerState {
     /// A worker with `slots` free slots (at least one).
     pub fn new(slots: usize) -> Self {
-        Self { slots: vec![Slot::Free; slots.max(1)], surplus: Vec::new(), maintenance: false }
+        let slots = vec![Slot::Free; slots.max(1)];
+        let order = (0..slots.len()).collect();
+        Self { slots, order, surplus: Vec::new(), maintenance: false }
+    }
+
+    /// Takes the slots in this order from now on; slots that it does not name come last.
+    pub fn preferring(mut self, order: Vec<usize>) -> Self {
+        self.order.sort_by_key(|slot| {
+            order.iter().position(|other| other == slot).unwrap_or(order.len())
+        });
+        self
     }
 
     /// The slots, by index.
@@ -271,7 +283,7 @@ impl WorkerState {
     }
 
     fn position(&self, wanted: impl Fn(&Slot) -> bool) -> Option<usize> {
-        self.slots.iter().position(wanted)
+        self.order.iter().copied().find(|slot| wanted(&self.slots[*slot]))
     }
 }
 
@@ -344,6 +356,19 @@ mod tests {
             Just(WorkerEvent::Drain),
             Just(WorkerEvent::Resume),
         ]
+    }
+
+    #[test]
+    fn slots_are_taken_in_the_order_that_is_preferred() {
+        let mut state = WorkerState::new(3).preferring(vec![2, 7, 0]);
+        let until = Instant::now() + RESERVATION;
+        let taken: Vec<_> = (0..3)
+            .map(|number| {
+                state.apply(WorkerEvent::NewJob { peer: peer(number), until }).unwrap();
+                state.reserved_for(&peer(number)).unwrap()
+            })
+            .collect();
+        assert_eq!(taken, [2, 0, 1]);
     }
 
     #[test]

@@ -34,7 +34,7 @@ impl Answering {
         let minutes = match &verdict {
             Ok(()) => {
                 let policies = self.site.policies.asked_by(peer.as_str());
-                policies.estimate(&job, &self.site.facts()).await
+                policies.estimate(&job, &self.site.facts_for(&peer)).await
             }
             Err(_) => None,
         };

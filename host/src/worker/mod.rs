@@ -11,6 +11,7 @@
 //! | `identity` | who this worker is, kept under a lock from one start to the next |
 //! | `announce` | prints how to join |
 //! | `coordinator` | owns the slots; the only one that changes them |
+//! | `facts` | what is known of this worker: as the room sees it, and as its policies do |
 //! | `gpus` | looks at the GPUs again and again |
 //! | `running` | what is known of each running job, and what the room sees of it |
 //! | `retention` | which jobs' folders may go |
@@ -27,6 +28,7 @@ mod announce;
 mod answering;
 mod connection;
 mod coordinator;
+mod facts;
 mod gpus;
 mod identity;
 mod legacy;
@@ -48,9 +50,10 @@ use crate::signaling::client::{
 };
 use crate::transfer::{Cache, Limits};
 use coordinator::Coordinator;
+use facts::Facts;
 use identity::{IdentityError, StateFolder};
 use sleap_rtc_protocol::capabilities::{Accelerators, Capabilities, WORKER_TAGS, WorkerFacts};
-use sleap_rtc_protocol::ids::RoomCredentials;
+use sleap_rtc_protocol::ids::{PeerId, RoomCredentials};
 use sleap_rtc_protocol::job::JobType;
 use sleap_rtc_protocol::signaling::{HandedOut, Metadata, PeerInfo, Role};
 use sleap_rtc_protocol::worker::WorkerStatus;
@@ -134,13 +137,18 @@ pub(crate) struct Site {
     retention: RetentionConfig,
     /// A job has ended: its folder takes room from now on.
     job_over: Notify,
-    facts: RwLock<WorkerFacts>,
+    facts: RwLock<Facts>,
 }
 
 impl Site {
-    /// This worker as its own policies see it.
+    /// This worker as the room sees it.
     pub(crate) fn facts(&self) -> WorkerFacts {
-        self.facts.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.facts.read().unwrap_or_else(PoisonError::into_inner).worker.clone()
+    }
+
+    /// This worker as its own policies see it when they are asked about a job of `client`.
+    pub(crate) fn facts_for(&self, client: &PeerId) -> WorkerFacts {
+        self.facts.read().unwrap_or_else(PoisonError::into_inner).for_job_of(client)
     }
 
     /// How the next connection is made: accounts on TURN servers do not last for ever.
@@ -153,11 +161,11 @@ impl Site {
         Toolbox::new(self.runner.settings.trainer_path())
     }
 
-    /// Changes what they see, and returns it.
-    fn update_facts(&self, change: impl FnOnce(&mut WorkerFacts)) -> WorkerFacts {
+    /// Changes what they see, and returns what the room is to see.
+    fn update_facts(&self, change: impl FnOnce(&mut Facts)) -> WorkerFacts {
         let mut facts = self.facts.write().unwrap_or_else(PoisonError::into_inner);
         change(&mut facts);
-        facts.clone()
+        facts.worker.clone()
     }
 }
 
@@ -316,7 +324,7 @@ fn site(
         look_at_gpus: Notify::new(),
         retention: config.worker.retention,
         job_over: Notify::new(),
-        facts: RwLock::new(own_facts(identity, capabilities)),
+        facts: RwLock::new(Facts { worker: own_facts(identity, capabilities), slots: Vec::new() }),
     }
 }
 
@@ -376,7 +384,7 @@ async fn look_up_version(
             return;
         };
         info!(%version, "sleap-nn found");
-        site.update_facts(|facts| facts.sleap_version = Some(version));
+        site.update_facts(|facts| facts.worker.sleap_version = Some(version));
         coordinator.facts_changed().await;
     };
     shutdown.run_until_cancelled(lookup).await;
@@ -384,7 +392,7 @@ async fn look_up_version(
 
 /// The client at the other end of a connection.
 pub(crate) struct Client {
-    peer: sleap_rtc_protocol::ids::PeerId,
+    peer: PeerId,
     site: Arc<Site>,
     coordinator: coordinator::CoordinatorHandle,
     /// Whether this connection was admitted for a new job, and so holds a slot.

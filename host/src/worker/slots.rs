@@ -1,8 +1,10 @@
 //! Which GPUs belong to which slot.
 
+use super::facts::SlotView;
 use crate::config::SlotsConfig;
 use crate::job::RunnerSettings;
 use sleap_rtc_protocol::capabilities::Gpu;
+use sleap_rtc_protocol::worker::Slot;
 
 /// Why the configured slots cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -67,6 +69,25 @@ impl SlotGpus {
     /// How many slots there are.
     pub(super) fn len(&self) -> usize {
         self.0.len()
+    }
+
+    /// The slots in the order in which they are taken: those with the most GPU memory first.
+    pub(super) fn order(&self, gpus: &[Gpu]) -> Vec<usize> {
+        let memory_mib = |slot: &usize| -> u64 {
+            let own = self.0[*slot].iter().flatten();
+            own.filter_map(|index| gpus.get(*index as usize))
+                .map(|gpu| gpu.memory_mib)
+                .max()
+                .unwrap_or(0)
+        };
+        let mut order: Vec<usize> = (0..self.len()).collect();
+        order.sort_by_key(|slot| std::cmp::Reverse(memory_mib(slot)));
+        order
+    }
+
+    /// What is in each slot, with its GPUs.
+    pub(super) fn views(&self, slots: &[Slot]) -> Vec<SlotView> {
+        slots.iter().cloned().zip(self.0.iter().cloned()).collect()
     }
 
     /// The settings of a job that runs in `slot`.

@@ -25,7 +25,7 @@ pub(super) async fn check(
     if let Err(error) = site.toolbox().can_run(job.job_type) {
         return Err(Refusal::new(RefusalCode::Incompatible, error.to_string()));
     }
-    let facts = site.facts();
+    let facts = site.facts_for(client);
     let reasons = match site.policies.asked_by(client.as_str()).check(job, &facts).await {
         crate::policy::Verdict::Yes => return Ok(()),
         crate::policy::Verdict::No(reasons) => reasons,

@@ -1,0 +1,94 @@
+//! Jobs in their slots: started, or found again after a restart, and watched to their end.
+
+use super::Coordinator;
+use super::handle::Request;
+use crate::job::{JobFolder, JobHandle, RunnerOptions, RunnerSettings};
+use crate::worker::running::Running;
+use crate::worker::staging;
+use sleap_rtc_protocol::ids::{JobId, PeerId};
+use sleap_rtc_protocol::job::{Refusal, RefusalCode};
+use sleap_rtc_protocol::worker::WorkerEvent;
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+impl Coordinator {
+    /// Jobs that an earlier run of this worker started keep their slots.
+    pub(super) async fn take_up_running_jobs(&mut self) {
+        for folder in JobFolder::unfinished(&self.site.state_dir) {
+            let job = folder.id().clone();
+            let handle = match JobHandle::attach(&folder).await {
+                Ok(handle) => handle,
+                Err(error) => {
+                    warn!(%job, %error, folder = %folder.path().display(), "not running any more");
+                    continue;
+                }
+            };
+            let settings = RunnerSettings::read(&folder).unwrap_or_default();
+            let slot = self.slots.place_of(&settings);
+            if self.apply(WorkerEvent::JobFound { job: job.clone(), slot }).is_err() {
+                continue;
+            }
+            match self.state.slot_of(&job) {
+                Some(slot) => info!(%job, slot, "still running; taken up again"),
+                None => warn!(%job, "still running; it takes the next slot that becomes free"),
+            }
+            self.running.insert(job, Running::new(&folder, settings.gpus));
+            self.watch(folder, handle);
+        }
+    }
+
+    pub(super) fn start(
+        &mut self,
+        peer: PeerId,
+        folder: JobFolder,
+        reply: oneshot::Sender<Result<JobHandle, Refusal>>,
+    ) {
+        let job = folder.id().clone();
+        if let Err(refused) = self.apply(WorkerEvent::JobStarted { peer, job: job.clone() }) {
+            let refusal = Refusal::new(RefusalCode::Busy, refused.to_string());
+            let _ = reply.send(Err(refusal));
+            return;
+        }
+        if let Some(connection) = self.new_jobs.get_mut(folder.owner()) {
+            connection.job = Some(job.clone());
+        }
+        let slot = self.state.slot_of(&job).unwrap_or_default();
+        let settings = self.slots.settings(slot, &self.site.runner.settings);
+        info!(%job, slot, gpus = ?settings.gpus, folder = %folder.path().display(), "job starts");
+        self.running.insert(job.clone(), Running::new(&folder, settings.gpus.clone()));
+        let (site, coordinator) = (self.site.clone(), self.handle.clone());
+        let runner = RunnerOptions { settings, ..site.runner.clone() };
+        self.spawn_for_job(job.clone(), async move {
+            match crate::job::start(&folder, &runner).await {
+                Ok(handle) => {
+                    site.look_at_gpus.notify_one();
+                    let _ = reply.send(Ok(handle.clone()));
+                    staging::watch(&site, &coordinator, &folder, &handle).await;
+                }
+                Err(error) => {
+                    warn!(%job, %error, "the job could not be started");
+                    let text = format!("the worker could not start the job: {error}");
+                    let _ = reply.send(Err(Refusal::new(RefusalCode::Invalid, text)));
+                }
+            }
+        });
+    }
+
+    fn watch(&self, folder: JobFolder, handle: JobHandle) {
+        let (site, coordinator) = (self.site.clone(), self.handle.clone());
+        self.spawn_for_job(folder.id().clone(), async move {
+            staging::watch(&site, &coordinator, &folder, &handle).await;
+        });
+    }
+
+    /// Frees the job's slot when `work` is done. The worker's end only stops the watching: the job
+    /// itself belongs to its own process.
+    fn spawn_for_job(&self, job: JobId, work: impl Future<Output = ()> + Send + 'static) {
+        let (coordinator, ended) = (self.handle.clone(), self.connections.clone());
+        self.tasks.spawn(async move {
+            if ended.run_until_cancelled(work).await.is_some() {
+                coordinator.tell(Request::JobOver { job }).await;
+            }
+        });
+    }
+}

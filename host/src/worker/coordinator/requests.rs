@@ -1,0 +1,102 @@
+//! What peers ask by way of the signaling server: whether a job would be taken, and to cancel one.
+
+use super::Coordinator;
+use crate::job::{JobCommand, JobFolder, JobHandle};
+use crate::worker::answering::Answering;
+use sleap_rtc_protocol::ids::{JobId, PeerId};
+use sleap_rtc_protocol::job::{Refusal, RefusalCode};
+use sleap_rtc_protocol::signaling::{AppMessage, JobRequest, PeerMessage};
+use sleap_rtc_protocol::worker::{RESERVATION, Slot, WorkerEvent, WorkerStatus};
+use tracing::{info, warn};
+
+impl Coordinator {
+    pub(super) async fn on_peer_message(&mut self, message: PeerMessage) {
+        let peer = message.from_peer_id;
+        match message.payload {
+            AppMessage::JobRequest(request) => self.on_job_request(peer, request).await,
+            AppMessage::JobAssignment { job_id, .. } => {
+                info!(%peer, job = job_id.escape_debug().to_string(), "job assigned");
+            }
+            AppMessage::JobCancel { job_id, .. } => self.on_job_cancel(peer, job_id).await,
+            _ => {}
+        }
+    }
+
+    /// Asks the policies beside the main loop, then reserves and answers.
+    async fn on_job_request(&mut self, peer: PeerId, request: JobRequest) {
+        if self.state.status() != WorkerStatus::Available {
+            // The peer's own reservation still counts.
+            let kept = self.reserve(peer.clone(), RESERVATION);
+            if let Err(refusal) = kept {
+                info!(%peer, reason = %refusal.message, "job request refused");
+                return self
+                    .respond(&peer, self.response(request.job_id, Err(refusal), None))
+                    .await;
+            }
+        }
+        let Ok(permit) = self.asking.clone().try_acquire_owned() else {
+            let refusal = Refusal::new(RefusalCode::Busy, "too many job requests at once");
+            return self.respond(&peer, self.response(request.job_id, Err(refusal), None)).await;
+        };
+        let answering = Answering {
+            site: self.site.clone(),
+            coordinator: self.handle.clone(),
+            signaling: self.signaling.clone(),
+            own_id: self.own_id.clone(),
+            status: self.state.status(),
+        };
+        self.tasks.spawn(async move {
+            answering.answer(peer, request).await;
+            drop(permit);
+        });
+    }
+
+    /// Only the peer that a job or a reservation belongs to may cancel it here.
+    async fn on_job_cancel(&mut self, peer: PeerId, job_id: String) {
+        let (status, cleanup_complete) = if self.release(&peer) {
+            ("cancelled", true)
+        } else if let Some(handle) = self.own_job(&peer, &job_id).await {
+            info!(%peer, job = job_id.escape_debug().to_string(), "cancelled by its owner");
+            if let Err(error) = handle.command(JobCommand::Cancel).await {
+                warn!(%error, "the job could not be told to end");
+            }
+            // The trainer takes a moment; the job's last event says when it is over.
+            ("cancelled", false)
+        } else {
+            info!(%peer, "a job that is not this peer's was not cancelled");
+            ("not_found", true)
+        };
+        let status = status.to_owned();
+        let payload = AppMessage::JobCancelled { job_id, status, cleanup_complete };
+        self.send_app(&peer, payload).await;
+    }
+
+    /// Ends what `peer` has here short of a running job: its reservation, and the connection on
+    /// which its package arrives.
+    fn release(&mut self, peer: &PeerId) -> bool {
+        let reserved = |slot: &Slot| matches!(slot, Slot::Reserved { peer: p, .. } if p == peer);
+        if !self.state.slots().iter().any(reserved) {
+            return false;
+        }
+        if let Some(connection) = self.new_jobs.get(peer).filter(|c| c.job.is_none()) {
+            connection.cancel.cancel();
+        }
+        let _ = self.apply(WorkerEvent::PeerGone { peer: peer.clone() });
+        info!(%peer, "reservation given back");
+        true
+    }
+
+    async fn own_job(&self, peer: &PeerId, job_id: &str) -> Option<JobHandle> {
+        let unnamed = self.new_jobs.get(peer).filter(|connection| !connection.names_its_job);
+        let job = match unnamed.and_then(|connection| connection.job.clone()) {
+            Some(job) => job,
+            None => JobId::new(job_id).ok()?,
+        };
+        self.state.runs(&job).then_some(())?;
+        let folder = JobFolder::open(&self.site.state_dir, &job).ok()?;
+        if folder.owner() != peer {
+            return None;
+        }
+        JobHandle::attach(&folder).await.ok()
+    }
+}
