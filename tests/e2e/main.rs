@@ -22,6 +22,7 @@ mod outlive;
 mod plugin;
 mod python_peers;
 mod reconnect;
+mod relay;
 mod requirements;
 mod reservation;
 mod rooms;

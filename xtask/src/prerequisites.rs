@@ -74,6 +74,14 @@ const NETWORKS: &[Need] = &[Need {
     otherwise: "install iproute2",
 }];
 
+/// For the tests of the relay, beside networks: a TURN server.
+const RELAY: &[Need] = &[Need {
+    what: "coturn (`turnserver`)",
+    there: || find("turnserver").is_some(),
+    packages: &["coturn"],
+    otherwise: "install coturn",
+}];
+
 /// To build: compilers and the target of the policy plugins.
 pub fn build(install: bool) -> Result<()> {
     wasm_target(install)?;
@@ -89,6 +97,25 @@ pub fn python(install: bool) -> Result<()> {
 /// are only ever installed.
 pub fn networks() -> Result<()> {
     provide(NETWORKS, true)
+}
+
+/// For the tests of the relay, which need networks of their own as well. What is missing is no
+/// failure, but the reason why they do not run.
+pub fn relay(install: bool) -> Result<(), String> {
+    if !is_root() {
+        return Err("networks of the tests' own need root".into());
+    }
+    let needs = || NETWORKS.iter().chain(RELAY);
+    if install {
+        needs()
+            .try_for_each(|need| provide(std::slice::from_ref(need), true))
+            .map_err(|error| format!("{error:#}"))?;
+    }
+    let missing: Vec<&str> = needs().filter(|need| !(need.there)()).map(|need| need.what).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(format!("missing: {}; run this again with --install", missing.join(", ")))
 }
 
 /// To install real sleap-nn.
@@ -161,6 +188,9 @@ fn apt_get(packages: &[&str]) -> Result<()> {
 
 /// `sudo ` for everybody but root.
 fn sudo() -> &'static str {
-    let root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout.trim_ascii() == b"0");
-    if root { "" } else { "sudo " }
+    if is_root() { "" } else { "sudo " }
+}
+
+fn is_root() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout.trim_ascii() == b"0")
 }

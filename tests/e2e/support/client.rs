@@ -21,6 +21,7 @@ pub struct TestClient {
     arguments: Vec<OsString>,
     environment: Vec<(String, String)>,
     on_terminal: bool,
+    given_ice_servers: bool,
 }
 
 /// How a client ended.
@@ -61,7 +62,7 @@ impl TestClient {
     pub fn new(site: &Site, server: SocketAddr) -> Self {
         let (arguments, environment) = (Vec::new(), Vec::new());
         let home = site.folder("client");
-        Self { home, server, arguments, environment, on_terminal: false }
+        Self { home, server, arguments, environment, on_terminal: false, given_ice_servers: false }
     }
 
     /// `client-train --pkg-path PACKAGE --output models` (in the client's folder).
@@ -118,6 +119,12 @@ impl TestClient {
         self
     }
 
+    /// Uses the ICE servers that the signaling server gives, instead of none.
+    pub fn given_ice_servers(mut self) -> Self {
+        self.given_ice_servers = true;
+        self
+    }
+
     /// Runs it in a terminal instead of on pipes.
     pub fn on_terminal(mut self) -> Self {
         self.on_terminal = true;
@@ -154,7 +161,9 @@ impl TestClient {
         let words = if self.arguments.first().is_some_and(|first| first == "room") { 2 } else { 1 };
         command.args(self.arguments.iter().take(words));
         // Help and the list of jobs open no connection.
-        if self.arguments.first().is_some_and(|first| first != "--help" && first != "jobs") {
+        let connects =
+            self.arguments.first().is_some_and(|first| first != "--help" && first != "jobs");
+        if connects && !self.given_ice_servers {
             command.args(["--ice-server", "none"]);
         }
         command

@@ -159,6 +159,13 @@ impl Network {
         self.server.ip(&format!("link set {} down", machine.port()))
     }
 
+    /// Lets worker and client reach the server, but no longer each other.
+    pub fn separate(&self) -> io::Result<()> {
+        [Machine::Worker, Machine::Client].iter().try_for_each(|machine| {
+            self.server.ip(&format!("link set {} type bridge_slave isolated on", machine.port()))
+        })
+    }
+
     /// Plugs the cable in again.
     pub fn mend(&self, machine: Machine) -> io::Result<()> {
         self.server.ip(&format!("link set {} up", machine.port()))

@@ -32,6 +32,14 @@ impl TestServer {
         Self::launch(site.folder("server"), (address, 0).into(), false)
     }
 
+    /// The same, with this configuration file.
+    #[allow(dead_code, reason = "only the tests of the relay use it")]
+    pub fn configured(site: &Site, address: IpAddr, config: &str) -> Self {
+        let home = site.folder("server");
+        std::fs::write(home.join("sleap-rtc.toml"), config).unwrap();
+        Self::launch(home, (address, 0).into(), false)
+    }
+
     fn launch(home: PathBuf, listen: SocketAddr, keeps_state: bool) -> Self {
         let mut command = Site::binary(&home, Path::new("/nonexistent"));
         command.args(["signaling", "--listen", &listen.to_string()]);

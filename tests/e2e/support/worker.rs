@@ -45,6 +45,7 @@ pub struct WorkerSetup {
     config: String,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    given_ice_servers: bool,
 }
 
 impl WorkerSetup {
@@ -100,6 +101,12 @@ impl WorkerSetup {
         self
     }
 
+    /// Uses the ICE servers that the signaling server gives, instead of none.
+    pub fn given_ice_servers(mut self) -> Self {
+        self.given_ice_servers = true;
+        self
+    }
+
     /// Looks for trainers in this folder instead of the stand-in's.
     pub fn trainers_in(mut self, folder: &Path) -> Self {
         folder.clone_into(&mut self.path);
@@ -129,6 +136,7 @@ impl TestWorker {
             config: String::new(),
             arguments: Vec::new(),
             environment: Vec::new(),
+            given_ice_servers: false,
         };
         setup.gpu_mib(16_000)
     }
@@ -137,7 +145,8 @@ impl TestWorker {
         fs::write(setup.home.join("sleap-rtc.toml"), &setup.config).unwrap();
         let mut command = Site::binary(&setup.home, &setup.path);
         command
-            .args(["worker", "--ice-server", "none"])
+            .arg("worker")
+            .args(if setup.given_ice_servers { &[][..] } else { &["--ice-server", "none"] })
             .args(&setup.arguments)
             .env("SLEAP_RTC_SIGNALING_WS", format!("ws://{server}"))
             .env("SLEAP_RTC_SIGNALING_HTTP", format!("http://{server}"))

@@ -26,6 +26,8 @@ const ROOM: usize = 1000;
 const PAIRS: usize = 100;
 /// Bytes of a message's payload: a job request without its description.
 const PAYLOAD_BYTES: usize = 400;
+/// How long the server is away.
+const DOWN: Duration = Duration::from_secs(2);
 /// How long all peers have to come back.
 const RETURN_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -141,7 +143,7 @@ impl Load {
     pub async fn restart(
         &self,
         count: usize,
-        program: &mut Program,
+        mut program: Program,
         table: &mut Table,
     ) -> Result<()> {
         let room = self.room().await?;
@@ -151,8 +153,14 @@ impl Load {
             .map_err(|why| anyhow::anyhow!(why))?;
         let joining = (0..count).map(|_| stay(&endpoints, &room, say.clone(), cancel.clone()));
         stream::iter(joining).buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await?;
-        program.restart()?;
-        let start = Instant::now();
+        // On another thread: the peers notice meanwhile, find nobody, and back off.
+        let restarting = tokio::task::spawn_blocking(move || {
+            program.stop()?;
+            std::thread::sleep(DOWN);
+            program.start_again()?;
+            anyhow::Ok((program, Instant::now()))
+        });
+        let (_program, start) = restarting.await??;
         for _ in 0..count {
             timeout(RETURN_DEADLINE, back.recv()).await.context("some did not come back")?;
         }

@@ -47,10 +47,10 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-async fn measure(options: &Options, mut program: Program, table: &mut Table) -> Result<()> {
+async fn measure(options: &Options, program: Program, table: &mut Table) -> Result<()> {
     let load = Load::new(program.address());
     load.idle(options.idle, &program, table).await.context("idle peers")?;
     load.messages(options.messages, &program, table).await.context("messages")?;
     load.discovery(options, &program, table).await.context("discovery")?;
-    load.restart(options.returning, &mut program, table).await.context("restart")
+    load.restart(options.returning, program, table).await.context("restart")
 }

@@ -81,10 +81,15 @@ impl Program {
         Ok(Self { child, address, cores, folder })
     }
 
-    /// Stops it politely and starts it again at the same address.
-    pub fn restart(&mut self) -> Result<()> {
+    /// Stops it politely.
+    pub fn stop(&mut self) -> Result<()> {
         kill_process(self.pid()?, Signal::TERM)?;
         self.child.wait()?;
+        Ok(())
+    }
+
+    /// Starts it again at the same address, with the same state.
+    pub fn start_again(&mut self) -> Result<()> {
         self.child = launch(&self.folder, &self.address.to_string(), self.cores)?.0;
         Ok(())
     }
@@ -131,6 +136,7 @@ fn launch(folder: &tempfile::TempDir, listen: &str, cores: Cores) -> Result<(Chi
     command.args(["signaling", "--listen", listen, "--state"]);
     command.arg(folder.path().join("state.sqlite")).current_dir(folder.path());
     command.env("HOME", folder.path()).stdin(Stdio::null()).stdout(Stdio::piped());
+    command.stderr(std::fs::File::create(folder.path().join("server.log"))?);
     let child = command.spawn().with_context(|| format!("cannot start {}", program.display()));
     cores.take_generators()?;
     let mut child = child?;
