@@ -72,6 +72,30 @@ fn a_worker_that_was_killed_and_came_back_is_found_again() {
 }
 
 #[test]
+fn a_client_that_finds_no_worker_any_more_gives_up_in_the_end() {
+    let site = Site::new();
+    let server = site.server();
+    let mut worker = slow_worker(&site, &server);
+    let desk = Desk::new(&site, &server);
+    let client = desk.client().train(&fixture("train_single.zip"));
+    let config = client.home().join("sleap-rtc.toml");
+    std::fs::write(config, "[client]\nreconnect_for = \"3 s\"\n").unwrap();
+    let mut client = client.session(worker.credentials()).start();
+    wait_training(&mut client);
+    worker.kill();
+    assert_eq!(client.wait(A_WHILE), 8, "{}", client.transcript());
+    let said = client.stderr();
+    assert!(said.contains("could not be reached again for 3 s"), "{said}");
+    assert!(said.contains("sleap-rtc attach job-"), "{said}");
+    // The job did go on: the worker, started again, has it.
+    let worker = worker.start_again("");
+    let listed = desk.client().arguments(&["jobs"]).run().assert_code(0).text();
+    let job = listed.split_whitespace().find(|word| word.starts_with("job-")).unwrap();
+    desk.client().arguments(&["attach", job]).run().assert_code(0);
+    worker.wait_idle(&site, &server);
+}
+
+#[test]
 fn a_worker_that_was_stopped_for_a_while_is_gone_on_with() {
     let site = Site::new();
     let server = site.server();

@@ -327,6 +327,26 @@ mod tests {
     }
 
     #[test]
+    fn each_sign_of_life_gives_a_reservation_its_own_time() {
+        let (start, mut state) = (Instant::now(), WorkerState::new(1));
+        let reserve =
+            |from: Instant, wait| WorkerEvent::NewJob { peer: peer(1), until: from + wait };
+        // The offer came, then the connection, then no word.
+        state.apply(reserve(start, RESERVATION)).unwrap();
+        let connected = start + Duration::from_secs(10);
+        state.apply(reserve(connected, FIRST_FRAME)).unwrap();
+        let just_before = connected + FIRST_FRAME - Duration::from_millis(1);
+        for (now, status) in [
+            (start + RESERVATION, WorkerStatus::Reserved),
+            (just_before, WorkerStatus::Reserved),
+            (connected + FIRST_FRAME, WorkerStatus::Available),
+        ] {
+            assert_eq!(state.apply(WorkerEvent::Tick { now }), Ok(status));
+        }
+        assert_eq!(state.next_deadline(), None);
+    }
+
+    #[test]
     fn maintenance_takes_no_new_jobs_and_keeps_promises() {
         let (now, mut state) = (Instant::now(), WorkerState::new(2));
         let until = now + RESERVATION;

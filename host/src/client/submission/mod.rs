@@ -1,20 +1,27 @@
 //! What is said about one job over `sleap-rtc/1`: hand over the package, follow the events, fetch
 //! the result. The conversation may go on over another connection at any point.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `result` | brings the result back |
+//! | `parting` | the last words when the user leaves or cancels |
 
-use super::display::Display;
-use super::known::Action;
-use super::output::Output;
-use super::parting::Stage;
-use super::record::Progress;
-use super::shared::SharedJob;
-use super::viewer::Viewer;
-use super::{ClientError, Job, concluded};
+mod parting;
+mod result;
+
+use crate::client::display::Display;
+use crate::client::known::Action;
+use crate::client::parting::Stage;
+use crate::client::record::Progress;
+use crate::client::shared::SharedJob;
+use crate::client::viewer::Viewer;
+use crate::client::{ClientError, Job, concluded};
 use crate::deadline;
 use crate::dialect::{ClientEnd, DialectError};
-use crate::transfer::{self, Limits, TransferError};
+use crate::transfer::{self, TransferError};
 use sleap_rtc_protocol::connection::Purpose;
 use sleap_rtc_protocol::follower::{Arrival, Follower};
-use sleap_rtc_protocol::frame::{ClientFrame, TransferFrame, WorkerFrame};
+use sleap_rtc_protocol::frame::{ClientFrame, WorkerFrame};
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobSpec, NumberedEvent, RefusalCode};
 use sleap_rtc_protocol::session::JobString;
@@ -27,12 +34,9 @@ use tokio::sync::watch;
 const ACCEPT_LIMIT: Duration = Duration::from_secs(30);
 /// From the last byte of the package to the first event: the worker checks the files.
 const STAGE_LIMIT: Duration = Duration::from_secs(120);
-/// From a cancellation to the job's last event.
-const CANCEL_LIMIT: Duration = Duration::from_secs(20);
 /// Last words reach the worker within this time.
 const FLUSH: Duration = Duration::from_secs(5);
 const UPLOAD: &str = "Sending package";
-const DOWNLOAD: &str = "Receiving result";
 const WHILE_IT_RAN: &str = "while the job ran";
 
 /// How a conversation begins.
@@ -150,12 +154,12 @@ impl<'a> Submission<'a> {
         match self.action.clone() {
             Action::Attach { output, .. } => {
                 self.enter(Stage::Following);
-                concluded(self.to_the_end(link, &standing).await?)?;
+                concluded(self.follow(link, &standing).await?)?;
                 self.enter(Stage::Nothing);
                 self.fetch(link, &output).await.map(Some)
             }
             Action::Logs { follow: true, .. } => {
-                self.to_the_end(link, &standing).await.map(|_| None)
+                self.follow(link, &standing).await.map(|_| None)
             }
             Action::Logs { follow: false, .. } => {
                 self.read_until(link, standing.last_event).await.map(|()| None)
@@ -245,7 +249,7 @@ impl<'a> Submission<'a> {
     }
 
     /// Shows the job's events until it is over.
-    async fn to_the_end(
+    async fn follow(
         &mut self,
         link: &mut ClientEnd,
         standing: &Standing,
@@ -331,129 +335,6 @@ impl<'a> Submission<'a> {
         }
     }
 
-    async fn fetch(
-        &mut self,
-        link: &mut ClientEnd,
-        output: &Output,
-    ) -> Result<PathBuf, ClientError> {
-        self.send(link, &ClientFrame::Fetch, "before the result was fetched").await?;
-        if let Some(shared) = self.shared {
-            loop {
-                match self.recv(link, STAGE_LIMIT, "before the result was in place").await? {
-                    WorkerFrame::Transfer(TransferFrame::Complete) => {
-                        return output.publish_shared(shared);
-                    }
-                    frame => refused(frame)?,
-                }
-            }
-        }
-        let collected = self.receive(link, output).await?;
-        let place = output.publish(collected)?;
-        self.progress.fetched();
-        Ok(place)
-    }
-
-    /// Brings back what a job saved that did not come to its end, and says where it is.
-    async fn fetch_saved(
-        &mut self,
-        link: &mut ClientEnd,
-        output: &Output,
-    ) -> Result<(), ClientError> {
-        self.send(link, &ClientFrame::Fetch, "before the result was fetched").await?;
-        let collected = self.receive(link, output).await?;
-        if std::fs::read_dir(collected.path()).is_ok_and(|mut entries| entries.next().is_none()) {
-            return Ok(());
-        }
-        let place = output.publish(collected)?;
-        let place = std::path::absolute(&place).unwrap_or(place);
-        self.display.note(&format!("What was saved is in {}", place.display()));
-        Ok(())
-    }
-
-    /// Receives a result; what an earlier connection brought of it is not asked for again.
-    async fn receive(
-        &mut self,
-        link: &mut ClientEnd,
-        output: &Output,
-    ) -> Result<TempDir, ClientError> {
-        let collected = match self.collected.take() {
-            Some(collected) => collected,
-            None => output.collect()?,
-        };
-        let display = &mut *self.display;
-        let limits = Limits::results();
-        let received = transfer::receive(link, collected.path(), &limits, |progress| {
-            display.transfer(DOWNLOAD, progress);
-        });
-        match received.await {
-            Ok(manifest) => {
-                self.display.transferred(DOWNLOAD, manifest.total_bytes());
-                link.flush(FLUSH).await;
-                Ok(collected)
-            }
-            Err(source) => {
-                self.collected = Some(collected);
-                Err(ClientError::Transfer { what: "result", source })
-            }
-        }
-    }
-
-    /// The user leaves. Says so to a worker that has no whole package, and so no job: its slot is
-    /// wanted by others.
-    pub(super) async fn leave(&mut self, link: &ClientEnd) -> ClientError {
-        if *self.stage.borrow() != Stage::HandingOver {
-            return self.left();
-        }
-        say_cancel(link).await;
-        ClientError::Cancelled
-    }
-
-    /// The user cancels the job.
-    pub(super) async fn cancel(&mut self, link: &mut ClientEnd) -> ClientError {
-        self.display.note("Cancelling the job …");
-        let standing = Standing { last_event: 0, outcome: None, has_package: true };
-        match self.cancelled(link, &standing).await {
-            Ok(JobOutcome::Cancelled) => ClientError::Cancelled,
-            Ok(_) => {
-                self.display.note("The job was over before the word arrived.");
-                self.left()
-            }
-            Err(error) => {
-                tracing::debug!(%error, "the worker did not confirm");
-                self.display.note("The worker does not answer; the job may not be cancelled.");
-                self.left()
-            }
-        }
-    }
-
-    /// No connection came about any more.
-    pub(super) fn given_up(&mut self, error: ClientError) -> ClientError {
-        if *self.stage.borrow() == Stage::HandingOver {
-            return error;
-        }
-        self.display.note(&format!("{error}."));
-        self.left()
-    }
-
-    fn left(&self) -> ClientError {
-        match self.action {
-            Action::Attach { .. } => ClientError::Left(Box::new(self.known.clone())),
-            // It was only looked at.
-            _ => ClientError::Cancelled,
-        }
-    }
-
-    async fn cancelled(
-        &mut self,
-        link: &mut ClientEnd,
-        standing: &Standing,
-    ) -> Result<JobOutcome, ClientError> {
-        say_cancel(link).await;
-        let silent = ClientError::Lost { worker: self.worker(), during: WHILE_IT_RAN };
-        let end = self.to_the_end(link, standing);
-        tokio::time::timeout(CANCEL_LIMIT, end).await.unwrap_or(Err(silent))
-    }
-
     async fn send(
         &self,
         link: &ClientEnd,
@@ -485,13 +366,6 @@ impl<'a> Submission<'a> {
 
     fn worker(&self) -> PeerId {
         self.known.worker.clone()
-    }
-}
-
-async fn say_cancel(link: &ClientEnd) {
-    let cancel = ClientFrame::Cancel { reason: "the user pressed Ctrl-C".into() };
-    if link.send(&cancel).await.is_ok() {
-        link.flush(FLUSH).await;
     }
 }
 

@@ -1,0 +1,82 @@
+//! Brings a job's result back.
+
+use super::{FLUSH, STAGE_LIMIT, Submission, refused};
+use crate::client::ClientError;
+use crate::client::output::Output;
+use crate::dialect::ClientEnd;
+use crate::transfer::{self, Limits};
+use sleap_rtc_protocol::frame::{ClientFrame, TransferFrame, WorkerFrame};
+use std::path::PathBuf;
+use tempfile::TempDir;
+
+const DOWNLOAD: &str = "Receiving result";
+
+impl Submission<'_> {
+    /// Fetches the result and puts it where it is to be.
+    pub(super) async fn fetch(
+        &mut self,
+        link: &mut ClientEnd,
+        output: &Output,
+    ) -> Result<PathBuf, ClientError> {
+        self.send(link, &ClientFrame::Fetch, "before the result was fetched").await?;
+        if let Some(shared) = self.shared {
+            loop {
+                match self.recv(link, STAGE_LIMIT, "before the result was in place").await? {
+                    WorkerFrame::Transfer(TransferFrame::Complete) => {
+                        return output.publish_shared(shared);
+                    }
+                    frame => refused(frame)?,
+                }
+            }
+        }
+        let collected = self.receive(link, output).await?;
+        let place = output.publish(collected)?;
+        self.progress.fetched();
+        Ok(place)
+    }
+
+    /// Brings back what a job saved that did not come to its end, and says where it is.
+    pub(super) async fn fetch_saved(
+        &mut self,
+        link: &mut ClientEnd,
+        output: &Output,
+    ) -> Result<(), ClientError> {
+        self.send(link, &ClientFrame::Fetch, "before the result was fetched").await?;
+        let collected = self.receive(link, output).await?;
+        if std::fs::read_dir(collected.path()).is_ok_and(|mut entries| entries.next().is_none()) {
+            return Ok(());
+        }
+        let place = output.publish(collected)?;
+        let place = std::path::absolute(&place).unwrap_or(place);
+        self.display.note(&format!("What was saved is in {}", place.display()));
+        Ok(())
+    }
+
+    /// Receives a result; what an earlier connection brought of it is not asked for again.
+    async fn receive(
+        &mut self,
+        link: &mut ClientEnd,
+        output: &Output,
+    ) -> Result<TempDir, ClientError> {
+        let collected = match self.collected.take() {
+            Some(collected) => collected,
+            None => output.collect()?,
+        };
+        let display = &mut *self.display;
+        let limits = Limits::results();
+        let received = transfer::receive(link, collected.path(), &limits, |progress| {
+            display.transfer(DOWNLOAD, progress);
+        });
+        match received.await {
+            Ok(manifest) => {
+                self.display.transferred(DOWNLOAD, manifest.total_bytes());
+                link.flush(FLUSH).await;
+                Ok(collected)
+            }
+            Err(source) => {
+                self.collected = Some(collected);
+                Err(ClientError::Transfer { what: "result", source })
+            }
+        }
+    }
+}
