@@ -158,9 +158,7 @@ impl<'a> Submission<'a> {
                 self.enter(Stage::Nothing);
                 self.fetch(link, &output).await.map(Some)
             }
-            Action::Logs { follow: true, .. } => {
-                self.follow(link, &standing).await.map(|_| None)
-            }
+            Action::Logs { follow: true, .. } => self.follow(link, &standing).await.map(|_| None),
             Action::Logs { follow: false, .. } => {
                 self.read_until(link, standing.last_event).await.map(|()| None)
             }
