@@ -104,8 +104,11 @@ fn a_worker_that_was_killed_comes_back_to_its_job() {
     lab.worker().wait_idle(&lab.site, &lab.server);
 }
 
+/// The example unit has a restart end the worker's own process, and nothing that it has started.
 #[test]
 fn a_restart_leaves_the_job_alone() {
+    let unit = include_str!("../../examples/systemd/sleap-rtc-worker.service");
+    assert!(unit.lines().any(|line| line == "KillMode=process"));
     let mut lab = Lab::new("0.4", &[]);
     let (mut client, job) = lab.training();
     let trace = StatusTrace::of(&lab.server, lab.worker().credentials());

@@ -300,6 +300,7 @@ impl Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_job_reaches_one_outcome_and_stays_there() {
@@ -311,6 +312,45 @@ mod tests {
             assert!(state.advance(late).is_err());
         }
         assert_eq!(state, JobState::Finished(JobOutcome::Cancelled));
+    }
+
+    fn state() -> impl Strategy<Value = JobState> {
+        let failed = JobOutcome::Failed { exit_code: None, message: "x".into() };
+        prop_oneof![
+            Just(JobState::Staging),
+            (0..3u32).prop_map(|pid| JobState::Running { pid }),
+            prop::sample::select(vec![
+                JobOutcome::Succeeded,
+                JobOutcome::StoppedEarly,
+                failed,
+                JobOutcome::Cancelled,
+                JobOutcome::Interrupted,
+            ])
+            .prop_map(JobState::Finished),
+        ]
+    }
+
+    proptest! {
+        /// Whatever is tried in whatever order: a job has one outcome at most, runs once at most,
+        /// and a refusal changes nothing.
+        #[test]
+        fn a_job_has_one_outcome(tried in prop::collection::vec(state(), 0..30)) {
+            let mut job = JobState::Staging;
+            let (mut runs, mut outcomes) = (0, 0);
+            for to in tried {
+                let before = job.clone();
+                match job.advance(to.clone()) {
+                    Err(_) => prop_assert_eq!(&job, &before),
+                    Ok(()) => {
+                        prop_assert_eq!(&job, &to);
+                        runs += u32::from(matches!(to, JobState::Running { .. }));
+                        outcomes += u32::from(matches!(to, JobState::Finished(_)));
+                    }
+                }
+                prop_assert!(runs <= 1 && outcomes <= 1);
+                prop_assert_eq!(outcomes == 1, matches!(job, JobState::Finished(_)));
+            }
+        }
     }
 
     #[test]

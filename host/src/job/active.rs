@@ -73,10 +73,26 @@ pub struct ActiveRun {
 }
 
 /// A training that was asked to end early.
+#[derive(Default)]
 struct Stopping {
-    since: Instant,
+    /// How long it has worked on batches since, between which it would have heard the command.
+    batching: Duration,
+    last_batch: Option<Instant>,
     /// Whether it went on with its batches all the same, and so got SIGTERM.
     terminated: bool,
+}
+
+impl Stopping {
+    /// Takes in what the training says at `now`. What lies between two epochs, validating and
+    /// saving, does not count.
+    fn see(&mut self, message: &Value, now: Instant) {
+        let event = message.get("event").and_then(Value::as_str);
+        let is_batch = matches!(event, Some("batch_start" | "batch_end"));
+        if let Some(last) = self.last_batch.filter(|_| is_batch) {
+            self.batching += now.duration_since(last);
+        }
+        self.last_batch = is_batch.then_some(now);
+    }
 }
 
 /// Where a training is in its epoch, by its own messages.
@@ -229,14 +245,13 @@ impl ActiveRun {
             && let Some(progress) = &self.progress
         {
             progress.stop_training();
-            let since = Instant::now();
-            self.stopped.get_or_insert(Stopping { since, terminated: false });
+            self.stopped.get_or_insert_default();
             self.stop_again = Some(Instant::now() + STOP_INTERVAL);
         }
     }
 
-    /// A training that still begins batches long after it was asked to stop does not listen: it
-    /// gets SIGTERM, at a moment that costs it nothing that it would save.
+    /// A training that goes on with its batches for long after it was asked to stop does not listen:
+    /// it gets SIGTERM, at a moment that costs it nothing that it would save.
     fn end_deaf_training(
         &mut self,
         message: &Value,
@@ -244,10 +259,9 @@ impl ActiveRun {
         journal: &mut Journal,
     ) {
         let amid = self.batches.is_amid(message) && self.status.is_none();
-        let late = |stop: &&mut Stopping| {
-            amid && !stop.terminated && stop.since.elapsed() >= settings.stop_grace()
-        };
-        if let Some(stop) = self.stopped.as_mut().filter(late) {
+        let Some(stop) = &mut self.stopped else { return };
+        stop.see(message, Instant::now());
+        if amid && !stop.terminated && stop.batching >= settings.stop_grace() {
             stop.terminated = true;
             journal.remark("the trainer does not react to being stopped; it gets SIGTERM");
             self.trainer.signal(Signal::TERM);

@@ -197,6 +197,7 @@ fn ending(last: Option<NumberedEvent>) -> Option<JobOutcome> {
 mod tests {
     use super::*;
     use crate::job::tests::job_folder;
+    use proptest::prelude::*;
 
     fn log(text: &str) -> JobEvent {
         JobEvent::Log { text: text.into() }
@@ -234,6 +235,76 @@ mod tests {
         let state = folder.record().unwrap().state;
         assert_eq!(state, JobState::Finished(JobOutcome::Interrupted));
         assert_eq!(folder.outcome().unwrap(), Some(JobOutcome::Interrupted));
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Begin,
+        Log,
+        Finish(JobOutcome),
+        /// By somebody else, who may come at any time.
+        Settle(JobOutcome),
+        /// The writer goes away in the middle of a line, or between two.
+        Crash(bool),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let outcome = || {
+            prop::sample::select(vec![
+                JobOutcome::Succeeded,
+                JobOutcome::Cancelled,
+                JobOutcome::Interrupted,
+            ])
+        };
+        prop_oneof![
+            Just(Step::Begin),
+            Just(Step::Log),
+            outcome().prop_map(Step::Finish),
+            outcome().prop_map(Step::Settle),
+            any::<bool>().prop_map(Step::Crash),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        /// Whoever writes, settles or dies in whatever order: in the end the job has one last
+        /// event, its record says the same, and no number is missing.
+        #[test]
+        fn every_job_reaches_one_outcome(steps in prop::collection::vec(step(), 0..20)) {
+            let state = tempfile::tempdir().unwrap();
+            let folder = job_folder(state.path());
+            let mut writer = Some(folder.lock().unwrap());
+            for step in steps {
+                match (step, &mut writer) {
+                    (Step::Settle(outcome), Some(_)) => {
+                        let refused = matches!(folder.settle(outcome), Err(JobError::Locked(_)));
+                        prop_assert!(refused, "settled while its process lives");
+                    }
+                    (Step::Settle(outcome), None) => { folder.settle(outcome).unwrap(); }
+                    (Step::Crash(amid), Some(_)) => {
+                        writer = None;
+                        let path = folder.events_path();
+                        let mut file = OpenOptions::new().append(true).open(path).unwrap();
+                        file.write_all(if amid { br#"{"seq":"# } else { b"" }).unwrap();
+                    }
+                    (Step::Begin, Some(writer)) => { let _ = writer.begin(); }
+                    (Step::Log, Some(writer)) if writer.outcome.is_none() => {
+                        writer.append(log("x")).unwrap();
+                    }
+                    (Step::Finish(outcome), Some(writer)) => { writer.finish(outcome).unwrap(); }
+                    (_, _) => {}
+                }
+            }
+            drop(writer);
+            let outcome = folder.settle(JobOutcome::Interrupted).unwrap();
+            prop_assert_eq!(folder.record().unwrap().state, JobState::Finished(outcome.clone()));
+            let mut reader = EventReader::open(&folder, 0).unwrap();
+            let events: Vec<_> = std::iter::from_fn(|| reader.read().unwrap()).collect();
+            let numbers: Vec<u64> = events.iter().map(|event| event.seq).collect();
+            prop_assert_eq!(numbers, (1..=events.len() as u64).collect::<Vec<_>>());
+            let ends: Vec<_> = events.iter().filter_map(|e| ending(Some(e.clone()))).collect();
+            prop_assert_eq!(ends, [outcome]);
+        }
     }
 
     #[test]

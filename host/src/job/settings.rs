@@ -29,7 +29,7 @@ pub struct RunnerSettings {
     pub set_env: BTreeMap<String, String>,
     /// How long a training that has finished may do nothing before it is killed.
     pub exit_grace_ms: u64,
-    /// How long a training that was asked to stop may go on with its batches before SIGTERM.
+    /// How long a training that was asked to stop may work on further batches before SIGTERM.
     pub stop_grace_ms: u64,
     /// How long a cancelled trainer has between SIGTERM and SIGKILL.
     pub kill_grace_ms: u64,

@@ -436,7 +436,7 @@ async fn a_training_that_does_not_hear_the_stop_is_ended_between_two_batches() {
     let mut job = Job::single().set("FAKE_SLEAP_IGNORE_STOP", "1").set("FAKE_SLEAP_STEPS", "4");
     job = job.set("FAKE_SLEAP_BATCH_S", "0.1").set("FAKE_SLEAP_VALIDATION_S", "1");
     job = job.set("FAKE_SLEAP_EPOCHS", "50");
-    // Over in the first validation: SIGTERM has to wait for its end.
+    // Two epochs of batches.
     job.settings.stop_grace_ms = 700;
     let (running, _) = job.start();
     wait_for(&job, |event| is_progress(event, "batch_end")).await;
@@ -451,8 +451,8 @@ async fn a_training_that_does_not_hear_the_stop_is_ended_between_two_batches() {
 #[tokio::test]
 async fn a_training_that_validates_for_long_has_heard_the_stop() {
     let mut job = Job::single().set("FAKE_SLEAP_BATCH_S", "0.05");
-    job = job.set("FAKE_SLEAP_VALIDATION_S", "4");
-    job.settings.stop_grace_ms = 2_000;
+    job = job.set("FAKE_SLEAP_VALIDATION_S", "1.5");
+    job.settings.stop_grace_ms = 1000;
     let (running, _) = job.start();
     wait_for(&job, |event| is_progress(event, "batch_end")).await;
     job.handle().await.command(JobCommand::Stop { all: false }).await.unwrap();
