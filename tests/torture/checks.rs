@@ -19,6 +19,7 @@ const LOOK: Duration = Duration::from_millis(20);
 pub fn violations(scene: &mut Scene, plan: &Plan, played: &Played) -> Vec<String> {
     let mut broken = Vec::new();
     let mut check = |checked: Result<(), String>| broken.extend(checked.err());
+    check(by_itself(plan, played));
     check(soon(|| outcomes(scene, plan, played)));
     if played.told == Verdict::Succeeded {
         check(files(scene, played));
@@ -32,6 +33,16 @@ pub fn violations(scene: &mut Scene, plan: &Plan, played: &Played) -> Vec<String
     check(only_server_and_worker(scene));
     check(panics(scene));
     broken
+}
+
+/// The client has come back by itself wherever it can.
+fn by_itself(plan: &Plan, played: &Played) -> Result<(), String> {
+    match &played.first_error {
+        Some(error) if !plan.may_end_client() => {
+            Err(format!("the client has not come back by itself; it said: {error}"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Each job reached one outcome, the one that its client was told; all but the last never began.
