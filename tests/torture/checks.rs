@@ -5,7 +5,7 @@ use crate::plan::{Blow, Plan, Verdict, Victim};
 use crate::round::Played;
 use crate::scene::{EPOCHS, Scene};
 use crate::support::{A_WHILE, SOON, files_below, processes_in};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
@@ -19,6 +19,7 @@ const LOOK: Duration = Duration::from_millis(20);
 pub fn violations(scene: &mut Scene, plan: &Plan, played: &Played) -> Vec<String> {
     let mut broken = Vec::new();
     let mut check = |checked: Result<(), String>| broken.extend(checked.err());
+    check(by_itself(plan, played));
     check(soon(|| outcomes(scene, plan, played)));
     if played.told == Verdict::Succeeded {
         check(files(scene, played));
@@ -32,6 +33,16 @@ pub fn violations(scene: &mut Scene, plan: &Plan, played: &Played) -> Vec<String
     check(only_server_and_worker(scene));
     check(panics(scene));
     broken
+}
+
+/// The client has come back by itself wherever it can.
+fn by_itself(plan: &Plan, played: &Played) -> Result<(), String> {
+    match &played.first_error {
+        Some(error) if !plan.may_end_client() => {
+            Err(format!("the client has not come back by itself; it said: {error}"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Each job reached one outcome, the one that its client was told; all but the last never began.
@@ -63,10 +74,14 @@ fn files(scene: &Scene, played: &Played) -> Result<(), String> {
     let job = JobFolder::of(&scene.jobs_dir(), &known.job);
     let (at_worker, at_client) = (hashes(&job.results()), hashes(&played.desk.output));
     let has_model = at_client.keys().any(|name| name.ends_with("best.ckpt"));
-    if at_worker != at_client || !has_model {
-        let names = |hashes: &BTreeMap<String, _>| hashes.keys().cloned().collect::<Vec<_>>();
-        let (worker, client) = (names(&at_worker), names(&at_client));
-        return Err(format!("the results differ: worker {worker:?}, client {client:?}"));
+    if !has_model {
+        return Err(format!("the client has no model, only {:?}", at_client.keys()));
+    }
+    if at_worker != at_client {
+        let all = at_worker.keys().chain(at_client.keys());
+        let other: BTreeSet<_> =
+            all.filter(|name| at_worker.get(*name) != at_client.get(*name)).collect();
+        return Err(format!("these results differ between worker and client: {other:?}"));
     }
     let mut package = ZipArchive::new(File::open(&scene.package).unwrap()).unwrap();
     for index in 0..package.len() {

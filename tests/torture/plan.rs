@@ -15,6 +15,8 @@ pub enum Victim {
     Server,
     Trainer,
     RunJob,
+    /// The worker, the job's process and the trainer at once, as when the machine restarts.
+    WorkersMachine,
 }
 
 /// What is done.
@@ -33,18 +35,24 @@ pub enum Blow {
 /// What the job is doing meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
+    Connecting,
     Upload,
     Training,
+    End,
     Download,
 }
 
 /// When it is done: at something that can be observed, never after a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
+    /// The worker has accepted the client's offer.
+    Accepted,
     /// So much of the package is on the worker's disk.
     Uploaded { percent: u64 },
     /// The job's event of this number is written.
     Event { number: u64 },
+    /// The job's outcome is written.
+    Ended,
     /// So much of the result is on the client's disk.
     Downloaded { percent: u64 },
 }
@@ -80,8 +88,8 @@ const FREEZE: Duration = Duration::from_secs(20);
 const FULL: Duration = Duration::from_secs(8);
 /// One round in so many has a fault that takes its time: two of twenty-five.
 const LONG_EVERY: u64 = 12;
-/// Events of a training (of about 60) after which something is done.
-const EVENTS: std::ops::Range<u64> = 6..45;
+/// Events of a training (of about 70, the last ten without a trainer) after which something is done.
+const EVENTS: std::ops::Range<u64> = 2..55;
 
 impl Blow {
     /// Until it is lifted again.
@@ -100,11 +108,22 @@ impl Blow {
         match (self, at) {
             (Self::Kill(Victim::Trainer), _) => &[Failed],
             (Self::Kill(Victim::RunJob), _) => &[Interrupted],
+            (Self::Kill(Victim::WorkersMachine), Moment::Event { .. }) => &[Interrupted],
             // The trainer's checkpoint does not fit, or what it would say of that.
             (Self::FullDisk(Machine::Worker), Moment::Event { .. }) => &[Failed, Interrupted],
             // What the worker does not have whole it does not run; the client still has it.
-            (_, Moment::Uploaded { .. }) => &[NotBegun, Succeeded],
+            (_, Moment::Accepted | Moment::Uploaded { .. }) => &[NotBegun, Succeeded],
             _ => &[Succeeded],
+        }
+    }
+
+    /// Whether the client's command may end with an error after this blow, so that its user must come
+    /// back. In all other cases it comes back by itself.
+    pub fn may_end_client(self, at: Moment) -> bool {
+        match self {
+            Self::Kill(Victim::Client) | Self::FullDisk(_) => true,
+            // There is no job yet to stay with.
+            _ => at == Moment::Accepted,
         }
     }
 
@@ -120,8 +139,10 @@ impl Blow {
 impl Moment {
     pub fn phase(self) -> Phase {
         match self {
+            Self::Accepted => Phase::Connecting,
             Self::Uploaded { .. } => Phase::Upload,
             Self::Event { .. } => Phase::Training,
+            Self::Ended => Phase::End,
             Self::Downloaded { .. } => Phase::Download,
         }
     }
@@ -165,6 +186,11 @@ impl Plan {
         self.faults.iter().any(|fault| fault.blow.needs_mounts())
     }
 
+    /// As [`Blow::may_end_client`], for all that is done.
+    pub fn may_end_client(&self) -> bool {
+        self.faults.iter().any(|fault| fault.blow.may_end_client(fault.at))
+    }
+
     /// How the job may be after all that is done to it.
     pub fn allows(&self, verdict: Verdict) -> bool {
         let Some(last) = self.faults.last() else { return verdict == Verdict::Succeeded };
@@ -184,7 +210,7 @@ impl Plan {
 fn second(dice: &mut StdRng, first: Fault) -> Option<Fault> {
     let ends_job = !first.blow.allows(first.at).contains(&Verdict::Succeeded);
     let phase = match first.at.phase() {
-        Phase::Upload => Phase::Training,
+        Phase::Connecting | Phase::Upload => Phase::Training,
         Phase::Training if !ends_job => Phase::Download,
         _ => return None,
     };
@@ -194,6 +220,8 @@ fn second(dice: &mut StdRng, first: Fault) -> Option<Fault> {
 
 fn moment(dice: &mut StdRng, phase: Phase) -> Moment {
     match phase {
+        Phase::Connecting => Moment::Accepted,
+        Phase::End => Moment::Ended,
         Phase::Upload => Moment::Uploaded { percent: dice.random_range(5..70) },
         Phase::Training => Moment::Event { number: dice.random_range(EVENTS) },
         Phase::Download => Moment::Downloaded { percent: dice.random_range(5..60) },
@@ -207,7 +235,8 @@ fn dice(seed: u64, stream: u64) -> StdRng {
     StdRng::from_seed(bytes)
 }
 
-const ALL: [Phase; 3] = [Phase::Upload, Phase::Training, Phase::Download];
+/// Moments that may come at any point of themselves.
+const ALONG: [Phase; 3] = [Phase::Upload, Phase::Training, Phase::Download];
 
 fn short_deck() -> Vec<(Blow, Phase)> {
     let anywhere = [
@@ -218,14 +247,20 @@ fn short_deck() -> Vec<(Blow, Phase)> {
         Blow::Cut(Machine::Client, 3),
     ];
     let mut deck: Vec<_> =
-        anywhere.into_iter().flat_map(|blow| ALL.map(|phase| (blow, phase))).collect();
+        anywhere.into_iter().flat_map(|blow| ALONG.map(|phase| (blow, phase))).collect();
     deck.extend([
         (Blow::Kill(Victim::Trainer), Phase::Training),
         (Blow::Kill(Victim::RunJob), Phase::Training),
+        (Blow::Kill(Victim::WorkersMachine), Phase::Upload),
+        (Blow::Kill(Victim::WorkersMachine), Phase::Training),
         (Blow::FullDisk(Machine::Worker), Phase::Upload),
         (Blow::FullDisk(Machine::Worker), Phase::Training),
         (Blow::FullDisk(Machine::Client), Phase::Download),
     ]);
+    for phase in [Phase::Connecting, Phase::End] {
+        let victims = [Victim::Worker, Victim::Client, Victim::Server];
+        deck.extend(victims.map(|victim| (Blow::Kill(victim), phase)));
+    }
     deck
 }
 
@@ -237,7 +272,7 @@ fn long_deck() -> Vec<(Blow, Phase)> {
         Blow::Cut(Machine::Client, 40),
     ];
     let mut deck: Vec<_> =
-        anywhere.into_iter().flat_map(|blow| ALL.map(|phase| (blow, phase))).collect();
+        anywhere.into_iter().flat_map(|blow| ALONG.map(|phase| (blow, phase))).collect();
     let in_training = [Victim::Server, Victim::Trainer, Victim::RunJob];
     deck.extend(in_training.map(|victim| (Blow::Freeze(victim), Phase::Training)));
     deck
@@ -263,6 +298,7 @@ impl fmt::Display for Victim {
             Self::Server => "server",
             Self::Trainer => "trainer",
             Self::RunJob => "run-job",
+            Self::WorkersMachine => "worker's machine",
         })
     }
 }
@@ -270,6 +306,8 @@ impl fmt::Display for Victim {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.at {
+            Moment::Accepted => write!(f, "{} while connecting", self.blow),
+            Moment::Ended => write!(f, "{} at the job's end", self.blow),
             Moment::Uploaded { percent } => write!(f, "{} at {percent} % of the upload", self.blow),
             Moment::Event { number } => write!(f, "{} after event {number}", self.blow),
             Moment::Downloaded { percent } => {

@@ -8,6 +8,7 @@ use crate::scene::{Desk, Scene};
 use crate::support::{Machine, bytes_below};
 use rustix::process::{Pid, Signal, kill_process};
 use sleap_rtc_protocol::ids::JobId;
+use sleap_rtc_protocol::job::JobState;
 use sleap_rtc_protocol::session::JobString;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -47,6 +48,8 @@ pub struct Played {
     /// What the client's user knows.
     pub told: Verdict,
     pub recoveries: Recoveries,
+    /// What the client said when it ended with an error.
+    pub first_error: Option<String>,
     /// From the end of the last blow to the client's next word of the job.
     pub recovery: Option<Duration>,
     /// Blows whose moment never came.
@@ -73,6 +76,7 @@ pub struct Round<'a> {
     earlier: Option<JobId>,
     not_before: Instant,
     recoveries: Recoveries,
+    first_error: Option<String>,
     lifted: Option<(Instant, usize)>,
     recovery: Option<Duration>,
 }
@@ -95,6 +99,7 @@ impl<'a> Round<'a> {
             earlier: None,
             not_before: Instant::now(),
             recoveries: Recoveries::default(),
+            first_error: None,
             lifted: None,
             recovery: None,
         }
@@ -123,8 +128,8 @@ impl<'a> Round<'a> {
 
     fn over(self, told: Verdict) -> Played {
         let shown = self.client.stdout();
-        let Self { desk, recoveries, recovery, pending: missed, .. } = self;
-        Played { desk, shown, told, recoveries, recovery, missed }
+        let Self { desk, recoveries, first_error, recovery, pending: missed, .. } = self;
+        Played { desk, shown, told, recoveries, first_error, recovery, missed }
     }
 
     /// The job of the last submission, once the client has a record of it.
@@ -143,13 +148,20 @@ impl<'a> Round<'a> {
         if self.falling.is_some() || self.client.ended().is_some() || !self.has_come(at) {
             return;
         }
-        self.pending.pop();
+        let victim = match blow {
+            Blow::Kill(victim) | Blow::Freeze(victim) => self.pid(victim),
+            Blow::Cut(..) | Blow::FullDisk(_) => None,
+        };
         let pid = match blow {
-            Blow::Kill(victim) => return self.kill(victim),
-            Blow::Freeze(victim) => {
-                let pid = self.pid(victim);
-                send(pid, Signal::STOP);
-                pid
+            // It is about to start.
+            Blow::Kill(_) | Blow::Freeze(_) if victim.is_none() => return,
+            Blow::Kill(victim) => {
+                self.pending.pop();
+                return self.kill(victim);
+            }
+            Blow::Freeze(_) => {
+                send(victim, Signal::STOP);
+                victim
             }
             Blow::Cut(machine, _) => {
                 let network = self.scene.network.as_ref().expect("cuts need a network");
@@ -161,12 +173,18 @@ impl<'a> Round<'a> {
                 None
             }
         };
+        self.pending.pop();
         self.falling = Some(Falling { blow, until: Instant::now() + blow.lasts(), pid });
     }
 
     fn has_come(&self, moment: Moment) -> bool {
+        if moment == Moment::Accepted {
+            return self.scene.worker.stderr().contains("offer accepted");
+        }
         let Some(job) = self.job() else { return false };
         match moment {
+            Moment::Accepted => true,
+            Moment::Ended => matches!(job.state(), Some(JobState::Finished(_))),
             Moment::Event { number } => job.event_count() >= number,
             Moment::Uploaded { percent } => {
                 let whole = std::fs::metadata(&self.scene.package).unwrap().len();
@@ -182,6 +200,10 @@ impl<'a> Round<'a> {
     fn kill(&mut self, victim: Victim) {
         match victim {
             Victim::Worker => self.scene.restart_worker(self.plan),
+            Victim::WorkersMachine => {
+                self.scene.kill_workers_machine();
+                self.scene.restart_worker(self.plan);
+            }
             Victim::Server => self.scene.restart_server(),
             Victim::Client => {
                 self.client.kill();
@@ -195,7 +217,7 @@ impl<'a> Round<'a> {
 
     fn pid(&self, victim: Victim) -> Option<i32> {
         match victim {
-            Victim::Worker => Some(self.scene.worker.pid() as i32),
+            Victim::Worker | Victim::WorkersMachine => Some(self.scene.worker.pid() as i32),
             Victim::Server => Some(self.scene.server.pid() as i32),
             Victim::Client => Some(self.client.pid() as i32),
             Victim::Trainer => self.job()?.trainer(),
@@ -274,6 +296,8 @@ impl<'a> Round<'a> {
             128.. => return Err(format!("the client ended with {code} by itself: {said}")),
             _ => {}
         }
+        let last = said.trim_end().lines().last().unwrap_or_default().to_owned();
+        self.first_error.get_or_insert(last);
         let unknown = code == REFUSED && said.contains("no such job");
         match (self.is_submission, self.job()) {
             // The worker has not got the job, and says so: the user still has the package.

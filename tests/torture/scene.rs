@@ -5,8 +5,8 @@ use crate::disk::Disk;
 use crate::plan::{Phase, Plan};
 use crate::program::Program;
 use crate::support::{
-    Credentials, Machine, Network, Noise, Observer, SOON, Site, Zip, files_below,
-    labels_and_models, stand_in, wait_for,
+    Credentials, Machine, Network, Noise, Observer, SOON, Site, Zip, files_below, kill_all,
+    labels_and_models, processes_in, stand_in, wait_for,
 };
 use sleap_rtc_protocol::session::JobString;
 use std::fs;
@@ -20,6 +20,8 @@ const LARGE_MIB: u64 = 48;
 const SMALL_BYTES: u64 = 1 << 18;
 /// Room for the package and the result, and not for much more.
 const DISK_MIB: u64 = 160;
+/// How long the slot of a lost upload is kept: longer than the short faults, shorter than the long.
+const RESUME: &str = "10 s";
 /// How long the trainer takes: epochs of two batches each.
 pub const EPOCHS: u64 = 10;
 const BATCH_S: &str = "0.12";
@@ -96,6 +98,12 @@ impl Scene {
         self.worker.kill();
         self.worker =
             start_worker(&self.site, &self.network, &self.worker_home, self.address, plan);
+    }
+
+    /// Ends the worker and whatever belongs to its jobs, at once.
+    pub fn kill_workers_machine(&mut self) {
+        self.worker.kill();
+        kill_all(&processes_in(&self.worker_home));
     }
 
     /// A new desk for a client; on a disk of its own if it is to be filled.
@@ -237,7 +245,7 @@ fn start_worker(
 
 fn worker_config(state: &Path) -> String {
     format!(
-        "[worker]\nstate_dir = \"{}\"\npass_env = [\"FAKE_SLEAP_*\"]\n\
+        "[worker]\nstate_dir = \"{}\"\npass_env = [\"FAKE_SLEAP_*\"]\nresume_within = \"{RESUME}\"\n\
          gpus = [{{ model = \"Test GPU\", memory_mib = 16000 }}]\n",
         state.display()
     )

@@ -22,9 +22,9 @@ pub use http::post;
 pub use netns::{Machine, Network};
 pub use observer::{Observer, StatusTrace};
 pub use packages::*;
-#[allow(unused_imports, reason = "`Site` has its own use for it; the torture another")]
-pub use process::processes_in;
 pub use process::{Process, memory_peak_mib, python};
+#[allow(unused_imports, reason = "`Site` has its own use for it; the torture another")]
+pub use process::{kill_all, processes_in};
 pub use python_peer::{python_peer, python_worker};
 pub use server::TestServer;
 pub use site::Site;
