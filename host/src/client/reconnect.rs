@@ -196,7 +196,7 @@ impl Dialer<'_> {
     async fn dial(&mut self) -> Result<Box<Connected>, ClientError> {
         loop {
             if let Some(wait) = self.patience.next() {
-                self.room.pause(wait).await;
+                self.room.pause(self.worker, wait).await;
             }
             let offer = self.room.offer_within(self.worker, self.purpose.clone(), ANSWER_LIMIT);
             match offer.await {

@@ -272,8 +272,10 @@ impl Room {
         std::future::pending().await
     }
 
-    /// Waits so long, or until this client is registered again.
-    pub(super) async fn pause(&mut self, wait: Duration) {
+    /// Waits so long; less, when meanwhile `worker` comes into the room, or this client comes back
+    /// to it.
+    pub(super) async fn pause(&mut self, worker: &PeerId, wait: Duration) {
+        let signaling = self.signaling.clone();
         let restored = async {
             loop {
                 match self.events.recv().await {
@@ -283,8 +285,14 @@ impl Room {
                 }
             }
         };
+        let either = async {
+            tokio::select! {
+                () = restored => {}
+                () = arrival(signaling, worker) => {}
+            }
+        };
         // Late is what the wait is for.
-        let _ = tokio::time::timeout(wait, restored).await;
+        let _ = tokio::time::timeout(wait, either).await;
     }
 
     /// The next frame from the server. A lost server is not the end: the client registers again
@@ -305,6 +313,24 @@ impl Room {
         let message = PeerMessage { from_peer_id, to_peer_id, payload };
         Ok(self.signaling.send(ClientMessage::PeerMessage(message)).await?)
     }
+}
+
+/// Resolves when `worker` registers, again if it is there already; never, while nobody can tell.
+async fn arrival(signaling: SignalingClient, worker: &PeerId) {
+    let since = |roster: &Roster| {
+        let entry = roster.peers().find(|peer| peer.peer_id == *worker);
+        entry.map(|peer| peer.connected_at.clone())
+    };
+    if let Ok(mut roster) = signaling.roster(workers_with(None)).await {
+        let before = since(&roster);
+        while roster.changed().await.is_ok() {
+            let now = since(&roster);
+            if now.is_some() && now != before {
+                return;
+            }
+        }
+    }
+    std::future::pending().await
 }
 
 fn workers_with(min_gpu_memory_mib: Option<u64>) -> Filters {

@@ -7,7 +7,7 @@ use crate::signaling::filter::Query;
 use serde_json::json;
 use sleap_rtc_protocol::ids::{PeerId, RoomId};
 use sleap_rtc_protocol::signaling::{Metadata, MetadataPatch, Role};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -99,22 +99,30 @@ struct Present<L> {
     watches: Option<Query>,
 }
 
-#[derive(Debug, Default)]
-struct Room {
-    peers: BTreeSet<PeerId>,
+#[derive(Debug)]
+struct Room<L> {
+    members: BTreeMap<PeerId, Present<L>>,
     watchers: BTreeSet<PeerId>,
+}
+
+impl<L> Default for Room<L> {
+    fn default() -> Self {
+        Self { members: BTreeMap::new(), watchers: BTreeSet::new() }
+    }
 }
 
 /// All rooms that hold at least one peer.
 #[derive(Debug)]
 pub struct Rooms<L> {
-    members: BTreeMap<PeerId, Present<L>>,
-    rooms: BTreeMap<RoomId, Room>,
+    /// A room's members lie together: a list of them is read from one end to the other.
+    rooms: BTreeMap<RoomId, Room<L>>,
+    /// In which room each peer is.
+    places: HashMap<PeerId, RoomId>,
 }
 
 impl<L> Default for Rooms<L> {
     fn default() -> Self {
-        Self { members: BTreeMap::new(), rooms: BTreeMap::new() }
+        Self { rooms: BTreeMap::new(), places: HashMap::new() }
     }
 }
 
@@ -126,8 +134,8 @@ impl<L: Clone + Listener> Rooms<L> {
         member: Member<L>,
     ) -> Result<Option<Member<L>>, RoomError> {
         let listed = list(&peer, &member)?;
-        let present = self.rooms.get(&member.room).map(|room| &room.peers);
-        if present.is_some_and(|room| room.len() >= MAX_PEERS_PER_ROOM && !room.contains(&peer)) {
+        let others = self.rooms.get(&member.room).map(|room| &room.members);
+        if others.is_some_and(|o| o.len() >= MAX_PEERS_PER_ROOM && !o.contains_key(&peer)) {
             return Err(RoomError::Full);
         }
         let replaced = self.take(&peer);
@@ -136,10 +144,9 @@ impl<L: Clone + Listener> Rooms<L> {
         }
         let before = replaced.as_ref().map(|old| &old.member);
         let before = before.filter(|old| old.room == member.room);
-        self.rooms.entry(member.room.clone()).or_default().peers.insert(peer.clone());
         let present = Present { member, listed, watches: None };
         self.announce(&peer, before, Some(&present));
-        self.members.insert(peer, present);
+        self.put(peer, present);
         Ok(replaced.map(|old| old.member))
     }
 
@@ -156,34 +163,40 @@ impl<L: Clone + Listener> Rooms<L> {
         Some(member)
     }
 
+    fn put(&mut self, peer: PeerId, present: Present<L>) {
+        let place = present.member.room.clone();
+        self.rooms.entry(place.clone()).or_default().members.insert(peer.clone(), present);
+        self.places.insert(peer, place);
+    }
+
     fn take(&mut self, peer: &PeerId) -> Option<Present<L>> {
-        let present = self.members.remove(peer)?;
-        if let Some(room) = self.rooms.get_mut(&present.member.room) {
-            room.peers.remove(peer);
-            room.watchers.remove(peer);
-            if room.peers.is_empty() {
-                self.rooms.remove(&present.member.room);
-            }
+        let place = self.places.remove(peer)?;
+        let room = self.rooms.get_mut(&place)?;
+        let present = room.members.remove(peer);
+        room.watchers.remove(peer);
+        if room.members.is_empty() {
+            self.rooms.remove(&place);
         }
-        Some(present)
+        present
     }
 
     /// Takes everybody out of a room.
     pub fn clear(&mut self, room: &RoomId) -> Vec<Member<L>> {
-        let peers = self.rooms.remove(room).unwrap_or_default().peers;
-        let present = peers.iter().filter_map(|peer| self.members.remove(peer));
-        present.map(|present| present.member).collect()
+        let Some(Room { members, .. }) = self.rooms.remove(room) else { return Vec::new() };
+        members.keys().for_each(|peer| drop(self.places.remove(peer)));
+        members.into_values().map(|present| present.member).collect()
     }
 
     /// A peer's presence on this connection.
     pub fn member(&self, peer: &PeerId, connection: ConnectionId) -> Option<&Member<L>> {
-        let member = self.members.get(peer).map(|present| &present.member);
-        member.filter(|member| member.connection == connection)
+        let room = self.rooms.get(self.places.get(peer)?)?;
+        let member = &room.members.get(peer)?.member;
+        (member.connection == connection).then_some(member)
     }
 
     /// The room that a peer is in, on whichever connection.
     pub fn room_of(&self, peer: &PeerId) -> Option<RoomId> {
-        self.members.get(peer).map(|present| present.member.room.clone())
+        self.places.get(peer).cloned()
     }
 
     /// How to reach `to`, if it is in the room of `from`.
@@ -194,9 +207,8 @@ impl<L: Clone + Listener> Rooms<L> {
         to: &PeerId,
     ) -> Result<Option<L>, RoomError> {
         let from = self.member(from, connection).ok_or(RoomError::NotInRoom)?;
-        let target = self.members.get(to).map(|present| &present.member);
-        let target = target.filter(|target| target.room == from.room);
-        Ok(target.map(|target| target.link.clone()))
+        let target = self.rooms.get(&from.room).and_then(|room| room.members.get(to));
+        Ok(target.map(|target| target.member.link.clone()))
     }
 
     /// Merges a change into a peer's metadata and returns all of it.
@@ -211,11 +223,12 @@ impl<L: Clone + Listener> Rooms<L> {
         changed.metadata.merge(patch);
         let listed = list(peer, &changed)?;
         let metadata = changed.metadata.clone();
-        // Out and in again, so that it can be told while the rest of the room is looked at.
-        let Some(before) = self.members.remove(peer) else { return Err(RoomError::NotInRoom) };
-        let present = Present { member: changed, listed, watches: before.watches };
-        self.announce(peer, Some(&before.member), Some(&present));
-        self.members.insert(peer.clone(), present);
+        let room = self.rooms.get_mut(&changed.room).ok_or(RoomError::NotInRoom)?;
+        let present = room.members.get_mut(peer).ok_or(RoomError::NotInRoom)?;
+        let watches = present.watches.take();
+        let before = std::mem::replace(present, Present { member: changed, listed, watches });
+        let after = self.rooms.get(&before.member.room).and_then(|room| room.members.get(peer));
+        self.announce(peer, Some(&before.member), after);
         Ok(metadata)
     }
 
@@ -226,14 +239,15 @@ impl<L: Clone + Listener> Rooms<L> {
         connection: ConnectionId,
         query: Option<Query>,
     ) -> Result<(), RoomError> {
-        let present = self.members.get_mut(peer).filter(|p| p.member.connection == connection);
-        let present = present.ok_or(RoomError::NotInRoom)?;
-        let room = self.rooms.get_mut(&present.member.room).ok_or(RoomError::NotInRoom)?;
+        let place = self.member(peer, connection).ok_or(RoomError::NotInRoom)?.room.clone();
+        let room = self.rooms.get_mut(&place).ok_or(RoomError::NotInRoom)?;
         match &query {
             Some(_) => room.watchers.insert(peer.clone()),
             None => room.watchers.remove(peer),
         };
-        present.watches = query;
+        if let Some(present) = room.members.get_mut(peer) {
+            present.watches = query;
+        }
         Ok(())
     }
 
@@ -242,7 +256,7 @@ impl<L: Clone + Listener> Rooms<L> {
         let member = after.map(|present| &present.member).or(before);
         let Some(room) = member.and_then(|member| self.rooms.get(&member.room)) else { return };
         let watchers = room.watchers.iter().filter(|watcher| *watcher != peer);
-        for watcher in watchers.filter_map(|watcher| self.members.get(watcher)) {
+        for watcher in watchers.filter_map(|watcher| room.members.get(watcher)) {
             let Some(query) = &watcher.watches else { continue };
             let listed = after.filter(|present| query.matches(&present.member));
             match listed {
@@ -269,8 +283,8 @@ impl<L: Clone + Listener> Rooms<L> {
         let mut page = Page::default();
         let Some(room) = self.rooms.get(&own.room) else { return Ok(page) };
         let from = part.after.map_or(Bound::Unbounded, Bound::Excluded);
-        let others = room.peers.range((from, Bound::Unbounded)).filter(|peer| *peer != asker);
-        let present = others.filter_map(|peer| Some((peer, self.members.get(peer)?)));
+        let members = room.members.range::<PeerId, _>((from, Bound::Unbounded));
+        let present = members.filter(|(peer, _)| *peer != asker);
         let (mut bytes, mut last): (usize, Option<&PeerId>) = (0, None);
         for (peer, present) in present.filter(|(_, present)| query.matches(&present.member)) {
             bytes += present.listed.len() + 1;
@@ -286,14 +300,16 @@ impl<L: Clone + Listener> Rooms<L> {
 
     /// The rooms in which a worker is now.
     pub fn with_workers(&self) -> BTreeSet<RoomId> {
-        let members = self.members.values().map(|present| &present.member);
-        let workers = members.filter(|member| member.role == Role::Worker);
-        workers.map(|member| member.room.clone()).collect()
+        let has_worker = |room: &Room<L>| {
+            room.members.values().any(|present| present.member.role == Role::Worker)
+        };
+        let rooms = self.rooms.iter().filter(|(_, room)| has_worker(room));
+        rooms.map(|(id, _)| id.clone()).collect()
     }
 
     /// How many peers are present.
     pub fn peers(&self) -> usize {
-        self.members.len()
+        self.places.len()
     }
 
     /// How many rooms hold at least one peer.

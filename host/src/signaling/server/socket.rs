@@ -22,7 +22,7 @@ const REGISTRATION_DEADLINE: Duration = Duration::from_secs(30);
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 /// The longest WebSocket frame that is sent; a longer message goes in several. The library keeps a
 /// buffer of the longest frame for as long as the socket lives.
-const PIECE_BYTES: usize = 32 * 1024;
+const PIECE_BYTES: usize = 64 * 1024;
 /// Our own close code: the same identity registered on another socket.
 pub(in crate::signaling) const CLOSE_REPLACED: u16 = 4001;
 /// Our own close code: the peer or its room was deleted.
