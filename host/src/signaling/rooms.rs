@@ -14,8 +14,6 @@ use std::sync::Arc;
 #[cfg(test)]
 mod tests;
 
-/// Peers that one room holds at most.
-pub const MAX_PEERS_PER_ROOM: usize = 2048;
 /// The longest metadata of a peer, in bytes of JSON. A worker with eight GPUs needs a quarter.
 pub const MAX_METADATA_BYTES: usize = 16 * 1024;
 
@@ -43,8 +41,8 @@ pub struct Member<L> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RoomError {
     /// No more peers fit.
-    #[error("the room is full: it holds {MAX_PEERS_PER_ROOM} peers at most")]
-    Full,
+    #[error("the room is full: it holds {0} peers at most")]
+    Full(usize),
     /// The metadata is too long.
     #[error("a peer's metadata has at most {MAX_METADATA_BYTES} bytes of JSON")]
     MetadataTooLong,
@@ -110,15 +108,15 @@ struct Room {
 pub struct Rooms<L> {
     members: BTreeMap<PeerId, Present<L>>,
     rooms: BTreeMap<RoomId, Room>,
-}
-
-impl<L> Default for Rooms<L> {
-    fn default() -> Self {
-        Self { members: BTreeMap::new(), rooms: BTreeMap::new() }
-    }
+    room_peers: usize,
 }
 
 impl<L: Clone + Listener> Rooms<L> {
+    /// Nobody is there, and `room_peers` fit into each room.
+    pub fn new(room_peers: usize) -> Self {
+        Self { members: BTreeMap::new(), rooms: BTreeMap::new(), room_peers }
+    }
+
     /// Puts a peer into a room and returns the presence that it replaces, in whatever room.
     pub fn join(
         &mut self,
@@ -127,8 +125,8 @@ impl<L: Clone + Listener> Rooms<L> {
     ) -> Result<Option<Member<L>>, RoomError> {
         let listed = list(&peer, &member)?;
         let present = self.rooms.get(&member.room).map(|room| &room.peers);
-        if present.is_some_and(|room| room.len() >= MAX_PEERS_PER_ROOM && !room.contains(&peer)) {
-            return Err(RoomError::Full);
+        if present.is_some_and(|room| room.len() >= self.room_peers && !room.contains(&peer)) {
+            return Err(RoomError::Full(self.room_peers));
         }
         let replaced = self.take(&peer);
         if let Some(old) = replaced.as_ref().filter(|old| old.member.room != member.room) {
