@@ -29,6 +29,17 @@ pub(super) fn until_asked_to_end() -> Result<CancellationToken, Failure> {
     Ok(token)
 }
 
+/// Calls `work` at each SIGHUP, for as long as the program runs.
+pub(super) fn at_each_hang_up(work: impl Fn() + Send + 'static) -> Result<(), Failure> {
+    let mut hang_ups = listen(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hang_ups.recv().await.is_some() {
+            work();
+        }
+    });
+    Ok(())
+}
+
 /// What the user asks of a client that stays with a job: SIGINT to leave it or, at the second one
 /// in a row, to cancel it; SIGTERM or SIGHUP to leave it. Whoever does not want to wait even then
 /// asks once more, which ends the process at once.

@@ -2,8 +2,8 @@
 
 use super::exit::{Exit, ExitWith, Failure};
 use super::{interrupt, print};
-use crate::config::ServerConfig;
-use crate::signaling::server::{self, ServerOptions};
+use crate::config::{ServerConfig, TlsFiles};
+use crate::signaling::server::{self, ServerOptions, Tls};
 use crate::signaling::store::Store;
 use anyhow::Context;
 use std::net::SocketAddr;
@@ -16,7 +16,9 @@ Examples:
   Serve on the ports that Python peers expect, 8080 and 8001:
     sleap-rtc signaling
   Serve on one port, behind a proxy that adds TLS:
-    sleap-rtc signaling --listen 127.0.0.1:8080";
+    sleap-rtc signaling --listen 127.0.0.1:8080 --trust-proxy
+  Serve with TLS:
+    sleap-rtc signaling --listen 0.0.0.0:443 --tls-cert chain.pem --tls-key key.pem";
 
 /// The options of `signaling`.
 #[derive(clap::Args)]
@@ -30,6 +32,16 @@ pub struct SignalingArgs {
     /// Keep rooms and identities in memory only: they end with the server
     #[arg(long)]
     ephemeral: bool,
+    /// Certificate in PEM, with those between it and its root: serves https and wss. SIGHUP reads it
+    /// again
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Believe `X-Forwarded-For` about clients' addresses: only behind a proxy that sets it
+    #[arg(long)]
+    trust_proxy: bool,
 }
 
 /// How the server starts, checked.
@@ -39,6 +51,10 @@ pub struct SignalingOptions {
     listen: Vec<SocketAddr>,
     /// Where rooms and identities are kept.
     state: State,
+    /// Instead of the configured certificate.
+    tls: Option<TlsFiles>,
+    /// In addition to the configuration.
+    trust_proxy: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +71,8 @@ impl SignalingArgs {
             Some(path) => State::File(path),
             None => State::Configured,
         };
-        SignalingOptions { listen: self.listen, state }
+        let tls = self.tls_cert.zip(self.tls_key).map(|(cert, key)| TlsFiles { cert, key });
+        SignalingOptions { listen: self.listen, state, tls, trust_proxy: self.trust_proxy }
     }
 }
 
@@ -63,6 +80,7 @@ impl SignalingArgs {
 pub(super) async fn run(options: SignalingOptions, config: ServerConfig) -> Result<Exit, Failure> {
     let shutdown = interrupt::until_asked_to_end()?;
     let addresses = if options.listen.is_empty() { config.listen } else { options.listen };
+    let tls = options.tls.or(config.tls).map(Tls::load).transpose().exit(Exit::Usage)?;
     let store = match options.state {
         State::Memory => Store::ephemeral(),
         State::File(path) => Store::open(&path),
@@ -79,10 +97,22 @@ pub(super) async fn run(options: SignalingOptions, config: ServerConfig) -> Resu
     }
     for listener in &listeners {
         let address = listener.local_addr().exit(Exit::Unexpected)?;
-        let line = format!("listening on http://{address} and ws://{address}");
+        let s = if tls.is_some() { "s" } else { "" };
+        let line = format!("listening on http{s}://{address} and ws{s}://{address}");
         print::line(&line).exit(Exit::Unexpected)?;
     }
-    let options = ServerOptions { ice: config.ice };
+    if let Some(tls) = tls.clone() {
+        interrupt::at_each_hang_up(move || match tls.reload() {
+            Ok(()) => tracing::info!("certificate read again"),
+            Err(error) => tracing::error!(%error, "the certificate stays as it was"),
+        })?;
+    }
+    let options = ServerOptions {
+        ice: config.ice,
+        tls,
+        trust_proxy: options.trust_proxy || config.trust_proxy,
+        limits: config.limits,
+    };
     server::run(listeners, store, options, shutdown).await.exit(Exit::Unexpected)?;
     Ok(Exit::Success)
 }

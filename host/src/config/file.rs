@@ -3,10 +3,11 @@
 use super::endpoints::Address;
 use super::error::ConfigError;
 use super::ice::{IceServer, OfferedServer};
+use super::server::FileServer;
 use super::tree::{self, Bytes, Entries, FromItem, Item, Located, Place, Section};
 use super::{OnFailure, SlotsConfig, units};
 use sleap_rtc_protocol::capabilities::Gpu;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -22,10 +23,7 @@ pub(super) struct FileConfig {
     pub(super) worker: FileWorker,
     pub(super) client: FileClient,
     pub(super) policy: FilePolicy,
-    pub(super) listen: Option<Vec<SocketAddr>>,
-    pub(super) server_state: Option<String>,
-    pub(super) offered_servers: Option<Vec<OfferedServer>>,
-    pub(super) offer_lifetime: Option<Duration>,
+    pub(super) server: FileServer,
     pub(super) warnings: Vec<String>,
 }
 
@@ -130,7 +128,6 @@ impl FileConfig {
             warnings.extend(root.ignore(key).map(|line| python_only(path, line, key)));
         }
         let mut ice = root.section("ice")?;
-        let mut server = root.section("signaling")?;
         let config = Self {
             websocket: root
                 .take_with("signaling_websocket", |text: String| Address::websocket(&text))?,
@@ -142,14 +139,10 @@ impl FileConfig {
             worker: FileWorker::read(path, root.section("worker")?, &mut warnings)?,
             client: FileClient::read(root.section("client")?)?,
             policy: FilePolicy::read(root.section("policy")?)?,
-            listen: server.take::<Vec<Parsed<SocketAddr>>>("listen")?.map(unwrap_parsed),
-            server_state: server.take("state")?,
-            offered_servers: server.take("ice_servers")?,
-            offer_lifetime: server.take_with("ice_lifetime", lifetime)?,
+            server: FileServer::read(root.section("signaling")?)?,
             warnings,
         };
         ice.finish()?;
-        server.finish()?;
         root.finish()?;
         Ok(config)
     }
@@ -287,7 +280,7 @@ impl FromItem for u32 {
 }
 
 /// How long an account on a TURN server lasts.
-fn lifetime(text: String) -> Result<Duration, String> {
+pub(super) fn lifetime(text: String) -> Result<Duration, String> {
     let lifetime = units::duration(&text)?;
     if lifetime < Duration::from_secs(2) {
         return Err("expects two seconds at least".into());
@@ -349,9 +342,9 @@ impl FromItem for OneOrMore {
 }
 
 /// An address that stands in the file as a text.
-struct Parsed<T>(T);
+pub(super) struct Parsed<T>(T);
 
-fn unwrap_parsed<T>(list: Vec<Parsed<T>>) -> Vec<T> {
+pub(super) fn unwrap_parsed<T>(list: Vec<Parsed<T>>) -> Vec<T> {
     list.into_iter().map(|Parsed(value)| value).collect()
 }
 

@@ -9,6 +9,7 @@ mod endpoints;
 mod error;
 mod file;
 mod ice;
+mod server;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -17,6 +18,7 @@ pub mod units;
 pub use endpoints::Endpoints;
 pub use error::ConfigError;
 pub use ice::{Given, IceConfig, IceOffer, IceServer, OfferedServer, Secret};
+pub use server::{Limits, ServerConfig, TlsFiles};
 
 use endpoints::Address;
 use file::{FileConfig, FilePlugin, FileWorker};
@@ -105,17 +107,6 @@ pub struct ClientConfig {
     pub jobs_dir: PathBuf,
     /// How long a lost connection to a worker is tried to be made again.
     pub reconnect_for: Duration,
-}
-
-/// What `sleap-rtc signaling` serves.
-#[derive(Debug, Clone)]
-pub struct ServerConfig {
-    /// HTTP and WebSocket on each.
-    pub listen: Vec<SocketAddr>,
-    /// The SQLite file.
-    pub state: PathBuf,
-    /// The STUN and TURN servers that peers are given.
-    pub ice: IceOffer,
 }
 
 /// The policy plugins.
@@ -288,15 +279,23 @@ pub fn load(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigErr
         },
         policy: policy(sources, file.policy, &base),
         server: ServerConfig {
-            listen: file.listen.unwrap_or_else(default_listen),
+            listen: file.server.listen.unwrap_or_else(default_listen),
             state: file
-                .server_state
+                .server
+                .state
                 .as_ref()
                 .map_or_else(|| sources.data("signaling.sqlite"), in_file),
             ice: IceOffer {
-                servers: file.offered_servers.unwrap_or_default(),
-                lifetime: file.offer_lifetime.unwrap_or_else(|| IceOffer::default().lifetime),
+                servers: file.server.ice_servers.unwrap_or_default(),
+                lifetime: file.server.ice_lifetime.unwrap_or_else(|| IceOffer::default().lifetime),
             },
+            tls: file
+                .server
+                .tls
+                .as_ref()
+                .map(|(cert, key)| TlsFiles { cert: in_file(cert), key: in_file(key) }),
+            trust_proxy: file.server.trust_proxy,
+            limits: file.server.limits,
         },
         file: path,
         warnings,

@@ -37,8 +37,7 @@ fn unix_time_s() -> u64 {
 }
 
 /// Small buffers: a server holds thousands of sockets that are silent nearly always.
-fn websocket_config() -> WebSocketConfig {
-    let longest = sleap_rtc_protocol::signaling::MAX_FRAME_BYTES;
+fn websocket_config(longest: usize) -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(4 * 1024)
         .write_buffer_size(0)

@@ -14,8 +14,6 @@ use std::sync::Arc;
 #[cfg(test)]
 mod tests;
 
-/// Peers that one room holds at most.
-pub const MAX_PEERS_PER_ROOM: usize = 2048;
 /// The longest metadata of a peer, in bytes of JSON. A worker with eight GPUs needs a quarter.
 pub const MAX_METADATA_BYTES: usize = 16 * 1024;
 
@@ -43,8 +41,8 @@ pub struct Member<L> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RoomError {
     /// No more peers fit.
-    #[error("the room is full: it holds {MAX_PEERS_PER_ROOM} peers at most")]
-    Full,
+    #[error("the room is full: it holds {0} peers at most")]
+    Full(usize),
     /// The metadata is too long.
     #[error("a peer's metadata has at most {MAX_METADATA_BYTES} bytes of JSON")]
     MetadataTooLong,
@@ -118,15 +116,16 @@ pub struct Rooms<L> {
     rooms: BTreeMap<RoomId, Room<L>>,
     /// In which room each peer is.
     places: HashMap<PeerId, RoomId>,
-}
-
-impl<L> Default for Rooms<L> {
-    fn default() -> Self {
-        Self { rooms: BTreeMap::new(), places: HashMap::new() }
-    }
+    /// How many fit into a room.
+    room_peers: usize,
 }
 
 impl<L: Clone + Listener> Rooms<L> {
+    /// Nobody is there, and `room_peers` fit into each room.
+    pub fn new(room_peers: usize) -> Self {
+        Self { rooms: BTreeMap::new(), places: HashMap::new(), room_peers }
+    }
+
     /// Puts a peer into a room and returns the presence that it replaces, in whatever room.
     pub fn join(
         &mut self,
@@ -135,8 +134,8 @@ impl<L: Clone + Listener> Rooms<L> {
     ) -> Result<Option<Member<L>>, RoomError> {
         let listed = list(&peer, &member)?;
         let others = self.rooms.get(&member.room).map(|room| &room.members);
-        if others.is_some_and(|o| o.len() >= MAX_PEERS_PER_ROOM && !o.contains_key(&peer)) {
-            return Err(RoomError::Full);
+        if others.is_some_and(|o| o.len() >= self.room_peers && !o.contains_key(&peer)) {
+            return Err(RoomError::Full(self.room_peers));
         }
         let replaced = self.take(&peer);
         if let Some(old) = replaced.as_ref().filter(|old| old.member.room != member.room) {

@@ -6,7 +6,7 @@ use futures_util::{SinkExt, StreamExt};
 use rustls::pki_types::ServerName;
 use sleap_rtc_protocol::ids::RoomCredentials;
 use sleap_rtc_protocol::signaling::{
-    ClientMessage, ErrorFrame, HandedOut, Metadata, Register, Role, ServerMessage,
+    ClientMessage, ErrorFrame, HandedOut, MAX_FRAME_BYTES, Metadata, Register, Role, ServerMessage,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -67,7 +67,9 @@ async fn dial(url: &Url) -> Result<Connection, SignalingError> {
     let _ = tcp.set_nodelay(true);
     let stream: Box<dyn Stream> =
         if url.scheme() == "wss" { Box::new(secure(url, host, tcp).await?) } else { Box::new(tcp) };
-    match client_async_with_config(url.as_str(), stream, Some(websocket_config())).await {
+    match client_async_with_config(url.as_str(), stream, Some(websocket_config(MAX_FRAME_BYTES)))
+        .await
+    {
         Ok((connection, _)) => Ok(connection),
         Err(Error::Http(response)) => {
             Err(unexpected(url, format!("status {} instead of a WebSocket", response.status())))

@@ -7,6 +7,8 @@ use serde_json::json;
 use sleap_rtc_protocol::signaling::{Filters, PeerInfo};
 use std::sync::Mutex;
 
+const ROOM_PEERS: usize = 50;
+
 /// A link that keeps the list that its watcher has put together.
 #[derive(Debug, Clone, Default)]
 struct Watcher {
@@ -65,7 +67,7 @@ fn query(filters: serde_json::Value) -> Query {
 
 #[test]
 fn a_replaced_connection_has_no_say() {
-    let mut rooms = Rooms::default();
+    let mut rooms = Rooms::new(ROOM_PEERS);
     assert_eq!(rooms.join(peer(1), member(1, 1)), Ok(None));
     rooms.join(peer(2), member(2, 1)).unwrap();
     assert_eq!(rooms.join(peer(1), member(3, 1)).unwrap().unwrap().connection, 1);
@@ -82,7 +84,7 @@ fn a_replaced_connection_has_no_say() {
 
 #[test]
 fn metadata_cannot_grow_piece_by_piece() {
-    let mut rooms = Rooms::default();
+    let mut rooms = Rooms::new(ROOM_PEERS);
     rooms.join(peer(1), member(1, 1)).unwrap();
     let more = |n: usize| patch(json!({ format!("k{n}"): "x".repeat(1000) }));
     let refused = (0..100).find(|n| rooms.update(&peer(1), 1, more(*n)).is_err()).unwrap();
@@ -93,17 +95,20 @@ fn metadata_cannot_grow_piece_by_piece() {
 
 #[test]
 fn a_room_is_full_some_day() {
-    let mut rooms = Rooms::default();
-    for n in 0..MAX_PEERS_PER_ROOM as u64 {
+    let mut rooms = Rooms::new(ROOM_PEERS);
+    for n in 0..ROOM_PEERS as u64 {
         rooms.join(PeerId::new(format!("p{n}")).unwrap(), member(n, 1)).unwrap();
     }
-    assert_eq!(rooms.join(PeerId::new("late").unwrap(), member(9999, 1)), Err(RoomError::Full));
+    assert_eq!(
+        rooms.join(PeerId::new("late").unwrap(), member(9999, 1)),
+        Err(RoomError::Full(ROOM_PEERS))
+    );
     assert!(rooms.join(PeerId::new("p7").unwrap(), member(9999, 1)).is_ok());
 }
 
 #[test]
 fn a_watcher_hears_of_its_own_list_only() {
-    let mut rooms = Rooms::default();
+    let mut rooms = Rooms::new(ROOM_PEERS);
     let watcher = member(1, 1);
     let list = watcher.link.list.clone();
     rooms.join(peer(1), watcher).unwrap();
@@ -133,7 +138,7 @@ proptest! {
         peers in 1usize..10,
         bytes in 1usize..2000,
     ) {
-        let mut rooms = Rooms::default();
+        let mut rooms = Rooms::new(ROOM_PEERS);
         let asker = PeerId::new("p20").unwrap();
         rooms.join(asker.clone(), member(0, 1)).unwrap();
         let mut expected = Vec::new();
@@ -221,7 +226,7 @@ proptest! {
     /// watcher that started from the list and took over what it was told has the list.
     #[test]
     fn rooms_are_the_boundary(steps in prop::collection::vec(step(), 0..60)) {
-        let mut rooms = Rooms::default();
+        let mut rooms = Rooms::new(ROOM_PEERS);
         let mut model = Model::new();
         for (connection, step) in (0u64..).zip(steps) {
             match step {

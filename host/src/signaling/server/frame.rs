@@ -115,6 +115,30 @@ impl Head {
     }
 }
 
+/// Refuses a frame with more lists and objects inside each other than `limit`: what the server only
+/// passes on would be its receiver's to survive.
+pub(super) fn check_depth(text: &str, limit: usize) -> Result<(), Fault> {
+    let opening = |byte: &&u8| matches!(byte, b'{' | b'[');
+    if text.as_bytes().iter().filter(opening).count() <= limit {
+        return Ok(());
+    }
+    let (mut depth, mut quoted, mut escaped) = (0usize, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'{' | b'[' if !quoted => depth += 1,
+            b'}' | b']' if !quoted => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > limit {
+            return Err(Fault::invalid(format!("a frame is nested {limit} deep at most")));
+        }
+    }
+    Ok(())
+}
+
 /// Reads a frame or a part of it.
 pub(super) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
     let parsed = match text.trim_start().starts_with('{') {
@@ -208,7 +232,7 @@ impl Fault {
 impl From<RoomError> for Fault {
     fn from(error: RoomError) -> Self {
         let code = match error {
-            RoomError::Full => Code::RoomFull,
+            RoomError::Full(_) => Code::RoomFull,
             RoomError::MetadataTooLong => Code::InvalidMessage,
             RoomError::NotInRoom => Code::NotInRoom,
         };
@@ -284,6 +308,15 @@ mod tests {
         }
         let deep = format!("{{\"type\":\"offer\",\"x\":{}", "[".repeat(100_000));
         assert_eq!(parse::<Head>(&deep).unwrap_err().code, Code::InvalidJson);
+    }
+
+    #[test]
+    fn depth_is_counted_outside_of_texts() {
+        let nested = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
+        assert_eq!(check_depth(&nested(8), 8), Ok(()));
+        assert_eq!(check_depth(&nested(9), 8).unwrap_err().code, Code::InvalidMessage);
+        assert_eq!(check_depth(&format!(r#"{{"a":"{}\"["}}"#, "[".repeat(99)), 8), Ok(()));
+        assert_eq!(check_depth(&"[]".repeat(99), 8), Ok(()));
     }
 
     proptest! {

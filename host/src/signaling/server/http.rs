@@ -1,24 +1,24 @@
 //! The HTTP API, and the door to the WebSocket.
 
 use crate::signaling::identity::IdentityError;
-use crate::signaling::server::Server;
+use crate::signaling::server::addresses::behind_proxy;
 use crate::signaling::server::link::Dismissal;
 use crate::signaling::server::socket;
+use crate::signaling::server::{Server, Share, metrics};
 use crate::signaling::store::{StoreError, hex};
 use crate::signaling::{unix_time_s, websocket_config};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sleap_rtc_protocol::ids::{IdToken, PeerId, RoomId};
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
+use std::time::{Duration, Instant};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 use tokio_tungstenite::tungstenite::protocol::Role;
@@ -27,6 +27,10 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 const MAX_BODY_BYTES: usize = 16 * 1024;
 /// How long a body may take to arrive.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The answer to a connection that is one too many, as it goes over the wire.
+pub(super) const TOO_MANY_SOCKETS: &str =
+    "HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
 /// Why a request was not done.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +49,14 @@ enum Refusal {
     Method,
     #[error("this is the WebSocket's path; GET /health tells how the server is")]
     UpgradeRequired,
+    #[error(
+        "too many sockets are open from your address; close some, or raise `sockets_per_address`"
+    )]
+    TooManySockets,
+    #[error(
+        "your address has made too many rooms; try again within the hour, or raise `rooms_per_address`"
+    )]
+    TooManyRooms,
     #[error("the server cannot reach its own state; try again later")]
     Store(#[from] StoreError),
 }
@@ -58,6 +70,7 @@ impl Refusal {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
+            Self::TooManySockets | Self::TooManyRooms => StatusCode::TOO_MANY_REQUESTS,
             Self::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -74,25 +87,33 @@ struct Body {
     room_id: Option<RoomId>,
 }
 
-/// Answers one request. `permit` is this connection's share of the server's sockets; a WebSocket
-/// takes it along.
+/// Answers one request that came from the socket of `address`.
 pub(super) async fn answer(
     request: Request<Incoming>,
     server: Arc<Server>,
-    permit: Arc<OwnedSemaphorePermit>,
+    address: IpAddr,
+    share: Arc<Share>,
 ) -> Response<Full<Bytes>> {
     let path = request.uri().path().to_owned();
+    let address = match server.options.trust_proxy {
+        true => behind_proxy(request.headers(), address),
+        false => address,
+    };
     let answered = match (request.method(), path.as_str()) {
-        (&Method::GET, "/") => upgrade(request, server, permit),
-        (&Method::GET, "/health" | "/metrics") => Ok(reply(StatusCode::OK, &health(&server))),
+        (&Method::GET, "/") => upgrade(request, Arc::clone(&server), address, share),
+        (&Method::GET, "/health") => Ok(reply(StatusCode::OK, &metrics::json(&server))),
+        (&Method::GET, "/metrics") => Ok(measured(request.headers(), &server)),
         (&Method::POST, _) => {
-            post(&path, request, &server).await.map(|value| reply(StatusCode::OK, &value))
+            post(&path, request, &server, address).await.map(|value| reply(StatusCode::OK, &value))
         }
         (_, "/" | "/health" | "/metrics") => Err(Refusal::Method),
         (_, path) if POSTS.contains(&path) => Err(Refusal::Method),
         _ => Err(Refusal::NotFound),
     };
     answered.unwrap_or_else(|refusal| {
+        if matches!(refusal, Refusal::TooManySockets | Refusal::TooManyRooms) {
+            server.counters.rate_limited.count();
+        }
         tracing::debug!(path, error = ?refusal, "request refused");
         let message = refusal.to_string();
         reply(refusal.status(), &json!({"error": message, "message": message}))
@@ -102,7 +123,12 @@ pub(super) async fn answer(
 const POSTS: [&str; 4] =
     ["/anonymous-signin", "/create-room", "/delete-peer", "/delete-peers-and-room"];
 
-async fn post(path: &str, request: Request<Incoming>, server: &Server) -> Result<Value, Refusal> {
+async fn post(
+    path: &str,
+    request: Request<Incoming>,
+    server: &Server,
+    address: IpAddr,
+) -> Result<Value, Refusal> {
     if !POSTS.contains(&path) {
         return Err(Refusal::NotFound);
     }
@@ -113,7 +139,7 @@ async fn post(path: &str, request: Request<Incoming>, server: &Server) -> Result
     }
     let caller = server.signer.verify(&bearer.ok_or(Refusal::NoToken)?, unix_time_s())?;
     match path {
-        "/create-room" => create_room(server, caller).await,
+        "/create-room" => create_room(server, caller, address).await,
         "/delete-peer" => delete_peer(server, &caller, body.peer_id),
         _ => delete_room(server, &caller, body).await,
     }
@@ -130,7 +156,10 @@ fn sign_in(server: &Server, token: Option<IdToken>) -> Result<Value, Refusal> {
     Ok(json!({"id_token": token, "username": peer}))
 }
 
-async fn create_room(server: &Server, caller: PeerId) -> Result<Value, Refusal> {
+async fn create_room(server: &Server, caller: PeerId, address: IpAddr) -> Result<Value, Refusal> {
+    if !server.addresses.may_make_room(address, Instant::now()) {
+        return Err(Refusal::TooManyRooms);
+    }
     let room = server.store.create_room(caller.clone(), unix_time_s()).await?;
     tracing::info!(peer = %caller, room = %room.room_id, "room created");
     Ok(json!({"room_id": room.room_id, "token": room.token}))
@@ -168,41 +197,45 @@ async fn delete_room(server: &Server, caller: &PeerId, body: Body) -> Result<Val
     Ok(json!({"status": "deleted", "peers": members.len()}))
 }
 
-fn health(server: &Server) -> Value {
-    let (peers, rooms) = {
-        let rooms = server.rooms();
-        (rooms.peers(), rooms.rooms())
-    };
-    let counters = &server.counters;
-    json!({
-        "status": "ok",
-        "version": env!("CARGO_PKG_VERSION"),
-        "uptime_s": server.started.elapsed().as_secs(),
-        "peers": peers,
-        "rooms": rooms,
-        "frames_forwarded": counters.forwarded.load(Ordering::Relaxed),
-        "frames_refused": counters.refused.load(Ordering::Relaxed),
-        "impersonations_refused": counters.impersonations.load(Ordering::Relaxed),
-    })
+/// Prometheus' text, or JSON for who asks for that, as the old programs do.
+fn measured(headers: &HeaderMap, server: &Server) -> Response<Full<Bytes>> {
+    let accepted = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+    if accepted.is_some_and(|accepted| accepted.contains("application/json")) {
+        return reply(StatusCode::OK, &metrics::json(server));
+    }
+    let mut response = reply(StatusCode::OK, &Value::Null);
+    let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, text);
+    *response.body_mut() = Full::from(metrics::prometheus(server));
+    response
 }
 
 fn upgrade(
     mut request: Request<Incoming>,
     server: Arc<Server>,
-    permit: Arc<OwnedSemaphorePermit>,
+    address: IpAddr,
+    share: Arc<Share>,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
     let response =
         create_response_with_body(&request, Full::default).map_err(|_| Refusal::UpgradeRequired)?;
+    let place = match server.options.trust_proxy {
+        true => {
+            let place = server.addresses.open(address, Instant::now());
+            Some(place.ok_or(Refusal::TooManySockets)?)
+        }
+        // Counted when the connection came.
+        false => None,
+    };
     let tasks = server.tasks.clone();
     let upgraded = hyper::upgrade::on(&mut request);
     tasks.spawn(async move {
-        let _permit = permit;
+        let _held = (share, place);
         match upgraded.await {
             Ok(upgraded) => {
                 let io = TokioIo::new(upgraded);
-                let ws =
-                    WebSocketStream::from_raw_socket(io, Role::Server, Some(websocket_config()));
-                socket::serve(ws.await, server).await;
+                let config = websocket_config(server.options.limits.frame_bytes);
+                let ws = WebSocketStream::from_raw_socket(io, Role::Server, Some(config));
+                socket::serve(ws.await, server, address).await;
             }
             Err(error) => tracing::debug!(%error, "a WebSocket was not opened"),
         }

@@ -1,6 +1,7 @@
 //! How the server reaches a peer: a bounded queue in front of its socket, and a board on which the
 //! news of a watched list are merged, so that a slow watcher costs little and loses nothing.
 
+use crate::config::Limits;
 use crate::signaling::rooms::{Listener, News};
 use crate::signaling::server::board::Board;
 use sleap_rtc_protocol::ids::PeerId;
@@ -11,10 +12,6 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-/// Frames that wait for a slow reader.
-const MAX_QUEUED_FRAMES: usize = 256;
-/// Their bytes, together.
-const MAX_QUEUED_BYTES: usize = 4 * 1024 * 1024;
 /// The shortest time between two frames of news to one watcher: the first is told at once, and what
 /// happens shortly after it together.
 const NEWS_EVERY: Duration = Duration::from_millis(200);
@@ -81,13 +78,13 @@ pub(super) fn link() -> (Link, Inbox) {
 impl Link {
     /// Queues a frame; returns whether it was. A peer whose queue is full loses its socket, so that
     /// it does not cost the server's memory.
-    pub(super) fn deliver(&self, frame: Utf8Bytes) -> bool {
+    pub(super) fn deliver(&self, frame: Utf8Bytes, limits: &Limits) -> bool {
         let mut outbox = self.0.outbox();
         if outbox.closed {
             return false;
         }
         let bytes = outbox.bytes + frame.len();
-        let fits = bytes <= MAX_QUEUED_BYTES && outbox.frames.len() < MAX_QUEUED_FRAMES;
+        let fits = bytes <= limits.queue_bytes && outbox.frames.len() < limits.queue_frames;
         if fits {
             outbox.bytes = bytes;
             outbox.frames.push_back(frame);
@@ -193,9 +190,9 @@ mod tests {
     #[tokio::test]
     async fn a_full_queue_costs_the_socket() {
         for frame in [Utf8Bytes::from("x"), Utf8Bytes::from("x".repeat(1024 * 1024))] {
-            let (link, mut inbox) = link();
-            let accepted = (0..1000).take_while(|_| link.deliver(frame.clone())).count();
-            let expected = MAX_QUEUED_FRAMES.min(MAX_QUEUED_BYTES / frame.len());
+            let ((link, mut inbox), limits) = (link(), Limits::default());
+            let accepted = (0..1000).take_while(|_| link.deliver(frame.clone(), &limits)).count();
+            let expected = limits.queue_frames.min(limits.queue_bytes / frame.len());
             assert_eq!(accepted, expected);
             link.dismiss(Dismissal::Replaced);
             assert!(matches!(inbox.next().await, Errand::Leave(Dismissal::TooSlow)));
@@ -206,7 +203,7 @@ mod tests {
     async fn a_reader_makes_room() {
         let (link, mut inbox) = link();
         for _ in 0..100 {
-            assert!(link.deliver("x".repeat(1024 * 1024).into()));
+            assert!(link.deliver("x".repeat(1024 * 1024).into(), &Limits::default()));
             assert!(matches!(inbox.next().await, Errand::Deliver(_)));
         }
     }
@@ -226,7 +223,7 @@ mod tests {
             link.tell(&peer(1), News::Here(r#"{"peer_id":"p1","n":2}"#.into()));
             link.tell(&peer(2), News::Left);
         }
-        assert!(link.deliver("x".into()));
+        assert!(link.deliver("x".into(), &Limits::default()));
         assert!(matches!(inbox.next().await, Errand::Deliver(frame) if frame.as_str() == "x"));
         let news = read(inbox.next().await);
         assert!(start.elapsed() >= NEWS_EVERY);

@@ -4,27 +4,35 @@
 //! [`Store`]. Nobody is believed: a frame speaks as the peer that its socket registered, and reaches
 //! that peer's room only.
 
+mod addresses;
 mod board;
 mod frame;
 mod http;
 mod link;
+mod metrics;
 mod pace;
 mod session;
 mod socket;
+mod tls;
 
-use crate::config::IceOffer;
+use crate::config::{IceOffer, Limits};
 use crate::signaling::identity::Signer;
 use crate::signaling::rooms::{ConnectionId, Rooms};
 use crate::signaling::store::{Store, StoreError};
 use crate::signaling::unix_time_s;
+use addresses::{Addresses, Place};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use link::Link;
+use metrics::Counters;
 pub(in crate::signaling) use socket::CLOSE_REPLACED;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+pub use tls::{Tls, TlsError};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -33,7 +41,7 @@ use tokio_util::task::TaskTracker;
 
 /// Sockets that are open at once; more wait in the system's queue.
 const MAX_SOCKETS: usize = 32 * 1024;
-/// How long a request's head may take to arrive.
+/// How long a TLS handshake may take, and a request's head after it.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 /// The longest head of a request: a few headers and a token.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -58,6 +66,12 @@ pub enum ServerError {
 pub struct ServerOptions {
     /// The STUN and TURN servers that its peers are given.
     pub ice: IceOffer,
+    /// TLS on every port; `None` for plain.
+    pub tls: Option<Tls>,
+    /// Whether `X-Forwarded-For` says who the client is.
+    pub trust_proxy: bool,
+    /// What anybody may have.
+    pub limits: Limits,
 }
 
 /// What all connections share.
@@ -65,7 +79,9 @@ struct Server {
     rooms: Mutex<Rooms<Link>>,
     store: Store,
     signer: Signer,
-    ice: IceOffer,
+    options: ServerOptions,
+    addresses: Arc<Addresses>,
+    sockets: Arc<Semaphore>,
     next_connection: AtomicU64,
     started: Instant,
     counters: Counters,
@@ -73,21 +89,15 @@ struct Server {
     tasks: TaskTracker,
 }
 
-/// What happened since the start, for `/metrics`.
-#[derive(Default)]
-struct Counters {
-    forwarded: AtomicU64,
-    refused: AtomicU64,
-    impersonations: AtomicU64,
-}
-
 impl Server {
     fn new(store: Store, options: ServerOptions, shutdown: CancellationToken) -> Self {
         Self {
-            rooms: Mutex::default(),
+            rooms: Mutex::new(Rooms::new(options.limits.room_peers)),
             signer: Signer::new(store.signing_key()),
             store,
-            ice: options.ice,
+            addresses: Arc::new(Addresses::new(&options.limits)),
+            options,
+            sockets: Arc::new(Semaphore::new(MAX_SOCKETS)),
             next_connection: AtomicU64::new(1),
             started: Instant::now(),
             counters: Counters::default(),
@@ -100,6 +110,10 @@ impl Server {
     fn rooms(&self) -> MutexGuard<'_, Rooms<Link>> {
         // Each change of the registry is complete before the next can panic.
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open_sockets(&self) -> usize {
+        MAX_SOCKETS - self.sockets.available_permits()
     }
 
     fn next_connection(&self) -> ConnectionId {
@@ -123,10 +137,9 @@ pub async fn run(
     }
     store.purge(unix_time_s()).await?;
     let server = Arc::new(Server::new(store, options, shutdown.clone()));
-    let sockets = Arc::new(Semaphore::new(MAX_SOCKETS));
     let mut tasks = JoinSet::new();
     for listener in listeners {
-        tasks.spawn(accept(listener, Arc::clone(&server), Arc::clone(&sockets)));
+        tasks.spawn(accept(listener, Arc::clone(&server)));
     }
     tasks.spawn(sweep(Arc::clone(&server)));
     shutdown.cancelled().await;
@@ -139,13 +152,16 @@ pub async fn run(
     Ok(())
 }
 
-async fn accept(listener: TcpListener, server: Arc<Server>, sockets: Arc<Semaphore>) {
+async fn accept(listener: TcpListener, server: Arc<Server>) {
     loop {
         // Never closed, so this ends only with the task.
-        let Ok(permit) = Arc::clone(&sockets).acquire_owned().await else { return };
+        let Ok(permit) = Arc::clone(&server.sockets).acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((stream, _)) => {
-                server.tasks.spawn(serve(stream, Arc::clone(&server), Arc::new(permit)));
+            Ok((stream, from)) => {
+                let address = from.ip().to_canonical();
+                if let Some(share) = share(&server, &stream, permit, address) {
+                    server.tasks.spawn(serve(stream, Arc::clone(&server), address, share));
+                }
             }
             Err(error) => {
                 // Out of file descriptors, most likely: give sockets time to end.
@@ -156,13 +172,59 @@ async fn accept(listener: TcpListener, server: Arc<Server>, sockets: Arc<Semapho
     }
 }
 
-/// One connection: HTTP, and perhaps a WebSocket after it.
-async fn serve(stream: TcpStream, server: Arc<Server>, permit: Arc<OwnedSemaphorePermit>) {
+/// A connection's share of the server's sockets; a WebSocket takes it along.
+struct Share {
+    _permit: OwnedSemaphorePermit,
+    /// Behind a trusted proxy the address is known with the request only.
+    _place: Option<Place>,
+}
+
+/// The share of a new connection. One too many of an address is told so if that needs no waiting,
+/// and dropped.
+fn share(
+    server: &Server,
+    stream: &TcpStream,
+    permit: OwnedSemaphorePermit,
+    address: IpAddr,
+) -> Option<Arc<Share>> {
+    let trusted = server.options.trust_proxy;
+    let place = if trusted { None } else { server.addresses.open(address, Instant::now()) };
+    if place.is_none() && !trusted {
+        server.counters.rate_limited.count();
+        tracing::debug!(%address, "too many sockets of one address");
+        if server.options.tls.is_none() {
+            let _ = stream.try_write(http::TOO_MANY_SOCKETS.as_bytes());
+        }
+        return None;
+    }
+    Some(Arc::new(Share { _permit: permit, _place: place }))
+}
+
+/// One connection: perhaps TLS, then HTTP, and perhaps a WebSocket after it.
+async fn serve(stream: TcpStream, server: Arc<Server>, address: IpAddr, share: Arc<Share>) {
     // Frames are small and wait for an answer each.
     let _ = stream.set_nodelay(true);
+    let Some(tls) = &server.options.tls else { return talk(stream, server, address, share).await };
+    let handshake = tokio::time::timeout(HEAD_DEADLINE, tls.acceptor().accept(stream));
+    let shaken = tokio::select! {
+        shaken = handshake => shaken,
+        () = server.shutdown.cancelled() => return,
+    };
+    match shaken {
+        Ok(Ok(stream)) => talk(stream, server, address, share).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+        Err(_) => tracing::debug!("a TLS handshake took too long"),
+    }
+}
+
+async fn talk<S>(stream: S, server: Arc<Server>, address: IpAddr, share: Arc<Share>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = service_fn(|request| {
-        let (server, permit) = (Arc::clone(&server), Arc::clone(&permit));
-        async move { Ok::<_, std::convert::Infallible>(http::answer(request, server, permit).await) }
+        let (server, share) = (Arc::clone(&server), Arc::clone(&share));
+        let answer = http::answer(request, server, address, share);
+        async move { Ok::<_, std::convert::Infallible>(answer.await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

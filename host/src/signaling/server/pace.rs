@@ -1,12 +1,9 @@
 //! How fast one socket may speak: a token bucket. Time comes in as an argument.
 
+use crate::config::Limits;
 use std::time::{Duration, Instant};
 
-/// Cost units that come back each second: one for each frame, and one for each
-/// [`BYTES_PER_UNIT`] of it.
-const UNITS_PER_S: f64 = 500.0;
-/// Cost units that may be spent at once.
-const BURST: f64 = 1000.0;
+/// A frame costs a unit, and one more for each so many bytes of it.
 const BYTES_PER_UNIT: f64 = 16.0 * 1024.0;
 
 /// What a socket has left to spend. Too fast a sender is read later, not refused.
@@ -17,16 +14,19 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub(super) fn new(now: Instant) -> Self {
-        Self { units: BURST, at: now }
+    pub(super) fn new(limits: &Limits, now: Instant) -> Self {
+        Self { units: limits.burst_frames.into(), at: now }
     }
 
     /// Counts a frame of `bytes` and returns how long to wait before the next is read.
-    pub(super) fn spend(&mut self, bytes: usize, now: Instant) -> Duration {
-        let earned = now.saturating_duration_since(self.at).as_secs_f64() * UNITS_PER_S;
+    pub(super) fn spend(&mut self, bytes: usize, limits: &Limits, now: Instant) -> Duration {
+        let per_s = f64::from(limits.frames_per_s);
+        let earned = now.saturating_duration_since(self.at).as_secs_f64() * per_s;
         self.at = now;
-        self.units = (self.units + earned).min(BURST) - 1.0 - bytes as f64 / BYTES_PER_UNIT;
-        Duration::from_secs_f64((-self.units / UNITS_PER_S).max(0.0))
+        self.units = (self.units + earned).min(limits.burst_frames.into())
+            - 1.0
+            - bytes as f64 / BYTES_PER_UNIT;
+        Duration::from_secs_f64((-self.units / per_s).max(0.0))
     }
 }
 
@@ -36,12 +36,12 @@ mod tests {
 
     #[test]
     fn a_burst_is_free_and_a_flood_is_slowed() {
-        let start = Instant::now();
-        let mut pace = Pace::new(start);
-        assert!((0..900).all(|_| pace.spend(100, start).is_zero()));
+        let (limits, start) = (Limits::default(), Instant::now());
+        let mut pace = Pace::new(&limits, start);
+        assert!((0..900).all(|_| pace.spend(100, &limits, start).is_zero()));
         let mut now = start;
         for _ in 0..10_000 {
-            now += pace.spend(100, now);
+            now += pace.spend(100, &limits, now);
         }
         let seconds = (now - start).as_secs_f64();
         assert!((17.0..21.0).contains(&seconds), "{seconds}");
@@ -49,11 +49,11 @@ mod tests {
 
     #[test]
     fn large_frames_cost_more() {
-        let start = Instant::now();
-        let mut pace = Pace::new(start);
+        let (limits, start) = (Limits::default(), Instant::now());
+        let mut pace = Pace::new(&limits, start);
         let mut now = start;
         for _ in 0..100 {
-            now += pace.spend(1024 * 1024, now);
+            now += pace.spend(1024 * 1024, &limits, now);
         }
         assert!(now - start > Duration::from_secs(10));
     }

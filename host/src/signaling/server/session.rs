@@ -4,7 +4,7 @@ use crate::signaling::filter::Query;
 use crate::signaling::ice::hand_out;
 use crate::signaling::rooms::{ConnectionId, Member, Page, Part};
 use crate::signaling::server::Server;
-use crate::signaling::server::frame::{Code, Fault, Head, Kind, parse};
+use crate::signaling::server::frame::{Code, Fault, Head, Kind, check_depth, parse};
 use crate::signaling::server::link::{Dismissal, Link};
 use crate::signaling::unix_time_s;
 use serde::Deserialize;
@@ -14,12 +14,11 @@ use sleap_rtc_protocol::signaling::{
     Filters, MAX_FRAME_BYTES, MetadataPatch, Register, Role, ServerMessage,
 };
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-/// Abusive frames in a row after which the socket is closed.
-const MAX_ABUSE: u32 = 32;
 /// Refused registrations after which the socket is closed: each may be a guess at a token.
 const MAX_REFUSED_REGISTRATIONS: u32 = 8;
 
@@ -31,6 +30,7 @@ pub(super) struct Session {
     server: Arc<Server>,
     connection: ConnectionId,
     link: Link,
+    address: IpAddr,
     peer: Option<PeerId>,
     abuse: u32,
     refused_registrations: u32,
@@ -58,9 +58,9 @@ struct Update {
 }
 
 impl Session {
-    pub(super) fn new(server: Arc<Server>, link: Link) -> Self {
+    pub(super) fn new(server: Arc<Server>, link: Link, address: IpAddr) -> Self {
         let connection = server.next_connection();
-        Self { server, connection, link, peer: None, abuse: 0, refused_registrations: 0 }
+        Self { server, connection, link, address, peer: None, abuse: 0, refused_registrations: 0 }
     }
 
     /// Whether the socket has registered.
@@ -70,7 +70,8 @@ impl Session {
 
     /// Whether the socket has been wrong too often.
     pub(super) fn is_exhausted(&self) -> bool {
-        self.abuse >= MAX_ABUSE || self.refused_registrations >= MAX_REFUSED_REGISTRATIONS
+        self.abuse >= self.server.options.limits.malformed_frames
+            || self.refused_registrations >= MAX_REFUSED_REGISTRATIONS
     }
 
     /// Does what a frame asks; returns the answer to its sender, if there is one.
@@ -82,6 +83,7 @@ impl Session {
             }
             Err(fault) => {
                 self.count(fault.code);
+                self.slow_down(fault.code).await;
                 Some(fault.frame())
             }
         }
@@ -94,15 +96,29 @@ impl Session {
     }
 
     fn count(&mut self, code: Code) {
-        self.server.counters.refused.fetch_add(1, Ordering::Relaxed);
+        self.server.counters.refused.count();
         if code == Code::SenderMismatch {
-            self.server.counters.impersonations.fetch_add(1, Ordering::Relaxed);
+            self.server.counters.impersonations.count();
         }
         self.abuse += u32::from(code.is_abuse());
         tracing::debug!(peer = ?self.peer, code = code.as_str(), "frame refused");
     }
 
+    /// A guess is answered the later the more of them came from its address. What is right has been
+    /// answered already, whoever else guesses.
+    async fn slow_down(&mut self, code: Code) {
+        if !matches!(code, Code::RoomNotFound | Code::IdentityRefused) {
+            return;
+        }
+        self.server.counters.failures.count();
+        match self.server.addresses.failed(self.address, Instant::now()) {
+            Some(wait) => tokio::time::sleep(wait).await,
+            None => self.refused_registrations = MAX_REFUSED_REGISTRATIONS,
+        }
+    }
+
     async fn obey(&mut self, text: Utf8Bytes) -> Result<Option<String>, Fault> {
+        check_depth(&text, self.server.options.limits.nesting)?;
         let head: Head = parse(&text)?;
         if head.kind == Kind::Register {
             return self.register(&text).await.map(Some).inspect_err(|_| {
@@ -169,9 +185,10 @@ impl Session {
         if let Some(replaced) = replaced.filter(|old| old.connection != self.connection) {
             replaced.link.dismiss(Dismissal::Replaced);
         }
+        self.server.counters.registrations.count();
         tracing::info!(peer = %peer_id, room = %room_id, role = role.as_str(), "registered");
         self.peer = Some(peer_id.clone());
-        let ice = hand_out(&self.server.ice, &peer_id, now_s);
+        let ice = hand_out(&self.server.options.ice, &peer_id, now_s);
         encode(&ServerMessage::RegisteredAuth { room_id, token, peer_id, ice })
     }
 
@@ -215,7 +232,7 @@ impl Session {
     }
 
     fn ice_servers(&self, peer: &PeerId) -> Result<String, Fault> {
-        let handed_out = hand_out(&self.server.ice, peer, unix_time_s());
+        let handed_out = hand_out(&self.server.options.ice, peer, unix_time_s());
         encode(&ServerMessage::IceServers(handed_out))
     }
 
@@ -234,13 +251,13 @@ impl Session {
         let link = link.ok_or_else(|| {
             Fault::new(Code::PeerNotFound, format!("{target} is not in your room"))
         })?;
-        if !link.deliver(frame) {
+        if !link.deliver(frame, &self.server.options.limits) {
             return Err(Fault::new(
                 Code::DeliveryFailed,
                 format!("{target} does not read what it is sent"),
             ));
         }
-        self.server.counters.forwarded.fetch_add(1, Ordering::Relaxed);
+        self.server.counters.forwarded.count();
         tracing::debug!(%peer, %target, kind = ?head.kind, "forwarded");
         Ok(())
     }

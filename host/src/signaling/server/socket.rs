@@ -6,6 +6,7 @@ use crate::signaling::server::pace::Pace;
 use crate::signaling::server::session::Session;
 use crate::signaling::{PING_EVERY, SILENCE_LIMIT, WRITE_DEADLINE};
 use futures_util::{SinkExt, StreamExt};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -16,8 +17,6 @@ use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 
-/// How long a socket may be open without having registered.
-const REGISTRATION_DEADLINE: Duration = Duration::from_secs(30);
 /// How long the closing handshake may take.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 /// The longest WebSocket frame that is sent; a longer message goes in several. The library keeps a
@@ -28,6 +27,9 @@ pub(in crate::signaling) const CLOSE_REPLACED: u16 = 4001;
 /// Our own close code: the peer or its room was deleted.
 pub(in crate::signaling) const CLOSE_DELETED: u16 = 4002;
 
+/// Why a slow reader is closed.
+const SLOW: &str = "the peer does not read what it is sent";
+
 /// Why a socket ends.
 enum End {
     /// The other side closed, or is gone.
@@ -37,31 +39,40 @@ enum End {
 }
 
 /// Serves one WebSocket until it ends or the server stops.
-pub(super) async fn serve<S>(mut ws: WebSocketStream<S>, server: Arc<Server>)
+pub(super) async fn serve<S>(mut ws: WebSocketStream<S>, server: Arc<Server>, address: IpAddr)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let shutdown = server.shutdown.clone();
     let (link, mut inbox) = link();
-    let mut session = Session::new(server, link);
+    let mut session = Session::new(Arc::clone(&server), link, address);
     let end = tokio::select! {
-        end = converse(&mut ws, &mut session, &mut inbox) => end,
+        end = converse(&mut ws, &mut session, &mut inbox, &server) => end,
         () = shutdown.cancelled() => End::Close(CloseCode::Restart, "the server restarts"),
     };
     session.end().await;
+    if matches!(end, End::Close(_, SLOW)) {
+        server.counters.slow_readers.count();
+    }
     if let End::Close(code, reason) = end {
         tracing::debug!(?code, reason, "socket closed");
         let _ = timeout(CLOSE_DEADLINE, say_goodbye(&mut ws, code, reason)).await;
     }
 }
 
-async fn converse<S>(ws: &mut WebSocketStream<S>, session: &mut Session, inbox: &mut Inbox) -> End
+async fn converse<S>(
+    ws: &mut WebSocketStream<S>,
+    session: &mut Session,
+    inbox: &mut Inbox,
+    server: &Server,
+) -> End
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let limits = &server.options.limits;
     let opened = Instant::now();
     let mut heard = opened;
-    let mut pace = Pace::new(opened);
+    let mut pace = Pace::new(limits, opened);
     let mut ping = interval(PING_EVERY);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -76,7 +87,7 @@ where
                 }
                 Some(Message::Ping(Bytes::new()))
             },
-            () = tokio::time::sleep_until((opened + REGISTRATION_DEADLINE).into()),
+            () = tokio::time::sleep_until((opened + limits.register_within).into()),
                 if !session.is_registered() =>
             {
                 return End::Close(CloseCode::Policy, "nobody registered on this socket");
@@ -86,11 +97,11 @@ where
                 let incoming = match incoming {
                     Some(Ok(message)) => message,
                     Some(Err(Error::Capacity(_))) => {
-                        return End::Close(CloseCode::Size, "a frame has at most 1 MiB");
+                        return End::Close(CloseCode::Size, "the frame is too long");
                     }
                     Some(Err(_)) | None => return End::Gone,
                 };
-                let wait = pace.spend(incoming.len(), heard);
+                let wait = pace.spend(incoming.len(), limits, heard);
                 let answer = react(session, incoming).await;
                 tokio::time::sleep(wait).await;
                 answer.map(Message::text)
@@ -143,7 +154,7 @@ fn farewell(why: Dismissal) -> End {
     let (code, reason) = match why {
         Dismissal::Replaced => (CLOSE_REPLACED, "the same peer registered on another socket"),
         Dismissal::Deleted => (CLOSE_DELETED, "the peer or its room was deleted"),
-        Dismissal::TooSlow => (1008, "the peer does not read what it is sent"),
+        Dismissal::TooSlow => (1008, SLOW),
     };
     End::Close(CloseCode::from(code), reason)
 }

@@ -110,7 +110,7 @@ async fn malformed_frames_are_answered_up_to_a_bound() {
     for (text, code) in [
         ("", "INVALID_JSON"),
         ("{", "INVALID_JSON"),
-        (deep.as_str(), "INVALID_JSON"),
+        (deep.as_str(), "INVALID_MESSAGE"),
         ("[]", "INVALID_MESSAGE"),
         ("{}", "INVALID_MESSAGE"),
         (r#"{"type":1}"#, "INVALID_MESSAGE"),

@@ -159,7 +159,12 @@ async fn accounts_on_a_turn_server_are_renewed_before_they_expire() {
     let lifetime = Duration::from_secs(4);
     let ice = IceOffer { servers: vec![OfferedServer::Secret { urls, secret }], lifetime };
     let store = Store::ephemeral().unwrap();
-    let server = TestServer::with(([127, 0, 0, 1], 0).into(), store, ServerOptions { ice }).await;
+    let server = TestServer::with(
+        ([127, 0, 0, 1], 0).into(),
+        store,
+        ServerOptions { ice, ..Default::default() },
+    )
+    .await;
     let (identity, room) = server.room().await;
     let (client, _events) = server.client(&identity, &room, Role::Worker, json!({})).await;
     let mut given = client.ice_servers();
