@@ -68,13 +68,17 @@ impl JobFolder {
     /// Removes the package of a job that is over, which nothing needs any more. Returns as
     /// [`Self::remove`] does.
     pub fn remove_package(&self) -> Result<bool, JobError> {
-        let Some(_claim) = self.claim()? else { return Ok(false) };
-        match fs::remove_dir_all(self.files_dir()) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                Err(io_error("remove", &self.files_dir())(e))
-            }
-            _ => Ok(true),
+        let Some(claim) = self.claim()? else { return Ok(false) };
+        let files = self.files_dir();
+        let gone = self.path().with_file_name(format!("{REMOVED}{}-files", self.id()));
+        match fs::rename(&files, &gone) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(true),
+            renamed => renamed.map_err(io_error("remove", &files))?,
         }
+        // Large packages take a while, and who comes for the result need not wait.
+        drop(claim);
+        fs::remove_dir_all(&gone).map_err(io_error("remove", &gone))?;
+        Ok(true)
     }
 
     /// The right to change a job that is over, if nobody reads it now.
