@@ -2,9 +2,11 @@
 
 use crate::job::JobFolder;
 use crate::plan::{Blow, Plan, Verdict, Victim};
-use crate::round::Played;
+use crate::program::Program;
+use crate::round::{DONE, JOB_FAILED, Played};
 use crate::scene::{EPOCHS, Scene};
 use crate::support::{A_WHILE, SOON, files_below, processes_in};
+use sleap_rtc_protocol::job::JobEvent;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Read;
@@ -24,6 +26,8 @@ pub fn violations(scene: &mut Scene, plan: &Plan, played: &Played) -> Vec<String
     if played.told == Verdict::Succeeded {
         check(files(scene, played));
         check(log(played));
+    } else {
+        check(saved(scene, played));
     }
     check(leftovers(plan, played));
     check(only_server_and_worker(scene));
@@ -95,6 +99,31 @@ fn files(scene: &Scene, played: &Played) -> Result<(), String> {
     Ok(())
 }
 
+/// What a job had saved before it ended badly can be fetched.
+fn saved(scene: &Scene, played: &Played) -> Result<(), String> {
+    let known =
+        scene.known_jobs(&played.desk).pop().ok_or("the client has no record of the job")?;
+    let output = played.desk.home.join("saved");
+    let words = ["fetch", &known.to_string(), "--output", output.to_str().expect("plain names")];
+    ended(scene.client("fetch-saved", &played.desk, &words), JOB_FAILED)?;
+    let job = JobFolder::of(&scene.jobs_dir(), &known.job);
+    let (at_worker, at_client) = (hashes(&job.results()), hashes(&output));
+    if at_worker != at_client {
+        let (worker, client) = (at_worker.keys(), at_client.keys());
+        return Err(format!("saved on the worker: {worker:?}; fetched: {client:?}"));
+    }
+    // The checkpoint of an epoch is written just after its event.
+    let epochs = job.events()?.iter().filter(|event| is_epoch_end(&event.event)).count();
+    if epochs > 1 && !at_client.keys().any(|name| name.ends_with("best.ckpt")) {
+        return Err(format!("{epochs} epochs were trained, and no checkpoint of them is left"));
+    }
+    Ok(())
+}
+
+fn is_epoch_end(event: &JobEvent) -> bool {
+    matches!(event, JobEvent::Progress { message } if message["event"] == "epoch_end")
+}
+
 fn hashes(folder: &Path) -> BTreeMap<String, blake3::Hash> {
     let hash = |file: &std::path::PathBuf| {
         let bytes = fs::read(folder.join(file)).unwrap_or_default();
@@ -155,18 +184,22 @@ fn free_slot(scene: &Scene) -> Result<(), String> {
 /// The worker does the next job.
 fn next_job(scene: &mut Scene, plan: &Plan) -> Result<(), String> {
     let desk = scene.desk(plan);
-    let mut client = scene.next_job(&desk);
+    ended(scene.next_job(&desk), DONE).map_err(|error| format!("the next job: {error}"))
+}
+
+/// Waits until `client` ends, which must be with `code`.
+fn ended(mut client: Program, code: i32) -> Result<(), String> {
     let since = Instant::now();
     while since.elapsed() < A_WHILE {
         match client.ended() {
-            Some(0) => return Ok(()),
-            Some(code) => {
-                return Err(format!("the next job ended with {code}: {}", client.stderr()));
+            Some(ended) if ended == code => return Ok(()),
+            Some(other) => {
+                return Err(format!("the client ended with {other}: {}", client.stderr()));
             }
             None => sleep(LOOK),
         }
     }
-    Err("the next job came to no end".into())
+    Err("the client came to no end".into())
 }
 
 /// No program has panicked.

@@ -22,8 +22,8 @@ const LIMIT: Duration = Duration::from_secs(180);
 const AGAIN: Duration = Duration::from_millis(500);
 
 /// The client's exit codes that say how the job ended.
-const DONE: i32 = 0;
-const JOB_FAILED: i32 = 6;
+pub const DONE: i32 = 0;
+pub const JOB_FAILED: i32 = 6;
 const USAGE: i32 = 2;
 const REFUSED: i32 = 5;
 
