@@ -15,6 +15,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 use zip::ZipArchive;
 
+/// The end of a run's folder that was there already.
+const AGAIN: &str = "-1/";
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Every rule that the round has broken.
@@ -76,7 +78,7 @@ fn outcomes(scene: &Scene, plan: &Plan, played: &Played) -> Result<(), String> {
 fn files(scene: &Scene, played: &Played) -> Result<(), String> {
     let Some(known) = scene.known_jobs(&played.desk).pop() else { return Ok(()) };
     let job = JobFolder::of(&scene.jobs_dir(), &known.job);
-    let (at_worker, at_client) = (hashes(&job.results()), hashes(&played.desk.output));
+    let (at_worker, at_client) = (hashes(&job.results()), fetched(played));
     let has_model = at_client.keys().any(|name| name.ends_with("best.ckpt"));
     if !has_model {
         return Err(format!("the client has no model, only {:?}", at_client.keys()));
@@ -97,6 +99,17 @@ fn files(scene: &Scene, played: &Played) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// What the client has of the result. A client that was killed when all was in its place, and came
+/// back, has it twice: the second time beside the first, with a number.
+fn fetched(played: &Played) -> BTreeMap<String, blake3::Hash> {
+    let (first, second): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        hashes(&played.desk.output).into_iter().partition(|(name, _)| !name.contains(AGAIN));
+    let again = second.into_iter().map(|(name, hash)| (name.replacen(AGAIN, "/", 1), hash));
+    let again: BTreeMap<_, _> = again.collect();
+    let is_the_same = again.is_empty() || played.recoveries.after_kill > 0 && again == first;
+    if is_the_same { first } else { hashes(&played.desk.output) }
 }
 
 /// What a job had saved before it ended badly can be fetched.
