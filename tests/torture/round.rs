@@ -1,6 +1,7 @@
 //! One round: a job is submitted, blows fall, whoever is struck comes back, and the job is followed
 //! until its client has what there is to have.
 
+use crate::interrupt;
 use crate::job::JobFolder;
 use crate::plan::{Blow, Fault, Moment, Plan, Verdict, Victim};
 use crate::program::Program;
@@ -116,6 +117,9 @@ impl<'a> Round<'a> {
             if let Some(told) = self.answer()? {
                 self.wait_for_lifting()?;
                 return Ok(self.over(told));
+            }
+            if interrupt::came() {
+                return Err("ended by Ctrl-C".into());
             }
             if Instant::now() > deadline {
                 let said = self.client.stderr();
