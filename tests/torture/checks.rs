@@ -2,9 +2,11 @@
 
 use crate::job::JobFolder;
 use crate::plan::{Blow, Plan, Verdict, Victim};
-use crate::round::Played;
+use crate::program::Program;
+use crate::round::{DONE, JOB_FAILED, Played};
 use crate::scene::{EPOCHS, Scene};
 use crate::support::{A_WHILE, SOON, files_below, processes_in};
+use sleap_rtc_protocol::job::JobEvent;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Read;
@@ -13,6 +15,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 use zip::ZipArchive;
 
+/// The end of a run's folder that was there already.
+const AGAIN: &str = "-1/";
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Every rule that the round has broken.
@@ -24,6 +28,8 @@ pub fn violations(scene: &mut Scene, plan: &Plan, played: &Played) -> Vec<String
     if played.told == Verdict::Succeeded {
         check(files(scene, played));
         check(log(played));
+    } else {
+        check(saved(scene, played));
     }
     check(leftovers(plan, played));
     check(only_server_and_worker(scene));
@@ -72,7 +78,7 @@ fn outcomes(scene: &Scene, plan: &Plan, played: &Played) -> Result<(), String> {
 fn files(scene: &Scene, played: &Played) -> Result<(), String> {
     let Some(known) = scene.known_jobs(&played.desk).pop() else { return Ok(()) };
     let job = JobFolder::of(&scene.jobs_dir(), &known.job);
-    let (at_worker, at_client) = (hashes(&job.results()), hashes(&played.desk.output));
+    let (at_worker, at_client) = (hashes(&job.results()), fetched(played));
     let has_model = at_client.keys().any(|name| name.ends_with("best.ckpt"));
     if !has_model {
         return Err(format!("the client has no model, only {:?}", at_client.keys()));
@@ -93,6 +99,42 @@ fn files(scene: &Scene, played: &Played) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// What the client has of the result. A client that was killed when all was in its place, and came
+/// back, has it twice: the second time beside the first, with a number.
+fn fetched(played: &Played) -> BTreeMap<String, blake3::Hash> {
+    let (first, second): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        hashes(&played.desk.output).into_iter().partition(|(name, _)| !name.contains(AGAIN));
+    let again = second.into_iter().map(|(name, hash)| (name.replacen(AGAIN, "/", 1), hash));
+    let again: BTreeMap<_, _> = again.collect();
+    let is_the_same = again.is_empty() || played.recoveries.after_kill > 0 && again == first;
+    if is_the_same { first } else { hashes(&played.desk.output) }
+}
+
+/// What a job had saved before it ended badly can be fetched.
+fn saved(scene: &Scene, played: &Played) -> Result<(), String> {
+    let known =
+        scene.known_jobs(&played.desk).pop().ok_or("the client has no record of the job")?;
+    let output = played.desk.home.join("saved");
+    let words = ["fetch", &known.to_string(), "--output", output.to_str().expect("plain names")];
+    ended(scene.client("fetch-saved", &played.desk, &words), JOB_FAILED)?;
+    let job = JobFolder::of(&scene.jobs_dir(), &known.job);
+    let (at_worker, at_client) = (hashes(&job.results()), hashes(&output));
+    if at_worker != at_client {
+        let (worker, client) = (at_worker.keys(), at_client.keys());
+        return Err(format!("saved on the worker: {worker:?}; fetched: {client:?}"));
+    }
+    // The checkpoint of an epoch is written just after its event.
+    let epochs = job.events()?.iter().filter(|event| is_epoch_end(&event.event)).count();
+    if epochs > 1 && !at_client.keys().any(|name| name.ends_with("best.ckpt")) {
+        return Err(format!("{epochs} epochs were trained, and no checkpoint of them is left"));
+    }
+    Ok(())
+}
+
+fn is_epoch_end(event: &JobEvent) -> bool {
+    matches!(event, JobEvent::Progress { message } if message["event"] == "epoch_end")
 }
 
 fn hashes(folder: &Path) -> BTreeMap<String, blake3::Hash> {
@@ -155,18 +197,22 @@ fn free_slot(scene: &Scene) -> Result<(), String> {
 /// The worker does the next job.
 fn next_job(scene: &mut Scene, plan: &Plan) -> Result<(), String> {
     let desk = scene.desk(plan);
-    let mut client = scene.next_job(&desk);
+    ended(scene.next_job(&desk), DONE).map_err(|error| format!("the next job: {error}"))
+}
+
+/// Waits until `client` ends, which must be with `code`.
+fn ended(mut client: Program, code: i32) -> Result<(), String> {
     let since = Instant::now();
     while since.elapsed() < A_WHILE {
         match client.ended() {
-            Some(0) => return Ok(()),
-            Some(code) => {
-                return Err(format!("the next job ended with {code}: {}", client.stderr()));
+            Some(ended) if ended == code => return Ok(()),
+            Some(other) => {
+                return Err(format!("the client ended with {other}: {}", client.stderr()));
             }
             None => sleep(LOOK),
         }
     }
-    Err("the next job came to no end".into())
+    Err("the client came to no end".into())
 }
 
 /// No program has panicked.

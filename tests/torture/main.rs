@@ -10,6 +10,7 @@
 
 mod checks;
 mod disk;
+mod interrupt;
 mod job;
 mod plan;
 mod program;
@@ -90,10 +91,13 @@ fn main() -> ExitCode {
     };
     let todo = Mutex::new(rounds);
     let report = Mutex::new(Report::begin(options.seed));
+    interrupt::listen();
     std::thread::scope(|scope| {
         for _ in 0..options.rooms {
             scope.spawn(|| {
-                while let Some(round) = { todo.lock().unwrap().pop() } {
+                while !interrupt::came()
+                    && let Some(round) = { todo.lock().unwrap().pop() }
+                {
                     let plan = Plan::draw(options.seed, round);
                     let line = play(&plan, &rights, options.round.is_some());
                     report.lock().unwrap().add(line);

@@ -255,6 +255,7 @@ fn short_deck() -> Vec<(Blow, Phase)> {
         (Blow::Kill(Victim::WorkersMachine), Phase::Training),
         (Blow::FullDisk(Machine::Worker), Phase::Upload),
         (Blow::FullDisk(Machine::Worker), Phase::Training),
+        (Blow::FullDisk(Machine::Client), Phase::Training),
         (Blow::FullDisk(Machine::Client), Phase::Download),
     ]);
     for phase in [Phase::Connecting, Phase::End] {

@@ -1,6 +1,7 @@
 //! One round: a job is submitted, blows fall, whoever is struck comes back, and the job is followed
 //! until its client has what there is to have.
 
+use crate::interrupt;
 use crate::job::JobFolder;
 use crate::plan::{Blow, Fault, Moment, Plan, Verdict, Victim};
 use crate::program::Program;
@@ -22,8 +23,8 @@ const LIMIT: Duration = Duration::from_secs(180);
 const AGAIN: Duration = Duration::from_millis(500);
 
 /// The client's exit codes that say how the job ended.
-const DONE: i32 = 0;
-const JOB_FAILED: i32 = 6;
+pub const DONE: i32 = 0;
+pub const JOB_FAILED: i32 = 6;
 const USAGE: i32 = 2;
 const REFUSED: i32 = 5;
 
@@ -116,6 +117,9 @@ impl<'a> Round<'a> {
             if let Some(told) = self.answer()? {
                 self.wait_for_lifting()?;
                 return Ok(self.over(told));
+            }
+            if interrupt::came() {
+                return Err("ended by Ctrl-C".into());
             }
             if Instant::now() > deadline {
                 let said = self.client.stderr();

@@ -46,6 +46,7 @@ pub struct Scene {
 pub struct Desk {
     pub home: PathBuf,
     pub output: PathBuf,
+    data: PathBuf,
 }
 
 impl Scene {
@@ -113,14 +114,14 @@ impl Scene {
         if plan.fills_disk_of(Machine::Client) && self.client_disk.is_none() {
             self.client_disk = Some(Disk::mount(&disk, DISK_MIB));
         }
-        Desk { output: disk.join("models"), home }
+        Desk { output: disk.join("models"), data: disk.join("data"), home }
     }
 
     /// Starts a command of the client at `desk`.
     pub fn client(&self, name: &str, desk: &Desk, arguments: &[&str]) -> Program {
         let mut command = Site::binary(&desk.home, Path::new("/nonexistent"));
         command.args(&arguments[..1]).args(["--ice-server", "none"]).args(&arguments[1..]);
-        command.env("XDG_DATA_HOME", desk.home.join("data"));
+        command.env("XDG_DATA_HOME", &desk.data);
         reach(&mut command, self.address);
         on(&self.network, Machine::Client, || Program::start(name, self.site.path(), &mut command))
     }
@@ -170,9 +171,9 @@ impl Scene {
 
     /// The jobs of which the client at `desk` has a record, the newest last.
     pub fn known_jobs(&self, desk: &Desk) -> Vec<JobString> {
-        let data = desk.home.join("data");
+        let files = files_below(&desk.data);
         let mut records: Vec<_> =
-            files_below(&data).iter().filter_map(|f| record(&data.join(f))).collect();
+            files.iter().filter_map(|file| record(&desk.data.join(file))).collect();
         records.sort_by_key(|(written, _)| *written);
         records.into_iter().map(|(_, known)| known).collect()
     }
