@@ -70,19 +70,21 @@ pub trait Listener {
 }
 
 /// A part of a room's list, in the order of the peers' ids.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Page {
-    /// The peers.
-    pub peers: Vec<Listed>,
+    /// The peers in JSON, with commas between them.
+    pub peers: String,
+    /// How many they are.
+    pub count: usize,
     /// The last of them, when more follow.
     pub next: Option<PeerId>,
 }
 
 /// Which part of the list is wanted.
-#[derive(Debug, Clone, Copy)]
-pub struct Part<'a> {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
     /// Only peers behind this one.
-    pub after: Option<&'a PeerId>,
+    pub after: Option<PeerId>,
     /// How many peers at most. At least one is given.
     pub peers: usize,
     /// How many bytes of JSON at most, one for each comma included.
@@ -101,11 +103,36 @@ struct Present<L> {
 struct Room<L> {
     members: BTreeMap<PeerId, Present<L>>,
     watchers: BTreeSet<PeerId>,
+    /// The last page that was asked for, until somebody in the room changes: clients ask for the
+    /// same one, and often at the same time.
+    asked: Option<(Query, Part, Arc<Page>)>,
 }
 
 impl<L> Default for Room<L> {
     fn default() -> Self {
-        Self { members: BTreeMap::new(), watchers: BTreeSet::new() }
+        Self { members: BTreeMap::new(), watchers: BTreeSet::new(), asked: None }
+    }
+}
+
+impl<L> Room<L> {
+    fn page(&self, asker: &PeerId, query: &Query, part: &Part) -> Page {
+        let from = part.after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let members = self.members.range::<PeerId, _>((from, Bound::Unbounded));
+        let others = members.filter(|(peer, _)| *peer != asker);
+        let (mut page, mut last) =
+            (Page { peers: String::new(), count: 0, next: None }, None::<&PeerId>);
+        for (peer, present) in others.filter(|(_, present)| query.matches(&present.member)) {
+            let bytes = page.peers.len() + present.listed.len() + 1;
+            if last.is_some() && (page.count >= part.peers || bytes > part.bytes) {
+                page.next = last.cloned();
+                break;
+            }
+            page.peers.extend((page.count > 0).then_some(','));
+            page.peers.push_str(&present.listed);
+            page.count += 1;
+            last = Some(peer);
+        }
+        page
     }
 }
 
@@ -164,7 +191,9 @@ impl<L: Clone + Listener> Rooms<L> {
 
     fn put(&mut self, peer: PeerId, present: Present<L>) {
         let place = present.member.room.clone();
-        self.rooms.entry(place.clone()).or_default().members.insert(peer.clone(), present);
+        let room = self.rooms.entry(place.clone()).or_default();
+        room.asked = None;
+        room.members.insert(peer.clone(), present);
         self.places.insert(peer, place);
     }
 
@@ -172,6 +201,7 @@ impl<L: Clone + Listener> Rooms<L> {
         let place = self.places.remove(peer)?;
         let room = self.rooms.get_mut(&place)?;
         let present = room.members.remove(peer);
+        room.asked = None;
         room.watchers.remove(peer);
         if room.members.is_empty() {
             self.rooms.remove(&place);
@@ -225,6 +255,7 @@ impl<L: Clone + Listener> Rooms<L> {
         let room = self.rooms.get_mut(&changed.room).ok_or(RoomError::NotInRoom)?;
         let present = room.members.get_mut(peer).ok_or(RoomError::NotInRoom)?;
         let watches = present.watches.take();
+        room.asked = None;
         let before = std::mem::replace(present, Present { member: changed, listed, watches });
         let after = self.rooms.get(&before.member.room).and_then(|room| room.members.get(peer));
         self.announce(peer, Some(&before.member), after);
@@ -272,27 +303,26 @@ impl<L: Clone + Listener> Rooms<L> {
 
     /// The other peers of the asker's room that `query` is about, by id.
     pub fn discover(
-        &self,
+        &mut self,
         asker: &PeerId,
         connection: ConnectionId,
-        query: &Query,
-        part: Part<'_>,
-    ) -> Result<Page, RoomError> {
+        query: Query,
+        part: Part,
+    ) -> Result<Arc<Page>, RoomError> {
         let own = self.member(asker, connection).ok_or(RoomError::NotInRoom)?;
-        let mut page = Page::default();
-        let Some(room) = self.rooms.get(&own.room) else { return Ok(page) };
-        let from = part.after.map_or(Bound::Unbounded, Bound::Excluded);
-        let members = room.members.range::<PeerId, _>((from, Bound::Unbounded));
-        let present = members.filter(|(peer, _)| *peer != asker);
-        let (mut bytes, mut last): (usize, Option<&PeerId>) = (0, None);
-        for (peer, present) in present.filter(|(_, present)| query.matches(&present.member)) {
-            bytes += present.listed.len() + 1;
-            if last.is_some() && (page.peers.len() >= part.peers || bytes > part.bytes) {
-                page.next = last.cloned();
-                break;
+        // Nobody is in its own list: such a page is the asker's alone.
+        let shared = !query.matches(own);
+        let place = own.room.clone();
+        let room = self.rooms.get_mut(&place).ok_or(RoomError::NotInRoom)?;
+        match &room.asked {
+            Some((asked, which, page)) if shared && *asked == query && *which == part => {
+                return Ok(Arc::clone(page));
             }
-            page.peers.push(present.listed.clone());
-            last = Some(peer);
+            _ => {}
+        }
+        let page = Arc::new(room.page(asker, &query, &part));
+        if shared {
+            room.asked = Some((query, part, Arc::clone(&page)));
         }
         Ok(page)
     }

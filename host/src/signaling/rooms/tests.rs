@@ -32,7 +32,7 @@ impl Listener for Watcher {
     }
 }
 
-const WHOLE: Part<'_> = Part { after: None, peers: usize::MAX, bytes: usize::MAX };
+const WHOLE: Part = Part { after: None, peers: usize::MAX, bytes: usize::MAX };
 
 fn peer(n: u8) -> PeerId {
     PeerId::new(format!("p{n}")).unwrap()
@@ -46,15 +46,21 @@ fn member(connection: u64, room_number: u8) -> Member<Watcher> {
     Member {
         connection,
         room: room(room_number),
-        role: Role::Worker,
+        role: if connection % 3 == 0 { Role::Client } else { Role::Worker },
         metadata: Metadata::default(),
         connected_at_s: 0,
         link: Watcher { id: connection, ..Watcher::default() },
     }
 }
 
-fn info(listed: &Listed) -> PeerInfo {
-    serde_json::from_str(listed).unwrap()
+fn infos(page: &Page) -> Vec<PeerInfo> {
+    let infos: Vec<PeerInfo> = serde_json::from_str(&format!("[{}]", page.peers)).unwrap();
+    assert_eq!(infos.len(), page.count);
+    infos
+}
+
+fn ids(page: &Page) -> Vec<PeerId> {
+    infos(page).into_iter().map(|info| info.peer_id).collect()
 }
 
 fn patch(properties: serde_json::Value) -> MetadataPatch {
@@ -150,13 +156,12 @@ proptest! {
         }
         let (mut seen, mut after) = (Vec::new(), None);
         loop {
-            let part = Part { after: after.as_ref(), peers, bytes };
-            let page = rooms.discover(&asker, 0, &Query::default(), part).unwrap();
-            prop_assert!(page.peers.len() <= peers);
-            let length: usize = page.peers.iter().map(|listed| listed.len() + 1).sum();
-            prop_assert!(length <= bytes || page.peers.len() == 1);
-            seen.extend(page.peers.iter().map(|listed| info(listed).peer_id));
-            after = page.next;
+            let part = Part { after, peers, bytes };
+            let page = rooms.discover(&asker, 0, Query::default(), part).unwrap();
+            prop_assert!(page.count <= peers);
+            prop_assert!(page.peers.len() <= bytes || page.count == 1);
+            seen.extend(ids(&page));
+            after = page.next.clone();
             if after.is_none() {
                 break;
             }
@@ -187,6 +192,10 @@ fn step() -> impl Strategy<Value = Step> {
 /// For each peer its connection, its room, and its link.
 type Model = BTreeMap<u8, (u64, u8, Watcher)>;
 
+fn listed(info: &PeerInfo) -> Listed {
+    serde_json::to_string(info).unwrap().into()
+}
+
 /// Joins, and watches from what is there.
 fn join(rooms: &mut Rooms<Watcher>, model: &mut Model, connection: u64, p: u8, r: u8) {
     let member = member(connection, r);
@@ -196,13 +205,13 @@ fn join(rooms: &mut Rooms<Watcher>, model: &mut Model, connection: u64, p: u8, r
     assert_eq!(replaced.map(|member| member.connection), was.map(|(connection, ..)| connection));
     let every = Query::default();
     rooms.watch(&peer(p), connection, Some(every.clone())).unwrap();
-    let page = rooms.discover(&peer(p), connection, &every, WHOLE).unwrap();
-    let list = page.peers.iter().map(|listed| (info(listed).peer_id, listed.clone()));
+    let page = rooms.discover(&peer(p), connection, every, WHOLE).unwrap();
+    let list = infos(&page).into_iter().map(|info| (info.peer_id.clone(), listed(&info)));
     link.list.lock().unwrap().extend(list);
 }
 
 /// Nobody sees, reaches or hears of what is beyond its room.
-fn check(rooms: &Rooms<Watcher>, model: &Model) {
+fn check(rooms: &mut Rooms<Watcher>, model: &Model) {
     assert_eq!(rooms.peers(), model.len());
     let used: BTreeSet<u8> = model.values().map(|(_, r, _)| *r).collect();
     assert_eq!(rooms.rooms(), used.len());
@@ -213,11 +222,16 @@ fn check(rooms: &Rooms<Watcher>, model: &Model) {
             let reached = rooms.route(&peer(*a), *connection, &peer(b)).unwrap();
             assert_eq!(reached.is_some(), b == *a || expected.contains(&peer(b)));
         }
-        let page = rooms.discover(&peer(*a), *connection, &Query::default(), WHOLE).unwrap();
-        let seen: Vec<PeerId> = page.peers.iter().map(|listed| info(listed).peer_id).collect();
-        assert_eq!(seen, expected);
+        let page = rooms.discover(&peer(*a), *connection, Query::default(), WHOLE).unwrap();
+        assert_eq!(ids(&page), expected);
         let watched: Vec<Listed> = link.list.lock().unwrap().values().cloned().collect();
-        assert_eq!(watched, page.peers, "what {a} put together is not the list");
+        assert_eq!(watched.join(","), page.peers, "what {a} put together is not the list");
+        // A page that clients share is no older than one that is a worker's own.
+        let workers = query(json!({"role": "worker"}));
+        let found = rooms.discover(&peer(*a), *connection, workers, WHOLE).unwrap();
+        let is_worker = |info: &PeerInfo| info.role == Role::Worker;
+        let expected: Vec<PeerInfo> = infos(&page).into_iter().filter(is_worker).collect();
+        assert_eq!(infos(&found), expected);
     }
 }
 
@@ -252,7 +266,7 @@ proptest! {
                     prop_assert_eq!(rooms.clear(&room(r)).len(), before - model.len());
                 }
             }
-            check(&rooms, &model);
+            check(&mut rooms, &model);
         }
     }
 }

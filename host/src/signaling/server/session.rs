@@ -199,11 +199,11 @@ impl Session {
         }
         let query = self.query(peer, filters)?;
         let part = Part {
-            after: after.as_ref(),
+            after,
             peers: limit.unwrap_or(usize::MAX),
             bytes: MAX_FRAME_BYTES - LIST_HEAD_BYTES,
         };
-        let page = self.server.rooms().discover(peer, self.connection, &query, part)?;
+        let page = self.server.rooms().discover(peer, self.connection, query, part)?;
         Ok(peer_list(peer, &page))
     }
 
@@ -284,10 +284,13 @@ fn encode(message: &ServerMessage) -> Result<String, Fault> {
 
 /// The frame `peer_list`, put together from what is written already.
 fn peer_list(asker: &PeerId, page: &Page) -> String {
-    let (asker, count) = (json!(asker.as_str()), page.peers.len());
+    let (asker, count) = (json!(asker.as_str()), page.count);
     let next = page.next.as_ref().map(|next| format!(r#","next":{}"#, json!(next.as_str())));
-    let (next, peers) = (next.unwrap_or_default(), page.peers.join(","));
-    format!(
-        r#"{{"type":"peer_list","to_peer_id":{asker},"count":{count}{next},"peers":[{peers}]}}"#
-    )
+    let next = next.unwrap_or_default();
+    let head =
+        format!(r#"{{"type":"peer_list","to_peer_id":{asker},"count":{count}{next},"peers":["#);
+    // Copied once: a list may be long.
+    let mut frame = String::with_capacity(head.len() + page.peers.len() + 2);
+    frame.extend([head.as_str(), &page.peers, "]}"]);
+    frame
 }
