@@ -123,6 +123,10 @@ pub struct ServerConfig {
 pub struct PolicyConfig {
     /// Where plugins that are given by name lie.
     pub dir: PathBuf,
+    /// Whether only plugins that stand in `plugins.lock` in that folder are loaded.
+    pub locked: bool,
+    /// Where compiled plugins are kept; `None`: nowhere.
+    pub cache: Option<PathBuf>,
     /// Which worker (asked by the client).
     pub selection: PluginConfig,
     /// Whether (asked by the worker).
@@ -136,6 +140,8 @@ impl PolicyConfig {
     pub fn new(dir: PathBuf) -> Self {
         Self {
             dir,
+            locked: false,
+            cache: None,
             selection: PluginConfig::new(OnFailure::Default),
             // A lab's "not on my machine" never fails open.
             compatibility: PluginConfig::new(OnFailure::Refuse),
@@ -203,6 +209,8 @@ pub struct Sources {
     pub home: Option<PathBuf>,
     /// Where programs keep their data, for instance `~/.local/share`.
     pub data_dir: Option<PathBuf>,
+    /// Where programs keep what they can make again, for instance `~/.cache`.
+    pub cache_dir: Option<PathBuf>,
     /// `SLEAP_RTC_ENV`.
     pub environment: Option<String>,
     /// `SLEAP_RTC_SIGNALING_WS`.
@@ -222,6 +230,7 @@ impl Sources {
             cwd: std::env::current_dir().unwrap_or_else(|_| PathBuf::from(".")),
             home: dirs::home_dir(),
             data_dir: dirs::data_dir(),
+            cache_dir: dirs::cache_dir(),
             environment: text("SLEAP_RTC_ENV"),
             signaling_websocket: text("SLEAP_RTC_SIGNALING_WS"),
             signaling_http: text("SLEAP_RTC_SIGNALING_HTTP"),
@@ -401,6 +410,8 @@ fn policy(sources: &Sources, file: file::FilePolicy, base: &Path) -> PolicyConfi
         compatibility: plugin(file.compatibility, embedded.compatibility),
         estimate: plugin(file.estimate, embedded.estimate),
         dir: embedded.dir,
+        locked: file.locked.unwrap_or(embedded.locked),
+        cache: sources.cache_dir.as_ref().map(|dir| dir.join("sleap-rtc/plugins")),
     }
 }
 
