@@ -5,6 +5,7 @@
 mod defaults;
 mod hostile;
 mod loading;
+mod locked;
 mod memory;
 mod support;
 mod watching;

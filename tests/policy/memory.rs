@@ -9,9 +9,7 @@ const WARM_UP: usize = 2_000;
 /// Caches move by a few MiB; a leak of 100 bytes for each call would be 10 MiB.
 const GROWTH_MIB: f64 = 8.0;
 
-/// Takes about ten seconds: `cargo test --test policy memory -- --ignored --nocapture`.
 #[tokio::test]
-#[ignore = "100,000 calls take a while"]
 async fn resident_memory_is_flat_over_100_000_calls() {
     let policies = defaults();
     ask(&policies, WARM_UP).await;

@@ -1,5 +1,7 @@
 //! `sleap-rtc plugin`: what authors of policy plugins need.
 
+mod bench;
+mod folder;
 mod inspect;
 mod recorded;
 mod validate;
@@ -21,7 +23,10 @@ Examples:
   Show what is in it:
     sleap-rtc plugin inspect fair.wasm
   Rank a room that was recorded with `sleap-rtc room snapshot`:
-    sleap-rtc plugin test fair.wasm --room room.json --job job.json --expect gpu2";
+    sleap-rtc plugin test fair.wasm --room room.json --job job.json --expect gpu2
+  Put it in the plugin folder, and see what is there:
+    sleap-rtc plugin add fair.wasm --setting 'owner=\"ada\"'
+    sleap-rtc plugin list";
 
 /// The options of `plugin`.
 #[derive(Args)]
@@ -36,6 +41,20 @@ enum PluginCommand {
     Validate(FileArgs),
     /// Show what is in a plugin, and how long it takes
     Inspect(FileArgs),
+    /// Time its calls in rooms of 10, 100 and 1,000 workers, beside the built-in plugin
+    Bench(FileArgs),
+    /// Show the plugins in the plugin folder and in the configuration
+    List,
+    /// Validate a plugin, copy it into the plugin folder and accept it in plugins.lock
+    Add(FileArgs),
+    /// Remove a plugin from the plugin folder and from plugins.lock
+    Remove {
+        /// Its name, as `plugin list` shows it
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+    /// Accept all plugins as they are now: write plugins.lock, which `[policy] locked` asks
+    Lock,
     /// Rank a recorded room: exit code 1 if the worker of --expect is not first
     Test(TestArgs),
 }
@@ -89,17 +108,44 @@ impl FromStr for Setting {
 
 /// What to do with which plugin, checked.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PluginOptions {
-    file: PathBuf,
-    config: PluginConfig,
-    task: Task,
+pub enum PluginOptions {
+    /// One file.
+    File {
+        /// A path, or a name in the plugin folder.
+        file: PathBuf,
+        /// Settings and limits.
+        config: PluginConfig,
+        /// What to do with it.
+        task: Task,
+    },
+    /// `plugin list`
+    List,
+    /// `plugin remove`
+    Remove(String),
+    /// `plugin lock`
+    Lock,
 }
 
+/// What to do with a plugin's file.
 #[derive(Debug, Clone, PartialEq)]
-enum Task {
+pub enum Task {
+    /// `plugin validate`
     Validate,
+    /// `plugin inspect`
     Inspect,
-    Test { room: PathBuf, job: PathBuf, expect: Option<PeerId> },
+    /// `plugin bench`
+    Bench,
+    /// `plugin add`
+    Add,
+    /// `plugin test`
+    Test {
+        /// The recorded room.
+        room: PathBuf,
+        /// The job.
+        job: PathBuf,
+        /// Who must come first.
+        expect: Option<PeerId>,
+    },
 }
 
 impl PluginArgs {
@@ -107,6 +153,11 @@ impl PluginArgs {
         let (file, task) = match self.command {
             PluginCommand::Validate(file) => (file, Task::Validate),
             PluginCommand::Inspect(file) => (file, Task::Inspect),
+            PluginCommand::Bench(file) => (file, Task::Bench),
+            PluginCommand::Add(file) => (file, Task::Add),
+            PluginCommand::List => return PluginOptions::List,
+            PluginCommand::Remove { name } => return PluginOptions::Remove(name),
+            PluginCommand::Lock => return PluginOptions::Lock,
             PluginCommand::Test(TestArgs { file, room, job, expect }) => {
                 (file, Task::Test { room, job, expect })
             }
@@ -120,17 +171,24 @@ impl PluginArgs {
             memory_mib,
             ..PluginConfig::new(OnFailure::Refuse)
         };
-        PluginOptions { file: file.file, config, task }
+        PluginOptions::File { file: file.file, config, task }
     }
 }
 
 /// Does it. Compiling and calling block; nothing else runs in this process.
 pub(super) async fn run(options: PluginOptions, policy: &PolicyConfig) -> Result<Exit, Failure> {
-    let PluginOptions { file, config, task } = options;
+    let (file, config, task) = match options {
+        PluginOptions::File { file, config, task } => (file, config, task),
+        PluginOptions::List => return folder::list(policy),
+        PluginOptions::Remove(name) => return folder::remove(&name, policy),
+        PluginOptions::Lock => return folder::lock(policy),
+    };
     let plugin = PluginFile::open(&file, &policy.dir)?;
     match task {
         Task::Validate => validate::run(&plugin, &config),
         Task::Inspect => inspect::run(&plugin, &config),
+        Task::Bench => bench::run(&plugin, &config),
+        Task::Add => folder::add(&plugin, &config, policy),
         Task::Test { room, job, expect } => {
             recorded::run(&plugin, &config, &room, &job, expect.as_ref()).await
         }

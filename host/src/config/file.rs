@@ -54,6 +54,7 @@ pub(super) struct FileClient {
 #[derive(Default)]
 pub(super) struct FilePolicy {
     pub(super) dir: Option<String>,
+    pub(super) locked: Option<bool>,
     pub(super) selection: FilePlugin,
     pub(super) compatibility: FilePlugin,
     pub(super) estimate: FilePlugin,
@@ -201,6 +202,7 @@ impl FilePolicy {
     fn read(mut section: Section<'_>) -> Result<Self, ConfigError> {
         let policy = Self {
             dir: section.take("dir")?,
+            locked: section.take("locked")?,
             selection: FilePlugin::read(section.section("selection")?)?,
             compatibility: FilePlugin::read(section.section("compatibility")?)?,
             estimate: FilePlugin::read(section.section("estimate")?)?,

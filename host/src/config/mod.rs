@@ -114,6 +114,10 @@ pub struct ClientConfig {
 pub struct PolicyConfig {
     /// Where plugins that are given by name lie.
     pub dir: PathBuf,
+    /// Whether only plugins that stand in `plugins.lock` in that folder are loaded.
+    pub locked: bool,
+    /// Where compiled plugins are kept; `None`: nowhere.
+    pub cache: Option<PathBuf>,
     /// Which worker (asked by the client).
     pub selection: PluginConfig,
     /// Whether (asked by the worker).
@@ -127,6 +131,8 @@ impl PolicyConfig {
     pub fn new(dir: PathBuf) -> Self {
         Self {
             dir,
+            locked: false,
+            cache: None,
             selection: PluginConfig::new(OnFailure::Default),
             // A lab's "not on my machine" never fails open.
             compatibility: PluginConfig::new(OnFailure::Refuse),
@@ -194,6 +200,8 @@ pub struct Sources {
     pub home: Option<PathBuf>,
     /// Where programs keep their data, for instance `~/.local/share`.
     pub data_dir: Option<PathBuf>,
+    /// Where programs keep what they can make again, for instance `~/.cache`.
+    pub cache_dir: Option<PathBuf>,
     /// `SLEAP_RTC_ENV`.
     pub environment: Option<String>,
     /// `SLEAP_RTC_SIGNALING_WS`.
@@ -213,6 +221,7 @@ impl Sources {
             cwd: std::env::current_dir().unwrap_or_else(|_| PathBuf::from(".")),
             home: dirs::home_dir(),
             data_dir: dirs::data_dir(),
+            cache_dir: dirs::cache_dir(),
             environment: text("SLEAP_RTC_ENV"),
             signaling_websocket: text("SLEAP_RTC_SIGNALING_WS"),
             signaling_http: text("SLEAP_RTC_SIGNALING_HTTP"),
@@ -400,6 +409,8 @@ fn policy(sources: &Sources, file: file::FilePolicy, base: &Path) -> PolicyConfi
         compatibility: plugin(file.compatibility, embedded.compatibility),
         estimate: plugin(file.estimate, embedded.estimate),
         dir: embedded.dir,
+        locked: file.locked.unwrap_or(embedded.locked),
+        cache: sources.cache_dir.as_ref().map(|dir| dir.join("sleap-rtc/plugins")),
     }
 }
 

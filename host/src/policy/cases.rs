@@ -37,15 +37,16 @@ pub(super) fn cases(point: ExtensionPoint) -> Vec<Case> {
         let statuses = ["busy", "reserved", "maintenance", "a word of tomorrow"];
         let workers = (0..).zip(statuses).filter_map(|(number, status)| ordinary(number, status));
         cases.push(Case { name: "nobody is free", job: training(), workers: workers.collect() });
-        cases.push(Case { name: "1,000 workers", job: training(), workers: room(1000) });
+        cases.push(crowd("1,000 workers", 1000));
     }
     cases
 }
 
 /// `count` workers, most of them free, with full records.
-pub(super) fn room(count: u64) -> Vec<WorkerFacts> {
+pub(super) fn crowd(name: &'static str, count: u64) -> Case {
     let status = |number| if number % 7 == 3 { "busy" } else { "available" };
-    (0..count).filter_map(|number| ordinary(number, status(number))).collect()
+    let workers = (0..count).filter_map(|number| ordinary(number, status(number))).collect();
+    Case { name, job: training(), workers }
 }
 
 fn training() -> JobDescription {

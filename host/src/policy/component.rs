@@ -2,6 +2,7 @@
 
 use super::ExtensionPoint;
 use super::bindings::{PolicyPlugin, compatibility, estimation, selection};
+use super::cache::Cache;
 use super::explain;
 use super::limits::{ANSWER_BYTES, CallState, Limits, Ticker};
 use super::questions::Question;
@@ -68,15 +69,24 @@ pub(super) struct Compiled {
 }
 
 impl Compiled {
-    /// Compiles `bytes`.
+    /// Compiles `bytes`, or takes what they were compiled to from the cache.
     ///
     /// # Errors
     /// A sentence for the plugin's author.
-    pub(super) fn new(bytes: &[u8]) -> Result<Self, String> {
+    pub(super) fn new(bytes: &[u8], cache: Option<&Cache>) -> Result<Self, String> {
         let runtime = runtime()?;
         explain::check_header(bytes)?;
-        let component = Component::from_binary(&runtime.engine, bytes)
-            .map_err(|error| explain::not_compiled(&error))?;
+        let component = match cache.and_then(|cache| cache.find(&runtime.engine, bytes)) {
+            Some(component) => component,
+            None => {
+                let component = Component::from_binary(&runtime.engine, bytes)
+                    .map_err(|error| explain::not_compiled(&error))?;
+                if let Some(cache) = cache {
+                    cache.keep(&runtime.engine, bytes, &component);
+                }
+                component
+            }
+        };
         let shape = component.component_type();
         let imports = shape.imports(&runtime.engine).map(|(name, _)| name.to_owned()).collect();
         let exports = shape.exports(&runtime.engine).map(|(name, _)| name.to_owned()).collect();
@@ -126,8 +136,9 @@ impl Plugin {
         bytes: &[u8],
         point: ExtensionPoint,
         limits: Limits,
+        cache: Option<&Cache>,
     ) -> Result<Self, String> {
-        Compiled::new(bytes)?.plugin(name, point, limits)
+        Compiled::new(bytes, cache)?.plugin(name, point, limits)
     }
 
     /// Asks the plugin. Blocks for as long as its limits allow: not for an async task.
@@ -219,7 +230,8 @@ mod tests {
     fn each_failure_is_told_in_words() {
         let bytes = std::fs::read(test_guests::dir().join("hostile-guest.wasm")).unwrap();
         let limits = Limits { timeout_ms: 200, memory_mib: 64 };
-        let guest = Plugin::load("hostile", &bytes, ExtensionPoint::Selection, limits).unwrap();
+        let guest =
+            Plugin::load("hostile", &bytes, ExtensionPoint::Selection, limits, None).unwrap();
         let peer: PeerInfo = serde_json::from_value(serde_json::json!({
             "peer_id": "w", "role": "worker", "metadata": {}, "connected_at": null,
         }))

@@ -49,8 +49,9 @@ pub struct PluginFile {
     pub size_bytes: u64,
     /// BLAKE3 of the file, in hex.
     pub hash: String,
-    /// How long it took to compile.
+    /// How long it took to compile, or to take from the cache.
     pub compiled_in: Duration,
+    bytes: Vec<u8>,
     compiled: Compiled,
 }
 
@@ -66,8 +67,34 @@ impl PluginFile {
         };
         let bytes = source::read(&path)
             .map_err(|source| ExamineError::Read { path: path.clone(), source })?;
+        Self::new(path, bytes, None)
+    }
+
+    /// The built-in plugin for `point`.
+    ///
+    /// # Errors
+    /// Never, unless the engine does not start.
+    pub fn embedded(point: ExtensionPoint, cache: Option<&Path>) -> Result<Self, ExamineError> {
+        let bytes = source::embedded_bytes(point).to_owned();
+        Self::new(source::embedded_name(point).into(), bytes, cache)
+    }
+
+    /// As [`PluginFile::open`], from the cache of compiled plugins in the folder `cache` where it
+    /// can.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_cached(path: &Path, cache: Option<&Path>) -> Result<Self, ExamineError> {
+        let path = path.to_owned();
+        let bytes = source::read(&path)
+            .map_err(|source| ExamineError::Read { path: path.clone(), source })?;
+        Self::new(path, bytes, cache)
+    }
+
+    fn new(path: PathBuf, bytes: Vec<u8>, cache: Option<&Path>) -> Result<Self, ExamineError> {
         let start = Instant::now();
-        let compiled = Compiled::new(&bytes)
+        let cache = cache.and_then(source::open_cache);
+        let compiled = Compiled::new(&bytes, cache.as_ref())
             .map_err(|why| ExamineError::Unusable { path: path.clone(), why })?;
         let compiled_in = start.elapsed();
         Ok(Self {
@@ -76,8 +103,14 @@ impl PluginFile {
             hash: blake3::hash(&bytes).to_hex().to_string(),
             path,
             compiled_in,
+            bytes,
             compiled,
         })
+    }
+
+    /// What was read.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// What it wants of its host.
@@ -126,6 +159,16 @@ impl PluginFile {
         let settings = facts::settings(&config.settings);
         Ok(Candidate { point, plugin, limits, settings })
     }
+}
+
+/// The file of the plugin that a configuration in the folder `dir` calls `plugin`.
+pub fn locate(plugin: &str, dir: &Path) -> PathBuf {
+    source::locate(plugin, dir)
+}
+
+/// A room of `count` workers with full records, most of them free.
+pub fn room(count: u64) -> Case {
+    cases::crowd("a room", count)
 }
 
 /// A plugin at one extension point, ready to be asked.
@@ -301,7 +344,7 @@ mod tests {
     #[test]
     fn the_built_in_plugins_cope_with_every_case() {
         for point in ExtensionPoint::ALL {
-            let plugin = source::load_embedded(point).unwrap();
+            let plugin = source::load_embedded(point, None).unwrap();
             let (limits, settings) = (Limits::EMBEDDED, Vec::new());
             let candidate = Candidate { point, plugin, limits, settings };
             for case in candidate.cases() {

@@ -6,12 +6,14 @@
 //! [`OnFailure`] says what is answered instead.
 
 mod bindings;
+mod cache;
 mod cases;
 mod component;
 pub mod examine;
 mod explain;
 mod facts;
 mod limits;
+pub mod lock;
 mod questions;
 mod source;
 mod text;
@@ -19,11 +21,13 @@ mod watched;
 
 pub use crate::config::{OnFailure, PluginConfig, PolicyConfig};
 
+use cache::Cache;
 use component::{Failure, Plugin};
 use limits::Limits;
 use questions::{Check, HowLong, Question, Select};
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::job::{JobDescription, Reason};
+use source::Shelf;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -104,6 +108,14 @@ pub enum PolicyError {
         /// What its author should do.
         why: String,
     },
+    /// The file is not one that was accepted.
+    #[error("[policy.{key}]: {source}")]
+    Locked {
+        /// The section of the configuration.
+        key: &'static str,
+        /// Why not, and what to do.
+        source: lock::LockError,
+    },
 }
 
 /// A worker that may get the job.
@@ -174,23 +186,26 @@ pub struct Policies {
 }
 
 struct Points {
+    cache: Option<Arc<Cache>>,
     selection: Point,
     compatibility: Point,
     estimate: Point,
 }
 
 impl Policies {
-    /// Loads the configured plugins and tries each. Compiles, so it takes up to seconds for large
-    /// plugins; the embedded ones are compiled when first asked.
+    /// Loads the configured plugins and tries each. Compiles those that are not in the cache, which
+    /// takes up to seconds for large ones; the embedded ones are loaded when first asked.
     ///
     /// # Errors
     /// The first plugin that cannot be used, and what to do about it.
     pub fn load(config: &PolicyConfig) -> Result<Self, PolicyError> {
-        let load = |point, section| Point::load(point, section, &config.dir);
+        let shelf = Shelf::new(config);
+        let load = |point, section| Point::load(point, section, &shelf);
         let points = Points {
             selection: load(ExtensionPoint::Selection, &config.selection)?,
             compatibility: load(ExtensionPoint::Compatibility, &config.compatibility)?,
             estimate: load(ExtensionPoint::Estimate, &config.estimate)?,
+            cache: shelf.cache,
         };
         Ok(Self { points: Arc::new(points), asker: None })
     }
@@ -244,7 +259,9 @@ impl Policies {
     /// Asks on a thread that may block.
     async fn ask<Q: Question>(&self, question: Q) -> (Option<Q::Answer>, Option<String>) {
         let points = Arc::clone(&self.points);
-        let asked = tokio::task::spawn_blocking(move || points.at(Q::POINT).ask(&question));
+        let asked = tokio::task::spawn_blocking(move || {
+            points.at(Q::POINT).ask(&question, points.cache.as_deref())
+        });
         asked.await.unwrap_or_else(|error| {
             tracing::error!(%error, point = Q::POINT.key(), "the host failed while asking a plugin");
             (None, Some(format!("the {} plugin could not be asked", Q::POINT.key())))
@@ -274,10 +291,10 @@ impl Point {
     fn load(
         point: ExtensionPoint,
         config: &PluginConfig,
-        dir: &std::path::Path,
+        shelf: &Shelf,
     ) -> Result<Self, PolicyError> {
         let limits = Limits { timeout_ms: config.timeout_ms, memory_mib: config.memory_mib };
-        let load = |plugin: &String| Watched::load(point, plugin, dir, limits);
+        let load = |plugin: &String| Watched::load(point, plugin, shelf, limits);
         Ok(Self {
             configured: config.plugin.as_ref().map(load).transpose()?,
             settings: facts::settings(&config.settings),
@@ -287,9 +304,13 @@ impl Point {
     }
 
     /// The answer, if there is one, and a line for the user if a plugin failed. Blocks.
-    fn ask<Q: Question>(&self, question: &Q) -> (Option<Q::Answer>, Option<String>) {
+    fn ask<Q: Question>(
+        &self,
+        question: &Q,
+        cache: Option<&Cache>,
+    ) -> (Option<Q::Answer>, Option<String>) {
         let Some(watched) = &self.configured else {
-            return match self.ask_default(&question.with_settings(&self.settings)) {
+            return match self.ask_default(&question.with_settings(&self.settings), cache) {
                 Ok(answer) => (Some(answer), None),
                 Err(notice) => (None, Some(notice)),
             };
@@ -303,7 +324,7 @@ impl Point {
         let failed = format!("the {} plugin {} failed", Q::POINT.key(), plugin.name);
         match self.on_failure {
             OnFailure::Refuse => (None, Some(failed)),
-            OnFailure::Default => match self.ask_default(question) {
+            OnFailure::Default => match self.ask_default(question, cache) {
                 Ok(answer) => (Some(answer), Some(format!("{failed}; the default was used"))),
                 Err(notice) => (None, Some(format!("{failed}; {notice}"))),
             },
@@ -311,9 +332,13 @@ impl Point {
     }
 
     /// Asks the embedded plugin. Settings are for the plugin they were written for.
-    fn ask_default<Q: Question>(&self, question: &Q) -> Result<Q::Answer, String> {
+    fn ask_default<Q: Question>(
+        &self,
+        question: &Q,
+        cache: Option<&Cache>,
+    ) -> Result<Q::Answer, String> {
         let name = source::embedded_name(Q::POINT);
-        let asked = match embedded(Q::POINT) {
+        let asked = match embedded(Q::POINT, cache) {
             Ok(plugin) => plugin.ask(question),
             Err(why) => Err(Failure::Other(why.clone())),
         };
@@ -337,8 +362,8 @@ impl Point {
     }
 }
 
-/// The embedded plugin for `point`, compiled once in the life of the process.
-fn embedded(point: ExtensionPoint) -> &'static Result<Plugin, String> {
+/// The embedded plugin for `point`, loaded once in the life of the process.
+fn embedded(point: ExtensionPoint, cache: Option<&Cache>) -> &'static Result<Plugin, String> {
     static PLUGINS: [OnceLock<Result<Plugin, String>>; 3] = [const { OnceLock::new() }; 3];
-    PLUGINS[point as usize].get_or_init(|| source::load_embedded(point))
+    PLUGINS[point as usize].get_or_init(|| source::load_embedded(point, cache))
 }

@@ -1,11 +1,14 @@
 //! Where plugins come from: files, and this program itself.
 
+use super::cache::Cache;
 use super::component::Plugin;
 use super::limits::Limits;
-use super::{ExtensionPoint, PolicyError};
+use super::lock::Lock;
+use super::{ExtensionPoint, PolicyConfig, PolicyError};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Largest plugin that is read. One written in Python has 18 MB.
 const FILE_BYTES: u64 = 128 * 1024 * 1024;
@@ -23,14 +26,51 @@ pub(super) fn embedded_name(point: ExtensionPoint) -> &'static str {
     }
 }
 
-/// Compiles the embedded plugin for `point`.
-pub(super) fn load_embedded(point: ExtensionPoint) -> Result<Plugin, String> {
-    let bytes = match point {
+/// The embedded plugin for `point`.
+pub(super) fn embedded_bytes(point: ExtensionPoint) -> &'static [u8] {
+    match point {
         ExtensionPoint::Selection => LARGEST_GPU,
         ExtensionPoint::Compatibility => REQUIREMENTS,
         ExtensionPoint::Estimate => LINEAR_ESTIMATE,
+    }
+}
+
+/// Compiles the embedded plugin for `point`.
+pub(super) fn load_embedded(
+    point: ExtensionPoint,
+    cache: Option<&Cache>,
+) -> Result<Plugin, String> {
+    let (name, bytes) = (embedded_name(point), embedded_bytes(point));
+    Plugin::load(name, bytes, point, Limits::EMBEDDED, cache)
+}
+
+/// What all plugins of a configuration share. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Shelf {
+    /// Where plugins that are given by name lie.
+    pub dir: PathBuf,
+    /// What decides which plugins may be loaded; none: any may.
+    pub lock: Option<Lock>,
+    /// None: plugins are compiled each time.
+    pub cache: Option<Arc<Cache>>,
+}
+
+impl Shelf {
+    pub(super) fn new(config: &PolicyConfig) -> Self {
+        let lock = config.locked.then(|| Lock::of(&config.dir));
+        let cache = config.cache.as_deref().and_then(open_cache);
+        Self { dir: config.dir.clone(), lock, cache: cache.map(Arc::new) }
+    }
+}
+
+/// The cache in `dir`. Without one all is well, only slower.
+pub(super) fn open_cache(dir: &Path) -> Option<Cache> {
+    let warn = |error: &_| {
+        let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
+        let cause = cause.unwrap_or_default();
+        tracing::warn!("policy plugins are compiled at every start: {error}{cause}");
     };
-    Plugin::load(embedded_name(point), bytes, point, Limits::EMBEDDED)
+    Cache::open(dir).inspect_err(warn).ok()
 }
 
 /// Reads the file at `path`, which the configuration calls `plugin`.
@@ -52,9 +92,10 @@ pub(super) fn compile(
     path: &Path,
     bytes: &[u8],
     limits: Limits,
+    cache: Option<&Cache>,
 ) -> Result<Plugin, PolicyError> {
     let (key, name) = (point.key(), name(path));
-    let loaded = Plugin::load(&name, bytes, point, limits)
+    let loaded = Plugin::load(&name, bytes, point, limits, cache)
         .map_err(|why| PolicyError::Unusable { key, path: path.to_owned(), why })?;
     tracing::info!(point = key, plugin = name, path = %path.display(), "policy plugin loaded");
     Ok(loaded)

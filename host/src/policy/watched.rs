@@ -2,6 +2,7 @@
 
 use super::component::Plugin;
 use super::limits::Limits;
+use super::source::Shelf;
 use super::{ExtensionPoint, PolicyError, source};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -12,13 +13,14 @@ pub(super) struct Watched {
     point: ExtensionPoint,
     path: PathBuf,
     limits: Limits,
+    shelf: Shelf,
     in_force: Mutex<InForce>,
 }
 
 struct InForce {
     plugin: Plugin,
-    /// Of the file when it was last read, be it usable or not.
-    stamp: Stamp,
+    /// Of the file and of the lock when they were last read, be they usable or not.
+    stamp: [Stamp; 2],
     /// Of the bytes that the plugin was made from.
     hash: blake3::Hash,
 }
@@ -31,25 +33,28 @@ impl Watched {
     pub(super) fn load(
         point: ExtensionPoint,
         plugin: &str,
-        dir: &Path,
+        shelf: &Shelf,
         limits: Limits,
     ) -> Result<Self, PolicyError> {
-        let path = source::locate(plugin, dir);
+        let path = source::locate(plugin, &shelf.dir);
         // Before the bytes: a change while they are read is seen the next time.
-        let stamp = stamp(&path);
+        let stamp = stamps(&path, shelf);
         let bytes = source::read_configured(point, plugin, &path)?;
         let hash = blake3::hash(&bytes);
-        let plugin = source::compile(point, &path, &bytes, limits)?;
+        let shelf = shelf.clone();
+        check(&shelf, point, &path, hash)?;
+        let plugin = source::compile(point, &path, &bytes, limits, shelf.cache.as_deref())?;
         let in_force = Mutex::new(InForce { plugin, stamp, hash });
-        Ok(Self { point, path, limits, in_force })
+        Ok(Self { point, path, limits, shelf, in_force })
     }
 
     /// The plugin as its file is now. While the file is gone or cannot be used, the last one that
-    /// could stays in force: a plugin that is being copied must not open or close a worker. Blocks;
+    /// could stays in force: a plugin that is being copied must not open or close a worker. The
+    /// same holds for one that the lock refuses, until the lock or the file changes. Blocks;
     /// compiles when the file has changed.
     pub(super) fn current(&self) -> Plugin {
         let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
-        let stamp = stamp(&self.path);
+        let stamp = stamps(&self.path, &self.shelf);
         if stamp != in_force.stamp {
             in_force.stamp = stamp;
             if let Err(why) = self.read_again(&mut in_force) {
@@ -69,11 +74,29 @@ impl Watched {
         let bytes = source::read_configured(self.point, &name, &self.path)?;
         let hash = blake3::hash(&bytes);
         if hash != in_force.hash {
-            in_force.plugin = source::compile(self.point, &self.path, &bytes, self.limits)?;
+            check(&self.shelf, self.point, &self.path, hash)?;
+            let cache = self.shelf.cache.as_deref();
+            in_force.plugin = source::compile(self.point, &self.path, &bytes, self.limits, cache)?;
             in_force.hash = hash;
         }
         Ok(())
     }
+}
+
+/// Refuses what the lock does not accept, before a byte of it is compiled.
+fn check(
+    shelf: &Shelf,
+    point: ExtensionPoint,
+    path: &Path,
+    hash: blake3::Hash,
+) -> Result<(), PolicyError> {
+    let Some(lock) = &shelf.lock else { return Ok(()) };
+    let locked = |source| PolicyError::Locked { key: point.key(), source };
+    lock.check(path, hash.to_hex().as_str()).map_err(locked)
+}
+
+fn stamps(path: &Path, shelf: &Shelf) -> [Stamp; 2] {
+    [stamp(path), shelf.lock.as_ref().and_then(|lock| stamp(lock.path()))]
 }
 
 fn stamp(path: &Path) -> Stamp {

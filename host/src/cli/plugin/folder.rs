@@ -1,0 +1,181 @@
+//! `plugin list`, `add`, `remove`, `lock`: the plugin folder, and which plugins were accepted.
+
+use super::super::exit::{Exit, ExitWith, Failure};
+use super::super::print;
+use super::super::ranking::columns;
+use super::validate;
+use crate::config::{PluginConfig, PolicyConfig};
+use crate::policy::ExtensionPoint;
+use crate::policy::examine::{self, PluginFile};
+use crate::policy::lock::{Lock, LockError, install};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+impl From<LockError> for Failure {
+    fn from(error: LockError) -> Self {
+        Self::new(Exit::Usage, error)
+    }
+}
+
+/// Prints a line for each plugin in the folder and in the configuration.
+pub(super) fn list(policy: &PolicyConfig) -> Result<Exit, Failure> {
+    let lock = Lock::of(&policy.dir);
+    let accepted = lock.accepted()?;
+    let mut rows = Vec::new();
+    for path in files(policy)? {
+        let used = used(policy, &path).join(", ");
+        let name = lock.name(&path);
+        rows.push(match PluginFile::open_cached(&path, policy.cache.as_deref()) {
+            Ok(plugin) => {
+                let state = match accepted.get(&name) {
+                    Some(hash) if *hash == plugin.hash => "accepted",
+                    Some(_) => "CHANGED since it was accepted",
+                    None => "not accepted",
+                };
+                let size = format!("{} KB", plugin.size_bytes.div_ceil(1000));
+                let hash: String = plugin.hash.chars().take(12).collect();
+                let worlds = worlds(&plugin);
+                [name, worlds, plugin.packages().join(", "), size, hash, state.into(), used]
+            }
+            Err(error) => {
+                let why = format!("not usable: {error}");
+                let none = || String::from("-");
+                [name, none(), none(), none(), none(), why, used]
+            }
+        });
+    }
+    if rows.is_empty() {
+        let text = format!("no plugins in {}; the built-in ones answer", policy.dir.display());
+        print::line(&text).exit(Exit::Unexpected)?;
+        return Ok(Exit::Success);
+    }
+    let head = ["plugin", "worlds", "package", "size", "BLAKE3", "lock", "used by"];
+    rows.insert(0, head.map(String::from));
+    print::raw(&columns(&rows)).exit(Exit::Unexpected)?;
+    Ok(Exit::Success)
+}
+
+/// Validates `plugin`, accepts it and copies it into the folder.
+pub(super) fn add(
+    plugin: &PluginFile,
+    config: &PluginConfig,
+    policy: &PolicyConfig,
+) -> Result<Exit, Failure> {
+    validate::run(plugin, config)?;
+    let place = policy.dir.join(format!("{}.wasm", plugin.name));
+    let lock = Lock::of(&policy.dir);
+    let mut accepted = lock.accepted()?;
+    accepted.insert(lock.name(&place), plugin.hash.clone());
+    // First the file: a program that watches both looks again when the lock changes.
+    install(&place, plugin.bytes()).map_err(|error| cannot("write", &place, error))?;
+    lock.accept(accepted)?;
+    let section = plugin.points().first().map_or("selection", |point| point.key());
+    let name = &plugin.name;
+    let text = format!(
+        "{name} is in {} and accepted; to use it:\n  [policy.{section}]\n  plugin = {name:?}",
+        policy.dir.display()
+    );
+    print::line(&text).exit(Exit::Unexpected)?;
+    Ok(Exit::Success)
+}
+
+/// Removes the plugin `name` from the folder and from the lock.
+pub(super) fn remove(name: &str, policy: &PolicyConfig) -> Result<Exit, Failure> {
+    if name.contains('/') || name.is_empty() {
+        return Err(Failure::usage(format!(
+            "{name:?} is a path: `plugin remove` takes the name of a plugin in {}",
+            policy.dir.display()
+        )));
+    }
+    let file = format!("{}.wasm", name.trim_end_matches(".wasm"));
+    let path = policy.dir.join(&file);
+    if let [section, ..] = used(policy, &path)[..] {
+        return Err(Failure::usage(format!("[policy.{section}] uses {name}"))
+            .hint("take it out of the configuration first"));
+    }
+    let lock = Lock::of(&policy.dir);
+    let mut accepted = lock.accepted()?;
+    let was_accepted = accepted.remove(&file).is_some();
+    match fs::remove_file(&path) {
+        // One that is gone may still stand in the lock.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && was_accepted => {}
+        removed => removed.map_err(|error| cannot("remove", &path, error))?,
+    }
+    if was_accepted {
+        lock.accept(accepted)?;
+    }
+    print::line(&format!("{name} is removed")).exit(Exit::Unexpected)?;
+    Ok(Exit::Success)
+}
+
+/// Accepts every plugin in the folder and in the configuration as it is now, and no others.
+pub(super) fn lock(policy: &PolicyConfig) -> Result<Exit, Failure> {
+    let lock = Lock::of(&policy.dir);
+    let mut accepted = BTreeMap::new();
+    for path in files(policy)? {
+        let plugin = PluginFile::open_cached(&path, policy.cache.as_deref())?;
+        if plugin.points().is_empty() {
+            return Err(plugin.exports_nothing().into());
+        }
+        accepted.insert(lock.name(&path), plugin.hash);
+    }
+    let rows: Vec<_> = accepted.iter().map(|(name, hash)| [name.clone(), hash.clone()]).collect();
+    lock.accept(accepted)?;
+    let text = format!("{}{} accepted in {}\n", columns(&rows), rows.len(), lock.path().display());
+    print::raw(&text).exit(Exit::Unexpected)?;
+    if !policy.locked {
+        print::error(
+            "note: the lock is not asked until the configuration has `[policy] locked = true`",
+        );
+    }
+    Ok(Exit::Success)
+}
+
+fn worlds(plugin: &PluginFile) -> String {
+    match plugin.points()[..] {
+        [] => "none of this host's".into(),
+        [_, _, _] => "policy-plugin".into(),
+        ref some => some.iter().map(|point| point.world()).collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// The files of all plugins in the folder and in the configuration.
+fn files(policy: &PolicyConfig) -> Result<BTreeSet<PathBuf>, Failure> {
+    let sections = ExtensionPoint::ALL.map(|point| section(policy, point));
+    let named = sections.into_iter().filter_map(|section| section.plugin.as_deref());
+    let mut files: BTreeSet<_> = named.map(|plugin| examine::locate(plugin, &policy.dir)).collect();
+    let entries = match fs::read_dir(&policy.dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(files),
+        Err(error) => return Err(cannot("read", &policy.dir, error)),
+    };
+    for entry in entries {
+        let path = entry.map_err(|error| cannot("read", &policy.dir, error))?.path();
+        if path.extension().is_some_and(|ending| ending == "wasm") {
+            files.insert(path);
+        }
+    }
+    Ok(files)
+}
+
+/// The sections of the configuration that use the plugin in the file `path`.
+fn used(policy: &PolicyConfig, path: &Path) -> Vec<&'static str> {
+    let uses = |point: &ExtensionPoint| {
+        let plugin = section(policy, *point).plugin.as_deref();
+        plugin.is_some_and(|plugin| examine::locate(plugin, &policy.dir) == path)
+    };
+    ExtensionPoint::ALL.iter().filter(|point| uses(point)).map(|point| point.key()).collect()
+}
+
+fn section(policy: &PolicyConfig, point: ExtensionPoint) -> &PluginConfig {
+    match point {
+        ExtensionPoint::Selection => &policy.selection,
+        ExtensionPoint::Compatibility => &policy.compatibility,
+        ExtensionPoint::Estimate => &policy.estimate,
+    }
+}
+
+fn cannot(what: &str, path: &Path, error: io::Error) -> Failure {
+    Failure::message(Exit::Usage, format!("cannot {what} {}: {error}", path.display()))
+}

@@ -1,0 +1,248 @@
+//! Compiled plugins on disk, so that each is compiled once.
+//!
+//! Loading a compiled artefact runs whatever machine code is in it, so only what this host wrote
+//! may be loaded. Two things see to that: the folder must belong to the user and be closed to all
+//! others, and each entry begins with a hash made with a key that lies in that folder only. An
+//! entry that was put there by another program, copied from another machine, moved to another
+//! name or damaged has no such hash, and the plugin is compiled again.
+
+use super::text::one_line;
+use rand::Rng as _;
+use std::fs::{self, DirBuilder, File};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+/// What all entries together may take. A plugin written in Python takes about 60 MB.
+const TOTAL_BYTES: u64 = 512 * 1024 * 1024;
+/// The file with the key.
+const KEY: &str = "key";
+const HASH_BYTES: usize = blake3::OUT_LEN;
+
+/// Why a cache folder is not used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CacheError {
+    #[error("cannot use {}", .path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error(
+        "{} is not a folder of this user's that is closed to all others: remove it, or run \
+         `chmod 700` on it if it is yours",
+        .0.display()
+    )]
+    Open(PathBuf),
+}
+
+/// A folder of compiled components that this host wrote.
+#[derive(Debug)]
+pub(super) struct Cache {
+    dir: PathBuf,
+    key: [u8; HASH_BYTES],
+    limit_bytes: u64,
+}
+
+impl Cache {
+    /// Opens the cache in `dir`, which is made if it is not there.
+    pub(super) fn open(dir: &Path) -> Result<Self, CacheError> {
+        let failed = |source| CacheError::Io { path: dir.to_owned(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
+        let found = dir.symlink_metadata().map_err(failed)?;
+        let own = found.uid() == rustix::process::geteuid().as_raw();
+        if !found.is_dir() || !own || found.mode() & 0o077 != 0 {
+            return Err(CacheError::Open(dir.to_owned()));
+        }
+        let key = key(dir).map_err(failed)?;
+        Ok(Self { dir: dir.to_owned(), key, limit_bytes: TOTAL_BYTES })
+    }
+
+    /// The component that `bytes` was compiled to, if that is kept here and as this host wrote it.
+    pub(super) fn find(&self, engine: &Engine, bytes: &[u8]) -> Option<Component> {
+        let name = entry(engine, bytes);
+        let path = self.dir.join(&name);
+        let mut file = File::open(&path).ok()?;
+        let mut kept = Vec::new();
+        (&mut file).take(self.limit_bytes).read_to_end(&mut kept).ok()?;
+        let found = kept.split_at_checked(HASH_BYTES).and_then(|(hash, artefact)| {
+            let hash: [u8; HASH_BYTES] = hash.try_into().ok()?;
+            // `blake3::Hash` compares in constant time.
+            (self.hash(&name, artefact) == hash).then_some(artefact)
+        });
+        let Some(artefact) = found else {
+            tracing::warn!("{} is not what this host wrote: compiling anew", path.display());
+            return None;
+        };
+        // SAFETY: the hash shows that a host with this folder's key wrote these very bytes, which
+        // came from `Component::serialize`. They are in memory: nobody changes them any more.
+        #[expect(unsafe_code, reason = "there is no other way to load compiled code")]
+        let component = unsafe { Component::deserialize(engine, artefact) };
+        // The oldest are dropped first: this one is in use. That it is not marked does no harm.
+        let _ = file.set_modified(SystemTime::now());
+        component
+            .inspect_err(|error| {
+                let why = one_line(&format!("{error:#}"), 300);
+                tracing::warn!("{} cannot be loaded, compiling anew: {why}", path.display());
+            })
+            .ok()
+    }
+
+    /// Keeps what `bytes` was compiled to. That it cannot be kept costs time only.
+    pub(super) fn keep(&self, engine: &Engine, bytes: &[u8], component: &Component) {
+        let name = entry(engine, bytes);
+        let kept = component
+            .serialize()
+            .map_err(|error| io::Error::other(format!("{error:#}")))
+            .and_then(|artefact| self.write(&name, &artefact))
+            .and_then(|()| self.drop_oldest(&name));
+        if let Err(error) = kept {
+            tracing::warn!("cannot keep a compiled plugin in {}: {error}", self.dir.display());
+        }
+    }
+
+    fn write(&self, name: &str, artefact: &[u8]) -> io::Result<()> {
+        let mut beside = tempfile::NamedTempFile::new_in(&self.dir)?;
+        beside.write_all(self.hash(name, artefact).as_bytes())?;
+        beside.write_all(artefact)?;
+        beside.persist(self.dir.join(name))?;
+        Ok(())
+    }
+
+    /// Drops what was not used for longest until the rest fits; `new` stays.
+    fn drop_oldest(&self, new: &str) -> io::Result<()> {
+        let mut files = Vec::new();
+        for file in fs::read_dir(&self.dir)? {
+            let file = file?;
+            // What another process has just removed is gone, and no matter.
+            let Ok(metadata) = file.metadata() else { continue };
+            if file.file_name() != KEY {
+                files.push((metadata.modified()?, metadata.len(), file.file_name()));
+            }
+        }
+        files.sort();
+        let mut total: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
+        for (_, bytes, name) in files {
+            if total <= self.limit_bytes {
+                break;
+            }
+            if name != new && fs::remove_file(self.dir.join(name)).is_ok() {
+                total -= bytes;
+            }
+        }
+        Ok(())
+    }
+
+    /// What proves that this host wrote `artefact` for the entry `name`.
+    fn hash(&self, name: &str, artefact: &[u8]) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new_keyed(&self.key);
+        hasher.update(name.as_bytes()).update(&[0]).update(artefact).finalize()
+    }
+}
+
+/// The entry's name: which component, for which version and settings of the engine. The engine
+/// checks its part again when it loads the entry.
+fn entry(engine: &Engine, bytes: &[u8]) -> String {
+    let mut settings = DefaultHasher::new();
+    engine.precompile_compatibility_hash().hash(&mut settings);
+    format!("{}-{:016x}.cwasm", blake3::hash(bytes).to_hex(), settings.finish())
+}
+
+/// The folder's key, made when it is not there. A damaged one is replaced: then no entry counts.
+fn key(dir: &Path) -> io::Result<[u8; HASH_BYTES]> {
+    let path = dir.join(KEY);
+    let read = || -> io::Result<Option<[u8; HASH_BYTES]>> {
+        match fs::read(&path) {
+            Ok(bytes) => Ok(bytes.try_into().ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    };
+    if let Some(key) = read()? {
+        return Ok(key);
+    }
+    let mut key = [0; HASH_BYTES];
+    rand::rng().fill_bytes(&mut key);
+    let mut beside = tempfile::NamedTempFile::new_in(dir)?;
+    beside.write_all(&key)?;
+    // Of two programs that start at once the later one wins; the other compiles once more.
+    beside.persist(&path)?;
+    Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+
+    fn kept() -> (tempfile::TempDir, Engine, Cache, PathBuf) {
+        let home = tempfile::tempdir().unwrap();
+        let (engine, cache) = (Engine::default(), Cache::open(&home.path().join("a/b")).unwrap());
+        let component = Component::from_binary(&engine, COMPONENT).unwrap();
+        assert!(cache.find(&engine, COMPONENT).is_none());
+        cache.keep(&engine, COMPONENT, &component);
+        let path = cache.dir.join(entry(&engine, COMPONENT));
+        (home, engine, cache, path)
+    }
+
+    #[test]
+    fn what_was_kept_is_found_by_every_host_of_the_folder() {
+        let (_home, engine, cache, _) = kept();
+        assert!(cache.find(&engine, COMPONENT).is_some());
+        assert!(Cache::open(&cache.dir).unwrap().find(&engine, COMPONENT).is_some());
+        let mut config = wasmtime::Config::new();
+        config.epoch_interruption(true);
+        let other = Engine::new(&config).unwrap();
+        assert!(cache.find(&other, COMPONENT).is_none(), "another engine's");
+    }
+
+    #[test]
+    fn what_this_host_did_not_write_is_never_loaded() {
+        let (_home, engine, cache, path) = kept();
+        let whole = fs::read(&path).unwrap();
+        let mut flipped = whole.clone();
+        *flipped.last_mut().unwrap() ^= 1;
+        let other = Cache { dir: cache.dir.clone(), key: [7; HASH_BYTES], limit_bytes: 1 << 30 };
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let foreign = [other.hash(name, &whole[32..]).as_bytes(), &whole[32..]].concat();
+        let moved = [cache.hash("other.cwasm", &whole[32..]).as_bytes(), &whole[32..]].concat();
+        let garbage = [cache.hash(name, b"garbage").as_bytes(), &b"garbage"[..]].concat();
+        for bytes in
+            [&b""[..], b"short", &whole[..whole.len() / 2], &flipped, &foreign, &moved, &garbage]
+        {
+            fs::write(&path, bytes).unwrap();
+            assert!(cache.find(&engine, COMPONENT).is_none(), "{} bytes", bytes.len());
+        }
+        fs::write(&path, &whole).unwrap();
+        assert!(cache.find(&engine, COMPONENT).is_some());
+    }
+
+    #[test]
+    fn a_folder_that_others_can_enter_is_not_used() {
+        let (_home, _, cache, _) = kept();
+        fs::set_permissions(&cache.dir, fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(matches!(Cache::open(&cache.dir), Err(CacheError::Open(_))));
+        let link = cache.dir.with_file_name("link");
+        fs::set_permissions(&cache.dir, fs::Permissions::from_mode(0o700)).unwrap();
+        std::os::unix::fs::symlink(&cache.dir, &link).unwrap();
+        assert!(matches!(Cache::open(&link), Err(CacheError::Open(_))));
+    }
+
+    #[test]
+    fn the_oldest_entries_go_first() {
+        let (_home, engine, mut cache, path) = kept();
+        let size = path.metadata().unwrap().len();
+        for (name, age_s) in [("old.cwasm", 200), ("older.cwasm", 300)] {
+            let file = File::create(cache.dir.join(name)).unwrap();
+            file.set_len(size).unwrap();
+            file.set_modified(SystemTime::now() - std::time::Duration::from_secs(age_s)).unwrap();
+        }
+        cache.limit_bytes = 2 * size;
+        let component = Component::from_binary(&engine, COMPONENT).unwrap();
+        cache.keep(&engine, COMPONENT, &component);
+        let there = ["old.cwasm", "older.cwasm", KEY].map(|name| cache.dir.join(name).exists());
+        assert_eq!((there, path.exists()), ([true, false, true], true));
+    }
+}

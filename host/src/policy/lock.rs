@@ -1,0 +1,154 @@
+//! `plugins.lock`: which plugins the operator has accepted, each with the hash of its file.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// The file's name in the plugin folder.
+const NAME: &str = "plugins.lock";
+const HEAD: &str = "# The plugins that were accepted, with the BLAKE3 hash of each file.\n\
+                    # `sleap-rtc plugin add`, `remove` and `lock` write this file.\n\n";
+
+/// Why the lock does not let a plugin pass, or cannot be used itself.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// It cannot be read or written.
+    #[error("cannot use {}", .path.display())]
+    Io {
+        /// The lock.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It is no lock.
+    #[error("{} is damaged: {}; `sleap-rtc plugin lock` writes it anew", .path.display(), .source.message())]
+    Damaged {
+        /// The lock.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// The plugin was never accepted.
+    #[error(
+        "`[policy] locked` is set and {plugin} is not in {}: its hash is {hash}, and none was \
+         accepted. Once you trust it, run `sleap-rtc plugin lock`",
+        .path.display()
+    )]
+    Absent {
+        /// The lock.
+        path: PathBuf,
+        /// The plugin's name in it.
+        plugin: String,
+        /// BLAKE3 of the file as it is.
+        hash: String,
+    },
+    /// Another file was accepted under this name.
+    #[error(
+        "`[policy] locked` is set and {plugin} is not the file that was accepted in {}: its hash \
+         is {hash}, accepted was {accepted}. Once you trust it, run `sleap-rtc plugin lock`",
+        .path.display()
+    )]
+    Differs {
+        /// The lock.
+        path: PathBuf,
+        /// The plugin's name in it.
+        plugin: String,
+        /// BLAKE3 of the file as it is.
+        hash: String,
+        /// BLAKE3 of the file that was accepted.
+        accepted: String,
+    },
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Content {
+    #[serde(default)]
+    plugins: BTreeMap<String, String>,
+}
+
+/// The lock of one plugin folder. It is read anew whenever it is asked.
+#[derive(Debug, Clone)]
+pub struct Lock {
+    dir: PathBuf,
+    path: PathBuf,
+}
+
+impl Lock {
+    /// The lock of the plugin folder `dir`.
+    pub fn of(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), path: dir.join(NAME) }
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the plugin in the file `plugin` is called in the lock: its file's name if it lies in
+    /// the plugin folder, else its path.
+    pub fn name(&self, plugin: &Path) -> String {
+        match plugin.file_name() {
+            Some(name) if plugin.parent() == Some(&self.dir) => name.to_string_lossy().into_owned(),
+            _ => plugin.to_string_lossy().into_owned(),
+        }
+    }
+
+    /// Lets the plugin in the file `plugin` pass if a file with this hash was accepted.
+    ///
+    /// # Errors
+    /// The lock cannot be read, or the plugin is not the one that was accepted.
+    pub fn check(&self, plugin: &Path, hash: &str) -> Result<(), LockError> {
+        let (path, hash, name) = (self.path.clone(), hash.to_owned(), self.name(plugin));
+        match self.accepted()?.remove(&name) {
+            Some(accepted) if accepted == hash => Ok(()),
+            Some(accepted) => Err(LockError::Differs { path, plugin: name, hash, accepted }),
+            None => Err(LockError::Absent { path, plugin: name, hash }),
+        }
+    }
+
+    /// The hash of each plugin that was accepted. Without a lock: none was.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read.
+    pub fn accepted(&self) -> Result<BTreeMap<String, String>, LockError> {
+        match fs::read_to_string(&self.path) {
+            Ok(text) => {
+                toml::from_str::<Content>(&text).map(|content| content.plugins).map_err(|source| {
+                    LockError::Damaged { path: self.path.clone(), source: Box::new(source) }
+                })
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
+            Err(source) => Err(LockError::Io { path: self.path.clone(), source }),
+        }
+    }
+
+    /// Writes these plugins, and no others, as accepted.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn accept(&self, plugins: BTreeMap<String, String>) -> Result<(), LockError> {
+        let text = toml::to_string(&Content { plugins }).map_err(io::Error::other);
+        text.and_then(|text| install(&self.path, format!("{HEAD}{text}").as_bytes()))
+            .map_err(|source| LockError::Io { path: self.path.clone(), source })
+    }
+}
+
+/// Puts `bytes` in the file `path` at once, with its folder: nobody ever reads a half of it.
+///
+/// # Errors
+/// What the system says.
+pub fn install(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(dir)?;
+    let mut beside = tempfile::NamedTempFile::new_in(dir)?;
+    beside.write_all(bytes)?;
+    // A plugin folder may be one for all users of a machine.
+    beside.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
+    beside.as_file().sync_all()?;
+    beside.persist(path)?;
+    Ok(())
+}
