@@ -6,6 +6,7 @@ connection ended too early.
 """
 
 import asyncio
+import json
 import os
 import sys
 import zipfile
@@ -32,6 +33,7 @@ def parse():
     parser.add_argument("--package")
     parser.add_argument("--output", required=True, help="where the result goes")
     parser.add_argument("--gui", action="store_true", help="ask for progress reports")
+    parser.add_argument("--stop", action="store_true", help="stop once an epoch is over")
     parser.add_argument("--shared-input", help="a path on shared storage instead of a package")
     parser.add_argument("--shared-output")
     # What a hostile client would say.
@@ -80,14 +82,16 @@ async def submit(channel, args):
     name = args.announce or os.path.basename(args.package)
     size = args.announce_size or os.path.getsize(args.package)
     gui = str(args.gui) if args.job == "train" else "false"
-    await peer.send_file(channel, args.package, f"FILE_META::{name}:{size}:{gui}", CHUNK)
+    meta, midway = f"FILE_META::{name}:{size}:{gui}", peer.stage(args, "package")
+    await peer.send_file(channel, args.package, meta, CHUNK, midway)
 
 
 class Job:
     """What came from the worker so far."""
 
-    def __init__(self, args):
-        self.args, self.file, self.received, self.done = args, None, [], False
+    def __init__(self, args, channel):
+        self.args, self.channel = args, channel
+        self.file, self.received, self.done = None, [], False
         self.code = asyncio.get_running_loop().create_future()
         self.started = asyncio.Event()
 
@@ -95,11 +99,17 @@ class Job:
         if isinstance(message, bytes):
             if message != b"KEEP_ALIVE" and self.file:
                 self.file.push(message)
+                if self.args.vanish == "result":
+                    os._exit(9)
             return
         say("<", message.rstrip("\n"))
         line_break = "\n" in message or "\r" in message
         if message.startswith("TRAIN_JOB_START::"):
             self.started.set()
+        if message.startswith("PROGRESS_REPORT::") and self.args.stop:
+            report = json.loads(message.removeprefix("PROGRESS_REPORT::"))
+            if report["event"] == "epoch_end":
+                self.channel.send('ZMQ_CTRL::{"command":"stop"}')
         if message.startswith(FAILED) and not line_break:
             self.end(6)
         elif message.startswith("FILE_META::") and not line_break:
@@ -130,7 +140,7 @@ async def main(args):
     worker = worker or await choose(signaling)
     pc = peer.connection()
     channel = pc.createDataChannel(peer.CHANNEL)
-    job = Job(args)
+    job = Job(args, channel)
     channel.on("message", job.on_message)
     channel.on("close", lambda: job.end(7))
 
@@ -144,9 +154,14 @@ async def main(args):
     await pc.setLocalDescription(await pc.createOffer())
     local = pc.localDescription
     await signaling.send(type=local.type, sender=signaling.peer_id, target=worker, sdp=local.sdp)
+    await peer.stage(args, "offer")
     await pc.setRemoteDescription(peer.description(await signaling.receive("answer")))
     await asyncio.wait_for(opened.wait(), 20)
+    await peer.stage(args, "open")
     sending = asyncio.create_task(submit(channel, args))
+    if "run" in (args.vanish, args.silent):
+        await asyncio.wait_for(job.started.wait(), JOB_LIMIT_S)
+        await peer.stage(args, "run")
     if args.cancel:
         await asyncio.wait_for(job.started.wait(), JOB_LIMIT_S)
         cancel = {"app_message_type": "job_cancel", "job_id": "job_python", "reason": "enough"}
@@ -161,6 +176,7 @@ async def main(args):
         if path.endswith(".zip"):
             with zipfile.ZipFile(path) as archive:
                 archive.extractall(args.output)
+    await peer.stage(args, "result")
     await pc.close()
     await signaling.socket.close()
     return code

@@ -1,4 +1,4 @@
-"""What the two Python peers share: signing in, rooms, signaling, and one data channel.
+"""What the Python peers share: signing in, rooms, signaling, and one data channel.
 
 Written from the protocol alone, with aiortc and websockets; it shares no code with the programs
 that it is there to test.
@@ -36,7 +36,19 @@ def options(description):
     parser.add_argument("--ws", required=True, help="the signaling server's WebSocket address")
     parser.add_argument("--room-id")
     parser.add_argument("--token")
+    parser.add_argument("--vanish", metavar="STAGE", help="end without a word at this stage")
+    parser.add_argument("--silent", metavar="STAGE", help="stay, and say nothing from there on")
     return parser
+
+
+async def stage(args, name):
+    """Where a test may want this peer to fail."""
+    if args.vanish == name:
+        say("VANISHED AT", name)
+        os._exit(9)
+    if args.silent == name:
+        say("SILENT AT", name)
+        await asyncio.Event().wait()
 
 
 def post(base, path, body=None, bearer=None):
@@ -93,6 +105,9 @@ class Signaling:
             frame = await asyncio.wait_for(self.next(), limit)
             if frame.get("type") == kind:
                 return frame
+            if frame.get("type") == "peer_message" and frame["payload"].get("accepted") is False:
+                say("REFUSED", json.dumps(frame))
+                sys.exit(5)
             if frame.get("type") == "error" or "error" in frame:
                 say("REFUSED", json.dumps(frame))
                 sys.exit(5 if frame.get("reason") == "worker_busy" else 3)
@@ -106,8 +121,9 @@ def description(frame):
     return RTCSessionDescription(sdp=frame["sdp"], type=frame["type"])
 
 
-async def send_file(channel, path, meta, chunk):
-    """The file after its announcement, in chunks, waiting while much is under way."""
+async def send_file(channel, path, meta, chunk, midway):
+    """The file after its announcement, in chunks, waiting while much is under way. `midway` is
+    awaited once a part of it is out."""
     channel.send(meta)
     with open(path, "rb") as file:
         while piece := file.read(chunk):
@@ -116,6 +132,10 @@ async def send_file(channel, path, meta, chunk):
             channel.send(piece)
             # Comes at any time from a real peer, and is never part of a file.
             channel.send(b"KEEP_ALIVE")
+            if midway:
+                await asyncio.sleep(0.1)
+                await midway
+                midway = None
     channel.send("END_OF_FILE")
 
 

@@ -12,6 +12,8 @@ import tempfile
 import zipfile
 
 import peer
+import zmq
+import zmq.asyncio
 from peer import say
 
 CHUNK = 32_768
@@ -32,36 +34,86 @@ PROPERTIES = {
 def parse():
     parser = peer.options(__doc__)
     parser.add_argument("--result-name", help="what a hostile worker would call its result")
+    parser.add_argument("--env", action="append", default=[], help="NAME=VALUE for the trainer")
+    parser.add_argument("--shared-root", help="the shared storage, as this worker sees it")
+    parser.add_argument(
+        "--named-folder-only", action="store_true",
+        help="as the first version did: look only in a folder with the zip's name",
+    )
     return parser.parse_args()
 
 
 class Job:
-    """One data channel: a package comes, its script runs, a result goes."""
+    """One data channel: a package comes (or its place on shared storage), its script runs, a
+    result goes."""
 
     def __init__(self, channel, args):
         self.channel, self.args, self.kind, self.file = channel, args, "train", None
         self.folder = tempfile.mkdtemp(prefix="python-worker-", dir=os.getcwd())
-        self.task = None
+        self.task = self.control = None
+        self.gui, self.ports, self.shared = False, [], {}
         channel.on("message", self.on_message)
 
     def on_message(self, message):
         if isinstance(message, bytes):
             if message != b"KEEP_ALIVE" and self.file:
                 self.file.push(message)
+                if self.args.vanish == "package":
+                    os._exit(9)
             return
         say("<", message)
         if message.startswith("PACKAGE_TYPE::"):
             self.kind = message.partition("::")[2]
         elif message.startswith("FILE_META::"):
             self.file = peer.IncomingFile(message, self.folder)
+            self.gui = self.file.rest == "True"
+        elif message.startswith(("SHARED_INPUT_PATH::", "SHARED_OUTPUT_PATH::", "JOB_ID::")):
+            key, _, value = message.partition("::")
+            self.shared[key] = value
+        elif message == "SHARED_STORAGE_JOB::start":
+            self.task = asyncio.create_task(self.run_shared())
+        elif message.startswith("ZMQ_CTRL::") and self.control:
+            self.control.send_string(message.removeprefix("ZMQ_CTRL::"))
         elif message == "END_OF_FILE" and self.file:
             package = self.file.finish()
             self.task = asyncio.create_task(self.run(package))
 
+    async def run_shared(self):
+        """Works on a package where it lies, and puts the models where it is told."""
+        root, places = self.args.shared_root, []
+        for key, which in (("SHARED_INPUT_PATH", "input"), ("SHARED_OUTPUT_PATH", "output")):
+            if not root:
+                self.channel.send("PATH_ERROR::this worker has no shared storage")
+                return
+            place = os.path.realpath(os.path.join(root, self.shared[key]))
+            if not place.startswith(os.path.realpath(root) + os.sep):
+                self.channel.send(f"PATH_ERROR::{which} is outside of the shared storage")
+                return
+            places.append(place)
+            self.channel.send(f"PATH_VALIDATED::{which}")
+        source, output = places
+        work = os.path.join(self.folder, "work")
+        if os.path.isdir(source):
+            shutil.copytree(source, work)
+        else:
+            shutil.unpack_archive(source, work)
+        job, where = self.shared["JOB_ID"], self.shared["SHARED_OUTPUT_PATH"]
+        if await self.train_all(work):
+            shutil.copytree(os.path.join(work, "models"), output, dirs_exist_ok=True)
+            self.channel.send(f"JOB_COMPLETE::{job}::{where}")
+        else:
+            self.channel.send(f"JOB_FAILED::{job}::the training failed")
+
     async def run(self, package):
+        await peer.stage(self.args, "package")
         work = os.path.join(self.folder, "work")
         with zipfile.ZipFile(package) as archive:
             archive.extractall(work)
+        if self.args.named_folder_only:
+            work = os.path.join(work, os.path.splitext(os.path.basename(package))[0])
+            if not os.path.isdir(work):
+                say("no folder", work)
+                return
         # The files are at the root of the package or in one folder.
         entries = os.listdir(work)
         if len(entries) == 1 and os.path.isdir(os.path.join(work, entries[0])):
@@ -69,18 +121,42 @@ class Job:
         await (self.train(work) if self.kind == "train" else self.track(work))
 
     async def train(self, work):
-        for command in commands(os.path.join(work, "train-script.sh"), "train"):
-            name = os.path.splitext(command[command.index("--config-name") + 1])[0]
-            self.channel.send(f"TRAIN_JOB_START::{name}")
-            code = await self.call(command, work, "")
-            if code:
-                self.channel.send(f"TRAIN_JOB_ERROR::{name}::{code}")
-                return
-            self.channel.send(f"TRAIN_JOB_END::{name}")
+        if not await self.train_all(work):
+            return
         self.channel.send("TRAINING_JOBS_DONE")
         base = os.path.join(self.folder, "trained_package")
         result = shutil.make_archive(base, "zip", os.path.join(work, "models"))
         await self.send_result(result, "models")
+
+    async def train_all(self, work):
+        progress = asyncio.create_task(self.report(self.open_sockets())) if self.gui else None
+        for command in commands(os.path.join(work, "train-script.sh"), "train"):
+            name = os.path.splitext(command[command.index("--config-name") + 1])[0]
+            self.channel.send(f"TRAIN_JOB_START::{name}")
+            await peer.stage(self.args, "run")
+            code = await self.call([*command, *self.ports], work, "")
+            if code:
+                self.channel.send(f"TRAIN_JOB_ERROR::{name}::{code}")
+                return False
+            self.channel.send(f"TRAIN_JOB_END::{name}")
+        if progress:
+            progress.cancel()
+        return True
+
+    def open_sockets(self):
+        """The trainer connects to both: it reports on one and takes commands from the other."""
+        context = zmq.asyncio.Context.instance()
+        reports, self.control = context.socket(zmq.SUB), context.socket(zmq.PUB)
+        reports.setsockopt(zmq.SUBSCRIBE, b"")
+        names = (("publish_port", reports), ("controller_port", self.control))
+        for name, socket in names:
+            port = socket.bind_to_random_port("tcp://127.0.0.1")
+            self.ports.append(f"++trainer_config.zmq.{name}={port}")
+        return reports
+
+    async def report(self, reports):
+        while True:
+            self.channel.send(f"PROGRESS_REPORT::{await reports.recv_string()}")
 
     async def track(self, work):
         self.channel.send("INFERENCE_START")
@@ -99,11 +175,13 @@ class Job:
     async def send_result(self, path, folder):
         name = self.args.result_name or os.path.basename(path)
         meta = f"FILE_META::{name}:{os.path.getsize(path)}:{folder}"
-        await peer.send_file(self.channel, path, meta, CHUNK)
+        await peer.send_file(self.channel, path, meta, CHUNK, peer.stage(self.args, "result"))
 
     async def call(self, command, work, prefix):
+        environment = os.environ | dict(pair.split("=", 1) for pair in self.args.env)
         process = await asyncio.create_subprocess_exec(
-            *command, cwd=work, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+            *command, cwd=work, env=environment,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )
         async for line in process.stdout:
             self.channel.send(prefix + line.decode("utf-8", "replace"))
@@ -178,6 +256,7 @@ class Worker:
             return
         pc = self.pc = peer.connection()
         await self.status("reserved")
+        await peer.stage(self.args, "offer")
 
         @pc.on("datachannel")
         def on_datachannel(channel):
@@ -196,6 +275,7 @@ class Worker:
         local = pc.localDescription
         own = self.signaling.peer_id
         await self.signaling.send(type=local.type, sender=own, target=sender, sdp=local.sdp)
+        await peer.stage(self.args, "answer")
 
 
 async def main(args):

@@ -4,6 +4,7 @@ use super::display::Display;
 use super::output::Output;
 use super::viewer::Viewer;
 use super::{ClientError, Job, concluded};
+use crate::config::LegacyPatience;
 use crate::rtc::{Channel, Message};
 use crate::transfer::{self, Limits, Progress};
 use sleap_rtc_protocol::ids::PeerId;
@@ -14,21 +15,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 /// A Python peer expects to hear from us this often.
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
-/// Silence outside of a run, and between the pieces of a result.
-const SILENCE: Duration = Duration::from_secs(120);
-/// Silence while the trainer runs: validation of a big data set prints nothing.
-const RUN_SILENCE: Duration = Duration::from_secs(3600);
 /// After a failure the worker may still send what there is; not for long.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 const SEND_LIMIT: Duration = Duration::from_secs(60);
 const FLUSH: Duration = Duration::from_secs(120);
-/// What a worker that says nothing at all may lack.
-const OLD_WORKER: &str = "; old Python workers read only a zip whose files are in one folder with \
-                          the zip's name: pack it so, or update the worker";
 const UPLOAD: &str = "Sending package";
 const DOWNLOAD: &str = "Receiving result";
 
@@ -37,25 +30,23 @@ pub(super) async fn run(
     channel: Channel,
     spec: &JobSpec,
     job: &Job,
+    patience: LegacyPatience,
     display: &mut Display,
     viewer: Option<Viewer>,
-    interrupt: &CancellationToken,
 ) -> Result<PathBuf, ClientError> {
     let worker = display.worker_id();
-    let mut session = Session { channel, worker, display, viewer };
-    let work = async {
-        match &spec.shared {
-            Some(_) => session.submit_shared(spec, job).await?,
-            None => session.upload(job).await?,
-        }
-        session.follow(job).await
-    };
-    interrupt.run_until_cancelled(work).await.unwrap_or(Err(ClientError::Cancelled))
+    let mut session = Session { channel, worker, patience, display, viewer };
+    match &spec.shared {
+        Some(_) => session.submit_shared(spec, job).await?,
+        None => session.upload(job).await?,
+    }
+    session.follow(job).await
 }
 
 struct Session<'a> {
     channel: Channel,
     worker: PeerId,
+    patience: LegacyPatience,
     display: &'a mut Display,
     viewer: Option<Viewer>,
 }
@@ -75,8 +66,8 @@ struct Flow {
     running: bool,
     download: Option<Download>,
     result: Option<PathBuf>,
-    /// The worker has said something.
-    heard: bool,
+    /// A run has begun: what is said before is about the package.
+    began: bool,
     done: bool,
 }
 
@@ -108,18 +99,19 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// The package as a zip: the user's own where it is one, else packed for the occasion.
+    /// The package as every Python worker reads it: a zip with one folder, which has the zip's
+    /// name. Those of the first version look nowhere else.
     async fn zip(&self, job: &Job, folder: &Path) -> Result<(PathBuf, String), ClientError> {
-        if let Some(path) = job.package.zip_path() {
-            let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-            return Ok((path.to_owned(), name.unwrap_or_else(|| "package.zip".into())));
-        }
+        // A name that cannot be a folder's is only a name.
+        let top = RelPath::new(&job.name).ok().filter(|name| !name.as_str().contains('/'));
+        let top = top.map_or_else(|| "package".to_owned(), |name| name.to_string());
         let (package, zip) = (job.package.clone(), folder.join("package.zip"));
-        let to = zip.clone();
-        let packing = tokio::task::spawn_blocking(move || transfer::pack_package(&package, &to));
-        let packed = packing.await.map_err(|error| ClientError::Internal(error.to_string()))?;
+        let (to, name) = (zip.clone(), format!("{top}.zip"));
+        let packing = move || transfer::pack_package(&package, &top, &to);
+        let packed = tokio::task::spawn_blocking(packing).await;
+        let packed = packed.map_err(|error| ClientError::Internal(error.to_string()))?;
         packed.map_err(|error| ClientError::Internal(error.to_string()))?;
-        Ok((zip, format!("{}.zip", job.name)))
+        Ok((zip, name))
     }
 
     async fn introduce(&mut self, job: &Job, name: String, size: u64) -> Result<(), ClientError> {
@@ -159,15 +151,12 @@ impl Session<'_> {
             running: false,
             download: None,
             result: None,
-            heard: false,
+            began: false,
             done: false,
         };
         while !flow.done {
             match self.next(&flow).await {
-                Ok(Message::Text(text)) => {
-                    flow.heard = true;
-                    self.on_text(&mut flow, job, &text).await?;
-                }
+                Ok(Message::Text(text)) => self.on_text(&mut flow, job, &text).await?,
                 Ok(Message::Binary(bytes)) => self.on_bytes(&mut flow, job, &bytes).await?,
                 // It has said how the job ended; whatever else it had is lost.
                 Err(_) if !flow.outcome.is_success() => break,
@@ -195,28 +184,33 @@ impl Session<'_> {
     async fn next(&mut self, flow: &Flow) -> Result<Message, ClientError> {
         let limit = match (flow.outcome.is_success(), flow.running) {
             (false, _) => AFTER_FAILURE,
-            (true, true) => RUN_SILENCE,
-            (true, false) => SILENCE,
+            (true, true) => self.patience.in_a_run,
+            (true, false) => self.patience.otherwise,
         };
         let deadline = Instant::now() + limit;
         let mut keep_alive = tokio::time::interval(KEEP_ALIVE_EVERY);
         keep_alive.reset();
         loop {
             tokio::select! {
-                message = self.channel.recv() => {
-                    return message.ok_or_else(|| self.lost("during the job"));
-                }
+                message = self.channel.recv() => match message {
+                    // Comes from a worker that hangs, too.
+                    Some(Message::Binary(bytes)) if bytes == KEEP_ALIVE => {}
+                    Some(message) => return Ok(message),
+                    None => return Err(self.lost("during the job")),
+                },
                 _ = keep_alive.tick() => self.send_bytes(KEEP_ALIVE).await?,
                 () = Viewer::stop_wanted(&mut self.viewer) => {
                     let stop = serde_json::json!({ "command": "stop" });
                     self.send(&ClientText::ZmqCtrl(stop)).await?;
                 }
                 () = tokio::time::sleep_until(deadline) => {
-                    let silent = format!("was silent for {} s", limit.as_secs());
-                    return Err(self.broke(match flow.heard {
-                        true => silent,
-                        false => format!("{silent} after the upload{OLD_WORKER}"),
-                    }));
+                    let limit_s = limit.as_secs();
+                    let what = match (flow.began, flow.running) {
+                        (_, true) => "while it trained or tracked",
+                        (false, _) => "after it had the package",
+                        (true, _) => "before it had sent the whole result",
+                    };
+                    return Err(self.broke(format!("was silent for {limit_s} s {what}")));
                 }
             }
         }
@@ -243,7 +237,7 @@ impl Session<'_> {
         }
         match text {
             WorkerText::TrainJobStart(name) | WorkerText::InferenceJobStart(name) => {
-                flow.running = true;
+                (flow.running, flow.began) = (true, true);
                 self.show(&JobEvent::RunStarted { name: name.clone() });
                 self.display.run_started(&name, 1, 1);
             }
@@ -254,6 +248,14 @@ impl Session<'_> {
                 let message = format!("{name} ended with exit code {code}; see the log above");
                 let outcome = JobOutcome::Failed { exit_code: code.parse().ok(), message };
                 self.run_ended(flow, name, outcome);
+            }
+            // Said before anything has run: another worker may be able to.
+            WorkerText::PathError(message) if !flow.began => {
+                return Err(ClientError::Refused(format!(
+                    "worker {} cannot use the shared storage: {message}; without \
+                     --shared-storage-root the package is sent instead",
+                    self.worker
+                )));
             }
             WorkerText::InferenceError(message)
             | WorkerText::PathError(message)
@@ -312,9 +314,6 @@ impl Session<'_> {
         job: &Job,
         bytes: &[u8],
     ) -> Result<(), ClientError> {
-        if bytes == KEEP_ALIVE {
-            return Ok(());
-        }
         let Some(download) = &mut flow.download else { return Ok(()) };
         download.received_bytes += bytes.len() as u64;
         let (done_bytes, total_bytes) = (download.received_bytes, download.meta.size);

@@ -56,7 +56,6 @@ use sleap_rtc_protocol::job::{JobDescription, JobOutcome, JobSpec};
 use sleap_rtc_protocol::session::{JobString, SessionString};
 use std::path::PathBuf;
 use submission::Submission;
-use tokio_util::sync::CancellationToken;
 use viewer::Viewer;
 
 /// How a client finds its worker.
@@ -167,8 +166,8 @@ async fn with_room(
         }
         Dialect::Legacy => {
             let Connected { connection, channel, .. } = connected;
-            let never = CancellationToken::new();
-            let work = legacy::run(channel, &spec, job, &mut display, viewer, &never);
+            let patience = config.client.legacy;
+            let work = legacy::run(channel, &spec, job, patience, &mut display, viewer);
             let done = or_interrupt(interrupts, work).await;
             connection.close().await;
             done

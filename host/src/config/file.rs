@@ -48,6 +48,8 @@ pub(super) struct FileWorker {
 pub(super) struct FileClient {
     pub(super) user: Option<String>,
     pub(super) reconnect_for: Option<Duration>,
+    pub(super) legacy_silence: Option<Duration>,
+    pub(super) legacy_run_silence: Option<Duration>,
 }
 
 /// `[policy]`.
@@ -192,6 +194,8 @@ impl FileClient {
         let client = Self {
             user: section.take("user")?,
             reconnect_for: section.take_with("reconnect_for", time)?,
+            legacy_silence: section.take_with("legacy_silence", time)?,
+            legacy_run_silence: section.take_with("legacy_run_silence", time)?,
         };
         section.finish()?;
         Ok(client)

@@ -107,6 +107,17 @@ pub struct ClientConfig {
     pub jobs_dir: PathBuf,
     /// How long a lost connection to a worker is tried to be made again.
     pub reconnect_for: Duration,
+    /// How long a Python worker may be silent.
+    pub legacy: LegacyPatience,
+}
+
+/// How long a Python worker may say nothing (its keep-alives do not count) before it is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LegacyPatience {
+    /// While a model is trained or applied: validation of a big data set prints nothing.
+    pub in_a_run: Duration,
+    /// At every other moment.
+    pub otherwise: Duration,
 }
 
 /// The policy plugins.
@@ -285,6 +296,10 @@ pub fn load(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigErr
             user: file.client.user,
             jobs_dir: sources.data("client/jobs"),
             reconnect_for: file.client.reconnect_for.unwrap_or(RECONNECT_FOR),
+            legacy: LegacyPatience {
+                in_a_run: file.client.legacy_run_silence.unwrap_or(LEGACY_RUN_SILENCE),
+                otherwise: file.client.legacy_silence.unwrap_or(LEGACY_SILENCE),
+            },
         },
         policy: policy(sources, file.policy, &base),
         server: ServerConfig {
@@ -313,6 +328,8 @@ pub fn load(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigErr
 
 /// Laptops sleep over night.
 const RECONNECT_FOR: Duration = Duration::from_secs(12 * 3600);
+const LEGACY_SILENCE: Duration = Duration::from_secs(120);
+const LEGACY_RUN_SILENCE: Duration = Duration::from_secs(3600);
 /// A package that stopped in the middle.
 const RESUME_WITHIN: Duration = Duration::from_secs(120);
 

@@ -390,11 +390,6 @@ impl Package {
         &self.inner.source.left_out
     }
 
-    /// The zip that it was opened from, if it was.
-    pub fn zip_path(&self) -> Option<&Path> {
-        self.inner.source.zip.as_ref().map(|(path, _)| path.as_path())
-    }
-
     /// Where the content of the file at `path` lies on disk as it is, if it does.
     pub fn file_path(&self, path: &RelPath) -> Option<&Path> {
         match &self.member(path).ok()?.content {

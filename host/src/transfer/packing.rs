@@ -36,15 +36,15 @@ pub fn link(package: &Path, into: &Path) -> Result<(), TransferError> {
 /// Packs the files of `folder`, in the order of their paths, into a zip at `zip`. The same files
 /// give the same zip.
 pub fn pack(folder: &Path, zip: &Path) -> Result<(), TransferError> {
-    write(&Source::tree(folder)?, zip)
+    write(&Source::tree(folder)?, "", zip)
 }
 
-/// Packs the files of `package` into a zip at `zip`.
-pub fn pack_package(package: &Package, zip: &Path) -> Result<(), TransferError> {
-    write(package.source(), zip)
+/// Packs the files of `package` into a zip at `zip`, below one folder `top`.
+pub fn pack_package(package: &Package, top: &str, zip: &Path) -> Result<(), TransferError> {
+    write(package.source(), &format!("{top}/"), zip)
 }
 
-fn write(source: &Source, zip: &Path) -> Result<(), TransferError> {
+fn write(source: &Source, prefix: &str, zip: &Path) -> Result<(), TransferError> {
     let folder = zip.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new(".")).to_owned();
     storage::create_folder(&folder)?;
@@ -58,7 +58,7 @@ fn write(source: &Source, zip: &Path) -> Result<(), TransferError> {
     let mut buffer = vec![0; READ_BYTES];
     for member in source.members() {
         let options = options(member.path.file_name(), member.size, member.executable);
-        writer.start_file(member.path.as_str(), options).map_err(unwritable)?;
+        writer.start_file(format!("{prefix}{}", member.path), options).map_err(unwritable)?;
         let mut reader = source.open(member)?;
         loop {
             match reader.read(&mut buffer) {

@@ -40,17 +40,20 @@ pub fn python_peer(
     script: &str,
     arguments: &[&str],
 ) -> Option<Process> {
+    let address = server.address();
+    let (http, ws) = (format!("http://{address}"), format!("ws://{address}"));
+    let all = [&["--http", http.as_str(), "--ws", ws.as_str()], arguments].concat();
+    python_program(site, script, &all)
+}
+
+/// Any Python program `script` of `tests/python` with its `arguments`.
+pub fn python_program(site: &Site, script: &str, arguments: &[&str]) -> Option<Process> {
     let interpreter = python_with_aiortc()?;
     let home = site.folder("python");
     let plain_python = python().parent().unwrap().display();
     let path = format!("{}:{plain_python}:/usr/bin:/bin", stand_in().display());
     let mut command = clean_command(interpreter, &home, &path);
-    let address = server.address();
-    command
-        .arg("-u")
-        .arg(python_peers().join(script))
-        .args(["--http", &format!("http://{address}"), "--ws", &format!("ws://{address}")])
-        .args(arguments);
+    command.arg("-u").arg(python_peers().join(script)).args(arguments);
     Some(Process::start(script, &mut command))
 }
 

@@ -1,6 +1,7 @@
-//! A signaling server of the real binary.
+//! A signaling server: of the real binary, or the Python one that behaves as the old one did.
 
 use super::process::Process;
+use super::python_peer::python_program;
 use super::{SOON, Site};
 use rustix::process::Signal;
 use std::{
@@ -8,28 +9,36 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A running `sleap-rtc signaling`.
+/// A running signaling server.
 pub struct TestServer {
     process: Process,
     home: PathBuf,
     address: SocketAddr,
-    keeps_state: bool,
+    kind: Kind,
+}
+
+/// Which program it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Forgetful,
+    Persistent,
+    Old,
 }
 
 impl TestServer {
     /// A server that forgets everything when it ends.
     pub fn ephemeral(site: &Site) -> Self {
-        Self::launch(site.folder("server"), ([127, 0, 0, 1], 0).into(), false)
+        Self::launch(site.folder("server"), ([127, 0, 0, 1], 0).into(), Kind::Forgetful)
     }
 
     /// A server that keeps its state in its home folder, for [`Self::restart`].
     pub fn persistent(site: &Site) -> Self {
-        Self::launch(site.folder("server"), ([127, 0, 0, 1], 0).into(), true)
+        Self::launch(site.folder("server"), ([127, 0, 0, 1], 0).into(), Kind::Persistent)
     }
 
     /// A server that forgets everything, on another address than the usual one.
     pub fn on(site: &Site, address: IpAddr) -> Self {
-        Self::launch(site.folder("server"), (address, 0).into(), false)
+        Self::launch(site.folder("server"), (address, 0).into(), Kind::Forgetful)
     }
 
     /// The same, with this configuration file.
@@ -37,22 +46,32 @@ impl TestServer {
     pub fn configured(site: &Site, address: IpAddr, config: &str) -> Self {
         let home = site.folder("server");
         std::fs::write(home.join("sleap-rtc.toml"), config).unwrap();
-        Self::launch(home, (address, 0).into(), false)
+        Self::launch(home, (address, 0).into(), Kind::Forgetful)
     }
 
-    fn launch(home: PathBuf, listen: SocketAddr, keeps_state: bool) -> Self {
+    /// `tests/python/server.py`: what the Python server did, and did not.
+    #[allow(dead_code, reason = "the torture has no use for it")]
+    pub fn old(site: &Site, arguments: &[&str]) -> Option<Self> {
+        let process = python_program(site, "server.py", arguments)?;
+        Some(Self::listening(process, site.path().to_owned(), Kind::Old))
+    }
+
+    fn launch(home: PathBuf, listen: SocketAddr, kind: Kind) -> Self {
         let mut command = Site::binary(&home, Path::new("/nonexistent"));
         command.args(["signaling", "--listen", &listen.to_string()]);
-        if !keeps_state {
+        if kind == Kind::Forgetful {
             command.arg("--ephemeral");
         }
-        let mut process = Process::start("signaling server", &mut command);
+        Self::listening(Process::start("signaling server", &mut command), home, kind)
+    }
+
+    fn listening(mut process: Process, home: PathBuf, kind: Kind) -> Self {
         let address = process.wait_stdout("its `listening on` line", SOON, |text| {
             let (_, rest) = text.split_once("listening on http://")?;
             let (address, rest) = rest.split_once(" and ws://")?;
             rest.contains('\n').then(|| address.parse().expect("an address"))
         });
-        Self { process, home, address, keeps_state }
+        Self { process, home, address, kind }
     }
 
     /// Where it listens, HTTP and WebSocket alike.
@@ -82,7 +101,8 @@ impl TestServer {
 
     /// Kills it and starts it again at the same address.
     pub fn restart(&mut self) {
+        assert!(self.kind != Kind::Old, "the old server is not started again");
         self.kill();
-        *self = Self::launch(self.home.clone(), self.address, self.keeps_state);
+        *self = Self::launch(self.home.clone(), self.address, self.kind);
     }
 }

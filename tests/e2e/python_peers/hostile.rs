@@ -1,4 +1,4 @@
-//! Our programs with independent ones, written in Python from the protocol alone.
+//! Legacy peers that ask for what they must not have, cancel, or send what is broken.
 
 use crate::support::*;
 use std::{fs, path::Path};
@@ -19,75 +19,6 @@ fn python_client(
 }
 
 #[test]
-fn a_python_client_trains_on_our_worker() {
-    let site = Site::new();
-    let server = site.server();
-    let worker = site.worker(&server);
-    let package = fixture("train_topdown.zip");
-    let output = site.folder("output");
-    let job = ["--job", "train", "--package", package.to_str().unwrap()];
-    let arguments = [&job[..], &["--output", output.to_str().unwrap()]].concat();
-    let Some((code, text)) = python_client(&site, &server, &worker, &arguments) else { return };
-    assert_eq!(code, 0, "{text}");
-    for words in ["TRAIN_JOB_START::centroid", "TRAIN_JOB_END::centered_instance"] {
-        assert!(text.contains(words), "{text}");
-    }
-    let unpacked = files_below(&output);
-    assert_eq!(unpacked.iter().filter(|file| file.ends_with("best.ckpt")).count(), 2);
-    worker.wait_idle(&site, &server);
-}
-
-#[test]
-fn a_python_client_tracks_on_our_worker() {
-    let site = Site::new();
-    let server = site.server();
-    let worker = site.worker(&server);
-    let package = fixture("track_topdown.zip");
-    let output = site.folder("output");
-    let job = ["--job", "track", "--package", package.to_str().unwrap()];
-    let arguments = [&job[..], &["--output", output.to_str().unwrap()]].concat();
-    let Some((code, text)) = python_client(&site, &server, &worker, &arguments) else { return };
-    assert_eq!(code, 0, "{text}");
-    assert_eq!(files_below(&output).len(), 1, "one file of predictions");
-    worker.wait_idle(&site, &server);
-}
-
-#[test]
-fn a_python_client_chooses_our_worker_in_its_room() {
-    let site = Site::new();
-    let server = site.server();
-    let worker = site.worker(&server);
-    let Credentials { room_id, token, .. } = worker.credentials();
-    let (package, output) = (fixture("train_single.zip"), site.folder("output"));
-    let paths = ["--package", package.to_str().unwrap(), "--output", output.to_str().unwrap()];
-    let room = ["--job", "train", "--room-id", room_id, "--token", token];
-    let arguments = [&room[..], &paths[..]].concat();
-    let Some(mut client) = python_peer(&site, &server, "client.py", &arguments) else { return };
-    assert_eq!(client.wait(A_WHILE), 0, "{}", client.transcript());
-    worker.wait_idle(&site, &server);
-}
-
-#[test]
-fn a_python_client_is_refused_by_our_busy_worker() {
-    let site = Site::new();
-    let server = site.server();
-    let setup = TestWorker::setup(&site, "worker").env("FAKE_SLEAP_BATCH_S", "2");
-    let worker = setup.start(&server);
-    let package = fixture("train_single.zip");
-    let first = site.client(&server).train(&package).session(worker.credentials());
-    let mut first = first.start();
-    Observer::join(&server, worker.credentials()).wait_status(worker.peer_id(), "busy", SOON);
-    let output = site.folder("output");
-    let job = ["--job", "train", "--package", package.to_str().unwrap()];
-    let arguments = [&job[..], &["--output", output.to_str().unwrap()]].concat();
-    let refused = python_client(&site, &server, &worker, &arguments);
-    first.kill();
-    let Some((code, text)) = refused else { return };
-    assert_eq!(code, 5, "{text}");
-    assert!(text.contains("worker_busy"), "{text}");
-}
-
-#[test]
 fn a_python_client_cancels_its_running_job() {
     let site = Site::new();
     let server = site.server();
@@ -100,32 +31,6 @@ fn a_python_client_cancels_its_running_job() {
     assert_eq!(code, 6, "{text}");
     assert!(text.contains("TRAIN_JOB_ERROR::"), "{text}");
     worker.wait_idle(&site, &server);
-}
-
-#[test]
-fn our_client_trains_on_a_python_worker() {
-    let site = Site::new();
-    let server = site.server();
-    let Some((mut worker, credentials)) = python_worker(&site, &server, &[]) else { return };
-    let client = site.client(&server).train(&fixture("train_topdown.zip")).session(&credentials);
-    let output = client.output();
-    client.run().assert_code(0);
-    let models = files_below(&output);
-    assert_eq!(models.iter().filter(|file| file.ends_with("best.ckpt")).count(), 2, "{models:?}");
-    worker.kill();
-}
-
-#[test]
-fn our_client_tracks_on_a_python_worker() {
-    let site = Site::new();
-    let server = site.server();
-    let Some((mut worker, credentials)) = python_worker(&site, &server, &[]) else { return };
-    let (labels, models) = labels_and_models(&site);
-    let client = site.client(&server).track(&labels, &models).auto(&credentials);
-    let predictions = client.predictions();
-    client.run().assert_code(0);
-    assert_eq!(fs::read(predictions).unwrap(), fs::read(labels).unwrap());
-    worker.kill();
 }
 
 #[test]

@@ -1,0 +1,260 @@
+//! Each mix of clients and workers, on our server. Between two of our own programs the other modules
+//! test each of these.
+
+use super::*;
+
+/// Two models are trained, and arrive.
+fn trains(client: Side, worker: Side, how: How) {
+    let Some(pair) = Pair::new(worker) else { return };
+    let package = fixture("train_topdown.zip");
+    let Some(mut client) = pair.train(client, how, &package, &[]) else { return };
+    client.assert_code(0);
+    assert_eq!(client.models(), 2);
+    pair.wait_idle();
+}
+
+fn tracks(client: Side, worker: Side) {
+    let Some(pair) = Pair::new(worker) else { return };
+    let Some(mut client) = pair.track(client, Room) else { return };
+    client.assert_code(0);
+    let (labels, _) = labels_and_models(&pair.site);
+    assert!(client.predictions() == fs::read(labels).unwrap(), "other predictions came");
+    pair.wait_idle();
+}
+
+/// A training that fails in its first epoch is told as such, and why.
+fn fails(client: Side, worker: Side) {
+    let setup = Setup { env: &[("FAKE_SLEAP_FAIL_EPOCH", "0")], ..Setup::default() };
+    let Some(pair) = Pair::with(worker, setup) else { return };
+    let package = fixture("train_single.zip");
+    let Some(mut client) = pair.train(client, Session, &package, &[]) else { return };
+    let text = client.assert_code(6);
+    assert!(text.contains("fake failure in training"), "{text}");
+    pair.wait_idle();
+}
+
+/// A second client is refused while the first one's job runs.
+fn refuses_when_busy(client: Side, worker: Side) {
+    let setup = Setup { env: &[("FAKE_SLEAP_BATCH_S", "2")], ..Setup::default() };
+    let Some(pair) = Pair::with(worker, setup) else { return };
+    let package = fixture("train_single.zip");
+    let mut first = pair.train(Ours, Session, &package, &[]).unwrap();
+    pair.wait_status(if worker == Ours { "busy" } else { "reserved" });
+    let Some(mut second) = pair.train(client, Session, &package, &[]) else { return };
+    let text = second.assert_code(5);
+    assert!(text.contains("busy"), "{text}");
+    let listed = pair.train(client, Room, &package, &[]).unwrap().end();
+    assert!([4, 5].contains(&listed.0), "{}", listed.1);
+    first.process.kill();
+}
+
+/// Files at the zip's root, in a folder of its name, and in one of another name.
+fn takes_every_layout(client: Side, worker: Side) {
+    let setup = Setup { python: &["--named-folder-only"], ..Setup::default() };
+    // A Python client sends its zip as it is, which the first Python worker did not cope with.
+    let setup = if client == Ours { setup } else { Setup::default() };
+    let Some(pair) = Pair::with(worker, setup) else { return };
+    for top in ["", "p/", "another/"] {
+        let package = Zip::new(&pair.site, "p.zip").fixture("train_single.zip", top, &[]).finish();
+        let Some(mut client) = pair.train(client, Session, &package, &[]) else { return };
+        client.assert_code(0);
+        assert_eq!(client.models(), 1, "with {top:?}");
+        pair.wait_idle();
+    }
+}
+
+/// A large package goes there, a large result comes back.
+fn moves_50_mb_each_way(client: Side, worker: Side) {
+    const MIB: usize = 48;
+    let setup = Setup { env: &[("FAKE_SLEAP_CKPT_MIB", "48")], ..Setup::default() };
+    let Some(pair) = Pair::with(worker, setup) else { return };
+    let package = large_package(&pair.site, (MIB as u64) << 20);
+    let start = std::time::Instant::now();
+    let Some(mut running) = pair.train(client, Session, &package, &[]) else { return };
+    running.assert_code(0);
+    println!(
+        "{client:?} client, {worker:?} worker: 50 MB there and back in {:.1} s",
+        start.elapsed().as_secs_f64()
+    );
+    assert!(bytes_below(&running.output) > (MIB as u64) << 20);
+    pair.wait_idle();
+}
+
+/// Progress reaches the client, and its user's `stop` ends the training early with a model.
+fn shows_progress_and_stops(client: Side, worker: Side) {
+    // Would take half an hour.
+    let env = [("FAKE_SLEAP_BATCH_S", "0.02"), ("FAKE_SLEAP_EPOCHS", "10000")];
+    let Some(pair) = Pair::with(worker, Setup { env: &env, ..Setup::default() }) else { return };
+    let package = fixture("train_single.zip");
+    let text = if client == Python {
+        let gui = ["--gui", "--stop"];
+        let Some(mut client) = pair.train(client, Session, &package, &gui) else { return };
+        let text = client.assert_code(0);
+        assert_eq!(client.models(), 1);
+        text
+    } else {
+        let Some(mut viewer) = python_program(&pair.site, "viewer.py", &["--stop"]) else { return };
+        let ports = viewer.wait_stdout("its ports", SOON, |text| {
+            let line = text.lines().find_map(|line| line.strip_prefix("PORTS "))?;
+            line.split_once(' ').map(|(control, publish)| [control.to_owned(), publish.to_owned()])
+        });
+        let gui = ["--gui", "--controller-port", &ports[0], "--publish-port", &ports[1]];
+        let mut client = pair.train(client, Session, &package, &gui).unwrap();
+        client.assert_code(0);
+        assert_eq!(client.models(), 1);
+        assert_eq!(viewer.wait(SOON), 0, "{}", viewer.transcript());
+        let text = viewer.stdout();
+        let first = text.lines().nth(1).unwrap_or_default();
+        assert!(first.contains("rtc_reset_monitor"), "{text}");
+        assert!(text.trim_end().ends_with(r#"{"event": "rtc_close_monitor"}"#), "{text}");
+        text
+    };
+    assert!(text.contains("epoch_end"), "{text}");
+    pair.wait_idle();
+}
+
+/// Paths travel instead of bytes; a worker without the storage refuses.
+fn shares_storage(client: Side, worker: Side) {
+    let root = tempfile::tempdir().unwrap();
+    let at = root.path().to_str().unwrap();
+    let package = root.path().join("p.zip");
+    fs::copy(fixture("train_single.zip"), &package).unwrap();
+    let job = |pair: &Pair| match client {
+        Ours => {
+            let client = pair.site.client(&pair.server);
+            let client = client.arguments(&["client-train", "--pkg-path"]).argument(&package);
+            let client = client.arguments(&["--output"]).argument(root.path().join("out"));
+            Some(pair.ours(client, Session, &["--shared-storage-root", at]))
+        }
+        Python => {
+            let paths = ["--shared-input", "p.zip", "--shared-output", "out"];
+            pair.python(Session, &[&["--job", "train"], &paths[..]].concat())
+        }
+    };
+    let python = ["--shared-root", at];
+    let setup = Setup { python: &python, ours: &["--shared-storage-root", at], env: &[] };
+    let Some(pair) = Pair::with(worker, setup) else { return };
+    let Some(mut running) = job(&pair) else { return };
+    running.assert_code(0);
+    let models = files_below(&root.path().join("out"));
+    assert!(models.iter().any(|file| file.ends_with("best.ckpt")), "{models:?}");
+    pair.wait_idle();
+    let Some(without) = Pair::new(worker) else { return };
+    let text = job(&without).unwrap().assert_code(if client == Ours { 5 } else { 6 });
+    assert!(text.contains("storage"), "{text}");
+}
+
+#[test]
+fn our_client_trains_with_room_credentials_on_a_python_worker() {
+    trains(Ours, Python, Room);
+}
+
+#[test]
+fn our_client_trains_by_session_string_on_a_python_worker() {
+    trains(Ours, Python, Session);
+}
+
+#[test]
+fn our_client_tracks_on_a_python_worker() {
+    tracks(Ours, Python);
+}
+
+#[test]
+fn our_client_hears_of_a_failing_job_on_a_python_worker() {
+    fails(Ours, Python);
+}
+
+#[test]
+fn our_client_is_refused_by_a_python_busy_worker() {
+    refuses_when_busy(Ours, Python);
+}
+
+#[test]
+fn our_client_brings_a_package_of_any_layout_to_a_python_worker() {
+    takes_every_layout(Ours, Python);
+}
+
+#[test]
+fn our_client_moves_50_mb_each_way_with_a_python_worker() {
+    moves_50_mb_each_way(Ours, Python);
+}
+
+#[test]
+fn our_client_sees_progress_and_stops_on_a_python_worker() {
+    shows_progress_and_stops(Ours, Python);
+}
+
+#[test]
+fn our_client_shares_storage_with_a_python_worker() {
+    shares_storage(Ours, Python);
+}
+
+#[test]
+fn a_python_client_trains_with_room_credentials_on_our_worker() {
+    trains(Python, Ours, Room);
+}
+
+#[test]
+fn a_python_client_trains_by_session_string_on_our_worker() {
+    trains(Python, Ours, Session);
+}
+
+#[test]
+fn a_python_client_tracks_on_our_worker() {
+    tracks(Python, Ours);
+}
+
+#[test]
+fn a_python_client_hears_of_a_failing_job_on_our_worker() {
+    fails(Python, Ours);
+}
+
+#[test]
+fn a_python_client_is_refused_by_our_busy_worker() {
+    refuses_when_busy(Python, Ours);
+}
+
+#[test]
+fn a_python_client_brings_a_package_of_any_layout_to_our_worker() {
+    takes_every_layout(Python, Ours);
+}
+
+#[test]
+fn a_python_client_moves_50_mb_each_way_with_our_worker() {
+    moves_50_mb_each_way(Python, Ours);
+}
+
+#[test]
+fn a_python_client_sees_progress_and_stops_on_our_worker() {
+    shows_progress_and_stops(Python, Ours);
+}
+
+#[test]
+fn a_python_client_shares_storage_with_our_worker() {
+    shares_storage(Python, Ours);
+}
+
+#[test]
+fn a_python_client_trains_with_room_credentials_on_a_python_worker() {
+    trains(Python, Python, Room);
+}
+
+#[test]
+fn a_python_client_trains_by_session_string_on_a_python_worker() {
+    trains(Python, Python, Session);
+}
+
+#[test]
+fn a_python_client_tracks_on_a_python_worker() {
+    tracks(Python, Python);
+}
+
+#[test]
+fn our_client_feeds_a_viewer_from_our_worker() {
+    shows_progress_and_stops(Ours, Ours);
+}
+
+#[test]
+fn our_client_is_refused_shared_storage_by_our_worker_without() {
+    shares_storage(Ours, Ours);
+}

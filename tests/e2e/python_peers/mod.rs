@@ -1,0 +1,205 @@
+//! Our programs with independent ones, written in Python from the protocol alone.
+//!
+//! A [`Pair`] is a client's and a worker's side of either kind, on a server of either kind; the
+//! table in `docs/switching-from-python.md` says which test answers for which mix.
+
+mod failing;
+mod hostile;
+mod matrix;
+mod old_server;
+
+use crate::support::*;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// Whose program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Ours,
+    Python,
+}
+use Side::{Ours, Python};
+
+/// How the client finds the worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    Room,
+    Session,
+}
+use How::{Room, Session};
+
+enum Worker {
+    Ours(TestWorker),
+    Python(Process, Credentials),
+}
+
+/// A worker on a server, waiting for clients.
+struct Pair {
+    worker: Worker,
+    server: TestServer,
+    site: Site,
+}
+
+/// What is special about a pair.
+#[derive(Default, Clone, Copy)]
+struct Setup<'a> {
+    /// For the trainer.
+    env: &'a [(&'a str, &'a str)],
+    /// For the Python worker's command line.
+    python: &'a [&'a str],
+    /// For our worker's command line.
+    ours: &'a [&'a str],
+}
+
+impl Pair {
+    /// On our server. `None` where the developer does without Python.
+    fn new(worker: Side) -> Option<Self> {
+        Self::with(worker, Setup::default())
+    }
+
+    fn with(worker: Side, setup: Setup<'_>) -> Option<Self> {
+        let site = Site::new();
+        let server = site.server();
+        Self::on(site, server, worker, setup)
+    }
+
+    fn on(site: Site, server: TestServer, worker: Side, setup: Setup<'_>) -> Option<Self> {
+        let worker = match worker {
+            Ours => {
+                let worker = TestWorker::setup(&site, "worker").arguments(setup.ours);
+                let worker = setup.env.iter().fold(worker, |w, (name, value)| w.env(name, value));
+                Worker::Ours(worker.start(&server))
+            }
+            Python => {
+                let env: Vec<_> = setup.env.iter().map(|(n, v)| format!("--env={n}={v}")).collect();
+                let env: Vec<_> = env.iter().map(String::as_str).collect();
+                let arguments = [setup.python, &env].concat();
+                let (process, credentials) = python_worker(&site, &server, &arguments)?;
+                Worker::Python(process, credentials)
+            }
+        };
+        Some(Self { worker, server, site })
+    }
+
+    fn credentials(&self) -> &Credentials {
+        match &self.worker {
+            Worker::Ours(worker) => worker.credentials(),
+            Worker::Python(_, credentials) => credentials,
+        }
+    }
+
+    /// A client's training with `package`.
+    fn train(&self, side: Side, how: How, package: &Path, more: &[&str]) -> Option<Running> {
+        match side {
+            Ours => {
+                let client = self.site.client(&self.server).train(package);
+                Some(self.ours(client, how, more))
+            }
+            Python => {
+                let package = package.to_str().unwrap();
+                self.python(how, &[&["--job", "train", "--package", package], more].concat())
+            }
+        }
+    }
+
+    /// A client's tracking with the fixture; its labels are the predictions.
+    fn track(&self, side: Side, how: How) -> Option<Running> {
+        match side {
+            Ours => {
+                let client = self.site.client(&self.server).track_fixture(&self.site);
+                let output = client.predictions();
+                let running = self.ours(client, how, &[]);
+                Some(Running { output, ..running })
+            }
+            Python => {
+                let package = fixture("track_topdown.zip");
+                let job = ["--job", "track", "--package", package.to_str().unwrap()];
+                self.python(how, &job)
+            }
+        }
+    }
+
+    fn ours(&self, client: TestClient, how: How, more: &[&str]) -> Running {
+        // Minutes in practice.
+        let patience = "[client]\nlegacy_silence = \"4 s\"\nlegacy_run_silence = \"4 s\"\n";
+        fs::write(client.home().join("sleap-rtc.toml"), patience).unwrap();
+        let output = client.output();
+        let client = match how {
+            Room => client.auto(self.credentials()),
+            Session => client.session(self.credentials()),
+        };
+        Running { process: client.arguments(more).start(), output }
+    }
+
+    fn python(&self, how: How, job: &[&str]) -> Option<Running> {
+        let Credentials { session_string, room_id, token, .. } = self.credentials();
+        let way = match how {
+            Room => vec!["--room-id", room_id, "--token", token],
+            Session => vec!["--session-string", session_string],
+        };
+        let output = self.site.folder("output");
+        let to = ["--output", output.to_str().unwrap()];
+        let arguments = [job, &way, &to].concat();
+        let process = python_peer(&self.site, &self.server, "client.py", &arguments)?;
+        Some(Running { process, output })
+    }
+
+    /// Waits until the room shows the worker as `status`.
+    #[track_caller]
+    fn wait_status(&self, status: &str) {
+        let mut observer = Observer::join(&self.server, self.credentials());
+        observer.wait_status(&self.credentials().peer_id, status, A_WHILE);
+    }
+
+    /// Waits until the worker is free, with nothing of a job left running.
+    #[track_caller]
+    fn wait_idle(&self) {
+        self.wait_status("available");
+        let worker = match &self.worker {
+            Worker::Ours(worker) => worker.pid(),
+            Worker::Python(process, _) => process.pid(),
+        };
+        self.site.assert_only_processes(&[self.server.pid(), worker]);
+    }
+}
+
+/// A client on its way.
+struct Running {
+    process: Process,
+    output: PathBuf,
+}
+
+impl Running {
+    /// The exit code and everything that was printed.
+    #[track_caller]
+    fn end(&mut self) -> (i32, String) {
+        let code = self.process.wait(Duration::from_secs(120));
+        (code, self.process.transcript())
+    }
+
+    /// Fails unless it ends with `code`; gives what it printed.
+    #[track_caller]
+    fn assert_code(&mut self, code: i32) -> String {
+        let (ended, text) = self.end();
+        assert_eq!(ended, code, "{text}");
+        text
+    }
+
+    /// How many models have arrived.
+    fn models(&self) -> usize {
+        files_below(&self.output).iter().filter(|file| file.ends_with("best.ckpt")).count()
+    }
+
+    /// The predictions that have arrived.
+    fn predictions(&self) -> Vec<u8> {
+        if self.output.is_file() {
+            return fs::read(&self.output).unwrap();
+        }
+        let files = files_below(&self.output);
+        assert_eq!(files.len(), 1, "{files:?}");
+        fs::read(self.output.join(&files[0])).unwrap()
+    }
+}

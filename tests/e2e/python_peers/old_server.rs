@@ -1,0 +1,95 @@
+//! The core of the matrix on a server that behaves as the Python one did.
+
+use super::*;
+
+fn pair(worker: Side, setup: Setup<'_>) -> Option<Pair> {
+    let site = Site::new();
+    let server = TestServer::old(&site, &[])?;
+    Pair::on(site, server, worker, setup)
+}
+
+/// One client after another, found in the room and by session string: the worker's tags and status
+/// survive each update.
+fn works(client: Side, worker: Side) {
+    let Some(pair) = pair(worker, Setup::default()) else { return };
+    let package = fixture("train_single.zip");
+    for how in [Room, Session] {
+        let mut running = pair.train(client, how, &package, &[]).unwrap();
+        running.assert_code(0);
+        assert_eq!(running.models(), 1);
+        pair.wait_idle();
+    }
+    let mut tracking = pair.track(client, Room).unwrap();
+    tracking.assert_code(0);
+    assert!(!tracking.predictions().is_empty());
+    pair.wait_idle();
+}
+
+/// The refusal gets through although `error` frames do not.
+fn refuses_when_busy(client: Side) {
+    let setup = Setup { env: &[("FAKE_SLEAP_BATCH_S", "2")], ..Setup::default() };
+    let Some(pair) = pair(Ours, setup) else { return };
+    let package = fixture("train_single.zip");
+    let mut first = pair.train(Ours, Session, &package, &[]).unwrap();
+    pair.wait_status("busy");
+    let text = pair.train(client, Session, &package, &[]).unwrap().assert_code(5);
+    assert!(text.contains("busy"), "{text}");
+    first.process.kill();
+    assert!(pair.server.transcript().contains("dropped"), "no error frame was dropped");
+}
+
+#[test]
+fn our_client_works_with_our_worker() {
+    works(Ours, Ours);
+}
+
+#[test]
+fn our_client_works_with_a_python_worker() {
+    works(Ours, Python);
+}
+
+#[test]
+fn a_python_client_works_with_our_worker() {
+    works(Python, Ours);
+}
+
+#[test]
+fn a_python_client_works_with_a_python_worker() {
+    works(Python, Python);
+}
+
+#[test]
+fn our_client_is_refused_by_our_busy_worker() {
+    refuses_when_busy(Ours);
+}
+
+#[test]
+fn a_python_client_is_refused_by_our_busy_worker() {
+    refuses_when_busy(Python);
+}
+
+/// What gets lost here is the refusal itself: the deadline stands in for it.
+#[test]
+fn our_client_gives_a_busy_python_worker_up() {
+    let setup = Setup { env: &[("FAKE_SLEAP_BATCH_S", "2")], ..Setup::default() };
+    let Some(pair) = pair(Python, setup) else { return };
+    let package = fixture("train_single.zip");
+    let mut first = pair.train(Ours, Session, &package, &[]).unwrap();
+    pair.wait_status("reserved");
+    let text = pair.train(Ours, Session, &package, &[]).unwrap().assert_code(4);
+    assert!(text.contains("did not answer"), "{text}");
+    first.process.kill();
+}
+
+/// Errors in each of the three shapes that nobody has asked for.
+#[test]
+fn a_servers_error_ends_neither_our_worker_nor_our_client() {
+    let site = Site::new();
+    let Some(server) = TestServer::old(&site, &["--errors"]) else { return };
+    let pair = Pair::on(site, server, Ours, Setup::default()).unwrap();
+    for how in [Room, Session] {
+        let mut client = pair.train(Ours, how, &fixture("train_single.zip"), &[]).unwrap();
+        client.assert_code(0);
+        pair.wait_idle();
+    }
+}
