@@ -27,6 +27,7 @@ mod requirements;
 mod reservation;
 mod rooms;
 mod selection;
+mod serving;
 mod shared_storage;
 mod slots;
 mod track;

@@ -33,23 +33,35 @@ impl TestServer {
     }
 
     /// The same, with this configuration file.
-    #[allow(dead_code, reason = "only the tests of the relay use it")]
+    #[allow(dead_code, reason = "the torture has no use for it")]
     pub fn configured(site: &Site, address: IpAddr, config: &str) -> Self {
         let home = site.folder("server");
         std::fs::write(home.join("sleap-rtc.toml"), config).unwrap();
         Self::launch(home, (address, 0).into(), false)
     }
 
+    /// A server that forgets everything and logs all that it does.
+    #[allow(dead_code, reason = "the torture has no use for it")]
+    pub fn verbose(site: &Site) -> Self {
+        let local = ([127, 0, 0, 1], 0).into();
+        Self::launch_with(site.folder("server"), local, false, &["--log-level", "debug"])
+    }
+
     fn launch(home: PathBuf, listen: SocketAddr, keeps_state: bool) -> Self {
+        Self::launch_with(home, listen, keeps_state, &[])
+    }
+
+    fn launch_with(home: PathBuf, listen: SocketAddr, keeps_state: bool, more: &[&str]) -> Self {
         let mut command = Site::binary(&home, Path::new("/nonexistent"));
-        command.args(["signaling", "--listen", &listen.to_string()]);
+        command.args(["signaling", "--listen", &listen.to_string()]).args(more);
         if !keeps_state {
             command.arg("--ephemeral");
         }
         let mut process = Process::start("signaling server", &mut command);
         let address = process.wait_stdout("its `listening on` line", SOON, |text| {
-            let (_, rest) = text.split_once("listening on http://")?;
-            let (address, rest) = rest.split_once(" and ws://")?;
+            let (_, rest) = text.split_once("listening on http")?;
+            let (_, rest) = rest.split_once("://")?;
+            let (address, rest) = rest.split_once(" and ws")?;
             rest.contains('\n').then(|| address.parse().expect("an address"))
         });
         Self { process, home, address, keeps_state }
