@@ -8,6 +8,7 @@
 
 mod support;
 
+mod abuse;
 mod busy;
 mod cli;
 mod explain;
