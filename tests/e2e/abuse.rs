@@ -124,20 +124,16 @@ fn a_job_goes_on_and_memory_stays_flat_while_strangers_attack() {
     let pid = server.pid();
     sockets_without_end(address, AT_ONCE * 4);
     let before = resident_mib(pid);
-    let over = AtomicBool::new(false);
     let jobs = thread::scope(|scope| {
-        let bystander = scope.spawn(|| {
-            let mut jobs = 0;
-            while jobs == 0 || !over.load(Ordering::Relaxed) {
-                let client = site.client(&server).train(&fixture("train_single.zip"));
-                client.auto(victim).run().assert_code(0);
-                jobs += 1;
-            }
-            jobs
-        });
-        attack(address, victim, pid);
-        over.store(true, Ordering::Relaxed);
-        bystander.join().unwrap()
+        let attack = scope.spawn(|| attack(address, victim, pid));
+        let mut jobs = 0;
+        while jobs == 0 || !attack.is_finished() {
+            let client = site.client(&server).train(&fixture("train_single.zip"));
+            client.auto(victim).run().assert_code(0);
+            jobs += 1;
+        }
+        attack.join().unwrap();
+        jobs
     });
     let after = resident_mib(pid);
     println!("server: {before:.1} MiB before, {after:.1} MiB after; {jobs} jobs undisturbed");
@@ -358,8 +354,11 @@ fn guesses(server: SocketAddr) {
         again.enter(&room);
         start.elapsed()
     };
-    let slowest = |n: u32| (0..n).map(|_| enter()).max().unwrap();
-    let quiet = slowest(50);
+    let middle_and_worst = |mut waits: Vec<Duration>| {
+        waits.sort_unstable();
+        (waits[waits.len() / 2], waits[waits.len() - 1])
+    };
+    let quiet = middle_and_worst((0..50).map(|_| enter()).collect());
     let over = AtomicBool::new(false);
     let (loud, guessed) = thread::scope(|scope| {
         let guesser = || {
@@ -381,18 +380,22 @@ fn guesses(server: SocketAddr) {
         };
         let guessers: Vec<_> = (0..8).map(|_| scope.spawn(guesser)).collect();
         let start = Instant::now();
-        let mut loud = Duration::ZERO;
+        let mut waits = Vec::new();
         while start.elapsed() < Duration::from_secs(4) {
-            loud = loud.max(enter());
+            waits.push(enter());
         }
         over.store(true, Ordering::Relaxed);
-        (loud, guessers.into_iter().map(|guesser| guesser.join().unwrap()).sum::<u32>())
+        let guessed: u32 = guessers.into_iter().map(|guesser| guesser.join().unwrap()).sum();
+        (middle_and_worst(waits), guessed)
     });
     println!(
-        "  {guessed} guesses were answered; the right holder waited {loud:?} at worst (before: {quiet:?})"
+        "  {guessed} guesses were answered; the right holder waited {:?} (median) and {:?} (worst), \
+         without guesses {:?} and {:?}",
+        loud.0, loud.1, quiet.0, quiet.1
     );
     assert!(guessed < 60, "{guessed} guesses in a few seconds are too many");
-    assert!(loud < Duration::from_secs(2), "the right holder waited {loud:?}");
+    // A guess waits for seconds by now: so would the holder, if it had to stand in that line.
+    assert!(loud.1 < Duration::from_secs(2), "the right holder waited {:?}", loud.1);
 }
 
 /// Opens WebSockets from addresses all over 127.0.0.0/8 and drops them.
@@ -446,7 +449,9 @@ fn an_expired_or_foreign_identity_opens_nothing_and_can_only_be_renewed() {
         files_below(site.path()).into_iter().find(|path| path.ends_with("signaling.sqlite"));
     let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let peer = PeerId::new(stranger.peer_id.clone()).unwrap();
-    let old = signer(&state.expect("a state file")).sign(&peer, now_s - LIFETIME_S - 1).unwrap();
+    let old = signer(&site.path().join(state.expect("a state file")))
+        .sign(&peer, now_s - LIFETIME_S - 1)
+        .unwrap();
     let foreign = Signer::new([7; 32]).sign(&peer, now_s).unwrap();
     for (token, code) in [(&old, "IDENTITY_EXPIRED"), (&foreign, "IDENTITY_REFUSED")] {
         let mut frame = stranger.registration(&room);

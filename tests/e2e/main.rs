@@ -8,6 +8,7 @@
 
 mod support;
 
+mod abuse;
 mod busy;
 mod cli;
 mod explain;
@@ -27,6 +28,7 @@ mod requirements;
 mod reservation;
 mod rooms;
 mod selection;
+mod serving;
 mod shared_storage;
 mod slots;
 mod track;

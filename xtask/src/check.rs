@@ -11,7 +11,7 @@ use std::process::{Command, ExitCode};
 use std::{env, fs};
 
 /// Tests that measure, and therefore run alone.
-const ALONE: &str = "large::";
+const ALONE: [&str; 2] = ["large::", "abuse::a_job_goes_on"];
 
 /// Everything.
 pub fn test(options: &Options) -> Result<ExitCode> {
@@ -75,9 +75,10 @@ fn tests(steps: &mut Steps, relay: bool) {
     } else {
         let mut all =
             cargo(&["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"]);
-        steps.command("tests", all.args(["--", "--skip", ALONE]));
+        let others = ALONE.iter().flat_map(|name| ["--skip", name]);
+        steps.command("tests", all.arg("--").args(others));
         let mut alone = cargo(&["test", "--package", "sleap-rtc", "--test", "e2e"]);
-        steps.command("tests that measure", alone.args(["--", "--nocapture", ALONE]));
+        steps.command("tests that measure", alone.args(["--", "--nocapture"]).args(ALONE));
     }
     steps.command("examples in the documentation", &mut cargo(&["test", "--workspace", "--doc"]));
 }

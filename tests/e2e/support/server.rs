@@ -42,11 +42,18 @@ impl TestServer {
     }
 
     /// The same, with this configuration file.
-    #[allow(dead_code, reason = "only the tests of the relay use it")]
+    #[allow(dead_code, reason = "the torture has no use for it")]
     pub fn configured(site: &Site, address: IpAddr, config: &str) -> Self {
         let home = site.folder("server");
         std::fs::write(home.join("sleap-rtc.toml"), config).unwrap();
         Self::launch(home, (address, 0).into(), Kind::Forgetful)
+    }
+
+    /// A server that forgets everything and logs all that it does.
+    #[allow(dead_code, reason = "the torture has no use for it")]
+    pub fn verbose(site: &Site) -> Self {
+        let local = ([127, 0, 0, 1], 0).into();
+        Self::launch_with(site.folder("server"), local, Kind::Forgetful, &["--log-level", "debug"])
     }
 
     /// `tests/python/server.py`: what the Python server did, and did not.
@@ -57,8 +64,12 @@ impl TestServer {
     }
 
     fn launch(home: PathBuf, listen: SocketAddr, kind: Kind) -> Self {
+        Self::launch_with(home, listen, kind, &[])
+    }
+
+    fn launch_with(home: PathBuf, listen: SocketAddr, kind: Kind, more: &[&str]) -> Self {
         let mut command = Site::binary(&home, Path::new("/nonexistent"));
-        command.args(["signaling", "--listen", &listen.to_string()]);
+        command.args(["signaling", "--listen", &listen.to_string()]).args(more);
         if kind == Kind::Forgetful {
             command.arg("--ephemeral");
         }
@@ -67,8 +78,9 @@ impl TestServer {
 
     fn listening(mut process: Process, home: PathBuf, kind: Kind) -> Self {
         let address = process.wait_stdout("its `listening on` line", SOON, |text| {
-            let (_, rest) = text.split_once("listening on http://")?;
-            let (address, rest) = rest.split_once(" and ws://")?;
+            let (_, rest) = text.split_once("listening on http")?;
+            let (_, rest) = rest.split_once("://")?;
+            let (address, rest) = rest.split_once(" and ws")?;
             rest.contains('\n').then(|| address.parse().expect("an address"))
         });
         Self { process, home, address, kind }

@@ -1,0 +1,160 @@
+//! How the signaling server serves: with TLS, behind a proxy, within its limits, and discreetly.
+
+use crate::support::*;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use std::{
+    io::{Read, Write},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
+    path::Path,
+};
+use tokio_tungstenite::tungstenite;
+
+const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// Writes a fresh certificate for 127.0.0.1 that vouches for itself, and its key.
+fn certify(folder: &Path) -> String {
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let pem = made.cert.pem();
+    std::fs::write(folder.join("cert.pem"), &pem).unwrap();
+    std::fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    pem
+}
+
+/// One request as text; gives the status and everything behind the head.
+fn ask(server: SocketAddr, method: &str, path: &str, headers: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(server).unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: 0\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+#[test]
+fn a_job_over_tls_and_a_certificate_that_is_exchanged() {
+    let site = Site::new();
+    let folder = site.folder("certificates");
+    let pem = certify(&folder);
+    let config = format!(
+        "[signaling]\ntls_cert = \"{0}/cert.pem\"\ntls_key = \"{0}/key.pem\"\n",
+        folder.display()
+    );
+    let server = TestServer::configured(&site, LOCALHOST, &config);
+    let trusted = folder.join("trusted.pem");
+    std::fs::write(&trusted, &pem).unwrap();
+    let (ws, http) =
+        (format!("wss://{}", server.address()), format!("https://{}", server.address()));
+    let secure = [
+        ("SLEAP_RTC_SIGNALING_WS", ws.as_str()),
+        ("SLEAP_RTC_SIGNALING_HTTP", &http),
+        ("SSL_CERT_FILE", trusted.to_str().unwrap()),
+    ];
+    let setup = TestWorker::setup(&site, "worker");
+    let setup = secure.iter().fold(setup, |setup, (name, value)| setup.env(name, value));
+    let worker = setup.start(&server);
+    let client = || site.client(&server).train(&fixture("train_single.zip"));
+    let train = || secure.iter().fold(client(), |client, (name, value)| client.env(name, value));
+    train().auto(worker.credentials()).run().assert_code(0);
+    // Who does not know the certificate goes no further.
+    let stranger = client().env("SLEAP_RTC_SIGNALING_WS", &ws);
+    let stranger = stranger.env("SLEAP_RTC_SIGNALING_HTTP", &http);
+    stranger.session(worker.credentials()).run().assert_code(3).assert_says(&["certificate"]);
+    // Nor does a client of the old certificate, after a new one was read.
+    certify(&folder);
+    let pid = Pid::from_raw(server.pid() as i32).unwrap();
+    kill_process(pid, Signal::HUP).unwrap();
+    wait_for("the new certificate", SOON, || {
+        server.transcript().contains("certificate read again").then_some(())
+    });
+    train().session(worker.credentials()).run().assert_code(3).assert_says(&["certificate"]);
+}
+
+#[test]
+fn a_client_behind_a_trusted_proxy_has_an_address_of_its_own() {
+    let site = Site::new();
+    let config = "[signaling]\ntrust_proxy = true\n\
+                  [signaling.limits]\nrooms_per_address = 2\nsockets_per_address = 2\n";
+    let server = TestServer::configured(&site, LOCALHOST, config);
+    let (_, identity) = post(server.address(), "/anonymous-signin", None, "");
+    let bearer = format!("Authorization: Bearer {}\r\n", identity["id_token"].as_str().unwrap());
+    let room = |from: &str| {
+        let headers = format!("{bearer}X-Forwarded-For: {from}\r\n");
+        ask(server.address(), "POST", "/create-room", &headers).0
+    };
+    // What a client writes into the header itself does not make it another.
+    let statuses = ["192.0.2.1", "7.7.7.7, 192.0.2.1", "8.8.8.8, 192.0.2.1", "192.0.2.2"].map(room);
+    assert_eq!(statuses, [200, 200, 429, 200]);
+    assert_eq!([(); 4].map(|()| room("127.0.0.1")), [200; 4], "loopback has no limit");
+    let open = |from: &str| {
+        let stream = TcpStream::connect(server.address()).unwrap();
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        let url = format!("ws://{}/", server.address());
+        let mut request = tungstenite::client::IntoClientRequest::into_client_request(url).unwrap();
+        request.headers_mut().insert("x-forwarded-for", from.parse().unwrap());
+        tungstenite::client(request, stream).map(|(socket, _)| socket)
+    };
+    let held = [open("192.0.2.1").unwrap(), open("192.0.2.1").unwrap()];
+    let refused = open("192.0.2.1").unwrap_err().to_string();
+    assert!(refused.contains("429"), "{refused}");
+    open("192.0.2.3").unwrap();
+    drop(held);
+    wait_for("the sockets to be given back", SOON, || open("192.0.2.1").ok());
+    let (_, metrics) = ask(server.address(), "GET", "/metrics", "");
+    assert!(metrics.contains("sleap_rtc_rate_limited_total"), "{metrics}");
+}
+
+#[test]
+fn metrics_are_for_prometheus_or_json_for_who_asks() {
+    let site = Site::new();
+    let server = site.server();
+    let _worker = site.worker(&server);
+    let (status, text) = ask(server.address(), "GET", "/metrics", "");
+    assert_eq!(status, 200);
+    for line in [
+        "# TYPE sleap_rtc_peers gauge",
+        "sleap_rtc_peers 1",
+        "sleap_rtc_rooms 1",
+        "# TYPE sleap_rtc_registrations_total counter",
+        "sleap_rtc_registrations_total 1",
+    ] {
+        assert!(text.lines().any(|found| found == line), "no {line:?} in\n{text}");
+    }
+    for (path, accept) in [("/metrics", "Accept: application/json\r\n"), ("/health", "")] {
+        let (status, body) = ask(server.address(), "GET", path, accept);
+        let json: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((status, &json["status"], &json["peers"]), (200, &json!("ok"), &json!(1)));
+    }
+}
+
+#[test]
+fn the_servers_log_has_rooms_and_peers_and_no_secret() {
+    let site = Site::new();
+    let mut server = TestServer::verbose(&site);
+    let worker = site.worker(&server);
+    let credentials = worker.credentials().clone();
+    let client = site.client(&server).train(&fixture("train_single.zip"));
+    client.auto(&credentials).run().assert_code(0);
+    let (_, identity) = post(server.address(), "/anonymous-signin", None, "");
+    let (_, room) = post(server.address(), "/create-room", identity["id_token"].as_str(), "");
+    // A refused registration is told in the log, and its token is not.
+    let _observer = Observer::join_at(
+        server.address(),
+        room["room_id"].as_str().unwrap(),
+        room["token"].as_str().unwrap(),
+    );
+    assert_eq!(server.stop(), 0);
+    let log = server.transcript();
+    for word in [&credentials.room_id, &credentials.peer_id, "registered", "forwarded", "left"] {
+        assert!(log.contains(word), "no {word:?} in the log:\n{log}");
+    }
+    let id_token = identity["id_token"].as_str().unwrap();
+    let room_token = room["token"].as_str().unwrap();
+    for secret in
+        [&credentials.token, id_token, room_token, "ice-pwd", "a=candidate", "fingerprint:", "eyJ"]
+    {
+        assert!(!log.contains(secret), "{secret:?} is in the log:\n{log}");
+    }
+}
