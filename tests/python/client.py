@@ -99,8 +99,7 @@ class Job:
         if isinstance(message, bytes):
             if message != b"KEEP_ALIVE" and self.file:
                 self.file.push(message)
-                if self.args.vanish == "result":
-                    os._exit(9)
+                peer.vanish(self.args, "result")
             return
         say("<", message.rstrip("\n"))
         line_break = "\n" in message or "\r" in message

@@ -41,11 +41,16 @@ def options(description):
     return parser
 
 
-async def stage(args, name):
-    """Where a test may want this peer to fail."""
+def vanish(args, name):
+    """Where a test may want this peer to end without a word."""
     if args.vanish == name:
         say("VANISHED AT", name)
         os._exit(9)
+
+
+async def stage(args, name):
+    """Where a test may want this peer to fail in one way or the other."""
+    vanish(args, name)
     if args.silent == name:
         say("SILENT AT", name)
         await asyncio.Event().wait()

@@ -58,8 +58,7 @@ class Job:
         if isinstance(message, bytes):
             if message != b"KEEP_ALIVE" and self.file:
                 self.file.push(message)
-                if self.args.vanish == "package":
-                    os._exit(9)
+                peer.vanish(self.args, "package")
             return
         say("<", message)
         if message.startswith("PACKAGE_TYPE::"):

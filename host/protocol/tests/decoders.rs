@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use sleap_rtc_protocol::frame::{self, ClientFrame, WorkerFrame};
 use sleap_rtc_protocol::peer::{ClientText, WorkerText};
-use sleap_rtc_protocol::session::SessionString;
+use sleap_rtc_protocol::session::{JobString, SessionString};
 use sleap_rtc_protocol::signaling::{ClientMessage, ServerMessage};
 use sleap_rtc_protocol::transfer::{BlobHash, Chunk, Packing, RelPath};
 
@@ -123,6 +123,13 @@ proptest! {
     fn session_strings(text in fragments()) {
         if let Ok(session) = text.parse::<SessionString>() {
             prop_assert_eq!(session.to_string().parse::<SessionString>().unwrap(), session);
+        }
+    }
+
+    #[test]
+    fn job_strings(text in fragments()) {
+        if let Ok(job) = text.parse::<JobString>() {
+            prop_assert_eq!(job.to_string().parse::<JobString>().unwrap(), job);
         }
     }
 

@@ -21,7 +21,6 @@ const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
 /// After a failure the worker may still send what there is; not for long.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 const SEND_LIMIT: Duration = Duration::from_secs(60);
-const FLUSH: Duration = Duration::from_secs(120);
 const UPLOAD: &str = "Sending package";
 const DOWNLOAD: &str = "Receiving result";
 
@@ -91,7 +90,7 @@ impl Session<'_> {
             self.display.transfer(UPLOAD, progress);
         }
         self.send(&ClientText::EndOfFile).await?;
-        match self.channel.flush(FLUSH).await {
+        match self.channel.flush(self.patience.otherwise).await {
             Ok(()) => self.display.transferred(UPLOAD, size),
             // A worker that has hung up may have said why: that is still to be read.
             Err(error) => tracing::debug!(%error, "the upload was not acknowledged"),

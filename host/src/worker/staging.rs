@@ -104,11 +104,12 @@ pub(super) struct SharedPlaces {
 /// Finds both paths below the shared root.
 pub(super) fn shared_places(site: &Site, paths: &SharedPaths) -> Result<SharedPlaces, Refusal> {
     let invalid = |text: String| Refusal::new(RefusalCode::Invalid, text);
+    // Nothing is wrong with the job: another worker may have it.
     let root = site.shared_root.as_deref().ok_or_else(|| {
-        invalid(
+        Refusal::new(
+            RefusalCode::Incompatible,
             "this worker has no shared storage; start it with --shared-storage-root, or submit \
-             without shared storage"
-                .into(),
+             without shared storage",
         )
     })?;
     let place = |path| storage::confined(root, path).map_err(|error| invalid(error.to_string()));

@@ -14,10 +14,15 @@ fn each(stages: &[&str], case: impl Fn(&str) + Sync) {
     });
 }
 
+/// Minutes in practice. What vanishes is noticed before that, but for bytes on their way.
+const PATIENCE: &str = "[client]\nlegacy_silence = \"30 s\"\n";
+const LITTLE_PATIENCE: &str = "[client]\nlegacy_silence = \"4 s\"\nlegacy_run_silence = \"4 s\"\n";
+
 /// Our client ends with one of `codes`, and says something of use.
 fn python_worker_fails(how: &str, stage: &str, codes: &[i32]) {
     let setup = Setup { python: &[how, stage], ..Setup::default() };
-    let Some(pair) = Pair::with(Python, setup) else { return };
+    let Some(mut pair) = Pair::with(Python, setup) else { return };
+    pair.client_config = if how == "--silent" { LITTLE_PATIENCE } else { PATIENCE };
     let start = Instant::now();
     let package = fixture("train_topdown.zip");
     let (code, text) = pair.train(Ours, Session, &package, &[]).unwrap().end();

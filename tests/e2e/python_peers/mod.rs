@@ -41,6 +41,8 @@ struct Pair {
     worker: Worker,
     server: TestServer,
     site: Site,
+    /// Our client's configuration.
+    client_config: &'static str,
 }
 
 /// What is special about a pair.
@@ -81,7 +83,7 @@ impl Pair {
                 Worker::Python(process, credentials)
             }
         };
-        Some(Self { worker, server, site })
+        Some(Self { worker, server, site, client_config: "" })
     }
 
     fn credentials(&self) -> &Credentials {
@@ -123,9 +125,7 @@ impl Pair {
     }
 
     fn ours(&self, client: TestClient, how: How, more: &[&str]) -> Running {
-        // Minutes in practice.
-        let patience = "[client]\nlegacy_silence = \"4 s\"\nlegacy_run_silence = \"4 s\"\n";
-        fs::write(client.home().join("sleap-rtc.toml"), patience).unwrap();
+        fs::write(client.home().join("sleap-rtc.toml"), self.client_config).unwrap();
         let output = client.output();
         let client = match how {
             Room => client.auto(self.credentials()),

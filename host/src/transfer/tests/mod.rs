@@ -4,4 +4,5 @@ mod caching;
 mod flow;
 mod hostile;
 mod packages;
+mod zip_decoder;
 mod zips;
