@@ -1,9 +1,12 @@
 //! `sleap-rtc plugin`: what authors of policy plugins need.
 
 mod bench;
+mod build;
 mod folder;
 mod inspect;
+mod new;
 mod recorded;
+mod tool;
 mod validate;
 
 use super::exit::{Exit, Failure};
@@ -18,6 +21,9 @@ use std::time::Duration;
 /// The examples under `--help`.
 pub(super) const EXAMPLES: &str = "\
 Examples:
+  Begin a plugin, and make a component of it:
+    sleap-rtc plugin new fair --lang python
+    sleap-rtc plugin build fair
   Find out what is wrong with a plugin before anybody depends on it:
     sleap-rtc plugin validate fair.wasm --setting 'owner=\"ada\"'
   Show what is in it:
@@ -37,6 +43,10 @@ pub struct PluginArgs {
 
 #[derive(Subcommand)]
 enum PluginCommand {
+    /// Begin a plugin: a folder with its source, the contract and a test
+    New(new::NewArgs),
+    /// Make a component of a plugin's folder and try it: exit code 2 if it is not valid
+    Build(build::BuildArgs),
     /// Try a plugin with built-in cases: exit code 0 if it copes with all, else 2
     Validate(FileArgs),
     /// Show what is in a plugin, and how long it takes
@@ -64,6 +74,13 @@ struct FileArgs {
     /// The component: a path, or a name in the plugin folder
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    #[command(flatten)]
+    terms: TermArgs,
+}
+
+/// What a plugin is tried with.
+#[derive(Args)]
+struct TermArgs {
     /// A setting, as under `settings` in the configuration; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     setting: Vec<Setting>,
@@ -109,7 +126,11 @@ impl FromStr for Setting {
 /// What to do with which plugin, checked.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PluginOptions {
-    /// One file.
+    /// `plugin new`
+    New(new::NewOptions),
+    /// `plugin build`
+    Build(build::BuildOptions),
+    /// What is done with one file.
     File {
         /// A path, or a name in the plugin folder.
         file: PathBuf,
@@ -150,7 +171,9 @@ pub enum Task {
 
 impl PluginArgs {
     pub(super) fn check(self) -> PluginOptions {
-        let (file, task) = match self.command {
+        let (FileArgs { file, terms }, task) = match self.command {
+            PluginCommand::New(args) => return PluginOptions::New(args.check()),
+            PluginCommand::Build(args) => return PluginOptions::Build(args.check()),
             PluginCommand::Validate(file) => (file, Task::Validate),
             PluginCommand::Inspect(file) => (file, Task::Inspect),
             PluginCommand::Bench(file) => (file, Task::Bench),
@@ -162,22 +185,24 @@ impl PluginArgs {
                 (file, Task::Test { room, job, expect })
             }
         };
-        let settings = file.setting.into_iter().map(|Setting(key, value)| (key, value)).collect();
-        let (timeout_ms, memory_mib) = (file.timeout_ms, file.memory_mib);
+        PluginOptions::File { file, config: terms.config(), task }
+    }
+}
+
+impl TermArgs {
+    fn config(self) -> PluginConfig {
+        let Self { setting, timeout_ms, memory_mib } = self;
+        let settings = setting.into_iter().map(|Setting(key, value)| (key, value)).collect();
         // Nothing may stand in for a plugin that is on trial.
-        let config = PluginConfig {
-            settings,
-            timeout_ms,
-            memory_mib,
-            ..PluginConfig::new(OnFailure::Refuse)
-        };
-        PluginOptions::File { file: file.file, config, task }
+        PluginConfig { settings, timeout_ms, memory_mib, ..PluginConfig::new(OnFailure::Refuse) }
     }
 }
 
 /// Does it. Compiling and calling block; nothing else runs in this process.
 pub(super) async fn run(options: PluginOptions, policy: &PolicyConfig) -> Result<Exit, Failure> {
     let (file, config, task) = match options {
+        PluginOptions::New(options) => return new::run(&options),
+        PluginOptions::Build(options) => return build::run(&options).await,
         PluginOptions::File { file, config, task } => (file, config, task),
         PluginOptions::List => return folder::list(policy),
         PluginOptions::Remove(name) => return folder::remove(&name, policy),
@@ -192,6 +217,15 @@ pub(super) async fn run(options: PluginOptions, policy: &PolicyConfig) -> Result
         Task::Test { room, job, expect } => {
             recorded::run(&plugin, &config, &room, &job, expect.as_ref()).await
         }
+    }
+}
+
+/// The worlds of this host that `plugin` fits.
+fn worlds(plugin: &PluginFile) -> Vec<String> {
+    match plugin.points()[..] {
+        [] => vec!["none of this host's".to_owned()],
+        [_, _, _] => vec!["policy-plugin".to_owned()],
+        ref points => points.iter().map(|point| point.world().to_owned()).collect(),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::super::exit::{Exit, ExitWith, Failure};
 use super::super::print;
 use super::super::ranking::columns;
-use super::told_ms;
+use super::{told_ms, worlds};
 use crate::config::PluginConfig;
 use crate::policy::ExtensionPoint;
 use crate::policy::examine::PluginFile;
@@ -17,11 +17,6 @@ const TIMED: [&str; 2] = ["an ordinary worker", "1,000 workers"];
 /// Prints it.
 pub(super) fn run(plugin: &PluginFile, config: &PluginConfig) -> Result<Exit, Failure> {
     let points = plugin.points();
-    let worlds = match points.len() {
-        0 => vec!["none of this host's".to_owned()],
-        3 => vec!["policy-plugin".to_owned()],
-        _ => points.iter().map(|point| point.world().to_owned()).collect(),
-    };
     let mut rows = Vec::new();
     let mut tell = |name: &str, values: &[String]| {
         for (place, value) in values.iter().enumerate() {
@@ -34,7 +29,7 @@ pub(super) fn run(plugin: &PluginFile, config: &PluginConfig) -> Result<Exit, Fa
     tell("size", &[format!("{} bytes", plugin.size_bytes)]);
     tell("BLAKE3", std::slice::from_ref(&plugin.hash));
     tell("package", &or_none(plugin.packages()));
-    tell("world", &worlds);
+    tell("world", &worlds(plugin));
     tell("exports", &or_none(plugin.exports().to_vec()));
     tell("imports", &or_none(plugin.imports().to_vec()));
     tell("compile", &[told_ms(plugin.compiled_in)]);

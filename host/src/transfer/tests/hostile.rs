@@ -79,7 +79,8 @@ async fn chunks_and_lists_that_do_not_belong_are_refused() {
     let empty = BlobHash(*blake3::hash(b"").as_bytes());
     let long = FileEntry { size: u64::from(MAX_PIECE_BYTES) + 9, ..entry("a", a) };
     let hash = long.blake3;
-    let listed = |lists: Vec<Incoming>| [vec![manifest(std::slice::from_ref(&long))], lists].concat();
+    let listed =
+        |lists: Vec<Incoming>| [vec![manifest(std::slice::from_ref(&long))], lists].concat();
     let tiny = vec![1; 512];
     let cases: Vec<(&str, Vec<Incoming>)> = vec![
         ("nobody asked for", vec![manifest(&[entry("a", a)]), chunk(b"other")]),

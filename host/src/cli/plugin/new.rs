@@ -1,0 +1,240 @@
+//! `plugin new`: a project to begin with.
+
+use super::super::exit::{Exit, ExitWith, Failure};
+use super::super::print;
+use crate::policy::ExtensionPoint;
+use clap::{Args, ValueEnum};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// What the projects in `templates/` are called.
+const TEMPLATE_NAME: &str = "my-policy";
+
+#[derive(Args)]
+pub(super) struct NewArgs {
+    /// The plugin, and its folder: lower-case letters, digits and single hyphens
+    #[arg(value_name = "NAME", value_parser = name)]
+    name: String,
+    /// The language
+    #[arg(long, value_enum)]
+    lang: Lang,
+    /// The question that it answers
+    #[arg(long = "for", value_enum, default_value_t = Answers::Selection)]
+    answers: Answers,
+}
+
+/// `plugin new`, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewOptions {
+    name: String,
+    lang: Lang,
+    answers: Answers,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
+enum Lang {
+    Rust,
+    Python,
+    Js,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
+enum Answers {
+    Selection,
+    Compatibility,
+    Estimate,
+    All,
+}
+
+impl NewArgs {
+    pub(super) fn check(self) -> NewOptions {
+        NewOptions { name: self.name, lang: self.lang, answers: self.answers }
+    }
+}
+
+impl Answers {
+    fn covers(self, point: ExtensionPoint) -> bool {
+        match self {
+            Self::All => true,
+            Self::Selection => point == ExtensionPoint::Selection,
+            Self::Compatibility => point == ExtensionPoint::Compatibility,
+            Self::Estimate => point == ExtensionPoint::Estimate,
+        }
+    }
+
+    fn world(self) -> &'static str {
+        match self {
+            Self::All => "policy-plugin",
+            Self::Selection => ExtensionPoint::Selection.world(),
+            Self::Compatibility => ExtensionPoint::Compatibility.world(),
+            Self::Estimate => ExtensionPoint::Estimate.world(),
+        }
+    }
+}
+
+/// A file of a template: its name, its text, and the question that it is for, if not for all.
+type Template = (&'static str, &'static str, Option<ExtensionPoint>);
+
+macro_rules! template {
+    ($folder:literal, $from:literal as $name:literal $(, $point:ident)?) => {
+        ($name, include_str!(concat!("../../../../templates/", $folder, "/", $from)),
+            template!(@point $($point)?))
+    };
+    ($folder:literal, $name:literal $(, $point:ident)?) => {
+        template!($folder, $name as $name $(, $point)?)
+    };
+    (@point) => { None };
+    (@point $point:ident) => { Some(ExtensionPoint::$point) };
+}
+
+const RUST: &[Template] = &[
+    template!("rust", "README.md"),
+    template!("rust", "gitignore" as ".gitignore"),
+    template!("rust", "Cargo.toml"),
+    template!("rust", "src/lib.rs"),
+    template!("rust", "src/selection.rs", Selection),
+    template!("rust", "src/compatibility.rs", Compatibility),
+    template!("rust", "src/estimate.rs", Estimate),
+];
+
+const PYTHON: &[Template] = &[
+    template!("python", "README.md"),
+    template!("python", "gitignore" as ".gitignore"),
+    template!("python", "pyproject.toml"),
+    template!("python", "app.py"),
+    template!("python", "selection.py", Selection),
+    template!("python", "rank.py", Selection),
+    template!("python", "test_rank.py", Selection),
+    template!("python", "compatibility.py", Compatibility),
+    template!("python", "admit.py", Compatibility),
+    template!("python", "test_admit.py", Compatibility),
+    template!("python", "estimate.py", Estimate),
+    template!("python", "minutes.py", Estimate),
+    template!("python", "test_minutes.py", Estimate),
+];
+
+const JS: &[Template] = &[
+    template!("js", "README.md"),
+    template!("js", "gitignore" as ".gitignore"),
+    template!("js", "package.json"),
+    template!("js", "plugin.js"),
+    template!("js", "selection.js", Selection),
+    template!("js", "selection.test.js", Selection),
+    template!("js", "compatibility.js", Compatibility),
+    template!("js", "compatibility.test.js", Compatibility),
+    template!("js", "estimate.js", Estimate),
+    template!("js", "estimate.test.js", Estimate),
+];
+
+/// Files that have one line for each question; the lines of the others are left out.
+const LISTS: [&str; 3] = ["src/lib.rs", "app.py", "plugin.js"];
+
+/// Writes the project into a new folder.
+pub(super) fn run(options: &NewOptions) -> Result<Exit, Failure> {
+    let folder = PathBuf::from(&options.name);
+    fs::create_dir(&folder).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => Failure::usage(format!(
+            "{} is there already, and nothing is overwritten: take another name",
+            folder.display()
+        )),
+        _ => {
+            let text = format!("cannot make the folder {}", folder.display());
+            Failure::new(Exit::Usage, anyhow::Error::new(error).context(text))
+        }
+    })?;
+    let (test, files) = match options.lang {
+        Lang::Rust => ("cargo test", RUST),
+        Lang::Python => ("python3 -m unittest", PYTHON),
+        Lang::Js => ("npm test", JS),
+    };
+    for (name, text, _) in files.iter().filter(|file| is_for(file, options.answers)) {
+        write(&folder.join(name), &filled(name, text, options))?;
+    }
+    write(&folder.join("wit/policy.wit"), include_str!("../../../../wit/policy.wit"))?;
+    let name = &options.name;
+    let next = format!("{name} is begun: cd {name}, then\n  {test}\n  sleap-rtc plugin build");
+    print::line(&next).exit(Exit::Unexpected)?;
+    Ok(Exit::Success)
+}
+
+fn is_for((_, _, point): &Template, answers: Answers) -> bool {
+    point.is_none_or(|point| answers.covers(point))
+}
+
+/// The template's text for this plugin.
+fn filled(file: &str, text: &str, NewOptions { name, answers, .. }: &NewOptions) -> String {
+    let mut text = text.replace(TEMPLATE_NAME, name).replace("policy-plugin", answers.world());
+    if LISTS.contains(&file) {
+        for absent in ExtensionPoint::ALL.into_iter().filter(|point| !answers.covers(*point)) {
+            let lines = text.split_inclusive('\n');
+            text = lines.filter(|line| !line.contains(absent.key())).collect();
+        }
+    }
+    text
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    let written = || -> io::Result<()> {
+        path.parent().map(fs::create_dir_all).transpose()?;
+        File::create_new(path)?.write_all(text.as_bytes())
+    };
+    written().map_err(|error| {
+        let text = format!("cannot write {}", path.display());
+        Failure::new(Exit::Unexpected, anyhow::Error::new(error).context(text))
+    })
+}
+
+fn name(text: &str) -> Result<String, &'static str> {
+    let fits = |part: &str| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+    };
+    let begins = text.starts_with(|c: char| c.is_ascii_lowercase());
+    if begins && text.len() <= 64 && text.split('-').all(fits) {
+        Ok(text.to_owned())
+    } else {
+        Err("expects lower-case letters, digits and single hyphens, such as fair-share")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(files: &[Template], file: &str, answers: Answers) -> String {
+        let (_, text, _) = files.iter().find(|(name, ..)| *name == file).unwrap();
+        let options = NewOptions { name: "fair-share".into(), lang: Lang::Rust, answers };
+        filled(file, text, &options)
+    }
+
+    #[test]
+    fn names_are_good_for_folders_and_packages() {
+        for good in ["fair", "fair-share", "a1-2"] {
+            assert!(name(good).is_ok(), "{good}");
+        }
+        for bad in ["", "Fair", "-a", "a-", "a--b", "1a", "a/b", "..", "a_b", &"a".repeat(65)] {
+            assert!(name(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_list_names_only_what_is_there() {
+        let lib = text(RUST, "src/lib.rs", Answers::Estimate);
+        assert!(lib.contains("mod estimate;") && lib.contains("\"estimation-plugin\""), "{lib}");
+        assert!(!lib.contains("mod selection;") && !lib.contains("mod compatibility;"), "{lib}");
+        let app = text(PYTHON, "app.py", Answers::Selection);
+        assert!(app.contains("Selection") && !app.contains("Estimation"), "{app}");
+        assert_eq!(text(JS, "plugin.js", Answers::All).matches("export *").count(), 3);
+    }
+
+    #[test]
+    fn a_project_carries_its_own_name() {
+        for files in [RUST, PYTHON, JS] {
+            for (file, ..) in files {
+                let text = text(files, file, Answers::All);
+                assert!(!text.contains(TEMPLATE_NAME), "{file}");
+            }
+        }
+        assert!(text(RUST, "Cargo.toml", Answers::All).contains("name = \"fair-share\""));
+    }
+}

@@ -1,0 +1,60 @@
+//! The languages' own tools: where they are, and running them within a time.
+
+use super::super::exit::{Exit, Failure};
+use rustix::process::{Pid, Signal, kill_process_group};
+use std::env;
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// The file `name` in `own`, else on the search path.
+pub(super) fn find(own: &Path, name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders = std::iter::once(own.to_owned()).chain(env::split_paths(&path));
+    folders.map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
+/// What `program` prints, when it ends well within ten seconds.
+pub(super) async fn asked(program: impl AsRef<OsStr>, arguments: &[&str]) -> Option<String> {
+    let mut command = tokio::process::Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    let output =
+        tokio::time::timeout(Duration::from_secs(10), command.output()).await.ok()?.ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    output.status.success().then_some(text)
+}
+
+/// Runs `command` to its good end; what it says goes to standard error. It and all that it started
+/// end after `limit`, and when the user interrupts.
+pub(super) async fn run(what: &str, command: Command, limit: Duration) -> Result<(), Failure> {
+    let mut command = tokio::process::Command::from(command);
+    command.stdin(Stdio::null()).stdout(io::stderr()).process_group(0).kill_on_drop(true);
+    let mut child = command.spawn().map_err(|error| {
+        Failure::new(Exit::Usage, anyhow::Error::new(error).context(format!("cannot start {what}")))
+    })?;
+    let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    let end = || group.map(|group| kill_process_group(group, Signal::KILL));
+    tokio::select! {
+        ended = child.wait() => match ended {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(Failure::usage(format!(
+                "{what} could not build the plugin ({status}); what it says is above"
+            ))),
+            Err(error) => Err(Failure::new(Exit::Unexpected, error)),
+        },
+        () = tokio::time::sleep(limit) => {
+            let _ = end();
+            let _ = child.wait().await;
+            let limit_s = limit.as_secs();
+            let text = format!("{what} did not end within {limit_s} s and was stopped");
+            Err(Failure::usage(text).hint("--tool-timeout-s gives it more time"))
+        }
+        _ = tokio::signal::ctrl_c() => {
+            let _ = end();
+            let _ = child.wait().await;
+            Err(Failure::message(Exit::Cancelled, format!("{what} was stopped")))
+        }
+    }
+}

@@ -1,0 +1,5 @@
+"""What the plugin exports. componentize-py looks for these names here."""
+
+from compatibility import Compatibility
+from estimate import Estimation
+from selection import Selection

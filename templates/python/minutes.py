@@ -1,0 +1,7 @@
+"""How long a job will take: half a minute for each epoch."""
+
+MINUTES_PER_EPOCH = 0.5
+
+
+def minutes(epochs):
+    return epochs * MINUTES_PER_EPOCH

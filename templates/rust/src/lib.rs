@@ -1,0 +1,12 @@
+//! A policy of sleap-rtc. `wit/policy.wit` is its contract.
+
+wit_bindgen::generate!({ world: "policy-plugin", path: "wit" });
+
+mod compatibility;
+mod estimate;
+mod selection;
+
+struct Plugin;
+
+#[cfg(target_family = "wasm")]
+export!(Plugin);
