@@ -28,7 +28,9 @@ fn wait_growth(what: &str, folder: &Path) {
 fn while_connecting() {
     let site = Site::new();
     let server = site.server();
-    let worker = site.worker(&server);
+    // It may have got as far as to name its job; nobody comes back for that.
+    let worker =
+        TestWorker::setup(&site, "worker").config("resume_within = \"1 s\"\n").start(&server);
     let mut observer = Observer::join(&server, worker.credentials());
     let package = fixture("train_single.zip");
     let client = site.client(&server).train(&package).session(worker.credentials()).start();

@@ -77,7 +77,8 @@ const MAX_GIVEN: usize = 16;
 
 /// Whether connections can use it: TURN over UDP, and STUN.
 fn is_supported(url: &str) -> bool {
-    !url.starts_with("turns:") && !(url.starts_with("turn:") && url.ends_with("?transport=tcp"))
+    let over_tcp = url.starts_with("turn:") && url.ends_with("?transport=tcp");
+    !url.starts_with("turns:") && !over_tcp
 }
 
 /// The servers that a signaling server gives to its peers.
