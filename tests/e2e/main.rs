@@ -21,6 +21,7 @@ mod logs;
 mod network;
 mod outlive;
 mod plugin;
+mod plugin_projects;
 mod python_peers;
 mod reconnect;
 mod relay;

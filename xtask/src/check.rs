@@ -7,6 +7,7 @@ use crate::programs::{call, cargo, find, root, target, works};
 use crate::step::Steps;
 use crate::{Options, demo, early_end, prerequisites, python, torture};
 use anyhow::{Result, ensure};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::{env, fs};
 
@@ -26,6 +27,7 @@ pub fn test(options: &Options) -> Result<ExitCode> {
     let mut steps = Steps::begin();
     steps.command("format", &mut cargo(&["fmt", "--all", "--check"]));
     steps.check("python peers", || python::peers().map(drop));
+    let plugin_tools = plugin_tools(&mut steps);
     // By itself, so that the times say what building costs; with the tests, since without them
     // some dependencies would have other features and be built twice.
     steps.command("build", &mut cargo(&["test", "--workspace", "--no-run"]));
@@ -36,7 +38,7 @@ pub fn test(options: &Options) -> Result<ExitCode> {
     if let Err(why) = &relay {
         steps.skip("tests of the relay", why);
     }
-    tests(&mut steps, relay.is_ok());
+    tests(&mut steps, relay.is_ok(), &plugin_tools);
     steps.command("torture, 25 rounds", &mut torture::command(&[]));
     steps.check("example local_job", example);
     lints(&mut steps);
@@ -61,10 +63,32 @@ pub fn lint() -> Result<ExitCode> {
     Ok(steps.finish())
 }
 
-fn tests(steps: &mut Steps, relay: bool) {
+/// What makes components of Python and of JavaScript: folders for the tests to look in.
+fn plugin_tools(steps: &mut Steps) -> Vec<PathBuf> {
+    let mut folders = Vec::new();
+    steps.check("plugin tools of Python", || {
+        folders.push(python::componentize()?);
+        Ok(())
+    });
+    let mut without_node = false;
+    steps.check("plugin tools of JavaScript", || {
+        let jco = python::jco()?;
+        without_node = jco.is_none();
+        folders.extend(jco);
+        Ok(())
+    });
+    if without_node {
+        steps.skip("plugins in JavaScript", "Node 20 with npm is not installed");
+    }
+    folders
+}
+
+fn tests(steps: &mut Steps, relay: bool, plugin_tools: &[PathBuf]) {
+    let plugin_tools = env::join_paths(plugin_tools).unwrap_or_default();
     // The tests themselves fail where they cannot run, unless they are told not to.
     let cargo = |arguments: &[&str]| {
         let mut command = cargo(arguments);
+        command.env("SLEAP_RTC_PLUGIN_TOOLS", &plugin_tools);
         if !relay {
             command.env("SLEAP_RTC_WITHOUT_RELAY", "1");
         }

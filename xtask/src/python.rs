@@ -1,7 +1,7 @@
-//! Python environments under `target/`: real sleap-nn, and what the Python peers of the tests need.
+//! Environments under `target/`: real sleap-nn, and what the tests need of Python and JavaScript.
 
 use crate::prerequisites;
-use crate::programs::{call, find, root, target};
+use crate::programs::{call, find, root, target, works};
 use anyhow::{Context, Result, bail};
 use std::{
     fs,
@@ -54,6 +54,37 @@ pub fn peers() -> Result<PathBuf> {
         call(pip(&venv.join("bin")).arg("-r").arg(&requirements))
     })?;
     Ok(venv)
+}
+
+/// The folder with componentize-py, in `target/plugin-tools`.
+pub fn componentize() -> Result<PathBuf> {
+    let requirements = root().join("tests/plugin-tools/requirements.txt");
+    let venv = target().join("plugin-tools/python");
+    environment(&venv, "python3", &[&requirements], || {
+        println!("installing componentize-py into {}", venv.display());
+        call(pip(&venv.join("bin")).arg("-r").arg(&requirements))
+    })?;
+    Ok(venv.join("bin"))
+}
+
+/// The folder with jco, in `target/plugin-tools`. `None` without Node 20 and npm.
+pub fn jco() -> Result<Option<PathBuf>> {
+    const NEW_ENOUGH: &str = "process.exit(parseInt(process.versions.node) < 20)";
+    if !works("node", &["-e", NEW_ENOUGH]) || !works("npm", &["--version"]) {
+        return Ok(None);
+    }
+    let (wanted, folder) =
+        (root().join("tests/plugin-tools/package.json"), target().join("plugin-tools/js"));
+    let bin = folder.join("node_modules/.bin");
+    let filled_from = fs::read(folder.join("package.json")).unwrap_or_default();
+    if filled_from != fs::read(&wanted)? || !bin.join("jco").exists() {
+        println!("installing jco into {}", folder.display());
+        fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        fs::copy(&wanted, folder.join("package.json"))?;
+        let mut npm = Command::new("npm");
+        call(npm.args(["install", "--silent", "--no-audit", "--no-fund"]).current_dir(&folder))?;
+    }
+    Ok(Some(bin))
 }
 
 fn pip(bin: &Path) -> Command {

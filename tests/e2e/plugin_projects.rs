@@ -1,0 +1,137 @@
+//! `plugin new` and `plugin build`: a project from nothing to a job that it decides.
+//!
+//! Rust needs cargo alone. componentize-py and jco are looked for in the folders that
+//! `SLEAP_RTC_PLUGIN_TOOLS` lists; where one is missing its test says "not run".
+
+use crate::support::*;
+use std::{env, fs, path::Path, path::PathBuf, process::Command};
+
+/// Generous: the binary under test is not optimised.
+const LIMIT: &str = "--timeout-ms=20000";
+
+/// Where componentize-py and jco are.
+fn tools() -> Vec<PathBuf> {
+    let folders = env::var_os("SLEAP_RTC_PLUGIN_TOOLS").unwrap_or_default();
+    env::split_paths(&folders).collect()
+}
+
+fn is_there(tool: &str) -> bool {
+    let there = tools().iter().any(|folder| folder.join(tool).exists());
+    if !there {
+        println!("not run: SLEAP_RTC_PLUGIN_TOOLS names no folder with {tool}");
+    }
+    there
+}
+
+/// `sleap-rtc plugin …` in `folder`, with the languages' tools on the search path.
+fn plugin(folder: &Path) -> Command {
+    let mut command = Site::binary(folder, Path::new("/nonexistent"));
+    let before = env::var_os("PATH").unwrap();
+    let path = tools().into_iter().chain(env::split_paths(&before)).collect::<Vec<_>>();
+    command.env("PATH", env::join_paths(path).unwrap()).arg("plugin");
+    // Rust's own folders are in the real home, and the home of the test is another.
+    let home = PathBuf::from(env::var_os("HOME").unwrap());
+    for (name, folder) in [("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")] {
+        command.env(name, env::var_os(name).unwrap_or_else(|| home.join(folder).into()));
+    }
+    if let Some(toolchain) = env::var_os("RUSTUP_TOOLCHAIN") {
+        command.env("RUSTUP_TOOLCHAIN", toolchain);
+    }
+    command
+}
+
+#[track_caller]
+fn says(command: &mut Command, code: i32, words: &[&str]) {
+    let output = command.output().unwrap();
+    let text = String::from_utf8([&output.stdout[..], &output.stderr[..]].concat()).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    for word in words {
+        assert!(text.contains(word), "no {word:?} in:\n{text}");
+    }
+}
+
+/// From `plugin new` to a job whose worker the plugin chose.
+fn from_nothing_to_a_job(lang: &str, own_test: &[&str]) {
+    let site = Site::new();
+    says(plugin(site.path()).args(["new", "mine", "--lang", lang]), 0, &["mine is begun"]);
+    let project = site.path().join("mine");
+    let mut test = Command::new(own_test[0]);
+    says(test.args(&own_test[1..]).current_dir(&project), 0, &[]);
+    says(
+        plugin(&project).args(["build", LIMIT]),
+        0,
+        &["world  selection-plugin", "mine is valid: 10 cases"],
+    );
+    let server = site.server();
+    let small = TestWorker::setup(&site, "small").gpu_mib(8_000).start(&server);
+    let large =
+        TestWorker::setup(&site, "large").gpu_mib(24_000).join(small.credentials()).start(&server);
+    let client = site.client(&server).train(&fixture("train_single.zip"));
+    let client = client.auto(small.credentials());
+    let config = format!(
+        "[policy.selection]\nplugin = {:?}\non_failure = \"refuse\"\ntimeout = \"20 s\"\n",
+        project.join("mine.wasm")
+    );
+    fs::write(client.home().join("sleap-rtc.toml"), config).unwrap();
+    client.run().assert_code(0).assert_says(&[large.peer_id(), "MiB of GPU memory free"]);
+    assert_eq!((large.trainer_starts().len(), small.trainer_starts().len()), (1, 0));
+}
+
+#[test]
+fn rust_from_nothing_to_a_job() {
+    from_nothing_to_a_job("rust", &["cargo", "test", "--quiet", "--target-dir", "target/test"]);
+}
+
+#[test]
+fn python_from_nothing_to_a_job() {
+    if is_there("componentize-py") {
+        from_nothing_to_a_job("python", &["python3", "-m", "unittest"]);
+    }
+}
+
+#[test]
+fn js_from_nothing_to_a_job() {
+    if is_there("jco") {
+        from_nothing_to_a_job("js", &["node", "--test"]);
+    }
+}
+
+#[test]
+fn nothing_is_overwritten() {
+    let site = Site::new();
+    fs::create_dir(site.path().join("mine")).unwrap();
+    let words = ["mine is there already", "nothing is overwritten"];
+    says(plugin(site.path()).args(["new", "mine", "--lang", "js"]), 2, &words);
+    assert_eq!(fs::read_dir(site.path().join("mine")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_missing_tool_is_named_with_what_installs_it() {
+    let site = Site::new();
+    for (lang, words) in [
+        ("python", ["componentize-py is neither", ".venv/bin/pip install componentize-py==0.25.0"]),
+        ("rust", ["cargo is not on PATH", "https://rustup.rs"]),
+        ("js", ["JavaScript plugins need Node 20", "https://nodejs.org"]),
+    ] {
+        says(plugin(site.path()).args(["new", lang, "--lang", lang]), 0, &[]);
+        let mut build = plugin(&site.path().join(lang));
+        says(build.arg("build").env("PATH", "/nonexistent"), 2, &words);
+    }
+}
+
+#[test]
+fn a_tool_that_never_ends_is_stopped() {
+    use std::os::unix::fs::PermissionsExt;
+    let site = Site::new();
+    says(plugin(site.path()).args(["new", "mine", "--lang", "python"]), 0, &[]);
+    let bin = site.path().join("mine/.venv/bin");
+    fs::create_dir_all(&bin).unwrap();
+    let tool = bin.join("componentize-py");
+    fs::write(&tool, "#!/bin/sh\nsleep 600\n").unwrap();
+    fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut build = plugin(&site.path().join("mine"));
+    let words = ["componentize-py did not end within 1 s", "--tool-timeout-s"];
+    says(build.args(["build", "--tool-timeout-s", "1"]), 2, &words);
+    assert!(!site.path().join("mine/mine.wasm").exists());
+    site.assert_no_process_left();
+}
