@@ -41,6 +41,25 @@ fn a_training_job_reads_and_writes_under_the_root() {
 }
 
 #[test]
+fn its_result_can_be_fetched_where_the_storage_is_not() {
+    let shared = shared();
+    let package = shared.root.join("labels.pkg.zip");
+    fs::copy(fixture("train_single.zip"), &package).unwrap();
+    let data = shared.site.folder("data");
+    let desk = || shared.site.client(&shared.server).env("XDG_DATA_HOME", data.to_str().unwrap());
+    let submit = shared.train(package, shared.root.join("out"));
+    submit.env("XDG_DATA_HOME", data.to_str().unwrap()).run().assert_code(0);
+    let jobs = desk().arguments(&["jobs", "--strings"]).run().assert_code(0).text();
+    let string = jobs.split_whitespace().find(|word| word.starts_with("sleap-job:")).unwrap();
+    for command in ["fetch", "attach"] {
+        let output = shared.site.folder("elsewhere");
+        let back = shared.site.client(&shared.server).arguments(&[command, string, "--output"]);
+        back.argument(&output).run().assert_code(0);
+        assert!(files_below(&output).iter().any(|file| file.ends_with("best.ckpt")), "{command}");
+    }
+}
+
+#[test]
 fn an_inference_job_reads_and_writes_under_the_root() {
     let shared = shared();
     let (labels, models) = labels_and_models(&shared.site);

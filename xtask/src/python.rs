@@ -69,7 +69,7 @@ pub fn componentize() -> Result<PathBuf> {
 
 /// The folder with jco, in `target/plugin-tools`. `None` without Node 20 and npm.
 pub fn jco() -> Result<Option<PathBuf>> {
-    const NEW_ENOUGH: &str = "process.exit(parseInt(process.versions.node) < 20)";
+    const NEW_ENOUGH: &str = "process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)";
     if !works("node", &["-e", NEW_ENOUGH]) || !works("npm", &["--version"]) {
         return Ok(None);
     }

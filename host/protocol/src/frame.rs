@@ -62,8 +62,12 @@ pub enum ClientFrame {
         /// For the log.
         reason: String,
     },
-    /// Send the results, once the job is over.
-    Fetch,
+    /// Deliver the results, once the job is over.
+    Fetch {
+        /// How.
+        #[serde(default)]
+        by: Delivery,
+    },
     /// About a transfer in either direction.
     Transfer(TransferFrame),
     /// Are you there?
@@ -71,6 +75,17 @@ pub enum ClientFrame {
     /// Something newer than this program.
     #[serde(other)]
     Unknown,
+}
+
+/// How a client wants its results.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Delivery {
+    /// Over this connection.
+    #[default]
+    Connection,
+    /// On the storage that both sides see, where the job said.
+    SharedStorage,
 }
 
 /// From worker to client.

@@ -6,7 +6,7 @@ use super::{Client, staging};
 use crate::dialect::{DialectError, WorkerEnd};
 use crate::job::{EventStream, JobCommand, JobError, JobFolder, JobHandle, now_ms};
 use crate::transfer::{self, Package, TransferError};
-use sleap_rtc_protocol::frame::{ClientFrame, TransferFrame, WorkerFrame};
+use sleap_rtc_protocol::frame::{ClientFrame, Delivery, TransferFrame, WorkerFrame};
 use sleap_rtc_protocol::ids::{JobId, JobSecret};
 use sleap_rtc_protocol::job::{
     JobEvent, JobOutcome, JobSpec, JobState, NumberedEvent, Refusal, RefusalCode,
@@ -238,11 +238,12 @@ async fn follow(
     info!(job = %folder.id(), outcome = ?told.outcome, "told the client");
     let mut fetch = told.fetch;
     loop {
-        if std::mem::take(&mut fetch) {
-            send_results(client, link, folder).await?;
+        if let Some(by) = fetch.take() {
+            send_results(client, link, folder, by).await?;
         }
         match link.recv_within(FETCH).await {
-            Ok(frame) => fetch = matches!(frame, ClientFrame::Fetch),
+            Ok(ClientFrame::Fetch { by }) => fetch = Some(by),
+            Ok(_) => {}
             // The job is over and told: leaving is how a client says that it is content.
             Err(DialectError::Gone | DialectError::Silent(_)) => return Ok(()),
             Err(error) => return Err(error.into()),
@@ -254,7 +255,7 @@ async fn follow(
 #[derive(Default)]
 struct Told {
     outcome: Option<JobOutcome>,
-    fetch: bool,
+    fetch: Option<Delivery>,
 }
 
 async fn stream(
@@ -275,7 +276,7 @@ async fn stream(
                 }
             }
             frame = link.recv() => match frame? {
-                ClientFrame::Fetch => told.fetch = true,
+                ClientFrame::Fetch { by } => told.fetch = Some(by),
                 frame => obey(job, handle, frame).await,
             },
         }
@@ -308,8 +309,9 @@ async fn send_results(
     client: &Client,
     link: &mut WorkerEnd,
     folder: &JobFolder,
+    by: Delivery,
 ) -> Result<(), ConnectionError> {
-    if folder.spec().shared.is_some() {
+    if by == Delivery::SharedStorage && folder.spec().shared.is_some() {
         staging::deliver(&client.site, folder).await?;
         return Ok(link.send(&WorkerFrame::Transfer(TransferFrame::Complete)).await?);
     }

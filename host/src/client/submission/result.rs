@@ -5,7 +5,7 @@ use crate::client::ClientError;
 use crate::client::output::Output;
 use crate::dialect::ClientEnd;
 use crate::transfer::{self, Limits};
-use sleap_rtc_protocol::frame::{ClientFrame, TransferFrame, WorkerFrame};
+use sleap_rtc_protocol::frame::{ClientFrame, Delivery, TransferFrame, WorkerFrame};
 use std::path::PathBuf;
 use tempfile::TempDir;
 
@@ -18,8 +18,11 @@ impl Submission<'_> {
         link: &mut ClientEnd,
         output: &Output,
     ) -> Result<PathBuf, ClientError> {
-        self.send(link, &ClientFrame::Fetch, "before the result was fetched").await?;
+        // Who comes back to a job may be where its storage is not: only its own client takes the
+        // result from there.
         if let Some(shared) = self.shared {
+            let fetch = ClientFrame::Fetch { by: Delivery::SharedStorage };
+            self.send(link, &fetch, "before the result was fetched").await?;
             loop {
                 match self.recv(link, STAGE_LIMIT, "before the result was in place").await? {
                     WorkerFrame::Transfer(TransferFrame::Complete) => {
@@ -41,7 +44,6 @@ impl Submission<'_> {
         link: &mut ClientEnd,
         output: &Output,
     ) -> Result<(), ClientError> {
-        self.send(link, &ClientFrame::Fetch, "before the result was fetched").await?;
         let collected = self.receive(link, output).await?;
         if std::fs::read_dir(collected.path()).is_ok_and(|mut entries| entries.next().is_none()) {
             return Ok(());
@@ -52,12 +54,15 @@ impl Submission<'_> {
         Ok(())
     }
 
-    /// Receives a result; what an earlier connection brought of it is not asked for again.
+    /// Asks for a result and receives it; what an earlier connection brought of it is not asked for
+    /// again.
     async fn receive(
         &mut self,
         link: &mut ClientEnd,
         output: &Output,
     ) -> Result<TempDir, ClientError> {
+        let fetch = ClientFrame::Fetch { by: Delivery::Connection };
+        self.send(link, &fetch, "before the result was fetched").await?;
         let collected = match self.collected.take() {
             Some(collected) => collected,
             None => output.collect()?,
