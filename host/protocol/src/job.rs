@@ -1,7 +1,7 @@
 //! What a job is, what it says while it runs, and how it ends.
 
 use crate::ids::{JobId, JobSecret};
-use crate::transfer::RelPath;
+use crate::path::RelPath;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 

@@ -12,7 +12,8 @@
 //! | [`session`] | the session string that names one worker in one room |
 //! | [`peer`] | legacy data-channel messages (the only place that knows `::`) |
 //! | [`frame`] | `sleap-rtc/1` data-channel frames between two of our own programs |
-//! | [`transfer`] | manifests, safe paths, chunks, and the state of one incoming file |
+//! | [`path`] | relative paths that stay below whatever folder they are joined to |
+//! | [`transfer`] | manifests, pieces, chunks, and the state of one incoming piece |
 //! | [`job`] | what a job is, its events, its outcome |
 //! | [`progress`] | what everybody in the room may know of a running job |
 //! | [`worker`] | the slots of a worker and who holds them |
@@ -25,6 +26,7 @@ pub mod follower;
 pub mod frame;
 pub mod ids;
 pub mod job;
+pub mod path;
 pub mod peer;
 pub mod progress;
 pub mod session;

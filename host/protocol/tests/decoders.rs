@@ -2,10 +2,11 @@
 
 use proptest::prelude::*;
 use sleap_rtc_protocol::frame::{self, ClientFrame, WorkerFrame};
+use sleap_rtc_protocol::path::RelPath;
 use sleap_rtc_protocol::peer::{ClientText, WorkerText};
 use sleap_rtc_protocol::session::{JobString, SessionString};
 use sleap_rtc_protocol::signaling::{ClientMessage, ServerMessage};
-use sleap_rtc_protocol::transfer::{BlobHash, Chunk, Packing, RelPath};
+use sleap_rtc_protocol::transfer::{BlobHash, Chunk, Packing};
 
 /// Texts that are nearly right: fragments of real messages, glued at random.
 fn fragments() -> impl Strategy<Value = String> {

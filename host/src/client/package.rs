@@ -6,7 +6,7 @@ use crate::job::script::{self, MAX_SCRIPT_BYTES};
 use crate::job::{PackageFiles, describe};
 use crate::transfer::{ArchiveError, Package, Part, PartSource};
 use sleap_rtc_protocol::job::{JobDescription, JobType, Requirements};
-use sleap_rtc_protocol::transfer::RelPath;
+use sleap_rtc_protocol::path::RelPath;
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};

@@ -3,7 +3,7 @@
 use super::ClientError;
 use crate::transfer::{Package, storage};
 use sleap_rtc_protocol::job::SharedPaths;
-use sleap_rtc_protocol::transfer::RelPath;
+use sleap_rtc_protocol::path::RelPath;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -9,7 +9,7 @@ mod labels;
 use super::script::{self, MAX_SCRIPT_BYTES, Run};
 use labels::Labels;
 use sleap_rtc_protocol::job::{JobDescription, JobType};
-use sleap_rtc_protocol::transfer::RelPath;
+use sleap_rtc_protocol::path::RelPath;
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};

@@ -3,7 +3,7 @@
 use super::command::{CommandError, Toolbox};
 use super::script::{self, MAX_SCRIPT_BYTES, Run, ScriptError};
 use sleap_rtc_protocol::job::JobType;
-use sleap_rtc_protocol::transfer::RelPath;
+use sleap_rtc_protocol::path::RelPath;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};

@@ -3,7 +3,7 @@
 use super::plan::is_inside;
 use super::script::Run;
 use serde::{Deserialize, Serialize};
-use sleap_rtc_protocol::transfer::RelPath;
+use sleap_rtc_protocol::path::RelPath;
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

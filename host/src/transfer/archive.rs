@@ -2,8 +2,9 @@
 
 use super::{pieces, tree, zipped};
 use sleap_rtc_protocol::job::JobType;
+use sleap_rtc_protocol::path::RelPath;
 use sleap_rtc_protocol::transfer::{
-    BlobHash, Cuts, FileEntry, MAX_FILES, Manifest, ManifestError, Piece, RelPath,
+    BlobHash, Cuts, FileEntry, MAX_FILES, Manifest, ManifestError, Piece,
 };
 use std::fs::{self, File};
 use std::io::{self, Cursor, ErrorKind, Read};
@@ -308,7 +309,7 @@ impl Part {
         }
         let part = |member: Member| {
             let entry = format!("{below}/{}", member.path);
-            let refused = |error: sleap_rtc_protocol::transfer::PathError| ArchiveError::Entry {
+            let refused = |error: sleap_rtc_protocol::path::PathError| ArchiveError::Entry {
                 entry: entry.clone(),
                 why: error.to_string(),
             };

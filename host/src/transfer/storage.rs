@@ -3,7 +3,8 @@
 //! A [`RelPath`] cannot leave a folder by its name; symbolic links on disk still could. Here no
 //! link is ever followed out of the root, and none is written through.
 
-use sleap_rtc_protocol::transfer::{FileEntry, Manifest, Piece, RelPath};
+use sleap_rtc_protocol::path::RelPath;
+use sleap_rtc_protocol::transfer::{FileEntry, Manifest, Piece};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};

@@ -3,7 +3,7 @@
 use super::{Incoming, Link, LinkError, Package, Part, PartSource};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use sleap_rtc_protocol::frame::{self, ClientFrame, TransferFrame};
-use sleap_rtc_protocol::transfer::RelPath;
+use sleap_rtc_protocol::path::RelPath;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -2,7 +2,7 @@
 
 use super::archive::{ArchiveError, Content, MAX_MEMBERS, Member, is_litter};
 use super::storage::PARTIAL;
-use sleap_rtc_protocol::transfer::RelPath;
+use sleap_rtc_protocol::path::RelPath;
 use std::fs::{self, Metadata};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -5,7 +5,7 @@
 
 use super::archive::{ArchiveError, Content, MAX_MEMBERS, Member, is_litter};
 use flate2::{Crc, bufread::DeflateDecoder};
-use sleap_rtc_protocol::transfer::RelPath;
+use sleap_rtc_protocol::path::RelPath;
 use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;

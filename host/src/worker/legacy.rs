@@ -14,8 +14,8 @@ use crate::transfer;
 use sleap_rtc_protocol::job::{
     JobDescription, JobEvent, JobOutcome, JobSpec, JobType, Refusal, RefusalCode, SharedPaths,
 };
+use sleap_rtc_protocol::path::RelPath;
 use sleap_rtc_protocol::peer::{ClientText, FileMeta, KEEP_ALIVE, WorkerText};
-use sleap_rtc_protocol::transfer::RelPath;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

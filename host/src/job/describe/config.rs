@@ -2,7 +2,7 @@
 
 use crate::job::script::{Override, OverrideValue};
 use saphyr::{LoadableYamlNode, Yaml};
-use sleap_rtc_protocol::transfer::RelPath;
+use sleap_rtc_protocol::path::RelPath;
 
 /// Collections that a config may open within lines, and nested ones in one line: the parser's
 /// memory and stack grow with them, and sleap-nn writes a handful.

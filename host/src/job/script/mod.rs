@@ -7,7 +7,8 @@
 mod track;
 mod train;
 
-use sleap_rtc_protocol::{job::JobType, transfer::PathError, transfer::RelPath};
+use sleap_rtc_protocol::job::JobType;
+use sleap_rtc_protocol::path::{PathError, RelPath};
 
 /// The longest script that is read, in bytes.
 pub const MAX_SCRIPT_BYTES: u64 = 64 * 1024;

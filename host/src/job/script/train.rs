@@ -3,7 +3,7 @@
 use super::{
     LineFault, Override, OverrideValue, Run, Train, TrainLegacy, is_plain, package_path, stem,
 };
-use sleap_rtc_protocol::transfer::RelPath;
+use sleap_rtc_protocol::path::RelPath;
 
 /// Settings that a script may change. All others stay as the config has them.
 const SCALARS: &[&str] = &[

@@ -1,0 +1,144 @@
+//! Relative paths of files, as they come from strangers.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+const MAX_PATH_BYTES: usize = 1024;
+const MAX_NAME_BYTES: usize = 255;
+
+/// A relative path that stays below whatever folder it is joined to, on every system.
+///
+/// Parts are separated by `/`. No part is empty, `.`, `..`, longer than 255 bytes, holds a control
+/// character or any of `\ : * ? " < > |`, ends in a dot or a space, or is a device name of Windows.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RelPath(String);
+
+/// Why a path is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PathError {
+    /// Nothing, or longer than 1,024 bytes.
+    #[error("a file path of {0} bytes is refused (1 to {MAX_PATH_BYTES} are allowed)")]
+    Length(usize),
+    /// It would leave its folder, or is not portable.
+    #[error("the file path {path:?} is refused: {why}")]
+    Part {
+        /// The path as it arrived, shortened.
+        path: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+}
+
+impl RelPath {
+    /// Checks `text`.
+    pub fn new(text: impl Into<String>) -> Result<Self, PathError> {
+        let text = text.into();
+        if text.is_empty() || text.len() > MAX_PATH_BYTES {
+            return Err(PathError::Length(text.len()));
+        }
+        match text.split('/').find_map(part_fault) {
+            None => Ok(Self(text)),
+            Some(why) => Err(PathError::Part { path: text.chars().take(120).collect(), why }),
+        }
+    }
+
+    /// The path, parts separated by `/`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The last part.
+    pub fn file_name(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or(&self.0)
+    }
+
+    /// This path below `folder` on this system.
+    pub fn below(&self, folder: &std::path::Path) -> std::path::PathBuf {
+        let mut path = folder.to_path_buf();
+        path.extend(self.0.split('/'));
+        path
+    }
+}
+
+fn part_fault(part: &str) -> Option<&'static str> {
+    const DEVICES: [&str; 4] = ["con", "prn", "aux", "nul"];
+    let stem = part.split('.').next().unwrap_or(part).trim_end().to_ascii_lowercase();
+    let numbered = stem.len() == 4
+        && (stem.starts_with("com") || stem.starts_with("lpt"))
+        && stem.ends_with(|c: char| c.is_ascii_digit());
+    if part.is_empty() {
+        Some("it is absolute or has an empty part")
+    } else if part == "." || part == ".." {
+        Some("it leaves its folder")
+    } else if part.len() > MAX_NAME_BYTES {
+        Some("one of its names is longer than 255 bytes")
+    } else if part.chars().any(|c| c.is_control() || "\\:*?\"<>|".contains(c)) {
+        Some("a character in it is not allowed in file names everywhere")
+    } else if part.ends_with(['.', ' ']) {
+        Some("a name in it ends in a dot or a space")
+    } else if DEVICES.contains(&stem.as_str()) || numbered {
+        Some("a name in it is a device on Windows")
+    } else {
+        None
+    }
+}
+
+impl TryFrom<String> for RelPath {
+    type Error = PathError;
+    fn try_from(text: String) -> Result<Self, PathError> {
+        Self::new(text)
+    }
+}
+
+impl From<RelPath> for String {
+    fn from(path: RelPath) -> String {
+        path.0
+    }
+}
+
+impl fmt::Display for RelPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for RelPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_that_leave_or_break_are_refused() {
+        for bad in [
+            "",
+            "/etc/passwd",
+            "../x",
+            "a/../b",
+            "a//b",
+            "a/",
+            ".",
+            "C:/x",
+            "a\\b",
+            "nul",
+            "NUL.txt",
+            "com1",
+            "a\0b",
+            "a\nb",
+            "x.",
+            "x ",
+            "con .txt",
+        ] {
+            assert!(RelPath::new(bad).is_err(), "{bad:?}");
+        }
+        assert!(RelPath::new("x".repeat(4096)).is_err());
+        for good in ["a", "models/r.n=1/best.ckpt", "ä/ö", "com10", "...a", "a b/c"] {
+            assert!(RelPath::new(good).is_ok(), "{good:?}");
+        }
+    }
+}
