@@ -46,7 +46,7 @@ fn member(connection: u64, room_number: u8) -> Member<Watcher> {
     Member {
         connection,
         room: room(room_number),
-        role: if connection % 3 == 0 { Role::Client } else { Role::Worker },
+        role: if connection.is_multiple_of(3) { Role::Client } else { Role::Worker },
         metadata: Metadata::default(),
         connected_at_s: 0,
         link: Watcher { id: connection, ..Watcher::default() },
