@@ -1,6 +1,6 @@
 //! Which files are plugins, and what is said of those that are not.
 
-use crate::support::{training, worker};
+use crate::support::{refused, training, worker};
 use sleap_rtc::policy::{Policies, PolicyConfig, PolicyError};
 use std::path::Path;
 
@@ -21,18 +21,6 @@ fn altered(from: &str, to: &str) -> Vec<u8> {
         place += 1;
     }
     bytes
-}
-
-/// What is said when a file with these bytes stands in `[policy.compatibility]`.
-fn refused(bytes: &[u8]) -> String {
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("some.wasm"), bytes).unwrap();
-    let mut config = PolicyConfig::new(dir.path().to_owned());
-    config.compatibility.plugin = Some("some".into());
-    match Policies::load(&config) {
-        Ok(_) => panic!("{} bytes were accepted", bytes.len()),
-        Err(error) => error.to_string(),
-    }
 }
 
 #[test]
@@ -57,6 +45,14 @@ fn what_is_no_plugin_is_refused_with_advice() {
         ),
         (
             altered("@0.1.0", "@0.2.0"),
+            "and this host speaks version 0.1.0: build it with the host's WIT",
+        ),
+        (
+            guest("another-field.wasm"),
+            "its records or functions differ from version 0.1.0 of the contract",
+        ),
+        (
+            altered("@0.1.0", "@0.1.1"),
             "and this host speaks version 0.1.0: build it with the host's WIT",
         ),
         (

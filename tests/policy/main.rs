@@ -7,5 +7,6 @@ mod hostile;
 mod loading;
 mod locked;
 mod memory;
+mod random;
 mod support;
 mod watching;
