@@ -11,6 +11,7 @@ mod support;
 mod abuse;
 mod busy;
 mod cli;
+mod example_policies;
 mod explain;
 mod gui;
 mod hostile;

@@ -3,52 +3,9 @@
 //! Rust needs cargo alone. componentize-py and jco are looked for in the folders that
 //! `SLEAP_RTC_PLUGIN_TOOLS` lists; where one is missing its test says "not run".
 
+use crate::support::plugins::{LIMIT, is_there, plugin, says};
 use crate::support::*;
-use std::{env, fs, path::Path, path::PathBuf, process::Command};
-
-/// Generous: the binary under test is not optimised.
-const LIMIT: &str = "--timeout-ms=20000";
-
-/// Where componentize-py and jco are.
-fn tools() -> Vec<PathBuf> {
-    let folders = env::var_os("SLEAP_RTC_PLUGIN_TOOLS").unwrap_or_default();
-    env::split_paths(&folders).collect()
-}
-
-fn is_there(tool: &str) -> bool {
-    let there = tools().iter().any(|folder| folder.join(tool).exists());
-    if !there {
-        println!("not run: SLEAP_RTC_PLUGIN_TOOLS names no folder with {tool}");
-    }
-    there
-}
-
-/// `sleap-rtc plugin …` in `folder`, with the languages' tools on the search path.
-fn plugin(folder: &Path) -> Command {
-    let mut command = Site::binary(folder, Path::new("/nonexistent"));
-    let before = env::var_os("PATH").unwrap();
-    let path = tools().into_iter().chain(env::split_paths(&before)).collect::<Vec<_>>();
-    command.env("PATH", env::join_paths(path).unwrap()).arg("plugin");
-    // Rust's own folders are in the real home, and the home of the test is another.
-    let home = PathBuf::from(env::var_os("HOME").unwrap());
-    for (name, folder) in [("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")] {
-        command.env(name, env::var_os(name).unwrap_or_else(|| home.join(folder).into()));
-    }
-    if let Some(toolchain) = env::var_os("RUSTUP_TOOLCHAIN") {
-        command.env("RUSTUP_TOOLCHAIN", toolchain);
-    }
-    command
-}
-
-#[track_caller]
-fn says(command: &mut Command, code: i32, words: &[&str]) {
-    let output = command.output().unwrap();
-    let text = String::from_utf8([&output.stdout[..], &output.stderr[..]].concat()).unwrap();
-    assert_eq!(output.status.code(), Some(code), "{text}");
-    for word in words {
-        assert!(text.contains(word), "no {word:?} in:\n{text}");
-    }
-}
+use std::{fs, path::Path, process::Command};
 
 /// From `plugin new` to a job whose worker the plugin chose.
 fn from_nothing_to_a_job(lang: &str, own_test: &[&str]) {

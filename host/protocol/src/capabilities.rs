@@ -65,7 +65,32 @@ pub struct Capabilities {
     pub supported_models: Vec<String>,
     /// Kinds of jobs it takes.
     pub supported_job_types: Vec<JobType>,
+    /// What its operator says of it. None of [`WORKER_PROPERTIES`].
+    pub own: Map<String, Value>,
 }
+
+/// What a worker tells by itself in its metadata: no names for its operator's own properties.
+pub const WORKER_PROPERTIES: [&str; 15] = [
+    "gpu_memory_mb",
+    "gpu_model",
+    "sleap_version",
+    "cuda_version",
+    "hostname",
+    "status",
+    "max_concurrent_jobs",
+    "supported_models",
+    "supported_job_types",
+    "gpus",
+    "driver_version",
+    "slots_free",
+    "protocols",
+    "jobs",
+    USED_BY_USER,
+];
+
+/// The property that says how many seconds each user's jobs have had a slot of the worker in the
+/// last seven days: `{"ada": 5400}`.
+pub const USED_BY_USER: &str = "used_s_by_user";
 
 /// Tags of a worker: discovery by a Python client looks for them.
 pub const WORKER_TAGS: [&str; 3] = ["sleap-rtc", "training-worker", "inference-worker"];
@@ -74,7 +99,7 @@ pub const CLIENT_TAGS: [&str; 2] = ["sleap-rtc", "training-client"];
 
 impl Capabilities {
     /// The `properties` of a worker's metadata: the Python worker's keys, then ours
-    /// (`gpus`, `driver_version`, `slots_free`, `protocols`).
+    /// (`gpus`, `driver_version`, `slots_free`, `protocols`), and its operator's own.
     pub fn properties(&self, status: WorkerStatus, slots_free: u32) -> Map<String, Value> {
         let largest = self.accelerators.largest();
         let job_types: Vec<&str> = self.supported_job_types.iter().map(|t| t.as_str()).collect();
@@ -93,10 +118,11 @@ impl Capabilities {
             "slots_free": slots_free,
             "protocols": [crate::DIALECT],
         });
-        match properties {
-            Value::Object(map) => map,
-            _ => Map::new(),
+        let mut all = self.own.clone();
+        if let Value::Object(map) = properties {
+            all.extend(map);
         }
+        all
     }
 }
 
@@ -178,10 +204,11 @@ impl WorkerFacts {
             "gpus": self.accelerators.gpus,
             "sleap_version": self.sleap_version.as_deref().unwrap_or("unknown"),
         });
-        match properties {
-            Value::Object(map) => map,
-            _ => Map::new(),
+        let Value::Object(mut changing) = properties else { return Map::new() };
+        if let Some((key, used)) = self.properties.get_key_value(USED_BY_USER) {
+            changing.insert(key.clone(), used.clone());
         }
+        changing
     }
 }
 
@@ -228,14 +255,20 @@ mod tests {
             slots: 2,
             supported_models: vec!["base".into()],
             supported_job_types: vec![JobType::Training],
+            own: Map::from_iter([("owner".to_owned(), json!("ada"))]),
         };
-        let facts = WorkerFacts::from_peer(&peer(Value::Object(
-            said.properties(WorkerStatus::Available, 1),
-        )));
+        let properties = said.properties(WorkerStatus::Available, 1);
+        let facts = WorkerFacts::from_peer(&peer(Value::Object(properties.clone())));
         assert_eq!(facts.accelerators, said.accelerators);
         assert_eq!((facts.slots, facts.slots_free, facts.speaks_ours), (2, 1, true));
         assert_eq!(facts.sleap_version, None);
         assert_eq!(facts.job_types, [JobType::Training]);
+        assert_eq!(facts.properties, said.own);
+        let changing = facts.changing();
+        let told = properties.keys().chain(changing.keys()).filter(|key| *key != "owner");
+        for key in told {
+            assert!(WORKER_PROPERTIES.contains(&key.as_str()), "{key}");
+        }
     }
 
     #[test]

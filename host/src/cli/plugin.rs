@@ -11,7 +11,8 @@ mod validate;
 
 use super::exit::{Exit, Failure};
 use crate::config::{OnFailure, PluginConfig, PolicyConfig};
-use crate::policy::examine::{ExamineError, PluginFile};
+use crate::policy::LocalTime;
+use crate::policy::examine::{self, ExamineError, PluginFile};
 use clap::{Args, Subcommand};
 use sleap_rtc_protocol::ids::PeerId;
 use std::path::PathBuf;
@@ -65,7 +66,7 @@ enum PluginCommand {
     },
     /// Accept all plugins as they are now: write plugins.lock, which `[policy] locked` asks
     Lock,
-    /// Rank a recorded room: exit code 1 if the worker of --expect is not first
+    /// Ask about a recorded room: exit code 1 if the worker of --expect is not first, or refuses
     Test(TestArgs),
 }
 
@@ -102,9 +103,12 @@ struct TestArgs {
     /// The job: its description as JSON, or a training package
     #[arg(long, value_name = "JOB.json")]
     job: PathBuf,
-    /// The worker that must come first
+    /// The worker that must come first, or take the job if the plugin only admits jobs
     #[arg(long, value_name = "PEER_ID", allow_hyphen_values = true)]
     expect: Option<PeerId>,
+    /// The local time that the plugin is told, as 2026-01-14T10:00; now when absent
+    #[arg(long, value_name = "TIME")]
+    at: Option<LocalTime>,
 }
 
 /// `KEY=VALUE`, the value being TOML, or else a text.
@@ -159,14 +163,7 @@ pub enum Task {
     /// `plugin add`
     Add,
     /// `plugin test`
-    Test {
-        /// The recorded room.
-        room: PathBuf,
-        /// The job.
-        job: PathBuf,
-        /// Who must come first.
-        expect: Option<PeerId>,
-    },
+    Test(recorded::Recorded),
 }
 
 impl PluginArgs {
@@ -181,8 +178,8 @@ impl PluginArgs {
             PluginCommand::List => return PluginOptions::List,
             PluginCommand::Remove { name } => return PluginOptions::Remove(name),
             PluginCommand::Lock => return PluginOptions::Lock,
-            PluginCommand::Test(TestArgs { file, room, job, expect }) => {
-                (file, Task::Test { room, job, expect })
+            PluginCommand::Test(TestArgs { file, room, job, expect, at }) => {
+                (file, Task::Test(recorded::Recorded { room, job, expect, at }))
             }
         };
         PluginOptions::File { file, config: terms.config(), task }
@@ -202,21 +199,25 @@ impl TermArgs {
 pub(super) async fn run(options: PluginOptions, policy: &PolicyConfig) -> Result<Exit, Failure> {
     let (file, config, task) = match options {
         PluginOptions::New(options) => return new::run(&options),
-        PluginOptions::Build(options) => return build::run(&options).await,
+        PluginOptions::Build(options) => return build::run(&options, policy).await,
         PluginOptions::File { file, config, task } => (file, config, task),
         PluginOptions::List => return folder::list(policy),
         PluginOptions::Remove(name) => return folder::remove(&name, policy),
         PluginOptions::Lock => return folder::lock(policy),
     };
-    let plugin = PluginFile::open(&file, &policy.dir)?;
+    let plugin = match task {
+        // What it takes to compile is what they tell.
+        Task::Inspect | Task::Bench => PluginFile::open(&file, &policy.dir)?,
+        Task::Validate | Task::Add | Task::Test(_) => {
+            PluginFile::open_cached(&examine::find(&file, &policy.dir), policy.cache.as_deref())?
+        }
+    };
     match task {
         Task::Validate => validate::run(&plugin, &config),
         Task::Inspect => inspect::run(&plugin, &config),
         Task::Bench => bench::run(&plugin, &config),
         Task::Add => folder::add(&plugin, &config, policy),
-        Task::Test { room, job, expect } => {
-            recorded::run(&plugin, &config, &room, &job, expect.as_ref()).await
-        }
+        Task::Test(recorded) => recorded::run(&plugin, &config, &recorded).await,
     }
 }
 

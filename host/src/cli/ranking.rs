@@ -29,13 +29,28 @@ pub(super) fn ranking(workers: &[WorkerFacts], selection: &Selection) -> String 
     columns(&rows)
 }
 
+/// Every worker with what was answered about it, in the order that is given.
+pub(super) fn answers(workers: &[WorkerFacts], answers: &[String]) -> String {
+    let mut rows = vec![["worker", "host", "GPU", "answer"].map(String::from)];
+    rows.extend(workers.iter().zip(answers).map(|(worker, answer)| {
+        let [id, host, gpu] = machine(worker);
+        [id, host, gpu, answer.clone()]
+    }));
+    columns(&rows)
+}
+
 fn row(worker: &WorkerFacts, rank: String, score: String, why: String) -> [String; 6] {
+    let [id, host, gpu] = machine(worker);
+    [rank, id, host, gpu, score, why]
+}
+
+fn machine(worker: &WorkerFacts) -> [String; 3] {
     let gpu = match worker.accelerators.largest() {
         Some(gpu) => format!("{}, {} MB", gpu.model, gpu.memory_mib),
         None => "none".into(),
     };
     let host = worker.hostname.clone().unwrap_or_else(|| "-".into());
-    [rank, worker.peer_id.to_string(), host, gpu, score, why]
+    [worker.peer_id.to_string(), host, gpu]
 }
 
 /// A score as short as it can be told.

@@ -3,6 +3,7 @@
 use super::endpoints::Address;
 use super::error::ConfigError;
 use super::ice::{IceServer, OfferedServer};
+use super::properties::WorkerProperties;
 use super::server::FileServer;
 use super::tree::{self, Bytes, Entries, FromItem, Item, Located, Place, Section};
 use super::{OnFailure, SlotsConfig, units};
@@ -33,6 +34,7 @@ pub(super) struct FileWorker {
     pub(super) state_dir: Option<String>,
     pub(super) gpus: Option<Vec<Gpu>>,
     pub(super) slots: Option<SlotsConfig>,
+    pub(super) properties: Option<WorkerProperties>,
     pub(super) maintenance: Option<bool>,
     pub(super) keep_results: Option<Duration>,
     pub(super) keep_unfetched: Option<Duration>,
@@ -173,6 +175,7 @@ impl FileWorker {
             state_dir: section.take("state_dir")?,
             gpus: section.take("gpus")?,
             slots: section.take("slots")?,
+            properties: section.take("properties")?,
             maintenance: section.take("maintenance")?,
             keep_results: section.take_with("keep_results", time)?,
             keep_unfetched: section.take_with("keep_unfetched", time)?,

@@ -9,6 +9,7 @@ mod endpoints;
 mod error;
 mod file;
 mod ice;
+mod properties;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -60,6 +61,8 @@ pub struct WorkerConfig {
     pub gpus: Option<Vec<Gpu>>,
     /// How many jobs may run at once, and on which GPUs.
     pub slots: SlotsConfig,
+    /// What its operator says of it, for policies and people.
+    pub properties: serde_json::Map<String, serde_json::Value>,
     /// Takes no new jobs.
     pub maintenance: bool,
     /// How long jobs' folders stay.
@@ -397,6 +400,7 @@ fn worker(
             .unwrap_or_else(|| sources.data("worker")),
         gpus: file.gpus,
         slots: file.slots.unwrap_or_default(),
+        properties: file.properties.unwrap_or_default().0,
         maintenance: maintenance || file.maintenance.unwrap_or(false),
         retention: RetentionConfig {
             keep: file.keep_results.unwrap_or(14 * DAY),

@@ -111,6 +111,18 @@ fn tables_of_several_layers_merge() {
 }
 
 #[test]
+fn an_operator_says_what_a_worker_is() {
+    let place = place();
+    place.in_cwd(
+        "[default.worker.properties]\nowner = 'ada'\nfloor = 3\n\
+         [worker]\nproperties = { floor = 4, quiet = true, load = 0.5 }\n",
+    );
+    let properties = serde_json::Value::from(place.load().worker.properties);
+    let expected = serde_json::json!({ "owner": "ada", "floor": 3, "quiet": true, "load": 0.5 });
+    assert_eq!(properties, expected);
+}
+
+#[test]
 fn options_over_environment_over_file() {
     let mut place = place();
     place.in_cwd("signaling_http = 'http://file:8001'\nshared_storage_root = 'shared'");
@@ -238,6 +250,9 @@ fn mistakes_name_file_line_and_the_nearest_key() {
         "[worker]\nslots = 0",
         "[worker]\nslots = [[0], 1]",
         "[worker]\nslots = [[0], [-1]]",
+        "[worker]\nproperties = 'lab'",
+        "[worker]\nproperties = { status = 'mine' }",
+        "[worker.properties]\nfloor = 3\nhours = [9, 17]",
         "[ice]\nservers = ['turn:relay']",
         "[ice]\nservers = [{ urls = 'turn:r', username = 'u', credential = 123456 }]",
         "[ice]\nbind = ['eth0']",

@@ -220,8 +220,8 @@ fn find(
 mod tests {
     use super::*;
     use crate::policy::bindings::types::{Property, Value};
-    use crate::policy::facts;
     use crate::policy::questions::Select;
+    use crate::policy::{LocalTime, facts};
     use sleap_rtc_protocol::capabilities::WorkerFacts;
     use sleap_rtc_protocol::job::{JobDescription, JobType};
     use sleap_rtc_protocol::signaling::PeerInfo;
@@ -252,7 +252,7 @@ mod tests {
         for (deed, expected) in cases {
             let setting = Property { key: "do".into(), value: Value::Text(deed.into()) };
             let question = Select {
-                context: facts::context(None, &[setting]),
+                context: facts::context(None, &[setting], LocalTime::ORDINARY),
                 job: facts::job(&JobDescription::unknown(JobType::Training)),
                 workers: vec![worker.clone()],
             };

@@ -5,12 +5,12 @@
 
 pub use super::cases::Case;
 
-use super::bindings::types::Property;
+use super::bindings::types::{Context, Property};
 use super::component::{Compiled, Plugin};
 use super::questions::{Check, HowLong, Question, Select};
 use super::{
-    Estimate, ExtensionPoint, Limits, PluginConfig, Ranking, Selection, Verdict, cases, explain,
-    facts, source,
+    Estimate, ExtensionPoint, Limits, LocalTime, PluginConfig, Ranking, Selection, Verdict, cases,
+    explain, facts, source,
 };
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::job::JobDescription;
@@ -61,13 +61,7 @@ impl PluginFile {
     /// # Errors
     /// When there is no such file, or when it is no component.
     pub fn open(plugin: &Path, dir: &Path) -> Result<Self, ExamineError> {
-        let path = match plugin.is_file() {
-            true => plugin.to_owned(),
-            false => source::locate(&plugin.to_string_lossy(), dir),
-        };
-        let bytes = source::read(&path)
-            .map_err(|source| ExamineError::Read { path: path.clone(), source })?;
-        Self::new(path, bytes, None)
+        Self::open_cached(&find(plugin, dir), None)
     }
 
     /// The built-in plugin for `point`.
@@ -157,7 +151,15 @@ impl PluginFile {
             .plugin(&self.name, point, limits)
             .map_err(|why| ExamineError::Unusable { path: self.path.clone(), why })?;
         let settings = facts::settings(&config.settings);
-        Ok(Candidate { point, plugin, limits, settings })
+        Ok(Candidate { point, plugin, limits, settings, at: LocalTime::ORDINARY })
+    }
+}
+
+/// The file that `plugin` means on a command line: a path, or a name in the plugin folder `dir`.
+pub fn find(plugin: &Path, dir: &Path) -> PathBuf {
+    match plugin.is_file() {
+        true => plugin.to_owned(),
+        false => source::locate(&plugin.to_string_lossy(), dir),
     }
 }
 
@@ -177,6 +179,7 @@ pub struct Candidate {
     plugin: Plugin,
     limits: Limits,
     settings: Vec<Property>,
+    at: LocalTime,
 }
 
 /// How a plugin did in one case.
@@ -191,6 +194,11 @@ pub struct Outcome {
 }
 
 impl Candidate {
+    /// The same plugin, told that it is this time.
+    pub fn at(self, at: LocalTime) -> Self {
+        Self { at, ..self }
+    }
+
     /// The built-in cases for this extension point.
     pub fn cases(&self) -> Vec<Case> {
         cases::cases(self.point)
@@ -200,7 +208,7 @@ impl Candidate {
     pub fn try_case(&self, case: &Case) -> Outcome {
         let mut remarks = Vec::new();
         let job = facts::job(&case.job);
-        let context = facts::context(None, &self.settings);
+        let context = self.context();
         let (took, answer) = match (self.point, case.workers.first().map(facts::worker)) {
             (ExtensionPoint::Selection, _) => {
                 let workers: Vec<_> = case.workers.iter().map(facts::worker).collect();
@@ -233,10 +241,38 @@ impl Candidate {
         workers: &[WorkerFacts],
     ) -> Result<Selection, String> {
         let workers = workers.iter().map(facts::worker).collect();
-        let context = facts::context(None, &self.settings);
+        let context = self.context();
         let ranking = self.plugin.ask(&Select { context, job: facts::job(job), workers });
         let Ranking { choices, left_out } = ranking.map_err(|failure| failure.to_string())?;
         Ok(Selection { ranking: choices, left_out, notice: None })
+    }
+
+    /// Whether `worker` takes `job`, and the answer in words.
+    ///
+    /// # Errors
+    /// What the plugin did wrong, in words.
+    pub fn check(
+        &self,
+        job: &JobDescription,
+        worker: &WorkerFacts,
+    ) -> Result<(bool, String), String> {
+        let (context, job, worker) = (self.context(), facts::job(job), facts::worker(worker));
+        let verdict = self.plugin.ask(&Check { context, job, worker });
+        let verdict = verdict.map_err(|failure| failure.to_string())?;
+        Ok((verdict == Verdict::Yes, told_verdict(&verdict)))
+    }
+
+    /// How long `worker` needs for `job`, in words.
+    ///
+    /// # Errors
+    /// What the plugin did wrong, in words.
+    pub fn estimate(&self, job: &JobDescription, worker: &WorkerFacts) -> Result<String, String> {
+        let (context, job, worker) = (self.context(), facts::job(job), facts::worker(worker));
+        self.timed(&HowLong { context, job, worker }, told_estimate).1
+    }
+
+    fn context(&self) -> Context {
+        facts::context(None, &self.settings, self.at)
     }
 
     /// Asks, and tells the time of the call alone, and the answer in words.
@@ -346,7 +382,8 @@ mod tests {
         for point in ExtensionPoint::ALL {
             let plugin = source::load_embedded(point, None).unwrap();
             let (limits, settings) = (Limits::EMBEDDED, Vec::new());
-            let candidate = Candidate { point, plugin, limits, settings };
+            let at = LocalTime::ORDINARY;
+            let candidate = Candidate { point, plugin, limits, settings, at };
             for case in candidate.cases() {
                 let outcome = candidate.try_case(&case);
                 println!("{} {}: {outcome:?}", point.key(), case.name);

@@ -6,6 +6,7 @@
 use super::bindings::types::{
     Context, Gpu, ImageSize, Job, JobType, Property, Requirements, Value, Worker, WorkerStatus,
 };
+use super::local_time::LocalTime;
 use super::text::clip;
 use serde_json::Value as Json;
 use sleap_rtc_protocol::capabilities::{self, WorkerFacts};
@@ -16,8 +17,9 @@ const TEXT_BYTES: usize = 4096;
 const LIST_ITEMS: usize = 256;
 
 /// The first argument of a call.
-pub(super) fn context(asker: Option<&str>, settings: &[Property]) -> Context {
-    Context { asker: asker.map(text), settings: settings.to_vec(), properties: Vec::new() }
+pub(super) fn context(asker: Option<&str>, settings: &[Property], at: LocalTime) -> Context {
+    let (asker, settings) = (asker.map(text), settings.to_vec());
+    Context { asker, settings, properties: at.properties() }
 }
 
 /// A plugin's settings. They are the user's own, so nothing is cut.

@@ -13,6 +13,7 @@ pub mod examine;
 mod explain;
 mod facts;
 mod limits;
+mod local_time;
 pub mod lock;
 mod questions;
 mod source;
@@ -24,6 +25,7 @@ pub use crate::config::{OnFailure, PluginConfig, PolicyConfig};
 use cache::Cache;
 use component::{Failure, Plugin};
 use limits::Limits;
+pub use local_time::LocalTime;
 use questions::{Check, HowLong, Question, Select};
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::job::{JobDescription, Reason};
@@ -218,7 +220,7 @@ impl Policies {
     /// Ranks `workers` for `job`.
     pub async fn select(&self, job: &JobDescription, workers: &[WorkerFacts]) -> Selection {
         let question = Select {
-            context: facts::context(self.asker.as_deref(), &[]),
+            context: self.context(),
             job: facts::job(job),
             workers: workers.iter().map(facts::worker).collect(),
         };
@@ -229,11 +231,8 @@ impl Policies {
 
     /// Whether `worker` takes `job`. A failure that nothing stands in for is a refusal.
     pub async fn check(&self, job: &JobDescription, worker: &WorkerFacts) -> Verdict {
-        let question = Check {
-            context: facts::context(self.asker.as_deref(), &[]),
-            job: facts::job(job),
-            worker: facts::worker(worker),
-        };
+        let question =
+            Check { context: self.context(), job: facts::job(job), worker: facts::worker(worker) };
         let (answer, notice) = self.ask(question).await;
         answer.unwrap_or_else(|| {
             let message = notice.unwrap_or_else(|| "the compatibility plugin failed".into());
@@ -244,11 +243,16 @@ impl Policies {
     /// How long `worker` needs for `job`. None: nobody can tell.
     pub async fn estimate(&self, job: &JobDescription, worker: &WorkerFacts) -> Option<Estimate> {
         let question = HowLong {
-            context: facts::context(self.asker.as_deref(), &[]),
+            context: self.context(),
             job: facts::job(job),
             worker: facts::worker(worker),
         };
         self.ask(question).await.0.flatten()
+    }
+
+    /// The circumstances of a call, but for the settings.
+    fn context(&self) -> bindings::types::Context {
+        facts::context(self.asker.as_deref(), &[], LocalTime::now())
     }
 
     /// How often plugins at `point` failed since they were loaded.

@@ -14,6 +14,7 @@
 //! | `facts` | what is known of this worker: as the room sees it, and as its policies do |
 //! | `gpus` | looks at the GPUs again and again |
 //! | `running` | what is known of each running job, and what the room sees of it |
+//! | `usage` | how much each user has used this worker lately |
 //! | `retention` | which jobs' folders may go |
 //! | `slots` | which GPUs belong to which slot |
 //! | `answering` | answers job requests, with the policies |
@@ -39,6 +40,7 @@ mod running;
 mod slots;
 mod staging;
 mod uploads;
+mod usage;
 
 use crate::config::{Config, IceConfig, RetentionConfig, WorkerConfig};
 use crate::job::RunnerOptions;
@@ -135,8 +137,8 @@ pub(crate) struct Site {
     /// Something has happened to the GPUs.
     look_at_gpus: Notify,
     retention: RetentionConfig,
-    /// A job has ended: its folder takes room from now on.
-    job_over: Notify,
+    /// A job has ended: its folder takes room from now on, and its user has used the worker.
+    job_over: watch::Sender<()>,
     facts: RwLock<Facts>,
 }
 
@@ -184,7 +186,7 @@ pub async fn run(
     let count = accelerators.gpus.len();
     let slots = SlotGpus::plan(&config.worker.slots, count, visible.as_deref())?;
     let api = HttpApi::new(&config.signaling.http)?;
-    let capabilities = capabilities(accelerators, slots.len());
+    let capabilities = capabilities(accelerators, slots.len(), &config.worker);
     let entering = enter(&config, &options.room, &state, &api, &capabilities);
     let Some(entered) = shutdown.run_until_cancelled(entering).await else { return Ok(()) };
     let Entered { identity, room, signaling, events } = entered?;
@@ -222,6 +224,7 @@ impl Background {
         let handle = coordinator.handle();
         tasks.spawn(look_up_version(site.clone(), handle.clone(), end.clone()));
         tasks.spawn(retention::watch(site.clone(), end.clone()));
+        tasks.spawn(usage::watch(site.clone(), handle.clone(), end.clone()));
         if has_gpus {
             tasks.spawn(gpus::watch(site, handle, end.clone()));
         }
@@ -277,7 +280,7 @@ async fn detect(config: &WorkerConfig) -> Accelerators {
     accelerators
 }
 
-fn capabilities(accelerators: Accelerators, slots: usize) -> Capabilities {
+fn capabilities(accelerators: Accelerators, slots: usize, config: &WorkerConfig) -> Capabilities {
     // The Python worker's three words, then each of sleap-nn's heads by its own name.
     const MODELS: [&str; 8] = [
         "base",
@@ -296,6 +299,7 @@ fn capabilities(accelerators: Accelerators, slots: usize) -> Capabilities {
         slots: u32::try_from(slots).unwrap_or(u32::MAX),
         supported_models: MODELS.map(str::to_owned).to_vec(),
         supported_job_types: vec![JobType::Training, JobType::Inference],
+        own: config.properties.clone(),
     }
 }
 
@@ -323,7 +327,7 @@ fn site(
         delivering: tokio::sync::Mutex::default(),
         look_at_gpus: Notify::new(),
         retention: config.worker.retention,
-        job_over: Notify::new(),
+        job_over: watch::Sender::new(()),
         facts: RwLock::new(Facts { worker: own_facts(identity, capabilities), slots: Vec::new() }),
     }
 }

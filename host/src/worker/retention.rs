@@ -17,6 +17,7 @@ const INTERVAL: Duration = Duration::from_secs(3600);
 /// Looks after the folders until `shutdown`: at the start, after each job and from
 /// time to time.
 pub(super) async fn watch(site: Arc<Site>, shutdown: CancellationToken) {
+    let mut job_over = site.job_over.subscribe();
     let tidying = async {
         let state_dir = site.state_dir.clone();
         let _ = tokio::task::spawn_blocking(move || sweep(&state_dir)).await;
@@ -24,7 +25,7 @@ pub(super) async fn watch(site: Arc<Site>, shutdown: CancellationToken) {
             let (state_dir, limits) = (site.state_dir.clone(), site.retention);
             // Folders may be large and disks slow; a panic there is in the log.
             let _ = tokio::task::spawn_blocking(move || tidy(&state_dir, &limits, now_ms())).await;
-            let _ = tokio::time::timeout(INTERVAL, site.job_over.notified()).await;
+            let _ = tokio::time::timeout(INTERVAL, job_over.changed()).await;
         }
     };
     shutdown.run_until_cancelled(tidying).await;

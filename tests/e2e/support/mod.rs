@@ -10,6 +10,7 @@ mod http;
 mod netns;
 mod observer;
 mod packages;
+pub mod plugins;
 mod process;
 mod python_peer;
 mod server;

@@ -7,7 +7,7 @@ use super::super::exit::{Exit, ExitWith, Failure};
 use super::super::print;
 use super::super::ranking::columns;
 use super::{TermArgs, tool, validate, worlds};
-use crate::config::PluginConfig;
+use crate::config::{PluginConfig, PolicyConfig};
 use crate::policy::examine::PluginFile;
 use anyhow::Context;
 use clap::Args;
@@ -113,7 +113,7 @@ struct PackageJson {
 }
 
 /// Builds, says what came of it, and tries it.
-pub(super) async fn run(options: &BuildOptions) -> Result<Exit, Failure> {
+pub(super) async fn run(options: &BuildOptions, policy: &PolicyConfig) -> Result<Exit, Failure> {
     let project = Project::read(&options.dir).exit(Exit::Usage)?;
     let built = project.dir.join(format!("{}.wasm", project.name));
     // The tool's half-written file never bears the plugin's name.
@@ -127,7 +127,7 @@ pub(super) async fn run(options: &BuildOptions) -> Result<Exit, Failure> {
     fs::rename(&file, &built)
         .with_context(|| format!("there is no component to move to {}", built.display()))
         .exit(Exit::Unexpected)?;
-    let plugin = PluginFile::open(&built, &project.dir)?;
+    let plugin = PluginFile::open_cached(&built, policy.cache.as_deref())?;
     let rows = [
         ["built".to_owned(), built.display().to_string()],
         ["size".to_owned(), format!("{} bytes", plugin.size_bytes)],

@@ -1,42 +1,119 @@
-//! `plugin test`: a recorded room, ranked.
+//! `plugin test`: what a plugin says of a recorded room, at each extension point that it exports.
 
 use super::super::described::{described, read_json};
 use super::super::exit::{Exit, ExitWith, Failure};
 use super::super::print;
-use super::super::ranking::ranking;
+use super::super::ranking::{answers, ranking};
 use crate::config::PluginConfig;
-use crate::policy::ExtensionPoint;
-use crate::policy::examine::PluginFile;
+use crate::policy::examine::{Candidate, PluginFile};
+use crate::policy::{ExtensionPoint, LocalTime};
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::ids::PeerId;
+use sleap_rtc_protocol::job::JobDescription;
 use sleap_rtc_protocol::signaling::{PeerInfo, Role};
-use std::path::Path;
+use std::path::PathBuf;
 
-/// Prints the ranking of the room in `room` for the job in `job`.
+/// What a plugin is asked about.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recorded {
+    /// The recorded room.
+    pub(super) room: PathBuf,
+    /// The job.
+    pub(super) job: PathBuf,
+    /// Who must come first, or take the job.
+    pub(super) expect: Option<PeerId>,
+    /// The local time that the plugin is told; now when absent.
+    pub(super) at: Option<LocalTime>,
+}
+
+/// Prints a table for each extension point, and compares with what is expected.
 pub(super) async fn run(
     plugin: &PluginFile,
     config: &PluginConfig,
-    room: &Path,
-    job: &Path,
-    expect: Option<&PeerId>,
+    recorded: &Recorded,
 ) -> Result<Exit, Failure> {
-    let peers: Vec<PeerInfo> = read_json("--room", room, "a list of peers")?;
+    let points = plugin.points();
+    if points.is_empty() {
+        return Err(plugin.exports_nothing().into());
+    }
+    let peers: Vec<PeerInfo> = read_json("--room", &recorded.room, "a list of peers")?;
     let peers = peers.iter().filter(|peer| peer.role != Role::Client);
     let workers: Vec<_> = peers.map(WorkerFacts::from_peer).collect();
-    let job = described("--job", job, None, None).await?;
-    let candidate = plugin.load(ExtensionPoint::Selection, config)?;
-    let selection = candidate
-        .select(&job, &workers)
-        .map_err(|why| Failure::usage(format!("the plugin {} failed: {why}", plugin.name)))?;
-    print::raw(&ranking(&workers, &selection)).exit(Exit::Unexpected)?;
-    let first = selection.ranking.first().and_then(|choice| workers.get(choice.index));
-    let first = first.map(|worker| &worker.peer_id);
-    match expect {
-        Some(expected) if first != Some(expected) => {
-            let first = first.map_or("nobody".to_owned(), ToString::to_string);
-            let text = format!("{expected} was expected to be first, but {first} is");
-            Err(Failure::message(Exit::Unexpected, text))
+    let job = described("--job", &recorded.job, None, None).await?;
+    let at = recorded.at.unwrap_or_else(LocalTime::now);
+    let mut disappointed = None;
+    for point in &points {
+        let room = Room { job: &job, workers: &workers, expect: recorded.expect.as_ref() };
+        let told = room
+            .ask(&plugin.load(*point, config)?.at(at), *point)
+            .map_err(|why| Failure::usage(format!("the plugin {} failed: {why}", plugin.name)))?;
+        if points.len() > 1 {
+            print::line(point.key()).exit(Exit::Unexpected)?;
         }
-        _ => Ok(Exit::Success),
+        print::raw(&told.table).exit(Exit::Unexpected)?;
+        disappointed = disappointed.or(told.disappointed);
+    }
+    match disappointed {
+        Some(why) => Err(Failure::message(Exit::Unexpected, why)),
+        None if recorded.expect.is_some() && points[..] == [ExtensionPoint::Estimate] => {
+            let text = format!("--expect names a worker, and {} only estimates", plugin.name);
+            Err(Failure::usage(text))
+        }
+        None => Ok(Exit::Success),
+    }
+}
+
+/// The question.
+struct Room<'a> {
+    job: &'a JobDescription,
+    workers: &'a [WorkerFacts],
+    expect: Option<&'a PeerId>,
+}
+
+/// The answer: a table, and what is otherwise than expected.
+struct Told {
+    table: String,
+    disappointed: Option<String>,
+}
+
+impl Room<'_> {
+    fn ask(&self, plugin: &Candidate, point: ExtensionPoint) -> Result<Told, String> {
+        match point {
+            ExtensionPoint::Selection => self.ranked(plugin),
+            ExtensionPoint::Compatibility => self.checked(plugin),
+            ExtensionPoint::Estimate => {
+                let estimates = self.workers.iter().map(|w| plugin.estimate(self.job, w));
+                let estimates: Vec<String> = estimates.collect::<Result<_, _>>()?;
+                Ok(Told { table: answers(self.workers, &estimates), disappointed: None })
+            }
+        }
+    }
+
+    fn ranked(&self, plugin: &Candidate) -> Result<Told, String> {
+        let selection = plugin.select(self.job, self.workers)?;
+        let first = selection.ranking.first().and_then(|choice| self.workers.get(choice.index));
+        let first = first.map(|worker| &worker.peer_id);
+        let disappointed = self.expect.filter(|expected| first != Some(expected)).map(|expected| {
+            let first = first.map_or("nobody".to_owned(), ToString::to_string);
+            format!("{expected} was expected to be first, but {first} is")
+        });
+        Ok(Told { table: ranking(self.workers, &selection), disappointed })
+    }
+
+    fn checked(&self, plugin: &Candidate) -> Result<Told, String> {
+        let checked = self.workers.iter().map(|worker| plugin.check(self.job, worker));
+        let checked: Vec<(bool, String)> = checked.collect::<Result<_, _>>()?;
+        let disappointed = self.expect.and_then(|expected| {
+            let place = self.workers.iter().position(|worker| worker.peer_id == *expected);
+            match place.map(|place| &checked[place]) {
+                Some((true, _)) => None,
+                Some((false, said)) => {
+                    Some(format!("{expected} was expected to take the job, but says {said}"))
+                }
+                None => Some(format!("{expected} was expected to take the job, but is not there")),
+            }
+        });
+        let said: Vec<String> = checked.into_iter().map(|(_, said)| said).collect();
+        Ok(Told { table: answers(self.workers, &said), disappointed })
     }
 }

@@ -219,7 +219,7 @@ impl Coordinator {
                 self.running.remove(&job);
                 let _ = self.apply(WorkerEvent::JobEnded { job });
                 self.site.look_at_gpus.notify_one();
-                self.site.job_over.notify_one();
+                self.site.job_over.send_replace(());
             }
             Request::Progress { job, progress } => {
                 if let Some(running) = self.running.get_mut(&job) {

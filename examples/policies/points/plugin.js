@@ -1,0 +1,2 @@
+// What the plugin exports: one object for each question that it answers.
+export * as selection from './selection.js';

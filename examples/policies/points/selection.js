@@ -1,0 +1,40 @@
+// Which worker should get a job: the one with the most points.
+//
+// A point for each GiB of free GPU memory, half of them lost where the GPU is at work; five for each
+// free slot; and those that `settings` gives to tags and host names: `{ attic = 40 }`.
+
+export function select(context, job, workers) {
+  const extra = extraPoints(context.settings);
+  const choices = [];
+  const leftOut = [];
+  workers.forEach((worker, index) => {
+    if (worker.status.tag !== 'available') {
+      leftOut.push({ index, reason: `status: ${worker.status.tag}` });
+      return;
+    }
+    const memory = Math.max(0, ...worker.gpus.map(memoryPoints));
+    const slots = 5 * worker.slotsFree;
+    const named = [worker.hostname, ...worker.tags].reduce((sum, name) => sum + (extra.get(name) ?? 0), 0);
+    const reason = `${memory.toFixed(1)} for memory, ${slots} for slots, ${named} by name`;
+    choices.push({ index, score: memory + slots + named, reason });
+  });
+  choices.sort((a, b) => b.score - a.score);
+  return { choices, leftOut };
+}
+
+// Memory comes as BigInts: they are 64 bits wide.
+function memoryPoints(gpu) {
+  const gib = Number(gpu.memoryFreeMib ?? gpu.memoryMib) / 1024;
+  return gib * (1 - (gpu.utilization ?? 0) / 2);
+}
+
+function extraPoints(settings) {
+  const extra = new Map();
+  for (const { key, value } of settings) {
+    if (value.tag !== 'integer' && value.tag !== 'number') {
+      throw `settings: \`${key}\` must be a number of points`;
+    }
+    extra.set(key, Number(value.val));
+  }
+  return extra;
+}

@@ -1,0 +1,76 @@
+//! The local time that plugins are told with every call: they have no clock.
+
+use super::bindings::types::{Property, Value};
+use jiff::Zoned;
+use jiff::civil::DateTime;
+use std::fmt;
+use std::str::FromStr;
+
+/// A date and a time of day, where the host is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LocalTime(DateTime);
+
+impl LocalTime {
+    /// When plugins are tried: an ordinary Wednesday, ten in the morning.
+    pub(super) const ORDINARY: Self = Self(DateTime::constant(2026, 1, 14, 10, 0, 0, 0));
+
+    /// Now, in the zone that `TZ` or the system says; UTC where neither does.
+    pub fn now() -> Self {
+        Self(Zoned::now().datetime())
+    }
+
+    /// As plugins are told it. Minutes are as fine as it gets.
+    pub(super) fn properties(self) -> Vec<Property> {
+        let Self(time) = self;
+        let text = |format: &str| Value::Text(time.strftime(format).to_string());
+        let weekday = Value::Integer(time.weekday().to_monday_one_offset().into());
+        let property = |key: &str, value| Property { key: key.into(), value };
+        vec![
+            property("local-date", text("%Y-%m-%d")),
+            property("local-time", text("%H:%M")),
+            property("local-weekday", weekday),
+        ]
+    }
+}
+
+impl fmt::Display for LocalTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.strftime("%Y-%m-%dT%H:%M"))
+    }
+}
+
+impl FromStr for LocalTime {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        DateTime::strptime("%Y-%m-%dT%H:%M", text)
+            .map(Self)
+            .map_err(|_| "expects a date and a time, such as 2026-01-14T10:00")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plugins_are_told_date_time_and_weekday() {
+        let told = |text: &str| {
+            let properties = text.parse::<LocalTime>().unwrap().properties();
+            let told = properties.into_iter().map(|property| match property.value {
+                Value::Text(text) => format!("{} {text}", property.key),
+                Value::Integer(number) => format!("{} {number}", property.key),
+                _ => panic!("another value"),
+            });
+            told.collect::<Vec<_>>()
+        };
+        let monday = ["local-date 2026-01-05", "local-time 08:05", "local-weekday 1"];
+        assert_eq!(told("2026-01-05T08:05"), monday);
+        assert_eq!(told("2026-01-11T23:59")[2], "local-weekday 7");
+        assert_eq!(LocalTime::ORDINARY.to_string(), "2026-01-14T10:00");
+        assert_eq!(LocalTime::ORDINARY.to_string().parse(), Ok(LocalTime::ORDINARY));
+        for wrong in ["", "10:00", "2026-01-32T10:00", "2026-01-14T25:00", "2026-01-14T10:00Z"] {
+            assert!(wrong.parse::<LocalTime>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! How much each user has used this worker lately: for selection policies that share the machines of
+//! a room fairly.
+//!
+//! The jobs' folders tell. What was removed from the disk is forgotten, so what is kept for less
+//! than the window counts for less. Users are what clients call themselves.
+
+use super::Site;
+use super::coordinator::CoordinatorHandle;
+use crate::job::{JobFolder, now_ms};
+use serde_json::{Map, Value};
+use sleap_rtc_protocol::capabilities::USED_BY_USER;
+use sleap_rtc_protocol::job::JobState;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// How often running jobs are counted again, besides at each job's end.
+const INTERVAL: Duration = Duration::from_secs(600);
+/// What counts.
+const WINDOW_MS: u64 = 7 * 86_400_000;
+/// A worker's metadata is bounded: those who used it most are told of, so many of them.
+const USERS: usize = 32;
+/// And so many bytes of their names.
+const NAMES_BYTES: usize = 2048;
+
+/// Counts again and again until `shutdown`, and tells the room.
+pub(super) async fn watch(
+    site: Arc<Site>,
+    coordinator: CoordinatorHandle,
+    shutdown: CancellationToken,
+) {
+    let mut job_over = site.job_over.subscribe();
+    let counting = async {
+        loop {
+            let state_dir = site.state_dir.clone();
+            let counted = tokio::task::spawn_blocking(move || {
+                let now_ms = now_ms();
+                told(used_s(&runs(&state_dir, now_ms), now_ms))
+            });
+            // A panic there is in the log; what was told before stands.
+            if let Ok(used) = counted.await {
+                site.update_facts(|facts| {
+                    facts.worker.properties.insert(USED_BY_USER.into(), Value::Object(used));
+                });
+                coordinator.facts_changed().await;
+            }
+            let _ = tokio::time::timeout(INTERVAL, job_over.changed()).await;
+        }
+    };
+    shutdown.run_until_cancelled(counting).await;
+}
+
+/// A job's time in its slot, in milliseconds since 1970.
+#[derive(Debug, Clone, PartialEq)]
+struct Run {
+    user: String,
+    from_ms: u64,
+    to_ms: u64,
+}
+
+/// The jobs below `state_dir` that run or have run, and whose client said who it was.
+fn runs(state_dir: &Path, now_ms: u64) -> Vec<Run> {
+    let run = |folder: JobFolder| {
+        let user = folder.spec().description.user.clone()?;
+        let record = folder.record().ok()?;
+        let to_ms = match record.state {
+            JobState::Staging => return None,
+            JobState::Running { .. } => now_ms,
+            JobState::Finished(_) => folder.last_event().ok().flatten()?.at_ms,
+        };
+        Some(Run { user, from_ms: record.created_ms, to_ms })
+    };
+    JobFolder::all(state_dir).into_iter().filter_map(run).collect()
+}
+
+/// Seconds of each user within the window, every job that was begun counting for one at least.
+fn used_s(runs: &[Run], now_ms: u64) -> BTreeMap<&str, u64> {
+    let begin_ms = now_ms.saturating_sub(WINDOW_MS);
+    let mut used = BTreeMap::new();
+    for run in runs.iter().filter(|run| run.to_ms > begin_ms) {
+        let ms = run.to_ms.min(now_ms).saturating_sub(run.from_ms.max(begin_ms));
+        *used.entry(run.user.as_str()).or_default() += ms.div_ceil(1000).max(1);
+    }
+    used
+}
+
+/// Those who used it most, as far as there is room.
+fn told(used: BTreeMap<&str, u64>) -> Map<String, Value> {
+    let mut most: Vec<_> = used.into_iter().collect();
+    most.sort_by_key(|(_, seconds)| Reverse(*seconds));
+    let mut bytes = 0;
+    let fits = |(user, _): &(&str, u64)| {
+        bytes += user.len();
+        bytes <= NAMES_BYTES
+    };
+    let most = most.into_iter().take(USERS).filter(fits);
+    most.map(|(user, seconds)| (user.to_owned(), seconds.into())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sleap_rtc_protocol::ids::{JobId, JobSecret, PeerId};
+    use sleap_rtc_protocol::job::{JobDescription, JobOutcome, JobSpec, JobType};
+
+    const DAY_MS: u64 = 86_400_000;
+
+    fn run(user: &str, from_ms: u64, to_ms: u64) -> Run {
+        Run { user: user.into(), from_ms, to_ms }
+    }
+
+    #[test]
+    fn what_lies_within_seven_days_counts() {
+        let now = 100 * DAY_MS;
+        let runs = [
+            run("ada", now - 5_000, now - 2_001),
+            run("ada", now - 60_000, now),
+            run("bob", now - 8 * DAY_MS, now - 6 * DAY_MS),
+            run("eve", now - 9 * DAY_MS, now - 8 * DAY_MS),
+            run("quick", now - 7, now - 7),
+            run("a clock that was set back", now + DAY_MS, now + 2 * DAY_MS),
+        ];
+        let used = used_s(&runs, now);
+        let expected =
+            [("a clock that was set back", 1), ("ada", 63), ("bob", 86_400), ("quick", 1)];
+        assert_eq!(used.into_iter().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn those_who_used_it_most_are_told_of() {
+        let names: Vec<String> = (0..100).map(|n| format!("user-{n:02}")).collect();
+        let used = names.iter().zip(1..).map(|(name, seconds)| (name.as_str(), seconds));
+        let told_of = told(used.collect());
+        assert_eq!(told_of.len(), USERS);
+        assert_eq!(told_of["user-99"], 100);
+        assert!(!told_of.contains_key("user-67"));
+        let long = "x".repeat(NAMES_BYTES + 1);
+        assert!(told(BTreeMap::from([(long.as_str(), 9)])).is_empty());
+    }
+
+    #[test]
+    fn a_jobs_folder_tells_whose_it_was() {
+        let state = tempfile::tempdir().unwrap();
+        let folder = |id: &str, user: Option<&str>| {
+            let mut description = JobDescription::unknown(JobType::Training);
+            description.user = user.map(str::to_owned);
+            let spec = JobSpec {
+                id: JobId::new(id).unwrap(),
+                secret: JobSecret::new("secret").unwrap(),
+                name: "labels".into(),
+                description,
+                shared: None,
+            };
+            JobFolder::create(state.path(), &spec, &PeerId::new("someone").unwrap()).unwrap()
+        };
+        folder("a-waits", Some("ada"));
+        folder("b-is-nobodys", None).settle(JobOutcome::Succeeded).unwrap();
+        folder("c-is-over", Some("bob")).settle(JobOutcome::Succeeded).unwrap();
+        folder("d-runs", Some("eve")).lock().unwrap().begin().unwrap();
+        let later = now_ms() + 10_000;
+        let runs = runs(state.path(), later);
+        let of = runs.iter().map(|run| (run.user.as_str(), run.to_ms == later));
+        assert_eq!(of.collect::<Vec<_>>(), [("bob", false), ("eve", true)]);
+    }
+}

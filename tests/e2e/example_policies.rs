@@ -1,0 +1,149 @@
+//! The projects of `examples/policies`: each is tested, built and tried with the commands of its own
+//! README, and two of them decide about real jobs.
+
+use crate::support::plugins::{LIMIT, is_there, says, with_tools};
+use crate::support::*;
+use std::{
+    env, fs, iter,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// The folder in which the project `name` is built. It is the same in every run, and what cargo
+/// compiles for one project serves the next.
+fn copied(name: &str) -> PathBuf {
+    let examples = tests_folder().join("../examples/policies");
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("policies");
+    let shelf = place.join(name);
+    let _ = fs::remove_dir_all(&shelf);
+    let project = shelf.join(name);
+    copy_folder(&examples.join(name), &project);
+    for file in ["room.json", "job.json"] {
+        fs::copy(examples.join(file), shelf.join(file)).unwrap();
+    }
+    fs::create_dir_all(place.join("cargo")).unwrap();
+    symlink(place.join("cargo"), project.join("target")).unwrap();
+    project
+}
+
+/// Copies what belongs to a project, and what its links lead to.
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(|entry| entry.unwrap()) {
+        let (name, path) = (entry.file_name(), entry.path());
+        let is_made = ["target", "node_modules", ".venv", "__pycache__"].iter().any(|m| name == *m);
+        match path.is_dir() {
+            true if is_made => {}
+            true => copy_folder(&path, &to.join(name)),
+            false => drop(fs::copy(&path, to.join(name)).unwrap()),
+        }
+    }
+}
+
+/// Runs the commands of the project's README but for those that install tools. The last one has
+/// put the plugin into the plugin folder, which is given back.
+fn done_as_its_readme_says(site: &Site, name: &str) -> PathBuf {
+    let project = copied(name);
+    let readme = fs::read_to_string(project.join("README.md")).unwrap();
+    let commands = readme.lines().filter_map(|line| line.strip_prefix("    "));
+    let mut done = Vec::new();
+    for line in commands.filter(|line| !line.contains("# once")) {
+        let line = line.split_once("  #").map_or(line, |(command, _)| command);
+        let task = line.strip_prefix("sleap-rtc plugin ").and_then(|rest| rest.split(' ').next());
+        let (line, words) = match task {
+            Some("build") => (format!("{line} {LIMIT}"), format!("{name} is valid: ")),
+            Some(_) => (format!("{line} {LIMIT}"), String::new()),
+            None => (line.to_owned(), String::new()),
+        };
+        says(&mut shell(site, &project, &line), 0, &[&words]);
+        done.push(task.unwrap_or("own test").to_owned());
+    }
+    assert_eq!(done, ["own test", "build", "test", "add"], "{name}");
+    site.path().join(".sleap-rtc/plugins")
+}
+
+/// `line` in a shell that finds the program under test and the languages' tools.
+fn shell(site: &Site, folder: &Path, line: &str) -> Command {
+    let binary = Path::new(env!("CARGO_BIN_EXE_sleap-rtc"));
+    let mut shell = Command::new("sh");
+    shell.env_clear().env("HOME", site.path()).env("LANG", "C.UTF-8");
+    with_tools(&mut shell);
+    let found = shell.get_envs().find(|(name, _)| *name == "PATH").and_then(|(_, path)| path);
+    let found = found.unwrap().to_owned();
+    let path = iter::once(binary.parent().unwrap().to_owned()).chain(env::split_paths(&found));
+    shell.env("PATH", env::join_paths(path).unwrap());
+    shell.args(["-ec", line]).current_dir(folder);
+    shell
+}
+
+#[test]
+fn fair_share_sends_a_user_to_another_machine_after_the_first_job() {
+    let site = Site::new();
+    let plugins = done_as_its_readme_says(&site, "fair-share");
+    let server = site.server();
+    let small = TestWorker::setup(&site, "small").gpu_mib(8_000).start(&server);
+    let large =
+        TestWorker::setup(&site, "large").gpu_mib(24_000).join(small.credentials()).start(&server);
+    let train = |user: &str| {
+        let client = site.client(&server).train(&fixture("train_single.zip"));
+        let client = client.auto(small.credentials());
+        let config = format!(
+            "[client]\nuser = {user:?}\n[policy]\ndir = {plugins:?}\n[policy.selection]\n\
+             plugin = \"fair-share\"\non_failure = \"refuse\"\ntimeout = \"20 s\"\n"
+        );
+        fs::write(client.home().join("sleap-rtc.toml"), config).unwrap();
+        client.run().assert_code(0);
+        [&large, &small].map(|worker| worker.trainer_starts().len())
+    };
+    let mut room = Observer::join(&server, small.credentials());
+    assert_eq!(train("ada"), [1, 0], "nobody has used anything: the larger one");
+    room.wait_properties(large.peer_id(), "ada's use of it", |properties| {
+        properties["used_s_by_user"]["ada"].as_u64() >= Some(1)
+    });
+    assert_eq!(train("ada"), [1, 1], "she has used the larger one");
+    assert_eq!(train("bob"), [2, 1], "he has used none");
+}
+
+#[test]
+fn keep_big_cards_works_as_its_readme_says() {
+    done_as_its_readme_says(&Site::new(), "keep-big-cards");
+}
+
+#[test]
+fn office_hours_keep_a_machine_for_its_owner() {
+    if !is_there("componentize-py") {
+        return;
+    }
+    let site = Site::new();
+    let plugins = done_as_its_readme_says(&site, "office-hours");
+    let server = site.server();
+    // Whenever the test runs, it is in these hours.
+    let policy = format!(
+        "[policy]\ndir = {plugins:?}\n[policy.compatibility]\nplugin = \"office-hours\"\n\
+         settings = {{ owner = \"ada\", from = \"00:00\", to = \"24:00\", days = [1, 2, 3, 4, 5, 6, 7] }}\n\
+         timeout = \"20 s\"\n"
+    );
+    // It was compiled when it was built.
+    let cache = site.path().join(".cache");
+    let worker = TestWorker::setup(&site, "adas").config(&policy);
+    let worker = worker.env("XDG_CACHE_HOME", cache.to_str().unwrap()).start(&server);
+    let train = |user: &str| {
+        let client = site.client(&server).train(&fixture("train_single.zip"));
+        let client = client.auto(worker.credentials());
+        let config = format!("[client]\nuser = {user:?}\n");
+        fs::write(client.home().join("sleap-rtc.toml"), config).unwrap();
+        client.run()
+    };
+    train("bob").assert_code(5).assert_says(&["is ada's from 00:00 to 24:00"]);
+    assert_eq!(worker.trainer_starts().len(), 0);
+    train("ada").assert_code(0);
+    assert_eq!(worker.trainer_starts().len(), 1);
+}
+
+#[test]
+fn points_works_as_its_readme_says() {
+    if is_there("jco") {
+        done_as_its_readme_says(&Site::new(), "points");
+    }
+}

@@ -1,0 +1,58 @@
+//! Plugins' projects: `sleap-rtc plugin`, with what makes components of Python and of JavaScript.
+//!
+//! componentize-py and jco are looked for in the folders that `SLEAP_RTC_PLUGIN_TOOLS` lists.
+
+use super::Site;
+use std::{env, path::Path, path::PathBuf, process::Command};
+
+/// Generous: the binary under test is not optimised.
+pub const LIMIT: &str = "--timeout-ms=20000";
+
+/// Where componentize-py and jco are.
+fn tools() -> Vec<PathBuf> {
+    let folders = env::var_os("SLEAP_RTC_PLUGIN_TOOLS").unwrap_or_default();
+    env::split_paths(&folders).collect()
+}
+
+/// Whether one of those folders has `tool`; says that the test is not run where none has.
+pub fn is_there(tool: &str) -> bool {
+    let there = tools().iter().any(|folder| folder.join(tool).exists());
+    if !there {
+        println!("not run: SLEAP_RTC_PLUGIN_TOOLS names no folder with {tool}");
+    }
+    there
+}
+
+/// `sleap-rtc plugin …` in `folder`, with the languages' tools on the search path.
+pub fn plugin(folder: &Path) -> Command {
+    let mut command = Site::binary(folder, Path::new("/nonexistent"));
+    command.arg("plugin");
+    with_tools(&mut command);
+    command
+}
+
+/// Lets `command` find the languages' tools.
+pub fn with_tools(command: &mut Command) {
+    let before = env::var_os("PATH").unwrap();
+    let path = tools().into_iter().chain(env::split_paths(&before)).collect::<Vec<_>>();
+    command.env("PATH", env::join_paths(path).unwrap());
+    // Rust's own folders are in the real home, and the home of the test is another.
+    let home = PathBuf::from(env::var_os("HOME").unwrap());
+    for (name, folder) in [("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")] {
+        command.env(name, env::var_os(name).unwrap_or_else(|| home.join(folder).into()));
+    }
+    if let Some(toolchain) = env::var_os("RUSTUP_TOOLCHAIN") {
+        command.env("RUSTUP_TOOLCHAIN", toolchain);
+    }
+}
+
+/// It ends with `code` and says each of `words`.
+#[track_caller]
+pub fn says(command: &mut Command, code: i32, words: &[&str]) {
+    let output = command.output().unwrap();
+    let text = String::from_utf8([&output.stdout[..], &output.stderr[..]].concat()).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    for word in words {
+        assert!(text.contains(word), "no {word:?} in:\n{text}");
+    }
+}
