@@ -1,5 +1,7 @@
 //! Two peers on loopback.
 
+mod descriptions;
+
 use super::*;
 use crate::config::IceConfig;
 use sleap_rtc_protocol::DIALECT;
