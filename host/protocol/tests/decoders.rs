@@ -1,7 +1,4 @@
 //! Whatever a network brings, no decoder panics, and what it takes it gives back.
-//!
-//! With more inputs: `PROPTEST_CASES=100000 cargo test -p sleap-rtc-protocol --test decoders --
-//! --nocapture --test-threads 1`.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE};
 use hostile_input::{damaged, damaged_bytes, each};
@@ -96,8 +93,10 @@ fn the_examples_are_whole() {
         assert!(server || client, "{text}");
     }
     for text in FRAMES {
-        let client = frame::decode(text).is_ok_and(|read: ClientFrame| read != ClientFrame::Unknown);
-        let worker = frame::decode(text).is_ok_and(|read: WorkerFrame| read != WorkerFrame::Unknown);
+        let client =
+            frame::decode(text).is_ok_and(|read: ClientFrame| read != ClientFrame::Unknown);
+        let worker =
+            frame::decode(text).is_ok_and(|read: WorkerFrame| read != WorkerFrame::Unknown);
         assert!(client || worker, "{text}");
     }
     for text in LEGACY {
@@ -168,8 +167,7 @@ fn legacy_texts() {
 /// The texts that people paste: damaged as text, and damaged in what the text holds.
 fn pasted(prefix: &'static str, json: &'static str) -> impl Strategy<Value = String> {
     let whole = format!("{prefix}{}", URL_SAFE.encode(json));
-    let inside =
-        texts(&[json]).prop_map(move |json| format!("{prefix}{}", URL_SAFE.encode(json)));
+    let inside = texts(&[json]).prop_map(move |json| format!("{prefix}{}", URL_SAFE.encode(json)));
     prop_oneof![damaged(vec![whole]), inside]
 }
 

@@ -49,6 +49,19 @@ pub fn each<S: Strategy>(what: &str, inputs: S, test: impl Fn(S::Value) -> TestC
     assert!(grown_kib <= MAX_GROWTH_KIB, "{what}: the peak of memory rose by {grown_kib} KiB");
 }
 
+/// A temporary folder for inputs that are files: in memory where the system has a place for that,
+/// since a disk would set the pace.
+///
+/// # Panics
+/// When it cannot be made.
+pub fn folder() -> tempfile::TempDir {
+    let in_memory = tempfile::tempdir_in("/dev/shm");
+    match in_memory.or_else(|_| tempfile::tempdir()) {
+        Ok(folder) => folder,
+        Err(error) => panic!("no temporary folder: {error}"),
+    }
+}
+
 /// What this process holds.
 struct Memory {
     resident_kib: u64,
@@ -114,9 +127,42 @@ fn odd(donors: Vec<String>) -> impl Strategy<Value = String> {
         donor.chars().skip(start).take(length).collect::<String>()
     });
     let words = [
-        "", "\"", "\\", "{", "}", "[", "]", ":", "::", ",", "\r", "\n", "\0", "null", "true", "-1",
-        "0", "65536", "4294967296", "18446744073709551616", "1e999", "-0.0", "NaN", "{}", "[[]]",
-        "\"\"", "../", "/", "C:\\", "=", "\u{202e}", "\u{fffd}", "\u{1f41d}", "a=", " ", "typ",
+        "",
+        "\"",
+        "\\",
+        "{",
+        "}",
+        "[",
+        "]",
+        ":",
+        "::",
+        ",",
+        "\r",
+        "\n",
+        "\0",
+        "null",
+        "true",
+        "-1",
+        "0",
+        "65536",
+        "4294967296",
+        "18446744073709551616",
+        "1e999",
+        "-0.0",
+        "NaN",
+        "{}",
+        "[[]]",
+        "\"\"",
+        "../",
+        "/",
+        "C:\\",
+        "=",
+        "\u{202e}",
+        "\u{fffd}",
+        "\u{1f41d}",
+        "a=",
+        " ",
+        "typ",
     ];
     prop_oneof![3 => piece, 3 => select(words.to_vec()).prop_map(str::to_owned), 1 => ".{0,6}"]
 }
@@ -124,8 +170,18 @@ fn odd(donors: Vec<String>) -> impl Strategy<Value = String> {
 /// A little of something very often, as those write who want a parser to run out of stack or memory.
 fn swollen() -> impl Strategy<Value = String> {
     let pieces = vec![
-        "[", "{\"a\":", "\"", "9", "a=candidate:", "m=application 9 UDP/DTLS/SCTP x\r\n", "::", "=",
-        "\\u0000", "[],", "\n", "{\"type\":\"offer\",",
+        "[",
+        "{\"a\":",
+        "\"",
+        "9",
+        "a=candidate:",
+        "m=application 9 UDP/DTLS/SCTP x\r\n",
+        "::",
+        "=",
+        "\\u0000",
+        "[],",
+        "\n",
+        "{\"type\":\"offer\",",
     ];
     (select(pieces), 0..SWOLLEN_BYTES).prop_map(|(piece, bytes)| piece.repeat(bytes / piece.len()))
 }

@@ -1,6 +1,6 @@
 //! Two peers on loopback.
 
-mod descriptions;
+mod sdp_decoder;
 
 use super::*;
 use crate::config::IceConfig;

@@ -2,7 +2,7 @@
 //! than the file is worth.
 
 use super::super::{Limits, Package, unpack};
-use hostile_input::{damaged_bytes, each};
+use hostile_input::{damaged_bytes, each, folder};
 use proptest::prelude::*;
 use std::io::{Cursor, Write};
 use std::path::Path;
@@ -42,7 +42,7 @@ fn bytes_below(folder: &Path) -> u64 {
 
 #[test]
 fn zips_of_any_kind() {
-    let work = tempfile::tempdir().unwrap();
+    let work = folder();
     let (path, into) = (work.path().join("p.zip"), work.path().join("job/files"));
     let limits = Limits { max_bytes: LIMIT_BYTES, ..Limits::default() };
     each("zips", damaged_bytes(whole()), |zip| {
