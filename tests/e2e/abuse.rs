@@ -4,6 +4,7 @@
 //! it was, and the job does not notice. What it took is printed.
 
 use crate::support::*;
+use crate::wrong_types::wrong_in_each_place;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
 use sleap_rtc::signaling::identity::{Key, LIFETIME_S, Signer};
@@ -256,27 +257,23 @@ fn wrong_types(server: SocketAddr) {
     let marker = json!({"type": "discover_peers", "filters": {"tags": ["end of this one"]}});
     let (mut sent, mut refused) = (0, 0);
     for frame in frames {
-        for pointer in pointers(&frame) {
-            for wrong in [json!(null), json!(-7.5), json!(true), json!([[]]), json!({"a": {}})] {
-                let mut bad = frame.clone();
-                *bad.pointer_mut(&pointer).unwrap() = wrong;
-                sent += 1;
-                stranger.say(&bad);
-                stranger.say(&marker);
-                loop {
-                    let answer = stranger.hear();
-                    refused += u32::from(answer["type"] == "error");
-                    if answer["type"] == "peer_list" && answer["count"] == 0 {
-                        break;
-                    }
+        for bad in wrong_in_each_place(&frame) {
+            sent += 1;
+            stranger.say(&bad);
+            stranger.say(&marker);
+            loop {
+                let answer = stranger.hear();
+                refused += u32::from(answer["type"] == "error");
+                if answer["type"] == "peer_list" && answer["count"] == 0 {
+                    break;
                 }
-                if bad["type"] == "register" {
-                    // Refused registrations are few by design: go on with a fresh socket.
-                    stranger.socket = dial(server);
-                    stranger.enter(&room);
-                }
-                assert_eq!(stranger.peer_id, me);
             }
+            if bad["type"] == "register" {
+                // Refused registrations are few by design: go on with a fresh socket.
+                stranger.socket = dial(server);
+                stranger.enter(&room);
+            }
+            assert_eq!(stranger.peer_id, me);
         }
     }
     println!("  {sent} frames with a wrong type, {refused} refused, each answered");
@@ -286,7 +283,8 @@ fn wrong_types(server: SocketAddr) {
 /// One valid example of each frame that a peer may send.
 fn examples(peer: &Stranger, room: &(String, String)) -> Vec<Value> {
     let me = &peer.peer_id;
-    let filters = json!({"role": "worker", "tags": ["a"], "properties": {"n": {"$gte": 1}}});
+    let filters = json!({"role": "worker", "room_id": room.0, "tags": ["a"],
+        "properties": {"n": {"$gte": 1, "$in": [1]}}});
     vec![
         peer.registration(room),
         json!({"type": "discover_peers", "from_peer_id": me, "filters": filters, "limit": 3,
@@ -301,23 +299,9 @@ fn examples(peer: &Stranger, room: &(String, String)) -> Vec<Value> {
         json!({"type": "candidate", "sender": me, "target": "b", "candidate": "c"}),
         json!({"type": "peer_message", "from_peer_id": me, "to_peer_id": "b",
             "payload": {"app_message_type": "job_request"}}),
-        json!({"type": "error", "sender": me, "target": "b", "reason": "worker_busy"}),
+        json!({"type": "error", "sender": me, "target": "b", "code": "c", "reason": "worker_busy",
+            "message": "m", "current_status": "busy", "attempt": 1}),
     ]
-}
-
-/// Where a frame has values, as JSON pointers.
-fn pointers(value: &Value) -> Vec<String> {
-    let children: Vec<(String, &Value)> = match value {
-        Value::Object(entries) => entries.iter().map(|(key, v)| (key.clone(), v)).collect(),
-        Value::Array(list) => list.iter().enumerate().map(|(n, v)| (n.to_string(), v)).collect(),
-        _ => Vec::new(),
-    };
-    let below = |(key, child): (String, &Value)| {
-        let own = format!("/{key}");
-        let deeper = pointers(child).into_iter().map(|rest| format!("{own}{rest}"));
-        deeper.chain([own.clone()]).collect::<Vec<_>>()
-    };
-    children.into_iter().flat_map(below).collect()
 }
 
 fn slow_reader(server: SocketAddr) {

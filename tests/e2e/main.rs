@@ -35,3 +35,4 @@ mod shared_storage;
 mod slots;
 mod track;
 mod train;
+mod wrong_types;

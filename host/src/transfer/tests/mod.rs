@@ -4,5 +4,6 @@ mod caching;
 mod flow;
 mod hostile;
 mod packages;
+mod stream_decoder;
 mod zip_decoder;
 mod zips;
