@@ -27,6 +27,7 @@ mod reconnect;
 mod relay;
 mod requirements;
 mod reservation;
+mod resume;
 mod rooms;
 mod selection;
 mod serving;

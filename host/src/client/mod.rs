@@ -18,7 +18,9 @@
 //! | [`display`] | bars and log on a terminal, plain lines on a pipe |
 //! | `viewer` | SLEAP's loss viewer |
 //! | `output` | where results go |
+//! | `collected` | where they are until they are whole |
 
+mod collected;
 pub mod display;
 pub mod error;
 mod explain;

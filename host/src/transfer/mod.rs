@@ -14,6 +14,7 @@
 //! | `receiver`, `writer` | the end that wants them, and its thread that verifies and writes |
 //! | [`cache`] | what a worker has received before |
 //! | `journal` | what a receiver has verified, so that a later try goes on there |
+//! | `salvage` | what was verified when a transfer was given up for good |
 //!
 //! File access happens on blocking threads, with a small bounded queue between them and the link:
 //! memory stays flat, and whichever of disk and network is slower holds the other back.
@@ -25,6 +26,7 @@ mod packing;
 mod pieces;
 mod reader;
 mod receiver;
+mod salvage;
 mod sender;
 pub mod storage;
 #[cfg(test)]

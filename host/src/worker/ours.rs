@@ -70,7 +70,7 @@ async fn submit(
         }
         if upload.is_none() && client.new_job {
             // Left by a worker that went away in the middle.
-            folder.discard();
+            link.meanwhile(staging::give_up(&client.site, &folder)).await;
         }
     }
     let upload = match upload {

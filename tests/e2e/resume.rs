@@ -1,0 +1,201 @@
+//! SIGKILL of client or worker in the middle of an upload or of a download: whoever comes back goes on
+//! where it was, and what had been verified is not sent again.
+//!
+//! With 100 MB and at 50 % as part of all tests; `SLEAP_RTC_RESUME_MB=1000` kills at 1 %, 50 % and 99 %
+//! of a gigabyte.
+
+use crate::reconnect::Desk;
+use crate::support::*;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Deciding what is still to be sent takes at most so long.
+const DECIDE: Duration = Duration::from_secs(2);
+/// A gigabyte on a busy machine.
+const LONG: Duration = Duration::from_secs(300);
+/// Details of transfers, and of nothing else.
+const LOG: (&str, &str) =
+    ("SLEAP_RTC_LOG", "warn,rtc=error,sleap_rtc=info,sleap_rtc::transfer=debug");
+
+/// How much is sent, and at how many per cent of it somebody is killed.
+fn scale() -> (u64, &'static [u64]) {
+    match std::env::var("SLEAP_RTC_RESUME_MB") {
+        Ok(megabytes) => (megabytes.parse::<u64>().unwrap() * 1_000_000, &[1, 50, 99]),
+        Err(_) => (100_000_000, &[50]),
+    }
+}
+
+/// What the receivers below `folder` have noted as verified of long files, in bytes.
+fn verified_bytes(folder: &Path) -> u64 {
+    let files = files_below(folder);
+    let journals = files.iter().filter(|path| path.ends_with(".sleap-rtc-partial/journal"));
+    let texts = journals.filter_map(|path| std::fs::read_to_string(folder.join(path)).ok());
+    let bytes = |line: &str| -> Option<u64> {
+        let mut words = line.strip_prefix("piece ")?.split(' ');
+        words.nth(3)?.parse().ok()
+    };
+    texts.map(|text| text.lines().filter_map(bytes).sum::<u64>()).sum()
+}
+
+#[track_caller]
+fn wait_verified(what: &str, folder: &Path, bytes: u64) {
+    let verified = || (verified_bytes(folder) >= bytes).then_some(());
+    wait_for(what, LONG, verified);
+}
+
+/// A tracking of labels that are large; the stand-in's predictions are a copy of them.
+struct Scene {
+    site: Site,
+    server: TestServer,
+    worker: TestWorker,
+    labels: PathBuf,
+    models: Vec<PathBuf>,
+    bytes: u64,
+}
+
+impl Scene {
+    fn new(bytes: u64) -> Self {
+        let site = Site::new();
+        let server = site.server();
+        let setup = TestWorker::setup(&site, "worker").config("resume_within = \"1 s\"\n");
+        let worker = setup.env(LOG.0, LOG.1).start(&server);
+        let (labels, models) = (large_labels(&site, bytes), labels_and_models(&site).1);
+        Self { site, server, worker, labels, models, bytes }
+    }
+
+    fn client(&self, desk: &Desk<'_>) -> TestClient {
+        let client = desk.client().env(LOG.0, LOG.1).track(&self.labels, &self.models);
+        client.session(self.worker.credentials())
+    }
+
+    #[track_caller]
+    fn assert_arrived(&self, predictions: &Path) {
+        let hash = |path: &Path| {
+            let mut hasher = blake3::Hasher::new();
+            hasher.update_reader(std::fs::File::open(path).unwrap()).unwrap();
+            hasher.finalize()
+        };
+        assert_eq!(hash(predictions), hash(&self.labels), "the result is not what was sent");
+    }
+
+    /// Looks at what the receiver of the last transfer said of itself, and prints it.
+    #[track_caller]
+    fn assert_resumed(&self, what: &str, percent: u64, verified_bytes: u64, receiver_log: &str) {
+        let numbers = |line: &str, name: &str| -> Option<u64> {
+            let (_, rest) = line.split_once(&format!("{name}="))?;
+            rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+        };
+        let looked = receiver_log.lines().filter(|line| {
+            line.contains("looked what is there")
+                && numbers(line, "total_bytes") > Some(self.bytes - 1)
+        });
+        let looked = looked.last().expect("a second transfer");
+        let already = numbers(looked, "already_bytes").unwrap();
+        let total = numbers(looked, "total_bytes").unwrap();
+        let took = Duration::from_millis(numbers(looked, "took_ms").unwrap());
+        let ended = receiver_log.lines().filter_map(|line| numbers(line, "arrived_bytes"));
+        let arrived = ended.last().expect("the end of it");
+        let again = verified_bytes.saturating_sub(already);
+        let twice = arrived.saturating_sub(total - already);
+        println!(
+            "{what} killed at {percent} % of {} MB: {:.1} MB were verified, {:.1} MB were there when it \
+             went on (decided in {took:?}); {again} verified bytes were sent again, and {twice} of the \
+             others came twice",
+            self.bytes / 1_000_000,
+            verified_bytes as f64 / 1e6,
+            already as f64 / 1e6,
+        );
+        assert!(took < DECIDE, "it took {took:?} to decide");
+        assert_eq!(again, 0, "what was verified was sent again");
+    }
+}
+
+#[test]
+fn the_client_is_killed_in_an_upload() {
+    let (bytes, points) = scale();
+    for percent in points {
+        let scene = Scene::new(bytes);
+        let desk = Desk::new(&scene.site, &scene.server);
+        let mut client = scene.client(&desk).start();
+        wait_verified("the upload", &scene.worker.state_dir(), bytes * percent / 100);
+        client.kill();
+        scene.worker.wait_idle(&scene.site, &scene.server);
+        let verified = verified_bytes(&scene.worker.state_dir());
+        let start = Instant::now();
+        let client = scene.client(&desk);
+        let predictions = client.predictions();
+        client.run_within(LONG).assert_code(0);
+        println!("the same command went through in {:.1} s", start.elapsed().as_secs_f64());
+        scene.assert_arrived(&predictions);
+        scene.assert_resumed("client, uploading,", *percent, verified, &scene.worker.log());
+    }
+}
+
+#[test]
+fn the_worker_is_killed_in_an_upload() {
+    let (bytes, points) = scale();
+    for percent in points {
+        let mut scene = Scene::new(bytes);
+        let desk = Desk::new(&scene.site, &scene.server);
+        let client = scene.client(&desk);
+        let predictions = client.predictions();
+        let mut client = client.start();
+        wait_verified("the upload", &scene.worker.state_dir(), bytes * percent / 100);
+        scene.worker.kill();
+        let verified = verified_bytes(&scene.worker.state_dir());
+        scene.worker = scene.worker.start_again("");
+        assert_eq!(client.wait(LONG), 0, "{}", client.transcript());
+        scene.assert_arrived(&predictions);
+        scene.assert_resumed("worker, receiving,", *percent, verified, &scene.worker.log());
+    }
+}
+
+#[test]
+fn the_client_is_killed_in_a_download() {
+    let (bytes, points) = scale();
+    for percent in points {
+        let scene = Scene::new(bytes);
+        let desk = Desk::new(&scene.site, &scene.server);
+        let client = scene.client(&desk);
+        let (home, predictions) = (client.home().to_owned(), client.predictions());
+        let mut client = client.start();
+        wait_verified("the download", &home, bytes * percent / 100);
+        client.kill();
+        let verified = verified_bytes(&home);
+        let job = job_of(&client.stderr());
+        let fetch = desk.client().env(LOG.0, LOG.1).arguments(&["fetch", &job]);
+        let fetched = fetch.run_within(LONG);
+        fetched.assert_code(0);
+        scene.assert_arrived(&predictions);
+        scene.assert_resumed("client, downloading,", *percent, verified, &fetched.stderr);
+        let left = std::fs::read_dir(&home).unwrap().flatten();
+        let hidden = |name: &std::ffi::OsString| name.to_string_lossy().starts_with(".sleap-rtc-");
+        let left: Vec<_> = left.map(|entry| entry.file_name()).filter(hidden).collect();
+        assert!(left.is_empty(), "left behind: {left:?}");
+    }
+}
+
+#[test]
+fn the_worker_is_killed_in_a_download() {
+    let (bytes, points) = scale();
+    for percent in points {
+        let mut scene = Scene::new(bytes);
+        let desk = Desk::new(&scene.site, &scene.server);
+        let client = scene.client(&desk);
+        let (home, predictions) = (client.home().to_owned(), client.predictions());
+        let mut client = client.start();
+        wait_verified("the download", &home, bytes * percent / 100);
+        scene.worker.kill();
+        let verified = verified_bytes(&home);
+        scene.worker = scene.worker.start_again("");
+        assert_eq!(client.wait(LONG), 0, "{}", client.transcript());
+        scene.assert_arrived(&predictions);
+        scene.assert_resumed("worker, sending,", *percent, verified, &client.stderr());
+    }
+}
+
+/// The id that the client told its user.
+fn job_of(said: &str) -> String {
+    let (_, rest) = said.split_once("Job job-").expect("the job's id");
+    format!("job-{}", rest.split(':').next().unwrap())
+}
