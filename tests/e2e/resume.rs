@@ -57,14 +57,17 @@ impl Scene {
     fn new(bytes: u64) -> Self {
         let site = Site::new();
         let server = site.server();
-        let setup = TestWorker::setup(&site, "worker").config("resume_within = \"1 s\"\n");
-        let worker = setup.env(LOG.0, LOG.1).start(&server);
+        let worker = TestWorker::setup(&site, "worker").env(LOG.0, LOG.1).start(&server);
         let (labels, models) = (large_labels(&site, bytes), labels_and_models(&site).1);
         Self { site, server, worker, labels, models, bytes }
     }
 
     fn client(&self, desk: &Desk<'_>) -> TestClient {
-        let client = desk.client().env(LOG.0, LOG.1).track(&self.labels, &self.models);
+        self.complete(desk.client())
+    }
+
+    fn complete(&self, client: TestClient) -> TestClient {
+        let client = client.env(LOG.0, LOG.1).track(&self.labels, &self.models);
         client.session(self.worker.credentials())
     }
 
@@ -116,16 +119,20 @@ fn the_client_is_killed_in_an_upload() {
     for percent in points {
         let scene = Scene::new(bytes);
         let desk = Desk::new(&scene.site, &scene.server);
-        let mut client = scene.client(&desk).start();
+        let client = scene.client(&desk);
+        let home = client.home().to_owned();
+        let mut client = client.start();
         wait_verified("the upload", &scene.worker.state_dir(), bytes * percent / 100);
         client.kill();
-        scene.worker.wait_idle(&scene.site, &scene.server);
         let verified = verified_bytes(&scene.worker.state_dir());
         let start = Instant::now();
-        let client = scene.client(&desk);
+        // The same command again, at once.
+        let client = scene.complete(desk.client().in_home(&home));
         let predictions = client.predictions();
-        client.run_within(LONG).assert_code(0);
+        let ended = client.run_within(LONG);
+        ended.assert_code(0).assert_says(&["Going on with job-"]);
         println!("the same command went through in {:.1} s", start.elapsed().as_secs_f64());
+        assert_eq!(scene.worker.jobs().len(), 1, "it is the same job");
         scene.assert_arrived(&predictions);
         scene.assert_resumed("client, uploading,", *percent, verified, &scene.worker.log());
     }

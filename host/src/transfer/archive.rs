@@ -386,6 +386,17 @@ impl Package {
         &self.inner.manifest
     }
 
+    /// What tells it from any other package: equal for equal files under equal names.
+    pub fn digest(&self) -> BlobHash {
+        let mut hasher = blake3::Hasher::new();
+        for file in self.manifest().files() {
+            let path = file.path.as_str();
+            hasher.update(&(path.len() as u64).to_le_bytes()).update(path.as_bytes());
+            hasher.update(&file.blake3.0).update(&[u8::from(file.executable)]);
+        }
+        BlobHash(*hasher.finalize().as_bytes())
+    }
+
     /// What a tree had that cannot be sent, each with the reason.
     pub fn left_out(&self) -> &[ArchiveError] {
         &self.inner.source.left_out
