@@ -81,36 +81,70 @@ impl Scene {
         assert_eq!(hash(predictions), hash(&self.labels), "the result is not what was sent");
     }
 
-    /// Looks at what the receiver of the last transfer said of itself, and prints it.
+    /// Looks at what the receivers said of themselves, in one process or two, and prints it.
     #[track_caller]
     fn assert_resumed(&self, what: &str, percent: u64, verified_bytes: u64, receiver_log: &str) {
-        let numbers = |line: &str, name: &str| -> Option<u64> {
+        let tries = self.tries(receiver_log);
+        let last = tries.last().expect("a second try");
+        let verified_again = verified_bytes.saturating_sub(last.already_bytes);
+        // A receiver that was killed cannot say what it had of pieces that were not complete.
+        let twice = match &tries[..] {
+            [only] => only.arrived_bytes.saturating_sub(only.total_bytes - only.already_bytes),
+            all => {
+                let arrived: u64 = all.iter().map(|one| one.arrived_bytes).sum();
+                arrived - (last.total_bytes - all[0].already_bytes)
+            }
+        };
+        let mb = |bytes: u64| bytes as f64 / 1e6;
+        println!(
+            "{what} killed at {percent} % of {:.0} MB: {:.1} MB were verified, {:.1} MB were there when \
+             it went on (decided in {} ms); {verified_again} verified bytes were sent again, and of \
+             what {} saw {:.2} MB came twice",
+            mb(self.bytes),
+            mb(verified_bytes),
+            mb(last.already_bytes),
+            last.took.as_millis(),
+            if tries.len() > 1 { "the receiver" } else { "the second receiver" },
+            mb(twice),
+        );
+        assert!(last.took < DECIDE, "it took {:?} to decide", last.took);
+        assert_eq!(verified_again, 0, "what was verified was sent again");
+        // So many pieces may be incomplete at a time, each of at most 2 MiB.
+        assert!(twice <= 8 << 21, "{twice} bytes came twice");
+    }
+
+    /// The tries at the labels or the predictions.
+    fn tries(&self, receiver_log: &str) -> Vec<Try> {
+        let number = |line: &str, name: &str| -> Option<u64> {
             let (_, rest) = line.split_once(&format!("{name}="))?;
             rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
         };
-        let looked = receiver_log.lines().filter(|line| {
-            line.contains("looked what is there")
-                && numbers(line, "total_bytes") > Some(self.bytes - 1)
-        });
-        let looked = looked.last().expect("a second transfer");
-        let already = numbers(looked, "already_bytes").unwrap();
-        let total = numbers(looked, "total_bytes").unwrap();
-        let took = Duration::from_millis(numbers(looked, "took_ms").unwrap());
-        let ended = receiver_log.lines().filter_map(|line| numbers(line, "arrived_bytes"));
-        let arrived = ended.last().expect("the end of it");
-        let again = verified_bytes.saturating_sub(already);
-        let twice = arrived.saturating_sub(total - already);
-        println!(
-            "{what} killed at {percent} % of {} MB: {:.1} MB were verified, {:.1} MB were there when it \
-             went on (decided in {took:?}); {again} verified bytes were sent again, and {twice} of the \
-             others came twice",
-            self.bytes / 1_000_000,
-            verified_bytes as f64 / 1e6,
-            already as f64 / 1e6,
-        );
-        assert!(took < DECIDE, "it took {took:?} to decide");
-        assert_eq!(again, 0, "what was verified was sent again");
+        let begun = |line: &str| {
+            Some(Try {
+                already_bytes: number(line, "already_bytes")?,
+                total_bytes: number(line, "total_bytes").filter(|total| *total >= self.bytes)?,
+                took: Duration::from_millis(number(line, "took_ms")?),
+                arrived_bytes: 0,
+            })
+        };
+        let mut tries: Vec<Try> = Vec::new();
+        for line in receiver_log.lines() {
+            tries.extend(begun(line));
+            if let (Some(last), Some(arrived)) = (tries.last_mut(), number(line, "arrived_bytes")) {
+                last.arrived_bytes = arrived;
+            }
+        }
+        tries
     }
+}
+
+/// What a receiver says in its log.
+struct Try {
+    already_bytes: u64,
+    total_bytes: u64,
+    /// To find out what is there.
+    took: Duration,
+    arrived_bytes: u64,
 }
 
 #[test]

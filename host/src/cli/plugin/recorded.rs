@@ -7,6 +7,7 @@ use super::super::ranking::ranking;
 use crate::config::PluginConfig;
 use crate::policy::ExtensionPoint;
 use crate::policy::examine::PluginFile;
+use crate::transfer::Hashes;
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::signaling::{PeerInfo, Role};
@@ -23,7 +24,7 @@ pub(super) async fn run(
     let peers: Vec<PeerInfo> = read_json("--room", room, "a list of peers")?;
     let peers = peers.iter().filter(|peer| peer.role != Role::Client);
     let workers: Vec<_> = peers.map(WorkerFacts::from_peer).collect();
-    let job = described("--job", job, None, None).await?;
+    let job = described("--job", job, None, None, Hashes::none()).await?;
     let candidate = plugin.load(ExtensionPoint::Selection, config)?;
     let selection = candidate
         .select(&job, &workers)

@@ -239,7 +239,12 @@ impl<'a> Submission<'a> {
         match sent.await {
             Ok(()) => {}
             Err(TransferError::Interrupted(reason)) => return Err(ClientError::Refused(reason)),
-            Err(source) => return Err(ClientError::Transfer { what: "package", source }),
+            Err(source) => {
+                if source.is_about_files() {
+                    job.package.distrust();
+                }
+                return Err(ClientError::Transfer { what: "package", source });
+            }
         }
         let bytes = job.package.manifest().total_bytes();
         self.display.transferred(UPLOAD, bytes);

@@ -1,7 +1,7 @@
 //! What a worker has received before is not sent again, and is never believed.
 
 use super::super::testing::{Fate, counting, listing, noise, pair, write};
-use super::super::{Cache, Incoming, Limits, Package, receive, send};
+use super::super::{Cache, Hashes, Incoming, Limits, Package, receive, send};
 use sleap_rtc_protocol::transfer::MAX_PIECE_BYTES;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -23,7 +23,7 @@ impl Worker {
 
     /// Sends the files of `from` to a new job; returns how many bytes of content travelled.
     async fn submit(&mut self, from: &Path) -> usize {
-        let package = Package::open_tree(from).unwrap();
+        let package = Package::open_tree(from, &Hashes::none()).unwrap();
         let (here, mut there) = pair();
         let (mut here, bytes) = counting(here);
         self.jobs += 1;
@@ -108,7 +108,7 @@ async fn the_cache_keeps_to_its_limit_and_survives_a_restart() {
 
 /// Sends `from` to `to` until about half of it has arrived.
 async fn half_of(from: &Path, to: &Path, limits: &Limits) {
-    let package = Package::open_tree(from).unwrap();
+    let package = Package::open_tree(from, &Hashes::none()).unwrap();
     let (here, mut there) = pair();
     let mut left = package.manifest().total_bytes() as usize / 2;
     let mut here = here.with_fault(move |message| {
