@@ -28,6 +28,7 @@ mod reconnect;
 mod relay;
 mod requirements;
 mod reservation;
+mod resume;
 mod rooms;
 mod selection;
 mod serving;

@@ -1,5 +1,6 @@
 //! One job with a Python worker: the legacy flow from the client's side.
 
+use super::collected::Collected;
 use super::display::Display;
 use super::output::Output;
 use super::viewer::Viewer;
@@ -60,7 +61,7 @@ struct Download {
 
 /// What the flow has come to.
 struct Flow {
-    collected: tempfile::TempDir,
+    collected: Collected,
     outcome: JobOutcome,
     running: bool,
     download: Option<Download>,

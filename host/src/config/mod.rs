@@ -112,6 +112,8 @@ pub struct ClientConfig {
     pub reconnect_for: Duration,
     /// How long a Python worker may be silent.
     pub legacy: LegacyPatience,
+    /// Where it is noted what was hashed before; `None`: nowhere.
+    pub hashes: Option<PathBuf>,
 }
 
 /// How long a Python worker may say nothing (its keep-alives do not count) before it is given up.
@@ -303,6 +305,7 @@ pub fn load(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigErr
                 in_a_run: file.client.legacy_run_silence.unwrap_or(LEGACY_RUN_SILENCE),
                 otherwise: file.client.legacy_silence.unwrap_or(LEGACY_SILENCE),
             },
+            hashes: sources.cache_dir.as_ref().map(|dir| dir.join("sleap-rtc/hashes.sqlite")),
         },
         policy: policy(sources, file.policy, &base),
         server: ServerConfig {

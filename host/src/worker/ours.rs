@@ -70,7 +70,7 @@ async fn submit(
         }
         if upload.is_none() && client.new_job {
             // Left by a worker that went away in the middle.
-            folder.discard();
+            link.meanwhile(staging::give_up(&client.site, &folder)).await;
         }
     }
     let upload = match upload {
@@ -315,11 +315,16 @@ async fn send_results(
         staging::deliver(&client.site, folder).await?;
         return Ok(link.send(&WorkerFrame::Transfer(TransferFrame::Complete)).await?);
     }
-    let results = folder.results_dir();
-    let package = tokio::task::spawn_blocking(move || Package::open_tree(&results));
+    let (results, hashes) = (folder.results_dir(), client.site.hashes.clone());
+    let package = tokio::task::spawn_blocking(move || Package::open_tree(&results, &hashes));
     let package = package.await.map_err(|_| ConnectionError::Gone)?;
     let package = package.map_err(transfer::TransferError::from)?;
-    transfer::send(link, &package, |_| {}).await?;
+    if let Err(error) = transfer::send(link, &package, |_| {}).await {
+        if error.is_about_files() {
+            package.distrust();
+        }
+        return Err(error.into());
+    }
     folder.mark_fetched(now_ms());
     info!(job = %folder.id(), "results fetched");
     Ok(())

@@ -9,6 +9,7 @@
 mod parting;
 mod result;
 
+use crate::client::collected::Collected;
 use crate::client::display::Display;
 use crate::client::known::Action;
 use crate::client::parting::Stage;
@@ -27,7 +28,6 @@ use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobSpec, NumberedEvent, Refu
 use sleap_rtc_protocol::session::JobString;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
 use tokio::sync::watch;
 
 /// A worker answers a submission within this time; its policies run meanwhile.
@@ -62,7 +62,7 @@ pub(super) struct Submission<'a> {
     /// The viewer's stop button was pressed and the worker does not know yet.
     stop_wanted: bool,
     /// What has arrived of the result.
-    collected: Option<TempDir>,
+    collected: Option<Collected>,
     stage: watch::Sender<Stage>,
     progress: Progress,
 }
@@ -239,7 +239,12 @@ impl<'a> Submission<'a> {
         match sent.await {
             Ok(()) => {}
             Err(TransferError::Interrupted(reason)) => return Err(ClientError::Refused(reason)),
-            Err(source) => return Err(ClientError::Transfer { what: "package", source }),
+            Err(source) => {
+                if source.is_about_files() {
+                    job.package.distrust();
+                }
+                return Err(ClientError::Transfer { what: "package", source });
+            }
         }
         let bytes = job.package.manifest().total_bytes();
         self.display.transferred(UPLOAD, bytes);

@@ -2,6 +2,7 @@
 
 mod caching;
 mod flow;
+mod hashing;
 mod hostile;
 mod packages;
 mod stream_decoder;
