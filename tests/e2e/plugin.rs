@@ -158,7 +158,7 @@ fn a_compatibility_plugin_that_fails_refuses_unless_told_otherwise() {
         site.client(&server).train(&fixture("train_single.zip")).auto(worker.credentials()).run()
     };
     let ended = train(&strict);
-    ended.assert_code(4).assert_says(&["the compatibility plugin hostile-guest failed"]);
+    ended.assert_code(5).assert_says(&["the compatibility plugin hostile-guest failed"]);
     assert!(strict.trainer_starts().is_empty());
     assert!(strict.log().contains("it panicked"), "{}", strict.log());
     let lenient = TestWorker::setup(&site, "lenient").gpu_mib(8_000);
