@@ -1,29 +1,24 @@
 //! The projects of `examples/policies`: each is tested, built and tried with the commands of its own
 //! README, and two of them decide about real jobs.
 
-use crate::support::plugins::{LIMIT, is_there, says, with_tools};
+use crate::support::plugins::{LIMIT, is_there, place, says, share_what_cargo_makes, with_tools};
 use crate::support::*;
 use std::{
     env, fs, iter,
-    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
 };
 
-/// The folder in which the project `name` is built. It is the same in every run, and what cargo
-/// compiles for one project serves the next.
+/// The project `name` in a folder where it may be built, beside the recorded room and job.
 fn copied(name: &str) -> PathBuf {
     let examples = tests_folder().join("../examples/policies");
-    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("policies");
-    let shelf = place.join(name);
-    let _ = fs::remove_dir_all(&shelf);
+    let shelf = place(name);
     let project = shelf.join(name);
     copy_folder(&examples.join(name), &project);
     for file in ["room.json", "job.json"] {
         fs::copy(examples.join(file), shelf.join(file)).unwrap();
     }
-    fs::create_dir_all(place.join("cargo")).unwrap();
-    symlink(place.join("cargo"), project.join("target")).unwrap();
+    share_what_cargo_makes(&project);
     project
 }
 

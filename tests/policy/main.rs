@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod cases;
 mod defaults;
 mod hostile;
 mod loading;
 mod locked;
 mod memory;
+mod native;
 mod support;
 mod watching;
