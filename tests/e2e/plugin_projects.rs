@@ -43,6 +43,26 @@ fn from_nothing_to_a_job(lang: &str, own_test: &[&str]) {
     assert_eq!((large.trainer_starts().len(), small.trainer_starts().len()), (1, 0));
 }
 
+/// The author's guide.
+fn guide() -> String {
+    fs::read_to_string(tests_folder().join("../plugins/README.md")).unwrap()
+}
+
+#[test]
+fn the_guides_twenty_lines_are_a_plugin() {
+    let (guide, place) = (guide(), place("guide"));
+    let (_, rest) = guide.split_once("```rust\n").unwrap();
+    let (lines, _) = rest.split_once("```").unwrap();
+    let begin = "new small-jobs-only --lang rust --for compatibility";
+    assert!(guide.contains(begin));
+    says(plugin(&place).args(begin.split(' ')), 0, &[]);
+    let project = place.join("small-jobs-only");
+    fs::write(project.join("src/lib.rs"), lines).unwrap();
+    share_what_cargo_makes(&project);
+    let build = ["build", "--setting", "max-epochs=199", LIMIT];
+    says(plugin(&project).args(build), 0, &["trains at most 199 epochs, not 200", "is valid: 7"]);
+}
+
 #[test]
 fn rust_from_nothing_to_a_job() {
     from_nothing_to_a_job("rust", &["cargo", "test", "--quiet"]);
@@ -82,6 +102,7 @@ fn a_missing_tool_is_named_with_what_installs_it() {
         says(plugin(site.path()).args(["new", lang, "--lang", lang]), 0, &[]);
         let mut build = plugin(&site.path().join(lang));
         says(build.arg("build").env("PATH", "/nonexistent"), 2, &words);
+        assert!(lang == "rust" || guide().contains(words[0]), "the guide lacks {}", words[0]);
     }
 }
 

@@ -5,12 +5,12 @@ use sleap_rtc::policy::{Policies, PolicyConfig, PolicyError};
 use std::path::Path;
 
 /// A file of the guests that only tests load.
-fn guest(file: &str) -> Vec<u8> {
+pub fn guest(file: &str) -> Vec<u8> {
     std::fs::read(test_guests::dir().join(file)).unwrap()
 }
 
 /// The hostile guest with every `from` in its bytes replaced by `to`, of the same length.
-fn altered(from: &str, to: &str) -> Vec<u8> {
+pub fn altered(from: &str, to: &str) -> Vec<u8> {
     assert_eq!(from.len(), to.len());
     let mut bytes = guest("hostile-guest.wasm");
     let mut place = 0;
@@ -24,7 +24,7 @@ fn altered(from: &str, to: &str) -> Vec<u8> {
 }
 
 /// What is said when a file with these bytes stands in `[policy.compatibility]`.
-fn refused(bytes: &[u8]) -> String {
+pub fn refused(bytes: &[u8]) -> String {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("some.wasm"), bytes).unwrap();
     let mut config = PolicyConfig::new(dir.path().to_owned());

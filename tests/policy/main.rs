@@ -4,6 +4,7 @@
 
 mod cases;
 mod defaults;
+mod guide;
 mod hostile;
 mod loading;
 mod locked;

@@ -66,13 +66,14 @@ pub fn with_tools(command: &mut Command) {
     }
 }
 
-/// It ends with `code` and says each of `words`.
+/// It ends with `code` and says each of `words`; gives back all that it said.
 #[track_caller]
-pub fn says(command: &mut Command, code: i32, words: &[&str]) {
+pub fn says(command: &mut Command, code: i32, words: &[&str]) -> String {
     let output = command.output().unwrap();
     let text = String::from_utf8([&output.stdout[..], &output.stderr[..]].concat()).unwrap();
     assert_eq!(output.status.code(), Some(code), "{text}");
     for word in words {
         assert!(text.contains(word), "no {word:?} in:\n{text}");
     }
+    text
 }
