@@ -1,29 +1,24 @@
 //! The projects of `examples/policies`: each is tested, built and tried with the commands of its own
 //! README, and two of them decide about real jobs.
 
-use crate::support::plugins::{LIMIT, is_there, says, with_tools};
+use crate::support::plugins::{LIMIT, is_there, place, says, share_what_cargo_makes, with_tools};
 use crate::support::*;
 use std::{
     env, fs, iter,
-    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
 };
 
-/// The folder in which the project `name` is built. It is the same in every run, and what cargo
-/// compiles for one project serves the next.
+/// The project `name` in a folder where it may be built, beside the recorded room and job.
 fn copied(name: &str) -> PathBuf {
     let examples = tests_folder().join("../examples/policies");
-    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("policies");
-    let shelf = place.join(name);
-    let _ = fs::remove_dir_all(&shelf);
+    let shelf = place(name);
     let project = shelf.join(name);
     copy_folder(&examples.join(name), &project);
     for file in ["room.json", "job.json"] {
         fs::copy(examples.join(file), shelf.join(file)).unwrap();
     }
-    fs::create_dir_all(place.join("cargo")).unwrap();
-    symlink(place.join("cargo"), project.join("target")).unwrap();
+    share_what_cargo_makes(&project);
     project
 }
 
@@ -42,12 +37,12 @@ fn copy_folder(from: &Path, to: &Path) {
 }
 
 /// Runs the commands of the project's README but for those that install tools. The last one has
-/// put the plugin into the plugin folder, which is given back.
-fn done_as_its_readme_says(site: &Site, name: &str) -> PathBuf {
+/// put the plugin into the plugin folder, which is given back with what `plugin test` has printed.
+fn done_as_its_readme_says(site: &Site, name: &str) -> (PathBuf, String) {
     let project = copied(name);
     let readme = fs::read_to_string(project.join("README.md")).unwrap();
     let commands = readme.lines().filter_map(|line| line.strip_prefix("    "));
-    let mut done = Vec::new();
+    let (mut done, mut table) = (Vec::new(), String::new());
     for line in commands.filter(|line| !line.contains("# once")) {
         let line = line.split_once("  #").map_or(line, |(command, _)| command);
         let task = line.strip_prefix("sleap-rtc plugin ").and_then(|rest| rest.split(' ').next());
@@ -56,11 +51,14 @@ fn done_as_its_readme_says(site: &Site, name: &str) -> PathBuf {
             Some(_) => (format!("{line} {LIMIT}"), String::new()),
             None => (line.to_owned(), String::new()),
         };
-        says(&mut shell(site, &project, &line), 0, &[&words]);
+        let said = says(&mut shell(site, &project, &line), 0, &[&words]);
+        if task == Some("test") {
+            table = said;
+        }
         done.push(task.unwrap_or("own test").to_owned());
     }
     assert_eq!(done, ["own test", "build", "test", "add"], "{name}");
-    site.path().join(".sleap-rtc/plugins")
+    (site.path().join(".sleap-rtc/plugins"), table)
 }
 
 /// `line` in a shell that finds the program under test and the languages' tools.
@@ -80,7 +78,9 @@ fn shell(site: &Site, folder: &Path, line: &str) -> Command {
 #[test]
 fn fair_share_sends_a_user_to_another_machine_after_the_first_job() {
     let site = Site::new();
-    let plugins = done_as_its_readme_says(&site, "fair-share");
+    let (plugins, table) = done_as_its_readme_says(&site, "fair-share");
+    let guide = fs::read_to_string(tests_folder().join("../plugins/README.md")).unwrap();
+    assert!(guide.contains(&table), "the guide shows another table than\n{table}");
     let server = site.server();
     let small = TestWorker::setup(&site, "small").gpu_mib(8_000).start(&server);
     let large =
@@ -116,7 +116,7 @@ fn office_hours_keep_a_machine_for_its_owner() {
         return;
     }
     let site = Site::new();
-    let plugins = done_as_its_readme_says(&site, "office-hours");
+    let (plugins, _) = done_as_its_readme_says(&site, "office-hours");
     let server = site.server();
     // Whenever the test runs, it is in these hours.
     let policy = format!(

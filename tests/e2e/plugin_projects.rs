@@ -3,16 +3,23 @@
 //! Rust needs cargo alone. componentize-py and jco are looked for in the folders that
 //! `SLEAP_RTC_PLUGIN_TOOLS` lists; where one is missing its test says "not run".
 
-use crate::support::plugins::{LIMIT, is_there, plugin, says};
+use crate::support::plugins::{
+    LIMIT, is_there, place, plugin, says, share_what_cargo_makes, with_tools,
+};
 use crate::support::*;
-use std::{fs, path::Path, process::Command};
+use std::{fs, process::Command};
 
 /// From `plugin new` to a job whose worker the plugin chose.
 fn from_nothing_to_a_job(lang: &str, own_test: &[&str]) {
     let site = Site::new();
-    says(plugin(site.path()).args(["new", "mine", "--lang", lang]), 0, &["mine is begun"]);
-    let project = site.path().join("mine");
+    let place = place(lang);
+    says(plugin(&place).args(["new", "mine", "--lang", lang]), 0, &["mine is begun"]);
+    let project = place.join("mine");
+    if lang == "rust" {
+        share_what_cargo_makes(&project);
+    }
     let mut test = Command::new(own_test[0]);
+    with_tools(&mut test);
     says(test.args(&own_test[1..]).current_dir(&project), 0, &[]);
     says(
         plugin(&project).args(["build", LIMIT]),
@@ -24,7 +31,9 @@ fn from_nothing_to_a_job(lang: &str, own_test: &[&str]) {
     let large =
         TestWorker::setup(&site, "large").gpu_mib(24_000).join(small.credentials()).start(&server);
     let client = site.client(&server).train(&fixture("train_single.zip"));
-    let client = client.auto(small.credentials());
+    // What was compiled when it was built need not be compiled again.
+    let cache = project.join(".cache");
+    let client = client.auto(small.credentials()).env("XDG_CACHE_HOME", cache.to_str().unwrap());
     let config = format!(
         "[policy.selection]\nplugin = {:?}\non_failure = \"refuse\"\ntimeout = \"20 s\"\n",
         project.join("mine.wasm")
@@ -34,9 +43,29 @@ fn from_nothing_to_a_job(lang: &str, own_test: &[&str]) {
     assert_eq!((large.trainer_starts().len(), small.trainer_starts().len()), (1, 0));
 }
 
+/// The author's guide.
+fn guide() -> String {
+    fs::read_to_string(tests_folder().join("../plugins/README.md")).unwrap()
+}
+
+#[test]
+fn the_guides_twenty_lines_are_a_plugin() {
+    let (guide, place) = (guide(), place("guide"));
+    let (_, rest) = guide.split_once("```rust\n").unwrap();
+    let (lines, _) = rest.split_once("```").unwrap();
+    let begin = "new small-jobs-only --lang rust --for compatibility";
+    assert!(guide.contains(begin));
+    says(plugin(&place).args(begin.split(' ')), 0, &[]);
+    let project = place.join("small-jobs-only");
+    fs::write(project.join("src/lib.rs"), lines).unwrap();
+    share_what_cargo_makes(&project);
+    let build = ["build", "--setting", "max-epochs=199", LIMIT];
+    says(plugin(&project).args(build), 0, &["trains at most 199 epochs, not 200", "is valid: 7"]);
+}
+
 #[test]
 fn rust_from_nothing_to_a_job() {
-    from_nothing_to_a_job("rust", &["cargo", "test", "--quiet", "--target-dir", "target/test"]);
+    from_nothing_to_a_job("rust", &["cargo", "test", "--quiet"]);
 }
 
 #[test]
@@ -73,6 +102,7 @@ fn a_missing_tool_is_named_with_what_installs_it() {
         says(plugin(site.path()).args(["new", lang, "--lang", lang]), 0, &[]);
         let mut build = plugin(&site.path().join(lang));
         says(build.arg("build").env("PATH", "/nonexistent"), 2, &words);
+        assert!(lang == "rust" || guide().contains(words[0]), "the guide lacks {}", words[0]);
     }
 }
 

@@ -185,6 +185,20 @@ fn a_worker_without_gpu_registers_as_cpu() {
 }
 
 #[test]
+fn what_an_operator_says_of_a_worker_is_seen_in_the_room() {
+    let site = Site::new();
+    let server = site.server();
+    let worker = TestWorker::setup(&site, "adas");
+    let worker = worker.config("properties = { owner = \"ada\", floor = 3 }\n").start(&server);
+    let mut room = Observer::join(&server, worker.credentials());
+    let shown = room.wait_properties(worker.peer_id(), "its use", |properties| {
+        properties["used_s_by_user"].is_object()
+    });
+    assert_eq!((&shown["owner"], &shown["floor"]), (&"ada".into(), &3.into()));
+    assert_eq!(shown["used_s_by_user"], serde_json::json!({}));
+}
+
+#[test]
 fn the_trainers_version_becomes_known_after_registration() {
     let site = Site::new();
     let server = site.server();

@@ -1,158 +1,79 @@
-//! The three defaults, each with a table of cases.
+//! The three defaults answer as `cases.toml` says, as components and as native functions.
 
+use crate::cases::{Worker, cases};
 use crate::support::{defaults, training, worker};
-use sleap_rtc::policy::Verdict;
-use sleap_rtc_protocol::capabilities::WorkerFacts;
-use sleap_rtc_protocol::job::{JobDescription, JobType, Requirements};
-use sleap_rtc_protocol::worker::WorkerStatus;
+use sleap_rtc::policy::examine::PluginFile;
+use sleap_rtc::policy::{ExtensionPoint, Verdict};
+use std::collections::BTreeMap;
 
-fn needing(min_gpu_memory_mib: u64) -> JobDescription {
-    let requirements = Requirements { min_gpu_memory_mib: Some(min_gpu_memory_mib) };
-    JobDescription { requirements, ..training() }
-}
-
-fn with(mut worker: WorkerFacts, change: impl FnOnce(&mut WorkerFacts)) -> WorkerFacts {
-    change(&mut worker);
-    worker
-}
-
-fn free(name: &str, total: u64, free: Option<u64>) -> WorkerFacts {
-    with(worker(name, &[total]), |worker| worker.accelerators.gpus[0].memory_free_mib = free)
+#[test]
+fn they_import_nothing_but_the_log() {
+    let wit = include_str!("../../wit/policy.wit");
+    let (_, types) = wit.split_once("interface types {").unwrap();
+    let (types, _) = types.split_once("\n}\n").unwrap();
+    assert!(!types.contains("func("), "there are functions among the records");
+    for point in ExtensionPoint::ALL {
+        let plugin = PluginFile::embedded(point, None).unwrap();
+        let mut imports = plugin.imports().to_vec();
+        // Records, which a component names as if it imported them.
+        imports.retain(|name| name != "sleap-rtc:policy/types@0.1.0");
+        let log = ["sleap-rtc:policy/log@0.1.0".to_owned()];
+        assert!(imports.is_empty() || imports == log, "{}: {imports:?}", plugin.name);
+        assert_eq!(plugin.points(), [point]);
+    }
 }
 
 #[tokio::test]
 async fn selection() {
-    let busy = |status, slots_free| {
-        with(worker("taken", &[80_000]), |worker| {
-            worker.status = status;
-            worker.slots_free = slots_free;
-        })
-    };
-    let tracks_only =
-        with(worker("tracks", &[80_000]), |worker| worker.job_types = vec![JobType::Inference]);
-    let half_used = with(worker("half", &[8000]), |worker| worker.slots = 2);
-    let cases: Vec<(&str, JobDescription, Vec<WorkerFacts>, Vec<usize>)> = vec![
-        ("nobody", training(), vec![], vec![]),
-        ("a CPU will do", training(), vec![worker("cpu", &[])], vec![0]),
-        (
-            "most memory first",
-            training(),
-            vec![worker("a", &[8192]), worker("b", &[24_576]), worker("c", &[])],
-            vec![1, 0, 2],
-        ),
-        (
-            "the largest GPU, not the sum",
-            training(),
-            vec![worker("a", &[8000, 8000, 8000]), worker("b", &[12_000])],
-            vec![1, 0],
-        ),
-        (
-            "then free memory, measured before unmeasured",
-            training(),
-            vec![free("a", 8000, None), free("b", 8000, Some(10)), free("c", 8000, Some(20))],
-            vec![2, 1, 0],
-        ),
-        ("then fewer jobs", training(), vec![half_used, worker("z", &[8000])], vec![1, 0]),
-        ("then the name", training(), vec![worker("b", &[1]), worker("a", &[1])], vec![1, 0]),
-        ("busy", training(), vec![busy(WorkerStatus::Busy, 0), worker("a", &[])], vec![1]),
-        ("reserved", training(), vec![busy(WorkerStatus::Reserved, 0)], vec![]),
-        ("maintenance", training(), vec![busy(WorkerStatus::Maintenance, 1)], vec![]),
-        ("no free slot", training(), vec![busy(WorkerStatus::Available, 0)], vec![]),
-        ("too small", needing(12_000), vec![worker("a", &[8192]), worker("b", &[12_000])], vec![1]),
-        ("other kind of job", training(), vec![tracks_only], vec![]),
-    ];
     let policies = defaults();
-    for (name, job, workers, expected) in cases {
-        let selection = policies.select(&job, &workers).await;
-        let order: Vec<_> = selection.ranking.iter().map(|choice| choice.index).collect();
-        assert_eq!(order, expected, "{name}");
-        assert_eq!(order.len() + selection.left_out.len(), workers.len(), "{name}");
+    let cases = cases().selection;
+    assert!(cases.len() > 10);
+    for case in cases {
+        let name = case.name;
+        let workers: Vec<_> = case.workers.into_iter().map(|Worker(facts)| facts).collect();
+        let called = |index: usize| workers[index].peer_id.to_string();
+        let selection = policies.select(&case.job, &workers).await;
+        let ranked: Vec<_> = selection.ranking.iter().map(|choice| called(choice.index)).collect();
+        assert_eq!(ranked, case.ranked, "{name}");
+        let out = selection.left_out.iter().map(|out| (called(out.index), out.reason.clone()));
+        assert_eq!(out.collect::<BTreeMap<_, _>>(), case.out, "{name}");
         assert_eq!(selection.notice, None, "{name}");
     }
 }
 
 #[tokio::test]
 async fn selection_says_why() {
-    let workers = [worker("a", &[8192]), worker("b", &[24_564])];
-    let selection = defaults().select(&needing(12_000), &workers).await;
-    assert_eq!(selection.ranking[0].reason, "largest GPU RTX with 24,564 MB");
-    assert_eq!(selection.left_out[0].reason, "needs 12,000 MB, has 8,192 MB");
+    let workers = [worker("a", &[]), worker("b", &[24_564])];
+    let ranking = defaults().select(&training(), &workers).await.ranking;
+    let reasons: Vec<_> = ranking.iter().map(|choice| choice.reason.as_str()).collect();
+    assert_eq!(reasons, ["largest GPU RTX with 24,564 MB", "no GPU"]);
 }
 
 #[tokio::test]
 async fn compatibility() {
-    let models = |job_type, models: &[&str]| JobDescription {
-        model_types: models.iter().map(ToString::to_string).collect(),
-        ..JobDescription::unknown(job_type)
-    };
-    let lists = |listed: &[&str]| {
-        with(worker("w", &[8192]), |worker| {
-            worker.models = listed.iter().map(ToString::to_string).collect();
-        })
-    };
-    let tracks_only =
-        with(worker("w", &[8192]), |worker| worker.job_types = vec![JobType::Inference]);
-    let topdown = models(JobType::Training, &["centroid", "centered_instance"]);
-    let bottomup = models(JobType::Training, &["bottomup"]);
-    let cases: Vec<(&str, JobDescription, WorkerFacts, &[&str])> = vec![
-        ("nothing demanded", training(), worker("w", &[]), &[]),
-        ("enough", needing(8192), worker("w", &[8192]), &[]),
-        ("the largest counts", needing(8000), worker("w", &[4000, 8192]), &[]),
-        ("too small", needing(12_000), worker("w", &[8192]), &["needs 12,000 MB, has 8,192 MB"]),
-        (
-            "not added up",
-            needing(12_000),
-            worker("w", &[8000, 8000]),
-            &["needs 12,000 MB, has 8,000 MB"],
-        ),
-        ("no GPU", needing(1), worker("w", &[]), &["needs 1 MB, has 0 MB"]),
-        ("kind", training(), tracks_only.clone(), &["takes no training jobs"]),
-        ("old words", topdown.clone(), lists(&["base", "centroid", "topdown"]), &[]),
-        ("any model", bottomup.clone(), lists(&[]), &[]),
-        ("own words", bottomup.clone(), lists(&["bottomup"]), &[]),
-        ("unknown words", bottomup.clone(), lists(&["new"]), &[]),
-        (
-            "not listed",
-            bottomup,
-            lists(&["centroid", "topdown"]),
-            &["does not work with bottomup models, only centroid, topdown"],
-        ),
-        (
-            "every reason",
-            JobDescription { requirements: needing(9000).requirements, ..training() },
-            tracks_only,
-            &["takes no training jobs", "needs 9,000 MB, has 8,192 MB"],
-        ),
-    ];
     let policies = defaults();
-    for (name, job, worker, expected) in cases {
-        let messages: Vec<String> = match policies.check(&job, &worker).await {
+    let cases = cases().compatibility;
+    assert!(cases.len() > 10);
+    for case in cases {
+        let Worker(worker) = case.worker;
+        let messages: Vec<String> = match policies.check(&case.job, &worker).await {
             Verdict::Yes => vec![],
             Verdict::No(reasons) => reasons.into_iter().map(|reason| reason.message).collect(),
         };
-        assert_eq!(messages, expected, "{name}");
+        assert_eq!(messages, case.no, "{}", case.name);
     }
 }
 
 #[tokio::test]
 async fn estimate() {
-    let job = |job_type, epochs, frame_count| JobDescription {
-        epochs,
-        frame_count,
-        ..JobDescription::unknown(job_type)
-    };
-    let cases = [
-        (job(JobType::Training, Some(200), Some(9)), 100.0),
-        (job(JobType::Training, Some(1), None), 0.5),
-        (job(JobType::Training, None, Some(9)), 60.0),
-        (job(JobType::Inference, None, Some(1500)), 15.0),
-        (job(JobType::Inference, Some(200), None), 60.0),
-    ];
     let policies = defaults();
-    for (job, minutes) in cases {
-        let estimate = policies.estimate(&job, &worker("w", &[])).await.unwrap();
-        assert_eq!(estimate.minutes, minutes, "{job:?}");
-        assert!(estimate.low <= minutes && minutes <= estimate.high);
+    let cases = cases().estimate;
+    assert!(cases.len() > 4);
+    for case in cases {
+        let (minutes, name) = (case.minutes, case.name);
+        let estimate = policies.estimate(&case.job, &worker("w", &[])).await.unwrap();
+        assert_eq!(estimate.minutes, minutes, "{name}");
+        assert!(estimate.low <= minutes && minutes <= estimate.high, "{name}");
     }
 }
 
@@ -161,10 +82,10 @@ async fn a_thousand_workers_with_long_names() {
     let name = "ä".repeat(100);
     let workers: Vec<_> = (0..1000)
         .map(|n| {
-            with(worker(&format!("w{n}"), &[n, 5]), |worker| {
-                worker.hostname = Some(name.repeat(100));
-                worker.properties.insert("note".into(), name.as_str().into());
-            })
+            let mut worker = worker(&format!("w{n}"), &[n, 5]);
+            worker.hostname = Some(name.repeat(100));
+            worker.properties.insert("note".into(), name.as_str().into());
+            worker
         })
         .collect();
     let policies = defaults();

@@ -5,12 +5,12 @@ use sleap_rtc::policy::{Policies, PolicyConfig, PolicyError};
 use std::path::Path;
 
 /// A file of the guests that only tests load.
-fn guest(file: &str) -> Vec<u8> {
+pub fn guest(file: &str) -> Vec<u8> {
     std::fs::read(test_guests::dir().join(file)).unwrap()
 }
 
 /// The hostile guest with every `from` in its bytes replaced by `to`, of the same length.
-fn altered(from: &str, to: &str) -> Vec<u8> {
+pub fn altered(from: &str, to: &str) -> Vec<u8> {
     assert_eq!(from.len(), to.len());
     let mut bytes = guest("hostile-guest.wasm");
     let mut place = 0;

@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod cases;
 mod defaults;
+mod guide;
 mod hostile;
 mod loading;
 mod locked;
 mod memory;
+mod native;
 mod random;
 mod support;
 mod watching;

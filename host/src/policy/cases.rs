@@ -103,7 +103,7 @@ fn ordinary(number: u64, status: &str) -> Option<WorkerFacts> {
         "supported_job_types": ["training", "inference"],
         "owner": "ada",
         "racks": [1, 2],
-        "used_hours": 12.5,
+        "used_s_by_user": { "ada": 90_000, "bob": 12 },
     });
     worker(&format!("worker-{number}"), properties)
 }

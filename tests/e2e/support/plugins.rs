@@ -3,10 +3,28 @@
 //! componentize-py and jco are looked for in the folders that `SLEAP_RTC_PLUGIN_TOOLS` lists.
 
 use super::Site;
-use std::{env, path::Path, path::PathBuf, process::Command};
+use std::os::unix::fs::symlink;
+use std::{env, fs, path::Path, path::PathBuf, process::Command};
 
 /// Generous: the binary under test is not optimised.
 pub const LIMIT: &str = "--timeout-ms=20000";
+
+/// An empty folder in which the project `name` is made. It is the same in every run, so that a
+/// project of this name replaces that of the run before.
+pub fn place(name: &str) -> PathBuf {
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugins").join(name);
+    let _ = fs::remove_dir_all(&place);
+    fs::create_dir_all(&place).unwrap();
+    place
+}
+
+/// Lets cargo build the Rust project of [`place`] where it has built others: what they all need is
+/// compiled once.
+pub fn share_what_cargo_makes(project: &Path) {
+    let shared = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugins/cargo");
+    fs::create_dir_all(&shared).unwrap();
+    symlink(shared, project.join("target")).unwrap();
+}
 
 /// Where componentize-py and jco are.
 fn tools() -> Vec<PathBuf> {
@@ -41,18 +59,21 @@ pub fn with_tools(command: &mut Command) {
     for (name, folder) in [("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")] {
         command.env(name, env::var_os(name).unwrap_or_else(|| home.join(folder).into()));
     }
+    // Who debugs a plugin debugs it elsewhere.
+    command.env("CARGO_INCREMENTAL", "0").env("CARGO_PROFILE_DEV_DEBUG", "none");
     if let Some(toolchain) = env::var_os("RUSTUP_TOOLCHAIN") {
         command.env("RUSTUP_TOOLCHAIN", toolchain);
     }
 }
 
-/// It ends with `code` and says each of `words`.
+/// It ends with `code` and says each of `words`; gives back all that it said.
 #[track_caller]
-pub fn says(command: &mut Command, code: i32, words: &[&str]) {
+pub fn says(command: &mut Command, code: i32, words: &[&str]) -> String {
     let output = command.output().unwrap();
     let text = String::from_utf8([&output.stdout[..], &output.stderr[..]].concat()).unwrap();
     assert_eq!(output.status.code(), Some(code), "{text}");
     for word in words {
         assert!(text.contains(word), "no {word:?} in:\n{text}");
     }
+    text
 }

@@ -23,8 +23,11 @@ fn rank(job: &Job, workers: &[Worker]) -> Ranking {
     fit.sort_by_key(|(_, used_s, memory_mib)| (*used_s, Reverse(*memory_mib)));
     let user = job.user.as_deref().unwrap_or("somebody");
     let choice = |(index, used_s, _)| {
-        let reason = format!("{user} has used it for {} in seven days", told(used_s));
-        Choice { index, score: -(used_s as f64), reason }
+        let reason = match used_s {
+            0 => format!("{user} has not used it in seven days"),
+            _ => format!("{user} has used it for {} in seven days", told(used_s)),
+        };
+        Choice { index, score: 0.0 - used_s as f64, reason }
     };
     Ranking { choices: fit.into_iter().map(choice).collect(), left_out }
 }

@@ -1,0 +1,101 @@
+//! The author's guide quotes what the program says: each quotation is compared with what it does say.
+
+use crate::loading::{altered, guest, refused};
+use sleap_rtc::policy::examine::PluginFile;
+use sleap_rtc::policy::{ExtensionPoint, OnFailure, PluginConfig, Policies, PolicyConfig};
+use std::path::Path;
+
+const GUIDE: &str = include_str!("../../plugins/README.md");
+
+/// The first column of the table under `heading`.
+fn quoted(heading: &str) -> Vec<&'static str> {
+    let (_, section) = GUIDE.split_once(&format!("\n## {heading}\n")).unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
+    let quotes = rows.map(|row| row.split(" | ").next().unwrap().trim_matches(['`', ' ']));
+    quotes.collect()
+}
+
+/// Fails unless each of `quotes`, in which `…` stands for anything, is in one of `texts`, and each
+/// text has something of the quotes.
+#[track_caller]
+fn compare(quotes: &[&str], texts: &[String]) {
+    let says = |text: &str, quote: &str| {
+        let mut rest = text;
+        quote.split('…').all(|part| {
+            let part = part.trim();
+            let found = rest.find(part).map(|place| &rest[place + part.len()..]);
+            rest = found.unwrap_or_default();
+            found.is_some()
+        })
+    };
+    assert!(quotes.len() > 5, "{quotes:?}");
+    for quote in quotes {
+        assert!(texts.iter().any(|text| says(text, quote)), "no {quote:?} in:\n{texts:#?}");
+    }
+    for text in texts {
+        assert!(quotes.iter().any(|quote| says(text, quote)), "the guide lacks: {text}");
+    }
+}
+
+/// What is said of a plugin that nobody accepted, and of one that is another than was accepted.
+fn locked() -> [String; 2] {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("some.wasm"), guest("custom-policy.wasm")).unwrap();
+    let mut config = PolicyConfig::new(dir.path().to_owned());
+    (config.locked, config.selection.plugin) = (true, Some("some".into()));
+    ["", "[plugins]\n\"some.wasm\" = \"0000\"\n"].map(|accepted| {
+        std::fs::write(dir.path().join("plugins.lock"), accepted).unwrap();
+        Policies::load(&config).err().unwrap().to_string()
+    })
+}
+
+#[test]
+fn it_quotes_why_a_plugin_is_refused() {
+    let whole = guest("hostile-guest.wasm");
+    let mut absent = PolicyConfig::new("plugins/here".into());
+    absent.selection.plugin = Some("fair".into());
+    let nothing = {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("some.wasm");
+        std::fs::write(&file, b"\0asm\x0d\0\x01\0").unwrap();
+        PluginFile::open(&file, Path::new("")).unwrap().exports_nothing().to_string()
+    };
+    let mut texts = vec![
+        Policies::load(&absent).err().unwrap().to_string(),
+        nothing,
+        refused(b"def check(): pass"),
+        refused(b"\0asm\x0d\0\x01\0\xff\xfe\xfd\xfc"),
+        refused(&whole[..whole.len() / 2]),
+        refused(&guest("hostile-guest.core.wasm")),
+        refused(&guest("custom-policy.wasm")),
+        refused(&altered("sleap-rtc:policy/log@0.1.0", "wasi:cli/environment@0.2.0")),
+        refused(&altered("@0.1.0", "@0.2.0")),
+        refused(&altered("package-bytes", "package-bites")),
+    ];
+    texts.extend(locked());
+    compare(&quoted("When it is refused"), &texts);
+}
+
+#[test]
+fn it_quotes_how_a_plugin_fails() {
+    let file = PluginFile::open(Path::new("hostile-guest"), test_guests::dir()).unwrap();
+    let said = |point: ExtensionPoint, deed: &str| {
+        let mut config = PluginConfig::new(OnFailure::Refuse);
+        config.settings.insert("do".into(), deed.into());
+        let candidate = file.load(point, &config).unwrap();
+        let case = candidate.cases().into_iter().next().unwrap();
+        let failure = candidate.try_case(&case).answer;
+        format!("the plugin hostile-guest failed: {}", failure.unwrap_err())
+    };
+    let mut texts: Vec<String> =
+        ["loop", "grow", "recurse", "panic", "huge", "out-of-range", "twice", "nan", "error"]
+            .map(|deed| said(ExtensionPoint::Selection, deed))
+            .to_vec();
+    texts.push(said(ExtensionPoint::Compatibility, "no-reason"));
+    texts.push(said(ExtensionPoint::Estimate, "nan"));
+    for text in &texts {
+        println!("{text}");
+    }
+    compare(&quoted("When it fails"), &texts);
+}
