@@ -81,11 +81,34 @@ impl Observer {
 
     /// The workers in the room, whatever their status.
     pub fn workers(&mut self) -> Vec<Value> {
+        self.list("worker")
+    }
+
+    /// The ids of the other peers of this role.
+    #[allow(dead_code, reason = "the torture has no use for it")]
+    pub fn peers(&mut self, role: &str) -> Vec<String> {
+        let id = |peer: &Value| peer["peer_id"].as_str().unwrap().to_owned();
+        self.list(role).iter().map(id).collect()
+    }
+
+    fn list(&mut self, role: &str) -> Vec<Value> {
         let frame = json!({
-            "type": "discover_peers", "from_peer_id": self.peer_id, "filters": {"role": "worker"},
+            "type": "discover_peers", "from_peer_id": self.peer_id, "filters": {"role": role},
         });
         self.send(&frame);
         self.receive("peer_list")["peers"].as_array().expect("a list of peers").clone()
+    }
+
+    /// The code with which the server closes, whatever comes before.
+    #[allow(dead_code, reason = "the torture has no use for it")]
+    pub fn close_code(&mut self) -> Option<u16> {
+        loop {
+            match self.socket.read() {
+                Ok(Message::Close(frame)) => return frame.map(|frame| frame.code.into()),
+                Ok(_) => {}
+                Err(_) => return None,
+            }
+        }
     }
 
     /// What the room shows as the status of `worker`; `None` when it is not there.
