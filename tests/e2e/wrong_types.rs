@@ -167,16 +167,27 @@ fn a_worker_answers_what_makes_no_sense_and_goes_on() {
     client.session(worker.credentials()).run().assert_code(0);
 }
 
-/// The client waits for a worker's answer while that worker says one wrong thing after the other.
+/// A room without its worker, and a stand-in for that.
+fn room_of_a_stand_in(site: &Site, server: &TestServer) -> (Credentials, Observer) {
+    let room = site.worker(server).credentials().clone();
+    let worker = Observer::join_as_worker(server, &room);
+    (room, worker)
+}
+
+/// Ends with the refusal that the client waited for.
+fn assert_refused(mut client: Process) {
+    let code = client.wait(SOON);
+    let text = client.transcript();
+    assert!(code == 5 && text.contains("busy with nonsense"), "exit code {code}: {text}");
+}
+
 #[test]
-fn a_client_passes_over_what_makes_no_sense_and_waits_for_the_answer() {
+fn a_client_passes_over_what_makes_no_sense_while_it_asks() {
     let site = Site::new();
     let server = site.server();
-    let room = site.worker(&server).credentials().clone();
-    let mut worker = Observer::join(&server, &room);
+    let (room, mut worker) = room_of_a_stand_in(&site, &server);
     let own = worker.peer_id().to_owned();
-    let asking = site.client(&server).train(&fixture("train_single.zip")).room(&room);
-    let mut client = asking.arguments(&["--worker-id", &own]).start();
+    let client = site.client(&server).train(&fixture("train_single.zip")).auto(&room).start();
     let asked = worker.receive("peer_message");
     let (peer, job) = (asked["from_peer_id"].as_str().unwrap(), &asked["payload"]["job_id"]);
     let error = json!({"type": "error", "sender": own, "target": peer, "code": "c", "reason": "r",
@@ -184,13 +195,28 @@ fn a_client_passes_over_what_makes_no_sense_and_waits_for_the_answer() {
     let frames = wrong_frames(&own, peer, Some(error));
     frames.iter().for_each(|frame| worker.send(frame));
     println!("{} frames with a wrong value", frames.len());
-    worker.send(&peer_message(
-        &own,
-        peer,
-        json!({"app_message_type": "job_response", "job_id": job, "accepted": false,
-            "reason": "busy", "message": "the stand-in worker is busy with nonsense"}),
-    ));
-    let code = client.wait(SOON);
-    let text = client.transcript();
-    assert!(code == 5 && text.contains("busy with nonsense"), "exit code {code}: {text}");
+    let refusal = json!({"app_message_type": "job_response", "job_id": job, "accepted": false,
+        "reason": "busy", "message": "the stand-in is busy with nonsense"});
+    worker.send(&peer_message(&own, peer, refusal));
+    assert_refused(client);
+}
+
+#[test]
+fn a_client_passes_over_what_makes_no_sense_while_its_offer_waits() {
+    let site = Site::new();
+    let server = site.server();
+    let (room, mut worker) = room_of_a_stand_in(&site, &server);
+    let own = worker.peer_id().to_owned();
+    let client = site.client(&server).train(&fixture("train_single.zip")).room(&room);
+    let client = client.arguments(&["--worker-id", &own]).start();
+    let offer = worker.receive("offer");
+    let peer = offer["sender"].as_str().unwrap();
+    let mut frames = wrong_frames(&own, peer, None);
+    // A Python worker's answer has no number, and counts as the answer to the latest offer.
+    frames.retain(|frame| frame["type"] != "answer" || !frame["attempt"].is_null());
+    frames.iter().for_each(|frame| worker.send(frame));
+    println!("{} frames with a wrong value", frames.len());
+    worker.send(&json!({"type": "error", "target": peer, "reason": "worker_busy",
+        "message": "the stand-in is busy with nonsense", "attempt": offer["attempt"]}));
+    assert_refused(client);
 }

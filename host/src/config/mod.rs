@@ -287,7 +287,11 @@ pub fn load(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigErr
     let bind = file.ice_bind.clone().unwrap_or_default();
     let (option, in_ice) = (overrides.ice_servers, file.ice_servers.clone());
     let ice = IceConfig::new(option, in_ice, file.ice_from_signaling, bind);
-    warnings.extend(ice.warnings());
+    let ice_offer = IceOffer {
+        servers: file.server.ice_servers.clone().unwrap_or_default(),
+        lifetime: file.server.ice_lifetime.unwrap_or_else(|| IceOffer::default().lifetime),
+    };
+    warnings.extend(ice.warnings().chain(ice_offer.warnings()));
     Ok(Config {
         signaling: endpoints(sources, &file, overrides.signaling, &mut warnings)?,
         ice,
@@ -315,10 +319,7 @@ pub fn load(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigErr
                 .state
                 .as_ref()
                 .map_or_else(|| sources.data("signaling.sqlite"), in_file),
-            ice: IceOffer {
-                servers: file.server.ice_servers.unwrap_or_default(),
-                lifetime: file.server.ice_lifetime.unwrap_or_else(|| IceOffer::default().lifetime),
-            },
+            ice: ice_offer,
             tls: file
                 .server
                 .tls
