@@ -12,6 +12,7 @@ mod abuse;
 mod busy;
 mod cli;
 mod explain;
+mod full_disk;
 mod gui;
 mod hostile;
 mod kill;
