@@ -3,6 +3,7 @@
 
 mod link;
 mod links;
+mod policy;
 mod signaling;
 
 use clap::Parser;
@@ -13,6 +14,8 @@ use std::process::ExitCode;
 enum Bench {
     /// What the emulated links of the other measurements can do, by TCP.
     Links(links::Options),
+    /// The default selector as a component, beside the same function in native code.
+    Policy(policy::Options),
     /// The signaling server under load: rates, memory, latency, a restart.
     Signaling(signaling::Options),
 }
@@ -20,6 +23,7 @@ enum Bench {
 fn main() -> ExitCode {
     let done = match Bench::parse() {
         Bench::Links(options) => links::run(&options),
+        Bench::Policy(options) => policy::run(&options),
         Bench::Signaling(options) => signaling::run(&options),
     };
     match done {
