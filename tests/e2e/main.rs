@@ -13,6 +13,7 @@ mod busy;
 mod cli;
 mod example_policies;
 mod explain;
+mod full_disk;
 mod gui;
 mod hostile;
 mod kill;

@@ -26,7 +26,7 @@ fn scale() -> (u64, &'static [u64]) {
 }
 
 /// What the receivers below `folder` have noted as verified of long files, in bytes.
-fn verified_bytes(folder: &Path) -> u64 {
+pub fn verified_bytes(folder: &Path) -> u64 {
     let files = files_below(folder);
     let journals = files.iter().filter(|path| path.ends_with(".sleap-rtc-partial/journal"));
     let texts = journals.filter_map(|path| std::fs::read_to_string(folder.join(path)).ok());
@@ -38,7 +38,7 @@ fn verified_bytes(folder: &Path) -> u64 {
 }
 
 #[track_caller]
-fn wait_verified(what: &str, folder: &Path, bytes: u64) {
+pub fn wait_verified(what: &str, folder: &Path, bytes: u64) {
     let verified = || (verified_bytes(folder) >= bytes).then_some(());
     wait_for(what, LONG, verified);
 }
@@ -236,7 +236,7 @@ fn the_worker_is_killed_in_a_download() {
 }
 
 /// The id that the client told its user.
-fn job_of(said: &str) -> String {
+pub fn job_of(said: &str) -> String {
     let (_, rest) = said.split_once("Job job-").expect("the job's id");
     format!("job-{}", rest.split(':').next().unwrap())
 }

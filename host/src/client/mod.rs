@@ -15,6 +15,7 @@
 //! | [`known`] | coming back to a job: attach, logs, stop, cancel, fetch |
 //! | `legacy` | one job with a Python worker |
 //! | [`shared`] | jobs on storage that both sides see |
+//! | [`meter`] | how far a transfer is, in words |
 //! | [`display`] | bars and log on a terminal, plain lines on a pipe |
 //! | `viewer` | SLEAP's loss viewer |
 //! | `output` | where results go |
@@ -26,6 +27,7 @@ pub mod error;
 mod explain;
 pub mod known;
 mod legacy;
+pub mod meter;
 mod output;
 pub mod package;
 pub mod parting;

@@ -93,6 +93,8 @@ impl Cache {
             }
         };
         let unfinished = folder.join("unfinished");
+        // Now: on a full disk there is no room for a folder.
+        fs::create_dir_all(&unfinished).map_err(unusable)?;
         let inner = Inner { files, unfinished, limit_bytes, index: Mutex::new(index) };
         let cache = Self { inner: Arc::new(inner) };
         cache.tidy(|cache, index| cache.remove_strays(index));

@@ -52,7 +52,6 @@ pub(super) fn keep(all: &Path, folder: &Path) -> std::io::Result<()> {
     }
     let in_use = Journal::open(&journal)?;
     if in_use.is_useful() {
-        fs::create_dir_all(all)?;
         fs::rename(folder, all.join(format!("{:032x}", rand::random::<u128>())))?;
     }
     Ok(())

@@ -92,6 +92,7 @@ impl Writer {
                 let what = "another transfer into the same folder";
                 StorageError::InTheWay { path: destination.to_owned(), what }
             }
+            ErrorKind::StorageFull => storage::full(destination, manifest.total_bytes()),
             _ => failed("use the journal", &path)(cause),
         })?;
         filling.keep(journal.is_useful());
@@ -107,11 +108,7 @@ impl Writer {
             done_bytes: 0,
             arrived_bytes: 0,
         };
-        let mut salvaged = writer.cache.as_ref().map(Cache::salvaged).unwrap_or_default();
-        writer.adopt(&mut salvaged)?;
-        writer.prepare()?;
-        writer.check_space()?;
-        writer.take_from_cache(&salvaged)?;
+        writer.find_what_is_there().map_err(|error| writer.or_full(error))?;
         let (took_ms, total_bytes) = (started.elapsed().as_millis(), writer.manifest.total_bytes());
         tracing::debug!(
             already_bytes = writer.done_bytes,
@@ -120,6 +117,27 @@ impl Writer {
             "looked what is there"
         );
         Ok(writer)
+    }
+
+    fn find_what_is_there(&mut self) -> Result<(), TransferError> {
+        let mut salvaged = self.cache.as_ref().map(Cache::salvaged).unwrap_or_default();
+        self.adopt(&mut salvaged)?;
+        self.prepare()?;
+        self.check_space()?;
+        self.take_from_cache(&salvaged)
+    }
+
+    /// Where the disk has run full: how much it lacks.
+    fn or_full(&self, error: TransferError) -> TransferError {
+        match error {
+            TransferError::Storage(StorageError::Io { cause, .. })
+                if cause.kind() == ErrorKind::StorageFull =>
+            {
+                let lacking_bytes = self.manifest.total_bytes() - self.done_bytes;
+                storage::full(self.filling.root(), lacking_bytes).into()
+            }
+            other => other,
+        }
     }
 
     /// Takes over what other transfers had verified of these contents.
@@ -287,15 +305,7 @@ impl Writer {
 
     /// Takes an encoded chunk.
     pub(super) fn push(&mut self, frame: &[u8]) -> Result<Report, TransferError> {
-        self.take(frame).map_err(|error| match error {
-            TransferError::Storage(StorageError::Io { cause, .. })
-                if cause.kind() == ErrorKind::StorageFull =>
-            {
-                let lacking_bytes = self.manifest.total_bytes() - self.done_bytes;
-                storage::full(self.filling.root(), lacking_bytes).into()
-            }
-            other => other,
-        })
+        self.take(frame).map_err(|error| self.or_full(error))
     }
 
     fn take(&mut self, frame: &[u8]) -> Result<Report, TransferError> {

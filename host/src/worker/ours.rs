@@ -5,7 +5,7 @@ use super::uploads::Upload;
 use super::{Client, staging};
 use crate::dialect::{DialectError, WorkerEnd};
 use crate::job::{EventStream, JobCommand, JobError, JobFolder, JobHandle, now_ms};
-use crate::transfer::{self, Package, TransferError};
+use crate::transfer::{self, Package, TransferError, storage};
 use sleap_rtc_protocol::frame::{ClientFrame, Delivery, TransferFrame, WorkerFrame};
 use sleap_rtc_protocol::ids::{JobId, JobSecret};
 use sleap_rtc_protocol::job::{
@@ -101,7 +101,15 @@ async fn begin(client: &Client, spec: JobSpec) -> Result<Upload, ConnectionError
     }
     staging::check(&client.site, &client.peer, &spec.description).await?;
     client.coordinator.hold(&client.peer).await?;
-    let folder = JobFolder::create(&client.site.state_dir, &spec, &client.peer)?;
+    let state_dir = &client.site.state_dir;
+    let folder =
+        JobFolder::create(state_dir, &spec, &client.peer).map_err(|error| match error {
+            JobError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+                let bytes = spec.description.package_bytes.unwrap_or(0);
+                refused(RefusalCode::Other, storage::full(state_dir, bytes).to_string())
+            }
+            other => other.into(),
+        })?;
     Ok(client.site.uploads.begin(folder))
 }
 

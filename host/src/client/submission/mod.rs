@@ -12,6 +12,7 @@ mod result;
 use crate::client::collected::Collected;
 use crate::client::display::Display;
 use crate::client::known::Action;
+use crate::client::meter::Direction;
 use crate::client::parting::Stage;
 use crate::client::record::Progress;
 use crate::client::shared::SharedJob;
@@ -36,7 +37,6 @@ const ACCEPT_LIMIT: Duration = Duration::from_secs(30);
 const STAGE_LIMIT: Duration = Duration::from_secs(120);
 /// Last words reach the worker within this time.
 const FLUSH: Duration = Duration::from_secs(5);
-const UPLOAD: &str = "Sending package";
 const WHILE_IT_RAN: &str = "while the job ran";
 
 /// How a conversation begins.
@@ -234,12 +234,13 @@ impl<'a> Submission<'a> {
         }
         let display = &mut *self.display;
         let sent = transfer::send(link, &job.package, |progress| {
-            display.transfer(UPLOAD, progress);
+            display.transfer(Direction::Upload, progress);
         });
         match sent.await {
             Ok(()) => {}
             Err(TransferError::Interrupted(reason)) => return Err(ClientError::Refused(reason)),
             Err(source) => {
+                self.display.broke_off();
                 if source.is_about_files() {
                     job.package.distrust();
                 }
@@ -247,7 +248,7 @@ impl<'a> Submission<'a> {
             }
         }
         let bytes = job.package.manifest().total_bytes();
-        self.display.transferred(UPLOAD, bytes);
+        self.display.transferred(Direction::Upload, bytes);
         Ok(())
     }
 

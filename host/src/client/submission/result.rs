@@ -3,13 +3,12 @@
 use super::{FLUSH, STAGE_LIMIT, Submission, refused};
 use crate::client::ClientError;
 use crate::client::collected::Collected;
+use crate::client::meter::Direction;
 use crate::client::output::Output;
 use crate::dialect::ClientEnd;
 use crate::transfer::{self, Limits};
 use sleap_rtc_protocol::frame::{ClientFrame, Delivery, TransferFrame, WorkerFrame};
 use std::path::PathBuf;
-
-const DOWNLOAD: &str = "Receiving result";
 
 impl Submission<'_> {
     /// Fetches the result and puts it where it is to be.
@@ -70,15 +69,16 @@ impl Submission<'_> {
         let display = &mut *self.display;
         let limits = Limits::results();
         let received = transfer::receive(link, collected.path(), &limits, |progress| {
-            display.transfer(DOWNLOAD, progress);
+            display.transfer(Direction::Download, progress);
         });
         match received.await {
             Ok(manifest) => {
-                self.display.transferred(DOWNLOAD, manifest.total_bytes());
+                self.display.transferred(Direction::Download, manifest.total_bytes());
                 link.flush(FLUSH).await;
                 Ok(collected)
             }
             Err(source) => {
+                self.display.broke_off();
                 self.collected = Some(collected);
                 Err(ClientError::Transfer { what: "result", source })
             }
