@@ -121,3 +121,21 @@ fn a_recorded_room_is_ranked_and_the_expected_worker_must_be_first() {
     let package = fixture("train_single.zip");
     says(&test(&["--job", package.to_str().unwrap()]), 0, &["w2"]);
 }
+
+#[test]
+fn every_question_that_a_plugin_answers_is_asked_about_a_recorded_room() {
+    let site = Site::new();
+    let room = tests_folder().join("../examples/policies/room.json");
+    let job = room.with_file_name("job.json");
+    let (room, job) = (room.to_str().unwrap(), job.to_str().unwrap());
+    let test = |more: &[&str]| {
+        let words = ["test", "GUESTS/hostile-guest.wasm", "--room", room, "--job", job, LIMIT];
+        plugin(site.path(), &[&words[..], more].concat())
+    };
+    let tables = ["selection\nrank", "compatibility\nworker", "estimate\nworker", "yes", "minutes"];
+    says(&test(&["--expect", "tower"]), 0, &tables);
+    let absent = "nobody was expected to be first, but tower is";
+    says(&test(&["--expect", "nobody"]), 1, &[absent]);
+    says(&test(&["--setting", "do=error"]), 2, &["the plugin hostile-guest failed: it says: "]);
+    says(&test(&["--at", "noon"]), 2, &["--at", "2026-01-14T10:00"]);
+}
