@@ -117,6 +117,20 @@ fn office_hours_keep_a_machine_for_its_owner() {
     }
     let site = Site::new();
     let (plugins, _) = done_as_its_readme_says(&site, "office-hours");
+    let room = tests_folder().join("../examples/policies");
+    let at = |time: &str| {
+        let line = format!(
+            "sleap-rtc plugin test office-hours --room room.json --job job.json --setting owner=bob \
+             --expect attic --at {time} {LIMIT}"
+        );
+        shell(&site, &room, &line)
+    };
+    says(&mut at("2026-01-14T08:59"), 0, &["yes"]);
+    says(
+        &mut at("2026-01-14T09:00"),
+        1,
+        &["attic was expected to take the job, but says no: is bob's"],
+    );
     let server = site.server();
     // Whenever the test runs, it is in these hours.
     let policy = format!(

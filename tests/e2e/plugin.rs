@@ -237,3 +237,21 @@ fn a_locked_configuration_takes_what_was_accepted_and_names_both_hashes() {
     fs::write(folder.join("lab.wasm"), &other).unwrap();
     run().assert_code(2).assert_says(&[&hash(&accepted), &hash(&other)]);
 }
+
+#[test]
+fn every_question_that_a_plugin_answers_is_asked_about_a_recorded_room() {
+    let site = Site::new();
+    let room = tests_folder().join("../examples/policies/room.json");
+    let job = room.with_file_name("job.json");
+    let (room, job) = (room.to_str().unwrap(), job.to_str().unwrap());
+    let test = |more: &[&str]| {
+        let words = ["test", "GUESTS/hostile-guest.wasm", "--room", room, "--job", job, LIMIT];
+        plugin(site.path(), &[&words[..], more].concat())
+    };
+    let tables = ["selection\nrank", "compatibility\nworker", "estimate\nworker", "yes", "minutes"];
+    says(&test(&["--expect", "tower"]), 0, &tables);
+    let absent = "nobody was expected to be first, but tower is";
+    says(&test(&["--expect", "nobody"]), 1, &[absent]);
+    says(&test(&["--setting", "do=error"]), 2, &["the plugin hostile-guest failed: it says: "]);
+    says(&test(&["--at", "noon"]), 2, &["--at", "2026-01-14T10:00"]);
+}

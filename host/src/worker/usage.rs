@@ -23,8 +23,9 @@ const INTERVAL: Duration = Duration::from_secs(600);
 const WINDOW_MS: u64 = 7 * 86_400_000;
 /// A worker's metadata is bounded: those who used it most are told of, so many of them.
 const USERS: usize = 32;
-/// And so many bytes of their names.
+/// And so many bytes of JSON of their names, of which nobody fills it alone.
 const NAMES_BYTES: usize = 2048;
+const NAME_BYTES: usize = 256;
 
 /// Counts again and again until `shutdown`, and tells the room.
 pub(super) async fn watch(
@@ -91,12 +92,15 @@ fn used_s(runs: &[Run], now_ms: u64) -> BTreeMap<&str, u64> {
 fn told(used: BTreeMap<&str, u64>) -> Map<String, Value> {
     let mut most: Vec<_> = used.into_iter().collect();
     most.sort_by_key(|(_, seconds)| Reverse(*seconds));
-    let mut bytes = 0;
+    let mut left_bytes = NAMES_BYTES;
     let fits = |(user, _): &(&str, u64)| {
-        bytes += user.len();
-        bytes <= NAMES_BYTES
+        // Control characters take six bytes each.
+        let bytes = Value::from(*user).to_string().len();
+        let left = left_bytes.checked_sub(bytes).filter(|_| bytes <= NAME_BYTES);
+        left_bytes = left.unwrap_or(left_bytes);
+        left.is_some()
     };
-    let most = most.into_iter().take(USERS).filter(fits);
+    let most = most.into_iter().filter(fits).take(USERS);
     most.map(|(user, seconds)| (user.to_owned(), seconds.into())).collect()
 }
 
@@ -137,8 +141,18 @@ mod tests {
         assert_eq!(told_of.len(), USERS);
         assert_eq!(told_of["user-99"], 100);
         assert!(!told_of.contains_key("user-67"));
-        let long = "x".repeat(NAMES_BYTES + 1);
-        assert!(told(BTreeMap::from([(long.as_str(), 9)])).is_empty());
+    }
+
+    #[test]
+    fn a_name_crowds_nobody_out_of_the_metadata() {
+        let long = "x".repeat(NAME_BYTES);
+        let controls: Vec<String> = (1..=20).map(|n| "\u{1}".repeat(20 + n)).collect();
+        let mut used = BTreeMap::from([(long.as_str(), 9_999), ("ada", 1_000)]);
+        used.extend(controls.iter().zip(1..).map(|(name, seconds)| (name.as_str(), seconds)));
+        let told_of = told(used);
+        assert!(told_of.contains_key("ada") && !told_of.contains_key(&long));
+        let json = Value::Object(told_of).to_string();
+        assert!(json.len() < NAMES_BYTES + USERS * 10, "{} bytes", json.len());
     }
 
     #[test]
