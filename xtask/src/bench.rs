@@ -10,7 +10,7 @@ use anyhow::Result;
 use std::process::{Command, ExitCode};
 
 /// The packages that are our own code.
-const OURS: [&str; 3] = ["sleap-rtc", "sleap-rtc-protocol", "bench"];
+const OURS: [&str; 4] = ["sleap-rtc", "sleap-rtc-protocol", "bench", "largest-gpu"];
 
 /// Runs the measurement that `arguments` name.
 pub fn run(arguments: &[String]) -> Result<ExitCode> {

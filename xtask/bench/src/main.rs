@@ -4,6 +4,7 @@
 mod lanes;
 mod link;
 mod links;
+mod policy;
 mod signaling;
 
 use clap::Parser;
@@ -20,6 +21,8 @@ enum Bench {
     /// One of the two processes that `lanes` starts.
     #[command(hide = true)]
     LaneEnd(lanes::End),
+    /// The default selector as a component, beside the same function in native code.
+    Policy(policy::Options),
     /// The signaling server under load: rates, memory, latency, a restart.
     Signaling(signaling::Options),
 }
@@ -29,6 +32,7 @@ fn main() -> ExitCode {
         Bench::Links(options) => links::run(&options),
         Bench::Lanes(options) => lanes::run(&options),
         Bench::LaneEnd(end) => lanes::run_end(&end),
+        Bench::Policy(options) => policy::run(&options),
         Bench::Signaling(options) => signaling::run(&options),
     };
     match done {
