@@ -18,6 +18,7 @@ mod gui;
 mod hostile;
 mod kill;
 mod known_jobs;
+mod lanes;
 mod large;
 mod logs;
 mod network;

@@ -247,6 +247,7 @@ impl Submit<'_> {
         let record = Record::new(config, known, job);
         let progress = record.announce(&config.client.jobs_dir, submitting, &mut display);
         let submission = Submission::new(known, spec, job, &mut display, progress);
+        let submission = submission.with_bwlimit(config.client.bwlimit);
         let mut submission = submission.with_viewer(viewer.map(Viewer::open));
         let patience = config.client.reconnect_for;
         let stay = reconnect::stay(room, connected, &mut submission, interrupts, patience);

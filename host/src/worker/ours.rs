@@ -126,6 +126,7 @@ async fn stage(
         spec.shared.as_ref().map(|paths| staging::shared_places(site, paths)).transpose()?;
     let has_package = upload.is_complete;
     let (job, last_event, outcome) = (spec.id.clone(), 0, None);
+    link.allow_lanes(&site.rtc());
     link.send(&WorkerFrame::Accepted { job, last_event, outcome, has_package }).await?;
     match shared {
         Some(places) => link.meanwhile(staging::take_in_place(&folder, places.input)).await?,
@@ -229,6 +230,7 @@ async fn resume(
     let last_event = last.as_ref().map_or(0, |event| event.seq);
     let outcome = last.as_ref().and_then(finished);
     let job = folder.id().clone();
+    link.allow_lanes(&client.site.rtc());
     link.send(&WorkerFrame::Accepted { job, last_event, outcome, has_package: true }).await?;
     follow(client, link, folder, &handle, after.min(last_event)).await
 }
@@ -327,7 +329,7 @@ async fn send_results(
     let package = tokio::task::spawn_blocking(move || Package::open_tree(&results, &hashes));
     let package = package.await.map_err(|_| ConnectionError::Gone)?;
     let package = package.map_err(transfer::TransferError::from)?;
-    if let Err(error) = transfer::send(link, &package, |_| {}).await {
+    if let Err(error) = transfer::send(link, &package, &client.site.limits, |_| {}).await {
         if error.is_about_files() {
             package.distrust();
         }

@@ -67,7 +67,7 @@ impl Submission<'_> {
             None => output.collect_of(&self.known.job)?,
         };
         let display = &mut *self.display;
-        let limits = Limits::results();
+        let limits = Limits { pace: self.pace.clone(), ..Limits::results() };
         let received = transfer::receive(link, collected.path(), &limits, |progress| {
             display.transfer(Direction::Download, progress);
         });

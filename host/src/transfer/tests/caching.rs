@@ -29,7 +29,7 @@ impl Worker {
         self.jobs += 1;
         let into = self.disk.path().join(format!("job-{}", self.jobs));
         let (sent, received) = tokio::join!(
-            send(&mut here, &package, |_| {}),
+            send(&mut here, &package, &self.limits, |_| {}),
             receive(&mut there, &into, &self.limits, |_| {}),
         );
         sent.unwrap();
@@ -117,8 +117,10 @@ async fn half_of(from: &Path, to: &Path, limits: &Limits) {
         }
         if left > 0 { Fate::Arrive } else { Fate::Cut }
     });
-    let (sent, received) =
-        tokio::join!(send(&mut here, &package, |_| {}), receive(&mut there, to, limits, |_| {}),);
+    let (sent, received) = tokio::join!(
+        send(&mut here, &package, limits, |_| {}),
+        receive(&mut there, to, limits, |_| {}),
+    );
     assert!(sent.is_err() && received.is_err());
 }
 

@@ -2,12 +2,17 @@
 //! nothing outside of its folder, and keeps nothing that was not verified.
 
 use super::super::testing::{listing, package, rel};
-use super::super::{Incoming, Limits, Link, LinkError, TransferError, receive, send};
+use super::super::{
+    Gauge, Incoming, Lane, LaneLost, Limits, Link, LinkError, TransferError, receive, send,
+};
+use bytes::BytesMut;
 use hostile_input::{damaged_bytes, each, folder};
 use proptest::prelude::*;
 use sleap_rtc_protocol::frame::TransferFrame;
 use sleap_rtc_protocol::transfer::{BlobHash, Chunk, FileEntry, MAX_PIECE_BYTES, Packing, Piece};
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// What the honest files of these tests hold.
 const CONTENTS: [&[u8]; 3] = [b"", b"some content", b"other content"];
@@ -20,13 +25,41 @@ impl Link for Script {
         Ok(())
     }
 
-    async fn send_chunk(&mut self, _: Vec<u8>) -> Result<(), LinkError> {
+    async fn next(&mut self, chunks: bool) -> Result<Incoming, LinkError> {
+        let heard = |said: &Incoming| chunks || !matches!(said, Incoming::Chunk(_));
+        let next = self.0.iter().position(heard).and_then(|place| self.0.remove(place));
+        next.ok_or_else(|| LinkError::Lost("over".into()))
+    }
+
+    fn first_lane(&mut self) -> Arc<dyn Lane> {
+        Arc::new(Pit)
+    }
+
+    async fn want_lanes(&mut self, _: usize) -> Result<(), LinkError> {
         Ok(())
     }
 
-    async fn next(&mut self) -> Result<Incoming, LinkError> {
-        self.0.pop_front().ok_or_else(|| LinkError::Lost("over".into()))
+    fn close_lanes(&mut self) {}
+}
+
+/// A lane that takes everything.
+struct Pit;
+
+#[async_trait::async_trait]
+impl Lane for Pit {
+    async fn send(&self, _: BytesMut) -> Result<(), LaneLost> {
+        Ok(())
     }
+
+    async fn room(&self, _: &Gauge) -> Result<(), LaneLost> {
+        Ok(())
+    }
+
+    async fn round_trip(&self) -> Option<Duration> {
+        None
+    }
+
+    fn close(&self) {}
 }
 
 fn hash(bytes: &[u8]) -> BlobHash {
@@ -86,10 +119,15 @@ fn controls() -> impl Strategy<Value = Incoming> {
         .prop_map(|(files, more)| TransferFrame::Manifest { files, more });
     let pieces = (hashes(), prop::collection::vec(piece, 0..3), any::<bool>())
         .prop_map(|(of, pieces, more)| TransferFrame::Pieces { of, pieces, more });
-    let want = (prop::collection::vec(hashes(), 0..3), any::<bool>())
-        .prop_map(|(pieces, more)| TransferFrame::Want { pieces, more });
+    let want = (prop::collection::vec(hashes(), 0..3), any::<bool>(), any::<bool>())
+        .prop_map(|(pieces, more, tells)| TransferFrame::Want { pieces, more, tells });
+    let few = || prop::collection::vec(0..4_u32, 0..3);
+    let bits = prop::collection::vec((0..4_u32, any::<u64>()), 0..3);
+    let verified = (any::<u64>(), few(), bits)
+        .prop_map(|(bytes, pieces, chunks)| TransferFrame::Verified { bytes, pieces, chunks });
     let others = prop_oneof![
-        any::<u64>().prop_map(|bytes| TransferFrame::Verified { bytes }),
+        verified,
+        any::<u8>().prop_map(|wanted| TransferFrame::Lanes { wanted }),
         Just(TransferFrame::Complete),
         Just(TransferFrame::Unknown),
         ".{0,9}".prop_map(|reason| TransferFrame::Abort { reason }),
@@ -133,7 +171,7 @@ fn what_a_sender_hears() {
     let heard = prop::collection::vec(prop_oneof![6 => controls(), 1 => chunks()], 0..6);
     each("streams to a sender", heard, |heard| {
         let mut link = Script(heard.into());
-        let sent = runtime.block_on(send(&mut link, &package, |_| {}));
+        let sent = runtime.block_on(send(&mut link, &package, &Limits::default(), |_| {}));
         is_no_bug(&sent)
     });
 }

@@ -19,23 +19,21 @@ impl Coordinator {
                 Ok(()) => self.connect_new_job(offer),
                 Err(refusal) => self.refuse(&peer, offer.attempt, refusal).await,
             },
-            Purpose::KnownJob { .. } | Purpose::Lane { .. } => {
-                match self.others.clone().try_acquire_owned() {
-                    Ok(permit) => {
-                        info!(%peer, "offer for a known job accepted");
-                        let serve = self.serve(offer, self.connections.child_token());
-                        self.tasks.spawn(async move {
-                            let _permit = permit;
-                            serve.await;
-                        });
-                    }
-                    Err(_) => {
-                        let text = "too many connections to this worker; try again in a minute";
-                        let refusal = Refusal::new(RefusalCode::Busy, text);
-                        self.refuse(&peer, offer.attempt, refusal).await;
-                    }
+            Purpose::KnownJob { .. } => match self.others.clone().try_acquire_owned() {
+                Ok(permit) => {
+                    info!(%peer, "offer for a known job accepted");
+                    let serve = self.serve(offer, self.connections.child_token());
+                    self.tasks.spawn(async move {
+                        let _permit = permit;
+                        serve.await;
+                    });
                 }
-            }
+                Err(_) => {
+                    let text = "too many connections to this worker; try again in a minute";
+                    let refusal = Refusal::new(RefusalCode::Busy, text);
+                    self.refuse(&peer, offer.attempt, refusal).await;
+                }
+            },
             Purpose::Unknown => {
                 let text = "the worker does not know what this offer is for; update the worker";
                 let refusal = Refusal::new(RefusalCode::Invalid, text);
