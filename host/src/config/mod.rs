@@ -69,8 +69,8 @@ pub struct WorkerConfig {
     pub retention: RetentionConfig,
     /// The largest package it takes, unpacked.
     pub max_package_bytes: u64,
-    /// The most that all transfers of this worker together may take of the network in either
-    /// direction, in bytes per second.
+    /// The most that all transfers of this worker may take of the network, what comes and what goes
+    /// together, in bytes per second.
     pub bwlimit: Option<u64>,
     /// How much of what was received is kept to spare sending it again, in bytes; 0 for nothing.
     pub cache_bytes: u64,

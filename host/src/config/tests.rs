@@ -100,12 +100,13 @@ fn the_more_special_wins_key_by_key() {
 fn tables_of_several_layers_merge() {
     let mut place = place();
     place.in_cwd(
-        "[worker]\nmax_package = '1 GiB'\ncache = 0\npass_env = ['A']\n[default.worker]\npass_env = ['B']\n\
+        "[worker]\nmax_package = '1 GiB'\ncache = 0\nbwlimit = '20 Mbit/s'\npass_env = ['A']\n[default.worker]\npass_env = ['B']\n\
          [environments.lab.worker]\ngpus = [{ model = 'RTX', memory_mib = 24576 }]\n",
     );
     place.sources.environment = Some("lab".into());
     let worker = place.load().worker;
     assert_eq!((worker.max_package_bytes, worker.cache_bytes), (1 << 30, 0));
+    assert_eq!(worker.bwlimit, Some(2_500_000));
     assert_eq!(worker.pass_env, ["B"]);
     assert_eq!(worker.gpus.unwrap()[0].memory_mib, 24576);
 }
@@ -146,6 +147,7 @@ fn options_over_environment_over_file() {
     assert_eq!(config.shared_storage_root, Some("/option".into()));
     assert_eq!(config.worker.state_dir, place.sources.cwd.join("state"));
     assert!(config.ice.servers.is_empty() && config.worker.maintenance);
+    assert_eq!(config.client.bwlimit, Some(7));
 }
 
 #[test]

@@ -200,7 +200,7 @@ async fn receive_chunks<L: Link, P: FnMut(Progress)>(
                 }
             }
             () = tokio::time::sleep_until(ready_at), if paused => {}
-            heard = link.next(waiting < QUEUE_CHUNKS && !paused) => match heard.map_err(TransferError::from) {
+            heard = link.next(waiting < QUEUE_CHUNKS && !paused) => match heard {
                 Ok(Incoming::Chunk(chunk)) => {
                     heard_at = Instant::now();
                     ready_at = heard_at + paused_for(pace, &chunk);
@@ -213,14 +213,9 @@ async fn receive_chunks<L: Link, P: FnMut(Progress)>(
                 Ok(Incoming::Control(_)) => {
                     break Err(TransferError::Protocol("a frame came that is not for a receiver"));
                 }
-                Err(error) => break Err(error),
+                Err(error) => break Err(error.into()),
             },
-            () = tokio::time::sleep_until(telling.told_at + TELL_EVERY), if telling.has_news() => {
-                if let Err(error) = telling.tell(link).await {
-                    break Err(error);
-                }
-            }
-            () = tokio::time::sleep_until(telling.told_at + idle / 4), if waiting > 0 => {
+            () = tokio::time::sleep_until(telling.due_at()), if waiting > 0 || telling.has_news() => {
                 if let Err(error) = telling.tell(link).await {
                     break Err(error);
                 }
@@ -301,6 +296,11 @@ impl<P: FnMut(Progress)> Telling<P> {
         let (pieces, chunks) = self.here.take();
         say(link, TransferFrame::Verified { bytes: self.told_bytes, pieces, chunks }, self.idle)
             .await
+    }
+
+    /// News are told soon; without any it is only said that work goes on.
+    fn due_at(&self) -> Instant {
+        self.told_at + if self.has_news() { TELL_EVERY } else { self.idle / 4 }
     }
 
     fn has_news(&self) -> bool {

@@ -216,6 +216,52 @@ async fn a_receiver_that_fails_says_why() {
     assert!(sent.unwrap_err().to_string().contains("a folder is in the way"));
 }
 
+/// A program that knows nothing of lanes, as far as the other side hears.
+struct Older(MemoryLink);
+
+impl super::super::Link for Older {
+    async fn send_control(&mut self, frame: TransferFrame) -> Result<(), LinkError> {
+        let older = match frame {
+            TransferFrame::Want { pieces, more, .. } => {
+                TransferFrame::Want { pieces, more, tells: false }
+            }
+            TransferFrame::Verified { bytes, .. } => {
+                TransferFrame::Verified { bytes, pieces: Vec::new(), chunks: Vec::new() }
+            }
+            other => other,
+        };
+        self.0.send_control(older).await
+    }
+    async fn next(&mut self, chunks: bool) -> Result<Incoming, LinkError> {
+        self.0.next(chunks).await
+    }
+    fn first_lane(&mut self) -> Arc<dyn Lane> {
+        self.0.first_lane()
+    }
+    async fn want_lanes(&mut self, _: usize) -> Result<(), LinkError> {
+        panic!("an older program knows of no lanes")
+    }
+    fn close_lanes(&mut self) {}
+}
+
+#[tokio::test]
+async fn a_program_without_lanes_gets_everything_over_the_one_channel() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    // More than the window of a sender that is told what has come.
+    write(&from.path().join("large"), &noise(1, 40 << 20), false);
+    write(&from.path().join("small"), b"small", false);
+    let package = Package::open_tree(from.path()).unwrap();
+    let (here, there) = pair();
+    let (mut here, mut there) = (Older(here), Older(there));
+    let (sent, received) = tokio::join!(
+        send(&mut here, &package, &QUICK, |_| {}),
+        receive(&mut there, to.path(), &QUICK, |_| {}),
+    );
+    sent.unwrap();
+    received.unwrap();
+    assert_eq!(listing(to.path()), listing(from.path()));
+}
+
 #[tokio::test]
 async fn silence_ends_on_both_sides() {
     let to = tempfile::tempdir().unwrap();
