@@ -9,6 +9,7 @@ use sleap_rtc::client::{self, Job, Join, Output, Wishes, package};
 use sleap_rtc::config::{self, Config, Endpoints, Overrides, Sources};
 use sleap_rtc::signaling::server::{self, ServerOptions};
 use sleap_rtc::signaling::store::Store;
+use sleap_rtc::transfer::Hashes;
 use sleap_rtc::worker::{self, WorkerOptions, WorkerRoom};
 use sleap_rtc_protocol::job::{JobType, Requirements};
 use sleap_rtc_protocol::session::SessionString;
@@ -34,7 +35,7 @@ fn main() -> Result<ExitCode> {
 
 /// The package with what policies are told of it.
 fn job(path: &Path, output: &Path) -> Result<Job> {
-    let package = package::open_training(path)?;
+    let package = package::open_training(path, &Hashes::none())?;
     let (demands, user) = (Requirements::default(), client::user());
     let description = package::described(&package, JobType::Training, demands, user);
     let output = Output::Models(output.to_owned());

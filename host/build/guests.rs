@@ -72,7 +72,7 @@ fn build(root: &Path, target: &Path, packages: &[&str]) -> Result<()> {
 }
 
 /// Makes a component of a core module that wit-bindgen built.
-fn componentize(module: &[u8]) -> Result<Vec<u8>> {
+pub fn componentize(module: &[u8]) -> Result<Vec<u8>> {
     ComponentEncoder::default().validate(true).module(module)?.encode()
 }
 

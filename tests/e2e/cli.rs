@@ -250,3 +250,22 @@ fn an_output_that_cannot_be_written_is_found_before_the_job() {
     train.run_within(SOON).assert_code(2).assert_says(&["--output", labels]);
     silent.assert_nobody_came();
 }
+
+#[test]
+fn servers_that_are_not_reached_over_udp_are_named() {
+    let site = Site::new();
+    let config =
+        "[signaling]\nice_servers = [{ urls = \"turns:relay:5349\", secret = \"north\" }]\n";
+    let server = TestServer::configured(&site, std::net::Ipv4Addr::LOCALHOST.into(), config);
+    let said = server.transcript();
+    assert!(said.contains("turns:relay:5349 is given to all peers"), "{said}");
+    let worker = TestWorker::setup(&site, "worker").given_ice_servers().start(&server);
+    let turn = "turn:joe:s3cret@relay:3478?transport=tcp";
+    let client = site.client(&server).given_ice_servers().train(&fixture("train_single.zip"));
+    let client = client.arguments(&["--ice-server", turn]).session(worker.credentials());
+    let ended = client.run();
+    ended.assert_code(0).assert_says(&["turn:relay:3478?transport=tcp is not used", "UDP alone"]);
+    assert!(!ended.text().contains("s3cret"), "{}", ended.text());
+    // Neither does the worker pass over in silence what it was given.
+    assert!(worker.log().contains(r#"unused=["turns:relay:5349"]"#), "{}", worker.log());
+}

@@ -11,8 +11,10 @@ fn check(path: &Path) -> usize {
         // A type's `Name::function` is no test.
         let is_test = !name.contains(' ') && !name.starts_with(|c: char| c.is_uppercase());
         let Some((module, test)) = name.rsplit_once("::").filter(|_| is_test) else { continue };
-        let file = tests_folder().join("e2e").join(module.replace("::", "/")).with_extension("rs");
-        let source = fs::read_to_string(&file).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let module = tests_folder().join("e2e").join(module.replace("::", "/"));
+        let source = fs::read_to_string(module.with_extension("rs"));
+        let source = source.or_else(|_| fs::read_to_string(module.join("mod.rs")));
+        let source = source.unwrap_or_else(|e| panic!("{name}: {e}"));
         assert!(source.contains(&format!("#[test]\nfn {test}()")), "{name} does not exist");
         named += 1;
     }

@@ -7,6 +7,7 @@ use std::{
     io::{Read, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     path::Path,
+    time::Instant,
 };
 use tokio_tungstenite::tungstenite;
 
@@ -158,4 +159,34 @@ fn the_servers_log_has_rooms_and_peers_and_no_secret() {
     {
         assert!(!log.contains(secret), "{secret:?} is in the log:\n{log}");
     }
+}
+
+#[test]
+fn a_server_that_stops_tells_its_peers_to_come_back_and_they_do() {
+    let site = Site::new();
+    let mut server = TestServer::persistent(&site);
+    let setup = TestWorker::setup(&site, "worker").env("FAKE_SLEAP_BATCH_S", "0.5");
+    let worker = setup.env("FAKE_SLEAP_STEPS", "20").start(&server);
+    let room = worker.credentials();
+    let mut client = site.client(&server).train(&fixture("train_single.zip")).auto(room).start();
+    let mut observer = Observer::join(&server, room);
+    observer.wait_status(worker.peer_id(), "busy", SOON);
+    let before = observer.peers("client");
+    assert_eq!(before.len(), 1, "{before:?}");
+    assert_eq!(server.stop(), 0);
+    assert_eq!(observer.close_code(), Some(1012));
+    server.restart();
+    let start = Instant::now();
+    let mut observer = Observer::join(&server, room);
+    observer.wait_status(worker.peer_id(), "busy", SOON);
+    let worker_s = start.elapsed().as_secs_f64();
+    wait_for("the client", SOON, || (observer.peers("client") == before).then_some(()));
+    let client_s = start.elapsed().as_secs_f64();
+    println!(
+        "after a restart the worker was back in {worker_s:.1} s, the client in {client_s:.1} s"
+    );
+    let told = "code=Some(1012)";
+    assert!(worker.log().contains(told), "{}", worker.log());
+    assert_eq!(client.wait(A_WHILE), 0, "{}", client.transcript());
+    worker.wait_idle(&site, &server);
 }

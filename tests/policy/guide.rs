@@ -1,6 +1,7 @@
 //! The author's guide quotes what the program says: each quotation is compared with what it does say.
 
-use crate::loading::{altered, guest, refused};
+use crate::loading::{altered, guest};
+use crate::support::refused;
 use sleap_rtc::policy::examine::PluginFile;
 use sleap_rtc::policy::{ExtensionPoint, OnFailure, PluginConfig, Policies, PolicyConfig};
 use std::path::Path;

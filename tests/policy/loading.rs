@@ -1,6 +1,6 @@
 //! Which files are plugins, and what is said of those that are not.
 
-use crate::support::{training, worker};
+use crate::support::{refused, training, worker};
 use sleap_rtc::policy::{Policies, PolicyConfig, PolicyError};
 use std::path::Path;
 
@@ -21,18 +21,6 @@ pub fn altered(from: &str, to: &str) -> Vec<u8> {
         place += 1;
     }
     bytes
-}
-
-/// What is said when a file with these bytes stands in `[policy.compatibility]`.
-pub fn refused(bytes: &[u8]) -> String {
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("some.wasm"), bytes).unwrap();
-    let mut config = PolicyConfig::new(dir.path().to_owned());
-    config.compatibility.plugin = Some("some".into());
-    match Policies::load(&config) {
-        Ok(_) => panic!("{} bytes were accepted", bytes.len()),
-        Err(error) => error.to_string(),
-    }
 }
 
 #[test]
@@ -60,6 +48,10 @@ fn what_is_no_plugin_is_refused_with_advice() {
             "and this host speaks version 0.1.0: build it with the host's WIT",
         ),
         (
+            guest("another-field.wasm"),
+            "its records or functions differ from version 0.1.0 of the contract",
+        ),
+        (
             altered("package-bytes", "package-bites"),
             "its records or functions differ from version 0.1.0 of the contract",
         ),
@@ -70,6 +62,18 @@ fn what_is_no_plugin_is_refused_with_advice() {
         assert!(said.contains(expected), "{said}");
         assert!(said.starts_with("[policy.compatibility]"), "{said}");
     }
+}
+
+/// What 0.1.1 adds a plugin cannot need of this host: it would import what is not there.
+#[tokio::test]
+async fn a_plugin_for_a_later_patch_of_the_contract_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("some.wasm"), altered("@0.1.0", "@0.1.1")).unwrap();
+    let mut config = PolicyConfig::new(dir.path().to_owned());
+    config.selection.plugin = Some("some".into());
+    let policies = Policies::load(&config).unwrap();
+    let selection = policies.select(&training(), &[worker("w", &[])]).await;
+    assert_eq!((selection.notice, selection.ranking.len()), (None, 1));
 }
 
 #[test]

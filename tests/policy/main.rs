@@ -10,5 +10,6 @@ mod loading;
 mod locked;
 mod memory;
 mod native;
+mod random;
 mod support;
 mod watching;

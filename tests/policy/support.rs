@@ -54,3 +54,15 @@ pub fn hostile(point: ExtensionPoint, deed: &str, on_failure: OnFailure) -> Poli
     section.on_failure = on_failure;
     Policies::load(&config).unwrap()
 }
+
+/// What is said when a file with these bytes stands in `[policy.compatibility]`.
+pub fn refused(bytes: &[u8]) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("some.wasm"), bytes).unwrap();
+    let mut config = PolicyConfig::new(dir.path().to_owned());
+    config.compatibility.plugin = Some("some".into());
+    match Policies::load(&config) {
+        Ok(_) => panic!("{} bytes were accepted", bytes.len()),
+        Err(error) => error.to_string(),
+    }
+}

@@ -9,7 +9,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod checks;
-mod disk;
 mod interrupt;
 mod job;
 mod plan;
@@ -31,6 +30,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::Instant;
+use support::disk::own_mounts;
 use support::{Network, Site};
 
 /// Kills, freezes, cuts off and fills up whatever takes part in a job, and checks that nothing is
@@ -61,7 +61,7 @@ struct Rights {
 impl Rights {
     fn find() -> Self {
         let said = |error: std::io::Error| error.to_string();
-        let mounts = disk::own_mounts().map_err(said);
+        let mounts = own_mounts().map_err(said);
         Self { networks: Network::new().map(drop).map_err(said), mounts }
     }
 

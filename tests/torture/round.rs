@@ -6,6 +6,7 @@ use crate::job::JobFolder;
 use crate::plan::{Blow, Fault, Moment, Plan, Verdict, Victim};
 use crate::program::Program;
 use crate::scene::{Desk, Scene};
+use crate::support::disk::Disk;
 use crate::support::{Machine, bytes_below};
 use rustix::process::{Pid, Signal, kill_process};
 use sleap_rtc_protocol::ids::JobId;
@@ -229,7 +230,7 @@ impl<'a> Round<'a> {
         }
     }
 
-    fn disk(&self, machine: Machine) -> &crate::disk::Disk {
+    fn disk(&self, machine: Machine) -> &Disk {
         let disk = match machine {
             Machine::Client => &self.scene.client_disk,
             _ => &self.scene.worker_disk,

@@ -1,9 +1,9 @@
 //! Where a round happens: a server, a worker and a client, each on its own machine if networks can
 //! be made, and the disks that can be filled.
 
-use crate::disk::Disk;
 use crate::plan::{Phase, Plan};
 use crate::program::Program;
+use crate::support::disk::Disk;
 use crate::support::{
     Credentials, Machine, Network, Noise, Observer, SOON, Site, Zip, files_below, kill_all,
     labels_and_models, processes_in, stand_in, wait_for,

@@ -12,7 +12,7 @@ use std::process::{Command, ExitCode};
 use std::{env, fs};
 
 /// Tests that measure, and therefore run alone.
-const ALONE: [&str; 2] = ["large::", "abuse::a_job_goes_on"];
+const ALONE: [&str; 3] = ["large::", "abuse::a_job_goes_on", "abuse::guesses"];
 
 /// Everything.
 pub fn test(options: &Options) -> Result<ExitCode> {

@@ -14,9 +14,11 @@ mod ice;
 mod presence;
 #[cfg(test)]
 mod tests;
+mod unreadable;
 
 pub use ice::{HandedOut, IceServer};
 pub use presence::{Filters, Metadata, MetadataPatch, PeerInfo, PeersChanged, Role};
+pub use unreadable::{Question, Unreadable};
 
 /// The longest frame that either side accepts, in bytes.
 pub const MAX_FRAME_BYTES: usize = 1024 * 1024;
@@ -380,6 +382,9 @@ pub enum ServerMessage {
     PeerMessage(PeerMessage),
     /// From the server or another peer.
     Error(ErrorFrame),
+    /// From another peer, which waits for an answer; made by [`Self::decode`] only.
+    #[serde(skip)]
+    Unreadable(Unreadable),
     /// Something newer.
     #[serde(other)]
     Unknown,
@@ -408,7 +413,10 @@ impl ServerMessage {
                 let message = error.as_str().map_or_else(|| error.to_string(), str::to_owned);
                 Ok(Self::Error(ErrorFrame { message: Some(message), ..ErrorFrame::default() }))
             }
-            _ => Ok(serde_json::from_value(frame)?),
+            _ => Self::deserialize(&frame).or_else(|error| {
+                let asked = Unreadable::find(&frame, &error).map(Self::Unreadable);
+                asked.ok_or(DecodeError::Json(error))
+            }),
         }
     }
 }

@@ -1,116 +1,158 @@
 //! Whatever a network brings, no decoder panics, and what it takes it gives back.
 
+use base64::{Engine, engine::general_purpose::URL_SAFE};
+use hostile_input::{damaged, damaged_bytes, each};
 use proptest::prelude::*;
-use sleap_rtc_protocol::frame::{self, ClientFrame, WorkerFrame};
+use sleap_rtc_protocol::capabilities::WorkerFacts;
+use sleap_rtc_protocol::frame::{self, ClientFrame, TransferFrame, WorkerFrame};
 use sleap_rtc_protocol::path::RelPath;
 use sleap_rtc_protocol::peer::{ClientText, WorkerText};
 use sleap_rtc_protocol::session::{JobString, SessionString};
 use sleap_rtc_protocol::signaling::{ClientMessage, ServerMessage};
-use sleap_rtc_protocol::transfer::{BlobHash, Chunk, Packing};
+use sleap_rtc_protocol::transfer::{
+    BlobHash, CHUNK_BYTES, Chunk, Cuts, FileEntry, IncomingPiece, MAX_PIECE_BYTES, Manifest,
+    Packing, Piece,
+};
 
-/// Texts that are nearly right: fragments of real messages, glued at random.
-fn fragments() -> impl Strategy<Value = String> {
-    let words = prop::sample::select(vec![
-        "FILE_META::",
-        "a.zip",
-        ":",
-        "::",
-        "12",
-        "-1",
-        "True",
-        "END_OF_FILE",
-        "TRAIN_JOB_ERROR::",
-        "PROGRESS_REPORT::",
-        "ZMQ_CTRL::",
-        "{\"command\":\"stop\"}",
-        "\r",
-        "\n",
-        "{",
-        "}",
-        "[",
-        "]",
-        "\"type\":",
-        "\"offer\"",
-        "\"error\"",
-        "\"register\"",
-        "\"frame\":",
-        "\"submit\"",
-        "\"event\"",
-        "\"seq\":",
-        "\"transfer\":",
-        "\"manifest\"",
-        "\"files\":",
-        "null",
-        "18446744073709551616",
-        "1e999",
-        ",",
-        "\"sdp\":",
-        "\"\"",
-        "../",
-        "C:\\",
-        "sleap-session:",
-        "e30=",
-        "\u{202e}",
-        "\0",
-    ]);
-    prop_oneof![
-        prop::collection::vec(words, 0..16).prop_map(|words| words.concat()),
-        any::<String>(),
-        damaged(),
-    ]
+/// Each frame of signaling, in either direction.
+const SIGNALING: &[&str] = &[
+    r#"{"type":"register","peer_id":"p","room_id":"r","token":"t","id_token":"i","role":"worker","metadata":{"tags":["a"],"properties":{"gpu_memory_mb":1}}}"#,
+    r#"{"type":"registered_auth","room_id":"r","token":"t","peer_id":"p","ice_servers":[{"urls":["turn:a"],"username":"u","credential":"c"}],"ice_lifetime_s":60}"#,
+    r#"{"type":"discover_peers","from_peer_id":"p","filters":{"role":"worker","tags":["a"],"properties":{"gpu_memory_mb":{"$gte":8000},"status":{"$in":["available"]}}},"limit":3,"after":"b"}"#,
+    r#"{"type":"peer_list","to_peer_id":"a","peers":[{"peer_id":"b","role":"worker","metadata":{"tags":["training-worker"],"properties":{"gpu_memory_mb":24564,"gpu_model":"A","status":"available","hostname":"h","max_concurrent_jobs":2,"slots_free":1,"supported_job_types":["training"],"supported_models":["base"],"gpus":[{"model":"A","memory_mib":24564}],"jobs":[{"owner":"p","since_ms":1,"progress":{"run":1,"runs":2,"epoch":3,"frames":[1,2]}}],"protocols":["sleap-rtc/1"]}},"connected_at":1.5}],"count":1,"next":"b"}"#,
+    r#"{"type":"watch_peers","from_peer_id":"p","filters":{"tags":["a"]}}"#,
+    r#"{"type":"watching","active":true}"#,
+    r#"{"type":"peers_changed","peers":[{"peer_id":"b","role":"worker","metadata":{},"connected_at":1}],"left":["c"],"list_again":false}"#,
+    r#"{"type":"unwatch_peers","from_peer_id":"p"}"#,
+    r#"{"type":"get_ice_servers","from_peer_id":"p"}"#,
+    r#"{"type":"ice_servers","ice_servers":[{"urls":"stun:a"}],"ice_lifetime_s":1}"#,
+    r#"{"type":"update_metadata","peer_id":"p","metadata":{"tags":["a"],"properties":{"status":"busy"}}}"#,
+    r#"{"type":"metadata_updated","peer_id":"p","metadata":{"tags":["a"],"properties":{"status":"busy"}}}"#,
+    r#"{"type":"offer","sender":"a","target":"b","sdp":"v=0","protocols":["sleap-rtc/1"],"purpose":{"kind":"new-job"},"attempt":1}"#,
+    r#"{"type":"answer","sender":"a","target":"b","sdp":"v=0","protocols":["sleap-rtc/1"],"attempt":1}"#,
+    r#"{"type":"candidate","sender":"a","target":"b","candidate":{"candidate":"","sdpMid":"0"}}"#,
+    r#"{"type":"peer_message","from_peer_id":"a","to_peer_id":"b","payload":{"app_message_type":"job_request","job_id":"j","job_type":"training","dataset_info":{"format":"slp","estimated_size_mb":1.5,"frame_count":9},"config":{"epochs":3,"model_type":"centroid"},"requirements":{"min_gpu_memory_mb":1}}}"#,
+    r#"{"type":"peer_message","from_peer_id":"a","to_peer_id":"b","payload":{"app_message_type":"job_response","job_id":"j","accepted":false,"reason":"busy","estimated_start_time_sec":0,"estimated_duration_minutes":3,"worker_info":{"gpu_utilization":0.5}}}"#,
+    r#"{"type":"peer_message","from_peer_id":"a","to_peer_id":"b","payload":{"app_message_type":"job_failed","job_id":"j","status":"failed","error":{"code":"x","message":"m","recoverable":false}}}"#,
+    r#"{"type":"error","sender":"a","target":"b","code":"c","reason":"worker_busy","message":"m","current_status":"busy","attempt":1}"#,
+    r#"{"error":"Invalid token for room"}"#,
+];
+
+/// Frames of our own dialect, in either direction.
+const FRAMES: &[&str] = &[
+    r#"{"frame":"submit","spec":{"id":"j","secret":"s","name":"n","description":{"job_type":"training","model_types":["centroid"],"epochs":3,"frame_count":9,"requirements":{"min_gpu_memory_mb":1}}}}"#,
+    r#"{"frame":"attach","job":"j","secret":"s","after":3}"#,
+    r#"{"frame":"stop","all":true}"#,
+    r#"{"frame":"cancel","reason":"r"}"#,
+    r#"{"frame":"fetch","by":"shared-storage"}"#,
+    r#"{"frame":"ping"}"#,
+    r#"{"frame":"pong"}"#,
+    r#"{"frame":"accepted","job":"j","last_event":2,"outcome":{"outcome":"succeeded"},"has_package":true}"#,
+    r#"{"frame":"refused","refusal":{"code":"busy","message":"m"}}"#,
+    r#"{"frame":"event","job":"j","seq":1,"at_ms":2,"event":"progress","message":{"event":"epoch_end","epoch":1,"logs":{"loss":0.1}}}"#,
+    r#"{"frame":"event","job":"j","seq":1,"at_ms":2,"event":"finished","outcome":{"outcome":"failed","exit_code":1,"message":"m"}}"#,
+    r#"{"frame":"transfer","transfer":"manifest","files":[{"path":"a/b","size":3,"blake3":"0000000000000000000000000000000000000000000000000000000000000000"},{"path":"c","size":3000000,"blake3":"1111111111111111111111111111111111111111111111111111111111111111","executable":true}],"more":false}"#,
+    r#"{"frame":"transfer","transfer":"pieces","of":"1111111111111111111111111111111111111111111111111111111111111111","pieces":[{"blake3":"2222222222222222222222222222222222222222222222222222222222222222","bytes":2097152}],"more":false}"#,
+    r#"{"frame":"transfer","transfer":"want","pieces":["1111111111111111111111111111111111111111111111111111111111111111"],"more":false}"#,
+    r#"{"frame":"transfer","transfer":"verified","bytes":3}"#,
+    r#"{"frame":"transfer","transfer":"abort","reason":"r"}"#,
+];
+
+/// Words of the Python programs, in either direction.
+const LEGACY: &[&str] = &[
+    "PACKAGE_TYPE::train",
+    "OUTPUT_DIR::models",
+    "FILE_META::a.zip:12:False",
+    r"FILE_META::C:\lab\a.zip:12:True",
+    "END_OF_FILE",
+    "JOB_ID::job_x",
+    "SHARED_INPUT_PATH::a/b.zip",
+    "SHARED_STORAGE_JOB::start",
+    r#"ZMQ_CTRL::{"command":"stop"}"#,
+    "TRAIN_JOB_START::centroid",
+    "TRAIN_JOB_ERROR::centroid::1",
+    "INFERENCE_JOB_ERROR::inference::1",
+    "TRACK_LOG:line",
+    "PATH_VALIDATED::input",
+    "JOB_COMPLETE::job_x::out",
+    r#"PROGRESS_REPORT::{"event":"epoch_end","logs":{"loss":0.1}}"#,
+    "\rEpoch 1: 50%",
+];
+
+fn texts(whole: &[&str]) -> impl Strategy<Value = String> + use<> {
+    damaged(whole.iter().map(|&text| text.to_owned()).collect())
 }
 
-/// Real messages, one stretch of them replaced.
-fn damaged() -> impl Strategy<Value = String> {
-    let whole = prop::sample::select(vec![
-        r#"{"type":"register","peer_id":"p","room_id":"r","token":"t","id_token":"i","role":"worker","metadata":{"tags":["a"],"properties":{"gpu_memory_mb":1}}}"#,
-        r#"{"type":"discover_peers","from_peer_id":"p","filters":{"role":"worker","properties":{"gpu_memory_mb":{"$gte":8000}}}}"#,
-        r#"{"type":"offer","sender":"a","target":"b","sdp":"v=0","protocols":["sleap-rtc/1"],"purpose":{"kind":"new-job"},"attempt":1}"#,
-        r#"{"type":"peer_message","from_peer_id":"a","to_peer_id":"b","payload":{"app_message_type":"job_request","job_id":"j","job_type":"training","config":{"epochs":3},"requirements":{"min_gpu_memory_mb":1}}}"#,
-        r#"{"type":"peer_list","to_peer_id":"a","peers":[{"peer_id":"b","role":"worker","metadata":{},"connected_at":1.5}],"count":1}"#,
-        r#"{"frame":"transfer","transfer":"manifest","files":[{"path":"a/b","size":3,"blake3":"0000000000000000000000000000000000000000000000000000000000000000"}],"more":false}"#,
-        r#"{"frame":"event","job":"j","seq":1,"at_ms":2,"event":"finished","outcome":{"outcome":"failed","exit_code":1,"message":"m"}}"#,
-        r#"{"frame":"submit","spec":{"id":"j","secret":"s","name":"n","description":{"job_type":"training"}}}"#,
-        "FILE_META::a.zip:12:False",
-        r#"PROGRESS_REPORT::{"event":"epoch_end","logs":{"loss":0.1}}"#,
-    ]);
-    let stretch = (any::<prop::sample::Index>(), 0..12usize, ".{0,6}");
-    (whole, stretch).prop_map(|(whole, (at, length, new))| {
-        let start = at.index(whole.len());
-        let end = (start + length).min(whole.len());
-        // The messages are ASCII, so every index is the start of a character.
-        format!("{}{new}{}", &whole[..start], &whole[end..])
-    })
-}
-
-fn cases() -> ProptestConfig {
-    // More by hand: PROPTEST_CASES=100000 cargo test -p sleap-rtc-protocol --test decoders
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(5000);
-    ProptestConfig { cases, ..ProptestConfig::default() }
-}
-
-proptest! {
-    #![proptest_config(cases())]
-
-    #[test]
-    fn signaling_frames(text in fragments()) {
-        let _ = ServerMessage::decode(&text);
-        let _ = serde_json::from_str::<ClientMessage>(&text);
+/// What is damaged below would else be nonsense from the beginning.
+#[test]
+fn the_examples_are_whole() {
+    for text in SIGNALING {
+        let (server, client) = (ServerMessage::decode(text), serde_json::from_str(text));
+        let server = server.is_ok_and(|read| read != ServerMessage::Unknown);
+        let client = client.is_ok_and(|read: ClientMessage| read != ClientMessage::Unknown);
+        assert!(server || client, "{text}");
     }
+    for text in FRAMES {
+        let client =
+            frame::decode(text).is_ok_and(|read: ClientFrame| read != ClientFrame::Unknown);
+        let worker =
+            frame::decode(text).is_ok_and(|read: WorkerFrame| read != WorkerFrame::Unknown);
+        assert!(client || worker, "{text}");
+    }
+    for text in LEGACY {
+        let client = !matches!(ClientText::decode(text), ClientText::Other(_));
+        let worker = !matches!(WorkerText::decode(text), WorkerText::Log(_));
+        assert!(client || worker || text.starts_with('\r'), "{text}");
+    }
+}
 
-    #[test]
-    fn data_channel_frames(text in fragments()) {
+#[test]
+fn signaling_frames() {
+    each("signaling frames", texts(SIGNALING), |text| {
+        match ServerMessage::decode(&text) {
+            // What a client shows of a list that anybody in the room wrote a part of.
+            Ok(ServerMessage::PeerList { peers, .. }) => {
+                for peer in &peers {
+                    let facts = WorkerFacts::from_peer(peer);
+                    let _ = facts.changing();
+                    facts.jobs.iter().for_each(|job| drop(job.progress.to_string()));
+                }
+            }
+            Ok(ServerMessage::Error(error)) => drop(error.text().to_owned()),
+            _ => {}
+        }
+        if let Ok(read) = serde_json::from_str::<ClientMessage>(&text)
+            && read != ClientMessage::Unknown
+        {
+            let again = serde_json::to_string(&read).unwrap();
+            prop_assert_eq!(serde_json::from_str::<ClientMessage>(&again).unwrap(), read);
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn data_channel_frames() {
+    each("frames of our dialect", texts(FRAMES), |text| {
         if let Ok(read) = frame::decode::<ClientFrame>(&text)
             && read != ClientFrame::Unknown
         {
             let again = frame::decode::<ClientFrame>(&frame::encode(&read).unwrap()).unwrap();
             prop_assert_eq!(again, read);
         }
-        let _ = frame::decode::<WorkerFrame>(&text);
-    }
+        if let Ok(read) = frame::decode::<WorkerFrame>(&text)
+            && read != WorkerFrame::Unknown
+        {
+            let again = frame::decode::<WorkerFrame>(&frame::encode(&read).unwrap()).unwrap();
+            prop_assert_eq!(again, read);
+        }
+        Ok(())
+    });
+}
 
-    #[test]
-    fn legacy_texts(text in fragments()) {
+#[test]
+fn legacy_texts() {
+    each("texts of the legacy dialect", texts(LEGACY), |text| {
         if let read @ ClientText::FileMeta(_) = ClientText::decode(&text) {
             prop_assert_eq!(ClientText::decode(&read.encode()), read);
         }
@@ -118,41 +160,118 @@ proptest! {
         if text.contains(['\n', '\r']) && !text.starts_with("PROGRESS_REPORT::") {
             prop_assert!(matches!(read, WorkerText::Log(_) | WorkerText::TrackLog(_)));
         }
-    }
+        Ok(())
+    });
+}
 
-    #[test]
-    fn session_strings(text in fragments()) {
+/// The texts that people paste: damaged as text, and damaged in what the text holds.
+fn pasted(prefix: &'static str, json: &'static str) -> impl Strategy<Value = String> {
+    let whole = format!("{prefix}{}", URL_SAFE.encode(json));
+    let inside = texts(&[json]).prop_map(move |json| format!("{prefix}{}", URL_SAFE.encode(json)));
+    prop_oneof![damaged(vec![whole]), inside]
+}
+
+#[test]
+fn session_strings() {
+    let inputs = pasted("sleap-session:", r#"{"r": "ab12cd34", "t": "0f1e2d", "p": "worker-1"}"#);
+    each("session strings", inputs, |text| {
         if let Ok(session) = text.parse::<SessionString>() {
             prop_assert_eq!(session.to_string().parse::<SessionString>().unwrap(), session);
         }
-    }
+        Ok(())
+    });
+}
 
-    #[test]
-    fn job_strings(text in fragments()) {
+#[test]
+fn job_strings() {
+    let json = r#"{"r": "ab12cd34", "t": "0f1e2d", "p": "worker-1", "j": "job-1", "s": "secret"}"#;
+    each("job strings", pasted("sleap-job:", json), |text| {
         if let Ok(job) = text.parse::<JobString>() {
             prop_assert_eq!(job.to_string().parse::<JobString>().unwrap(), job);
         }
-    }
+        Ok(())
+    });
+}
 
-    #[test]
-    fn paths_never_leave_their_folder(text in fragments()) {
+#[test]
+fn paths_never_leave_their_folder() {
+    let whole = ["a/b/c.txt", "C:\\a\\b", "/etc/passwd", "a/../../b", "models/best.ckpt"];
+    each("paths", texts(&whole), |text| {
         if let Ok(path) = RelPath::new(text) {
             let below = path.below(std::path::Path::new("/root"));
             prop_assert!(below.starts_with("/root") && below != std::path::Path::new("/root"));
             prop_assert!(!below.components().any(|c| c == std::path::Component::ParentDir));
         }
-    }
+        Ok(())
+    });
+}
 
-    #[test]
-    fn chunks(bytes in prop::collection::vec(any::<u8>(), 0..200), hash in any::<[u8; 32]>()) {
-        let _ = Chunk::decode(&bytes);
-        if !bytes.is_empty() {
-            let packed_bytes = bytes.len() as u32;
-            let (piece, packing) = (BlobHash(hash), Packing::Zstd);
-            let chunk = Chunk { piece, packing, packed_bytes, offset: 0, payload: &bytes };
-            let mut wire = Vec::new();
-            chunk.encode(&mut wire);
-            prop_assert_eq!(Chunk::decode(&wire), Some(chunk));
+#[test]
+fn chunks() {
+    let whole = (any::<[u8; 32]>(), any::<bool>(), 1..3 * CHUNK_BYTES, any::<u32>());
+    let whole = whole.prop_map(|(hash, packed, length, offset)| {
+        let offset = offset as usize % length / CHUNK_BYTES * CHUNK_BYTES;
+        let mut wire = Vec::new();
+        let chunk = Chunk {
+            piece: BlobHash(hash),
+            packing: if packed { Packing::Zstd } else { Packing::Plain },
+            packed_bytes: length as u32,
+            offset: offset as u32,
+            payload: &vec![7; CHUNK_BYTES.min(length - offset)],
+        };
+        chunk.encode(&mut wire);
+        assert_eq!(Chunk::decode(&wire), Some(chunk));
+        wire
+    });
+    each("chunks", damaged_bytes(whole), |bytes| {
+        if let Some(chunk) = Chunk::decode(&bytes) {
+            let mut again = Vec::new();
+            chunk.encode(&mut again);
+            prop_assert!(again == bytes);
+            let mut piece = IncomingPiece::of(&chunk);
+            let whole = piece.push(&chunk);
+            prop_assert_eq!(whole, chunk.payload.len() == chunk.packed_bytes as usize);
+            prop_assert!(piece.finish().1.len() <= MAX_PIECE_BYTES as usize);
         }
-    }
+        Ok(())
+    });
+}
+
+/// Lists of a few files whose names, sizes and pieces hardly fit together.
+fn lists() -> impl Strategy<Value = (Vec<FileEntry>, Cuts)> {
+    let name = prop::sample::select(vec!["a", "A", "a/b", "a/b/c", "a-b", "b", "é", "É", "b/a"]);
+    let hash = || (0..3_u8).prop_map(|byte| BlobHash([byte; 32]));
+    let edge = u64::from(MAX_PIECE_BYTES);
+    let size = prop_oneof![Just(0), Just(edge), edge - 1..2 * edge, Just(u64::MAX), any::<u64>()];
+    let entry = (name, hash(), size, any::<bool>()).prop_map(|(name, blake3, size, executable)| {
+        FileEntry { path: RelPath::new(name).unwrap(), size, blake3, executable }
+    });
+    let bytes = prop_oneof![0..=MAX_PIECE_BYTES, any::<u32>()];
+    let piece = (hash(), bytes).prop_map(|(blake3, bytes)| Piece { blake3, bytes });
+    let cuts = prop::collection::hash_map(hash(), prop::collection::vec(piece, 0..4), 0..3);
+    (prop::collection::vec(entry, 0..5), cuts)
+}
+
+#[test]
+fn manifests() {
+    const LIMIT_BYTES: u64 = 1 << 40;
+    let from_frames = texts(FRAMES).prop_map(|text| match frame::decode(&text) {
+        Ok(ClientFrame::Transfer(TransferFrame::Manifest { files, .. })) => (files, Cuts::new()),
+        _ => (Vec::new(), Cuts::new()),
+    });
+    each("manifests", prop_oneof![from_frames, lists()], |(files, cuts)| {
+        let Ok(manifest) = Manifest::new(files, cuts, LIMIT_BYTES) else { return Ok(()) };
+        prop_assert!(manifest.total_bytes() <= LIMIT_BYTES);
+        for file in manifest.files() {
+            let pieces: u64 = manifest.pieces(file).map(|piece| u64::from(piece.bytes)).sum();
+            prop_assert_eq!(pieces, file.size);
+            let inside = |other: &FileEntry| {
+                let (own, other) = (file.path.as_str(), other.path.as_str());
+                let (own, other) = (own.to_lowercase(), other.to_lowercase());
+                own.strip_prefix(&other).is_some_and(|rest| rest.starts_with('/'))
+            };
+            prop_assert!(!manifest.files().iter().any(inside), "a file is a folder as well");
+        }
+        Ok(())
+    });
 }

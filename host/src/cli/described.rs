@@ -3,6 +3,7 @@
 use super::exit::{Exit, Failure};
 use super::submit::blocking;
 use crate::client::package;
+use crate::transfer::Hashes;
 use serde::de::DeserializeOwned;
 use sleap_rtc_protocol::job::{JobDescription, JobType, Requirements};
 use std::fs::File;
@@ -19,6 +20,7 @@ pub(super) async fn described(
     path: &Path,
     min_gpu_memory_mib: Option<u64>,
     user: Option<String>,
+    hashes: Hashes,
 ) -> Result<JobDescription, Failure> {
     let mut job = if path.extension().is_some_and(|ending| ending == "json") {
         read_json(option, path, "the description of a job")?
@@ -26,7 +28,7 @@ pub(super) async fn described(
         super::client_train::found(option, path)?;
         let path = path.to_owned();
         blocking(move || {
-            let package = package::open_training(&path)?;
+            let package = package::open_training(&path, &hashes)?;
             Ok(package::described(&package, JobType::Training, Requirements::default(), None))
         })
         .await?

@@ -7,7 +7,7 @@ use super::described::described;
 use super::exit::{Exit, ExitWith, Failure};
 use super::ranking::ranking;
 use super::{interrupt, print};
-use crate::client::{self, Choose, Join};
+use crate::client::{self, Choose, Join, package};
 use crate::config::{Config, Overrides};
 use clap::{Args, Subcommand};
 use sleap_rtc_protocol::capabilities::WorkerFacts;
@@ -154,8 +154,9 @@ pub(super) async fn show(options: &RoomOptions, config: &Config) -> Result<Exit,
 pub(super) async fn why(options: WhyOptions, config: &Config) -> Result<Exit, Failure> {
     let user = config.client.user.clone().or_else(client::user);
     let min_gpu_memory_mib = options.min_gpu_memory_mib;
+    let hashes = package::hashes(&config.client);
     let job = match &options.job {
-        Some(path) => described("--job", path, min_gpu_memory_mib, user).await?,
+        Some(path) => described("--job", path, min_gpu_memory_mib, user, hashes).await?,
         None => {
             let mut job = JobDescription::unknown(JobType::Training);
             job.requirements.min_gpu_memory_mib = min_gpu_memory_mib;

@@ -21,7 +21,8 @@ pub(super) async fn train(options: TrainOptions, config: Config) -> Result<Exit,
         let (package, connect) = (&options.package, &options.connect);
         let user = config.client.user.clone().or_else(client::user);
         let minimum = connect.min_gpu_memory_mib;
-        let job = described("--pkg-path", package, minimum, user).await?;
+        let job = described("--pkg-path", package, minimum, user, package::hashes(&config.client))
+            .await?;
         return room::explain(&connect.join, &config, &job).await;
     }
     let (path, root) = (options.package.clone(), config.shared_storage_root.clone());
@@ -35,7 +36,9 @@ pub(super) async fn train(options: TrainOptions, config: Config) -> Result<Exit,
         Some(root) => Some(SharedJob::training(&root, &path, output.path())?),
         None => None,
     };
-    let opened = blocking(move || package::open_training(&path)).await?;
+    let client = config.client.clone();
+    let open = move || package::open_training(&path, &package::hashes(&client));
+    let opened = blocking(open).await?;
     let name = name_of(&options.package);
     submit(options.connect, config, opened, JobType::Training, name, output, shared).await
 }
@@ -45,9 +48,10 @@ pub(super) async fn track(options: TrackOptions, config: Config) -> Result<Exit,
     let output = Output::Predictions(options.output.clone());
     let name = name_of(&options.data);
     let connect = options.connect.clone();
+    let client = config.client.clone();
     let built = blocking(move || {
-        let words = options.settings.arguments();
-        package::build_tracking(&options.data, &options.models, &options.output, &words)
+        let (words, hashes) = (options.settings.arguments(), package::hashes(&client));
+        package::build_tracking(&options.data, &options.models, &options.output, &words, &hashes)
     });
     let built = built.await?;
     let shared = match config.shared_storage_root.clone() {

@@ -1,6 +1,7 @@
 //! What the user sees while a job runs: bars and the trainer's log on a terminal, plain lines on a
 //! pipe. Results and log go to stdout, the client's own words to stderr.
 
+use super::meter::{Direction, Meter};
 use crate::transfer::Progress;
 use indicatif::{ProgressBar, ProgressStyle};
 use sleap_rtc_protocol::ids::PeerId;
@@ -14,11 +15,9 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 /// The user's view of one job.
 pub struct Display {
     log: LogView,
+    transfer: Option<Meter>,
     bar: Option<ProgressBar>,
-    label: &'static str,
     last_line: Option<Instant>,
-    /// What the receiver of the present transfer had before it.
-    already_bytes: u64,
     worker: PeerId,
 }
 
@@ -27,14 +26,7 @@ impl Display {
     pub fn new(worker: &PeerId) -> Self {
         let terminal = std::io::stdout().is_terminal();
         let log = LogView::new(terminal);
-        Self {
-            log,
-            bar: None,
-            label: "",
-            last_line: None,
-            already_bytes: 0,
-            worker: worker.clone(),
-        }
+        Self { log, transfer: None, bar: None, last_line: None, worker: worker.clone() }
     }
 
     /// The worker that this view is of.
@@ -49,50 +41,47 @@ impl Display {
     }
 
     /// A transfer moved on.
-    pub fn transfer(&mut self, label: &'static str, progress: Progress) {
-        self.already_bytes = progress.already_there_bytes;
+    pub fn transfer(&mut self, direction: Direction, progress: Progress) {
+        let now = Instant::now();
+        let is_new = self.transfer.as_ref().is_none_or(|meter| meter.direction != direction);
+        if is_new {
+            self.transfer = Some(Meter::new(direction, &self.worker, now));
+            (self.bar, self.last_line) = (None, None);
+        }
+        let Some(meter) = &mut self.transfer else { return };
+        meter.note(progress, now);
+        if let Some(already) = meter.already().filter(|_| is_new) {
+            say(&format!("{}: {already}", direction.label()));
+        }
         if std::io::stderr().is_terminal() {
-            self.bar(label, progress.total_bytes).set_position(progress.done_bytes);
-        } else {
-            self.line(label, progress);
+            let bar = self.bar.get_or_insert_with(|| bar(direction, progress.total_bytes));
+            bar.set_position(progress.done_bytes);
+            bar.set_message(meter.line());
+        } else if self.last_line.is_none_or(|at| at.elapsed() >= LINE_EVERY)
+            && progress.done_bytes < progress.total_bytes
+        {
+            self.last_line = Some(now);
+            say(&format!("{}: {}", direction.label(), meter.line()));
         }
     }
 
-    fn bar(&mut self, label: &'static str, total_bytes: u64) -> &ProgressBar {
-        if self.label != label {
-            self.bar = None;
-            self.label = label;
-        }
-        self.bar.get_or_insert_with(|| {
-            let style = "{msg} [{bar:30}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
-            let style = ProgressStyle::with_template(style);
-            let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
-            ProgressBar::new(total_bytes)
-                .with_style(style.progress_chars("=> "))
-                .with_message(label)
-        })
-    }
-
-    fn line(&mut self, label: &'static str, progress: Progress) {
-        let due = self.label != label || self.last_line.is_none_or(|at| at.elapsed() >= LINE_EVERY);
-        if due && progress.done_bytes < progress.total_bytes {
-            self.label = label;
-            self.last_line = Some(Instant::now());
-            say(&format!("{label}: {} of {} bytes", progress.done_bytes, progress.total_bytes));
-        }
-    }
-
-    /// A transfer is over.
-    pub fn transferred(&mut self, label: &'static str, bytes: u64) {
+    /// A transfer is over; it was of `bytes` in all.
+    pub fn transferred(&mut self, direction: Direction, bytes: u64) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
-        self.last_line = None;
-        let already = match std::mem::take(&mut self.already_bytes) {
-            0 => String::new(),
-            already => format!(", of which {already} were there already"),
-        };
-        say(&format!("{label}: done, {bytes} bytes{already}"));
+        let now = Instant::now();
+        let meter = self.transfer.take().filter(|meter| meter.direction == direction);
+        let meter = meter.unwrap_or_else(|| Meter::new(direction, &self.worker, now));
+        say(&format!("{}: {}", direction.label(), meter.done(bytes, now)));
+    }
+
+    /// A transfer broke off; when it goes on it is another.
+    pub fn broke_off(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.abandon();
+        }
+        self.transfer = None;
     }
 
     /// A trainer run started.
@@ -118,6 +107,14 @@ impl Display {
     pub fn log(&mut self, text: &str) {
         print(&self.log.push(text));
     }
+}
+
+fn bar(direction: Direction, total_bytes: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{prefix} [{bar:30}] {msg}");
+    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(total_bytes)
+        .with_style(style.progress_chars("=> "))
+        .with_prefix(direction.label())
 }
 
 /// The trainer's log for a terminal (bars redraw in place) or for a pipe (the last state of each

@@ -1,6 +1,8 @@
 //! One job with a Python worker: the legacy flow from the client's side.
 
+use super::collected::Collected;
 use super::display::Display;
+use super::meter::Direction;
 use super::output::Output;
 use super::viewer::Viewer;
 use super::{ClientError, Job, concluded};
@@ -21,8 +23,6 @@ const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
 /// After a failure the worker may still send what there is; not for long.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 const SEND_LIMIT: Duration = Duration::from_secs(60);
-const UPLOAD: &str = "Sending package";
-const DOWNLOAD: &str = "Receiving result";
 
 /// Submits the job on an open legacy channel. Returns where the result is.
 pub(super) async fn run(
@@ -60,7 +60,7 @@ struct Download {
 
 /// What the flow has come to.
 struct Flow {
-    collected: tempfile::TempDir,
+    collected: Collected,
     outcome: JobOutcome,
     running: bool,
     download: Option<Download>,
@@ -87,11 +87,11 @@ impl Session<'_> {
             self.send_bytes(&buffer[..length]).await?;
             done_bytes += length as u64;
             let progress = Progress { done_bytes, total_bytes: size, ..Progress::default() };
-            self.display.transfer(UPLOAD, progress);
+            self.display.transfer(Direction::Upload, progress);
         }
         self.send(&ClientText::EndOfFile).await?;
         match self.channel.flush(self.patience.otherwise).await {
-            Ok(()) => self.display.transferred(UPLOAD, size),
+            Ok(()) => self.display.transferred(Direction::Upload, size),
             // A worker that has hung up may have said why: that is still to be read.
             Err(error) => tracing::debug!(%error, "the upload was not acknowledged"),
         }
@@ -321,7 +321,7 @@ impl Session<'_> {
         }
         download.file.write_all(bytes).await.map_err(|error| job.output.error(error))?;
         let progress = Progress { done_bytes, total_bytes, ..Progress::default() };
-        self.display.transfer(DOWNLOAD, progress);
+        self.display.transfer(Direction::Download, progress);
         Ok(())
     }
 
@@ -333,7 +333,7 @@ impl Session<'_> {
             let what = format!("announced {announced} bytes of result and sent {got}");
             return Err(self.broke(what));
         }
-        self.display.transferred(DOWNLOAD, got);
+        self.display.transferred(Direction::Download, got);
         flow.result = Some(download.path);
         // A training ends with its file, an inference with a word of its own after it.
         flow.done = job.description.job_type == JobType::Training;

@@ -15,15 +15,19 @@
 //! | [`known`] | coming back to a job: attach, logs, stop, cancel, fetch |
 //! | `legacy` | one job with a Python worker |
 //! | [`shared`] | jobs on storage that both sides see |
+//! | [`meter`] | how far a transfer is, in words |
 //! | [`display`] | bars and log on a terminal, plain lines on a pipe |
 //! | `viewer` | SLEAP's loss viewer |
 //! | `output` | where results go |
+//! | `collected` | where they are until they are whole |
 
+mod collected;
 pub mod display;
 pub mod error;
 mod explain;
 pub mod known;
 mod legacy;
+pub mod meter;
 mod output;
 pub mod package;
 pub mod parting;
@@ -46,11 +50,12 @@ pub use viewer::ViewerPorts;
 use crate::config::Config;
 use crate::policy::Policies;
 use crate::transfer::Package;
-use display::Display;
+use display::{Display, say};
 use parting::Interrupts;
-use record::Record;
-use room::{Connected, Dialect, Room};
+use record::{Record, Submitting};
+use room::{Connected, Dialect, Offered, Room};
 use shared::SharedJob;
+use sleap_rtc_protocol::connection::Purpose;
 use sleap_rtc_protocol::ids::{JobId, JobSecret, PeerId, RoomCredentials};
 use sleap_rtc_protocol::job::{JobDescription, JobOutcome, JobSpec};
 use sleap_rtc_protocol::session::{JobString, SessionString};
@@ -78,6 +83,20 @@ impl Join {
             Self::Session(session) => &session.room,
             Self::Room { credentials, .. } => credentials,
         }
+    }
+
+    /// Whether a job that is on its way to this worker is where it should be. A user who wants to
+    /// choose is asked again.
+    fn allows(&self, known: &JobString) -> bool {
+        let worker = match self {
+            Self::Session(session) => session.worker == known.worker,
+            Self::Room { choose, .. } => match choose {
+                Choose::Prompt => false,
+                Choose::Auto => true,
+                Choose::Worker(worker) => *worker == known.worker,
+            },
+        };
+        worker && *self.credentials() == known.room
     }
 }
 
@@ -141,30 +160,27 @@ async fn with_room(
     job: &Job,
     interrupts: &mut Interrupts,
 ) -> Result<PathBuf, ClientError> {
+    if let Some(done) = go_on(config, room, &wishes, job, interrupts).await {
+        return done;
+    }
     let spec = spec(job)?;
     let connecting = selection::connect(room, policies, &wishes.join, &spec);
     let connected = or_interrupt(interrupts, connecting).await?;
     tracing::debug!(worker = %connected.worker, dialect = ?connected.dialect, "connected");
-    let viewer = wishes.viewer.map(Viewer::open);
-    let mut display = Display::new(&connected.worker);
     match connected.dialect {
         Dialect::Ours => {
-            let room_credentials = wishes.join.credentials().clone();
             let known = JobString {
-                room: room_credentials,
+                room: wishes.join.credentials().clone(),
                 worker: connected.worker.clone(),
                 job: spec.id.clone(),
                 secret: spec.secret.clone(),
             };
-            let record = Record::new(config, &known, job);
-            let progress = record.announce(&config.client.jobs_dir, &mut display);
-            let submission = Submission::new(&known, &spec, job, &mut display, progress);
-            let mut submission = submission.with_viewer(viewer);
-            let patience = config.client.reconnect_for;
-            let stay = reconnect::stay(room, connected, &mut submission, interrupts, patience);
-            Ok(stay.await?.unwrap_or_else(|| job.output.path().to_owned()))
+            let submit = Submit { config, known: &known, spec: &spec, job, submitting: None };
+            submit.run(room, connected, wishes.viewer, interrupts).await
         }
         Dialect::Legacy => {
+            let viewer = wishes.viewer.map(Viewer::open);
+            let mut display = Display::new(&connected.worker);
             let Connected { connection, channel, .. } = connected;
             let patience = config.client.legacy;
             let work = legacy::run(channel, &spec, job, patience, &mut display, viewer);
@@ -172,6 +188,69 @@ async fn with_room(
             connection.close().await;
             done
         }
+    }
+}
+
+/// Goes on with a submission of the same that broke off, where there is one and its worker is still
+/// there for it.
+async fn go_on(
+    config: &Config,
+    room: &mut Room,
+    wishes: &Wishes,
+    job: &Job,
+    interrupts: &mut Interrupts,
+) -> Option<Result<PathBuf, ClientError>> {
+    let (known, submitting) = Record::broken_off(config, &wishes.join, job)?;
+    let purpose = Purpose::KnownJob { job: known.job.clone() };
+    let offer = async { room.offer(&known.worker, purpose).await };
+    let connected = match or_interrupt(interrupts, offer).await {
+        Ok(Offered::Yes(connected)) if connected.dialect == Dialect::Ours => connected,
+        Err(ClientError::Cancelled) => return Some(Err(ClientError::Cancelled)),
+        _ => return None,
+    };
+    say(&format!("Going on with {}, which broke off before {} had it", known.job, known.worker));
+    let spec = match spec(job) {
+        Ok(spec) => JobSpec { id: known.job.clone(), secret: known.secret.clone(), ..spec },
+        Err(error) => return Some(Err(error)),
+    };
+    let submitting = Some(submitting);
+    let submit = Submit { config, known: &known, spec: &spec, job, submitting };
+    match submit.run(room, *connected, wishes.viewer, interrupts).await {
+        // Its slot was given to somebody else meanwhile.
+        Err(ClientError::Refused(why)) => {
+            tracing::info!(why, "submitted anew");
+            None
+        }
+        done => Some(done),
+    }
+}
+
+/// A job on its way to one of our own workers.
+struct Submit<'a> {
+    config: &'a Config,
+    known: &'a JobString,
+    spec: &'a JobSpec,
+    job: &'a Job,
+    submitting: Option<Submitting>,
+}
+
+impl Submit<'_> {
+    async fn run(
+        self,
+        room: &mut Room,
+        connected: Connected,
+        viewer: Option<ViewerPorts>,
+        interrupts: &mut Interrupts,
+    ) -> Result<PathBuf, ClientError> {
+        let Self { config, known, spec, job, submitting } = self;
+        let mut display = Display::new(&connected.worker);
+        let record = Record::new(config, known, job);
+        let progress = record.announce(&config.client.jobs_dir, submitting, &mut display);
+        let submission = Submission::new(known, spec, job, &mut display, progress);
+        let mut submission = submission.with_viewer(viewer.map(Viewer::open));
+        let patience = config.client.reconnect_for;
+        let stay = reconnect::stay(room, connected, &mut submission, interrupts, patience);
+        Ok(stay.await?.unwrap_or_else(|| job.output.path().to_owned()))
     }
 }
 

@@ -1,11 +1,12 @@
 //! Where results go: whole, or not at all.
 
 use super::ClientError;
+use super::collected::Collected;
 use super::shared::SharedJob;
 use crate::transfer::storage;
+use sleap_rtc_protocol::ids::JobId;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
-use tempfile::TempDir;
 
 /// What the user wants to have at the end.
 #[derive(Debug, Clone)]
@@ -51,19 +52,29 @@ impl Output {
     /// # Errors
     /// The system's reason why not.
     pub fn check(&self) -> io::Result<()> {
-        self.temporary().map(drop)
+        Collected::fresh(self.beside()).map(drop)
     }
 
-    /// A folder, on the same file system, in which the result is collected first.
-    pub(super) fn collect(&self) -> Result<TempDir, ClientError> {
-        self.temporary().map_err(|source| self.error(source))
+    /// A new folder, on the same file system, in which a result is collected first.
+    pub(super) fn collect(&self) -> Result<Collected, ClientError> {
+        Collected::fresh(self.beside()).map_err(|source| self.error(source))
     }
 
-    /// In the output folder, or where that will be: it is made when there is a result to put in it.
-    fn temporary(&self) -> io::Result<TempDir> {
+    /// The folder in which the result of `job` is collected, with what an earlier client has brought
+    /// of it.
+    pub(super) fn collect_of(&self, job: &JobId) -> Result<Collected, ClientError> {
+        let above = self.folder().ancestors().map(or_here);
+        let begun = above.filter_map(|folder| Collected::of_earlier(folder, job)).next();
+        match begun {
+            Some(collected) => Ok(collected),
+            None => Collected::of(self.beside(), job).map_err(|source| self.error(source)),
+        }
+    }
+
+    /// The output folder, or where that will be: it is made when there is a result to put in it.
+    fn beside(&self) -> &Path {
         let there = self.folder().ancestors().map(or_here).find(|folder| folder.exists());
-        let there = there.unwrap_or(Path::new("."));
-        tempfile::Builder::new().prefix(".sleap-rtc-").tempdir_in(there)
+        there.unwrap_or(Path::new("."))
     }
 
     fn folder(&self) -> &Path {
@@ -75,7 +86,7 @@ impl Output {
 
     /// Puts what was collected in its place and returns that place. What cannot be put there stays
     /// where it was collected.
-    pub(super) fn publish(&self, collected: TempDir) -> Result<PathBuf, ClientError> {
+    pub(super) fn publish(&self, collected: Collected) -> Result<PathBuf, ClientError> {
         let publish = || {
             fs::create_dir_all(self.folder())?;
             match self {
@@ -84,7 +95,10 @@ impl Output {
             }
         };
         match publish() {
-            Ok(()) => Ok(self.path().to_owned()),
+            Ok(()) => {
+                collected.done();
+                Ok(self.path().to_owned())
+            }
             Err(source) => {
                 let (path, kept) = (self.path().to_owned(), collected.keep());
                 Err(ClientError::Unplaced { path, kept, source })

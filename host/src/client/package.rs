@@ -2,14 +2,16 @@
 //! be run at all, and what policies are told of it.
 
 use super::ClientError;
+use crate::config::ClientConfig;
 use crate::job::script::{self, MAX_SCRIPT_BYTES};
 use crate::job::{PackageFiles, describe};
-use crate::transfer::{ArchiveError, Package, Part, PartSource};
+use crate::transfer::{ArchiveError, Hashes, Package, Part, PartSource};
 use sleap_rtc_protocol::job::{JobDescription, JobType, Requirements};
 use sleap_rtc_protocol::path::RelPath;
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Labels inside a zip are unpacked to be read if they are not larger than this; the frame count
 /// of larger ones stays unknown.
@@ -17,10 +19,19 @@ const MAX_UNPACKED_BYTES: u64 = 64 << 20;
 /// Where a tracking package's models are.
 const MODELS: &str = "models";
 
-/// Opens the package of a training. Blocks: reads and hashes everything.
-pub fn open_training(path: &Path) -> Result<Package, ClientError> {
+/// A file that was written so short a time before it was hashed may have been written again since
+/// without a sign of it: some file systems count in steps of two seconds.
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// What this user's packages were hashed to before.
+pub fn hashes(config: &ClientConfig) -> Hashes {
+    config.hashes.as_deref().map_or_else(Hashes::none, |path| Hashes::open(path, SETTLED))
+}
+
+/// Opens the package of a training. Blocks: reads and hashes everything that `hashes` does not know.
+pub fn open_training(path: &Path, hashes: &Hashes) -> Result<Package, ClientError> {
     let open = || {
-        let package = Package::open(path).map_err(bad)?;
+        let package = Package::open(path, hashes).map_err(bad)?;
         check_script(&package, JobType::Training)?;
         Ok(package)
     };
@@ -39,6 +50,7 @@ pub fn build_tracking(
     models: &[PathBuf],
     output: &Path,
     options: &[String],
+    hashes: &Hashes,
 ) -> Result<Package, ClientError> {
     let data_place = place(data, "labels.slp")?;
     let mut parts = vec![file(&data_place, data)];
@@ -62,7 +74,7 @@ pub fn build_tracking(
     let script = format!("#!/bin/bash\n{}\n", shell_words::join(words));
     let path = RelPath::new(JobType::Inference.script_name()).map_err(bad)?;
     parts.push(Part { path, source: PartSource::Bytes(script.into_bytes()) });
-    let package = Package::from_parts(parts).map_err(bad)?;
+    let package = Package::from_parts(parts, hashes).map_err(bad)?;
     check_script(&package, JobType::Inference)?;
     Ok(package)
 }

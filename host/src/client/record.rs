@@ -3,12 +3,13 @@
 
 use super::display::Display;
 use super::output::Output;
-use super::{ClientError, Job};
+use super::{ClientError, Job, Join};
 use crate::config::{Config, Endpoints};
 use serde::{Deserialize, Serialize};
 use sleap_rtc_protocol::ids::JobId;
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobType};
 use sleap_rtc_protocol::session::JobString;
+use sleap_rtc_protocol::transfer::BlobHash;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -17,6 +18,8 @@ use url::Url;
 
 /// How often a record is written while nothing but the number of events changes.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
+/// How long a submission that broke off is gone on with when the same is submitted again.
+const GO_ON_WITHIN: Duration = Duration::from_secs(24 * 3600);
 
 /// A job that this user has submitted.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -35,6 +38,9 @@ pub struct Record {
     pub submitted_s: u64,
     /// Where its result was to go.
     output: PathBuf,
+    /// Which package it was submitted with.
+    #[serde(default)]
+    package: Option<BlobHash>,
     /// Where the job stood when it was last looked at from here.
     #[serde(default)]
     pub last_seen: LastSeen,
@@ -94,13 +100,39 @@ impl LastSeen {
 pub(super) struct Progress {
     kept: Option<(PathBuf, Record)>,
     saved: Instant,
+    /// There while this is the client that submitted the job.
+    _submitting: Option<Submitting>,
+}
+
+/// Says to other clients that the one that submitted a job is alive.
+pub(super) struct Submitting {
+    path: PathBuf,
+    _lock: fs::File,
+}
+
+impl Submitting {
+    /// Nothing, when another client is submitting the job.
+    fn begin(jobs_dir: &Path, job: &JobId) -> Option<Self> {
+        let path = jobs_dir.join(format!("{job}.lock"));
+        let file = fs::File::options().create(true).append(true).open(&path).ok()?;
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).ok()?;
+        Some(Self { path, _lock: file })
+    }
+}
+
+impl Drop for Submitting {
+    fn drop(&mut self) {
+        // If it stays, it stays unlocked.
+        let _ = fs::remove_file(&self.path);
+    }
 }
 
 impl Progress {
     /// The record of `job`, if it was submitted from here.
     pub(super) fn of(jobs_dir: &Path, job: &JobId) -> Self {
         let record = read(&jobs_dir.join(format!("{job}.json")));
-        Self { kept: record.map(|record| (jobs_dir.to_owned(), record)), saved: Instant::now() }
+        let kept = record.map(|record| (jobs_dir.to_owned(), record));
+        Self { kept, saved: Instant::now(), _submitting: None }
     }
 
     /// An event was shown.
@@ -152,26 +184,55 @@ impl Record {
             name: job.name.clone(),
             job_type: job.description.job_type,
             submitted_s: now_s(),
-            output: std::path::absolute(output).unwrap_or_else(|_| output.to_owned()),
+            output: absolute(output),
+            package: Some(job.package.digest()),
             last_seen: LastSeen { at_s: now_s(), ..LastSeen::default() },
         }
     }
 
     /// Keeps the record and tells the user the job's name. A job is not refused because its record
     /// cannot be kept.
-    pub(super) fn announce(self, jobs_dir: &Path, display: &mut Display) -> Progress {
+    pub(super) fn announce(
+        self,
+        jobs_dir: &Path,
+        submitting: Option<Submitting>,
+        display: &mut Display,
+    ) -> Progress {
         let saved = Instant::now();
         match (self.save(jobs_dir), self.known()) {
             (Ok(()), Ok(JobString { job, .. })) => {
                 display.note(&format!("Job {job}: `sleap-rtc attach {job}` comes back to it"));
-                Progress { kept: Some((jobs_dir.to_owned(), self)), saved }
+                let submitting = submitting.or_else(|| Submitting::begin(jobs_dir, &job));
+                let kept = Some((jobs_dir.to_owned(), self));
+                Progress { kept, saved, _submitting: submitting }
             }
             (Err(error), _) => {
                 tracing::warn!(%error, "the job's record could not be kept");
-                Progress { kept: None, saved }
+                Progress { kept: None, saved, _submitting: submitting }
             }
-            _ => Progress { kept: None, saved },
+            _ => Progress { kept: None, saved, _submitting: submitting },
         }
+    }
+
+    /// An earlier submission of the same package for the same output to `join`, by a client that is
+    /// no more, which broke off before the worker had the package.
+    pub(super) fn broken_off(
+        config: &Config,
+        join: &Join,
+        job: &Job,
+    ) -> Option<(JobString, Submitting)> {
+        let (jobs_dir, digest) = (&config.client.jobs_dir, job.package.digest());
+        let fits = |record: &Self| {
+            record.last_seen.state == SeenState::Submitted
+                && record.package == Some(digest)
+                && record.output == absolute(job.output.path())
+                && record.websocket == config.signaling.websocket.as_str()
+                && now_s().saturating_sub(record.submitted_s) < GO_ON_WITHIN.as_secs()
+        };
+        let record = Self::all(jobs_dir).into_iter().find(fits)?;
+        let known = record.known().ok().filter(|known| join.allows(known))?;
+        let submitting = Submitting::begin(jobs_dir, &known.job)?;
+        Some((known, submitting))
     }
 
     fn save(&self, jobs_dir: &Path) -> io::Result<()> {
@@ -215,6 +276,10 @@ impl Record {
             JobType::Inference => Output::Predictions(self.output.clone()),
         }
     }
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 fn now_s() -> u64 {

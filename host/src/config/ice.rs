@@ -66,19 +66,21 @@ impl IceConfig {
     /// One sentence for each URL that is understood and not used.
     pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
         let urls = self.servers.iter().flat_map(|server| &server.urls);
-        urls.filter(|url| !is_supported(url)).map(|url| {
-            format!("{url} is not used: TURN servers are reached over UDP only, not TCP or TLS")
-        })
+        urls.filter(|url| !is_supported(url)).map(|url| format!("{url} is not used: {UDP_ONLY}"))
     }
 }
+
+/// Why some URLs are not used.
+const UDP_ONLY: &str = "STUN and TURN servers are reached over UDP alone, not over TCP or TLS; where there is no UDP, \
+     no connection is possible";
 
 /// The most servers that are taken from a signaling server.
 const MAX_GIVEN: usize = 16;
 
-/// Whether connections can use it: TURN over UDP, and STUN.
+/// Whether connections can use it: STUN and TURN over UDP.
 fn is_supported(url: &str) -> bool {
-    let over_tcp = url.starts_with("turn:") && url.ends_with("?transport=tcp");
-    !url.starts_with("turns:") && !over_tcp
+    let over_udp = url.starts_with("stun:") || url.starts_with("turn:");
+    over_udp && !url.ends_with("?transport=tcp")
 }
 
 /// The servers that a signaling server gives to its peers.
@@ -94,6 +96,20 @@ impl Default for IceOffer {
     /// None.
     fn default() -> Self {
         Self { servers: Vec::new(), lifetime: Duration::from_secs(24 * 60 * 60) }
+    }
+}
+
+impl IceOffer {
+    /// One sentence for each URL that our own peers will not use.
+    pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
+        let urls = self.servers.iter().flat_map(|server| match server {
+            OfferedServer::Fixed(server) => &server.urls,
+            OfferedServer::Secret { urls, .. } => urls,
+        });
+        let unused = urls.filter(|url| !is_supported(url));
+        unused.map(|url| {
+            format!("{url} is given to all peers, and sleap-rtc's own do not use it: {UDP_ONLY}")
+        })
     }
 }
 
@@ -178,6 +194,12 @@ impl IceServer {
         Ok(Self { urls, username, credential })
     }
 
+    /// The server with the URLs that connections can use, and the others.
+    pub fn usable(mut self) -> (Option<Self>, Vec<String>) {
+        let unused = self.urls.extract_if(.., |url| !is_supported(url)).collect();
+        (Some(self).filter(|server| !server.urls.is_empty()), unused)
+    }
+
     /// Reads one URL; a TURN server's may carry its account, as `turn:USER:PASSWORD@HOST:PORT`.
     pub fn from_url(text: &str) -> Result<Self, String> {
         let (scheme, rest) = text.split_once(':').ok_or(EXPECTED)?;
@@ -257,11 +279,22 @@ mod tests {
 
     #[test]
     fn what_cannot_be_used_is_said() {
-        let servers = ["turn:a:b@c", "turn:a:b@c?transport=tcp", "turns:a:b@c", "stuns:c"];
-        let servers = servers.map(|url| IceServer::from_url(url).unwrap()).to_vec();
-        let config = IceConfig::new(Some(servers), None, None, Vec::new());
+        let urls = ["turn:a:b@c", "turn:a:b@c?transport=tcp", "turns:a:b@c", "stuns:c", "stun:c"];
+        let servers = urls.map(|url| IceServer::from_url(url).unwrap()).to_vec();
+        let offer = IceOffer {
+            servers: servers.iter().cloned().map(OfferedServer::Fixed).collect(),
+            ..IceOffer::default()
+        };
+        let config = IceConfig::new(Some(servers.clone()), None, None, Vec::new());
         let warnings: Vec<String> = config.warnings().collect();
-        assert_eq!(warnings.len(), 2, "{warnings:?}");
-        assert!(warnings[0].starts_with("turn:c?transport=tcp is not used"), "{warnings:?}");
+        assert_eq!(warnings.len(), 3, "{warnings:?}");
+        assert!(warnings[0].starts_with("turn:c?transport=tcp is not used: "), "{warnings:?}");
+        assert_eq!(offer.warnings().count(), 3);
+        let used = servers.into_iter().filter_map(|server| server.usable().0?.urls.pop());
+        assert_eq!(used.collect::<Vec<_>>(), ["turn:c", "stun:c"]);
+        let both = vec!["turns:c".to_owned(), "turn:c".to_owned()];
+        let (used, unused) =
+            IceServer::new(both, Some("a".into()), Some("b".into())).unwrap().usable();
+        assert_eq!((used.unwrap().urls, unused), (vec!["turn:c".into()], vec!["turns:c".into()]));
     }
 }

@@ -112,6 +112,8 @@ pub struct ClientConfig {
     pub reconnect_for: Duration,
     /// How long a Python worker may be silent.
     pub legacy: LegacyPatience,
+    /// Where it is noted what was hashed before; `None`: nowhere.
+    pub hashes: Option<PathBuf>,
 }
 
 /// How long a Python worker may say nothing (its keep-alives do not count) before it is given up.
@@ -285,7 +287,11 @@ pub fn load(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigErr
     let bind = file.ice_bind.clone().unwrap_or_default();
     let (option, in_ice) = (overrides.ice_servers, file.ice_servers.clone());
     let ice = IceConfig::new(option, in_ice, file.ice_from_signaling, bind);
-    warnings.extend(ice.warnings());
+    let ice_offer = IceOffer {
+        servers: file.server.ice_servers.clone().unwrap_or_default(),
+        lifetime: file.server.ice_lifetime.unwrap_or_else(|| IceOffer::default().lifetime),
+    };
+    warnings.extend(ice.warnings().chain(ice_offer.warnings()));
     Ok(Config {
         signaling: endpoints(sources, &file, overrides.signaling, &mut warnings)?,
         ice,
@@ -303,6 +309,7 @@ pub fn load(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigErr
                 in_a_run: file.client.legacy_run_silence.unwrap_or(LEGACY_RUN_SILENCE),
                 otherwise: file.client.legacy_silence.unwrap_or(LEGACY_SILENCE),
             },
+            hashes: sources.cache_dir.as_ref().map(|dir| dir.join("sleap-rtc/hashes.sqlite")),
         },
         policy: policy(sources, file.policy, &base),
         server: ServerConfig {
@@ -312,10 +319,7 @@ pub fn load(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigErr
                 .state
                 .as_ref()
                 .map_or_else(|| sources.data("signaling.sqlite"), in_file),
-            ice: IceOffer {
-                servers: file.server.ice_servers.unwrap_or_default(),
-                lifetime: file.server.ice_lifetime.unwrap_or_else(|| IceOffer::default().lifetime),
-            },
+            ice: ice_offer,
             tls: file
                 .server
                 .tls

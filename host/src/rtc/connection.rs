@@ -298,21 +298,26 @@ impl Drop for Connection {
 
 /// An offer that waits for its answer.
 pub struct Offering {
-    connection: Connection,
+    pub(super) connection: Connection,
     legacy: Arc<dyn DataChannel>,
 }
 
 impl Offering {
     /// Takes the answer and waits for the legacy channel to open.
     pub async fn accept(self, answer: &Sdp) -> Result<(Connection, Channel), RtcError> {
-        let answer = RTCSessionDescription::answer(bounded(answer)?);
-        let answer = answer.map_err(RtcError::BadDescription)?;
+        self.agree(answer).await?;
         let Self { connection, legacy } = self;
-        connection.shared.hurry(true);
-        let accepting = connection.inner.set_remote_description(answer);
-        accepting.await.map_err(RtcError::BadDescription)?;
         let channel = connection.wait_open(legacy).await?;
         Ok((connection, channel))
+    }
+
+    /// Takes the answer: from then on both sides look for a path.
+    pub(super) async fn agree(&self, answer: &Sdp) -> Result<(), RtcError> {
+        let answer = RTCSessionDescription::answer(bounded(answer)?);
+        let answer = answer.map_err(RtcError::BadDescription)?;
+        self.connection.shared.hurry(true);
+        let accepting = self.connection.inner.set_remote_description(answer);
+        accepting.await.map_err(RtcError::BadDescription)
     }
 }
 

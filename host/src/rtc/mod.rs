@@ -45,8 +45,18 @@ impl RtcOptions {
             let checked = IceServer::new(server.urls.clone(), username, credential);
             checked.inspect_err(|why| tracing::warn!("an ICE server that was given {why}")).ok()
         });
+        let usable = |server: IceServer| {
+            let (server, unused) = server.usable();
+            if !unused.is_empty() {
+                tracing::warn!(
+                    ?unused,
+                    "not used: STUN and TURN servers are reached over UDP alone"
+                );
+            }
+            server
+        };
         Self {
-            servers: config.servers_with(given),
+            servers: config.servers_with(given).into_iter().filter_map(usable).collect(),
             bind: config.bind.clone(),
             gather_limit: GATHER_LIMIT,
         }

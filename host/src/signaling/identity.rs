@@ -116,6 +116,7 @@ fn keyed(key: &Key) -> Hmac<Sha256> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hostile_input::{damaged, each};
     use proptest::prelude::*;
 
     fn signer() -> Signer {
@@ -154,23 +155,17 @@ mod tests {
         assert_eq!(signature, URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()));
     }
 
-    proptest! {
-        #[test]
-        fn no_other_text_is_a_token(text in "[!-~]{1,200}") {
-            let token = IdToken::new(text).unwrap();
-            prop_assert!(signer().verify_expired_too(&token).is_err());
-        }
-
-        #[test]
-        fn a_damaged_token_proves_nothing(at in 0usize..150, to in "[A-Za-z0-9_-]") {
-            let token = signer().sign(&PeerId::new("peer-1").unwrap(), 5).unwrap();
-            let mut text = token.as_str().to_owned();
-            let at = at % text.len();
-            text.replace_range(at..=at, &to);
+    #[test]
+    fn the_decoder_of_tokens() {
+        let peer = PeerId::new("peer-1").unwrap();
+        let real = signer().sign(&peer, 5).unwrap();
+        let whole = vec![real.as_str().to_owned(), format!("{}.", real.as_str())];
+        each("identity tokens", damaged(whole), |text| {
+            let Ok(token) = IdToken::new(text) else { return Ok(()) };
             // The last digit of base64 holds bits that mean nothing; a strict decoder refuses them.
-            prop_assume!(text != token.as_str());
-            let damaged = IdToken::new(text).unwrap();
-            prop_assert!(signer().verify_expired_too(&damaged).is_err());
-        }
+            let proved = signer().verify_expired_too(&token).ok();
+            prop_assert_eq!(proved, (token == real).then(|| peer.clone()));
+            Ok(())
+        });
     }
 }

@@ -1,11 +1,10 @@
 //! A package: a list of files, each with its hash, and the means to read them.
 
+use super::hashes::{Hashed, Hashes, Place};
 use super::{pieces, tree, zipped};
 use sleap_rtc_protocol::job::JobType;
 use sleap_rtc_protocol::path::RelPath;
-use sleap_rtc_protocol::transfer::{
-    BlobHash, Cuts, FileEntry, MAX_FILES, Manifest, ManifestError, Piece,
-};
+use sleap_rtc_protocol::transfer::{BlobHash, Cuts, FileEntry, MAX_FILES, Manifest, ManifestError};
 use std::fs::{self, File};
 use std::io::{self, Cursor, ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -205,22 +204,61 @@ impl Source {
         }
     }
 
-    /// Reads every member once.
-    fn manifest(&self) -> Result<Manifest, ArchiveError> {
+    /// Reads every member once, but for those of which `hashes` knows.
+    fn manifest(&self, hashes: &Hashes) -> Result<Manifest, ArchiveError> {
         let (mut files, mut cuts) = (Vec::with_capacity(self.members.len()), Cuts::new());
+        let (mut hashed, mut used) = (Vec::new(), Vec::new());
         for member in &self.members {
-            let (blake3, pieces) = self.cut(member)?;
+            let place = self.place(member);
+            let known = place.as_ref().and_then(|place| hashes.find(place, member.size));
+            let (blake3, pieces) = match (known, place) {
+                (Some(known), Some(place)) => {
+                    used.push(place);
+                    known
+                }
+                (_, place) => {
+                    let place = place.filter(|place| hashes.is_settled(place));
+                    let found = self.cut(member)?;
+                    let same = place.filter(|place| self.place(member).as_ref() == Some(place));
+                    hashed.extend(same.map(|place| (place, found.clone())));
+                    found
+                }
+            };
             if !pieces.is_empty() {
                 cuts.insert(blake3, pieces);
             }
             files.push(member.entry(blake3));
         }
+        hashes.note(&hashed, &used);
         Ok(Manifest::new(files, cuts, u64::MAX)?)
     }
 
-    fn cut(&self, member: &Member) -> Result<(BlobHash, Vec<Piece>), ArchiveError> {
+    /// Where the bytes of `member` are, if that is on disk.
+    fn place(&self, member: &Member) -> Option<Place> {
+        match (&member.content, &self.zip) {
+            (Content::File(path), _) => {
+                let there = fs::metadata(path).ok().filter(|there| there.len() == member.size)?;
+                Some(Place::new(path, 0, &there))
+            }
+            (Content::Zip(content), Some((path, file))) => {
+                Some(Place::new(path, content.start(), &file.metadata().ok()?))
+            }
+            _ => None,
+        }
+    }
+
+    fn cut(&self, member: &Member) -> Result<Hashed, ArchiveError> {
         let reader = self.open(member)?;
         pieces::cut(reader, member.size).map_err(|error| self.unreadable(member, error))
+    }
+
+    /// The files on disk in which the members are.
+    fn on_disk(&self) -> impl Iterator<Item = &Path> {
+        let files = self.members.iter().filter_map(|member| match &member.content {
+            Content::File(path) => Some(path.as_path()),
+            _ => None,
+        });
+        files.chain(self.zip.iter().map(|(path, _)| path.as_path()))
     }
 
     pub(super) fn members(&self) -> &[Member] {
@@ -353,37 +391,56 @@ pub struct Package {
 struct Inner {
     source: Source,
     manifest: Manifest,
+    hashes: Hashes,
 }
 
 impl Package {
     /// Opens a package that a user or SLEAP made: a zip, or a folder with the same files, either of
     /// them with or without one folder around them. Whatever is not acceptable in it is an error.
     ///
-    /// Reads everything once, to hash it: call it on a thread that may block.
-    pub fn open(path: &Path) -> Result<Self, ArchiveError> {
-        Self::of(Source::package(path)?)
+    /// Reads everything once, to hash it, but for what `hashes` knows: call it on a thread that may
+    /// block.
+    pub fn open(path: &Path, hashes: &Hashes) -> Result<Self, ArchiveError> {
+        Self::of(Source::package(path)?, hashes)
     }
 
     /// Opens a folder as it is; it may be empty. What cannot be sent (links that lead out of it,
     /// names that are not portable) is left out, see [`Package::left_out`]: results must not be
     /// lost because of one odd file.
-    pub fn open_tree(folder: &Path) -> Result<Self, ArchiveError> {
-        Self::of(Source::tree(folder)?)
+    pub fn open_tree(folder: &Path, hashes: &Hashes) -> Result<Self, ArchiveError> {
+        Self::of(Source::tree(folder)?, hashes)
     }
 
     /// Puts a package together from files of different origin.
-    pub fn from_parts(parts: Vec<Part>) -> Result<Self, ArchiveError> {
-        Self::of(Source::parts(parts)?)
+    pub fn from_parts(parts: Vec<Part>, hashes: &Hashes) -> Result<Self, ArchiveError> {
+        Self::of(Source::parts(parts)?, hashes)
     }
 
-    fn of(source: Source) -> Result<Self, ArchiveError> {
-        let manifest = source.manifest()?;
-        Ok(Self { inner: Arc::new(Inner { source, manifest }) })
+    fn of(source: Source, hashes: &Hashes) -> Result<Self, ArchiveError> {
+        let manifest = source.manifest(hashes)?;
+        let hashes = hashes.clone();
+        Ok(Self { inner: Arc::new(Inner { source, manifest, hashes }) })
+    }
+
+    /// Its files could not be sent as they were announced: the next time they are hashed anew.
+    pub fn distrust(&self) {
+        self.inner.hashes.forget(self.inner.source.on_disk());
     }
 
     /// The files.
     pub fn manifest(&self) -> &Manifest {
         &self.inner.manifest
+    }
+
+    /// What tells it from any other package: equal for equal files under equal names.
+    pub fn digest(&self) -> BlobHash {
+        let mut hasher = blake3::Hasher::new();
+        for file in self.manifest().files() {
+            let path = file.path.as_str();
+            hasher.update(&(path.len() as u64).to_le_bytes()).update(path.as_bytes());
+            hasher.update(&file.blake3.0).update(&[u8::from(file.executable)]);
+        }
+        BlobHash(*hasher.finalize().as_bytes())
     }
 
     /// What a tree had that cannot be sent, each with the reason.

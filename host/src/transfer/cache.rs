@@ -4,11 +4,10 @@
 //! and an SQLite index that says which pieces are in them. A job may write into its own files, so a
 //! cached piece counts only when its hash is right at the moment of its use. What was not used for
 //! the longest time goes first; jobs keep their own names for their files, so they never notice.
+//! Beside it lie the folders of transfers that were given up in the middle (`salvage`).
 
-use super::journal::Journal;
 use super::pieces;
-use super::storage::PARTIAL;
-use super::writer::JOURNAL;
+use super::salvage::{self, Salvaged};
 use rusqlite::{Connection, OptionalExtension, params};
 use sleap_rtc_protocol::transfer::{BlobHash, Manifest, Piece};
 use std::collections::HashSet;
@@ -69,6 +68,8 @@ pub struct Cache {
 #[derive(Debug)]
 struct Inner {
     files: PathBuf,
+    /// Folders of transfers that were given up.
+    unfinished: PathBuf,
     limit_bytes: u64,
     index: Mutex<Connection>,
 }
@@ -91,7 +92,10 @@ impl Cache {
                 open_index(&path).map_err(unusable)?
             }
         };
-        let inner = Inner { files, limit_bytes, index: Mutex::new(index) };
+        let unfinished = folder.join("unfinished");
+        // Now: on a full disk there is no room for a folder.
+        fs::create_dir_all(&unfinished).map_err(unusable)?;
+        let inner = Inner { files, unfinished, limit_bytes, index: Mutex::new(index) };
         let cache = Self { inner: Arc::new(inner) };
         cache.tidy(|cache, index| cache.remove_strays(index));
         cache.tidy(|cache, index| cache.shrink_to(index, limit_bytes));
@@ -123,20 +127,29 @@ impl Cache {
         self.tidy(|cache, index| cache.shrink_to(index, cache.inner.limit_bytes));
     }
 
-    /// Takes over what a transfer into `folder` had verified when it was given up for good, so that
-    /// whoever sends the same again goes on where it was.
+    /// Takes over `folder`, which a transfer had filled in part when it was given up for good, so that
+    /// whoever sends the same again goes on where it was. The folder is gone after this, unless
+    /// there is nothing of use in it.
     pub fn salvage(&self, folder: &Path) {
-        let partial = folder.join(PARTIAL);
-        // No journal, or one that is in use: nothing to take over.
-        let Ok(journal) = Journal::open(&partial.join(JOURNAL)) else { return };
-        self.tidy(|cache, index| cache.take_over(index, &partial, &journal));
+        if self.inner.limit_bytes == 0 {
+            return;
+        }
+        if let Err(error) = salvage::keep(&self.inner.unfinished, folder) {
+            tracing::warn!(folder = %folder.display(), %error, "what has arrived is not kept");
+        }
         self.tidy(|cache, index| cache.shrink_to(index, cache.inner.limit_bytes));
+    }
+
+    /// What was taken over so far.
+    pub(super) fn salvaged(&self) -> Vec<Salvaged> {
+        salvage::open(&self.inner.unfinished)
     }
 
     /// Gives up so many bytes, for something more important.
     pub(super) fn make_room(&self, bytes: u64) {
         self.tidy(|cache, index| {
-            let left = total_bytes(index)?.saturating_sub(bytes);
+            let unfinished = salvage::shrink(&cache.inner.unfinished, u64::MAX);
+            let left = (unfinished + total_bytes(index)?).saturating_sub(bytes);
             cache.shrink_to(index, left)
         });
     }
@@ -207,41 +220,9 @@ impl Cache {
         changes.commit()
     }
 
-    fn take_over(
-        &self,
-        index: &mut Connection,
-        partial: &Path,
-        journal: &Journal,
-    ) -> rusqlite::Result<()> {
-        let changes = index.transaction()?;
-        for (content, pieces) in journal.pieces() {
-            // Its content is not the one that it would have had.
-            let name = BlobHash(rand::random());
-            let from = partial.join(content.to_string());
-            if fs::rename(&from, self.file(name)).is_err() {
-                continue;
-            }
-            let size: i64 = pieces.values().map(|written| i64::from(written.piece.bytes)).sum();
-            changes.prepare_cached("INSERT INTO content VALUES (?1, ?2, ?3)")?.execute(params![
-                name.0,
-                size,
-                now_s()
-            ])?;
-            for written in pieces.values() {
-                changes
-                    .prepare_cached("INSERT OR IGNORE INTO piece VALUES (?1, ?2, ?3)")?
-                    .execute(params![
-                        written.piece.blake3.0,
-                        name.0,
-                        written.offset.cast_signed()
-                    ])?;
-            }
-        }
-        changes.commit()
-    }
-
     fn shrink_to(&self, index: &mut Connection, limit_bytes: u64) -> rusqlite::Result<()> {
-        let mut total = total_bytes(index)?;
+        let unfinished = salvage::shrink(&self.inner.unfinished, limit_bytes);
+        let mut total = unfinished + total_bytes(index)?;
         while total > limit_bytes {
             let oldest = "SELECT hash, size FROM content ORDER BY used_at_s, hash LIMIT 1";
             let Some((content, size)) = index.query_row(oldest, [], hash_and_number).optional()?

@@ -1,11 +1,11 @@
 //! What a receiver has verified, on disk, so that a transfer goes on where it was.
 //!
-//! A line is appended when a piece has been written, and another when a long file has its name. The
+//! A line is appended when a piece of a long file has been written, and when a file has its name. The
 //! lines count as long as the machine has not been restarted: what was written before a power cut may
 //! have been lost from the disk's cache, and is hashed again.
 
 use sleap_rtc_protocol::transfer::{BlobHash, Piece};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -31,7 +31,7 @@ pub(super) type WrittenPieces = HashMap<BlobHash, HashMap<u32, Written>>;
 pub(super) struct Journal {
     file: File,
     pieces: WrittenPieces,
-    placed: HashSet<(BlobHash, Identity)>,
+    placed: HashMap<Identity, BlobHash>,
     /// Whether all of it was written since the machine started.
     is_fresh: bool,
 }
@@ -68,7 +68,7 @@ impl Journal {
         }
         let boot = format!("boot {}\n", boot());
         let mut journal =
-            Self { file, pieces: HashMap::new(), placed: HashSet::new(), is_fresh: true };
+            Self { file, pieces: HashMap::new(), placed: HashMap::new(), is_fresh: true };
         if text.is_empty() {
             journal.file.set_len(0)?;
             journal.file.write_all(boot.as_bytes())?;
@@ -99,7 +99,7 @@ impl Journal {
                 let mut number = || words.next()?.parse::<i128>().ok();
                 let (inode, size) = (number()?.try_into().ok()?, number()?.try_into().ok()?);
                 let identity = Identity { inode, size, modified_ns: number()? };
-                self.placed.insert((content()?, identity));
+                self.placed.insert(identity, content()?);
             }
             _ => {}
         }
@@ -116,9 +116,9 @@ impl Journal {
         self.is_fresh
     }
 
-    /// Whether this file has been placed with this `content`, and not been touched since.
-    pub(super) fn is_placed(&self, content: BlobHash, there: &Metadata) -> bool {
-        self.is_fresh && self.placed.contains(&(content, Identity::of(there)))
+    /// The content of a file that has been placed, and not been touched since.
+    pub(super) fn content(&self, there: &Metadata) -> Option<BlobHash> {
+        self.placed.get(&Identity::of(there)).copied().filter(|_| self.is_fresh)
     }
 
     /// A piece is in the file that is being written.
@@ -135,34 +135,40 @@ impl Journal {
     /// A file is whole and has its name.
     pub(super) fn note_placed(&mut self, content: BlobHash, there: &Metadata) -> io::Result<()> {
         let identity = Identity::of(there);
-        self.placed.insert((content, identity));
-        let Identity { inode, size, modified_ns } = identity;
-        let line = format!("placed {content} {inode} {size} {modified_ns}\n");
-        self.file.write_all(line.as_bytes())
+        self.placed.insert(identity, content);
+        self.file.write_all(placed_line(content, identity).as_bytes())
     }
 
     /// Begins again with what turned out to be there.
     pub(super) fn restart(&mut self, pieces: WrittenPieces) -> io::Result<()> {
         self.file.set_len(0)?;
+        if !self.is_fresh {
+            self.placed.clear();
+        }
         let mut text = format!("boot {}\n", boot());
+        text.extend(self.placed.iter().map(|(identity, content)| placed_line(*content, *identity)));
         for (content, numbers) in &pieces {
             text.extend(numbers.iter().map(|(number, written)| line(*content, *number, *written)));
         }
         self.file.write_all(text.as_bytes())?;
         (self.pieces, self.is_fresh) = (pieces, true);
-        self.placed.clear();
         Ok(())
     }
 
     /// Whether it says anything that a later try could use.
     pub(super) fn is_useful(&self) -> bool {
-        !self.pieces.is_empty()
+        !self.pieces.is_empty() || !self.placed.is_empty()
     }
 }
 
 fn line(content: BlobHash, number: u32, written: Written) -> String {
     let Written { piece: Piece { blake3, bytes }, offset } = written;
     format!("piece {content} {number} {offset} {bytes} {blake3}\n")
+}
+
+fn placed_line(content: BlobHash, identity: Identity) -> String {
+    let Identity { inode, size, modified_ns } = identity;
+    format!("placed {content} {inode} {size} {modified_ns}\n")
 }
 
 /// What is different after every start of the machine.
@@ -203,11 +209,10 @@ mod tests {
         let journal = Journal::open(&path).unwrap();
         assert!(journal.is_fresh() && journal.is_useful());
         assert_eq!(journal.pieces()[&CONTENT], HashMap::from([(3, WRITTEN)]));
-        assert!(journal.is_placed(CONTENT, &there));
-        assert!(!journal.is_placed(BlobHash([8; 32]), &there));
+        assert_eq!(journal.content(&there), Some(CONTENT));
         std::fs::write(&placed, b"changed").unwrap();
         std::fs::File::open(&placed).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
-        assert!(!journal.is_placed(CONTENT, &placed.metadata().unwrap()));
+        assert_eq!(journal.content(&placed.metadata().unwrap()), None);
     }
 
     #[test]

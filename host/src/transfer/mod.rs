@@ -13,18 +13,22 @@
 //! | `sender`, `reader` | the end that has the files, and its thread that reads and packs |
 //! | `receiver`, `writer` | the end that wants them, and its thread that verifies and writes |
 //! | [`cache`] | what a worker has received before |
+//! | [`hashes`] | what was hashed before |
 //! | `journal` | what a receiver has verified, so that a later try goes on there |
+//! | `salvage` | what was verified when a transfer was given up for good |
 //!
 //! File access happens on blocking threads, with a small bounded queue between them and the link:
 //! memory stays flat, and whichever of disk and network is slower holds the other back.
 
 pub mod archive;
 pub mod cache;
+pub mod hashes;
 mod journal;
 mod packing;
 mod pieces;
 mod reader;
 mod receiver;
+mod salvage;
 mod sender;
 pub mod storage;
 #[cfg(test)]
@@ -37,6 +41,7 @@ mod zipped;
 
 pub use archive::{ArchiveError, Package, Part, PartSource};
 pub use cache::Cache;
+pub use hashes::Hashes;
 pub use packing::{link, pack, pack_package, unpack};
 pub use receiver::receive;
 pub use sender::send;
@@ -170,6 +175,13 @@ pub enum TransferError {
     /// A thread that reads or writes files ended without a word.
     #[error("the thread that reads or writes files failed (this is a bug)")]
     Thread,
+}
+
+impl TransferError {
+    /// Whether the files may not be what was announced.
+    pub fn is_about_files(&self) -> bool {
+        matches!(self, Self::Archive(_) | Self::Aborted(_))
+    }
 }
 
 impl From<LinkError> for TransferError {

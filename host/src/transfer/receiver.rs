@@ -191,9 +191,8 @@ async fn receive_chunks<L: Link, P: FnMut(Progress)>(
             heard = hear(link, idle), if waiting < QUEUE_CHUNKS => match heard {
                 Ok(Incoming::Chunk(chunk)) => {
                     waiting += 1;
-                    if chunks.try_send(chunk).is_err() {
-                        break Err(TransferError::Thread);
-                    }
+                    // A writer that takes no more has said why: the next report is its last.
+                    let _ = chunks.try_send(chunk);
                 }
                 Ok(Incoming::Control(TransferFrame::Unknown)) => {}
                 Ok(Incoming::Control(_)) => {

@@ -173,6 +173,10 @@ impl<P: FnMut(Progress)> Sending<P> {
     fn verified(&mut self, bytes: u64) {
         let Reporting { now, progress } = &mut self.progress;
         now.done_bytes = bytes.min(now.total_bytes);
+        if !self.asked_before {
+            // All that is right there without being asked for.
+            now.already_there_bytes = now.done_bytes;
+        }
         progress(*now);
     }
 

@@ -135,7 +135,7 @@ pub(super) fn check_space(folder: &Path, needed_bytes: u64) -> Result<(), Storag
 }
 
 /// The error of a disk that has run full when `needed_bytes` were still to come.
-pub(super) fn full(folder: &Path, needed_bytes: u64) -> StorageError {
+pub fn full(folder: &Path, needed_bytes: u64) -> StorageError {
     match available_bytes(folder) {
         Ok(available_bytes) => {
             let available_bytes = available_bytes.min(needed_bytes);
@@ -306,6 +306,10 @@ pub(super) fn holds(
     // Through no link: what it leads to is not ours.
     let linked = |folder: &Path| folder.symlink_metadata().is_ok_and(|there| there.is_symlink());
     if path.ancestors().take_while(|folder| *folder != root).any(linked) {
+        return false;
+    }
+    // Opening a pipe would wait for its other end.
+    if !path.symlink_metadata().is_ok_and(|there| there.is_file()) {
         return false;
     }
     let Ok(file) = File::open(&path) else { return false };

@@ -1,6 +1,6 @@
 //! A link in memory, honest or not, and trees of files to send over it.
 
-use super::{Incoming, Link, LinkError, Package, Part, PartSource};
+use super::{Hashes, Incoming, Link, LinkError, Package, Part, PartSource};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use sleap_rtc_protocol::frame::{self, ClientFrame, TransferFrame};
 use sleap_rtc_protocol::path::RelPath;
@@ -122,7 +122,7 @@ pub(super) fn package(files: &[(&str, &[u8])]) -> Package {
         path: rel(path),
         source: PartSource::Bytes(bytes.to_vec()),
     };
-    Package::from_parts(files.iter().map(part).collect()).unwrap()
+    Package::from_parts(files.iter().map(part).collect(), &Hashes::none()).unwrap()
 }
 
 /// Writes a file and the folders above it.

@@ -2,12 +2,14 @@
 
 use super::journal::{Journal, Written, WrittenPieces};
 use super::pieces;
+use super::salvage::{Salvaged, Taken};
 use super::storage::{self, Filling, PARTIAL, PartialFile, StorageError, failed};
 use super::{Cache, TransferError};
-use sleap_rtc_protocol::transfer::{BlobHash, Chunk, IncomingPiece, Manifest, Piece};
+use sleap_rtc_protocol::transfer::{BlobHash, Chunk, FileEntry, IncomingPiece, Manifest, Piece};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// The journal's name in the hidden folder.
 pub(super) const JOURNAL: &str = "journal";
@@ -63,6 +65,15 @@ pub(super) struct Writer {
     assembling: VecDeque<(BlobHash, IncomingPiece)>,
     missing_pieces: usize,
     done_bytes: u64,
+    /// What has come over the link for this writer, repeated and wrong bytes included.
+    arrived_bytes: u64,
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let Self { arrived_bytes, done_bytes, .. } = *self;
+        tracing::debug!(arrived_bytes, done_bytes, "the receiver ends");
+    }
 }
 
 impl Writer {
@@ -72,6 +83,7 @@ impl Writer {
         manifest: Manifest,
         cache: Option<Cache>,
     ) -> Result<Self, TransferError> {
+        let started = Instant::now();
         let contents = contents(&manifest)?;
         let mut filling = Filling::resume(destination)?;
         let path = filling.partial(JOURNAL);
@@ -80,6 +92,7 @@ impl Writer {
                 let what = "another transfer into the same folder";
                 StorageError::InTheWay { path: destination.to_owned(), what }
             }
+            ErrorKind::StorageFull => storage::full(destination, manifest.total_bytes()),
             _ => failed("use the journal", &path)(cause),
         })?;
         filling.keep(journal.is_useful());
@@ -93,11 +106,64 @@ impl Writer {
             assembling: VecDeque::new(),
             missing_pieces: 0,
             done_bytes: 0,
+            arrived_bytes: 0,
         };
-        writer.prepare()?;
-        writer.check_space()?;
-        writer.take_from_cache()?;
+        writer.find_what_is_there().map_err(|error| writer.or_full(error))?;
+        let (took_ms, total_bytes) = (started.elapsed().as_millis(), writer.manifest.total_bytes());
+        tracing::debug!(
+            already_bytes = writer.done_bytes,
+            total_bytes,
+            took_ms,
+            "looked what is there"
+        );
         Ok(writer)
+    }
+
+    fn find_what_is_there(&mut self) -> Result<(), TransferError> {
+        let mut salvaged = self.cache.as_ref().map(Cache::salvaged).unwrap_or_default();
+        self.adopt(&mut salvaged)?;
+        self.prepare()?;
+        self.check_space()?;
+        self.take_from_cache(&salvaged)
+    }
+
+    /// Where the disk has run full: how much it lacks.
+    fn or_full(&self, error: TransferError) -> TransferError {
+        match error {
+            TransferError::Storage(StorageError::Io { cause, .. })
+                if cause.kind() == ErrorKind::StorageFull =>
+            {
+                let lacking_bytes = self.manifest.total_bytes() - self.done_bytes;
+                storage::full(self.filling.root(), lacking_bytes).into()
+            }
+            other => other,
+        }
+    }
+
+    /// Takes over what other transfers had verified of these contents.
+    fn adopt(&mut self, salvaged: &mut [Salvaged]) -> Result<(), StorageError> {
+        let Self { filling, journal, manifest, contents, .. } = self;
+        if salvaged.is_empty() {
+            return Ok(());
+        }
+        for content in contents {
+            let partial = filling.partial(&content.blake3.to_string());
+            if partial.exists() {
+                continue;
+            }
+            let mut found = salvaged.iter_mut();
+            let found = match found.find_map(|other| other.take(content.blake3, &partial)) {
+                Some(Taken::Pieces(pieces)) => pieces,
+                Some(Taken::Whole) => whole(manifest, &manifest.files()[content.files[0]]),
+                None => continue,
+            };
+            for (number, written) in found {
+                let noted = journal.note_piece(content.blake3, number, written);
+                noted.map_err(failed("write", &filling.partial(JOURNAL)))?;
+            }
+            filling.keep(true);
+        }
+        Ok(())
     }
 
     fn check_space(&self) -> Result<(), StorageError> {
@@ -112,11 +178,12 @@ impl Writer {
     }
 
     /// Pieces that came with other jobs need not come again.
-    fn take_from_cache(&mut self) -> Result<(), TransferError> {
+    fn take_from_cache(&mut self, salvaged: &[Salvaged]) -> Result<(), TransferError> {
         let Some(cache) = self.cache.clone() else { return Ok(()) };
         for hash in self.wants() {
-            let Some(wanted) = self.pieces.get(&hash) else { continue };
-            if let Some(bytes) = cache.read(wanted.piece) {
+            let Some(piece) = self.pieces.get(&hash).map(|wanted| wanted.piece) else { continue };
+            let in_salvaged = || salvaged.iter().find_map(|other| other.read(piece));
+            if let Some(bytes) = cache.read(piece).or_else(in_salvaged) {
                 self.put(hash, &bytes)?;
             }
         }
@@ -132,7 +199,7 @@ impl Writer {
             }
             let content = &self.contents[index];
             let file = &self.manifest.files()[content.files[0]];
-            let there = self.verified_pieces(content.blake3, file.is_cut())?;
+            let there = self.verified_pieces(content.blake3)?;
             let mut offset = 0;
             let mut missing = 0;
             let copies = content.files.len() as u64;
@@ -158,7 +225,11 @@ impl Writer {
             }
         }
         self.missing_pieces = self.pieces.len();
-        if !self.journal.is_fresh() {
+        // Files that are gone must not count as written once they are begun again.
+        let is_right = |(content, said): (&BlobHash, &HashMap<u32, Written>)| {
+            kept.get(content).is_none_or(|kept| kept.len() == said.len())
+        };
+        if !self.journal.is_fresh() || !self.journal.pieces().iter().all(is_right) {
             let path = self.filling.partial(JOURNAL);
             self.journal.restart(kept).map_err(failed("write", &path))?;
         }
@@ -173,7 +244,7 @@ impl Writer {
         let mut found: Option<PathBuf> = None;
         content.files.retain(|file| {
             let entry = &manifest.files()[*file];
-            let known = |there: &std::fs::Metadata| journal.is_placed(entry.blake3, there);
+            let known = |there: &std::fs::Metadata| journal.content(there) == Some(entry.blake3);
             let there = storage::holds(filling.root(), manifest, entry, known);
             if there {
                 self.done_bytes += entry.size;
@@ -190,13 +261,9 @@ impl Writer {
         Ok(true)
     }
 
-    /// Which pieces of a cut content are in its unfinished file.
-    fn verified_pieces(
-        &self,
-        content: BlobHash,
-        is_cut: bool,
-    ) -> Result<HashMap<u32, Written>, StorageError> {
-        let said = self.journal.pieces().get(&content).filter(|_| is_cut);
+    /// Which pieces of a content are in its unfinished file.
+    fn verified_pieces(&self, content: BlobHash) -> Result<HashMap<u32, Written>, StorageError> {
+        let said = self.journal.pieces().get(&content);
         let name = content.to_string();
         let Some(said) = said.filter(|_| self.filling.partial(&name).exists()) else {
             return Ok(HashMap::new());
@@ -238,20 +305,13 @@ impl Writer {
 
     /// Takes an encoded chunk.
     pub(super) fn push(&mut self, frame: &[u8]) -> Result<Report, TransferError> {
-        self.take(frame).map_err(|error| match error {
-            TransferError::Storage(StorageError::Io { cause, .. })
-                if cause.kind() == ErrorKind::StorageFull =>
-            {
-                let lacking_bytes = self.manifest.total_bytes() - self.done_bytes;
-                storage::full(self.filling.root(), lacking_bytes).into()
-            }
-            other => other,
-        })
+        self.take(frame).map_err(|error| self.or_full(error))
     }
 
     fn take(&mut self, frame: &[u8]) -> Result<Report, TransferError> {
         let chunk =
             Chunk::decode(frame).ok_or(TransferError::Protocol("a chunk cannot be read"))?;
+        self.arrived_bytes += chunk.payload.len() as u64;
         let wanted = self.pieces.get(&chunk.piece);
         let Some(wanted) = wanted else {
             return Err(TransferError::Protocol("a chunk came that nobody asked for"));
@@ -362,13 +422,23 @@ impl Writer {
     fn name(&mut self, file: PartialFile, index: usize) -> Result<PathBuf, StorageError> {
         let entry = &self.manifest.files()[index];
         let place = self.filling.place(file, &entry.path, entry.executable)?;
-        if entry.is_cut() {
-            let there = place.metadata().map_err(failed("look at", &place))?;
-            let noted = self.journal.note_placed(entry.blake3, &there);
-            noted.map_err(failed("write", &self.filling.partial(JOURNAL)))?;
-        }
+        let there = place.metadata().map_err(failed("look at", &place))?;
+        let noted = self.journal.note_placed(entry.blake3, &there);
+        noted.map_err(failed("write", &self.filling.partial(JOURNAL)))?;
+        self.filling.keep(true);
         Ok(place)
     }
+}
+
+/// All pieces of `file`, in their places.
+fn whole(manifest: &Manifest, file: &FileEntry) -> HashMap<u32, Written> {
+    let mut offset = 0;
+    let pieces = (0..).zip(manifest.pieces(file)).map(|(number, piece)| {
+        let written = Written { piece, offset };
+        offset += u64::from(piece.bytes);
+        (number, written)
+    });
+    pieces.collect()
 }
 
 /// The contents of a manifest, in its order.

@@ -35,6 +35,13 @@ pub(super) struct ZipContent {
     deflated: bool,
 }
 
+impl ZipContent {
+    /// Where in the zip it begins, in bytes.
+    pub(super) fn start(&self) -> u64 {
+        self.start
+    }
+}
+
 /// Lists the members of the zip at `path`, in the zip's order.
 pub(super) fn list(path: &Path) -> Result<(Arc<File>, Vec<Member>), ArchiveError> {
     let unreadable = |cause| ArchiveError::read(path, cause);

@@ -87,7 +87,11 @@ pub(super) fn response(
         worker_info.insert("available_memory_mb".into(), json!(free_mib));
     }
     let refusal = verdict.err();
-    let word = |code| if code == RefusalCode::Incompatible { "incompatible" } else { "busy" };
+    // The old programs know two words: what another time changes nothing about, and the rest.
+    let word = |code| match code {
+        RefusalCode::Incompatible | RefusalCode::Invalid => "incompatible",
+        _ => "busy",
+    };
     JobResponse {
         job_id,
         accepted: refusal.is_none(),

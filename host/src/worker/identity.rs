@@ -98,6 +98,15 @@ pub(super) async fn join(
     let saved = if *wanted == WorkerRoom::New { None } else { state.load(server.as_str()) };
     // An identity that the server does not know is replaced; a server in trouble is no reason to.
     let identity = api.sign_in(saved.as_ref().map(|saved| &saved.id_token)).await?;
+    if let Some(saved) = saved.as_ref().filter(|saved| saved.peer_id != identity.peer_id) {
+        tracing::warn!(
+            before = %saved.peer_id,
+            now = %identity.peer_id,
+            "the server did not give this worker its identity of last time back (an old server never \
+             does): it is a new worker in a new room, and session strings and room credentials that \
+             were given out before do not lead to it"
+        );
+    }
     let kept = saved.filter(|saved| saved.peer_id == identity.peer_id).map(|saved| saved.room);
     let room = match (wanted, kept) {
         (WorkerRoom::Join(room), _) => room.clone(),

@@ -50,7 +50,7 @@ use crate::rtc::RtcOptions;
 use crate::signaling::client::{
     HttpApi, Identity, SignalingClient, SignalingError, SignalingEvent,
 };
-use crate::transfer::{Cache, Limits};
+use crate::transfer::{Cache, Hashes, Limits};
 use coordinator::Coordinator;
 use facts::Facts;
 use identity::{IdentityError, StateFolder};
@@ -116,6 +116,9 @@ pub enum WorkerError {
     },
 }
 
+/// Results are written by a trainer that has ended when they are first hashed.
+const SETTLED: Duration = Duration::from_millis(50);
+
 /// What all connections of this worker share, read only.
 pub(crate) struct Site {
     ice: IceConfig,
@@ -125,6 +128,8 @@ pub(crate) struct Site {
     pub(crate) state_dir: PathBuf,
     pub(crate) runner: RunnerOptions,
     pub(crate) limits: Limits,
+    /// What results were hashed to before.
+    pub(crate) hashes: Hashes,
     /// How long an upload waits for a client that lost its connection.
     pub(crate) resume_within: Duration,
     /// Packages on their way in.
@@ -321,6 +326,7 @@ fn site(
         runner,
         uploads: uploads::Uploads::new(limits.cache.clone()),
         limits,
+        hashes: Hashes::open(&config.worker.state_dir.join("hashes.sqlite"), SETTLED),
         resume_within: config.worker.resume_within,
         shared_root: config.shared_storage_root.clone(),
         maintenance: config.worker.maintenance,

@@ -5,7 +5,7 @@ use super::uploads::Upload;
 use super::{Client, staging};
 use crate::dialect::{DialectError, WorkerEnd};
 use crate::job::{EventStream, JobCommand, JobError, JobFolder, JobHandle, now_ms};
-use crate::transfer::{self, Package, TransferError};
+use crate::transfer::{self, Package, TransferError, storage};
 use sleap_rtc_protocol::frame::{ClientFrame, Delivery, TransferFrame, WorkerFrame};
 use sleap_rtc_protocol::ids::{JobId, JobSecret};
 use sleap_rtc_protocol::job::{
@@ -70,7 +70,7 @@ async fn submit(
         }
         if upload.is_none() && client.new_job {
             // Left by a worker that went away in the middle.
-            folder.discard();
+            link.meanwhile(staging::give_up(&client.site, &folder)).await;
         }
     }
     let upload = match upload {
@@ -101,7 +101,15 @@ async fn begin(client: &Client, spec: JobSpec) -> Result<Upload, ConnectionError
     }
     staging::check(&client.site, &client.peer, &spec.description).await?;
     client.coordinator.hold(&client.peer).await?;
-    let folder = JobFolder::create(&client.site.state_dir, &spec, &client.peer)?;
+    let state_dir = &client.site.state_dir;
+    let folder =
+        JobFolder::create(state_dir, &spec, &client.peer).map_err(|error| match error {
+            JobError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+                let bytes = spec.description.package_bytes.unwrap_or(0);
+                refused(RefusalCode::Other, storage::full(state_dir, bytes).to_string())
+            }
+            other => other.into(),
+        })?;
     Ok(client.site.uploads.begin(folder))
 }
 
@@ -315,11 +323,16 @@ async fn send_results(
         staging::deliver(&client.site, folder).await?;
         return Ok(link.send(&WorkerFrame::Transfer(TransferFrame::Complete)).await?);
     }
-    let results = folder.results_dir();
-    let package = tokio::task::spawn_blocking(move || Package::open_tree(&results));
+    let (results, hashes) = (folder.results_dir(), client.site.hashes.clone());
+    let package = tokio::task::spawn_blocking(move || Package::open_tree(&results, &hashes));
     let package = package.await.map_err(|_| ConnectionError::Gone)?;
     let package = package.map_err(transfer::TransferError::from)?;
-    transfer::send(link, &package, |_| {}).await?;
+    if let Err(error) = transfer::send(link, &package, |_| {}).await {
+        if error.is_about_files() {
+            package.distrust();
+        }
+        return Err(error.into());
+    }
     folder.mark_fetched(now_ms());
     info!(job = %folder.id(), "results fetched");
     Ok(())

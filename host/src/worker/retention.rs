@@ -3,6 +3,7 @@
 use super::Site;
 use crate::config::RetentionConfig;
 use crate::job::{JobFolder, bytes_on_disk, now_ms, sweep};
+use crate::transfer::Cache;
 use sleap_rtc_protocol::job::{JobOutcome, JobState};
 use std::cmp::Reverse;
 use std::path::Path;
@@ -19,8 +20,12 @@ const INTERVAL: Duration = Duration::from_secs(3600);
 pub(super) async fn watch(site: Arc<Site>, shutdown: CancellationToken) {
     let mut job_over = site.job_over.subscribe();
     let tidying = async {
-        let state_dir = site.state_dir.clone();
-        let _ = tokio::task::spawn_blocking(move || sweep(&state_dir)).await;
+        let (state_dir, cache) = (site.state_dir.clone(), site.limits.cache.clone());
+        let left = move || {
+            sweep(&state_dir);
+            salvage(&state_dir, cache.as_ref());
+        };
+        let _ = tokio::task::spawn_blocking(left).await;
         loop {
             let (state_dir, limits) = (site.state_dir.clone(), site.retention);
             // Folders may be large and disks slow; a panic there is in the log.
@@ -29,6 +34,16 @@ pub(super) async fn watch(site: Arc<Site>, shutdown: CancellationToken) {
         }
     };
     shutdown.run_until_cancelled(tidying).await;
+}
+
+/// Takes over what has arrived of packages that an earlier run of this worker never had whole.
+fn salvage(state_dir: &Path, cache: Option<&Cache>) {
+    let Some(cache) = cache else { return };
+    for folder in JobFolder::all(state_dir) {
+        if matches!(folder.record().map(|record| record.state), Ok(JobState::Finished(_))) {
+            cache.salvage(&folder.files_dir());
+        }
+    }
 }
 
 /// A job that is over.

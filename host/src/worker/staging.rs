@@ -95,6 +95,20 @@ impl Drop for Unstarted {
     }
 }
 
+/// Removes a job that never began, but for what has arrived of its package.
+pub(super) async fn give_up(site: &Site, folder: &JobFolder) {
+    let (cache, folder) = (site.limits.cache.clone(), folder.clone());
+    let work = move || {
+        if let Some(cache) = cache {
+            cache.salvage(&folder.files_dir());
+        }
+        folder.discard();
+    };
+    if tokio::task::spawn_blocking(work).await.is_err() {
+        warn!("giving up a job was interrupted");
+    }
+}
+
 /// Where a shared-storage job's package is and its results go, on this machine.
 pub(super) struct SharedPlaces {
     pub(super) input: PathBuf,

@@ -93,3 +93,23 @@ fn a_servers_error_ends_neither_our_worker_nor_our_client() {
         pair.wait_idle();
     }
 }
+
+/// It renews nothing: what was given out before leads nowhere, and the worker says so.
+#[test]
+fn our_worker_that_is_started_again_gets_a_new_room_and_says_so() {
+    let site = Site::new();
+    let Some(server) = TestServer::old(&site, &[]) else { return };
+    let worker = site.worker(&server);
+    let before = worker.credentials().clone();
+    assert!(!worker.log().contains("a new worker in a new room"), "{}", worker.log());
+    let worker = worker.restart(&[]);
+    let now = worker.credentials();
+    assert!(now.peer_id != before.peer_id && now.room_id != before.room_id);
+    let log = worker.log();
+    for word in ["a new worker in a new room", &before.peer_id, &now.peer_id] {
+        assert!(log.contains(word), "no {word:?} in the log:\n{log}");
+    }
+    let pair = Pair { worker: Worker::Ours(worker), server, site, client_config: "" };
+    pair.train(Ours, Session, &fixture("train_single.zip"), &[]).unwrap().assert_code(0);
+    pair.wait_idle();
+}

@@ -5,6 +5,8 @@
 //! the real binary, and [`Observer`]s that look at a room from outside.
 
 mod client;
+#[allow(dead_code, reason = "the torture and the tests of full disks use different parts")]
+pub mod disk;
 mod http;
 #[allow(dead_code, reason = "only the tests with networks of their own use it")]
 mod netns;

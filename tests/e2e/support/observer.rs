@@ -9,7 +9,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
 
@@ -27,6 +27,16 @@ impl Observer {
 
     /// Joins a room on the server at `server`.
     pub fn join_at(server: SocketAddr, room_id: &str, token: &str) -> Self {
+        Self::join_as("client", server, room_id, token)
+    }
+
+    /// Joins the room of `credentials` as a worker that is free.
+    #[allow(dead_code, reason = "the torture has no use for it")]
+    pub fn join_as_worker(server: &TestServer, credentials: &Credentials) -> Self {
+        Self::join_as("worker", server.address(), &credentials.room_id, &credentials.token)
+    }
+
+    fn join_as(role: &str, server: SocketAddr, room_id: &str, token: &str) -> Self {
         let (status, identity) = post(server, "/anonymous-signin", None, "");
         assert_eq!(status, 200, "sign-in: {identity}");
         let peer_id = identity["username"].as_str().expect("a user name").to_owned();
@@ -36,8 +46,8 @@ impl Observer {
         let mut observer = Self { socket, peer_id };
         observer.send(&json!({
             "type": "register", "peer_id": observer.peer_id, "room_id": room_id, "token": token,
-            "id_token": identity["id_token"], "role": "client",
-            "metadata": {"tags": ["observer"], "properties": {}},
+            "id_token": identity["id_token"], "role": role,
+            "metadata": {"tags": ["observer"], "properties": {"status": "available"}},
         }));
         observer.receive("registered_auth");
         observer
@@ -56,7 +66,10 @@ impl Observer {
     /// The next frame of this type, whatever else comes before it.
     #[track_caller]
     pub fn receive(&mut self, kind: &str) -> Value {
+        let start = Instant::now();
         loop {
+            // Pings come as long as the server lives.
+            assert!(start.elapsed() < SOON, "no `{kind}` frame");
             let message = self.socket.read().unwrap_or_else(|e| panic!("no `{kind}` frame: {e}"));
             let Message::Text(text) = message else { continue };
             let frame: Value = serde_json::from_str(&text).unwrap();
@@ -68,11 +81,34 @@ impl Observer {
 
     /// The workers in the room, whatever their status.
     pub fn workers(&mut self) -> Vec<Value> {
+        self.list("worker")
+    }
+
+    /// The ids of the other peers of this role.
+    #[allow(dead_code, reason = "the torture has no use for it")]
+    pub fn peers(&mut self, role: &str) -> Vec<String> {
+        let id = |peer: &Value| peer["peer_id"].as_str().unwrap().to_owned();
+        self.list(role).iter().map(id).collect()
+    }
+
+    fn list(&mut self, role: &str) -> Vec<Value> {
         let frame = json!({
-            "type": "discover_peers", "from_peer_id": self.peer_id, "filters": {"role": "worker"},
+            "type": "discover_peers", "from_peer_id": self.peer_id, "filters": {"role": role},
         });
         self.send(&frame);
         self.receive("peer_list")["peers"].as_array().expect("a list of peers").clone()
+    }
+
+    /// The code with which the server closes, whatever comes before.
+    #[allow(dead_code, reason = "the torture has no use for it")]
+    pub fn close_code(&mut self) -> Option<u16> {
+        loop {
+            match self.socket.read() {
+                Ok(Message::Close(frame)) => return frame.map(|frame| frame.code.into()),
+                Ok(_) => {}
+                Err(_) => return None,
+            }
+        }
     }
 
     /// What the room shows as the status of `worker`; `None` when it is not there.

@@ -84,6 +84,12 @@ impl WorkerSetup {
         );
     }
 
+    /// Its home folder.
+    #[allow(dead_code, reason = "the torture's workers have their own places")]
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
     /// Joins the room of another worker.
     pub fn join(self, other: &Credentials) -> Self {
         self.arguments(&["--room-id", &other.room_id, "--token", &other.token])

@@ -73,6 +73,10 @@ fn misbehave(context: &Context) -> Result<String, String> {
         "log-loop" => loop {
             log(Level::Error, "");
         },
+        // Short calls without end, each with a frame of its own.
+        "nest" => loop {
+            black_box(nested(20));
+        },
         "recurse" => {
             recurse(0);
         }
@@ -96,6 +100,10 @@ fn misbehave(context: &Context) -> Result<String, String> {
         _ => {}
     }
     Ok(deed)
+}
+
+fn nested(depth: u32) -> u32 {
+    if depth == 0 { 1 } else { nested(black_box(depth - 1)) + nested(black_box(depth - 1)) }
 }
 
 #[allow(unconditional_recursion, reason = "that is what it is for")]

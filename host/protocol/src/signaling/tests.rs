@@ -48,3 +48,28 @@ fn unknown_frames_are_a_variant() {
     assert_eq!(ServerMessage::decode(r#"{"type":"sing","x":1}"#).unwrap(), ServerMessage::Unknown);
     assert!(ServerMessage::decode("[1").is_err());
 }
+
+#[test]
+fn a_question_that_makes_no_sense_is_still_a_question() {
+    let read = |text: &str| match ServerMessage::decode(text) {
+        Ok(ServerMessage::Unreadable(asked)) => Some((asked.sender.to_string(), asked.question)),
+        _ => None,
+    };
+    let job = |job_id: &str| Some(("p".into(), Question::JobRequest { job_id: job_id.into() }));
+    let offer = |attempt| Some(("p".into(), Question::Offer { attempt }));
+    for (text, wanted) in [
+        (r#"{"app_message_type":"job_request","job_id":"j","job_type":"dance"}"#, job("j")),
+        (r#"{"app_message_type":"job_request","job_id":7,"job_type":"training"}"#, job("")),
+        (r#"{"app_message_type":"job_cancel"}"#, None),
+        (r#"{"app_message_type":"job_request","job_id":"j","job_type":"training"}"#, None),
+    ] {
+        let frame = format!(
+            r#"{{"type":"peer_message","from_peer_id":"p","to_peer_id":"me","payload":{text}}}"#
+        );
+        assert_eq!(read(&frame), wanted, "{text}");
+    }
+    assert_eq!(read(r#"{"type":"offer","sender":"p","target":"me","attempt":3}"#), offer(Some(3)));
+    assert_eq!(read(r#"{"type":"offer","sender":"p","target":"me","sdp":7}"#), offer(None));
+    assert_eq!(read(r#"{"type":"offer","target":"me","sdp":7}"#), None);
+    assert_eq!(read(r#"{"type":"answer","sender":"p","target":"me","sdp":7}"#), None);
+}

@@ -7,6 +7,7 @@ use super::super::ranking::{answers, ranking};
 use crate::config::PluginConfig;
 use crate::policy::examine::{Candidate, PluginFile};
 use crate::policy::{ExtensionPoint, LocalTime};
+use crate::transfer::Hashes;
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::JobDescription;
@@ -39,7 +40,7 @@ pub(super) async fn run(
     let peers: Vec<PeerInfo> = read_json("--room", &recorded.room, "a list of peers")?;
     let peers = peers.iter().filter(|peer| peer.role != Role::Client);
     let workers: Vec<_> = peers.map(WorkerFacts::from_peer).collect();
-    let job = described("--job", &recorded.job, None, None).await?;
+    let job = described("--job", &recorded.job, None, None, Hashes::none()).await?;
     let at = recorded.at.unwrap_or_else(LocalTime::now);
     let mut disappointed = None;
     for point in &points {

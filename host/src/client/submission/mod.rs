@@ -9,8 +9,10 @@
 mod parting;
 mod result;
 
+use crate::client::collected::Collected;
 use crate::client::display::Display;
 use crate::client::known::Action;
+use crate::client::meter::Direction;
 use crate::client::parting::Stage;
 use crate::client::record::Progress;
 use crate::client::shared::SharedJob;
@@ -27,7 +29,6 @@ use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobSpec, NumberedEvent, Refu
 use sleap_rtc_protocol::session::JobString;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
 use tokio::sync::watch;
 
 /// A worker answers a submission within this time; its policies run meanwhile.
@@ -36,7 +37,6 @@ const ACCEPT_LIMIT: Duration = Duration::from_secs(30);
 const STAGE_LIMIT: Duration = Duration::from_secs(120);
 /// Last words reach the worker within this time.
 const FLUSH: Duration = Duration::from_secs(5);
-const UPLOAD: &str = "Sending package";
 const WHILE_IT_RAN: &str = "while the job ran";
 
 /// How a conversation begins.
@@ -62,7 +62,7 @@ pub(super) struct Submission<'a> {
     /// The viewer's stop button was pressed and the worker does not know yet.
     stop_wanted: bool,
     /// What has arrived of the result.
-    collected: Option<TempDir>,
+    collected: Option<Collected>,
     stage: watch::Sender<Stage>,
     progress: Progress,
 }
@@ -234,15 +234,21 @@ impl<'a> Submission<'a> {
         }
         let display = &mut *self.display;
         let sent = transfer::send(link, &job.package, |progress| {
-            display.transfer(UPLOAD, progress);
+            display.transfer(Direction::Upload, progress);
         });
         match sent.await {
             Ok(()) => {}
             Err(TransferError::Interrupted(reason)) => return Err(ClientError::Refused(reason)),
-            Err(source) => return Err(ClientError::Transfer { what: "package", source }),
+            Err(source) => {
+                self.display.broke_off();
+                if source.is_about_files() {
+                    job.package.distrust();
+                }
+                return Err(ClientError::Transfer { what: "package", source });
+            }
         }
         let bytes = job.package.manifest().total_bytes();
-        self.display.transferred(UPLOAD, bytes);
+        self.display.transferred(Direction::Upload, bytes);
         Ok(())
     }
 

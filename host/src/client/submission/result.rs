@@ -2,14 +2,13 @@
 
 use super::{FLUSH, STAGE_LIMIT, Submission, refused};
 use crate::client::ClientError;
+use crate::client::collected::Collected;
+use crate::client::meter::Direction;
 use crate::client::output::Output;
 use crate::dialect::ClientEnd;
 use crate::transfer::{self, Limits};
 use sleap_rtc_protocol::frame::{ClientFrame, Delivery, TransferFrame, WorkerFrame};
 use std::path::PathBuf;
-use tempfile::TempDir;
-
-const DOWNLOAD: &str = "Receiving result";
 
 impl Submission<'_> {
     /// Fetches the result and puts it where it is to be.
@@ -54,31 +53,32 @@ impl Submission<'_> {
         Ok(())
     }
 
-    /// Asks for a result and receives it; what an earlier connection brought of it is not asked for
-    /// again.
+    /// Asks for a result and receives it; what an earlier connection or client brought of it is not
+    /// asked for again.
     async fn receive(
         &mut self,
         link: &mut ClientEnd,
         output: &Output,
-    ) -> Result<TempDir, ClientError> {
+    ) -> Result<Collected, ClientError> {
         let fetch = ClientFrame::Fetch { by: Delivery::Connection };
         self.send(link, &fetch, "before the result was fetched").await?;
         let collected = match self.collected.take() {
             Some(collected) => collected,
-            None => output.collect()?,
+            None => output.collect_of(&self.known.job)?,
         };
         let display = &mut *self.display;
         let limits = Limits::results();
         let received = transfer::receive(link, collected.path(), &limits, |progress| {
-            display.transfer(DOWNLOAD, progress);
+            display.transfer(Direction::Download, progress);
         });
         match received.await {
             Ok(manifest) => {
-                self.display.transferred(DOWNLOAD, manifest.total_bytes());
+                self.display.transferred(Direction::Download, manifest.total_bytes());
                 link.flush(FLUSH).await;
                 Ok(collected)
             }
             Err(source) => {
+                self.display.broke_off();
                 self.collected = Some(collected);
                 Err(ClientError::Transfer { what: "result", source })
             }

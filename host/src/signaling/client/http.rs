@@ -119,11 +119,21 @@ impl HttpApi {
         let (status, bytes) = exchange.await.unwrap_or_else(|_| {
             Err(self.unreachable(path, format!("no answer within {} s", ANSWER_DEADLINE.as_secs())))
         })?;
+        self.understand(path, status, &bytes)
+    }
+
+    /// What an answer says.
+    fn understand<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        status: StatusCode,
+        body: &[u8],
+    ) -> Result<T, SignalingError> {
         if status.is_success() {
-            return serde_json::from_slice(&bytes)
+            return serde_json::from_slice(body)
                 .map_err(|_| self.unexpected(path, "the answer is not the JSON that is expected"));
         }
-        let message = format!("{status}: {}", explanation(&bytes));
+        let message = format!("{status}: {}", explanation(body));
         match status {
             // The old server answers 422 where the header is missing or not what it wants.
             StatusCode::UNAUTHORIZED | StatusCode::UNPROCESSABLE_ENTITY => {
@@ -200,4 +210,39 @@ fn explanation(body: &[u8]) -> String {
     let value: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = ["message", "error", "detail"].into_iter().find_map(|key| value[key].as_str());
     text.unwrap_or("no explanation").chars().take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hostile_input::{damaged, each};
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_decoder_of_answers() {
+        let api = HttpApi::new(&Url::parse("http://127.0.0.1:1/").unwrap()).unwrap();
+        let whole = [
+            r#"{"id_token":"eyJ","username":"peer-1"}"#,
+            r#"{"room_id":"ab12cd34","token":"0f1e2d"}"#,
+            r#"{"status":"deleted"}"#,
+            r#"{"detail":"Invalid token"}"#,
+            r#"{"error":"no","message":"no"}"#,
+        ];
+        let bodies = damaged(whole.map(str::to_owned).to_vec());
+        let statuses = prop_oneof![Just(200), Just(401), Just(403), Just(422), 100..1000_u16];
+        each("answers over HTTP", (statuses, bodies), |(status, body)| {
+            let status = StatusCode::from_u16(status).unwrap();
+            let body = body.as_bytes();
+            let refusals = [
+                api.understand::<SignedIn>("/x", status, body).map(drop),
+                api.understand::<RoomCredentials>("/x", status, body).map(drop),
+                api.understand::<Value>("/x", status, body).map(drop),
+            ];
+            for refusal in refusals.into_iter().filter_map(Result::err) {
+                prop_assert!(!status.is_success() || refusal.to_string().contains("JSON"));
+                prop_assert!(refusal.to_string().len() < 2000, "{refusal}");
+            }
+            Ok(())
+        });
+    }
 }

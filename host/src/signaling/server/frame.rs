@@ -334,12 +334,5 @@ mod tests {
             prop_assert_eq!(&read[&key], &value);
             prop_assert_eq!(read.as_object().unwrap().len(), frame.as_object().unwrap().len() + 1);
         }
-
-        #[test]
-        fn any_text_is_a_frame_or_a_fault(text in "\\PC{0,300}") {
-            if let Err(fault) = parse::<Head>(&text) {
-                prop_assert!(serde_json::from_str::<Value>(&fault.frame()).is_ok());
-            }
-        }
     }
 }

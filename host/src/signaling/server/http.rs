@@ -9,13 +9,14 @@ use crate::signaling::store::{StoreError, hex};
 use crate::signaling::{unix_time_s, websocket_config};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use hyper::body::Body as HttpBody;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sleap_rtc_protocol::ids::{IdToken, PeerId, RoomId};
+use std::error::Error;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -87,9 +88,17 @@ struct Body {
     room_id: Option<RoomId>,
 }
 
+/// A request's body, from a socket or from a test.
+pub(super) trait Readable:
+    HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>
+{
+}
+
+impl<B> Readable for B where B: HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> {}
+
 /// Answers one request that came from the socket of `address`.
-pub(super) async fn answer(
-    request: Request<Incoming>,
+pub(super) async fn answer<B: Readable>(
+    request: Request<B>,
     server: Arc<Server>,
     address: IpAddr,
     share: Arc<Share>,
@@ -123,9 +132,9 @@ pub(super) async fn answer(
 const POSTS: [&str; 4] =
     ["/anonymous-signin", "/create-room", "/delete-peer", "/delete-peers-and-room"];
 
-async fn post(
+async fn post<B: Readable>(
     path: &str,
-    request: Request<Incoming>,
+    request: Request<B>,
     server: &Server,
     address: IpAddr,
 ) -> Result<Value, Refusal> {
@@ -210,8 +219,8 @@ fn measured(headers: &HeaderMap, server: &Server) -> Response<Full<Bytes>> {
     response
 }
 
-fn upgrade(
-    mut request: Request<Incoming>,
+fn upgrade<B>(
+    mut request: Request<B>,
     server: Arc<Server>,
     address: IpAddr,
     share: Arc<Share>,
@@ -253,7 +262,7 @@ fn bearer(headers: &HeaderMap) -> Result<Option<IdToken>, Refusal> {
     IdToken::new(token).map(Some).map_err(|_| IdentityError::Invalid.into())
 }
 
-async fn read(body: Incoming) -> Result<Body, Refusal> {
+async fn read(body: impl Readable) -> Result<Body, Refusal> {
     let limited = Limited::new(body, MAX_BODY_BYTES).collect();
     let bytes = tokio::time::timeout(BODY_DEADLINE, limited)
         .await

@@ -6,6 +6,8 @@
 
 mod addresses;
 mod board;
+#[cfg(test)]
+mod decoders;
 mod frame;
 mod http;
 mod link;

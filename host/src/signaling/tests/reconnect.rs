@@ -70,8 +70,10 @@ async fn errors_and_nonsense_from_the_server_end_nothing() {
     client.send(ClientMessage::Unknown).await.unwrap();
     assert!(matches!(message(&mut events).await, ServerMessage::Error(_)));
     let (mut other, _) = server.member(&room).await;
-    // Known type, wrong fields: forwarded by the server, dropped by the client.
+    // Known type, wrong fields: forwarded by the server; who waits for an answer can be told.
+    other.send(json!({"type": "answer", "target": identity.peer_id, "sdp": 7})).await;
     other.send(json!({"type": "offer", "target": identity.peer_id, "sdp": 7})).await;
+    assert!(matches!(message(&mut events).await, ServerMessage::Unreadable(_)));
     other.send(json!({"type": "candidate", "target": identity.peer_id})).await;
     assert!(matches!(message(&mut events).await, ServerMessage::Candidate { .. }));
     assert_eq!(client.discover(Filters::default()).await.unwrap().len(), 1);

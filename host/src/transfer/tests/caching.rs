@@ -1,8 +1,8 @@
 //! What a worker has received before is not sent again, and is never believed.
 
 use super::super::testing::{Fate, counting, listing, noise, pair, write};
-use super::super::{Cache, Incoming, Limits, Package, receive, send};
-use sleap_rtc_protocol::transfer::{CHUNK_BYTES, MAX_PIECE_BYTES};
+use super::super::{Cache, Hashes, Incoming, Limits, Package, receive, send};
+use sleap_rtc_protocol::transfer::MAX_PIECE_BYTES;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use tempfile::TempDir;
@@ -23,7 +23,7 @@ impl Worker {
 
     /// Sends the files of `from` to a new job; returns how many bytes of content travelled.
     async fn submit(&mut self, from: &Path) -> usize {
-        let package = Package::open_tree(from).unwrap();
+        let package = Package::open_tree(from, &Hashes::none()).unwrap();
         let (here, mut there) = pair();
         let (mut here, bytes) = counting(here);
         self.jobs += 1;
@@ -106,28 +106,109 @@ async fn the_cache_keeps_to_its_limit_and_survives_a_restart() {
     assert!(worker.submit(from.path()).await > 0);
 }
 
+/// Sends `from` to `to` until about half of it has arrived.
+async fn half_of(from: &Path, to: &Path, limits: &Limits) {
+    let package = Package::open_tree(from, &Hashes::none()).unwrap();
+    let (here, mut there) = pair();
+    let mut left = package.manifest().total_bytes() as usize / 2;
+    let mut here = here.with_fault(move |message| {
+        if let Incoming::Chunk(chunk) = message {
+            left = left.saturating_sub(chunk.len());
+        }
+        if left > 0 { Fate::Arrive } else { Fate::Cut }
+    });
+    let (sent, received) =
+        tokio::join!(send(&mut here, &package, |_| {}), receive(&mut there, to, limits, |_| {}),);
+    assert!(sent.is_err() && received.is_err());
+}
+
 #[tokio::test]
 async fn what_a_lost_upload_had_verified_serves_the_next_job() {
     let mut worker = Worker::new(1 << 30);
     let from = tempfile::tempdir().unwrap();
-    let size = 40 << 20;
+    let size = 16 << 20;
+    write(&from.path().join("a-script.sh"), b"first", true);
     write(&from.path().join("labels.slp"), &noise(1, size), false);
-    let package = Package::open_tree(from.path()).unwrap();
-    let (here, mut there) = pair();
-    let mut left = size / 2 / CHUNK_BYTES;
-    let mut here = here.with_fault(move |message| {
-        left -= usize::from(left > 0 && matches!(message, Incoming::Chunk(_)));
-        if left > 0 { Fate::Arrive } else { Fate::Cut }
-    });
-    let lost = worker.disk.path().join("lost");
-    let (sent, received) = tokio::join!(
-        send(&mut here, &package, |_| {}),
-        receive(&mut there, &lost, &worker.limits, |_| {}),
-    );
-    assert!(sent.is_err() && received.is_err());
+    write(&from.path().join("whole.slp"), &noise(2, 3 << 20), false);
+    let (lost, unfinished) = (worker.disk.path().join("lost"), worker.disk.path().join("cache"));
+    let unfinished = unfinished.join("unfinished");
+    half_of(from.path(), &lost, &worker.limits).await;
     worker.limits.cache.as_ref().unwrap().salvage(&lost);
-    std::fs::remove_dir_all(&lost).unwrap();
-    let again = worker.submit(from.path()).await.saturating_sub(size / 2);
+    assert!(!lost.exists());
+    let before = listing(&unfinished).len();
+    let again = worker.submit(from.path()).await.saturating_sub((size + (3 << 20)) / 2);
     println!("{again} of {size} bytes were sent twice");
     assert!(again <= 2 * MAX_PIECE_BYTES as usize);
+    let left = std::fs::read_dir(&unfinished).unwrap().count();
+    assert!(before > 0 && left == 0, "everything was taken: {before} files, {left} folders left");
+}
+
+#[tokio::test]
+async fn small_files_of_a_lost_upload_are_not_sent_again() {
+    let mut worker = Worker::new(1 << 30);
+    let from = tempfile::tempdir().unwrap();
+    for n in 0..1000_u32 {
+        let content = noise(n.into(), 1000);
+        write(&from.path().join(format!("{}/{n}", n % 10)), &content, n % 7 == 0);
+    }
+    let lost = worker.disk.path().join("lost");
+    half_of(from.path(), &lost, &worker.limits).await;
+    let arrived: u64 = listing(&lost)
+        .iter()
+        .filter(|(name, _)| !name.contains("journal"))
+        .map(|(_, (bytes, _))| bytes.len() as u64)
+        .sum();
+    worker.limits.cache.as_ref().unwrap().salvage(&lost);
+    let sent = worker.submit(from.path()).await as u64;
+    println!("{arrived} of 1,000,000 bytes had arrived; {sent} were sent afterwards");
+    // Each file travels with a few bytes of its own.
+    assert!(arrived > 400_000 && sent <= (1_000_000 - arrived) / 10 * 11);
+}
+
+#[tokio::test]
+async fn another_package_takes_the_pieces_that_it_shares_with_a_lost_one() {
+    let mut worker = Worker::new(1 << 30);
+    let (from, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut labels = noise(1, 12 << 20);
+    write(&from.path().join("labels.slp"), &labels, false);
+    let lost = worker.disk.path().join("lost");
+    half_of(from.path(), &lost, &worker.limits).await;
+    worker.limits.cache.as_ref().unwrap().salvage(&lost);
+    labels.extend(noise(2, 1 << 20));
+    write(&other.path().join("labels.slp"), &labels, false);
+    let sent = worker.submit(other.path()).await;
+    println!("{sent} of {} bytes were sent", labels.len());
+    assert!(sent < 10 << 20);
+    // What lies there from before the machine was started anew is believed only after a look.
+    let lost = worker.disk.path().join("lost");
+    write(&from.path().join("labels.slp"), &noise(3, 12 << 20), false);
+    half_of(from.path(), &lost, &worker.limits).await;
+    let journal = lost.join(".sleap-rtc-partial/journal");
+    let text = std::fs::read_to_string(&journal).unwrap();
+    let (_, lines) = text.split_once('\n').unwrap();
+    std::fs::write(&journal, format!("boot another\n{lines}")).unwrap();
+    worker.limits.cache.as_ref().unwrap().salvage(&lost);
+    let sent = worker.submit(from.path()).await;
+    assert!(sent < 10 << 20, "{sent}");
+}
+
+#[tokio::test]
+async fn what_was_given_up_counts_towards_the_limit() {
+    let worker = Worker::new(5 << 20);
+    let from = tempfile::tempdir().unwrap();
+    let cache = worker.limits.cache.as_ref().unwrap();
+    for seed in 1..3 {
+        write(&from.path().join("labels.slp"), &noise(seed, 8 << 20), false);
+        let lost = worker.disk.path().join(format!("lost-{seed}"));
+        half_of(from.path(), &lost, &worker.limits).await;
+        cache.salvage(&lost);
+    }
+    let kept = listing(&worker.disk.path().join("cache/unfinished"));
+    let journals = kept.keys().filter(|name| name.ends_with("journal")).count();
+    assert_eq!(journals, 1, "of two uploads of 4 MiB each, in 5 MiB");
+    // Without anything verified there is nothing to keep, and a folder in use is left alone.
+    let empty = worker.disk.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    cache.salvage(&empty);
+    assert!(empty.exists());
 }

@@ -3,7 +3,9 @@
 use super::super::sender::send_within;
 use super::super::storage::PARTIAL;
 use super::super::testing::{Fate, MemoryLink, counting, listing, noise, package, pair, write};
-use super::super::{Incoming, Limits, LinkError, Package, Progress, TransferError, receive, send};
+use super::super::{
+    Hashes, Incoming, Limits, LinkError, Package, Progress, TransferError, receive, send,
+};
 use proptest::prelude::*;
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use sleap_rtc_protocol::frame::TransferFrame;
@@ -43,7 +45,7 @@ async fn files_arrive_with_their_modes_and_equal_ones_travel_once() {
     write(&from.path().join("a/copy of long"), &long, true);
     write(&from.path().join("a/b/empty"), b"", false);
     write(&from.path().join("other empty"), b"", true);
-    let package = Package::open_tree(from.path()).unwrap();
+    let package = Package::open_tree(from.path(), &Hashes::none()).unwrap();
     let (here, there) = pair();
     let (count, chunks) = std::sync::mpsc::channel();
     let here = here.with_fault(move |message| {
@@ -62,7 +64,7 @@ async fn files_arrive_with_their_modes_and_equal_ones_travel_once() {
 #[tokio::test]
 async fn an_empty_tree_is_a_transfer_too() {
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let package = Package::open_tree(from.path()).unwrap();
+    let package = Package::open_tree(from.path(), &Hashes::none()).unwrap();
     let (sent, received) = transfer(&package, &to.path().join("new"), pair()).await;
     sent.unwrap();
     assert!(received.unwrap().files().is_empty());
@@ -95,7 +97,7 @@ async fn a_broken_transfer_goes_on_where_it_was() {
     let size = 40 << 20;
     write(&from.path().join("labels.slp"), &noise(1, size), false);
     write(&from.path().join("small"), b"small", false);
-    let package = Package::open_tree(from.path()).unwrap();
+    let package = Package::open_tree(from.path(), &Hashes::none()).unwrap();
     let half = {
         let mut left = size / 2 / CHUNK_BYTES;
         move |message: &Incoming| {
@@ -125,7 +127,7 @@ async fn only_the_changed_part_of_a_long_file_travels() {
         write(&folder.path().join("twice"), &bytes, false);
     }
     write(&from.path().join("again"), &bytes, true);
-    let package = Package::open_tree(from.path()).unwrap();
+    let package = Package::open_tree(from.path(), &Hashes::none()).unwrap();
     let (here, there) = pair();
     let (here, sent_bytes) = counting(here);
     let (sent, received) = transfer(&package, to.path(), (here, there)).await;
@@ -137,7 +139,7 @@ async fn only_the_changed_part_of_a_long_file_travels() {
     bytes.extend(bytes.clone());
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     write(&from.path().join("double"), &bytes, false);
-    let package = Package::open_tree(from.path()).unwrap();
+    let package = Package::open_tree(from.path(), &Hashes::none()).unwrap();
     let (here, there) = pair();
     let (here, sent_bytes) = counting(here);
     let (sent, received) = transfer(&package, to.path(), (here, there)).await;
@@ -182,7 +184,7 @@ async fn a_wrong_byte_is_asked_for_once_more_and_then_it_is_over() {
 async fn a_file_that_changed_since_it_was_opened_is_named_on_both_sides() {
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     write(&from.path().join("labels.slp"), &[1; 300_000], false);
-    let package = Package::open_tree(from.path()).unwrap();
+    let package = Package::open_tree(from.path(), &Hashes::none()).unwrap();
     write(&from.path().join("labels.slp"), &[1; 200_000], false);
     let (sent, received) = transfer(&package, to.path(), pair()).await;
     assert!(sent.unwrap_err().to_string().contains("\"labels.slp\" changed"));
@@ -287,7 +289,7 @@ proptest! {
     fn any_tree_arrives_as_it_was(seed: u64) {
         let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         random_tree(&mut StdRng::seed_from_u64(seed), from.path());
-        let package = Package::open_tree(from.path()).unwrap();
+        let package = Package::open_tree(from.path(), &Hashes::none()).unwrap();
         let (sent, received) = block_on(transfer(&package, to.path(), pair()));
         prop_assert!(sent.is_ok(), "{sent:?}");
         prop_assert!(received.is_ok(), "{received:?}");
@@ -319,7 +321,7 @@ async fn over_a_bad_link(seed: u64) -> usize {
         let length = MAX_PIECE_BYTES as usize + rng.random_range(1..3 << 20);
         write(&from.path().join("long"), &noise(seed, length), false);
     }
-    let package = Package::open_tree(from.path()).unwrap();
+    let package = Package::open_tree(from.path(), &Hashes::none()).unwrap();
     let right = listing(from.path());
     for tried in 1.. {
         let (mut here, mut there) = pair();
@@ -381,7 +383,7 @@ async fn half_a_gigabyte_with_flat_memory() {
     write(&from.path().join("random"), &random, false);
     drop(random);
     let opening = Instant::now();
-    let package = Package::open_tree(from.path()).unwrap();
+    let package = Package::open_tree(from.path(), &Hashes::none()).unwrap();
     println!("hashed with {:.0} MB/s", 524.0 / opening.elapsed().as_secs_f64());
     let (idle_mib, mut peak_mib) = (resident_mib(), 0);
     let start = Instant::now();
@@ -408,7 +410,7 @@ async fn ten_thousand_small_files() {
     for n in 0..10_000 {
         write(&from.path().join(format!("{}/{n}", n % 100)), format!("{n}").as_bytes(), false);
     }
-    let package = Package::open_tree(from.path()).unwrap();
+    let package = Package::open_tree(from.path(), &Hashes::none()).unwrap();
     let start = Instant::now();
     let (sent, received) = transfer(&package, to.path(), pair()).await;
     sent.unwrap();

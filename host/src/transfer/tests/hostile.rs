@@ -4,7 +4,7 @@ use super::super::pieces::content;
 use super::super::storage::{PARTIAL, confined};
 use super::super::testing::{listing, package, pair, rel, write};
 use super::super::{Incoming, Limits, TransferError, receive, send};
-use sleap_rtc_protocol::frame::{self, ClientFrame, TransferFrame};
+use sleap_rtc_protocol::frame::{self, ClientFrame, TransferFrame, WorkerFrame};
 use sleap_rtc_protocol::transfer::{
     BlobHash, Chunk, FileEntry, MAX_PIECE_BYTES, MIN_PIECE_BYTES, Packing, Piece,
 };
@@ -45,6 +45,14 @@ fn pieces(of: BlobHash, bytes: &[u32], more: bool) -> Incoming {
 /// What a receiver with the folder `job/files` says to `messages`. Whatever it is, nothing appears
 /// outside of that folder, and nothing half done stays in it.
 async fn told(work: &Path, messages: Vec<Incoming>) -> Result<(), TransferError> {
+    told_within(work, messages, &QUICK).await
+}
+
+async fn told_within(
+    work: &Path,
+    messages: Vec<Incoming>,
+    limits: &Limits,
+) -> Result<(), TransferError> {
     let files = work.join("job/files");
     let outside = |work: &Path| {
         let mut all = listing(work);
@@ -62,13 +70,15 @@ async fn told(work: &Path, messages: Vec<Incoming>) -> Result<(), TransferError>
         here
     };
     let receiving = async {
-        let received = receive(&mut there, &files, &QUICK, |_| {}).await;
+        let received = receive(&mut there, &files, limits, |_| {}).await;
         drop(there);
         received
     };
     let (_here, received) = tokio::join!(talk, receiving);
     assert_eq!(outside(work), before);
-    assert!(!files.join(PARTIAL).exists(), "nothing verified is worth keeping");
+    let all = listing(work);
+    let mut hidden = all.keys().filter(|name| name.contains(PARTIAL));
+    assert!(hidden.all(|name| name.ends_with("/journal")), "nothing else is worth keeping");
     received.map(|_| ())
 }
 
@@ -103,7 +113,10 @@ async fn chunks_and_lists_that_do_not_belong_are_refused() {
         ("not for a receiver", vec![manifest(&[entry("a", a)]), manifest(&[])]),
         ("begin with the list", vec![chunk(a)]),
         ("begin with the list", vec![Incoming::Control(TransferFrame::Complete)]),
+        ("collide", vec![manifest(&[entry("a/x", a), entry("a/x", a)])]),
         ("collide", vec![manifest(&[entry("a/x", a), entry("A/X", a)])]),
+        ("collide", vec![manifest(&[entry("Ä", a), entry("ä", a)])]),
+        ("both as a file and as a folder", vec![manifest(&[entry("A", a), entry("a/x", a)])]),
         ("both as a file and as a folder", vec![manifest(&[entry("a", a), entry("a/x", a)])]),
         ("add up to more", vec![manifest(&[lie(u64::MAX, empty), entry("b", a)])]),
         ("one hash and two sizes", vec![manifest(&[entry("b", a), lie(3, entry("a", a).blake3)])]),
@@ -120,15 +133,22 @@ async fn chunks_and_lists_that_do_not_belong_are_refused() {
         ),
         ("silent", vec![manifest(&[entry("a", a), entry("b", b"b")]), chunk(b"b")]),
     ];
-    for (why, messages) in cases {
+    // A client's package at a worker, and a worker's result at a client.
+    let results = Limits { idle: QUICK.idle, ..Limits::results() };
+    let cases = cases.iter().flat_map(|case| [QUICK, results.clone()].map(|limits| (case, limits)));
+    let all = cases.map(async |((why, messages), limits)| {
         let work = tempfile::tempdir().unwrap();
         write(&work.path().join("job/spec"), b"", false);
-        let error = told(work.path(), messages).await.unwrap_err().to_string();
+        let told = told_within(work.path(), messages.clone(), &limits).await;
+        let error = told.unwrap_err().to_string();
         assert!(error.contains(why), "{why:?} not in {error:?}");
         let mut left = listing(&work.path().join("job"));
-        left.remove("files/b");
+        if left.remove("files/b").is_some() {
+            left.remove(&format!("files/{PARTIAL}/journal")).unwrap();
+        }
         assert!(left.len() == 1, "{why}");
-    }
+    });
+    futures_util::future::join_all(all).await;
 }
 
 #[tokio::test]
@@ -173,19 +193,119 @@ async fn a_disk_that_is_too_small_is_said_so_before_anything_is_sent() {
     assert!(listing(work.path()).is_empty());
 }
 
+/// A list of one file, as a client or a worker would send it: with this path, in JSON, and more.
+fn list(path: &str, more: &str) -> String {
+    let blake3 = "0".repeat(64);
+    format!(
+        r#"{{"frame":"transfer","transfer":"manifest","more":false,"files":[
+        {{"path":"{path}","size":1,"blake3":"{blake3}"{more}}}]}}"#
+    )
+}
+
 #[test]
 fn paths_that_lead_elsewhere_do_not_even_parse() {
-    let long = "a/".repeat(2048) + "a";
-    for bad in ["../x", "/etc/x", "a/../../x", "a\\\\b", "C:x", "con", "a/", "a\\u0000b", &long] {
-        let text = format!(
-            r#"{{"frame":"transfer","transfer":"manifest","more":false,"files":[
-            {{"path":"{bad}","size":1,"blake3":"{}"}}]}}"#,
-            "0".repeat(64)
-        );
-        let good = text.replace(bad, "fine");
+    let (deep, long) = ("a/".repeat(2048) + "a", "a".repeat(4096));
+    let longer = "a".repeat(256);
+    let bad = [
+        "",
+        ".",
+        "..",
+        "../x",
+        "/etc/x",
+        "//x",
+        "a/../../x",
+        "a/./x",
+        "a//x",
+        "a/",
+        "a\\\\b",
+        "..\\\\x",
+        "C:x",
+        "C:/x",
+        "a:stream",
+        "a?",
+        "a*",
+        "a|b",
+        "a<b",
+        "con",
+        "CON.txt",
+        "a/aux",
+        "nul",
+        "PRN",
+        "com1",
+        "LPT9.log",
+        "x.",
+        "x ",
+        "a\\u0000b",
+        "a\\nb",
+        "\\ud800",
+        &deep,
+        &long,
+        &longer,
+    ];
+    for bad in bad {
+        let text = list(bad, "");
         assert!(frame::decode::<ClientFrame>(&text).is_err(), "{bad}");
-        assert!(matches!(frame::decode(&good), Ok(ClientFrame::Transfer(_))), "{good}");
+        assert!(frame::decode::<WorkerFrame>(&text).is_err(), "{bad}");
     }
+    let good = list("fine", "");
+    assert!(matches!(frame::decode(&good), Ok(ClientFrame::Transfer(_))), "{good}");
+    assert!(matches!(frame::decode(&good), Ok(WorkerFrame::Transfer(_))), "{good}");
+}
+
+#[test]
+fn a_manifest_has_no_words_for_links_devices_and_other_modes() {
+    let TransferFrame::Manifest { files, .. } = plain(&list("fine", "")) else { panic!() };
+    for more in [
+        r#","link":"/etc/passwd""#,
+        r#","kind":"symlink","target":"../../x""#,
+        r#","kind":"device","major":1,"minor":3"#,
+        r#","mode":2541"#,
+        r#","owner":"root","setuid":true"#,
+    ] {
+        let TransferFrame::Manifest { files: these, .. } = plain(&list("fine", more)) else {
+            panic!()
+        };
+        assert_eq!(these, files, "{more} means something");
+    }
+    for wrong in [r#","size":2"#, r#","executable":"yes""#] {
+        assert!(frame::decode::<ClientFrame>(&list("fine", wrong)).is_err(), "{wrong}");
+    }
+    let negative = list("fine", "").replace(r#""size":1"#, r#""size":-1"#);
+    assert!(frame::decode::<ClientFrame>(&negative).is_err());
+    let short = list("fine", "").replace(&"0".repeat(64), "00");
+    assert!(frame::decode::<ClientFrame>(&short).is_err());
+}
+
+fn plain(text: &str) -> TransferFrame {
+    match frame::decode(text) {
+        Ok(ClientFrame::Transfer(frame)) => frame,
+        other => panic!("{text} is {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn pipes_and_devices_on_the_disk_are_neither_read_nor_written() {
+    let work = tempfile::tempdir().unwrap();
+    let files = work.path().join("job/files");
+    std::fs::create_dir_all(&files).unwrap();
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    for name in ["pipe", "folder"] {
+        let at = files.join(name);
+        rustix::fs::mknodat(rustix::fs::CWD, at, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    }
+    let received = async |messages: Vec<Incoming>| {
+        let (mut here, mut there) = pair();
+        for message in messages {
+            here.put(message).await.unwrap();
+        }
+        receive(&mut there, &files, &QUICK, |_| {}).await
+    };
+    // In place of a pipe, not into it.
+    received(vec![manifest(&[entry("pipe", b"abc")]), chunk(b"abc")]).await.unwrap();
+    assert!(files.join("pipe").symlink_metadata().unwrap().is_file());
+    let below = vec![manifest(&[entry("folder/x", b"abc")]), chunk(b"abc")];
+    let error = received(below).await.unwrap_err().to_string();
+    assert!(error.contains("a file is in the way"), "{error}");
 }
 
 #[tokio::test]

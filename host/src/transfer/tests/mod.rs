@@ -2,7 +2,9 @@
 
 mod caching;
 mod flow;
+mod hashing;
 mod hostile;
 mod packages;
+mod stream_decoder;
 mod zip_decoder;
 mod zips;

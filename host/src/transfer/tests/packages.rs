@@ -2,8 +2,8 @@
 
 use super::super::testing::{fixture, listing, package, pair, rel, write};
 use super::super::{
-    ArchiveError, Limits, Package, Part, PartSource, pack, pack_package, receive, send, storage,
-    unpack,
+    ArchiveError, Hashes, Limits, Package, Part, PartSource, pack, pack_package, receive, send,
+    storage, unpack,
 };
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
@@ -29,10 +29,10 @@ async fn sleaps_own_packages_arrive_flat_whichever_way_they_are_laid_out() {
         write(&top.join("__MACOSX/labels.pkg/._x"), b"litter", false);
         write(&top.join("labels.pkg/.DS_Store"), b"litter", false);
         pack(&top, &work.path().join("top.zip")).unwrap();
-        let from_zip = contents(&Package::open(&fixture(name)).unwrap());
+        let from_zip = contents(&Package::open(&fixture(name), &Hashes::none()).unwrap());
         assert!(from_zip.len() >= 5);
         for layout in [&flat, &top, &work.path().join("top.zip")] {
-            let package = Package::open(layout).unwrap();
+            let package = Package::open(layout, &Hashes::none()).unwrap();
             assert_eq!(contents(&package), from_zip, "{name} as {}", layout.display());
             let to = work.path().join("arrived");
             let (mut here, mut there) = pair();
@@ -79,7 +79,7 @@ fn parts_of_different_origin_make_a_package() {
     let mut parts = Part::folder(&rel("models/centroid"), &work.path().join("m/centroid")).unwrap();
     parts.push(file("labels.slp", PartSource::File(work.path().join("link.slp"))));
     parts.push(file("track-script.sh", PartSource::Bytes(b"sleap-nn track".to_vec())));
-    let package = Package::from_parts(parts.clone()).unwrap();
+    let package = Package::from_parts(parts.clone(), &Hashes::none()).unwrap();
     let names: Vec<_> = contents(&package).into_keys().collect();
     let expected = [
         "labels.slp",
@@ -92,13 +92,16 @@ fn parts_of_different_origin_make_a_package() {
     pack_package(&package, "p", &zip).unwrap();
     let archive = zip::ZipArchive::new(std::fs::File::open(&zip).unwrap()).unwrap();
     assert!(archive.file_names().all(|name| name.unwrap().starts_with("p/")));
-    let zipped = Package::open(&zip).unwrap();
+    let zipped = Package::open(&zip, &Hashes::none()).unwrap();
     assert_eq!(contents(&zipped), contents(&package));
 
     parts.push(file("LABELS.slp", PartSource::Bytes(Vec::new())));
-    assert!(matches!(Package::from_parts(parts), Err(ArchiveError::Manifest(_))));
+    assert!(matches!(Package::from_parts(parts, &Hashes::none()), Err(ArchiveError::Manifest(_))));
     let folder = file("x", PartSource::File(work.path().to_owned()));
-    assert!(matches!(Package::from_parts(vec![folder]), Err(ArchiveError::Entry { .. })));
+    assert!(matches!(
+        Package::from_parts(vec![folder], &Hashes::none()),
+        Err(ArchiveError::Entry { .. })
+    ));
 }
 
 #[test]
@@ -118,7 +121,7 @@ fn a_folder_with_more_than_files_in_it() {
     write(&folder.join("best.ckpt"), b"weights", false);
     write(&work.path().join("secret"), b"secret", false);
     symlink("best.ckpt", folder.join("last.ckpt")).unwrap();
-    let package = Package::open(&folder).unwrap();
+    let package = Package::open(&folder, &Hashes::none()).unwrap();
     assert_eq!(contents(&package)["last.ckpt"], b"weights", "links within the folder are files");
 
     type Spoil = fn(&Path);
@@ -136,9 +139,9 @@ fn a_folder_with_more_than_files_in_it() {
     ];
     for (name, spoil) in spoilers {
         spoil(&folder.join(name));
-        let error = Package::open(&folder).unwrap_err().to_string();
+        let error = Package::open(&folder, &Hashes::none()).unwrap_err().to_string();
         assert!(error.contains(&format!("{name:?}")), "{error}");
-        let tree = Package::open_tree(&folder).unwrap();
+        let tree = Package::open_tree(&folder, &Hashes::none()).unwrap();
         assert_eq!(tree.manifest().files().len(), 2);
         assert!(tree.left_out()[0].to_string().contains(name));
         std::fs::remove_dir_all(&folder).unwrap();
@@ -146,8 +149,8 @@ fn a_folder_with_more_than_files_in_it() {
         symlink("best.ckpt", folder.join("last.ckpt")).unwrap();
     }
     std::fs::remove_dir_all(&folder).unwrap();
-    let error = Package::open(&folder).unwrap_err().to_string();
+    let error = Package::open(&folder, &Hashes::none()).unwrap_err().to_string();
     assert!(error.contains("run\": No such file"), "{error}");
     std::fs::create_dir(&folder).unwrap();
-    assert!(matches!(Package::open(&folder), Err(ArchiveError::Empty { .. })));
+    assert!(matches!(Package::open(&folder, &Hashes::none()), Err(ArchiveError::Empty { .. })));
 }

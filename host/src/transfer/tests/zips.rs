@@ -1,7 +1,7 @@
 //! Zips that are not what they should be.
 
 use super::super::testing::{fixture, listing};
-use super::super::{Limits, Package, unpack};
+use super::super::{Hashes, Limits, Package, unpack};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -49,7 +49,7 @@ fn patch_central(path: &Path, offset: usize, to: &[u8]) {
 fn refused(path: &Path, why: &str) {
     let parent = path.parent().unwrap();
     let before = listing(parent);
-    let opened = Package::open(path).unwrap_err().to_string();
+    let opened = Package::open(path, &Hashes::none()).unwrap_err().to_string();
     assert!(opened.contains(why), "{why:?} not in {opened:?}");
     let unpacked = unpack(path, &parent.join("job/files"), &Limits::default()).unwrap_err();
     assert!(unpacked.to_string().contains(why), "{why:?} not in {unpacked}");

@@ -197,6 +197,7 @@ impl Coordinator {
         match message {
             ServerMessage::Offer(offer) => self.on_offer(offer).await,
             ServerMessage::PeerMessage(message) => self.on_peer_message(message).await,
+            ServerMessage::Unreadable(asked) => self.on_unreadable(asked).await,
             ServerMessage::Error(error) => warn!(error = error.text(), "the server reports"),
             // Nobody trickles, and the rest answers the signaling client's own questions.
             _ => {}

@@ -4,6 +4,7 @@ use super::handle::Request;
 use super::{Coordinator, NewJobConnection};
 use crate::worker::connection;
 use sleap_rtc_protocol::connection::Purpose;
+use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::{Refusal, RefusalCode};
 use sleap_rtc_protocol::signaling::{ClientMessage, Description, ErrorFrame, WORKER_BUSY};
 use sleap_rtc_protocol::worker::RESERVATION;
@@ -16,7 +17,7 @@ impl Coordinator {
         match offer.purpose.clone().unwrap_or_default() {
             Purpose::NewJob => match self.reserve(peer.clone(), RESERVATION) {
                 Ok(()) => self.connect_new_job(offer),
-                Err(refusal) => self.refuse(&offer, refusal).await,
+                Err(refusal) => self.refuse(&peer, offer.attempt, refusal).await,
             },
             Purpose::KnownJob { .. } | Purpose::Lane { .. } => {
                 match self.others.clone().try_acquire_owned() {
@@ -30,13 +31,15 @@ impl Coordinator {
                     }
                     Err(_) => {
                         let text = "too many connections to this worker; try again in a minute";
-                        self.refuse(&offer, Refusal::new(RefusalCode::Busy, text)).await;
+                        let refusal = Refusal::new(RefusalCode::Busy, text);
+                        self.refuse(&peer, offer.attempt, refusal).await;
                     }
                 }
             }
             Purpose::Unknown => {
                 let text = "the worker does not know what this offer is for; update the worker";
-                self.refuse(&offer, Refusal::new(RefusalCode::Invalid, text)).await;
+                let refusal = Refusal::new(RefusalCode::Invalid, text);
+                self.refuse(&peer, offer.attempt, refusal).await;
             }
         }
     }
@@ -86,8 +89,7 @@ impl Coordinator {
 
     /// Says no in both ways: an `error` frame, which the old server drops, and a peer message,
     /// which every server carries.
-    async fn refuse(&self, offer: &Description, refusal: Refusal) {
-        let peer = &offer.sender;
+    pub(super) async fn refuse(&self, peer: &PeerId, attempt: Option<u64>, refusal: Refusal) {
         info!(%peer, code = ?refusal.code, reason = %refusal.message, "offer refused");
         let status = self.state.status().as_str().to_owned();
         let busy = matches!(refusal.code, RefusalCode::Busy | RefusalCode::Maintenance);
@@ -98,7 +100,7 @@ impl Coordinator {
             reason: Some(if busy { WORKER_BUSY } else { "refused" }.into()),
             message: Some(refusal.message.clone()),
             current_status: Some(status),
-            attempt: offer.attempt,
+            attempt,
         };
         self.send(ClientMessage::Error(error)).await;
         self.respond(peer, self.response(String::new(), Err(refusal), None)).await;

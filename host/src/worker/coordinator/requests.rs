@@ -5,7 +5,7 @@ use crate::job::{JobCommand, JobFolder, JobHandle};
 use crate::worker::answering::Answering;
 use sleap_rtc_protocol::ids::{JobId, PeerId};
 use sleap_rtc_protocol::job::{Refusal, RefusalCode};
-use sleap_rtc_protocol::signaling::{AppMessage, JobRequest, PeerMessage};
+use sleap_rtc_protocol::signaling::{AppMessage, JobRequest, PeerMessage, Question, Unreadable};
 use sleap_rtc_protocol::worker::{RESERVATION, Slot, WorkerEvent, WorkerStatus};
 use tracing::{info, warn};
 
@@ -49,6 +49,23 @@ impl Coordinator {
             answering.answer(peer, request).await;
             drop(permit);
         });
+    }
+
+    /// Whoever asks something that makes no sense hears so, instead of waiting for nothing.
+    pub(super) async fn on_unreadable(&mut self, asked: Unreadable) {
+        let Unreadable { sender: peer, question, why } = asked;
+        match question {
+            Question::Offer { attempt } => {
+                let text = format!("the offer makes no sense: {why}");
+                self.refuse(&peer, attempt, Refusal::new(RefusalCode::Invalid, text)).await;
+            }
+            Question::JobRequest { job_id } => {
+                info!(%peer, why, "job request refused: it makes no sense");
+                let text = format!("the job request makes no sense: {why}");
+                let refusal = Refusal::new(RefusalCode::Invalid, text);
+                self.respond(&peer, self.response(job_id, Err(refusal), None)).await;
+            }
+        }
     }
 
     /// Only the peer that a job or a reservation belongs to may cancel it here.

@@ -1,5 +1,7 @@
 //! Two peers on loopback.
 
+mod sdp_decoder;
+
 use super::*;
 use crate::config::IceConfig;
 use sleap_rtc_protocol::DIALECT;

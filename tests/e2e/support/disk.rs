@@ -10,11 +10,11 @@ use std::process::Command;
 /// What fills a disk.
 const BALLAST: &str = "ballast";
 
-/// Gives this process mounts that nobody else sees and that end with it. Call it before any thread
-/// is started.
+/// Gives this thread, and all threads and processes that it starts, mounts that nobody else sees and
+/// that end with them.
 pub fn own_mounts() -> io::Result<()> {
     #[expect(unsafe_code, reason = "there is no other way to mounts of our own")]
-    // SAFETY: no other thread runs yet, and no descriptor is unshared.
+    // SAFETY: nothing but the thread's mounts and working folder changes; no descriptor is unshared.
     unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
     run("mount", [OsStr::new("--make-rprivate"), OsStr::new("/")])
 }
@@ -32,14 +32,19 @@ fn run<const N: usize>(program: &str, arguments: [&OsStr; N]) -> io::Result<()> 
 pub struct Disk(PathBuf);
 
 impl Disk {
-    /// Mounts an empty one of `mib` MiB at `at`, which is made.
+    /// Mounts an empty one of `mib` MiB at `at`, which is made where it is missing.
     pub fn mount(at: &Path, mib: u64) -> Self {
-        fs::create_dir(at).unwrap();
+        fs::create_dir_all(at).unwrap();
         let size = format!("size={mib}m,mode=0700");
         let at_path = at.to_str().expect("temporary folders have plain names");
         let words = ["-t", "tmpfs", "-o", size.as_str(), "torture", at_path];
         run("mount", words.map(OsStr::new)).expect("a tmpfs");
         Self(at.to_owned())
+    }
+
+    /// Takes so many MiB.
+    pub fn take_mib(&self, mib: usize) {
+        fs::write(self.0.join(BALLAST), vec![0; mib << 20]).unwrap();
     }
 
     /// Takes every byte that is left.

@@ -1,0 +1,203 @@
+//! How far a transfer is, in words: what is verified at its far end, how fast that grows, how long the
+//! rest takes, and what was there before it began.
+
+use crate::transfer::Progress;
+use sleap_rtc_protocol::ids::PeerId;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// The rate is that of this time.
+const WINDOW: Duration = Duration::from_secs(5);
+/// A rate needs at least so long to mean anything.
+const LEAST: Duration = Duration::from_millis(500);
+
+/// Which way the files go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// The package, to the worker.
+    Upload,
+    /// The result, to here.
+    Download,
+}
+
+impl Direction {
+    /// What the user reads.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Upload => "Sending package",
+            Self::Download => "Receiving result",
+        }
+    }
+}
+
+/// One transfer as it goes on.
+#[derive(Debug)]
+pub(super) struct Meter {
+    pub(super) direction: Direction,
+    /// Where the files go, as in "already on gpu1".
+    place: String,
+    started: Instant,
+    now: Progress,
+    /// What was verified when, within the window.
+    recent: VecDeque<(Instant, u64)>,
+}
+
+impl Meter {
+    /// A transfer to or from `worker` that begins `now`.
+    pub(super) fn new(direction: Direction, worker: &PeerId, now: Instant) -> Self {
+        let place = match direction {
+            Direction::Upload => format!("on {worker}"),
+            Direction::Download => "here".to_owned(),
+        };
+        Self { direction, place, started: now, now: Progress::default(), recent: VecDeque::new() }
+    }
+
+    /// It stands there `now`.
+    pub(super) fn note(&mut self, progress: Progress, now: Instant) {
+        self.now = progress;
+        let past = |(at, _): &(Instant, u64)| now.duration_since(*at) > WINDOW;
+        // One from before the window is where it begins.
+        while self.recent.len() > 1 && self.recent.get(1).is_some_and(past) {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((now, progress.done_bytes));
+    }
+
+    /// What was there before, if that is worth a line.
+    pub(super) fn already(&self) -> Option<String> {
+        let Progress { already_there_bytes, total_bytes, .. } = self.now;
+        let of = of(already_there_bytes, total_bytes);
+        (already_there_bytes > 0).then(|| format!("{of} already {}", self.place))
+    }
+
+    /// Where it stands: "1.2 of 2.0 GB, 45 MB/s, 18 s left".
+    pub(super) fn line(&self) -> String {
+        let Progress { done_bytes, total_bytes, .. } = self.now;
+        let mut line = of(done_bytes, total_bytes);
+        if let Some(rate) = self.bytes_per_s() {
+            line.push_str(&format!(", {}/s", bytes(rate as u64)));
+            if rate >= 1.0 {
+                let left_s = total_bytes.saturating_sub(done_bytes) as f64 / rate;
+                line.push_str(&format!(", {} left", time(left_s)));
+            }
+        }
+        line
+    }
+
+    /// What it came to, at its end: "done, 2.0 GB in 12 s, of which 1.9 GB were already on gpu1".
+    pub(super) fn done(&self, total_bytes: u64, now: Instant) -> String {
+        let took = time(now.duration_since(self.started).as_secs_f64());
+        let already = match self.now.already_there_bytes {
+            0 => String::new(),
+            there => format!(", of which {} were already {}", bytes(there), self.place),
+        };
+        format!("done, {} in {took}{already}", bytes(total_bytes))
+    }
+
+    /// How fast what is verified grows.
+    fn bytes_per_s(&self) -> Option<f64> {
+        let ((first, before), (last, after)) = (self.recent.front()?, self.recent.back()?);
+        let took = last.duration_since(*first);
+        let grown = after.saturating_sub(*before) as f64;
+        (took >= LEAST).then(|| grown / took.as_secs_f64())
+    }
+}
+
+/// The largest unit of which there is at least one, with its size.
+fn unit(bytes: u64) -> (f64, &'static str) {
+    match bytes {
+        0..1_000 => (1.0, "bytes"),
+        1_000..1_000_000 => (1e3, "kB"),
+        1_000_000..1_000_000_000 => (1e6, "MB"),
+        _ => (1e9, "GB"),
+    }
+}
+
+fn in_unit(bytes: u64, (size, name): (f64, &str)) -> String {
+    let count = bytes as f64 / size;
+    // Never more than there is: 99.97 of 100 MB is not all of it.
+    match name {
+        "bytes" => format!("{count}"),
+        _ if count < 10.0 => format!("{:.1}", (count * 10.0).floor() / 10.0),
+        _ => format!("{}", count.floor()),
+    }
+}
+
+fn of(some: u64, all: u64) -> String {
+    let unit = unit(all);
+    let fine = |bytes: u64| match unit.1 {
+        "GB" => format!("{:.1}", (bytes as f64 / 1e8).floor() / 10.0),
+        _ => in_unit(bytes, unit),
+    };
+    format!("{} of {} {}", fine(some), fine(all), unit.1)
+}
+
+fn bytes(count: u64) -> String {
+    let unit = unit(count);
+    format!("{} {}", in_unit(count, unit), unit.1)
+}
+
+fn time(seconds: f64) -> String {
+    let whole = seconds.ceil() as u64;
+    match whole {
+        0..120 => format!("{whole} s"),
+        120..7_200 => format!("{} min", whole.div_ceil(60)),
+        _ => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the user reads of a transfer of `total` bytes that stands at these bytes, second by second.
+    fn told(direction: Direction, already: u64, total: u64, seconds: &[u64]) -> String {
+        let start = Instant::now();
+        let mut meter = Meter::new(direction, &PeerId::new("gpu1").unwrap(), start);
+        let mut text = String::new();
+        for (second, done_bytes) in seconds.iter().enumerate() {
+            let now = start + Duration::from_secs(second as u64);
+            let progress = Progress {
+                done_bytes: *done_bytes,
+                total_bytes: total,
+                already_there_bytes: already,
+            };
+            meter.note(progress, now);
+            let first = meter.already().filter(|_| second == 0);
+            text.extend(first.map(|already| format!("{}: {already}\n", direction.label())));
+            text.push_str(&format!("{}: {}\n", direction.label(), meter.line()));
+        }
+        let end = start + Duration::from_secs(seconds.len() as u64);
+        text + &format!("{}: {}", direction.label(), meter.done(total, end))
+    }
+
+    #[test]
+    fn a_package_of_which_most_is_there() {
+        let (mb, gb) = (1_000_000, 1_000_000_000);
+        let seconds = [1_900 * mb, 1_912 * mb, 1_930 * mb, 1_930 * mb];
+        insta::assert_snapshot!(told(Direction::Upload, 1_900 * mb, 2 * gb, &seconds));
+    }
+
+    #[test]
+    fn a_result_that_takes_long_and_stops() {
+        let (mb, gb) = (1_000_000, 1_000_000_000);
+        let seconds =
+            [0, 2 * mb, 4 * mb, 4 * mb, 4 * mb, 4 * mb, 4 * mb, 4 * mb, 4 * mb, 9_999 * mb];
+        insta::assert_snapshot!(told(Direction::Download, 0, 10 * gb, &seconds));
+    }
+
+    #[test]
+    fn a_package_of_a_few_bytes() {
+        insta::assert_snapshot!(told(Direction::Upload, 0, 900, &[0, 900]));
+    }
+
+    #[test]
+    fn what_is_not_all_is_never_said_to_be() {
+        assert_eq!(of(99_999_999, 100_000_000), "99 of 100 MB");
+        assert_eq!(of(1_999_999_999, 2_000_000_000), "1.9 of 2.0 GB");
+        assert_eq!(
+            (time(0.1), time(119.5), time(7_300.0)),
+            ("1 s".into(), "2 min".into(), "2 h 1 min".into())
+        );
+    }
+}

@@ -1,0 +1,178 @@
+//! What transfers had verified that were given up for good, so that whoever sends the same again goes
+//! on where they were.
+//!
+//! Each is the folder that was being filled, moved here as it is: that needs no room on a disk that is
+//! full, and its journal says what is in it. Whoever takes a file out moves it too, so that ten
+//! gigabytes change hands without one of their bytes being read.
+
+use super::journal::{Journal, Written};
+use super::pieces;
+use super::storage::PARTIAL;
+use super::writer::JOURNAL;
+use sleap_rtc_protocol::transfer::{BlobHash, Piece};
+use std::collections::HashMap;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// The most folders that are kept; each is looked into before every transfer.
+const MOST: usize = 16;
+/// How long one is kept.
+const KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// The folder of a transfer that was given up.
+#[derive(Debug)]
+pub(super) struct Salvaged {
+    folder: PathBuf,
+    journal: Journal,
+    /// The whole files in it.
+    placed: HashMap<BlobHash, PathBuf>,
+    /// Where pieces are: file and offset.
+    pieces: HashMap<BlobHash, (PathBuf, u64)>,
+    /// What nobody has taken.
+    left: usize,
+}
+
+/// What was found for a content.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// All of it.
+    Whole,
+    /// These pieces.
+    Pieces(HashMap<u32, Written>),
+}
+
+/// Moves `folder`, which a transfer has filled in part, into `all`. Leaves one alone in which nothing
+/// was verified, or which is in use.
+pub(super) fn keep(all: &Path, folder: &Path) -> std::io::Result<()> {
+    let journal = folder.join(PARTIAL).join(JOURNAL);
+    if !journal.exists() {
+        return Ok(());
+    }
+    let in_use = Journal::open(&journal)?;
+    if in_use.is_useful() {
+        fs::rename(folder, all.join(format!("{:032x}", rand::random::<u128>())))?;
+    }
+    Ok(())
+}
+
+/// All folders in `all` that nobody else uses.
+pub(super) fn open(all: &Path) -> Vec<Salvaged> {
+    newest_first(all).into_iter().filter_map(|(_, folder)| Salvaged::open(folder)).collect()
+}
+
+/// Removes what is too old or too much. Returns how many bytes are left, at most `limit_bytes`.
+pub(super) fn shrink(all: &Path, limit_bytes: u64) -> u64 {
+    let mut total = 0;
+    for (number, (at, folder)) in newest_first(all).into_iter().enumerate() {
+        let bytes = bytes_on_disk(&folder);
+        let old = at.elapsed().is_ok_and(|age| age > KEEP);
+        if number >= MOST || old || total + bytes > limit_bytes {
+            remove(&folder);
+        } else {
+            total += bytes;
+        }
+    }
+    total
+}
+
+fn newest_first(all: &Path) -> Vec<(SystemTime, PathBuf)> {
+    let folders = fs::read_dir(all).into_iter().flatten().flatten().map(|entry| entry.path());
+    let dated = |folder: PathBuf| {
+        let journal = folder.join(PARTIAL).join(JOURNAL);
+        let at = journal.metadata().and_then(|there| there.modified());
+        (at.unwrap_or(SystemTime::UNIX_EPOCH), folder)
+    };
+    let mut folders: Vec<_> = folders.map(dated).collect();
+    folders.sort_by(|one, other| other.cmp(one));
+    folders
+}
+
+fn remove(folder: &Path) {
+    if let Err(error) = fs::remove_dir_all(folder) {
+        tracing::warn!(folder = %folder.display(), %error, "left in the cache's folder");
+    }
+}
+
+fn bytes_on_disk(folder: &Path) -> u64 {
+    files(folder, &|_| true).iter().map(|(_, there)| there.blocks() * 512).sum()
+}
+
+/// The files below `folder`, in those of its folders that `is_wanted`.
+fn files(folder: &Path, is_wanted: &dyn Fn(&Path) -> bool) -> Vec<(PathBuf, fs::Metadata)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        match entry.metadata() {
+            Ok(there) if there.is_dir() && is_wanted(&path) => {
+                found.extend(files(&path, is_wanted));
+            }
+            Ok(there) if there.is_file() => found.push((path, there)),
+            _ => {}
+        }
+    }
+    found
+}
+
+impl Salvaged {
+    fn open(folder: PathBuf) -> Option<Self> {
+        let partial = folder.join(PARTIAL);
+        let journal = Journal::open(&partial.join(JOURNAL)).ok()?;
+        let (mut placed, mut pieces) = (HashMap::new(), HashMap::new());
+        for (path, there) in files(&folder, &|inner| inner != partial) {
+            let Some(content) = journal.content(&there) else { continue };
+            pieces.insert(content, (path.clone(), 0));
+            placed.insert(content, path);
+        }
+        let mut unfinished = 0;
+        for (content, numbers) in journal.pieces() {
+            let beside = || Some(partial.join(content.to_string())).filter(|path| path.exists());
+            let Some(path) = placed.get(content).cloned().or_else(beside) else { continue };
+            unfinished += usize::from(!placed.contains_key(content));
+            let place = |written: &Written| (written.piece.blake3, (path.clone(), written.offset));
+            pieces.extend(numbers.values().map(place));
+        }
+        let left = placed.len() + unfinished;
+        Some(Self { folder, journal, placed, pieces, left })
+    }
+
+    /// Moves what there is of `content` to `to`. Nothing, where it would have to be hashed again:
+    /// there [`Self::read`] does so.
+    pub(super) fn take(&mut self, content: BlobHash, to: &Path) -> Option<Taken> {
+        if !self.journal.is_fresh() {
+            return None;
+        }
+        if let Some(path) = self.placed.get(&content) {
+            let there = path.symlink_metadata().ok()?;
+            if self.journal.content(&there) != Some(content) {
+                return None;
+            }
+            fs::rename(path, to).ok()?;
+            // Whether it is a program is the next transfer's to say.
+            fs::set_permissions(to, Permissions::from_mode(there.mode() & 0o666)).ok()?;
+            self.left -= 1;
+            return Some(Taken::Whole);
+        }
+        let pieces = self.journal.pieces().get(&content)?;
+        fs::rename(self.folder.join(PARTIAL).join(content.to_string()), to).ok()?;
+        self.left -= 1;
+        Some(Taken::Pieces(pieces.clone()))
+    }
+
+    /// The bytes of `piece`, if they are here and right.
+    pub(super) fn read(&self, piece: Piece) -> Option<Vec<u8>> {
+        let (path, offset) = self.pieces.get(&piece.blake3)?;
+        let mut bytes = vec![0; piece.bytes as usize];
+        File::open(path).and_then(|file| file.read_exact_at(&mut bytes, *offset)).ok()?;
+        (pieces::hash(&bytes) == piece.blake3).then_some(bytes)
+    }
+}
+
+impl Drop for Salvaged {
+    fn drop(&mut self) {
+        if self.left == 0 {
+            remove(&self.folder);
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! A disk that runs full on either side ends a transfer with an error that says how much is missing;
+//! once there is room it goes on where it was.
+
+use crate::reconnect::Desk;
+use crate::resume::{job_of, verified_bytes, wait_verified};
+use crate::support::disk::{Disk, own_mounts};
+use crate::support::*;
+
+const BYTES: u64 = 40_000_000;
+/// Room for the package, for the result, and for a bit more.
+const DISK_MIB: u64 = 110;
+const TRANSFER_FAILED: i32 = 7;
+
+/// Whether there can be disks of our own; says why not.
+fn disks() -> bool {
+    match own_mounts() {
+        Ok(()) => true,
+        Err(error) => {
+            println!("not run: no mounts of our own here ({error}); they need root");
+            false
+        }
+    }
+}
+
+/// How much of a package or result was there before, as the client has told.
+fn already(said: &str) -> &str {
+    let (_, rest) =
+        said.split_once("of which ").unwrap_or_else(|| panic!("nothing was there:\n{said}"));
+    rest.lines().next().unwrap()
+}
+
+#[test]
+fn of_the_worker() {
+    if !disks() {
+        return;
+    }
+    let site = Site::new();
+    let server = site.server();
+    let setup = TestWorker::setup(&site, "worker");
+    let disk = Disk::mount(&setup.home().join("state"), DISK_MIB);
+    let worker = setup.start(&server);
+    let (labels, models) = (large_labels(&site, BYTES), labels_and_models(&site).1);
+    let desk = Desk::new(&site, &server);
+    let client = || desk.client().track(&labels, &models).session(worker.credentials());
+
+    // Too little room from the beginning.
+    disk.take_mib(90);
+    client().run().assert_code(TRANSFER_FAILED).assert_says(&["too full", "make room for", "more"]);
+    worker.wait_idle(&site, &server);
+    disk.empty();
+
+    // None left in the middle.
+    let mut broken = client().start();
+    wait_verified("the upload", &worker.state_dir(), BYTES / 4);
+    disk.fill();
+    assert_eq!(broken.wait(A_WHILE), TRANSFER_FAILED, "{}", broken.transcript());
+    let said = broken.stderr();
+    assert!(said.contains("too full") && said.contains("make room for"), "{said}");
+    worker.wait_idle(&site, &server);
+    let verified = verified_bytes(&worker.state_dir());
+    assert!(verified >= BYTES / 4, "{verified} bytes are kept");
+
+    // Not even a folder for the job.
+    client().run().assert_says(&["too full", "make room for"]);
+    disk.empty();
+    let last = client();
+    let predictions = last.predictions();
+    let done = last.run();
+    done.assert_code(0);
+    println!(
+        "{} MB were there when the disk was full; afterwards: {}",
+        verified / 1_000_000,
+        already(&done.stderr)
+    );
+    assert!(std::fs::read(&predictions).unwrap() == std::fs::read(&labels).unwrap());
+    assert_eq!(verified_bytes(&worker.state_dir()), 0, "what was kept is used up");
+}
+
+#[test]
+fn of_the_client() {
+    if !disks() {
+        return;
+    }
+    let site = Site::new();
+    let server = site.server();
+    let worker = site.worker(&server);
+    let (labels, models) = (large_labels(&site, BYTES), labels_and_models(&site).1);
+    let desk = Desk::new(&site, &server);
+    let client = desk.client().track(&labels, &models).session(worker.credentials());
+    let (home, predictions) = (client.home().to_owned(), client.predictions());
+    let disk = Disk::mount(&home, DISK_MIB);
+
+    // None left in the middle.
+    let mut client = client.start();
+    wait_verified("the download", &home, BYTES / 4);
+    disk.fill();
+    assert_eq!(client.wait(A_WHILE), TRANSFER_FAILED, "{}", client.transcript());
+    let said = client.stderr();
+    assert!(said.contains("too full") && said.contains("make room for"), "{said}");
+    let verified = verified_bytes(&home);
+    assert!(verified >= BYTES / 4, "{verified} bytes are kept");
+
+    // Still too little room.
+    let fetch = || desk.client().arguments(&["fetch", &job_of(&said)]);
+    fetch().run().assert_code(TRANSFER_FAILED).assert_says(&["too full", "make room for"]);
+    disk.empty();
+    let done = fetch().run();
+    done.assert_code(0);
+    println!(
+        "{} MB were there when the disk was full; afterwards: {}",
+        verified / 1_000_000,
+        already(&done.stderr)
+    );
+    assert!(std::fs::read(&predictions).unwrap() == std::fs::read(&labels).unwrap());
+}

@@ -1,0 +1,242 @@
+//! SIGKILL of client or worker in the middle of an upload or of a download: whoever comes back goes on
+//! where it was, and what had been verified is not sent again.
+//!
+//! With 100 MB and at 50 % as part of all tests; `SLEAP_RTC_RESUME_MB=1000` kills at 1 %, 50 % and 99 %
+//! of a gigabyte.
+
+use crate::reconnect::Desk;
+use crate::support::*;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Deciding what is still to be sent takes at most so long.
+const DECIDE: Duration = Duration::from_secs(2);
+/// A gigabyte on a busy machine.
+const LONG: Duration = Duration::from_secs(300);
+/// Details of transfers, and of nothing else.
+const LOG: (&str, &str) =
+    ("SLEAP_RTC_LOG", "warn,rtc=error,sleap_rtc=info,sleap_rtc::transfer=debug");
+
+/// How much is sent, and at how many per cent of it somebody is killed.
+fn scale() -> (u64, &'static [u64]) {
+    match std::env::var("SLEAP_RTC_RESUME_MB") {
+        Ok(megabytes) => (megabytes.parse::<u64>().unwrap() * 1_000_000, &[1, 50, 99]),
+        Err(_) => (100_000_000, &[50]),
+    }
+}
+
+/// What the receivers below `folder` have noted as verified of long files, in bytes.
+pub fn verified_bytes(folder: &Path) -> u64 {
+    let files = files_below(folder);
+    let journals = files.iter().filter(|path| path.ends_with(".sleap-rtc-partial/journal"));
+    let texts = journals.filter_map(|path| std::fs::read_to_string(folder.join(path)).ok());
+    let bytes = |line: &str| -> Option<u64> {
+        let mut words = line.strip_prefix("piece ")?.split(' ');
+        words.nth(3)?.parse().ok()
+    };
+    texts.map(|text| text.lines().filter_map(bytes).sum::<u64>()).sum()
+}
+
+#[track_caller]
+pub fn wait_verified(what: &str, folder: &Path, bytes: u64) {
+    let verified = || (verified_bytes(folder) >= bytes).then_some(());
+    wait_for(what, LONG, verified);
+}
+
+/// A tracking of labels that are large; the stand-in's predictions are a copy of them.
+struct Scene {
+    site: Site,
+    server: TestServer,
+    worker: TestWorker,
+    labels: PathBuf,
+    models: Vec<PathBuf>,
+    bytes: u64,
+}
+
+impl Scene {
+    fn new(bytes: u64) -> Self {
+        let site = Site::new();
+        let server = site.server();
+        let worker = TestWorker::setup(&site, "worker").env(LOG.0, LOG.1).start(&server);
+        let (labels, models) = (large_labels(&site, bytes), labels_and_models(&site).1);
+        Self { site, server, worker, labels, models, bytes }
+    }
+
+    fn client(&self, desk: &Desk<'_>) -> TestClient {
+        self.complete(desk.client())
+    }
+
+    fn complete(&self, client: TestClient) -> TestClient {
+        let client = client.env(LOG.0, LOG.1).track(&self.labels, &self.models);
+        client.session(self.worker.credentials())
+    }
+
+    #[track_caller]
+    fn assert_arrived(&self, predictions: &Path) {
+        let hash = |path: &Path| {
+            let mut hasher = blake3::Hasher::new();
+            hasher.update_reader(std::fs::File::open(path).unwrap()).unwrap();
+            hasher.finalize()
+        };
+        assert_eq!(hash(predictions), hash(&self.labels), "the result is not what was sent");
+    }
+
+    /// Looks at what the receivers said of themselves, in one process or two, and prints it.
+    #[track_caller]
+    fn assert_resumed(&self, what: &str, percent: u64, verified_bytes: u64, receiver_log: &str) {
+        let tries = self.tries(receiver_log);
+        let last = tries.last().expect("a second try");
+        let verified_again = verified_bytes.saturating_sub(last.already_bytes);
+        // A receiver that was killed cannot say what it had of pieces that were not complete.
+        let twice = match &tries[..] {
+            [only] => only.arrived_bytes.saturating_sub(only.total_bytes - only.already_bytes),
+            all => {
+                let arrived: u64 = all.iter().map(|one| one.arrived_bytes).sum();
+                arrived - (last.total_bytes - all[0].already_bytes)
+            }
+        };
+        let mb = |bytes: u64| bytes as f64 / 1e6;
+        println!(
+            "{what} killed at {percent} % of {:.0} MB: {:.1} MB were verified, {:.1} MB were there when \
+             it went on (decided in {} ms); {verified_again} verified bytes were sent again, and of \
+             what {} saw {:.2} MB came twice",
+            mb(self.bytes),
+            mb(verified_bytes),
+            mb(last.already_bytes),
+            last.took.as_millis(),
+            if tries.len() > 1 { "the receiver" } else { "the second receiver" },
+            mb(twice),
+        );
+        assert!(last.took < DECIDE, "it took {:?} to decide", last.took);
+        assert_eq!(verified_again, 0, "what was verified was sent again");
+        // So many pieces may be incomplete at a time, each of at most 2 MiB.
+        assert!(twice <= 8 << 21, "{twice} bytes came twice");
+    }
+
+    /// The tries at the labels or the predictions.
+    fn tries(&self, receiver_log: &str) -> Vec<Try> {
+        let number = |line: &str, name: &str| -> Option<u64> {
+            let (_, rest) = line.split_once(&format!("{name}="))?;
+            rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+        };
+        let begun = |line: &str| {
+            Some(Try {
+                already_bytes: number(line, "already_bytes")?,
+                total_bytes: number(line, "total_bytes").filter(|total| *total >= self.bytes)?,
+                took: Duration::from_millis(number(line, "took_ms")?),
+                arrived_bytes: 0,
+            })
+        };
+        let mut tries: Vec<Try> = Vec::new();
+        for line in receiver_log.lines() {
+            tries.extend(begun(line));
+            if let (Some(last), Some(arrived)) = (tries.last_mut(), number(line, "arrived_bytes")) {
+                last.arrived_bytes = arrived;
+            }
+        }
+        tries
+    }
+}
+
+/// What a receiver says in its log.
+struct Try {
+    already_bytes: u64,
+    total_bytes: u64,
+    /// To find out what is there.
+    took: Duration,
+    arrived_bytes: u64,
+}
+
+#[test]
+fn the_client_is_killed_in_an_upload() {
+    let (bytes, points) = scale();
+    for percent in points {
+        let scene = Scene::new(bytes);
+        let desk = Desk::new(&scene.site, &scene.server);
+        let client = scene.client(&desk);
+        let home = client.home().to_owned();
+        let mut client = client.start();
+        wait_verified("the upload", &scene.worker.state_dir(), bytes * percent / 100);
+        client.kill();
+        let verified = verified_bytes(&scene.worker.state_dir());
+        let start = Instant::now();
+        // The same command again, at once.
+        let client = scene.complete(desk.client().in_home(&home));
+        let predictions = client.predictions();
+        let ended = client.run_within(LONG);
+        ended.assert_code(0).assert_says(&["Going on with job-"]);
+        println!("the same command went through in {:.1} s", start.elapsed().as_secs_f64());
+        assert_eq!(scene.worker.jobs().len(), 1, "it is the same job");
+        scene.assert_arrived(&predictions);
+        scene.assert_resumed("client, uploading,", *percent, verified, &scene.worker.log());
+    }
+}
+
+#[test]
+fn the_worker_is_killed_in_an_upload() {
+    let (bytes, points) = scale();
+    for percent in points {
+        let mut scene = Scene::new(bytes);
+        let desk = Desk::new(&scene.site, &scene.server);
+        let client = scene.client(&desk);
+        let predictions = client.predictions();
+        let mut client = client.start();
+        wait_verified("the upload", &scene.worker.state_dir(), bytes * percent / 100);
+        scene.worker.kill();
+        let verified = verified_bytes(&scene.worker.state_dir());
+        scene.worker = scene.worker.start_again("");
+        assert_eq!(client.wait(LONG), 0, "{}", client.transcript());
+        scene.assert_arrived(&predictions);
+        scene.assert_resumed("worker, receiving,", *percent, verified, &scene.worker.log());
+    }
+}
+
+#[test]
+fn the_client_is_killed_in_a_download() {
+    let (bytes, points) = scale();
+    for percent in points {
+        let scene = Scene::new(bytes);
+        let desk = Desk::new(&scene.site, &scene.server);
+        let client = scene.client(&desk);
+        let (home, predictions) = (client.home().to_owned(), client.predictions());
+        let mut client = client.start();
+        wait_verified("the download", &home, bytes * percent / 100);
+        client.kill();
+        let verified = verified_bytes(&home);
+        let job = job_of(&client.stderr());
+        let fetch = desk.client().env(LOG.0, LOG.1).arguments(&["fetch", &job]);
+        let fetched = fetch.run_within(LONG);
+        fetched.assert_code(0);
+        scene.assert_arrived(&predictions);
+        scene.assert_resumed("client, downloading,", *percent, verified, &fetched.stderr);
+        let left = std::fs::read_dir(&home).unwrap().flatten();
+        let hidden = |name: &std::ffi::OsString| name.to_string_lossy().starts_with(".sleap-rtc-");
+        let left: Vec<_> = left.map(|entry| entry.file_name()).filter(hidden).collect();
+        assert!(left.is_empty(), "left behind: {left:?}");
+    }
+}
+
+#[test]
+fn the_worker_is_killed_in_a_download() {
+    let (bytes, points) = scale();
+    for percent in points {
+        let mut scene = Scene::new(bytes);
+        let desk = Desk::new(&scene.site, &scene.server);
+        let client = scene.client(&desk);
+        let (home, predictions) = (client.home().to_owned(), client.predictions());
+        let mut client = client.start();
+        wait_verified("the download", &home, bytes * percent / 100);
+        scene.worker.kill();
+        let verified = verified_bytes(&home);
+        scene.worker = scene.worker.start_again("");
+        assert_eq!(client.wait(LONG), 0, "{}", client.transcript());
+        scene.assert_arrived(&predictions);
+        scene.assert_resumed("worker, sending,", *percent, verified, &client.stderr());
+    }
+}
+
+/// The id that the client told its user.
+pub fn job_of(said: &str) -> String {
+    let (_, rest) = said.split_once("Job job-").expect("the job's id");
+    format!("job-{}", rest.split(':').next().unwrap())
+}
