@@ -6,5 +6,6 @@ mod hashing;
 mod hostile;
 mod packages;
 mod stream_decoder;
+mod ten_gigabytes;
 mod zip_decoder;
 mod zips;
