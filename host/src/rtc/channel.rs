@@ -4,7 +4,6 @@ use super::connection::Shared;
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
 use webrtc::data_channel::{DataChannel, DataChannelEvent};
 
 /// How often a flush looks at what is unacknowledged; the crate has no event for it.
@@ -106,18 +105,21 @@ impl Channel {
         }
     }
 
-    /// Waits until everything sent so far is acknowledged, at most `limit`.
+    /// Waits until everything sent so far is acknowledged, at most `limit`; less when the connection
+    /// is over, after which nobody acknowledges anything.
     pub async fn flush(&self, limit: Duration) -> Result<(), ChannelError> {
-        let deadline = Instant::now() + limit;
-        loop {
-            let outstanding = self.until_over(self.inner.outstanding_bytes()).await?;
-            if outstanding == 0 {
-                return Ok(());
+        let acknowledged = async {
+            while self.until_over(self.inner.outstanding_bytes()).await? > 0 {
+                tokio::time::sleep(FLUSH_POLL).await;
             }
-            if Instant::now() >= deadline {
-                return Err(ChannelError::NotAcknowledged(limit));
+            Ok(())
+        };
+        tokio::select! {
+            biased;
+            flushed = tokio::time::timeout(limit, acknowledged) => {
+                flushed.unwrap_or(Err(ChannelError::NotAcknowledged(limit)))
             }
-            tokio::time::sleep(FLUSH_POLL).await;
+            () = self.connection.over() => Err(ChannelError::Closed),
         }
     }
 
