@@ -319,3 +319,19 @@ fn help_shows_each_way_to_connect_and_the_exit_codes() {
         insta::assert_snapshot!(words.trim_start_matches("--").replace(" --", "-"), error);
     }
 }
+
+/// The page on switching says of each option whether the Python program has it.
+#[test]
+fn the_page_on_switching_has_every_option() {
+    let page = include_str!("../../../docs/switching-from-python.md");
+    let missing = |command: &clap::Command| {
+        let options = command.get_arguments().filter_map(clap::Arg::get_long);
+        let missing = options.filter(|name| !page.contains(&format!("`--{name}`")));
+        missing.map(|name| format!("{} --{name}", command.get_name())).collect::<Vec<_>>()
+    };
+    let program = Cli::command();
+    let sides = ["signaling", "worker", "client-train", "client-track"];
+    let sides = sides.map(|name| program.find_subcommand(name).unwrap());
+    let all: Vec<String> = sides.into_iter().chain([&program]).flat_map(missing).collect();
+    assert!(all.is_empty(), "not in docs/switching-from-python.md: {all:?}");
+}

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
-use tokio::time::Instant;
 use webrtc::data_channel::{DataChannel, DataChannelEvent};
 
 /// How often a flush looks at what is unacknowledged; the crate has no event for it.
@@ -160,18 +159,21 @@ impl Channel {
         self.connection.round_trip().await
     }
 
-    /// Waits until everything sent so far is acknowledged, at most `limit`.
+    /// Waits until everything sent so far is acknowledged, at most `limit`; less when the connection
+    /// is over, after which nobody acknowledges anything.
     pub async fn flush(&self, limit: Duration) -> Result<(), ChannelError> {
-        let deadline = Instant::now() + limit;
-        loop {
-            let outstanding = self.outstanding_bytes().await?;
-            if outstanding == 0 {
-                return Ok(());
+        let acknowledged = async {
+            while self.outstanding_bytes().await? > 0 {
+                tokio::time::sleep(FLUSH_POLL).await;
             }
-            if Instant::now() >= deadline {
-                return Err(ChannelError::NotAcknowledged(limit));
+            Ok(())
+        };
+        tokio::select! {
+            biased;
+            flushed = tokio::time::timeout(limit, acknowledged) => {
+                flushed.unwrap_or(Err(ChannelError::NotAcknowledged(limit)))
             }
-            tokio::time::sleep(FLUSH_POLL).await;
+            () = self.connection.over() => Err(ChannelError::Closed),
         }
     }
 

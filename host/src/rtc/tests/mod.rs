@@ -271,8 +271,12 @@ async fn a_peer_that_vanishes_is_noticed() {
     let (connection, channel) = within(offering.accept(&answer)).await.unwrap();
     stop.send(()).unwrap();
     let gone = Instant::now();
-    assert_eq!(within(channel.recv()).await, None);
+    channel.send_text("nobody acknowledges this".into()).await.unwrap();
+    let (received, flushed) =
+        within(async { tokio::join!(channel.recv(), channel.flush(2 * LIMIT)) }).await;
     println!("noticed after {:.1} s", gone.elapsed().as_secs_f64());
+    assert_eq!(received, None);
+    assert!(matches!(flushed, Err(ChannelError::Closed)), "{flushed:?}");
     assert_eq!(*connection.state().borrow(), ConnectionState::Failed);
     far.join().unwrap();
 }

@@ -6,8 +6,6 @@
 
 mod addresses;
 mod board;
-#[cfg(test)]
-mod decoders;
 mod frame;
 mod http;
 mod link;
@@ -15,6 +13,8 @@ mod metrics;
 mod pace;
 mod session;
 mod socket;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 use crate::config::{IceOffer, Limits};
