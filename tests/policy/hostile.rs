@@ -3,16 +3,17 @@
 use crate::support::{hostile, training, worker};
 use sleap_rtc::policy::ExtensionPoint::{Compatibility, Estimate, Selection};
 use sleap_rtc::policy::{OnFailure, Verdict};
-use std::time::Instant;
 
 /// Deeds that are a failure at every extension point.
-const FAILURES: [&str; 6] = ["loop", "log-loop", "recurse", "grow", "panic", "error"];
-const TIMEOUT_MS: u128 = 200;
+const FAILURES: [&str; 7] =
+    ["loop", "free-loop", "recurse", "grow", "panic", "error", "log-not-text"];
 
 #[tokio::test]
 async fn the_default_answers_for_a_plugin_that_fails() {
     let workers = [worker("small", &[1000]), worker("large", &[2000])];
-    for deed in FAILURES.into_iter().chain(["nan", "out-of-range", "twice", "huge"]) {
+    for deed in
+        FAILURES.into_iter().chain(["nan", "out-of-range", "twice", "huge", "many", "not-text"])
+    {
         let policies = hostile(Selection, deed, OnFailure::Default);
         let selection = policies.select(&training(), &workers).await;
         let order: Vec<_> = selection.ranking.iter().map(|choice| choice.index).collect();
@@ -52,20 +53,6 @@ async fn refusing_selection_and_estimate_say_nothing() {
     assert!(selection.notice.is_some());
     let policies = hostile(Estimate, "panic", OnFailure::Refuse);
     assert_eq!(policies.estimate(&training(), &worker("w", &[])).await, None);
-}
-
-#[tokio::test]
-async fn an_endless_loop_is_stopped_soon_after_its_deadline() {
-    let worker = worker("w", &[]);
-    for deed in ["loop", "log-loop"] {
-        let policies = hostile(Compatibility, deed, OnFailure::Refuse);
-        let start = Instant::now();
-        policies.check(&training(), &worker).await;
-        let late_ms = start.elapsed().as_millis().saturating_sub(TIMEOUT_MS);
-        println!("{deed}: stopped {late_ms} ms past its deadline of {TIMEOUT_MS} ms");
-        // The goal is 50 ms; a loaded machine must not fail the test.
-        assert!(late_ms < 2000, "{late_ms} ms");
-    }
 }
 
 #[tokio::test]

@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod deadlines;
 mod defaults;
 mod hostile;
 mod loading;
 mod locked;
 mod memory;
+mod mutated;
 mod support;
 mod watching;
