@@ -63,6 +63,10 @@ fn a_plugin_is_added_listed_locked_and_removed() {
     let words = ["1 accepted in", &hash(&hostile), "`[policy] locked = true`"];
     says(&run(home, &["plugin", "lock"]), 0, &words);
     list(&["policy-plugin", " accepted"]);
+    fs::write(folder.join("text.wasm"), "def select(): pass").unwrap();
+    list(&["NOT USABLE", "text.wasm cannot be used: it is not a WebAssembly component"]);
+    fs::remove_file(folder.join("text.wasm")).unwrap();
+
     let config = home.join("sleap-rtc.toml");
     fs::write(&config, "[policy.estimate]\nplugin = \"custom-policy\"\n").unwrap();
     list(&[" estimate"]);

@@ -48,6 +48,7 @@ fn what_is_no_plugin_is_refused_with_advice() {
 fn a_contract_that_differs_is_refused_with_advice() {
     for (name, expected) in [
         ("newer-minor", "and this host speaks version 0.1.0: build it with the host's WIT"),
+        ("newer-patch", "and this host speaks version 0.1.0: build it with the host's WIT"),
         ("another-field", "its records or functions differ from version 0.1.0 of the contract"),
         ("another-case", "its records or functions differ from version 0.1.0 of the contract"),
         ("another-argument", "its records or functions differ from version 0.1.0 of the contract"),

@@ -111,6 +111,9 @@ impl Compiled {
         limits: Limits,
     ) -> Result<Plugin, String> {
         let runtime = runtime()?;
+        if let Some(why) = explain::another_version(&self.imports, &self.exports) {
+            return Err(why);
+        }
         let explain = |error| explain::not_usable(point, &self.imports, &self.exports, &error);
         let pre = runtime.linker.instantiate_pre(&self.component).map_err(explain)?;
         let plugin = Plugin { name: name.into(), limits, pre };

@@ -102,7 +102,7 @@ fn foreign(imports: &[String], exports: &[String]) -> Option<String> {
 
 /// Why a component of another version of the contract is no plugin for this host. The engine would
 /// let some of them pass, as versions go; what they rely on may still not be there.
-fn another_version(imports: &[String], exports: &[String]) -> Option<String> {
+pub(super) fn another_version(imports: &[String], exports: &[String]) -> Option<String> {
     let other = imports.iter().chain(exports).find(|name| other_version(name))?;
     Some(format!(
         "it was built for `{other}`, and this host speaks version {VERSION}: build it with the \

@@ -15,39 +15,31 @@ const PAGE_BYTES: usize = 64 * 1024;
 /// What the memory grows by at least.
 const GROWTH_BYTES: usize = 1024 * 1024;
 
-/// What lies between `next` and `end` is free.
+/// What lies between `next` and `end`, which is the end of the memory, is free. Both are 0 at first.
 struct Bump {
     next: AtomicUsize,
     end: AtomicUsize,
 }
 
-impl Bump {
-    /// Grows the memory so that it reaches `wanted`, and tells where the new part begins.
-    fn grow(&self, bytes: usize) -> Option<usize> {
-        let pages = bytes.max(GROWTH_BYTES).div_ceil(PAGE_BYTES);
-        let begin = memory_grow::<0>(pages);
-        (begin != usize::MAX).then_some(begin * PAGE_BYTES)
-    }
-}
-
-// SAFETY: each block lies in memory that was grown for it, and no two overlap: a guest has one
-// thread.
+// SAFETY: each block lies between `next` and the end of the memory and moves `next` behind itself,
+// so that no two overlap: a guest has one thread.
 #[expect(unsafe_code, reason = "the trait of allocators is unsafe")]
 unsafe impl GlobalAlloc for Bump {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let place = self.next.load(Relaxed).next_multiple_of(layout.align());
-        match place.checked_add(layout.size()) {
-            Some(next) if next <= self.end.load(Relaxed) => {
-                self.next.store(next, Relaxed);
-                place as *mut u8
+        let mut end = self.end.load(Relaxed);
+        let next = if end == 0 { memory_size::<0>() * PAGE_BYTES } else { self.next.load(Relaxed) };
+        let place = next.next_multiple_of(layout.align());
+        let Some(after) = place.checked_add(layout.size()) else { return null_mut() };
+        if after > end {
+            end = end.max(next);
+            let missing = after.saturating_sub(end).max(GROWTH_BYTES);
+            if memory_grow::<0>(missing.div_ceil(PAGE_BYTES)) == usize::MAX {
+                return null_mut();
             }
-            _ => {
-                let Some(begin) = self.grow(layout.size()) else { return null_mut() };
-                self.next.store(begin + layout.size(), Relaxed);
-                self.end.store(memory_size::<0>() * PAGE_BYTES, Relaxed);
-                begin as *mut u8
-            }
+            self.end.store(memory_size::<0>() * PAGE_BYTES, Relaxed);
         }
+        self.next.store(after, Relaxed);
+        place as *mut u8
     }
 
     unsafe fn dealloc(&self, _: *mut u8, _: Layout) {}
