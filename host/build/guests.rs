@@ -63,7 +63,7 @@ fn build(root: &Path, target: &Path, packages: &[&str]) -> Result<()> {
     for (name, _) in env::vars_os().filter(|(name, _)| belongs_to_outer_cargo(name)) {
         command.env_remove(name);
     }
-    for (key, value) in [("OPT_LEVEL", "s"), ("LTO", "fat"), ("CODEGEN_UNITS", "1")] {
+    for (key, value) in [("OPT_LEVEL", "3"), ("LTO", "fat"), ("CODEGEN_UNITS", "1")] {
         command.env(format!("CARGO_PROFILE_RELEASE_{key}"), value);
     }
     let status = command.status().context("cannot start cargo to build the guests")?;

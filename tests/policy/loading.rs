@@ -1,84 +1,75 @@
 //! Which files are plugins, and what is said of those that are not.
 
-use crate::support::{refused, training, worker};
+use crate::support::{guest, guest_path, refused, training, worker};
 use sleap_rtc::policy::{Policies, PolicyConfig, PolicyError};
 use std::path::Path;
 
-/// A file of the guests that only tests load.
-pub fn guest(file: &str) -> Vec<u8> {
-    std::fs::read(test_guests::dir().join(file)).unwrap()
-}
-
-/// The hostile guest with every `from` in its bytes replaced by `to`, of the same length.
-pub fn altered(from: &str, to: &str) -> Vec<u8> {
-    assert_eq!(from.len(), to.len());
-    let mut bytes = guest("hostile-guest.wasm");
-    let mut place = 0;
-    while place + from.len() <= bytes.len() {
-        if bytes[place..].starts_with(from.as_bytes()) {
-            bytes[place..place + to.len()].copy_from_slice(to.as_bytes());
-        }
-        place += 1;
-    }
-    bytes
-}
-
 #[test]
 fn what_is_no_plugin_is_refused_with_advice() {
-    let whole = guest("hostile-guest.wasm");
-    let own_log = "sleap-rtc:policy/log@0.1.0";
+    let whole = guest("hostile-guest");
+    let core = std::fs::read(guest_path("hostile-guest.core")).unwrap();
     let cases: Vec<(Vec<u8>, &str)> = vec![
         (vec![], "not a WebAssembly component"),
         (b"def check(): pass".to_vec(), "not a WebAssembly component"),
         (b"\0asm\x0d\0\x01\0\xff\xfe\xfd\xfc".to_vec(), "it is damaged"),
         (whole[..whole.len() / 2].to_vec(), "cut off"),
-        (guest("hostile-guest.core.wasm"), "a core WebAssembly module"),
+        (core, "a core WebAssembly module"),
         (
-            guest("custom-policy.wasm"),
+            guest("custom-policy"),
             "does not export `sleap-rtc:policy/compatibility@0.1.0` \
              (it exports sleap-rtc:policy/selection@0.1.0): build it for the world \
              `compatibility-plugin` or `policy-plugin`",
         ),
+        (guest("stranger"), "(it exports run): build it for the world `compatibility-plugin`"),
         (
-            altered(own_log, "wasi:cli/environment@0.2.0"),
-            "it imports `wasi:cli/environment@0.2.0`, but a policy gets nothing but `log`",
-        ),
-        (
-            altered("@0.1.0", "@0.2.0"),
-            "and this host speaks version 0.1.0: build it with the host's WIT",
-        ),
-        (
-            guest("another-field.wasm"),
-            "its records or functions differ from version 0.1.0 of the contract",
-        ),
-        (
-            altered("package-bytes", "package-bites"),
-            "its records or functions differ from version 0.1.0 of the contract",
+            guest("wasi"),
+            "it imports `wasi:cli/environment@0.2.3` and 2 more, but a policy gets nothing but \
+             `log`",
         ),
     ];
     for (bytes, expected) in cases {
-        let said = refused(&bytes);
-        println!("{said}\n");
-        assert!(said.contains(expected), "{said}");
-        assert!(said.starts_with("[policy.compatibility]"), "{said}");
+        says(&bytes, expected);
     }
 }
 
-/// What 0.1.1 adds a plugin cannot need of this host: it would import what is not there.
-#[tokio::test]
-async fn a_plugin_for_a_later_patch_of_the_contract_answers() {
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("some.wasm"), altered("@0.1.0", "@0.1.1")).unwrap();
-    let mut config = PolicyConfig::new(dir.path().to_owned());
-    config.selection.plugin = Some("some".into());
-    let policies = Policies::load(&config).unwrap();
-    let selection = policies.select(&training(), &[worker("w", &[])]).await;
-    assert_eq!((selection.notice, selection.ranking.len()), (None, 1));
+#[test]
+fn a_contract_that_differs_is_refused_with_advice() {
+    for (name, expected) in [
+        ("newer-minor", "and this host speaks version 0.1.0: build it with the host's WIT"),
+        ("newer-patch", "and this host speaks version 0.1.0: build it with the host's WIT"),
+        ("another-field", "its records or functions differ from version 0.1.0 of the contract"),
+        ("another-case", "its records or functions differ from version 0.1.0 of the contract"),
+        ("another-argument", "its records or functions differ from version 0.1.0 of the contract"),
+    ] {
+        says(&guest(name), expected);
+    }
+}
+
+#[test]
+fn what_fails_before_it_is_asked_is_refused_with_advice() {
+    for (name, expected) in [
+        ("start-loop", "it did not answer within 200 ms and was stopped"),
+        ("start-recursion", "its stack overflowed and it was stopped"),
+        ("start-trap", "it panicked"),
+        ("huge-memory", "it wanted more than 64 MiB of memory and was stopped"),
+        ("many-memories", "it is larger than a plugin may be, which is 200 instances, 50 memories"),
+        ("huge-table", "tables of 100000 entries"),
+    ] {
+        says(&guest(name), expected);
+    }
+}
+
+#[track_caller]
+fn says(bytes: &[u8], expected: &str) {
+    let said = refused(bytes);
+    println!("{said}\n");
+    assert!(said.contains(expected), "{said}");
+    assert!(said.starts_with("[policy.compatibility]"), "{said}");
 }
 
 #[test]
 fn every_cut_of_a_component_is_refused() {
-    let whole = guest("hostile-guest.wasm");
+    let whole = guest("hostile-guest");
     for length in (9..whole.len()).step_by(whole.len() / 20) {
         refused(&whole[..length]);
     }

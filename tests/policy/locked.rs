@@ -1,6 +1,6 @@
 //! `plugins.lock` and the cache of compiled plugins, as a program that loads policies sees them.
 
-use crate::support::{training, worker};
+use crate::support::{guest, training, worker};
 use sleap_rtc::policy::examine::PluginFile;
 use sleap_rtc::policy::lock::{Lock, install};
 use sleap_rtc::policy::{ExtensionPoint, Policies, PolicyConfig};
@@ -8,10 +8,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
-
-fn guest(file: &str) -> Vec<u8> {
-    fs::read(test_guests::dir().join(file)).unwrap()
-}
 
 fn hash(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex().to_string()
@@ -38,7 +34,7 @@ async fn answer(policies: &Policies) -> String {
 #[test]
 fn only_what_was_accepted_is_loaded_and_both_hashes_are_named() {
     let dir = tempfile::tempdir().unwrap();
-    let (bytes, other) = (guest("hostile-guest.wasm"), guest("custom-policy.wasm"));
+    let (bytes, other) = (guest("hostile-guest"), guest("custom-policy"));
     install(&dir.path().join("lab.wasm"), &bytes).unwrap();
     let config = locked(dir.path());
     let said = refused(&config);
@@ -57,7 +53,7 @@ fn only_what_was_accepted_is_loaded_and_both_hashes_are_named() {
 #[tokio::test]
 async fn a_changed_file_must_be_accepted_before_it_answers() {
     let dir = tempfile::tempdir().unwrap();
-    let (bytes, other) = (guest("hostile-guest.wasm"), guest("custom-policy.wasm"));
+    let (bytes, other) = (guest("hostile-guest"), guest("custom-policy"));
     let lock = Lock::of(dir.path());
     let accept = |bytes| lock.accept(BTreeMap::from([("lab.wasm".into(), hash(bytes))])).unwrap();
     install(&dir.path().join("lab.wasm"), &bytes).unwrap();

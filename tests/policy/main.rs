@@ -3,13 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod cases;
+mod deadlines;
 mod defaults;
 mod guide;
 mod hostile;
 mod loading;
 mod locked;
 mod memory;
+mod mutated;
 mod native;
-mod random;
 mod support;
 mod watching;

@@ -5,6 +5,17 @@ use sleap_rtc_protocol::capabilities::{Accelerators, Gpu, WorkerFacts};
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::{JobDescription, JobType};
 use sleap_rtc_protocol::worker::WorkerStatus;
+use std::path::PathBuf;
+
+/// The file of a guest that only tests load.
+pub fn guest_path(name: &str) -> PathBuf {
+    test_guests::dir().join(format!("{name}.wasm"))
+}
+
+/// What is in it.
+pub fn guest(name: &str) -> Vec<u8> {
+    std::fs::read(guest_path(name)).unwrap()
+}
 
 /// An available worker with these GPUs: total memory in MiB.
 pub fn worker(name: &str, gpus: &[u64]) -> WorkerFacts {

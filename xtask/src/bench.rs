@@ -1,8 +1,8 @@
 //! `cargo xtask bench NAME`: builds the program and the measurements with our own code optimised,
 //! then runs them.
 //!
-//! Dependencies are optimised in every profile, so what a development build has of them serves here
-//! as well. What ships adds link-time optimisation on top (`[profile.release]`).
+//! Dependencies are built as they ship in every profile, so what a development build has of them
+//! serves here as well. What ships adds link-time optimisation on top (`[profile.release]`).
 
 use crate::prerequisites;
 use crate::programs::{call, cargo};
@@ -24,7 +24,9 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
 
 fn optimise(command: &mut Command) -> &mut Command {
     for package in OURS {
-        command.arg("--config").arg(format!("profile.dev.package.{package}.opt-level=3"));
+        for setting in ["opt-level=3", "debug-assertions=false", "overflow-checks=false"] {
+            command.arg("--config").arg(format!("profile.dev.package.{package}.{setting}"));
+        }
     }
     command
 }

@@ -176,9 +176,6 @@ pub(super) async fn explain(
 ) -> Result<Exit, Failure> {
     let mut interrupts = interrupt::to_part_from_a_job()?;
     let (workers, selection) = client::explain(config, join, job, &mut interrupts).await?;
-    if let Some(notice) = &selection.notice {
-        print::error(&format!("warning: {notice}\n"));
-    }
     print::raw(&ranking(&workers, &selection)).exit(Exit::Unexpected)?;
     match (workers.is_empty(), selection.ranking.is_empty()) {
         (true, _) => Err(Failure::message(Exit::NoWorker, "there is no worker in this room")),

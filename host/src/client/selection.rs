@@ -75,9 +75,6 @@ async fn automatic(
     }
     let policies = policies.asked_by(room.own_id().as_str());
     let selection = policies.select(&spec.description, &workers).await;
-    if let Some(notice) = &selection.notice {
-        tracing::warn!("{notice}");
-    }
     let mut passed = PassedOver::default();
     let mut silent = Vec::new();
     let mut ranked = vec![false; workers.len()];

@@ -4,7 +4,9 @@ use super::ExtensionPoint;
 use super::bindings::{PolicyPlugin, compatibility, estimation, selection};
 use super::cache::Cache;
 use super::explain;
-use super::limits::{ANSWER_BYTES, CallState, Limits, Ticker};
+use super::limits::{
+    ANSWER_BYTES, CallState, INSTANCES, Limits, MEMORIES, TABLE_ENTRIES, TABLES, Ticker,
+};
 use super::questions::Question;
 use super::text::one_line;
 use std::sync::{Arc, LazyLock};
@@ -27,6 +29,11 @@ pub(super) enum Failure {
          and the reason will stand in the log"
     )]
     Panic,
+    #[error(
+        "it is larger than a plugin may be, which is {INSTANCES} instances, {MEMORIES} memories and \
+         {TABLES} tables of {TABLE_ENTRIES} entries: {0}"
+    )]
+    Size(String),
     #[error("its answer is larger than {} MiB", ANSWER_BYTES / (1024 * 1024))]
     AnswerTooLarge,
     #[error("its answer breaks the contract: {0}")]
@@ -104,6 +111,9 @@ impl Compiled {
         limits: Limits,
     ) -> Result<Plugin, String> {
         let runtime = runtime()?;
+        if let Some(why) = explain::another_version(&self.imports, &self.exports) {
+            return Err(why);
+        }
         let explain = |error| explain::not_usable(point, &self.imports, &self.exports, &error);
         let pre = runtime.linker.instantiate_pre(&self.component).map_err(explain)?;
         let plugin = Plugin { name: name.into(), limits, pre };
@@ -244,6 +254,9 @@ mod tests {
             ("grow", "it wanted more than 64 MiB of memory"),
             ("panic", "it panicked (reached `unreachable`)"),
             ("huge", "its answer is larger than 16 MiB"),
+            ("many", "its answer is larger than 16 MiB"),
+            ("not-text", "its answer breaks the contract: a text that it hands over is not UTF-8"),
+            ("log-not-text", "its answer breaks the contract: a text that it hands over is not"),
             ("error", "it says: the setting \"do\" says so"),
             ("nan", "its answer breaks the contract: the score of worker 0 is NaN"),
             ("out-of-range", "its answer breaks the contract: it names worker 1 of 1"),

@@ -84,11 +84,8 @@ pub(super) fn export(point: ExtensionPoint) -> String {
 
 /// What has no place in a plugin of this version, if anything.
 fn foreign(imports: &[String], exports: &[String]) -> Option<String> {
-    if let Some(other) = imports.iter().chain(exports).find(|name| other_version(name)) {
-        return Some(format!(
-            "it was built for `{other}`, and this host speaks version {VERSION}: build it with \
-             the host's WIT"
-        ));
+    if let Some(why) = another_version(imports, exports) {
+        return Some(why);
     }
     let mut foreign = imports.iter().filter(|name| !name.starts_with(PACKAGE));
     let first = foreign.next()?;
@@ -100,6 +97,16 @@ fn foreign(imports: &[String], exports: &[String]) -> Option<String> {
         "it imports `{first}`{others}, but a policy gets nothing but `log`: no files, clock, \
          randomness or network. Build Rust for wasm32-unknown-unknown; give other languages' \
          tools the option that stubs WASI"
+    ))
+}
+
+/// Why a component of another version of the contract is no plugin for this host. The engine would
+/// let some of them pass, as versions go; what they rely on may still not be there.
+pub(super) fn another_version(imports: &[String], exports: &[String]) -> Option<String> {
+    let other = imports.iter().chain(exports).find(|name| other_version(name))?;
+    Some(format!(
+        "it was built for `{other}`, and this host speaks version {VERSION}: build it with the \
+         host's WIT"
     ))
 }
 
@@ -126,10 +133,21 @@ pub(super) fn stopped(
         _ if memory_denied => Some(Failure::Memory(limits.memory_mib)),
         Some(Trap::UnreachableCodeReached) => Some(Failure::Panic),
         Some(trap) => Some(Failure::Other(trap.to_string())),
-        None if format!("{error:#}").contains("fuel allocated for hostcalls") => {
-            Some(Failure::AnswerTooLarge)
-        }
-        None => None,
+        None => refused_by_engine(&format!("{error:#}")),
+    }
+}
+
+/// What the engine has no trap for: it says so in words only.
+fn refused_by_engine(error: &str) -> Option<Failure> {
+    let says = |words: &str| error.contains(words);
+    if says("fuel allocated for hostcalls") {
+        Some(Failure::AnswerTooLarge)
+    } else if says("invalid utf-8") || says("incomplete utf-8") {
+        Some(Failure::BadAnswer("a text that it hands over is not UTF-8".into()))
+    } else if says("resource limit exceeded") || says("exceeds table limits") {
+        Some(Failure::Size(one_line(error, 200)))
+    } else {
+        None
     }
 }
 

@@ -14,6 +14,12 @@ const LOG_BYTES: usize = 16 * 1024;
 /// What the host may allocate for what a guest hands over, in bytes.
 pub(super) const ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
+/// What a component may consist of.
+pub(super) const INSTANCES: usize = 200;
+pub(super) const MEMORIES: usize = 50;
+pub(super) const TABLES: usize = 200;
+pub(super) const TABLE_ENTRIES: usize = 100_000;
+
 /// Limits of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Limits {
@@ -105,19 +111,19 @@ impl ResourceLimiter for CallState {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(desired <= 100_000)
+        Ok(desired <= TABLE_ENTRIES)
     }
 
     fn instances(&self) -> usize {
-        200
+        INSTANCES
     }
 
     fn tables(&self) -> usize {
-        200
+        TABLES
     }
 
     fn memories(&self) -> usize {
-        50
+        MEMORIES
     }
 }
 

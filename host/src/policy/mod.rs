@@ -30,6 +30,7 @@ use questions::{Check, HowLong, Question, Select};
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::job::{JobDescription, Reason};
 use source::Shelf;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -154,7 +155,7 @@ pub struct Selection {
     pub ranking: Vec<Choice>,
     /// Those left out with a reason.
     pub left_out: Vec<Exclusion>,
-    /// A line for the user when a plugin failed.
+    /// A line for the user when a plugin failed. The log has it too, with the plugin's own words.
     pub notice: Option<String>,
 }
 
@@ -260,11 +261,17 @@ impl Policies {
         self.points.at(point).failures.load(Ordering::Relaxed)
     }
 
+    /// How often plugins failed since they were loaded, where they did.
+    pub fn all_failures(&self) -> BTreeMap<&'static str, u64> {
+        let counted = ExtensionPoint::ALL.map(|point| (point.key(), self.failures(point)));
+        counted.into_iter().filter(|(_, failures)| *failures > 0).collect()
+    }
+
     /// Asks on a thread that may block.
     async fn ask<Q: Question>(&self, question: Q) -> (Option<Q::Answer>, Option<String>) {
         let points = Arc::clone(&self.points);
         let asked = tokio::task::spawn_blocking(move || {
-            points.at(Q::POINT).ask(&question, points.cache.as_deref())
+            points.at(Q::POINT).ask(question, points.cache.as_deref())
         });
         asked.await.unwrap_or_else(|error| {
             tracing::error!(%error, point = Q::POINT.key(), "the host failed while asking a plugin");
@@ -310,32 +317,39 @@ impl Point {
     /// The answer, if there is one, and a line for the user if a plugin failed. Blocks.
     fn ask<Q: Question>(
         &self,
-        question: &Q,
+        mut question: Q,
         cache: Option<&Cache>,
     ) -> (Option<Q::Answer>, Option<String>) {
+        question.context().settings.clone_from(&self.settings);
         let Some(watched) = &self.configured else {
-            return match self.ask_default(&question.with_settings(&self.settings), cache) {
+            return match self.ask_default(&question, cache) {
                 Ok(answer) => (Some(answer), None),
                 Err(notice) => (None, Some(notice)),
             };
         };
         let plugin = watched.current();
-        let failure = match plugin.ask(&question.with_settings(&self.settings)) {
+        let failure = match plugin.ask(&question) {
             Ok(answer) => return (Some(answer), None),
             Err(failure) => failure,
         };
-        self.count(Q::POINT, &plugin.name, &failure);
+        let then = match self.on_failure {
+            OnFailure::Refuse => "nothing answers for it",
+            OnFailure::Default => "the default was used",
+        };
+        self.count(Q::POINT, &plugin.name, &failure, then);
         let failed = format!("the {} plugin {} failed", Q::POINT.key(), plugin.name);
+        // Settings are for the plugin they were written for.
+        question.context().settings.clear();
         match self.on_failure {
             OnFailure::Refuse => (None, Some(failed)),
-            OnFailure::Default => match self.ask_default(question, cache) {
-                Ok(answer) => (Some(answer), Some(format!("{failed}; the default was used"))),
+            OnFailure::Default => match self.ask_default(&question, cache) {
+                Ok(answer) => (Some(answer), Some(format!("{failed}; {then}"))),
                 Err(notice) => (None, Some(format!("{failed}; {notice}"))),
             },
         }
     }
 
-    /// Asks the embedded plugin. Settings are for the plugin they were written for.
+    /// Asks the embedded plugin.
     fn ask_default<Q: Question>(
         &self,
         question: &Q,
@@ -347,22 +361,16 @@ impl Point {
             Err(why) => Err(Failure::Other(why.clone())),
         };
         asked.map_err(|failure| {
-            self.count(Q::POINT, name, &failure);
+            self.count(Q::POINT, name, &failure, "nothing answers for it");
             format!("the built-in {} plugin failed", Q::POINT.key())
         })
     }
 
-    fn count(&self, point: ExtensionPoint, plugin: &str, failure: &Failure) {
+    /// Counts a failure and logs it, in the one line that a client's user sees of it.
+    fn count(&self, point: ExtensionPoint, plugin: &str, failure: &Failure, then: &str) {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
-        let on_failure = self.on_failure;
         let point = point.key();
-        tracing::warn!(
-            point,
-            plugin,
-            failures,
-            ?on_failure,
-            "the plugin {plugin} failed: {failure}"
-        );
+        tracing::warn!(failures, "the {point} plugin {plugin} failed: {failure}; {then}");
     }
 }
 

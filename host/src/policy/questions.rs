@@ -1,6 +1,6 @@
 //! The three questions: how each is put to a guest, and which answers count.
 
-use super::bindings::types::{Context, Job, Property, Worker};
+use super::bindings::types::{Context, Job, Worker};
 use super::bindings::{compatibility, estimation, selection};
 use super::limits::CallState;
 use super::text::one_line;
@@ -14,7 +14,7 @@ const REASON_BYTES: usize = 500;
 const REASONS: usize = 16;
 
 /// A question to a plugin.
-pub(super) trait Question: Clone + Send + Sync + 'static {
+pub(super) trait Question: Send + Sync + 'static {
     /// Which plugin is asked.
     const POINT: ExtensionPoint;
     /// What the guest says.
@@ -35,17 +35,9 @@ pub(super) trait Question: Clone + Send + Sync + 'static {
 
     /// Takes an answer that keeps the contract's rules; else names the rule.
     fn check(&self, answer: Self::Raw) -> Result<Self::Answer, String>;
-
-    /// The same question with other settings.
-    fn with_settings(&self, settings: &[Property]) -> Self {
-        let mut question = self.clone();
-        question.context().settings = settings.to_vec();
-        question
-    }
 }
 
 /// Which worker?
-#[derive(Clone)]
 pub(super) struct Select {
     pub context: Context,
     pub job: Job,
@@ -103,7 +95,6 @@ impl Question for Select {
 }
 
 /// Does this worker take the job?
-#[derive(Clone)]
 pub(super) struct Check {
     pub context: Context,
     pub job: Job,
@@ -147,7 +138,6 @@ impl Question for Check {
 }
 
 /// How long will it take?
-#[derive(Clone)]
 pub(super) struct HowLong {
     pub context: Context,
     pub job: Job,

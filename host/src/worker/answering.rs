@@ -38,6 +38,8 @@ impl Answering {
             }
             Err(_) => None,
         };
+        // A policy may have failed: the room sees how often.
+        self.coordinator.facts_changed().await;
         match &verdict {
             Ok(()) => info!(%peer, "job request accepted; slot reserved"),
             Err(refusal) => info!(%peer, reason = %refusal.message, "job request refused"),

@@ -195,7 +195,13 @@ pub async fn run(
     let entering = enter(&config, &options.room, &state, &api, &capabilities);
     let Some(entered) = shutdown.run_until_cancelled(entering).await else { return Ok(()) };
     let Entered { identity, room, signaling, events } = entered?;
-    let site = Arc::new(site(&config, policies, &capabilities, &identity, signaling.ice_servers()));
+    let site = Arc::new(site(
+        &config,
+        policies.clone(),
+        &capabilities,
+        &identity,
+        signaling.ice_servers(),
+    ));
     announce::credentials(&identity.peer_id, &room, options.credentials_file.as_deref())?;
     info!(peer = %identity.peer_id, room = %room.room_id, "registered");
 
@@ -205,6 +211,9 @@ pub async fn run(
     let background = Background::start(site, &coordinator, has_gpus);
     coordinator.run(events, shutdown, options.drain).await;
     background.end().await;
+    for (point, failures) in policies.all_failures() {
+        warn!("the {point} plugin failed {failures} times since the worker was started");
+    }
 
     // The newest token: the first one may have expired long ago.
     let identity = signaling.identity();

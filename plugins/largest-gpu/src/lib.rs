@@ -4,6 +4,9 @@
 //! left out. The others are ranked by the total memory of their largest GPU; among equals by its
 //! free memory (measured before not measured), then by fewer active jobs, then by peer id.
 
+#[cfg(target_family = "wasm")]
+mod bump;
+
 /// Bindings made from the WIT package.
 #[allow(missing_docs, unsafe_code, reason = "generated")]
 pub mod bindings {

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 /// A folder with `hostile-guest.wasm` and `custom-policy.wasm`, and each as a core module with the
-/// ending `.core.wasm`; and with `another-field.wasm`, the hostile guest built for a contract whose
-/// workers have one field more.
+/// ending `.core.wasm`; with a component for each contract of `altered.rs`, and one for each text
+/// in `wat/`.
 pub fn dir() -> &'static Path {
     Path::new(env!("OUT_DIR"))
 }

@@ -17,19 +17,55 @@ use bindings::exports::sleap_rtc::policy::selection::{self, Choice, Ranking};
 use bindings::sleap_rtc::policy::log::{Level, log};
 use bindings::sleap_rtc::policy::types::{Context, Job, Value, Worker};
 use std::hint::black_box;
+use std::mem::{ManuallyDrop, forget};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether freeing memory never ends.
+static FREE_LOOPS: AtomicBool = AtomicBool::new(false);
+
+#[cfg(target_family = "wasm")]
+mod allocator {
+    use super::{FREE_LOOPS, Ordering, black_box};
+    use std::alloc::{GlobalAlloc, Layout, System};
+
+    #[global_allocator]
+    static ALLOCATOR: Allocator = Allocator;
+
+    struct Allocator;
+
+    // SAFETY: it is the system's, but for the loop.
+    #[expect(unsafe_code, reason = "there is no other way to run code when the host frees memory")]
+    unsafe impl GlobalAlloc for Allocator {
+        unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+            // SAFETY: the caller's.
+            unsafe { System.alloc(layout) }
+        }
+
+        unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+            while FREE_LOOPS.load(Ordering::Relaxed) {
+                black_box(());
+            }
+            // SAFETY: the caller's.
+            unsafe { System.dealloc(place, layout) }
+        }
+    }
+}
 
 /// The guest.
 #[cfg_attr(not(target_family = "wasm"), allow(dead_code, reason = "exported in the guest only"))]
 struct Hostile;
 
 impl selection::Guest for Hostile {
-    fn select(context: Context, _: Job, workers: Vec<Worker>) -> Result<Ranking, String> {
+    fn select(context: Context, job: Job, workers: Vec<Worker>) -> Result<Ranking, String> {
+        let (context, _, workers) = kept(context, job, workers);
         let deed = misbehave(&context)?;
         let choice = |index, score| Choice { index, score, reason: "because".into() };
         let choices = match deed.as_str() {
             "nan" => vec![choice(0, f64::NAN)],
             "out-of-range" => vec![choice(u32::try_from(workers.len()).unwrap_or(0), 1.0)],
             "twice" => vec![choice(0, 1.0), choice(0, 1.0)],
+            "many" => vec![Choice { reason: String::new(), ..choice(0, 1.0) }; 1 << 20],
+            "not-text" => vec![Choice { reason: not_text(), ..choice(0, 1.0) }],
             "huge" => vec![Choice { reason: "x".repeat(40 << 20), ..choice(0, 1.0) }],
             "escape" => vec![Choice { reason: "\x1b[2J\r\nboo".into(), ..choice(0, 1.0) }],
             "who" => vec![Choice { reason: format!("{:?}", context.asker), ..choice(0, 1.0) }],
@@ -40,7 +76,8 @@ impl selection::Guest for Hostile {
 }
 
 impl compatibility::Guest for Hostile {
-    fn check(context: Context, _: Job, _: Worker) -> Result<Verdict, String> {
+    fn check(context: Context, job: Job, worker: Worker) -> Result<Verdict, String> {
+        let (context, ..) = kept(context, job, worker);
         Ok(match misbehave(&context)?.as_str() {
             "no-reason" => Verdict::No(vec![]),
             _ => Verdict::Yes,
@@ -49,7 +86,8 @@ impl compatibility::Guest for Hostile {
 }
 
 impl estimation::Guest for Hostile {
-    fn estimate(context: Context, _: Job, _: Worker) -> Result<Option<Duration>, String> {
+    fn estimate(context: Context, job: Job, worker: Worker) -> Result<Option<Duration>, String> {
+        let (context, ..) = kept(context, job, worker);
         let duration = Duration { minutes: 7.0, low: 1.0, high: 9.0, confidence: 1.0 };
         Ok(match misbehave(&context)?.as_str() {
             "nan" => Some(Duration { minutes: f64::NAN, ..duration }),
@@ -57,6 +95,20 @@ impl estimation::Guest for Hostile {
             _ => Some(duration),
         })
     }
+}
+
+/// What is never freed: freeing may be the last thing that an instance does.
+fn kept<W>(context: Context, job: Job, workers: W) -> (Kept<Context>, Kept<Job>, Kept<W>) {
+    (Kept::new(context), Kept::new(job), Kept::new(workers))
+}
+
+type Kept<T> = ManuallyDrop<T>;
+
+/// A string that is none.
+#[expect(unsafe_code, reason = "so that the host is handed what no safe guest hands over")]
+fn not_text() -> String {
+    // SAFETY: broken on purpose. Nothing in this guest looks into the string.
+    unsafe { String::from_utf8_unchecked(vec![0xff; 1000]) }
 }
 
 /// Does the deeds that need no answer; hands the name of the others back.
@@ -73,10 +125,23 @@ fn misbehave(context: &Context) -> Result<String, String> {
         "log-loop" => loop {
             log(Level::Error, "");
         },
-        // Short calls without end, each with a frame of its own.
-        "nest" => loop {
-            black_box(nested(20));
+        "long-log-loop" => loop {
+            log(Level::Debug, &"long ".repeat(2 << 20));
         },
+        "fill-loop" => {
+            let mut much = vec![0u8; 40 << 20];
+            loop {
+                much.fill(1);
+                black_box(&much);
+            }
+        }
+        // The call itself ends; what loops is the host's handing back of its answer.
+        "free-loop" => {
+            forget(deed);
+            FREE_LOOPS.store(true, Ordering::Relaxed);
+            return Err("freed".into());
+        }
+        "log-not-text" => log(Level::Info, &not_text()),
         "recurse" => {
             recurse(0);
         }
@@ -100,10 +165,6 @@ fn misbehave(context: &Context) -> Result<String, String> {
         _ => {}
     }
     Ok(deed)
-}
-
-fn nested(depth: u32) -> u32 {
-    if depth == 0 { 1 } else { nested(black_box(depth - 1)) + nested(black_box(depth - 1)) }
 }
 
 #[allow(unconditional_recursion, reason = "that is what it is for")]

@@ -1,61 +1,128 @@
 //! `bench policy`: the default selector as a component, beside the same function in native Rust;
-//! and what loading it costs.
+//! what loading it costs; and how soon the program with a policy of the lab's own has started.
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use largest_gpu::bindings::sleap_rtc::policy::types::{
     Gpu, Job, JobType, Property, Requirements, Value, Worker, WorkerStatus,
 };
 use sleap_rtc::policy::ExtensionPoint;
 use sleap_rtc::policy::examine::{self, PluginFile};
-use sleap_rtc::policy::{OnFailure, PluginConfig};
+use sleap_rtc::policy::{OnFailure, PluginConfig, Policies, PolicyConfig};
+use std::fs;
 use std::hint::black_box;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// `bench policy`.
 #[derive(clap::Args)]
 pub struct Options {
-    /// Measurements of which the median is told.
+    /// Measurements of which the median and the best are told.
     #[arg(long, default_value_t = 31)]
     rounds: usize,
 }
 
-/// Prints both tables.
+/// Prints the tables.
 pub fn run(options: &Options) -> Result<()> {
     let rounds = options.rounds.max(1);
-    // Starts the engine.
-    load(None)?;
     let home = tempfile::tempdir()?;
     let cache = home.path().join("cache");
-    load(Some(&cache))?;
-    let cold = median(rounds, || load(None))?;
-    let cached = median(rounds, || load(Some(&cache)))?;
-    println!("load: {:.2} ms compiled, {:.2} ms from the cache", ms(cold), ms(cached));
+    loading(rounds, &cache)?;
+    calls(rounds, &cache)?;
+    start_up(rounds, home.path())
+}
 
+/// Prints what loading the selector costs, and leaves it in `cache`.
+fn loading(rounds: usize, cache: &Path) -> Result<()> {
+    // Starts the engine.
+    load(None)?;
+    load(Some(cache))?;
+    println!("{:<44} {:>10} {:>10}", "loading the default selector", "median ms", "best ms");
+    tell("compiled", Times::of(rounds, || load(None))?);
+    tell("from the cache", Times::of(rounds, || load(Some(cache)))?);
+    Ok(())
+}
+
+/// Prints how long calls take: the component's, the whole question as a client puts it, and the
+/// same function in native code.
+fn calls(rounds: usize, cache: &Path) -> Result<()> {
     let config = PluginConfig {
         timeout_ms: 60_000,
         memory_mib: 1024,
         ..PluginConfig::new(OnFailure::Refuse)
     };
-    let candidate = PluginFile::embedded(ExtensionPoint::Selection, Some(&cache))?
+    let candidate = PluginFile::embedded(ExtensionPoint::Selection, Some(cache))?
         .load(ExtensionPoint::Selection, &config)?;
-    println!("{:>8} {:>14} {:>12} {:>8}", "workers", "component ms", "native ms", "ratio");
+    let defaults = PolicyConfig { cache: Some(cache.into()), ..PolicyConfig::new(cache.into()) };
+    let policies = Policies::load(&defaults)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let columns = ["workers", "component ms", "best", "question ms", "best", "native ms", "ratio"];
+    println!("{}", columns.map(|column| format!("{column:>13}")).concat());
     for count in [0, 10, 100, 1_000, 10_000] {
         let case = examine::room(count);
         let (job, workers) = (job(), (0..count).map(worker).collect::<Vec<_>>());
-        let component = median(rounds, || {
+        let component = Times::of(rounds, || {
             let outcome = candidate.try_case(&case);
             outcome.answer.map(|_| outcome.took).map_err(|why| anyhow!("{count} workers: {why}"))
         })?;
-        let native = median(rounds, || {
+        let question = Times::of(rounds, || {
+            let start = Instant::now();
+            let selection = runtime.block_on(policies.select(&case.job, &case.workers));
+            ensure!(selection.notice.is_none(), "{:?}", selection.notice);
+            Ok(start.elapsed())
+        })?;
+        let native = Times::of(rounds, || {
             let start = Instant::now();
             black_box(largest_gpu::rank(black_box(&job), black_box(&workers)));
             Ok(start.elapsed())
         })?;
-        let ratio = component.as_secs_f64() / native.as_secs_f64();
-        println!("{count:>8} {:>14.3} {:>12.4} {ratio:>8.1}", ms(component), ms(native));
+        let times = [component.median, component.best, question.median, question.best];
+        let times = times.map(|time| format!("{:>13.3}", ms(time))).concat();
+        let ratio = component.best.as_secs_f64() / native.best.as_secs_f64();
+        println!("{count:>13}{times}{:>13.4}{ratio:>13.1}", ms(native.best));
     }
     Ok(())
+}
+
+/// Prints how long the real program takes to start, with `home` as its home.
+fn start_up(rounds: usize, home: &Path) -> Result<()> {
+    let plugin = home.join("lab.wasm");
+    fs::write(&plugin, PluginFile::embedded(ExtensionPoint::Selection, None)?.bytes())?;
+    let config = home.join("policy.toml");
+    fs::write(&config, format!("[policy.selection]\nplugin = {plugin:?}\n"))?;
+    let (plugin, config) = (plugin.to_string_lossy(), config.to_string_lossy());
+    // Nobody listens there: the client loads its policies, is refused, and ends with code 3.
+    let job = ["why", "--room-id", "r", "--token", "t", "--signaling", "ws://127.0.0.1:9"];
+    let with_policy = [&job[..], &["--config", &config]].concat();
+    let validate = ["plugin", "validate", &plugin];
+    let cold = || {
+        fs::remove_dir_all(home.join(".cache"))?;
+        start(home, &with_policy, 3)
+    };
+    println!("{:<44} {:>10} {:>10}", "the program, from start to end", "median ms", "best ms");
+    tell("--version", Times::of(rounds, || start(home, &["--version"], 0))?);
+    tell("plugin validate, which compiles", Times::of(rounds, || start(home, &validate, 0))?);
+    tell("client without a server", Times::of(rounds, || start(home, &job, 3))?);
+    start(home, &with_policy, 3)?;
+    tell("the same, own policy, compiled", Times::of(rounds, cold)?);
+    tell(
+        "the same, own policy, from the cache",
+        Times::of(rounds, || start(home, &with_policy, 3))?,
+    );
+    Ok(())
+}
+
+/// Runs the real program, which must end with `code`.
+fn start(home: &Path, arguments: &[&str], code: i32) -> Result<Duration> {
+    let program = std::env::current_exe()?.with_file_name("sleap-rtc");
+    let mut command = Command::new(&program);
+    command.args(arguments).current_dir(home).env_clear().env("HOME", home);
+    let start = Instant::now();
+    let output = command.output().with_context(|| program.display().to_string())?;
+    let took = start.elapsed();
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(code), "{arguments:?}: {}: {said}", output.status);
+    Ok(took)
 }
 
 /// Compiles or finds the component, and tries it.
@@ -67,10 +134,22 @@ fn load(cache: Option<&Path>) -> Result<Duration> {
     Ok(start.elapsed())
 }
 
-fn median(rounds: usize, mut measure: impl FnMut() -> Result<Duration>) -> Result<Duration> {
-    let mut times = (0..rounds).map(|_| measure()).collect::<Result<Vec<_>>>()?;
-    times.sort();
-    Ok(times[times.len() / 2])
+/// Of some measurements.
+struct Times {
+    median: Duration,
+    best: Duration,
+}
+
+impl Times {
+    fn of(rounds: usize, mut measure: impl FnMut() -> Result<Duration>) -> Result<Self> {
+        let mut times = (0..rounds).map(|_| measure()).collect::<Result<Vec<_>>>()?;
+        times.sort();
+        Ok(Self { median: times[times.len() / 2], best: times[0] })
+    }
+}
+
+fn tell(what: &str, times: Times) {
+    println!("{what:<44} {:>10.2} {:>10.2}", ms(times.median), ms(times.best));
 }
 
 fn ms(time: Duration) -> f64 {

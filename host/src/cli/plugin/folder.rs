@@ -22,7 +22,7 @@ impl From<LockError> for Failure {
 pub(super) fn list(policy: &PolicyConfig) -> Result<Exit, Failure> {
     let lock = Lock::of(&policy.dir);
     let accepted = lock.accepted()?;
-    let mut rows = Vec::new();
+    let (mut rows, mut errors) = (Vec::new(), Vec::new());
     for path in files(policy)? {
         let used = used(policy, &path).join(", ");
         let name = lock.name(&path);
@@ -39,9 +39,9 @@ pub(super) fn list(policy: &PolicyConfig) -> Result<Exit, Failure> {
                 [name, worlds, plugin.packages().join(", "), size, hash, state.into(), used]
             }
             Err(error) => {
-                let why = format!("not usable: {error}");
+                errors.push(error);
                 let none = || String::from("-");
-                [name, none(), none(), none(), none(), why, used]
+                [name, none(), none(), none(), none(), "NOT USABLE".into(), used]
             }
         });
     }
@@ -53,6 +53,7 @@ pub(super) fn list(policy: &PolicyConfig) -> Result<Exit, Failure> {
     let head = ["plugin", "worlds", "package", "size", "BLAKE3", "lock", "used by"];
     rows.insert(0, head.map(String::from));
     print::raw(&columns(&rows)).exit(Exit::Unexpected)?;
+    errors.iter().for_each(|error| print::error(&format!("{error}\n")));
     Ok(Exit::Success)
 }
 

@@ -250,7 +250,7 @@ async fn a_program_without_lanes_gets_everything_over_the_one_channel() {
     // More than the window of a sender that is told what has come.
     write(&from.path().join("large"), &noise(1, 40 << 20), false);
     write(&from.path().join("small"), b"small", false);
-    let package = Package::open_tree(from.path()).unwrap();
+    let package = Package::open_tree(from.path(), &Hashes::none()).unwrap();
     let (here, there) = pair();
     let (mut here, mut there) = (Older(here), Older(there));
     let (sent, received) = tokio::join!(

@@ -24,7 +24,7 @@ async fn until(package: &Package, to: &Path, limits: &Limits, mut stop: usize) -
     });
     let (begun, mut decided) = (Instant::now(), None);
     let (_, _) = tokio::join!(
-        send(&mut here, package, |_| {}),
+        send(&mut here, package, &Limits::default(), |_| {}),
         receive(&mut there, to, limits, |_| {
             decided.get_or_insert_with(|| begun.elapsed());
         }),

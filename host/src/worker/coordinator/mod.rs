@@ -183,7 +183,11 @@ impl Coordinator {
             let gpus = running.values().map(|job| job.gpus.as_deref());
             mark_taken(&mut facts.accelerators.gpus, gpus);
         });
-        let now = facts.changing();
+        let mut now = facts.changing();
+        let failures = self.site.policies.all_failures();
+        if !failures.is_empty() {
+            now.insert("policy_failures".into(), serde_json::json!(failures));
+        }
         let mut changed = now.clone();
         changed.retain(|key, value| self.published.get(key) != Some(value));
         if !changed.is_empty() {
