@@ -4,6 +4,7 @@
 mod link;
 mod links;
 mod signaling;
+mod transfer;
 
 use clap::Parser;
 use std::process::ExitCode;
@@ -15,12 +16,19 @@ enum Bench {
     Links(links::Options),
     /// The signaling server under load: rates, memory, latency, a restart.
     Signaling(signaling::Options),
+    /// Files between our programs, beside aiortc, scp, rsync and TCP, over the same links.
+    Transfer(transfer::Options),
+    /// One end of a transfer; `transfer` starts it.
+    #[command(hide = true)]
+    End(transfer::end::Options),
 }
 
 fn main() -> ExitCode {
     let done = match Bench::parse() {
         Bench::Links(options) => links::run(&options),
         Bench::Signaling(options) => signaling::run(&options),
+        Bench::Transfer(options) => transfer::run(&options),
+        Bench::End(options) => transfer::end::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -233,7 +233,9 @@ impl<'a> Submission<'a> {
             return Ok(());
         }
         let display = &mut *self.display;
+        let (start, mut already_there_bytes) = (Instant::now(), 0);
         let sent = transfer::send(link, &job.package, |progress| {
+            already_there_bytes = progress.already_there_bytes;
             display.transfer(UPLOAD, progress);
         });
         match sent.await {
@@ -242,6 +244,8 @@ impl<'a> Submission<'a> {
             Err(source) => return Err(ClientError::Transfer { what: "package", source }),
         }
         let bytes = job.package.manifest().total_bytes();
+        let took_ms = start.elapsed().as_secs_f64() * 1e3;
+        tracing::debug!(bytes, already_there_bytes, took_ms, "the worker has the package");
         self.display.transferred(UPLOAD, bytes);
         Ok(())
     }

@@ -7,6 +7,7 @@ use crate::dialect::ClientEnd;
 use crate::transfer::{self, Limits};
 use sleap_rtc_protocol::frame::{ClientFrame, Delivery, TransferFrame, WorkerFrame};
 use std::path::PathBuf;
+use std::time::Instant;
 use tempfile::TempDir;
 
 const DOWNLOAD: &str = "Receiving result";
@@ -69,12 +70,17 @@ impl Submission<'_> {
         };
         let display = &mut *self.display;
         let limits = Limits::results();
+        let (start, mut already_there_bytes) = (Instant::now(), 0);
         let received = transfer::receive(link, collected.path(), &limits, |progress| {
+            already_there_bytes = progress.already_there_bytes;
             display.transfer(DOWNLOAD, progress);
         });
         match received.await {
             Ok(manifest) => {
-                self.display.transferred(DOWNLOAD, manifest.total_bytes());
+                let bytes = manifest.total_bytes();
+                let took_ms = start.elapsed().as_secs_f64() * 1e3;
+                tracing::debug!(bytes, already_there_bytes, took_ms, "the result is here");
+                self.display.transferred(DOWNLOAD, bytes);
                 link.flush(FLUSH).await;
                 Ok(collected)
             }
