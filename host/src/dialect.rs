@@ -2,10 +2,15 @@
 //!
 //! Control frames are text, chunks are binary. While a transfer runs it sees only what concerns it;
 //! other frames wait here for the session that owns the channel. Pings and pongs go no further than
-//! here: a client asks while it waits for a frame, a worker answers whenever it reads.
+//! here: a client asks while it waits for a frame, a worker answers whenever it reads. Nor does what
+//! is said about lanes (see `lanes`).
 
-use crate::rtc::{Channel, ChannelError, Message};
-use crate::transfer::{Incoming, Link, LinkError};
+mod lanes;
+
+use crate::rtc::{Channel, ChannelError, Message, RtcOptions};
+use crate::transfer::{Incoming, Lane, Link, LinkError};
+use bytes::Bytes;
+use lanes::{Arrival, LaneFrame, Lanes, RtcLane};
 use serde::{Serialize, de::DeserializeOwned};
 use sleap_rtc_protocol::connection::{Pulse, Sign};
 use sleap_rtc_protocol::frame::{self, ClientFrame, FrameError, TransferFrame, WorkerFrame};
@@ -39,6 +44,12 @@ pub trait Frame: Serialize + DeserializeOwned + Send + Sync + 'static {
     fn pong() -> Option<Self>;
     /// Whether this is that answer.
     fn is_pong(&self) -> bool;
+    /// What this side says about a lane, where it is for this side to say.
+    fn from_lane(frame: LaneFrame) -> Option<Self>;
+    /// What the other side said about a lane, or gives the frame back.
+    fn into_lane(self) -> Result<LaneFrame, Self>;
+    /// Whether this side is the one that offers lanes.
+    const OFFERS_LANES: bool;
 }
 
 impl Frame for ClientFrame {
@@ -75,6 +86,22 @@ impl Frame for ClientFrame {
     fn is_pong(&self) -> bool {
         false
     }
+
+    fn from_lane(frame: LaneFrame) -> Option<Self> {
+        match frame {
+            LaneFrame::Offer(lane, offer) => Some(Self::OpenLane { lane, offer }),
+            LaneFrame::Answer(..) => None,
+        }
+    }
+
+    fn into_lane(self) -> Result<LaneFrame, Self> {
+        match self {
+            Self::OpenLane { lane, offer } => Ok(LaneFrame::Offer(lane, offer)),
+            other => Err(other),
+        }
+    }
+
+    const OFFERS_LANES: bool = true;
 }
 
 impl Frame for WorkerFrame {
@@ -111,6 +138,22 @@ impl Frame for WorkerFrame {
     fn is_pong(&self) -> bool {
         matches!(self, Self::Pong)
     }
+
+    fn from_lane(frame: LaneFrame) -> Option<Self> {
+        match frame {
+            LaneFrame::Answer(lane, answer) => Some(Self::Lane { lane, answer }),
+            LaneFrame::Offer(..) => None,
+        }
+    }
+
+    fn into_lane(self) -> Result<LaneFrame, Self> {
+        match self {
+            Self::Lane { lane, answer } => Ok(LaneFrame::Answer(lane, answer)),
+            other => Err(other),
+        }
+    }
+
+    const OFFERS_LANES: bool = false;
 }
 
 /// Why nothing more comes or goes.
@@ -141,7 +184,10 @@ pub enum DialectError {
 
 /// A data channel that sends `Out` and receives `In`.
 pub struct FrameChannel<Out, In> {
-    channel: Channel,
+    channel: Arc<Channel>,
+    lanes: Lanes,
+    /// A chunk that came when none was wanted; nothing more is read until it is.
+    held: Option<Bytes>,
     waiting: VecDeque<In>,
     pulse: Arc<watch::Sender<Pulse>>,
     cut: CancellationToken,
@@ -156,13 +202,21 @@ pub type ClientEnd = FrameChannel<ClientFrame, WorkerFrame>;
 impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
     /// Speaks the dialect on `channel`.
     pub fn new(channel: Channel) -> Self {
+        let channel = Arc::new(channel);
         Self {
+            lanes: Lanes::new(channel.clone()),
+            held: None,
             channel,
             waiting: VecDeque::new(),
             pulse: Arc::new(watch::Sender::new(Pulse::new(Instant::now()))),
             cut: CancellationToken::new(),
             direction: std::marker::PhantomData,
         }
+    }
+
+    /// From now on the transfers of this conversation may have lanes, made like this.
+    pub fn allow_lanes(&mut self, options: &RtcOptions) {
+        self.lanes.allow(options);
     }
 
     /// How the connection is doing, as far as this end hears. Watchers are woken by what changes
@@ -220,7 +274,7 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
     }
 
     /// The next frame from the wire; asks for one when it is long in coming.
-    async fn recv_now(&self) -> Result<In, DialectError> {
+    async fn recv_now(&mut self) -> Result<In, DialectError> {
         loop {
             let ping_at = self.pulse.borrow().ping_at();
             let message = tokio::select! {
@@ -242,22 +296,30 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
     }
 
     async fn message(&self) -> Result<Message, DialectError> {
-        let message = tokio::select! {
-            biased;
-            () = self.cut.cancelled() => None,
-            message = self.channel.recv() => message,
-        };
+        self.heard(message(&self.channel, &self.cut).await)
+    }
+
+    fn heard(&self, message: Option<Message>) -> Result<Message, DialectError> {
         self.sign(if message.is_some() { Sign::Heard } else { Sign::Over });
         message.ok_or(DialectError::Gone)
     }
 
     /// Reads a frame; nothing comes of one that this end deals with itself.
-    async fn understand(&self, text: &str) -> Result<Option<In>, DialectError> {
+    async fn understand(&mut self, text: &str) -> Result<Option<In>, DialectError> {
         let frame: In = frame::decode(text)?;
         if frame.is_ping() {
             self.say_briefly(Out::pong()).await;
         }
-        Ok((!frame.is_ping() && !frame.is_pong()).then_some(frame))
+        if frame.is_ping() || frame.is_pong() {
+            return Ok(None);
+        }
+        match frame.into_lane() {
+            Ok(lane) => {
+                self.lanes.hear::<Out>(lane);
+                Ok(None)
+            }
+            Err(frame) => Ok(Some(frame)),
+        }
     }
 
     async fn say_briefly(&self, frame: Option<Out>) {
@@ -288,13 +350,36 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
         }
     }
 
-    async fn next_of_transfer(&mut self) -> Result<Incoming, DialectOrInterrupt> {
+    /// Chunks come only where they are wanted. The client asks for a sign of life where chunks have
+    /// lanes: they do not stand in its way then, and the worker is sure to read.
+    async fn next_of_transfer(&mut self, chunks: bool) -> Result<Incoming, DialectOrInterrupt> {
         loop {
-            match self.message().await? {
-                Message::Binary(chunk) => return Ok(Incoming::Chunk(chunk)),
+            if let Some(chunk) = self.held.take_if(|_| chunks) {
+                return Ok(Incoming::Chunk(chunk));
+            }
+            let ping_at = self.pulse.borrow().ping_at();
+            let asks = Out::ping().is_some() && self.lanes.are_in_use();
+            let message = tokio::select! {
+                biased;
+                message = message(&self.channel, &self.cut), if self.held.is_none() => message,
+                arrival = self.lanes.next(chunks) => match arrival {
+                    Arrival::Lane(lane) => return Ok(Incoming::Lane(lane)),
+                    Arrival::Chunk(chunk) => return Ok(Incoming::Chunk(chunk)),
+                },
+                () = tokio::time::sleep_until(ping_at.into()), if asks => {
+                    self.sign(Sign::Asked);
+                    self.say_briefly(Out::ping()).await;
+                    continue;
+                }
+            };
+            match self.heard(message)? {
+                Message::Binary(chunk) => self.held = Some(chunk),
                 Message::Text(text) => {
                     let Some(frame) = self.understand(&text).await? else { continue };
                     match frame.into_transfer() {
+                        Ok(TransferFrame::Lanes { wanted }) if Out::OFFERS_LANES => {
+                            self.lanes.offer::<Out>(wanted.into());
+                        }
                         Ok(frame) => return Ok(Incoming::Control(frame)),
                         Err(other) => self.set_aside(other)?,
                     }
@@ -315,6 +400,15 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
     }
 }
 
+/// The next message, unless the channel is over or cut.
+async fn message(channel: &Channel, cut: &CancellationToken) -> Option<Message> {
+    tokio::select! {
+        biased;
+        () = cut.cancelled() => None,
+        message = channel.recv() => message,
+    }
+}
+
 enum DialectOrInterrupt {
     Dialect(DialectError),
     Interrupt(String),
@@ -331,16 +425,28 @@ impl<Out: Frame, In: Frame> Link for FrameChannel<Out, In> {
         self.send(&Out::from_transfer(frame)).await.map_err(lost)
     }
 
-    async fn send_chunk(&mut self, chunk: Vec<u8>) -> Result<(), LinkError> {
-        let sending = self.channel.send_binary(chunk.as_slice().into());
-        self.within(SEND_LIMIT, sending).await.map_err(lost)
-    }
-
-    async fn next(&mut self) -> Result<Incoming, LinkError> {
-        self.next_of_transfer().await.map_err(|error| match error {
+    async fn next(&mut self, chunks: bool) -> Result<Incoming, LinkError> {
+        self.next_of_transfer(chunks).await.map_err(|error| match error {
             DialectOrInterrupt::Dialect(error) => lost(error),
             DialectOrInterrupt::Interrupt(reason) => LinkError::Interrupted(reason),
         })
+    }
+
+    fn first_lane(&mut self) -> Arc<dyn Lane> {
+        Arc::new(RtcLane::conversation(self.channel.clone(), self.cut.child_token()))
+    }
+
+    async fn want_lanes(&mut self, count: usize) -> Result<(), LinkError> {
+        if Out::OFFERS_LANES {
+            self.lanes.offer::<Out>(count);
+            return Ok(());
+        }
+        let wanted = u8::try_from(count).unwrap_or(u8::MAX);
+        self.send_control(TransferFrame::Lanes { wanted }).await
+    }
+
+    fn close_lanes(&mut self) {
+        self.lanes.close();
     }
 }
 

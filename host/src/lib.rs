@@ -8,6 +8,7 @@
 //! | [`signaling`] | the signaling server, and the client that both peers use |
 //! | [`rtc`] | peer connections and data channels, tuned |
 //! | [`transfer`] | packages and results as verified files over a channel |
+//! | [`bare`] | the lanes without files, for measurements |
 //! | `deadline`, `backoff` | deadlines that may be absent; waits between attempts |
 //! | `dialect` | a data channel that speaks `sleap-rtc/1`: where `rtc` and `transfer` meet |
 //! | [`job`] | scripts, trainer processes, progress, and the folder that owns a job |
@@ -19,6 +20,7 @@
 //! `rtc`, `transfer`, `job` do not know each other; `worker` and `client` wire them; `cli` calls.
 
 mod backoff;
+pub mod bare;
 pub mod cli;
 pub mod client;
 pub mod config;

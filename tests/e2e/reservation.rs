@@ -2,14 +2,15 @@
 
 use crate::support::*;
 use serde_json::{Value, json};
-use sleap_rtc::rtc::{self, RtcOptions};
+use sleap_rtc::rtc::{self, Carries, RtcOptions};
 use sleap_rtc_protocol::{DIALECT, signaling::Sdp};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
 fn options() -> RtcOptions {
     let bind = vec![std::net::Ipv4Addr::LOCALHOST.into()];
-    RtcOptions { servers: Vec::new(), bind, gather_limit: Duration::from_secs(2) }
+    let (gather_limit, carries) = (Duration::from_secs(2), Carries::Conversation);
+    RtcOptions { servers: Vec::new(), bind, gather_limit, carries }
 }
 
 fn offer_frame(from: &Observer, worker: &TestWorker, sdp: &Sdp) -> Value {

@@ -64,11 +64,6 @@ pub enum Purpose {
         /// Which one; the right to it is proved on the data channel.
         job: JobId,
     },
-    /// Another lane for the transfers of a job.
-    Lane {
-        /// The job whose transfers it carries.
-        job: JobId,
-    },
     /// Something newer than this program.
     #[serde(other)]
     Unknown,

@@ -10,7 +10,9 @@
 //!        ◀─────────────────────────────── Accepted | Refused
 //! Transfer(Manifest, Pieces…) ──────────▶
 //!        ◀─────────────────────────────── Transfer(Want)
-//! chunks ───────────────────────────────▶
+//! OpenLane ─────────────────────────────▶
+//!        ◀─────────────────────────────── Lane
+//! chunks, also over lanes ──────────────▶
 //!        ◀─────────────────────────────── Transfer(Complete), Event…, Event(Finished)
 //! Fetch ────────────────────────────────▶
 //!        ◀─────────────────────────────── Transfer(Manifest)
@@ -18,9 +20,14 @@
 //!        ◀─────────────────────────────── chunks
 //! Transfer(Complete) ───────────────────▶
 //! ```
+//!
+//! A lane is a connection of its own that carries chunks and nothing else. The client offers it and
+//! the worker answers, both in frames of this channel, so that a lane belongs to the conversation
+//! and needs no right of its own. Lanes may end at any time, and all do with the transfer.
 
 use crate::ids::{JobId, JobSecret};
 use crate::job::{JobOutcome, JobSpec, NumberedEvent, Refusal};
+use crate::signaling::Sdp;
 use crate::transfer::{BlobHash, FileEntry, Piece};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -31,6 +38,8 @@ pub const MAX_CONTROL_BYTES: usize = 64 * 1024;
 pub const ENTRIES_PER_FRAME: usize = 32;
 /// How many pieces go into one frame.
 pub const PIECES_PER_FRAME: usize = 512;
+/// How many pieces and parts of pieces one frame says to be here.
+pub const HERE_PER_FRAME: usize = 1024;
 
 /// From client to worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -70,6 +79,13 @@ pub enum ClientFrame {
     },
     /// About a transfer in either direction.
     Transfer(TransferFrame),
+    /// Another connection, for the chunks of the present transfer.
+    OpenLane {
+        /// Which one, by a number of the client's.
+        lane: u32,
+        /// The offer, candidates included.
+        offer: Sdp,
+    },
     /// Are you there?
     Ping,
     /// Something newer than this program.
@@ -121,6 +137,14 @@ pub enum WorkerFrame {
     },
     /// About a transfer in either direction.
     Transfer(TransferFrame),
+    /// The answer to `OpenLane`.
+    Lane {
+        /// Which one.
+        lane: u32,
+        /// The answer, candidates included; none where this lane is not to be.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        answer: Option<Sdp>,
+    },
     /// I am.
     Pong,
     /// Something newer than this program.
@@ -155,11 +179,27 @@ pub enum TransferFrame {
         pieces: Vec<BlobHash>,
         /// More follow.
         more: bool,
+        /// The receiver tells in `Verified` what has come, so that lanes may be used and lost.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        tells: bool,
     },
     /// Receiver: so many bytes of the manifest are here and verified.
     Verified {
         /// Those that were here before included.
         bytes: u64,
+        /// Pieces that need not come again, by their places in what was asked for so far: at most
+        /// [`HERE_PER_FRAME`].
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        pieces: Vec<u32>,
+        /// Chunks that have come of other pieces: such a place, and one bit for each chunk. At most
+        /// [`HERE_PER_FRAME`].
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        chunks: Vec<(u32, u64)>,
+    },
+    /// Sender: more lanes would help, up to so many. Whether they come is for the client to say.
+    Lanes {
+        /// How many in all.
+        wanted: u8,
     },
     /// Receiver: everything is here and verified.
     Complete,
@@ -219,8 +259,17 @@ mod tests {
             },
         };
         assert_eq!(decode::<WorkerFrame>(&encode(&frame).unwrap()).unwrap(), frame);
-        let frame = ClientFrame::Transfer(TransferFrame::Verified { bytes: 7 });
+        let frame = ClientFrame::Transfer(TransferFrame::Verified {
+            bytes: 7,
+            pieces: vec![1, 2],
+            chunks: vec![(3, 1 << 31)],
+        });
         assert_eq!(decode::<ClientFrame>(&encode(&frame).unwrap()).unwrap(), frame);
+        let older = r#"{"frame":"transfer","transfer":"verified","bytes":7}"#;
+        assert!(matches!(
+            decode::<ClientFrame>(older).unwrap(),
+            ClientFrame::Transfer(TransferFrame::Verified { pieces, .. }) if pieces.is_empty()
+        ));
         let newer = r#"{"frame":"teleport","to":"moon"}"#;
         assert_eq!(decode::<ClientFrame>(newer).unwrap(), ClientFrame::Unknown);
         assert!(decode::<ClientFrame>(&" ".repeat(70_000)).is_err());

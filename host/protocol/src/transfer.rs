@@ -20,7 +20,8 @@ pub const MAX_PIECE_BYTES: u32 = 2 << 20;
 /// The shortest piece of a file that has several, in bytes, its last one excepted: a bound on how
 /// many there can be.
 pub const MIN_PIECE_BYTES: u32 = 256 << 10;
-const CHUNK_HEADER: usize = 1 + 32 + 4 + 4;
+/// What an encoded chunk has beside its payload, in bytes.
+pub const CHUNK_HEADER_BYTES: usize = 1 + 32 + 4 + 4;
 const PLAIN_TAG: u8 = 1;
 const ZSTD_TAG: u8 = 2;
 
@@ -235,22 +236,29 @@ pub struct Chunk<'a> {
 }
 
 impl<'a> Chunk<'a> {
-    /// Appends the wire form: tag (1 plain, 2 zstd), hash, length and offset (little endian),
-    /// payload.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        out.push(match self.packing {
+    /// What comes before the payload on the wire: tag (1 plain, 2 zstd), hash, length and offset
+    /// (little endian).
+    pub fn header(&self) -> [u8; CHUNK_HEADER_BYTES] {
+        let mut header = [0; CHUNK_HEADER_BYTES];
+        header[0] = match self.packing {
             Packing::Plain => PLAIN_TAG,
             Packing::Zstd => ZSTD_TAG,
-        });
-        out.extend_from_slice(&self.piece.0);
-        out.extend_from_slice(&self.packed_bytes.to_le_bytes());
-        out.extend_from_slice(&self.offset.to_le_bytes());
+        };
+        header[1..33].copy_from_slice(&self.piece.0);
+        header[33..37].copy_from_slice(&self.packed_bytes.to_le_bytes());
+        header[37..].copy_from_slice(&self.offset.to_le_bytes());
+        header
+    }
+
+    /// Appends the wire form: the header, then the payload.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.header());
         out.extend_from_slice(self.payload);
     }
 
     /// Reads the wire form; `None` for anything else, among it chunks that no piece can have.
     pub fn decode(frame: &'a [u8]) -> Option<Self> {
-        let (header, payload) = frame.split_at_checked(CHUNK_HEADER)?;
+        let (header, payload) = frame.split_at_checked(CHUNK_HEADER_BYTES)?;
         let packing = match header[0] {
             PLAIN_TAG => Packing::Plain,
             ZSTD_TAG => Packing::Zstd,
@@ -298,6 +306,11 @@ impl IncomingPiece {
         }
         let chunks = self.bytes.len().div_ceil(CHUNK_BYTES);
         self.here == u64::MAX >> (64 - chunks)
+    }
+
+    /// How long it is as it travels.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
     }
 
     /// How it travels, and its bytes as they travel.

@@ -70,7 +70,9 @@ struct Link {
 
 impl Link {
     fn new(connected: Connected) -> Self {
-        Self { connection: connected.connection, end: ClientEnd::new(connected.channel) }
+        let mut end = ClientEnd::new(connected.channel);
+        end.allow_lanes(&connected.rtc);
+        Self { connection: connected.connection, end }
     }
 }
 

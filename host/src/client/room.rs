@@ -40,6 +40,8 @@ pub(super) struct Connected {
     pub(super) connection: Connection,
     pub(super) channel: Channel,
     pub(super) dialect: Dialect,
+    /// How it was made.
+    pub(super) rtc: RtcOptions,
 }
 
 /// What came of asking one worker.
@@ -239,7 +241,7 @@ impl Room {
         // From here on the connection stands for the job.
         self.promised = None;
         let worker = worker.clone();
-        Ok(Offered::Yes(Box::new(Connected { worker, connection, channel, dialect })))
+        Ok(Offered::Yes(Box::new(Connected { worker, connection, channel, dialect, rtc })))
     }
 
     async fn answer(&mut self, worker: &PeerId, attempt: u64) -> Result<Answer, ClientError> {

@@ -2,13 +2,23 @@
 
 use super::connection::Shared;
 use bytes::{Bytes, BytesMut};
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use webrtc::data_channel::{DataChannel, DataChannelEvent};
 
 /// How often a flush looks at what is unacknowledged; the crate has no event for it.
 const FLUSH_POLL: Duration = Duration::from_millis(5);
+
+/// Who waits for room looks this often although nothing was said of any: the crate tells only of
+/// the moment when the mark is passed.
+const ROOM_POLL: Duration = Duration::from_millis(10);
+/// How far below what it may be the unacknowledged data has to fall before a waiter is woken: half
+/// a chunk, so that there is more on its way when the next one comes.
+const ROOM_STEP: usize = 32 << 10;
 
 /// How long closing a channel waits for acknowledgements.
 const CLOSE_FLUSH: Duration = Duration::from_secs(5);
@@ -42,6 +52,9 @@ pub struct Channel {
     connection: Arc<Shared>,
     label: String,
     protocol: String,
+    /// Told when the unacknowledged data has fallen below `mark`.
+    drained: Notify,
+    mark: AtomicU32,
 }
 
 impl Channel {
@@ -52,7 +65,8 @@ impl Channel {
     ) -> Result<Self, ChannelError> {
         let label = inner.label().await.map_err(ChannelError::Webrtc)?;
         let protocol = inner.protocol().await.map_err(ChannelError::Webrtc)?;
-        let channel = Self { inner, connection, label, protocol };
+        let (drained, mark) = (Notify::new(), AtomicU32::new(0));
+        let channel = Self { inner, connection, label, protocol, drained, mark };
         loop {
             match channel.event().await {
                 Some(DataChannelEvent::OnOpen) => return Ok(channel),
@@ -100,17 +114,57 @@ impl Channel {
                 DataChannelEvent::OnMessage(message) => {
                     return Some(Message::Binary(message.data.freeze()));
                 }
+                DataChannelEvent::OnBufferedAmountLow => self.drained.notify_waiters(),
                 DataChannelEvent::OnClose => return None,
                 _ => {}
             }
         }
     }
 
+    /// Bytes that were sent and are not acknowledged.
+    pub async fn outstanding_bytes(&self) -> Result<usize, ChannelError> {
+        self.until_over(self.inner.outstanding_bytes()).await
+    }
+
+    /// Waits until fewer bytes than `below` says are unacknowledged; says how many. It is asked
+    /// again whenever some were acknowledged. Needs a reader on the channel to be quick.
+    pub async fn room(&self, mut below: impl FnMut(usize) -> usize) -> Result<(), ChannelError> {
+        loop {
+            let mut drained = pin!(self.drained.notified());
+            drained.as_mut().enable();
+            let outstanding = self.outstanding_bytes().await?;
+            let below = below(outstanding);
+            if outstanding < below {
+                return Ok(());
+            }
+            self.wake_below(below).await?;
+            // Late is what the wait is for.
+            let _ = tokio::time::timeout(ROOM_POLL, drained).await;
+        }
+    }
+
+    /// Has the crate tell when the unacknowledged data falls to a little less than `below`.
+    async fn wake_below(&self, below: usize) -> Result<(), ChannelError> {
+        let mark = u32::try_from(below.saturating_sub(ROOM_STEP)).unwrap_or(u32::MAX);
+        let set = self.mark.load(Ordering::Relaxed);
+        // Each change costs more than a mark that is a little off.
+        if mark.abs_diff(set) > set / 8 {
+            self.mark.store(mark, Ordering::Relaxed);
+            self.until_over(self.inner.set_buffered_amount_low_threshold(mark)).await?;
+        }
+        Ok(())
+    }
+
+    /// From here to the other side and back, as the connection has measured it last.
+    pub async fn round_trip(&self) -> Option<Duration> {
+        self.connection.round_trip().await
+    }
+
     /// Waits until everything sent so far is acknowledged, at most `limit`.
     pub async fn flush(&self, limit: Duration) -> Result<(), ChannelError> {
         let deadline = Instant::now() + limit;
         loop {
-            let outstanding = self.until_over(self.inner.outstanding_bytes()).await?;
+            let outstanding = self.outstanding_bytes().await?;
             if outstanding == 0 {
                 return Ok(());
             }

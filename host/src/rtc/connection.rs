@@ -1,7 +1,7 @@
 //! Offer, answer, and the connection that comes of them.
 
 use super::channel::{Channel, ChannelError};
-use super::{MAX_MESSAGE_BYTES, RtcOptions, sockets};
+use super::{Carries, MAX_MESSAGE_BYTES, RtcOptions, sockets};
 use rtc::ice::mdns::MulticastDnsMode;
 use rtc::peer_connection::configuration::setting_engine::SctpMaxMessageSize;
 use rtc::peer_connection::transport::{RTCDtlsTransportState, RTCSctpTransportState};
@@ -19,7 +19,7 @@ use webrtc::data_channel::{DataChannel, RTCDataChannelInit};
 use webrtc::peer_connection::{
     PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfigurationBuilder,
     RTCIceGatheringState, RTCIceServer, RTCPeerConnectionState, RTCSessionDescription,
-    SettingEngine, SettingEngineBuilder,
+    SettingEngine, SettingEngineBuilder, StatsSelector,
 };
 
 /// From the answer to an open channel.
@@ -111,6 +111,15 @@ impl Shared {
         }
     }
 
+    /// By the newest connectivity check of the path in use.
+    pub(super) async fn round_trip(&self) -> Option<Duration> {
+        let peer = self.peer.get().and_then(Weak::upgrade)?;
+        let report = peer.get_stats(std::time::Instant::now(), StatsSelector::None).await;
+        let known = report.candidate_pairs().filter(|pair| pair.current_round_trip_time > 0.0);
+        let used = known.max_by_key(|pair| (pair.nominated, pair.bytes_sent))?;
+        Duration::try_from_secs_f64(used.current_round_trip_time).ok()
+    }
+
     fn hurry(&self, connecting: bool) {
         self.connecting.store(connecting, Ordering::Relaxed);
     }
@@ -185,11 +194,11 @@ impl Connection {
             .with_configuration(
                 RTCConfigurationBuilder::default().with_ice_servers(servers(options)).build(),
             )
-            .with_setting_engine(settings())
+            .with_setting_engine(settings(options.carries))
             .with_runtime(Arc::new(sockets::Tuned { connecting, resolve_until }))
             .with_handler(Arc::new(handler))
             .with_udp_addrs(addresses(options))
-            .with_data_channel_send_buffer_limit(sockets::send_window_bytes());
+            .with_data_channel_send_buffer_limit(sockets::send_window_bytes(options.carries));
         let inner: Arc<dyn PeerConnection> =
             Arc::new(builder.build().await.map_err(RtcError::Setup)?);
         // Set once, here.
@@ -299,30 +308,39 @@ impl Drop for Connection {
 /// An offer that waits for its answer.
 pub struct Offering {
     connection: Connection,
-    legacy: Arc<dyn DataChannel>,
+    channel: Arc<dyn DataChannel>,
 }
 
 impl Offering {
-    /// Takes the answer and waits for the legacy channel to open.
+    /// Takes the answer and waits for the channel in the offer to open.
     pub async fn accept(self, answer: &Sdp) -> Result<(Connection, Channel), RtcError> {
         let answer = RTCSessionDescription::answer(bounded(answer)?);
         let answer = answer.map_err(RtcError::BadDescription)?;
-        let Self { connection, legacy } = self;
+        let Self { connection, channel } = self;
         connection.shared.hurry(true);
         let accepting = connection.inner.set_remote_description(answer);
         accepting.await.map_err(RtcError::BadDescription)?;
-        let channel = connection.wait_open(legacy).await?;
+        let channel = connection.wait_open(channel).await?;
         Ok((connection, channel))
     }
 }
 
 /// Makes an offer with the legacy channel in it, which every kind of worker expects.
 pub async fn offer(options: &RtcOptions) -> Result<(Offering, Sdp), RtcError> {
+    offer_channel(options, LEGACY_CHANNEL_LABEL, "").await
+}
+
+/// Makes an offer with an ordered, reliable channel in it.
+pub async fn offer_channel(
+    options: &RtcOptions,
+    label: &str,
+    protocol: &str,
+) -> Result<(Offering, Sdp), RtcError> {
     let connection = Connection::new(options).await?;
-    let legacy = connection.create_channel(LEGACY_CHANNEL_LABEL, "").await?;
+    let channel = connection.create_channel(label, protocol).await?;
     let description = connection.inner.create_offer(None).await.map_err(RtcError::Setup)?;
     let sdp = connection.gather(description, options.gather_limit).await?;
-    Ok((Offering { connection, legacy }, sdp))
+    Ok((Offering { connection, channel }, sdp))
 }
 
 /// Answers an offer. Channels that the other side opens come from [`Connection::next_channel`].
@@ -375,13 +393,13 @@ fn has_ipv6() -> bool {
         .is_ok()
 }
 
-fn settings() -> SettingEngine {
+fn settings(carries: Carries) -> SettingEngine {
     SettingEngineBuilder::new()
         .with_ice_timeouts(Some(ICE_DISCONNECTED), Some(ICE_FAILED), Some(ICE_KEEP_ALIVE))
         .with_ice_connection_attempts(Some(ICE_CHECK_EVERY), Some(ICE_TRIES))
         .with_include_loopback_candidate(true)
         .with_multicast_dns_mode(MulticastDnsMode::Disabled)
         .with_sctp_max_message_size(SctpMaxMessageSize::Bounded(MAX_MESSAGE_BYTES))
-        .with_sctp_max_receive_buffer_size(sockets::receive_window_bytes())
+        .with_sctp_max_receive_buffer_size(sockets::receive_window_bytes(carries))
         .build()
 }

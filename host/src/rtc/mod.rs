@@ -13,7 +13,7 @@ mod connection;
 mod sockets;
 
 pub use channel::{Channel, ChannelError, Message};
-pub use connection::{Connection, Offering, RtcError, answer, offer};
+pub use connection::{Connection, Offering, RtcError, answer, offer, offer_channel};
 
 use crate::config::{IceConfig, IceServer};
 use sleap_rtc_protocol::signaling::HandedOut;
@@ -35,6 +35,18 @@ pub struct RtcOptions {
     pub bind: Vec<IpAddr>,
     /// How long candidates are gathered.
     pub gather_limit: Duration,
+    /// How much may be under way.
+    pub carries: Carries,
+}
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carries {
+    /// A conversation, and files where there is no other way for them: the connection itself keeps
+    /// what is in flight small.
+    Conversation,
+    /// Files only: whoever sends them says how much is in flight.
+    Files,
 }
 
 impl RtcOptions {
@@ -49,7 +61,13 @@ impl RtcOptions {
             servers: config.servers_with(given),
             bind: config.bind.clone(),
             gather_limit: GATHER_LIMIT,
+            carries: Carries::Conversation,
         }
+    }
+
+    /// The same for a lane: a connection that carries files only.
+    pub fn lane(&self) -> Self {
+        Self { carries: Carries::Files, ..self.clone() }
     }
 }
 

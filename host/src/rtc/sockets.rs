@@ -1,6 +1,7 @@
 //! The runtime that the WebRTC stack runs on: tokio, with large UDP buffers, a bound on name
 //! look-ups, and a fast clock while connecting.
 
+use super::Carries;
 use rustix::net::sockopt;
 use std::future::Future;
 use std::io;
@@ -35,16 +36,24 @@ pub(super) struct Tuned {
 
 /// Bytes in flight on one channel. The cap must fit into what the receiving socket can hold, or
 /// bursts are dropped and SCTP collapses: with the usual small buffers 256 KiB is twice as fast as
-/// 384 KiB and more.
-pub(super) fn send_window_bytes() -> usize {
-    if is_clamped() { 256 << 10 } else { 1 << 20 }
+/// 384 KiB and more. A lane's sender has a cap of its own, which is below this.
+pub(super) fn send_window_bytes(carries: Carries) -> usize {
+    match carries {
+        Carries::Files => 8 << 20,
+        Carries::Conversation if is_clamped() => 256 << 10,
+        Carries::Conversation => 1 << 20,
+    }
 }
 
-/// What the other side may have in flight to us: the crate's megabyte, unless the buffers cannot
-/// hold that (a peer with larger buffers then sends twice as fast). Never less than one whole
-/// message.
-pub(super) fn receive_window_bytes() -> u32 {
-    if is_clamped() { super::MAX_MESSAGE_BYTES } else { 1 << 20 }
+/// What the other side may have in flight to us, unless the buffers cannot hold that (a peer with
+/// larger buffers then sends twice as fast; several lanes have as many buffers). Never less than
+/// one whole message.
+pub(super) fn receive_window_bytes(carries: Carries) -> u32 {
+    match carries {
+        _ if is_clamped() => super::MAX_MESSAGE_BYTES,
+        Carries::Files => 4 << 20,
+        Carries::Conversation => 1 << 20,
+    }
 }
 
 fn is_clamped() -> bool {

@@ -11,7 +11,10 @@
 //! | `tree`, `zipped` | folders and zip files, listed and read with care |
 //! | `pieces` | where long files are cut, how a piece is packed, what proves it right |
 //! | `sender`, `reader` | the end that has the files, and its thread that reads and packs |
+//! | [`lane`] | what carries chunks |
+//! | `striping`, `flight`, `steering` | chunks over several lanes: who takes which, how much, how many |
 //! | `receiver`, `writer` | the end that wants them, and its thread that verifies and writes |
+//! | `bare` | both ends without files, for measurements |
 //! | [`cache`] | what a worker has received before |
 //! | `journal` | what a receiver has verified, so that a later try goes on there |
 //!
@@ -19,14 +22,19 @@
 //! memory stays flat, and whichever of disk and network is slower holds the other back.
 
 pub mod archive;
+pub(crate) mod bare;
 pub mod cache;
+mod flight;
 mod journal;
+pub mod lane;
 mod packing;
 mod pieces;
 mod reader;
 mod receiver;
 mod sender;
+mod steering;
 pub mod storage;
+mod striping;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -37,14 +45,17 @@ mod zipped;
 
 pub use archive::{ArchiveError, Package, Part, PartSource};
 pub use cache::Cache;
+pub use lane::{Gauge, Lane, LaneLost};
 pub use packing::{link, pack, pack_package, unpack};
 pub use receiver::receive;
 pub use sender::send;
+pub use steering::{LaneCount, MAX_LANES};
 pub use storage::StorageError;
 
 use bytes::Bytes;
 use sleap_rtc_protocol::frame::TransferFrame;
 use sleap_rtc_protocol::transfer::ManifestError;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How many chunks wait between a thread that touches files and the link: 2 MiB.
@@ -56,10 +67,11 @@ const QUIET: Duration = Duration::from_millis(300);
 /// The longest reason that is said or shown, in characters.
 const MAX_REASON: usize = 500;
 
-/// Where a transfer's frames go and come from; control frames and chunks stay in order.
+/// Where a transfer's frames go and come from, and the lanes that belong to it. Frames stay in
+/// order.
 ///
-/// Whoever implements it holds back `send_*` while the other side is slow, and queues at least a
-/// handful of incoming messages.
+/// Whoever implements it holds back `send_control` while the other side is slow, and queues at least
+/// a handful of incoming messages.
 pub trait Link: Send {
     /// Sends a control frame.
     fn send_control(
@@ -67,20 +79,30 @@ pub trait Link: Send {
         frame: TransferFrame,
     ) -> impl Future<Output = Result<(), LinkError>> + Send;
 
-    /// Sends an encoded [`Chunk`](sleap_rtc_protocol::transfer::Chunk).
-    fn send_chunk(&mut self, chunk: Vec<u8>) -> impl Future<Output = Result<(), LinkError>> + Send;
+    /// The next message; chunks only where they are wanted, else they wait. Must be cancel safe:
+    /// dropping the future loses nothing.
+    fn next(&mut self, chunks: bool) -> impl Future<Output = Result<Incoming, LinkError>> + Send;
 
-    /// The next message. Must be cancel safe: dropping the future loses nothing.
-    fn next(&mut self) -> impl Future<Output = Result<Incoming, LinkError>> + Send;
+    /// The connection that the frames go over, as a lane: it is there from the start, and with it
+    /// all is lost.
+    fn first_lane(&mut self) -> Arc<dyn Lane>;
+
+    /// Asks for so many lanes besides, in all. They come, if at all, as [`Incoming::Lane`].
+    fn want_lanes(&mut self, count: usize) -> impl Future<Output = Result<(), LinkError>> + Send;
+
+    /// The transfer is over, and its lanes with it.
+    fn close_lanes(&mut self);
 }
 
 /// What a [`Link`] brings.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone)]
 pub enum Incoming {
     /// A control frame.
     Control(TransferFrame),
     /// An encoded chunk, unchecked.
     Chunk(Bytes),
+    /// Another lane for what this end sends.
+    Lane(Arc<dyn Lane>),
 }
 
 /// Why a [`Link`] brings nothing more.
@@ -194,6 +216,12 @@ async fn say<L: Link>(
 /// Ends a failed transfer so that both sides know why: tells the other side, or, when the
 /// connection broke, looks whether the other side had told us.
 async fn conclude<L: Link>(link: &mut L, error: TransferError) -> TransferError {
+    let error = part(link, error).await;
+    link.close_lanes();
+    error
+}
+
+async fn part<L: Link>(link: &mut L, error: TransferError) -> TransferError {
     match error {
         TransferError::Aborted(_) | TransferError::Interrupted(_) => error,
         TransferError::Lost(_) | TransferError::Stalled(_) => {
@@ -215,7 +243,8 @@ async fn conclude<L: Link>(link: &mut L, error: TransferError) -> TransferError 
 /// Takes what is still on its way, so that a sender in the middle of a chunk gets to read why this
 /// was the end of it.
 async fn drain<L: Link>(link: &mut L) {
-    let listen = async { while let Ok(Ok(_)) = tokio::time::timeout(QUIET, link.next()).await {} };
+    let listen =
+        async { while let Ok(Ok(_)) = tokio::time::timeout(QUIET, link.next(true)).await {} };
     if tokio::time::timeout(FAREWELL, listen).await.is_err() {
         tracing::debug!("the other side goes on after the end of the transfer");
     }
@@ -224,7 +253,7 @@ async fn drain<L: Link>(link: &mut L) {
 async fn last_words<L: Link>(link: &mut L) -> Option<TransferError> {
     let listen = async {
         loop {
-            match link.next().await {
+            match link.next(true).await {
                 Ok(Incoming::Control(TransferFrame::Abort { reason })) => {
                     return Some(aborted(&reason));
                 }

@@ -1,22 +1,27 @@
-//! What a sender does on the thread that may block: read pieces, pack them, cut them into chunks.
+//! What a sender does on the thread that may block: read pieces and pack them.
 
 use super::archive::{ArchiveError, Content, Member, Package, Source};
 use super::pieces;
-use sleap_rtc_protocol::transfer::{BlobHash, CHUNK_BYTES, Chunk, Piece};
+use sleap_rtc_protocol::transfer::{BlobHash, Packing, Piece};
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use tokio::sync::mpsc;
 
-/// What the reading thread hands over.
+/// So many bytes of small pieces are handed over together.
+const BATCH_BYTES: usize = 256 << 10;
+
+/// A piece as it travels.
 #[derive(Debug)]
 pub(super) struct Outgoing {
-    /// An encoded chunk.
-    pub(super) frame: Vec<u8>,
-    /// Whether it is the last one of its piece.
-    pub(super) is_last: bool,
+    pub(super) piece: BlobHash,
+    pub(super) packing: Packing,
+    pub(super) bytes: Vec<u8>,
 }
+
+/// What the reading thread hands over.
+pub(super) type Batch = Result<Vec<Outgoing>, ArchiveError>;
 
 /// Where a piece lies.
 #[derive(Debug, Clone, Copy)]
@@ -30,12 +35,13 @@ struct Place {
 pub(super) fn read_pieces(
     package: &Package,
     mut wanted: mpsc::Receiver<Vec<BlobHash>>,
-    chunks: &mpsc::Sender<Result<Outgoing, ArchiveError>>,
+    batches: &mpsc::Sender<Batch>,
 ) {
     let places = places(package);
     let mut reading = Reading { source: package.source(), open: None };
     let mut sent = HashSet::new();
     while let Some(list) = wanted.blocking_recv() {
+        let (mut batch, mut batch_bytes) = (Vec::new(), 0);
         // Only what the manifest lists gets here.
         for place in list.iter().filter_map(|piece| places.get(piece)) {
             let is_repeated = !sent.insert(place.piece.blake3);
@@ -43,13 +49,22 @@ pub(super) fn read_pieces(
                 Ok(bytes) => bytes,
                 Err(error) => {
                     // Nobody listens: the transfer is over already.
-                    let _ = chunks.blocking_send(Err(error));
+                    let _ = batches.blocking_send(Err(error));
                     return;
                 }
             };
-            if !send(place.piece.blake3, bytes, chunks) {
-                return;
+            let (packing, bytes) = pieces::pack(bytes);
+            batch_bytes += bytes.len();
+            batch.push(Outgoing { piece: place.piece.blake3, packing, bytes });
+            if batch_bytes >= BATCH_BYTES {
+                batch_bytes = 0;
+                if batches.blocking_send(Ok(std::mem::take(&mut batch))).is_err() {
+                    return;
+                }
             }
+        }
+        if batches.blocking_send(Ok(batch)).is_err() {
+            return;
         }
     }
 }
@@ -65,23 +80,6 @@ fn places(package: &Package) -> HashMap<BlobHash, Place> {
         }
     }
     places
-}
-
-/// Sends a piece chunk by chunk; says whether anyone still listens.
-fn send(
-    piece: BlobHash,
-    bytes: Vec<u8>,
-    chunks: &mpsc::Sender<Result<Outgoing, ArchiveError>>,
-) -> bool {
-    let (packing, bytes) = pieces::pack(bytes);
-    let packed_bytes = bytes.len() as u32;
-    bytes.chunks(CHUNK_BYTES).enumerate().all(|(number, payload)| {
-        let offset = (number * CHUNK_BYTES) as u32;
-        let is_last = offset as usize + payload.len() == bytes.len();
-        let mut frame = Vec::with_capacity(payload.len() + 64);
-        Chunk { piece, packing, packed_bytes, offset, payload }.encode(&mut frame);
-        chunks.blocking_send(Ok(Outgoing { frame, is_last })).is_ok()
-    })
 }
 
 /// The file that was read last, so that its next piece needs no search.

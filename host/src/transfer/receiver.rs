@@ -5,11 +5,11 @@ use super::{
     Incoming, Limits, Link, Progress, QUEUE_CHUNKS, TransferError, aborted, conclude, say,
 };
 use bytes::Bytes;
-use sleap_rtc_protocol::frame::{PIECES_PER_FRAME, TransferFrame};
+use sleap_rtc_protocol::frame::{HERE_PER_FRAME, PIECES_PER_FRAME, TransferFrame};
 use sleap_rtc_protocol::transfer::{
     BlobHash, Cuts, FileEntry, MAX_FILES, MIN_PIECE_BYTES, Manifest, ManifestError, Piece,
 };
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -19,7 +19,7 @@ use tokio::time::Instant;
 /// How often the sender is told how far we are, unless [`TELL_BYTES`] come sooner.
 const TELL_EVERY: Duration = Duration::from_millis(100);
 /// How many bytes go by without telling.
-const TELL_BYTES: u64 = 4 << 20;
+const TELL_BYTES: u64 = 2 << 20;
 /// The most bytes that the paths of a manifest may have together: a bound on memory.
 const MAX_PATHS_BYTES: usize = 16 << 20;
 /// The most pieces that a manifest may list: 256 GiB at least, and a bound on memory.
@@ -37,7 +37,10 @@ pub async fn receive<L: Link>(
     progress: impl FnMut(Progress),
 ) -> Result<Manifest, TransferError> {
     match receive_or_fail(link, destination, limits, progress).await {
-        Ok(manifest) => Ok(manifest),
+        Ok(manifest) => {
+            link.close_lanes();
+            Ok(manifest)
+        }
         Err(error) => Err(conclude(link, error).await),
     }
 }
@@ -54,6 +57,7 @@ async fn receive_or_fail<L: Link>(
         now: Progress { total_bytes, ..Progress::default() },
         told_bytes: 0,
         told_at: Instant::now(),
+        here: Here::default(),
         idle: limits.idle,
         progress,
     };
@@ -69,6 +73,7 @@ async fn receive_or_fail<L: Link>(
             for frame in want_frames(&wants) {
                 say(link, frame, limits.idle).await?;
             }
+            telling.here.asked(&wants);
             telling.tell(link).await?;
             receive_chunks(link, writer, &mut telling).await?
         }
@@ -81,8 +86,9 @@ async fn receive_or_fail<L: Link>(
     Ok(manifest)
 }
 
+/// What one end says to the other within `idle`. Chunks count only where they are wanted.
 async fn hear<L: Link>(link: &mut L, idle: Duration) -> Result<Incoming, TransferError> {
-    let heard = tokio::time::timeout(idle, link.next()).await;
+    let heard = tokio::time::timeout(idle, link.next(true)).await;
     match heard.map_err(|_| TransferError::Silent(idle))?? {
         Incoming::Control(TransferFrame::Abort { reason }) => Err(aborted(&reason)),
         other => Ok(other),
@@ -107,7 +113,7 @@ async fn hear_manifest<L: Link>(link: &mut L, limits: &Limits) -> Result<Manifes
                     break;
                 }
             }
-            Incoming::Control(TransferFrame::Unknown) => {}
+            Incoming::Control(TransferFrame::Unknown) | Incoming::Lane(_) => {}
             Incoming::Control(_) | Incoming::Chunk(_) => {
                 return Err(TransferError::Protocol("it did not begin with the list of files"));
             }
@@ -146,7 +152,7 @@ async fn hear_cuts<L: Link>(
                     cuts.insert(of, std::mem::take(&mut now));
                 }
             }
-            Incoming::Control(TransferFrame::Unknown) => {}
+            Incoming::Control(TransferFrame::Unknown) | Incoming::Lane(_) => {}
             Incoming::Control(_) | Incoming::Chunk(_) => {
                 return Err(TransferError::Protocol("it did not list the pieces of long files"));
             }
@@ -160,6 +166,7 @@ fn want_frames(wants: &[BlobHash]) -> impl Iterator<Item = TransferFrame> {
     wants.chunks(PIECES_PER_FRAME).enumerate().map(move |(index, some)| TransferFrame::Want {
         pieces: some.to_vec(),
         more: index + 1 < frames,
+        tells: true,
     })
 }
 
@@ -175,36 +182,47 @@ async fn receive_chunks<L: Link, P: FnMut(Progress)>(
     let (chunks, to_write) = mpsc::channel(QUEUE_CHUNKS);
     let (report, mut reports) = mpsc::channel(QUEUE_CHUNKS);
     let writing = tokio::task::spawn_blocking(move || write(writer, to_write, &report));
-    let mut waiting = 0;
+    let (mut waiting, mut heard_at) = (0, Instant::now());
     let outcome = loop {
         tokio::select! {
             biased;
             report = reports.recv() => {
                 waiting -= 1;
+                heard_at = Instant::now();
                 match telling.note(link, report).await {
                     Ok(false) => {}
-                    Ok(true) if waiting == 0 => break Ok(()),
-                    Ok(true) => break Err(TransferError::Protocol("more came than was asked for")),
+                    // What still waits came over two lanes.
+                    Ok(true) => break Ok(()),
                     Err(error) => break Err(error),
                 }
             }
-            heard = hear(link, idle), if waiting < QUEUE_CHUNKS => match heard {
+            heard = link.next(waiting < QUEUE_CHUNKS) => match heard.map_err(TransferError::from) {
                 Ok(Incoming::Chunk(chunk)) => {
+                    heard_at = Instant::now();
                     waiting += 1;
                     if chunks.try_send(chunk).is_err() {
                         break Err(TransferError::Thread);
                     }
                 }
-                Ok(Incoming::Control(TransferFrame::Unknown)) => {}
+                Ok(Incoming::Control(TransferFrame::Abort { reason })) => break Err(aborted(&reason)),
+                Ok(Incoming::Control(TransferFrame::Unknown) | Incoming::Lane(_)) => {}
                 Ok(Incoming::Control(_)) => {
                     break Err(TransferError::Protocol("a frame came that is not for a receiver"));
                 }
                 Err(error) => break Err(error),
             },
-            () = tokio::time::sleep(idle / 4), if waiting > 0 => {
+            () = tokio::time::sleep_until(telling.told_at + TELL_EVERY), if telling.has_news() => {
                 if let Err(error) = telling.tell(link).await {
                     break Err(error);
                 }
+            }
+            () = tokio::time::sleep_until(telling.told_at + idle / 4), if waiting > 0 => {
+                if let Err(error) = telling.tell(link).await {
+                    break Err(error);
+                }
+            }
+            () = tokio::time::sleep_until(heard_at + idle), if waiting == 0 => {
+                break Err(TransferError::Silent(idle));
             }
         }
     };
@@ -237,6 +255,7 @@ struct Telling<P> {
     now: Progress,
     told_bytes: u64,
     told_at: Instant,
+    here: Here,
     idle: Duration,
     progress: P,
 }
@@ -250,12 +269,15 @@ impl<P: FnMut(Progress)> Telling<P> {
     ) -> Result<bool, TransferError> {
         let report = report.ok_or(TransferError::Thread)??;
         self.now.done_bytes = report.done_bytes;
+        self.here.note(report.piece, report.chunks);
         if !report.again.is_empty() {
             tracing::debug!(pieces = ?report.again, "content was wrong; asking again");
-            let frame = TransferFrame::Want { pieces: report.again, more: false };
+            self.here.asked(&report.again);
+            let frame = TransferFrame::Want { pieces: report.again, more: false, tells: true };
             say(link, frame, self.idle).await?;
         }
         let due = self.told_at.elapsed() >= TELL_EVERY
+            || self.here.is_full()
             || self.now.done_bytes.abs_diff(self.told_bytes) >= TELL_BYTES;
         if due {
             self.tell(link).await?;
@@ -267,20 +289,83 @@ impl<P: FnMut(Progress)> Telling<P> {
         self.told_bytes = self.now.done_bytes;
         self.told_at = Instant::now();
         (self.progress)(self.now);
-        say(link, TransferFrame::Verified { bytes: self.told_bytes }, self.idle).await
+        let (pieces, chunks) = self.here.take();
+        say(link, TransferFrame::Verified { bytes: self.told_bytes, pieces, chunks }, self.idle)
+            .await
     }
 
-    /// Waits for work on the disk, and keeps telling so that the sender does not lose patience.
+    fn has_news(&self) -> bool {
+        !self.here.is_empty()
+    }
+
+    /// Waits for work on the disk, whatever happens; keeps telling so that the sender does not lose
+    /// patience, and listens.
     async fn meanwhile<L: Link, T>(
         &mut self,
         link: &mut L,
         mut work: JoinHandle<T>,
     ) -> Result<T, TransferError> {
+        let mut over = None;
         loop {
+            let tell_at = self.told_at + self.idle / 4;
             tokio::select! {
-                done = &mut work => return done.map_err(|_| TransferError::Thread),
-                () = tokio::time::sleep(self.idle / 4) => self.tell(link).await?,
+                biased;
+                done = &mut work => {
+                    let done = done.map_err(|_| TransferError::Thread)?;
+                    return over.map_or(Ok(done), Err);
+                }
+                () = tokio::time::sleep_until(tell_at), if over.is_none() => {
+                    over = self.tell(link).await.err();
+                }
+                heard = link.next(false), if over.is_none() => match heard {
+                    Ok(Incoming::Control(TransferFrame::Abort { reason })) => {
+                        over = Some(aborted(&reason));
+                    }
+                    Ok(_) => {}
+                    Err(error) => over = Some(error.into()),
+                },
             }
         }
+    }
+}
+
+/// What has come and was not told yet, by the places of the pieces in what was asked for.
+#[derive(Default)]
+struct Here {
+    places: HashMap<BlobHash, u32>,
+    asked: u32,
+    /// All bits stand for the whole piece.
+    news: BTreeMap<u32, u64>,
+}
+
+impl Here {
+    fn asked(&mut self, wants: &[BlobHash]) {
+        for want in wants {
+            // Asked for once more, its chunks count for nothing.
+            if let Some(before) = self.places.insert(*want, self.asked) {
+                self.news.remove(&before);
+            }
+            self.asked += 1;
+        }
+    }
+
+    fn note(&mut self, piece: BlobHash, chunks: u64) {
+        if let Some(place) = self.places.get(&piece) {
+            *self.news.entry(*place).or_default() |= chunks;
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.news.is_empty()
+    }
+
+    fn is_full(&self) -> bool {
+        self.news.len() >= HERE_PER_FRAME
+    }
+
+    fn take(&mut self) -> (Vec<u32>, Vec<(u32, u64)>) {
+        let (whole, parts): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.news).into_iter().partition(|(_, chunks)| *chunks == u64::MAX);
+        (whole.into_iter().map(|(place, _)| place).collect(), parts)
     }
 }

@@ -1,20 +1,24 @@
 //! The end that has the files.
 
-use super::archive::{ArchiveError, Package};
-use super::reader::{Outgoing, read_pieces};
-use super::{
-    Incoming, Limits, Link, Progress, QUEUE_CHUNKS, TransferError, aborted, conclude, say,
-};
+use super::archive::Package;
+use super::lane::LaneLost;
+use super::reader::{Batch, read_pieces};
+use super::steering::LaneCount;
+use super::striping::Striping;
+use super::{Incoming, Limits, Link, LinkError, Progress, TransferError, aborted, conclude, say};
 use sleap_rtc_protocol::frame::{ENTRIES_PER_FRAME, PIECES_PER_FRAME, TransferFrame};
 use sleap_rtc_protocol::transfer::{BlobHash, Manifest};
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
+use tokio::time::sleep_until;
 
 /// How often one piece may be asked for: it may have been displaced by others, and been wrong.
 const MAX_ASKED: u8 = 4;
 /// How many lists of wanted pieces may wait for the reader.
 const MAX_LISTS: usize = 64;
+/// How many batches of read pieces wait for the lanes.
+const QUEUE_BATCHES: usize = 2;
 
 /// Sends the files of `package` that the other side lacks, until it has confirmed them all.
 ///
@@ -36,9 +40,9 @@ pub(super) async fn send_within<L: Link>(
     progress: impl FnMut(Progress),
 ) -> Result<(), TransferError> {
     let (lists, wanted) = mpsc::channel(MAX_LISTS);
-    let (read, chunks) = mpsc::channel(QUEUE_CHUNKS);
+    let (read, batches) = mpsc::channel(QUEUE_BATCHES);
     let reading = package.clone();
-    // Ends by itself once `lists` or `chunks` is gone.
+    // Ends by itself once `lists` or `batches` is gone.
     tokio::task::spawn_blocking(move || read_pieces(&reading, wanted, &read));
     let total_bytes = package.manifest().total_bytes();
     let progress = Reporting { now: Progress { total_bytes, ..Progress::default() }, progress };
@@ -49,10 +53,17 @@ pub(super) async fn send_within<L: Link>(
         asked_before: false,
         lists,
         pending_pieces: 0,
+        asked: Vec::new(),
+        heard: Instant::now(),
+        lanes: 0,
+        striping: Striping::new(link.first_lane(), LaneCount::Adaptive, idle),
         progress,
     };
-    match sending.run(link, package.manifest(), chunks).await {
-        Ok(()) => Ok(()),
+    match sending.run(link, package.manifest(), batches).await {
+        Ok(()) => {
+            link.close_lanes();
+            Ok(())
+        }
         Err(error) => Err(conclude(link, error).await),
     }
 }
@@ -89,6 +100,12 @@ struct Sending<P> {
     lists: mpsc::Sender<Vec<BlobHash>>,
     /// What the reader still has to deliver.
     pending_pieces: usize,
+    /// All that was asked for, in that order: the other side says by places in it what it has.
+    asked: Vec<BlobHash>,
+    heard: Instant,
+    /// How many lanes the link was asked for last.
+    lanes: usize,
+    striping: Striping,
     progress: Reporting<P>,
 }
 
@@ -97,42 +114,80 @@ impl<P: FnMut(Progress)> Sending<P> {
         &mut self,
         link: &mut L,
         manifest: &Manifest,
-        mut chunks: mpsc::Receiver<Result<Outgoing, ArchiveError>>,
+        mut batches: mpsc::Receiver<Batch>,
     ) -> Result<(), TransferError> {
         for frame in manifest_frames(manifest).chain(pieces_frames(manifest)) {
             say(link, frame, self.idle).await?;
         }
         loop {
+            let patience = self.heard.max(self.striping.moved()) + self.idle;
+            // While the disk is what we wait for, the other side has nothing to say.
+            let is_its_turn = self.pending_pieces == 0 && self.striping.is_quiet();
             tokio::select! {
                 biased;
-                incoming = link.next() => {
+                incoming = link.next(true) => {
+                    self.heard = Instant::now();
                     if self.hear(incoming?)? {
                         return Ok(());
                     }
                 }
-                chunk = chunks.recv(), if self.pending_pieces > 0 => {
-                    let chunk = chunk.ok_or(TransferError::Thread)??;
-                    self.pass_on(link, chunk).await?;
+                batch = batches.recv(), if self.pending_pieces > 0 && self.striping.has_room() => {
+                    let pieces = batch.ok_or(TransferError::Thread)??;
+                    self.pending_pieces -= pieces.len();
+                    self.striping.add(pieces);
                 }
-                // While the disk is what we wait for, the other side has nothing to say.
-                () = tokio::time::sleep(self.idle), if self.pending_pieces == 0 => {
+                turned = self.striping.turn() => {
+                    turned.map_err(|lost| self.lost(lost))?;
+                    self.adapt(link).await?;
+                }
+                () = sleep_until(patience.into()), if is_its_turn => {
                     return Err(TransferError::Silent(self.idle));
                 }
             }
         }
     }
 
+    fn lost(&self, LaneLost(cause): LaneLost) -> TransferError {
+        match cause.is::<tokio::time::error::Elapsed>() {
+            true => TransferError::Stalled(self.idle),
+            false => LinkError::Lost(cause).into(),
+        }
+    }
+
+    /// Asks for lanes as they are wanted, and gives up those that are not.
+    async fn adapt<L: Link>(&mut self, link: &mut L) -> Result<(), TransferError> {
+        if !self.striping.keep {
+            return Ok(());
+        }
+        let now = self.progress.now;
+        let lanes = self.striping.wanted_lanes(now.total_bytes - now.done_bytes);
+        if lanes != self.lanes {
+            tracing::debug!(lanes, open = self.striping.open_lanes(), "lanes wanted");
+            self.lanes = lanes;
+            let asked = tokio::time::timeout(self.idle, link.want_lanes(lanes)).await;
+            asked.map_err(|_| TransferError::Stalled(self.idle))??;
+        }
+        Ok(())
+    }
+
     /// Takes a message; says whether it was the last.
     fn hear(&mut self, incoming: Incoming) -> Result<bool, TransferError> {
         match incoming {
-            Incoming::Control(TransferFrame::Want { pieces, more }) => self.asked(pieces, more)?,
-            Incoming::Control(TransferFrame::Verified { bytes }) => self.verified(bytes),
+            Incoming::Control(TransferFrame::Want { pieces, more, tells }) => {
+                self.striping.keep |= tells;
+                self.asked(pieces, more)?;
+            }
+            Incoming::Control(TransferFrame::Verified { bytes, pieces, chunks }) => {
+                self.there(&pieces, &chunks)?;
+                self.verified(bytes);
+            }
+            Incoming::Lane(lane) => self.striping.add_lane(lane),
             Incoming::Control(TransferFrame::Complete) => {
                 self.verified(u64::MAX);
                 return Ok(true);
             }
             Incoming::Control(TransferFrame::Abort { reason }) => return Err(aborted(&reason)),
-            Incoming::Control(TransferFrame::Unknown) => {}
+            Incoming::Control(TransferFrame::Unknown | TransferFrame::Lanes { .. }) => {}
             Incoming::Control(TransferFrame::Manifest { .. } | TransferFrame::Pieces { .. }) => {
                 return Err(TransferError::Protocol("the receiver sent a list of files"));
             }
@@ -152,6 +207,7 @@ impl<P: FnMut(Progress)> Sending<P> {
             piece.asked += 1;
         }
         self.pending_pieces += wants.len();
+        self.asked.extend(&wants);
         self.asking.extend(wants);
         if more {
             return Ok(());
@@ -176,14 +232,19 @@ impl<P: FnMut(Progress)> Sending<P> {
         progress(*now);
     }
 
-    async fn pass_on<L: Link>(
-        &mut self,
-        link: &mut L,
-        chunk: Outgoing,
-    ) -> Result<(), TransferError> {
-        self.pending_pieces -= usize::from(chunk.is_last);
-        let sent = tokio::time::timeout(self.idle, link.send_chunk(chunk.frame)).await;
-        Ok(sent.map_err(|_| TransferError::Stalled(self.idle))??)
+    /// Takes what the other side has.
+    fn there(&mut self, pieces: &[u32], chunks: &[(u32, u64)]) -> Result<(), TransferError> {
+        let piece = |place: u32| {
+            let piece = self.asked.get(place as usize).copied();
+            piece.ok_or(TransferError::Protocol("it has what it never asked for"))
+        };
+        for (place, chunks) in chunks {
+            self.striping.there(piece(*place)?, *chunks);
+        }
+        for place in pieces {
+            self.striping.has(piece(*place)?);
+        }
+        Ok(())
     }
 }
 

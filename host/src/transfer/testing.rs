@@ -1,6 +1,7 @@
 //! A link in memory, honest or not, and trees of files to send over it.
 
-use super::{Incoming, Link, LinkError, Package, Part, PartSource};
+use super::{Gauge, Incoming, Lane, LaneLost, Link, LinkError, Package, Part, PartSource};
+use bytes::BytesMut;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use sleap_rtc_protocol::frame::{self, ClientFrame, TransferFrame};
 use sleap_rtc_protocol::path::RelPath;
@@ -10,7 +11,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::sync::mpsc;
+use std::time::Duration;
+use tokio::sync::{Mutex, mpsc};
 
 /// What becomes of a message on its way.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -30,8 +32,14 @@ type Fault = Box<dyn FnMut(&Incoming) -> Fate + Send>;
 
 /// One end of a link in memory, with a small queue in each direction.
 pub(super) struct MemoryLink {
-    to: Option<mpsc::Sender<Incoming>>,
+    to: Arc<Mutex<Outlet>>,
     from: mpsc::Receiver<Incoming>,
+    held: Option<Incoming>,
+}
+
+/// Where one end sends to.
+struct Outlet {
+    to: Option<mpsc::Sender<Incoming>>,
     fault: Fault,
     waiting: Option<Incoming>,
 }
@@ -40,11 +48,9 @@ pub(super) struct MemoryLink {
 pub(super) fn pair() -> (MemoryLink, MemoryLink) {
     let (a, from_a) = mpsc::channel(4);
     let (b, from_b) = mpsc::channel(4);
-    let end = |to, from| MemoryLink {
-        to: Some(to),
-        from,
-        fault: Box::new(|_| Fate::Arrive),
-        waiting: None,
+    let end = |to, from| {
+        let outlet = Outlet { to: Some(to), fault: Box::new(|_| Fate::Arrive), waiting: None };
+        MemoryLink { to: Arc::new(Mutex::new(outlet)), from, held: None }
     };
     (end(a, from_b), end(b, from_a))
 }
@@ -52,13 +58,20 @@ pub(super) fn pair() -> (MemoryLink, MemoryLink) {
 impl MemoryLink {
     /// What this end sends meets `fault`.
     pub(super) fn with_fault(self, fault: impl FnMut(&Incoming) -> Fate + Send + 'static) -> Self {
-        Self { fault: Box::new(fault), ..self }
+        self.to.try_lock().unwrap().fault = Box::new(fault);
+        self
     }
 
     pub(super) async fn put(&mut self, message: Incoming) -> Result<(), LinkError> {
-        let lost = || LinkError::Lost("closed".into());
+        let put = self.to.lock().await.put(message).await;
+        put.map_err(|()| LinkError::Lost("closed".into()))
+    }
+}
+
+impl Outlet {
+    async fn put(&mut self, message: Incoming) -> Result<(), ()> {
         let fate = (self.fault)(&message);
-        let to = self.to.as_ref().ok_or_else(lost)?;
+        let to = self.to.as_ref().ok_or(())?;
         if fate == Fate::Wait && self.waiting.is_none() {
             self.waiting = Some(message);
             return Ok(());
@@ -78,16 +91,37 @@ impl MemoryLink {
             (_, message) => message,
         };
         for _ in 0..copies {
-            to.send(message.clone()).await.map_err(|_| lost())?;
+            to.send(message.clone()).await.map_err(drop)?;
         }
         if let Some(overtaken) = self.waiting.take() {
-            to.send(overtaken).await.map_err(|_| lost())?;
+            to.send(overtaken).await.map_err(drop)?;
         }
         if fate == Fate::Cut {
             self.to = None;
         }
         Ok(())
     }
+}
+
+/// The chunks' way over a link in memory.
+struct MemoryLane(Arc<Mutex<Outlet>>);
+
+#[async_trait::async_trait]
+impl Lane for MemoryLane {
+    async fn send(&self, chunk: BytesMut) -> Result<(), LaneLost> {
+        let put = self.0.lock().await.put(Incoming::Chunk(chunk.freeze())).await;
+        put.map_err(|()| LaneLost("closed".into()))
+    }
+
+    async fn room(&self, _: &Gauge) -> Result<(), LaneLost> {
+        Ok(())
+    }
+
+    async fn round_trip(&self) -> Option<Duration> {
+        None
+    }
+
+    fn close(&self) {}
 }
 
 impl Link for MemoryLink {
@@ -98,13 +132,25 @@ impl Link for MemoryLink {
         self.put(Incoming::Control(frame)).await
     }
 
-    async fn send_chunk(&mut self, chunk: Vec<u8>) -> Result<(), LinkError> {
-        self.put(Incoming::Chunk(chunk.into())).await
+    async fn next(&mut self, chunks: bool) -> Result<Incoming, LinkError> {
+        if self.held.is_none() {
+            self.held = self.from.recv().await;
+        }
+        if let (Some(Incoming::Chunk(_)), false) = (&self.held, chunks) {
+            return std::future::pending().await;
+        }
+        self.held.take().ok_or_else(|| LinkError::Lost("closed".into()))
     }
 
-    async fn next(&mut self) -> Result<Incoming, LinkError> {
-        self.from.recv().await.ok_or_else(|| LinkError::Lost("closed".into()))
+    fn first_lane(&mut self) -> Arc<dyn Lane> {
+        Arc::new(MemoryLane(self.to.clone()))
     }
+
+    async fn want_lanes(&mut self, _: usize) -> Result<(), LinkError> {
+        Ok(())
+    }
+
+    fn close_lanes(&mut self) {}
 }
 
 /// One of the packages in `tests/fixtures`.

@@ -1,23 +1,30 @@
 //! What a receiver does on the thread that may block: look what is there, verify, write, rename.
 
+use super::flight::WINDOW_BYTES;
 use super::journal::{Journal, Written, WrittenPieces};
 use super::pieces;
 use super::storage::{self, Filling, PARTIAL, PartialFile, StorageError, failed};
 use super::{Cache, TransferError};
-use sleap_rtc_protocol::transfer::{BlobHash, Chunk, IncomingPiece, Manifest, Piece};
+use sleap_rtc_protocol::transfer::{
+    BlobHash, CHUNK_BYTES, Chunk, IncomingPiece, MAX_PIECE_BYTES, Manifest, Piece,
+};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// The journal's name in the hidden folder.
 pub(super) const JOURNAL: &str = "journal";
-/// So many pieces may be incomplete at a time, each in memory. Where more are begun, the oldest is
-/// asked for again.
-const ASSEMBLING: usize = 8;
+/// So many bytes of pieces may be incomplete at a time, all in memory. Where more are begun, the
+/// oldest is asked for again. A sender that keeps to its window never gets there.
+const ASSEMBLING_BYTES: usize = WINDOW_BYTES + MAX_PIECE_BYTES as usize;
 
 /// What became of one chunk.
 #[derive(Debug)]
 pub(super) struct Report {
+    /// The piece that it was of.
+    pub(super) piece: BlobHash,
+    /// Which chunk of it: one bit. All bits, when the piece need not come any more.
+    pub(super) chunks: u64,
     /// Verified, in bytes of the manifest.
     pub(super) done_bytes: u64,
     /// Pieces that are needed again.
@@ -61,6 +68,7 @@ pub(super) struct Writer {
     contents: Vec<Content>,
     pieces: HashMap<BlobHash, Wanted>,
     assembling: VecDeque<(BlobHash, IncomingPiece)>,
+    assembling_bytes: usize,
     missing_pieces: usize,
     done_bytes: u64,
 }
@@ -91,6 +99,7 @@ impl Writer {
             contents,
             pieces: HashMap::new(),
             assembling: VecDeque::new(),
+            assembling_bytes: 0,
             missing_pieces: 0,
             done_bytes: 0,
         };
@@ -266,16 +275,23 @@ impl Writer {
             self.conclude(chunk.piece, piece, &mut again)?;
         }
         let finished = self.missing_pieces == 0;
-        Ok(Report { done_bytes: self.done_bytes, again, finished })
+        let piece = chunk.piece;
+        let is_there = self.pieces.get(&piece).is_none_or(|wanted| wanted.places.is_empty());
+        let chunks = if is_there { u64::MAX } else { 1 << (chunk.offset as usize / CHUNK_BYTES) };
+        Ok(Report { piece, chunks, done_bytes: self.done_bytes, again, finished })
     }
 
     /// Adds a chunk to its piece; returns the piece when that is complete.
     fn assemble(&mut self, chunk: &Chunk<'_>, again: &mut Vec<BlobHash>) -> Option<IncomingPiece> {
         let found = self.assembling.iter().position(|(piece, _)| *piece == chunk.piece);
         let at = found.unwrap_or_else(|| {
-            if self.assembling.len() == ASSEMBLING {
-                again.extend(self.assembling.pop_front().map(|(piece, _)| piece));
+            while self.assembling_bytes + chunk.packed_bytes as usize > ASSEMBLING_BYTES
+                && let Some((displaced, incomplete)) = self.assembling.pop_front()
+            {
+                self.assembling_bytes -= incomplete.bytes();
+                again.push(displaced);
             }
+            self.assembling_bytes += chunk.packed_bytes as usize;
             self.assembling.push_back((chunk.piece, IncomingPiece::of(chunk)));
             self.assembling.len() - 1
         });
@@ -283,7 +299,9 @@ impl Writer {
         if !piece.push(chunk) {
             return None;
         }
-        self.assembling.remove(at).map(|(_, piece)| piece)
+        let (_, piece) = self.assembling.remove(at)?;
+        self.assembling_bytes -= piece.bytes();
+        Some(piece)
     }
 
     /// Verifies a complete piece and puts it where it belongs. A wrong one is asked for once more.

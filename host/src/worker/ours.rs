@@ -118,6 +118,7 @@ async fn stage(
         spec.shared.as_ref().map(|paths| staging::shared_places(site, paths)).transpose()?;
     let has_package = upload.is_complete;
     let (job, last_event, outcome) = (spec.id.clone(), 0, None);
+    link.allow_lanes(&site.rtc());
     link.send(&WorkerFrame::Accepted { job, last_event, outcome, has_package }).await?;
     match shared {
         Some(places) => link.meanwhile(staging::take_in_place(&folder, places.input)).await?,
@@ -221,6 +222,7 @@ async fn resume(
     let last_event = last.as_ref().map_or(0, |event| event.seq);
     let outcome = last.as_ref().and_then(finished);
     let job = folder.id().clone();
+    link.allow_lanes(&client.site.rtc());
     link.send(&WorkerFrame::Accepted { job, last_event, outcome, has_package: true }).await?;
     follow(client, link, folder, &handle, after.min(last_event)).await
 }

@@ -1,11 +1,10 @@
 //! `bench links`: TCP over each emulated link, and over one without a limit: what the emulation
 //! itself can carry on this machine.
 
-use crate::link::{Link, RIGHT, Shape};
+use crate::lanes::tcp_rate;
+use crate::link::{Link, Shape};
 use anyhow::Result;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// `bench links`.
 #[derive(clap::Args)]
@@ -35,40 +34,8 @@ pub fn run(options: &Options) -> Result<()> {
         let round_trip = Duration::from_millis(round_trip_ms);
         let loss = loss_percent / 100.0;
         let shape = Shape::new(rate_mbit, round_trip, loss, options.seed);
-        let rate = tcp(&Link::open(shape)?, Duration::from_secs(options.seconds))?;
+        let rate = tcp_rate(Some(&Link::open(shape)?), Duration::from_secs(options.seconds))?;
         println!("{name:<30} {:>10.1}", rate / 1e6);
     }
     Ok(())
-}
-
-/// Bytes per second that arrive at the right end.
-fn tcp(link: &Link, time: Duration) -> Result<f64> {
-    let listener = link.right.run(|| TcpListener::bind((RIGHT, 0)))??;
-    let to = SocketAddr::from((RIGHT, listener.local_addr()?.port()));
-    let stream = link.left.run(move || TcpStream::connect(to))??;
-    let sender = std::thread::spawn(move || send(stream, time));
-    let received = receive(listener.accept()?.0)?;
-    sender.join().map_err(|_| anyhow::anyhow!("the sender panicked"))??;
-    Ok(received)
-}
-
-fn send(mut stream: TcpStream, time: Duration) -> std::io::Result<()> {
-    let end = Instant::now() + time;
-    let block = vec![7; 256 << 10];
-    while Instant::now() < end {
-        stream.write_all(&block)?;
-    }
-    Ok(())
-}
-
-fn receive(mut stream: TcpStream) -> std::io::Result<f64> {
-    let mut block = vec![0; 256 << 10];
-    let start = Instant::now();
-    let mut bytes = 0;
-    loop {
-        match stream.read(&mut block)? {
-            0 => return Ok(bytes as f64 / start.elapsed().as_secs_f64()),
-            more => bytes += more,
-        }
-    }
 }

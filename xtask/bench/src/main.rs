@@ -1,6 +1,7 @@
 //! Measurements of the real programs, beside a peer in the same run. `cargo xtask bench NAME` builds
 //! this with our own code optimised and runs it.
 
+mod lanes;
 mod link;
 mod links;
 mod signaling;
@@ -14,6 +15,12 @@ use std::process::ExitCode;
 enum Bench {
     /// What the emulated links of the other measurements can do, by TCP.
     Links(links::Options),
+    /// The lanes that files travel over, without files: MB/s beside TCP on loopback and on emulated
+    /// links.
+    Lanes(lanes::Options),
+    /// One of the two processes that `lanes` starts.
+    #[command(hide = true)]
+    LaneEnd(lanes::End),
     /// The signaling server under load: rates, memory, latency, a restart.
     Signaling(signaling::Options),
     /// Files between our programs, beside aiortc, scp, rsync and TCP, over the same links.
@@ -26,6 +33,8 @@ enum Bench {
 fn main() -> ExitCode {
     let done = match Bench::parse() {
         Bench::Links(options) => links::run(&options),
+        Bench::Lanes(options) => lanes::run(&options),
+        Bench::LaneEnd(end) => lanes::run_end(&end),
         Bench::Signaling(options) => signaling::run(&options),
         Bench::Transfer(options) => transfer::run(&options),
         Bench::End(options) => transfer::end::run(&options),

@@ -3,12 +3,15 @@
 use super::super::sender::send_within;
 use super::super::storage::PARTIAL;
 use super::super::testing::{Fate, MemoryLink, counting, listing, noise, package, pair, write};
-use super::super::{Incoming, Limits, LinkError, Package, Progress, TransferError, receive, send};
+use super::super::{
+    Incoming, Lane, Limits, LinkError, Package, Progress, TransferError, receive, send,
+};
 use proptest::prelude::*;
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use sleap_rtc_protocol::frame::TransferFrame;
 use sleap_rtc_protocol::transfer::{CHUNK_BYTES, MAX_PIECE_BYTES, Manifest};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -233,12 +236,16 @@ async fn a_session_that_ends_the_transfer_gives_its_reason() {
         async fn send_control(&mut self, _: TransferFrame) -> Result<(), LinkError> {
             Ok(())
         }
-        async fn send_chunk(&mut self, _: Vec<u8>) -> Result<(), LinkError> {
-            Ok(())
-        }
-        async fn next(&mut self) -> Result<Incoming, LinkError> {
+        async fn next(&mut self, _: bool) -> Result<Incoming, LinkError> {
             Err(LinkError::Interrupted("cancelled by the client".into()))
         }
+        fn first_lane(&mut self) -> Arc<dyn Lane> {
+            unreachable!("a receiver sends no chunks")
+        }
+        async fn want_lanes(&mut self, _: usize) -> Result<(), LinkError> {
+            Ok(())
+        }
+        fn close_lanes(&mut self) {}
     }
     let to = tempfile::tempdir().unwrap();
     let received = receive(&mut Cancelled, to.path(), &QUICK, |_| {}).await;

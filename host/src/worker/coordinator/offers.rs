@@ -18,22 +18,20 @@ impl Coordinator {
                 Ok(()) => self.connect_new_job(offer),
                 Err(refusal) => self.refuse(&offer, refusal).await,
             },
-            Purpose::KnownJob { .. } | Purpose::Lane { .. } => {
-                match self.others.clone().try_acquire_owned() {
-                    Ok(permit) => {
-                        info!(%peer, "offer for a known job accepted");
-                        let serve = self.serve(offer, self.connections.child_token());
-                        self.tasks.spawn(async move {
-                            let _permit = permit;
-                            serve.await;
-                        });
-                    }
-                    Err(_) => {
-                        let text = "too many connections to this worker; try again in a minute";
-                        self.refuse(&offer, Refusal::new(RefusalCode::Busy, text)).await;
-                    }
+            Purpose::KnownJob { .. } => match self.others.clone().try_acquire_owned() {
+                Ok(permit) => {
+                    info!(%peer, "offer for a known job accepted");
+                    let serve = self.serve(offer, self.connections.child_token());
+                    self.tasks.spawn(async move {
+                        let _permit = permit;
+                        serve.await;
+                    });
                 }
-            }
+                Err(_) => {
+                    let text = "too many connections to this worker; try again in a minute";
+                    self.refuse(&offer, Refusal::new(RefusalCode::Busy, text)).await;
+                }
+            },
             Purpose::Unknown => {
                 let text = "the worker does not know what this offer is for; update the worker";
                 self.refuse(&offer, Refusal::new(RefusalCode::Invalid, text)).await;

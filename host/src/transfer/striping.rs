@@ -1,0 +1,271 @@
+//! Pieces over several lanes: each lane takes the next chunk when it has room for it.
+//!
+//! One owner for all of it: what is under way ([`Flight`]), what each lane may have under way and
+//! how many lanes there should be ([`Steering`]). The lanes themselves only say when they have room.
+
+use super::flight::{Flight, LaneId};
+use super::lane::{Gauge, Lane, LaneLost};
+use super::reader::Outgoing;
+use super::steering::{LaneCount, Steering};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use sleap_rtc_protocol::transfer::BlobHash;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+/// How often the lanes are measured.
+const TICK: Duration = Duration::from_millis(10);
+/// How often the round trips of the paths are looked at.
+const ROUND_TRIPS: Duration = Duration::from_secs(1);
+/// A chunk that has not come after this time, and so many round trips, is sent over another lane
+/// as well: the other side tells every 100 ms what has come.
+const PATIENCE: Duration = Duration::from_millis(400);
+const PATIENCE_ROUND_TRIPS: u32 = 4;
+/// The link's own connection.
+const FIRST: LaneId = 0;
+
+struct Running {
+    lane: Arc<dyn Lane>,
+    gauge: Arc<Gauge>,
+    sent_bytes: u64,
+    is_idle: bool,
+    chunks: u64,
+}
+
+enum Done {
+    Room(LaneId),
+    Lost(LaneId, LaneLost),
+    RoundTrip(LaneId, Option<Duration>),
+}
+
+/// See the module.
+pub(super) struct Striping {
+    flight: Flight,
+    lanes: BTreeMap<LaneId, Running>,
+    next_lane: LaneId,
+    steering: Steering,
+    working: FuturesUnordered<BoxFuture<'static, Done>>,
+    ticks: Interval,
+    round_trips_at: Instant,
+    idle: Duration,
+    /// When a chunk was given to a lane last.
+    moved: Instant,
+    /// Whether the other side tells what has come: then it is kept until it has.
+    pub(super) keep: bool,
+}
+
+impl Striping {
+    /// Over `first` alone, until others come. A lane that takes nothing for `idle` is lost.
+    pub(super) fn new(first: Arc<dyn Lane>, count: LaneCount, idle: Duration) -> Self {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut striping = Self {
+            flight: Flight::default(),
+            lanes: BTreeMap::new(),
+            next_lane: FIRST,
+            steering: Steering::new(count),
+            working: FuturesUnordered::new(),
+            ticks,
+            round_trips_at: Instant::now(),
+            idle,
+            moved: Instant::now(),
+            keep: false,
+        };
+        striping.add_lane(first);
+        striping
+    }
+
+    /// Takes another lane into use.
+    pub(super) fn add_lane(&mut self, lane: Arc<dyn Lane>) {
+        let (id, now) = (self.next_lane, Instant::now());
+        self.next_lane += 1;
+        self.steering.add(id, now);
+        let gauge = Gauge::new(self.steering.cap_bytes(id));
+        let running = Running { lane, gauge, sent_bytes: 0, is_idle: true, chunks: 0 };
+        self.lanes.insert(id, running);
+        self.look_at_path(id);
+        self.give_out(now);
+    }
+
+    /// Lanes besides the first.
+    pub(super) fn open_lanes(&self) -> usize {
+        self.lanes.keys().filter(|id| **id != FIRST).count()
+    }
+
+    /// Whether another piece may begin.
+    pub(super) fn has_room(&self) -> bool {
+        self.flight.has_room()
+    }
+
+    /// When a chunk was sent last.
+    pub(super) fn moved(&self) -> Instant {
+        self.moved
+    }
+
+    /// Whether all is sent, and none of it is known to be missing.
+    pub(super) fn is_quiet(&self) -> bool {
+        !self.flight.has_waiting()
+    }
+
+    /// Begins some pieces.
+    pub(super) fn add(&mut self, pieces: Vec<Outgoing>) {
+        for piece in pieces {
+            self.flight.add(piece);
+        }
+        self.give_out(Instant::now());
+    }
+
+    /// The other side has all of a piece.
+    pub(super) fn has(&mut self, piece: BlobHash) {
+        self.flight.drop_piece(piece);
+    }
+
+    /// The other side has these chunks of a piece.
+    pub(super) fn there(&mut self, piece: BlobHash, chunks: u64) {
+        self.flight.there(piece, chunks);
+    }
+
+    /// How many lanes there should be besides the first, `left_bytes` before the end.
+    pub(super) fn wanted_lanes(&mut self, left_bytes: u64) -> usize {
+        let open = self.open_lanes();
+        let wanted = self.steering.wanted_lanes(Instant::now(), left_bytes, open);
+        // What does not pay is given up, the newest first.
+        let surplus: Vec<LaneId> = self.others().skip(wanted).collect();
+        for id in surplus {
+            self.lose(id, "not needed");
+        }
+        wanted
+    }
+
+    fn others(&self) -> impl Iterator<Item = LaneId> + '_ {
+        self.lanes.keys().copied().filter(|id| *id != FIRST)
+    }
+
+    /// Works until something has happened. Cancel safe.
+    ///
+    /// # Errors
+    /// The first lane is lost, and with it everything.
+    pub(super) async fn turn(&mut self) -> Result<(), LaneLost> {
+        tokio::select! {
+            biased;
+            Some(done) = self.working.next(), if !self.working.is_empty() => match done {
+                Done::Room(id) => {
+                    if let Some(running) = self.lanes.get_mut(&id) {
+                        running.is_idle = true;
+                    }
+                    self.give_out(Instant::now());
+                }
+                Done::Lost(FIRST, lost) => return Err(lost),
+                Done::Lost(id, lost) => self.lose(id, &lost.to_string()),
+                Done::RoundTrip(id, Some(round_trip)) => self.steering.measured(id, round_trip),
+                Done::RoundTrip(_, None) => {}
+            },
+            _ = self.ticks.tick() => self.measure(Instant::now()),
+        }
+        Ok(())
+    }
+
+    /// The ids that take chunks: the first only while it is alone.
+    fn in_use(&self) -> Vec<LaneId> {
+        let others: Vec<LaneId> = self.others().collect();
+        if others.is_empty() { vec![FIRST] } else { others }
+    }
+
+    fn give_out(&mut self, now: Instant) {
+        for id in self.in_use() {
+            let Some(running) = self.lanes.get_mut(&id).filter(|running| running.is_idle) else {
+                continue;
+            };
+            let Some(chunk) = self.flight.give(id, now, self.keep) else { return };
+            self.moved = now;
+            running.is_idle = false;
+            running.chunks += 1;
+            running.sent_bytes += chunk.len() as u64;
+            running.gauge.add(chunk.len());
+            let (lane, gauge, idle) = (running.lane.clone(), running.gauge.clone(), self.idle);
+            let work = async move {
+                let send = async {
+                    lane.send(chunk).await?;
+                    lane.room(&gauge).await
+                };
+                match tokio::time::timeout(idle, send).await {
+                    Ok(Ok(())) => Done::Room(id),
+                    Ok(Err(lost)) => Done::Lost(id, lost),
+                    Err(stalled) => Done::Lost(id, LaneLost(Box::new(stalled))),
+                }
+            };
+            self.working.push(work.boxed());
+        }
+    }
+
+    fn lose(&mut self, id: LaneId, why: &str) {
+        let Some(running) = self.lanes.remove(&id) else { return };
+        running.lane.close();
+        self.steering.remove(id);
+        let again = self.flight.lane_lost(id);
+        let (chunks, bytes) = (running.chunks, running.sent_bytes);
+        tracing::debug!(lane = id, chunks, bytes, again, why, "a lane has ended");
+        self.give_out(Instant::now());
+    }
+
+    fn measure(&mut self, now: Instant) {
+        for (id, running) in &self.lanes {
+            let outstanding = running.gauge.outstanding_bytes() as u64;
+            if !running.is_idle {
+                self.steering.delivered(*id, running.sent_bytes.saturating_sub(outstanding), now);
+            }
+        }
+        for (id, running) in &self.lanes {
+            running.gauge.set_cap(self.steering.cap_bytes(*id));
+        }
+        if self.round_trips_at + ROUND_TRIPS <= now {
+            self.round_trips_at = now;
+            self.log();
+            for id in self.in_use() {
+                self.look_at_path(id);
+            }
+        }
+        self.repeat(now);
+    }
+
+    /// What is long in coming, while there is nothing else to send, goes over an idle lane as well.
+    fn repeat(&mut self, now: Instant) {
+        if self.flight.has_waiting() || self.flight.is_empty() || !self.keep {
+            return;
+        }
+        let patience = PATIENCE.max(self.steering.longest_round_trip() * PATIENCE_ROUND_TRIPS);
+        let idle = |id: &LaneId| self.lanes.get(id).is_some_and(|running| running.is_idle);
+        let idle: Vec<LaneId> = self.in_use().into_iter().filter(idle).collect();
+        for id in idle {
+            let again = self.flight.overdue(id, now, patience);
+            if again > 0 {
+                tracing::debug!(lane = id, again, "chunks are long in coming");
+                self.give_out(now);
+                return;
+            }
+        }
+    }
+
+    fn look_at_path(&mut self, id: LaneId) {
+        let Some(lane) = self.lanes.get(&id).map(|running| running.lane.clone()) else { return };
+        let look = async move { Done::RoundTrip(id, lane.round_trip().await) };
+        self.working.push(look.boxed());
+    }
+
+    fn log(&self) {
+        for id in self.in_use() {
+            let Some(running) = self.lanes.get(&id) else { continue };
+            tracing::debug!(
+                lane = id,
+                chunks = running.chunks,
+                outstanding_bytes = running.gauge.outstanding_bytes(),
+                cap_bytes = self.steering.cap_bytes(id),
+                round_trip_ms = self.steering.round_trip(id).as_millis() as u64,
+                "lane"
+            );
+        }
+    }
+}
