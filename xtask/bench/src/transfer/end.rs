@@ -10,9 +10,11 @@ use anyhow::{Context, Result, bail, ensure};
 use bytes::BytesMut;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
-use sleap_rtc::rtc::{self, Channel, Connection, Message, RtcOptions};
-use sleap_rtc_protocol::LEGACY_CHANNEL_LABEL;
-use sleap_rtc_protocol::signaling::Sdp;
+use sleap_rtc::bare::{self, LaneCount};
+use sleap_rtc::config::IceConfig;
+use sleap_rtc::rtc::{self, Channel, Message, RtcOptions};
+use sleap_rtc_protocol::signaling::{HandedOut, Sdp};
+use sleap_rtc_protocol::{DIALECT, LEGACY_CHANNEL_LABEL};
 use std::io::{BufRead, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
@@ -35,7 +37,7 @@ pub struct Options {
     /// How many bytes are sent.
     #[arg(long)]
     bytes: u64,
-    /// Bytes of one message.
+    /// Bytes of one message of the original's.
     #[arg(long, default_value_t = 65_536)]
     chunk: usize,
 }
@@ -45,8 +47,17 @@ pub struct Options {
 pub enum What {
     TcpSend,
     TcpReceive,
-    ChannelSend,
-    ChannelReceive,
+    LanesSend,
+    LanesReceive,
+    OriginalSend,
+    OriginalReceive,
+}
+
+impl What {
+    /// Of the channel.
+    fn protocol(self) -> &'static str {
+        if matches!(self, Self::LanesSend) { DIALECT } else { "" }
+    }
 }
 
 /// What an end says.
@@ -66,16 +77,13 @@ pub fn run(options: &Options) -> Result<()> {
     match options.what {
         What::TcpSend => tcp_send(options),
         What::TcpReceive => tcp_receive(options),
-        What::ChannelSend | What::ChannelReceive => {
-            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-            runtime.block_on(async {
-                match options.what {
-                    What::ChannelSend => channel_send(options).await,
-                    _ => channel_receive(options).await,
-                }
-            })
-        }
+        What::LanesSend | What::OriginalSend => runtime()?.block_on(rtc_send(options)),
+        What::LanesReceive | What::OriginalReceive => runtime()?.block_on(rtc_receive(options)),
     }
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
 }
 
 fn say(said: &Said) -> Result<()> {
@@ -146,24 +154,52 @@ fn tcp_receive(options: &Options) -> Result<()> {
 }
 
 fn rtc_options(options: &Options) -> RtcOptions {
-    let given = sleap_rtc_protocol::signaling::HandedOut::default();
-    let config = sleap_rtc::config::IceConfig::default();
-    RtcOptions {
-        servers: Vec::new(),
-        bind: vec![options.address.into()],
-        ..RtcOptions::new(&config, &given)
-    }
+    let bind = vec![options.address.into()];
+    let config = IceConfig { servers: Vec::new(), bind, ..IceConfig::default() };
+    RtcOptions::new(&config, &HandedOut::default())
 }
 
-async fn channel_send(options: &Options) -> Result<()> {
-    let start = Instant::now();
-    let (offering, Sdp(sdp)) = rtc::offer(&rtc_options(options)).await?;
+async fn rtc_send(options: &Options) -> Result<()> {
+    let (rtc, start) = (rtc_options(options), Instant::now());
+    let (label, protocol) = (LEGACY_CHANNEL_LABEL, options.what.protocol());
+    let (offering, Sdp(sdp)) = rtc::offer_channel(&rtc, label, protocol).await?;
     say(&Said::Here { to: sdp })?;
     let answer: String = serde_json::from_str(&hear()?)?;
     let (connection, channel) = offering.accept(&Sdp(answer)).await?;
     say(&Said::Connected { ms: start.elapsed().as_secs_f64() * 1e3 })?;
     await_go()?;
     let start = Instant::now();
+    match options.what {
+        What::LanesSend => bare::send(channel, &rtc, options.bytes, LaneCount::Adaptive).await?,
+        _ => original_send(&channel, options).await?,
+    }
+    done(options.bytes, start)?;
+    connection.close().await;
+    Ok(())
+}
+
+async fn rtc_receive(options: &Options) -> Result<()> {
+    let rtc = rtc_options(options);
+    let offer: String = serde_json::from_str(&hear()?)?;
+    let (connection, Sdp(sdp)) = rtc::answer(&rtc, &Sdp(offer)).await?;
+    say(&Said::Here { to: sdp })?;
+    let opening = tokio::time::timeout(LIMIT, connection.next_channel());
+    let channel = opening.await.context("no channel was opened")?.context("no connection")?;
+    say(&Said::Connected { ms: 0.0 })?;
+    await_go()?;
+    let start = Instant::now();
+    let bytes = match options.what {
+        What::LanesReceive => bare::receive(channel, &rtc).await?,
+        _ => original_receive(&channel).await?,
+    };
+    ensure!(bytes == options.bytes, "{bytes} bytes came of {}", options.bytes);
+    done(bytes, start)?;
+    connection.close().await;
+    Ok(())
+}
+
+/// As the original's client does.
+async fn original_send(channel: &Channel, options: &Options) -> Result<()> {
     let mut left = options.bytes;
     channel.send_text(format!("FILE_META::bench:{left}:False")).await?;
     while left > 0 {
@@ -173,22 +209,13 @@ async fn channel_send(options: &Options) -> Result<()> {
     }
     channel.send_text(END.to_owned()).await?;
     match channel.recv().await {
-        Some(Message::Text(text)) if text == RECEIVED => {}
+        Some(Message::Text(text)) if text == RECEIVED => Ok(()),
         other => bail!("the receiver said {other:?}"),
     }
-    done(options.bytes, start)?;
-    connection.close().await;
-    Ok(())
 }
 
-async fn channel_receive(options: &Options) -> Result<()> {
-    let offer: String = serde_json::from_str(&hear()?)?;
-    let (connection, Sdp(sdp)) = rtc::answer(&rtc_options(options), &Sdp(offer)).await?;
-    say(&Said::Here { to: sdp })?;
-    let channel = opened(&connection).await?;
-    say(&Said::Connected { ms: 0.0 })?;
-    await_go()?;
-    let (start, mut bytes) = (Instant::now(), 0);
+async fn original_receive(channel: &Channel) -> Result<u64> {
+    let mut bytes = 0;
     loop {
         match channel.recv().await.context("the connection is over")? {
             Message::Binary(chunk) => bytes += chunk.len() as u64,
@@ -196,17 +223,7 @@ async fn channel_receive(options: &Options) -> Result<()> {
             Message::Text(_) => {}
         }
     }
-    ensure!(bytes == options.bytes, "{bytes} bytes came of {}", options.bytes);
     channel.send_text(RECEIVED.to_owned()).await?;
     channel.flush(LIMIT).await?;
-    done(bytes, start)?;
-    connection.close().await;
-    Ok(())
-}
-
-async fn opened(connection: &Connection) -> Result<Channel> {
-    let opening = tokio::time::timeout(LIMIT, connection.next_channel());
-    let channel = opening.await.context("no channel was opened")?.context("no connection")?;
-    ensure!(channel.label() == LEGACY_CHANNEL_LABEL, "the channel is {:?}", channel.label());
-    Ok(channel)
+    Ok(bytes)
 }

@@ -14,6 +14,9 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+/// How a client ends that finds the worker busy.
+const BUSY: &str = "exit status: 5";
+
 /// One transfer.
 #[derive(Debug, Clone, Copy)]
 pub struct Sample {
@@ -223,7 +226,7 @@ impl<'a> Bench<'a> {
             match site.job(payload, deadline) {
                 Ok(job) => break (job, waited),
                 // The slot is still held for the first client.
-                Err(error) if error.to_string().contains("exit status: 3") => {}
+                Err(error) if error.to_string().contains(BUSY) => {}
                 Err(error) => return Err(error),
             }
             ensure!(!deadline.is_over(), "the worker took no second client in time");

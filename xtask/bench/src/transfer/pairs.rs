@@ -10,11 +10,6 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-/// Bytes of a message between our own ends.
-const OURS: usize = 65_536;
-/// The original's: a client's messages.
-const ORIGINAL: usize = 65_536;
-
 /// Who is at the ends, the sender first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pair {
@@ -47,26 +42,22 @@ pub struct Paired {
 
 impl Pair {
     fn programs(self) -> [Program; 2] {
-        let ours = [Program::Ours("channel-send"), Program::Ours("channel-receive")];
+        let ours = [Program::Ours("original-send"), Program::Ours("original-receive")];
         let python = [Program::Python("send"), Program::Python("receive")];
         match self {
             Self::Tcp => [Program::Ours("tcp-send"), Program::Ours("tcp-receive")],
-            Self::Lanes => ours,
+            Self::Lanes => [Program::Ours("lanes-send"), Program::Ours("lanes-receive")],
             Self::Aiortc => python,
             Self::ToAiortc => [ours[0], python[1]],
             Self::FromAiortc => [python[0], ours[1]],
         }
     }
 
-    fn chunk(self) -> usize {
-        if matches!(self, Self::Tcp | Self::Lanes) { OURS } else { ORIGINAL }
-    }
-
     /// Sends `bytes` from left to right.
     pub fn run(self, place: &Place, bytes: u64, deadline: Deadline) -> Result<Paired> {
         let [from, to] = self.programs();
         let start = |what, program: Program, side| {
-            let command = program.command(place, side, bytes, self.chunk())?;
+            let command = program.command(place, side, bytes)?;
             Running::start(what, command, place, side)
         };
         let mut sender = start("sender", from, Side::Left)?;
@@ -107,7 +98,7 @@ impl Pair {
 }
 
 impl Program {
-    fn command(self, place: &Place, side: Side, bytes: u64, chunk: usize) -> Result<Command> {
+    fn command(self, place: &Place, side: Side, bytes: u64) -> Result<Command> {
         let mut command = match self {
             Self::Ours(what) => {
                 let mut command = Command::new(std::env::current_exe()?);
@@ -121,7 +112,7 @@ impl Program {
             }
         };
         command.args(["--address", &place.address(side).to_string()]);
-        command.args(["--bytes", &bytes.to_string(), "--chunk", &chunk.to_string()]);
+        command.args(["--bytes", &bytes.to_string()]);
         Ok(command)
     }
 }

@@ -133,6 +133,7 @@ pub fn rows() -> Vec<Row> {
         row("1gb", Over::Loopback, one(1000, 0, WITHOUT_AIORTC), 120),
         row("small", Over::Loopback, small, 120),
         row("disk", Over::Disk, one(1000, 0, FILES), 120),
+        row("ceiling", Over::Link(100_000, 0, 0.0), one(500, 0, &[Tcp, Lanes]), 60),
         link("20ms", 100, 20, 0.0, 64, 16),
         link("80ms", 100, 80, 0.0, 64, 8),
         link("1gbit", 1_000, 20, 0.0, 500, 16),
@@ -176,6 +177,7 @@ impl Row {
         let over = match self.over {
             Over::Loopback => "loopback".to_owned(),
             Over::Disk => "loopback, from disk to disk".to_owned(),
+            Over::Link(100_000.., ..) => "the emulated link without a limit".to_owned(),
             Over::Link(mbit, ms, loss) if loss > 0.0 => {
                 format!("{ms} ms, {mbit} Mbit, {loss} % lost")
             }

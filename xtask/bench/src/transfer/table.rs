@@ -190,7 +190,7 @@ fn lines_table(row: &Row, lines: &[(Line, Outcome)]) -> String {
     if lines.iter().any(|(line, _)| *line == Line::Aiortc) {
         let _ = write!(text, "\nWith aiortc: {} MB.\n", aiortc_bytes as f64 / 1e6);
     }
-    if let Over::Link(mbit, ..) = row.over {
+    if let Over::Link(mbit @ ..100_000, ..) = row.over {
         let most = f64::from(mbit) / 8.0;
         let _ = write!(text, "\nThe link itself carries {most:.1} MB/s, headers included.\n");
     }
