@@ -10,7 +10,7 @@ use anyhow::Result;
 use std::process::{Command, ExitCode};
 
 /// The packages that are our own code.
-const OURS: [&str; 3] = ["sleap-rtc", "sleap-rtc-protocol", "bench"];
+const OURS: [&str; 4] = ["sleap-rtc", "sleap-rtc-protocol", "bench", "largest-gpu"];
 
 /// Installs what is missing, instead of doing without.
 const INSTALL: &str = "--install";

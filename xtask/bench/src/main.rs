@@ -4,6 +4,7 @@
 mod lanes;
 mod link;
 mod links;
+mod policy;
 mod signaling;
 mod transfer;
 
@@ -21,6 +22,8 @@ enum Bench {
     /// One of the two processes that `lanes` starts.
     #[command(hide = true)]
     LaneEnd(lanes::End),
+    /// The default selector as a component, beside the same function in native code.
+    Policy(policy::Options),
     /// The signaling server under load: rates, memory, latency, a restart.
     Signaling(signaling::Options),
     /// Files between our programs, beside aiortc, scp, rsync and TCP, over the same links.
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
         Bench::Links(options) => links::run(&options),
         Bench::Lanes(options) => lanes::run(&options),
         Bench::LaneEnd(end) => lanes::run_end(&end),
+        Bench::Policy(options) => policy::run(&options),
         Bench::Signaling(options) => signaling::run(&options),
         Bench::Transfer(options) => transfer::run(&options),
         Bench::End(options) => transfer::end::run(&options),

@@ -2,7 +2,7 @@
 
 use super::files::{self, Files, Payload};
 use super::meter::Cost;
-use super::ours::{Site, Transfer};
+use super::ours::{RESULT, Site, Transfer};
 use super::pairs::{Pair, Paired};
 use super::place::Place;
 use super::plan::{Line, Over, Peer, Row, What};
@@ -184,11 +184,11 @@ impl<'a> Bench<'a> {
         for _ in 0..repeat {
             fs::write(&config, &before)?;
             let mut site = Site::start(self.place, self.folder.path())?;
-            site.job_of(&package, None, self.deadline())?;
+            site.job_of(&package, None, RESULT, self.deadline())?;
             let after = before.replace("\n  seed: 0\n", "\n  seed: 1\n");
             ensure!(after != before, "the package has no seed to change");
             fs::write(&config, after)?;
-            let again = site.job_of(&package, None, self.deadline())?.upload;
+            let again = site.job_of(&package, None, "again", self.deadline())?.upload;
             let lacking_bytes = again.bytes - again.already_there_bytes;
             let sent_bytes = again.wire_bytes.unwrap_or(lacking_bytes);
             all.push(Again { bytes: again.bytes, lacking_bytes, sent_bytes, took: again.took });
@@ -212,7 +212,7 @@ impl<'a> Bench<'a> {
         let mut site = Site::start(self.place, self.folder.path())?;
         let jobs = site.worker_jobs();
         let before = self.place.wire_bytes();
-        let mut first = site.client(&payload.path, Some(&payload.models))?;
+        let mut first = site.client(&payload.path, Some(&payload.models), RESULT)?;
         let half = payload.files.bytes() / 2;
         while allocated_bytes(&jobs) < half {
             ensure!(!deadline.is_over(), "half of it did not arrive in time");

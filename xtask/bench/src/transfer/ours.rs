@@ -13,6 +13,8 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+/// What a job's result is called where there is one job.
+pub const RESULT: &str = "result";
 /// For everything that takes a moment.
 const SOON: Duration = Duration::from_secs(30);
 /// The trainer does nothing for longer than it must.
@@ -72,6 +74,7 @@ impl<'a> Site<'a> {
     /// Starts both below `folder`.
     pub fn start(place: &'a Place, folder: &Path) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("site-").tempdir_in(folder)?;
+        home(folder.path(), "client")?;
         let deadline = Deadline::after(SOON);
         let listen = format!("{}:0", place.address(Side::Right));
         let mut server = program(&home(folder.path(), "server")?)?;
@@ -111,19 +114,20 @@ impl<'a> Site<'a> {
         self.folder.path().join("worker/state/jobs")
     }
 
-    /// Starts a client that tracks one file, or trains with a package.
-    pub fn client(&self, payload: &Path, models: Option<&Path>) -> Result<Running> {
-        let home = home(self.folder.path(), "client")?;
+    /// Starts the client, always the same user's, that tracks one file, or trains with a package;
+    /// its result gets this name.
+    pub fn client(&self, payload: &Path, models: Option<&Path>, result: &str) -> Result<Running> {
+        let home = self.folder.path().join("client");
         let mut client = program(&home)?;
         match models {
             Some(models) => {
                 client.args(["client-track", "--data-path"]).arg(payload).arg("--model-paths");
                 client.args(["centroid", "centered_instance"].map(|name| models.join(name)));
-                client.arg("-o").arg(home.join("predictions.slp"));
+                client.arg("-o").arg(home.join(format!("{result}.slp")));
             }
             None => {
                 client.args(["client-train", "--pkg-path"]).arg(payload);
-                client.arg("--output").arg(home.join("models"));
+                client.arg("--output").arg(home.join(result));
             }
         }
         client.args(["--session-string", &self.session, "--ice-server", "none"]);
@@ -134,7 +138,7 @@ impl<'a> Site<'a> {
     /// Runs one job to its end.
     pub fn job(&mut self, payload: &Payload, deadline: Deadline) -> Result<Job> {
         let is_one = payload.path.is_file();
-        self.job_of(&payload.path, is_one.then_some(&payload.models), deadline)
+        self.job_of(&payload.path, is_one.then_some(&payload.models), RESULT, deadline)
     }
 
     /// Runs one job to its end.
@@ -142,11 +146,12 @@ impl<'a> Site<'a> {
         &mut self,
         payload: &Path,
         models: Option<&PathBuf>,
+        result: &str,
         deadline: Deadline,
     ) -> Result<Job> {
         let start = Instant::now();
         self.worker.lap();
-        let mut running = self.client(payload, models.map(PathBuf::as_path))?;
+        let mut running = self.client(payload, models.map(PathBuf::as_path), result)?;
         let mut client = Meter::start(running.pid(), Scope::Process);
         let connect = logged(&mut running, "the connection is open", deadline)?.took();
         let prepare = start.elapsed().saturating_sub(connect);
@@ -189,9 +194,6 @@ fn logged(client: &mut Running, message: &str, deadline: Deadline) -> Result<Log
 
 fn home(folder: &Path, name: &str) -> Result<PathBuf> {
     let home = folder.join(name);
-    if home.exists() {
-        fs::remove_dir_all(&home).with_context(|| home.display().to_string())?;
-    }
     fs::create_dir(&home)?;
     Ok(home)
 }
