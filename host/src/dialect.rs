@@ -6,6 +6,8 @@
 //! is said about lanes (see `lanes`).
 
 mod lanes;
+#[cfg(test)]
+mod tests;
 
 use crate::rtc::{Channel, ChannelError, Message, RtcOptions};
 use crate::transfer::{Incoming, Lane, Link, LinkError};

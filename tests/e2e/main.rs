@@ -16,6 +16,7 @@ mod gui;
 mod hostile;
 mod kill;
 mod known_jobs;
+mod lanes;
 mod large;
 mod logs;
 mod network;

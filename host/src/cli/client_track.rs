@@ -2,7 +2,7 @@
 
 use super::ambient::Ambient;
 use super::client_train::{existing, found};
-use super::common::CommonArgs;
+use super::common::{CommonArgs, LimitArgs};
 use super::connect::{ConnectArgs, ConnectOptions};
 use super::exit::Failure;
 use crate::config::Overrides;
@@ -42,6 +42,8 @@ pub struct TrackArgs {
     settings: TrackSettings,
     #[command(flatten)]
     connect: ConnectArgs,
+    #[command(flatten)]
+    limit: LimitArgs,
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -150,7 +152,7 @@ impl TrackArgs {
             found("--model-paths", model)?;
         }
         check_output(&self.output, &data)?;
-        let overrides = self.common.check()?;
+        let overrides = self.limit.over(self.common.check()?);
         let (models, output, settings) = (self.model_paths, self.output, self.settings);
         Ok((TrackOptions { connect, data, models, output, settings }, overrides))
     }

@@ -1,7 +1,7 @@
 //! `sleap-rtc client-train`: a package goes to a worker, its models come back.
 
 use super::ambient::Ambient;
-use super::common::CommonArgs;
+use super::common::{CommonArgs, LimitArgs};
 use super::connect::{ConnectArgs, ConnectOptions};
 use super::exit::Failure;
 use crate::config::Overrides;
@@ -36,6 +36,8 @@ pub struct TrainArgs {
     #[command(flatten)]
     connect: ConnectArgs,
     #[command(flatten)]
+    limit: LimitArgs,
+    #[command(flatten)]
     common: CommonArgs,
 }
 
@@ -68,7 +70,7 @@ impl TrainArgs {
             let output = output.display();
             return Err(Failure::usage(format!("--output: {output} is a file, not a folder")));
         }
-        let overrides = self.common.check()?;
+        let overrides = self.limit.over(self.common.check()?);
         let (output, explain) = (self.output, self.explain);
         Ok((TrainOptions { connect, package, output, explain }, overrides))
     }

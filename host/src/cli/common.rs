@@ -1,7 +1,7 @@
 //! Options that worker and clients share.
 
 use super::exit::Failure;
-use crate::config::{Endpoints, IceServer, Overrides};
+use crate::config::{Endpoints, IceServer, Overrides, units};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -35,6 +35,21 @@ impl CommonArgs {
             shared_storage_root: root,
             ..Overrides::default()
         })
+    }
+}
+
+/// How fast a client's files may travel.
+#[derive(Args)]
+#[command(next_help_heading = "Network and files")]
+pub struct LimitArgs {
+    /// Send and receive files no faster than this, such as 10MB/s or 20Mbit/s
+    #[arg(long, value_name = "RATE", value_parser = units::rate, allow_hyphen_values = true)]
+    bwlimit: Option<u64>,
+}
+
+impl LimitArgs {
+    pub(super) fn over(&self, overrides: Overrides) -> Overrides {
+        Overrides { bwlimit: self.bwlimit, ..overrides }
     }
 }
 

@@ -1,6 +1,6 @@
 //! `jobs`, `attach`, `logs`, `stop`, `cancel`, `fetch`: coming back to jobs.
 
-use super::common::CommonArgs;
+use super::common::{CommonArgs, LimitArgs};
 use super::exit::{Exit, ExitWith, Failure};
 use super::local::{self, LocalArgs};
 use super::{interrupt, print};
@@ -55,6 +55,8 @@ pub struct ResultArgs {
     /// Where the result goes [default: where it was to go when the job was submitted]
     #[arg(short, long, value_name = "PATH")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    limit: LimitArgs,
     #[command(flatten)]
     job: JobArgs,
 }
@@ -122,17 +124,18 @@ impl JobArgs {
 impl FetchArgs {
     pub(super) fn check(self) -> Checked {
         let state_dir = self.whose.overrides().state_dir;
-        let ResultArgs { output, job } = self.result;
+        let ResultArgs { output, limit, job } = self.result;
         let wanted = if self.whose.local { Wanted::FetchHere } else { Wanted::Fetch };
         let (options, overrides) = job.with(wanted(output))?;
-        Ok((options, Overrides { state_dir, ..overrides }))
+        Ok((options, Overrides { state_dir, ..limit.over(overrides) }))
     }
 }
 
 impl AttachArgs {
     pub(super) fn check(self) -> Checked {
-        let ResultArgs { output, job } = self.result;
-        job.with(Wanted::Attach { output, after: self.after.after })
+        let ResultArgs { output, limit, job } = self.result;
+        let (options, overrides) = job.with(Wanted::Attach { output, after: self.after.after })?;
+        Ok((options, limit.over(overrides)))
     }
 }
 

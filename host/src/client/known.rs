@@ -68,7 +68,8 @@ async fn with_room(
     let connected = or_interrupt(interrupts, connect(room, known)).await?;
     let mut display = Display::new(&known.worker);
     let progress = Progress::of(&config.client.jobs_dir, &known.job);
-    let mut submission = Submission::back(known, action, &mut display, progress);
+    let submission = Submission::back(known, action, &mut display, progress);
+    let mut submission = submission.with_bwlimit(config.client.bwlimit);
     let patience = config.client.reconnect_for;
     reconnect::stay(room, connected, &mut submission, interrupts, patience).await
 }

@@ -159,6 +159,7 @@ async fn with_room(
             let record = Record::new(config, &known, job);
             let progress = record.announce(&config.client.jobs_dir, &mut display);
             let submission = Submission::new(&known, &spec, job, &mut display, progress);
+            let submission = submission.with_bwlimit(config.client.bwlimit);
             let mut submission = submission.with_viewer(viewer);
             let patience = config.client.reconnect_for;
             let stay = reconnect::stay(room, connected, &mut submission, interrupts, patience);

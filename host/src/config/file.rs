@@ -38,6 +38,7 @@ pub(super) struct FileWorker {
     pub(super) keep_unfetched: Option<Duration>,
     pub(super) keep_results_bytes: Option<u64>,
     pub(super) max_package_bytes: Option<u64>,
+    pub(super) bwlimit: Option<u64>,
     pub(super) cache_bytes: Option<u64>,
     pub(super) resume_within: Option<Duration>,
     pub(super) pass_env: Option<Vec<String>>,
@@ -47,6 +48,7 @@ pub(super) struct FileWorker {
 #[derive(Default)]
 pub(super) struct FileClient {
     pub(super) user: Option<String>,
+    pub(super) bwlimit: Option<u64>,
     pub(super) reconnect_for: Option<Duration>,
     pub(super) legacy_silence: Option<Duration>,
     pub(super) legacy_run_silence: Option<Duration>,
@@ -158,6 +160,10 @@ fn python_only(path: &Path, line: usize, key: &str) -> String {
     )
 }
 
+fn rate(text: String) -> Result<u64, String> {
+    units::rate(&text)
+}
+
 fn time(text: String) -> Result<Duration, String> {
     units::duration(&text)
 }
@@ -180,6 +186,7 @@ impl FileWorker {
                 .take::<Bytes>("keep_results_bytes")?
                 .map(|Bytes(bytes)| bytes),
             max_package_bytes: section.take::<Bytes>("max_package")?.map(|Bytes(bytes)| bytes),
+            bwlimit: section.take_with("bwlimit", rate)?,
             cache_bytes: section.take::<Bytes>("cache")?.map(|Bytes(bytes)| bytes),
             resume_within: section.take_with("resume_within", time)?,
             pass_env: section.take("pass_env")?,
@@ -193,6 +200,7 @@ impl FileClient {
     fn read(mut section: Section<'_>) -> Result<Self, ConfigError> {
         let client = Self {
             user: section.take("user")?,
+            bwlimit: section.take_with("bwlimit", rate)?,
             reconnect_for: section.take_with("reconnect_for", time)?,
             legacy_silence: section.take_with("legacy_silence", time)?,
             legacy_run_silence: section.take_with("legacy_run_silence", time)?,

@@ -66,6 +66,9 @@ pub struct WorkerConfig {
     pub retention: RetentionConfig,
     /// The largest package it takes, unpacked.
     pub max_package_bytes: u64,
+    /// The most that all transfers of this worker together may take of the network in either
+    /// direction, in bytes per second.
+    pub bwlimit: Option<u64>,
     /// How much of what was received is kept to spare sending it again, in bytes; 0 for nothing.
     pub cache_bytes: u64,
     /// How long a slot waits for a client whose connection was lost while it sent its package.
@@ -105,6 +108,8 @@ pub struct ClientConfig {
     pub user: Option<String>,
     /// Records of the jobs that this user has submitted.
     pub jobs_dir: PathBuf,
+    /// The most that its transfers may take of the network, in bytes per second.
+    pub bwlimit: Option<u64>,
     /// How long a lost connection to a worker is tried to be made again.
     pub reconnect_for: Duration,
     /// How long a Python worker may be silent.
@@ -197,6 +202,8 @@ pub struct Overrides {
     pub state_dir: Option<PathBuf>,
     /// `--maintenance` of a worker.
     pub maintenance: bool,
+    /// `--bwlimit` of a client, in bytes per second.
+    pub bwlimit: Option<u64>,
 }
 
 /// Where configuration comes from, as values: the process is asked once, in
@@ -295,6 +302,7 @@ pub fn load(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigErr
         client: ClientConfig {
             user: file.client.user,
             jobs_dir: sources.data("client/jobs"),
+            bwlimit: overrides.bwlimit.or(file.client.bwlimit),
             reconnect_for: file.client.reconnect_for.unwrap_or(RECONNECT_FOR),
             legacy: LegacyPatience {
                 in_a_run: file.client.legacy_run_silence.unwrap_or(LEGACY_RUN_SILENCE),
@@ -404,6 +412,7 @@ fn worker(
             bytes: file.keep_results_bytes.unwrap_or(100 << 30),
         },
         max_package_bytes: file.max_package_bytes.unwrap_or(50 << 30),
+        bwlimit: file.bwlimit,
         cache_bytes: file.cache_bytes.unwrap_or(50 << 30),
         resume_within: file.resume_within.unwrap_or(RESUME_WITHIN),
         pass_env: file.pass_env.unwrap_or_default(),

@@ -127,6 +127,7 @@ fn options_over_environment_over_file() {
         shared_storage_root: Some("/option".into()),
         state_dir: Some("state".into()),
         maintenance: true,
+        bwlimit: Some(7),
     };
     let config = load(&place.sources, overrides).unwrap();
     assert_eq!(config.signaling.http.as_str(), "http://option:1/");

@@ -1,4 +1,4 @@
-//! Sizes and times as people write them: `50 GiB`, `200 ms`, `14d`.
+//! Sizes, times and rates as people write them: `50 GiB`, `200 ms`, `14d`, `20 Mbit/s`.
 
 use std::time::Duration;
 
@@ -18,6 +18,9 @@ const SIZES: [(&str, u64); 13] = [
     ("tib", 1 << 40),
 ];
 
+const BITS: [(&str, u64); 4] =
+    [("bit", 1), ("kbit", 1_000), ("mbit", 1_000_000), ("gbit", 1_000_000_000)];
+
 const TIMES_MS: [(&str, u64); 6] =
     [("ms", 1), ("s", 1_000), ("min", 60_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
@@ -32,6 +35,15 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     scaled(text, &TIMES_MS)
         .map(Duration::from_millis)
         .ok_or_else(|| format!("expects a time such as `200 ms` or `14d`, not `{text}`"))
+}
+
+/// Reads a rate, in bytes per second: a size as [`bytes`] reads it, or a number and `kbit`, `Mbit` or
+/// `Gbit`; then `/s`, which may be left out. Nothing at all is no rate.
+pub fn rate(text: &str) -> Result<u64, String> {
+    let why = || format!("expects a rate such as `10MB/s` or `20Mbit/s`, not `{text}`");
+    let size = text.trim().strip_suffix("/s").unwrap_or(text);
+    let bytes = scaled(size, &BITS).map(|bits| bits / 8).or_else(|| scaled(size, &SIZES));
+    bytes.filter(|bytes| *bytes > 0).ok_or_else(why)
 }
 
 fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
@@ -67,6 +79,23 @@ mod tests {
         }
         for bad in ["", "GiB", "-1", "1 PiB", "1 2", "nan", "inf", "99999999999 TiB", "1e400 KB"] {
             assert!(bytes(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn rates_are_of_bytes_or_of_bits() {
+        for (text, expected) in [
+            ("10MB/s", 10_000_000),
+            ("20Mbit/s", 2_500_000),
+            ("20 Mbit", 2_500_000),
+            ("1.5 MiB/s", 3 << 19),
+            ("800 kbit/s", 100_000),
+            ("1000", 1_000),
+        ] {
+            assert_eq!(rate(text), Ok(expected), "{text:?}");
+        }
+        for bad in ["", "0", "0 MB/s", "4 bit/s", "fast", "10 MB/min", "/s", "-1 MB/s"] {
+            assert!(rate(bad).is_err(), "{bad:?}");
         }
     }
 

@@ -151,7 +151,7 @@ impl Lanes {
         });
     }
 
-    fn reap(&mut self) {
+    pub(super) fn reap(&mut self) {
         while self.tasks.try_join_next().is_some() {}
         self.offered.retain(|_, waiting| !waiting.is_closed());
     }

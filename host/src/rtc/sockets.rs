@@ -2,6 +2,7 @@
 //! look-ups, and a fast clock while connecting.
 
 use super::Carries;
+use super::moderated::Moderated;
 use rustix::net::sockopt;
 use std::future::Future;
 use std::io;
@@ -102,7 +103,12 @@ impl Runtime for Tuned {
         if let Err(error) = enlarge(&socket) {
             tracing::debug!(%error, "UDP buffers keep their size");
         }
-        TokioRuntime.wrap_udp_socket(socket)
+        let socket = TokioRuntime.wrap_udp_socket(socket)?;
+        // What waits a moment must fit into the buffer.
+        if is_clamped() {
+            return Ok(socket);
+        }
+        Ok(Arc::new(Moderated::new(socket, self.connecting.clone())))
     }
 
     fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) -> Box<dyn JoinHandle> {

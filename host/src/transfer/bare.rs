@@ -35,9 +35,9 @@ pub(crate) async fn send<L: Link>(
     bytes: u64,
     lanes: LaneCount,
 ) -> Result<(), TransferError> {
-    let mut striping = Striping::new(link.first_lane(), lanes, Limits::default().idle);
+    let mut striping = Striping::new(link.first_lane(), lanes, &Limits::default());
     striping.keep = true;
-    let (total, mut left, mut next, mut asked, mut done) = (bytes, bytes, 0, 0, 0);
+    let (total, mut left, mut next, mut done) = (bytes, bytes, 0, 0);
     loop {
         while left > 0 && striping.has_room() {
             let length = left.min(PIECE_BYTES as u64);
@@ -63,9 +63,7 @@ pub(crate) async fn send<L: Link>(
             },
             turned = striping.turn() => {
                 turned.map_err(|LaneLost(cause)| TransferError::from(LinkError::Lost(cause)))?;
-                let wanted = striping.wanted_lanes(total.saturating_sub(done));
-                if wanted != asked {
-                    asked = wanted;
+                if let Some(wanted) = striping.wanted_lanes(total.saturating_sub(done)) {
                     link.want_lanes(wanted).await?;
                 }
             }

@@ -16,6 +16,7 @@
 //! | `receiver`, `writer` | the end that wants them, and its thread that verifies and writes |
 //! | `bare` | both ends without files, for measurements |
 //! | [`cache`] | what a worker has received before |
+//! | `pace` | a limit on how fast bytes come and go |
 //! | `journal` | what a receiver has verified, so that a later try goes on there |
 //!
 //! File access happens on blocking threads, with a small bounded queue between them and the link:
@@ -27,6 +28,7 @@ pub mod cache;
 mod flight;
 mod journal;
 pub mod lane;
+mod pace;
 mod packing;
 mod pieces;
 mod reader;
@@ -46,6 +48,7 @@ mod zipped;
 pub use archive::{ArchiveError, Package, Part, PartSource};
 pub use cache::Cache;
 pub use lane::{Gauge, Lane, LaneLost};
+pub use pace::Pace;
 pub use packing::{link, pack, pack_package, unpack};
 pub use receiver::receive;
 pub use sender::send;
@@ -125,11 +128,13 @@ pub struct Limits {
     pub idle: Duration,
     /// What has been received before.
     pub cache: Option<Cache>,
+    /// How fast it takes what comes.
+    pub pace: Option<Pace>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_bytes: 64 << 30, idle: Duration::from_secs(60), cache: None }
+        Self { max_bytes: 64 << 30, idle: Duration::from_secs(60), cache: None, pace: None }
     }
 }
 

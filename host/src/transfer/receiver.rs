@@ -2,7 +2,7 @@
 
 use super::writer::{Report, Writer};
 use super::{
-    Incoming, Limits, Link, Progress, QUEUE_CHUNKS, TransferError, aborted, conclude, say,
+    Incoming, Limits, Link, Pace, Progress, QUEUE_CHUNKS, TransferError, aborted, conclude, say,
 };
 use bytes::Bytes;
 use sleap_rtc_protocol::frame::{HERE_PER_FRAME, PIECES_PER_FRAME, TransferFrame};
@@ -75,7 +75,7 @@ async fn receive_or_fail<L: Link>(
             }
             telling.here.asked(&wants);
             telling.tell(link).await?;
-            receive_chunks(link, writer, &mut telling).await?
+            receive_chunks(link, writer, limits.pace.as_ref(), &mut telling).await?
         }
     };
     let finishing = tokio::task::spawn_blocking(move || writer.finish());
@@ -176,6 +176,7 @@ fn want_frames(wants: &[BlobHash]) -> impl Iterator<Item = TransferFrame> {
 async fn receive_chunks<L: Link, P: FnMut(Progress)>(
     link: &mut L,
     writer: Writer,
+    pace: Option<&Pace>,
     telling: &mut Telling<P>,
 ) -> Result<Writer, TransferError> {
     let idle = telling.idle;
@@ -183,7 +184,9 @@ async fn receive_chunks<L: Link, P: FnMut(Progress)>(
     let (report, mut reports) = mpsc::channel(QUEUE_CHUNKS);
     let writing = tokio::task::spawn_blocking(move || write(writer, to_write, &report));
     let (mut waiting, mut heard_at) = (0, Instant::now());
+    let mut ready_at = heard_at;
     let outcome = loop {
+        let paused = ready_at > Instant::now();
         tokio::select! {
             biased;
             report = reports.recv() => {
@@ -196,9 +199,11 @@ async fn receive_chunks<L: Link, P: FnMut(Progress)>(
                     Err(error) => break Err(error),
                 }
             }
-            heard = link.next(waiting < QUEUE_CHUNKS) => match heard.map_err(TransferError::from) {
+            () = tokio::time::sleep_until(ready_at), if paused => {}
+            heard = link.next(waiting < QUEUE_CHUNKS && !paused) => match heard.map_err(TransferError::from) {
                 Ok(Incoming::Chunk(chunk)) => {
                     heard_at = Instant::now();
+                    ready_at = heard_at + paused_for(pace, &chunk);
                     waiting += 1;
                     if chunks.try_send(chunk).is_err() {
                         break Err(TransferError::Thread);
@@ -232,6 +237,11 @@ async fn receive_chunks<L: Link, P: FnMut(Progress)>(
     let writer = telling.meanwhile(link, writing).await;
     outcome?;
     writer
+}
+
+/// How long nothing more is to be taken after `chunk`.
+fn paused_for(pace: Option<&Pace>, chunk: &Bytes) -> Duration {
+    pace.map_or(Duration::ZERO, |pace| pace.take(chunk.len(), std::time::Instant::now()))
 }
 
 /// Runs on a thread of its own until the chunks end or one of them is not acceptable.

@@ -22,23 +22,15 @@ const QUEUE_BATCHES: usize = 2;
 
 /// Sends the files of `package` that the other side lacks, until it has confirmed them all.
 ///
-/// `progress` is told whenever the other side confirms something. On failure the other side learns
-/// the reason.
+/// Of `limits` those on silence and on speed count. `progress` is told whenever the other side
+/// confirms something. On failure the other side learns the reason.
 pub async fn send<L: Link>(
     link: &mut L,
     package: &Package,
+    limits: &Limits,
     progress: impl FnMut(Progress),
 ) -> Result<(), TransferError> {
-    send_within(link, package, Limits::default().idle, progress).await
-}
-
-/// As [`send`], with another limit on silence.
-pub(super) async fn send_within<L: Link>(
-    link: &mut L,
-    package: &Package,
-    idle: Duration,
-    progress: impl FnMut(Progress),
-) -> Result<(), TransferError> {
+    let idle = limits.idle;
     let (lists, wanted) = mpsc::channel(MAX_LISTS);
     let (read, batches) = mpsc::channel(QUEUE_BATCHES);
     let reading = package.clone();
@@ -55,12 +47,16 @@ pub(super) async fn send_within<L: Link>(
         pending_pieces: 0,
         asked: Vec::new(),
         heard: Instant::now(),
-        lanes: 0,
-        striping: Striping::new(link.first_lane(), LaneCount::Adaptive, idle),
+        striping: Striping::new(link.first_lane(), LaneCount::Adaptive, limits),
         progress,
     };
     match sending.run(link, package.manifest(), batches).await {
         Ok(()) => {
+            tracing::debug!(
+                bytes = total_bytes,
+                lanes = sending.striping.used_lanes(),
+                "files sent"
+            );
             link.close_lanes();
             Ok(())
         }
@@ -103,8 +99,6 @@ struct Sending<P> {
     /// All that was asked for, in that order: the other side says by places in it what it has.
     asked: Vec<BlobHash>,
     heard: Instant,
-    /// How many lanes the link was asked for last.
-    lanes: usize,
     striping: Striping,
     progress: Reporting<P>,
 }
@@ -160,10 +154,7 @@ impl<P: FnMut(Progress)> Sending<P> {
             return Ok(());
         }
         let now = self.progress.now;
-        let lanes = self.striping.wanted_lanes(now.total_bytes - now.done_bytes);
-        if lanes != self.lanes {
-            tracing::debug!(lanes, open = self.striping.open_lanes(), "lanes wanted");
-            self.lanes = lanes;
+        if let Some(lanes) = self.striping.wanted_lanes(now.total_bytes - now.done_bytes) {
             let asked = tokio::time::timeout(self.idle, link.want_lanes(lanes)).await;
             asked.map_err(|_| TransferError::Stalled(self.idle))??;
         }

@@ -6,8 +6,8 @@
 //! same thought as in BBR.) The round trip is that of the connectivity checks; the least counts,
 //! since what is above it is queues.
 //!
-//! Lanes are doubled while that raises the rate of all together: past the limit of one CPU, of one
-//! receive window, of SCTP on a path that loses packets.
+//! Several lanes get past the limit of one CPU, of one receive window, of SCTP on a path that loses
+//! packets. How many there should be is tried.
 
 use super::flight::LaneId;
 use std::collections::{BTreeMap, VecDeque};
@@ -23,9 +23,9 @@ const UNKNOWN: Duration = Duration::from_millis(50);
 /// A lane has at least one chunk under way, and takes another.
 const LEAST_BYTES: usize = 64 << 10;
 /// What a lane has under way before anything is known of its rate.
-const FIRST_BYTES: usize = 256 << 10;
+const FIRST_BYTES: usize = 128 << 10;
 /// The most that all lanes together have under way: a bound on the memory of both ends.
-const MOST_BYTES: usize = 12 << 20;
+const MOST_BYTES: usize = 8 << 20;
 /// The least that a rate is taken over.
 const SPAN: Duration = Duration::from_millis(10);
 /// For so many spans the greatest rate counts.
@@ -39,16 +39,16 @@ const OLD_ROUND_TRIPS: usize = 3;
 pub const MAX_LANES: usize = 8;
 /// A transfer that has less left than this opens no lane.
 pub const LARGE_BYTES: u64 = 8 << 20;
-/// Below this time left, no lane is added.
-const WORTH: Duration = Duration::from_secs(1);
-/// More lanes stay when the rate has grown by this factor.
+/// More lanes are worth their cost when they make the rate so many times what it is.
 const PAYS: f64 = 1.1;
 /// How long a number of lanes is tried, at least, and in round trips; the first half of it does not
 /// count, since lanes start slowly.
-const TRIAL: Duration = Duration::from_millis(400);
+const TRIAL: Duration = Duration::from_millis(300);
 const TRIAL_ROUND_TRIPS: u32 = 16;
-/// When more lanes did not pay, they are tried again after this time.
-const CONTENT: Duration = Duration::from_secs(20);
+/// With less than so many trials left, no lane is added.
+const TRIALS_LEFT: u32 = 3;
+/// A lane that is not open by then is not waited for.
+const OPENING: Duration = Duration::from_secs(10);
 
 /// How many lanes a transfer has beside the link's own connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -63,10 +63,7 @@ pub enum LaneCount {
 /// One lane, as it is measured.
 #[derive(Debug)]
 struct Line {
-    /// Bytes delivered so far, over about one span.
-    delivered: VecDeque<(Instant, u64)>,
-    /// Bytes per second, over the last spans; only those that no later one exceeds.
-    rates: VecDeque<(Instant, f64)>,
+    speed: Speed,
     round_trips: VecDeque<Duration>,
     least_round_trip: Option<Duration>,
 }
@@ -77,19 +74,56 @@ pub(super) struct Steering {
     lines: BTreeMap<LaneId, Line>,
     count: Count,
     delivered: u64,
+    /// Of all lanes together.
+    speed: Option<Speed>,
+}
+
+/// How fast bytes are delivered, at most.
+#[derive(Debug)]
+struct Speed {
+    /// Bytes delivered so far, over about one span.
+    delivered: VecDeque<(Instant, u64)>,
+    /// Bytes per second, over the last spans; only those that no later one exceeds.
+    rates: VecDeque<(Instant, f64)>,
+}
+
+impl Speed {
+    fn new(now: Instant, bytes: u64) -> Self {
+        Self { delivered: VecDeque::from([(now, bytes)]), rates: VecDeque::new() }
+    }
+
+    /// So many bytes until now, in all. Returns how many of them are new.
+    fn note(&mut self, bytes: u64, now: Instant, span: Duration) -> u64 {
+        let before = self.delivered.back().map_or(0, |(_, bytes)| *bytes);
+        self.delivered.push_back((now, bytes));
+        while self.delivered.len() > 2 && self.delivered[1].0 + span <= now {
+            self.delivered.pop_front();
+        }
+        if let Some((since, then)) = self.delivered.front().copied() {
+            let took = now.saturating_duration_since(since);
+            if took >= span {
+                let rate = bytes.saturating_sub(then) as f64 / took.as_secs_f64();
+                self.rates.retain(|(at, other)| *at + span * SPANS > now && *other > rate);
+                self.rates.push_back((now, rate));
+            }
+        }
+        bytes.saturating_sub(before)
+    }
+
+    fn most(&self) -> Option<f64> {
+        self.rates.front().map(|(_, rate)| *rate)
+    }
 }
 
 impl Steering {
     pub(super) fn new(count: LaneCount) -> Self {
-        let count = Count { rule: count, step: Step::Fresh, most: MAX_LANES };
-        Self { lines: BTreeMap::new(), count, delivered: 0 }
+        Self { lines: BTreeMap::new(), count: Count::new(count), delivered: 0, speed: None }
     }
 
     /// A lane has come.
     pub(super) fn add(&mut self, lane: LaneId, now: Instant) {
         let line = Line {
-            delivered: VecDeque::from([(now, 0)]),
-            rates: VecDeque::new(),
+            speed: Speed::new(now, 0),
             round_trips: VecDeque::new(),
             least_round_trip: None,
         };
@@ -117,30 +151,34 @@ impl Steering {
     /// So much has a lane delivered until now, in all.
     pub(super) fn delivered(&mut self, lane: LaneId, bytes: u64, now: Instant) {
         let span = self.span(lane);
-        let Some(line) = self.lines.get_mut(&lane) else { return };
-        let before = line.delivered.back().map_or(0, |(_, bytes)| *bytes);
-        self.delivered += bytes.saturating_sub(before);
-        line.delivered.push_back((now, bytes));
-        while line.delivered.len() > 2 && line.delivered[1].0 + span <= now {
-            line.delivered.pop_front();
+        if let Some(line) = self.lines.get_mut(&lane) {
+            self.delivered += line.speed.note(bytes, now, span);
         }
-        let Some((since, then)) = line.delivered.front().copied() else { return };
-        let took = now.saturating_duration_since(since);
-        if took >= span {
-            let rate = bytes.saturating_sub(then) as f64 / took.as_secs_f64();
-            line.rates.retain(|(at, other)| *at + span * SPANS > now && *other > rate);
-            line.rates.push_back((now, rate));
-        }
+    }
+
+    /// All lanes have told.
+    pub(super) fn all_told(&mut self, now: Instant) {
+        let (delivered, span) = (self.delivered, self.longest_round_trip().max(SPAN));
+        let speed = self.speed.get_or_insert_with(|| Speed::new(now, delivered));
+        speed.note(delivered, now, span);
     }
 
     /// What `lane` may have under way.
     pub(super) fn cap_bytes(&self, lane: LaneId) -> usize {
         let most = MOST_BYTES / self.lines.len().max(1);
-        let Some(rate) = self.lines.get(&lane).and_then(Line::rate) else {
+        let Some(rate) = self.lines.get(&lane).and_then(|line| line.speed.most()) else {
             return FIRST_BYTES.min(most);
         };
-        let holds = rate * (self.round_trip(lane) + TURNAROUND).as_secs_f64();
+        let holds = rate * self.share() * (self.round_trip(lane) + TURNAROUND).as_secs_f64();
         ((GAIN * holds) as usize).clamp(LEAST_BYTES.min(most), most)
+    }
+
+    /// Lanes are not at their best at the same moment: what they could be together is more than
+    /// what they ever were, by this factor.
+    fn share(&self) -> f64 {
+        let each: f64 = self.lines.values().filter_map(|line| line.speed.most()).sum();
+        let together = self.speed.as_ref().and_then(Speed::most);
+        together.map_or(1.0, |together| (together / each.max(1.0)).min(1.0))
     }
 
     /// Of the path alone. Lanes between the same two machines mostly take the same one, and those
@@ -165,16 +203,16 @@ impl Steering {
         all.max().unwrap_or(UNKNOWN)
     }
 
-    /// How many lanes there should be, `left_bytes` before the end. `open` of them there are.
-    pub(super) fn wanted_lanes(&mut self, now: Instant, left_bytes: u64, open: usize) -> usize {
+    /// How many lanes there should be, `left_bytes` before the end, where that is news. `open` of
+    /// them there are.
+    pub(super) fn wanted_lanes(
+        &mut self,
+        now: Instant,
+        left_bytes: u64,
+        open: usize,
+    ) -> Option<usize> {
         let trial = TRIAL.max(self.longest_round_trip() * TRIAL_ROUND_TRIPS);
-        self.count.wanted(Moment { now, left_bytes, open, delivered: self.delivered, trial })
-    }
-}
-
-impl Line {
-    fn rate(&self) -> Option<f64> {
-        self.rates.front().map(|(_, rate)| *rate)
+        self.count.wanted(&Moment { now, left_bytes, open, delivered: self.delivered, trial })
     }
 }
 
@@ -187,84 +225,264 @@ struct Moment {
     trial: Duration,
 }
 
-/// The search for the right number of lanes.
+/// The search for the right number of lanes: each power of two is tried once, until four times as
+/// many are no faster; then the least that is
+/// almost as fast as the fastest is kept, for as long as it stays so.
 #[derive(Debug)]
 struct Count {
     rule: LaneCount,
-    step: Step,
     /// The other side opens no more than these.
     most: usize,
+    lanes: usize,
+    asked_at: Option<Instant>,
+    /// Since when all of them are open.
+    open_at: Option<Instant>,
+    /// Since when this number is measured, and what was delivered before.
+    from: Option<(Instant, u64)>,
+    /// Bytes per second with so many lanes.
+    rates: BTreeMap<usize, f64>,
 }
-
-#[derive(Debug, Clone, Copy)]
-enum Step {
-    /// No lane was asked for.
-    Fresh,
-    /// Waits until so many are open.
-    Opening { wanted: usize, before: Option<f64>, since: Instant },
-    /// Measures so many.
-    Trying { lanes: usize, before: Option<f64>, since: Instant, from: Option<(Instant, u64)> },
-    /// So many are right.
-    Content { lanes: usize, until: Instant },
-}
-
-/// A lane that is not open by then is not waited for.
-const OPENING: Duration = Duration::from_secs(10);
 
 impl Count {
-    fn wanted(&mut self, moment: Moment) -> usize {
+    fn new(rule: LaneCount) -> Self {
+        let (asked_at, open_at, from) = (None, None, None);
+        Self { rule, most: MAX_LANES, lanes: 0, asked_at, open_at, from, rates: BTreeMap::new() }
+    }
+
+    /// How many there should be, where that is news.
+    fn wanted(&mut self, moment: &Moment) -> Option<usize> {
+        let asked_at = self.asked_at;
+        self.advance(moment);
+        (self.asked_at != asked_at).then_some(self.lanes)
+    }
+
+    fn advance(&mut self, moment: &Moment) {
         if let LaneCount::Fixed(lanes) = self.rule {
-            return lanes;
+            if self.asked_at.is_none() {
+                self.ask(lanes, moment.now);
+            }
+            return;
         }
-        let Moment { now, left_bytes, open, delivered, trial } = moment;
-        match self.step {
-            Step::Fresh if left_bytes < LARGE_BYTES => return 0,
-            Step::Fresh => self.step = Step::Opening { wanted: 1, before: None, since: now },
-            Step::Opening { wanted, before, .. } if open >= wanted => {
-                self.step = Step::Trying { lanes: wanted, before, since: now, from: None };
-            }
-            Step::Opening { since, .. } if since + OPENING <= now => {
-                self.step = Step::Content { lanes: open, until: now + CONTENT };
-            }
-            Step::Opening { .. } => {}
-            Step::Trying { lanes, .. } if open < lanes => {
-                self.step = Step::Content { lanes: open, until: now + CONTENT };
-            }
-            Step::Trying { lanes, before, since, from: None } if since + trial / 2 <= now => {
-                let from = Some((now, delivered));
-                self.step = Step::Trying { lanes, before, since, from };
-            }
-            Step::Trying { lanes, before, from: Some((at, bytes)), .. }
-                if at + trial / 2 <= now =>
-            {
-                let took = now.saturating_duration_since(at).as_secs_f64();
-                let rate = delivered.saturating_sub(bytes) as f64 / took;
-                self.step = self.judge(lanes, before, rate, &moment);
-            }
-            Step::Trying { .. } => {}
-            Step::Content { until, .. } if until <= now => {
-                self.step = Step::Trying { lanes: open, before: None, since: now, from: None };
-            }
-            Step::Content { .. } => {}
+        if self.lanes == 0 && moment.left_bytes >= LARGE_BYTES {
+            self.ask(1, moment.now);
         }
-        match self.step {
-            Step::Fresh => 0,
-            Step::Opening { wanted, .. } => wanted,
-            Step::Trying { lanes, .. } | Step::Content { lanes, .. } => lanes,
+        if self.lanes > 0 {
+            match moment.open < self.lanes {
+                true => self.wait(moment),
+                false => self.measure(moment),
+            }
         }
     }
 
-    /// What comes after `lanes` were measured.
-    fn judge(&self, lanes: usize, before: Option<f64>, rate: f64, moment: &Moment) -> Step {
-        let (now, until) = (moment.now, moment.now + CONTENT);
-        if before.is_some_and(|before| rate < before * PAYS) {
-            return Step::Content { lanes: (lanes / 2).max(1), until };
+    fn ask(&mut self, lanes: usize, now: Instant) {
+        self.lanes = lanes;
+        (self.asked_at, self.open_at, self.from) = (Some(now), None, None);
+    }
+
+    /// For lanes that are not open yet, or were lost.
+    fn wait(&mut self, moment: &Moment) {
+        let is_late = self.asked_at.is_some_and(|at| at + OPENING <= moment.now);
+        if self.open_at.is_some() || is_late {
+            self.most = moment.open.max(1);
+            self.ask(self.most, moment.now);
         }
-        let left = moment.left_bytes as f64 / rate.max(1.0);
-        if lanes * 2 > self.most || left < (WORTH + moment.trial).as_secs_f64() {
-            return Step::Content { lanes, until };
+    }
+
+    fn measure(&mut self, moment: &Moment) {
+        let Moment { now, delivered, trial, .. } = *moment;
+        let open_at = *self.open_at.get_or_insert(now);
+        let Some((at, before)) = self.from else {
+            if open_at + trial / 2 <= now {
+                self.from = Some((now, delivered));
+            }
+            return;
+        };
+        if at + trial / 2 > now {
+            return;
         }
-        let wanted = (lanes * 2).max(1);
-        Step::Opening { wanted, before: Some(rate), since: now }
+        let took_s = now.saturating_duration_since(at).as_secs_f64();
+        let rate = delivered.saturating_sub(before) as f64 / took_s;
+        let known = self.rates.entry(self.lanes).or_insert(rate);
+        *known = (*known + rate) / 2.0;
+        self.from = Some((now, delivered));
+        let left_s = moment.left_bytes as f64 / rate.max(1.0);
+        let has_time = left_s > (trial * TRIALS_LEFT).as_secs_f64();
+        let next = self.next();
+        if next < self.lanes || (next > self.lanes && has_time) {
+            tracing::debug!(rates = ?self.rates, next, "lanes");
+            self.ask(next, now);
+        }
+    }
+
+    /// What to go on with.
+    fn next(&self) -> usize {
+        let (more, rate) = (self.lanes * 2, |lanes| self.rates.get(&lanes).copied());
+        let quarter = rate(self.lanes / 4).unwrap_or(0.0);
+        let pays = rate(self.lanes).is_some_and(|rate| rate >= quarter * PAYS);
+        if more <= self.most && pays && rate(more).is_none() {
+            return more;
+        }
+        let possible = self.rates.iter().filter(|(lanes, _)| **lanes <= self.most);
+        let best = possible.clone().map(|(_, rate)| *rate).fold(0.0, f64::max);
+        let mut enough = possible.filter(|(_, rate)| **rate * PAYS >= best);
+        enough.next().map_or(self.lanes, |(lanes, _)| *lanes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A line with a queue before it, which all lanes share. What does not fit into the queue is
+    /// lost, and the lane that lost it halves what it sends, as SCTP does, and wins it back slowly.
+    struct Path {
+        bytes_per_s: f64,
+        round_trip: Duration,
+        queue_bytes: f64,
+        /// What one lane can do, whatever the line can.
+        lane_bytes_per_s: f64,
+    }
+
+    struct Sent {
+        delivered: f64,
+        in_flight: f64,
+        window: f64,
+    }
+
+    /// Bytes per second, the most that was in the queue, and lanes, over the last half of the time.
+    fn simulate(path: &Path, seconds: f64) -> (f64, f64, usize) {
+        const STEP: Duration = Duration::from_millis(1);
+        let (start, mut steering) = (Instant::now(), Steering::new(LaneCount::Adaptive));
+        let mut lanes: BTreeMap<LaneId, Sent> = BTreeMap::new();
+        let mut next = 0;
+        let mut open = |lanes: &mut BTreeMap<LaneId, Sent>, steering: &mut Steering, now| {
+            steering.add(next, now);
+            steering.measured(next, path.round_trip);
+            lanes.insert(next, Sent { delivered: 0.0, in_flight: 0.0, window: f64::MAX });
+            next += 1;
+        };
+        open(&mut lanes, &mut steering, start);
+        let (mut queued_most, mut at_half) = (0.0_f64, 0.0);
+        let (steps, mut total) = ((seconds * 1e3) as u32, 0.0);
+        for step in 0..steps {
+            let now = start + STEP * step;
+            let news = steering.wanted_lanes(now, u64::MAX, lanes.len() - 1);
+            let wanted = news.unwrap_or(lanes.len() - 1);
+            while lanes.len() - 1 < wanted {
+                open(&mut lanes, &mut steering, now);
+            }
+            while lanes.len() - 1 > wanted {
+                let (gone, _) = lanes.pop_last().unwrap();
+                steering.remove(gone);
+            }
+            // Lane 0 stands aside for the others.
+            let used: Vec<LaneId> = match lanes.len() {
+                1 => vec![0],
+                _ => lanes.keys().copied().skip(1).collect(),
+            };
+            for id in &used {
+                let sent = lanes.get_mut(id).unwrap();
+                sent.in_flight = (steering.cap_bytes(*id) as f64).min(sent.window);
+            }
+            let in_flight: f64 = used.iter().map(|id| lanes[id].in_flight).sum();
+            let holds = path.bytes_per_s * path.round_trip.as_secs_f64();
+            let queued = (in_flight - holds).max(0.0);
+            let took_s = path.round_trip.as_secs_f64() + queued / path.bytes_per_s;
+            for id in &used {
+                let sent = lanes.get_mut(id).unwrap();
+                if queued > path.queue_bytes {
+                    sent.window = sent.in_flight / 2.0;
+                } else {
+                    sent.window += 1_200.0 * STEP.as_secs_f64() / took_s;
+                }
+                let rate = (sent.in_flight / took_s).min(path.lane_bytes_per_s);
+                sent.delivered += rate * STEP.as_secs_f64();
+                total += rate * STEP.as_secs_f64();
+                steering.delivered(*id, sent.delivered as u64, now);
+            }
+            steering.all_told(now);
+            if step == steps / 2 {
+                at_half = total;
+            }
+            if step > steps / 2 {
+                queued_most = queued_most.max(queued);
+            }
+        }
+        (2.0 * (total - at_half) / seconds, queued_most, lanes.len() - 1)
+    }
+
+    /// A path with a queue of one round trip, as routers have it.
+    fn path(mbit: f64, round_trip_ms: u64, lane_mb_per_s: f64) -> Path {
+        let (bytes_per_s, round_trip) = (mbit * 125e3, Duration::from_millis(round_trip_ms));
+        let queue_bytes = (bytes_per_s * round_trip.as_secs_f64()).max(65_536.0);
+        Path { bytes_per_s, round_trip, queue_bytes, lane_bytes_per_s: lane_mb_per_s * 1e6 }
+    }
+
+    #[test]
+    fn a_line_is_filled_and_its_queue_is_not() {
+        for (mbit, round_trip_ms) in [(20.0, 30), (100.0, 20), (100.0, 80), (1_000.0, 20)] {
+            let path = path(mbit, round_trip_ms, 300.0);
+            let (rate, queued, lanes) = simulate(&path, 8.0);
+            let share = rate / path.bytes_per_s;
+            println!("{mbit} Mbit, {round_trip_ms} ms: {share:.2} of the line, {lanes} lanes");
+            assert!(share > 0.95, "{mbit} Mbit, {round_trip_ms} ms: only {share:.2}");
+            assert!(queued < path.queue_bytes, "{mbit} Mbit, {round_trip_ms} ms: {queued}");
+            assert!(lanes <= 2, "{lanes} do not make the line faster");
+        }
+    }
+
+    #[test]
+    fn lanes_are_added_while_each_is_the_limit() {
+        // As where one lane is as fast as one CPU.
+        let (rate, _, lanes) = simulate(&path(8_000.0, 1, 250.0), 8.0);
+        println!("{:.0} MB/s over {lanes} lanes", rate / 1e6);
+        assert!(lanes >= 4 && rate > 900e6, "{rate} over {lanes}");
+        // As where every lane loses packets on a long way.
+        let (rate, _, lanes) = simulate(&path(100.0, 80, 0.6), 16.0);
+        assert_eq!(lanes, MAX_LANES);
+        assert!(rate > 0.9 * MAX_LANES as f64 * 0.6e6, "{rate}");
+    }
+
+    #[test]
+    fn a_path_that_becomes_longer_is_noticed() {
+        let (now, ms) = (Instant::now(), Duration::from_millis);
+        let mut steering = Steering::new(LaneCount::Adaptive);
+        steering.add(1, now);
+        steering.measured(1, ms(20));
+        for queued in [25, 31, 38] {
+            steering.measured(1, ms(queued));
+            assert_eq!(steering.round_trip(1), ms(20), "a queue is no path");
+        }
+        for longer in [80, 90, 85] {
+            steering.measured(1, ms(longer));
+        }
+        assert_eq!(steering.round_trip(1), ms(80));
+        // A lane that came while the others filled the queue.
+        steering.add(2, now);
+        steering.measured(2, ms(150));
+        assert_eq!(steering.round_trip(2), ms(80));
+    }
+
+    #[test]
+    fn all_lanes_together_are_bounded() {
+        let now = Instant::now();
+        let mut steering = Steering::new(LaneCount::Fixed(MAX_LANES));
+        for lane in 0..=MAX_LANES as LaneId {
+            steering.add(lane, now);
+            steering.measured(lane, Duration::from_secs(1));
+            for second in 0..20 {
+                steering.delivered(lane, second << 30, now + Duration::from_secs(second));
+            }
+        }
+        let lanes = 0..=MAX_LANES as LaneId;
+        assert!(lanes.map(|lane| steering.cap_bytes(lane)).sum::<usize>() <= MOST_BYTES);
+    }
+
+    #[test]
+    fn a_small_transfer_opens_no_lane() {
+        let mut steering = Steering::new(LaneCount::Adaptive);
+        assert_eq!(steering.wanted_lanes(Instant::now(), LARGE_BYTES - 1, 0), None);
+        assert_eq!(steering.wanted_lanes(Instant::now(), LARGE_BYTES, 0), Some(1));
+        assert_eq!(steering.wanted_lanes(Instant::now(), LARGE_BYTES, 0), None);
     }
 }

@@ -3,8 +3,10 @@
 //! One owner for all of it: what is under way ([`Flight`]), what each lane may have under way and
 //! how many lanes there should be ([`Steering`]). The lanes themselves only say when they have room.
 
+use super::Limits;
 use super::flight::{Flight, LaneId};
 use super::lane::{Gauge, Lane, LaneLost};
+use super::pace::Pace;
 use super::reader::Outgoing;
 use super::steering::{LaneCount, Steering};
 use futures_util::FutureExt;
@@ -32,6 +34,8 @@ struct Running {
     gauge: Arc<Gauge>,
     sent_bytes: u64,
     is_idle: bool,
+    /// It gets nothing more, and is closed when it has delivered what it has.
+    is_retiring: bool,
     chunks: u64,
 }
 
@@ -51,15 +55,19 @@ pub(super) struct Striping {
     ticks: Interval,
     round_trips_at: Instant,
     idle: Duration,
+    pace: Option<Pace>,
     /// When a chunk was given to a lane last.
     moved: Instant,
+    /// How many lanes have carried something.
+    used: usize,
     /// Whether the other side tells what has come: then it is kept until it has.
     pub(super) keep: bool,
 }
 
 impl Striping {
-    /// Over `first` alone, until others come. A lane that takes nothing for `idle` is lost.
-    pub(super) fn new(first: Arc<dyn Lane>, count: LaneCount, idle: Duration) -> Self {
+    /// Over `first` alone, until others come. A lane that takes nothing for as long as the other
+    /// side may be silent is lost.
+    pub(super) fn new(first: Arc<dyn Lane>, count: LaneCount, limits: &Limits) -> Self {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut striping = Self {
@@ -70,8 +78,10 @@ impl Striping {
             working: FuturesUnordered::new(),
             ticks,
             round_trips_at: Instant::now(),
-            idle,
+            idle: limits.idle,
+            pace: limits.pace.clone(),
             moved: Instant::now(),
+            used: 0,
             keep: false,
         };
         striping.add_lane(first);
@@ -84,7 +94,8 @@ impl Striping {
         self.next_lane += 1;
         self.steering.add(id, now);
         let gauge = Gauge::new(self.steering.cap_bytes(id));
-        let running = Running { lane, gauge, sent_bytes: 0, is_idle: true, chunks: 0 };
+        let running =
+            Running { lane, gauge, sent_bytes: 0, is_idle: true, is_retiring: false, chunks: 0 };
         self.lanes.insert(id, running);
         self.look_at_path(id);
         self.give_out(now);
@@ -92,12 +103,17 @@ impl Striping {
 
     /// Lanes besides the first.
     pub(super) fn open_lanes(&self) -> usize {
-        self.lanes.keys().filter(|id| **id != FIRST).count()
+        self.others().count()
     }
 
     /// Whether another piece may begin.
     pub(super) fn has_room(&self) -> bool {
         self.flight.has_room()
+    }
+
+    /// How many lanes have carried something, the first included.
+    pub(super) fn used_lanes(&self) -> usize {
+        self.used
     }
 
     /// When a chunk was sent last.
@@ -128,20 +144,34 @@ impl Striping {
         self.flight.there(piece, chunks);
     }
 
-    /// How many lanes there should be besides the first, `left_bytes` before the end.
-    pub(super) fn wanted_lanes(&mut self, left_bytes: u64) -> usize {
+    /// How many lanes there should be besides the first, `left_bytes` before the end, where that is
+    /// news.
+    pub(super) fn wanted_lanes(&mut self, left_bytes: u64) -> Option<usize> {
         let open = self.open_lanes();
-        let wanted = self.steering.wanted_lanes(Instant::now(), left_bytes, open);
+        let wanted = self.steering.wanted_lanes(Instant::now(), left_bytes, open)?;
+        tracing::debug!(wanted, open, "lanes wanted");
         // What does not pay is given up, the newest first.
         let surplus: Vec<LaneId> = self.others().skip(wanted).collect();
         for id in surplus {
-            self.lose(id, "not needed");
+            self.retire(id);
         }
-        wanted
+        Some(wanted)
+    }
+
+    fn retire(&mut self, id: LaneId) {
+        let Some(running) = self.lanes.get_mut(&id) else { return };
+        running.is_retiring = true;
+        running.gauge.set_cap(1);
+        if running.is_idle {
+            let (lane, gauge, idle) = (running.lane.clone(), running.gauge.clone(), self.idle);
+            self.working.push(work(id, idle, async move { lane.room(&gauge).await }).boxed());
+        }
     }
 
     fn others(&self) -> impl Iterator<Item = LaneId> + '_ {
-        self.lanes.keys().copied().filter(|id| *id != FIRST)
+        let others =
+            self.lanes.iter().filter(|(id, running)| **id != FIRST && !running.is_retiring);
+        others.map(|(id, _)| *id)
     }
 
     /// Works until something has happened. Cancel safe.
@@ -152,6 +182,9 @@ impl Striping {
         tokio::select! {
             biased;
             Some(done) = self.working.next(), if !self.working.is_empty() => match done {
+                Done::Room(id) if self.lanes.get(&id).is_some_and(|lane| lane.is_retiring) => {
+                    self.lose(id, "not needed");
+                }
                 Done::Room(id) => {
                     if let Some(running) = self.lanes.get_mut(&id) {
                         running.is_idle = true;
@@ -182,22 +215,20 @@ impl Striping {
             let Some(chunk) = self.flight.give(id, now, self.keep) else { return };
             self.moved = now;
             running.is_idle = false;
+            self.used += usize::from(running.chunks == 0);
             running.chunks += 1;
             running.sent_bytes += chunk.len() as u64;
             running.gauge.add(chunk.len());
+            let pause = self.pace.as_ref().map(|pace| pace.take(chunk.len(), now));
             let (lane, gauge, idle) = (running.lane.clone(), running.gauge.clone(), self.idle);
-            let work = async move {
-                let send = async {
-                    lane.send(chunk).await?;
-                    lane.room(&gauge).await
-                };
-                match tokio::time::timeout(idle, send).await {
-                    Ok(Ok(())) => Done::Room(id),
-                    Ok(Err(lost)) => Done::Lost(id, lost),
-                    Err(stalled) => Done::Lost(id, LaneLost(Box::new(stalled))),
+            let sending = async move {
+                if let Some(pause) = pause.filter(|pause| !pause.is_zero()) {
+                    tokio::time::sleep(pause).await;
                 }
+                lane.send(chunk).await?;
+                lane.room(&gauge).await
             };
-            self.working.push(work.boxed());
+            self.working.push(work(id, idle, sending).boxed());
         }
     }
 
@@ -218,7 +249,8 @@ impl Striping {
                 self.steering.delivered(*id, running.sent_bytes.saturating_sub(outstanding), now);
             }
         }
-        for (id, running) in &self.lanes {
+        self.steering.all_told(now);
+        for (id, running) in self.lanes.iter().filter(|(_, running)| !running.is_retiring) {
             running.gauge.set_cap(self.steering.cap_bytes(*id));
         }
         if self.round_trips_at + ROUND_TRIPS <= now {
@@ -267,5 +299,18 @@ impl Striping {
                 "lane"
             );
         }
+    }
+}
+
+/// What a lane does next, and what came of it; within `idle`.
+async fn work(
+    id: LaneId,
+    idle: Duration,
+    doing: impl Future<Output = Result<(), LaneLost>>,
+) -> Done {
+    match tokio::time::timeout(idle, doing).await {
+        Ok(Ok(())) => Done::Room(id),
+        Ok(Err(lost)) => Done::Lost(id, lost),
+        Err(stalled) => Done::Lost(id, LaneLost(Box::new(stalled))),
     }
 }

@@ -48,7 +48,7 @@ use crate::rtc::RtcOptions;
 use crate::signaling::client::{
     HttpApi, Identity, SignalingClient, SignalingError, SignalingEvent,
 };
-use crate::transfer::{Cache, Limits};
+use crate::transfer::{Cache, Limits, Pace};
 use coordinator::Coordinator;
 use facts::Facts;
 use identity::{IdentityError, StateFolder};
@@ -330,7 +330,8 @@ fn site(
 
 /// What packages may be like, and the cache in which most of them are found in part.
 fn limits(config: &WorkerConfig) -> Limits {
-    let limits = Limits { max_bytes: config.max_package_bytes, ..Limits::default() };
+    let pace = config.bwlimit.map(Pace::new);
+    let limits = Limits { max_bytes: config.max_package_bytes, pace, ..Limits::default() };
     let folder = config.state_dir.join("cache");
     match Cache::open(&folder, config.cache_bytes) {
         Ok(cache) => Limits { cache: Some(cache), ..limits },

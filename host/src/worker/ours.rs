@@ -321,7 +321,7 @@ async fn send_results(
     let package = tokio::task::spawn_blocking(move || Package::open_tree(&results));
     let package = package.await.map_err(|_| ConnectionError::Gone)?;
     let package = package.map_err(transfer::TransferError::from)?;
-    transfer::send(link, &package, |_| {}).await?;
+    transfer::send(link, &package, &client.site.limits, |_| {}).await?;
     folder.mark_fetched(now_ms());
     info!(job = %folder.id(), "results fetched");
     Ok(())

@@ -18,7 +18,7 @@ use crate::client::viewer::Viewer;
 use crate::client::{ClientError, Job, concluded};
 use crate::deadline;
 use crate::dialect::{ClientEnd, DialectError};
-use crate::transfer::{self, TransferError};
+use crate::transfer::{self, Limits, Pace, TransferError};
 use sleap_rtc_protocol::connection::Purpose;
 use sleap_rtc_protocol::follower::{Arrival, Follower};
 use sleap_rtc_protocol::frame::{ClientFrame, WorkerFrame};
@@ -65,6 +65,8 @@ pub(super) struct Submission<'a> {
     collected: Option<TempDir>,
     stage: watch::Sender<Stage>,
     progress: Progress,
+    /// How fast files travel.
+    pace: Option<Pace>,
 }
 
 /// Where a job stands at the moment of (coming back to) it.
@@ -115,12 +117,18 @@ impl<'a> Submission<'a> {
             collected: None,
             stage: watch::Sender::new(Stage::Nothing),
             progress,
+            pace: None,
         }
     }
 
     /// Shows the job in SLEAP's loss viewer as well.
     pub(super) fn with_viewer(self, viewer: Option<Viewer>) -> Self {
         Self { viewer, ..self }
+    }
+
+    /// Keeps files to so many bytes per second.
+    pub(super) fn with_bwlimit(self, bytes_per_s: Option<u64>) -> Self {
+        Self { pace: bytes_per_s.map(Pace::new), ..self }
     }
 
     /// What the next connection is for.
@@ -233,8 +241,9 @@ impl<'a> Submission<'a> {
             return Ok(());
         }
         let display = &mut *self.display;
+        let limits = Limits { pace: self.pace.clone(), ..Limits::default() };
         let (start, mut already_there_bytes) = (Instant::now(), 0);
-        let sent = transfer::send(link, &job.package, |progress| {
+        let sent = transfer::send(link, &job.package, &limits, |progress| {
             already_there_bytes = progress.already_there_bytes;
             display.transfer(UPLOAD, progress);
         });

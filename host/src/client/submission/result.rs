@@ -69,7 +69,7 @@ impl Submission<'_> {
             None => output.collect()?,
         };
         let display = &mut *self.display;
-        let limits = Limits::results();
+        let limits = Limits { pace: self.pace.clone(), ..Limits::results() };
         let (start, mut already_there_bytes) = (Instant::now(), 0);
         let received = transfer::receive(link, collected.path(), &limits, |progress| {
             already_there_bytes = progress.already_there_bytes;

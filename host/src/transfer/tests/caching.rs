@@ -29,7 +29,7 @@ impl Worker {
         self.jobs += 1;
         let into = self.disk.path().join(format!("job-{}", self.jobs));
         let (sent, received) = tokio::join!(
-            send(&mut here, &package, |_| {}),
+            send(&mut here, &package, &self.limits, |_| {}),
             receive(&mut there, &into, &self.limits, |_| {}),
         );
         sent.unwrap();
@@ -121,7 +121,7 @@ async fn what_a_lost_upload_had_verified_serves_the_next_job() {
     });
     let lost = worker.disk.path().join("lost");
     let (sent, received) = tokio::join!(
-        send(&mut here, &package, |_| {}),
+        send(&mut here, &package, &worker.limits, |_| {}),
         receive(&mut there, &lost, &worker.limits, |_| {}),
     );
     assert!(sent.is_err() && received.is_err());

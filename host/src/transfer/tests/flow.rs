@@ -1,6 +1,5 @@
 //! Honest ends over an honest link, over a bad one, and with a bad disk.
 
-use super::super::sender::send_within;
 use super::super::storage::PARTIAL;
 use super::super::testing::{Fate, MemoryLink, counting, listing, noise, package, pair, write};
 use super::super::{
@@ -15,7 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-const QUICK: Limits = Limits { max_bytes: 1 << 40, idle: Duration::from_millis(300), cache: None };
+const QUICK: Limits =
+    Limits { max_bytes: 1 << 40, idle: Duration::from_millis(300), cache: None, pace: None };
 
 async fn transfer(
     package: &Package,
@@ -31,10 +31,9 @@ async fn transfer_within(
     (mut here, mut there): (MemoryLink, MemoryLink),
     limits: &Limits,
 ) -> (Result<(), TransferError>, Result<Manifest, TransferError>) {
-    tokio::join!(
-        async move { send_within(&mut here, package, limits.idle, |_| {}).await },
-        async move { receive(&mut there, into, limits, |_| {}).await },
-    )
+    tokio::join!(async move { send(&mut here, package, limits, |_| {}).await }, async move {
+        receive(&mut there, into, limits, |_| {}).await
+    },)
 }
 
 #[tokio::test]
@@ -82,7 +81,7 @@ async fn what_is_there_and_right_is_not_sent_again() {
     let (mut here, mut there) = pair();
     let mut last = Progress::default();
     let (sent, received) = tokio::join!(
-        send(&mut here, &package, |progress| last = progress),
+        send(&mut here, &package, &QUICK, |progress| last = progress),
         receive(&mut there, to.path(), &QUICK, |_| {}),
     );
     sent.unwrap();
@@ -201,7 +200,7 @@ async fn a_receiver_that_fails_says_why() {
     let (mut here, mut there) = pair();
     let small = Limits { max_bytes: 99, ..QUICK };
     let (sent, received) = tokio::join!(
-        send(&mut here, &big, |_| {}),
+        send(&mut here, &big, &QUICK, |_| {}),
         receive(&mut there, to.path(), &small, |_| {}),
     );
     assert!(matches!(received, Err(TransferError::Manifest(_))));
@@ -225,7 +224,7 @@ async fn silence_ends_on_both_sides() {
     assert!(matches!(received, Err(TransferError::Silent(_))), "{received:?}");
 
     let (mut here, _deaf) = pair();
-    let sent = send_within(&mut here, &package(&[("a", b"a")]), QUICK.idle, |_| {}).await;
+    let sent = send(&mut here, &package(&[("a", b"a")]), &QUICK, |_| {}).await;
     assert!(matches!(sent, Err(TransferError::Silent(_))), "{sent:?}");
 }
 
@@ -257,7 +256,7 @@ fn both_ends_may_run_in_tasks() {
     fn sendable<T: Send>(_: T) {}
     let (mut here, mut there) = pair();
     let package = package(&[]);
-    sendable(send(&mut here, &package, |_| {}));
+    sendable(send(&mut here, &package, &QUICK, |_| {}));
     sendable(receive(&mut there, Path::new("x"), &QUICK, |_| {}));
 }
 
@@ -394,7 +393,7 @@ async fn half_a_gigabyte_with_flat_memory() {
     let start = Instant::now();
     let (mut here, mut there) = pair();
     let (sent, received) = tokio::join!(
-        send(&mut here, &package, |_| peak_mib = peak_mib.max(resident_mib())),
+        send(&mut here, &package, &QUICK, |_| peak_mib = peak_mib.max(resident_mib())),
         receive(&mut there, to.path(), &QUICK, |_| {}),
     );
     sent.unwrap();

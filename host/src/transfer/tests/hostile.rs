@@ -12,7 +12,8 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Duration;
 
-const QUICK: Limits = Limits { max_bytes: 1 << 30, idle: Duration::from_millis(300), cache: None };
+const QUICK: Limits =
+    Limits { max_bytes: 1 << 30, idle: Duration::from_millis(300), cache: None, pace: None };
 
 fn entry(path: &str, bytes: &[u8]) -> FileEntry {
     let blake3 = BlobHash(*blake3::hash(bytes).as_bytes());
@@ -256,7 +257,8 @@ async fn a_receiver_cannot_make_the_sender_work_for_nothing() {
         for message in messages {
             there.put(message).await.unwrap();
         }
-        let error = send(&mut here, &package(&[("a", b"abc")]), |_| {}).await.unwrap_err();
+        let package = package(&[("a", b"abc")]);
+        let error = send(&mut here, &package, &QUICK, |_| {}).await.unwrap_err();
         assert!(error.to_string().contains(why), "{why:?} not in {error}");
     }
 }

@@ -37,7 +37,7 @@ async fn sleaps_own_packages_arrive_flat_whichever_way_they_are_laid_out() {
             let to = work.path().join("arrived");
             let (mut here, mut there) = pair();
             let (sent, received) = tokio::join!(
-                send(&mut here, &package, |_| {}),
+                send(&mut here, &package, &limits, |_| {}),
                 receive(&mut there, &to, &limits, |_| {}),
             );
             sent.unwrap();
