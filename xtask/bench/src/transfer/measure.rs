@@ -6,7 +6,7 @@ use super::ours::{RESULT, Site, Transfer};
 use super::pairs::{Pair, Paired};
 use super::place::Place;
 use super::plan::{Line, Over, Peer, Row, What};
-use super::running::Deadline;
+use super::running::{Deadline, Missing};
 use super::ssh::{Copied, Copier, Sshd};
 use anyhow::{Context, Result, ensure};
 use std::collections::HashMap;
@@ -33,7 +33,23 @@ pub struct Sample {
 #[derive(Debug, Default)]
 pub struct Outcome {
     pub samples: Vec<Sample>,
-    pub failure: Option<String>,
+    pub failure: Option<Failure>,
+}
+
+/// Why there are not all samples.
+#[derive(Debug)]
+pub enum Failure {
+    /// Something is missing on this machine.
+    NotRun(String),
+    /// It went wrong, or took too long.
+    Failed(String),
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        let text = format!("{error:#}");
+        if error.is::<Missing>() { Self::NotRun(text) } else { Self::Failed(text) }
+    }
 }
 
 /// What a job that transfers next to nothing costs.
@@ -99,7 +115,7 @@ impl<'a> Bench<'a> {
                     }
                     Err(error) => {
                         eprintln!("  {}: {error:#}", lines[0].name());
-                        outcome.failure = Some(format!("{error:#}"));
+                        outcome.failure = Some(error.into());
                     }
                 }
             }

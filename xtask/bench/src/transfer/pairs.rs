@@ -4,7 +4,7 @@ use super::end::Said;
 use super::files::root;
 use super::meter::{Cost, Meter, Scope};
 use super::place::{Place, Side};
-use super::running::{Deadline, Running};
+use super::running::{Deadline, Missing, Running};
 use anyhow::{Context, Result, bail, ensure};
 use std::path::PathBuf;
 use std::process::Command;
@@ -118,11 +118,11 @@ impl Program {
 }
 
 /// The Python that has aiortc.
-pub fn aiortc() -> Result<PathBuf> {
+fn aiortc() -> Result<PathBuf> {
     let own = std::env::current_exe()?;
     let target = own.ancestors().nth(2).context("this program is in no target folder")?;
     let python = target.join("python-peers/bin/python");
-    ensure!(python.exists(), "no aiortc in {}", target.display());
+    ensure!(python.exists(), Missing("aiortc (`cargo xtask python-peers`)"));
     Ok(python)
 }
 

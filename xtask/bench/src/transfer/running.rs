@@ -37,6 +37,18 @@ impl Deadline {
     }
 }
 
+/// Something that this machine does not have.
+#[derive(Debug)]
+pub struct Missing(pub &'static str);
+
+impl std::fmt::Display for Missing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} is not installed", self.0)
+    }
+}
+
+impl std::error::Error for Missing {}
+
 /// A running process, with all that it starts in a group of its own; ended when dropped.
 pub struct Running {
     what: String,

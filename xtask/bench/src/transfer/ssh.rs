@@ -3,7 +3,7 @@
 use super::files::{Files, Payload};
 use super::meter::{Cost, Meter, Scope};
 use super::place::{Place, Side};
-use super::running::{Deadline, Running};
+use super::running::{Deadline, Missing, Running};
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::net::TcpListener;
@@ -45,8 +45,8 @@ pub struct Sshd<'a> {
 impl<'a> Sshd<'a> {
     /// Starts it at the right end; what is copied goes below `folder`.
     pub fn start(place: &'a Place, folder: &Path) -> Result<Self> {
-        let program = find("sshd").context("OpenSSH's server is not installed")?;
-        find("ssh-keygen").context("ssh-keygen is not installed")?;
+        let program = find("sshd").ok_or(Missing("OpenSSH's server"))?;
+        find("ssh-keygen").ok_or(Missing("ssh-keygen"))?;
         let folder = tempfile::Builder::new().prefix("ssh-").tempdir_in(folder)?;
         for key in ["host", "user"] {
             let mut keygen = Command::new("ssh-keygen");
@@ -132,12 +132,12 @@ impl<'a> Sshd<'a> {
         let mut command;
         match copier {
             Copier::Scp => {
-                command = Command::new(find("scp").context("scp is not installed")?);
+                command = Command::new(find("scp").ok_or(Missing("scp"))?);
                 command.arg("-q").args(self.options()).args(["-P", &self.port.to_string()]);
                 command.args(is_folder.then_some("-r"));
             }
             Copier::Rsync => {
-                command = Command::new(find("rsync").context("rsync is not installed")?);
+                command = Command::new(find("rsync").ok_or(Missing("rsync"))?);
                 let shell = format!("ssh {} -p {}", self.options().join(" "), self.port);
                 command.arg("-a").arg("-e").arg(shell);
             }

@@ -1,6 +1,6 @@
 //! The tables: medians, ratios, and goals with what became of them.
 
-use super::measure::{Again, Outcome, Resumed, Sample};
+use super::measure::{Again, Failure, Outcome, Resumed, Sample};
 use super::plan::{Line, Over, Row, What};
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -174,7 +174,8 @@ fn lines_table(row: &Row, lines: &[(Line, Outcome)]) -> String {
         let rate = match &outcome.failure {
             None => shown(rate, 1),
             Some(_) if rate.is_some() => format!("{}, then failed", shown(rate, 1)),
-            Some(_) => "failed".to_owned(),
+            Some(Failure::NotRun(_)) => "not run".to_owned(),
+            Some(Failure::Failed(_)) => "failed".to_owned(),
         };
         let _ = writeln!(
             text,
@@ -182,7 +183,7 @@ fn lines_table(row: &Row, lines: &[(Line, Outcome)]) -> String {
         );
     }
     for (line, outcome) in lines {
-        if let Some(failure) = &outcome.failure {
+        if let Some(Failure::NotRun(failure) | Failure::Failed(failure)) = &outcome.failure {
             let _ = write!(text, "\n{}: {failure}.\n", line.name());
         }
     }
