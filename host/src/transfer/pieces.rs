@@ -1,17 +1,14 @@
 //! Pieces: where long files are cut, how a piece is packed, and what proves it right.
 
-use fastcdc::v2020::FastCDC;
+use fastcdc::v2020::{Error, StreamCDC};
 use sleap_rtc_protocol::transfer::{BlobHash, MAX_PIECE_BYTES, MIN_PIECE_BYTES, Packing, Piece};
-use std::io::{self, ErrorKind, Read};
-use zstd::bulk::Compressor;
+use std::io::{self, Read};
 
 /// What a cut piece has on average, in bytes. A change costs about two of them; each costs some 100
 /// bytes in the list of pieces.
 const AVERAGE_PIECE_BYTES: usize = 1 << 20;
-/// How much of a file is read at a time to find its pieces.
-const WINDOW_BYTES: usize = 8 << 20;
 /// How much of a piece is compressed to see whether it shrinks.
-const SAMPLE_BYTES: usize = 16 << 10;
+const SAMPLE_BYTES: usize = 64 << 10;
 /// Below this length nothing is worth compressing.
 const LEAST_BYTES: usize = 512;
 /// The quickest level: on fast links the network must not wait for it.
@@ -39,75 +36,30 @@ pub(super) fn cut(mut reader: impl Read, size: u64) -> io::Result<(BlobHash, Vec
         reader.read_to_end(&mut bytes)?;
         return Ok((hash(&bytes), Vec::new()));
     }
-    let pieces = cut_long(reader)?;
+    let (least, most) = (MIN_PIECE_BYTES as usize, MAX_PIECE_BYTES as usize);
+    let cuts = StreamCDC::new(reader, least, AVERAGE_PIECE_BYTES, most);
+    let piece = |cut: Result<fastcdc::v2020::ChunkData, Error>| match cut {
+        Ok(cut) => Ok(Piece { blake3: hash(&cut.data), bytes: cut.length as u32 }),
+        Err(Error::IoError(error)) => Err(error),
+        Err(other) => Err(io::Error::other(other)),
+    };
+    let pieces = cuts.map(piece).collect::<io::Result<Vec<_>>>()?;
     Ok((content(&pieces), pieces))
 }
 
-/// Pieces are hashed where they lie, in a window that moves over the file.
-fn cut_long(mut reader: impl Read) -> io::Result<Vec<Piece>> {
-    let (least, most) = (MIN_PIECE_BYTES as usize, MAX_PIECE_BYTES as usize);
-    let (mut window, mut kept) = (vec![0; WINDOW_BYTES], 0);
-    let mut pieces = Vec::new();
-    loop {
-        let end = kept + fill(&mut reader, &mut window[kept..])?;
-        let is_over = end < window.len();
-        let cuts = FastCDC::new(&window[..end], least, AVERAGE_PIECE_BYTES, most);
-        let mut start = 0;
-        // Where a piece ends is known when the most of it has been seen.
-        while end - start >= most || (is_over && start < end) {
-            let (_, next) = cuts.cut(start, end - start);
-            let bytes = (next - start) as u32;
-            pieces.push(Piece { blake3: hash(&window[start..next]), bytes });
-            start = next;
-        }
-        if is_over {
-            return Ok(pieces);
-        }
-        window.copy_within(start..end, 0);
-        kept = end - start;
-    }
-}
-
-/// Reads until `buffer` is full or the file is over; returns how much there is.
-fn fill(mut reader: impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match reader.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(more) => filled += more,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
-}
-
-/// Compresses pieces that shrink.
-pub(super) struct Packer {
-    compressor: Option<Compressor<'static>>,
-}
-
-impl Packer {
-    /// Without memory for a compressor all pieces travel as they are.
-    pub(super) fn new() -> Self {
-        Self { compressor: Compressor::new(LEVEL).ok() }
-    }
-
-    /// Compresses a piece when it shrinks.
-    pub(super) fn pack(&mut self, bytes: Vec<u8>) -> (Packing, Vec<u8>) {
-        let sample = &bytes[..bytes.len().min(SAMPLE_BYTES)];
-        if bytes.len() < LEAST_BYTES || self.shrunk(sample).is_none() {
-            return (Packing::Plain, bytes);
-        }
-        match self.shrunk(&bytes) {
-            Some(packed) => (Packing::Zstd, packed),
-            None => (Packing::Plain, bytes),
-        }
-    }
-
-    fn shrunk(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
-        let packed = self.compressor.as_mut()?.compress(bytes).ok()?;
+/// Compresses a piece when it shrinks.
+pub(super) fn pack(bytes: Vec<u8>) -> (Packing, Vec<u8>) {
+    let shrinks = |bytes: &[u8]| {
+        let packed = zstd::bulk::compress(bytes, LEVEL).ok()?;
         (packed.len() < bytes.len() / 10 * 9).then_some(packed)
+    };
+    let sample = &bytes[..bytes.len().min(SAMPLE_BYTES)];
+    if bytes.len() < LEAST_BYTES || shrinks(sample).is_none() {
+        return (Packing::Plain, bytes);
+    }
+    match shrinks(&bytes) {
+        Some(packed) => (Packing::Zstd, packed),
+        None => (Packing::Plain, bytes),
     }
 }
 
@@ -148,38 +100,6 @@ mod tests {
     }
 
     #[test]
-    fn a_window_that_moves_cuts_where_one_over_all_would() {
-        for length in [MAX_PIECE_BYTES as usize + 1, WINDOW_BYTES, WINDOW_BYTES + 1, 50 << 20] {
-            let bytes = noise(length);
-            let cuts = FastCDC::new(
-                &bytes,
-                MIN_PIECE_BYTES as usize,
-                AVERAGE_PIECE_BYTES,
-                MAX_PIECE_BYTES as usize,
-            );
-            let of = |at: usize, bytes: usize| (at, bytes as u32);
-            let wanted: Vec<_> = cuts.map(|cut| of(cut.offset, cut.length)).collect();
-            let mut at = 0;
-            let place = |piece: &Piece| {
-                at += piece.bytes as usize;
-                (at - piece.bytes as usize, piece.bytes)
-            };
-            // A reader that gives little at a time.
-            let found: Vec<_> = cut_long(Little(&bytes)).unwrap().iter().map(place).collect();
-            assert_eq!(found, wanted);
-        }
-    }
-
-    struct Little<'a>(&'a [u8]);
-
-    impl Read for Little<'_> {
-        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            let some = buffer.len().min(100_000);
-            self.0.read(&mut buffer[..some])
-        }
-    }
-
-    #[test]
     fn a_short_file_is_one_piece() {
         for length in [0, 1, MAX_PIECE_BYTES as usize] {
             let bytes = noise(length);
@@ -192,7 +112,7 @@ mod tests {
         let text = "epochs: 100\n".repeat(10_000).into_bytes();
         for (bytes, packing) in [(text, Packing::Zstd), (noise(1 << 20), Packing::Plain)] {
             let piece = Piece { blake3: hash(&bytes), bytes: bytes.len() as u32 };
-            let (packed_as, packed) = Packer::new().pack(bytes.clone());
+            let (packed_as, packed) = pack(bytes.clone());
             assert_eq!(packed_as, packing);
             assert_eq!(unpack(piece, packing, packed.clone()), Some(bytes));
             let mut wrong = packed.clone();

@@ -1,7 +1,7 @@
 //! What a sender does on the thread that may block: read pieces and pack them.
 
 use super::archive::{ArchiveError, Content, Member, Package, Source};
-use super::pieces::{self, Packer};
+use super::pieces;
 use sleap_rtc_protocol::transfer::{BlobHash, Packing, Piece};
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -39,7 +39,7 @@ pub(super) fn read_pieces(
 ) {
     let places = places(package);
     let mut reading = Reading { source: package.source(), open: None };
-    let (mut sent, mut packer) = (HashSet::new(), Packer::new());
+    let mut sent = HashSet::new();
     while let Some(list) = wanted.blocking_recv() {
         let (mut batch, mut batch_bytes) = (Vec::new(), 0);
         // Only what the manifest lists gets here.
@@ -53,7 +53,7 @@ pub(super) fn read_pieces(
                     return;
                 }
             };
-            let (packing, bytes) = packer.pack(bytes);
+            let (packing, bytes) = pieces::pack(bytes);
             batch_bytes += bytes.len();
             batch.push(Outgoing { piece: place.piece.blake3, packing, bytes });
             if batch_bytes >= BATCH_BYTES {
