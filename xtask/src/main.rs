@@ -25,7 +25,7 @@ cargo xtask test [--no-real] [--install]
     stop and cancel with it (--no-real leaves those out).
 cargo xtask lint
     Formatting and lints alone.
-cargo xtask bench NAME [OPTIONS]
+cargo xtask bench NAME [OPTIONS] [--install]
     Measures the real programs, beside a peer in the same run; `bench --help` lists the names.
 cargo xtask torture [--seed N] [--rounds N] [--round K] [--rooms N]
     Kills, freezes, cuts off and fills up whatever takes part in a job, and checks that nothing is

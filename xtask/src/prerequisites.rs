@@ -2,7 +2,7 @@
 
 use crate::programs::{call, find, root, works};
 use anyhow::{Result, bail};
-use std::{env, process::Command};
+use std::{env, path::Path, process::Command};
 
 /// Something that must be there.
 struct Need {
@@ -82,6 +82,22 @@ const RELAY: &[Need] = &[Need {
     otherwise: "install coturn",
 }];
 
+/// What `bench transfer` compares with, beside networks.
+const COPIERS: &[Need] = &[
+    Need {
+        what: "OpenSSH's server and client (`sshd`, `scp`)",
+        there: || find("scp").is_some() && Path::new("/usr/sbin/sshd").is_file(),
+        packages: &["openssh-server", "openssh-client"],
+        otherwise: "install OpenSSH; its server need not run",
+    },
+    Need {
+        what: "rsync",
+        there: || find("rsync").is_some(),
+        packages: &["rsync"],
+        otherwise: "install rsync",
+    },
+];
+
 /// To build: compilers and the target of the policy plugins.
 pub fn build(install: bool) -> Result<()> {
     wasm_target(install)?;
@@ -118,6 +134,13 @@ pub fn relay(install: bool) -> Result<(), String> {
     Err(format!("missing: {}; run this again with --install", missing.join(", ")))
 }
 
+/// For what transfers are compared with. What is missing is not run there, so it is only ever
+/// installed.
+pub fn copiers() -> Result<()> {
+    networks()?;
+    provide(COPIERS, true)
+}
+
 /// To install real sleap-nn.
 pub fn sleap_nn(install: bool) -> Result<()> {
     provide(SLEAP_NN, install)
@@ -130,7 +153,7 @@ fn wasm_target(install: bool) -> Result<()> {
         .current_dir(root())
         .output()?;
     let folder = String::from_utf8_lossy(&rustc.stdout).trim().to_owned();
-    if rustc.status.success() && std::path::Path::new(&folder).is_dir() {
+    if rustc.status.success() && Path::new(&folder).is_dir() {
         return Ok(());
     }
     if !install {

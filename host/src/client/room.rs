@@ -15,7 +15,7 @@ use sleap_rtc_protocol::signaling::{
     PeerInfo, PeerMessage, Role, ServerMessage, WORKER_BUSY,
 };
 use sleap_rtc_protocol::{DIALECT, LEGACY_CHANNEL_LABEL};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -205,6 +205,7 @@ impl Room {
     ) -> Result<Offered, ClientError> {
         let connect = |source| ClientError::Connect { worker: worker.clone(), source };
         let rtc = RtcOptions::new(&self.ice, &self.signaling.ice_servers().borrow());
+        let start = Instant::now();
         let (offering, sdp) = rtc::offer(&rtc).await.map_err(connect)?;
         self.attempts += 1;
         let attempt = self.attempts;
@@ -236,6 +237,7 @@ impl Room {
         } else {
             (legacy, Dialect::Legacy)
         };
+        debug!(took_ms = start.elapsed().as_secs_f64() * 1e3, "the connection is open");
         // From here on the connection stands for the job.
         self.promised = None;
         let worker = worker.clone();

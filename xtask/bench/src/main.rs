@@ -6,6 +6,7 @@ mod link;
 mod links;
 mod policy;
 mod signaling;
+mod transfer;
 
 use clap::Parser;
 use std::process::ExitCode;
@@ -25,6 +26,11 @@ enum Bench {
     Policy(policy::Options),
     /// The signaling server under load: rates, memory, latency, a restart.
     Signaling(signaling::Options),
+    /// Files between our programs, beside aiortc, scp, rsync and TCP, over the same links.
+    Transfer(transfer::Options),
+    /// One end of a transfer; `transfer` starts it.
+    #[command(hide = true)]
+    End(transfer::end::Options),
 }
 
 fn main() -> ExitCode {
@@ -34,6 +40,8 @@ fn main() -> ExitCode {
         Bench::LaneEnd(end) => lanes::run_end(&end),
         Bench::Policy(options) => policy::run(&options),
         Bench::Signaling(options) => signaling::run(&options),
+        Bench::Transfer(options) => transfer::run(&options),
+        Bench::End(options) => transfer::end::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

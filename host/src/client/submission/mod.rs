@@ -242,7 +242,9 @@ impl<'a> Submission<'a> {
         }
         let display = &mut *self.display;
         let limits = Limits { pace: self.pace.clone(), ..Limits::default() };
+        let (start, mut already_there_bytes) = (Instant::now(), 0);
         let sent = transfer::send(link, &job.package, &limits, |progress| {
+            already_there_bytes = progress.already_there_bytes;
             display.transfer(Direction::Upload, progress);
         });
         match sent.await {
@@ -257,6 +259,8 @@ impl<'a> Submission<'a> {
             }
         }
         let bytes = job.package.manifest().total_bytes();
+        let took_ms = start.elapsed().as_secs_f64() * 1e3;
+        tracing::debug!(bytes, already_there_bytes, took_ms, "the worker has the package");
         self.display.transferred(Direction::Upload, bytes);
         Ok(())
     }

@@ -9,6 +9,7 @@ use crate::dialect::ClientEnd;
 use crate::transfer::{self, Limits};
 use sleap_rtc_protocol::frame::{ClientFrame, Delivery, TransferFrame, WorkerFrame};
 use std::path::PathBuf;
+use std::time::Instant;
 
 impl Submission<'_> {
     /// Fetches the result and puts it where it is to be.
@@ -68,12 +69,17 @@ impl Submission<'_> {
         };
         let display = &mut *self.display;
         let limits = Limits { pace: self.pace.clone(), ..Limits::results() };
+        let (start, mut already_there_bytes) = (Instant::now(), 0);
         let received = transfer::receive(link, collected.path(), &limits, |progress| {
+            already_there_bytes = progress.already_there_bytes;
             display.transfer(Direction::Download, progress);
         });
         match received.await {
             Ok(manifest) => {
-                self.display.transferred(Direction::Download, manifest.total_bytes());
+                let bytes = manifest.total_bytes();
+                let took_ms = start.elapsed().as_secs_f64() * 1e3;
+                tracing::debug!(bytes, already_there_bytes, took_ms, "the result is here");
+                self.display.transferred(Direction::Download, bytes);
                 link.flush(FLUSH).await;
                 Ok(collected)
             }

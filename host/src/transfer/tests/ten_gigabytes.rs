@@ -20,11 +20,12 @@ async fn until(package: &Package, to: &Path, limits: &Limits, mut stop: usize) -
             stop = stop.saturating_sub(chunk.len());
             Fate::Arrive
         }
-        Incoming::Control(_) => Fate::Arrive,
+        _ => Fate::Arrive,
     });
     let (begun, mut decided) = (Instant::now(), None);
+    let sending = Limits::default();
     let (_, _) = tokio::join!(
-        send(&mut here, package, &Limits::default(), |_| {}),
+        send(&mut here, package, &sending, |_| {}),
         receive(&mut there, to, limits, |_| {
             decided.get_or_insert_with(|| begun.elapsed());
         }),

@@ -1,0 +1,98 @@
+//! What is transferred: noise, so that nobody's compression helps, the same in every run.
+
+use anyhow::{Context, Result};
+use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
+use sleap_rtc::transfer::{self, Limits};
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// How much is written at a time.
+const BLOCK: usize = 1 << 20;
+
+/// What a row transfers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Files {
+    /// One file of so many bytes.
+    One(u64),
+    /// So many files of so many bytes each.
+    Many(u32, u64),
+}
+
+impl Files {
+    /// All together.
+    pub fn bytes(self) -> u64 {
+        match self {
+            Self::One(bytes) => bytes,
+            Self::Many(count, bytes) => u64::from(count) * bytes,
+        }
+    }
+}
+
+/// Files on disk.
+#[derive(Debug)]
+pub struct Payload {
+    pub files: Files,
+    /// The file, or a training package with the files in it.
+    pub path: PathBuf,
+    /// Two small trained models, for a job that carries one file.
+    pub models: PathBuf,
+}
+
+impl Payload {
+    /// Writes them below `folder`, which must be empty.
+    pub fn write(folder: &Path, files: Files) -> Result<Self> {
+        let models = folder.join("tracking");
+        unpack("track_topdown.zip", &models)?;
+        let path = match files {
+            Files::One(bytes) => {
+                let path = folder.join("labels.slp");
+                noise(&path, bytes, 1)?;
+                path
+            }
+            Files::Many(count, bytes) => {
+                let package = training(folder)?;
+                let images = package.join("images");
+                fs::create_dir(&images)?;
+                for number in 0..count {
+                    let image = images.join(format!("{number:05}.raw"));
+                    noise(&image, bytes, 2 + u64::from(number))?;
+                }
+                package
+            }
+        };
+        Ok(Self { files, path, models: models.join("models") })
+    }
+}
+
+/// A training package that SLEAP exported, as a folder below `folder`.
+pub fn training(folder: &Path) -> Result<PathBuf> {
+    let package = folder.join("package");
+    unpack("train_single.zip", &package)?;
+    Ok(package)
+}
+
+/// `bytes` of noise by a seed.
+pub fn noise(path: &Path, bytes: u64, seed: u64) -> Result<()> {
+    let mut file = File::create(path).with_context(|| path.display().to_string())?;
+    let (mut random, mut left) = (SmallRng::seed_from_u64(seed), bytes);
+    let mut block = vec![0; BLOCK.min(bytes as usize)];
+    while left > 0 {
+        random.fill_bytes(&mut block);
+        let some = left.min(BLOCK as u64);
+        file.write_all(&block[..some as usize])?;
+        left -= some;
+    }
+    Ok(())
+}
+
+fn unpack(fixture: &str, into: &Path) -> Result<()> {
+    let zip = root().join("tests/fixtures").join(fixture);
+    Ok(transfer::unpack(&zip, into, &Limits::default())?)
+}
+
+/// The workspace's folder.
+pub fn root() -> PathBuf {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.ancestors().nth(2).unwrap_or(own).to_owned()
+}

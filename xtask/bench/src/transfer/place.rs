@@ -1,0 +1,81 @@
+//! Where the two ends of a transfer are: on this machine, or at the ends of an emulated link.
+
+use crate::link::{LEFT, Link, Namespace, RIGHT, Shape};
+use anyhow::Result;
+use std::io;
+use std::net::Ipv4Addr;
+use std::process::{Child, Command};
+
+/// Which end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The client's: where files are uploaded from.
+    Left,
+    /// The worker's, with the signaling server.
+    Right,
+}
+
+/// Both ends.
+pub enum Place {
+    /// This machine as it is.
+    Machine,
+    /// A loopback interface that nobody else uses, so that what crosses it can be counted.
+    Loopback(Namespace),
+    /// Two namespaces and what is between them.
+    Link(Link),
+}
+
+impl Place {
+    /// A loopback of our own, or the machine's where only root may have one.
+    pub fn loopback() -> Self {
+        Namespace::new().map_or(Self::Machine, Self::Loopback)
+    }
+
+    /// Both ends of a link like this.
+    pub fn link(shape: Shape) -> Result<Self> {
+        Ok(Self::Link(Link::open(shape)?))
+    }
+
+    /// The address of an end.
+    pub fn address(&self, side: Side) -> Ipv4Addr {
+        match (self, side) {
+            (Self::Machine | Self::Loopback(_), _) => Ipv4Addr::LOCALHOST,
+            (Self::Link(_), Side::Left) => LEFT,
+            (Self::Link(_), Side::Right) => RIGHT,
+        }
+    }
+
+    /// Starts a process at an end.
+    pub fn spawn(&self, side: Side, mut command: Command) -> Result<Child> {
+        let child: io::Result<Child> = match self.namespace(side) {
+            Some(namespace) => namespace.run(move || command.spawn())?,
+            None => command.spawn(),
+        };
+        Ok(child?)
+    }
+
+    /// Bytes that have crossed between the ends so far, both ways, headers included; `None` where
+    /// others cross there too.
+    pub fn wire_bytes(&self) -> Option<u64> {
+        let (interface, both_ways) = match self {
+            Self::Machine => return None,
+            // What is sent there is received there: once is enough.
+            Self::Loopback(_) => ("lo:", false),
+            Self::Link(_) => ("tun0:", true),
+        };
+        let read = || std::fs::read_to_string("/proc/thread-self/net/dev");
+        let counters = self.namespace(Side::Left)?.run(read).ok()?.ok()?;
+        let line = counters.lines().find_map(|line| line.trim().strip_prefix(interface))?;
+        let numbers: Vec<u64> = line.split_whitespace().map_while(|n| n.parse().ok()).collect();
+        Some(numbers.first()? + if both_ways { *numbers.get(8)? } else { 0 })
+    }
+
+    fn namespace(&self, side: Side) -> Option<&Namespace> {
+        match (self, side) {
+            (Self::Machine, _) => None,
+            (Self::Loopback(namespace), _) => Some(namespace),
+            (Self::Link(link), Side::Left) => Some(&link.left),
+            (Self::Link(link), Side::Right) => Some(&link.right),
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! What is measured: rows (which files, over what) and lines (who transfers them).
+
+use super::files::Files;
+use crate::link::Shape;
+use clap::ValueEnum;
+use std::time::Duration;
+
+const MB: u64 = 1_000_000;
+
+/// Who transfers: a line of a row's table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Line {
+    Tcp,
+    Lanes,
+    Upload,
+    Download,
+    Scp,
+    Rsync,
+    Aiortc,
+    ToAiortc,
+    FromAiortc,
+}
+
+impl Line {
+    /// For the table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "raw TCP",
+            Self::Lanes => "bare lanes",
+            Self::Upload => "ours, package",
+            Self::Download => "ours, result",
+            Self::Scp => "scp",
+            Self::Rsync => "rsync",
+            Self::Aiortc => "aiortc to aiortc",
+            Self::ToAiortc => "ours to aiortc",
+            Self::FromAiortc => "aiortc to ours",
+        }
+    }
+}
+
+/// What can be chosen with `--peers`: each gives one line, our programs two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Peer {
+    Tcp,
+    Lanes,
+    Ours,
+    Scp,
+    Rsync,
+    Aiortc,
+    ToAiortc,
+    FromAiortc,
+}
+
+impl Peer {
+    pub fn lines(self) -> &'static [Line] {
+        match self {
+            Self::Tcp => &[Line::Tcp],
+            Self::Lanes => &[Line::Lanes],
+            Self::Ours => &[Line::Upload, Line::Download],
+            Self::Scp => &[Line::Scp],
+            Self::Rsync => &[Line::Rsync],
+            Self::Aiortc => &[Line::Aiortc],
+            Self::ToAiortc => &[Line::ToAiortc],
+            Self::FromAiortc => &[Line::FromAiortc],
+        }
+    }
+}
+
+/// What is between the two ends, and where the files are.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Over {
+    /// Loopback, files in memory.
+    Loopback,
+    /// Loopback, files on disk.
+    Disk,
+    /// An emulated link (Mbit/s, round trip in ms, loss in percent), files in memory.
+    Link(u32, u64, f64),
+}
+
+impl Over {
+    /// What the link does to packets, if it is one.
+    pub fn shape(self, seed: u64) -> Option<Shape> {
+        let Self::Link(rate_mbit, round_trip_ms, loss_percent) = self else { return None };
+        let round_trip = Duration::from_millis(round_trip_ms);
+        Some(Shape::new(rate_mbit, round_trip, loss_percent / 100.0, seed))
+    }
+}
+
+/// What happens in a row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum What {
+    /// Files go across; aiortc, which is slow, gets so many bytes of them.
+    Transfer { files: Files, aiortc_bytes: u64, peers: &'static [Peer] },
+    /// A package of so many bytes goes across, then again with one line changed.
+    Again { bytes: u64 },
+    /// The client is killed when half of the file is there, and another sends it again.
+    Resume { bytes: u64 },
+}
+
+/// One row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Row {
+    /// For `--rows`.
+    pub name: &'static str,
+    pub over: Over,
+    pub what: What,
+    /// How long one transfer may take.
+    pub limit: Duration,
+}
+
+use Peer::{Aiortc, FromAiortc, Lanes, Ours, Rsync, Scp, Tcp, ToAiortc};
+const ALL: &[Peer] = &[Tcp, Lanes, Ours, Scp, Rsync, Aiortc, ToAiortc, FromAiortc];
+const WITHOUT_AIORTC: &[Peer] = &[Tcp, Lanes, Ours, Scp, Rsync];
+const FILES: &[Peer] = &[Tcp, Ours, Scp, Rsync];
+const LINKS: &[Peer] = &[Tcp, Lanes, Ours, Rsync, Aiortc];
+
+/// All rows.
+pub fn rows() -> Vec<Row> {
+    let one = |mb, aiortc_mb, peers| What::Transfer {
+        files: Files::One(mb * MB),
+        aiortc_bytes: aiortc_mb * MB,
+        peers,
+    };
+    let row =
+        |name, over, what, limit_s| Row { name, over, what, limit: Duration::from_secs(limit_s) };
+    let small =
+        What::Transfer { files: Files::Many(10_000, 10_000), aiortc_bytes: 0, peers: FILES };
+    let link = |name, mbit, ms, loss, mb, aiortc_mb| {
+        row(name, Over::Link(mbit, ms, loss), one(mb, aiortc_mb, LINKS), 90)
+    };
+    vec![
+        row("100mb", Over::Loopback, one(100, 32, ALL), 60),
+        row("1gb", Over::Loopback, one(1000, 0, WITHOUT_AIORTC), 120),
+        row("small", Over::Loopback, small, 120),
+        row("disk", Over::Disk, one(1000, 0, FILES), 120),
+        row("ceiling", Over::Link(100_000, 0, 0.0), one(500, 0, &[Tcp, Lanes]), 60),
+        link("20ms", 100, 20, 0.0, 64, 16),
+        link("80ms", 100, 80, 0.0, 64, 8),
+        link("1gbit", 1_000, 20, 0.0, 500, 16),
+        link("20ms-lossy", 100, 20, 0.1, 32, 8),
+        link("80ms-lossy", 100, 80, 0.1, 16, 8),
+        link("1gbit-lossy", 1_000, 20, 0.1, 64, 8),
+        row("again", Over::Loopback, What::Again { bytes: 100 * MB }, 60),
+        row("resume", Over::Loopback, What::Resume { bytes: 1000 * MB }, 120),
+    ]
+}
+
+impl Row {
+    /// A tenth of everything.
+    pub fn quick(self) -> Self {
+        let what = match self.what {
+            What::Transfer { files: Files::One(bytes), aiortc_bytes, peers } => What::Transfer {
+                files: Files::One(bytes / 10),
+                aiortc_bytes: aiortc_bytes / 10,
+                peers,
+            },
+            What::Transfer { files: Files::Many(count, bytes), aiortc_bytes, peers } => {
+                What::Transfer { files: Files::Many(count / 10, bytes), aiortc_bytes, peers }
+            }
+            What::Again { bytes } => What::Again { bytes: bytes / 10 },
+            What::Resume { bytes } => What::Resume { bytes: bytes / 10 },
+        };
+        Self { what, ..self }
+    }
+
+    /// For the table.
+    pub fn title(&self) -> String {
+        let mb = |bytes: u64| format!("{} MB", bytes as f64 / 1e6);
+        let what = match self.what {
+            What::Transfer { files: Files::One(bytes), .. } => mb(bytes),
+            What::Transfer { files: files @ Files::Many(count, _), .. } => {
+                format!("{count} files, {} together", mb(files.bytes()))
+            }
+            What::Again { bytes } => format!("{} again, one line of YAML changed", mb(bytes)),
+            What::Resume { bytes } => format!("{}, client killed at half of it", mb(bytes)),
+        };
+        let over = match self.over {
+            Over::Loopback => "loopback".to_owned(),
+            Over::Disk => "loopback, from disk to disk".to_owned(),
+            Over::Link(100_000.., ..) => "the emulated link without a limit".to_owned(),
+            Over::Link(mbit, ms, loss) if loss > 0.0 => {
+                format!("{ms} ms, {mbit} Mbit, {loss} % lost")
+            }
+            Over::Link(mbit, ms, _) => format!("{ms} ms, {mbit} Mbit"),
+        };
+        format!("{what}: {over}")
+    }
+}
