@@ -195,7 +195,11 @@ impl Connection {
                 RTCConfigurationBuilder::default().with_ice_servers(servers(options)).build(),
             )
             .with_setting_engine(settings(options.carries))
-            .with_runtime(Arc::new(sockets::Tuned { connecting, resolve_until }))
+            .with_runtime(Arc::new(sockets::Tuned {
+                connecting,
+                resolve_until,
+                carries: options.carries,
+            }))
             .with_handler(Arc::new(handler))
             .with_udp_addrs(addresses(options))
             .with_data_channel_send_buffer_limit(sockets::send_window_bytes(options.carries));

@@ -33,6 +33,8 @@ pub(super) struct Tuned {
     /// Names of STUN and TURN servers are looked up until then. The connection stands still
     /// meanwhile, and a dead name server would hold it for many seconds.
     pub(super) resolve_until: Instant,
+    /// What the connection is for.
+    pub(super) carries: Carries,
 }
 
 /// Bytes in flight on one channel. The cap must fit into what the receiving socket can hold, or
@@ -104,11 +106,14 @@ impl Runtime for Tuned {
             tracing::debug!(%error, "UDP buffers keep their size");
         }
         let socket = TokioRuntime.wrap_udp_socket(socket)?;
-        // What waits a moment must fit into the buffer.
-        if is_clamped() {
-            return Ok(socket);
+        match self.carries {
+            // What waits a moment must fit into the buffer.
+            Carries::Files if !is_clamped() => {
+                Ok(Arc::new(Moderated::new(socket, self.connecting.clone())))
+            }
+            // Python's SCTP sends four packets for each acknowledgement, and waits for the next.
+            Carries::Files | Carries::Conversation => Ok(socket),
         }
-        Ok(Arc::new(Moderated::new(socket, self.connecting.clone())))
     }
 
     fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) -> Box<dyn JoinHandle> {
