@@ -2,7 +2,8 @@
 
 use super::writer::{Report, Writer};
 use super::{
-    Incoming, Limits, Link, Pace, Progress, QUEUE_CHUNKS, TransferError, aborted, conclude, say,
+    Incoming, Limits, Link, LinkError, Pace, Progress, QUEUE_CHUNKS, TransferError, aborted,
+    conclude, say,
 };
 use bytes::Bytes;
 use sleap_rtc_protocol::frame::{HERE_PER_FRAME, PIECES_PER_FRAME, TransferFrame};
@@ -200,20 +201,16 @@ async fn receive_chunks<L: Link, P: FnMut(Progress)>(
                 }
             }
             () = tokio::time::sleep_until(ready_at), if paused => {}
-            heard = link.next(waiting < QUEUE_CHUNKS && !paused) => match heard {
-                Ok(Incoming::Chunk(chunk)) => {
+            heard = link.next(waiting < QUEUE_CHUNKS && !paused) => match chunk_in(heard) {
+                Ok(Some(chunk)) => {
                     heard_at = Instant::now();
                     ready_at = heard_at + paused_for(pace, &chunk);
                     waiting += 1;
                     // A writer that takes no more has said why: the next report is its last.
                     let _ = chunks.try_send(chunk);
                 }
-                Ok(Incoming::Control(TransferFrame::Abort { reason })) => break Err(aborted(&reason)),
-                Ok(Incoming::Control(TransferFrame::Unknown) | Incoming::Lane(_)) => {}
-                Ok(Incoming::Control(_)) => {
-                    break Err(TransferError::Protocol("a frame came that is not for a receiver"));
-                }
-                Err(error) => break Err(error.into()),
+                Ok(None) => {}
+                Err(error) => break Err(error),
             },
             () = tokio::time::sleep_until(telling.due_at()), if waiting > 0 || telling.has_news() => {
                 if let Err(error) = telling.tell(link).await {
@@ -231,6 +228,18 @@ async fn receive_chunks<L: Link, P: FnMut(Progress)>(
     let writer = telling.meanwhile(link, writing).await;
     outcome?;
     writer
+}
+
+/// What comes after the lists: chunks, or why there are no more.
+fn chunk_in(heard: Result<Incoming, LinkError>) -> Result<Option<Bytes>, TransferError> {
+    match heard? {
+        Incoming::Chunk(chunk) => Ok(Some(chunk)),
+        Incoming::Control(TransferFrame::Unknown) | Incoming::Lane(_) => Ok(None),
+        Incoming::Control(TransferFrame::Abort { reason }) => Err(aborted(&reason)),
+        Incoming::Control(_) => {
+            Err(TransferError::Protocol("a frame came that is not for a receiver"))
+        }
+    }
 }
 
 /// How long nothing more is to be taken after `chunk`.
@@ -326,13 +335,7 @@ impl<P: FnMut(Progress)> Telling<P> {
                 () = tokio::time::sleep_until(tell_at), if over.is_none() => {
                     over = self.tell(link).await.err();
                 }
-                heard = link.next(false), if over.is_none() => match heard {
-                    Ok(Incoming::Control(TransferFrame::Abort { reason })) => {
-                        over = Some(aborted(&reason));
-                    }
-                    Ok(_) => {}
-                    Err(error) => over = Some(error.into()),
-                },
+                heard = link.next(false), if over.is_none() => over = chunk_in(heard).err(),
             }
         }
     }
