@@ -35,6 +35,9 @@ pub(super) struct MemoryLink {
     to: Arc<Mutex<Outlet>>,
     from: mpsc::Receiver<Incoming>,
     held: Option<Incoming>,
+    heard: usize,
+    /// Lanes to come, and after how many messages from the other side.
+    lanes: Vec<(usize, Arc<dyn Lane>)>,
 }
 
 /// Where one end sends to.
@@ -50,7 +53,8 @@ pub(super) fn pair() -> (MemoryLink, MemoryLink) {
     let (b, from_b) = mpsc::channel(4);
     let end = |to, from| {
         let outlet = Outlet { to: Some(to), fault: Box::new(|_| Fate::Arrive), waiting: None };
-        MemoryLink { to: Arc::new(Mutex::new(outlet)), from, held: None }
+        let to = Arc::new(Mutex::new(outlet));
+        MemoryLink { to, from, held: None, heard: 0, lanes: Vec::new() }
     };
     (end(a, from_b), end(b, from_a))
 }
@@ -59,6 +63,19 @@ impl MemoryLink {
     /// What this end sends meets `fault`.
     pub(super) fn with_fault(self, fault: impl FnMut(&Incoming) -> Fate + Send + 'static) -> Self {
         self.to.try_lock().unwrap().fault = Box::new(fault);
+        self
+    }
+
+    /// Another way to the same end, which comes when this one has heard so many messages. What is
+    /// sent over it meets `fault`.
+    pub(super) fn with_lane(
+        mut self,
+        after: usize,
+        fault: impl FnMut(&Incoming) -> Fate + Send + 'static,
+    ) -> Self {
+        let to = self.to.try_lock().unwrap().to.clone();
+        let outlet = Outlet { to, fault: Box::new(fault), waiting: None };
+        self.lanes.push((after, Arc::new(MemoryLane(Arc::new(Mutex::new(outlet))))));
         self
     }
 
@@ -133,8 +150,12 @@ impl Link for MemoryLink {
     }
 
     async fn next(&mut self, chunks: bool) -> Result<Incoming, LinkError> {
+        if let Some(due) = self.lanes.iter().position(|(after, _)| *after <= self.heard) {
+            return Ok(Incoming::Lane(self.lanes.remove(due).1));
+        }
         if self.held.is_none() {
             self.held = self.from.recv().await;
+            self.heard += 1;
         }
         if let (Some(Incoming::Chunk(_)), false) = (&self.held, chunks) {
             return std::future::pending().await;

@@ -261,7 +261,7 @@ async fn a_peer_that_vanishes_is_noticed() {
             let _ = stopped.await;
             (connection, channel)
         });
-        runtime.shutdown_background();
+        runtime.shutdown_timeout(LIMIT);
         // Nothing says goodbye.
         std::mem::forget(connection);
     });
@@ -270,6 +270,7 @@ async fn a_peer_that_vanishes_is_noticed() {
     let answer = within(answer_in).await.unwrap();
     let (connection, channel) = within(offering.accept(&answer)).await.unwrap();
     stop.send(()).unwrap();
+    far.join().unwrap();
     let gone = Instant::now();
     channel.send_text("nobody acknowledges this".into()).await.unwrap();
     let (received, flushed) =
@@ -278,7 +279,6 @@ async fn a_peer_that_vanishes_is_noticed() {
     assert_eq!(received, None);
     assert!(matches!(flushed, Err(ChannelError::Closed)), "{flushed:?}");
     assert_eq!(*connection.state().borrow(), ConnectionState::Failed);
-    far.join().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -362,23 +362,33 @@ fn bad_day(mut rng: StdRng) -> impl FnMut(&Incoming) -> Fate + Send + 'static {
 /// How often a transfer over a bad link is tried again before the link becomes a good one.
 const TRIES: usize = 6;
 
-/// Tries until everything is there; says how often.
+/// Tries until everything is there, over the link and up to three lanes beside it that come at any
+/// time and are as bad; says how often.
 async fn over_a_bad_link(seed: u64) -> usize {
     let mut rng = StdRng::seed_from_u64(seed);
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     random_tree(&mut rng, from.path());
-    if seed.is_multiple_of(16) {
+    if seed.is_multiple_of(8) {
         let length = MAX_PIECE_BYTES as usize + rng.random_range(1..3 << 20);
         write(&from.path().join("long"), &noise(seed, length), false);
     }
     let package = Package::open_tree(from.path(), &Hashes::none()).unwrap();
     let right = listing(from.path());
+    // Now and then long enough for a chunk to be sent again over another lane.
+    let idle = Duration::from_millis(if seed % 16 == 8 { 1_500 } else { 300 });
     for tried in 1.. {
         let (mut here, mut there) = pair();
+        for _ in 0..rng.random_range(0..4) {
+            let (after, faults) = (rng.random_range(0..4), StdRng::from_rng(&mut rng));
+            here = match tried <= TRIES {
+                true => here.with_lane(after, bad_day(faults)),
+                false => here.with_lane(after, |_| Fate::Arrive),
+            };
+        }
         // On a busy machine also a good link is silent for a while.
         let mut limits = Limits { idle: Duration::from_secs(30), ..QUICK };
         if tried <= TRIES {
-            limits = QUICK;
+            limits = Limits { idle, ..QUICK };
             let (one, other) = (StdRng::from_rng(&mut rng), StdRng::from_rng(&mut rng));
             (here, there) = (here.with_fault(bad_day(one)), there.with_fault(bad_day(other)));
         }
