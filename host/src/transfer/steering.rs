@@ -10,20 +10,21 @@
 //! packets. How many there should be is tried.
 
 use super::flight::LaneId;
+use sleap_rtc_protocol::transfer::CHUNK_BYTES;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 /// How many times what its path holds a lane has under way. Routers' queues hold about as much as
 /// the line itself, so that two would be too much.
-const GAIN: f64 = 1.5;
+const GAIN: f64 = 1.25;
 /// What both ends need to notice and to answer, whatever the path does.
-const TURNAROUND: Duration = Duration::from_millis(5);
+const TURNAROUND: Duration = Duration::from_millis(3);
 /// The round trip while nothing is known of it.
 const UNKNOWN: Duration = Duration::from_millis(50);
-/// A lane has at least one chunk under way, and takes another.
+/// What a lane may have under way at least, before it takes another chunk.
 const LEAST_BYTES: usize = 64 << 10;
-/// What a lane has under way before anything is known of its rate.
-const FIRST_BYTES: usize = 128 << 10;
+/// The same where several lanes share the line.
+const SHARED_LEAST_BYTES: usize = 16 << 10;
 /// The most that all lanes together have under way: a bound on the memory of both ends.
 const MOST_BYTES: usize = 8 << 20;
 /// The least that a rate is taken over.
@@ -41,12 +42,14 @@ pub const MAX_LANES: usize = 8;
 pub const LARGE_BYTES: u64 = 8 << 20;
 /// More lanes are worth their cost when they make the rate so many times what it is.
 const PAYS: f64 = 1.1;
-/// How long a number of lanes is tried, at least, and in round trips; the first half of it does not
-/// count, since lanes start slowly.
-const TRIAL: Duration = Duration::from_millis(300);
-const TRIAL_ROUND_TRIPS: u32 = 16;
+/// To go back to more lanes, they must have made it so many times what it is: rates vary.
+const RETURNS: f64 = 1.3;
+/// How long a rate is measured, at least, and in round trips. It counts once it is not [`PAYS`]
+/// times what it was in the measurement before: lanes start slowly.
+const TRIAL: Duration = Duration::from_millis(150);
+const TRIAL_ROUND_TRIPS: u32 = 8;
 /// With less than so many trials left, no lane is added.
-const TRIALS_LEFT: u32 = 3;
+const TRIALS_LEFT: u32 = 6;
 /// A lane that is not open by then is not waited for.
 const OPENING: Duration = Duration::from_secs(10);
 
@@ -76,6 +79,8 @@ pub(super) struct Steering {
     delivered: u64,
     /// Of all lanes together.
     speed: Option<Speed>,
+    /// A lane that has delivered nothing since then has nothing to do.
+    since: Option<Instant>,
 }
 
 /// How fast bytes are delivered, at most.
@@ -113,11 +118,22 @@ impl Speed {
     fn most(&self) -> Option<f64> {
         self.rates.front().map(|(_, rate)| *rate)
     }
+
+    /// The same of one that delivers, as far as is known: the others' rates are history.
+    fn most_since(&self, since: Instant) -> Option<f64> {
+        self.rates.back().filter(|(at, _)| *at > since).and_then(|_| self.most())
+    }
 }
 
 impl Steering {
     pub(super) fn new(count: LaneCount) -> Self {
-        Self { lines: BTreeMap::new(), count: Count::new(count), delivered: 0, speed: None }
+        Self {
+            lines: BTreeMap::new(),
+            count: Count::new(count),
+            delivered: 0,
+            speed: None,
+            since: None,
+        }
     }
 
     /// A lane has come.
@@ -159,6 +175,7 @@ impl Steering {
     /// All lanes have told.
     pub(super) fn all_told(&mut self, now: Instant) {
         let (delivered, span) = (self.delivered, self.longest_round_trip().max(SPAN));
+        self.since = now.checked_sub(span * SPANS);
         let speed = self.speed.get_or_insert_with(|| Speed::new(now, delivered));
         speed.note(delivered, now, span);
     }
@@ -166,17 +183,24 @@ impl Steering {
     /// What `lane` may have under way.
     pub(super) fn cap_bytes(&self, lane: LaneId) -> usize {
         let most = MOST_BYTES / self.lines.len().max(1);
+        // The link's own connection has nothing to do where there are others.
+        let sharing = self.lines.len().saturating_sub(1).max(1);
+        let least = if sharing > 1 { SHARED_LEAST_BYTES } else { LEAST_BYTES }.min(most);
         let Some(rate) = self.lines.get(&lane).and_then(|line| line.speed.most()) else {
-            return FIRST_BYTES.min(most);
+            return least;
         };
         let holds = rate * self.share() * (self.round_trip(lane) + TURNAROUND).as_secs_f64();
-        ((GAIN * holds) as usize).clamp(LEAST_BYTES.min(most), most)
+        // Each of them takes a chunk beyond its cap.
+        let beyond = CHUNK_BYTES * (sharing - 1) / sharing;
+        ((GAIN * holds) as usize).saturating_sub(beyond).clamp(least, most)
     }
 
     /// Lanes are not at their best at the same moment: what they could be together is more than
     /// what they ever were, by this factor.
     fn share(&self) -> f64 {
-        let each: f64 = self.lines.values().filter_map(|line| line.speed.most()).sum();
+        let Some(since) = self.since else { return 1.0 };
+        let each = self.lines.values().filter_map(|line| line.speed.most_since(since));
+        let each: f64 = each.sum();
         let together = self.speed.as_ref().and_then(Speed::most);
         together.map_or(1.0, |together| (together / each.max(1.0)).min(1.0))
     }
@@ -225,9 +249,9 @@ struct Moment {
     trial: Duration,
 }
 
-/// The search for the right number of lanes: each power of two is tried once, until four times as
-/// many are no faster; then the least that is
-/// almost as fast as the fastest is kept, for as long as it stays so.
+/// The search for the right number of lanes: each power of two is tried once, until twice as many
+/// are no faster; then the least that is almost as fast as the fastest is kept, for as long as it
+/// stays so.
 #[derive(Debug)]
 struct Count {
     rule: LaneCount,
@@ -235,18 +259,17 @@ struct Count {
     most: usize,
     lanes: usize,
     asked_at: Option<Instant>,
-    /// Since when all of them are open.
-    open_at: Option<Instant>,
-    /// Since when this number is measured, and what was delivered before.
-    from: Option<(Instant, u64)>,
+    /// Since when the rate with all of them open is measured, what was delivered before, and the
+    /// rate that was measured before that.
+    from: Option<(Instant, u64, Option<f64>)>,
     /// Bytes per second with so many lanes.
     rates: BTreeMap<usize, f64>,
 }
 
 impl Count {
     fn new(rule: LaneCount) -> Self {
-        let (asked_at, open_at, from) = (None, None, None);
-        Self { rule, most: MAX_LANES, lanes: 0, asked_at, open_at, from, rates: BTreeMap::new() }
+        let (asked_at, from, rates) = (None, None, BTreeMap::new());
+        Self { rule, most: MAX_LANES, lanes: 0, asked_at, from, rates }
     }
 
     /// How many there should be, where that is news.
@@ -276,13 +299,13 @@ impl Count {
 
     fn ask(&mut self, lanes: usize, now: Instant) {
         self.lanes = lanes;
-        (self.asked_at, self.open_at, self.from) = (Some(now), None, None);
+        (self.asked_at, self.from) = (Some(now), None);
     }
 
     /// For lanes that are not open yet, or were lost.
     fn wait(&mut self, moment: &Moment) {
         let is_late = self.asked_at.is_some_and(|at| at + OPENING <= moment.now);
-        if self.open_at.is_some() || is_late {
+        if self.from.is_some() || is_late {
             self.most = moment.open.max(1);
             self.ask(self.most, moment.now);
         }
@@ -290,21 +313,18 @@ impl Count {
 
     fn measure(&mut self, moment: &Moment) {
         let Moment { now, delivered, trial, .. } = *moment;
-        let open_at = *self.open_at.get_or_insert(now);
-        let Some((at, before)) = self.from else {
-            if open_at + trial / 2 <= now {
-                self.from = Some((now, delivered));
-            }
-            return;
-        };
-        if at + trial / 2 > now {
+        let (since, before, last) = *self.from.get_or_insert((now, delivered, None));
+        if since + trial > now {
             return;
         }
-        let took_s = now.saturating_duration_since(at).as_secs_f64();
+        let took_s = now.saturating_duration_since(since).as_secs_f64();
         let rate = delivered.saturating_sub(before) as f64 / took_s;
+        self.from = Some((now, delivered, Some(rate)));
+        if last.is_none_or(|last| rate > last * PAYS) {
+            return;
+        }
         let known = self.rates.entry(self.lanes).or_insert(rate);
         *known = (*known + rate) / 2.0;
-        self.from = Some((now, delivered));
         let left_s = moment.left_bytes as f64 / rate.max(1.0);
         let has_time = left_s > (trial * TRIALS_LEFT).as_secs_f64();
         let next = self.next();
@@ -317,15 +337,17 @@ impl Count {
     /// What to go on with.
     fn next(&self) -> usize {
         let (more, rate) = (self.lanes * 2, |lanes| self.rates.get(&lanes).copied());
-        let quarter = rate(self.lanes / 4).unwrap_or(0.0);
-        let pays = rate(self.lanes).is_some_and(|rate| rate >= quarter * PAYS);
+        let half = rate(self.lanes / 2).unwrap_or(0.0);
+        let pays = rate(self.lanes).is_some_and(|rate| rate >= half * PAYS);
         if more <= self.most && pays && rate(more).is_none() {
             return more;
         }
         let possible = self.rates.iter().filter(|(lanes, _)| **lanes <= self.most);
         let best = possible.clone().map(|(_, rate)| *rate).fold(0.0, f64::max);
         let mut enough = possible.filter(|(_, rate)| **rate * PAYS >= best);
-        enough.next().map_or(self.lanes, |(lanes, _)| *lanes)
+        let enough = enough.next().map_or(self.lanes, |(lanes, _)| *lanes);
+        let returns = rate(self.lanes).is_none_or(|rate| best >= rate * RETURNS);
+        if enough > self.lanes && !returns { self.lanes } else { enough }
     }
 }
 
