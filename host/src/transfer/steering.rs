@@ -190,8 +190,8 @@ impl Steering {
             return least;
         };
         let holds = rate * self.share() * (self.round_trip(lane) + TURNAROUND).as_secs_f64();
-        // Each of them takes a chunk beyond its cap.
-        let beyond = CHUNK_BYTES * (sharing - 1) / sharing;
+        // Each of them takes up to a chunk beyond its cap. Half of one is for probing.
+        let beyond = CHUNK_BYTES * (2 * sharing - 1) / (2 * sharing);
         ((GAIN * holds) as usize).saturating_sub(beyond).clamp(least, most)
     }
 
@@ -404,7 +404,9 @@ mod tests {
             };
             for id in &used {
                 let sent = lanes.get_mut(id).unwrap();
-                sent.in_flight = (steering.cap_bytes(*id) as f64).min(sent.window);
+                // Below its cap it takes another chunk.
+                let taken = steering.cap_bytes(*id) + CHUNK_BYTES;
+                sent.in_flight = (taken as f64).min(sent.window);
             }
             let in_flight: f64 = used.iter().map(|id| lanes[id].in_flight).sum();
             let holds = path.bytes_per_s * path.round_trip.as_secs_f64();
