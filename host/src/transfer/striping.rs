@@ -26,6 +26,9 @@ const ROUND_TRIPS: Duration = Duration::from_secs(1);
 /// as well: the other side tells every 100 ms what has come.
 const PATIENCE: Duration = Duration::from_millis(400);
 const PATIENCE_ROUND_TRIPS: u32 = 4;
+/// A lane that takes nothing for this part of the time that the other side may be silent is lost: so
+/// the link's own connection, which has all of it, can go on in its place.
+const LANE_PART: u32 = 4;
 /// The link's own connection.
 const FIRST: LaneId = 0;
 
@@ -65,8 +68,7 @@ pub(super) struct Striping {
 }
 
 impl Striping {
-    /// Over `first` alone, until others come. A lane that takes nothing for as long as the other
-    /// side may be silent is lost.
+    /// Over `first` alone, until others come.
     pub(super) fn new(first: Arc<dyn Lane>, count: LaneCount, limits: &Limits) -> Self {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -163,8 +165,9 @@ impl Striping {
         running.is_retiring = true;
         running.gauge.set_cap(1);
         if running.is_idle {
-            let (lane, gauge, idle) = (running.lane.clone(), running.gauge.clone(), self.idle);
-            self.working.push(work(id, idle, async move { lane.room(&gauge).await }).boxed());
+            let (lane, gauge) = (running.lane.clone(), running.gauge.clone());
+            let room = async move { lane.room(&gauge).await };
+            self.working.push(work(id, self.idle / LANE_PART, room).boxed());
         }
     }
 
@@ -220,15 +223,19 @@ impl Striping {
             running.sent_bytes += chunk.len() as u64;
             running.gauge.add(chunk.len());
             let pause = self.pace.as_ref().map(|pace| pace.take(chunk.len(), now));
-            let (lane, gauge, idle) = (running.lane.clone(), running.gauge.clone(), self.idle);
+            let (lane, gauge) = (running.lane.clone(), running.gauge.clone());
+            let patience = if id == FIRST { self.idle } else { self.idle / LANE_PART };
             let sending = async move {
-                if let Some(pause) = pause.filter(|pause| !pause.is_zero()) {
-                    tokio::time::sleep(pause).await;
-                }
                 lane.send(chunk).await?;
                 lane.room(&gauge).await
             };
-            self.working.push(work(id, idle, sending).boxed());
+            let paced = async move {
+                if let Some(pause) = pause.filter(|pause| !pause.is_zero()) {
+                    tokio::time::sleep(pause).await;
+                }
+                work(id, patience, sending).await
+            };
+            self.working.push(paced.boxed());
         }
     }
 
@@ -302,13 +309,13 @@ impl Striping {
     }
 }
 
-/// What a lane does next, and what came of it; within `idle`.
+/// What a lane does next, and what came of it; within `patience`.
 async fn work(
     id: LaneId,
-    idle: Duration,
+    patience: Duration,
     doing: impl Future<Output = Result<(), LaneLost>>,
 ) -> Done {
-    match tokio::time::timeout(idle, doing).await {
+    match tokio::time::timeout(patience, doing).await {
         Ok(Ok(())) => Done::Room(id),
         Ok(Err(lost)) => Done::Lost(id, lost),
         Err(stalled) => Done::Lost(id, LaneLost(Box::new(stalled))),
