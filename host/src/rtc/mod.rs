@@ -4,14 +4,14 @@
 //! |---|---|
 //! | `connection` | offer, answer, and the connection that comes of them |
 //! | `channel` | one data channel |
-//! | `moderated` | a socket that is read in batches |
+//! | `socket` | one UDP socket: sends that fit, reads in batches |
 //! | `sockets` | the runtime under it: large UDP buffers, bounded look-ups, a fast clock while connecting |
 //!
 //! Offer and answer carry all candidates (nobody trickles): Python peers know it no other way.
 
 mod channel;
 mod connection;
-mod moderated;
+mod socket;
 mod sockets;
 
 pub use channel::{Channel, ChannelError, Message};

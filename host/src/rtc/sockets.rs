@@ -2,7 +2,7 @@
 //! look-ups, and a fast clock while connecting.
 
 use super::Carries;
-use super::moderated::Moderated;
+use super::socket::Socket;
 use rustix::net::sockopt;
 use std::future::Future;
 use std::io;
@@ -106,14 +106,12 @@ impl Runtime for Tuned {
             tracing::debug!(%error, "UDP buffers keep their size");
         }
         let socket = TokioRuntime.wrap_udp_socket(socket)?;
-        match self.carries {
+        Ok(Arc::new(match self.carries {
             // What waits a moment must fit into the buffer.
-            Carries::Files if !is_clamped() => {
-                Ok(Arc::new(Moderated::new(socket, self.connecting.clone())))
-            }
+            Carries::Files if !is_clamped() => Socket::moderated(socket, self.connecting.clone()),
             // Python's SCTP sends four packets for each acknowledgement, and waits for the next.
-            Carries::Files | Carries::Conversation => Ok(socket),
-        }
+            Carries::Files | Carries::Conversation => Socket::prompt(socket),
+        }))
     }
 
     fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) -> Box<dyn JoinHandle> {

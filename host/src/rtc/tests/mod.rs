@@ -3,6 +3,7 @@
 mod sdp_decoder;
 
 use super::*;
+use bytes::BytesMut;
 use crate::config::IceConfig;
 use sleap_rtc_protocol::DIALECT;
 use sleap_rtc_protocol::connection::ConnectionState;
@@ -88,6 +89,23 @@ async fn push(pair: &Pair, chunks: usize, pause_at: Option<usize>) -> f64 {
 async fn a_large_transfer_arrives_whole() {
     let pair = within(connect()).await;
     println!("{:.0} MB/s", push(&pair, 4096, None).await);
+}
+
+/// The kernel takes 65,507 bytes at once; the datagrams of some of these add up to a little more.
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_of_every_length_are_acknowledged() {
+    let pair = within(connect()).await;
+    push(&pair, 256, None).await;
+    let send = async {
+        for bytes in 61_940..62_080 {
+            pair.near.send_binary(BytesMut::zeroed(bytes)).await.unwrap();
+            // A packet that is lost is sent again after a second or two.
+            pair.near.flush(Duration::from_millis(900)).await.unwrap();
+        }
+    };
+    let read = async { while pair.far.recv().await.is_some() {} };
+    within(async { tokio::select!(() = send => {}, () = read => panic!("the channel closed")) })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,9 +1,14 @@
-//! A UDP socket that is read in batches.
+//! A UDP socket: what is sent at once fits, and what comes is read in batches.
 //!
-//! The crate goes through its whole loop for whatever it finds in a socket, and SCTP acknowledges
-//! what came together once. On a line whose packets come one by one that is a wake-up, a pass and an
-//! acknowledgement for each: 15 to 20 s of CPU for each GB at 100 Mbit. So when packets keep coming few at a
-//! time, the socket rests for a millisecond after each look, as network cards do with interrupts.
+//! **Sending.** The crate hands over up to 65,535 bytes of datagrams at once, 28 more than the kernel
+//! takes. A message whose datagrams add up to one of those 28 lengths would be thrown away each time
+//! that it is sent.
+//!
+//! **Reading.** The crate goes through its whole loop for whatever it finds in a socket, and SCTP
+//! acknowledges what came together once. On a line whose packets come one by one that is a wake-up, a
+//! pass and an acknowledgement for each: 15 to 20 s of CPU for each GB at 100 Mbit. So when packets keep
+//! coming few at a time, a lane's socket rests for a millisecond after each look, as network cards do
+//! with interrupts.
 
 use std::fmt;
 use std::io::{self, IoSliceMut};
@@ -23,9 +28,19 @@ const WORTH: u32 = 16;
 /// Packets that are further apart than this do not keep coming.
 const APART: Duration = Duration::from_millis(4);
 
+/// The most that one UDP send over IPv4 takes, however many datagrams it is.
+const SEND_BYTES: usize = 65_507;
+/// No datagram is longer: what fits into an Ethernet frame.
+const DATAGRAM_BYTES: usize = 1_472;
+
 /// See the module.
-pub(super) struct Moderated {
+pub(super) struct Socket {
     socket: Arc<dyn AsyncUdpSocket>,
+    /// Where it rests between looks.
+    moderation: Option<Moderation>,
+}
+
+struct Moderation {
     /// Nothing waits while a connection is being made.
     connecting: Arc<AtomicBool>,
     looks: Mutex<Looks>,
@@ -39,11 +54,17 @@ struct Looks {
     rest: Pin<Box<Sleep>>,
 }
 
-impl Moderated {
-    pub(super) fn new(socket: Arc<dyn AsyncUdpSocket>, connecting: Arc<AtomicBool>) -> Self {
+impl Socket {
+    /// Gives each packet on as it comes.
+    pub(super) fn prompt(socket: Arc<dyn AsyncUdpSocket>) -> Self {
+        Self { socket, moderation: None }
+    }
+
+    /// Rests between looks, except while `connecting`.
+    pub(super) fn moderated(socket: Arc<dyn AsyncUdpSocket>, connecting: Arc<AtomicBool>) -> Self {
         let rest = Box::pin(tokio::time::sleep(Duration::ZERO));
         let looks = Looks { found: 0, empty_at: Instant::now(), resting: false, rest };
-        Self { socket, connecting, looks: Mutex::new(looks) }
+        Self { socket, moderation: Some(Moderation { connecting, looks: Mutex::new(looks) }) }
     }
 }
 
@@ -61,14 +82,17 @@ impl Looks {
     }
 }
 
-impl AsyncUdpSocket for Moderated {
+impl AsyncUdpSocket for Socket {
     fn poll_recv(
         &self,
         cx: &mut Context<'_>,
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(Moderation { connecting, looks }) = &self.moderation else {
+            return self.socket.poll_recv(cx, bufs, meta);
+        };
+        let mut looks = looks.lock().unwrap_or_else(PoisonError::into_inner);
         if looks.resting {
             ready!(looks.rest.as_mut().poll(cx));
             looks.resting = false;
@@ -80,7 +104,7 @@ impl AsyncUdpSocket for Moderated {
                 Poll::Ready(received)
             }
             Poll::Pending => {
-                if looks.empty(self.connecting.load(Ordering::Relaxed)) {
+                if looks.empty(connecting.load(Ordering::Relaxed)) {
                     // Whoever is woken by the socket before then goes on waiting.
                     let _ = looks.rest.as_mut().poll(cx);
                 }
@@ -98,7 +122,7 @@ impl AsyncUdpSocket for Moderated {
     }
 
     fn max_gso_segments(&self) -> usize {
-        self.socket.max_gso_segments()
+        self.socket.max_gso_segments().min(SEND_BYTES / DATAGRAM_BYTES)
     }
 
     fn max_gro_segments(&self) -> usize {
@@ -106,7 +130,7 @@ impl AsyncUdpSocket for Moderated {
     }
 }
 
-impl fmt::Debug for Moderated {
+impl fmt::Debug for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.socket, f)
     }
