@@ -2,15 +2,17 @@
 
 use crate::support::*;
 use serde_json::{Value, json};
-use sleap_rtc::rtc::{self, Carries, RtcOptions};
-use sleap_rtc_protocol::{DIALECT, signaling::Sdp};
-use std::time::{Duration, Instant};
+use sleap_rtc::config::IceConfig;
+use sleap_rtc::rtc::{self, RtcOptions};
+use sleap_rtc_protocol::DIALECT;
+use sleap_rtc_protocol::signaling::{HandedOut, Sdp};
+use std::time::Instant;
 use tokio::runtime::Runtime;
 
 fn options() -> RtcOptions {
     let bind = vec![std::net::Ipv4Addr::LOCALHOST.into()];
-    let (gather_limit, carries) = (Duration::from_secs(2), Carries::Conversation);
-    RtcOptions { servers: Vec::new(), bind, gather_limit, carries }
+    let config = IceConfig { servers: Vec::new(), bind, ..IceConfig::default() };
+    RtcOptions::new(&config, &HandedOut::default())
 }
 
 fn offer_frame(from: &Observer, worker: &TestWorker, sdp: &Sdp) -> Value {

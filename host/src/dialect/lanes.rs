@@ -11,15 +11,18 @@ use sleap_rtc_protocol::DIALECT;
 use sleap_rtc_protocol::frame;
 use sleap_rtc_protocol::signaling::Sdp;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// From a lane's offer to its answer, and from the answer to the open channel.
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
+/// How long a new lane may acknowledge nothing. SCTP sends again after one second, and after two more.
+const SWALLOWED: Duration = Duration::from_secs(4);
 /// Chunks of all lanes that wait to be read: 1 MiB.
 const QUEUE_CHUNKS: usize = 16;
 /// The label of a lane's channel.
@@ -39,6 +42,7 @@ pub(super) struct Lanes {
     conversation: Arc<Channel>,
     /// How lanes are made; none may be, where there is nothing.
     options: Option<RtcOptions>,
+    packets: Arc<Packets>,
     tasks: JoinSet<()>,
     next: u32,
     /// Who waits for an answer.
@@ -68,6 +72,7 @@ impl Lanes {
         Self {
             conversation,
             options: None,
+            packets: Arc::default(),
             tasks: JoinSet::new(),
             next: 0,
             offered: HashMap::new(),
@@ -107,10 +112,14 @@ impl Lanes {
             let (answered, answer) = oneshot::channel();
             self.offered.insert(number, answered);
             let (conversation, queues) = (self.conversation.clone(), self.queues.clone());
+            let packets = self.packets.clone();
             self.tasks.spawn(async move {
+                let options = packets.suit(options, &conversation).await;
                 let offering = offer::<Out>(number, &options, &conversation, answer);
                 match offering.await {
-                    Ok(Some((connection, channel))) => queues.carry(connection, channel).await,
+                    Ok(Some((connection, channel))) => {
+                        queues.carry(connection, channel, packets).await;
+                    }
                     Ok(None) => tracing::debug!(lane = number, "the other side wants no lane"),
                     Err(error) => tracing::debug!(lane = number, %error, "no lane"),
                 }
@@ -141,10 +150,15 @@ impl Lanes {
         }
         let options = self.options.clone().filter(|_| !full);
         let (conversation, queues) = (self.conversation.clone(), self.queues.clone());
+        let packets = self.packets.clone();
         self.tasks.spawn(async move {
+            let options = match options {
+                Some(options) => Some(packets.suit(options, &conversation).await),
+                None => None,
+            };
             let answering = answer::<Out>(number, options, &offer, &conversation);
             match answering.await {
-                Ok(Some((connection, channel))) => queues.carry(connection, channel).await,
+                Ok(Some((connection, channel))) => queues.carry(connection, channel, packets).await,
                 Ok(None) => {}
                 Err(error) => tracing::debug!(lane = number, %error, "no lane"),
             }
@@ -225,9 +239,10 @@ async fn answer<Out: Frame>(
 
 impl Queues {
     /// Reads an open lane until it ends.
-    async fn carry(self, connection: Connection, channel: Channel) {
+    async fn carry(self, connection: Connection, channel: Channel, packets: Arc<Packets>) {
         let (channel, ended) = (Arc::new(channel), CancellationToken::new());
-        let lane = RtcLane { channel: channel.clone(), ended: ended.clone() };
+        let trial = Some(Trial::new(packets));
+        let lane = RtcLane { channel: channel.clone(), ended: ended.clone(), trial };
         tracing::debug!("a lane is open");
         if self.opened.try_send(Arc::new(lane)).is_ok() {
             ended.run_until_cancelled(self.read(&channel)).await;
@@ -244,15 +259,81 @@ impl Queues {
     }
 }
 
+/// How long the packets of the lanes are.
+#[derive(Default)]
+struct Packets {
+    /// Long ones do not get through.
+    short: AtomicBool,
+}
+
+impl Packets {
+    /// Packets as long as the network interface of the conversation takes them, until those have
+    /// been seen to vanish.
+    async fn suit(&self, options: RtcOptions, conversation: &Channel) -> RtcOptions {
+        let long = match self.short.load(Ordering::Relaxed) {
+            true => None,
+            false => conversation.packet_bytes().await,
+        };
+        tracing::debug!(sctp_packet_bytes = long, "a lane is made");
+        long.map_or(options.clone(), |bytes| options.with_packet_bytes(bytes))
+    }
+}
+
 /// A lane for what this end sends: a peer connection, or the conversation's own.
 pub(super) struct RtcLane {
     channel: Arc<Channel>,
     ended: CancellationToken,
+    /// Whether anything arrives is to be seen yet.
+    trial: Option<Trial>,
+}
+
+struct Trial {
+    packets: Arc<Packets>,
+    /// When it was given something first.
+    since: OnceLock<Instant>,
+    sent_bytes: AtomicUsize,
+    arrives: AtomicBool,
+}
+
+/// Nothing of what it was given has arrived.
+#[derive(Debug, thiserror::Error)]
+#[error("nothing was acknowledged within {} s", SWALLOWED.as_secs())]
+struct Swallowed;
+
+impl Trial {
+    fn new(packets: Arc<Packets>) -> Self {
+        Self {
+            packets,
+            since: OnceLock::new(),
+            sent_bytes: AtomicUsize::new(0),
+            arrives: AtomicBool::new(false),
+        }
+    }
+
+    fn sends(&self, bytes: usize) {
+        self.since.get_or_init(Instant::now);
+        self.sent_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn note(&self, outstanding_bytes: usize) {
+        let arrives = outstanding_bytes < self.sent_bytes.load(Ordering::Relaxed);
+        self.arrives.fetch_or(arrives, Ordering::Relaxed);
+    }
+
+    /// Resolves when nothing has arrived for too long.
+    async fn failed(&self) {
+        let Some(since) = self.since.get() else { return std::future::pending().await };
+        tokio::time::sleep_until(*since + SWALLOWED).await;
+        if self.arrives.load(Ordering::Relaxed) {
+            return std::future::pending().await;
+        }
+        self.packets.short.store(true, Ordering::Relaxed);
+    }
 }
 
 impl RtcLane {
     pub(super) fn conversation(channel: Arc<Channel>, cut: CancellationToken) -> Self {
-        Self { channel, ended: cut }
+        Self { channel, ended: cut, trial: None }
     }
 
     async fn unless_ended<T>(
@@ -269,11 +350,25 @@ impl RtcLane {
 #[async_trait::async_trait]
 impl Lane for RtcLane {
     async fn send(&self, chunk: BytesMut) -> Result<(), LaneLost> {
+        if let Some(trial) = &self.trial {
+            trial.sends(chunk.len());
+        }
         self.unless_ended(self.channel.send_binary(chunk)).await
     }
 
     async fn room(&self, gauge: &Gauge) -> Result<(), LaneLost> {
-        self.unless_ended(self.channel.room(|outstanding| gauge.note(outstanding))).await
+        let Some(trial) = &self.trial else {
+            return self.unless_ended(self.channel.room(|bytes| gauge.note(bytes))).await;
+        };
+        let room = self.channel.room(|bytes| {
+            trial.note(bytes);
+            gauge.note(bytes)
+        });
+        tokio::select! {
+            biased;
+            room = self.unless_ended(room) => room,
+            () = trial.failed() => Err(LaneLost(Box::new(Swallowed))),
+        }
     }
 
     async fn round_trip(&self) -> Option<Duration> {

@@ -159,6 +159,12 @@ impl Channel {
         self.connection.round_trip().await
     }
 
+    /// The length of SCTP packets that suits the way that the connection takes, as far as this
+    /// machine knows it.
+    pub async fn packet_bytes(&self) -> Option<u32> {
+        self.connection.packet_bytes().await
+    }
+
     /// Waits until everything sent so far is acknowledged, at most `limit`; less when the connection
     /// is over, after which nobody acknowledges anything.
     pub async fn flush(&self, limit: Duration) -> Result<(), ChannelError> {

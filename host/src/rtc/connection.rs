@@ -1,10 +1,11 @@
 //! Offer, answer, and the connection that comes of them.
 
 use super::channel::{Channel, ChannelError};
-use super::{Carries, MAX_MESSAGE_BYTES, RtcOptions, sockets};
+use super::{MAX_MESSAGE_BYTES, RtcOptions, packets, sockets};
 use rtc::ice::mdns::MulticastDnsMode;
 use rtc::peer_connection::configuration::setting_engine::SctpMaxMessageSize;
 use rtc::peer_connection::transport::{RTCDtlsTransportState, RTCSctpTransportState};
+use rtc::statistics::stats::ice_candidate_pair::RTCIceCandidatePairStats;
 use sleap_rtc_protocol::LEGACY_CHANNEL_LABEL;
 use sleap_rtc_protocol::connection::ConnectionState;
 use sleap_rtc_protocol::signaling::Sdp;
@@ -19,7 +20,7 @@ use webrtc::data_channel::{DataChannel, RTCDataChannelInit};
 use webrtc::peer_connection::{
     PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfigurationBuilder,
     RTCIceGatheringState, RTCIceServer, RTCPeerConnectionState, RTCSessionDescription,
-    SettingEngine, SettingEngineBuilder, StatsSelector,
+    RTCStatsReport, RTCStatsReportEntry, SettingEngine, SettingEngineBuilder, StatsSelector,
 };
 
 /// From the answer to an open channel.
@@ -113,16 +114,36 @@ impl Shared {
 
     /// By the newest connectivity check of the path in use.
     pub(super) async fn round_trip(&self) -> Option<Duration> {
+        let report = self.report().await?;
+        Duration::try_from_secs_f64(path_in_use(&report)?.current_round_trip_time).ok()
+    }
+
+    /// The length of SCTP packets that fit the network interface in use.
+    pub(super) async fn packet_bytes(&self) -> Option<u32> {
+        let report = self.report().await?;
+        let id = &path_in_use(&report)?.local_candidate_id;
+        // The entry has a word before the candidate's own id.
+        let local = report.iter().find_map(|entry| match entry {
+            RTCStatsReportEntry::LocalCandidate(local) if entry.id().ends_with(id) => Some(local),
+            _ => None,
+        })?;
+        let address = local.address.as_ref()?.parse().ok()?;
+        Some(packets::of_interface(address))
+    }
+
+    async fn report(&self) -> Option<RTCStatsReport> {
         let peer = self.peer.get().and_then(Weak::upgrade)?;
-        let report = peer.get_stats(std::time::Instant::now(), StatsSelector::None).await;
-        let known = report.candidate_pairs().filter(|pair| pair.current_round_trip_time > 0.0);
-        let used = known.max_by_key(|pair| (pair.nominated, pair.bytes_sent))?;
-        Duration::try_from_secs_f64(used.current_round_trip_time).ok()
+        Some(peer.get_stats(std::time::Instant::now(), StatsSelector::None).await)
     }
 
     fn hurry(&self, connecting: bool) {
         self.connecting.store(connecting, Ordering::Relaxed);
     }
+}
+
+fn path_in_use(report: &RTCStatsReport) -> Option<&RTCIceCandidatePairStats> {
+    let known = report.candidate_pairs().filter(|pair| pair.current_round_trip_time > 0.0);
+    known.max_by_key(|pair| (pair.nominated, pair.bytes_sent))
 }
 
 struct Handler {
@@ -194,7 +215,7 @@ impl Connection {
             .with_configuration(
                 RTCConfigurationBuilder::default().with_ice_servers(servers(options)).build(),
             )
-            .with_setting_engine(settings(options.carries))
+            .with_setting_engine(settings(options))
             .with_runtime(Arc::new(sockets::Tuned {
                 connecting,
                 resolve_until,
@@ -402,13 +423,14 @@ fn has_ipv6() -> bool {
         .is_ok()
 }
 
-fn settings(carries: Carries) -> SettingEngine {
+fn settings(options: &RtcOptions) -> SettingEngine {
     SettingEngineBuilder::new()
         .with_ice_timeouts(Some(ICE_DISCONNECTED), Some(ICE_FAILED), Some(ICE_KEEP_ALIVE))
         .with_ice_connection_attempts(Some(ICE_CHECK_EVERY), Some(ICE_TRIES))
         .with_include_loopback_candidate(true)
         .with_multicast_dns_mode(MulticastDnsMode::Disabled)
         .with_sctp_max_message_size(SctpMaxMessageSize::Bounded(MAX_MESSAGE_BYTES))
-        .with_sctp_max_receive_buffer_size(sockets::receive_window_bytes(carries))
+        .with_sctp_max_receive_buffer_size(sockets::receive_window_bytes(options.carries))
+        .with_sctp_mtu(options.packet_bytes)
         .build()
 }

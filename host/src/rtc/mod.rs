@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `connection` | offer, answer, and the connection that comes of them |
 //! | `channel` | one data channel |
+//! | `packets` | how long packets may be |
 //! | `socket` | one UDP socket: sends that fit, reads in batches |
 //! | `sockets` | the runtime under it: large UDP buffers, bounded look-ups, a fast clock while connecting |
 //!
@@ -11,6 +12,7 @@
 
 mod channel;
 mod connection;
+mod packets;
 mod socket;
 mod sockets;
 
@@ -39,6 +41,8 @@ pub struct RtcOptions {
     pub gather_limit: Duration,
     /// How much may be under way.
     pub carries: Carries,
+    /// The length of the SCTP packets that this end sends.
+    pub packet_bytes: u32,
 }
 
 /// What a connection is for.
@@ -74,12 +78,18 @@ impl RtcOptions {
             bind: config.bind.clone(),
             gather_limit: GATHER_LIMIT,
             carries: Carries::Conversation,
+            packet_bytes: packets::SHORT_BYTES,
         }
     }
 
     /// The same for a lane: a connection that carries files only.
     pub fn lane(&self) -> Self {
         Self { carries: Carries::Files, ..self.clone() }
+    }
+
+    /// The same with packets of this length.
+    pub fn with_packet_bytes(self, packet_bytes: u32) -> Self {
+        Self { packet_bytes, ..self }
     }
 }
 

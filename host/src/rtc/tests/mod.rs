@@ -3,8 +3,8 @@
 mod sdp_decoder;
 
 use super::*;
-use bytes::BytesMut;
 use crate::config::IceConfig;
+use bytes::BytesMut;
 use sleap_rtc_protocol::DIALECT;
 use sleap_rtc_protocol::connection::ConnectionState;
 use sleap_rtc_protocol::signaling::{HandedOut, Sdp};
@@ -112,6 +112,21 @@ async fn messages_of_every_length_are_acknowledged() {
 async fn a_slow_reader_holds_the_sender_back() {
     let pair = within(connect()).await;
     push(&pair, 1024, Some(10)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_packets_that_a_path_takes_are_known() {
+    let pair = within(connect()).await;
+    let known = async {
+        // From the first connectivity check on.
+        loop {
+            match (pair.near.packet_bytes().await, pair.far.packet_bytes().await) {
+                (Some(near), Some(far)) => return (near, far),
+                _ => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    };
+    assert_eq!(within(known).await, (1_400, 1_400), "loopback takes the longest");
 }
 
 #[tokio::test(flavor = "multi_thread")]
