@@ -2,6 +2,7 @@
 //! that thread opens or starts is in it too.
 
 use anyhow::{Context, Result, anyhow, ensure};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use std::process::Command;
 use std::sync::mpsc;
@@ -22,9 +23,7 @@ impl Namespace {
         let (work, todo) = mpsc::sync_channel::<Work>(1);
         let (say, entered) = mpsc::sync_channel(1);
         let thread = std::thread::spawn(move || {
-            #[expect(unsafe_code, reason = "there is no other way to a namespace of our own")]
-            // SAFETY: the network namespace is the thread's own; no file descriptor is unshared.
-            let own = unsafe { unshare_unsafe(UnshareFlags::NEWNET) };
+            let own = unshare();
             let ready = own.is_ok();
             // Nobody listens only if the caller has gone, and then there is nothing to do.
             let _ = say.send(own);
@@ -60,6 +59,15 @@ impl Namespace {
         ensure!(done.status.success(), "{line}: {}", String::from_utf8_lossy(&done.stderr).trim());
         Ok(())
     }
+}
+
+/// Gives this thread a network of its own, and a `/sys` that shows it.
+fn unshare() -> rustix::io::Result<()> {
+    #[expect(unsafe_code, reason = "there is no other way to a namespace of our own")]
+    // SAFETY: both namespaces are the thread's own; no file descriptor is unshared.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNET | UnshareFlags::NEWNS) }?;
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    mount("sysfs", "/sys", "sysfs", MountFlags::RDONLY, None)
 }
 
 impl Drop for Namespace {
