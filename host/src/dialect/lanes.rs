@@ -11,8 +11,8 @@ use sleap_rtc_protocol::DIALECT;
 use sleap_rtc_protocol::frame;
 use sleap_rtc_protocol::signaling::Sdp;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -23,6 +23,8 @@ use tokio_util::sync::CancellationToken;
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 /// How long a new lane may acknowledge nothing. SCTP sends again after one second, and after two more.
 const SWALLOWED: Duration = Duration::from_secs(4);
+/// What shows that long packets arrive: the crate counts what opened the channel as well.
+const ENOUGH_BYTES: usize = 2_000;
 /// Chunks of all lanes that wait to be read: 1 MiB.
 const QUEUE_CHUNKS: usize = 16;
 /// The label of a lane's channel.
@@ -289,10 +291,15 @@ pub(super) struct RtcLane {
 
 struct Trial {
     packets: Arc<Packets>,
-    /// When it was given something first.
-    since: OnceLock<Instant>,
-    sent_bytes: AtomicUsize,
-    arrives: AtomicBool,
+    seen: Mutex<Seen>,
+}
+
+struct Seen {
+    sent_bytes: usize,
+    outstanding_bytes: usize,
+    /// Since when there has been something outstanding.
+    since: Instant,
+    arrives: bool,
 }
 
 /// Nothing of what it was given has arrived.
@@ -302,32 +309,46 @@ struct Swallowed;
 
 impl Trial {
     fn new(packets: Arc<Packets>) -> Self {
-        Self {
-            packets,
-            since: OnceLock::new(),
-            sent_bytes: AtomicUsize::new(0),
-            arrives: AtomicBool::new(false),
-        }
+        let since = Instant::now();
+        let seen = Seen { sent_bytes: 0, outstanding_bytes: 0, since, arrives: false };
+        Self { packets, seen: Mutex::new(seen) }
     }
 
-    fn sends(&self, bytes: usize) {
-        self.since.get_or_init(Instant::now);
-        self.sent_bytes.fetch_add(bytes, Ordering::Relaxed);
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sends(&self, bytes: usize, now: Instant) {
+        let mut seen = self.seen();
+        if seen.outstanding_bytes == 0 {
+            seen.since = now;
+        }
+        seen.sent_bytes += bytes;
+        seen.outstanding_bytes += bytes;
     }
 
     fn note(&self, outstanding_bytes: usize) {
-        let arrives = outstanding_bytes < self.sent_bytes.load(Ordering::Relaxed);
-        self.arrives.fetch_or(arrives, Ordering::Relaxed);
+        let mut seen = self.seen();
+        seen.outstanding_bytes = outstanding_bytes;
+        seen.arrives |= outstanding_bytes + ENOUGH_BYTES <= seen.sent_bytes;
+    }
+
+    /// When to give up, unless something arrives.
+    fn fails_at(&self) -> Option<Instant> {
+        let seen = self.seen();
+        (!seen.arrives).then(|| seen.since + SWALLOWED)
     }
 
     /// Resolves when nothing has arrived for too long.
     async fn failed(&self) {
-        let Some(since) = self.since.get() else { return std::future::pending().await };
-        tokio::time::sleep_until(*since + SWALLOWED).await;
-        if self.arrives.load(Ordering::Relaxed) {
-            return std::future::pending().await;
+        while let Some(at) = self.fails_at() {
+            if at <= Instant::now() {
+                self.packets.short.store(true, Ordering::Relaxed);
+                return;
+            }
+            tokio::time::sleep_until(at).await;
         }
-        self.packets.short.store(true, Ordering::Relaxed);
+        std::future::pending().await
     }
 }
 
@@ -351,7 +372,7 @@ impl RtcLane {
 impl Lane for RtcLane {
     async fn send(&self, chunk: BytesMut) -> Result<(), LaneLost> {
         if let Some(trial) = &self.trial {
-            trial.sends(chunk.len());
+            trial.sends(chunk.len(), Instant::now());
         }
         self.unless_ended(self.channel.send_binary(chunk)).await
     }
@@ -377,5 +398,39 @@ impl Lane for RtcLane {
 
     fn close(&self) {
         self.ended.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHUNK: usize = 65_577;
+    const REST: usize = 700;
+
+    /// When a lane fails that is given a chunk and a rest at once, of which so much is acknowledged.
+    fn fails_after(acknowledged: usize) -> Option<Duration> {
+        let (trial, now) = (Trial::new(Arc::default()), Instant::now());
+        trial.sends(CHUNK, now);
+        trial.sends(REST, now + SWALLOWED / 2);
+        trial.note(CHUNK + REST - acknowledged);
+        trial.fails_at().map(|at| at - now)
+    }
+
+    #[test]
+    fn a_lane_fails_when_no_long_packet_arrives() {
+        assert_eq!(fails_after(0), Some(SWALLOWED));
+        assert_eq!(fails_after(27), Some(SWALLOWED), "what opened the channel");
+        assert_eq!(fails_after(3 * 1_372), None);
+    }
+
+    #[test]
+    fn a_lane_that_had_nothing_to_do_is_not_late() {
+        let (trial, now) = (Trial::new(Arc::default()), Instant::now());
+        trial.sends(REST, now);
+        trial.note(0);
+        let later = now + SWALLOWED * 2;
+        trial.sends(CHUNK, later);
+        assert_eq!(trial.fails_at(), Some(later + SWALLOWED));
     }
 }

@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use tokio::sync::mpsc;
 
 /// So many bytes of small pieces are handed over together.
-const BATCH_BYTES: usize = 256 << 10;
+pub(super) const BATCH_BYTES: usize = 256 << 10;
 
 /// A piece as it travels.
 #[derive(Debug)]

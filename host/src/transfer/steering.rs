@@ -320,7 +320,8 @@ impl Count {
         let took_s = now.saturating_duration_since(since).as_secs_f64();
         let rate = delivered.saturating_sub(before) as f64 / took_s;
         self.from = Some((now, delivered, Some(rate)));
-        if last.is_none_or(|last| rate > last * PAYS) {
+        // Nothing at all says nothing of their number.
+        if delivered == before || last.is_none_or(|last| rate > last * PAYS) {
             return;
         }
         let known = self.rates.entry(self.lanes).or_insert(rate);

@@ -61,8 +61,6 @@ pub(super) struct Striping {
     pace: Option<Pace>,
     /// When a chunk was given to a lane last.
     moved: Instant,
-    /// When the other side told last that something has come.
-    told: Instant,
     /// How many lanes have carried something.
     used: usize,
     /// Whether the other side tells what has come: then it is kept until it has.
@@ -85,7 +83,6 @@ impl Striping {
             idle: limits.idle,
             pace: limits.pace.clone(),
             moved: Instant::now(),
-            told: Instant::now(),
             used: 0,
             keep: false,
         };
@@ -141,13 +138,11 @@ impl Striping {
 
     /// The other side has all of a piece.
     pub(super) fn has(&mut self, piece: BlobHash) {
-        self.told = Instant::now();
         self.flight.drop_piece(piece);
     }
 
     /// The other side has these chunks of a piece.
     pub(super) fn there(&mut self, piece: BlobHash, chunks: u64) {
-        self.told = Instant::now();
         self.flight.there(piece, chunks);
     }
 
@@ -273,17 +268,6 @@ impl Striping {
             }
         }
         self.repeat(now);
-        self.distrust(now);
-    }
-
-    /// Lanes over which nothing comes, although all is sent, are lost.
-    fn distrust(&mut self, now: Instant) {
-        let since = self.told.max(self.moved) + self.idle / LANE_PART;
-        if self.keep && !self.flight.is_empty() && since < now {
-            for id in self.others().collect::<Vec<_>>() {
-                self.lose(id, "nothing comes over it");
-            }
-        }
     }
 
     /// What is long in coming, while there is nothing else to send, goes over an idle lane as well.

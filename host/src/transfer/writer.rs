@@ -3,6 +3,7 @@
 use super::flight::WINDOW_BYTES;
 use super::journal::{Journal, Written, WrittenPieces};
 use super::pieces;
+use super::reader::BATCH_BYTES;
 use super::salvage::{Salvaged, Taken};
 use super::storage::{self, Filling, PARTIAL, PartialFile, StorageError, failed};
 use super::{Cache, TransferError};
@@ -17,8 +18,9 @@ use std::time::Instant;
 /// The journal's name in the hidden folder.
 pub(super) const JOURNAL: &str = "journal";
 /// So many bytes of pieces may be incomplete at a time, all in memory. Where more are begun, the
-/// oldest is asked for again. A sender that keeps to its window never gets there.
-const ASSEMBLING_BYTES: usize = WINDOW_BYTES + MAX_PIECE_BYTES as usize;
+/// oldest is asked for again. A sender that keeps to its window never gets there: it begins another
+/// batch, the last piece of which may be the longest, while the window is not full.
+const ASSEMBLING_BYTES: usize = WINDOW_BYTES + BATCH_BYTES + MAX_PIECE_BYTES as usize;
 
 /// What became of one chunk.
 #[derive(Debug)]
