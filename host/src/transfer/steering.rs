@@ -42,8 +42,8 @@ pub const MAX_LANES: usize = 8;
 pub const LARGE_BYTES: u64 = 8 << 20;
 /// More lanes are worth their cost when they make the rate so many times what it is.
 const PAYS: f64 = 1.1;
-/// To go back to more lanes, they must have made it so many times what it is: rates vary.
-const RETURNS: f64 = 1.3;
+/// What was measured counts for so much at each further measurement: rates vary for many reasons.
+const FADES: f64 = 0.95;
 /// How long a rate is measured, at least, and in round trips. It counts once it is not [`PAYS`]
 /// times what it was in the measurement before: lanes start slowly.
 const TRIAL: Duration = Duration::from_millis(150);
@@ -324,8 +324,9 @@ impl Count {
         if delivered == before || last.is_none_or(|last| rate > last * PAYS) {
             return;
         }
+        self.rates.values_mut().for_each(|known| *known *= FADES);
         let known = self.rates.entry(self.lanes).or_insert(rate);
-        *known = (*known + rate) / 2.0;
+        *known = known.max(rate);
         let left_s = moment.left_bytes as f64 / rate.max(1.0);
         let has_time = left_s > (trial * TRIALS_LEFT).as_secs_f64();
         let next = self.next();
@@ -346,9 +347,7 @@ impl Count {
         let possible = self.rates.iter().filter(|(lanes, _)| **lanes <= self.most);
         let best = possible.clone().map(|(_, rate)| *rate).fold(0.0, f64::max);
         let mut enough = possible.filter(|(_, rate)| **rate * PAYS >= best);
-        let enough = enough.next().map_or(self.lanes, |(lanes, _)| *lanes);
-        let returns = rate(self.lanes).is_none_or(|rate| best >= rate * RETURNS);
-        if enough > self.lanes && !returns { self.lanes } else { enough }
+        enough.next().map_or(self.lanes, |(lanes, _)| *lanes)
     }
 }
 
