@@ -17,6 +17,13 @@ use std::time::{Duration, Instant};
 /// How many times what its path holds a lane has under way. Routers' queues hold about as much as
 /// the line itself, so that two would be too much.
 const GAIN: f64 = 1.25;
+/// The same while a lane is still starting, which it does by doubling what is under way. When the line
+/// is full at last, so is most of its queue, and that is not yet too much.
+const STARTING_GAIN: f64 = 1.75;
+/// A lane has started when its rate is less than so many times what it was a round trip before,
+const GROWS: f64 = 1.2;
+/// so many times in a row.
+const STARTED: u8 = 2;
 /// What both ends need to notice and to answer, whatever the path does.
 const TURNAROUND: Duration = Duration::from_millis(3);
 /// The round trip while nothing is known of it.
@@ -67,6 +74,7 @@ pub enum LaneCount {
 #[derive(Debug)]
 struct Line {
     speed: Speed,
+    start: Option<Start>,
     round_trips: VecDeque<Duration>,
     least_round_trip: Option<Duration>,
 }
@@ -81,6 +89,28 @@ pub(super) struct Steering {
     speed: Option<Speed>,
     /// A lane that has delivered nothing since then has nothing to do.
     since: Option<Instant>,
+}
+
+/// A lane's first moments.
+#[derive(Debug, Default)]
+struct Start {
+    /// The rate of a round trip before, in bytes per second, and when that was.
+    last: Option<(Instant, f64)>,
+    /// How often it did not grow.
+    level: u8,
+}
+
+impl Start {
+    /// Says whether the lane goes on starting.
+    fn goes_on(&mut self, rate: f64, round_trip: Duration, now: Instant) -> bool {
+        match self.last {
+            Some((at, _)) if at + round_trip > now => return true,
+            Some((_, before)) if rate < before * GROWS => self.level += 1,
+            _ => self.level = 0,
+        }
+        self.last = Some((now, rate));
+        self.level < STARTED
+    }
 }
 
 /// How fast bytes are delivered, at most.
@@ -140,6 +170,7 @@ impl Steering {
     pub(super) fn add(&mut self, lane: LaneId, now: Instant) {
         let line = Line {
             speed: Speed::new(now, 0),
+            start: Some(Start::default()),
             round_trips: VecDeque::new(),
             least_round_trip: None,
         };
@@ -169,6 +200,9 @@ impl Steering {
         let span = self.span(lane);
         if let Some(line) = self.lines.get_mut(&lane) {
             self.delivered += line.speed.note(bytes, now, span);
+            if let Some(rate) = line.speed.most().filter(|rate| *rate > 0.0) {
+                line.start.take_if(|start| !start.goes_on(rate, span, now));
+            }
         }
     }
 
@@ -186,13 +220,20 @@ impl Steering {
         // The link's own connection has nothing to do where there are others.
         let sharing = self.lines.len().saturating_sub(1).max(1);
         let least = if sharing > 1 { SHARED_LEAST_BYTES } else { LEAST_BYTES }.min(most);
-        let Some(rate) = self.lines.get(&lane).and_then(|line| line.speed.most()) else {
+        let line = self.lines.get(&lane);
+        let Some((line, rate)) = line.and_then(|line| Some((line, line.speed.most()?))) else {
             return least;
         };
-        let holds = rate * self.share() * (self.round_trip(lane) + TURNAROUND).as_secs_f64();
+        let round_trip = self.round_trip(lane);
+        let lasts = (round_trip + TURNAROUND).mul_f64(GAIN);
+        let lasts = match line.start {
+            Some(_) => lasts.max(round_trip.mul_f64(STARTING_GAIN)),
+            None => lasts,
+        };
+        let under_way = rate * self.share() * lasts.as_secs_f64();
         // Each of them takes up to a chunk beyond its cap. Half of one is for probing.
         let beyond = CHUNK_BYTES * (2 * sharing - 1) / (2 * sharing);
-        ((GAIN * holds) as usize).saturating_sub(beyond).clamp(least, most)
+        (under_way as usize).saturating_sub(beyond).clamp(least, most)
     }
 
     /// Lanes are not at their best at the same moment: what they could be together is more than
