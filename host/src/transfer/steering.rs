@@ -170,7 +170,8 @@ impl Steering {
     pub(super) fn add(&mut self, lane: LaneId, now: Instant) {
         let line = Line {
             speed: Speed::new(now, 0),
-            start: Some(Start::default()),
+            // One that joins others finds the line full.
+            start: (self.lines.len() < 2).then(Start::default),
             round_trips: VecDeque::new(),
             least_round_trip: None,
         };
