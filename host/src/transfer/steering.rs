@@ -20,6 +20,8 @@ const GAIN: f64 = 1.25;
 /// The same while a lane is still starting, which it does by doubling what is under way. When the line
 /// is full at last, so is most of its queue, and that is not yet too much.
 const STARTING_GAIN: f64 = 1.75;
+/// On shorter paths, rates are measured too coarsely for that, and there is less to win.
+const LONG_PATH: Duration = Duration::from_millis(40);
 /// A lane has started when its rate is less than so many times what it was a round trip before,
 const GROWS: f64 = 1.2;
 /// so many times in a row.
@@ -228,8 +230,8 @@ impl Steering {
         let round_trip = self.round_trip(lane);
         let lasts = (round_trip + TURNAROUND).mul_f64(GAIN);
         let lasts = match line.start {
-            Some(_) => lasts.max(round_trip.mul_f64(STARTING_GAIN)),
-            None => lasts,
+            Some(_) if round_trip >= LONG_PATH => lasts.max(round_trip.mul_f64(STARTING_GAIN)),
+            _ => lasts,
         };
         let under_way = rate * self.share() * lasts.as_secs_f64();
         // Each of them takes up to a chunk beyond its cap. Half of one is for probing.
