@@ -277,7 +277,10 @@ impl Packets {
             false => conversation.packet_bytes().await,
         };
         tracing::debug!(sctp_packet_bytes = long, "a lane is made");
-        long.map_or(options.clone(), |bytes| options.with_packet_bytes(bytes))
+        match long {
+            Some(bytes) => options.with_packet_bytes(bytes),
+            None => options,
+        }
     }
 }
 
