@@ -14,8 +14,10 @@ use std::time::{Duration, Instant};
 /// of the first piece is late. A line of 1 Gbit holds 10 MB in 80 ms.
 pub(super) const WINDOW_BYTES: usize = 14 << 20;
 
-/// A lane, by the order of coming; 0 is the link's own connection.
+/// A lane, by the order of coming.
 pub(super) type LaneId = u32;
+/// The link's own connection.
+pub(super) const FIRST: LaneId = 0;
 
 /// A chunk's place: the number of its piece, its own in it.
 type At = (u64, u8);

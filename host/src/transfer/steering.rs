@@ -9,7 +9,7 @@
 //! Several lanes get past the limit of one CPU, of one receive window, of SCTP on a path that loses
 //! packets. How many there should be is tried.
 
-use super::flight::LaneId;
+use super::flight::{FIRST, LaneId};
 use sleap_rtc_protocol::transfer::CHUNK_BYTES;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -51,6 +51,10 @@ pub const MAX_LANES: usize = 8;
 pub const LARGE_BYTES: u64 = 8 << 20;
 /// More lanes are worth their cost when they make the rate so many times what it is.
 const PAYS: f64 = 1.1;
+/// Between machines as near as this the line is mostly faster than one connection, which has one
+/// thread: a transfer that is long enough begins with so many at once.
+const NEAR: Duration = Duration::from_millis(5);
+const NEAR_LANES: usize = 4;
 /// What was measured counts for so much at each further measurement: rates vary for many reasons.
 const FADES: f64 = 0.95;
 /// How long a rate is measured, at least, and in round trips. It counts once it is not [`PAYS`]
@@ -91,6 +95,8 @@ pub(super) struct Steering {
     speed: Option<Speed>,
     /// A lane that has delivered nothing since then has nothing to do.
     since: Option<Instant>,
+    /// What the lanes beside the link's own connection have under way.
+    under_way_bytes: usize,
 }
 
 /// A lane's first moments.
@@ -165,6 +171,7 @@ impl Steering {
             delivered: 0,
             speed: None,
             since: None,
+            under_way_bytes: 0,
         }
     }
 
@@ -209,19 +216,19 @@ impl Steering {
         }
     }
 
-    /// All lanes have told.
-    pub(super) fn all_told(&mut self, now: Instant) {
+    /// All lanes have told; those beside the link's own connection have so much under way.
+    pub(super) fn all_told(&mut self, under_way_bytes: usize, now: Instant) {
+        self.under_way_bytes = under_way_bytes;
         let (delivered, span) = (self.delivered, self.longest_round_trip().max(SPAN));
         self.since = now.checked_sub(span * SPANS);
         let speed = self.speed.get_or_insert_with(|| Speed::new(now, delivered));
         speed.note(delivered, now, span);
     }
 
-    /// What `lane` may have under way.
+    /// What `lane` may have under way. Nothing where it is to stand aside.
     pub(super) fn cap_bytes(&self, lane: LaneId) -> usize {
         let most = MOST_BYTES / self.lines.len().max(1);
-        // The link's own connection has nothing to do where there are others.
-        let sharing = self.lines.len().saturating_sub(1).max(1);
+        let sharing = self.others().count().max(1);
         let least = if sharing > 1 { SHARED_LEAST_BYTES } else { LEAST_BYTES }.min(most);
         let line = self.lines.get(&lane);
         let Some((line, rate)) = line.and_then(|line| Some((line, line.speed.most()?))) else {
@@ -233,17 +240,36 @@ impl Steering {
             Some(_) if round_trip >= LONG_PATH => lasts.max(round_trip.mul_f64(STARTING_GAIN)),
             _ => lasts,
         };
+        if lane == FIRST && self.others().next().is_some() {
+            return self.rest_bytes(lasts).min(most);
+        }
         let under_way = rate * self.share() * lasts.as_secs_f64();
         // Each of them takes up to a chunk beyond its cap. Half of one is for probing.
         let beyond = CHUNK_BYTES * (2 * sharing - 1) / (2 * sharing);
         (under_way as usize).saturating_sub(beyond).clamp(least, most)
     }
 
+    /// What the link's own connection may have under way beside others: while the one that takes
+    /// its place is still starting, what that leaves of the whole line, which holds what comes in
+    /// the time `lasts`.
+    fn rest_bytes(&self, lasts: Duration) -> usize {
+        if !self.others().any(|line| line.start.is_some()) {
+            return 0;
+        }
+        let whole = self.speed.as_ref().and_then(Speed::most).unwrap_or(0.0);
+        ((whole * lasts.as_secs_f64()) as usize).saturating_sub(self.under_way_bytes + CHUNK_BYTES)
+    }
+
+    fn others(&self) -> impl Iterator<Item = &Line> {
+        self.lines.iter().filter(|(id, _)| **id != FIRST).map(|(_, line)| line)
+    }
+
     /// Lanes are not at their best at the same moment: what they could be together is more than
     /// what they ever were, by this factor.
     fn share(&self) -> f64 {
         let Some(since) = self.since else { return 1.0 };
-        let each = self.lines.values().filter_map(|line| line.speed.most_since(since));
+        // The link's own connection, where there are others, only has what they leave.
+        let each = self.others().filter_map(|line| line.speed.most_since(since));
         let each: f64 = each.sum();
         let together = self.speed.as_ref().and_then(Speed::most);
         together.map_or(1.0, |together| (together / each.max(1.0)).min(1.0))
@@ -279,8 +305,10 @@ impl Steering {
         left_bytes: u64,
         open: usize,
     ) -> Option<usize> {
-        let trial = TRIAL.max(self.longest_round_trip() * TRIAL_ROUND_TRIPS);
-        self.count.wanted(&Moment { now, left_bytes, open, delivered: self.delivered, trial })
+        let (round_trip, delivered) = (self.longest_round_trip(), self.delivered);
+        let trial = TRIAL.max(round_trip * TRIAL_ROUND_TRIPS);
+        let is_near = round_trip < NEAR;
+        self.count.wanted(&Moment { now, left_bytes, open, delivered, trial, is_near })
     }
 }
 
@@ -291,6 +319,7 @@ struct Moment {
     open: usize,
     delivered: u64,
     trial: Duration,
+    is_near: bool,
 }
 
 /// The search for the right number of lanes: each power of two is tried once, until twice as many
@@ -331,7 +360,9 @@ impl Count {
             return;
         }
         if self.lanes == 0 && moment.left_bytes >= LARGE_BYTES {
-            self.ask(1, moment.now);
+            let is_long = moment.left_bytes >= LARGE_BYTES * NEAR_LANES as u64;
+            let lanes = if moment.is_near && is_long { NEAR_LANES } else { 1 };
+            self.ask(lanes, moment.now);
         }
         if self.lanes > 0 {
             match moment.open < self.lanes {
@@ -441,11 +472,8 @@ mod tests {
                 let (gone, _) = lanes.pop_last().unwrap();
                 steering.remove(gone);
             }
-            // Lane 0 stands aside for the others.
-            let used: Vec<LaneId> = match lanes.len() {
-                1 => vec![0],
-                _ => lanes.keys().copied().skip(1).collect(),
-            };
+            let used: Vec<LaneId> =
+                lanes.keys().copied().filter(|id| steering.cap_bytes(*id) > 0).collect();
             for id in &used {
                 let sent = lanes.get_mut(id).unwrap();
                 // Below its cap it takes another chunk.
@@ -468,7 +496,9 @@ mod tests {
                 total += rate * STEP.as_secs_f64();
                 steering.delivered(*id, sent.delivered as u64, now);
             }
-            steering.all_told(now);
+            let beside = used.iter().filter(|id| **id != FIRST);
+            let under_way: f64 = beside.map(|id| lanes[id].in_flight).sum();
+            steering.all_told(under_way as usize, now);
             if step == steps / 2 {
                 at_half = total;
             }

@@ -4,7 +4,7 @@
 //! how many lanes there should be ([`Steering`]). The lanes themselves only say when they have room.
 
 use super::Limits;
-use super::flight::{Flight, LaneId};
+use super::flight::{FIRST, Flight, LaneId};
 use super::lane::{Gauge, Lane, LaneLost};
 use super::pace::Pace;
 use super::reader::Outgoing;
@@ -29,8 +29,6 @@ const PATIENCE_ROUND_TRIPS: u32 = 4;
 /// A lane that takes nothing for this part of the time that the other side may be silent is lost: so
 /// the link's own connection, which has all of it, can go on in its place.
 const LANE_PART: u32 = 4;
-/// The link's own connection.
-const FIRST: LaneId = 0;
 
 struct Running {
     lane: Arc<dyn Lane>,
@@ -204,10 +202,11 @@ impl Striping {
         Ok(())
     }
 
-    /// The ids that take chunks: the first only while it is alone.
+    /// The ids that take chunks: the first only while it is alone, or fills what a lane leaves that
+    /// is still starting.
     fn in_use(&self) -> Vec<LaneId> {
-        let others: Vec<LaneId> = self.others().collect();
-        if others.is_empty() { vec![FIRST] } else { others }
+        let first = self.open_lanes() == 0 || self.steering.cap_bytes(FIRST) > 0;
+        first.then_some(FIRST).into_iter().chain(self.others()).collect()
     }
 
     fn give_out(&mut self, now: Instant) {
@@ -256,9 +255,12 @@ impl Striping {
                 self.steering.delivered(*id, running.sent_bytes.saturating_sub(outstanding), now);
             }
         }
-        self.steering.all_told(now);
+        let others = self.others().filter_map(|id| self.lanes.get(&id));
+        let under_way = others.map(|running| running.gauge.outstanding_bytes()).sum();
+        self.steering.all_told(under_way, now);
         for (id, running) in self.lanes.iter().filter(|(_, running)| !running.is_retiring) {
-            running.gauge.set_cap(self.steering.cap_bytes(*id));
+            // One that stands aside still delivers what it has.
+            running.gauge.set_cap(self.steering.cap_bytes(*id).max(1));
         }
         if self.round_trips_at + ROUND_TRIPS <= now {
             self.round_trips_at = now;
