@@ -55,6 +55,8 @@ const PAYS: f64 = 1.1;
 /// thread: a transfer that is long enough begins with so many at once.
 const NEAR: Duration = Duration::from_millis(5);
 const NEAR_LANES: usize = 4;
+/// A rate that is less than so many times what it was has fallen.
+const FALLEN: f64 = 0.6;
 /// What was measured counts for so much at each further measurement: rates vary for many reasons.
 const FADES: f64 = 0.95;
 /// How long a rate is measured, at least, and in round trips. It counts once it is not [`PAYS`]
@@ -308,7 +310,8 @@ impl Steering {
         let (round_trip, delivered) = (self.longest_round_trip(), self.delivered);
         let trial = TRIAL.max(round_trip * TRIAL_ROUND_TRIPS);
         let is_near = round_trip < NEAR;
-        self.count.wanted(&Moment { now, left_bytes, open, delivered, trial, is_near })
+        let rate = self.speed.as_ref().and_then(Speed::most).unwrap_or(0.0);
+        self.count.wanted(&Moment { now, left_bytes, open, delivered, rate, trial, is_near })
     }
 }
 
@@ -318,13 +321,16 @@ struct Moment {
     left_bytes: u64,
     open: usize,
     delivered: u64,
+    /// Bytes per second at best, lately.
+    rate: f64,
     trial: Duration,
     is_near: bool,
 }
 
 /// The search for the right number of lanes: each power of two is tried once, until twice as many
 /// are no faster; then the least that is almost as fast as the fastest is kept, for as long as it
-/// stays so.
+/// stays so. Where the rate has fallen for good, the path loses packets, and as many as possible are
+/// tried at once: the fewer packets one lane has lost, the sooner it is back.
 #[derive(Debug)]
 struct Count {
     rule: LaneCount,
@@ -337,12 +343,14 @@ struct Count {
     from: Option<(Instant, u64, Option<f64>)>,
     /// Bytes per second with so many lanes.
     rates: BTreeMap<usize, f64>,
+    /// The greatest rate since lanes were asked for.
+    peak: f64,
 }
 
 impl Count {
     fn new(rule: LaneCount) -> Self {
         let (asked_at, from, rates) = (None, None, BTreeMap::new());
-        Self { rule, most: MAX_LANES, lanes: 0, asked_at, from, rates }
+        Self { rule, most: MAX_LANES, lanes: 0, asked_at, from, rates, peak: 0.0 }
     }
 
     /// How many there should be, where that is news.
@@ -374,7 +382,7 @@ impl Count {
 
     fn ask(&mut self, lanes: usize, now: Instant) {
         self.lanes = lanes;
-        (self.asked_at, self.from) = (Some(now), None);
+        (self.asked_at, self.from, self.peak) = (Some(now), None, 0.0);
     }
 
     /// For lanes that are not open yet, or were lost.
@@ -388,6 +396,7 @@ impl Count {
 
     fn measure(&mut self, moment: &Moment) {
         let Moment { now, delivered, trial, .. } = *moment;
+        self.peak = self.peak.max(moment.rate);
         let (since, before, last) = *self.from.get_or_insert((now, delivered, None));
         if since + trial > now {
             return;
@@ -404,7 +413,7 @@ impl Count {
         *known = known.max(rate);
         let left_s = moment.left_bytes as f64 / rate.max(1.0);
         let has_time = left_s > (trial * TRIALS_LEFT).as_secs_f64();
-        let next = self.next();
+        let next = self.next(rate < self.peak * FALLEN);
         if next < self.lanes || (next > self.lanes && has_time) {
             tracing::debug!(rates = ?self.rates, next, "lanes");
             self.ask(next, now);
@@ -412,8 +421,9 @@ impl Count {
     }
 
     /// What to go on with.
-    fn next(&self) -> usize {
-        let (more, rate) = (self.lanes * 2, |lanes| self.rates.get(&lanes).copied());
+    fn next(&self, has_fallen: bool) -> usize {
+        let more = if has_fallen { self.most.max(self.lanes * 2) } else { self.lanes * 2 };
+        let rate = |lanes| self.rates.get(&lanes).copied();
         let half = rate(self.lanes / 2).unwrap_or(0.0);
         let pays = rate(self.lanes).is_some_and(|rate| rate >= half * PAYS);
         if more <= self.most && pays && rate(more).is_none() {
