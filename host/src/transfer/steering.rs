@@ -46,7 +46,7 @@ const LONGER: u32 = 2;
 const OLD_ROUND_TRIPS: usize = 3;
 
 /// The most lanes beside the link's own connection.
-pub const MAX_LANES: usize = 8;
+pub const MAX_LANES: usize = 16;
 /// A transfer that has less left than this opens no lane.
 pub const LARGE_BYTES: u64 = 8 << 20;
 /// More lanes are worth their cost when they make the rate so many times what it is.
@@ -55,8 +55,9 @@ const PAYS: f64 = 1.1;
 /// thread: a transfer that is long enough begins with so many at once.
 const NEAR: Duration = Duration::from_millis(5);
 const NEAR_LANES: usize = 4;
-/// A rate that is less than so many times what it was has fallen.
+/// A rate that is less than so many times what it was has fallen, and so many lanes are tried.
 const FALLEN: f64 = 0.6;
+const FALLEN_LANES: usize = 8;
 /// What was measured counts for so much at each further measurement: rates vary for many reasons.
 const FADES: f64 = 0.95;
 /// How long a rate is measured, at least, and in round trips. It counts once it is not [`PAYS`]
@@ -329,8 +330,8 @@ struct Moment {
 
 /// The search for the right number of lanes: each power of two is tried once, until twice as many
 /// are no faster; then the least that is almost as fast as the fastest is kept, for as long as it
-/// stays so. Where the rate has fallen for good, the path loses packets, and as many as possible are
-/// tried at once: the fewer packets one lane has lost, the sooner it is back.
+/// stays so. Where the rate has fallen for good, the path loses packets, and many are tried
+/// at once: the fewer packets one lane has lost, the sooner it is back.
 #[derive(Debug)]
 struct Count {
     rule: LaneCount,
@@ -422,7 +423,7 @@ impl Count {
 
     /// What to go on with.
     fn next(&self, has_fallen: bool) -> usize {
-        let more = if has_fallen { self.most.max(self.lanes * 2) } else { self.lanes * 2 };
+        let more = if has_fallen { FALLEN_LANES.max(self.lanes * 2) } else { self.lanes * 2 };
         let rate = |lanes| self.rates.get(&lanes).copied();
         let half = rate(self.lanes / 2).unwrap_or(0.0);
         let pays = rate(self.lanes).is_some_and(|rate| rate >= half * PAYS);
