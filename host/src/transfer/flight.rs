@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 /// Bytes of pieces under way, at most: what the receiver may have to keep in memory while one chunk
 /// of the first piece is late. A line of 1 Gbit holds 10 MB in 80 ms.
-pub(super) const WINDOW_BYTES: usize = 14 << 20;
+pub(super) const WINDOW_BYTES: usize = 10 << 20;
 
 /// A lane, by the order of coming.
 pub(super) type LaneId = u32;

@@ -1,14 +1,17 @@
 //! Pieces: where long files are cut, how a piece is packed, and what proves it right.
 
-use fastcdc::v2020::{Error, StreamCDC};
+use fastcdc::v2020::FastCDC;
 use sleap_rtc_protocol::transfer::{BlobHash, MAX_PIECE_BYTES, MIN_PIECE_BYTES, Packing, Piece};
 use std::io::{self, Read};
+use zstd::bulk::Compressor;
 
 /// What a cut piece has on average, in bytes. A change costs about two of them; each costs some 100
 /// bytes in the list of pieces.
 const AVERAGE_PIECE_BYTES: usize = 1 << 20;
+/// How much of a file is in memory while it is cut: more than one piece, so that little is moved.
+const CUT_BYTES: usize = 4 << 20;
 /// How much of a piece is compressed to see whether it shrinks.
-const SAMPLE_BYTES: usize = 64 << 10;
+const SAMPLE_BYTES: usize = 32 << 10;
 /// Below this length nothing is worth compressing.
 const LEAST_BYTES: usize = 512;
 /// The quickest level: on fast links the network must not wait for it.
@@ -37,29 +40,63 @@ pub(super) fn cut(mut reader: impl Read, size: u64) -> io::Result<(BlobHash, Vec
         return Ok((hash(&bytes), Vec::new()));
     }
     let (least, most) = (MIN_PIECE_BYTES as usize, MAX_PIECE_BYTES as usize);
-    let cuts = StreamCDC::new(reader, least, AVERAGE_PIECE_BYTES, most);
-    let piece = |cut: Result<fastcdc::v2020::ChunkData, Error>| match cut {
-        Ok(cut) => Ok(Piece { blake3: hash(&cut.data), bytes: cut.length as u32 }),
-        Err(Error::IoError(error)) => Err(error),
-        Err(other) => Err(io::Error::other(other)),
-    };
-    let pieces = cuts.map(piece).collect::<io::Result<Vec<_>>>()?;
-    Ok((content(&pieces), pieces))
+    let mut pieces = Vec::new();
+    let (mut buffer, mut filled) = (vec![0; CUT_BYTES], 0);
+    loop {
+        filled += fill(&mut reader, &mut buffer[filled..])?;
+        let is_end = filled < buffer.len();
+        let (cuts, mut at) = (FastCDC::new(&buffer[..filled], least, AVERAGE_PIECE_BYTES, most), 0);
+        while filled - at >= most || (is_end && at < filled) {
+            let (_, end) = cuts.cut(at, filled - at);
+            let bytes = (end - at) as u32;
+            pieces.push(Piece { blake3: hash(&buffer[at..end]), bytes });
+            at = end;
+        }
+        if is_end {
+            return Ok((content(&pieces), pieces));
+        }
+        buffer.copy_within(at..filled, 0);
+        filled -= at;
+    }
 }
 
-/// Compresses a piece when it shrinks.
-pub(super) fn pack(bytes: Vec<u8>) -> (Packing, Vec<u8>) {
-    let shrinks = |bytes: &[u8]| {
-        let packed = zstd::bulk::compress(bytes, LEVEL).ok()?;
-        (packed.len() < bytes.len() / 10 * 9).then_some(packed)
-    };
-    let sample = &bytes[..bytes.len().min(SAMPLE_BYTES)];
-    if bytes.len() < LEAST_BYTES || shrinks(sample).is_none() {
-        return (Packing::Plain, bytes);
+/// Reads until `buffer` is full or all is read. Returns how much that was.
+fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match reader.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(bytes) => filled += bytes,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
-    match shrinks(&bytes) {
-        Some(packed) => (Packing::Zstd, packed),
-        None => (Packing::Plain, bytes),
+    Ok(filled)
+}
+
+/// Compresses pieces that shrink. Keeps the working memory from one to the next.
+pub(super) struct Packer(Option<Compressor<'static>>);
+
+impl Packer {
+    pub(super) fn new() -> Self {
+        Self(Compressor::new(LEVEL).ok())
+    }
+
+    /// A piece as it is to travel.
+    pub(super) fn pack(&mut self, bytes: Vec<u8>) -> (Packing, Vec<u8>) {
+        let sample = &bytes[..bytes.len().min(SAMPLE_BYTES)];
+        if bytes.len() < LEAST_BYTES || self.shrink(sample).is_none() {
+            return (Packing::Plain, bytes);
+        }
+        match self.shrink(&bytes) {
+            Some(packed) => (Packing::Zstd, packed),
+            None => (Packing::Plain, bytes),
+        }
+    }
+
+    fn shrink(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
+        let packed = self.0.as_mut()?.compress(bytes).ok()?;
+        (packed.len() < bytes.len() / 10 * 9).then_some(packed)
     }
 }
 
@@ -112,7 +149,7 @@ mod tests {
         let text = "epochs: 100\n".repeat(10_000).into_bytes();
         for (bytes, packing) in [(text, Packing::Zstd), (noise(1 << 20), Packing::Plain)] {
             let piece = Piece { blake3: hash(&bytes), bytes: bytes.len() as u32 };
-            let (packed_as, packed) = pack(bytes.clone());
+            let (packed_as, packed) = Packer::new().pack(bytes.clone());
             assert_eq!(packed_as, packing);
             assert_eq!(unpack(piece, packing, packed.clone()), Some(bytes));
             let mut wrong = packed.clone();

@@ -1,12 +1,13 @@
 //! What a sender does on the thread that may block: read pieces and pack them.
 
 use super::archive::{ArchiveError, Content, Member, Package, Source};
-use super::pieces;
+use super::pieces::{self, Packer};
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
 use sleap_rtc_protocol::transfer::{BlobHash, Packing, Piece};
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
 use tokio::sync::mpsc;
 
 /// So many bytes of small pieces are handed over together.
@@ -39,7 +40,7 @@ pub(super) fn read_pieces(
 ) {
     let places = places(package);
     let mut reading = Reading { source: package.source(), open: None };
-    let mut sent = HashSet::new();
+    let (mut sent, mut packer) = (HashSet::new(), Packer::new());
     while let Some(list) = wanted.blocking_recv() {
         let (mut batch, mut batch_bytes) = (Vec::new(), 0);
         // Only what the manifest lists gets here.
@@ -53,7 +54,7 @@ pub(super) fn read_pieces(
                     return;
                 }
             };
-            let (packing, bytes) = pieces::pack(bytes);
+            let (packing, bytes) = packer.pack(bytes);
             batch_bytes += bytes.len();
             batch.push(Outgoing { piece: place.piece.blake3, packing, bytes });
             if batch_bytes >= BATCH_BYTES {
@@ -141,18 +142,23 @@ impl Reading<'_> {
 
 impl Bytes {
     fn read(&mut self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; length];
+        let mut bytes = Vec::with_capacity(length);
         match self {
             Self::File(file) => {
-                let cut = |error: io::Error| match error.kind() {
-                    // It was as long as announced when it was opened.
-                    io::ErrorKind::UnexpectedEof => io::ErrorKind::InvalidData.into(),
-                    _ => error,
-                };
-                file.read_exact_at(&mut bytes, offset).map_err(cut)?;
+                while bytes.len() < length {
+                    let at = offset + bytes.len() as u64;
+                    match rustix::io::pread(&*file, spare_capacity(&mut bytes), at) {
+                        // It was as long as announced when it was opened.
+                        Ok(0) => return Err(io::ErrorKind::InvalidData.into()),
+                        Ok(_) | Err(Errno::INTR) => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                bytes.truncate(length);
             }
             Self::Stream(reader, at) => {
                 io::copy(&mut reader.take(offset - *at), &mut io::sink())?;
+                bytes.resize(length, 0);
                 reader.read_exact(&mut bytes)?;
                 *at = offset + length as u64;
             }

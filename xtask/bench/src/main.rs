@@ -10,6 +10,10 @@ mod transfer;
 
 use clap::Parser;
 use std::process::ExitCode;
+use tikv_jemallocator::Jemalloc;
+
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// One measurement each; `--help` says what it needs.
 #[derive(Parser)]
