@@ -87,7 +87,8 @@ fn names() -> String {
 
 impl Options {
     fn wants(&self, row: &Row) -> bool {
-        self.rows.is_empty() || self.rows.iter().any(|word| row.name == word)
+        let is_named = self.rows.iter().any(|word| row.name == word);
+        is_named || (self.rows.is_empty() && !row.is_rare)
     }
 
     fn measure(&self, row: Row, folders: &Folders) -> Result<Rows> {

@@ -106,6 +106,8 @@ pub struct Row {
     pub what: What,
     /// How long one transfer may take.
     pub limit: Duration,
+    /// It takes so much time or space that it runs only when it is named.
+    pub is_rare: bool,
 }
 
 use Peer::{Aiortc, FromAiortc, Lanes, Ours, Rsync, Scp, Tcp, ToAiortc};
@@ -121,10 +123,15 @@ pub fn rows() -> Vec<Row> {
         aiortc_bytes: aiortc_mb * MB,
         peers,
     };
-    let row =
-        |name, over, what, limit_s| Row { name, over, what, limit: Duration::from_secs(limit_s) };
+    let row = |name, over, what, limit_s| {
+        let limit = Duration::from_secs(limit_s);
+        Row { name, over, what, limit, is_rare: false }
+    };
     let small =
         What::Transfer { files: Files::Many(10_000, 10_000), aiortc_bytes: 0, peers: FILES };
+    // One file of 10 GiB in a package, whose result is small: 22 GB of disk.
+    let huge = Files::Many(1, 10 << 30);
+    let huge = What::Transfer { files: huge, aiortc_bytes: 0, peers: &[Ours] };
     let link = |name, mbit, ms, loss, mb, aiortc_mb| {
         row(name, Over::Link(mbit, ms, loss), one(mb, aiortc_mb, LINKS), 90)
     };
@@ -142,6 +149,7 @@ pub fn rows() -> Vec<Row> {
         link("1gbit-lossy", 1_000, 20, 0.1, 64, 8),
         row("again", Over::Loopback, What::Again { bytes: 100 * MB }, 60),
         row("resume", Over::Loopback, What::Resume { bytes: 1000 * MB }, 120),
+        Row { is_rare: true, ..row("10gb", Over::Disk, huge, 600) },
     ]
 }
 
@@ -154,6 +162,9 @@ impl Row {
                 aiortc_bytes: aiortc_bytes / 10,
                 peers,
             },
+            What::Transfer { files: Files::Many(1, bytes), aiortc_bytes, peers } => {
+                What::Transfer { files: Files::Many(1, bytes / 10), aiortc_bytes, peers }
+            }
             What::Transfer { files: Files::Many(count, bytes), aiortc_bytes, peers } => {
                 What::Transfer { files: Files::Many(count / 10, bytes), aiortc_bytes, peers }
             }
@@ -168,6 +179,9 @@ impl Row {
         let mb = |bytes: u64| format!("{} MB", bytes as f64 / 1e6);
         let what = match self.what {
             What::Transfer { files: Files::One(bytes), .. } => mb(bytes),
+            What::Transfer { files: Files::Many(1, bytes), .. } => {
+                format!("a package of {}", mb(bytes))
+            }
             What::Transfer { files: files @ Files::Many(count, _), .. } => {
                 format!("{count} files, {} together", mb(files.bytes()))
             }
