@@ -28,6 +28,12 @@ const COMPILERS: &[Need] = &[
         packages: &["g++"],
         otherwise: "install g++ or clang",
     },
+    Need {
+        what: "`make`, with which the allocator is built",
+        there: || find("make").is_some(),
+        packages: &["make"],
+        otherwise: "install GNU make",
+    },
 ];
 
 const PYTHON: &[Need] = &[Need {

@@ -5,9 +5,11 @@ use sleap_rtc_protocol::transfer::{BlobHash, MAX_PIECE_BYTES, MIN_PIECE_BYTES, P
 use std::io::{self, Read};
 use zstd::bulk::Compressor;
 
-/// What a cut piece has on average, in bytes. A change costs about two of them; each costs some 100
-/// bytes in the list of pieces.
-const AVERAGE_PIECE_BYTES: usize = 1 << 20;
+/// Where a cut is looked for, beyond the shortest piece, there is one in every half of this on
+/// average: pieces of 768 KiB. A change costs about two of them; each costs some 100 bytes in the list
+/// of pieces. The shortest piece is so long because what is skipped costs nothing, and no longer
+/// because two different beginnings must soon lead to the same cuts.
+const AVERAGE_PIECE_BYTES: usize = 512 << 10;
 /// How much of a file is in memory while it is cut: more than one piece, so that little is moved.
 const CUT_BYTES: usize = 4 << 20;
 /// How much of a piece is compressed to see whether it shrinks.

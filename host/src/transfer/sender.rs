@@ -18,7 +18,7 @@ const MAX_ASKED: u8 = 4;
 /// How many lists of wanted pieces may wait for the reader.
 const MAX_LISTS: usize = 64;
 /// How many batches of read pieces wait for the lanes.
-const QUEUE_BATCHES: usize = 2;
+const QUEUE_BATCHES: usize = 1;
 
 /// Sends the files of `package` that the other side lacks, until it has confirmed them all.
 ///

@@ -594,4 +594,68 @@ mod tests {
         assert_eq!(steering.wanted_lanes(Instant::now(), LARGE_BYTES, 0), Some(1));
         assert_eq!(steering.wanted_lanes(Instant::now(), LARGE_BYTES, 0), None);
     }
+
+    #[test]
+    fn near_machines_begin_with_several_lanes() {
+        let wanted = |left_bytes, round_trip_ms| {
+            let (mut steering, now) = (Steering::new(LaneCount::Adaptive), Instant::now());
+            steering.add(FIRST, now);
+            steering.measured(FIRST, Duration::from_millis(round_trip_ms));
+            steering.wanted_lanes(now, left_bytes, 0)
+        };
+        assert_eq!(wanted(u64::MAX, 1), Some(NEAR_LANES));
+        assert_eq!(wanted(u64::MAX, 20), Some(1));
+        assert_eq!(wanted(LARGE_BYTES, 1), Some(1));
+    }
+
+    #[test]
+    fn a_rate_that_has_fallen_asks_for_many_lanes() {
+        let wanted = |rate: fn(u64) -> u64| {
+            let (mut count, start, mut delivered) =
+                (Count::new(LaneCount::Adaptive), Instant::now(), 0);
+            (0..10).find_map(|trial| {
+                delivered += rate(trial) / 5;
+                let (now, rate) = (start + TRIAL * trial as u32, rate(trial) as f64);
+                let (left_bytes, open) = (u64::MAX, count.lanes);
+                let (trial, is_near) = (TRIAL, false);
+                let moment = Moment { now, left_bytes, open, delivered, rate, trial, is_near };
+                count.wanted(&moment).filter(|lanes| *lanes > 1)
+            })
+        };
+        assert_eq!(wanted(|_| 10_000_000), Some(2));
+        assert_eq!(
+            wanted(|trial| if trial == 1 { 10_000_000 } else { 2_000_000 }),
+            Some(FALLEN_LANES)
+        );
+    }
+
+    #[test]
+    fn the_first_fills_what_a_starting_lane_leaves() {
+        let (start, ms) = (Instant::now(), Duration::from_millis);
+        let mut steering = Steering::new(LaneCount::Adaptive);
+        let run = |steering: &mut Steering, from_ms: u64, sent: &[(LaneId, u64)], under_way| {
+            for tick in 0..100 {
+                let now = start + ms(from_ms + 10 * tick);
+                for (lane, bytes) in sent {
+                    steering.delivered(*lane, bytes * tick, now);
+                }
+                steering.all_told(under_way, now);
+            }
+        };
+        steering.add(FIRST, start);
+        steering.measured(FIRST, ms(80));
+        // 10 MB/s: 800 KB on the way.
+        run(&mut steering, 0, &[(FIRST, 100_000)], 0);
+        let alone = steering.cap_bytes(FIRST);
+        steering.add(1, start + ms(1_000));
+        steering.measured(1, ms(80));
+        steering.all_told(0, start + ms(1_000));
+        let beside_nothing = steering.cap_bytes(FIRST);
+        assert!(beside_nothing.abs_diff(alone) < CHUNK_BYTES, "{beside_nothing} after {alone}");
+        steering.all_told(500_000, start + ms(1_000));
+        assert_eq!(steering.cap_bytes(FIRST), beside_nothing - 500_000);
+        // The lane's rate grows no more: it has the line.
+        run(&mut steering, 1_000, &[(1, 100_000)], 500_000);
+        assert_eq!(steering.cap_bytes(FIRST), 0);
+    }
 }
