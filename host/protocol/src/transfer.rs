@@ -19,7 +19,7 @@ pub const CHUNK_BYTES: usize = 64 * 1024;
 pub const MAX_PIECE_BYTES: u32 = 2 << 20;
 /// The shortest piece of a file that has several, in bytes, its last one excepted: a bound on how
 /// many there can be.
-pub const MIN_PIECE_BYTES: u32 = 512 << 10;
+pub const MIN_PIECE_BYTES: u32 = 256 << 10;
 /// What an encoded chunk has beside its payload, in bytes.
 pub const CHUNK_HEADER_BYTES: usize = 1 + 32 + 4 + 4;
 const PLAIN_TAG: u8 = 1;

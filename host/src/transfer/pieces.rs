@@ -5,11 +5,13 @@ use sleap_rtc_protocol::transfer::{BlobHash, MAX_PIECE_BYTES, MIN_PIECE_BYTES, P
 use std::io::{self, Read};
 use zstd::bulk::Compressor;
 
-/// Where a cut is looked for, beyond the shortest piece, there is one in every half of this on
-/// average: pieces of 768 KiB. A change costs about two of them; each costs some 100 bytes in the list
-/// of pieces. The shortest piece is so long because what is skipped costs nothing, and no longer
-/// because two different beginnings must soon lead to the same cuts.
+/// The shortest piece that is cut here. What is skipped costs nothing; were it longer, two different
+/// beginnings would not soon lead to the same cuts.
+const LEAST_PIECE_BYTES: usize = 512 << 10;
+/// Beyond that there is a cut in every half of this on average: pieces of 768 KiB. A change costs
+/// about two of them; each costs some 100 bytes in the list of pieces.
 const AVERAGE_PIECE_BYTES: usize = 512 << 10;
+const _: () = assert!(LEAST_PIECE_BYTES >= MIN_PIECE_BYTES as usize);
 /// How much of a file is in memory while it is cut: more than one piece, so that little is moved.
 const CUT_BYTES: usize = 4 << 20;
 /// How much of a piece is compressed to see whether it shrinks.
@@ -41,7 +43,7 @@ pub(super) fn cut(mut reader: impl Read, size: u64) -> io::Result<(BlobHash, Vec
         reader.read_to_end(&mut bytes)?;
         return Ok((hash(&bytes), Vec::new()));
     }
-    let (least, most) = (MIN_PIECE_BYTES as usize, MAX_PIECE_BYTES as usize);
+    let (least, most) = (LEAST_PIECE_BYTES, MAX_PIECE_BYTES as usize);
     let mut pieces = Vec::new();
     let (mut buffer, mut filled) = (vec![0; CUT_BYTES], 0);
     loop {
