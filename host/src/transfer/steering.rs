@@ -244,7 +244,7 @@ impl Steering {
             _ => lasts,
         };
         if lane == FIRST && self.others().next().is_some() {
-            return self.rest_bytes(lasts).min(most);
+            return if round_trip < LONG_PATH { 0 } else { self.rest_bytes(lasts).min(most) };
         }
         let under_way = rate * self.share() * lasts.as_secs_f64();
         // Each of them takes up to a chunk beyond its cap. Half of one is for probing.
@@ -252,9 +252,9 @@ impl Steering {
         (under_way as usize).saturating_sub(beyond).clamp(least, most)
     }
 
-    /// What the link's own connection may have under way beside others: while the one that takes
-    /// its place is still starting, what that leaves of the whole line, which holds what comes in
-    /// the time `lasts`.
+    /// What the link's own connection may have under way beside others, on long paths: while the one
+    /// that takes its place is still starting, what that leaves of the whole line, which holds what
+    /// comes in the time `lasts`.
     fn rest_bytes(&self, lasts: Duration) -> usize {
         if !self.others().any(|line| line.start.is_some()) {
             return 0;
