@@ -22,6 +22,8 @@ const GAIN: f64 = 1.25;
 const STARTING_GAIN: f64 = 1.75;
 /// On shorter paths, rates are measured too coarsely for that, and there is less to win.
 const LONG_PATH: Duration = Duration::from_millis(40);
+/// What a short path must hold for two connections to start on it.
+const SHARING_BYTES: usize = 8 * CHUNK_BYTES;
 /// A lane has started when its rate is less than so many times what it was a round trip before,
 const GROWS: f64 = 1.2;
 /// so many times in a row.
@@ -244,7 +246,7 @@ impl Steering {
             _ => lasts,
         };
         if lane == FIRST && self.others().next().is_some() {
-            return if round_trip < LONG_PATH { 0 } else { self.rest_bytes(lasts).min(most) };
+            return self.rest_bytes(round_trip, lasts).min(most);
         }
         let under_way = rate * self.share() * lasts.as_secs_f64();
         // Each of them takes up to a chunk beyond its cap. Half of one is for probing.
@@ -252,15 +254,17 @@ impl Steering {
         (under_way as usize).saturating_sub(beyond).clamp(least, most)
     }
 
-    /// What the link's own connection may have under way beside others, on long paths: while the one
-    /// that takes its place is still starting, what that leaves of the whole line, which holds what
-    /// comes in the time `lasts`.
-    fn rest_bytes(&self, lasts: Duration) -> usize {
-        if !self.others().any(|line| line.start.is_some()) {
+    /// What the link's own connection may have under way beside others: while the one that takes
+    /// its place is still starting, what that leaves of the whole line, which holds what comes in
+    /// the time `lasts`. Nothing on a short path that holds too little to be shared by chunks.
+    fn rest_bytes(&self, round_trip: Duration, lasts: Duration) -> usize {
+        let whole = self.speed.as_ref().and_then(Speed::most).unwrap_or(0.0);
+        let whole = (whole * lasts.as_secs_f64()) as usize;
+        let can_share = round_trip >= LONG_PATH || whole >= SHARING_BYTES;
+        if !can_share || !self.others().any(|line| line.start.is_some()) {
             return 0;
         }
-        let whole = self.speed.as_ref().and_then(Speed::most).unwrap_or(0.0);
-        ((whole * lasts.as_secs_f64()) as usize).saturating_sub(self.under_way_bytes + CHUNK_BYTES)
+        whole.saturating_sub(self.under_way_bytes + CHUNK_BYTES)
     }
 
     fn others(&self) -> impl Iterator<Item = &Line> {
