@@ -184,8 +184,10 @@ impl Cache {
         root: &Path,
         manifest: &Manifest,
     ) -> rusqlite::Result<()> {
-        let now = now_s();
         let changes = index.transaction()?;
+        // Later than all before, also within one second: the order is what counts.
+        let next = "SELECT COALESCE(MAX(used_at_s), 0) + 1 FROM content";
+        let now = now_s().max(changes.query_row(next, [], |row| row.get(0))?);
         for file in manifest.files().iter().filter(|file| file.size > 0) {
             let known = changes
                 .prepare_cached("UPDATE content SET used_at_s = ?2 WHERE hash = ?1")?
