@@ -44,14 +44,14 @@ pub(super) fn cut(mut reader: impl Read, size: u64) -> io::Result<(BlobHash, Vec
         return Ok((hash(&bytes), Vec::new()));
     }
     let (least, most) = (LEAST_PIECE_BYTES, MAX_PIECE_BYTES as usize);
-    let mut pieces = Vec::new();
-    let (mut buffer, mut filled) = (vec![0; CUT_BYTES], 0);
+    let (mut pieces, mut buffer) = (Vec::new(), Vec::with_capacity(CUT_BYTES));
     loop {
-        filled += fill(&mut reader, &mut buffer[filled..])?;
-        let is_end = filled < buffer.len();
-        let (cuts, mut at) = (FastCDC::new(&buffer[..filled], least, AVERAGE_PIECE_BYTES, most), 0);
-        while filled - at >= most || (is_end && at < filled) {
-            let (_, end) = cuts.cut(at, filled - at);
+        let room = CUT_BYTES - buffer.len();
+        reader.by_ref().take(room as u64).read_to_end(&mut buffer)?;
+        let is_end = buffer.len() < CUT_BYTES;
+        let (cuts, mut at) = (FastCDC::new(&buffer, least, AVERAGE_PIECE_BYTES, most), 0);
+        while buffer.len() - at >= most || (is_end && at < buffer.len()) {
+            let (_, end) = cuts.cut(at, buffer.len() - at);
             let bytes = (end - at) as u32;
             pieces.push(Piece { blake3: hash(&buffer[at..end]), bytes });
             at = end;
@@ -59,23 +59,8 @@ pub(super) fn cut(mut reader: impl Read, size: u64) -> io::Result<(BlobHash, Vec
         if is_end {
             return Ok((content(&pieces), pieces));
         }
-        buffer.copy_within(at..filled, 0);
-        filled -= at;
+        buffer.drain(..at);
     }
-}
-
-/// Reads until `buffer` is full or all is read. Returns how much that was.
-fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match reader.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(bytes) => filled += bytes,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }
 
 /// Compresses pieces that shrink. Keeps the working memory from one to the next.

@@ -258,8 +258,7 @@ impl Steering {
     /// its place is still starting, what that leaves of the whole line, which holds what comes in
     /// the time `lasts`. Nothing on a short path that holds too little to be shared by chunks.
     fn rest_bytes(&self, round_trip: Duration, lasts: Duration) -> usize {
-        let whole = self.speed.as_ref().and_then(Speed::most).unwrap_or(0.0);
-        let whole = (whole * lasts.as_secs_f64()) as usize;
+        let whole = (self.together().unwrap_or(0.0) * lasts.as_secs_f64()) as usize;
         let can_share = round_trip >= LONG_PATH || whole >= SHARING_BYTES;
         if !can_share || !self.others().any(|line| line.start.is_some()) {
             return 0;
@@ -278,8 +277,12 @@ impl Steering {
         // The link's own connection, where there are others, only has what they leave.
         let each = self.others().filter_map(|line| line.speed.most_since(since));
         let each: f64 = each.sum();
-        let together = self.speed.as_ref().and_then(Speed::most);
-        together.map_or(1.0, |together| (together / each.max(1.0)).min(1.0))
+        self.together().map_or(1.0, |together| (together / each.max(1.0)).min(1.0))
+    }
+
+    /// Bytes per second of all lanes together, at most, lately.
+    fn together(&self) -> Option<f64> {
+        self.speed.as_ref().and_then(Speed::most)
     }
 
     /// Of the path alone. Lanes between the same two machines mostly take the same one, and those
@@ -315,7 +318,7 @@ impl Steering {
         let (round_trip, delivered) = (self.longest_round_trip(), self.delivered);
         let trial = TRIAL.max(round_trip * TRIAL_ROUND_TRIPS);
         let is_near = round_trip < NEAR;
-        let rate = self.speed.as_ref().and_then(Speed::most).unwrap_or(0.0);
+        let rate = self.together().unwrap_or(0.0);
         self.count.wanted(&Moment { now, left_bytes, open, delivered, rate, trial, is_near })
     }
 }
