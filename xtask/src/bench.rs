@@ -12,16 +12,11 @@ use std::process::{Command, ExitCode};
 /// The packages that are our own code.
 const OURS: [&str; 4] = ["sleap-rtc", "sleap-rtc-protocol", "bench", "largest-gpu"];
 
-/// Installs what is missing, instead of doing without.
-const INSTALL: &str = "--install";
-
 /// Runs the measurement that `arguments` name.
 pub fn run(arguments: &[String]) -> Result<ExitCode> {
-    let install = arguments.iter().any(|argument| argument == INSTALL);
-    let arguments = arguments.iter().filter(|argument| *argument != INSTALL);
-    prerequisites::build(install)?;
-    if arguments.clone().next().is_some_and(|name| name == "transfer") {
-        compared_with(install)?;
+    prerequisites::build()?;
+    if arguments.first().is_some_and(|name| name == "transfer") {
+        compared_with();
     }
     let mut build = cargo(&["build", "--quiet", "--package", "sleap-rtc", "--package", "bench"]);
     call(optimise(&mut build))?;
@@ -30,15 +25,14 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
     Ok(if done.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What transfers are compared with. The measurement says of what is missing that it was not run.
-fn compared_with(install: bool) -> Result<()> {
-    if install {
-        prerequisites::copiers()?;
+/// What transfers are compared with. The measurement leaves out what is missing.
+fn compared_with() {
+    if let Err(error) = prerequisites::copiers() {
+        eprintln!("not compared with all others: {error:#}");
     }
-    if let Err(error) = prerequisites::python(install).and_then(|()| python::peers()) {
-        eprintln!("no aiortc to compare with: {error:#}");
+    if let Err(error) = prerequisites::python().and_then(|()| python::peers()) {
+        eprintln!("not compared with aiortc: {error:#}");
     }
-    Ok(())
 }
 
 fn optimise(command: &mut Command) -> &mut Command {

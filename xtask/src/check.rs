@@ -16,14 +16,12 @@ const ALONE: [&str; 3] = ["large::", "abuse::a_job_goes_on", "abuse::guesses"];
 
 /// Everything.
 pub fn test(options: &Options) -> Result<ExitCode> {
-    prerequisites::build(options.install)?;
-    prerequisites::python(options.install)?;
-    if options.install {
-        prerequisites::networks()?;
-    }
+    prerequisites::build()?;
+    prerequisites::python()?;
     if !options.no_real && find("sleap-nn").is_none() {
-        prerequisites::sleap_nn(options.install)?;
+        prerequisites::sleap_nn()?;
     }
+    let networks = prerequisites::networks();
     let mut steps = Steps::begin();
     steps.command("format", &mut cargo(&["fmt", "--all", "--check"]));
     steps.check("python peers", || python::peers().map(drop));
@@ -34,11 +32,10 @@ pub fn test(options: &Options) -> Result<ExitCode> {
     if steps.failed() {
         return Ok(steps.finish());
     }
-    let relay = prerequisites::relay(options.install);
-    if let Err(why) = &relay {
-        steps.skip("tests of the relay", why);
+    if let Err(why) = &networks {
+        steps.skip("tests of the relay", &format!("{why:#}"));
     }
-    tests(&mut steps, relay.is_ok(), &plugin_tools);
+    tests(&mut steps, networks.is_ok(), &plugin_tools);
     steps.command("torture, 25 rounds", &mut torture::command(&[]));
     steps.check("example local_job", example);
     lints(&mut steps);
@@ -46,11 +43,11 @@ pub fn test(options: &Options) -> Result<ExitCode> {
         steps.skip("train and track with real sleap-nn", "--no-real");
         steps.skip("stop and cancel with real sleap-nn", "--no-real");
     } else {
-        steps.check("install sleap-nn", || python::sleap_nn(options.install).map(drop));
+        steps.check("install sleap-nn", || python::sleap_nn().map(drop));
         let name = "train and track with real sleap-nn";
-        steps.check(name, || demo::train_and_track(options.install, false));
+        steps.check(name, || demo::train_and_track(false));
         let name = "stop and cancel with real sleap-nn";
-        steps.check(name, || early_end::stop_and_cancel(options.install));
+        steps.check(name, early_end::stop_and_cancel);
     }
     Ok(steps.finish())
 }
@@ -122,9 +119,14 @@ fn example() -> Result<()> {
     Ok(())
 }
 
+/// Lints, and builds that the tests do not make: what a step is called, and cargo's arguments.
+const LINTS: &[(&str, &[&str])] =
+    &[("clippy", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])];
+
 fn lints(steps: &mut Steps) {
-    let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
-    steps.command("clippy", &mut cargo(&clippy));
+    for (name, arguments) in LINTS {
+        steps.command(name, &mut cargo(arguments));
+    }
     let deny = "licences, bans, sources";
     if works("cargo-deny", &["--version"]) {
         let checks = ["deny", "--all-features", "check", "licenses", "bans", "sources"];

@@ -23,22 +23,26 @@ const POLL_EVERY: Duration = Duration::from_millis(50);
 
 /// The whole demo.
 pub fn run(options: &Options) -> Result<ExitCode> {
-    prerequisites::build(options.install)?;
-    prerequisites::python(options.install)?;
+    prerequisites::build()?;
+    prerequisites::python()?;
+    if !options.stand_in {
+        // First, since it is what is missing most often, and building takes long.
+        python::sleap_nn()?;
+    }
     println!("building (the first time takes several minutes)");
     call(&mut cargo(&["build", "--package", "sleap-rtc"]))?;
     match options.early_end {
-        true => early_end::stop_and_cancel(options.install)?,
-        false => train_and_track(options.install, options.stand_in)?,
+        true => early_end::stop_and_cancel()?,
+        false => train_and_track(options.stand_in)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Trains the small package and tracks with the trained model; the binary is built already.
-pub fn train_and_track(install: bool, stand_in: bool) -> Result<()> {
+pub fn train_and_track(stand_in: bool) -> Result<()> {
     let trainer = match stand_in {
         true => root().join("tests/stand-in"),
-        false => python::sleap_nn(install)?,
+        false => python::sleap_nn()?,
     };
     let demo = Demo::new("demo", &trainer)?;
     let models = demo.folder.join("models");

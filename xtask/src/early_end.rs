@@ -25,8 +25,8 @@ const LOAD: &str = "import sys, torch\n\
 
 /// A job that is stopped after its second epoch gives a model, one that is cancelled gives none;
 /// the binary is built already.
-pub fn stop_and_cancel(install: bool) -> Result<()> {
-    let trainer = python::sleap_nn(install)?;
+pub fn stop_and_cancel() -> Result<()> {
+    let trainer = python::sleap_nn()?;
     let demo = Demo::new("early-end", &trainer)?;
     endless(&demo.folder.join("package/single_instance.yaml"))?;
     let server = demo.start_server()?;

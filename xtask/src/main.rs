@@ -1,7 +1,8 @@
 //! Tasks of the workspace: `cargo xtask demo`, `test`, `lint`, `bench`.
 //!
-//! Needs nothing but cargo. Whatever else a task needs is looked for first, and what is missing is
-//! named with the command that installs it, or installed where `--install` was given.
+//! Needs nothing but cargo. Whatever else a task needs is looked for first, and installed where it is
+//! missing: into `target/`, by rustup, or by apt-get for root and for users whose sudo asks for no
+//! password. Others get the command to run.
 
 mod bench;
 mod check;
@@ -16,16 +17,16 @@ mod torture;
 use std::process::ExitCode;
 
 const USAGE: &str = "\
-cargo xtask demo [--stand-in | --early-end] [--install]
+cargo xtask demo [--stand-in | --early-end]
     Train and track once, with real processes on this machine and real sleap-nn, and show where
     the models and the predictions are. --stand-in uses the stand-in trainer: seconds, no models.
     --early-end stops one training after two epochs, and cancels another.
-cargo xtask test [--no-real] [--install]
+cargo xtask test [--no-real]
     Everything that CI runs: formatting, lints, every test, then the demo with real sleap-nn, and
     stop and cancel with it (--no-real leaves those out).
 cargo xtask lint
     Formatting and lints alone.
-cargo xtask bench NAME [OPTIONS] [--install]
+cargo xtask bench NAME [OPTIONS]
     Measures the real programs, beside a peer in the same run; `bench --help` lists the names.
 cargo xtask torture [--seed N] [--rounds N] [--round K] [--rooms N]
     Kills, freezes, cuts off and fills up whatever takes part in a job, and checks that nothing is
@@ -33,7 +34,8 @@ cargo xtask torture [--seed N] [--rounds N] [--round K] [--rooms N]
 cargo xtask python-peers
     Installs what the independent Python peers of the tests need, into target/.
 
---install installs what is missing (apt-get, rustup) instead of naming it.
+Tasks install what they need and the machine lacks: into target/, with rustup, and with apt-get
+where that needs no password. Else they print the command.
 ";
 
 /// What the command line asks for.
@@ -42,7 +44,6 @@ struct Options {
     stand_in: bool,
     early_end: bool,
     no_real: bool,
-    install: bool,
 }
 
 fn main() -> ExitCode {
@@ -70,7 +71,6 @@ fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
             ("demo", "--early-end") => options.early_end = true,
             ("demo", "--stand-in") => options.stand_in = true,
             ("test", "--no-real") => options.no_real = true,
-            ("demo" | "test" | "lint" | "python-peers", "--install") => options.install = true,
             _ => return Ok(usage()),
         }
     }
@@ -79,7 +79,7 @@ fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
         "test" => check::test(&options),
         "lint" => check::lint(),
         "python-peers" => {
-            prerequisites::python(options.install)?;
+            prerequisites::python()?;
             python::peers()?;
             Ok(ExitCode::SUCCESS)
         }

@@ -1,10 +1,12 @@
-//! What the machine must have, and how it gets it.
+//! What the machine must have. What is missing is installed where that needs no rights, or where the
+//! rights are there; else the error says the command.
 
 use crate::programs::{call, find, root, works};
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use std::{env, path::Path, process::Command};
 
 /// Something that must be there.
+#[derive(Clone, Copy)]
 struct Need {
     /// For people.
     what: &'static str,
@@ -72,24 +74,28 @@ const SLEAP_NN: &[Need] = &[
     },
 ];
 
-/// For tests that cut networks.
-const NETWORKS: &[Need] = &[Need {
+/// For tests and measurements that cut networks.
+const IPROUTE: Need = Need {
     what: "iproute2 (`ip`)",
     there: || find("ip").is_some(),
     packages: &["iproute2"],
     otherwise: "install iproute2",
-}];
+};
 
-/// For the tests of the relay, beside networks: a TURN server.
-const RELAY: &[Need] = &[Need {
-    what: "coturn (`turnserver`)",
-    there: || find("turnserver").is_some(),
-    packages: &["coturn"],
-    otherwise: "install coturn",
-}];
+/// For the tests of networks and of the relay.
+const NETWORKS: &[Need] = &[
+    IPROUTE,
+    Need {
+        what: "coturn (`turnserver`), the TURN server of the tests",
+        there: || find("turnserver").is_some(),
+        packages: &["coturn"],
+        otherwise: "install coturn",
+    },
+];
 
-/// What `bench transfer` compares with, beside networks.
+/// For `bench transfer`: networks, and what it compares with.
 const COPIERS: &[Need] = &[
+    IPROUTE,
     Need {
         what: "OpenSSH's server and client (`sshd`, `scp`)",
         there: || find("scp").is_some() && Path::new("/usr/sbin/sshd").is_file(),
@@ -105,54 +111,37 @@ const COPIERS: &[Need] = &[
 ];
 
 /// To build: compilers and the target of the policy plugins.
-pub fn build(install: bool) -> Result<()> {
-    wasm_target(install)?;
-    provide(COMPILERS, install)
+pub fn build() -> Result<()> {
+    wasm_target()?;
+    provide(COMPILERS)
 }
 
 /// For the stand-in trainer and the Python peers.
-pub fn python(install: bool) -> Result<()> {
-    provide(PYTHON, install)
-}
-
-/// For networks of the tests' own. Without them what needs them says that it was skipped, so they
-/// are only ever installed.
-pub fn networks() -> Result<()> {
-    provide(NETWORKS, true)
-}
-
-/// For the tests of the relay, which need networks of their own as well. What is missing is no
-/// failure, but the reason why they do not run.
-pub fn relay(install: bool) -> Result<(), String> {
-    if !is_root() {
-        return Err("networks of the tests' own need root".into());
-    }
-    let needs = || NETWORKS.iter().chain(RELAY);
-    if install {
-        needs()
-            .try_for_each(|need| provide(std::slice::from_ref(need), true))
-            .map_err(|error| format!("{error:#}"))?;
-    }
-    let missing: Vec<&str> = needs().filter(|need| !(need.there)()).map(|need| need.what).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    Err(format!("missing: {}; run this again with --install", missing.join(", ")))
-}
-
-/// For what transfers are compared with. What is missing is not run there, so it is only ever
-/// installed.
-pub fn copiers() -> Result<()> {
-    networks()?;
-    provide(COPIERS, true)
+pub fn python() -> Result<()> {
+    provide(PYTHON)
 }
 
 /// To install real sleap-nn.
-pub fn sleap_nn(install: bool) -> Result<()> {
-    provide(SLEAP_NN, install)
+pub fn sleap_nn() -> Result<()> {
+    provide(SLEAP_NN)
 }
 
-fn wasm_target(install: bool) -> Result<()> {
+/// For the tests of networks and of the relay. They are skipped without root; what else is missing
+/// is installed, or is the reason why they do not run.
+pub fn networks() -> Result<()> {
+    if rights() != Some(Rights::Root) {
+        bail!("network namespaces of the tests' own need root");
+    }
+    provide(NETWORKS)
+}
+
+/// For what `bench transfer` compares with.
+pub fn copiers() -> Result<()> {
+    provide(COPIERS)
+}
+
+/// rustup needs no rights to add a target.
+fn wasm_target() -> Result<()> {
     const TARGET: &str = "wasm32-unknown-unknown";
     let rustc = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
         .args(["--print", "target-libdir", "--target", TARGET])
@@ -162,64 +151,77 @@ fn wasm_target(install: bool) -> Result<()> {
     if rustc.status.success() && Path::new(&folder).is_dir() {
         return Ok(());
     }
-    if !install {
-        bail!(
-            "the Rust target {TARGET} is missing (the policy plugins are built for it)\n  \
-             rustup target add {TARGET}\n  or run this again with --install"
-        );
-    }
+    ensure!(
+        find("rustup").is_some(),
+        "the policy plugins are built for {TARGET}, which this Rust toolchain does not have: \
+         install Rust with https://rustup.rs"
+    );
+    println!("installing the Rust target {TARGET}, for which the policy plugins are built");
     call(Command::new("rustup").args(["target", "add", TARGET]).current_dir(root()))
 }
 
-fn provide(needs: &[Need], install: bool) -> Result<()> {
-    let missing: Vec<&Need> = needs.iter().filter(|need| !(need.there)()).collect();
+/// What lets this program install Debian's packages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rights {
+    Root,
+    /// sudo asks for no password.
+    Sudo,
+}
+
+fn rights() -> Option<Rights> {
+    let id = Command::new("id").arg("-u").output();
+    if id.is_ok_and(|id| id.stdout.trim_ascii() == b"0") {
+        return Some(Rights::Root);
+    }
+    works("sudo", &["-n", "true"]).then_some(Rights::Sudo)
+}
+
+/// Installs what is missing of `needs`. Without the rights to do so the error is one line with the
+/// command that does it.
+fn provide(needs: &[Need]) -> Result<()> {
+    let missing = missing(needs);
     if missing.is_empty() {
         return Ok(());
     }
+    let what = join(&missing, "; ", |need| need.what);
+    if find("apt-get").is_none() {
+        bail!("missing {what}: {}", join(&missing, "; ", |need| need.otherwise));
+    }
     let packages: Vec<&str> = missing.iter().flat_map(|need| need.packages).copied().collect();
-    if install && find("apt-get").is_some() {
-        apt_get(&packages)?;
-        let still: Vec<&str> = missing.iter().filter(|n| !(n.there)()).map(|n| n.what).collect();
-        if still.is_empty() {
-            return Ok(());
-        }
-        bail!("installed {}, and still missing: {}", packages.join(" "), still.join("; "));
-    }
-    let mut message = String::from("missing:");
-    for need in &missing {
-        message += &format!("\n  {}: {}", need.what, need.otherwise);
-    }
-    if find("apt-get").is_some() {
-        message +=
-            &format!("\nOn this machine:\n  {}apt-get install {}", sudo(), packages.join(" "));
-        message += "\nor run this again with --install";
-    }
-    bail!(message)
-}
-
-fn apt_get(packages: &[&str]) -> Result<()> {
-    println!("installing {}", packages.join(" "));
-    let command = |arguments: &[&str]| {
-        let mut command = match sudo() {
-            "" => Command::new("apt-get"),
-            _ => {
-                let mut command = Command::new("sudo");
-                command.args(["-n", "apt-get"]);
-                command
-            }
-        };
-        command.env("DEBIAN_FRONTEND", "noninteractive").args(["-qq"]).args(arguments);
-        command
+    let Some(rights) = rights() else {
+        bail!("missing {what}: run `sudo apt-get install {}`", packages.join(" "));
     };
-    call(&mut command(&["update"]))?;
-    call(command(&["install", "--yes", "--no-install-recommends"]).args(packages))
+    println!("installing {}", packages.join(" "));
+    call(&mut apt_get(rights, &["update"]))?;
+    let install = ["install", "--yes", "--no-install-recommends"];
+    call(apt_get(rights, &install).args(&packages))?;
+    let still = self::missing(&missing);
+    ensure!(
+        still.is_empty(),
+        "installed {}, and still missing {}",
+        packages.join(" "),
+        join(&still, "; ", |need| need.what)
+    );
+    Ok(())
 }
 
-/// `sudo ` for everybody but root.
-fn sudo() -> &'static str {
-    if is_root() { "" } else { "sudo " }
+fn missing(needs: &[Need]) -> Vec<Need> {
+    needs.iter().filter(|need| !(need.there)()).copied().collect()
 }
 
-fn is_root() -> bool {
-    Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout.trim_ascii() == b"0")
+fn join(needs: &[Need], separator: &str, part: fn(&Need) -> &str) -> String {
+    needs.iter().map(part).collect::<Vec<_>>().join(separator)
+}
+
+fn apt_get(rights: Rights, arguments: &[&str]) -> Command {
+    let mut command = match rights {
+        Rights::Root => Command::new("apt-get"),
+        Rights::Sudo => {
+            let mut command = Command::new("sudo");
+            command.args(["-n", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+            command
+        }
+    };
+    command.env("DEBIAN_FRONTEND", "noninteractive").arg("-qq").args(arguments);
+    command
 }

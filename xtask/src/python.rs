@@ -15,7 +15,7 @@ const UV: &str = "uv==0.13.8";
 
 /// The folder that holds a `sleap-nn` program: from `PATH`, or installed from PyPI (CPU only)
 /// into `target/sleap-nn`.
-pub fn sleap_nn(install: bool) -> Result<PathBuf> {
+pub fn sleap_nn() -> Result<PathBuf> {
     if let Some(program) = find("sleap-nn") {
         println!("sleap-nn: {}", program.display());
         return Ok(program.parent().unwrap_or(&program).to_owned());
@@ -27,7 +27,7 @@ pub fn sleap_nn(install: bool) -> Result<PathBuf> {
              installs it; --stand-in (demo) and --no-real (test) do without"
         );
     }
-    prerequisites::sleap_nn(install)?;
+    prerequisites::sleap_nn()?;
     let own = root().join("xtask/sleap-nn");
     let (lock, stubs) = (own.join("sleap-nn-cpu.lock"), own.join("cpu_torch_stubs.py"));
     let venv = target().join("sleap-nn");

@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 
 /// Runs the rounds that `arguments` ask for.
 pub fn run(arguments: &[String]) -> Result<ExitCode> {
-    prerequisites::build(false)?;
+    prerequisites::build()?;
     let done = command(arguments).status()?;
     Ok(if done.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
