@@ -12,6 +12,6 @@ test('only a job above the limit is refused', () => {
   assert.equal(val[0].message, 'trains at most 5 epochs, not 6');
 });
 
-test('a setting that makes no sense is named', () => {
+test('an invalid setting is named', () => {
   assert.throws(() => check(within('text', 'many'), { epochs: 6 }), (said) => /max-epochs/.test(said));
 });

@@ -1,4 +1,4 @@
-// Which worker should get a job: the available one with the most free GPU memory.
+// Ranks the available workers by their free GPU memory.
 
 export function select(context, job, workers) {
   const choices = [];
@@ -15,7 +15,8 @@ export function select(context, job, workers) {
   return { choices, leftOut };
 }
 
-// Free memory of the GPU that has most; where it was not measured, its total. A BigInt.
+// Free memory of the GPU that has most of it, as a BigInt. Total memory stands in for a value not
+// measured.
 function freeMib(worker) {
   const free = worker.gpus.map((gpu) => gpu.memoryFreeMib ?? gpu.memoryMib);
   return free.reduce((most, mib) => (mib > most ? mib : most), 0n);

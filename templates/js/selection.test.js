@@ -7,7 +7,7 @@ const worker = (tag, memoryMib, memoryFreeMib) => ({
   gpus: [{ memoryMib, memoryFreeMib }],
 });
 
-test('the most free memory comes first, and the busy are out', () => {
+test('the most free memory comes first, and busy workers are left out', () => {
   const workers = [
     worker('available', 24000n, 1000n),
     worker('busy', 80000n),

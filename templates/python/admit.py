@@ -1,8 +1,8 @@
-"""Whether a worker takes a job: not when it trains longer than the setting `max-epochs` allows."""
+"""Refuses jobs that train longer than the setting `max-epochs` allows."""
 
 
 def admit(settings, epochs):
-    """None, or why not. ValueError when a setting makes no sense."""
+    """Returns why the job is refused, or None. Raises ValueError for an invalid setting."""
     limit = settings.get("max-epochs")
     if limit is None or epochs is None:
         return None

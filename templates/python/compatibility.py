@@ -1,4 +1,4 @@
-"""Between the host's records and `admit`."""
+"""Connects `admit` with the host's records."""
 
 from admit import admit
 from componentize_py_types import Err

@@ -1,4 +1,4 @@
-"""Between the host's records and `minutes`."""
+"""Connects `minutes` with the host's records."""
 
 from minutes import minutes
 from wit_world import exports

@@ -1,4 +1,4 @@
-"""How long a job will take: half a minute for each epoch."""
+"""Estimates half a minute for each epoch."""
 
 MINUTES_PER_EPOCH = 0.5
 

@@ -1,4 +1,4 @@
-"""Between the host's records and `rank`."""
+"""Connects `rank` with the host's records."""
 
 from rank import rank
 from wit_world import exports
@@ -12,5 +12,5 @@ class Selection(exports.Selection):
             return isinstance(worker.status, WorkerStatus_Available)
 
         choices = [Choice(*choice) for choice in rank(workers, available)]
-        busy = (place for place, worker in enumerate(workers) if not available(worker))
-        return Ranking(choices, [Exclusion(place, "not available") for place in busy])
+        busy = (index for index, worker in enumerate(workers) if not available(worker))
+        return Ranking(choices, [Exclusion(index, "not available") for index in busy])

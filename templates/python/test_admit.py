@@ -9,7 +9,7 @@ class Admit(unittest.TestCase):
         self.assertIsNone(admit({"max-epochs": 5}, 5))
         self.assertEqual(admit({"max-epochs": 5}, 6), "trains at most 5 epochs, not 6")
 
-    def test_a_setting_that_makes_no_sense_is_named(self):
+    def test_an_invalid_setting_is_named(self):
         with self.assertRaisesRegex(ValueError, "max-epochs"):
             admit({"max-epochs": "many"}, 6)
 

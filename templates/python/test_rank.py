@@ -10,13 +10,13 @@ def worker(memory_mib, memory_free_mib=None, available=True):
 
 
 class Rank(unittest.TestCase):
-    def test_the_most_free_memory_comes_first_and_the_busy_are_out(self):
+    def test_the_most_free_memory_comes_first_and_busy_workers_are_left_out(self):
         workers = [worker(24000, 1000), worker(80000, available=False), worker(8000)]
         ranked = rank(workers, lambda worker: worker.available)
-        self.assertEqual([place for place, _, _ in ranked], [2, 0])
+        self.assertEqual([index for index, _, _ in ranked], [2, 0])
         self.assertEqual(ranked[0][2], "8000 MiB of GPU memory free")
 
-    def test_nobody_is_ranked_in_an_empty_room(self):
+    def test_an_empty_room_has_an_empty_ranking(self):
         self.assertEqual(rank([], lambda worker: True), [])
 
 

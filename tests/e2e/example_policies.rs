@@ -129,7 +129,7 @@ fn office_hours_keep_a_machine_for_its_owner() {
     says(
         &mut at("2026-01-14T09:00"),
         1,
-        &["attic was expected to take the job, but says no: is bob's"],
+        &["attic was expected to take the job, but says no: is reserved for bob"],
     );
     let server = site.server();
     // Whenever the test runs, it is in these hours.
@@ -149,7 +149,7 @@ fn office_hours_keep_a_machine_for_its_owner() {
         fs::write(client.home().join("sleap-rtc.toml"), config).unwrap();
         client.run()
     };
-    train("bob").assert_code(5).assert_says(&["is ada's from 00:00 to 24:00"]);
+    train("bob").assert_code(5).assert_says(&["is reserved for ada from 00:00 to 24:00"]);
     assert_eq!(worker.trainer_starts().len(), 0);
     train("ada").assert_code(0);
     assert_eq!(worker.trainer_starts().len(), 1);

@@ -1,4 +1,4 @@
-"""Between the host's records and `obstacle`."""
+"""Connects `obstacle` with the host's records."""
 
 import json
 

@@ -11,10 +11,10 @@ def at(time, weekday=3, date="2026-01-14"):
 
 class Office(unittest.TestCase):
     def test_by_day_it_is_its_owners(self):
-        self.assertEqual(obstacle(ADAS, at("09:00"), "bob"), "is ada's from 09:00 to 17:00")
+        self.assertEqual(obstacle(ADAS, at("09:00"), "bob"), "is reserved for ada from 09:00 to 17:00")
         self.assertIsNotNone(obstacle(ADAS, at("16:59"), None))
         self.assertIsNone(obstacle(ADAS, at("12:00"), "ada"))
-        self.assertEqual(obstacle({}, at("12:00"), "ada"), "is nobody's from 09:00 to 17:00")
+        self.assertEqual(obstacle({}, at("12:00"), "ada"), "is reserved from 09:00 to 17:00")
 
     def test_otherwise_it_is_everybodys(self):
         for now in [at("08:59"), at("17:00"), at("12:00", weekday=6)]:

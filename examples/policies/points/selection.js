@@ -1,7 +1,8 @@
-// Which worker should get a job: the one with the most points.
+// Ranks the workers by points.
 //
-// A point for each GiB of free GPU memory, half of them lost where the GPU is at work; five for each
-// free slot; and those that `settings` gives to tags and host names: `{ attic = 40 }`.
+// A worker gets a point for each GiB of free GPU memory (half a point if the GPU is fully used), five
+// points for each free slot, and the points that `settings` gives to its tags and its host name:
+// `{ attic = 40 }`.
 
 export function select(context, job, workers) {
   const extra = extraPoints(context.settings);
@@ -22,7 +23,7 @@ export function select(context, job, workers) {
   return { choices, leftOut };
 }
 
-// Memory comes as BigInts: they are 64 bits wide.
+// Memory sizes are 64 bits wide and therefore BigInts.
 function memoryPoints(gpu) {
   const gib = Number(gpu.memoryFreeMib ?? gpu.memoryMib) / 1024;
   return gib * (1 - (gpu.utilization ?? 0) / 2);

@@ -1,7 +1,7 @@
-//! Memory that is never given back.
+//! An allocator that never frees.
 //!
-//! Every call has an instance of its own that ends with it, and most of a call's time goes into
-//! taking over the records of the room, text by text: taking memory must cost next to nothing.
+//! Every call has an instance of its own, whose memory is dropped with it. Most of a call's time goes
+//! into copying the room's records, text by text, so that allocating must cost next to nothing.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::arch::wasm32::{memory_grow, memory_size};
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 static ALLOCATOR: Bump = Bump { next: AtomicUsize::new(0), end: AtomicUsize::new(0) };
 
 const PAGE_BYTES: usize = 64 * 1024;
-/// What the memory grows by at least.
+/// The least by which the memory grows.
 const GROWTH_BYTES: usize = 1024 * 1024;
 
 /// What lies between `next` and `end`, which is the end of the memory, is free. Both are 0 at first.

@@ -1,13 +1,13 @@
 //! The default selection plugin: the available worker with the largest GPU comes first.
 //!
-//! Workers that are not available, do not take the kind of job or have too little GPU memory are
-//! left out. The others are ranked by the total memory of their largest GPU; among equals by its
+//! It leaves out workers that are not available, do not take this kind of job or have too little GPU
+//! memory. The others are ranked by the total memory of their largest GPU; among equals by its
 //! free memory (measured before not measured), then by fewer active jobs, then by peer id.
 
 #[cfg(target_family = "wasm")]
 mod bump;
 
-/// Bindings made from the WIT package.
+/// Bindings generated from the WIT package.
 #[allow(missing_docs, unsafe_code, reason = "generated")]
 pub mod bindings {
     wit_bindgen::generate!({ world: "selection-plugin", path: "../../wit" });
@@ -61,7 +61,7 @@ fn choice(index: u32, worker: &Worker) -> Choice {
     }
 }
 
-/// What keeps `worker` from taking `job`, in words.
+/// Why `worker` cannot take `job`, for the user.
 fn obstacle(job: &Job, worker: &Worker) -> Option<String> {
     match &worker.status {
         WorkerStatus::Available if worker.slots_free > 0 => {}
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn equals_are_told_apart_by_free_memory_then_jobs_then_name() {
+    fn ties_are_broken_by_free_memory_then_jobs_then_name() {
         let mut two_jobs = worker("a", &[(8000, Some(4000))]);
         two_jobs.active_jobs = 2;
         let workers = [
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn who_cannot_take_the_job_is_left_out_with_the_reason() {
+    fn workers_that_cannot_take_the_job_are_left_out_with_a_reason() {
         let mut workers = vec![worker("small", &[(8192, None)]), worker("busy", &[(80000, None)])];
         workers[1].status = WorkerStatus::Busy;
         let mut other = worker("tracks", &[(80000, None)]);

@@ -1,6 +1,6 @@
 //! The default estimation plugin: half a minute an epoch, or 100 frames a minute, or an hour.
 
-/// Bindings made from the WIT package.
+/// Bindings generated from the WIT package.
 #[allow(missing_docs, unsafe_code, reason = "generated")]
 pub mod bindings {
     wit_bindgen::generate!({ world: "estimation-plugin", path: "../../wit" });
@@ -28,8 +28,8 @@ impl Guest for LinearEstimate {
 
 /// The estimate for a job of `epochs` epochs or `frames` frames.
 ///
-/// The rates are rules of thumb, for any model on any GPU: between a quarter and four times the
-/// estimate is all that can be said.
+/// The rates are rules of thumb for any model on any GPU, so the bounds are wide: a quarter of the
+/// estimate and four times the estimate.
 pub fn duration(job_type: &JobType, epochs: Option<u32>, frames: Option<u64>) -> Duration {
     let minutes = match job_type {
         JobType::Training => epochs.map(|epochs| f64::from(epochs) * MINUTES_PER_EPOCH),

@@ -1,9 +1,9 @@
-//! The default compatibility plugin: the kind of job, the GPU's memory, the model types.
+//! The default compatibility plugin: checks the kind of job, the GPU's memory and the model types.
 //!
 //! It refuses only what it knows to be impossible. A worker that lists no job types or no models
-//! takes any; a list with words that this plugin does not know is not held against a job.
+//! takes all of them, and so does a worker whose list contains words that this plugin does not know.
 
-/// Bindings made from the WIT package.
+/// Bindings generated from the WIT package.
 #[allow(missing_docs, unsafe_code, reason = "generated")]
 pub mod bindings {
     wit_bindgen::generate!({ world: "compatibility-plugin", path: "../../wit" });

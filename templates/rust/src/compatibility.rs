@@ -1,4 +1,4 @@
-//! Whether a worker takes a job: not when it trains longer than the setting `max-epochs` allows.
+//! Refuses jobs that train longer than the setting `max-epochs` allows.
 
 use crate::exports::sleap_rtc::policy::compatibility::{Guest, Reason, Verdict};
 use crate::sleap_rtc::policy::types::{Context, Job, Property, Value, Worker};

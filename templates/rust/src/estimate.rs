@@ -1,4 +1,4 @@
-//! How long a job will take: half a minute for each epoch.
+//! Estimates half a minute for each epoch.
 
 use crate::exports::sleap_rtc::policy::estimation::{Duration, Guest};
 use crate::sleap_rtc::policy::types::{Context, Job, Worker};
@@ -22,7 +22,7 @@ mod tests {
 
     #[test]
     fn it_grows_with_the_epochs() {
-        let told = duration(200);
-        assert_eq!((told.low, told.minutes, told.high), (50.0, 100.0, 200.0));
+        let estimate = duration(200);
+        assert_eq!((estimate.low, estimate.minutes, estimate.high), (50.0, 100.0, 200.0));
     }
 }

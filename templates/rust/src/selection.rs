@@ -1,4 +1,4 @@
-//! Which worker should get a job: the available one with the most free GPU memory.
+//! Ranks the available workers by their free GPU memory.
 
 use crate::exports::sleap_rtc::policy::selection::{Choice, Exclusion, Guest, Ranking};
 use crate::sleap_rtc::policy::types::{Context, Job, Worker, WorkerStatus};
@@ -24,7 +24,7 @@ fn rank(workers: &[Worker]) -> Ranking {
     Ranking { choices, left_out }
 }
 
-/// Free memory of the GPU that has most; where it was not measured, its total.
+/// Free memory of the GPU that has most of it. Total memory stands in for a value not measured.
 fn free_mib(worker: &Worker) -> u64 {
     let free = worker.gpus.iter().map(|gpu| gpu.memory_free_mib.unwrap_or(gpu.memory_mib));
     free.max().unwrap_or(0)
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_free_memory_comes_first_and_the_busy_are_out() {
+    fn the_most_free_memory_comes_first_and_busy_workers_are_left_out() {
         let ranking = rank(&[
             worker(WorkerStatus::Available, 24_000, Some(1_000)),
             worker(WorkerStatus::Busy, 80_000, None),

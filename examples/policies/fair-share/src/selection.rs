@@ -1,5 +1,5 @@
-//! Which worker should get a job: one that the job's user has used least in the last seven days;
-//! among equals the one with the most GPU memory.
+//! Prefers the worker that the job's user has used least in the last seven days, and among equals
+//! the one with the most GPU memory.
 
 use crate::exports::sleap_rtc::policy::selection::{Choice, Exclusion, Guest, Ranking};
 use crate::sleap_rtc::policy::types::{Context, Job, Value, Worker, WorkerStatus};
@@ -25,7 +25,7 @@ fn rank(job: &Job, workers: &[Worker]) -> Ranking {
     let choice = |(index, used_s, _)| {
         let reason = match used_s {
             0 => format!("{user} has not used it in seven days"),
-            _ => format!("{user} has used it for {} in seven days", told(used_s)),
+            _ => format!("{user} has used it for {} in seven days", duration_text(used_s)),
         };
         Choice { index, score: 0.0 - used_s as f64, reason }
     };
@@ -46,7 +46,7 @@ fn memory_mib(worker: &Worker) -> u64 {
     worker.gpus.iter().map(|gpu| gpu.memory_mib).max().unwrap_or(0)
 }
 
-/// For how many seconds jobs of `user` have had a slot of `worker`; 0 where it does not say.
+/// For how many seconds jobs of `user` held a slot of `worker`; 0 if the worker does not report it.
 fn used_s(worker: &Worker, user: Option<&str>) -> u64 {
     let property = worker.properties.iter().find(|property| property.key == "used_s_by_user");
     let Some(Value::Json(json)) = property.map(|property| &property.value) else { return 0 };
@@ -54,8 +54,8 @@ fn used_s(worker: &Worker, user: Option<&str>) -> u64 {
     user.and_then(|user| by_user.get(user)).copied().unwrap_or(0)
 }
 
-/// Seconds in words.
-fn told(seconds: u64) -> String {
+/// A time for people.
+fn duration_text(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds} s"),
         120..7200 => format!("{} min", seconds / 60),
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_used_a_machine_goes_to_another() {
+    fn a_user_of_one_machine_is_sent_to_another() {
         let workers = [
             worker(24_000, r#"{"ada": 7200, "bob": 60}"#),
             worker(8_000, r#"{"ada": 30}"#),
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn who_cannot_take_the_job_is_out() {
+    fn workers_that_cannot_take_the_job_are_left_out() {
         let mut busy = worker(80_000, "{}");
         busy.status = WorkerStatus::Busy;
         let ranking = rank(&job(None, Some(12_000)), &[busy, worker(8_000, "{}")]);

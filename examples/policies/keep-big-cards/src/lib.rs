@@ -1,4 +1,4 @@
-//! A policy of sleap-rtc. `wit/policy.wit` is its contract.
+//! A policy for sleap-rtc. `wit/policy.wit` is its contract.
 
 wit_bindgen::generate!({ world: "selection-plugin", path: "wit" });
 

@@ -1,8 +1,8 @@
-//! Which worker should get a job: the smallest card that will do, so that the big cards stay free
-//! for big jobs; for a big job the biggest.
+//! Picks the smallest GPU that fits, so that the big ones stay free for big jobs; big jobs get the
+//! biggest GPU.
 //!
-//! A card is big from the setting `big-mib` on, and a job is big when it demands such a card or has
-//! at least `big-megapixels` in each of its batches.
+//! A GPU is big if it has at least `big-mib` of memory. A job is big if it requires such a GPU, or
+//! if each of its batches has at least `big-megapixels`.
 
 use crate::exports::sleap_rtc::policy::selection::{Choice, Exclusion, Guest, Ranking};
 use crate::sleap_rtc::policy::types::{Context, Job, Property, Value, Worker, WorkerStatus};
@@ -11,7 +11,7 @@ use crate::sleap_rtc::policy::types::{Context, Job, Property, Value, Worker, Wor
 struct Rules {
     big_mib: u64,
     big_megapixels: u64,
-    /// Whether small jobs wait rather than take a big card.
+    /// Whether small jobs never get a big GPU.
     strict: bool,
 }
 
@@ -63,9 +63,9 @@ fn rank(rules: &Rules, job: &Job, workers: &[Worker]) -> Ranking {
     let choice = |(index, mib)| {
         let reason = match (big_job, mib >= rules.big_mib) {
             (true, true) => format!("{mib} MiB for a big job"),
-            (true, false) => format!("{mib} MiB, no big card"),
+            (true, false) => format!("{mib} MiB, not a big GPU"),
             (false, true) => format!("{mib} MiB, kept for big jobs if possible"),
-            (false, false) => format!("{mib} MiB will do"),
+            (false, false) => format!("{mib} MiB is enough"),
         };
         Choice { index, score: if big_job { mib as f64 } else { -(mib as f64) }, reason }
     };
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_job_takes_the_smallest_card_that_will_do() {
+    fn a_small_job_takes_the_smallest_gpu_that_fits() {
         assert_eq!(order(&RULES, &job(4, None)), [0, 2, 3, 1]);
         assert_eq!(order(&RULES, &job(4, Some(10_000))), [2, 3, 1]);
         assert_eq!(order(&Rules { strict: true, ..RULES }, &job(4, Some(10_000))), [2]);
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_that_makes_no_sense_is_named() {
+    fn an_invalid_setting_is_named() {
         let setting = |key: &str, value| [Property { key: key.into(), value }];
         assert!(Rules::read(&setting("big-mib", Value::Integer(40_000))).is_ok());
         let wrong = Rules::read(&setting("big-mib", Value::Integer(0)));
