@@ -117,7 +117,7 @@ fn a_script_is_never_handed_to_a_shell() {
 fn a_config_that_the_package_lacks() {
     let site = Site::new();
     let script = "sleap-nn train --config-name nowhere.yaml --config-dir .\n";
-    refused(&site, &script_package(&site, script), JOB_FAILED, &["nowhere.yaml"]);
+    refused(&site, &script_package(&site, script), UNUSABLE, &["nowhere.yaml"]);
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn a_trainer_that_runs_out_of_gpu_memory() {
 fn an_old_package_names_the_version_it_needs() {
     let site = Site::new();
     let zip = Zip::new(&site, "old.zip");
-    let zip = zip.file("centroid.json", b"{}").file("labels.pkg.slp", b"labels");
+    let zip = zip.file("centroid.json", b"{}").file("labels.pkg.slp", SIGNATURE);
     let zip = zip.file("train-script.sh", b"sleap-train centroid.json labels.pkg.slp\n");
     refused(&site, &zip.finish(), JOB_FAILED, &["sleap-train", "1.5"]);
 }

@@ -5,11 +5,12 @@ use crate::plan::{Phase, Plan};
 use crate::program::Program;
 use crate::support::disk::Disk;
 use crate::support::{
-    Credentials, Machine, Network, Noise, Observer, SOON, Site, Zip, files_below, kill_all,
-    labels_and_models, processes_in, stand_in, wait_for,
+    Credentials, Machine, Network, Noise, Observer, SIGNATURE, SOON, Site, Zip, files_below,
+    kill_all, labels_and_models, processes_in, stand_in, wait_for,
 };
 use sleap_rtc_protocol::session::JobString;
 use std::fs;
+use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -263,7 +264,7 @@ fn reach(command: &mut Command, server: SocketAddr) {
 /// A training package of noise that no other round has.
 fn package(site: &Site, plan: &Plan) -> PathBuf {
     let bytes = if plan.has(Phase::Upload) { LARGE_MIB << 20 } else { SMALL_BYTES };
-    let noise = Noise(1 + (plan.seed << 32 ^ plan.round));
+    let noise = SIGNATURE.chain(Noise(1 + (plan.seed << 32 ^ plan.round)));
     let zip = Zip::new(site, "labels.pkg.zip").fixture("train_single.zip", "", &["one.pkg.slp"]);
     zip.stream("one.pkg.slp", noise, bytes, false).finish()
 }

@@ -3,19 +3,19 @@
 
 use super::ClientError;
 use crate::config::ClientConfig;
-use crate::job::script::{self, MAX_SCRIPT_BYTES};
-use crate::job::{PackageFiles, describe};
-use crate::transfer::{ArchiveError, Hashes, Package, Part, PartSource};
+use crate::job::{CheckError, Checked, Found, PackageFiles, Site, check, describe};
+use crate::transfer::{Hashes, Package, Part, PartSource};
 use sleap_rtc_protocol::job::{JobDescription, JobType, Requirements};
 use sleap_rtc_protocol::path::RelPath;
+use sleap_rtc_protocol::transfer::FileEntry;
 use std::collections::HashMap;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Labels inside a zip are unpacked to be read if they are not larger than this; the frame count
 /// of larger ones stays unknown.
-const MAX_UNPACKED_BYTES: u64 = 64 << 20;
+const MAX_UNPACKED_BYTES: u64 = 512 << 20;
 /// Where a tracking package's models are.
 const MODELS: &str = "models";
 
@@ -32,7 +32,7 @@ pub fn hashes(config: &ClientConfig) -> Hashes {
 pub fn open_training(path: &Path, hashes: &Hashes) -> Result<Package, ClientError> {
     let open = || {
         let package = Package::open(path, hashes).map_err(bad)?;
-        check_script(&package, JobType::Training)?;
+        checked(&package, JobType::Training)?;
         Ok(package)
     };
     open().map_err(|error: ClientError| match error {
@@ -75,7 +75,7 @@ pub fn build_tracking(
     let path = RelPath::new(JobType::Inference.script_name()).map_err(bad)?;
     parts.push(Part { path, source: PartSource::Bytes(script.into_bytes()) });
     let package = Package::from_parts(parts, hashes).map_err(bad)?;
-    check_script(&package, JobType::Inference)?;
+    checked(&package, JobType::Inference)?;
     Ok(package)
 }
 
@@ -121,20 +121,14 @@ fn model_place(model: &Path, taken: &mut HashMap<String, usize>) -> Result<RelPa
 }
 
 /// Finds out on the laptop what would otherwise fail on the worker, after the upload.
-fn check_script(package: &Package, job_type: JobType) -> Result<(), ClientError> {
-    let name = job_type.script_name();
-    let path = RelPath::new(name).map_err(bad)?;
-    let bytes = match package.read_small(&path, MAX_SCRIPT_BYTES) {
-        Ok(bytes) => bytes,
-        Err(ArchiveError::Missing { .. }) => {
-            return Err(ClientError::Package(format!(
-                "there is no {name} in it; export it from SLEAP as a training job package"
-            )));
-        }
-        Err(error) => return Err(bad(error)),
-    };
-    script::parse(job_type, &String::from_utf8_lossy(&bytes)).map_err(bad)?;
-    Ok(())
+fn checked(package: &Package, job_type: JobType) -> Result<Checked, ClientError> {
+    let view = View { package, scratch: tempfile::tempdir().ok() };
+    check(&view, job_type, Site::default()).map_err(|error| match error {
+        CheckError::NoScript(name) => ClientError::Package(format!(
+            "there is no {name} in it; export it from SLEAP as a training job package"
+        )),
+        error => bad(error),
+    })
 }
 
 /// What policies are told of `package`. Blocks.
@@ -155,25 +149,47 @@ struct View<'a> {
 }
 
 impl PackageFiles for View<'_> {
-    fn text(&self, path: &RelPath, limit_bytes: u64) -> Option<String> {
-        let bytes = self.package.read_small(path, limit_bytes).ok()?;
-        Some(String::from_utf8_lossy(&bytes).into_owned())
+    fn look(&self, path: &RelPath) -> Found {
+        let below = format!("{path}/");
+        let is_below = |file: &FileEntry| file.path.as_str().starts_with(&below);
+        match self.package.contains(path) {
+            true => Found::File,
+            false if self.package.manifest().files().iter().any(is_below) => Found::Folder,
+            false => Found::Nothing,
+        }
+    }
+
+    fn open(&self, path: &RelPath) -> Option<Box<dyn Read + Send>> {
+        self.package.read(path).ok()
+    }
+
+    fn names_in(&self, path: &RelPath) -> Vec<String> {
+        let below = format!("{path}/");
+        let files = self.package.manifest().files().iter();
+        let names = files.filter_map(|file| file.path.as_str().strip_prefix(&below));
+        names.filter(|name| !name.contains('/')).map(str::to_owned).collect()
     }
 
     fn on_disk(&self, path: &RelPath) -> Option<PathBuf> {
+        if let Some(file) = self.package.file_path(path) {
+            return Some(file.to_owned());
+        }
         let files = self.package.manifest().files();
         let size = files.iter().find(|file| file.path == *path)?.size;
         if size > MAX_UNPACKED_BYTES {
             return None;
         }
         let to = self.scratch.as_ref()?.path().join(path.file_name());
-        let mut bytes = Vec::new();
-        self.package.read(path).ok()?.read_to_end(&mut bytes).ok()?;
-        std::fs::File::create(&to).ok()?.write_all(&bytes).ok()?;
+        let mut from = self.package.read(path).ok()?;
+        std::io::copy(&mut from, &mut std::fs::File::create(&to).ok()?).ok()?;
         Some(to)
     }
 
     fn total_bytes(&self) -> Option<u64> {
         Some(self.package.manifest().total_bytes())
+    }
+
+    fn sees(&self, _: &str) -> bool {
+        false
     }
 }

@@ -3,8 +3,10 @@
 //! Nothing of a script reaches a process but through here, and no shell is involved. The trainer
 //! sees a small environment: Hydra expands `${oc.env:NAME}`, so what it can see it can leak.
 
-use super::script::{Override, OverrideValue, Run, Track, Train, TrainLegacy};
+use super::script::{Model, Run, Setting, Track, Train, TrainLegacy, Value};
 use sleap_rtc_protocol::job::JobType;
+use sleap_rtc_protocol::path::RelPath;
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -54,6 +56,9 @@ pub enum CommandError {
         /// The config.
         config: String,
     },
+    /// A prediction with a model that this job should have made.
+    #[error("the model that this prediction needs was not made")]
+    NoModel,
 }
 
 /// The programs on a search path.
@@ -93,13 +98,17 @@ impl Toolbox {
             .find(|path| is_program(path))
     }
 
-    /// The first of these that is installed: sleap-nn's own program, its older name, SLEAP's.
+    /// The first of these that is installed: sleap-nn's own program, its older names, SLEAP's.
     fn find_command(&self, verb: &str) -> Result<(PathBuf, Vec<String>), CommandError> {
-        let own_name = format!("sleap-nn-{verb}");
-        [("sleap-nn", Some(verb)), (own_name.as_str(), None), ("sleap", Some(verb))]
-            .into_iter()
-            .find_map(|(name, verb)| Some((self.find(name)?, verb.map(str::to_owned))))
-            .map(|(program, verb)| (program, verb.into_iter().collect()))
+        let own: &[&str] = match verb {
+            PREDICT => &["sleap-nn-predict", "sleap-nn-track"],
+            _ => &["sleap-nn-train"],
+        };
+        let with_verb = |name: &str| Some((self.find(name)?, vec![verb.to_owned()]));
+        let without = || own.iter().find_map(|name| Some((self.find(name)?, Vec::new())));
+        with_verb("sleap-nn")
+            .or_else(without)
+            .or_else(|| with_verb("sleap"))
             .ok_or(CommandError::NotInstalled)
     }
 
@@ -107,8 +116,8 @@ impl Toolbox {
     pub fn can_run(&self, job_type: JobType) -> Result<(), CommandError> {
         match job_type {
             JobType::Training if self.find("sleap-train").is_some() => Ok(()),
-            JobType::Training => self.find_command("train").map(drop),
-            JobType::Inference => self.find_command("track").map(drop),
+            JobType::Training => self.find_command(TRAIN).map(drop),
+            JobType::Inference => self.find_command(PREDICT).map(drop),
         }
     }
 
@@ -117,43 +126,72 @@ impl Toolbox {
         self.find("sleap-nn")
     }
 
-    /// The command for one run. Training needs `ports`.
-    pub fn command(&self, run: &Run, ports: Option<Ports>) -> Result<CommandLine, CommandError> {
+    /// The program for one run.
+    pub fn program(&self, run: &Run) -> Result<PathBuf, CommandError> {
+        match run {
+            Run::Train(_) => Ok(self.find_command(TRAIN)?.0),
+            Run::TrainLegacy(run) => self.legacy(run),
+            Run::Track(_) => Ok(self.find_command(PREDICT)?.0),
+        }
+    }
+
+    /// The command for one run. Training needs `ports`; `made` are the folders of the models that
+    /// this job's own trainings have made, by their run.
+    pub fn command(
+        &self,
+        run: &Run,
+        ports: Option<Ports>,
+        made: &HashMap<usize, PathBuf>,
+    ) -> Result<CommandLine, CommandError> {
         match run {
             Run::Train(run) => self.train(run, ports),
-            Run::TrainLegacy(run) => self.train_legacy(run),
-            Run::Track(run) => self.track(run),
+            Run::TrainLegacy(run) => {
+                let arguments = vec![legacy_config(&run.config), run.labels.path.to_string()];
+                Ok(CommandLine { program: self.legacy(run)?, arguments })
+            }
+            Run::Track(run) => self.track(run, made),
         }
     }
 
     fn train(&self, run: &Train, ports: Option<Ports>) -> Result<CommandLine, CommandError> {
-        let (program, mut arguments) = self.find_command("train")?;
+        let (program, mut arguments) = self.find_command(TRAIN)?;
         let config = run.config.as_str();
         let (folder, name) = config.rsplit_once('/').unwrap_or((".", config));
         arguments.extend(["--config-name", name, "--config-dir", folder].map(str::to_owned));
-        arguments.push("trainer_config.ckpt_dir=\"models\"".to_owned());
-        arguments.push(format!("trainer_config.run_name={}", quoted(run.folder_name())));
+        for (option, old, new) in &run.maps {
+            arguments.extend([option.clone(), old.clone(), new.to_string()]);
+        }
+        arguments.push("++trainer_config.ckpt_dir=\"models\"".to_owned());
+        arguments.push(format!("++trainer_config.run_name={}", quoted(run.folder_name())));
         if let Some(Ports { controller, publish }) = ports {
             arguments.push(format!("++trainer_config.zmq.controller_port={controller}"));
             arguments.push(format!("++trainer_config.zmq.publish_port={publish}"));
         }
-        arguments.extend(run.overrides.iter().map(override_argument));
+        arguments.extend(run.settings.iter().map(setting_argument));
         Ok(CommandLine { program, arguments })
     }
 
-    fn train_legacy(&self, run: &TrainLegacy) -> Result<CommandLine, CommandError> {
+    fn legacy(&self, run: &TrainLegacy) -> Result<PathBuf, CommandError> {
         let config = run.config.to_string();
-        let program = self
-            .find("sleap-train")
-            .ok_or_else(|| CommandError::NeedsLegacy { config: config.clone() })?;
-        Ok(CommandLine { program, arguments: vec![config, run.labels.to_string()] })
+        self.find("sleap-train").ok_or(CommandError::NeedsLegacy { config })
     }
 
-    fn track(&self, run: &Track) -> Result<CommandLine, CommandError> {
-        let (program, mut arguments) = self.find_command("track")?;
-        arguments.extend(["--data_path".to_owned(), run.data.to_string()]);
+    fn track(
+        &self,
+        run: &Track,
+        made: &HashMap<usize, PathBuf>,
+    ) -> Result<CommandLine, CommandError> {
+        let (program, mut arguments) = self.find_command(PREDICT)?;
+        arguments.extend(["--data_path".to_owned(), run.data.path.to_string()]);
         for model in &run.models {
-            arguments.extend(["--model_paths".to_owned(), model.to_string()]);
+            let folder = match model {
+                Model::Named(place) => place.path.to_string(),
+                Model::Made(run) => {
+                    let folder = made.get(run).ok_or(CommandError::NoModel)?;
+                    folder.to_string_lossy().into_owned()
+                }
+            };
+            arguments.extend(["--model_paths".to_owned(), folder]);
         }
         arguments.extend(["-o".to_owned(), run.output.to_string(), GUI.to_owned()]);
         for option in &run.options {
@@ -164,6 +202,10 @@ impl Toolbox {
     }
 }
 
+const TRAIN: &str = "train";
+/// What sleap-nn 0.3 calls a prediction, and what it was called before.
+const PREDICT: &str = "predict";
+const TRACK: &str = "track";
 /// Asks for progress as JSON lines on stdout.
 const GUI: &str = "--gui";
 
@@ -173,27 +215,32 @@ impl CommandLine {
         self.arguments.retain(|argument| argument != GUI);
         self
     }
+
+    /// The same as versions before 0.3 call it; nothing where it is called so already.
+    pub fn as_older_versions(mut self) -> Option<Self> {
+        let verb = self.arguments.first_mut().filter(|verb| *verb == PREDICT)?;
+        *verb = TRACK.to_owned();
+        Some(self)
+    }
+}
+
+/// What [`super::runner`] writes a JSON config to, once it says where models belong.
+pub fn legacy_config(config: &RelPath) -> String {
+    format!("{config}.sleap-rtc.json")
 }
 
 fn is_program(path: &Path) -> bool {
     path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
-/// One setting in Hydra's grammar: text always in literal double quotes.
-fn override_argument(setting: &Override) -> String {
+/// One setting in Hydra's grammar: text always in literal double quotes. With `++` it reaches the
+/// trainer whether or not the config has the key.
+fn setting_argument(setting: &Setting) -> String {
     match &setting.value {
-        OverrideValue::Scalar(value) if is_bare(value) => format!("{}={value}", setting.key),
-        OverrideValue::Scalar(value) => format!("{}={}", setting.key, quoted(value)),
-        OverrideValue::Paths(paths) => {
-            let paths: Vec<_> = paths.iter().map(|path| quoted(path.as_str())).collect();
-            format!("{}=[{}]", setting.key, paths.join(","))
-        }
+        Value::Bare(value) => format!("++{}={value}", setting.key),
+        Value::Text(value) => format!("++{}={}", setting.key, quoted(value)),
+        Value::Removed => format!("~{}", setting.key),
     }
-}
-
-/// Numbers and the words of YAML keep their type only without quotes.
-fn is_bare(value: &str) -> bool {
-    value.parse::<f64>().is_ok() || matches!(value, "true" | "false" | "True" | "False" | "null")
 }
 
 fn quoted(text: &str) -> String {
@@ -222,7 +269,7 @@ fn matches_pattern(pattern: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::script::parse;
+    use crate::job::script::{ScriptFile, parse};
     use sleap_rtc_protocol::job::JobType;
 
     /// A search path that holds these programs.
@@ -237,8 +284,12 @@ mod tests {
         (folder, toolbox)
     }
 
+    fn none() -> HashMap<usize, PathBuf> {
+        HashMap::new()
+    }
+
     fn run(job_type: JobType, text: &str) -> Run {
-        parse(job_type, text).unwrap().runs.remove(0)
+        parse(ScriptFile::of(job_type), text).unwrap().runs.remove(0)
     }
 
     #[test]
@@ -248,7 +299,7 @@ mod tests {
             trainer_config.run_name=240101.centroid.n=12 trainer_config.max_epochs=3 \
             trainer_config.trainer_accelerator=cpu 'data_config.train_labels_path=[\"a b.slp\"]'";
         let ports = Ports { controller: 1, publish: 2 };
-        let command = toolbox.command(&run(JobType::Training, text), Some(ports)).unwrap();
+        let command = toolbox.command(&run(JobType::Training, text), Some(ports), &none()).unwrap();
         assert_eq!(command.program, folder.path().join("sleap-nn"));
         assert_eq!(
             command.arguments,
@@ -258,13 +309,13 @@ mod tests {
                 "a.yaml",
                 "--config-dir",
                 "c",
-                "trainer_config.ckpt_dir=\"models\"",
-                "trainer_config.run_name=\"240101.centroid.n=12\"",
+                "++trainer_config.ckpt_dir=\"models\"",
+                "++trainer_config.run_name=\"240101.centroid.n=12\"",
                 "++trainer_config.zmq.controller_port=1",
                 "++trainer_config.zmq.publish_port=2",
-                "trainer_config.max_epochs=3",
-                "trainer_config.trainer_accelerator=\"cpu\"",
-                "data_config.train_labels_path=[\"a b.slp\"]",
+                "++trainer_config.max_epochs=3",
+                "++trainer_config.trainer_accelerator=\"cpu\"",
+                "++data_config.train_labels_path=[\"a b.slp\"]",
             ]
         );
     }
@@ -274,9 +325,9 @@ mod tests {
         let track = run(JobType::Inference, "sleap track -i a.slp -m m -o o.slp --max_instances 2");
         for (name, verb) in [("sleap-nn", true), ("sleap-nn-track", false), ("sleap", true)] {
             let (_folder, toolbox) = toolbox(&[name]);
-            let command = toolbox.command(&track, None).unwrap();
+            let command = toolbox.command(&track, None, &none()).unwrap();
             let expected = "--data_path a.slp --model_paths m -o o.slp --gui --max_instances 2";
-            let start = if verb { "track " } else { "" };
+            let start = if verb { "predict " } else { "" };
             assert_eq!(command.arguments.join(" "), format!("{start}{expected}"));
             assert!(!command.without_progress().arguments.contains(&GUI.to_owned()));
         }
@@ -285,9 +336,11 @@ mod tests {
     #[test]
     fn what_is_missing_is_named() {
         let (_folder, toolbox) = toolbox(&[]);
-        let error = toolbox.command(&run(JobType::Training, "sleap-nn train a.yaml"), None);
+        let error =
+            toolbox.command(&run(JobType::Training, "sleap-nn train a.yaml"), None, &none());
         assert!(error.unwrap_err().to_string().contains("uv tool install"));
-        let error = toolbox.command(&run(JobType::Training, "sleap-train a.json b.slp"), None);
+        let error =
+            toolbox.command(&run(JobType::Training, "sleap-train a.json b.slp"), None, &none());
         assert!(error.unwrap_err().to_string().contains("SLEAP 1.4.1"));
     }
 

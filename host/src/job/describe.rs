@@ -3,80 +3,26 @@
 //! The package is hostile: everything is bounded, and what cannot be read is unknown, never an
 //! error.
 
-mod config;
-mod labels;
-
-use super::script::{self, MAX_SCRIPT_BYTES, Run};
-use labels::Labels;
+use super::config::{Config, MAX_CONFIG_BYTES, Settings};
+use super::files::{PackageFiles, PackageFolder, bytes, text};
+use super::labels::Labels;
+use super::script::{self, MAX_SCRIPT_BYTES, Model, Run, ScriptFile, Setting};
 use sleap_rtc_protocol::job::{JobDescription, JobType};
 use sleap_rtc_protocol::path::RelPath;
 use std::collections::BTreeSet;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// The longest config that is read, in bytes.
-const MAX_CONFIG_BYTES: u64 = 256 * 1024;
-/// The most files that are looked at in a folder.
-const MAX_FILES: usize = 100_000;
-const MAX_DEPTH: usize = 32;
+/// The most labels that are read of one config.
+const MAX_LABELS: usize = 16;
 
-/// A package, as far as describing it needs one.
-pub trait PackageFiles {
-    /// The start of a text file, at most `limit_bytes` long; nothing if it is longer or not there.
-    fn text(&self, path: &RelPath, limit_bytes: u64) -> Option<String>;
-
-    /// A file on disk with this content, where there is one to read from.
-    fn on_disk(&self, path: &RelPath) -> Option<PathBuf>;
-
-    /// Bytes of all files, unpacked.
-    fn total_bytes(&self) -> Option<u64>;
-}
-
-/// A package that is a folder, its script at the top.
-#[derive(Debug, Clone)]
-pub struct PackageFolder {
-    root: PathBuf,
-}
-
-impl PackageFolder {
-    /// The package in `root`.
-    pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
-    }
-}
-
-impl PackageFiles for PackageFolder {
-    fn text(&self, path: &RelPath, limit_bytes: u64) -> Option<String> {
-        let mut bytes = Vec::new();
-        let file = std::fs::File::open(self.on_disk(path)?).ok()?;
-        file.take(limit_bytes + 1).read_to_end(&mut bytes).ok()?;
-        (bytes.len() as u64 <= limit_bytes).then(|| String::from_utf8_lossy(&bytes).into_owned())
-    }
-
-    fn on_disk(&self, path: &RelPath) -> Option<PathBuf> {
-        let path = path.below(&self.root);
-        super::plan::is_inside(&self.root, &path).ok()?.then_some(path)
-    }
-
-    fn total_bytes(&self) -> Option<u64> {
-        let mut left = MAX_FILES;
-        sum_of_files(&self.root, MAX_DEPTH, &mut left)
-    }
-}
-
-fn sum_of_files(folder: &Path, depth: usize, left: &mut usize) -> Option<u64> {
-    let mut sum = 0;
-    for entry in std::fs::read_dir(folder).ok()? {
-        let entry = entry.ok()?;
-        *left = left.checked_sub(1)?;
-        let meta = entry.metadata().ok()?;
-        if meta.is_dir() {
-            sum += sum_of_files(&entry.path(), depth.checked_sub(1)?, left)?;
-        } else if meta.is_file() {
-            sum += meta.len();
-        }
-    }
-    Some(sum)
+/// What a config says, as far as it can be read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Facts {
+    model_types: Vec<String>,
+    epochs: Option<u32>,
+    batch_size: Option<u32>,
+    /// As they are written.
+    labels: Vec<String>,
 }
 
 /// What policies are told of the package in the folder `files`, its script at the top or in the one
@@ -92,10 +38,11 @@ pub fn describe_folder(files: &Path, claimed: JobType) -> JobDescription {
 pub fn describe(package: &dyn PackageFiles, job_type: JobType) -> JobDescription {
     let mut description = JobDescription::unknown(job_type);
     description.package_bytes = package.total_bytes();
-    let Some(script) = RelPath::new(job_type.script_name())
+    let file = ScriptFile::of(job_type);
+    let Some(script) = RelPath::new(file.name())
         .ok()
-        .and_then(|path| package.text(&path, MAX_SCRIPT_BYTES))
-        .and_then(|text| script::parse(job_type, &text).ok())
+        .and_then(|path| script::decode(&bytes(package, &path, MAX_SCRIPT_BYTES)?))
+        .and_then(|text| script::parse(file, &text).ok())
     else {
         return description;
     };
@@ -120,7 +67,7 @@ pub fn describe(package: &dyn PackageFiles, job_type: JobType) -> JobDescription
 /// All frames of the videos, unless the script asks for the labelled ones only.
 fn frames_to_predict(runs: &[Run], labels: &Labels) -> Option<u64> {
     let only_labelled = runs.iter().any(|run| match run {
-        Run::Track(track) => track.options.iter().any(|option| option.name == ONLY_LABELLED),
+        Run::Track(track) => track.has(ONLY_LABELLED),
         _ => false,
     });
     if only_labelled {
@@ -139,30 +86,55 @@ fn describe_run(
     description: &mut JobDescription,
     labels: &mut BTreeSet<RelPath>,
 ) {
-    let facts = |path: &RelPath| config::read(&package.text(path, MAX_CONFIG_BYTES)?);
     match run {
         Run::Train(train) => {
-            let mut facts = facts(&train.config).unwrap_or_default();
-            facts.apply(&train.overrides);
-            labels.extend(std::mem::take(&mut facts.labels));
+            let facts = facts(package, &train.config, &train.settings);
+            let places = facts.labels.iter().filter_map(|text| train.folder.place(text).ok());
+            labels.extend(places.filter_map(|place| there(package, &place)));
             add(description, facts);
         }
         Run::TrainLegacy(train) => {
-            labels.insert(train.labels.clone());
-            add(description, facts(&train.config).unwrap_or_default());
+            labels.extend(there(package, &train.labels));
+            add(description, facts(package, &train.config, &[]));
         }
         Run::Track(track) => {
-            labels.insert(track.data.clone());
+            labels.extend(there(package, &track.data));
             for model in &track.models {
-                let config = RelPath::new(format!("{model}/training_config.yaml"));
-                let facts = config.ok().and_then(|path| facts(&path)).unwrap_or_default();
+                let Model::Named(place) = model else { continue };
+                let config = RelPath::new(format!("{}/training_config.yaml", place.path));
+                let facts = config.map(|path| facts(package, &path, &[])).unwrap_or_default();
                 description.model_types.extend(facts.model_types);
             }
         }
     }
 }
 
-fn add(description: &mut JobDescription, facts: config::Facts) {
+/// Where a file of the package is, or would be.
+fn there(package: &dyn PackageFiles, place: &script::Place) -> Option<RelPath> {
+    let is_file = |path: &RelPath| package.look(path) == super::files::Found::File;
+    let bare = place.bare().filter(|bare| !is_file(&place.path) && is_file(bare));
+    Some(bare.unwrap_or_else(|| place.path.clone()))
+}
+
+fn facts(package: &dyn PackageFiles, config: &RelPath, changes: &[Setting]) -> Facts {
+    let Some(text) = text(package, config, MAX_CONFIG_BYTES) else { return Facts::default() };
+    let Ok(config) = Config::read(&text) else { return Facts::default() };
+    let settings = Settings { config: &config, changes };
+    let (epochs, batch) = match config.is_sleap_nn() {
+        true => ("trainer_config.max_epochs", "trainer_config.train_data_loader.batch_size"),
+        false => ("optimization.epochs", "optimization.batch_size"),
+    };
+    let mut labels = settings.texts("data_config.train_labels_path");
+    labels.truncate(MAX_LABELS);
+    Facts {
+        model_types: config.model_types(),
+        epochs: settings.count(epochs),
+        batch_size: settings.count(batch),
+        labels,
+    }
+}
+
+fn add(description: &mut JobDescription, facts: Facts) {
     description.model_types.extend(facts.model_types);
     description.epochs = match (description.epochs, facts.epochs) {
         (Some(sum), Some(more)) => Some(sum.saturating_add(more)),

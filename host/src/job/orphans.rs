@@ -58,7 +58,7 @@ pub fn end(folder: &JobFolder) {
         tracing::info!(pid = trainer.pid, "a trainer without its job's process was ended");
     }
     if let Some(results) = trainer.results {
-        match results.keep_models(None, true) {
+        match results.keep_models(None) {
             Ok(names) if names.is_empty() => {}
             Ok(names) => tracing::info!(job = %folder.id(), ?names, "kept what was saved"),
             Err(error) => tracing::warn!(%error, "what the trainer saved is not kept"),
@@ -116,7 +116,13 @@ mod tests {
             fs::write(models.join(name).join(file), "x").unwrap();
         };
         save("of-the-package", "best.ckpt");
-        let results = Results::before(&folder.files_dir(), &folder.results_dir());
+        let run = crate::job::script::Run::Track(crate::job::script::Track {
+            data: crate::job::script::Folder::default().place("a.slp").unwrap(),
+            models: Vec::new(),
+            output: sleap_rtc_protocol::path::RelPath::new("b.slp").unwrap(),
+            options: Vec::new(),
+        });
+        let results = Results::before(&folder.files_dir(), &folder.results_dir(), &run);
         save("saved", "best.ckpt");
         save("begun", "training_log.csv");
         let mut child = Command::new("sleep").arg("3600").process_group(0).spawn().unwrap();

@@ -30,6 +30,8 @@ pub struct Facts {
     pub finished: bool,
     /// The folder that a training writes to, as it named it.
     pub checkpoint_folder: Option<String>,
+    /// A prediction said that there was no frame for it.
+    pub predicted_nothing: bool,
 }
 
 /// Everything that one trainer prints.
@@ -110,7 +112,10 @@ impl Output {
     fn end_line(&mut self, stream: Stream, line: String, end: &str) {
         if self.holds_back(stream) {
             match progress_line(&line) {
-                Some(message) => return self.progress.push_back(message),
+                Some(message) => {
+                    self.facts.predicted_nothing |= message["n_total"] == 0;
+                    return self.progress.push_back(message);
+                }
                 None => self.pending.extend([line.as_str(), end]),
             }
         }

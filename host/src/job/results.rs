@@ -1,6 +1,6 @@
 //! Moves what a run made from the package to the results.
 
-use super::plan::is_inside;
+use super::files::is_inside;
 use super::script::Run;
 use serde::{Deserialize, Serialize};
 use sleap_rtc_protocol::path::RelPath;
@@ -11,6 +11,8 @@ use std::{fs, io};
 
 /// The folder in which trainers put models, below the package's top.
 const MODELS: &str = "models";
+/// How the files end in which trainers save a model, in every dialect.
+const SAVED: [&str; 2] = [".ckpt", "_model.h5"];
 
 /// What a run makes, and what was there before.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -18,38 +20,49 @@ pub struct Results {
     root: PathBuf,
     to: PathBuf,
     models_before: HashSet<OsString>,
+    /// What the result is to be called, where that is settled.
+    #[serde(default)]
+    name: Option<String>,
 }
 
 impl Results {
-    /// Looks at the package in `root` before a run, so as to tell later what is new.
-    pub fn before(root: &Path, to: &Path) -> Self {
+    /// Looks at the package in `root` before `run`, so as to tell later what is new.
+    pub fn before(root: &Path, to: &Path, run: &Run) -> Self {
+        let name = match run {
+            Run::Train(train) => Some(train.folder_name().to_owned()),
+            Run::TrainLegacy(train) => train.run_name.clone(),
+            Run::Track(_) => None,
+        };
         let models_before = names(&root.join(MODELS)).collect();
-        Self { root: root.to_owned(), to: to.to_owned(), models_before }
+        Self { root: root.to_owned(), to: to.to_owned(), models_before, name }
     }
 
     /// Moves the models of a training: those in the folder that the trainer named, else those that
-    /// are new. Nothing else in the job needs them afterwards. With `only_saved`, folders without a
-    /// checkpoint stay. Returns the names of the results.
-    pub fn keep_models(&self, named: Option<&str>, only_saved: bool) -> io::Result<Vec<String>> {
+    /// are new. Nothing else in the job needs them afterwards. A folder without a saved model is no
+    /// result and stays. Returns where the results are.
+    pub fn keep_models(&self, named: Option<&str>) -> io::Result<Vec<PathBuf>> {
         let models = self.root.join(MODELS);
         let named = named.and_then(plain_name).map(OsString::from);
         let found: Vec<OsString> = match named {
             Some(name) if models.join(&name).is_dir() => vec![name],
             _ => names(&models).filter(|name| !self.models_before.contains(name)).collect(),
         };
+        let is_only = found.len() == 1;
         let mut kept = Vec::new();
         for name in found {
             let folder = models.join(&name);
             let is_folder = folder.symlink_metadata()?.is_dir();
-            if is_folder && (!only_saved || folder.join("best.ckpt").is_file()) {
-                kept.push(self.take(&folder, &name)?);
+            if is_folder && has_model(&folder) {
+                // The trainer gives it a number where the package has an older one of its name.
+                let own = self.name.as_ref().filter(|_| is_only).map(OsString::from);
+                kept.push(self.take(&folder, &own.unwrap_or(name))?);
             }
         }
         Ok(kept)
     }
 
     /// Moves the predictions of an inference, if they are there.
-    pub fn keep_predictions(&self, output: &RelPath) -> io::Result<Option<String>> {
+    pub fn keep_predictions(&self, output: &RelPath) -> io::Result<Option<PathBuf>> {
         let file = output.below(&self.root);
         match file.symlink_metadata() {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -61,11 +74,19 @@ impl Results {
         }
     }
 
-    fn take(&self, from: &Path, name: &std::ffi::OsStr) -> io::Result<String> {
+    fn take(&self, from: &Path, name: &std::ffi::OsStr) -> io::Result<PathBuf> {
         fs::create_dir_all(&self.to)?;
-        fs::rename(from, self.to.join(name))?;
-        Ok(name.to_string_lossy().into_owned())
+        let to = self.to.join(name);
+        fs::rename(from, &to)?;
+        Ok(to)
     }
+}
+
+fn has_model(folder: &Path) -> bool {
+    let mut files = names(folder).filter_map(|name| name.into_string().ok());
+    files.any(|name| {
+        SAVED.iter().any(|ending| name.ends_with(ending)) && folder.join(name).is_file()
+    })
 }
 
 fn names(folder: &Path) -> impl Iterator<Item = OsString> + use<> {

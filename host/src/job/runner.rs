@@ -4,7 +4,8 @@
 //! or does not; cancelling its token cancels the job.
 
 use super::active::{ActiveRun, Requests};
-use super::command::{CommandLine, Toolbox};
+use super::check::Site;
+use super::command::{CommandLine, Toolbox, legacy_config};
 use super::control::{self, Service};
 use super::error::{JobError, io_error};
 use super::failure;
@@ -15,11 +16,13 @@ use super::output::Stream;
 use super::plan::{Plan, plan};
 use super::progress::Progress;
 use super::results::{Results, makes_models};
-use super::script::Run;
+use super::script::{Run, TrainLegacy};
 use super::settings::RunnerSettings;
+use super::version::installed_version;
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome};
+use std::collections::HashMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
@@ -59,7 +62,8 @@ pub async fn run_job(dir: &Path, cancel: CancellationToken) -> Result<JobOutcome
 
     let toolbox = Toolbox::new(settings.trainer_path());
     let requests = Requests::new(commands, cancel);
-    let mut runner = Runner { folder, settings, journal, toolbox, requests };
+    let made = HashMap::new();
+    let mut runner = Runner { folder, settings, journal, toolbox, requests, made };
     let outcome = runner.run().await;
     let finished = write_end(&mut runner.journal, outcome).await;
 
@@ -89,6 +93,8 @@ struct Runner {
     journal: Journal,
     toolbox: Toolbox,
     requests: Requests,
+    /// The models that this job has made so far, by their run.
+    made: HashMap<usize, PathBuf>,
 }
 
 impl Runner {
@@ -97,16 +103,16 @@ impl Runner {
             Ok(plan) => plan,
             Err(message) => return JobOutcome::Failed { exit_code: None, message },
         };
-        for warning in &plan.warnings {
-            self.journal.remark(warning);
+        for remark in &plan.remarks {
+            self.journal.remark(remark);
         }
         let runs = plan.runs.iter().map(Run::name).collect();
         self.journal.note(JobEvent::Staged { runs });
         let mut outcome = JobOutcome::Succeeded;
-        for run in &plan.runs {
+        for (index, run) in plan.runs.iter().enumerate() {
             let name = run.name();
             self.journal.note(JobEvent::RunStarted { name: name.clone() });
-            let ended = self.run_one(&plan, run).await;
+            let ended = self.run_one(&plan, index, run).await;
             self.journal.note(JobEvent::RunEnded { name: name.clone(), outcome: ended.clone() });
             match ended {
                 JobOutcome::Succeeded => {}
@@ -129,26 +135,35 @@ impl Runner {
     fn plan(&self) -> Result<Plan, String> {
         let job_type = self.folder.spec().description.job_type;
         let shared_root = self.settings.shared_root.as_deref();
-        let plan =
-            plan(&self.folder.files_dir(), job_type, shared_root).map_err(|e| e.to_string())?;
+        let version = self.toolbox.sleap_nn().and_then(|program| installed_version(&program));
+        let gpus = self.settings.gpus.as_ref().map_or(0, Vec::len);
+        let site = Site { gpus: Some(gpus), version: version.as_deref() };
+        let plan = plan(&self.folder.files_dir(), job_type, shared_root, site)
+            .map_err(|e| e.to_string())?;
         plan.check_trainers(&self.toolbox).map_err(|e| e.to_string())?;
         Ok(plan)
     }
 
     /// One run of the script, and what it made.
-    async fn run_one(&mut self, plan: &Plan, run: &Run) -> JobOutcome {
-        let results = Results::before(&plan.root, &self.folder.results_dir());
+    async fn run_one(&mut self, plan: &Plan, index: usize, run: &Run) -> JobOutcome {
+        let results = Results::before(&plan.root, &self.folder.results_dir(), run);
         let active = match self.follow(plan, run, &results).await {
             Ok(active) => active,
             Err(message) => return JobOutcome::Failed { exit_code: None, message },
         };
         let outcome = judge(run, &active);
         match keep(run, &active, &results, &outcome) {
-            Ok(names) if names.is_empty() && outcome.is_success() => JobOutcome::Failed {
+            Ok(kept) if kept.is_empty() && outcome.is_success() => JobOutcome::Failed {
                 exit_code: active.exit_code(),
-                message: "the trainer ended well but left no result where it should be".to_owned(),
+                message: match makes_models(run) {
+                    true => "the trainer ended well but saved no model".to_owned(),
+                    false => "the trainer ended well but wrote no predictions".to_owned(),
+                },
             },
-            Ok(_) => outcome,
+            Ok(kept) => {
+                self.made.extend(kept.into_iter().next().map(|folder| (index, folder)));
+                outcome
+            }
             Err(error) if outcome.is_success() => JobOutcome::Failed {
                 exit_code: active.exit_code(),
                 message: format!("the result cannot be kept: {error}"),
@@ -172,12 +187,37 @@ impl Runner {
             false => None,
         };
         let ports = progress.as_ref().map(Progress::ports);
-        let command = self.toolbox.command(run, ports).map_err(|e| e.to_string())?;
+        if let Run::TrainLegacy(train) = run {
+            write_legacy_config(&plan.root, train)
+                .map_err(|error| format!("{} cannot be used: {error}", train.config))?;
+        }
+        let command = self.toolbox.command(run, ports, &self.made).map_err(|e| e.to_string())?;
         let saved = makes_models(run).then_some(results);
         let active = self.attempt(plan, run, &command, progress, saved).await?;
-        if matches!(run, Run::Track(_)) && refuses_progress(&active) {
+        match makes_models(run) {
+            true => Ok(active),
+            false => self.as_older_versions(plan, run, command, active).await,
+        }
+    }
+
+    /// A prediction that this sleap-nn does not know under its newest name, or with its progress,
+    /// is started again as older versions know it.
+    async fn as_older_versions(
+        &mut self,
+        plan: &Plan,
+        run: &Run,
+        mut command: CommandLine,
+        mut active: ActiveRun,
+    ) -> Result<ActiveRun, String> {
+        if complains(&active, "No such command", "predict")
+            && let Some(older) = command.clone().as_older_versions()
+        {
+            command = older;
+            active = self.attempt(plan, run, &command, None, None).await?;
+        }
+        if complains(&active, "No such option", "--gui") {
             self.journal.remark("this sleap-nn does not report progress; it is started without");
-            return self.attempt(plan, run, &command.without_progress(), None, saved).await;
+            active = self.attempt(plan, run, &command.without_progress(), None, None).await?;
         }
         Ok(active)
     }
@@ -201,10 +241,30 @@ impl Runner {
     }
 }
 
-/// Whether the trainer ended because it does not know `--gui`.
-fn refuses_progress(active: &ActiveRun) -> bool {
-    let complaint = |line: &String| line.contains("No such option") && line.contains("--gui");
-    active.exit_code() == Some(USAGE) && active.output().tail(Stream::Err).iter().any(complaint)
+/// Whether the trainer ended because it does not know a word of its command line.
+fn complains(active: &ActiveRun, complaint: &str, word: &str) -> bool {
+    let says = |line: &String| line.contains(complaint) && line.contains(word);
+    active.exit_code() == Some(USAGE) && active.output().tail(Stream::Err).iter().any(says)
+}
+
+/// The package's JSON config says where models belong on the exporting machine: the trainer gets a
+/// copy of it that says where they belong here.
+fn write_legacy_config(root: &Path, train: &TrainLegacy) -> io::Result<()> {
+    let text = std::fs::read(train.config.below(root))?;
+    let mut config: serde_json::Value = serde_json::from_slice(&text)?;
+    let object = config.as_object_mut().ok_or(io::ErrorKind::InvalidData)?;
+    let outputs = object.entry("outputs").or_insert_with(|| serde_json::json!({}));
+    let outputs = outputs.as_object_mut().ok_or(io::ErrorKind::InvalidData)?;
+    outputs.insert("runs_folder".into(), "models".into());
+    outputs.insert("run_name".into(), train.run_name.clone().into());
+    for key in ["run_name_prefix", "run_name_suffix"] {
+        outputs.insert(key.into(), "".into());
+    }
+    let path = train
+        .config
+        .below(root)
+        .with_file_name(legacy_config(&train.config).rsplit('/').next().unwrap_or_default());
+    std::fs::write(path, serde_json::to_vec_pretty(&config)?)
 }
 
 /// How a run ended. Exit code 0 alone proves nothing: a training that got SIGTERM has it, and one
@@ -217,6 +277,14 @@ fn judge(run: &Run, active: &ActiveRun) -> JobOutcome {
         Run::Train(_) => active.has_trained(),
         Run::TrainLegacy(_) | Run::Track(_) => true,
     };
+    if matches!(run, Run::Track(_))
+        && active.exit_code() == Some(0)
+        && active.output().facts().predicted_nothing
+    {
+        let message =
+            "no frame was predicted: none of the frames that were asked for is in the data";
+        return JobOutcome::Failed { exit_code: Some(0), message: message.to_owned() };
+    }
     match active.status() {
         _ if active.was_hanging() => success(active),
         // What it has saved until then is the result; without any there is none.
@@ -244,7 +312,7 @@ fn keep(
     active: &ActiveRun,
     results: &Results,
     outcome: &JobOutcome,
-) -> io::Result<Vec<String>> {
+) -> io::Result<Vec<PathBuf>> {
     match (run, outcome) {
         (_, JobOutcome::Cancelled) => Ok(Vec::new()),
         (Run::Track(track), _) if outcome.is_success() => {
@@ -253,7 +321,7 @@ fn keep(
         (Run::Track(_), _) => Ok(Vec::new()),
         (Run::Train(_) | Run::TrainLegacy(_), _) => {
             let named = active.output().facts().checkpoint_folder.as_deref();
-            results.keep_models(named, !outcome.is_success() || active.was_terminated())
+            results.keep_models(named)
         }
     }
 }

@@ -293,8 +293,9 @@ async fn a_model_that_is_there_already_is_not_taken_for_the_new_one() {
     std::fs::create_dir_all(&old).unwrap();
     std::fs::write(old.join("best.ckpt"), "old").unwrap();
     assert_eq!(job.run().await, JobOutcome::Succeeded);
-    assert!(job.has_checkpoint("single_instance-1"));
-    assert!(!job.has_checkpoint("single_instance"));
+    assert_eq!(job.results().iter().filter(|file| file.ends_with("best.ckpt")).count(), 1);
+    let kept = job.folder.results_dir().join("single_instance/best.ckpt");
+    assert_ne!(std::fs::read(kept).unwrap(), b"old");
 }
 
 #[tokio::test]
@@ -341,8 +342,9 @@ async fn labels_that_are_not_there() {
     let job = Job::single();
     std::fs::remove_file(job.folder.files_dir().join("one.pkg.slp")).unwrap();
     let (code, message) = failure(job.run().await);
-    assert_eq!(code, Some(1));
+    assert_eq!(code, None, "no trainer was started");
     assert!(message.contains("one.pkg.slp"), "{message}");
+    assert!(message.contains("single_instance.yaml (data_config.train_labels_path)"), "{message}");
 }
 
 #[tokio::test]
@@ -484,7 +486,7 @@ async fn the_trainer_sees_a_short_environment() {
     assert!(names.contains(&"PYTHONUNBUFFERED") && names.contains(&"CUDA_VISIBLE_DEVICES"));
     assert!(!names.iter().any(|name| name.starts_with("CARGO")), "{names:?}");
     assert_eq!(start["argv"][0], "train");
-    assert_eq!(start["argv"][5], "trainer_config.ckpt_dir=\"models\"");
+    assert_eq!(start["argv"][5], "++trainer_config.ckpt_dir=\"models\"");
 }
 
 #[tokio::test]

@@ -78,15 +78,29 @@ impl Trainer {
         self.readers.abort_all();
     }
 
-    /// Processor time that the process has used so far, in clock ticks; unknown where the system
-    /// does not tell.
+    /// Processor time that the processes of its group have used so far, in clock ticks; unknown where
+    /// the system does not tell. The trainer may be a script that only waits for the real one.
     pub fn processor_ticks(&self) -> Option<u64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()?)).ok()?;
-        // The name in parentheses may hold anything; user and system time are 12 and 13 after it.
-        let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(11);
-        let mut next = || fields.next()?.parse::<u64>().ok();
-        Some(next()? + next()?)
+        let group = self.group?.as_raw_nonzero().get();
+        let processes = std::fs::read_dir("/proc").ok()?.flatten();
+        let ticks = processes.filter_map(|process| {
+            let stat = std::fs::read_to_string(process.path().join("stat")).ok()?;
+            ticks_in(&stat, group)
+        });
+        ticks.reduce(u64::saturating_add)
     }
+}
+
+/// What the process has used by its line in `/proc`, if it belongs to the group.
+fn ticks_in(stat: &str, group: i32) -> Option<u64> {
+    // The name in parentheses may hold anything. After it the group is number 2, user and system
+    // time are 11 and 12.
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+    if fields.nth(2)?.parse() != Ok(group) {
+        return None;
+    }
+    let (user, system) = (fields.nth(8)?.parse::<u64>().ok()?, fields.next()?.parse::<u64>().ok()?);
+    Some(user + system)
 }
 
 impl Drop for Trainer {
@@ -105,5 +119,18 @@ async fn read(
         if to_runner.send((stream, buffer[..count].to_vec())).await.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_processes_of_the_group_count() {
+        let stat = "12 (a b) c) S 1 77 77 0 -1 4194560 1 2 3 4 250 31 5 6 20 0 1 0 99 0 0";
+        assert_eq!(ticks_in(stat, 77), Some(281));
+        assert_eq!(ticks_in(stat, 1), None);
+        assert_eq!(ticks_in("12 (x", 77), None);
     }
 }

@@ -21,7 +21,7 @@ pub async fn sleap_version() -> Option<String> {
 }
 
 /// Looks for the package's metadata beside the Python that the program's first line names.
-fn installed_version(program: &Path) -> Option<String> {
+pub(super) fn installed_version(program: &Path) -> Option<String> {
     let text = std::fs::read(program).ok()?;
     let line = text.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
     let line = std::str::from_utf8(line.get(..line.len().min(MAX_LINE_BYTES))?).ok()?;

@@ -11,6 +11,9 @@ use zip::{CompressionMethod, ZipArchive, ZipWriter, write::SimpleFileOptions};
 /// What a stored zip's members are marked with.
 const STORED: CompressionMethod = CompressionMethod::Stored;
 
+/// How HDF5 begins: what else is in labels is not looked at where it cannot be understood.
+pub const SIGNATURE: &[u8] = b"\x89HDF\r\n\x1a\n";
+
 /// The folder of all tests.
 pub fn tests_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("tests")
@@ -145,13 +148,14 @@ impl Read for Noise {
 pub fn large_package(site: &Site, length: u64) -> PathBuf {
     let zip = Zip::new(site, "large.pkg.zip");
     let zip = zip.fixture("train_single.zip", "", &["one.pkg.slp"]);
-    zip.stream("one.pkg.slp", Noise(0x9E37_79B9), length, false).finish()
+    let labels = SIGNATURE.chain(Noise(0x9E37_79B9));
+    zip.stream("one.pkg.slp", labels, length, false).finish()
 }
 
 /// A labels file of `length` bytes of noise.
 pub fn large_labels(site: &Site, length: u64) -> PathBuf {
     let path = site.folder("labels").join("large.slp");
     let mut file = File::create(&path).unwrap();
-    io::copy(&mut Noise(0x1234_5678).take(length), &mut file).unwrap();
+    io::copy(&mut SIGNATURE.chain(Noise(0x1234_5678)).take(length), &mut file).unwrap();
     path
 }

@@ -55,9 +55,14 @@ fn what_cannot_be_read_is_unknown() {
 
 #[test]
 fn a_config_of_old_sleap() {
+    let folder = tempfile::tempdir().unwrap();
+    let facts_of = |text: &str| {
+        std::fs::write(folder.path().join("a.json"), text).unwrap();
+        facts(&PackageFolder::new(folder.path()), &RelPath::new("a.json").unwrap(), &[])
+    };
     let text = r#"{"model": {"heads": {"centroid": null, "single_instance": {"sigma": 2.5}}},
         "optimization": {"epochs": 200, "batch_size": 4}}"#;
-    let facts = config::read(text).unwrap();
+    let facts = facts_of(text);
     assert_eq!(facts.model_types, ["single_instance"]);
     assert_eq!((facts.epochs, facts.batch_size), (Some(200), Some(4)));
 }

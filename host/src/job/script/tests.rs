@@ -7,16 +7,30 @@ fn path(text: &str) -> RelPath {
     RelPath::new(text).unwrap()
 }
 
-fn train(config: &str, run_name: Option<&str>) -> Run {
-    Run::Train(Train {
-        config: path(config),
-        run_name: run_name.map(str::to_owned),
-        overrides: Vec::new(),
-    })
+fn place(text: &str) -> Place {
+    Folder::default().place(text).unwrap()
 }
 
-fn runs(job_type: JobType, text: &str) -> Vec<Run> {
-    parse(job_type, text).unwrap().runs
+fn train(config: &str, run_name: Option<&str>) -> Run {
+    let run_name = run_name.map(str::to_owned);
+    let (folder, settings, maps) = (Folder::default(), Vec::new(), Vec::new());
+    Run::Train(Train { config: path(config), folder, run_name, settings, maps })
+}
+
+fn runs(file: ScriptFile, text: &str) -> Vec<Run> {
+    let without_own_settings = |mut run| {
+        if let Run::Train(train) = &mut run {
+            train.settings.retain(|setting| {
+                setting.key != "trainer_config.ckpt_dir" && !setting.key.contains(".zmq.")
+            });
+        }
+        run
+    };
+    parse(file, text).unwrap().runs.into_iter().map(without_own_settings).collect()
+}
+
+fn refusal(file: ScriptFile, text: &str) -> String {
+    parse(file, text).unwrap_err().to_string()
 }
 
 #[test]
@@ -27,7 +41,7 @@ fn every_dialect_of_training() {
         };
     }
     let cases = [
-        (script!("1.5.0"), ["240101_000000", "240101_000000.centered_instance"]),
+        (script!("1.5.0"), ["240101_000000", "240101_000000"]),
         (script!("1.5.2"), ["centroid_240101_000000", "centered_instance_240101_000000"]),
         (script!("1.6.0"), ["240101_000000.centroid.n=12", "240101_000000.centered_instance.n=12"]),
         (script!("1.6.6"), ["240101_000000.centroid.n=12", "240101_000000.centered_instance.n=12"]),
@@ -36,55 +50,128 @@ fn every_dialect_of_training() {
     for (text, [first, second]) in cases {
         let expected =
             [train("centroid.yaml", Some(first)), train("centered_instance.yaml", Some(second))];
-        let script = parse(JobType::Training, text).unwrap();
-        assert_eq!(script.runs, expected);
-        assert_eq!(script.warnings, Vec::<String>::new());
+        assert_eq!(runs(ScriptFile::Train, text), expected);
+        assert_eq!(parse(ScriptFile::Train, text).unwrap().remarks, Vec::<String>::new());
     }
     let legacy = |config| {
-        Run::TrainLegacy(TrainLegacy { config: path(config), labels: path("two.pkg.slp") })
+        let (config, labels) = (path(config), place("two.pkg.slp"));
+        Run::TrainLegacy(TrainLegacy { config, labels, run_name: None })
     };
     assert_eq!(
-        runs(JobType::Training, script!("1.4.1")),
+        runs(ScriptFile::Train, script!("1.4.1")),
         [legacy("centroid.json"), legacy("centered_instance.json")]
     );
 }
 
 #[test]
+fn sleap_1_4_1_wrote_names_without_quotes() {
+    for name in ["my mice.v001.pkg.slp", "ada's.pkg.slp", "mice (2).pkg.slp", "a & b.slp"] {
+        let text = format!("#!/bin/bash\nsleap-train c.json {name}\nsleap-train d.json x.slp\n");
+        let labels: Vec<String> = runs(ScriptFile::Train, &text)
+            .into_iter()
+            .map(|run| match run {
+                Run::TrainLegacy(run) => run.labels.path.into(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(labels, [name, "x.slp"]);
+    }
+    let text = "sleap-train c.json x.slp && sleap-train d.json y.slp";
+    assert_eq!(runs(ScriptFile::Train, text).len(), 2);
+}
+
+#[test]
 fn other_ways_to_write_a_training() {
     let cases = [
-        ("sleap-nn train a.yaml", train("a.yaml", None)),
-        ("sleap-nn train --config a.yaml", train("a.yaml", None)),
-        ("sleap-nn train --config-name=a --config-dir=./conf/", train("conf/a.yaml", None)),
-        ("/opt/bin/sleap-nn train -c a.yml -d .", train("a.yml", None)),
-        ("sleap-train --config-name a.yaml --config-dir .", train("a.yaml", None)),
-        ("sleap-nn train \\\n  --config-name a.yaml \\\n  --config-dir .\n", train("a.yaml", None)),
-        ("cd /tmp\nsleap-nn train a.yaml 'trainer_config.run_name=null'", train("a.yaml", None)),
-        ("it's\nsleap-nn train 'my config.yaml'", train("my config.yaml", None)),
+        ("sleap-nn train a.yaml", "a.yaml"),
+        ("sleap-nn train --config a.yaml", "a.yaml"),
+        ("sleap-nn train --config-name=a --config-dir=./conf/", "conf/a.yaml"),
+        ("/opt/bin/sleap-nn train -c a.yml -d .", "a.yml"),
+        ("~/env/bin/sleap-nn train -c a.yml -d .\r\n", "a.yml"),
+        ("C:\\env\\Scripts\\sleap-nn.exe train -c a.yml", "a.yml"),
+        ("sleap-train --config-name a.yaml --config-dir .", "a.yaml"),
+        ("sleap-nn train \\\n  --config-name a.yaml \\\n  --config-dir .\n", "a.yaml"),
+        ("sleap-nn train a.yaml 'trainer_config.run_name=null'", "a.yaml"),
+        ("sleap-nn train 'my config.yaml'", "my config.yaml"),
+        ("sleap-nn train --config-name a --config-dir /home/x/job", "a.yaml"),
+        ("CUDA_VISIBLE_DEVICES=0 HYDRA_FULL_ERROR=1 sleap-nn train a.yaml", "a.yaml"),
+        ("env -u SLURM_NTASKS \\\n  A=interactive \\\n  sleap-nn train a.yaml", "a.yaml"),
+        ("/usr/bin/time -v sleap-nn train a.yaml", "a.yaml"),
+        ("srun --gpus 1 -J sleap sleap-nn train a.yaml", "a.yaml"),
+        ("uv run --with sleap-nn sleap-nn train a.yaml", "a.yaml"),
+        ("uvx --from 'sleap-nn[torch]' sleap-nn train a.yaml", "a.yaml"),
+        ("uvx sleap-nn[torch]==0.3.5 train a.yaml", "a.yaml"),
+        ("conda run -n sleap sleap train a.yaml", "a.yaml"),
+        ("apptainer exec --nv s.sif sleap-nn train a.yaml", "a.yaml"),
+        ("nohup sleap-nn train a.yaml > log.txt 2>&1 &", "a.yaml"),
+        ("sleap-nn train a.yaml 2>&1 | tee log.txt", "a.yaml"),
+        ("python -u -m sleap_nn.cli train a.yaml", "a.yaml"),
+        ("~/env/bin/python3.11 -m sleap_nn.train --config-name a.yaml", "a.yaml"),
+        (
+            "set -e; module load cuda && source ~/env/bin/activate && sleap-nn train a.yaml",
+            "a.yaml",
+        ),
+        ("CONFIG=a.yaml\nsleap-nn train -c \"$CONFIG\"", "a.yaml"),
+        ("export OPTIONS='-c a.yaml -d .'\nsleap-nn train $OPTIONS \"$@\"", "a.yaml"),
+        ("\"$CONDA_PREFIX/bin/sleap-nn\" train a.yaml", "a.yaml"),
+        ("cd \"$(dirname \"$0\")\"\nsleap-nn train a.yaml # the first", "a.yaml"),
+        ("cd sub && sleap-nn train a.yaml", "sub/a.yaml"),
+        ("cd sub\ncd ..\nsleap-nn train a.yaml\nexit 0\nrm -rf /", "a.yaml"),
+        ("sleap-nn --version; sleap-nn train a.yaml", "a.yaml"),
     ];
-    for (text, expected) in cases {
-        assert_eq!(runs(JobType::Training, text), [expected], "{text}");
+    for (text, config) in cases {
+        let runs = runs(ScriptFile::Train, text);
+        let [Run::Train(run)] = &runs[..] else { panic!("{text}: {runs:?}") };
+        assert_eq!(run.config, path(config), "{text}");
     }
 }
 
 #[test]
-fn only_listed_settings_are_kept() {
-    let text = "sleap-nn train a.yaml trainer_config.max_epochs=3 \
-        'data_config.train_labels_path=[\"x y.slp\",z.slp]' trainer_config.use_wandb=true \
-        trainer_config.max_epochs=5 trainer_config.seed='${oc.env:HOME}' --multirun";
-    let script = parse(JobType::Training, text).unwrap();
-    let Run::Train(run) = &script.runs[0] else { panic!() };
-    let kept = |key, value| Override { key, value };
+fn several_commands_in_a_line_are_as_many_runs() {
+    for joint in ["&&", ";", "&", "\n", "&& \\\n"] {
+        let text = format!("sleap-nn train a.yaml {joint} sleap-nn train b.yaml");
+        let expected = [train("a.yaml", None), train("b.yaml", None)];
+        assert_eq!(runs(ScriptFile::Train, &text), expected, "{joint}");
+    }
+}
+
+#[test]
+fn what_is_passed_over_is_said() {
+    let text = "echo hello\nsrun --gpus 1 sleap-nn train a.yaml > log.txt\n";
     assert_eq!(
-        run.overrides,
+        parse(ScriptFile::Train, text).unwrap().remarks,
         [
-            kept(
-                "data_config.train_labels_path",
-                OverrideValue::Paths(vec![path("x y.slp"), path("z.slp")])
-            ),
-            kept("trainer_config.max_epochs", OverrideValue::Scalar("5".into())),
+            "train-script.sh, line 1: `echo hello` is passed over",
+            "train-script.sh, line 2: `srun --gpus 1` is passed over",
+            "train-script.sh, line 2: what is printed is in the job's log, not in log.txt",
         ]
     );
-    assert_eq!(script.warnings.len(), 3, "{:?}", script.warnings);
+}
+
+#[test]
+fn every_setting_is_kept() {
+    let text = "sleap-nn train a.yaml trainer_config.max_epochs=3 \
+        'data_config.train_labels_path=[\"x y.slp\",z.slp]' trainer_config.use_wandb=true \
+        trainer_config.max_epochs=5 +a.b='{c: 1}' ++a.c='x=y' ~a.d a.e=\"it is\"";
+    let script = parse(ScriptFile::Train, text).unwrap();
+    let Run::Train(run) = &script.runs[0] else { panic!() };
+    let kept: Vec<_> =
+        run.settings.iter().map(|set| (set.key.as_str(), set.value.clone())).collect();
+    let bare = |text: &str| Value::Bare(text.into());
+    assert_eq!(
+        kept,
+        [
+            ("data_config.train_labels_path", bare("[\"x y.slp\",z.slp]")),
+            ("trainer_config.use_wandb", bare("true")),
+            ("trainer_config.max_epochs", bare("5")),
+            ("a.b", bare("{c: 1}")),
+            ("a.c", Value::Text("x=y".into())),
+            ("a.d", Value::Removed),
+            ("a.e", Value::Text("it is".into())),
+        ]
+    );
+    assert_eq!(run.settings[0].value.texts(), ["x y.slp", "z.slp"]);
+    assert_eq!(script.remarks, Vec::<String>::new());
 }
 
 #[test]
@@ -93,74 +180,139 @@ fn the_script_that_our_client_writes() {
         --model_paths models/centroid \\\n  --model_paths models/centered_instance \\\n  \
         -o predictions.slp\n";
     let expected = Track {
-        data: path("two.pkg.slp"),
-        models: vec![path("models/centroid"), path("models/centered_instance")],
+        data: place("two.pkg.slp"),
+        models: ["models/centroid", "models/centered_instance"]
+            .map(|m| Model::Named(place(m)))
+            .into(),
         output: path("predictions.slp"),
         options: Vec::new(),
     };
-    assert_eq!(runs(JobType::Inference, text), [Run::Track(expected)]);
+    assert_eq!(runs(ScriptFile::Track, text), [Run::Track(expected)]);
 }
 
 #[test]
 fn other_ways_to_write_an_inference() {
-    let plain = Track {
-        data: path("a.slp"),
-        models: vec![path("m")],
-        output: path("o.slp"),
-        options: vec![
-            TrackOption { name: "--tracking", value: None },
-            TrackOption { name: "--peak_threshold", value: Some("0.3".into()) },
-        ],
-    };
     for text in [
         "sleap-nn predict --gui -i a.slp -m m/ -o o.slp -t --peak_threshold=0.3",
         "sleap track --data-path a.slp --model-paths ./m --output_path o.slp --tracking \
          --peak-threshold 0.3",
         "sleap-track a.slp -m m -o o.slp --tracking --peak_threshold 0.3",
-        "sleap-nn-track a.slp --model_paths=m --output=o.slp --tracking --peak_threshold 0.3 \
-         --backbone_ckpt_path /etc/passwd",
+        "sleap-nn-track a.slp --model_paths=m --output=o.slp --tracking --peak_threshold 0.3",
     ] {
-        assert_eq!(runs(JobType::Inference, text), [Run::Track(plain.clone())], "{text}");
+        let runs = runs(ScriptFile::Track, text);
+        let [Run::Track(track)] = &runs[..] else { panic!("{text}: {runs:?}") };
+        let Model::Named(model) = &track.models[0] else { panic!() };
+        assert_eq!((track.data.path.as_str(), model.path.as_str()), ("a.slp", "m"), "{text}");
+        let options: Vec<_> = track.options.iter().map(|o| (o.name, o.value.as_deref())).collect();
+        assert_eq!(options, [("--tracking", None), ("--peak_threshold", Some("0.3"))], "{text}");
     }
-    let script = parse(JobType::Inference, "sleap-nn track -i a.slp -m m").unwrap();
+    let script = parse(ScriptFile::Track, "sleap-nn track -i a.slp -m m").unwrap();
     let Run::Track(track) = &script.runs[0] else { panic!() };
     assert_eq!(track.output.as_str(), "a.slp.predictions.slp");
 }
 
 #[test]
+fn the_value_of_an_option_stays_with_it() {
+    let start = "sleap-nn track -i a.slp -m m -o p.slp";
+    for (options, expected) in [
+        ("--tracking_clean_instance_count 2 --max_tracks 2", ["2", "2"]),
+        ("--anchor_part \"left ear\" --features Rücken", ["left ear", "Rücken"]),
+        ("--max_edge_length_ratio 0.5 --filter_min_mean_node_score 3e-1", ["0.5", "3e-1"]),
+        ("--dist_penalty_weight -2 --kf_init_frame_count 5", ["-2", "5"]),
+        ("--frames 0-2,5 --paf-workers 3", ["0,1,2,5", "3"]),
+        ("--frames 2,30-31 --frames 7-9", ["2,30,31", "7-9"]),
+        ("--frames 1,-3 --centroid-output both", ["1-3", "both"]),
+    ] {
+        let runs = runs(ScriptFile::Track, &format!("{start} {options}"));
+        let Run::Track(track) = &runs[0] else { panic!() };
+        let values: Vec<_> = track.options.iter().filter_map(|o| o.value.as_deref()).collect();
+        assert_eq!(values, expected, "{options}");
+    }
+    for (options, expected) in [
+        ("--tracking.tracker flow", "the option `--tracking.tracker` is not supported"),
+        ("--output_format analysis_h5", "the option `--output_format` is not supported"),
+        ("--max_tracks --tracking", "`--max_tracks` does not take \"--tracking\""),
+        ("--peak_threshold high", "`--peak_threshold` does not take \"high\""),
+        ("--frames 5-3", "`--frames` does not take \"5-3\""),
+        ("--frames 0-100000,200000", "`--frames` does not take"),
+        ("b.slp c.slp", "the word \"b.slp\" is not understood"),
+    ] {
+        let error = refusal(ScriptFile::Track, &format!("{start} {options}"));
+        assert!(error.contains(expected), "{options}: {error}");
+    }
+}
+
+#[test]
 fn what_is_refused_and_why() {
-    use JobType::{Inference, Training};
+    use ScriptFile::{Track, Train};
     let cases = [
-        (Training, "#!/bin/bash\necho hello\n", "train-script.sh has no line that starts"),
-        (Inference, "sleap-nn train a.yaml", "track-script.sh has no line that starts"),
-        (Training, "\nsleap-nn train ../../x.yaml", "train-script.sh, line 2: the file path"),
-        (Training, "sleap-nn train --config-name a --config-dir /etc", "the file path \"/etc/a"),
-        (Training, "sleap-nn train a.yaml trainer_config.run_name=../x", "run name \"../x\""),
-        (Training, "sleap-nn train a.yaml trainer_config.run_name=a/b", "run name \"a/b\""),
-        (Training, "sleap-nn train a.yaml 'trainer_config.run_name=${x}'", "run name \"${x}\""),
-        (Training, "sleap-nn train 'a.yaml", "its quotes do not match"),
-        (Training, "sleap-nn train", "it names no config"),
-        (Training, "sleap-nn train --config-name a.json", "takes a YAML file"),
-        (Training, "sleap-train a.json", "it names no labels"),
-        (Inference, "sleap-nn track -m m -o o.slp", "it names no data"),
-        (Inference, "sleap-nn track -i a.slp", "it names no model"),
-        (Inference, "sleap-nn track -i a.slp -m", "it names no value"),
-        (Inference, "sleap-nn track -i a.slp -m m -o ../o.slp", "the file path \"../o.slp\""),
-        (Inference, "sleap-nn track -i -x -m m", "starts with a hyphen"),
+        (Train, "#!/bin/bash\necho hello\n", "train-script.sh has no line that starts"),
+        (Track, "sleap-nn train a.yaml", "track-script.sh, line 1: it starts a training"),
+        (Train, "\nsleap-nn train ../../x.yaml", "train-script.sh, line 2: the file path"),
+        (Train, "cd /data/mice\nsleap-nn train a.yaml", "line 1: `cd /data/mice` leaves"),
+        (Train, "sleap-nn train a.yaml trainer_config.run_name=../x", "run name \"../x\""),
+        (Train, "sleap-nn train a.yaml trainer_config.run_name=a/b", "run name \"a/b\""),
+        (
+            Train,
+            "sleap-nn train a.yaml 'trainer_config.seed=${oc.env:HOME}'",
+            "trainer_config.seed",
+        ),
+        (Train, "sleap-nn train a.yaml hydra.run.dir=/tmp", "the setting `hydra.run.dir`"),
+        (Train, "sleap-nn train a.yaml --multirun", "the option `--multirun`"),
+        (Train, "sleap-nn train 'a.yaml", "line 1: its quotes do not match"),
+        (Train, "sleap-nn train", "it names no config"),
+        (Train, "sleap-nn train --config-name a.json", "takes a YAML file"),
+        (Train, "sleap-train a.json", "it names no labels"),
+        (Train, "sleap-train a.json b.slp --base_checkpoint x", "`--base_checkpoint`"),
+        (Train, "A && \\\n B", "line 1: `A` is refused"),
+        (Train, "sleap-nn train a.yaml || sleap-nn train b.yaml", "line 1: `||` is refused"),
+        (Train, "\nif true; then sleap-nn train a.yaml; fi", "line 2: `if` is refused"),
+        (Train, "for c in a b; do\nsleap-nn train $c\ndone", "`for` is refused"),
+        (Train, "sleap-nn train a.yaml | grep loss", "`|` is refused"),
+        (Train, "(cd x; sleap-nn train a.yaml)", "`(` is refused"),
+        (Train, "cat > a.yaml <<EOF\nx\nEOF\n", "`<<` is refused"),
+        (Train, "echo x > a.yaml; sleap-nn train a.yaml", "`echo x` is refused"),
+        (Train, "sleap-nn train $(ls *.yaml)", "`$(ls *.yaml)` is refused"),
+        (Train, "sleap-nn train $CONFIG", "`$CONFIG` is refused"),
+        (Train, "sleap-nn train *.yaml", "`*` is refused"),
+        (Train, "python prepare.py && sleap-nn train a.yaml", "`python prepare.py` is refused"),
+        (Train, "conda run -n x python a.py; sleap-nn train a.yaml", "`conda run -n x"),
+        (Train, "bash -c 'sleap-nn train a.yaml'", "`bash -c sleap-nn train a.yaml` is refused"),
+        (Train, "timeout 10h sleap-nn train a.yaml", "`timeout` is refused"),
+        (Track, "sleap-nn track -m m -o o.slp", "it names no data"),
+        (Track, "sleap-nn track -i a.slp", "it names no model"),
+        (Track, "sleap-nn track -i a.slp -m", "it names no value"),
+        (Track, "sleap-nn track -i a.slp -m m -o ../o.slp", "the file path \"../o.slp\""),
+        (Track, "sleap-nn track -i -x -m m", "does not take \"-x\""),
     ];
-    for (job_type, text, expected) in cases {
-        let error = parse(job_type, text).unwrap_err().to_string();
+    for (file, text, expected) in cases {
+        let error = refusal(file, text);
         assert!(error.contains(expected), "{text:?} gave {error:?}");
     }
+    let error = refusal(Train, "sleap-nn train \\\n  --config-name a.json\n");
+    assert!(error.ends_with("; the line is: sleap-nn train --config-name a.json"), "{error}");
     let many = "sleap-nn train a.yaml\n".repeat(33);
-    assert!(matches!(parse(Training, &many), Err(ScriptError::TooMany { .. })));
+    assert!(matches!(parse(Train, &many), Err(ScriptError::TooMany { .. })));
+}
+
+#[test]
+fn every_option_of_the_table_is_found_under_its_own_name() {
+    for (name, kind) in options::OPTIONS {
+        assert_eq!(options::find(name), Some((*name, *kind)));
+    }
 }
 
 proptest! {
     #[test]
     fn no_text_at_all_panics(text in "\\PC*") {
-        let _ = parse(JobType::Training, &text);
-        let _ = parse(JobType::Inference, &text);
+        for file in [ScriptFile::Train, ScriptFile::Track, ScriptFile::Inference] {
+            let _ = parse(file, &text);
+        }
+    }
+
+    #[test]
+    fn no_shell_text_panics(text in "[a-c$(){}`'\"\\\\ \n|&;<>=*#/0-9.-]{0,60}") {
+        let _ = parse(ScriptFile::Train, &format!("sleap-nn train {text}"));
     }
 
     #[test]
@@ -178,17 +330,20 @@ proptest! {
         )
     ) {
         let arguments = words.join(" ");
-        for (job_type, program) in
-            [(JobType::Training, "sleap-nn train"), (JobType::Inference, "sleap-nn track")]
+        for (file, program) in
+            [(ScriptFile::Train, "sleap-nn train"), (ScriptFile::Track, "sleap-nn track")]
         {
-            if let Ok(script) = parse(job_type, &format!("{program} {arguments}")) {
-                for run in &script.runs {
-                    for needed in run.needs() {
-                        prop_assert!(!needed.as_str().split('/').any(|part| part == ".."));
+            for run in parse(file, &format!("{program} {arguments}")).iter().flat_map(|s| &s.runs) {
+                let paths: Vec<RelPath> = match run {
+                    Run::Train(run) => {
+                        prop_assert!(!run.folder_name().contains('/'));
+                        vec![run.config.clone()]
                     }
-                    if let Run::Train(train) = run {
-                        prop_assert!(!train.folder_name().contains('/'));
-                    }
+                    Run::TrainLegacy(run) => vec![run.config.clone(), run.labels.path.clone()],
+                    Run::Track(run) => vec![run.data.path.clone(), run.output.clone()],
+                };
+                for path in paths {
+                    prop_assert!(!path.as_str().split('/').any(|part| part == ".."));
                 }
             }
         }

@@ -1,102 +1,49 @@
 //! The arguments of an inference command, in every dialect.
 
-use super::{LineFault, Run, Track, TrackOption, is_plain, package_path};
+use super::options::{self, Kind};
+use super::{LineFault, Model, Run, Track, TrackOption, Words, is_foreign};
+use sleap_rtc_protocol::path::RelPath;
 
-/// Options without a value that are passed on.
-const FLAGS: &[&str] = &[
-    "--centroid_only",
-    "--ensure_grayscale",
-    "--ensure_rgb",
-    "--exclude_user_labeled",
-    "--filter_overlapping",
-    "--no-ensure_grayscale",
-    "--no-ensure_rgb",
-    "--no_empty_frames",
-    "--only_labeled_frames",
-    "--only_predicted_frames",
-    "--only_suggested_frames",
-    "--post_connect_single_breaks",
-    "--tracking",
-    "--tracking_clean_instance_count",
-    "--tracking_pre_cull_to_target",
-    "--use_flow",
-    "--use_kalman",
-];
-
-/// Options with a number or a word that are passed on.
-const VALUED: &[&str] = &[
-    "--anchor_part",
-    "--batch_size",
-    "--candidates_method",
-    "--crop_size",
-    "--device",
-    "--features",
-    "--filter_overlapping_method",
-    "--filter_overlapping_threshold",
-    "--frames",
-    "--input_scale",
-    "--integral_patch_size",
-    "--integral_refinement",
-    "--max_height",
-    "--max_instances",
-    "--max_tracks",
-    "--max_width",
-    "--min_instance_peaks",
-    "--min_line_scores",
-    "--min_match_points",
-    "--min_new_track_points",
-    "--n_points",
-    "--of_img_scale",
-    "--of_max_levels",
-    "--of_window_size",
-    "--peak_threshold",
-    "--queue_maxsize",
-    "--robust_best_instance",
-    "--scoring_method",
-    "--scoring_reduction",
-    "--track_matching_method",
-    "--tracking_target_instance_count",
-    "--tracking_window_size",
-    "--video_dataset",
-    "--video_index",
-    "--video_input_format",
-];
-/// Options that name files outside a package's usual layout: known, so that their value is not
-/// taken for the data, but left out.
-const DROPPED_VALUED: &[&str] = &["--backbone_ckpt_path", "--head_ckpt_path"];
-
-pub(super) fn parse(words: &[String], dropped: &mut Vec<String>) -> Result<Run, LineFault> {
+pub(super) fn parse(words: &mut Words<'_>) -> Result<Run, LineFault> {
     let (mut data, mut models, mut output, mut options) = (None, Vec::new(), None, Vec::new());
-    let mut words = words.iter().map(String::as_str);
-    while let Some(word) = words.next() {
+    while let Some(word) = words.next()? {
         let (option, inline) = match word.split_once('=') {
-            Some((option, value)) if word.starts_with('-') => (option, Some(value)),
-            _ => (word, None),
+            Some((option, value)) if word.starts_with('-') => (option, Some(value.to_owned())),
+            _ => (word.as_str(), None),
         };
-        let mut value = || inline.or_else(|| words.next()).ok_or(LineFault::Missing("value"));
-        match canonical(option).as_str() {
-            "--data_path" => data = Some(package_path(value()?)?),
-            "--model_paths" => models.push(package_path(value()?)?),
-            "--output_path" => output = Some(package_path(value()?)?),
-            "--gui" => {}
-            name => {
-                if let Some(name) = find(FLAGS, name) {
-                    options.push(TrackOption { name, value: None });
-                } else if let Some(name) = find(VALUED, name) {
-                    let value = value()?;
-                    match is_plain(value) {
-                        true => options.push(TrackOption { name, value: Some(value.to_owned()) }),
-                        false => dropped.push(name.to_owned()),
-                    }
-                } else if DROPPED_VALUED.contains(&name) {
-                    value()?;
-                    dropped.push(name.to_owned());
-                } else if !name.starts_with('-') && data.is_none() {
-                    data = Some(package_path(word)?);
-                } else {
-                    dropped.push(word.chars().take(80).collect());
-                }
+        if !option.starts_with('-') {
+            match data {
+                None => data = Some(words.place(&word)?),
+                Some(_) => return Err(LineFault::Word(word)),
             }
+            continue;
+        }
+        let (name, kind) = match options::find(option) {
+            Some((name, kind)) if kind != Kind::Refused => (name, kind),
+            _ => return Err(LineFault::Option(option.to_owned())),
+        };
+        if kind == Kind::Flag {
+            if let Some(value) = inline {
+                return Err(LineFault::Value { option: name.to_owned(), value });
+            }
+            // Progress is asked for in any case.
+            if name != "--gui" {
+                options.push(TrackOption { name, value: None });
+            }
+            continue;
+        }
+        let value = match inline {
+            Some(value) => value,
+            None => words.next()?.ok_or(LineFault::Missing("value"))?,
+        };
+        if !kind.takes(&value) {
+            return Err(LineFault::Value { option: name.to_owned(), value });
+        }
+        match name {
+            "--data_path" => data = Some(words.place(&value)?),
+            "--model_paths" => models.push(Model::Named(words.place(&value)?)),
+            "--output_path" => output = Some(words.place(&value)?.path),
+            _ => options.push(TrackOption { name, value: Some(option_value(words, kind, value)?) }),
         }
     }
     let data = data.ok_or(LineFault::Missing("data"))?;
@@ -105,29 +52,94 @@ pub(super) fn parse(words: &[String], dropped: &mut Vec<String>) -> Result<Run, 
     }
     let output = match output {
         Some(output) => output,
-        None => package_path(&format!("{data}.predictions.slp"))?,
+        None => RelPath::new(format!("{}.predictions.slp", data.path))?,
     };
+    spell_out_frames(&mut options)?;
     Ok(Run::Track(Track { data, models, output, options }))
 }
 
-fn find(list: &[&'static str], name: &str) -> Option<&'static str> {
-    list.iter().copied().find(|known| *known == name)
+/// Files of the package are named from its top.
+fn option_value(words: &Words<'_>, kind: Kind, value: String) -> Result<String, LineFault> {
+    match kind {
+        Kind::File if !is_foreign(&value) => Ok(words.place(&value)?.path.into()),
+        _ => Ok(value),
+    }
 }
 
-/// The long name with underscores, as every version of sleap-nn takes it.
-fn canonical(option: &str) -> String {
-    match option {
-        "-i" | "--data-path" => "--data_path".to_owned(),
-        "-m" | "--model" | "--models" | "--model-paths" | "--model_path" => {
-            "--model_paths".to_owned()
+/// sleap-nn takes one range or one list of frames, no mixture: a mixture becomes a list.
+fn spell_out_frames(options: &mut [TrackOption]) -> Result<(), LineFault> {
+    for option in options.iter_mut().filter(|option| option.name == options::FRAMES) {
+        let written = option.value.clone().unwrap_or_default();
+        let fault = || LineFault::Value { option: options::FRAMES.into(), value: written.clone() };
+        let frames: Frames = written.parse().map_err(|()| fault())?;
+        option.value = Some(frames.to_string());
+    }
+    Ok(())
+}
+
+/// Numbers of frames: ranges, first and last included, in the order in which they were written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frames(Vec<(u64, u64)>);
+
+/// The most frames that a mixture of ranges and numbers may be spelled out to, which keeps the
+/// trainer's command line below what systems allow.
+const MAX_LISTED: u64 = 10_000;
+
+impl Frames {
+    /// Exactly these.
+    pub fn these(frames: impl IntoIterator<Item = u64>) -> Self {
+        let mut ranges: Vec<(u64, u64)> = Vec::new();
+        for frame in frames {
+            match ranges.last_mut() {
+                Some((_, last)) if last.checked_add(1) == Some(frame) => *last = frame,
+                _ => ranges.push((frame, frame)),
+            }
         }
-        "-o" | "--output" | "--output-path" => "--output_path".to_owned(),
-        "-b" => "--batch_size".to_owned(),
-        "-d" => "--device".to_owned(),
-        "-n" => "--max_instances".to_owned(),
-        "-t" => "--tracking".to_owned(),
-        kept @ ("--no-ensure_rgb" | "--no-ensure_grayscale") => kept.to_owned(),
-        long if long.starts_with("--") => format!("--{}", long[2..].replace('-', "_")),
-        other => other.to_owned(),
+        Self(ranges)
+    }
+
+    /// Whether this frame is one of them.
+    pub fn contains(&self, frame: u64) -> bool {
+        self.0.iter().any(|(first, last)| (*first..=*last).contains(&frame))
+    }
+
+    /// How many they are.
+    pub fn count(&self) -> u64 {
+        self.0.iter().fold(0, |sum, (first, last)| sum.saturating_add(last - first + 1))
+    }
+}
+
+impl std::str::FromStr for Frames {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let range = |part: &str| {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            // SLEAP writes a range as `1,-200` too.
+            let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+            (first <= last).then_some((first, last))
+        };
+        let text = text.replace(",-", "-");
+        let ranges: Option<Vec<(u64, u64)>> = text.split(',').map(range).collect();
+        let frames = Self(ranges.ok_or(())?);
+        let one_range = frames.0.len() == 1 || frames.count() <= MAX_LISTED;
+        one_range.then_some(frames).ok_or(())
+    }
+}
+
+impl std::fmt::Display for Frames {
+    /// As sleap-nn takes it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let [(first, last)] = self.0[..]
+            && first < last
+        {
+            return write!(f, "{first}-{last}");
+        }
+        let listed = self.0.iter().flat_map(|(first, last)| *first..=*last);
+        for (index, frame) in listed.enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            write!(f, "{comma}{frame}")?;
+        }
+        Ok(())
     }
 }

@@ -1,136 +1,125 @@
 //! The arguments of a training command, in every dialect.
 
-use super::{
-    LineFault, Override, OverrideValue, Run, Train, TrainLegacy, is_plain, package_path, stem,
-};
+use super::{LineFault, Run, Setting, Train, TrainLegacy, Value, Words};
 use sleap_rtc_protocol::path::RelPath;
 
-/// Settings that a script may change. All others stay as the config has them.
-const SCALARS: &[&str] = &[
-    "data_config.validation_fraction",
-    "data_config.preprocessing.scale",
-    "data_config.preprocessing.crop_size",
-    "trainer_config.early_stopping.min_delta",
-    "trainer_config.early_stopping.patience",
-    "trainer_config.early_stopping.stop_training_on_plateau",
-    "trainer_config.enable_progress_bar",
-    "trainer_config.keep_viz",
-    "trainer_config.max_epochs",
-    "trainer_config.min_train_steps_per_epoch",
-    "trainer_config.optimizer.lr",
-    "trainer_config.optimizer_name",
-    "trainer_config.save_ckpt",
-    "trainer_config.seed",
-    "trainer_config.train_data_loader.batch_size",
-    "trainer_config.train_data_loader.num_workers",
-    "trainer_config.train_steps_per_epoch",
-    "trainer_config.trainer_accelerator",
-    "trainer_config.trainer_devices",
-    "trainer_config.val_data_loader.batch_size",
-    "trainer_config.val_data_loader.num_workers",
-    "trainer_config.visualize_preds_during_training",
-];
-const PATHS: &[&str] = &["data_config.train_labels_path", "data_config.val_labels_path"];
-/// Settings that are always set anew, so it is no loss to leave them out.
-const OURS: &[&str] = &[
-    "trainer_config.ckpt_dir",
-    "trainer_config.zmq.controller_port",
-    "trainer_config.zmq.publish_port",
-];
-const RUN_NAME: &str = "trainer_config.run_name";
+/// The model's name.
+pub const RUN_NAME: &str = "trainer_config.run_name";
 
-/// Options of `sleap-train` (SLEAP up to 1.4.1) that take a value.
-const LEGACY_VALUED: &[&str] = &[
-    "--base_checkpoint",
-    "--controller_port",
-    "--gpu",
-    "--prefix",
-    "--publish_port",
-    "--run_name",
-    "--suffix",
-    "--test_labels",
-    "--val_labels",
-    "--video-paths",
-];
+/// Options of `sleap-train` (SLEAP up to 1.4.1) with a value that change only where and how its
+/// progress is shown.
+const LEGACY_OURS: &[&str] = &["--controller_port", "--gpu", "--publish_port"];
+/// The same, without a value.
+const LEGACY_OURS_FLAGS: &[&str] = &["--first-gpu", "--last-gpu", "--tensorboard", "--zmq"];
 
-pub(super) fn parse(words: &[String], dropped: &mut Vec<String>) -> Result<Run, LineFault> {
+pub(super) fn parse(words: &mut Words<'_>) -> Result<Run, LineFault> {
     let (mut name, mut folder, mut settings) = (None, None, Vec::new());
-    let mut words = words.iter().map(String::as_str).peekable();
-    while let Some(word) = words.next() {
+    let mut maps = Vec::new();
+    while let Some(word) = words.next()? {
         let (option, inline) = match word.split_once('=') {
-            Some((option, value)) if word.starts_with('-') => (option, Some(value)),
-            _ => (word, None),
-        };
-        // SLEAP 1.5.0 left the folder empty, so a setting stands where the folder should.
-        let mut value = || inline.or_else(|| words.next_if(|next| !is_setting(next)));
-        match option {
-            "--config-name" | "-c" | "--config" => name = value(),
-            "--config-dir" | "-d" | "--config-path" => folder = value(),
-            "--video-paths" | "-v" | "--prefix-map" | "--video-path-map" => {
-                value();
-                dropped.push(option.to_owned());
+            Some((option, value)) if word.starts_with('-') => {
+                (option.to_owned(), Some(value.to_owned()))
             }
-            option if option.starts_with('-') => dropped.push(option.to_owned()),
-            yaml if name.is_none() && !is_setting(yaml) => name = Some(yaml),
-            setting => settings.push(setting),
+            _ => (word.clone(), None),
+        };
+        match option.as_str() {
+            "--config-name" | "-c" | "--config" => name = value(words, inline)?,
+            "--config-dir" | "-d" | "--config-path" => folder = value(words, inline)?,
+            "--prefix-map" | "--video-path-map" => {
+                let old = inline.map_or_else(|| words.needed("path"), Ok)?;
+                let new = words.needed("path")?;
+                maps.push((option, old, words.place(&new)?.path));
+            }
+            option if option.starts_with('-') => return Err(LineFault::Option(option.to_owned())),
+            yaml if name.is_none() && !is_setting(yaml) => name = Some(word),
+            setting if is_setting(setting) || setting.starts_with('~') => settings.push(word),
+            _ => return Err(LineFault::Word(word)),
         }
     }
-    let config = config_path(folder, name.ok_or(LineFault::Missing("config"))?)?;
-    let mut run = Train { config, run_name: None, overrides: Vec::new() };
+    let config = config_path(words, folder.as_deref(), &name.ok_or(LineFault::Missing("config"))?)?;
+    let folder = words.folder.clone();
+    let mut run = Train { config, folder, run_name: None, settings: Vec::new(), maps };
     for setting in settings {
-        apply(&mut run, setting, dropped)?;
+        apply(&mut run, &setting)?;
     }
     Ok(Run::Train(run))
+}
+
+/// SLEAP 1.5.0 left the folder empty, so a setting stands where the folder should.
+fn value(words: &mut Words<'_>, inline: Option<String>) -> Result<Option<String>, LineFault> {
+    match inline {
+        Some(value) => Ok(Some(value)),
+        None if words.peek().is_some_and(is_setting) => Ok(None),
+        None => words.next(),
+    }
 }
 
 fn is_setting(word: &str) -> bool {
     !word.starts_with('-') && word.contains('=')
 }
 
-fn config_path(folder: Option<&str>, name: &str) -> Result<RelPath, LineFault> {
-    let name = name.strip_prefix("./").unwrap_or(name);
+fn config_path(words: &Words<'_>, folder: Option<&str>, name: &str) -> Result<RelPath, LineFault> {
     let name = match name.rsplit_once('.') {
         Some((_, "yaml" | "yml")) => name.to_owned(),
         Some((_, "json")) => return Err(LineFault::Config(name.to_owned())),
         _ => format!("{name}.yaml"),
     };
-    let folder = folder.unwrap_or_default().trim_end_matches('/');
-    match folder.strip_prefix("./").unwrap_or(folder) {
-        "" | "." => package_path(&name),
-        folder => package_path(&format!("{folder}/{name}")),
+    let folder = folder.unwrap_or_default();
+    match folder.is_empty() {
+        true => Ok(words.place(&name)?.path),
+        false => Ok(words.place(&format!("{}/{name}", folder.trim_end_matches('/')))?.path),
     }
 }
 
-fn apply(run: &mut Train, setting: &str, dropped: &mut Vec<String>) -> Result<(), LineFault> {
+fn apply(run: &mut Train, setting: &str) -> Result<(), LineFault> {
+    if let Some(key) = setting.strip_prefix('~') {
+        let key = key.split('=').next().unwrap_or(key);
+        run.set(checked(key)?, Value::Removed);
+        return Ok(());
+    }
     let (key, value) = setting.split_once('=').unwrap_or((setting, ""));
-    let key = key.trim_start_matches('+');
+    let key = checked(key.trim_start_matches('+'))?;
     // SLEAP 1.5.0 again: the settings after this one are glued to it.
-    let glued = value.find("trainer_config.");
-    let value = unquote(&value[..glued.unwrap_or(value.len())]);
-    if key == RUN_NAME {
-        run.run_name = run_name(value)?;
-    } else if let Some(key) = find(SCALARS, key) {
-        match is_plain(value) {
-            true => set(run, key, OverrideValue::Scalar(value.to_owned())),
-            false => dropped.push(key.to_owned()),
-        }
-    } else if let Some(key) = find(PATHS, key) {
-        let paths = value.trim_start_matches('[').trim_end_matches(']').split(',');
-        let paths = paths.map(|path| package_path(unquote(path.trim())));
-        set(run, key, OverrideValue::Paths(paths.collect::<Result<_, _>>()?));
-    } else if !OURS.contains(&key) {
-        dropped.push(key.chars().take(80).collect());
+    let glued =
+        if value.starts_with(['"', '\'', '[', '{']) { None } else { value.find("trainer_config.") };
+    let (value, rest) = value.split_at(glued.unwrap_or(value.len()));
+    if value.contains("${") {
+        return Err(LineFault::Setting(key));
     }
-    Ok(())
+    if key == RUN_NAME {
+        run.run_name = run_name(unquote(value))?;
+    } else {
+        run.set(key, Value::parse(value));
+    }
+    match rest.is_empty() {
+        true => Ok(()),
+        false => apply(run, rest),
+    }
 }
 
-fn find(list: &[&'static str], key: &str) -> Option<&'static str> {
-    list.iter().copied().find(|known| *known == key)
+/// The dotted name of a setting. Those of Hydra itself say where it writes.
+fn checked(key: &str) -> Result<String, LineFault> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let own = key == "hydra" || key.starts_with("hydra.");
+    match !key.is_empty() && key.len() <= 256 && key.chars().all(plain) && !own {
+        true => Ok(key.to_owned()),
+        false => Err(LineFault::Setting(key.chars().take(80).collect())),
+    }
 }
 
-fn set(run: &mut Train, key: &'static str, value: OverrideValue) {
-    run.overrides.retain(|earlier| earlier.key != key);
-    run.overrides.push(Override { key, value });
+impl Train {
+    /// The folder below `models/` that this run asks for: without a name, the config's own name
+    /// could be anything, so the config file's is taken.
+    pub fn folder_name(&self) -> &str {
+        self.run_name.as_deref().unwrap_or_else(|| super::stem(&self.config))
+    }
+
+    /// Sets `key`, whatever it was before.
+    pub fn set(&mut self, key: impl Into<String>, value: Value) {
+        let key = key.into();
+        self.settings.retain(|earlier| earlier.key != key);
+        self.settings.push(Setting { key, value });
+    }
 }
 
 fn unquote(value: &str) -> &str {
@@ -143,39 +132,132 @@ fn run_name(value: &str) -> Result<Option<String>, LineFault> {
     if matches!(value, "" | "null" | "None") {
         return Ok(None);
     }
-    let refuse = || LineFault::RunName(value.chars().take(120).collect());
-    match package_path(value) {
-        Ok(path) if path.as_str() == value && !value.contains('/') => Ok(Some(value.to_owned())),
-        _ => Err(refuse()),
+    match plain_name(value) {
+        Some(name) => Ok(Some(name)),
+        None => Err(LineFault::RunName(value.chars().take(120).collect())),
     }
 }
 
-pub(super) fn parse_legacy(words: &[String], dropped: &mut Vec<String>) -> Result<Run, LineFault> {
+/// The text, if it is one plain name of a folder.
+pub fn plain_name(text: &str) -> Option<String> {
+    let plain = !text.starts_with(['-', '~']) && !text.contains(['/', '\\', '$']);
+    (plain && RelPath::new(text).is_ok()).then(|| text.to_owned())
+}
+
+impl Value {
+    /// Reads a value in Hydra's grammar. What would not be one as it stands counts as text, as those
+    /// who wrote it meant it: SLEAP 1.6.0 wrote `a.n=12` without quotes.
+    pub fn parse(text: &str) -> Self {
+        let quoted = |q: char| {
+            let inner = text.strip_prefix(q).and_then(|rest| rest.strip_suffix(q));
+            inner.filter(|inner| !inner.contains(q) && !inner.ends_with('\\'))
+        };
+        if let Some(inner) = quoted('"').or_else(|| quoted('\'')) {
+            return Self::Text(inner.to_owned());
+        }
+        let is_list = text.starts_with('[') && text.ends_with(']')
+            || text.starts_with('{') && text.ends_with('}');
+        match text {
+            text if is_bare(text) => Self::Bare(text.to_owned()),
+            text if is_list && is_balanced(text) => Self::Bare(text.to_owned()),
+            text => Self::Text(text.to_owned()),
+        }
+    }
+
+    /// A list of texts.
+    pub fn list(texts: &[String]) -> Self {
+        let quoted =
+            |text: &String| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
+        Self::Bare(format!("[{}]", texts.iter().map(quoted).collect::<Vec<_>>().join(",")))
+    }
+
+    /// The texts in it, where it is one or a list of them.
+    pub fn texts(&self) -> Vec<String> {
+        match self {
+            Self::Text(text) => vec![text.clone()],
+            Self::Bare(list) if list.starts_with('[') => {
+                let inner = list.trim_start_matches('[').trim_end_matches(']');
+                let items = inner.split(',').map(str::trim).filter(|item| !item.is_empty());
+                items.map(|item| unquote(item).to_owned()).collect()
+            }
+            Self::Bare(word) if word.parse::<f64>().is_ok() => vec![word.clone()],
+            Self::Bare(_) | Self::Removed => Vec::new(),
+        }
+    }
+}
+
+/// Numbers and the words of YAML keep their type only without quotes.
+fn is_bare(value: &str) -> bool {
+    let word = matches!(value, "true" | "false" | "True" | "False" | "null" | "None");
+    word || (value.parse::<f64>().is_ok() && !value.contains(['n', 'N']))
+}
+
+/// Whether quotes and brackets match.
+fn is_balanced(text: &str) -> bool {
+    let (mut open, mut quote) = (Vec::new(), None);
+    for c in text.chars() {
+        match (quote, c) {
+            (Some(q), c) if c == q => quote = None,
+            (Some(_), _) => {}
+            (None, '"' | '\'') => quote = Some(c),
+            (None, '[') => open.push(']'),
+            (None, '{') => open.push('}'),
+            (None, ']' | '}') if open.pop() != Some(c) => return false,
+            _ => {}
+        }
+    }
+    quote.is_none() && open.is_empty()
+}
+
+pub(super) fn parse_legacy(words: &mut Words<'_>) -> Result<Run, LineFault> {
     let mut places = Vec::new();
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        if LEGACY_VALUED.contains(&word.as_str()) {
-            words.next();
-            dropped.push(word.clone());
+    while let Some(word) = words.next()? {
+        let option = word.split('=').next().unwrap_or(&word);
+        if LEGACY_OURS.contains(&option) {
+            words.remark(format!("{option} is the worker's own"));
+            if !word.contains('=') {
+                words.next()?;
+            }
+        } else if LEGACY_OURS_FLAGS.contains(&option) {
+            words.remark(format!("{option} is left out"));
         } else if word.starts_with('-') {
-            dropped.push(word.clone());
+            return Err(LineFault::Option(option.to_owned()));
         } else {
             places.push(word);
         }
     }
     let mut places = places.into_iter();
-    let config = package_path(places.next().ok_or(LineFault::Missing("config"))?)?;
-    if config.as_str().ends_with(".yaml") || config.as_str().ends_with(".yml") {
-        return Ok(Run::Train(Train { config, run_name: None, overrides: Vec::new() }));
+    let config = places.next().ok_or(LineFault::Missing("config"))?;
+    if config.ends_with(".yaml") || config.ends_with(".yml") {
+        let (config, folder) = (words.place(&config)?.path, words.folder.clone());
+        let (settings, maps) = (Vec::new(), Vec::new());
+        return Ok(Run::Train(Train { config, folder, run_name: None, settings, maps }));
     }
-    let labels = package_path(places.next().ok_or(LineFault::Missing("labels"))?)?;
-    Ok(Run::TrainLegacy(TrainLegacy { config, labels }))
+    let labels = words.place(&places.next().ok_or(LineFault::Missing("labels"))?)?;
+    let config = words.place(&config)?.path;
+    match places.next() {
+        Some(word) => Err(LineFault::Word(word)),
+        None => Ok(Run::TrainLegacy(TrainLegacy { config, labels, run_name: None })),
+    }
 }
 
-impl Train {
-    /// The folder below `models/` that this run asks for: without a name, the config's own name
-    /// could be anything, so the config file's is taken.
-    pub fn folder_name(&self) -> &str {
-        self.run_name.as_deref().unwrap_or_else(|| stem(&self.config))
-    }
+/// SLEAP 1.4.1 wrote names without quotes: there the labels are the rest of the line, and get quotes.
+pub(super) fn quote_legacy_names(text: &str) -> String {
+    let quoted = |line: &str| {
+        let (config, labels) = unquoted_legacy(line)?;
+        Some(format!("sleap-train {}", shell_words::join([config.as_str(), labels])))
+    };
+    let lines = text.lines().map(|line| quoted(line).unwrap_or_else(|| line.to_owned()));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Config and labels of a line whose labels a shell would take apart.
+fn unquoted_legacy(line: &str) -> Option<(String, &str)> {
+    let rest = line.trim().strip_prefix("sleap-train ")?.trim_start();
+    let (config, labels) = rest.split_once(".json ")?;
+    let labels = labels.trim();
+    let apart = |c: char| c.is_whitespace() || "'\"()&$`*".contains(c);
+    let more = ["<", ">", "|", ";", "&&", " -", " sleap-"].iter().any(|part| labels.contains(part));
+    let one_name = labels.ends_with(".slp") && !labels.starts_with(['-', '\'', '"']) && !more;
+    (one_name && labels.contains(apart)).then(|| (format!("{config}.json"), labels))
 }

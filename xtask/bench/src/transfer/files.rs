@@ -47,7 +47,7 @@ impl Payload {
         let path = match files {
             Files::One(bytes) => {
                 let path = folder.join("labels.slp");
-                noise(&path, bytes, 1)?;
+                labels(&path, bytes)?;
                 path
             }
             Files::Many(count, bytes) => {
@@ -70,6 +70,12 @@ pub fn training(folder: &Path) -> Result<PathBuf> {
     let package = folder.join("package");
     unpack("train_single.zip", &package)?;
     Ok(package)
+}
+
+/// Labels of `bytes` of noise: they only begin like HDF5, and that is all that is looked at.
+pub fn labels(path: &Path, bytes: u64) -> Result<()> {
+    noise(path, bytes, 1)?;
+    Ok(File::options().write(true).open(path)?.write_all(b"\x89HDF\r\n\x1a\n")?)
 }
 
 /// `bytes` of noise by a seed.

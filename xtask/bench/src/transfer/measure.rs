@@ -193,7 +193,7 @@ impl<'a> Bench<'a> {
     pub fn again(&mut self, repeat: u32) -> Result<Vec<Again>> {
         let What::Again { bytes } = self.row.what else { return Ok(Vec::new()) };
         let package = files::training(self.folder.path())?;
-        files::noise(&package.join("one.pkg.slp"), bytes, 1)?;
+        files::labels(&package.join("one.pkg.slp"), bytes)?;
         let config = package.join("single_instance.yaml");
         let before = fs::read_to_string(&config)?;
         let mut all = Vec::new();

@@ -1,0 +1,215 @@
+//! What a package asks for, checked: by the client before anything is sent, and by the worker before
+//! anything runs. Both run this code, on what they can see.
+//!
+//! The package is hostile: everything is bounded. What can be known to fail is an error that names
+//! the file, the line or the key; what cannot be read is left to the trainer.
+
+mod devices;
+mod names;
+mod tracking;
+mod training;
+
+pub use tracking::check_model;
+
+use super::files::{Found, PackageFiles, bytes, text};
+use super::script::{self, MAX_SCRIPT_BYTES, Run, ScriptError, ScriptFile};
+use sleap_rtc_protocol::job::JobType;
+use sleap_rtc_protocol::path::RelPath;
+
+/// What is known of the machine that will run the package. The client knows less than the worker.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Site<'a> {
+    /// How many GPUs the job gets.
+    pub gpus: Option<usize>,
+    /// The version of sleap-nn.
+    pub version: Option<&'a str>,
+}
+
+/// What a package asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked {
+    /// The runs, in order, with everything that they name found in the package.
+    pub runs: Vec<Run>,
+    /// What of it has no effect or is replaced, in words.
+    pub remarks: Vec<String>,
+}
+
+/// Why a package cannot be run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CheckError {
+    /// No script of this kind.
+    #[error(
+        "the package holds no {0}, neither at its top nor in its one folder; export it with \
+         SLEAP's \"Export training job package\""
+    )]
+    NoScript(&'static str),
+    /// A script that no honest SLEAP wrote.
+    #[error("{0} is longer than {MAX_SCRIPT_BYTES} bytes")]
+    LongScript(&'static str),
+    /// A script that cannot be followed.
+    #[error(transparent)]
+    Script(#[from] ScriptError),
+    /// Something that is named is not there.
+    #[error("the package lacks {name}, which {by} names")]
+    Missing {
+        /// What is not there, as it is written.
+        name: String,
+        /// Where it is written.
+        by: String,
+    },
+    /// A link that leads out of the package.
+    #[error("{0} leads out of the package")]
+    Outside(RelPath),
+    /// A config that cannot be used.
+    #[error("the config {config} cannot be used: {why}")]
+    Config {
+        /// The config.
+        config: RelPath,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A config that the trainer is too old for.
+    #[error(
+        "{config} was saved by sleap-nn {wanted}, and the worker has {installed}, which cannot read \
+         it: choose a worker with sleap-nn {wanted} or newer, or update it there"
+    )]
+    Version {
+        /// The config.
+        config: RelPath,
+        /// The version that saved it.
+        wanted: String,
+        /// The worker's.
+        installed: String,
+    },
+    /// A `.slp` that is none.
+    #[error(
+        "{file} is no SLEAP labels file: it does not begin like HDF5; save it from SLEAP again"
+    )]
+    NotLabels {
+        /// The file.
+        file: RelPath,
+    },
+    /// Labels without the pictures.
+    #[error(
+        "the video {video}{more}, which {labels} names, is not in the package, and a worker cannot \
+         read this machine's disks; export the labels with their pictures (a .pkg.slp, or \"Export \
+         training job package\"), or put the video beside the labels"
+    )]
+    Videos {
+        /// The labels.
+        labels: RelPath,
+        /// The first video that is not there.
+        video: String,
+        /// Further ones, in words.
+        more: String,
+    },
+    /// Labels without labels.
+    #[error("{0} has no labelled frames to train on")]
+    NoFrames(RelPath),
+    /// A video that the labels do not have.
+    #[error("there is no video {index} in {labels}: it has {count}, counted from 0")]
+    VideoIndex {
+        /// What was asked for.
+        index: String,
+        /// The labels.
+        labels: RelPath,
+        /// How many videos they have.
+        count: usize,
+    },
+    /// Options that exclude each other.
+    #[error("{0} and {1} exclude each other; give one of them")]
+    Choices(&'static str, &'static str),
+    /// A model without what makes it one.
+    #[error("{folder} is no trained model: it has no {lacks}")]
+    Model {
+        /// The folder.
+        folder: String,
+        /// What it should have.
+        lacks: &'static str,
+    },
+}
+
+/// Checks the package, whose script is at its top. Reads files; not for an async task.
+pub fn check(
+    package: &dyn PackageFiles,
+    job_type: JobType,
+    site: Site<'_>,
+) -> Result<Checked, CheckError> {
+    let file = ScriptFile::of(job_type);
+    let script = read_script(package, file)?.ok_or(CheckError::NoScript(file.name()))?;
+    let mut checked = Checked { runs: script.runs, remarks: script.remarks };
+    if job_type == JobType::Training
+        && let Some(script) = read_inference(package)?
+    {
+        checked.runs.extend(script.runs);
+        checked.remarks.extend(script.remarks);
+    }
+    let mut made = Vec::new();
+    for (index, run) in checked.runs.iter_mut().enumerate() {
+        match run {
+            Run::Train(train) => {
+                let name = training::check(package, train, site, &mut checked.remarks)?;
+                made.push((name, index));
+            }
+            Run::TrainLegacy(train) => made.push((training::check_legacy(package, train)?, index)),
+            Run::Track(track) => {
+                tracking::check(package, track, &made, site, &mut checked.remarks)?
+            }
+        }
+    }
+    names::separate(&mut checked.runs);
+    Ok(checked)
+}
+
+fn read_script(
+    package: &dyn PackageFiles,
+    file: ScriptFile,
+) -> Result<Option<script::Script>, CheckError> {
+    let Some(path) =
+        RelPath::new(file.name()).ok().filter(|path| package.look(path) == Found::File)
+    else {
+        return Ok(None);
+    };
+    let bytes = bytes(package, &path, MAX_SCRIPT_BYTES);
+    let bytes = bytes.ok_or(CheckError::LongScript(file.name()))?;
+    let text = script::decode(&bytes).ok_or(ScriptError::Encoding(file.name()))?;
+    Ok(Some(script::parse(file, &text)?))
+}
+
+/// What is to be predicted after the training. SLEAP exports the script without any command where
+/// nothing is.
+fn read_inference(package: &dyn PackageFiles) -> Result<Option<script::Script>, CheckError> {
+    match read_script(package, ScriptFile::Inference) {
+        Err(CheckError::Script(ScriptError::NoTrainer { .. })) => Ok(None),
+        read => read,
+    }
+}
+
+/// The file or folder that `place` names: where it is written, or under its bare name.
+fn find(
+    package: &dyn PackageFiles,
+    place: &script::Place,
+    by: impl FnOnce() -> String,
+) -> Result<RelPath, CheckError> {
+    let is_there = |path: &RelPath| matches!(package.look(path), Found::File | Found::Folder);
+    if is_there(&place.path) {
+        return Ok(place.path.clone());
+    }
+    if package.look(&place.path) == Found::Outside {
+        return Err(CheckError::Outside(place.path.clone()));
+    }
+    place
+        .bare()
+        .filter(is_there)
+        .ok_or_else(|| CheckError::Missing { name: place.written.clone(), by: by() })
+}
+
+/// The text of a config.
+fn config_text(package: &dyn PackageFiles, config: &RelPath) -> Result<String, CheckError> {
+    let why = format!("it is longer than {} bytes", super::config::MAX_CONFIG_BYTES);
+    text(package, config, super::config::MAX_CONFIG_BYTES)
+        .ok_or_else(|| CheckError::Config { config: config.clone(), why })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,119 @@
+//! A training config: YAML of sleap-nn, or JSON of SLEAP up to 1.4.1.
+
+use super::script::{Setting, Value};
+use saphyr::{LoadableYamlNode, Yaml};
+
+/// The longest config that is read, in bytes.
+pub const MAX_CONFIG_BYTES: u64 = 256 * 1024;
+/// Collections that a config may open within lines, and nested ones in one line: the parser's
+/// memory and stack grow with them, and sleap-nn writes a handful.
+const MAX_FLOW: usize = 2000;
+const MAX_NESTED_IN_LINE: usize = 32;
+const MAX_MODEL_TYPES: usize = 16;
+const MAX_TEXTS: usize = 256;
+
+/// A config that can be read.
+pub struct Config<'t> {
+    root: Yaml<'t>,
+}
+
+/// A config, and what a script changes of it.
+pub struct Settings<'a> {
+    /// The config.
+    pub config: &'a Config<'a>,
+    /// What the script sets.
+    pub changes: &'a [Setting],
+}
+
+impl<'t> Config<'t> {
+    /// Reads a config; the reason where that cannot be done.
+    pub fn read(text: &'t str) -> Result<Self, String> {
+        if !is_tame(text) {
+            return Err("it nests deeper than a config does".to_owned());
+        }
+        let documents = Yaml::load_from_str(text).map_err(|error| error.to_string())?;
+        let root = documents.into_iter().next().ok_or("it is empty")?;
+        match root.as_mapping() {
+            Some(_) => Ok(Self { root }),
+            None => Err("it is no mapping of names to values".to_owned()),
+        }
+    }
+
+    /// Whether it is one of sleap-nn's.
+    pub fn is_sleap_nn(&self) -> bool {
+        self.get("model_config").is_some()
+    }
+
+    /// Names of the heads that it defines.
+    pub fn model_types(&self) -> Vec<String> {
+        let heads = self.get("model_config.head_configs").or_else(|| self.get("model.heads"));
+        heads.map(set_keys).unwrap_or_default()
+    }
+
+    /// The texts at the dotted `key`: of one text, or of a list of them.
+    pub fn texts(&self, key: &str) -> Vec<String> {
+        let Some(node) = self.get(key) else { return Vec::new() };
+        let one = scalar(node).into_iter();
+        let many = node.as_vec().into_iter().flatten().filter_map(scalar);
+        one.chain(many).take(MAX_TEXTS).collect()
+    }
+
+    fn get(&self, key: &str) -> Option<&Yaml<'t>> {
+        key.split('.').try_fold(&self.root, |node, key| node.as_mapping_get(key))
+    }
+}
+
+impl Settings<'_> {
+    /// The texts at the dotted `key`; none where it is not set, or set to nothing.
+    pub fn texts(&self, key: &str) -> Vec<String> {
+        match self.changes.iter().find(|setting| setting.key == key) {
+            Some(setting) => setting.value.texts(),
+            None => self.config.texts(key),
+        }
+    }
+
+    /// The text at the dotted `key`.
+    pub fn text(&self, key: &str) -> Option<String> {
+        self.texts(key).into_iter().next().filter(|text| !matches!(text.as_str(), "" | "None"))
+    }
+
+    /// The number at the dotted `key`.
+    pub fn count(&self, key: &str) -> Option<u32> {
+        self.text(key)?.parse().ok()
+    }
+
+    /// Whether the dotted `key` is set to true.
+    pub fn is_on(&self, key: &str) -> bool {
+        let changed = self.changes.iter().find(|setting| setting.key == key);
+        match changed.map(|setting| &setting.value) {
+            Some(Value::Bare(word) | Value::Text(word)) => word.eq_ignore_ascii_case("true"),
+            Some(Value::Removed) => false,
+            None => self.text(key).is_some_and(|word| word.eq_ignore_ascii_case("true")),
+        }
+    }
+}
+
+/// A number, a truth or a text as the text that it was.
+fn scalar(node: &Yaml<'_>) -> Option<String> {
+    let text = node.as_str().map(str::to_owned);
+    let number = || node.as_integer().map(|number| number.to_string());
+    let truth = || node.as_bool().map(|truth| truth.to_string());
+    text.or_else(number).or_else(truth)
+}
+
+/// Whether the text nests no deeper than a config does.
+fn is_tame(text: &str) -> bool {
+    let flow = text.bytes().filter(|byte| matches!(byte, b'[' | b'{')).count();
+    let nested = |line: &str| {
+        line.split_whitespace().filter(|word| matches!(*word, "-" | "?" | ":")).count()
+    };
+    flow <= MAX_FLOW && text.lines().all(|line| nested(line) <= MAX_NESTED_IN_LINE)
+}
+
+/// The keys whose value is not null.
+fn set_keys(node: &Yaml<'_>) -> Vec<String> {
+    let Some(mapping) = node.as_mapping() else { return Vec::new() };
+    let set = mapping.iter().filter(|(_, value)| !value.is_null());
+    let keys = set.filter_map(|(key, _)| key.as_str());
+    keys.filter(|key| key.len() <= 64).take(MAX_MODEL_TYPES).map(str::to_owned).collect()
+}

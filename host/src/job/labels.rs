@@ -1,0 +1,142 @@
+//! The facts in a `.slp` file, which is HDF5.
+
+use hdf5_reader::{BlockCacheStorage, Datatype, FileStorage, Hdf5File, OpenOptions};
+use serde_json::Value;
+use sleap_rtc_protocol::job::ImageSize;
+use std::io::Read;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+
+const MAX_READ_BYTES: usize = 4 * 1024 * 1024;
+const MAX_HEADER_BYTES: usize = 4 * 1024 * 1024;
+const MAX_VIDEOS: usize = 10_000;
+const MAX_SIDE: u64 = 1 << 20;
+
+/// The first bytes of HDF5, which may stand at 0, 512, 1024, 2048, … of a file.
+const SIGNATURE: &[u8; 8] = b"\x89HDF\r\n\x1a\n";
+
+/// What labels say, as far as it can be read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Labels {
+    /// Frames with labels.
+    pub labelled_frames: Option<u64>,
+    /// Frames of all videos.
+    pub video_frames: Option<u64>,
+    /// Size of the first video's frames.
+    pub image: Option<ImageSize>,
+    /// The videos, where their list can be read.
+    pub videos: Vec<Video>,
+    /// Each labelled frame: the video's place in the list, and the frame's number in it. Nothing
+    /// where that cannot be read.
+    pub frames: Option<Vec<(usize, u64)>>,
+}
+
+/// One video of labels.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Video {
+    /// The video's file, or its pictures, as the labels name them.
+    pub files: Vec<String>,
+    /// Its pictures are in the labels' own file.
+    pub is_embedded: bool,
+    /// Frames, height, width and channels, where the labels say so.
+    pub shape: Option<[u64; 4]>,
+    /// The group in the file that holds its pictures.
+    group: Option<u64>,
+}
+
+/// Whether `file` begins like HDF5.
+pub fn is_hdf5(mut file: impl Read) -> bool {
+    let mut start = Vec::new();
+    if file.by_ref().take(8 * 1024).read_to_end(&mut start).is_err() {
+        return false;
+    }
+    [0, 512, 1024, 2048, 4096].iter().any(|at| start[start.len().min(*at)..].starts_with(SIGNATURE))
+}
+
+impl Labels {
+    /// Reads the file, a little at a time. Nothing if it is no HDF5.
+    pub fn read(path: &Path) -> Option<Self> {
+        // The reader checks what it reads; should it miss something, the file is as good as
+        // unreadable, and that must not end a worker.
+        catch_unwind(AssertUnwindSafe(|| read(path))).ok().flatten()
+    }
+}
+
+fn read(path: &Path) -> Option<Labels> {
+    let storage = BlockCacheStorage::with_defaults(Arc::new(FileStorage::open(path).ok()?));
+    let options = OpenOptions::default()
+        .with_max_chunk_bytes(MAX_READ_BYTES)
+        .with_max_read_bytes(MAX_READ_BYTES)
+        .with_max_object_header_bytes(MAX_HEADER_BYTES);
+    let file = Hdf5File::from_storage_with_options(Arc::new(storage), options).ok()?;
+    let labelled_frames =
+        file.dataset("frames").ok().and_then(|frames| frames.shape().first().copied());
+    let videos = videos(&file);
+    let shape = videos.first().and_then(|video| video.shape);
+    let image = shape.and_then(|[_, height, width, channels]| {
+        let side =
+            |value: u64| u32::try_from(value).ok().filter(|_| value > 0 && value <= MAX_SIDE);
+        Some(ImageSize { height: side(height)?, width: side(width)?, channels: side(channels)? })
+    });
+    let video_frames = videos
+        .iter()
+        .map(|video| video.shape.map(|[frames, ..]| frames))
+        .reduce(|a, b| a?.checked_add(b?))
+        .flatten();
+    let frames = frames(&file, &videos);
+    Some(Labels { labelled_frames, video_frames, image, videos, frames })
+}
+
+fn videos(file: &Hdf5File) -> Vec<Video> {
+    let videos = file.dataset("videos_json").and_then(|videos| videos.read_strings());
+    videos.unwrap_or_default().iter().take(MAX_VIDEOS).map(|json| video(json)).collect()
+}
+
+fn video(json: &str) -> Video {
+    let json: Value = serde_json::from_str(json).unwrap_or_default();
+    let backend = json.get("backend").unwrap_or(&json);
+    let text = |from: &Value, key: &str| from.get(key).and_then(Value::as_str).map(str::to_owned);
+    let shape = backend.get("shape").and_then(Value::as_array).and_then(|shape| {
+        let numbers: Vec<u64> = shape.iter().map_while(Value::as_u64).collect();
+        numbers.try_into().ok()
+    });
+    let many = [backend, &json].into_iter().find_map(|from| {
+        let list = from.get("filenames").or_else(|| from.get("filename"))?.as_array()?;
+        Some(list.iter().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>())
+    });
+    let own = text(backend, "filename");
+    let one = || own.clone().or_else(|| text(&json, "filename")).into_iter().collect();
+    let flag = backend.get("has_embedded_images").and_then(Value::as_bool);
+    let is_embedded = own.as_deref() == Some(".") || flag == Some(true);
+    let dataset = text(backend, "dataset").unwrap_or_default();
+    let group = dataset.strip_prefix("video").and_then(|rest| rest.split('/').next()?.parse().ok());
+    Video { files: many.unwrap_or_else(one), is_embedded, shape, group }
+}
+
+/// The labelled frames. Those of embedded videos name the video by its group in the file.
+fn frames(file: &Hdf5File, videos: &[Video]) -> Option<Vec<(usize, u64)>> {
+    let frames = file.dataset("frames").ok()?;
+    let Datatype::Compound { size, fields } = frames.dtype() else { return None };
+    let place = |name: &str| {
+        let field = fields.iter().find(|field| field.name == name)?;
+        let Datatype::FixedPoint { size, .. } = field.datatype else { return None };
+        Some((field.byte_offset as usize, usize::from(size)))
+    };
+    let (video, number) = (place("video")?, place("frame_idx")?);
+    let bytes = frames.read_native_bytes().ok()?;
+    let read = |row: &[u8], (at, size): (usize, usize)| {
+        let field = row.get(at..at + size)?;
+        match field.len() {
+            4 => Some(u64::from(u32::from_ne_bytes(field.try_into().ok()?))),
+            8 => Some(u64::from_ne_bytes(field.try_into().ok()?)),
+            _ => None,
+        }
+    };
+    let index = |id: u64| {
+        let embedded = videos.iter().position(|video| video.is_embedded && video.group == Some(id));
+        embedded.or_else(|| usize::try_from(id).ok())
+    };
+    let rows = bytes.chunks_exact(*size as usize);
+    rows.map(|row| Some((index(read(row, video)?)?, read(row, number)?))).collect()
+}

@@ -1,0 +1,103 @@
+//! Paths as scripts and configs write them, and where they are in the package.
+
+use super::LineFault;
+use sleap_rtc_protocol::path::{PathError, RelPath};
+
+/// A file or folder that a script names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// As it is written.
+    pub written: String,
+    /// Where it is in the package: as it is written, or by its bare name when the path is that of
+    /// another machine.
+    pub path: RelPath,
+}
+
+impl Place {
+    /// The same place without its folders: a package is flat where the exporting machine was not.
+    pub fn bare(&self) -> Option<RelPath> {
+        RelPath::new(self.path.file_name()).ok().filter(|bare| *bare != self.path)
+    }
+}
+
+/// A folder of the package; nothing stands for its top.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Folder(Option<RelPath>);
+
+impl Folder {
+    /// The folder of this path, where there is one.
+    pub fn of(path: Option<RelPath>) -> Self {
+        Self(path)
+    }
+
+    /// The folder `text` as seen from this one.
+    pub(super) fn enter(&self, text: &str) -> Result<Self, LineFault> {
+        if is_foreign(text) {
+            return Err(LineFault::Folder(text.chars().take(120).collect()));
+        }
+        let joined = self.join(text);
+        match joined.is_empty() {
+            true => Ok(Self(None)),
+            false => Ok(Self(Some(RelPath::new(joined)?))),
+        }
+    }
+
+    /// Where `text` is, as seen from this folder.
+    pub fn place(&self, text: &str) -> Result<Place, PathError> {
+        let name = |text: &str| text.rsplit(['/', '\\']).next().unwrap_or_default().to_owned();
+        let trimmed = text.trim_end_matches(['/', '\\']);
+        let path = if is_foreign(text) { name(trimmed) } else { self.join(trimmed) };
+        Ok(Place { written: text.to_owned(), path: RelPath::new(path)? })
+    }
+
+    /// Parts of `text` below this folder, from the package's top; `..` stays where it would leave.
+    fn join(&self, text: &str) -> String {
+        let own = self.0.iter().flat_map(|folder| folder.as_str().split('/'));
+        let mut parts: Vec<&str> = own.collect();
+        for part in text.split(['/', '\\']) {
+            match part {
+                "." | "" => {}
+                ".." if parts.last().is_some_and(|last| *last != "..") => {
+                    parts.pop();
+                }
+                part => parts.push(part),
+            }
+        }
+        parts.join("/")
+    }
+}
+
+/// Whether `text` is a path of some machine rather than one of the package.
+pub fn is_foreign(text: &str) -> bool {
+    let drive = text.as_bytes().get(1) == Some(&b':')
+        && text.starts_with(|c: char| c.is_ascii_alphabetic());
+    text.starts_with(['/', '\\', '~']) || drive
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_seen_from_a_folder_and_never_leave_the_package() {
+        let top = Folder::default();
+        let sub = top.enter("./sub/").unwrap();
+        for (folder, text, expected) in [
+            (&top, "a.slp", "a.slp"),
+            (&top, "./models\\x/", "models/x"),
+            (&sub, "a.slp", "sub/a.slp"),
+            (&sub, "../a.slp", "a.slp"),
+            (&sub, "C:\\data\\a.slp", "a.slp"),
+            (&sub, "/home/x/a.slp", "a.slp"),
+            (&sub, "~/a.slp", "a.slp"),
+        ] {
+            assert_eq!(folder.place(text).unwrap().path.as_str(), expected, "{text}");
+        }
+        assert_eq!(sub.enter("..").unwrap(), top);
+        for (folder, text) in [(&top, "../a"), (&sub, "../../a"), (&top, ""), (&top, "/")] {
+            assert!(folder.place(text).is_err(), "{text}");
+        }
+        assert!(top.enter("/home/x").is_err());
+        assert!(top.enter("..").is_err());
+    }
+}

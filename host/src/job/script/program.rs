@@ -1,0 +1,144 @@
+//! Which trainer a command starts, and what stands before it.
+
+use super::LineFault;
+use super::shell::{Word, assignment};
+
+/// What a command of a script starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Program {
+    /// `sleap-nn train` and its names.
+    Train,
+    /// `sleap-train` of SLEAP up to 1.4.1.
+    LegacyTrain,
+    /// `sleap-nn track`, `predict`, and their names.
+    Track,
+}
+
+/// A trainer among the words of a command.
+pub(super) struct Found<'a> {
+    pub(super) program: Program,
+    /// What stands before the trainer, if anything does.
+    pub(super) before: &'a [Word],
+    pub(super) arguments: &'a [Word],
+}
+
+/// Programs that start another one, which the trainer is to be looked for behind. What they would
+/// change (an environment, a queue, a priority) is the worker's own business.
+const STARTERS: [&str; 31] = [
+    "apptainer",
+    "caffeinate",
+    "chrt",
+    "command",
+    "conda",
+    "env",
+    "exec",
+    "hatch",
+    "ionice",
+    "jsrun",
+    "mamba",
+    "micromamba",
+    "mpirun",
+    "nice",
+    "nohup",
+    "numactl",
+    "pdm",
+    "pipenv",
+    "pipx",
+    "pixi",
+    "poetry",
+    "setsid",
+    "singularity",
+    "srun",
+    "stdbuf",
+    "taskset",
+    "time",
+    "unbuffer",
+    "uv",
+    "uvx",
+    "xvfb-run",
+];
+
+/// Options of those whose value could be taken for a trainer: names of environments, packages, jobs.
+const NAMING: [&str; 9] =
+    ["--clone", "--from", "--job-name", "--name", "--prefix", "--with", "-J", "-n", "-p"];
+
+/// Looks for a trainer: the command's own program, or one behind programs that start others.
+pub(super) fn find(words: &[Word]) -> Result<Option<Found<'_>>, LineFault> {
+    let mut at = words.iter().take_while(|word| assignment(&word.text).is_some()).count();
+    let Some(first) = words.get(at) else { return Ok(None) };
+    let found = |at: usize| {
+        let (program, skipped) = trainer(&words[at..])?;
+        Some(Found { program, before: &words[..at], arguments: &words[at + skipped..] })
+    };
+    if let Some(found) = found(at) {
+        return Ok(Some(found));
+    }
+    let starter = base_name(&first.text);
+    if starter == "timeout" && words[at..].windows(2).any(|pair| trainer(pair).is_some()) {
+        return Err(LineFault::TimeLimit);
+    }
+    if !STARTERS.contains(&starter) {
+        return Ok(None);
+    }
+    while at + 1 < words.len() {
+        at += 1;
+        let names = NAMING.contains(&words[at - 1].text.as_str()) && at + 1 < words.len();
+        if !names && let Some(found) = found(at) {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+/// Which trainer these words start with, and how many of them say so.
+fn trainer(words: &[Word]) -> Option<(Program, usize)> {
+    let text = |index: usize| words.get(index).map(|word| word.text.as_str());
+    match (base_name(text(0)?), text(1)) {
+        ("sleap-nn" | "sleap", Some(verb)) => Some((verb_program(verb)?, 2)),
+        ("sleap-nn-train", _) => Some((Program::Train, 1)),
+        ("sleap-train", _) if words.iter().any(|word| word.text.starts_with("--config-")) => {
+            Some((Program::Train, 1))
+        }
+        ("sleap-train", _) => Some((Program::LegacyTrain, 1)),
+        ("sleap-nn-track" | "sleap-nn-predict" | "sleap-track" | "sleap-predict", _) => {
+            Some((Program::Track, 1))
+        }
+        (python, _) if python.starts_with("python") => module(words),
+        _ => None,
+    }
+}
+
+fn verb_program(verb: &str) -> Option<Program> {
+    match verb {
+        "train" => Some(Program::Train),
+        "track" | "predict" => Some(Program::Track),
+        _ => None,
+    }
+}
+
+/// `python -m sleap_nn.cli train` and the like.
+fn module(words: &[Word]) -> Option<(Program, usize)> {
+    let flags = words[1..]
+        .iter()
+        .take_while(|word| word.text.starts_with('-') && word.text != "-m" && word.text != "-c");
+    let at = 1 + flags.count();
+    if words.get(at)?.text != "-m" {
+        return None;
+    }
+    match words.get(at + 1)?.text.as_str() {
+        "sleap_nn" | "sleap_nn.cli" => Some((verb_program(&words.get(at + 2)?.text)?, at + 3)),
+        "sleap_nn.train" => Some((Program::Train, at + 2)),
+        "sleap_nn.predict" => Some((Program::Track, at + 2)),
+        "sleap.nn.training" => Some((Program::LegacyTrain, at + 2)),
+        "sleap.nn.inference" => Some((Program::Track, at + 2)),
+        _ => None,
+    }
+}
+
+/// The program's name, without its folder, the ending that Windows wants, and the extras and
+/// versions that installers take (`sleap-nn[torch]`, `sleap-nn==0.3.5`, `sleap-nn@latest`).
+pub(super) fn base_name(word: &str) -> &str {
+    let name = word.rsplit(['/', '\\']).next().unwrap_or(word);
+    let name = name.split(['[', '@', '=', '<', '>']).next().unwrap_or(name);
+    name.strip_suffix(".exe").unwrap_or(name)
+}

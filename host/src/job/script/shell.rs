@@ -1,0 +1,343 @@
+//! Splits a script into commands by the rules of shell words, without a shell.
+//!
+//! What only a shell could work out (control flow, pipes, here-documents) is a fault. What a shell
+//! would put in the place of a word (`$(…)`, an unknown variable) stays as it is written, and the
+//! word says so: whoever needs that word refuses it.
+
+use super::{LineFault, ScriptError, ScriptFile, quoted_line};
+use std::collections::HashMap;
+use std::iter::Peekable;
+use std::str::CharIndices;
+
+/// Words with which a shell does something else than run one program after the other.
+const CONTROL: [&str; 18] = [
+    "!", "[[", "case", "coproc", "do", "done", "elif", "else", "esac", "fi", "for", "function",
+    "if", "select", "then", "until", "while", "{",
+];
+
+/// One word of a command.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Word {
+    /// Quotes removed, known variables filled in.
+    pub(super) text: String,
+    /// The part of it that only a shell could work out.
+    pub(super) opaque: Option<String>,
+}
+
+/// One program that a script starts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Command {
+    /// Where it starts, counted from 1.
+    pub(super) line: usize,
+    /// At least one.
+    pub(super) words: Vec<Word>,
+    /// A file that its output goes to.
+    pub(super) writes_to: Option<String>,
+}
+
+/// The commands of `text`, in order. Assignments without a command are kept in mind.
+pub(super) fn commands(file: ScriptFile, text: &str) -> Result<Vec<Command>, ScriptError> {
+    let mut lexer = Lexer { chars: text.char_indices().peekable(), ..Lexer::default() };
+    match lexer.run(text) {
+        Ok(()) => Ok(lexer.commands),
+        Err(fault) => {
+            let line = lexer.line;
+            let text = quoted_line(text, line);
+            Err(ScriptError::Line { script: file.name(), line, fault, text })
+        }
+    }
+}
+
+struct Lexer<'a> {
+    chars: Peekable<CharIndices<'a>>,
+    line: usize,
+    variables: HashMap<String, Word>,
+    commands: Vec<Command>,
+    command: Command,
+    /// The word that is being read, if one is.
+    word: Option<Word>,
+    /// The next word names the file that output goes to.
+    redirected: bool,
+}
+
+impl Default for Lexer<'_> {
+    fn default() -> Self {
+        Self {
+            chars: "".char_indices().peekable(),
+            line: 1,
+            variables: HashMap::new(),
+            commands: Vec::new(),
+            command: Command::default(),
+            word: None,
+            redirected: false,
+        }
+    }
+}
+
+impl<'a> Lexer<'a> {
+    fn run(&mut self, text: &'a str) -> Result<(), LineFault> {
+        while let Some((at, c)) = self.chars.next() {
+            match c {
+                '\n' => {
+                    self.end_command()?;
+                    self.line += 1;
+                }
+                ' ' | '\t' | '\r' => self.end_word(),
+                '#' if self.word.is_none() => while self.next_if(|c| c != '\n').is_some() {},
+                '\\' => self.escape(),
+                '\'' => self.single_quotes()?,
+                // A job has no arguments.
+                '"' if text[at..].starts_with("\"$@\"") => drop(self.chars.nth(2)),
+                '"' => self.double_quotes(text)?,
+                '$' | '`' => self.expansion(text, at, c, false)?,
+                ';' if self.next_if(|c| c == ';').is_some() => {
+                    return Err(LineFault::Control(";;".into()));
+                }
+                ';' => self.end_command()?,
+                '&' => self.ampersand()?,
+                '|' => self.pipe()?,
+                '(' | ')' => return Err(LineFault::Control(c.into())),
+                '<' => self.input()?,
+                '>' => self.output(),
+                '*' => {
+                    let word = self.word.get_or_insert_default();
+                    word.opaque.get_or_insert("*".into());
+                    word.text.push(c);
+                }
+                c => self.push(c),
+            }
+        }
+        self.end_command()
+    }
+
+    fn push(&mut self, c: char) {
+        self.word.get_or_insert_default().text.push(c);
+    }
+
+    fn next_if(&mut self, wanted: impl Fn(char) -> bool) -> Option<char> {
+        self.chars.next_if(|(_, c)| wanted(*c)).map(|(_, c)| c)
+    }
+
+    /// After a backslash: the line goes on, or the next character stands for itself. A backslash
+    /// before a letter belongs to a path of Windows far more often than a shell would drop it.
+    fn escape(&mut self) {
+        self.next_if(|c| c == '\r');
+        match self.next_if(|_| true) {
+            Some('\n') => {
+                self.end_word();
+                self.line += 1;
+            }
+            Some(c) if c.is_alphanumeric() => {
+                self.push('\\');
+                self.push(c);
+            }
+            Some(c) => self.push(c),
+            None => {}
+        }
+    }
+
+    fn single_quotes(&mut self) -> Result<(), LineFault> {
+        self.word.get_or_insert_default();
+        let start = self.line;
+        for (_, c) in self.chars.by_ref() {
+            match c {
+                '\'' => return Ok(()),
+                c => {
+                    self.line += usize::from(c == '\n');
+                    self.word.get_or_insert_default().text.push(c);
+                }
+            }
+        }
+        self.line = start;
+        Err(LineFault::Quotes)
+    }
+
+    fn double_quotes(&mut self, text: &'a str) -> Result<(), LineFault> {
+        self.word.get_or_insert_default();
+        let start = self.line;
+        while let Some((at, c)) = self.chars.next() {
+            match c {
+                '"' => return Ok(()),
+                '$' | '`' => self.expansion(text, at, c, true)?,
+                '\\' => match self.next_if(|c| "\\\"$`\n".contains(c)) {
+                    Some('\n') => self.line += 1,
+                    Some(c) => self.push(c),
+                    None => self.push('\\'),
+                },
+                c => {
+                    self.line += usize::from(c == '\n');
+                    self.push(c);
+                }
+            }
+        }
+        self.line = start;
+        Err(LineFault::Quotes)
+    }
+
+    /// Something that a shell replaces, which starts at `at` of `text`.
+    fn expansion(
+        &mut self,
+        text: &'a str,
+        at: usize,
+        c: char,
+        quoted: bool,
+    ) -> Result<(), LineFault> {
+        let rest = &text[at..];
+        let length = match (c, rest[1..].chars().next()) {
+            ('`', _) => rest[1..].find('`').map(|end| end + 2),
+            (_, Some('(')) => closing(rest),
+            (_, Some('{')) => rest.find('}').map(|end| end + 1),
+            (_, Some('@' | '*')) if rest.len() > 1 => Some(2),
+            (_, Some(c)) if c.is_ascii_alphabetic() || c == '_' => {
+                let name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+                Some(1 + rest[1..].find(|c| !name(c)).unwrap_or(rest.len() - 1))
+            }
+            (_, Some(c)) if c.is_ascii_digit() || "#?$!-".contains(c) => Some(2),
+            _ => Some(1),
+        };
+        let written = &rest[..length.ok_or(LineFault::Quotes)?];
+        while self.chars.next_if(|(next, _)| *next < at + written.len()).is_some() {}
+        self.line += written.matches('\n').count();
+        self.expand(written, quoted);
+        Ok(())
+    }
+
+    fn expand(&mut self, written: &str, quoted: bool) {
+        let name = written.trim_start_matches(['$', '{']).trim_end_matches('}');
+        let known = match written {
+            // A job has no arguments.
+            "$@" | "$*" => return,
+            "$" => Some(Word { text: "$".into(), opaque: None }),
+            _ => self.variables.get(name).cloned(),
+        };
+        let value =
+            known.unwrap_or_else(|| Word { text: written.into(), opaque: Some(written.into()) });
+        if quoted || value.opaque.is_some() {
+            let word = self.word.get_or_insert_default();
+            word.text.push_str(&value.text);
+            word.opaque = word.opaque.take().or(value.opaque);
+            return;
+        }
+        // Without quotes the value of a variable is split again.
+        for c in value.text.chars() {
+            match c.is_whitespace() {
+                true => self.end_word(),
+                false => self.push(c),
+            }
+        }
+    }
+
+    fn ampersand(&mut self) -> Result<(), LineFault> {
+        match self.next_if(|c| c == '&' || c == '>') {
+            Some('>') => self.output(),
+            // A command in the background is waited for all the same.
+            _ => self.end_command()?,
+        }
+        Ok(())
+    }
+
+    /// Only `| tee FILE` is followed: the job's log has what is printed.
+    fn pipe(&mut self) -> Result<(), LineFault> {
+        if self.next_if(|c| c == '|').is_some() {
+            return Err(LineFault::Control("||".into()));
+        }
+        self.next_if(|c| c == '&');
+        while self.next_if(|c| c == ' ' || c == '\t').is_some() {}
+        let mut program = String::new();
+        while let Some(c) = self.next_if(char::is_alphanumeric) {
+            program.push(c);
+        }
+        if program != "tee" {
+            return Err(LineFault::Control("|".into()));
+        }
+        while self.next_if(|c| !"\n;&|".contains(c)).is_some() {}
+        Ok(())
+    }
+
+    fn input(&mut self) -> Result<(), LineFault> {
+        match self.next_if(|c| "<(>".contains(c)) {
+            Some('<') => Err(LineFault::Control("<<".into())),
+            Some(c) => Err(LineFault::Control(format!("<{c}"))),
+            // No trainer reads its standard input.
+            None => {
+                self.end_word();
+                self.redirected = true;
+                Ok(())
+            }
+        }
+    }
+
+    fn output(&mut self) {
+        // `2>` is no word of its own.
+        if self.word.as_ref().is_some_and(|word| word.text.chars().all(|c| c.is_ascii_digit())) {
+            self.word = None;
+        }
+        self.end_word();
+        while self.next_if(|c| ">|&".contains(c)).is_some() {}
+        self.redirected = true;
+    }
+
+    fn end_word(&mut self) {
+        let Some(word) = self.word.take() else { return };
+        if std::mem::take(&mut self.redirected) {
+            let nowhere = ["/dev/null", "/dev/stdout", "/dev/stderr", "1", "2", "-"];
+            if !nowhere.contains(&word.text.as_str()) {
+                self.command.writes_to = Some(word.text);
+            }
+            return;
+        }
+        if self.command.words.is_empty() {
+            self.command.line = self.line;
+        }
+        self.command.words.push(word);
+    }
+
+    fn end_command(&mut self) -> Result<(), LineFault> {
+        self.end_word();
+        self.redirected = false;
+        let command = std::mem::take(&mut self.command);
+        let Some(first) = command.words.first() else { return Ok(()) };
+        if CONTROL.contains(&first.text.as_str()) || first.text == "}" {
+            self.line = command.line;
+            return Err(LineFault::Control(first.text.clone()));
+        }
+        let exported = first.text == "export";
+        let words = &command.words[usize::from(exported)..];
+        if words.iter().all(|word| assignment(&word.text).is_some()) {
+            for word in words {
+                if let Some((name, value)) = assignment(&word.text) {
+                    let value = Word { text: value.into(), opaque: word.opaque.clone() };
+                    self.variables.insert(name.into(), value);
+                }
+            }
+        }
+        self.commands.push(command);
+        Ok(())
+    }
+}
+
+/// `NAME=value`, as it stands before a command.
+pub(super) fn assignment(word: &str) -> Option<(&str, &str)> {
+    let (name, value) = word.split_once('=')?;
+    let starts = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    (starts && plain).then_some((name, value))
+}
+
+/// How long `$(…)` at the start of `text` is.
+fn closing(text: &str) -> Option<usize> {
+    let mut open = 0_usize;
+    for (at, c) in text.char_indices() {
+        match c {
+            '(' => open += 1,
+            ')' => {
+                open = open.checked_sub(1)?;
+                if open == 0 {
+                    return Some(at + 1);
+                }
+            }
+            _ => {}
+        }
+    }
+    None
+}

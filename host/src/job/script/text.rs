@@ -1,0 +1,40 @@
+//! The bytes of a script as text, in the encodings that editors write.
+
+/// Decodes a script: UTF-8, or UTF-16 with a byte order mark as Windows' editors write it.
+///
+/// `None` for UTF-16 that is cut short or holds half characters.
+pub fn decode(bytes: &[u8]) -> Option<String> {
+    match bytes {
+        [0xFF, 0xFE, rest @ ..] => utf16(rest, u16::from_le_bytes),
+        [0xFE, 0xFF, rest @ ..] => utf16(rest, u16::from_be_bytes),
+        [0xEF, 0xBB, 0xBF, rest @ ..] | rest => Some(String::from_utf8_lossy(rest).into_owned()),
+    }
+}
+
+fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Option<String> {
+    let (pairs, []) = bytes.as_chunks::<2>() else { return None };
+    let units: Vec<u16> = pairs.iter().map(|pair| unit(*pair)).collect();
+    String::from_utf16(&units).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_editors_write_is_read() {
+        let text = "sleap-nn träin\r\n";
+        let le: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let be: Vec<u8> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
+        for bytes in [
+            text.as_bytes().to_vec(),
+            [b"\xEF\xBB\xBF", text.as_bytes()].concat(),
+            [b"\xFF\xFE".as_slice(), &le].concat(),
+            [b"\xFE\xFF".as_slice(), &be].concat(),
+        ] {
+            assert_eq!(decode(&bytes).as_deref(), Some(text));
+        }
+        assert_eq!(decode(b"\xFF\xFEabc"), None);
+        assert_eq!(decode(b"\xFF\xFE\x00\xD8"), None);
+    }
+}
