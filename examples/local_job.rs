@@ -6,13 +6,14 @@
 use anyhow::{Context, Result, bail};
 use sleap_rtc::client::parting::Interrupts;
 use sleap_rtc::client::{self, Job, Join, Output, Wishes, package};
-use sleap_rtc::config::{self, Config, Endpoints, Overrides, Sources};
-use sleap_rtc::signaling::server::{self, ServerOptions};
-use sleap_rtc::signaling::store::Store;
-use sleap_rtc::transfer::Hashes;
+use sleap_rtc::config::{self, Config, Overrides, Sources};
 use sleap_rtc::worker::{self, WorkerOptions, WorkerRoom};
 use sleap_rtc_protocol::job::{JobType, Requirements};
 use sleap_rtc_protocol::session::SessionString;
+use sleap_rtc_signaling::client::Endpoints;
+use sleap_rtc_signaling::server::{self, ServerOptions};
+use sleap_rtc_signaling::store::Store;
+use sleap_rtc_transfer::Hashes;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -2,8 +2,8 @@
 
 use crate::support::*;
 use serde_json::{Value, json};
-use sleap_rtc::config::IceConfig;
-use sleap_rtc::rtc::{self, RtcOptions};
+use sleap_rtc_net::ice::IceConfig;
+use sleap_rtc_net::rtc::{self, RtcOptions};
 use sleap_rtc_protocol::DIALECT;
 use sleap_rtc_protocol::signaling::{HandedOut, Sdp};
 use std::time::Instant;

@@ -15,7 +15,7 @@ const DECIDE: Duration = Duration::from_secs(2);
 const LONG: Duration = Duration::from_secs(300);
 /// Details of transfers, and of nothing else.
 const LOG: (&str, &str) =
-    ("SLEAP_RTC_LOG", "warn,rtc=error,sleap_rtc=info,sleap_rtc::transfer=debug");
+    ("SLEAP_RTC_LOG", "warn,rtc=error,sleap_rtc=info,sleap_rtc_transfer=debug");
 
 /// How much is sent, and at how many per cent of it somebody is killed.
 fn scale() -> (u64, &'static [u64]) {

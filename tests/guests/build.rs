@@ -2,7 +2,7 @@
 
 #[path = "altered.rs"]
 mod altered;
-#[path = "../../host/build/guests.rs"]
+#[path = "../../host/policy/build/guests.rs"]
 mod guests;
 
 use anyhow::{Context, Result};

@@ -1,8 +1,8 @@
 //! How soon a plugin that does not stop is stopped.
 
 use crate::support::{guest, guest_path};
-use sleap_rtc::policy::examine::PluginFile;
-use sleap_rtc::policy::{ExtensionPoint, OnFailure, PluginConfig, Policies, PolicyConfig};
+use sleap_rtc_policy::examine::PluginFile;
+use sleap_rtc_policy::{ExtensionPoint, OnFailure, PluginConfig, Policies, PolicyConfig};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};

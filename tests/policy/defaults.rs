@@ -2,8 +2,8 @@
 
 use crate::cases::{Worker, cases};
 use crate::support::{defaults, training, worker};
-use sleap_rtc::policy::examine::PluginFile;
-use sleap_rtc::policy::{ExtensionPoint, Verdict};
+use sleap_rtc_policy::examine::PluginFile;
+use sleap_rtc_policy::{ExtensionPoint, Verdict};
 use std::collections::BTreeMap;
 
 #[test]

@@ -1,8 +1,8 @@
 //! The author's guide quotes what the program says: each quotation is compared with what it does say.
 
 use crate::support::{guest, refused};
-use sleap_rtc::policy::examine::PluginFile;
-use sleap_rtc::policy::{ExtensionPoint, OnFailure, PluginConfig, Policies, PolicyConfig};
+use sleap_rtc_policy::examine::PluginFile;
+use sleap_rtc_policy::{ExtensionPoint, OnFailure, PluginConfig, Policies, PolicyConfig};
 use std::path::Path;
 
 const GUIDE: &str = include_str!("../../plugins/README.md");

@@ -1,8 +1,8 @@
 //! A plugin that misbehaves: the host stops it, and answers as `on_failure` says.
 
 use crate::support::{hostile, training, worker};
-use sleap_rtc::policy::ExtensionPoint::{Compatibility, Estimate, Selection};
-use sleap_rtc::policy::{OnFailure, Verdict};
+use sleap_rtc_policy::ExtensionPoint::{Compatibility, Estimate, Selection};
+use sleap_rtc_policy::{OnFailure, Verdict};
 
 /// Deeds that are a failure at every extension point.
 const FAILURES: [&str; 7] =
@@ -58,7 +58,7 @@ async fn refusing_selection_and_estimate_say_nothing() {
 #[tokio::test]
 async fn odd_but_legal_answers_are_kept_and_cleaned() {
     let workers = [worker("a", &[]), worker("b", &[9])];
-    let reason = |selection: sleap_rtc::policy::Selection| {
+    let reason = |selection: sleap_rtc_policy::Selection| {
         assert_eq!(selection.notice, None);
         selection.ranking[0].reason.clone()
     };

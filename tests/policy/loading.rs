@@ -1,7 +1,7 @@
 //! Which files are plugins, and what is said of those that are not.
 
 use crate::support::{guest, guest_path, refused, training, worker};
-use sleap_rtc::policy::{Policies, PolicyConfig, PolicyError};
+use sleap_rtc_policy::{Policies, PolicyConfig, PolicyError};
 use std::path::Path;
 
 #[test]

@@ -1,9 +1,9 @@
 //! `plugins.lock` and the cache of compiled plugins, as a program that loads policies sees them.
 
 use crate::support::{guest, training, worker};
-use sleap_rtc::policy::examine::PluginFile;
-use sleap_rtc::policy::lock::{Lock, install};
-use sleap_rtc::policy::{ExtensionPoint, Policies, PolicyConfig};
+use sleap_rtc_policy::examine::PluginFile;
+use sleap_rtc_policy::lock::{Lock, install};
+use sleap_rtc_policy::{ExtensionPoint, Policies, PolicyConfig};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! Calls leave nothing behind.
 
 use crate::support::{defaults, training, worker};
-use sleap_rtc::policy::Policies;
+use sleap_rtc_policy::Policies;
 
 const CALLS: usize = 100_000;
 /// The first calls compile, and fill the allocator's caches.

@@ -2,8 +2,8 @@
 
 use crate::support::{guest, guest_path};
 use proptest::prelude::*;
-use sleap_rtc::policy::examine::PluginFile;
-use sleap_rtc::policy::{ExtensionPoint, OnFailure, PluginConfig};
+use sleap_rtc_policy::examine::PluginFile;
+use sleap_rtc_policy::{ExtensionPoint, OnFailure, PluginConfig};
 use std::path::Path;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};

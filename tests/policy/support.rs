@@ -1,6 +1,6 @@
 //! Workers, jobs and guests for the tests.
 
-use sleap_rtc::policy::{ExtensionPoint, OnFailure, Policies, PolicyConfig};
+use sleap_rtc_policy::{ExtensionPoint, OnFailure, Policies, PolicyConfig};
 use sleap_rtc_protocol::capabilities::{Accelerators, Gpu, WorkerFacts};
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::{JobDescription, JobType};

@@ -1,7 +1,7 @@
 //! A plugin's file that changes while the program runs.
 
 use crate::support::{guest, training, worker};
-use sleap_rtc::policy::{ExtensionPoint, Policies, PolicyConfig};
+use sleap_rtc_policy::{ExtensionPoint, Policies, PolicyConfig};
 use std::fs;
 use std::path::{Path, PathBuf};
 

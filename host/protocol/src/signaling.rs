@@ -23,6 +23,11 @@ pub use unreadable::{Question, Unreadable};
 /// The longest frame that either side accepts, in bytes.
 pub const MAX_FRAME_BYTES: usize = 1024 * 1024;
 
+/// Our own close code: the same identity registered on another socket.
+pub const CLOSE_REPLACED: u16 = 4001;
+/// Our own close code: the peer or its room was deleted.
+pub const CLOSE_DELETED: u16 = 4002;
+
 /// Joins a room.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Register {

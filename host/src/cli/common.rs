@@ -1,8 +1,10 @@
 //! Options that worker and clients share.
 
 use super::exit::Failure;
-use crate::config::{Endpoints, IceServer, Overrides, units};
+use crate::config::{Overrides, units};
 use clap::Args;
+use sleap_rtc_base::ice::IceServer;
+use sleap_rtc_signaling::client::Endpoints;
 use std::path::PathBuf;
 
 /// Options that stand over the configuration.

@@ -3,9 +3,9 @@
 use super::exit::{Exit, Failure};
 use super::submit::blocking;
 use crate::client::package;
-use crate::transfer::Hashes;
 use serde::de::DeserializeOwned;
 use sleap_rtc_protocol::job::{JobDescription, JobType, Requirements};
+use sleap_rtc_transfer::Hashes;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;

@@ -5,7 +5,7 @@ use super::exit::{Exit, ExitWith, Failure};
 use super::print;
 use crate::client::{self, ClientError, Output};
 use crate::config::{Config, Overrides};
-use crate::job::{JobFolder, bytes_on_disk, now_ms};
+use sleap_rtc_job::{JobFolder, bytes_on_disk, now_ms};
 use sleap_rtc_protocol::ids::JobId;
 use sleap_rtc_protocol::job::{JobOutcome, JobState, JobType};
 use std::path::{Path, PathBuf};

@@ -10,10 +10,10 @@ mod tool;
 mod validate;
 
 use super::exit::{Exit, Failure};
-use crate::config::{OnFailure, PluginConfig, PolicyConfig};
-use crate::policy::LocalTime;
-use crate::policy::examine::{self, ExamineError, PluginFile};
 use clap::{Args, Subcommand};
+use sleap_rtc_policy::LocalTime;
+use sleap_rtc_policy::examine::{self, ExamineError, PluginFile};
+use sleap_rtc_policy::{OnFailure, PluginConfig, PolicyConfig};
 use sleap_rtc_protocol::ids::PeerId;
 use std::path::PathBuf;
 use std::str::FromStr;

@@ -1,6 +1,6 @@
 //! Tables for the terminal: a ranking of workers, and columns in general.
 
-use crate::policy::Selection;
+use sleap_rtc_policy::Selection;
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::worker::WorkerStatus;
 
@@ -98,8 +98,8 @@ fn cell(text: &str, limit: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{Choice, Exclusion};
     use serde_json::json;
+    use sleap_rtc_policy::{Choice, Exclusion};
     use sleap_rtc_protocol::signaling::PeerInfo;
 
     fn worker(peer_id: &str, properties: serde_json::Value) -> WorkerFacts {

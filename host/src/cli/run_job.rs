@@ -1,7 +1,7 @@
 //! `sleap-rtc run-job DIR`: the process that owns one job. Hidden; the worker starts it.
 
-use crate::job;
 use anyhow::Context;
+use sleap_rtc_job as job;
 use std::path::PathBuf;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;

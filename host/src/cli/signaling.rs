@@ -2,10 +2,10 @@
 
 use super::exit::{Exit, ExitWith, Failure};
 use super::{interrupt, print};
-use crate::config::{ServerConfig, TlsFiles};
-use crate::signaling::server::{self, ServerOptions, Tls};
-use crate::signaling::store::Store;
+use crate::config::ServerConfig;
 use anyhow::Context;
+use sleap_rtc_signaling::server::{self, ServerOptions, Tls, TlsFiles};
+use sleap_rtc_signaling::store::Store;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use tokio::net::TcpListener;

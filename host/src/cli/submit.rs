@@ -9,10 +9,10 @@ use super::{interrupt, print, room};
 use crate::client::shared::SharedJob;
 use crate::client::{self, Choose, ClientError, Job, Join, Output, Wishes, package};
 use crate::config::Config;
-use crate::signaling::client::SignalingError;
-use crate::transfer::Package;
 use sleap_rtc_protocol::job::{JobType, Requirements};
 use sleap_rtc_protocol::session::JobString;
+use sleap_rtc_signaling::client::SignalingError;
+use sleap_rtc_transfer::Package;
 use std::path::Path;
 
 /// Submits a training.

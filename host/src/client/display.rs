@@ -2,10 +2,10 @@
 //! pipe. Results and log go to stdout, the client's own words to stderr.
 
 use super::meter::{Direction, Meter};
-use crate::transfer::Progress;
 use indicatif::{ProgressBar, ProgressStyle};
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::JobOutcome;
+use sleap_rtc_transfer::Progress;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 

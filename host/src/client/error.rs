@@ -1,11 +1,11 @@
 //! Every way a client can end without success.
 
-use crate::policy::PolicyError;
-use crate::rtc::RtcError;
-use crate::signaling::client::SignalingError;
-use crate::transfer::TransferError;
+use sleap_rtc_net::rtc::RtcError;
+use sleap_rtc_policy::PolicyError;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::session::JobString;
+use sleap_rtc_signaling::client::SignalingError;
+use sleap_rtc_transfer::TransferError;
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -4,7 +4,7 @@ use super::parting::Interrupts;
 use super::room::Room;
 use super::{ClientError, Join, or_interrupt};
 use crate::config::Config;
-use crate::policy::{Policies, Selection};
+use sleap_rtc_policy::{Policies, Selection};
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::job::JobDescription;
 use sleap_rtc_protocol::signaling::PeerInfo;

@@ -1,8 +1,8 @@
 //! How far a transfer is, in words: what is verified at its far end, how fast that grows, how long the
 //! rest takes, and what was there before it began.
 
-use crate::transfer::Progress;
 use sleap_rtc_protocol::ids::PeerId;
+use sleap_rtc_transfer::Progress;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 

@@ -3,8 +3,8 @@
 use super::ClientError;
 use super::collected::Collected;
 use super::shared::SharedJob;
-use crate::transfer::storage;
 use sleap_rtc_protocol::ids::JobId;
+use sleap_rtc_transfer::storage;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 

@@ -3,11 +3,11 @@
 
 use super::ClientError;
 use crate::config::ClientConfig;
-use crate::job::{CheckError, Checked, Found, PackageFiles, Site, check, describe};
-use crate::transfer::{Hashes, Package, Part, PartSource};
+use sleap_rtc_job::{CheckError, Checked, Found, PackageFiles, Site, check, describe};
 use sleap_rtc_protocol::job::{JobDescription, JobType, Requirements};
 use sleap_rtc_protocol::path::RelPath;
 use sleap_rtc_protocol::transfer::FileEntry;
+use sleap_rtc_transfer::{Hashes, Package, Part, PartSource};
 use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};

@@ -3,12 +3,12 @@
 use super::ClientError;
 use super::display::{print, say};
 use super::room::Room;
-use crate::job::now_ms;
-use crate::signaling::client::{Roster, SignalingError};
+use sleap_rtc_job::now_ms;
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::progress::RunningJob;
 use sleap_rtc_protocol::worker::WorkerStatus;
+use sleap_rtc_signaling::client::{Roster, SignalingError};
 use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::time::Duration;

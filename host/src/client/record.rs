@@ -4,12 +4,13 @@
 use super::display::Display;
 use super::output::Output;
 use super::{ClientError, Job, Join};
-use crate::config::{Config, Endpoints};
+use crate::config::Config;
 use serde::{Deserialize, Serialize};
 use sleap_rtc_protocol::ids::JobId;
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobType};
 use sleap_rtc_protocol::session::JobString;
 use sleap_rtc_protocol::transfer::BlobHash;
+use sleap_rtc_signaling::client::Endpoints;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};

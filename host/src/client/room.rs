@@ -2,10 +2,10 @@
 //! to the one that does.
 
 use super::ClientError;
-use crate::config::{Config, IceConfig};
-use crate::rtc::{self, Channel, Connection, RtcOptions};
-use crate::signaling::client::{HttpApi, Roster, SignalingClient, SignalingError, SignalingEvent};
+use crate::config::Config;
 use serde_json::json;
+use sleap_rtc_net::ice::IceConfig;
+use sleap_rtc_net::rtc::{self, Channel, Connection, RtcOptions};
 use sleap_rtc_protocol::capabilities::{CLIENT_TAGS, WorkerFacts};
 use sleap_rtc_protocol::connection::Purpose;
 use sleap_rtc_protocol::ids::{PeerId, RoomCredentials};
@@ -15,6 +15,9 @@ use sleap_rtc_protocol::signaling::{
     PeerInfo, PeerMessage, Role, ServerMessage, WORKER_BUSY,
 };
 use sleap_rtc_protocol::{DIALECT, LEGACY_CHANNEL_LABEL};
+use sleap_rtc_signaling::client::{
+    HttpApi, Roster, SignalingClient, SignalingError, SignalingEvent,
+};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;

@@ -4,7 +4,7 @@ use super::display::say;
 use super::prompt::{self, Picked};
 use super::room::{Asked, Connected, Offered, Room};
 use super::{Choose, ClientError, Join};
-use crate::policy::Policies;
+use sleap_rtc_policy::Policies;
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::connection::Purpose;
 use sleap_rtc_protocol::ids::PeerId;

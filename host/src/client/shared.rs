@@ -1,9 +1,9 @@
 //! Jobs on storage that both sides see: paths travel instead of bytes.
 
 use super::ClientError;
-use crate::transfer::{Package, storage};
 use sleap_rtc_protocol::job::SharedPaths;
 use sleap_rtc_protocol::path::RelPath;
+use sleap_rtc_transfer::{Package, storage};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,13 +1,15 @@
 //! The configuration file: which keys there are, and how its layers become one.
 
-use super::endpoints::Address;
 use super::error::ConfigError;
-use super::ice::{IceServer, OfferedServer};
 use super::properties::WorkerProperties;
 use super::server::FileServer;
 use super::tree::{self, Bytes, Entries, FromItem, Item, Located, Place, Section};
-use super::{OnFailure, SlotsConfig, units};
+use super::{SlotsConfig, units};
+use sleap_rtc_base::ice::IceServer;
+use sleap_rtc_policy::OnFailure;
 use sleap_rtc_protocol::capabilities::Gpu;
+use sleap_rtc_signaling::client::Address;
+use sleap_rtc_signaling::ice::OfferedServer;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -307,7 +309,7 @@ pub(super) fn lifetime(text: String) -> Result<Duration, String> {
 
 impl FromItem for IceServer {
     fn from_item(item: Item, place: &Place<'_>) -> Result<Self, ConfigError> {
-        match OfferedServer::read(item, place, false)? {
+        match offered_server(item, place, false)? {
             OfferedServer::Fixed(server) => Ok(server),
             OfferedServer::Secret { .. } => Err(place.error("has no account")),
         }
@@ -316,35 +318,37 @@ impl FromItem for IceServer {
 
 impl FromItem for OfferedServer {
     fn from_item(item: Item, place: &Place<'_>) -> Result<Self, ConfigError> {
-        Self::read(item, place, true)
+        offered_server(item, place, true)
     }
 }
 
-impl OfferedServer {
-    /// A URL, or a table; only a server that gives to others knows secrets.
-    fn read(item: Item, place: &Place<'_>, secrets: bool) -> Result<Self, ConfigError> {
-        if let Item::Text(url) = item {
-            let server = IceServer::from_url(&url).map(Self::Fixed);
-            return server.map_err(|message| place.error(message));
-        }
-        if !matches!(item, Item::Table(_)) {
-            return Err(tree::wrong_type("a URL or a table", &item, place));
-        }
-        let mut section = Section::from_place(item, place)?;
-        let OneOrMore(urls) = section.require("urls")?;
-        let username: Option<String> = section.take("username")?;
-        let credential: Option<String> = section.take("credential")?;
-        let secret: Option<String> = if secrets { section.take("secret")? } else { None };
-        section.finish()?;
-        let server = match secret {
-            None => IceServer::new(urls, username, credential).map(Self::Fixed),
-            Some(_) if username.is_some() || credential.is_some() => {
-                Err("has a `secret` and an account; one of them is enough".into())
-            }
-            Some(secret) => Self::with_secret(urls, secret),
-        };
-        server.map_err(|message| place.error(message))
+/// A URL, or a table; only a server that gives to others knows secrets.
+fn offered_server(
+    item: Item,
+    place: &Place<'_>,
+    secrets: bool,
+) -> Result<OfferedServer, ConfigError> {
+    if let Item::Text(url) = item {
+        let server = IceServer::from_url(&url).map(OfferedServer::Fixed);
+        return server.map_err(|message| place.error(message));
     }
+    if !matches!(item, Item::Table(_)) {
+        return Err(tree::wrong_type("a URL or a table", &item, place));
+    }
+    let mut section = Section::from_place(item, place)?;
+    let OneOrMore(urls) = section.require("urls")?;
+    let username: Option<String> = section.take("username")?;
+    let credential: Option<String> = section.take("credential")?;
+    let secret: Option<String> = if secrets { section.take("secret")? } else { None };
+    section.finish()?;
+    let server = match secret {
+        None => IceServer::new(urls, username, credential).map(OfferedServer::Fixed),
+        Some(_) if username.is_some() || credential.is_some() => {
+            Err("has a `secret` and an account; one of them is enough".into())
+        }
+        Some(secret) => OfferedServer::with_secret(urls, secret),
+    };
+    server.map_err(|message| place.error(message))
 }
 
 struct OneOrMore(Vec<String>);

@@ -1,8 +1,9 @@
 //! `[signaling]`: what `sleap-rtc signaling` serves, and how much of it anybody may have.
 
-use super::ice::{IceOffer, OfferedServer};
 use super::tree::{Bytes, Section};
 use super::{ConfigError, units};
+use sleap_rtc_signaling::ice::{IceOffer, OfferedServer};
+use sleap_rtc_signaling::server::{Limits, TlsFiles};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -23,66 +24,6 @@ pub struct ServerConfig {
     pub trust_proxy: bool,
     /// What anybody may have.
     pub limits: Limits,
-}
-
-/// PEM files.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// The certificate, and those between it and its root.
-    pub cert: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
-}
-
-/// How much of the server one peer, room or address may have. The limits for an address do not
-/// count for loopback addresses: there all the peers of one machine share one, and so does everybody
-/// behind a proxy on it that is not trusted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// The longest frame that a peer may send, in bytes.
-    pub frame_bytes: usize,
-    /// Frames each second from one peer; faster ones are read later.
-    pub frames_per_s: u32,
-    /// Frames that a peer may send at once.
-    pub burst_frames: u32,
-    /// Peers in one room.
-    pub room_peers: usize,
-    /// Rooms that one address may make in an hour.
-    pub rooms_per_address: u32,
-    /// Sockets that one address may have open.
-    pub sockets_per_address: usize,
-    /// How long a socket may stay without registering.
-    pub register_within: Duration,
-    /// Frames that wait for a slow reader.
-    pub queue_frames: usize,
-    /// Their bytes, together.
-    pub queue_bytes: usize,
-    /// Lists and objects inside each other in one frame.
-    pub nesting: usize,
-    /// Malformed frames in a row that are answered before the socket is closed.
-    pub malformed_frames: u32,
-}
-
-/// The longest frame of the protocol: nothing longer can be allowed, since no peer would read it.
-const MAX_FRAME_BYTES: usize = sleap_rtc_protocol::signaling::MAX_FRAME_BYTES;
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            frame_bytes: MAX_FRAME_BYTES,
-            frames_per_s: 500,
-            burst_frames: 1000,
-            room_peers: 2048,
-            rooms_per_address: 100,
-            // A cluster behind one translated address is one address.
-            sockets_per_address: 2048,
-            register_within: Duration::from_secs(30),
-            queue_frames: 256,
-            queue_bytes: 4 * 1024 * 1024,
-            nesting: 64,
-            malformed_frames: 32,
-        }
-    }
 }
 
 /// `[signaling]` as the file has it.
@@ -113,7 +54,7 @@ impl FileServer {
             ice_lifetime: section.take_with("ice_lifetime", super::file::lifetime)?,
             tls,
             trust_proxy: section.take("trust_proxy")?.unwrap_or(false),
-            limits: Limits::read(section.section("limits")?)?,
+            limits: read_limits(section.section("limits")?)?,
         };
         section.finish()?;
         Ok(server)
@@ -139,50 +80,44 @@ fn register_within(text: String) -> Result<Duration, String> {
     if allowed.contains(&time) { Ok(time) } else { Err("expects a time from 1 s to 1 h".into()) }
 }
 
-impl Limits {
-    fn read(mut section: Section<'_>) -> Result<Self, ConfigError> {
-        let Self {
-            frame_bytes,
-            frames_per_s,
-            burst_frames,
-            room_peers,
-            rooms_per_address,
-            sockets_per_address,
-            register_within: register,
-            queue_frames,
-            queue_bytes,
-            nesting,
-            malformed_frames,
-        } = Self::default();
-        const MANY: u64 = 1_000_000;
-        let longest = MAX_FRAME_BYTES as u64;
-        let s = &mut section;
-        let limits = Self {
-            // A worker's registration and an offer need some 4 KiB.
-            frame_bytes: s
-                .take_with("frame", size_within(16 << 10..=longest))?
-                .unwrap_or(frame_bytes),
-            frames_per_s: s.take_with("frames_per_s", within(1..=MANY))?.unwrap_or(frames_per_s),
-            burst_frames: s.take_with("burst_frames", within(1..=MANY))?.unwrap_or(burst_frames),
-            room_peers: s.take_with("room_peers", within(2..=MANY))?.unwrap_or(room_peers),
-            rooms_per_address: s
-                .take_with("rooms_per_address", within(1..=MANY))?
-                .unwrap_or(rooms_per_address),
-            sockets_per_address: s
-                .take_with("sockets_per_address", within(1..=MANY))?
-                .unwrap_or(sockets_per_address),
-            register_within: s.take_with("register_within", register_within)?.unwrap_or(register),
-            queue_frames: s.take_with("queue_frames", within(1..=MANY))?.unwrap_or(queue_frames),
-            queue_bytes: s
-                .take_with("queue", size_within(64 << 10..=1 << 30))?
-                .unwrap_or(queue_bytes),
-            // The library that reads JSON goes no deeper than 128.
-            nesting: s.take_with("nesting", within(8..=127))?.unwrap_or(nesting),
-            malformed_frames: s
-                .take_with("malformed_frames", within(1..=MANY))?
-                .unwrap_or(malformed_frames),
-        };
-        section.finish()?;
-        Ok(limits)
-    }
+fn read_limits(mut section: Section<'_>) -> Result<Limits, ConfigError> {
+    let Limits {
+        frame_bytes,
+        frames_per_s,
+        burst_frames,
+        room_peers,
+        rooms_per_address,
+        sockets_per_address,
+        register_within: register,
+        queue_frames,
+        queue_bytes,
+        nesting,
+        malformed_frames,
+    } = Limits::default();
+    const MANY: u64 = 1_000_000;
+    let longest = sleap_rtc_protocol::signaling::MAX_FRAME_BYTES as u64;
+    let s = &mut section;
+    let limits = Limits {
+        // A worker's registration and an offer need some 4 KiB.
+        frame_bytes: s.take_with("frame", size_within(16 << 10..=longest))?.unwrap_or(frame_bytes),
+        frames_per_s: s.take_with("frames_per_s", within(1..=MANY))?.unwrap_or(frames_per_s),
+        burst_frames: s.take_with("burst_frames", within(1..=MANY))?.unwrap_or(burst_frames),
+        room_peers: s.take_with("room_peers", within(2..=MANY))?.unwrap_or(room_peers),
+        rooms_per_address: s
+            .take_with("rooms_per_address", within(1..=MANY))?
+            .unwrap_or(rooms_per_address),
+        sockets_per_address: s
+            .take_with("sockets_per_address", within(1..=MANY))?
+            .unwrap_or(sockets_per_address),
+        register_within: s.take_with("register_within", register_within)?.unwrap_or(register),
+        queue_frames: s.take_with("queue_frames", within(1..=MANY))?.unwrap_or(queue_frames),
+        queue_bytes: s.take_with("queue", size_within(64 << 10..=1 << 30))?.unwrap_or(queue_bytes),
+        // The library that reads JSON goes no deeper than 128.
+        nesting: s.take_with("nesting", within(8..=127))?.unwrap_or(nesting),
+        malformed_frames: s
+            .take_with("malformed_frames", within(1..=MANY))?
+            .unwrap_or(malformed_frames),
+    };
+    section.finish()?;
+    Ok(limits)
 }

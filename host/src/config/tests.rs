@@ -2,6 +2,7 @@
 
 use super::*;
 use proptest::prelude::*;
+use sleap_rtc_policy::OnFailure;
 
 /// A home, a working directory, and no variables.
 struct Place {

@@ -2,7 +2,6 @@
 
 use super::coordinator::CoordinatorHandle;
 use super::{Site, staging};
-use crate::signaling::client::SignalingClient;
 use serde_json::json;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::{JobDescription, Refusal, RefusalCode};
@@ -10,6 +9,7 @@ use sleap_rtc_protocol::signaling::{
     AppMessage, ClientMessage, JobRequest, JobResponse, PeerMessage,
 };
 use sleap_rtc_protocol::worker::WorkerStatus;
+use sleap_rtc_signaling::client::SignalingClient;
 use std::sync::Arc;
 use tracing::{info, warn};
 

@@ -2,13 +2,13 @@
 
 use super::coordinator::CoordinatorHandle;
 use super::{Site, legacy, ours};
-use crate::dialect::{DialectError, WorkerEnd};
-use crate::rtc::{self, Channel, Connection, RtcError};
-use crate::signaling::client::{SignalingClient, SignalingError};
+use sleap_rtc_net::dialect::{DialectError, WorkerEnd};
+use sleap_rtc_net::rtc::{self, Channel, Connection, RtcError};
 use sleap_rtc_protocol::DIALECT;
 use sleap_rtc_protocol::connection::Purpose;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::signaling::{ClientMessage, Description};
+use sleap_rtc_signaling::client::{SignalingClient, SignalingError};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub(super) enum ConnectionError {
     #[error("the client is gone")]
     Gone,
     #[error("{0}")]
-    Transfer(#[from] crate::transfer::TransferError),
+    Transfer(#[from] sleap_rtc_transfer::TransferError),
     #[error("{0}")]
     Refused(#[from] sleap_rtc_protocol::job::Refusal),
     #[error("the client goes on over another connection")]
@@ -37,7 +37,7 @@ pub(super) enum ConnectionError {
     #[error("the client broke the protocol: {0}")]
     Protocol(&'static str),
     #[error("the job's folder cannot be used")]
-    Folder(#[from] crate::job::JobError),
+    Folder(#[from] sleap_rtc_job::JobError),
     #[error("a file could not be read or written")]
     Io(#[from] std::io::Error),
 }

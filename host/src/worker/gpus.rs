@@ -3,8 +3,8 @@
 
 use super::Site;
 use super::coordinator::CoordinatorHandle;
-use crate::gpu::{self, GpuProcess};
 use rustix::process::{Pid, getsid};
+use sleap_rtc_gpu::{self as gpu, GpuProcess};
 use sleap_rtc_protocol::capabilities::{Accelerators, Gpu};
 use std::collections::HashSet;
 use std::sync::Arc;

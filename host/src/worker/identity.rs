@@ -2,10 +2,10 @@
 //! week still works.
 
 use super::WorkerRoom;
-use crate::signaling::client::{HttpApi, Identity};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use sleap_rtc_protocol::ids::{IdToken, PeerId, RoomCredentials};
+use sleap_rtc_signaling::client::{HttpApi, Identity};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};

@@ -42,23 +42,24 @@ mod staging;
 mod uploads;
 mod usage;
 
-use crate::config::{Config, IceConfig, RetentionConfig, WorkerConfig};
-use crate::job::RunnerOptions;
-use crate::job::command::Toolbox;
-use crate::policy::{Policies, PolicyError};
-use crate::rtc::RtcOptions;
-use crate::signaling::client::{
-    HttpApi, Identity, SignalingClient, SignalingError, SignalingEvent,
-};
-use crate::transfer::{Cache, Hashes, Limits, Pace};
+use crate::config::{Config, RetentionConfig, WorkerConfig};
 use coordinator::Coordinator;
 use facts::Facts;
 use identity::{IdentityError, StateFolder};
+use sleap_rtc_job::RunnerOptions;
+use sleap_rtc_job::command::Toolbox;
+use sleap_rtc_net::ice::IceConfig;
+use sleap_rtc_net::rtc::RtcOptions;
+use sleap_rtc_policy::{Policies, PolicyError};
 use sleap_rtc_protocol::capabilities::{Accelerators, Capabilities, WORKER_TAGS, WorkerFacts};
 use sleap_rtc_protocol::ids::{PeerId, RoomCredentials};
 use sleap_rtc_protocol::job::JobType;
 use sleap_rtc_protocol::signaling::{HandedOut, Metadata, PeerInfo, Role};
 use sleap_rtc_protocol::worker::WorkerStatus;
+use sleap_rtc_signaling::client::{
+    HttpApi, Identity, SignalingClient, SignalingError, SignalingEvent,
+};
+use sleap_rtc_transfer::{Cache, Hashes, Limits, Pace};
 use slots::{SlotGpus, SlotsError};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -285,7 +286,8 @@ async fn enter(
 
 async fn detect(config: &WorkerConfig) -> Accelerators {
     let configured = config.gpus.clone();
-    let detection = tokio::task::spawn_blocking(move || crate::gpu::detect(configured.as_deref()));
+    let detection =
+        tokio::task::spawn_blocking(move || sleap_rtc_gpu::detect(configured.as_deref()));
     let accelerators = detection.await.unwrap_or_default();
     match accelerators.largest() {
         Some(gpu) => info!(model = %gpu.model, memory_mib = gpu.memory_mib, "GPU found"),
@@ -399,7 +401,7 @@ async fn look_up_version(
     shutdown: CancellationToken,
 ) {
     let lookup = async move {
-        let Some(version) = crate::job::version::sleap_version().await else {
+        let Some(version) = sleap_rtc_job::version::sleap_version().await else {
             warn!("no sleap-nn found on PATH; jobs are refused until it is installed");
             return;
         };

@@ -3,15 +3,15 @@
 use super::connection::ConnectionError;
 use super::uploads::Upload;
 use super::{Client, staging};
-use crate::dialect::{DialectError, WorkerEnd};
-use crate::job::{EventStream, JobCommand, JobError, JobFolder, JobHandle, now_ms};
-use crate::transfer::{self, Package, TransferError, storage};
+use sleap_rtc_job::{EventStream, JobCommand, JobError, JobFolder, JobHandle, now_ms};
+use sleap_rtc_net::dialect::{DialectError, WorkerEnd};
 use sleap_rtc_protocol::frame::{ClientFrame, Delivery, TransferFrame, WorkerFrame};
 use sleap_rtc_protocol::ids::{JobId, JobSecret};
 use sleap_rtc_protocol::job::{
     JobEvent, JobOutcome, JobSpec, JobState, NumberedEvent, Refusal, RefusalCode,
 };
 use sleap_rtc_protocol::worker::FIRST_FRAME;
+use sleap_rtc_transfer::{self as transfer, Package, TransferError, storage};
 use std::pin::pin;
 use std::time::Duration;
 use tracing::{info, warn};

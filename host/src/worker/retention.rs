@@ -2,9 +2,9 @@
 
 use super::Site;
 use crate::config::RetentionConfig;
-use crate::job::{JobFolder, bytes_on_disk, now_ms, sweep};
-use crate::transfer::Cache;
+use sleap_rtc_job::{JobFolder, bytes_on_disk, now_ms, sweep};
 use sleap_rtc_protocol::job::{JobOutcome, JobState};
+use sleap_rtc_transfer::Cache;
 use std::cmp::Reverse;
 use std::path::Path;
 use std::sync::Arc;

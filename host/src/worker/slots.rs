@@ -2,7 +2,7 @@
 
 use super::facts::SlotView;
 use crate::config::SlotsConfig;
-use crate::job::RunnerSettings;
+use sleap_rtc_job::RunnerSettings;
 use sleap_rtc_protocol::capabilities::Gpu;
 use sleap_rtc_protocol::worker::Slot;
 

@@ -3,11 +3,11 @@
 
 use super::coordinator::CoordinatorHandle;
 use super::{Client, Site};
-use crate::job::{JobFolder, JobHandle, now_ms};
-use crate::transfer::{self, Cache, storage};
+use sleap_rtc_job::{JobFolder, JobHandle, now_ms};
 use sleap_rtc_protocol::ids::{JobId, JobSecret, PeerId};
 use sleap_rtc_protocol::job::{JobDescription, JobEvent, Refusal, RefusalCode, SharedPaths};
 use sleap_rtc_protocol::progress::JobProgress;
+use sleap_rtc_transfer::{self as transfer, Cache, storage};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
@@ -27,8 +27,8 @@ pub(super) async fn check(
     }
     let facts = site.facts_for(client);
     let reasons = match site.policies.asked_by(client.as_str()).check(job, &facts).await {
-        crate::policy::Verdict::Yes => return Ok(()),
-        crate::policy::Verdict::No(reasons) => reasons,
+        sleap_rtc_policy::Verdict::Yes => return Ok(()),
+        sleap_rtc_policy::Verdict::No(reasons) => reasons,
     };
     let host = facts.hostname.as_deref().unwrap_or("this worker");
     let said: Vec<&str> = reasons.iter().map(|reason| reason.message.as_str()).collect();
@@ -46,7 +46,7 @@ pub(super) async fn check_files(
 ) -> Result<JobDescription, Refusal> {
     let (files, job_type) = (folder.files_dir(), claimed.job_type);
     let reading =
-        tokio::task::spawn_blocking(move || crate::job::describe_folder(&files, job_type));
+        tokio::task::spawn_blocking(move || sleap_rtc_job::describe_folder(&files, job_type));
     let mut job = reading.await.unwrap_or_else(|_| JobDescription::unknown(job_type));
     job.requirements = claimed.requirements.clone();
     job.user = claimed.user.clone();

@@ -5,9 +5,9 @@
 //! time has it, so that nobody else writes into the job's folder.
 
 use super::staging::Unstarted;
-use crate::job::JobFolder;
-use crate::transfer::Cache;
+use sleap_rtc_job::JobFolder;
 use sleap_rtc_protocol::ids::JobId;
+use sleap_rtc_transfer::Cache;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, oneshot};

@@ -6,8 +6,8 @@
 
 use super::Site;
 use super::coordinator::CoordinatorHandle;
-use crate::job::{JobFolder, now_ms};
 use serde_json::{Map, Value};
+use sleap_rtc_job::{JobFolder, now_ms};
 use sleap_rtc_protocol::capabilities::USED_BY_USER;
 use sleap_rtc_protocol::job::JobState;
 use std::cmp::Reverse;

@@ -10,8 +10,8 @@ use crate::wrong_types::wrong_in_each_place;
 use rusqlite::{Connection, OpenFlags};
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use serde_json::{Value, json};
-use sleap_rtc::signaling::identity::{Key, LIFETIME_S, Signer};
 use sleap_rtc_protocol::ids::PeerId;
+use sleap_rtc_signaling::identity::{Key, LIFETIME_S, Signer};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     thread,

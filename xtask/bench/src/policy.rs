@@ -5,9 +5,9 @@ use anyhow::{Context, Result, anyhow, ensure};
 use largest_gpu::bindings::sleap_rtc::policy::types::{
     Gpu, Job, JobType, Property, Requirements, Value, Worker, WorkerStatus,
 };
-use sleap_rtc::policy::ExtensionPoint;
-use sleap_rtc::policy::examine::{self, PluginFile};
-use sleap_rtc::policy::{OnFailure, PluginConfig, Policies, PolicyConfig};
+use sleap_rtc_policy::ExtensionPoint;
+use sleap_rtc_policy::examine::{self, PluginFile};
+use sleap_rtc_policy::{OnFailure, PluginConfig, Policies, PolicyConfig};
 use std::fs;
 use std::hint::black_box;
 use std::path::Path;

@@ -4,9 +4,9 @@ use super::super::exit::{Exit, ExitWith, Failure};
 use super::super::print;
 use super::super::ranking::columns;
 use super::told_ms;
-use crate::config::{OnFailure, PluginConfig};
-use crate::policy::ExtensionPoint;
-use crate::policy::examine::{self, Candidate, PluginFile};
+use sleap_rtc_policy::ExtensionPoint;
+use sleap_rtc_policy::examine::{self, Candidate, PluginFile};
+use sleap_rtc_policy::{OnFailure, PluginConfig};
 use std::time::Duration;
 
 /// Calls of which the median is told.

@@ -4,9 +4,9 @@ use super::super::exit::{Exit, ExitWith, Failure};
 use super::super::print;
 use super::super::ranking::columns;
 use super::{told_ms, worlds};
-use crate::config::PluginConfig;
-use crate::policy::ExtensionPoint;
-use crate::policy::examine::PluginFile;
+use sleap_rtc_policy::ExtensionPoint;
+use sleap_rtc_policy::PluginConfig;
+use sleap_rtc_policy::examine::PluginFile;
 use std::time::Duration;
 
 /// Calls of which the median is told.

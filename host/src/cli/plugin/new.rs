@@ -2,8 +2,8 @@
 
 use super::super::exit::{Exit, ExitWith, Failure};
 use super::super::print;
-use crate::policy::ExtensionPoint;
 use clap::{Args, ValueEnum};
+use sleap_rtc_policy::ExtensionPoint;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};

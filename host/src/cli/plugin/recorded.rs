@@ -4,14 +4,14 @@ use super::super::described::{described, read_json};
 use super::super::exit::{Exit, ExitWith, Failure};
 use super::super::print;
 use super::super::ranking::{answers, ranking};
-use crate::config::PluginConfig;
-use crate::policy::examine::{Candidate, PluginFile};
-use crate::policy::{ExtensionPoint, LocalTime};
-use crate::transfer::Hashes;
+use sleap_rtc_policy::PluginConfig;
+use sleap_rtc_policy::examine::{Candidate, PluginFile};
+use sleap_rtc_policy::{ExtensionPoint, LocalTime};
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::JobDescription;
 use sleap_rtc_protocol::signaling::{PeerInfo, Role};
+use sleap_rtc_transfer::Hashes;
 use std::path::PathBuf;
 
 /// What a plugin is asked about.

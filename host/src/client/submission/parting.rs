@@ -4,7 +4,7 @@ use super::{FLUSH, Standing, Submission, WHILE_IT_RAN};
 use crate::client::ClientError;
 use crate::client::known::Action;
 use crate::client::parting::Stage;
-use crate::dialect::ClientEnd;
+use sleap_rtc_net::dialect::ClientEnd;
 use sleap_rtc_protocol::frame::ClientFrame;
 use sleap_rtc_protocol::job::JobOutcome;
 use std::time::Duration;

@@ -5,9 +5,9 @@ use crate::client::ClientError;
 use crate::client::collected::Collected;
 use crate::client::meter::Direction;
 use crate::client::output::Output;
-use crate::dialect::ClientEnd;
-use crate::transfer::{self, Limits};
+use sleap_rtc_net::dialect::ClientEnd;
 use sleap_rtc_protocol::frame::{ClientFrame, Delivery, TransferFrame, WorkerFrame};
+use sleap_rtc_transfer::{self as transfer, Limits};
 use std::path::PathBuf;
 use std::time::Instant;
 

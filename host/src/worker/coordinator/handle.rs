@@ -1,7 +1,7 @@
 //! How connections and watchers reach the coordinator.
 
-use crate::job::{JobFolder, JobHandle};
 use crate::worker::gpus::Seen;
+use sleap_rtc_job::{JobFolder, JobHandle};
 use sleap_rtc_protocol::ids::{JobId, PeerId};
 use sleap_rtc_protocol::job::{Refusal, RefusalCode};
 use sleap_rtc_protocol::progress::JobProgress;

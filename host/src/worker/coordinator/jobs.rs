@@ -2,9 +2,9 @@
 
 use super::Coordinator;
 use super::handle::Request;
-use crate::job::{JobFolder, JobHandle, RunnerOptions, RunnerSettings};
 use crate::worker::running::Running;
 use crate::worker::staging;
+use sleap_rtc_job::{JobFolder, JobHandle, RunnerOptions, RunnerSettings};
 use sleap_rtc_protocol::ids::{JobId, PeerId};
 use sleap_rtc_protocol::job::{Refusal, RefusalCode};
 use sleap_rtc_protocol::worker::WorkerEvent;
@@ -59,7 +59,7 @@ impl Coordinator {
         let (site, coordinator) = (self.site.clone(), self.handle.clone());
         let runner = RunnerOptions { settings, ..site.runner.clone() };
         self.spawn_for_job(job.clone(), async move {
-            match crate::job::start(&folder, &runner).await {
+            match sleap_rtc_job::start(&folder, &runner).await {
                 Ok(handle) => {
                     site.look_at_gpus.notify_one();
                     let _ = reply.send(Ok(handle.clone()));

@@ -14,15 +14,15 @@ use super::Site;
 use super::answering::response;
 use super::running::Running;
 use super::slots::{SlotGpus, mark_taken};
-use crate::deadline;
-use crate::signaling::client::{SignalingClient, SignalingEvent};
 use handle::Request;
+use sleap_rtc_base::deadline;
 use sleap_rtc_protocol::ids::{JobId, PeerId};
 use sleap_rtc_protocol::job::{Refusal, RefusalCode};
 use sleap_rtc_protocol::signaling::{
     AppMessage, ClientMessage, JobResponse, MetadataPatch, PeerMessage, ServerMessage,
 };
 use sleap_rtc_protocol::worker::{Refused, WorkerEvent, WorkerState, WorkerStatus};
+use sleap_rtc_signaling::client::{SignalingClient, SignalingEvent};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

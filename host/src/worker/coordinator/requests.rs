@@ -1,8 +1,8 @@
 //! What peers ask by way of the signaling server: whether a job would be taken, and to cancel one.
 
 use super::Coordinator;
-use crate::job::{JobCommand, JobFolder, JobHandle};
 use crate::worker::answering::Answering;
+use sleap_rtc_job::{JobCommand, JobFolder, JobHandle};
 use sleap_rtc_protocol::ids::{JobId, PeerId};
 use sleap_rtc_protocol::job::{Refusal, RefusalCode};
 use sleap_rtc_protocol::signaling::{AppMessage, JobRequest, PeerMessage, Question, Unreadable};

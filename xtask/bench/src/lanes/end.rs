@@ -3,9 +3,9 @@
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-use sleap_rtc::bare::{self, LaneCount};
-use sleap_rtc::config::IceConfig;
-use sleap_rtc::rtc::{self, RtcOptions};
+use sleap_rtc_net::bare::{self, LaneCount};
+use sleap_rtc_net::ice::IceConfig;
+use sleap_rtc_net::rtc::{self, RtcOptions};
 use sleap_rtc_protocol::DIALECT;
 use sleap_rtc_protocol::signaling::{HandedOut, Sdp};
 use std::io::Write;

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
-use sleap_rtc::transfer::{self, Limits};
+use sleap_rtc_transfer::{self as transfer, Limits};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};

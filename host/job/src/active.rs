@@ -1,0 +1,384 @@
+//! One trainer at work: reads it, listens to it, and ends it when it must.
+
+use super::command::CommandLine;
+use super::control::JobCommand;
+use super::journal::Journal;
+use super::output::Output;
+use super::progress::Progress;
+use super::script::Run;
+use super::settings::RunnerSettings;
+use super::trainer::{Piece, Trainer};
+use rustix::process::Signal;
+use serde_json::Value;
+use sleap_rtc_base::deadline;
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// How long the pipes of a trainer that ended may stay open, held by somebody outside its group.
+const PIPE_GRACE: Duration = Duration::from_secs(2);
+/// How long messages that a trainer sent at its end may be under way.
+const MESSAGE_GRACE: Duration = Duration::from_millis(200);
+/// A training hears the command to stop only between batches: how often it is repeated.
+const STOP_INTERVAL: Duration = Duration::from_secs(1);
+/// A trainer that used less processor time than this in a grace period does nothing, in ticks of
+/// usually 10 ms.
+const IDLE_TICKS: u64 = 20;
+
+/// What was asked of the job so far. Lives as long as the job, over all its runs.
+pub struct Requests {
+    commands: mpsc::Receiver<JobCommand>,
+    cancel: CancellationToken,
+    stop_all: bool,
+}
+
+impl Requests {
+    /// Nothing asked yet.
+    pub fn new(commands: mpsc::Receiver<JobCommand>, cancel: CancellationToken) -> Self {
+        Self { commands, cancel, stop_all: false }
+    }
+
+    /// Whether no further run may start.
+    pub fn stops_all(&self) -> bool {
+        self.stop_all
+    }
+
+    /// Whether the job is to end at once.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancel.is_cancelled()
+    }
+}
+
+/// A trainer at work, or one that has ended.
+pub struct ActiveRun {
+    trainer: Trainer,
+    progress: Option<Progress>,
+    output: Output,
+    stoppable: bool,
+    status: Option<ExitStatus>,
+    reading: bool,
+    trained: bool,
+    cancelled: bool,
+    stopped: Option<Stopping>,
+    batches: Batches,
+    hanging: bool,
+    stop_again: Option<Instant>,
+    kill_at: Option<Instant>,
+    give_up_reading_at: Option<Instant>,
+    idle: Option<Idle>,
+}
+
+/// A training that was asked to end early.
+#[derive(Default)]
+struct Stopping {
+    /// How long it has worked on batches since, between which it would have heard the command.
+    batching: Duration,
+    last_batch: Option<Instant>,
+    /// Whether it went on with its batches all the same, and so got SIGTERM.
+    terminated: bool,
+}
+
+impl Stopping {
+    /// Takes in what the training says at `now`. What lies between two epochs, validating and
+    /// saving, does not count.
+    fn see(&mut self, message: &Value, now: Instant) {
+        let event = message.get("event").and_then(Value::as_str);
+        let is_batch = matches!(event, Some("batch_start" | "batch_end"));
+        if let Some(last) = self.last_batch.filter(|_| is_batch) {
+            self.batching += now.duration_since(last);
+        }
+        self.last_batch = is_batch.then_some(now);
+    }
+}
+
+/// Where a training is in its epoch, by its own messages.
+#[derive(Default)]
+struct Batches {
+    /// The largest number of a batch so far.
+    last: u64,
+    epochs: u64,
+}
+
+impl Batches {
+    fn see(&mut self, message: &Value) {
+        let number = message.get("batch").and_then(Value::as_u64).unwrap_or(0);
+        self.last = self.last.max(number);
+        self.epochs += u64::from(message.get("event").and_then(Value::as_str) == Some("epoch_end"));
+    }
+
+    /// Whether `message` says that a batch has begun after which another one comes: the training
+    /// neither validates nor saves then, and will not before a signal arrives. In an epoch of one
+    /// batch there is no better moment than that.
+    fn is_amid(&self, message: &Value) -> bool {
+        message.get("event").and_then(Value::as_str) == Some("batch_start")
+            && self.epochs > 0
+            && message.get("batch").and_then(Value::as_u64).is_some_and(|n| n < self.last.max(1))
+    }
+}
+
+/// A training that has finished and should end by itself.
+struct Idle {
+    until: Instant,
+    ticks: Option<u64>,
+}
+
+impl ActiveRun {
+    /// Starts the trainer.
+    pub fn start(
+        run: &Run,
+        command: &CommandLine,
+        folder: &Path,
+        variables: &[(OsString, OsString)],
+        progress: Option<Progress>,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            trainer: Trainer::start(command, folder, variables)?,
+            progress,
+            output: Output::new(matches!(run, Run::Track(_))),
+            stoppable: matches!(run, Run::Train(_)),
+            status: None,
+            reading: true,
+            trained: false,
+            cancelled: false,
+            stopped: None,
+            batches: Batches::default(),
+            hanging: false,
+            stop_again: None,
+            kill_at: None,
+            give_up_reading_at: None,
+            idle: None,
+        })
+    }
+
+    /// Stays with the trainer to its end. Afterwards nothing of its group is left.
+    pub async fn follow(
+        &mut self,
+        settings: &RunnerSettings,
+        requests: &mut Requests,
+        journal: &mut Journal,
+    ) {
+        while self.status.is_none() || self.reading {
+            let deadline = self.next_deadline();
+            tokio::select! {
+                piece = self.trainer.output.recv(), if self.reading => {
+                    self.on_output(piece, settings, journal);
+                }
+                message = next_message(&mut self.progress) => {
+                    self.on_message(message, settings, journal);
+                }
+                status = self.trainer.child.wait(), if self.status.is_none() => {
+                    self.on_exit(status);
+                }
+                Some(command) = requests.commands.recv() => {
+                    self.on_command(command, requests, journal);
+                }
+                () = requests.cancel.cancelled(), if !self.cancelled => self.on_cancel(settings),
+                () = deadline::reached(deadline) => self.on_deadline(settings, journal),
+            }
+            self.write_text(journal, false);
+        }
+        while let Ok(message) =
+            tokio::time::timeout(MESSAGE_GRACE, next_message(&mut self.progress)).await
+        {
+            self.on_message(message, settings, journal);
+        }
+        self.output.finish();
+        self.write_text(journal, true);
+        self.progress = None;
+    }
+
+    fn on_output(&mut self, piece: Option<Piece>, settings: &RunnerSettings, log: &mut Journal) {
+        let Some((stream, bytes)) = piece else {
+            self.reading = false;
+            return;
+        };
+        log.raw(&bytes);
+        self.output.push(stream, &bytes, Instant::now());
+        while let Some(message) = self.output.next_progress() {
+            log.progress(message, Instant::now());
+        }
+        self.watch_for_hang(settings);
+    }
+
+    fn on_message(&mut self, message: Value, settings: &RunnerSettings, journal: &mut Journal) {
+        self.trained |= message.get("event").and_then(Value::as_str) == Some("train_end");
+        self.batches.see(&message);
+        self.end_deaf_training(&message, settings, journal);
+        journal.progress(message, Instant::now());
+        self.watch_for_hang(settings);
+    }
+
+    fn on_exit(&mut self, status: io::Result<ExitStatus>) {
+        match status {
+            Ok(status) => self.status = Some(status),
+            Err(error) => {
+                tracing::error!(%error, "the trainer cannot be waited for");
+                self.reading = false;
+            }
+        }
+        self.trainer.clear_group();
+        (self.kill_at, self.idle, self.stop_again) = (None, None, None);
+        self.give_up_reading_at = Some(Instant::now() + PIPE_GRACE);
+    }
+
+    fn on_command(&mut self, command: JobCommand, requests: &mut Requests, log: &mut Journal) {
+        match command {
+            JobCommand::Cancel => requests.cancel.cancel(),
+            JobCommand::Stop { all } => {
+                requests.stop_all |= all;
+                if self.stoppable {
+                    self.ask_to_stop();
+                } else {
+                    log.remark("this run cannot be stopped early; it can be cancelled");
+                }
+            }
+        }
+    }
+
+    /// Only asks; [`Self::end_deaf_training`] does what follows.
+    fn ask_to_stop(&mut self) {
+        if self.status.is_none()
+            && let Some(progress) = &self.progress
+        {
+            progress.stop_training();
+            self.stopped.get_or_insert_default();
+            self.stop_again = Some(Instant::now() + STOP_INTERVAL);
+        }
+    }
+
+    /// A training that goes on with its batches for long after it was asked to stop does not listen:
+    /// it gets SIGTERM, at a moment that costs it nothing that it would save.
+    fn end_deaf_training(
+        &mut self,
+        message: &Value,
+        settings: &RunnerSettings,
+        journal: &mut Journal,
+    ) {
+        let amid = self.batches.is_amid(message) && self.status.is_none();
+        let Some(stop) = &mut self.stopped else { return };
+        stop.see(message, Instant::now());
+        if amid && !stop.terminated && stop.batching >= settings.stop_grace() {
+            stop.terminated = true;
+            journal.remark("the trainer does not react to being stopped; it gets SIGTERM");
+            self.trainer.signal(Signal::TERM);
+        }
+    }
+
+    fn on_cancel(&mut self, settings: &RunnerSettings) {
+        self.cancelled = true;
+        if self.status.is_none() {
+            self.trainer.signal(Signal::TERM);
+            self.kill_at = Some(Instant::now() + settings.kill_grace());
+        }
+    }
+
+    /// A training that has finished may still predict something, silently and for long; one that
+    /// says nothing and uses no processor hangs, as sleap-nn did up to 0.3.3.
+    fn watch_for_hang(&mut self, settings: &RunnerSettings) {
+        if self.stoppable && self.has_trained() && self.status.is_none() {
+            let until = Instant::now() + settings.exit_grace();
+            self.idle = Some(Idle { until, ticks: self.trainer.processor_ticks() });
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let idle = self.idle.as_ref().map(|idle| idle.until);
+        [self.output.due(), self.kill_at, self.give_up_reading_at, self.stop_again, idle]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn on_deadline(&mut self, settings: &RunnerSettings, journal: &mut Journal) {
+        let now = Instant::now();
+        let passed = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if passed(self.kill_at) {
+            self.trainer.signal(Signal::KILL);
+            self.kill_at = None;
+        }
+        if passed(self.give_up_reading_at) {
+            self.trainer.stop_reading();
+            self.give_up_reading_at = None;
+        }
+        if passed(self.stop_again) {
+            self.ask_to_stop();
+        }
+        if let Some(idle) = self.idle.take_if(|idle| idle.until <= now) {
+            let ticks = self.trainer.processor_ticks();
+            let used = ticks.zip(idle.ticks).map_or(0, |(now, then)| now.saturating_sub(then));
+            if used > IDLE_TICKS {
+                return self.watch_for_hang(settings);
+            }
+            journal.remark("the trainer has finished but does not end; it is killed");
+            self.hanging = true;
+            self.trainer.signal(Signal::KILL);
+        }
+    }
+
+    fn write_text(&mut self, journal: &mut Journal, everything: bool) {
+        while let Some(text) = self.output.next_chunk(Instant::now(), everything) {
+            journal.log(text);
+        }
+        while let Some(message) = self.output.next_progress() {
+            journal.progress(message, Instant::now());
+        }
+    }
+
+    /// Its process id, while it runs.
+    pub fn trainer_id(&self) -> Option<u32> {
+        self.trainer.child.id()
+    }
+
+    /// What it printed.
+    pub fn output(&self) -> &Output {
+        &self.output
+    }
+
+    /// How its process ended.
+    pub fn status(&self) -> Option<ExitStatus> {
+        self.status
+    }
+
+    /// Its exit code, where it ended by itself with one.
+    pub fn exit_code(&self) -> Option<i32> {
+        self.status.and_then(|status| status.code())
+    }
+
+    /// Whether somebody cancelled it.
+    pub fn was_cancelled(&self) -> bool {
+        self.cancelled
+    }
+
+    /// Whether somebody asked for an early end.
+    pub fn was_stopped(&self) -> bool {
+        self.stopped.is_some()
+    }
+
+    /// Whether it was ended by SIGTERM because it did not hear that.
+    pub fn was_terminated(&self) -> bool {
+        self.stopped.as_ref().is_some_and(|stop| stop.terminated)
+    }
+
+    /// Whether it was killed after it had finished.
+    pub fn was_hanging(&self) -> bool {
+        self.hanging
+    }
+
+    /// Whether a training said that it came to its end.
+    pub fn has_trained(&self) -> bool {
+        self.trained || self.output.facts().finished
+    }
+}
+
+async fn next_message(progress: &mut Option<Progress>) -> Value {
+    if let Some(progress) = progress
+        && let Some(message) = progress.next().await
+    {
+        return message;
+    }
+    std::future::pending().await
+}

@@ -1,0 +1,56 @@
+//! A training's devices are those of its slot, whatever the exporting machine had.
+
+use super::Site;
+use crate::config::{Config, Settings};
+use crate::script::{Train, Value};
+
+const ACCELERATOR: &str = "trainer_config.trainer_accelerator";
+const DEVICES: &str = "trainer_config.trainer_devices";
+const INDICES: &str = "trainer_config.trainer_device_indices";
+
+/// Fits the devices that a training asks for to those that it gets.
+pub(super) fn fit(
+    config: &Config<'_>,
+    train: &mut Train,
+    site: Site<'_>,
+    remarks: &mut Vec<String>,
+) {
+    let Some(gpus) = site.gpus else { return };
+    let settings = Settings { config, changes: &train.settings };
+    let accelerator = settings.text(ACCELERATOR).unwrap_or_else(|| "auto".to_owned());
+    let indices = settings.texts(INDICES);
+    let count = settings.count(DEVICES).map_or(0, |count| count as usize);
+    let name = train.config.clone();
+    let mut say = |what: String| remarks.push(format!("{name}: {what}"));
+    if accelerator == "cpu" {
+        if gpus > 0 {
+            say("it trains on the CPU (trainer_accelerator: cpu), not on this worker's GPU".into());
+        }
+    } else if gpus == 0 && accelerator != "auto" && !is_own_accelerator(&accelerator) {
+        say(format!("this worker has no GPU: trainer_accelerator is auto, not {accelerator}"));
+        train.set(ACCELERATOR, Value::Text("auto".into()));
+    } else if gpus > 0 && !matches!(accelerator.as_str(), "auto" | "gpu" | "cuda") {
+        say(format!("the worker's GPU is used: trainer_accelerator is auto, not {accelerator}"));
+        train.set(ACCELERATOR, Value::Text("auto".into()));
+    }
+    let wanted = if indices.is_empty() { count } else { indices.len() };
+    if !indices.is_empty() {
+        say(format!(
+            "the devices are the slot's: trainer_device_indices [{}] is left out",
+            indices.join(", ")
+        ));
+        train.set(INDICES, Value::Bare("null".into()));
+    }
+    if accelerator != "cpu" && gpus > 0 && (wanted > gpus || !indices.is_empty()) {
+        let used = wanted.min(gpus);
+        if wanted > gpus {
+            say(format!("trainer_devices is {used}, not {wanted}: the slot has no more GPUs"));
+        }
+        train.set(DEVICES, Value::Bare(used.to_string()));
+    }
+}
+
+/// Apple's GPUs are none that a slot could have.
+fn is_own_accelerator(accelerator: &str) -> bool {
+    cfg!(target_os = "macos") && accelerator == "mps"
+}

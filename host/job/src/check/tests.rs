@@ -1,0 +1,316 @@
+//! What a package asks for, and what is known of it before anything runs.
+
+use super::*;
+use crate::files::PackageFolder;
+use crate::script::{Model, Value};
+use crate::tests::unpacked;
+use std::path::Path;
+
+/// The package of one model, unpacked.
+struct Package(tempfile::TempDir);
+
+const CONFIG: &str = "single_instance.yaml";
+
+impl Package {
+    fn single() -> Self {
+        Self(unpacked("train_single.zip"))
+    }
+
+    fn tracking() -> Self {
+        Self(unpacked("track_topdown.zip"))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn write(self, name: &str, text: impl AsRef<[u8]>) -> Self {
+        let path = self.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+        self
+    }
+
+    /// The config with one line of it replaced.
+    fn config(self, key: &str, line: &str) -> Self {
+        let text = std::fs::read_to_string(self.path().join(CONFIG)).unwrap();
+        let is_key = |text: &str| text.trim_start().starts_with(&format!("{key}:"));
+        assert!(text.lines().any(is_key), "{key}");
+        let changed: Vec<&str> =
+            text.lines().map(|old| if is_key(old) { line } else { old }).collect();
+        self.write(CONFIG, changed.join("\n"))
+    }
+
+    fn train(self, arguments: &str) -> Self {
+        self.write("train-script.sh", format!("sleap-nn train {CONFIG} {arguments}\n"))
+    }
+
+    fn track(self, arguments: &str) -> Self {
+        let start = "sleap-nn track -i two.pkg.slp -m models/centroid";
+        self.write("track-script.sh", format!("{start} {arguments}\n"))
+    }
+
+    fn on(&self, site: Site<'_>) -> Result<Checked, CheckError> {
+        let tracks = self.path().join("track-script.sh").exists();
+        let job_type = if tracks { JobType::Inference } else { JobType::Training };
+        check(&PackageFolder::new(self.path()), job_type, site)
+    }
+
+    fn checked(&self) -> Checked {
+        self.on(Site::default()).unwrap()
+    }
+
+    fn refusal(&self) -> String {
+        self.on(Site::default()).unwrap_err().to_string()
+    }
+
+    /// What the trainer is told beside the config.
+    fn settings(&self, site: Site<'_>) -> Vec<(String, Value)> {
+        let Run::Train(train) = self.on(site).unwrap().runs.remove(0) else { panic!() };
+        train.settings.into_iter().map(|set| (set.key, set.value)).collect()
+    }
+}
+
+fn text(key: &str, value: &str) -> (String, Value) {
+    (key.into(), Value::Text(value.into()))
+}
+
+fn bare(key: &str, value: &str) -> (String, Value) {
+    (key.into(), Value::Bare(value.into()))
+}
+
+fn names(package: &Package) -> Vec<String> {
+    let name = |run: Run| match run {
+        Run::Train(train) => train.run_name.unwrap(),
+        Run::TrainLegacy(train) => train.run_name.unwrap(),
+        Run::Track(track) => track.output.into(),
+    };
+    package.checked().runs.into_iter().map(name).collect()
+}
+
+#[test]
+fn every_fixture_is_fine() {
+    for (name, job_type) in [
+        ("train_single.zip", JobType::Training),
+        ("train_topdown.zip", JobType::Training),
+        ("track_topdown.zip", JobType::Inference),
+    ] {
+        let folder = unpacked(name);
+        let checked = check(&PackageFolder::new(folder.path()), job_type, Site::default());
+        assert_eq!(checked.unwrap().remarks, Vec::<String>::new(), "{name}");
+    }
+}
+
+#[test]
+fn two_trainings_are_two_results() {
+    let train = format!("sleap-nn train {CONFIG} trainer_config.run_name=");
+    for (script, expected) in [
+        (format!("{train}\n{train}\n"), ["single_instance", "single_instance-2"]),
+        (format!("{train}r\n{train}r\n"), ["r", "r.single_instance"]),
+        (format!("{train}R && {train}r"), ["R", "r.single_instance"]),
+        (format!("{train}single_instance; {train}"), ["single_instance", "single_instance-2"]),
+        (format!("{train}; {train}single_instance"), ["single_instance", "single_instance-2"]),
+    ] {
+        assert_eq!(
+            names(&Package::single().write("train-script.sh", &script)),
+            expected,
+            "{script}"
+        );
+    }
+    let config = std::fs::read(Package::single().path().join(CONFIG)).unwrap();
+    let package = Package::single().write("a/x.yaml", &config).write("b/x.yaml", &config);
+    let script = "sleap-nn train -c x -d a\nsleap-nn train -c x -d b\n";
+    let names = names(&package.write("train-script.sh", script));
+    assert_eq!(names, ["single_instance", "single_instance.x"]);
+}
+
+#[test]
+fn the_run_name_of_the_config_counts() {
+    let package = Package::single().config("run_name", "  run_name: mouse_v3").train("");
+    assert_eq!(names(&package), ["mouse_v3"]);
+    let package = package.train("trainer_config.run_name=other");
+    assert_eq!(names(&package), ["other"]);
+    let package = Package::single().config("run_name", "  run_name: ../../x").train("");
+    assert_eq!(names(&package), ["single_instance"]);
+}
+
+#[test]
+fn files_of_the_exporting_machine_are_taken_from_the_package() {
+    for path in ["C:\\data\\one.pkg.slp", "/data/one.pkg.slp", "../one.pkg.slp", "x/one.pkg.slp"] {
+        let config = std::fs::read_to_string(Package::single().path().join(CONFIG)).unwrap();
+        let config = config.replace("- one.pkg.slp", &format!("- '{path}'"));
+        let package = Package::single().write(CONFIG, config);
+        match path.starts_with("..") {
+            true => assert!(package.refusal().contains("lacks ../one.pkg.slp"), "{path}"),
+            false => assert_eq!(
+                package.settings(Site::default()),
+                [bare("data_config.train_labels_path", "[\"one.pkg.slp\"]")],
+                "{path}"
+            ),
+        }
+    }
+}
+
+#[test]
+fn files_that_the_package_lacks_are_named() {
+    for (key, line) in [
+        ("val_labels_path", "  val_labels_path: [/data/gone.slp]"),
+        ("test_file_path", "  test_file_path: /data/gone.slp"),
+        ("pretrained_backbone_weights", "  pretrained_backbone_weights: /data/gone.slp"),
+        ("resume_ckpt_path", "  resume_ckpt_path: D:\\gone.slp"),
+    ] {
+        let message = Package::single().config(key, line).refusal();
+        assert!(message.contains("gone.slp, which single_instance.yaml ("), "{message}");
+        assert!(message.contains(key), "{message}");
+    }
+    let package = Package::single().train("trainer_config.resume_ckpt_path=old/best.ckpt");
+    assert!(package.refusal().contains("lacks old/best.ckpt"));
+    let package = package.write("best.ckpt", "x");
+    assert_eq!(
+        package.settings(Site::default()),
+        [text("trainer_config.resume_ckpt_path", "best.ckpt")]
+    );
+    let package = Package::single().write("train-script.sh", "sleap-nn train other.yaml\n");
+    assert!(package.refusal().contains("lacks other.yaml, which train-script.sh names"));
+}
+
+#[test]
+fn a_training_without_a_model_at_its_end_gets_one() {
+    for package in [
+        Package::single().config("save_ckpt", "  save_ckpt: false"),
+        Package::single().config("save_ckpt", ""),
+        Package::single().train("trainer_config.save_ckpt=False"),
+    ] {
+        assert_eq!(package.settings(Site::default()), [bare("trainer_config.save_ckpt", "true")]);
+        let remarks = package.checked().remarks;
+        assert!(remarks[0].contains("save_ckpt is set"), "{remarks:?}");
+    }
+}
+
+#[test]
+fn the_devices_are_those_of_the_slot() {
+    let on = |gpus| Site { gpus: Some(gpus), version: None };
+    let auto = || Package::single().config("trainer_accelerator", "  trainer_accelerator: auto");
+    let devices = |line: &str| auto().config("trainer_devices", line);
+    assert_eq!(devices("  trainer_devices: 1").settings(on(1)), []);
+    assert_eq!(devices("  trainer_devices: 2").settings(on(2)), []);
+    let two = devices("  trainer_devices: 2");
+    assert_eq!(two.settings(on(1)), [bare("trainer_config.trainer_devices", "1")]);
+    assert!(two.on(on(1)).unwrap().remarks[0].contains("trainer_devices is 1, not 2"));
+    let second = auto().train("trainer_config.trainer_device_indices=[1]");
+    let null = bare("trainer_config.trainer_device_indices", "null");
+    assert_eq!(second.settings(on(1)), [null.clone(), bare("trainer_config.trainer_devices", "1")]);
+    assert_eq!(second.settings(on(0)), [null]);
+    let cpu = Package::single();
+    assert_eq!(cpu.settings(on(1)), []);
+    assert!(cpu.on(on(1)).unwrap().remarks[0].contains("it trains on the CPU"));
+    assert_eq!(cpu.on(on(0)).unwrap().remarks, Vec::<String>::new());
+    let gpu = Package::single().config("trainer_accelerator", "  trainer_accelerator: gpu");
+    assert_eq!(gpu.settings(on(0)), [text("trainer_config.trainer_accelerator", "auto")]);
+    assert!(gpu.on(on(0)).unwrap().remarks[0].contains("this worker has no GPU"));
+}
+
+#[test]
+fn the_places_of_the_exporting_machine_are_replaced() {
+    let package = Package::single()
+        .config("ckpt_dir", "  ckpt_dir: C:/models")
+        .train("trainer_config.zmq.publish_port=9001");
+    assert_eq!(package.settings(Site::default()), []);
+    let remarks = package.checked().remarks;
+    assert!(remarks[0].contains("are the worker's own (not 9001, C:/models)"), "{remarks:?}");
+}
+
+#[test]
+fn a_config_needs_a_sleap_nn_that_can_read_it() {
+    let package = Package::single();
+    let with = |version| package.on(Site { gpus: None, version: Some(version) });
+    assert!(with("0.3.5").is_ok() && with("0.4.0").is_ok() && with("unknown").is_ok());
+    let message = with("0.2.0").unwrap_err().to_string();
+    assert!(message.contains("single_instance.yaml was saved by sleap-nn 0.3"), "{message}");
+}
+
+#[test]
+fn configs_that_no_trainer_takes() {
+    for (text, expected) in [
+        ("a: [", "cannot be used"),
+        ("just words", "no mapping"),
+        ("trainer_config: {}\n", "no model_config"),
+        ("model_config: {}\n", "names no labels (data_config.train_labels_path)"),
+    ] {
+        let message = Package::single().write(CONFIG, text).refusal();
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
+#[test]
+fn labels_that_are_none_are_refused() {
+    let package = Package::single().write("one.pkg.slp", "hello");
+    assert!(package.refusal().contains("one.pkg.slp is no SLEAP labels file"));
+    let package = Package::tracking().write("two.pkg.slp", "hello");
+    assert!(package.refusal().contains("two.pkg.slp is no SLEAP labels file"));
+}
+
+#[test]
+fn a_video_that_stays_elsewhere_is_named() {
+    let outside = include_bytes!("../../../../tests/fixtures/outside.slp");
+    let package = Package::tracking().write("two.pkg.slp", outside);
+    let message = package.refusal();
+    assert!(message.contains("the video C:/data/mice.mp4, which two.pkg.slp names"), "{message}");
+    assert!(package.write("mice.mp4", "beside the labels").on(Site::default()).is_ok());
+    let package = Package::single().write("one.pkg.slp", outside);
+    assert!(package.refusal().contains("C:/data/mice.mp4"));
+    let package = package.write("videos/mice.mp4", "x").train("--prefix-map C:/data videos");
+    assert!(package.on(Site::default()).is_ok());
+}
+
+#[test]
+fn what_no_tracking_can_do() {
+    for (arguments, expected) in [
+        ("--video_index 7", "there is no video 7 in two.pkg.slp: it has 1"),
+        ("--only_labeled_frames --only_suggested_frames", "exclude each other"),
+        ("-m models/gone", "lacks models/gone, which track-script.sh names"),
+        ("--backbone_ckpt_path /etc/passwd", "lacks /etc/passwd"),
+    ] {
+        let message = Package::tracking().track(arguments).refusal();
+        assert!(message.contains(expected), "{arguments}: {message}");
+    }
+    let package = Package::tracking().track("");
+    std::fs::remove_file(package.path().join("models/centroid/best.ckpt")).unwrap();
+    assert!(package.refusal().contains("no checkpoint (best.ckpt)"));
+    let package = Package::tracking().track("-m models/centered_instance/best.ckpt");
+    let Run::Track(track) = package.checked().runs.remove(0) else { panic!() };
+    let Model::Named(place) = &track.models[1] else { panic!() };
+    assert_eq!(place.path.as_str(), "models/centered_instance");
+}
+
+#[test]
+fn a_prediction_after_the_training_uses_its_models() {
+    let script = "sleap-nn track -i one.pkg.slp -m models/single_instance -o p.slp\n\
+        sleap-nn track -i one.pkg.slp -m /x/models/single_instance -o p.slp\n";
+    let package = Package::single().train("").write("inference-script.sh", script);
+    let runs = package.checked().runs;
+    for (run, output) in runs[1..].iter().zip(["p.slp", "p-2.slp"]) {
+        let Run::Track(track) = run else { panic!() };
+        assert_eq!(
+            (track.models.as_slice(), track.output.as_str()),
+            ([Model::Made(0)].as_slice(), output)
+        );
+    }
+    let nothing = Package::single().write("inference-script.sh", "#!/bin/bash\n");
+    assert_eq!(nothing.checked().runs.len(), 1);
+    let elsewhere = "sleap-nn track -i /home/x/mice.mp4 -m models/single_instance -o p.slp\n";
+    let message = Package::single().train("").write("inference-script.sh", elsewhere).refusal();
+    assert!(
+        message.contains("lacks /home/x/mice.mp4, which inference-script.sh names"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_device_of_another_machine_is_the_slots() {
+    let package = Package::tracking().track("--device cuda:3");
+    let checked = package.on(Site { gpus: Some(1), version: None }).unwrap();
+    assert_eq!(checked.remarks, ["--device is auto, not cuda:3: the devices are the slot's"]);
+    let Run::Track(track) = &checked.runs[0] else { panic!() };
+    assert_eq!(track.option("--device"), Some("auto"));
+}

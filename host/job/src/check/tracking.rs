@@ -1,0 +1,191 @@
+//! A prediction: its data and its models. And what is known of labels.
+
+use super::{CheckError, Site, find};
+use crate::files::{Found, PackageFiles};
+use crate::labels::{Labels, is_hdf5};
+use crate::script::{Model, Place, Track, is_foreign, options};
+use sleap_rtc_protocol::path::RelPath;
+
+/// The configs of a trained model, and what is no checkpoint's name but ends like one.
+const CONFIGS: [&str; 3] = ["training_config.yaml", "training_config.yml", "training_config.json"];
+const WEIGHTS: [&str; 5] = [".ckpt", ".h5", ".onnx", ".engine", ".keras"];
+/// Choices of frames of which the trainer would follow only the first.
+const CHOICES: [&str; 4] = [
+    "--only_labeled_frames",
+    "--only_suggested_frames",
+    "--only_predicted_frames",
+    "--exclude_user_labeled",
+];
+
+/// Checks a prediction. `made` are the models of this job's own trainings.
+pub(super) fn check(
+    package: &dyn PackageFiles,
+    track: &mut Track,
+    made: &[(String, usize)],
+    site: Site<'_>,
+    remarks: &mut Vec<String>,
+) -> Result<(), CheckError> {
+    let by = if made.is_empty() { "track-script.sh" } else { "inference-script.sh" };
+    let by = || by.to_owned();
+    let mut choices = CHOICES.into_iter().filter(|name| track.has(name));
+    if let (Some(first), Some(second)) = (choices.next(), choices.next()) {
+        return Err(CheckError::Choices(first, second));
+    }
+    track.data.path = find(package, &track.data, by)?;
+    for model in &mut track.models {
+        let Model::Named(place) = model else { continue };
+        match made.iter().rev().find(|(name, _)| name == place.path.file_name()) {
+            Some((_, run)) => *model = Model::Made(*run),
+            None => place.path = model_folder(package, place, find(package, place, by)?)?,
+        }
+    }
+    for option in &mut track.options {
+        let is_file = options::kind(option.name) == Some(options::Kind::File);
+        if let Some(written) = option.value.clone().filter(|_| is_file)
+            && let Ok(place) = crate::script::Folder::default().place(&written)
+        {
+            option.value = Some(find(package, &place, by)?.into());
+        }
+    }
+    fit_device(track, site, remarks);
+    check_data(package, track)
+}
+
+/// The model's folder, which may also be named by a file in it.
+fn model_folder(
+    package: &dyn PackageFiles,
+    place: &Place,
+    path: RelPath,
+) -> Result<RelPath, CheckError> {
+    let parent =
+        || path.as_str().rsplit_once('/').and_then(|(folder, _)| RelPath::new(folder).ok());
+    let folder = match package.look(&path) {
+        Found::File => parent().ok_or_else(|| CheckError::Model {
+            folder: place.written.clone(),
+            lacks: "folder of its own",
+        })?,
+        _ => path,
+    };
+    let names = package.names_in(&folder);
+    check_model(&place.written, &names)?;
+    Ok(folder)
+}
+
+/// Whether a folder with files of these names is a trained model.
+pub fn check_model(folder: &str, names: &[String]) -> Result<(), CheckError> {
+    let lacks = |lacks| Err(CheckError::Model { folder: folder.to_owned(), lacks });
+    let exported = names.iter().any(|name| name.ends_with(".onnx") || name.ends_with(".engine"));
+    if !exported && !names.iter().any(|name| CONFIGS.contains(&name.as_str())) {
+        return lacks("training_config.yaml");
+    }
+    match names.iter().any(|name| WEIGHTS.iter().any(|ending| name.ends_with(ending))) {
+        true => Ok(()),
+        false => lacks("checkpoint (best.ckpt)"),
+    }
+}
+
+/// The device is the slot's: its GPUs are numbered from 0.
+fn fit_device(track: &mut Track, site: Site<'_>, remarks: &mut Vec<String>) {
+    let Some(gpus) = site.gpus else { return };
+    for option in track.options.iter_mut().filter(|option| option.name == "--device") {
+        let Some(written) = option.value.clone() else { continue };
+        let number = written.strip_prefix("cuda:").and_then(|number| number.parse::<usize>().ok());
+        let fits = match (written.as_str(), number) {
+            ("cuda", _) => gpus > 0,
+            ("mps", _) => cfg!(target_os = "macos"),
+            (_, Some(number)) => number < gpus,
+            _ => true,
+        };
+        if !fits {
+            remarks.push(format!("--device is auto, not {written}: the devices are the slot's"));
+            option.value = Some("auto".to_owned());
+        } else if written == "cpu" && gpus > 0 {
+            remarks.push("it predicts on the CPU (--device cpu), not on this worker's GPU".into());
+        }
+    }
+}
+
+fn check_data(package: &dyn PackageFiles, track: &Track) -> Result<(), CheckError> {
+    let path = &track.data.path;
+    if !path.as_str().to_ascii_lowercase().ends_with(".slp") {
+        return Ok(());
+    }
+    let Some(labels) = labels(package, path)? else { return Ok(()) };
+    let all: Vec<usize> = (0..labels.videos.len()).collect();
+    let asked = match track.option(options::VIDEO_INDEX) {
+        _ if all.is_empty() => return Ok(()),
+        None if track.has("--only_suggested_frames") => all,
+        None => used_videos(&labels),
+        Some(index) => match index.parse().ok().filter(|index| all.contains(index)) {
+            Some(index) => vec![index],
+            None => {
+                let (index, count) = (index.to_owned(), all.len());
+                return Err(CheckError::VideoIndex { index, labels: path.clone(), count });
+            }
+        },
+    };
+    check_videos(package, path, &labels, &asked, |_| false)
+}
+
+/// Reads labels; nothing where they are HDF5 that cannot be understood.
+pub(super) fn labels(
+    package: &dyn PackageFiles,
+    path: &RelPath,
+) -> Result<Option<Labels>, CheckError> {
+    if !package.open(path).is_some_and(is_hdf5) {
+        return Err(CheckError::NotLabels { file: path.clone() });
+    }
+    Ok(package.on_disk(path).and_then(|file| Labels::read(&file)))
+}
+
+/// The videos with labelled frames: no other is opened.
+pub(super) fn used_videos(labels: &Labels) -> Vec<usize> {
+    let all = 0..labels.videos.len();
+    match &labels.frames {
+        Some(frames) => all.filter(|video| frames.iter().any(|(used, _)| used == video)).collect(),
+        None => all.collect(),
+    }
+}
+
+/// Whether the trainer will find the videos `wanted` of the labels at `path`.
+pub(super) fn check_videos(
+    package: &dyn PackageFiles,
+    path: &RelPath,
+    labels: &Labels,
+    wanted: &[usize],
+    mapped: impl Fn(&str) -> bool,
+) -> Result<(), CheckError> {
+    let is_there = |file: &String, is_one: bool| {
+        file.contains("://")
+            || mapped(file)
+            || package.sees(file)
+            || in_package(package, path, file, is_one)
+    };
+    let videos = wanted.iter().filter_map(|index| labels.videos.get(*index));
+    let outside: Vec<&String> = videos
+        .filter(|video| !video.is_embedded)
+        .filter_map(|video| {
+            let is_one = video.files.len() == 1;
+            video.files.iter().find(|file| !is_there(file, is_one))
+        })
+        .collect();
+    let Some((first, others)) = outside.split_first() else { return Ok(()) };
+    let more = match others.len() {
+        0 => String::new(),
+        1 => " (and one more)".to_owned(),
+        count => format!(" (and {count} more)"),
+    };
+    Err(CheckError::Videos { labels: path.clone(), video: (*first).clone(), more })
+}
+
+/// Whether the package has the file where sleap-io looks: where it is written as seen from the top,
+/// or, for a video of one file, beside the labels.
+fn in_package(package: &dyn PackageFiles, labels: &RelPath, file: &str, is_one: bool) -> bool {
+    let top = crate::script::Folder::default();
+    let Ok(place) = top.place(file) else { return false };
+    let labels = labels.as_str();
+    let folder = &labels[..labels.len() - labels.rsplit('/').next().unwrap_or(labels).len()];
+    let beside = RelPath::new(format!("{folder}{}", place.path.file_name()));
+    let is_beside = is_one && beside.is_ok_and(|path| package.look(&path) == Found::File);
+    is_beside || (!is_foreign(file) && package.look(&place.path) == Found::File)
+}

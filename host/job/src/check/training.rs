@@ -1,0 +1,179 @@
+//! A training: its config and the files that it names.
+
+use super::{CheckError, Site, config_text, devices, find, tracking};
+use crate::config::{Config, Settings};
+use crate::files::{Found, PackageFiles};
+use crate::script::{Place, RUN_NAME, Train, TrainLegacy, Value, plain_name, stem};
+use sleap_rtc_protocol::path::RelPath;
+
+/// Labels that a config names. The last ones are opened only after the training.
+const LABELS: [&str; 3] =
+    ["data_config.train_labels_path", "data_config.val_labels_path", "data_config.test_file_path"];
+/// Other files that it names.
+const WEIGHTS: [&str; 3] = [
+    "model_config.pretrained_backbone_weights",
+    "model_config.pretrained_head_weights",
+    "trainer_config.resume_ckpt_path",
+];
+const SAVE: &str = "trainer_config.save_ckpt";
+const FOLDER: &str = "trainer_config.ckpt_dir";
+const PORTS: [&str; 2] = ["trainer_config.zmq.controller_port", "trainer_config.zmq.publish_port"];
+
+/// Checks a training, and settles what it leaves open. Returns the name under which its model is
+/// known to the package's scripts.
+pub(super) fn check(
+    package: &dyn PackageFiles,
+    train: &mut Train,
+    site: Site<'_>,
+    remarks: &mut Vec<String>,
+) -> Result<String, CheckError> {
+    let place = Place { written: train.config.to_string(), path: train.config.clone() };
+    train.config = find(package, &place, || "train-script.sh".to_owned())?;
+    let text = config_text(package, &train.config)?;
+    let wrong = |why: String| CheckError::Config { config: train.config.clone(), why };
+    let config = Config::read(&text).map_err(wrong)?;
+    if !config.is_sleap_nn() {
+        return Err(wrong("it has no model_config, so it is none of sleap-nn's".to_owned()));
+    }
+    check_version(&config, train, site)?;
+    find_files(package, &config, train)?;
+    own_settings(&config, train, remarks);
+    devices::fit(&config, train, site, remarks);
+    let settings = Settings { config: &config, changes: &train.settings };
+    let own = settings.text(RUN_NAME).and_then(|name| plain_name(&name));
+    let name = train.run_name.take().or(own).unwrap_or_else(|| stem(&train.config).to_owned());
+    train.run_name = Some(name.clone());
+    Ok(name)
+}
+
+/// A config has keys that only its own version and newer ones know.
+fn check_version(config: &Config<'_>, train: &Train, site: Site<'_>) -> Result<(), CheckError> {
+    let saved = config.texts("sleap_nn_version").into_iter().next();
+    let (Some(wanted), Some(installed)) = (saved, site.version) else { return Ok(()) };
+    match (minor(&wanted), minor(installed)) {
+        (Some(needed), Some(there)) if needed > there => Err(CheckError::Version {
+            config: train.config.clone(),
+            wanted,
+            installed: installed.to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The first two numbers of a version.
+fn minor(version: &str) -> Option<(u32, u32)> {
+    let mut numbers = version.split('.').map(|part| part.parse::<u32>());
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+/// Finds every file that the config or the script names. Where it is not where it is written, the
+/// trainer is told where it is.
+fn find_files(
+    package: &dyn PackageFiles,
+    config: &Config<'_>,
+    train: &mut Train,
+) -> Result<(), CheckError> {
+    let config_name = train.config.clone();
+    for key in LABELS.into_iter().chain(WEIGHTS) {
+        let settings = Settings { config, changes: &train.settings };
+        let written = settings.texts(key);
+        let mut found = Vec::new();
+        for text in &written {
+            if text.contains("://") {
+                found.push(text.clone());
+                continue;
+            }
+            let by = || format!("{config_name} ({key})");
+            let missing = || CheckError::Missing { name: text.clone(), by: by() };
+            let place = train.folder.place(text).map_err(|_| missing())?;
+            let path = find(package, &place, by)?;
+            if LABELS.contains(&key) && path.as_str().ends_with(".slp") {
+                check_labels(package, &path, key == LABELS[0], train)?;
+            }
+            found.push(path.to_string());
+        }
+        if found != written {
+            let value = match (key == LABELS[0] || key == LABELS[1], &found[..]) {
+                (false, [only]) => Value::Text(only.clone()),
+                _ => Value::list(&found),
+            };
+            train.set(key, value);
+        }
+    }
+    let settings = Settings { config, changes: &train.settings };
+    match settings.texts(LABELS[0]).is_empty() {
+        true => Err(CheckError::Config {
+            config: config_name,
+            why: format!("it names no labels ({})", LABELS[0]),
+        }),
+        false => Ok(()),
+    }
+}
+
+fn check_labels(
+    package: &dyn PackageFiles,
+    path: &RelPath,
+    needs_frames: bool,
+    train: &Train,
+) -> Result<(), CheckError> {
+    let Some(labels) = tracking::labels(package, path)? else { return Ok(()) };
+    if needs_frames && labels.labelled_frames == Some(0) {
+        return Err(CheckError::NoFrames(path.clone()));
+    }
+    let mapped = |file: &str| {
+        train.maps.iter().any(|(_, old, new)| {
+            let rest = file.strip_prefix(old.as_str()).map(|rest| rest.trim_start_matches('/'));
+            rest.is_some_and(|rest| match rest {
+                "" => package.look(new) == Found::File,
+                rest => RelPath::new(format!("{new}/{rest}"))
+                    .is_ok_and(|path| package.look(&path) == Found::File),
+            })
+        })
+    };
+    tracking::check_videos(package, path, &labels, &tracking::used_videos(&labels), mapped)
+}
+
+/// The settings that are the worker's own, and the one without which no model is left.
+fn own_settings(config: &Config<'_>, train: &mut Train, remarks: &mut Vec<String>) {
+    let settings = Settings { config, changes: &train.settings };
+    let mut own: Vec<String> = PORTS.iter().filter_map(|key| settings.text(key)).collect();
+    let folder = settings.text(FOLDER).filter(|folder| folder != "models" && folder != "./models");
+    own.extend(folder);
+    if !own.is_empty() {
+        remarks.push(format!(
+            "{}: the checkpoint folder and the ZMQ ports are the worker's own (not {})",
+            train.config,
+            own.join(", ")
+        ));
+    }
+    train.settings.retain(|setting| setting.key != FOLDER && !PORTS.contains(&&*setting.key));
+    let settings = Settings { config, changes: &train.settings };
+    if !settings.is_on(SAVE) {
+        remarks.push(format!("{}: {SAVE} is set, else no model would be left", train.config));
+        train.set(SAVE, Value::Bare("true".into()));
+    }
+}
+
+/// Checks a training of SLEAP up to 1.4.1. Returns the name of its model.
+pub(super) fn check_legacy(
+    package: &dyn PackageFiles,
+    train: &mut TrainLegacy,
+) -> Result<String, CheckError> {
+    let by = || "train-script.sh".to_owned();
+    let place = Place { written: train.config.to_string(), path: train.config.clone() };
+    train.config = find(package, &place, by)?;
+    let labels = find(package, &train.labels, by)?;
+    train.labels.path = labels;
+    let text = config_text(package, &train.config)?;
+    let config = Config::read(&text)
+        .map_err(|why| CheckError::Config { config: train.config.clone(), why })?;
+    if let Some(labels) = tracking::labels(package, &train.labels.path)? {
+        let path = &train.labels.path;
+        tracking::check_videos(package, path, &labels, &tracking::used_videos(&labels), |_| false)?;
+    }
+    let own = config.texts("outputs.run_name").into_iter().next();
+    let name = own.and_then(|name| plain_name(&name));
+    let name = name.unwrap_or_else(|| stem(&train.config).to_owned());
+    train.run_name = Some(name.clone());
+    Ok(name)
+}

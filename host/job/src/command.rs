@@ -1,0 +1,358 @@
+//! Builds a trainer's command line and environment anew.
+//!
+//! Nothing of a script reaches a process but through here, and no shell is involved. The trainer
+//! sees a small environment: Hydra expands `${oc.env:NAME}`, so what it can see it can leak.
+
+use super::script::{Model, Run, Setting, Track, Train, TrainLegacy, Value};
+use sleap_rtc_protocol::job::JobType;
+use sleap_rtc_protocol::path::RelPath;
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// Variables that a trainer sees where they are set; a `*` at the end stands for anything.
+const PASSED: &[&str] = &[
+    "CUDA_*",
+    "HF_HOME",
+    "HOME",
+    "LANG",
+    "LANGUAGE",
+    "LC_*",
+    "LD_LIBRARY_PATH",
+    "LOGNAME",
+    "MKL_NUM_THREADS",
+    "NCCL_*",
+    "NVIDIA_*",
+    "OMP_NUM_THREADS",
+    "PATH",
+    "PYTHONHOME",
+    "PYTHONPATH",
+    "PYTORCH_*",
+    "TMPDIR",
+    "TORCH_*",
+    "TZ",
+    "USER",
+    "VIRTUAL_ENV",
+    "XDG_CACHE_HOME",
+    "CONDA_PREFIX",
+];
+
+/// Why no command can be built.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// No trainer.
+    #[error(
+        "sleap-nn is not installed on the worker (not on its PATH); install it there with: \
+         uv tool install \"sleap-nn[torch]\" --torch-backend auto"
+    )]
+    NotInstalled,
+    /// No trainer for JSON configs.
+    #[error(
+        "{config} is a JSON config of SLEAP 1.4.1 or older, which needs `sleap-train` (SLEAP 1.4.1) \
+         on the worker's PATH; or export the package again from SLEAP 1.5 or newer"
+    )]
+    NeedsLegacy {
+        /// The config.
+        config: String,
+    },
+    /// A prediction with a model that this job should have made.
+    #[error("the model that this prediction needs was not made")]
+    NoModel,
+}
+
+/// The programs on a search path.
+#[derive(Debug, Clone)]
+pub struct Toolbox {
+    search_path: OsString,
+}
+
+/// A command line, ready to start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandLine {
+    /// The program, by its whole path.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+}
+
+/// The ZMQ ports on which a trainer finds its listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ports {
+    /// Commands to the trainer.
+    pub controller: u16,
+    /// Messages from the trainer.
+    pub publish: u16,
+}
+
+impl Toolbox {
+    /// Looks for programs in the folders of `search_path`, which is written like `PATH`.
+    pub fn new(search_path: OsString) -> Self {
+        Self { search_path }
+    }
+
+    fn find(&self, name: &str) -> Option<PathBuf> {
+        std::env::split_paths(&self.search_path)
+            .filter(|folder| folder.is_absolute())
+            .map(|folder| folder.join(name))
+            .find(|path| is_program(path))
+    }
+
+    /// The first of these that is installed: sleap-nn's own program, its older names, SLEAP's.
+    fn find_command(&self, verb: &str) -> Result<(PathBuf, Vec<String>), CommandError> {
+        let own: &[&str] = match verb {
+            PREDICT => &["sleap-nn-predict", "sleap-nn-track"],
+            _ => &["sleap-nn-train"],
+        };
+        let with_verb = |name: &str| Some((self.find(name)?, vec![verb.to_owned()]));
+        let without = || own.iter().find_map(|name| Some((self.find(name)?, Vec::new())));
+        with_verb("sleap-nn")
+            .or_else(without)
+            .or_else(|| with_verb("sleap"))
+            .ok_or(CommandError::NotInstalled)
+    }
+
+    /// Whether any job of this kind has its trainer here.
+    pub fn can_run(&self, job_type: JobType) -> Result<(), CommandError> {
+        match job_type {
+            JobType::Training if self.find("sleap-train").is_some() => Ok(()),
+            JobType::Training => self.find_command(TRAIN).map(drop),
+            JobType::Inference => self.find_command(PREDICT).map(drop),
+        }
+    }
+
+    /// sleap-nn's own program, where it is installed.
+    pub fn sleap_nn(&self) -> Option<PathBuf> {
+        self.find("sleap-nn")
+    }
+
+    /// The program for one run.
+    pub fn program(&self, run: &Run) -> Result<PathBuf, CommandError> {
+        match run {
+            Run::Train(_) => Ok(self.find_command(TRAIN)?.0),
+            Run::TrainLegacy(run) => self.legacy(run),
+            Run::Track(_) => Ok(self.find_command(PREDICT)?.0),
+        }
+    }
+
+    /// The command for one run. Training needs `ports`; `made` are the folders of the models that
+    /// this job's own trainings have made, by their run.
+    pub fn command(
+        &self,
+        run: &Run,
+        ports: Option<Ports>,
+        made: &HashMap<usize, PathBuf>,
+    ) -> Result<CommandLine, CommandError> {
+        match run {
+            Run::Train(run) => self.train(run, ports),
+            Run::TrainLegacy(run) => {
+                let arguments = vec![legacy_config(&run.config), run.labels.path.to_string()];
+                Ok(CommandLine { program: self.legacy(run)?, arguments })
+            }
+            Run::Track(run) => self.track(run, made),
+        }
+    }
+
+    fn train(&self, run: &Train, ports: Option<Ports>) -> Result<CommandLine, CommandError> {
+        let (program, mut arguments) = self.find_command(TRAIN)?;
+        let config = run.config.as_str();
+        let (folder, name) = config.rsplit_once('/').unwrap_or((".", config));
+        arguments.extend(["--config-name", name, "--config-dir", folder].map(str::to_owned));
+        for (option, old, new) in &run.maps {
+            arguments.extend([option.clone(), old.clone(), new.to_string()]);
+        }
+        arguments.push("++trainer_config.ckpt_dir=\"models\"".to_owned());
+        arguments.push(format!("++trainer_config.run_name={}", quoted(run.folder_name())));
+        if let Some(Ports { controller, publish }) = ports {
+            arguments.push(format!("++trainer_config.zmq.controller_port={controller}"));
+            arguments.push(format!("++trainer_config.zmq.publish_port={publish}"));
+        }
+        arguments.extend(run.settings.iter().map(setting_argument));
+        Ok(CommandLine { program, arguments })
+    }
+
+    fn legacy(&self, run: &TrainLegacy) -> Result<PathBuf, CommandError> {
+        let config = run.config.to_string();
+        self.find("sleap-train").ok_or(CommandError::NeedsLegacy { config })
+    }
+
+    fn track(
+        &self,
+        run: &Track,
+        made: &HashMap<usize, PathBuf>,
+    ) -> Result<CommandLine, CommandError> {
+        let (program, mut arguments) = self.find_command(PREDICT)?;
+        arguments.extend(["--data_path".to_owned(), run.data.path.to_string()]);
+        for model in &run.models {
+            let folder = match model {
+                Model::Named(place) => place.path.to_string(),
+                Model::Made(run) => {
+                    let folder = made.get(run).ok_or(CommandError::NoModel)?;
+                    folder.to_string_lossy().into_owned()
+                }
+            };
+            arguments.extend(["--model_paths".to_owned(), folder]);
+        }
+        arguments.extend(["-o".to_owned(), run.output.to_string(), GUI.to_owned()]);
+        for option in &run.options {
+            arguments.push(option.name.to_owned());
+            arguments.extend(option.value.clone());
+        }
+        Ok(CommandLine { program, arguments })
+    }
+}
+
+const TRAIN: &str = "train";
+/// What sleap-nn 0.3 calls a prediction, and what it was called before.
+const PREDICT: &str = "predict";
+const TRACK: &str = "track";
+/// Asks for progress as JSON lines on stdout.
+const GUI: &str = "--gui";
+
+impl CommandLine {
+    /// The same without the request for progress, which older versions do not know.
+    pub fn without_progress(mut self) -> Self {
+        self.arguments.retain(|argument| argument != GUI);
+        self
+    }
+
+    /// The same as versions before 0.3 call it; nothing where it is called so already.
+    pub fn as_older_versions(mut self) -> Option<Self> {
+        let verb = self.arguments.first_mut().filter(|verb| *verb == PREDICT)?;
+        *verb = TRACK.to_owned();
+        Some(self)
+    }
+}
+
+/// What [`super::runner`] writes a JSON config to, once it says where models belong.
+pub fn legacy_config(config: &RelPath) -> String {
+    format!("{config}.sleap-rtc.json")
+}
+
+fn is_program(path: &Path) -> bool {
+    path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+/// One setting in Hydra's grammar: text always in literal double quotes. With `++` it reaches the
+/// trainer whether or not the config has the key.
+fn setting_argument(setting: &Setting) -> String {
+    match &setting.value {
+        Value::Bare(value) => format!("++{}={value}", setting.key),
+        Value::Text(value) => format!("++{}={}", setting.key, quoted(value)),
+        Value::Removed => format!("~{}", setting.key),
+    }
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// What of `variables` a trainer may see: a fixed list, and what the operator adds.
+pub fn scrubbed(
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+    pass_env: &[String],
+) -> Vec<(OsString, OsString)> {
+    let allowed = |name: &OsStr| {
+        let patterns = PASSED.iter().copied().chain(pass_env.iter().map(String::as_str));
+        name.to_str().is_some_and(|name| patterns.into_iter().any(|p| matches_pattern(p, name)))
+    };
+    variables.into_iter().filter(|(name, _)| allowed(name)).collect()
+}
+
+fn matches_pattern(pattern: &str, name: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(start) => name.starts_with(start),
+        None => pattern == name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::script::{ScriptFile, parse};
+    use sleap_rtc_protocol::job::JobType;
+
+    /// A search path that holds these programs.
+    fn toolbox(names: &[&str]) -> (tempfile::TempDir, Toolbox) {
+        let folder = tempfile::tempdir().unwrap();
+        for name in names {
+            let path = folder.path().join(name);
+            std::fs::write(&path, "").unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let toolbox = Toolbox::new(folder.path().into());
+        (folder, toolbox)
+    }
+
+    fn none() -> HashMap<usize, PathBuf> {
+        HashMap::new()
+    }
+
+    fn run(job_type: JobType, text: &str) -> Run {
+        parse(ScriptFile::of(job_type), text).unwrap().runs.remove(0)
+    }
+
+    #[test]
+    fn a_training_command_is_quoted_for_hydra() {
+        let (folder, toolbox) = toolbox(&["sleap-nn"]);
+        let text = "sleap train --config-name c/a.yaml --config-dir . \
+            trainer_config.run_name=240101.centroid.n=12 trainer_config.max_epochs=3 \
+            trainer_config.trainer_accelerator=cpu 'data_config.train_labels_path=[\"a b.slp\"]'";
+        let ports = Ports { controller: 1, publish: 2 };
+        let command = toolbox.command(&run(JobType::Training, text), Some(ports), &none()).unwrap();
+        assert_eq!(command.program, folder.path().join("sleap-nn"));
+        assert_eq!(
+            command.arguments,
+            [
+                "train",
+                "--config-name",
+                "a.yaml",
+                "--config-dir",
+                "c",
+                "++trainer_config.ckpt_dir=\"models\"",
+                "++trainer_config.run_name=\"240101.centroid.n=12\"",
+                "++trainer_config.zmq.controller_port=1",
+                "++trainer_config.zmq.publish_port=2",
+                "++trainer_config.max_epochs=3",
+                "++trainer_config.trainer_accelerator=\"cpu\"",
+                "++data_config.train_labels_path=[\"a b.slp\"]",
+            ]
+        );
+    }
+
+    #[test]
+    fn any_of_the_programs_will_do() {
+        let track = run(JobType::Inference, "sleap track -i a.slp -m m -o o.slp --max_instances 2");
+        for (name, verb) in [("sleap-nn", true), ("sleap-nn-track", false), ("sleap", true)] {
+            let (_folder, toolbox) = toolbox(&[name]);
+            let command = toolbox.command(&track, None, &none()).unwrap();
+            let expected = "--data_path a.slp --model_paths m -o o.slp --gui --max_instances 2";
+            let start = if verb { "predict " } else { "" };
+            assert_eq!(command.arguments.join(" "), format!("{start}{expected}"));
+            assert!(!command.without_progress().arguments.contains(&GUI.to_owned()));
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let (_folder, toolbox) = toolbox(&[]);
+        let error =
+            toolbox.command(&run(JobType::Training, "sleap-nn train a.yaml"), None, &none());
+        assert!(error.unwrap_err().to_string().contains("uv tool install"));
+        let error =
+            toolbox.command(&run(JobType::Training, "sleap-train a.json b.slp"), None, &none());
+        assert!(error.unwrap_err().to_string().contains("SLEAP 1.4.1"));
+    }
+
+    #[test]
+    fn the_environment_is_a_short_list() {
+        let given =
+            ["PATH", "LC_ALL", "CUDA_VISIBLE_DEVICES", "SLEAP_RTC_TOKEN", "AWS_SECRET", "MINE_X"];
+        let given = given.map(|name| (OsString::from(name), OsString::new()));
+        let names: Vec<_> = scrubbed(given, &["MINE_*".to_owned()])
+            .into_iter()
+            .map(|(name, _)| name.into_string().unwrap())
+            .collect();
+        assert_eq!(names, ["PATH", "LC_ALL", "CUDA_VISIBLE_DEVICES", "MINE_X"]);
+    }
+}

@@ -1,0 +1,266 @@
+//! What a job leaves on disk: `STATE_DIR/jobs/<job id>/`.
+//!
+//! ```text
+//! job.json       what was asked for, by whom, and where the job stands (written beside, then renamed)
+//! events.jsonl   everything that happened, numbered 1, 2, 3, … without a gap, one per line
+//! log            what the trainers printed, byte for byte
+//! files/         the package, and the trainers' working folder
+//! results/       what goes back to the client
+//! fetched        when the results were fetched last, once they were
+//! ```
+//!
+//! One process at a time writes events: the holder of [`EventLog`], which locks `events.jsonl`.
+//! The kernel drops the lock with its holder, so a lock that can be had on a job that has begun
+//! and not ended means that its process is gone: [`JobFolder::settle`] then writes the end.
+
+use super::error::{JobError, damaged, io_error};
+use super::events::{self, EventLog};
+use super::keep::REMOVED;
+use serde::{Deserialize, Serialize};
+use sleap_rtc_protocol::ids::{JobId, PeerId};
+use sleap_rtc_protocol::job::{JobOutcome, JobSpec, JobState, NumberedEvent};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufReader, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const RECORD: &str = "job.json";
+const EVENTS: &str = "events.jsonl";
+const MAX_RECORD_BYTES: u64 = 1024 * 1024;
+
+/// What a job's folder says of the job, beside its events.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobRecord {
+    /// What the client handed over, its secret included: the file is readable by its owner only.
+    pub spec: JobSpec,
+    /// Who submitted it.
+    pub owner: PeerId,
+    /// When, in milliseconds since 1970.
+    pub created_ms: u64,
+    /// Where it stands.
+    pub state: JobState,
+}
+
+/// The folder of one job.
+#[derive(Debug, Clone)]
+pub struct JobFolder {
+    path: PathBuf,
+    spec: Arc<JobSpec>,
+    owner: PeerId,
+}
+
+impl JobFolder {
+    /// Makes the folder of a new job. Fails if there is one of that id.
+    pub fn create(state_dir: &Path, spec: &JobSpec, owner: &PeerId) -> Result<Self, JobError> {
+        let parent = parent(state_dir);
+        let mut private = fs::DirBuilder::new();
+        private.mode(0o700);
+        private.recursive(true).create(&parent).map_err(io_error("make", &parent))?;
+        let path = parent.join(spec.id.as_str());
+        private.recursive(false).create(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::AlreadyExists => JobError::Exists(spec.id.clone()),
+            _ => JobError::Io { doing: "make", path: path.clone(), source },
+        })?;
+        let folder = Self { path, spec: Arc::new(spec.clone()), owner: owner.clone() };
+        for inner in [folder.files_dir(), folder.results_dir()] {
+            private.create(&inner).map_err(io_error("make", &inner))?;
+        }
+        folder.write_record(&JobRecord {
+            spec: spec.clone(),
+            owner: owner.clone(),
+            created_ms: now_ms(),
+            state: JobState::Staging,
+        })?;
+        Ok(folder)
+    }
+
+    /// Opens the folder of a known job.
+    pub fn open(state_dir: &Path, job: &JobId) -> Result<Self, JobError> {
+        Self::at(parent(state_dir).join(job.as_str()))
+    }
+
+    /// Opens a job's folder by its path.
+    pub fn at(path: impl Into<PathBuf>) -> Result<Self, JobError> {
+        let path = path.into();
+        let record = read_record(&path)?;
+        Ok(Self { path, spec: Arc::new(record.spec), owner: record.owner })
+    }
+
+    /// All jobs that can be read, by name; the others are named in the log.
+    pub fn all(state_dir: &Path) -> Vec<Self> {
+        let entries = fs::read_dir(parent(state_dir)).into_iter().flatten();
+        let going = |name: std::ffi::OsString| name.to_string_lossy().starts_with(REMOVED);
+        let entries = entries.filter_map(Result::ok).filter(|entry| !going(entry.file_name()));
+        let paths = entries.map(|entry| entry.path());
+        let open = |path| {
+            Self::at(path)
+                .inspect_err(|error| tracing::warn!(%error, "a job's folder is left alone"))
+                .ok()
+        };
+        let mut folders: Vec<Self> = paths.filter_map(open).collect();
+        folders.sort_by(|a, b| a.path.cmp(&b.path));
+        folders
+    }
+
+    /// The jobs that had begun and not ended when a worker starts. Jobs whose package the worker
+    /// before never had whole are ended here.
+    pub fn unfinished(state_dir: &Path) -> Vec<Self> {
+        let mut folders = Self::all(state_dir);
+        folders.retain(|folder| match folder.record().map(|record| record.state) {
+            Ok(JobState::Running { .. }) => true,
+            Ok(JobState::Finished(_)) | Err(_) => false,
+            Ok(JobState::Staging) => {
+                matches!(folder.settle(JobOutcome::Interrupted), Err(JobError::Locked(_)))
+            }
+        });
+        folders
+    }
+
+    /// Removes the job and everything of it. For a job that never began.
+    pub fn discard(&self) {
+        if let Err(error) = fs::remove_dir_all(&self.path) {
+            tracing::warn!(folder = %self.path.display(), %error, "a job's folder is left behind");
+        }
+    }
+
+    /// The job's id.
+    pub fn id(&self) -> &JobId {
+        &self.spec.id
+    }
+
+    /// What the client handed over.
+    pub fn spec(&self) -> &JobSpec {
+        &self.spec
+    }
+
+    /// Who submitted the job.
+    pub fn owner(&self) -> &PeerId {
+        &self.owner
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the package goes.
+    pub fn files_dir(&self) -> PathBuf {
+        self.path.join("files")
+    }
+
+    /// Where the results are.
+    pub fn results_dir(&self) -> PathBuf {
+        self.path.join("results")
+    }
+
+    /// What the trainers printed, byte for byte.
+    pub fn log_path(&self) -> PathBuf {
+        self.path.join("log")
+    }
+
+    /// The numbered events.
+    pub fn events_path(&self) -> PathBuf {
+        self.path.join(EVENTS)
+    }
+
+    /// What the folder says of the job now.
+    pub fn record(&self) -> Result<JobRecord, JobError> {
+        read_record(&self.path)
+    }
+
+    /// Writes the record beside, then renames.
+    pub(super) fn write_record(&self, record: &JobRecord) -> Result<(), JobError> {
+        let path = self.path.join(RECORD);
+        let json = serde_json::to_vec_pretty(record).map_err(|e| damaged(&path, e))?;
+        write_private(&path, &json)
+    }
+
+    /// How the job ended, if its events say so.
+    pub fn outcome(&self) -> Result<Option<JobOutcome>, JobError> {
+        events::outcome(self)
+    }
+
+    /// The newest event, if there is one.
+    pub fn last_event(&self) -> Result<Option<NumberedEvent>, JobError> {
+        events::last(self)
+    }
+
+    /// Takes the right to write events; nobody else has it until the result is dropped.
+    pub fn lock(&self) -> Result<EventLog, JobError> {
+        EventLog::open(self.clone())
+    }
+
+    /// Ends the job with `outcome`, unless it has ended; returns the outcome that stands. For a job
+    /// that never began, and for one whose process is gone ([`JobOutcome::Interrupted`]).
+    ///
+    /// Fails with [`JobError::Locked`] while the job's own process lives.
+    pub fn settle(&self, outcome: JobOutcome) -> Result<JobOutcome, JobError> {
+        let mut events = self.lock()?;
+        super::orphans::end(self);
+        events.finish(outcome)
+    }
+}
+
+/// The folder in which jobs live.
+pub(super) fn parent(state_dir: &Path) -> PathBuf {
+    state_dir.join("jobs")
+}
+
+fn read_record(folder: &Path) -> Result<JobRecord, JobError> {
+    let path = folder.join(RECORD);
+    let file = File::open(&path).map_err(io_error("open", &path))?;
+    serde_json::from_reader(BufReader::new(file.take(MAX_RECORD_BYTES)))
+        .map_err(|e| damaged(&path, e))
+}
+
+/// Writes a file that only its owner can read: beside first, then renamed.
+pub(super) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), JobError> {
+    let beside = path.with_extension("new");
+    let write = || -> io::Result<()> {
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        file.write_all(bytes)?;
+        file.sync_data()?;
+        fs::rename(&beside, path)
+    };
+    write().map_err(io_error("write", path))
+}
+
+/// Milliseconds since 1970.
+pub fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::job_folder;
+
+    #[test]
+    fn a_job_is_made_once_and_for_its_owner_only() {
+        use std::os::unix::fs::PermissionsExt;
+        let state = tempfile::tempdir().unwrap();
+        let made = job_folder(state.path());
+        let again = JobFolder::create(state.path(), made.spec(), &PeerId::new("x").unwrap());
+        assert!(matches!(again, Err(JobError::Exists(_))));
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(made.path()), 0o700);
+        assert_eq!(mode(&made.path().join(RECORD)), 0o600);
+        assert_eq!(JobFolder::open(state.path(), made.id()).unwrap().owner().as_str(), "someone");
+        assert_eq!(JobFolder::all(state.path()).len(), 1);
+    }
+
+    #[test]
+    fn what_a_worker_left_behind() {
+        let state = tempfile::tempdir().unwrap();
+        let staging = job_folder(state.path());
+        assert!(JobFolder::unfinished(state.path()).is_empty());
+        assert_eq!(staging.outcome().unwrap(), Some(JobOutcome::Interrupted));
+        staging.discard();
+        let running = job_folder(state.path());
+        running.lock().unwrap().begin().unwrap();
+        assert_eq!(JobFolder::unfinished(state.path())[0].path(), running.path());
+    }
+}

@@ -1,0 +1,136 @@
+//! Ends a trainer whose job's process is gone, and keeps what it saved.
+//!
+//! A job's process that is killed cannot take its trainer with it, nor move its models to the
+//! results. So it writes down which trainer it started and where the models will be, and whoever
+//! settles the job afterwards does both.
+
+use super::folder::JobFolder;
+use super::results::Results;
+use rustix::process::{Pid, Signal, kill_process_group};
+use serde::{Deserialize, Serialize};
+use std::fs;
+
+const FILE: &str = "trainer.json";
+
+/// A run at work. Process ids are used again, but not with the same start since the same boot.
+#[derive(Debug, Serialize, Deserialize)]
+struct Trainer {
+    pid: i32,
+    /// In clock ticks since the system started.
+    started: Option<u64>,
+    /// Which start of the system.
+    boot: Option<String>,
+    /// What it makes, where that can be told from what was there before.
+    results: Option<Results>,
+}
+
+/// Writes down the trainer that runs; `results` where it makes models.
+pub fn remember(folder: &JobFolder, id: Option<u32>, results: Option<&Results>) {
+    let Some(pid) = id.and_then(|id| i32::try_from(id).ok()) else { return };
+    let trainer = Trainer { pid, started: start_of(pid), boot: boot(), results: results.cloned() };
+    let written = serde_json::to_vec(&trainer)
+        .map_err(std::io::Error::from)
+        .and_then(|json| fs::write(folder.path().join(FILE), json));
+    if let Err(error) = written {
+        tracing::warn!(%error, "the trainer's process id is not written down");
+    }
+}
+
+/// No trainer runs.
+pub fn forget(folder: &JobFolder) {
+    // If it stays, the start of the process tells that it is an old one.
+    let _ = fs::remove_file(folder.path().join(FILE));
+}
+
+/// Kills the trainer that was written down last, with its group, and moves the models that it
+/// saved to the results. The caller has the job's lock.
+pub fn end(folder: &JobFolder) {
+    let Ok(json) = fs::read(folder.path().join(FILE)) else { return };
+    forget(folder);
+    let Ok(trainer) = serde_json::from_slice::<Trainer>(&json) else { return };
+    // Without its leader a group can only be the old one: its id is not used again before it ends.
+    let is_other = trainer.boot != boot()
+        || start_of(trainer.pid).is_some_and(|start| Some(start) != trainer.started);
+    if let Some(group) = Pid::from_raw(trainer.pid)
+        && !is_other
+        && kill_process_group(group, Signal::KILL).is_ok()
+    {
+        tracing::info!(pid = trainer.pid, "a trainer without its job's process was ended");
+    }
+    if let Some(results) = trainer.results {
+        match results.keep_models(None) {
+            Ok(names) if names.is_empty() => {}
+            Ok(names) => tracing::info!(job = %folder.id(), ?names, "kept what was saved"),
+            Err(error) => tracing::warn!(%error, "what the trainer saved is not kept"),
+        }
+    }
+}
+
+/// Another text for each start of the system; `None` where it does not tell.
+fn boot() -> Option<String> {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim().to_owned())
+}
+
+fn start_of(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything; the start is number 19 after it.
+    stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::job_folder;
+    use std::os::unix::process::{CommandExt, ExitStatusExt};
+    use std::process::Command;
+
+    #[test]
+    fn only_the_process_that_was_written_down_is_ended() {
+        let state = tempfile::tempdir().unwrap();
+        let folder = job_folder(state.path());
+        let mut child = Command::new("sleep").arg("3600").process_group(0).spawn().unwrap();
+        let pid = child.id().cast_signed();
+        let path = folder.path().join(FILE);
+        let later = Trainer { pid, started: Some(1), boot: boot(), results: None };
+        let boot = Some("before the machine was started again".to_owned());
+        let earlier = Trainer { pid, started: start_of(pid), boot, results: None };
+        for other in [later, earlier] {
+            fs::write(&path, serde_json::to_vec(&other).unwrap()).unwrap();
+            end(&folder);
+            assert!(!path.exists());
+            assert!(child.try_wait().unwrap().is_none());
+        }
+        remember(&folder, Some(child.id()), None);
+        end(&folder);
+        assert_eq!(child.wait().unwrap().signal(), Some(9));
+    }
+
+    #[test]
+    fn what_it_saved_is_kept_and_nothing_else() {
+        let state = tempfile::tempdir().unwrap();
+        let folder = job_folder(state.path());
+        let models = folder.files_dir().join("models");
+        let save = |name: &str, file: &str| {
+            fs::create_dir_all(models.join(name)).unwrap();
+            fs::write(models.join(name).join(file), "x").unwrap();
+        };
+        save("of-the-package", "best.ckpt");
+        let run = crate::script::Run::Track(crate::script::Track {
+            data: crate::script::Folder::default().place("a.slp").unwrap(),
+            models: Vec::new(),
+            output: sleap_rtc_protocol::path::RelPath::new("b.slp").unwrap(),
+            options: Vec::new(),
+        });
+        let results = Results::before(&folder.files_dir(), &folder.results_dir(), &run);
+        save("saved", "best.ckpt");
+        save("begun", "training_log.csv");
+        let mut child = Command::new("sleep").arg("3600").process_group(0).spawn().unwrap();
+        remember(&folder, Some(child.id()), Some(&results));
+        end(&folder);
+        child.wait().unwrap();
+        let kept: Vec<_> = fs::read_dir(folder.results_dir()).unwrap().flatten().collect();
+        assert_eq!(kept.len(), 1);
+        assert!(kept[0].path().ends_with("saved") && kept[0].path().join("best.ckpt").exists());
+    }
+}

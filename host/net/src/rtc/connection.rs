@@ -1,0 +1,436 @@
+//! Offer, answer, and the connection that comes of them.
+
+use super::channel::{Channel, ChannelError};
+use super::{MAX_MESSAGE_BYTES, RtcOptions, packets, sockets};
+use rtc::ice::mdns::MulticastDnsMode;
+use rtc::peer_connection::configuration::setting_engine::SctpMaxMessageSize;
+use rtc::peer_connection::transport::{RTCDtlsTransportState, RTCSctpTransportState};
+use rtc::statistics::stats::ice_candidate_pair::RTCIceCandidatePairStats;
+use sleap_rtc_protocol::LEGACY_CHANNEL_LABEL;
+use sleap_rtc_protocol::connection::ConnectionState;
+use sleap_rtc_protocol::signaling::Sdp;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::{Mutex, mpsc, watch};
+use tokio::time::Instant;
+use webrtc::data_channel::{DataChannel, RTCDataChannelInit};
+use webrtc::peer_connection::{
+    PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfigurationBuilder,
+    RTCIceGatheringState, RTCIceServer, RTCPeerConnectionState, RTCSessionDescription,
+    RTCStatsReport, RTCStatsReportEntry, SettingEngine, SettingEngineBuilder, StatsSelector,
+};
+
+/// From the answer to an open channel.
+const CONNECT_LIMIT: Duration = Duration::from_secs(15);
+/// How long closing may take.
+const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+/// Silence after which a path counts as disconnected, and then as failed.
+const ICE_DISCONNECTED: Duration = Duration::from_secs(5);
+const ICE_FAILED: Duration = Duration::from_secs(12);
+const ICE_KEEP_ALIVE: Duration = Duration::from_secs(2);
+/// Each pair of candidates is tried this often, for ten seconds. (Seven times in 1.4 s by default,
+/// which is too short for a peer whose answer comes late.)
+const ICE_CHECK_EVERY: Duration = Duration::from_millis(50);
+const ICE_TRIES: u16 = 200;
+/// Channels that the other side opened and nobody has asked for yet.
+const MAX_WAITING_CHANNELS: usize = 8;
+/// What the other side's description may hold: each candidate makes this side send packets to an
+/// address that a stranger chose.
+const MAX_DESCRIPTION_BYTES: usize = 64 * 1024;
+const MAX_CANDIDATES: usize = 100;
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum RtcError {
+    /// The other side's session description makes no sense.
+    #[error("the other side's session description is malformed")]
+    BadDescription(#[source] webrtc::error::Error),
+    /// The other side's session description is larger than any honest one.
+    #[error(
+        "the other side's session description is larger than {} KiB or has more than \
+         {MAX_CANDIDATES} candidates", MAX_DESCRIPTION_BYTES / 1024
+    )]
+    DescriptionTooLarge,
+    /// This side's sockets or description could not be made.
+    #[error("a peer connection could not be set up on this machine")]
+    Setup(#[source] webrtc::error::Error),
+    /// Both sides agreed, but no path was found.
+    #[error("no path to the other side was found within {} s", CONNECT_LIMIT.as_secs())]
+    NoPath,
+    /// A data channel could not be opened.
+    #[error("a data channel could not be opened")]
+    Channel(#[from] ChannelError),
+}
+
+/// What the handler, the channels and the connection share.
+pub(super) struct Shared {
+    state: watch::Sender<ConnectionState>,
+    /// See [`sockets::Tuned::connecting`].
+    connecting: Arc<AtomicBool>,
+    /// Weak, because the peer connection owns the handler, and that owns this.
+    peer: OnceLock<Weak<dyn PeerConnection>>,
+}
+
+impl Shared {
+    /// Resolves when no data will flow any more.
+    pub(super) async fn over(&self) {
+        let mut state = self.state.subscribe();
+        // The sender lives in `self`, so the wait ends only with the state.
+        let _ = state.wait_for(|state| state.is_over()).await;
+    }
+
+    fn set(&self, next: ConnectionState) {
+        if next.is_over() {
+            self.hurry(false);
+        }
+        self.state.send_if_modified(|state| {
+            let changed = state.can_become(next);
+            if changed {
+                *state = next;
+            }
+            changed
+        });
+    }
+
+    /// A channel has ended: perhaps because the other side closed the connection. The crate knows,
+    /// but calls the connection connected until its path has been silent for long.
+    pub(super) async fn channel_ended(&self) {
+        let Some(peer) = self.peer.get().and_then(Weak::upgrade) else {
+            return;
+        };
+        let Some(sctp) = peer.sctp().await else {
+            return;
+        };
+        // Python peers say it to the one first, our own to both at once.
+        if matches!(sctp.state().await, Ok(RTCSctpTransportState::Closed))
+            || matches!(sctp.transport().state().await, Ok(RTCDtlsTransportState::Closed))
+        {
+            self.set(ConnectionState::Closed);
+        }
+    }
+
+    /// By the newest connectivity check of the path in use.
+    pub(super) async fn round_trip(&self) -> Option<Duration> {
+        let report = self.report().await?;
+        Duration::try_from_secs_f64(path_in_use(&report)?.current_round_trip_time).ok()
+    }
+
+    /// The length of SCTP packets that fit the network interface in use.
+    pub(super) async fn packet_bytes(&self) -> Option<u32> {
+        let report = self.report().await?;
+        let id = &path_in_use(&report)?.local_candidate_id;
+        // The entry has a word before the candidate's own id.
+        let local = report.iter().find_map(|entry| match entry {
+            RTCStatsReportEntry::LocalCandidate(local) if entry.id().ends_with(id) => Some(local),
+            _ => None,
+        })?;
+        let address = local.address.as_ref()?.parse().ok()?;
+        Some(packets::of_interface(address))
+    }
+
+    async fn report(&self) -> Option<RTCStatsReport> {
+        let peer = self.peer.get().and_then(Weak::upgrade)?;
+        Some(peer.get_stats(std::time::Instant::now(), StatsSelector::None).await)
+    }
+
+    fn hurry(&self, connecting: bool) {
+        self.connecting.store(connecting, Ordering::Relaxed);
+    }
+}
+
+fn path_in_use(report: &RTCStatsReport) -> Option<&RTCIceCandidatePairStats> {
+    let known = report.candidate_pairs().filter(|pair| pair.current_round_trip_time > 0.0);
+    known.max_by_key(|pair| (pair.nominated, pair.bytes_sent))
+}
+
+struct Handler {
+    shared: Arc<Shared>,
+    gathered: watch::Sender<bool>,
+    channels: mpsc::Sender<Arc<dyn DataChannel>>,
+}
+
+#[async_trait::async_trait]
+impl PeerConnectionEventHandler for Handler {
+    async fn on_ice_gathering_state_change(&self, state: RTCIceGatheringState) {
+        if state == RTCIceGatheringState::Complete {
+            self.gathered.send_replace(true);
+        }
+    }
+
+    async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
+        let next = match state {
+            RTCPeerConnectionState::Connecting => ConnectionState::Connecting,
+            RTCPeerConnectionState::Connected => ConnectionState::Connected,
+            RTCPeerConnectionState::Disconnected => ConnectionState::Disconnected,
+            RTCPeerConnectionState::Failed => ConnectionState::Failed,
+            RTCPeerConnectionState::Closed => ConnectionState::Closed,
+            _ => return,
+        };
+        tracing::debug!(state = ?next, "peer connection");
+        self.shared.set(next);
+    }
+
+    async fn on_data_channel(&self, channel: Arc<dyn DataChannel>) {
+        self.shared.hurry(false);
+        // The driver waits for this handler: never block it.
+        if self.channels.try_send(channel).is_err() {
+            tracing::warn!("the other side opened too many data channels; one is ignored");
+        }
+    }
+}
+
+/// Channels that the other side opened.
+struct Arrivals {
+    queue: mpsc::Receiver<Arc<dyn DataChannel>>,
+    /// Taken from the queue by a call of `next_channel` that was cancelled.
+    taken: Option<Arc<dyn DataChannel>>,
+}
+
+/// A peer connection. Dropping it closes it in the background.
+pub struct Connection {
+    inner: Arc<dyn PeerConnection>,
+    shared: Arc<Shared>,
+    arrivals: Mutex<Arrivals>,
+    gathered: watch::Receiver<bool>,
+    /// Where to close in the background: the last owner may drop this from any thread.
+    runtime: Handle,
+}
+
+impl Connection {
+    async fn new(options: &RtcOptions) -> Result<Self, RtcError> {
+        let connecting = Arc::new(AtomicBool::new(false));
+        let shared = Arc::new(Shared {
+            state: watch::Sender::new(ConnectionState::New),
+            connecting: connecting.clone(),
+            peer: OnceLock::new(),
+        });
+        let (gathered, gathering) = watch::channel(false);
+        let (channels, queue) = mpsc::channel(MAX_WAITING_CHANNELS);
+        let handler = Handler { shared: shared.clone(), gathered, channels };
+        let resolve_until = Instant::now() + options.gather_limit;
+        let builder = PeerConnectionBuilder::new()
+            .with_configuration(
+                RTCConfigurationBuilder::default().with_ice_servers(servers(options)).build(),
+            )
+            .with_setting_engine(settings(options))
+            .with_runtime(Arc::new(sockets::Tuned {
+                connecting,
+                resolve_until,
+                carries: options.carries,
+            }))
+            .with_handler(Arc::new(handler))
+            .with_udp_addrs(addresses(options))
+            .with_data_channel_send_buffer_limit(sockets::send_window_bytes(options.carries));
+        let inner: Arc<dyn PeerConnection> =
+            Arc::new(builder.build().await.map_err(RtcError::Setup)?);
+        // Set once, here.
+        let _ = shared.peer.set(Arc::downgrade(&inner));
+        Ok(Self {
+            inner,
+            shared,
+            arrivals: Mutex::new(Arrivals { queue, taken: None }),
+            gathered: gathering,
+            runtime: Handle::current(),
+        })
+    }
+
+    /// The state, as it changes.
+    pub fn state(&self) -> watch::Receiver<ConnectionState> {
+        self.shared.state.subscribe()
+    }
+
+    /// The next channel that the other side opens, or `None` when the connection is over. Cancel
+    /// safe.
+    pub async fn next_channel(&self) -> Option<Channel> {
+        let mut arrivals = self.arrivals.lock().await;
+        loop {
+            if arrivals.taken.is_none() {
+                arrivals.taken = tokio::select! {
+                    channel = arrivals.queue.recv() => Some(channel?),
+                    () = self.shared.over() => return None,
+                };
+            }
+            let opening = arrivals.taken.clone()?;
+            let opened = Channel::opened(opening, self.shared.clone()).await;
+            arrivals.taken = None;
+            match opened {
+                Ok(channel) => return Some(channel),
+                Err(error) => tracing::debug!(%error, "a channel closed before it was open"),
+            }
+        }
+    }
+
+    /// Opens an ordered, reliable channel and waits until it is open.
+    ///
+    /// Not just after closing another channel of this connection: the crate gives its number to
+    /// the new one at once, which then ends with it.
+    pub async fn open_channel(&self, label: &str, protocol: &str) -> Result<Channel, RtcError> {
+        let inner = self.create_channel(label, protocol).await?;
+        self.wait_open(inner).await
+    }
+
+    async fn create_channel(
+        &self,
+        label: &str,
+        protocol: &str,
+    ) -> Result<Arc<dyn DataChannel>, RtcError> {
+        let init = RTCDataChannelInit { protocol: protocol.to_owned(), ..Default::default() };
+        self.inner.create_data_channel(label, Some(init)).await.map_err(RtcError::Setup)
+    }
+
+    async fn wait_open(&self, inner: Arc<dyn DataChannel>) -> Result<Channel, RtcError> {
+        let opening = Channel::opened(inner, self.shared.clone());
+        match tokio::time::timeout(CONNECT_LIMIT, opening).await {
+            Ok(Ok(channel)) => {
+                self.shared.hurry(false);
+                Ok(channel)
+            }
+            Ok(Err(ChannelError::Closed)) | Err(_) => Err(RtcError::NoPath),
+            Ok(Err(error)) => Err(error.into()),
+        }
+    }
+
+    /// Closes the connection; bounded.
+    pub async fn close(self) {
+        self.shared.hurry(false);
+        if tokio::time::timeout(CLOSE_LIMIT, self.inner.close()).await.is_err() {
+            tracing::debug!("closing a peer connection took too long");
+        }
+        self.shared.set(ConnectionState::Closed);
+    }
+
+    /// Sets the local description and returns it with its candidates: all, or those found in time.
+    async fn gather(
+        &self,
+        description: RTCSessionDescription,
+        limit: Duration,
+    ) -> Result<Sdp, RtcError> {
+        self.inner.set_local_description(description).await.map_err(RtcError::Setup)?;
+        let mut gathered = self.gathered.clone();
+        if tokio::time::timeout(limit, gathered.wait_for(|done| *done)).await.is_err() {
+            tracing::debug!("candidates are not complete; using those found so far");
+        }
+        match self.inner.local_description().await {
+            Some(description) => Ok(Sdp(description.sdp)),
+            None => Err(RtcError::Setup(webrtc::error::Error::ErrConnectionClosed)),
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.shared.set(ConnectionState::Closed);
+        let inner = self.inner.clone();
+        self.runtime.spawn(async move {
+            let _ = tokio::time::timeout(CLOSE_LIMIT, inner.close()).await;
+        });
+    }
+}
+
+/// An offer that waits for its answer.
+pub struct Offering {
+    pub(super) connection: Connection,
+    channel: Arc<dyn DataChannel>,
+}
+
+impl Offering {
+    /// Takes the answer and waits for the channel in the offer to open.
+    pub async fn accept(self, answer: &Sdp) -> Result<(Connection, Channel), RtcError> {
+        self.agree(answer).await?;
+        let Self { connection, channel } = self;
+        let channel = connection.wait_open(channel).await?;
+        Ok((connection, channel))
+    }
+
+    /// Takes the answer: from then on both sides look for a path.
+    pub(super) async fn agree(&self, answer: &Sdp) -> Result<(), RtcError> {
+        let answer = RTCSessionDescription::answer(bounded(answer)?);
+        let answer = answer.map_err(RtcError::BadDescription)?;
+        self.connection.shared.hurry(true);
+        let accepting = self.connection.inner.set_remote_description(answer);
+        accepting.await.map_err(RtcError::BadDescription)
+    }
+}
+
+/// Makes an offer with the legacy channel in it, which every kind of worker expects.
+pub async fn offer(options: &RtcOptions) -> Result<(Offering, Sdp), RtcError> {
+    offer_channel(options, LEGACY_CHANNEL_LABEL, "").await
+}
+
+/// Makes an offer with an ordered, reliable channel in it.
+pub async fn offer_channel(
+    options: &RtcOptions,
+    label: &str,
+    protocol: &str,
+) -> Result<(Offering, Sdp), RtcError> {
+    let connection = Connection::new(options).await?;
+    let channel = connection.create_channel(label, protocol).await?;
+    let description = connection.inner.create_offer(None).await.map_err(RtcError::Setup)?;
+    let sdp = connection.gather(description, options.gather_limit).await?;
+    Ok((Offering { connection, channel }, sdp))
+}
+
+/// Answers an offer. Channels that the other side opens come from [`Connection::next_channel`].
+pub async fn answer(options: &RtcOptions, offer: &Sdp) -> Result<(Connection, Sdp), RtcError> {
+    let offer = RTCSessionDescription::offer(bounded(offer)?).map_err(RtcError::BadDescription)?;
+    let connection = Connection::new(options).await?;
+    let accepting = connection.inner.set_remote_description(offer);
+    accepting.await.map_err(RtcError::BadDescription)?;
+    let description = connection.inner.create_answer(None).await.map_err(RtcError::Setup)?;
+    let sdp = connection.gather(description, options.gather_limit).await?;
+    connection.shared.hurry(true);
+    Ok((connection, sdp))
+}
+
+/// A description of a size that an honest peer could send.
+fn bounded(Sdp(sdp): &Sdp) -> Result<String, RtcError> {
+    let candidates = sdp.matches("a=candidate:").count();
+    if sdp.len() > MAX_DESCRIPTION_BYTES || candidates > MAX_CANDIDATES {
+        return Err(RtcError::DescriptionTooLarge);
+    }
+    Ok(sdp.clone())
+}
+
+fn servers(options: &RtcOptions) -> Vec<RTCIceServer> {
+    let server = |server: &sleap_rtc_base::ice::IceServer| RTCIceServer {
+        urls: server.urls.clone(),
+        username: server.username.clone().unwrap_or_default(),
+        credential: server.credential.clone().unwrap_or_default(),
+    };
+    options.servers.iter().map(server).collect()
+}
+
+/// A wildcard stands for every interface but loopback, which is therefore named as well. The one
+/// of IPv6 is left out where there is no way to use it: it would be offered as `::`.
+fn addresses(options: &RtcOptions) -> Vec<SocketAddr> {
+    let mut addresses = options.bind.clone();
+    if addresses.is_empty() {
+        addresses.extend([IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv4Addr::LOCALHOST.into()]);
+        if has_ipv6() {
+            addresses.push(Ipv6Addr::UNSPECIFIED.into());
+        }
+    }
+    addresses.into_iter().map(|ip| SocketAddr::new(ip, 0)).collect()
+}
+
+/// Whether the system knows a way to an address (reserved for documentation; nothing is sent).
+fn has_ipv6() -> bool {
+    UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))
+        .and_then(|socket| socket.connect(("2001:db8::1", 9)))
+        .is_ok()
+}
+
+fn settings(options: &RtcOptions) -> SettingEngine {
+    SettingEngineBuilder::new()
+        .with_ice_timeouts(Some(ICE_DISCONNECTED), Some(ICE_FAILED), Some(ICE_KEEP_ALIVE))
+        .with_ice_connection_attempts(Some(ICE_CHECK_EVERY), Some(ICE_TRIES))
+        .with_include_loopback_candidate(true)
+        .with_multicast_dns_mode(MulticastDnsMode::Disabled)
+        .with_sctp_max_message_size(SctpMaxMessageSize::Bounded(MAX_MESSAGE_BYTES))
+        .with_sctp_max_receive_buffer_size(sockets::receive_window_bytes(options.carries))
+        .with_sctp_mtu(options.packet_bytes)
+        .build()
+}

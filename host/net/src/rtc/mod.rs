@@ -1,0 +1,98 @@
+//! Peer connections and data channels over the `webrtc` crate, with the settings that make it fast.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `connection` | offer, answer, and the connection that comes of them |
+//! | `channel` | one data channel |
+//! | `packets` | how long packets may be |
+//! | `socket` | one UDP socket: sends that fit, reads in batches |
+//! | `sockets` | the runtime under it: large UDP buffers, bounded look-ups, a fast clock while connecting |
+//!
+//! Offer and answer carry all candidates (nobody trickles): Python peers know it no other way.
+
+mod channel;
+mod connection;
+mod packets;
+mod socket;
+mod sockets;
+
+pub use channel::{Channel, ChannelError, Message};
+pub use connection::{Connection, Offering, RtcError, answer, offer, offer_channel};
+
+use crate::ice::IceConfig;
+use sleap_rtc_base::ice::IceServer;
+use sleap_rtc_protocol::signaling::HandedOut;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// How long candidates are gathered; what has been found by then is used.
+const GATHER_LIMIT: Duration = Duration::from_secs(2);
+
+/// The largest message that we take. A message to a Python peer must not pass 64 KiB.
+const MAX_MESSAGE_BYTES: u32 = 262_144;
+
+/// How connections are made.
+#[derive(Debug, Clone)]
+pub struct RtcOptions {
+    /// STUN and TURN servers.
+    pub servers: Vec<IceServer>,
+    /// Addresses to use; empty means all interfaces and loopback.
+    pub bind: Vec<IpAddr>,
+    /// How long candidates are gathered.
+    pub gather_limit: Duration,
+    /// How much may be under way.
+    pub carries: Carries,
+    /// The length of the SCTP packets that this end sends.
+    pub packet_bytes: u32,
+}
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carries {
+    /// A conversation, and files where there is no other way for them: the connection itself keeps
+    /// what is in flight small.
+    Conversation,
+    /// Files only: whoever sends them says how much is in flight.
+    Files,
+}
+
+impl RtcOptions {
+    /// By configuration, and with what the signaling server has given to this peer.
+    pub fn new(config: &IceConfig, given: &HandedOut) -> Self {
+        let given = given.ice_servers.iter().filter_map(|server| {
+            let (username, credential) = (server.username.clone(), server.credential.clone());
+            let checked = IceServer::new(server.urls.clone(), username, credential);
+            checked.inspect_err(|why| tracing::warn!("an ICE server that was given {why}")).ok()
+        });
+        let usable = |server: IceServer| {
+            let (server, unused) = server.usable();
+            if !unused.is_empty() {
+                tracing::warn!(
+                    ?unused,
+                    "not used: STUN and TURN servers are reached over UDP alone"
+                );
+            }
+            server
+        };
+        Self {
+            servers: config.servers_with(given).into_iter().filter_map(usable).collect(),
+            bind: config.bind.clone(),
+            gather_limit: GATHER_LIMIT,
+            carries: Carries::Conversation,
+            packet_bytes: packets::SHORT_BYTES,
+        }
+    }
+
+    /// The same for a lane: a connection that carries files only.
+    pub fn lane(&self) -> Self {
+        Self { carries: Carries::Files, ..self.clone() }
+    }
+
+    /// The same with packets of this length.
+    pub fn with_packet_bytes(self, packet_bytes: u32) -> Self {
+        Self { packet_bytes, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,276 @@
+//! Loads components and calls them. Every call runs in a fresh instance, within limits.
+
+use super::ExtensionPoint;
+use super::bindings::{PolicyPlugin, compatibility, estimation, selection};
+use super::cache::Cache;
+use super::explain;
+use super::limits::{
+    ANSWER_BYTES, CallState, INSTANCES, Limits, MEMORIES, TABLE_ENTRIES, TABLES, Ticker,
+};
+use super::questions::Question;
+use super::text::one_line;
+use std::sync::{Arc, LazyLock};
+use std::time::Instant;
+use wasmtime::component::{Component, HasSelf, Instance, InstancePre, Linker};
+use wasmtime::{Config, Engine, Store, Trap, UpdateDeadline};
+
+/// Why a plugin gave no answer that can be used. The texts continue "the plugin NAME: …" and speak
+/// to its author.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("it did not answer within {0} ms and was stopped (`timeout` sets the limit)")]
+    Timeout(u64),
+    #[error("it wanted more than {0} MiB of memory and was stopped (`memory` sets the limit)")]
+    Memory(u64),
+    #[error("its stack overflowed and it was stopped: look for a recursion without end")]
+    Stack,
+    #[error(
+        "it panicked (reached `unreachable`): set a panic hook that calls the host's `log`, \
+         and the reason will stand in the log"
+    )]
+    Panic,
+    #[error(
+        "it is larger than a plugin may be, which is {INSTANCES} instances, {MEMORIES} memories and \
+         {TABLES} tables of {TABLE_ENTRIES} entries: {0}"
+    )]
+    Size(String),
+    #[error("its answer is larger than {} MiB", ANSWER_BYTES / (1024 * 1024))]
+    AnswerTooLarge,
+    #[error("its answer breaks the contract: {0}")]
+    BadAnswer(String),
+    #[error("it says: {0}")]
+    Said(String),
+    #[error("{0}")]
+    Other(String),
+}
+
+/// The engine that all plugins of this process share.
+struct Runtime {
+    engine: Engine,
+    linker: Linker<CallState>,
+    ticker: Arc<Ticker>,
+}
+
+static RUNTIME: LazyLock<Result<Runtime, String>> = LazyLock::new(|| {
+    let mut config = Config::new();
+    config.epoch_interruption(true);
+    let engine = Engine::new(&config).map_err(|error| format!("{error:#}"))?;
+    let mut linker = Linker::new(&engine);
+    PolicyPlugin::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)
+        .map_err(|error| format!("{error:#}"))?;
+    let ticker = Ticker::start(engine.clone()).map_err(|error| error.to_string())?;
+    Ok(Runtime { engine, linker, ticker })
+});
+
+fn runtime() -> Result<&'static Runtime, String> {
+    RUNTIME.as_ref().map_err(|error| format!("the WebAssembly engine does not start: {error}"))
+}
+
+/// A component that was compiled, whatever it imports and exports.
+pub(super) struct Compiled {
+    component: Component,
+    /// Names of its imports.
+    pub imports: Vec<String>,
+    /// Names of its exports.
+    pub exports: Vec<String>,
+}
+
+impl Compiled {
+    /// Compiles `bytes`, or takes what they were compiled to from the cache.
+    ///
+    /// # Errors
+    /// A sentence for the plugin's author.
+    pub(super) fn new(bytes: &[u8], cache: Option<&Cache>) -> Result<Self, String> {
+        let runtime = runtime()?;
+        explain::check_header(bytes)?;
+        let component = match cache.and_then(|cache| cache.find(&runtime.engine, bytes)) {
+            Some(component) => component,
+            None => {
+                let component = Component::from_binary(&runtime.engine, bytes)
+                    .map_err(|error| explain::not_compiled(&error))?;
+                if let Some(cache) = cache {
+                    cache.keep(&runtime.engine, bytes, &component);
+                }
+                component
+            }
+        };
+        let shape = component.component_type();
+        let imports = shape.imports(&runtime.engine).map(|(name, _)| name.to_owned()).collect();
+        let exports = shape.exports(&runtime.engine).map(|(name, _)| name.to_owned()).collect();
+        Ok(Self { component, imports, exports })
+    }
+
+    /// Instantiates it once, to find out now what would fail later at `point`.
+    ///
+    /// # Errors
+    /// A sentence for the plugin's author.
+    pub(super) fn plugin(
+        &self,
+        name: &str,
+        point: ExtensionPoint,
+        limits: Limits,
+    ) -> Result<Plugin, String> {
+        let runtime = runtime()?;
+        if let Some(why) = explain::another_version(&self.imports, &self.exports) {
+            return Err(why);
+        }
+        let explain = |error| explain::not_usable(point, &self.imports, &self.exports, &error);
+        let pre = runtime.linker.instantiate_pre(&self.component).map_err(explain)?;
+        let plugin = Plugin { name: name.into(), limits, pre };
+        plugin.enter(|store, instance, pre| find(point, store, instance, pre)).map_err(
+            |error| match error {
+                Entered::Not(error) => explain(error),
+                Entered::Failed(failure) => failure.to_string(),
+            },
+        )?;
+        Ok(plugin)
+    }
+}
+
+/// A component that was compiled and found to have one extension point.
+#[derive(Clone)]
+pub(super) struct Plugin {
+    /// For logs and messages.
+    pub name: Arc<str>,
+    limits: Limits,
+    pre: InstancePre<CallState>,
+}
+
+impl Plugin {
+    /// Compiles `bytes` and instantiates them once, to find out now what would fail later.
+    ///
+    /// # Errors
+    /// A sentence for the plugin's author.
+    pub(super) fn load(
+        name: &str,
+        bytes: &[u8],
+        point: ExtensionPoint,
+        limits: Limits,
+        cache: Option<&Cache>,
+    ) -> Result<Self, String> {
+        Compiled::new(bytes, cache)?.plugin(name, point, limits)
+    }
+
+    /// Asks the plugin. Blocks for as long as its limits allow: not for an async task.
+    pub(super) fn ask<Q: Question>(&self, question: &Q) -> Result<Q::Answer, Failure> {
+        let answer = self
+            .enter(|store, instance, pre| question.put(store, instance, pre))
+            .map_err(|error| match error {
+                Entered::Not(error) => Failure::Other(one_line(&format!("{error:#}"), 400)),
+                Entered::Failed(failure) => failure,
+            })?
+            .map_err(|words| Failure::Said(one_line(&words, 400)))?;
+        question.check(answer).map_err(Failure::BadAnswer)
+    }
+
+    /// Runs `call` in a fresh instance.
+    fn enter<T>(
+        &self,
+        call: impl FnOnce(
+            &mut Store<CallState>,
+            &Instance,
+            &InstancePre<CallState>,
+        ) -> wasmtime::Result<T>,
+    ) -> Result<T, Entered> {
+        let runtime = runtime().map_err(|words| Entered::Failed(Failure::Other(words)))?;
+        let state = CallState::new(Arc::clone(&self.name), self.limits);
+        let mut store = Store::new(&runtime.engine, state);
+        store.limiter(|state| state);
+        store.set_hostcall_fuel(ANSWER_BYTES);
+        // At each tick the clock decides: ticks may be late on a busy machine, and would add up.
+        let deadline = self.limits.deadline();
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(move |_| match deadline {
+            Some(deadline) if Instant::now() >= deadline => Err(Trap::Interrupt.into()),
+            _ => Ok(UpdateDeadline::Continue(1)),
+        });
+        let _ticking = runtime.ticker.run();
+        let result = self
+            .pre
+            .instantiate(&mut store)
+            .and_then(|instance| call(&mut store, &instance, &self.pre));
+        result.map_err(|error| {
+            match explain::stopped(&error, self.limits, store.data().memory_denied) {
+                Some(failure) => Entered::Failed(failure),
+                None => Entered::Not(error),
+            }
+        })
+    }
+}
+
+/// Why a call came to nothing.
+enum Entered {
+    /// The component does not fit.
+    Not(wasmtime::Error),
+    /// It ran, and was stopped.
+    Failed(Failure),
+}
+
+/// Looks for the functions of `point` in an instance, and at their types.
+fn find(
+    point: ExtensionPoint,
+    store: &mut Store<CallState>,
+    instance: &Instance,
+    pre: &InstancePre<CallState>,
+) -> wasmtime::Result<()> {
+    match point {
+        ExtensionPoint::Selection => {
+            selection::GuestIndices::new(pre)?.load(store, instance).map(drop)
+        }
+        ExtensionPoint::Compatibility => {
+            compatibility::GuestIndices::new(pre)?.load(store, instance).map(drop)
+        }
+        ExtensionPoint::Estimate => {
+            estimation::GuestIndices::new(pre)?.load(store, instance).map(drop)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bindings::types::{Property, Value};
+    use crate::questions::Select;
+    use crate::{LocalTime, facts};
+    use sleap_rtc_protocol::capabilities::WorkerFacts;
+    use sleap_rtc_protocol::job::{JobDescription, JobType};
+    use sleap_rtc_protocol::signaling::PeerInfo;
+
+    #[test]
+    fn each_failure_is_told_in_words() {
+        let bytes = std::fs::read(test_guests::dir().join("hostile-guest.wasm")).unwrap();
+        let limits = Limits { timeout_ms: 200, memory_mib: 64 };
+        let guest =
+            Plugin::load("hostile", &bytes, ExtensionPoint::Selection, limits, None).unwrap();
+        let peer: PeerInfo = serde_json::from_value(serde_json::json!({
+            "peer_id": "w", "role": "worker", "metadata": {}, "connected_at": null,
+        }))
+        .unwrap();
+        let worker = facts::worker(&WorkerFacts::from_peer(&peer));
+        let cases = [
+            ("loop", "it did not answer within 200 ms"),
+            ("log-loop", "it did not answer within 200 ms"),
+            ("recurse", "its stack overflowed"),
+            ("grow", "it wanted more than 64 MiB of memory"),
+            ("panic", "it panicked (reached `unreachable`)"),
+            ("huge", "its answer is larger than 16 MiB"),
+            ("many", "its answer is larger than 16 MiB"),
+            ("not-text", "its answer breaks the contract: a text that it hands over is not UTF-8"),
+            ("log-not-text", "its answer breaks the contract: a text that it hands over is not"),
+            ("error", "it says: the setting \"do\" says so"),
+            ("nan", "its answer breaks the contract: the score of worker 0 is NaN"),
+            ("out-of-range", "its answer breaks the contract: it names worker 1 of 1"),
+            ("twice", "its answer breaks the contract: it names worker 0 twice"),
+        ];
+        for (deed, expected) in cases {
+            let setting = Property { key: "do".into(), value: Value::Text(deed.into()) };
+            let question = Select {
+                context: facts::context(None, &[setting], LocalTime::ORDINARY),
+                job: facts::job(&JobDescription::unknown(JobType::Training)),
+                workers: vec![worker.clone()],
+            };
+            let failure = guest.ask(&question).unwrap_err().to_string();
+            assert!(failure.starts_with(expected), "{deed}: {failure}");
+        }
+    }
+}

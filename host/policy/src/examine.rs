@@ -1,0 +1,407 @@
+//! A plugin's file under examination: what is in it, and how it copes with built-in cases.
+//!
+//! For the tools of plugin authors. What runs here is what runs in earnest: the same loading, the
+//! same limits, the same checks of answers. Everything blocks.
+
+pub use super::cases::Case;
+
+use super::bindings::types::{Context, Property};
+use super::component::{Compiled, Plugin};
+use super::questions::{Check, HowLong, Question, Select};
+use super::{
+    Estimate, ExtensionPoint, Limits, LocalTime, PluginConfig, Ranking, Selection, Verdict, cases,
+    explain, facts, source,
+};
+use sleap_rtc_protocol::capabilities::WorkerFacts;
+use sleap_rtc_protocol::job::JobDescription;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Why a file cannot be examined.
+#[derive(Debug, thiserror::Error)]
+pub enum ExamineError {
+    /// The file cannot be read.
+    #[error("cannot read the plugin {}", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The file is no plugin.
+    #[error("{} cannot be used: {why}", .path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What its author should do.
+        why: String,
+    },
+}
+
+/// A plugin's file, read and compiled but not yet tried.
+pub struct PluginFile {
+    /// What the host calls the plugin.
+    pub name: String,
+    /// Where it was found.
+    pub path: PathBuf,
+    /// Its size.
+    pub size_bytes: u64,
+    /// BLAKE3 of the file, in hex.
+    pub hash: String,
+    /// How long it took to compile, or to take from the cache.
+    pub compiled_in: Duration,
+    bytes: Vec<u8>,
+    compiled: Compiled,
+}
+
+impl PluginFile {
+    /// Reads and compiles `plugin`: a path, or a name in the plugin folder `dir`.
+    ///
+    /// # Errors
+    /// When there is no such file, or when it is no component.
+    pub fn open(plugin: &Path, dir: &Path) -> Result<Self, ExamineError> {
+        Self::open_cached(&find(plugin, dir), None)
+    }
+
+    /// The built-in plugin for `point`.
+    ///
+    /// # Errors
+    /// Never, unless the engine does not start.
+    pub fn embedded(point: ExtensionPoint, cache: Option<&Path>) -> Result<Self, ExamineError> {
+        let bytes = source::embedded_bytes(point).to_owned();
+        Self::new(source::embedded_name(point).into(), bytes, cache)
+    }
+
+    /// As [`PluginFile::open`], from the cache of compiled plugins in the folder `cache` where it
+    /// can.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_cached(path: &Path, cache: Option<&Path>) -> Result<Self, ExamineError> {
+        let path = path.to_owned();
+        let bytes = source::read(&path)
+            .map_err(|source| ExamineError::Read { path: path.clone(), source })?;
+        Self::new(path, bytes, cache)
+    }
+
+    fn new(path: PathBuf, bytes: Vec<u8>, cache: Option<&Path>) -> Result<Self, ExamineError> {
+        let start = Instant::now();
+        let cache = cache.and_then(source::open_cache);
+        let compiled = Compiled::new(&bytes, cache.as_ref())
+            .map_err(|why| ExamineError::Unusable { path: path.clone(), why })?;
+        let compiled_in = start.elapsed();
+        Ok(Self {
+            name: source::name(&path),
+            size_bytes: bytes.len() as u64,
+            hash: blake3::hash(&bytes).to_hex().to_string(),
+            path,
+            compiled_in,
+            bytes,
+            compiled,
+        })
+    }
+
+    /// What was read.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// What it wants of its host.
+    pub fn imports(&self) -> &[String] {
+        &self.compiled.imports
+    }
+
+    /// What it offers.
+    pub fn exports(&self) -> &[String] {
+        &self.compiled.exports
+    }
+
+    /// The WIT packages that its imports and exports come from, with their versions.
+    pub fn packages(&self) -> Vec<String> {
+        let names = self.imports().iter().chain(self.exports());
+        let packages: BTreeSet<_> = names.filter_map(|name| package(name)).collect();
+        packages.into_iter().collect()
+    }
+
+    /// The extension points that it exports.
+    pub fn points(&self) -> Vec<ExtensionPoint> {
+        let exported = |point: &_| self.exports().contains(&explain::export(*point));
+        ExtensionPoint::ALL.into_iter().filter(exported).collect()
+    }
+
+    /// Why it is no plugin at all, when it exports no extension point.
+    pub fn exports_nothing(&self) -> ExamineError {
+        let why = explain::no_extension_point(self.imports(), self.exports());
+        ExamineError::Unusable { path: self.path.clone(), why }
+    }
+
+    /// Loads it at `point` as the host would, with the settings and limits of `config`.
+    ///
+    /// # Errors
+    /// What its author should do.
+    pub fn load(
+        &self,
+        point: ExtensionPoint,
+        config: &PluginConfig,
+    ) -> Result<Candidate, ExamineError> {
+        let limits = Limits { timeout_ms: config.timeout_ms, memory_mib: config.memory_mib };
+        let plugin = self
+            .compiled
+            .plugin(&self.name, point, limits)
+            .map_err(|why| ExamineError::Unusable { path: self.path.clone(), why })?;
+        let settings = facts::settings(&config.settings);
+        Ok(Candidate { point, plugin, limits, settings, at: LocalTime::ORDINARY })
+    }
+}
+
+/// The file that `plugin` means on a command line: a path, or a name in the plugin folder `dir`.
+pub fn find(plugin: &Path, dir: &Path) -> PathBuf {
+    match plugin.is_file() {
+        true => plugin.to_owned(),
+        false => source::locate(&plugin.to_string_lossy(), dir),
+    }
+}
+
+/// The file of the plugin that a configuration in the folder `dir` calls `plugin`.
+pub fn locate(plugin: &str, dir: &Path) -> PathBuf {
+    source::locate(plugin, dir)
+}
+
+/// A room of `count` workers with full records, most of them free.
+pub fn room(count: u64) -> Case {
+    cases::crowd("a room", count)
+}
+
+/// A plugin at one extension point, ready to be asked.
+pub struct Candidate {
+    point: ExtensionPoint,
+    plugin: Plugin,
+    limits: Limits,
+    settings: Vec<Property>,
+    at: LocalTime,
+}
+
+/// How a plugin did in one case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// How long the call took.
+    pub took: Duration,
+    /// The answer in words, or what is wrong.
+    pub answer: Result<String, String>,
+    /// What is allowed but should be better.
+    pub remarks: Vec<String>,
+}
+
+impl Candidate {
+    /// The same plugin, told that it is this time.
+    pub fn at(self, at: LocalTime) -> Self {
+        Self { at, ..self }
+    }
+
+    /// The built-in cases for this extension point.
+    pub fn cases(&self) -> Vec<Case> {
+        cases::cases(self.point)
+    }
+
+    /// Asks the plugin about `case`. Nothing stands in for a failure.
+    pub fn try_case(&self, case: &Case) -> Outcome {
+        let mut remarks = Vec::new();
+        let job = facts::job(&case.job);
+        let context = self.context();
+        let (took, answer) = match (self.point, case.workers.first().map(facts::worker)) {
+            (ExtensionPoint::Selection, _) => {
+                let workers: Vec<_> = case.workers.iter().map(facts::worker).collect();
+                self.timed(&Select { context, job, workers }, |ranking| {
+                    told_ranking(&ranking, case.workers.len(), &mut remarks)
+                })
+            }
+            (ExtensionPoint::Compatibility, Some(worker)) => {
+                self.timed(&Check { context, job, worker }, |verdict| told_verdict(&verdict))
+            }
+            (ExtensionPoint::Estimate, Some(worker)) => {
+                self.timed(&HowLong { context, job, worker }, told_estimate)
+            }
+            (_, None) => (Duration::ZERO, Err("there is no worker to ask about".into())),
+        };
+        let limit_ms = self.limits.timeout_ms;
+        if answer.is_ok() && took > Duration::from_millis(limit_ms) / 2 {
+            remarks.push(format!("more than half of its {limit_ms} ms: a busy machine is slower"));
+        }
+        Outcome { took, answer, remarks }
+    }
+
+    /// Ranks `workers` for `job`.
+    ///
+    /// # Errors
+    /// What the plugin did wrong, in words.
+    pub fn select(
+        &self,
+        job: &JobDescription,
+        workers: &[WorkerFacts],
+    ) -> Result<Selection, String> {
+        let workers = workers.iter().map(facts::worker).collect();
+        let context = self.context();
+        let ranking = self.plugin.ask(&Select { context, job: facts::job(job), workers });
+        let Ranking { choices, left_out } = ranking.map_err(|failure| failure.to_string())?;
+        Ok(Selection { ranking: choices, left_out, notice: None })
+    }
+
+    /// Whether `worker` takes `job`, and the answer in words.
+    ///
+    /// # Errors
+    /// What the plugin did wrong, in words.
+    pub fn check(
+        &self,
+        job: &JobDescription,
+        worker: &WorkerFacts,
+    ) -> Result<(bool, String), String> {
+        let (context, job, worker) = (self.context(), facts::job(job), facts::worker(worker));
+        let verdict = self.plugin.ask(&Check { context, job, worker });
+        let verdict = verdict.map_err(|failure| failure.to_string())?;
+        Ok((verdict == Verdict::Yes, told_verdict(&verdict)))
+    }
+
+    /// How long `worker` needs for `job`, in words.
+    ///
+    /// # Errors
+    /// What the plugin did wrong, in words.
+    pub fn estimate(&self, job: &JobDescription, worker: &WorkerFacts) -> Result<String, String> {
+        let (context, job, worker) = (self.context(), facts::job(job), facts::worker(worker));
+        self.timed(&HowLong { context, job, worker }, told_estimate).1
+    }
+
+    fn context(&self) -> Context {
+        facts::context(None, &self.settings, self.at)
+    }
+
+    /// Asks, and tells the time of the call alone, and the answer in words.
+    fn timed<Q: Question>(
+        &self,
+        question: &Q,
+        told: impl FnOnce(Q::Answer) -> String,
+    ) -> (Duration, Result<String, String>) {
+        let start = Instant::now();
+        let answer = self.plugin.ask(question);
+        let took = start.elapsed();
+        (took, answer.map(told).map_err(|failure| failure.to_string()))
+    }
+}
+
+/// `a:b/c@1.2.3` as `a:b@1.2.3`.
+fn package(name: &str) -> Option<String> {
+    let (package, rest) = name.split_once('/')?;
+    Some(match rest.split_once('@') {
+        Some((_, version)) => format!("{package}@{version}"),
+        None => package.to_owned(),
+    })
+}
+
+fn told_ranking(ranking: &Ranking, workers: usize, remarks: &mut Vec<String>) -> String {
+    let (ranked, out) = (ranking.choices.len(), ranking.left_out.len());
+    let silent = workers.saturating_sub(ranked + out);
+    if silent > 0 {
+        remarks.push(format!(
+            "{silent} left out without a reason: name them in `left-out`, and users see why"
+        ));
+    }
+    let choices = ranking.choices.iter().map(|choice| &choice.reason);
+    let mut reasons = choices.chain(ranking.left_out.iter().map(|out| &out.reason));
+    if reasons.any(|reason| reason.trim().is_empty()) {
+        remarks.push("a reason is empty: users see it beside the worker".into());
+    }
+    match out + silent {
+        0 => format!("ranks {ranked}"),
+        out => format!("ranks {ranked}, leaves out {out}"),
+    }
+}
+
+fn told_verdict(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Yes => "yes".into(),
+        Verdict::No(reasons) => {
+            let reasons: Vec<_> = reasons
+                .iter()
+                .map(|reason| format!("{} ({})", reason.message, reason.code))
+                .collect();
+            format!("no: {}", reasons.join("; "))
+        }
+    }
+}
+
+fn told_estimate(estimate: Option<Estimate>) -> String {
+    match estimate {
+        None => "cannot tell".into(),
+        Some(Estimate { minutes, low, high, confidence }) => format!(
+            "{minutes:.1} minutes, {:.0} % between {low:.1} and {high:.1}",
+            confidence * 100.0
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Choice, Exclusion, OnFailure};
+
+    fn open(file: &str) -> PluginFile {
+        PluginFile::open(&test_guests::dir().join(file), Path::new("/nonexistent")).unwrap()
+    }
+
+    #[test]
+    fn a_file_is_known_by_what_it_imports_and_exports() {
+        let file = open("custom-policy.wasm");
+        assert_eq!(file.points(), [ExtensionPoint::Selection]);
+        assert_eq!(file.packages(), ["sleap-rtc:policy@0.1.0"]);
+        assert_eq!(file.hash.len(), 64);
+        assert_eq!(open("hostile-guest.wasm").points(), ExtensionPoint::ALL);
+        assert_eq!(package("a:b/c@1.2.3").as_deref(), Some("a:b@1.2.3"));
+        assert_eq!((package("a:b/c").as_deref(), package("run")), (Some("a:b"), None));
+    }
+
+    #[test]
+    fn a_name_is_looked_for_in_the_plugin_folder() {
+        let file = PluginFile::open(Path::new("custom-policy"), test_guests::dir()).unwrap();
+        assert_eq!(file.name, "custom-policy");
+        assert!(PluginFile::open(Path::new("absent"), test_guests::dir()).is_err());
+    }
+
+    #[test]
+    fn what_should_be_better_is_remarked() {
+        let ranking = Ranking {
+            choices: vec![Choice { index: 0, score: 1.0, reason: " ".into() }],
+            left_out: vec![Exclusion { index: 1, reason: "busy".into() }],
+        };
+        let mut remarks = Vec::new();
+        assert_eq!(told_ranking(&ranking, 3, &mut remarks), "ranks 1, leaves out 2");
+        assert_eq!(remarks.len(), 2);
+    }
+
+    #[test]
+    fn the_built_in_plugins_cope_with_every_case() {
+        for point in ExtensionPoint::ALL {
+            let plugin = source::load_embedded(point, None).unwrap();
+            let (limits, settings) = (Limits::EMBEDDED, Vec::new());
+            let at = LocalTime::ORDINARY;
+            let candidate = Candidate { point, plugin, limits, settings, at };
+            for case in candidate.cases() {
+                let outcome = candidate.try_case(&case);
+                println!("{} {}: {outcome:?}", point.key(), case.name);
+                assert!(outcome.answer.is_ok() && outcome.remarks.is_empty(), "{}", case.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_plugin_that_misbehaves_fails_its_cases() {
+        let mut config = PluginConfig::new(OnFailure::Refuse);
+        config.settings.insert("do".into(), "panic".into());
+        for point in ExtensionPoint::ALL {
+            let candidate = open("hostile-guest.wasm").load(point, &config).unwrap();
+            for case in candidate.cases() {
+                let failure = candidate.try_case(&case).answer.unwrap_err();
+                assert!(failure.starts_with("it panicked"), "{}: {failure}", case.name);
+            }
+        }
+    }
+}

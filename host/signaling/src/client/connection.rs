@@ -1,0 +1,176 @@
+//! One attempt: dial, shake hands, register.
+
+use super::{ANSWER_DEADLINE, Identity, SignalingError, tls};
+use crate::websocket_config;
+use futures_util::{SinkExt, StreamExt};
+use rustls::pki_types::ServerName;
+use sleap_rtc_protocol::ids::RoomCredentials;
+use sleap_rtc_protocol::signaling::{
+    ClientMessage, ErrorFrame, HandedOut, MAX_FRAME_BYTES, Metadata, Register, Role, ServerMessage,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
+use url::Url;
+
+/// A TCP stream, or TLS over one.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// An open WebSocket.
+pub(super) type Connection = WebSocketStream<Box<dyn Stream>>;
+
+/// What a peer registers with.
+#[derive(Debug, Clone)]
+pub(super) struct Registration {
+    pub(super) identity: Identity,
+    pub(super) credentials: RoomCredentials,
+    pub(super) role: Role,
+    pub(super) metadata: Metadata,
+}
+
+impl Registration {
+    fn frame(&self) -> ClientMessage {
+        ClientMessage::Register(Register {
+            peer_id: self.identity.peer_id.clone(),
+            room_id: self.credentials.room_id.clone(),
+            token: self.credentials.token.clone(),
+            id_token: self.identity.id_token.clone(),
+            role: self.role,
+            metadata: self.metadata.clone(),
+        })
+    }
+}
+
+/// Connects and registers, each within its deadline; gives the ICE servers that came with it.
+pub(super) async fn open(
+    url: &Url,
+    registration: &Registration,
+) -> Result<(Connection, HandedOut), SignalingError> {
+    let late = |_| unreachable(url, format!("no answer within {} s", ANSWER_DEADLINE.as_secs()));
+    let mut connection = timeout(ANSWER_DEADLINE, dial(url)).await.map_err(late)??;
+    let handed_out = timeout(ANSWER_DEADLINE, register(url, &mut connection, registration))
+        .await
+        .map_err(|_| SignalingError::NoAnswer { what: "a registration" })??;
+    Ok((connection, handed_out))
+}
+
+async fn dial(url: &Url) -> Result<Connection, SignalingError> {
+    let address = url.host_str().zip(url.port_or_known_default());
+    let (host, port) = address.ok_or_else(|| unreachable(url, "the URL names no host"))?;
+    let tcp = TcpStream::connect(format!("{host}:{port}")).await;
+    let tcp = tcp.map_err(|error| unreachable(url, error.to_string()))?;
+    // Frames are small and wait for an answer each.
+    let _ = tcp.set_nodelay(true);
+    let stream: Box<dyn Stream> =
+        if url.scheme() == "wss" { Box::new(secure(url, host, tcp).await?) } else { Box::new(tcp) };
+    match client_async_with_config(url.as_str(), stream, Some(websocket_config(MAX_FRAME_BYTES)))
+        .await
+    {
+        Ok((connection, _)) => Ok(connection),
+        Err(Error::Http(response)) => {
+            Err(unexpected(url, format!("status {} instead of a WebSocket", response.status())))
+        }
+        Err(error @ Error::Protocol(_)) => Err(unexpected(url, error.to_string())),
+        Err(error) => Err(unreachable(url, error.to_string())),
+    }
+}
+
+async fn secure(
+    url: &Url,
+    host: &str,
+    tcp: TcpStream,
+) -> Result<tokio_rustls::client::TlsStream<TcpStream>, SignalingError> {
+    let failed = |reason: String| unreachable(url, format!("TLS: {reason}"));
+    let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
+        .map_err(|error| failed(error.to_string()))?;
+    let config = tls::config().map_err(|error| failed(error.to_string()))?;
+    TlsConnector::from(config).connect(name, tcp).await.map_err(|error| failed(error.to_string()))
+}
+
+async fn register(
+    url: &Url,
+    connection: &mut Connection,
+    registration: &Registration,
+) -> Result<HandedOut, SignalingError> {
+    let ended = |error: Error| unreachable(url, error.to_string());
+    connection.send(encode(&registration.frame())?).await.map_err(ended)?;
+    while let Some(message) = connection.next().await {
+        let Message::Text(text) = message.map_err(ended)? else { continue };
+        match ServerMessage::decode(&text) {
+            Ok(ServerMessage::RegisteredAuth { ice, .. }) => return Ok(ice),
+            Ok(ServerMessage::Error(error)) => return Err(refusal(&error)),
+            // A frame of a peer that is quicker than the server's answer.
+            Ok(_) => tracing::debug!("a frame came before the answer to the registration"),
+            Err(error) => return Err(unexpected(url, error.to_string())),
+        }
+    }
+    Err(unreachable(url, "it closed the connection instead of registering this peer"))
+}
+
+/// A frame as it is sent.
+pub(super) fn encode(message: &ClientMessage) -> Result<Message, SignalingError> {
+    serde_json::to_string(message).map(Message::text).map_err(|error| SignalingError::Refused {
+        message: format!("the frame cannot be written: {error}"),
+    })
+}
+
+/// Which of our errors a refused registration is. Our server says so in `code`; older ones have only
+/// words.
+fn refusal(error: &ErrorFrame) -> SignalingError {
+    let message = error.text().chars().take(300).collect::<String>();
+    match error.code.as_deref() {
+        Some("ROOM_NOT_FOUND") => return SignalingError::RoomRefused { message },
+        Some("IDENTITY_REFUSED" | "IDENTITY_EXPIRED") => {
+            return SignalingError::IdentityRefused { message };
+        }
+        _ => {}
+    }
+    // Word by word: "invalid token" is about a room though it holds "id token".
+    let lower = message.to_lowercase();
+    let words = lower.split(|c: char| !c.is_alphanumeric()).collect::<Vec<_>>().join(" ");
+    let says = |any: &[&str]| any.iter().any(|word| format!(" {words} ").contains(word));
+    if says(&[" id token ", " identity ", " jwt ", " signature ", " authentic", " sign in "]) {
+        SignalingError::IdentityRefused { message }
+    } else if says(&[" room", " token"]) {
+        SignalingError::RoomRefused { message }
+    } else {
+        SignalingError::Refused { message }
+    }
+}
+
+fn unreachable(url: &Url, reason: impl Into<String>) -> SignalingError {
+    SignalingError::Unreachable { url: url.clone(), reason: reason.into() }
+}
+
+fn unexpected(url: &Url, reason: impl Into<String>) -> SignalingError {
+    SignalingError::Unexpected { url: url.clone(), reason: reason.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_in_any_shape_is_understood() {
+        for (text, room) in [
+            (r#"{"type":"error","code":"ROOM_NOT_FOUND","message":"Room not found"}"#, Some(true)),
+            (r#"{"type":"error","reason":"Invalid token"}"#, Some(true)),
+            (r#"{"error":"Room expired"}"#, Some(true)),
+            (r#"{"type":"error","code":"IDENTITY_EXPIRED","message":"x"}"#, Some(false)),
+            (r#"{"error":"Invalid id_token"}"#, Some(false)),
+            (r#"{"type":"error","message":"out of cheese"}"#, None),
+        ] {
+            let Ok(ServerMessage::Error(error)) = ServerMessage::decode(text) else { panic!() };
+            let understood = match refusal(&error) {
+                SignalingError::RoomRefused { .. } => Some(true),
+                SignalingError::IdentityRefused { .. } => Some(false),
+                _ => None,
+            };
+            assert_eq!(understood, room, "{text}");
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! A peer's side of signaling: the HTTP calls ([`HttpApi`]), and one registered WebSocket that comes
+//! back by itself ([`SignalingClient`]).
+
+mod connection;
+mod endpoints;
+mod http;
+mod roster;
+mod task;
+mod tls;
+
+pub use endpoints::{Address, Endpoints};
+pub use http::HttpApi;
+pub use roster::Roster;
+
+use connection::{Connection, Registration};
+use roster::Change;
+use sleap_rtc_protocol::ids::{IdToken, PeerId, RoomCredentials};
+use sleap_rtc_protocol::signaling::{
+    ClientMessage, Filters, HandedOut, Metadata, MetadataPatch, PeerInfo, Role, ServerMessage,
+};
+use std::sync::Arc;
+use std::time::Duration;
+use task::{Command, News, Task};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use url::Url;
+
+/// How long each step of connecting may take, and each answer.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+/// How long leaving may take.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(3);
+/// Messages that wait for the owner of the receiver; what comes then is dropped.
+const EVENT_QUEUE: usize = 1024;
+const COMMAND_QUEUE: usize = 64;
+/// Changes of a watched list that wait for its owner; a list that is not read is watched no more.
+const CHANGE_QUEUE: usize = 64;
+/// Frames of one list at most: 128 MiB, more than any room's.
+const MAX_PAGES: usize = 128;
+
+/// Why signaling failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SignalingError {
+    /// Nobody answers there.
+    #[error("cannot reach the signaling server at {url}: {reason}")]
+    Unreachable {
+        /// Where.
+        url: Url,
+        /// Why not.
+        reason: String,
+    },
+    /// Something answers there that is no signaling server, or is broken.
+    #[error("{url} does not answer as a signaling server does: {reason}")]
+    Unexpected {
+        /// Where.
+        url: Url,
+        /// What came instead.
+        reason: String,
+    },
+    /// Wrong room or token.
+    #[error("the signaling server refuses the room id and token: {message}")]
+    RoomRefused {
+        /// The server's words.
+        message: String,
+    },
+    /// The identity token is not good, or not any more.
+    #[error("the signaling server refuses this identity: {message}")]
+    IdentityRefused {
+        /// The server's words.
+        message: String,
+    },
+    /// Refused for another reason.
+    #[error("the signaling server refuses: {message}")]
+    Refused {
+        /// The server's words.
+        message: String,
+    },
+    /// No answer in time.
+    #[error("the signaling server did not answer {what} within {} s", ANSWER_DEADLINE.as_secs())]
+    NoAnswer {
+        /// Which request.
+        what: &'static str,
+    },
+    /// The connection is down; it is being made again.
+    #[error("the connection to the signaling server is lost; it is being made again")]
+    Lost,
+    /// The client was closed.
+    #[error("this signaling client is closed")]
+    Closed,
+}
+
+/// Who a peer is, and the proof. Keep both: the token, even an expired one, brings the id back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The peer id.
+    pub peer_id: PeerId,
+    /// The proof.
+    pub id_token: IdToken,
+}
+
+/// What happens on the connection.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "almost every event is a message, and few wait at a time"
+)]
+#[derive(Debug, Clone, PartialEq)]
+pub enum SignalingEvent {
+    /// A frame from the server or from a peer; never an answer that somebody here waits for.
+    Message(ServerMessage),
+    /// The connection is down. It is made again without end, until closed.
+    Lost,
+    /// It is up, and the peer is registered again.
+    Restored,
+}
+
+/// A registered peer. Clones share one connection; when the last is dropped, the peer leaves.
+#[derive(Debug, Clone)]
+pub struct SignalingClient {
+    peer_id: PeerId,
+    commands: mpsc::Sender<Command>,
+    identity: watch::Receiver<Identity>,
+    ice: watch::Receiver<HandedOut>,
+    discovering: Arc<Mutex<()>>,
+    task: TaskTracker,
+}
+
+impl SignalingClient {
+    /// Connects and registers. An identity that has expired is renewed first. From then on the
+    /// connection is made again whenever it is lost, as the same peer, with the newest metadata.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or refuses; nothing is tried twice then.
+    pub async fn connect(
+        endpoints: Endpoints,
+        identity: Identity,
+        credentials: RoomCredentials,
+        role: Role,
+        metadata: Metadata,
+        cancel: CancellationToken,
+    ) -> Result<(Self, mpsc::Receiver<SignalingEvent>), SignalingError> {
+        let http = HttpApi::new(&endpoints.http)?;
+        let peer_id = identity.peer_id.clone();
+        let mut registration = Registration { identity, credentials, role, metadata };
+        let websocket = endpoints.websocket;
+        let first = first_connection(&websocket, &http, &mut registration);
+        let (connection, handed_out) =
+            cancel.run_until_cancelled(first).await.ok_or(SignalingError::Closed)??;
+        let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
+        let (events, event_queue) = mpsc::channel(EVENT_QUEUE);
+        let (newest, identity) = watch::channel(registration.identity.clone());
+        let (tell_ice, ice) = watch::channel(HandedOut::default());
+        let news = News { events, identity: newest, ice: tell_ice };
+        let task = Task::new(websocket, http, registration, command_queue, news);
+        let tracker = TaskTracker::new();
+        tracker.spawn(task.run(connection, handed_out, cancel));
+        tracker.close();
+        let discovering = Arc::new(Mutex::new(()));
+        Ok((Self { peer_id, commands, identity, ice, discovering, task: tracker }, event_queue))
+    }
+
+    /// Who this is.
+    pub fn peer_id(&self) -> &PeerId {
+        &self.peer_id
+    }
+
+    /// The identity with its newest token: what to keep for the next start.
+    pub fn identity(&self) -> Identity {
+        self.identity.borrow().clone()
+    }
+
+    /// Sends a frame.
+    ///
+    /// # Errors
+    /// When the connection is down at the moment, or closed for good.
+    pub async fn send(&self, message: ClientMessage) -> Result<(), SignalingError> {
+        let (sent, result) = oneshot::channel();
+        self.command(Command::Send(Box::new(message), sent)).await?;
+        result.await.map_err(|_| SignalingError::Closed)?
+    }
+
+    /// Changes this peer's metadata. While the connection is down the change is kept, and said with
+    /// the next registration.
+    pub async fn update(&self, patch: MetadataPatch) {
+        // A closed client has nobody to tell.
+        let _ = self.command(Command::Update(patch)).await;
+    }
+
+    /// The STUN and TURN servers that the server gives to this peer, with accounts that are good
+    /// now: they are asked for again before they expire.
+    pub fn ice_servers(&self) -> watch::Receiver<HandedOut> {
+        self.ice.clone()
+    }
+
+    /// Lists the peers of this room, however many there are.
+    ///
+    /// # Errors
+    /// When the connection is down, or no answer comes within ten seconds.
+    pub async fn discover(&self, filters: Filters) -> Result<Vec<PeerInfo>, SignalingError> {
+        // The protocol does not say which list answers which question: one at a time.
+        let _one = self.discovering.lock().await;
+        let mut peers = Vec::new();
+        let mut after = None;
+        for _ in 0..MAX_PAGES {
+            let (list, result) = oneshot::channel();
+            self.command(Command::Discover(filters.clone(), after, list)).await?;
+            let page = match timeout(ANSWER_DEADLINE, result).await {
+                Ok(result) => result.map_err(|_| SignalingError::Closed)??,
+                Err(_) => return Err(SignalingError::NoAnswer { what: "a discovery" }),
+            };
+            peers.extend(page.peers);
+            after = page.next;
+            if after.is_none() {
+                return Ok(peers);
+            }
+        }
+        Err(SignalingError::Refused { message: "the list of peers does not end".into() })
+    }
+
+    /// The same list, kept up to date. One list at a time: a second one takes the first one's place.
+    ///
+    /// # Errors
+    /// As [`Self::discover`].
+    pub async fn roster(&self, filters: Filters) -> Result<Roster, SignalingError> {
+        Roster::new(self.clone(), filters).await
+    }
+
+    /// Asks to be told how a list changes, until the receiver is dropped or not read.
+    async fn watch(&self, filters: Filters) -> Result<mpsc::Receiver<Change>, SignalingError> {
+        let (tell, changes) = mpsc::channel(CHANGE_QUEUE);
+        self.command(Command::Watch(filters, tell)).await?;
+        Ok(changes)
+    }
+
+    /// Leaves the room, for all clones of this handle.
+    pub async fn close(self) {
+        let _ = self.command(Command::Close).await;
+        let _ = timeout(CLOSE_DEADLINE, self.task.wait()).await;
+    }
+
+    async fn command(&self, command: Command) -> Result<(), SignalingError> {
+        self.commands.send(command).await.map_err(|_| SignalingError::Closed)
+    }
+}
+
+/// Connects for the first time; an identity that is refused is renewed, once.
+async fn first_connection(
+    websocket: &Url,
+    http: &HttpApi,
+    registration: &mut Registration,
+) -> Result<(Connection, HandedOut), SignalingError> {
+    let refused = match connection::open(websocket, registration).await {
+        Err(refused @ SignalingError::IdentityRefused { .. }) => refused,
+        result => return result,
+    };
+    let renewed = http.sign_in(Some(&registration.identity.id_token)).await?;
+    if renewed.peer_id != registration.identity.peer_id {
+        return Err(refused);
+    }
+    registration.identity = renewed;
+    connection::open(websocket, registration).await
+}

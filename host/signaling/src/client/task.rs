@@ -1,0 +1,411 @@
+//! The task that owns the WebSocket: serves it, and makes it again when it is lost.
+
+use super::connection::{self, Connection, Registration, encode};
+use super::roster::Change;
+use super::{HttpApi, Identity, SignalingError, SignalingEvent};
+use crate::{PING_EVERY, SILENCE_LIMIT, WRITE_DEADLINE};
+use futures_util::{SinkExt, StreamExt};
+use sleap_rtc_base::backoff::Backoff;
+use sleap_rtc_protocol::ids::PeerId;
+use sleap_rtc_protocol::signaling::{
+    CLOSE_REPLACED, ClientMessage, Filters, HandedOut, MetadataPatch, PeerInfo, PeersChanged,
+    ServerMessage,
+};
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, frame::coding::CloseCode};
+use tokio_tungstenite::tungstenite::{Bytes, Message};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+/// The first wait before a lost connection is made again.
+const BACKOFF_FIRST: Duration = Duration::from_millis(250);
+/// The longest wait: a server that is back has all its peers again within ten seconds.
+const BACKOFF_LONGEST: Duration = Duration::from_secs(8);
+/// ICE servers are not asked for again sooner than this, however short-lived their accounts are.
+const ICE_AGAIN_LEAST: Duration = Duration::from_secs(1);
+/// How long the closing handshake may take.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
+
+type Answer<T> = oneshot::Sender<Result<T, SignalingError>>;
+
+/// What a handle asks of the task.
+#[derive(Debug)]
+pub(super) enum Command {
+    Send(Box<ClientMessage>, Answer<()>),
+    Update(MetadataPatch),
+    Discover(Filters, Option<PeerId>, Answer<Page>),
+    Watch(Filters, mpsc::Sender<Change>),
+    Close,
+}
+
+/// One frame of a list.
+#[derive(Debug)]
+pub(super) struct Page {
+    pub(super) peers: Vec<PeerInfo>,
+    /// Where the list goes on.
+    pub(super) next: Option<PeerId>,
+}
+
+/// Where the task says what is new.
+pub(super) struct News {
+    pub(super) events: mpsc::Sender<SignalingEvent>,
+    pub(super) identity: watch::Sender<Identity>,
+    pub(super) ice: watch::Sender<HandedOut>,
+}
+
+/// A list that somebody watches.
+struct Watched {
+    filters: Filters,
+    tell: mpsc::Sender<Change>,
+}
+
+/// Why the connection is no longer served.
+enum End {
+    /// The owner wants no more.
+    Closed,
+    /// It broke; wait this long at least before the next.
+    Lost(Duration),
+}
+
+pub(super) struct Task {
+    websocket: Url,
+    http: HttpApi,
+    registration: Registration,
+    commands: mpsc::Receiver<Command>,
+    news: News,
+    discovery: Option<Answer<Page>>,
+    watched: Option<Watched>,
+    /// When to ask for the ICE servers again.
+    ice_again: Option<Instant>,
+}
+
+impl Task {
+    pub(super) fn new(
+        websocket: Url,
+        http: HttpApi,
+        registration: Registration,
+        commands: mpsc::Receiver<Command>,
+        news: News,
+    ) -> Self {
+        let (discovery, watched, ice_again) = (None, None, None);
+        Self { websocket, http, registration, commands, news, discovery, watched, ice_again }
+    }
+
+    /// Serves until closed or cancelled, then says goodbye.
+    pub(super) async fn run(
+        mut self,
+        connection: Connection,
+        handed_out: HandedOut,
+        cancel: CancellationToken,
+    ) {
+        self.take_ice(handed_out);
+        let mut connection = Some(connection);
+        cancel.run_until_cancelled(self.serve_forever(&mut connection)).await;
+        if let Some(connection) = &mut connection {
+            let _ = timeout(CLOSE_DEADLINE, say_goodbye(connection)).await;
+        }
+    }
+
+    async fn serve_forever(&mut self, slot: &mut Option<Connection>) {
+        while let Some(connection) = slot {
+            let End::Lost(wait) = self.serve(connection).await else { return };
+            *slot = None;
+            self.fail_discovery();
+            self.tell(SignalingEvent::Lost);
+            *slot = self.reconnect(wait).await;
+            if let Some(connection) = slot {
+                self.watch_again(connection).await;
+                self.tell(SignalingEvent::Restored);
+            }
+        }
+    }
+
+    async fn serve(&mut self, connection: &mut Connection) -> End {
+        let mut heard = Instant::now();
+        let mut ping = interval(PING_EVERY);
+        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let ice_again = self.ice_again;
+            let outgoing = tokio::select! {
+                command = self.commands.recv() => match command {
+                    None | Some(Command::Close) => return End::Closed,
+                    Some(command) => command,
+                },
+                incoming = connection.next() => {
+                    heard = Instant::now();
+                    match incoming {
+                        Some(Ok(Message::Text(text))) => {
+                            if let Some(answer) = self.receive(&text)
+                                && !send(connection, &answer).await
+                            {
+                                return lost(None);
+                            }
+                        }
+                        Some(Ok(Message::Close(frame))) => return lost(frame.as_ref()),
+                        Some(Ok(_)) => {}
+                        Some(Err(error)) => {
+                            tracing::debug!(%error, "the signaling connection broke");
+                            return lost(None);
+                        }
+                        None => return lost(None),
+                    }
+                    continue;
+                }
+                _ = ping.tick() => {
+                    let silent = heard.elapsed() > SILENCE_LIMIT;
+                    if silent || !write(connection, Message::Ping(Bytes::new())).await {
+                        return lost(None);
+                    }
+                    continue;
+                }
+                () = sleap_rtc_base::deadline::reached(ice_again) => {
+                    self.ice_again = None;
+                    if !send(connection, &self.get_ice_servers()).await {
+                        return lost(None);
+                    }
+                    continue;
+                }
+            };
+            if !self.obey(connection, outgoing).await {
+                return lost(None);
+            }
+        }
+    }
+
+    /// Does what a handle asks; returns whether the connection still stands.
+    async fn obey(&mut self, connection: &mut Connection, command: Command) -> bool {
+        let message = match &command {
+            Command::Send(message, _) => encode(message),
+            Command::Update(patch) => {
+                self.registration.metadata.merge(patch.clone());
+                encode(&self.whole_metadata())
+            }
+            Command::Discover(filters, after, _) => encode(&ClientMessage::DiscoverPeers {
+                from_peer_id: self.own_id(),
+                filters: filters.clone(),
+                limit: None,
+                after: after.clone(),
+            }),
+            Command::Watch(filters, tell) => {
+                self.watched = Some(Watched { filters: filters.clone(), tell: tell.clone() });
+                encode(&self.watch_peers(filters))
+            }
+            Command::Close => return true,
+        };
+        let result = match message {
+            Ok(message) => {
+                write(connection, message).await.then_some(()).ok_or(SignalingError::Lost)
+            }
+            Err(error) => Err(error),
+        };
+        let stands = !matches!(result, Err(SignalingError::Lost));
+        // Whoever asked may have given up: then there is nobody to tell.
+        match (command, result) {
+            (Command::Send(_, answer), result) => drop(answer.send(result)),
+            (Command::Discover(.., answer), Ok(())) => self.discovery = Some(answer),
+            (Command::Discover(.., answer), Err(error)) => drop(answer.send(Err(error))),
+            (Command::Update(_) | Command::Watch(..) | Command::Close, _) => {}
+        }
+        stands
+    }
+
+    /// All of the metadata: the old server forgets the tags when only properties come.
+    fn whole_metadata(&self) -> ClientMessage {
+        let metadata = self.registration.metadata.clone();
+        ClientMessage::UpdateMetadata {
+            peer_id: self.registration.identity.peer_id.clone(),
+            metadata: MetadataPatch {
+                tags: Some(metadata.tags),
+                properties: Some(metadata.properties),
+            },
+        }
+    }
+
+    /// Takes a frame; returns what is to be answered, if anything.
+    fn receive(&mut self, text: &str) -> Option<ClientMessage> {
+        match ServerMessage::decode(text) {
+            Ok(ServerMessage::PeerList { peers, next, .. }) if self.discovery.is_some() => {
+                if let Some(answer) = self.discovery.take() {
+                    drop(answer.send(Ok(Page { peers, next })));
+                }
+            }
+            Ok(ServerMessage::Watching { active }) => {
+                return active.then(|| self.tell_watcher(Change::Pushed)).flatten();
+            }
+            Ok(ServerMessage::PeersChanged(changed)) => {
+                return self.tell_watcher(Change::Peers(changed));
+            }
+            Ok(ServerMessage::IceServers(handed_out)) => self.take_ice(handed_out),
+            Ok(message) => self.tell(SignalingEvent::Message(message)),
+            Err(error) => tracing::warn!(%error, "a frame from the signaling server is ignored"),
+        }
+        None
+    }
+
+    fn own_id(&self) -> PeerId {
+        self.registration.identity.peer_id.clone()
+    }
+
+    fn watch_peers(&self, filters: &Filters) -> ClientMessage {
+        ClientMessage::WatchPeers { from_peer_id: self.own_id(), filters: filters.clone() }
+    }
+
+    fn get_ice_servers(&self) -> ClientMessage {
+        ClientMessage::GetIceServers { from_peer_id: self.own_id() }
+    }
+
+    /// Tells the watcher of the list. One that has gone, or does not read, watches no more: then
+    /// the server is told so.
+    fn tell_watcher(&mut self, change: Change) -> Option<ClientMessage> {
+        let told = self.watched.as_ref().is_some_and(|it| it.tell.try_send(change).is_ok());
+        if told {
+            return None;
+        }
+        self.watched = None;
+        Some(ClientMessage::UnwatchPeers { from_peer_id: self.own_id() })
+    }
+
+    /// A new connection knows nothing of what was watched on the last one. A failure shows at the
+    /// next read.
+    async fn watch_again(&mut self, connection: &mut Connection) {
+        let Some(watched) = &self.watched else { return };
+        let again = self.watch_peers(&watched.filters);
+        send(connection, &again).await;
+        let list_again = PeersChanged { list_again: true, ..PeersChanged::default() };
+        // Whoever cannot be told is told no more at the next change.
+        let _ = self.tell_watcher(Change::Peers(list_again));
+    }
+
+    /// Keeps the newest ICE servers, and when to ask for newer ones: at half of their time.
+    fn take_ice(&mut self, handed_out: HandedOut) {
+        let again = handed_out.ice_lifetime_s.map(|s| Duration::from_secs(s) / 2);
+        self.ice_again =
+            again.and_then(|wait| Instant::now().checked_add(wait.max(ICE_AGAIN_LEAST)));
+        self.news.ice.send_replace(handed_out);
+    }
+
+    /// Makes the connection again, without end; `None` when the owner wants no more.
+    async fn reconnect(&mut self, least: Duration) -> Option<Connection> {
+        let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_LONGEST);
+        self.while_lost(sleep(least)).await?;
+        loop {
+            self.while_lost(sleep(backoff.next())).await?;
+            let metadata = self.registration.metadata.clone();
+            let (url, http) = (self.websocket.clone(), self.http.clone());
+            let registration = self.registration.clone();
+            let attempt = async move { attempt(&url, &http, registration).await };
+            let (identity, opened) = self.while_lost(attempt).await?;
+            self.registration.identity = identity.clone();
+            self.news.identity.send_replace(identity);
+            match opened {
+                Ok((mut connection, handed_out)) => {
+                    self.take_ice(handed_out);
+                    tracing::info!("registered with the signaling server again");
+                    if self.registration.metadata != metadata {
+                        // It changed during the attempt. A failure shows at the next read.
+                        if let Ok(frame) = encode(&self.whole_metadata()) {
+                            write(&mut connection, frame).await;
+                        }
+                    }
+                    return Some(connection);
+                }
+                Err(error) => tracing::warn!(%error, "cannot register again yet"),
+            }
+        }
+    }
+
+    /// Waits for `work` and answers the handles meanwhile; `None` when the owner wants no more.
+    async fn while_lost<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                done = work.as_mut() => return Some(done),
+                command = self.commands.recv() => match command? {
+                    Command::Send(_, answer) => drop(answer.send(Err(SignalingError::Lost))),
+                    Command::Discover(.., answer) => drop(answer.send(Err(SignalingError::Lost))),
+                    Command::Watch(filters, tell) => {
+                        self.watched = Some(Watched { filters, tell });
+                    }
+                    Command::Update(patch) => self.registration.metadata.merge(patch),
+                    Command::Close => return None,
+                },
+            }
+        }
+    }
+
+    fn fail_discovery(&mut self) {
+        if let Some(answer) = self.discovery.take() {
+            drop(answer.send(Err(SignalingError::Lost)));
+        }
+    }
+
+    /// Hands an event to the owner. One whose queue is full misses it: to wait would cost the
+    /// connection, and others in the room could make it so.
+    fn tell(&self, event: SignalingEvent) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.news.events.try_send(event) {
+            tracing::error!("a signaling message is dropped: nobody reads the queue");
+        }
+    }
+}
+
+/// Tries once to register again; signs in again when the identity is refused. Returns the identity
+/// to go on with as well.
+///
+/// The old server renews nothing: it gives a token for another peer, but lets its holder register
+/// under the old id, which is the one that session strings name.
+async fn attempt(
+    url: &Url,
+    http: &HttpApi,
+    mut registration: Registration,
+) -> (Identity, Result<(Connection, HandedOut), SignalingError>) {
+    let mut opened = connection::open(url, &registration).await;
+    let unsure = |error: &SignalingError| {
+        matches!(error, SignalingError::IdentityRefused { .. } | SignalingError::Refused { .. })
+    };
+    if opened.as_ref().is_err_and(unsure) {
+        match http.sign_in(Some(&registration.identity.id_token)).await {
+            Ok(renewed) => {
+                tracing::info!("signed in again");
+                let own_token = registration.identity.id_token.clone();
+                registration.identity.id_token = renewed.id_token;
+                opened = connection::open(url, &registration).await;
+                if opened.is_err() && renewed.peer_id != registration.identity.peer_id {
+                    // Another peer's token is of no use; the old one may be renewed some day.
+                    registration.identity.id_token = own_token;
+                }
+            }
+            Err(error) => opened = Err(error),
+        }
+    }
+    (registration.identity, opened)
+}
+
+/// Whether the message could be sent.
+async fn send(connection: &mut Connection, message: &ClientMessage) -> bool {
+    match encode(message) {
+        Ok(frame) => write(connection, frame).await,
+        Err(_) => true,
+    }
+}
+
+async fn write(connection: &mut Connection, message: Message) -> bool {
+    matches!(timeout(WRITE_DEADLINE, connection.send(message)).await, Ok(Ok(())))
+}
+
+fn lost(close: Option<&CloseFrame>) -> End {
+    let code = close.map(|frame| u16::from(frame.code));
+    tracing::warn!(?code, "the connection to the signaling server is lost");
+    // Another program has our identity: taking it back at once would go on for ever.
+    let replaced = code == Some(CLOSE_REPLACED);
+    End::Lost(if replaced { BACKOFF_LONGEST } else { Duration::ZERO })
+}
+
+/// Sends the close frame and waits for the server's, which says that the room knows.
+async fn say_goodbye(connection: &mut Connection) {
+    let frame = CloseFrame { code: CloseCode::Normal, reason: "the peer leaves".into() };
+    if connection.close(Some(frame)).await.is_ok() {
+        while let Some(Ok(_)) = connection.next().await {}
+    }
+}

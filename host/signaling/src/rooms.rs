@@ -1,0 +1,363 @@
+//! Who is in which room. Pure: no sockets, no clock, no disk.
+//!
+//! A peer is in one room at most, on one connection. Nothing here reaches from one room into
+//! another: a peer elsewhere and a peer that does not exist give the same answer.
+
+use crate::filter::Query;
+use serde_json::json;
+use sleap_rtc_protocol::ids::{PeerId, RoomId};
+use sleap_rtc_protocol::signaling::{Metadata, MetadataPatch, Role};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
+use std::sync::Arc;
+
+#[cfg(test)]
+mod tests;
+
+/// The longest metadata of a peer, in bytes of JSON. A worker with eight GPUs needs a quarter.
+pub const MAX_METADATA_BYTES: usize = 16 * 1024;
+
+/// Tells the sockets of one peer apart, so that a replaced one cannot speak for it any more.
+pub type ConnectionId = u64;
+
+/// A peer's presence. `L` is how to reach it: a queue in the server, anything in a test.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Member<L> {
+    /// On which connection.
+    pub connection: ConnectionId,
+    /// In which room.
+    pub room: RoomId,
+    /// What it is.
+    pub role: Role,
+    /// What it says of itself.
+    pub metadata: Metadata,
+    /// Since when, in seconds since 1970.
+    pub connected_at_s: u64,
+    /// How to reach it.
+    pub link: L,
+}
+
+/// Why the registry did not do what it was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RoomError {
+    /// No more peers fit.
+    #[error("the room is full: it holds {0} peers at most")]
+    Full(usize),
+    /// The metadata is too long.
+    #[error("a peer's metadata has at most {MAX_METADATA_BYTES} bytes of JSON")]
+    MetadataTooLong,
+    /// The peer is not in any room on this connection.
+    #[error("register first: this connection is in no room")]
+    NotInRoom,
+}
+
+/// A peer as discovery shows it, in JSON: written once for each change, however many ask.
+pub type Listed = Arc<str>;
+
+/// What a watcher hears of another peer of its room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// It has come into the watched list, or is there with other metadata.
+    Here(Listed),
+    /// It is no longer in the watched list.
+    Left,
+}
+
+/// Who can be told. Telling takes no time: it queues, and may not call back.
+pub trait Listener {
+    /// Something about `peer`.
+    fn tell(&self, peer: &PeerId, news: News);
+}
+
+/// A part of a room's list, in the order of the peers' ids.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The peers in JSON, with commas between them.
+    pub peers: String,
+    /// How many they are.
+    pub count: usize,
+    /// The last of them, when more follow.
+    pub next: Option<PeerId>,
+}
+
+/// Which part of the list is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Only peers behind this one.
+    pub after: Option<PeerId>,
+    /// How many peers at most. At least one is given.
+    pub peers: usize,
+    /// How many bytes of JSON at most, one for each comma included.
+    pub bytes: usize,
+}
+
+/// A member with what is kept beside it.
+#[derive(Debug)]
+struct Present<L> {
+    member: Member<L>,
+    listed: Listed,
+    watches: Option<Query>,
+}
+
+#[derive(Debug)]
+struct Room<L> {
+    members: BTreeMap<PeerId, Present<L>>,
+    watchers: BTreeSet<PeerId>,
+    /// The last page that was asked for, until somebody in the room changes: clients ask for the
+    /// same one, and often at the same time.
+    asked: Option<(Query, Part, Arc<Page>)>,
+}
+
+impl<L> Default for Room<L> {
+    fn default() -> Self {
+        Self { members: BTreeMap::new(), watchers: BTreeSet::new(), asked: None }
+    }
+}
+
+impl<L> Room<L> {
+    fn page(&self, asker: &PeerId, query: &Query, part: &Part) -> Page {
+        let from = part.after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let members = self.members.range::<PeerId, _>((from, Bound::Unbounded));
+        let others = members.filter(|(peer, _)| *peer != asker);
+        let (mut page, mut last) =
+            (Page { peers: String::new(), count: 0, next: None }, None::<&PeerId>);
+        for (peer, present) in others.filter(|(_, present)| query.matches(&present.member)) {
+            let bytes = page.peers.len() + present.listed.len() + 1;
+            if last.is_some() && (page.count >= part.peers || bytes > part.bytes) {
+                page.next = last.cloned();
+                break;
+            }
+            page.peers.extend((page.count > 0).then_some(','));
+            page.peers.push_str(&present.listed);
+            page.count += 1;
+            last = Some(peer);
+        }
+        page
+    }
+}
+
+/// All rooms that hold at least one peer.
+#[derive(Debug)]
+pub struct Rooms<L> {
+    /// A room's members lie together: a list of them is read from one end to the other.
+    rooms: BTreeMap<RoomId, Room<L>>,
+    /// In which room each peer is.
+    places: HashMap<PeerId, RoomId>,
+    /// How many fit into a room.
+    room_peers: usize,
+}
+
+impl<L: Clone + Listener> Rooms<L> {
+    /// Nobody is there, and `room_peers` fit into each room.
+    pub fn new(room_peers: usize) -> Self {
+        Self { rooms: BTreeMap::new(), places: HashMap::new(), room_peers }
+    }
+
+    /// Puts a peer into a room and returns the presence that it replaces, in whatever room.
+    pub fn join(
+        &mut self,
+        peer: PeerId,
+        member: Member<L>,
+    ) -> Result<Option<Member<L>>, RoomError> {
+        let listed = list(&peer, &member)?;
+        let others = self.rooms.get(&member.room).map(|room| &room.members);
+        if others.is_some_and(|o| o.len() >= self.room_peers && !o.contains_key(&peer)) {
+            return Err(RoomError::Full(self.room_peers));
+        }
+        let replaced = self.take(&peer);
+        if let Some(old) = replaced.as_ref().filter(|old| old.member.room != member.room) {
+            self.announce(&peer, Some(&old.member), None);
+        }
+        let before = replaced.as_ref().map(|old| &old.member);
+        let before = before.filter(|old| old.room == member.room);
+        let present = Present { member, listed, watches: None };
+        self.announce(&peer, before, Some(&present));
+        self.put(peer, present);
+        Ok(replaced.map(|old| old.member))
+    }
+
+    /// The end of a connection. Does nothing when another connection has taken the peer over.
+    pub fn leave(&mut self, peer: &PeerId, connection: ConnectionId) -> Option<Member<L>> {
+        self.member(peer, connection)?;
+        self.remove(peer)
+    }
+
+    /// Takes a peer out, on whichever connection it is.
+    pub fn remove(&mut self, peer: &PeerId) -> Option<Member<L>> {
+        let Present { member, .. } = self.take(peer)?;
+        self.announce(peer, Some(&member), None);
+        Some(member)
+    }
+
+    fn put(&mut self, peer: PeerId, present: Present<L>) {
+        let place = present.member.room.clone();
+        let room = self.rooms.entry(place.clone()).or_default();
+        room.asked = None;
+        room.members.insert(peer.clone(), present);
+        self.places.insert(peer, place);
+    }
+
+    fn take(&mut self, peer: &PeerId) -> Option<Present<L>> {
+        let place = self.places.remove(peer)?;
+        let room = self.rooms.get_mut(&place)?;
+        let present = room.members.remove(peer);
+        room.asked = None;
+        room.watchers.remove(peer);
+        if room.members.is_empty() {
+            self.rooms.remove(&place);
+        }
+        present
+    }
+
+    /// Takes everybody out of a room.
+    pub fn clear(&mut self, room: &RoomId) -> Vec<Member<L>> {
+        let Some(Room { members, .. }) = self.rooms.remove(room) else { return Vec::new() };
+        members.keys().for_each(|peer| drop(self.places.remove(peer)));
+        members.into_values().map(|present| present.member).collect()
+    }
+
+    /// A peer's presence on this connection.
+    pub fn member(&self, peer: &PeerId, connection: ConnectionId) -> Option<&Member<L>> {
+        let room = self.rooms.get(self.places.get(peer)?)?;
+        let member = &room.members.get(peer)?.member;
+        (member.connection == connection).then_some(member)
+    }
+
+    /// The room that a peer is in, on whichever connection.
+    pub fn room_of(&self, peer: &PeerId) -> Option<RoomId> {
+        self.places.get(peer).cloned()
+    }
+
+    /// How to reach `to`, if it is in the room of `from`.
+    pub fn route(
+        &self,
+        from: &PeerId,
+        connection: ConnectionId,
+        to: &PeerId,
+    ) -> Result<Option<L>, RoomError> {
+        let from = self.member(from, connection).ok_or(RoomError::NotInRoom)?;
+        let target = self.rooms.get(&from.room).and_then(|room| room.members.get(to));
+        Ok(target.map(|target| target.member.link.clone()))
+    }
+
+    /// Merges a change into a peer's metadata and returns all of it.
+    pub fn update(
+        &mut self,
+        peer: &PeerId,
+        connection: ConnectionId,
+        patch: MetadataPatch,
+    ) -> Result<Metadata, RoomError> {
+        let member = self.member(peer, connection).ok_or(RoomError::NotInRoom)?;
+        let mut changed = member.clone();
+        changed.metadata.merge(patch);
+        let listed = list(peer, &changed)?;
+        let metadata = changed.metadata.clone();
+        let room = self.rooms.get_mut(&changed.room).ok_or(RoomError::NotInRoom)?;
+        let present = room.members.get_mut(peer).ok_or(RoomError::NotInRoom)?;
+        let watches = present.watches.take();
+        room.asked = None;
+        let before = std::mem::replace(present, Present { member: changed, listed, watches });
+        let after = self.rooms.get(&before.member.room).and_then(|room| room.members.get(peer));
+        self.announce(peer, Some(&before.member), after);
+        Ok(metadata)
+    }
+
+    /// Tells the peer from now on how the list that `query` describes changes, or no more.
+    pub fn watch(
+        &mut self,
+        peer: &PeerId,
+        connection: ConnectionId,
+        query: Option<Query>,
+    ) -> Result<(), RoomError> {
+        let place = self.member(peer, connection).ok_or(RoomError::NotInRoom)?.room.clone();
+        let room = self.rooms.get_mut(&place).ok_or(RoomError::NotInRoom)?;
+        match &query {
+            Some(_) => room.watchers.insert(peer.clone()),
+            None => room.watchers.remove(peer),
+        };
+        if let Some(present) = room.members.get_mut(peer) {
+            present.watches = query;
+        }
+        Ok(())
+    }
+
+    /// Tells the watchers of the room what has become of `peer`, each by its own query.
+    fn announce(&self, peer: &PeerId, before: Option<&Member<L>>, after: Option<&Present<L>>) {
+        let member = after.map(|present| &present.member).or(before);
+        let Some(room) = member.and_then(|member| self.rooms.get(&member.room)) else { return };
+        let watchers = room.watchers.iter().filter(|watcher| *watcher != peer);
+        for watcher in watchers.filter_map(|watcher| room.members.get(watcher)) {
+            let Some(query) = &watcher.watches else { continue };
+            let listed = after.filter(|present| query.matches(&present.member));
+            match listed {
+                Some(present) => {
+                    watcher.member.link.tell(peer, News::Here(present.listed.clone()));
+                }
+                None if before.is_some_and(|before| query.matches(before)) => {
+                    watcher.member.link.tell(peer, News::Left);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// The other peers of the asker's room that `query` is about, by id.
+    pub fn discover(
+        &mut self,
+        asker: &PeerId,
+        connection: ConnectionId,
+        query: Query,
+        part: Part,
+    ) -> Result<Arc<Page>, RoomError> {
+        let own = self.member(asker, connection).ok_or(RoomError::NotInRoom)?;
+        // Nobody is in its own list: such a page is the asker's alone.
+        let shared = !query.matches(own);
+        let place = own.room.clone();
+        let room = self.rooms.get_mut(&place).ok_or(RoomError::NotInRoom)?;
+        match &room.asked {
+            Some((asked, which, page)) if shared && *asked == query && *which == part => {
+                return Ok(Arc::clone(page));
+            }
+            _ => {}
+        }
+        let page = Arc::new(room.page(asker, &query, &part));
+        if shared {
+            room.asked = Some((query, part, Arc::clone(&page)));
+        }
+        Ok(page)
+    }
+
+    /// The rooms in which a worker is now.
+    pub fn with_workers(&self) -> BTreeSet<RoomId> {
+        let has_worker = |room: &Room<L>| {
+            room.members.values().any(|present| present.member.role == Role::Worker)
+        };
+        let rooms = self.rooms.iter().filter(|(_, room)| has_worker(room));
+        rooms.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// How many peers are present.
+    pub fn peers(&self) -> usize {
+        self.places.len()
+    }
+
+    /// How many rooms hold at least one peer.
+    pub fn rooms(&self) -> usize {
+        self.rooms.len()
+    }
+}
+
+/// A peer as discovery shows it; see [`PeerInfo`](sleap_rtc_protocol::signaling::PeerInfo).
+fn list<L>(peer: &PeerId, member: &Member<L>) -> Result<Listed, RoomError> {
+    // A map of texts and JSON values always serialises.
+    let metadata = serde_json::to_string(&member.metadata).unwrap_or_default();
+    if metadata.len() > MAX_METADATA_BYTES {
+        return Err(RoomError::MetadataTooLong);
+    }
+    let (peer, role) = (json!(peer.as_str()), json!(member.role.as_str()));
+    let since = member.connected_at_s;
+    let listed = format!(
+        r#"{{"peer_id":{peer},"role":{role},"metadata":{metadata},"connected_at":{since}}}"#
+    );
+    Ok(listed.into())
+}

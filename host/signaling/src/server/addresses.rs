@@ -1,0 +1,263 @@
+//! What each address takes of the server, and how slowly one that guesses is answered. Time comes in
+//! as an argument.
+//!
+//! Loopback addresses have no limits: the peers of one machine share one, and so do all the clients
+//! of a proxy on it that the server was not told to trust. They are slowed when they guess, as
+//! everybody is.
+
+use super::Limits;
+use hyper::header::HeaderMap;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Wrong tokens that are answered at once.
+const FREE_FAILURES: u32 = 8;
+/// What each further one waits behind the one before it.
+const PER_FAILURE: Duration = Duration::from_millis(250);
+/// Who has so much to wait for is not answered any more.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// In which the rooms that an address makes are counted.
+const ROOM_WINDOW: Duration = Duration::from_secs(3600);
+/// Addresses of which something is kept, before those without a socket are forgotten.
+const MAX_ACCOUNTS: usize = 64 * 1024;
+
+/// When an address would be even again: each charge moves it on, and time catches up with it.
+#[derive(Debug, Clone, Copy)]
+struct Meter(Instant);
+
+impl Meter {
+    /// How far it would be ahead of `now` after a charge of `cost`.
+    fn after(self, cost: Duration, now: Instant) -> (Self, Duration) {
+        let even = self.0.max(now) + cost;
+        (Self(even), even - now)
+    }
+}
+
+#[derive(Debug)]
+struct Account {
+    sockets: usize,
+    rooms: Meter,
+    failures: Meter,
+}
+
+impl Account {
+    fn new(now: Instant) -> Self {
+        Self { sockets: 0, rooms: Meter(now), failures: Meter(now) }
+    }
+
+    fn is_even(&self, now: Instant) -> bool {
+        self.sockets == 0 && self.rooms.0 <= now && self.failures.0 <= now
+    }
+}
+
+type Accounts = HashMap<IpAddr, Account>;
+
+/// The accounts of all addresses that have one.
+#[derive(Debug)]
+pub(super) struct Addresses {
+    accounts: Mutex<Accounts>,
+    sockets: usize,
+    per_room: Duration,
+}
+
+/// An open socket of an address; gives it back when dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    addresses: Arc<Addresses>,
+    address: IpAddr,
+}
+
+impl Addresses {
+    pub(super) fn new(limits: &Limits) -> Self {
+        let per_room = ROOM_WINDOW / limits.rooms_per_address;
+        Self { accounts: Mutex::default(), sockets: limits.sockets_per_address, per_room }
+    }
+
+    fn accounts(&self) -> MutexGuard<'_, Accounts> {
+        // Each change is complete before the next can panic.
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with<T>(&self, address: IpAddr, now: Instant, work: impl FnOnce(&mut Account) -> T) -> T {
+        let mut accounts = self.accounts();
+        if accounts.len() >= MAX_ACCOUNTS {
+            accounts.retain(|_, account| !account.is_even(now));
+        }
+        if accounts.len() >= MAX_ACCOUNTS {
+            accounts.retain(|_, account| account.sockets > 0);
+        }
+        work(accounts.entry(network(address)).or_insert_with(|| Account::new(now)))
+    }
+
+    /// A socket of this address, unless it has too many.
+    pub(super) fn open(self: &Arc<Self>, address: IpAddr, now: Instant) -> Option<Place> {
+        let limit = if address.is_loopback() { usize::MAX } else { self.sockets };
+        let fits = self.with(address, now, |account| {
+            let fits = account.sockets < limit;
+            account.sockets += usize::from(fits);
+            fits
+        });
+        fits.then(|| Place { addresses: Arc::clone(self), address: network(address) })
+    }
+
+    /// Whether this address may make one more room; counts it when it may.
+    pub(super) fn may_make_room(&self, address: IpAddr, now: Instant) -> bool {
+        address.is_loopback()
+            || self.with(address, now, |account| {
+                let (meter, ahead) = account.rooms.after(self.per_room, now);
+                let fits = ahead <= ROOM_WINDOW;
+                if fits {
+                    account.rooms = meter;
+                }
+                fits
+            })
+    }
+
+    /// Counts a wrong token from this address. Gives how long the answer is to wait, or `None` when
+    /// it is not to be answered. Only failures wait: who has the right token never asks here.
+    pub(super) fn failed(&self, address: IpAddr, now: Instant) -> Option<Duration> {
+        self.with(address, now, |account| {
+            let (meter, ahead) = account.failures.after(PER_FAILURE, now);
+            let wait = ahead.saturating_sub(PER_FAILURE * FREE_FAILURES);
+            if wait > LONGEST_WAIT {
+                return None;
+            }
+            account.failures = meter;
+            Some(wait)
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        let mut accounts = self.addresses.accounts();
+        let Some(account) = accounts.get_mut(&self.address) else { return };
+        account.sockets -= 1;
+        if account.is_even(now) {
+            accounts.remove(&self.address);
+        }
+    }
+}
+
+/// Who a client is: an IPv4 address, or the /64 that one subscriber of IPv6 has.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) if !v6.is_loopback() => {
+            let [a, b, c, d, ..] = v6.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        other => other,
+    }
+}
+
+/// The client's address behind a trusted proxy: the last of `X-Forwarded-For` that is not loopback,
+/// since what stands before it the client may have written itself. Without one that can be read it
+/// is the socket's.
+pub(super) fn behind_proxy(headers: &HeaderMap, socket: IpAddr) -> IpAddr {
+    let values = headers.get_all("x-forwarded-for");
+    let texts: Option<Vec<&str>> = values.iter().map(|value| value.to_str().ok()).collect();
+    let Some(texts) = texts else { return socket };
+    let mut nearest = socket;
+    for hop in texts.iter().rev().flat_map(|text| text.rsplit(',')) {
+        let Some(address) = hop_address(hop.trim()) else { return socket };
+        nearest = address;
+        if !address.is_loopback() {
+            break;
+        }
+    }
+    nearest
+}
+
+/// An address, as some proxies write it with a port or in brackets.
+fn hop_address(hop: &str) -> Option<IpAddr> {
+    let bare = hop.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(hop);
+    let with_port = || hop.parse::<SocketAddr>().ok().map(|address| address.ip());
+    bare.parse::<IpAddr>().ok().or_else(with_port).map(|address| address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(sockets: usize, rooms: u32) -> Arc<Addresses> {
+        let limits =
+            Limits { sockets_per_address: sockets, rooms_per_address: rooms, ..Limits::default() };
+        Arc::new(Addresses::new(&limits))
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn sockets_are_counted_by_subscriber_and_given_back() {
+        let (addresses, now) = (addresses(2, 1), Instant::now());
+        let one = addresses.open(ip("2001:db8::1"), now).unwrap();
+        let _two = addresses.open(ip("2001:db8::2"), now).unwrap();
+        assert!(addresses.open(ip("2001:db8::3"), now).is_none());
+        assert!(addresses.open(ip("2001:db8:0:1::3"), now).is_some());
+        drop(one);
+        assert!(addresses.open(ip("2001:db8::3"), now).is_some());
+        let local: Vec<_> = (0..9).map(|_| addresses.open(ip("127.0.0.1"), now)).collect();
+        assert!(local.iter().all(Option::is_some));
+        drop((local, _two));
+        assert!(addresses.accounts().is_empty());
+    }
+
+    #[test]
+    fn rooms_come_back_with_time() {
+        let (addresses, now) = (addresses(1, 4), Instant::now());
+        let made = |now| (0..9).filter(|_| addresses.may_make_room(ip("192.0.2.1"), now)).count();
+        assert_eq!(made(now), 4);
+        assert_eq!(made(now + ROOM_WINDOW / 4), 1);
+        assert!(addresses.may_make_room(ip("192.0.2.2"), now));
+    }
+
+    #[test]
+    fn failures_wait_behind_each_other_and_then_are_not_answered() {
+        let (addresses, now) = (addresses(1, 1), Instant::now());
+        let guess = |now| addresses.failed(ip("127.0.0.1"), now);
+        assert!((0..FREE_FAILURES).all(|_| guess(now) == Some(Duration::ZERO)));
+        assert_eq!(guess(now), Some(PER_FAILURE));
+        assert_eq!(guess(now), Some(2 * PER_FAILURE));
+        let answered = (0..10_000).filter(|_| guess(now).is_some()).count();
+        assert_eq!(answered + 2, (LONGEST_WAIT.as_millis() / PER_FAILURE.as_millis()) as usize);
+        assert_eq!(addresses.failed(ip("192.0.2.1"), now), Some(Duration::ZERO));
+        assert_eq!(guess(now + 2 * LONGEST_WAIT), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn accounts_are_bounded() {
+        let (addresses, now) = (addresses(1, 1), Instant::now());
+        for n in 0..200_000u32 {
+            addresses.failed(IpAddr::from(n.to_be_bytes()), now);
+        }
+        assert!(addresses.accounts().len() <= MAX_ACCOUNTS);
+    }
+
+    #[test]
+    fn a_proxy_is_believed_about_the_last_hop_only() {
+        let socket = ip("127.0.0.1");
+        for (headers, wanted) in [
+            (vec![], "127.0.0.1"),
+            (vec!["192.0.2.7"], "192.0.2.7"),
+            (vec!["203.0.113.9, 192.0.2.7"], "192.0.2.7"),
+            (vec!["203.0.113.9", "192.0.2.7, 127.0.0.1"], "192.0.2.7"),
+            (vec!["192.0.2.7:4711"], "192.0.2.7"),
+            (vec!["[2001:db8::1]:80"], "2001:db8::1"),
+            (vec!["[2001:db8::1]"], "2001:db8::1"),
+            (vec!["nonsense, 192.0.2.7"], "192.0.2.7"),
+            (vec!["192.0.2.7, nonsense"], "127.0.0.1"),
+            (vec!["192.0.2.7", ""], "127.0.0.1"),
+        ] {
+            let mut map = HeaderMap::new();
+            for header in &headers {
+                map.append("x-forwarded-for", header.parse().unwrap());
+            }
+            assert_eq!(behind_proxy(&map, socket), ip(wanted), "{headers:?}");
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! The head of a frame, which is all that the server reads of what it forwards, and the error frames
+//! that it answers with.
+
+use crate::filter::FilterError;
+use crate::identity::IdentityError;
+use crate::rooms::RoomError;
+use crate::store::StoreError;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Value, json};
+use sleap_rtc_protocol::ids::PeerId;
+use sleap_rtc_protocol::signaling::MAX_FRAME_BYTES;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+/// Characters of a parser's message that go back: it may quote the frame.
+const MAX_QUOTE: usize = 200;
+
+/// What a frame is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Kind {
+    Register,
+    DiscoverPeers,
+    WatchPeers,
+    UnwatchPeers,
+    GetIceServers,
+    UpdateMetadata,
+    Offer,
+    Answer,
+    Candidate,
+    PeerMessage,
+    Error,
+    #[serde(other)]
+    Unknown,
+}
+
+impl Kind {
+    /// The keys that name the sender and the target of a forwarded frame.
+    fn address_keys(self) -> (&'static str, &'static str) {
+        match self {
+            Self::PeerMessage => ("from_peer_id", "to_peer_id"),
+            _ => ("sender", "target"),
+        }
+    }
+}
+
+/// The keys that say from whom and to whom. A key that comes twice is refused by the parser, so
+/// the server and the receiver cannot read two different senders.
+#[derive(Debug, Deserialize)]
+pub(super) struct Head {
+    #[serde(rename = "type")]
+    pub(super) kind: Kind,
+    #[serde(default, deserialize_with = "not_null")]
+    sender: Option<PeerId>,
+    #[serde(default, deserialize_with = "not_null")]
+    from_peer_id: Option<PeerId>,
+    #[serde(default, deserialize_with = "not_null")]
+    peer_id: Option<PeerId>,
+    #[serde(default)]
+    target: Option<PeerId>,
+    #[serde(default)]
+    to_peer_id: Option<PeerId>,
+    #[serde(default)]
+    attempt: Value,
+}
+
+/// `null` is no peer; to treat it as absent would add a second key when the frame is forwarded.
+fn not_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PeerId>, D::Error> {
+    PeerId::deserialize(deserializer).map(Some)
+}
+
+impl Head {
+    /// Whether every sender that the frame names is `peer`.
+    pub(super) fn speaks_as(&self, peer: &PeerId) -> bool {
+        [&self.sender, &self.from_peer_id, &self.peer_id]
+            .into_iter()
+            .flatten()
+            .all(|named| named == peer)
+    }
+
+    /// To whom the frame goes.
+    pub(super) fn target(&self) -> Result<&PeerId, Fault> {
+        let (_, key) = self.kind.address_keys();
+        let target = match self.kind {
+            Kind::PeerMessage => &self.to_peer_id,
+            _ => &self.target,
+        };
+        target.as_ref().ok_or_else(|| Fault::invalid(format!("the frame has no {key}")))
+    }
+
+    /// The number of the offer that this frame is about, when it has one.
+    pub(super) fn attempt(&self) -> Option<u64> {
+        self.attempt.as_u64()
+    }
+
+    /// The frame as it is forwarded: unchanged, but for the sender where it was left out, so that
+    /// the receiver always knows who speaks.
+    pub(super) fn signed(&self, text: Utf8Bytes, peer: &PeerId) -> Result<Utf8Bytes, Fault> {
+        let present = match self.kind {
+            Kind::PeerMessage => &self.from_peer_id,
+            _ => &self.sender,
+        };
+        if present.is_some() {
+            return Ok(text);
+        }
+        let (key, _) = self.kind.address_keys();
+        let Some((_, rest)) = text.split_once('{') else {
+            return Err(Fault::invalid("a frame is a JSON object"));
+        };
+        let signed = format!("{{{:?}:{},{rest}", key, json!(peer.as_str()));
+        if signed.len() > MAX_FRAME_BYTES {
+            return Err(Fault::invalid(format!("with its {key} the frame would be too long")));
+        }
+        Ok(signed.into())
+    }
+}
+
+/// Refuses a frame with more lists and objects inside each other than `limit`: what the server only
+/// passes on would be its receiver's to survive.
+pub(super) fn check_depth(text: &str, limit: usize) -> Result<(), Fault> {
+    let opening = |byte: &&u8| matches!(byte, b'{' | b'[');
+    if text.as_bytes().iter().filter(opening).count() <= limit {
+        return Ok(());
+    }
+    let (mut depth, mut quoted, mut escaped) = (0usize, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'{' | b'[' if !quoted => depth += 1,
+            b'}' | b']' if !quoted => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > limit {
+            return Err(Fault::invalid(format!("a frame is nested {limit} deep at most")));
+        }
+    }
+    Ok(())
+}
+
+/// Reads a frame or a part of it.
+pub(super) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
+    let parsed = match text.trim_start().starts_with('{') {
+        true => serde_json::from_str(text).map_err(|error| error.to_string()),
+        // A list could otherwise stand for a frame, field by field.
+        false => Err("a frame is a JSON object".to_owned()),
+    };
+    parsed.map_err(|why| {
+        let is_json = serde_json::from_str::<IgnoredAny>(text).is_ok();
+        let code = if is_json { Code::InvalidMessage } else { Code::InvalidJson };
+        Fault::new(code, why.chars().take(MAX_QUOTE).collect::<String>())
+    })
+}
+
+/// The words of an error frame's `code` and `reason`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Code {
+    InvalidJson,
+    InvalidMessage,
+    UnknownMessageType,
+    NotInRoom,
+    RoomNotFound,
+    RoomFull,
+    PeerNotFound,
+    DeliveryFailed,
+    IdentityRefused,
+    IdentityExpired,
+    SenderMismatch,
+    Internal,
+}
+
+impl Code {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidJson => "INVALID_JSON",
+            Self::InvalidMessage => "INVALID_MESSAGE",
+            Self::UnknownMessageType => "UNKNOWN_MESSAGE_TYPE",
+            Self::NotInRoom => "NOT_IN_ROOM",
+            Self::RoomNotFound => "ROOM_NOT_FOUND",
+            Self::RoomFull => "ROOM_FULL",
+            Self::PeerNotFound => "PEER_NOT_FOUND",
+            Self::DeliveryFailed => "DELIVERY_FAILED",
+            Self::IdentityRefused => "IDENTITY_REFUSED",
+            Self::IdentityExpired => "IDENTITY_EXPIRED",
+            Self::SenderMismatch => "SENDER_MISMATCH",
+            Self::Internal => "INTERNAL_ERROR",
+        }
+    }
+
+    /// Whether no correct program would have caused it.
+    pub(super) fn is_abuse(self) -> bool {
+        matches!(
+            self,
+            Self::InvalidJson
+                | Self::InvalidMessage
+                | Self::UnknownMessageType
+                | Self::SenderMismatch
+        )
+    }
+}
+
+/// Why a frame was not done, as a value that becomes an error frame.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub(super) code: Code,
+    pub(super) message: String,
+    pub(super) attempt: Option<u64>,
+}
+
+impl Fault {
+    pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), attempt: None }
+    }
+
+    pub(super) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(Code::InvalidMessage, message)
+    }
+
+    /// Every reader of the three shapes in use finds its field.
+    pub(super) fn frame(&self) -> String {
+        let code = self.code.as_str();
+        let mut frame =
+            json!({"type": "error", "code": code, "reason": code, "message": self.message});
+        if let Some(attempt) = self.attempt {
+            frame["attempt"] = attempt.into();
+        }
+        frame.to_string()
+    }
+}
+
+impl From<RoomError> for Fault {
+    fn from(error: RoomError) -> Self {
+        let code = match error {
+            RoomError::Full(_) => Code::RoomFull,
+            RoomError::MetadataTooLong => Code::InvalidMessage,
+            RoomError::NotInRoom => Code::NotInRoom,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<FilterError> for Fault {
+    fn from(error: FilterError) -> Self {
+        Self::invalid(error.to_string().chars().take(MAX_QUOTE).collect::<String>())
+    }
+}
+
+impl From<IdentityError> for Fault {
+    fn from(error: IdentityError) -> Self {
+        let code = match error {
+            IdentityError::Invalid => Code::IdentityRefused,
+            IdentityError::Expired => Code::IdentityExpired,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "a frame could not be answered");
+        Self::new(Code::Internal, "the server cannot reach its own state; try again later")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn peer(name: &str) -> PeerId {
+        PeerId::new(name).unwrap()
+    }
+
+    #[test]
+    fn a_missing_sender_is_added_and_a_present_one_left_alone() {
+        for (text, wanted) in [
+            (
+                r#" {"type":"error","target":"b"}"#,
+                r#"{"sender":"a\"","type":"error","target":"b"}"#,
+            ),
+            (
+                r#"{"type":"peer_message","to_peer_id":"b"}"#,
+                r#"{"from_peer_id":"a\"","type":"peer_message","to_peer_id":"b"}"#,
+            ),
+            (r#"{"sender":"a\"","type":"offer"}"#, r#"{"sender":"a\"","type":"offer"}"#),
+        ] {
+            let head: Head = parse(text).unwrap();
+            assert_eq!(head.signed(text.into(), &peer("a\"")).unwrap().as_str(), wanted);
+        }
+    }
+
+    #[test]
+    fn two_senders_or_none_at_all_are_refused() {
+        for text in [
+            r#"{"type":"offer","sender":"a","sender":"b"}"#,
+            r#"{"type":"offer","sender":null}"#,
+            r#"{"type":"offer","sender":7}"#,
+            r#"{"type":7}"#,
+            r#"{}"#,
+            r#"[]"#,
+            r#"["offer","a",null,null,"b"]"#,
+        ] {
+            assert_eq!(parse::<Head>(text).unwrap_err().code, Code::InvalidMessage, "{text}");
+        }
+        for text in ["", "{", "nonsense", r#"{"type":"offer"}}"#] {
+            assert_eq!(parse::<Head>(text).unwrap_err().code, Code::InvalidJson, "{text}");
+        }
+        let deep = format!("{{\"type\":\"offer\",\"x\":{}", "[".repeat(100_000));
+        assert_eq!(parse::<Head>(&deep).unwrap_err().code, Code::InvalidJson);
+    }
+
+    #[test]
+    fn depth_is_counted_outside_of_texts() {
+        let nested = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
+        assert_eq!(check_depth(&nested(8), 8), Ok(()));
+        assert_eq!(check_depth(&nested(9), 8).unwrap_err().code, Code::InvalidMessage);
+        assert_eq!(check_depth(&format!(r#"{{"a":"{}\"["}}"#, "[".repeat(99)), 8), Ok(()));
+        assert_eq!(check_depth(&"[]".repeat(99), 8), Ok(()));
+    }
+
+    proptest! {
+        /// What is forwarded is still the frame that came, and names its sender once.
+        #[test]
+        fn signing_keeps_every_key(value in "\\PC{0,40}", key in "[a-z]{1,8}", id in "[!-~]{1,20}") {
+            prop_assume!(!["type", "sender", "target", "attempt"].contains(&key.as_str()));
+            let frame = json!({"type": "answer", "target": "b", key.clone(): value.clone()});
+            let text = frame.to_string();
+            prop_assume!(parse::<Head>(&text).is_ok());
+            let head: Head = parse(&text).unwrap();
+            let signed = head.signed(text.into(), &peer(&id)).unwrap();
+            let read: Value = serde_json::from_str(&signed).unwrap();
+            prop_assert_eq!(&read["sender"], &id);
+            prop_assert_eq!(&read[&key], &value);
+            prop_assert_eq!(read.as_object().unwrap().len(), frame.as_object().unwrap().len() + 1);
+        }
+    }
+}

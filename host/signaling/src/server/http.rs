@@ -1,0 +1,287 @@
+//! The HTTP API, and the door to the WebSocket.
+
+use crate::identity::IdentityError;
+use crate::server::addresses::behind_proxy;
+use crate::server::link::Dismissal;
+use crate::server::socket;
+use crate::server::{Server, Share, metrics};
+use crate::store::{StoreError, hex};
+use crate::{unix_time_s, websocket_config};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Body as HttpBody;
+use hyper::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sleap_rtc_protocol::ids::{IdToken, PeerId, RoomId};
+use std::error::Error;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
+use tokio_tungstenite::tungstenite::protocol::Role;
+
+/// The longest body: a token and a few ids.
+const MAX_BODY_BYTES: usize = 16 * 1024;
+/// How long a body may take to arrive.
+const BODY_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The answer to a connection that is one too many, as it goes over the wire.
+pub(super) const TOO_MANY_SOCKETS: &str =
+    "HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+
+/// Why a request was not done.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("{0}")]
+    Malformed(String),
+    #[error("send `Authorization: Bearer <id_token>` with the token from sign-in")]
+    NoToken,
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error("{0}")]
+    Forbidden(&'static str),
+    #[error("there is nothing at this path")]
+    NotFound,
+    #[error("this path takes another method")]
+    Method,
+    #[error("this is the WebSocket's path; GET /health tells how the server is")]
+    UpgradeRequired,
+    #[error(
+        "too many sockets are open from your address; close some, or raise `sockets_per_address`"
+    )]
+    TooManySockets,
+    #[error(
+        "your address has made too many rooms; try again within the hour, or raise `rooms_per_address`"
+    )]
+    TooManyRooms,
+    #[error("the server cannot reach its own state; try again later")]
+    Store(#[from] StoreError),
+}
+
+impl Refusal {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::NoToken | Self::Identity(_) => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
+            Self::TooManySockets | Self::TooManyRooms => StatusCode::TOO_MANY_REQUESTS,
+            Self::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+/// What the bodies of all requests may hold.
+#[derive(Debug, Default, Deserialize)]
+struct Body {
+    #[serde(default)]
+    id_token: Option<IdToken>,
+    #[serde(default)]
+    peer_id: Option<PeerId>,
+    #[serde(default)]
+    room_id: Option<RoomId>,
+}
+
+/// A request's body, from a socket or from a test.
+pub(super) trait Readable:
+    HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>
+{
+}
+
+impl<B> Readable for B where B: HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> {}
+
+/// Answers one request that came from the socket of `address`.
+pub(super) async fn answer<B: Readable>(
+    request: Request<B>,
+    server: Arc<Server>,
+    address: IpAddr,
+    share: Arc<Share>,
+) -> Response<Full<Bytes>> {
+    let path = request.uri().path().to_owned();
+    let address = match server.options.trust_proxy {
+        true => behind_proxy(request.headers(), address),
+        false => address,
+    };
+    let answered = match (request.method(), path.as_str()) {
+        (&Method::GET, "/") => upgrade(request, Arc::clone(&server), address, share),
+        (&Method::GET, "/health") => Ok(reply(StatusCode::OK, &metrics::json(&server))),
+        (&Method::GET, "/metrics") => Ok(measured(request.headers(), &server)),
+        (&Method::POST, _) => {
+            post(&path, request, &server, address).await.map(|value| reply(StatusCode::OK, &value))
+        }
+        (_, "/" | "/health" | "/metrics") => Err(Refusal::Method),
+        (_, path) if POSTS.contains(&path) => Err(Refusal::Method),
+        _ => Err(Refusal::NotFound),
+    };
+    answered.unwrap_or_else(|refusal| {
+        if matches!(refusal, Refusal::TooManySockets | Refusal::TooManyRooms) {
+            server.counters.rate_limited.count();
+        }
+        tracing::debug!(path, error = ?refusal, "request refused");
+        let message = refusal.to_string();
+        reply(refusal.status(), &json!({"error": message, "message": message}))
+    })
+}
+
+const POSTS: [&str; 4] =
+    ["/anonymous-signin", "/create-room", "/delete-peer", "/delete-peers-and-room"];
+
+async fn post<B: Readable>(
+    path: &str,
+    request: Request<B>,
+    server: &Server,
+    address: IpAddr,
+) -> Result<Value, Refusal> {
+    if !POSTS.contains(&path) {
+        return Err(Refusal::NotFound);
+    }
+    let bearer = bearer(request.headers())?;
+    let body = read(request.into_body()).await?;
+    if path == POSTS[0] {
+        return sign_in(server, bearer.or(body.id_token));
+    }
+    let caller = server.signer.verify(&bearer.ok_or(Refusal::NoToken)?, unix_time_s())?;
+    match path {
+        "/create-room" => create_room(server, caller, address).await,
+        "/delete-peer" => delete_peer(server, &caller, body.peer_id),
+        _ => delete_room(server, &caller, body).await,
+    }
+}
+
+/// A new identity, or more time for the one that `token` proves, expired or not.
+fn sign_in(server: &Server, token: Option<IdToken>) -> Result<Value, Refusal> {
+    let peer = match token {
+        Some(token) => server.signer.verify_expired_too(&token)?,
+        None => PeerId::new(format!("peer-{}", hex(&rand::random::<[u8; 8]>())))
+            .map_err(|_| IdentityError::Invalid)?,
+    };
+    let token = server.signer.sign(&peer, unix_time_s())?;
+    Ok(json!({"id_token": token, "username": peer}))
+}
+
+async fn create_room(server: &Server, caller: PeerId, address: IpAddr) -> Result<Value, Refusal> {
+    if !server.addresses.may_make_room(address, Instant::now()) {
+        return Err(Refusal::TooManyRooms);
+    }
+    let room = server.store.create_room(caller.clone(), unix_time_s()).await?;
+    tracing::info!(peer = %caller, room = %room.room_id, "room created");
+    Ok(json!({"room_id": room.room_id, "token": room.token}))
+}
+
+fn delete_peer(server: &Server, caller: &PeerId, peer: Option<PeerId>) -> Result<Value, Refusal> {
+    if peer.is_some_and(|peer| peer != *caller) {
+        return Err(Refusal::Forbidden("a peer can delete itself only"));
+    }
+    let present = server.rooms().remove(caller);
+    if let Some(member) = &present {
+        member.link.dismiss(Dismissal::Deleted);
+        tracing::info!(peer = %caller, room = %member.room, "peer deleted");
+    }
+    Ok(json!({"status": if present.is_some() { "deleted" } else { "not present" }}))
+}
+
+/// Deletes a room that the caller made. The old programs name themselves instead of the room: then
+/// it is the one they are in.
+async fn delete_room(server: &Server, caller: &PeerId, body: Body) -> Result<Value, Refusal> {
+    if body.peer_id.as_ref().is_some_and(|peer| peer != caller) {
+        return Err(Refusal::Forbidden("a peer can delete itself and its own rooms only"));
+    }
+    let own = server.rooms().room_of(caller);
+    let named = body.room_id.is_some();
+    let Some(room) = body.room_id.or(own) else { return delete_peer(server, caller, None) };
+    if !server.store.delete_room(room.clone(), caller.clone()).await? {
+        // The same answer for a room that does not exist: rooms cannot be probed for.
+        let refusal = Refusal::Forbidden("you have made no such room");
+        return if named { Err(refusal) } else { delete_peer(server, caller, None) };
+    }
+    let members = server.rooms().clear(&room);
+    members.iter().for_each(|member| member.link.dismiss(Dismissal::Deleted));
+    tracing::info!(peer = %caller, %room, peers = members.len(), "room deleted");
+    Ok(json!({"status": "deleted", "peers": members.len()}))
+}
+
+/// Prometheus' text, or JSON for who asks for that, as the old programs do.
+fn measured(headers: &HeaderMap, server: &Server) -> Response<Full<Bytes>> {
+    let accepted = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+    if accepted.is_some_and(|accepted| accepted.contains("application/json")) {
+        return reply(StatusCode::OK, &metrics::json(server));
+    }
+    let mut response = reply(StatusCode::OK, &Value::Null);
+    let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, text);
+    *response.body_mut() = Full::from(metrics::prometheus(server));
+    response
+}
+
+fn upgrade<B>(
+    mut request: Request<B>,
+    server: Arc<Server>,
+    address: IpAddr,
+    share: Arc<Share>,
+) -> Result<Response<Full<Bytes>>, Refusal> {
+    let response =
+        create_response_with_body(&request, Full::default).map_err(|_| Refusal::UpgradeRequired)?;
+    let place = match server.options.trust_proxy {
+        true => {
+            let place = server.addresses.open(address, Instant::now());
+            Some(place.ok_or(Refusal::TooManySockets)?)
+        }
+        // Counted when the connection came.
+        false => None,
+    };
+    let tasks = server.tasks.clone();
+    let upgraded = hyper::upgrade::on(&mut request);
+    tasks.spawn(async move {
+        let _held = (share, place);
+        match upgraded.await {
+            Ok(upgraded) => {
+                let io = TokioIo::new(upgraded);
+                let config = websocket_config(server.options.limits.frame_bytes);
+                let ws = WebSocketStream::from_raw_socket(io, Role::Server, Some(config));
+                socket::serve(ws.await, server, address).await;
+            }
+            Err(error) => tracing::debug!(%error, "a WebSocket was not opened"),
+        }
+    });
+    Ok(response)
+}
+
+fn bearer(headers: &HeaderMap) -> Result<Option<IdToken>, Refusal> {
+    let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
+    let token = value.to_str().ok().and_then(|text| {
+        let (scheme, token) = text.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+    });
+    let token = token.ok_or(Refusal::NoToken)?;
+    IdToken::new(token).map(Some).map_err(|_| IdentityError::Invalid.into())
+}
+
+async fn read(body: impl Readable) -> Result<Body, Refusal> {
+    let limited = Limited::new(body, MAX_BODY_BYTES).collect();
+    let bytes = tokio::time::timeout(BODY_DEADLINE, limited)
+        .await
+        .map_err(|_| Refusal::Malformed("the request's body took too long".into()))?
+        .map_err(|error| Refusal::Malformed(format!("the request's body: {error}")))?
+        .to_bytes();
+    if bytes.trim_ascii().is_empty() {
+        return Ok(Body::default());
+    }
+    serde_json::from_slice(&bytes)
+        .map_err(|_| Refusal::Malformed("the body is not the JSON object that is expected".into()))
+}
+
+fn reply(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(value.to_string()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    // The calls are rare: a connection kept for the next would only be one more to hold.
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}

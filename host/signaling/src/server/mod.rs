@@ -1,0 +1,265 @@
+//! The signaling server: HTTP API and WebSocket on every port that it is given.
+//!
+//! Presence lives in memory and ends with its socket; what must outlive the process is in the
+//! [`Store`]. Nobody is believed: a frame speaks as the peer that its socket registered, and reaches
+//! that peer's room only.
+
+mod addresses;
+mod board;
+mod frame;
+mod http;
+mod limits;
+mod link;
+mod metrics;
+mod pace;
+mod session;
+mod socket;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+use crate::ice::IceOffer;
+use crate::identity::Signer;
+use crate::rooms::{ConnectionId, Rooms};
+use crate::store::{Store, StoreError};
+use crate::unix_time_s;
+use addresses::{Addresses, Place};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+pub use limits::Limits;
+use link::Link;
+use metrics::Counters;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+pub use tls::{Tls, TlsError, TlsFiles};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Sockets that are open at once; more wait in the system's queue.
+const MAX_SOCKETS: usize = 32 * 1024;
+/// How long a TLS handshake may take, and a request's head after it.
+const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+/// The longest head of a request: a few headers and a token.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// How long the sockets have to say goodbye when the server stops.
+const STOP_DEADLINE: Duration = Duration::from_secs(5);
+/// How often rooms with a worker are prolonged and expired rooms are forgotten.
+const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// Why the server ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// There is nothing to listen on.
+    #[error("no socket to listen on was given")]
+    NoListener,
+    /// The state cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// How a server serves.
+#[derive(Debug, Clone, Default)]
+pub struct ServerOptions {
+    /// The STUN and TURN servers that its peers are given.
+    pub ice: IceOffer,
+    /// TLS on every port; `None` for plain.
+    pub tls: Option<Tls>,
+    /// Whether `X-Forwarded-For` says who the client is.
+    pub trust_proxy: bool,
+    /// What anybody may have.
+    pub limits: Limits,
+}
+
+/// What all connections share.
+struct Server {
+    rooms: Mutex<Rooms<Link>>,
+    store: Store,
+    signer: Signer,
+    options: ServerOptions,
+    addresses: Arc<Addresses>,
+    sockets: Arc<Semaphore>,
+    next_connection: AtomicU64,
+    started: Instant,
+    counters: Counters,
+    shutdown: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Server {
+    fn new(store: Store, options: ServerOptions, shutdown: CancellationToken) -> Self {
+        Self {
+            rooms: Mutex::new(Rooms::new(options.limits.room_peers)),
+            signer: Signer::new(store.signing_key()),
+            store,
+            addresses: Arc::new(Addresses::new(&options.limits)),
+            options,
+            sockets: Arc::new(Semaphore::new(MAX_SOCKETS)),
+            next_connection: AtomicU64::new(1),
+            started: Instant::now(),
+            counters: Counters::default(),
+            shutdown,
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    /// The registry. It is locked for moments only, and never across an `await`.
+    fn rooms(&self) -> MutexGuard<'_, Rooms<Link>> {
+        // Each change of the registry is complete before the next can panic.
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open_sockets(&self) -> usize {
+        MAX_SOCKETS - self.sockets.available_permits()
+    }
+
+    fn next_connection(&self) -> ConnectionId {
+        self.next_connection.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// Serves on all `listeners` until `shutdown`, then closes every socket with code 1012, which tells
+/// peers to come back.
+///
+/// # Errors
+/// When there is no listener, or the state cannot be read at the start.
+pub async fn run(
+    listeners: Vec<TcpListener>,
+    store: Store,
+    options: ServerOptions,
+    shutdown: CancellationToken,
+) -> Result<(), ServerError> {
+    if listeners.is_empty() {
+        return Err(ServerError::NoListener);
+    }
+    store.purge(unix_time_s()).await?;
+    let server = Arc::new(Server::new(store, options, shutdown.clone()));
+    let mut tasks = JoinSet::new();
+    for listener in listeners {
+        tasks.spawn(accept(listener, Arc::clone(&server)));
+    }
+    tasks.spawn(sweep(Arc::clone(&server)));
+    shutdown.cancelled().await;
+    tasks.shutdown().await;
+    server.tasks.close();
+    if tokio::time::timeout(STOP_DEADLINE, server.tasks.wait()).await.is_err() {
+        tracing::warn!("some sockets did not close in time");
+    }
+    tracing::info!("signaling server stopped");
+    Ok(())
+}
+
+async fn accept(listener: TcpListener, server: Arc<Server>) {
+    loop {
+        // Never closed, so this ends only with the task.
+        let Ok(permit) = Arc::clone(&server.sockets).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, from)) => {
+                let address = from.ip().to_canonical();
+                if let Some(share) = share(&server, &stream, permit, address) {
+                    server.tasks.spawn(serve(stream, Arc::clone(&server), address, share));
+                }
+            }
+            Err(error) => {
+                // Out of file descriptors, most likely: give sockets time to end.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// A connection's share of the server's sockets; a WebSocket takes it along.
+struct Share {
+    _permit: OwnedSemaphorePermit,
+    /// Behind a trusted proxy the address is known with the request only.
+    _place: Option<Place>,
+}
+
+/// The share of a new connection. One too many of an address is told so if that needs no waiting,
+/// and dropped.
+fn share(
+    server: &Server,
+    stream: &TcpStream,
+    permit: OwnedSemaphorePermit,
+    address: IpAddr,
+) -> Option<Arc<Share>> {
+    let trusted = server.options.trust_proxy;
+    let place = if trusted { None } else { server.addresses.open(address, Instant::now()) };
+    if place.is_none() && !trusted {
+        server.counters.rate_limited.count();
+        tracing::debug!(%address, "too many sockets of one address");
+        if server.options.tls.is_none() {
+            let _ = stream.try_write(http::TOO_MANY_SOCKETS.as_bytes());
+        }
+        return None;
+    }
+    Some(Arc::new(Share { _permit: permit, _place: place }))
+}
+
+/// One connection: perhaps TLS, then HTTP, and perhaps a WebSocket after it.
+async fn serve(stream: TcpStream, server: Arc<Server>, address: IpAddr, share: Arc<Share>) {
+    // Frames are small and wait for an answer each.
+    let _ = stream.set_nodelay(true);
+    let Some(tls) = &server.options.tls else { return talk(stream, server, address, share).await };
+    let handshake = tokio::time::timeout(HEAD_DEADLINE, tls.acceptor().accept(stream));
+    let shaken = tokio::select! {
+        shaken = handshake => shaken,
+        () = server.shutdown.cancelled() => return,
+    };
+    match shaken {
+        Ok(Ok(stream)) => talk(stream, server, address, share).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+        Err(_) => tracing::debug!("a TLS handshake took too long"),
+    }
+}
+
+async fn talk<S>(stream: S, server: Arc<Server>, address: IpAddr, share: Arc<Share>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(|request| {
+        let (server, share) = (Arc::clone(&server), Arc::clone(&share));
+        let answer = http::answer(request, server, address, share);
+        async move { Ok::<_, std::convert::Infallible>(answer.await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_DEADLINE)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    tokio::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = server.shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "an HTTP connection ended early");
+    }
+}
+
+async fn sweep(server: Arc<Server>) {
+    loop {
+        tokio::time::sleep(SWEEP_EVERY).await;
+        let now_s = unix_time_s();
+        let occupied = server.rooms().with_workers();
+        let swept = match server.store.keep(occupied, now_s).await {
+            Ok(()) => server.store.purge(now_s).await,
+            Err(error) => Err(error),
+        };
+        match swept {
+            Ok(expired) => tracing::info!(expired, "rooms swept"),
+            Err(error) => tracing::error!(%error, "cannot sweep the rooms"),
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! What a restart must not forget: the signing key and the rooms, in SQLite.
+//!
+//! One thread owns the connection; the async side sends it closures through a bounded queue and
+//! waits for the answer, so no database call ever runs on a runtime thread. A room's token is kept
+//! as its SHA-256 only: whoever reads the file cannot join.
+
+use crate::identity::Key;
+use rusqlite::{Connection, OptionalExtension, params};
+use sha2::{Digest, Sha256};
+use sleap_rtc_protocol::ids::{PeerId, RoomCredentials, RoomId, Token};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use subtle::ConstantTimeEq;
+use tokio::sync::{mpsc, oneshot};
+
+/// How long a room outlives its last worker, in seconds.
+pub const AFTER_WORKER_S: u64 = 30 * 24 * 60 * 60;
+/// How long a room waits for its first worker, in seconds.
+pub const BEFORE_WORKER_S: u64 = 24 * 60 * 60;
+
+const QUEUE: usize = 256;
+const SCHEMA_VERSION: i64 = 1;
+const SCHEMA: &str = "
+    CREATE TABLE IF NOT EXISTS signing_key (
+        only INTEGER PRIMARY KEY CHECK (only = 1),
+        key BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE IF NOT EXISTS room (
+        room_id TEXT PRIMARY KEY,
+        token_sha256 BLOB NOT NULL,
+        creator TEXT NOT NULL,
+        expires_at_s INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS room_expiry ON room (expires_at_s);
+    PRAGMA user_version = 1;
+";
+
+/// Why the state cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file or its folder cannot be made.
+    #[error("cannot create the state file {path}: {source}; choose another with --state")]
+    Create {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// SQLite says no.
+    #[error("the state file {path}: {source}")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: rusqlite::Error,
+    },
+    /// A newer program made it.
+    #[error("the state file {path} was made by a newer sleap-rtc (its version is {version})")]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: i64,
+    },
+    /// A call failed.
+    #[error("the server's state: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// The database's thread is gone.
+    #[error("the server's state is closed")]
+    Closed,
+}
+
+type Call = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// A handle onto the state; clones share it. The database closes when the last one is dropped.
+#[derive(Clone)]
+pub struct Store {
+    calls: mpsc::Sender<Call>,
+    key: Key,
+}
+
+impl Store {
+    /// Opens the state in this file, readable by its owner only, or makes it.
+    ///
+    /// # Errors
+    /// When it cannot be made, is damaged, or comes from a newer program.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        create_private(path).map_err(|source| StoreError::Create { path: path.into(), source })?;
+        Self::start(path, Connection::open(path))
+    }
+
+    /// A state that ends with the program.
+    ///
+    /// # Errors
+    /// When SQLite cannot start.
+    pub fn ephemeral() -> Result<Self, StoreError> {
+        Self::start(Path::new(":memory:"), Connection::open_in_memory())
+    }
+
+    fn start(path: &Path, connection: rusqlite::Result<Connection>) -> Result<Self, StoreError> {
+        let open = |source| StoreError::Open { path: path.into(), source };
+        let mut connection = connection.map_err(open)?;
+        let version = prepare(&connection).map_err(open)?;
+        if version > SCHEMA_VERSION {
+            return Err(StoreError::Newer { path: path.into(), version });
+        }
+        connection.execute_batch(SCHEMA).map_err(open)?;
+        let key = signing_key(&connection).map_err(open)?;
+        let (calls, mut queue) = mpsc::channel::<Call>(QUEUE);
+        // Ends when the last handle is dropped; what is queued then is still done.
+        std::thread::spawn(move || {
+            while let Some(call) = queue.blocking_recv() {
+                call(&mut connection);
+            }
+        });
+        Ok(Self { calls, key })
+    }
+
+    async fn call<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (answer, result) = oneshot::channel();
+        let call: Call = Box::new(move |connection| {
+            // Nobody waits any more when the socket that asked is gone.
+            let _ = answer.send(work(connection));
+        });
+        self.calls.send(call).await.map_err(|_| StoreError::Closed)?;
+        Ok(result.await.map_err(|_| StoreError::Closed)??)
+    }
+
+    /// The key that signs identities.
+    pub fn signing_key(&self) -> Key {
+        self.key
+    }
+
+    /// Makes a room with an 8-digit id and a token of 128 bits.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn create_room(
+        &self,
+        creator: PeerId,
+        now_s: u64,
+    ) -> Result<RoomCredentials, StoreError> {
+        let token = hex(&rand::random::<[u8; 16]>());
+        let hash = sha256(&token);
+        let room_id = self
+            .call(move |connection| {
+                loop {
+                    let room_id = hex(&rand::random::<[u8; 4]>());
+                    let made = connection.execute(
+                        "INSERT OR IGNORE INTO room VALUES (?1, ?2, ?3, ?4)",
+                        params![
+                            room_id,
+                            hash,
+                            creator.as_str(),
+                            sql_time(now_s.saturating_add(BEFORE_WORKER_S))
+                        ],
+                    )?;
+                    if made == 1 {
+                        return Ok(room_id);
+                    }
+                }
+            })
+            .await?;
+        let valid = |_| StoreError::Closed; // Unreachable: hex digits are valid identifiers.
+        Ok(RoomCredentials {
+            room_id: RoomId::new(room_id).map_err(valid)?,
+            token: Token::new(token).map_err(valid)?,
+        })
+    }
+
+    /// Whether these credentials open a room that has not expired. A wrong token and an unknown
+    /// room take the same path, and the comparison takes the same time for every guess.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn opens(&self, room: RoomCredentials, now_s: u64) -> Result<bool, StoreError> {
+        let offered = sha256(room.token.as_str());
+        let kept: Option<Vec<u8>> = self
+            .call(move |connection| {
+                connection
+                    .prepare_cached(
+                        "SELECT token_sha256 FROM room WHERE room_id = ?1 AND expires_at_s > ?2",
+                    )?
+                    .query_row(params![room.room_id.as_str(), sql_time(now_s)], |row| row.get(0))
+                    .optional()
+            })
+            .await?;
+        let known = kept.is_some();
+        let kept = kept.unwrap_or_else(|| vec![0; offered.len()]);
+        Ok(bool::from(kept.as_slice().ct_eq(&offered)) & known)
+    }
+
+    /// Rooms in which a worker is, or was until now: each lives 30 days more, at least.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn keep(&self, rooms: BTreeSet<RoomId>, now_s: u64) -> Result<(), StoreError> {
+        let until = sql_time(now_s.saturating_add(AFTER_WORKER_S));
+        self.call(move |connection| {
+            let transaction = connection.transaction()?;
+            for room in &rooms {
+                transaction
+                    .prepare_cached("UPDATE room SET expires_at_s = ?2 WHERE room_id = ?1")?
+                    .execute(params![room.as_str(), until])?;
+            }
+            transaction.commit()
+        })
+        .await
+    }
+
+    /// Forgets rooms whose time is over; returns how many.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn purge(&self, now_s: u64) -> Result<usize, StoreError> {
+        self.call(move |connection| {
+            connection.execute("DELETE FROM room WHERE expires_at_s <= ?1", [sql_time(now_s)])
+        })
+        .await
+    }
+
+    /// Forgets a room, if `creator` made it; returns whether it did.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn delete_room(&self, room: RoomId, creator: PeerId) -> Result<bool, StoreError> {
+        self.call(move |connection| {
+            let gone = connection.execute(
+                "DELETE FROM room WHERE room_id = ?1 AND creator = ?2",
+                params![room.as_str(), creator.as_str()],
+            )?;
+            Ok(gone == 1)
+        })
+        .await
+    }
+}
+
+fn create_private(path: &Path) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let mut options = std::fs::OpenOptions::new();
+    options.create(true).append(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map(drop)
+}
+
+/// Settings of the connection. `NORMAL` loses at most the last moments in a power failure, and
+/// never the file; returns the version of the schema found.
+fn prepare(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+fn signing_key(connection: &Connection) -> rusqlite::Result<Key> {
+    let fresh: Key = rand::random();
+    connection.execute("INSERT OR IGNORE INTO signing_key VALUES (1, ?1)", [fresh])?;
+    connection.query_row("SELECT key FROM signing_key", [], |row| row.get(0))
+}
+
+/// SQLite has signed integers only; a time beyond them is as good as the last one.
+fn sql_time(time_s: u64) -> i64 {
+    i64::try_from(time_s).unwrap_or(i64::MAX)
+}
+
+fn sha256(text: &str) -> [u8; 32] {
+    Sha256::digest(text.as_bytes()).into()
+}
+
+/// Random bytes as lower-case hex digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(name: &str) -> PeerId {
+        PeerId::new(name).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_room_expires_unless_a_worker_was_there() {
+        let store = Store::ephemeral().unwrap();
+        let used = store.create_room(peer("a"), 0).await.unwrap();
+        let unused = store.create_room(peer("a"), 0).await.unwrap();
+        assert_eq!((used.room_id.as_str().len(), used.token.as_str().len()), (8, 32));
+        store.keep(BTreeSet::from([used.room_id.clone()]), 10).await.unwrap();
+        assert!(store.opens(unused.clone(), BEFORE_WORKER_S - 1).await.unwrap());
+        assert!(!store.opens(unused, BEFORE_WORKER_S).await.unwrap());
+        assert!(store.opens(used.clone(), 9 + AFTER_WORKER_S).await.unwrap());
+        assert!(!store.opens(used, 10 + AFTER_WORKER_S).await.unwrap());
+        assert_eq!(store.purge(BEFORE_WORKER_S).await.unwrap(), 1);
+        assert_eq!(store.purge(10 + AFTER_WORKER_S).await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn only_both_parts_open_a_room_and_only_its_creator_deletes_it() {
+        let store = Store::ephemeral().unwrap();
+        let room = store.create_room(peer("a"), 0).await.unwrap();
+        let other = store.create_room(peer("b"), 0).await.unwrap();
+        let mixed = RoomCredentials { token: other.token.clone(), ..room.clone() };
+        assert!(!store.opens(mixed, 0).await.unwrap());
+        let unknown = RoomCredentials { room_id: RoomId::new("nowhere").unwrap(), ..room.clone() };
+        assert!(!store.opens(unknown, 0).await.unwrap());
+        assert!(!store.delete_room(room.room_id.clone(), peer("b")).await.unwrap());
+        assert!(store.opens(room.clone(), 0).await.unwrap());
+        assert!(store.delete_room(room.room_id.clone(), peer("a")).await.unwrap());
+        assert!(!store.opens(room, 0).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn the_file_is_private_keeps_key_and_rooms_and_no_token() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/state.sqlite");
+        let store = Store::open(&path).unwrap();
+        let key = store.signing_key();
+        let room = store.create_room(peer("a"), 0).await.unwrap();
+        drop(store);
+        let store = Store::open(&path).unwrap();
+        assert_eq!(store.signing_key(), key);
+        assert!(store.opens(room.clone(), 0).await.unwrap());
+        for file in std::fs::read_dir(path.parent().unwrap()).unwrap() {
+            let file = file.unwrap();
+            #[cfg(unix)]
+            {
+                let mode = std::os::unix::fs::PermissionsExt::mode(
+                    &file.metadata().unwrap().permissions(),
+                );
+                assert_eq!(mode & 0o077, 0, "{file:?}");
+            }
+            let bytes = std::fs::read(file.path()).unwrap();
+            let token = room.token.as_str().as_bytes();
+            assert!(!bytes.windows(token.len()).any(|window| window == token));
+        }
+    }
+
+    #[test]
+    fn a_damaged_or_newer_file_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.sqlite");
+        std::fs::write(&path, "this is no database, and long enough to be read as one".repeat(99))
+            .unwrap();
+        assert!(matches!(Store::open(&path), Err(StoreError::Open { .. })));
+        let path = folder.path().join("newer.sqlite");
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", 2).unwrap();
+        assert!(matches!(Store::open(&path), Err(StoreError::Newer { version: 2, .. })));
+    }
+}

@@ -1,0 +1,207 @@
+//! A server on a free port, and peers that speak to it: bare ones, and ours.
+
+use crate::client::{Endpoints, HttpApi, Identity, SignalingClient, SignalingEvent};
+use crate::server::{self, ServerError, ServerOptions};
+use crate::store::Store;
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use sleap_rtc_protocol::ids::RoomCredentials;
+use sleap_rtc_protocol::signaling::{Metadata, Role, ServerMessage};
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use tokio_util::sync::CancellationToken;
+
+/// More than any step takes; a test that waits this long has failed.
+pub(super) const LIMIT: Duration = Duration::from_secs(30);
+
+pub(super) async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(LIMIT, work).await.unwrap_or_else(|_| panic!("no {what}"))
+}
+
+pub(super) struct TestServer {
+    pub(super) address: SocketAddr,
+    shutdown: CancellationToken,
+    task: JoinHandle<Result<(), ServerError>>,
+}
+
+impl TestServer {
+    pub(super) async fn start() -> Self {
+        Self::at(([127, 0, 0, 1], 0).into(), Store::ephemeral().unwrap()).await
+    }
+
+    pub(super) async fn at(address: SocketAddr, store: Store) -> Self {
+        Self::with(address, store, ServerOptions::default()).await
+    }
+
+    pub(super) async fn with(address: SocketAddr, store: Store, options: ServerOptions) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(server::run(vec![listener], store, options, shutdown.clone()));
+        Self { address, shutdown, task }
+    }
+
+    pub(super) async fn stop(self) {
+        self.shutdown.cancel();
+        soon("end of the server", self.task).await.unwrap().unwrap();
+    }
+
+    pub(super) fn endpoints(&self) -> Endpoints {
+        endpoints(self.address)
+    }
+
+    pub(super) fn api(&self) -> HttpApi {
+        HttpApi::new(&self.endpoints().http).unwrap()
+    }
+
+    /// A new peer and a room that it made.
+    pub(super) async fn room(&self) -> (Identity, RoomCredentials) {
+        let identity = self.api().sign_in(None).await.unwrap();
+        let room = self.api().create_room(&identity.id_token).await.unwrap();
+        (identity, room)
+    }
+
+    pub(super) async fn identity(&self) -> Identity {
+        self.api().sign_in(None).await.unwrap()
+    }
+
+    /// Our client, registered.
+    pub(super) async fn client(
+        &self,
+        identity: &Identity,
+        room: &RoomCredentials,
+        role: Role,
+        metadata: Value,
+    ) -> (SignalingClient, mpsc::Receiver<SignalingEvent>) {
+        let metadata: Metadata = serde_json::from_value(metadata).unwrap();
+        let cancel = CancellationToken::new();
+        let (identity, room) = (identity.clone(), room.clone());
+        SignalingClient::connect(self.endpoints(), identity, room, role, metadata, cancel)
+            .await
+            .unwrap()
+    }
+
+    /// A bare socket, not registered.
+    pub(super) async fn bare(&self) -> Bare {
+        let (ws, _) = connect_async(format!("ws://{}/", self.address)).await.unwrap();
+        Bare { ws }
+    }
+
+    /// A bare socket of a new peer, registered.
+    pub(super) async fn member(&self, room: &RoomCredentials) -> (Bare, Identity) {
+        let identity = self.identity().await;
+        let mut bare = self.bare().await;
+        bare.send(register(&identity, room)).await;
+        assert_eq!(bare.next().await["type"], "registered_auth");
+        (bare, identity)
+    }
+
+    /// One HTTP request as text; gives the status and the body.
+    pub(super) async fn http(&self, head: &str, body: &str) -> (u16, Value) {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let length = body.len();
+        let (line, headers) = head.split_once('\n').unwrap_or((head, ""));
+        let headers = headers.replace('\n', "\r\n");
+        let request = format!(
+            "{line} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        soon("HTTP answer", stream.read_to_string(&mut answer)).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, serde_json::from_str(body).unwrap_or_default())
+    }
+}
+
+pub(super) fn endpoints(address: SocketAddr) -> Endpoints {
+    Endpoints {
+        websocket: format!("ws://{address}").parse().unwrap(),
+        http: format!("http://{address}").parse().unwrap(),
+    }
+}
+
+pub(super) fn register(identity: &Identity, room: &RoomCredentials) -> Value {
+    json!({
+        "type": "register", "peer_id": identity.peer_id, "id_token": identity.id_token,
+        "room_id": room.room_id, "token": room.token, "role": "worker",
+        "metadata": {"tags": ["sleap-rtc"], "properties": {"status": "available"}},
+    })
+}
+
+/// A WebSocket that says whatever a test wants.
+pub(super) struct Bare {
+    pub(super) ws: WebSocketStream<MaybeTlsStream<TcpStream>>,
+}
+
+impl Bare {
+    pub(super) async fn send(&mut self, frame: Value) {
+        self.send_text(&frame.to_string()).await;
+    }
+
+    pub(super) async fn send_text(&mut self, text: &str) {
+        self.ws.send(Message::text(text)).await.unwrap();
+    }
+
+    pub(super) async fn next_text(&mut self) -> String {
+        soon("frame", async {
+            loop {
+                if let Message::Text(text) = self.ws.next().await.unwrap().unwrap() {
+                    return text.to_string();
+                }
+            }
+        })
+        .await
+    }
+
+    pub(super) async fn next(&mut self) -> Value {
+        serde_json::from_str(&self.next_text().await).unwrap()
+    }
+
+    /// Sends a frame and reads the code of the error that must answer it.
+    pub(super) async fn refused(&mut self, frame: Value) -> String {
+        self.send(frame).await;
+        self.error().await
+    }
+
+    pub(super) async fn error(&mut self) -> String {
+        let frame = self.next().await;
+        assert_eq!(frame["type"], "error", "{frame}");
+        assert_eq!(frame["code"], frame["reason"]);
+        assert!(frame["message"].as_str().is_some_and(|text| !text.is_empty()));
+        frame["code"].as_str().unwrap().to_owned()
+    }
+
+    /// Everything until the server closes; gives the close frame.
+    pub(super) async fn closed(&mut self) -> Option<CloseFrame> {
+        soon("close frame", async {
+            loop {
+                match self.ws.next().await {
+                    Some(Ok(Message::Close(frame))) => return frame,
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => return None,
+                }
+            }
+        })
+        .await
+    }
+
+    pub(super) async fn close_code(&mut self) -> Option<u16> {
+        self.closed().await.map(|frame| frame.code.into())
+    }
+}
+
+/// The next frame that our client hands over.
+pub(super) async fn message(events: &mut mpsc::Receiver<SignalingEvent>) -> ServerMessage {
+    match soon("event", events.recv()).await {
+        Some(SignalingEvent::Message(message)) => message,
+        other => panic!("{other:?}"),
+    }
+}

@@ -1,0 +1,245 @@
+//! A link in memory, honest or not, and trees of files to send over it.
+
+use super::{Gauge, Hashes, Incoming, Lane, LaneLost, Link, LinkError, Package, Part, PartSource};
+use bytes::BytesMut;
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use sleap_rtc_protocol::frame::{self, ClientFrame, TransferFrame};
+use sleap_rtc_protocol::path::RelPath;
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::{Mutex, mpsc};
+
+/// What becomes of a message on its way.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Fate {
+    Arrive,
+    Vanish,
+    Repeat,
+    /// One bit turns, at this place.
+    Flip(usize),
+    /// The next one overtakes it.
+    Wait,
+    /// It arrives, and nothing after it.
+    Cut,
+}
+
+type Fault = Box<dyn FnMut(&Incoming) -> Fate + Send>;
+
+/// One end of a link in memory, with a small queue in each direction.
+pub(super) struct MemoryLink {
+    to: Arc<Mutex<Outlet>>,
+    from: mpsc::Receiver<Incoming>,
+    held: Option<Incoming>,
+    heard: usize,
+    /// Lanes to come, and after how many messages from the other side.
+    lanes: Vec<(usize, Arc<dyn Lane>)>,
+}
+
+/// Where one end sends to.
+struct Outlet {
+    to: Option<mpsc::Sender<Incoming>>,
+    fault: Fault,
+    waiting: Option<Incoming>,
+}
+
+/// Two ends, each of which reads what the other sends.
+pub(super) fn pair() -> (MemoryLink, MemoryLink) {
+    let (a, from_a) = mpsc::channel(4);
+    let (b, from_b) = mpsc::channel(4);
+    let end = |to, from| {
+        let outlet = Outlet { to: Some(to), fault: Box::new(|_| Fate::Arrive), waiting: None };
+        let to = Arc::new(Mutex::new(outlet));
+        MemoryLink { to, from, held: None, heard: 0, lanes: Vec::new() }
+    };
+    (end(a, from_b), end(b, from_a))
+}
+
+impl MemoryLink {
+    /// What this end sends meets `fault`.
+    pub(super) fn with_fault(self, fault: impl FnMut(&Incoming) -> Fate + Send + 'static) -> Self {
+        self.to.try_lock().unwrap().fault = Box::new(fault);
+        self
+    }
+
+    /// Another way to the same end, which comes when this one has heard so many messages. What is
+    /// sent over it meets `fault`.
+    pub(super) fn with_lane(
+        mut self,
+        after: usize,
+        fault: impl FnMut(&Incoming) -> Fate + Send + 'static,
+    ) -> Self {
+        let to = self.to.try_lock().unwrap().to.clone();
+        let outlet = Outlet { to, fault: Box::new(fault), waiting: None };
+        self.lanes.push((after, Arc::new(MemoryLane(Arc::new(Mutex::new(outlet))))));
+        self
+    }
+
+    pub(super) async fn put(&mut self, message: Incoming) -> Result<(), LinkError> {
+        let put = self.to.lock().await.put(message).await;
+        put.map_err(|()| LinkError::Lost("closed".into()))
+    }
+}
+
+impl Outlet {
+    async fn put(&mut self, message: Incoming) -> Result<(), ()> {
+        let fate = (self.fault)(&message);
+        let to = self.to.as_ref().ok_or(())?;
+        if fate == Fate::Wait && self.waiting.is_none() {
+            self.waiting = Some(message);
+            return Ok(());
+        }
+        let copies = match fate {
+            Fate::Vanish => 0,
+            Fate::Repeat => 2,
+            Fate::Arrive | Fate::Flip(_) | Fate::Wait | Fate::Cut => 1,
+        };
+        let message = match (fate, message) {
+            (Fate::Flip(place), Incoming::Chunk(chunk)) => {
+                let mut bytes = chunk.to_vec();
+                let place = place % (bytes.len() * 8);
+                bytes[place / 8] ^= 1 << (place % 8);
+                Incoming::Chunk(bytes.into())
+            }
+            (_, message) => message,
+        };
+        for _ in 0..copies {
+            to.send(message.clone()).await.map_err(drop)?;
+        }
+        if let Some(overtaken) = self.waiting.take() {
+            to.send(overtaken).await.map_err(drop)?;
+        }
+        if fate == Fate::Cut {
+            self.to = None;
+        }
+        Ok(())
+    }
+}
+
+/// The chunks' way over a link in memory.
+struct MemoryLane(Arc<Mutex<Outlet>>);
+
+#[async_trait::async_trait]
+impl Lane for MemoryLane {
+    async fn send(&self, chunk: BytesMut) -> Result<(), LaneLost> {
+        let put = self.0.lock().await.put(Incoming::Chunk(chunk.freeze())).await;
+        put.map_err(|()| LaneLost("closed".into()))
+    }
+
+    async fn room(&self, _: &Gauge) -> Result<(), LaneLost> {
+        Ok(())
+    }
+
+    async fn round_trip(&self) -> Option<Duration> {
+        None
+    }
+
+    fn close(&self) {}
+}
+
+impl Link for MemoryLink {
+    async fn send_control(&mut self, frame: TransferFrame) -> Result<(), LinkError> {
+        // As on a real channel: a frame that does not fit is our own mistake.
+        let text = frame::encode(&ClientFrame::Transfer(frame)).unwrap();
+        let ClientFrame::Transfer(frame) = frame::decode(&text).unwrap() else { panic!() };
+        self.put(Incoming::Control(frame)).await
+    }
+
+    async fn next(&mut self, chunks: bool) -> Result<Incoming, LinkError> {
+        if let Some(due) = self.lanes.iter().position(|(after, _)| *after <= self.heard) {
+            return Ok(Incoming::Lane(self.lanes.remove(due).1));
+        }
+        if self.held.is_none() {
+            self.held = self.from.recv().await;
+            self.heard += 1;
+        }
+        if let (Some(Incoming::Chunk(_)), false) = (&self.held, chunks) {
+            return std::future::pending().await;
+        }
+        self.held.take().ok_or_else(|| LinkError::Lost("closed".into()))
+    }
+
+    fn first_lane(&mut self) -> Arc<dyn Lane> {
+        Arc::new(MemoryLane(self.to.clone()))
+    }
+
+    async fn want_lanes(&mut self, _: usize) -> Result<(), LinkError> {
+        Ok(())
+    }
+
+    fn close_lanes(&mut self) {}
+}
+
+/// One of the packages in `tests/fixtures`.
+pub(super) fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(name)
+}
+
+pub(super) fn rel(path: &str) -> RelPath {
+    RelPath::new(path).unwrap()
+}
+
+/// A package in memory.
+pub(super) fn package(files: &[(&str, &[u8])]) -> Package {
+    let part = |(path, bytes): &(&str, &[u8])| Part {
+        path: rel(path),
+        source: PartSource::Bytes(bytes.to_vec()),
+    };
+    Package::from_parts(files.iter().map(part).collect(), &Hashes::none()).unwrap()
+}
+
+/// Writes a file and the folders above it.
+pub(super) fn write(path: &Path, bytes: &[u8], executable: bool) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, bytes).unwrap();
+    let mode = if executable { 0o755 } else { 0o644 };
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Everything below `folder`: files with their content and whether they are executable, links with
+/// where they lead.
+pub(super) fn listing(folder: &Path) -> BTreeMap<String, (Vec<u8>, bool)> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(&next).unwrap() {
+            let path = entry.unwrap().path();
+            let there = path.symlink_metadata().unwrap();
+            let name = path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned();
+            if there.is_dir() {
+                folders.push(path);
+            } else if there.is_symlink() {
+                let end = fs::read_link(&path).unwrap();
+                found.insert(name, (end.to_str().unwrap().into(), false));
+            } else {
+                let executable = there.permissions().mode() & 0o100 != 0;
+                found.insert(name, (fs::read(&path).unwrap(), executable));
+            }
+        }
+    }
+    found
+}
+
+/// Bytes that do not shrink.
+pub(super) fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    StdRng::seed_from_u64(seed).fill_bytes(&mut bytes);
+    bytes
+}
+
+/// Counts the bytes that are sent from here on.
+pub(super) fn counting(link: MemoryLink) -> (MemoryLink, Arc<AtomicUsize>) {
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counter = sent.clone();
+    let link = link.with_fault(move |message| {
+        if let Incoming::Chunk(chunk) = message {
+            counter.fetch_add(chunk.len(), Ordering::Relaxed);
+        }
+        Fate::Arrive
+    });
+    (link, sent)
+}
