@@ -17,7 +17,7 @@ impl Backoff {
 
     /// The next wait: between half of the present one and all of it, so that a thousand peers do
     /// not come back at one instant.
-    pub fn next(&mut self) -> Duration {
+    pub fn next_wait(&mut self) -> Duration {
         let wait = self.next;
         self.next = (wait * 2).min(self.longest);
         wait.mul_f64(rand::random_range(0.5..1.0))
@@ -33,7 +33,7 @@ mod tests {
         let second = Duration::from_secs(1);
         let mut backoff = Backoff::new(second, 4 * second);
         for longest in [1, 2, 4, 4, 4] {
-            let wait = backoff.next();
+            let wait = backoff.next_wait();
             assert!(wait >= longest * second / 2 && wait <= longest * second, "{wait:?}");
         }
     }

@@ -53,7 +53,7 @@ impl Patience {
     fn next(&mut self) -> Option<Duration> {
         match self.since.replace(self.since.unwrap_or_else(Instant::now)) {
             None => None,
-            Some(_) => Some(self.backoff.next()),
+            Some(_) => Some(self.backoff.next_wait()),
         }
     }
 

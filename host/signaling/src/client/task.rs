@@ -291,7 +291,7 @@ impl Task {
         let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_LONGEST);
         self.while_lost(sleep(least)).await?;
         loop {
-            self.while_lost(sleep(backoff.next())).await?;
+            self.while_lost(sleep(backoff.next_wait())).await?;
             let metadata = self.registration.metadata.clone();
             let (url, http) = (self.websocket.clone(), self.http.clone());
             let registration = self.registration.clone();
