@@ -16,10 +16,11 @@
 //! | [`sleap_rtc_signaling`] | the signaling server, and the client that both peers use |
 //! | [`sleap_rtc_transfer`] | packages and results as verified files over a channel |
 //! | [`sleap_rtc_net`] | peer connections, and a data channel that speaks `sleap-rtc/1` |
-//! | [`sleap_rtc_job`] | scripts, trainer processes, progress, and the folder that owns a job |
+//! | [`sleap_rtc_package`] | reads packages: scripts, configurations, labels |
+//! | [`sleap_rtc_job`] | trainer processes, progress, and the folder that owns a job |
 //!
-//! Dependencies point one way: `base` and `protocol` know none of the others; of those, `net` alone
-//! knows another, which is `transfer`; `worker` and `client` wire them; `cli` calls.
+//! Dependencies point one way: `base` and `protocol` know none of the others; of those, `net`
+//! knows `transfer`, and `job` knows `package`; `worker` and `client` wire them; `cli` calls.
 
 pub mod cli;
 pub mod client;

@@ -3,7 +3,7 @@
 //! Nothing of a script reaches a process but through here, and no shell is involved. The trainer
 //! sees a small environment: Hydra expands `${oc.env:NAME}`, so what it can see it can leak.
 
-use super::script::{Model, Run, Setting, Track, Train, TrainLegacy, Value};
+use sleap_rtc_package::script::{Model, Run, Setting, Track, Train, TrainLegacy, Value};
 use sleap_rtc_protocol::job::JobType;
 use sleap_rtc_protocol::path::RelPath;
 use std::collections::HashMap;
@@ -269,7 +269,7 @@ fn matches_pattern(pattern: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::script::{ScriptFile, parse};
+    use sleap_rtc_package::script::{ScriptFile, parse};
     use sleap_rtc_protocol::job::JobType;
 
     /// A search path that holds these programs.

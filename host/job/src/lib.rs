@@ -1,4 +1,4 @@
-//! Jobs: scripts, trainer processes, progress, and the folder that owns a job.
+//! Jobs: trainer processes, progress, and the folder that owns a job.
 //!
 //! A job runs in a child process of its own, `sleap-rtc run-job DIR`, which outlives its worker
 //! and every connection. All that it says goes into the job's folder; who wants to know reads
@@ -6,11 +6,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`script`] | reads `train-script.sh` and `track-script.sh` as text |
-//! | `check` | what of a package can be known to fail, for client and worker |
-//! | `files`, `config`, `labels` | the parts of a package |
 //! | [`command`] | builds a trainer's command line and environment anew |
-//! | [`mod@describe`] | what policies are told of a package |
 //! | [`folder`] | what a job leaves on disk |
 //! | `keep` | how long it stays |
 //! | [`events`] | its numbered events: one writer, any number of readers |
@@ -30,40 +26,30 @@
 //! | [`version`] | which sleap-nn is installed |
 
 mod active;
-mod check;
 pub mod command;
-mod config;
 mod control;
-pub mod describe;
 pub mod error;
 pub mod events;
 mod failure;
-mod files;
 pub mod folder;
 pub mod handle;
 mod journal;
 mod keep;
-mod labels;
 mod orphans;
 mod output;
 pub mod plan;
 mod progress;
 mod results;
 pub mod runner;
-pub mod script;
 pub mod settings;
 mod trainer;
 pub mod version;
 
-pub use check::{CheckError, Checked, Site, check, check_model};
 pub use control::JobCommand;
-pub use describe::{describe, describe_folder};
 pub use error::JobError;
-pub use files::{Found, PackageFiles, PackageFolder};
 pub use folder::{JobFolder, JobRecord, now_ms};
 pub use handle::{EventStream, JobHandle, RunnerOptions, start};
 pub use keep::{Hold, bytes_on_disk, sweep};
-pub use labels::{Labels, Video, is_hdf5};
 pub use runner::run_job;
 pub use settings::RunnerSettings;
 

@@ -116,8 +116,8 @@ mod tests {
             fs::write(models.join(name).join(file), "x").unwrap();
         };
         save("of-the-package", "best.ckpt");
-        let run = crate::script::Run::Track(crate::script::Track {
-            data: crate::script::Folder::default().place("a.slp").unwrap(),
+        let run = sleap_rtc_package::script::Run::Track(sleap_rtc_package::script::Track {
+            data: sleap_rtc_package::script::Folder::default().place("a.slp").unwrap(),
             models: Vec::new(),
             output: sleap_rtc_protocol::path::RelPath::new("b.slp").unwrap(),
             options: Vec::new(),

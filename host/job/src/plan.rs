@@ -1,11 +1,10 @@
 //! From a package on disk to the runs that it asks for.
 
-use super::check::{CheckError, Checked, Site, check};
 use super::command::{CommandError, Toolbox};
-use super::files::PackageFolder;
-use super::script::Run;
+use sleap_rtc_package::files::find_package;
+use sleap_rtc_package::script::Run;
+use sleap_rtc_package::{CheckError, Checked, PackageFolder, Site, check};
 use sleap_rtc_protocol::job::JobType;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Why a package cannot be run.
@@ -53,28 +52,4 @@ impl Plan {
         self.runs.iter().try_for_each(|run| toolbox.program(run).map(drop))?;
         Ok(())
     }
-}
-
-/// The kind of the package in `files` and its top folder, which holds the script.
-pub(super) fn find_package(files: &Path, claimed: JobType) -> Option<(JobType, PathBuf)> {
-    let other = match claimed {
-        JobType::Training => JobType::Inference,
-        JobType::Inference => JobType::Training,
-    };
-    [claimed, other]
-        .into_iter()
-        .find_map(|job_type| Some((job_type, package_root(files, job_type.script_name())?)))
-}
-
-/// The folder that holds the script: this one, or the only one in it that does.
-fn package_root(files: &Path, script: &str) -> Option<PathBuf> {
-    let holds = |folder: &Path| folder.join(script).symlink_metadata().is_ok_and(|m| m.is_file());
-    if holds(files) {
-        return Some(files.to_owned());
-    }
-    let entries = fs::read_dir(files).ok()?.flatten();
-    let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    let mut holding = folders.map(|entry| entry.path()).filter(|folder| holds(folder));
-    let only = holding.next()?;
-    holding.next().is_none().then_some(only)
 }

@@ -1,8 +1,8 @@
 //! Moves what a run made from the package to the results.
 
-use super::files::is_inside;
-use super::script::Run;
 use serde::{Deserialize, Serialize};
+use sleap_rtc_package::files::is_inside;
+use sleap_rtc_package::script::Run;
 use sleap_rtc_protocol::path::RelPath;
 use std::collections::HashSet;
 use std::ffi::OsString;

@@ -4,7 +4,6 @@
 //! or does not; cancelling its token cancels the job.
 
 use super::active::{ActiveRun, Requests};
-use super::check::Site;
 use super::command::{CommandLine, Toolbox, legacy_config};
 use super::control::{self, Service};
 use super::error::{JobError, io_error};
@@ -16,9 +15,10 @@ use super::output::Stream;
 use super::plan::{Plan, plan};
 use super::progress::Progress;
 use super::results::{Results, makes_models};
-use super::script::{Run, TrainLegacy};
 use super::settings::RunnerSettings;
 use super::version::installed_version;
+use sleap_rtc_package::Site;
+use sleap_rtc_package::script::{Run, TrainLegacy};
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome};
 use std::collections::HashMap;
 use std::io;

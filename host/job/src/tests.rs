@@ -2,6 +2,7 @@
 
 use super::control::JobCommand;
 use super::*;
+use sleap_rtc_package::describe_folder;
 use sleap_rtc_protocol::ids::{JobId, JobSecret, PeerId};
 use sleap_rtc_protocol::job::{
     JobDescription, JobEvent, JobOutcome, JobSpec, JobState, JobType, NumberedEvent,
@@ -17,13 +18,6 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// The top of the repository.
 pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
-}
-
-/// A fixture, unpacked.
-pub fn unpacked(name: &str) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    unpack(name, folder.path());
-    folder
 }
 
 fn unpack(name: &str, to: &Path) {

@@ -3,7 +3,7 @@
 
 use super::ClientError;
 use crate::config::ClientConfig;
-use sleap_rtc_job::{CheckError, Checked, Found, PackageFiles, Site, check, describe};
+use sleap_rtc_package::{CheckError, Checked, Found, PackageFiles, Site, check, describe};
 use sleap_rtc_protocol::job::{JobDescription, JobType, Requirements};
 use sleap_rtc_protocol::path::RelPath;
 use sleap_rtc_protocol::transfer::FileEntry;

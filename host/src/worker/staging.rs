@@ -46,7 +46,7 @@ pub(super) async fn check_files(
 ) -> Result<JobDescription, Refusal> {
     let (files, job_type) = (folder.files_dir(), claimed.job_type);
     let reading =
-        tokio::task::spawn_blocking(move || sleap_rtc_job::describe_folder(&files, job_type));
+        tokio::task::spawn_blocking(move || sleap_rtc_package::describe_folder(&files, job_type));
     let mut job = reading.await.unwrap_or_else(|_| JobDescription::unknown(job_type));
     job.requirements = claimed.requirements.clone();
     job.user = claimed.user.clone();

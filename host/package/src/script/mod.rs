@@ -1,7 +1,7 @@
 //! Reads the scripts that SLEAP and people write, without ever running them.
 //!
 //! A script is hostile text. It is split by the rules of shell words, and each command in it is
-//! either followed, known to be of no account, or refused with its line. [`super::command`] builds
+//! either followed, known to be of no account, or refused with its line. A job builds
 //! the trainers' commands anew from what was understood.
 
 pub mod options;

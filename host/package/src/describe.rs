@@ -28,7 +28,7 @@ struct Facts {
 /// What policies are told of the package in the folder `files`, its script at the top or in the one
 /// folder that is there. Reads files; not for an async task.
 pub fn describe_folder(files: &Path, claimed: JobType) -> JobDescription {
-    match super::plan::find_package(files, claimed) {
+    match super::files::find_package(files, claimed) {
         Some((job_type, root)) => describe(&PackageFolder::new(root), job_type),
         None => describe(&PackageFolder::new(files), claimed),
     }

@@ -1,5 +1,6 @@
 //! A package, as far as checking and describing it need one.
 
+use sleap_rtc_protocol::job::JobType;
 use sleap_rtc_protocol::path::RelPath;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -126,7 +127,7 @@ impl PackageFiles for PackageFolder {
 }
 
 /// Whether `path`, links followed, is below `root`.
-pub(super) fn is_inside(root: &Path, path: &Path) -> io::Result<bool> {
+pub fn is_inside(root: &Path, path: &Path) -> io::Result<bool> {
     Ok(path.canonicalize()?.starts_with(root.canonicalize()?))
 }
 
@@ -143,4 +144,28 @@ fn sum_of_files(folder: &Path, depth: usize, left: &mut usize) -> Option<u64> {
         }
     }
     Some(sum)
+}
+
+/// The kind of the package in `files` and its top folder, which holds the script.
+pub fn find_package(files: &Path, claimed: JobType) -> Option<(JobType, PathBuf)> {
+    let other = match claimed {
+        JobType::Training => JobType::Inference,
+        JobType::Inference => JobType::Training,
+    };
+    [claimed, other]
+        .into_iter()
+        .find_map(|job_type| Some((job_type, package_root(files, job_type.script_name())?)))
+}
+
+/// The folder that holds the script: this one, or the only one in it that does.
+fn package_root(files: &Path, script: &str) -> Option<PathBuf> {
+    let holds = |folder: &Path| folder.join(script).symlink_metadata().is_ok_and(|m| m.is_file());
+    if holds(files) {
+        return Some(files.to_owned());
+    }
+    let entries = fs::read_dir(files).ok()?.flatten();
+    let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let mut holding = folders.map(|entry| entry.path()).filter(|folder| holds(folder));
+    let only = holding.next()?;
+    holding.next().is_none().then_some(only)
 }

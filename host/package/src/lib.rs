@@ -1,0 +1,27 @@
+//! Job packages of SLEAP: what they ask for, and whether that can be done. The client reads a package
+//! before it sends one, the worker before it runs one, with this same code.
+//!
+//! | module | what it reads |
+//! |---|---|
+//! | [`files`] | the files of a package, wherever they are |
+//! | [`script`] | `train-script.sh`, `track-script.sh` and `inference-script.sh`, as text |
+//! | `config` | the configurations of trainings, which are YAML or JSON |
+//! | [`labels`] | `.slp` files, which are HDF5 |
+//! | [`mod@check`] | all of it: what can be known to fail |
+//! | [`mod@describe`] | all of it: what policies are told |
+//!
+//! A package is hostile: everything that is read of it is bounded.
+
+pub mod check;
+mod config;
+pub mod describe;
+pub mod files;
+pub mod labels;
+pub mod script;
+#[cfg(test)]
+mod tests;
+
+pub use check::{CheckError, Checked, Site, check, check_model};
+pub use describe::{describe, describe_folder};
+pub use files::{Found, PackageFiles, PackageFolder};
+pub use labels::{Labels, Video, is_hdf5};
