@@ -1,5 +1,6 @@
 //! `cargo xtask demo`: signaling server, worker and client as real processes on loopback.
 
+use crate::picture::Drawing;
 use crate::programs::{call, cargo, root, target};
 use crate::{Options, early_end, prerequisites, python};
 use anyhow::{Context, Result, bail, ensure};
@@ -20,6 +21,13 @@ const JOB_WITHIN: Duration = Duration::from_secs(600);
 /// Between asking a process to end and ending it.
 const GRACE: Duration = Duration::from_secs(15);
 const POLL_EVERY: Duration = Duration::from_millis(50);
+/// Enough for the model to find the animal in each frame. A higher rate of learning often ends in a
+/// model that finds nothing.
+const LEARNS: [(&str, &str); 3] = [
+    ("max_epochs: 2\n", "max_epochs: 14\n"),
+    ("min_train_steps_per_epoch: 1\n", "min_train_steps_per_epoch: 20\n"),
+    ("lr: 0.001\n", "lr: 0.002\n"),
+];
 
 /// The whole demo.
 pub fn run(options: &Options) -> Result<ExitCode> {
@@ -45,6 +53,7 @@ pub fn train_and_track(stand_in: bool) -> Result<()> {
         false => python::sleap_nn()?,
     };
     let demo = Demo::new("demo", &trainer)?;
+    demo.configure(&LEARNS)?;
     let models = demo.folder.join("models");
     let predictions = demo.folder.join("predictions.slp");
     let labels = demo.folder.join("package/one.pkg.slp");
@@ -60,10 +69,19 @@ pub fn train_and_track(stand_in: bool) -> Result<()> {
     ensure!(is_filled(&predictions), "no predictions at {}", predictions.display());
     worker.process.stop()?;
     server.process.stop()?;
-    let trainer = if stand_in { "the stand-in trainer" } else { "real sleap-nn" };
-    println!("\nDone with {trainer}; no process is left. In {}:", demo.folder.display());
+    let picture = demo.folder.join("picture.png");
+    if !stand_in {
+        let training_log = &model.join("training_log.csv");
+        let drawing = Drawing { labels: &labels, predictions: &predictions, training_log };
+        drawing.draw(&trainer, &picture)?;
+    }
+    let by = if stand_in { "the stand-in trainer" } else { "real sleap-nn" };
+    println!("\nDone with {by}; no process is left. In {}:", demo.folder.display());
     println!("  model        {}", model.display());
     println!("  predictions  {}", predictions.display());
+    if !stand_in {
+        println!("  picture      {}", picture.display());
+    }
     Ok(())
 }
 
@@ -106,6 +124,17 @@ impl Demo {
         let path = [trainer.to_owned()].into_iter().chain(env::split_paths(&before));
         let path = env::join_paths(path)?;
         Ok(Self { folder, binary: target().join("debug/sleap-rtc").canonicalize()?, path })
+    }
+
+    /// Changes lines of the package's training configuration.
+    pub fn configure(&self, changes: &[(&str, &str)]) -> Result<()> {
+        let config = self.folder.join("package/single_instance.yaml");
+        let mut text = fs::read_to_string(&config).with_context(|| config.display().to_string())?;
+        for (from, to) in changes {
+            ensure!(text.contains(from), "{from:?} is not in {}", config.display());
+            text = text.replace(from, to);
+        }
+        Ok(fs::write(config, text)?)
     }
 
     /// A command with a home of its own, so that nothing of the user's is read or changed.

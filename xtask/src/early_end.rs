@@ -17,6 +17,11 @@ const EPOCHS_WITHIN: Duration = Duration::from_secs(300);
 /// From the command to the end of the client.
 const END_WITHIN: Duration = Duration::from_secs(120);
 const POLL_EVERY: Duration = Duration::from_millis(50);
+/// No machine comes to the end of these epochs.
+const ENDLESS: [(&str, &str); 2] = [
+    ("max_epochs: 2\n", "max_epochs: 100000\n"),
+    ("stop_training_on_plateau: true", "stop_training_on_plateau: false"),
+];
 /// Opens a checkpoint as sleap-nn does.
 const LOAD: &str = "import sys, torch\n\
     saved = torch.load(sys.argv[1], map_location='cpu', weights_only=False)\n\
@@ -28,7 +33,7 @@ const LOAD: &str = "import sys, torch\n\
 pub fn stop_and_cancel() -> Result<()> {
     let trainer = python::sleap_nn()?;
     let demo = Demo::new("early-end", &trainer)?;
-    endless(&demo.folder.join("package/single_instance.yaml"))?;
+    demo.configure(&ENDLESS)?;
     let server = demo.start_server()?;
     let worker = demo.start_worker(&server)?;
     let lab = Lab { demo, server, worker };
@@ -38,7 +43,11 @@ pub fn stop_and_cancel() -> Result<()> {
     let took = lab.end(client, 0)?;
     ensure!(lab.outcome(&job)? == "stopped-early", "the outcome is {}", lab.outcome(&job)?);
     let checkpoint = model_below(&lab.demo.folder.join("stopped"))?.join("best.ckpt");
-    call(Command::new(trainer.join("python")).args(["-c", LOAD]).arg(&checkpoint))?;
+    call(
+        Command::new(python::interpreter(&trainer.join("sleap-nn"))?)
+            .args(["-c", LOAD])
+            .arg(&checkpoint),
+    )?;
     println!("stopped early {:.1} s after `stop`: {}", took.as_secs_f64(), checkpoint.display());
 
     let (client, job) = lab.train("cancelled", "\"epoch_end\"", 1)?;
@@ -50,20 +59,6 @@ pub fn stop_and_cancel() -> Result<()> {
     println!("cancelled {:.1} s after `cancel`: no result", took.as_secs_f64());
     lab.worker.process.stop()?;
     lab.server.process.stop()
-}
-
-/// So many epochs that no machine comes to their end.
-fn endless(config: &Path) -> Result<()> {
-    let text = fs::read_to_string(config).with_context(|| config.display().to_string())?;
-    let mut changed = text.clone();
-    for (from, to) in [
-        ("max_epochs: 2\n", "max_epochs: 100000\n"),
-        ("stop_training_on_plateau: true", "stop_training_on_plateau: false"),
-    ] {
-        ensure!(changed.contains(from), "{from:?} is not in {}", config.display());
-        changed = changed.replace(from, to);
-    }
-    Ok(fs::write(config, changed)?)
 }
 
 fn is_empty(folder: &Path) -> bool {

@@ -8,6 +8,7 @@ mod bench;
 mod check;
 mod demo;
 mod early_end;
+mod picture;
 mod prerequisites;
 mod programs;
 mod python;
@@ -18,8 +19,8 @@ use std::process::ExitCode;
 
 const USAGE: &str = "\
 cargo xtask demo [--stand-in | --early-end]
-    Train and track once, with real processes on this machine and real sleap-nn, and show where
-    the models and the predictions are. --stand-in uses the stand-in trainer: seconds, no models.
+    Train and track once, with real processes on this machine and real sleap-nn, and draw a
+    picture of what the model found. --stand-in uses the stand-in trainer: seconds, no picture.
     --early-end stops one training after two epochs, and cancels another.
 cargo xtask test [--no-real]
     Everything that CI runs: formatting, lints, every test, then the demo with real sleap-nn, and

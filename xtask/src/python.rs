@@ -45,6 +45,14 @@ pub fn sleap_nn() -> Result<PathBuf> {
     Ok(bin)
 }
 
+/// The Python that runs `program`, which pip or uv installed: its first line names it.
+pub fn interpreter(program: &Path) -> Result<PathBuf> {
+    let text = fs::read(program).with_context(|| program.display().to_string())?;
+    let first = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let python = String::from_utf8_lossy(first).strip_prefix("#!").map(|path| path.trim().into());
+    python.with_context(|| format!("{} does not start with `#!`", program.display()))
+}
+
 /// The environment of the Python peers, in `target/python-peers`.
 pub fn peers() -> Result<PathBuf> {
     let requirements = root().join("tests/python/requirements.txt");
