@@ -1,79 +1,163 @@
 //! GPUs through the program `nvidia-smi`, for drivers whose library is not where we look, or too
 //! old for what we ask.
 
-use super::Probe;
-use sleap_rtc_protocol::capabilities::{Accelerators, Gpu};
-use std::io::Read;
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
-use std::sync::mpsc;
+use super::command::{CommandError, Ended, run};
+use super::survey::{Device, Health, Inventory, Memory, Slice, gpu};
+use sleap_rtc_protocol::capabilities::Gpu;
+use std::process::Command;
 use std::time::Duration;
 
-/// A driver in trouble makes the program hang.
-const LIMIT: Duration = Duration::from_secs(5);
-const MAX_OUTPUT_BYTES: u64 = 64 * 1024;
+/// Without persistence mode the driver starts each GPU anew for every question.
+const LIMIT: Duration = Duration::from_secs(10);
 /// The name comes last: it is the one field that may hold a comma.
-const FIELDS: &str = "memory.total,memory.free,utilization.gpu,driver_version,name";
+const FIELDS: &str = "index,uuid,memory.total,memory.free,utilization.gpu,driver_version,name";
+const FIELD_COUNT: usize = 7;
+const MAX_WORDS_CHARS: usize = 300;
 
 /// The program on `PATH`.
 pub(super) struct NvidiaSmi;
 
-impl Probe for NvidiaSmi {
-    fn probe(&self) -> Option<Accelerators> {
-        let mut query = Command::new("nvidia-smi");
-        query.args([&format!("--query-gpu={FIELDS}"), "--format=csv,noheader,nounits"]);
-        let mut found = read_rows(&output(query, LIMIT)?);
-        if !found.gpus.is_empty() {
-            // No field tells the CUDA version; the plain report's head does.
-            found.cuda_version =
-                output(Command::new("nvidia-smi"), LIMIT).and_then(|text| read_cuda(&text));
-        }
-        Some(found)
+impl NvidiaSmi {
+    /// What it lists; nothing where it is not installed. The error has its own words.
+    pub(super) fn inventory() -> Option<Result<Inventory, String>> {
+        let query = [&format!("--query-gpu={FIELDS}"), "--format=csv,noheader,nounits"];
+        let ended = match ask(&query) {
+            Ok(ended) => ended,
+            Err(CommandError::Missing) => return None,
+            Err(error) => return Some(Err(format!("nvidia-smi: {error}"))),
+        };
+        Some(read_query(&ended).map(|mut inventory| {
+            if !inventory.devices.is_empty() {
+                // No field has the CUDA version; the plain report's head does.
+                inventory.cuda_version = ask(&[]).ok().and_then(|report| read_cuda(&report.stdout));
+                if let Ok(list) = ask(&["-L"]) {
+                    add_slices(&mut inventory.devices, &list.stdout);
+                }
+            }
+            inventory
+        }))
     }
 }
 
-/// What the command prints, if it ends well within `limit`.
-fn output(mut command: Command, limit: Duration) -> Option<String> {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
-    let mut child = command.spawn().ok()?;
-    let stdout = child.stdout.take()?;
-    let (done, outcome) = mpsc::channel();
-    std::thread::spawn(move || {
-        let mut text = String::new();
-        let read = stdout.take(MAX_OUTPUT_BYTES).read_to_string(&mut text);
-        // Nobody listens any more when the limit has passed.
-        let _ = done.send(read.ok().map(|_| text));
-    });
-    let text = outcome.recv_timeout(limit).ok().flatten();
-    if text.is_none() {
-        let group = rustix::process::Pid::from_child(&child);
-        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-    }
-    let status = child.wait().ok()?;
-    text.filter(|_| status.success())
+fn ask(arguments: &[&str]) -> Result<Ended, CommandError> {
+    let mut command = Command::new("nvidia-smi");
+    command.args(arguments);
+    run(command, LIMIT)
 }
 
-fn read_rows(text: &str) -> Accelerators {
-    let rows = text.lines().filter_map(|line| {
-        let fields: Vec<&str> = line.splitn(5, ',').map(str::trim).collect();
-        <[&str; 5]>::try_from(fields).ok()
-    });
-    let mut found = Accelerators::default();
-    for [total, free, utilization, driver, model] in rows.filter(|row| !row[4].is_empty()) {
-        let percent = utilization.parse::<f64>().ok().filter(|share| (0.0..=100.0).contains(share));
-        found.gpus.push(Gpu {
-            model: model.to_owned(),
-            memory_mib: total.parse().unwrap_or(0),
-            memory_free_mib: free.parse().ok(),
-            utilization: percent.map(|percent| percent / 100.0),
-            memory_others_mib: None,
-            taken: None,
-        });
-        if driver.starts_with(|c: char| c.is_ascii_digit()) {
-            found.driver_version = Some(driver.to_owned());
+/// The rows of a query. Between them it complains of each GPU that it cannot ask, and its exit code
+/// is then that of a failure, which makes the rows no less true.
+fn read_query(ended: &Ended) -> Result<Inventory, String> {
+    let mut inventory = Inventory::default();
+    let mut complaints = Vec::new();
+    for line in ended.stdout.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        match read_row(line) {
+            Some((device, driver)) => {
+                inventory.devices.push(device);
+                inventory.driver_version = driver.or(inventory.driver_version);
+            }
+            None => complaints.push(line),
         }
     }
-    found
+    let has_no_gpu = complaints.iter().any(|line| line.starts_with("No devices were found"));
+    if inventory.devices.is_empty() && !ended.success && !has_no_gpu {
+        complaints.extend(ended.stderr.lines().map(str::trim));
+        complaints.retain(|line| !line.is_empty());
+        let words = match complaints.is_empty() {
+            true => "nvidia-smi failed without a word".to_owned(),
+            false => complaints.join(" "),
+        };
+        return Err(words.chars().take(MAX_WORDS_CHARS).collect());
+    }
+    if !inventory.devices.is_empty() {
+        add_lost(&mut inventory.devices, &complaints);
+    }
+    Ok(inventory)
+}
+
+/// One GPU, and the driver's version.
+fn read_row(line: &str) -> Option<(Device, Option<String>)> {
+    let fields: Vec<&str> = line.splitn(FIELD_COUNT, ',').map(str::trim).collect();
+    let [index, uuid, total, free, utilization, driver, model] = fields.try_into().ok()?;
+    if model.is_empty() {
+        return None;
+    }
+    let health = match read_memory(total, free) {
+        Ok(memory) => Health::Working(gpu(model.to_owned(), memory, read_share(utilization))),
+        Err(words) => Health::Lost(format!("{model}: {words}")),
+    };
+    let device = Device {
+        index: index.parse().ok()?,
+        uuid: uuid.starts_with("GPU-").then(|| uuid.to_owned()),
+        health,
+        slices: Vec::new(),
+        processes: None,
+    };
+    let driver = driver.starts_with(|c: char| c.is_ascii_digit()).then(|| driver.to_owned());
+    Some((device, driver))
+}
+
+/// A device without memory of its own says so; one in an error state says what is wrong.
+fn read_memory(total: &str, free: &str) -> Result<Memory, String> {
+    match total.trim_matches(['[', ']']) {
+        "N/A" | "Not Supported" => Ok(Memory::Unified),
+        words => words
+            .parse()
+            .map(|total_mib| Memory::Own { total_mib, free_mib: free.parse().ok() })
+            .map_err(|_| words.to_owned()),
+    }
+}
+
+fn read_share(percent: &str) -> Option<f64> {
+    let percent = percent.parse::<f64>().ok().filter(|share| (0.0..=100.0).contains(share))?;
+    Some(percent / 100.0)
+}
+
+/// Each complaint of a device is one that has no row: in a gap of the numbers, else after the last.
+fn add_lost(devices: &mut Vec<Device>, complaints: &[&str]) {
+    let about_a_device = complaints.iter().filter(|line| {
+        let line = line.to_ascii_lowercase();
+        line.contains("gpu") || line.contains("device")
+    });
+    let mut numbers = (0u32..).filter(|index| devices.iter().all(|d| d.index != *index));
+    let lost = about_a_device.map_while(|words| {
+        let (uuid, health) = (None, Health::Lost((*words).to_owned()));
+        let index = numbers.next()?;
+        Some(Device { index, uuid, health, slices: Vec::new(), processes: None })
+    });
+    let lost: Vec<Device> = lost.collect();
+    devices.extend(lost);
+    devices.sort_by_key(|device| device.index);
+}
+
+/// Adds what `nvidia-smi -L` lists below each GPU:
+/// `MIG 1g.10gb     Device  0: (UUID: MIG-…)`.
+fn add_slices(devices: &mut [Device], list: &str) {
+    let mut current: Option<u32> = None;
+    for line in list.lines().map(str::trim) {
+        if let Some(rest) = line.strip_prefix("GPU ") {
+            current = rest.split(':').next().and_then(|number| number.parse().ok());
+        } else if let Some(rest) = line.strip_prefix("MIG ")
+            && let Some(device) = devices.iter_mut().find(|device| Some(device.index) == current)
+            && let Some(slice) = read_slice(rest, &device.health)
+        {
+            device.slices.push(slice);
+        }
+    }
+}
+
+/// The profile's name has the slice's memory in it.
+fn read_slice(text: &str, parent: &Health) -> Option<Slice> {
+    let profile = text.split_whitespace().next()?;
+    let uuid = text.split_once("(UUID:")?.1.trim().trim_end_matches(')').trim();
+    let memory = profile.split('.').find_map(|part| part.split_once("gb").map(|(gb, _)| gb))?;
+    let model = parent.gpu().map_or("NVIDIA GPU", |gpu| gpu.model.as_str());
+    let gpu = Gpu {
+        model: format!("{model} MIG {profile}"),
+        memory_mib: memory.parse::<u64>().ok()?.saturating_mul(1024),
+        ..Gpu::default()
+    };
+    Some(Slice { uuid: uuid.to_owned(), gpu })
 }
 
 /// The version after `CUDA Version:`, if there is one.
@@ -88,21 +172,80 @@ fn read_cuda(text: &str) -> Option<String> {
 mod tests {
     use super::*;
 
+    fn read(success: bool, stdout: &str) -> Result<Inventory, String> {
+        read_query(&Ended { success, stdout: stdout.into(), stderr: String::new() })
+    }
+
+    /// Number, and memory or the words of a lost one.
+    fn seen(inventory: &Inventory) -> Vec<(u32, Result<u64, &str>)> {
+        let health = |device: &'_ Device| match &device.health {
+            Health::Working(gpu) => Ok(gpu.memory_mib),
+            Health::Lost(_) => Err(()),
+        };
+        let words = |device: &'_ Device| match &device.health {
+            Health::Lost(words) => words.clone().leak() as &str,
+            Health::Working(_) => "",
+        };
+        let devices = inventory.devices.iter();
+        devices.map(|d| (d.index, health(d).map_err(|()| words(d)))).collect()
+    }
+
+    const A5000: &str = "24564, 20000, 37, 550.54.14, NVIDIA RTX A5000";
+
     #[test]
     fn rows_are_read_and_gaps_stay_gaps() {
-        let found = read_rows(
-            "24564, 20000, 37, 550.54.14, NVIDIA RTX A5000\n\
-             [N/A], [N/A], [Not Supported], 550.54.14, NVIDIA GB10, rev. 2\n\
-             No devices were found\n1,2,3,4,\n",
+        let text = format!(
+            "0, GPU-0a, {A5000}\n\
+             1, [N/A], [N/A], [N/A], [Not Supported], 550.54.14, NVIDIA GB10, rev. 2\n"
         );
-        assert_eq!(found.gpus.len(), 2);
-        let a5000 = &found.gpus[0];
+        let found = read(true, &text).unwrap();
+        let a5000 = found.devices[0].health.gpu().unwrap();
         assert_eq!((a5000.memory_mib, a5000.memory_free_mib), (24564, Some(20000)));
         assert_eq!((a5000.utilization, a5000.model.as_str()), (Some(0.37), "NVIDIA RTX A5000"));
-        let other = &found.gpus[1];
-        assert_eq!((other.memory_mib, other.memory_free_mib, other.utilization), (0, None, None));
-        assert_eq!(other.model, "NVIDIA GB10, rev. 2");
+        assert_eq!(found.devices[0].uuid.as_deref(), Some("GPU-0a"));
+        let gb10 = found.devices[1].health.gpu().unwrap();
+        assert_eq!(gb10.model, "NVIDIA GB10, rev. 2");
+        assert!(gb10.memory_mib > 0, "the machine's memory is the GPU's");
+        assert_eq!((gb10.memory_free_mib, gb10.utilization), (None, None));
+        assert_eq!(found.devices[1].uuid, None);
         assert_eq!(found.driver_version.as_deref(), Some("550.54.14"));
+    }
+
+    #[test]
+    fn one_that_is_lost_is_named_and_the_others_keep_their_numbers() {
+        let words = "Unable to determine the device handle for GPU0000:0B:00.0: Unknown Error";
+        let text = format!("0, GPU-0a, {A5000}\n{words}\n2, GPU-2c, {A5000}\n");
+        let found = read(false, &text).unwrap();
+        assert_eq!(seen(&found), [(0, Ok(24564)), (1, Err(words)), (2, Ok(24564))]);
+        let text = format!("0, GPU-0a, {A5000}\n{words}\n");
+        assert_eq!(seen(&read(false, &text).unwrap())[1], (1, Err(words)));
+        let text = "0, GPU-0a, [GPU is lost], [GPU is lost], [GPU is lost], 550, NVIDIA RTX A5000";
+        let lost = Err("NVIDIA RTX A5000: GPU is lost");
+        assert_eq!(seen(&read(true, text).unwrap()), [(0, lost)]);
+    }
+
+    #[test]
+    fn a_driver_that_cannot_be_asked_says_why() {
+        let words = "Failed to initialize NVML: Driver/library version mismatch\nNVML library \
+                     version: 580.95";
+        assert_eq!(read(false, words).unwrap_err(), words.replace('\n', " "));
+        assert_eq!(read(false, "").unwrap_err(), "nvidia-smi failed without a word");
+        assert_eq!(read(false, "No devices were found\n"), Ok(Inventory::default()));
+    }
+
+    #[test]
+    fn slices_are_listed_below_their_gpu() {
+        let row = "0, GPU-0a, 81920, 81000, [N/A], 550, NVIDIA A100 80GB";
+        let mut devices = read(true, row).unwrap().devices;
+        let list = "GPU 0: NVIDIA A100 80GB (UUID: GPU-0a)\n  \
+            MIG 3g.40gb     Device  0: (UUID: MIG-aa)\n  \
+            MIG 1c.2g.20gb+me  Device  1: (UUID: MIG-bb)\n\
+            GPU 1: NVIDIA A40 (UUID: GPU-1b)\n  MIG 1g.5gb Device 0: (UUID: MIG-cc)\n";
+        add_slices(&mut devices, list);
+        let seen = |slice: &Slice| (slice.uuid.clone(), slice.gpu.memory_mib);
+        let slices: Vec<_> = devices[0].slices.iter().map(seen).collect();
+        assert_eq!(slices, [("MIG-aa".to_owned(), 40 * 1024), ("MIG-bb".to_owned(), 20 * 1024)]);
+        assert_eq!(devices[0].slices[0].gpu.model, "NVIDIA A100 80GB MIG 3g.40gb");
     }
 
     #[test]
@@ -113,20 +256,5 @@ mod tests {
         assert_eq!(read_cuda("CUDA Version        : 12.4\n").as_deref(), Some("12.4"));
         assert_eq!(read_cuda("CUDA Version: N/A"), None);
         assert_eq!(read_cuda(""), None);
-    }
-
-    fn shell(script: &str, limit: Duration) -> Option<String> {
-        let mut command = Command::new("sh");
-        command.args(["-c", script]);
-        output(command, limit)
-    }
-
-    #[test]
-    fn a_program_that_hangs_fails_or_is_absent_says_nothing() {
-        let long = Duration::from_secs(60);
-        assert_eq!(shell("echo hello", long).as_deref(), Some("hello\n"));
-        assert_eq!(shell("echo hello; exit 9", long), None);
-        assert_eq!(shell("sleep 600 & sleep 600", Duration::from_millis(50)), None);
-        assert_eq!(output(Command::new("/nonexistent/nvidia-smi"), long), None);
     }
 }

@@ -1,77 +1,158 @@
 //! GPUs through NVML, the driver's own library, loaded when asked.
 
-use super::{BYTES_PER_MIB, GpuProcess, Probe};
+use super::BYTES_PER_MIB;
+use super::survey::{Device, GpuProcess, Health, Inventory, Memory, Slice, gpu};
 use nvml_wrapper::enums::device::UsedGpuMemory;
 use nvml_wrapper::error::NvmlError;
-use nvml_wrapper::{Device, Nvml as Library};
+use nvml_wrapper::struct_wrappers::device::ProcessInfo;
+use nvml_wrapper::{Device as Handle, Nvml as Library};
 use nvml_wrapper::{cuda_driver_version_major, cuda_driver_version_minor};
-use sleap_rtc_protocol::capabilities::{Accelerators, Gpu};
 
-/// The driver's library.
-pub(super) struct Nvml;
+/// Why the library gives no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NvmlFailure {
+    /// The library is not on this machine.
+    #[error("NVML is not on this machine")]
+    Missing,
+    /// It is, and the driver does not answer.
+    #[error(transparent)]
+    Driver(NvmlError),
+}
 
-impl Probe for Nvml {
-    fn probe(&self) -> Option<Accelerators> {
-        let answer = open().and_then(|library| ask(&library));
-        answer.inspect_err(|error| tracing::debug!(%error, "NVML is of no use")).ok()
+impl NvmlFailure {
+    /// The driver's words; none where there is no library to speak.
+    pub(super) fn words(self) -> Option<String> {
+        match self {
+            Self::Missing => None,
+            Self::Driver(error) => Some(error.to_string()),
+        }
     }
+}
+
+/// All that the library lists.
+pub(super) fn inventory() -> Result<Inventory, NvmlFailure> {
+    let library = open().map_err(|error| match error {
+        NvmlError::LibloadingError(_) => NvmlFailure::Missing,
+        error => NvmlFailure::Driver(error),
+    })?;
+    list(&library).map_err(NvmlFailure::Driver)
 }
 
 /// Containers and plain driver packages have the library under its versioned name only; the other
 /// name comes with development packages.
 fn open() -> Result<Library, NvmlError> {
     let versioned = Library::builder().lib_path("libnvidia-ml.so.1".as_ref()).init();
-    versioned.or_else(|_| Library::init())
+    match versioned {
+        Err(NvmlError::LibloadingError(_)) => Library::init(),
+        opened => opened,
+    }
 }
 
-fn ask(library: &Library) -> Result<Accelerators, NvmlError> {
-    let count = library.device_count()?;
-    let gpus: Result<Vec<Gpu>, NvmlError> =
-        (0..count).map(|index| gpu(&library.device_by_index(index)?)).collect();
-    Ok(Accelerators {
-        gpus: gpus?,
-        driver_version: library.sys_driver_version().ok(),
-        cuda_version: library.sys_cuda_driver_version().ok().map(cuda_version),
+/// What is asked of a driver.
+trait Driver {
+    fn device_count(&self) -> Result<u32, NvmlError>;
+    fn read(&self, index: u32) -> Result<Reading, NvmlError>;
+    fn driver_version(&self) -> Option<String>;
+    fn cuda_version(&self) -> Option<String>;
+}
+
+/// What one device answers.
+struct Reading {
+    uuid: Option<String>,
+    model: String,
+    memory: Memory,
+    utilization: Option<f64>,
+    slices: Vec<Slice>,
+    processes: Option<Vec<GpuProcess>>,
+}
+
+/// A device that does not answer is lost by itself.
+fn list(driver: &impl Driver) -> Result<Inventory, NvmlError> {
+    let devices = (0..driver.device_count()?).map(|index| match driver.read(index) {
+        Ok(Reading { uuid, model, memory, utilization, slices, processes }) => {
+            let health = Health::Working(gpu(model, memory, utilization));
+            Device { index, uuid, health, slices, processes }
+        }
+        Err(error) => {
+            let health = Health::Lost(error.to_string());
+            Device { index, uuid: None, health, slices: Vec::new(), processes: None }
+        }
+    });
+    Ok(Inventory {
+        devices: devices.collect(),
+        driver_version: driver.driver_version(),
+        cuda_version: driver.cuda_version(),
     })
 }
 
-/// The processes that use each GPU, in the driver's order.
-pub(super) fn processes() -> Option<Vec<Vec<GpuProcess>>> {
-    let library = open().ok()?;
-    let count = library.device_count().ok()?;
-    let of = |index| {
-        let device = library.device_by_index(index)?;
-        let mut found = device.running_compute_processes()?;
-        // Programs that draw and compute are in both lists.
-        found.extend(device.running_graphics_processes()?);
-        found.sort_by_key(|process| process.pid);
-        found.dedup_by_key(|process| process.pid);
-        let memory_mib = |used: &UsedGpuMemory| match used {
-            UsedGpuMemory::Used(bytes) => Some(bytes / BYTES_PER_MIB),
-            UsedGpuMemory::Unavailable => None,
-        };
-        let process = |p: &nvml_wrapper::struct_wrappers::device::ProcessInfo| GpuProcess {
-            pid: p.pid,
-            memory_mib: memory_mib(&p.used_gpu_memory),
-        };
-        Ok(found.iter().map(process).collect())
+impl Driver for Library {
+    fn device_count(&self) -> Result<u32, NvmlError> {
+        Library::device_count(self)
+    }
+
+    fn read(&self, index: u32) -> Result<Reading, NvmlError> {
+        let device = self.device_by_index(index)?;
+        Ok(Reading {
+            uuid: device.uuid().ok(),
+            model: device.name()?,
+            memory: memory(&device)?,
+            utilization: utilization(&device),
+            slices: slices(&device),
+            processes: processes(&device)
+                .inspect_err(|error| tracing::debug!(%error, index, "its processes are not known"))
+                .ok(),
+        })
+    }
+
+    fn driver_version(&self) -> Option<String> {
+        self.sys_driver_version().ok()
+    }
+
+    fn cuda_version(&self) -> Option<String> {
+        self.sys_cuda_driver_version().ok().map(cuda_version)
+    }
+}
+
+/// GPUs that share the machine's memory do not support the question.
+fn memory(device: &Handle<'_>) -> Result<Memory, NvmlError> {
+    match device.memory_info() {
+        Ok(memory) => Ok(Memory::Own {
+            total_mib: memory.total / BYTES_PER_MIB,
+            free_mib: Some(memory.free / BYTES_PER_MIB),
+        }),
+        Err(NvmlError::NotSupported) => Ok(Memory::Unified),
+        Err(error) => Err(error),
+    }
+}
+
+fn utilization(device: &Handle<'_>) -> Option<f64> {
+    device.utilization_rates().ok().map(|rates| f64::from(rates.gpu.min(100)) / 100.0)
+}
+
+/// The parts into which MIG has divided it; none on other GPUs, and with old drivers.
+fn slices(device: &Handle<'_>) -> Vec<Slice> {
+    let count = device.mig_device_count().unwrap_or(0);
+    let slice = |index| {
+        let part = device.mig_device_by_index(index).ok()?;
+        let model = part.name().or_else(|_| device.name()).ok()?;
+        Some(Slice { uuid: part.uuid().ok()?, gpu: gpu(model, memory(&part).ok()?, None) })
     };
-    let all: Result<Vec<Vec<GpuProcess>>, NvmlError> = (0..count).map(of).collect();
-    all.inspect_err(|error| tracing::debug!(%error, "who uses the GPUs is not told")).ok()
+    (0..count).filter_map(slice).collect()
 }
 
-/// Model and memory must be known; the rest may be absent.
-fn gpu(device: &Device<'_>) -> Result<Gpu, NvmlError> {
-    let memory = device.memory_info()?;
-    let utilization = device.utilization_rates().ok();
-    Ok(Gpu {
-        model: device.name()?,
-        memory_mib: memory.total / BYTES_PER_MIB,
-        memory_free_mib: Some(memory.free / BYTES_PER_MIB),
-        utilization: utilization.map(|rates| f64::from(rates.gpu.min(100)) / 100.0),
-        memory_others_mib: None,
-        taken: None,
-    })
+fn processes(device: &Handle<'_>) -> Result<Vec<GpuProcess>, NvmlError> {
+    let mut found = device.running_compute_processes()?;
+    // Programs that draw and compute are in both lists.
+    found.extend(device.running_graphics_processes()?);
+    found.sort_by_key(|process| process.pid);
+    found.dedup_by_key(|process| process.pid);
+    let memory_mib = |used: &UsedGpuMemory| match used {
+        UsedGpuMemory::Used(bytes) => Some(bytes / BYTES_PER_MIB),
+        UsedGpuMemory::Unavailable => None,
+    };
+    let process =
+        |p: &ProcessInfo| GpuProcess { pid: p.pid, memory_mib: memory_mib(&p.used_gpu_memory) };
+    Ok(found.iter().map(process).collect())
 }
 
 fn cuda_version(number: i32) -> String {
@@ -80,9 +161,61 @@ fn cuda_version(number: i32) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    /// A driver of three GPUs, of which the second is what the test says.
+    struct Three(fn() -> Result<Memory, NvmlError>);
+
+    impl Driver for Three {
+        fn device_count(&self) -> Result<u32, NvmlError> {
+            Ok(3)
+        }
+
+        fn read(&self, index: u32) -> Result<Reading, NvmlError> {
+            let memory = match index {
+                1 => (self.0)()?,
+                _ => Memory::Own { total_mib: 24564, free_mib: Some(24000) },
+            };
+            Ok(Reading {
+                uuid: Some(format!("GPU-{index}")),
+                model: "NVIDIA RTX A5000".into(),
+                memory,
+                utilization: None,
+                slices: Vec::new(),
+                processes: None,
+            })
+        }
+
+        fn driver_version(&self) -> Option<String> {
+            Some("580.173.02".into())
+        }
+
+        fn cuda_version(&self) -> Option<String> {
+            None
+        }
+    }
+
+    #[test]
+    fn a_lost_gpu_takes_no_other_with_it() {
+        let found = list(&Three(|| Err(NvmlError::GpuLost))).unwrap();
+        let memory = |device: &Device| device.health.gpu().map(|gpu| gpu.memory_mib);
+        let seen: Vec<_> = found.devices.iter().map(memory).collect();
+        assert_eq!(seen, [Some(24564), None, Some(24564)]);
+        let Health::Lost(words) = &found.devices[1].health else { panic!("{found:?}") };
+        assert!(words.contains("bus") || words.contains("lost"), "{words}");
+        assert_eq!(found.driver_version.as_deref(), Some("580.173.02"));
+    }
+
+    #[test]
+    fn a_gpu_that_shares_the_machines_memory_has_it() {
+        let found = list(&Three(|| Ok(Memory::Unified))).unwrap();
+        let shared = found.devices[1].health.gpu().unwrap();
+        assert!(shared.memory_mib > 0 && shared.memory_free_mib.is_none(), "{shared:?}");
+    }
+
     #[test]
     fn cuda_versions_read_as_people_write_them() {
-        assert_eq!(super::cuda_version(12040), "12.4");
-        assert_eq!(super::cuda_version(11000), "11.0");
+        assert_eq!(cuda_version(12040), "12.4");
+        assert_eq!(cuda_version(11000), "11.0");
     }
 }

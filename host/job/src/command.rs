@@ -11,40 +11,83 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// Variables that a trainer sees where they are set; a `*` at the end stands for anything.
+/// Variables that a trainer sees where they are set; a `*` at the end stands for anything. None of
+/// them holds a secret: proxies and certificates are the way out of a cluster, the others are what
+/// libraries on its nodes and file systems need.
 const PASSED: &[&str] = &[
+    "ALL_PROXY",
+    "CUBLAS_*",
     "CUDA_*",
+    "CUDNN_*",
+    "CURL_CA_BUNDLE",
+    "GLOO_*",
+    "HDF5_*",
     "HF_HOME",
+    "HF_HUB_OFFLINE",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
     "HOME",
     "LANG",
     "LANGUAGE",
+    "KMP_*",
     "LC_*",
     "LD_LIBRARY_PATH",
     "LOGNAME",
-    "MKL_NUM_THREADS",
+    "MALLOC_*",
+    "MKL_*",
+    "MPLBACKEND",
+    "MPLCONFIGDIR",
     "NCCL_*",
+    "NO_PROXY",
+    "NUMBA_CACHE_DIR",
+    "NUMEXPR_*",
     "NVIDIA_*",
-    "OMP_NUM_THREADS",
+    "OMP_*",
+    "OPENBLAS_*",
     "PATH",
     "PYTHONHOME",
+    "PYTHONNOUSERSITE",
     "PYTHONPATH",
+    "PYTHONUSERBASE",
     "PYTORCH_*",
+    "QT_QPA_PLATFORM",
+    "REQUESTS_CA_BUNDLE",
+    "SLURM_TMPDIR",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    "TF_*",
     "TMPDIR",
     "TORCH_*",
+    "TORCHINDUCTOR_*",
+    "TRANSFORMERS_OFFLINE",
+    "TRITON_CACHE_DIR",
     "TZ",
     "USER",
     "VIRTUAL_ENV",
     "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "XDG_RUNTIME_DIR",
+    "XLA_FLAGS",
     "CONDA_PREFIX",
+    "all_proxy",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
 ];
+
+/// Whether a variable holds a password: a proxy's URL may. Then the operator has to name it.
+fn holds_password(name: &str, value: &OsStr) -> bool {
+    name.to_ascii_lowercase().ends_with("_proxy") && value.as_encoded_bytes().contains(&b'@')
+}
 
 /// Why no command can be built.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
     /// No trainer.
     #[error(
-        "sleap-nn is not installed on the worker (not on its PATH); install it there with: \
-         uv tool install \"sleap-nn[torch]\" --torch-backend auto"
+        "no sleap-nn found on the worker: it has neither sleap-nn nor sleap nor a Python with \
+         sleap_nn on its PATH; install one with: uv tool install \"sleap-nn[torch]\" --torch-backend auto"
     )]
     NotInstalled,
     /// No trainer for JSON configs.
@@ -65,6 +108,8 @@ pub enum CommandError {
 #[derive(Debug, Clone)]
 pub struct Toolbox {
     search_path: OsString,
+    /// What the operator names: a program and its first arguments.
+    trainer: Option<Vec<String>>,
 }
 
 /// A command line, ready to start.
@@ -88,7 +133,39 @@ pub struct Ports {
 impl Toolbox {
     /// Looks for programs in the folders of `search_path`, which is written like `PATH`.
     pub fn new(search_path: OsString) -> Self {
-        Self { search_path }
+        Self { search_path, trainer: None }
+    }
+
+    /// Uses this command, a program and its first arguments, for whatever sleap-nn does.
+    pub fn with_trainer(self, trainer: Option<Vec<String>>) -> Self {
+        Self { trainer, ..self }
+    }
+
+    /// The command that the operator names, ready for a verb.
+    fn named(&self, verb: &str) -> Option<(PathBuf, Vec<String>)> {
+        let (program, arguments) = self.trainer.as_deref()?.split_first()?;
+        let program = match program.contains('/') {
+            true => PathBuf::from(program),
+            false => self.find(program).unwrap_or_else(|| PathBuf::from(program)),
+        };
+        let arguments = arguments.iter().cloned().chain([verb.to_owned()]);
+        Some((program, arguments.collect()))
+    }
+
+    /// The Python on the path, where sleap-nn is installed beside it without a program of its own.
+    fn python_module(&self, verb: &str) -> Option<(PathBuf, Vec<String>)> {
+        let python = ["python", "python3"].into_iter().find_map(|name| self.find(name))?;
+        let libraries = python.parent()?.parent()?.join("lib").read_dir().ok()?;
+        let has_module = |library: std::fs::DirEntry| {
+            library.path().join("site-packages/sleap_nn/cli.py").is_file()
+        };
+        let arguments = ["-m", "sleap_nn.cli", verb].map(str::to_owned).to_vec();
+        libraries.flatten().any(has_module).then_some((python, arguments))
+    }
+
+    /// The trainer of SLEAP 1.4.1.
+    pub(super) fn sleap_train(&self) -> Option<PathBuf> {
+        self.find("sleap-train")
     }
 
     fn find(&self, name: &str) -> Option<PathBuf> {
@@ -98,8 +175,12 @@ impl Toolbox {
             .find(|path| is_program(path))
     }
 
-    /// The first of these that is installed: sleap-nn's own program, its older names, SLEAP's.
-    fn find_command(&self, verb: &str) -> Result<(PathBuf, Vec<String>), CommandError> {
+    /// The first of these that is installed: what the operator names, sleap-nn's own program, its
+    /// older names, SLEAP's, a Python with the module.
+    pub(super) fn find_command(&self, verb: &str) -> Result<(PathBuf, Vec<String>), CommandError> {
+        if let Some(named) = self.named(verb) {
+            return Ok(named);
+        }
         let own: &[&str] = match verb {
             PREDICT => &["sleap-nn-predict", "sleap-nn-track"],
             _ => &["sleap-nn-train"],
@@ -109,6 +190,7 @@ impl Toolbox {
         with_verb("sleap-nn")
             .or_else(without)
             .or_else(|| with_verb("sleap"))
+            .or_else(|| self.python_module(verb))
             .ok_or(CommandError::NotInstalled)
     }
 
@@ -252,11 +334,13 @@ pub fn scrubbed(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
     pass_env: &[String],
 ) -> Vec<(OsString, OsString)> {
-    let allowed = |name: &OsStr| {
-        let patterns = PASSED.iter().copied().chain(pass_env.iter().map(String::as_str));
-        name.to_str().is_some_and(|name| patterns.into_iter().any(|p| matches_pattern(p, name)))
+    let allowed = |(name, value): &(OsString, OsString)| {
+        let Some(name) = name.to_str() else { return false };
+        let is_passed = PASSED.iter().any(|pattern| matches_pattern(pattern, name));
+        (is_passed && !holds_password(name, value))
+            || pass_env.iter().any(|pattern| matches_pattern(pattern, name))
     };
-    variables.into_iter().filter(|(name, _)| allowed(name)).collect()
+    variables.into_iter().filter(allowed).collect()
 }
 
 fn matches_pattern(pattern: &str, name: &str) -> bool {
@@ -354,5 +438,25 @@ mod tests {
             .map(|(name, _)| name.into_string().unwrap())
             .collect();
         assert_eq!(names, ["PATH", "LC_ALL", "CUDA_VISIBLE_DEVICES", "MINE_X"]);
+    }
+
+    #[test]
+    fn what_trainers_on_clusters_need_is_passed_and_no_password() {
+        let given = [
+            ("HDF5_USE_FILE_LOCKING", "FALSE"),
+            ("https_proxy", "http://proxy:3128"),
+            ("HTTPS_PROXY", "http://ada:secret@proxy:3128"),
+            ("SSL_CERT_FILE", "/etc/ssl/site.pem"),
+            ("KMP_DUPLICATE_LIB_OK", "TRUE"),
+            ("TF_FORCE_GPU_ALLOW_GROWTH", "true"),
+            ("MPLCONFIGDIR", "/tmp"),
+            ("WANDB_API_KEY", "secret"),
+        ];
+        let passed = |pass_env: &[String]| {
+            let given = given.map(|(name, value)| (OsString::from(name), OsString::from(value)));
+            scrubbed(given, pass_env).len()
+        };
+        assert_eq!(passed(&[]), 6);
+        assert_eq!(passed(&["HTTPS_PROXY".to_owned()]), 7);
     }
 }

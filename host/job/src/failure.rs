@@ -13,6 +13,35 @@ const OUT_OF_GPU_MEMORY: &str = "the GPU ran out of memory: try a smaller batch 
 const KILLED: &str = "the trainer was killed (SIGKILL); a system does that when its memory runs \
      out: try fewer data loader workers, a smaller batch size, or a worker with more memory";
 
+const NO_GPU: &str = "CUDA finds no GPU, or its driver is too old for the installed PyTorch: \
+     `sleap-rtc doctor --worker` on the worker's machine tells which";
+const HDF5_LOCK: &str = "the file system has no locks, which HDF5 wants: set \
+     HDF5_USE_FILE_LOCKING=FALSE for the worker";
+const NETWORK: &str = "the trainer could not reach the network; it sees the worker's HTTPS_PROXY and \
+     SSL_CERT_FILE, and other variables only where `[worker] pass_env` names them";
+const CREDENTIALS: &str = "the trainer sees only some of the worker's environment variables; name \
+     what it needs in `[worker] pass_env`";
+
+/// What helps against errors that say too little by themselves: words of the error, and the advice.
+const ADVICE: [(&[&str], &str); 5] = [
+    (&["OutOfMemoryError", "out of memory"], OUT_OF_GPU_MEMORY),
+    (
+        &["No CUDA GPUs are available", "NVIDIA driver on your system", "CUDA driver version is"],
+        NO_GPU,
+    ),
+    (&["unable to lock file"], HDF5_LOCK),
+    (
+        &[
+            "CERTIFICATE_VERIFY_FAILED",
+            "ProxyError",
+            "Name or service not known",
+            "Connection refused",
+        ],
+        NETWORK,
+    ),
+    (&["api_key not configured", "401 Client Error", "KeyError: 'HOME'"], CREDENTIALS),
+];
+
 /// Why a trainer that ended with `status` did not do what it was started for.
 pub fn explain(status: ExitStatus, output: &Output) -> String {
     let said = last_words(output);
@@ -25,14 +54,13 @@ pub fn explain(status: ExitStatus, output: &Output) -> String {
         (None, Some(signal)) => format!("the trainer was ended by signal {signal}"),
         (None, None) => "the trainer ended".to_owned(),
     };
-    let reason =
-        if is_out_of_memory(&said) { format!("{OUT_OF_GPU_MEMORY}\n{said}") } else { said };
+    let advice = ADVICE.iter().find(|(words, _)| words.iter().any(|words| said.contains(words)));
+    let reason = match advice {
+        Some((_, advice)) => format!("{advice}\n{said}"),
+        None => said,
+    };
     let message = if reason.is_empty() { ended } else { format!("{ended}: {reason}") };
     shorten(&message)
-}
-
-fn is_out_of_memory(said: &str) -> bool {
-    said.contains("OutOfMemoryError") || said.contains("out of memory")
 }
 
 /// The error line and what follows it, else the last lines.
@@ -96,6 +124,14 @@ mod tests {
                 format!("{traceback}torch.OutOfMemoryError: CUDA out of memory.\n"),
                 "batch size",
             ),
+            (
+                1 << 8,
+                "BlockingIOError: [Errno 11] Unable to synchronously open file (unable to lock \
+                 file, errno = 11)\n"
+                    .into(),
+                "HDF5_USE_FILE_LOCKING",
+            ),
+            (1 << 8, "wandb.errors.UsageError: api_key not configured\n".into(), "pass_env"),
             (9, String::new(), "SIGKILL"),
             (15, String::new(), "signal 15"),
             (2 << 8, "\n Usage: x\n\n No such option: --nope\n".into(), "No such option"),

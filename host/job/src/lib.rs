@@ -23,7 +23,8 @@
 //! | `journal` | how a running job writes down what happens |
 //! | `control` | the socket between a job's process and its worker |
 //! | [`handle`] | the worker's side: start, follow, command |
-//! | [`version`] | which sleap-nn is installed |
+//! | [`trainers`] | which trainers are installed, and whether they work |
+//! | `version` | which version of one is installed |
 
 mod active;
 pub mod command;
@@ -43,7 +44,8 @@ mod results;
 pub mod runner;
 pub mod settings;
 mod trainer;
-pub mod version;
+pub mod trainers;
+mod version;
 
 pub use control::JobCommand;
 pub use error::JobError;

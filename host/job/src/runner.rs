@@ -60,7 +60,7 @@ pub async fn run_job(dir: &Path, cancel: CancellationToken) -> Result<JobOutcome
     control::listen(&folder, service, &tasks)
         .map_err(io_error("open the control socket in", folder.path()))?;
 
-    let toolbox = Toolbox::new(settings.trainer_path());
+    let toolbox = settings.toolbox();
     let requests = Requests::new(commands, cancel);
     let made = HashMap::new();
     let mut runner = Runner { folder, settings, journal, toolbox, requests, made };

@@ -1,5 +1,6 @@
 //! How a job's process is to run: written into the job's folder by the worker, read by the process.
 
+use super::command::Toolbox;
 use super::error::{JobError, damaged};
 use super::folder::{JobFolder, write_private};
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,8 @@ const FILE: &str = "runner.json";
 pub struct RunnerSettings {
     /// Where trainers are looked for, written like `PATH`; by default the process's own `PATH`.
     pub search_path: Option<String>,
+    /// The command that the operator names as the trainer: a program and its first arguments.
+    pub trainer: Option<Vec<String>>,
     /// Which of the worker's slots it runs in.
     pub slot: Option<usize>,
     /// The GPUs that the job may use, by their place on the PCI bus as `nvidia-smi` counts them; by
@@ -41,6 +44,7 @@ impl Default for RunnerSettings {
     fn default() -> Self {
         Self {
             search_path: None,
+            trainer: None,
             slot: None,
             gpus: None,
             shared_root: None,
@@ -79,6 +83,11 @@ impl RunnerSettings {
             Some(path) => path.into(),
             None => std::env::var_os("PATH").unwrap_or_default(),
         }
+    }
+
+    /// The trainers that a job finds.
+    pub fn toolbox(&self) -> Toolbox {
+        Toolbox::new(self.trainer_path()).with_trainer(self.trainer.clone())
     }
 
     /// All that a trainer sees of the environment.

@@ -1,7 +1,7 @@
-//! Which sleap-nn is installed: from what its installation says on disk, since asking the program
-//! takes many seconds of imports.
+//! Which version of a trainer is installed: from what its installation says on disk, since asking
+//! the program takes many seconds of imports.
 
-use super::command::Toolbox;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -11,37 +11,52 @@ use tokio::process::Command;
 const ASK_LIMIT: Duration = Duration::from_secs(120);
 const MAX_LINE_BYTES: usize = 512;
 
-/// The version of the sleap-nn on this process's `PATH`.
-pub async fn sleap_version() -> Option<String> {
-    let program = Toolbox::new(std::env::var_os("PATH")?).sleap_nn()?;
-    match installed_version(&program) {
+/// The version of sleap-nn, or of SLEAP, that `program` belongs to.
+pub(super) async fn of(program: &Path, variables: &[(OsString, OsString)]) -> Option<String> {
+    match installed_version(program) {
         Some(version) => Some(version),
-        None => ask(&program).await,
+        None => ask(program, variables).await,
     }
 }
 
 /// Looks for the package's metadata beside the Python that the program's first line names.
 pub(super) fn installed_version(program: &Path) -> Option<String> {
     let text = std::fs::read(program).ok()?;
-    let line = text.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
-    let line = std::str::from_utf8(line.get(..line.len().min(MAX_LINE_BYTES))?).ok()?;
-    let python = PathBuf::from(line.split_whitespace().next()?);
+    let python = interpreter(&text)?;
     let library = python.parent()?.parent()?.join("lib");
-    let pythons = std::fs::read_dir(library).ok()?.filter_map(Result::ok);
-    pythons.filter_map(|entry| version_in(&entry.path().join("site-packages"))).next()
+    let pythons: Vec<PathBuf> =
+        std::fs::read_dir(library).ok()?.flatten().map(|entry| entry.path()).collect();
+    let in_any = |package| {
+        pythons.iter().find_map(|python| version_in(&python.join("site-packages"), package))
+    };
+    in_any("sleap_nn-").or_else(|| in_any("sleap-"))
 }
 
-fn version_in(packages: &Path) -> Option<String> {
+/// The Python of a script. Where its path is too long for the first line, a shell starts it in the
+/// second.
+fn interpreter(text: &[u8]) -> Option<PathBuf> {
+    let mut lines = text.split(|byte| *byte == b'\n').take(2).map(|line| {
+        std::str::from_utf8(&line[..line.len().min(MAX_LINE_BYTES)]).unwrap_or_default()
+    });
+    let first = lines.next()?.strip_prefix("#!")?.split_whitespace().next()?;
+    let second = lines.next().and_then(|line| line.strip_prefix("'''exec' "));
+    let long = second.and_then(|line| line.split_whitespace().next());
+    Some(PathBuf::from(long.unwrap_or(first).trim_matches('"')))
+}
+
+fn version_in(packages: &Path, package: &str) -> Option<String> {
     std::fs::read_dir(packages).ok()?.filter_map(Result::ok).find_map(|entry| {
         let name = entry.file_name().into_string().ok()?;
-        let version = name.strip_prefix("sleap_nn-")?.strip_suffix(".dist-info")?;
+        let version = name.strip_prefix(package)?.strip_suffix(".dist-info")?;
         plausible(version)
     })
 }
 
-async fn ask(program: &Path) -> Option<String> {
+async fn ask(program: &Path, variables: &[(OsString, OsString)]) -> Option<String> {
     let answer = Command::new(program)
         .arg("--version")
+        .env_clear()
+        .envs(variables.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .kill_on_drop(true)
@@ -72,12 +87,22 @@ mod tests {
         let python = root.path().join("bin/python");
         std::fs::write(&program, format!("#!{}\nimport x\n", python.display())).unwrap();
         assert_eq!(installed_version(&program).as_deref(), Some("0.3.5"));
+        let long = format!("#!/bin/sh\n'''exec' {} \"$0\" \"$@\"\n' '''\n", python.display());
+        std::fs::write(&program, long).unwrap();
+        assert_eq!(installed_version(&program).as_deref(), Some("0.3.5"));
+        std::fs::rename(
+            packages.join("sleap_nn-0.3.5.dist-info"),
+            packages.join("sleap-1.6.6.dist-info"),
+        )
+        .unwrap();
+        assert_eq!(installed_version(&program).as_deref(), Some("1.6.6"));
     }
 
     #[tokio::test]
     async fn else_the_program_is_asked() {
         let program = repository().join("tests/stand-in/sleap-nn");
         assert_eq!(installed_version(&program), None);
-        assert_eq!(ask(&program).await.as_deref(), Some("0.3.5"));
+        let variables: Vec<_> = std::env::vars_os().collect();
+        assert_eq!(ask(&program, &variables).await.as_deref(), Some("0.3.5"));
     }
 }

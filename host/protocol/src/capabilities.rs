@@ -70,7 +70,7 @@ pub struct Capabilities {
 }
 
 /// What a worker tells by itself in its metadata: no names for its operator's own properties.
-pub const WORKER_PROPERTIES: [&str; 15] = [
+pub const WORKER_PROPERTIES: [&str; 16] = [
     "gpu_memory_mb",
     "gpu_model",
     "sleap_version",
@@ -86,7 +86,12 @@ pub const WORKER_PROPERTIES: [&str; 15] = [
     "protocols",
     "jobs",
     USED_BY_USER,
+    PROBLEMS,
 ];
+
+/// The property that says in words what is wrong with the worker's machine: a list of sentences,
+/// empty when all is well again.
+pub const PROBLEMS: &str = "problems";
 
 /// The property that says how many seconds each user's jobs have had a slot of the worker in the
 /// last seven days: `{"ada": 5400}`.
@@ -197,18 +202,31 @@ impl WorkerFacts {
 impl WorkerFacts {
     /// The properties that change while a worker runs.
     pub fn changing(&self) -> Map<String, Value> {
+        let largest = self.accelerators.largest();
         let properties = json!({
             "status": self.status.as_str(),
+            "max_concurrent_jobs": self.slots,
             "slots_free": self.slots_free,
             "jobs": self.jobs,
             "gpus": self.accelerators.gpus,
+            "gpu_memory_mb": largest.map_or(0, |gpu| gpu.memory_mib),
+            "gpu_model": largest.map_or("CPU", |gpu| gpu.model.as_str()),
+            "cuda_version": self.accelerators.cuda_version.as_deref().unwrap_or("N/A"),
+            "driver_version": self.accelerators.driver_version,
             "sleap_version": self.sleap_version.as_deref().unwrap_or("unknown"),
         });
         let Value::Object(mut changing) = properties else { return Map::new() };
-        if let Some((key, used)) = self.properties.get_key_value(USED_BY_USER) {
-            changing.insert(key.clone(), used.clone());
+        for key in [USED_BY_USER, PROBLEMS] {
+            if let Some((key, value)) = self.properties.get_key_value(key) {
+                changing.insert(key.clone(), value.clone());
+            }
         }
         changing
+    }
+
+    /// What is wrong with the worker's machine, in words.
+    pub fn problems(&self) -> Vec<String> {
+        read(self.properties.get(PROBLEMS).cloned()).unwrap_or_default()
     }
 }
 

@@ -103,6 +103,12 @@ pub enum WorkerEvent {
         /// The present.
         now: Instant,
     },
+    /// Which slots can run a job, in their order: one whose GPU is lost cannot. Slots that are named
+    /// here and are not there yet are made; those that are not named cannot.
+    SlotsUsable {
+        /// By slot.
+        usable: Vec<bool>,
+    },
     /// Take no new jobs.
     Drain,
     /// Take new jobs again.
@@ -118,6 +124,9 @@ pub enum Refused {
     /// The operator wants no new jobs here.
     #[error("the worker is in maintenance and takes no new jobs")]
     Maintenance,
+    /// Nothing runs, and yet no slot can run a job.
+    #[error("no slot of the worker can run a job at the moment")]
+    OutOfService,
     /// The peer holds no reservation.
     #[error("no slot is reserved for this peer (its reservation may have ended)")]
     NotReserved,
@@ -133,6 +142,8 @@ pub enum Refused {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerState {
     slots: Vec<Slot>,
+    /// Which of them can run a job.
+    usable: Vec<bool>,
     /// The slots in the order in which they are taken.
     order: Vec<usize>,
     /// Jobs that were found and have no slot yet, in their order. None while a slot is free.
@@ -144,16 +155,22 @@ impl WorkerState {
     /// A worker with `slots` free slots (at least one).
     pub fn new(slots: usize) -> Self {
         let slots = vec![Slot::Free; slots.max(1)];
+        let usable = vec![true; slots.len()];
         let order = (0..slots.len()).collect();
-        Self { slots, order, surplus: Vec::new(), maintenance: false }
+        Self { slots, usable, order, surplus: Vec::new(), maintenance: false }
     }
 
     /// Takes the slots in this order from now on; slots that it does not name come last.
     pub fn preferring(mut self, order: Vec<usize>) -> Self {
+        self.prefer(&order);
+        self
+    }
+
+    /// Takes the slots in this order from now on; slots that it does not name come last.
+    pub fn prefer(&mut self, order: &[usize]) {
         self.order.sort_by_key(|slot| {
             order.iter().position(|other| other == slot).unwrap_or(order.len())
         });
-        self
     }
 
     /// The slots, by index.
@@ -161,9 +178,20 @@ impl WorkerState {
         &self.slots
     }
 
-    /// How many slots are free.
+    /// How many slots are free and can run a job.
     pub fn free(&self) -> usize {
-        self.slots.iter().filter(|slot| **slot == Slot::Free).count()
+        (0..self.slots.len()).filter(|slot| self.is_open(*slot)).count()
+    }
+
+    /// How many slots can run a job, or run one.
+    pub fn in_service(&self) -> usize {
+        let slots = self.slots.iter().zip(&self.usable);
+        slots.filter(|(slot, usable)| **usable || matches!(slot, Slot::Running { .. })).count()
+    }
+
+    /// Whether a new job could have this slot.
+    pub fn is_open(&self, slot: usize) -> bool {
+        self.slots.get(slot) == Some(&Slot::Free) && self.usable[slot]
     }
 
     /// Whether `job` runs here, in a slot or waiting for one.
@@ -182,7 +210,7 @@ impl WorkerState {
 
     /// Whether nothing runs and nothing is promised.
     pub fn is_idle(&self) -> bool {
-        self.free() == self.slots.len()
+        self.slots.iter().all(|slot| *slot == Slot::Free)
     }
 
     /// What discovery should see.
@@ -193,6 +221,8 @@ impl WorkerState {
             WorkerStatus::Available
         } else if self.slots.iter().any(|slot| matches!(slot, Slot::Reserved { .. })) {
             WorkerStatus::Reserved
+        } else if self.is_idle() {
+            WorkerStatus::Maintenance
         } else {
             WorkerStatus::Busy
         }
@@ -219,6 +249,9 @@ impl WorkerState {
             WorkerEvent::JobStarted { peer, job } => {
                 let slot = self.reserved_for(&peer).ok_or(Refused::NotReserved)?;
                 self.refuse_twice(&job)?;
+                if !self.usable[slot] {
+                    return Err(Refused::OutOfService);
+                }
                 self.slots[slot] = Slot::Running { job };
             }
             WorkerEvent::JobFound { job, slot } => {
@@ -248,6 +281,7 @@ impl WorkerState {
                     self.free_up(slot);
                 }
             }
+            WorkerEvent::SlotsUsable { usable } => self.set_usable(&usable),
             WorkerEvent::Drain => self.maintenance = true,
             WorkerEvent::Resume => self.maintenance = false,
         }
@@ -271,11 +305,38 @@ impl WorkerState {
         if own.is_none() && self.maintenance {
             return Err(Refused::Maintenance);
         }
-        let slot = own
-            .or_else(|| self.position(|slot| *slot == Slot::Free))
-            .ok_or(Refused::NoSlot(self.status()))?;
+        let slot = own.or_else(|| self.open_slot()).ok_or(match self.status() {
+            WorkerStatus::Maintenance => Refused::OutOfService,
+            status => Refused::NoSlot(status),
+        })?;
         self.slots[slot] = Slot::Reserved { peer, until };
         Ok(())
+    }
+
+    /// A promise of a slot that cannot run a job any more moves to one that can.
+    fn set_usable(&mut self, usable: &[bool]) {
+        for slot in self.slots.len()..usable.len() {
+            self.order.push(slot);
+            self.slots.push(match self.surplus.is_empty() {
+                true => Slot::Free,
+                false => Slot::Running { job: self.surplus.remove(0) },
+            });
+        }
+        self.usable = (0..self.slots.len())
+            .map(|slot| usable.get(slot).copied().unwrap_or_default())
+            .collect();
+        for slot in 0..self.slots.len() {
+            if !self.usable[slot]
+                && matches!(self.slots[slot], Slot::Reserved { .. })
+                && let Some(open) = self.open_slot()
+            {
+                self.slots.swap(slot, open);
+            }
+        }
+    }
+
+    fn open_slot(&self) -> Option<usize> {
+        self.order.iter().copied().find(|slot| self.is_open(*slot))
     }
 
     fn reserved_for(&self, peer: &PeerId) -> Option<usize> {
@@ -373,9 +434,50 @@ mod tests {
             (0..6u8).prop_map(|number| WorkerEvent::JobEnded { job: job(number) }),
             (0..4u8).prop_map(|number| WorkerEvent::PeerGone { peer: peer(number) }),
             any::<u8>().prop_map(move |seconds| WorkerEvent::Tick { now: later(seconds) }),
+            prop::collection::vec(any::<bool>(), 0..5)
+                .prop_map(|usable| WorkerEvent::SlotsUsable { usable }),
             Just(WorkerEvent::Drain),
             Just(WorkerEvent::Resume),
         ]
+    }
+
+    #[test]
+    fn a_slot_whose_gpu_is_lost_takes_no_job_while_the_others_do() {
+        let (now, mut state) = (Instant::now(), WorkerState::new(2));
+        let usable = |first, second| WorkerEvent::SlotsUsable { usable: vec![first, second] };
+        let until = now + RESERVATION;
+        let new = |number| WorkerEvent::NewJob { peer: peer(number), until };
+        assert_eq!(state.apply(usable(false, true)), Ok(WorkerStatus::Available));
+        assert_eq!((state.free(), state.in_service(), state.is_open(0)), (1, 1, false));
+        assert_eq!(state.apply(new(1)), Ok(WorkerStatus::Reserved));
+        assert_eq!(state.reserved_for(&peer(1)), Some(1));
+        // The promise moves to the slot that is usable; without one there is nothing to start in.
+        assert_eq!(state.apply(usable(true, false)), Ok(WorkerStatus::Reserved));
+        assert_eq!(state.reserved_for(&peer(1)), Some(0));
+        state.apply(usable(false, false)).unwrap();
+        let start = WorkerEvent::JobStarted { peer: peer(1), job: job(1) };
+        assert_eq!(state.apply(start.clone()), Err(Refused::OutOfService));
+        state.apply(usable(true, false)).unwrap();
+        assert_eq!(state.apply(start), Ok(WorkerStatus::Busy));
+        // What runs goes on; afterwards nobody gets a slot that cannot run anything.
+        assert_eq!(state.apply(usable(false, false)), Ok(WorkerStatus::Busy));
+        let ended = state.apply(WorkerEvent::JobEnded { job: job(1) });
+        assert_eq!(ended, Ok(WorkerStatus::Maintenance));
+        assert_eq!(state.apply(new(2)), Err(Refused::OutOfService));
+        assert!(state.is_idle());
+        assert_eq!(state.apply(usable(true, true)), Ok(WorkerStatus::Available));
+    }
+
+    #[test]
+    fn slots_of_gpus_that_are_found_later_are_made() {
+        let mut state = WorkerState::new(1);
+        state.apply(WorkerEvent::SlotsUsable { usable: vec![false] }).unwrap();
+        let found = |number| WorkerEvent::JobFound { job: job(number), slot: None };
+        state.apply(found(1)).unwrap();
+        state.apply(found(2)).unwrap();
+        let grown = state.apply(WorkerEvent::SlotsUsable { usable: vec![true; 3] });
+        assert_eq!((grown, state.free()), (Ok(WorkerStatus::Available), 1));
+        assert_eq!(state.slot_of(&job(2)), Some(1));
     }
 
     #[test]
@@ -419,9 +521,13 @@ mod tests {
         ) {
             let mut state = WorkerState::new(slots);
             let mut jobs: Vec<JobId> = Vec::new();
+            let mut slots = slots;
             for event in events {
                 let before = state.clone();
                 let applied = state.apply(event.clone());
+                if let WorkerEvent::SlotsUsable { usable } = &event {
+                    slots = slots.max(usable.len());
+                }
                 match (&applied, event) {
                     (Err(_), _) => prop_assert_eq!(&state, &before),
                     (Ok(_), WorkerEvent::JobStarted { job, .. }) => {
@@ -441,7 +547,8 @@ mod tests {
                 prop_assert_eq!(&running, &jobs);
                 prop_assert_eq!(state.slots().len(), slots);
                 let in_slots = jobs.iter().filter(|job| state.slot_of(job).is_some()).count();
-                prop_assert!(in_slots == jobs.len() || state.free() == 0);
+                let is_free = state.slots().contains(&Slot::Free);
+                prop_assert!(in_slots == jobs.len() || !is_free);
                 match state.status() {
                     WorkerStatus::Available => prop_assert!(state.free() > 0),
                     WorkerStatus::Reserved | WorkerStatus::Busy => prop_assert_eq!(state.free(), 0),

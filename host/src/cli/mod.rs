@@ -31,7 +31,7 @@ use ambient::Ambient;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use client_track::{TrackArgs, TrackOptions};
 use client_train::{TrainArgs, TrainOptions};
-use exit::{EXIT_CODES, Exit, Failure};
+use exit::{EXIT_CODES, Exit, ExitWith, Failure};
 use logging::{LogArgs, LogOptions};
 use plugin::{PluginArgs, PluginOptions};
 use room::{RoomArgs, RoomOptions, WhyArgs, WhyOptions};
@@ -93,6 +93,9 @@ enum CommandArgs {
     /// Old name of client-train
     #[command(hide = true)]
     Client(TrainArgs),
+    /// Ask the GPU driver and print what it says; started by the worker
+    #[command(name = sleap_rtc_gpu::SUBCOMMAND, hide = true)]
+    SurveyGpus,
     /// Own one job; started by the worker
     #[command(hide = true)]
     RunJob(run_job::Args),
@@ -119,6 +122,8 @@ pub enum Command {
     Room(RoomOptions, Box<Config>),
     /// `plugin`
     Plugin(PluginOptions, Box<Config>),
+    /// `survey-gpus`
+    SurveyGpus,
     /// `run-job`
     RunJob(run_job::Args),
 }
@@ -245,6 +250,7 @@ fn parse_in(
             Command::Room(options, load(overrides)?)
         }
         CommandArgs::Plugin(args) => Command::Plugin(args.check(), load(Overrides::default())?),
+        CommandArgs::SurveyGpus => Command::SurveyGpus,
         CommandArgs::RunJob(args) => Command::RunJob(args),
     };
     if deprecated {
@@ -286,6 +292,11 @@ pub async fn run(command: Command) -> Result<Exit, Failure> {
         Command::Why(options, config) => room::why(options, &config).await,
         Command::Room(options, config) => room::show(&options, &config).await,
         Command::Plugin(options, config) => plugin::run(options, &config.policy).await,
+        Command::SurveyGpus => {
+            let survey = serde_json::to_string(&sleap_rtc_gpu::survey()).exit(Exit::Unexpected)?;
+            print::line(&survey).exit(Exit::Unexpected)?;
+            Ok(Exit::Success)
+        }
         Command::RunJob(args) => {
             run_job::run(args).await?;
             Ok(Exit::Success)

@@ -157,10 +157,20 @@ impl Answer {
     }
 }
 
-/// A worker in a line, and below it a line for each job that runs there.
+/// What a worker says is wrong with its machine is shown up to here.
+const MAX_PROBLEMS: usize = 8;
+const MAX_PROBLEM_CHARS: usize = 300;
+
+/// A worker in a line, and below it a line for each problem that it reports and each job that runs
+/// there.
 pub fn row(number: &str, worker: &WorkerFacts) -> String {
     let gpu = worker.accelerators.largest();
-    let model = gpu.map_or("CPU", |gpu| gpu.model.as_str());
+    let problems = worker.problems();
+    let model = match gpu {
+        Some(gpu) => gpu.model.as_str(),
+        None if problems.is_empty() => "CPU",
+        None => "none that works",
+    };
     let cuda = worker.accelerators.cuda_version.as_deref().unwrap_or("-");
     let host = worker.hostname.as_deref().unwrap_or("-");
     let (mib, status) = (memory_mib(worker), worker.status.as_str());
@@ -177,10 +187,13 @@ pub fn row(number: &str, worker: &WorkerFacts) -> String {
          id: {}",
         worker.peer_id
     );
+    let problems = problems.iter().take(MAX_PROBLEMS).map(|problem| {
+        format!("       {}", problem.chars().take(MAX_PROBLEM_CHARS).collect::<String>())
+    });
     let jobs = worker.jobs.iter().map(job);
     // The worker's words must not steer the terminal.
     let plain = |line: String| line.chars().filter(|c| !c.is_control()).chain(['\n']).collect();
-    std::iter::once(line).chain(jobs).map(plain).collect::<Vec<String>>().concat()
+    std::iter::once(line).chain(problems).chain(jobs).map(plain).collect::<Vec<String>>().concat()
 }
 
 fn job(job: &RunningJob) -> String {

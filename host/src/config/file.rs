@@ -46,6 +46,7 @@ pub(super) struct FileWorker {
     pub(super) cache_bytes: Option<u64>,
     pub(super) resume_within: Option<Duration>,
     pub(super) pass_env: Option<Vec<String>>,
+    pub(super) trainer: Option<Vec<String>>,
 }
 
 /// `[client]`.
@@ -172,6 +173,15 @@ fn time(text: String) -> Result<Duration, String> {
     units::duration(&text)
 }
 
+/// A command line: a program and its first arguments.
+fn command(text: String) -> Result<Vec<String>, String> {
+    let words = shell_words::split(&text).map_err(|error| error.to_string())?;
+    match words.is_empty() {
+        true => Err("it names no program".to_owned()),
+        false => Ok(words),
+    }
+}
+
 impl FileWorker {
     fn read(
         path: &Path,
@@ -195,6 +205,7 @@ impl FileWorker {
             cache_bytes: section.take::<Bytes>("cache")?.map(|Bytes(bytes)| bytes),
             resume_within: section.take_with("resume_within", time)?,
             pass_env: section.take("pass_env")?,
+            trainer: section.take_with("trainer", command)?,
         };
         section.finish()?;
         Ok(worker)

@@ -80,6 +80,9 @@ pub struct WorkerConfig {
     /// Environment variables that reach the trainer besides the few that it always gets: names, or
     /// prefixes that end in `*`.
     pub pass_env: Vec<String>,
+    /// The command that runs sleap-nn, where it is not what `PATH` finds: a program and its first
+    /// arguments.
+    pub trainer: Option<Vec<String>>,
 }
 
 /// How many jobs a worker may run at once, and on which GPUs. Indices are those of `nvidia-smi`.
@@ -361,7 +364,16 @@ fn worker(
         cache_bytes: file.cache_bytes.unwrap_or(50 << 30),
         resume_within: file.resume_within.unwrap_or(RESUME_WITHIN),
         pass_env: file.pass_env.unwrap_or_default(),
+        trainer: file.trainer.map(|words| trainer(sources, base, words)),
     }
+}
+
+/// A program that is named by a path may begin with `~/`, and else lies beside the file.
+fn trainer(sources: &Sources, base: &Path, mut words: Vec<String>) -> Vec<String> {
+    if let Some(program) = words.first_mut().filter(|program| program.contains('/')) {
+        *program = sources.path(base, program).to_string_lossy().into_owned();
+    }
+    words
 }
 
 fn policy(sources: &Sources, file: file::FilePolicy, base: &Path) -> PolicyConfig {

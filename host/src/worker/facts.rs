@@ -1,12 +1,19 @@
 //! What is known of this worker: as the room sees it, and as its own policies do when they decide
 //! about one job.
 
-use sleap_rtc_protocol::capabilities::WorkerFacts;
+use sleap_rtc_protocol::capabilities::{Gpu, WorkerFacts};
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::worker::{Slot, WorkerStatus};
 
-/// One slot: what is in it, and its GPUs (`None`: any).
-pub(super) type SlotView = (Slot, Option<Vec<u32>>);
+/// One slot.
+pub(super) struct SlotView {
+    /// What is in it.
+    pub(super) slot: Slot,
+    /// Its GPUs by their place in the pool; `None` where there is none to choose.
+    pub(super) gpus: Option<Vec<usize>>,
+    /// Whether it can run a job.
+    pub(super) is_usable: bool,
+}
 
 /// The present facts. One task changes them, many read.
 pub(super) struct Facts {
@@ -14,6 +21,8 @@ pub(super) struct Facts {
     pub(super) worker: WorkerFacts,
     /// Slot by slot.
     pub(super) slots: Vec<SlotView>,
+    /// The pool's GPUs by their place; nothing where one is lost.
+    pub(super) gpus: Vec<Option<Gpu>>,
 }
 
 impl Facts {
@@ -21,9 +30,7 @@ impl Facts {
     /// for this very client counts as free, and the GPUs are those that the job could get.
     pub(super) fn for_job_of(&self, client: &PeerId) -> WorkerFacts {
         let mut facts = self.worker.clone();
-        let own =
-            |(slot, _): &&SlotView| matches!(slot, Slot::Reserved { peer, .. } if peer == client);
-        let open: Vec<&SlotView> = match self.slots.iter().find(own) {
+        let open: Vec<&SlotView> = match self.own_slot(client) {
             Some(own) => {
                 facts.slots_free += 1;
                 if matches!(facts.status, WorkerStatus::Reserved | WorkerStatus::Busy) {
@@ -31,17 +38,35 @@ impl Facts {
                 }
                 vec![own]
             }
-            None => self.slots.iter().filter(|(slot, _)| *slot == Slot::Free).collect(),
+            None => {
+                let is_open = |view: &&SlotView| view.slot == Slot::Free && view.is_usable;
+                self.slots.iter().filter(is_open).collect()
+            }
         };
         // Without a free slot the answer is no anyway, and the GPUs are what the user knows.
         if !open.is_empty() {
-            let could_get = |index: u32| {
-                open.iter().any(|(_, gpus)| gpus.as_ref().is_none_or(|gpus| gpus.contains(&index)))
+            let could_get = |place: usize| {
+                open.iter().any(|view| view.gpus.as_ref().is_none_or(|gpus| gpus.contains(&place)))
             };
-            let mut index = 0..;
-            facts.accelerators.gpus.retain(|_| index.next().is_some_and(could_get));
+            let gpus = self.gpus.iter().enumerate().filter(|(place, _)| could_get(*place));
+            facts.accelerators.gpus = gpus.filter_map(|(_, gpu)| gpu.clone()).collect();
         }
         facts
+    }
+
+    /// Whether the slot that a job of `client` has or would have can run it. Without a free slot
+    /// that is another question.
+    pub(super) fn can_run_job_of(&self, client: &PeerId) -> bool {
+        match self.own_slot(client) {
+            Some(own) => own.is_usable,
+            None => self.slots.is_empty() || self.slots.iter().any(|view| view.is_usable),
+        }
+    }
+
+    fn own_slot(&self, client: &PeerId) -> Option<&SlotView> {
+        let is_own =
+            |view: &&SlotView| matches!(&view.slot, Slot::Reserved { peer, .. } if peer == client);
+        self.slots.iter().find(is_own)
     }
 }
 
@@ -71,8 +96,10 @@ mod tests {
         let reserved = Slot::Reserved { peer: peer("ada"), until: Instant::now() };
         let running = Slot::Running { job: JobId::new("j").unwrap() };
         let slots = [running.clone(), reserved, running.clone()];
-        let slots = slots.into_iter().zip(0..).map(|(slot, gpu)| (slot, Some(vec![gpu]))).collect();
-        let mut facts = Facts { worker, slots };
+        let view = |(place, slot)| SlotView { slot, gpus: Some(vec![place]), is_usable: true };
+        let slots = slots.into_iter().enumerate().map(view).collect();
+        let gpus = worker.accelerators.gpus.iter().cloned().map(Some).collect();
+        let mut facts = Facts { worker, slots, gpus };
         let seen = |facts: &Facts, who| {
             let seen = facts.for_job_of(&peer(who));
             let models: String = seen.accelerators.gpus.iter().map(|gpu| &*gpu.model).collect();
@@ -80,9 +107,14 @@ mod tests {
         };
         assert_eq!(seen(&facts, "ada"), (WorkerStatus::Available, 1, "B".into()));
         assert_eq!(seen(&facts, "bob"), (WorkerStatus::Busy, 0, "ABC".into()));
-        facts.slots[2].0 = Slot::Free;
+        facts.slots[2].slot = Slot::Free;
         assert_eq!(seen(&facts, "bob").2, "C");
-        facts.slots[2].1 = None;
+        facts.slots[2].gpus = None;
         assert_eq!(seen(&facts, "bob").2, "ABC");
+        // What is lost is nobody's, and a slot that has nothing else runs nothing.
+        facts.gpus[1] = None;
+        facts.slots[1].is_usable = false;
+        assert_eq!(seen(&facts, "ada").2, "");
+        assert!(!facts.can_run_job_of(&peer("ada")) && facts.can_run_job_of(&peer("bob")));
     }
 }

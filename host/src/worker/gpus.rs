@@ -1,31 +1,81 @@
 //! Looks at the machine's GPUs while the worker runs: what they are used for changes, by this
-//! worker's jobs and by anybody else's programs.
+//! worker's jobs and by anybody else's programs, and a driver may go or come back.
 
 use super::Site;
 use super::coordinator::CoordinatorHandle;
+use super::gpu_pool::GpuPool;
 use rustix::process::{Pid, getsid};
-use sleap_rtc_gpu::{self as gpu, GpuProcess};
-use sleap_rtc_protocol::capabilities::{Accelerators, Gpu};
+use sleap_rtc_gpu::{self as gpu, GpuProcess, Survey};
+use sleap_rtc_protocol::capabilities::Gpu;
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{info, warn};
 
 /// How old a measurement may become.
 const INTERVAL: Duration = Duration::from_secs(30);
-/// A driver in trouble does not answer; what was measured before is forgotten then.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How soon a driver in trouble is asked again.
+const TROUBLE_INTERVAL: Duration = Duration::from_secs(5);
+/// How long the driver has for its answer: without persistence mode it starts each GPU anew for it.
+const PATIENCE: Duration = Duration::from_secs(25);
+/// What was seen this short a time ago is good enough to decide about a job.
+const FRESH: Duration = Duration::from_secs(2);
+/// How long a decision about a job waits for a fresh look.
+const FRESH_PATIENCE: Duration = Duration::from_secs(5);
 
-/// What was seen at one moment.
-#[derive(Default)]
-pub(super) struct Seen {
-    accelerators: Accelerators,
-    /// By GPU; `None` where the driver does not tell.
-    processes: Option<Vec<Vec<GpuProcess>>>,
+/// When the GPUs are looked at.
+pub(super) struct Looks {
+    /// Whether anybody looks: not at GPUs that the configuration describes.
+    are_taken: bool,
+    wanted: Notify,
+    /// When the last look that is over began.
+    last: watch::Sender<Option<Instant>>,
 }
 
-/// Looks again and again until `shutdown`: after each interval, and whenever a job begins or ends.
+impl Looks {
+    /// No look so far.
+    pub(super) fn new(are_taken: bool) -> Self {
+        Self { are_taken, wanted: Notify::new(), last: watch::Sender::new(None) }
+    }
+
+    /// Something has happened to the GPUs.
+    pub(super) fn look_soon(&self) {
+        self.wanted.notify_one();
+    }
+
+    /// Returns when what is known of the GPUs is fresh, or the driver takes too long.
+    pub(super) async fn fresh(&self) {
+        self.fresh_within(FRESH_PATIENCE).await;
+    }
+
+    async fn fresh_within(&self, patience: Duration) {
+        let now = Instant::now();
+        let is_fresh = |last: &Option<Instant>| last.is_some_and(|at| at + FRESH >= now);
+        let mut last = self.last.subscribe();
+        if !self.are_taken || is_fresh(&last.borrow()) {
+            return;
+        }
+        self.look_soon();
+        // Late is decided about by what is known.
+        let _ = tokio::time::timeout(patience, last.wait_for(is_fresh)).await;
+    }
+}
+
+/// Asks the driver once, for a bounded time.
+pub(super) async fn look() -> Survey {
+    let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("sleap-rtc"));
+    let asking = move || gpu::survey_in_child(&program, PATIENCE);
+    tokio::task::spawn_blocking(asking)
+        .await
+        .unwrap_or_else(|error| Survey::Unavailable(format!("asking it failed: {error}")))
+}
+
+/// Looks again and again until `shutdown`: after each interval, and whenever a job begins, ends or
+/// is decided about.
 pub(super) async fn watch(
     site: Arc<Site>,
     coordinator: CoordinatorHandle,
@@ -33,45 +83,37 @@ pub(super) async fn watch(
 ) {
     let looking = async {
         loop {
-            let _ = tokio::time::timeout(INTERVAL, site.look_at_gpus.notified()).await;
-            let mut seeing = tokio::task::spawn_blocking(|| Seen {
-                accelerators: gpu::detect(None),
-                processes: gpu::processes(),
-            });
-            let seen = match tokio::time::timeout(PATIENCE, &mut seeing).await {
-                Ok(seen) => seen.unwrap_or_default(),
-                Err(_) => {
-                    warn!("the GPU driver does not answer; how the GPUs are used is not known");
-                    coordinator.measured(Seen::default()).await;
-                    // One question at a time: more would hang the same way.
-                    seeing.await.unwrap_or_default()
-                }
+            let interval = match site.facts().problems().is_empty() {
+                true => INTERVAL,
+                false => TROUBLE_INTERVAL,
             };
-            coordinator.measured(seen).await;
+            let _ = tokio::time::timeout(interval, site.looks.wanted.notified()).await;
+            let began = Instant::now();
+            coordinator.surveyed(look().await).await;
+            site.looks.last.send_replace(Some(began));
         }
     };
     shutdown.run_until_cancelled(looking).await;
 }
 
-impl Seen {
-    /// Takes over what changes of each GPU; `sessions` are those of this worker's jobs.
-    pub(super) fn apply(&self, gpus: &mut [Gpu], sessions: &HashSet<u32>) {
-        let own = |process: &GpuProcess| session_of(process.pid).map(|id| sessions.contains(&id));
-        measure(gpus, self, own);
+/// Logs what is wrong now and was not before, and what is well again.
+pub(super) fn report_changes(before: &[String], now: &[String]) {
+    for problem in now.iter().filter(|problem| !before.contains(problem)) {
+        warn!("{problem}");
+    }
+    for problem in before.iter().filter(|problem| !now.contains(problem)) {
+        info!("no longer: {problem}");
     }
 }
 
-/// A driver that counts its GPUs otherwise than at the start
-/// says nothing about them.
-fn measure(gpus: &mut [Gpu], seen: &Seen, is_own: impl Fn(&GpuProcess) -> Option<bool>) {
-    let found = &seen.accelerators.gpus;
-    let found = (found.len() == gpus.len()).then_some(found);
-    for (index, gpu) in gpus.iter_mut().enumerate() {
-        let now = found.map(|found| &found[index]);
-        gpu.memory_free_mib = now.and_then(|now| now.memory_free_mib);
-        gpu.utilization = now.and_then(|now| now.utilization);
-        let processes = seen.processes.as_ref().and_then(|all| all.get(index));
-        gpu.memory_others_mib = others(gpu, processes.map(Vec::as_slice), &is_own);
+/// Adds to the numbers of the pool's GPUs what programs of others hold; `sessions` are those of this
+/// worker's jobs.
+pub(super) fn measure_others(gpus: &mut [Option<Gpu>], pool: &GpuPool, sessions: &HashSet<u32>) {
+    let is_own = |process: &GpuProcess| session_of(process.pid).map(|id| sessions.contains(&id));
+    for (place, gpu) in gpus.iter_mut().enumerate() {
+        if let Some(gpu) = gpu {
+            gpu.memory_others_mib = others(gpu, pool.processes(place), is_own);
+        }
     }
 }
 
@@ -124,16 +166,19 @@ mod tests {
         assert_eq!(others(&gpu(Some(1), Some(true)), Some(&[process(2, None)]), mine), None);
     }
 
-    #[test]
-    fn a_driver_that_says_nothing_leaves_nothing_stale() {
-        let mut gpus = [gpu(Some(900), Some(false))];
-        let own = |_: &GpuProcess| None;
-        let found = gpu(Some(500), None);
-        let accelerators = Accelerators { gpus: vec![found], ..Accelerators::default() };
-        measure(&mut gpus, &Seen { accelerators, processes: None }, own);
-        assert_eq!((gpus[0].memory_free_mib, gpus[0].memory_others_mib), (Some(500), Some(500)));
-        assert_eq!(gpus[0].taken, Some(false));
-        measure(&mut gpus, &Seen::default(), own);
-        assert_eq!((gpus[0].memory_free_mib, gpus[0].memory_others_mib), (None, None));
+    #[tokio::test]
+    async fn a_decision_waits_for_a_fresh_look_and_not_for_ever() {
+        Looks::new(false).fresh().await;
+        let looks = Looks::new(true);
+        looks.fresh_within(Duration::from_millis(1)).await;
+        assert_eq!(*looks.last.borrow(), None);
+        let look = async {
+            looks.wanted.notified().await;
+            looks.last.send_replace(Some(Instant::now()));
+        };
+        let long = Duration::from_secs(600);
+        tokio::join!(looks.fresh_within(long), look);
+        // This one is fresh enough for the next.
+        looks.fresh_within(long).await;
     }
 }

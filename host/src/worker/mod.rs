@@ -13,6 +13,9 @@
 //! | `coordinator` | owns the slots; the only one that changes them |
 //! | `facts` | what is known of this worker: as the room sees it, and as its policies do |
 //! | `gpus` | looks at the GPUs again and again |
+//! | `gpu_pool` | the GPUs that jobs may have, and what has become of each |
+//! | `gpu_memory` | which GPUs there were when the worker last ran |
+//! | `trainers` | which trainers this machine has |
 //! | `running` | what is known of each running job, and what the room sees of it |
 //! | `usage` | how much each user has used this worker lately |
 //! | `retention` | which jobs' folders may go |
@@ -30,6 +33,8 @@ mod answering;
 mod connection;
 mod coordinator;
 mod facts;
+mod gpu_memory;
+mod gpu_pool;
 mod gpus;
 mod identity;
 mod legacy;
@@ -39,21 +44,24 @@ mod retention;
 mod running;
 mod slots;
 mod staging;
+mod trainers;
 mod uploads;
 mod usage;
 
-use crate::config::{Config, RetentionConfig, WorkerConfig};
-use coordinator::Coordinator;
+use crate::config::{Config, RetentionConfig, SlotsConfig, WorkerConfig};
+use coordinator::{Coordinator, Machine};
 use facts::Facts;
+use gpu_memory::GpuMemory;
+use gpu_pool::{GpuPool, Identity as GpuIdentity};
+use gpus::Looks;
 use identity::{IdentityError, StateFolder};
 use sleap_rtc_job::RunnerOptions;
-use sleap_rtc_job::command::Toolbox;
 use sleap_rtc_net::ice::IceConfig;
 use sleap_rtc_net::rtc::RtcOptions;
 use sleap_rtc_policy::{Policies, PolicyError};
-use sleap_rtc_protocol::capabilities::{Accelerators, Capabilities, WORKER_TAGS, WorkerFacts};
+use sleap_rtc_protocol::capabilities::{Capabilities, PROBLEMS, WORKER_TAGS, WorkerFacts};
 use sleap_rtc_protocol::ids::{PeerId, RoomCredentials};
-use sleap_rtc_protocol::job::JobType;
+use sleap_rtc_protocol::job::{JobType, Refusal, RefusalCode};
 use sleap_rtc_protocol::signaling::{HandedOut, Metadata, PeerInfo, Role};
 use sleap_rtc_protocol::worker::WorkerStatus;
 use sleap_rtc_signaling::client::{
@@ -64,10 +72,11 @@ use slots::{SlotGpus, SlotsError};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
+use trainers::KnownTrainers;
 
 /// What the command line says beyond the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,8 +149,11 @@ pub(crate) struct Site {
     pub(crate) maintenance: bool,
     /// Held while results are copied to shared storage.
     pub(crate) delivering: tokio::sync::Mutex<()>,
-    /// Something has happened to the GPUs.
-    look_at_gpus: Notify,
+    /// When the GPUs are looked at.
+    looks: Looks,
+    gpu_memory: GpuMemory,
+    trainers: KnownTrainers,
+    slots: SlotsConfig,
     retention: RetentionConfig,
     /// A job has ended: its folder takes room from now on, and its user has used the worker.
     job_over: watch::Sender<()>,
@@ -164,9 +176,26 @@ impl Site {
         RtcOptions::new(&self.ice, &self.given_ice.borrow())
     }
 
-    /// The trainers that jobs would find.
-    pub(crate) fn toolbox(&self) -> Toolbox {
-        Toolbox::new(self.runner.settings.trainer_path())
+    /// Refuses a job that has no trainer here that works.
+    pub(crate) async fn check_trainer(&self, job_type: JobType) -> Result<(), Refusal> {
+        self.trainers.check(job_type).await
+    }
+
+    /// Whether a job of `client` has or would have GPUs that work, by a fresh look at them.
+    pub(crate) async fn check_machine(&self, client: &PeerId) -> Result<(), Refusal> {
+        self.looks.fresh().await;
+        let facts = self.facts.read().unwrap_or_else(PoisonError::into_inner);
+        if facts.can_run_job_of(client) { Ok(()) } else { Err(out_of_service(&facts.worker)) }
+    }
+
+    /// The refusal of a worker that has no slot that can run a job.
+    pub(crate) fn out_of_service(&self) -> Refusal {
+        out_of_service(&self.facts())
+    }
+
+    /// Keeps in mind which GPUs there are, for the next start.
+    fn remember_gpus(&self, gpus: Vec<GpuIdentity>) {
+        self.gpu_memory.remember(gpus);
     }
 
     /// Changes what they see, and returns what the room is to see.
@@ -187,12 +216,11 @@ pub async fn run(
 ) -> Result<(), WorkerError> {
     let state = StateFolder::lock(&config.worker.state_dir)?;
     let policies = Policies::load(&config.policy)?;
-    let accelerators = detect(&config.worker).await;
-    let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
-    let count = accelerators.gpus.len();
-    let slots = SlotGpus::plan(&config.worker.slots, count, visible.as_deref())?;
+    let gpu_memory = GpuMemory::load(&config.worker.state_dir);
+    let pool = find_gpus(&config.worker, &gpu_memory).await?;
+    let slots = SlotGpus::plan(&config.worker.slots, &pool);
     let api = HttpApi::new(&config.signaling.http)?;
-    let capabilities = capabilities(accelerators, slots.len(), &config.worker);
+    let capabilities = capabilities(&pool, &slots, &config.worker);
     let entering = enter(&config, &options.room, &state, &api, &capabilities);
     let Some(entered) = shutdown.run_until_cancelled(entering).await else { return Ok(()) };
     let Entered { identity, room, signaling, events } = entered?;
@@ -202,14 +230,17 @@ pub async fn run(
         &capabilities,
         &identity,
         signaling.ice_servers(),
+        Looks::new(pool.is_watched()),
+        gpu_memory,
     ));
     announce::credentials(&identity.peer_id, &room, options.credentials_file.as_deref())?;
     info!(peer = %identity.peer_id, room = %room.room_id, "registered");
 
-    let has_gpus = config.worker.gpus.is_none() && !capabilities.accelerators.gpus.is_empty();
+    let is_watched = pool.is_watched();
+    let machine = Machine { pool, slots };
     let coordinator =
-        Coordinator::new(site.clone(), signaling.clone(), identity.peer_id.clone(), slots);
-    let background = Background::start(site, &coordinator, has_gpus);
+        Coordinator::new(site.clone(), signaling.clone(), identity.peer_id.clone(), machine);
+    let background = Background::start(site, &coordinator, is_watched);
     coordinator.run(events, shutdown, options.drain).await;
     background.end().await;
     for (point, failures) in policies.all_failures() {
@@ -234,13 +265,13 @@ struct Background {
 }
 
 impl Background {
-    fn start(site: Arc<Site>, coordinator: &Coordinator, has_gpus: bool) -> Self {
+    fn start(site: Arc<Site>, coordinator: &Coordinator, has_gpus_to_watch: bool) -> Self {
         let (tasks, end) = (TaskTracker::new(), CancellationToken::new());
         let handle = coordinator.handle();
-        tasks.spawn(look_up_version(site.clone(), handle.clone(), end.clone()));
+        tasks.spawn(trainers::watch(site.clone(), handle.clone(), end.clone()));
         tasks.spawn(retention::watch(site.clone(), end.clone()));
         tasks.spawn(usage::watch(site.clone(), handle.clone(), end.clone()));
-        if has_gpus {
+        if has_gpus_to_watch {
             tasks.spawn(gpus::watch(site, handle, end.clone()));
         }
         Self { tasks, end }
@@ -284,19 +315,47 @@ async fn enter(
     Ok(Entered { identity, room, signaling, events })
 }
 
-async fn detect(config: &WorkerConfig) -> Accelerators {
-    let configured = config.gpus.clone();
-    let detection =
-        tokio::task::spawn_blocking(move || sleap_rtc_gpu::detect(configured.as_deref()));
-    let accelerators = detection.await.unwrap_or_default();
-    match accelerators.largest() {
-        Some(gpu) => info!(model = %gpu.model, memory_mib = gpu.memory_mib, "GPU found"),
-        None => warn!("no GPU found: jobs run on the CPU"),
+/// The GPUs that jobs may have: as configured, else as the driver says; of them those that the
+/// slots or `CUDA_VISIBLE_DEVICES` name.
+async fn find_gpus(config: &WorkerConfig, memory: &GpuMemory) -> Result<GpuPool, SlotsError> {
+    let visible = || std::env::var("CUDA_VISIBLE_DEVICES").ok();
+    let names = slots::named_gpus(&config.slots)
+        .or_else(|| visible().map(|text| sleap_rtc_gpu::visible_devices(&text)));
+    let pool = match &config.gpus {
+        Some(gpus) => {
+            slots::check(&config.slots, gpus)?;
+            GpuPool::configured(gpus, names)
+        }
+        // Nothing to look for.
+        None if names.as_ref().is_some_and(Vec::is_empty) => GpuPool::configured(&[], None),
+        None => {
+            let mut pool = GpuPool::detected(names, memory.gpus());
+            pool.see(&gpus::look().await);
+            pool.merge_doubles();
+            memory.remember(pool.identities());
+            pool
+        }
+    };
+    gpus::report_changes(&[], &pool.problems());
+    for gpu in pool.accelerators().gpus {
+        info!(model = %gpu.model, memory_mib = gpu.memory_mib, "GPU found");
     }
-    accelerators
+    if pool.len() == 0 && !pool.is_unknown() {
+        warn!("no GPU found: jobs run on the CPU");
+    }
+    Ok(pool)
 }
 
-fn capabilities(accelerators: Accelerators, slots: usize, config: &WorkerConfig) -> Capabilities {
+fn out_of_service(facts: &WorkerFacts) -> Refusal {
+    let problems = facts.problems().join("; ");
+    let text = match problems.is_empty() {
+        true => "no slot of the worker can run a job at the moment".to_owned(),
+        false => format!("the worker takes no new jobs: {problems}"),
+    };
+    Refusal::new(RefusalCode::Maintenance, text)
+}
+
+fn capabilities(pool: &GpuPool, slots: &SlotGpus, config: &WorkerConfig) -> Capabilities {
     // The Python worker's three words, then each of sleap-nn's heads by its own name.
     const MODELS: [&str; 8] = [
         "base",
@@ -308,14 +367,19 @@ fn capabilities(accelerators: Accelerators, slots: usize, config: &WorkerConfig)
         "multi_class_bottomup",
         "multi_class_topdown",
     ];
+    let mut own = config.properties.clone();
+    let problems = pool.problems();
+    if !problems.is_empty() {
+        own.insert(PROBLEMS.to_owned(), serde_json::json!(problems));
+    }
     Capabilities {
-        accelerators,
+        accelerators: pool.accelerators(),
         hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         sleap_version: None,
-        slots: u32::try_from(slots).unwrap_or(u32::MAX),
+        slots: slots.usable(pool).into_iter().map(u32::from).sum(),
         supported_models: MODELS.map(str::to_owned).to_vec(),
         supported_job_types: vec![JobType::Training, JobType::Inference],
-        own: config.properties.clone(),
+        own,
     }
 }
 
@@ -325,8 +389,11 @@ fn site(
     capabilities: &Capabilities,
     identity: &Identity,
     given_ice: watch::Receiver<HandedOut>,
+    looks: Looks,
+    gpu_memory: GpuMemory,
 ) -> Site {
     let mut runner = RunnerOptions::new(&config.worker.pass_env);
+    runner.settings.trainer = config.worker.trainer.clone();
     runner.settings.shared_root = config.shared_storage_root.clone();
     let limits = limits(&config.worker);
     Site {
@@ -342,10 +409,17 @@ fn site(
         shared_root: config.shared_storage_root.clone(),
         maintenance: config.worker.maintenance,
         delivering: tokio::sync::Mutex::default(),
-        look_at_gpus: Notify::new(),
+        looks,
+        gpu_memory,
+        trainers: KnownTrainers::new(),
+        slots: config.worker.slots.clone(),
         retention: config.worker.retention,
         job_over: watch::Sender::new(()),
-        facts: RwLock::new(Facts { worker: own_facts(identity, capabilities), slots: Vec::new() }),
+        facts: RwLock::new(Facts {
+            worker: own_facts(identity, capabilities),
+            slots: Vec::new(),
+            gpus: Vec::new(),
+        }),
     }
 }
 
@@ -373,9 +447,14 @@ fn own_facts(identity: &Identity, capabilities: &Capabilities) -> WorkerFacts {
 }
 
 fn metadata(capabilities: &Capabilities) -> Metadata {
+    // Nobody should come before the coordinator has said what is wrong.
+    let status = match capabilities.slots {
+        0 => WorkerStatus::Maintenance,
+        _ => WorkerStatus::Available,
+    };
     Metadata {
         tags: WORKER_TAGS.map(str::to_owned).to_vec(),
-        properties: capabilities.properties(WorkerStatus::Available, capabilities.slots),
+        properties: capabilities.properties(status, capabilities.slots),
     }
 }
 
@@ -392,24 +471,6 @@ async fn register(
     let (metadata, cancel) = (metadata(capabilities), CancellationToken::new());
     let (identity, room) = (identity.clone(), room.clone());
     SignalingClient::connect(endpoints, identity, room, Role::Worker, metadata, cancel).await
-}
-
-/// Looks for SLEAP's version beside the registration, which never waits for it.
-async fn look_up_version(
-    site: Arc<Site>,
-    coordinator: coordinator::CoordinatorHandle,
-    shutdown: CancellationToken,
-) {
-    let lookup = async move {
-        let Some(version) = sleap_rtc_job::version::sleap_version().await else {
-            warn!("no sleap-nn found on PATH; jobs are refused until it is installed");
-            return;
-        };
-        info!(%version, "sleap-nn found");
-        site.update_facts(|facts| facts.worker.sleap_version = Some(version));
-        coordinator.facts_changed().await;
-    };
-    shutdown.run_until_cancelled(lookup).await;
 }
 
 /// The client at the other end of a connection.

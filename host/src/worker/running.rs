@@ -14,14 +14,14 @@ const SEEN_CHARS: usize = 64;
 /// A job that runs.
 pub(super) struct Running {
     folder: JobFolder,
-    /// The GPUs that it has; `None` where it may use any.
-    pub(super) gpus: Option<Vec<u32>>,
+    /// The GPUs that it has, by their place in the pool; `None` where it may use any.
+    pub(super) gpus: Option<Vec<usize>>,
     /// What the room sees.
     pub(super) seen: RunningJob,
 }
 
 impl Running {
-    pub(super) fn new(folder: &JobFolder, gpus: Option<Vec<u32>>) -> Self {
+    pub(super) fn new(folder: &JobFolder, gpus: Option<Vec<usize>>) -> Self {
         let user = folder.spec().description.user.as_deref();
         let seen = RunningJob {
             owner: folder.owner().clone(),

@@ -1,7 +1,9 @@
 //! Which GPUs belong to which slot.
 
 use super::facts::SlotView;
+use super::gpu_pool::GpuPool;
 use crate::config::SlotsConfig;
+use sleap_rtc_gpu::Selector;
 use sleap_rtc_job::RunnerSettings;
 use sleap_rtc_protocol::capabilities::Gpu;
 use sleap_rtc_protocol::worker::Slot;
@@ -11,8 +13,8 @@ use sleap_rtc_protocol::worker::Slot;
 pub enum SlotsError {
     /// A GPU that is not there.
     #[error(
-        "`[worker] slots` gives GPU {gpu} to slot {slot}, but this machine has {}; `nvidia-smi -L` \
-         lists them", gpus(*.count)
+        "`[worker] slots` gives GPU {gpu} to slot {slot}, but `[worker] gpus` describes {}",
+        gpus(*.count)
     )]
     NoSuchGpu {
         /// Its index.
@@ -26,44 +28,52 @@ pub enum SlotsError {
 
 fn gpus(count: usize) -> String {
     match count {
-        0 => "no GPU that could be found".into(),
+        0 => "none".into(),
         1 => "one GPU, number 0".into(),
         _ => format!("the GPUs 0 to {}", count - 1),
     }
 }
 
-/// The GPUs of each slot, by index; `None` leaves the choice to the environment and to CUDA.
+/// The GPUs that the configuration's slots name, in their order; nothing where it leaves the choice
+/// to the environment and the driver.
+pub(super) fn named_gpus(config: &SlotsConfig) -> Option<Vec<Selector>> {
+    let SlotsConfig::Gpus(lists) = config else { return None };
+    let mut indices: Vec<u32> = lists.iter().flatten().copied().collect();
+    indices.sort_unstable();
+    indices.dedup();
+    Some(indices.into_iter().map(Selector::Index).collect())
+}
+
+/// Refuses slots with GPUs that `[worker] gpus` does not describe. A GPU that a driver does not list
+/// is another matter: it may be late, or lost.
+pub(super) fn check(config: &SlotsConfig, described: &[Gpu]) -> Result<(), SlotsError> {
+    let SlotsConfig::Gpus(lists) = config else { return Ok(()) };
+    let count = described.len();
+    for (slot, list) in lists.iter().enumerate() {
+        if let Some(&gpu) = list.iter().find(|gpu| **gpu as usize >= count) {
+            return Err(SlotsError::NoSuchGpu { gpu, slot, count });
+        }
+    }
+    Ok(())
+}
+
+/// The GPUs of each slot, by their place in the pool; `None` where there is none to choose.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct SlotGpus(Vec<Option<Vec<u32>>>);
+pub(super) struct SlotGpus(Vec<Option<Vec<usize>>>);
 
 impl SlotGpus {
-    /// Deals out `count` GPUs. `visible` is the worker's own `CUDA_VISIBLE_DEVICES`, which says what
-    /// the operator wants it to use where the configuration does not.
-    pub(super) fn plan(
-        config: &SlotsConfig,
-        count: usize,
-        visible: Option<&str>,
-    ) -> Result<Self, SlotsError> {
-        let all = || (0..).take(count).collect::<Vec<u32>>();
-        let usable = match visible {
-            None => Some(all()),
-            // What is not a list of indices names GPUs in a way that only CUDA understands.
-            Some(text) => indices(text).filter(|list| list.iter().all(|gpu| all().contains(gpu))),
-        };
-        Ok(Self(match (config, usable) {
-            (SlotsConfig::Gpus(lists), _) => {
-                check(lists, count)?;
-                lists.iter().cloned().map(Some).collect()
+    /// Deals out the GPUs of the pool.
+    pub(super) fn plan(config: &SlotsConfig, pool: &GpuPool) -> Self {
+        let all: Vec<usize> = (0..pool.len()).collect();
+        Self(match config {
+            SlotsConfig::Gpus(lists) => lists.iter().map(|list| Some(pool.places(list))).collect(),
+            SlotsConfig::PerGpu if all.is_empty() => vec![None],
+            SlotsConfig::PerGpu => all.into_iter().map(|gpu| Some(vec![gpu])).collect(),
+            SlotsConfig::Count(slots) if all.is_empty() => vec![None; *slots],
+            SlotsConfig::Count(slots) => {
+                (0..*slots).map(|slot| Some(share(&all, slot, *slots))).collect()
             }
-            (SlotsConfig::PerGpu, Some(gpus)) if !gpus.is_empty() => {
-                gpus.into_iter().map(|gpu| Some(vec![gpu])).collect()
-            }
-            (SlotsConfig::PerGpu, _) => vec![None],
-            (SlotsConfig::Count(slots), Some(gpus)) if !gpus.is_empty() => {
-                (0..*slots).map(|slot| Some(share(&gpus, slot, *slots))).collect()
-            }
-            (SlotsConfig::Count(slots), _) => vec![None; *slots],
-        }))
+        })
     }
 
     /// How many slots there are.
@@ -72,10 +82,11 @@ impl SlotGpus {
     }
 
     /// The slots in the order in which they are taken: those with the most GPU memory first.
-    pub(super) fn order(&self, gpus: &[Gpu]) -> Vec<usize> {
+    pub(super) fn order(&self, pool: &GpuPool) -> Vec<usize> {
+        let gpus = pool.gpus();
         let memory_mib = |slot: &usize| -> u64 {
             let own = self.0[*slot].iter().flatten();
-            own.filter_map(|index| gpus.get(*index as usize))
+            own.filter_map(|place| gpus.get(*place)?.as_ref())
                 .map(|gpu| gpu.memory_mib)
                 .max()
                 .unwrap_or(0)
@@ -85,25 +96,60 @@ impl SlotGpus {
         order
     }
 
+    /// Which slots can run a job: those whose GPUs all work.
+    pub(super) fn usable(&self, pool: &GpuPool) -> Vec<bool> {
+        let usable = |gpus: &Option<Vec<usize>>| match gpus {
+            None => !pool.is_unknown(),
+            Some(places) => places.iter().all(|place| pool.is_working(*place)),
+        };
+        self.0.iter().map(usable).collect()
+    }
+
     /// What is in each slot, with its GPUs.
-    pub(super) fn views(&self, slots: &[Slot]) -> Vec<SlotView> {
-        slots.iter().cloned().zip(self.0.iter().cloned()).collect()
+    pub(super) fn views(&self, slots: &[Slot], pool: &GpuPool) -> Vec<SlotView> {
+        let gpus = self.0.iter().cloned().zip(self.usable(pool));
+        slots
+            .iter()
+            .cloned()
+            .zip(gpus)
+            .map(|(slot, (gpus, is_usable))| SlotView { slot, gpus, is_usable })
+            .collect()
+    }
+
+    /// The GPUs of a slot.
+    pub(super) fn gpus(&self, slot: usize) -> Option<Vec<usize>> {
+        self.0.get(slot).cloned().flatten()
     }
 
     /// The settings of a job that runs in `slot`.
-    pub(super) fn settings(&self, slot: usize, general: &RunnerSettings) -> RunnerSettings {
-        let gpus = self.0.get(slot).cloned().flatten();
-        RunnerSettings { slot: Some(slot), gpus, ..general.clone() }
+    pub(super) fn settings(
+        &self,
+        slot: usize,
+        pool: &GpuPool,
+        general: &RunnerSettings,
+    ) -> RunnerSettings {
+        let places = self.gpus(slot);
+        let gpus = places.as_ref().map(|places| pool.indices(places));
+        let mut settings = RunnerSettings { slot: Some(slot), gpus, ..general.clone() };
+        if let Some(names) = places.and_then(|places| pool.cuda_names(&places)) {
+            settings.set_env.insert("CUDA_VISIBLE_DEVICES".to_owned(), names);
+        }
+        settings
     }
 
     /// The slot in which a job with these settings belongs: its own, or where its GPUs are now.
-    pub(super) fn place_of(&self, job: &RunnerSettings) -> Option<usize> {
-        let same = |slot: &usize| self.0.get(*slot) == Some(&job.gpus);
-        let wanted = job.gpus.as_deref().unwrap_or_default();
-        let shares = |gpus: &Option<Vec<u32>>| gpus.iter().flatten().any(|g| wanted.contains(g));
+    pub(super) fn place_of(&self, job: &RunnerSettings, pool: &GpuPool) -> Option<usize> {
+        let wanted = job.gpus.as_deref();
+        let own = |slot: &usize| {
+            self.0.get(*slot).is_some_and(|places| {
+                places.as_ref().map(|places| pool.indices(places)).as_deref() == wanted
+            })
+        };
+        let places = pool.places(wanted.unwrap_or_default());
+        let shares = |gpus: &Option<Vec<usize>>| gpus.iter().flatten().any(|g| places.contains(g));
         job.slot
-            .filter(same)
-            .or_else(|| (0..self.len()).find(same))
+            .filter(own)
+            .or_else(|| (0..self.len()).find(own))
             .or_else(|| self.0.iter().position(shares))
             .or(job.slot)
     }
@@ -112,44 +158,40 @@ impl SlotGpus {
 /// Says of each GPU whether one of the running jobs holds it; these are the jobs' own GPUs, `None`
 /// for a job that may use any.
 pub(super) fn mark_taken<'a>(
-    gpus: &mut [Gpu],
-    jobs: impl Iterator<Item = Option<&'a [u32]>> + Clone,
+    gpus: &mut [Option<Gpu>],
+    jobs: impl Iterator<Item = Option<&'a [usize]>> + Clone,
 ) {
     let anywhere = jobs.clone().any(|gpus| gpus.is_none());
-    for (index, gpu) in (0..).zip(gpus) {
-        let taken = jobs.clone().flatten().any(|gpus| gpus.contains(&index));
+    for (place, gpu) in gpus.iter_mut().enumerate() {
+        let Some(gpu) = gpu else { continue };
+        let taken = jobs.clone().flatten().any(|gpus| gpus.contains(&place));
         gpu.taken = (taken || !anywhere).then_some(taken);
     }
 }
 
-fn check(lists: &[Vec<u32>], count: usize) -> Result<(), SlotsError> {
-    for (slot, list) in lists.iter().enumerate() {
-        if let Some(&gpu) = list.iter().find(|gpu| **gpu as usize >= count) {
-            return Err(SlotsError::NoSuchGpu { gpu, slot, count });
-        }
-    }
-    Ok(())
-}
-
 /// The GPUs of one of several slots: every one belongs to one slot; with more slots than GPUs they
 /// are shared.
-fn share(gpus: &[u32], slot: usize, slots: usize) -> Vec<u32> {
+fn share(gpus: &[usize], slot: usize, slots: usize) -> Vec<usize> {
     if slots > gpus.len() {
         return vec![gpus[slot % gpus.len()]];
     }
     gpus.iter().skip(slot).step_by(slots).copied().collect()
 }
 
-fn indices(text: &str) -> Option<Vec<u32>> {
-    text.split(',').map(|index| index.trim().parse().ok()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sleap_rtc_gpu::visible_devices;
+
+    fn pool(count: usize, names: Option<Vec<Selector>>) -> GpuPool {
+        GpuPool::configured(&vec![Gpu::default(); count], names)
+    }
 
     fn plan(config: SlotsConfig, count: usize, visible: Option<&str>) -> Vec<Option<Vec<u32>>> {
-        SlotGpus::plan(&config, count, visible).unwrap().0
+        let names = named_gpus(&config).or(visible.map(visible_devices));
+        let pool = pool(count, names);
+        let indices = |places: Option<Vec<usize>>| places.map(|places| pool.indices(&places));
+        SlotGpus::plan(&config, &pool).0.into_iter().map(indices).collect()
     }
 
     #[test]
@@ -159,39 +201,46 @@ mod tests {
         assert_eq!(plan(PerGpu, 0, None), [None]);
         assert_eq!(plan(PerGpu, 2, None), some(&[&[0], &[1]]));
         assert_eq!(plan(PerGpu, 4, Some("2, 3")), some(&[&[2], &[3]]));
-        assert_eq!(plan(PerGpu, 4, Some("GPU-8932f937")), [None]);
         assert_eq!(plan(PerGpu, 4, Some("")), [None]);
-        assert_eq!(plan(PerGpu, 2, Some("7")), [None]);
         assert_eq!(plan(Count(2), 3, None), some(&[&[0, 2], &[1]]));
         assert_eq!(plan(Count(3), 2, None), some(&[&[0], &[1], &[0]]));
         assert_eq!(plan(Count(2), 0, None), [None, None]);
         assert_eq!(plan(Count(2), 4, Some("1,3")), some(&[&[1], &[3]]));
-        let lists = vec![vec![0], vec![], vec![1, 2]];
-        assert_eq!(plan(Gpus(lists.clone()), 3, Some("0")), some(&[&[0], &[], &[1, 2]]));
-        let error = SlotGpus::plan(&Gpus(lists), 2, None).unwrap_err();
-        insta::assert_snapshot!(error, @"`[worker] slots` gives GPU 2 to slot 2, but this machine has the GPUs 0 to 1; `nvidia-smi -L` lists them");
+        let lists = vec![vec![0], vec![], vec![2, 1]];
+        assert_eq!(plan(Gpus(lists.clone()), 3, Some("0")), some(&[&[0], &[], &[2, 1]]));
+        let error = check(&Gpus(lists), &vec![Gpu::default(); 2]).unwrap_err();
+        insta::assert_snapshot!(error, @"`[worker] slots` gives GPU 2 to slot 2, but `[worker] gpus` describes the GPUs 0 to 1");
+    }
+
+    #[test]
+    fn a_slot_whose_gpu_is_not_there_cannot_run_a_job() {
+        let pool = pool(2, Some(visible_devices("1,7")));
+        let slots = SlotGpus::plan(&SlotsConfig::PerGpu, &pool);
+        assert_eq!(slots.usable(&pool), [true, false]);
+        assert_eq!(slots.settings(0, &pool, &RunnerSettings::default()).gpus, Some(vec![1]));
     }
 
     #[test]
     fn a_job_that_is_found_belongs_where_its_gpus_are() {
+        let pool = pool(4, None);
         let slots = SlotGpus(vec![Some(vec![0]), Some(vec![1]), Some(vec![2, 3])]);
         let place = |slot, gpus: &[u32]| {
             let gpus = Some(gpus.to_vec());
-            slots.place_of(&RunnerSettings { slot, gpus, ..RunnerSettings::default() })
+            slots.place_of(&RunnerSettings { slot, gpus, ..RunnerSettings::default() }, &pool)
         };
         assert_eq!(place(Some(1), &[1]), Some(1));
         assert_eq!(place(Some(0), &[1]), Some(1));
         assert_eq!(place(Some(0), &[3]), Some(2));
         assert_eq!(place(Some(7), &[9]), Some(7));
-        assert_eq!(slots.place_of(&RunnerSettings::default()), None);
+        assert_eq!(slots.place_of(&RunnerSettings::default(), &pool), None);
     }
 
     #[test]
     fn a_gpu_is_taken_free_or_nobody_knows() {
-        let taken = |jobs: &[Option<&[u32]>]| {
-            let mut gpus = vec![Gpu::default(); 3];
+        let taken = |jobs: &[Option<&[usize]>]| {
+            let mut gpus = vec![Some(Gpu::default()); 3];
             mark_taken(&mut gpus, jobs.iter().copied());
-            gpus.into_iter().map(|gpu| gpu.taken).collect::<Vec<_>>()
+            gpus.into_iter().map(|gpu| gpu.unwrap().taken).collect::<Vec<_>>()
         };
         assert_eq!(taken(&[]), [Some(false); 3]);
         assert_eq!(taken(&[Some(&[0, 2])]), [Some(true), Some(false), Some(true)]);

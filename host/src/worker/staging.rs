@@ -22,9 +22,8 @@ pub(super) async fn check(
     client: &PeerId,
     job: &JobDescription,
 ) -> Result<(), Refusal> {
-    if let Err(error) = site.toolbox().can_run(job.job_type) {
-        return Err(Refusal::new(RefusalCode::Incompatible, error.to_string()));
-    }
+    site.check_trainer(job.job_type).await?;
+    site.check_machine(client).await?;
     let facts = site.facts_for(client);
     let reasons = match site.policies.asked_by(client.as_str()).check(job, &facts).await {
         sleap_rtc_policy::Verdict::Yes => return Ok(()),

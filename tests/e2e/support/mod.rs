@@ -7,6 +7,8 @@
 mod client;
 #[allow(dead_code, reason = "the torture and the tests of full disks use different parts")]
 pub mod disk;
+#[allow(dead_code, reason = "only the tests of GPUs use it")]
+mod driver;
 mod http;
 #[allow(dead_code, reason = "only the tests with networks of their own use it")]
 mod netns;
@@ -20,6 +22,8 @@ mod site;
 mod worker;
 
 pub use client::{Ended, TestClient};
+#[allow(unused_imports, reason = "only the tests of GPUs use it")]
+pub use driver::{Driver, gpu_row};
 pub use http::post;
 #[allow(unused_imports, reason = "only the tests with networks of their own use it")]
 pub use netns::{Machine, Network};

@@ -199,12 +199,13 @@ impl TestWorker {
         memory_peak_mib(self.pid()).expect("the worker runs")
     }
 
-    /// One entry `{argv, cwd, name, env, cuda}` for each start of the stand-in trainer, version queries
-    /// aside.
+    /// One entry `{argv, cwd, name, env, cuda}` for each start of the stand-in trainer, questions for
+    /// its version and help aside.
     pub fn trainer_starts(&self) -> Vec<Value> {
         let log = fs::read_to_string(self.setup.home.join("trainer.log")).unwrap_or_default();
         let starts = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        starts.filter(|start| start["argv"][0] != "--version").collect()
+        let asks = |word: &Value| word == "--version" || word == "--help";
+        starts.filter(|start| !start["argv"].as_array().unwrap().iter().any(asks)).collect()
     }
 
     /// Waits until it is shown as available and nothing of a job is left running.

@@ -1,6 +1,6 @@
 //! How connections and watchers reach the coordinator.
 
-use crate::worker::gpus::Seen;
+use sleap_rtc_gpu::Survey;
 use sleap_rtc_job::{JobFolder, JobHandle};
 use sleap_rtc_protocol::ids::{JobId, PeerId};
 use sleap_rtc_protocol::job::{Refusal, RefusalCode};
@@ -37,8 +37,8 @@ pub(super) enum Request {
         progress: JobProgress,
     },
     /// The GPUs were looked at.
-    Measured {
-        seen: Seen,
+    Surveyed {
+        survey: Survey,
     },
     /// What is known of this worker has changed: discovery should see it.
     FactsChanged,
@@ -87,8 +87,8 @@ impl CoordinatorHandle {
     }
 
     /// Somebody has looked at the GPUs.
-    pub(in crate::worker) async fn measured(&self, seen: Seen) {
-        self.tell(Request::Measured { seen }).await;
+    pub(in crate::worker) async fn surveyed(&self, survey: Survey) {
+        self.tell(Request::Surveyed { survey }).await;
     }
 
     /// A job is further than before.

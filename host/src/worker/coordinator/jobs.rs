@@ -1,13 +1,14 @@
 //! Jobs in their slots: started, or found again after a restart, and watched to their end.
 
-use super::Coordinator;
 use super::handle::Request;
+use super::{Coordinator, Machine};
 use crate::worker::running::Running;
 use crate::worker::staging;
 use sleap_rtc_job::{JobFolder, JobHandle, RunnerOptions, RunnerSettings};
+use sleap_rtc_job::{JobFolder, JobHandle, RunnerOptions, RunnerSettings};
 use sleap_rtc_protocol::ids::{JobId, PeerId};
 use sleap_rtc_protocol::job::{Refusal, RefusalCode};
-use sleap_rtc_protocol::worker::WorkerEvent;
+use sleap_rtc_protocol::worker::{Refused, WorkerEvent};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
@@ -24,7 +25,7 @@ impl Coordinator {
                 }
             };
             let settings = RunnerSettings::read(&folder).unwrap_or_default();
-            let slot = self.slots.place_of(&settings);
+            let slot = self.machine.slots.place_of(&settings, &self.machine.pool);
             if self.apply(WorkerEvent::JobFound { job: job.clone(), slot }).is_err() {
                 continue;
             }
@@ -32,7 +33,8 @@ impl Coordinator {
                 Some(slot) => info!(%job, slot, "still running; taken up again"),
                 None => warn!(%job, "still running; it takes the next slot that becomes free"),
             }
-            self.running.insert(job, Running::new(&folder, settings.gpus));
+            let gpus = settings.gpus.map(|indices| self.machine.pool.places(&indices));
+            self.running.insert(job, Running::new(&folder, gpus));
             self.watch(folder, handle);
         }
     }
@@ -44,24 +46,36 @@ impl Coordinator {
         reply: oneshot::Sender<Result<JobHandle, Refusal>>,
     ) {
         let job = folder.id().clone();
-        if let Err(refused) = self.apply(WorkerEvent::JobStarted { peer, job: job.clone() }) {
-            let refusal = Refusal::new(RefusalCode::Busy, refused.to_string());
-            let _ = reply.send(Err(refusal));
-            return;
-        }
+        let started = self.apply(WorkerEvent::JobStarted { peer, job: job.clone() });
+        let slot = match (started, self.state.slot_of(&job)) {
+            (Ok(_), Some(slot)) => slot,
+            (Ok(_), None) => {
+                let text = "the job has no slot; this is a bug";
+                let _ = reply.send(Err(Refusal::new(RefusalCode::Invalid, text)));
+                return;
+            }
+            (Err(refused), _) => {
+                let refusal = match refused {
+                    Refused::OutOfService => self.site.out_of_service(),
+                    _ => Refusal::new(RefusalCode::Busy, refused.to_string()),
+                };
+                let _ = reply.send(Err(refusal));
+                return;
+            }
+        };
         if let Some(connection) = self.new_jobs.get_mut(folder.owner()) {
             connection.job = Some(job.clone());
         }
-        let slot = self.state.slot_of(&job).unwrap_or_default();
-        let settings = self.slots.settings(slot, &self.site.runner.settings);
+        let Machine { slots, pool } = &self.machine;
+        let settings = slots.settings(slot, pool, &self.site.runner.settings);
         info!(%job, slot, gpus = ?settings.gpus, folder = %folder.path().display(), "job starts");
-        self.running.insert(job.clone(), Running::new(&folder, settings.gpus.clone()));
+        self.running.insert(job.clone(), Running::new(&folder, slots.gpus(slot)));
         let (site, coordinator) = (self.site.clone(), self.handle.clone());
         let runner = RunnerOptions { settings, ..site.runner.clone() };
         self.spawn_for_job(job.clone(), async move {
             match sleap_rtc_job::start(&folder, &runner).await {
                 Ok(handle) => {
-                    site.look_at_gpus.notify_one();
+                    site.looks.look_soon();
                     let _ = reply.send(Ok(handle.clone()));
                     staging::watch(&site, &coordinator, &folder, &handle).await;
                 }

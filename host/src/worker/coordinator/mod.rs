@@ -12,10 +12,14 @@ pub(super) use handle::CoordinatorHandle;
 
 use super::Site;
 use super::answering::response;
+use super::gpu_pool::GpuPool;
+use super::gpus::{measure_others, report_changes};
 use super::running::Running;
 use super::slots::{SlotGpus, mark_taken};
 use handle::Request;
 use sleap_rtc_base::deadline;
+use sleap_rtc_gpu::Survey;
+use sleap_rtc_protocol::capabilities::{Accelerators, PROBLEMS};
 use sleap_rtc_protocol::ids::{JobId, PeerId};
 use sleap_rtc_protocol::job::{Refusal, RefusalCode};
 use sleap_rtc_protocol::signaling::{
@@ -48,12 +52,18 @@ struct NewJobConnection {
     job: Option<JobId>,
 }
 
+/// The worker's GPUs, and which slot has which.
+pub(super) struct Machine {
+    pub(super) pool: GpuPool,
+    pub(super) slots: SlotGpus,
+}
+
 pub(super) struct Coordinator {
     site: Arc<Site>,
     signaling: SignalingClient,
     own_id: PeerId,
     state: WorkerState,
-    slots: SlotGpus,
+    machine: Machine,
     running: HashMap<JobId, Running>,
     /// What discovery sees.
     published: serde_json::Map<String, serde_json::Value>,
@@ -72,18 +82,16 @@ impl Coordinator {
         site: Arc<Site>,
         signaling: SignalingClient,
         own_id: PeerId,
-        slots: SlotGpus,
+        machine: Machine,
     ) -> Self {
         let (sender, requests) = mpsc::channel(64);
-        let facts = site.facts();
-        let site_gpus = &facts.accelerators.gpus;
-        Self {
-            published: facts.changing(),
+        let mut coordinator = Self {
+            published: site.facts().changing(),
             site,
             signaling,
             own_id,
-            state: WorkerState::new(slots.len()).preferring(slots.order(site_gpus)),
-            slots,
+            state: WorkerState::new(machine.slots.len()),
+            machine,
             running: HashMap::new(),
             new_jobs: HashMap::new(),
             next_number: 0,
@@ -93,7 +101,17 @@ impl Coordinator {
             connections: CancellationToken::new(),
             requests,
             handle: CoordinatorHandle { requests: sender },
-        }
+        };
+        coordinator.use_slots();
+        coordinator
+    }
+
+    /// Takes over which slots there are, which can run a job, and which is taken first.
+    fn use_slots(&mut self) {
+        let Machine { pool, slots } = &self.machine;
+        let (usable, order) = (slots.usable(pool), slots.order(pool));
+        let _ = self.apply(WorkerEvent::SlotsUsable { usable });
+        self.state.prefer(&order);
     }
 
     /// How others reach it.
@@ -173,15 +191,26 @@ impl Coordinator {
     /// Lets policies and discovery see what has changed.
     async fn publish(&mut self) {
         let (status, free) = (self.state.status(), self.state.free());
-        let (running, slots) = (&self.running, self.slots.views(self.state.slots()));
+        let Machine { pool, slots } = &self.machine;
+        let (running, views) = (&self.running, slots.views(self.state.slots(), pool));
+        let mut gpus = pool.gpus();
+        mark_taken(&mut gpus, running.values().map(|job| job.gpus.as_deref()));
+        let (in_service, mut problems) = (self.state.in_service(), pool.problems());
+        problems.extend(self.site.trainers.problems());
         let facts = self.site.update_facts(|facts| {
-            facts.slots = slots;
+            facts.slots = views;
+            facts.gpus = gpus;
+            let known = facts.gpus.iter().flatten().cloned().collect();
             let facts = &mut facts.worker;
+            facts.accelerators = Accelerators { gpus: known, ..pool.accelerators() };
+            facts.slots = u32::try_from(in_service).unwrap_or(u32::MAX);
+            let had_problems = facts.properties.contains_key(PROBLEMS);
+            if had_problems || !problems.is_empty() {
+                facts.properties.insert(PROBLEMS.into(), serde_json::json!(problems));
+            }
             facts.jobs = Running::seen(running);
             facts.status = status;
             facts.slots_free = u32::try_from(free).unwrap_or(u32::MAX);
-            let gpus = running.values().map(|job| job.gpus.as_deref());
-            mark_taken(&mut facts.accelerators.gpus, gpus);
         });
         let mut now = facts.changing();
         let failures = self.site.policies.all_failures();
@@ -223,7 +252,7 @@ impl Coordinator {
             Request::JobOver { job } => {
                 self.running.remove(&job);
                 let _ = self.apply(WorkerEvent::JobEnded { job });
-                self.site.look_at_gpus.notify_one();
+                self.site.looks.look_soon();
                 self.site.job_over.send_replace(());
             }
             Request::Progress { job, progress } => {
@@ -231,14 +260,30 @@ impl Coordinator {
                     running.seen.progress = progress;
                 }
             }
-            Request::Measured { seen } => {
-                let sessions = self.running.values().filter_map(Running::session).collect();
-                self.site.update_facts(|facts| {
-                    seen.apply(&mut facts.worker.accelerators.gpus, &sessions);
-                });
-            }
+            Request::Surveyed { survey } => self.see(&survey),
             Request::FactsChanged => {}
         }
+    }
+
+    /// Takes in what the driver says: slots go out of service and come back, and GPUs that are found
+    /// late get slots of their own.
+    fn see(&mut self, survey: &Survey) {
+        let Machine { pool, slots } = &mut self.machine;
+        let (before, count) = (pool.problems(), pool.len());
+        pool.see(survey);
+        report_changes(&before, &pool.problems());
+        let sessions = self.running.values().filter_map(Running::session).collect();
+        let jobs = self.running.values().map(|job| job.gpus.as_deref());
+        pool.measure(|pool, gpus| {
+            mark_taken(gpus, jobs);
+            measure_others(gpus, pool, &sessions);
+        });
+        if pool.len() > count {
+            *slots = SlotGpus::plan(&self.site.slots, pool);
+            info!(gpus = pool.len(), slots = slots.len(), "GPUs were found");
+        }
+        self.site.remember_gpus(pool.identities());
+        self.use_slots();
     }
 
     fn reserve(&mut self, peer: PeerId, wait: Duration) -> Result<(), Refusal> {
@@ -258,6 +303,7 @@ impl Coordinator {
                 RefusalCode::Maintenance,
                 format!("the worker takes no new jobs (status {status})"),
             ),
+            Refused::OutOfService => self.site.out_of_service(),
             _ => Refusal::new(
                 RefusalCode::Busy,
                 format!(

@@ -1,0 +1,55 @@
+//! Asks the driver in a process of its own: a driver in trouble hangs whoever asks it, or ends it.
+
+use super::Survey;
+use super::command::{CommandError, run};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+/// The hidden subcommand that prints a [`Survey`] as JSON.
+pub const SUBCOMMAND: &str = "survey-gpus";
+
+/// Starts `program`, which is this one, and waits for its answer at most for `limit`. Blocks.
+pub fn survey_in_child(program: &Path, limit: Duration) -> Survey {
+    let mut command = Command::new(program);
+    command.arg(SUBCOMMAND);
+    let trouble = |words: String| Survey::Unavailable(words);
+    match run(command, limit) {
+        Ok(ended) if ended.success => serde_json::from_str(&ended.stdout)
+            .unwrap_or_else(|_| trouble("asking it gave no readable answer".into())),
+        Ok(ended) => {
+            let said = ended.stderr.lines().rev().find(|line| !line.trim().is_empty());
+            trouble(format!("asking it failed: {}", said.unwrap_or("it crashed").trim()))
+        }
+        Err(CommandError::TimedOut(limit)) => {
+            trouble(format!("it does not answer within {} s", limit.as_secs()))
+        }
+        Err(error) => trouble(format!("asking it failed: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_driver_that_hangs_crashes_or_babbles_is_in_trouble() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("program");
+        let words = |script: &str, limit_ms| {
+            std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+            let mode = std::fs::Permissions::from_mode(0o755);
+            std::fs::set_permissions(&program, mode).unwrap();
+            survey_in_child(&program, Duration::from_millis(limit_ms))
+        };
+        let says = |survey, expected: &str| match survey {
+            Survey::Unavailable(words) => assert!(words.contains(expected), "{words}"),
+            other => panic!("{other:?}"),
+        };
+        says(words("sleep 600", 1_000), "within 1 s");
+        says(words("kill -SEGV $$", 60_000), "crashed");
+        says(words("echo hello", 60_000), "no readable answer");
+        assert_eq!(words("echo '\"no_driver\"'", 60_000), Survey::NoDriver);
+    }
+}

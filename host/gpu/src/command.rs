@@ -1,0 +1,108 @@
+//! Runs a program that a driver in trouble may hang, for a limited time.
+
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+const MAX_OUTPUT_BYTES: u64 = 256 * 1024;
+/// A process that waits inside the kernel dies later than it is killed, or never.
+const REAP_LIMIT: Duration = Duration::from_millis(500);
+const REAP_INTERVAL: Duration = Duration::from_millis(5);
+
+/// What a program printed, and how it ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) success: bool,
+    pub(super) stdout: String,
+    pub(super) stderr: String,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CommandError {
+    /// There is no such program.
+    #[error("it is not installed")]
+    Missing,
+    #[error("it cannot be started")]
+    Start(#[source] std::io::Error),
+    #[error("it gives no answer within {} s", .0.as_secs())]
+    TimedOut(Duration),
+}
+
+/// Runs the command, and kills it with all that it started when it takes longer than `limit`.
+pub(super) fn run(mut command: Command, limit: Duration) -> Result<Ended, CommandError> {
+    let deadline = Instant::now() + limit;
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let mut child = command.spawn().map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => CommandError::Missing,
+        _ => CommandError::Start(error),
+    })?;
+    let stdout = child.stdout.take().map(read);
+    let stderr = child.stderr.take().map(read);
+    let text = |reading: Option<mpsc::Receiver<String>>| {
+        let left = deadline.saturating_duration_since(Instant::now());
+        reading.and_then(|reading| reading.recv_timeout(left).ok())
+    };
+    let (stdout, stderr) = (text(stdout), text(stderr));
+    let status = match (&stdout, &stderr) {
+        (Some(_), Some(_)) => reap(&mut child, deadline),
+        _ => None,
+    };
+    // Also what it left behind in its group.
+    let group = rustix::process::Pid::from_child(&child);
+    let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+    match (stdout, stderr, status) {
+        (Some(stdout), Some(stderr), Some(status)) => {
+            Ok(Ended { success: status.success(), stdout, stderr })
+        }
+        _ => {
+            let _ = reap(&mut child, Instant::now() + REAP_LIMIT);
+            Err(CommandError::TimedOut(limit))
+        }
+    }
+}
+
+/// Reads a pipe beside; nobody listens any more when the limit has passed.
+fn read(pipe: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (done, text) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = pipe.take(MAX_OUTPUT_BYTES).read_to_end(&mut bytes);
+        let _ = done.send(String::from_utf8_lossy(&bytes).into_owned());
+    });
+    text
+}
+
+fn reap(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
+    loop {
+        match child.try_wait() {
+            Ok(None) if Instant::now() < deadline => std::thread::sleep(REAP_INTERVAL),
+            Ok(status) => return status,
+            Err(_) => return None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str, limit: Duration) -> Result<Ended, CommandError> {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        run(command, limit)
+    }
+
+    #[test]
+    fn a_program_ends_hangs_or_is_absent() {
+        let long = Duration::from_secs(60);
+        let ended = shell("echo hello; echo why >&2; exit 9", long).unwrap();
+        assert_eq!((ended.success, &*ended.stdout, &*ended.stderr), (false, "hello\n", "why\n"));
+        let hangs = shell("sleep 600 & sleep 600", Duration::from_millis(50));
+        assert!(matches!(hangs, Err(CommandError::TimedOut(_))));
+        let absent = run(Command::new("/nonexistent/nvidia-smi"), long);
+        assert!(matches!(absent, Err(CommandError::Missing)));
+    }
+}

@@ -1,0 +1,34 @@
+//! Whether this machine should have an NVIDIA driver at all.
+
+use std::path::Path;
+
+/// What on this machine belongs to an NVIDIA driver: its devices first.
+pub(super) fn signs() -> Vec<String> {
+    let mut signs: Vec<String> = std::fs::read_dir("/dev")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(format!("/dev/{}", entry.ok()?.file_name().to_str()?)))
+        .filter(|path| is_device(path))
+        .collect();
+    signs.sort();
+    let others = ["/dev/nvidiactl", "/proc/driver/nvidia/version"];
+    signs.extend(others.into_iter().filter(|path| Path::new(path).exists()).map(str::to_owned));
+    signs
+}
+
+/// Whether the path is that of a GPU, as `/dev/nvidia0`.
+pub(super) fn is_device(path: &str) -> bool {
+    path.strip_prefix("/dev/nvidia")
+        .is_some_and(|number| !number.is_empty() && number.chars().all(|c| c.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_gpus_device_is_told_from_the_drivers_others() {
+        assert!(super::is_device("/dev/nvidia0") && super::is_device("/dev/nvidia12"));
+        for other in ["/dev/nvidia", "/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia0x"] {
+            assert!(!super::is_device(other), "{other}");
+        }
+    }
+}

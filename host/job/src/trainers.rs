@@ -1,0 +1,209 @@
+//! Which trainer is installed here, which version it is, and whether it does what is asked of it.
+//!
+//! A program by the right name proves nothing: it may be a stub, lack what it imports, or be of an
+//! age that takes other options. So each is asked for its help once, which is cheap to answer for
+//! all that can answer.
+
+use super::command::Toolbox;
+use super::version;
+use sleap_rtc_protocol::job::JobType;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::process::Command;
+
+/// Imports take many seconds on a cold disk.
+const HELP_LIMIT: Duration = Duration::from_secs(120);
+const MAX_WORDS_CHARS: usize = 300;
+
+/// What this machine can run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trainers {
+    /// sleap-nn's version, or SLEAP's.
+    pub version: Option<String>,
+    /// The program for trainings.
+    pub training: Trainer,
+    /// The program for predictions.
+    pub inference: Trainer,
+}
+
+/// The program for one kind of job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trainer {
+    /// It does what is asked of it.
+    Works(PathBuf),
+    /// It is there and does not work: why, in words.
+    Broken(PathBuf, String),
+    /// There is none: what to do.
+    Missing(String),
+}
+
+impl Trainer {
+    /// What is wrong, if something is.
+    pub fn problem(&self) -> Option<String> {
+        match self {
+            Self::Works(_) => None,
+            Self::Broken(program, words) => {
+                Some(format!("the trainer {} does not work: {words}", program.display()))
+            }
+            Self::Missing(words) => Some(words.clone()),
+        }
+    }
+
+    /// The program, working or not.
+    pub fn program(&self) -> Option<&Path> {
+        match self {
+            Self::Works(program) | Self::Broken(program, _) => Some(program),
+            Self::Missing(_) => None,
+        }
+    }
+}
+
+impl Trainers {
+    /// Looks for trainers, and asks each for its help. `variables` are what jobs' trainers see.
+    pub async fn find(toolbox: &Toolbox, variables: &[(OsString, OsString)]) -> Self {
+        let training = training(toolbox, variables).await;
+        let inference = probe(toolbox, &["predict", "track"], variables).await;
+        let program = training.program().or(inference.program());
+        let version = match program {
+            Some(program) => version::of(program, variables).await,
+            None => None,
+        };
+        Self { version, training, inference }
+    }
+
+    /// The trainer for jobs of this kind.
+    pub fn of(&self, job_type: JobType) -> &Trainer {
+        match job_type {
+            JobType::Training => &self.training,
+            JobType::Inference => &self.inference,
+        }
+    }
+
+    /// What is wrong, one sentence each.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems: Vec<String> =
+            [&self.training, &self.inference].into_iter().filter_map(Trainer::problem).collect();
+        problems.dedup();
+        problems
+    }
+}
+
+/// SLEAP 1.4.1 has one program for all trainings, which takes other configs.
+async fn training(toolbox: &Toolbox, variables: &[(OsString, OsString)]) -> Trainer {
+    match (probe(toolbox, &["train"], variables).await, toolbox.sleap_train()) {
+        (Trainer::Missing(_), Some(program)) => Trainer::Works(program),
+        (found, _) => found,
+    }
+}
+
+/// The program for one of these verbs, the first that it knows.
+async fn probe(toolbox: &Toolbox, verbs: &[&str], variables: &[(OsString, OsString)]) -> Trainer {
+    let mut last = Trainer::Missing(String::new());
+    for verb in verbs {
+        let (program, arguments) = match toolbox.find_command(verb) {
+            Ok(found) => found,
+            Err(error) => {
+                last = Trainer::Missing(error.to_string());
+                continue;
+            }
+        };
+        last = match ask_for_help(&program, &arguments, variables).await {
+            Ok(()) => return Trainer::Works(program),
+            Err(words) => Trainer::Broken(program, words),
+        };
+    }
+    last
+}
+
+async fn ask_for_help(
+    program: &Path,
+    arguments: &[String],
+    variables: &[(OsString, OsString)],
+) -> Result<(), String> {
+    let asking = Command::new(program)
+        .args(arguments)
+        .arg("--help")
+        .env_clear()
+        .envs(variables.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(HELP_LIMIT, asking)
+        .await
+        .map_err(|_| format!("it gives no answer within {} s", HELP_LIMIT.as_secs()))?
+        .map_err(|error| format!("it cannot be started: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    // Who only does not know this question has answered it.
+    let unknown = |line: &str| line.contains("No such option") && line.contains("--help");
+    match output.status.success() || said.lines().any(unknown) {
+        true => Ok(()),
+        false => Err(last_words(&said, &String::from_utf8_lossy(&output.stdout))),
+    }
+}
+
+/// The last line that says something.
+fn last_words(stderr: &str, stdout: &str) -> String {
+    let says = |line: &&str| line.chars().any(char::is_alphanumeric);
+    let line = stderr.lines().rev().find(says).or_else(|| stdout.lines().rev().find(says));
+    let line = line.unwrap_or("it fails without a word").trim_matches(['│', '╭', '╰', '─', ' ']);
+    line.chars().filter(|c| !c.is_control()).take(MAX_WORDS_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    async fn found(programs: &[(&str, &str)], trainer: Option<&str>) -> Trainers {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, script) in programs {
+            let path = folder.path().join(name);
+            std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+            let mode = std::fs::Permissions::from_mode(0o755);
+            std::fs::set_permissions(&path, mode).unwrap();
+        }
+        let trainer = trainer.map(|words| words.split(' ').map(str::to_owned).collect());
+        let toolbox = Toolbox::new(folder.path().into()).with_trainer(trainer);
+        Trainers::find(&toolbox, &[]).await
+    }
+
+    const WORKS: &str = "[ \"$1\" = --version ] && echo 'sleap-nn 0.3.5'; exit 0";
+
+    #[tokio::test]
+    async fn each_of_the_programs_is_found_with_its_version() {
+        for name in ["sleap-nn", "sleap"] {
+            let found = found(&[(name, WORKS)], None).await;
+            assert_eq!(found.version.as_deref(), Some("0.3.5"), "{name}");
+            assert_eq!(found.problems(), [""; 0], "{name}");
+        }
+        let legacy = found(&[("sleap-train", "exit 1")], None).await;
+        assert!(matches!(legacy.training, Trainer::Works(_)));
+        assert!(matches!(legacy.inference, Trainer::Missing(_)));
+        let named = found(&[("wrap", WORKS), ("sleap-nn", "exit 1")], Some("wrap run sleap-nn"));
+        assert_eq!(named.await.problems(), [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn one_that_does_not_work_is_found_out() {
+        let no_option = "echo 'Error: No such option: --config-name' >&2; exit 2";
+        let no_torch = "echo \"ModuleNotFoundError: No module named 'torch'\" >&2; exit 1";
+        for (script, words) in
+            [(no_option, "--config-name"), (no_torch, "'torch'"), ("exit 3", "without a word")]
+        {
+            let problems = found(&[("sleap", script)], None).await.problems();
+            assert!(problems[0].contains(words), "{problems:?}");
+        }
+        let none = found(&[], None).await.problems();
+        assert!(none.len() == 1 && none[0].contains("uv tool install"), "{none:?}");
+    }
+
+    #[tokio::test]
+    async fn predictions_of_older_versions_have_another_name() {
+        let old =
+            "[ \"$1\" = predict ] && { echo \"No such command 'predict'\" >&2; exit 2; }; exit 0";
+        let found = found(&[("sleap-nn", old)], None).await;
+        assert!(matches!(found.inference, Trainer::Works(_)), "{found:?}");
+    }
+}

@@ -1,0 +1,459 @@
+//! The GPUs that this worker's jobs may have, and what has become of each.
+//!
+//! Jobs, slots and facts name a GPU by its place in this pool, which never changes. GPUs that are
+//! found later come at the end.
+
+use serde::{Deserialize, Serialize};
+use sleap_rtc_gpu::{Device, GpuProcess, Health, Inventory, Selector, Slice, Survey};
+use sleap_rtc_protocol::capabilities::{Accelerators, Gpu};
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct GpuPool {
+    source: Source,
+    gpus: Vec<PoolGpu>,
+    driver: Driver,
+    driver_version: Option<String>,
+    cuda_version: Option<String>,
+}
+
+/// Where the pool's GPUs come from.
+#[derive(Debug, PartialEq)]
+enum Source {
+    /// The configuration describes them, and nobody looks.
+    Configured,
+    /// The driver: all that it lists.
+    Driver,
+    /// `CUDA_VISIBLE_DEVICES` or the slots of the configuration name them.
+    Named,
+}
+
+/// Whether the driver answered when it was last asked.
+#[derive(Debug, PartialEq)]
+enum Driver {
+    Answers,
+    Absent,
+    Silent(String),
+}
+
+#[derive(Debug)]
+struct PoolGpu {
+    name: Selector,
+    /// What was seen of it at its best; later surveys find it by that.
+    seen: Option<Identity>,
+    health: Health,
+    processes: Option<Vec<GpuProcess>>,
+}
+
+/// Which GPU it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Identity {
+    index: u32,
+    uuid: Option<String>,
+    /// The UUID of the MIG slice, where it is one.
+    slice: Option<String>,
+    model: String,
+}
+
+const NOT_SEEN: &str = "it has not been seen yet";
+
+impl GpuPool {
+    /// The GPUs that the configuration describes; of them those that are named, where some are.
+    pub(super) fn configured(gpus: &[Gpu], names: Option<Vec<Selector>>) -> Self {
+        let device = |(index, gpu): (u32, &Gpu)| Device {
+            index,
+            uuid: None,
+            health: Health::Working(gpu.clone()),
+            slices: Vec::new(),
+            processes: None,
+        };
+        let devices = (0..).zip(gpus).map(device).collect();
+        let inventory = Inventory { devices, ..Inventory::default() };
+        let mut pool = Self::new(names);
+        pool.see(&Survey::Answered(inventory));
+        pool.merge_doubles();
+        pool.source = Source::Configured;
+        pool
+    }
+
+    /// The GPUs that are named, else all that the driver will list. Nothing is known of them yet,
+    /// except which there were when the worker last ran.
+    pub(super) fn detected(names: Option<Vec<Selector>>, remembered: Vec<Identity>) -> Self {
+        let mut pool = Self::new(names);
+        if pool.source == Source::Driver {
+            pool.gpus = remembered.into_iter().map(PoolGpu::remembered).collect();
+        }
+        pool
+    }
+
+    fn new(names: Option<Vec<Selector>>) -> Self {
+        let source = if names.is_some() { Source::Named } else { Source::Driver };
+        let gpus = names.into_iter().flatten().map(PoolGpu::named).collect();
+        let driver = Driver::Absent;
+        Self { source, gpus, driver, driver_version: None, cuda_version: None }
+    }
+
+    /// Whether anything can change: whether it is worth looking at the GPUs again.
+    pub(super) fn is_watched(&self) -> bool {
+        match self.source {
+            Source::Configured => false,
+            Source::Named => !self.gpus.is_empty(),
+            Source::Driver => !self.gpus.is_empty() || self.driver != Driver::Absent,
+        }
+    }
+
+    /// Takes in what the driver says.
+    pub(super) fn see(&mut self, survey: &Survey) {
+        match survey {
+            Survey::NoDriver => self.lose_all(Driver::Absent),
+            Survey::Unavailable(words) => self.lose_all(Driver::Silent(words.clone())),
+            Survey::Answered(inventory) => {
+                self.driver = Driver::Answers;
+                self.driver_version = inventory.driver_version.clone();
+                self.cuda_version = inventory.cuda_version.clone();
+                self.gpus.iter_mut().for_each(|gpu| gpu.see(inventory));
+                if self.source == Source::Driver {
+                    self.add_new(inventory);
+                }
+            }
+        }
+    }
+
+    fn lose_all(&mut self, driver: Driver) {
+        self.driver = driver;
+        for gpu in &mut self.gpus {
+            gpu.health = Health::Lost("the driver is gone".to_owned());
+            gpu.processes = None;
+        }
+    }
+
+    /// Two names for one GPU are one GPU. Only before places are given to slots.
+    pub(super) fn merge_doubles(&mut self) {
+        let mut kept: Vec<Identity> = Vec::new();
+        self.gpus.retain(|gpu| match &gpu.seen {
+            Some(seen) if kept.contains(seen) => false,
+            Some(seen) => {
+                kept.push(seen.clone());
+                true
+            }
+            None => true,
+        });
+    }
+
+    /// Adds what no earlier survey has listed; a divided GPU counts by its slices alone.
+    fn add_new(&mut self, inventory: &Inventory) {
+        for device in &inventory.devices {
+            let slices: Vec<Option<&Slice>> = match device.slices.is_empty() {
+                true => vec![None],
+                false => device.slices.iter().map(Some).collect(),
+            };
+            for slice in slices {
+                let identity = Identity::of(device, slice);
+                if self.gpus.iter().all(|gpu| !gpu.is(&identity)) {
+                    let mut gpu = PoolGpu::remembered(identity);
+                    gpu.take(device, slice);
+                    self.gpus.push(gpu);
+                }
+            }
+        }
+    }
+
+    /// How many there are, lost ones too.
+    pub(super) fn len(&self) -> usize {
+        self.gpus.len()
+    }
+
+    /// Whether the GPU at this place can be used.
+    pub(super) fn is_working(&self, place: usize) -> bool {
+        self.gpus.get(place).is_some_and(|gpu| gpu.health.gpu().is_some())
+    }
+
+    /// Whether there should be GPUs of which nothing is known: no job belongs on the CPU then.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.gpus.is_empty() && matches!(self.driver, Driver::Silent(_))
+    }
+
+    /// Each GPU's numbers; nothing for one that is lost.
+    pub(super) fn gpus(&self) -> Vec<Option<Gpu>> {
+        self.gpus.iter().map(|gpu| gpu.health.gpu().cloned()).collect()
+    }
+
+    /// Adds to the GPUs' numbers what the driver does not know of them.
+    pub(super) fn measure(&mut self, add: impl FnOnce(&Self, &mut [Option<Gpu>])) {
+        let mut gpus = self.gpus();
+        add(self, &mut gpus);
+        for (gpu, measured) in self.gpus.iter_mut().zip(gpus) {
+            if let Some(measured) = measured {
+                gpu.health = Health::Working(measured);
+            }
+        }
+    }
+
+    /// What the room is to know: those that can be used.
+    pub(super) fn accelerators(&self) -> Accelerators {
+        Accelerators {
+            gpus: self.gpus().into_iter().flatten().collect(),
+            driver_version: self.driver_version.clone(),
+            cuda_version: self.cuda_version.clone(),
+        }
+    }
+
+    /// The processes that use the GPU at this place, where the driver reports them.
+    pub(super) fn processes(&self, place: usize) -> Option<&[GpuProcess]> {
+        self.gpus.get(place)?.processes.as_deref()
+    }
+
+    /// The numbers of these GPUs as `nvidia-smi` counts.
+    pub(super) fn indices(&self, places: &[usize]) -> Vec<u32> {
+        places.iter().filter_map(|place| self.gpus.get(*place)?.index()).collect()
+    }
+
+    /// The places of the GPUs with these numbers.
+    pub(super) fn places(&self, indices: &[u32]) -> Vec<usize> {
+        let has = |gpu: &PoolGpu, index: &u32| gpu.index() == Some(*index);
+        let place = |index| self.gpus.iter().position(|gpu| has(gpu, index));
+        indices.iter().filter_map(place).collect()
+    }
+
+    /// How CUDA is told of these GPUs, where their numbers do not say it: those that have other names
+    /// keep them, and while a GPU is lost nobody knows how CUDA counts the others.
+    pub(super) fn cuda_names(&self, places: &[usize]) -> Option<String> {
+        let gpus = || places.iter().filter_map(|place| self.gpus.get(*place));
+        let is_whole = self.gpus.iter().all(|gpu| gpu.health.gpu().is_some());
+        let by_number = |gpu: &PoolGpu| {
+            let is_slice = gpu.seen.as_ref().is_some_and(|seen| seen.slice.is_some());
+            matches!(gpu.name, Selector::Index(_)) && !is_slice
+        };
+        if self.source == Source::Configured || (is_whole && gpus().all(by_number)) {
+            return None;
+        }
+        let names: Vec<String> = gpus().map(PoolGpu::cuda_name).collect();
+        Some(names.join(","))
+    }
+
+    /// Which GPUs there are, for the next start.
+    pub(super) fn identities(&self) -> Vec<Identity> {
+        self.gpus.iter().filter_map(|gpu| gpu.seen.clone()).collect()
+    }
+
+    /// What is wrong, one sentence each.
+    pub(super) fn problems(&self) -> Vec<String> {
+        let problem = match &self.driver {
+            _ if self.source == Source::Configured => return Vec::new(),
+            Driver::Silent(words) => format!("the NVIDIA driver cannot be asked: {words}"),
+            Driver::Absent if self.gpus.is_empty() => return Vec::new(),
+            Driver::Absent => "the NVIDIA driver is gone from this machine".to_owned(),
+            Driver::Answers => {
+                return self.gpus.iter().filter_map(PoolGpu::problem).collect();
+            }
+        };
+        vec![problem]
+    }
+}
+
+impl Identity {
+    fn of(device: &Device, slice: Option<&Slice>) -> Self {
+        let own = slice.map(|slice| &slice.gpu).or(device.health.gpu());
+        Self {
+            index: device.index,
+            uuid: device.uuid.clone(),
+            slice: slice.map(|slice| slice.uuid.clone()),
+            model: own.map_or_else(|| "GPU".to_owned(), |gpu| gpu.model.clone()),
+        }
+    }
+
+    /// Whether both are one GPU: by what does not change where both have it.
+    fn is(&self, other: &Self) -> bool {
+        let same_device = match (&self.uuid, &other.uuid) {
+            (Some(own), Some(other)) => own == other,
+            _ => self.index == other.index,
+        };
+        same_device && self.slice == other.slice
+    }
+}
+
+impl PoolGpu {
+    fn named(name: Selector) -> Self {
+        let health = Health::Lost(NOT_SEEN.to_owned());
+        Self { name, seen: None, health, processes: None }
+    }
+
+    fn remembered(identity: Identity) -> Self {
+        let name = match &identity.slice {
+            Some(uuid) => Selector::Mig(uuid.clone()),
+            None => Selector::Index(identity.index),
+        };
+        Self { seen: Some(identity), ..Self::named(name) }
+    }
+
+    fn is(&self, identity: &Identity) -> bool {
+        self.seen.as_ref().is_some_and(|seen| seen.is(identity))
+    }
+
+    fn see(&mut self, inventory: &Inventory) {
+        let same = |device: &&Device| match &self.seen {
+            Some(Identity { uuid: Some(uuid), .. }) if device.uuid.is_some() => {
+                device.uuid.as_ref() == Some(uuid)
+            }
+            Some(seen) => device.index == seen.index,
+            None => false,
+        };
+        let known = inventory.devices.iter().find(same).map(|device| {
+            let own = self.seen.as_ref().and_then(|seen| seen.slice.as_ref());
+            (device, device.slices.iter().find(|slice| Some(&slice.uuid) == own))
+        });
+        let found = match &self.seen {
+            Some(_) => known,
+            // CUDA takes the first slice of a divided GPU that is named as a whole.
+            None => self.name.find(inventory).map(|(d, slice)| (d, slice.or(d.slices.first()))),
+        };
+        match found {
+            Some((device, slice)) => self.take(device, slice),
+            None => {
+                self.health = Health::Lost("the driver does not list it".to_owned());
+                self.processes = None;
+            }
+        }
+    }
+
+    fn take(&mut self, device: &Device, slice: Option<&Slice>) {
+        let was_slice = self.seen.as_ref().is_some_and(|seen| seen.slice.is_some());
+        (self.health, self.processes) = match (slice, was_slice) {
+            (Some(slice), _) => (Health::Working(slice.gpu.clone()), None),
+            (None, true) => (Health::Lost("the driver does not list its slice".to_owned()), None),
+            (None, false) => (device.health.clone(), device.processes.clone()),
+        };
+        if self.health.gpu().is_some() {
+            self.seen = Some(Identity::of(device, slice));
+        }
+    }
+
+    fn index(&self) -> Option<u32> {
+        match (&self.seen, &self.name) {
+            (Some(seen), _) => Some(seen.index),
+            (None, Selector::Index(index)) => Some(*index),
+            (None, _) => None,
+        }
+    }
+
+    fn cuda_name(&self) -> String {
+        let known = self.seen.as_ref().and_then(|seen| seen.slice.clone().or(seen.uuid.clone()));
+        known.unwrap_or_else(|| self.name.to_string())
+    }
+
+    fn problem(&self) -> Option<String> {
+        let Health::Lost(words) = &self.health else { return None };
+        let model = self.seen.as_ref().map(|seen| seen.model.as_str()).filter(|m| *m != "GPU");
+        let model = model.map(|model| format!(" ({model})")).unwrap_or_default();
+        Some(format!("GPU {}{model} is lost: {words}", self.name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sleap_rtc_gpu::visible_devices;
+
+    fn device(index: u32, memory_mib: Option<u64>) -> Device {
+        let gpu = |memory_mib| Gpu { model: "A40".into(), memory_mib, ..Gpu::default() };
+        Device {
+            index,
+            uuid: Some(format!("GPU-{index}{index}")),
+            health: memory_mib.map_or(Health::Lost("gone".into()), |m| Health::Working(gpu(m))),
+            slices: Vec::new(),
+            processes: None,
+        }
+    }
+
+    fn answered(devices: Vec<Device>) -> Survey {
+        Survey::Answered(Inventory { devices, ..Inventory::default() })
+    }
+
+    fn seen(names: Option<&str>, survey: &Survey) -> GpuPool {
+        let mut pool = GpuPool::detected(names.map(visible_devices), Vec::new());
+        pool.see(survey);
+        pool.merge_doubles();
+        pool
+    }
+
+    fn memory_mib(pool: &GpuPool) -> Vec<u64> {
+        pool.accelerators().gpus.iter().map(|gpu| gpu.memory_mib).collect()
+    }
+
+    #[test]
+    fn the_pool_is_what_is_visible_and_nothing_else() {
+        let mut divided = device(0, Some(80));
+        let gpu = Gpu { memory_mib: 10, ..Gpu::default() };
+        divided.slices =
+            ["MIG-ff", "MIG-ee"].map(|uuid| Slice { uuid: uuid.into(), gpu: gpu.clone() }).into();
+        let four =
+            answered(vec![divided, device(1, Some(46)), device(2, Some(24)), device(3, Some(8))]);
+        let cases: [(Option<&str>, &[u64], Option<&str>); 8] = [
+            (None, &[10, 10, 46, 24, 8], Some("MIG-ff,MIG-ee,GPU-11,GPU-22,GPU-33")),
+            (Some("3"), &[8], None),
+            (Some("3,3,GPU-33"), &[8], None),
+            (Some("GPU-22,GPU-3"), &[24, 8], Some("GPU-22,GPU-33")),
+            (Some("MIG-e"), &[10], Some("MIG-ee")),
+            (Some("0"), &[10], Some("MIG-ff")),
+            (Some(""), &[], None),
+            (Some("7"), &[], Some("7")),
+        ];
+        for (names, expected, cuda) in cases {
+            let pool = seen(names, &four);
+            assert_eq!(memory_mib(&pool), expected, "{names:?}");
+            let places: Vec<usize> = (0..pool.len()).collect();
+            assert_eq!(pool.cuda_names(&places).as_deref(), cuda, "{names:?}");
+        }
+        assert_eq!(
+            seen(Some("7"), &four).problems(),
+            ["GPU 7 is lost: the driver does not list it"]
+        );
+    }
+
+    #[test]
+    fn one_lost_gpu_is_named_and_comes_back() {
+        let three = |lost| answered(vec![device(0, lost), device(1, Some(2)), device(2, Some(3))]);
+        let mut pool = seen(None, &three(Some(1)));
+        assert_eq!((memory_mib(&pool), pool.problems()), (vec![1, 2, 3], vec![]));
+        assert_eq!(pool.cuda_names(&[1]), None);
+        pool.see(&three(None));
+        assert_eq!(memory_mib(&pool), [2, 3]);
+        assert_eq!(pool.problems(), ["GPU 0 (A40) is lost: gone"]);
+        assert!(!pool.is_working(0) && pool.is_working(1));
+        assert_eq!(pool.cuda_names(&[1]).as_deref(), Some("GPU-11"));
+        // The driver counts the others anew: they are still themselves.
+        let renumbered = Device { index: 0, ..device(1, Some(2)) };
+        pool.see(&answered(vec![renumbered, Device { index: 1, ..device(2, Some(3)) }]));
+        assert_eq!((pool.is_working(0), memory_mib(&pool)), (false, vec![2, 3]));
+        pool.see(&three(Some(1)));
+        assert_eq!((memory_mib(&pool), pool.problems()), (vec![1, 2, 3], vec![]));
+    }
+
+    #[test]
+    fn a_driver_that_is_late_or_dies_leaves_no_cpu_worker() {
+        let silent = Survey::Unavailable("version mismatch".into());
+        let mut pool = seen(None, &silent);
+        assert!(pool.is_unknown() && pool.is_watched());
+        assert_eq!(pool.problems(), ["the NVIDIA driver cannot be asked: version mismatch"]);
+        pool.see(&answered(vec![device(0, Some(1))]));
+        assert_eq!((pool.is_unknown(), memory_mib(&pool)), (false, vec![1]));
+        let remembered = pool.identities();
+        pool.see(&Survey::NoDriver);
+        assert_eq!((memory_mib(&pool), pool.len()), (vec![], 1));
+        assert_eq!(pool.problems(), ["the NVIDIA driver is gone from this machine"]);
+        // The next start knows what there was.
+        let mut next = GpuPool::detected(None, remembered);
+        next.see(&silent);
+        assert_eq!((next.len(), next.is_working(0)), (1, false));
+        let nothing = seen(None, &Survey::NoDriver);
+        assert!(!nothing.is_watched() && nothing.problems().is_empty());
+    }
+
+    #[test]
+    fn what_the_configuration_describes_is_never_lost() {
+        let gpus = [1, 2].map(|memory_mib| Gpu { memory_mib, ..Gpu::default() });
+        let pool = GpuPool::configured(&gpus, Some(visible_devices("1")));
+        assert_eq!((memory_mib(&pool), pool.is_watched()), (vec![2], false));
+        assert_eq!((pool.indices(&[0]), pool.places(&[1, 0])), (vec![1], vec![0]));
+    }
+}

@@ -1,0 +1,108 @@
+//! Which trainers this machine has, looked for at the start and again while something is wrong with
+//! them.
+
+use super::Site;
+use super::coordinator::CoordinatorHandle;
+use super::gpus::report_changes;
+use sleap_rtc_job::trainers::{Trainer, Trainers};
+use sleap_rtc_protocol::job::{JobType, Refusal, RefusalCode};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+/// How soon a trainer that is missing or broken is looked for again.
+const INTERVAL: Duration = Duration::from_secs(60);
+/// How long a decision about a job waits for the first look: a client waits for its answer. Whoever
+/// comes before the end of a slow look is let in.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What is known of the trainers; nothing before the first look is over.
+pub(super) struct KnownTrainers(watch::Sender<Option<Trainers>>);
+
+impl KnownTrainers {
+    pub(super) fn new() -> Self {
+        Self(watch::Sender::new(None))
+    }
+
+    /// Refuses a job that has no trainer here that works.
+    pub(super) async fn check(&self, job_type: JobType) -> Result<(), Refusal> {
+        self.check_within(job_type, PATIENCE).await
+    }
+
+    async fn check_within(&self, job_type: JobType, patience: Duration) -> Result<(), Refusal> {
+        let mut known = self.0.subscribe();
+        let first = tokio::time::timeout(patience, known.wait_for(Option::is_some)).await;
+        let Ok(Ok(trainers)) = first else { return Ok(()) };
+        match trainers.as_ref().and_then(|trainers| trainers.of(job_type).problem()) {
+            None => Ok(()),
+            Some(problem) => Err(Refusal::new(RefusalCode::Incompatible, problem)),
+        }
+    }
+
+    /// What is wrong, one sentence each.
+    pub(super) fn problems(&self) -> Vec<String> {
+        self.0.borrow().as_ref().map(Trainers::problems).unwrap_or_default()
+    }
+}
+
+/// Looks for trainers until there is nothing to complain about, or until `shutdown`. Nobody waits
+/// for it to register.
+pub(super) async fn watch(
+    site: Arc<Site>,
+    coordinator: CoordinatorHandle,
+    shutdown: CancellationToken,
+) {
+    let looking = async {
+        loop {
+            let settings = &site.runner.settings;
+            let trainers = Trainers::find(&settings.toolbox(), &settings.trainer_variables()).await;
+            report(&site, &trainers);
+            let is_well = trainers.problems().is_empty();
+            site.update_facts(|facts| facts.worker.sleap_version = trainers.version.clone());
+            site.trainers.0.send_replace(Some(trainers));
+            coordinator.facts_changed().await;
+            if is_well {
+                return;
+            }
+            tokio::time::sleep(INTERVAL).await;
+        }
+    };
+    shutdown.run_until_cancelled(looking).await;
+}
+
+fn report(site: &Site, trainers: &Trainers) {
+    report_changes(&site.trainers.problems(), &trainers.problems());
+    let before = site.trainers.0.borrow();
+    if before.as_ref().is_some_and(|before| before.training == trainers.training) {
+        return;
+    }
+    if let Trainer::Works(program) = &trainers.training {
+        let version = trainers.version.as_deref().unwrap_or("unknown");
+        info!(version, program = %program.display(), "sleap-nn found");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn broken() -> Trainers {
+        let works = Trainer::Works("/bin/sleap-nn".into());
+        let training = Trainer::Broken("/bin/sleap".into(), "No module named 'torch'".into());
+        Trainers { version: None, training, inference: works }
+    }
+
+    #[tokio::test]
+    async fn a_broken_trainer_is_refused_and_an_unknown_one_is_not() {
+        let known = KnownTrainers::new();
+        let soon = Duration::from_millis(1);
+        assert_eq!(known.check_within(JobType::Training, soon).await, Ok(()));
+        known.0.send_replace(Some(broken()));
+        let refusal = known.check(JobType::Training).await.unwrap_err();
+        assert_eq!(refusal.code, RefusalCode::Incompatible);
+        assert!(refusal.message.contains("'torch'"), "{}", refusal.message);
+        assert_eq!(known.check(JobType::Inference).await, Ok(()));
+    }
+}

@@ -1,0 +1,109 @@
+//! Which trainer a worker finds, whether it works, and what it sees of the environment.
+
+use crate::support::*;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+fn tools(site: &Site) -> PathBuf {
+    site.folder("tools")
+}
+
+fn script(folder: &Path, name: &str, text: &str) {
+    let path = folder.join(name);
+    fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+fn train(site: &Site, server: &TestServer, worker: &TestWorker) -> Ended {
+    let client = site.client(server).train(&fixture("train_single.zip"));
+    client.session(worker.credentials()).run()
+}
+
+fn has_package(worker: &TestWorker) -> bool {
+    worker.log().contains("package complete")
+}
+
+#[test]
+fn a_worker_with_sleap_alone_trains_and_knows_its_version() {
+    let site = Site::new();
+    let server = site.server();
+    let tools = tools(&site);
+    symlink(stand_in().join("sleap-nn"), tools.join("sleap")).unwrap();
+    let worker = TestWorker::setup(&site, "worker").trainers_in(&tools).start(&server);
+    let mut observer = Observer::join(&server, worker.credentials());
+    observer
+        .wait_properties(worker.peer_id(), "its version", |seen| seen["sleap_version"] == "0.3.5");
+    train(&site, &server, &worker).assert_code(0);
+    assert!(!worker.log().contains("WARN"), "{}", worker.log());
+}
+
+#[test]
+fn a_broken_trainer_is_refused_before_the_upload_until_it_is_mended() {
+    let cases = [
+        "[ $1 = --version ] && echo sleap 1.6.4 && exit; echo 'No such option: --config-name' >&2; exit 2",
+        "echo \"ModuleNotFoundError: No module named 'torch'\" >&2; exit 1",
+    ];
+    for (text, words) in cases.into_iter().zip(["--config-name", "torch"]) {
+        let site = Site::new();
+        let server = site.server();
+        let tools = tools(&site);
+        script(&tools, "sleap", text);
+        let worker = TestWorker::setup(&site, "worker").trainers_in(&tools).start(&server);
+        let mut observer = Observer::join(&server, worker.credentials());
+        observer.wait_properties(worker.peer_id(), "the problem", |seen| {
+            seen["problems"][0].as_str().is_some_and(|problem| problem.contains(words))
+        });
+        let ended = train(&site, &server, &worker);
+        assert_ne!(ended.code, 0);
+        ended.assert_says(&["does not work", words]);
+        assert!(!has_package(&worker), "{}", worker.log());
+        assert!(worker.log().contains("WARN"), "{}", worker.log());
+    }
+}
+
+#[test]
+fn the_operator_may_name_the_trainer() {
+    let site = Site::new();
+    let server = site.server();
+    let elsewhere = site.folder("elsewhere");
+    script(&elsewhere, "wrap", &format!("shift; exec {}/sleap-nn \"$@\"", stand_in().display()));
+    let empty = tools(&site);
+    let setup = TestWorker::setup(&site, "worker").trainers_in(&empty);
+    let named = format!("trainer = \"{}/wrap --nv\"\n", elsewhere.display());
+    let worker = setup.config(&named).start(&server);
+    train(&site, &server, &worker).assert_code(0);
+}
+
+#[test]
+fn what_a_trainer_on_a_cluster_needs_of_the_environment_reaches_it() {
+    let site = Site::new();
+    let server = site.server();
+    let needed = [
+        ("HDF5_USE_FILE_LOCKING", "FALSE"),
+        ("HTTPS_PROXY", "http://proxy:3128"),
+        ("https_proxy", "http://proxy:3128"),
+        ("NO_PROXY", "localhost"),
+        ("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt"),
+        ("REQUESTS_CA_BUNDLE", "/etc/ssl/certs/ca-certificates.crt"),
+        ("KMP_DUPLICATE_LIB_OK", "TRUE"),
+        ("TF_FORCE_GPU_ALLOW_GROWTH", "true"),
+        ("HF_HUB_OFFLINE", "1"),
+        ("MPLCONFIGDIR", "/tmp"),
+        ("XDG_DATA_HOME", "/tmp"),
+    ];
+    let secret = [("WANDB_API_KEY", "key"), ("ALL_PROXY", "http://ada:secret@proxy:3128")];
+    let setup = TestWorker::setup(&site, "worker");
+    let setup = needed.iter().chain(&secret).fold(setup, |setup, (n, v)| setup.env(n, v));
+    let worker = setup.start(&server);
+    train(&site, &server, &worker).assert_code(0);
+    let starts = worker.trainer_starts();
+    let seen: Vec<&str> =
+        starts[0]["env"].as_array().unwrap().iter().filter_map(|name| name.as_str()).collect();
+    for (name, _) in needed {
+        assert!(seen.contains(&name), "{name} is not in {seen:?}");
+    }
+    for (name, _) in secret {
+        assert!(!seen.contains(&name), "{name} is in {seen:?}");
+    }
+}
