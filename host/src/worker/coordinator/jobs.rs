@@ -5,7 +5,6 @@ use super::{Coordinator, Machine};
 use crate::worker::running::Running;
 use crate::worker::staging;
 use sleap_rtc_job::{JobFolder, JobHandle, RunnerOptions, RunnerSettings};
-use sleap_rtc_job::{JobFolder, JobHandle, RunnerOptions, RunnerSettings};
 use sleap_rtc_protocol::ids::{JobId, PeerId};
 use sleap_rtc_protocol::job::{Refusal, RefusalCode};
 use sleap_rtc_protocol::worker::{Refused, WorkerEvent};
