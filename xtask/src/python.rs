@@ -53,15 +53,23 @@ pub fn interpreter(program: &Path) -> Result<PathBuf> {
     python.with_context(|| format!("{} does not start with `#!`", program.display()))
 }
 
-/// The environment of the Python peers, in `target/python-peers`.
-pub fn peers() -> Result<PathBuf> {
-    let requirements = root().join("tests/python/requirements.txt");
-    let venv = target().join("python-peers");
-    environment(&venv, "python3", &[&requirements], || {
-        println!("installing aiortc and websockets into {}", venv.display());
-        call(pip(&venv.join("bin")).arg("-r").arg(&requirements))
-    })?;
-    Ok(venv)
+/// The environments of the Python peers, each with another aiortc, in folders of
+/// `target/python-peers`.
+pub fn peers() -> Result<()> {
+    ["oldest", "1.14", "1.15", "newest"].into_iter().try_for_each(peers_with)
+}
+
+fn peers_with(aiortc: &str) -> Result<()> {
+    let own = root().join("tests/python");
+    let (shared, versions) =
+        (own.join("requirements.txt"), own.join(format!("aiortc-{aiortc}.txt")));
+    let venv = target().join("python-peers").join(aiortc);
+    environment(&venv, "python3", &[&shared, &versions], || {
+        println!("installing aiortc ({aiortc}) and websockets into {}", venv.display());
+        let mut pip = pip(&venv.join("bin"));
+        // What is built from source instead would need FFmpeg's headers.
+        call(pip.args(["--only-binary", ":all:", "-r"]).arg(&shared).arg("-r").arg(&versions))
+    })
 }
 
 /// The folder with componentize-py, in `target/plugin-tools`.

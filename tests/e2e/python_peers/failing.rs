@@ -21,7 +21,7 @@ const LITTLE_PATIENCE: &str = "[client]\nlegacy_silence = \"4 s\"\nlegacy_run_si
 /// Our client ends with one of `codes`, and says something of use.
 fn python_worker_fails(how: &str, stage: &str, codes: &[i32]) {
     let setup = Setup { python: &[how, stage], ..Setup::default() };
-    let Some(mut pair) = Pair::with(Python, setup) else { return };
+    let Some(mut pair) = Pair::with(PYTHON, setup) else { return };
     pair.client_config = if how == "--silent" { LITTLE_PATIENCE } else { PATIENCE };
     let start = Instant::now();
     let package = fixture("train_topdown.zip");
@@ -39,7 +39,7 @@ fn python_client_fails(how: &str, stage: &str) {
     let Some(pair) = Pair::new(Ours) else { return };
     let package = fixture("train_topdown.zip");
     let start = Instant::now();
-    let Some(mut failing) = pair.train(Python, Session, &package, &[how, stage]) else { return };
+    let Some(mut failing) = pair.train(PYTHON, Session, &package, &[how, stage]) else { return };
     failing.process.wait_stdout("its failure", A_WHILE, |text| {
         text.to_lowercase().contains(&format!("at {stage}")).then_some(())
     });

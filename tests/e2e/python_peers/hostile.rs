@@ -13,7 +13,7 @@ fn python_client(
     let session = &worker.credentials().session_string;
     let mut all = arguments.to_vec();
     all.extend(["--session-string", session]);
-    let mut client = python_peer(site, server, "client.py", &all)?;
+    let mut client = python_peer(Aiortc::Newest, site, server, "client.py", &all)?;
     let code = client.wait(A_WHILE);
     Some((code, client.transcript()))
 }
@@ -37,7 +37,8 @@ fn a_python_client_cancels_its_running_job() {
 fn a_python_worker_that_fails_ends_our_client_with_code_6() {
     let site = Site::new();
     let server = site.server();
-    let Some((mut worker, credentials)) = python_worker(&site, &server, &[]) else { return };
+    let worker = python_worker(Aiortc::Newest, &site, &server, &[]);
+    let Some((mut worker, credentials)) = worker else { return };
     let script = "sleap-nn train --config-name nowhere.yaml --config-dir .\n";
     let zip = Zip::new(&site, "p.zip").fixture("train_single.zip", "", &["train-script.sh"]);
     let config = "model_config:\n  init_weights: default\ndata_config:\n  \
@@ -129,7 +130,8 @@ fn a_legacy_result_name_that_leaves_the_folder_writes_nothing_outside() {
         let site = Site::new();
         let server = site.server();
         let hostile = ["--result-name", name];
-        let Some((_worker, credentials)) = python_worker(&site, &server, &hostile) else { return };
+        let worker = python_worker(Aiortc::Newest, &site, &server, &hostile);
+        let Some((_worker, credentials)) = worker else { return };
         let client = site.client(&server).train(&fixture("train_single.zip"));
         let home = client.home().to_owned();
         client.session(&credentials).run();

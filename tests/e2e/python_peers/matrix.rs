@@ -4,7 +4,7 @@
 use super::*;
 
 /// Two models are trained, and arrive.
-fn trains(client: Side, worker: Side, how: How) {
+pub(super) fn trains(client: Side, worker: Side, how: How) {
     let Some(pair) = Pair::new(worker) else { return };
     let package = fixture("train_topdown.zip");
     let Some(mut client) = pair.train(client, how, &package, &[]) else { return };
@@ -13,7 +13,7 @@ fn trains(client: Side, worker: Side, how: How) {
     pair.wait_idle();
 }
 
-fn tracks(client: Side, worker: Side) {
+pub(super) fn tracks(client: Side, worker: Side) {
     let Some(pair) = Pair::new(worker) else { return };
     let Some(mut client) = pair.track(client, Room) else { return };
     client.assert_code(0);
@@ -23,7 +23,7 @@ fn tracks(client: Side, worker: Side) {
 }
 
 /// A training that fails in its first epoch is told as such, and why.
-fn fails(client: Side, worker: Side) {
+pub(super) fn fails(client: Side, worker: Side) {
     let setup = Setup { env: &[("FAKE_SLEAP_FAIL_EPOCH", "0")], ..Setup::default() };
     let Some(pair) = Pair::with(worker, setup) else { return };
     let package = fixture("train_single.zip");
@@ -34,7 +34,7 @@ fn fails(client: Side, worker: Side) {
 }
 
 /// A second client is refused while the first one's job runs.
-fn refuses_when_busy(client: Side, worker: Side) {
+pub(super) fn refuses_when_busy(client: Side, worker: Side) {
     let setup = Setup { env: &[("FAKE_SLEAP_BATCH_S", "2")], ..Setup::default() };
     let Some(pair) = Pair::with(worker, setup) else { return };
     let package = fixture("train_single.zip");
@@ -49,7 +49,7 @@ fn refuses_when_busy(client: Side, worker: Side) {
 }
 
 /// Files at the zip's root, in a folder of its name, and in one of another name.
-fn takes_every_layout(client: Side, worker: Side) {
+pub(super) fn takes_every_layout(client: Side, worker: Side) {
     let setup = Setup { python: &["--named-folder-only"], ..Setup::default() };
     // A Python client sends its zip as it is, which the first Python worker did not cope with.
     let setup = if client == Ours { setup } else { Setup::default() };
@@ -64,7 +64,7 @@ fn takes_every_layout(client: Side, worker: Side) {
 }
 
 /// A large package goes there, a large result comes back.
-fn moves_50_mb_each_way(client: Side, worker: Side) {
+pub(super) fn moves_50_mb_each_way(client: Side, worker: Side) {
     const MIB: usize = 48;
     let setup = Setup { env: &[("FAKE_SLEAP_CKPT_MIB", "48")], ..Setup::default() };
     let Some(pair) = Pair::with(worker, setup) else { return };
@@ -81,12 +81,12 @@ fn moves_50_mb_each_way(client: Side, worker: Side) {
 }
 
 /// Progress reaches the client, and its user's `stop` ends the training early with a model.
-fn shows_progress_and_stops(client: Side, worker: Side) {
+pub(super) fn shows_progress_and_stops(client: Side, worker: Side) {
     // Would take half an hour.
     let env = [("FAKE_SLEAP_BATCH_S", "0.02"), ("FAKE_SLEAP_EPOCHS", "10000")];
     let Some(pair) = Pair::with(worker, Setup { env: &env, ..Setup::default() }) else { return };
     let package = fixture("train_single.zip");
-    let text = if client == Python {
+    let text = if client != Ours {
         let gui = ["--gui", "--stop"];
         let Some(mut client) = pair.train(client, Session, &package, &gui) else { return };
         let text = client.assert_code(0);
@@ -114,7 +114,7 @@ fn shows_progress_and_stops(client: Side, worker: Side) {
 }
 
 /// Paths travel instead of bytes; a worker without the storage refuses.
-fn shares_storage(client: Side, worker: Side) {
+pub(super) fn shares_storage(client: Side, worker: Side) {
     let root = tempfile::tempdir().unwrap();
     let at = root.path().to_str().unwrap();
     let package = root.path().join("p.zip");
@@ -126,9 +126,9 @@ fn shares_storage(client: Side, worker: Side) {
             let client = client.arguments(&["--output"]).argument(root.path().join("out"));
             Some(pair.ours(client, Session, &["--shared-storage-root", at]))
         }
-        Python => {
+        Python(aiortc) => {
             let paths = ["--shared-input", "p.zip", "--shared-output", "out"];
-            pair.python(Session, &[&["--job", "train"], &paths[..]].concat())
+            pair.python(aiortc, Session, &[&["--job", "train"], &paths[..]].concat())
         }
     };
     let python = ["--shared-root", at];
@@ -146,107 +146,107 @@ fn shares_storage(client: Side, worker: Side) {
 
 #[test]
 fn our_client_trains_with_room_credentials_on_a_python_worker() {
-    trains(Ours, Python, Room);
+    trains(Ours, PYTHON, Room);
 }
 
 #[test]
 fn our_client_trains_by_session_string_on_a_python_worker() {
-    trains(Ours, Python, Session);
+    trains(Ours, PYTHON, Session);
 }
 
 #[test]
 fn our_client_tracks_on_a_python_worker() {
-    tracks(Ours, Python);
+    tracks(Ours, PYTHON);
 }
 
 #[test]
 fn our_client_hears_of_a_failing_job_on_a_python_worker() {
-    fails(Ours, Python);
+    fails(Ours, PYTHON);
 }
 
 #[test]
 fn our_client_is_refused_by_a_python_busy_worker() {
-    refuses_when_busy(Ours, Python);
+    refuses_when_busy(Ours, PYTHON);
 }
 
 #[test]
 fn our_client_brings_a_package_of_any_layout_to_a_python_worker() {
-    takes_every_layout(Ours, Python);
+    takes_every_layout(Ours, PYTHON);
 }
 
 #[test]
 fn our_client_moves_50_mb_each_way_with_a_python_worker() {
-    moves_50_mb_each_way(Ours, Python);
+    moves_50_mb_each_way(Ours, PYTHON);
 }
 
 #[test]
 fn our_client_sees_progress_and_stops_on_a_python_worker() {
-    shows_progress_and_stops(Ours, Python);
+    shows_progress_and_stops(Ours, PYTHON);
 }
 
 #[test]
 fn our_client_shares_storage_with_a_python_worker() {
-    shares_storage(Ours, Python);
+    shares_storage(Ours, PYTHON);
 }
 
 #[test]
 fn a_python_client_trains_with_room_credentials_on_our_worker() {
-    trains(Python, Ours, Room);
+    trains(PYTHON, Ours, Room);
 }
 
 #[test]
 fn a_python_client_trains_by_session_string_on_our_worker() {
-    trains(Python, Ours, Session);
+    trains(PYTHON, Ours, Session);
 }
 
 #[test]
 fn a_python_client_tracks_on_our_worker() {
-    tracks(Python, Ours);
+    tracks(PYTHON, Ours);
 }
 
 #[test]
 fn a_python_client_hears_of_a_failing_job_on_our_worker() {
-    fails(Python, Ours);
+    fails(PYTHON, Ours);
 }
 
 #[test]
 fn a_python_client_is_refused_by_our_busy_worker() {
-    refuses_when_busy(Python, Ours);
+    refuses_when_busy(PYTHON, Ours);
 }
 
 #[test]
 fn a_python_client_brings_a_package_of_any_layout_to_our_worker() {
-    takes_every_layout(Python, Ours);
+    takes_every_layout(PYTHON, Ours);
 }
 
 #[test]
 fn a_python_client_moves_50_mb_each_way_with_our_worker() {
-    moves_50_mb_each_way(Python, Ours);
+    moves_50_mb_each_way(PYTHON, Ours);
 }
 
 #[test]
 fn a_python_client_sees_progress_and_stops_on_our_worker() {
-    shows_progress_and_stops(Python, Ours);
+    shows_progress_and_stops(PYTHON, Ours);
 }
 
 #[test]
 fn a_python_client_shares_storage_with_our_worker() {
-    shares_storage(Python, Ours);
+    shares_storage(PYTHON, Ours);
 }
 
 #[test]
 fn a_python_client_trains_with_room_credentials_on_a_python_worker() {
-    trains(Python, Python, Room);
+    trains(PYTHON, PYTHON, Room);
 }
 
 #[test]
 fn a_python_client_trains_by_session_string_on_a_python_worker() {
-    trains(Python, Python, Session);
+    trains(PYTHON, PYTHON, Session);
 }
 
 #[test]
 fn a_python_client_tracks_on_a_python_worker() {
-    tracks(Python, Python);
+    tracks(PYTHON, PYTHON);
 }
 
 #[test]

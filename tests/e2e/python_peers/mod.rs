@@ -3,6 +3,7 @@
 //! A [`Pair`] is a client's and a worker's side of either kind, on a server of either kind; the
 //! table in `docs/switching-from-python.md` says which test answers for which mix.
 
+mod aiortc;
 mod failing;
 mod hostile;
 mod matrix;
@@ -19,9 +20,12 @@ use std::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Side {
     Ours,
-    Python,
+    Python(Aiortc),
 }
 use Side::{Ours, Python};
+
+/// A Python peer where its aiortc makes no difference.
+const PYTHON: Side = Python(Aiortc::Newest);
 
 /// How the client finds the worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,11 +79,11 @@ impl Pair {
                 let worker = setup.env.iter().fold(worker, |w, (name, value)| w.env(name, value));
                 Worker::Ours(worker.start(&server))
             }
-            Python => {
+            Python(aiortc) => {
                 let env: Vec<_> = setup.env.iter().map(|(n, v)| format!("--env={n}={v}")).collect();
                 let env: Vec<_> = env.iter().map(String::as_str).collect();
                 let arguments = [setup.python, &env].concat();
-                let (process, credentials) = python_worker(&site, &server, &arguments)?;
+                let (process, credentials) = python_worker(aiortc, &site, &server, &arguments)?;
                 Worker::Python(process, credentials)
             }
         };
@@ -100,9 +104,10 @@ impl Pair {
                 let client = self.site.client(&self.server).train(package);
                 Some(self.ours(client, how, more))
             }
-            Python => {
+            Python(aiortc) => {
                 let package = package.to_str().unwrap();
-                self.python(how, &[&["--job", "train", "--package", package], more].concat())
+                let job = [&["--job", "train", "--package", package], more].concat();
+                self.python(aiortc, how, &job)
             }
         }
     }
@@ -116,10 +121,10 @@ impl Pair {
                 let running = self.ours(client, how, &[]);
                 Some(Running { output, ..running })
             }
-            Python => {
+            Python(aiortc) => {
                 let package = fixture("track_topdown.zip");
                 let job = ["--job", "track", "--package", package.to_str().unwrap()];
-                self.python(how, &job)
+                self.python(aiortc, how, &job)
             }
         }
     }
@@ -134,7 +139,7 @@ impl Pair {
         Running { process: client.arguments(more).start(), output }
     }
 
-    fn python(&self, how: How, job: &[&str]) -> Option<Running> {
+    fn python(&self, aiortc: Aiortc, how: How, job: &[&str]) -> Option<Running> {
         let Credentials { session_string, room_id, token, .. } = self.credentials();
         let way = match how {
             Room => vec!["--room-id", room_id, "--token", token],
@@ -143,7 +148,7 @@ impl Pair {
         let output = self.site.folder("output");
         let to = ["--output", output.to_str().unwrap()];
         let arguments = [job, &way, &to].concat();
-        let process = python_peer(&self.site, &self.server, "client.py", &arguments)?;
+        let process = python_peer(aiortc, &self.site, &self.server, "client.py", &arguments)?;
         Some(Running { process, output })
     }
 

@@ -45,17 +45,17 @@ fn our_client_works_with_our_worker() {
 
 #[test]
 fn our_client_works_with_a_python_worker() {
-    works(Ours, Python);
+    works(Ours, PYTHON);
 }
 
 #[test]
 fn a_python_client_works_with_our_worker() {
-    works(Python, Ours);
+    works(PYTHON, Ours);
 }
 
 #[test]
 fn a_python_client_works_with_a_python_worker() {
-    works(Python, Python);
+    works(PYTHON, PYTHON);
 }
 
 #[test]
@@ -65,14 +65,14 @@ fn our_client_is_refused_by_our_busy_worker() {
 
 #[test]
 fn a_python_client_is_refused_by_our_busy_worker() {
-    refuses_when_busy(Python);
+    refuses_when_busy(PYTHON);
 }
 
 /// What gets lost here is the refusal itself: the deadline stands in for it.
 #[test]
 fn our_client_gives_a_busy_python_worker_up() {
     let setup = Setup { env: &[("FAKE_SLEAP_BATCH_S", "2")], ..Setup::default() };
-    let Some(pair) = pair(Python, setup) else { return };
+    let Some(pair) = pair(PYTHON, setup) else { return };
     let package = fixture("train_single.zip");
     let mut first = pair.train(Ours, Session, &package, &[]).unwrap();
     pair.wait_status("reserved");

@@ -9,16 +9,38 @@ use std::{
 
 /// Set by a developer who wants to do without: the tests then say that they did not run.
 const WITHOUT: &str = "SLEAP_RTC_WITHOUT_PYTHON_PEERS";
-/// Where the virtual environment is, when not in `target/python-peers`.
+/// Where the virtual environments are, when not in `target/python-peers`.
 const WHERE: &str = "SLEAP_RTC_PYTHON_PEERS";
 
-/// The Python with aiortc and websockets; `None` when the developer does without.
+/// The version of aiortc that a Python peer has. Up to 1.15 it takes the roles in SCTP from ICE,
+/// since then from DTLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aiortc {
+    Oldest,
+    V1_14,
+    V1_15,
+    Newest,
+}
+
+impl Aiortc {
+    /// Its environment's name, as `cargo xtask python-peers` makes it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Oldest => "oldest",
+            Self::V1_14 => "1.14",
+            Self::V1_15 => "1.15",
+            Self::Newest => "newest",
+        }
+    }
+}
+
+/// The Python with this aiortc, and with websockets; `None` when the developer does without.
 ///
 /// # Panics
 /// When it is not installed and nobody said that this is meant.
-pub fn python_with_aiortc() -> Option<PathBuf> {
+pub fn python_with(aiortc: Aiortc) -> Option<PathBuf> {
     let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/python-peers");
-    let folder = env::var_os(WHERE).map_or_else(default, PathBuf::from);
+    let folder = env::var_os(WHERE).map_or_else(default, PathBuf::from).join(aiortc.name());
     let python = folder.join("bin/python");
     if python.exists() {
         return Some(python);
@@ -35,6 +57,7 @@ pub fn python_with_aiortc() -> Option<PathBuf> {
 
 /// A Python program `script` of `tests/python` with its `arguments`, for `server`.
 pub fn python_peer(
+    aiortc: Aiortc,
     site: &Site,
     server: &TestServer,
     script: &str,
@@ -43,12 +66,16 @@ pub fn python_peer(
     let address = server.address();
     let (http, ws) = (format!("http://{address}"), format!("ws://{address}"));
     let all = [&["--http", http.as_str(), "--ws", ws.as_str()], arguments].concat();
-    python_program(site, script, &all)
+    program(aiortc, site, script, &all)
 }
 
 /// Any Python program `script` of `tests/python` with its `arguments`.
 pub fn python_program(site: &Site, script: &str, arguments: &[&str]) -> Option<Process> {
-    let interpreter = python_with_aiortc()?;
+    program(Aiortc::Newest, site, script, arguments)
+}
+
+fn program(aiortc: Aiortc, site: &Site, script: &str, arguments: &[&str]) -> Option<Process> {
+    let interpreter = python_with(aiortc)?;
     let home = site.folder("python");
     let plain_python = python().parent().unwrap().display();
     let path = format!("{}:{plain_python}:/usr/bin:/bin", stand_in().display());
@@ -59,11 +86,12 @@ pub fn python_program(site: &Site, script: &str, arguments: &[&str]) -> Option<P
 
 /// A Python worker, once it has printed its credentials.
 pub fn python_worker(
+    aiortc: Aiortc,
     site: &Site,
     server: &TestServer,
     arguments: &[&str],
 ) -> Option<(Process, Credentials)> {
-    let mut worker = python_peer(site, server, "worker.py", arguments)?;
+    let mut worker = python_peer(aiortc, site, server, "worker.py", arguments)?;
     let credentials = worker.wait_stdout("its credentials", SOON, Credentials::parse);
     Some((worker, credentials))
 }

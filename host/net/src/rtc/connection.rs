@@ -1,10 +1,10 @@
 //! Offer, answer, and the connection that comes of them.
 
 use super::channel::{Channel, ChannelError};
-use super::{MAX_MESSAGE_BYTES, RtcOptions, packets, sockets};
+use super::{MAX_MESSAGE_BYTES, RtcOptions, packets, roles, sockets};
 use rtc::ice::mdns::MulticastDnsMode;
 use rtc::peer_connection::configuration::setting_engine::SctpMaxMessageSize;
-use rtc::peer_connection::transport::{RTCDtlsTransportState, RTCSctpTransportState};
+use rtc::peer_connection::transport::{RTCDtlsRole, RTCDtlsTransportState, RTCSctpTransportState};
 use rtc::statistics::stats::ice_candidate_pair::RTCIceCandidatePairStats;
 use sleap_rtc_protocol::LEGACY_CHANNEL_LABEL;
 use sleap_rtc_protocol::connection::ConnectionState;
@@ -347,7 +347,7 @@ impl Offering {
 
     /// Takes the answer: from then on both sides look for a path.
     pub(super) async fn agree(&self, answer: &Sdp) -> Result<(), RtcError> {
-        let answer = RTCSessionDescription::answer(bounded(answer)?);
+        let answer = RTCSessionDescription::answer(roles::as_answered(&bounded(answer)?));
         let answer = answer.map_err(RtcError::BadDescription)?;
         self.connection.shared.hurry(true);
         let accepting = self.connection.inner.set_remote_description(answer);
@@ -370,7 +370,7 @@ pub async fn offer_channel(
     let channel = connection.create_channel(label, protocol).await?;
     let description = connection.inner.create_offer(None).await.map_err(RtcError::Setup)?;
     let sdp = connection.gather(description, options.gather_limit).await?;
-    Ok((Offering { connection, channel }, sdp))
+    Ok((Offering { connection, channel }, roles::as_offered(sdp)))
 }
 
 /// Answers an offer. Channels that the other side opens come from [`Connection::next_channel`].
@@ -425,6 +425,7 @@ fn has_ipv6() -> bool {
 
 fn settings(options: &RtcOptions) -> SettingEngine {
     SettingEngineBuilder::new()
+        .with_answering_dtls_role(RTCDtlsRole::Server)
         .with_ice_timeouts(Some(ICE_DISCONNECTED), Some(ICE_FAILED), Some(ICE_KEEP_ALIVE))
         .with_ice_connection_attempts(Some(ICE_CHECK_EVERY), Some(ICE_TRIES))
         .with_include_loopback_candidate(true)

@@ -5,6 +5,7 @@
 //! | `connection` | offer, answer, and the connection that comes of them |
 //! | `channel` | one data channel |
 //! | `packets` | how long packets may be |
+//! | `roles` | who opens DTLS and SCTP |
 //! | `socket` | one UDP socket: sends that fit, reads in batches |
 //! | `sockets` | the runtime under it: large UDP buffers, bounded look-ups, a fast clock while connecting |
 //!
@@ -13,6 +14,7 @@
 mod channel;
 mod connection;
 mod packets;
+mod roles;
 mod socket;
 mod sockets;
 

@@ -121,7 +121,7 @@ impl Program {
 fn aiortc() -> Result<PathBuf> {
     let own = std::env::current_exe()?;
     let target = own.ancestors().nth(2).context("this program is in no target folder")?;
-    let python = target.join("python-peers/bin/python");
+    let python = target.join("python-peers/newest/bin/python");
     ensure!(python.exists(), Missing("aiortc (`cargo xtask python-peers`)"));
     Ok(python)
 }

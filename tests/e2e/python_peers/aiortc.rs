@@ -1,0 +1,96 @@
+//! The mixes with the versions of aiortc that are installed: `matrix` has the newest.
+
+use super::matrix::*;
+use super::*;
+
+/// Training, with each side as the Python one: both connect, and files go both ways.
+macro_rules! trainings {
+    ($version:expr) => {
+        #[test]
+        fn our_client_trains_by_session_string_on_a_python_worker() {
+            trains(Ours, Python($version), Session);
+        }
+
+        #[test]
+        fn a_python_client_trains_with_room_credentials_on_our_worker() {
+            trains(Python($version), Ours, Room);
+        }
+    };
+}
+
+/// What else `matrix` has.
+macro_rules! everything_else {
+    ($version:expr) => {
+        #[test]
+        fn our_client_trains_with_room_credentials_on_a_python_worker() {
+            trains(Ours, Python($version), Room);
+        }
+
+        #[test]
+        fn a_python_client_trains_by_session_string_on_our_worker() {
+            trains(Python($version), Ours, Session);
+        }
+
+        #[test]
+        fn tracking() {
+            tracks(Ours, Python($version));
+            tracks(Python($version), Ours);
+        }
+
+        #[test]
+        fn a_failing_job() {
+            fails(Ours, Python($version));
+            fails(Python($version), Ours);
+        }
+
+        #[test]
+        fn a_busy_worker() {
+            refuses_when_busy(Ours, Python($version));
+            refuses_when_busy(Python($version), Ours);
+        }
+
+        #[test]
+        fn packages_of_any_layout() {
+            takes_every_layout(Ours, Python($version));
+            takes_every_layout(Python($version), Ours);
+        }
+
+        #[test]
+        fn fifty_mb_each_way_with_a_python_worker() {
+            moves_50_mb_each_way(Ours, Python($version));
+        }
+
+        #[test]
+        fn fifty_mb_each_way_with_a_python_client() {
+            moves_50_mb_each_way(Python($version), Ours);
+        }
+
+        #[test]
+        fn progress_and_stop() {
+            shows_progress_and_stops(Ours, Python($version));
+            shows_progress_and_stops(Python($version), Ours);
+        }
+
+        #[test]
+        fn shared_storage() {
+            shares_storage(Ours, Python($version));
+            shares_storage(Python($version), Ours);
+        }
+    };
+}
+
+mod oldest {
+    use super::*;
+    trainings!(Aiortc::Oldest);
+}
+
+mod v1_14 {
+    use super::*;
+    trainings!(Aiortc::V1_14);
+    everything_else!(Aiortc::V1_14);
+}
+
+mod v1_15 {
+    use super::*;
+    trainings!(Aiortc::V1_15);
+}
