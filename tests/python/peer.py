@@ -19,6 +19,7 @@ import websockets
 aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: ["127.0.0.1"]
 
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription  # noqa: E402
+from aiortc import RTCSctpTransport  # noqa: E402, F401
 
 CHANNEL = "my-data-channel"
 HIGH_WATER = 16 * 1024 * 1024
@@ -105,17 +106,15 @@ class Signaling:
         return json.loads(await self.socket.recv())
 
     async def receive(self, kind, limit=20):
-        """The next frame of this type; an error ends the program."""
+        """The next frame of this type. As the real ones do, this passes over everything else, errors
+        and refusals included; only `quit` ends the program."""
         while True:
             frame = await asyncio.wait_for(self.next(), limit)
             if frame.get("type") == kind:
                 return frame
-            if frame.get("type") == "peer_message" and frame["payload"].get("accepted") is False:
-                say("REFUSED", json.dumps(frame))
+            say("<", json.dumps(frame))
+            if frame.get("type") == "quit":
                 sys.exit(5)
-            if frame.get("type") == "error" or "error" in frame:
-                say("REFUSED", json.dumps(frame))
-                sys.exit(5 if frame.get("reason") == "worker_busy" else 3)
 
 
 def connection():

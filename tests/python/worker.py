@@ -6,7 +6,6 @@ Prints the same block of credentials as ours and serves until it is ended.
 import asyncio
 import os
 import re
-import shlex
 import shutil
 import tempfile
 import zipfile
@@ -37,6 +36,12 @@ def parse():
     parser.add_argument("--env", action="append", default=[], help="NAME=VALUE for the trainer")
     parser.add_argument("--shared-root", help="the shared storage, as this worker sees it")
     parser.add_argument(
+        "--sends-predictions", action="store_true",
+        help="as the protocol has it, and as no real one ever did",
+    )
+    parser.add_argument("--no-association", action="store_true", help="SCTP never starts")
+    parser.add_argument("--secret", action="store_true", help="ask each client for one, as 0.0.7 does")
+    parser.add_argument(
         "--named-folder-only", action="store_true",
         help="as the first version did: look only in a folder with the zip's name",
     )
@@ -53,8 +58,12 @@ class Job:
         self.task = self.control = None
         self.gui, self.ports, self.shared = False, [], {}
         channel.on("message", self.on_message)
+        if args.secret:
+            channel.send("AUTH_CHALLENGE::0123456789abcdef")
 
     def on_message(self, message):
+        if self.args.secret:
+            return
         if isinstance(message, bytes):
             if message != b"KEEP_ALIVE" and self.file:
                 self.file.push(message)
@@ -97,8 +106,9 @@ class Job:
         else:
             shutil.unpack_archive(source, work)
         job, where = self.shared["JOB_ID"], self.shared["SHARED_OUTPUT_PATH"]
-        if await self.train_all(work):
-            shutil.copytree(os.path.join(work, "models"), output, dirs_exist_ok=True)
+        if await self.train_all(work) == 0:
+            if os.path.isdir(os.path.join(work, "models")):
+                shutil.copytree(os.path.join(work, "models"), output, dirs_exist_ok=True)
             self.channel.send(f"JOB_COMPLETE::{job}::{where}")
         else:
             self.channel.send(f"JOB_FAILED::{job}::the training failed")
@@ -120,27 +130,30 @@ class Job:
         await (self.train(work) if self.kind == "train" else self.track(work))
 
     async def train(self, work):
-        if not await self.train_all(work):
-            return
-        self.channel.send("TRAINING_JOBS_DONE")
-        base = os.path.join(self.folder, "trained_package")
-        result = shutil.make_archive(base, "zip", os.path.join(work, "models"))
-        await self.send_result(result, "models")
+        await self.train_all(work)
+        models = os.path.join(work, "models")
+        if os.path.isdir(models):
+            base = os.path.join(self.folder, "trained_package")
+            await self.send_result(shutil.make_archive(base, "zip", models), "models")
 
     async def train_all(self, work):
+        """Trains with each configuration that the script names; gives how many failed."""
         progress = asyncio.create_task(self.report(self.open_sockets())) if self.gui else None
-        for command in commands(os.path.join(work, "train-script.sh"), "train"):
-            name = os.path.splitext(command[command.index("--config-name") + 1])[0]
+        failed = 0
+        for config in configs(os.path.join(work, "train-script.sh")):
+            name = os.path.splitext(config)[0]
             self.channel.send(f"TRAIN_JOB_START::{name}")
             await peer.stage(self.args, "run")
-            code = await self.call([*command, *self.ports], work, "")
-            if code:
-                self.channel.send(f"TRAIN_JOB_ERROR::{name}::{code}")
-                return False
-            self.channel.send(f"TRAIN_JOB_END::{name}")
+            command = ["sleap-nn", "train", "--config-name", config, "--config-dir", "."]
+            settings = ["trainer_config.ckpt_dir=models", f"trainer_config.run_name={name}"]
+            code = await self.call([*command, *settings, *self.ports], work, "")
+            failed += code != 0
+            word = f"TRAIN_JOB_ERROR::{name}::{code}" if code else f"TRAIN_JOB_END::{name}"
+            self.channel.send(word)
         if progress:
             progress.cancel()
-        return True
+        self.channel.send("TRAINING_JOBS_DONE")
+        return failed
 
     def open_sockets(self):
         """The trainer connects to both: it reports on one and takes commands from the other."""
@@ -159,16 +172,19 @@ class Job:
 
     async def track(self, work):
         self.channel.send("INFERENCE_START")
-        for command in commands(os.path.join(work, "track-script.sh"), "track"):
+        for command in trackings(os.path.join(work, "track-script.sh")):
             self.channel.send("INFERENCE_JOB_START::inference")
             code = await self.call(command, work, "TRACK_LOG:")
             if code:
                 self.channel.send(f"INFERENCE_JOB_ERROR::inference::{code}")
                 return
             self.channel.send("INFERENCE_JOB_END::inference")
-            flag = "-o" if "-o" in command else "--output_path"
-            output = command[command.index(flag) + 1]
-            await self.send_result(os.path.join(work, output), ".")
+            if self.args.sends_predictions:
+                output = command[command.index("-o") + 1]
+                await self.send_result(os.path.join(work, output), ".")
+            elif any(name.endswith(".predictions.slp") for name in os.listdir(work)):
+                # Here the real ones break, and say nothing more.
+                return
         self.channel.send("INFERENCE_JOBS_DONE")
 
     async def send_result(self, path, folder):
@@ -187,16 +203,19 @@ class Job:
         return await process.wait()
 
 
-def commands(script, kind):
-    """The trainer's command lines of a script, continuation lines joined, without a shell."""
+def configs(script):
+    """What the training lines name: whatever else they say is passed over, and so are other lines."""
+    wanted = re.compile(r"^\s*sleap-(?:nn\s+)?train\s.*--config-name\s+(\S+)")
     with open(script, encoding="utf-8") as file:
-        lines = re.sub(r"\\\n", " ", file.read()).splitlines()
-    for line in lines:
-        words = shlex.split(line, comments=True)
-        if words[:2] in (["sleap-nn", kind], ["sleap", kind]):
-            yield ["sleap-nn", *words[1:]]
-        elif words[:1] == [f"sleap-nn-{kind}"]:
-            yield ["sleap-nn", kind, *words[1:]]
+        return [found.group(1) for found in map(wanted.match, file) if found]
+
+
+def trackings(script):
+    """The command lines of a tracking, split at blanks."""
+    with open(script, encoding="utf-8") as file:
+        lines = file.read().replace("\\\n", " ").split("\n")
+    found = (re.match(r"^\s*sleap-nn\s+track\s+(.+)", line) for line in lines)
+    return [["sleap-nn", "track", *line.group(1).split()] for line in found if line]
 
 
 class Worker:
@@ -220,6 +239,9 @@ class Worker:
                 await self.on_offer(frame)
             elif kind == "peer_message":
                 await self.on_peer_message(frame)
+            elif kind in ("error", "quit"):
+                say("ENDED BY", frame)
+                os._exit(0)
             else:
                 say("ignored", kind)
 
@@ -248,10 +270,8 @@ class Worker:
     async def on_offer(self, offer):
         sender = offer["sender"]
         if self.pc is not None:
-            await self.signaling.send(
-                type="error", target=sender, reason="worker_busy",
-                message="busy: use --room-id and --token", current_status="busy",
-            )
+            # The real ones have one connection, and answer a second client from it.
+            await self.send_answer(self.pc, sender)
             return
         pc = self.pc = peer.connection()
         await self.status("reserved")
@@ -271,13 +291,21 @@ class Worker:
 
         await pc.setRemoteDescription(peer.description(offer))
         await pc.setLocalDescription(await pc.createAnswer())
-        local = pc.localDescription
-        own = self.signaling.peer_id
-        await self.signaling.send(type=local.type, sender=own, target=sender, sdp=local.sdp)
+        await self.send_answer(pc, sender)
         await peer.stage(self.args, "answer")
+
+    async def send_answer(self, pc, to):
+        local, own = pc.localDescription, self.signaling.peer_id
+        await self.signaling.send(type=local.type, sender=own, target=to, sdp=local.sdp)
+
+
+async def never(*_):
+    pass
 
 
 async def main(args):
+    if args.no_association:
+        peer.RTCSctpTransport.start = never
     identity = peer.post(args.http, "/anonymous-signin")
     if not args.room_id:
         room = peer.post(args.http, "/create-room", {}, identity["id_token"])

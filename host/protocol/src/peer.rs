@@ -112,6 +112,8 @@ pub enum WorkerText {
     JobComplete(String, String),
     /// A shared-storage job failed; id and cause.
     JobFailed(String, String),
+    /// `AUTH_CHALLENGE::nonce`: the Python program's later versions ask for their room's secret.
+    AuthChallenge,
     /// The trainer's ZMQ message.
     ProgressReport(Value),
     /// A piece of the trainer's log.
@@ -207,6 +209,7 @@ impl WorkerText {
             "PATH_ERROR" => Self::PathError(own()),
             "JOB_COMPLETE" => two(first_pair(rest), Self::JobComplete),
             "JOB_FAILED" => two(first_pair(rest), Self::JobFailed),
+            "AUTH_CHALLENGE" => Self::AuthChallenge,
             "PROGRESS_REPORT" => {
                 serde_json::from_str(rest).map_or_else(|_| log(), Self::ProgressReport)
             }
@@ -234,6 +237,7 @@ impl WorkerText {
             Self::PathError(text) => format!("PATH_ERROR::{text}"),
             Self::JobComplete(id, path) => format!("JOB_COMPLETE::{id}::{path}"),
             Self::JobFailed(id, text) => format!("JOB_FAILED::{id}::{text}"),
+            Self::AuthChallenge => "AUTH_CHALLENGE::".into(),
             Self::ProgressReport(message) => format!("PROGRESS_REPORT::{message}"),
             Self::Log(text) => text.clone(),
         }

@@ -318,6 +318,13 @@ pub enum ClientMessage {
     PeerMessage(PeerMessage),
     /// Forwarded to its target.
     Error(ErrorFrame),
+    /// Worker: leave. Forwarded to its target; all that a waiting Python client listens to.
+    Quit {
+        /// From whom.
+        sender: PeerId,
+        /// To whom.
+        target: PeerId,
+    },
     /// Something newer.
     #[serde(other)]
     Unknown,

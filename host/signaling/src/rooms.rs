@@ -240,6 +240,15 @@ impl<L: Clone + Listener> Rooms<L> {
         Ok(target.map(|target| target.member.link.clone()))
     }
 
+    /// Whether `from` may send `to` away: a worker a client, and nobody a worker, which would end.
+    pub fn may_send_away(&self, from: &PeerId, to: &PeerId) -> bool {
+        let role = |peer| {
+            let room = self.rooms.get(self.places.get(peer)?)?;
+            Some(room.members.get(peer)?.member.role)
+        };
+        role(from) == Some(Role::Worker) && role(to).is_some_and(|role| role != Role::Worker)
+    }
+
     /// Merges a change into a peer's metadata and returns all of it.
     pub fn update(
         &mut self,

@@ -28,9 +28,7 @@ pub enum ClientError {
     #[error(transparent)]
     Policy(#[from] PolicyError),
     /// The worker answered, but no connection came about.
-    #[error(
-        "no connection to worker {worker}; if it is behind another firewall, configure a TURN server"
-    )]
+    #[error("no connection to worker {worker}{}", advice(source))]
     Connect {
         /// Which worker.
         worker: PeerId,
@@ -112,6 +110,14 @@ pub enum ClientError {
     /// Should not happen.
     #[error("internal error: {0}")]
     Internal(String),
+}
+
+/// What may help where no connection came about.
+fn advice(cause: &RtcError) -> &'static str {
+    match cause {
+        RtcError::NoPath => "; if it is behind another firewall, configure a TURN server",
+        _ => "",
+    }
 }
 
 impl ClientError {

@@ -2,12 +2,15 @@
 
 use super::collected::Collected;
 use super::display::Display;
+use super::legacy_script;
 use super::meter::Direction;
 use super::output::Output;
+use super::parting::Stage;
 use super::viewer::Viewer;
 use super::{ClientError, Job, concluded};
 use crate::config::LegacyPatience;
 use sleap_rtc_net::rtc::{Channel, Message};
+use sleap_rtc_package::script::{self, MAX_SCRIPT_BYTES};
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobSpec, JobType};
 use sleap_rtc_protocol::path::RelPath;
@@ -16,12 +19,16 @@ use sleap_rtc_transfer::{self as transfer, Limits, Progress};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// A Python peer expects to hear from us this often.
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
 /// After a failure the worker may still send what there is; not for long.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
+/// From a run's end to the next word, or to the result: nothing is left to do meanwhile but to pack
+/// the models.
+const AFTER_A_RUN: Duration = Duration::from_secs(30);
 const SEND_LIMIT: Duration = Duration::from_secs(60);
 
 /// Submits the job on an open legacy channel. Returns where the result is.
@@ -30,16 +37,31 @@ pub(super) async fn run(
     spec: &JobSpec,
     job: &Job,
     patience: LegacyPatience,
+    stage: &watch::Sender<Stage>,
     display: &mut Display,
     viewer: Option<Viewer>,
 ) -> Result<PathBuf, ClientError> {
     let worker = display.worker_id();
+    if job.description.job_type == JobType::Inference {
+        display.note(&format!(
+            "{worker} is a Python worker: those that are known never send their predictions back."
+        ));
+    }
     let mut session = Session { channel, worker, patience, display, viewer };
     match &spec.shared {
         Some(_) => session.submit_shared(spec, job).await?,
         None => session.upload(job).await?,
     }
+    stage.send_replace(Stage::Following);
     session.follow(job).await
+}
+
+/// What a user hears who leaves a job that runs.
+pub(super) fn left_behind(worker: &PeerId) -> String {
+    format!(
+        "{worker} is a Python worker: it does not notice that its client left. The training goes on \
+         there and keeps the GPU until it ends; its result is lost."
+    )
 }
 
 struct Session<'a> {
@@ -100,17 +122,42 @@ impl Session<'_> {
 
     /// The package as every Python worker reads it: a zip with one folder, which has the zip's
     /// name. Those of the first version look nowhere else.
-    async fn zip(&self, job: &Job, folder: &Path) -> Result<(PathBuf, String), ClientError> {
+    async fn zip(&mut self, job: &Job, folder: &Path) -> Result<(PathBuf, String), ClientError> {
+        let script = self.script(job)?;
         // A name that cannot be a folder's is only a name.
         let top = RelPath::new(&job.name).ok().filter(|name| !name.as_str().contains('/'));
         let top = top.map_or_else(|| "package".to_owned(), |name| name.to_string());
         let (package, zip) = (job.package.clone(), folder.join("package.zip"));
         let (to, name) = (zip.clone(), format!("{top}.zip"));
-        let packing = move || transfer::pack_package(&package, &top, &to);
+        let packing = move || transfer::pack_package(&package, &top, &script, &to);
         let packed = tokio::task::spawn_blocking(packing).await;
         let packed = packed.map_err(|error| ClientError::Internal(error.to_string()))?;
         packed.map_err(|error| ClientError::Internal(error.to_string()))?;
         Ok((zip, name))
+    }
+
+    /// The script in the package, and what takes its place.
+    fn script(&mut self, job: &Job) -> Result<(RelPath, Vec<u8>), ClientError> {
+        let job_type = job.description.job_type;
+        let unusable = |why: String| {
+            ClientError::Package(format!("{} is a Python worker: {why}", self.worker))
+        };
+        let path = RelPath::new(job_type.script_name());
+        let path = path.map_err(|error| ClientError::Internal(error.to_string()))?;
+        let read = job.package.read_small(&path, MAX_SCRIPT_BYTES);
+        let text = read.map_err(|error| unusable(error.to_string()))?;
+        let text = script::decode(&text).unwrap_or_default();
+        let script = legacy_script::rewrite(job_type, &text);
+        let script = script.map_err(unusable)?;
+        if !script.left_out.is_empty() {
+            self.display.note(&format!(
+                "{} is a Python worker: it trains by the configuration alone, without what {} sets: {}",
+                self.worker,
+                path,
+                script.left_out.join(", ")
+            ));
+        }
+        Ok((path, script.text.into_bytes()))
     }
 
     async fn introduce(&mut self, job: &Job, name: String, size: u64) -> Result<(), ClientError> {
@@ -184,6 +231,9 @@ impl Session<'_> {
         let limit = match (flow.outcome.is_success(), flow.running) {
             (false, _) => AFTER_FAILURE,
             (true, true) => self.patience.in_a_run,
+            (true, false) if flow.began && flow.download.is_none() => {
+                self.patience.otherwise.min(AFTER_A_RUN)
+            }
             (true, false) => self.patience.otherwise,
         };
         let deadline = Instant::now() + limit;
@@ -207,6 +257,7 @@ impl Session<'_> {
                     let what = match (flow.began, flow.running) {
                         (_, true) => "while it trained or tracked",
                         (false, _) => "after it had the package",
+                        (true, _) if flow.download.is_none() => "after the run, and sent no result",
                         (true, _) => "before it had sent the whole result",
                     };
                     return Err(self.broke(format!("was silent for {limit_s} s {what}")));
@@ -268,6 +319,18 @@ impl Session<'_> {
             WorkerText::Log(text) => self.display.log(&text),
             WorkerText::TrackLog(line) => self.display.log(&format!("{}\n", line.trim_end())),
             WorkerText::ProgressReport(message) => self.show(&JobEvent::Progress { message }),
+            WorkerText::TrainingJobsDone if !flow.began && flow.outcome.is_success() => {
+                let what = "says that all is done, and has run nothing: it found no training in the \
+                            package";
+                return Err(self.broke(what.into()));
+            }
+            WorkerText::AuthChallenge => {
+                return Err(ClientError::Refused(format!(
+                    "worker {} (Python sleap-rtc 0.0.7 or newer) wants its room's secret, which this \
+                     program has not; start that worker without one, or use this program's worker",
+                    self.worker
+                )));
+            }
             WorkerText::TrainingJobsDone
             | WorkerText::InferenceStart
             | WorkerText::PathValidated(_) => {}

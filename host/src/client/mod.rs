@@ -14,6 +14,7 @@
 //! | [`record`] | what this user has submitted, so that it can be come back to |
 //! | [`known`] | coming back to a job: attach, logs, stop, cancel, fetch |
 //! | `legacy` | one job with a Python worker |
+//! | `legacy_script` | the script as Python workers read it |
 //! | [`shared`] | jobs on storage that both sides see |
 //! | [`meter`] | how far a transfer is, in words |
 //! | [`display`] | bars and log on a terminal, plain lines on a pipe |
@@ -27,6 +28,7 @@ pub mod error;
 mod explain;
 pub mod known;
 mod legacy;
+mod legacy_script;
 pub mod meter;
 mod output;
 pub mod package;
@@ -49,7 +51,7 @@ pub use viewer::ViewerPorts;
 
 use crate::config::Config;
 use display::{Display, say};
-use parting::Interrupts;
+use parting::{Interrupts, Stage};
 use record::{Record, Submitting};
 use room::{Connected, Dialect, Offered, Room};
 use shared::SharedJob;
@@ -61,6 +63,7 @@ use sleap_rtc_protocol::session::{JobString, SessionString};
 use sleap_rtc_transfer::Package;
 use std::path::PathBuf;
 use submission::Submission;
+use tokio::sync::watch;
 use viewer::Viewer;
 
 /// How a client finds its worker.
@@ -181,10 +184,13 @@ async fn with_room(
         Dialect::Legacy => {
             let viewer = wishes.viewer.map(Viewer::open);
             let mut display = Display::new(&connected.worker);
-            let Connected { connection, channel, .. } = connected;
-            let patience = config.client.legacy;
-            let work = legacy::run(channel, &spec, job, patience, &mut display, viewer);
+            let Connected { worker, connection, channel, .. } = connected;
+            let (patience, stage) = (config.client.legacy, watch::Sender::new(Stage::HandingOver));
+            let work = legacy::run(channel, &spec, job, patience, &stage, &mut display, viewer);
             let done = or_interrupt(interrupts, work).await;
+            if matches!(done, Err(ClientError::Cancelled)) && *stage.borrow() == Stage::Following {
+                say(&legacy::left_behind(&worker));
+            }
             connection.close().await;
             done
         }

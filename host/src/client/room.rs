@@ -5,7 +5,7 @@ use super::ClientError;
 use crate::config::Config;
 use serde_json::json;
 use sleap_rtc_net::ice::IceConfig;
-use sleap_rtc_net::rtc::{self, Channel, Connection, RtcOptions};
+use sleap_rtc_net::rtc::{self, Channel, Connection, RtcError, RtcOptions};
 use sleap_rtc_protocol::capabilities::{CLIENT_TAGS, WorkerFacts};
 use sleap_rtc_protocol::connection::Purpose;
 use sleap_rtc_protocol::ids::{PeerId, RoomCredentials};
@@ -14,6 +14,7 @@ use sleap_rtc_protocol::signaling::{
     AppMessage, ClientMessage, Description, ErrorFrame, Filters, JobRequest, JobResponse, Metadata,
     PeerInfo, PeerMessage, Role, ServerMessage, WORKER_BUSY,
 };
+use sleap_rtc_protocol::worker::WorkerStatus;
 use sleap_rtc_protocol::{DIALECT, LEGACY_CHANNEL_LABEL};
 use sleap_rtc_signaling::client::{
     HttpApi, Roster, SignalingClient, SignalingError, SignalingEvent,
@@ -209,7 +210,8 @@ impl Room {
         let connect = |source| ClientError::Connect { worker: worker.clone(), source };
         let rtc = RtcOptions::new(&self.ice, &self.signaling.ice_servers().borrow());
         let start = Instant::now();
-        let (offering, sdp) = rtc::offer(&rtc).await.map_err(connect)?;
+        let (offered, was_free) = tokio::join!(rtc::offer(&rtc), self.is_free(worker, &purpose));
+        let (offering, sdp) = offered.map_err(connect)?;
         self.attempts += 1;
         let attempt = self.attempts;
         let offer = Description {
@@ -233,7 +235,16 @@ impl Room {
                 return Ok(Offered::Absent(text));
             }
         };
-        let (connection, legacy) = offering.accept(&answer.sdp).await.map_err(connect)?;
+        let (connection, legacy) = match offering.accept(&answer.sdp).await {
+            Ok(connected) => connected,
+            Err(RtcError::NoPath) if !answer.speaks_ours() && !was_free => {
+                return Ok(Offered::Refused(format!(
+                    "worker {worker} is busy: it is a Python worker, which answers a second client \
+                     and serves the first alone; try again later, or take another worker"
+                )));
+            }
+            Err(error) => return Err(connect(error)),
+        };
         let (channel, dialect) = if answer.speaks_ours() {
             let ours = connection.open_channel(LEGACY_CHANNEL_LABEL, DIALECT).await;
             (ours.map_err(connect)?, Dialect::Ours)
@@ -245,6 +256,16 @@ impl Room {
         self.promised = None;
         let worker = worker.clone();
         Ok(Offered::Yes(Box::new(Connected { worker, connection, channel, dialect, rtc })))
+    }
+
+    /// Whether the room shows `worker` as free for a new job.
+    async fn is_free(&self, worker: &PeerId, purpose: &Purpose) -> bool {
+        if *purpose != Purpose::NewJob {
+            return true;
+        }
+        let peers = self.peers(None).await.unwrap_or_default();
+        let shown = peers.iter().find(|peer| peer.peer_id == *worker);
+        shown.is_none_or(|peer| WorkerFacts::from_peer(peer).status == WorkerStatus::Available)
     }
 
     async fn answer(&mut self, worker: &PeerId, attempt: u64) -> Result<Answer, ClientError> {

@@ -19,7 +19,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectionError {
     #[error("no data channel within {} s", CONNECT_LIMIT.as_secs())]
-    NeverConnected,
+    NeverConnected(#[source] RtcError),
     #[error("the peer connection could not be made")]
     Rtc(#[from] RtcError),
     #[error("the answer could not be sent")]
@@ -65,10 +65,10 @@ impl Connecting {
             attempt: self.offer.attempt,
         };
         self.signaling.send(ClientMessage::Answer(answer)).await?;
-        let channel = tokio::time::timeout(CONNECT_LIMIT, first_channel(&connection, ours))
-            .await
-            .map_err(|_| ConnectionError::NeverConnected)?
-            .ok_or(ConnectionError::NeverConnected)?;
+        let channel = tokio::time::timeout(CONNECT_LIMIT, first_channel(&connection, ours)).await;
+        let Ok(Some(channel)) = channel else {
+            return Err(ConnectionError::NeverConnected(connection.unopened()));
+        };
         let result = self.session(channel).await;
         connection.close().await;
         result

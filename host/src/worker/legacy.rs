@@ -49,9 +49,12 @@ pub(super) async fn serve(client: Client, channel: Channel) -> Result<(), Connec
         }
     }
     match wire.channel.flush(FLUSH).await {
-        // What is acknowledged may not have been read: the client is the one to hang up.
-        Ok(()) => wire.until_client_leaves().await,
-        Err(_) => tracing::debug!("the client left before it had everything"),
+        Ok(()) => {
+            info!(peer = %client.peer, "the client has everything");
+            // What is acknowledged may not have been read: the client is the one to hang up.
+            wire.until_client_leaves().await;
+        }
+        Err(_) => info!(peer = %client.peer, "the client left before it had everything"),
     }
     served.map_err(|(_, error)| error)
 }
@@ -293,7 +296,7 @@ async fn follow(
     let gui = said.meta.as_ref().is_some_and(FileMeta::wants_progress);
     let mut events = handle.events(0);
     let outcome = stream(wire, handle, &mut events, texts, gui).await?;
-    info!(job = %folder.id(), ?outcome, "told the client");
+    info!(job = %folder.id(), ?outcome, "the job is over");
     if folder.spec().shared.is_some() {
         staging::deliver(&client.site, folder).await?;
         let output = said.shared_output.clone().unwrap_or_default();
@@ -305,6 +308,7 @@ async fn follow(
     if let Some(result) = result_file(said, folder, texts.job_type()).await? {
         send_result(wire, &result).await?;
         if wire.channel.flush(FLUSH).await.is_ok() {
+            info!(job = %folder.id(), bytes = result.meta.size, "the client has the result");
             folder.mark_fetched(now_ms());
         }
     }
@@ -369,6 +373,8 @@ async fn result_file(
 ) -> Result<Option<ResultFile>, ConnectionError> {
     let results = folder.results_dir();
     let (name, path, default_dir) = match job_type {
+        // An empty archive would pass for models.
+        JobType::Training if !folder.has_results() => return Ok(None),
         JobType::Training => {
             let zip = folder.path().join("result.zip");
             let (from, to) = (results.clone(), zip.clone());
@@ -409,6 +415,5 @@ async fn send_result(wire: &Wire, result: &ResultFile) -> Result<(), ConnectionE
         }
         wire.send_bytes(&buffer[..length]).await?;
     }
-    info!(bytes = result.meta.size, "result sent");
     wire.send(&WorkerText::EndOfFile).await
 }

@@ -245,7 +245,7 @@ async fn follow(
 ) -> Result<(), ConnectionError> {
     let mut events = handle.events(after);
     let told = stream(link, folder.id(), handle, &mut events).await?;
-    info!(job = %folder.id(), outcome = ?told.outcome, "told the client");
+    info!(job = %folder.id(), outcome = ?told.outcome, "the job is over");
     let mut fetch = told.fetch;
     loop {
         if let Some(by) = fetch.take() {

@@ -3,6 +3,7 @@
 use super::archive::{Package, READ_BYTES, Source};
 use super::storage::{self, Large, failed};
 use super::{Limits, TransferError};
+use sleap_rtc_protocol::path::RelPath;
 use sleap_rtc_protocol::transfer::ManifestError;
 use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
@@ -36,15 +37,26 @@ pub fn link(package: &Path, into: &Path) -> Result<(), TransferError> {
 /// Packs the files of `folder`, in the order of their paths, into a zip at `zip`. The same files
 /// give the same zip.
 pub fn pack(folder: &Path, zip: &Path) -> Result<(), TransferError> {
-    write(&Source::tree(folder)?, "", zip)
+    write(&Source::tree(folder)?, "", None, zip)
 }
 
-/// Packs the files of `package` into a zip at `zip`, below one folder `top`.
-pub fn pack_package(package: &Package, top: &str, zip: &Path) -> Result<(), TransferError> {
-    write(package.source(), &format!("{top}/"), zip)
+/// Packs the files of `package` into a zip at `zip`, below one folder `top`; one of them with
+/// another content.
+pub fn pack_package(
+    package: &Package,
+    top: &str,
+    instead: &(RelPath, Vec<u8>),
+    zip: &Path,
+) -> Result<(), TransferError> {
+    write(package.source(), &format!("{top}/"), Some(instead), zip)
 }
 
-fn write(source: &Source, prefix: &str, zip: &Path) -> Result<(), TransferError> {
+fn write(
+    source: &Source,
+    prefix: &str,
+    instead: Option<&(RelPath, Vec<u8>)>,
+    zip: &Path,
+) -> Result<(), TransferError> {
     let folder = zip.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new(".")).to_owned();
     storage::create_folder(&folder)?;
@@ -59,6 +71,10 @@ fn write(source: &Source, prefix: &str, zip: &Path) -> Result<(), TransferError>
     for member in source.members() {
         let options = options(member.path.file_name(), member.size, member.executable);
         writer.start_file(format!("{prefix}{}", member.path), options).map_err(unwritable)?;
+        if let Some((_, content)) = instead.filter(|(path, _)| *path == member.path) {
+            writer.write_all(content).map_err(failed("write", zip))?;
+            continue;
+        }
         let mut reader = source.open(member)?;
         loop {
             match reader.read(&mut buffer) {

@@ -2,19 +2,24 @@
 //! test each of these.
 
 use super::*;
+use rustix::process::Signal;
 
-/// Two models are trained, and arrive.
+/// The package's models are trained, and arrive.
 pub(super) fn trains(client: Side, worker: Side, how: How) {
     let Some(pair) = Pair::new(worker) else { return };
-    let package = fixture("train_topdown.zip");
+    // Of what SLEAP exports today a Python worker trains nothing, unless our client sends it.
+    let both_python = client != Ours && worker != Ours;
+    let (package, models) = if both_python { ("single", 1) } else { ("topdown", 2) };
+    let package = fixture(&format!("train_{package}.zip"));
     let Some(mut client) = pair.train(client, how, &package, &[]) else { return };
     client.assert_code(0);
-    assert_eq!(client.models(), 2);
+    assert_eq!(client.models(), models);
     pair.wait_idle();
 }
 
 pub(super) fn tracks(client: Side, worker: Side) {
-    let Some(pair) = Pair::new(worker) else { return };
+    let setup = Setup { python: &["--sends-predictions"], ..Setup::default() };
+    let Some(pair) = Pair::with(worker, setup) else { return };
     let Some(mut client) = pair.track(client, Room) else { return };
     client.assert_code(0);
     let (labels, _) = labels_and_models(&pair.site);
@@ -35,14 +40,15 @@ pub(super) fn fails(client: Side, worker: Side) {
 
 /// A second client is refused while the first one's job runs.
 pub(super) fn refuses_when_busy(client: Side, worker: Side) {
-    let setup = Setup { env: &[("FAKE_SLEAP_BATCH_S", "2")], ..Setup::default() };
-    let Some(pair) = Pair::with(worker, setup) else { return };
+    let env = [("FAKE_SLEAP_BATCH_S", "2"), ("FAKE_SLEAP_EPOCHS", "1000")];
+    let Some(pair) = Pair::with(worker, Setup { env: &env, ..Setup::default() }) else { return };
     let package = fixture("train_single.zip");
     let mut first = pair.train(Ours, Session, &package, &[]).unwrap();
     pair.wait_status(if worker == Ours { "busy" } else { "reserved" });
     let Some(mut second) = pair.train(client, Session, &package, &[]) else { return };
     let text = second.assert_code(5);
-    assert!(text.contains("busy"), "{text}");
+    assert!(!text.contains("TURN"), "{text}");
+    assert!(text.contains(if client == Ours { "busy" } else { "quit" }), "{text}");
     let listed = pair.train(client, Room, &package, &[]).unwrap().end();
     assert!([4, 5].contains(&listed.0), "{}", listed.1);
     first.process.kill();
@@ -152,6 +158,84 @@ fn our_client_trains_with_room_credentials_on_a_python_worker() {
 #[test]
 fn our_client_trains_by_session_string_on_a_python_worker() {
     trains(Ours, PYTHON, Session);
+}
+
+/// No real Python worker sends predictions: that is said before the upload, and the end comes soon.
+#[test]
+fn our_client_hears_soon_that_a_python_worker_sends_no_predictions() {
+    for output in ["predictions.slp", "x.predictions.slp"] {
+        let Some(mut pair) = Pair::new(PYTHON) else { return };
+        pair.client_config = "[client]\nlegacy_silence = \"2 s\"\n";
+        let client = pair.site.client(&pair.server);
+        let (labels, models) = labels_and_models(&pair.site);
+        let client = client.arguments(&["client-track", "--data-path"]).argument(&labels);
+        let client = models.iter().fold(client.arguments(&["--model-paths"]), |c, m| c.argument(m));
+        let client = client.arguments(&["-o", output]);
+        let text = pair.ours(client, Room, &[]).assert_code(7);
+        assert!(text.contains("never send their predictions back"), "{text}");
+        assert!(text.contains("sent no result"), "{text}");
+    }
+}
+
+/// The script names SLEAP's newest command, a folder and settings; Python workers know none of it.
+#[test]
+fn our_client_rewrites_the_script_for_a_python_worker_and_says_what_is_lost() {
+    let Some(pair) = Pair::new(PYTHON) else { return };
+    let script = "#!/bin/bash\nsleap train --config-name single_instance.yaml \\\n --config-dir . \
+                  'trainer_config.run_name=\"mice (2)\"' trainer_config.max_epochs=1\n";
+    let zip = Zip::new(&pair.site, "p.zip").fixture("train_single.zip", "", &["train-script.sh"]);
+    let package = zip.file("train-script.sh", script.as_bytes()).finish();
+    let mut client = pair.train(Ours, Session, &package, &[]).unwrap();
+    let text = client.assert_code(0);
+    assert_eq!(client.models(), 1);
+    assert!(text.contains("trainer_config.max_epochs"), "{text}");
+}
+
+/// What a Python worker cannot find in a package, it passes over without a word.
+#[test]
+fn our_client_hears_at_once_that_a_python_worker_has_run_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let at = root.path().to_str().unwrap();
+    let setup = Setup { python: &["--shared-root", at], ..Setup::default() };
+    let Some(pair) = Pair::with(PYTHON, setup) else { return };
+    let package = root.path().join("p.zip");
+    fs::copy(fixture("train_topdown.zip"), &package).unwrap();
+    let client = pair.site.client(&pair.server);
+    let client = client.arguments(&["client-train", "--pkg-path"]).argument(&package);
+    let client = client.arguments(&["--output"]).argument(root.path().join("out"));
+    let text = pair.ours(client, Session, &["--shared-storage-root", at]).assert_code(7);
+    assert!(text.contains("has run nothing"), "{text}");
+}
+
+#[test]
+fn our_client_that_is_cancelled_says_that_a_python_worker_goes_on() {
+    let setup = Setup { env: &[("FAKE_SLEAP_BATCH_S", "2")], ..Setup::default() };
+    let Some(pair) = Pair::with(PYTHON, setup) else { return };
+    let mut client = pair.train(Ours, Session, &fixture("train_single.zip"), &[]).unwrap();
+    wait_for("the training", A_WHILE, || {
+        client.process.stderr().contains("started on").then_some(())
+    });
+    client.process.signal(Signal::INT);
+    let text = client.assert_code(130);
+    assert!(text.contains("keeps the GPU until it ends"), "{text}");
+}
+
+#[test]
+fn our_client_names_what_is_wrong_when_no_channel_opens() {
+    let setup = Setup { python: &["--no-association"], ..Setup::default() };
+    let Some(pair) = Pair::with(PYTHON, setup) else { return };
+    let mut client = pair.train(Ours, Session, &fixture("train_single.zip"), &[]).unwrap();
+    let text = client.assert_code(3);
+    assert!(text.contains("no data channel opened") && !text.contains("TURN"), "{text}");
+}
+
+#[test]
+fn our_client_hears_that_a_python_worker_wants_a_secret() {
+    let setup = Setup { python: &["--secret"], ..Setup::default() };
+    let Some(pair) = Pair::with(PYTHON, setup) else { return };
+    let mut client = pair.train(Ours, Session, &fixture("train_single.zip"), &[]).unwrap();
+    let text = client.assert_code(5);
+    assert!(text.contains("wants its room's secret"), "{text}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Offer, answer, and the connection that comes of them.
 
 use super::channel::{Channel, ChannelError};
-use super::{MAX_MESSAGE_BYTES, RtcOptions, packets, roles, sockets};
+use super::{MAX_MESSAGE_BYTES, RtcOptions, descriptions, packets, sockets};
 use rtc::ice::mdns::MulticastDnsMode;
 use rtc::peer_connection::configuration::setting_engine::SctpMaxMessageSize;
 use rtc::peer_connection::transport::{RTCDtlsRole, RTCDtlsTransportState, RTCSctpTransportState};
@@ -60,6 +60,12 @@ pub enum RtcError {
     /// Both sides agreed, but no path was found.
     #[error("no path to the other side was found within {} s", CONNECT_LIMIT.as_secs())]
     NoPath,
+    /// A path was found and encrypted, but the other side opened no association on it.
+    #[error(
+        "both sides reach each other, but no data channel opened within {} s; the network is not \
+         the cause, the other side's program or its version may be", CONNECT_LIMIT.as_secs()
+    )]
+    NoChannel,
     /// A data channel could not be opened.
     #[error("a data channel could not be opened")]
     Channel(#[from] ChannelError),
@@ -288,8 +294,16 @@ impl Connection {
                 self.shared.hurry(false);
                 Ok(channel)
             }
-            Ok(Err(ChannelError::Closed)) | Err(_) => Err(RtcError::NoPath),
+            Ok(Err(ChannelError::Closed)) | Err(_) => Err(self.unopened()),
             Ok(Err(error)) => Err(error.into()),
+        }
+    }
+
+    /// Why no channel has opened.
+    pub fn unopened(&self) -> RtcError {
+        match *self.shared.state.borrow() {
+            ConnectionState::Connected => RtcError::NoChannel,
+            _ => RtcError::NoPath,
         }
     }
 
@@ -347,7 +361,7 @@ impl Offering {
 
     /// Takes the answer: from then on both sides look for a path.
     pub(super) async fn agree(&self, answer: &Sdp) -> Result<(), RtcError> {
-        let answer = RTCSessionDescription::answer(roles::as_answered(&bounded(answer)?));
+        let answer = RTCSessionDescription::answer(descriptions::answer(bounded(answer)?));
         let answer = answer.map_err(RtcError::BadDescription)?;
         self.connection.shared.hurry(true);
         let accepting = self.connection.inner.set_remote_description(answer);
@@ -370,12 +384,13 @@ pub async fn offer_channel(
     let channel = connection.create_channel(label, protocol).await?;
     let description = connection.inner.create_offer(None).await.map_err(RtcError::Setup)?;
     let sdp = connection.gather(description, options.gather_limit).await?;
-    Ok((Offering { connection, channel }, roles::as_offered(sdp)))
+    Ok((Offering { connection, channel }, descriptions::offered(sdp)))
 }
 
 /// Answers an offer. Channels that the other side opens come from [`Connection::next_channel`].
 pub async fn answer(options: &RtcOptions, offer: &Sdp) -> Result<(Connection, Sdp), RtcError> {
-    let offer = RTCSessionDescription::offer(bounded(offer)?).map_err(RtcError::BadDescription)?;
+    let offer = RTCSessionDescription::offer(descriptions::offer(bounded(offer)?));
+    let offer = offer.map_err(RtcError::BadDescription)?;
     let connection = Connection::new(options).await?;
     let accepting = connection.inner.set_remote_description(offer);
     accepting.await.map_err(RtcError::BadDescription)?;
@@ -386,12 +401,12 @@ pub async fn answer(options: &RtcOptions, offer: &Sdp) -> Result<(Connection, Sd
 }
 
 /// A description of a size that an honest peer could send.
-fn bounded(Sdp(sdp): &Sdp) -> Result<String, RtcError> {
+fn bounded(Sdp(sdp): &Sdp) -> Result<&str, RtcError> {
     let candidates = sdp.matches("a=candidate:").count();
     if sdp.len() > MAX_DESCRIPTION_BYTES || candidates > MAX_CANDIDATES {
         return Err(RtcError::DescriptionTooLarge);
     }
-    Ok(sdp.clone())
+    Ok(sdp)
 }
 
 fn servers(options: &RtcOptions) -> Vec<RTCIceServer> {

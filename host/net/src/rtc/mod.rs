@@ -4,8 +4,8 @@
 //! |---|---|
 //! | `connection` | offer, answer, and the connection that comes of them |
 //! | `channel` | one data channel |
+//! | `descriptions` | where the session descriptions of peers differ: who opens, how SCTP is written |
 //! | `packets` | how long packets may be |
-//! | `roles` | who opens DTLS and SCTP |
 //! | `socket` | one UDP socket: sends that fit, reads in batches |
 //! | `sockets` | the runtime under it: large UDP buffers, bounded look-ups, a fast clock while connecting |
 //!
@@ -13,8 +13,8 @@
 
 mod channel;
 mod connection;
+mod descriptions;
 mod packets;
-mod roles;
 mod socket;
 mod sockets;
 

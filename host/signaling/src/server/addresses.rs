@@ -20,6 +20,8 @@ const PER_FAILURE: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// In which the rooms that an address makes are counted.
 const ROOM_WINDOW: Duration = Duration::from_secs(3600);
+/// In which an address that asks for accounts is written into the log once.
+const TOLD_WINDOW: Duration = Duration::from_secs(3600);
 /// Addresses of which something is kept, before those without a socket are forgotten.
 const MAX_ACCOUNTS: usize = 64 * 1024;
 
@@ -40,15 +42,17 @@ struct Account {
     sockets: usize,
     rooms: Meter,
     failures: Meter,
+    told: Meter,
 }
 
 impl Account {
     fn new(now: Instant) -> Self {
-        Self { sockets: 0, rooms: Meter(now), failures: Meter(now) }
+        Self { sockets: 0, rooms: Meter(now), failures: Meter(now), told: Meter(now) }
     }
 
     fn is_even(&self, now: Instant) -> bool {
-        self.sockets == 0 && self.rooms.0 <= now && self.failures.0 <= now
+        let even = [self.rooms, self.failures, self.told].iter().all(|meter| meter.0 <= now);
+        self.sockets == 0 && even
     }
 }
 
@@ -113,6 +117,17 @@ impl Addresses {
                 }
                 fits
             })
+    }
+
+    /// Whether the log is to be told that this address asked for accounts: once in a while.
+    pub(super) fn is_told_of_accounts(&self, address: IpAddr, now: Instant) -> bool {
+        self.with(address, now, |account| {
+            let first = account.told.0 <= now;
+            if first {
+                account.told = Meter(now + TOLD_WINDOW);
+            }
+            first
+        })
     }
 
     /// Counts a wrong token from this address. Gives how long the answer is to wait, or `None` when

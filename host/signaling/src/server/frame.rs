@@ -30,6 +30,7 @@ pub(super) enum Kind {
     Candidate,
     PeerMessage,
     Error,
+    Quit,
     #[serde(other)]
     Unknown,
 }
@@ -167,6 +168,8 @@ pub(super) enum Code {
     IdentityRefused,
     IdentityExpired,
     SenderMismatch,
+    /// A registration of the Python program's later versions, which have accounts.
+    WantsAccounts,
     Internal,
 }
 
@@ -174,7 +177,7 @@ impl Code {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::InvalidJson => "INVALID_JSON",
-            Self::InvalidMessage => "INVALID_MESSAGE",
+            Self::InvalidMessage | Self::WantsAccounts => "INVALID_MESSAGE",
             Self::UnknownMessageType => "UNKNOWN_MESSAGE_TYPE",
             Self::NotInRoom => "NOT_IN_ROOM",
             Self::RoomNotFound => "ROOM_NOT_FOUND",
@@ -217,11 +220,23 @@ impl Fault {
         Self::new(Code::InvalidMessage, message)
     }
 
+    /// What a program that logs in with an account is told.
+    pub(super) fn wants_accounts() -> Self {
+        Self::new(
+            Code::WantsAccounts,
+            "this server has no accounts: Python sleap-rtc 0.0.7 and newer log in with GitHub or an \
+             API key and need their own server; here, use the worker and client of this server's \
+             program, or a Python sleap-rtc that signs in anonymously",
+        )
+    }
+
     /// Every reader of the three shapes in use finds its field.
     pub(super) fn frame(&self) -> String {
         let code = self.code.as_str();
+        // Those that have accounts show their user the reason alone.
+        let reason = if self.code == Code::WantsAccounts { &self.message } else { code };
         let mut frame =
-            json!({"type": "error", "code": code, "reason": code, "message": self.message});
+            json!({"type": "error", "code": code, "reason": reason, "message": self.message});
         if let Some(attempt) = self.attempt {
             frame["attempt"] = attempt.into();
         }

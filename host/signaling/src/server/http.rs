@@ -46,6 +46,11 @@ enum Refusal {
     Forbidden(&'static str),
     #[error("there is nothing at this path")]
     NotFound,
+    #[error(
+        "this server has no accounts; Python sleap-rtc 0.0.7 and newer, which log in with GitHub or \
+         an API key, need their own server"
+    )]
+    NoAccounts,
     #[error("this path takes another method")]
     Method,
     #[error("this is the WebSocket's path; GET /health tells how the server is")]
@@ -68,7 +73,7 @@ impl Refusal {
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::NoToken | Self::Identity(_) => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
-            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::NoAccounts => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
             Self::TooManySockets | Self::TooManyRooms => StatusCode::TOO_MANY_REQUESTS,
@@ -109,6 +114,7 @@ pub(super) async fn answer<B: Readable>(
         false => address,
     };
     let answered = match (request.method(), path.as_str()) {
+        (_, path) if path.starts_with(ACCOUNTS) => Err(Refusal::NoAccounts),
         (&Method::GET, "/") => upgrade(request, Arc::clone(&server), address, share),
         (&Method::GET, "/health") => Ok(reply(StatusCode::OK, &metrics::json(&server))),
         (&Method::GET, "/metrics") => Ok(measured(request.headers(), &server)),
@@ -129,6 +135,8 @@ pub(super) async fn answer<B: Readable>(
     })
 }
 
+/// Where the servers of the Python program's later versions have their accounts.
+const ACCOUNTS: &str = "/api/auth/";
 const POSTS: [&str; 4] =
     ["/anonymous-signin", "/create-room", "/delete-peer", "/delete-peers-and-room"];
 

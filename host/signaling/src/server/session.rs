@@ -8,6 +8,7 @@ use crate::server::frame::{Code, Fault, Head, Kind, check_depth, parse};
 use crate::server::link::{Dismissal, Link};
 use crate::unix_time_s;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::json;
 use sleap_rtc_protocol::ids::{PeerId, RoomCredentials, RoomId};
 use sleap_rtc_protocol::signaling::{
@@ -22,6 +23,9 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 /// Refused registrations after which the socket is closed: each may be a guess at a token.
 const MAX_REFUSED_REGISTRATIONS: u32 = 8;
 
+/// Shown to the user by programs that do not read the answer. A close frame holds 123 bytes.
+const NO_ACCOUNTS: &str = "this server has no accounts; sleap-rtc 0.0.7 and newer need their own";
+
 /// Bytes of a list's frame beside the peers in it: two ids at most.
 const LIST_HEAD_BYTES: usize = 8 * 1024;
 
@@ -34,6 +38,8 @@ pub(super) struct Session {
     peer: Option<PeerId>,
     abuse: u32,
     refused_registrations: u32,
+    /// It speaks of accounts, which are not to be had here.
+    wants_accounts: bool,
 }
 
 #[derive(Deserialize)]
@@ -60,7 +66,16 @@ struct Update {
 impl Session {
     pub(super) fn new(server: Arc<Server>, link: Link, address: IpAddr) -> Self {
         let connection = server.next_connection();
-        Self { server, connection, link, address, peer: None, abuse: 0, refused_registrations: 0 }
+        Self {
+            server,
+            connection,
+            link,
+            address,
+            peer: None,
+            abuse: 0,
+            refused_registrations: 0,
+            wants_accounts: false,
+        }
     }
 
     /// Whether the socket has registered.
@@ -68,10 +83,14 @@ impl Session {
         self.peer.is_some()
     }
 
-    /// Whether the socket has been wrong too often.
-    pub(super) fn is_exhausted(&self) -> bool {
-        self.abuse >= self.server.options.limits.malformed_frames
-            || self.refused_registrations >= MAX_REFUSED_REGISTRATIONS
+    /// Why the socket is closed, when it was wrong too often or can never be right.
+    pub(super) fn is_over(&self) -> Option<&'static str> {
+        let often = self.abuse >= self.server.options.limits.malformed_frames
+            || self.refused_registrations >= MAX_REFUSED_REGISTRATIONS;
+        match self.wants_accounts {
+            true => Some(NO_ACCOUNTS),
+            false => often.then_some("too many refused frames"),
+        }
     }
 
     /// Does what a frame asks; returns the answer to its sender, if there is one.
@@ -138,7 +157,12 @@ impl Session {
             Kind::UnwatchPeers => self.unwatch(peer).map(Some),
             Kind::GetIceServers => self.ice_servers(peer).map(Some),
             Kind::UpdateMetadata => self.update(peer, &text).map(Some),
-            Kind::Offer | Kind::Answer | Kind::Candidate | Kind::PeerMessage | Kind::Error => {
+            Kind::Offer
+            | Kind::Answer
+            | Kind::Candidate
+            | Kind::PeerMessage
+            | Kind::Error
+            | Kind::Quit => {
                 let forwarded = self.forward(peer, &head, text);
                 forwarded.map(|()| None).map_err(|fault| Fault { attempt: head.attempt(), ..fault })
             }
@@ -149,7 +173,8 @@ impl Session {
     }
 
     async fn register(&mut self, text: &str) -> Result<String, Fault> {
-        let Register { peer_id, room_id, token, id_token, role, metadata } = parse(text)?;
+        let registration = parse(text).map_err(|fault| self.explained(text, fault))?;
+        let Register { peer_id, room_id, token, id_token, role, metadata } = registration;
         let now_s = unix_time_s();
         if self.server.signer.verify(&id_token, now_s)? != peer_id {
             return Err(Fault::new(
@@ -190,6 +215,26 @@ impl Session {
         self.peer = Some(peer_id.clone());
         let ice = hand_out(&self.server.options.ice, &peer_id, now_s);
         encode(&ServerMessage::RegisteredAuth { room_id, token, peer_id, ice })
+    }
+
+    /// The fault of a registration. The Python program's later versions prove who they are by other
+    /// means than an identity token.
+    fn explained(&mut self, text: &str, fault: Fault) -> Fault {
+        #[derive(Deserialize)]
+        struct Proof {
+            id_token: Option<IgnoredAny>,
+        }
+        if parse::<Proof>(text).is_ok_and(|proof| proof.id_token.is_none()) {
+            self.wants_accounts = true;
+            if self.server.addresses.is_told_of_accounts(self.address, Instant::now()) {
+                tracing::info!(
+                    address = %self.address,
+                    "a peer that wants accounts (Python sleap-rtc 0.0.7 or newer) was refused"
+                );
+            }
+            return Fault::wants_accounts();
+        }
+        fault
     }
 
     fn discover(&self, peer: &PeerId, text: &str) -> Result<String, Fault> {
@@ -251,6 +296,9 @@ impl Session {
         let link = link.ok_or_else(|| {
             Fault::new(Code::PeerNotFound, format!("{target} is not in your room"))
         })?;
+        if head.kind == Kind::Quit && !self.server.rooms().may_send_away(peer, target) {
+            return Err(Fault::invalid("only a worker sends a client away"));
+        }
         if !link.deliver(frame, &self.server.options.limits) {
             return Err(Fault::new(
                 Code::DeliveryFailed,

@@ -114,8 +114,8 @@ where
                 return End::Gone;
             }
         }
-        if session.is_exhausted() {
-            return End::Close(CloseCode::Policy, "too many refused frames");
+        if let Some(why) = session.is_over() {
+            return End::Close(CloseCode::Policy, why);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Peers that lie, guess, shout and do not listen.
 
 use super::support::{TestServer, register, soon};
+use crate::client::Identity;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use sleap_rtc_protocol::ids::{RoomCredentials, RoomId, Token};
@@ -53,6 +54,59 @@ async fn nobody_speaks_before_registering_or_registers_as_another() {
     assert_eq!(bare.refused(forged).await, "IDENTITY_REFUSED");
     bare.send(register(&owner, &room)).await;
     assert_eq!(bare.next().await["type"], "registered_auth");
+}
+
+/// Only clients obey the word, but so would a Python worker.
+#[tokio::test]
+async fn only_a_worker_sends_away_and_only_clients() {
+    let server = TestServer::start().await;
+    let (_, room) = server.room().await;
+    let (mut worker, worker_id) = server.member(&room).await;
+    let (_other, other_id) = server.member(&room).await;
+    let client_id = server.identity().await;
+    let mut client = server.bare().await;
+    let mut frame = register(&client_id, &room);
+    frame["role"] = json!("client");
+    client.send(frame).await;
+    assert_eq!(client.next().await["type"], "registered_auth");
+    let quit = |from: &Identity, to: &Identity| json!({"type": "quit", "sender": from.peer_id, "target": to.peer_id});
+    assert_eq!(client.refused(quit(&client_id, &worker_id)).await, "INVALID_MESSAGE");
+    assert_eq!(worker.refused(quit(&worker_id, &other_id)).await, "INVALID_MESSAGE");
+    worker.send(quit(&worker_id, &client_id)).await;
+    assert_eq!(client.next().await["type"], "quit");
+}
+
+/// Python sleap-rtc 0.0.7 and newer: the worker prints the reason, the client why its socket closes.
+#[tokio::test]
+async fn who_wants_accounts_hears_that_there_are_none() {
+    let server = TestServer::start().await;
+    let (identity, room) = server.room().await;
+    let (peer, metadata) = (&identity.peer_id, json!({"tags": [], "properties": {}}));
+    for frame in [
+        json!({"type": "register", "peer_id": peer, "role": "worker", "is_admin": true,
+            "api_key": "slp_x", "metadata": metadata}),
+        json!({"type": "register", "peer_id": peer, "room_id": room.room_id, "token": room.token,
+            "role": "client", "jwt": "a.b.c", "metadata": metadata}),
+    ] {
+        let mut bare = server.bare().await;
+        bare.send(frame).await;
+        let answer = bare.next().await;
+        assert_eq!(
+            (&answer["type"], &answer["code"]),
+            (&json!("error"), &json!("INVALID_MESSAGE"))
+        );
+        assert_eq!(answer["reason"], answer["message"]);
+        assert!(answer["reason"].as_str().unwrap().contains("this server has no accounts"));
+        let close = bare.closed().await.unwrap();
+        assert!(close.reason.contains("no accounts"), "{close:?}");
+    }
+    let (status, answer) = server.http("GET /api/auth/rooms", "").await;
+    assert_eq!(status, 404);
+    assert!(answer["error"].as_str().unwrap().contains("no accounts"));
+    // Whoever has a token and leaves something else out is simply wrong.
+    let mut bare = server.bare().await;
+    let frame = json!({"type": "register", "peer_id": peer, "id_token": identity.id_token});
+    assert_eq!(bare.refused(frame).await, "INVALID_MESSAGE");
 }
 
 #[tokio::test]

@@ -17,7 +17,16 @@ impl Coordinator {
         match offer.purpose.clone().unwrap_or_default() {
             Purpose::NewJob => match self.reserve(peer.clone(), RESERVATION) {
                 Ok(()) => self.connect_new_job(offer),
-                Err(refusal) => self.refuse(&peer, offer.attempt, refusal).await,
+                Err(refusal) => {
+                    self.refuse(&peer, offer.attempt, refusal).await;
+                    if !offer.speaks_ours() {
+                        self.send(ClientMessage::Quit {
+                            sender: self.own_id.clone(),
+                            target: peer,
+                        })
+                        .await;
+                    }
+                }
             },
             Purpose::KnownJob { .. } => match self.others.clone().try_acquire_owned() {
                 Ok(permit) => {
@@ -80,13 +89,17 @@ impl Coordinator {
             match cancel.run_until_cancelled(connection.serve()).await {
                 None => info!(%peer, "connection ended by this worker"),
                 Some(Ok(())) => info!(%peer, "connection done"),
-                Some(Err(error)) => warn!(%peer, %error, "connection ended"),
+                Some(Err(error)) => {
+                    // With its causes.
+                    let error: &(dyn std::error::Error + 'static) = &error;
+                    warn!(%peer, error, "connection ended");
+                }
             }
         }
     }
 
     /// Says no in both ways: an `error` frame, which the old server drops, and a peer message,
-    /// which every server carries.
+    /// which every server carries. A Python client hears neither: only `quit` ends it.
     pub(super) async fn refuse(&self, peer: &PeerId, attempt: Option<u64>, refusal: Refusal) {
         info!(%peer, code = ?refusal.code, reason = %refusal.message, "offer refused");
         let status = self.state.status().as_str().to_owned();

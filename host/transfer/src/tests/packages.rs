@@ -89,11 +89,14 @@ fn parts_of_different_origin_make_a_package() {
     ];
     assert_eq!(names, expected);
     let zip = work.path().join("p.zip");
-    pack_package(&package, "p", &zip).unwrap();
+    let instead = (rel("track-script.sh"), b"another".to_vec());
+    pack_package(&package, "p", &instead, &zip).unwrap();
     let archive = zip::ZipArchive::new(std::fs::File::open(&zip).unwrap()).unwrap();
     assert!(archive.file_names().all(|name| name.unwrap().starts_with("p/")));
     let zipped = Package::open(&zip, &Hashes::none()).unwrap();
-    assert_eq!(contents(&zipped), contents(&package));
+    let mut wanted = contents(&package);
+    wanted.insert("track-script.sh".into(), b"another".to_vec());
+    assert_eq!(contents(&zipped), wanted);
 
     parts.push(file("LABELS.slp", PartSource::Bytes(Vec::new())));
     assert!(matches!(Package::from_parts(parts, &Hashes::none()), Err(ArchiveError::Manifest(_))));

@@ -1,0 +1,81 @@
+//! Where the session descriptions of peers differ: who opens a connection, and how SCTP is written.
+//!
+//! **Who opens** DTLS, and with it SCTP: always the side that offers. The crate lets only the DTLS
+//! client open the SCTP association, and its server side only waits. aiortc before 1.16, which most
+//! Python peers have, takes the roles in SCTP from ICE: the side that offers opens, and the other
+//! waits. So the side that offers must be the DTLS client, or both sides open, or both wait. A
+//! connection then comes about with either rule.
+//!
+//! | who offers | what the descriptions say | DTLS client |
+//! |---|---|---|
+//! | this version, to anybody | offer `active`, answer `passive` | this version |
+//! | a Python peer, or our older versions | offer `actpass`, our answer `passive` | the peer |
+//! | this version, to our older versions | offer `active`, answer `active`; they wait all the same | this version |
+//!
+//! **SCTP**: aiortc before 1.14 offers it as the drafts of RFC 8841 did, which the crate does not
+//! know; it understands the answer in today's form.
+
+use sleap_rtc_protocol::signaling::Sdp;
+
+const OPENS: &str = "a=setup:active";
+const WAITS: &str = "a=setup:passive";
+const EITHER: &str = "a=setup:actpass";
+
+/// Our offer as the other side gets it: the crate itself always leaves the choice to the answer.
+pub(super) fn offered(Sdp(offer): Sdp) -> Sdp {
+    Sdp(offer.replace(EITHER, OPENS))
+}
+
+/// The other side's answer as the crate is to read it. An offer of `active` leaves no choice, and
+/// our older versions follow it, but their answers say `active` as always.
+pub(super) fn answer(answer: &str) -> String {
+    answer.replace(OPENS, WAITS)
+}
+
+/// The other side's offer as the crate is to read it.
+pub(super) fn offer(offer: &str) -> String {
+    let lines = offer.split_inclusive('\n').map(|line| {
+        let text = line.trim_end();
+        let end = &line[text.len()..];
+        today(text).map_or_else(|| line.to_owned(), |today| today + end)
+    });
+    lines.collect()
+}
+
+/// A line of the drafts in today's form.
+fn today(line: &str) -> Option<String> {
+    if let Some(map) = line.strip_prefix("a=sctpmap:") {
+        let port: u16 = map.split_once(' ')?.0.parse().ok()?;
+        return Some(format!("a=sctp-port:{port}"));
+    }
+    let mut words = line.strip_prefix("m=application ")?.split(' ');
+    let port: u16 = words.next()?.parse().ok()?;
+    (words.next() == Some("DTLS/SCTP"))
+        .then(|| format!("m=application {port} UDP/DTLS/SCTP webrtc-datachannel"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_drafts_become_todays_form_and_the_rest_stays() {
+        let drafts = "m=application 41854 DTLS/SCTP 5000\r\nc=IN IP4 127.0.0.1\r\n\
+                      a=sctpmap:5000 webrtc-datachannel 65535\r\na=setup:actpass\r\n";
+        let wanted = "m=application 41854 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 127.0.0.1\r\n\
+                      a=sctp-port:5000\r\na=setup:actpass\r\n";
+        assert_eq!(offer(drafts), wanted);
+        assert_eq!(offer(wanted), wanted);
+        for strange in ["", "m=application", "m=application x DTLS/SCTP 5000\n", "a=sctpmap:5000"] {
+            assert_eq!(offer(strange), strange);
+        }
+    }
+
+    #[test]
+    fn the_side_that_offers_opens() {
+        assert_eq!(offered(Sdp("a=setup:actpass\r\n".into())), Sdp("a=setup:active\r\n".into()));
+        for said in ["a=setup:active\r\n", "a=setup:passive\r\n"] {
+            assert_eq!(answer(said), "a=setup:passive\r\n");
+        }
+    }
+}
