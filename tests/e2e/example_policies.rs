@@ -129,7 +129,7 @@ fn office_hours_keep_a_machine_for_its_owner() {
     says(
         &mut at("2026-01-14T09:00"),
         1,
-        &["attic was expected to take the job, but says no: is reserved for bob"],
+        &["expected attic to take the job, but it says no: is reserved for bob"],
     );
     let server = site.server();
     // Whenever the test runs, it is in these hours.

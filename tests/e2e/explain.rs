@@ -83,7 +83,7 @@ fn a_room_without_workers_is_said_to_be_empty() {
     let credentials = worker.credentials().clone();
     worker.stop();
     let ended = site.client(&server).arguments(&["why"]).room(&credentials).run_within(SOON);
-    ended.assert_code(4).assert_says(&["no worker in this room"]);
+    ended.assert_code(4).assert_says(&["no workers in this room"]);
 }
 
 #[test]

@@ -115,7 +115,7 @@ fn a_recorded_room_is_ranked_and_the_expected_worker_must_be_first() {
     says(
         &test(&["--job", "job.json", "--expect", "w1"]),
         1,
-        &["w1 was expected to be first, but w2"],
+        &["expected w1 to be ranked first, but w2"],
     );
     says(&test(&["--job", "room.json"]), 2, &["room.json is not the description of a job"]);
     let package = fixture("train_single.zip");
@@ -134,7 +134,7 @@ fn every_question_that_a_plugin_answers_is_asked_about_a_recorded_room() {
     };
     let tables = ["selection\nrank", "compatibility\nworker", "estimate\nworker", "yes", "minutes"];
     says(&test(&["--expect", "tower"]), 0, &tables);
-    let absent = "nobody was expected to be first, but tower is";
+    let absent = "expected nobody to be ranked first, but tower is";
     says(&test(&["--expect", "nobody"]), 1, &[absent]);
     says(&test(&["--setting", "do=error"]), 2, &["the plugin hostile-guest failed: it says: "]);
     says(&test(&["--at", "noon"]), 2, &["--at", "2026-01-14T10:00"]);

@@ -42,7 +42,7 @@ fn a_plugin_is_added_listed_locked_and_removed() {
     let (home, file) = (site.path(), guest("custom-policy"));
     let folder = home.join(".sleap-rtc/plugins");
     let list = |words: &[&str]| says(&run(home, &["plugin", "list"]), 0, words);
-    list(&["no plugins in", "the built-in ones answer"]);
+    list(&["no plugins in", "the built-in ones are used"]);
     let hostile = guest("hostile-guest");
     says(&run(home, &add(&hostile, "do=panic")), 2, &["it panicked", "hostile-guest is not valid"]);
     assert!(!folder.exists());
@@ -73,7 +73,7 @@ fn a_plugin_is_added_listed_locked_and_removed() {
     let remove = ["plugin", "remove", "custom-policy"];
     says(&run(home, &remove), 2, &["[policy.estimate] uses custom-policy"]);
     fs::remove_file(config).unwrap();
-    says(&run(home, &remove), 0, &["custom-policy is removed"]);
+    says(&run(home, &remove), 0, &["removed custom-policy"]);
     assert!(!fs::read_to_string(folder.join("plugins.lock")).unwrap().contains("custom"));
     list(&["no plugins in"]);
     says(&run(home, &remove), 2, &["cannot remove", "custom-policy.wasm"]);

@@ -13,7 +13,7 @@ use std::{fs, process::Command};
 fn from_nothing_to_a_job(lang: &str, own_test: &[&str]) {
     let site = Site::new();
     let place = place(lang);
-    says(plugin(&place).args(["new", "mine", "--lang", lang]), 0, &["mine is begun"]);
+    says(plugin(&place).args(["new", "mine", "--lang", lang]), 0, &["created mine"]);
     let project = place.join("mine");
     if lang == "rust" {
         share_what_cargo_makes(&project);
@@ -86,7 +86,7 @@ fn js_from_nothing_to_a_job() {
 fn nothing_is_overwritten() {
     let site = Site::new();
     fs::create_dir(site.path().join("mine")).unwrap();
-    let words = ["mine is there already", "nothing is overwritten"];
+    let words = ["mine already exists", "choose another name"];
     says(plugin(site.path()).args(["new", "mine", "--lang", "js"]), 2, &words);
     assert_eq!(fs::read_dir(site.path().join("mine")).unwrap().count(), 0);
 }
@@ -117,7 +117,7 @@ fn a_tool_that_never_ends_is_stopped() {
     fs::write(&tool, "#!/bin/sh\nsleep 600\n").unwrap();
     fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
     let mut build = plugin(&site.path().join("mine"));
-    let words = ["componentize-py did not end within 1 s", "--tool-timeout-s"];
+    let words = ["componentize-py did not finish within 1 s", "--tool-timeout-s"];
     says(build.args(["build", "--tool-timeout-s", "1"]), 2, &words);
     assert!(!site.path().join("mine/mine.wasm").exists());
     site.assert_no_process_left();

@@ -68,7 +68,7 @@ fn a_job_over_tls_and_a_certificate_that_is_exchanged() {
     let pid = Pid::from_raw(server.pid() as i32).unwrap();
     kill_process(pid, Signal::HUP).unwrap();
     wait_for("the new certificate", SOON, || {
-        server.transcript().contains("certificate read again").then_some(())
+        server.transcript().contains("certificate reloaded").then_some(())
     });
     train().session(worker.credentials()).run().assert_code(3).assert_says(&["certificate"]);
 }

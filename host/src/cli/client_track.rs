@@ -1,9 +1,9 @@
-//! `sleap-rtc client-track`: labels and models go to a worker, predictions come back.
+//! `sleap-rtc client-track`: sends labels and models to a worker and downloads the predictions.
 
-use super::ambient::Ambient;
 use super::client_train::{existing, found};
 use super::common::{CommonArgs, LimitArgs};
 use super::connect::{ConnectArgs, ConnectOptions};
+use super::environment::Environment;
 use super::exit::Failure;
 use crate::config::Overrides;
 use std::fmt;
@@ -19,20 +19,20 @@ Examples:
   Let the policy choose the best available worker:
     sleap-rtc client-track --room-id ROOM --token TOKEN --auto-select --data-path labels.slp \\
         --model-paths models/single -o predictions.slp
-  Take a worker by its peer id, the token coming from a file:
+  Choose a worker by its peer id, and read the token from a file:
     sleap-rtc client-track --room-id ROOM --token - --worker-id PEER_ID --data-path labels.slp \\
         --model-paths models/single -o predictions.slp < token.txt
-  Go straight to the worker that printed the session string:
+  Connect to the worker that printed the session string:
     sleap-rtc client-track --session-string sleap-session:... --data-path labels.slp \\
         --model-paths models/single -o predictions.slp";
 
 /// The options of `client-track`.
 #[derive(clap::Args)]
 pub struct TrackArgs {
-    /// Labels (.slp) whose frames to predict
+    /// Labels file (.slp) with the frames to predict
     #[arg(short, long, value_name = "FILE")]
     data_path: Option<PathBuf>,
-    /// Trained models: one folder, or two for top-down; may be repeated
+    /// Folders of trained models: one, or two for top-down; repeatable
     #[arg(short, long, value_name = "DIR", num_args = 1..)]
     model_paths: Vec<PathBuf>,
     /// File for the predictions
@@ -59,39 +59,39 @@ pub struct TrackOptions {
     pub models: Vec<PathBuf>,
     /// Where the predictions go.
     pub output: PathBuf,
-    /// What of the data, and how.
+    /// Which frames, and how.
     pub settings: TrackSettings,
 }
 
-/// What reaches the trainer's `track` command.
+/// Options that are passed to the trainer's `track` command.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 #[command(next_help_heading = "Prediction")]
 pub struct TrackSettings {
-    /// Only these frames, such as 0-99,150
+    /// Predict only these frames, such as 0-99,150
     #[arg(long)]
     pub frames: Option<FrameList>,
-    /// Only frames that SLEAP suggested for labelling
+    /// Predict only frames that SLEAP suggested for labelling
     #[arg(long)]
     pub only_suggested_frames: bool,
-    /// Only frames that have labels
+    /// Predict only frames that have labels
     #[arg(long)]
     pub only_labeled_frames: bool,
-    /// Only the video with this index in the labels
+    /// Predict only the video with this index in the labels file
     #[arg(long, value_name = "N")]
     pub video_index: Option<u32>,
-    /// Frames at a time
+    /// Number of frames per batch
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub batch_size: Option<u32>,
-    /// At most this many animals in a frame
+    /// The most animals to predict in a frame
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_instances: Option<u32>,
-    /// Join the predictions to tracks over time
+    /// Connect the predictions to tracks over time
     #[arg(long)]
     pub tracking: bool,
 }
 
 impl TrackSettings {
-    /// The same as words on the command line of `sleap-nn track`.
+    /// The same as arguments of `sleap-nn track`.
     pub fn arguments(&self) -> Vec<String> {
         let valued = [
             ("--frames", self.frames.as_ref().map(ToString::to_string)),
@@ -142,8 +142,11 @@ impl fmt::Display for FrameList {
 }
 
 impl TrackArgs {
-    pub(super) fn check(self, ambient: &mut Ambient) -> Result<(TrackOptions, Overrides), Failure> {
-        let connect = self.connect.check(ambient)?;
+    pub(super) fn check(
+        self,
+        environment: &mut Environment,
+    ) -> Result<(TrackOptions, Overrides), Failure> {
+        let connect = self.connect.check(environment)?;
         let data = existing("--data-path", self.data_path)?;
         if self.model_paths.is_empty() {
             return Err(Failure::usage("--model-paths is missing"));
@@ -158,7 +161,7 @@ impl TrackArgs {
     }
 }
 
-/// The result replaces the file that is there, so that file must be one that may be replaced.
+/// The result replaces an existing file, so that file must be one that may be replaced.
 fn check_output(output: &Path, data: &Path) -> Result<(), Failure> {
     let shown = output.display();
     let what = match output.metadata() {

@@ -1,8 +1,8 @@
-//! `sleap-rtc client-train`: a package goes to a worker, its models come back.
+//! `sleap-rtc client-train`: sends a package to a worker and downloads the trained models.
 
-use super::ambient::Ambient;
 use super::common::{CommonArgs, LimitArgs};
 use super::connect::{ConnectArgs, ConnectOptions};
+use super::environment::Environment;
 use super::exit::Failure;
 use crate::config::Overrides;
 use std::path::{Path, PathBuf};
@@ -15,22 +15,22 @@ Examples:
   Let the policy choose the best available worker, with at least 16 GB of GPU memory:
     sleap-rtc client-train --room-id ROOM --token TOKEN --auto-select --min-gpu-memory 16000 \\
         --pkg-path labels.pkg.zip
-  Take a worker by its peer id, the token coming from a file:
+  Choose a worker by its peer id, and read the token from a file:
     sleap-rtc client-train --room-id ROOM --token - --worker-id PEER_ID \\
         --pkg-path labels.pkg.zip < token.txt
-  Go straight to the worker that printed the session string:
+  Connect to the worker that printed the session string:
     sleap-rtc client-train --session-string sleap-session:... --pkg-path labels.pkg.zip";
 
 /// The options of `client-train`.
 #[derive(clap::Args)]
 pub struct TrainArgs {
-    /// What SLEAP's "Export training job package" made: the zip, or a folder with its files
+    /// Training job package exported by SLEAP: the zip, or a folder with its files
     #[arg(short, long, value_name = "PATH")]
     pkg_path: Option<PathBuf>,
-    /// Folder for the trained models [default: a new one, named after the package]
+    /// Folder for the trained models [default: a new folder, named after the package]
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// Start nothing: show each worker of the room with its rank, score and reason
+    /// Only show each worker of the room with its rank, score and reason
     #[arg(long)]
     explain: bool,
     #[command(flatten)]
@@ -50,19 +50,19 @@ pub struct TrainOptions {
     pub package: PathBuf,
     /// Where the models go; `None` for a new folder named after the package.
     pub output: Option<PathBuf>,
-    /// Say which worker would get the job, and start nothing.
+    /// Only show which worker would get the job.
     pub explain: bool,
 }
 
 impl TrainArgs {
     pub(super) fn check(
         mut self,
-        ambient: &mut Ambient,
+        environment: &mut Environment,
     ) -> Result<(TrainOptions, Overrides), Failure> {
         if self.explain {
-            self.connect.choose_nobody();
+            self.connect.consider_all();
         }
-        let connect = self.connect.check(ambient)?;
+        let connect = self.connect.check(environment)?;
         let package = existing("--pkg-path", self.pkg_path)?;
         if let Some(output) =
             self.output.as_ref().filter(|output| output.exists() && !output.is_dir())
@@ -76,7 +76,7 @@ impl TrainArgs {
     }
 }
 
-/// A path that was given and is there.
+/// A path that was given and exists.
 pub(super) fn existing(option: &str, path: Option<PathBuf>) -> Result<PathBuf, Failure> {
     let path = path.ok_or_else(|| Failure::usage(format!("{option} is missing")))?;
     found(option, &path)?;

@@ -7,17 +7,17 @@ use sleap_rtc_base::ice::IceServer;
 use sleap_rtc_signaling::client::Endpoints;
 use std::path::PathBuf;
 
-/// Options that stand over the configuration.
+/// Options that override the configuration.
 #[derive(Args)]
 #[command(next_help_heading = "Network and files")]
 pub struct CommonArgs {
     /// Address of the signaling server, such as ws://gpu1.example.org:8080
     #[arg(long, value_name = "URL")]
     signaling: Option<String>,
-    /// STUN or TURN server (turn:USER:PASSWORD@HOST:PORT), may be repeated; `none` for no server
+    /// STUN or TURN server (turn:USER:PASSWORD@HOST:PORT), repeatable; `none` for no server
     #[arg(long, value_name = "URL|none")]
     ice_server: Vec<String>,
-    /// Folder that worker and client both see; jobs in it are not sent
+    /// Folder that worker and client both see; packages in it are not sent
     #[arg(long, value_name = "DIR")]
     shared_storage_root: Option<PathBuf>,
 }
@@ -40,7 +40,7 @@ impl CommonArgs {
     }
 }
 
-/// How fast a client's files may travel.
+/// How fast a client may transfer files.
 #[derive(Args)]
 #[command(next_help_heading = "Network and files")]
 pub struct LimitArgs {
@@ -67,6 +67,7 @@ fn ice_servers(given: &[String]) -> Result<Option<Vec<IceServer>>, Failure> {
     }
     let servers: Result<Vec<_>, _> = given.iter().map(|text| IceServer::from_url(text)).collect();
     servers.map(Some).map_err(|message| {
-        Failure::usage(format!("--ice-server {message}")).hint("`--ice-server none` uses no server")
+        Failure::usage(format!("--ice-server {message}"))
+            .hint("to use no server, give `--ice-server none`")
     })
 }

@@ -1,40 +1,40 @@
 //! The ways to connect to a worker, and which options go together.
 
-use super::ambient::{Ambient, SecretText};
+use super::environment::{Environment, SecretText};
 use super::exit::Failure;
 use crate::client::{Choose, Join, ViewerPorts};
 use clap::Args;
 use sleap_rtc_protocol::ids::PeerId;
 
-/// Options that say which worker, and what of it.
+/// Options that choose a worker.
 #[derive(Args)]
 #[command(next_help_heading = "Connection")]
 pub struct ConnectArgs {
-    /// What a worker printed: goes straight to that worker
+    /// Session string that a worker printed; connects to that worker
     #[arg(short, long, value_name = "STRING")]
     session_string: Option<SecretText>,
-    /// The room whose workers to choose from; needs --token
+    /// Room whose workers to choose from; needs --token
     #[arg(short, long, value_name = "ID")]
     room_id: Option<String>,
-    /// The room's token; `-` reads a line from standard input, and SLEAP_RTC_TOKEN works too
+    /// The room's token, or `-` to read it from standard input [env: SLEAP_RTC_TOKEN]
     #[arg(short, long, value_name = "TOKEN", allow_hyphen_values = true)]
     token: Option<SecretText>,
-    /// Take this worker of the room
+    /// Use this worker of the room
     #[arg(short, long, value_name = "PEER_ID")]
     worker_id: Option<String>,
-    /// Take the best available worker of the room: the default policy prefers GPU memory
+    /// Use the best available worker of the room; the default policy prefers GPU memory
     #[arg(short, long)]
     auto_select: bool,
-    /// Only workers whose largest GPU has this much memory, in MB (MiB, as nvidia-smi counts)
+    /// Only use workers whose largest GPU has this much memory, in MB (MiB, as in nvidia-smi)
     #[arg(long, value_name = "MB", value_parser = whole_mb, allow_hyphen_values = true)]
     min_gpu_memory: Option<u64>,
-    /// Feed SLEAP's own loss viewer, which must be open
+    /// Feed SLEAP's loss viewer, which must be open
     #[arg(long)]
     gui: bool,
-    /// Port of the loss viewer's commands (9000); implies --gui
+    /// Port for the loss viewer's commands [default: 9000]; implies --gui
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     controller_port: Option<u16>,
-    /// Port of the loss viewer's updates (9001); implies --gui
+    /// Port for the loss viewer's updates [default: 9001]; implies --gui
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     publish_port: Option<u16>,
 }
@@ -44,33 +44,33 @@ pub struct ConnectArgs {
 pub struct ConnectOptions {
     /// How to find the worker.
     pub join: Join,
-    /// Only workers whose largest GPU has this much memory.
+    /// The least memory of a worker's largest GPU.
     pub min_gpu_memory_mib: Option<u64>,
-    /// SLEAP's loss viewer, when it is to be fed.
+    /// The ports of SLEAP's loss viewer, if it is to be fed.
     pub gui: Option<ViewerPorts>,
 }
 
 const WAYS: &str = "\
-give --session-string STRING for the worker that printed it,
-or --room-id ID and --token TOKEN for a room, to choose one of its workers from a list;
-with --auto-select the best available worker is taken, with --worker-id PEER_ID that one";
+to connect to one worker, give the --session-string STRING that it printed;
+to choose a worker from a room's list, give --room-id ID and --token TOKEN;
+to use the room's best available worker, add --auto-select; to name one, add --worker-id PEER_ID";
 
 impl ConnectArgs {
-    /// The whole room is looked at, so nobody needs to choose.
-    pub(super) fn choose_nobody(&mut self) {
+    /// For commands that look at the whole room, for which no worker needs to be chosen.
+    pub(super) fn consider_all(&mut self) {
         self.auto_select |= self.room_id.is_some() && self.worker_id.is_none();
     }
 
-    /// Conflicts first, then values; nothing is read, and no socket opened, before all options are
-    /// known to go together.
-    pub(super) fn check(self, ambient: &mut Ambient) -> Result<ConnectOptions, Failure> {
-        self.conflicts(ambient)?;
+    /// Checks for conflicts, then parses the values. Nothing is read before all options are known to
+    /// fit together.
+    pub(super) fn check(self, environment: &mut Environment) -> Result<ConnectOptions, Failure> {
+        self.conflicts(environment)?;
         let gui = self.gui_ports()?;
         let min_gpu_memory_mib = self.min_gpu_memory;
-        Ok(ConnectOptions { join: self.join(ambient)?, min_gpu_memory_mib, gui })
+        Ok(ConnectOptions { join: self.join(environment)?, min_gpu_memory_mib, gui })
     }
 
-    fn conflicts(&self, ambient: &Ambient) -> Result<(), Failure> {
+    fn conflicts(&self, environment: &Environment) -> Result<(), Failure> {
         let room =
             given(&[("--room-id", self.room_id.is_some()), ("--token", self.token.is_some())]);
         let choice = given(&[
@@ -78,11 +78,11 @@ impl ConnectArgs {
             ("--worker-id", self.worker_id.is_some()),
         ]);
         let session = self.session_string.is_some();
-        let has_token = self.token.is_some() || ambient.token.is_some();
+        let has_token = self.token.is_some() || environment.token.is_some();
         let text = if session && !room.is_empty() {
             format!(
                 "--session-string cannot be used together with {room}: a session string already \
-                 holds the room and its token"
+                 contains the room and its token"
             )
         } else if session && !choice.is_empty() {
             format!(
@@ -100,12 +100,12 @@ impl ConnectArgs {
         } else if !session && !choice.is_empty() && self.room_id.is_none() {
             format!("{choice} needs --room-id and --token: it chooses among the workers of a room")
         } else if !session && self.room_id.is_none() {
-            return Err(Failure::usage("nothing says which worker to connect to").hint(WAYS));
-        } else if !session && choice.is_empty() && !ambient.stdin_is_terminal {
+            return Err(Failure::usage("no worker was chosen").hint(WAYS));
+        } else if !session && choice.is_empty() && !environment.stdin_is_terminal {
             return Err(Failure::usage(
                 "standard input is not a terminal, so the worker cannot be chosen from a list",
             )
-            .hint("give --auto-select for the best available worker, or --worker-id PEER_ID"));
+            .hint("use --auto-select for the best available worker, or --worker-id PEER_ID for a certain one"));
         } else {
             return Ok(());
         };
@@ -120,14 +120,14 @@ impl ConnectArgs {
         let publish = self.publish_port.unwrap_or(9001);
         if controller == publish {
             return Err(Failure::usage(format!(
-                "--controller-port and --publish-port are both {publish}: the viewer has one port \
-                 for each"
+                "--controller-port and --publish-port are both {publish}, but the viewer needs two \
+                 different ports"
             )));
         }
         Ok(Some(ViewerPorts { controller, publish }))
     }
 
-    fn join(self, ambient: &mut Ambient) -> Result<Join, Failure> {
+    fn join(self, environment: &mut Environment) -> Result<Join, Failure> {
         if let Some(SecretText(text)) = self.session_string {
             let session = text.parse();
             return session
@@ -141,13 +141,13 @@ impl ConnectArgs {
             None if self.auto_select => Choose::Auto,
             None => Choose::Prompt,
         };
-        // `conflicts` saw to it that both are there.
+        // `conflicts` has checked that both were given.
         let (Some(room_id), Some(token)) =
-            (self.room_id, self.token.or_else(|| ambient.token.clone()))
+            (self.room_id, self.token.or_else(|| environment.token.clone()))
         else {
-            return Err(Failure::usage("nothing says which worker to connect to").hint(WAYS));
+            return Err(Failure::usage("no worker was chosen").hint(WAYS));
         };
-        Ok(Join::Room { credentials: ambient.credentials(&room_id, token)?, choose })
+        Ok(Join::Room { credentials: environment.credentials(&room_id, token)?, choose })
     }
 }
 

@@ -11,7 +11,7 @@ pub enum Exit {
     Success = 0,
     /// An error that has no code of its own.
     Unexpected = 1,
-    /// Options, configuration or files that make no sense.
+    /// Invalid options, configuration or files.
     Usage = 2,
     /// The signaling server or the worker cannot be reached, or the credentials are wrong.
     Connect = 3,
@@ -21,10 +21,10 @@ pub enum Exit {
     Refused = 5,
     /// The job ran and failed.
     JobFailed = 6,
-    /// The package or the result did not get through.
+    /// The package or the result could not be transferred.
     Transfer = 7,
-    /// The client left; the job goes on without it.
-    Left = 8,
+    /// The client detached; the job keeps running.
+    Detached = 8,
     /// The user cancelled.
     Cancelled = 130,
 }
@@ -34,13 +34,13 @@ pub const EXIT_CODES: &str = "\
 Exit codes:
     0  the job succeeded
     1  unexpected error
-    2  wrong options, configuration or files
+    2  invalid options, configuration or files
     3  cannot connect, or wrong credentials
     4  no worker can take the job
-    5  the worker refused: busy, or the job does not fit it
+    5  refused: the worker is busy, or the job does not fit it
     6  the job failed
-    7  the package or the result did not get through
-    8  the client left, and the job goes on: `sleap-rtc attach` comes back to it
+    7  the package or the result could not be transferred
+    8  the client detached and the job keeps running: reattach with `sleap-rtc attach`
   130  cancelled";
 
 impl From<Exit> for ExitCode {
@@ -49,29 +49,29 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// An error on its way to the user: what happened, the exit code, and what to do about it.
+/// An error for the user: what happened, the exit code, and what to do about it.
 #[derive(Debug)]
 pub struct Failure {
     /// How the program ends.
     pub exit: Exit,
     /// What happened, with its causes.
     pub error: anyhow::Error,
-    /// What to do next; may have several lines.
+    /// What to do next, in one or more lines.
     pub hint: Option<String>,
 }
 
 impl Failure {
-    /// A failure with the error's own text.
+    /// A failure with the error's text.
     pub fn new(exit: Exit, error: impl Into<anyhow::Error>) -> Self {
         Self { exit, error: error.into(), hint: None }
     }
 
-    /// A failure in words.
+    /// A failure without an underlying error.
     pub fn message(exit: Exit, text: impl Into<String>) -> Self {
         Self::new(exit, anyhow::Error::msg(text.into()))
     }
 
-    /// Options or files that make no sense.
+    /// Invalid options or files.
     pub fn usage(text: impl Into<String>) -> Self {
         Self::message(Exit::Usage, text)
     }
@@ -94,7 +94,7 @@ impl Failure {
         if let Some(hint) = &self.hint {
             let _ = writeln!(text, "hint: {}", hint.replace('\n', "\n      "));
         }
-        // Some of these words are another machine's: they must not steer the terminal.
+        // Some of this text comes from other machines and must not control the terminal.
         text.retain(|c| !c.is_control() || c == '\n');
         text
     }
@@ -152,7 +152,7 @@ mod tests {
             Exit::Refused,
             Exit::JobFailed,
             Exit::Transfer,
-            Exit::Left,
+            Exit::Detached,
             Exit::Cancelled,
         ] {
             let row = format!("\n{:>5}  ", exit as u8);

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: as a token for what serves, as wishes for what stays with a job.
+//! Ctrl-C and SIGTERM: a cancellation token for servers, requests for clients that follow a job.
 
 use super::exit::{Exit, ExitWith, Failure};
 use crate::client::parting::{Asked, Interrupts, SECOND_THOUGHTS};
@@ -7,8 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// A token that is cancelled by the first SIGINT or SIGTERM. The second one ends the process at
-/// once, for users who do not want to wait.
+/// A token that the first SIGINT or SIGTERM cancels. The second one ends the process immediately.
 pub(super) fn until_asked_to_end() -> Result<CancellationToken, Failure> {
     let token = CancellationToken::new();
     let mut interrupts = listen(SignalKind::interrupt())?;
@@ -40,10 +39,9 @@ pub(super) fn at_each_hang_up(work: impl Fn() + Send + 'static) -> Result<(), Fa
     Ok(())
 }
 
-/// What the user asks of a client that stays with a job: SIGINT to leave it or, at the second one
-/// in a row, to cancel it; SIGTERM or SIGHUP to leave it. Whoever does not want to wait even then
-/// asks once more, which ends the process at once.
-pub(super) fn to_part_from_a_job() -> Result<Interrupts, Failure> {
+/// Signals for a client that follows a job. SIGINT detaches, and a second SIGINT shortly after it
+/// cancels the job; SIGTERM and SIGHUP detach at once. One more signal ends the process immediately.
+pub(super) fn while_following_a_job() -> Result<Interrupts, Failure> {
     let (wish, wished) = watch::channel(Asked::Nothing);
     let mut interrupts = listen(SignalKind::interrupt())?;
     let mut terminations = listen(SignalKind::terminate())?;
@@ -62,7 +60,7 @@ pub(super) fn to_part_from_a_job() -> Result<Interrupts, Failure> {
                 (Asked::Nothing, true) => Asked::Interrupted,
                 (Asked::Interrupted, true) if in_time => Asked::InterruptedTwice,
                 (Asked::Nothing | Asked::Interrupted, false) => Asked::Leave,
-                // The shell that hangs up may say so twice.
+                // A shell that closes may send SIGHUP twice.
                 (Asked::Leave, false) => continue,
                 _ => std::process::exit(Exit::Cancelled as i32),
             };

@@ -1,4 +1,4 @@
-//! `jobs`, `attach`, `logs`, `stop`, `cancel`, `fetch`: coming back to jobs.
+//! `jobs`, `attach`, `logs`, `stop`, `cancel`, `fetch`: commands for existing jobs.
 
 use super::common::{CommonArgs, LimitArgs};
 use super::exit::{Exit, ExitWith, Failure};
@@ -16,26 +16,26 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// The options of `jobs`.
 #[derive(Debug, clap::Args)]
 pub struct ListArgs {
-    /// Also print each job's string, which opens the job on any machine: treat it like a password
+    /// Also print each job string, which gives access to the job from any machine: keep it secret
     #[arg(long)]
     pub(super) strings: bool,
     #[command(flatten)]
     pub(super) whose: LocalArgs,
 }
 
-/// Which job, for the commands that need no more.
+/// Which job.
 #[derive(clap::Args)]
 pub struct JobArgs {
-    /// The job's id, as `jobs` lists it, or its job string
+    /// The job's id, as listed by `jobs`, or its job string
     job: String,
     #[command(flatten)]
     common: CommonArgs,
 }
 
-/// From where on a job's log is shown.
+/// Which part of a job's log to show.
 #[derive(clap::Args)]
 pub struct AfterArgs {
-    /// Show only what came after this event; `jobs` tells the last one shown here
+    /// Show only what came after this event; `jobs` prints the last one shown here
     #[arg(long, value_name = "EVENT", default_value_t = 0, hide_default_value = true)]
     after: u64,
 }
@@ -49,10 +49,10 @@ pub struct AttachArgs {
     result: ResultArgs,
 }
 
-/// The options of `fetch`.
+/// The options of commands that download a result.
 #[derive(clap::Args)]
 pub struct ResultArgs {
-    /// Where the result goes [default: where it was to go when the job was submitted]
+    /// Where to put the result [default: as given when the job was submitted]
     #[arg(short, long, value_name = "PATH")]
     output: Option<PathBuf>,
     #[command(flatten)]
@@ -73,7 +73,7 @@ pub struct FetchArgs {
 /// The options of `logs`.
 #[derive(clap::Args)]
 pub struct LogsArgs {
-    /// Go on until the job ends
+    /// Keep printing until the job ends
     #[arg(short, long)]
     follow: bool,
     #[command(flatten)]
@@ -85,14 +85,14 @@ pub struct LogsArgs {
 /// The options of `stop`.
 #[derive(clap::Args)]
 pub struct StopArgs {
-    /// Do not train the models after this one either
+    /// Also skip the models that have not been trained yet
     #[arg(long)]
     all: bool,
     #[command(flatten)]
     job: JobArgs,
 }
 
-/// A known job and what to do with it, checked.
+/// An existing job and what to do with it, checked.
 #[derive(Debug)]
 pub struct JobOptions {
     job: String,
@@ -158,10 +158,10 @@ pub(super) fn list(args: &ListArgs, config: &Config) -> Result<Exit, Failure> {
     }
     let records = Record::all(&config.client.jobs_dir);
     if records.is_empty() {
-        print::line("no jobs were submitted from here").exit(Exit::Unexpected)?;
+        print::line("you have not submitted any jobs from this machine").exit(Exit::Unexpected)?;
     }
     for record in records {
-        print::line(&described(&record, SystemTime::now())?).exit(Exit::Unexpected)?;
+        print::line(&job_row(&record, SystemTime::now())?).exit(Exit::Unexpected)?;
         if args.strings {
             print::line(&format!("    {}", record.string())).exit(Exit::Unexpected)?;
         }
@@ -169,8 +169,8 @@ pub(super) fn list(args: &ListArgs, config: &Config) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// A job as `jobs` shows it: what it is, how it stood when last seen, and what to do next.
-fn described(record: &Record, now: SystemTime) -> Result<String, ClientError> {
+/// A job as `jobs` shows it: what it is, its last known state, and what to do next.
+fn job_row(record: &Record, now: SystemTime) -> Result<String, ClientError> {
     let JobString { job, worker, .. } = record.known()?;
     let LastSeen { state, event, at_s } = &record.last_seen;
     let kind = record.job_type.as_str();
@@ -211,7 +211,7 @@ fn ended(outcome: &JobOutcome) -> &'static str {
     }
 }
 
-/// A time in seconds since 1970, as people say it.
+/// How long ago a time in seconds since 1970 is, for people.
 fn ago(now: SystemTime, at_s: u64) -> String {
     let age = now.duration_since(UNIX_EPOCH + Duration::from_secs(at_s)).unwrap_or_default();
     match age.as_secs() {
@@ -222,7 +222,7 @@ fn ago(now: SystemTime, at_s: u64) -> String {
     }
 }
 
-/// Does what was asked with a known job.
+/// Runs a command for an existing job.
 pub(super) async fn run(options: JobOptions, mut config: Config) -> Result<Exit, Failure> {
     if let Wanted::FetchHere(output) = options.wanted {
         return local::fetch(&options.job, output, &config);
@@ -248,12 +248,12 @@ pub(super) async fn run(options: JobOptions, mut config: Config) -> Result<Exit,
     };
     let said = match action {
         Action::Stop { .. } => {
-            Some("the job was told to stop early; `attach` waits for its result")
+            Some("the job is stopping early; `sleap-rtc attach` waits for its result")
         }
         Action::Cancel => Some("the job is cancelled"),
         _ => None,
     };
-    let interrupts = interrupt::to_part_from_a_job()?;
+    let interrupts = interrupt::while_following_a_job()?;
     if let Some(place) = known::run(&config, &known, action, interrupts).await? {
         let place = std::path::absolute(&place).unwrap_or(place);
         print::line(&format!("Done: the result is in {}", place.display()))
@@ -265,8 +265,8 @@ pub(super) async fn run(options: JobOptions, mut config: Config) -> Result<Exit,
     Ok(Exit::Success)
 }
 
-/// Where a result goes. Without a record the kind of result is told by the path: predictions end
-/// in `.slp`.
+/// Where a result goes. Without a record the path decides the kind of result: predictions end in
+/// `.slp`.
 fn place(output: Option<PathBuf>, record: Option<&Record>) -> Result<Output, Failure> {
     match (output, record) {
         (Some(path), Some(record)) if record.job_type == JobType::Inference => {
@@ -278,7 +278,7 @@ fn place(output: Option<PathBuf>, record: Option<&Record>) -> Result<Output, Fai
         (Some(path), _) => Ok(Output::Models(path)),
         (None, Some(record)) => Ok(record.output()),
         (None, None) => Err(ClientError::UnknownJob(
-            "give --output: a job string does not say where the result goes".into(),
+            "a job string does not say where to put the result; use --output PATH".into(),
         ))?,
     }
 }

@@ -1,5 +1,5 @@
-//! `jobs --local` and `fetch JOB --local`: on the worker's own machine every job can be reached,
-//! those of Python clients too, whether or not the worker runs.
+//! `jobs --local` and `fetch JOB --local`: access to every job on the worker's own machine, including
+//! those of Python clients, whether or not the worker runs.
 
 use super::exit::{Exit, ExitWith, Failure};
 use super::print;
@@ -10,41 +10,41 @@ use sleap_rtc_protocol::ids::JobId;
 use sleap_rtc_protocol::job::{JobOutcome, JobState, JobType};
 use std::path::{Path, PathBuf};
 
-/// Whose jobs are meant.
+/// Which jobs a command is about.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct LocalArgs {
-    /// The jobs of this machine's worker, whoever submitted them
+    /// Use all jobs of this machine's worker, including other users' jobs
     #[arg(long)]
     pub(super) local: bool,
-    /// The worker's folder, with --local, where it was started with this option
+    /// The worker's state folder, if it was started with this option
     #[arg(long, value_name = "DIR", requires = "local")]
     state_dir: Option<PathBuf>,
 }
 
 impl LocalArgs {
-    /// Where the jobs are, as far as the options say.
+    /// The options as overrides of the configuration.
     pub(super) fn overrides(&self) -> Overrides {
         Overrides { state_dir: self.state_dir.clone(), ..Overrides::default() }
     }
 }
 
-/// A worker's folder that can be read.
+/// The worker's state folder, if it can be read.
 fn state_dir(config: &Config) -> Result<&Path, Failure> {
     let path = config.worker.state_dir.as_path();
     match std::fs::read_dir(path) {
         Ok(_) => Ok(path),
         Err(error) => Err(Failure::usage(format!(
-            "cannot read the worker's folder {}: {error}",
+            "cannot read the worker's state folder {}: {error}",
             path.display()
         ))
         .hint(
-            "Run this as the user that the worker runs as, and name the folder with --state-dir \
-             if the worker was started with that.",
+            "run this as the worker's user, and give --state-dir DIR if the worker was started \
+             with it",
         )),
     }
 }
 
-/// Lists all jobs of this machine's worker, the oldest first.
+/// Lists all jobs of this machine's worker, oldest first.
 pub(super) fn list(config: &Config) -> Result<Exit, Failure> {
     let state_dir = state_dir(config)?;
     let mut jobs: Vec<_> = JobFolder::all(state_dir)
@@ -61,7 +61,7 @@ pub(super) fn list(config: &Config) -> Result<Exit, Failure> {
             "{}  {}  {}  {}  of {}  {} min ago  {} MiB  {}",
             folder.id(),
             record.spec.description.job_type.as_str(),
-            standing(&record.state, &folder),
+            state_text(&record.state, &folder),
             record.spec.name.escape_debug(),
             record.spec.description.user.as_deref().unwrap_or(record.owner.as_str()).escape_debug(),
             now_ms().saturating_sub(record.created_ms) / 60_000,
@@ -73,10 +73,10 @@ pub(super) fn list(config: &Config) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-fn standing(state: &JobState, folder: &JobFolder) -> String {
+fn state_text(state: &JobState, folder: &JobFolder) -> String {
     let outcome = match state {
         JobState::Staging => return "arriving".into(),
-        // Asking takes the lock that its process holds while it lives.
+        // The job's process holds this lock while it lives.
         JobState::Running { .. } if folder.lock().is_ok() => return "interrupted".into(),
         JobState::Running { .. } => return "running".into(),
         JobState::Finished(JobOutcome::Succeeded) => "succeeded",
@@ -92,25 +92,24 @@ fn standing(state: &JobState, folder: &JobFolder) -> String {
     }
 }
 
-/// Copies a job's result. That it was copied here does not count as fetched: its owner may still
-/// come for it.
+/// Copies a job's result. This does not count as fetching it: its owner may still want it.
 pub(super) fn fetch(job: &str, output: Option<PathBuf>, config: &Config) -> Result<Exit, Failure> {
     let state_dir = state_dir(config)?;
     let unknown = || {
         let text = format!("no job {} in {}", job.escape_debug(), state_dir.display());
-        Failure::usage(text).hint("`sleap-rtc jobs --local` lists those that there are.")
+        Failure::usage(text).hint("`sleap-rtc jobs --local` lists the jobs")
     };
     let id = JobId::new(job).map_err(|_| unknown())?;
     let folder = JobFolder::open(state_dir, &id).map_err(|_| unknown())?;
     let _hold = folder.hold().map_err(|_| unknown())?;
     let JobState::Finished(outcome) = folder.record().exit(Exit::Unexpected)?.state else {
-        let text = "the job is not over; its folder has what there is so far: ";
+        let text = "the job is still running; its files so far are in ";
         let text = format!("{text}{}", folder.path().display());
         return Err(ClientError::Refused(text))?;
     };
     if !folder.has_results() {
         client::concluded(outcome)?;
-        return Err(Failure::message(Exit::Unexpected, "the job left no result"));
+        return Err(Failure::message(Exit::Unexpected, "the job has no result"));
     }
     let output = output.map_or_else(|| default_output(&folder), |path| named(&folder, path));
     let place = output.copy(&folder.results_dir())?;
@@ -133,7 +132,7 @@ fn named(folder: &JobFolder, path: PathBuf) -> Output {
 
 fn default_output(folder: &JobFolder) -> Output {
     match folder.spec().description.job_type {
-        // A client's name for its package says nothing about where files may go.
+        // A client chooses its package's name, so it must not decide where files go.
         JobType::Training => {
             let name = Path::new(&folder.spec().name).file_name().unwrap_or_default();
             Output::models_for(Path::new(name))

@@ -1,7 +1,7 @@
-//! Logs, on standard error: decisions in one line, details with `-v`.
+//! Logging on standard error: decisions in one line each, details with `-v`.
 //!
-//! Dependencies speak up from `warn` on, and the WebRTC stack only with errors, because it logs
-//! session descriptions; `SLEAP_RTC_LOG` overrides all of this for who asks.
+//! Dependencies log from `warn` on, and the WebRTC stack only errors, because it logs session
+//! descriptions. `SLEAP_RTC_LOG` overrides all of this.
 
 use super::exit::Failure;
 use clap::{Args, ValueEnum};
@@ -13,10 +13,10 @@ use tracing_subscriber::fmt::format::FmtSpan;
 #[derive(Args)]
 #[command(next_help_heading = "Logging")]
 pub struct LogArgs {
-    /// How much to log: decisions are `info`, details `debug`
+    /// How much to log
     #[arg(long, global = true, value_enum, value_name = "LEVEL", conflicts_with = "verbose")]
     log_level: Option<LogLevel>,
-    /// How to log
+    /// Format of the log
     #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
     /// Log details; the same as `--log-level debug`
@@ -29,24 +29,24 @@ pub struct LogArgs {
 pub enum LogLevel {
     /// Nothing.
     Off,
-    /// What went wrong.
+    /// Errors.
     Error,
-    /// What may go wrong.
+    /// Also warnings.
     Warn,
-    /// Decisions, with their reasons.
+    /// Also decisions, with their reasons.
     Info,
-    /// Details.
+    /// Also details.
     Debug,
-    /// Everything but payload and secrets.
+    /// Everything except payload and secrets.
     Trace,
 }
 
 /// For people or for programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// One line for each event.
+    /// One line per event.
     Text,
-    /// One JSON object for each event.
+    /// One JSON object per event.
     Json,
 }
 
@@ -57,7 +57,7 @@ pub struct LogOptions {
     pub level: LogLevel,
     /// For people or for programs.
     pub format: LogFormat,
-    /// Whether text lines begin with the time: programs that run for days, not a user's screen.
+    /// Whether text lines begin with the time: useful for programs that run for days.
     pub timestamps: bool,
 }
 
@@ -70,7 +70,7 @@ impl LogArgs {
 }
 
 impl LogOptions {
-    /// The filter's directives, unless the user brought their own.
+    /// The filter's directives, unless the user sets SLEAP_RTC_LOG.
     fn directives(self) -> String {
         let level = match self.level {
             LogLevel::Off => return "off".into(),
@@ -89,18 +89,18 @@ impl LogOptions {
 pub fn init(options: LogOptions, custom: Option<&str>) -> Result<(), Failure> {
     let default = options.directives();
     let filter = EnvFilter::try_new(custom.unwrap_or(&default)).map_err(|error| {
-        Failure::usage(format!("the environment variable SLEAP_RTC_LOG is no log filter: {error}"))
-            .hint("for instance SLEAP_RTC_LOG=warn,sleap_rtc=debug")
+        Failure::usage(format!("SLEAP_RTC_LOG is not a valid log filter: {error}"))
+            .hint("an example of a filter: SLEAP_RTC_LOG=warn,sleap_rtc=debug")
     })?;
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        // Its complaint about a closed stderr would be a panic.
+        // Reporting a closed standard error would panic.
         .log_internal_errors(false)
         .with_span_events(FmtSpan::NONE)
         .with_ansi(colours);
-    // An error means that logging runs already: a test did it, and keeps its own.
+    // An error means that logging was started before, by a test, which keeps its own.
     let _ = match (options.format, options.timestamps) {
         (LogFormat::Json, _) => subscriber.json().flatten_event(true).try_init(),
         (LogFormat::Text, true) => subscriber.with_target(false).compact().try_init(),
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_webrtc_stack_stays_silent_at_every_level() {
+    fn the_webrtc_stack_logs_only_errors_at_every_level() {
         for level in LogLevel::value_variants() {
             let options = LogOptions { level: *level, format: LogFormat::Text, timestamps: false };
             let directives = options.directives();

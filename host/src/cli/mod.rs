@@ -1,15 +1,15 @@
 //! The command line: arguments become checked options, and each subcommand a call.
 //!
-//! Order of every invocation: arguments, conflicts between them, files that they name, the
-//! configuration; only then logging starts and something runs. Whatever is wrong until there ends
-//! with exit code 2 and no socket opened.
+//! Every invocation checks, in this order, the arguments, the conflicts between them, the files that
+//! they name, and the configuration. Only then does logging start and the command run. Every error
+//! before that ends the program with exit code 2 and without opening a socket.
 
-mod ambient;
 pub mod client_track;
 pub mod client_train;
 mod common;
 pub mod connect;
-mod described;
+mod description;
+mod environment;
 pub mod exit;
 mod interrupt;
 pub mod jobs;
@@ -27,10 +27,10 @@ mod tests;
 pub mod worker;
 
 use crate::config::{self, Config, Overrides};
-use ambient::Ambient;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use client_track::{TrackArgs, TrackOptions};
 use client_train::{TrainArgs, TrainOptions};
+use environment::Environment;
 use exit::{EXIT_CODES, Exit, ExitWith, Failure};
 use logging::{LogArgs, LogOptions};
 use plugin::{PluginArgs, PluginOptions};
@@ -57,10 +57,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum CommandArgs {
-    /// Run the server at which workers and clients meet
+    /// Run the server where workers and clients meet
     #[command(after_help = signaling::EXAMPLES)]
     Signaling(SignalingArgs),
-    /// Serve jobs on this machine's GPUs
+    /// Run jobs on this machine's GPUs
     #[command(after_help = worker::EXAMPLES)]
     Worker(WorkerArgs),
     /// Train models on a worker
@@ -69,39 +69,39 @@ enum CommandArgs {
     /// Predict with trained models on a worker
     #[command(after_help = client_track::EXAMPLES)]
     ClientTrack(TrackArgs),
-    /// List the jobs that were submitted from here
+    /// List the jobs that you submitted from this machine
     Jobs(jobs::ListArgs),
-    /// Come back to a job: its log from the start, then its result
+    /// Reattach to a job: show its log, then download its result
     Attach(jobs::AttachArgs),
-    /// Show a job's log so far
+    /// Show a job's log
     Logs(jobs::LogsArgs),
     /// End a training early and keep its model
     Stop(jobs::StopArgs),
-    /// End a job now
+    /// End a job now, without a result
     Cancel(jobs::JobArgs),
-    /// Bring a finished job's result back, as often as wanted
+    /// Download a finished job's result (repeatable)
     Fetch(jobs::FetchArgs),
-    /// Say which worker of a room would get a job, and why
+    /// Show which worker of a room would get a job, and why
     #[command(after_help = room::WHY_EXAMPLES)]
     Why(WhyArgs),
-    /// Look into a room
+    /// Show the workers of a room
     #[command(after_help = room::ROOM_EXAMPLES)]
     Room(RoomArgs),
-    /// Try out policy plugins
+    /// Create, test and install policy plugins
     #[command(after_help = plugin::EXAMPLES)]
     Plugin(PluginArgs),
-    /// Old name of client-train
+    /// The old name of client-train
     #[command(hide = true)]
     Client(TrainArgs),
-    /// Ask the GPU driver and print what it says; started by the worker
+    /// Print what the GPU driver reports; started by the worker
     #[command(name = sleap_rtc_gpu::SUBCOMMAND, hide = true)]
     SurveyGpus,
-    /// Own one job; started by the worker
+    /// Run one job; started by the worker
     #[command(hide = true)]
     RunJob(run_job::Args),
 }
 
-/// What to do, with all that it needs.
+/// What to do, with checked options.
 #[derive(Debug)]
 pub enum Command {
     /// `signaling`
@@ -115,7 +115,7 @@ pub enum Command {
     /// `jobs`
     Jobs(jobs::ListArgs, Box<Config>),
     /// `attach`, `logs`, `stop`, `cancel`, `fetch`
-    KnownJob(jobs::JobOptions, Box<Config>),
+    ExistingJob(jobs::JobOptions, Box<Config>),
     /// `why`
     Why(WhyOptions, Box<Config>),
     /// `room list`, `room snapshot`
@@ -133,18 +133,18 @@ pub enum Command {
 pub struct Invocation {
     /// How to log.
     pub log: LogOptions,
-    /// `SLEAP_RTC_LOG`: a filter that stands over `log`.
+    /// `SLEAP_RTC_LOG`: a filter that overrides `log`.
     pub log_filter: Option<String>,
     /// What to do.
     pub command: Command,
-    /// What the user should hear of first, one sentence each.
+    /// Warnings to log first, one sentence each.
     pub warnings: Vec<String>,
 }
 
 /// Why there is nothing to run.
 #[derive(Debug)]
 enum Stop {
-    /// Help, a version, or a word that clap does not know.
+    /// Help, the version, or an argument that clap rejects.
     Clap(clap::Error),
     Failure(Failure),
 }
@@ -155,10 +155,10 @@ impl From<Failure> for Stop {
     }
 }
 
-/// How long the program waits at its end for a thread that waits for the user's next line.
+/// How long the program waits, when it ends, for a thread that reads the user's next line.
 const PROMPT_GRACE: Duration = Duration::from_secs(1);
 
-/// The whole program: parse, log, run, exit code.
+/// The whole program, from arguments to exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let exit = match parse(arguments) {
         Ok(invocation) => start(invocation).unwrap_or_else(|failure| fail(&failure)),
@@ -181,13 +181,13 @@ fn start(invocation: Invocation) -> Result<Exit, Failure> {
     result
 }
 
-/// Reads the command line and everything that it names. `Err` when there is nothing to run: help
-/// was asked for, or something is wrong, and the user has been told.
+/// Reads the command line and everything that it names. `Err` means that there is nothing to run:
+/// the help or an error has been printed.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, Exit> {
-    parse_in(arguments, &mut Ambient::from_process()).map_err(|stop| match stop {
+    parse_in(arguments, &mut Environment::from_process()).map_err(|stop| match stop {
         Stop::Clap(error) => {
             let exit = if error.use_stderr() { Exit::Usage } else { Exit::Success };
-            // Nothing can be done when the reader has gone.
+            // Nothing can be done if standard output is closed.
             let _ = error.print();
             exit
         }
@@ -195,7 +195,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
     })
 }
 
-/// Tells the user why the program ends, and with which code.
+/// Prints why the program ends, and returns its exit code.
 pub fn fail(failure: &Failure) -> Exit {
     print::error(&failure.report());
     failure.exit
@@ -203,13 +203,13 @@ pub fn fail(failure: &Failure) -> Exit {
 
 fn parse_in(
     arguments: impl IntoIterator<Item = OsString>,
-    ambient: &mut Ambient,
+    environment: &mut Environment,
 ) -> Result<Invocation, Stop> {
     let matches = grammar().try_get_matches_from(arguments).map_err(Stop::Clap)?;
     let cli = Cli::from_arg_matches(&matches).map_err(Stop::Clap)?;
     let log = cli.log.options(matches!(cli.command, CommandArgs::Worker(_)));
     let mut warnings = Vec::new();
-    let sources = (ambient.sources)(cli.config);
+    let sources = (environment.sources)(cli.config);
     let mut load = |overrides: Overrides| -> Result<_, Failure> {
         let mut config = config::load(&sources, overrides)?;
         warnings.append(&mut config.warnings);
@@ -221,32 +221,32 @@ fn parse_in(
             Command::Signaling(args.check(), load(Overrides::default())?)
         }
         CommandArgs::Worker(args) => {
-            let (options, overrides) = args.check(ambient)?;
+            let (options, overrides) = args.check(environment)?;
             Command::Worker(options, load(overrides)?)
         }
         CommandArgs::ClientTrain(args) | CommandArgs::Client(args) => {
-            let (options, overrides) = args.check(ambient)?;
+            let (options, overrides) = args.check(environment)?;
             Command::ClientTrain(options, load(overrides)?)
         }
         CommandArgs::ClientTrack(args) => {
-            let (options, overrides) = args.check(ambient)?;
+            let (options, overrides) = args.check(environment)?;
             Command::ClientTrack(options, load(overrides)?)
         }
         CommandArgs::Jobs(args) => {
             let overrides = args.whose.overrides();
             Command::Jobs(args, load(overrides)?)
         }
-        CommandArgs::Attach(args) => known(args.check()?, &mut load)?,
-        CommandArgs::Logs(args) => known(args.check()?, &mut load)?,
-        CommandArgs::Stop(args) => known(args.check()?, &mut load)?,
-        CommandArgs::Cancel(args) => known(args.cancel()?, &mut load)?,
-        CommandArgs::Fetch(args) => known(args.check()?, &mut load)?,
+        CommandArgs::Attach(args) => existing_job(args.check()?, &mut load)?,
+        CommandArgs::Logs(args) => existing_job(args.check()?, &mut load)?,
+        CommandArgs::Stop(args) => existing_job(args.check()?, &mut load)?,
+        CommandArgs::Cancel(args) => existing_job(args.cancel()?, &mut load)?,
+        CommandArgs::Fetch(args) => existing_job(args.check()?, &mut load)?,
         CommandArgs::Why(args) => {
-            let (options, overrides) = args.check(ambient)?;
+            let (options, overrides) = args.check(environment)?;
             Command::Why(options, load(overrides)?)
         }
         CommandArgs::Room(args) => {
-            let (options, overrides) = args.check(ambient)?;
+            let (options, overrides) = args.check(environment)?;
             Command::Room(options, load(overrides)?)
         }
         CommandArgs::Plugin(args) => Command::Plugin(args.check(), load(Overrides::default())?),
@@ -256,11 +256,11 @@ fn parse_in(
     if deprecated {
         warnings.push("`sleap-rtc client` is deprecated: use `sleap-rtc client-train`".into());
     }
-    Ok(Invocation { log, log_filter: ambient.log.take(), command, warnings })
+    Ok(Invocation { log, log_filter: environment.log.take(), command, warnings })
 }
 
-/// The derived grammar, each long option with underscores too: the Python program's users have
-/// scripts with `--pkg_path`.
+/// The derived grammar, which accepts each long option with underscores too: scripts for the Python
+/// program use `--pkg_path`.
 fn grammar() -> clap::Command {
     with_underscores(Cli::command())
 }
@@ -273,14 +273,14 @@ fn with_underscores(command: clap::Command) -> clap::Command {
     command.mut_args(underscores).mut_subcommands(with_underscores)
 }
 
-fn known(
+fn existing_job(
     (options, overrides): (jobs::JobOptions, Overrides),
     load: &mut impl FnMut(Overrides) -> Result<Box<Config>, Failure>,
 ) -> Result<Command, Failure> {
-    Ok(Command::KnownJob(options, load(overrides)?))
+    Ok(Command::ExistingJob(options, load(overrides)?))
 }
 
-/// Does it.
+/// Runs the command.
 pub async fn run(command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Signaling(options, config) => signaling::run(options, config.server).await,
@@ -288,7 +288,7 @@ pub async fn run(command: Command) -> Result<Exit, Failure> {
         Command::ClientTrain(options, config) => submit::train(options, *config).await,
         Command::ClientTrack(options, config) => submit::track(options, *config).await,
         Command::Jobs(args, config) => jobs::list(&args, &config),
-        Command::KnownJob(options, config) => jobs::run(options, *config).await,
+        Command::ExistingJob(options, config) => jobs::run(options, *config).await,
         Command::Why(options, config) => room::why(options, &config).await,
         Command::Room(options, config) => room::show(&options, &config).await,
         Command::Plugin(options, config) => plugin::run(options, &config.policy).await,

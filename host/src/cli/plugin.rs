@@ -1,4 +1,4 @@
-//! `sleap-rtc plugin`: what authors of policy plugins need.
+//! `sleap-rtc plugin`: tools for authors of policy plugins.
 
 mod bench;
 mod build;
@@ -22,16 +22,16 @@ use std::time::Duration;
 /// The examples under `--help`.
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  Begin a plugin, and make a component of it:
+  Create a plugin and build it:
     sleap-rtc plugin new fair --lang python
     sleap-rtc plugin build fair
-  Find out what is wrong with a plugin before anybody depends on it:
+  Test a plugin with built-in cases:
     sleap-rtc plugin validate fair.wasm --setting 'owner=\"ada\"'
-  Show what is in it:
+  Show what a plugin contains:
     sleap-rtc plugin inspect fair.wasm
   Rank a room that was recorded with `sleap-rtc room snapshot`:
     sleap-rtc plugin test fair.wasm --room room.json --job job.json --expect gpu2
-  Put it in the plugin folder, and see what is there:
+  Install a plugin, and list the installed ones:
     sleap-rtc plugin add fair.wasm --setting 'owner=\"ada\"'
     sleap-rtc plugin list";
 
@@ -44,29 +44,29 @@ pub struct PluginArgs {
 
 #[derive(Subcommand)]
 enum PluginCommand {
-    /// Begin a plugin: a folder with its source, the contract and a test
+    /// Create a folder with a plugin's source, the contract and a test
     New(new::NewArgs),
-    /// Make a component of a plugin's folder and try it: exit code 2 if it is not valid
+    /// Build a plugin and validate it; exit code 2 if it is not valid
     Build(build::BuildArgs),
-    /// Try a plugin with built-in cases: exit code 0 if it copes with all, else 2
+    /// Test a plugin with built-in cases; exit code 2 if one fails
     Validate(FileArgs),
-    /// Show what is in a plugin, and how long it takes
+    /// Show what a plugin contains and how long its calls take
     Inspect(FileArgs),
-    /// Time its calls in rooms of 10, 100 and 1,000 workers, beside the built-in plugin
+    /// Compare the time of its calls with the built-in plugin
     Bench(FileArgs),
-    /// Show the plugins in the plugin folder and in the configuration
+    /// List the plugins in the plugin folder and in the configuration
     List,
-    /// Validate a plugin, copy it into the plugin folder and accept it in plugins.lock
+    /// Install a plugin: validate it, copy it to the plugin folder, accept it in plugins.lock
     Add(FileArgs),
     /// Remove a plugin from the plugin folder and from plugins.lock
     Remove {
-        /// Its name, as `plugin list` shows it
+        /// The plugin's name, as shown by `plugin list`
         #[arg(value_name = "NAME")]
         name: String,
     },
-    /// Accept all plugins as they are now: write plugins.lock, which `[policy] locked` asks
+    /// Accept all plugins as they are now in plugins.lock, for `[policy] locked`
     Lock,
-    /// Ask about a recorded room: exit code 1 if the worker of --expect is not first, or refuses
+    /// Call a plugin for a recorded room; exit code 1 unless --expect is met
     Test(TestArgs),
 }
 
@@ -79,16 +79,16 @@ struct FileArgs {
     terms: TermArgs,
 }
 
-/// What a plugin is tried with.
+/// The settings and limits of calls.
 #[derive(Args)]
 struct TermArgs {
-    /// A setting, as under `settings` in the configuration; may be repeated
+    /// A setting, as under `settings` in the configuration; repeatable
     #[arg(long, value_name = "KEY=VALUE")]
     setting: Vec<Setting>,
-    /// Longest time of one call
+    /// Time limit of one call
     #[arg(long, value_name = "MS", default_value_t = 200)]
     timeout_ms: u64,
-    /// Most memory of one call
+    /// Memory limit of one call
     #[arg(long, value_name = "MIB", default_value_t = 64)]
     memory_mib: u64,
 }
@@ -97,21 +97,21 @@ struct TermArgs {
 struct TestArgs {
     #[command(flatten)]
     file: FileArgs,
-    /// The room's workers, as `sleap-rtc room snapshot` writes them
+    /// The room's workers, as printed by `sleap-rtc room snapshot`
     #[arg(long, value_name = "ROOM.json")]
     room: PathBuf,
     /// The job: its description as JSON, or a training package
     #[arg(long, value_name = "JOB.json")]
     job: PathBuf,
-    /// The worker that must come first, or take the job if the plugin only admits jobs
+    /// The worker that must be ranked first or, if the plugin only admits jobs, take the job
     #[arg(long, value_name = "PEER_ID", allow_hyphen_values = true)]
     expect: Option<PeerId>,
-    /// The local time that the plugin is told, as 2026-01-14T10:00; now when absent
+    /// The local time that the plugin sees, such as 2026-01-14T10:00 [default: now]
     #[arg(long, value_name = "TIME")]
     at: Option<LocalTime>,
 }
 
-/// `KEY=VALUE`, the value being TOML, or else a text.
+/// `KEY=VALUE`. The value is TOML or, if it does not parse, plain text.
 #[derive(Debug, Clone, PartialEq)]
 struct Setting(String, toml::Value);
 
@@ -134,7 +134,7 @@ pub enum PluginOptions {
     New(new::NewOptions),
     /// `plugin build`
     Build(build::BuildOptions),
-    /// What is done with one file.
+    /// A command for one file.
     File {
         /// A path, or a name in the plugin folder.
         file: PathBuf,
@@ -190,12 +190,12 @@ impl TermArgs {
     fn config(self) -> PluginConfig {
         let Self { setting, timeout_ms, memory_mib } = self;
         let settings = setting.into_iter().map(|Setting(key, value)| (key, value)).collect();
-        // Nothing may stand in for a plugin that is on trial.
+        // The built-in plugin must not answer for a plugin under test.
         PluginConfig { settings, timeout_ms, memory_mib, ..PluginConfig::new(OnFailure::Refuse) }
     }
 }
 
-/// Does it. Compiling and calling block; nothing else runs in this process.
+/// Runs the command. Compiling and calling block, but nothing else runs in this process.
 pub(super) async fn run(options: PluginOptions, policy: &PolicyConfig) -> Result<Exit, Failure> {
     let (file, config, task) = match options {
         PluginOptions::New(options) => return new::run(&options),
@@ -206,7 +206,7 @@ pub(super) async fn run(options: PluginOptions, policy: &PolicyConfig) -> Result
         PluginOptions::Lock => return folder::lock(policy),
     };
     let plugin = match task {
-        // What it takes to compile is what they tell.
+        // These report the time to compile, so the cache must not be used.
         Task::Inspect | Task::Bench => PluginFile::open(&file, &policy.dir)?,
         Task::Validate | Task::Add | Task::Test(_) => {
             PluginFile::open_cached(&examine::find(&file, &policy.dir), policy.cache.as_deref())?
@@ -221,7 +221,7 @@ pub(super) async fn run(options: PluginOptions, policy: &PolicyConfig) -> Result
     }
 }
 
-/// The worlds of this host that `plugin` fits.
+/// The worlds of this host that `plugin` implements.
 fn worlds(plugin: &PluginFile) -> Vec<String> {
     match plugin.points()[..] {
         [] => vec!["none of this host's".to_owned()],
@@ -236,8 +236,8 @@ impl From<ExamineError> for Failure {
     }
 }
 
-/// Milliseconds with as many places as they are worth.
-fn told_ms(time: Duration) -> String {
+/// A time in milliseconds, with a sensible number of digits.
+fn ms_text(time: Duration) -> String {
     let ms = time.as_secs_f64() * 1000.0;
     match ms {
         _ if ms < 1.0 => format!("{ms:.3} ms"),
@@ -268,8 +268,8 @@ mod tests {
     }
 
     #[test]
-    fn times_are_told_in_ms() {
-        let told = [14, 1_500, 250_000].map(|us| told_ms(Duration::from_micros(us)));
+    fn times_are_in_ms() {
+        let told = [14, 1_500, 250_000].map(|us| ms_text(Duration::from_micros(us)));
         assert_eq!(told, ["0.014 ms", "1.5 ms", "250 ms"]);
     }
 }

@@ -1,18 +1,18 @@
-//! Standard output that outlives its reader: `sleap-rtc … | head -1` ends quietly.
+//! Standard output that tolerates a closed pipe: `sleap-rtc … | head -1` ends quietly.
 
 use std::io::{self, Write};
 
-/// Writes `text` and a newline at once. A reader that has gone is no error; a full disk is.
+/// Writes `text` and a newline at once. A closed pipe is not an error; a full disk is.
 pub fn line(text: &str) -> io::Result<()> {
     raw(&format!("{text}\n"))
 }
 
-/// Writes `text` as it is and flushes. A reader that has gone is no error; a full disk is.
+/// Writes `text` as it is and flushes. A closed pipe is not an error; a full disk is.
 pub fn raw(text: &str) -> io::Result<()> {
-    forgive(write(&mut io::stdout().lock(), text))
+    ignore_closed_pipe(write(&mut io::stdout().lock(), text))
 }
 
-/// Writes `text` to standard error. Nothing can be done when that fails.
+/// Writes `text` to standard error, ignoring errors: there is nowhere left to report them.
 pub fn error(text: &str) {
     let _ = write(&mut io::stderr().lock(), text);
 }
@@ -22,7 +22,7 @@ fn write(to: &mut impl Write, text: &str) -> io::Result<()> {
     to.flush()
 }
 
-fn forgive(result: io::Result<()>) -> io::Result<()> {
+fn ignore_closed_pipe(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result,
@@ -34,8 +34,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_gone_reader_is_forgiven() {
-        assert!(forgive(Err(io::ErrorKind::BrokenPipe.into())).is_ok());
-        assert!(forgive(Err(io::ErrorKind::StorageFull.into())).is_err());
+    fn only_a_closed_pipe_is_ignored() {
+        assert!(ignore_closed_pipe(Err(io::ErrorKind::BrokenPipe.into())).is_ok());
+        assert!(ignore_closed_pipe(Err(io::ErrorKind::StorageFull.into())).is_err());
     }
 }

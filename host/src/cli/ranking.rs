@@ -4,10 +4,10 @@ use sleap_rtc_policy::Selection;
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::worker::WorkerStatus;
 
-/// Longest text in a column that is not the last one.
+/// The longest text in a column, except in the last one.
 const COLUMN_CHARS: usize = 40;
 
-/// Every worker with its rank, score and reason, best first; then those that are out.
+/// Every worker with its rank, score and reason, best first; then those left out.
 pub(super) fn ranking(workers: &[WorkerFacts], selection: &Selection) -> String {
     let mut rows = vec![["rank", "worker", "host", "GPU", "score", "why"].map(String::from)];
     let mut ranked = vec![false; workers.len()];
@@ -29,7 +29,7 @@ pub(super) fn ranking(workers: &[WorkerFacts], selection: &Selection) -> String 
     columns(&rows)
 }
 
-/// Every worker with what was answered about it, in the order that is given.
+/// Every worker with the policy's answer, in the given order.
 pub(super) fn answers(workers: &[WorkerFacts], answers: &[String]) -> String {
     let mut rows = vec![["worker", "host", "GPU", "answer"].map(String::from)];
     rows.extend(workers.iter().zip(answers).map(|(worker, answer)| {
@@ -53,7 +53,7 @@ fn machine(worker: &WorkerFacts) -> [String; 3] {
     [worker.peer_id.to_string(), host, gpu]
 }
 
-/// A score as short as it can be told.
+/// A score in as few characters as possible.
 fn score(score: f64) -> String {
     if score != 0.0 && !(1e-3..1e12).contains(&score.abs()) {
         return format!("{score:.3e}");
@@ -62,8 +62,8 @@ fn score(score: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// Rows of equal length, each column as wide as its widest text. What others say must not steer
-/// the terminal.
+/// Aligns rows into columns, each as wide as its widest text. Control characters are removed, since
+/// text from other machines must not control the terminal.
 pub(super) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
     let cells: Vec<[String; N]> = rows
         .iter()

@@ -1,9 +1,9 @@
-//! `sleap-rtc room` and `sleap-rtc why`: a look into a room, without starting a job.
+//! `sleap-rtc room` and `sleap-rtc why`: show a room without starting a job.
 
-use super::ambient::{Ambient, SecretText};
 use super::common::CommonArgs;
 use super::connect::whole_mb;
-use super::described::described;
+use super::description::load_job_description;
+use super::environment::{Environment, SecretText};
 use super::exit::{Exit, ExitWith, Failure};
 use super::ranking::ranking;
 use super::{interrupt, print};
@@ -25,51 +25,54 @@ Examples:
 /// The examples under `room --help`.
 pub(super) const ROOM_EXAMPLES: &str = "\
 Examples:
-  Who is there, and what runs there:
+  List the workers and their running jobs:
     sleap-rtc room list --room-id ROOM --token TOKEN
-  Record a room, to try a selection plugin with:
+  Record a room to test a plugin with:
     sleap-rtc room snapshot --room-id ROOM --token TOKEN > room.json";
 
 /// Which room.
 #[derive(Args)]
 #[command(next_help_heading = "Connection")]
 struct WhichRoom {
-    /// What a worker of the room printed
+    /// Session string that a worker of the room printed
     #[arg(short, long, value_name = "STRING", conflicts_with = "room_id")]
     session_string: Option<SecretText>,
-    /// The room; needs --token
+    /// Room; needs --token
     #[arg(short, long, value_name = "ID")]
     room_id: Option<String>,
-    /// The room's token; `-` reads a line from standard input, and SLEAP_RTC_TOKEN works too
+    /// The room's token, or `-` to read it from standard input [env: SLEAP_RTC_TOKEN]
     #[arg(short, long, value_name = "TOKEN", allow_hyphen_values = true)]
     token: Option<SecretText>,
 }
 
 impl WhichRoom {
-    fn check(self, ambient: &mut Ambient) -> Result<Join, Failure> {
+    fn check(self, environment: &mut Environment) -> Result<Join, Failure> {
         if let Some(SecretText(text)) = self.session_string {
             let session = text.parse();
             return session
                 .map(Join::Session)
                 .map_err(|error| Failure::usage(format!("--session-string: {error}")));
         }
-        let (room_id, token) = (self.room_id, self.token.or_else(|| ambient.token.clone()));
+        let (room_id, token) = (self.room_id, self.token.or_else(|| environment.token.clone()));
         let (Some(room_id), Some(token)) = (room_id, token) else {
-            let text = "give --room-id and --token, or the --session-string of one of its workers";
-            return Err(Failure::usage("nothing says which room to look at").hint(text));
+            let text =
+                "give --room-id and --token, or the --session-string of one of the room's workers";
+            return Err(Failure::usage("no room was chosen").hint(text));
         };
-        Ok(Join::Room { credentials: ambient.credentials(&room_id, token)?, choose: Choose::Auto })
+        Ok(Join::Room {
+            credentials: environment.credentials(&room_id, token)?,
+            choose: Choose::Auto,
+        })
     }
 }
 
 /// The options of `why`.
 #[derive(Args)]
 pub struct WhyArgs {
-    /// A training package, or a job's description as JSON [default: a training of which nothing is
-    /// known]
+    /// Training package, or a job's description as JSON [default: an unspecified training]
     #[arg(short, long, value_name = "PKG")]
     job: Option<PathBuf>,
-    /// Only workers whose largest GPU has this much memory, in MB (MiB, as nvidia-smi counts)
+    /// Only consider workers whose largest GPU has this much memory, in MB (MiB, as in nvidia-smi)
     #[arg(long, value_name = "MB", value_parser = whole_mb, allow_hyphen_values = true)]
     min_gpu_memory: Option<u64>,
     #[command(flatten)]
@@ -78,7 +81,7 @@ pub struct WhyArgs {
     common: CommonArgs,
 }
 
-/// Which room, and which job it is about, checked.
+/// The room and the job, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WhyOptions {
     join: Join,
@@ -87,8 +90,11 @@ pub struct WhyOptions {
 }
 
 impl WhyArgs {
-    pub(super) fn check(self, ambient: &mut Ambient) -> Result<(WhyOptions, Overrides), Failure> {
-        let join = self.room.check(ambient)?;
+    pub(super) fn check(
+        self,
+        environment: &mut Environment,
+    ) -> Result<(WhyOptions, Overrides), Failure> {
+        let join = self.room.check(environment)?;
         let (job, min_gpu_memory_mib) = (self.job, self.min_gpu_memory);
         Ok((WhyOptions { join, job, min_gpu_memory_mib }, self.common.check()?))
     }
@@ -103,9 +109,9 @@ pub struct RoomArgs {
 
 #[derive(Subcommand)]
 enum RoomCommand {
-    /// List the room's workers, the busy ones too, and the jobs that run there
+    /// List the room's workers, including busy ones, and their running jobs
     List(SnapshotArgs),
-    /// Write the room's workers to standard output, as `plugin test` reads them
+    /// Print the room's workers as JSON, for `plugin test`
     Snapshot(SnapshotArgs),
 }
 
@@ -118,12 +124,15 @@ struct SnapshotArgs {
 }
 
 impl RoomArgs {
-    pub(super) fn check(self, ambient: &mut Ambient) -> Result<(RoomOptions, Overrides), Failure> {
+    pub(super) fn check(
+        self,
+        environment: &mut Environment,
+    ) -> Result<(RoomOptions, Overrides), Failure> {
         let (args, as_json) = match self.command {
             RoomCommand::List(args) => (args, false),
             RoomCommand::Snapshot(args) => (args, true),
         };
-        Ok((RoomOptions { join: args.room.check(ambient)?, as_json }, args.common.check()?))
+        Ok((RoomOptions { join: args.room.check(environment)?, as_json }, args.common.check()?))
     }
 }
 
@@ -136,12 +145,13 @@ pub struct RoomOptions {
 
 /// Prints the room's workers, for people or as JSON.
 pub(super) async fn show(options: &RoomOptions, config: &Config) -> Result<Exit, Failure> {
-    let mut interrupts = interrupt::to_part_from_a_job()?;
+    let mut interrupts = interrupt::while_following_a_job()?;
     let peers = client::snapshot(config, &options.join, &mut interrupts).await?;
     if !options.as_json {
         let rows = peers.iter().map(|peer| client::row("-", &WorkerFacts::from_peer(peer)));
         let text = rows.collect::<Vec<_>>().concat();
-        let text = if text.is_empty() { "no workers in the room" } else { text.trim_end() };
+        let text =
+            if text.is_empty() { "there are no workers in this room" } else { text.trim_end() };
         print::line(text).exit(Exit::Unexpected)?;
         return Ok(Exit::Success);
     }
@@ -156,7 +166,7 @@ pub(super) async fn why(options: WhyOptions, config: &Config) -> Result<Exit, Fa
     let min_gpu_memory_mib = options.min_gpu_memory_mib;
     let hashes = package::hashes(&config.client);
     let job = match &options.job {
-        Some(path) => described("--job", path, min_gpu_memory_mib, user, hashes).await?,
+        Some(path) => load_job_description("--job", path, min_gpu_memory_mib, user, hashes).await?,
         None => {
             let mut job = JobDescription::unknown(JobType::Training);
             job.requirements.min_gpu_memory_mib = min_gpu_memory_mib;
@@ -166,21 +176,21 @@ pub(super) async fn why(options: WhyOptions, config: &Config) -> Result<Exit, Fa
     explain(&options.join, config, &job).await
 }
 
-/// Prints for each worker of the room its rank, score and reason, or why it is out.
+/// Prints each worker of the room with its rank, score and reason, or why it is left out.
 ///
-/// Ends with the exit code that the job would have: no worker when none is ranked.
+/// Exits as the job would: with [`Exit::NoWorker`] if no worker is ranked.
 pub(super) async fn explain(
     join: &Join,
     config: &Config,
     job: &JobDescription,
 ) -> Result<Exit, Failure> {
-    let mut interrupts = interrupt::to_part_from_a_job()?;
+    let mut interrupts = interrupt::while_following_a_job()?;
     let (workers, selection) = client::explain(config, join, job, &mut interrupts).await?;
     print::raw(&ranking(&workers, &selection)).exit(Exit::Unexpected)?;
     match (workers.is_empty(), selection.ranking.is_empty()) {
-        (true, _) => Err(Failure::message(Exit::NoWorker, "there is no worker in this room")),
+        (true, _) => Err(Failure::message(Exit::NoWorker, "there are no workers in this room")),
         (_, true) => {
-            Err(Failure::message(Exit::NoWorker, "no worker of this room takes the job now"))
+            Err(Failure::message(Exit::NoWorker, "no worker in this room takes the job now"))
         }
         _ => Ok(Exit::Success),
     }

@@ -6,19 +6,20 @@ use std::path::PathBuf;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Runs one job from its folder to its end, whether or not anybody listens.
+/// Runs one job from its folder to its end, whether or not a client is connected.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The job's folder.
     dir: PathBuf,
 }
 
-/// Runs the job. SIGTERM and SIGINT cancel it; SIGHUP does nothing: the terminal is not ours.
+/// Runs the job. SIGTERM and SIGINT cancel it; SIGHUP is ignored, since the job must outlive a
+/// terminal.
 ///
-/// An error means that the job could not be run at all; how the job itself ended is in its folder.
+/// An error means that the job could not be run at all. The outcome of a job that ran is in its folder.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    // A session of its own: signals meant for the worker's terminal or group do not reach the job.
-    // It fails only for the leader of a group, which has what is wanted here already.
+    // In a session of its own, the job does not get signals for the worker's terminal or process group.
+    // This fails only for a group leader, which does not need it.
     let _ = rustix::process::setsid();
     let cancel = CancellationToken::new();
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {

@@ -1,4 +1,4 @@
-//! `sleap-rtc signaling`: the server at which workers and clients meet.
+//! `sleap-rtc signaling`: the server where workers and clients meet.
 
 use super::exit::{Exit, ExitWith, Failure};
 use super::{interrupt, print};
@@ -23,23 +23,22 @@ Examples:
 /// The options of `signaling`.
 #[derive(clap::Args)]
 pub struct SignalingArgs {
-    /// Address for HTTP and WebSocket; may be repeated [default: 0.0.0.0:8080 and 0.0.0.0:8001]
+    /// Address for HTTP and WebSocket, repeatable [default: 0.0.0.0:8080 and 0.0.0.0:8001]
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Vec<SocketAddr>,
-    /// File for rooms and identities [default: in the user's data folder]
+    /// File for rooms and identities [default: in your data folder]
     #[arg(long, value_name = "FILE", conflicts_with = "ephemeral")]
     state: Option<PathBuf>,
-    /// Keep rooms and identities in memory only: they end with the server
+    /// Keep rooms and identities in memory only, and lose them when the server ends
     #[arg(long)]
     ephemeral: bool,
-    /// Certificate in PEM, with those between it and its root: serves https and wss. SIGHUP reads it
-    /// again
+    /// Certificate chain in PEM, to serve https and wss; SIGHUP reads it again
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
-    /// The certificate's private key in PEM
+    /// Private key of the certificate, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Believe `X-Forwarded-For` about clients' addresses: only behind a proxy that sets it
+    /// Take clients' addresses from `X-Forwarded-For`; only behind a proxy that sets it
     #[arg(long)]
     trust_proxy: bool,
 }
@@ -47,11 +46,11 @@ pub struct SignalingArgs {
 /// How the server starts, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignalingOptions {
-    /// Instead of the configured addresses, when not empty.
+    /// Overrides the configured addresses unless empty.
     listen: Vec<SocketAddr>,
     /// Where rooms and identities are kept.
     state: State,
-    /// Instead of the configured certificate.
+    /// Overrides the configured certificate.
     tls: Option<TlsFiles>,
     /// In addition to the configuration.
     trust_proxy: bool,
@@ -92,7 +91,9 @@ pub(super) async fn run(options: SignalingOptions, config: ServerConfig) -> Resu
         let listener = TcpListener::bind(address).await;
         let listener = listener.with_context(|| format!("cannot listen on {address}"));
         listeners.push(listener.exit(Exit::Connect).map_err(|failure| {
-            failure.hint("another program may have the port; choose one with --listen ADDR:PORT")
+            failure.hint(
+                "another program may use this port; choose another one with --listen ADDR:PORT",
+            )
         })?);
     }
     for listener in &listeners {
@@ -103,8 +104,10 @@ pub(super) async fn run(options: SignalingOptions, config: ServerConfig) -> Resu
     }
     if let Some(tls) = tls.clone() {
         interrupt::at_each_hang_up(move || match tls.reload() {
-            Ok(()) => tracing::info!("certificate read again"),
-            Err(error) => tracing::error!(%error, "the certificate stays as it was"),
+            Ok(()) => tracing::info!("certificate reloaded"),
+            Err(error) => {
+                tracing::error!(%error, "cannot read the new certificate; the old one stays in use")
+            }
         })?;
     }
     let options = ServerOptions {

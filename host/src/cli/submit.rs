@@ -1,9 +1,9 @@
-//! What `client-train` and `client-track` have in common: a checked job, submitted and followed.
+//! The common part of `client-train` and `client-track`: submits a checked job and follows it.
 
 use super::client_track::TrackOptions;
 use super::client_train::TrainOptions;
 use super::connect::ConnectOptions;
-use super::described::described;
+use super::description::load_job_description;
 use super::exit::{Exit, Failure};
 use super::{interrupt, print, room};
 use crate::client::shared::SharedJob;
@@ -21,14 +21,14 @@ pub(super) async fn train(options: TrainOptions, config: Config) -> Result<Exit,
         let (package, connect) = (&options.package, &options.connect);
         let user = config.client.user.clone().or_else(client::user);
         let minimum = connect.min_gpu_memory_mib;
-        let job = described("--pkg-path", package, minimum, user, package::hashes(&config.client))
-            .await?;
+        let hashes = package::hashes(&config.client);
+        let job = load_job_description("--pkg-path", package, minimum, user, hashes).await?;
         return room::explain(&connect.join, &config, &job).await;
     }
     let (path, root) = (options.package.clone(), config.shared_storage_root.clone());
     let output = match (options.output, &root) {
         (Some(folder), _) => Output::Models(folder),
-        // Beside the package, so that it is below the root too.
+        // Beside the package, which is below the shared root.
         (None, Some(_)) => Output::models_beside(&path),
         (None, None) => Output::models_for(&path),
     };
@@ -81,7 +81,7 @@ async fn submit(
     let described = package.clone();
     let description =
         blocking(move || Ok(package::described(&described, job_type, requirements, user))).await?;
-    let interrupts = interrupt::to_part_from_a_job()?;
+    let interrupts = interrupt::while_following_a_job()?;
     let named = !matches!(connect.join, Join::Room { choose: Choose::Auto | Choose::Prompt, .. });
     let wishes = Wishes { join: connect.join, viewer: connect.gui };
     let job = Job { package, shared, name, description, output };
@@ -97,7 +97,7 @@ async fn submit(
         JobType::Inference => "predictions are in",
     };
     let place = std::path::absolute(&place).unwrap_or(place);
-    // The job succeeded, whether or not somebody still reads what we say.
+    // The job succeeded even if nobody reads this line.
     let _ = print::line(&format!("Done: the {what} {}", place.display()));
     Ok(Exit::Success)
 }
@@ -107,7 +107,7 @@ fn name_of(path: &Path) -> String {
     stem.unwrap_or_else(|| "package".into())
 }
 
-/// Runs what blocks beside the runtime.
+/// Runs blocking work outside the runtime's threads.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ClientError> + Send + 'static,
 ) -> Result<T, Failure> {
@@ -127,7 +127,7 @@ impl From<ClientError> for Failure {
             ClientError::Signaling(_)
             | ClientError::Connect { .. }
             | ClientError::GivenUp { .. } => Exit::Connect,
-            ClientError::Left(_) => Exit::Left,
+            ClientError::Left(_) => Exit::Detached,
             ClientError::NoWorker(_) => Exit::NoWorker,
             ClientError::Refused(_) | ClientError::Forgotten => Exit::Refused,
             ClientError::JobFailed(_) => Exit::JobFailed,
@@ -141,24 +141,24 @@ impl From<ClientError> for Failure {
         };
         let hint = match &error {
             ClientError::Signaling(error) => signaling_hint(error).map(str::to_owned),
-            ClientError::Left(known) => Some(way_back(known)),
+            ClientError::Left(job) => Some(how_to_reattach(job)),
             _ => None,
         };
         Self { hint, ..Self::new(exit, error) }
     }
 }
 
-/// What to do when one worker was asked for, and refused.
+/// What to do when the one worker that was asked for refused.
 const OTHER_WORKERS: &str =
-    "with --room-id, --token and --auto-select another worker of the room can take the job";
+    "to let another worker of the room take the job, use --room-id, --token and --auto-select";
 
-/// How to come back to a job that goes on.
-fn way_back(known: &JobString) -> String {
-    let job = &known.job;
+/// How to return to a job that keeps running.
+fn how_to_reattach(job_string: &JobString) -> String {
+    let job = &job_string.job;
     format!(
-        "`sleap-rtc attach {job}` comes back to it, `stop`, `cancel`, `logs` and `fetch` take the \
-         same id\non another machine give the job string instead (it opens the job: keep it to \
-         yourself):\n{known}"
+        "reattach with `sleap-rtc attach {job}`; `stop`, `cancel`, `logs` and `fetch` take the same \
+         id\non another machine, use the job string instead (it gives access to the job: keep it \
+         secret):\n{job_string}"
     )
 }
 
@@ -166,7 +166,7 @@ fn way_back(known: &JobString) -> String {
 pub(super) fn signaling_hint(error: &SignalingError) -> Option<&'static str> {
     match error {
         SignalingError::Unreachable { .. } => Some(
-            "is the server running? set its address with --signaling or SLEAP_RTC_SIGNALING_WS",
+            "check that the server is running; set its address with --signaling or SLEAP_RTC_SIGNALING_WS",
         ),
         SignalingError::RoomRefused { .. } => {
             Some("copy the room id and the token from the worker's output")

@@ -1,7 +1,7 @@
-//! The command line from outside: words in, checked options or the user's text out.
+//! The command line from outside: arguments in, checked options or an error text out.
 
-use super::ambient::SecretText;
 use super::client_track::TrackSettings;
+use super::environment::SecretText;
 use super::*;
 use crate::client::{Choose, Join, ViewerPorts};
 use crate::config::Sources;
@@ -12,8 +12,8 @@ use std::io::Cursor;
 const SESSION: &str =
     "sleap-session:eyJyIjogImFiMTJjZDM0IiwgInQiOiAiMGYxZTJkIiwgInAiOiAid29ya2VyLTEifQ==";
 
-fn ambient() -> Ambient {
-    Ambient {
+fn environment() -> Environment {
+    Environment {
         token: None,
         log: None,
         stdin_is_terminal: true,
@@ -35,15 +35,15 @@ impl Files {
     }
 
     /// `words`, split at spaces, `DIR` standing for the folder and `SESSION` for a session string.
-    fn parse(&self, words: &str, ambient: &mut Ambient) -> Result<Invocation, Stop> {
+    fn parse(&self, words: &str, environment: &mut Environment) -> Result<Invocation, Stop> {
         let dir = self.0.path().to_str().unwrap();
         let words = words.replace("DIR", dir).replace("SESSION", SESSION);
-        parse_in(["sleap-rtc"].into_iter().chain(words.split(' ')).map(OsString::from), ambient)
+        parse_in(["sleap-rtc"].into_iter().chain(words.split(' ')).map(OsString::from), environment)
     }
 
     fn train(&self, words: &str) -> TrainOptions {
         let words = format!("client-train --pkg-path DIR/p.zip {words}");
-        match self.parse(&words, &mut ambient()).unwrap().command {
+        match self.parse(&words, &mut environment()).unwrap().command {
             Command::ClientTrain(options, _) => options,
             other => panic!("{other:?}"),
         }
@@ -51,15 +51,15 @@ impl Files {
 
     fn track(&self, words: &str) -> TrackOptions {
         let words = format!("client-track --session-string SESSION {words}");
-        match self.parse(&words, &mut ambient()).unwrap().command {
+        match self.parse(&words, &mut environment()).unwrap().command {
             Command::ClientTrack(options, _) => options,
             other => panic!("{other:?}"),
         }
     }
 
     /// What the user reads, the folder cut from it.
-    fn error_in(&self, words: &str, ambient: &mut Ambient) -> String {
-        let text = match self.parse(words, ambient).unwrap_err() {
+    fn error_in(&self, words: &str, environment: &mut Environment) -> String {
+        let text = match self.parse(words, environment).unwrap_err() {
             Stop::Failure(failure) => {
                 assert_eq!(failure.exit, Exit::Usage);
                 failure.report()
@@ -73,7 +73,7 @@ impl Files {
     }
 
     fn error(&self, words: &str) -> String {
-        self.error_in(words, &mut ambient())
+        self.error_in(words, &mut environment())
     }
 }
 
@@ -158,20 +158,20 @@ fn files_that_are_missing_are_named_after_conflicts() {
 #[test]
 fn without_a_terminal_nobody_can_be_asked() {
     let files = Files::new();
-    let mut ambient = Ambient { stdin_is_terminal: false, ..ambient() };
-    let text = files.error_in("client-train -p DIR/p.zip --room-id r --token t", &mut ambient);
+    let mut environment = Environment { stdin_is_terminal: false, ..environment() };
+    let text = files.error_in("client-train -p DIR/p.zip --room-id r --token t", &mut environment);
     assert!(text.contains("--auto-select") && text.contains("--worker-id"), "{text}");
     // A choice that is made needs nobody.
     let words = "client-train -p DIR/p.zip --room-id r --token t --auto-select";
-    assert!(files.parse(words, &mut ambient).is_ok());
+    assert!(files.parse(words, &mut environment).is_ok());
 }
 
 #[test]
 fn the_token_comes_from_the_environment_or_from_standard_input() {
     let files = Files::new();
-    let from_env = || Ambient { token: Some(SecretText("env".into())), ..ambient() };
-    let train = |words: &str, ambient: &mut Ambient| match files
-        .parse(&format!("client-train -p DIR/p.zip {words}"), ambient)
+    let from_env = || Environment { token: Some(SecretText("env".into())), ..environment() };
+    let train = |words: &str, environment: &mut Environment| match files
+        .parse(&format!("client-train -p DIR/p.zip {words}"), environment)
         .unwrap()
         .command
     {
@@ -180,18 +180,18 @@ fn the_token_comes_from_the_environment_or_from_standard_input() {
     };
     assert_eq!(credentials(train("--room-id r", &mut from_env())).1, "env");
     assert_eq!(credentials(train("--room-id r --token t", &mut from_env())).1, "t");
-    let mut ambient = from_env();
-    assert_eq!(credentials(train("--room-id r --token -", &mut ambient)).1, "from-stdin");
+    let mut environment = from_env();
+    assert_eq!(credentials(train("--room-id r --token -", &mut environment)).1, "from-stdin");
     let mut rest = String::new();
-    ambient.stdin.read_line(&mut rest).unwrap();
+    environment.stdin.read_line(&mut rest).unwrap();
     assert_eq!(rest, "second line\n");
     // A session string needs no token, so one in the environment is no conflict.
     assert!(matches!(train("-s SESSION", &mut from_env()), Join::Session(_)));
     let error = files.error_in("client-train -p DIR/p.zip", &mut from_env());
-    assert!(error.contains("nothing says which worker"), "{error}");
-    let mut empty = Ambient { stdin: Box::new(Cursor::new("\n")), ..from_env() };
+    assert!(error.contains("no worker was chosen"), "{error}");
+    let mut empty = Environment { stdin: Box::new(Cursor::new("\n")), ..from_env() };
     let error = files.error_in("client-train -p DIR/p.zip --room-id r --token -", &mut empty);
-    assert!(error.contains("no token on its first line"), "{error}");
+    assert!(error.contains("first line of standard input is empty"), "{error}");
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn a_port_of_the_viewer_implies_the_viewer() {
 fn options_of_the_network_stand_over_the_configuration() {
     let files = Files::new();
     let words = "worker --signaling ws://gpu1:9 --ice-server none --state-dir /s --log-format json";
-    let invocation = files.parse(words, &mut ambient()).unwrap();
+    let invocation = files.parse(words, &mut environment()).unwrap();
     assert_eq!(invocation.log.format, logging::LogFormat::Json);
     let Command::Worker(options, config) = invocation.command else { panic!("not a worker") };
     assert_eq!(options.room, WorkerRoom::Kept);
@@ -250,7 +250,7 @@ fn options_of_the_network_stand_over_the_configuration() {
 fn the_old_name_works_and_says_so_once() {
     let files = Files::new();
     let words = "client -s SESSION --pkg_path DIR/p.zip";
-    let invocation = files.parse(words, &mut ambient()).unwrap();
+    let invocation = files.parse(words, &mut environment()).unwrap();
     assert!(matches!(invocation.command, Command::ClientTrain(..)));
     assert_eq!(
         invocation.warnings,
@@ -261,7 +261,7 @@ fn the_old_name_works_and_says_so_once() {
 #[test]
 fn explaining_needs_a_room_but_no_choice() {
     let files = Files::new();
-    let mut ambient = Ambient { stdin_is_terminal: false, ..ambient() };
+    let mut environment = Environment { stdin_is_terminal: false, ..environment() };
     for words in [
         "client-train --explain -p DIR/p.zip --room-id r --token t",
         "client-train --explain -p DIR/p.zip --room-id r --token t --worker-id w",
@@ -270,14 +270,14 @@ fn explaining_needs_a_room_but_no_choice() {
         "why -s SESSION",
         "room snapshot --room_id r --token t",
     ] {
-        assert!(files.parse(words, &mut ambient).is_ok(), "{words}");
+        assert!(files.parse(words, &mut environment).is_ok(), "{words}");
     }
     for words in ["client-train --explain -p DIR/p.zip", "why", "why --room-id r", "room snapshot"]
     {
-        let error = files.error_in(words, &mut ambient);
+        let error = files.error_in(words, &mut environment);
         assert!(error.contains("--token") && error.contains("--session-string"), "{error}");
     }
-    files.error_in("why --room-id r --token t -s SESSION", &mut ambient);
+    files.error_in("why --room-id r --token t -s SESSION", &mut environment);
 }
 
 #[test]
@@ -288,7 +288,7 @@ fn plugin_tools_need_a_file_and_take_settings() {
         "plugin inspect f --memory_mib 9 --timeout_ms 5",
         "plugin test f --room r.json --job j.json --expect --p --setting a=1 --setting b=x",
     ] {
-        let command = files.parse(words, &mut ambient()).unwrap().command;
+        let command = files.parse(words, &mut environment()).unwrap().command;
         assert!(matches!(command, Command::Plugin(..)), "{words}");
     }
     for words in ["plugin validate", "plugin test f --room r", "plugin validate f --setting a"] {
@@ -312,7 +312,7 @@ fn no_secret_shows_in_debug_or_in_errors() {
 #[test]
 fn help_shows_each_way_to_connect_and_the_exit_codes() {
     for words in ["--help", "client-train --help", "client-track --help", "worker --help"] {
-        let Stop::Clap(error) = Files::new().parse(words, &mut ambient()).unwrap_err() else {
+        let Stop::Clap(error) = Files::new().parse(words, &mut environment()).unwrap_err() else {
             panic!("no help")
         };
         assert_eq!(error.exit_code(), 0);

@@ -1,7 +1,7 @@
-//! `sleap-rtc worker`: takes jobs on this machine's GPUs.
+//! `sleap-rtc worker`: runs jobs on this machine's GPUs.
 
-use super::ambient::{Ambient, SecretText};
 use super::common::CommonArgs;
+use super::environment::{Environment, SecretText};
 use super::exit::{Exit, Failure};
 use super::interrupt;
 use super::submit::signaling_hint;
@@ -12,11 +12,11 @@ use std::path::PathBuf;
 /// The examples under `--help`.
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  Come back to the room of last time, or make one at the first start:
+  Return to the last room, or make one at the first start:
     sleap-rtc worker
-  Join the room of another worker, so that clients can choose between both:
+  Join another worker's room, so that clients can choose between both:
     sleap-rtc worker --room-id ROOM --token TOKEN
-  Discard identity and room, so that what was handed out before opens nothing:
+  Discard identity and room, so that old session strings and tokens stop working:
     sleap-rtc worker --new-room";
 
 /// The options of `worker`.
@@ -25,22 +25,22 @@ pub struct WorkerArgs {
     /// Join this room; needs --token
     #[arg(short, long, value_name = "ID")]
     room_id: Option<String>,
-    /// The room's token; `-` reads a line from standard input, and SLEAP_RTC_TOKEN works too
+    /// The room's token, or `-` to read it from standard input [env: SLEAP_RTC_TOKEN]
     #[arg(short, long, value_name = "TOKEN", allow_hyphen_values = true)]
     token: Option<SecretText>,
-    /// Discard the identity and the room of last time, and make new ones
+    /// Discard the identity and the room of the last start, and make new ones
     #[arg(long)]
     new_room: bool,
-    /// Also write session string, room id and token to this file, which only you can read
+    /// Also write session string, room id and token to this file, readable only by you
     #[arg(long, value_name = "FILE")]
     credentials_file: Option<PathBuf>,
-    /// Folder for identity, room and jobs
+    /// State folder, for identity, room and jobs
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
-    /// Take no new jobs, and say so in the room; running jobs and their results can be reached
+    /// Take no new jobs, and report this in the room; existing jobs stay reachable
     #[arg(long)]
     maintenance: bool,
-    /// When asked to end (SIGTERM, Ctrl-C), wait for the running jobs; else they go on by themselves
+    /// On SIGTERM or Ctrl-C, wait for running jobs; without this they keep running on their own
     #[arg(long)]
     drain: bool,
     #[command(flatten)]
@@ -50,13 +50,13 @@ pub struct WorkerArgs {
 impl WorkerArgs {
     pub(super) fn check(
         self,
-        ambient: &mut Ambient,
+        environment: &mut Environment,
     ) -> Result<(WorkerOptions, Overrides), Failure> {
-        let has_token = self.token.is_some() || ambient.token.is_some();
+        let has_token = self.token.is_some() || environment.token.is_some();
         if self.new_room && (self.room_id.is_some() || self.token.is_some()) {
             return Err(Failure::usage(
-                "--new-room cannot be used together with --room-id and --token: one makes a room, \
-                 the others join one",
+                "--new-room cannot be used together with --room-id and --token: it makes a new room \
+                 instead of joining one",
             ));
         }
         if self.room_id.is_some() && !has_token {
@@ -71,8 +71,10 @@ impl WorkerArgs {
         }
         let (state_dir, maintenance) = (self.state_dir, self.maintenance);
         let overrides = Overrides { state_dir, maintenance, ..self.common.check()? };
-        let room = match (self.room_id, self.token.or_else(|| ambient.token.clone())) {
-            (Some(room_id), Some(token)) => WorkerRoom::Join(ambient.credentials(&room_id, token)?),
+        let room = match (self.room_id, self.token.or_else(|| environment.token.clone())) {
+            (Some(room_id), Some(token)) => {
+                WorkerRoom::Join(environment.credentials(&room_id, token)?)
+            }
             _ if self.new_room => WorkerRoom::New,
             _ => WorkerRoom::Kept,
         };
@@ -81,7 +83,7 @@ impl WorkerArgs {
     }
 }
 
-/// Works until Ctrl-C or SIGTERM; the second one ends it at once.
+/// Runs until Ctrl-C or SIGTERM; a second one ends it at once.
 pub(super) async fn run(options: WorkerOptions, config: Config) -> Result<Exit, Failure> {
     let shutdown = interrupt::until_asked_to_end()?;
     worker::run(config, options, shutdown).await?;

@@ -1,15 +1,15 @@
-//! `plugin bench`: how long calls take, beside the built-in plugin in the same run.
+//! `plugin bench`: how long calls take, compared with the built-in plugin.
 
 use super::super::exit::{Exit, ExitWith, Failure};
 use super::super::print;
 use super::super::ranking::columns;
-use super::told_ms;
+use super::ms_text;
 use sleap_rtc_policy::ExtensionPoint;
 use sleap_rtc_policy::examine::{self, Candidate, PluginFile};
 use sleap_rtc_policy::{OnFailure, PluginConfig};
 use std::time::Duration;
 
-/// Calls of which the median is told.
+/// The number of calls from which the median is taken.
 const CALLS: usize = 21;
 
 /// Prints a line for each extension point of `plugin` and each size of room.
@@ -18,10 +18,10 @@ pub(super) fn run(plugin: &PluginFile, config: &PluginConfig) -> Result<Exit, Fa
     if points.is_empty() {
         return Err(plugin.exports_nothing().into());
     }
-    let head = ["question", "workers", plugin.name.as_str(), "built-in", "ratio"];
+    let head = ["call", "workers", plugin.name.as_str(), "built-in", "ratio"];
     let mut rows = vec![head.map(String::from)];
     for point in points {
-        // Nothing is to be stopped here that would answer in the end.
+        // A slow machine must not stop the built-in plugin.
         let patient = PluginConfig { timeout_ms: 10_000, ..PluginConfig::new(OnFailure::Refuse) };
         let built_in = PluginFile::embedded(point, None)?.load(point, &patient)?;
         let candidate = plugin.load(point, config)?;
@@ -32,7 +32,7 @@ pub(super) fn run(plugin: &PluginFile, config: &PluginConfig) -> Result<Exit, Fa
         for workers in rooms {
             let (own, theirs) = medians(&candidate, &built_in, *workers)?;
             let ratio = own.as_secs_f64() / theirs.as_secs_f64();
-            let row = [told_ms(own), told_ms(theirs), format!("{ratio:.2}")];
+            let row = [ms_text(own), ms_text(theirs), format!("{ratio:.2}")];
             let [own, theirs, ratio] = row;
             rows.push([point.key().into(), workers.to_string(), own, theirs, ratio]);
         }
@@ -41,7 +41,7 @@ pub(super) fn run(plugin: &PluginFile, config: &PluginConfig) -> Result<Exit, Fa
     Ok(Exit::Success)
 }
 
-/// The medians of both, asked in turn: what slows the machine slows both.
+/// The medians of both, called alternately so that other load on the machine affects both.
 fn medians(
     candidate: &Candidate,
     built_in: &Candidate,

@@ -1,6 +1,6 @@
-//! `plugin build`: a component from a plugin's folder.
+//! `plugin build`: builds a component from a plugin's folder.
 //!
-//! The folder's manifest says the language: `Cargo.toml`, `pyproject.toml` or `package.json`. The
+//! The folder's manifest decides the language: `Cargo.toml`, `pyproject.toml` or `package.json`. The
 //! last two have a section `sleap-rtc-plugin` with the WIT world.
 
 use super::super::exit::{Exit, ExitWith, Failure};
@@ -26,7 +26,7 @@ pub(super) struct BuildArgs {
     /// The plugin's folder
     #[arg(value_name = "DIR", default_value = ".")]
     dir: PathBuf,
-    /// Longest time of the language's own tool
+    /// Time limit of the language's build tool
     #[arg(long, value_name = "S", default_value_t = 900)]
     tool_timeout_s: u64,
     #[command(flatten)]
@@ -48,7 +48,7 @@ impl BuildArgs {
     }
 }
 
-/// What is to be built.
+/// The project to build.
 struct Project {
     dir: PathBuf,
     name: String,
@@ -58,9 +58,9 @@ struct Project {
 enum Language {
     /// The module's name, as cargo writes it.
     Rust { module: String },
-    /// The Python module that exports the answers.
+    /// The Python module that exports the plugin's functions.
     Python { wit: Wit, app: String },
-    /// The JavaScript file that exports the answers.
+    /// The JavaScript file that exports the plugin's functions.
     Js { wit: Wit, main: String },
 }
 
@@ -68,17 +68,17 @@ enum Language {
 #[derive(Deserialize)]
 struct Wit {
     world: String,
-    #[serde(default = "beside")]
+    #[serde(default = "default_wit")]
     wit: PathBuf,
-    #[serde(default = "app")]
+    #[serde(default = "default_module")]
     module: String,
 }
 
-fn beside() -> PathBuf {
+fn default_wit() -> PathBuf {
     "wit".into()
 }
 
-fn app() -> String {
+fn default_module() -> String {
     "app".into()
 }
 
@@ -112,11 +112,11 @@ struct PackageJson {
     wit: Wit,
 }
 
-/// Builds, says what came of it, and tries it.
+/// Builds the plugin, prints what was built, and validates it.
 pub(super) async fn run(options: &BuildOptions, policy: &PolicyConfig) -> Result<Exit, Failure> {
     let project = Project::read(&options.dir).exit(Exit::Usage)?;
     let built = project.dir.join(format!("{}.wasm", project.name));
-    // The tool's half-written file never bears the plugin's name.
+    // A half-written file must not have the plugin's name.
     let partial = tempfile::Builder::new()
         .prefix(".plugin-build-")
         .tempdir_in(&project.dir)
@@ -125,7 +125,7 @@ pub(super) async fn run(options: &BuildOptions, policy: &PolicyConfig) -> Result
     let file = partial.path().join("plugin.wasm");
     project.make(&file, options.limit).await?;
     fs::rename(&file, &built)
-        .with_context(|| format!("there is no component to move to {}", built.display()))
+        .with_context(|| format!("the build left no component; cannot write {}", built.display()))
         .exit(Exit::Unexpected)?;
     let plugin = PluginFile::open_cached(&built, policy.cache.as_deref())?;
     let rows = [
@@ -139,13 +139,15 @@ pub(super) async fn run(options: &BuildOptions, policy: &PolicyConfig) -> Result
 
 impl Project {
     fn read(dir: &Path) -> anyhow::Result<Self> {
-        let dir = dir.canonicalize().with_context(|| format!("no folder {}", dir.display()))?;
+        let dir = dir
+            .canonicalize()
+            .with_context(|| format!("cannot open the folder {}", dir.display()))?;
         let manifest = |file: &str| -> anyhow::Result<Option<String>> {
             let path = dir.join(file);
             let text = path.is_file().then(|| fs::read_to_string(&path)).transpose();
             text.with_context(|| path.display().to_string())
         };
-        let wrong = |file: &str| format!("{} is not a plugin's", dir.join(file).display());
+        let wrong = |file: &str| format!("{} is not a plugin's manifest", dir.join(file).display());
         let (name, language) = if let Some(text) = manifest("Cargo.toml")? {
             let cargo: CargoToml = toml::from_str(&text).with_context(|| wrong("Cargo.toml"))?;
             let library = cargo.lib.and_then(|library| library.name);
@@ -155,7 +157,7 @@ impl Project {
             let wrong = || wrong("pyproject.toml");
             let mut python: Pyproject = toml::from_str(&text).with_context(wrong)?;
             let section = python.tool.remove("sleap-rtc-plugin").with_context(|| {
-                format!("{}: it has no section [tool.sleap-rtc-plugin]", wrong())
+                format!("{}: it lacks the section [tool.sleap-rtc-plugin]", wrong())
             })?;
             let wit: Wit = section.try_into().with_context(wrong)?;
             let app = wit.module.clone();
@@ -166,19 +168,19 @@ impl Project {
             (js.name, Language::Js { wit: js.wit, main: js.main })
         } else {
             anyhow::bail!(
-                "{} has no Cargo.toml, pyproject.toml or package.json: `sleap-rtc plugin new` \
-                 begins a plugin",
+                "{} has no Cargo.toml, pyproject.toml or package.json; create a plugin with \
+                 `sleap-rtc plugin new`",
                 dir.display()
             );
         };
         anyhow::ensure!(
             !name.contains('/'),
-            "the name {name:?} has a `/`: take one that is a file's name"
+            "the plugin's name {name:?} contains a `/`; it must be a valid file name"
         );
         Ok(Self { dir, name, language })
     }
 
-    /// Leaves the component in `file`.
+    /// Builds the component and writes it to `file`.
     async fn make(&self, file: &Path, limit: Duration) -> Result<(), Failure> {
         match &self.language {
             Language::Rust { module } => self.rust(module, file, limit).await,
@@ -215,7 +217,7 @@ impl Project {
             let what = format!("this Rust toolchain lacks the target {RUST_TARGET}");
             return Err(missing(&what, format!("rustup target add {RUST_TARGET}")));
         }
-        // A folder of its own: with a shared one cargo can serve another copy's build.
+        // In a shared target folder cargo could reuse the build of another copy of the plugin.
         let target = self.dir.join("target");
         let mut command = self.command(cargo);
         command.args(["build", "--release", "--lib", "--target", RUST_TARGET, "--target-dir"]);
@@ -223,13 +225,13 @@ impl Project {
         tool::run("cargo", command, limit).await?;
         let core = target.join(RUST_TARGET).join("release").join(format!("{module}.wasm"));
         let bytes = fs::read(&core).map_err(|error| {
-            let text = format!("cargo left no module {}", core.display());
+            let text = format!("cargo did not produce {}", core.display());
             Failure::new(Exit::Usage, anyhow::Error::new(error).context(text))
                 .hint("Cargo.toml needs [lib] crate-type = [\"cdylib\", \"rlib\"]")
         })?;
         let component = || ComponentEncoder::default().validate(true).module(&bytes)?.encode();
         let component =
-            component().context("cannot make a component of the module").exit(Exit::Usage)?;
+            component().context("cannot turn the module into a component").exit(Exit::Usage)?;
         fs::write(file, component).context("cannot write the component").exit(Exit::Unexpected)
     }
 
@@ -256,7 +258,7 @@ impl Project {
         let major = version.as_deref().and_then(|v| v.strip_prefix('v')?.split('.').next());
         if major.and_then(|major| major.parse::<u32>().ok()).is_none_or(|major| major < 20) {
             let has = version.unwrap_or_else(|| "none on PATH".to_owned());
-            let what = format!("JavaScript plugins need Node 20 or newer, there is {has}");
+            let what = format!("JavaScript plugins need Node 20 or newer, found {has}");
             return Err(missing(&what, "install Node: https://nodejs.org".to_owned()));
         }
         let tool = tool::find(&self.dir.join("node_modules/.bin"), "jco").ok_or_else(|| {

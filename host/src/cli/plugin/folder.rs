@@ -1,4 +1,4 @@
-//! `plugin list`, `add`, `remove`, `lock`: the plugin folder, and which plugins were accepted.
+//! `plugin list`, `add`, `remove`, `lock`: the plugin folder and its lock file.
 
 use super::super::exit::{Exit, ExitWith, Failure};
 use super::super::print;
@@ -46,7 +46,7 @@ pub(super) fn list(policy: &PolicyConfig) -> Result<Exit, Failure> {
         });
     }
     if rows.is_empty() {
-        let text = format!("no plugins in {}; the built-in ones answer", policy.dir.display());
+        let text = format!("no plugins in {}; the built-in ones are used", policy.dir.display());
         print::line(&text).exit(Exit::Unexpected)?;
         return Ok(Exit::Success);
     }
@@ -57,7 +57,7 @@ pub(super) fn list(policy: &PolicyConfig) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// Validates `plugin`, accepts it and copies it into the folder.
+/// Validates `plugin`, copies it into the folder and accepts it.
 pub(super) fn add(
     plugin: &PluginFile,
     config: &PluginConfig,
@@ -68,13 +68,13 @@ pub(super) fn add(
     let lock = Lock::of(&policy.dir);
     let mut accepted = lock.accepted()?;
     accepted.insert(lock.name(&place), plugin.hash.clone());
-    // First the file: a program that watches both looks again when the lock changes.
+    // The file comes first: a running program looks at it again when the lock changes.
     install(&place, plugin.bytes()).map_err(|error| cannot("write", &place, error))?;
     lock.accept(accepted)?;
     let section = plugin.points().first().map_or("selection", |point| point.key());
     let name = &plugin.name;
     let text = format!(
-        "{name} is in {} and accepted; to use it:\n  [policy.{section}]\n  plugin = {name:?}",
+        "{name} is installed in {} and accepted; to use it, configure:\n  [policy.{section}]\n  plugin = {name:?}",
         policy.dir.display()
     );
     print::line(&text).exit(Exit::Unexpected)?;
@@ -85,7 +85,7 @@ pub(super) fn add(
 pub(super) fn remove(name: &str, policy: &PolicyConfig) -> Result<Exit, Failure> {
     if name.contains('/') || name.is_empty() {
         return Err(Failure::usage(format!(
-            "{name:?} is a path: `plugin remove` takes the name of a plugin in {}",
+            "{name:?} is a path; `plugin remove` needs the name of a plugin in {}",
             policy.dir.display()
         )));
     }
@@ -93,20 +93,20 @@ pub(super) fn remove(name: &str, policy: &PolicyConfig) -> Result<Exit, Failure>
     let path = policy.dir.join(&file);
     if let [section, ..] = used(policy, &path)[..] {
         return Err(Failure::usage(format!("[policy.{section}] uses {name}"))
-            .hint("take it out of the configuration first"));
+            .hint("remove it from the configuration first"));
     }
     let lock = Lock::of(&policy.dir);
     let mut accepted = lock.accepted()?;
     let was_accepted = accepted.remove(&file).is_some();
     match fs::remove_file(&path) {
-        // One that is gone may still stand in the lock.
+        // The lock may still list a file that was deleted.
         Err(error) if error.kind() == io::ErrorKind::NotFound && was_accepted => {}
         removed => removed.map_err(|error| cannot("remove", &path, error))?,
     }
     if was_accepted {
         lock.accept(accepted)?;
     }
-    print::line(&format!("{name} is removed")).exit(Exit::Unexpected)?;
+    print::line(&format!("removed {name}")).exit(Exit::Unexpected)?;
     Ok(Exit::Success)
 }
 
@@ -127,7 +127,7 @@ pub(super) fn lock(policy: &PolicyConfig) -> Result<Exit, Failure> {
     print::raw(&text).exit(Exit::Unexpected)?;
     if !policy.locked {
         print::error(
-            "note: the lock is not asked until the configuration has `[policy] locked = true`",
+            "note: the lock has no effect until the configuration has `[policy] locked = true`",
         );
     }
     Ok(Exit::Success)

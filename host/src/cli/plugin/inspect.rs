@@ -1,42 +1,42 @@
-//! `plugin inspect`: what is in a plugin, whether it can be used or not.
+//! `plugin inspect`: what a plugin contains, whether it can be used or not.
 
 use super::super::exit::{Exit, ExitWith, Failure};
 use super::super::print;
 use super::super::ranking::columns;
-use super::{told_ms, worlds};
+use super::{ms_text, worlds};
 use sleap_rtc_policy::ExtensionPoint;
 use sleap_rtc_policy::PluginConfig;
 use sleap_rtc_policy::examine::PluginFile;
 use std::time::Duration;
 
-/// Calls of which the median is told.
+/// The number of calls from which the median is taken.
 const CALLS: usize = 11;
 /// The cases whose calls are timed.
 const TIMED: [&str; 2] = ["an ordinary worker", "1,000 workers"];
 
-/// Prints it.
+/// Prints the table.
 pub(super) fn run(plugin: &PluginFile, config: &PluginConfig) -> Result<Exit, Failure> {
     let points = plugin.points();
     let mut rows = Vec::new();
-    let mut tell = |name: &str, values: &[String]| {
+    let mut add = |name: &str, values: &[String]| {
         for (place, value) in values.iter().enumerate() {
             let name = if place == 0 { name } else { "" };
             rows.push([name.to_owned(), value.clone()]);
         }
     };
-    tell("plugin", std::slice::from_ref(&plugin.name));
-    tell("file", &[plugin.path.display().to_string()]);
-    tell("size", &[format!("{} bytes", plugin.size_bytes)]);
-    tell("BLAKE3", std::slice::from_ref(&plugin.hash));
-    tell("package", &or_none(plugin.packages()));
-    tell("world", &worlds(plugin));
-    tell("exports", &or_none(plugin.exports().to_vec()));
-    tell("imports", &or_none(plugin.imports().to_vec()));
-    tell("compile", &[told_ms(plugin.compiled_in)]);
+    add("plugin", std::slice::from_ref(&plugin.name));
+    add("file", &[plugin.path.display().to_string()]);
+    add("size", &[format!("{} bytes", plugin.size_bytes)]);
+    add("BLAKE3", std::slice::from_ref(&plugin.hash));
+    add("package", &or_none(plugin.packages()));
+    add("world", &worlds(plugin));
+    add("exports", &or_none(plugin.exports().to_vec()));
+    add("imports", &or_none(plugin.imports().to_vec()));
+    add("compile", &[ms_text(plugin.compiled_in)]);
     let calls: Vec<_> = points.iter().flat_map(|point| calls(plugin, *point, config)).collect();
     match points.is_empty() {
-        true => tell("call", &[plugin.exports_nothing().to_string()]),
-        false => tell("call", &calls),
+        true => add("call", &[plugin.exports_nothing().to_string()]),
+        false => add("call", &calls),
     }
     print::raw(&columns(&rows)).exit(Exit::Unexpected)?;
     Ok(Exit::Success)
@@ -46,7 +46,7 @@ fn or_none(names: Vec<String>) -> Vec<String> {
     if names.is_empty() { vec!["none".into()] } else { names }
 }
 
-/// How long calls at `point` take, or why there can be none.
+/// How long calls at `point` take, or why they fail.
 fn calls(plugin: &PluginFile, point: ExtensionPoint, config: &PluginConfig) -> Vec<String> {
     let key = point.key();
     let candidate = match plugin.load(point, config) {
@@ -55,7 +55,7 @@ fn calls(plugin: &PluginFile, point: ExtensionPoint, config: &PluginConfig) -> V
     };
     let cases = candidate.cases();
     let timed = cases.iter().filter(|case| TIMED.contains(&case.name));
-    let told = timed.map(|case| {
+    let rows = timed.map(|case| {
         let mut times = Vec::with_capacity(CALLS);
         for _ in 0..CALLS {
             let outcome = candidate.try_case(case);
@@ -64,9 +64,9 @@ fn calls(plugin: &PluginFile, point: ExtensionPoint, config: &PluginConfig) -> V
             }
             times.push(outcome.took);
         }
-        format!("{key}, {}: {}", case.name, told_ms(median(times)))
+        format!("{key}, {}: {}", case.name, ms_text(median(times)))
     });
-    told.collect()
+    rows.collect()
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {

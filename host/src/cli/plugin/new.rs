@@ -1,4 +1,4 @@
-//! `plugin new`: a project to begin with.
+//! `plugin new`: creates a plugin project from a template.
 
 use super::super::exit::{Exit, ExitWith, Failure};
 use super::super::print;
@@ -8,18 +8,18 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// What the projects in `templates/` are called.
+/// The name of the projects in `templates/`.
 const TEMPLATE_NAME: &str = "my-policy";
 
 #[derive(Args)]
 pub(super) struct NewArgs {
-    /// The plugin, and its folder: lower-case letters, digits and single hyphens
+    /// Name of the plugin and its folder: lower-case letters, digits and single hyphens
     #[arg(value_name = "NAME", value_parser = name)]
     name: String,
-    /// The language
+    /// The plugin's language
     #[arg(long, value_enum)]
     lang: Lang,
-    /// The question that it answers
+    /// The decision that the plugin makes
     #[arg(long = "for", value_enum, default_value_t = Answers::Selection)]
     answers: Answers,
 }
@@ -73,7 +73,7 @@ impl Answers {
     }
 }
 
-/// A file of a template: its name, its text, and the question that it is for, if not for all.
+/// A file of a template: its name, its text, and the extension point that needs it, or all of them.
 type Template = (&'static str, &'static str, Option<ExtensionPoint>);
 
 macro_rules! template {
@@ -127,19 +127,18 @@ const JS: &[Template] = &[
     template!("js", "estimate.test.js", Estimate),
 ];
 
-/// Files that have one line for each question; the lines of the others are left out.
+/// Files with one line per extension point, from which the lines of unused ones are removed.
 const LISTS: [&str; 3] = ["src/lib.rs", "app.py", "plugin.js"];
 
 /// Writes the project into a new folder.
 pub(super) fn run(options: &NewOptions) -> Result<Exit, Failure> {
     let folder = PathBuf::from(&options.name);
     fs::create_dir(&folder).map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => Failure::usage(format!(
-            "{} is there already, and nothing is overwritten: take another name",
-            folder.display()
-        )),
+        io::ErrorKind::AlreadyExists => {
+            Failure::usage(format!("{} already exists; choose another name", folder.display()))
+        }
         _ => {
-            let text = format!("cannot make the folder {}", folder.display());
+            let text = format!("cannot create the folder {}", folder.display());
             Failure::new(Exit::Usage, anyhow::Error::new(error).context(text))
         }
     })?;
@@ -153,7 +152,7 @@ pub(super) fn run(options: &NewOptions) -> Result<Exit, Failure> {
     }
     write(&folder.join("wit/policy.wit"), include_str!("../../../../wit/policy.wit"))?;
     let name = &options.name;
-    let next = format!("{name} is begun: cd {name}, then\n  {test}\n  sleap-rtc plugin build");
+    let next = format!("created {name}; next:\n  cd {name}\n  {test}\n  sleap-rtc plugin build");
     print::line(&next).exit(Exit::Unexpected)?;
     Ok(Exit::Success)
 }
@@ -208,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_good_for_folders_and_packages() {
+    fn names_are_valid_for_folders_and_packages() {
         for good in ["fair", "fair-share", "a1-2"] {
             assert!(name(good).is_ok(), "{good}");
         }
@@ -218,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_names_only_what_is_there() {
+    fn a_list_names_only_existing_files() {
         let lib = text(RUST, "src/lib.rs", Answers::Estimate);
         assert!(lib.contains("mod estimate;") && lib.contains("\"estimation-plugin\""), "{lib}");
         assert!(!lib.contains("mod selection;") && !lib.contains("mod compatibility;"), "{lib}");

@@ -1,6 +1,6 @@
-//! `plugin test`: what a plugin says of a recorded room, at each extension point that it exports.
+//! `plugin test`: a plugin's answers for a recorded room, at each extension point that it exports.
 
-use super::super::described::{described, read_json};
+use super::super::description::{load_job_description, read_json};
 use super::super::exit::{Exit, ExitWith, Failure};
 use super::super::print;
 use super::super::ranking::{answers, ranking};
@@ -14,20 +14,20 @@ use sleap_rtc_protocol::signaling::{PeerInfo, Role};
 use sleap_rtc_transfer::Hashes;
 use std::path::PathBuf;
 
-/// What a plugin is asked about.
+/// The inputs of a test.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recorded {
     /// The recorded room.
     pub(super) room: PathBuf,
     /// The job.
     pub(super) job: PathBuf,
-    /// Who must come first, or take the job.
+    /// The worker that must be ranked first, or take the job.
     pub(super) expect: Option<PeerId>,
-    /// The local time that the plugin is told; now when absent.
+    /// The local time that the plugin sees; `None` for now.
     pub(super) at: Option<LocalTime>,
 }
 
-/// Prints a table for each extension point, and compares with what is expected.
+/// Prints a table for each extension point, and checks the expectation.
 pub(super) async fn run(
     plugin: &PluginFile,
     config: &PluginConfig,
@@ -40,81 +40,84 @@ pub(super) async fn run(
     let peers: Vec<PeerInfo> = read_json("--room", &recorded.room, "a list of peers")?;
     let peers = peers.iter().filter(|peer| peer.role != Role::Client);
     let workers: Vec<_> = peers.map(WorkerFacts::from_peer).collect();
-    let job = described("--job", &recorded.job, None, None, Hashes::none()).await?;
+    let job = load_job_description("--job", &recorded.job, None, None, Hashes::none()).await?;
     let at = recorded.at.unwrap_or_else(LocalTime::now);
-    let mut disappointed = None;
+    let mut unexpected = None;
     for point in &points {
         let room = Room { job: &job, workers: &workers, expect: recorded.expect.as_ref() };
-        let told = room
+        let answer = room
             .ask(&plugin.load(*point, config)?.at(at), *point)
             .map_err(|why| Failure::usage(format!("the plugin {} failed: {why}", plugin.name)))?;
         if points.len() > 1 {
             print::line(point.key()).exit(Exit::Unexpected)?;
         }
-        print::raw(&told.table).exit(Exit::Unexpected)?;
-        disappointed = disappointed.or(told.disappointed);
+        print::raw(&answer.table).exit(Exit::Unexpected)?;
+        unexpected = unexpected.or(answer.unexpected);
     }
-    match disappointed {
+    match unexpected {
         Some(why) => Err(Failure::message(Exit::Unexpected, why)),
         None if recorded.expect.is_some() && points[..] == [ExtensionPoint::Estimate] => {
-            let text = format!("--expect names a worker, and {} only estimates", plugin.name);
+            let text =
+                format!("--expect names a worker, but {} only estimates durations", plugin.name);
             Err(Failure::usage(text))
         }
         None => Ok(Exit::Success),
     }
 }
 
-/// The question.
+/// The recorded room with its job.
 struct Room<'a> {
     job: &'a JobDescription,
     workers: &'a [WorkerFacts],
     expect: Option<&'a PeerId>,
 }
 
-/// The answer: a table, and what is otherwise than expected.
-struct Told {
+/// A plugin's answer as a table, and how it differs from the expectation.
+struct Answer {
     table: String,
-    disappointed: Option<String>,
+    unexpected: Option<String>,
 }
 
 impl Room<'_> {
-    fn ask(&self, plugin: &Candidate, point: ExtensionPoint) -> Result<Told, String> {
+    fn ask(&self, plugin: &Candidate, point: ExtensionPoint) -> Result<Answer, String> {
         match point {
             ExtensionPoint::Selection => self.ranked(plugin),
             ExtensionPoint::Compatibility => self.checked(plugin),
             ExtensionPoint::Estimate => {
                 let estimates = self.workers.iter().map(|w| plugin.estimate(self.job, w));
                 let estimates: Vec<String> = estimates.collect::<Result<_, _>>()?;
-                Ok(Told { table: answers(self.workers, &estimates), disappointed: None })
+                Ok(Answer { table: answers(self.workers, &estimates), unexpected: None })
             }
         }
     }
 
-    fn ranked(&self, plugin: &Candidate) -> Result<Told, String> {
+    fn ranked(&self, plugin: &Candidate) -> Result<Answer, String> {
         let selection = plugin.select(self.job, self.workers)?;
         let first = selection.ranking.first().and_then(|choice| self.workers.get(choice.index));
         let first = first.map(|worker| &worker.peer_id);
-        let disappointed = self.expect.filter(|expected| first != Some(expected)).map(|expected| {
+        let unexpected = self.expect.filter(|expected| first != Some(expected)).map(|expected| {
             let first = first.map_or("nobody".to_owned(), ToString::to_string);
-            format!("{expected} was expected to be first, but {first} is")
+            format!("expected {expected} to be ranked first, but {first} is")
         });
-        Ok(Told { table: ranking(self.workers, &selection), disappointed })
+        Ok(Answer { table: ranking(self.workers, &selection), unexpected })
     }
 
-    fn checked(&self, plugin: &Candidate) -> Result<Told, String> {
+    fn checked(&self, plugin: &Candidate) -> Result<Answer, String> {
         let checked = self.workers.iter().map(|worker| plugin.check(self.job, worker));
         let checked: Vec<(bool, String)> = checked.collect::<Result<_, _>>()?;
-        let disappointed = self.expect.and_then(|expected| {
+        let unexpected = self.expect.and_then(|expected| {
             let place = self.workers.iter().position(|worker| worker.peer_id == *expected);
             match place.map(|place| &checked[place]) {
                 Some((true, _)) => None,
                 Some((false, said)) => {
-                    Some(format!("{expected} was expected to take the job, but says {said}"))
+                    Some(format!("expected {expected} to take the job, but it says {said}"))
                 }
-                None => Some(format!("{expected} was expected to take the job, but is not there")),
+                None => {
+                    Some(format!("expected {expected} to take the job, but it is not in the room"))
+                }
             }
         });
         let said: Vec<String> = checked.into_iter().map(|(_, said)| said).collect();
-        Ok(Told { table: answers(self.workers, &said), disappointed })
+        Ok(Answer { table: answers(self.workers, &said), unexpected })
     }
 }

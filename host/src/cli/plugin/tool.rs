@@ -1,4 +1,4 @@
-//! The languages' own tools: where they are, and running them within a time.
+//! The languages' build tools: finds them, and runs them with a time limit.
 
 use super::super::exit::{Exit, Failure};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// The file `name` in `own`, else on the search path.
+/// The file `name` in the folder `own`, or else on `PATH`.
 pub(super) fn find(own: &Path, name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let folders = std::iter::once(own.to_owned()).chain(env::split_paths(&path));
     folders.map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
-/// What `program` prints, when it ends well within ten seconds.
+/// What `program` prints, if it succeeds within ten seconds.
 pub(super) async fn asked(program: impl AsRef<OsStr>, arguments: &[&str]) -> Option<String> {
     let mut command = tokio::process::Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
@@ -26,8 +26,8 @@ pub(super) async fn asked(program: impl AsRef<OsStr>, arguments: &[&str]) -> Opt
     output.status.success().then_some(text)
 }
 
-/// Runs `command` to its good end; what it says goes to standard error. It and all that it started
-/// end after `limit`, and when the user interrupts.
+/// Runs `command` with its output on standard error. After `limit`, or when the user interrupts, it is
+/// killed together with its child processes.
 pub(super) async fn run(what: &str, command: Command, limit: Duration) -> Result<(), Failure> {
     let mut command = tokio::process::Command::from(command);
     command.stdin(Stdio::null()).stdout(io::stderr()).process_group(0).kill_on_drop(true);
@@ -40,7 +40,7 @@ pub(super) async fn run(what: &str, command: Command, limit: Duration) -> Result
         ended = child.wait() => match ended {
             Ok(status) if status.success() => Ok(()),
             Ok(status) => Err(Failure::usage(format!(
-                "{what} could not build the plugin ({status}); what it says is above"
+                "{what} could not build the plugin ({status}); its output is above"
             ))),
             Err(error) => Err(Failure::new(Exit::Unexpected, error)),
         },
@@ -48,8 +48,8 @@ pub(super) async fn run(what: &str, command: Command, limit: Duration) -> Result
             let _ = end();
             let _ = child.wait().await;
             let limit_s = limit.as_secs();
-            let text = format!("{what} did not end within {limit_s} s and was stopped");
-            Err(Failure::usage(text).hint("--tool-timeout-s gives it more time"))
+            let text = format!("{what} did not finish within {limit_s} s and was stopped");
+            Err(Failure::usage(text).hint("give it more time with --tool-timeout-s"))
         }
         _ = tokio::signal::ctrl_c() => {
             let _ = end();

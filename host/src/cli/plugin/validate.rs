@@ -1,17 +1,17 @@
-//! `plugin validate`: the built-in cases, one line for each.
+//! `plugin validate`: runs the built-in cases and prints one line for each.
 
 use super::super::exit::{Exit, ExitWith, Failure};
 use super::super::print;
 use super::super::ranking::columns;
-use super::told_ms;
+use super::ms_text;
 use sleap_rtc_policy::ExtensionPoint;
 use sleap_rtc_policy::PluginConfig;
 use sleap_rtc_policy::examine::PluginFile;
 
-/// What a plugin's own words begin with.
-const OWN_WORDS: &str = "it says:";
+/// How an error that the plugin itself returned begins.
+const PLUGIN_ERROR: &str = "it says:";
 
-/// Loads the plugin at each extension point that it exports, and asks it about every case.
+/// Loads the plugin at each extension point that it exports, and calls it with every case.
 pub(super) fn run(plugin: &PluginFile, config: &PluginConfig) -> Result<Exit, Failure> {
     let points = plugin.points();
     if points.is_empty() {
@@ -22,24 +22,24 @@ pub(super) fn run(plugin: &PluginFile, config: &PluginConfig) -> Result<Exit, Fa
         let text = at(plugin, point, config, &mut tally)?;
         print::raw(&text).exit(Exit::Unexpected)?;
     }
-    let (name, asked, failed) = (&plugin.name, tally.asked, tally.failed);
+    let (name, cases, failed) = (&plugin.name, tally.cases, tally.failed);
     if failed == 0 {
-        print::line(&format!("{name} is valid: {asked} cases")).exit(Exit::Unexpected)?;
+        print::line(&format!("{name} is valid: {cases} cases")).exit(Exit::Unexpected)?;
         return Ok(Exit::Success);
     }
-    let failure = Failure::usage(format!("{name} is not valid: {failed} of {asked} cases failed"));
-    Err(match tally.spoke {
-        true => failure.hint("if it needs settings, give them: --setting KEY=VALUE"),
+    let failure = Failure::usage(format!("{name} is not valid: {failed} of {cases} cases failed"));
+    Err(match tally.plugin_error {
+        true => failure.hint("if the plugin needs settings, pass them with --setting KEY=VALUE"),
         false => failure,
     })
 }
 
 #[derive(Default)]
 struct Tally {
-    asked: usize,
+    cases: usize,
     failed: usize,
-    /// Whether the plugin itself reported an error.
-    spoke: bool,
+    /// Whether the plugin itself returned an error.
+    plugin_error: bool,
 }
 
 fn at(
@@ -52,16 +52,16 @@ fn at(
     let mut rows = Vec::new();
     for case in candidate.cases() {
         let outcome = candidate.try_case(&case);
-        tally.asked += 1;
+        tally.cases += 1;
         let (mark, said) = match outcome.answer {
             Ok(said) => ("  ok", said),
             Err(why) => {
                 tally.failed += 1;
-                tally.spoke |= why.starts_with(OWN_WORDS);
+                tally.plugin_error |= why.starts_with(PLUGIN_ERROR);
                 ("  WRONG", why)
             }
         };
-        rows.push([mark.to_owned(), case.name.to_owned(), told_ms(outcome.took), said]);
+        rows.push([mark.to_owned(), case.name.to_owned(), ms_text(outcome.took), said]);
         for remark in outcome.remarks {
             rows.push([String::new(), String::new(), "note".into(), remark]);
         }

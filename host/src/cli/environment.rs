@@ -1,4 +1,4 @@
-//! What options depend on besides the command line, as values: the process is asked once.
+//! What the process's environment contributes to options, as values, so that tests can set them.
 
 use super::exit::Failure;
 use crate::config::Sources;
@@ -7,16 +7,16 @@ use std::io::{BufRead, BufReader, IsTerminal, Read};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// Longest line that `--token -` reads.
+/// The longest line that `--token -` reads.
 const MAX_TOKEN_LINE_BYTES: u64 = 4096;
 
-/// The surroundings of one invocation.
-pub(super) struct Ambient {
+/// The environment of one invocation.
+pub(super) struct Environment {
     /// `SLEAP_RTC_TOKEN`.
     pub(super) token: Option<SecretText>,
     /// `SLEAP_RTC_LOG`.
     pub(super) log: Option<String>,
-    /// Whether someone can answer a question.
+    /// Whether a user can answer a prompt.
     pub(super) stdin_is_terminal: bool,
     /// Standard input.
     pub(super) stdin: Box<dyn BufRead>,
@@ -24,7 +24,7 @@ pub(super) struct Ambient {
     pub(super) sources: fn(Option<PathBuf>) -> Sources,
 }
 
-impl Ambient {
+impl Environment {
     pub(super) fn from_process() -> Self {
         let text = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         Self {
@@ -36,7 +36,7 @@ impl Ambient {
         }
     }
 
-    /// Reads the credentials' two texts; the token `-` is read from standard input.
+    /// Parses the room id and the token; the token `-` is read from standard input.
     pub(super) fn credentials(
         &mut self,
         room_id: &str,
@@ -60,14 +60,15 @@ impl Ambient {
             Failure::usage(format!("--token -: cannot read standard input: {error}"))
         })?;
         if line.trim().is_empty() {
-            return Err(Failure::usage("--token -: standard input has no token on its first line"));
+            return Err(Failure::usage(
+                "--token -: the first line of standard input is empty; expected the room's token",
+            ));
         }
         Ok(line)
     }
 }
 
-/// Standard input without a buffer of its own, so that what follows the token's line stays there
-/// for the prompt.
+/// Standard input without a buffer, so that the lines after the token remain for the prompt.
 struct Unbuffered;
 
 impl Unbuffered {
@@ -82,7 +83,7 @@ impl Read for Unbuffered {
     }
 }
 
-/// A secret on the command line. It has no `Display`, so that help and errors cannot show it.
+/// A secret from the command line. It has no `Display`, so that help and errors cannot show it.
 #[derive(Clone)]
 pub(super) struct SecretText(pub(super) String);
 

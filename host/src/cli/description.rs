@@ -1,4 +1,4 @@
-//! Jobs and rooms that files describe.
+//! Reads the descriptions of jobs and rooms from files.
 
 use super::exit::{Exit, Failure};
 use super::submit::blocking;
@@ -10,12 +10,13 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-/// Largest file that is read as JSON: a room of thousands.
+/// The largest file that is read as JSON; a room of thousands of workers fits.
 const JSON_BYTES: u64 = 64 << 20;
 
-/// The job in `path`: its description as JSON when the name ends in `.json`, else a training
-/// package. `min_gpu_memory_mib` stands over what it demands; `user` submits it unless it says who.
-pub(super) async fn described(
+/// Loads the description of the job in `path`: JSON if the name ends in `.json`, otherwise a training
+/// package. `min_gpu_memory_mib` overrides the job's own requirement; `user` is used if the
+/// description has none.
+pub(super) async fn load_job_description(
     option: &'static str,
     path: &Path,
     min_gpu_memory_mib: Option<u64>,
@@ -39,7 +40,7 @@ pub(super) async fn described(
     Ok(job)
 }
 
-/// The value in the file at `path`, which is to hold `what`.
+/// Parses the file at `path`, which must contain `what`.
 pub(super) fn read_json<T: DeserializeOwned>(
     option: &str,
     path: &Path,
