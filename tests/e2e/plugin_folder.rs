@@ -120,7 +120,8 @@ fn a_compiled_plugin_is_kept_and_never_trusted_once_it_was_touched() {
     let home = site.path();
     says(&run(home, &add(&guest("custom-policy"), "prefer=a")), 0, &[]);
     let list = || says(&run(home, &["plugin", "list"]), 0, &["custom-policy.wasm", " accepted"]);
-    let complains = |text: &str| text.contains("is not what this host wrote: compiling anew");
+    let complains =
+        |text: &str| text.contains("was not written by this host; compiling the plugin again");
     assert!(!complains(&list()));
     let cache = home.join(".cache/sleap-rtc/plugins");
     let entry = || {

@@ -20,7 +20,7 @@ async fn the_default_answers_for_a_plugin_that_fails() {
         assert_eq!(order, [1, 0], "{deed}");
         assert_eq!(
             selection.notice.as_deref(),
-            Some("the selection plugin hostile-guest failed; the default was used"),
+            Some("the selection plugin hostile-guest failed; the built-in plugin answered instead"),
             "{deed}"
         );
         assert_eq!(policies.failures(Selection), 1, "{deed}");

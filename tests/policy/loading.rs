@@ -12,7 +12,7 @@ fn what_is_no_plugin_is_refused_with_advice() {
         (vec![], "not a WebAssembly component"),
         (b"def check(): pass".to_vec(), "not a WebAssembly component"),
         (b"\0asm\x0d\0\x01\0\xff\xfe\xfd\xfc".to_vec(), "it is damaged"),
-        (whole[..whole.len() / 2].to_vec(), "cut off"),
+        (whole[..whole.len() / 2].to_vec(), "truncated"),
         (core, "a core WebAssembly module"),
         (
             guest("custom-policy"),
@@ -23,7 +23,7 @@ fn what_is_no_plugin_is_refused_with_advice() {
         (guest("stranger"), "(it exports run): build it for the world `compatibility-plugin`"),
         (
             guest("wasi"),
-            "it imports `wasi:cli/environment@0.2.3` and 2 more, but a policy gets nothing but \
+            "it imports `wasi:cli/environment@0.2.3` and 2 more, but a policy can import only \
              `log`",
         ),
     ];
@@ -35,8 +35,8 @@ fn what_is_no_plugin_is_refused_with_advice() {
 #[test]
 fn a_contract_that_differs_is_refused_with_advice() {
     for (name, expected) in [
-        ("newer-minor", "and this host speaks version 0.1.0: build it with the host's WIT"),
-        ("newer-patch", "and this host speaks version 0.1.0: build it with the host's WIT"),
+        ("newer-minor", "but this host supports version 0.1.0: build it with the host's WIT"),
+        ("newer-patch", "but this host supports version 0.1.0: build it with the host's WIT"),
         ("another-field", "its records or functions differ from version 0.1.0 of the contract"),
         ("another-case", "its records or functions differ from version 0.1.0 of the contract"),
         ("another-argument", "its records or functions differ from version 0.1.0 of the contract"),
@@ -51,7 +51,7 @@ fn what_fails_before_it_is_asked_is_refused_with_advice() {
         ("start-loop", "it did not answer within 200 ms and was stopped"),
         ("start-recursion", "its stack overflowed and it was stopped"),
         ("start-trap", "it panicked"),
-        ("huge-memory", "it wanted more than 64 MiB of memory and was stopped"),
+        ("huge-memory", "it needed more than 64 MiB of memory and was stopped"),
         ("many-memories", "it is larger than a plugin may be, which is 200 instances, 50 memories"),
         ("huge-table", "tables of 100000 entries"),
     ] {
@@ -103,7 +103,7 @@ async fn the_example_for_outsiders_ranks_by_its_setting() {
     let selection = Policies::load(&config).unwrap().select(&training(), &workers).await;
     assert_eq!(
         selection.notice.as_deref(),
-        Some("the selection plugin custom-policy failed; the default was used")
+        Some("the selection plugin custom-policy failed; the built-in plugin answered instead")
     );
     assert_eq!(selection.ranking[0].index, 0);
 }

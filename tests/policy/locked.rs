@@ -60,7 +60,7 @@ async fn a_changed_file_must_be_accepted_before_it_answers() {
     accept(&bytes);
     let policies = Policies::load(&locked(dir.path())).unwrap();
     install(&dir.path().join("lab.wasm"), &other).unwrap();
-    assert_eq!(answer(&policies).await, "because", "the one before stays in force");
+    assert_eq!(answer(&policies).await, "because", "the previous version stays in use");
     accept(&other);
     assert_eq!(answer(&policies).await, "the preferred machine");
 }

@@ -1,7 +1,7 @@
-//! Bindings made from the WIT package in `wit/`.
+//! Bindings generated from the WIT package in `wit/`.
 //!
-//! They are made from the world that joins all extension points, but used one interface at a time:
-//! a plugin that exports only the one it is asked for is a whole plugin.
+//! They are generated from the world with all extension points but used one interface at a time, so a
+//! plugin needs to export only the one that it is used for.
 
 #![allow(missing_docs, reason = "generated; the WIT holds the documentation")]
 

@@ -1,10 +1,10 @@
-//! Compiled plugins on disk, so that each is compiled once.
+//! Compiled plugins on disk, so that each is compiled only once.
 //!
-//! Loading a compiled artefact runs whatever machine code is in it, so only what this host wrote
-//! may be loaded. Two things see to that: the folder must belong to the user and be closed to all
-//! others, and each entry begins with a hash made with a key that lies in that folder only. An
-//! entry that was put there by another program, copied from another machine, moved to another
-//! name or damaged has no such hash, and the plugin is compiled again.
+//! Loading a compiled artefact means running its machine code, so only files that this host wrote may
+//! be loaded. Two rules ensure that: the folder must belong to the user and be closed to others, and
+//! each entry begins with a keyed hash whose key is only in that folder. An entry that was written by
+//! another program, copied from another machine, renamed or damaged lacks the right hash, and the
+//! plugin is compiled again.
 
 use super::text::one_line;
 use rand::Rng as _;
@@ -17,9 +17,9 @@ use std::time::SystemTime;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-/// What all entries together may take. A plugin written in Python takes about 60 MB.
+/// The size limit of all entries together. A plugin written in Python takes about 60 MB.
 const TOTAL_BYTES: u64 = 512 * 1024 * 1024;
-/// The file with the key.
+/// The name of the key's file.
 const KEY: &str = "key";
 const HASH_BYTES: usize = blake3::OUT_LEN;
 
@@ -29,8 +29,8 @@ pub(super) enum CacheError {
     #[error("cannot use {}", .path.display())]
     Io { path: PathBuf, source: io::Error },
     #[error(
-        "{} is not a folder of this user's that is closed to all others: remove it, or run \
-         `chmod 700` on it if it is yours",
+        "{} must be a folder that belongs to you and is closed to others: remove it, or run \
+         `chmod 700` on it",
         .0.display()
     )]
     Open(PathBuf),
@@ -45,7 +45,7 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    /// Opens the cache in `dir`, which is made if it is not there.
+    /// Opens the cache in `dir`, and creates it if necessary.
     pub(super) fn open(dir: &Path) -> Result<Self, CacheError> {
         let failed = |source| CacheError::Io { path: dir.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
@@ -58,7 +58,7 @@ impl Cache {
         Ok(Self { dir: dir.to_owned(), key, limit_bytes: TOTAL_BYTES })
     }
 
-    /// The component that `bytes` was compiled to, if that is kept here and as this host wrote it.
+    /// The compiled component for `bytes`, if this host wrote it here.
     pub(super) fn find(&self, engine: &Engine, bytes: &[u8]) -> Option<Component> {
         let name = entry(engine, bytes);
         let path = self.dir.join(&name);
@@ -71,24 +71,30 @@ impl Cache {
             (self.hash(&name, artefact) == hash).then_some(artefact)
         });
         let Some(artefact) = found else {
-            tracing::warn!("{} is not what this host wrote: compiling anew", path.display());
+            tracing::warn!(
+                "{} was not written by this host; compiling the plugin again",
+                path.display()
+            );
             return None;
         };
-        // SAFETY: the hash shows that a host with this folder's key wrote these very bytes, which
-        // came from `Component::serialize`. They are in memory: nobody changes them any more.
+        // SAFETY: the hash shows that a host with this folder's key wrote exactly these bytes, which
+        // came from `Component::serialize`. They are in memory, so nobody can change them any more.
         #[expect(unsafe_code, reason = "there is no other way to load compiled code")]
         let component = unsafe { Component::deserialize(engine, artefact) };
-        // The oldest are dropped first: this one is in use. That it is not marked does no harm.
+        // Marks the entry as used, since the oldest are dropped first. Failing to do so does no harm.
         let _ = file.set_modified(SystemTime::now());
         component
             .inspect_err(|error| {
                 let why = one_line(&format!("{error:#}"), 300);
-                tracing::warn!("{} cannot be loaded, compiling anew: {why}", path.display());
+                tracing::warn!(
+                    "{} cannot be loaded; compiling the plugin again: {why}",
+                    path.display()
+                );
             })
             .ok()
     }
 
-    /// Keeps what `bytes` was compiled to. That it cannot be kept costs time only.
+    /// Stores the compiled component for `bytes`. A failure only costs time later.
     pub(super) fn keep(&self, engine: &Engine, bytes: &[u8], component: &Component) {
         let name = entry(engine, bytes);
         let kept = component
@@ -97,7 +103,7 @@ impl Cache {
             .and_then(|artefact| self.write(&name, &artefact))
             .and_then(|()| self.drop_oldest(&name));
         if let Err(error) = kept {
-            tracing::warn!("cannot keep a compiled plugin in {}: {error}", self.dir.display());
+            tracing::warn!("cannot cache a compiled plugin in {}: {error}", self.dir.display());
         }
     }
 
@@ -109,12 +115,12 @@ impl Cache {
         Ok(())
     }
 
-    /// Drops what was not used for longest until the rest fits; `new` stays.
+    /// Removes the least recently used entries until the rest fits, but never `new`.
     fn drop_oldest(&self, new: &str) -> io::Result<()> {
         let mut files = Vec::new();
         for file in fs::read_dir(&self.dir)? {
             let file = file?;
-            // What another process has just removed is gone, and no matter.
+            // Another process may have removed it just now.
             let Ok(metadata) = file.metadata() else { continue };
             if file.file_name() != KEY {
                 files.push((metadata.modified()?, metadata.len(), file.file_name()));
@@ -133,7 +139,7 @@ impl Cache {
         Ok(())
     }
 
-    /// What proves that this host wrote `artefact` for the entry `name`.
+    /// The proof that this host wrote `artefact` for the entry `name`.
     fn hash(&self, name: &str, artefact: &[u8]) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
         hasher.update(name.as_bytes()).update(&[0]).update(artefact).finalize()
@@ -148,7 +154,7 @@ fn entry(engine: &Engine, bytes: &[u8]) -> String {
     format!("{}-{:016x}.cwasm", blake3::hash(bytes).to_hex(), settings.finish())
 }
 
-/// The folder's key, made when it is not there. A damaged one is replaced: then no entry counts.
+/// The folder's key, created if necessary. A damaged key is replaced, which invalidates all entries.
 fn key(dir: &Path) -> io::Result<[u8; HASH_BYTES]> {
     let path = dir.join(KEY);
     let read = || -> io::Result<Option<[u8; HASH_BYTES]>> {
@@ -165,7 +171,7 @@ fn key(dir: &Path) -> io::Result<[u8; HASH_BYTES]> {
     rand::rng().fill_bytes(&mut key);
     let mut beside = tempfile::NamedTempFile::new_in(dir)?;
     beside.write_all(&key)?;
-    // Of two programs that start at once the later one wins; the other compiles once more.
+    // If two programs start at once, the later key wins, and the other program compiles once more.
     beside.persist(&path)?;
     Ok(key)
 }
@@ -188,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_kept_is_found_by_every_host_of_the_folder() {
+    fn an_entry_is_found_by_every_host_of_the_folder() {
         let (_home, engine, cache, _) = kept();
         assert!(cache.find(&engine, COMPONENT).is_some());
         assert!(Cache::open(&cache.dir).unwrap().find(&engine, COMPONENT).is_some());
@@ -199,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_this_host_did_not_write_is_never_loaded() {
+    fn a_foreign_entry_is_never_loaded() {
         let (_home, engine, cache, path) = kept();
         let whole = fs::read(&path).unwrap();
         let mut flipped = whole.clone();
@@ -231,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_entries_go_first() {
+    fn the_oldest_entries_are_removed_first() {
         let (_home, engine, mut cache, path) = kept();
         let size = path.metadata().unwrap().len();
         for (name, age_s) in [("old.cwasm", 200), ("older.cwasm", 300)] {

@@ -1,4 +1,4 @@
-//! Rooms and jobs that every plugin must cope with.
+//! Rooms and jobs that every plugin must handle.
 
 use super::ExtensionPoint;
 use serde_json::{Value, json};
@@ -6,14 +6,14 @@ use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::job::{ImageSize, JobDescription, JobType, Requirements};
 use sleap_rtc_protocol::signaling::PeerInfo;
 
-/// A question to try a plugin with.
+/// A call to test a plugin with.
 #[derive(Debug, Clone)]
 pub struct Case {
     /// What is special about it.
     pub name: &'static str,
     /// The job.
     pub job: JobDescription,
-    /// The room's workers; exactly one where a single worker is asked about.
+    /// The room's workers; exactly one for calls about a single worker.
     pub workers: Vec<WorkerFacts>,
 }
 
@@ -123,7 +123,7 @@ fn foreign_names() -> Value {
     })
 }
 
-/// More than the host passes on: what a plugin sees of it is as large as it can get.
+/// More than the host passes on, so that the plugin receives the largest possible records.
 fn huge_strings() -> Value {
     let many = |count: usize| (0..count).map(|n| format!("{n}{}", huge())).collect::<Vec<_>>();
     let mut properties = json!({

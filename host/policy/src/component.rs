@@ -1,4 +1,4 @@
-//! Loads components and calls them. Every call runs in a fresh instance, within limits.
+//! Loads components and calls them. Every call runs in a fresh instance with limits.
 
 use super::ExtensionPoint;
 use super::bindings::{PolicyPlugin, compatibility, estimation, selection};
@@ -14,19 +14,19 @@ use std::time::Instant;
 use wasmtime::component::{Component, HasSelf, Instance, InstancePre, Linker};
 use wasmtime::{Config, Engine, Store, Trap, UpdateDeadline};
 
-/// Why a plugin gave no answer that can be used. The texts continue "the plugin NAME: …" and speak
-/// to its author.
+/// Why a plugin gave no usable answer. The texts follow "the plugin NAME failed:" and address its
+/// author.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     #[error("it did not answer within {0} ms and was stopped (`timeout` sets the limit)")]
     Timeout(u64),
-    #[error("it wanted more than {0} MiB of memory and was stopped (`memory` sets the limit)")]
+    #[error("it needed more than {0} MiB of memory and was stopped (`memory` sets the limit)")]
     Memory(u64),
-    #[error("its stack overflowed and it was stopped: look for a recursion without end")]
+    #[error("its stack overflowed and it was stopped: look for endless recursion")]
     Stack,
     #[error(
-        "it panicked (reached `unreachable`): set a panic hook that calls the host's `log`, \
-         and the reason will stand in the log"
+        "it panicked (reached `unreachable`): to see the reason in the log, set a panic hook that \
+         calls the host's `log`"
     )]
     Panic,
     #[error(
@@ -66,7 +66,7 @@ fn runtime() -> Result<&'static Runtime, String> {
     RUNTIME.as_ref().map_err(|error| format!("the WebAssembly engine does not start: {error}"))
 }
 
-/// A component that was compiled, whatever it imports and exports.
+/// A compiled component, not yet checked for extension points.
 pub(super) struct Compiled {
     component: Component,
     /// Names of its imports.
@@ -76,10 +76,10 @@ pub(super) struct Compiled {
 }
 
 impl Compiled {
-    /// Compiles `bytes`, or takes what they were compiled to from the cache.
+    /// Compiles `bytes`, or loads the compiled component from the cache.
     ///
     /// # Errors
-    /// A sentence for the plugin's author.
+    /// A message for the plugin's author.
     pub(super) fn new(bytes: &[u8], cache: Option<&Cache>) -> Result<Self, String> {
         let runtime = runtime()?;
         explain::check_header(bytes)?;
@@ -100,10 +100,10 @@ impl Compiled {
         Ok(Self { component, imports, exports })
     }
 
-    /// Instantiates it once, to find out now what would fail later at `point`.
+    /// Instantiates it once, to find errors at `point` now rather than later.
     ///
     /// # Errors
-    /// A sentence for the plugin's author.
+    /// A message for the plugin's author.
     pub(super) fn plugin(
         &self,
         name: &str,
@@ -127,7 +127,7 @@ impl Compiled {
     }
 }
 
-/// A component that was compiled and found to have one extension point.
+/// A compiled component that has a certain extension point.
 #[derive(Clone)]
 pub(super) struct Plugin {
     /// For logs and messages.
@@ -137,10 +137,10 @@ pub(super) struct Plugin {
 }
 
 impl Plugin {
-    /// Compiles `bytes` and instantiates them once, to find out now what would fail later.
+    /// Compiles `bytes` and instantiates them once, to find errors now rather than later.
     ///
     /// # Errors
-    /// A sentence for the plugin's author.
+    /// A message for the plugin's author.
     pub(super) fn load(
         name: &str,
         bytes: &[u8],
@@ -151,7 +151,7 @@ impl Plugin {
         Compiled::new(bytes, cache)?.plugin(name, point, limits)
     }
 
-    /// Asks the plugin. Blocks for as long as its limits allow: not for an async task.
+    /// Calls the plugin. Blocks for as long as its limits allow, so do not call it from async code.
     pub(super) fn ask<Q: Question>(&self, question: &Q) -> Result<Q::Answer, Failure> {
         let answer = self
             .enter(|store, instance, pre| question.put(store, instance, pre))
@@ -177,7 +177,8 @@ impl Plugin {
         let mut store = Store::new(&runtime.engine, state);
         store.limiter(|state| state);
         store.set_hostcall_fuel(ANSWER_BYTES);
-        // At each tick the clock decides: ticks may be late on a busy machine, and would add up.
+        // Each tick only checks the clock: on a busy machine ticks are late, and counting them would
+        // add up the delays.
         let deadline = self.limits.deadline();
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(move |_| match deadline {
@@ -198,15 +199,15 @@ impl Plugin {
     }
 }
 
-/// Why a call came to nothing.
+/// Why a call failed.
 enum Entered {
-    /// The component does not fit.
+    /// The component does not match the contract.
     Not(wasmtime::Error),
     /// It ran, and was stopped.
     Failed(Failure),
 }
 
-/// Looks for the functions of `point` in an instance, and at their types.
+/// Looks up the functions of `point` in an instance and checks their types.
 fn find(
     point: ExtensionPoint,
     store: &mut Store<CallState>,
@@ -237,7 +238,7 @@ mod tests {
     use sleap_rtc_protocol::signaling::PeerInfo;
 
     #[test]
-    fn each_failure_is_told_in_words() {
+    fn each_failure_has_its_message() {
         let bytes = std::fs::read(test_guests::dir().join("hostile-guest.wasm")).unwrap();
         let limits = Limits { timeout_ms: 200, memory_mib: 64 };
         let guest =
@@ -251,12 +252,12 @@ mod tests {
             ("loop", "it did not answer within 200 ms"),
             ("log-loop", "it did not answer within 200 ms"),
             ("recurse", "its stack overflowed"),
-            ("grow", "it wanted more than 64 MiB of memory"),
+            ("grow", "it needed more than 64 MiB of memory"),
             ("panic", "it panicked (reached `unreachable`)"),
             ("huge", "its answer is larger than 16 MiB"),
             ("many", "its answer is larger than 16 MiB"),
-            ("not-text", "its answer breaks the contract: a text that it hands over is not UTF-8"),
-            ("log-not-text", "its answer breaks the contract: a text that it hands over is not"),
+            ("not-text", "its answer breaks the contract: it passed a text that is not UTF-8"),
+            ("log-not-text", "its answer breaks the contract: it passed a text that is not"),
             ("error", "it says: the setting \"do\" says so"),
             ("nan", "its answer breaks the contract: the score of worker 0 is NaN"),
             ("out-of-range", "its answer breaks the contract: it names worker 1 of 1"),

@@ -1,7 +1,7 @@
-//! A plugin's file under examination: what is in it, and how it copes with built-in cases.
+//! Examines a plugin's file: what it contains, and how it handles built-in cases.
 //!
-//! For the tools of plugin authors. What runs here is what runs in earnest: the same loading, the
-//! same limits, the same checks of answers. Everything blocks.
+//! For the tools of plugin authors. It uses the same loading, limits and checks as real jobs.
+//! Everything here blocks.
 
 pub use super::cases::Case;
 
@@ -29,7 +29,7 @@ pub enum ExamineError {
         /// What the system says.
         source: std::io::Error,
     },
-    /// The file is no plugin.
+    /// The file is not a plugin.
     #[error("{} cannot be used: {why}", .path.display())]
     Unusable {
         /// The file.
@@ -39,9 +39,9 @@ pub enum ExamineError {
     },
 }
 
-/// A plugin's file, read and compiled but not yet tried.
+/// A plugin's file, read and compiled but not yet called.
 pub struct PluginFile {
-    /// What the host calls the plugin.
+    /// The plugin's name.
     pub name: String,
     /// Where it was found.
     pub path: PathBuf,
@@ -49,7 +49,7 @@ pub struct PluginFile {
     pub size_bytes: u64,
     /// BLAKE3 of the file, in hex.
     pub hash: String,
-    /// How long it took to compile, or to take from the cache.
+    /// How long it took to compile, or to load from the cache.
     pub compiled_in: Duration,
     bytes: Vec<u8>,
     compiled: Compiled,
@@ -59,7 +59,7 @@ impl PluginFile {
     /// Reads and compiles `plugin`: a path, or a name in the plugin folder `dir`.
     ///
     /// # Errors
-    /// When there is no such file, or when it is no component.
+    /// When there is no such file, or when it is not a component.
     pub fn open(plugin: &Path, dir: &Path) -> Result<Self, ExamineError> {
         Self::open_cached(&find(plugin, dir), None)
     }
@@ -73,11 +73,10 @@ impl PluginFile {
         Self::new(source::embedded_name(point).into(), bytes, cache)
     }
 
-    /// As [`PluginFile::open`], from the cache of compiled plugins in the folder `cache` where it
-    /// can.
+    /// Like [`PluginFile::open`], but uses the cache of compiled plugins in the folder `cache`.
     ///
     /// # Errors
-    /// As there.
+    /// As for [`PluginFile::open`].
     pub fn open_cached(path: &Path, cache: Option<&Path>) -> Result<Self, ExamineError> {
         let path = path.to_owned();
         let bytes = source::read(&path)
@@ -102,17 +101,17 @@ impl PluginFile {
         })
     }
 
-    /// What was read.
+    /// The file's bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// What it wants of its host.
+    /// The names of its imports.
     pub fn imports(&self) -> &[String] {
         &self.compiled.imports
     }
 
-    /// What it offers.
+    /// The names of its exports.
     pub fn exports(&self) -> &[String] {
         &self.compiled.exports
     }
@@ -130,7 +129,7 @@ impl PluginFile {
         ExtensionPoint::ALL.into_iter().filter(exported).collect()
     }
 
-    /// Why it is no plugin at all, when it exports no extension point.
+    /// The error for a component that exports no extension point.
     pub fn exports_nothing(&self) -> ExamineError {
         let why = explain::no_extension_point(self.imports(), self.exports());
         ExamineError::Unusable { path: self.path.clone(), why }
@@ -139,7 +138,7 @@ impl PluginFile {
     /// Loads it at `point` as the host would, with the settings and limits of `config`.
     ///
     /// # Errors
-    /// What its author should do.
+    /// Says what its author should do.
     pub fn load(
         &self,
         point: ExtensionPoint,
@@ -155,7 +154,7 @@ impl PluginFile {
     }
 }
 
-/// The file that `plugin` means on a command line: a path, or a name in the plugin folder `dir`.
+/// The file for `plugin` on a command line: a path, or a name in the plugin folder `dir`.
 pub fn find(plugin: &Path, dir: &Path) -> PathBuf {
     match plugin.is_file() {
         true => plugin.to_owned(),
@@ -163,7 +162,7 @@ pub fn find(plugin: &Path, dir: &Path) -> PathBuf {
     }
 }
 
-/// The file of the plugin that a configuration in the folder `dir` calls `plugin`.
+/// The file for `plugin` in a configuration: a path, or a name in the plugin folder `dir`.
 pub fn locate(plugin: &str, dir: &Path) -> PathBuf {
     source::locate(plugin, dir)
 }
@@ -173,7 +172,7 @@ pub fn room(count: u64) -> Case {
     cases::crowd("a room", count)
 }
 
-/// A plugin at one extension point, ready to be asked.
+/// A plugin at one extension point, ready to be called.
 pub struct Candidate {
     point: ExtensionPoint,
     plugin: Plugin,
@@ -182,19 +181,19 @@ pub struct Candidate {
     at: LocalTime,
 }
 
-/// How a plugin did in one case.
+/// The result of one case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
     /// How long the call took.
     pub took: Duration,
-    /// The answer in words, or what is wrong.
+    /// The answer as text, or what is wrong.
     pub answer: Result<String, String>,
-    /// What is allowed but should be better.
+    /// Suggestions: things that are allowed but could be better.
     pub remarks: Vec<String>,
 }
 
 impl Candidate {
-    /// The same plugin, told that it is this time.
+    /// The same plugin, with this local time.
     pub fn at(self, at: LocalTime) -> Self {
         Self { at, ..self }
     }
@@ -204,7 +203,7 @@ impl Candidate {
         cases::cases(self.point)
     }
 
-    /// Asks the plugin about `case`. Nothing stands in for a failure.
+    /// Calls the plugin with `case`, without a fallback to the built-in plugin.
     pub fn try_case(&self, case: &Case) -> Outcome {
         let mut remarks = Vec::new();
         let job = facts::job(&case.job);
@@ -213,20 +212,22 @@ impl Candidate {
             (ExtensionPoint::Selection, _) => {
                 let workers: Vec<_> = case.workers.iter().map(facts::worker).collect();
                 self.timed(&Select { context, job, workers }, |ranking| {
-                    told_ranking(&ranking, case.workers.len(), &mut remarks)
+                    ranking_text(&ranking, case.workers.len(), &mut remarks)
                 })
             }
             (ExtensionPoint::Compatibility, Some(worker)) => {
-                self.timed(&Check { context, job, worker }, |verdict| told_verdict(&verdict))
+                self.timed(&Check { context, job, worker }, |verdict| verdict_text(&verdict))
             }
             (ExtensionPoint::Estimate, Some(worker)) => {
-                self.timed(&HowLong { context, job, worker }, told_estimate)
+                self.timed(&HowLong { context, job, worker }, estimate_text)
             }
-            (_, None) => (Duration::ZERO, Err("there is no worker to ask about".into())),
+            (_, None) => (Duration::ZERO, Err("the case has no worker".into())),
         };
         let limit_ms = self.limits.timeout_ms;
         if answer.is_ok() && took > Duration::from_millis(limit_ms) / 2 {
-            remarks.push(format!("more than half of its {limit_ms} ms: a busy machine is slower"));
+            remarks.push(format!(
+                "took more than half of its {limit_ms} ms; a busy machine is slower"
+            ));
         }
         Outcome { took, answer, remarks }
     }
@@ -234,7 +235,7 @@ impl Candidate {
     /// Ranks `workers` for `job`.
     ///
     /// # Errors
-    /// What the plugin did wrong, in words.
+    /// Describes what the plugin did wrong.
     pub fn select(
         &self,
         job: &JobDescription,
@@ -247,10 +248,10 @@ impl Candidate {
         Ok(Selection { ranking: choices, left_out, notice: None })
     }
 
-    /// Whether `worker` takes `job`, and the answer in words.
+    /// Whether `worker` takes `job`, and the answer as text.
     ///
     /// # Errors
-    /// What the plugin did wrong, in words.
+    /// Describes what the plugin did wrong.
     pub fn check(
         &self,
         job: &JobDescription,
@@ -259,32 +260,32 @@ impl Candidate {
         let (context, job, worker) = (self.context(), facts::job(job), facts::worker(worker));
         let verdict = self.plugin.ask(&Check { context, job, worker });
         let verdict = verdict.map_err(|failure| failure.to_string())?;
-        Ok((verdict == Verdict::Yes, told_verdict(&verdict)))
+        Ok((verdict == Verdict::Yes, verdict_text(&verdict)))
     }
 
-    /// How long `worker` needs for `job`, in words.
+    /// How long `worker` needs for `job`, as text.
     ///
     /// # Errors
-    /// What the plugin did wrong, in words.
+    /// Describes what the plugin did wrong.
     pub fn estimate(&self, job: &JobDescription, worker: &WorkerFacts) -> Result<String, String> {
         let (context, job, worker) = (self.context(), facts::job(job), facts::worker(worker));
-        self.timed(&HowLong { context, job, worker }, told_estimate).1
+        self.timed(&HowLong { context, job, worker }, estimate_text).1
     }
 
     fn context(&self) -> Context {
         facts::context(None, &self.settings, self.at)
     }
 
-    /// Asks, and tells the time of the call alone, and the answer in words.
+    /// Calls the plugin; returns the time of the call alone, and the answer as text.
     fn timed<Q: Question>(
         &self,
         question: &Q,
-        told: impl FnOnce(Q::Answer) -> String,
+        describe: impl FnOnce(Q::Answer) -> String,
     ) -> (Duration, Result<String, String>) {
         let start = Instant::now();
         let answer = self.plugin.ask(question);
         let took = start.elapsed();
-        (took, answer.map(told).map_err(|failure| failure.to_string()))
+        (took, answer.map(describe).map_err(|failure| failure.to_string()))
     }
 }
 
@@ -297,18 +298,18 @@ fn package(name: &str) -> Option<String> {
     })
 }
 
-fn told_ranking(ranking: &Ranking, workers: usize, remarks: &mut Vec<String>) -> String {
+fn ranking_text(ranking: &Ranking, workers: usize, remarks: &mut Vec<String>) -> String {
     let (ranked, out) = (ranking.choices.len(), ranking.left_out.len());
     let silent = workers.saturating_sub(ranked + out);
     if silent > 0 {
         remarks.push(format!(
-            "{silent} left out without a reason: name them in `left-out`, and users see why"
+            "{silent} left out without a reason; list them in `left-out` so that users see why"
         ));
     }
     let choices = ranking.choices.iter().map(|choice| &choice.reason);
     let mut reasons = choices.chain(ranking.left_out.iter().map(|out| &out.reason));
     if reasons.any(|reason| reason.trim().is_empty()) {
-        remarks.push("a reason is empty: users see it beside the worker".into());
+        remarks.push("a reason is empty; users see it beside the worker".into());
     }
     match out + silent {
         0 => format!("ranks {ranked}"),
@@ -316,7 +317,7 @@ fn told_ranking(ranking: &Ranking, workers: usize, remarks: &mut Vec<String>) ->
     }
 }
 
-fn told_verdict(verdict: &Verdict) -> String {
+fn verdict_text(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Yes => "yes".into(),
         Verdict::No(reasons) => {
@@ -329,7 +330,7 @@ fn told_verdict(verdict: &Verdict) -> String {
     }
 }
 
-fn told_estimate(estimate: Option<Estimate>) -> String {
+fn estimate_text(estimate: Option<Estimate>) -> String {
     match estimate {
         None => "cannot tell".into(),
         Some(Estimate { minutes, low, high, confidence }) => format!(
@@ -367,18 +368,18 @@ mod tests {
     }
 
     #[test]
-    fn what_should_be_better_is_remarked() {
+    fn shortcomings_are_remarked() {
         let ranking = Ranking {
             choices: vec![Choice { index: 0, score: 1.0, reason: " ".into() }],
             left_out: vec![Exclusion { index: 1, reason: "busy".into() }],
         };
         let mut remarks = Vec::new();
-        assert_eq!(told_ranking(&ranking, 3, &mut remarks), "ranks 1, leaves out 2");
+        assert_eq!(ranking_text(&ranking, 3, &mut remarks), "ranks 1, leaves out 2");
         assert_eq!(remarks.len(), 2);
     }
 
     #[test]
-    fn the_built_in_plugins_cope_with_every_case() {
+    fn the_built_in_plugins_handle_every_case() {
         for point in ExtensionPoint::ALL {
             let plugin = source::load_embedded(point, None).unwrap();
             let (limits, settings) = (Limits::EMBEDDED, Vec::new());

@@ -1,4 +1,4 @@
-//! What wasmtime says, in the words of somebody who writes a plugin.
+//! Translates wasmtime's errors for authors of plugins.
 
 use super::ExtensionPoint;
 use super::component::Failure;
@@ -6,18 +6,18 @@ use super::limits::Limits;
 use super::text::one_line;
 use wasmtime::Trap;
 
-/// The package that this host speaks.
+/// The WIT package that this host supports.
 const PACKAGE: &str = "sleap-rtc:policy/";
 const VERSION: &str = "0.1.0";
 
-/// Tells components from everything else by their first eight bytes.
+/// Recognizes components by their first eight bytes.
 pub(super) fn check_header(bytes: &[u8]) -> Result<(), String> {
     const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
     const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
     if bytes.starts_with(COMPONENT) {
         Ok(())
     } else if bytes.starts_with(CORE_MODULE) {
-        Err("it is a core WebAssembly module, not a component: make a component of it with \
+        Err("it is a core WebAssembly module, not a component: convert it with \
              `wasm-tools component new FILE -o PLUGIN.wasm`"
             .into())
     } else {
@@ -25,21 +25,21 @@ pub(super) fn check_header(bytes: &[u8]) -> Result<(), String> {
     }
 }
 
-/// Why bytes that begin like a component do not compile.
+/// Why a file with a component's header does not compile.
 pub(super) fn not_compiled(error: &wasmtime::Error) -> String {
     let error = format!("{error:#}");
     let cut = ["unexpected end", "extends past end", "is out of bounds (bound"];
     if cut.iter().any(|words| error.contains(words)) {
-        "the file is cut off: copy or build it again".into()
+        "the file is truncated: copy or build it again".into()
     } else {
         format!(
-            "it is damaged, or uses WebAssembly that this host lacks: {}",
+            "it is damaged, or uses WebAssembly features that this host lacks: {}",
             one_line(&error, 300)
         )
     }
 }
 
-/// Why a component cannot stand at `point`, seen from what it imports and exports.
+/// Why a component cannot be used at `point`, judging by its imports and exports.
 pub(super) fn not_usable(
     point: ExtensionPoint,
     imports: &[String],
@@ -60,12 +60,12 @@ pub(super) fn not_usable(
     }
     format!(
         "its records or functions differ from version {VERSION} of the contract: build it with \
-         the host's WIT, unchanged ({})",
+         the host's unmodified WIT ({})",
         one_line(&format!("{error:#}"), 300)
     )
 }
 
-/// Why a component that exports no extension point is no plugin.
+/// Why a component without an extension point is not a plugin.
 pub(super) fn no_extension_point(imports: &[String], exports: &[String]) -> String {
     foreign(imports, exports).unwrap_or_else(|| {
         format!(
@@ -82,7 +82,7 @@ pub(super) fn export(point: ExtensionPoint) -> String {
     format!("{PACKAGE}{}@{VERSION}", point.interface())
 }
 
-/// What has no place in a plugin of this version, if anything.
+/// An import or export that a plugin of this version must not have, if there is one.
 fn foreign(imports: &[String], exports: &[String]) -> Option<String> {
     if let Some(why) = another_version(imports, exports) {
         return Some(why);
@@ -94,18 +94,18 @@ fn foreign(imports: &[String], exports: &[String]) -> Option<String> {
         more => format!(" and {more} more"),
     };
     Some(format!(
-        "it imports `{first}`{others}, but a policy gets nothing but `log`: no files, clock, \
-         randomness or network. Build Rust for wasm32-unknown-unknown; give other languages' \
-         tools the option that stubs WASI"
+        "it imports `{first}`{others}, but a policy can import only `log`: no files, clock, \
+         randomness or network. Build Rust for wasm32-unknown-unknown; for other languages, use \
+         their tool's option to stub WASI"
     ))
 }
 
-/// Why a component of another version of the contract is no plugin for this host. The engine would
-/// let some of them pass, as versions go; what they rely on may still not be there.
+/// Why a component for another version of the contract cannot be used. The engine would accept some
+/// compatible versions, but the host may lack what they rely on.
 pub(super) fn another_version(imports: &[String], exports: &[String]) -> Option<String> {
     let other = imports.iter().chain(exports).find(|name| other_version(name))?;
     Some(format!(
-        "it was built for `{other}`, and this host speaks version {VERSION}: build it with the \
+        "it was built for `{other}`, but this host supports version {VERSION}: build it with the \
          host's WIT"
     ))
 }
@@ -137,13 +137,13 @@ pub(super) fn stopped(
     }
 }
 
-/// What the engine has no trap for: it says so in words only.
+/// Errors for which the engine has a message but no trap.
 fn refused_by_engine(error: &str) -> Option<Failure> {
     let says = |words: &str| error.contains(words);
     if says("fuel allocated for hostcalls") {
         Some(Failure::AnswerTooLarge)
     } else if says("invalid utf-8") || says("incomplete utf-8") {
-        Some(Failure::BadAnswer("a text that it hands over is not UTF-8".into()))
+        Some(Failure::BadAnswer("it passed a text that is not UTF-8".into()))
     } else if says("resource limit exceeded") || says("exceeds table limits") {
         Some(Failure::Size(one_line(error, 200)))
     } else {
@@ -162,11 +162,11 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_named() {
+    fn a_mismatch_is_named() {
         let wasi = explained(&["wasi:cli/environment@0.2.0", "wasi:io/poll@0.2.0"], &[]);
         assert!(wasi.contains("`wasi:cli/environment@0.2.0` and 1 more"), "{wasi}");
         let other = explained(&["sleap-rtc:policy/log@0.2.0"], &[]);
-        assert!(other.contains("log@0.2.0") && other.contains("speaks version 0.1.0"), "{other}");
+        assert!(other.contains("log@0.2.0") && other.contains("supports version 0.1.0"), "{other}");
         let wrong = explained(&[], &["sleap-rtc:policy/estimation@0.1.0"]);
         assert!(wrong.contains("world `selection-plugin`"), "{wrong}");
         let changed = explained(&[], &["sleap-rtc:policy/selection@0.1.0"]);

@@ -1,7 +1,7 @@
-//! From the host's vocabulary to the records of the WIT package.
+//! Converts the host's types to the records of the WIT package.
 //!
-//! What workers say of themselves has no bound, so texts and lists are cut here: one worker must
-//! not be able to fill the memory of a plugin that ranks a thousand.
+//! Workers can report texts and lists of any length. They are shortened here, so that one worker cannot
+//! fill the memory of a plugin that ranks a thousand.
 
 use super::bindings::types::{
     Context, Gpu, ImageSize, Job, JobType, Property, Requirements, Value, Worker, WorkerStatus,
@@ -22,7 +22,7 @@ pub(super) fn context(asker: Option<&str>, settings: &[Property], at: LocalTime)
     Context { asker, settings, properties: at.properties() }
 }
 
-/// A plugin's settings. They are the user's own, so nothing is cut.
+/// A plugin's settings. They come from the local user, so nothing is shortened.
 pub(super) fn settings(table: &toml::Table) -> Vec<Property> {
     let property = |(key, value): (&String, &toml::Value)| Property {
         key: key.clone(),
@@ -39,7 +39,7 @@ pub(super) fn settings(table: &toml::Table) -> Vec<Property> {
     table.iter().map(property).collect()
 }
 
-/// TOML as JSON; what JSON has no form for becomes text.
+/// TOML as JSON; values without a JSON form become text.
 fn json(value: &toml::Value) -> Json {
     match value {
         toml::Value::String(text) => Json::from(text.as_str()),
@@ -78,11 +78,11 @@ pub(super) fn job(job: &JobDescription) -> Job {
     }
 }
 
-/// What is known of a worker.
+/// A worker's description.
 pub(super) fn worker(facts: &WorkerFacts) -> Worker {
     let driver = &facts.accelerators;
     let active_jobs = facts.slots.saturating_sub(facts.slots_free);
-    // With every slot free no job can hold a GPU. Else only the worker can say which one is held.
+    // If every slot is free, no job holds a GPU. Otherwise only the worker knows which ones are held.
     let free = (active_jobs == 0).then_some(false);
     Worker {
         peer_id: facts.peer_id.as_str().to_owned(),

@@ -1,9 +1,10 @@
-//! Asks plugins: which worker, whether, how long.
+//! The policy host: asks plugins which worker gets a job, whether a worker takes it, and how long it
+//! takes.
 //!
-//! A plugin is a WASM component written against the package in `wit/`. The defaults are components
-//! too, embedded in this program: what is tested is what runs. A plugin that fails (traps, takes
-//! too long, answers nonsense) harms nobody: its failure is logged and counted, and
-//! [`OnFailure`] says what is answered instead.
+//! A plugin is a WASM component that implements the package in `wit/`. The default policies are
+//! components too, embedded in this program, so that the code that is tested is the code that runs. A
+//! plugin that fails (traps, takes too long, gives an invalid answer) does no harm: its failure is
+//! logged and counted, and [`OnFailure`] decides what is answered instead.
 
 mod bindings;
 mod cache;
@@ -30,26 +31,26 @@ pub use local_time::LocalTime;
 use questions::{Check, HowLong, Question, Select};
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::job::{JobDescription, Reason};
-use source::Shelf;
+use source::PluginSource;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use watched::Watched;
 
-/// Where a plugin may stand.
+/// The decisions that a plugin can make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ExtensionPoint {
-    /// Ranks the workers of a room. On the client.
+    /// Ranks the workers of a room, on the client.
     Selection,
-    /// Admits jobs. On the worker.
+    /// Admits jobs, on the worker.
     Compatibility,
-    /// Estimates durations. On the worker.
+    /// Estimates durations, on the worker.
     Estimate,
 }
 
 impl ExtensionPoint {
-    /// Each of them.
+    /// All extension points.
     pub const ALL: [Self; 3] = [Self::Selection, Self::Compatibility, Self::Estimate];
 
     /// The key in the configuration: `[policy.KEY]`.
@@ -69,7 +70,7 @@ impl ExtensionPoint {
         }
     }
 
-    /// The WIT world that has this extension point only.
+    /// The WIT world with only this extension point.
     pub fn world(self) -> &'static str {
         match self {
             Self::Selection => "selection-plugin",
@@ -89,7 +90,7 @@ pub enum PolicyError {
         key: &'static str,
         /// As configured.
         plugin: String,
-        /// Where it was looked for.
+        /// The path that was tried.
         path: PathBuf,
     },
     /// The file cannot be read.
@@ -102,7 +103,7 @@ pub enum PolicyError {
         /// What the system says.
         source: std::io::Error,
     },
-    /// The file is not a plugin for this place.
+    /// The file is not a plugin for this extension point.
     #[error("[policy.{key}]: {} cannot be used: {why}", .path.display())]
     Unusable {
         /// The section of the configuration.
@@ -112,7 +113,7 @@ pub enum PolicyError {
         /// What its author should do.
         why: String,
     },
-    /// The file is not one that was accepted.
+    /// The file was not accepted in plugins.lock.
     #[error("[policy.{key}]: {source}")]
     Locked {
         /// The section of the configuration.
@@ -122,41 +123,41 @@ pub enum PolicyError {
     },
 }
 
-/// A worker that may get the job.
+/// A worker that can get the job.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Choice {
-    /// Its place in the list that was asked about.
+    /// Its index in the list of workers.
     pub index: usize,
     /// Higher is better. Finite.
     pub score: f64,
-    /// Why, in words.
+    /// Why, for the user.
     pub reason: String,
 }
 
 /// A worker that must not get the job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exclusion {
-    /// Its place in the list that was asked about.
+    /// Its index in the list of workers.
     pub index: usize,
-    /// Why not, in words.
+    /// Why not, for the user.
     pub reason: String,
 }
 
-/// What a selection plugin says.
+/// The answer of a selection plugin.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Ranking {
     choices: Vec<Choice>,
     left_out: Vec<Exclusion>,
 }
 
-/// Which workers to offer a job to.
+/// The workers to offer a job to.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Selection {
-    /// Best first; each worker at most once; empty when none fits.
+    /// Best first, each worker at most once; empty if none fits.
     pub ranking: Vec<Choice>,
-    /// Those left out with a reason.
+    /// The workers left out with a reason.
     pub left_out: Vec<Exclusion>,
-    /// A line for the user when a plugin failed. The log has it too, with the plugin's own words.
+    /// A line for the user if a plugin failed. The log has it too, with the plugin's own message.
     pub notice: Option<String>,
 }
 
@@ -169,7 +170,7 @@ pub enum Verdict {
     No(Vec<Reason>),
 }
 
-/// How long a job may take. `0 <= low <= minutes <= high`, all finite.
+/// How long a job will take. `0 <= low <= minutes <= high`, all finite.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Estimate {
     /// The most likely duration.
@@ -178,11 +179,11 @@ pub struct Estimate {
     pub low: f64,
     /// Rarely longer.
     pub high: f64,
-    /// Share of jobs that end between `low` and `high`.
+    /// The estimated share of jobs that take between `low` and `high`.
     pub confidence: f64,
 }
 
-/// The plugins in force. Cheap to clone.
+/// The plugins in use. Cheap to clone.
 #[derive(Clone)]
 pub struct Policies {
     points: Arc<Points>,
@@ -197,24 +198,24 @@ struct Points {
 }
 
 impl Policies {
-    /// Loads the configured plugins and tries each. Compiles those that are not in the cache, which
-    /// takes up to seconds for large ones; the embedded ones are loaded when first asked.
+    /// Loads and tests the configured plugins. Those that are not in the cache are compiled, which can
+    /// take seconds. The embedded plugins are loaded when they are first needed.
     ///
     /// # Errors
-    /// The first plugin that cannot be used, and what to do about it.
+    /// Names the first plugin that cannot be used, and what to do about it.
     pub fn load(config: &PolicyConfig) -> Result<Self, PolicyError> {
-        let shelf = Shelf::new(config);
-        let load = |point, section| Point::load(point, section, &shelf);
+        let source = PluginSource::new(config);
+        let load = |point, section| Point::load(point, section, &source);
         let points = Points {
             selection: load(ExtensionPoint::Selection, &config.selection)?,
             compatibility: load(ExtensionPoint::Compatibility, &config.compatibility)?,
             estimate: load(ExtensionPoint::Estimate, &config.estimate)?,
-            cache: shelf.cache,
+            cache: source.cache,
         };
         Ok(Self { points: Arc::new(points), asker: None })
     }
 
-    /// The same plugins, told that `peer` asks.
+    /// The same plugins, for a job of the client `peer`.
     pub fn asked_by(&self, peer: &str) -> Self {
         Self { points: Arc::clone(&self.points), asker: Some(peer.into()) }
     }
@@ -231,7 +232,7 @@ impl Policies {
         Selection { ranking: choices, left_out, notice }
     }
 
-    /// Whether `worker` takes `job`. A failure that nothing stands in for is a refusal.
+    /// Whether `worker` takes `job`. Without an answer from any plugin the job is refused.
     pub async fn check(&self, job: &JobDescription, worker: &WorkerFacts) -> Verdict {
         let question =
             Check { context: self.context(), job: facts::job(job), worker: facts::worker(worker) };
@@ -242,7 +243,7 @@ impl Policies {
         })
     }
 
-    /// How long `worker` needs for `job`. None: nobody can tell.
+    /// How long `worker` needs for `job`, if a plugin can tell.
     pub async fn estimate(&self, job: &JobDescription, worker: &WorkerFacts) -> Option<Estimate> {
         let question = HowLong {
             context: self.context(),
@@ -252,7 +253,7 @@ impl Policies {
         self.ask(question).await.0.flatten()
     }
 
-    /// The circumstances of a call, but for the settings.
+    /// The context of a call, without settings.
     fn context(&self) -> bindings::types::Context {
         facts::context(self.asker.as_deref(), &[], LocalTime::now())
     }
@@ -262,21 +263,21 @@ impl Policies {
         self.points.at(point).failures.load(Ordering::Relaxed)
     }
 
-    /// How often plugins failed since they were loaded, where they did.
+    /// How often plugins failed since they were loaded, for each extension point with failures.
     pub fn all_failures(&self) -> BTreeMap<&'static str, u64> {
         let counted = ExtensionPoint::ALL.map(|point| (point.key(), self.failures(point)));
         counted.into_iter().filter(|(_, failures)| *failures > 0).collect()
     }
 
-    /// Asks on a thread that may block.
+    /// Calls the plugin on a thread that may block.
     async fn ask<Q: Question>(&self, question: Q) -> (Option<Q::Answer>, Option<String>) {
         let points = Arc::clone(&self.points);
         let asked = tokio::task::spawn_blocking(move || {
             points.at(Q::POINT).ask(question, points.cache.as_deref())
         });
         asked.await.unwrap_or_else(|error| {
-            tracing::error!(%error, point = Q::POINT.key(), "the host failed while asking a plugin");
-            (None, Some(format!("the {} plugin could not be asked", Q::POINT.key())))
+            tracing::error!(%error, point = Q::POINT.key(), "the host failed while it called a plugin; this is a bug");
+            (None, Some(format!("the {} plugin could not be called", Q::POINT.key())))
         })
     }
 }
@@ -291,7 +292,7 @@ impl Points {
     }
 }
 
-/// One extension point and who answers there.
+/// One extension point with its plugin.
 struct Point {
     configured: Option<Watched>,
     settings: Vec<bindings::types::Property>,
@@ -303,10 +304,10 @@ impl Point {
     fn load(
         point: ExtensionPoint,
         config: &PluginConfig,
-        shelf: &Shelf,
+        source: &PluginSource,
     ) -> Result<Self, PolicyError> {
         let limits = Limits { timeout_ms: config.timeout_ms, memory_mib: config.memory_mib };
-        let load = |plugin: &String| Watched::load(point, plugin, shelf, limits);
+        let load = |plugin: &String| Watched::load(point, plugin, source, limits);
         Ok(Self {
             configured: config.plugin.as_ref().map(load).transpose()?,
             settings: facts::settings(&config.settings),
@@ -334,12 +335,12 @@ impl Point {
             Err(failure) => failure,
         };
         let then = match self.on_failure {
-            OnFailure::Refuse => "nothing answers for it",
-            OnFailure::Default => "the default was used",
+            OnFailure::Refuse => "no other plugin answers in its place",
+            OnFailure::Default => "the built-in plugin answered instead",
         };
         self.count(Q::POINT, &plugin.name, &failure, then);
         let failed = format!("the {} plugin {} failed", Q::POINT.key(), plugin.name);
-        // Settings are for the plugin they were written for.
+        // The settings belong to the configured plugin only.
         question.context().settings.clear();
         match self.on_failure {
             OnFailure::Refuse => (None, Some(failed)),
@@ -350,7 +351,7 @@ impl Point {
         }
     }
 
-    /// Asks the embedded plugin.
+    /// Calls the embedded plugin.
     fn ask_default<Q: Question>(
         &self,
         question: &Q,
@@ -362,12 +363,12 @@ impl Point {
             Err(why) => Err(Failure::Other(why.clone())),
         };
         asked.map_err(|failure| {
-            self.count(Q::POINT, name, &failure, "nothing answers for it");
+            self.count(Q::POINT, name, &failure, "no other plugin answers in its place");
             format!("the built-in {} plugin failed", Q::POINT.key())
         })
     }
 
-    /// Counts a failure and logs it, in the one line that a client's user sees of it.
+    /// Counts a failure and logs it in one line.
     fn count(&self, point: ExtensionPoint, plugin: &str, failure: &Failure, then: &str) {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
         let point = point.key();
@@ -375,7 +376,7 @@ impl Point {
     }
 }
 
-/// The embedded plugin for `point`, loaded once in the life of the process.
+/// The embedded plugin for `point`, loaded once per process.
 fn embedded(point: ExtensionPoint, cache: Option<&Cache>) -> &'static Result<Plugin, String> {
     static PLUGINS: [OnceLock<Result<Plugin, String>>; 3] = [const { OnceLock::new() }; 3];
     PLUGINS[point as usize].get_or_init(|| source::load_embedded(point, cache))

@@ -1,4 +1,4 @@
-//! What a call of a plugin may use: time, memory, log.
+//! The limits of a plugin's call: time, memory, log.
 
 use super::bindings::log::{Host, Level};
 use super::bindings::types;
@@ -7,14 +7,14 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use wasmtime::{Engine, ResourceLimiter};
 
-/// How often a running guest is made to look at the clock.
+/// How often a running guest's deadline is checked.
 const TICK: Duration = Duration::from_millis(5);
-/// What one call may write to the log.
+/// How much one call may write to the log.
 const LOG_BYTES: usize = 16 * 1024;
-/// What the host may allocate for what a guest hands over, in bytes.
+/// How much the host allocates for the data that a guest passes to it, in bytes.
 pub(super) const ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
-/// What a component may consist of.
+/// The size limits of a component.
 pub(super) const INSTANCES: usize = 200;
 pub(super) const MEMORIES: usize = 50;
 pub(super) const TABLES: usize = 200;
@@ -30,7 +30,7 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// For the embedded plugins: they are ours, and they must answer on a busy machine too.
+    /// For the embedded plugins, which are trusted and must answer even on a busy machine.
     pub(super) const EMBEDDED: Self = Self { timeout_ms: 10_000, memory_mib: 256 };
 
     /// The moment after which a call that starts now is stopped.
@@ -39,13 +39,13 @@ impl Limits {
     }
 }
 
-/// What the host keeps for one call of a guest.
+/// The host's state of one call.
 pub(super) struct CallState {
     plugin: Arc<str>,
     log_left: usize,
     memory_bytes: usize,
     memory_limit: usize,
-    /// Set once the guest wanted more memory than it may have.
+    /// Whether the guest was denied memory.
     pub(super) memory_denied: bool,
 }
 
@@ -67,13 +67,13 @@ impl types::Host for CallState {}
 impl Host for CallState {
     fn log(&mut self, level: Level, message: String) {
         let plugin = &*self.plugin;
-        // A guest that logs nothing in a loop must not fill the host's log with empty lines.
+        // Without a minimum cost a guest could fill the host's log with empty lines.
         let cost = message.len().max(64);
         let Some(left) = self.log_left.checked_sub(cost) else {
             if std::mem::take(&mut self.log_left) > 0 {
                 tracing::warn!(
                     plugin,
-                    "the plugin writes more than {LOG_BYTES} bytes in one call; the rest is dropped"
+                    "the plugin logged more than {LOG_BYTES} bytes in one call; the rest is dropped"
                 );
             }
             return;
@@ -127,15 +127,15 @@ impl ResourceLimiter for CallState {
     }
 }
 
-/// Moves an engine's epoch on while at least one guest runs.
+/// Advances an engine's epoch while at least one guest runs.
 pub(super) struct Ticker {
     running: Mutex<usize>,
     wake: Condvar,
 }
 
 impl Ticker {
-    /// Starts the thread that ticks. It sleeps while nothing runs, and lives as long as the
-    /// process, as the engine does.
+    /// Starts the ticking thread. It sleeps while no guest runs, and lives as long as the process, like
+    /// the engine.
     pub(super) fn start(engine: Engine) -> std::io::Result<Arc<Self>> {
         let ticker = Arc::new(Self { running: Mutex::new(0), wake: Condvar::new() });
         let this = Arc::clone(&ticker);

@@ -1,4 +1,4 @@
-//! The local time that plugins are told with every call: they have no clock.
+//! The local time, which is passed to plugins with every call, since they have no clock.
 
 use super::bindings::types::{Property, Value};
 use jiff::Zoned;
@@ -6,20 +6,20 @@ use jiff::civil::DateTime;
 use std::fmt;
 use std::str::FromStr;
 
-/// A date and a time of day, where the host is.
+/// A date and a time of day in the host's time zone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LocalTime(DateTime);
 
 impl LocalTime {
-    /// When plugins are tried: an ordinary Wednesday, ten in the morning.
+    /// The time in tests of plugins: an ordinary Wednesday, ten in the morning.
     pub(super) const ORDINARY: Self = Self(DateTime::constant(2026, 1, 14, 10, 0, 0, 0));
 
-    /// Now, in the zone that `TZ` or the system says; UTC where neither does.
+    /// Now, in the time zone of `TZ` or the system; UTC if neither is set.
     pub fn now() -> Self {
         Self(Zoned::now().datetime())
     }
 
-    /// As plugins are told it. Minutes are as fine as it gets.
+    /// The properties for plugins, with a resolution of a minute.
     pub(super) fn properties(self) -> Vec<Property> {
         let Self(time) = self;
         let text = |format: &str| Value::Text(time.strftime(format).to_string());
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plugins_are_told_date_time_and_weekday() {
+    fn plugins_receive_date_time_and_weekday() {
         let told = |text: &str| {
             let properties = text.parse::<LocalTime>().unwrap().properties();
             let told = properties.into_iter().map(|property| match property.value {

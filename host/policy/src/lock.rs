@@ -1,4 +1,4 @@
-//! `plugins.lock`: which plugins the operator has accepted, each with the hash of its file.
+//! `plugins.lock`: the plugins that the operator has accepted, with the hashes of their files.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 /// The file's name in the plugin folder.
 const NAME: &str = "plugins.lock";
-const HEAD: &str = "# The plugins that were accepted, with the BLAKE3 hash of each file.\n\
+const HEAD: &str = "# The accepted plugins, with the BLAKE3 hash of each file.\n\
                     # `sleap-rtc plugin add`, `remove` and `lock` write this file.\n\n";
 
-/// Why the lock does not let a plugin pass, or cannot be used itself.
+/// Why the lock refuses a plugin, or cannot be used itself.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// It cannot be read or written.
@@ -22,8 +22,8 @@ pub enum LockError {
         /// What the system says.
         source: io::Error,
     },
-    /// It is no lock.
-    #[error("{} is damaged: {}; `sleap-rtc plugin lock` writes it anew", .path.display(), .source.message())]
+    /// It is not a lock file.
+    #[error("{} is damaged: {}; write a new one with `sleap-rtc plugin lock`", .path.display(), .source.message())]
     Damaged {
         /// The lock.
         path: PathBuf,
@@ -33,7 +33,7 @@ pub enum LockError {
     /// The plugin was never accepted.
     #[error(
         "`[policy] locked` is set and {plugin} is not in {}: its hash is {hash}, and none was \
-         accepted. Once you trust it, run `sleap-rtc plugin lock`",
+         accepted. If you trust it, run `sleap-rtc plugin lock`",
         .path.display()
     )]
     Absent {
@@ -47,7 +47,7 @@ pub enum LockError {
     /// Another file was accepted under this name.
     #[error(
         "`[policy] locked` is set and {plugin} is not the file that was accepted in {}: its hash \
-         is {hash}, accepted was {accepted}. Once you trust it, run `sleap-rtc plugin lock`",
+         is {hash}, accepted was {accepted}. If you trust it, run `sleap-rtc plugin lock`",
         .path.display()
     )]
     Differs {
@@ -69,7 +69,7 @@ struct Content {
     plugins: BTreeMap<String, String>,
 }
 
-/// The lock of one plugin folder. It is read anew whenever it is asked.
+/// The lock of one plugin folder. Each check reads the file again.
 #[derive(Debug, Clone)]
 pub struct Lock {
     dir: PathBuf,
@@ -82,13 +82,12 @@ impl Lock {
         Self { dir: dir.to_owned(), path: dir.join(NAME) }
     }
 
-    /// Where it lies.
+    /// The path of the lock file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What the plugin in the file `plugin` is called in the lock: its file's name if it lies in
-    /// the plugin folder, else its path.
+    /// The plugin's name in the lock: its file name if it is in the plugin folder, otherwise its path.
     pub fn name(&self, plugin: &Path) -> String {
         match plugin.file_name() {
             Some(name) if plugin.parent() == Some(&self.dir) => name.to_string_lossy().into_owned(),
@@ -96,7 +95,7 @@ impl Lock {
         }
     }
 
-    /// Lets the plugin in the file `plugin` pass if a file with this hash was accepted.
+    /// Checks that the plugin in the file `plugin` was accepted with this hash.
     ///
     /// # Errors
     /// The lock cannot be read, or the plugin is not the one that was accepted.
@@ -109,10 +108,10 @@ impl Lock {
         }
     }
 
-    /// The hash of each plugin that was accepted. Without a lock: none was.
+    /// The hashes of all accepted plugins; empty if there is no lock file.
     ///
     /// # Errors
-    /// When the file is there and cannot be read.
+    /// When the file exists but cannot be read.
     pub fn accepted(&self) -> Result<BTreeMap<String, String>, LockError> {
         match fs::read_to_string(&self.path) {
             Ok(text) => {
@@ -125,7 +124,7 @@ impl Lock {
         }
     }
 
-    /// Writes these plugins, and no others, as accepted.
+    /// Accepts these plugins and no others.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -136,7 +135,7 @@ impl Lock {
     }
 }
 
-/// Puts `bytes` in the file `path` at once, with its folder: nobody ever reads a half of it.
+/// Writes `bytes` to `path` atomically and creates its folder: nobody ever reads half a file.
 ///
 /// # Errors
 /// What the system says.
@@ -146,7 +145,7 @@ pub fn install(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::create_dir_all(dir)?;
     let mut beside = tempfile::NamedTempFile::new_in(dir)?;
     beside.write_all(bytes)?;
-    // A plugin folder may be one for all users of a machine.
+    // All users of a machine may share a plugin folder.
     beside.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
     beside.as_file().sync_all()?;
     beside.persist(path)?;

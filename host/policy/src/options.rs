@@ -1,26 +1,26 @@
-//! Which plugins there are, and what they may take.
+//! Which plugins to use, with their settings and limits.
 
 use std::path::PathBuf;
 
 /// The policy plugins.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PolicyConfig {
-    /// Where plugins that are given by name lie.
+    /// The folder of plugins that are given by name.
     pub dir: PathBuf,
-    /// Whether only plugins that stand in `plugins.lock` in that folder are loaded.
+    /// Whether to load only plugins that `plugins.lock` in that folder accepts.
     pub locked: bool,
-    /// Where compiled plugins are kept; `None`: nowhere.
+    /// Where to cache compiled plugins, if anywhere.
     pub cache: Option<PathBuf>,
-    /// Which worker (asked by the client).
+    /// Which worker gets a job (used by clients).
     pub selection: PluginConfig,
-    /// Whether (asked by the worker).
+    /// Whether a worker takes a job (used by workers).
     pub compatibility: PluginConfig,
-    /// How long (asked by the worker).
+    /// How long a job takes (used by workers).
     pub estimate: PluginConfig,
 }
 
 impl PolicyConfig {
-    /// The embedded plugins alone.
+    /// Only the embedded plugins.
     pub fn new(dir: PathBuf) -> Self {
         Self {
             dir,
@@ -39,13 +39,13 @@ impl PolicyConfig {
 pub struct PluginConfig {
     /// An absolute path, or a name: `NAME.wasm` in the plugin folder. `None` for the embedded one.
     pub plugin: Option<String>,
-    /// Handed to every call.
+    /// Passed with every call.
     pub settings: toml::Table,
     /// What happens when a call fails.
     pub on_failure: OnFailure,
-    /// Longest time of one call.
+    /// Time limit of one call.
     pub timeout_ms: u64,
-    /// Most memory of one call.
+    /// Memory limit of one call.
     pub memory_mib: u64,
 }
 
@@ -57,7 +57,7 @@ impl PluginConfig {
     }
 }
 
-/// What happens when a plugin traps, takes too long or answers nonsense.
+/// What happens when a plugin traps, takes too long or gives an invalid answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnFailure {
     /// The embedded plugin answers instead.

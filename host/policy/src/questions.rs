@@ -1,4 +1,4 @@
-//! The three questions: how each is put to a guest, and which answers count.
+//! The three calls: how each is made, and which answers are valid.
 
 use super::bindings::types::{Context, Job, Worker};
 use super::bindings::{compatibility, estimation, selection};
@@ -8,24 +8,24 @@ use super::{Choice, Estimate, Exclusion, ExtensionPoint, Ranking, Reason, Verdic
 use wasmtime::Store;
 use wasmtime::component::{Instance, InstancePre};
 
-/// Longest reason that is passed on, in bytes.
+/// The longest reason that is passed on, in bytes.
 const REASON_BYTES: usize = 500;
-/// Reasons of one refusal that are passed on.
+/// How many reasons of one refusal are passed on.
 const REASONS: usize = 16;
 
 /// A question to a plugin.
 pub(super) trait Question: Send + Sync + 'static {
-    /// Which plugin is asked.
+    /// Which plugin is called.
     const POINT: ExtensionPoint;
-    /// What the guest says.
+    /// The guest's answer.
     type Raw;
-    /// What the host makes of it.
+    /// The checked answer.
     type Answer: Send + 'static;
 
-    /// The question's context, for the settings of the plugin that is asked next.
+    /// The call's context, in which the plugin's settings are filled in.
     fn context(&mut self) -> &mut Context;
 
-    /// Calls the guest. The inner error is the guest's own.
+    /// Calls the guest. The inner error is the one that the guest returned.
     fn put(
         &self,
         store: &mut Store<CallState>,
@@ -33,7 +33,7 @@ pub(super) trait Question: Send + Sync + 'static {
         pre: &InstancePre<CallState>,
     ) -> wasmtime::Result<Result<Self::Raw, String>>;
 
-    /// Takes an answer that keeps the contract's rules; else names the rule.
+    /// Checks the answer against the contract's rules, and names the rule that it breaks.
     fn check(&self, answer: Self::Raw) -> Result<Self::Answer, String>;
 }
 

@@ -10,7 +10,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Largest plugin that is read. One written in Python has 18 MB.
+/// The largest plugin that is read. One written in Python has 18 MB.
 const FILE_BYTES: u64 = 128 * 1024 * 1024;
 
 const LARGEST_GPU: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/largest-gpu.wasm"));
@@ -44,18 +44,18 @@ pub(super) fn load_embedded(
     Plugin::load(name, bytes, point, Limits::EMBEDDED, cache)
 }
 
-/// What all plugins of a configuration share. Cheap to clone.
+/// The plugin folder with its lock and its cache. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Shelf {
-    /// Where plugins that are given by name lie.
+pub(super) struct PluginSource {
+    /// The folder of plugins that are given by name.
     pub dir: PathBuf,
-    /// What decides which plugins may be loaded; none: any may.
+    /// Decides which plugins may be loaded. Without it, all may.
     pub lock: Option<Lock>,
-    /// None: plugins are compiled each time.
+    /// Without it, plugins are compiled each time.
     pub cache: Option<Arc<Cache>>,
 }
 
-impl Shelf {
+impl PluginSource {
     pub(super) fn new(config: &PolicyConfig) -> Self {
         let lock = config.locked.then(|| Lock::of(&config.dir));
         let cache = config.cache.as_deref().and_then(open_cache);
@@ -63,12 +63,14 @@ impl Shelf {
     }
 }
 
-/// The cache in `dir`. Without one all is well, only slower.
+/// Opens the cache in `dir`. Without a cache everything works, only slower.
 pub(super) fn open_cache(dir: &Path) -> Option<Cache> {
     let warn = |error: &_| {
         let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
         let cause = cause.unwrap_or_default();
-        tracing::warn!("policy plugins are compiled at every start: {error}{cause}");
+        tracing::warn!(
+            "cannot cache compiled plugins, so they are compiled at every start: {error}{cause}"
+        );
     };
     Cache::open(dir).inspect_err(warn).ok()
 }
@@ -86,7 +88,7 @@ pub(super) fn read_configured(
     })
 }
 
-/// Compiles and tries the plugin that was read from `path`.
+/// Compiles and tests the plugin that was read from `path`.
 pub(super) fn compile(
     point: ExtensionPoint,
     path: &Path,
@@ -101,7 +103,7 @@ pub(super) fn compile(
     Ok(loaded)
 }
 
-/// What a plugin is called in logs and messages.
+/// The name of a plugin in logs and messages.
 pub(super) fn name(path: &Path) -> String {
     let stem = path.file_stem().unwrap_or(path.as_os_str());
     stem.to_string_lossy().into_owned()
@@ -119,7 +121,7 @@ pub(super) fn locate(plugin: &str, dir: &Path) -> PathBuf {
     }
 }
 
-/// The whole file, if it is not too large for a plugin.
+/// Reads the whole file, unless it is too large for a plugin.
 pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(FILE_BYTES + 1).read_to_end(&mut bytes)?;
