@@ -14,7 +14,7 @@ use sleap_rtc_protocol::job::{
     JobDescription, JobEvent, JobOutcome, JobSpec, JobType, Refusal, RefusalCode, SharedPaths,
 };
 use sleap_rtc_protocol::path::RelPath;
-use sleap_rtc_protocol::peer::{ClientText, FileMeta, KEEP_ALIVE, WorkerText};
+use sleap_rtc_protocol::python::{ClientText, FileMeta, KEEP_ALIVE, WorkerText};
 use sleap_rtc_transfer as transfer;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

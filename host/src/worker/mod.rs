@@ -62,7 +62,7 @@ use sleap_rtc_policy::{Policies, PolicyError};
 use sleap_rtc_protocol::capabilities::{Capabilities, PROBLEMS, WORKER_TAGS, WorkerFacts};
 use sleap_rtc_protocol::ids::{PeerId, RoomCredentials};
 use sleap_rtc_protocol::job::{JobType, Refusal, RefusalCode};
-use sleap_rtc_protocol::signaling::{HandedOut, Metadata, PeerInfo, Role};
+use sleap_rtc_protocol::signaling::{IceServers, Metadata, PeerInfo, Role};
 use sleap_rtc_protocol::worker::WorkerStatus;
 use sleap_rtc_signaling::client::{
     HttpApi, Identity, SignalingClient, SignalingError, SignalingEvent,
@@ -133,7 +133,7 @@ const SETTLED: Duration = Duration::from_millis(50);
 pub(crate) struct Site {
     ice: IceConfig,
     /// The ICE servers that the signaling server has given, the newest.
-    given_ice: watch::Receiver<HandedOut>,
+    given_ice: watch::Receiver<IceServers>,
     pub(crate) policies: Policies,
     pub(crate) state_dir: PathBuf,
     pub(crate) runner: RunnerOptions,
@@ -388,7 +388,7 @@ fn site(
     policies: Policies,
     capabilities: &Capabilities,
     identity: &Identity,
-    given_ice: watch::Receiver<HandedOut>,
+    given_ice: watch::Receiver<IceServers>,
     looks: Looks,
     gpu_memory: GpuMemory,
 ) -> Site {

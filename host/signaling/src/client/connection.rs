@@ -6,7 +6,7 @@ use futures_util::{SinkExt, StreamExt};
 use rustls::pki_types::ServerName;
 use sleap_rtc_protocol::ids::RoomCredentials;
 use sleap_rtc_protocol::signaling::{
-    ClientMessage, ErrorFrame, HandedOut, MAX_FRAME_BYTES, Metadata, Register, Role, ServerMessage,
+    ClientMessage, ErrorFrame, IceServers, MAX_FRAME_BYTES, Metadata, Register, Role, ServerMessage,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -49,7 +49,7 @@ impl Registration {
 pub(super) async fn open(
     url: &Url,
     registration: &Registration,
-) -> Result<(Connection, HandedOut), SignalingError> {
+) -> Result<(Connection, IceServers), SignalingError> {
     let late = |_| unreachable(url, format!("no answer within {} s", ANSWER_DEADLINE.as_secs()));
     let mut connection = timeout(ANSWER_DEADLINE, dial(url)).await.map_err(late)??;
     let handed_out = timeout(ANSWER_DEADLINE, register(url, &mut connection, registration))
@@ -95,7 +95,7 @@ async fn register(
     url: &Url,
     connection: &mut Connection,
     registration: &Registration,
-) -> Result<HandedOut, SignalingError> {
+) -> Result<IceServers, SignalingError> {
     let ended = |error: Error| unreachable(url, error.to_string());
     connection.send(encode(&registration.frame())?).await.map_err(ended)?;
     while let Some(message) = connection.next().await {

@@ -16,7 +16,7 @@ use connection::{Connection, Registration};
 use roster::Change;
 use sleap_rtc_protocol::ids::{IdToken, PeerId, RoomCredentials};
 use sleap_rtc_protocol::signaling::{
-    ClientMessage, Filters, HandedOut, Metadata, MetadataPatch, PeerInfo, Role, ServerMessage,
+    ClientMessage, Filters, IceServers, Metadata, MetadataPatch, PeerInfo, Role, ServerMessage,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -120,7 +120,7 @@ pub struct SignalingClient {
     peer_id: PeerId,
     commands: mpsc::Sender<Command>,
     identity: watch::Receiver<Identity>,
-    ice: watch::Receiver<HandedOut>,
+    ice: watch::Receiver<IceServers>,
     discovering: Arc<Mutex<()>>,
     task: TaskTracker,
 }
@@ -149,7 +149,7 @@ impl SignalingClient {
         let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
         let (events, event_queue) = mpsc::channel(EVENT_QUEUE);
         let (newest, identity) = watch::channel(registration.identity.clone());
-        let (tell_ice, ice) = watch::channel(HandedOut::default());
+        let (tell_ice, ice) = watch::channel(IceServers::default());
         let news = News { events, identity: newest, ice: tell_ice };
         let task = Task::new(websocket, http, registration, command_queue, news);
         let tracker = TaskTracker::new();
@@ -188,7 +188,7 @@ impl SignalingClient {
 
     /// The STUN and TURN servers that the server gives to this peer, with accounts that are good
     /// now: they are asked for again before they expire.
-    pub fn ice_servers(&self) -> watch::Receiver<HandedOut> {
+    pub fn ice_servers(&self) -> watch::Receiver<IceServers> {
         self.ice.clone()
     }
 
@@ -248,7 +248,7 @@ async fn first_connection(
     websocket: &Url,
     http: &HttpApi,
     registration: &mut Registration,
-) -> Result<(Connection, HandedOut), SignalingError> {
+) -> Result<(Connection, IceServers), SignalingError> {
     let refused = match connection::open(websocket, registration).await {
         Err(refused @ SignalingError::IdentityRefused { .. }) => refused,
         result => return result,

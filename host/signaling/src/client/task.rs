@@ -8,7 +8,7 @@ use futures_util::{SinkExt, StreamExt};
 use sleap_rtc_base::backoff::Backoff;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::signaling::{
-    CLOSE_REPLACED, ClientMessage, Filters, HandedOut, MetadataPatch, PeerInfo, PeersChanged,
+    CLOSE_REPLACED, ClientMessage, Filters, IceServers, MetadataPatch, PeerInfo, PeersChanged,
     ServerMessage,
 };
 use std::time::{Duration, Instant};
@@ -52,7 +52,7 @@ pub(super) struct Page {
 pub(super) struct News {
     pub(super) events: mpsc::Sender<SignalingEvent>,
     pub(super) identity: watch::Sender<Identity>,
-    pub(super) ice: watch::Sender<HandedOut>,
+    pub(super) ice: watch::Sender<IceServers>,
 }
 
 /// A list that somebody watches.
@@ -97,7 +97,7 @@ impl Task {
     pub(super) async fn run(
         mut self,
         connection: Connection,
-        handed_out: HandedOut,
+        handed_out: IceServers,
         cancel: CancellationToken,
     ) {
         self.take_ice(handed_out);
@@ -279,7 +279,7 @@ impl Task {
     }
 
     /// Keeps the newest ICE servers, and when to ask for newer ones: at half of their time.
-    fn take_ice(&mut self, handed_out: HandedOut) {
+    fn take_ice(&mut self, handed_out: IceServers) {
         let again = handed_out.ice_lifetime_s.map(|s| Duration::from_secs(s) / 2);
         self.ice_again =
             again.and_then(|wait| Instant::now().checked_add(wait.max(ICE_AGAIN_LEAST)));
@@ -359,7 +359,7 @@ async fn attempt(
     url: &Url,
     http: &HttpApi,
     mut registration: Registration,
-) -> (Identity, Result<(Connection, HandedOut), SignalingError>) {
+) -> (Identity, Result<(Connection, IceServers), SignalingError>) {
     let mut opened = connection::open(url, &registration).await;
     let unsure = |error: &SignalingError| {
         matches!(error, SignalingError::IdentityRefused { .. } | SignalingError::Refused { .. })
