@@ -85,7 +85,7 @@ impl Room {
         config: &Config,
         credentials: RoomCredentials,
     ) -> Result<Self, ClientError> {
-        let api = HttpApi::new(&config.signaling.http)?;
+        let api = HttpApi::new(&config.signaling.http);
         let identity = api.sign_in(None).await?;
         let (signaling, events) = SignalingClient::connect(
             config.signaling.clone(),

@@ -219,7 +219,7 @@ pub async fn run(
     let gpu_memory = GpuMemory::load(&config.worker.state_dir);
     let pool = find_gpus(&config.worker, &gpu_memory).await?;
     let slots = SlotGpus::plan(&config.worker.slots, &pool);
-    let api = HttpApi::new(&config.signaling.http)?;
+    let api = HttpApi::new(&config.signaling.http);
     let capabilities = capabilities(&pool, &slots, &config.worker);
     let entering = enter(&config, &options.room, &state, &api, &capabilities);
     let Some(entered) = shutdown.run_until_cancelled(entering).await else { return Ok(()) };

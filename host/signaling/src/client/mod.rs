@@ -2,13 +2,18 @@
 //! back by itself ([`SignalingClient`]).
 
 mod connection;
+mod dial;
 mod endpoints;
+mod error;
 mod http;
+mod proxy;
+mod reach;
 mod roster;
 mod task;
 mod tls;
 
 pub use endpoints::{Address, Endpoints};
+pub use error::{CertificateProblem, ConnectError, ProxyError, SignalingError, TlsFailure};
 pub use http::HttpApi;
 pub use roster::Roster;
 
@@ -38,57 +43,6 @@ const COMMAND_QUEUE: usize = 64;
 const CHANGE_QUEUE: usize = 64;
 /// Frames of one list at most: 128 MiB, more than any room's.
 const MAX_PAGES: usize = 128;
-
-/// Why signaling failed.
-#[derive(Debug, thiserror::Error)]
-pub enum SignalingError {
-    /// Nobody answers there.
-    #[error("cannot reach the signaling server at {url}: {reason}")]
-    Unreachable {
-        /// Where.
-        url: Url,
-        /// Why not.
-        reason: String,
-    },
-    /// Something answers there that is no signaling server, or is broken.
-    #[error("{url} does not answer as a signaling server does: {reason}")]
-    Unexpected {
-        /// Where.
-        url: Url,
-        /// What came instead.
-        reason: String,
-    },
-    /// Wrong room or token.
-    #[error("the signaling server refuses the room id and token: {message}")]
-    RoomRefused {
-        /// The server's words.
-        message: String,
-    },
-    /// The identity token is not good, or not any more.
-    #[error("the signaling server refuses this identity: {message}")]
-    IdentityRefused {
-        /// The server's words.
-        message: String,
-    },
-    /// Refused for another reason.
-    #[error("the signaling server refuses: {message}")]
-    Refused {
-        /// The server's words.
-        message: String,
-    },
-    /// No answer in time.
-    #[error("the signaling server did not answer {what} within {} s", ANSWER_DEADLINE.as_secs())]
-    NoAnswer {
-        /// Which request.
-        what: &'static str,
-    },
-    /// The connection is down; it is being made again.
-    #[error("the connection to the signaling server is lost; it is being made again")]
-    Lost,
-    /// The client was closed.
-    #[error("this signaling client is closed")]
-    Closed,
-}
 
 /// Who a peer is, and the proof. Keep both: the token, even an expired one, brings the id back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,7 +93,7 @@ impl SignalingClient {
         metadata: Metadata,
         cancel: CancellationToken,
     ) -> Result<(Self, mpsc::Receiver<SignalingEvent>), SignalingError> {
-        let http = HttpApi::new(&endpoints.http)?;
+        let http = HttpApi::new(&endpoints.http);
         let peer_id = identity.peer_id.clone();
         let mut registration = Registration { identity, credentials, role, metadata };
         let websocket = endpoints.websocket;

@@ -3,7 +3,7 @@
 use super::connection::{self, Connection, Registration, encode};
 use super::roster::Change;
 use super::{HttpApi, Identity, SignalingError, SignalingEvent};
-use crate::{PING_EVERY, SILENCE_LIMIT, WRITE_DEADLINE};
+use crate::{PING_EVERY, SILENCE_LIMIT, WRITE_DEADLINE, with_causes};
 use futures_util::{SinkExt, StreamExt};
 use sleap_rtc_base::backoff::Backoff;
 use sleap_rtc_protocol::ids::PeerId;
@@ -311,7 +311,10 @@ impl Task {
                     }
                     return Some(connection);
                 }
-                Err(error) => tracing::warn!(%error, "cannot register again yet"),
+                Err(error) => {
+                    let error = with_causes(&error);
+                    tracing::warn!(error, "cannot register again yet");
+                }
             }
         }
     }
