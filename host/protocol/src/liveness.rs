@@ -1,7 +1,7 @@
 //! Whether a connection to a worker is still alive, judged by its messages and the state of its path.
 
 use crate::connection::ConnectionState;
-use std::time::{Duration, Instant};
+use web_time::{Duration, Instant};
 
 /// A client pings its worker after this much silence.
 pub const PING_AFTER: Duration = Duration::from_millis(1_500);

@@ -8,7 +8,8 @@ use super::connection::ConnectionError;
 use super::legacy_texts::Texts;
 use super::staging::Unstarted;
 use super::{Client, staging};
-use sleap_rtc_job::{EventStream, JobCommand, JobFolder, JobHandle, now_ms};
+use sleap_rtc_base::clock::now_ms;
+use sleap_rtc_job::{EventStream, JobCommand, JobFolder, JobHandle};
 use sleap_rtc_net::rtc::{Channel, Message};
 use sleap_rtc_protocol::job::{
     JobDescription, JobEvent, JobOutcome, JobSpec, JobType, Refusal, RefusalCode, SharedPaths,

@@ -3,7 +3,8 @@
 use super::connection::ConnectionError;
 use super::uploads::Upload;
 use super::{Client, staging};
-use sleap_rtc_job::{EventStream, JobCommand, JobError, JobFolder, JobHandle, now_ms};
+use sleap_rtc_base::clock::now_ms;
+use sleap_rtc_job::{EventStream, JobCommand, JobError, JobFolder, JobHandle};
 use sleap_rtc_net::dialect::{DialectError, WorkerEnd};
 use sleap_rtc_protocol::event_cursor::EventsAfter;
 use sleap_rtc_protocol::frame::{ClientFrame, Delivery, TransferFrame, WorkerFrame};
