@@ -6,10 +6,11 @@ use std::fmt;
 const MAX_PATH_BYTES: usize = 1024;
 const MAX_NAME_BYTES: usize = 255;
 
-/// A relative path that stays below whatever folder it is joined to, on every system.
+/// A relative path that stays below whatever folder it is joined to.
 ///
-/// Parts are separated by `/`. No part is empty, `.`, `..`, longer than 255 bytes, holds a control
-/// character or any of `\ : * ? " < > |`, ends in a dot or a space, or is a device name of Windows.
+/// Parts are separated by `/`. No part is empty, `.`, `..`, longer than 255 bytes, or holds a control
+/// character or a backslash. Names that only Windows refuses are honest names elsewhere: see
+/// [`RelPath::is_portable`].
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RelPath(String);
@@ -53,6 +54,11 @@ impl RelPath {
         self.0.rsplit('/').next().unwrap_or(&self.0)
     }
 
+    /// Whether every system takes files of these names. Windows refuses some that others use.
+    pub fn is_portable(&self) -> bool {
+        self.0.split('/').all(is_portable)
+    }
+
     /// This path below `folder` on this system.
     pub fn below(&self, folder: &std::path::Path) -> std::path::PathBuf {
         let mut path = folder.to_path_buf();
@@ -62,26 +68,28 @@ impl RelPath {
 }
 
 fn part_fault(part: &str) -> Option<&'static str> {
-    const DEVICES: [&str; 4] = ["con", "prn", "aux", "nul"];
-    let stem = part.split('.').next().unwrap_or(part).trim_end().to_ascii_lowercase();
-    let numbered = stem.len() == 4
-        && (stem.starts_with("com") || stem.starts_with("lpt"))
-        && stem.ends_with(|c: char| c.is_ascii_digit());
     if part.is_empty() {
         Some("it is absolute or has an empty part")
     } else if part == "." || part == ".." {
         Some("it leaves its folder")
     } else if part.len() > MAX_NAME_BYTES {
         Some("one of its names is longer than 255 bytes")
-    } else if part.chars().any(|c| c.is_control() || "\\:*?\"<>|".contains(c)) {
+    } else if part.chars().any(|c| c.is_control() || c == '\\') {
         Some("a character in it is not allowed in file names everywhere")
-    } else if part.ends_with(['.', ' ']) {
-        Some("a name in it ends in a dot or a space")
-    } else if DEVICES.contains(&stem.as_str()) || numbered {
-        Some("a name in it is a device on Windows")
     } else {
         None
     }
+}
+
+/// Whether Windows takes a file of this name.
+fn is_portable(part: &str) -> bool {
+    const DEVICES: [&str; 4] = ["con", "prn", "aux", "nul"];
+    let stem = part.split('.').next().unwrap_or(part).trim_end().to_ascii_lowercase();
+    let numbered = stem.len() == 4
+        && (stem.starts_with("com") || stem.starts_with("lpt"))
+        && stem.ends_with(|c: char| c.is_ascii_digit());
+    let odd = part.contains([':', '*', '?', '"', '<', '>', '|']) || part.ends_with(['.', ' ']);
+    !odd && !numbered && !DEVICES.contains(&stem.as_str())
 }
 
 impl TryFrom<String> for RelPath {
@@ -115,30 +123,16 @@ mod tests {
 
     #[test]
     fn paths_that_leave_or_break_are_refused() {
-        for bad in [
-            "",
-            "/etc/passwd",
-            "../x",
-            "a/../b",
-            "a//b",
-            "a/",
-            ".",
-            "C:/x",
-            "a\\b",
-            "nul",
-            "NUL.txt",
-            "com1",
-            "a\0b",
-            "a\nb",
-            "x.",
-            "x ",
-            "con .txt",
-        ] {
+        for bad in ["", "/etc/passwd", "../x", "a/../b", "a//b", "a/", ".", "a\\b", "a\0b", "a\nb"]
+        {
             assert!(RelPath::new(bad).is_err(), "{bad:?}");
         }
         assert!(RelPath::new("x".repeat(4096)).is_err());
         for good in ["a", "models/r.n=1/best.ckpt", "ä/ö", "com10", "...a", "a b/c"] {
-            assert!(RelPath::new(good).is_ok(), "{good:?}");
+            assert!(RelPath::new(good).is_ok_and(|path| path.is_portable()), "{good:?}");
+        }
+        for unix in ["C:/x", "nul", "NUL.txt", "com1", "x.", "x ", "con .txt", "a?", "a/\"b\""] {
+            assert!(RelPath::new(unix).is_ok_and(|path| !path.is_portable()), "{unix:?}");
         }
     }
 }

@@ -6,15 +6,13 @@
 //! that one is not noted. Whatever is wrong with the index costs time and nothing else.
 
 use super::pieces;
-use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, params};
-use sleap_rtc_base::sqlite::{self, OpenError, Schema};
 use sleap_rtc_protocol::transfer::{BlobHash, Piece};
 use std::fs::{self, Metadata};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What all notes may take together, in bytes: some 1.5 TB in pieces.
@@ -23,9 +21,7 @@ const MOST_BYTES: i64 = 64 << 20;
 const ROW_BYTES: i64 = 150;
 /// A piece as it is noted: hash and length.
 const PIECE_BYTES: usize = 36;
-const SCHEMA: Schema = Schema {
-    version: 1,
-    tables: "
+const SCHEMA: &str = "
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = NORMAL;
     CREATE TABLE IF NOT EXISTS file (
@@ -37,8 +33,7 @@ const SCHEMA: Schema = Schema {
         used_at_s INTEGER NOT NULL,
         PRIMARY KEY (path, offset)
     ) STRICT;
-",
-};
+";
 
 /// The notes of one program. Cheap to clone; its methods block.
 #[derive(Debug, Clone, Default)]
@@ -101,11 +96,9 @@ impl Hashes {
     /// As [`Self::open`], for notes of at most so many bytes.
     pub(super) fn open_up_to(path: &Path, settled: Duration, most_bytes: i64) -> Self {
         let begin = || {
-            open_index(path).or_else(|error| {
-                if error.is_of_the_file() {
-                    // Nothing is lost but time.
-                    let _ = sqlite::remove(path);
-                }
+            open_index(path).or_else(|_| {
+                // Damaged, or of a newer program: nothing is lost but time.
+                let _ = fs::remove_file(path);
                 open_index(path)
             })
         };
@@ -132,7 +125,7 @@ impl Hashes {
     /// What is noted of `place`, which has `size` bytes.
     pub(super) fn find(&self, place: &Place, size: u64) -> Option<Hashed> {
         let inner = self.inner.as_ref()?;
-        let index = inner.index.lock();
+        let index = inner.index.lock().unwrap_or_else(PoisonError::into_inner);
         let find = || {
             let text = "SELECT content, pieces FROM file
                         WHERE path = ?1 AND offset = ?2 AND state = ?3";
@@ -193,7 +186,7 @@ impl Hashes {
 
     fn change(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<()>) {
         let Some(inner) = &self.inner else { return };
-        let mut index = inner.index.lock();
+        let mut index = inner.index.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = index.transaction().and_then(|changes| {
             work(&changes)?;
             changes.commit()
@@ -203,8 +196,10 @@ impl Hashes {
     }
 }
 
-fn open_index(path: &Path) -> Result<Connection, OpenError> {
-    let index = SCHEMA.open(path)?;
+fn open_index(path: &Path) -> rusqlite::Result<Connection> {
+    let index = Connection::open(path)?;
+    index.busy_timeout(Duration::from_secs(5))?;
+    index.execute_batch(SCHEMA)?;
     index.prepare("SELECT path, offset, state, content, pieces, used_at_s FROM file")?;
     Ok(index)
 }
@@ -244,5 +239,6 @@ fn unusable(error: &rusqlite::Error) {
 }
 
 fn now_s() -> i64 {
-    sleap_rtc_base::clock::now_s().cast_signed()
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |since| since.as_secs().cast_signed())
 }

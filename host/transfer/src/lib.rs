@@ -6,9 +6,10 @@
 //!
 //! | module | what it does |
 //! |---|---|
+//! | `listing` | what a package consists of, before it is read |
 //! | [`archive`] | a package: its files, its manifest, its bytes |
 //! | [`storage`] | paths that stay below their root; files that appear whole or not at all |
-//! | `tree`, `zipped` | folders and zip files, listed and read with care |
+//! | `tree`, `zipped`, `tarred` | folders and archives, listed and read with care |
 //! | `pieces` | where long files are cut, how a piece is packed, what proves it right |
 //! | `sender`, `reader` | the end that has the files, and its thread that reads and packs |
 //! | [`lane`] | what carries chunks |
@@ -32,6 +33,7 @@ mod flight;
 pub mod hashes;
 mod journal;
 pub mod lane;
+mod listing;
 mod pace;
 mod packing;
 mod pieces;
@@ -42,6 +44,7 @@ mod sender;
 mod steering;
 pub mod storage;
 mod striping;
+mod tarred;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -54,6 +57,7 @@ pub use archive::{ArchiveError, Package, Part, PartSource};
 pub use cache::Cache;
 pub use hashes::Hashes;
 pub use lane::{Gauge, Lane, LaneLost};
+pub use listing::Listing;
 pub use pace::Pace;
 pub use packing::{link, pack, pack_package, unpack};
 pub use receiver::receive;

@@ -1,6 +1,7 @@
 //! Zips for peers that know nothing else.
 
-use super::archive::{Package, READ_BYTES, Source};
+use super::archive::{Package, READ_BYTES};
+use super::listing::Listing;
 use super::storage::{self, Large, failed};
 use super::{Limits, TransferError};
 use sleap_rtc_protocol::path::RelPath;
@@ -21,7 +22,7 @@ const STORED: [&str; 16] = [
 ///
 /// Blocks, as all of this module does.
 pub fn unpack(package: &Path, into: &Path, limits: &Limits) -> Result<(), TransferError> {
-    let source = Source::package(package)?;
+    let source = Listing::package(package)?;
     if source.announced_bytes() > limits.max_bytes {
         return Err(ManifestError::TooLarge { limit_bytes: limits.max_bytes }.into());
     }
@@ -31,13 +32,13 @@ pub fn unpack(package: &Path, into: &Path, limits: &Limits) -> Result<(), Transf
 /// Like [`unpack`], for a package on storage that stays reachable: large files of a folder are
 /// linked to instead of copied.
 pub fn link(package: &Path, into: &Path) -> Result<(), TransferError> {
-    storage::fill(into, &Source::package(package)?, Large::Link)
+    storage::fill(into, &Listing::package(package)?, Large::Link)
 }
 
 /// Packs the files of `folder`, in the order of their paths, into a zip at `zip`. The same files
 /// give the same zip.
 pub fn pack(folder: &Path, zip: &Path) -> Result<(), TransferError> {
-    write(&Source::tree(folder)?, "", None, zip)
+    write(&Listing::tree(folder)?, "", None, zip)
 }
 
 /// Packs the files of `package` into a zip at `zip`, below one folder `top`; one of them with
@@ -48,11 +49,11 @@ pub fn pack_package(
     instead: &(RelPath, Vec<u8>),
     zip: &Path,
 ) -> Result<(), TransferError> {
-    write(package.source(), &format!("{top}/"), Some(instead), zip)
+    write(package.listing(), &format!("{top}/"), Some(instead), zip)
 }
 
 fn write(
-    source: &Source,
+    source: &Listing,
     prefix: &str,
     instead: Option<&(RelPath, Vec<u8>)>,
     zip: &Path,

@@ -1,6 +1,7 @@
 //! What a sender does on the thread that may block: read pieces and pack them.
 
-use super::archive::{ArchiveError, Content, Member, Package, Source};
+use super::archive::{ArchiveError, Package};
+use super::listing::{Content, Listing, Member};
 use super::pieces::{self, Packer};
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
@@ -39,7 +40,7 @@ pub(super) fn read_pieces(
     batches: &mpsc::Sender<Batch>,
 ) {
     let places = places(package);
-    let mut reading = Reading { source: package.source(), open: None };
+    let mut reading = Reading { source: package.listing(), open: None };
     let (mut sent, mut packer) = (HashSet::new(), Packer::new());
     while let Some(list) = wanted.blocking_recv() {
         let (mut batch, mut batch_bytes) = (Vec::new(), 0);
@@ -85,7 +86,7 @@ fn places(package: &Package) -> HashMap<BlobHash, Place> {
 
 /// The file that was read last, so that its next piece needs no search.
 struct Reading<'a> {
-    source: &'a Source,
+    source: &'a Listing,
     open: Option<Open>,
 }
 

@@ -10,7 +10,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::archive::{Content, Member, Source};
+use super::listing::{Content, Listing, Member};
 use super::{TransferError, archive, pieces};
 
 /// The hidden folder, within the destination, for files that are not whole yet.
@@ -331,7 +331,7 @@ pub(super) fn holds(
 /// Copies the files of one tree into another, each written beside and renamed. Links are copied as
 /// the files that they lead to within the tree, else left out.
 pub fn copy_tree(from: &Path, to: &Path) -> Result<(), TransferError> {
-    fill(to, &Source::tree(from)?, Large::Copy)
+    fill(to, &Listing::tree(from)?, Large::Copy)
 }
 
 /// What becomes of large files that lie on disk.
@@ -354,7 +354,7 @@ impl Large {
 }
 
 /// Writes all files of `source` below `into`.
-pub(super) fn fill(into: &Path, source: &Source, large: Large) -> Result<(), TransferError> {
+pub(super) fn fill(into: &Path, source: &Listing, large: Large) -> Result<(), TransferError> {
     let filling = Filling::new(into)?;
     let copied = source.members().iter().filter(|member| large.link(member).is_none());
     check_space(into, copied.map(|member| member.size).sum())?;

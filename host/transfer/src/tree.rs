@@ -1,6 +1,7 @@
 //! Folders as lists of files.
 
-use super::archive::{ArchiveError, Content, MAX_MEMBERS, Member, is_litter};
+use super::archive::{ArchiveError, MAX_MEMBERS, composed, is_litter};
+use super::listing::{Content, Member};
 use super::storage::PARTIAL;
 use sleap_rtc_protocol::path::RelPath;
 use std::fs::{self, Metadata};
@@ -84,7 +85,7 @@ fn look(root: &Path, path: PathBuf, name: &str) -> Result<Found, ArchiveError> {
     if !there.is_file() {
         return Err(refused("it is neither a file nor a folder"));
     }
-    let rel = RelPath::new(name).map_err(|error| refused(&error.to_string()))?;
+    let rel = composed(name).map_err(|error| refused(&error.to_string()))?;
     Ok(Found::File(member(rel, path, &there)))
 }
 

@@ -3,9 +3,13 @@
 //! What a zip says of itself is checked when it is listed, and held to while its members are read:
 //! a member yields exactly the bytes that were announced, or an error.
 
-use super::archive::{ArchiveError, Content, MAX_MEMBERS, Member, is_litter};
+use super::archive::{ArchiveError, MAX_MEMBERS, composed, is_litter};
+use super::listing::{Content, Member};
+use bzip2::bufread::BzDecoder;
+use deflate64::Deflate64Decoder;
 use flate2::{Crc, bufread::DeflateDecoder};
-use sleap_rtc_protocol::path::RelPath;
+use lzma_rust2::LzmaReader;
+use sleap_rtc_protocol::path::{PathError, RelPath};
 use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
@@ -22,6 +26,10 @@ const MAX_RATIO: u64 = 100;
 /// … or to so many bytes, whichever is more: small text files shrink well.
 const FREE_OF_RATIO_BYTES: u64 = 64 << 20;
 const BUFFER_BYTES: usize = 64 * 1024;
+/// LZMA's memory: as much as 7-Zip takes at its usual levels.
+const MAX_WINDOW_BYTES: u32 = 64 << 20;
+/// From here on macOS' Archive Utility writes zips that only macOS reads.
+const MACOS_LIMIT_BYTES: u64 = 4 << 30;
 /// The bits of a Unix mode that say what kind of thing it is.
 const KIND_MASK: u32 = 0o170_000;
 
@@ -32,7 +40,18 @@ pub(super) struct ZipContent {
     packed_bytes: u64,
     size: u64,
     crc32: u32,
-    deflated: bool,
+    packing: Packing,
+}
+
+/// How a member is packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Packing {
+    Stored,
+    Deflate,
+    Deflate64,
+    Bzip2,
+    Lzma,
+    Zstd,
 }
 
 impl ZipContent {
@@ -50,6 +69,13 @@ pub(super) fn list(path: &Path) -> Result<(Arc<File>, Vec<Member>), ArchiveError
     let records = Records { file: file.clone(), size: zip_bytes, at: 0, left: MAX_RECORD_BYTES };
     let corrupt = |error: ZipError| match error {
         ZipError::Io(error) if error.kind() == ErrorKind::FileTooLarge => ArchiveError::TooMany,
+        error if zip_bytes >= MACOS_LIMIT_BYTES => ArchiveError::NotAZip {
+            path: path.to_owned(),
+            why: format!(
+                "{error} (macOS' Archive Utility writes zips of over 4 GB that only macOS reads: \
+                 give the unpacked folder)"
+            ),
+        },
         error => ArchiveError::NotAZip { path: path.to_owned(), why: error.to_string() },
     };
     let mut archive = ZipArchive::new(records).map_err(corrupt)?;
@@ -78,9 +104,10 @@ fn member<R: Read>(entry: &ZipFile<'_, R>) -> Result<Option<Member>, ArchiveErro
         return Ok(None);
     }
     let mode = entry.external_attributes() >> 16;
-    let folder = name.ends_with('/');
-    let path = RelPath::new(name.strip_suffix('/').unwrap_or(&name))
-        .map_err(|error| refused(&error.to_string()))?;
+    let folder = name.ends_with(['/', '\\']);
+    let Some(path) = place(&name).map_err(|error| refused(&error.to_string()))? else {
+        return Ok(None);
+    };
     match mode & KIND_MASK {
         0o040_000 if folder => return Ok(None),
         0 if folder => return Ok(None),
@@ -90,21 +117,57 @@ fn member<R: Read>(entry: &ZipFile<'_, R>) -> Result<Option<Member>, ArchiveErro
     if entry.encrypted() {
         return Err(refused("it is encrypted; export the package without a password"));
     }
-    let deflated = match entry.compression() {
-        CompressionMethod::Stored => false,
-        CompressionMethod::Deflated => true,
-        _ => return Err(refused("its compression is not supported; use deflate or none")),
-    };
+    let packing = packing(entry.compression()).map_err(|why| refused(&why))?;
     let start = entry.data_start().ok_or_else(|| refused("its content cannot be found"))?;
     let content = ZipContent {
         start,
         packed_bytes: entry.compressed_size(),
         size: entry.size(),
         crc32: entry.crc32(),
-        deflated,
+        packing,
     };
     let executable = mode & 0o100 != 0;
     Ok(Some(Member { path, size: entry.size(), executable, content: Content::Zip(content) }))
+}
+
+/// Where an entry of this name belongs; nothing for the top folder itself. .NET and PowerShell wrote
+/// backslashes, others `./` in front.
+fn place(name: &str) -> Result<Option<RelPath>, PathError> {
+    let name = name.replace('\\', "/");
+    let mut rest = name.as_str();
+    while let Some(inner) = rest.strip_prefix("./") {
+        rest = inner;
+    }
+    match rest.strip_suffix('/').unwrap_or(rest) {
+        "" | "." if rest != name || name == "." => Ok(None),
+        inner => Ok(Some(composed(inner)?)),
+    }
+}
+
+/// How the numbers of the format's description are called by those who make such zips.
+fn packing(method: CompressionMethod) -> Result<Packing, String> {
+    #[expect(deprecated, reason = "the only way to see which method is not supported")]
+    let number = match method {
+        CompressionMethod::Stored => 0,
+        CompressionMethod::Deflated => 8,
+        CompressionMethod::Unsupported(number) => number,
+        _ => u16::MAX,
+    };
+    let name = match number {
+        0 => return Ok(Packing::Stored),
+        8 => return Ok(Packing::Deflate),
+        9 => return Ok(Packing::Deflate64),
+        12 => return Ok(Packing::Bzip2),
+        14 => return Ok(Packing::Lzma),
+        93 => return Ok(Packing::Zstd),
+        1 | 6 => " (that of PKZIP 1)",
+        95 => " (XZ, as 7-Zip writes it)",
+        98 => " (PPMd, as 7-Zip writes it)",
+        _ => "",
+    };
+    Err(format!(
+        "its compression{name} is not supported; pack it with deflate, or give the unpacked folder"
+    ))
 }
 
 fn check_ratio(members: &[Member], zip_bytes: u64) -> Result<(), ArchiveError> {
@@ -120,10 +183,55 @@ fn check_ratio(members: &[Member], zip_bytes: u64) -> Result<(), ArchiveError> {
 pub(super) fn open(file: &Arc<File>, content: &ZipContent) -> Box<dyn Read + Send> {
     let packed = Records { file: file.clone(), size: u64::MAX, at: content.start, left: u64::MAX };
     let packed = BufReader::with_capacity(BUFFER_BYTES, packed.take(content.packed_bytes));
-    if content.deflated {
-        Box::new(Checked::new(DeflateDecoder::new(packed), content))
-    } else {
-        Box::new(Checked::new(packed, content))
+    match content.packing {
+        Packing::Stored => Box::new(Checked::new(packed, content)),
+        Packing::Deflate => Box::new(Checked::new(DeflateDecoder::new(packed), content)),
+        Packing::Deflate64 => {
+            Box::new(Checked::new(Deflate64Decoder::with_buffer(packed), content))
+        }
+        Packing::Bzip2 => Box::new(Checked::new(BzDecoder::new(packed), content)),
+        Packing::Lzma => Box::new(Checked::new(Lzma::Packed(Some(packed), content.size), content)),
+        Packing::Zstd => match zstd::stream::read::Decoder::with_buffer(packed) {
+            Ok(decoder) => Box::new(Checked::new(decoder, content)),
+            Err(error) => Box::new(Broken(error.kind())),
+        },
+    }
+}
+
+/// What cannot even be begun.
+struct Broken(ErrorKind);
+
+impl Read for Broken {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(self.0.into())
+    }
+}
+
+/// LZMA, whose settings stand before its bytes.
+enum Lzma<R> {
+    Packed(Option<R>, u64),
+    Open(Box<LzmaReader<R>>),
+}
+
+impl<R: Read> Read for Lzma<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Self::Packed(packed, size) = self {
+            let mut packed = packed.take().ok_or(ErrorKind::InvalidData)?;
+            // Two bytes of a version, two of a length that is always five, and those five.
+            let mut head = [0; 9];
+            packed.read_exact(&mut head)?;
+            let [.., properties, a, b, c, d] = head;
+            let window = u32::from_le_bytes([a, b, c, d]);
+            if window > MAX_WINDOW_BYTES {
+                return Err(io::Error::new(ErrorKind::InvalidData, "its window is too large"));
+            }
+            let reader = LzmaReader::new_with_props(packed, *size, properties, window, None);
+            *self = Self::Open(Box::new(reader.map_err(|_| ErrorKind::InvalidData)?));
+        }
+        match self {
+            Self::Open(reader) => reader.read(buffer),
+            Self::Packed(..) => Err(ErrorKind::InvalidData.into()),
+        }
     }
 }
 

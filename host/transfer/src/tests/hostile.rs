@@ -221,22 +221,6 @@ fn paths_that_lead_elsewhere_do_not_even_parse() {
         "a/",
         "a\\\\b",
         "..\\\\x",
-        "C:x",
-        "C:/x",
-        "a:stream",
-        "a?",
-        "a*",
-        "a|b",
-        "a<b",
-        "con",
-        "CON.txt",
-        "a/aux",
-        "nul",
-        "PRN",
-        "com1",
-        "LPT9.log",
-        "x.",
-        "x ",
         "a\\u0000b",
         "a\\nb",
         "\\ud800",
@@ -360,7 +344,11 @@ fn a_shared_root_holds_what_is_below_it() {
 async fn a_receiver_cannot_make_the_sender_work_for_nothing() {
     let blob = entry("a", b"abc").blake3;
     let want = |pieces: &[BlobHash]| {
-        Incoming::Control(TransferFrame::Want { pieces: pieces.to_vec(), more: false, acks: false })
+        Incoming::Control(TransferFrame::Want {
+            pieces: pieces.to_vec(),
+            more: false,
+            tells: false,
+        })
     };
     let cases = [
         ("cannot have", vec![want(&[BlobHash([0; 32])])]),

@@ -1,0 +1,123 @@
+//! Tar files, packed or not. They can be read only from front to back, so they are unpacked first.
+
+use super::archive::{ArchiveError, MAX_MEMBERS, composed, is_litter};
+use bzip2::read::BzDecoder;
+use flate2::read::GzDecoder;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
+use tar::{Archive, EntryType};
+use tempfile::TempDir;
+
+/// A tar may unpack to this many times its size, …
+const MAX_RATIO: u64 = 100;
+/// … or to so many bytes, whichever is more.
+const FREE_OF_RATIO_BYTES: u64 = 64 << 20;
+/// Where a tar says that it is one.
+const MAGIC_AT: usize = 257;
+
+/// How a tar is packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Packing {
+    Plain,
+    Gzip,
+    Bzip2,
+    Zstd,
+}
+
+fn packing(path: &Path) -> io::Result<Option<Packing>> {
+    let mut start = Vec::new();
+    File::open(path)?.take(512).read_to_end(&mut start)?;
+    Ok(match start.as_slice() {
+        [0x1F, 0x8B, ..] => Some(Packing::Gzip),
+        [b'B', b'Z', b'h', ..] => Some(Packing::Bzip2),
+        [0x28, 0xB5, 0x2F, 0xFD, ..] => Some(Packing::Zstd),
+        start if start.get(MAGIC_AT..).is_some_and(|rest| rest.starts_with(b"ustar")) => {
+            Some(Packing::Plain)
+        }
+        _ => None,
+    })
+}
+
+/// Whether `path` begins like a tar, or like one that is packed.
+pub(super) fn is_tar(path: &Path) -> io::Result<bool> {
+    Ok(packing(path)?.is_some())
+}
+
+/// Unpacks a tar into a folder that goes when its handle goes.
+pub(super) fn unpack(path: &Path) -> Result<TempDir, ArchiveError> {
+    let unreadable = |cause| ArchiveError::read(path, cause);
+    let file = File::open(path).map_err(unreadable)?;
+    let tar_bytes = file.metadata().map_err(unreadable)?.len();
+    let reader: Box<dyn Read> = match packing(path).map_err(unreadable)? {
+        None | Some(Packing::Plain) => Box::new(file),
+        Some(Packing::Gzip) => Box::new(GzDecoder::new(file)),
+        Some(Packing::Bzip2) => Box::new(BzDecoder::new(file)),
+        Some(Packing::Zstd) => {
+            Box::new(zstd::stream::read::Decoder::new(file).map_err(unreadable)?)
+        }
+    };
+    let folder = tempfile::Builder::new().prefix("sleap-rtc-package-").tempdir();
+    let folder = folder.map_err(|cause| ArchiveError::read(&std::env::temp_dir(), cause))?;
+    let damaged = |why: io::Error| ArchiveError::NotAZip {
+        path: path.to_owned(),
+        why: format!("it is a tar that cannot be unpacked: {why}"),
+    };
+    let mut left = FREE_OF_RATIO_BYTES.max(tar_bytes.saturating_mul(MAX_RATIO));
+    let mut archive = Archive::new(reader);
+    for (count, entry) in archive.entries().map_err(damaged)?.enumerate() {
+        if count == MAX_MEMBERS {
+            return Err(ArchiveError::TooMany);
+        }
+        write(&mut entry.map_err(damaged)?, folder.path(), &mut left).map_err(
+            |error| match error {
+                Refused::Entry(error) => error,
+                Refused::Read(why) => damaged(why),
+                Refused::Bomb => ArchiveError::Bomb { zip_bytes: tar_bytes, total_bytes: u64::MAX },
+            },
+        )?;
+    }
+    Ok(folder)
+}
+
+enum Refused {
+    Entry(ArchiveError),
+    Read(io::Error),
+    Bomb,
+}
+
+impl From<io::Error> for Refused {
+    fn from(error: io::Error) -> Self {
+        Self::Read(error)
+    }
+}
+
+fn write<R: Read>(
+    entry: &mut tar::Entry<'_, R>,
+    folder: &Path,
+    left: &mut u64,
+) -> Result<(), Refused> {
+    let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+    let refused = |why: String| Refused::Entry(ArchiveError::Entry { entry: name.clone(), why });
+    match entry.header().entry_type() {
+        EntryType::Regular | EntryType::Continuous => {}
+        EntryType::Directory | EntryType::XGlobalHeader => return Ok(()),
+        _ => return Err(refused("it is neither a file nor a folder".to_owned())),
+    }
+    if is_litter(&name) || name.rsplit('/').next().is_some_and(|name| name.starts_with("._")) {
+        return Ok(());
+    }
+    let mut inner = name.as_str();
+    while let Some(rest) = inner.strip_prefix("./") {
+        inner = rest;
+    }
+    let path = composed(inner).map_err(|error| refused(error.to_string()))?;
+    *left = left.checked_sub(entry.size()).ok_or(Refused::Bomb)?;
+    let place = path.below(folder);
+    if let Some(parent) = place.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    let mut file = File::create_new(&place)?;
+    io::copy(entry, &mut file)?;
+    Ok(())
+}
