@@ -4,8 +4,9 @@
 //! `sleap-nn` on `PATH`, and puts the models into a folder.
 
 use anyhow::{Context, Result, bail};
+use sleap_rtc::client::package::{self, Given};
 use sleap_rtc::client::parting::Interrupts;
-use sleap_rtc::client::{self, Job, Join, Output, Wishes, package};
+use sleap_rtc::client::{self, Job, Join, Output, Reading, Wishes};
 use sleap_rtc::config::{self, Config, Overrides, Sources};
 use sleap_rtc::worker::{self, WorkerOptions, WorkerRoom};
 use sleap_rtc_protocol::job::{JobType, Requirements};
@@ -36,7 +37,8 @@ fn main() -> Result<ExitCode> {
 
 /// The package with what policies are told of it.
 fn job(path: &Path, output: &Path) -> Result<Job> {
-    let package = package::open_training(path, &Hashes::none())?;
+    let given = Given { path: path.into(), inference: true };
+    let package = package::open_training(&given, &Hashes::none(), &Reading::default())?;
     let (demands, user) = (Requirements::default(), client::user());
     let description = package::described(&package, JobType::Training, demands, user);
     let output = Output::Models(output.to_owned());

@@ -104,3 +104,52 @@ fn a_folder_without_a_model_is_refused_before_connecting() {
     let ended = client.auto(worker.credentials()).run_within(SOON);
     ended.assert_code(2).assert_says(&["empty", "training_config"]);
 }
+
+#[test]
+fn frames_are_meant_by_their_numbers() {
+    let site = Site::new();
+    let server = site.server();
+    let worker = site.worker(&server);
+    let (labels, models) = labels_and_models(&site);
+    let client = |frames: &str| {
+        let client = site.client(&server).track(&labels, &models).session(worker.credentials());
+        client.arguments(&["--frames", frames])
+    };
+    let ended = client("5000-6000").run_within(SOON);
+    ended.assert_code(2).assert_says(&["none of the frames", "it holds 12 frames, from 0 to 11"]);
+    assert!(worker.trainer_starts().is_empty());
+    client("0-2,5,100").run().assert_code(0).assert_says(&["4 of the 12 frames"]);
+    let arguments = worker.trainer_starts()[0]["argv"].to_string();
+    assert!(arguments.contains(r#""--video_index","0","--frames","0,1,2,5""#), "{arguments}");
+}
+
+#[test]
+fn videos_that_labels_name_are_sent_along_or_named() {
+    let site = Site::new();
+    let server = site.server();
+    let worker = site.worker(&server);
+    let (_, models) = labels_and_models(&site);
+    let labels = site.folder("outside").join("mice.slp");
+    fs::copy(fixture("outside.slp"), &labels).unwrap();
+    let client = || site.client(&server).track(&labels, &models).session(worker.credentials());
+    let ended = client().run_within(SOON);
+    ended.assert_code(2).assert_says(&["C:/data/mice.mp4", "put the video beside the labels"]);
+    fs::write(labels.with_file_name("mice.mp4"), "a video").unwrap();
+    client().run().assert_code(0).assert_says(&["mice.mp4 is sent along"]);
+}
+
+#[test]
+fn of_a_model_only_what_a_tracker_reads_is_sent() {
+    let site = Site::new();
+    let server = site.server();
+    let worker = site.worker(&server);
+    let (labels, models) = labels_and_models(&site);
+    let run = models[0].join("wandb");
+    fs::create_dir(&run).unwrap();
+    std::os::unix::fs::symlink("/nowhere", run.join("latest-run")).unwrap();
+    fs::write(models[0].join("last.ckpt"), vec![7; 3_000_000]).unwrap();
+    let client = site.client(&server).track(&labels, &models).session(worker.credentials());
+    let ended = client.run();
+    ended.assert_code(0);
+    assert!(!ended.stderr.contains(" MB"), "{}", ended.stderr);
+}

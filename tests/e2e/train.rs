@@ -1,6 +1,7 @@
 //! Training jobs, from a package to models in the output folder.
 
 use crate::support::*;
+use std::fs;
 use std::path::Path;
 
 /// The models of `runs` are below `output`.
@@ -211,4 +212,38 @@ fn a_job_that_fails_leaves_no_output_folder() {
     let left = files_below(&home).into_iter().filter(|file| !own(file));
     assert_eq!(left.count(), 0);
     assert!(!output.exists());
+}
+
+#[test]
+fn models_of_an_earlier_training_are_not_sent_again() {
+    let site = Site::new();
+    let server = site.server();
+    let worker = site.worker(&server);
+    let package = unpacked(&site, "train_single.zip");
+    let earlier = package.join("models/single_instance");
+    fs::create_dir_all(&earlier).unwrap();
+    fs::write(earlier.join("training_config.yaml"), "a: 1\n").unwrap();
+    fs::write(earlier.join("best.ckpt"), vec![7; 3_000_000]).unwrap();
+    let client = site.client(&server).train(&package).session(worker.credentials());
+    let output = client.output();
+    let ended = client.run();
+    ended.assert_code(0);
+    assert!(!ended.stderr.contains(" MB"), "{}", ended.stderr);
+    assert!(output.join("single_instance/best.ckpt").is_file());
+}
+
+#[test]
+fn what_is_no_package_is_called_what_it_is() {
+    let site = Site::new();
+    let server = site.server();
+    let worker = site.worker(&server);
+    let folder = unpacked(&site, "train_single.zip");
+    for (path, words) in [
+        (folder.join("one.pkg.slp"), "SLEAP labels file"),
+        (folder.join("single_instance.yaml"), "one config"),
+        (labels_and_models(&site).1[0].clone(), "the folder of a trained model"),
+    ] {
+        let client = site.client(&server).train(&path).session(worker.credentials());
+        client.run_within(SOON).assert_code(2).assert_says(&[words]);
+    }
 }

@@ -300,7 +300,7 @@ impl CommandLine {
 
     /// The same as versions before 0.3 call it; nothing where it is called so already.
     pub fn as_older_versions(mut self) -> Option<Self> {
-        let verb = self.arguments.first_mut().filter(|verb| *verb == PREDICT)?;
+        let verb = self.arguments.iter_mut().take(8).find(|word| *word == PREDICT)?;
         *verb = TRACK.to_owned();
         Some(self)
     }

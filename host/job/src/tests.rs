@@ -352,6 +352,85 @@ async fn a_link_out_of_the_package_is_not_followed() {
 }
 
 #[tokio::test]
+async fn one_config_twice_is_two_models() {
+    let script = "sleap-nn train single_instance.yaml trainer_config.seed=1 && \
+        sleap-nn train single_instance.yaml trainer_config.seed=2\n";
+    let job = Job::single().write("train-script.sh", script);
+    assert_eq!(job.run().await, JobOutcome::Succeeded);
+    assert!(job.has_checkpoint("single_instance"));
+    assert!(
+        job.has_checkpoint("single_instance.single_instance")
+            || job.has_checkpoint("single_instance-2")
+    );
+}
+
+#[tokio::test]
+async fn the_package_predicts_with_the_models_that_it_has_trained() {
+    let script = "sleap-nn track -i one.pkg.slp -m models/single_instance -o one.predictions.slp\n";
+    let job = Job::single().write("inference-script.sh", script);
+    assert_eq!(job.run().await, JobOutcome::Succeeded);
+    assert!(job.has_checkpoint("single_instance"));
+    assert!(job.results().contains(&"one.predictions.slp".to_owned()), "{:?}", job.results());
+}
+
+#[tokio::test]
+async fn a_config_that_saves_nothing_is_made_to() {
+    let job = Job::single();
+    let path = job.folder.files_dir().join("single_instance.yaml");
+    let config = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, config.replace("  save_ckpt: true\n", "")).unwrap();
+    assert_eq!(job.run().await, JobOutcome::Succeeded);
+    assert!(job.has_checkpoint("single_instance"));
+    assert!(job.log().await.contains("save_ckpt is set"));
+}
+
+#[tokio::test]
+async fn a_prediction_of_no_frame_is_no_success() {
+    let job = Job::new(JobType::Inference, Some("track_topdown.zip")).set("FAKE_SLEAP_FRAMES", "0");
+    let (_, message) = failure(job.run().await);
+    assert!(message.contains("no frame was predicted"), "{message}");
+    assert_eq!(job.results(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_sleap_nn_before_0_3_predicts_under_its_older_name() {
+    let job = Job::new(JobType::Inference, Some("track_topdown.zip"));
+    let job = job.set("FAKE_SLEAP_VERSION", "0.2.0");
+    assert_eq!(job.run().await, JobOutcome::Succeeded);
+    assert_eq!(job.results(), ["predictions.slp"]);
+}
+
+#[tokio::test]
+async fn what_a_child_of_the_trainer_does_at_the_end_is_waited_for() {
+    let mut job = Job::single().set("FAKE_SLEAP_QUIET_S", "4");
+    let programs = tempfile::tempdir().unwrap();
+    let wrapper = programs.path().join("sleap-nn");
+    let stand_in = repository().join("tests/stand-in/sleap-nn");
+    std::fs::write(&wrapper, format!("#!/bin/sh\n\"{}\" \"$@\"\n", stand_in.display())).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&wrapper, mode).unwrap();
+    let path = format!("{}:{}", programs.path().display(), std::env::var("PATH").unwrap());
+    job.settings.search_path = Some(path);
+    job.settings.exit_grace_ms = 2_500;
+    assert_eq!(job.run().await, JobOutcome::Succeeded);
+    assert!(!job.log().await.contains("is killed"));
+}
+
+#[tokio::test]
+async fn models_of_old_sleap_are_found_wherever_the_config_puts_them() {
+    let config = r#"{"outputs": {"runs_folder": "/data/models", "run_name": "x"}}"#;
+    let mut job = Job::single().write("a.json", config);
+    job = job.write("train-script.sh", "sleap-train a.json one.pkg.slp\n");
+    let programs = tempfile::tempdir().unwrap();
+    let stand_in = repository().join("tests/stand-in/sleap-nn");
+    std::os::unix::fs::symlink(stand_in, programs.path().join("sleap-train")).unwrap();
+    let path = format!("{}:{}", programs.path().display(), std::env::var("PATH").unwrap());
+    job.settings.search_path = Some(path);
+    assert_eq!(job.run().await, JobOutcome::Succeeded);
+    assert_eq!(job.results(), ["x/best_model.h5"]);
+}
+
+#[tokio::test]
 async fn a_trainer_that_hangs_after_its_work_has_succeeded() {
     let mut job = Job::single().set("FAKE_SLEAP_HANG_AT_EXIT", "1");
     job.settings.exit_grace_ms = 300;

@@ -10,6 +10,7 @@ mod tracking;
 mod training;
 
 pub use tracking::check_model;
+pub use training::is_newer;
 
 use super::files::{Found, PackageFiles, bytes, text};
 use super::script::{self, MAX_SCRIPT_BYTES, Run, ScriptError, ScriptFile};
@@ -91,17 +92,17 @@ pub enum CheckError {
     },
     /// Labels without the pictures.
     #[error(
-        "the video {video}{more}, which {labels} names, is not in the package, and a worker cannot \
-         read this machine's disks; export the labels with their pictures (a .pkg.slp, or \"Export \
-         training job package\"), or put the video beside the labels"
+        "the video {}{}, which {labels} names, is not in the package, and a worker cannot read this \
+         machine's disks; export the labels with their pictures (a .pkg.slp, or \"Export Training \
+         Job Package\"), or put the video beside the labels",
+        missing.first().map_or("", String::as_str),
+        and_more(missing.len())
     )]
     Videos {
         /// The labels.
         labels: RelPath,
-        /// The first video that is not there.
-        video: String,
-        /// Further ones, in words.
-        more: String,
+        /// The files that are not there, as the labels name them.
+        missing: Vec<String>,
     },
     /// Labels without labels.
     #[error("{0} has no labelled frames to train on")]
@@ -127,6 +128,14 @@ pub enum CheckError {
         /// What it should have.
         lacks: &'static str,
     },
+}
+
+fn and_more(count: usize) -> String {
+    match count {
+        0 | 1 => String::new(),
+        2 => " (and one more)".to_owned(),
+        count => format!(" (and {} more)", count - 1),
+    }
 }
 
 /// Checks the package, whose script is at its top. Reads files; not for an async task.

@@ -3,6 +3,7 @@
 //! The package is hostile: everything is bounded, and what cannot be read is unknown, never an
 //! error.
 
+use super::check::is_newer;
 use super::config::{Config, MAX_CONFIG_BYTES, Settings};
 use super::files::{PackageFiles, PackageFolder, bytes, text};
 use super::labels::Labels;
@@ -21,6 +22,8 @@ struct Facts {
     model_types: Vec<String>,
     epochs: Option<u32>,
     batch_size: Option<u32>,
+    /// The sleap-nn that saved it.
+    version: Option<String>,
     /// As they are written.
     labels: Vec<String>,
 }
@@ -130,6 +133,7 @@ fn facts(package: &dyn PackageFiles, config: &RelPath, changes: &[Setting]) -> F
         model_types: config.model_types(),
         epochs: settings.count(epochs),
         batch_size: settings.count(batch),
+        version: config.texts("sleap_nn_version").into_iter().next(),
         labels,
     }
 }
@@ -141,6 +145,10 @@ fn add(description: &mut JobDescription, facts: Facts) {
         (sum, more) => sum.or(more),
     };
     description.batch_size = description.batch_size.max(facts.batch_size);
+    let older = |known: &String| facts.version.as_ref().is_some_and(|new| is_newer(new, known));
+    if description.sleap_nn_version.as_ref().is_none_or(older) {
+        description.sleap_nn_version = facts.version.filter(|version| version.len() <= 64);
+    }
 }
 
 #[cfg(test)]

@@ -41,6 +41,8 @@ pub struct Video {
     pub is_embedded: bool,
     /// Frames, height, width and channels, where the labels say so.
     pub shape: Option<[u64; 4]>,
+    /// The numbers of the frames whose pictures are in the labels' own file, where that can be read.
+    pub frames: Option<Vec<u64>>,
     /// The group in the file that holds its pictures.
     group: Option<u64>,
 }
@@ -90,7 +92,21 @@ fn read(path: &Path) -> Option<Labels> {
 
 fn videos(file: &Hdf5File) -> Vec<Video> {
     let videos = file.dataset("videos_json").and_then(|videos| videos.read_strings());
-    videos.unwrap_or_default().iter().take(MAX_VIDEOS).map(|json| video(json)).collect()
+    let mut videos: Vec<Video> =
+        videos.unwrap_or_default().iter().take(MAX_VIDEOS).map(|json| video(json)).collect();
+    for video in videos.iter_mut().filter(|video| video.is_embedded) {
+        video.frames = video.group.and_then(|group| numbers(file, group));
+    }
+    videos
+}
+
+/// The frames whose pictures are in a group of the file.
+fn numbers(file: &Hdf5File, group: u64) -> Option<Vec<u64>> {
+    let numbers = file.dataset(&format!("video{group}/frame_numbers")).ok()?;
+    let Datatype::FixedPoint { size: 8, .. } = numbers.dtype() else { return None };
+    let bytes = numbers.read_native_bytes().ok()?;
+    let (numbers, []) = bytes.as_chunks::<8>() else { return None };
+    Some(numbers.iter().map(|number| u64::from_ne_bytes(*number)).collect())
 }
 
 fn video(json: &str) -> Video {
@@ -111,7 +127,7 @@ fn video(json: &str) -> Video {
     let is_embedded = own.as_deref() == Some(".") || flag == Some(true);
     let dataset = text(backend, "dataset").unwrap_or_default();
     let group = dataset.strip_prefix("video").and_then(|rest| rest.split('/').next()?.parse().ok());
-    Video { files: many.unwrap_or_else(one), is_embedded, shape, group }
+    Video { files: many.unwrap_or_else(one), is_embedded, shape, group, frames: None }
 }
 
 /// The labelled frames. Those of embedded videos name the video by its group in the file.

@@ -21,7 +21,7 @@ pub mod script;
 #[cfg(test)]
 mod tests;
 
-pub use check::{CheckError, Checked, Site, check, check_model};
+pub use check::{CheckError, Checked, Site, check, check_model, is_newer};
 pub use describe::{describe, describe_folder};
 pub use files::{Found, PackageFiles, PackageFolder};
 pub use labels::{Labels, Video, is_hdf5};

@@ -8,10 +8,9 @@
 
 use super::text::one_line;
 use rand::Rng as _;
-use sleap_rtc_base::file::{Readers, replace};
 use std::fs::{self, DirBuilder, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -109,8 +108,11 @@ impl Cache {
     }
 
     fn write(&self, name: &str, artefact: &[u8]) -> io::Result<()> {
-        let bytes = [self.hash(name, artefact).as_bytes(), artefact].concat();
-        replace(&self.dir.join(name), &bytes, Readers::Owner)
+        let mut beside = tempfile::NamedTempFile::new_in(&self.dir)?;
+        beside.write_all(self.hash(name, artefact).as_bytes())?;
+        beside.write_all(artefact)?;
+        beside.persist(self.dir.join(name))?;
+        Ok(())
     }
 
     /// Removes the least recently used entries until the rest fits, but never `new`.
@@ -167,8 +169,10 @@ fn key(dir: &Path) -> io::Result<[u8; HASH_BYTES]> {
     }
     let mut key = [0; HASH_BYTES];
     rand::rng().fill_bytes(&mut key);
+    let mut beside = tempfile::NamedTempFile::new_in(dir)?;
+    beside.write_all(&key)?;
     // If two programs start at once, the later key wins, and the other program compiles once more.
-    replace(&path, &key, Readers::Owner)?;
+    beside.persist(&path)?;
     Ok(key)
 }
 

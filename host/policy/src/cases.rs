@@ -58,6 +58,7 @@ fn training() -> JobDescription {
         frame_count: Some(1500),
         image: Some(ImageSize { height: 1024, width: 1024, channels: 1 }),
         package_bytes: Some(250_000_000),
+        sleap_nn_version: None,
         requirements: Requirements { min_gpu_memory_mib: Some(8000) },
         user: Some("ada".into()),
     }
@@ -80,6 +81,7 @@ fn huge_job() -> JobDescription {
         batch_size: Some(u32::MAX),
         frame_count: Some(u64::MAX),
         package_bytes: Some(u64::MAX),
+        sleap_nn_version: None,
         ..training()
     }
 }

@@ -58,6 +58,9 @@ pub struct JobDescription {
     /// Bytes of the whole package, unpacked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub package_bytes: Option<u64>,
+    /// The newest sleap-nn that saved one of the configs: an older one cannot read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sleap_nn_version: Option<String>,
     /// What the client's user demands of a worker.
     #[serde(default)]
     pub requirements: Requirements,
@@ -77,6 +80,7 @@ impl JobDescription {
             frame_count: None,
             image: None,
             package_bytes: None,
+            sleap_nn_version: None,
             requirements: Requirements::default(),
             user: None,
         }

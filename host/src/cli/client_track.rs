@@ -6,7 +6,7 @@ use super::connect::{ConnectArgs, ConnectOptions};
 use super::environment::Environment;
 use super::exit::Failure;
 use crate::config::Overrides;
-use std::fmt;
+use sleap_rtc_package::script::Frames;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -29,15 +29,15 @@ Examples:
 /// The options of `client-track`.
 #[derive(clap::Args)]
 pub struct TrackArgs {
-    /// Labels file (.slp) with the frames to predict
+    /// Labels file (.slp) with the frames to predict, or a video; the videos of labels are sent too
     #[arg(short, long, value_name = "FILE")]
     data_path: Option<PathBuf>,
     /// Folders of trained models: one, or two for top-down; repeatable
     #[arg(short, long, value_name = "DIR", num_args = 1..)]
     model_paths: Vec<PathBuf>,
-    /// File for the predictions
-    #[arg(short, long, value_name = "FILE", default_value = "predictions.slp")]
-    output: PathBuf,
+    /// File for the predictions [default: predictions.slp, numbered where that exists]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
     #[command(flatten)]
     settings: TrackSettings,
     #[command(flatten)]
@@ -68,14 +68,20 @@ pub struct TrackOptions {
 #[command(next_help_heading = "Prediction")]
 pub struct TrackSettings {
     /// Predict only these frames, such as 0-99,150
-    #[arg(long)]
-    pub frames: Option<FrameList>,
+    #[arg(long, value_name = "FRAMES")]
+    pub frames: Option<Frames>,
     /// Predict only frames that SLEAP suggested for labelling
-    #[arg(long)]
+    #[arg(long, group = "choice")]
     pub only_suggested_frames: bool,
     /// Predict only frames that have labels
-    #[arg(long)]
+    #[arg(long, group = "choice")]
     pub only_labeled_frames: bool,
+    /// Skip frames that the user has labelled
+    #[arg(long, alias = "exclude-user-labels", group = "choice")]
+    pub exclude_user_labeled: bool,
+    /// Leave out frames in which nothing was found
+    #[arg(long)]
+    pub no_empty_frames: bool,
     /// Predict only the video with this index in the labels file
     #[arg(long, value_name = "N")]
     pub video_index: Option<u32>,
@@ -85,59 +91,61 @@ pub struct TrackSettings {
     /// The most animals to predict in a frame
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_instances: Option<u32>,
+    /// The lowest confidence of a point, from 0 to 1
+    #[arg(long, value_name = "P")]
+    pub peak_threshold: Option<Number>,
+    /// Device to predict on: cpu, cuda, mps or auto
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
     /// Connect the predictions to tracks over time
     #[arg(long)]
     pub tracking: bool,
+    /// The most tracks to keep
+    #[arg(long, value_name = "N", requires = "tracking", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_tracks: Option<u32>,
+    /// Number of frames that the tracker looks back
+    #[arg(long, value_name = "N", requires = "tracking", value_parser = clap::value_parser!(u32).range(1..))]
+    pub tracking_window_size: Option<u32>,
+    /// Tracker to use, by sleap-nn's names, such as classic or bytetrack
+    #[arg(long, value_name = "NAME", requires = "tracking")]
+    pub tracker: Option<String>,
+}
+
+/// A number as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Number(String);
+
+impl FromStr for Number {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let number = text.parse::<f64>().is_ok_and(f64::is_finite);
+        number.then(|| Self(text.to_owned())).ok_or("expects a number such as 0.2")
+    }
 }
 
 impl TrackSettings {
-    /// The same as arguments of `sleap-nn track`.
+    /// The same as arguments of `sleap-nn predict`, without the choice of frames.
     pub fn arguments(&self) -> Vec<String> {
         let valued = [
-            ("--frames", self.frames.as_ref().map(ToString::to_string)),
-            ("--video_index", self.video_index.map(|n| n.to_string())),
             ("--batch_size", self.batch_size.map(|n| n.to_string())),
             ("--max_instances", self.max_instances.map(|n| n.to_string())),
+            ("--peak_threshold", self.peak_threshold.as_ref().map(|number| number.0.clone())),
+            ("--device", self.device.clone()),
+            ("--max_tracks", self.max_tracks.map(|n| n.to_string())),
+            ("--tracking_window_size", self.tracking_window_size.map(|n| n.to_string())),
+            ("--tracker", self.tracker.clone()),
         ];
         let flags = [
             ("--only_suggested_frames", self.only_suggested_frames),
             ("--only_labeled_frames", self.only_labeled_frames),
+            ("--exclude_user_labeled", self.exclude_user_labeled),
+            ("--no_empty_frames", self.no_empty_frames),
             ("--tracking", self.tracking),
         ];
         let valued = valued.into_iter().filter_map(|(name, value)| Some([name.into(), value?]));
         let flags = flags.into_iter().filter(|(_, on)| *on).map(|(name, _)| name.into());
         valued.flatten().chain(flags).collect()
-    }
-}
-
-/// Frame numbers and ranges, first and last included: `0-99,150`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FrameList(Vec<(u64, u64)>);
-
-impl FromStr for FrameList {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let range = |part: &str| {
-            let (first, last) = part.split_once('-').unwrap_or((part, part));
-            let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-            (first <= last).then_some((first, last))
-        };
-        let ranges: Option<Vec<_>> = text.split(',').map(range).collect();
-        ranges.map(Self).ok_or("expects frame numbers and ranges such as 0-99,150")
-    }
-}
-
-impl fmt::Display for FrameList {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (first, last)) in self.0.iter().enumerate() {
-            let comma = if index == 0 { "" } else { "," };
-            match first == last {
-                true => write!(f, "{comma}{first}")?,
-                false => write!(f, "{comma}{first}-{last}")?,
-            }
-        }
-        Ok(())
     }
 }
 
@@ -154,11 +162,19 @@ impl TrackArgs {
         for model in &self.model_paths {
             found("--model-paths", model)?;
         }
-        check_output(&self.output, &data)?;
+        let output = self.output.unwrap_or_else(free_output);
+        check_output(&output, &data)?;
         let overrides = self.limit.over(self.common.check()?);
-        let (models, output, settings) = (self.model_paths, self.output, self.settings);
+        let (models, settings) = (self.model_paths, self.settings);
         Ok((TrackOptions { connect, data, models, output, settings }, overrides))
     }
+}
+
+/// Predictions that nobody gave a name must not replace others.
+fn free_output() -> PathBuf {
+    let numbered = (1..).map(|number| PathBuf::from(format!("predictions-{number}.slp")));
+    let mut names = std::iter::once(PathBuf::from("predictions.slp")).chain(numbered);
+    names.find(|path| !path.exists()).unwrap_or_else(|| "predictions.slp".into())
 }
 
 /// The result replaces an existing file, so that file must be one that may be replaced.

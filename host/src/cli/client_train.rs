@@ -30,6 +30,9 @@ pub struct TrainArgs {
     /// Folder for the trained models [default: a new folder, named after the package]
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
+    /// Skip the predictions that the package asks for after the training
+    #[arg(long)]
+    no_inference: bool,
     /// Only show each worker of the room with its rank, score and reason
     #[arg(long)]
     explain: bool,
@@ -50,6 +53,8 @@ pub struct TrainOptions {
     pub package: PathBuf,
     /// Where the models go; `None` for a new folder named after the package.
     pub output: Option<PathBuf>,
+    /// Whether the package's predictions after the training are made.
+    pub inference: bool,
     /// Only show which worker would get the job.
     pub explain: bool,
 }
@@ -71,8 +76,8 @@ impl TrainArgs {
             return Err(Failure::usage(format!("--output: {output} is a file, not a folder")));
         }
         let overrides = self.limit.over(self.common.check()?);
-        let (output, explain) = (self.output, self.explain);
-        Ok((TrainOptions { connect, package, output, explain }, overrides))
+        let (output, explain, inference) = (self.output, self.explain, !self.no_inference);
+        Ok((TrainOptions { connect, package, output, inference, explain }, overrides))
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::exit::{Exit, Failure};
 use super::submit::blocking;
-use crate::client::package;
+use crate::client::Reading;
+use crate::client::package::{self, Given};
 use serde::de::DeserializeOwned;
 use sleap_rtc_protocol::job::{JobDescription, JobType, Requirements};
 use sleap_rtc_transfer::Hashes;
@@ -29,7 +30,8 @@ pub(super) async fn load_job_description(
         super::client_train::found(option, path)?;
         let path = path.to_owned();
         blocking(move || {
-            let package = package::open_training(&path, &hashes)?;
+            let given = Given { path, inference: true };
+            let package = package::open_training(&given, &hashes, &Reading::default())?;
             Ok(package::described(&package, JobType::Training, Requirements::default(), None))
         })
         .await?

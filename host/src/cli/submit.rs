@@ -6,11 +6,14 @@ use super::connect::ConnectOptions;
 use super::description::load_job_description;
 use super::exit::{Exit, Failure};
 use super::{interrupt, print, room};
+use crate::client::package::{self, Given};
 use crate::client::shared::SharedJob;
-use crate::client::{self, Choose, ClientError, Job, Join, Output, Wishes, package};
+use crate::client::tracking::{self, Tracking};
+use crate::client::{self, Choose, ClientError, Job, Join, Output, Reading, Wishes};
 use crate::config::Config;
 use sleap_rtc_protocol::job::{JobType, Requirements};
 use sleap_rtc_protocol::session::JobString;
+use sleap_rtc_signaling::client::SignalingError;
 use sleap_rtc_transfer::Package;
 use std::path::Path;
 
@@ -25,6 +28,12 @@ pub(super) async fn train(options: TrainOptions, config: Config) -> Result<Exit,
         return room::explain(&connect.join, &config, &job).await;
     }
     let (path, root) = (options.package.clone(), config.shared_storage_root.clone());
+    if root.is_some() && !options.inference {
+        return Err(Failure::usage(
+            "--no-inference: with shared storage the worker takes the package as it is; remove its \
+             inference-script.sh instead",
+        ));
+    }
     let output = match (options.output, &root) {
         (Some(folder), _) => Output::Models(folder),
         // Beside the package, which is below the shared root.
@@ -36,8 +45,11 @@ pub(super) async fn train(options: TrainOptions, config: Config) -> Result<Exit,
         None => None,
     };
     let client = config.client.clone();
-    let open = move || package::open_training(&path, &package::hashes(&client));
-    let opened = blocking(open).await?;
+    let given = Given { path, inference: options.inference };
+    let reading = Reading::default();
+    let told = reading.clone();
+    let open = move || package::open_training(&given, &package::hashes(&client), &told);
+    let opened = reading.while_at(blocking(open)).await?;
     let name = name_of(&options.package);
     submit(options.connect, config, opened, JobType::Training, name, output, shared).await
 }
@@ -48,11 +60,18 @@ pub(super) async fn track(options: TrackOptions, config: Config) -> Result<Exit,
     let name = name_of(&options.data);
     let connect = options.connect.clone();
     let client = config.client.clone();
-    let built = blocking(move || {
-        let (words, hashes) = (options.settings.arguments(), package::hashes(&client));
-        package::build_tracking(&options.data, &options.models, &options.output, &words, &hashes)
-    });
-    let built = built.await?;
+    let job = Tracking {
+        data: options.data,
+        models: options.models,
+        output: options.output,
+        frames: options.settings.frames.clone(),
+        video_index: options.settings.video_index,
+        options: options.settings.arguments(),
+    };
+    let reading = Reading::default();
+    let told = reading.clone();
+    let build = move || tracking::build(&job, &package::hashes(&client), &told);
+    let built = reading.while_at(blocking(build)).await?;
     let shared = match config.shared_storage_root.clone() {
         Some(root) => {
             let package = built.clone();
@@ -88,6 +107,9 @@ async fn submit(
         Ok(place) => place,
         Err(error @ ClientError::Refused(_)) if named => {
             return Err(Failure::from(error).hint(OTHER_WORKERS));
+        }
+        Err(error @ ClientError::JobFailed(_)) if job_type == JobType::Training => {
+            return Err(Failure::from(error).hint(SAVED));
         }
         Err(error) => return Err(error.into()),
     };
@@ -139,7 +161,7 @@ impl From<ClientError> for Failure {
             ClientError::Internal(_) => Exit::Unexpected,
         };
         let hint = match &error {
-            ClientError::Signaling(error) => error.advice(),
+            ClientError::Signaling(error) => signaling_hint(error).map(str::to_owned),
             ClientError::Left(job) => Some(how_to_reattach(job)),
             _ => None,
         };
@@ -151,6 +173,10 @@ impl From<ClientError> for Failure {
 const OTHER_WORKERS: &str =
     "to let another worker of the room take the job, use --room-id, --token and --auto-select";
 
+/// What of a failed training is not lost.
+const SAVED: &str = "models that were saved before can be fetched: `sleap-rtc fetch JOB`, with the \
+     job's id from above or from `sleap-rtc jobs`";
+
 /// How to return to a job that keeps running.
 fn how_to_reattach(job_string: &JobString) -> String {
     let job = &job_string.job;
@@ -159,4 +185,17 @@ fn how_to_reattach(job_string: &JobString) -> String {
          id\non another machine, use the job string instead (it gives access to the job: keep it \
          secret):\n{job_string}"
     )
+}
+
+/// What to do when the signaling server is the problem.
+pub(super) fn signaling_hint(error: &SignalingError) -> Option<&'static str> {
+    match error {
+        SignalingError::Unreachable { .. } => Some(
+            "check that the server is running; set its address with --signaling or SLEAP_RTC_SIGNALING_WS",
+        ),
+        SignalingError::RoomRefused { .. } => {
+            Some("copy the room id and the token from the worker's output")
+        }
+        _ => None,
+    }
 }

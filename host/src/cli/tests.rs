@@ -217,10 +217,20 @@ fn models_may_follow_each_other_or_be_repeated() {
 fn track_settings_become_the_trainers_words() {
     let files = Files::new();
     let options = files.track(
-        "-d DIR/p.zip -m DIR/m1 --frames 0-9,12 --batch-size 4 --tracking --only-suggested-frames",
+        "-d DIR/p.zip -m DIR/m1 --frames 0-2,5 --batch-size 4 --tracking --only-suggested-frames \
+         --peak-threshold 0.10 --max-tracks 2 --tracker bytetrack --device cpu --no-empty-frames",
     );
     let words = options.settings.arguments().join(" ");
-    assert_eq!(words, "--frames 0-9,12 --batch_size 4 --only_suggested_frames --tracking");
+    assert_eq!(
+        words,
+        "--batch_size 4 --peak_threshold 0.10 --device cpu --max_tracks 2 --tracker bytetrack \
+         --only_suggested_frames --no_empty_frames --tracking"
+    );
+    assert_eq!(options.settings.frames.unwrap().to_string(), "0,1,2,5");
+    for refused in ["--only-labeled-frames --only-suggested-frames", "--max-tracks 2"] {
+        let error = files.error(&format!("client-track -d DIR/p.zip -m DIR/m1 {refused}"));
+        assert!(error.contains("--"), "{error}");
+    }
     assert!(TrackSettings::default().arguments().is_empty());
 }
 

@@ -132,7 +132,7 @@ fn of(some: u64, all: u64) -> String {
     format!("{} of {} {}", fine(some), fine(all), unit.1)
 }
 
-fn bytes(count: u64) -> String {
+pub(super) fn bytes(count: u64) -> String {
     let unit = unit(count);
     format!("{} {}", in_unit(count, unit), unit.1)
 }

@@ -18,6 +18,9 @@
 //! | [`shared`] | jobs on storage that both sides see |
 //! | [`meter`] | how far a transfer is, in words |
 //! | [`display`] | bars and log on a terminal, plain lines on a pipe |
+//! | `given`, `view` | what was given, and what is in it |
+//! | `tracking` | the package of a prediction |
+//! | `reading` | that a package is being read |
 //! | `viewer` | SLEAP's loss viewer |
 //! | `output` | where results go |
 //! | `collected` | where they are until they are whole |
@@ -26,6 +29,7 @@ mod collected;
 pub mod display;
 pub mod error;
 mod explain;
+mod given;
 pub mod known;
 mod legacy;
 mod legacy_script;
@@ -34,18 +38,22 @@ mod output;
 pub mod package;
 pub mod parting;
 mod prompt;
+mod reading;
 mod reconnect;
 pub mod record;
 mod room;
 mod selection;
 pub mod shared;
 mod submission;
+pub mod tracking;
+mod view;
 mod viewer;
 
 pub use error::ClientError;
 pub use explain::{explain, snapshot};
 pub use output::Output;
 pub use prompt::row;
+pub use reading::Reading;
 pub use room::user;
 pub use viewer::ViewerPorts;
 

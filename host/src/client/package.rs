@@ -2,22 +2,22 @@
 //! be run at all, and what policies are told of it.
 
 use super::ClientError;
+use super::display::say;
+use super::given;
+use super::reading::Reading;
+use super::view::View;
 use crate::config::ClientConfig;
-use sleap_rtc_package::{CheckError, Checked, Found, PackageFiles, Site, check, describe};
+use sleap_rtc_package::script::{Folder, Model, Run, ScriptFile};
+use sleap_rtc_package::{CheckError, Checked, Site, check, describe};
 use sleap_rtc_protocol::job::{JobDescription, JobType, Requirements};
 use sleap_rtc_protocol::path::RelPath;
-use sleap_rtc_protocol::transfer::FileEntry;
-use sleap_rtc_transfer::{Hashes, Package, Part, PartSource};
-use std::collections::HashMap;
-use std::io::Read;
+use sleap_rtc_transfer::{Hashes, Listing, Package, Part, PartSource};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Labels inside a zip are unpacked to be read if they are not larger than this; the frame count
-/// of larger ones stays unknown.
-const MAX_UNPACKED_BYTES: u64 = 512 << 20;
-/// Where a tracking package's models are.
-const MODELS: &str = "models";
+/// The most labels whose videos are looked for on this machine.
+const MAX_LABELS: usize = 64;
 
 /// A file that was written so short a time before it was hashed may have been written again since
 /// without a sign of it: some file systems count in steps of two seconds.
@@ -28,12 +28,41 @@ pub fn hashes(config: &ClientConfig) -> Hashes {
     config.hashes.as_deref().map_or_else(Hashes::none, |path| Hashes::open(path, SETTLED))
 }
 
-/// Opens the package of a training. Blocks: reads and hashes everything that `hashes` does not know.
-pub fn open_training(path: &Path, hashes: &Hashes) -> Result<Package, ClientError> {
+/// A training package that a user gave.
+#[derive(Debug, Clone)]
+pub struct Given {
+    /// The archive or the folder.
+    pub path: PathBuf,
+    /// Whether its `inference-script.sh` is run after the training.
+    pub inference: bool,
+}
+
+/// Opens the package of a training: lists and checks it, then reads and hashes everything that
+/// `hashes` does not know. Blocks.
+///
+/// # Errors
+/// What cannot be a package, and what no worker could train.
+pub fn open_training(
+    given: &Given,
+    hashes: &Hashes,
+    reading: &Reading,
+) -> Result<Package, ClientError> {
+    let path = &given.path;
     let open = || {
-        let package = Package::open(path, hashes).map_err(bad)?;
-        checked(&package, JobType::Training)?;
-        Ok(package)
+        if let Some(what) = given::explain_file(path) {
+            return Err(ClientError::Package(what));
+        }
+        let mut listing = Listing::package(path).map_err(bad)?;
+        if !given.inference {
+            let script = ScriptFile::Inference.name();
+            listing.keep(|path| path.as_str() != script);
+        }
+        for error in listing.left_out() {
+            tracing::warn!("left out: {error}");
+        }
+        let checked = checked(&mut listing, JobType::Training, path)?;
+        leave_out_results(&mut listing, &checked);
+        hash(listing, hashes, reading)
     };
     open().map_err(|error: ClientError| match error {
         ClientError::Package(why) if !why.contains(&*path.to_string_lossy()) => {
@@ -43,92 +72,126 @@ pub fn open_training(path: &Path, hashes: &Hashes) -> Result<Package, ClientErro
     })
 }
 
-/// Puts the package of a tracking together: labels, models, and the script that says what to do.
-/// `options` are further options of the tracker. Blocks.
-pub fn build_tracking(
-    data: &Path,
-    models: &[PathBuf],
-    output: &Path,
-    options: &[String],
+/// Reads and hashes what is listed. Blocks.
+pub(super) fn hash(
+    listing: Listing,
     hashes: &Hashes,
+    reading: &Reading,
 ) -> Result<Package, ClientError> {
-    let data_place = place(data, "labels.slp")?;
-    let mut parts = vec![file(&data_place, data)];
-    let mut words = vec!["sleap-nn".to_owned(), "track".into(), "--data_path".into()];
-    words.push(data_place.to_string());
-    let mut taken = HashMap::new();
-    for model in models {
-        let folder = model_folder(model)?;
-        let below = model_place(folder, &mut taken)?;
-        parts.extend(Part::folder(&below, folder).map_err(bad)?);
-        words.extend(["--model_paths".to_owned(), below.to_string()]);
+    let odd: Vec<&RelPath> = listing.paths().filter(|path| !path.is_portable()).collect();
+    if let Some(first) = odd.first() {
+        let count = odd.len();
+        tracing::warn!(name = %first, count, "a name that Windows does not take: no worker there can");
     }
-    let result = place(output, "predictions.slp")?;
-    if result == data_place {
-        // The result must not be written over the labels it is made from.
-        words.extend(["-o".to_owned(), format!("predictions/{result}")]);
-    } else {
-        words.extend(["-o".to_owned(), result.to_string()]);
-    }
-    words.extend(options.iter().cloned());
-    let script = format!("#!/bin/bash\n{}\n", shell_words::join(words));
-    let path = RelPath::new(JobType::Inference.script_name()).map_err(bad)?;
-    parts.push(Part { path, source: PartSource::Bytes(script.into_bytes()) });
-    let package = Package::from_parts(parts, hashes).map_err(bad)?;
-    checked(&package, JobType::Inference)?;
-    Ok(package)
+    reading.expect(listing.announced_bytes());
+    Package::hash(listing, hashes, reading.counter()).map_err(bad)
 }
 
-fn bad(error: impl std::fmt::Display) -> ClientError {
+/// Finds out on the laptop what would otherwise fail on the worker, after the upload. Videos that
+/// labels name and the package lacks are added to it where they are on this machine. `given` is what
+/// relative names of them are seen from.
+pub(super) fn checked(
+    listing: &mut Listing,
+    job_type: JobType,
+    given: &Path,
+) -> Result<Checked, ClientError> {
+    for _ in 0..MAX_LABELS {
+        let found = check(&View::new(listing), job_type, Site::default());
+        match found {
+            Ok(checked) => return Ok(checked),
+            Err(CheckError::NoScript(_)) => {
+                return Err(ClientError::Package(given::explain_files(listing)));
+            }
+            Err(CheckError::Videos { labels, missing }) => {
+                let videos = videos_here(&labels, &missing, given)?;
+                let Some(videos) = videos else {
+                    return Err(bad(CheckError::Videos { labels, missing }));
+                };
+                listing.add(videos).map_err(bad)?;
+            }
+            Err(error) => return Err(bad(error)),
+        }
+    }
+    Err(ClientError::Package("too many of its labels have their videos elsewhere".to_owned()))
+}
+
+/// The videos that `labels` name, as parts beside them, if all are on this machine. sleap-nn looks
+/// for a video beside its labels, by its bare name.
+fn videos_here(
+    labels: &RelPath,
+    missing: &[String],
+    given: &Path,
+) -> Result<Option<Vec<Part>>, ClientError> {
+    let folder = labels.as_str().strip_suffix(labels.file_name()).unwrap_or_default();
+    let home = if given.is_dir() { given } else { given.parent().unwrap_or(Path::new("")) };
+    let (mut parts, mut names) = (Vec::new(), HashSet::new());
+    for video in missing {
+        let name = video.rsplit(['/', '\\']).next().unwrap_or(video);
+        let there = [PathBuf::from(video), home.join(video), home.join(name)];
+        let Some(file) = there.into_iter().find(|path| path.is_file()) else { return Ok(None) };
+        if !names.insert(name.to_lowercase()) {
+            return Err(ClientError::Package(format!(
+                "{labels} names two videos called {name}, and the trainer finds videos by that name \
+                 alone: rename one, or choose one with --video-index"
+            )));
+        }
+        let path = Folder::default().place(&format!("{folder}{name}")).map_err(bad)?.path;
+        say(&format!("The video {} is sent along with {labels}", file.display()));
+        parts.push(Part { path, source: PartSource::File(file) });
+    }
+    Ok(Some(parts))
+}
+
+/// Earlier results in a package's folder that nothing in the package names: they are not part of it.
+fn leave_out_results(listing: &mut Listing, checked: &Checked) {
+    let named: Vec<String> = checked.runs.iter().flat_map(named_by).collect();
+    let folder =
+        |path: &RelPath| path.as_str().rsplit_once('/').map(|(folder, _)| folder.to_owned());
+    let has = |folder: &str, ending: &str| {
+        listing.paths().any(|path| {
+            let name = path.as_str().strip_prefix(folder).and_then(|rest| rest.strip_prefix('/'));
+            name.is_some_and(|name| !name.contains('/') && name.ends_with(ending))
+        })
+    };
+    let configs = listing.paths().filter(|path| path.file_name().starts_with("training_config."));
+    let folders: HashSet<String> = configs.filter_map(folder).collect();
+    let results: Vec<String> = folders
+        .into_iter()
+        .filter(|folder| has(folder, ".ckpt") || has(folder, ".h5"))
+        .filter(|folder| !named.iter().any(|path| is_in(path, folder) || is_in(folder, path)))
+        .collect();
+    listing.keep(|path| !results.iter().any(|folder| is_in(path.as_str(), folder)));
+    if !results.is_empty() {
+        let what = results.join(", ");
+        tracing::info!(%what, "models of earlier trainings are not sent");
+    }
+}
+
+fn is_in(path: &str, folder: &str) -> bool {
+    path == folder || path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// What a run names of the package.
+fn named_by(run: &Run) -> Vec<String> {
+    match run {
+        Run::Train(train) => {
+            let values = train.settings.iter().flat_map(|setting| setting.value.texts());
+            values.chain(train.files.iter().map(ToString::to_string)).collect()
+        }
+        Run::TrainLegacy(train) => vec![train.labels.path.to_string()],
+        Run::Track(track) => {
+            let models = track.models.iter().filter_map(|model| match model {
+                Model::Named(place) => Some(place.path.to_string()),
+                Model::Made(_) => None,
+            });
+            let values = track.options.iter().filter_map(|option| option.value.clone());
+            models.chain(values).chain([track.data.path.to_string()]).collect()
+        }
+    }
+}
+
+pub(super) fn bad(error: impl std::fmt::Display) -> ClientError {
     ClientError::Package(error.to_string())
-}
-
-/// What a file is called in the package: its own name, or `otherwise` where that would be refused,
-/// since the user may call files as they like.
-fn place(path: &Path, otherwise: &str) -> Result<RelPath, ClientError> {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-    let name = name.filter(|name| !name.starts_with('-') && !name.contains('$'));
-    let own = name.and_then(|name| RelPath::new(name).ok());
-    own.map_or_else(|| RelPath::new(otherwise).map_err(bad), Ok)
-}
-
-/// The folder of a trained model, which people also name by the checkpoint in it.
-fn model_folder(model: &Path) -> Result<&Path, ClientError> {
-    let parent = || model.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let folder = if model.is_dir() { model } else { parent().unwrap_or(Path::new(".")) };
-    let configs = ["training_config.yaml", "training_config.yml", "training_config.json"];
-    if configs.iter().any(|config| folder.join(config).is_file()) {
-        return Ok(folder);
-    }
-    let folder = folder.display();
-    Err(ClientError::Package(format!(
-        "{folder} is no trained model: there is no training_config.yaml in it"
-    )))
-}
-
-fn file(place: &RelPath, path: &Path) -> Part {
-    Part { path: place.clone(), source: PartSource::File(path.to_owned()) }
-}
-
-/// `models/NAME`; a second model of the same name gets a number.
-fn model_place(model: &Path, taken: &mut HashMap<String, usize>) -> Result<RelPath, ClientError> {
-    let whole = std::path::absolute(model).map_err(bad)?;
-    let name = place(&whole, "model")?.to_string();
-    let count = taken.entry(name.clone()).or_insert(0);
-    *count += 1;
-    let unique = if *count == 1 { name } else { format!("{name}-{count}") };
-    RelPath::new(format!("{MODELS}/{unique}")).map_err(bad)
-}
-
-/// Finds out on the laptop what would otherwise fail on the worker, after the upload.
-fn checked(package: &Package, job_type: JobType) -> Result<Checked, ClientError> {
-    let view = View { package, scratch: tempfile::tempdir().ok() };
-    check(&view, job_type, Site::default()).map_err(|error| match error {
-        CheckError::NoScript(name) => ClientError::Package(format!(
-            "there is no {name} in it; export it from SLEAP as a training job package"
-        )),
-        error => bad(error),
-    })
 }
 
 /// What policies are told of `package`. Blocks.
@@ -138,58 +201,6 @@ pub fn described(
     requirements: Requirements,
     user: Option<String>,
 ) -> JobDescription {
-    let view = View { package, scratch: tempfile::tempdir().ok() };
+    let view = View::new(package.listing());
     JobDescription { requirements, user, ..describe(&view, job_type) }
-}
-
-/// A package as the description reads it.
-struct View<'a> {
-    package: &'a Package,
-    scratch: Option<tempfile::TempDir>,
-}
-
-impl PackageFiles for View<'_> {
-    fn look(&self, path: &RelPath) -> Found {
-        let below = format!("{path}/");
-        let is_below = |file: &FileEntry| file.path.as_str().starts_with(&below);
-        match self.package.contains(path) {
-            true => Found::File,
-            false if self.package.manifest().files().iter().any(is_below) => Found::Folder,
-            false => Found::Nothing,
-        }
-    }
-
-    fn open(&self, path: &RelPath) -> Option<Box<dyn Read + Send>> {
-        self.package.read(path).ok()
-    }
-
-    fn names_in(&self, path: &RelPath) -> Vec<String> {
-        let below = format!("{path}/");
-        let files = self.package.manifest().files().iter();
-        let names = files.filter_map(|file| file.path.as_str().strip_prefix(&below));
-        names.filter(|name| !name.contains('/')).map(str::to_owned).collect()
-    }
-
-    fn on_disk(&self, path: &RelPath) -> Option<PathBuf> {
-        if let Some(file) = self.package.file_path(path) {
-            return Some(file.to_owned());
-        }
-        let files = self.package.manifest().files();
-        let size = files.iter().find(|file| file.path == *path)?.size;
-        if size > MAX_UNPACKED_BYTES {
-            return None;
-        }
-        let to = self.scratch.as_ref()?.path().join(path.file_name());
-        let mut from = self.package.read(path).ok()?;
-        std::io::copy(&mut from, &mut std::fs::File::create(&to).ok()?).ok()?;
-        Some(to)
-    }
-
-    fn total_bytes(&self) -> Option<u64> {
-        Some(self.package.manifest().total_bytes())
-    }
-
-    fn sees(&self, _: &str) -> bool {
-        false
-    }
 }

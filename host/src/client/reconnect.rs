@@ -12,9 +12,8 @@ use sleap_rtc_base::backoff::Backoff;
 use sleap_rtc_base::deadline;
 use sleap_rtc_net::dialect::ClientEnd;
 use sleap_rtc_net::rtc::Connection;
-use sleap_rtc_protocol::connection::{ConnectionState, Purpose};
+use sleap_rtc_protocol::connection::{Beat, ConnectionState, Pulse, Purpose, Sign};
 use sleap_rtc_protocol::ids::PeerId;
-use sleap_rtc_protocol::liveness::{Health, Liveness, LivenessEvent};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
@@ -133,11 +132,11 @@ async fn talk(
     submission: &mut Submission<'_>,
     interrupts: &mut Interrupts,
 ) -> LinkEnd {
-    let (liveness, cut) = (link.end.liveness(), link.end.cut());
+    let (pulse, cut) = (link.end.pulse(), link.end.cut());
     let worker = dialer.worker.clone();
     let mut parting = pin!(interrupts.parting(submission.stage()));
     let mut talking = pin!(submission.converse(&mut link.end));
-    let mut dialing = pin!(dialer.when_suspect(&liveness, link.connection.state()));
+    let mut dialing = pin!(dialer.when_quiet(&pulse, link.connection.state()));
     tokio::select! {
         parting = &mut parting => return LinkEnd::Parting(parting),
         connected = &mut dialing => {
@@ -154,14 +153,14 @@ async fn talk(
         },
     }
     say(&format!("The connection to {worker} is lost; connecting again …"));
-    record(&liveness, LivenessEvent::Closed);
+    tell(&pulse, Sign::Over);
     tokio::select! {
         parting = parting => LinkEnd::Parting(parting),
         connected = dialing => LinkEnd::Next(connected),
     }
 }
 
-/// Opens the next connection when the current one becomes suspect.
+/// Makes the next connection when the present one goes quiet.
 struct Dialer<'a> {
     room: &'a mut Room,
     worker: &'a PeerId,
@@ -170,27 +169,27 @@ struct Dialer<'a> {
 }
 
 impl Dialer<'_> {
-    /// Waits until the connection is suspect, then opens another one, unless the suspect one
-    /// recovers first.
-    async fn when_suspect(
+    /// Waits until the connection is quiet and then makes another, unless the quiet one is heard
+    /// before.
+    async fn when_quiet(
         &mut self,
-        liveness: &Arc<watch::Sender<Liveness>>,
+        pulse: &Arc<watch::Sender<Pulse>>,
         mut path: watch::Receiver<ConnectionState>,
     ) -> Result<Box<Connected>, ClientError> {
         loop {
             let well = Instant::now();
             tokio::select! {
-                () = becomes(liveness, &mut path, |health| health != Health::Healthy) => {}
+                () = becomes(pulse, &mut path, |beat| beat != Beat::Well) => {}
                 () = self.room.drain() => {}
             }
             if well.elapsed() >= HELD {
                 self.patience.restore();
             }
-            tracing::debug!(worker = %self.worker, "the connection is suspect; opening another one");
+            tracing::debug!(worker = %self.worker, "the connection is quiet; making another");
             tokio::select! {
                 connected = self.dial() => return connected,
-                () = becomes(liveness, &mut path, |health| health == Health::Healthy) => {
-                    tracing::debug!("the suspect connection has recovered");
+                () = becomes(pulse, &mut path, |beat| beat == Beat::Well) => {
+                    tracing::debug!("the quiet connection was heard again");
                 }
             }
         }
@@ -221,30 +220,30 @@ impl Dialer<'_> {
     }
 }
 
-fn record(liveness: &watch::Sender<Liveness>, event: LivenessEvent) {
-    liveness.send_modify(|liveness| liveness.apply(event, Instant::now()));
+fn tell(pulse: &watch::Sender<Pulse>, sign: Sign) {
+    pulse.send_modify(|pulse| pulse.apply(sign, Instant::now()));
 }
 
-/// Resolves when the connection's health is as wanted. Feeds changes of the path into `liveness`.
+/// Resolves when the connection's beat is as wanted; what happens to its path counts.
 async fn becomes(
-    liveness: &Arc<watch::Sender<Liveness>>,
+    pulse: &Arc<watch::Sender<Pulse>>,
     path: &mut watch::Receiver<ConnectionState>,
-    wanted: impl Fn(Health) -> bool,
+    wanted: impl Fn(Beat) -> bool,
 ) {
-    let mut heard = liveness.subscribe();
+    let mut heard = pulse.subscribe();
     loop {
-        let suspect_at = {
-            let liveness = heard.borrow_and_update();
+        let quiet_at = {
+            let pulse = heard.borrow_and_update();
             let now = Instant::now();
-            if wanted(liveness.health(now)) {
+            if wanted(pulse.beat(now)) {
                 return;
             }
-            liveness.suspect_at().filter(|at| *at > now)
+            pulse.quiet_at().filter(|at| *at > now)
         };
         tokio::select! {
             _ = heard.changed() => {}
-            Ok(()) = path.changed() => record(liveness, LivenessEvent::Path(*path.borrow_and_update())),
-            () = deadline::reached(suspect_at) => {}
+            Ok(()) = path.changed() => tell(pulse, Sign::Path(*path.borrow_and_update())),
+            () = deadline::reached(quiet_at) => {}
         }
     }
 }

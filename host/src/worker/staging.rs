@@ -3,8 +3,7 @@
 
 use super::coordinator::CoordinatorHandle;
 use super::{Client, Site};
-use sleap_rtc_base::clock::now_ms;
-use sleap_rtc_job::{JobFolder, JobHandle};
+use sleap_rtc_job::{JobFolder, JobHandle, now_ms};
 use sleap_rtc_protocol::ids::{JobId, JobSecret, PeerId};
 use sleap_rtc_protocol::job::{JobDescription, JobEvent, Refusal, RefusalCode, SharedPaths};
 use sleap_rtc_protocol::progress::JobProgress;
@@ -26,6 +25,7 @@ pub(super) async fn check(
     site.check_trainer(job.job_type).await?;
     site.check_machine(client).await?;
     let facts = site.facts_for(client);
+    check_version(job, facts.sleap_version.as_deref())?;
     let reasons = match site.policies.asked_by(client.as_str()).check(job, &facts).await {
         sleap_rtc_policy::Verdict::Yes => return Ok(()),
         sleap_rtc_policy::Verdict::No(reasons) => reasons,
@@ -34,6 +34,19 @@ pub(super) async fn check(
     let said: Vec<&str> = reasons.iter().map(|reason| reason.message.as_str()).collect();
     let message = format!("{host} refused: {}", said.join("; "));
     Err(Refusal { code: RefusalCode::Incompatible, message, reasons })
+}
+
+/// Whether the sleap-nn here, if its version is known, can read the job's configs.
+fn check_version(job: &JobDescription, installed: Option<&str>) -> Result<(), Refusal> {
+    let (Some(wanted), Some(installed)) = (&job.sleap_nn_version, installed) else { return Ok(()) };
+    if !sleap_rtc_package::is_newer(wanted, installed) {
+        return Ok(());
+    }
+    let message = format!(
+        "the package was exported for sleap-nn {wanted}, and this worker has {installed}: update \
+         sleap-nn there, or choose a worker with a newer one"
+    );
+    Err(Refusal::new(RefusalCode::Incompatible, message))
 }
 
 /// Reads the package that arrived, for itself, and asks the compatibility policy again.

@@ -31,7 +31,7 @@ pub use observer::{Observer, StatusTrace};
 pub use packages::*;
 pub use process::{Process, memory_peak_mib, python};
 #[allow(unused_imports, reason = "`Site` has its own use for it; the torture another")]
-pub use process::{kill_all, processes_in, with_program};
+pub use process::{kill_all, processes_in};
 #[allow(unused_imports, reason = "the torture has Python peers of no kind")]
 pub use python_peer::{Aiortc, python_peer, python_program, python_worker};
 pub use server::TestServer;

@@ -9,6 +9,8 @@ use sleap_rtc_protocol::path::RelPath;
 /// The configs of a trained model, and what is no checkpoint's name but ends like one.
 const CONFIGS: [&str; 3] = ["training_config.yaml", "training_config.yml", "training_config.json"];
 const WEIGHTS: [&str; 5] = [".ckpt", ".h5", ".onnx", ".engine", ".keras"];
+/// The most pictures of one video that an error carries.
+const MAX_MISSING: usize = 64;
 /// Choices of frames of which the trainer would follow only the first.
 const CHOICES: [&str; 4] = [
     "--only_labeled_frames",
@@ -155,27 +157,25 @@ pub(super) fn check_videos(
     wanted: &[usize],
     mapped: impl Fn(&str) -> bool,
 ) -> Result<(), CheckError> {
-    let is_there = |file: &String, is_one: bool| {
+    let is_there = &|file: &String, is_one: bool| {
         file.contains("://")
             || mapped(file)
             || package.sees(file)
             || in_package(package, path, file, is_one)
     };
     let videos = wanted.iter().filter_map(|index| labels.videos.get(*index));
-    let outside: Vec<&String> = videos
+    let missing: Vec<String> = videos
         .filter(|video| !video.is_embedded)
-        .filter_map(|video| {
+        .flat_map(|video| {
             let is_one = video.files.len() == 1;
-            video.files.iter().find(|file| !is_there(file, is_one))
+            let missing = video.files.iter().filter(move |file| !is_there(file, is_one));
+            missing.take(MAX_MISSING).cloned()
         })
         .collect();
-    let Some((first, others)) = outside.split_first() else { return Ok(()) };
-    let more = match others.len() {
-        0 => String::new(),
-        1 => " (and one more)".to_owned(),
-        count => format!(" (and {count} more)"),
-    };
-    Err(CheckError::Videos { labels: path.clone(), video: (*first).clone(), more })
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(CheckError::Videos { labels: path.clone(), missing }),
+    }
 }
 
 /// Whether the package has the file where sleap-io looks: where it is written as seen from the top,

@@ -50,14 +50,19 @@ pub(super) fn check(
 fn check_version(config: &Config<'_>, train: &Train, site: Site<'_>) -> Result<(), CheckError> {
     let saved = config.texts("sleap_nn_version").into_iter().next();
     let (Some(wanted), Some(installed)) = (saved, site.version) else { return Ok(()) };
-    match (minor(&wanted), minor(installed)) {
-        (Some(needed), Some(there)) if needed > there => Err(CheckError::Version {
+    match is_newer(&wanted, installed) {
+        true => Err(CheckError::Version {
             config: train.config.clone(),
             wanted,
             installed: installed.to_owned(),
         }),
-        _ => Ok(()),
+        false => Ok(()),
     }
+}
+
+/// Whether a config of `version` has keys that sleap-nn `other` does not know.
+pub fn is_newer(version: &str, other: &str) -> bool {
+    matches!((minor(version), minor(other)), (Some(one), Some(other)) if one > other)
 }
 
 /// The first two numbers of a version.
@@ -91,6 +96,7 @@ fn find_files(
                 check_labels(package, &path, key == LABELS[0], train)?;
             }
             found.push(path.to_string());
+            train.files.push(path);
         }
         if found != written {
             let value = match (key == LABELS[0] || key == LABELS[1], &found[..]) {

@@ -101,6 +101,8 @@ pub struct Train {
     pub run_name: Option<String>,
     /// Settings that differ from the config.
     pub settings: Vec<Setting>,
+    /// The files of the package that config and script name, where they have been looked for.
+    pub files: Vec<RelPath>,
     /// `--prefix-map` and `--video-path-map`: the option, the old path, the new one.
     pub maps: Vec<(String, String, RelPath)>,
 }

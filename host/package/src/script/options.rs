@@ -1,7 +1,8 @@
 //! The options of `sleap-nn track` and `predict`, of all supported versions.
 //!
 //! An option that is not here is refused by name: a prediction without it would be another one.
-//! `cargo xtask trainer-options` compares this table with what an installed sleap-nn says of itself.
+//! The test `every_option_of_an_installed_sleap_nn_is_known`, run by hand, compares this table with
+//! what a real sleap-nn says of itself.
 
 /// What an option takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

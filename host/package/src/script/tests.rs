@@ -13,8 +13,8 @@ fn place(text: &str) -> Place {
 
 fn train(config: &str, run_name: Option<&str>) -> Run {
     let run_name = run_name.map(str::to_owned);
-    let (folder, settings, maps) = (Folder::default(), Vec::new(), Vec::new());
-    Run::Train(Train { config: path(config), folder, run_name, settings, maps })
+    let (folder, settings, files) = (Folder::default(), Vec::new(), Vec::new());
+    Run::Train(Train { config: path(config), folder, run_name, settings, files, maps: Vec::new() })
 }
 
 fn runs(file: ScriptFile, text: &str) -> Vec<Run> {
@@ -299,6 +299,38 @@ fn what_is_refused_and_why() {
 fn every_option_of_the_table_is_found_under_its_own_name() {
     for (name, kind) in options::OPTIONS {
         assert_eq!(options::find(name), Some((*name, *kind)));
+    }
+}
+
+/// `SLEAP_NN=/path/of/sleap-nn cargo nextest run -p sleap-rtc-job --run-ignored only installed`
+#[test]
+#[ignore = "needs a real sleap-nn, named by SLEAP_NN"]
+fn every_option_of_an_installed_sleap_nn_is_known() {
+    let program = std::env::var("SLEAP_NN").expect("SLEAP_NN names the program");
+    for verb in ["track", "predict"] {
+        let mut command = std::process::Command::new(&program);
+        let output = command.args([verb, "--help"]).env("COLUMNS", "250").output().unwrap();
+        let help = String::from_utf8_lossy(&output.stdout);
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        // An option stands at the start of its line, behind the frame; its text further right.
+        let starts = help.lines().filter_map(|line| {
+            let line = line.trim_start_matches(['│', '*', ' ']);
+            line.starts_with("--").then(|| line.split("  ").next().unwrap_or(line).to_owned())
+        });
+        let names = starts.flat_map(|start| {
+            let names = start.split([',', '/', ' ']).map(|name| name.trim().to_owned());
+            names.collect::<Vec<_>>()
+        });
+        let names: Vec<String> =
+            names.filter(|name| name.len() > 2 && name.chars().all(is_name)).collect();
+        assert!(names.len() > 40 || !output.status.success(), "{verb}: {names:?}");
+        let own = ["--help"];
+        let unknown: Vec<&String> = names
+            .iter()
+            .filter(|name| name.starts_with("--") && !own.contains(&name.as_str()))
+            .filter(|name| options::find(name).is_none())
+            .collect();
+        assert!(unknown.is_empty(), "{verb}: {unknown:?}");
     }
 }
 

@@ -71,7 +71,7 @@ fn spell_out_frames(options: &mut [TrackOption]) -> Result<(), LineFault> {
     for option in options.iter_mut().filter(|option| option.name == options::FRAMES) {
         let written = option.value.clone().unwrap_or_default();
         let fault = || LineFault::Value { option: options::FRAMES.into(), value: written.clone() };
-        let frames: Frames = written.parse().map_err(|()| fault())?;
+        let frames: Frames = written.parse().map_err(|_| fault())?;
         option.value = Some(frames.to_string());
     }
     Ok(())
@@ -103,6 +103,11 @@ impl Frames {
         self.0.iter().any(|(first, last)| (*first..=*last).contains(&frame))
     }
 
+    /// The smallest of them.
+    pub fn first(&self) -> u64 {
+        self.0.iter().map(|(first, _)| *first).min().unwrap_or(0)
+    }
+
     /// How many they are.
     pub fn count(&self) -> u64 {
         self.0.iter().fold(0, |sum, (first, last)| sum.saturating_add(last - first + 1))
@@ -110,9 +115,10 @@ impl Frames {
 }
 
 impl std::str::FromStr for Frames {
-    type Err = ();
+    type Err = &'static str;
 
-    fn from_str(text: &str) -> Result<Self, ()> {
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        const WANTED: &str = "expects frame numbers and ranges such as 0-99,150";
         let range = |part: &str| {
             let (first, last) = part.split_once('-').unwrap_or((part, part));
             // SLEAP writes a range as `1,-200` too.
@@ -121,9 +127,9 @@ impl std::str::FromStr for Frames {
         };
         let text = text.replace(",-", "-");
         let ranges: Option<Vec<(u64, u64)>> = text.split(',').map(range).collect();
-        let frames = Self(ranges.ok_or(())?);
+        let frames = Self(ranges.ok_or(WANTED)?);
         let one_range = frames.0.len() == 1 || frames.count() <= MAX_LISTED;
-        one_range.then_some(frames).ok_or(())
+        one_range.then_some(frames).ok_or("lists too many frames: give one range")
     }
 }
 

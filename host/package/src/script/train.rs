@@ -38,7 +38,8 @@ pub(super) fn parse(words: &mut Words<'_>) -> Result<Run, LineFault> {
     }
     let config = config_path(words, folder.as_deref(), &name.ok_or(LineFault::Missing("config"))?)?;
     let folder = words.folder.clone();
-    let mut run = Train { config, folder, run_name: None, settings: Vec::new(), maps };
+    let (no_name, none, files) = (None, Vec::new(), Vec::new());
+    let mut run = Train { config, folder, run_name: no_name, settings: none, files, maps };
     for setting in settings {
         apply(&mut run, &setting)?;
     }
@@ -230,8 +231,8 @@ pub(super) fn parse_legacy(words: &mut Words<'_>) -> Result<Run, LineFault> {
     let config = places.next().ok_or(LineFault::Missing("config"))?;
     if config.ends_with(".yaml") || config.ends_with(".yml") {
         let (config, folder) = (words.place(&config)?.path, words.folder.clone());
-        let (settings, maps) = (Vec::new(), Vec::new());
-        return Ok(Run::Train(Train { config, folder, run_name: None, settings, maps }));
+        let (settings, files, maps) = (Vec::new(), Vec::new(), Vec::new());
+        return Ok(Run::Train(Train { config, folder, run_name: None, settings, files, maps }));
     }
     let labels = words.place(&places.next().ok_or(LineFault::Missing("labels"))?)?;
     let config = words.place(&config)?.path;

@@ -2,8 +2,6 @@
 
 mod abuse;
 mod api;
-mod elsewhere;
-mod full;
 mod old_server;
 mod reconnect;
 mod roster;

@@ -21,7 +21,7 @@ use crate::client::{ClientError, Job, concluded};
 use sleap_rtc_base::deadline;
 use sleap_rtc_net::dialect::{ClientEnd, DialectError};
 use sleap_rtc_protocol::connection::Purpose;
-use sleap_rtc_protocol::event_cursor::{Arrival, ConnectionNumber, EventCursor, EventsAfter};
+use sleap_rtc_protocol::follower::{Arrival, Follower};
 use sleap_rtc_protocol::frame::{ClientFrame, WorkerFrame};
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobSpec, NumberedEvent, RefusalCode};
@@ -56,7 +56,7 @@ pub(super) struct Submission<'a> {
     shared: Option<&'a SharedJob>,
     display: &'a mut Display,
     viewer: Option<Viewer>,
-    cursor: EventCursor,
+    follower: Follower,
     /// Names of the trainer runs, once the worker has said them.
     runs: Vec<String>,
     /// The viewer's stop button was pressed and the worker does not know yet.
@@ -100,9 +100,9 @@ impl<'a> Submission<'a> {
         progress: Progress,
     ) -> Self {
         let after = match action {
-            Action::Attach { after, .. } | Action::Logs { after, .. } => EventsAfter::Event(after),
-            // Only the job's state matters, which the worker reports by itself.
-            Action::Stop { .. } | Action::Cancel | Action::Fetch(_) => EventsAfter::Newest,
+            Action::Attach { after, .. } | Action::Logs { after, .. } => after,
+            // The worker's last event is all there is to it.
+            Action::Stop { .. } | Action::Cancel | Action::Fetch(_) => u64::MAX,
         };
         Self {
             known,
@@ -111,7 +111,7 @@ impl<'a> Submission<'a> {
             shared: None,
             display,
             viewer: None,
-            cursor: EventCursor::new(after),
+            follower: Follower::after(after),
             runs: Vec::new(),
             stop_wanted: false,
             collected: None,
@@ -138,7 +138,7 @@ impl<'a> Submission<'a> {
 
     /// Whether a worker that does not know the job may take it for a new one.
     pub(super) fn may_begin_anew(&self) -> bool {
-        matches!(self.opening, Opening::Submit(..)) && self.cursor.seen() == 0
+        matches!(self.opening, Opening::Submit(..)) && self.follower.seen() == 0
     }
 
     /// Where the job stands, as it changes.
@@ -204,10 +204,10 @@ impl<'a> Submission<'a> {
 
     async fn greet(&mut self, link: &mut ClientEnd) -> Result<Standing, ClientError> {
         let during = "while the job was introduced";
-        let after = self.cursor.position();
+        let after = self.follower.seen();
         let greeting = match self.opening {
-            // The worker's answer tells whether it already has the job, and how much of it.
-            Opening::Submit(spec, _) if after == EventsAfter::Event(0) => {
+            // The worker may know nothing of it yet, or all: it says so.
+            Opening::Submit(spec, _) if after == 0 => {
                 ClientFrame::Submit { spec: Box::new(spec.clone()) }
             }
             _ => {
@@ -219,10 +219,11 @@ impl<'a> Submission<'a> {
         loop {
             match self.recv(link, ACCEPT_LIMIT, during).await? {
                 WorkerFrame::Accepted { last_event, outcome, has_package, .. } => {
-                    // A job with events has its package.
-                    let has_package =
-                        has_package || last_event > 0 || after != EventsAfter::Event(0);
-                    self.cursor.accepted(last_event);
+                    // Whatever has events has its package.
+                    let has_package = has_package || last_event > 0 || after > 0;
+                    if after == u64::MAX {
+                        self.follower = Follower::after(last_event);
+                    }
                     return Ok(Standing { last_event, outcome, has_package });
                 }
                 frame => refused(frame)?,
@@ -270,13 +271,13 @@ impl<'a> Submission<'a> {
         link: &mut ClientEnd,
         standing: &Standing,
     ) -> Result<JobOutcome, ClientError> {
-        let (number, seen) = self.cursor.open();
+        let (number, seen) = self.follower.open();
         if let Some(outcome) = standing.outcome.clone().filter(|_| seen >= standing.last_event) {
             return Ok(outcome);
         }
         let awaited = Instant::now() + STAGE_LIMIT;
         loop {
-            if let Some(outcome) = self.cursor.outcome() {
+            if let Some(outcome) = self.follower.outcome() {
                 return Ok(outcome.clone());
             }
             if std::mem::take(&mut self.stop_wanted) {
@@ -284,7 +285,7 @@ impl<'a> Submission<'a> {
                 self.send(link, &ClientFrame::Stop { all: false }, WHILE_IT_RAN).await?;
                 self.stop_wanted = false;
             }
-            let staging = self.cursor.seen() == 0 && matches!(self.opening, Opening::Submit(..));
+            let staging = self.follower.seen() == 0 && matches!(self.opening, Opening::Submit(..));
             let frame = tokio::select! {
                 frame = link.recv() => frame.map_err(|error| self.lost(error, WHILE_IT_RAN))?,
                 () = Viewer::stop_wanted(&mut self.viewer) => {
@@ -305,8 +306,8 @@ impl<'a> Submission<'a> {
 
     /// Shows the events up to number `last`, which are there already.
     async fn read_until(&mut self, link: &mut ClientEnd, last: u64) -> Result<(), ClientError> {
-        let (number, _) = self.cursor.open();
-        while self.cursor.seen() < last {
+        let (number, _) = self.follower.open();
+        while self.follower.seen() < last {
             match self.recv(link, ACCEPT_LIMIT, "while the log was read").await? {
                 WorkerFrame::Event { event, .. } => self.take(number, event)?,
                 frame => refused(frame)?,
@@ -316,16 +317,20 @@ impl<'a> Submission<'a> {
     }
 
     /// Takes an event in and shows it, unless it was here before.
-    fn take(&mut self, link: ConnectionNumber, event: NumberedEvent) -> Result<(), ClientError> {
-        match self.cursor.apply(link, event) {
+    fn take(
+        &mut self,
+        link: sleap_rtc_protocol::follower::LinkNumber,
+        event: NumberedEvent,
+    ) -> Result<(), ClientError> {
+        match self.follower.apply(link, event) {
             Ok(Arrival::New(event)) => {
-                self.progress.event(self.cursor.seen(), &event);
+                self.progress.event(self.follower.seen(), &event);
                 self.show(event);
                 Ok(())
             }
             Ok(Arrival::Repeated) => Ok(()),
             Err(misplaced) => {
-                tracing::warn!(%misplaced, "received an event out of order; reconnecting to read it again");
+                tracing::warn!(%misplaced, "asking for the job's events again");
                 Err(ClientError::Lost { worker: self.worker(), during: WHILE_IT_RAN })
             }
         }

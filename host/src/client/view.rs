@@ -1,0 +1,69 @@
+//! What is listed of a package, as checking and describing it read it.
+
+use sleap_rtc_package::{Found, PackageFiles};
+use sleap_rtc_protocol::path::RelPath;
+use sleap_rtc_transfer::Listing;
+use std::io::Read;
+use std::path::PathBuf;
+
+/// Labels inside an archive are unpacked to be read if they are not larger than this; what is in
+/// larger ones stays unknown.
+const MAX_UNPACKED_BYTES: u64 = 512 << 20;
+
+/// The files of a package that lies here.
+pub(super) struct View<'a> {
+    listing: &'a Listing,
+    scratch: Option<tempfile::TempDir>,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn new(listing: &'a Listing) -> Self {
+        Self { listing, scratch: tempfile::tempdir().ok() }
+    }
+}
+
+impl PackageFiles for View<'_> {
+    fn look(&self, path: &RelPath) -> Found {
+        let below = format!("{path}/");
+        match self.listing.size(path) {
+            Some(_) => Found::File,
+            None if self.listing.paths().any(|file| file.as_str().starts_with(&below)) => {
+                Found::Folder
+            }
+            None => Found::Nothing,
+        }
+    }
+
+    fn open(&self, path: &RelPath) -> Option<Box<dyn Read + Send>> {
+        self.listing.read(path).ok()
+    }
+
+    fn names_in(&self, path: &RelPath) -> Vec<String> {
+        let below = format!("{path}/");
+        let names = self.listing.paths().filter_map(|file| file.as_str().strip_prefix(&below));
+        names.filter(|name| !name.contains('/')).map(str::to_owned).collect()
+    }
+
+    fn on_disk(&self, path: &RelPath) -> Option<PathBuf> {
+        if let Some(file) = self.listing.file_path(path) {
+            return Some(file.to_owned());
+        }
+        if self.listing.size(path)? > MAX_UNPACKED_BYTES {
+            return None;
+        }
+        // Its own name may be one that a file here has already.
+        let to = tempfile::NamedTempFile::new_in(self.scratch.as_ref()?.path()).ok()?;
+        let (mut file, to) = to.keep().ok()?;
+        std::io::copy(&mut self.listing.read(path).ok()?, &mut file).ok()?;
+        Some(to)
+    }
+
+    fn total_bytes(&self) -> Option<u64> {
+        Some(self.listing.announced_bytes())
+    }
+
+    fn sees(&self, _: &str) -> bool {
+        // What the worker sees of this machine's files is not known here.
+        false
+    }
+}
