@@ -127,6 +127,7 @@ fn lints(steps: &mut Steps) {
     for (name, arguments) in LINTS {
         steps.command(name, &mut cargo(arguments));
     }
+    steps.check("structure", structure);
     let deny = "licences, bans, sources";
     if works("cargo-deny", &["--version"]) {
         let checks = ["deny", "--all-features", "check", "licenses", "bans", "sources"];
@@ -134,4 +135,11 @@ fn lints(steps: &mut Steps) {
     } else {
         steps.skip(deny, "cargo-deny is not installed");
     }
+}
+
+/// What `xtask/structure` finds. It is built with the features that it has in a build of everything,
+/// so that its dependencies are not built twice.
+fn structure() -> Result<()> {
+    call(&mut cargo(&["build", "--quiet", "--workspace", "--bin", "structure"]))?;
+    call(&mut Command::new(target().join("debug/structure")))
 }

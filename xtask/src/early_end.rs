@@ -1,6 +1,6 @@
 //! `stop` and `cancel` with real sleap-nn: what the stand-in trainer of the tests cannot prove.
 
-use crate::demo::{Demo, Running, Server, Worker, model_below};
+use crate::loopback::{Loopback, Running, Server, Worker, model_below};
 use crate::programs::call;
 use crate::python;
 use anyhow::{Context, Result, bail, ensure};
@@ -32,7 +32,7 @@ const LOAD: &str = "import sys, torch\n\
 /// the binary is built already.
 pub fn stop_and_cancel() -> Result<()> {
     let trainer = python::sleap_nn()?;
-    let demo = Demo::new("early-end", &trainer)?;
+    let demo = Loopback::new("early-end", &trainer)?;
     demo.configure(&ENDLESS)?;
     let server = demo.start_server()?;
     let worker = demo.start_worker(&server)?;
@@ -66,7 +66,7 @@ fn is_empty(folder: &Path) -> bool {
 }
 
 struct Lab {
-    demo: Demo,
+    demo: Loopback,
     server: Server,
     worker: Worker,
 }

@@ -8,6 +8,7 @@ mod bench;
 mod check;
 mod demo;
 mod early_end;
+mod loopback;
 mod picture;
 mod prerequisites;
 mod programs;
@@ -26,7 +27,7 @@ cargo xtask test [--no-real]
     Everything that CI runs: formatting, lints, every test, then the demo with real sleap-nn, and
     stop and cancel with it (--no-real leaves those out).
 cargo xtask lint
-    Formatting and lints alone.
+    Formatting, lints and the structure of the code (circles, long files, names that occur twice).
 cargo xtask bench NAME [OPTIONS]
     Measures the real programs, beside a peer in the same run; `bench --help` lists the names.
 cargo xtask torture [--seed N] [--rounds N] [--round K] [--rooms N]

@@ -1,0 +1,172 @@
+//! `cargo xtask lint` runs this: it prints what makes code hard to find one's way in, and fails when
+//! something appears that `allowed.toml` does not name with a reason, or no longer is what it names.
+//!
+//! Looked at is every library and program of the workspace, without tests, examples and benchmarks:
+//!
+//! - **circles**: modules that use each other (see [`graph`]);
+//! - **files** of more than 400 lines of code: neither blank nor a comment, and outside tests;
+//! - **types** of one name in two modules of a crate;
+//! - **functions** of more than 60 lines from `fn` to the closing brace.
+
+mod allowed;
+mod graph;
+mod source;
+
+use allowed::Allowed;
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use source::Crate;
+use std::collections::BTreeMap;
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+const MAX_FILE_LINES: usize = 400;
+const MAX_FUNCTION_LINES: usize = 60;
+
+/// Something to be allowed or removed. Its text in `allowed.toml` identifies it, so it has no counts.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Finding {
+    kind: Kind,
+    what: String,
+    /// Shown beside it.
+    detail: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Circle,
+    File,
+    Type,
+    Function,
+}
+
+impl Kind {
+    const ALL: [Self; 4] = [Self::Circle, Self::File, Self::Type, Self::Function];
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::Circle => "circles of modules",
+            Self::File => "files over 400 lines of code",
+            Self::Type => "type names defined twice in a crate",
+            Self::Function => "functions over 60 lines",
+        }
+    }
+}
+
+fn main() -> Result<ExitCode> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
+    let mut findings = Vec::new();
+    for (name, root) in crates(&workspace)? {
+        let found = source::read(&name, &root, &workspace)?;
+        findings.extend(look(&found));
+    }
+    findings.sort();
+    findings.dedup();
+    let list = workspace.join("xtask/structure/allowed.toml");
+    Ok(if report(&findings, &Allowed::read(&list)?) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// What cargo says of a workspace.
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+    targets: Vec<Target>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    kind: Vec<String>,
+    src_path: PathBuf,
+}
+
+/// The libraries and programs of the workspace: the package's name and the root file.
+fn crates(workspace: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["metadata", "--no-deps", "--format-version", "1"]).current_dir(workspace);
+    let output = command.output().context("cannot run cargo")?;
+    if !output.status.success() {
+        bail!("{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let metadata: Metadata = serde_json::from_slice(&output.stdout)?;
+    let mut found = Vec::new();
+    for package in metadata.packages {
+        let code = ["lib", "rlib", "bin"];
+        let targets = package.targets.into_iter();
+        for target in targets.filter(|t| t.kind.iter().any(|kind| code.contains(&kind.as_str()))) {
+            found.push((package.name.clone(), target.src_path));
+        }
+    }
+    Ok(found)
+}
+
+fn look(found: &Crate) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for circle in graph::circles(found) {
+        let what = format!("{}: {}", found.name, circle.join(", "));
+        findings.push(Finding { kind: Kind::Circle, what, detail: String::new() });
+    }
+    for file in &found.files {
+        if file.code_lines > MAX_FILE_LINES {
+            let detail = format!("{} lines", file.code_lines);
+            findings.push(Finding { kind: Kind::File, what: file.path.clone(), detail });
+        }
+        for (name, lines) in file.functions.iter().filter(|(_, n)| *n > MAX_FUNCTION_LINES) {
+            let what = format!("{}: {name}", file.path);
+            findings.push(Finding { kind: Kind::Function, what, detail: format!("{lines} lines") });
+        }
+    }
+    let mut types: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for module in &found.modules {
+        for name in &module.types {
+            let places = types.entry(name).or_default();
+            // Definitions for different systems stand beside each other.
+            if places.last() != Some(&module.path.as_str()) {
+                places.push(&module.path);
+            }
+        }
+    }
+    for (name, places) in types.into_iter().filter(|(_, places)| places.len() > 1) {
+        let what = format!("{}: {name}", found.name);
+        let detail = format!("in {}", places.join(", "));
+        findings.push(Finding { kind: Kind::Type, what, detail });
+    }
+    findings
+}
+
+/// Prints everything, and says whether nothing is new and nothing allowed is gone.
+fn report(findings: &[Finding], allowed: &Allowed) -> bool {
+    let mut good = true;
+    for kind in Kind::ALL {
+        println!("{}:", kind.title());
+        let of_kind = || findings.iter().filter(|finding| finding.kind == kind);
+        for finding in of_kind() {
+            let why = allowed.why(kind, &finding.what);
+            good &= why.is_some();
+            let why = why.unwrap_or("NEW: change it, or name it with a reason in allowed.toml");
+            match finding.detail.as_str() {
+                "" => println!("  {}\n      {why}", finding.what),
+                detail => println!("  {} ({detail})\n      {why}", finding.what),
+            }
+        }
+        for gone in allowed.of(kind).filter(|what| !of_kind().any(|f| f.what == *what)) {
+            good = false;
+            println!("  {gone}\n      GONE: remove it from allowed.toml");
+        }
+        if of_kind().next().is_none() {
+            println!("  none");
+        }
+    }
+    good
+}
