@@ -6,7 +6,7 @@
 // A test that cannot set up its scene has failed, and says where.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod support;
+extern crate support;
 
 mod abuse;
 mod busy;

@@ -5,7 +5,6 @@ use crate::plan::{Blow, Plan, Verdict, Victim};
 use crate::program::Program;
 use crate::round::{DONE, JOB_FAILED, Played};
 use crate::scene::{EPOCHS, Scene};
-use crate::support::{A_WHILE, SOON, files_below, processes_in};
 use sleap_rtc_protocol::job::JobEvent;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -13,6 +12,7 @@ use std::io::Read;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+use support::{A_WHILE, SOON, files_below, processes_in};
 use zip::ZipArchive;
 
 /// The end of a run's folder that was there already.

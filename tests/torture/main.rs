@@ -16,9 +16,6 @@ mod program;
 mod report;
 mod round;
 mod scene;
-#[path = "../e2e/support/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "what the end-to-end tests need besides")]
-mod support;
 
 use clap::Parser;
 use plan::Plan;

@@ -1,11 +1,11 @@
 //! What is done to a round, and when: drawn from the seed and the round's number alone.
 
-use crate::support::Machine;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use std::fmt;
 use std::time::Duration;
+use support::Machine;
 
 /// Which process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

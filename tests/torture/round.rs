@@ -6,14 +6,14 @@ use crate::job::JobFolder;
 use crate::plan::{Blow, Fault, Moment, Plan, Verdict, Victim};
 use crate::program::Program;
 use crate::scene::{Desk, Scene};
-use crate::support::disk::Disk;
-use crate::support::{Machine, bytes_below};
 use rustix::process::{Pid, Signal, kill_process};
 use sleap_rtc_protocol::ids::JobId;
 use sleap_rtc_protocol::job::JobState;
 use sleap_rtc_protocol::session::JobString;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+use support::disk::Disk;
+use support::{Machine, bytes_below};
 use walk::hidden_bytes;
 
 /// How often is looked whether a moment has come.
@@ -361,9 +361,9 @@ fn send(pid: Option<i32>, signal: Signal) {
 
 /// What a client has collected and not yet put in its place.
 mod walk {
-    use crate::support::{bytes_below, files_below};
     use std::collections::HashSet;
     use std::path::{Path, PathBuf};
+    use support::{bytes_below, files_below};
 
     pub fn hidden_bytes(home: &Path) -> u64 {
         let hidden = |file: &PathBuf| {

@@ -3,11 +3,6 @@
 
 use crate::plan::{Phase, Plan};
 use crate::program::Program;
-use crate::support::disk::Disk;
-use crate::support::{
-    Credentials, Machine, Network, Noise, Observer, SIGNATURE, SOON, Site, Zip, files_below,
-    kill_all, labels_and_models, processes_in, stand_in, wait_for,
-};
 use sleap_rtc_protocol::session::JobString;
 use std::fs;
 use std::io::Read;
@@ -15,6 +10,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
+use support::disk::Disk;
+use support::{
+    Credentials, Machine, Network, Noise, Observer, SIGNATURE, SOON, Site, Zip, files_below,
+    kill_all, labels_and_models, processes_in, stand_in, wait_for,
+};
 
 /// Large enough for something to happen while it is sent.
 const LARGE_MIB: u64 = 48;

@@ -1,16 +1,18 @@
-//! Processes, packages and observations that the tests share.
+//! Processes, packages and observations that the end-to-end tests and the torture share.
 //!
 //! A test begins with a [`Site`]: a temporary folder in which everything happens, and which leaves
 //! no process behind. In it live a [`TestServer`], [`TestWorker`]s and [`TestClient`]s, all of them
 //! the real binary, and [`Observer`]s that look at a room from outside.
 
+// A test that cannot set up its scene has failed, and says where.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+// Only the tests beside it read this, and most names say what they are.
+#![allow(missing_docs, clippy::new_without_default)]
+
 mod client;
-#[allow(dead_code, reason = "the torture and the tests of full disks use different parts")]
 pub mod disk;
-#[allow(dead_code, reason = "only the tests of GPUs use it")]
 mod driver;
 mod http;
-#[allow(dead_code, reason = "only the tests with networks of their own use it")]
 mod netns;
 mod observer;
 mod packages;
@@ -22,23 +24,20 @@ mod site;
 mod worker;
 
 pub use client::{Ended, TestClient};
-#[allow(unused_imports, reason = "only the tests of GPUs use it")]
 pub use driver::{Driver, gpu_row};
 pub use http::post;
-#[allow(unused_imports, reason = "only the tests with networks of their own use it")]
 pub use netns::{Machine, Network};
 pub use observer::{Observer, StatusTrace};
 pub use packages::*;
 pub use process::{Process, memory_peak_mib, python};
-#[allow(unused_imports, reason = "`Site` has its own use for it; the torture another")]
 pub use process::{kill_all, processes_in};
-#[allow(unused_imports, reason = "the torture has Python peers of no kind")]
 pub use python_peer::{Aiortc, python_peer, python_program, python_worker};
 pub use server::TestServer;
 pub use site::Site;
 pub use worker::{Credentials, TestWorker};
 
 use std::{
+    path::PathBuf,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -47,6 +46,17 @@ use std::{
 pub const SOON: Duration = Duration::from_secs(30);
 /// Long enough for a whole job with the stand-in trainer.
 pub const A_WHILE: Duration = Duration::from_secs(90);
+
+/// Where cargo puts programs: the folder above the one of the test that runs.
+pub fn built() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    test.ancestors().nth(2).unwrap().to_owned()
+}
+
+/// Cargo's target folder.
+pub fn target() -> PathBuf {
+    built().parent().unwrap().to_owned()
+}
 
 const POLL_EVERY: Duration = Duration::from_millis(15);
 

@@ -1,6 +1,6 @@
 //! The few HTTP requests that tests make themselves.
 
-use super::SOON;
+use crate::SOON;
 use serde_json::Value;
 use std::{
     io::{Read, Write},

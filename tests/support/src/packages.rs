@@ -1,6 +1,6 @@
 //! Packages: the fixtures, and others made from them.
 
-use super::Site;
+use crate::Site;
 use std::{
     fs::{self, File},
     io::{self, Read, Write},
@@ -16,7 +16,7 @@ pub const SIGNATURE: &[u8] = b"\x89HDF\r\n\x1a\n";
 
 /// The folder of all tests.
 pub fn tests_folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("tests")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
 /// The folder of the stand-in trainer.

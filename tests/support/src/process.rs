@@ -1,6 +1,6 @@
 //! A child process with captured output, in a process group of its own.
 
-use super::wait_for;
+use crate::wait_for;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::{
     ffi::OsStr,

@@ -1,7 +1,7 @@
 //! The temporary folder in which a test happens.
 
-use super::process::{clean_command, kill_all, processes_in, python};
-use super::{POLL_EVERY, SOON, TestClient, TestServer, TestWorker};
+use crate::process::{clean_command, kill_all, processes_in, python};
+use crate::{POLL_EVERY, SOON, TestClient, TestServer, TestWorker, built};
 use std::{
     cell::Cell,
     fs,
@@ -30,7 +30,6 @@ impl Site {
     }
 
     /// Whether the folder is left on disk at the end, for somebody to look into.
-    #[allow(dead_code, reason = "tests print what one needs to know")]
     pub fn keep(&mut self, keep: bool) {
         self.folder.disable_cleanup(keep);
     }
@@ -62,7 +61,7 @@ impl Site {
     pub fn binary(home: &Path, path: &Path) -> Command {
         let python = python().parent().unwrap().display();
         let path = format!("{}:{python}:/usr/local/bin:/usr/bin:/bin", path.display());
-        clean_command(env!("CARGO_BIN_EXE_sleap-rtc"), home, &path)
+        clean_command(built().join("sleap-rtc"), home, &path)
     }
 
     /// Fails unless, soon, every process that has to do with this test is one of `known`.

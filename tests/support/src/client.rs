@@ -1,7 +1,7 @@
 //! A client of the real binary.
 
-use super::process::{Process, python};
-use super::{A_WHILE, Credentials, Site, labels_and_models};
+use crate::process::{Process, python};
+use crate::{A_WHILE, Credentials, Site, labels_and_models};
 use std::{
     ffi::{OsStr, OsString},
     net::SocketAddr,
@@ -66,7 +66,6 @@ impl TestClient {
     }
 
     /// Runs in the folder of an earlier client. Call it before anything that names a place there.
-    #[allow(dead_code, reason = "the torture's clients have their own way")]
     pub fn in_home(self, home: &Path) -> Self {
         Self { home: home.to_owned(), ..self }
     }

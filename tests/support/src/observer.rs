@@ -1,6 +1,6 @@
 //! A peer that looks at a room from outside, as any Python program could.
 
-use super::{Credentials, SOON, TestServer, post, wait_for};
+use crate::{Credentials, SOON, TestServer, post, wait_for};
 use serde_json::{Value, json};
 use std::{
     net::{SocketAddr, TcpStream},
@@ -31,7 +31,6 @@ impl Observer {
     }
 
     /// Joins the room of `credentials` as a worker that is free.
-    #[allow(dead_code, reason = "the torture has no use for it")]
     pub fn join_as_worker(server: &TestServer, credentials: &Credentials) -> Self {
         Self::join_as("worker", server.address(), &credentials.room_id, &credentials.token)
     }
@@ -85,7 +84,6 @@ impl Observer {
     }
 
     /// The ids of the other peers of this role.
-    #[allow(dead_code, reason = "the torture has no use for it")]
     pub fn peers(&mut self, role: &str) -> Vec<String> {
         let id = |peer: &Value| peer["peer_id"].as_str().unwrap().to_owned();
         self.list(role).iter().map(id).collect()
@@ -100,7 +98,6 @@ impl Observer {
     }
 
     /// The code with which the server closes, whatever comes before.
-    #[allow(dead_code, reason = "the torture has no use for it")]
     pub fn close_code(&mut self) -> Option<u16> {
         loop {
             match self.socket.read() {

@@ -1,6 +1,6 @@
 //! A machine whose GPU driver the test plays.
 
-use super::{Site, stand_in};
+use crate::{Site, stand_in};
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -2,7 +2,7 @@
 //!
 //! componentize-py and jco are looked for in the folders that `SLEAP_RTC_PLUGIN_TOOLS` lists.
 
-use super::Site;
+use crate::{Site, target};
 use std::os::unix::fs::symlink;
 use std::{env, fs, path::Path, path::PathBuf, process::Command};
 
@@ -12,7 +12,7 @@ pub const LIMIT: &str = "--timeout-ms=20000";
 /// An empty folder in which the project `name` is made. It is the same in every run, so that a
 /// project of this name replaces that of the run before.
 pub fn place(name: &str) -> PathBuf {
-    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugins").join(name);
+    let place = target().join("tmp/plugins").join(name);
     let _ = fs::remove_dir_all(&place);
     fs::create_dir_all(&place).unwrap();
     place
@@ -21,7 +21,7 @@ pub fn place(name: &str) -> PathBuf {
 /// Lets cargo build the Rust project of [`place`] where it has built others: what they all need is
 /// compiled once.
 pub fn share_what_cargo_makes(project: &Path) {
-    let shared = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugins/cargo");
+    let shared = target().join("tmp/plugins/cargo");
     fs::create_dir_all(&shared).unwrap();
     symlink(shared, project.join("target")).unwrap();
 }

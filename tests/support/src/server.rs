@@ -1,8 +1,8 @@
 //! A signaling server: of the real binary, or the Python one that behaves as the old one did.
 
-use super::process::Process;
-use super::python_peer::python_program;
-use super::{SOON, Site};
+use crate::process::Process;
+use crate::python_peer::python_program;
+use crate::{SOON, Site};
 use rustix::process::Signal;
 use std::{
     net::{IpAddr, SocketAddr},
@@ -42,7 +42,6 @@ impl TestServer {
     }
 
     /// The same, with this configuration file.
-    #[allow(dead_code, reason = "the torture has no use for it")]
     pub fn configured(site: &Site, address: IpAddr, config: &str) -> Self {
         let home = site.folder("server");
         std::fs::write(home.join("sleap-rtc.toml"), config).unwrap();
@@ -50,14 +49,12 @@ impl TestServer {
     }
 
     /// A server that forgets everything and logs all that it does.
-    #[allow(dead_code, reason = "the torture has no use for it")]
     pub fn verbose(site: &Site) -> Self {
         let local = ([127, 0, 0, 1], 0).into();
         Self::launch_with(site.folder("server"), local, Kind::Forgetful, &["--log-level", "debug"])
     }
 
     /// `tests/python/server.py`: what the Python server did, and did not.
-    #[allow(dead_code, reason = "the torture has no use for it")]
     pub fn old(site: &Site, arguments: &[&str]) -> Option<Self> {
         let process = python_program(site, "server.py", arguments)?;
         Some(Self::listening(process, site.path().to_owned(), Kind::Old))

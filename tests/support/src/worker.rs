@@ -1,7 +1,7 @@
 //! A worker of the real binary, with the stand-in trainer.
 
-use super::process::{Process, memory_peak_mib};
-use super::{A_WHILE, SOON, Site, TestServer, stand_in};
+use crate::process::{Process, memory_peak_mib};
+use crate::{A_WHILE, SOON, Site, TestServer, stand_in};
 use rustix::process::Signal;
 use serde_json::Value;
 use sleap_rtc_protocol::session::SessionString;
@@ -85,7 +85,6 @@ impl WorkerSetup {
     }
 
     /// Its home folder.
-    #[allow(dead_code, reason = "the torture's workers have their own places")]
     pub fn home(&self) -> &Path {
         &self.home
     }
@@ -211,7 +210,7 @@ impl TestWorker {
     /// Waits until it is shown as available and nothing of a job is left running.
     #[track_caller]
     pub fn wait_idle(&self, site: &Site, server: &TestServer) {
-        let mut observer = super::Observer::join(server, &self.credentials);
+        let mut observer = crate::Observer::join(server, &self.credentials);
         observer.wait_status(self.peer_id(), "available", SOON);
         site.assert_only_processes(&[server.pid(), self.pid()]);
     }

@@ -1,11 +1,8 @@
 //! The independent Python peers (`tests/python`), and whether they can run here.
 
-use super::process::{Process, clean_command};
-use super::{Credentials, SOON, Site, TestServer, python, python_peers, stand_in};
-use std::{
-    env,
-    path::{Path, PathBuf},
-};
+use crate::process::{Process, clean_command};
+use crate::{Credentials, SOON, Site, TestServer, python, python_peers, stand_in, target};
+use std::{env, path::PathBuf};
 
 /// Set by a developer who wants to do without: the tests then say that they did not run.
 const WITHOUT: &str = "SLEAP_RTC_WITHOUT_PYTHON_PEERS";
@@ -39,7 +36,7 @@ impl Aiortc {
 /// # Panics
 /// When it is not installed and nobody said that this is meant.
 pub fn python_with(aiortc: Aiortc) -> Option<PathBuf> {
-    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/python-peers");
+    let default = || target().join("python-peers");
     let folder = env::var_os(WHERE).map_or_else(default, PathBuf::from).join(aiortc.name());
     let python = folder.join("bin/python");
     if python.exists() {
