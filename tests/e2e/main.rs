@@ -29,6 +29,7 @@ mod plugin;
 mod plugin_folder;
 mod plugin_projects;
 mod python_peers;
+mod reach;
 mod reconnect;
 mod relay;
 mod requirements;

@@ -5,14 +5,14 @@ use serde_json::{Value, json};
 use sleap_rtc_net::ice::IceConfig;
 use sleap_rtc_net::rtc::{self, RtcOptions};
 use sleap_rtc_protocol::DIALECT;
-use sleap_rtc_protocol::signaling::{HandedOut, Sdp};
+use sleap_rtc_protocol::signaling::{IceServers, Sdp};
 use std::time::Instant;
 use tokio::runtime::Runtime;
 
 fn options() -> RtcOptions {
     let bind = vec![std::net::Ipv4Addr::LOCALHOST.into()];
     let config = IceConfig { servers: Vec::new(), bind, ..IceConfig::default() };
-    RtcOptions::new(&config, &HandedOut::default())
+    RtcOptions::new(&config, &IceServers::default())
 }
 
 fn offer_frame(from: &Observer, worker: &TestWorker, sdp: &Sdp) -> Value {

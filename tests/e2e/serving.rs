@@ -190,3 +190,42 @@ fn a_server_that_stops_tells_its_peers_to_come_back_and_they_do() {
     assert_eq!(client.wait(A_WHILE), 0, "{}", client.transcript());
     worker.wait_idle(&site, &server);
 }
+
+#[test]
+fn silent_strangers_take_all_descriptors_and_nobodys_place() {
+    let site = Site::new();
+    // The soft limit is below the hard one, as it is on most systems.
+    let server = TestServer::with_descriptors(&site, 100, 200);
+    let worker = site.worker(&server);
+    let mut silent = Vec::new();
+    for _ in 0..400 {
+        silent.push(TcpStream::connect(server.address()).unwrap());
+    }
+    let asked = Instant::now();
+    let (status, health) = ask(server.address(), "GET", "/health", "");
+    let health: Value = serde_json::from_str(&health).unwrap();
+    println!("/health among 400 silent strangers: {:.0} ms", asked.elapsed().as_secs_f64() * 1e3);
+    assert_eq!((status, &health["sockets_limit"], &health["peers"]), (200, &json!(136), &json!(1)));
+    let client = site.client(&server).train(&fixture("train_single.zip"));
+    client.auto(worker.credentials()).run().assert_code(0);
+    let log = server.transcript();
+    assert!(!log.contains("cannot accept"), "{log}");
+    drop(silent);
+}
+
+#[test]
+fn a_hangup_ends_neither_server_nor_worker() {
+    let site = Site::new();
+    let mut server = site.server();
+    let worker = site.worker(&server);
+    for pid in [server.pid(), worker.pid()] {
+        kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::HUP).unwrap();
+    }
+    wait_for("both to say so", SOON, || {
+        let said = |log: String| log.contains("SIGHUP is ignored");
+        (said(server.transcript()) && said(worker.log())).then_some(())
+    });
+    let client = site.client(&server).train(&fixture("train_single.zip"));
+    client.auto(worker.credentials()).run().assert_code(0);
+    assert_eq!(server.stop(), 0);
+}

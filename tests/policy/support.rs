@@ -37,7 +37,7 @@ pub fn worker(name: &str, gpus: &[u64]) -> WorkerFacts {
         job_types: vec![JobType::Training, JobType::Inference],
         models: ["base", "centroid", "topdown"].map(String::from).to_vec(),
         tags: vec!["sleap-rtc".into()],
-        speaks_ours: true,
+        speaks_native: true,
         properties: serde_json::Map::new(),
     }
 }

@@ -3,9 +3,16 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`backoff`] | waits between attempts |
+//! | [`clock`] | the time of day, as numbers |
 //! | [`deadline`] | deadlines that may be absent |
+//! | [`file`] | files that appear whole or not at all |
 //! | [`ice`] | a STUN or TURN server, checked |
+//! | `sqlite` | SQLite files with a version (feature `sqlite`) |
 
 pub mod backoff;
+pub mod clock;
 pub mod deadline;
+pub mod file;
 pub mod ice;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;

@@ -4,10 +4,10 @@
 //! writer that comes after a crash cuts off what has none.
 
 use super::error::{JobError, damaged, io_error};
-use super::folder::{JobFolder, now_ms};
-use rustix::fs::{FlockOperation, flock};
+use super::folder::JobFolder;
+use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobState, NumberedEvent};
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -35,11 +35,12 @@ impl EventLog {
             .mode(0o600)
             .open(&path)
             .map_err(io_error("open", &path))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(rustix::io::Errno::WOULDBLOCK) => {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => {
                 return Err(JobError::Locked(folder.path().to_owned()));
             }
-            other => other.map_err(|e| io_error("lock", &path)(e.into()))?,
+            Err(TryLockError::Error(error)) => return Err(io_error("lock", &path)(error)),
+            Ok(()) => {}
         }
         // A line that a crash cut off was never seen by anybody: readers wait for its end.
         let (bytes, last) = last_event(&mut file, &path)?;

@@ -17,6 +17,7 @@ use super::error::{JobError, damaged, io_error};
 use super::events::{self, EventLog};
 use super::keep::REMOVED;
 use serde::{Deserialize, Serialize};
+use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_protocol::ids::{JobId, PeerId};
 use sleap_rtc_protocol::job::{JobOutcome, JobSpec, JobState, NumberedEvent};
 use std::fs::{self, File, OpenOptions};
@@ -24,7 +25,6 @@ use std::io::{self, BufReader, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 const RECORD: &str = "job.json";
 const EVENTS: &str = "events.jsonl";
@@ -226,11 +226,6 @@ pub(super) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), JobError> {
         fs::rename(&beside, path)
     };
     write().map_err(io_error("write", path))
-}
-
-/// Milliseconds since 1970.
-pub fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@
 
 use super::error::{JobError, io_error};
 use super::folder::{JobFolder, write_private};
-use rustix::fs::{FlockOperation, flock};
 use sleap_rtc_protocol::job::JobState;
 use std::fs::{self, File};
 use std::io;
@@ -29,7 +28,7 @@ impl JobFolder {
         let path = self.path();
         let lock = File::open(path).map_err(io_error("open", path))?;
         let gone = || io_error("read", path)(io::ErrorKind::NotFound.into());
-        flock(&lock, FlockOperation::NonBlockingLockShared).map_err(|_| gone())?;
+        lock.try_lock_shared().map_err(|_| gone())?;
         // Between the opening and the lock it may have been removed.
         self.record()?;
         Ok(Hold { _lock: lock })
@@ -84,7 +83,7 @@ impl JobFolder {
     /// The right to change a job that is over, if nobody reads it now.
     fn claim(&self) -> Result<Option<File>, JobError> {
         let lock = File::open(self.path()).map_err(io_error("open", self.path()))?;
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if lock.try_lock().is_err() {
             return Ok(None);
         }
         let is_over = matches!(self.record()?.state, JobState::Finished(_));

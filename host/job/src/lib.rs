@@ -49,7 +49,7 @@ mod version;
 
 pub use control::JobCommand;
 pub use error::JobError;
-pub use folder::{JobFolder, JobRecord, now_ms};
+pub use folder::{JobFolder, JobRecord};
 pub use handle::{EventStream, JobHandle, RunnerOptions, start};
 pub use keep::{Hold, bytes_on_disk, sweep};
 pub use runner::run_job;

@@ -13,8 +13,8 @@ use crate::rtc::{Channel, ChannelError, Message, RtcOptions};
 use bytes::Bytes;
 use lanes::{Arrival, LaneFrame, Lanes, RtcLane};
 use serde::{Serialize, de::DeserializeOwned};
-use sleap_rtc_protocol::connection::{Pulse, Sign};
 use sleap_rtc_protocol::frame::{self, ClientFrame, FrameError, TransferFrame, WorkerFrame};
+use sleap_rtc_protocol::liveness::{Liveness, LivenessEvent};
 use sleap_rtc_transfer::{Incoming, Lane, Link, LinkError};
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -191,7 +191,7 @@ pub struct FrameChannel<Out, In> {
     /// A chunk that came when none was wanted; nothing more is read until it is.
     held: Option<Bytes>,
     waiting: VecDeque<In>,
-    pulse: Arc<watch::Sender<Pulse>>,
+    liveness: Arc<watch::Sender<Liveness>>,
     cut: CancellationToken,
     direction: std::marker::PhantomData<fn(Out)>,
 }
@@ -210,7 +210,7 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
             held: None,
             channel,
             waiting: VecDeque::new(),
-            pulse: Arc::new(watch::Sender::new(Pulse::new(Instant::now()))),
+            liveness: Arc::new(watch::Sender::new(Liveness::new(Instant::now()))),
             cut: CancellationToken::new(),
             direction: std::marker::PhantomData,
         }
@@ -221,10 +221,10 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
         self.lanes.allow(options);
     }
 
-    /// How the connection is doing, as far as this end hears. Watchers are woken by what changes
-    /// the answer, not by every message.
-    pub fn pulse(&self) -> Arc<watch::Sender<Pulse>> {
-        self.pulse.clone()
+    /// Whether the connection is alive, as observed from this end. Watchers wake up when the answer
+    /// changes, not on every message.
+    pub fn liveness(&self) -> Arc<watch::Sender<Liveness>> {
+        self.liveness.clone()
     }
 
     /// Cancelled, it makes this end behave as if the connection were gone: whoever uses it comes to
@@ -278,11 +278,11 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
     /// The next frame from the wire; asks for one when it is long in coming.
     async fn recv_now(&mut self) -> Result<In, DialectError> {
         loop {
-            let ping_at = self.pulse.borrow().ping_at();
+            let ping_at = self.liveness.borrow().ping_at();
             let message = tokio::select! {
                 message = self.message() => message?,
                 () = tokio::time::sleep_until(ping_at.into()), if Out::ping().is_some() => {
-                    self.sign(Sign::Asked);
+                    self.record(LivenessEvent::PingSent);
                     self.say_briefly(Out::ping()).await;
                     continue;
                 }
@@ -302,7 +302,7 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
     }
 
     fn heard(&self, message: Option<Message>) -> Result<Message, DialectError> {
-        self.sign(if message.is_some() { Sign::Heard } else { Sign::Over });
+        self.record(if message.is_some() { LivenessEvent::Heard } else { LivenessEvent::Closed });
         message.ok_or(DialectError::Gone)
     }
 
@@ -330,12 +330,12 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
         let _ = self.within(PING_LIMIT, self.channel.send_text(text)).await;
     }
 
-    fn sign(&self, sign: Sign) {
+    fn record(&self, event: LivenessEvent) {
         let now = Instant::now();
-        self.pulse.send_if_modified(|pulse| {
-            let before = (pulse.quiet_at(), pulse.beat(now));
-            pulse.apply(sign, now);
-            before != (pulse.quiet_at(), pulse.beat(now))
+        self.liveness.send_if_modified(|liveness| {
+            let before = (liveness.suspect_at(), liveness.health(now));
+            liveness.apply(event, now);
+            before != (liveness.suspect_at(), liveness.health(now))
         });
     }
 
@@ -359,7 +359,7 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
             if let Some(chunk) = self.held.take_if(|_| chunks) {
                 return Ok(Incoming::Chunk(chunk));
             }
-            let ping_at = self.pulse.borrow().ping_at();
+            let ping_at = self.liveness.borrow().ping_at();
             let asks = Out::ping().is_some() && self.lanes.are_in_use();
             let message = tokio::select! {
                 biased;
@@ -369,7 +369,7 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
                     Arrival::Chunk(chunk) => return Ok(Incoming::Chunk(chunk)),
                 },
                 () = tokio::time::sleep_until(ping_at.into()), if asks => {
-                    self.sign(Sign::Asked);
+                    self.record(LivenessEvent::PingSent);
                     self.say_briefly(Out::ping()).await;
                     continue;
                 }

@@ -8,9 +8,10 @@
 
 use super::text::one_line;
 use rand::Rng as _;
+use sleap_rtc_base::file::{Readers, replace};
 use std::fs::{self, DirBuilder, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -108,11 +109,8 @@ impl Cache {
     }
 
     fn write(&self, name: &str, artefact: &[u8]) -> io::Result<()> {
-        let mut beside = tempfile::NamedTempFile::new_in(&self.dir)?;
-        beside.write_all(self.hash(name, artefact).as_bytes())?;
-        beside.write_all(artefact)?;
-        beside.persist(self.dir.join(name))?;
-        Ok(())
+        let bytes = [self.hash(name, artefact).as_bytes(), artefact].concat();
+        replace(&self.dir.join(name), &bytes, Readers::Owner)
     }
 
     /// Removes the least recently used entries until the rest fits, but never `new`.
@@ -169,10 +167,8 @@ fn key(dir: &Path) -> io::Result<[u8; HASH_BYTES]> {
     }
     let mut key = [0; HASH_BYTES];
     rand::rng().fill_bytes(&mut key);
-    let mut beside = tempfile::NamedTempFile::new_in(dir)?;
-    beside.write_all(&key)?;
     // If two programs start at once, the later key wins, and the other program compiles once more.
-    beside.persist(&path)?;
+    replace(&path, &key, Readers::Owner)?;
     Ok(key)
 }
 

@@ -3,7 +3,8 @@
 use super::bindings::log::{Host, Level};
 use super::bindings::types;
 use super::text::one_line;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wasmtime::{Engine, ResourceLimiter};
 
@@ -150,14 +151,12 @@ impl Ticker {
     }
 
     fn wait_until_needed(&self) {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let needed = self.wake.wait_while(running, |running| *running == 0);
-        drop(needed.unwrap_or_else(PoisonError::into_inner));
+        self.wake.wait_while(&mut self.running.lock(), |running| *running == 0);
     }
 
     /// Ticks until the returned guard is dropped.
     pub(super) fn run(&self) -> Running<'_> {
-        *self.running.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        *self.running.lock() += 1;
         self.wake.notify_one();
         Running(self)
     }
@@ -168,6 +167,6 @@ pub(super) struct Running<'a>(&'a Ticker);
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        *self.0.running.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        *self.0.running.lock() -= 1;
     }
 }

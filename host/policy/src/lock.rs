@@ -1,9 +1,10 @@
 //! `plugins.lock`: the plugins that the operator has accepted, with the hashes of their files.
 
 use serde::{Deserialize, Serialize};
+use sleap_rtc_base::file::{Readers, folder_of, replace};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The file's name in the plugin folder.
@@ -135,19 +136,12 @@ impl Lock {
     }
 }
 
-/// Writes `bytes` to `path` atomically and creates its folder: nobody ever reads half a file.
+/// Writes `bytes` to `path` atomically and creates its folder. All users of a machine may share a
+/// plugin folder.
 ///
 /// # Errors
 /// What the system says.
 pub fn install(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    let dir = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(dir)?;
-    let mut beside = tempfile::NamedTempFile::new_in(dir)?;
-    beside.write_all(bytes)?;
-    // All users of a machine may share a plugin folder.
-    beside.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
-    beside.as_file().sync_all()?;
-    beside.persist(path)?;
-    Ok(())
+    fs::create_dir_all(folder_of(path))?;
+    replace(path, bytes, Readers::Everybody)
 }

@@ -4,8 +4,8 @@ use super::component::Plugin;
 use super::limits::Limits;
 use super::source::PluginSource;
 use super::{ExtensionPoint, PolicyError, source};
+use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 /// The plugin in a file. Each call first checks whether the file has changed.
@@ -52,7 +52,7 @@ impl Watched {
     /// previous version stays in use: copying a plugin must neither open nor close a worker. Blocks,
     /// and compiles when the file has changed.
     pub(super) fn current(&self) -> Plugin {
-        let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut active = self.active.lock();
         let stamp = stamps(&self.path, &self.source);
         if stamp != active.stamp {
             active.stamp = stamp;

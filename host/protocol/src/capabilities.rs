@@ -160,7 +160,7 @@ pub struct WorkerFacts {
     /// Its tags.
     pub tags: Vec<String>,
     /// Whether it speaks `sleap-rtc/1`.
-    pub speaks_ours: bool,
+    pub speaks_native: bool,
     /// Everything else that it said.
     pub properties: Map<String, Value>,
 }
@@ -192,7 +192,7 @@ impl WorkerFacts {
                 .unwrap_or_else(|| vec![JobType::Training, JobType::Inference]),
             models: read(rest.remove("supported_models")).unwrap_or_default(),
             tags: peer.metadata.tags.clone(),
-            speaks_ours: read::<Vec<String>>(rest.remove("protocols"))
+            speaks_native: read::<Vec<String>>(rest.remove("protocols"))
                 .is_some_and(|names| names.iter().any(|name| name == crate::DIALECT)),
             properties: rest,
         }
@@ -278,7 +278,7 @@ mod tests {
         let properties = said.properties(WorkerStatus::Available, 1);
         let facts = WorkerFacts::from_peer(&peer(Value::Object(properties.clone())));
         assert_eq!(facts.accelerators, said.accelerators);
-        assert_eq!((facts.slots, facts.slots_free, facts.speaks_ours), (2, 1, true));
+        assert_eq!((facts.slots, facts.slots_free, facts.speaks_native), (2, 1, true));
         assert_eq!(facts.sleap_version, None);
         assert_eq!(facts.job_types, [JobType::Training]);
         assert_eq!(facts.properties, said.own);
@@ -295,7 +295,7 @@ mod tests {
             "gpu_memory_mb": 16384, "gpu_model": "RTX", "status": "available",
         })));
         assert_eq!(facts.accelerators.largest().unwrap().memory_mib, 16384);
-        assert_eq!((facts.slots_free, facts.speaks_ours), (1, false));
+        assert_eq!((facts.slots_free, facts.speaks_native), (1, false));
         let facts = WorkerFacts::from_peer(&peer(json!({
             "gpu_memory_mb": "lots", "gpus": 7, "status": [], "slots_free": -1,
         })));

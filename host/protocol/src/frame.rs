@@ -25,6 +25,7 @@
 //! the worker answers, both in frames of this channel, so that a lane belongs to the conversation
 //! and needs no right of its own. Lanes may end at any time, and all do with the transfer.
 
+use crate::event_cursor::EventsAfter;
 use crate::ids::{JobId, JobSecret};
 use crate::job::{JobOutcome, JobSpec, NumberedEvent, Refusal};
 use crate::signaling::Sdp;
@@ -39,7 +40,7 @@ pub const ENTRIES_PER_FRAME: usize = 32;
 /// How many pieces go into one frame.
 pub const PIECES_PER_FRAME: usize = 512;
 /// How many pieces and parts of pieces one frame says to be here.
-pub const HERE_PER_FRAME: usize = 1024;
+pub const ACKS_PER_FRAME: usize = 1024;
 
 /// From client to worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -57,9 +58,8 @@ pub enum ClientFrame {
         job: JobId,
         /// The right to it.
         secret: JobSecret,
-        /// The last event that this client has; 0 for none, and a number beyond the job's last for
-        /// what is still to come.
-        after: u64,
+        /// The last event that this client has.
+        after: EventsAfter,
     },
     /// End early and keep the model.
     Stop {
@@ -179,20 +179,21 @@ pub enum TransferFrame {
         pieces: Vec<BlobHash>,
         /// More follow.
         more: bool,
-        /// The receiver tells in `Verified` what has come, so that lanes may be used and lost.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        tells: bool,
+        /// The receiver acknowledges what has arrived in `Verified`. Only then may the sender use
+        /// lanes, which can lose chunks.
+        #[serde(rename = "tells", default, skip_serializing_if = "std::ops::Not::not")]
+        acks: bool,
     },
     /// Receiver: so many bytes of the manifest are here and verified.
     Verified {
         /// Those that were here before included.
         bytes: u64,
         /// Pieces that need not come again, by their places in what was asked for so far: at most
-        /// [`HERE_PER_FRAME`].
+        /// [`ACKS_PER_FRAME`].
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         pieces: Vec<u32>,
         /// Chunks that have come of other pieces: such a place, and one bit for each chunk. At most
-        /// [`HERE_PER_FRAME`].
+        /// [`ACKS_PER_FRAME`].
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         chunks: Vec<(u32, u64)>,
     },

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use subtle::ConstantTimeEq;
 
 /// Why a text is not an identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -127,8 +128,7 @@ macro_rules! secret {
         impl $name {
             /// Compares without leaking, through the time taken, how much of a guess was right.
             pub fn matches(&self, other: &Self) -> bool {
-                let (a, b) = (self.0.as_bytes(), other.0.as_bytes());
-                a.len() == b.len() && a.iter().zip(b).fold(0u8, |d, (x, y)| d | (x ^ y)) == 0
+                self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
             }
         }
     };

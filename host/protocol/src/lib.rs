@@ -1,41 +1,55 @@
-//! What peers say to each other and the rules they keep, as plain data.
+//! The messages that peers exchange and the rules for them, as plain data.
 //!
-//! This crate does no I/O, has no clock and no runtime: bytes and instants come in as arguments,
-//! values and decisions go out. Everything that arrives from a network is parsed here, once, into
-//! enums; an unknown message is a variant, never a panic.
+//! This crate does no I/O and needs no runtime and no clock: bytes and instants come in as
+//! arguments, values and decisions go out. Everything that arrives from a network is parsed here,
+//! once, into enums. An unknown message becomes a variant and never causes a panic.
 //!
-//! | module | what it holds |
+//! ```
+//! use sleap_rtc_protocol::frame::{ClientFrame, decode, encode};
+//!
+//! let text = encode(&ClientFrame::Stop { all: true })?;
+//! assert_eq!(text, r#"{"frame":"stop","all":true}"#);
+//! assert_eq!(decode::<ClientFrame>(&text)?, ClientFrame::Stop { all: true });
+//! // A frame that only a newer version knows.
+//! assert_eq!(decode::<ClientFrame>(r#"{"frame":"pause"}"#)?, ClientFrame::Unknown);
+//! # Ok::<(), sleap_rtc_protocol::frame::FrameError>(())
+//! ```
+//!
+//! | module | contents |
 //! |---|---|
 //! | [`ids`] | peers, rooms, jobs, and the secrets that belong to them |
-//! | [`capabilities`] | what a worker can do, and how it says so in its metadata |
+//! | [`capabilities`] | what a worker can do, and its form in the worker's metadata |
 //! | [`signaling`] | frames between a peer and the signaling server |
-//! | [`session`] | the session string that names one worker in one room |
-//! | [`peer`] | legacy data-channel messages (the only place that knows `::`) |
-//! | [`frame`] | `sleap-rtc/1` data-channel frames between two of our own programs |
-//! | [`path`] | relative paths that stay below whatever folder they are joined to |
+//! | [`session`] | the strings that name one worker or one job, to copy and paste |
+//! | [`python`] | data-channel messages of Python peers (the only place that knows `::`) |
+//! | [`frame`] | `sleap-rtc/1`: data-channel frames between two peers of this program |
+//! | [`path`] | relative paths that stay inside any folder they are joined to |
 //! | [`transfer`] | manifests, pieces, chunks, and the state of one incoming piece |
 //! | [`job`] | what a job is, its events, its outcome |
-//! | [`progress`] | what everybody in the room may know of a running job |
+//! | [`progress`] | what everyone in the room may see of a running job |
 //! | [`worker`] | the slots of a worker and who holds them |
-//! | [`connection`] | the states of a peer connection, its pulse, and what an offer is for |
-//! | [`follower`] | which of a job's events a client has, whichever connection brought them |
+//! | [`connection`] | the states of a peer connection, and the purpose of an offer |
+//! | [`liveness`] | whether a connection is healthy, suspect or dead |
+//! | [`event_cursor`] | which of a job's events a client has received, across reconnections |
 
 pub mod capabilities;
 pub mod connection;
-pub mod follower;
+pub mod event_cursor;
 pub mod frame;
 pub mod ids;
 pub mod job;
+pub mod liveness;
 pub mod path;
-pub mod peer;
 pub mod progress;
+pub mod python;
 pub mod session;
 pub mod signaling;
 pub mod transfer;
 pub mod worker;
 
-/// Name of our dialect: the `protocols` key of offers and answers, and the data channel's protocol.
+/// Name of the native dialect: the `protocols` key of offers and answers, and the protocol of the
+/// data channel.
 pub const DIALECT: &str = "sleap-rtc/1";
 
 /// Label of the data channel that Python peers open and expect.
-pub const LEGACY_CHANNEL_LABEL: &str = "my-data-channel";
+pub const PYTHON_CHANNEL_LABEL: &str = "my-data-channel";

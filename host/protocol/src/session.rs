@@ -93,7 +93,7 @@ struct JobWire {
 
 impl JobString {
     /// Whether `text` looks like a job string rather than a job id.
-    pub fn is_meant(text: &str) -> bool {
+    pub fn looks_like_one(text: &str) -> bool {
         text.trim_start().starts_with(JOB_PREFIX)
     }
 }
@@ -168,7 +168,7 @@ mod tests {
             secret: JobSecret::new("hunter3").unwrap(),
         };
         let text = job.to_string();
-        assert!(JobString::is_meant(&text) && !JobString::is_meant("job-1"));
+        assert!(JobString::looks_like_one(&text) && !JobString::looks_like_one("job-1"));
         assert_eq!(format!(" {}\n", text.trim_end_matches('=')).parse::<JobString>().unwrap(), job);
         assert!(!format!("{job:?}").contains("hunter"));
         assert!(text.parse::<SessionString>().is_err());

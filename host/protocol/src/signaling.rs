@@ -16,7 +16,7 @@ mod presence;
 mod tests;
 mod unreadable;
 
-pub use ice::{HandedOut, IceServer};
+pub use ice::{IceServer, IceServers};
 pub use presence::{Filters, Metadata, MetadataPatch, PeerInfo, PeersChanged, Role};
 pub use unreadable::{Question, Unreadable};
 
@@ -81,7 +81,7 @@ pub struct Description {
 
 impl Description {
     /// Whether the sender speaks `sleap-rtc/1`.
-    pub fn speaks_ours(&self) -> bool {
+    pub fn speaks_native(&self) -> bool {
         self.protocols.iter().any(|name| name == crate::DIALECT)
     }
 }
@@ -344,7 +344,7 @@ pub enum ServerMessage {
         peer_id: PeerId,
         /// STUN and TURN servers for this peer; none from an old server.
         #[serde(flatten)]
-        ice: HandedOut,
+        ice: IceServers,
     },
     /// Answers `DiscoverPeers`.
     PeerList {
@@ -369,7 +369,7 @@ pub enum ServerMessage {
     /// What has changed since the last such frame, in the list that is watched.
     PeersChanged(PeersChanged),
     /// Answers `GetIceServers`.
-    IceServers(HandedOut),
+    IceServers(IceServers),
     /// Answers `UpdateMetadata`.
     MetadataUpdated {
         /// The peer.

@@ -7,7 +7,7 @@
 
 use crate::ids::{JobId, PeerId};
 use serde::{Deserialize, Serialize};
-use std::time::{Duration, Instant};
+use web_time::{Duration, Instant};
 
 /// How long a slot waits for the peer it was promised to: to send its offer, then to connect.
 pub const RESERVATION: Duration = Duration::from_secs(15);

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::frame::{self, ClientFrame, TransferFrame, WorkerFrame};
 use sleap_rtc_protocol::path::RelPath;
-use sleap_rtc_protocol::peer::{ClientText, WorkerText};
+use sleap_rtc_protocol::python::{ClientText, WorkerText};
 use sleap_rtc_protocol::session::{JobString, SessionString};
 use sleap_rtc_protocol::signaling::{ClientMessage, ServerMessage};
 use sleap_rtc_protocol::transfer::{

@@ -10,7 +10,7 @@ use hmac::{Hmac, Mac};
 use sha1::Sha1;
 use sleap_rtc_base::ice::{self, UDP_ONLY, is_supported};
 use sleap_rtc_protocol::ids::PeerId;
-use sleap_rtc_protocol::signaling::{HandedOut, IceServer};
+use sleap_rtc_protocol::signaling::{IceServer, IceServers};
 use std::fmt;
 use std::time::Duration;
 
@@ -83,7 +83,7 @@ impl OfferedServer {
 }
 
 /// What `peer` is given at `now_s`, in seconds since 1970.
-pub fn hand_out(offer: &IceOffer, peer: &PeerId, now_s: u64) -> HandedOut {
+pub fn hand_out(offer: &IceOffer, peer: &PeerId, now_s: u64) -> IceServers {
     let lifetime_s = offer.lifetime.as_secs();
     let username = format!("{}:{peer}", now_s.saturating_add(lifetime_s));
     let server = |server: &OfferedServer| match server {
@@ -99,7 +99,7 @@ pub fn hand_out(offer: &IceOffer, peer: &PeerId, now_s: u64) -> HandedOut {
         },
     };
     let expires = |server: &OfferedServer| matches!(server, OfferedServer::Secret { .. });
-    HandedOut {
+    IceServers {
         ice_servers: offer.servers.iter().map(server).collect(),
         ice_lifetime_s: offer.servers.iter().any(expires).then_some(lifetime_s),
     }

@@ -21,6 +21,7 @@ pub mod store;
 #[cfg(test)]
 mod tests;
 
+use std::error::Error;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
@@ -44,4 +45,15 @@ fn websocket_config(longest: usize) -> WebSocketConfig {
         .max_write_buffer_size(4 * longest)
         .max_message_size(Some(longest))
         .max_frame_size(Some(longest))
+}
+
+/// An error with its causes in one line, for logs.
+fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.extend([": ", &error.to_string()]);
+        cause = error.source();
+    }
+    text
 }

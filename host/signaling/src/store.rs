@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use sleap_rtc_protocol::ids::{PeerId, RoomCredentials, RoomId, Token};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use subtle::ConstantTimeEq;
 use tokio::sync::{mpsc, oneshot};
@@ -40,7 +41,7 @@ const SCHEMA: &str = "
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The file or its folder cannot be made.
-    #[error("cannot create the state file {path}: {source}; choose another with --state")]
+    #[error("cannot create the state file {path}; choose another with --state")]
     Create {
         /// The file.
         path: PathBuf,
@@ -48,7 +49,7 @@ pub enum StoreError {
         source: std::io::Error,
     },
     /// SQLite says no.
-    #[error("the state file {path}: {source}")]
+    #[error("cannot use the state file {path}")]
     Open {
         /// The file.
         path: PathBuf,
@@ -64,7 +65,7 @@ pub enum StoreError {
         version: i64,
     },
     /// A call failed.
-    #[error("the server's state: {0}")]
+    #[error("the server's state cannot be read or written")]
     Sqlite(#[from] rusqlite::Error),
     /// The database's thread is gone.
     #[error("the server's state is closed")]
@@ -78,6 +79,30 @@ type Call = Box<dyn FnOnce(&mut Connection) + Send>;
 pub struct Store {
     calls: mpsc::Sender<Call>,
     key: Key,
+    file: Arc<StateFile>,
+}
+
+/// The file, and what it was when it was opened.
+#[derive(Debug, Default)]
+struct StateFile {
+    path: PathBuf,
+    /// `None` for a state in memory.
+    identity: Option<FileIdentity>,
+}
+
+/// Which file it is, whatever its name.
+#[derive(Debug, PartialEq, Eq)]
+struct FileIdentity {
+    device: u64,
+    inode: u64,
+}
+
+impl FileIdentity {
+    fn of(path: &Path) -> std::io::Result<Self> {
+        use std::os::unix::fs::MetadataExt;
+        let found = std::fs::metadata(path)?;
+        Ok(Self { device: found.dev(), inode: found.ino() })
+    }
 }
 
 impl Store {
@@ -86,8 +111,12 @@ impl Store {
     /// # Errors
     /// When it cannot be made, is damaged, or comes from a newer program.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        create_private(path).map_err(|source| StoreError::Create { path: path.into(), source })?;
-        Self::start(path, Connection::open(path))
+        let create = |source| StoreError::Create { path: path.into(), source };
+        create_private(path).map_err(create)?;
+        let identity = FileIdentity::of(path).map_err(create)?;
+        let store = Self::start(path, Connection::open(path))?;
+        let file = StateFile { path: path.into(), identity: Some(identity) };
+        Ok(Self { file: Arc::new(file), ..store })
     }
 
     /// A state that ends with the program.
@@ -114,7 +143,21 @@ impl Store {
                 call(&mut connection);
             }
         });
-        Ok(Self { calls, key })
+        Ok(Self { calls, key, file: Arc::default() })
+    }
+
+    /// The state's file; empty for a state in memory.
+    pub fn path(&self) -> &Path {
+        &self.file.path
+    }
+
+    /// Whether the file still is where it was opened: what is written to one that was removed is
+    /// lost at the end. Reads the file system.
+    pub fn is_in_place(&self) -> bool {
+        let StateFile { path, identity } = &*self.file;
+        identity
+            .as_ref()
+            .is_none_or(|opened| FileIdentity::of(path).is_ok_and(|now| now == *opened))
     }
 
     async fn call<T: Send + 'static>(
@@ -341,6 +384,21 @@ mod tests {
             let token = room.token.as_str().as_bytes();
             assert!(!bytes.windows(token.len()).any(|window| window == token));
         }
+    }
+
+    #[test]
+    fn a_file_that_was_removed_or_replaced_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.sqlite");
+        let store = Store::open(&path).unwrap();
+        assert!(store.is_in_place() && Store::ephemeral().unwrap().is_in_place());
+        let kept = folder.path().join("kept.sqlite");
+        std::fs::rename(&path, &kept).unwrap();
+        assert!(!store.is_in_place());
+        std::fs::write(&path, "").unwrap();
+        assert!(!store.is_in_place());
+        std::fs::rename(&kept, &path).unwrap();
+        assert!(store.is_in_place());
     }
 
     #[test]

@@ -227,7 +227,7 @@ pub(super) async fn run(options: JobOptions, mut config: Config) -> Result<Exit,
     if let Wanted::FetchHere(output) = options.wanted {
         return local::fetch(&options.job, output, &config);
     }
-    let (known, record) = if JobString::is_meant(&options.job) {
+    let (known, record) = if JobString::looks_like_one(&options.job) {
         let known = options.job.parse::<JobString>();
         (known.map_err(|error| Failure::usage(format!("the job string: {error}")))?, None)
     } else {

@@ -3,12 +3,11 @@
 use super::exit::{Exit, ExitWith, Failure};
 use super::{interrupt, print};
 use crate::config::ServerConfig;
-use anyhow::Context;
 use sleap_rtc_signaling::server::{self, ServerOptions, Tls, TlsFiles};
 use sleap_rtc_signaling::store::Store;
+use std::error::Error;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use tokio::net::TcpListener;
 
 /// The examples under `--help`.
 pub(super) const EXAMPLES: &str = "\
@@ -23,7 +22,8 @@ Examples:
 /// The options of `signaling`.
 #[derive(clap::Args)]
 pub struct SignalingArgs {
-    /// Address for HTTP and WebSocket, repeatable [default: 0.0.0.0:8080 and 0.0.0.0:8001]
+    /// Address for HTTP and WebSocket, repeatable [default: ports 8080 and 8001 of all
+    /// addresses, IPv4 and IPv6]
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Vec<SocketAddr>,
     /// File for rooms and identities [default: in your data folder]
@@ -86,31 +86,27 @@ pub(super) async fn run(options: SignalingOptions, config: ServerConfig) -> Resu
         State::Configured => Store::open(&config.state),
     };
     let store = store.exit(Exit::Usage)?;
-    let mut listeners = Vec::new();
-    for address in addresses {
-        let listener = TcpListener::bind(address).await;
-        let listener = listener.with_context(|| format!("cannot listen on {address}"));
-        listeners.push(listener.exit(Exit::Connect).map_err(|failure| {
-            failure.hint(
-                "another program may use this port; choose another one with --listen ADDR:PORT",
-            )
-        })?);
-    }
+    let listeners = server::listen(&addresses).exit(Exit::Connect).map_err(|failure| {
+        failure
+            .hint("another program may use this port; choose another one with --listen ADDR:PORT")
+    })?;
     for listener in &listeners {
         let address = listener.local_addr().exit(Exit::Unexpected)?;
         let s = if tls.is_some() { "s" } else { "" };
         let line = format!("listening on http{s}://{address} and ws{s}://{address}");
         print::line(&line).exit(Exit::Unexpected)?;
     }
-    if let Some(tls) = tls.clone() {
-        interrupt::at_each_hang_up(move || match tls.reload() {
-            Ok(()) => tracing::info!("certificate reloaded"),
-            Err(error) => {
-                tracing::error!(%error, "cannot read the new certificate; the old one stays in use")
-            }
-        })?;
-    }
+    let reloaded = tls.clone();
+    interrupt::at_each_hang_up(move || match reloaded.as_ref().map(Tls::reload) {
+        Some(Ok(())) => tracing::info!("certificate reloaded"),
+        Some(Err(error)) => {
+            let cause = error.source().map(ToString::to_string);
+            tracing::error!(%error, cause, "cannot read the new certificate; the old one stays in use");
+        }
+        None => tracing::info!("SIGHUP is ignored: there is no certificate to reload"),
+    })?;
     let options = ServerOptions {
+        sockets: server::raise_descriptor_limit(),
         ice: config.ice,
         tls,
         trust_proxy: options.trust_proxy || config.trust_proxy,

@@ -13,7 +13,6 @@ use crate::client::{self, Choose, ClientError, Job, Join, Output, Reading, Wishe
 use crate::config::Config;
 use sleap_rtc_protocol::job::{JobType, Requirements};
 use sleap_rtc_protocol::session::JobString;
-use sleap_rtc_signaling::client::SignalingError;
 use sleap_rtc_transfer::Package;
 use std::path::Path;
 
@@ -161,7 +160,7 @@ impl From<ClientError> for Failure {
             ClientError::Internal(_) => Exit::Unexpected,
         };
         let hint = match &error {
-            ClientError::Signaling(error) => signaling_hint(error).map(str::to_owned),
+            ClientError::Signaling(error) => error.advice(),
             ClientError::Left(job) => Some(how_to_reattach(job)),
             _ => None,
         };
@@ -185,17 +184,4 @@ fn how_to_reattach(job_string: &JobString) -> String {
          id\non another machine, use the job string instead (it gives access to the job: keep it \
          secret):\n{job_string}"
     )
-}
-
-/// What to do when the signaling server is the problem.
-pub(super) fn signaling_hint(error: &SignalingError) -> Option<&'static str> {
-    match error {
-        SignalingError::Unreachable { .. } => Some(
-            "check that the server is running; set its address with --signaling or SLEAP_RTC_SIGNALING_WS",
-        ),
-        SignalingError::RoomRefused { .. } => {
-            Some("copy the room id and the token from the worker's output")
-        }
-        _ => None,
-    }
 }

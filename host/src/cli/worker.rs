@@ -4,7 +4,6 @@ use super::common::CommonArgs;
 use super::environment::{Environment, SecretText};
 use super::exit::{Exit, Failure};
 use super::interrupt;
-use super::submit::signaling_hint;
 use crate::config::{Config, Overrides};
 use crate::worker::{self, WorkerError, WorkerOptions, WorkerRoom};
 use std::path::PathBuf;
@@ -83,9 +82,11 @@ impl WorkerArgs {
     }
 }
 
-/// Runs until Ctrl-C or SIGTERM; a second one ends it at once.
+/// Runs until Ctrl-C or SIGTERM; a second one ends it at once. A hangup does not: jobs outlive
+/// the terminal from which their worker was started.
 pub(super) async fn run(options: WorkerOptions, config: Config) -> Result<Exit, Failure> {
     let shutdown = interrupt::until_asked_to_end()?;
+    interrupt::at_each_hang_up(|| tracing::info!("SIGHUP is ignored; SIGTERM ends the worker"))?;
     worker::run(config, options, shutdown).await?;
     Ok(Exit::Success)
 }
@@ -100,9 +101,9 @@ impl From<WorkerError> for Failure {
             | WorkerError::Credentials { .. } => Exit::Usage,
         };
         let hint = match &error {
-            WorkerError::Signaling(error) => signaling_hint(error),
+            WorkerError::Signaling(error) => error.advice(),
             _ => None,
         };
-        Self { hint: hint.map(str::to_owned), ..Self::new(exit, error) }
+        Self { hint, ..Self::new(exit, error) }
     }
 }

@@ -14,7 +14,7 @@ use sleap_rtc_package::script::{self, MAX_SCRIPT_BYTES};
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobSpec, JobType};
 use sleap_rtc_protocol::path::RelPath;
-use sleap_rtc_protocol::peer::{ClientText, FileMeta, KEEP_ALIVE, MAX_MESSAGE_BYTES, WorkerText};
+use sleap_rtc_protocol::python::{ClientText, FileMeta, KEEP_ALIVE, MAX_MESSAGE_BYTES, WorkerText};
 use sleap_rtc_transfer::{self as transfer, Limits, Progress};
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -3,7 +3,7 @@
 use super::ClientError;
 use super::display::{print, say};
 use super::room::Room;
-use sleap_rtc_job::now_ms;
+use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::progress::RunningJob;

@@ -12,8 +12,9 @@ use sleap_rtc_base::backoff::Backoff;
 use sleap_rtc_base::deadline;
 use sleap_rtc_net::dialect::ClientEnd;
 use sleap_rtc_net::rtc::Connection;
-use sleap_rtc_protocol::connection::{Beat, ConnectionState, Pulse, Purpose, Sign};
+use sleap_rtc_protocol::connection::{ConnectionState, Purpose};
 use sleap_rtc_protocol::ids::PeerId;
+use sleap_rtc_protocol::liveness::{Health, Liveness, LivenessEvent};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
@@ -132,11 +133,11 @@ async fn talk(
     submission: &mut Submission<'_>,
     interrupts: &mut Interrupts,
 ) -> LinkEnd {
-    let (pulse, cut) = (link.end.pulse(), link.end.cut());
+    let (liveness, cut) = (link.end.liveness(), link.end.cut());
     let worker = dialer.worker.clone();
     let mut parting = pin!(interrupts.parting(submission.stage()));
     let mut talking = pin!(submission.converse(&mut link.end));
-    let mut dialing = pin!(dialer.when_quiet(&pulse, link.connection.state()));
+    let mut dialing = pin!(dialer.when_suspect(&liveness, link.connection.state()));
     tokio::select! {
         parting = &mut parting => return LinkEnd::Parting(parting),
         connected = &mut dialing => {
@@ -153,14 +154,14 @@ async fn talk(
         },
     }
     say(&format!("The connection to {worker} is lost; connecting again …"));
-    tell(&pulse, Sign::Over);
+    record(&liveness, LivenessEvent::Closed);
     tokio::select! {
         parting = parting => LinkEnd::Parting(parting),
         connected = dialing => LinkEnd::Next(connected),
     }
 }
 
-/// Makes the next connection when the present one goes quiet.
+/// Opens the next connection when the current one becomes suspect.
 struct Dialer<'a> {
     room: &'a mut Room,
     worker: &'a PeerId,
@@ -169,27 +170,27 @@ struct Dialer<'a> {
 }
 
 impl Dialer<'_> {
-    /// Waits until the connection is quiet and then makes another, unless the quiet one is heard
-    /// before.
-    async fn when_quiet(
+    /// Waits until the connection is suspect, then opens another one, unless the suspect one
+    /// recovers first.
+    async fn when_suspect(
         &mut self,
-        pulse: &Arc<watch::Sender<Pulse>>,
+        liveness: &Arc<watch::Sender<Liveness>>,
         mut path: watch::Receiver<ConnectionState>,
     ) -> Result<Box<Connected>, ClientError> {
         loop {
             let well = Instant::now();
             tokio::select! {
-                () = becomes(pulse, &mut path, |beat| beat != Beat::Well) => {}
+                () = becomes(liveness, &mut path, |health| health != Health::Healthy) => {}
                 () = self.room.drain() => {}
             }
             if well.elapsed() >= HELD {
                 self.patience.restore();
             }
-            tracing::debug!(worker = %self.worker, "the connection is quiet; making another");
+            tracing::debug!(worker = %self.worker, "the connection is suspect; opening another one");
             tokio::select! {
                 connected = self.dial() => return connected,
-                () = becomes(pulse, &mut path, |beat| beat == Beat::Well) => {
-                    tracing::debug!("the quiet connection was heard again");
+                () = becomes(liveness, &mut path, |health| health == Health::Healthy) => {
+                    tracing::debug!("the suspect connection has recovered");
                 }
             }
         }
@@ -220,30 +221,30 @@ impl Dialer<'_> {
     }
 }
 
-fn tell(pulse: &watch::Sender<Pulse>, sign: Sign) {
-    pulse.send_modify(|pulse| pulse.apply(sign, Instant::now()));
+fn record(liveness: &watch::Sender<Liveness>, event: LivenessEvent) {
+    liveness.send_modify(|liveness| liveness.apply(event, Instant::now()));
 }
 
-/// Resolves when the connection's beat is as wanted; what happens to its path counts.
+/// Resolves when the connection's health is as wanted. Feeds changes of the path into `liveness`.
 async fn becomes(
-    pulse: &Arc<watch::Sender<Pulse>>,
+    liveness: &Arc<watch::Sender<Liveness>>,
     path: &mut watch::Receiver<ConnectionState>,
-    wanted: impl Fn(Beat) -> bool,
+    wanted: impl Fn(Health) -> bool,
 ) {
-    let mut heard = pulse.subscribe();
+    let mut heard = liveness.subscribe();
     loop {
-        let quiet_at = {
-            let pulse = heard.borrow_and_update();
+        let suspect_at = {
+            let liveness = heard.borrow_and_update();
             let now = Instant::now();
-            if wanted(pulse.beat(now)) {
+            if wanted(liveness.health(now)) {
                 return;
             }
-            pulse.quiet_at().filter(|at| *at > now)
+            liveness.suspect_at().filter(|at| *at > now)
         };
         tokio::select! {
             _ = heard.changed() => {}
-            Ok(()) = path.changed() => tell(pulse, Sign::Path(*path.borrow_and_update())),
-            () = deadline::reached(quiet_at) => {}
+            Ok(()) = path.changed() => record(liveness, LivenessEvent::Path(*path.borrow_and_update())),
+            () = deadline::reached(suspect_at) => {}
         }
     }
 }

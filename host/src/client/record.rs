@@ -6,15 +6,17 @@ use super::output::Output;
 use super::{ClientError, Job, Join};
 use crate::config::Config;
 use serde::{Deserialize, Serialize};
+use sleap_rtc_base::clock::now_s;
+use sleap_rtc_base::file::{Readers, replace};
 use sleap_rtc_protocol::ids::JobId;
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobType};
 use sleap_rtc_protocol::session::JobString;
 use sleap_rtc_protocol::transfer::BlobHash;
 use sleap_rtc_signaling::client::Endpoints;
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use url::Url;
 
 /// How often a record is written while nothing but the number of events changes.
@@ -116,7 +118,7 @@ impl Submitting {
     fn begin(jobs_dir: &Path, job: &JobId) -> Option<Self> {
         let path = jobs_dir.join(format!("{job}.lock"));
         let file = fs::File::options().create(true).append(true).open(&path).ok()?;
-        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).ok()?;
+        file.try_lock().ok()?;
         Some(Self { path, _lock: file })
     }
 }
@@ -240,10 +242,8 @@ impl Record {
         use std::os::unix::fs::DirBuilderExt;
         let job = self.known().map_err(io::Error::other)?.job;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(jobs_dir)?;
-        let mut file = tempfile::NamedTempFile::new_in(jobs_dir)?;
-        file.write_all(&serde_json::to_vec_pretty(self)?)?;
-        file.persist(jobs_dir.join(format!("{job}.json")))?;
-        Ok(())
+        let path = jobs_dir.join(format!("{job}.json"));
+        replace(&path, &serde_json::to_vec_pretty(self)?, Readers::Owner)
     }
 
     /// The records of `jobs_dir`, newest first; damaged ones are passed over.
@@ -281,10 +281,6 @@ impl Record {
 
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
-}
-
-fn now_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn damaged() -> ClientError {

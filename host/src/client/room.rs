@@ -15,7 +15,7 @@ use sleap_rtc_protocol::signaling::{
     PeerInfo, PeerMessage, Role, ServerMessage, WORKER_BUSY,
 };
 use sleap_rtc_protocol::worker::WorkerStatus;
-use sleap_rtc_protocol::{DIALECT, LEGACY_CHANNEL_LABEL};
+use sleap_rtc_protocol::{DIALECT, PYTHON_CHANNEL_LABEL};
 use sleap_rtc_signaling::client::{
     HttpApi, Roster, SignalingClient, SignalingError, SignalingEvent,
 };
@@ -85,7 +85,7 @@ impl Room {
         config: &Config,
         credentials: RoomCredentials,
     ) -> Result<Self, ClientError> {
-        let api = HttpApi::new(&config.signaling.http)?;
+        let api = HttpApi::new(&config.signaling.http);
         let identity = api.sign_in(None).await?;
         let (signaling, events) = SignalingClient::connect(
             config.signaling.clone(),
@@ -237,7 +237,7 @@ impl Room {
         };
         let (connection, legacy) = match offering.accept(&answer.sdp).await {
             Ok(connected) => connected,
-            Err(RtcError::NoPath) if !answer.speaks_ours() && !was_free => {
+            Err(RtcError::NoPath) if !answer.speaks_native() && !was_free => {
                 return Ok(Offered::Refused(format!(
                     "worker {worker} is busy: it is a Python worker, which answers a second client \
                      and serves the first alone; try again later, or take another worker"
@@ -245,8 +245,8 @@ impl Room {
             }
             Err(error) => return Err(connect(error)),
         };
-        let (channel, dialect) = if answer.speaks_ours() {
-            let ours = connection.open_channel(LEGACY_CHANNEL_LABEL, DIALECT).await;
+        let (channel, dialect) = if answer.speaks_native() {
+            let ours = connection.open_channel(PYTHON_CHANNEL_LABEL, DIALECT).await;
             (ours.map_err(connect)?, Dialect::Ours)
         } else {
             (legacy, Dialect::Legacy)

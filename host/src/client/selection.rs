@@ -134,7 +134,7 @@ async fn try_worker(
             passed.add(worker, &why, true);
             return Ok(Tried::PassedOver);
         }
-        Asked::Silent if worker.speaks_ours => {
+        Asked::Silent if worker.speaks_native => {
             passed.add(worker, "did not answer", false);
             return Ok(Tried::PassedOver);
         }

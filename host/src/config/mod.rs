@@ -26,7 +26,7 @@ use sleap_rtc_signaling::client::{Address, Endpoints};
 use sleap_rtc_signaling::ice::IceOffer;
 use sleap_rtc_signaling::server::TlsFiles;
 use std::io::Read;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -288,9 +288,11 @@ const LEGACY_RUN_SILENCE: Duration = Duration::from_secs(3600);
 /// A package that stopped in the middle.
 const RESUME_WITHIN: Duration = Duration::from_secs(120);
 
-/// The ports that Python peers expect.
+/// The ports that Python peers expect, over IPv4 and IPv6.
 fn default_listen() -> Vec<SocketAddr> {
-    [8080, 8001].map(|port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).to_vec()
+    let any: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+    let ports = [8080, 8001];
+    ports.iter().flat_map(|port| any.map(|address| SocketAddr::new(address, *port))).collect()
 }
 
 fn read_text(path: &Path) -> Result<String, ConfigError> {

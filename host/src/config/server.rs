@@ -87,6 +87,7 @@ fn read_limits(mut section: Section<'_>) -> Result<Limits, ConfigError> {
         burst_frames,
         room_peers,
         rooms_per_address,
+        sign_ins_per_address,
         sockets_per_address,
         register_within: register,
         queue_frames,
@@ -106,6 +107,9 @@ fn read_limits(mut section: Section<'_>) -> Result<Limits, ConfigError> {
         rooms_per_address: s
             .take_with("rooms_per_address", within(1..=MANY))?
             .unwrap_or(rooms_per_address),
+        sign_ins_per_address: s
+            .take_with("sign_ins_per_address", within(1..=MANY))?
+            .unwrap_or(sign_ins_per_address),
         sockets_per_address: s
             .take_with("sockets_per_address", within(1..=MANY))?
             .unwrap_or(sockets_per_address),

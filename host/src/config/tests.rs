@@ -54,7 +54,7 @@ fn without_a_file_everything_has_a_default() {
     assert_eq!(config.policy.compatibility.on_failure, OnFailure::Refuse);
     assert_eq!(config.policy.selection.on_failure, OnFailure::Default);
     assert_eq!(config.ice.servers.len(), 1);
-    assert_eq!(config.server.listen.len(), 2);
+    assert_eq!(config.server.listen.len(), 4);
     assert_eq!((config.file, config.worker.gpus), (None, None));
     assert!(config.warnings.is_empty());
 }

@@ -1,6 +1,7 @@
 //! Tells people how to join: on stdout once, and in a file when asked. Never in the log.
 
 use super::WorkerError;
+use sleap_rtc_base::file::{Readers, replace};
 use sleap_rtc_protocol::ids::{PeerId, RoomCredentials};
 use sleap_rtc_protocol::session::SessionString;
 use std::io::Write;
@@ -13,7 +14,7 @@ pub(super) fn credentials(
 ) -> Result<(), WorkerError> {
     let text = text(worker, room);
     if let Some(path) = file {
-        write_private(path, &text)
+        replace(path, text.as_bytes(), Readers::Owner)
             .map_err(|source| WorkerError::Credentials { path: path.to_owned(), source })?;
     }
     let mut stdout = std::io::stdout().lock();
@@ -36,14 +37,4 @@ fn text(worker: &PeerId, room: &RoomCredentials) -> String {
          Token:   {token}\n",
         room.room_id
     )
-}
-
-/// Writes beside, then renames: nobody ever sees half a file, or a readable one.
-fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // Temporary files are created with mode 0600.
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(text.as_bytes())?;
-    file.persist(path)?;
-    Ok(())
 }

@@ -55,7 +55,7 @@ impl Connecting {
     /// Answers, waits for the channel, and serves it until one side is done.
     pub(super) async fn serve(self) -> Result<(), ConnectionError> {
         let (connection, sdp) = rtc::answer(&self.site.rtc(), &self.offer.sdp).await?;
-        let ours = self.offer.speaks_ours();
+        let ours = self.offer.speaks_native();
         let answer = Description {
             sender: self.own_id.clone(),
             target: self.offer.sender.clone(),

@@ -2,12 +2,12 @@
 //! week still works.
 
 use super::WorkerRoom;
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
+use sleap_rtc_base::file::{Readers, replace};
 use sleap_rtc_protocol::ids::{IdToken, PeerId, RoomCredentials};
 use sleap_rtc_signaling::client::{HttpApi, Identity};
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs::{self, File, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
 use url::Url;
 
@@ -53,10 +53,10 @@ impl StateFolder {
         let io = |source| IdentityError::Io { path: path.to_owned(), source };
         create_private(path).map_err(io)?;
         let lock = File::create(path.join("lock")).map_err(io)?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        match lock.try_lock() {
             Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(IdentityError::Locked(path.to_owned())),
-            Err(error) => Err(io(error.into())),
+            Err(TryLockError::WouldBlock) => Err(IdentityError::Locked(path.to_owned())),
+            Err(TryLockError::Error(error)) => Err(io(error)),
         }
     }
 
@@ -72,11 +72,7 @@ impl StateFolder {
     fn save(&self, saved: &Saved) -> Result<(), IdentityError> {
         let path = self.path.join(FILE);
         let write = || -> io::Result<()> {
-            let mut file = tempfile::NamedTempFile::new_in(&self.path)?;
-            file.write_all(&serde_json::to_vec_pretty(saved)?)?;
-            file.as_file().sync_all()?;
-            file.persist(&path)?;
-            Ok(())
+            replace(&path, &serde_json::to_vec_pretty(saved)?, Readers::Owner)
         };
         write().map_err(|source| IdentityError::Io { path: path.clone(), source })
     }

@@ -8,13 +8,14 @@ use super::connection::ConnectionError;
 use super::legacy_texts::Texts;
 use super::staging::Unstarted;
 use super::{Client, staging};
-use sleap_rtc_job::{EventStream, JobCommand, JobFolder, JobHandle, now_ms};
+use sleap_rtc_base::clock::now_ms;
+use sleap_rtc_job::{EventStream, JobCommand, JobFolder, JobHandle};
 use sleap_rtc_net::rtc::{Channel, Message};
 use sleap_rtc_protocol::job::{
     JobDescription, JobEvent, JobOutcome, JobSpec, JobType, Refusal, RefusalCode, SharedPaths,
 };
 use sleap_rtc_protocol::path::RelPath;
-use sleap_rtc_protocol::peer::{ClientText, FileMeta, KEEP_ALIVE, WorkerText};
+use sleap_rtc_protocol::python::{ClientText, FileMeta, KEEP_ALIVE, WorkerText};
 use sleap_rtc_transfer as transfer;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

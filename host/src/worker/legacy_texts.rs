@@ -2,7 +2,7 @@
 //! a connection.
 
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobType};
-use sleap_rtc_protocol::peer::WorkerText;
+use sleap_rtc_protocol::python::WorkerText;
 
 /// A line of the log longer than this is sent in pieces.
 const LONGEST_LINE_BYTES: usize = 16 * 1024;

@@ -62,7 +62,7 @@ use sleap_rtc_policy::{Policies, PolicyError};
 use sleap_rtc_protocol::capabilities::{Capabilities, PROBLEMS, WORKER_TAGS, WorkerFacts};
 use sleap_rtc_protocol::ids::{PeerId, RoomCredentials};
 use sleap_rtc_protocol::job::{JobType, Refusal, RefusalCode};
-use sleap_rtc_protocol::signaling::{HandedOut, Metadata, PeerInfo, Role};
+use sleap_rtc_protocol::signaling::{IceServers, Metadata, PeerInfo, Role};
 use sleap_rtc_protocol::worker::WorkerStatus;
 use sleap_rtc_signaling::client::{
     HttpApi, Identity, SignalingClient, SignalingError, SignalingEvent,
@@ -133,7 +133,7 @@ const SETTLED: Duration = Duration::from_millis(50);
 pub(crate) struct Site {
     ice: IceConfig,
     /// The ICE servers that the signaling server has given, the newest.
-    given_ice: watch::Receiver<HandedOut>,
+    given_ice: watch::Receiver<IceServers>,
     pub(crate) policies: Policies,
     pub(crate) state_dir: PathBuf,
     pub(crate) runner: RunnerOptions,
@@ -219,7 +219,7 @@ pub async fn run(
     let gpu_memory = GpuMemory::load(&config.worker.state_dir);
     let pool = find_gpus(&config.worker, &gpu_memory).await?;
     let slots = SlotGpus::plan(&config.worker.slots, &pool);
-    let api = HttpApi::new(&config.signaling.http)?;
+    let api = HttpApi::new(&config.signaling.http);
     let capabilities = capabilities(&pool, &slots, &config.worker);
     let entering = enter(&config, &options.room, &state, &api, &capabilities);
     let Some(entered) = shutdown.run_until_cancelled(entering).await else { return Ok(()) };
@@ -388,7 +388,7 @@ fn site(
     policies: Policies,
     capabilities: &Capabilities,
     identity: &Identity,
-    given_ice: watch::Receiver<HandedOut>,
+    given_ice: watch::Receiver<IceServers>,
     looks: Looks,
     gpu_memory: GpuMemory,
 ) -> Site {

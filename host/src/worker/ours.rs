@@ -3,8 +3,10 @@
 use super::connection::ConnectionError;
 use super::uploads::Upload;
 use super::{Client, staging};
-use sleap_rtc_job::{EventStream, JobCommand, JobError, JobFolder, JobHandle, now_ms};
+use sleap_rtc_base::clock::now_ms;
+use sleap_rtc_job::{EventStream, JobCommand, JobError, JobFolder, JobHandle};
 use sleap_rtc_net::dialect::{DialectError, WorkerEnd};
+use sleap_rtc_protocol::event_cursor::EventsAfter;
 use sleap_rtc_protocol::frame::{ClientFrame, Delivery, TransferFrame, WorkerFrame};
 use sleap_rtc_protocol::ids::{JobId, JobSecret};
 use sleap_rtc_protocol::job::{
@@ -66,7 +68,7 @@ async fn submit(
         }
         upload = link.meanwhile(uploads.take_over(&job)).await;
         if upload.is_none() && has_begun(&folder) {
-            return resume(client, link, &folder, 0).await;
+            return resume(client, link, &folder, EventsAfter::Event(0)).await;
         }
         if upload.is_none() && client.new_job {
             // Left by a worker that went away in the middle.
@@ -200,7 +202,7 @@ async fn attach(
     link: &mut WorkerEnd,
     job: &JobId,
     secret: &JobSecret,
-    after: u64,
+    after: EventsAfter,
 ) -> Result<(), ConnectionError> {
     let folder = JobFolder::open(&client.site.state_dir, job)
         .ok()
@@ -215,7 +217,7 @@ async fn resume(
     client: &Client,
     link: &mut WorkerEnd,
     folder: &JobFolder,
-    after: u64,
+    after: EventsAfter,
 ) -> Result<(), ConnectionError> {
     let handle = match JobHandle::attach(folder).await {
         Err(JobError::NotRunning) => {
@@ -232,7 +234,7 @@ async fn resume(
     let job = folder.id().clone();
     link.allow_lanes(&client.site.rtc());
     link.send(&WorkerFrame::Accepted { job, last_event, outcome, has_package: true }).await?;
-    follow(client, link, folder, &handle, after.min(last_event)).await
+    follow(client, link, folder, &handle, after.resolve(last_event)).await
 }
 
 /// Sends the job's events and obeys the client until it leaves.

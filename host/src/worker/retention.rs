@@ -2,7 +2,8 @@
 
 use super::Site;
 use crate::config::RetentionConfig;
-use sleap_rtc_job::{JobFolder, bytes_on_disk, now_ms, sweep};
+use sleap_rtc_base::clock::now_ms;
+use sleap_rtc_job::{JobFolder, bytes_on_disk, sweep};
 use sleap_rtc_protocol::job::{JobOutcome, JobState};
 use sleap_rtc_transfer::Cache;
 use std::cmp::Reverse;

@@ -1,6 +1,7 @@
 //! What the coordinator knows of each running job, and what the room sees of it.
 
-use sleap_rtc_job::{JobFolder, now_ms};
+use sleap_rtc_base::clock::now_ms;
+use sleap_rtc_job::JobFolder;
 use sleap_rtc_protocol::ids::JobId;
 use sleap_rtc_protocol::job::JobState;
 use sleap_rtc_protocol::progress::{JobProgress, RunningJob};

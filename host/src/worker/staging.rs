@@ -3,7 +3,8 @@
 
 use super::coordinator::CoordinatorHandle;
 use super::{Client, Site};
-use sleap_rtc_job::{JobFolder, JobHandle, now_ms};
+use sleap_rtc_base::clock::now_ms;
+use sleap_rtc_job::{JobFolder, JobHandle};
 use sleap_rtc_protocol::ids::{JobId, JobSecret, PeerId};
 use sleap_rtc_protocol::job::{JobDescription, JobEvent, Refusal, RefusalCode, SharedPaths};
 use sleap_rtc_protocol::progress::JobProgress;

@@ -5,11 +5,12 @@
 //! time has it, so that nobody else writes into the job's folder.
 
 use super::staging::Unstarted;
+use parking_lot::Mutex;
 use sleap_rtc_job::JobFolder;
 use sleap_rtc_protocol::ids::JobId;
 use sleap_rtc_transfer::Cache;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 type Heir = oneshot::Sender<Upload>;
@@ -40,7 +41,7 @@ struct Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.uploads.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.job);
+        self.uploads.lock().remove(&self.job);
     }
 }
 
@@ -55,7 +56,7 @@ impl Uploads {
         let (sender, heirs) = mpsc::channel(1);
         let job = folder.id().clone();
         let uploads = self.by_job.clone();
-        let mut by_job = uploads.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut by_job = uploads.lock();
         by_job.insert(job.clone(), sender.clone());
         drop(by_job);
         let registered = Registered { job, uploads, sender };
@@ -70,8 +71,7 @@ impl Uploads {
     /// Takes the upload of `job` from the connection that has it. Nothing, when there is none any
     /// more: the job has started, or its folder is gone.
     pub(super) async fn take_over(&self, job: &JobId) -> Option<Upload> {
-        let holder =
-            self.by_job.lock().unwrap_or_else(PoisonError::into_inner).get(job).cloned()?;
+        let holder = self.by_job.lock().get(job).cloned()?;
         let (heir, inherited) = oneshot::channel();
         holder.send(heir).await.ok()?;
         inherited.await.ok()

@@ -7,7 +7,8 @@
 use super::Site;
 use super::coordinator::CoordinatorHandle;
 use serde_json::{Map, Value};
-use sleap_rtc_job::{JobFolder, now_ms};
+use sleap_rtc_base::clock::now_ms;
+use sleap_rtc_job::JobFolder;
 use sleap_rtc_protocol::capabilities::USED_BY_USER;
 use sleap_rtc_protocol::job::JobState;
 use std::cmp::Reverse;

@@ -8,19 +8,22 @@
 
 use super::pieces;
 use super::salvage::{self, Salvaged};
+use parking_lot::{Mutex, MutexGuard};
 use rusqlite::{Connection, OptionalExtension, params};
+use sleap_rtc_base::sqlite::{self, Schema};
 use sleap_rtc_protocol::transfer::{BlobHash, Manifest, Piece};
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
 
 /// A piece may be in many files; so many are tried.
 const PLACES: u32 = 4;
-const SCHEMA: &str = "
+const SCHEMA: Schema = Schema {
+    version: 1,
+    tables: "
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = NORMAL;
     PRAGMA foreign_keys = ON;
@@ -36,7 +39,8 @@ const SCHEMA: &str = "
         PRIMARY KEY (hash, content, offset)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX IF NOT EXISTS piece_of_content ON piece (content);
-";
+",
+};
 
 /// Why there is no cache.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +59,7 @@ pub enum CacheError {
         /// The cache's folder.
         path: PathBuf,
         /// Why not.
-        cause: rusqlite::Error,
+        cause: sqlite::OpenError,
     },
 }
 
@@ -82,16 +86,15 @@ impl Cache {
         let unusable = |cause| CacheError::Io { path: folder.to_owned(), cause };
         fs::create_dir_all(&files).map_err(unusable)?;
         let path = folder.join("index.sqlite");
-        let index = match open_index(&path) {
-            Ok(index) => index,
-            Err(error) => {
+        let index = match SCHEMA.open(&path) {
+            Err(error) if error.is_of_the_file() => {
                 tracing::warn!(cache = %folder.display(), %error, "begun anew");
-                fs::remove_dir_all(folder).map_err(unusable)?;
-                fs::create_dir_all(&files).map_err(unusable)?;
-                let unusable = |cause| CacheError::Index { path: folder.to_owned(), cause };
-                open_index(&path).map_err(unusable)?
+                sqlite::remove(&path).map_err(unusable)?;
+                SCHEMA.open(&path)
             }
+            opened => opened,
         };
+        let index = index.map_err(|cause| CacheError::Index { path: folder.to_owned(), cause })?;
         let unfinished = folder.join("unfinished");
         // Now: on a full disk there is no room for a folder.
         fs::create_dir_all(&unfinished).map_err(unusable)?;
@@ -160,7 +163,7 @@ impl Cache {
 
     fn index(&self) -> MutexGuard<'_, Connection> {
         // Every change is a transaction: a panic leaves none half done.
-        self.inner.index.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.inner.index.lock()
     }
 
     /// Does work that the transfer at hand does not depend on.
@@ -264,13 +267,6 @@ impl Cache {
     }
 }
 
-fn open_index(path: &Path) -> rusqlite::Result<Connection> {
-    let index = Connection::open(path)?;
-    index.busy_timeout(std::time::Duration::from_secs(5))?;
-    index.execute_batch(SCHEMA)?;
-    Ok(index)
-}
-
 /// A row of a hash, and of a size or an offset.
 fn hash_and_number(row: &rusqlite::Row<'_>) -> rusqlite::Result<(BlobHash, u64)> {
     Ok((BlobHash(row.get(0)?), row.get::<_, i64>(1)?.cast_unsigned()))
@@ -286,6 +282,5 @@ fn unreadable(error: &rusqlite::Error) {
 }
 
 fn now_s() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |since| since.as_secs().cast_signed())
+    sleap_rtc_base::clock::now_s().cast_signed()
 }

@@ -6,13 +6,15 @@
 //! that one is not noted. Whatever is wrong with the index costs time and nothing else.
 
 use super::pieces;
+use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, params};
+use sleap_rtc_base::sqlite::{self, OpenError, Schema};
 use sleap_rtc_protocol::transfer::{BlobHash, Piece};
 use std::fs::{self, Metadata};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What all notes may take together, in bytes: some 1.5 TB in pieces.
@@ -21,7 +23,9 @@ const MOST_BYTES: i64 = 64 << 20;
 const ROW_BYTES: i64 = 150;
 /// A piece as it is noted: hash and length.
 const PIECE_BYTES: usize = 36;
-const SCHEMA: &str = "
+const SCHEMA: Schema = Schema {
+    version: 1,
+    tables: "
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = NORMAL;
     CREATE TABLE IF NOT EXISTS file (
@@ -33,7 +37,8 @@ const SCHEMA: &str = "
         used_at_s INTEGER NOT NULL,
         PRIMARY KEY (path, offset)
     ) STRICT;
-";
+",
+};
 
 /// The notes of one program. Cheap to clone; its methods block.
 #[derive(Debug, Clone, Default)]
@@ -96,9 +101,11 @@ impl Hashes {
     /// As [`Self::open`], for notes of at most so many bytes.
     pub(super) fn open_up_to(path: &Path, settled: Duration, most_bytes: i64) -> Self {
         let begin = || {
-            open_index(path).or_else(|_| {
-                // Damaged, or of a newer program: nothing is lost but time.
-                let _ = fs::remove_file(path);
+            open_index(path).or_else(|error| {
+                if error.is_of_the_file() {
+                    // Nothing is lost but time.
+                    let _ = sqlite::remove(path);
+                }
                 open_index(path)
             })
         };
@@ -125,7 +132,7 @@ impl Hashes {
     /// What is noted of `place`, which has `size` bytes.
     pub(super) fn find(&self, place: &Place, size: u64) -> Option<Hashed> {
         let inner = self.inner.as_ref()?;
-        let index = inner.index.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = inner.index.lock();
         let find = || {
             let text = "SELECT content, pieces FROM file
                         WHERE path = ?1 AND offset = ?2 AND state = ?3";
@@ -186,7 +193,7 @@ impl Hashes {
 
     fn change(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<()>) {
         let Some(inner) = &self.inner else { return };
-        let mut index = inner.index.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut index = inner.index.lock();
         let changed = index.transaction().and_then(|changes| {
             work(&changes)?;
             changes.commit()
@@ -196,10 +203,8 @@ impl Hashes {
     }
 }
 
-fn open_index(path: &Path) -> rusqlite::Result<Connection> {
-    let index = Connection::open(path)?;
-    index.busy_timeout(Duration::from_secs(5))?;
-    index.execute_batch(SCHEMA)?;
+fn open_index(path: &Path) -> Result<Connection, OpenError> {
+    let index = SCHEMA.open(path)?;
     index.prepare("SELECT path, offset, state, content, pieces, used_at_s FROM file")?;
     Ok(index)
 }
@@ -239,6 +244,5 @@ fn unusable(error: &rusqlite::Error) {
 }
 
 fn now_s() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |since| since.as_secs().cast_signed())
+    sleap_rtc_base::clock::now_s().cast_signed()
 }

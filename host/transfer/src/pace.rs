@@ -1,6 +1,7 @@
 //! A limit on how fast bytes come and go: a token bucket that all who are limited together share.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What may go at once after a pause: a chunk must, and short pauses are made up for.
@@ -25,7 +26,7 @@ impl Pace {
 
     /// Takes `bytes`, and says how long to wait before they may go.
     pub(super) fn take(&self, bytes: usize, now: Instant) -> Duration {
-        let mut bucket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bucket = self.0.lock();
         let earliest = now.checked_sub(BURST).unwrap_or(now);
         let start = bucket.gone_at.unwrap_or(earliest).max(earliest);
         let takes_s = bytes as f64 / bucket.bytes_per_s as f64;

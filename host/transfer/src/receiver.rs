@@ -6,7 +6,7 @@ use super::{
     conclude, say,
 };
 use bytes::Bytes;
-use sleap_rtc_protocol::frame::{HERE_PER_FRAME, PIECES_PER_FRAME, TransferFrame};
+use sleap_rtc_protocol::frame::{ACKS_PER_FRAME, PIECES_PER_FRAME, TransferFrame};
 use sleap_rtc_protocol::transfer::{
     BlobHash, Cuts, FileEntry, MAX_FILES, MIN_PIECE_BYTES, Manifest, ManifestError, Piece,
 };
@@ -167,7 +167,7 @@ fn want_frames(wants: &[BlobHash]) -> impl Iterator<Item = TransferFrame> {
     wants.chunks(PIECES_PER_FRAME).enumerate().map(move |(index, some)| TransferFrame::Want {
         pieces: some.to_vec(),
         more: index + 1 < frames,
-        tells: true,
+        acks: true,
     })
 }
 
@@ -274,7 +274,7 @@ struct Telling<P> {
 }
 
 impl<P: FnMut(Progress)> Telling<P> {
-    /// Takes a report and tells what is due; says whether everything is in its place.
+    /// Takes a report and says what is due; says whether everything is in its place.
     async fn note<L: Link>(
         &mut self,
         link: &mut L,
@@ -286,7 +286,7 @@ impl<P: FnMut(Progress)> Telling<P> {
         if !report.again.is_empty() {
             tracing::debug!(pieces = ?report.again, "content was wrong; asking again");
             self.here.asked(&report.again);
-            let frame = TransferFrame::Want { pieces: report.again, more: false, tells: true };
+            let frame = TransferFrame::Want { pieces: report.again, more: false, acks: true };
             say(link, frame, self.idle).await?;
         }
         let due = self.told_at.elapsed() >= TELL_EVERY
@@ -372,7 +372,7 @@ impl Here {
     }
 
     fn is_full(&self) -> bool {
-        self.news.len() >= HERE_PER_FRAME
+        self.news.len() >= ACKS_PER_FRAME
     }
 
     fn take(&mut self) -> (Vec<u32>, Vec<(u32, u64)>) {

@@ -164,8 +164,8 @@ impl<P: FnMut(Progress)> Sending<P> {
     /// Takes a message; says whether it was the last.
     fn hear(&mut self, incoming: Incoming) -> Result<bool, TransferError> {
         match incoming {
-            Incoming::Control(TransferFrame::Want { pieces, more, tells }) => {
-                self.striping.keep |= tells;
+            Incoming::Control(TransferFrame::Want { pieces, more, acks }) => {
+                self.striping.keep |= acks;
                 self.asked(pieces, more)?;
             }
             Incoming::Control(TransferFrame::Verified { bytes, pieces, chunks }) => {

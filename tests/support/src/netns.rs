@@ -153,6 +153,11 @@ impl Network {
         self.of(machine).within(work).unwrap_or_else(|error| panic!("on {machine:?}: {error}"))
     }
 
+    /// Runs `ip ARGUMENTS` on a machine: addresses and routes beside the usual ones.
+    pub fn ip(&self, machine: Machine, arguments: &str) -> io::Result<()> {
+        self.of(machine).ip(arguments)
+    }
+
     /// Pulls the cable of a machine: nothing comes through, and nobody is told. The server's own
     /// takes both others from it and from each other.
     pub fn cut(&self, machine: Machine) -> io::Result<()> {

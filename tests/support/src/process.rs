@@ -234,3 +234,14 @@ pub fn clean_command(program: impl AsRef<OsStr>, home: &Path, path: &str) -> Com
     command.env("LANG", "C.UTF-8").current_dir(home);
     command
 }
+
+/// Another program with the folder and the environment of `command`: one that starts it with limits
+/// or a view of its own.
+#[allow(dead_code, reason = "the torture has no use for it")]
+pub fn with_program(command: &Command, program: &str) -> Command {
+    let mut other = Command::new(program);
+    let folder = command.get_current_dir().expect("commands here have a folder");
+    other.env_clear().current_dir(folder);
+    other.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    other
+}

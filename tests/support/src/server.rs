@@ -54,6 +54,19 @@ impl TestServer {
         Self::launch_with(site.folder("server"), local, Kind::Forgetful, &["--log-level", "debug"])
     }
 
+    /// A server that forgets everything and may open so many files: the soft and the hard limit.
+    #[allow(dead_code, reason = "the torture has no use for it")]
+    pub fn with_descriptors(site: &Site, soft: u32, hard: u32) -> Self {
+        let home = site.folder("server");
+        let server = Site::binary(&home, Path::new("/nonexistent"));
+        let script = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$@\"");
+        let mut command = super::process::with_program(&server, "sh");
+        command.args(["-c", &script, "sh"]).arg(server.get_program());
+        command.args(["signaling", "--ephemeral", "--listen", "127.0.0.1:0"]);
+        let process = Process::start("signaling server", &mut command);
+        Self::listening(process, home, Kind::Forgetful)
+    }
+
     /// `tests/python/server.py`: what the Python server did, and did not.
     pub fn old(site: &Site, arguments: &[&str]) -> Option<Self> {
         let process = python_program(site, "server.py", arguments)?;

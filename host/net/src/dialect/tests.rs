@@ -5,7 +5,7 @@ use crate::ice::IceConfig;
 use crate::rtc;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use sleap_rtc_protocol::DIALECT;
-use sleap_rtc_protocol::signaling::{HandedOut, Sdp};
+use sleap_rtc_protocol::signaling::{IceServers, Sdp};
 use sleap_rtc_transfer::{self as transfer, Hashes, LaneCount, Limits, Pace, Package, bare};
 use std::net::IpAddr;
 
@@ -15,7 +15,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 fn loopback() -> RtcOptions {
     let bind = vec![IpAddr::from([127, 0, 0, 1])];
     let ice = IceConfig { servers: Vec::new(), bind, ..IceConfig::default() };
-    RtcOptions::new(&ice, &HandedOut::default())
+    RtcOptions::new(&ice, &IceServers::default())
 }
 
 /// Both ends, and the connections under them.

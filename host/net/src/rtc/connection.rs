@@ -6,7 +6,7 @@ use rtc::ice::mdns::MulticastDnsMode;
 use rtc::peer_connection::configuration::setting_engine::SctpMaxMessageSize;
 use rtc::peer_connection::transport::{RTCDtlsRole, RTCDtlsTransportState, RTCSctpTransportState};
 use rtc::statistics::stats::ice_candidate_pair::RTCIceCandidatePairStats;
-use sleap_rtc_protocol::LEGACY_CHANNEL_LABEL;
+use sleap_rtc_protocol::PYTHON_CHANNEL_LABEL;
 use sleap_rtc_protocol::connection::ConnectionState;
 use sleap_rtc_protocol::signaling::Sdp;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -371,7 +371,7 @@ impl Offering {
 
 /// Makes an offer with the legacy channel in it, which every kind of worker expects.
 pub async fn offer(options: &RtcOptions) -> Result<(Offering, Sdp), RtcError> {
-    offer_channel(options, LEGACY_CHANNEL_LABEL, "").await
+    offer_channel(options, PYTHON_CHANNEL_LABEL, "").await
 }
 
 /// Makes an offer with an ordered, reliable channel in it.

@@ -23,7 +23,7 @@ pub use connection::{Connection, Offering, RtcError, answer, offer, offer_channe
 
 use crate::ice::IceConfig;
 use sleap_rtc_base::ice::IceServer;
-use sleap_rtc_protocol::signaling::HandedOut;
+use sleap_rtc_protocol::signaling::IceServers;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ pub enum Carries {
 
 impl RtcOptions {
     /// By configuration, and with what the signaling server has given to this peer.
-    pub fn new(config: &IceConfig, given: &HandedOut) -> Self {
+    pub fn new(config: &IceConfig, given: &IceServers) -> Self {
         let given = given.ice_servers.iter().filter_map(|server| {
             let (username, credential) = (server.username.clone(), server.credential.clone());
             let checked = IceServer::new(server.urls.clone(), username, credential);

@@ -1,24 +1,18 @@
-//! One attempt: dial, shake hands, register.
+//! One attempt: connect, shake hands, register.
 
-use super::{ANSWER_DEADLINE, Identity, SignalingError, tls};
+use super::error::ConnectError;
+use super::reach::{Stream, reach, within_deadline};
+use super::{Identity, SignalingError};
 use crate::websocket_config;
 use futures_util::{SinkExt, StreamExt};
-use rustls::pki_types::ServerName;
+use hyper::header::LOCATION;
 use sleap_rtc_protocol::ids::RoomCredentials;
 use sleap_rtc_protocol::signaling::{
-    ClientMessage, ErrorFrame, HandedOut, MAX_FRAME_BYTES, Metadata, Register, Role, ServerMessage,
+    ClientMessage, ErrorFrame, IceServers, MAX_FRAME_BYTES, Metadata, Register, Role, ServerMessage,
 };
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use url::Url;
-
-/// A TCP stream, or TLS over one.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// An open WebSocket.
 pub(super) type Connection = WebSocketStream<Box<dyn Stream>>;
@@ -45,58 +39,59 @@ impl Registration {
     }
 }
 
-/// Connects and registers, each within its deadline; gives the ICE servers that came with it.
+/// Connects and registers, each step within its deadline; gives the ICE servers that came with it.
 pub(super) async fn open(
     url: &Url,
     registration: &Registration,
-) -> Result<(Connection, HandedOut), SignalingError> {
-    let late = |_| unreachable(url, format!("no answer within {} s", ANSWER_DEADLINE.as_secs()));
-    let mut connection = timeout(ANSWER_DEADLINE, dial(url)).await.map_err(late)??;
-    let handed_out = timeout(ANSWER_DEADLINE, register(url, &mut connection, registration))
+) -> Result<(Connection, IceServers), SignalingError> {
+    let stream = reach(url).await.map_err(|source| unreachable(url, source))?;
+    let late = |late| unreachable(url, late);
+    let mut connection = within_deadline(upgrade(url, stream)).await.map_err(late)??;
+    let handed_out = within_deadline(register(url, &mut connection, registration))
         .await
         .map_err(|_| SignalingError::NoAnswer { what: "a registration" })??;
     Ok((connection, handed_out))
 }
 
-async fn dial(url: &Url) -> Result<Connection, SignalingError> {
-    let address = url.host_str().zip(url.port_or_known_default());
-    let (host, port) = address.ok_or_else(|| unreachable(url, "the URL names no host"))?;
-    let tcp = TcpStream::connect(format!("{host}:{port}")).await;
-    let tcp = tcp.map_err(|error| unreachable(url, error.to_string()))?;
-    // Frames are small and wait for an answer each.
-    let _ = tcp.set_nodelay(true);
-    let stream: Box<dyn Stream> =
-        if url.scheme() == "wss" { Box::new(secure(url, host, tcp).await?) } else { Box::new(tcp) };
-    match client_async_with_config(url.as_str(), stream, Some(websocket_config(MAX_FRAME_BYTES)))
-        .await
-    {
+async fn upgrade(url: &Url, stream: Box<dyn Stream>) -> Result<Connection, SignalingError> {
+    let config = websocket_config(MAX_FRAME_BYTES);
+    match client_async_with_config(url.as_str(), stream, Some(config)).await {
         Ok((connection, _)) => Ok(connection),
         Err(Error::Http(response)) => {
-            Err(unexpected(url, format!("status {} instead of a WebSocket", response.status())))
+            let target = response.headers().get(LOCATION);
+            Err(not_a_websocket(url, response.status(), target))
         }
         Err(error @ Error::Protocol(_)) => Err(unexpected(url, error.to_string())),
-        Err(error) => Err(unreachable(url, error.to_string())),
+        Err(error) => Err(unreachable(url, error)),
     }
 }
 
-async fn secure(
+fn not_a_websocket(
     url: &Url,
-    host: &str,
-    tcp: TcpStream,
-) -> Result<tokio_rustls::client::TlsStream<TcpStream>, SignalingError> {
-    let failed = |reason: String| unreachable(url, format!("TLS: {reason}"));
-    let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
-        .map_err(|error| failed(error.to_string()))?;
-    let config = tls::config().map_err(|error| failed(error.to_string()))?;
-    TlsConnector::from(config).connect(name, tcp).await.map_err(|error| failed(error.to_string()))
+    status: hyper::StatusCode,
+    target: Option<&hyper::header::HeaderValue>,
+) -> SignalingError {
+    match redirection(status, target) {
+        Some(target) => SignalingError::Redirected { url: url.clone(), target },
+        None => unexpected(url, format!("it answers status {status} instead of a WebSocket")),
+    }
+}
+
+/// Where an answer points to, if it is a redirection.
+pub(super) fn redirection(
+    status: hyper::StatusCode,
+    location: Option<&hyper::header::HeaderValue>,
+) -> Option<String> {
+    let location = location.filter(|_| status.is_redirection())?;
+    Some(location.to_str().ok()?.chars().take(300).collect())
 }
 
 async fn register(
     url: &Url,
     connection: &mut Connection,
     registration: &Registration,
-) -> Result<HandedOut, SignalingError> {
-    let ended = |error: Error| unreachable(url, error.to_string());
+) -> Result<IceServers, SignalingError> {
+    let ended = |error: Error| unreachable(url, error);
     connection.send(encode(&registration.frame())?).await.map_err(ended)?;
     while let Some(message) = connection.next().await {
         let Message::Text(text) = message.map_err(ended)? else { continue };
@@ -108,7 +103,7 @@ async fn register(
             Err(error) => return Err(unexpected(url, error.to_string())),
         }
     }
-    Err(unreachable(url, "it closed the connection instead of registering this peer"))
+    Err(unreachable(url, ConnectError::ClosedEarly))
 }
 
 /// A frame as it is sent.
@@ -142,8 +137,8 @@ fn refusal(error: &ErrorFrame) -> SignalingError {
     }
 }
 
-fn unreachable(url: &Url, reason: impl Into<String>) -> SignalingError {
-    SignalingError::Unreachable { url: url.clone(), reason: reason.into() }
+fn unreachable(url: &Url, source: impl Into<ConnectError>) -> SignalingError {
+    SignalingError::Unreachable { url: url.clone(), source: source.into() }
 }
 
 fn unexpected(url: &Url, reason: impl Into<String>) -> SignalingError {

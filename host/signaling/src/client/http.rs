@@ -1,29 +1,30 @@
 //! The HTTP half of the protocol.
 
-use super::{ANSWER_DEADLINE, Identity, SignalingError, tls};
+use super::connection::redirection;
+use super::error::ConnectError;
+use super::reach::{Stream, reach, within_deadline};
+use super::{Identity, SignalingError};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use hyper::client::conn::http1;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, LOCATION};
 use hyper::{Method, Request, StatusCode};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::{Client, connect::HttpConnector};
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use sleap_rtc_protocol::ids::{IdToken, PeerId, RoomCredentials, RoomId};
-use std::error::Error;
-use tokio::time::timeout;
-use url::Url;
+use tokio_util::task::AbortOnDropHandle;
+use url::{Position, Url};
 
 /// The longest answer that is read.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
-/// The HTTP calls of a signaling server. Each has a deadline of ten seconds. Clones are cheap.
+/// The HTTP calls of a signaling server. Each has a connection of its own, since they are rare, and
+/// deadlines. Clones are cheap.
 #[derive(Debug, Clone)]
 pub struct HttpApi {
     base: Url,
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
 #[derive(Deserialize)]
@@ -32,27 +33,16 @@ struct SignedIn {
     username: PeerId,
 }
 
+struct Answer {
+    status: StatusCode,
+    location: Option<HeaderValue>,
+    body: Bytes,
+}
+
 impl HttpApi {
     /// A client of the server at `base` (`http:` or `https:`). Connects to nothing yet.
-    ///
-    /// # Errors
-    /// When TLS is asked for and cannot be set up.
-    pub fn new(base: &Url) -> Result<Self, SignalingError> {
-        let secure = base.scheme() == "https";
-        let config = if secure { tls::config() } else { tls::none() };
-        let config = config.map_err(|error| SignalingError::Unreachable {
-            url: base.clone(),
-            reason: format!("TLS cannot be set up: {error}"),
-        })?;
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(config.as_ref().clone())
-            .https_or_http()
-            .enable_http1()
-            .build();
-        // The calls are rare: no connection is kept for the next.
-        let client =
-            Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
-        Ok(Self { base: base.clone(), client })
+    pub fn new(base: &Url) -> Self {
+        Self { base: base.clone() }
     }
 
     /// Where the server is.
@@ -115,11 +105,13 @@ impl HttpApi {
         body: Option<Value>,
     ) -> Result<T, SignalingError> {
         let request = self.request(path, token, body)?;
-        let exchange = timeout(ANSWER_DEADLINE, self.exchange(path, request));
-        let (status, bytes) = exchange.await.unwrap_or_else(|_| {
-            Err(self.unreachable(path, format!("no answer within {} s", ANSWER_DEADLINE.as_secs())))
-        })?;
-        self.understand(path, status, &bytes)
+        let stream = reach(&self.base).await.map_err(|error| self.unreachable(path, error))?;
+        let exchange = within_deadline(self.exchange(path, TokioIo::new(stream), request));
+        let answer = exchange.await.map_err(|late| self.unreachable(path, late))??;
+        if let Some(target) = redirection(answer.status, answer.location.as_ref()) {
+            return Err(SignalingError::Redirected { url: self.url(path), target });
+        }
+        self.understand(path, answer.status, &answer.body)
     }
 
     /// What an answer says.
@@ -139,7 +131,9 @@ impl HttpApi {
             StatusCode::UNAUTHORIZED | StatusCode::UNPROCESSABLE_ENTITY => {
                 Err(SignalingError::IdentityRefused { message })
             }
-            StatusCode::FORBIDDEN => Err(SignalingError::Refused { message }),
+            StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS => {
+                Err(SignalingError::Refused { message })
+            }
             _ => Err(self.unexpected(path, message)),
         }
     }
@@ -150,7 +144,11 @@ impl HttpApi {
         token: Option<&IdToken>,
         body: Option<Value>,
     ) -> Result<Request<Full<Bytes>>, SignalingError> {
-        let mut request = Request::builder().method(Method::POST).uri(self.url(path).as_str());
+        let url = self.url(path);
+        let mut request = Request::builder()
+            .method(Method::POST)
+            .uri(&url[Position::BeforePath..])
+            .header(HOST, &url[Position::BeforeHost..Position::AfterPort]);
         if let Some(token) = token {
             let mut value =
                 HeaderValue::try_from(format!("Bearer {}", token.as_str())).map_err(|_| {
@@ -165,20 +163,25 @@ impl HttpApi {
             request = request.header(CONTENT_TYPE, "application/json");
         }
         let body = body.map_or_else(Bytes::new, |body| body.to_string().into());
-        request.body(Full::new(body)).map_err(|error| self.unreachable(path, error.to_string()))
+        request.body(Full::new(body)).map_err(|error| SignalingError::Refused {
+            message: format!("the request cannot be written: {error}"),
+        })
     }
 
     async fn exchange(
         &self,
         path: &str,
+        stream: TokioIo<Box<dyn Stream>>,
         request: Request<Full<Bytes>>,
-    ) -> Result<(StatusCode, Bytes), SignalingError> {
-        let response = self.client.request(request).await;
-        let response = response.map_err(|error| self.unreachable(path, innermost(&error)))?;
-        let status = response.status();
+    ) -> Result<Answer, SignalingError> {
+        let failed = |error: hyper::Error| self.unreachable(path, error);
+        let (mut sender, connection) = http1::handshake(stream).await.map_err(failed)?;
+        let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
+        let response = sender.send_request(request).await.map_err(failed)?;
+        let (status, location) = (response.status(), response.headers().get(LOCATION).cloned());
         let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
-        let body = body.map_err(|error| self.unexpected(path, error.to_string()))?;
-        Ok((status, body.to_bytes()))
+        let body = body.map_err(|error| self.unexpected(path, error.to_string()))?.to_bytes();
+        Ok(Answer { status, location, body })
     }
 
     fn url(&self, path: &str) -> Url {
@@ -187,22 +190,13 @@ impl HttpApi {
         url
     }
 
-    fn unreachable(&self, path: &str, reason: impl Into<String>) -> SignalingError {
-        SignalingError::Unreachable { url: self.url(path), reason: reason.into() }
+    fn unreachable(&self, path: &str, source: impl Into<ConnectError>) -> SignalingError {
+        SignalingError::Unreachable { url: self.url(path), source: source.into() }
     }
 
     fn unexpected(&self, path: &str, reason: impl Into<String>) -> SignalingError {
         SignalingError::Unexpected { url: self.url(path), reason: reason.into() }
     }
-}
-
-/// The last cause in a chain: `Connection refused` rather than `client error (Connect)`.
-fn innermost(error: &dyn Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }
 
 /// What a failed answer says, in whichever field its server uses.
@@ -220,7 +214,7 @@ mod tests {
 
     #[test]
     fn the_decoder_of_answers() {
-        let api = HttpApi::new(&Url::parse("http://127.0.0.1:1/").unwrap()).unwrap();
+        let api = HttpApi::new(&Url::parse("http://127.0.0.1:1/").unwrap());
         let whole = [
             r#"{"id_token":"eyJ","username":"peer-1"}"#,
             r#"{"room_id":"ab12cd34","token":"0f1e2d"}"#,

@@ -2,13 +2,18 @@
 //! back by itself ([`SignalingClient`]).
 
 mod connection;
+mod dial;
 mod endpoints;
+mod error;
 mod http;
+mod proxy;
+mod reach;
 mod roster;
 mod task;
 mod tls;
 
 pub use endpoints::{Address, Endpoints};
+pub use error::{CertificateProblem, ConnectError, ProxyError, SignalingError, TlsFailure};
 pub use http::HttpApi;
 pub use roster::Roster;
 
@@ -16,7 +21,7 @@ use connection::{Connection, Registration};
 use roster::Change;
 use sleap_rtc_protocol::ids::{IdToken, PeerId, RoomCredentials};
 use sleap_rtc_protocol::signaling::{
-    ClientMessage, Filters, HandedOut, Metadata, MetadataPatch, PeerInfo, Role, ServerMessage,
+    ClientMessage, Filters, IceServers, Metadata, MetadataPatch, PeerInfo, Role, ServerMessage,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,57 +43,6 @@ const COMMAND_QUEUE: usize = 64;
 const CHANGE_QUEUE: usize = 64;
 /// Frames of one list at most: 128 MiB, more than any room's.
 const MAX_PAGES: usize = 128;
-
-/// Why signaling failed.
-#[derive(Debug, thiserror::Error)]
-pub enum SignalingError {
-    /// Nobody answers there.
-    #[error("cannot reach the signaling server at {url}: {reason}")]
-    Unreachable {
-        /// Where.
-        url: Url,
-        /// Why not.
-        reason: String,
-    },
-    /// Something answers there that is no signaling server, or is broken.
-    #[error("{url} does not answer as a signaling server does: {reason}")]
-    Unexpected {
-        /// Where.
-        url: Url,
-        /// What came instead.
-        reason: String,
-    },
-    /// Wrong room or token.
-    #[error("the signaling server refuses the room id and token: {message}")]
-    RoomRefused {
-        /// The server's words.
-        message: String,
-    },
-    /// The identity token is not good, or not any more.
-    #[error("the signaling server refuses this identity: {message}")]
-    IdentityRefused {
-        /// The server's words.
-        message: String,
-    },
-    /// Refused for another reason.
-    #[error("the signaling server refuses: {message}")]
-    Refused {
-        /// The server's words.
-        message: String,
-    },
-    /// No answer in time.
-    #[error("the signaling server did not answer {what} within {} s", ANSWER_DEADLINE.as_secs())]
-    NoAnswer {
-        /// Which request.
-        what: &'static str,
-    },
-    /// The connection is down; it is being made again.
-    #[error("the connection to the signaling server is lost; it is being made again")]
-    Lost,
-    /// The client was closed.
-    #[error("this signaling client is closed")]
-    Closed,
-}
 
 /// Who a peer is, and the proof. Keep both: the token, even an expired one, brings the id back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,7 +74,7 @@ pub struct SignalingClient {
     peer_id: PeerId,
     commands: mpsc::Sender<Command>,
     identity: watch::Receiver<Identity>,
-    ice: watch::Receiver<HandedOut>,
+    ice: watch::Receiver<IceServers>,
     discovering: Arc<Mutex<()>>,
     task: TaskTracker,
 }
@@ -139,7 +93,7 @@ impl SignalingClient {
         metadata: Metadata,
         cancel: CancellationToken,
     ) -> Result<(Self, mpsc::Receiver<SignalingEvent>), SignalingError> {
-        let http = HttpApi::new(&endpoints.http)?;
+        let http = HttpApi::new(&endpoints.http);
         let peer_id = identity.peer_id.clone();
         let mut registration = Registration { identity, credentials, role, metadata };
         let websocket = endpoints.websocket;
@@ -149,7 +103,7 @@ impl SignalingClient {
         let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
         let (events, event_queue) = mpsc::channel(EVENT_QUEUE);
         let (newest, identity) = watch::channel(registration.identity.clone());
-        let (tell_ice, ice) = watch::channel(HandedOut::default());
+        let (tell_ice, ice) = watch::channel(IceServers::default());
         let news = News { events, identity: newest, ice: tell_ice };
         let task = Task::new(websocket, http, registration, command_queue, news);
         let tracker = TaskTracker::new();
@@ -188,7 +142,7 @@ impl SignalingClient {
 
     /// The STUN and TURN servers that the server gives to this peer, with accounts that are good
     /// now: they are asked for again before they expire.
-    pub fn ice_servers(&self) -> watch::Receiver<HandedOut> {
+    pub fn ice_servers(&self) -> watch::Receiver<IceServers> {
         self.ice.clone()
     }
 
@@ -248,7 +202,7 @@ async fn first_connection(
     websocket: &Url,
     http: &HttpApi,
     registration: &mut Registration,
-) -> Result<(Connection, HandedOut), SignalingError> {
+) -> Result<(Connection, IceServers), SignalingError> {
     let refused = match connection::open(websocket, registration).await {
         Err(refused @ SignalingError::IdentityRefused { .. }) => refused,
         result => return result,

@@ -3,12 +3,12 @@
 use super::connection::{self, Connection, Registration, encode};
 use super::roster::Change;
 use super::{HttpApi, Identity, SignalingError, SignalingEvent};
-use crate::{PING_EVERY, SILENCE_LIMIT, WRITE_DEADLINE};
+use crate::{PING_EVERY, SILENCE_LIMIT, WRITE_DEADLINE, with_causes};
 use futures_util::{SinkExt, StreamExt};
 use sleap_rtc_base::backoff::Backoff;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::signaling::{
-    CLOSE_REPLACED, ClientMessage, Filters, HandedOut, MetadataPatch, PeerInfo, PeersChanged,
+    CLOSE_REPLACED, ClientMessage, Filters, IceServers, MetadataPatch, PeerInfo, PeersChanged,
     ServerMessage,
 };
 use std::time::{Duration, Instant};
@@ -52,7 +52,7 @@ pub(super) struct Page {
 pub(super) struct News {
     pub(super) events: mpsc::Sender<SignalingEvent>,
     pub(super) identity: watch::Sender<Identity>,
-    pub(super) ice: watch::Sender<HandedOut>,
+    pub(super) ice: watch::Sender<IceServers>,
 }
 
 /// A list that somebody watches.
@@ -97,7 +97,7 @@ impl Task {
     pub(super) async fn run(
         mut self,
         connection: Connection,
-        handed_out: HandedOut,
+        handed_out: IceServers,
         cancel: CancellationToken,
     ) {
         self.take_ice(handed_out);
@@ -279,7 +279,7 @@ impl Task {
     }
 
     /// Keeps the newest ICE servers, and when to ask for newer ones: at half of their time.
-    fn take_ice(&mut self, handed_out: HandedOut) {
+    fn take_ice(&mut self, handed_out: IceServers) {
         let again = handed_out.ice_lifetime_s.map(|s| Duration::from_secs(s) / 2);
         self.ice_again =
             again.and_then(|wait| Instant::now().checked_add(wait.max(ICE_AGAIN_LEAST)));
@@ -311,7 +311,10 @@ impl Task {
                     }
                     return Some(connection);
                 }
-                Err(error) => tracing::warn!(%error, "cannot register again yet"),
+                Err(error) => {
+                    let error = with_causes(&error);
+                    tracing::warn!(error, "cannot register again yet");
+                }
             }
         }
     }
@@ -359,7 +362,7 @@ async fn attempt(
     url: &Url,
     http: &HttpApi,
     mut registration: Registration,
-) -> (Identity, Result<(Connection, HandedOut), SignalingError>) {
+) -> (Identity, Result<(Connection, IceServers), SignalingError>) {
     let mut opened = connection::open(url, &registration).await;
     let unsure = |error: &SignalingError| {
         matches!(error, SignalingError::IdentityRefused { .. } | SignalingError::Refused { .. })

@@ -18,8 +18,8 @@ const FREE_FAILURES: u32 = 8;
 const PER_FAILURE: Duration = Duration::from_millis(250);
 /// Who has so much to wait for is not answered any more.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// In which the rooms that an address makes are counted.
-const ROOM_WINDOW: Duration = Duration::from_secs(3600);
+/// In which the rooms that an address makes, and its new identities, are counted.
+const WINDOW: Duration = Duration::from_secs(3600);
 /// In which an address that asks for accounts is written into the log once.
 const TOLD_WINDOW: Duration = Duration::from_secs(3600);
 /// Addresses of which something is kept, before those without a socket are forgotten.
@@ -41,18 +41,25 @@ impl Meter {
 struct Account {
     sockets: usize,
     rooms: Meter,
+    sign_ins: Meter,
     failures: Meter,
     told: Meter,
 }
 
 impl Account {
     fn new(now: Instant) -> Self {
-        Self { sockets: 0, rooms: Meter(now), failures: Meter(now), told: Meter(now) }
+        Self {
+            sockets: 0,
+            rooms: Meter(now),
+            sign_ins: Meter(now),
+            failures: Meter(now),
+            told: Meter(now),
+        }
     }
 
     fn is_even(&self, now: Instant) -> bool {
-        let even = [self.rooms, self.failures, self.told].iter().all(|meter| meter.0 <= now);
-        self.sockets == 0 && even
+        let meters = [self.rooms, self.sign_ins, self.failures, self.told];
+        self.sockets == 0 && meters.iter().all(|meter| meter.0 <= now)
     }
 }
 
@@ -64,6 +71,7 @@ pub(super) struct Addresses {
     accounts: Mutex<Accounts>,
     sockets: usize,
     per_room: Duration,
+    per_sign_in: Duration,
 }
 
 /// An open socket of an address; gives it back when dropped.
@@ -75,8 +83,12 @@ pub(super) struct Place {
 
 impl Addresses {
     pub(super) fn new(limits: &Limits) -> Self {
-        let per_room = ROOM_WINDOW / limits.rooms_per_address;
-        Self { accounts: Mutex::default(), sockets: limits.sockets_per_address, per_room }
+        Self {
+            accounts: Mutex::default(),
+            sockets: limits.sockets_per_address,
+            per_room: WINDOW / limits.rooms_per_address,
+            per_sign_in: WINDOW / limits.sign_ins_per_address,
+        }
     }
 
     fn accounts(&self) -> MutexGuard<'_, Accounts> {
@@ -108,12 +120,28 @@ impl Addresses {
 
     /// Whether this address may make one more room; counts it when it may.
     pub(super) fn may_make_room(&self, address: IpAddr, now: Instant) -> bool {
+        self.may(address, now, self.per_room, |account| &mut account.rooms)
+    }
+
+    /// Whether this address may have one more new identity; counts it when it may.
+    pub(super) fn may_sign_in(&self, address: IpAddr, now: Instant) -> bool {
+        self.may(address, now, self.per_sign_in, |account| &mut account.sign_ins)
+    }
+
+    fn may(
+        &self,
+        address: IpAddr,
+        now: Instant,
+        cost: Duration,
+        meter: impl FnOnce(&mut Account) -> &mut Meter,
+    ) -> bool {
         address.is_loopback()
             || self.with(address, now, |account| {
-                let (meter, ahead) = account.rooms.after(self.per_room, now);
-                let fits = ahead <= ROOM_WINDOW;
+                let meter = meter(account);
+                let (after, ahead) = meter.after(cost, now);
+                let fits = ahead <= WINDOW;
                 if fits {
-                    account.rooms = meter;
+                    *meter = after;
                 }
                 fits
             })
@@ -198,8 +226,12 @@ mod tests {
     use super::*;
 
     fn addresses(sockets: usize, rooms: u32) -> Arc<Addresses> {
-        let limits =
-            Limits { sockets_per_address: sockets, rooms_per_address: rooms, ..Limits::default() };
+        let limits = Limits {
+            sockets_per_address: sockets,
+            rooms_per_address: rooms,
+            sign_ins_per_address: rooms,
+            ..Limits::default()
+        };
         Arc::new(Addresses::new(&limits))
     }
 
@@ -223,12 +255,16 @@ mod tests {
     }
 
     #[test]
-    fn rooms_come_back_with_time() {
+    fn rooms_and_sign_ins_come_back_with_time() {
         let (addresses, now) = (addresses(1, 4), Instant::now());
         let made = |now| (0..9).filter(|_| addresses.may_make_room(ip("192.0.2.1"), now)).count();
         assert_eq!(made(now), 4);
-        assert_eq!(made(now + ROOM_WINDOW / 4), 1);
+        assert_eq!(made(now + WINDOW / 4), 1);
         assert!(addresses.may_make_room(ip("192.0.2.2"), now));
+        // New identities have an account of their own.
+        let signed_in = (0..9).filter(|_| addresses.may_sign_in(ip("192.0.2.1"), now)).count();
+        assert_eq!(signed_in, 4);
+        assert!((0..9).all(|_| addresses.may_sign_in(ip("127.0.0.1"), now)));
     }
 
     #[test]

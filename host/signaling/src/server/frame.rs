@@ -5,6 +5,7 @@ use crate::filter::FilterError;
 use crate::identity::IdentityError;
 use crate::rooms::RoomError;
 use crate::store::StoreError;
+use crate::with_causes;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
@@ -273,7 +274,7 @@ impl From<IdentityError> for Fault {
 
 impl From<StoreError> for Fault {
     fn from(error: StoreError) -> Self {
-        tracing::error!(%error, "a frame could not be answered");
+        tracing::error!(error = with_causes(&error), "a frame could not be answered");
         Self::new(Code::Internal, "the server cannot reach its own state; try again later")
     }
 }

@@ -33,6 +33,10 @@ const BODY_DEADLINE: Duration = Duration::from_secs(10);
 pub(super) const TOO_MANY_SOCKETS: &str =
     "HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
+/// The answer when all sockets belong to registered peers.
+pub(super) const NO_SOCKET: &str =
+    "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+
 /// Why a request was not done.
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
@@ -60,6 +64,10 @@ enum Refusal {
     )]
     TooManySockets,
     #[error(
+        "your address has signed in too often; try again within the hour, or raise `sign_ins_per_address`"
+    )]
+    TooManySignIns,
+    #[error(
         "your address has made too many rooms; try again within the hour, or raise `rooms_per_address`"
     )]
     TooManyRooms,
@@ -76,7 +84,9 @@ impl Refusal {
             Self::NotFound | Self::NoAccounts => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
-            Self::TooManySockets | Self::TooManyRooms => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManySockets | Self::TooManySignIns | Self::TooManyRooms => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Self::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -126,7 +136,7 @@ pub(super) async fn answer<B: Readable>(
         _ => Err(Refusal::NotFound),
     };
     answered.unwrap_or_else(|refusal| {
-        if matches!(refusal, Refusal::TooManySockets | Refusal::TooManyRooms) {
+        if refusal.status() == StatusCode::TOO_MANY_REQUESTS {
             server.counters.rate_limited.count();
         }
         tracing::debug!(path, error = ?refusal, "request refused");
@@ -152,7 +162,7 @@ async fn post<B: Readable>(
     let bearer = bearer(request.headers())?;
     let body = read(request.into_body()).await?;
     if path == POSTS[0] {
-        return sign_in(server, bearer.or(body.id_token));
+        return sign_in(server, bearer.or(body.id_token), address);
     }
     let caller = server.signer.verify(&bearer.ok_or(Refusal::NoToken)?, unix_time_s())?;
     match path {
@@ -163,9 +173,12 @@ async fn post<B: Readable>(
 }
 
 /// A new identity, or more time for the one that `token` proves, expired or not.
-fn sign_in(server: &Server, token: Option<IdToken>) -> Result<Value, Refusal> {
+fn sign_in(server: &Server, token: Option<IdToken>, address: IpAddr) -> Result<Value, Refusal> {
     let peer = match token {
         Some(token) => server.signer.verify_expired_too(&token)?,
+        None if !server.addresses.may_sign_in(address, Instant::now()) => {
+            return Err(Refusal::TooManySignIns);
+        }
         None => PeerId::new(format!("peer-{}", hex(&rand::random::<[u8; 8]>())))
             .map_err(|_| IdentityError::Invalid)?,
     };
@@ -246,13 +259,13 @@ fn upgrade<B>(
     let tasks = server.tasks.clone();
     let upgraded = hyper::upgrade::on(&mut request);
     tasks.spawn(async move {
-        let _held = (share, place);
+        let _place = place;
         match upgraded.await {
             Ok(upgraded) => {
                 let io = TokioIo::new(upgraded);
                 let config = websocket_config(server.options.limits.frame_bytes);
                 let ws = WebSocketStream::from_raw_socket(io, Role::Server, Some(config));
-                socket::serve(ws.await, server, address).await;
+                socket::serve(ws.await, server, address, &share.stranger).await;
             }
             Err(error) => tracing::debug!(%error, "a WebSocket was not opened"),
         }

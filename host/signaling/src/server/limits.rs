@@ -17,7 +17,9 @@ pub struct Limits {
     pub room_peers: usize,
     /// Rooms that one address may make in an hour.
     pub rooms_per_address: u32,
-    /// Sockets that one address may have open.
+    /// New identities that one address may have in an hour.
+    pub sign_ins_per_address: u32,
+    /// Sockets that one address may have open; half of those that the machine allows at most.
     pub sockets_per_address: usize,
     /// How long a socket may stay without registering.
     pub register_within: Duration,
@@ -42,6 +44,8 @@ impl Default for Limits {
             burst_frames: 1000,
             room_peers: 2048,
             rooms_per_address: 100,
+            // A client signs in once for each of its jobs.
+            sign_ins_per_address: 2000,
             // A cluster behind one translated address is one address.
             sockets_per_address: 2048,
             register_within: Duration::from_secs(30),

@@ -29,6 +29,7 @@ pub(super) struct Counters {
     pub(super) failures: Counter,
     pub(super) rate_limited: Counter,
     pub(super) slow_readers: Counter,
+    pub(super) evicted: Counter,
 }
 
 struct Reading {
@@ -61,6 +62,18 @@ fn readings(server: &Server) -> Vec<Reading> {
         reading("peers", "Peers that are registered.", "gauge", peers),
         reading("rooms", "Rooms with a peer in them.", "gauge", rooms),
         reading("sockets", "Open connections.", "gauge", server.open_sockets() as u64),
+        reading(
+            "sockets_limit",
+            "Connections that may be open at once.",
+            "gauge",
+            server.options.sockets as u64,
+        ),
+        reading(
+            "state_file_lost",
+            "1 when the state file was removed or replaced under the server.",
+            "gauge",
+            server.state_is_lost.load(Ordering::Relaxed).into(),
+        ),
         total("registrations", "Registrations that succeeded.", &counters.registrations),
         total("frames_forwarded", "Frames passed on to their target.", &counters.forwarded),
         total("frames_refused", "Frames answered with an error.", &counters.refused),
@@ -72,16 +85,19 @@ fn readings(server: &Server) -> Vec<Reading> {
         total("failed_tokens", "Wrong room tokens and foreign identities.", &counters.failures),
         total(
             "rate_limited",
-            "Sockets and rooms beyond an address's limit.",
+            "Sockets, sign-ins and rooms beyond an address's limit.",
             &counters.rate_limited,
         ),
         total("slow_readers", "Sockets closed since their queue was full.", &counters.slow_readers),
+        total("evicted", "Unregistered sockets closed to make room.", &counters.evicted),
     ]
 }
 
 /// The same as one JSON object.
 pub(super) fn json(server: &Server) -> Value {
-    let mut health = json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")});
+    let lost = server.state_is_lost.load(Ordering::Relaxed);
+    let status = if lost { "state file lost" } else { "ok" };
+    let mut health = json!({"status": status, "version": env!("CARGO_PKG_VERSION")});
     for reading in readings(server) {
         health[reading.name] = reading.value.into();
     }

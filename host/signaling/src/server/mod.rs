@@ -6,14 +6,18 @@
 
 mod addresses;
 mod board;
+mod descriptors;
 mod frame;
 mod http;
 mod limits;
 mod link;
+mod listen;
 mod metrics;
 mod pace;
 mod session;
 mod socket;
+mod state_file;
+mod strangers;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -22,18 +26,21 @@ use crate::ice::IceOffer;
 use crate::identity::Signer;
 use crate::rooms::{ConnectionId, Rooms};
 use crate::store::{Store, StoreError};
-use crate::unix_time_s;
+use crate::{unix_time_s, with_causes};
 use addresses::{Addresses, Place};
+pub use descriptors::raise_descriptor_limit;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 pub use limits::Limits;
 use link::Link;
+pub use listen::{ListenError, listen};
 use metrics::Counters;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use strangers::{Stranger, Strangers};
 pub use tls::{Tls, TlsError, TlsFiles};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -42,14 +49,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Sockets that are open at once; more wait in the system's queue.
-const MAX_SOCKETS: usize = 32 * 1024;
 /// How long a TLS handshake may take, and a request's head after it.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 /// The longest head of a request: a few headers and a token.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// How long the sockets have to say goodbye when the server stops.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a stranger that is asked to make room may take.
+const EVICTION_DEADLINE: Duration = Duration::from_secs(1);
 /// How often rooms with a worker are prolonged and expired rooms are forgotten.
 const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
 
@@ -65,8 +72,11 @@ pub enum ServerError {
 }
 
 /// How a server serves.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct ServerOptions {
+    /// Sockets that are open at once: see [`raise_descriptor_limit`]. One address has half of them
+    /// at most.
+    pub sockets: usize,
     /// The STUN and TURN servers that its peers are given.
     pub ice: IceOffer,
     /// TLS on every port; `None` for plain.
@@ -77,6 +87,18 @@ pub struct ServerOptions {
     pub limits: Limits,
 }
 
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            sockets: descriptors::MAX_SOCKETS,
+            ice: IceOffer::default(),
+            tls: None,
+            trust_proxy: false,
+            limits: Limits::default(),
+        }
+    }
+}
+
 /// What all connections share.
 struct Server {
     rooms: Mutex<Rooms<Link>>,
@@ -85,6 +107,8 @@ struct Server {
     options: ServerOptions,
     addresses: Arc<Addresses>,
     sockets: Arc<Semaphore>,
+    strangers: Arc<Strangers>,
+    state_is_lost: AtomicBool,
     next_connection: AtomicU64,
     started: Instant,
     counters: Counters,
@@ -93,14 +117,18 @@ struct Server {
 }
 
 impl Server {
-    fn new(store: Store, options: ServerOptions, shutdown: CancellationToken) -> Self {
+    fn new(store: Store, mut options: ServerOptions, shutdown: CancellationToken) -> Self {
+        let limits = &mut options.limits;
+        limits.sockets_per_address = limits.sockets_per_address.min(options.sockets.div_ceil(2));
         Self {
             rooms: Mutex::new(Rooms::new(options.limits.room_peers)),
             signer: Signer::new(store.signing_key()),
             store,
             addresses: Arc::new(Addresses::new(&options.limits)),
+            sockets: Arc::new(Semaphore::new(options.sockets)),
+            strangers: Arc::default(),
+            state_is_lost: AtomicBool::new(false),
             options,
-            sockets: Arc::new(Semaphore::new(MAX_SOCKETS)),
             next_connection: AtomicU64::new(1),
             started: Instant::now(),
             counters: Counters::default(),
@@ -116,7 +144,7 @@ impl Server {
     }
 
     fn open_sockets(&self) -> usize {
-        MAX_SOCKETS - self.sockets.available_permits()
+        self.options.sockets - self.sockets.available_permits()
     }
 
     fn next_connection(&self) -> ConnectionId {
@@ -145,6 +173,7 @@ pub async fn run(
         tasks.spawn(accept(listener, Arc::clone(&server)));
     }
     tasks.spawn(sweep(Arc::clone(&server)));
+    tasks.spawn(state_file::watch(Arc::clone(&server)));
     shutdown.cancelled().await;
     tasks.shutdown().await;
     server.tasks.close();
@@ -157,18 +186,17 @@ pub async fn run(
 
 async fn accept(listener: TcpListener, server: Arc<Server>) {
     loop {
-        // Never closed, so this ends only with the task.
-        let Ok(permit) = Arc::clone(&server.sockets).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, from)) => {
                 let address = from.ip().to_canonical();
-                if let Some(share) = share(&server, &stream, permit, address) {
+                if let Some(share) = share(&server, &stream, address).await {
                     server.tasks.spawn(serve(stream, Arc::clone(&server), address, share));
                 }
             }
             Err(error) => {
-                // Out of file descriptors, most likely: give sockets time to end.
+                // Out of file descriptors, most likely: something else in the process has them.
                 tracing::warn!(%error, "cannot accept a connection");
+                server.strangers.evict_oldest();
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
@@ -180,33 +208,54 @@ struct Share {
     _permit: OwnedSemaphorePermit,
     /// Behind a trusted proxy the address is known with the request only.
     _place: Option<Place>,
+    stranger: Stranger,
 }
 
-/// The share of a new connection. One too many of an address is told so if that needs no waiting,
+/// The share of a new connection. One that cannot have any is told so, if that needs no waiting,
 /// and dropped.
-fn share(
-    server: &Server,
-    stream: &TcpStream,
-    permit: OwnedSemaphorePermit,
-    address: IpAddr,
-) -> Option<Arc<Share>> {
+async fn share(server: &Server, stream: &TcpStream, address: IpAddr) -> Option<Arc<Share>> {
+    let plain = server.options.tls.is_none();
+    let refuse = |answer: &str| plain.then(|| stream.try_write(answer.as_bytes()));
     let trusted = server.options.trust_proxy;
     let place = if trusted { None } else { server.addresses.open(address, Instant::now()) };
     if place.is_none() && !trusted {
         server.counters.rate_limited.count();
         tracing::debug!(%address, "too many sockets of one address");
-        if server.options.tls.is_none() {
-            let _ = stream.try_write(http::TOO_MANY_SOCKETS.as_bytes());
-        }
+        refuse(http::TOO_MANY_SOCKETS);
         return None;
     }
-    Some(Arc::new(Share { _permit: permit, _place: place }))
+    let Some(permit) = permit(server).await else {
+        tracing::warn!(%address, "all sockets are taken by registered peers");
+        refuse(http::NO_SOCKET);
+        return None;
+    };
+    Some(Arc::new(Share { _permit: permit, _place: place, stranger: server.strangers.enter() }))
 }
 
-/// One connection: perhaps TLS, then HTTP, and perhaps a WebSocket after it.
+/// A free socket, or that of the oldest stranger; `None` when all belong to registered peers.
+async fn permit(server: &Server) -> Option<OwnedSemaphorePermit> {
+    if let Ok(permit) = Arc::clone(&server.sockets).try_acquire_owned() {
+        return Some(permit);
+    }
+    if server.strangers.evict_oldest() {
+        server.counters.evicted.count();
+    }
+    let freed = Arc::clone(&server.sockets).acquire_owned();
+    tokio::time::timeout(EVICTION_DEADLINE, freed).await.ok()?.ok()
+}
+
+/// One connection, until it ends or must make room for another.
 async fn serve(stream: TcpStream, server: Arc<Server>, address: IpAddr, share: Arc<Share>) {
     // Frames are small and wait for an answer each.
     let _ = stream.set_nodelay(true);
+    tokio::select! {
+        () = share.stranger.evicted() => tracing::debug!(%address, "evicted to make room"),
+        () = converse(stream, server, address, Arc::clone(&share)) => {}
+    }
+}
+
+/// Perhaps TLS, then HTTP, and perhaps a WebSocket after it.
+async fn converse(stream: TcpStream, server: Arc<Server>, address: IpAddr, share: Arc<Share>) {
     let Some(tls) = &server.options.tls else { return talk(stream, server, address, share).await };
     let handshake = tokio::time::timeout(HEAD_DEADLINE, tls.acceptor().accept(stream));
     let shaken = tokio::select! {
@@ -259,7 +308,10 @@ async fn sweep(server: Arc<Server>) {
         };
         match swept {
             Ok(expired) => tracing::info!(expired, "rooms swept"),
-            Err(error) => tracing::error!(%error, "cannot sweep the rooms"),
+            Err(error) => {
+                let error = with_causes(&error);
+                tracing::error!(error, "cannot sweep the rooms");
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::server::Server;
 use crate::server::link::{Dismissal, Errand, Inbox, link};
 use crate::server::pace::Pace;
 use crate::server::session::Session;
+use crate::server::strangers::Stranger;
 use crate::{PING_EVERY, SILENCE_LIMIT, WRITE_DEADLINE};
 use futures_util::{SinkExt, StreamExt};
 use sleap_rtc_protocol::signaling::{CLOSE_DELETED, CLOSE_REPLACED};
@@ -36,15 +37,19 @@ enum End {
 }
 
 /// Serves one WebSocket until it ends or the server stops.
-pub(super) async fn serve<S>(mut ws: WebSocketStream<S>, server: Arc<Server>, address: IpAddr)
-where
+pub(super) async fn serve<S>(
+    mut ws: WebSocketStream<S>,
+    server: Arc<Server>,
+    address: IpAddr,
+    stranger: &Stranger,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let shutdown = server.shutdown.clone();
     let (link, mut inbox) = link();
     let mut session = Session::new(Arc::clone(&server), link, address);
     let end = tokio::select! {
-        end = converse(&mut ws, &mut session, &mut inbox, &server) => end,
+        end = converse(&mut ws, &mut session, &mut inbox, &server, stranger) => end,
         () = shutdown.cancelled() => End::Close(CloseCode::Restart, "the server restarts"),
     };
     session.end().await;
@@ -62,6 +67,7 @@ async fn converse<S>(
     session: &mut Session,
     inbox: &mut Inbox,
     server: &Server,
+    stranger: &Stranger,
 ) -> End
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -89,6 +95,8 @@ where
             {
                 return End::Close(CloseCode::Policy, "nobody registered on this socket");
             },
+            // No goodbye: the socket is needed now.
+            () = stranger.evicted(), if !session.is_registered() => return End::Gone,
             incoming = ws.next() => {
                 heard = Instant::now();
                 let incoming = match incoming {
@@ -100,6 +108,9 @@ where
                 };
                 let wait = pace.spend(incoming.len(), limits, heard);
                 let answer = react(session, incoming).await;
+                if session.is_registered() {
+                    stranger.becomes_a_peer();
+                }
                 tokio::time::sleep(wait).await;
                 answer.map(Message::text)
             },

@@ -1,14 +1,20 @@
 //! TLS on the server's ports, with a certificate that can be exchanged while it serves.
 
+use crate::unix_time_s;
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio_rustls::TlsAcceptor;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// How long before its end a certificate is due, in seconds: those of Let's Encrypt are renewed
+/// weeks earlier.
+const RENEWAL_S: i64 = 7 * 24 * 60 * 60;
 
 /// PEM files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +29,7 @@ pub struct TlsFiles {
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read, or holds nothing of what it should.
-    #[error("cannot read {what} from {path}: {source}; it is to be in PEM")]
+    #[error("cannot read {what} in PEM from {path}")]
     Read {
         /// Certificate or key.
         what: &'static str,
@@ -33,7 +39,7 @@ pub enum TlsError {
         source: rustls::pki_types::pem::Error,
     },
     /// They are no pair, or of a kind that is not supported.
-    #[error("the certificate {cert} with the key {key}: {source}")]
+    #[error("the certificate {cert} and the key {key} cannot be used together")]
     Pair {
         /// The certificate's file.
         cert: PathBuf,
@@ -43,7 +49,7 @@ pub enum TlsError {
         source: rustls::Error,
     },
     /// The library refuses its own defaults.
-    #[error("TLS cannot be set up: {0}")]
+    #[error("TLS cannot be set up")]
     Setup(#[from] rustls::Error),
 }
 
@@ -110,5 +116,21 @@ fn read(files: &TlsFiles) -> Result<CertifiedKey, TlsError> {
         let nothing = rustls::pki_types::pem::Error::NoItemsFound;
         return Err(failed("a certificate", cert)(nothing));
     }
+    warn_about_dates(&chain[0], cert);
     CertifiedKey::from_der(chain, private, &ring::default_provider()).map_err(pair)
+}
+
+/// Says when peers will refuse the certificate: the operator should hear of it before they do.
+fn warn_about_dates(certificate: &CertificateDer<'_>, file: &Path) {
+    let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return };
+    let now_s = i64::try_from(unix_time_s()).unwrap_or(i64::MAX);
+    let (from, until) = (parsed.validity().not_before, parsed.validity().not_after);
+    let file = file.display();
+    if until.timestamp() < now_s {
+        tracing::warn!(%file, expired = %until, "the certificate has expired: peers will refuse it");
+    } else if from.timestamp() > now_s {
+        tracing::warn!(%file, valid_from = %from, "the certificate is not valid yet: is the clock right?");
+    } else if until.timestamp() < now_s + RENEWAL_S {
+        tracing::warn!(%file, expires = %until, "the certificate expires soon: renew it, then send SIGHUP");
+    }
 }

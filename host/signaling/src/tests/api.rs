@@ -4,6 +4,7 @@ use super::support::{TestServer, register, soon};
 use crate::client::{Endpoints, HttpApi, Identity, SignalingClient, SignalingError};
 use crate::identity::Signer;
 use crate::store::Store;
+use crate::with_causes;
 use serde_json::json;
 use sleap_rtc_protocol::ids::{IdToken, RoomCredentials, Token};
 use sleap_rtc_protocol::signaling::{Metadata, Role};
@@ -163,10 +164,11 @@ async fn the_first_connection_fails_for_a_stated_reason() {
     let error = connect(&identity, &room, endpoints.clone()).await;
     assert!(matches!(error, SignalingError::Unreachable { .. }), "{error}");
     assert!(error.to_string().contains(endpoints.websocket.as_str()), "{error}");
-    let error = HttpApi::new(&endpoints.http).unwrap().sign_in(None).await.unwrap_err();
+    let error = HttpApi::new(&endpoints.http).sign_in(None).await.unwrap_err();
     assert!(matches!(error, SignalingError::Unreachable { .. }), "{error}");
     assert!(error.to_string().contains(endpoints.http.as_str()), "{error}");
-    assert!(error.to_string().contains("refused"), "{error}");
+    assert!(with_causes(&error).contains("refused"), "{error:?}");
+    assert!(error.advice().unwrap().contains("check that the server is running"));
 }
 
 #[tokio::test]
@@ -177,11 +179,12 @@ async fn tls_to_a_server_without_it_is_a_named_failure() {
     endpoints.websocket.set_scheme("wss").unwrap();
     let mut https = endpoints.http.clone();
     https.set_scheme("https").unwrap();
-    let error = HttpApi::new(&https).unwrap().sign_in(None).await.unwrap_err();
+    let error = HttpApi::new(&https).sign_in(None).await.unwrap_err();
     assert!(matches!(error, SignalingError::Unreachable { .. }), "{error}");
     let (metadata, cancel) = (Metadata::default(), CancellationToken::new());
     let connecting =
         SignalingClient::connect(endpoints, identity, room, Role::Client, metadata, cancel);
     let error = connecting.await.map(drop).unwrap_err();
-    assert!(error.to_string().contains("TLS"), "{error}");
+    assert!(with_causes(&error).contains("TLS"), "{error:?}");
+    assert!(!error.advice().unwrap().contains("check that the server is running"));
 }

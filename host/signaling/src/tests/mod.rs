@@ -2,6 +2,8 @@
 
 mod abuse;
 mod api;
+mod elsewhere;
+mod full;
 mod old_server;
 mod reconnect;
 mod roster;

@@ -104,7 +104,7 @@ async fn the_client_gets_along_with_an_old_server() {
     let (http, ws) = Arc::clone(&old).start().await;
     let mut endpoints = endpoints(http);
     endpoints.websocket = format!("ws://{ws}").parse().unwrap();
-    let api = HttpApi::new(&endpoints.http).unwrap();
+    let api = HttpApi::new(&endpoints.http);
     let identity = api.sign_in(None).await.unwrap();
     let room = api.create_room(&identity.id_token).await.unwrap();
     assert_eq!(room.token, Token::new("0f1e2d").unwrap());

@@ -169,7 +169,7 @@ async fn accounts_on_a_turn_server_are_renewed_before_they_expire() {
     let (client, _events) = server.client(&identity, &room, Role::Worker, json!({})).await;
     let mut given = client.ice_servers();
     let account = |given: &tokio::sync::watch::Receiver<_>| {
-        let given: &sleap_rtc_protocol::signaling::HandedOut = &given.borrow();
+        let given: &sleap_rtc_protocol::signaling::IceServers = &given.borrow();
         given.ice_servers[0].username.clone().unwrap()
     };
     soon("the first", given.wait_for(|given| !given.ice_servers.is_empty())).await.unwrap();

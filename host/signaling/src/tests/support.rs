@@ -58,7 +58,7 @@ impl TestServer {
     }
 
     pub(super) fn api(&self) -> HttpApi {
-        HttpApi::new(&self.endpoints().http).unwrap()
+        HttpApi::new(&self.endpoints().http)
     }
 
     /// A new peer and a room that it made.
@@ -142,6 +142,14 @@ pub(super) struct Bare {
 }
 
 impl Bare {
+    /// The socket below, as it is.
+    pub(super) fn into_tcp(self) -> TcpStream {
+        match self.ws.into_inner() {
+            MaybeTlsStream::Plain(stream) => stream,
+            _ => panic!("these tests speak no TLS"),
+        }
+    }
+
     pub(super) async fn send(&mut self, frame: Value) {
         self.send_text(&frame.to_string()).await;
     }

@@ -21,7 +21,7 @@ use crate::client::{ClientError, Job, concluded};
 use sleap_rtc_base::deadline;
 use sleap_rtc_net::dialect::{ClientEnd, DialectError};
 use sleap_rtc_protocol::connection::Purpose;
-use sleap_rtc_protocol::follower::{Arrival, Follower};
+use sleap_rtc_protocol::event_cursor::{Arrival, ConnectionNumber, EventCursor, EventsAfter};
 use sleap_rtc_protocol::frame::{ClientFrame, WorkerFrame};
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobSpec, NumberedEvent, RefusalCode};
@@ -56,7 +56,7 @@ pub(super) struct Submission<'a> {
     shared: Option<&'a SharedJob>,
     display: &'a mut Display,
     viewer: Option<Viewer>,
-    follower: Follower,
+    cursor: EventCursor,
     /// Names of the trainer runs, once the worker has said them.
     runs: Vec<String>,
     /// The viewer's stop button was pressed and the worker does not know yet.
@@ -100,9 +100,9 @@ impl<'a> Submission<'a> {
         progress: Progress,
     ) -> Self {
         let after = match action {
-            Action::Attach { after, .. } | Action::Logs { after, .. } => after,
-            // The worker's last event is all there is to it.
-            Action::Stop { .. } | Action::Cancel | Action::Fetch(_) => u64::MAX,
+            Action::Attach { after, .. } | Action::Logs { after, .. } => EventsAfter::Event(after),
+            // Only the job's state matters, which the worker reports by itself.
+            Action::Stop { .. } | Action::Cancel | Action::Fetch(_) => EventsAfter::Newest,
         };
         Self {
             known,
@@ -111,7 +111,7 @@ impl<'a> Submission<'a> {
             shared: None,
             display,
             viewer: None,
-            follower: Follower::after(after),
+            cursor: EventCursor::new(after),
             runs: Vec::new(),
             stop_wanted: false,
             collected: None,
@@ -138,7 +138,7 @@ impl<'a> Submission<'a> {
 
     /// Whether a worker that does not know the job may take it for a new one.
     pub(super) fn may_begin_anew(&self) -> bool {
-        matches!(self.opening, Opening::Submit(..)) && self.follower.seen() == 0
+        matches!(self.opening, Opening::Submit(..)) && self.cursor.seen() == 0
     }
 
     /// Where the job stands, as it changes.
@@ -204,10 +204,10 @@ impl<'a> Submission<'a> {
 
     async fn greet(&mut self, link: &mut ClientEnd) -> Result<Standing, ClientError> {
         let during = "while the job was introduced";
-        let after = self.follower.seen();
+        let after = self.cursor.position();
         let greeting = match self.opening {
-            // The worker may know nothing of it yet, or all: it says so.
-            Opening::Submit(spec, _) if after == 0 => {
+            // The worker's answer tells whether it already has the job, and how much of it.
+            Opening::Submit(spec, _) if after == EventsAfter::Event(0) => {
                 ClientFrame::Submit { spec: Box::new(spec.clone()) }
             }
             _ => {
@@ -219,11 +219,10 @@ impl<'a> Submission<'a> {
         loop {
             match self.recv(link, ACCEPT_LIMIT, during).await? {
                 WorkerFrame::Accepted { last_event, outcome, has_package, .. } => {
-                    // Whatever has events has its package.
-                    let has_package = has_package || last_event > 0 || after > 0;
-                    if after == u64::MAX {
-                        self.follower = Follower::after(last_event);
-                    }
+                    // A job with events has its package.
+                    let has_package =
+                        has_package || last_event > 0 || after != EventsAfter::Event(0);
+                    self.cursor.accepted(last_event);
                     return Ok(Standing { last_event, outcome, has_package });
                 }
                 frame => refused(frame)?,
@@ -271,13 +270,13 @@ impl<'a> Submission<'a> {
         link: &mut ClientEnd,
         standing: &Standing,
     ) -> Result<JobOutcome, ClientError> {
-        let (number, seen) = self.follower.open();
+        let (number, seen) = self.cursor.open();
         if let Some(outcome) = standing.outcome.clone().filter(|_| seen >= standing.last_event) {
             return Ok(outcome);
         }
         let awaited = Instant::now() + STAGE_LIMIT;
         loop {
-            if let Some(outcome) = self.follower.outcome() {
+            if let Some(outcome) = self.cursor.outcome() {
                 return Ok(outcome.clone());
             }
             if std::mem::take(&mut self.stop_wanted) {
@@ -285,7 +284,7 @@ impl<'a> Submission<'a> {
                 self.send(link, &ClientFrame::Stop { all: false }, WHILE_IT_RAN).await?;
                 self.stop_wanted = false;
             }
-            let staging = self.follower.seen() == 0 && matches!(self.opening, Opening::Submit(..));
+            let staging = self.cursor.seen() == 0 && matches!(self.opening, Opening::Submit(..));
             let frame = tokio::select! {
                 frame = link.recv() => frame.map_err(|error| self.lost(error, WHILE_IT_RAN))?,
                 () = Viewer::stop_wanted(&mut self.viewer) => {
@@ -306,8 +305,8 @@ impl<'a> Submission<'a> {
 
     /// Shows the events up to number `last`, which are there already.
     async fn read_until(&mut self, link: &mut ClientEnd, last: u64) -> Result<(), ClientError> {
-        let (number, _) = self.follower.open();
-        while self.follower.seen() < last {
+        let (number, _) = self.cursor.open();
+        while self.cursor.seen() < last {
             match self.recv(link, ACCEPT_LIMIT, "while the log was read").await? {
                 WorkerFrame::Event { event, .. } => self.take(number, event)?,
                 frame => refused(frame)?,
@@ -317,20 +316,16 @@ impl<'a> Submission<'a> {
     }
 
     /// Takes an event in and shows it, unless it was here before.
-    fn take(
-        &mut self,
-        link: sleap_rtc_protocol::follower::LinkNumber,
-        event: NumberedEvent,
-    ) -> Result<(), ClientError> {
-        match self.follower.apply(link, event) {
+    fn take(&mut self, link: ConnectionNumber, event: NumberedEvent) -> Result<(), ClientError> {
+        match self.cursor.apply(link, event) {
             Ok(Arrival::New(event)) => {
-                self.progress.event(self.follower.seen(), &event);
+                self.progress.event(self.cursor.seen(), &event);
                 self.show(event);
                 Ok(())
             }
             Ok(Arrival::Repeated) => Ok(()),
             Err(misplaced) => {
-                tracing::warn!(%misplaced, "asking for the job's events again");
+                tracing::warn!(%misplaced, "received an event out of order; reconnecting to read it again");
                 Err(ClientError::Lost { worker: self.worker(), during: WHILE_IT_RAN })
             }
         }

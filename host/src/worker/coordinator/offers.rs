@@ -19,7 +19,7 @@ impl Coordinator {
                 Ok(()) => self.connect_new_job(offer),
                 Err(refusal) => {
                     self.refuse(&peer, offer.attempt, refusal).await;
-                    if !offer.speaks_ours() {
+                    if !offer.speaks_native() {
                         self.send(ClientMessage::Quit {
                             sender: self.own_id.clone(),
                             target: peer,
@@ -56,8 +56,8 @@ impl Coordinator {
         let number = self.next_number;
         self.next_number += 1;
         let cancel = self.connections.child_token();
-        info!(%peer, number, ours = offer.speaks_ours(), "offer accepted; slot reserved");
-        let names_its_job = offer.speaks_ours();
+        info!(%peer, number, ours = offer.speaks_native(), "offer accepted; slot reserved");
+        let names_its_job = offer.speaks_native();
         let connection =
             NewJobConnection { number, cancel: cancel.clone(), names_its_job, job: None };
         // A peer that offers again has given up its earlier attempt.

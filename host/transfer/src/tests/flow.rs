@@ -223,7 +223,7 @@ impl super::super::Link for Older {
     async fn send_control(&mut self, frame: TransferFrame) -> Result<(), LinkError> {
         let older = match frame {
             TransferFrame::Want { pieces, more, .. } => {
-                TransferFrame::Want { pieces, more, tells: false }
+                TransferFrame::Want { pieces, more, acks: false }
             }
             TransferFrame::Verified { bytes, .. } => {
                 TransferFrame::Verified { bytes, pieces: Vec::new(), chunks: Vec::new() }

@@ -120,7 +120,7 @@ fn controls() -> impl Strategy<Value = Incoming> {
     let pieces = (hashes(), prop::collection::vec(piece, 0..3), any::<bool>())
         .prop_map(|(of, pieces, more)| TransferFrame::Pieces { of, pieces, more });
     let want = (prop::collection::vec(hashes(), 0..3), any::<bool>(), any::<bool>())
-        .prop_map(|(pieces, more, tells)| TransferFrame::Want { pieces, more, tells });
+        .prop_map(|(pieces, more, acks)| TransferFrame::Want { pieces, more, acks });
     let few = || prop::collection::vec(0..4_u32, 0..3);
     let bits = prop::collection::vec((0..4_u32, any::<u64>()), 0..3);
     let verified = (any::<u64>(), few(), bits)

@@ -7,7 +7,7 @@ use sleap_rtc_net::bare::{self, LaneCount};
 use sleap_rtc_net::ice::IceConfig;
 use sleap_rtc_net::rtc::{self, RtcOptions};
 use sleap_rtc_protocol::DIALECT;
-use sleap_rtc_protocol::signaling::{HandedOut, Sdp};
+use sleap_rtc_protocol::signaling::{IceServers, Sdp};
 use std::io::Write;
 use std::net::IpAddr;
 use std::time::Instant;
@@ -59,7 +59,7 @@ pub fn run(end: &End) -> Result<()> {
 
 async fn carry(end: &End) -> Result<Report> {
     let ice = IceConfig { servers: Vec::new(), bind: vec![end.address], ..IceConfig::default() };
-    let options = RtcOptions::new(&ice, &HandedOut::default());
+    let options = RtcOptions::new(&ice, &IceServers::default());
     let (connection, channel, connect_ms) = match end.role {
         Role::Send => offer(&options).await?,
         Role::Receive => answer(&options).await?,

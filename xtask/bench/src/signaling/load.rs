@@ -213,7 +213,7 @@ async fn stay(
     back: mpsc::Sender<()>,
     cancel: CancellationToken,
 ) -> Result<()> {
-    let identity = HttpApi::new(&endpoints.http)?.sign_in(None).await?;
+    let identity = HttpApi::new(&endpoints.http).sign_in(None).await?;
     let (role, metadata) = (Role::Worker, Metadata::default());
     let (client, mut events) =
         SignalingClient::connect(endpoints.clone(), identity, room.clone(), role, metadata, cancel)

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use sleap_rtc_net::bare::{self, LaneCount};
 use sleap_rtc_net::ice::IceConfig;
 use sleap_rtc_net::rtc::{self, Channel, Message, RtcOptions};
-use sleap_rtc_protocol::signaling::{HandedOut, Sdp};
-use sleap_rtc_protocol::{DIALECT, LEGACY_CHANNEL_LABEL};
+use sleap_rtc_protocol::signaling::{IceServers, Sdp};
+use sleap_rtc_protocol::{DIALECT, PYTHON_CHANNEL_LABEL};
 use std::io::{BufRead, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
@@ -156,12 +156,12 @@ fn tcp_receive(options: &Options) -> Result<()> {
 fn rtc_options(options: &Options) -> RtcOptions {
     let bind = vec![options.address.into()];
     let config = IceConfig { servers: Vec::new(), bind, ..IceConfig::default() };
-    RtcOptions::new(&config, &HandedOut::default())
+    RtcOptions::new(&config, &IceServers::default())
 }
 
 async fn rtc_send(options: &Options) -> Result<()> {
     let (rtc, start) = (rtc_options(options), Instant::now());
-    let (label, protocol) = (LEGACY_CHANNEL_LABEL, options.what.protocol());
+    let (label, protocol) = (PYTHON_CHANNEL_LABEL, options.what.protocol());
     let (offering, Sdp(sdp)) = rtc::offer_channel(&rtc, label, protocol).await?;
     say(&Said::Here { to: sdp })?;
     let answer: String = serde_json::from_str(&hear()?)?;

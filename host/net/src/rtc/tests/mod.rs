@@ -7,7 +7,7 @@ use crate::ice::IceConfig;
 use bytes::BytesMut;
 use sleap_rtc_protocol::DIALECT;
 use sleap_rtc_protocol::connection::ConnectionState;
-use sleap_rtc_protocol::signaling::{HandedOut, Sdp};
+use sleap_rtc_protocol::signaling::{IceServers, Sdp};
 use std::time::Instant;
 
 /// Generous: only a hang reaches it.
@@ -17,7 +17,7 @@ fn loopback() -> RtcOptions {
     let bind = vec![IpAddr::from([127, 0, 0, 1])];
     RtcOptions::new(
         &IceConfig { servers: Vec::new(), bind, ..IceConfig::default() },
-        &HandedOut::default(),
+        &IceServers::default(),
     )
 }
 

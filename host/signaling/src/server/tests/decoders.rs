@@ -142,7 +142,8 @@ fn requests_of_strangers() {
         // What no header or address may hold, no socket brings either.
         let Ok(request) = request.body(Full::new(Bytes::from(body))) else { return Ok(()) };
         let permit = Arc::clone(&server.sockets).try_acquire_owned().unwrap();
-        let share = Arc::new(Share { _permit: permit, _place: None });
+        let share =
+            Arc::new(Share { _permit: permit, _place: None, stranger: server.strangers.enter() });
         let answering = http::answer(request, Arc::clone(&server), fresh_address(), share);
         let (head, body) = runtime.block_on(answering).into_parts();
         let body = runtime.block_on(body.collect()).unwrap().to_bytes();

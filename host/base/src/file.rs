@@ -1,0 +1,74 @@
+//! Files that appear whole or not at all.
+
+use std::fs::Permissions;
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use tempfile::NamedTempFile;
+
+/// Who may read a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readers {
+    /// Its owner alone.
+    Owner,
+    /// Every user of the machine.
+    Everybody,
+}
+
+/// Writes `bytes` to `path`: to a file beside it first, which then takes its name. A reader sees
+/// what was there before or all of `bytes`, also after a crash. The folder must exist.
+///
+/// ```
+/// use sleap_rtc_base::file::{Readers, replace};
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("identity.json");
+/// replace(&path, b"old", Readers::Owner)?;
+/// replace(&path, b"new", Readers::Owner)?;
+/// assert_eq!(std::fs::read(&path)?, b"new");
+/// # std::io::Result::Ok(())
+/// ```
+pub fn replace(path: &Path, bytes: &[u8], readers: Readers) -> io::Result<()> {
+    // Created with mode 0600.
+    let mut beside = NamedTempFile::new_in(folder_of(path))?;
+    beside.write_all(bytes)?;
+    if readers == Readers::Everybody {
+        beside.as_file().set_permissions(Permissions::from_mode(0o644))?;
+    }
+    beside.as_file().sync_all()?;
+    beside.persist(path)?;
+    Ok(())
+}
+
+/// The folder that `path` is in.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_private_file_is_for_its_owner_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let mode = |name: &str, readers| {
+            let path = folder.path().join(name);
+            replace(&path, b"content", readers).unwrap();
+            path.metadata().unwrap().permissions().mode() & 0o777
+        };
+        assert_eq!(mode("private", Readers::Owner), 0o600);
+        assert_eq!(mode("shared", Readers::Everybody), 0o644);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_failure_leaves_what_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let taken = folder.path().join("taken");
+        std::fs::create_dir(&taken).unwrap();
+        assert!(replace(&taken, b"content", Readers::Owner).is_err());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(folder_of(Path::new("name")), Path::new("."));
+    }
+}

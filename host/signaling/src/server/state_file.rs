@@ -1,0 +1,31 @@
+//! Whether the state file is still where it was opened. A file that was removed, or replaced, goes
+//! on to work until the server ends; then rooms and signing key are gone.
+
+use crate::server::Server;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::task::spawn_blocking;
+
+/// How often the server looks.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Looks for as long as the server runs, and says when something has changed.
+pub(super) async fn watch(server: Arc<Server>) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let store = server.store.clone();
+        // A dead mount may block for long: only this task waits for it.
+        let Ok(in_place) = spawn_blocking(move || store.is_in_place()).await else { continue };
+        let was_lost = server.state_is_lost.swap(!in_place, Ordering::Relaxed);
+        match (was_lost, in_place) {
+            (false, false) => tracing::error!(
+                file = %server.store.path().display(),
+                "the state file was removed or replaced: identities and new rooms will be lost when \
+                 the server ends; put the file back, or restart the server for a new one"
+            ),
+            (true, true) => tracing::info!("the state file is back in its place"),
+            _ => {}
+        }
+    }
+}

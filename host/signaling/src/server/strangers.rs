@@ -1,0 +1,89 @@
+//! Connections on which nobody has registered yet. When all sockets are taken, the oldest of them
+//! makes room for a new one: silence does not keep anybody else out.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio_util::sync::CancellationToken;
+
+/// All of them, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Strangers(Mutex<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    next: u64,
+    by_age: BTreeMap<u64, CancellationToken>,
+}
+
+/// One of them, until it registers or ends.
+#[derive(Debug)]
+pub(super) struct Stranger {
+    strangers: Arc<Strangers>,
+    number: u64,
+    evicted: CancellationToken,
+}
+
+impl Strangers {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        // Each change is complete before the next can panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection that has just come.
+    pub(super) fn enter(self: &Arc<Self>) -> Stranger {
+        let evicted = CancellationToken::new();
+        let mut waiting = self.waiting();
+        let number = waiting.next;
+        waiting.next += 1;
+        waiting.by_age.insert(number, evicted.clone());
+        drop(waiting);
+        Stranger { strangers: Arc::clone(self), number, evicted }
+    }
+
+    /// Asks the oldest one to end; returns whether there was one.
+    pub(super) fn evict_oldest(&self) -> bool {
+        let oldest = self.waiting().by_age.pop_first();
+        oldest.is_some_and(|(_, evicted)| {
+            evicted.cancel();
+            true
+        })
+    }
+}
+
+impl Stranger {
+    /// Waits until this connection must end to make room.
+    pub(super) async fn evicted(&self) {
+        self.evicted.cancelled().await;
+    }
+
+    /// It has registered: from now on it stays.
+    pub(super) fn becomes_a_peer(&self) {
+        self.strangers.waiting().by_age.remove(&self.number);
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.becomes_a_peer();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_stranger_goes_first_and_a_peer_never() {
+        let strangers = Arc::new(Strangers::default());
+        let (peer, gone, old, young) =
+            (strangers.enter(), strangers.enter(), strangers.enter(), strangers.enter());
+        peer.becomes_a_peer();
+        drop(gone);
+        assert!(strangers.evict_oldest());
+        let evicted = [&peer, &old, &young].map(|stranger| stranger.evicted.is_cancelled());
+        assert_eq!(evicted, [false, true, false]);
+        assert!(strangers.evict_oldest() && !strangers.evict_oldest());
+        drop((old, young));
+        assert!(strangers.waiting().by_age.is_empty());
+    }
+}

@@ -1,0 +1,226 @@
+//! Ways to a signaling server: past an address that leads nowhere, through a proxy, over IPv6; and
+//! certificates that stand in the way. `sleap-rtc room list` with a room that does not exist takes
+//! both halves of the way: it signs in over HTTP, and is refused over the WebSocket.
+
+use crate::support::*;
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::mpsc,
+    thread,
+    time::Instant,
+};
+
+/// What the server says of a room that it does not know: then both halves have worked.
+const ARRIVED: &str = "no such room";
+
+/// The three machines, or nothing, with a line that says why.
+fn network() -> Option<Network> {
+    Network::new()
+        .inspect_err(|error| println!("not run: no network namespaces here ({error})"))
+        .ok()
+}
+
+/// Asks for a room at `server`. With `hosts`, names are resolved by that file, which needs a mount
+/// namespace of the process's own.
+fn ask(home: &Path, server: &str, hosts: Option<&str>, variables: &[(&str, &str)]) -> Command {
+    let mut command = Site::binary(home, Path::new("/nonexistent"));
+    if let Some(hosts) = hosts {
+        let file = home.join("hosts");
+        std::fs::write(&file, hosts).unwrap();
+        let program = command.get_program().to_owned();
+        command = with_program(&command, "unshare");
+        let script = "mount --bind \"$1\" /etc/hosts && shift && exec \"$@\"";
+        command.args(["--mount", "sh", "-c", script, "sh"]).arg(&file).arg(program);
+    }
+    command.args(["room", "list", "--room-id", "nowhere", "--token", "0", "--signaling", server]);
+    command.envs(variables.iter().copied());
+    command
+}
+
+/// Runs it to its end; gives the exit code and what it said.
+fn said(command: &mut Command) -> (i32, String) {
+    let mut process = Process::start("room list", command);
+    let code = process.wait(SOON);
+    (code, process.stderr())
+}
+
+#[test]
+fn a_dead_ipv6_address_costs_a_quarter_of_a_second() {
+    let Some(network) = network() else { return };
+    let site = Site::new();
+    let server = network.on(Machine::Server, || TestServer::on(&site, network.server_address()));
+    // A route that swallows everything: the neighbour does not exist.
+    for arguments in [
+        "-6 addr add 2001:db8:77::2/64 dev eth0 nodad",
+        "-6 neigh add 2001:db8:77::1 lladdr 02:00:00:00:00:01 dev eth0 nud permanent",
+        "-6 route add default via 2001:db8:77::1 dev eth0",
+    ] {
+        network.ip(Machine::Client, arguments).unwrap();
+    }
+    let url = format!("ws://srv.lab:{}", server.address().port());
+    let alone = format!("127.0.0.1 localhost\n{} srv.lab\n", network.server_address());
+    let both = format!("2001:db8:1::dead srv.lab\n{alone}");
+    let took_s = |hosts: &str| {
+        let mut command = ask(&site.folder("client"), &url, Some(hosts), &[]);
+        let start = Instant::now();
+        let (code, said) = network.on(Machine::Client, || said(&mut command));
+        assert!(code == 3 && said.contains(ARRIVED), "{code}: {said}");
+        start.elapsed().as_secs_f64()
+    };
+    let (alone_s, both_s) = (took_s(&alone), took_s(&both));
+    println!("IPv4 alone: {alone_s:.2} s; beside a dead IPv6 address: {both_s:.2} s");
+    // A quarter of a second for each half, on a busy machine.
+    assert!(both_s < alone_s + 3.0, "{alone_s} s alone, {both_s} s with both");
+}
+
+/// Hands every `CONNECT` on; sends its first line to `asked`.
+fn proxy(listener: TcpListener, asked: mpsc::Sender<String>) {
+    for client in listener.incoming().flatten() {
+        let asked = asked.clone();
+        thread::spawn(move || {
+            let mut reader = BufReader::new(client.try_clone().unwrap());
+            let mut line = String::new();
+            reader.read_line(&mut line).unwrap();
+            let _ = asked.send(line.trim().to_owned());
+            let target: SocketAddr = line.split(' ').nth(1).unwrap().parse().unwrap();
+            while reader.read_line(&mut line).unwrap() > 2 {}
+            let server = TcpStream::connect(target).unwrap();
+            let mut client = client;
+            client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+            let (back, forth) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+            let answers = thread::spawn(move || pipe(back, forth));
+            pipe(client, server);
+            let _ = answers.join();
+        });
+    }
+}
+
+fn pipe(mut from: TcpStream, mut to: TcpStream) {
+    let mut buffer = [0; 8192];
+    while let Ok(length @ 1..) = from.read(&mut buffer) {
+        if to.write_all(&buffer[..length]).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(Shutdown::Write);
+}
+
+#[test]
+fn where_only_a_proxy_leads_out_both_halves_go_through_it() {
+    let Some(network) = network() else { return };
+    let site = Site::new();
+    // An address that the client has no route to.
+    network.ip(Machine::Server, "addr add 203.0.113.10/32 dev lo").unwrap();
+    let outside: IpAddr = [203, 0, 113, 10].into();
+    let server = network.on(Machine::Server, || TestServer::on(&site, outside));
+    let (asked, asks) = mpsc::channel();
+    let way = network.on(Machine::Server, || {
+        let listener = TcpListener::bind((network.server_address(), 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        // Started here, so that its connections leave from this machine.
+        thread::spawn(move || proxy(listener, asked));
+        format!("http://{address}")
+    });
+    let url = format!("ws://{}", server.address());
+    let run = |variables: &[(&str, &str)]| {
+        let mut command = ask(&site.folder("client"), &url, None, variables);
+        network.on(Machine::Client, || said(&mut command))
+    };
+    let (code, without) = run(&[]);
+    assert!(code == 3 && without.contains("cannot reach the signaling server"), "{without}");
+    assert!(!without.contains("check that the server is running"), "{without}");
+    let (code, through) = run(&[("HTTP_PROXY", &way)]);
+    assert!(code == 3 && through.contains(ARRIVED), "{through}");
+    let connect = format!("CONNECT {} HTTP/1.1", server.address());
+    let requests: Vec<_> = asks.try_iter().collect();
+    assert_eq!(requests, [connect.as_str(), connect.as_str()]);
+    // An exception leads where no route is; and a proxy that is not there is named.
+    let (_, excepted) = run(&[("HTTP_PROXY", &way), ("NO_PROXY", "203.0.113.0/24")]);
+    assert!(excepted.contains("no connection to 203.0.113.10"), "{excepted}");
+    let (_, wrong) = run(&[("HTTP_PROXY", "http://10.77.0.1:1")]);
+    assert!(wrong.contains("http://10.77.0.1:1 (HTTP_PROXY)"), "{wrong}");
+    assert!(!wrong.contains("check that the server is running"), "{wrong}");
+}
+
+#[test]
+fn a_server_with_default_addresses_is_there_over_ipv6_and_ipv4() {
+    let Some(network) = network() else { return };
+    let site = Site::new();
+    for (machine, device, number) in [(Machine::Server, "switch", 1), (Machine::Client, "eth0", 3)]
+    {
+        network
+            .ip(machine, &format!("-6 addr add fd00:77::{number}/64 dev {device} nodad"))
+            .unwrap();
+    }
+    let mut command = Site::binary(&site.folder("server"), Path::new("/nonexistent"));
+    command.args(["signaling", "--ephemeral"]);
+    let mut server = network.on(Machine::Server, || Process::start("server", &mut command));
+    server.wait_stdout("its last address", SOON, |text| text.contains("[::]:8001").then_some(()));
+    for url in ["ws://[fd00:77::1]:8080", "ws://10.77.0.1:8080", "http://[fd00:77::1]:8001"] {
+        let mut command = ask(&site.folder("client"), url, None, &[]);
+        let (code, said) = network.on(Machine::Client, || said(&mut command));
+        assert!(code == 3 && said.contains(ARRIVED), "{url}: {said}");
+    }
+}
+
+/// A certificate and its key in PEM, made as `adjust` says.
+fn certificate(folder: &Path, adjust: impl FnOnce(&mut rcgen::CertificateParams)) -> PathBuf {
+    let mut params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    adjust(&mut params);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let file = folder.join("cert.pem");
+    std::fs::write(&file, params.self_signed(&key).unwrap().pem()).unwrap();
+    std::fs::write(folder.join("key.pem"), key.serialize_pem()).unwrap();
+    file
+}
+
+#[test]
+fn what_is_wrong_with_a_certificate_is_said_with_what_to_do() {
+    let site = Site::new();
+    let try_with = |adjust: &dyn Fn(&mut rcgen::CertificateParams), trusted: Option<&str>| {
+        let folder = site.folder("certificate");
+        let file = certificate(&folder, adjust);
+        let config = format!(
+            "[signaling]\ntls_cert = \"{0}/cert.pem\"\ntls_key = \"{0}/key.pem\"\n",
+            folder.display()
+        );
+        let server = TestServer::configured(&site, [127, 0, 0, 1].into(), &config);
+        let url = format!("wss://{}", server.address());
+        let file = trusted.map_or(file, |text| {
+            std::fs::write(folder.join("other.pem"), text).unwrap();
+            folder.join("other.pem")
+        });
+        let variables = [("SSL_CERT_FILE", file.to_str().unwrap())];
+        let mut command = ask(&site.folder("client"), &url, None, &variables);
+        (said(&mut command).1, server.transcript())
+    };
+    let authority = |params: &mut rcgen::CertificateParams| {
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    };
+    // As `openssl req -x509` makes it.
+    let (pinned, _) = try_with(&authority, None);
+    assert!(pinned.contains(ARRIVED), "{pinned}");
+    let other = certificate(&site.folder("other"), authority);
+    let (unknown, _) = try_with(&authority, Some(&std::fs::read_to_string(other).unwrap()));
+    assert!(unknown.contains("self-signed") && unknown.contains("SSL_CERT_FILE"), "{unknown}");
+    let (garbage, _) = try_with(&authority, Some("garbage"));
+    assert!(garbage.contains("SSL_CERT_FILE names") && garbage.contains("other.pem"), "{garbage}");
+    let (expired, log) =
+        try_with(&|params| params.not_after = rcgen::date_time_ymd(2020, 1, 2), None);
+    assert!(expired.contains("expired on 2020-01-02"), "{expired}");
+    assert!(log.contains("the certificate has expired"), "{log}");
+    let (misnamed, _) = try_with(
+        &|params| {
+            let name = "other.lab".try_into().unwrap();
+            params.subject_alt_names = vec![rcgen::SanType::DnsName(name)];
+        },
+        None,
+    );
+    assert!(misnamed.contains("is for other.lab, not for 127.0.0.1"), "{misnamed}");
+    for said in [unknown, garbage, expired, misnamed] {
+        assert!(!said.contains("check that the server is running"), "{said}");
+    }
+}
