@@ -23,6 +23,8 @@
 //! knows `transfer`, and `job` knows `package`; `worker` and `client` wire them; `cli` calls.
 
 pub mod cli;
+#[cfg(feature = "client")]
 pub mod client;
 pub mod config;
+#[cfg(feature = "worker")]
 pub mod worker;

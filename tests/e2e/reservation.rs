@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use serde_json::{Value, json};
-use sleap_rtc_net::ice::IceConfig;
+use sleap_rtc_base::ice::IceConfig;
 use sleap_rtc_net::rtc::{self, RtcOptions};
 use sleap_rtc_protocol::DIALECT;
 use sleap_rtc_protocol::signaling::{IceServers, Sdp};

@@ -6,7 +6,7 @@
 //! | [`clock`] | the time of day, as numbers |
 //! | [`deadline`] | deadlines that may be absent |
 //! | [`file`] | files that appear whole or not at all |
-//! | [`ice`] | a STUN or TURN server, checked |
+//! | [`ice`] | STUN and TURN servers, checked |
 //! | `sqlite` | SQLite files with a version (feature `sqlite`) |
 
 pub mod backoff;

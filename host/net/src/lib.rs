@@ -4,11 +4,9 @@
 //! |---|---|
 //! | [`rtc`] | peer connections and data channels, tuned |
 //! | [`dialect`] | a data channel that speaks `sleap-rtc/1`: where `rtc` and `transfer` meet |
-//! | [`ice`] | which STUN and TURN servers and which addresses a connection uses |
 //! | `bare` | the lanes without files, for measurements (feature `bench`) |
 
 #[cfg(feature = "bench")]
 pub mod bare;
 pub mod dialect;
-pub mod ice;
 pub mod rtc;

@@ -4,43 +4,33 @@
 //! they name, and the configuration. Only then does logging start and the command run. Every error
 //! before that ends the program with exit code 2 and without opening a socket.
 
-pub mod client_track;
-pub mod client_train;
+#[cfg(feature = "client")]
+pub mod client;
+#[cfg(feature = "peer")]
 mod common;
-pub mod connect;
-mod description;
 mod environment;
 pub mod exit;
 mod interrupt;
-pub mod jobs;
-mod local;
 pub mod logging;
-pub mod plugin;
 pub mod print;
-mod ranking;
-pub mod room;
+#[cfg(feature = "worker")]
 pub mod run_job;
+#[cfg(feature = "signaling")]
 pub mod signaling;
-mod submit;
-#[cfg(test)]
+#[cfg(all(test, feature = "default"))]
 mod tests;
+#[cfg(feature = "worker")]
 pub mod worker;
 
 use crate::config::{self, Config, Overrides};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use client_track::{TrackArgs, TrackOptions};
-use client_train::{TrainArgs, TrainOptions};
 use environment::Environment;
-use exit::{EXIT_CODES, Exit, ExitWith, Failure};
+use exit::{EXIT_CODES, Exit, Failure};
 use logging::{LogArgs, LogOptions};
-use plugin::{PluginArgs, PluginOptions};
-use room::{RoomArgs, RoomOptions, WhyArgs, WhyOptions};
-use signaling::{SignalingArgs, SignalingOptions};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
-use worker::WorkerArgs;
 
 /// Train and track with SLEAP on another machine's GPU
 #[derive(Parser)]
@@ -58,73 +48,52 @@ struct Cli {
 #[derive(Subcommand)]
 enum CommandArgs {
     /// Run the server where workers and clients meet
+    #[cfg(feature = "signaling")]
     #[command(after_help = signaling::EXAMPLES)]
-    Signaling(SignalingArgs),
+    Signaling(signaling::SignalingArgs),
     /// Run jobs on this machine's GPUs
+    #[cfg(feature = "worker")]
     #[command(after_help = worker::EXAMPLES)]
-    Worker(WorkerArgs),
-    /// Train models on a worker
-    #[command(after_help = client_train::EXAMPLES)]
-    ClientTrain(TrainArgs),
-    /// Predict with trained models on a worker
-    #[command(after_help = client_track::EXAMPLES)]
-    ClientTrack(TrackArgs),
-    /// List the jobs that you submitted from this machine
-    Jobs(jobs::ListArgs),
-    /// Reattach to a job: show its log, then download its result
-    Attach(jobs::AttachArgs),
-    /// Show a job's log
-    Logs(jobs::LogsArgs),
-    /// End a training early and keep its model
-    Stop(jobs::StopArgs),
-    /// End a job now, without a result
-    Cancel(jobs::JobArgs),
-    /// Download a finished job's result (repeatable)
-    Fetch(jobs::FetchArgs),
-    /// Show which worker of a room would get a job, and why
-    #[command(after_help = room::WHY_EXAMPLES)]
-    Why(WhyArgs),
-    /// Show the workers of a room
-    #[command(after_help = room::ROOM_EXAMPLES)]
-    Room(RoomArgs),
-    /// Create, test and install policy plugins
-    #[command(after_help = plugin::EXAMPLES)]
-    Plugin(PluginArgs),
-    /// The old name of client-train
-    #[command(hide = true)]
-    Client(TrainArgs),
+    Worker(worker::WorkerArgs),
+    #[cfg(feature = "client")]
+    #[command(flatten)]
+    Client(client::ClientArgs),
     /// Print what the GPU driver reports; started by the worker
+    #[cfg(feature = "worker")]
     #[command(name = sleap_rtc_gpu::SUBCOMMAND, hide = true)]
     SurveyGpus,
     /// Run one job; started by the worker
+    #[cfg(feature = "worker")]
     #[command(hide = true)]
     RunJob(run_job::Args),
+}
+
+impl CommandArgs {
+    fn is_worker(&self) -> bool {
+        #[cfg(feature = "worker")]
+        return matches!(self, Self::Worker(_));
+        #[cfg(not(feature = "worker"))]
+        return false;
+    }
 }
 
 /// What to do, with checked options.
 #[derive(Debug)]
 pub enum Command {
     /// `signaling`
-    Signaling(SignalingOptions, Box<Config>),
+    #[cfg(feature = "signaling")]
+    Signaling(signaling::SignalingOptions, Box<Config>),
     /// `worker`
+    #[cfg(feature = "worker")]
     Worker(crate::worker::WorkerOptions, Box<Config>),
-    /// `client-train`
-    ClientTrain(TrainOptions, Box<Config>),
-    /// `client-track`
-    ClientTrack(TrackOptions, Box<Config>),
-    /// `jobs`
-    Jobs(jobs::ListArgs, Box<Config>),
-    /// `attach`, `logs`, `stop`, `cancel`, `fetch`
-    ExistingJob(jobs::JobOptions, Box<Config>),
-    /// `why`
-    Why(WhyOptions, Box<Config>),
-    /// `room list`, `room snapshot`
-    Room(RoomOptions, Box<Config>),
-    /// `plugin`
-    Plugin(PluginOptions, Box<Config>),
+    /// A client's command.
+    #[cfg(feature = "client")]
+    Client(client::ClientCommand, Box<Config>),
     /// `survey-gpus`
+    #[cfg(feature = "worker")]
     SurveyGpus,
     /// `run-job`
+    #[cfg(feature = "worker")]
     RunJob(run_job::Args),
 }
 
@@ -207,7 +176,7 @@ fn parse_in(
 ) -> Result<Invocation, Stop> {
     let matches = grammar().try_get_matches_from(arguments).map_err(Stop::Clap)?;
     let cli = Cli::from_arg_matches(&matches).map_err(Stop::Clap)?;
-    let log = cli.log.options(matches!(cli.command, CommandArgs::Worker(_)));
+    let log = cli.log.options(cli.command.is_worker());
     let mut warnings = Vec::new();
     let sources = (environment.sources)(cli.config);
     let mut load = |overrides: Overrides| -> Result<_, Failure> {
@@ -215,47 +184,29 @@ fn parse_in(
         warnings.append(&mut config.warnings);
         Ok(Box::new(config))
     };
-    let deprecated = matches!(cli.command, CommandArgs::Client(_));
     let command = match cli.command {
+        #[cfg(feature = "signaling")]
         CommandArgs::Signaling(args) => {
             Command::Signaling(args.check(), load(Overrides::default())?)
         }
+        #[cfg(feature = "worker")]
         CommandArgs::Worker(args) => {
             let (options, overrides) = args.check(environment)?;
             Command::Worker(options, load(overrides)?)
         }
-        CommandArgs::ClientTrain(args) | CommandArgs::Client(args) => {
-            let (options, overrides) = args.check(environment)?;
-            Command::ClientTrain(options, load(overrides)?)
+        #[cfg(feature = "client")]
+        CommandArgs::Client(args) => {
+            let warning = args.warning();
+            let (command, overrides) = args.check(environment)?;
+            let config = load(overrides)?;
+            warnings.extend(warning.map(str::to_owned));
+            Command::Client(command, config)
         }
-        CommandArgs::ClientTrack(args) => {
-            let (options, overrides) = args.check(environment)?;
-            Command::ClientTrack(options, load(overrides)?)
-        }
-        CommandArgs::Jobs(args) => {
-            let overrides = args.whose.overrides();
-            Command::Jobs(args, load(overrides)?)
-        }
-        CommandArgs::Attach(args) => existing_job(args.check()?, &mut load)?,
-        CommandArgs::Logs(args) => existing_job(args.check()?, &mut load)?,
-        CommandArgs::Stop(args) => existing_job(args.check()?, &mut load)?,
-        CommandArgs::Cancel(args) => existing_job(args.cancel()?, &mut load)?,
-        CommandArgs::Fetch(args) => existing_job(args.check()?, &mut load)?,
-        CommandArgs::Why(args) => {
-            let (options, overrides) = args.check(environment)?;
-            Command::Why(options, load(overrides)?)
-        }
-        CommandArgs::Room(args) => {
-            let (options, overrides) = args.check(environment)?;
-            Command::Room(options, load(overrides)?)
-        }
-        CommandArgs::Plugin(args) => Command::Plugin(args.check(), load(Overrides::default())?),
+        #[cfg(feature = "worker")]
         CommandArgs::SurveyGpus => Command::SurveyGpus,
+        #[cfg(feature = "worker")]
         CommandArgs::RunJob(args) => Command::RunJob(args),
     };
-    if deprecated {
-        warnings.push("`sleap-rtc client` is deprecated: use `sleap-rtc client-train`".into());
-    }
     Ok(Invocation { log, log_filter: environment.log.take(), command, warnings })
 }
 
@@ -273,30 +224,18 @@ fn with_underscores(command: clap::Command) -> clap::Command {
     command.mut_args(underscores).mut_subcommands(with_underscores)
 }
 
-fn existing_job(
-    (options, overrides): (jobs::JobOptions, Overrides),
-    load: &mut impl FnMut(Overrides) -> Result<Box<Config>, Failure>,
-) -> Result<Command, Failure> {
-    Ok(Command::ExistingJob(options, load(overrides)?))
-}
-
 /// Runs the command.
 pub async fn run(command: Command) -> Result<Exit, Failure> {
     match command {
+        #[cfg(feature = "signaling")]
         Command::Signaling(options, config) => signaling::run(options, config.server).await,
+        #[cfg(feature = "worker")]
         Command::Worker(options, config) => worker::run(options, *config).await,
-        Command::ClientTrain(options, config) => submit::train(options, *config).await,
-        Command::ClientTrack(options, config) => submit::track(options, *config).await,
-        Command::Jobs(args, config) => jobs::list(&args, &config),
-        Command::ExistingJob(options, config) => jobs::run(options, *config).await,
-        Command::Why(options, config) => room::why(options, &config).await,
-        Command::Room(options, config) => room::show(&options, &config).await,
-        Command::Plugin(options, config) => plugin::run(options, &config.policy).await,
-        Command::SurveyGpus => {
-            let survey = serde_json::to_string(&sleap_rtc_gpu::survey()).exit(Exit::Unexpected)?;
-            print::line(&survey).exit(Exit::Unexpected)?;
-            Ok(Exit::Success)
-        }
+        #[cfg(feature = "client")]
+        Command::Client(command, config) => client::run(command, *config).await,
+        #[cfg(feature = "worker")]
+        Command::SurveyGpus => worker::survey_gpus(),
+        #[cfg(feature = "worker")]
         Command::RunJob(args) => {
             run_job::run(args).await?;
             Ok(Exit::Success)

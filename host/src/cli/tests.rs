@@ -1,6 +1,8 @@
 //! The command line from outside: arguments in, checked options or an error text out.
 
-use super::client_track::TrackSettings;
+use super::client::ClientCommand;
+use super::client::track::{TrackOptions, TrackSettings};
+use super::client::train::TrainOptions;
 use super::environment::SecretText;
 use super::*;
 use crate::client::{Choose, Join, ViewerPorts};
@@ -44,7 +46,7 @@ impl Files {
     fn train(&self, words: &str) -> TrainOptions {
         let words = format!("client-train --pkg-path DIR/p.zip {words}");
         match self.parse(&words, &mut environment()).unwrap().command {
-            Command::ClientTrain(options, _) => options,
+            Command::Client(ClientCommand::Train(options), _) => options,
             other => panic!("{other:?}"),
         }
     }
@@ -52,7 +54,7 @@ impl Files {
     fn track(&self, words: &str) -> TrackOptions {
         let words = format!("client-track --session-string SESSION {words}");
         match self.parse(&words, &mut environment()).unwrap().command {
-            Command::ClientTrack(options, _) => options,
+            Command::Client(ClientCommand::Track(options), _) => options,
             other => panic!("{other:?}"),
         }
     }
@@ -175,7 +177,7 @@ fn the_token_comes_from_the_environment_or_from_standard_input() {
         .unwrap()
         .command
     {
-        Command::ClientTrain(options, _) => options.connect.join,
+        Command::Client(ClientCommand::Train(options), _) => options.connect.join,
         other => panic!("{other:?}"),
     };
     assert_eq!(credentials(train("--room-id r", &mut from_env())).1, "env");
@@ -261,7 +263,7 @@ fn the_old_name_works_and_says_so_once() {
     let files = Files::new();
     let words = "client -s SESSION --pkg_path DIR/p.zip";
     let invocation = files.parse(words, &mut environment()).unwrap();
-    assert!(matches!(invocation.command, Command::ClientTrain(..)));
+    assert!(matches!(invocation.command, Command::Client(ClientCommand::Train(_), _)));
     assert_eq!(
         invocation.warnings,
         ["`sleap-rtc client` is deprecated: use `sleap-rtc client-train`"]
@@ -299,7 +301,7 @@ fn plugin_tools_need_a_file_and_take_settings() {
         "plugin test f --room r.json --job j.json --expect --p --setting a=1 --setting b=x",
     ] {
         let command = files.parse(words, &mut environment()).unwrap().command;
-        assert!(matches!(command, Command::Plugin(..)), "{words}");
+        assert!(matches!(command, Command::Client(ClientCommand::Plugin(_), _)), "{words}");
     }
     for words in ["plugin validate", "plugin test f --room r", "plugin validate f --setting a"] {
         files.error(words);

@@ -2,8 +2,8 @@
 
 use super::common::CommonArgs;
 use super::environment::{Environment, SecretText};
-use super::exit::{Exit, Failure};
-use super::interrupt;
+use super::exit::{Exit, ExitWith, Failure};
+use super::{interrupt, print};
 use crate::config::{Config, Overrides};
 use crate::worker::{self, WorkerError, WorkerOptions, WorkerRoom};
 use std::path::PathBuf;
@@ -88,6 +88,13 @@ pub(super) async fn run(options: WorkerOptions, config: Config) -> Result<Exit, 
     let shutdown = interrupt::until_asked_to_end()?;
     interrupt::at_each_hang_up(|| tracing::info!("SIGHUP is ignored; SIGTERM ends the worker"))?;
     worker::run(config, options, shutdown).await?;
+    Ok(Exit::Success)
+}
+
+/// Prints what the GPU driver reports.
+pub(super) fn survey_gpus() -> Result<Exit, Failure> {
+    let survey = serde_json::to_string(&sleap_rtc_gpu::survey()).exit(Exit::Unexpected)?;
+    print::line(&survey).exit(Exit::Unexpected)?;
     Ok(Exit::Success)
 }
 

@@ -4,7 +4,7 @@
 use super::ClientError;
 use crate::config::Config;
 use serde_json::json;
-use sleap_rtc_net::ice::IceConfig;
+use sleap_rtc_base::ice::IceConfig;
 use sleap_rtc_net::rtc::{self, Channel, Connection, RtcError, RtcOptions};
 use sleap_rtc_protocol::capabilities::{CLIENT_TAGS, WorkerFacts};
 use sleap_rtc_protocol::connection::Purpose;

@@ -3,17 +3,16 @@
 //! A thread holds the ZMQ sockets, since they cannot be shared; when the [`Viewer`] is dropped it
 //! tells the viewer to close and ends.
 
+#[cfg_attr(not(feature = "viewer"), path = "viewer/absent.rs")]
+mod sockets;
+
 use serde_json::{Value, json};
 use sleap_rtc_protocol::job::JobEvent;
 use std::sync::mpsc as blocking;
 use tokio::sync::mpsc;
 
-/// How long one look for the viewer's commands takes.
-const POLL_MS: i64 = 50;
 /// Progress that waits for the viewer; more is dropped, as the viewer only draws a curve.
 const QUEUE: usize = 1024;
-/// The longest command that is read.
-const MAX_COMMAND_BYTES: usize = 64 * 1024;
 
 /// Where the viewer listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +47,7 @@ impl Viewer {
         let (progress, queue) = blocking::sync_channel(QUEUE);
         let (wanted, stop) = mpsc::channel(1);
         let thread = std::thread::spawn(move || {
-            if let Err(error) = pump(ports, &queue, &wanted) {
+            if let Err(error) = sockets::pump(ports, &queue, &wanted) {
                 tracing::warn!(%error, "the loss viewer cannot be reached");
             }
         });
@@ -87,41 +86,4 @@ impl Viewer {
             std::future::pending::<()>().await;
         }
     }
-}
-
-fn pump(
-    ports: ViewerPorts,
-    queue: &blocking::Receiver<Value>,
-    wanted: &mpsc::Sender<()>,
-) -> Result<(), zmq::Error> {
-    let context = zmq::Context::new();
-    let publisher = context.socket(zmq::PUB)?;
-    publisher.set_linger(500)?;
-    publisher.connect(&format!("tcp://127.0.0.1:{}", ports.publish))?;
-    let commands = context.socket(zmq::SUB)?;
-    commands.set_linger(0)?;
-    commands.set_maxmsgsize(MAX_COMMAND_BYTES as i64)?;
-    commands.set_subscribe(b"")?;
-    commands.connect(&format!("tcp://127.0.0.1:{}", ports.controller))?;
-    loop {
-        if commands.poll(zmq::POLLIN, POLL_MS)? > 0 && is_stop(&commands.recv_bytes(0)?) {
-            // One press is enough; more of them find the channel full.
-            let _ = wanted.try_send(());
-        }
-        loop {
-            match queue.try_recv() {
-                Ok(message) => publisher.send(message.to_string().as_bytes(), 0)?,
-                Err(blocking::TryRecvError::Empty) => break,
-                Err(blocking::TryRecvError::Disconnected) => {
-                    let close = json!({ "event": "rtc_close_monitor" });
-                    return publisher.send(close.to_string().as_bytes(), 0);
-                }
-            }
-        }
-    }
-}
-
-fn is_stop(message: &[u8]) -> bool {
-    let command = serde_json::from_slice::<Value>(message).ok();
-    command.is_some_and(|message| message.get("command").is_some_and(|word| word == "stop"))
 }

@@ -1,12 +1,12 @@
 //! The configuration file: which keys there are, and how its layers become one.
 
 use super::error::ConfigError;
+use super::policy::FilePolicy;
 use super::properties::WorkerProperties;
 use super::server::FileServer;
 use super::tree::{self, Bytes, Entries, FromItem, Item, Located, Place, Section};
 use super::{SlotsConfig, units};
 use sleap_rtc_base::ice::IceServer;
-use sleap_rtc_policy::OnFailure;
 use sleap_rtc_protocol::capabilities::Gpu;
 use sleap_rtc_signaling::client::Address;
 use sleap_rtc_signaling::ice::OfferedServer;
@@ -57,26 +57,6 @@ pub(super) struct FileClient {
     pub(super) reconnect_for: Option<Duration>,
     pub(super) legacy_silence: Option<Duration>,
     pub(super) legacy_run_silence: Option<Duration>,
-}
-
-/// `[policy]`.
-#[derive(Default)]
-pub(super) struct FilePolicy {
-    pub(super) dir: Option<String>,
-    pub(super) locked: Option<bool>,
-    pub(super) selection: FilePlugin,
-    pub(super) compatibility: FilePlugin,
-    pub(super) estimate: FilePlugin,
-}
-
-/// `[policy.selection]` and its siblings.
-#[derive(Default)]
-pub(super) struct FilePlugin {
-    pub(super) plugin: Option<String>,
-    pub(super) settings: Option<toml::Table>,
-    pub(super) on_failure: Option<OnFailure>,
-    pub(super) timeout: Option<Duration>,
-    pub(super) memory_bytes: Option<u64>,
 }
 
 /// Reads `text`, the content of `path`, for the environment of that name. Every layer is checked,
@@ -169,7 +149,7 @@ fn rate(text: String) -> Result<u64, String> {
     units::rate(&text)
 }
 
-fn time(text: String) -> Result<Duration, String> {
+pub(super) fn time(text: String) -> Result<Duration, String> {
     units::duration(&text)
 }
 
@@ -223,42 +203,6 @@ impl FileClient {
         };
         section.finish()?;
         Ok(client)
-    }
-}
-
-impl FilePolicy {
-    fn read(mut section: Section<'_>) -> Result<Self, ConfigError> {
-        let policy = Self {
-            dir: section.take("dir")?,
-            locked: section.take("locked")?,
-            selection: FilePlugin::read(section.section("selection")?)?,
-            compatibility: FilePlugin::read(section.section("compatibility")?)?,
-            estimate: FilePlugin::read(section.section("estimate")?)?,
-        };
-        section.finish()?;
-        Ok(policy)
-    }
-}
-
-impl FilePlugin {
-    fn read(mut section: Section<'_>) -> Result<Self, ConfigError> {
-        let plugin = Self {
-            plugin: section.take("plugin")?,
-            settings: section.take("settings")?,
-            on_failure: section.take_with("on_failure", on_failure)?,
-            timeout: section.take_with("timeout", time)?,
-            memory_bytes: section.take::<Bytes>("memory")?.map(|Bytes(bytes)| bytes),
-        };
-        section.finish()?;
-        Ok(plugin)
-    }
-}
-
-fn on_failure(word: String) -> Result<OnFailure, String> {
-    match word.as_str() {
-        "default" => Ok(OnFailure::Default),
-        "refuse" => Ok(OnFailure::Refuse),
-        _ => Err("expects \"default\" or \"refuse\"".into()),
     }
 }
 

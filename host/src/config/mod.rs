@@ -7,6 +7,7 @@
 
 mod error;
 mod file;
+mod policy;
 mod properties;
 mod server;
 #[cfg(test)]
@@ -17,10 +18,10 @@ pub mod units;
 pub use error::ConfigError;
 pub use server::ServerConfig;
 
-use file::{FileConfig, FilePlugin, FileWorker};
-use sleap_rtc_base::ice::IceServer;
-use sleap_rtc_net::ice::IceConfig;
-use sleap_rtc_policy::{PluginConfig, PolicyConfig};
+use file::{FileConfig, FileWorker};
+use sleap_rtc_base::ice::{IceConfig, IceServer};
+#[cfg(feature = "peer")]
+use sleap_rtc_policy::PolicyConfig;
 use sleap_rtc_protocol::capabilities::Gpu;
 use sleap_rtc_signaling::client::{Address, Endpoints};
 use sleap_rtc_signaling::ice::IceOffer;
@@ -44,6 +45,7 @@ pub struct Config {
     /// `[client]`.
     pub client: ClientConfig,
     /// `[policy]`.
+    #[cfg(feature = "peer")]
     pub policy: PolicyConfig,
     /// `[signaling]`: what `sleap-rtc signaling` serves.
     pub server: ServerConfig,
@@ -259,7 +261,8 @@ pub fn load(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigErr
             },
             hashes: sources.cache_dir.as_ref().map(|dir| dir.join("sleap-rtc/hashes.sqlite")),
         },
-        policy: policy(sources, file.policy, &base),
+        #[cfg(feature = "peer")]
+        policy: file.policy.plugins(sources, &base),
         server: ServerConfig {
             listen: file.server.listen.unwrap_or_else(default_listen),
             state: file
@@ -376,33 +379,4 @@ fn trainer(sources: &Sources, base: &Path, mut words: Vec<String>) -> Vec<String
         *program = sources.path(base, program).to_string_lossy().into_owned();
     }
     words
-}
-
-fn policy(sources: &Sources, file: file::FilePolicy, base: &Path) -> PolicyConfig {
-    let home = sources.home.as_ref().map(|home| home.join(".sleap-rtc/plugins"));
-    let dir = file.dir.map(|text| sources.path(base, &text)).or(home);
-    let embedded = PolicyConfig::new(dir.unwrap_or_else(|| sources.cwd.join(".sleap-rtc/plugins")));
-    let plugin = |file: FilePlugin, default: PluginConfig| PluginConfig {
-        plugin: file.plugin.map(|text| plugin_path(sources, base, text)),
-        settings: file.settings.unwrap_or_default(),
-        on_failure: file.on_failure.unwrap_or(default.on_failure),
-        timeout_ms: file.timeout.map_or(default.timeout_ms, |time| time.as_millis() as u64),
-        memory_mib: file.memory_bytes.map_or(default.memory_mib, |bytes| bytes.div_ceil(1 << 20)),
-    };
-    PolicyConfig {
-        selection: plugin(file.selection, embedded.selection),
-        compatibility: plugin(file.compatibility, embedded.compatibility),
-        estimate: plugin(file.estimate, embedded.estimate),
-        dir: embedded.dir,
-        locked: file.locked.unwrap_or(embedded.locked),
-        cache: sources.cache_dir.as_ref().map(|dir| dir.join("sleap-rtc/plugins")),
-    }
-}
-
-/// A name stays a name; a path is made absolute.
-fn plugin_path(sources: &Sources, base: &Path, text: String) -> String {
-    if !text.contains('/') && !text.ends_with(".wasm") {
-        return text;
-    }
-    sources.path(base, &text).to_string_lossy().into_owned()
 }

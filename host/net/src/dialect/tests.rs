@@ -1,9 +1,9 @@
 //! Lanes of two ends on loopback, over real connections.
 
 use super::*;
-use crate::ice::IceConfig;
 use crate::rtc;
 use rand::{Rng, SeedableRng, rngs::StdRng};
+use sleap_rtc_base::ice::IceConfig;
 use sleap_rtc_protocol::DIALECT;
 use sleap_rtc_protocol::signaling::{IceServers, Sdp};
 use sleap_rtc_transfer::{self as transfer, Hashes, LaneCount, Limits, Pace, Package, bare};

@@ -21,8 +21,7 @@ mod sockets;
 pub use channel::{Channel, ChannelError, Message};
 pub use connection::{Connection, Offering, RtcError, answer, offer, offer_channel};
 
-use crate::ice::IceConfig;
-use sleap_rtc_base::ice::IceServer;
+use sleap_rtc_base::ice::{IceConfig, IceServer};
 use sleap_rtc_protocol::signaling::IceServers;
 use std::net::IpAddr;
 use std::time::Duration;

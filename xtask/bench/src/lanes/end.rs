@@ -3,8 +3,8 @@
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use sleap_rtc_base::ice::IceConfig;
 use sleap_rtc_net::bare::{self, LaneCount};
-use sleap_rtc_net::ice::IceConfig;
 use sleap_rtc_net::rtc::{self, RtcOptions};
 use sleap_rtc_protocol::DIALECT;
 use sleap_rtc_protocol::signaling::{IceServers, Sdp};

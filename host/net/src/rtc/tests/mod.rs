@@ -3,8 +3,8 @@
 mod sdp_decoder;
 
 use super::*;
-use crate::ice::IceConfig;
 use bytes::BytesMut;
+use sleap_rtc_base::ice::IceConfig;
 use sleap_rtc_protocol::DIALECT;
 use sleap_rtc_protocol::connection::ConnectionState;
 use sleap_rtc_protocol::signaling::{IceServers, Sdp};

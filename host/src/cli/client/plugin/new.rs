@@ -78,7 +78,7 @@ type Template = (&'static str, &'static str, Option<ExtensionPoint>);
 
 macro_rules! template {
     ($folder:literal, $from:literal as $name:literal $(, $point:ident)?) => {
-        ($name, include_str!(concat!("../../../../templates/", $folder, "/", $from)),
+        ($name, include_str!(concat!("../../../../../templates/", $folder, "/", $from)),
             template!(@point $($point)?))
     };
     ($folder:literal, $name:literal $(, $point:ident)?) => {
@@ -150,7 +150,7 @@ pub(super) fn run(options: &NewOptions) -> Result<Exit, Failure> {
     for (name, text, _) in files.iter().filter(|file| is_for(file, options.answers)) {
         write(&folder.join(name), &filled(name, text, options))?;
     }
-    write(&folder.join("wit/policy.wit"), include_str!("../../../../wit/policy.wit"))?;
+    write(&folder.join("wit/policy.wit"), include_str!("../../../../../wit/policy.wit"))?;
     let name = &options.name;
     let next = format!("created {name}; next:\n  cd {name}\n  {test}\n  sleap-rtc plugin build");
     print::line(&next).exit(Exit::Unexpected)?;

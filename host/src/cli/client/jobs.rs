@@ -20,7 +20,13 @@ pub struct ListArgs {
     #[arg(long)]
     pub(super) strings: bool,
     #[command(flatten)]
-    pub(super) whose: LocalArgs,
+    whose: LocalArgs,
+}
+
+impl ListArgs {
+    pub(super) fn overrides(&self) -> Overrides {
+        self.whose.overrides()
+    }
 }
 
 /// Which job.
@@ -125,7 +131,7 @@ impl FetchArgs {
     pub(super) fn check(self) -> Checked {
         let state_dir = self.whose.overrides().state_dir;
         let ResultArgs { output, limit, job } = self.result;
-        let wanted = if self.whose.local { Wanted::FetchHere } else { Wanted::Fetch };
+        let wanted = if self.whose.is_meant() { Wanted::FetchHere } else { Wanted::Fetch };
         let (options, overrides) = job.with(wanted(output))?;
         Ok((options, Overrides { state_dir, ..limit.over(overrides) }))
     }
@@ -153,7 +159,7 @@ impl StopArgs {
 
 /// Lists the jobs that this user has submitted from this machine.
 pub(super) fn list(args: &ListArgs, config: &Config) -> Result<Exit, Failure> {
-    if args.whose.local {
+    if args.whose.is_meant() {
         return local::list(config);
     }
     let records = Record::all(&config.client.jobs_dir);

@@ -16,13 +16,18 @@ use std::path::{Path, PathBuf};
 pub struct LocalArgs {
     /// Use all jobs of this machine's worker, including other users' jobs
     #[arg(long)]
-    pub(super) local: bool,
+    local: bool,
     /// The worker's state folder, if it was started with this option
     #[arg(long, value_name = "DIR", requires = "local")]
     state_dir: Option<PathBuf>,
 }
 
 impl LocalArgs {
+    /// Whether the jobs of this machine's worker are meant.
+    pub(super) fn is_meant(&self) -> bool {
+        self.local
+    }
+
     /// The options as overrides of the configuration.
     pub(super) fn overrides(&self) -> Overrides {
         Overrides { state_dir: self.state_dir.clone(), ..Overrides::default() }

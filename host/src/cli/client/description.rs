@@ -27,7 +27,7 @@ pub(super) async fn load_job_description(
     let mut job = if path.extension().is_some_and(|ending| ending == "json") {
         read_json(option, path, "the description of a job")?
     } else {
-        super::client_train::found(option, path)?;
+        super::train::found(option, path)?;
         let path = path.to_owned();
         blocking(move || {
             let given = Given { path, inference: true };

@@ -1,10 +1,10 @@
 //! The common part of `client-train` and `client-track`: submits a checked job and follows it.
 
-use super::client_track::TrackOptions;
-use super::client_train::TrainOptions;
 use super::connect::ConnectOptions;
 use super::description::load_job_description;
 use super::exit::{Exit, Failure};
+use super::track::TrackOptions;
+use super::train::TrainOptions;
 use super::{interrupt, print, room};
 use crate::client::package::{self, Given};
 use crate::client::shared::SharedJob;

@@ -1,10 +1,10 @@
 //! `sleap-rtc client-track`: sends labels and models to a worker and downloads the predictions.
 
-use super::client_train::{existing, found};
 use super::common::{CommonArgs, LimitArgs};
 use super::connect::{ConnectArgs, ConnectOptions};
 use super::environment::Environment;
 use super::exit::Failure;
+use super::train::{existing, found};
 use crate::config::Overrides;
 use sleap_rtc_package::script::Frames;
 use std::path::{Path, PathBuf};

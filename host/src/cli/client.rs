@@ -1,0 +1,137 @@
+//! The subcommands for people who submit jobs.
+
+mod connect;
+mod description;
+mod interrupt;
+mod jobs;
+#[cfg_attr(not(feature = "worker"), path = "client/local/absent.rs")]
+mod local;
+mod plugin;
+mod ranking;
+mod room;
+mod submit;
+pub mod track;
+pub mod train;
+
+use super::environment::Environment;
+use super::exit::{Exit, Failure};
+use super::{common, environment, exit, print};
+use crate::config::{Config, Overrides};
+use clap::Subcommand;
+use plugin::{PluginArgs, PluginOptions};
+use room::{RoomArgs, RoomOptions, WhyArgs, WhyOptions};
+use track::{TrackArgs, TrackOptions};
+use train::{TrainArgs, TrainOptions};
+
+#[derive(Subcommand)]
+pub(super) enum ClientArgs {
+    /// Train models on a worker
+    #[command(after_help = train::EXAMPLES)]
+    ClientTrain(TrainArgs),
+    /// Predict with trained models on a worker
+    #[command(after_help = track::EXAMPLES)]
+    ClientTrack(TrackArgs),
+    /// List the jobs that you submitted from this machine
+    Jobs(jobs::ListArgs),
+    /// Reattach to a job: show its log, then download its result
+    Attach(jobs::AttachArgs),
+    /// Show a job's log
+    Logs(jobs::LogsArgs),
+    /// End a training early and keep its model
+    Stop(jobs::StopArgs),
+    /// End a job now, without a result
+    Cancel(jobs::JobArgs),
+    /// Download a finished job's result (repeatable)
+    Fetch(jobs::FetchArgs),
+    /// Show which worker of a room would get a job, and why
+    #[command(after_help = room::WHY_EXAMPLES)]
+    Why(WhyArgs),
+    /// Show the workers of a room
+    #[command(after_help = room::ROOM_EXAMPLES)]
+    Room(RoomArgs),
+    /// Create, test and install policy plugins
+    #[command(after_help = plugin::EXAMPLES)]
+    Plugin(PluginArgs),
+    /// The old name of client-train
+    #[command(hide = true)]
+    Client(TrainArgs),
+}
+
+/// What to do, with checked options.
+#[derive(Debug)]
+pub enum ClientCommand {
+    /// `client-train`
+    Train(TrainOptions),
+    /// `client-track`
+    Track(TrackOptions),
+    /// `jobs`
+    Jobs(jobs::ListArgs),
+    /// `attach`, `logs`, `stop`, `cancel`, `fetch`
+    ExistingJob(jobs::JobOptions),
+    /// `why`
+    Why(WhyOptions),
+    /// `room list`, `room snapshot`
+    Room(RoomOptions),
+    /// `plugin`
+    Plugin(PluginOptions),
+}
+
+impl ClientArgs {
+    /// A warning to log first.
+    pub(super) fn warning(&self) -> Option<&'static str> {
+        matches!(self, Self::Client(_))
+            .then_some("`sleap-rtc client` is deprecated: use `sleap-rtc client-train`")
+    }
+
+    pub(super) fn check(
+        self,
+        environment: &mut Environment,
+    ) -> Result<(ClientCommand, Overrides), Failure> {
+        let (command, overrides) = match self {
+            Self::ClientTrain(args) | Self::Client(args) => {
+                let (options, overrides) = args.check(environment)?;
+                (ClientCommand::Train(options), overrides)
+            }
+            Self::ClientTrack(args) => {
+                let (options, overrides) = args.check(environment)?;
+                (ClientCommand::Track(options), overrides)
+            }
+            Self::Jobs(args) => {
+                let overrides = args.overrides();
+                (ClientCommand::Jobs(args), overrides)
+            }
+            Self::Attach(args) => existing_job(args.check()?),
+            Self::Logs(args) => existing_job(args.check()?),
+            Self::Stop(args) => existing_job(args.check()?),
+            Self::Cancel(args) => existing_job(args.cancel()?),
+            Self::Fetch(args) => existing_job(args.check()?),
+            Self::Why(args) => {
+                let (options, overrides) = args.check(environment)?;
+                (ClientCommand::Why(options), overrides)
+            }
+            Self::Room(args) => {
+                let (options, overrides) = args.check(environment)?;
+                (ClientCommand::Room(options), overrides)
+            }
+            Self::Plugin(args) => (ClientCommand::Plugin(args.check()), Overrides::default()),
+        };
+        Ok((command, overrides))
+    }
+}
+
+fn existing_job((options, overrides): (jobs::JobOptions, Overrides)) -> (ClientCommand, Overrides) {
+    (ClientCommand::ExistingJob(options), overrides)
+}
+
+/// Runs the command.
+pub(super) async fn run(command: ClientCommand, config: Config) -> Result<Exit, Failure> {
+    match command {
+        ClientCommand::Train(options) => submit::train(options, config).await,
+        ClientCommand::Track(options) => submit::track(options, config).await,
+        ClientCommand::Jobs(args) => jobs::list(&args, &config),
+        ClientCommand::ExistingJob(options) => jobs::run(options, config).await,
+        ClientCommand::Why(options) => room::why(options, &config).await,
+        ClientCommand::Room(options) => room::show(&options, &config).await,
+        ClientCommand::Plugin(options) => plugin::run(options, &config.policy).await,
+    }
+}

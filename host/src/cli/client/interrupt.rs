@@ -1,0 +1,40 @@
+//! Ctrl-C and SIGTERM: requests to a client that follows a job.
+
+use super::exit::{Exit, Failure};
+use crate::cli::interrupt::listen;
+use crate::client::parting::{Asked, Interrupts, SECOND_THOUGHTS};
+use std::time::Instant;
+use tokio::signal::unix::SignalKind;
+use tokio::sync::watch;
+
+/// Signals for a client that follows a job. SIGINT detaches, and a second SIGINT shortly after it
+/// cancels the job; SIGTERM and SIGHUP detach at once. One more signal ends the process immediately.
+pub(super) fn while_following_a_job() -> Result<Interrupts, Failure> {
+    let (wish, wished) = watch::channel(Asked::Nothing);
+    let mut interrupts = listen(SignalKind::interrupt())?;
+    let mut terminations = listen(SignalKind::terminate())?;
+    let mut hang_ups = listen(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        let mut first: Option<Instant> = None;
+        loop {
+            let interrupted = tokio::select! {
+                _ = interrupts.recv() => true,
+                _ = terminations.recv() => false,
+                _ = hang_ups.recv() => false,
+            };
+            let asked = *wish.borrow();
+            let in_time = first.is_some_and(|first| first.elapsed() <= SECOND_THOUGHTS);
+            let next = match (asked, interrupted) {
+                (Asked::Nothing, true) => Asked::Interrupted,
+                (Asked::Interrupted, true) if in_time => Asked::InterruptedTwice,
+                (Asked::Nothing | Asked::Interrupted, false) => Asked::Leave,
+                // A shell that closes may send SIGHUP twice.
+                (Asked::Leave, false) => continue,
+                _ => std::process::exit(Exit::Cancelled as i32),
+            };
+            first.get_or_insert_with(Instant::now);
+            wish.send_replace(next);
+        }
+    });
+    Ok(Interrupts::new(wished))
+}
