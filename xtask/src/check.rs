@@ -5,7 +5,7 @@
 
 use crate::programs::{call, cargo, find, root, target, works};
 use crate::step::Steps;
-use crate::{Options, demo, early_end, prerequisites, python, torture};
+use crate::{Options, builds, demo, early_end, prerequisites, python, torture};
 use anyhow::{Result, ensure};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -128,6 +128,7 @@ fn lints(steps: &mut Steps) {
         steps.command(name, &mut cargo(arguments));
     }
     steps.check("structure", structure);
+    builds::check(steps);
     let deny = "licences, bans, sources";
     if works("cargo-deny", &["--version"]) {
         let checks = ["deny", "--all-features", "check", "licenses", "bans", "sources"];

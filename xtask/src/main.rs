@@ -5,6 +5,7 @@
 //! password. Others get the command to run.
 
 mod bench;
+mod builds;
 mod check;
 mod demo;
 mod early_end;

@@ -8,6 +8,15 @@
 //! | [`file`] | files that appear whole or not at all |
 //! | [`ice`] | STUN and TURN servers, checked |
 //! | `sqlite` | SQLite files with a version (feature `sqlite`) |
+//!
+//! ```
+//! use sleap_rtc_base::backoff::Backoff;
+//! use std::time::Duration;
+//!
+//! let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(8));
+//! assert!(backoff.next_wait() <= Duration::from_secs(1));
+//! assert!(backoff.next_wait() <= Duration::from_secs(2));
+//! ```
 
 pub mod backoff;
 pub mod clock;

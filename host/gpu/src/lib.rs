@@ -12,6 +12,13 @@
 //!
 //! A device that cannot be asked is lost by itself: the others keep their numbers. A driver that
 //! cannot be asked is not the same as a machine without GPUs.
+//!
+//! ```
+//! use sleap_rtc_gpu::{Selector, visible_devices};
+//!
+//! // As CUDA reads it: what follows a word that names no device does not count.
+//! assert_eq!(visible_devices("1,0,all,2"), [Selector::Index(1), Selector::Index(0)]);
+//! ```
 
 mod child;
 mod command;

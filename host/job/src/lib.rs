@@ -25,6 +25,27 @@
 //! | [`handle`] | the worker's side: start, follow, command |
 //! | [`trainers`] | which trainers are installed, and whether they work |
 //! | `version` | which version of one is installed |
+//!
+//! ```
+//! use sleap_rtc_job::JobFolder;
+//! use sleap_rtc_protocol::ids::{JobId, JobSecret, PeerId};
+//! use sleap_rtc_protocol::job::{JobDescription, JobEvent, JobSpec, JobType};
+//!
+//! let state = tempfile::tempdir()?;
+//! let spec = JobSpec {
+//!     id: JobId::new("job-1")?,
+//!     secret: JobSecret::new("secret")?,
+//!     name: "labels".into(),
+//!     description: JobDescription::unknown(JobType::Training),
+//!     shared: None,
+//! };
+//! let folder = JobFolder::create(state.path(), &spec, &PeerId::new("ada")?)?;
+//! let mut events = folder.lock()?;
+//! assert_eq!(events.append(JobEvent::RunStarted { name: "centroid".into() })?, 1);
+//! // One process at a time writes events.
+//! assert!(folder.lock().is_err());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod active;
 pub mod command;

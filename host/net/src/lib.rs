@@ -5,6 +5,28 @@
 //! | [`rtc`] | peer connections and data channels, tuned |
 //! | [`dialect`] | a data channel that speaks `sleap-rtc/1`: where `rtc` and `transfer` meet |
 //! | `bare` | the lanes without files, for measurements (feature `bench`) |
+//!
+//! Two peers of one process, over loopback:
+//!
+//! ```
+//! use sleap_rtc_base::ice::IceConfig;
+//! use sleap_rtc_net::rtc::{self, Message, RtcOptions};
+//! use sleap_rtc_protocol::signaling::HandedOut;
+//!
+//! # tokio::runtime::Runtime::new()?.block_on(async {
+//! let bind = vec!["127.0.0.1".parse()?];
+//! let ice = IceConfig { servers: Vec::new(), bind, ..IceConfig::default() };
+//! let options = RtcOptions::new(&ice, &HandedOut::default());
+//! let (offering, offer) = rtc::offer(&options).await?;
+//! let (answerer, answer) = rtc::answer(&options, &offer).await?;
+//! let (accepted, far) = tokio::join!(offering.accept(&answer), answerer.next_channel());
+//! let ((_offerer, near), far) = (accepted?, far?);
+//! near.send_text("hello".into()).await?;
+//! assert_eq!(far.recv().await, Some(Message::Text("hello".into())));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 #[cfg(feature = "bench")]
 pub mod bare;

@@ -11,6 +11,16 @@
 //! | [`mod@describe`] | all of it: what policies are told |
 //!
 //! A package is hostile: everything that is read of it is bounded.
+//!
+//! ```
+//! use sleap_rtc_package::script::{Run, ScriptFile, parse};
+//!
+//! let script = parse(ScriptFile::Train, "#!/bin/bash\nsleap-nn train --config-name centroid.yaml\n")?;
+//! assert!(matches!(&script.runs[..], [Run::Train(train)] if train.config.as_str() == "centroid.yaml"));
+//! let refused = parse(ScriptFile::Train, "sleap-nn train --config-name ../../etc/passwd.yaml\n");
+//! assert!(refused.unwrap_err().to_string().contains("line 1"));
+//! # Ok::<(), sleap_rtc_package::script::ScriptError>(())
+//! ```
 
 pub mod check;
 mod config;

@@ -5,6 +5,19 @@
 //! components too, embedded in this program, so that the code that is tested is the code that runs. A
 //! plugin that fails (traps, takes too long, gives an invalid answer) does no harm: its failure is
 //! logged and counted, and [`OnFailure`] decides what is answered instead.
+//!
+//! ```
+//! use sleap_rtc_policy::{Policies, PolicyConfig};
+//! use sleap_rtc_protocol::job::{JobDescription, JobType};
+//!
+//! # tokio::runtime::Runtime::new()?.block_on(async {
+//! let policies = Policies::load(&PolicyConfig::new("/no/plugins".into()))?;
+//! let job = JobDescription::unknown(JobType::Training);
+//! assert!(policies.select(&job, &[]).await.ranking.is_empty());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod bindings;
 mod cache;

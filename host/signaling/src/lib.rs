@@ -9,6 +9,18 @@
 //! | [`store`] | what survives a restart: the signing key and the rooms |
 //! | [`server`] | sockets and HTTP around them |
 //! | [`client`] | the HTTP calls, and one WebSocket that comes back by itself |
+//!
+//! ```
+//! use sleap_rtc_protocol::ids::PeerId;
+//! use sleap_rtc_signaling::ice::{IceOffer, OfferedServer, hand_out};
+//!
+//! // A TURN server that shares a secret with the signaling server gets an account for each peer.
+//! let relay = OfferedServer::with_secret(vec!["turn:relay.lab".into()], "north".into())?;
+//! let offer = IceOffer { servers: vec![relay], ..IceOffer::default() };
+//! let given = hand_out(&offer, &PeerId::new("peer-1")?, 1_700_000_000);
+//! assert_eq!(given.ice_servers[0].username.as_deref(), Some("1700086400:peer-1"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod client;
 pub mod filter;

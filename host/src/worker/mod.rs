@@ -57,7 +57,6 @@ use gpus::Looks;
 use identity::{IdentityError, StateFolder};
 use sleap_rtc_base::ice::IceConfig;
 use sleap_rtc_job::RunnerOptions;
-use sleap_rtc_base::ice::IceConfig;
 use sleap_rtc_net::rtc::RtcOptions;
 use sleap_rtc_policy::{Policies, PolicyError};
 use sleap_rtc_protocol::capabilities::{Capabilities, PROBLEMS, WORKER_TAGS, WorkerFacts};

@@ -24,6 +24,17 @@
 //!
 //! File access happens on blocking threads, with a small bounded queue between them and the link:
 //! memory stays flat, and whichever of disk and network is slower holds the other back.
+//!
+//! ```
+//! use sleap_rtc_transfer::{Hashes, Package};
+//!
+//! let folder = tempfile::tempdir()?;
+//! std::fs::write(folder.path().join("centroid.yaml"), "epochs: 10\n")?;
+//! let package = Package::open_tree(folder.path(), &Hashes::none())?;
+//! let file = &package.manifest().files()[0];
+//! assert_eq!((file.path.as_str(), file.size), ("centroid.yaml", 11));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod archive;
 #[cfg(feature = "bench")]

@@ -4,7 +4,7 @@
 //! memory. The others are ranked by the total memory of their largest GPU; among equals by its
 //! free memory (measured before not measured), then by fewer active jobs, then by peer id.
 
-#[cfg(target_family = "wasm")]
+#[cfg(all(feature = "guest", target_family = "wasm"))]
 mod bump;
 
 /// Bindings generated from the WIT package.
@@ -12,9 +12,9 @@ mod bump;
 pub mod bindings {
     wit_bindgen::generate!({ world: "selection-plugin", path: "../../wit" });
 
-    #[cfg(target_family = "wasm")]
+    #[cfg(all(feature = "guest", target_family = "wasm"))]
     use super::LargestGpu;
-    #[cfg(target_family = "wasm")]
+    #[cfg(all(feature = "guest", target_family = "wasm"))]
     export!(LargestGpu);
 }
 

@@ -5,9 +5,9 @@
 pub mod bindings {
     wit_bindgen::generate!({ world: "estimation-plugin", path: "../../wit" });
 
-    #[cfg(target_family = "wasm")]
+    #[cfg(all(feature = "guest", target_family = "wasm"))]
     use super::LinearEstimate;
-    #[cfg(target_family = "wasm")]
+    #[cfg(all(feature = "guest", target_family = "wasm"))]
     export!(LinearEstimate);
 }
 

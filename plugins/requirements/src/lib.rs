@@ -8,9 +8,9 @@
 pub mod bindings {
     wit_bindgen::generate!({ world: "compatibility-plugin", path: "../../wit" });
 
-    #[cfg(target_family = "wasm")]
+    #[cfg(all(feature = "guest", target_family = "wasm"))]
     use super::Requirements;
-    #[cfg(target_family = "wasm")]
+    #[cfg(all(feature = "guest", target_family = "wasm"))]
     export!(Requirements);
 }
 
