@@ -2,7 +2,7 @@
 
 use crate::reconnect::{Desk, assert_whole_log, wait_training};
 use crate::support::*;
-use std::{thread::sleep, time::Duration, time::Instant};
+use std::{net::IpAddr, thread::sleep, time::Duration, time::Instant};
 
 /// Server, worker and client, each in a network namespace.
 struct Machines {
@@ -13,22 +13,28 @@ struct Machines {
 }
 
 /// Nothing, with a line that says why, where there may be no namespaces.
-fn machines(steps: &str) -> Option<Machines> {
-    let network = match Network::new() {
-        Ok(network) => network,
-        Err(error) => {
+fn network() -> Option<Network> {
+    Network::new()
+        .inspect_err(|error| {
             println!("not run: no network namespaces here ({error}); they need root and iproute2");
-            return None;
-        }
-    };
-    let site = Site::new();
+        })
+        .ok()
+}
+
+fn machines(steps: &str) -> Option<Machines> {
+    let network = network()?;
     let address = network.server_address();
+    Some(machines_on(network, address, steps))
+}
+
+fn machines_on(network: Network, address: IpAddr, steps: &str) -> Machines {
+    let site = Site::new();
     let server = network.on(Machine::Server, || TestServer::on(&site, address));
     let worker = network.on(Machine::Worker, || {
         let setup = TestWorker::setup(&site, "worker").env("FAKE_SLEAP_BATCH_S", "0.5");
         setup.env("FAKE_SLEAP_STEPS", steps).start(&server)
     });
-    Some(Machines { site, server, worker, network })
+    Machines { site, server, worker, network }
 }
 
 impl Machines {
@@ -42,6 +48,15 @@ impl Machines {
         // The fault itself takes this long: nothing is waited for.
         sleep(Duration::from_secs(seconds));
         self.network.mend(Machine::Client).unwrap();
+    }
+
+    /// Trains with a package of so many random bytes; gives how long it took.
+    fn train_with_bytes(&self, bytes: u64) -> Duration {
+        let (client, start) = (self.site.client(&self.server), Instant::now());
+        let package = large_package(&self.site, bytes);
+        let mut client = self.start(client.train(&package).session(self.worker.credentials()));
+        assert_eq!(client.wait(A_WHILE), 0, "{}", client.transcript());
+        start.elapsed()
     }
 
     /// Trains with the client's cable pulled for so long in the middle; gives what the client said.
@@ -109,4 +124,34 @@ fn a_result_arrives_although_its_connection_is_lost() {
     assert_eq!(client.wait(A_WHILE), 0, "{}", client.transcript());
     let (sent, got) = (std::fs::read(&labels).unwrap(), std::fs::read(&predictions).unwrap());
     assert!(sent == got, "the result is not what the worker made");
+}
+
+/// Less than IPv6 demands of a way, which some tunnels over IPv4 carry.
+#[test]
+fn packets_shrink_to_what_the_interfaces_carry() {
+    let Some(machines) = machines("2") else { return };
+    for machine in [Machine::Worker, Machine::Client] {
+        machines.network.carry(machine, 1200).unwrap();
+    }
+    let took = machines.train_with_bytes(20 << 20);
+    println!("20 MB in packets of 1,200 bytes: {:.1} s", took.as_secs_f64());
+}
+
+/// As containers give to their host.
+#[test]
+fn machines_with_many_interfaces_connect() {
+    let Some(network) = network() else { return };
+    network.add_interfaces(Machine::Worker, 110).unwrap();
+    network.add_interfaces(Machine::Client, 40).unwrap();
+    let address = network.server_address();
+    let machines = machines_on(network, address, "2");
+    let took = machines.train_with_bytes(1 << 10);
+    println!("110 and 40 interfaces: trained after {:.1} s", took.as_secs_f64());
+}
+
+#[test]
+fn machines_without_ipv4_connect() {
+    let Some(network) = network() else { return };
+    let address = network.without_ipv4().unwrap();
+    machines_on(network, address, "2").train_with_bytes(1 << 10);
 }

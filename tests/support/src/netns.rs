@@ -171,6 +171,36 @@ impl Network {
         })
     }
 
+    /// Gives a machine `count` more interfaces with an address each, as containers do.
+    pub fn add_interfaces(&self, machine: Machine, count: u8) -> io::Result<()> {
+        let (end, net) = (self.of(machine), if machine == Machine::Worker { 20 } else { 21 });
+        (0..count).try_for_each(|n| {
+            end.ip(&format!("link add x{n} type veth peer name y{n}"))?;
+            end.ip(&format!("addr add 172.{net}.{n}.1/24 dev x{n}"))?;
+            end.ip(&format!("link set x{n} up"))?;
+            end.ip(&format!("link set y{n} up"))
+        })
+    }
+
+    /// Lets the interface of a machine carry packets of so many bytes, and no more.
+    pub fn carry(&self, machine: Machine, bytes: u32) -> io::Result<()> {
+        self.of(machine).ip(&format!("link set eth0 mtu {bytes}"))?;
+        self.server.ip(&format!("link set {} mtu {bytes}", machine.port()))
+    }
+
+    /// Takes all IPv4 addresses away and gives unique local ones of IPv6, without a default route and
+    /// with the usual rule against addresses of documentation. Returns the server's.
+    pub fn without_ipv4(&self) -> io::Result<IpAddr> {
+        let ends =
+            [(&self.server, SWITCH, 1), (&self.worker, "eth0", 2), (&self.client, "eth0", 3)];
+        for (end, interface, number) in ends {
+            end.ip(&format!("-4 addr flush dev {interface}"))?;
+            end.ip(&format!("-6 addr add fd00:77::{number}/64 dev {interface} nodad"))?;
+            end.ip("-6 route add unreachable 2001:db8::/32")?;
+        }
+        Ok(IpAddr::from([0xfd00, 0x77, 0, 0, 0, 0, 0, 1]))
+    }
+
     /// Plugs the cable in again.
     pub fn mend(&self, machine: Machine) -> io::Result<()> {
         self.server.ip(&format!("link set {} up", machine.port()))

@@ -113,6 +113,9 @@ impl Process {
         wait_for(&format!("{what} from {}", self.what), limit, || {
             // Asked before the output is read, so that the last words of an ended process count.
             let ended = self.try_wait();
+            if ended.is_some() {
+                self.read_all();
+            }
             let found = find(&self.stdout());
             if let (None, Some(status)) = (&found, ended) {
                 panic!("{} ended with {status} before {what}{}", self.what, self.transcript());
@@ -126,10 +129,15 @@ impl Process {
     pub fn wait(&mut self, limit: Duration) -> i32 {
         let what = format!("the end of {}", self.what);
         let status = wait_for(&what, limit, || self.try_wait());
+        self.read_all();
+        status.code().or(status.signal().map(|number| 128 + number)).unwrap_or(-1)
+    }
+
+    /// Waits for the last words of a process that has ended.
+    fn read_all(&mut self) {
         for reader in self.readers.drain(..) {
             let _ = reader.join();
         }
-        status.code().or(status.signal().map(|number| 128 + number)).unwrap_or(-1)
     }
 
     /// Sends `signal` to the process alone.

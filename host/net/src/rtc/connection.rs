@@ -1,7 +1,7 @@
 //! Offer, answer, and the connection that comes of them.
 
 use super::channel::{Channel, ChannelError};
-use super::{MAX_MESSAGE_BYTES, RtcOptions, descriptions, packets, sockets};
+use super::{MAX_MESSAGE_BYTES, RtcOptions, addresses, descriptions, packets, sockets};
 use rtc::ice::mdns::MulticastDnsMode;
 use rtc::peer_connection::configuration::setting_engine::SctpMaxMessageSize;
 use rtc::peer_connection::transport::{RTCDtlsRole, RTCDtlsTransportState, RTCSctpTransportState};
@@ -9,7 +9,7 @@ use rtc::statistics::stats::ice_candidate_pair::RTCIceCandidatePairStats;
 use sleap_rtc_protocol::PYTHON_CHANNEL_LABEL;
 use sleap_rtc_protocol::connection::ConnectionState;
 use sleap_rtc_protocol::signaling::Sdp;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -31,16 +31,16 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 const ICE_DISCONNECTED: Duration = Duration::from_secs(5);
 const ICE_FAILED: Duration = Duration::from_secs(12);
 const ICE_KEEP_ALIVE: Duration = Duration::from_secs(2);
-/// Each pair of candidates is tried this often, for ten seconds. (Seven times in 1.4 s by default,
-/// which is too short for a peer whose answer comes late.)
+/// Each pair of candidates is tried this often while this side has few addresses. (Seven times in
+/// 1.4 s by default, which is too short for a peer whose answer comes late.)
 const ICE_CHECK_EVERY: Duration = Duration::from_millis(50);
-const ICE_TRIES: u16 = 200;
+const FEW_ADDRESSES: usize = 4;
+/// And for so long.
+const ICE_CHECK_FOR: Duration = Duration::from_secs(10);
 /// Channels that the other side opened and nobody has asked for yet.
 const MAX_WAITING_CHANNELS: usize = 8;
-/// What the other side's description may hold: each candidate makes this side send packets to an
-/// address that a stranger chose.
+/// What the other side's description may hold.
 const MAX_DESCRIPTION_BYTES: usize = 64 * 1024;
-const MAX_CANDIDATES: usize = 100;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -50,8 +50,7 @@ pub enum RtcError {
     BadDescription(#[source] webrtc::error::Error),
     /// The other side's session description is larger than any honest one.
     #[error(
-        "the other side's session description is larger than {} KiB or has more than \
-         {MAX_CANDIDATES} candidates", MAX_DESCRIPTION_BYTES / 1024
+        "the other side's session description is larger than {} KiB", MAX_DESCRIPTION_BYTES / 1024
     )]
     DescriptionTooLarge,
     /// This side's sockets or description could not be made.
@@ -216,19 +215,21 @@ impl Connection {
         let (gathered, gathering) = watch::channel(false);
         let (channels, queue) = mpsc::channel(MAX_WAITING_CHANNELS);
         let handler = Handler { shared: shared.clone(), gathered, channels };
+        let addresses = addresses::chosen(&options.bind);
         let resolve_until = Instant::now() + options.gather_limit;
         let builder = PeerConnectionBuilder::new()
             .with_configuration(
                 RTCConfigurationBuilder::default().with_ice_servers(servers(options)).build(),
             )
-            .with_setting_engine(settings(options))
+            .with_setting_engine(settings(options, &addresses))
             .with_runtime(Arc::new(sockets::Tuned {
                 connecting,
                 resolve_until,
                 carries: options.carries,
+                may_be_cut: options.packet_bytes <= packets::SHORT_BYTES,
             }))
             .with_handler(Arc::new(handler))
-            .with_udp_addrs(addresses(options))
+            .with_udp_addrs(addresses)
             .with_data_channel_send_buffer_limit(sockets::send_window_bytes(options.carries));
         let inner: Arc<dyn PeerConnection> =
             Arc::new(builder.build().await.map_err(RtcError::Setup)?);
@@ -402,8 +403,7 @@ pub async fn answer(options: &RtcOptions, offer: &Sdp) -> Result<(Connection, Sd
 
 /// A description of a size that an honest peer could send.
 fn bounded(Sdp(sdp): &Sdp) -> Result<&str, RtcError> {
-    let candidates = sdp.matches("a=candidate:").count();
-    if sdp.len() > MAX_DESCRIPTION_BYTES || candidates > MAX_CANDIDATES {
+    if sdp.len() > MAX_DESCRIPTION_BYTES {
         return Err(RtcError::DescriptionTooLarge);
     }
     Ok(sdp)
@@ -418,35 +418,23 @@ fn servers(options: &RtcOptions) -> Vec<RTCIceServer> {
     options.servers.iter().map(server).collect()
 }
 
-/// A wildcard stands for every interface but loopback, which is therefore named as well. The one
-/// of IPv6 is left out where there is no way to use it: it would be offered as `::`.
-fn addresses(options: &RtcOptions) -> Vec<SocketAddr> {
-    let mut addresses = options.bind.clone();
-    if addresses.is_empty() {
-        addresses.extend([IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv4Addr::LOCALHOST.into()]);
-        if has_ipv6() {
-            addresses.push(Ipv6Addr::UNSPECIFIED.into());
-        }
-    }
-    addresses.into_iter().map(|ip| SocketAddr::new(ip, 0)).collect()
-}
-
-/// Whether the system knows a way to an address (reserved for documentation; nothing is sent).
-fn has_ipv6() -> bool {
-    UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))
-        .and_then(|socket| socket.connect(("2001:db8::1", 9)))
-        .is_ok()
-}
-
-fn settings(options: &RtcOptions) -> SettingEngine {
+fn settings(options: &RtcOptions, addresses: &[SocketAddr]) -> SettingEngine {
+    let packet_bytes = options.packet_bytes.min(packets::of_all(addresses));
+    let check_every = check_every(addresses.len());
+    let tries = ICE_CHECK_FOR.as_millis() / check_every.as_millis();
     SettingEngineBuilder::new()
         .with_answering_dtls_role(RTCDtlsRole::Server)
         .with_ice_timeouts(Some(ICE_DISCONNECTED), Some(ICE_FAILED), Some(ICE_KEEP_ALIVE))
-        .with_ice_connection_attempts(Some(ICE_CHECK_EVERY), Some(ICE_TRIES))
+        .with_ice_connection_attempts(Some(check_every), Some(tries as u16))
         .with_include_loopback_candidate(true)
         .with_multicast_dns_mode(MulticastDnsMode::Disabled)
         .with_sctp_max_message_size(SctpMaxMessageSize::Bounded(MAX_MESSAGE_BYTES))
         .with_sctp_max_receive_buffer_size(sockets::receive_window_bytes(options.carries))
-        .with_sctp_mtu(options.packet_bytes)
+        .with_sctp_mtu(packet_bytes)
         .build()
+}
+
+/// All pairs of candidates are tried at once: the more there are, the less often.
+fn check_every(addresses: usize) -> Duration {
+    ICE_CHECK_EVERY * u32::try_from(addresses.div_ceil(FEW_ADDRESSES).max(1)).unwrap_or(1)
 }

@@ -12,10 +12,19 @@
 //! | a Python peer, or our older versions | offer `actpass`, our answer `passive` | the peer |
 //! | this version, to our older versions | offer `active`, answer `active`; they wait all the same | this version |
 //!
+//! **Candidates** are many where the other side has many addresses. Each makes this side send packets
+//! to an address that a stranger chose, so only so many are taken.
+//!
 //! **SCTP**: aiortc before 1.14 offers it as the drafts of RFC 8841 did, which the crate does not
 //! know; it understands the answer in today's form.
 
 use sleap_rtc_protocol::signaling::Sdp;
+
+/// Of the other side's candidates, those of its own addresses that are taken: our older versions name
+/// all of them, in no order.
+const MAX_HOSTS: usize = 64;
+/// And those that servers have told or lent it.
+const MAX_OTHERS: usize = 24;
 
 const OPENS: &str = "a=setup:active";
 const WAITS: &str = "a=setup:passive";
@@ -29,17 +38,35 @@ pub(super) fn offered(Sdp(offer): Sdp) -> Sdp {
 /// The other side's answer as the crate is to read it. An offer of `active` leaves no choice, and
 /// our older versions follow it, but their answers say `active` as always.
 pub(super) fn answer(answer: &str) -> String {
-    answer.replace(OPENS, WAITS)
+    bounded(answer).replace(OPENS, WAITS)
 }
 
 /// The other side's offer as the crate is to read it.
 pub(super) fn offer(offer: &str) -> String {
-    let lines = offer.split_inclusive('\n').map(|line| {
+    let bounded = bounded(offer);
+    let lines = bounded.split_inclusive('\n').map(|line| {
         let text = line.trim_end();
         let end = &line[text.len()..];
         today(text).map_or_else(|| line.to_owned(), |today| today + end)
     });
     lines.collect()
+}
+
+/// The description with no more candidates than are taken.
+fn bounded(description: &str) -> String {
+    let (mut hosts, mut others) = (0, 0);
+    let taken = description.split_inclusive('\n').filter(|line| {
+        if !line.starts_with("a=candidate:") {
+            return true;
+        }
+        let (count, limit) = match line.contains(" typ host") {
+            true => (&mut hosts, MAX_HOSTS),
+            false => (&mut others, MAX_OTHERS),
+        };
+        *count += 1;
+        *count <= limit
+    });
+    taken.collect()
 }
 
 /// A line of the drafts in today's form.
@@ -69,6 +96,17 @@ mod tests {
         for strange in ["", "m=application", "m=application x DTLS/SCTP 5000\n", "a=sctpmap:5000"] {
             assert_eq!(offer(strange), strange);
         }
+    }
+
+    #[test]
+    fn of_very_many_candidates_each_kind_keeps_some() {
+        let host = "a=candidate:1 1 udp 1 192.0.2.1 1 typ host\r\n";
+        let relay = "a=candidate:1 1 udp 1 192.0.2.1 1 typ relay raddr 0.0.0.0 rport 0\r\n";
+        let many = format!("v=0\r\n{}{}a=end\r\n", host.repeat(200), relay.repeat(100));
+        let wanted =
+            format!("v=0\r\n{}{}a=end\r\n", host.repeat(MAX_HOSTS), relay.repeat(MAX_OTHERS));
+        assert_eq!(offer(&many), wanted);
+        assert_eq!(answer(&many), wanted);
     }
 
     #[test]

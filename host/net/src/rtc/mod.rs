@@ -3,6 +3,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | `connection` | offer, answer, and the connection that comes of them |
+//! | `addresses` | which of this machine's addresses a connection uses |
 //! | `channel` | one data channel |
 //! | `descriptions` | where the session descriptions of peers differ: who opens, how SCTP is written |
 //! | `packets` | how long packets may be |
@@ -11,6 +12,7 @@
 //!
 //! Offer and answer carry all candidates (nobody trickles): Python peers know it no other way.
 
+mod addresses;
 mod channel;
 mod connection;
 mod descriptions;
@@ -37,7 +39,7 @@ const MAX_MESSAGE_BYTES: u32 = 262_144;
 pub struct RtcOptions {
     /// STUN and TURN servers.
     pub servers: Vec<IceServer>,
-    /// Addresses to use; empty means all interfaces and loopback.
+    /// Addresses to use; empty means those of the interfaces, and loopback.
     pub bind: Vec<IpAddr>,
     /// How long candidates are gathered.
     pub gather_limit: Duration,

@@ -1,9 +1,11 @@
 //! How long the packets of a connection may be.
 //!
-//! Each packet costs both ends the same, however long it is, and nobody cuts those that are too long
-//! for some part of the way: the socket forbids it, and the part throws them away.
+//! Each packet costs both ends the same, however long it is. Long ones are on trial: nobody may cut
+//! them, and a part of the way that cannot carry them throws them away, which is noticed. Short ones
+//! pass nearly everywhere, and where they do not, whoever carries them over IPv4 may cut them.
 
-use std::net::IpAddr;
+use super::addresses;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 /// SCTP packets of this length pass everywhere: with what is around them they make the 1,280 bytes
@@ -14,24 +16,28 @@ const AROUND_BYTES: u32 = 40 + 8 + 4 + 37;
 /// The longest: for an Ethernet frame, less what a home's line takes for itself.
 const LONG_BYTES: u32 = 1_400;
 
+/// The shortest: what IPv4 carries everywhere, less the headers.
+const SHORTEST_BYTES: u32 = 576 - AROUND_BYTES;
+
 /// The length of the SCTP packets that the network interface with this address carries. A part of
 /// the way behind it may carry less.
 pub(super) fn of_interface(address: IpAddr) -> u32 {
-    let frame = interface_of(address).and_then(|name| frame_bytes(&name)).unwrap_or(0);
-    frame.saturating_sub(AROUND_BYTES).clamp(SHORT_BYTES, LONG_BYTES)
+    let own = addresses::own();
+    let interface = own.into_iter().find(|own| own.address == address);
+    let frame = interface.and_then(|own| frame_bytes(&own.interface));
+    frame.map_or(SHORT_BYTES, |frame| in_frame(frame).min(LONG_BYTES))
 }
 
-fn interface_of(address: IpAddr) -> Option<String> {
-    let interfaces = nix::ifaddrs::getifaddrs().ok()?;
-    let of = |interface: &nix::ifaddrs::InterfaceAddress| {
-        let own = interface.address.as_ref()?;
-        let v4 = own.as_sockaddr_in().map(|own| IpAddr::from(own.ip()));
-        v4.or_else(|| own.as_sockaddr_in6().map(|own| own.ip().into()))
-    };
-    interfaces
-        .into_iter()
-        .find(|interface| of(interface) == Some(address))
-        .map(|it| it.interface_name)
+/// The length of the SCTP packets that all interfaces with these addresses carry.
+pub(super) fn of_all(addresses: &[SocketAddr]) -> u32 {
+    let own = addresses::own();
+    let used = own.iter().filter(|own| addresses.iter().any(|used| used.ip() == own.address));
+    let frames = used.filter_map(|own| frame_bytes(&own.interface));
+    frames.map(in_frame).min().unwrap_or(LONG_BYTES)
+}
+
+fn in_frame(frame_bytes: u32) -> u32 {
+    frame_bytes.saturating_sub(AROUND_BYTES).max(SHORTEST_BYTES)
 }
 
 /// What Linux says of it. Elsewhere nothing is known.

@@ -35,6 +35,8 @@ pub(super) struct Tuned {
     pub(super) resolve_until: Instant,
     /// What the connection is for.
     pub(super) carries: Carries,
+    /// Whether a packet that is too long for a part of the way may be cut there.
+    pub(super) may_be_cut: bool,
 }
 
 /// Bytes in flight on one channel. The cap must fit into what the receiving socket can hold, or
@@ -87,6 +89,21 @@ fn enlarge(socket: &UdpSocket) -> io::Result<()> {
     Ok(())
 }
 
+/// Lets routers cut packets over IPv4 (over IPv6 none does), so that a way that carries little is
+/// slow, and not dead.
+#[cfg(target_os = "linux")]
+fn allow_cutting(socket: &UdpSocket) -> io::Result<()> {
+    if socket.local_addr()?.is_ipv4() {
+        sockopt::set_ip_mtu_discover(socket, sockopt::Ipv4PathMtuDiscovery::DONT)?;
+    }
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn allow_cutting(_: &UdpSocket) -> io::Result<()> {
+    Ok(())
+}
+
 fn advise_once(granted_bytes: usize) {
     static ADVISED: Once = Once::new();
     if granted_bytes < WANTED_BYTES / 2 {
@@ -105,7 +122,14 @@ impl Runtime for Tuned {
         if let Err(error) = enlarge(&socket) {
             tracing::debug!(%error, "UDP buffers keep their size");
         }
+        let same = socket.try_clone()?;
         let socket = TokioRuntime.wrap_udp_socket(socket)?;
+        // The runtime has just forbidden it.
+        if self.may_be_cut
+            && let Err(error) = allow_cutting(&same)
+        {
+            tracing::debug!(%error, "packets are not cut on their way");
+        }
         Ok(Arc::new(match self.carries {
             // What waits a moment must fit into the buffer.
             Carries::Files if !is_clamped() => Socket::moderated(socket, self.connecting.clone()),

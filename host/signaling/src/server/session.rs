@@ -14,7 +14,7 @@ use sleap_rtc_protocol::ids::{PeerId, RoomCredentials, RoomId};
 use sleap_rtc_protocol::signaling::{
     Filters, MAX_FRAME_BYTES, MetadataPatch, Register, Role, ServerMessage,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -220,11 +220,8 @@ impl Session {
     /// The fault of a registration. The Python program's later versions prove who they are by other
     /// means than an identity token.
     fn explained(&mut self, text: &str, fault: Fault) -> Fault {
-        #[derive(Deserialize)]
-        struct Proof {
-            id_token: Option<IgnoredAny>,
-        }
-        if parse::<Proof>(text).is_ok_and(|proof| proof.id_token.is_none()) {
+        let keys: HashMap<String, IgnoredAny> = parse(text).unwrap_or_default();
+        if keys.contains_key("peer_id") && !keys.contains_key("id_token") {
             self.wants_accounts = true;
             if self.server.addresses.is_told_of_accounts(self.address, Instant::now()) {
                 tracing::info!(

@@ -321,10 +321,8 @@ async fn nonsense_is_a_typed_error() {
     let (offering, _) = offer(&loopback()).await.unwrap();
     assert!(matches!(offering.accept(&nonsense).await, Err(RtcError::BadDescription(_))));
 
-    for swollen in ["a=candidate:\r\n".repeat(101), "x".repeat(64 * 1024 + 1)] {
-        let refused = answer(&loopback(), &Sdp(swollen)).await;
-        assert!(matches!(refused, Err(RtcError::DescriptionTooLarge)));
-    }
+    let refused = answer(&loopback(), &Sdp("x".repeat(64 * 1024 + 1))).await;
+    assert!(matches!(refused, Err(RtcError::DescriptionTooLarge)));
 }
 
 /// Run by hand: `cargo test -p sleap-rtc --lib rtc -- --ignored --nocapture`.
