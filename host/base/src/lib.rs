@@ -5,6 +5,7 @@
 //! | [`backoff`] | waits between attempts |
 //! | [`clock`] | the time of day, as numbers |
 //! | [`deadline`] | deadlines that may be absent |
+//! | [`error`] | an error and its causes in one line |
 //! | [`file`] | files that appear whole or not at all |
 //! | [`ice`] | STUN and TURN servers, checked |
 //! | `sqlite` | SQLite files with a version (feature `sqlite`) |
@@ -21,6 +22,7 @@
 pub mod backoff;
 pub mod clock;
 pub mod deadline;
+pub mod error;
 pub mod file;
 pub mod ice;
 #[cfg(feature = "sqlite")]

@@ -9,6 +9,7 @@ use super::parting::Stage;
 use super::viewer::Viewer;
 use super::{ClientError, Job, concluded};
 use crate::config::LegacyPatience;
+use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_net::rtc::{Channel, Message};
 use sleap_rtc_package::script::{self, MAX_SCRIPT_BYTES};
 use sleap_rtc_protocol::ids::PeerId;
@@ -132,7 +133,7 @@ impl Session<'_> {
         let packing = move || transfer::pack_package(&package, &top, &script, &to);
         let packed = tokio::task::spawn_blocking(packing).await;
         let packed = packed.map_err(|error| ClientError::Internal(error.to_string()))?;
-        packed.map_err(|error| ClientError::Internal(error.to_string()))?;
+        packed.map_err(|error| ClientError::Internal(WithCauses(&error).to_string()))?;
         Ok((zip, name))
     }
 
@@ -220,7 +221,9 @@ impl Session<'_> {
                 transfer::unpack(&zip, &into, &Limits::results())
             });
             let unpacked = unpacking.await.map_err(|e| ClientError::Internal(e.to_string()))?;
-            unpacked.map_err(|error| self.broke(format!("sent a bad result: {error}")))?;
+            unpacked.map_err(|error| {
+                self.broke(format!("sent a damaged result: {}", WithCauses(&error)))
+            })?;
             std::fs::remove_file(&result).map_err(internal)?;
         }
         job.output.publish(flow.collected)

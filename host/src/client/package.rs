@@ -7,6 +7,7 @@ use super::given;
 use super::reading::Reading;
 use super::view::View;
 use crate::config::ClientConfig;
+use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_package::script::{Folder, Model, Run, ScriptFile};
 use sleap_rtc_package::{CheckError, Checked, Site, check, describe};
 use sleap_rtc_protocol::job::{JobDescription, JobType, Requirements};
@@ -58,7 +59,7 @@ pub fn open_training(
             listing.keep(|path| path.as_str() != script);
         }
         for error in listing.left_out() {
-            tracing::warn!("left out: {error}");
+            tracing::warn!("left out: {}", WithCauses(error));
         }
         let checked = checked(&mut listing, JobType::Training, path)?;
         leave_out_results(&mut listing, &checked);
@@ -190,8 +191,8 @@ fn named_by(run: &Run) -> Vec<String> {
     }
 }
 
-pub(super) fn bad(error: impl std::fmt::Display) -> ClientError {
-    ClientError::Package(error.to_string())
+pub(super) fn bad(error: impl std::error::Error) -> ClientError {
+    ClientError::Package(WithCauses(&error).to_string())
 }
 
 /// What policies are told of `package`. Blocks.

@@ -1,6 +1,7 @@
 //! Jobs on storage that both sides see: paths travel instead of bytes.
 
 use super::ClientError;
+use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_protocol::job::SharedPaths;
 use sleap_rtc_protocol::path::RelPath;
 use sleap_rtc_transfer::{Package, storage};
@@ -48,8 +49,8 @@ impl SharedJob {
     }
 }
 
-fn refused(error: impl std::fmt::Display) -> ClientError {
-    ClientError::Shared(error.to_string())
+fn refused(error: impl std::error::Error) -> ClientError {
+    ClientError::Shared(WithCauses(&error).to_string())
 }
 
 fn unusable(path: &Path, error: &io::Error) -> ClientError {

@@ -28,7 +28,7 @@ pub(super) enum ConnectionError {
     Dialect(#[from] DialectError),
     #[error("the client is gone")]
     Gone,
-    #[error("{0}")]
+    #[error(transparent)]
     Transfer(#[from] sleap_rtc_transfer::TransferError),
     #[error("{0}")]
     Refused(#[from] sleap_rtc_protocol::job::Refusal),

@@ -9,6 +9,7 @@ use super::legacy_texts::Texts;
 use super::staging::Unstarted;
 use super::{Client, staging};
 use sleap_rtc_base::clock::now_ms;
+use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_job::{EventStream, JobCommand, JobFolder, JobHandle};
 use sleap_rtc_net::rtc::{Channel, Message};
 use sleap_rtc_protocol::job::{
@@ -41,7 +42,7 @@ pub(super) async fn serve(client: Client, channel: Channel) -> Result<(), Connec
         let cause = match error {
             ConnectionError::Refused(refusal) => Some(refusal.message.clone()),
             ConnectionError::Io(error) => Some(error.to_string()),
-            ConnectionError::Folder(error) => Some(error.to_string()),
+            ConnectionError::Folder(error) => Some(WithCauses(error).to_string()),
             ConnectionError::Protocol(what) => Some((*what).to_owned()),
             _ => None,
         };
@@ -234,9 +235,11 @@ async fn stage(
         let (into, limits, from) = (folder.files_dir(), client.site.limits.clone(), zip.clone());
         let unpacked = tokio::task::spawn_blocking(move || transfer::unpack(&from, &into, &limits));
         let unpacked = unpacked.await.map_err(|_| ConnectionError::Gone)?;
-        // The client knows the zip by its own name for it.
-        let (path, name) = (zip.to_string_lossy(), &folder.spec().name);
-        unpacked.map_err(|error| invalid(error.to_string().replace(&*path, name)))?;
+        unpacked.map_err(|error| {
+            // The client knows the zip by the name that it gave.
+            let error = error.with_archive_name(&zip, &folder.spec().name);
+            invalid(WithCauses(&error).to_string())
+        })?;
         tokio::fs::remove_file(&zip).await?;
     }
     Ok(staging::check_files(&client.site, folder, &folder.spec().description).await?)
@@ -381,7 +384,7 @@ async fn result_file(
             let (from, to) = (results.clone(), zip.clone());
             let packing = tokio::task::spawn_blocking(move || transfer::pack(&from, &to));
             let packed = packing.await.map_err(|_| ConnectionError::Gone)?;
-            packed.map_err(|error| invalid(error.to_string()))?;
+            packed.map_err(|error| invalid(WithCauses(&error).to_string()))?;
             let package = said.meta.as_ref().map_or("package.zip", |meta| base_name(&meta.name));
             (format!("trained_{package}"), zip, "models")
         }

@@ -55,6 +55,7 @@ use gpu_memory::GpuMemory;
 use gpu_pool::{GpuPool, Identity as GpuIdentity};
 use gpus::Looks;
 use identity::{IdentityError, StateFolder};
+use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_base::ice::IceConfig;
 use sleap_rtc_job::RunnerOptions;
 use sleap_rtc_net::rtc::RtcOptions;
@@ -431,7 +432,7 @@ fn limits(config: &WorkerConfig) -> Limits {
     match Cache::open(&folder, config.cache_bytes) {
         Ok(cache) => Limits { cache: Some(cache), ..limits },
         Err(error) => {
-            warn!(%error, "packages are received without a cache");
+            warn!(error = %WithCauses(&error), "receiving packages without a cache");
             limits
         }
     }

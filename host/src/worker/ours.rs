@@ -4,6 +4,7 @@ use super::connection::ConnectionError;
 use super::uploads::Upload;
 use super::{Client, staging};
 use sleap_rtc_base::clock::now_ms;
+use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_job::{EventStream, JobCommand, JobError, JobFolder, JobHandle};
 use sleap_rtc_net::dialect::{DialectError, WorkerEnd};
 use sleap_rtc_protocol::event_cursor::EventsAfter;
@@ -38,7 +39,7 @@ pub(super) async fn serve(client: Client, mut link: WorkerEnd) -> Result<(), Con
         Err(ConnectionError::Refused(refusal)) => Some(refusal.clone()),
         // A client that hears nothing comes back, to no avail.
         Err(error @ (ConnectionError::Folder(_) | ConnectionError::Io(_))) => {
-            let text = format!("the worker cannot use the job's folder: {error}");
+            let text = format!("the worker cannot use the job's folder: {}", WithCauses(error));
             Some(Refusal::new(RefusalCode::Other, text))
         }
         _ => None,

@@ -4,6 +4,7 @@
 use super::coordinator::CoordinatorHandle;
 use super::{Client, Site};
 use sleap_rtc_base::clock::now_ms;
+use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_job::{JobFolder, JobHandle};
 use sleap_rtc_protocol::ids::{JobId, JobSecret, PeerId};
 use sleap_rtc_protocol::job::{JobDescription, JobEvent, Refusal, RefusalCode, SharedPaths};
@@ -140,7 +141,9 @@ pub(super) fn shared_places(site: &Site, paths: &SharedPaths) -> Result<SharedPl
              without shared storage",
         )
     })?;
-    let place = |path| storage::confined(root, path).map_err(|error| invalid(error.to_string()));
+    let place = |path| {
+        storage::confined(root, path).map_err(|error| invalid(WithCauses(&error).to_string()))
+    };
     let input = place(&paths.input)?;
     if !input.exists() {
         let text = format!("{} does not exist below the worker's shared root", paths.input);
@@ -155,7 +158,7 @@ pub(super) async fn take_in_place(folder: &JobFolder, input: PathBuf) -> Result<
     let taken = tokio::task::spawn_blocking(move || transfer::link(&input, &into)).await;
     let invalid = |text: String| Refusal::new(RefusalCode::Invalid, text);
     match taken {
-        Ok(taken) => taken.map_err(|error| invalid(error.to_string())),
+        Ok(taken) => taken.map_err(|error| invalid(WithCauses(&error).to_string())),
         Err(_) => Err(invalid("reading the package was interrupted".into())),
     }
 }
@@ -202,7 +205,7 @@ pub(super) async fn deliver(site: &Site, folder: &JobFolder) -> Result<(), Refus
             folder.mark_fetched(now_ms());
             Ok(())
         }
-        Ok(Err(error)) => Err(failed(format!("cannot write the results: {error}"))),
+        Ok(Err(error)) => Err(failed(format!("cannot write the results: {}", WithCauses(&error)))),
         Err(_) => Err(failed("copying the results was interrupted".into())),
     }
 }

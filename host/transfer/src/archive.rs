@@ -20,13 +20,13 @@ pub(super) const READ_BYTES: usize = 128 * 1024;
 /// Why a package cannot be used. Each message names the file.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
-    /// The system said no.
-    #[error("cannot read {path:?}: {cause}")]
+    /// The system reports an error.
+    #[error("cannot read {path:?}")]
     Read {
-        /// What.
+        /// The file or folder.
         path: PathBuf,
-        /// Why not.
-        cause: io::Error,
+        /// The system's error.
+        source: io::Error,
     },
     /// Not a zip at all, or a damaged one.
     #[error("{path:?} is not a zip file that can be read: {why}; export the package again")]
@@ -79,7 +79,7 @@ pub enum ArchiveError {
         total_bytes: u64,
     },
     /// The files do not fit together.
-    #[error("the package is refused: {0}")]
+    #[error("the package is rejected")]
     Manifest(#[from] ManifestError),
     /// There is nothing in it.
     #[error("{path:?} has no files")]
@@ -106,8 +106,20 @@ pub enum ArchiveError {
 }
 
 impl ArchiveError {
-    pub(super) fn read(path: &Path, cause: io::Error) -> Self {
-        Self::Read { path: path.to_owned(), cause }
+    pub(super) fn read(path: &Path, source: io::Error) -> Self {
+        Self::Read { path: path.to_owned(), source }
+    }
+
+    /// The same error with `name` in place of the path of the archive at `path`.
+    pub(super) fn with_archive_name(mut self, path: &Path, name: &str) -> Self {
+        if let Self::Read { path: named, .. }
+        | Self::NotAZip { path: named, .. }
+        | Self::Empty { path: named } = &mut self
+            && named == path
+        {
+            *named = name.into();
+        }
+        self
     }
 }
 
@@ -116,8 +128,8 @@ pub(super) fn composed(name: &str) -> Result<RelPath, PathError> {
     RelPath::new(name.nfc().collect::<String>())
 }
 
-/// What systems leave in archives and folders, and nobody means to send.
-pub(super) fn is_litter(name: &str) -> bool {
+/// Whether a file is metadata that an operating system adds to archives and folders.
+pub(super) fn is_os_junk(name: &str) -> bool {
     name.split('/').any(|part| part == "__MACOSX" || part == ".DS_Store")
 }
 

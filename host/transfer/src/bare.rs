@@ -1,10 +1,11 @@
 //! Both ends of a transfer without files: what whole transfers are measured against.
 
 use super::lane::LaneLost;
+use super::link::send_frame;
 use super::reader::Outgoing;
 use super::steering::LaneCount;
 use super::striping::Striping;
-use super::{Incoming, Limits, Link, LinkError, TransferError, say};
+use super::{Incoming, Limits, Link, LinkError, TransferError};
 use sleap_rtc_protocol::frame::TransferFrame;
 use sleap_rtc_protocol::transfer::{BlobHash, CHUNK_BYTES, Chunk, Packing};
 use std::collections::HashMap;
@@ -69,7 +70,7 @@ pub async fn send<L: Link>(
             }
         }
     }
-    say(link, TransferFrame::Complete, IDLE).await?;
+    send_frame(link, TransferFrame::Complete, IDLE).await?;
     link.close_lanes();
     Ok(())
 }
@@ -81,13 +82,14 @@ pub async fn receive<L: Link>(link: &mut L) -> Result<u64, TransferError> {
     let mut told_at = Instant::now();
     loop {
         let tell_at = told_at + TELL_EVERY;
+        let mut is_due = false;
         tokio::select! {
             biased;
-            () = tokio::time::sleep_until(tell_at.into()) => told = u64::MAX,
+            () = tokio::time::sleep_until(tell_at.into()) => is_due = true,
             incoming = link.next(true) => match incoming? {
                 Incoming::Chunk(frame) => {
                     let chunk = Chunk::decode(&frame);
-                    let chunk = chunk.ok_or(TransferError::Protocol("a chunk cannot be read"))?;
+                    let chunk = chunk.ok_or(TransferError::Protocol("a chunk is malformed"))?;
                     let bit = 1 << (chunk.offset as usize / CHUNK_BYTES);
                     let (here, length) = parts.entry(chunk.piece).or_default();
                     if *here & bit != 0 {
@@ -109,10 +111,10 @@ pub async fn receive<L: Link>(link: &mut L) -> Result<u64, TransferError> {
                 _ => {}
             },
         }
-        if bytes.abs_diff(told) >= TELL_BYTES {
+        if is_due || bytes.abs_diff(told) >= TELL_BYTES {
             (told, told_at) = (bytes, Instant::now());
             let (pieces, chunks) = (std::mem::take(&mut whole), news.drain().collect());
-            say(link, TransferFrame::Verified { bytes, pieces, chunks }, IDLE).await?;
+            send_frame(link, TransferFrame::Verified { bytes, pieces, chunks }, IDLE).await?;
         }
     }
 }

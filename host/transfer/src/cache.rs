@@ -1,13 +1,13 @@
-//! What a worker has received before, so that it is not sent again.
+//! Files that a worker has received earlier, so that they are not sent again.
 //!
-//! A folder of files named after their content, each a second name of a file that some job received,
-//! and an SQLite index that says which pieces are in them. A job may write into its own files, so a
-//! cached piece counts only when its hash is right at the moment of its use. What was not used for
-//! the longest time goes first; jobs keep their own names for their files, so they never notice.
-//! Beside it lie the folders of transfers that were given up in the middle (`salvage`).
+//! The cache is a folder of files named after their content, and an SQLite index of the pieces in
+//! them. Each cached file is a hard link to a file that some job received. A job may change its own
+//! files, so a cached piece is hashed again whenever it is used. The least recently used files are
+//! removed first; the jobs keep their own links. Beside them are the folders of abandoned transfers
+//! (`salvage`).
 
 use super::pieces;
-use super::salvage::{self, Salvaged};
+use super::salvage::{self, AbandonedTransfer};
 use parking_lot::{Mutex, MutexGuard};
 use rusqlite::{Connection, OptionalExtension, params};
 use sleap_rtc_base::sqlite::{self, Schema};
@@ -19,8 +19,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A piece may be in many files; so many are tried.
-const PLACES: u32 = 4;
+/// A piece may be in many files. This many of them are tried.
+const MAX_PLACES: u32 = 4;
 const SCHEMA: Schema = Schema {
     version: 1,
     tables: "
@@ -42,24 +42,24 @@ const SCHEMA: Schema = Schema {
 ",
 };
 
-/// Why there is no cache.
+/// Why the cache cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum CacheError {
-    /// The folder or a file in it.
-    #[error("the cache {path:?} cannot be used: {cause}")]
+    /// The folder, or a file in it, cannot be read or written.
+    #[error("cannot use the cache folder {path:?}")]
     Io {
-        /// Which.
+        /// The cache folder.
         path: PathBuf,
-        /// Why not.
-        cause: io::Error,
+        /// The system's error.
+        source: io::Error,
     },
-    /// The index.
-    #[error("the index of the cache {path:?} cannot be used: {cause}; remove that folder")]
+    /// The index cannot be read or written.
+    #[error("cannot use the index of the cache {path:?}; if it stays that way, remove that folder")]
     Index {
-        /// The cache's folder.
+        /// The cache folder.
         path: PathBuf,
-        /// Why not.
-        cause: sqlite::OpenError,
+        /// SQLite's error.
+        source: sqlite::OpenError,
     },
 }
 
@@ -72,7 +72,7 @@ pub struct Cache {
 #[derive(Debug)]
 struct Inner {
     files: PathBuf,
-    /// Folders of transfers that were given up.
+    /// Folders of abandoned transfers.
     unfinished: PathBuf,
     limit_bytes: u64,
     index: Mutex<Connection>,
@@ -83,7 +83,7 @@ impl Cache {
     /// damaged is begun anew: nothing is lost but time.
     pub fn open(folder: &Path, limit_bytes: u64) -> Result<Self, CacheError> {
         let files = folder.join("files");
-        let unusable = |cause| CacheError::Io { path: folder.to_owned(), cause };
+        let unusable = |source| CacheError::Io { path: folder.to_owned(), source };
         fs::create_dir_all(&files).map_err(unusable)?;
         let path = folder.join("index.sqlite");
         let index = match SCHEMA.open(&path) {
@@ -94,18 +94,19 @@ impl Cache {
             }
             opened => opened,
         };
-        let index = index.map_err(|cause| CacheError::Index { path: folder.to_owned(), cause })?;
+        let index =
+            index.map_err(|source| CacheError::Index { path: folder.to_owned(), source })?;
         let unfinished = folder.join("unfinished");
         // Now: on a full disk there is no room for a folder.
         fs::create_dir_all(&unfinished).map_err(unusable)?;
         let inner = Inner { files, unfinished, limit_bytes, index: Mutex::new(index) };
         let cache = Self { inner: Arc::new(inner) };
-        cache.tidy(|cache, index| cache.remove_strays(index));
-        cache.tidy(|cache, index| cache.shrink_to(index, limit_bytes));
+        cache.update(|cache, index| cache.remove_strays(index));
+        cache.update(|cache, index| cache.shrink_to(index, limit_bytes));
         Ok(cache)
     }
 
-    /// The bytes of `piece`, if they are here and right.
+    /// The bytes of `piece`, if they are here and match its hash.
     pub(super) fn read(&self, piece: Piece) -> Option<Vec<u8>> {
         let places = self.places(piece.blake3).inspect_err(unreadable).ok()?;
         let mut bytes = vec![0; piece.bytes as usize];
@@ -115,42 +116,41 @@ impl Cache {
             if read.is_ok() && pieces::hash(&bytes) == piece.blake3 {
                 return Some(bytes);
             }
-            tracing::debug!(%content, "a cached file is no longer what it was");
-            self.tidy(|cache, index| cache.forget(index, content));
+            tracing::debug!(%content, "a cached file has changed");
+            self.update(|cache, index| cache.forget(index, content));
         }
         None
     }
 
-    /// Takes in the files of `manifest`, which are below `root`, whole and verified.
-    pub(super) fn keep(&self, root: &Path, manifest: &Manifest) {
+    /// Adds the files of `manifest`, which are below `root`, complete and verified.
+    pub(super) fn add(&self, root: &Path, manifest: &Manifest) {
         if manifest.total_bytes() > self.inner.limit_bytes {
             return;
         }
-        self.tidy(|cache, index| cache.take_in(index, root, manifest));
-        self.tidy(|cache, index| cache.shrink_to(index, cache.inner.limit_bytes));
+        self.update(|cache, index| cache.take_in(index, root, manifest));
+        self.update(|cache, index| cache.shrink_to(index, cache.inner.limit_bytes));
     }
 
-    /// Takes over `folder`, which a transfer had filled in part when it was given up for good, so that
-    /// whoever sends the same again goes on where it was. The folder is gone after this, unless
-    /// there is nothing of use in it.
+    /// Moves the destination `folder` of an abandoned transfer into the cache, so that sending the
+    /// same files again resumes there. Ignores a folder that contains nothing verified.
     pub fn salvage(&self, folder: &Path) {
         if self.inner.limit_bytes == 0 {
             return;
         }
         if let Err(error) = salvage::keep(&self.inner.unfinished, folder) {
-            tracing::warn!(folder = %folder.display(), %error, "what has arrived is not kept");
+            tracing::warn!(folder = %folder.display(), %error, "cannot keep an abandoned transfer");
         }
-        self.tidy(|cache, index| cache.shrink_to(index, cache.inner.limit_bytes));
+        self.update(|cache, index| cache.shrink_to(index, cache.inner.limit_bytes));
     }
 
-    /// What was taken over so far.
-    pub(super) fn salvaged(&self) -> Vec<Salvaged> {
+    /// The abandoned transfers in the cache.
+    pub(super) fn abandoned(&self) -> Vec<AbandonedTransfer> {
         salvage::open(&self.inner.unfinished)
     }
 
-    /// Gives up so many bytes, for something more important.
+    /// Removes cached files of at least `bytes` in all, to make room for a transfer.
     pub(super) fn make_room(&self, bytes: u64) {
-        self.tidy(|cache, index| {
+        self.update(|cache, index| {
             let unfinished = salvage::shrink(&cache.inner.unfinished, u64::MAX);
             let left = (unfinished + total_bytes(index)?).saturating_sub(bytes);
             cache.shrink_to(index, left)
@@ -166,8 +166,8 @@ impl Cache {
         self.inner.index.lock()
     }
 
-    /// Does work that the transfer at hand does not depend on.
-    fn tidy(&self, work: impl FnOnce(&Self, &mut Connection) -> rusqlite::Result<()>) {
+    /// Changes the index. Only logs errors, because the current transfer does not depend on it.
+    fn update(&self, work: impl FnOnce(&Self, &mut Connection) -> rusqlite::Result<()>) {
         if let Err(error) = work(self, &mut self.index()) {
             unreadable(&error);
         }
@@ -177,7 +177,7 @@ impl Cache {
         let index = self.index();
         let mut find =
             index.prepare_cached("SELECT content, offset FROM piece WHERE hash = ?1 LIMIT ?2")?;
-        let places = find.query_map(params![piece.0, PLACES], hash_and_number)?;
+        let places = find.query_map(params![piece.0, MAX_PLACES], hash_and_number)?;
         places.collect()
     }
 
@@ -188,7 +188,7 @@ impl Cache {
         manifest: &Manifest,
     ) -> rusqlite::Result<()> {
         let changes = index.transaction()?;
-        // Later than all before, also within one second: the order is what counts.
+        // Only the order matters, so make this later than all earlier entries within the same second.
         let next = "SELECT COALESCE(MAX(used_at_s), 0) + 1 FROM content";
         let now = now_s().max(changes.query_row(next, [], |row| row.get(0))?);
         for file in manifest.files().iter().filter(|file| file.size > 0) {
@@ -206,7 +206,7 @@ impl Cache {
                 other => other,
             };
             if let Err(error) = linked {
-                tracing::debug!(file = %from.display(), %error, "not cached");
+                tracing::debug!(file = %from.display(), %error, "cannot add a file to the cache");
                 continue;
             }
             changes.prepare_cached("INSERT INTO content VALUES (?1, ?2, ?3)")?.execute(params![
@@ -244,22 +244,22 @@ impl Cache {
         index.execute("DELETE FROM content WHERE hash = ?1", [content.0])?;
         match fs::remove_file(self.file(content)) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
-                tracing::warn!(%content, %error, "left in the cache's folder");
+                tracing::warn!(%content, %error, "cannot remove a file from the cache");
             }
             _ => {}
         }
         Ok(())
     }
 
-    /// Files that the index does not know: their job was interrupted on the way here.
+    /// Removes files that the index does not list, which an interrupted `add` leaves behind.
     fn remove_strays(&self, index: &mut Connection) -> rusqlite::Result<()> {
         let mut all = index.prepare("SELECT hash FROM content")?;
         let known = all.query_map([], |row| Ok(BlobHash(row.get(0)?).to_string()))?;
         let known: HashSet<String> = known.collect::<rusqlite::Result<_>>()?;
         for entry in fs::read_dir(&self.inner.files).into_iter().flatten().flatten() {
             if !known.contains(&*entry.file_name().to_string_lossy()) {
-                tracing::debug!(file = %entry.path().display(), "removed from the cache");
-                // It is looked for again at the next start.
+                tracing::debug!(file = %entry.path().display(), "removing a stray file from the cache");
+                // On failure, the next start tries again.
                 let _ = fs::remove_file(entry.path());
             }
         }
@@ -278,7 +278,7 @@ fn total_bytes(index: &Connection) -> rusqlite::Result<u64> {
 }
 
 fn unreadable(error: &rusqlite::Error) {
-    tracing::warn!(%error, "the index of the cache cannot be used; more is sent than needed");
+    tracing::warn!(%error, "cannot use the index of the cache; files may be sent again");
 }
 
 fn now_s() -> i64 {

@@ -279,7 +279,7 @@ impl Listing {
                 Content::Zip(_),
                 ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::UnexpectedEof,
             ) => ArchiveError::Damaged { path, why: error.to_string() },
-            _ => ArchiveError::Read { path: member.path.as_str().into(), cause: error },
+            _ => ArchiveError::Read { path: member.path.as_str().into(), source: error },
         }
     }
 

@@ -1,10 +1,9 @@
-//! The end that wants the files.
+//! The receiving end of a transfer.
 
-use super::writer::{Report, Writer};
-use super::{
-    Incoming, Limits, Link, LinkError, Pace, Progress, QUEUE_CHUNKS, TransferError, aborted,
-    conclude, say,
-};
+use super::goodbye::{aborted, conclude};
+use super::link::send_frame;
+use super::writer::{Accepted, ChunkReport, Writer};
+use super::{Incoming, Limits, Link, LinkError, Pace, Progress, QUEUE_CHUNKS, TransferError};
 use bytes::Bytes;
 use sleap_rtc_protocol::frame::{ACKS_PER_FRAME, PIECES_PER_FRAME, TransferFrame};
 use sleap_rtc_protocol::transfer::{
@@ -17,20 +16,21 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-/// How often the sender is told how far we are, unless [`TELL_BYTES`] come sooner.
-const TELL_EVERY: Duration = Duration::from_millis(100);
-/// How many bytes go by without telling.
-const TELL_BYTES: u64 = 2 << 20;
-/// The most bytes that the paths of a manifest may have together: a bound on memory.
+/// How often a report is sent while chunks arrive.
+const REPORT_INTERVAL: Duration = Duration::from_millis(100);
+/// A report is sent early after this many bytes.
+const REPORT_BYTES: u64 = 2 << 20;
+/// The largest sum of the lengths of all paths in a manifest, in bytes. Bounds memory.
 const MAX_PATHS_BYTES: usize = 16 << 20;
-/// The most pieces that a manifest may list: 256 GiB at least, and a bound on memory.
+/// The largest number of pieces in a manifest, enough for at least 256 GiB. Bounds memory.
 const MAX_PIECES: usize = 1 << 20;
 
-/// Receives a package or a result into `destination`, which is created where it is missing.
+/// Receives a package or a result into `destination`, which is created if it is missing.
 ///
-/// Files appear under their names only whole and verified. What is there already, under its name, in
-/// pieces of an earlier try or in the cache, and verified, is not asked for. On failure the other side learns the
-/// reason; what was verified stays, for another try. Returns what is there now.
+/// A file appears under its name only when it is complete and verified. Content that already exists
+/// under its name, in the staging folder of an earlier attempt or in the cache, is verified and not
+/// requested again. On failure the other side learns the reason, and verified content stays for the
+/// next attempt. Returns the manifest of the received files.
 pub async fn receive<L: Link>(
     link: &mut L,
     destination: &Path,
@@ -52,62 +52,63 @@ async fn receive_or_fail<L: Link>(
     limits: &Limits,
     progress: impl FnMut(Progress),
 ) -> Result<Manifest, TransferError> {
-    let manifest = hear_manifest(link, limits).await?;
+    let manifest = receive_manifest(link, limits).await?;
     let total_bytes = manifest.total_bytes();
-    let mut telling = Telling {
+    let mut reporter = ProgressReporter {
         now: Progress { total_bytes, ..Progress::default() },
-        told_bytes: 0,
-        told_at: Instant::now(),
-        here: Here::default(),
+        reported_bytes: 0,
+        reported_at: Instant::now(),
+        acks: AckTracker::default(),
         idle: limits.idle,
         progress,
     };
     let (destination, cache) = (destination.to_owned(), limits.cache.clone());
     let preparing = tokio::task::spawn_blocking(move || Writer::new(&destination, manifest, cache));
-    let writer = telling.meanwhile(link, preparing).await??;
-    telling.now.done_bytes = writer.done_bytes();
-    telling.now.already_there_bytes = writer.done_bytes();
+    let mut writer = reporter.during(link, preparing).await??;
+    reporter.now.done_bytes = writer.done_bytes();
+    reporter.now.already_there_bytes = writer.done_bytes();
     let wants = writer.wants();
-    let writer = match wants.is_empty() {
-        true => writer,
-        false => {
-            for frame in want_frames(&wants) {
-                say(link, frame, limits.idle).await?;
-            }
-            telling.here.asked(&wants);
-            telling.tell(link).await?;
-            receive_chunks(link, writer, limits.pace.as_ref(), &mut telling).await?
+    if !wants.is_empty() {
+        for frame in want_frames(&wants) {
+            send_frame(link, frame, limits.idle).await?;
         }
-    };
+        reporter.acks.requested(&wants);
+        reporter.report(link).await?;
+        writer = receive_chunks(link, writer, limits.pace.as_ref(), &mut reporter).await?;
+    }
     let finishing = tokio::task::spawn_blocking(move || writer.finish());
-    let manifest = telling.meanwhile(link, finishing).await?;
-    telling.now.done_bytes = total_bytes;
-    (telling.progress)(telling.now);
-    say(link, TransferFrame::Complete, limits.idle).await?;
+    let manifest = reporter.during(link, finishing).await?;
+    reporter.now.done_bytes = total_bytes;
+    (reporter.progress)(reporter.now);
+    send_frame(link, TransferFrame::Complete, limits.idle).await?;
     Ok(manifest)
 }
 
-/// What one end says to the other within `idle`. Chunks count only where they are wanted.
-async fn hear<L: Link>(link: &mut L, idle: Duration) -> Result<Incoming, TransferError> {
-    let heard = tokio::time::timeout(idle, link.next(true)).await;
-    match heard.map_err(|_| TransferError::Silent(idle))?? {
+/// The next message. An abort by the other side is an error, and so is silence for longer than
+/// `idle`.
+async fn next_message<L: Link>(link: &mut L, idle: Duration) -> Result<Incoming, TransferError> {
+    let next = tokio::time::timeout(idle, link.next(true)).await;
+    match next.map_err(|_| TransferError::Silent(idle))?? {
         Incoming::Control(TransferFrame::Abort { reason }) => Err(aborted(&reason)),
         other => Ok(other),
     }
 }
 
-async fn hear_manifest<L: Link>(link: &mut L, limits: &Limits) -> Result<Manifest, TransferError> {
+async fn receive_manifest<L: Link>(
+    link: &mut L,
+    limits: &Limits,
+) -> Result<Manifest, TransferError> {
     let mut files: Vec<FileEntry> = Vec::new();
     let mut paths_bytes = 0;
     loop {
-        match hear(link, limits.idle).await? {
+        match next_message(link, limits.idle).await? {
             Incoming::Control(TransferFrame::Manifest { files: some, more }) => {
                 paths_bytes += some.iter().map(|file| file.path.as_str().len()).sum::<usize>();
                 if files.len() + some.len() > MAX_FILES || paths_bytes > MAX_PATHS_BYTES {
                     return Err(ManifestError::TooMany.into());
                 }
                 if more && some.is_empty() {
-                    return Err(TransferError::Protocol("the list of files goes on with nothing"));
+                    return Err(TransferError::Protocol("a part of the list of files is empty"));
                 }
                 files.extend(some);
                 if !more {
@@ -116,46 +117,51 @@ async fn hear_manifest<L: Link>(link: &mut L, limits: &Limits) -> Result<Manifes
             }
             Incoming::Control(TransferFrame::Unknown) | Incoming::Lane(_) => {}
             Incoming::Control(_) | Incoming::Chunk(_) => {
-                return Err(TransferError::Protocol("it did not begin with the list of files"));
+                return Err(TransferError::Protocol(
+                    "the transfer does not begin with the list of files",
+                ));
             }
         }
     }
     Manifest::check_files(&files, limits.max_bytes)?;
-    let cuts = hear_cuts(link, limits, &files).await?;
+    let cuts = receive_cuts(link, limits, &files).await?;
     Ok(Manifest::new(files, cuts, limits.max_bytes)?)
 }
 
-/// Hears the pieces of every long file.
-async fn hear_cuts<L: Link>(
+/// Receives the list of pieces of every long file.
+async fn receive_cuts<L: Link>(
     link: &mut L,
     limits: &Limits,
     files: &[FileEntry],
 ) -> Result<Cuts, TransferError> {
     let cut = files.iter().filter(|file| file.is_cut());
     let mut awaited: HashMap<BlobHash, u64> = cut.map(|file| (file.blake3, file.size)).collect();
-    let (mut cuts, mut now) = (Cuts::new(), Vec::<Piece>::new());
+    let mut cuts = Cuts::new();
+    let mut partial: Vec<Piece> = Vec::new();
     let mut left = MAX_PIECES;
     while !awaited.is_empty() {
-        match hear(link, limits.idle).await? {
+        match next_message(link, limits.idle).await? {
             Incoming::Control(TransferFrame::Pieces { of, pieces, more }) => {
                 let size = *awaited
                     .get(&of)
-                    .ok_or(TransferError::Protocol("pieces of no file were listed"))?;
+                    .ok_or(TransferError::Protocol("the pieces of an unknown file are listed"))?;
                 left = left
                     .checked_sub(pieces.len())
                     .ok_or(TransferError::Protocol("there are too many pieces"))?;
-                now.extend(pieces);
-                if now.is_empty() || now.len() as u64 > size / u64::from(MIN_PIECE_BYTES) + 1 {
+                partial.extend(pieces);
+                if partial.is_empty()
+                    || partial.len() as u64 > size / u64::from(MIN_PIECE_BYTES) + 1
+                {
                     return Err(TransferError::Protocol("there are too many pieces, or none"));
                 }
                 if !more {
                     awaited.remove(&of);
-                    cuts.insert(of, std::mem::take(&mut now));
+                    cuts.insert(of, std::mem::take(&mut partial));
                 }
             }
             Incoming::Control(TransferFrame::Unknown) | Incoming::Lane(_) => {}
             Incoming::Control(_) | Incoming::Chunk(_) => {
-                return Err(TransferError::Protocol("it did not list the pieces of long files"));
+                return Err(TransferError::Protocol("the pieces of a long file are not listed"));
             }
         }
     }
@@ -171,213 +177,224 @@ fn want_frames(wants: &[BlobHash]) -> impl Iterator<Item = TransferFrame> {
     })
 }
 
-/// Hands chunks to the thread that writes, and its requests to the sender.
+/// Passes chunks to the writing thread, and its reports and repeated requests to the sender.
 ///
-/// Every chunk earns exactly one report, so that counting them bounds both queues.
+/// The thread answers every chunk with exactly one report, so the number of unanswered chunks
+/// bounds both queues.
 async fn receive_chunks<L: Link, P: FnMut(Progress)>(
     link: &mut L,
     writer: Writer,
     pace: Option<&Pace>,
-    telling: &mut Telling<P>,
+    reporter: &mut ProgressReporter<P>,
 ) -> Result<Writer, TransferError> {
-    let idle = telling.idle;
+    let idle = reporter.idle;
     let (chunks, to_write) = mpsc::channel(QUEUE_CHUNKS);
     let (report, mut reports) = mpsc::channel(QUEUE_CHUNKS);
     let writing = tokio::task::spawn_blocking(move || write(writer, to_write, &report));
-    let (mut waiting, mut heard_at) = (0, Instant::now());
-    let mut ready_at = heard_at;
+    let (mut unanswered, mut active_at) = (0, Instant::now());
+    let mut ready_at = active_at;
     let outcome = loop {
         let paused = ready_at > Instant::now();
         tokio::select! {
             biased;
             report = reports.recv() => {
-                waiting -= 1;
-                heard_at = Instant::now();
-                match telling.note(link, report).await {
+                unanswered -= 1;
+                active_at = Instant::now();
+                match reporter.record(link, report).await {
                     Ok(false) => {}
-                    // What still waits came over two lanes.
+                    // Chunks that are still queued arrived over two lanes.
                     Ok(true) => break Ok(()),
                     Err(error) => break Err(error),
                 }
             }
             () = tokio::time::sleep_until(ready_at), if paused => {}
-            heard = link.next(waiting < QUEUE_CHUNKS && !paused) => match chunk_in(heard) {
+            next = link.next(unanswered < QUEUE_CHUNKS && !paused) => match chunk_in(next) {
                 Ok(Some(chunk)) => {
-                    heard_at = Instant::now();
-                    ready_at = heard_at + paused_for(pace, &chunk);
-                    waiting += 1;
-                    // A writer that takes no more has said why: the next report is its last.
+                    active_at = Instant::now();
+                    ready_at = active_at + pause_after(pace, &chunk);
+                    unanswered += 1;
+                    // This fails only after the writer has ended, and then its last report says why.
                     let _ = chunks.try_send(chunk);
                 }
                 Ok(None) => {}
                 Err(error) => break Err(error),
             },
-            () = tokio::time::sleep_until(telling.due_at()), if waiting > 0 || telling.has_news() => {
-                if let Err(error) = telling.tell(link).await {
+            () = tokio::time::sleep_until(reporter.due_at()), if unanswered > 0 || reporter.has_acks() => {
+                if let Err(error) = reporter.report(link).await {
                     break Err(error);
                 }
             }
-            () = tokio::time::sleep_until(heard_at + idle), if waiting == 0 => {
+            () = tokio::time::sleep_until(active_at + idle), if unanswered == 0 => {
                 break Err(TransferError::Silent(idle));
             }
         }
     };
     drop(chunks);
     reports.close();
-    // What was being written is cleaned up before anyone hears of the end.
-    let writer = telling.meanwhile(link, writing).await;
+    // The writer cleans up before anyone learns that the transfer has ended.
+    let writer = reporter.during(link, writing).await;
     outcome?;
     writer
 }
 
-/// What comes after the lists: chunks, or why there are no more.
-fn chunk_in(heard: Result<Incoming, LinkError>) -> Result<Option<Bytes>, TransferError> {
-    match heard? {
+/// The chunk in a message that follows the lists. Other frames are ignored or end the transfer.
+fn chunk_in(next: Result<Incoming, LinkError>) -> Result<Option<Bytes>, TransferError> {
+    match next? {
         Incoming::Chunk(chunk) => Ok(Some(chunk)),
         Incoming::Control(TransferFrame::Unknown) | Incoming::Lane(_) => Ok(None),
         Incoming::Control(TransferFrame::Abort { reason }) => Err(aborted(&reason)),
         Incoming::Control(_) => {
-            Err(TransferError::Protocol("a frame came that is not for a receiver"))
+            Err(TransferError::Protocol("the sender sent a frame that only a receiver sends"))
         }
     }
 }
 
-/// How long nothing more is to be taken after `chunk`.
-fn paused_for(pace: Option<&Pace>, chunk: &Bytes) -> Duration {
+/// How long to wait after `chunk` to stay within the rate limit.
+fn pause_after(pace: Option<&Pace>, chunk: &Bytes) -> Duration {
     pace.map_or(Duration::ZERO, |pace| pace.take(chunk.len(), std::time::Instant::now()))
 }
 
-/// Runs on a thread of its own until the chunks end or one of them is not acceptable.
+/// Runs on its own thread until there are no more chunks or one of them is rejected.
 fn write(
     mut writer: Writer,
     mut chunks: mpsc::Receiver<Bytes>,
-    reports: &mpsc::Sender<Result<Report, TransferError>>,
+    reports: &mpsc::Sender<Result<ChunkReport, TransferError>>,
 ) -> Writer {
     while let Some(chunk) = chunks.blocking_recv() {
         let report = writer.push(&chunk);
-        let over = report.is_err();
-        if reports.blocking_send(report).is_err() || over {
+        let failed = report.is_err();
+        if reports.blocking_send(report).is_err() || failed {
             break;
         }
     }
     writer
 }
 
-/// What the sender and our own side are told.
-struct Telling<P> {
+/// Reports progress to the sender and to this side.
+struct ProgressReporter<P> {
     now: Progress,
-    told_bytes: u64,
-    told_at: Instant,
-    here: Here,
+    reported_bytes: u64,
+    reported_at: Instant,
+    acks: AckTracker,
     idle: Duration,
     progress: P,
 }
 
-impl<P: FnMut(Progress)> Telling<P> {
-    /// Takes a report and says what is due; says whether everything is in its place.
-    async fn note<L: Link>(
+impl<P: FnMut(Progress)> ProgressReporter<P> {
+    /// Records what the writer made of a chunk, and sends a report if one is due. Returns whether
+    /// everything has arrived.
+    async fn record<L: Link>(
         &mut self,
         link: &mut L,
-        report: Option<Result<Report, TransferError>>,
+        report: Option<Result<ChunkReport, TransferError>>,
     ) -> Result<bool, TransferError> {
         let report = report.ok_or(TransferError::Thread)??;
         self.now.done_bytes = report.done_bytes;
-        self.here.note(report.piece, report.chunks);
+        self.acks.record(report.piece, report.accepted);
         if !report.again.is_empty() {
-            tracing::debug!(pieces = ?report.again, "content was wrong; asking again");
-            self.here.asked(&report.again);
+            tracing::debug!(pieces = ?report.again, "requesting damaged or displaced pieces again");
+            self.acks.requested(&report.again);
             let frame = TransferFrame::Want { pieces: report.again, more: false, acks: true };
-            say(link, frame, self.idle).await?;
+            send_frame(link, frame, self.idle).await?;
         }
-        let due = self.told_at.elapsed() >= TELL_EVERY
-            || self.here.is_full()
-            || self.now.done_bytes.abs_diff(self.told_bytes) >= TELL_BYTES;
+        let due = self.reported_at.elapsed() >= REPORT_INTERVAL
+            || self.acks.is_full()
+            || self.now.done_bytes.abs_diff(self.reported_bytes) >= REPORT_BYTES;
         if due {
-            self.tell(link).await?;
+            self.report(link).await?;
         }
         Ok(report.finished)
     }
 
-    async fn tell<L: Link>(&mut self, link: &mut L) -> Result<(), TransferError> {
-        self.told_bytes = self.now.done_bytes;
-        self.told_at = Instant::now();
+    async fn report<L: Link>(&mut self, link: &mut L) -> Result<(), TransferError> {
+        self.reported_bytes = self.now.done_bytes;
+        self.reported_at = Instant::now();
         (self.progress)(self.now);
-        let (pieces, chunks) = self.here.take();
-        say(link, TransferFrame::Verified { bytes: self.told_bytes, pieces, chunks }, self.idle)
-            .await
+        let (pieces, chunks) = self.acks.take();
+        let frame = TransferFrame::Verified { bytes: self.reported_bytes, pieces, chunks };
+        send_frame(link, frame, self.idle).await
     }
 
-    /// News are told soon; without any it is only said that work goes on.
+    /// When the next report is due. Without new acknowledgements it only keeps the sender from
+    /// giving up.
     fn due_at(&self) -> Instant {
-        self.told_at + if self.has_news() { TELL_EVERY } else { self.idle / 4 }
+        self.reported_at + if self.has_acks() { REPORT_INTERVAL } else { self.idle / 4 }
     }
 
-    fn has_news(&self) -> bool {
-        !self.here.is_empty()
+    fn has_acks(&self) -> bool {
+        !self.acks.is_empty()
     }
 
-    /// Waits for work on the disk, whatever happens; keeps telling so that the sender does not lose
-    /// patience, and listens.
-    async fn meanwhile<L: Link, T>(
+    /// Waits for `work` on the disk to end, even if the transfer fails meanwhile. Keeps reporting so
+    /// that the sender does not give up, and keeps reading.
+    async fn during<L: Link, T>(
         &mut self,
         link: &mut L,
         mut work: JoinHandle<T>,
     ) -> Result<T, TransferError> {
-        let mut over = None;
+        let mut failure = None;
         loop {
-            let tell_at = self.told_at + self.idle / 4;
+            let report_at = self.reported_at + self.idle / 4;
             tokio::select! {
                 biased;
                 done = &mut work => {
                     let done = done.map_err(|_| TransferError::Thread)?;
-                    return over.map_or(Ok(done), Err);
+                    return failure.map_or(Ok(done), Err);
                 }
-                () = tokio::time::sleep_until(tell_at), if over.is_none() => {
-                    over = self.tell(link).await.err();
+                () = tokio::time::sleep_until(report_at), if failure.is_none() => {
+                    failure = self.report(link).await.err();
                 }
-                heard = link.next(false), if over.is_none() => over = chunk_in(heard).err(),
+                next = link.next(false), if failure.is_none() => failure = chunk_in(next).err(),
             }
         }
     }
 }
 
-/// What has come and was not told yet, by the places of the pieces in what was asked for.
+/// Collects what has arrived since the last report. A report refers to a piece by its position in
+/// the sequence of all requested pieces.
 #[derive(Default)]
-struct Here {
-    places: HashMap<BlobHash, u32>,
-    asked: u32,
-    /// All bits stand for the whole piece.
-    news: BTreeMap<u32, u64>,
+struct AckTracker {
+    positions: HashMap<BlobHash, u32>,
+    requested: u32,
+    unreported: BTreeMap<u32, Accepted>,
 }
 
-impl Here {
-    fn asked(&mut self, wants: &[BlobHash]) {
+impl AckTracker {
+    fn requested(&mut self, wants: &[BlobHash]) {
         for want in wants {
-            // Asked for once more, its chunks count for nothing.
-            if let Some(before) = self.places.insert(*want, self.asked) {
-                self.news.remove(&before);
+            // When a piece is requested again, its earlier chunks no longer count.
+            if let Some(before) = self.positions.insert(*want, self.requested) {
+                self.unreported.remove(&before);
             }
-            self.asked += 1;
+            self.requested += 1;
         }
     }
 
-    fn note(&mut self, piece: BlobHash, chunks: u64) {
-        if let Some(place) = self.places.get(&piece) {
-            *self.news.entry(*place).or_default() |= chunks;
+    fn record(&mut self, piece: BlobHash, accepted: Accepted) {
+        if let Some(position) = self.positions.get(&piece) {
+            let known = self.unreported.entry(*position).or_insert(Accepted::Chunks(0));
+            *known = known.and(accepted);
         }
     }
 
     fn is_empty(&self) -> bool {
-        self.news.is_empty()
+        self.unreported.is_empty()
     }
 
     fn is_full(&self) -> bool {
-        self.news.len() >= ACKS_PER_FRAME
+        self.unreported.len() >= ACKS_PER_FRAME
     }
 
+    /// The complete pieces, and the chunks of the other pieces.
     fn take(&mut self) -> (Vec<u32>, Vec<(u32, u64)>) {
-        let (whole, parts): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.news).into_iter().partition(|(_, chunks)| *chunks == u64::MAX);
-        (whole.into_iter().map(|(place, _)| place).collect(), parts)
+        let mut pieces = Vec::new();
+        let mut chunks = Vec::new();
+        for (position, accepted) in std::mem::take(&mut self.unreported) {
+            match accepted {
+                Accepted::Piece => pieces.push(position),
+                Accepted::Chunks(bits) => chunks.push((position, bits)),
+            }
+        }
+        (pieces, chunks)
     }
 }

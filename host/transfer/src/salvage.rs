@@ -1,9 +1,8 @@
-//! What transfers had verified that were given up for good, so that whoever sends the same again goes
-//! on where they were.
+//! Content that abandoned transfers had verified, so that sending the same files again resumes there.
 //!
-//! Each is the folder that was being filled, moved here as it is: that needs no room on a disk that is
-//! full, and its journal says what is in it. Whoever takes a file out moves it too, so that ten
-//! gigabytes change hands without one of their bytes being read.
+//! An abandoned transfer is its destination folder, moved here unchanged. A move needs no space on a
+//! full disk, and the journal in the folder says what it contains. A later transfer moves files out
+//! again, so that reusing ten gigabytes reads none of them.
 
 use super::journal::{Journal, Written};
 use super::pieces;
@@ -16,35 +15,35 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// The most folders that are kept; each is looked into before every transfer.
-const MOST: usize = 16;
-/// How long one is kept.
-const KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
+/// The most folders that are kept. Each is searched before every transfer.
+const MAX_FOLDERS: usize = 16;
+/// How long a folder is kept.
+const RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// The folder of a transfer that was given up.
+/// The folder of an abandoned transfer.
 #[derive(Debug)]
-pub(super) struct Salvaged {
+pub(super) struct AbandonedTransfer {
     folder: PathBuf,
     journal: Journal,
-    /// The whole files in it.
+    /// The complete files in it.
     placed: HashMap<BlobHash, PathBuf>,
-    /// Where pieces are: file and offset.
+    /// The file and offset of each piece.
     pieces: HashMap<BlobHash, (PathBuf, u64)>,
-    /// What nobody has taken.
+    /// How many contents are left in it.
     left: usize,
 }
 
-/// What was found for a content.
+/// How much of a content was found.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Taken {
-    /// All of it.
+    /// All pieces.
     Whole,
-    /// These pieces.
+    /// These pieces, by their number.
     Pieces(HashMap<u32, Written>),
 }
 
-/// Moves `folder`, which a transfer has filled in part, into `all`. Leaves one alone in which nothing
-/// was verified, or which is in use.
+/// Moves the destination `folder` of an abandoned transfer into `all`. Ignores a folder that contains
+/// nothing verified, or that is in use.
 pub(super) fn keep(all: &Path, folder: &Path) -> std::io::Result<()> {
     let journal = folder.join(PARTIAL).join(JOURNAL);
     if !journal.exists() {
@@ -57,18 +56,21 @@ pub(super) fn keep(all: &Path, folder: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// All folders in `all` that nobody else uses.
-pub(super) fn open(all: &Path) -> Vec<Salvaged> {
-    newest_first(all).into_iter().filter_map(|(_, folder)| Salvaged::open(folder)).collect()
+/// All folders in `all` that no other transfer uses.
+pub(super) fn open(all: &Path) -> Vec<AbandonedTransfer> {
+    newest_first(all)
+        .into_iter()
+        .filter_map(|(_, folder)| AbandonedTransfer::open(folder))
+        .collect()
 }
 
-/// Removes what is too old or too much. Returns how many bytes are left, at most `limit_bytes`.
+/// Removes folders that are too old or exceed `limit_bytes`, oldest first. Returns the bytes left.
 pub(super) fn shrink(all: &Path, limit_bytes: u64) -> u64 {
     let mut total = 0;
     for (number, (at, folder)) in newest_first(all).into_iter().enumerate() {
         let bytes = bytes_on_disk(&folder);
-        let old = at.elapsed().is_ok_and(|age| age > KEEP);
-        if number >= MOST || old || total + bytes > limit_bytes {
+        let old = at.elapsed().is_ok_and(|age| age > RETENTION);
+        if number >= MAX_FOLDERS || old || total + bytes > limit_bytes {
             remove(&folder);
         } else {
             total += bytes;
@@ -91,7 +93,7 @@ fn newest_first(all: &Path) -> Vec<(SystemTime, PathBuf)> {
 
 fn remove(folder: &Path) {
     if let Err(error) = fs::remove_dir_all(folder) {
-        tracing::warn!(folder = %folder.display(), %error, "left in the cache's folder");
+        tracing::warn!(folder = %folder.display(), %error, "cannot remove an abandoned transfer from the cache");
     }
 }
 
@@ -99,7 +101,7 @@ fn bytes_on_disk(folder: &Path) -> u64 {
     files(folder, &|_| true).iter().map(|(_, there)| there.blocks() * 512).sum()
 }
 
-/// The files below `folder`, in those of its folders that `is_wanted`.
+/// The files below `folder`. Enters only the subfolders that are `is_wanted`.
 fn files(folder: &Path, is_wanted: &dyn Fn(&Path) -> bool) -> Vec<(PathBuf, fs::Metadata)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -115,7 +117,7 @@ fn files(folder: &Path, is_wanted: &dyn Fn(&Path) -> bool) -> Vec<(PathBuf, fs::
     found
 }
 
-impl Salvaged {
+impl AbandonedTransfer {
     fn open(folder: PathBuf) -> Option<Self> {
         let partial = folder.join(PARTIAL);
         let journal = Journal::open(&partial.join(JOURNAL)).ok()?;
@@ -137,8 +139,8 @@ impl Salvaged {
         Some(Self { folder, journal, placed, pieces, left })
     }
 
-    /// Moves what there is of `content` to `to`. Nothing, where it would have to be hashed again:
-    /// there [`Self::read`] does so.
+    /// Moves the file with `content` to `to`. Returns nothing if the content would have to be hashed
+    /// again; use [`Self::read`] then.
     pub(super) fn take(&mut self, content: BlobHash, to: &Path) -> Option<Taken> {
         if !self.journal.is_fresh() {
             return None;
@@ -149,7 +151,7 @@ impl Salvaged {
                 return None;
             }
             fs::rename(path, to).ok()?;
-            // Whether it is a program is the next transfer's to say.
+            // The next transfer decides whether the file is executable.
             fs::set_permissions(to, Permissions::from_mode(there.mode() & 0o666)).ok()?;
             self.left -= 1;
             return Some(Taken::Whole);
@@ -160,7 +162,7 @@ impl Salvaged {
         Some(Taken::Pieces(pieces.clone()))
     }
 
-    /// The bytes of `piece`, if they are here and right.
+    /// The bytes of `piece`, if they are here and match its hash.
     pub(super) fn read(&self, piece: Piece) -> Option<Vec<u8>> {
         let (path, offset) = self.pieces.get(&piece.blake3)?;
         let mut bytes = vec![0; piece.bytes as usize];
@@ -169,7 +171,7 @@ impl Salvaged {
     }
 }
 
-impl Drop for Salvaged {
+impl Drop for AbandonedTransfer {
     fn drop(&mut self) {
         if self.left == 0 {
             remove(&self.folder);

@@ -1,11 +1,13 @@
-//! The end that has the files.
+//! The sending end of a transfer.
 
 use super::archive::Package;
+use super::goodbye::{aborted, conclude};
 use super::lane::LaneLost;
+use super::link::send_frame;
 use super::reader::{Batch, read_pieces};
 use super::steering::LaneCount;
 use super::striping::Striping;
-use super::{Incoming, Limits, Link, LinkError, Progress, TransferError, aborted, conclude, say};
+use super::{Incoming, Limits, Link, LinkError, Progress, TransferError};
 use sleap_rtc_protocol::frame::{ENTRIES_PER_FRAME, PIECES_PER_FRAME, TransferFrame};
 use sleap_rtc_protocol::transfer::{BlobHash, Manifest};
 use std::collections::HashMap;
@@ -13,16 +15,16 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
-/// How often one piece may be asked for: it may have been displaced by others, and been wrong.
-const MAX_ASKED: u8 = 4;
-/// How many lists of wanted pieces may wait for the reader.
+/// How often one piece may be requested: again if it was displaced by others or arrived damaged.
+const MAX_REQUESTS: u8 = 4;
+/// How many lists of requested pieces may wait for the reader.
 const MAX_LISTS: usize = 64;
-/// How many batches of read pieces wait for the lanes.
+/// How many batches of read pieces may wait for the lanes.
 const QUEUE_BATCHES: usize = 1;
 
 /// Sends the files of `package` that the other side lacks, until it has confirmed them all.
 ///
-/// Of `limits` those on silence and on speed count. `progress` is told whenever the other side
+/// Only the limits on silence and on speed apply. `progress` is called whenever the other side
 /// confirms something. On failure the other side learns the reason.
 pub async fn send<L: Link>(
     link: &mut L,
@@ -37,16 +39,16 @@ pub async fn send<L: Link>(
     // Ends by itself once `lists` or `batches` is gone.
     tokio::task::spawn_blocking(move || read_pieces(&reading, wanted, &read));
     let total_bytes = package.manifest().total_bytes();
-    let progress = Reporting { now: Progress { total_bytes, ..Progress::default() }, progress };
+    let progress = Confirmed { now: Progress { total_bytes, ..Progress::default() }, progress };
     let mut sending = Sending {
         idle,
         pieces: pieces(package.manifest()),
-        asking: Vec::new(),
-        asked_before: false,
+        partial_list: Vec::new(),
+        has_first_list: false,
         lists,
         pending_pieces: 0,
-        asked: Vec::new(),
-        heard: Instant::now(),
+        requested: Vec::new(),
+        heard_at: Instant::now(),
         striping: Striping::new(link.first_lane(), LaneCount::Adaptive, limits),
         progress,
     };
@@ -64,43 +66,45 @@ pub async fn send<L: Link>(
     }
 }
 
-/// A piece as the receiver may ask for it.
-struct Wanted {
-    /// In all its places together.
+/// A piece that the receiver may request.
+struct OfferedPiece {
+    /// Its length times the number of its places in the manifest.
     bytes: u64,
-    asked: u8,
+    /// How often it has been requested.
+    requests: u8,
 }
 
-fn pieces(manifest: &Manifest) -> HashMap<BlobHash, Wanted> {
-    let mut wanted = HashMap::new();
+fn pieces(manifest: &Manifest) -> HashMap<BlobHash, OfferedPiece> {
+    let mut pieces = HashMap::new();
     for file in manifest.files() {
         for piece in manifest.pieces(file) {
-            let entry = wanted.entry(piece.blake3).or_insert(Wanted { bytes: 0, asked: 0 });
-            entry.bytes += u64::from(piece.bytes);
+            let new = OfferedPiece { bytes: 0, requests: 0 };
+            pieces.entry(piece.blake3).or_insert(new).bytes += u64::from(piece.bytes);
         }
     }
-    wanted
+    pieces
 }
 
-struct Reporting<P> {
+/// What the receiver has confirmed, and the callback for it.
+struct Confirmed<P> {
     now: Progress,
     progress: P,
 }
 
 struct Sending<P> {
     idle: Duration,
-    pieces: HashMap<BlobHash, Wanted>,
-    /// A list of wanted pieces that is not complete yet.
-    asking: Vec<BlobHash>,
-    asked_before: bool,
+    pieces: HashMap<BlobHash, OfferedPiece>,
+    /// A list of requested pieces of which more frames follow.
+    partial_list: Vec<BlobHash>,
+    has_first_list: bool,
     lists: mpsc::Sender<Vec<BlobHash>>,
-    /// What the reader still has to deliver.
+    /// Pieces that the reader has not delivered yet.
     pending_pieces: usize,
-    /// All that was asked for, in that order: the other side says by places in it what it has.
-    asked: Vec<BlobHash>,
-    heard: Instant,
+    /// All requested pieces in order. Acknowledgements refer to positions in this list.
+    requested: Vec<BlobHash>,
+    heard_at: Instant,
     striping: Striping,
-    progress: Reporting<P>,
+    progress: Confirmed<P>,
 }
 
 impl<P: FnMut(Progress)> Sending<P> {
@@ -111,17 +115,17 @@ impl<P: FnMut(Progress)> Sending<P> {
         mut batches: mpsc::Receiver<Batch>,
     ) -> Result<(), TransferError> {
         for frame in manifest_frames(manifest).chain(pieces_frames(manifest)) {
-            say(link, frame, self.idle).await?;
+            send_frame(link, frame, self.idle).await?;
         }
         loop {
-            let patience = self.heard.max(self.striping.moved()) + self.idle;
-            // While the disk is what we wait for, the other side has nothing to say.
+            let patience = self.heard_at.max(self.striping.moved()) + self.idle;
+            // While this side waits for its own disk, the other side has no reason to send anything.
             let is_its_turn = self.pending_pieces == 0 && self.striping.is_quiet();
             tokio::select! {
                 biased;
                 incoming = link.next(true) => {
-                    self.heard = Instant::now();
-                    if self.hear(incoming?)? {
+                    self.heard_at = Instant::now();
+                    if self.process(incoming?)? {
                         return Ok(());
                     }
                 }
@@ -142,9 +146,10 @@ impl<P: FnMut(Progress)> Sending<P> {
     }
 
     fn lost(&self, LaneLost(cause): LaneLost) -> TransferError {
-        match cause.is::<tokio::time::error::Elapsed>() {
-            true => TransferError::Stalled(self.idle),
-            false => LinkError::Lost(cause).into(),
+        if cause.is::<tokio::time::error::Elapsed>() {
+            TransferError::Stalled(self.idle)
+        } else {
+            LinkError::Lost(cause).into()
         }
     }
 
@@ -161,20 +166,20 @@ impl<P: FnMut(Progress)> Sending<P> {
         Ok(())
     }
 
-    /// Takes a message; says whether it was the last.
-    fn hear(&mut self, incoming: Incoming) -> Result<bool, TransferError> {
+    /// Processes a message. Returns whether the transfer is complete.
+    fn process(&mut self, incoming: Incoming) -> Result<bool, TransferError> {
         match incoming {
             Incoming::Control(TransferFrame::Want { pieces, more, acks }) => {
                 self.striping.keep |= acks;
-                self.asked(pieces, more)?;
+                self.add_request(pieces, more)?;
             }
             Incoming::Control(TransferFrame::Verified { bytes, pieces, chunks }) => {
-                self.there(&pieces, &chunks)?;
-                self.verified(bytes);
+                self.acknowledge(&pieces, &chunks)?;
+                self.confirm(bytes);
             }
             Incoming::Lane(lane) => self.striping.add_lane(lane),
             Incoming::Control(TransferFrame::Complete) => {
-                self.verified(u64::MAX);
+                self.confirm(self.progress.now.total_bytes);
                 return Ok(true);
             }
             Incoming::Control(TransferFrame::Abort { reason }) => return Err(aborted(&reason)),
@@ -189,26 +194,29 @@ impl<P: FnMut(Progress)> Sending<P> {
         Ok(false)
     }
 
-    fn asked(&mut self, wants: Vec<BlobHash>, more: bool) -> Result<(), TransferError> {
+    /// Adds a list of requested pieces, or a part of one.
+    fn add_request(&mut self, wants: Vec<BlobHash>, more: bool) -> Result<(), TransferError> {
         for want in &wants {
-            let piece = self.pieces.get_mut(want).filter(|piece| piece.asked < MAX_ASKED);
+            let piece = self.pieces.get_mut(want).filter(|piece| piece.requests < MAX_REQUESTS);
             let Some(piece) = piece else {
-                return Err(TransferError::Protocol("it asked for what it cannot have"));
+                return Err(TransferError::Protocol(
+                    "the receiver requested a piece that does not exist, or one piece too often",
+                ));
             };
-            piece.asked += 1;
+            piece.requests += 1;
         }
         self.pending_pieces += wants.len();
-        self.asked.extend(&wants);
-        self.asking.extend(wants);
+        self.requested.extend(&wants);
+        self.partial_list.extend(wants);
         if more {
             return Ok(());
         }
-        let list = std::mem::take(&mut self.asking);
-        if !self.asked_before {
-            self.asked_before = true;
+        let list = std::mem::take(&mut self.partial_list);
+        if !self.has_first_list {
+            self.has_first_list = true;
             self.progress.now.already_there_bytes = self.already_there(&list);
         }
-        let full = |_| TransferError::Protocol("it asks again and again");
+        let full = |_| TransferError::Protocol("the receiver sent too many requests");
         self.lists.try_send(list).map_err(full)
     }
 
@@ -217,21 +225,23 @@ impl<P: FnMut(Progress)> Sending<P> {
         self.progress.now.total_bytes.saturating_sub(lacking.sum())
     }
 
-    fn verified(&mut self, bytes: u64) {
-        let Reporting { now, progress } = &mut self.progress;
+    fn confirm(&mut self, bytes: u64) {
+        let Confirmed { now, progress } = &mut self.progress;
         now.done_bytes = bytes.min(now.total_bytes);
-        if !self.asked_before {
-            // All that is right there without being asked for.
+        if !self.has_first_list {
+            // The receiver had this content before it requested anything.
             now.already_there_bytes = now.done_bytes;
         }
         progress(*now);
     }
 
-    /// Takes what the other side has.
-    fn there(&mut self, pieces: &[u32], chunks: &[(u32, u64)]) -> Result<(), TransferError> {
+    /// Drops acknowledged chunks and pieces from the send window.
+    fn acknowledge(&mut self, pieces: &[u32], chunks: &[(u32, u64)]) -> Result<(), TransferError> {
         let piece = |place: u32| {
-            let piece = self.asked.get(place as usize).copied();
-            piece.ok_or(TransferError::Protocol("it has what it never asked for"))
+            let piece = self.requested.get(place as usize).copied();
+            piece.ok_or(TransferError::Protocol(
+                "the receiver acknowledged a piece that it did not request",
+            ))
         };
         for (place, chunks) in chunks {
             self.striping.there(piece(*place)?, *chunks);
@@ -253,7 +263,7 @@ fn manifest_frames(manifest: &Manifest) -> impl Iterator<Item = TransferFrame> {
     })
 }
 
-/// The pieces of each long content.
+/// The lists of the pieces of long files.
 fn pieces_frames(manifest: &Manifest) -> impl Iterator<Item = TransferFrame> {
     manifest.cuts().iter().flat_map(|(of, pieces)| {
         let frames = pieces.len().div_ceil(PIECES_PER_FRAME);

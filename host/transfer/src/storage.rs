@@ -1,7 +1,7 @@
-//! Paths that stay below their root, and files that appear whole or not at all.
+//! Paths that stay inside their root, and files that appear complete or not at all.
 //!
-//! A [`RelPath`] cannot leave a folder by its name; symbolic links on disk still could. Here no
-//! link is ever followed out of the root, and none is written through.
+//! The name of a [`RelPath`] cannot leave a folder, but a symbolic link on disk could. No function
+//! here follows a link out of the root or writes through one.
 
 use sleap_rtc_protocol::path::RelPath;
 use sleap_rtc_protocol::transfer::{FileEntry, Manifest, Piece};
@@ -13,33 +13,33 @@ use std::path::{Path, PathBuf};
 use super::listing::{Content, Listing, Member};
 use super::{TransferError, archive, pieces};
 
-/// The hidden folder, within the destination, for files that are not whole yet.
+/// The staging folder: a hidden folder within the destination, for incomplete files.
 pub(super) const PARTIAL: &str = ".sleap-rtc-partial";
-/// From this size on, in bytes, a file is on disk before it gets its name. Small files are many,
-/// and quick to send again.
+/// Files of at least this size, in bytes, are synced to disk before they get their names. Smaller
+/// files are quick to send again, and there may be many of them.
 const SYNC_BYTES: u64 = 8 << 20;
 
-/// Files up to this size, in bytes, are copied even where larger ones are linked: scripts and
-/// settings, which must stay what they were when they were checked.
+/// Files up to this size, in bytes, are copied even where larger ones are linked. Scripts and
+/// settings are that small, and must not change after they have been checked.
 const LINK_BYTES: u64 = 1 << 20;
 
-/// Why something cannot be stored.
+/// Why a file cannot be stored.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
     /// The path leads out of its root, through a symbolic link.
-    #[error("{path:?} is refused: a symbolic link leads out of {root:?}")]
+    #[error("{path:?} is rejected: a symbolic link leads out of {root:?}")]
     Leaves {
-        /// As it was asked for.
+        /// The requested path.
         path: String,
-        /// What it must stay in.
+        /// The folder that it must stay in.
         root: PathBuf,
     },
-    /// Something else is where a folder or file should go.
-    #[error("{path:?} cannot be written: {what} is in the way")]
+    /// The place of a folder or file is occupied.
+    #[error("cannot write {path:?}: {what} is in the way")]
     InTheWay {
-        /// Where.
+        /// The occupied place.
         path: PathBuf,
-        /// What is there.
+        /// What occupies it.
         what: &'static str,
     },
     /// The disk is too full.
@@ -49,33 +49,33 @@ pub enum StorageError {
         .needed_bytes - .available_bytes
     )]
     NoSpace {
-        /// Where.
+        /// The destination.
         folder: PathBuf,
-        /// What the files need.
+        /// The size of the files.
         needed_bytes: u64,
-        /// What is there.
+        /// The free space.
         available_bytes: u64,
     },
-    /// The system said no.
-    #[error("cannot {action} {path:?}: {cause}")]
+    /// The system reports an error.
+    #[error("cannot {action} {path:?}")]
     Io {
-        /// What was tried.
+        /// The operation, in words.
         action: &'static str,
-        /// With what.
+        /// The file or folder.
         path: PathBuf,
-        /// Why not.
-        cause: io::Error,
+        /// The system's error.
+        source: io::Error,
     },
 }
 
-/// Makes a closure that names what failed.
+/// Adds the operation and the path to an error of the system.
 pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StorageError {
     let path = path.to_owned();
-    move |cause| StorageError::Io { action, path, cause }
+    move |source| StorageError::Io { action, path, source }
 }
 
 /// The place of `rel` below `root`, which must exist. Links on the way are followed as long as they
-/// stay within `root`; what does not exist yet is appended as it is.
+/// stay within `root`. Parts that do not exist yet are appended unchanged.
 pub fn confined(root: &Path, rel: &RelPath) -> Result<PathBuf, StorageError> {
     let root = root.canonicalize().map_err(failed("find", root))?;
     let mut place = root.clone();
@@ -87,7 +87,7 @@ pub fn confined(root: &Path, rel: &RelPath) -> Result<PathBuf, StorageError> {
             Err(error) if error.kind() == ErrorKind::NotFound => break,
             Err(error) => return Err(failed("look at", &place)(error)),
         }
-        // A link to nothing fails here: what it will lead to is not known.
+        // A dangling link fails here, because its future target is unknown.
         place = place.canonicalize().map_err(failed("find", &place))?;
         if !place.starts_with(&root) {
             return Err(StorageError::Leaves { path: rel.to_string(), root });
@@ -97,13 +97,13 @@ pub fn confined(root: &Path, rel: &RelPath) -> Result<PathBuf, StorageError> {
     Ok(place)
 }
 
-/// Creates `folder` and what is missing above it.
+/// Creates `folder` and its missing parents.
 pub(super) fn create_folder(folder: &Path) -> Result<(), StorageError> {
     fs::create_dir_all(folder).map_err(failed("create the folder", folder))
 }
 
 /// Creates the folders of `rel` below `root` one by one, and returns the place of `rel` itself.
-/// Links are refused, wherever they lead.
+/// Rejects all links, including those that stay inside the root.
 fn create_parents(root: &Path, rel: &RelPath) -> Result<PathBuf, StorageError> {
     let place = rel.below(root);
     let folders = rel.as_str().matches('/').count();
@@ -124,7 +124,7 @@ fn create_parents(root: &Path, rel: &RelPath) -> Result<PathBuf, StorageError> {
     Ok(place)
 }
 
-/// Fails when the disk below `folder` has less than `needed_bytes` free.
+/// Fails if the disk of `folder` has less than `needed_bytes` free.
 pub(super) fn check_space(folder: &Path, needed_bytes: u64) -> Result<(), StorageError> {
     let available_bytes = available_bytes(folder)?;
     if needed_bytes > available_bytes {
@@ -134,7 +134,7 @@ pub(super) fn check_space(folder: &Path, needed_bytes: u64) -> Result<(), Storag
     Ok(())
 }
 
-/// The error of a disk that has run full when `needed_bytes` were still to come.
+/// The error of a disk that ran full with `needed_bytes` still to be written.
 pub fn full(folder: &Path, needed_bytes: u64) -> StorageError {
     match available_bytes(folder) {
         Ok(available_bytes) => {
@@ -151,69 +151,70 @@ fn available_bytes(folder: &Path) -> Result<u64, StorageError> {
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
-/// A destination that is being filled: files are written in a hidden folder and renamed into their
-/// place.
+/// The staging folder of a destination. Files are written there and renamed into place when they are
+/// complete.
 #[derive(Debug)]
-pub(super) struct Filling {
+pub(super) struct StagingDir {
     root: PathBuf,
     partial: PathBuf,
-    is_kept: bool,
+    is_persistent: bool,
 }
 
-impl Filling {
-    /// Prepares `root`, creating it where it is missing. What an earlier try left half done goes,
-    /// and the hidden folder goes when this does.
+impl StagingDir {
+    /// Prepares `root`, creating it if it is missing. Removes what an earlier attempt left, and
+    /// removes the staging folder on drop.
     pub(super) fn new(root: &Path) -> Result<Self, StorageError> {
-        let mut filling = Self::resume(root)?;
-        fs::remove_dir_all(&filling.partial).map_err(failed("remove", &filling.partial))?;
-        filling.create()?;
-        filling.keep(false);
-        Ok(filling)
+        let mut staging = Self::resume(root)?;
+        fs::remove_dir_all(&staging.partial).map_err(failed("remove", &staging.partial))?;
+        staging.create()?;
+        staging.set_persistent(false);
+        Ok(staging)
     }
 
-    /// Prepares `root`. What an earlier try left half done is still there, and the hidden folder
-    /// stays unless [`Self::keep`] says otherwise.
+    /// Prepares `root`, creating it if it is missing. Keeps what an earlier attempt left, and keeps
+    /// the staging folder on drop unless [`Self::set_persistent`] says otherwise.
     pub(super) fn resume(root: &Path) -> Result<Self, StorageError> {
         create_folder(root)?;
-        let filling = Self { root: root.to_owned(), partial: root.join(PARTIAL), is_kept: true };
-        match filling.partial.symlink_metadata() {
+        let partial = root.join(PARTIAL);
+        let staging = Self { root: root.to_owned(), partial, is_persistent: true };
+        match staging.partial.symlink_metadata() {
             Ok(there) if there.is_dir() => {}
             Ok(_) => {
-                let path = filling.partial.clone();
+                let path = staging.partial.clone();
                 return Err(StorageError::InTheWay { path, what: "a file or link" });
             }
-            Err(_) => filling.create()?,
+            Err(_) => staging.create()?,
         }
-        Ok(filling)
+        Ok(staging)
     }
 
     fn create(&self) -> Result<(), StorageError> {
         fs::create_dir(&self.partial).map_err(failed("create the folder", &self.partial))
     }
 
-    /// Whether the hidden folder stays, for another try, when this goes.
-    pub(super) fn keep(&mut self, is_kept: bool) {
-        self.is_kept = is_kept;
+    /// Whether the staging folder survives a drop, for another attempt.
+    pub(super) fn set_persistent(&mut self, is_persistent: bool) {
+        self.is_persistent = is_persistent;
     }
 
-    /// Where a file of this name is while it is not whole.
+    /// The path of a file in the staging folder.
     pub(super) fn partial(&self, name: &str) -> PathBuf {
         self.partial.join(name)
     }
 
-    /// Where the files go.
+    /// The destination.
     pub(super) fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Begins a file named `name`, for now in the hidden folder.
+    /// Creates an empty file in the staging folder.
     pub(super) fn begin(&self, name: &str) -> Result<PartialFile, StorageError> {
         let file = self.open(name)?;
         file.file.set_len(0).map_err(failed("empty", &file.path))?;
         Ok(file)
     }
 
-    /// Opens a file of the hidden folder, or begins it.
+    /// Opens a file in the staging folder, or creates it.
     pub(super) fn open(&self, name: &str) -> Result<PartialFile, StorageError> {
         let path = self.partial(name);
         let mut options = OpenOptions::new();
@@ -223,7 +224,7 @@ impl Filling {
         Ok(PartialFile { file, path })
     }
 
-    /// Gives a finished file its name, in place of a file that had it.
+    /// Renames a complete file to its place in the destination, replacing an existing file.
     pub(super) fn place(
         &self,
         finished: PartialFile,
@@ -234,7 +235,7 @@ impl Filling {
         let there = file.metadata().map_err(failed("look at", &path))?;
         if executable {
             let mode = there.permissions().mode();
-            // Who may read it may run it.
+            // Everyone who may read the file may run it.
             let mode = Permissions::from_mode(mode | (mode & 0o444) >> 2);
             file.set_permissions(mode).map_err(failed("make executable", &path))?;
         }
@@ -251,18 +252,18 @@ impl Filling {
     }
 }
 
-impl Drop for Filling {
+impl Drop for StagingDir {
     fn drop(&mut self) {
-        if self.is_kept {
+        if self.is_persistent {
             return;
         }
         if let Err(error) = fs::remove_dir_all(&self.partial) {
-            tracing::warn!(folder = %self.partial.display(), %error, "left behind");
+            tracing::warn!(folder = %self.partial.display(), %error, "cannot remove the staging folder");
         }
     }
 }
 
-/// A file that is not whole yet.
+/// A file in the staging folder.
 #[derive(Debug)]
 pub(super) struct PartialFile {
     file: File,
@@ -275,18 +276,18 @@ impl PartialFile {
         self.file.write_all(bytes).map_err(failed("write", &self.path))
     }
 
-    /// Writes `bytes` in their place.
+    /// Writes `bytes` at `offset`.
     pub(super) fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), StorageError> {
         self.file.write_all_at(bytes, offset).map_err(failed("write", &self.path))
     }
 
-    /// Whether the bytes at `offset` are those of `piece`.
+    /// Whether the file contains `piece` at `offset`.
     pub(super) fn holds(&self, piece: Piece, offset: u64) -> bool {
         let mut bytes = vec![0; piece.bytes as usize];
         self.file.read_exact_at(&mut bytes, offset).is_ok() && pieces::hash(&bytes) == piece.blake3
     }
 
-    /// Appends all of the file at `from`, which is one of our own.
+    /// Appends the content of the file at `from`, which this program has written.
     pub(super) fn write_copy(&mut self, from: &Path) -> Result<(), StorageError> {
         let mut from = File::open(from).map_err(failed("read", from))?;
         io::copy(&mut from, &mut self.file).map_err(failed("write", &self.path))?;
@@ -294,8 +295,8 @@ impl PartialFile {
     }
 }
 
-/// The file that `entry` of `manifest` describes, if it is below `root` already: under its name,
-/// and with the right content, unless `is_known` says that this has been checked.
+/// Whether the file that `entry` of `manifest` describes exists below `root`, under its name and with
+/// the right content. Skips hashing if `is_known` says that the content has been verified.
 pub(super) fn holds(
     root: &Path,
     manifest: &Manifest,
@@ -303,12 +304,12 @@ pub(super) fn holds(
     is_known: impl Fn(&fs::Metadata) -> bool,
 ) -> bool {
     let path = entry.path.below(root);
-    // Through no link: what it leads to is not ours.
+    // Do not follow links: their targets belong to someone else.
     let linked = |folder: &Path| folder.symlink_metadata().is_ok_and(|there| there.is_symlink());
     if path.ancestors().take_while(|folder| *folder != root).any(linked) {
         return false;
     }
-    // Opening a pipe would wait for its other end.
+    // Opening a pipe would block until its other end opens.
     if !path.symlink_metadata().is_ok_and(|there| there.is_file()) {
         return false;
     }
@@ -328,18 +329,18 @@ pub(super) fn holds(
         })
 }
 
-/// Copies the files of one tree into another, each written beside and renamed. Links are copied as
-/// the files that they lead to within the tree, else left out.
+/// Copies the files of one tree into another, each through the staging folder. A link to a file
+/// within the tree is copied as that file; other links are left out.
 pub fn copy_tree(from: &Path, to: &Path) -> Result<(), TransferError> {
     fill(to, &Listing::tree(from)?, Large::Copy)
 }
 
-/// What becomes of large files that lie on disk.
+/// How [`fill`] treats large files on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Large {
-    /// They are copied like all others.
+    /// Copy them like all others.
     Copy,
-    /// They are linked to.
+    /// Create symbolic links to them.
     Link,
 }
 
@@ -355,18 +356,18 @@ impl Large {
 
 /// Writes all files of `source` below `into`.
 pub(super) fn fill(into: &Path, source: &Listing, large: Large) -> Result<(), TransferError> {
-    let filling = Filling::new(into)?;
+    let staging = StagingDir::new(into)?;
     let copied = source.members().iter().filter(|member| large.link(member).is_none());
     check_space(into, copied.map(|member| member.size).sum())?;
     let mut buffer = vec![0; archive::READ_BYTES];
     for member in source.members() {
         if let Some(target) = large.link(member) {
-            let place = create_parents(&filling.root, &member.path)?;
+            let place = create_parents(&staging.root, &member.path)?;
             std::os::unix::fs::symlink(target, &place).map_err(failed("link", &place))?;
             continue;
         }
         let mut reader = source.open(member)?;
-        let mut file = filling.begin("file")?;
+        let mut file = staging.begin("file")?;
         loop {
             match reader.read(&mut buffer) {
                 Ok(0) => break,
@@ -375,7 +376,7 @@ pub(super) fn fill(into: &Path, source: &Listing, large: Large) -> Result<(), Tr
                 Err(error) => return Err(source.unreadable(member, error).into()),
             }
         }
-        filling.place(file, &member.path, member.executable)?;
+        staging.place(file, &member.path, member.executable)?;
     }
     Ok(())
 }

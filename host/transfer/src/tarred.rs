@@ -1,6 +1,6 @@
 //! Tar files, packed or not. They can be read only from front to back, so they are unpacked first.
 
-use super::archive::{ArchiveError, MAX_MEMBERS, composed, is_litter};
+use super::archive::{ArchiveError, MAX_MEMBERS, composed, is_os_junk};
 use bzip2::read::BzDecoder;
 use flate2::read::GzDecoder;
 use std::fs::{self, File};
@@ -104,7 +104,7 @@ fn write<R: Read>(
         EntryType::Directory | EntryType::XGlobalHeader => return Ok(()),
         _ => return Err(refused("it is neither a file nor a folder".to_owned())),
     }
-    if is_litter(&name) || name.rsplit('/').next().is_some_and(|name| name.starts_with("._")) {
+    if is_os_junk(&name) || name.rsplit('/').next().is_some_and(|name| name.starts_with("._")) {
         return Ok(());
     }
     let mut inner = name.as_str();

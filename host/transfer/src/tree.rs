@@ -1,6 +1,6 @@
 //! Folders as lists of files.
 
-use super::archive::{ArchiveError, MAX_MEMBERS, composed, is_litter};
+use super::archive::{ArchiveError, MAX_MEMBERS, composed, is_os_junk};
 use super::listing::{Content, Member};
 use super::storage::PARTIAL;
 use sleap_rtc_protocol::path::RelPath;
@@ -38,7 +38,7 @@ pub(super) fn walk(folder: &Path) -> Result<Tree, ArchiveError> {
                 tree.left_out.push(ArchiveError::Entry { entry: name, why: why.into() });
                 continue;
             }
-            if is_litter(&name) || name == PARTIAL {
+            if is_os_junk(&name) || name == PARTIAL {
                 continue;
             }
             match look(&root, path, &name) {

@@ -1,11 +1,11 @@
-//! What a receiver does on the thread that may block: look what is there, verify, write, rename.
+//! The blocking half of a receiver: finds existing content, verifies, writes and renames.
 
 use super::flight::WINDOW_BYTES;
 use super::journal::{Journal, Written, WrittenPieces};
 use super::pieces;
 use super::reader::BATCH_BYTES;
-use super::salvage::{Salvaged, Taken};
-use super::storage::{self, Filling, PARTIAL, PartialFile, StorageError, failed};
+use super::salvage::{AbandonedTransfer, Taken};
+use super::storage::{self, PARTIAL, PartialFile, StagingDir, StorageError, failed};
 use super::{Cache, TransferError};
 use sleap_rtc_protocol::transfer::{
     BlobHash, CHUNK_BYTES, Chunk, FileEntry, IncomingPiece, MAX_PIECE_BYTES, Manifest, Piece,
@@ -17,77 +17,96 @@ use std::time::Instant;
 
 /// The journal's name in the hidden folder.
 pub(super) const JOURNAL: &str = "journal";
-/// So many bytes of pieces may be incomplete at a time, all in memory. Where more are begun, the
-/// oldest is asked for again. A sender that keeps to its window never gets there: it begins another
-/// batch, the last piece of which may be the longest, while the window is not full.
+/// The most bytes of incomplete pieces, all of them in memory. When more pieces begin, the oldest is
+/// dropped and requested again. A sender that respects its window never causes that: it begins a new
+/// batch, whose last piece may have the maximum length, only while the window is not full.
 const ASSEMBLING_BYTES: usize = WINDOW_BYTES + BATCH_BYTES + MAX_PIECE_BYTES as usize;
 
-/// What became of one chunk.
+/// The result of one chunk.
 #[derive(Debug)]
-pub(super) struct Report {
-    /// The piece that it was of.
+pub(super) struct ChunkReport {
     pub(super) piece: BlobHash,
-    /// Which chunk of it: one bit. All bits, when the piece need not come any more.
-    pub(super) chunks: u64,
-    /// Verified, in bytes of the manifest.
+    /// What the sender need not send again.
+    pub(super) accepted: Accepted,
+    /// Verified bytes of the manifest so far.
     pub(super) done_bytes: u64,
-    /// Pieces that are needed again.
+    /// Pieces to request again.
     pub(super) again: Vec<BlobHash>,
-    /// Everything is in its place.
+    /// Whether all files are complete.
     pub(super) finished: bool,
 }
 
-/// A content of the manifest that is not in place yet.
+/// How much of a piece has arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Accepted {
+    /// These chunks, one bit for each.
+    Chunks(u64),
+    /// The whole piece.
+    Piece,
+}
+
+impl Accepted {
+    /// Both together.
+    pub(super) fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Chunks(one), Self::Chunks(other)) => Self::Chunks(one | other),
+            _ => Self::Piece,
+        }
+    }
+}
+
+/// A content of the manifest whose files are not complete.
 #[derive(Debug)]
-struct Content {
+struct UnfinishedContent {
     blake3: BlobHash,
-    /// Which files have it.
+    /// The files that have this content, by their index in the manifest.
     files: Vec<usize>,
     missing_pieces: usize,
 }
 
-/// A piece of the manifest.
+/// A piece of the manifest that had to be requested.
 #[derive(Debug)]
-struct Wanted {
+struct RequestedPiece {
     piece: Piece,
-    /// Where its bytes go; nowhere once they are there.
-    places: Vec<Place>,
+    /// Where its bytes belong. Empty once they are written.
+    places: Vec<PiecePlace>,
     retried: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct PiecePlace {
     content: usize,
     number: u32,
     offset: u64,
 }
 
-/// Files on their way into a folder.
+/// Writes the files of a manifest into a folder, as their chunks arrive.
 #[derive(Debug)]
 pub(super) struct Writer {
-    filling: Filling,
+    staging: StagingDir,
     journal: Journal,
     cache: Option<Cache>,
     manifest: Manifest,
-    contents: Vec<Content>,
-    pieces: HashMap<BlobHash, Wanted>,
+    contents: Vec<UnfinishedContent>,
+    pieces: HashMap<BlobHash, RequestedPiece>,
     assembling: VecDeque<(BlobHash, IncomingPiece)>,
     assembling_bytes: usize,
     missing_pieces: usize,
     done_bytes: u64,
-    /// What has come over the link for this writer, repeated and wrong bytes included.
+    /// Bytes that arrived over the link, including repeated and damaged ones.
     arrived_bytes: u64,
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
         let Self { arrived_bytes, done_bytes, .. } = *self;
-        tracing::debug!(arrived_bytes, done_bytes, "the receiver ends");
+        tracing::debug!(arrived_bytes, done_bytes, "receiver finished");
     }
 }
 
 impl Writer {
-    /// Prepares `destination` for `manifest`: finds what is there, and room for the rest.
+    /// Prepares `destination` for `manifest`: finds existing content, and checks that there is room
+    /// for the rest.
     pub(super) fn new(
         destination: &Path,
         manifest: Manifest,
@@ -95,8 +114,8 @@ impl Writer {
     ) -> Result<Self, TransferError> {
         let started = Instant::now();
         let contents = contents(&manifest)?;
-        let mut filling = Filling::resume(destination)?;
-        let path = filling.partial(JOURNAL);
+        let mut staging = StagingDir::resume(destination)?;
+        let path = staging.partial(JOURNAL);
         let journal = Journal::open(&path).map_err(|cause| match cause.kind() {
             ErrorKind::WouldBlock => {
                 let what = "another transfer into the same folder";
@@ -105,9 +124,9 @@ impl Writer {
             ErrorKind::StorageFull => storage::full(destination, manifest.total_bytes()),
             _ => failed("use the journal", &path)(cause),
         })?;
-        filling.keep(journal.is_useful());
+        staging.set_persistent(journal.is_useful());
         let mut writer = Self {
-            filling,
+            staging,
             journal,
             cache,
             manifest,
@@ -119,50 +138,50 @@ impl Writer {
             done_bytes: 0,
             arrived_bytes: 0,
         };
-        writer.find_what_is_there().map_err(|error| writer.or_full(error))?;
+        writer.find_existing().map_err(|error| writer.or_full(error))?;
         let (took_ms, total_bytes) = (started.elapsed().as_millis(), writer.manifest.total_bytes());
         tracing::debug!(
             already_bytes = writer.done_bytes,
             total_bytes,
             took_ms,
-            "looked what is there"
+            "checked the destination for existing content"
         );
         Ok(writer)
     }
 
-    fn find_what_is_there(&mut self) -> Result<(), TransferError> {
-        let mut salvaged = self.cache.as_ref().map(Cache::salvaged).unwrap_or_default();
-        self.adopt(&mut salvaged)?;
+    fn find_existing(&mut self) -> Result<(), TransferError> {
+        let mut abandoned = self.cache.as_ref().map(Cache::abandoned).unwrap_or_default();
+        self.adopt(&mut abandoned)?;
         self.prepare()?;
         self.check_space()?;
-        self.take_from_cache(&salvaged)
+        self.take_from_cache(&abandoned)
     }
 
-    /// Where the disk has run full: how much it lacks.
+    /// Replaces the error of a full disk by one that says how much is lacking.
     fn or_full(&self, error: TransferError) -> TransferError {
         match error {
-            TransferError::Storage(StorageError::Io { cause, .. })
-                if cause.kind() == ErrorKind::StorageFull =>
+            TransferError::Storage(StorageError::Io { source, .. })
+                if source.kind() == ErrorKind::StorageFull =>
             {
                 let lacking_bytes = self.manifest.total_bytes() - self.done_bytes;
-                storage::full(self.filling.root(), lacking_bytes).into()
+                storage::full(self.staging.root(), lacking_bytes).into()
             }
             other => other,
         }
     }
 
-    /// Takes over what other transfers had verified of these contents.
-    fn adopt(&mut self, salvaged: &mut [Salvaged]) -> Result<(), StorageError> {
-        let Self { filling, journal, manifest, contents, .. } = self;
-        if salvaged.is_empty() {
+    /// Takes over content that abandoned transfers had verified.
+    fn adopt(&mut self, abandoned: &mut [AbandonedTransfer]) -> Result<(), StorageError> {
+        let Self { staging, journal, manifest, contents, .. } = self;
+        if abandoned.is_empty() {
             return Ok(());
         }
         for content in contents {
-            let partial = filling.partial(&content.blake3.to_string());
+            let partial = staging.partial(&content.blake3.to_string());
             if partial.exists() {
                 continue;
             }
-            let mut found = salvaged.iter_mut();
+            let mut found = abandoned.iter_mut();
             let found = match found.find_map(|other| other.take(content.blake3, &partial)) {
                 Some(Taken::Pieces(pieces)) => pieces,
                 Some(Taken::Whole) => whole(manifest, &manifest.files()[content.files[0]]),
@@ -170,42 +189,42 @@ impl Writer {
             };
             for (number, written) in found {
                 let noted = journal.note_piece(content.blake3, number, written);
-                noted.map_err(failed("write", &filling.partial(JOURNAL)))?;
+                noted.map_err(failed("write", &staging.partial(JOURNAL)))?;
             }
-            filling.keep(true);
+            staging.set_persistent(true);
         }
         Ok(())
     }
 
     fn check_space(&self) -> Result<(), StorageError> {
         let lacking_bytes = self.manifest.total_bytes() - self.done_bytes;
-        match (storage::check_space(self.filling.root(), lacking_bytes), &self.cache) {
+        match (storage::check_space(self.staging.root(), lacking_bytes), &self.cache) {
             (Err(StorageError::NoSpace { needed_bytes, available_bytes, .. }), Some(cache)) => {
                 cache.make_room(needed_bytes - available_bytes);
-                storage::check_space(self.filling.root(), lacking_bytes)
+                storage::check_space(self.staging.root(), lacking_bytes)
             }
             (checked, _) => checked,
         }
     }
 
-    /// Pieces that came with other jobs need not come again.
-    fn take_from_cache(&mut self, salvaged: &[Salvaged]) -> Result<(), TransferError> {
+    /// Takes pieces that arrived with earlier jobs from the cache.
+    fn take_from_cache(&mut self, abandoned: &[AbandonedTransfer]) -> Result<(), TransferError> {
         let Some(cache) = self.cache.clone() else { return Ok(()) };
         for hash in self.wants() {
             let Some(piece) = self.pieces.get(&hash).map(|wanted| wanted.piece) else { continue };
-            let in_salvaged = || salvaged.iter().find_map(|other| other.read(piece));
-            if let Some(bytes) = cache.read(piece).or_else(in_salvaged) {
+            let in_abandoned = || abandoned.iter().find_map(|other| other.read(piece));
+            if let Some(bytes) = cache.read(piece).or_else(in_abandoned) {
                 self.put(hash, &bytes)?;
             }
         }
         Ok(())
     }
 
-    /// Looks what is there, and lists the pieces that are not.
+    /// Finds existing content, and lists the missing pieces.
     fn prepare(&mut self) -> Result<(), TransferError> {
         let mut kept = WrittenPieces::new();
         for index in 0..self.contents.len() {
-            if self.copy_what_is_there(index)? {
+            if self.copy_existing(index)? {
                 continue;
             }
             let content = &self.contents[index];
@@ -215,17 +234,19 @@ impl Writer {
             let mut missing = 0;
             let copies = content.files.len() as u64;
             for (number, piece) in (0..).zip(self.manifest.pieces(file)) {
-                let place = Place { content: index, number, offset };
+                let place = PiecePlace { content: index, number, offset };
                 offset += u64::from(piece.bytes);
                 if there.contains_key(&number) {
                     self.done_bytes += u64::from(piece.bytes) * copies;
                     continue;
                 }
                 missing += 1;
-                let new = || Wanted { piece, places: Vec::new(), retried: false };
+                let new = || RequestedPiece { piece, places: Vec::new(), retried: false };
                 let wanted = self.pieces.entry(piece.blake3).or_insert_with(new);
                 if wanted.piece != piece {
-                    return Err(TransferError::Protocol("two pieces have one hash and two sizes"));
+                    return Err(TransferError::Protocol(
+                        "two pieces have the same hash and different sizes",
+                    ));
                 }
                 wanted.places.push(place);
             }
@@ -236,30 +257,31 @@ impl Writer {
             }
         }
         self.missing_pieces = self.pieces.len();
-        // Files that are gone must not count as written once they are begun again.
+        // The journal may list pieces of files that no longer exist. Forget those, or they would count
+        // as written when the file is created anew.
         let is_right = |(content, said): (&BlobHash, &HashMap<u32, Written>)| {
             kept.get(content).is_none_or(|kept| kept.len() == said.len())
         };
         if !self.journal.is_fresh() || !self.journal.pieces().iter().all(is_right) {
-            let path = self.filling.partial(JOURNAL);
+            let path = self.staging.partial(JOURNAL);
             self.journal.restart(kept).map_err(failed("write", &path))?;
         }
         Ok(())
     }
 
-    /// Files that are under their final name with the right content are not asked for again, nor are
-    /// their copies. Says whether this content needs nothing more.
-    fn copy_what_is_there(&mut self, index: usize) -> Result<bool, TransferError> {
-        let Self { filling, journal, manifest, contents, .. } = self;
+    /// Skips files that exist under their final name with the right content, and copies them to
+    /// their other names. Returns whether this content is complete.
+    fn copy_existing(&mut self, index: usize) -> Result<bool, TransferError> {
+        let Self { staging, journal, manifest, contents, .. } = self;
         let content = &mut contents[index];
         let mut found: Option<PathBuf> = None;
         content.files.retain(|file| {
             let entry = &manifest.files()[*file];
             let known = |there: &std::fs::Metadata| journal.content(there) == Some(entry.blake3);
-            let there = storage::holds(filling.root(), manifest, entry, known);
+            let there = storage::holds(staging.root(), manifest, entry, known);
             if there {
                 self.done_bytes += entry.size;
-                found.get_or_insert_with(|| entry.path.below(filling.root()));
+                found.get_or_insert_with(|| entry.path.below(staging.root()));
             }
             !there
         });
@@ -272,22 +294,22 @@ impl Writer {
         Ok(true)
     }
 
-    /// Which pieces of a content are in its unfinished file.
+    /// The pieces of a content that its unfinished file contains.
     fn verified_pieces(&self, content: BlobHash) -> Result<HashMap<u32, Written>, StorageError> {
         let said = self.journal.pieces().get(&content);
         let name = content.to_string();
-        let Some(said) = said.filter(|_| self.filling.partial(&name).exists()) else {
+        let Some(said) = said.filter(|_| self.staging.partial(&name).exists()) else {
             return Ok(HashMap::new());
         };
         let mut said = said.clone();
         if !self.journal.is_fresh() {
-            let file = self.filling.open(&name)?;
+            let file = self.staging.open(&name)?;
             said.retain(|_, written| file.holds(written.piece, written.offset));
         }
         Ok(said)
     }
 
-    /// What the sender is to be asked for, in the order of the files.
+    /// The pieces to request from the sender, in the order of the files.
     pub(super) fn wants(&self) -> Vec<BlobHash> {
         let mut seen = HashSet::with_capacity(self.pieces.len());
         let files = self.contents.iter().filter_map(|content| content.files.first());
@@ -300,35 +322,36 @@ impl Writer {
         wants
     }
 
-    /// Verified, in bytes of the manifest.
+    /// Verified bytes of the manifest so far.
     pub(super) fn done_bytes(&self) -> u64 {
         self.done_bytes
     }
 
-    /// Ends the work and returns what was received. The hidden folder is gone after this.
+    /// Removes the staging folder, adds the files to the cache and returns the manifest.
     pub(super) fn finish(mut self) -> Manifest {
-        self.filling.keep(false);
+        self.staging.set_persistent(false);
         if let Some(cache) = &self.cache {
-            cache.keep(self.filling.root(), &self.manifest);
+            cache.add(self.staging.root(), &self.manifest);
         }
         std::mem::take(&mut self.manifest)
     }
 
-    /// Takes an encoded chunk.
-    pub(super) fn push(&mut self, frame: &[u8]) -> Result<Report, TransferError> {
-        self.take(frame).map_err(|error| self.or_full(error))
+    /// Processes an encoded chunk.
+    pub(super) fn push(&mut self, frame: &[u8]) -> Result<ChunkReport, TransferError> {
+        self.process(frame).map_err(|error| self.or_full(error))
     }
 
-    fn take(&mut self, frame: &[u8]) -> Result<Report, TransferError> {
-        let chunk =
-            Chunk::decode(frame).ok_or(TransferError::Protocol("a chunk cannot be read"))?;
+    fn process(&mut self, frame: &[u8]) -> Result<ChunkReport, TransferError> {
+        let chunk = Chunk::decode(frame).ok_or(TransferError::Protocol("a chunk is malformed"))?;
         self.arrived_bytes += chunk.payload.len() as u64;
         let wanted = self.pieces.get(&chunk.piece);
         let Some(wanted) = wanted else {
-            return Err(TransferError::Protocol("a chunk came that nobody asked for"));
+            return Err(TransferError::Protocol(
+                "a chunk belongs to a piece that was not requested",
+            ));
         };
         if chunk.packed_bytes > wanted.piece.bytes {
-            return Err(TransferError::Protocol("a piece is longer than was announced"));
+            return Err(TransferError::Protocol("a piece is longer than announced"));
         }
         let mut again = Vec::new();
         if !wanted.places.is_empty()
@@ -338,12 +361,16 @@ impl Writer {
         }
         let finished = self.missing_pieces == 0;
         let piece = chunk.piece;
-        let is_there = self.pieces.get(&piece).is_none_or(|wanted| wanted.places.is_empty());
-        let chunks = if is_there { u64::MAX } else { 1 << (chunk.offset as usize / CHUNK_BYTES) };
-        Ok(Report { piece, chunks, done_bytes: self.done_bytes, again, finished })
+        let is_complete = self.pieces.get(&piece).is_none_or(|wanted| wanted.places.is_empty());
+        let accepted = if is_complete {
+            Accepted::Piece
+        } else {
+            Accepted::Chunks(1 << (chunk.offset as usize / CHUNK_BYTES))
+        };
+        Ok(ChunkReport { piece, accepted, done_bytes: self.done_bytes, again, finished })
     }
 
-    /// Adds a chunk to its piece; returns the piece when that is complete.
+    /// Adds a chunk to its piece. Returns the piece once it is complete.
     fn assemble(&mut self, chunk: &Chunk<'_>, again: &mut Vec<BlobHash>) -> Option<IncomingPiece> {
         let found = self.assembling.iter().position(|(piece, _)| *piece == chunk.piece);
         let at = found.unwrap_or_else(|| {
@@ -366,7 +393,7 @@ impl Writer {
         Some(piece)
     }
 
-    /// Verifies a complete piece and puts it where it belongs. A wrong one is asked for once more.
+    /// Verifies a complete piece and writes it. A damaged piece is requested once more.
     fn conclude(
         &mut self,
         hash: BlobHash,
@@ -387,7 +414,7 @@ impl Writer {
         self.put(hash, &bytes)
     }
 
-    /// Writes a verified piece wherever it belongs.
+    /// Writes a verified piece to all its places.
     fn put(&mut self, hash: BlobHash, bytes: &[u8]) -> Result<(), TransferError> {
         let Some(wanted) = self.pieces.get_mut(&hash) else { return Ok(()) };
         let piece = wanted.piece;
@@ -398,20 +425,25 @@ impl Writer {
         Ok(())
     }
 
-    fn put_at(&mut self, place: Place, piece: Piece, bytes: &[u8]) -> Result<(), TransferError> {
+    fn put_at(
+        &mut self,
+        place: PiecePlace,
+        piece: Piece,
+        bytes: &[u8],
+    ) -> Result<(), TransferError> {
         let content = &mut self.contents[place.content];
         let blake3 = content.blake3;
-        let file = self.filling.open(&blake3.to_string())?;
+        let file = self.staging.open(&blake3.to_string())?;
         file.write_at(bytes, place.offset)?;
         content.missing_pieces -= 1;
         let is_whole = content.missing_pieces == 0;
         self.done_bytes += bytes.len() as u64 * content.files.len() as u64;
         if self.manifest.cuts().contains_key(&blake3) {
-            let path = self.filling.partial(JOURNAL);
+            let path = self.staging.partial(JOURNAL);
             let written = Written { piece, offset: place.offset };
             let noted = self.journal.note_piece(blake3, place.number, written);
             noted.map_err(failed("write", &path))?;
-            self.filling.keep(true);
+            self.staging.set_persistent(true);
         }
         if is_whole {
             self.place(place.content)?;
@@ -419,12 +451,12 @@ impl Writer {
         Ok(())
     }
 
-    /// Gives a verified content all its names.
+    /// Renames a verified content to its first name and copies it to the others.
     fn place(&mut self, index: usize) -> Result<(), StorageError> {
         let content = &self.contents[index];
         let Some((first, copies)) = content.files.split_first() else { return Ok(()) };
         let (copies, blake3) = (copies.to_vec(), content.blake3);
-        let file = self.filling.open(&blake3.to_string())?;
+        let file = self.staging.open(&blake3.to_string())?;
         let original = self.name(file, *first)?;
         self.copy(&original, &copies)
     }
@@ -432,7 +464,7 @@ impl Writer {
     /// Copies a file of this manifest to its other names.
     fn copy(&mut self, from: &Path, files: &[usize]) -> Result<(), StorageError> {
         for file in files {
-            let mut copy = self.filling.begin("copy")?;
+            let mut copy = self.staging.begin("copy")?;
             copy.write_copy(from)?;
             self.name(copy, *file)?;
         }
@@ -441,16 +473,16 @@ impl Writer {
 
     fn name(&mut self, file: PartialFile, index: usize) -> Result<PathBuf, StorageError> {
         let entry = &self.manifest.files()[index];
-        let place = self.filling.place(file, &entry.path, entry.executable)?;
+        let place = self.staging.place(file, &entry.path, entry.executable)?;
         let there = place.metadata().map_err(failed("look at", &place))?;
         let noted = self.journal.note_placed(entry.blake3, &there);
-        noted.map_err(failed("write", &self.filling.partial(JOURNAL)))?;
-        self.filling.keep(true);
+        noted.map_err(failed("write", &self.staging.partial(JOURNAL)))?;
+        self.staging.set_persistent(true);
         Ok(place)
     }
 }
 
-/// All pieces of `file`, in their places.
+/// All pieces of `file`, with their offsets.
 fn whole(manifest: &Manifest, file: &FileEntry) -> HashMap<u32, Written> {
     let mut offset = 0;
     let pieces = (0..).zip(manifest.pieces(file)).map(|(number, piece)| {
@@ -462,34 +494,36 @@ fn whole(manifest: &Manifest, file: &FileEntry) -> HashMap<u32, Written> {
 }
 
 /// The contents of a manifest, in its order.
-fn contents(manifest: &Manifest) -> Result<Vec<Content>, TransferError> {
+fn contents(manifest: &Manifest) -> Result<Vec<UnfinishedContent>, TransferError> {
     let empty = pieces::hash(b"");
-    let mut contents: Vec<Content> = Vec::new();
+    let mut contents: Vec<UnfinishedContent> = Vec::new();
     let mut known: HashMap<BlobHash, usize> = HashMap::new();
     for (index, file) in manifest.files().iter().enumerate() {
         let top = file.path.as_str().split('/').next().unwrap_or_default();
         if top.eq_ignore_ascii_case(PARTIAL) {
             return Err(TransferError::Protocol(
-                "a file has the name of the receiver's own folder",
+                "a file has the name of the receiver's staging folder",
             ));
         }
         if (file.size == 0) != (file.blake3 == empty) {
-            return Err(TransferError::Protocol("the hash of a file does not fit its size"));
+            return Err(TransferError::Protocol("the hash of a file does not match its size"));
         }
-        let new = Content { blake3: file.blake3, files: Vec::new(), missing_pieces: 0 };
+        let new = UnfinishedContent { blake3: file.blake3, files: Vec::new(), missing_pieces: 0 };
         let at = *known.entry(file.blake3).or_insert_with(|| {
             contents.push(new);
             contents.len() - 1
         });
         let others = &mut contents[at].files;
         if others.first().is_some_and(|first| manifest.files()[*first].size != file.size) {
-            return Err(TransferError::Protocol("two files have one hash and two sizes"));
+            return Err(TransferError::Protocol(
+                "two files have the same hash and different sizes",
+            ));
         }
         others.push(index);
     }
     let wrong = |(content, pieces): (&BlobHash, &Vec<Piece>)| pieces::content(pieces) != *content;
     if manifest.cuts().iter().any(wrong) {
-        return Err(TransferError::Protocol("the hash of a file does not fit its pieces"));
+        return Err(TransferError::Protocol("the hash of a file does not match its pieces"));
     }
     Ok(contents)
 }

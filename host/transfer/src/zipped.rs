@@ -3,7 +3,7 @@
 //! What a zip says of itself is checked when it is listed, and held to while its members are read:
 //! a member yields exactly the bytes that were announced, or an error.
 
-use super::archive::{ArchiveError, MAX_MEMBERS, composed, is_litter};
+use super::archive::{ArchiveError, MAX_MEMBERS, composed, is_os_junk};
 use super::listing::{Content, Member};
 use bzip2::bufread::BzDecoder;
 use deflate64::Deflate64Decoder;
@@ -100,7 +100,7 @@ fn member<R: Read>(entry: &ZipFile<'_, R>) -> Result<Option<Member>, ArchiveErro
     let raw = String::from_utf8_lossy(entry.name_raw()).into_owned();
     let refused = |why: &str| ArchiveError::Entry { entry: raw.clone(), why: why.into() };
     let name = entry.name().map_err(|_| refused("its name cannot be read"))?;
-    if is_litter(&name) {
+    if is_os_junk(&name) {
         return Ok(None);
     }
     let mode = entry.external_attributes() >> 16;

@@ -4,6 +4,7 @@ use super::super::pieces::content;
 use super::super::storage::{PARTIAL, confined};
 use super::super::testing::{listing, package, pair, rel, write};
 use super::super::{Incoming, Limits, TransferError, receive, send};
+use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_protocol::frame::{self, ClientFrame, TransferFrame, WorkerFrame};
 use sleap_rtc_protocol::transfer::{
     BlobHash, Chunk, FileEntry, MAX_PIECE_BYTES, MIN_PIECE_BYTES, Packing, Piece,
@@ -95,15 +96,15 @@ async fn chunks_and_lists_that_do_not_belong_are_refused() {
         |lists: Vec<Incoming>| [vec![manifest(std::slice::from_ref(&long))], lists].concat();
     let tiny = vec![1; 512];
     let cases: Vec<(&str, Vec<Incoming>)> = vec![
-        ("nobody asked for", vec![manifest(&[entry("a", a)]), chunk(b"other")]),
-        ("longer than was announced", vec![manifest(&[entry("a", a)]), chunk_with(a, &[0; 13])]),
+        ("not requested", vec![manifest(&[entry("a", a)]), chunk(b"other")]),
+        ("longer than announced", vec![manifest(&[entry("a", a)]), chunk_with(a, &[0; 13])]),
         (
-            "arrived wrong twice",
+            "arrived damaged twice",
             vec![manifest(&[entry("a", a)]), chunk_with(a, b"some"), chunk_with(a, b"some")],
         ),
-        ("cannot be read", vec![manifest(&[entry("a", a)]), Incoming::Chunk(vec![9; 50].into())]),
-        ("did not list the pieces", listed(vec![chunk(a)])),
-        ("pieces of no file", listed(vec![pieces(BlobHash([9; 32]), &[1], false)])),
+        ("is malformed", vec![manifest(&[entry("a", a)]), Incoming::Chunk(vec![9; 50].into())]),
+        ("pieces of a long file are not listed", listed(vec![chunk(a)])),
+        ("pieces of an unknown file", listed(vec![pieces(BlobHash([9; 32]), &[1], false)])),
         ("too many pieces, or none", listed(vec![pieces(hash, &[], false)])),
         ("too many pieces", listed(vec![pieces(hash, &tiny, true), pieces(hash, &tiny, true)])),
         ("do not make up the file", listed(vec![pieces(hash, &[9, MAX_PIECE_BYTES], false)])),
@@ -111,29 +112,32 @@ async fn chunks_and_lists_that_do_not_belong_are_refused() {
             "do not make up the file",
             listed(vec![pieces(hash, &[MIN_PIECE_BYTES, MIN_PIECE_BYTES], false)]),
         ),
-        ("does not fit its pieces", listed(vec![pieces(hash, &[MAX_PIECE_BYTES, 9], false)])),
-        ("not for a receiver", vec![manifest(&[entry("a", a)]), manifest(&[])]),
-        ("begin with the list", vec![chunk(a)]),
-        ("begin with the list", vec![Incoming::Control(TransferFrame::Complete)]),
+        ("does not match its pieces", listed(vec![pieces(hash, &[MAX_PIECE_BYTES, 9], false)])),
+        ("only a receiver sends", vec![manifest(&[entry("a", a)]), manifest(&[])]),
+        ("does not begin with the list", vec![chunk(a)]),
+        ("does not begin with the list", vec![Incoming::Control(TransferFrame::Complete)]),
         ("collide", vec![manifest(&[entry("a/x", a), entry("a/x", a)])]),
         ("collide", vec![manifest(&[entry("a/x", a), entry("A/X", a)])]),
         ("collide", vec![manifest(&[entry("Ä", a), entry("ä", a)])]),
         ("both as a file and as a folder", vec![manifest(&[entry("A", a), entry("a/x", a)])]),
         ("both as a file and as a folder", vec![manifest(&[entry("a", a), entry("a/x", a)])]),
         ("add up to more", vec![manifest(&[lie(u64::MAX, empty), entry("b", a)])]),
-        ("one hash and two sizes", vec![manifest(&[entry("b", a), lie(3, entry("a", a).blake3)])]),
-        ("does not fit its size", vec![manifest(&[lie(0, entry("a", a).blake3)])]),
-        ("does not fit its size", vec![manifest(&[lie(7, empty)])]),
-        ("the receiver's own", vec![manifest(&[entry(&format!("{PARTIAL}/x"), a)])]),
         (
-            "goes on with nothing",
+            "same hash and different sizes",
+            vec![manifest(&[entry("b", a), lie(3, entry("a", a).blake3)])],
+        ),
+        ("does not match its size", vec![manifest(&[lie(0, entry("a", a).blake3)])]),
+        ("does not match its size", vec![manifest(&[lie(7, empty)])]),
+        ("the receiver's staging folder", vec![manifest(&[entry(&format!("{PARTIAL}/x"), a)])]),
+        (
+            "a part of the list of files is empty",
             vec![Incoming::Control(TransferFrame::Manifest { files: vec![], more: true })],
         ),
         (
-            "gave up: no no",
+            "aborted the transfer: no no",
             vec![Incoming::Control(TransferFrame::Abort { reason: "no\nno".into() })],
         ),
-        ("silent", vec![manifest(&[entry("a", a), entry("b", b"b")]), chunk(b"b")]),
+        ("sent nothing", vec![manifest(&[entry("a", a), entry("b", b"b")]), chunk(b"b")]),
     ];
     // A client's package at a worker, and a worker's result at a client.
     let results = Limits { idle: QUICK.idle, ..Limits::results() };
@@ -142,7 +146,7 @@ async fn chunks_and_lists_that_do_not_belong_are_refused() {
         let work = tempfile::tempdir().unwrap();
         write(&work.path().join("job/spec"), b"", false);
         let told = told_within(work.path(), messages.clone(), &limits).await;
-        let error = told.unwrap_err().to_string();
+        let error = WithCauses(&told.unwrap_err()).to_string();
         assert!(error.contains(why), "{why:?} not in {error:?}");
         let mut left = listing(&work.path().join("job"));
         if left.remove("files/b").is_some() {
@@ -170,7 +174,7 @@ async fn a_million_files_are_too_many() {
         Incoming::Control(TransferFrame::Manifest { files, more: true })
     };
     let messages = (0..1_000_000 / 32).map(frame).take(4000).collect();
-    let error = told(work.path(), messages).await.unwrap_err().to_string();
+    let error = WithCauses(&told(work.path(), messages).await.unwrap_err()).to_string();
     assert!(error.contains("more than 100000 files"), "{error}");
 }
 
@@ -347,11 +351,14 @@ async fn a_receiver_cannot_make_the_sender_work_for_nothing() {
         Incoming::Control(TransferFrame::Want { pieces: pieces.to_vec(), more: false, acks: false })
     };
     let cases = [
-        ("cannot have", vec![want(&[BlobHash([0; 32])])]),
-        ("cannot have", vec![want(&[blob; 5])]),
+        ("does not exist", vec![want(&[BlobHash([0; 32])])]),
+        ("does not exist", vec![want(&[blob; 5])]),
         ("file content", vec![chunk(b"abc")]),
         ("list of files", vec![manifest(&[])]),
-        ("gave up: full", vec![Incoming::Control(TransferFrame::Abort { reason: "full".into() })]),
+        (
+            "aborted the transfer: full",
+            vec![Incoming::Control(TransferFrame::Abort { reason: "full".into() })],
+        ),
     ];
     for (why, messages) in cases {
         let (mut here, mut there) = pair();

@@ -5,6 +5,7 @@ use super::super::{
     ArchiveError, Hashes, Limits, Package, Part, PartSource, pack, pack_package, receive, send,
     storage, unpack,
 };
+use sleap_rtc_base::error::WithCauses;
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -154,7 +155,8 @@ fn a_folder_with_more_than_files_in_it() {
         symlink("best.ckpt", folder.join("last.ckpt")).unwrap();
     }
     std::fs::remove_dir_all(&folder).unwrap();
-    let error = Package::open(&folder, &Hashes::none()).unwrap_err().to_string();
+    let error = Package::open(&folder, &Hashes::none()).unwrap_err();
+    let error = WithCauses(&error).to_string();
     assert!(error.contains("run\": No such file"), "{error}");
     std::fs::create_dir(&folder).unwrap();
     assert!(matches!(Package::open(&folder, &Hashes::none()), Err(ArchiveError::Empty { .. })));

@@ -1,0 +1,78 @@
+//! The end of a failed transfer, so that both sides learn the reason.
+
+use super::link::send_frame;
+use super::{Incoming, Link, TransferError};
+use sleap_rtc_base::error::WithCauses;
+use sleap_rtc_protocol::frame::TransferFrame;
+use std::time::Duration;
+
+/// How long the exchange of reasons may take.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(2);
+/// After this long without a message, the other side counts as having stopped.
+const QUIET: Duration = Duration::from_millis(300);
+/// The longest reason that is sent or shown, in characters.
+const MAX_REASON: usize = 500;
+
+/// Ends a failed transfer. Sends the reason to the other side or, if the connection broke, checks
+/// whether the other side sent its own. Returns the error to report.
+pub(super) async fn conclude<L: Link>(link: &mut L, error: TransferError) -> TransferError {
+    let error = exchange_reasons(link, error).await;
+    link.close_lanes();
+    error
+}
+
+async fn exchange_reasons<L: Link>(link: &mut L, error: TransferError) -> TransferError {
+    match error {
+        TransferError::Aborted(_) | TransferError::Interrupted(_) => error,
+        TransferError::Lost(_) | TransferError::Stalled(_) => {
+            pending_abort(link).await.unwrap_or(error)
+        }
+        _ => {
+            let abort = TransferFrame::Abort { reason: sanitised(&WithCauses(&error).to_string()) };
+            match send_frame(link, abort, GOODBYE_LIMIT).await {
+                Ok(()) => drain(link).await,
+                Err(unsent) => {
+                    tracing::debug!(%unsent, "cannot tell the other side why the transfer failed");
+                }
+            }
+            error
+        }
+    }
+}
+
+/// Reads messages that are still in flight. A sender that is blocked in the middle of a chunk reads
+/// the reason only after the chunk has been accepted.
+async fn drain<L: Link>(link: &mut L) {
+    let listen =
+        async { while let Ok(Ok(_)) = tokio::time::timeout(QUIET, link.next(true)).await {} };
+    if tokio::time::timeout(GOODBYE_LIMIT, listen).await.is_err() {
+        tracing::debug!("the other side keeps sending after the end of the transfer");
+    }
+}
+
+/// The reason that the other side sent before the connection broke.
+async fn pending_abort<L: Link>(link: &mut L) -> Option<TransferError> {
+    let listen = async {
+        loop {
+            match link.next(true).await {
+                Ok(Incoming::Control(TransferFrame::Abort { reason })) => {
+                    return Some(aborted(&reason));
+                }
+                Ok(_) => {}
+                Err(_) => return None,
+            }
+        }
+    };
+    tokio::time::timeout(GOODBYE_LIMIT, listen).await.ok().flatten()
+}
+
+/// The error for an abort by the other side.
+pub(super) fn aborted(reason: &str) -> TransferError {
+    TransferError::Aborted(sanitised(reason))
+}
+
+/// A reason that is safe to send and to print on a terminal.
+fn sanitised(reason: &str) -> String {
+    let printable = |c: char| if c.is_control() { ' ' } else { c };
+    reason.chars().take(MAX_REASON).map(printable).collect()
+}

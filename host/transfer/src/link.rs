@@ -1,0 +1,104 @@
+//! What a transfer needs from the connection that carries it.
+
+use super::lane::Lane;
+use super::{Cache, LinkError, Pace, TransferError};
+use bytes::Bytes;
+use sleap_rtc_protocol::frame::TransferFrame;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Carries the frames of a transfer in order, and opens the lanes that belong to it.
+///
+/// An implementation delays `send_control` while the other side is slow, and queues at least a few
+/// incoming messages.
+pub trait Link: Send {
+    /// Sends a control frame.
+    fn send_control(
+        &mut self,
+        frame: TransferFrame,
+    ) -> impl Future<Output = Result<(), LinkError>> + Send;
+
+    /// The next message. Chunks stay queued unless `chunks` is set. Must be cancel safe: dropping
+    /// the future loses nothing.
+    fn next(&mut self, chunks: bool) -> impl Future<Output = Result<Incoming, LinkError>> + Send;
+
+    /// The connection that carries the frames, as a lane. It is open from the start, and losing it
+    /// ends the transfer.
+    fn first_lane(&mut self) -> Arc<dyn Lane>;
+
+    /// Requests additional lanes, up to `count` in all. Each one that opens arrives as
+    /// [`Incoming::Lane`].
+    fn want_lanes(&mut self, count: usize) -> impl Future<Output = Result<(), LinkError>> + Send;
+
+    /// Closes the lanes at the end of the transfer.
+    fn close_lanes(&mut self);
+}
+
+/// A message that arrives over a [`Link`].
+#[derive(Clone)]
+pub enum Incoming {
+    /// A control frame.
+    Control(TransferFrame),
+    /// An encoded chunk, not yet verified.
+    Chunk(Bytes),
+    /// Another lane for what this end sends.
+    Lane(Arc<dyn Lane>),
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Control(frame) => frame.fmt(f),
+            Self::Chunk(bytes) => write!(f, "a chunk of {} bytes", bytes.len()),
+            Self::Lane(_) => f.write_str("a lane"),
+        }
+    }
+}
+
+/// What a receiver accepts, and where it looks for content before it asks for it.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// The largest sum of all file sizes, in bytes.
+    pub max_bytes: u64,
+    /// How long the other side may be silent.
+    pub idle: Duration,
+    /// Content that was received earlier.
+    pub cache: Option<Cache>,
+    /// The limit on the transfer rate.
+    pub pace: Option<Pace>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_bytes: 64 << 30, idle: Duration::from_secs(60), cache: None, pace: None }
+    }
+}
+
+impl Limits {
+    /// For results, whose size only the free disk space limits.
+    pub fn results() -> Self {
+        Self { max_bytes: u64::MAX, ..Self::default() }
+    }
+}
+
+/// The progress of a transfer, as the receiver reports it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes verified by the receiver, including those that it already had.
+    pub done_bytes: u64,
+    /// The sum of all file sizes.
+    pub total_bytes: u64,
+    /// Bytes that the receiver had before the transfer.
+    pub already_there_bytes: u64,
+}
+
+/// Sends one control frame, within `limit`.
+pub(super) async fn send_frame<L: Link>(
+    link: &mut L,
+    frame: TransferFrame,
+    limit: Duration,
+) -> Result<(), TransferError> {
+    let sent = tokio::time::timeout(limit, link.send_control(frame)).await;
+    Ok(sent.map_err(|_| TransferError::Stalled(limit))??)
+}
