@@ -2,6 +2,7 @@
 
 use super::super::testing::{fixture, listing};
 use super::super::{Hashes, Limits, Package, unpack};
+use sleap_rtc_base::error::WithCauses;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -99,7 +100,7 @@ fn files_that_collide_are_refused() {
     for (one, other) in [("a/B", "A/b"), ("a", "a/b"), ("ä", "Ä")] {
         let entries: [(&str, u32, &[u8]); 2] = [(one, 0o100644, b"1"), (other, 0o100644, b"2")];
         zip(&path, &entries, CompressionMethod::Stored);
-        refused(&path, "the package is refused");
+        refused(&path, "the package is rejected");
     }
     zip(&path, &[("one", 0o100644, b"1"), ("two", 0o100644, b"2")], CompressionMethod::Stored);
     patch(&path, b"two", b"one");
@@ -175,7 +176,7 @@ fn bombs_are_refused_and_honest_text_is_not() {
     unpack(&path, &into, &Limits::default()).unwrap();
     assert_eq!(fs::metadata(into.join("text")).unwrap().len(), 8 << 20);
     let small = Limits { max_bytes: 1 << 20, ..Limits::default() };
-    let error = unpack(&path, &into, &small).unwrap_err().to_string();
+    let error = WithCauses(&unpack(&path, &into, &small).unwrap_err()).to_string();
     assert!(error.contains("1048576 bytes"), "{error}");
 }
 
