@@ -1,6 +1,6 @@
 //! Which STUN and TURN servers a peer is given.
 //!
-//! A TURN server that shares a secret with this one takes accounts that were never made known to it:
+//! A TURN server that shares a secret with this server accepts accounts that it has never seen:
 //! the name is `EXPIRY:PEER`, the time in seconds since 1970, and the password is
 //! `base64(HMAC-SHA1(secret, name))` ("A REST API For Access To TURN Services",
 //! draft-uberti-behave-turn-rest-00; coturn's `use-auth-secret`).
@@ -31,7 +31,7 @@ impl Default for IceOffer {
 }
 
 impl IceOffer {
-    /// One sentence for each URL that our own peers will not use.
+    /// One sentence for each URL that our own peers cannot use.
     pub fn warnings(&self) -> impl Iterator<Item = String> {
         let urls = self.servers.iter().flat_map(|server| match server {
             OfferedServer::Fixed(server) => &server.urls,

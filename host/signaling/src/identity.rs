@@ -1,7 +1,7 @@
 //! Identity tokens: JSON Web Tokens signed with HMAC-SHA-256, whose subject is the peer id.
 //!
-//! The server keeps no list of identities: a token that its key signed is one. An expired token
-//! still proves who its holder was, which is what renewal asks.
+//! The server keeps no list of identities: every token that its key signed is valid. An expired token
+//! still proves the peer id, which is enough to renew it.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, Mac};
@@ -12,18 +12,18 @@ use sleap_rtc_protocol::ids::{IdToken, PeerId};
 /// How long a token is good for, in seconds.
 pub const LIFETIME_S: u64 = 12 * 60 * 60;
 
-/// The one header that is written and accepted: the algorithm is not the token's to choose.
+/// The only header that is written or accepted: a token must not choose its own algorithm.
 const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 const ISSUER: &str = "sleap-rtc";
 
 /// The server's signing key.
 pub type Key = [u8; 32];
 
-/// Why a token proves nothing.
+/// Why a token is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityError {
     /// Not made by this server, or damaged.
-    #[error("the identity token is not one of this server's; sign in again")]
+    #[error("the identity token is not from this server; sign in again")]
     Invalid,
     /// Too old.
     #[error("the identity token has expired; sign in again with it to keep the peer id")]

@@ -3,12 +3,12 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`rooms`] | who is in which room: a pure registry, no I/O |
-//! | [`filter`] | which peers a discovery is about |
+//! | [`filter`] | which peers a discovery matches |
 //! | [`ice`] | which STUN and TURN servers a peer is given, with an account of its own |
 //! | [`identity`] | signed identity tokens |
 //! | [`store`] | what survives a restart: the signing key and the rooms |
 //! | [`server`] | sockets and HTTP around them |
-//! | [`client`] | the HTTP calls, and one WebSocket that comes back by itself |
+//! | [`client`] | the HTTP calls, and one WebSocket that reconnects by itself |
 //!
 //! ```
 //! use sleap_rtc_protocol::ids::PeerId;
@@ -39,9 +39,9 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 /// How often either side pings, which also keeps address translators from forgetting the socket.
 const PING_EVERY: Duration = Duration::from_secs(20);
-/// A socket on which nothing arrived for this long is dead: two pings went unanswered.
+/// A socket that has been silent for this long is dead: two pings went unanswered.
 const SILENCE_LIMIT: Duration = Duration::from_secs(50);
-/// How long a frame may take to leave.
+/// How long writing a frame may take.
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Seconds since 1970.
@@ -49,7 +49,7 @@ fn unix_time_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// Small buffers: a server holds thousands of sockets that are silent nearly always.
+/// Small buffers: a server holds thousands of sockets that are nearly always idle.
 fn websocket_config(longest: usize) -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(4 * 1024)

@@ -54,19 +54,19 @@ pub enum RoomError {
 /// A peer as discovery shows it, in JSON: written once for each change, however many ask.
 pub type Listed = Arc<str>;
 
-/// What a watcher hears of another peer of its room.
+/// A change of a watched list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum News {
+pub enum ListChange {
     /// It has come into the watched list, or is there with other metadata.
     Here(Listed),
     /// It is no longer in the watched list.
     Left,
 }
 
-/// Who can be told. Telling takes no time: it queues, and may not call back.
+/// Receives the changes of a watched list. It must return at once, and not call back.
 pub trait Listener {
-    /// Something about `peer`.
-    fn tell(&self, peer: &PeerId, news: News);
+    /// `peer` has changed.
+    fn notify(&self, peer: &PeerId, change: ListChange);
 }
 
 /// A part of a room's list, in the order of the peers' ids.
@@ -141,14 +141,14 @@ impl<L> Room<L> {
 pub struct Rooms<L> {
     /// A room's members lie together: a list of them is read from one end to the other.
     rooms: BTreeMap<RoomId, Room<L>>,
-    /// In which room each peer is.
+    /// The room of each peer.
     places: HashMap<PeerId, RoomId>,
     /// How many fit into a room.
     room_peers: usize,
 }
 
 impl<L: Clone + Listener> Rooms<L> {
-    /// Nobody is there, and `room_peers` fit into each room.
+    /// No rooms; each will hold up to `room_peers` peers.
     pub fn new(room_peers: usize) -> Self {
         Self { rooms: BTreeMap::new(), places: HashMap::new(), room_peers }
     }
@@ -271,7 +271,7 @@ impl<L: Clone + Listener> Rooms<L> {
         Ok(metadata)
     }
 
-    /// Tells the peer from now on how the list that `query` describes changes, or no more.
+    /// From now on notifies the peer of changes in the list that `query` describes; `None` stops that.
     pub fn watch(
         &mut self,
         peer: &PeerId,
@@ -290,7 +290,7 @@ impl<L: Clone + Listener> Rooms<L> {
         Ok(())
     }
 
-    /// Tells the watchers of the room what has become of `peer`, each by its own query.
+    /// Notifies the room's watchers of a change of `peer`, each by its own query.
     fn announce(&self, peer: &PeerId, before: Option<&Member<L>>, after: Option<&Present<L>>) {
         let member = after.map(|present| &present.member).or(before);
         let Some(room) = member.and_then(|member| self.rooms.get(&member.room)) else { return };
@@ -300,10 +300,10 @@ impl<L: Clone + Listener> Rooms<L> {
             let listed = after.filter(|present| query.matches(&present.member));
             match listed {
                 Some(present) => {
-                    watcher.member.link.tell(peer, News::Here(present.listed.clone()));
+                    watcher.member.link.notify(peer, ListChange::Here(present.listed.clone()));
                 }
                 None if before.is_some_and(|before| query.matches(before)) => {
-                    watcher.member.link.tell(peer, News::Left);
+                    watcher.member.link.notify(peer, ListChange::Left);
                 }
                 None => {}
             }
@@ -319,7 +319,7 @@ impl<L: Clone + Listener> Rooms<L> {
         part: Part,
     ) -> Result<Arc<Page>, RoomError> {
         let own = self.member(asker, connection).ok_or(RoomError::NotInRoom)?;
-        // Nobody is in its own list: such a page is the asker's alone.
+        // A peer is not in its own list, so this page cannot be shared with others.
         let shared = !query.matches(own);
         let place = own.room.clone();
         let room = self.rooms.get_mut(&place).ok_or(RoomError::NotInRoom)?;

@@ -1,8 +1,8 @@
-//! What a restart must not forget: the signing key and the rooms, in SQLite.
+//! What must survive a restart, in SQLite: the signing key and the rooms.
 //!
 //! One thread owns the connection; the async side sends it closures through a bounded queue and
 //! waits for the answer, so no database call ever runs on a runtime thread. A room's token is kept
-//! as its SHA-256 only: whoever reads the file cannot join.
+//! only as its SHA-256, so reading the file is not enough to join.
 
 use crate::identity::Key;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -48,7 +48,7 @@ pub enum StoreError {
         /// Why.
         source: std::io::Error,
     },
-    /// SQLite says no.
+    /// SQLite cannot open it.
     #[error("cannot use the state file {path}")]
     Open {
         /// The file.
@@ -166,7 +166,7 @@ impl Store {
     ) -> Result<T, StoreError> {
         let (answer, result) = oneshot::channel();
         let call: Call = Box::new(move |connection| {
-            // Nobody waits any more when the socket that asked is gone.
+            // The receiver is gone when the socket that asked has closed.
             let _ = answer.send(work(connection));
         });
         self.calls.send(call).await.map_err(|_| StoreError::Closed)?;
@@ -237,11 +237,11 @@ impl Store {
         Ok(bool::from(kept.as_slice().ct_eq(&offered)) & known)
     }
 
-    /// Rooms in which a worker is, or was until now: each lives 30 days more, at least.
+    /// Moves the expiry of rooms in which a worker is, or was until now, to 30 days from now.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn keep(&self, rooms: BTreeSet<RoomId>, now_s: u64) -> Result<(), StoreError> {
+    pub async fn extend(&self, rooms: BTreeSet<RoomId>, now_s: u64) -> Result<(), StoreError> {
         let until = sql_time(now_s.saturating_add(AFTER_WORKER_S));
         self.call(move |connection| {
             let transaction = connection.transaction()?;
@@ -255,7 +255,7 @@ impl Store {
         .await
     }
 
-    /// Forgets rooms whose time is over; returns how many.
+    /// Deletes expired rooms and returns how many.
     ///
     /// # Errors
     /// When the database fails.
@@ -266,7 +266,7 @@ impl Store {
         .await
     }
 
-    /// Forgets a room, if `creator` made it; returns whether it did.
+    /// Deletes a room if `creator` made it; returns whether it did.
     ///
     /// # Errors
     /// When the database fails.
@@ -308,7 +308,7 @@ fn signing_key(connection: &Connection) -> rusqlite::Result<Key> {
     connection.query_row("SELECT key FROM signing_key", [], |row| row.get(0))
 }
 
-/// SQLite has signed integers only; a time beyond them is as good as the last one.
+/// SQLite has only signed integers; later times are clamped.
 fn sql_time(time_s: u64) -> i64 {
     i64::try_from(time_s).unwrap_or(i64::MAX)
 }
@@ -336,7 +336,7 @@ mod tests {
         let used = store.create_room(peer("a"), 0).await.unwrap();
         let unused = store.create_room(peer("a"), 0).await.unwrap();
         assert_eq!((used.room_id.as_str().len(), used.token.as_str().len()), (8, 32));
-        store.keep(BTreeSet::from([used.room_id.clone()]), 10).await.unwrap();
+        store.extend(BTreeSet::from([used.room_id.clone()]), 10).await.unwrap();
         assert!(store.opens(unused.clone(), BEFORE_WORKER_S - 1).await.unwrap());
         assert!(!store.opens(unused, BEFORE_WORKER_S).await.unwrap());
         assert!(store.opens(used.clone(), 9 + AFTER_WORKER_S).await.unwrap());

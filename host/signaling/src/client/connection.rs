@@ -98,7 +98,7 @@ async fn register(
         match ServerMessage::decode(&text) {
             Ok(ServerMessage::RegisteredAuth { ice, .. }) => return Ok(ice),
             Ok(ServerMessage::Error(error)) => return Err(refusal(&error)),
-            // A frame of a peer that is quicker than the server's answer.
+            // A peer's frame can overtake the server's answer.
             Ok(_) => tracing::debug!("a frame came before the answer to the registration"),
             Err(error) => return Err(unexpected(url, error.to_string())),
         }
@@ -113,8 +113,7 @@ pub(super) fn encode(message: &ClientMessage) -> Result<Message, SignalingError>
     })
 }
 
-/// Which of our errors a refused registration is. Our server says so in `code`; older ones have only
-/// words.
+/// Classifies a refused registration. Our server gives a `code`; the Python server only a sentence.
 fn refusal(error: &ErrorFrame) -> SignalingError {
     let message = error.text().chars().take(300).collect::<String>();
     match error.code.as_deref() {
@@ -124,7 +123,7 @@ fn refusal(error: &ErrorFrame) -> SignalingError {
         }
         _ => {}
     }
-    // Word by word: "invalid token" is about a room though it holds "id token".
+    // Word by word: "invalid token" is about a room, although it contains "id token".
     let lower = message.to_lowercase();
     let words = lower.split(|c: char| !c.is_alphanumeric()).collect::<Vec<_>>().join(" ");
     let says = |any: &[&str]| any.iter().any(|word| format!(" {words} ").contains(word));
@@ -138,7 +137,7 @@ fn refusal(error: &ErrorFrame) -> SignalingError {
 }
 
 fn unreachable(url: &Url, source: impl Into<ConnectError>) -> SignalingError {
-    SignalingError::Unreachable { url: url.clone(), source: source.into() }
+    SignalingError::Unreachable { url: url.clone(), source: Box::new(source.into()) }
 }
 
 fn unexpected(url: &Url, reason: impl Into<String>) -> SignalingError {

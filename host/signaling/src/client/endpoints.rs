@@ -1,5 +1,5 @@
-//! Where the signaling server is: a WebSocket and an HTTP address, one derived from the other when
-//! only one is given.
+//! Where the signaling server is: a WebSocket and an HTTP address. When only one is given, the other is
+//! derived from it.
 
 use url::Url;
 

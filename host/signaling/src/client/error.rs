@@ -19,7 +19,7 @@ pub enum SignalingError {
         /// Where.
         url: Url,
         /// Why not.
-        source: ConnectError,
+        source: Box<ConnectError>,
     },
     /// Something else answers, or a broken server.
     #[error("{url} is not a sleap-rtc signaling server: {reason}")]

@@ -33,7 +33,7 @@ struct SignedIn {
     username: PeerId,
 }
 
-struct Answer {
+struct HttpAnswer {
     status: StatusCode,
     location: Option<HeaderValue>,
     body: Bytes,
@@ -50,15 +50,18 @@ impl HttpApi {
         &self.base
     }
 
-    /// Signs in. With the token of an earlier identity, even an expired one, the server brings that
-    /// identity back where it can; a server that cannot gives a new one, so compare the peer id.
+    /// Signs in. With the token of an earlier identity, even an expired one, the server renews that
+    /// identity if it can. One that cannot gives a new identity, so compare the peer id.
     ///
     /// # Errors
     /// When the server cannot be reached or refuses.
     pub async fn sign_in(&self, renew: Option<&IdToken>) -> Result<Identity, SignalingError> {
         let signed_in = match self.post("/anonymous-signin", renew, None).await {
             Err(SignalingError::IdentityRefused { message }) if renew.is_some() => {
-                tracing::warn!(message, "the old identity is not known; signing in as a new peer");
+                tracing::warn!(
+                    message,
+                    "the server does not know the old identity; signing in as a new peer"
+                );
                 self.post("/anonymous-signin", None, None).await
             }
             result => result,
@@ -75,19 +78,19 @@ impl HttpApi {
         self.post("/create-room", Some(token), None).await
     }
 
-    /// Takes a peer out of its room: the caller's own.
+    /// Removes the caller's own peer from its room.
     ///
     /// # Errors
     /// When the server cannot be reached, or refuses the identity.
     pub async fn delete_peer(&self, token: &IdToken, peer: &PeerId) -> Result<(), SignalingError> {
         let body = json!({"peer_id": peer});
         let Value::Object(_) = self.post("/delete-peer", Some(token), Some(body)).await? else {
-            return Err(self.unexpected("/delete-peer", "the answer is no JSON object"));
+            return Err(self.unexpected("/delete-peer", "the answer is not a JSON object"));
         };
         Ok(())
     }
 
-    /// Ends a room that the caller made, and the connections of all who are in it.
+    /// Deletes a room that the caller made, and closes the connections of all peers in it.
     ///
     /// # Errors
     /// When the server cannot be reached, or the room is not the caller's.
@@ -114,7 +117,7 @@ impl HttpApi {
         self.understand(path, answer.status, &answer.body)
     }
 
-    /// What an answer says.
+    /// Interprets an answer.
     fn understand<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -127,7 +130,7 @@ impl HttpApi {
         }
         let message = format!("{status}: {}", explanation(body));
         match status {
-            // The old server answers 422 where the header is missing or not what it wants.
+            // The Python server answers 422 to a missing or malformed header.
             StatusCode::UNAUTHORIZED | StatusCode::UNPROCESSABLE_ENTITY => {
                 Err(SignalingError::IdentityRefused { message })
             }
@@ -153,7 +156,8 @@ impl HttpApi {
             let mut value =
                 HeaderValue::try_from(format!("Bearer {}", token.as_str())).map_err(|_| {
                     SignalingError::IdentityRefused {
-                        message: "the identity token holds characters that no header may".into(),
+                        message: "the identity token holds characters that a header cannot have"
+                            .into(),
                     }
                 })?;
             value.set_sensitive(true);
@@ -173,7 +177,7 @@ impl HttpApi {
         path: &str,
         stream: TokioIo<Box<dyn Stream>>,
         request: Request<Full<Bytes>>,
-    ) -> Result<Answer, SignalingError> {
+    ) -> Result<HttpAnswer, SignalingError> {
         let failed = |error: hyper::Error| self.unreachable(path, error);
         let (mut sender, connection) = http1::handshake(stream).await.map_err(failed)?;
         let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
@@ -181,7 +185,7 @@ impl HttpApi {
         let (status, location) = (response.status(), response.headers().get(LOCATION).cloned());
         let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
         let body = body.map_err(|error| self.unexpected(path, error.to_string()))?.to_bytes();
-        Ok(Answer { status, location, body })
+        Ok(HttpAnswer { status, location, body })
     }
 
     fn url(&self, path: &str) -> Url {
@@ -191,7 +195,7 @@ impl HttpApi {
     }
 
     fn unreachable(&self, path: &str, source: impl Into<ConnectError>) -> SignalingError {
-        SignalingError::Unreachable { url: self.url(path), source: source.into() }
+        SignalingError::Unreachable { url: self.url(path), source: Box::new(source.into()) }
     }
 
     fn unexpected(&self, path: &str, reason: impl Into<String>) -> SignalingError {

@@ -1,5 +1,5 @@
-//! A peer's side of signaling: the HTTP calls ([`HttpApi`]), and one registered WebSocket that comes
-//! back by itself ([`SignalingClient`]).
+//! A peer's side of signaling: the HTTP calls ([`HttpApi`]), and one registered WebSocket that
+//! reconnects by itself ([`SignalingClient`]).
 
 mod connection;
 mod dial;
@@ -25,7 +25,7 @@ use sleap_rtc_protocol::signaling::{
 };
 use std::sync::Arc;
 use std::time::Duration;
-use task::{Command, News, Task};
+use task::{Command, Task, Updates};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -36,15 +36,16 @@ use url::Url;
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 /// How long leaving may take.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(3);
-/// Messages that wait for the owner of the receiver; what comes then is dropped.
+/// Messages that are queued for the owner of the receiver; further ones are dropped.
 const EVENT_QUEUE: usize = 1024;
 const COMMAND_QUEUE: usize = 64;
-/// Changes of a watched list that wait for its owner; a list that is not read is watched no more.
+/// Changes of a watched list that are queued for its owner. A list that is not read is no longer
+/// watched.
 const CHANGE_QUEUE: usize = 64;
-/// Frames of one list at most: 128 MiB, more than any room's.
+/// The most frames of one list: 128 MiB, more than any room has.
 const MAX_PAGES: usize = 128;
 
-/// Who a peer is, and the proof. Keep both: the token, even an expired one, brings the id back.
+/// A peer id and its proof. Keep both: the token, even an expired one, recovers the id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// The peer id.
@@ -62,7 +63,7 @@ pub struct Identity {
 pub enum SignalingEvent {
     /// A frame from the server or from a peer; never an answer that somebody here waits for.
     Message(ServerMessage),
-    /// The connection is down. It is made again without end, until closed.
+    /// The connection is down. The client reconnects until it is closed.
     Lost,
     /// It is up, and the peer is registered again.
     Restored,
@@ -80,11 +81,11 @@ pub struct SignalingClient {
 }
 
 impl SignalingClient {
-    /// Connects and registers. An identity that has expired is renewed first. From then on the
-    /// connection is made again whenever it is lost, as the same peer, with the newest metadata.
+    /// Connects and registers; an expired identity is renewed first. From then on the client reconnects
+    /// whenever the connection is lost, as the same peer, with the latest metadata.
     ///
     /// # Errors
-    /// When the server cannot be reached or refuses; nothing is tried twice then.
+    /// When the server cannot be reached or refuses. This first attempt is not repeated.
     pub async fn connect(
         endpoints: Endpoints,
         identity: Identity,
@@ -103,9 +104,9 @@ impl SignalingClient {
         let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
         let (events, event_queue) = mpsc::channel(EVENT_QUEUE);
         let (newest, identity) = watch::channel(registration.identity.clone());
-        let (tell_ice, ice) = watch::channel(IceServers::default());
-        let news = News { events, identity: newest, ice: tell_ice };
-        let task = Task::new(websocket, http, registration, command_queue, news);
+        let (newest_ice, ice) = watch::channel(IceServers::default());
+        let updates = Updates { events, identity: newest, ice: newest_ice };
+        let task = Task::new(websocket, http, registration, command_queue, updates);
         let tracker = TaskTracker::new();
         tracker.spawn(task.run(connection, handed_out, cancel));
         tracker.close();
@@ -126,22 +127,22 @@ impl SignalingClient {
     /// Sends a frame.
     ///
     /// # Errors
-    /// When the connection is down at the moment, or closed for good.
+    /// When the connection is down, or the client is closed.
     pub async fn send(&self, message: ClientMessage) -> Result<(), SignalingError> {
         let (sent, result) = oneshot::channel();
         self.command(Command::Send(Box::new(message), sent)).await?;
         result.await.map_err(|_| SignalingError::Closed)?
     }
 
-    /// Changes this peer's metadata. While the connection is down the change is kept, and said with
-    /// the next registration.
+    /// Changes this peer's metadata. While the connection is down, the change is kept for the next
+    /// registration.
     pub async fn update(&self, patch: MetadataPatch) {
-        // A closed client has nobody to tell.
+        // A closed client has no metadata to change.
         let _ = self.command(Command::Update(patch)).await;
     }
 
-    /// The STUN and TURN servers that the server gives to this peer, with accounts that are good
-    /// now: they are asked for again before they expire.
+    /// The STUN and TURN servers that the server gives to this peer. Their accounts are renewed before
+    /// they expire.
     pub fn ice_servers(&self) -> watch::Receiver<IceServers> {
         self.ice.clone()
     }
@@ -151,7 +152,7 @@ impl SignalingClient {
     /// # Errors
     /// When the connection is down, or no answer comes within ten seconds.
     pub async fn discover(&self, filters: Filters) -> Result<Vec<PeerInfo>, SignalingError> {
-        // The protocol does not say which list answers which question: one at a time.
+        // Lists carry no request id, so only one discovery can be under way.
         let _one = self.discovering.lock().await;
         let mut peers = Vec::new();
         let mut after = None;
@@ -171,7 +172,7 @@ impl SignalingClient {
         Err(SignalingError::Refused { message: "the list of peers does not end".into() })
     }
 
-    /// The same list, kept up to date. One list at a time: a second one takes the first one's place.
+    /// The same list, kept up to date. A client watches one list; a second one replaces the first.
     ///
     /// # Errors
     /// As [`Self::discover`].
@@ -179,10 +180,10 @@ impl SignalingClient {
         Roster::new(self.clone(), filters).await
     }
 
-    /// Asks to be told how a list changes, until the receiver is dropped or not read.
+    /// Watches a list until the receiver is dropped or not read.
     async fn watch(&self, filters: Filters) -> Result<mpsc::Receiver<Change>, SignalingError> {
-        let (tell, changes) = mpsc::channel(CHANGE_QUEUE);
-        self.command(Command::Watch(filters, tell)).await?;
+        let (sender, changes) = mpsc::channel(CHANGE_QUEUE);
+        self.command(Command::Watch(filters, sender)).await?;
         Ok(changes)
     }
 

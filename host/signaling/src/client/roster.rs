@@ -1,5 +1,5 @@
-//! A list of peers that is kept up to date: by what the server says of its changes, and by asking
-//! again where an old server says nothing.
+//! A list of peers that is kept up to date: by the changes that the server pushes, and by polling
+//! where an older server pushes none.
 
 use super::{SignalingClient, SignalingError};
 use sleap_rtc_protocol::ids::PeerId;
@@ -9,15 +9,15 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-/// How often a server that tells nothing is asked.
+/// How often a server that pushes nothing is polled.
 const ASK_EVERY: Duration = Duration::from_secs(3);
-/// How often one that tells is asked nevertheless.
+/// How often a server that pushes is polled all the same.
 const ASK_SELDOM: Duration = Duration::from_secs(60);
 
-/// What the connection has heard of a watched list.
+/// What the connection learned about a watched list.
 #[derive(Debug)]
 pub(super) enum Change {
-    /// The server will tell.
+    /// The server pushes changes.
     Pushed,
     /// Some peers are new, different or gone.
     Peers(PeersChanged),
@@ -39,7 +39,7 @@ impl Roster {
         client: SignalingClient,
         filters: Filters,
     ) -> Result<Self, SignalingError> {
-        // Watched first: what happens between is told, and taken over after the list.
+        // Watch first: changes between the two requests are applied after the list.
         let changes = client.watch(filters.clone()).await?;
         let ask_at = Instant::now() + ASK_EVERY;
         let peers = BTreeMap::new();
@@ -53,7 +53,7 @@ impl Roster {
         self.peers.values()
     }
 
-    /// Asks for the whole list now; returns whether it was different.
+    /// Requests the whole list now; returns whether it has changed.
     ///
     /// # Errors
     /// When the connection is down, or no answer comes in time. The list stays as it was.
@@ -66,16 +66,16 @@ impl Roster {
         Ok(different)
     }
 
-    /// Waits until the list is different. A lost connection is waited for. Cancel-safe: a change
-    /// that was heard of is in the list, whether this returned or not.
+    /// Waits until the list changes, also across a lost connection. Cancel-safe: a change that has
+    /// arrived is in the list, whether this returned or not.
     ///
     /// # Errors
-    /// When the client is closed for good.
+    /// When the client is closed.
     pub async fn changed(&mut self) -> Result<(), SignalingError> {
         loop {
             let different = tokio::select! {
                 change = self.changes.recv() => match change {
-                    Some(change) => self.take(change),
+                    Some(change) => self.apply(change),
                     // Not read for too long.
                     None => {
                         self.ask_every = ASK_EVERY;
@@ -88,7 +88,7 @@ impl Roster {
                     Ok(different) => different,
                     Err(SignalingError::Closed) => return Err(SignalingError::Closed),
                     Err(error) => {
-                        tracing::debug!(%error, "the list of peers is as old as it was");
+                        tracing::debug!(%error, "cannot refresh the list of peers");
                         false
                     }
                 },
@@ -99,8 +99,8 @@ impl Roster {
         }
     }
 
-    /// Takes over a change; returns whether the list is different.
-    fn take(&mut self, change: Change) -> bool {
+    /// Applies a change; returns whether the list is different.
+    fn apply(&mut self, change: Change) -> bool {
         let PeersChanged { peers, left, list_again } = match change {
             Change::Peers(changed) => changed,
             Change::Pushed => {

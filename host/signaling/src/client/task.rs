@@ -1,4 +1,4 @@
-//! The task that owns the WebSocket: serves it, and makes it again when it is lost.
+//! The task that owns the WebSocket: serves it, and reconnects when it is lost.
 
 use super::connection::{self, Connection, Registration, encode};
 use super::roster::Change;
@@ -19,11 +19,11 @@ use tokio_tungstenite::tungstenite::{Bytes, Message};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-/// The first wait before a lost connection is made again.
+/// The first wait before a reconnect.
 const BACKOFF_FIRST: Duration = Duration::from_millis(250);
-/// The longest wait: a server that is back has all its peers again within ten seconds.
+/// The longest wait. A server that was away has all its peers back within ten seconds.
 const BACKOFF_LONGEST: Duration = Duration::from_secs(8);
-/// ICE servers are not asked for again sooner than this, however short-lived their accounts are.
+/// The shortest time between two requests for ICE servers, however short-lived their accounts are.
 const ICE_AGAIN_LEAST: Duration = Duration::from_secs(1);
 /// How long the closing handshake may take.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
@@ -35,21 +35,21 @@ type Answer<T> = oneshot::Sender<Result<T, SignalingError>>;
 pub(super) enum Command {
     Send(Box<ClientMessage>, Answer<()>),
     Update(MetadataPatch),
-    Discover(Filters, Option<PeerId>, Answer<Page>),
+    Discover(Filters, Option<PeerId>, Answer<ListPage>),
     Watch(Filters, mpsc::Sender<Change>),
     Close,
 }
 
 /// One frame of a list.
 #[derive(Debug)]
-pub(super) struct Page {
+pub(super) struct ListPage {
     pub(super) peers: Vec<PeerInfo>,
     /// Where the list goes on.
     pub(super) next: Option<PeerId>,
 }
 
-/// Where the task says what is new.
-pub(super) struct News {
+/// Where the task publishes what it learns.
+pub(super) struct Updates {
     pub(super) events: mpsc::Sender<SignalingEvent>,
     pub(super) identity: watch::Sender<Identity>,
     pub(super) ice: watch::Sender<IceServers>,
@@ -58,14 +58,14 @@ pub(super) struct News {
 /// A list that somebody watches.
 struct Watched {
     filters: Filters,
-    tell: mpsc::Sender<Change>,
+    changes: mpsc::Sender<Change>,
 }
 
 /// Why the connection is no longer served.
-enum End {
-    /// The owner wants no more.
+enum Ended {
+    /// The owner has closed the client.
     Closed,
-    /// It broke; wait this long at least before the next.
+    /// It broke. Wait at least this long before reconnecting.
     Lost(Duration),
 }
 
@@ -74,8 +74,8 @@ pub(super) struct Task {
     http: HttpApi,
     registration: Registration,
     commands: mpsc::Receiver<Command>,
-    news: News,
-    discovery: Option<Answer<Page>>,
+    updates: Updates,
+    discovery: Option<Answer<ListPage>>,
     watched: Option<Watched>,
     /// When to ask for the ICE servers again.
     ice_again: Option<Instant>,
@@ -87,13 +87,13 @@ impl Task {
         http: HttpApi,
         registration: Registration,
         commands: mpsc::Receiver<Command>,
-        news: News,
+        updates: Updates,
     ) -> Self {
         let (discovery, watched, ice_again) = (None, None, None);
-        Self { websocket, http, registration, commands, news, discovery, watched, ice_again }
+        Self { websocket, http, registration, commands, updates, discovery, watched, ice_again }
     }
 
-    /// Serves until closed or cancelled, then says goodbye.
+    /// Serves until closed or cancelled, then closes the WebSocket.
     pub(super) async fn run(
         mut self,
         connection: Connection,
@@ -104,25 +104,25 @@ impl Task {
         let mut connection = Some(connection);
         cancel.run_until_cancelled(self.serve_forever(&mut connection)).await;
         if let Some(connection) = &mut connection {
-            let _ = timeout(CLOSE_DEADLINE, say_goodbye(connection)).await;
+            let _ = timeout(CLOSE_DEADLINE, close(connection)).await;
         }
     }
 
     async fn serve_forever(&mut self, slot: &mut Option<Connection>) {
         while let Some(connection) = slot {
-            let End::Lost(wait) = self.serve(connection).await else { return };
+            let Ended::Lost(wait) = self.serve(connection).await else { return };
             *slot = None;
             self.fail_discovery();
-            self.tell(SignalingEvent::Lost);
+            self.publish(SignalingEvent::Lost);
             *slot = self.reconnect(wait).await;
             if let Some(connection) = slot {
                 self.watch_again(connection).await;
-                self.tell(SignalingEvent::Restored);
+                self.publish(SignalingEvent::Restored);
             }
         }
     }
 
-    async fn serve(&mut self, connection: &mut Connection) -> End {
+    async fn serve(&mut self, connection: &mut Connection) -> Ended {
         let mut heard = Instant::now();
         let mut ping = interval(PING_EVERY);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -130,7 +130,7 @@ impl Task {
             let ice_again = self.ice_again;
             let outgoing = tokio::select! {
                 command = self.commands.recv() => match command {
-                    None | Some(Command::Close) => return End::Closed,
+                    None | Some(Command::Close) => return Ended::Closed,
                     Some(command) => command,
                 },
                 incoming = connection.next() => {
@@ -168,14 +168,14 @@ impl Task {
                     continue;
                 }
             };
-            if !self.obey(connection, outgoing).await {
+            if !self.execute(connection, outgoing).await {
                 return lost(None);
             }
         }
     }
 
-    /// Does what a handle asks; returns whether the connection still stands.
-    async fn obey(&mut self, connection: &mut Connection, command: Command) -> bool {
+    /// Carries out a handle's command; returns whether the connection is still up.
+    async fn execute(&mut self, connection: &mut Connection, command: Command) -> bool {
         let message = match &command {
             Command::Send(message, _) => encode(message),
             Command::Update(patch) => {
@@ -188,8 +188,8 @@ impl Task {
                 limit: None,
                 after: after.clone(),
             }),
-            Command::Watch(filters, tell) => {
-                self.watched = Some(Watched { filters: filters.clone(), tell: tell.clone() });
+            Command::Watch(filters, changes) => {
+                self.watched = Some(Watched { filters: filters.clone(), changes: changes.clone() });
                 encode(&self.watch_peers(filters))
             }
             Command::Close => return true,
@@ -201,7 +201,7 @@ impl Task {
             Err(error) => Err(error),
         };
         let stands = !matches!(result, Err(SignalingError::Lost));
-        // Whoever asked may have given up: then there is nobody to tell.
+        // The caller may have given up already.
         match (command, result) {
             (Command::Send(_, answer), result) => drop(answer.send(result)),
             (Command::Discover(.., answer), Ok(())) => self.discovery = Some(answer),
@@ -211,7 +211,7 @@ impl Task {
         stands
     }
 
-    /// All of the metadata: the old server forgets the tags when only properties come.
+    /// The whole metadata: the Python server drops the tags when it gets properties alone.
     fn whole_metadata(&self) -> ClientMessage {
         let metadata = self.registration.metadata.clone();
         ClientMessage::UpdateMetadata {
@@ -223,22 +223,22 @@ impl Task {
         }
     }
 
-    /// Takes a frame; returns what is to be answered, if anything.
+    /// Handles a frame; returns the answer to send, if there is one.
     fn receive(&mut self, text: &str) -> Option<ClientMessage> {
         match ServerMessage::decode(text) {
             Ok(ServerMessage::PeerList { peers, next, .. }) if self.discovery.is_some() => {
                 if let Some(answer) = self.discovery.take() {
-                    drop(answer.send(Ok(Page { peers, next })));
+                    drop(answer.send(Ok(ListPage { peers, next })));
                 }
             }
             Ok(ServerMessage::Watching { active }) => {
-                return active.then(|| self.tell_watcher(Change::Pushed)).flatten();
+                return active.then(|| self.notify_watcher(Change::Pushed)).flatten();
             }
             Ok(ServerMessage::PeersChanged(changed)) => {
-                return self.tell_watcher(Change::Peers(changed));
+                return self.notify_watcher(Change::Peers(changed));
             }
             Ok(ServerMessage::IceServers(handed_out)) => self.take_ice(handed_out),
-            Ok(message) => self.tell(SignalingEvent::Message(message)),
+            Ok(message) => self.publish(SignalingEvent::Message(message)),
             Err(error) => tracing::warn!(%error, "a frame from the signaling server is ignored"),
         }
         None
@@ -256,37 +256,36 @@ impl Task {
         ClientMessage::GetIceServers { from_peer_id: self.own_id() }
     }
 
-    /// Tells the watcher of the list. One that has gone, or does not read, watches no more: then
-    /// the server is told so.
-    fn tell_watcher(&mut self, change: Change) -> Option<ClientMessage> {
-        let told = self.watched.as_ref().is_some_and(|it| it.tell.try_send(change).is_ok());
-        if told {
+    /// Passes a change to the watcher of the list. A watcher that is gone, or does not read, is dropped,
+    /// and the returned frame unsubscribes from the server.
+    fn notify_watcher(&mut self, change: Change) -> Option<ClientMessage> {
+        let sent = self.watched.as_ref().is_some_and(|it| it.changes.try_send(change).is_ok());
+        if sent {
             return None;
         }
         self.watched = None;
         Some(ClientMessage::UnwatchPeers { from_peer_id: self.own_id() })
     }
 
-    /// A new connection knows nothing of what was watched on the last one. A failure shows at the
-    /// next read.
+    /// Subscribes again on a new connection. A failed write shows at the next read.
     async fn watch_again(&mut self, connection: &mut Connection) {
         let Some(watched) = &self.watched else { return };
         let again = self.watch_peers(&watched.filters);
         send(connection, &again).await;
         let list_again = PeersChanged { list_again: true, ..PeersChanged::default() };
-        // Whoever cannot be told is told no more at the next change.
-        let _ = self.tell_watcher(Change::Peers(list_again));
+        // A watcher that is gone is dropped at the next change.
+        let _ = self.notify_watcher(Change::Peers(list_again));
     }
 
-    /// Keeps the newest ICE servers, and when to ask for newer ones: at half of their time.
+    /// Publishes new ICE servers, and plans the next request at half of their lifetime.
     fn take_ice(&mut self, handed_out: IceServers) {
         let again = handed_out.ice_lifetime_s.map(|s| Duration::from_secs(s) / 2);
         self.ice_again =
             again.and_then(|wait| Instant::now().checked_add(wait.max(ICE_AGAIN_LEAST)));
-        self.news.ice.send_replace(handed_out);
+        self.updates.ice.send_replace(handed_out);
     }
 
-    /// Makes the connection again, without end; `None` when the owner wants no more.
+    /// Reconnects, however long it takes; `None` when the owner closes the client.
     async fn reconnect(&mut self, least: Duration) -> Option<Connection> {
         let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_LONGEST);
         self.while_lost(sleep(least)).await?;
@@ -298,13 +297,13 @@ impl Task {
             let attempt = async move { attempt(&url, &http, registration).await };
             let (identity, opened) = self.while_lost(attempt).await?;
             self.registration.identity = identity.clone();
-            self.news.identity.send_replace(identity);
+            self.updates.identity.send_replace(identity);
             match opened {
                 Ok((mut connection, handed_out)) => {
                     self.take_ice(handed_out);
                     tracing::info!("registered with the signaling server again");
                     if self.registration.metadata != metadata {
-                        // It changed during the attempt. A failure shows at the next read.
+                        // It changed during the attempt. A failed write shows at the next read.
                         if let Ok(frame) = encode(&self.whole_metadata()) {
                             write(&mut connection, frame).await;
                         }
@@ -319,7 +318,7 @@ impl Task {
         }
     }
 
-    /// Waits for `work` and answers the handles meanwhile; `None` when the owner wants no more.
+    /// Waits for `work` while answering handles; `None` when the owner closes the client.
     async fn while_lost<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         tokio::pin!(work);
         loop {
@@ -328,8 +327,8 @@ impl Task {
                 command = self.commands.recv() => match command? {
                     Command::Send(_, answer) => drop(answer.send(Err(SignalingError::Lost))),
                     Command::Discover(.., answer) => drop(answer.send(Err(SignalingError::Lost))),
-                    Command::Watch(filters, tell) => {
-                        self.watched = Some(Watched { filters, tell });
+                    Command::Watch(filters, changes) => {
+                        self.watched = Some(Watched { filters, changes });
                     }
                     Command::Update(patch) => self.registration.metadata.merge(patch),
                     Command::Close => return None,
@@ -344,20 +343,20 @@ impl Task {
         }
     }
 
-    /// Hands an event to the owner. One whose queue is full misses it: to wait would cost the
-    /// connection, and others in the room could make it so.
-    fn tell(&self, event: SignalingEvent) {
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.news.events.try_send(event) {
-            tracing::error!("a signaling message is dropped: nobody reads the queue");
+    /// Hands an event to the owner, or drops it when the queue is full. Waiting would stall the
+    /// connection, and others in the room could cause that.
+    fn publish(&self, event: SignalingEvent) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.updates.events.try_send(event) {
+            tracing::error!("a signaling message is dropped: its queue is full");
         }
     }
 }
 
-/// Tries once to register again; signs in again when the identity is refused. Returns the identity
-/// to go on with as well.
+/// Tries once to register again, and signs in again when the identity is refused. Also returns the
+/// identity to use from now on.
 ///
-/// The old server renews nothing: it gives a token for another peer, but lets its holder register
-/// under the old id, which is the one that session strings name.
+/// The Python server does not renew identities: it gives a token for another peer, but lets its holder
+/// register under the old id, which is the one in session strings.
 async fn attempt(
     url: &Url,
     http: &HttpApi,
@@ -375,7 +374,7 @@ async fn attempt(
                 registration.identity.id_token = renewed.id_token;
                 opened = connection::open(url, &registration).await;
                 if opened.is_err() && renewed.peer_id != registration.identity.peer_id {
-                    // Another peer's token is of no use; the old one may be renewed some day.
+                    // Another peer's token is useless here; the old one may still be renewed later.
                     registration.identity.id_token = own_token;
                 }
             }
@@ -397,16 +396,16 @@ async fn write(connection: &mut Connection, message: Message) -> bool {
     matches!(timeout(WRITE_DEADLINE, connection.send(message)).await, Ok(Ok(())))
 }
 
-fn lost(close: Option<&CloseFrame>) -> End {
+fn lost(close: Option<&CloseFrame>) -> Ended {
     let code = close.map(|frame| u16::from(frame.code));
     tracing::warn!(?code, "the connection to the signaling server is lost");
-    // Another program has our identity: taking it back at once would go on for ever.
+    // Another program uses our identity. Two programs that take it back at once would never stop.
     let replaced = code == Some(CLOSE_REPLACED);
-    End::Lost(if replaced { BACKOFF_LONGEST } else { Duration::ZERO })
+    Ended::Lost(if replaced { BACKOFF_LONGEST } else { Duration::ZERO })
 }
 
-/// Sends the close frame and waits for the server's, which says that the room knows.
-async fn say_goodbye(connection: &mut Connection) {
+/// Sends the close frame and waits for the server's: by then the room knows that the peer left.
+async fn close(connection: &mut Connection) {
     let frame = CloseFrame { code: CloseCode::Normal, reason: "the peer leaves".into() };
     if connection.close(Some(frame)).await.is_ok() {
         while let Some(Ok(_)) = connection.next().await {}

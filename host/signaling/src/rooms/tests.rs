@@ -1,4 +1,4 @@
-//! The registry against a plain list, and what its watchers are told.
+//! The registry against a plain list, and what its watchers receive.
 
 use super::*;
 use crate::filter::Query;
@@ -23,11 +23,11 @@ impl PartialEq for Watcher {
 }
 
 impl Listener for Watcher {
-    fn tell(&self, peer: &PeerId, news: News) {
+    fn notify(&self, peer: &PeerId, change: ListChange) {
         let mut list = self.list.lock().unwrap();
-        match news {
-            News::Here(listed) => drop(list.insert(peer.clone(), listed)),
-            News::Left => assert!(list.remove(peer).is_some(), "{peer} was not in the list"),
+        match change {
+            ListChange::Here(listed) => drop(list.insert(peer.clone(), listed)),
+            ListChange::Left => assert!(list.remove(peer).is_some(), "{peer} was not in the list"),
         }
     }
 }
@@ -237,7 +237,7 @@ fn check(rooms: &mut Rooms<Watcher>, model: &Model) {
 
 proptest! {
     /// Whatever happens, the registry is what a plain list of (peer, connection, room) is, and a
-    /// watcher that started from the list and took over what it was told has the list.
+    /// watcher that started from the list and applied what it received has the list.
     #[test]
     fn rooms_are_the_boundary(steps in prop::collection::vec(step(), 0..60)) {
         let mut rooms = Rooms::new(ROOM_PEERS);

@@ -1,9 +1,8 @@
-//! What each address takes of the server, and how slowly one that guesses is answered. Time comes in
-//! as an argument.
+//! What each address uses of the server, and how slowly its guesses at tokens are answered. Time comes
+//! in as an argument.
 //!
-//! Loopback addresses have no limits: the peers of one machine share one, and so do all the clients
-//! of a proxy on it that the server was not told to trust. They are slowed when they guess, as
-//! everybody is.
+//! Loopback addresses have no limits: all peers of this machine share one, and so do the clients of a
+//! proxy on it when `--trust-proxy` is not set. Their guesses are slowed like everybody's.
 
 use super::Limits;
 use hyper::header::HeaderMap;
@@ -14,23 +13,24 @@ use std::time::{Duration, Instant};
 
 /// Wrong tokens that are answered at once.
 const FREE_FAILURES: u32 = 8;
-/// What each further one waits behind the one before it.
+/// How long each further one waits after the one before it.
 const PER_FAILURE: Duration = Duration::from_millis(250);
-/// Who has so much to wait for is not answered any more.
+/// When an answer would wait longer than this, it is not given at all.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// In which the rooms that an address makes, and its new identities, are counted.
+/// The time over which an address's new rooms and new identities are counted.
 const WINDOW: Duration = Duration::from_secs(3600);
-/// In which an address that asks for accounts is written into the log once.
-const TOLD_WINDOW: Duration = Duration::from_secs(3600);
-/// Addresses of which something is kept, before those without a socket are forgotten.
-const MAX_ACCOUNTS: usize = 64 * 1024;
+/// The time in which the log mentions an address that asks for accounts once.
+const LOG_WINDOW: Duration = Duration::from_secs(3600);
+/// UsageByAddress that are kept before those without an open socket are dropped.
+const MAX_ADDRESSES: usize = 64 * 1024;
 
-/// When an address would be even again: each charge moves it on, and time catches up with it.
+/// The time at which an address will have paid for what it used: each charge moves it forward, and the
+/// clock catches up.
 #[derive(Debug, Clone, Copy)]
 struct Meter(Instant);
 
 impl Meter {
-    /// How far it would be ahead of `now` after a charge of `cost`.
+    /// The meter after a charge of `cost`, and how far ahead of `now` it is then.
     fn after(self, cost: Duration, now: Instant) -> (Self, Duration) {
         let even = self.0.max(now) + cost;
         (Self(even), even - now)
@@ -38,37 +38,37 @@ impl Meter {
 }
 
 #[derive(Debug)]
-struct Account {
+struct Usage {
     sockets: usize,
     rooms: Meter,
     sign_ins: Meter,
     failures: Meter,
-    told: Meter,
+    accounts_logged: Meter,
 }
 
-impl Account {
+impl Usage {
     fn new(now: Instant) -> Self {
         Self {
             sockets: 0,
             rooms: Meter(now),
             sign_ins: Meter(now),
             failures: Meter(now),
-            told: Meter(now),
+            accounts_logged: Meter(now),
         }
     }
 
     fn is_even(&self, now: Instant) -> bool {
-        let meters = [self.rooms, self.sign_ins, self.failures, self.told];
+        let meters = [self.rooms, self.sign_ins, self.failures, self.accounts_logged];
         self.sockets == 0 && meters.iter().all(|meter| meter.0 <= now)
     }
 }
 
-type Accounts = HashMap<IpAddr, Account>;
+type UsageByAddress = HashMap<IpAddr, Usage>;
 
-/// The accounts of all addresses that have one.
+/// The usage of all addresses that have any.
 #[derive(Debug)]
 pub(super) struct Addresses {
-    accounts: Mutex<Accounts>,
+    usage: Mutex<UsageByAddress>,
     sockets: usize,
     per_room: Duration,
     per_sign_in: Duration,
@@ -76,7 +76,7 @@ pub(super) struct Addresses {
 
 /// An open socket of an address; gives it back when dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct OpenSocket {
     addresses: Arc<Addresses>,
     address: IpAddr,
 }
@@ -84,38 +84,38 @@ pub(super) struct Place {
 impl Addresses {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
-            accounts: Mutex::default(),
+            usage: Mutex::default(),
             sockets: limits.sockets_per_address,
             per_room: WINDOW / limits.rooms_per_address,
             per_sign_in: WINDOW / limits.sign_ins_per_address,
         }
     }
 
-    fn accounts(&self) -> MutexGuard<'_, Accounts> {
+    fn usage(&self) -> MutexGuard<'_, UsageByAddress> {
         // Each change is complete before the next can panic.
-        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn with<T>(&self, address: IpAddr, now: Instant, work: impl FnOnce(&mut Account) -> T) -> T {
-        let mut accounts = self.accounts();
-        if accounts.len() >= MAX_ACCOUNTS {
+    fn with<T>(&self, address: IpAddr, now: Instant, work: impl FnOnce(&mut Usage) -> T) -> T {
+        let mut accounts = self.usage();
+        if accounts.len() >= MAX_ADDRESSES {
             accounts.retain(|_, account| !account.is_even(now));
         }
-        if accounts.len() >= MAX_ACCOUNTS {
+        if accounts.len() >= MAX_ADDRESSES {
             accounts.retain(|_, account| account.sockets > 0);
         }
-        work(accounts.entry(network(address)).or_insert_with(|| Account::new(now)))
+        work(accounts.entry(network(address)).or_insert_with(|| Usage::new(now)))
     }
 
     /// A socket of this address, unless it has too many.
-    pub(super) fn open(self: &Arc<Self>, address: IpAddr, now: Instant) -> Option<Place> {
+    pub(super) fn open(self: &Arc<Self>, address: IpAddr, now: Instant) -> Option<OpenSocket> {
         let limit = if address.is_loopback() { usize::MAX } else { self.sockets };
         let fits = self.with(address, now, |account| {
             let fits = account.sockets < limit;
             account.sockets += usize::from(fits);
             fits
         });
-        fits.then(|| Place { addresses: Arc::clone(self), address: network(address) })
+        fits.then(|| OpenSocket { addresses: Arc::clone(self), address: network(address) })
     }
 
     /// Whether this address may make one more room; counts it when it may.
@@ -133,7 +133,7 @@ impl Addresses {
         address: IpAddr,
         now: Instant,
         cost: Duration,
-        meter: impl FnOnce(&mut Account) -> &mut Meter,
+        meter: impl FnOnce(&mut Usage) -> &mut Meter,
     ) -> bool {
         address.is_loopback()
             || self.with(address, now, |account| {
@@ -147,19 +147,19 @@ impl Addresses {
             })
     }
 
-    /// Whether the log is to be told that this address asked for accounts: once in a while.
-    pub(super) fn is_told_of_accounts(&self, address: IpAddr, now: Instant) -> bool {
+    /// Whether the log should mention that this address asked for accounts: once in a while.
+    pub(super) fn should_log_accounts(&self, address: IpAddr, now: Instant) -> bool {
         self.with(address, now, |account| {
-            let first = account.told.0 <= now;
+            let first = account.accounts_logged.0 <= now;
             if first {
-                account.told = Meter(now + TOLD_WINDOW);
+                account.accounts_logged = Meter(now + LOG_WINDOW);
             }
             first
         })
     }
 
-    /// Counts a wrong token from this address. Gives how long the answer is to wait, or `None` when
-    /// it is not to be answered. Only failures wait: who has the right token never asks here.
+    /// Counts a wrong token from this address. Returns how long its answer must wait, or `None` when it
+    /// gets none. A right token never waits.
     pub(super) fn failed(&self, address: IpAddr, now: Instant) -> Option<Duration> {
         self.with(address, now, |account| {
             let (meter, ahead) = account.failures.after(PER_FAILURE, now);
@@ -173,10 +173,10 @@ impl Addresses {
     }
 }
 
-impl Drop for Place {
+impl Drop for OpenSocket {
     fn drop(&mut self) {
         let now = Instant::now();
-        let mut accounts = self.addresses.accounts();
+        let mut accounts = self.addresses.usage();
         let Some(account) = accounts.get_mut(&self.address) else { return };
         account.sockets -= 1;
         if account.is_even(now) {
@@ -185,7 +185,7 @@ impl Drop for Place {
     }
 }
 
-/// Who a client is: an IPv4 address, or the /64 that one subscriber of IPv6 has.
+/// What counts as one address: an IPv4 address, or the /64 of an IPv6 subscriber.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) if !v6.is_loopback() => {
@@ -196,9 +196,9 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The client's address behind a trusted proxy: the last of `X-Forwarded-For` that is not loopback,
-/// since what stands before it the client may have written itself. Without one that can be read it
-/// is the socket's.
+/// The client's address behind a trusted proxy: the last entry of `X-Forwarded-For` that is not a
+/// loopback address, since the client may have written the entries before it. When the header cannot be
+/// read, it is the socket's address.
 pub(super) fn behind_proxy(headers: &HeaderMap, socket: IpAddr) -> IpAddr {
     let values = headers.get_all("x-forwarded-for");
     let texts: Option<Vec<&str>> = values.iter().map(|value| value.to_str().ok()).collect();
@@ -214,7 +214,7 @@ pub(super) fn behind_proxy(headers: &HeaderMap, socket: IpAddr) -> IpAddr {
     nearest
 }
 
-/// An address, as some proxies write it with a port or in brackets.
+/// An address as proxies write it, some of them with a port or in brackets.
 fn hop_address(hop: &str) -> Option<IpAddr> {
     let bare = hop.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(hop);
     let with_port = || hop.parse::<SocketAddr>().ok().map(|address| address.ip());
@@ -251,7 +251,7 @@ mod tests {
         let local: Vec<_> = (0..9).map(|_| addresses.open(ip("127.0.0.1"), now)).collect();
         assert!(local.iter().all(Option::is_some));
         drop((local, _two));
-        assert!(addresses.accounts().is_empty());
+        assert!(addresses.usage().is_empty());
     }
 
     #[test]
@@ -286,7 +286,7 @@ mod tests {
         for n in 0..200_000u32 {
             addresses.failed(IpAddr::from(n.to_be_bytes()), now);
         }
-        assert!(addresses.accounts().len() <= MAX_ACCOUNTS);
+        assert!(addresses.usage().len() <= MAX_ADDRESSES);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The head of a frame, which is all that the server reads of what it forwards, and the error frames
-//! that it answers with.
+//! The head of a frame, which is all that the server reads of a forwarded frame, and the error frames
+//! that it sends.
 
 use crate::filter::FilterError;
 use crate::identity::IdentityError;
@@ -13,7 +13,7 @@ use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::signaling::MAX_FRAME_BYTES;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-/// Characters of a parser's message that go back: it may quote the frame.
+/// Characters of a parser's message that an error frame repeats: the message may quote the frame.
 const MAX_QUOTE: usize = 200;
 
 /// What a frame is.
@@ -46,8 +46,8 @@ impl Kind {
     }
 }
 
-/// The keys that say from whom and to whom. A key that comes twice is refused by the parser, so
-/// the server and the receiver cannot read two different senders.
+/// The keys that name sender and target. The parser refuses duplicate keys, so the server and the
+/// receiver cannot read two different senders.
 #[derive(Debug, Deserialize)]
 pub(super) struct Head {
     #[serde(rename = "type")]
@@ -66,7 +66,7 @@ pub(super) struct Head {
     attempt: Value,
 }
 
-/// `null` is no peer; to treat it as absent would add a second key when the frame is forwarded.
+/// Refuses `null`: treating it as absent would add a second key when the frame is forwarded.
 fn not_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PeerId>, D::Error> {
     PeerId::deserialize(deserializer).map(Some)
 }
@@ -80,14 +80,14 @@ impl Head {
             .all(|named| named == peer)
     }
 
-    /// To whom the frame goes.
-    pub(super) fn target(&self) -> Result<&PeerId, Fault> {
+    /// The peer that the frame is for.
+    pub(super) fn target(&self) -> Result<&PeerId, FrameError> {
         let (_, key) = self.kind.address_keys();
         let target = match self.kind {
             Kind::PeerMessage => &self.to_peer_id,
             _ => &self.target,
         };
-        target.as_ref().ok_or_else(|| Fault::invalid(format!("the frame has no {key}")))
+        target.as_ref().ok_or_else(|| FrameError::invalid(format!("the frame has no {key}")))
     }
 
     /// The number of the offer that this frame is about, when it has one.
@@ -95,9 +95,9 @@ impl Head {
         self.attempt.as_u64()
     }
 
-    /// The frame as it is forwarded: unchanged, but for the sender where it was left out, so that
-    /// the receiver always knows who speaks.
-    pub(super) fn signed(&self, text: Utf8Bytes, peer: &PeerId) -> Result<Utf8Bytes, Fault> {
+    /// The frame as it is forwarded: unchanged, except that a missing sender is added, so that the
+    /// receiver always knows who sent it.
+    pub(super) fn signed(&self, text: Utf8Bytes, peer: &PeerId) -> Result<Utf8Bytes, FrameError> {
         let present = match self.kind {
             Kind::PeerMessage => &self.from_peer_id,
             _ => &self.sender,
@@ -107,19 +107,19 @@ impl Head {
         }
         let (key, _) = self.kind.address_keys();
         let Some((_, rest)) = text.split_once('{') else {
-            return Err(Fault::invalid("a frame is a JSON object"));
+            return Err(FrameError::invalid("a frame is a JSON object"));
         };
         let signed = format!("{{{:?}:{},{rest}", key, json!(peer.as_str()));
         if signed.len() > MAX_FRAME_BYTES {
-            return Err(Fault::invalid(format!("with its {key} the frame would be too long")));
+            return Err(FrameError::invalid(format!("with its {key} the frame would be too long")));
         }
         Ok(signed.into())
     }
 }
 
-/// Refuses a frame with more lists and objects inside each other than `limit`: what the server only
-/// passes on would be its receiver's to survive.
-pub(super) fn check_depth(text: &str, limit: usize) -> Result<(), Fault> {
+/// Refuses a frame in which lists and objects are nested deeper than `limit`. The server would forward
+/// it unread, and the receiver's parser might not survive it.
+pub(super) fn check_depth(text: &str, limit: usize) -> Result<(), FrameError> {
     let opening = |byte: &&u8| matches!(byte, b'{' | b'[');
     if text.as_bytes().iter().filter(opening).count() <= limit {
         return Ok(());
@@ -135,27 +135,27 @@ pub(super) fn check_depth(text: &str, limit: usize) -> Result<(), Fault> {
             _ => {}
         }
         if depth > limit {
-            return Err(Fault::invalid(format!("a frame is nested {limit} deep at most")));
+            return Err(FrameError::invalid(format!("a frame is nested {limit} deep at most")));
         }
     }
     Ok(())
 }
 
 /// Reads a frame or a part of it.
-pub(super) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
+pub(super) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, FrameError> {
     let parsed = match text.trim_start().starts_with('{') {
         true => serde_json::from_str(text).map_err(|error| error.to_string()),
-        // A list could otherwise stand for a frame, field by field.
+        // serde would also accept a list, field by field.
         false => Err("a frame is a JSON object".to_owned()),
     };
     parsed.map_err(|why| {
         let is_json = serde_json::from_str::<IgnoredAny>(text).is_ok();
         let code = if is_json { Code::InvalidMessage } else { Code::InvalidJson };
-        Fault::new(code, why.chars().take(MAX_QUOTE).collect::<String>())
+        FrameError::new(code, why.chars().take(MAX_QUOTE).collect::<String>())
     })
 }
 
-/// The words of an error frame's `code` and `reason`.
+/// The values of an error frame's `code` and `reason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Code {
     InvalidJson,
@@ -204,15 +204,15 @@ impl Code {
     }
 }
 
-/// Why a frame was not done, as a value that becomes an error frame.
+/// Why a frame is refused; becomes an error frame.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Fault {
+pub(super) struct FrameError {
     pub(super) code: Code,
     pub(super) message: String,
     pub(super) attempt: Option<u64>,
 }
 
-impl Fault {
+impl FrameError {
     pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), attempt: None }
     }
@@ -221,7 +221,7 @@ impl Fault {
         Self::new(Code::InvalidMessage, message)
     }
 
-    /// What a program that logs in with an account is told.
+    /// The answer to a program that logs in with an account.
     pub(super) fn wants_accounts() -> Self {
         Self::new(
             Code::WantsAccounts,
@@ -231,7 +231,7 @@ impl Fault {
         )
     }
 
-    /// Every reader of the three shapes in use finds its field.
+    /// The frame, with the fields of all three shapes that peers read.
     pub(super) fn frame(&self) -> String {
         let code = self.code.as_str();
         // Those that have accounts show their user the reason alone.
@@ -245,7 +245,7 @@ impl Fault {
     }
 }
 
-impl From<RoomError> for Fault {
+impl From<RoomError> for FrameError {
     fn from(error: RoomError) -> Self {
         let code = match error {
             RoomError::Full(_) => Code::RoomFull,
@@ -256,13 +256,13 @@ impl From<RoomError> for Fault {
     }
 }
 
-impl From<FilterError> for Fault {
+impl From<FilterError> for FrameError {
     fn from(error: FilterError) -> Self {
         Self::invalid(error.to_string().chars().take(MAX_QUOTE).collect::<String>())
     }
 }
 
-impl From<IdentityError> for Fault {
+impl From<IdentityError> for FrameError {
     fn from(error: IdentityError) -> Self {
         let code = match error {
             IdentityError::Invalid => Code::IdentityRefused,
@@ -272,10 +272,10 @@ impl From<IdentityError> for Fault {
     }
 }
 
-impl From<StoreError> for Fault {
+impl From<StoreError> for FrameError {
     fn from(error: StoreError) -> Self {
-        tracing::error!(error = with_causes(&error), "a frame could not be answered");
-        Self::new(Code::Internal, "the server cannot reach its own state; try again later")
+        tracing::error!(error = with_causes(&error), "a frame could not be handled");
+        Self::new(Code::Internal, "the server cannot use its state file; try again later")
     }
 }
 

@@ -1,8 +1,8 @@
-//! The HTTP API, and the door to the WebSocket.
+//! The HTTP API, and the upgrade to the WebSocket.
 
 use crate::identity::IdentityError;
 use crate::server::addresses::behind_proxy;
-use crate::server::link::Dismissal;
+use crate::server::link::CloseReason;
 use crate::server::socket;
 use crate::server::{Server, Share, metrics};
 use crate::store::{StoreError, hex};
@@ -23,13 +23,14 @@ use std::time::{Duration, Instant};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 use tokio_tungstenite::tungstenite::protocol::Role;
+use tracing::{Instrument, field};
 
 /// The longest body: a token and a few ids.
 const MAX_BODY_BYTES: usize = 16 * 1024;
 /// How long a body may take to arrive.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
-/// The answer to a connection that is one too many, as it goes over the wire.
+/// The answer to a connection beyond its address's limit, as bytes on the wire.
 pub(super) const TOO_MANY_SOCKETS: &str =
     "HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
@@ -37,7 +38,7 @@ pub(super) const TOO_MANY_SOCKETS: &str =
 pub(super) const NO_SOCKET: &str =
     "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
-/// Why a request was not done.
+/// Why a request is refused.
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
     #[error("{0}")]
@@ -55,9 +56,9 @@ enum Refusal {
          an API key, need their own server"
     )]
     NoAccounts,
-    #[error("this path takes another method")]
+    #[error("this path takes a different method")]
     Method,
-    #[error("this is the WebSocket's path; GET /health tells how the server is")]
+    #[error("this is the WebSocket's path; GET /health reports the server's state")]
     UpgradeRequired,
     #[error(
         "too many sockets are open from your address; close some, or raise `sockets_per_address`"
@@ -71,7 +72,7 @@ enum Refusal {
         "your address has made too many rooms; try again within the hour, or raise `rooms_per_address`"
     )]
     TooManyRooms,
-    #[error("the server cannot reach its own state; try again later")]
+    #[error("the server cannot use its state file; try again later")]
     Store(#[from] StoreError),
 }
 
@@ -92,7 +93,7 @@ impl Refusal {
     }
 }
 
-/// What the bodies of all requests may hold.
+/// The fields that the bodies of requests may have.
 #[derive(Debug, Default, Deserialize)]
 struct Body {
     #[serde(default)]
@@ -118,28 +119,21 @@ pub(super) async fn answer<B: Readable>(
     address: IpAddr,
     share: Arc<Share>,
 ) -> Response<Full<Bytes>> {
-    let path = request.uri().path().to_owned();
     let address = match server.options.trust_proxy {
         true => behind_proxy(request.headers(), address),
         false => address,
     };
-    let answered = match (request.method(), path.as_str()) {
-        (_, path) if path.starts_with(ACCOUNTS) => Err(Refusal::NoAccounts),
-        (&Method::GET, "/") => upgrade(request, Arc::clone(&server), address, share),
-        (&Method::GET, "/health") => Ok(reply(StatusCode::OK, &metrics::json(&server))),
-        (&Method::GET, "/metrics") => Ok(measured(request.headers(), &server)),
-        (&Method::POST, _) => {
-            post(&path, request, &server, address).await.map(|value| reply(StatusCode::OK, &value))
-        }
-        (_, "/" | "/health" | "/metrics") => Err(Refusal::Method),
-        (_, path) if POSTS.contains(&path) => Err(Refusal::Method),
-        _ => Err(Refusal::NotFound),
+    let route = Route::of(request.method(), request.uri().path());
+    let found = route.as_ref().ok().copied();
+    let answered = match route {
+        Ok(route) => route.serve(request, &server, address, share).await,
+        Err(refusal) => Err(refusal),
     };
     answered.unwrap_or_else(|refusal| {
         if refusal.status() == StatusCode::TOO_MANY_REQUESTS {
             server.counters.rate_limited.count();
         }
-        tracing::debug!(path, error = ?refusal, "request refused");
+        tracing::debug!(route = ?found, error = ?refusal, "request refused");
         let message = refusal.to_string();
         reply(refusal.status(), &json!({"error": message, "message": message}))
     })
@@ -147,32 +141,84 @@ pub(super) async fn answer<B: Readable>(
 
 /// Where the servers of the Python program's later versions have their accounts.
 const ACCOUNTS: &str = "/api/auth/";
-const POSTS: [&str; 4] =
-    ["/anonymous-signin", "/create-room", "/delete-peer", "/delete-peers-and-room"];
 
-async fn post<B: Readable>(
-    path: &str,
-    request: Request<B>,
-    server: &Server,
-    address: IpAddr,
-) -> Result<Value, Refusal> {
-    if !POSTS.contains(&path) {
-        return Err(Refusal::NotFound);
+/// What a request is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Route {
+    WebSocket,
+    Health,
+    Metrics,
+    SignIn,
+    CreateRoom,
+    DeletePeer,
+    DeleteRoom,
+}
+
+impl Route {
+    fn of(method: &Method, path: &str) -> Result<Self, Refusal> {
+        let (route, expected) = match path {
+            "/" => (Self::WebSocket, Method::GET),
+            "/health" => (Self::Health, Method::GET),
+            "/metrics" => (Self::Metrics, Method::GET),
+            "/anonymous-signin" => (Self::SignIn, Method::POST),
+            "/create-room" => (Self::CreateRoom, Method::POST),
+            "/delete-peer" => (Self::DeletePeer, Method::POST),
+            "/delete-peers-and-room" => (Self::DeleteRoom, Method::POST),
+            path if path.starts_with(ACCOUNTS) => return Err(Refusal::NoAccounts),
+            _ => return Err(Refusal::NotFound),
+        };
+        if *method == expected { Ok(route) } else { Err(Refusal::Method) }
     }
-    let bearer = bearer(request.headers())?;
-    let body = read(request.into_body()).await?;
-    if path == POSTS[0] {
-        return sign_in(server, bearer.or(body.id_token), address);
-    }
-    let caller = server.signer.verify(&bearer.ok_or(Refusal::NoToken)?, unix_time_s())?;
-    match path {
-        "/create-room" => create_room(server, caller, address).await,
-        "/delete-peer" => delete_peer(server, &caller, body.peer_id),
-        _ => delete_room(server, &caller, body).await,
+
+    async fn serve<B: Readable>(
+        self,
+        request: Request<B>,
+        server: &Arc<Server>,
+        address: IpAddr,
+        share: Arc<Share>,
+    ) -> Result<Response<Full<Bytes>>, Refusal> {
+        let value = match self {
+            Self::WebSocket => return upgrade(request, Arc::clone(server), address, share),
+            Self::Metrics => return Ok(measured(request.headers(), server)),
+            Self::Health => metrics::json(server),
+            Self::SignIn => {
+                let (bearer, body) = credentials(request).await?;
+                sign_in(server, bearer.or(body.id_token), address)?
+            }
+            Self::CreateRoom => {
+                let (caller, _) = caller(request, server).await?;
+                create_room(server, caller, address).await?
+            }
+            Self::DeletePeer => {
+                let (caller, body) = caller(request, server).await?;
+                delete_peer(server, &caller, body.peer_id)?
+            }
+            Self::DeleteRoom => {
+                let (caller, body) = caller(request, server).await?;
+                delete_room(server, &caller, body).await?
+            }
+        };
+        Ok(reply(StatusCode::OK, &value))
     }
 }
 
-/// A new identity, or more time for the one that `token` proves, expired or not.
+/// The token in a request's head, and its body.
+async fn credentials<B: Readable>(request: Request<B>) -> Result<(Option<IdToken>, Body), Refusal> {
+    let bearer = bearer(request.headers())?;
+    Ok((bearer, read(request.into_body()).await?))
+}
+
+/// Who asks, and the body of what they ask.
+async fn caller<B: Readable>(
+    request: Request<B>,
+    server: &Server,
+) -> Result<(PeerId, Body), Refusal> {
+    let (bearer, body) = credentials(request).await?;
+    let token = bearer.ok_or(Refusal::NoToken)?;
+    Ok((server.signer.verify(&token, unix_time_s())?, body))
+}
+
+/// Signs in: a new identity, or a fresh token for the one that `token` proves, even an expired one.
 fn sign_in(server: &Server, token: Option<IdToken>, address: IpAddr) -> Result<Value, Refusal> {
     let peer = match token {
         Some(token) => server.signer.verify_expired_too(&token)?,
@@ -201,14 +247,14 @@ fn delete_peer(server: &Server, caller: &PeerId, peer: Option<PeerId>) -> Result
     }
     let present = server.rooms().remove(caller);
     if let Some(member) = &present {
-        member.link.dismiss(Dismissal::Deleted);
+        member.link.request_close(CloseReason::Deleted);
         tracing::info!(peer = %caller, room = %member.room, "peer deleted");
     }
     Ok(json!({"status": if present.is_some() { "deleted" } else { "not present" }}))
 }
 
-/// Deletes a room that the caller made. The old programs name themselves instead of the room: then
-/// it is the one they are in.
+/// Deletes a room that the caller made. The Python programs name themselves instead of a room; then it
+/// is the room that they are in.
 async fn delete_room(server: &Server, caller: &PeerId, body: Body) -> Result<Value, Refusal> {
     if body.peer_id.as_ref().is_some_and(|peer| peer != caller) {
         return Err(Refusal::Forbidden("a peer can delete itself and its own rooms only"));
@@ -217,17 +263,17 @@ async fn delete_room(server: &Server, caller: &PeerId, body: Body) -> Result<Val
     let named = body.room_id.is_some();
     let Some(room) = body.room_id.or(own) else { return delete_peer(server, caller, None) };
     if !server.store.delete_room(room.clone(), caller.clone()).await? {
-        // The same answer for a room that does not exist: rooms cannot be probed for.
+        // The same answer as for a room that does not exist, so that nobody can probe for rooms.
         let refusal = Refusal::Forbidden("you have made no such room");
         return if named { Err(refusal) } else { delete_peer(server, caller, None) };
     }
     let members = server.rooms().clear(&room);
-    members.iter().for_each(|member| member.link.dismiss(Dismissal::Deleted));
+    members.iter().for_each(|member| member.link.request_close(CloseReason::Deleted));
     tracing::info!(peer = %caller, %room, peers = members.len(), "room deleted");
     Ok(json!({"status": "deleted", "peers": members.len()}))
 }
 
-/// Prometheus' text, or JSON for who asks for that, as the old programs do.
+/// Prometheus' text, or JSON for those who accept it, as the Python programs do.
 fn measured(headers: &HeaderMap, server: &Server) -> Response<Full<Bytes>> {
     let accepted = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
     if accepted.is_some_and(|accepted| accepted.contains("application/json")) {
@@ -253,12 +299,13 @@ fn upgrade<B>(
             let place = server.addresses.open(address, Instant::now());
             Some(place.ok_or(Refusal::TooManySockets)?)
         }
-        // Counted when the connection came.
+        // Counted when the connection was accepted.
         false => None,
     };
     let tasks = server.tasks.clone();
     let upgraded = hyper::upgrade::on(&mut request);
-    tasks.spawn(async move {
+    let span = tracing::info_span!("socket", peer = field::Empty, room = field::Empty);
+    let serving = async move {
         let _place = place;
         match upgraded.await {
             Ok(upgraded) => {
@@ -267,9 +314,10 @@ fn upgrade<B>(
                 let ws = WebSocketStream::from_raw_socket(io, Role::Server, Some(config));
                 socket::serve(ws.await, server, address, &share.stranger).await;
             }
-            Err(error) => tracing::debug!(%error, "a WebSocket was not opened"),
+            Err(error) => tracing::debug!(%error, "the upgrade to a WebSocket failed"),
         }
-    });
+    };
+    tasks.spawn(serving.instrument(span));
     Ok(response)
 }
 
@@ -302,7 +350,7 @@ fn reply(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    // The calls are rare: a connection kept for the next would only be one more to hold.
+    // Calls are rare: keeping the connection for the next one would only occupy a socket.
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }

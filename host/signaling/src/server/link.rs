@@ -1,9 +1,9 @@
-//! How the server reaches a peer: a bounded queue in front of its socket, and a board on which the
-//! news of a watched list are merged, so that a slow watcher costs little and loses nothing.
+//! How the server reaches a peer: a bounded queue in front of its socket, and the pending changes of a
+//! watched list, which are merged, so that a slow watcher costs little and misses nothing.
 
 use super::Limits;
-use crate::rooms::{Listener, News};
-use crate::server::board::Board;
+use crate::rooms::{ListChange, Listener};
+use crate::server::pending_changes::PendingChanges;
 use sleap_rtc_protocol::ids::PeerId;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,13 +12,13 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-/// The shortest time between two frames of news to one watcher: the first is told at once, and what
-/// happens shortly after it together.
-const NEWS_EVERY: Duration = Duration::from_millis(200);
+/// The shortest time between two `peers_changed` frames to one watcher. The first is sent at once; what
+/// happens shortly after it is sent together.
+const CHANGES_EVERY: Duration = Duration::from_millis(200);
 
 /// Why the server closes a peer's socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Dismissal {
+pub(super) enum CloseReason {
     /// The same identity registered on another socket.
     Replaced,
     /// The peer, or its room, was deleted.
@@ -27,14 +27,14 @@ pub(super) enum Dismissal {
     TooSlow,
 }
 
-/// What waits for one socket.
+/// What is queued for one socket.
 #[derive(Debug, Default)]
 struct Outbox {
     frames: VecDeque<Utf8Bytes>,
     bytes: usize,
-    /// Most peers watch nothing: then this is one empty word.
-    news: Option<Box<Board>>,
-    dismissal: Option<Dismissal>,
+    /// Boxed, since most peers watch nothing.
+    changes: Option<Box<PendingChanges>>,
+    close_reason: Option<CloseReason>,
     /// The socket is gone.
     closed: bool,
 }
@@ -60,24 +60,24 @@ pub(super) struct Link(Arc<Shared>);
 #[derive(Debug)]
 pub(super) struct Inbox {
     shared: Arc<Shared>,
-    next_news: Instant,
+    next_changes: Instant,
 }
 
-/// What a socket is to do for others.
+/// What the socket does next on behalf of others.
 #[derive(Debug)]
-pub(super) enum Errand {
+pub(super) enum Outgoing {
     Deliver(Utf8Bytes),
-    Leave(Dismissal),
+    Close(CloseReason),
 }
 
 pub(super) fn link() -> (Link, Inbox) {
     let shared = Arc::new(Shared::default());
-    (Link(Arc::clone(&shared)), Inbox { shared, next_news: Instant::now() })
+    (Link(Arc::clone(&shared)), Inbox { shared, next_changes: Instant::now() })
 }
 
 impl Link {
-    /// Queues a frame; returns whether it was. A peer whose queue is full loses its socket, so that
-    /// it does not cost the server's memory.
+    /// Queues a frame and returns whether there was room. A full queue closes the peer's socket: a peer
+    /// that does not read must not fill the server's memory.
     pub(super) fn deliver(&self, frame: Utf8Bytes, limits: &Limits) -> bool {
         let mut outbox = self.0.outbox();
         if outbox.closed {
@@ -89,30 +89,30 @@ impl Link {
             outbox.bytes = bytes;
             outbox.frames.push_back(frame);
         } else {
-            outbox.dismissal.get_or_insert(Dismissal::TooSlow);
+            outbox.close_reason.get_or_insert(CloseReason::TooSlow);
         }
         drop(outbox);
         self.0.filled.notify_one();
         fits
     }
 
-    /// Asks the socket to close. The first reason counts.
-    pub(super) fn dismiss(&self, why: Dismissal) {
-        self.0.outbox().dismissal.get_or_insert(why);
+    /// Asks the socket to close. The first reason wins.
+    pub(super) fn request_close(&self, why: CloseReason) {
+        self.0.outbox().close_reason.get_or_insert(why);
         self.0.filled.notify_one();
     }
 
-    /// Forgets news that nobody wants any more.
-    pub(super) fn forget_news(&self) {
-        self.0.outbox().news = None;
+    /// Drops pending changes after the peer has stopped watching.
+    pub(super) fn drop_pending_changes(&self) {
+        self.0.outbox().changes = None;
     }
 }
 
 impl Listener for Link {
-    fn tell(&self, peer: &PeerId, news: News) {
+    fn notify(&self, peer: &PeerId, change: ListChange) {
         let mut outbox = self.0.outbox();
         if !outbox.closed {
-            outbox.news.get_or_insert_default().put(peer, news);
+            outbox.changes.get_or_insert_default().put(peer, change);
         }
         drop(outbox);
         self.0.filled.notify_one();
@@ -121,59 +121,62 @@ impl Listener for Link {
 
 impl Inbox {
     /// Waits until the socket is asked to close. Cancel-safe.
-    pub(super) async fn dismissed(&mut self) -> Dismissal {
+    pub(super) async fn close_requested(&mut self) -> CloseReason {
         loop {
-            if let Some(why) = self.shared.outbox().dismissal {
+            if let Some(why) = self.shared.outbox().close_reason {
                 return why;
             }
             self.shared.filled.notified().await;
         }
     }
 
-    /// Waits for the next errand; leaving comes before what is queued, and news come last.
-    /// Cancel-safe.
-    pub(super) async fn next(&mut self) -> Errand {
+    /// Waits for what the socket does next. A request to close comes before queued frames, and pending
+    /// changes come last. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Outgoing {
         loop {
-            let news = match self.take() {
-                Taken::Errand(errand) => return errand,
-                Taken::Nothing { news } => news,
+            let pending = match self.take() {
+                Taken::Outgoing(outgoing) => return outgoing,
+                Taken::Nothing { pending } => pending,
             };
             tokio::select! {
                 () = self.shared.filled.notified() => {}
-                () = sleep_until(self.next_news), if news => {}
+                () = sleep_until(self.next_changes), if pending => {}
             }
         }
     }
 
     fn take(&mut self) -> Taken {
         let mut outbox = self.shared.outbox();
-        if let Some(why) = outbox.dismissal {
-            return Taken::Errand(Errand::Leave(why));
+        if let Some(why) = outbox.close_reason {
+            return Taken::Outgoing(Outgoing::Close(why));
         }
         if let Some(frame) = outbox.frames.pop_front() {
             outbox.bytes -= frame.len();
             if outbox.frames.is_empty() {
-                // A queue that was long once keeps nothing of it.
+                // Give back the memory of a queue that was long once.
                 outbox.frames.shrink_to(8);
             }
-            return Taken::Errand(Errand::Deliver(frame));
+            return Taken::Outgoing(Outgoing::Deliver(frame));
         }
         let now = Instant::now();
-        if now < self.next_news {
-            return Taken::Nothing { news: outbox.news.is_some() };
+        if now < self.next_changes {
+            return Taken::Nothing { pending: outbox.changes.is_some() };
         }
-        let Some(board) = outbox.news.take() else { return Taken::Nothing { news: false } };
+        let Some(changes) = outbox.changes.take() else {
+            return Taken::Nothing { pending: false };
+        };
         drop(outbox);
-        self.next_news = now + NEWS_EVERY;
-        Taken::Errand(Errand::Deliver(board.frame().into()))
+        self.next_changes = now + CHANGES_EVERY;
+        Taken::Outgoing(Outgoing::Deliver(changes.frame().into()))
     }
 }
 
 enum Taken {
-    Errand(Errand),
-    /// Nothing now; perhaps there will be news.
+    Outgoing(Outgoing),
+    /// Nothing yet.
     Nothing {
-        news: bool,
+        /// Changes are pending, and may be sent a little later.
+        pending: bool,
     },
 }
 
@@ -194,8 +197,8 @@ mod tests {
             let accepted = (0..1000).take_while(|_| link.deliver(frame.clone(), &limits)).count();
             let expected = limits.queue_frames.min(limits.queue_bytes / frame.len());
             assert_eq!(accepted, expected);
-            link.dismiss(Dismissal::Replaced);
-            assert!(matches!(inbox.next().await, Errand::Leave(Dismissal::TooSlow)));
+            link.request_close(CloseReason::Replaced);
+            assert!(matches!(inbox.next().await, Outgoing::Close(CloseReason::TooSlow)));
         }
     }
 
@@ -204,7 +207,7 @@ mod tests {
         let (link, mut inbox) = link();
         for _ in 0..100 {
             assert!(link.deliver("x".repeat(1024 * 1024).into(), &Limits::default()));
-            assert!(matches!(inbox.next().await, Errand::Deliver(_)));
+            assert!(matches!(inbox.next().await, Outgoing::Deliver(_)));
         }
     }
 
@@ -212,26 +215,32 @@ mod tests {
     async fn news_are_merged_and_never_cost_the_socket() {
         let (link, mut inbox) = link();
         let peer = |n: usize| PeerId::new(format!("p{n}")).unwrap();
-        let read = |errand| match errand {
-            Errand::Deliver(frame) => serde_json::from_str::<serde_json::Value>(&frame).unwrap(),
-            Errand::Leave(why) => panic!("dismissed: {why:?}"),
+        let read = |outgoing| match outgoing {
+            Outgoing::Deliver(frame) => serde_json::from_str::<serde_json::Value>(&frame).unwrap(),
+            Outgoing::Close(why) => panic!("closed: {why:?}"),
         };
         let start = Instant::now();
-        link.tell(&peer(1), News::Here(r#"{"peer_id":"p1"}"#.into()));
+        link.notify(&peer(1), ListChange::Here(r#"{"peer_id":"p1"}"#.into()));
         assert_eq!(read(inbox.next().await)["peers"][0]["peer_id"], "p1");
         for _ in 0..1000 {
-            link.tell(&peer(1), News::Here(r#"{"peer_id":"p1","n":2}"#.into()));
-            link.tell(&peer(2), News::Left);
+            link.notify(&peer(1), ListChange::Here(r#"{"peer_id":"p1","n":2}"#.into()));
+            link.notify(&peer(2), ListChange::Left);
         }
         assert!(link.deliver("x".into(), &Limits::default()));
-        assert!(matches!(inbox.next().await, Errand::Deliver(frame) if frame.as_str() == "x"));
-        let news = read(inbox.next().await);
-        assert!(start.elapsed() >= NEWS_EVERY);
-        assert_eq!((news["peers"].as_array().unwrap().len(), &news["left"][0]), (1, &"p2".into()));
+        assert!(matches!(inbox.next().await, Outgoing::Deliver(frame) if frame.as_str() == "x"));
+        let change = read(inbox.next().await);
+        assert!(start.elapsed() >= CHANGES_EVERY);
+        assert_eq!(
+            (change["peers"].as_array().unwrap().len(), &change["left"][0]),
+            (1, &"p2".into())
+        );
         for n in 0..100_000 {
-            link.tell(&peer(n), News::Left);
+            link.notify(&peer(n), ListChange::Left);
         }
-        let news = read(inbox.next().await);
-        assert_eq!((&news["list_again"], &news["left"]), (&true.into(), &serde_json::json!([])));
+        let change = read(inbox.next().await);
+        assert_eq!(
+            (&change["list_again"], &change["left"]),
+            (&true.into(), &serde_json::json!([]))
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! What the server counts, and how it tells: JSON for `/health`, Prometheus' text for `/metrics`.
+//! What the server counts, as JSON for `/health` and as Prometheus' text for `/metrics`.
 
 use crate::server::Server;
 use serde_json::{Value, json};
@@ -88,7 +88,11 @@ fn readings(server: &Server) -> Vec<Reading> {
             "Sockets, sign-ins and rooms beyond an address's limit.",
             &counters.rate_limited,
         ),
-        total("slow_readers", "Sockets closed since their queue was full.", &counters.slow_readers),
+        total(
+            "slow_readers",
+            "Sockets closed because their queue was full.",
+            &counters.slow_readers,
+        ),
         total("evicted", "Unregistered sockets closed to make room.", &counters.evicted),
     ]
 }

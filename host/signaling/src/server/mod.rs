@@ -1,11 +1,10 @@
 //! The signaling server: HTTP API and WebSocket on every port that it is given.
 //!
-//! Presence lives in memory and ends with its socket; what must outlive the process is in the
-//! [`Store`]. Nobody is believed: a frame speaks as the peer that its socket registered, and reaches
-//! that peer's room only.
+//! Presence is in memory and ends with its socket; what must survive a restart is in the [`Store`].
+//! Peers are not trusted: a frame speaks only as the peer that its socket registered, and reaches only
+//! that peer's room.
 
 mod addresses;
-mod board;
 mod descriptors;
 mod frame;
 mod http;
@@ -13,7 +12,8 @@ mod limits;
 mod link;
 mod listen;
 mod metrics;
-mod pace;
+mod pending_changes;
+mod rate_limit;
 mod session;
 mod socket;
 mod state_file;
@@ -27,7 +27,7 @@ use crate::identity::Signer;
 use crate::rooms::{ConnectionId, Rooms};
 use crate::store::{Store, StoreError};
 use crate::{unix_time_s, with_causes};
-use addresses::{Addresses, Place};
+use addresses::{Addresses, OpenSocket};
 pub use descriptors::raise_descriptor_limit;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -53,18 +53,18 @@ use tokio_util::task::TaskTracker;
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 /// The longest head of a request: a few headers and a token.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// How long the sockets have to say goodbye when the server stops.
+/// How long the closing handshakes may take when the server stops.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 /// How long a stranger that is asked to make room may take.
 const EVICTION_DEADLINE: Duration = Duration::from_secs(1);
-/// How often rooms with a worker are prolonged and expired rooms are forgotten.
+/// How often the expiry of rooms with a worker is moved, and expired rooms are deleted.
 const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// Why the server ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// There is nothing to listen on.
-    #[error("no socket to listen on was given")]
+    #[error("there is no address to listen on")]
     NoListener,
     /// The state cannot be used.
     #[error(transparent)]
@@ -137,7 +137,7 @@ impl Server {
         }
     }
 
-    /// The registry. It is locked for moments only, and never across an `await`.
+    /// The registry. It is locked briefly, and never across an `await`.
     fn rooms(&self) -> MutexGuard<'_, Rooms<Link>> {
         // Each change of the registry is complete before the next can panic.
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
@@ -207,12 +207,12 @@ async fn accept(listener: TcpListener, server: Arc<Server>) {
 struct Share {
     _permit: OwnedSemaphorePermit,
     /// Behind a trusted proxy the address is known with the request only.
-    _place: Option<Place>,
+    _place: Option<OpenSocket>,
     stranger: Stranger,
 }
 
-/// The share of a new connection. One that cannot have any is told so, if that needs no waiting,
-/// and dropped.
+/// The share of a new connection. A connection that cannot have one is answered, if that takes no
+/// waiting, and dropped.
 async fn share(server: &Server, stream: &TcpStream, address: IpAddr) -> Option<Arc<Share>> {
     let plain = server.options.tls.is_none();
     let refuse = |answer: &str| plain.then(|| stream.try_write(answer.as_bytes()));
@@ -302,15 +302,15 @@ async fn sweep(server: Arc<Server>) {
         tokio::time::sleep(SWEEP_EVERY).await;
         let now_s = unix_time_s();
         let occupied = server.rooms().with_workers();
-        let swept = match server.store.keep(occupied, now_s).await {
+        let swept = match server.store.extend(occupied, now_s).await {
             Ok(()) => server.store.purge(now_s).await,
             Err(error) => Err(error),
         };
         match swept {
-            Ok(expired) => tracing::info!(expired, "rooms swept"),
+            Ok(expired) => tracing::info!(expired, "expired rooms deleted"),
             Err(error) => {
                 let error = with_causes(&error);
-                tracing::error!(error, "cannot sweep the rooms");
+                tracing::error!(error, "cannot update the expiry of rooms");
             }
         }
     }

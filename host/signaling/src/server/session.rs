@@ -1,11 +1,11 @@
-//! What one socket may say, and what is answered: the rules, without the socket.
+//! The rules of one socket's conversation, without the socket: what a frame does, and its answer.
 
 use crate::filter::Query;
 use crate::ice::hand_out;
 use crate::rooms::{ConnectionId, Member, Page, Part};
 use crate::server::Server;
-use crate::server::frame::{Code, Fault, Head, Kind, check_depth, parse};
-use crate::server::link::{Dismissal, Link};
+use crate::server::frame::{Code, FrameError, Head, Kind, check_depth, parse};
+use crate::server::link::{CloseReason, Link};
 use crate::unix_time_s;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -19,14 +19,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tracing::Span;
 
-/// Refused registrations after which the socket is closed: each may be a guess at a token.
+/// Refused registrations after which the socket is closed. Each of them may be a guess at a token.
 const MAX_REFUSED_REGISTRATIONS: u32 = 8;
 
 /// Shown to the user by programs that do not read the answer. A close frame holds 123 bytes.
 const NO_ACCOUNTS: &str = "this server has no accounts; sleap-rtc 0.0.7 and newer need their own";
 
-/// Bytes of a list's frame beside the peers in it: two ids at most.
+/// Bytes of a `peer_list` frame around the list itself: two ids at most.
 const LIST_HEAD_BYTES: usize = 8 * 1024;
 
 /// One socket's side of the conversation.
@@ -83,7 +84,7 @@ impl Session {
         self.peer.is_some()
     }
 
-    /// Why the socket is closed, when it was wrong too often or can never be right.
+    /// Why the socket must be closed, after too many bad frames or when its peer can never register.
     pub(super) fn is_over(&self) -> Option<&'static str> {
         let often = self.abuse >= self.server.options.limits.malformed_frames
             || self.refused_registrations >= MAX_REFUSED_REGISTRATIONS;
@@ -93,17 +94,17 @@ impl Session {
         }
     }
 
-    /// Does what a frame asks; returns the answer to its sender, if there is one.
+    /// Handles a frame and returns the answer to its sender, if there is one.
     pub(super) async fn receive(&mut self, text: Utf8Bytes) -> Option<String> {
-        match self.obey(text).await {
+        match self.handle(text).await {
             Ok(answer) => {
                 self.abuse = 0;
                 answer
             }
-            Err(fault) => {
-                self.count(fault.code);
-                self.slow_down(fault.code).await;
-                Some(fault.frame())
+            Err(error) => {
+                self.count(error.code);
+                self.slow_down(error.code).await;
+                Some(error.frame())
             }
         }
     }
@@ -111,7 +112,7 @@ impl Session {
     /// The answer to a binary frame.
     pub(super) fn refuse_binary(&mut self) -> String {
         self.count(Code::InvalidMessage);
-        Fault::invalid("frames are JSON in text messages; this one was binary").frame()
+        FrameError::invalid("frames are JSON in text messages; this one was binary").frame()
     }
 
     fn count(&mut self, code: Code) {
@@ -120,11 +121,11 @@ impl Session {
             self.server.counters.impersonations.count();
         }
         self.abuse += u32::from(code.is_abuse());
-        tracing::debug!(peer = ?self.peer, code = code.as_str(), "frame refused");
+        tracing::debug!(code = code.as_str(), "frame refused");
     }
 
-    /// A guess is answered the later the more of them came from its address. What is right has been
-    /// answered already, whoever else guesses.
+    /// Delays the answer to a guess: the more guesses came from the address, the longer. A right token
+    /// never gets here.
     async fn slow_down(&mut self, code: Code) {
         if !matches!(code, Code::RoomNotFound | Code::IdentityRefused) {
             return;
@@ -136,7 +137,7 @@ impl Session {
         }
     }
 
-    async fn obey(&mut self, text: Utf8Bytes) -> Result<Option<String>, Fault> {
+    async fn handle(&mut self, text: Utf8Bytes) -> Result<Option<String>, FrameError> {
         check_depth(&text, self.server.options.limits.nesting)?;
         let head: Head = parse(&text)?;
         if head.kind == Kind::Register {
@@ -146,7 +147,7 @@ impl Session {
         }
         let peer = self.peer.as_ref().ok_or(crate::rooms::RoomError::NotInRoom)?;
         if !head.speaks_as(peer) {
-            return Err(Fault::new(
+            return Err(FrameError::new(
                 Code::SenderMismatch,
                 format!("this socket speaks as {peer} only"),
             ));
@@ -164,39 +165,42 @@ impl Session {
             | Kind::Error
             | Kind::Quit => {
                 let forwarded = self.forward(peer, &head, text);
-                forwarded.map(|()| None).map_err(|fault| Fault { attempt: head.attempt(), ..fault })
+                forwarded
+                    .map(|()| None)
+                    .map_err(|error| FrameError { attempt: head.attempt(), ..error })
             }
-            Kind::Register | Kind::Unknown => {
-                Err(Fault::new(Code::UnknownMessageType, "this type of frame is not known here"))
-            }
+            Kind::Register | Kind::Unknown => Err(FrameError::new(
+                Code::UnknownMessageType,
+                "this type of frame is not known here",
+            )),
         }
     }
 
-    async fn register(&mut self, text: &str) -> Result<String, Fault> {
-        let registration = parse(text).map_err(|fault| self.explained(text, fault))?;
+    async fn register(&mut self, text: &str) -> Result<String, FrameError> {
+        let registration = parse(text).map_err(|error| self.explained(text, error))?;
         let Register { peer_id, room_id, token, id_token, role, metadata } = registration;
         let now_s = unix_time_s();
         if self.server.signer.verify(&id_token, now_s)? != peer_id {
-            return Err(Fault::new(
+            return Err(FrameError::new(
                 Code::IdentityRefused,
                 "the identity token is another peer's; register with the one from sign-in",
             ));
         }
         if self.peer.as_ref().is_some_and(|present| *present != peer_id) {
-            return Err(Fault::new(
+            return Err(FrameError::new(
                 Code::SenderMismatch,
                 "this socket is another peer's already; open a second one",
             ));
         }
         let credentials = RoomCredentials { room_id: room_id.clone(), token: token.clone() };
         if !self.server.store.opens(credentials, now_s).await? {
-            return Err(Fault::new(
+            return Err(FrameError::new(
                 Code::RoomNotFound,
                 "no such room, or the token does not open it",
             ));
         }
         if role == Role::Worker {
-            self.keep(room_id.clone()).await?;
+            self.extend_room(room_id.clone()).await?;
         }
         let member = Member {
             connection: self.connection,
@@ -208,36 +212,37 @@ impl Session {
         };
         let replaced = self.server.rooms().join(peer_id.clone(), member)?;
         if let Some(replaced) = replaced.filter(|old| old.connection != self.connection) {
-            replaced.link.dismiss(Dismissal::Replaced);
+            replaced.link.request_close(CloseReason::Replaced);
         }
         self.server.counters.registrations.count();
-        tracing::info!(peer = %peer_id, room = %room_id, role = role.as_str(), "registered");
+        Span::current().record("peer", peer_id.as_str()).record("room", room_id.as_str());
+        tracing::info!(role = role.as_str(), "registered");
         self.peer = Some(peer_id.clone());
         let ice = hand_out(&self.server.options.ice, &peer_id, now_s);
         encode(&ServerMessage::RegisteredAuth { room_id, token, peer_id, ice })
     }
 
-    /// The fault of a registration. The Python program's later versions prove who they are by other
+    /// The error of a registration. The Python program's later versions prove who they are by other
     /// means than an identity token.
-    fn explained(&mut self, text: &str, fault: Fault) -> Fault {
+    fn explained(&mut self, text: &str, error: FrameError) -> FrameError {
         let keys: HashMap<String, IgnoredAny> = parse(text).unwrap_or_default();
         if keys.contains_key("peer_id") && !keys.contains_key("id_token") {
             self.wants_accounts = true;
-            if self.server.addresses.is_told_of_accounts(self.address, Instant::now()) {
+            if self.server.addresses.should_log_accounts(self.address, Instant::now()) {
                 tracing::info!(
                     address = %self.address,
                     "a peer that wants accounts (Python sleap-rtc 0.0.7 or newer) was refused"
                 );
             }
-            return Fault::wants_accounts();
+            return FrameError::wants_accounts();
         }
-        fault
+        error
     }
 
-    fn discover(&self, peer: &PeerId, text: &str) -> Result<String, Fault> {
+    fn discover(&self, peer: &PeerId, text: &str) -> Result<String, FrameError> {
         let Discover { filters, limit, after } = parse(text)?;
         if limit == Some(0) {
-            return Err(Fault::invalid("a discovery's limit is 1 at least"));
+            return Err(FrameError::invalid("a discovery's limit is 1 at least"));
         }
         let query = self.query(peer, filters)?;
         let part = Part {
@@ -249,92 +254,97 @@ impl Session {
         Ok(peer_list(peer, &page))
     }
 
-    /// What a discovery or a watch is about: peers of the asker's own room, always.
-    fn query(&self, peer: &PeerId, filters: Filters) -> Result<Query, Fault> {
+    /// The query of a discovery or a watch, which is always limited to the asker's own room.
+    fn query(&self, peer: &PeerId, filters: Filters) -> Result<Query, FrameError> {
         if let Some(wanted) = &filters.room_id {
             let rooms = self.server.rooms();
             if rooms.member(peer, self.connection).map(|member| &member.room) != Some(wanted) {
-                return Err(Fault::new(Code::NotInRoom, "discovery reaches your own room only"));
+                return Err(FrameError::new(
+                    Code::NotInRoom,
+                    "discovery reaches your own room only",
+                ));
             }
         }
         Ok(Query::new(filters)?)
     }
 
-    fn watch(&self, peer: &PeerId, text: &str) -> Result<String, Fault> {
+    fn watch(&self, peer: &PeerId, text: &str) -> Result<String, FrameError> {
         let Watch { filters } = parse(text)?;
         let query = self.query(peer, filters)?;
         self.server.rooms().watch(peer, self.connection, Some(query))?;
         encode(&ServerMessage::Watching { active: true })
     }
 
-    fn unwatch(&self, peer: &PeerId) -> Result<String, Fault> {
+    fn unwatch(&self, peer: &PeerId) -> Result<String, FrameError> {
         self.server.rooms().watch(peer, self.connection, None)?;
-        self.link.forget_news();
+        self.link.drop_pending_changes();
         encode(&ServerMessage::Watching { active: false })
     }
 
-    fn ice_servers(&self, peer: &PeerId) -> Result<String, Fault> {
+    fn ice_servers(&self, peer: &PeerId) -> Result<String, FrameError> {
         let handed_out = hand_out(&self.server.options.ice, peer, unix_time_s());
         encode(&ServerMessage::IceServers(handed_out))
     }
 
-    fn update(&self, peer: &PeerId, text: &str) -> Result<String, Fault> {
+    fn update(&self, peer: &PeerId, text: &str) -> Result<String, FrameError> {
         let Update { metadata } = parse(text)?;
         let metadata = self.server.rooms().update(peer, self.connection, metadata)?;
         let status = metadata.properties.get("status").and_then(|status| status.as_str());
-        tracing::debug!(%peer, status, "metadata updated");
+        tracing::debug!(status, "metadata updated");
         encode(&ServerMessage::MetadataUpdated { peer_id: peer.clone(), metadata })
     }
 
-    fn forward(&self, peer: &PeerId, head: &Head, text: Utf8Bytes) -> Result<(), Fault> {
+    fn forward(&self, peer: &PeerId, head: &Head, text: Utf8Bytes) -> Result<(), FrameError> {
         let target = head.target()?;
         let frame = head.signed(text, peer)?;
         let link = self.server.rooms().route(peer, self.connection, target)?;
         let link = link.ok_or_else(|| {
-            Fault::new(Code::PeerNotFound, format!("{target} is not in your room"))
+            FrameError::new(Code::PeerNotFound, format!("{target} is not in your room"))
         })?;
         if head.kind == Kind::Quit && !self.server.rooms().may_send_away(peer, target) {
-            return Err(Fault::invalid("only a worker sends a client away"));
+            return Err(FrameError::invalid("only a worker sends a client away"));
         }
         if !link.deliver(frame, &self.server.options.limits) {
-            return Err(Fault::new(
+            return Err(FrameError::new(
                 Code::DeliveryFailed,
                 format!("{target} does not read what it is sent"),
             ));
         }
         self.server.counters.forwarded.count();
-        tracing::debug!(%peer, %target, kind = ?head.kind, "forwarded");
+        tracing::debug!(%target, kind = ?head.kind, "forwarded");
         Ok(())
     }
 
-    /// The end of the socket: the peer leaves its room, unless another socket has taken it over.
+    /// Ends the conversation: the peer leaves its room, unless another socket has taken over its
+    /// identity.
     pub(super) async fn end(self) {
         let Some(peer) = &self.peer else { return };
         let left = self.server.rooms().leave(peer, self.connection);
         let Some(member) = left else { return };
-        tracing::info!(%peer, room = %member.room, "left");
-        if member.role == Role::Worker && self.keep(member.room).await.is_err() {
-            tracing::warn!(%peer, "the life of its room was not prolonged");
+        tracing::info!("left");
+        if member.role == Role::Worker && self.extend_room(member.room).await.is_err() {
+            tracing::warn!("the expiry of the worker's room could not be moved");
         }
     }
 
-    async fn keep(&self, room: RoomId) -> Result<(), Fault> {
-        Ok(self.server.store.keep(BTreeSet::from([room]), unix_time_s()).await?)
+    async fn extend_room(&self, room: RoomId) -> Result<(), FrameError> {
+        Ok(self.server.store.extend(BTreeSet::from([room]), unix_time_s()).await?)
     }
 }
 
-fn encode(message: &ServerMessage) -> Result<String, Fault> {
-    serde_json::to_string(message).map_err(|error| Fault::new(Code::Internal, error.to_string()))
+fn encode(message: &ServerMessage) -> Result<String, FrameError> {
+    serde_json::to_string(message)
+        .map_err(|error| FrameError::new(Code::Internal, error.to_string()))
 }
 
-/// The frame `peer_list`, put together from what is written already.
+/// The frame `peer_list`, assembled from peers that are serialized already.
 fn peer_list(asker: &PeerId, page: &Page) -> String {
     let (asker, count) = (json!(asker.as_str()), page.count);
     let next = page.next.as_ref().map(|next| format!(r#","next":{}"#, json!(next.as_str())));
     let next = next.unwrap_or_default();
     let head =
         format!(r#"{{"type":"peer_list","to_peer_id":{asker},"count":{count}{next},"peers":["#);
-    // Copied once: a list may be long.
+    // One allocation: a list may be long.
     let mut frame = String::with_capacity(head.len() + page.peers.len() + 2);
     frame.extend([head.as_str(), &page.peers, "]}"]);
     frame

@@ -1,8 +1,8 @@
-//! One WebSocket: reads frames, delivers what others send, pings, and ends for a stated reason.
+//! One WebSocket: reads frames, delivers what others send, pings, and ends with a close code.
 
 use crate::server::Server;
-use crate::server::link::{Dismissal, Errand, Inbox, link};
-use crate::server::pace::Pace;
+use crate::server::link::{CloseReason, Inbox, Outgoing, link};
+use crate::server::rate_limit::RateLimit;
 use crate::server::session::Session;
 use crate::server::strangers::Stranger;
 use crate::{PING_EVERY, SILENCE_LIMIT, WRITE_DEADLINE};
@@ -21,8 +21,8 @@ use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 
 /// How long the closing handshake may take.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
-/// The longest WebSocket frame that is sent; a longer message goes in several. The library keeps a
-/// buffer of the longest frame for as long as the socket lives.
+/// The longest WebSocket frame that is sent; a longer message is split. The library keeps a buffer of
+/// the longest frame for as long as the socket lives.
 const PIECE_BYTES: usize = 64 * 1024;
 
 /// Why a slow reader is closed.
@@ -32,7 +32,7 @@ const SLOW: &str = "the peer does not read what it is sent";
 enum End {
     /// The other side closed, or is gone.
     Gone,
-    /// The server says goodbye.
+    /// The server closes the socket.
     Close(CloseCode, &'static str),
 }
 
@@ -58,7 +58,7 @@ pub(super) async fn serve<S>(
     }
     if let End::Close(code, reason) = end {
         tracing::debug!(?code, reason, "socket closed");
-        let _ = timeout(CLOSE_DEADLINE, say_goodbye(&mut ws, code, reason)).await;
+        let _ = timeout(CLOSE_DEADLINE, close(&mut ws, code, reason)).await;
     }
 }
 
@@ -75,14 +75,14 @@ where
     let limits = &server.options.limits;
     let opened = Instant::now();
     let mut heard = opened;
-    let mut pace = Pace::new(limits, opened);
+    let mut rate_limit = RateLimit::new(limits, opened);
     let mut ping = interval(PING_EVERY);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let outgoing = tokio::select! {
-            errand = inbox.next() => match errand {
-                Errand::Deliver(frame) => Some(Message::Text(frame)),
-                Errand::Leave(why) => return farewell(why),
+            outgoing = inbox.next() => match outgoing {
+                Outgoing::Deliver(frame) => Some(Message::Text(frame)),
+                Outgoing::Close(why) => return closing(why),
             },
             _ = ping.tick() => {
                 if heard.elapsed() > SILENCE_LIMIT {
@@ -95,7 +95,7 @@ where
             {
                 return End::Close(CloseCode::Policy, "nobody registered on this socket");
             },
-            // No goodbye: the socket is needed now.
+            // Without a closing handshake: another connection waits for the socket.
             () = stranger.evicted(), if !session.is_registered() => return End::Gone,
             incoming = ws.next() => {
                 heard = Instant::now();
@@ -106,7 +106,7 @@ where
                     }
                     Some(Err(_)) | None => return End::Gone,
                 };
-                let wait = pace.spend(incoming.len(), limits, heard);
+                let wait = rate_limit.spend(incoming.len(), limits, heard);
                 let answer = react(session, incoming).await;
                 if session.is_registered() {
                     stranger.becomes_a_peer();
@@ -117,8 +117,8 @@ where
         };
         if let Some(message) = outgoing {
             let written = tokio::select! {
-                // A peer that does not read is dismissed while a write to it waits.
-                why = inbox.dismissed() => return farewell(why),
+                // A peer that does not read is closed while a write to it waits.
+                why = inbox.close_requested() => return closing(why),
                 written = timeout(WRITE_DEADLINE, send(ws, message)) => written,
             };
             if !matches!(written, Ok(Ok(()))) {
@@ -153,23 +153,23 @@ async fn react(session: &mut Session, message: Message) -> Option<String> {
     match message {
         Message::Text(text) => session.receive(text).await,
         Message::Binary(_) => Some(session.refuse_binary()),
-        // The library answers pings and closes by itself; a close ends the stream next.
+        // The library answers pings and closes itself; after a close the stream ends.
         Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => None,
     }
 }
 
-fn farewell(why: Dismissal) -> End {
+fn closing(why: CloseReason) -> End {
     let (code, reason) = match why {
-        Dismissal::Replaced => (CLOSE_REPLACED, "the same peer registered on another socket"),
-        Dismissal::Deleted => (CLOSE_DELETED, "the peer or its room was deleted"),
-        Dismissal::TooSlow => (1008, SLOW),
+        CloseReason::Replaced => (CLOSE_REPLACED, "the same peer registered on another socket"),
+        CloseReason::Deleted => (CLOSE_DELETED, "the peer or its room was deleted"),
+        CloseReason::TooSlow => (1008, SLOW),
     };
     End::Close(CloseCode::from(code), reason)
 }
 
-/// Sends the close frame, then reads until the other side has closed as well: closing at once could
-/// discard frames that are still under way.
-async fn say_goodbye<S>(ws: &mut WebSocketStream<S>, code: CloseCode, reason: &'static str)
+/// Sends the close frame, then reads until the other side has closed too. Dropping the socket at once
+/// could discard frames that are still on their way.
+async fn close<S>(ws: &mut WebSocketStream<S>, code: CloseCode, reason: &'static str)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {

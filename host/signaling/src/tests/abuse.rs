@@ -105,8 +105,10 @@ async fn who_wants_accounts_hears_that_there_are_none() {
     assert!(answer["error"].as_str().unwrap().contains("no accounts"));
     // Whoever has a token and leaves something else out is simply wrong.
     let mut bare = server.bare().await;
-    let frame = json!({"type": "register", "peer_id": peer, "id_token": identity.id_token});
-    assert_eq!(bare.refused(frame).await, "INVALID_MESSAGE");
+    for token in [json!(identity.id_token), json!(null)] {
+        let frame = json!({"type": "register", "peer_id": peer, "id_token": token});
+        assert_eq!(bare.refused(frame).await, "INVALID_MESSAGE");
+    }
 }
 
 #[tokio::test]

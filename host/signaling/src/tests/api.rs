@@ -123,7 +123,7 @@ async fn strangers_get_plain_answers() {
         ("GET /nowhere", "", 404),
         ("POST /nowhere", "", 404),
         ("GET /create-room", "", 405),
-        ("POST /health", "", 404),
+        ("POST /health", "", 405),
         ("POST /create-room", "", 401),
         ("POST /create-room\nAuthorization: Basic eDp5\n", "", 401),
         ("POST /anonymous-signin", "{", 400),

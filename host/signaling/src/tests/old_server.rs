@@ -136,7 +136,7 @@ async fn the_client_gets_along_with_an_old_server() {
     assert_eq!(old.sign_ins.load(Ordering::Relaxed), 2);
     assert_eq!(client.discover(Filters::default()).await.unwrap().len(), 2);
 
-    // It tells nothing of changes: then the list is asked for again, across the loss of a socket.
+    // It pushes no changes, so the list is polled, also across the loss of a socket.
     let mut roster = loop {
         match soon("roster", client.roster(Filters::default())).await {
             Ok(roster) => break roster,

@@ -70,7 +70,7 @@ async fn errors_and_nonsense_from_the_server_end_nothing() {
     client.send(ClientMessage::Unknown).await.unwrap();
     assert!(matches!(message(&mut events).await, ServerMessage::Error(_)));
     let (mut other, _) = server.member(&room).await;
-    // Known type, wrong fields: forwarded by the server; who waits for an answer can be told.
+    // Known type, wrong fields: forwarded by the server; so that a peer that waits for an answer gets one.
     other.send(json!({"type": "answer", "target": identity.peer_id, "sdp": 7})).await;
     other.send(json!({"type": "offer", "target": identity.peer_id, "sdp": 7})).await;
     assert!(matches!(message(&mut events).await, ServerMessage::Unreadable(_)));

@@ -2,7 +2,7 @@
 
 use super::{fresh_address, identity, registration, server};
 use crate::server::Limits;
-use crate::server::link::{Errand, link};
+use crate::server::link::{Outgoing, link};
 use crate::server::session::Session;
 use crate::server::{Server, Share, http};
 use crate::unix_time_s;
@@ -80,7 +80,7 @@ fn frames_of_strangers_and_of_members() {
                     !is_error || answer["message"].as_str().is_some_and(|m| m.len() < 999)
                 );
             }
-            while let Some(Errand::Deliver(frame)) = inbox.borrow_mut().next().now_or_never() {
+            while let Some(Outgoing::Deliver(frame)) = inbox.borrow_mut().next().now_or_never() {
                 prop_assert!(answer.is_none(), "both refused and passed on");
                 let frame: Value = serde_json::from_str(&frame).unwrap();
                 let key = if frame["type"] == "peer_message" { "from_peer_id" } else { "sender" };

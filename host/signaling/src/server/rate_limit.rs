@@ -1,19 +1,20 @@
-//! How fast one socket may speak: a token bucket. Time comes in as an argument.
+//! How fast one socket may send: a token bucket. Time comes in as an argument.
 
 use super::Limits;
 use std::time::{Duration, Instant};
 
-/// A frame costs a unit, and one more for each so many bytes of it.
+/// A frame costs one unit, and one more for each of these many bytes.
 const BYTES_PER_UNIT: f64 = 16.0 * 1024.0;
 
-/// What a socket has left to spend. Too fast a sender is read later, not refused.
+/// The units that a socket has left. The frames of a sender that is too fast are read later, not
+/// refused.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct RateLimit {
     units: f64,
     at: Instant,
 }
 
-impl Pace {
+impl RateLimit {
     pub(super) fn new(limits: &Limits, now: Instant) -> Self {
         Self { units: limits.burst_frames.into(), at: now }
     }
@@ -37,11 +38,11 @@ mod tests {
     #[test]
     fn a_burst_is_free_and_a_flood_is_slowed() {
         let (limits, start) = (Limits::default(), Instant::now());
-        let mut pace = Pace::new(&limits, start);
-        assert!((0..900).all(|_| pace.spend(100, &limits, start).is_zero()));
+        let mut rate_limit = RateLimit::new(&limits, start);
+        assert!((0..900).all(|_| rate_limit.spend(100, &limits, start).is_zero()));
         let mut now = start;
         for _ in 0..10_000 {
-            now += pace.spend(100, &limits, now);
+            now += rate_limit.spend(100, &limits, now);
         }
         let seconds = (now - start).as_secs_f64();
         assert!((17.0..21.0).contains(&seconds), "{seconds}");
@@ -50,10 +51,10 @@ mod tests {
     #[test]
     fn large_frames_cost_more() {
         let (limits, start) = (Limits::default(), Instant::now());
-        let mut pace = Pace::new(&limits, start);
+        let mut rate_limit = RateLimit::new(&limits, start);
         let mut now = start;
         for _ in 0..100 {
-            now += pace.spend(1024 * 1024, &limits, now);
+            now += rate_limit.spend(1024 * 1024, &limits, now);
         }
         assert!(now - start > Duration::from_secs(10));
     }
