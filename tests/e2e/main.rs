@@ -16,6 +16,7 @@ mod explain;
 mod full_disk;
 mod gpus;
 mod gui;
+mod homes;
 mod hostile;
 mod hostile_plugin;
 mod kill;

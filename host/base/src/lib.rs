@@ -5,9 +5,11 @@
 //! | [`backoff`] | waits between attempts |
 //! | [`clock`] | the time of day, as numbers |
 //! | [`deadline`] | deadlines that may be absent |
+//! | [`disk`] | what a full disk says |
 //! | [`error`] | an error and its causes in one line |
 //! | [`file`] | files that appear whole or not at all |
 //! | [`ice`] | STUN and TURN servers, checked |
+//! | [`lock`] | locks on files and folders, where there are any |
 //! | `sqlite` | SQLite files with a version (feature `sqlite`) |
 //!
 //! ```
@@ -22,8 +24,10 @@
 pub mod backoff;
 pub mod clock;
 pub mod deadline;
+pub mod disk;
 pub mod error;
 pub mod file;
 pub mod ice;
+pub mod lock;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;

@@ -6,9 +6,10 @@
 use super::error::{JobError, damaged, io_error};
 use super::folder::JobFolder;
 use sleap_rtc_base::clock::now_ms;
+use sleap_rtc_base::lock::{self, Locked};
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobState, NumberedEvent};
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -35,13 +36,17 @@ impl EventLog {
             .mode(0o600)
             .open(&path)
             .map_err(io_error("open", &path))?;
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => {
-                return Err(JobError::Locked(folder.path().to_owned()));
+        let locked = match lock::exclusive(&file, &path) {
+            // Where a lock says nothing, its process does.
+            Ok(Locked::Unsupported) if folder.is_run_by_another() => {
+                Err(ErrorKind::WouldBlock.into())
             }
-            Err(TryLockError::Error(error)) => return Err(io_error("lock", &path)(error)),
-            Ok(()) => {}
-        }
+            locked => locked,
+        };
+        locked.map_err(|error: io::Error| match error.kind() {
+            ErrorKind::WouldBlock => JobError::Locked(folder.path().to_owned()),
+            _ => io_error("lock", &path)(error),
+        })?;
         // A line that a crash cut off was never seen by anybody: readers wait for its end.
         let (bytes, last) = last_event(&mut file, &path)?;
         file.set_len(bytes).map_err(io_error("repair", &path))?;

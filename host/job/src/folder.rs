@@ -118,6 +118,15 @@ impl JobFolder {
         folders
     }
 
+    /// Whether another process says that it runs this job, and lives.
+    pub(super) fn is_run_by_another(&self) -> bool {
+        let Ok(JobState::Running { pid }) = self.record().map(|record| record.state) else {
+            return false;
+        };
+        let Ok(command) = fs::read(format!("/proc/{pid}/cmdline")) else { return false };
+        pid != std::process::id() && command.split(|byte| *byte == 0).any(|word| word == b"run-job")
+    }
+
     /// Removes the job and everything of it. For a job that never began.
     pub fn discard(&self) {
         if let Err(error) = fs::remove_dir_all(&self.path) {

@@ -6,6 +6,7 @@
 
 use super::error::{JobError, io_error};
 use super::folder::{JobFolder, write_private};
+use sleap_rtc_base::lock;
 use sleap_rtc_protocol::job::JobState;
 use std::fs::{self, File};
 use std::io;
@@ -26,12 +27,12 @@ impl JobFolder {
     /// Keeps the folder from being removed. Fails when it is gone, or going at this very moment.
     pub fn hold(&self) -> Result<Hold, JobError> {
         let path = self.path();
-        let lock = File::open(path).map_err(io_error("open", path))?;
+        let folder = File::open(path).map_err(io_error("open", path))?;
         let gone = || io_error("read", path)(io::ErrorKind::NotFound.into());
-        lock.try_lock_shared().map_err(|_| gone())?;
+        lock::shared(&folder, path).map_err(|_| gone())?;
         // Between the opening and the lock it may have been removed.
         self.record()?;
-        Ok(Hold { _lock: lock })
+        Ok(Hold { _lock: folder })
     }
 
     /// Writes down that the results were fetched at `now_ms`, in milliseconds since 1970.
@@ -82,12 +83,12 @@ impl JobFolder {
 
     /// The right to change a job that is over, if nobody reads it now.
     fn claim(&self) -> Result<Option<File>, JobError> {
-        let lock = File::open(self.path()).map_err(io_error("open", self.path()))?;
-        if lock.try_lock().is_err() {
+        let folder = File::open(self.path()).map_err(io_error("open", self.path()))?;
+        if lock::exclusive(&folder, self.path()).is_err() {
             return Ok(None);
         }
         let is_over = matches!(self.record()?.state, JobState::Finished(_));
-        Ok(is_over.then_some(lock))
+        Ok(is_over.then_some(folder))
     }
 }
 

@@ -54,6 +54,10 @@ struct Runtime {
 static RUNTIME: LazyLock<Result<Runtime, String>> = LazyLock::new(|| {
     let mut config = Config::new();
     config.epoch_interruption(true);
+    if is_address_space_limited() {
+        // The engine would reserve 4 GiB for each memory, which is the fastest, and is refused.
+        config.memory_reservation(0).memory_guard_size(0).memory_reservation_for_growth(1 << 20);
+    }
     let engine = Engine::new(&config).map_err(|error| format!("{error:#}"))?;
     let mut linker = Linker::new(&engine);
     PolicyPlugin::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)
@@ -61,6 +65,11 @@ static RUNTIME: LazyLock<Result<Runtime, String>> = LazyLock::new(|| {
     let ticker = Ticker::start(engine.clone()).map_err(|error| error.to_string())?;
     Ok(Runtime { engine, linker, ticker })
 });
+
+/// Whether this process may have only so much address space (`ulimit -v`, `h_vmem`).
+fn is_address_space_limited() -> bool {
+    rustix::process::getrlimit(rustix::process::Resource::As).current.is_some()
+}
 
 fn runtime() -> Result<&'static Runtime, String> {
     RUNTIME.as_ref().map_err(|error| format!("the WebAssembly engine does not start: {error}"))

@@ -46,7 +46,7 @@ pub(super) fn not_usable(
     exports: &[String],
     error: &wasmtime::Error,
 ) -> String {
-    if let Some(why) = foreign(imports, exports) {
+    if let Some(why) = foreign(imports, exports).or_else(|| no_address_space(error)) {
         return why;
     }
     let wanted = export(point);
@@ -63,6 +63,18 @@ pub(super) fn not_usable(
          the host's unmodified WIT ({})",
         one_line(&format!("{error:#}"), 300)
     )
+}
+
+/// Nothing is wrong with a component that the system gives no room to.
+fn no_address_space(error: &wasmtime::Error) -> Option<String> {
+    let text = format!("{error:#}");
+    text.contains("mmap").then(|| {
+        format!(
+            "there is not enough address space for it (`ulimit -v`, or h_vmem of the batch system, \
+             limits this process): raise the limit ({})",
+            one_line(&text, 300)
+        )
+    })
 }
 
 /// Why a component without an extension point is not a plugin.
@@ -159,6 +171,14 @@ mod tests {
         let own = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
         let error = wasmtime::Error::msg("type mismatch");
         not_usable(ExtensionPoint::Selection, &own(imports), &own(exports), &error)
+    }
+
+    #[test]
+    fn a_system_without_room_is_not_the_plugins_fault() {
+        let error = wasmtime::Error::msg("mmap failed to reserve 0x104000000 bytes");
+        let wanted = [export(ExtensionPoint::Selection)];
+        let why = not_usable(ExtensionPoint::Selection, &[], &wanted, &error);
+        assert!(why.contains("ulimit -v") && !why.contains("contract"), "{why}");
     }
 
     #[test]

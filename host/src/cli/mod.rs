@@ -11,6 +11,7 @@ mod common;
 #[cfg_attr(not(feature = "peer"), allow(dead_code, reason = "a server asks nobody for a token"))]
 mod environment;
 pub mod exit;
+mod init;
 mod interrupt;
 pub mod logging;
 pub mod print;
@@ -130,6 +131,10 @@ const PROMPT_GRACE: Duration = Duration::from_secs(1);
 
 /// The whole program, from arguments to exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    if init::is_wanted() {
+        return init::run(arguments.into_iter())
+            .map_or_else(|failure| fail(&failure).into(), ExitCode::from);
+    }
     let exit = match parse(arguments) {
         Ok(invocation) => start(invocation).unwrap_or_else(|failure| fail(&failure)),
         Err(exit) => exit,

@@ -105,6 +105,7 @@ impl From<WorkerError> for Failure {
             WorkerError::Identity(_)
             | WorkerError::Policy(_)
             | WorkerError::Slots(_)
+            | WorkerError::NoProc
             | WorkerError::Credentials { .. } => Exit::Usage,
         };
         let hint = match &error {

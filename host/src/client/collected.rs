@@ -84,7 +84,7 @@ fn named(folder: &Path, job: &JobId) -> PathBuf {
 fn lock(path: &Path) -> io::Result<File> {
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::DIRECTORY;
     let folder = File::options().read(true).custom_flags(flags.bits() as i32).open(path)?;
-    folder.try_lock()?;
+    sleap_rtc_base::lock::exclusive(&folder, path)?;
     let (locked, there) = (folder.metadata()?, path.symlink_metadata()?);
     match (locked.dev(), locked.ino()) == (there.dev(), there.ino()) {
         true => Ok(folder),

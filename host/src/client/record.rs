@@ -118,7 +118,7 @@ impl Submitting {
     fn begin(jobs_dir: &Path, job: &JobId) -> Option<Self> {
         let path = jobs_dir.join(format!("{job}.lock"));
         let file = fs::File::options().create(true).append(true).open(&path).ok()?;
-        file.try_lock().ok()?;
+        sleap_rtc_base::lock::exclusive(&file, &path).ok()?;
         Some(Self { path, _lock: file })
     }
 }

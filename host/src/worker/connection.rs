@@ -38,6 +38,9 @@ pub(super) enum ConnectionError {
     Protocol(&'static str),
     #[error("the job's folder cannot be used")]
     Folder(#[from] sleap_rtc_job::JobError),
+    /// Work on a thread of its own panicked.
+    #[error("a thread of the worker ended early; this is a bug")]
+    Thread,
     #[error("a file could not be read or written")]
     Io(#[from] std::io::Error),
 }

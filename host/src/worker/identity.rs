@@ -4,9 +4,10 @@
 use super::WorkerRoom;
 use serde::{Deserialize, Serialize};
 use sleap_rtc_base::file::{Readers, replace};
+use sleap_rtc_base::lock;
 use sleap_rtc_protocol::ids::{IdToken, PeerId, RoomCredentials};
 use sleap_rtc_signaling::client::{HttpApi, Identity};
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use url::Url;
@@ -52,11 +53,13 @@ impl StateFolder {
     pub(super) fn lock(path: &Path) -> Result<Self, IdentityError> {
         let io = |source| IdentityError::Io { path: path.to_owned(), source };
         create_private(path).map_err(io)?;
-        let lock = File::create(path.join("lock")).map_err(io)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err(IdentityError::Locked(path.to_owned())),
-            Err(TryLockError::Error(error)) => Err(io(error)),
+        let file = File::create(path.join("lock")).map_err(io)?;
+        match lock::exclusive(&file, path) {
+            Ok(_) => Ok(Self { path: path.to_owned(), _lock: file }),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Err(IdentityError::Locked(path.to_owned()))
+            }
+            Err(error) => Err(io(error)),
         }
     }
 

@@ -234,7 +234,7 @@ async fn stage(
         let zip = receive(client, wire, said, folder).await?;
         let (into, limits, from) = (folder.files_dir(), client.site.limits.clone(), zip.clone());
         let unpacked = tokio::task::spawn_blocking(move || transfer::unpack(&from, &into, &limits));
-        let unpacked = unpacked.await.map_err(|_| ConnectionError::Gone)?;
+        let unpacked = unpacked.await.map_err(|_| ConnectionError::Thread)?;
         unpacked.map_err(|error| {
             // The client knows the zip by the name that it gave.
             let error = error.with_archive_name(&zip, &folder.spec().name);
@@ -383,7 +383,7 @@ async fn result_file(
             let zip = folder.path().join("result.zip");
             let (from, to) = (results.clone(), zip.clone());
             let packing = tokio::task::spawn_blocking(move || transfer::pack(&from, &to));
-            let packed = packing.await.map_err(|_| ConnectionError::Gone)?;
+            let packed = packing.await.map_err(|_| ConnectionError::Thread)?;
             packed.map_err(|error| invalid(WithCauses(&error).to_string()))?;
             let package = said.meta.as_ref().map_or("package.zip", |meta| base_name(&meta.name));
             (format!("trained_{package}"), zip, "models")

@@ -70,7 +70,7 @@ use sleap_rtc_signaling::client::{
 };
 use sleap_rtc_transfer::{Cache, Hashes, Limits, Pace};
 use slots::{SlotGpus, SlotsError};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -110,6 +110,12 @@ pub enum WorkerError {
     /// The signaling server cannot be used.
     #[error(transparent)]
     Signaling(#[from] SignalingError),
+    /// A system without `/proc`, by which a worker reaches its jobs.
+    #[error(
+        "/proc is not mounted here, and a worker needs it to reach its jobs: mount it with \
+         `mount -t proc proc /proc`, or have the container's engine do so"
+    )]
+    NoProc,
     /// A configured policy cannot be used.
     #[error(transparent)]
     Policy(#[from] PolicyError),
@@ -215,6 +221,9 @@ pub async fn run(
     options: WorkerOptions,
     shutdown: CancellationToken,
 ) -> Result<(), WorkerError> {
+    if !Path::new("/proc/self/fd").exists() {
+        return Err(WorkerError::NoProc);
+    }
     let state = StateFolder::lock(&config.worker.state_dir)?;
     let policies = Policies::load(&config.policy)?;
     let gpu_memory = GpuMemory::load(&config.worker.state_dir);

@@ -42,6 +42,9 @@ pub(super) async fn serve(client: Client, mut link: WorkerEnd) -> Result<(), Con
             let text = format!("the worker cannot use the job's folder: {}", WithCauses(error));
             Some(Refusal::new(RefusalCode::Other, text))
         }
+        Err(error @ ConnectionError::Thread) => {
+            Some(Refusal::new(RefusalCode::Other, error.to_string()))
+        }
         _ => None,
     };
     if let Some(refusal) = refusal {
@@ -107,7 +110,7 @@ async fn begin(client: &Client, spec: JobSpec) -> Result<Upload, ConnectionError
     let state_dir = &client.site.state_dir;
     let folder =
         JobFolder::create(state_dir, &spec, &client.peer).map_err(|error| match error {
-            JobError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+            JobError::Io { source, .. } if sleap_rtc_base::disk::is_full(&source) => {
                 let bytes = spec.description.package_bytes.unwrap_or(0);
                 refused(RefusalCode::Other, storage::full(state_dir, bytes).to_string())
             }
@@ -330,7 +333,7 @@ async fn send_results(
     }
     let (results, hashes) = (folder.results_dir(), client.site.hashes.clone());
     let package = tokio::task::spawn_blocking(move || Package::open_tree(&results, &hashes));
-    let package = package.await.map_err(|_| ConnectionError::Gone)?;
+    let package = package.await.map_err(|_| ConnectionError::Thread)?;
     let package = package.map_err(transfer::TransferError::from)?;
     if let Err(error) = transfer::send(link, &package, &client.site.limits, |_| {}).await {
         if error.is_about_files() {

@@ -60,7 +60,7 @@ impl Journal {
         let flags = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
         let mut file =
             options.read(true).append(true).create(true).custom_flags(flags).open(path)?;
-        file.try_lock()?;
+        sleap_rtc_base::lock::exclusive(&file, path)?;
         let mut text = String::new();
         let read = (&mut file).take(MAX_BYTES).read_to_string(&mut text);
         if read.is_err_and(|error| error.kind() == ErrorKind::InvalidData) {

@@ -7,6 +7,7 @@ use super::reader::BATCH_BYTES;
 use super::salvage::{AbandonedTransfer, Taken};
 use super::storage::{self, PARTIAL, PartialFile, StagingDir, StorageError, failed};
 use super::{Cache, TransferError};
+use sleap_rtc_base::disk;
 use sleap_rtc_protocol::transfer::{
     BlobHash, CHUNK_BYTES, Chunk, FileEntry, IncomingPiece, MAX_PIECE_BYTES, Manifest, Piece,
 };
@@ -121,7 +122,7 @@ impl Writer {
                 let what = "another transfer into the same folder";
                 StorageError::InTheWay { path: destination.to_owned(), what }
             }
-            ErrorKind::StorageFull => storage::full(destination, manifest.total_bytes()),
+            _ if disk::is_full(&cause) => storage::full(destination, manifest.total_bytes()),
             _ => failed("use the journal", &path)(cause),
         })?;
         staging.set_persistent(journal.is_useful());
@@ -160,9 +161,7 @@ impl Writer {
     /// Replaces the error of a full disk by one that says how much is lacking.
     fn or_full(&self, error: TransferError) -> TransferError {
         match error {
-            TransferError::Storage(StorageError::Io { source, .. })
-                if source.kind() == ErrorKind::StorageFull =>
-            {
+            TransferError::Storage(StorageError::Io { source, .. }) if disk::is_full(&source) => {
                 let lacking_bytes = self.manifest.total_bytes() - self.done_bytes;
                 storage::full(self.staging.root(), lacking_bytes).into()
             }

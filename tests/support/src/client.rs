@@ -22,6 +22,7 @@ pub struct TestClient {
     environment: Vec<(String, String)>,
     on_terminal: bool,
     given_ice_servers: bool,
+    wrapper: Vec<String>,
 }
 
 /// How a client ended.
@@ -62,7 +63,9 @@ impl TestClient {
     pub fn new(site: &Site, server: SocketAddr) -> Self {
         let (arguments, environment) = (Vec::new(), Vec::new());
         let home = site.folder("client");
-        Self { home, server, arguments, environment, on_terminal: false, given_ice_servers: false }
+        let wrapper = Vec::new();
+        let (on_terminal, given_ice_servers) = (false, false);
+        Self { home, server, arguments, environment, on_terminal, given_ice_servers, wrapper }
     }
 
     /// Runs in the folder of an earlier client. Call it before anything that names a place there.
@@ -146,6 +149,13 @@ impl TestClient {
         self.home.join("predictions.slp")
     }
 
+    /// Starts it by way of another program.
+    #[allow(dead_code, reason = "the torture's clients are started directly")]
+    pub fn under(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
     /// The client's home and working folder.
     pub fn home(&self) -> &Path {
         &self.home
@@ -176,7 +186,7 @@ impl TestClient {
             .env("SLEAP_RTC_SIGNALING_WS", format!("ws://{}", self.server))
             .env("SLEAP_RTC_SIGNALING_HTTP", format!("http://{}", self.server))
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command
+        super::under(&self.wrapper, command)
     }
 
     /// Starts it and lets it run; a client on pipes finds its standard input at its end.

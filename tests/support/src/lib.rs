@@ -29,7 +29,7 @@ pub use http::post;
 pub use netns::{Machine, Network};
 pub use observer::{Observer, StatusTrace};
 pub use packages::*;
-pub use process::{Process, memory_peak_mib, python};
+pub use process::{Process, memory_peak_mib, python, under};
 pub use process::{kill_all, processes_in, with_program};
 pub use python_peer::{Aiortc, python_peer, python_program, python_worker};
 pub use server::TestServer;

@@ -173,6 +173,18 @@ impl Drop for Process {
     }
 }
 
+/// The same command, started by another program: `strace`, `nohup`, a shell with limits.
+pub fn under(wrapper: &[String], command: Command) -> Command {
+    let Some((program, arguments)) = wrapper.split_first() else { return command };
+    let mut wrapped = Command::new(program);
+    wrapped.args(arguments).arg(command.get_program()).args(command.get_args()).env_clear();
+    wrapped.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    if let Some(folder) = command.get_current_dir() {
+        wrapped.current_dir(folder);
+    }
+    wrapped
+}
+
 /// A process as `/proc` shows it.
 pub struct Found {
     pub pid: i32,

@@ -46,6 +46,7 @@ pub struct WorkerSetup {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     given_ice_servers: bool,
+    wrapper: Vec<String>,
 }
 
 impl WorkerSetup {
@@ -112,6 +113,13 @@ impl WorkerSetup {
         self
     }
 
+    /// Starts it by way of another program.
+    #[allow(dead_code, reason = "the torture's workers are started directly")]
+    pub fn under(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
     /// Looks for trainers in this folder instead of the stand-in's.
     pub fn trainers_in(mut self, folder: &Path) -> Self {
         folder.clone_into(&mut self.path);
@@ -142,6 +150,7 @@ impl TestWorker {
             arguments: Vec::new(),
             environment: Vec::new(),
             given_ice_servers: false,
+            wrapper: Vec::new(),
         };
         setup.gpu_mib(16_000)
     }
@@ -157,6 +166,7 @@ impl TestWorker {
             .env("SLEAP_RTC_SIGNALING_HTTP", format!("http://{server}"))
             .env("FAKE_SLEAP_LOG", setup.home.join("trainer.log"))
             .envs(setup.environment.iter().map(|(name, value)| (name, value)));
+        let mut command = super::under(&setup.wrapper, command);
         let mut process = Process::start("worker", &mut command);
         let credentials = process.wait_stdout("its credentials", SOON, Credentials::parse);
         Self { process, setup, server, credentials }

@@ -1,10 +1,10 @@
 //! Ctrl-C and SIGTERM: requests to a client that follows a job.
 
 use super::exit::{Exit, Failure};
-use crate::cli::interrupt::listen;
+use crate::cli::interrupt::{is_ignored, listen};
 use crate::client::parting::{Asked, Interrupts, SECOND_THOUGHTS};
 use std::time::Instant;
-use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::{Signal, SignalKind};
 use tokio::sync::watch;
 
 /// Signals for a client that follows a job. SIGINT detaches, and a second SIGINT shortly after it
@@ -13,14 +13,17 @@ pub(super) fn while_following_a_job() -> Result<Interrupts, Failure> {
     let (wish, wished) = watch::channel(Asked::Nothing);
     let mut interrupts = listen(SignalKind::interrupt())?;
     let mut terminations = listen(SignalKind::terminate())?;
-    let mut hang_ups = listen(SignalKind::hangup())?;
+    let mut hang_ups = match is_ignored(SignalKind::hangup()) {
+        true => None,
+        false => Some(listen(SignalKind::hangup())?),
+    };
     tokio::spawn(async move {
         let mut first: Option<Instant> = None;
         loop {
             let interrupted = tokio::select! {
                 _ = interrupts.recv() => true,
                 _ = terminations.recv() => false,
-                _ = hang_ups.recv() => false,
+                () = next(&mut hang_ups) => false,
             };
             let asked = *wish.borrow();
             let in_time = first.is_some_and(|first| first.elapsed() <= SECOND_THOUGHTS);
@@ -37,4 +40,12 @@ pub(super) fn while_following_a_job() -> Result<Interrupts, Failure> {
         }
     });
     Ok(Interrupts::new(wished))
+}
+
+/// The next signal; none comes where nobody listens.
+async fn next(signals: &mut Option<Signal>) {
+    match signals {
+        Some(signals) => _ = signals.recv().await,
+        None => std::future::pending().await,
+    }
 }

@@ -2,11 +2,15 @@
 
 use super::Coordinator;
 use crate::worker::answering::Answering;
-use sleap_rtc_job::{JobCommand, JobFolder, JobHandle};
+use sleap_rtc_job::{JobCommand, JobError, JobFolder, JobHandle};
 use sleap_rtc_protocol::ids::{JobId, PeerId};
 use sleap_rtc_protocol::job::{Refusal, RefusalCode};
-use sleap_rtc_protocol::signaling::{AppMessage, JobRequest, PeerMessage, Question, Unreadable};
+use sleap_rtc_protocol::signaling::{
+    AppMessage, ClientMessage, JobRequest, PeerMessage, Question, Unreadable,
+};
 use sleap_rtc_protocol::worker::{RESERVATION, Slot, WorkerEvent, WorkerStatus};
+use sleap_rtc_signaling::client::SignalingClient;
+use std::path::PathBuf;
 use tracing::{info, warn};
 
 impl Coordinator {
@@ -70,22 +74,29 @@ impl Coordinator {
 
     /// Only the peer that a job or a reservation belongs to may cancel it here.
     async fn on_job_cancel(&mut self, peer: PeerId, job_id: String) {
-        let (status, cleanup_complete) = if self.release(&peer) {
-            ("cancelled", true)
-        } else if let Some(handle) = self.own_job(&peer, &job_id).await {
-            info!(%peer, job = job_id.escape_debug().to_string(), "cancelled by its owner");
-            if let Err(error) = handle.command(JobCommand::Cancel).await {
-                warn!(%error, "the job could not be told to end");
-            }
-            // The trainer takes a moment; the job's last event says when it is over.
-            ("cancelled", false)
+        let job = if self.release(&peer) {
+            None
+        } else if let Some(job) = self.running_job(&peer, &job_id) {
+            Some(job)
         } else {
-            info!(%peer, "a job that is not this peer's was not cancelled");
-            ("not_found", true)
+            return self.say_not_found(&peer, job_id).await;
         };
-        let status = status.to_owned();
-        let payload = AppMessage::JobCancelled { job_id, status, cleanup_complete };
-        self.send_app(&peer, payload).await;
+        let cancelling = Cancelling {
+            state_dir: self.site.state_dir.clone(),
+            signaling: self.signaling.clone(),
+            own_id: self.own_id.clone(),
+            peer,
+            job_id,
+        };
+        // A job's process that does not answer must not keep others from their slots.
+        self.tasks.spawn(cancelling.cancel(job));
+    }
+
+    async fn say_not_found(&self, peer: &PeerId, job_id: String) {
+        info!(%peer, "a job that is not this peer's was not cancelled");
+        let status = "not_found".to_owned();
+        let payload = AppMessage::JobCancelled { job_id, status, cleanup_complete: true };
+        self.send_app(peer, payload).await;
     }
 
     /// Ends what `peer` has here short of a running job: its reservation, and the connection on
@@ -103,17 +114,52 @@ impl Coordinator {
         true
     }
 
-    async fn own_job(&self, peer: &PeerId, job_id: &str) -> Option<JobHandle> {
+    /// The running job that `peer` names.
+    fn running_job(&self, peer: &PeerId, job_id: &str) -> Option<JobId> {
         let unnamed = self.new_jobs.get(peer).filter(|connection| !connection.names_its_job);
         let job = match unnamed.and_then(|connection| connection.job.clone()) {
             Some(job) => job,
             None => JobId::new(job_id).ok()?,
         };
-        self.state.runs(&job).then_some(())?;
-        let folder = JobFolder::open(&self.site.state_dir, &job).ok()?;
-        if folder.owner() != peer {
-            return None;
+        self.running.get(&job).filter(|running| running.seen.owner == *peer)?;
+        Some(job)
+    }
+}
+
+/// A job that its owner wants ended.
+struct Cancelling {
+    state_dir: PathBuf,
+    signaling: SignalingClient,
+    own_id: PeerId,
+    peer: PeerId,
+    job_id: String,
+}
+
+impl Cancelling {
+    /// Ends the job, where there is one, and answers. A reservation has ended already.
+    async fn cancel(self, job: Option<JobId>) {
+        if let Some(job) = &job {
+            info!(peer = %self.peer, %job, "cancelled by its owner");
+            if let Err(error) = self.tell(job.clone()).await {
+                warn!(%job, %error, "the job could not be told to end");
+            }
         }
-        JobHandle::attach(&folder).await.ok()
+        let payload = AppMessage::JobCancelled {
+            job_id: self.job_id,
+            status: "cancelled".to_owned(),
+            // The trainer takes a moment; the job's last event says when it is over.
+            cleanup_complete: job.is_none(),
+        };
+        let message = PeerMessage { from_peer_id: self.own_id, to_peer_id: self.peer, payload };
+        if let Err(error) = self.signaling.send(ClientMessage::PeerMessage(message)).await {
+            warn!(%error, "an answer could not be sent");
+        }
+    }
+
+    async fn tell(&self, job: JobId) -> Result<(), JobError> {
+        let state_dir = self.state_dir.clone();
+        let opening = tokio::task::spawn_blocking(move || JobFolder::open(&state_dir, &job));
+        let folder = opening.await.map_err(|_| JobError::NotRunning)??;
+        JobHandle::attach(&folder).await?.command(JobCommand::Cancel).await
     }
 }

@@ -214,3 +214,39 @@ async fn what_was_given_up_counts_towards_the_limit() {
     cache.salvage(&empty);
     assert!(empty.exists());
 }
+
+/// A cache with one file in it, and the folder of a transfer that was given up.
+async fn used() -> (Worker, TempDir) {
+    let mut worker = Worker::new(1 << 30);
+    let from = tempfile::tempdir().unwrap();
+    write(&from.path().join("labels.slp"), &noise(1, 3 << 20), false);
+    worker.submit(from.path()).await;
+    std::fs::create_dir(worker.disk.path().join("cache/unfinished/job")).unwrap();
+    worker.limits.cache = None;
+    (worker, from)
+}
+
+#[tokio::test]
+async fn a_cache_that_cannot_be_opened_now_is_left_as_it_is() {
+    let (worker, _from) = used().await;
+    let folder = worker.disk.path().join("cache");
+    let (index, aside) = (folder.join("index.sqlite"), folder.join("aside"));
+    std::fs::rename(&index, &aside).unwrap();
+    std::fs::create_dir(&index).unwrap();
+    Cache::open(&folder, 1 << 30).unwrap_err();
+    std::fs::remove_dir(&index).unwrap();
+    std::fs::rename(&aside, &index).unwrap();
+    assert!(worker.cached_bytes() >= 3 << 20);
+    Cache::open(&folder, 1 << 30).unwrap();
+    assert!(worker.cached_bytes() >= 3 << 20);
+}
+
+#[tokio::test]
+async fn a_damaged_index_costs_the_cached_files_and_no_unfinished_transfer() {
+    let (worker, _from) = used().await;
+    let folder = worker.disk.path().join("cache");
+    std::fs::write(folder.join("index.sqlite"), noise(7, 8192)).unwrap();
+    Cache::open(&folder, 1 << 30).unwrap();
+    assert_eq!(worker.cached_bytes(), 0);
+    assert!(folder.join("unfinished/job").is_dir());
+}
