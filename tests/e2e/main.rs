@@ -11,6 +11,7 @@ extern crate support;
 mod abuse;
 mod busy;
 mod cli;
+mod doctor;
 mod example_policies;
 mod explain;
 mod full_disk;

@@ -16,6 +16,7 @@ use tokio::process::Command;
 /// Imports take many seconds on a cold disk.
 const HELP_LIMIT: Duration = Duration::from_secs(120);
 const MAX_WORDS_CHARS: usize = 300;
+const MAX_REPORT_CHARS: usize = 64 * 1024;
 
 /// What this machine can run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,6 +142,25 @@ async fn ask_for_help(
         true => Ok(()),
         false => Err(last_words(&said, &String::from_utf8_lossy(&output.stdout))),
     }
+}
+
+/// What sleap-nn reports of its own surroundings, PyTorch and CUDA among them; nothing from versions
+/// that do not.
+pub async fn system_report(
+    toolbox: &Toolbox,
+    variables: &[(OsString, OsString)],
+) -> Option<String> {
+    let (program, arguments) = toolbox.find_command("system").ok()?;
+    let asking = Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .envs(variables.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(HELP_LIMIT, asking).await.ok()?.ok()?;
+    let report = String::from_utf8_lossy(&output.stdout);
+    output.status.success().then(|| report.chars().take(MAX_REPORT_CHARS).collect())
 }
 
 /// The last line that says something.

@@ -8,6 +8,8 @@
 pub mod client;
 #[cfg(feature = "peer")]
 mod common;
+#[cfg(all(feature = "client", feature = "worker"))]
+mod doctor;
 #[cfg_attr(not(feature = "peer"), allow(dead_code, reason = "a server asks nobody for a token"))]
 mod environment;
 pub mod exit;
@@ -60,6 +62,10 @@ enum CommandArgs {
     #[cfg(feature = "client")]
     #[command(flatten)]
     Client(client::ClientArgs),
+    /// Check this machine before a job waits for it: GPUs, trainer, disk, server, …
+    #[cfg(all(feature = "client", feature = "worker"))]
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor(doctor::DoctorArgs),
     /// Print what the GPU driver reports; started by the worker
     #[cfg(feature = "worker")]
     #[command(name = sleap_rtc_gpu::SUBCOMMAND, hide = true)]
@@ -91,6 +97,9 @@ pub enum Command {
     /// A client's command.
     #[cfg(feature = "client")]
     Client(client::ClientCommand, Box<Config>),
+    /// `doctor`
+    #[cfg(all(feature = "client", feature = "worker"))]
+    Doctor(doctor::DoctorOptions, Box<Config>),
     /// `survey-gpus`
     #[cfg(feature = "worker")]
     SurveyGpus,
@@ -208,6 +217,11 @@ fn parse_in(
             warnings.extend(warning.map(str::to_owned));
             Command::Client(command, config)
         }
+        #[cfg(all(feature = "client", feature = "worker"))]
+        CommandArgs::Doctor(args) => {
+            let (options, overrides) = args.check()?;
+            Command::Doctor(options, load(overrides)?)
+        }
         #[cfg(feature = "worker")]
         CommandArgs::SurveyGpus => Command::SurveyGpus,
         #[cfg(feature = "worker")]
@@ -239,6 +253,8 @@ pub async fn run(command: Command) -> Result<Exit, Failure> {
         Command::Worker(options, config) => worker::run(options, *config).await,
         #[cfg(feature = "client")]
         Command::Client(command, config) => client::run(command, *config).await,
+        #[cfg(all(feature = "client", feature = "worker"))]
+        Command::Doctor(options, config) => doctor::run(options, &config).await,
         #[cfg(feature = "worker")]
         Command::SurveyGpus => worker::survey_gpus(),
         #[cfg(feature = "worker")]

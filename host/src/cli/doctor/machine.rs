@@ -1,0 +1,171 @@
+//! Limits of the system, folders and their locks, sockets, plugins.
+
+use super::{Finding, with_causes};
+use crate::config::Config;
+use rustix::process::{Resource, getrlimit};
+use sleap_rtc_base::lock::{self, Locked};
+use sleap_rtc_policy::Policies;
+use std::fs;
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::path::Path;
+
+/// Each connection and each job needs some.
+const OPEN_FILES: u64 = 1024;
+const ADDRESS_SPACE_GIB: u64 = 3;
+/// What a package and its results take, roughly.
+const FREE_GIB: u64 = 10;
+const GIB: u64 = 1 << 30;
+/// A quota is seen only by writing.
+const PROBE_BYTES: usize = 1 << 20;
+
+pub(super) fn check(config: &Config, for_worker: bool, for_client: bool) -> Vec<Finding> {
+    let mut findings = vec![open_files(), address_space()];
+    if for_worker {
+        findings.push(proc());
+        findings.extend(folder("state", &config.worker.state_dir, "--state-dir"));
+    }
+    if for_client {
+        findings.extend(folder("records", &config.client.jobs_dir, "XDG_DATA_HOME"));
+    }
+    findings.extend(sockets(&config.ice.bind));
+    findings.push(plugins(config));
+    findings
+}
+
+fn open_files() -> Finding {
+    match getrlimit(Resource::Nofile).current {
+        Some(limit) if limit < OPEN_FILES => Finding::warn(
+            "open files",
+            format!("this process may open {limit} files"),
+            format!("raise the limit to {OPEN_FILES}: `ulimit -n`, or LimitNOFILE of the unit"),
+        ),
+        limit => Finding::ok("open files", limit.map_or("no limit".into(), |n| n.to_string())),
+    }
+}
+
+fn address_space() -> Finding {
+    match getrlimit(Resource::As).current {
+        Some(limit) if limit < ADDRESS_SPACE_GIB * GIB => Finding::warn(
+            "memory",
+            format!("the address space is limited to {} MiB", limit >> 20),
+            format!(
+                "raise `ulimit -v` (h_vmem, vmem of the batch system) to {ADDRESS_SPACE_GIB} GiB; \
+                 CUDA alone needs far more"
+            ),
+        ),
+        Some(limit) => Finding::ok("memory", format!("address space of {} GiB", limit / GIB)),
+        None => Finding::ok("memory", "no limit on the address space"),
+    }
+}
+
+fn proc() -> Finding {
+    match Path::new("/proc/self/fd").exists() {
+        true => Finding::ok("/proc", "is mounted"),
+        false => Finding::fail("/proc", "is not mounted", "mount -t proc proc /proc"),
+    }
+}
+
+/// Whether it can be written, has locks, and has room.
+fn folder(check: &'static str, path: &Path, setting: &str) -> Vec<Finding> {
+    let place = path.display();
+    let there = path.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
+    match probe(there) {
+        Err(error) => {
+            let full = sleap_rtc_base::disk::is_full(&error);
+            let advice = match full {
+                true => "make room, or raise the quota".to_owned(),
+                false => {
+                    format!("make it writable for this user, or choose another with {setting}")
+                }
+            };
+            vec![Finding::fail(check, format!("{place} cannot be written: {error}"), advice)]
+        }
+        Ok(Locked::Unsupported) => vec![
+            Finding::warn(
+                check,
+                format!("{place} is on a file system without locks"),
+                format!(
+                    "choose a local disk with {setting}, or let no two programs use it at once"
+                ),
+            ),
+            room(there),
+        ],
+        Ok(Locked::Held) => vec![Finding::ok(check, place.to_string()), room(there)],
+    }
+}
+
+fn probe(folder: &Path) -> io::Result<Locked> {
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(&vec![0x5a; PROBE_BYTES])?;
+    file.as_file().sync_all()?;
+    lock::exclusive(file.as_file(), file.path())
+}
+
+fn room(folder: &Path) -> Finding {
+    let Ok(disk) = rustix::fs::statvfs(folder) else {
+        return Finding::ok("disk", "its free space is not known");
+    };
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    let (gib, place) = (free / GIB, folder.display());
+    if disk.f_files > 0 && disk.f_favail == 0 {
+        return Finding::fail("disk", format!("{place} has room for no more files"), "delete some");
+    }
+    match free < FREE_GIB * GIB {
+        true => Finding::warn(
+            "disk",
+            format!("{gib} GiB are free at {place}"),
+            "make room: packages, results and the cache of a worker (`cache`) lie there",
+        ),
+        false => Finding::ok("disk", format!("{gib} GiB are free at {place}")),
+    }
+}
+
+/// Connections between clients and workers use UDP.
+fn sockets(bind: &[IpAddr]) -> Vec<Finding> {
+    let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
+    let addresses = if bind.is_empty() { &any[..] } else { bind };
+    let open = |address: &IpAddr| match UdpSocket::bind((*address, 0)) {
+        Ok(_) => Finding::ok("udp", format!("sockets can be opened on {address}")),
+        Err(error) => Finding::fail(
+            "udp",
+            format!("no socket can be opened on {address}: {error}"),
+            "name addresses of this machine in `[ice] bind`",
+        ),
+    };
+    addresses.iter().map(open).collect()
+}
+
+fn plugins(config: &Config) -> Finding {
+    match Policies::load(&config.policy) {
+        Ok(_) => Finding::ok("plugins", "all can be used"),
+        Err(error) => Finding::fail(
+            "plugins",
+            with_causes(&error),
+            format!("see {}", fs::canonicalize(&config.policy.dir).unwrap_or_default().display()),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict;
+    use super::*;
+
+    #[test]
+    fn a_folder_is_written_locked_and_measured() {
+        let folder = tempfile::tempdir().unwrap();
+        let found = super::folder("state", &folder.path().join("not/there/yet"), "--state-dir");
+        assert_eq!(found[0].verdict, Verdict::Ok, "{found:?}");
+        assert_eq!(found[1].check, "disk");
+        let found = super::folder("state", Path::new("/proc/no/such"), "--state-dir");
+        assert_eq!(found[0].verdict, Verdict::Fail);
+        assert!(found[0].advice.as_ref().unwrap().contains("--state-dir"), "{found:?}");
+    }
+
+    #[test]
+    fn addresses_of_other_machines_cannot_be_bound() {
+        let found = sockets(&["127.0.0.1".parse().unwrap(), "192.0.2.1".parse().unwrap()]);
+        assert_eq!((found[0].verdict, found[1].verdict), (Verdict::Ok, Verdict::Fail));
+    }
+}

@@ -1,0 +1,168 @@
+//! GPUs, their driver, the trainer and its PyTorch.
+
+use super::Finding;
+use crate::config::WorkerConfig;
+use sleap_rtc_gpu::{Health, Survey, visible_devices};
+use sleap_rtc_job::RunnerSettings;
+use sleap_rtc_job::trainers::{Trainer, Trainers};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// As the worker waits.
+const SURVEY_LIMIT: Duration = Duration::from_secs(25);
+const INSTALL: &str = "uv tool install \"sleap-nn[torch]\" --torch-backend auto";
+
+pub(super) async fn check(config: &WorkerConfig) -> Vec<Finding> {
+    let (mut findings, has_gpu) = gpus(config).await;
+    let settings = RunnerSettings {
+        trainer: config.trainer.clone(),
+        pass_env: config.pass_env.clone(),
+        ..RunnerSettings::default()
+    };
+    let (toolbox, variables) = (settings.toolbox(), settings.trainer_variables());
+    let trainers = Trainers::find(&toolbox, &variables).await;
+    findings.extend(trainer(&trainers));
+    if let Trainer::Works(_) = &trainers.training {
+        let report = sleap_rtc_job::trainers::system_report(&toolbox, &variables).await;
+        findings.push(torch(report.as_deref(), has_gpu));
+    }
+    findings
+}
+
+async fn gpus(config: &WorkerConfig) -> (Vec<Finding>, bool) {
+    if let Some(gpus) = &config.gpus {
+        let says = format!("`[worker] gpus` describes {}; none is looked for", gpus.len());
+        return (vec![Finding::ok("gpu", says)], !gpus.is_empty());
+    }
+    let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("sleap-rtc"));
+    let asking = move || sleap_rtc_gpu::survey_in_child(&program, SURVEY_LIMIT);
+    let survey = tokio::task::spawn_blocking(asking).await;
+    let survey = survey.unwrap_or_else(|error| Survey::Unavailable(error.to_string()));
+    let mut findings = found(&survey);
+    let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
+    if let (Some(text), Survey::Answered(inventory)) = (visible, &survey) {
+        let names = visible_devices(&text);
+        let missing: Vec<String> =
+            names.iter().filter(|n| n.find(inventory).is_none()).map(ToString::to_string).collect();
+        findings.push(match missing.is_empty() {
+            true => {
+                Finding::ok("visible", format!("CUDA_VISIBLE_DEVICES names {} GPUs", names.len()))
+            }
+            false => Finding::fail(
+                "visible",
+                format!(
+                    "CUDA_VISIBLE_DEVICES names {}, which the driver does not list",
+                    missing.join(", ")
+                ),
+                "see `nvidia-smi -L`",
+            ),
+        });
+    }
+    let has_gpu = matches!(&survey, Survey::Answered(i) if i.devices.iter().any(|d| d.health.gpu().is_some()));
+    (findings, has_gpu)
+}
+
+fn found(survey: &Survey) -> Vec<Finding> {
+    let inventory = match survey {
+        Survey::NoDriver => {
+            let says = "no NVIDIA driver: jobs run on the CPU";
+            return vec![Finding::warn("gpu", says, "install the driver, or leave it at that")];
+        }
+        Survey::Unavailable(words) => {
+            let says = format!("the NVIDIA driver cannot be asked: {words}");
+            let advice = "restart the machine after an upgrade of the driver; `dmesg | grep -i nvrm` \
+                          says more; `[worker] gpus = []` makes a worker for the CPU";
+            return vec![Finding::fail("gpu", says, advice)];
+        }
+        Survey::Answered(inventory) => inventory,
+    };
+    let version = |version: &Option<String>| version.clone().unwrap_or_else(|| "unknown".into());
+    let (driver, cuda) = (version(&inventory.driver_version), version(&inventory.cuda_version));
+    let mut findings = vec![Finding::ok("driver", format!("{driver}, for CUDA up to {cuda}"))];
+    if inventory.devices.is_empty() {
+        let says = "the driver lists no GPU: jobs run on the CPU";
+        findings.push(Finding::warn(
+            "gpu",
+            says,
+            "see `nvidia-smi -L`, and the container's options",
+        ));
+    }
+    findings.extend(inventory.devices.iter().map(|device| match &device.health {
+        Health::Working(gpu) => {
+            let (model, mib) = (&gpu.model, gpu.memory_mib);
+            Finding::ok("gpu", format!("{}: {model}, {mib} MB", device.index))
+        }
+        Health::Lost(words) => Finding::fail(
+            "gpu",
+            format!("{} is lost: {words}", device.index),
+            "`nvidia-smi --gpu-reset` or a restart may bring it back; its slot takes no jobs until then",
+        ),
+    }));
+    findings
+}
+
+fn trainer(trainers: &Trainers) -> Vec<Finding> {
+    let problems = trainers.problems();
+    if problems.is_empty() {
+        let program = trainers.training.program().unwrap_or("".as_ref());
+        let version = trainers.version.as_deref().unwrap_or("of unknown version");
+        return vec![Finding::ok("trainer", format!("{} {version}", program.display()))];
+    }
+    let advice = format!("install it with {INSTALL}, or name another in `[worker] trainer`");
+    problems.into_iter().map(|says| Finding::fail("trainer", says, advice.clone())).collect()
+}
+
+/// What sleap-nn's own report says of CUDA.
+fn torch(report: Option<&str>, has_gpu: bool) -> Finding {
+    let Some(report) = report else {
+        return Finding::ok("torch", "this trainer does not report on its PyTorch");
+    };
+    let lines = report.lines().map(str::trim);
+    let about_cuda = lines.filter(|line| line.to_ascii_lowercase().contains("cuda"));
+    let about_cuda: Vec<&str> = about_cuda.collect();
+    let denies = |line: &&&str| {
+        let line = line.to_ascii_lowercase();
+        line.contains("available")
+            && ["false", "no", "not"]
+                .iter()
+                .any(|word| line.split(|c: char| !c.is_alphanumeric()).any(|other| other == *word))
+    };
+    match about_cuda.iter().find(denies) {
+        Some(line) if has_gpu => Finding::fail(
+            "torch",
+            format!("PyTorch does not use the GPU: {line}"),
+            format!("install it for this driver's CUDA: {INSTALL}"),
+        ),
+        _ => Finding::ok(
+            "torch",
+            match about_cuda.first() {
+                Some(line) => (*line).to_owned(),
+                None => "it reports nothing of CUDA".to_owned(),
+            },
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict;
+    use super::*;
+
+    #[test]
+    fn a_torch_for_the_cpu_beside_a_gpu_fails() {
+        let cpu = "PyTorch: 2.9.0+cpu\nCUDA available: False\n";
+        assert_eq!(torch(Some(cpu), true).verdict, Verdict::Fail);
+        assert_eq!(torch(Some(cpu), false).verdict, Verdict::Ok);
+        let cuda = "PyTorch: 2.9.0+cu128\nCUDA available: True\nCUDA version: 12.8\n";
+        assert_eq!(torch(Some(cuda), true), Finding::ok("torch", "CUDA available: True"));
+        assert_eq!(torch(None, true).verdict, Verdict::Ok);
+    }
+
+    #[test]
+    fn a_driver_in_trouble_fails_and_none_is_only_told() {
+        assert_eq!(found(&Survey::NoDriver)[0].verdict, Verdict::Warn);
+        let broken = found(&Survey::Unavailable("version mismatch".into()));
+        assert_eq!(broken[0].verdict, Verdict::Fail);
+        assert!(broken[0].says.contains("version mismatch"));
+    }
+}

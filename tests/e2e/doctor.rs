@@ -1,0 +1,85 @@
+//! `sleap-rtc doctor`: what is wrong with a machine is found before anybody waits for it.
+
+use crate::support::*;
+use serde_json::Value;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+/// Exit code and output.
+fn doctor(site: &Site, path: &Path, server: &str, arguments: &[&str]) -> (i32, String) {
+    let mut command = Site::binary(&site.folder("machine"), path);
+    command.arg("doctor").args(arguments);
+    command.env("SLEAP_RTC_SIGNALING_WS", format!("ws://{server}"));
+    command.env("SLEAP_RTC_SIGNALING_HTTP", format!("http://{server}"));
+    let output = command.output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    println!("{text}{}", String::from_utf8_lossy(&output.stderr));
+    (output.status.code().unwrap(), text)
+}
+
+fn verdict<'a>(findings: &'a Value, check: &str) -> Vec<&'a str> {
+    let findings = findings.as_array().unwrap().iter().filter(|f| f["check"] == check);
+    findings.map(|finding| finding["verdict"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_machine_in_order_passes() {
+    let site = Site::new();
+    let server = site.server();
+    let Some(driver) = Driver::new(&site) else { return };
+    driver.lists(&gpu_row(0, 24_000));
+    let address = server.address().to_string();
+    let (code, text) = doctor(&site, driver.folder(), &address, &["--worker"]);
+    assert_eq!(code, 0);
+    for words in
+        ["NVIDIA A0, 24000 MB", "sleap-nn 0.3.5", "answers", "lets peers register", "within"]
+    {
+        assert!(text.contains(words), "{words}");
+    }
+    assert!(!text.contains("fail"));
+    let (code, text) = doctor(&site, Path::new("/nonexistent"), &address, &["--client"]);
+    assert_eq!(code, 0);
+    assert!(!text.contains("trainer") && !text.contains("gpu"));
+}
+
+#[test]
+fn whatever_is_wrong_is_named_with_what_to_do() {
+    let site = Site::new();
+    let Some(driver) = Driver::new(&site) else { return };
+    driver.breaks();
+    let trainer = driver.folder().join("sleap-nn");
+    fs::remove_file(&trainer).unwrap();
+    fs::write(&trainer, "#!/bin/sh\necho \"No module named 'torch'\" >&2\nexit 1\n").unwrap();
+    fs::set_permissions(&trainer, fs::Permissions::from_mode(0o755)).unwrap();
+    let nowhere = "127.0.0.1:1";
+    let arguments = ["--worker", "--json", "--state-dir", "/proc/nowhere"];
+    let (code, text) = doctor(&site, driver.folder(), nowhere, &arguments);
+    assert_eq!(code, 1);
+    let findings: Value = serde_json::from_str(&text).unwrap();
+    for check in ["gpu", "trainer", "state", "server"] {
+        assert_eq!(verdict(&findings, check)[..1], ["fail"], "{check}");
+    }
+    for finding in findings.as_array().unwrap().iter().filter(|f| f["verdict"] != "ok") {
+        assert!(finding["advice"].as_str().is_some_and(|advice| !advice.is_empty()), "{finding}");
+    }
+    assert!(text.contains("version mismatch") && text.contains("'torch'"));
+}
+
+#[test]
+fn a_torch_for_the_cpu_is_found_out_beside_a_gpu() {
+    let site = Site::new();
+    let server = site.server();
+    let Some(driver) = Driver::new(&site) else { return };
+    driver.lists(&gpu_row(0, 24_000));
+    let trainer = driver.folder().join("sleap-nn");
+    fs::remove_file(&trainer).unwrap();
+    let report = "#!/bin/sh\n[ $1 = --version ] && echo sleap-nn 0.3.5\n\
+                  [ $1 = system ] && echo 'CUDA available: False'\nexit 0\n";
+    fs::write(&trainer, report).unwrap();
+    fs::set_permissions(&trainer, fs::Permissions::from_mode(0o755)).unwrap();
+    let address = server.address().to_string();
+    let (code, text) = doctor(&site, driver.folder(), &address, &["--worker"]);
+    assert_eq!(code, 1);
+    assert!(text.contains("PyTorch does not use the GPU"));
+}
