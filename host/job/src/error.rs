@@ -41,6 +41,9 @@ pub enum JobError {
     /// Its process is gone; the job's events say so now.
     #[error("the job's process is gone: the job was interrupted")]
     Interrupted,
+    /// A thread that read for it panicked.
+    #[error("a thread that read the job's folder ended early; this is a bug")]
+    Thread,
     /// There is no process to take a command or to be followed.
     #[error("the job does not run")]
     NotRunning,

@@ -11,6 +11,7 @@ use super::folder::JobFolder;
 use super::keep::Hold;
 use super::settings::RunnerSettings;
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobState, NumberedEvent};
+use std::collections::VecDeque;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::process::Command;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 /// How long a job's process has to answer after its start.
@@ -33,6 +35,8 @@ const EXIT_LIMIT: Duration = Duration::from_secs(10);
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// Events are looked for this often even when nothing wakes.
 const CALM_INTERVAL: Duration = Duration::from_secs(1);
+/// Events that are read at once: each may be large.
+const READ_AT_ONCE: usize = 8;
 
 /// How to start a job's process.
 #[derive(Debug, Clone)]
@@ -142,7 +146,8 @@ impl JobHandle {
         EventStream {
             folder: self.folder.clone(),
             after,
-            reader: None,
+            reading: Reading::Idle(None),
+            ready: VecDeque::new(),
             socket: None,
             closed_at: None,
             settled: false,
@@ -172,11 +177,41 @@ impl JobHandle {
 pub struct EventStream {
     folder: JobFolder,
     after: u64,
-    reader: Option<EventReader>,
+    reading: Reading,
+    /// Read and not handed out yet.
+    ready: VecDeque<NumberedEvent>,
     socket: Option<UnixStream>,
     closed_at: Option<Instant>,
     settled: bool,
     over: bool,
+}
+
+/// Where the reading stands. Disks may be slow, so that a thread for blocking work does it; what it
+/// has begun it ends, also when nobody waits any more.
+#[derive(Debug)]
+enum Reading {
+    /// Nothing is read at the moment; there is no reader before the first time.
+    Idle(Option<EventReader>),
+    Busy(JoinHandle<Result<(EventReader, Vec<NumberedEvent>), JobError>>),
+}
+
+/// Reads the next events, as far as they are there.
+fn read_some(
+    reader: Option<EventReader>,
+    folder: &JobFolder,
+    after: u64,
+) -> Result<(EventReader, Vec<NumberedEvent>), JobError> {
+    let mut reader = match reader {
+        Some(reader) => reader,
+        None => EventReader::open(folder, after)?,
+    };
+    let mut events = Vec::new();
+    while events.len() < READ_AT_ONCE
+        && let Some(event) = reader.read()?
+    {
+        events.push(event);
+    }
+    Ok((reader, events))
 }
 
 impl EventStream {
@@ -199,7 +234,7 @@ impl EventStream {
             if self.over {
                 return Ok(None);
             }
-            if let Some(numbered) = self.read()? {
+            if let Some(numbered) = self.read().await? {
                 self.over = matches!(numbered.event, JobEvent::Finished { .. });
                 return Ok(Some(numbered));
             }
@@ -212,12 +247,23 @@ impl EventStream {
         }
     }
 
-    fn read(&mut self) -> Result<Option<NumberedEvent>, JobError> {
-        let reader = match &mut self.reader {
-            Some(reader) => reader,
-            empty => empty.insert(EventReader::open(&self.folder, self.after)?),
-        };
-        reader.read()
+    async fn read(&mut self) -> Result<Option<NumberedEvent>, JobError> {
+        if let Some(event) = self.ready.pop_front() {
+            return Ok(Some(event));
+        }
+        if let Reading::Idle(reader) = &mut self.reading {
+            let (reader, folder, after) = (reader.take(), self.folder.clone(), self.after);
+            let work = move || read_some(reader, &folder, after);
+            self.reading = Reading::Busy(tokio::task::spawn_blocking(work));
+        }
+        if let Reading::Busy(busy) = &mut self.reading {
+            let read = busy.await.map_err(|_| JobError::Thread);
+            self.reading = Reading::Idle(None);
+            let (reader, events) = read??;
+            self.reading = Reading::Idle(Some(reader));
+            self.ready.extend(events);
+        }
+        Ok(self.ready.pop_front())
     }
 
     /// Returns when there may be something new.

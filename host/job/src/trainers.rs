@@ -34,6 +34,8 @@ pub struct Trainers {
 pub enum Trainer {
     /// It does what is asked of it.
     Works(PathBuf),
+    /// That of SLEAP 1.4.1, which takes JSON configs alone.
+    Legacy(PathBuf),
     /// It is there and does not work: why, in words.
     Broken(PathBuf, String),
     /// There is none: what to do.
@@ -44,7 +46,7 @@ impl Trainer {
     /// What is wrong, if something is.
     pub fn problem(&self) -> Option<String> {
         match self {
-            Self::Works(_) => None,
+            Self::Works(_) | Self::Legacy(_) => None,
             Self::Broken(program, words) => {
                 Some(format!("the trainer {} does not work: {words}", program.display()))
             }
@@ -55,7 +57,9 @@ impl Trainer {
     /// The program, working or not.
     pub fn program(&self) -> Option<&Path> {
         match self {
-            Self::Works(program) | Self::Broken(program, _) => Some(program),
+            Self::Works(program) | Self::Legacy(program) | Self::Broken(program, _) => {
+                Some(program)
+            }
             Self::Missing(_) => None,
         }
     }
@@ -94,7 +98,7 @@ impl Trainers {
 /// SLEAP 1.4.1 has one program for all trainings, which takes other configs.
 async fn training(toolbox: &Toolbox, variables: &[(OsString, OsString)]) -> Trainer {
     match (probe(toolbox, &["train"], variables).await, toolbox.sleap_train()) {
-        (Trainer::Missing(_), Some(program)) => Trainer::Works(program),
+        (Trainer::Missing(_), Some(program)) => Trainer::Legacy(program),
         (found, _) => found,
     }
 }
@@ -199,7 +203,7 @@ mod tests {
             assert_eq!(found.problems(), [""; 0], "{name}");
         }
         let legacy = found(&[("sleap-train", "exit 1")], None).await;
-        assert!(matches!(legacy.training, Trainer::Works(_)));
+        assert!(matches!(legacy.training, Trainer::Legacy(_)));
         assert!(matches!(legacy.inference, Trainer::Missing(_)));
         let named = found(&[("wrap", WORKS), ("sleap-nn", "exit 1")], Some("wrap run sleap-nn"));
         assert_eq!(named.await.problems(), [""; 0]);

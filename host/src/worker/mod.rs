@@ -62,7 +62,7 @@ use sleap_rtc_net::rtc::RtcOptions;
 use sleap_rtc_policy::{Policies, PolicyError};
 use sleap_rtc_protocol::capabilities::{Capabilities, PROBLEMS, WORKER_TAGS, WorkerFacts};
 use sleap_rtc_protocol::ids::{PeerId, RoomCredentials};
-use sleap_rtc_protocol::job::{JobType, Refusal, RefusalCode};
+use sleap_rtc_protocol::job::{JobDescription, JobType, Refusal, RefusalCode};
 use sleap_rtc_protocol::signaling::{IceServers, Metadata, PeerInfo, Role};
 use sleap_rtc_protocol::worker::WorkerStatus;
 use sleap_rtc_signaling::client::{
@@ -184,8 +184,8 @@ impl Site {
     }
 
     /// Refuses a job that has no trainer here that works.
-    pub(crate) async fn check_trainer(&self, job_type: JobType) -> Result<(), Refusal> {
-        self.trainers.check(job_type).await
+    pub(crate) async fn check_trainer(&self, job: &JobDescription) -> Result<(), Refusal> {
+        self.trainers.check(job).await
     }
 
     /// Whether a job of `client` has or would have GPUs that work, by a fresh look at them.

@@ -54,6 +54,18 @@ pub(super) async fn serve(client: Client, mut link: WorkerEnd) -> Result<(), Con
     served
 }
 
+/// Does what reads or writes files on a thread for that.
+async fn on_disk<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ConnectionError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| ConnectionError::Thread)
+}
+
+async fn open(client: &Client, job: &JobId) -> Result<Option<JobFolder>, ConnectionError> {
+    let (state_dir, job) = (client.site.state_dir.clone(), job.clone());
+    on_disk(move || JobFolder::open(&state_dir, &job).ok()).await
+}
+
 fn refused(code: RefusalCode, message: impl Into<String>) -> ConnectionError {
     ConnectionError::Refused(Refusal::new(code, message))
 }
@@ -66,12 +78,13 @@ async fn submit(
 ) -> Result<(), ConnectionError> {
     let (job, uploads) = (spec.id.clone(), &client.site.uploads);
     let mut upload = None;
-    if let Ok(folder) = JobFolder::open(&client.site.state_dir, &job) {
+    if let Some(folder) = open(client, &job).await? {
         if !folder.spec().secret.matches(&spec.secret) {
             return Err(refused(RefusalCode::Unauthorized, "another job has this id"));
         }
         upload = link.meanwhile(uploads.take_over(&job)).await;
-        if upload.is_none() && has_begun(&folder) {
+        let begun = folder.clone();
+        if upload.is_none() && on_disk(move || has_begun(&begun)).await? {
             return resume(client, link, &folder, EventsAfter::Event(0)).await;
         }
         if upload.is_none() && client.new_job {
@@ -108,14 +121,15 @@ async fn begin(client: &Client, spec: JobSpec) -> Result<Upload, ConnectionError
     staging::check(&client.site, &client.peer, &spec.description).await?;
     client.coordinator.hold(&client.peer).await?;
     let state_dir = &client.site.state_dir;
-    let folder =
-        JobFolder::create(state_dir, &spec, &client.peer).map_err(|error| match error {
-            JobError::Io { source, .. } if sleap_rtc_base::disk::is_full(&source) => {
-                let bytes = spec.description.package_bytes.unwrap_or(0);
-                refused(RefusalCode::Other, storage::full(state_dir, bytes).to_string())
-            }
-            other => other.into(),
-        })?;
+    let making = (state_dir.clone(), spec.clone(), client.peer.clone());
+    let made = on_disk(move || JobFolder::create(&making.0, &making.1, &making.2)).await?;
+    let folder = made.map_err(|error| match error {
+        JobError::Io { source, .. } if sleap_rtc_base::disk::is_full(&source) => {
+            let bytes = spec.description.package_bytes.unwrap_or(0);
+            refused(RefusalCode::Other, storage::full(state_dir, bytes).to_string())
+        }
+        other => other.into(),
+    })?;
     Ok(client.site.uploads.begin(folder))
 }
 
@@ -208,12 +222,10 @@ async fn attach(
     secret: &JobSecret,
     after: EventsAfter,
 ) -> Result<(), ConnectionError> {
-    let folder = JobFolder::open(&client.site.state_dir, job)
-        .ok()
-        .filter(|folder| folder.spec().secret.matches(secret))
-        .ok_or_else(|| {
-            refused(RefusalCode::Unauthorized, "no such job here, or not your secret for it")
-        })?;
+    let folder =
+        open(client, job).await?.filter(|folder| folder.spec().secret.matches(secret)).ok_or_else(
+            || refused(RefusalCode::Unauthorized, "no such job here, or not your secret for it"),
+        )?;
     resume(client, link, &folder, after).await
 }
 
@@ -232,7 +244,8 @@ async fn resume(
         Err(JobError::Interrupted) => JobHandle::attach(folder).await?,
         attached => attached?,
     };
-    let last = folder.last_event()?;
+    let reading = folder.clone();
+    let last = on_disk(move || reading.last_event()).await??;
     let last_event = last.as_ref().map_or(0, |event| event.seq);
     let outcome = last.as_ref().and_then(finished);
     let job = folder.id().clone();
@@ -341,7 +354,8 @@ async fn send_results(
         }
         return Err(error.into());
     }
-    folder.mark_fetched(now_ms());
+    let fetched = folder.clone();
+    on_disk(move || fetched.mark_fetched(now_ms())).await?;
     info!(job = %folder.id(), "results fetched");
     Ok(())
 }

@@ -24,7 +24,7 @@ pub(super) async fn check(
     client: &PeerId,
     job: &JobDescription,
 ) -> Result<(), Refusal> {
-    site.check_trainer(job.job_type).await?;
+    site.check_trainer(job).await?;
     site.check_machine(client).await?;
     let facts = site.facts_for(client);
     check_version(job, facts.sleap_version.as_deref())?;

@@ -5,7 +5,7 @@ use super::Site;
 use super::coordinator::CoordinatorHandle;
 use super::gpus::report_changes;
 use sleap_rtc_job::trainers::{Trainer, Trainers};
-use sleap_rtc_protocol::job::{JobType, Refusal, RefusalCode};
+use sleap_rtc_protocol::job::{JobDescription, Refusal, RefusalCode};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -27,15 +27,24 @@ impl KnownTrainers {
     }
 
     /// Refuses a job that has no trainer here that works.
-    pub(super) async fn check(&self, job_type: JobType) -> Result<(), Refusal> {
-        self.check_within(job_type, PATIENCE).await
+    pub(super) async fn check(&self, job: &JobDescription) -> Result<(), Refusal> {
+        self.check_within(job, PATIENCE).await
     }
 
-    async fn check_within(&self, job_type: JobType, patience: Duration) -> Result<(), Refusal> {
+    async fn check_within(&self, job: &JobDescription, patience: Duration) -> Result<(), Refusal> {
         let mut known = self.0.subscribe();
         let first = tokio::time::timeout(patience, known.wait_for(Option::is_some)).await;
         let Ok(Ok(trainers)) = first else { return Ok(()) };
-        match trainers.as_ref().and_then(|trainers| trainers.of(job_type).problem()) {
+        let trainer = trainers.as_ref().map(|trainers| trainers.of(job.job_type));
+        let problem = match (trainer, &job.sleap_nn_version) {
+            (Some(Trainer::Legacy(program)), Some(version)) => Some(format!(
+                "the worker has no sleap-nn, only {} of SLEAP 1.4.1, which cannot read the package's \
+                 configs of sleap-nn {version}",
+                program.display()
+            )),
+            (trainer, _) => trainer.and_then(Trainer::problem),
+        };
+        match problem {
             None => Ok(()),
             Some(problem) => Err(Refusal::new(RefusalCode::Incompatible, problem)),
         }
@@ -87,6 +96,7 @@ fn report(site: &Site, trainers: &Trainers) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sleap_rtc_protocol::job::JobType;
 
     fn broken() -> Trainers {
         let works = Trainer::Works("/bin/sleap-nn".into());
@@ -98,11 +108,19 @@ mod tests {
     async fn a_broken_trainer_is_refused_and_an_unknown_one_is_not() {
         let known = KnownTrainers::new();
         let soon = Duration::from_millis(1);
-        assert_eq!(known.check_within(JobType::Training, soon).await, Ok(()));
+        let mut training = JobDescription::unknown(JobType::Training);
+        assert_eq!(known.check_within(&training, soon).await, Ok(()));
         known.0.send_replace(Some(broken()));
-        let refusal = known.check(JobType::Training).await.unwrap_err();
+        let refusal = known.check(&training).await.unwrap_err();
         assert_eq!(refusal.code, RefusalCode::Incompatible);
         assert!(refusal.message.contains("'torch'"), "{}", refusal.message);
-        assert_eq!(known.check(JobType::Inference).await, Ok(()));
+        let inference = JobDescription::unknown(JobType::Inference);
+        assert_eq!(known.check(&inference).await, Ok(()));
+        let legacy = Trainer::Legacy("/bin/sleap-train".into());
+        known.0.send_replace(Some(Trainers { training: legacy, ..broken() }));
+        assert_eq!(known.check(&training).await, Ok(()));
+        training.sleap_nn_version = Some("0.3.5".into());
+        let refusal = known.check(&training).await.unwrap_err();
+        assert!(refusal.message.contains("1.4.1"), "{}", refusal.message);
     }
 }

@@ -401,6 +401,13 @@ fn lost(close: Option<&CloseFrame>) -> Ended {
     tracing::warn!(?code, "the connection to the signaling server is lost");
     // Another program uses our identity. Two programs that take it back at once would never stop.
     let replaced = code == Some(CLOSE_REPLACED);
+    if replaced {
+        tracing::warn!(
+            "another program has registered as this peer and takes its place: where a worker's state \
+             folder was copied, start one of both with a folder of its own (--state-dir) or as a new \
+             worker (--new-room)"
+        );
+    }
     Ended::Lost(if replaced { BACKOFF_LONGEST } else { Duration::ZERO })
 }
 
