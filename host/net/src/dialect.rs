@@ -1,9 +1,9 @@
 //! A data channel that speaks `sleap-rtc/1`, from either side.
 //!
-//! Control frames are text, chunks are binary. While a transfer runs it sees only what concerns it;
-//! other frames wait here for the session that owns the channel. Pings and pongs go no further than
-//! here: a client asks while it waits for a frame, a worker answers whenever it reads. Nor does what
-//! is said about lanes (see `lanes`).
+//! Control frames are text messages, chunks are binary messages. During a transfer, the transfer
+//! receives only its own frames; other frames are queued here for the session that owns the channel.
+//! Pings, pongs and frames about lanes (see `lanes`) are handled here: a client pings while it waits
+//! for a frame, and a worker answers whenever it reads.
 
 mod lanes;
 #[cfg(test)]
@@ -23,34 +23,34 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// How many frames may wait while a transfer runs; more is not an honest peer.
-const MAX_WAITING: usize = 256;
-/// How long sending one message may take before the connection counts as dead.
+/// How many frames may be queued during a transfer. An honest peer sends fewer.
+const MAX_QUEUED_FRAMES: usize = 256;
+/// A connection counts as dead if sending one message takes longer than this.
 const SEND_LIMIT: Duration = Duration::from_secs(60);
-/// A ping or a pong that finds no room within this time is left out.
+/// A ping or a pong that cannot be sent within this time is skipped.
 const PING_LIMIT: Duration = Duration::from_secs(1);
 
-/// One direction's frames.
+/// The frames of one direction.
 pub trait Frame: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// Wraps a transfer frame.
     fn from_transfer(frame: TransferFrame) -> Self;
     /// Unwraps a transfer frame, or gives the frame back.
     fn into_transfer(self) -> Result<TransferFrame, Self>;
-    /// Why a transfer must end when this frame arrives in the middle of it.
+    /// The reason to end a running transfer when this frame arrives, if it is one.
     fn interrupts_transfer(&self) -> Option<String>;
-    /// What this side says to hear from the other, if it is the one that asks.
+    /// The ping, in the direction that has one.
     fn ping() -> Option<Self>;
-    /// What the other side is told for this frame, where that is all there is to do.
+    /// Whether this frame is a ping.
     fn is_ping(&self) -> bool;
-    /// The answer to a ping.
+    /// The answer to a ping, in the direction that has one.
     fn pong() -> Option<Self>;
-    /// Whether this is that answer.
+    /// Whether this frame is the answer to a ping.
     fn is_pong(&self) -> bool;
-    /// What this side says about a lane, where it is for this side to say.
+    /// Wraps a frame about a lane, if this direction has it.
     fn from_lane(frame: LaneFrame) -> Option<Self>;
-    /// What the other side said about a lane, or gives the frame back.
+    /// Unwraps a frame about a lane, or gives the frame back.
     fn into_lane(self) -> Result<LaneFrame, Self>;
-    /// Whether this side is the one that offers lanes.
+    /// Whether the sender of these frames offers lanes.
     const OFFERS_LANES: bool;
 }
 
@@ -158,29 +158,29 @@ impl Frame for WorkerFrame {
     const OFFERS_LANES: bool = false;
 }
 
-/// Why nothing more comes or goes.
+/// Why a channel delivers nothing more.
 #[derive(Debug, thiserror::Error)]
 pub enum DialectError {
-    /// The connection is over.
-    #[error("the connection to the other side is gone")]
+    /// The connection is closed.
+    #[error("the connection to the other side is closed")]
     Gone,
-    /// The other side does not read what is sent.
-    #[error("the other side has taken nothing for {} s", SEND_LIMIT.as_secs())]
+    /// The other side does not read.
+    #[error("the other side accepted no data for {} s", SEND_LIMIT.as_secs())]
     Stalled,
-    /// The other side said nothing for too long.
-    #[error("the other side was silent for {} s", .0.as_secs())]
+    /// The other side sent nothing for too long.
+    #[error("the other side sent nothing for {} s", .0.as_secs())]
     Silent(Duration),
     /// The channel failed.
     #[error("the data channel failed")]
     Channel(#[from] ChannelError),
-    /// A frame made no sense.
+    /// A frame is malformed.
     #[error(transparent)]
     Frame(#[from] FrameError),
-    /// Frames pile up during a transfer.
+    /// Too many frames are queued during a transfer.
     #[error("the other side sent too many frames during a transfer")]
     Flooded,
-    /// A chunk outside of a transfer.
-    #[error("the other side sent file content that nobody asked for")]
+    /// A chunk arrived outside of a transfer.
+    #[error("the other side sent file content that was not requested")]
     UnexpectedChunk,
 }
 
@@ -188,7 +188,7 @@ pub enum DialectError {
 pub struct FrameChannel<Out, In> {
     channel: Arc<Channel>,
     lanes: Lanes,
-    /// A chunk that came when none was wanted; nothing more is read until it is.
+    /// A chunk that arrived while none was wanted. Nothing more is read until one is.
     held: Option<Bytes>,
     waiting: VecDeque<In>,
     liveness: Arc<watch::Sender<Liveness>>,
@@ -196,9 +196,9 @@ pub struct FrameChannel<Out, In> {
     direction: std::marker::PhantomData<fn(Out)>,
 }
 
-/// The worker's end.
+/// The worker's end of a channel.
 pub type WorkerEnd = FrameChannel<WorkerFrame, ClientFrame>;
-/// The client's end.
+/// The client's end of a channel.
 pub type ClientEnd = FrameChannel<ClientFrame, WorkerFrame>;
 
 impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
@@ -216,7 +216,7 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
         }
     }
 
-    /// From now on the transfers of this conversation may have lanes, made like this.
+    /// Allows the transfers of this session to use lanes, which are opened with `options`.
     pub fn allow_lanes(&mut self, options: &RtcOptions) {
         self.lanes.allow(options);
     }
@@ -227,19 +227,19 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
         self.liveness.clone()
     }
 
-    /// Cancelled, it makes this end behave as if the connection were gone: whoever uses it comes to
-    /// an orderly end, which dropping a transfer in the middle would not be.
+    /// Cancelling this token makes this end behave as if the connection had closed. A running transfer
+    /// then cleans up, which it could not if it were dropped.
     pub fn cut(&self) -> CancellationToken {
         self.cut.clone()
     }
 
-    /// Sends one frame, waiting for room.
+    /// Sends one frame. Waits while too much data is unacknowledged.
     pub async fn send(&self, frame: &Out) -> Result<(), DialectError> {
         let text = frame::encode(frame)?;
         self.within(SEND_LIMIT, self.channel.send_text(text)).await
     }
 
-    /// The next frame; chunks are an error here. Cancel safe.
+    /// The next frame. A chunk is an error here. Cancel safe.
     pub async fn recv(&mut self) -> Result<In, DialectError> {
         match self.waiting.pop_front() {
             Some(frame) => Ok(frame),
@@ -247,20 +247,20 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
         }
     }
 
-    /// The next frame, if it comes within `limit`.
+    /// The next frame, if it arrives within `limit`.
     pub async fn recv_within(&mut self, limit: Duration) -> Result<In, DialectError> {
         tokio::time::timeout(limit, self.recv()).await.map_err(|_| DialectError::Silent(limit))?
     }
 
-    /// Does `work`, and goes on hearing: pings are answered, other frames wait for `recv`.
+    /// Does `work` and keeps reading: answers pings, and queues other frames for `recv`.
     pub async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
-        while self.waiting.len() < MAX_WAITING {
+        while self.waiting.len() < MAX_QUEUED_FRAMES {
             tokio::select! {
                 done = work.as_mut() => return done,
                 frame = self.recv_now() => match frame {
                     Ok(frame) => self.waiting.push_back(frame),
-                    // The next `recv` says so again.
+                    // The next `recv` reports the error again.
                     Err(_) => break,
                 },
             }
@@ -268,14 +268,14 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
         work.await
     }
 
-    /// Waits until the other side has acknowledged everything, at most `limit`.
+    /// Waits until the other side has acknowledged everything, for at most `limit`.
     pub async fn flush(&self, limit: Duration) {
         if self.channel.flush(limit).await.is_err() {
             tracing::debug!("the channel closed before everything was acknowledged");
         }
     }
 
-    /// The next frame from the wire; asks for one when it is long in coming.
+    /// The next frame from the wire. Pings the other side if none arrives.
     async fn recv_now(&mut self) -> Result<In, DialectError> {
         loop {
             let ping_at = self.liveness.borrow().ping_at();
@@ -283,12 +283,12 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
                 message = self.message() => message?,
                 () = tokio::time::sleep_until(ping_at.into()), if Out::ping().is_some() => {
                     self.record(LivenessEvent::PingSent);
-                    self.say_briefly(Out::ping()).await;
+                    self.try_send(Out::ping()).await;
                     continue;
                 }
             };
             match message {
-                Message::Text(text) => match self.understand(&text).await? {
+                Message::Text(text) => match self.decode(&text).await? {
                     Some(frame) => return Ok(frame),
                     None => continue,
                 },
@@ -306,11 +306,11 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
         message.ok_or(DialectError::Gone)
     }
 
-    /// Reads a frame; nothing comes of one that this end deals with itself.
-    async fn understand(&mut self, text: &str) -> Result<Option<In>, DialectError> {
+    /// Decodes a frame. Handles pings, pongs and frames about lanes, and returns all others.
+    async fn decode(&mut self, text: &str) -> Result<Option<In>, DialectError> {
         let frame: In = frame::decode(text)?;
         if frame.is_ping() {
-            self.say_briefly(Out::pong()).await;
+            self.try_send(Out::pong()).await;
         }
         if frame.is_ping() || frame.is_pong() {
             return Ok(None);
@@ -324,9 +324,9 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
         }
     }
 
-    async fn say_briefly(&self, frame: Option<Out>) {
+    async fn try_send(&self, frame: Option<Out>) {
         let Some(Ok(text)) = frame.as_ref().map(frame::encode) else { return };
-        // No room is no news: what is on its way tells the other side the same.
+        // If there is no room, data in flight shows the other side that this end is alive.
         let _ = self.within(PING_LIMIT, self.channel.send_text(text)).await;
     }
 
@@ -352,8 +352,8 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
         }
     }
 
-    /// Chunks come only where they are wanted. The client asks for a sign of life where chunks have
-    /// lanes: they do not stand in its way then, and the worker is sure to read.
+    /// The next message for a transfer; chunks only if `chunks` is set. The client pings if chunks have
+    /// lanes of their own: they do not delay the ping then, and the worker is sure to read it.
     async fn next_of_transfer(&mut self, chunks: bool) -> Result<Incoming, DialectOrInterrupt> {
         loop {
             if let Some(chunk) = self.held.take_if(|_| chunks) {
@@ -370,14 +370,14 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
                 },
                 () = tokio::time::sleep_until(ping_at.into()), if asks => {
                     self.record(LivenessEvent::PingSent);
-                    self.say_briefly(Out::ping()).await;
+                    self.try_send(Out::ping()).await;
                     continue;
                 }
             };
             match self.heard(message)? {
                 Message::Binary(chunk) => self.held = Some(chunk),
                 Message::Text(text) => {
-                    let Some(frame) = self.understand(&text).await? else { continue };
+                    let Some(frame) = self.decode(&text).await? else { continue };
                     match frame.into_transfer() {
                         Ok(TransferFrame::Lanes { wanted }) if Out::OFFERS_LANES => {
                             self.lanes.offer::<Out>(wanted.into());
@@ -394,7 +394,7 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
         if let Some(reason) = frame.interrupts_transfer() {
             return Err(DialectOrInterrupt::Interrupt(reason));
         }
-        if self.waiting.len() >= MAX_WAITING {
+        if self.waiting.len() >= MAX_QUEUED_FRAMES {
             return Err(DialectError::Flooded.into());
         }
         self.waiting.push_back(frame);
@@ -402,7 +402,7 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
     }
 }
 
-/// The next message, unless the channel is over or cut.
+/// The next message, unless the channel is closed or cut.
 async fn message(channel: &Channel, cut: &CancellationToken) -> Option<Message> {
     tokio::select! {
         biased;

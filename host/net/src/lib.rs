@@ -1,22 +1,22 @@
-//! Peer connections, and the protocol that our own programs speak on them.
+//! Peer connections, and the native dialect on top of them.
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`rtc`] | peer connections and data channels, tuned |
+//! | [`rtc`] | peer connections and data channels |
 //! | [`dialect`] | a data channel that speaks `sleap-rtc/1`: where `rtc` and `transfer` meet |
-//! | `bare` | the lanes without files, for measurements (feature `bench`) |
+//! | `bare` | lanes without files, for benchmarks (feature `bench`) |
 //!
-//! Two peers of one process, over loopback:
+//! Two peers in one process, over loopback:
 //!
 //! ```
 //! use sleap_rtc_base::ice::IceConfig;
 //! use sleap_rtc_net::rtc::{self, Message, RtcOptions};
-//! use sleap_rtc_protocol::signaling::HandedOut;
+//! use sleap_rtc_protocol::signaling::IceServers;
 //!
 //! # tokio::runtime::Runtime::new()?.block_on(async {
 //! let bind = vec!["127.0.0.1".parse()?];
 //! let ice = IceConfig { servers: Vec::new(), bind, ..IceConfig::default() };
-//! let options = RtcOptions::new(&ice, &HandedOut::default());
+//! let options = RtcOptions::new(&ice, &IceServers::default());
 //! let (offering, offer) = rtc::offer(&options).await?;
 //! let (answerer, answer) = rtc::answer(&options, &offer).await?;
 //! let (accepted, far) = tokio::join!(offering.accept(&answer), answerer.next_channel());

@@ -1,8 +1,8 @@
-//! `sleap-rtc/1`: what two of our own programs say on a data channel.
+//! `sleap-rtc/1`: the frames that two peers of this program exchange on a data channel.
 //!
 //! Control frames are JSON in text messages of at most [`MAX_CONTROL_BYTES`]; file content is
 //! [`Chunk`](crate::transfer::Chunk)s in binary messages. The client speaks first, with
-//! [`ClientFrame::Submit`] or [`ClientFrame::Attach`]; nothing else is listened to before.
+//! [`ClientFrame::Submit`] or [`ClientFrame::Attach`]; the worker rejects any other first frame.
 //!
 //! ```text
 //! client                                   worker
@@ -21,9 +21,9 @@
 //! Transfer(Complete) ───────────────────▶
 //! ```
 //!
-//! A lane is a connection of its own that carries chunks and nothing else. The client offers it and
-//! the worker answers, both in frames of this channel, so that a lane belongs to the conversation
-//! and needs no right of its own. Lanes may end at any time, and all do with the transfer.
+//! A lane is a separate connection that carries only chunks. The client offers it and the worker
+//! answers, both in frames of this channel, so that a lane belongs to the session and needs no
+//! authorization of its own. A lane may end at any time, and all lanes end with the transfer.
 
 use crate::event_cursor::EventsAfter;
 use crate::ids::{JobId, JobSecret};
@@ -34,61 +34,61 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// The longest control frame, in bytes.
 pub const MAX_CONTROL_BYTES: usize = 64 * 1024;
-/// How many entries of a list go into one frame, so that it stays below [`MAX_CONTROL_BYTES`]
-/// even when every path has its greatest length.
+/// The most entries of a list in one frame, which keeps it below [`MAX_CONTROL_BYTES`] even if every
+/// path has the maximum length.
 pub const ENTRIES_PER_FRAME: usize = 32;
-/// How many pieces go into one frame.
+/// The most pieces in one frame.
 pub const PIECES_PER_FRAME: usize = 512;
-/// How many pieces and parts of pieces one frame says to be here.
+/// The most pieces, and the most partial pieces, that one frame acknowledges.
 pub const ACKS_PER_FRAME: usize = 1024;
 
-/// From client to worker.
+/// A frame from client to worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "frame", rename_all = "kebab-case")]
 pub enum ClientFrame {
-    /// A job. The package follows, unless its paths are shared. Said again over another connection
-    /// it goes on where it was: the worker says what it has of the job.
+    /// Submits a job. The package follows, unless it is on shared storage. When it is sent again over
+    /// another connection, the upload resumes: the worker reports what it already has.
     Submit {
-        /// All about it.
+        /// The job.
         spec: Box<JobSpec>,
     },
-    /// Back to a known job: its events after number `after`.
+    /// Reattaches to a job, and asks for its events from `after` on.
     Attach {
-        /// Which.
+        /// The job.
         job: JobId,
-        /// The right to it.
+        /// The proof of the right to the job.
         secret: JobSecret,
         /// The last event that this client has.
         after: EventsAfter,
     },
-    /// End early and keep the model.
+    /// Stops training early and keeps the model.
     Stop {
-        /// All runs to come as well, not only the present one.
+        /// Whether to skip the remaining runs too, and not only to stop the current one.
         all: bool,
     },
-    /// End now.
+    /// Cancels the job.
     Cancel {
-        /// For the log.
+        /// The reason, for the log.
         reason: String,
     },
-    /// Deliver the results, once the job is over.
+    /// Asks for the results of a finished job.
     Fetch {
-        /// How.
+        /// How to deliver them.
         #[serde(default)]
         by: Delivery,
     },
-    /// About a transfer in either direction.
+    /// A frame of a transfer in either direction.
     Transfer(TransferFrame),
-    /// Another connection, for the chunks of the present transfer.
+    /// Offers another connection for the chunks of the current transfer.
     OpenLane {
-        /// Which one, by a number of the client's.
+        /// The client's number for the lane.
         lane: u32,
         /// The offer, candidates included.
         offer: Sdp,
     },
-    /// Are you there?
+    /// Asks for a [`WorkerFrame::Pong`], to check that the worker is alive.
     Ping,
-    /// Something newer than this program.
+    /// A frame that this version does not know.
     #[serde(other)]
     Unknown,
 }
@@ -97,20 +97,20 @@ pub enum ClientFrame {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Delivery {
-    /// Over this connection.
+    /// They are sent over this connection.
     #[default]
     Connection,
-    /// On the storage that both sides see, where the job said.
+    /// They are copied to the job's output folder on the shared storage.
     SharedStorage,
 }
 
-/// From worker to client.
+/// A frame from worker to client.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "frame", rename_all = "kebab-case")]
 pub enum WorkerFrame {
-    /// The job is the worker's now (`Submit`), or is known (`Attach`).
+    /// The worker has accepted the job (`Submit`), or has it already (`Attach`).
     Accepted {
-        /// Which.
+        /// The job.
         job: JobId,
         /// Number of its last event so far; 0 for a new job.
         #[serde(default)]
@@ -118,98 +118,98 @@ pub enum WorkerFrame {
         /// How it ended, if it has.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         outcome: Option<JobOutcome>,
-        /// Whether its package is here, and not to be sent.
+        /// Whether the worker has the complete package.
         #[serde(default)]
         has_package: bool,
     },
-    /// It is not; the connection is closed after this.
+    /// The worker refuses the job. It closes the connection after this.
     Refused {
-        /// Why.
+        /// The reason.
         refusal: Refusal,
     },
-    /// Something happened to the job.
+    /// An event of the job.
     Event {
-        /// Which.
+        /// The job.
         job: JobId,
-        /// What and when.
+        /// The event.
         #[serde(flatten)]
         event: NumberedEvent,
     },
-    /// About a transfer in either direction.
+    /// A frame of a transfer in either direction.
     Transfer(TransferFrame),
-    /// The answer to `OpenLane`.
+    /// Answers `OpenLane`.
     Lane {
-        /// Which one.
+        /// The client's number for the lane.
         lane: u32,
-        /// The answer, candidates included; none where this lane is not to be.
+        /// The answer, candidates included; none if the worker declines the lane.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         answer: Option<Sdp>,
     },
-    /// I am.
+    /// Answers a [`ClientFrame::Ping`].
     Pong,
-    /// Something newer than this program.
+    /// A frame that this version does not know.
     #[serde(other)]
     Unknown,
 }
 
-/// About the files of a package (client to worker) or of a result (worker to client).
+/// A frame about the files of a package (client to worker) or of a result (worker to client).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "transfer", rename_all = "kebab-case")]
 pub enum TransferFrame {
-    /// Sender: these are the files. Long lists come in several frames.
+    /// From the sender: the list of files, in one or more frames.
     Manifest {
-        /// Some entries, at most [`ENTRIES_PER_FRAME`].
+        /// At most [`ENTRIES_PER_FRAME`] entries.
         files: Vec<FileEntry>,
-        /// More entries follow.
+        /// Whether more entries follow.
         more: bool,
     },
-    /// Sender: a long file's content is made up of these, in order. Such frames follow the manifest,
-    /// one or more for each content that has several pieces.
+    /// From the sender: the pieces of a long file, in order. These frames follow the manifest, one or
+    /// more for each content that has several pieces.
     Pieces {
-        /// The file's content, as in the manifest.
+        /// The content of the file, as in the manifest.
         of: BlobHash,
-        /// Some pieces, at most [`PIECES_PER_FRAME`].
+        /// At most [`PIECES_PER_FRAME`] pieces.
         pieces: Vec<Piece>,
-        /// More of the same content follow.
+        /// Whether more pieces of the same content follow.
         more: bool,
     },
-    /// Receiver: send these pieces.
+    /// From the receiver: requests pieces.
     Want {
-        /// Some pieces, at most [`PIECES_PER_FRAME`].
+        /// At most [`PIECES_PER_FRAME`] pieces.
         pieces: Vec<BlobHash>,
-        /// More follow.
+        /// Whether more requested pieces follow.
         more: bool,
         /// The receiver acknowledges what has arrived in `Verified`. Only then may the sender use
         /// lanes, which can lose chunks.
         #[serde(rename = "tells", default, skip_serializing_if = "std::ops::Not::not")]
         acks: bool,
     },
-    /// Receiver: so many bytes of the manifest are here and verified.
+    /// From the receiver: the progress, and acknowledgements.
     Verified {
-        /// Those that were here before included.
+        /// Verified bytes of the manifest, including those that the receiver had before.
         bytes: u64,
-        /// Pieces that need not come again, by their places in what was asked for so far: at most
+        /// Complete pieces, by their positions in the sequence of all requested pieces. At most
         /// [`ACKS_PER_FRAME`].
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         pieces: Vec<u32>,
-        /// Chunks that have come of other pieces: such a place, and one bit for each chunk. At most
+        /// Chunks of incomplete pieces: the position of the piece, and one bit for each chunk. At most
         /// [`ACKS_PER_FRAME`].
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         chunks: Vec<(u32, u64)>,
     },
-    /// Sender: more lanes would help, up to so many. Whether they come is for the client to say.
+    /// From a worker that sends: asks the client to open lanes. The client decides.
     Lanes {
-        /// How many in all.
+        /// The number of lanes in all.
         wanted: u8,
     },
-    /// Receiver: everything is here and verified.
+    /// From the receiver: all files are complete and verified.
     Complete,
-    /// Either side gives up.
+    /// From either side: aborts the transfer.
     Abort {
-        /// For people.
+        /// The reason, for people.
         reason: String,
     },
-    /// Something newer than this program.
+    /// A frame that this version does not know.
     #[serde(other)]
     Unknown,
 }
@@ -217,10 +217,10 @@ pub enum TransferFrame {
 /// Why a text message is not a control frame.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
-    /// Too long.
-    #[error("a control frame of {0} bytes is refused ({MAX_CONTROL_BYTES} are allowed)")]
+    /// The frame is too long.
+    #[error("a control frame has {0} bytes; at most {MAX_CONTROL_BYTES} are allowed")]
     TooLong(usize),
-    /// Not JSON, or a field is wrong.
+    /// The frame is not JSON, or a field is wrong.
     #[error("a control frame is malformed")]
     Json(#[from] serde_json::Error),
 }

@@ -1,4 +1,4 @@
-//! Identifiers, checked when they arrive, and secrets that never print themselves.
+//! Identifiers, validated when they arrive, and secrets that are never printed.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -7,13 +7,13 @@ use subtle::ConstantTimeEq;
 /// Why a text is not an identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
-    /// Nothing was given.
+    /// The text is empty.
     #[error("{kind} is empty")]
     Empty {
         /// Which identifier was being read.
         kind: &'static str,
     },
-    /// More characters than any honest identifier has.
+    /// The text is too long.
     #[error("{kind} has {length} characters, at most {limit} are allowed")]
     TooLong {
         /// Which identifier was being read.
@@ -23,8 +23,8 @@ pub enum IdError {
         /// Characters allowed.
         limit: usize,
     },
-    /// A character that the identifier may not hold.
-    #[error("{kind} holds the character {character:?}, which is not allowed")]
+    /// The text contains a character that is not allowed.
+    #[error("{kind} contains the character {character:?}, which is not allowed")]
     BadCharacter {
         /// Which identifier was being read.
         kind: &'static str,
@@ -68,14 +68,14 @@ macro_rules! identifier {
         pub struct $name(String);
 
         impl $name {
-            /// Checks `text` and wraps it.
+            /// Validates `text`.
             pub fn new(text: impl Into<String>) -> Result<Self, IdError> {
                 let text = text.into();
                 check($kind, &text, $limit, $allowed)?;
                 Ok(Self(text))
             }
 
-            /// The identifier as it stands on the wire.
+            /// The identifier as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }

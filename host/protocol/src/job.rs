@@ -1,4 +1,4 @@
-//! What a job is, what it says while it runs, and how it ends.
+//! What a job is, its events while it runs, and its outcome.
 
 use crate::ids::{JobId, JobSecret};
 use crate::path::RelPath;
@@ -9,10 +9,10 @@ use serde_json::Value;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum JobType {
-    /// `train-script.sh`: models come back.
+    /// Runs `train-script.sh`. The results are models.
     #[serde(alias = "train")]
     Training,
-    /// `track-script.sh`: predictions come back.
+    /// Runs `track-script.sh`. The results are predictions.
     #[serde(alias = "track")]
     Inference,
 }
@@ -35,7 +35,7 @@ impl JobType {
     }
 }
 
-/// What policies know of a job. Every fact may be unknown.
+/// What policies know about a job. Every fact may be unknown.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobDescription {
     /// Training or inference.
@@ -55,16 +55,16 @@ pub struct JobDescription {
     /// Size of a frame in pixels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<ImageSize>,
-    /// Bytes of the whole package, unpacked.
+    /// The unpacked size of the package, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub package_bytes: Option<u64>,
     /// The newest sleap-nn that saved one of the configs: an older one cannot read it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sleap_nn_version: Option<String>,
-    /// What the client's user demands of a worker.
+    /// The user's requirements for a worker.
     #[serde(default)]
     pub requirements: Requirements,
-    /// Who submits, in the client's own words: a claim, never proof.
+    /// The user name that the client claims. It is not verified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
 }
@@ -98,7 +98,7 @@ pub struct ImageSize {
     pub channels: u32,
 }
 
-/// What a job demands of a worker.
+/// What a job requires of a worker.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Requirements {
     /// The largest GPU must have at least this many MiB.
@@ -106,38 +106,38 @@ pub struct Requirements {
     pub min_gpu_memory_mib: Option<u64>,
 }
 
-/// Paths of a job on storage that both sides see, relative to the shared root.
+/// Paths of a job on shared storage, relative to the shared root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SharedPaths {
     /// The package: a folder or a zip.
     pub input: RelPath,
-    /// Where the results go.
+    /// The folder for the results.
     pub output: RelPath,
 }
 
-/// What a client hands over when it submits a job.
+/// What a client sends to submit a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobSpec {
-    /// Chosen by the client; the worker knows the job by it.
+    /// The identifier that the client chose.
     pub id: JobId,
-    /// Right to read, stop, cancel and fetch the job from another connection.
+    /// Authorizes other connections to read, stop, cancel and fetch the job.
     pub secret: JobSecret,
-    /// Name for people: the package's file name without its endings.
+    /// A name for people: the package's file name without its extensions.
     pub name: String,
-    /// What policies are told; the worker reads the package again for itself.
+    /// The client's description. The worker reads the package again and makes its own.
     pub description: JobDescription,
-    /// Set when both sides see one file system: no bytes are sent then.
+    /// Set if the package is on shared storage. No files are sent then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shared: Option<SharedPaths>,
 }
 
-/// Something that happened to a job.
+/// An event of a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum JobEvent {
-    /// The package is whole and its script was understood.
+    /// The package is complete and its script is valid.
     Staged {
-        /// Names of the trainer runs to come, in order: the config's stem, or `inference`.
+        /// Names of the runs, in order: the config's stem, or `inference`.
         runs: Vec<String>,
     },
     /// A trainer process started.
@@ -145,9 +145,9 @@ pub enum JobEvent {
         /// The config's stem, or `inference`.
         name: String,
     },
-    /// What the trainer printed, `\r` and `\n` kept. Bytes that are not UTF-8 arrive as U+FFFD.
+    /// Output of the trainer, including `\r` and `\n`. Bytes that are not UTF-8 become U+FFFD.
     Log {
-        /// Some characters; not necessarily whole lines.
+        /// A part of the output, not necessarily whole lines.
         text: String,
     },
     /// The trainer's own progress message (ZMQ in training, a JSON line in inference).
@@ -167,67 +167,67 @@ pub enum JobEvent {
         /// How the job ended.
         outcome: JobOutcome,
     },
-    /// Something newer than this program.
+    /// An event that this version does not know.
     #[serde(other)]
     Unknown,
 }
 
-/// An event with its place in the job's history: 1, 2, 3, … without a gap.
+/// An event with its number in the job's history: 1, 2, 3, … without a gap.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NumberedEvent {
-    /// The place.
+    /// The number.
     pub seq: u64,
-    /// When, in milliseconds since 1970.
+    /// The time, in milliseconds since 1970.
     pub at_ms: u64,
-    /// What.
+    /// The event.
     #[serde(flatten)]
     pub event: JobEvent,
 }
 
-/// How a job ended: exactly one of these.
+/// How a job ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "kebab-case")]
 pub enum JobOutcome {
-    /// Every run ended well.
+    /// Every run succeeded.
     Succeeded,
-    /// Somebody asked for an early end; the models so far are good.
+    /// A user stopped the training early. The models are usable.
     StoppedEarly,
-    /// Something went wrong.
+    /// The job failed.
     Failed {
-        /// The trainer's exit code, where it ended by itself with one.
+        /// The trainer's exit code, if it exited by itself.
         exit_code: Option<i32>,
-        /// The cause in words.
+        /// The cause, for people.
         message: String,
     },
-    /// Somebody cancelled it.
+    /// A user cancelled the job.
     Cancelled,
-    /// The machine or the job's own process went away in the middle.
+    /// The job's process or its machine died.
     Interrupted,
 }
 
 impl JobOutcome {
-    /// Whether there is a result worth having.
+    /// Whether the job has a usable result.
     pub fn is_success(&self) -> bool {
         matches!(self, Self::Succeeded | Self::StoppedEarly)
     }
 }
 
-/// Where a job stands.
+/// The state of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
 pub enum JobState {
-    /// Known, its package not yet whole.
+    /// The package is not complete yet.
     Staging,
-    /// Its own process is at work.
+    /// The job's process runs.
     Running {
-        /// Process id of `run-job`.
+        /// The process id of `run-job`.
         pid: u32,
     },
-    /// Over.
+    /// The job has ended.
     Finished(JobOutcome),
 }
 
-/// Why a job cannot change state that way.
+/// A change of state that is not allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a job that is {from:?} cannot become {to:?}")]
 pub struct BadTransition {
@@ -236,7 +236,7 @@ pub struct BadTransition {
 }
 
 impl JobState {
-    /// Moves on: `Staging` → `Running` → `Finished`, or straight to `Finished`; never back.
+    /// Advances `Staging` → `Running` → `Finished`, or directly to `Finished`, and never back.
     pub fn advance(&mut self, to: JobState) -> Result<(), BadTransition> {
         let allowed = matches!(
             (&*self, &to),
@@ -254,40 +254,40 @@ impl JobState {
 /// A reason, for programs and for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reason {
-    /// Stable word, for instance `gpu-memory`.
+    /// A stable identifier, for instance `gpu-memory`.
     pub code: String,
-    /// Sentence for people.
+    /// A sentence for people.
     pub message: String,
 }
 
-/// Why a worker did not take a job.
+/// Why a worker refuses a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RefusalCode {
     /// No free slot.
     Busy,
-    /// No new jobs at all for now.
+    /// The worker accepts no new jobs.
     Maintenance,
     /// The job does not fit this worker.
     Incompatible,
-    /// The right to what was asked for was not shown.
+    /// The client has not proved its right to the job.
     Unauthorized,
-    /// What was asked for is not here.
+    /// The worker does not have the job.
     NotFound,
-    /// The request or the package makes no sense.
+    /// The request or the package is invalid.
     Invalid,
-    /// A newer word.
+    /// A code that this version does not know.
     #[serde(other)]
     Other,
 }
 
-/// A refusal: a value that reaches the client's user.
+/// A refusal, which the client shows to its user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct Refusal {
     /// For programs.
     pub code: RefusalCode,
-    /// For people: what, and what to do about it.
+    /// For people: what is wrong, and what to do about it.
     pub message: String,
     /// Details, such as each failed requirement.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -1,4 +1,4 @@
-//! What everybody in the room may know of a running job: whose it is, since when, how far.
+//! What everyone in the room may see of a running job: its owner, its start and its progress.
 
 use crate::ids::PeerId;
 use crate::job::JobEvent;
@@ -6,38 +6,38 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt;
 
-/// A running job, as its worker's metadata tells of it. Nothing in it opens the job.
+/// A running job, as it appears in its worker's metadata. Contains no secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunningJob {
     /// The peer that submitted it.
     pub owner: PeerId,
-    /// Who that is, in the client's own words: a claim.
+    /// The user name that the client claims. It is not verified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// When it was submitted, in milliseconds since 1970.
     pub since_ms: u64,
-    /// How far it is.
+    /// Its progress.
     #[serde(default)]
     pub progress: JobProgress,
 }
 
-/// How far a job is, by its own events.
+/// The progress of a job, derived from its events.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobProgress {
-    /// Which trainer run this is, counted from 1; 0 before the first.
+    /// The number of the current run, counted from 1; 0 before the first run.
     pub run: usize,
-    /// How many there will be; 0 when not known.
+    /// The number of runs; 0 if unknown.
     pub runs: usize,
-    /// The epoch of a training, counted from 0 as the trainer does.
+    /// The current epoch of a training, counted from 0 like the trainer does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
-    /// Frames of an inference: done, and in all.
+    /// Frames of an inference: processed, and in total.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frames: Option<(u64, u64)>,
 }
 
 impl JobProgress {
-    /// Takes in an event. Returns whether it changed anything.
+    /// Applies an event. Returns whether the progress has changed.
     pub fn see(&mut self, event: &JobEvent) -> bool {
         let before = self.clone();
         match event {

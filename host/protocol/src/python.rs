@@ -1,16 +1,15 @@
-//! Legacy data-channel messages, as Python peers send and expect them.
+//! Data-channel messages of the Python dialect, as Python peers send and expect them.
 //!
-//! This is the only place that knows `::`. Words are anchored at the start of a message. Text with
-//! a line break is always a log line; which words count at a given moment is for the adapter that
-//! follows the flow.
+//! This is the only module that knows `::`. A keyword counts only at the start of a message. Text with
+//! a line break is always a log line. The caller decides which messages are valid at a given moment.
 
 use crate::job::JobType;
 use serde_json::Value;
 use std::fmt;
 
-/// Sent in a binary message every 15 s; never file content.
+/// Sent as a binary message every 15 s. Never file content.
 pub const KEEP_ALIVE: &[u8] = b"KEEP_ALIVE";
-/// The largest message that an aiortc peer takes (its SDP says `max-message-size:65536`).
+/// The largest message that an aiortc peer accepts (its SDP says `max-message-size:65536`).
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 const MAX_TEXT_BYTES: usize = 1024 * 1024;
 
@@ -131,7 +130,7 @@ fn first_pair(text: &str) -> (String, String) {
 }
 
 impl ClientText {
-    /// Reads a text message. What makes no sense is `Other`.
+    /// Decodes a text message. Anything malformed is `Other`.
     pub fn decode(text: &str) -> Self {
         let other = || Self::Other(text.chars().take(200).collect());
         if text.len() > MAX_TEXT_BYTES {
@@ -174,7 +173,7 @@ impl ClientText {
 }
 
 impl WorkerText {
-    /// Reads a text message. What is no known word is a piece of the log.
+    /// Decodes a text message. Anything without a known keyword is a part of the log.
     pub fn decode(text: &str) -> Self {
         let log = || Self::Log(text.to_owned());
         if text.len() > MAX_TEXT_BYTES {

@@ -1,6 +1,6 @@
-//! The session string: one worker in one room, as a single text to paste.
+//! Session strings and job strings: one worker, or one job, as a single text to copy and paste.
 //!
-//! Form, fixed by the Python program: `sleap-session:` and the padded URL-safe base64 of
+//! The Python program defines the form of a session string: `sleap-session:` and the padded URL-safe base64 of
 //! `{"r": room, "t": token, "p": peer}`.
 
 use crate::ids::{JobId, JobSecret, PeerId, RoomCredentials, RoomId, Token};
@@ -16,26 +16,24 @@ const MAX_LENGTH: usize = 4096;
 pub struct SessionString {
     /// The room and its token.
     pub room: RoomCredentials,
-    /// The worker in it.
+    /// The worker.
     pub worker: PeerId,
 }
 
 /// Why a text is not a session string.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
-    /// It does not begin as it should.
-    #[error(
-        "a session string or job string that begins with `{0}` is expected; copy the whole line"
-    )]
+    /// The prefix is missing.
+    #[error("expected a session string or job string that begins with `{0}`; copy the whole line")]
     Prefix(&'static str),
-    /// Longer than any session string is.
+    /// Longer than any valid string.
     #[error("the session string or job string is longer than {MAX_LENGTH} characters")]
     TooLong,
     /// Not base64.
     #[error("the session string or job string is damaged (not base64); copy the whole line again")]
     Base64(#[source] base64::DecodeError),
     /// Not the JSON object, or one of its parts is not an identifier.
-    #[error("the session string or job string is damaged ({0}); copy the whole line again")]
+    #[error("the session string or job string is damaged; copy the whole line again")]
     Json(#[source] serde_json::Error),
 }
 
@@ -78,7 +76,7 @@ pub struct JobString {
     pub worker: PeerId,
     /// The job.
     pub job: JobId,
-    /// The right to it.
+    /// The proof of the right to the job.
     pub secret: JobSecret,
 }
 
@@ -128,7 +126,7 @@ fn decode<W: DeserializeOwned>(text: &str, prefix: &'static str) -> Result<W, Se
         return Err(SessionError::TooLong);
     }
     let body = text.strip_prefix(prefix).ok_or(SessionError::Prefix(prefix))?;
-    // Padding is optional on the way in: terminals and chat programs eat a trailing `=`.
+    // Padding is optional, because terminals and chat programs drop a trailing `=`.
     let json = general_purpose::URL_SAFE_NO_PAD
         .decode(body.trim_end_matches('='))
         .map_err(SessionError::Base64)?;

@@ -1,7 +1,7 @@
 //! Frames between a peer and the signaling server: JSON objects in WebSocket text messages.
 //!
-//! The server reads only the head of a frame that it forwards and passes the text on unchanged,
-//! so keys that one side does not know (such as our `protocols`) still reach the other.
+//! When the server forwards a frame, it reads only the routing fields and passes the text on
+//! unchanged. Keys that the server does not know, such as `protocols`, still reach the other peer.
 
 use crate::connection::Purpose;
 use crate::ids::{IdToken, PeerId, RoomId, Token};
@@ -23,31 +23,32 @@ pub use unreadable::{Question, Unreadable};
 /// The longest frame that either side accepts, in bytes.
 pub const MAX_FRAME_BYTES: usize = 1024 * 1024;
 
-/// Our own close code: the same identity registered on another socket.
+/// Close code of this program: the same identity registered on another socket.
 pub const CLOSE_REPLACED: u16 = 4001;
-/// Our own close code: the peer or its room was deleted.
+/// Close code of this program: the peer or its room was deleted.
 pub const CLOSE_DELETED: u16 = 4002;
 
-/// Joins a room.
+/// The fields of [`ClientMessage::Register`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Register {
     /// Must be the subject of `id_token`.
     pub peer_id: PeerId,
-    /// Which room.
+    /// The room.
     pub room_id: RoomId,
     /// The room's token.
     pub token: Token,
     /// Proof of identity.
     pub id_token: IdToken,
-    /// What the peer is.
+    /// The role of the peer.
     #[serde(default)]
     pub role: Role,
-    /// What it says of itself.
+    /// What the peer publishes about itself.
     #[serde(default)]
     pub metadata: Metadata,
 }
 
-/// A session description. Its `Debug` shows the length only: descriptions hold addresses and keys.
+/// A session description. Its `Debug` shows only the length, because descriptions contain addresses
+/// and keys.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Sdp(pub String);
@@ -61,20 +62,20 @@ impl fmt::Debug for Sdp {
 /// An offer or an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Description {
-    /// From whom.
+    /// The sending peer.
     pub sender: PeerId,
-    /// To whom.
+    /// The receiving peer.
     pub target: PeerId,
-    /// The description itself, candidates included (nobody trickles).
+    /// The description, including all candidates (there is no trickle ICE).
     pub sdp: Sdp,
-    /// Dialects that the sender speaks besides legacy; Python peers send none.
+    /// Dialects that the sender speaks besides the Python one. Python peers send none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub protocols: Vec<String>,
-    /// What an offer is for; absent from Python peers and from answers.
+    /// The purpose of an offer. Absent in answers and from Python peers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub purpose: Option<Purpose>,
-    /// A number that our own offer carries and our own answer repeats, so that a late answer to
-    /// an abandoned offer is told from the answer to the present one.
+    /// A number in native offers that the answer repeats. Distinguishes a late answer to an abandoned
+    /// offer from the answer to the current one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u64>,
 }
@@ -89,31 +90,31 @@ impl Description {
 /// A message of the application, carried by the server from peer to peer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PeerMessage {
-    /// From whom.
+    /// The sending peer.
     pub from_peer_id: PeerId,
-    /// To whom.
+    /// The receiving peer.
     pub to_peer_id: PeerId,
-    /// What.
+    /// The message.
     pub payload: AppMessage,
 }
 
-/// What peers agree on before they connect.
+/// What two peers negotiate before they connect.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "app_message_type", rename_all = "snake_case")]
 pub enum AppMessage {
-    /// Client: would you take this job?
+    /// Client: asks whether the worker would accept a job.
     JobRequest(JobRequest),
-    /// Worker: yes or no.
+    /// Worker: answers a job request.
     JobResponse(JobResponse),
-    /// Client: it is yours; my offer follows.
+    /// Client: assigns the job. The client's offer follows.
     JobAssignment {
-        /// The job asked for.
+        /// The requested job.
         job_id: String,
         /// Whether the worker should start the connection (no worker ever did).
         #[serde(default)]
         initiate_connection: bool,
     },
-    /// Client: no longer wanted.
+    /// Client: cancels the request or the job.
     JobCancel {
         /// The job.
         job_id: String,
@@ -121,16 +122,16 @@ pub enum AppMessage {
         #[serde(default)]
         reason: String,
     },
-    /// Worker: it is gone.
+    /// Worker: confirms a cancellation.
     JobCancelled {
         /// The job.
         job_id: String,
         /// Always `cancelled`.
         status: String,
-        /// Whether nothing of it is left.
+        /// Whether the worker has removed everything of the job.
         cleanup_complete: bool,
     },
-    /// Worker: how far it is.
+    /// Worker: reports the progress.
     JobStatus {
         /// The job.
         job_id: String,
@@ -143,14 +144,14 @@ pub enum AppMessage {
         #[serde(default)]
         message: String,
     },
-    /// Worker: done.
+    /// Worker: the job has succeeded.
     JobComplete {
         /// The job.
         job_id: String,
         /// Always `completed`.
         status: String,
     },
-    /// Worker: failed.
+    /// Worker: the job has failed.
     JobFailed {
         /// The job.
         job_id: String,
@@ -160,15 +161,15 @@ pub enum AppMessage {
         #[serde(default)]
         error: Value,
     },
-    /// Something newer, or another program's.
+    /// A message that this version does not know.
     #[serde(other)]
     Unknown,
 }
 
-/// The facts of a job that decide who takes it.
+/// The facts of a job that decide which worker accepts it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobRequest {
-    /// Chosen by the client.
+    /// The identifier that the client chose.
     pub job_id: String,
     /// `training` or `inference`.
     pub job_type: crate::job::JobType,
@@ -178,10 +179,10 @@ pub struct JobRequest {
     /// What a Python worker reads: `{model_type?, epochs?}`.
     #[serde(default)]
     pub config: Value,
-    /// What the user demands.
+    /// The user's requirements.
     #[serde(default)]
     pub requirements: crate::job::Requirements,
-    /// All facts, from our own clients only.
+    /// All facts. Only native clients send them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<JobDescription>,
 }
@@ -189,7 +190,7 @@ pub struct JobRequest {
 /// A worker's answer to a job request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobResponse {
-    /// The job asked for.
+    /// The requested job.
     pub job_id: String,
     /// Whether a slot is reserved for it now.
     pub accepted: bool,
@@ -202,7 +203,7 @@ pub struct JobResponse {
     /// Each reason of an incompatible worker.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<Reason>,
-    /// The worker's status at that moment.
+    /// The worker's current status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current_status: Option<String>,
     /// Seconds until the job could start.
@@ -211,18 +212,18 @@ pub struct JobResponse {
     /// Minutes that the job would take; absent when the worker cannot tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_duration_minutes: Option<f64>,
-    /// `{gpu_utilization, available_memory_mb}`, what was not measured absent.
+    /// `{gpu_utilization, available_memory_mb}`, without values that were not measured.
     #[serde(default)]
     pub worker_info: Value,
 }
 
-/// Something went wrong. Every reader of the three shapes in use finds its field.
+/// An error. Three forms are in use, and each reader finds its field.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ErrorFrame {
-    /// The peer that says so; absent from the server itself.
+    /// The peer that reports the error; absent if it is the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sender: Option<PeerId>,
-    /// To whom, when a peer says so.
+    /// The receiving peer, if a peer reports the error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<PeerId>,
     /// `ROOM_NOT_FOUND`, `PEER_NOT_FOUND`, `INVALID_MESSAGE`, …
@@ -234,19 +235,19 @@ pub struct ErrorFrame {
     /// For people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// The status of a worker that refuses.
+    /// The status of the worker that refuses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current_status: Option<String>,
-    /// The attempt of the offer that is refused, when it had one.
+    /// The attempt number of the refused offer, if it had one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u64>,
 }
 
-/// The reason word of a worker that has no free slot.
+/// The `reason` of a worker without a free slot.
 pub const WORKER_BUSY: &str = "worker_busy";
 
 impl ErrorFrame {
-    /// The best sentence that the frame holds.
+    /// The most readable text of the frame.
     pub fn text(&self) -> &str {
         [&self.message, &self.reason, &self.code]
             .into_iter()
@@ -255,62 +256,62 @@ impl ErrorFrame {
     }
 }
 
-/// From a peer to the server.
+/// A frame from a peer to the server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ClientMessage {
-    /// Join a room.
+    /// Joins a room.
     Register(Register),
-    /// List the room.
+    /// Lists the peers in the room.
     DiscoverPeers {
-        /// The asker.
+        /// The requesting peer.
         from_peer_id: PeerId,
-        /// Which peers.
+        /// Which peers to list.
         #[serde(default)]
         filters: Filters,
-        /// Peers of one answer, at most; as many as one frame holds when absent.
+        /// The most peers in the answer. If absent, as many as fit into one frame.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit: Option<usize>,
-        /// Only peers whose id is behind this one: the `next` of the answer before.
+        /// Only peers whose id follows this one: the `next` of the previous answer.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         after: Option<PeerId>,
     },
-    /// Say from now on how the list of these peers changes. The latest such frame counts.
+    /// Subscribes to changes of the list of these peers. Replaces an earlier subscription.
     WatchPeers {
-        /// The watcher.
+        /// The requesting peer.
         from_peer_id: PeerId,
-        /// Which peers.
+        /// Which peers to list.
         #[serde(default)]
         filters: Filters,
     },
-    /// Say no more of it.
+    /// Ends the subscription.
     UnwatchPeers {
-        /// The watcher.
+        /// The requesting peer.
         from_peer_id: PeerId,
     },
-    /// Ask for the ICE servers again, because their credentials expire.
+    /// Requests the ICE servers again, because their credentials expire.
     GetIceServers {
-        /// The asker.
+        /// The requesting peer.
         from_peer_id: PeerId,
     },
-    /// Change one's own metadata.
+    /// Changes the metadata of the sender.
     UpdateMetadata {
-        /// The peer itself.
+        /// The sender.
         peer_id: PeerId,
-        /// What changes.
+        /// The changes.
         metadata: MetadataPatch,
     },
     /// Forwarded.
     Offer(Description),
     /// Forwarded.
     Answer(Description),
-    /// Forwarded; our own peers never send one.
+    /// Forwarded. Native peers never send one.
     Candidate {
-        /// From whom.
+        /// The sending peer.
         sender: PeerId,
-        /// To whom.
+        /// The receiving peer.
         target: PeerId,
-        /// As the browser API has it.
+        /// The candidate, as the browser API defines it.
         #[serde(default)]
         candidate: Value,
     },
@@ -320,17 +321,17 @@ pub enum ClientMessage {
     Error(ErrorFrame),
     /// Worker: leave. Forwarded to its target; all that a waiting Python client listens to.
     Quit {
-        /// From whom.
+        /// The sending peer.
         sender: PeerId,
-        /// To whom.
+        /// The receiving peer.
         target: PeerId,
     },
-    /// Something newer.
+    /// A frame that this version does not know.
     #[serde(other)]
     Unknown,
 }
 
-/// From the server to a peer.
+/// A frame from the server to a peer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ServerMessage {
@@ -342,31 +343,31 @@ pub enum ServerMessage {
         token: Token,
         /// The peer.
         peer_id: PeerId,
-        /// STUN and TURN servers for this peer; none from an old server.
+        /// STUN and TURN servers for this peer. An old server sends none.
         #[serde(flatten)]
         ice: IceServers,
     },
     /// Answers `DiscoverPeers`.
     PeerList {
-        /// The asker.
+        /// The peer that requested the list.
         #[serde(default)]
         to_peer_id: Option<PeerId>,
-        /// Who is there.
+        /// The peers.
         peers: Vec<PeerInfo>,
-        /// How many this frame holds.
+        /// The number of peers in this frame.
         #[serde(default)]
         count: usize,
-        /// Where the list goes on, when this frame did not hold all of it.
+        /// Where the list continues, if this frame does not contain all of it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next: Option<PeerId>,
     },
     /// Answers `WatchPeers` and `UnwatchPeers`.
     Watching {
-        /// Whether changes are told from now on.
+        /// Whether the server reports changes from now on.
         #[serde(default)]
         active: bool,
     },
-    /// What has changed since the last such frame, in the list that is watched.
+    /// The changes of the watched list since the previous such frame.
     PeersChanged(PeersChanged),
     /// Answers `GetIceServers`.
     IceServers(IceServers),
@@ -374,7 +375,7 @@ pub enum ServerMessage {
     MetadataUpdated {
         /// The peer.
         peer_id: PeerId,
-        /// All of its metadata now.
+        /// Its complete metadata.
         #[serde(default)]
         metadata: Metadata,
     },
@@ -384,9 +385,9 @@ pub enum ServerMessage {
     Answer(Description),
     /// From another peer.
     Candidate {
-        /// From whom.
+        /// The sending peer.
         sender: PeerId,
-        /// As the browser API has it.
+        /// The candidate, as the browser API defines it.
         #[serde(default)]
         candidate: Value,
     },
@@ -394,27 +395,27 @@ pub enum ServerMessage {
     PeerMessage(PeerMessage),
     /// From the server or another peer.
     Error(ErrorFrame),
-    /// From another peer, which waits for an answer; made by [`Self::decode`] only.
+    /// A malformed request of another peer that waits for an answer. Only [`Self::decode`] makes it.
     #[serde(skip)]
     Unreadable(Unreadable),
-    /// Something newer.
+    /// A frame that this version does not know.
     #[serde(other)]
     Unknown,
 }
 
-/// Why a text is not a frame.
+/// Why a text is not a valid frame.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
-    /// Too long.
-    #[error("a frame of {0} bytes is refused ({MAX_FRAME_BYTES} are allowed)")]
+    /// The frame is too long.
+    #[error("a frame has {0} bytes; at most {MAX_FRAME_BYTES} are allowed")]
     TooLong(usize),
-    /// Not JSON, or a field of a known frame is wrong.
+    /// The frame is not JSON, or a field of a known frame is wrong.
     #[error("malformed frame: {0}")]
     Json(#[from] serde_json::Error),
 }
 
 impl ServerMessage {
-    /// Reads a frame from the server, the bare `{"error": …}` of the old one included.
+    /// Decodes a frame from the server, including the `{"error": …}` of the old server.
     pub fn decode(text: &str) -> Result<Self, DecodeError> {
         if text.len() > MAX_FRAME_BYTES {
             return Err(DecodeError::TooLong(text.len()));

@@ -1,4 +1,4 @@
-//! A package or a result as a list of files, and the rules that keep its bytes honest.
+//! A package or a result as a list of files, and how its content is verified.
 //!
 //! Content travels in pieces, each addressed by its BLAKE3 hash and verified before it counts. A file
 //! of up to [`MAX_PIECE_BYTES`] is one piece; a longer one is cut where its content says so, so that
@@ -11,16 +11,16 @@ use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
-/// The most entries that one manifest may list.
+/// The most entries of a manifest.
 pub const MAX_FILES: usize = 100_000;
-/// Payload of one chunk, in bytes; only the last one of a piece is shorter.
+/// The payload of a chunk, in bytes. Only the last chunk of a piece is shorter.
 pub const CHUNK_BYTES: usize = 64 * 1024;
-/// The longest piece, in bytes. Each end holds a few in memory.
+/// The longest piece, in bytes. Each end holds a few pieces in memory.
 pub const MAX_PIECE_BYTES: u32 = 2 << 20;
-/// The shortest piece of a file that has several, in bytes, its last one excepted: a bound on how
-/// many there can be.
+/// The shortest piece of a long file, in bytes. Only the last piece may be shorter. Bounds the number
+/// of pieces.
 pub const MIN_PIECE_BYTES: u32 = 256 << 10;
-/// What an encoded chunk has beside its payload, in bytes.
+/// The length of the header of an encoded chunk, in bytes.
 pub const CHUNK_HEADER_BYTES: usize = 1 + 32 + 4 + 4;
 const PLAIN_TAG: u8 = 1;
 const ZSTD_TAG: u8 = 2;
@@ -72,20 +72,20 @@ impl fmt::Debug for BlobHash {
 /// One file of a manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileEntry {
-    /// Where it goes, below the job's folder.
+    /// Its path below the job's folder.
     pub path: RelPath,
     /// Its length in bytes.
     pub size: u64,
     /// Its content: the hash of its bytes, or, when it has several pieces, of their hashes, one
     /// after the other.
     pub blake3: BlobHash,
-    /// Whether it is a program (the only part of a Unix mode that travels).
+    /// Whether it is executable. No other part of a Unix mode is sent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub executable: bool,
 }
 
 impl FileEntry {
-    /// Whether it is cut into several pieces, which the sender lists.
+    /// Whether it is long enough to have several pieces, which the sender lists.
     pub fn is_cut(&self) -> bool {
         self.size > u64::from(MAX_PIECE_BYTES)
     }
@@ -110,22 +110,22 @@ pub struct Manifest {
     cuts: Cuts,
 }
 
-/// Why a list of files is not a manifest.
+/// Why a list of files is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {
     /// Too many entries.
-    #[error("a package of more than {MAX_FILES} files is refused")]
+    #[error("a package may have no more than {MAX_FILES} files")]
     TooMany,
-    /// The sizes add up to more than the receiver takes.
+    /// The sizes add up to more than the receiver accepts.
     #[error(
         "the files add up to more than the {limit_bytes} bytes that are accepted (`max_package` in \
          the worker's configuration)"
     )]
     TooLarge {
-        /// What the receiver takes.
+        /// The receiver's limit.
         limit_bytes: u64,
     },
-    /// Two entries would be one file (on some systems).
+    /// Two entries name the same file, at least on case-insensitive file systems.
     #[error("two files collide under the path {0:?} (upper and lower case count as equal)")]
     Duplicate(RelPath),
     /// One entry is a folder of another.
@@ -142,7 +142,7 @@ impl Manifest {
     pub fn new(files: Vec<FileEntry>, cuts: Cuts, limit_bytes: u64) -> Result<Self, ManifestError> {
         Self::check_files(&files, limit_bytes)?;
         let whole = |file: &&FileEntry| match cuts.get(&file.blake3) {
-            Some(pieces) => !file.is_cut() || !make_up(pieces, file.size),
+            Some(pieces) => !file.is_cut() || !add_up(pieces, file.size),
             None => file.is_cut(),
         };
         if let Some(file) = files.iter().find(whole) {
@@ -151,7 +151,7 @@ impl Manifest {
         Ok(Self { files, cuts })
     }
 
-    /// Checks what can be known of a list of files before their content is: bounds and paths.
+    /// Checks the limits and the paths of a list of files, without their content.
     pub fn check_files(files: &[FileEntry], limit_bytes: u64) -> Result<(), ManifestError> {
         if files.len() > MAX_FILES {
             return Err(ManifestError::TooMany);
@@ -202,8 +202,8 @@ impl Manifest {
     }
 }
 
-/// Whether so many bytes can be cut like this.
-fn make_up(pieces: &[Piece], size: u64) -> bool {
+/// Whether these pieces add up to a file of `size` bytes.
+fn add_up(pieces: &[Piece], size: u64) -> bool {
     let allowed = MIN_PIECE_BYTES..=MAX_PIECE_BYTES;
     let Some((last, others)) = pieces.split_last() else { return false };
     others.iter().all(|piece| allowed.contains(&piece.bytes))
@@ -211,33 +211,32 @@ fn make_up(pieces: &[Piece], size: u64) -> bool {
         && pieces.iter().map(|piece| u64::from(piece.bytes)).sum::<u64>() == size
 }
 
-/// How a piece's bytes travel.
+/// How the bytes of a piece are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Packing {
-    /// As they are.
+    /// Uncompressed.
     Plain,
     /// As one zstd frame.
     Zstd,
 }
 
-/// A part of a piece, as it travels.
+/// A part of a piece, as it is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunk<'a> {
-    /// The piece that it belongs to.
+    /// The piece that it is a part of.
     pub piece: BlobHash,
-    /// How the piece travels.
+    /// How the piece is sent.
     pub packing: Packing,
-    /// How long the piece is as it travels, in bytes.
+    /// The length of the piece as it is sent, in bytes.
     pub packed_bytes: u32,
-    /// Where in that, in bytes: a multiple of [`CHUNK_BYTES`].
+    /// The offset of this chunk in the piece as it is sent, in bytes: a multiple of [`CHUNK_BYTES`].
     pub offset: u32,
-    /// The bytes.
+    /// The bytes of this chunk.
     pub payload: &'a [u8],
 }
 
 impl<'a> Chunk<'a> {
-    /// What comes before the payload on the wire: tag (1 plain, 2 zstd), hash, length and offset
-    /// (little endian).
+    /// The header on the wire: tag (1 plain, 2 zstd), hash, length and offset (little endian).
     pub fn header(&self) -> [u8; CHUNK_HEADER_BYTES] {
         let mut header = [0; CHUNK_HEADER_BYTES];
         header[0] = match self.packing {
@@ -256,7 +255,7 @@ impl<'a> Chunk<'a> {
         out.extend_from_slice(self.payload);
     }
 
-    /// Reads the wire form; `None` for anything else, among it chunks that no piece can have.
+    /// Reads the wire form. Returns `None` for anything else, including chunks that no piece can have.
     pub fn decode(frame: &'a [u8]) -> Option<Self> {
         let (header, payload) = frame.split_at_checked(CHUNK_HEADER_BYTES)?;
         let packing = match header[0] {
@@ -280,46 +279,46 @@ impl<'a> Chunk<'a> {
     }
 }
 
-/// A piece on its way in: its chunks may come in any order, and twice.
+/// A piece that is being received. Its chunks may arrive in any order, and more than once.
 #[derive(Debug)]
 pub struct IncomingPiece {
     packing: Packing,
     bytes: Vec<u8>,
-    /// One bit for each chunk that is here.
-    here: u64,
+    /// One bit for each chunk that has arrived.
+    arrived: u64,
 }
 
 impl IncomingPiece {
-    /// The piece of which `chunk` is the first to arrive; nothing of it is here yet.
+    /// An empty piece with the length and packing of `chunk`.
     pub fn of(chunk: &Chunk<'_>) -> Self {
         let bytes = vec![0; chunk.packed_bytes as usize];
-        Self { packing: chunk.packing, bytes, here: 0 }
+        Self { packing: chunk.packing, bytes, arrived: 0 }
     }
 
-    /// Takes a chunk of the same piece; says whether the piece is complete. A chunk of the same
-    /// piece packed in another way is not taken.
+    /// Adds a chunk of the same piece. Returns whether the piece is complete. Ignores a chunk that is
+    /// packed in another way.
     pub fn push(&mut self, chunk: &Chunk<'_>) -> bool {
         if chunk.packing == self.packing && chunk.packed_bytes as usize == self.bytes.len() {
             let from = chunk.offset as usize;
             self.bytes[from..from + chunk.payload.len()].copy_from_slice(chunk.payload);
-            self.here |= 1 << (from / CHUNK_BYTES);
+            self.arrived |= 1 << (from / CHUNK_BYTES);
         }
         let chunks = self.bytes.len().div_ceil(CHUNK_BYTES);
-        self.here == u64::MAX >> (64 - chunks)
+        self.arrived == u64::MAX >> (64 - chunks)
     }
 
-    /// How long it is as it travels.
+    /// Its length as it is sent, in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes.len()
     }
 
-    /// How it travels, and its bytes as they travel.
+    /// Its packing, and its bytes as they were sent.
     pub fn finish(self) -> (Packing, Vec<u8>) {
         (self.packing, self.bytes)
     }
 }
 
-/// Two MiB in chunks of 64 KiB: one bit each fits.
+// A piece has at most 64 chunks, so one bit for each fits into a `u64`.
 const _: () = assert!(MAX_PIECE_BYTES as usize / CHUNK_BYTES <= 64);
 
 #[cfg(test)]

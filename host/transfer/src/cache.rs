@@ -66,11 +66,11 @@ pub enum CacheError {
 /// The cache of one worker. Cheap to clone; its methods block.
 #[derive(Debug, Clone)]
 pub struct Cache {
-    inner: Arc<Inner>,
+    inner: Arc<Store>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct Store {
     files: PathBuf,
     /// Folders of abandoned transfers.
     unfinished: PathBuf,
@@ -99,7 +99,7 @@ impl Cache {
         let unfinished = folder.join("unfinished");
         // Now: on a full disk there is no room for a folder.
         fs::create_dir_all(&unfinished).map_err(unusable)?;
-        let inner = Inner { files, unfinished, limit_bytes, index: Mutex::new(index) };
+        let inner = Store { files, unfinished, limit_bytes, index: Mutex::new(index) };
         let cache = Self { inner: Arc::new(inner) };
         cache.update(|cache, index| cache.remove_strays(index));
         cache.update(|cache, index| cache.shrink_to(index, limit_bytes));

@@ -1,9 +1,9 @@
-//! What was hashed before, so that ten gigabytes are not read again whenever they are sent.
+//! The hashes of files that were read earlier, so that ten gigabytes are not read for every transfer.
 //!
-//! An SQLite file with the content and the pieces of each file, by its path and, in a zip, by where in
-//! it. They count as long as the file's inode, size and times are what they were. A file that was
-//! written just before it was hashed may have been written again without a sign of it in its times:
-//! that one is not noted. Whatever is wrong with the index costs time and nothing else.
+//! An SQLite file stores the content and the pieces of each file, by its path and, in an archive, its
+//! offset. An entry is valid as long as the file's inode, size and times are unchanged. A file that
+//! was modified shortly before it was hashed is not stored, because another modification within the
+//! resolution of its times would go unnoticed. A damaged index costs time and nothing else.
 
 use super::pieces;
 use parking_lot::Mutex;
@@ -17,11 +17,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// What all notes may take together, in bytes: some 1.5 TB in pieces.
-const MOST_BYTES: i64 = 64 << 20;
-/// What a note takes beside its path and its pieces, about, in bytes.
+/// The maximum size of all entries, in bytes. Enough for about 1.5 TB of files.
+const MAX_BYTES: i64 = 64 << 20;
+/// The approximate size of an entry without its path and its pieces, in bytes.
 const ROW_BYTES: i64 = 150;
-/// A piece as it is noted: hash and length.
+/// The size of a stored piece, in bytes: its hash and its length.
 const PIECE_BYTES: usize = 36;
 const SCHEMA: Schema = Schema {
     version: 1,
@@ -40,34 +40,34 @@ const SCHEMA: Schema = Schema {
 ",
 };
 
-/// The notes of one program. Cheap to clone; its methods block.
+/// The index of one program. Cheap to clone. Its methods block.
 #[derive(Debug, Clone, Default)]
 pub struct Hashes {
-    inner: Option<Arc<Inner>>,
+    inner: Option<Arc<Index>>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct Index {
     index: Mutex<Connection>,
     settled: Duration,
-    most_bytes: i64,
+    max_bytes: i64,
 }
 
-/// Some bytes on disk, and what tells whether they have changed.
+/// A range of a file, and the metadata that shows whether the file has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct FileRange {
     path: PathBuf,
     offset: u64,
     state: String,
-    /// The later one of the file's times.
+    /// The later of the file's modification and status change times.
     changed_at: SystemTime,
 }
 
-/// A content, and its pieces where it has several.
+/// A content, and its pieces if it has several.
 pub(super) type Hashed = (BlobHash, Vec<Piece>);
 
-impl Place {
-    /// At `offset` in the file at `path`, about which the system says this.
+impl FileRange {
+    /// The range at `offset` of the file at `path`, which has this metadata.
     pub(super) fn new(path: &Path, offset: u64, there: &Metadata) -> Self {
         let at = |s: i64, ns: i64| {
             let since = Duration::new(s.try_into().unwrap_or(0), ns.try_into().unwrap_or(0));
@@ -87,19 +87,19 @@ impl Place {
 }
 
 impl Hashes {
-    /// Notes nothing.
+    /// Stores nothing.
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// Uses the index at `path`, or begins one. Files that changed less than `settled` before they
-    /// were hashed are not noted.
+    /// Opens or creates the index at `path`. Does not store files that changed less than `settled`
+    /// before they were hashed.
     pub fn open(path: &Path, settled: Duration) -> Self {
-        Self::open_up_to(path, settled, MOST_BYTES)
+        Self::open_up_to(path, settled, MAX_BYTES)
     }
 
-    /// As [`Self::open`], for notes of at most so many bytes.
-    pub(super) fn open_up_to(path: &Path, settled: Duration, most_bytes: i64) -> Self {
+    /// As [`Self::open`], for entries of at most `max_bytes` in all.
+    pub(super) fn open_up_to(path: &Path, settled: Duration, max_bytes: i64) -> Self {
         let begin = || {
             open_index(path).or_else(|error| {
                 if error.is_of_the_file() {
@@ -113,31 +113,31 @@ impl Hashes {
         let index = made.map_err(|error| error.to_string());
         match index.and_then(|()| begin().map_err(|error| error.to_string())) {
             Ok(index) => {
-                let inner = Inner { index: Mutex::new(index), settled, most_bytes };
+                let inner = Index { index: Mutex::new(index), settled, max_bytes };
                 Self { inner: Some(Arc::new(inner)) }
             }
             Err(error) => {
-                tracing::debug!(path = %path.display(), %error, "hashes are not noted");
+                tracing::debug!(path = %path.display(), %error, "cannot open the index of file hashes; files are hashed again");
                 Self::none()
             }
         }
     }
 
-    /// Whether what is at `place` may be noted by who begins to read it now.
-    pub(super) fn is_settled(&self, place: &Place) -> bool {
+    /// Whether the file has been unchanged for long enough to store its hash.
+    pub(super) fn is_settled(&self, range: &FileRange) -> bool {
         let settled = self.inner.as_ref().map_or(Duration::MAX, |inner| inner.settled);
-        SystemTime::now().duration_since(place.changed_at).is_ok_and(|age| age >= settled)
+        SystemTime::now().duration_since(range.changed_at).is_ok_and(|age| age >= settled)
     }
 
-    /// What is noted of `place`, which has `size` bytes.
-    pub(super) fn find(&self, place: &Place, size: u64) -> Option<Hashed> {
+    /// The stored content of `range`, which has `size` bytes.
+    pub(super) fn find(&self, range: &FileRange, size: u64) -> Option<Hashed> {
         let inner = self.inner.as_ref()?;
         let index = inner.index.lock();
         let find = || {
             let text = "SELECT content, pieces FROM file
                         WHERE path = ?1 AND offset = ?2 AND state = ?3";
             let key =
-                params![place.path.as_os_str().as_bytes(), place.offset.cast_signed(), place.state];
+                params![range.path.as_os_str().as_bytes(), range.offset.cast_signed(), range.state];
             let row = |row: &rusqlite::Row<'_>| Ok((BlobHash(row.get(0)?), row.get(1)?));
             index.prepare_cached(text)?.query_row(key, row).optional()
         };
@@ -149,37 +149,37 @@ impl Hashes {
         right.then_some((content, pieces))
     }
 
-    /// Notes what was `hashed`, and that the notes of `used` were of use.
-    pub(super) fn note(&self, hashed: &[(Place, Hashed)], used: &[Place]) {
-        let most_bytes = self.inner.as_ref().map_or(0, |inner| inner.most_bytes);
+    /// Stores what was `hashed`, and marks the entries of `used` as used.
+    pub(super) fn note(&self, hashed: &[(FileRange, Hashed)], used: &[FileRange]) {
+        let max_bytes = self.inner.as_ref().map_or(0, |inner| inner.max_bytes);
         self.change(|changes| {
             let now = now_s();
-            for (place, (content, pieces)) in hashed {
-                let key = place.path.as_os_str().as_bytes();
+            for (range, (content, pieces)) in hashed {
+                let key = range.path.as_os_str().as_bytes();
                 changes
                     .prepare_cached("INSERT OR REPLACE INTO file VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
                     .execute(params![
                         key,
-                        place.offset.cast_signed(),
-                        place.state,
+                        range.offset.cast_signed(),
+                        range.state,
                         content.0,
                         encode(pieces),
                         now
                     ])?;
             }
-            for place in used {
-                let key = place.path.as_os_str().as_bytes();
+            for range in used {
+                let key = range.path.as_os_str().as_bytes();
                 changes
                     .prepare_cached(
                         "UPDATE file SET used_at_s = ?3 WHERE path = ?1 AND offset = ?2",
                     )?
-                    .execute(params![key, place.offset.cast_signed(), now])?;
+                    .execute(params![key, range.offset.cast_signed(), now])?;
             }
-            if hashed.is_empty() { Ok(()) } else { shrink(changes, most_bytes) }
+            if hashed.is_empty() { Ok(()) } else { shrink(changes, max_bytes) }
         });
     }
 
-    /// Forgets what is noted of these files: something is wrong with it.
+    /// Removes the entries of these files, because they were wrong.
     pub(super) fn forget<'a>(&self, files: impl Iterator<Item = &'a Path>) {
         self.change(|changes| {
             for file in files {
@@ -198,7 +198,7 @@ impl Hashes {
             work(&changes)?;
             changes.commit()
         });
-        // Not the work at hand fails with it.
+        // The caller does not depend on the index.
         let _ = changed.inspect_err(unusable);
     }
 }
@@ -209,14 +209,14 @@ fn open_index(path: &Path) -> Result<Connection, OpenError> {
     Ok(index)
 }
 
-fn shrink(changes: &Connection, most_bytes: i64) -> rusqlite::Result<()> {
+fn shrink(changes: &Connection, max_bytes: i64) -> rusqlite::Result<()> {
     let bytes = "SELECT coalesce(sum(length(path) + length(pieces) + ?1), 0) FROM file";
     let mut total: i64 = changes.query_row(bytes, [ROW_BYTES], |row| row.get(0))?;
     let mut oldest = changes.prepare(
         "SELECT rowid, length(path) + length(pieces) + ?1 FROM file ORDER BY used_at_s, rowid",
     )?;
     let mut rows = oldest.query([ROW_BYTES])?;
-    while total > most_bytes
+    while total > max_bytes
         && let Some(row) = rows.next()?
     {
         changes.execute("DELETE FROM file WHERE rowid = ?1", [row.get::<_, i64>(0)?])?;
@@ -240,7 +240,7 @@ fn decode(bytes: &[u8]) -> Option<Vec<Piece>> {
 }
 
 fn unusable(error: &rusqlite::Error) {
-    tracing::debug!(%error, "what was hashed before cannot be looked up");
+    tracing::debug!(%error, "cannot use the index of file hashes");
 }
 
 fn now_s() -> i64 {

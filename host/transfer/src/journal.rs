@@ -1,8 +1,8 @@
-//! What a receiver has verified, on disk, so that a transfer goes on where it was.
+//! The journal of what a receiver has verified, so that an interrupted transfer resumes.
 //!
-//! A line is appended when a piece of a long file has been written, and when a file has its name. The
-//! lines count as long as the machine has not been restarted: what was written before a power cut may
-//! have been lost from the disk's cache, and is hashed again.
+//! The receiver appends a line when it has written a piece of a long file, and when a file has got its
+//! name. After the machine has restarted, the content is hashed again, because a power failure may
+//! have lost data that was not synced.
 
 use sleap_rtc_protocol::transfer::{BlobHash, Piece};
 use std::collections::HashMap;
@@ -11,32 +11,32 @@ use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-/// The longest journal that is read: 64 GiB in the shortest pieces, twice.
+/// The longest journal that is read, in bytes. Enough for 64 GiB in pieces of the minimum length,
+/// twice.
 const MAX_BYTES: u64 = 64 << 20;
 
 /// A verified piece of an unfinished file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Written {
-    /// Which.
     pub(super) piece: Piece,
-    /// Where in the file, in bytes.
+    /// The offset in the file, in bytes.
     pub(super) offset: u64,
 }
 
 /// The verified pieces of unfinished files, by the file's content and the piece's number.
 pub(super) type WrittenPieces = HashMap<BlobHash, HashMap<u32, Written>>;
 
-/// The lines of one receiver's folder.
+/// The journal of one destination folder.
 #[derive(Debug)]
 pub(super) struct Journal {
     file: File,
     pieces: WrittenPieces,
     placed: HashMap<Identity, BlobHash>,
-    /// Whether all of it was written since the machine started.
+    /// Whether all lines were written since the machine started.
     is_fresh: bool,
 }
 
-/// What tells a file that nobody touched since it was placed.
+/// Identifies a file that has not changed since it was placed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Identity {
     inode: u64,
@@ -53,8 +53,8 @@ impl Identity {
 }
 
 impl Journal {
-    /// Opens the journal at `path`, or begins one. Fails with [`ErrorKind::WouldBlock`] when
-    /// another transfer has it.
+    /// Opens or creates the journal at `path`. Fails with [`ErrorKind::WouldBlock`] if another
+    /// transfer uses it.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         let flags = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
@@ -74,7 +74,7 @@ impl Journal {
             journal.file.write_all(boot.as_bytes())?;
         } else {
             journal.is_fresh = text.starts_with(&boot);
-            // A line that was cut short says nothing, and must not run into the next.
+            // Remove a truncated last line, or the next line would be appended to it.
             let whole = text.rfind('\n').map_or(0, |end| end + 1);
             journal.file.set_len(whole as u64)?;
             journal.file.seek(io::SeekFrom::End(0))?;
@@ -106,22 +106,22 @@ impl Journal {
         Some(())
     }
 
-    /// What is said to be written.
+    /// The pieces of unfinished files.
     pub(super) fn pieces(&self) -> &WrittenPieces {
         &self.pieces
     }
 
-    /// Whether what it says can be relied upon without hashing anything.
+    /// Whether its lines can be trusted without hashing the files again.
     pub(super) fn is_fresh(&self) -> bool {
         self.is_fresh
     }
 
-    /// The content of a file that has been placed, and not been touched since.
+    /// The content of a file that has not changed since it was placed.
     pub(super) fn content(&self, there: &Metadata) -> Option<BlobHash> {
         self.placed.get(&Identity::of(there)).copied().filter(|_| self.is_fresh)
     }
 
-    /// A piece is in the file that is being written.
+    /// Records that a piece has been written to an unfinished file.
     pub(super) fn note_piece(
         &mut self,
         content: BlobHash,
@@ -132,14 +132,14 @@ impl Journal {
         self.file.write_all(line(content, number, written).as_bytes())
     }
 
-    /// A file is whole and has its name.
+    /// Records that a complete file has got its name.
     pub(super) fn note_placed(&mut self, content: BlobHash, there: &Metadata) -> io::Result<()> {
         let identity = Identity::of(there);
         self.placed.insert(identity, content);
         self.file.write_all(placed_line(content, identity).as_bytes())
     }
 
-    /// Begins again with what turned out to be there.
+    /// Rewrites the journal with the pieces that were found on disk.
     pub(super) fn restart(&mut self, pieces: WrittenPieces) -> io::Result<()> {
         self.file.set_len(0)?;
         if !self.is_fresh {
@@ -155,7 +155,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Whether it says anything that a later try could use.
+    /// Whether it lists anything that a later attempt could use.
     pub(super) fn is_useful(&self) -> bool {
         !self.pieces.is_empty() || !self.placed.is_empty()
     }
@@ -171,10 +171,10 @@ fn placed_line(content: BlobHash, identity: Identity) -> String {
     format!("placed {content} {inode} {size} {modified_ns}\n")
 }
 
-/// What is different after every start of the machine.
+/// An identifier that changes whenever the machine restarts.
 fn boot() -> String {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
-    // Without one, nothing that an earlier process wrote counts without being hashed.
+    // Without one, content that an earlier process wrote is always hashed again.
     id.map_or_else(|_| format!("process {}", std::process::id()), |id| id.trim().to_owned())
 }
 

@@ -1,29 +1,31 @@
 //! Packages and results as lists of verified files.
 //!
-//! A [`Package`] is a source: a folder, a zip, or parts of different origin. [`send`] and
-//! [`receive`] move it over whatever implements [`Link`]; [`unpack`] and [`pack`] are for peers that
-//! speak in zips. Nothing here knows of connections or jobs.
+//! A [`Package`] reads files from a folder, from an archive or from several places. [`send`] and
+//! [`receive`] transfer it over any [`Link`]. [`unpack`] and [`pack`] are for peers that exchange zip
+//! files. This crate knows nothing about connections or jobs.
 //!
-//! | module | what it does |
+//! | module | contents |
 //! |---|---|
-//! | `listing` | what a package consists of, before it is read |
-//! | [`archive`] | a package: its files, its manifest, its bytes |
-//! | [`storage`] | paths that stay below their root; files that appear whole or not at all |
-//! | `tree`, `zipped`, `tarred` | folders and archives, listed and read with care |
-//! | `pieces` | where long files are cut, how a piece is packed, what proves it right |
-//! | `sender`, `reader` | the end that has the files, and its thread that reads and packs |
+//! | `link` | what a transfer needs from a connection; limits and progress |
+//! | `error`, `goodbye` | why a transfer fails, and how both sides learn the reason |
+//! | `listing` | the files of a package, before their content is read |
+//! | [`archive`] | a package: its files, its manifest, its content |
+//! | [`storage`] | paths that stay inside their root; files that appear complete or not at all |
+//! | `tree`, `zipped`, `tarred` | folders and archives, whose content is not trusted |
+//! | `pieces` | how long files are cut, and how a piece is packed and verified |
+//! | `sender`, `reader` | the sending end, and its thread that reads and packs |
 //! | [`lane`] | what carries chunks |
 //! | `striping`, `flight`, `steering` | chunks over several lanes: who takes which, how much, how many |
-//! | `receiver`, `writer` | the end that wants them, and its thread that verifies and writes |
-//! | `bare` | both ends without files, for measurements |
-//! | [`cache`] | what a worker has received before |
-//! | [`hashes`] | what was hashed before |
-//! | `pace` | a limit on how fast bytes come and go |
-//! | `journal` | what a receiver has verified, so that a later try goes on there |
-//! | `salvage` | what was verified when a transfer was given up for good |
+//! | `receiver`, `writer` | the receiving end, and its thread that verifies and writes |
+//! | `bare` | both ends without files, for benchmarks |
+//! | [`cache`] | files that a worker has received earlier |
+//! | [`hashes`] | the hashes of files that were read earlier |
+//! | `pace` | a rate limit |
+//! | `journal` | what a receiver has verified, so that an interrupted transfer resumes |
+//! | `salvage` | verified content of abandoned transfers |
 //!
-//! File access happens on blocking threads, with a small bounded queue between them and the link:
-//! memory stays flat, and whichever of disk and network is slower holds the other back.
+//! Files are accessed on blocking threads, with a small bounded queue between them and the link.
+//! Memory use is constant, and the slower of disk and network holds the other back.
 //!
 //! ```
 //! use sleap_rtc_transfer::{Hashes, Package};

@@ -1,7 +1,7 @@
 //! What a package consists of, before it is read: its files, and where their bytes are.
 
 use super::archive::{ArchiveError, Part};
-use super::hashes::{Hashed, Hashes, Place};
+use super::hashes::{FileRange, Hashed, Hashes};
 use super::{pieces, tarred, tree, zipped};
 use sleap_rtc_protocol::job::JobType;
 use sleap_rtc_protocol::path::RelPath;
@@ -221,14 +221,14 @@ impl Listing {
     }
 
     /// Where the bytes of `member` are, if that is on disk.
-    fn place(&self, member: &Member) -> Option<Place> {
+    fn place(&self, member: &Member) -> Option<FileRange> {
         match (&member.content, &self.zip) {
             (Content::File(path), _) => {
                 let there = fs::metadata(path).ok().filter(|there| there.len() == member.size)?;
-                Some(Place::new(path, 0, &there))
+                Some(FileRange::new(path, 0, &there))
             }
             (Content::Zip(content), Some((path, file))) => {
-                Some(Place::new(path, content.start(), &file.metadata().ok()?))
+                Some(FileRange::new(path, content.start(), &file.metadata().ok()?))
             }
             _ => None,
         }

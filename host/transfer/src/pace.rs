@@ -1,30 +1,31 @@
-//! A limit on how fast bytes come and go: a token bucket that all who are limited together share.
+//! A rate limit: a token bucket, shared by all transfers that it limits together.
 
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What may go at once after a pause: a chunk must, and short pauses are made up for.
+/// How much may be sent at once after a pause, as the time that it would take. Makes up for short
+/// pauses.
 const BURST: Duration = Duration::from_millis(50);
 
-/// A limit in bytes per second. Copies share it.
+/// A rate limit in bytes per second. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Pace(Arc<Mutex<Bucket>>);
 
 #[derive(Debug)]
 struct Bucket {
     bytes_per_s: u64,
-    /// When all that was taken so far has gone.
+    /// When everything taken so far has been sent.
     gone_at: Option<Instant>,
 }
 
 impl Pace {
-    /// So many bytes per second, at least one.
+    /// A limit of `bytes_per_s`, at least one.
     pub fn new(bytes_per_s: u64) -> Self {
         Self(Arc::new(Mutex::new(Bucket { bytes_per_s: bytes_per_s.max(1), gone_at: None })))
     }
 
-    /// Takes `bytes`, and says how long to wait before they may go.
+    /// Takes `bytes` from the bucket. Returns how long to wait before sending them.
     pub(super) fn take(&self, bytes: usize, now: Instant) -> Duration {
         let mut bucket = self.0.lock();
         let earliest = now.checked_sub(BURST).unwrap_or(now);
@@ -41,8 +42,8 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Over any time no more goes than the rate allows, a burst and one message aside; and
-        /// whoever asks all the time gets all of it.
+        /// Apart from a burst and one message, the rate never exceeds the limit. A sender that never
+        /// pauses gets the full rate.
         #[test]
         fn the_rate_is_kept_and_used(
             bytes_per_s in 1_000..1_000_000_000u64,

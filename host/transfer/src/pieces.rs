@@ -1,24 +1,24 @@
-//! Pieces: where long files are cut, how a piece is packed, and what proves it right.
+//! Pieces: how long files are cut, and how a piece is packed and verified.
 
 use fastcdc::v2020::FastCDC;
 use sleap_rtc_protocol::transfer::{BlobHash, MAX_PIECE_BYTES, MIN_PIECE_BYTES, Packing, Piece};
 use std::io::{self, Read};
 use zstd::bulk::Compressor;
 
-/// The shortest piece that is cut here. What is skipped costs nothing; were it longer, two different
-/// beginnings would not soon lead to the same cuts.
+/// The shortest piece that this program cuts. Skipping these bytes saves time. With a larger minimum,
+/// two versions of a file would take longer to have cuts at the same places again after a change.
 const LEAST_PIECE_BYTES: usize = 512 << 10;
-/// Beyond that there is a cut in every half of this on average: pieces of 768 KiB. A change costs
-/// about two of them; each costs some 100 bytes in the list of pieces.
+/// FastCDC's target. Together with the minimum, pieces have 768 KiB on average. A change in a file
+/// replaces about two pieces, and each piece takes about 100 bytes in the list of pieces.
 const AVERAGE_PIECE_BYTES: usize = 512 << 10;
 const _: () = assert!(LEAST_PIECE_BYTES >= MIN_PIECE_BYTES as usize);
-/// How much of a file is in memory while it is cut: more than one piece, so that little is moved.
+/// The buffer for cutting a file, in bytes. Holds several pieces, so that little data is moved.
 const CUT_BYTES: usize = 4 << 20;
-/// How much of a piece is compressed to see whether it shrinks.
+/// How many bytes of a piece are compressed to find out whether compression pays.
 const SAMPLE_BYTES: usize = 32 << 10;
-/// Below this length nothing is worth compressing.
+/// Shorter pieces are not compressed.
 const LEAST_BYTES: usize = 512;
-/// The quickest level: on fast links the network must not wait for it.
+/// The fastest level, so that compression does not slow down fast links.
 const LEVEL: i32 = 1;
 
 /// The hash of `bytes`.
@@ -26,7 +26,7 @@ pub(super) fn hash(bytes: &[u8]) -> BlobHash {
     BlobHash(*blake3::hash(bytes).as_bytes())
 }
 
-/// The content of a file that has these pieces.
+/// The content hash of a file with these pieces.
 pub(super) fn content(pieces: &[Piece]) -> BlobHash {
     let mut hasher = blake3::Hasher::new();
     for piece in pieces {
@@ -35,7 +35,7 @@ pub(super) fn content(pieces: &[Piece]) -> BlobHash {
     BlobHash(*hasher.finalize().as_bytes())
 }
 
-/// Reads a file of `size` bytes to its end. Returns its content, and its pieces where it has
+/// Reads a file of `size` bytes to its end. Returns its content hash, and its pieces if it has
 /// several.
 pub(super) fn cut(mut reader: impl Read, size: u64) -> io::Result<(BlobHash, Vec<Piece>)> {
     if size <= u64::from(MAX_PIECE_BYTES) {
@@ -63,7 +63,7 @@ pub(super) fn cut(mut reader: impl Read, size: u64) -> io::Result<(BlobHash, Vec
     }
 }
 
-/// Compresses pieces that shrink. Keeps the working memory from one to the next.
+/// Compresses pieces where that saves space. Reuses its working memory.
 pub(super) struct Packer(Option<Compressor<'static>>);
 
 impl Packer {
@@ -71,7 +71,7 @@ impl Packer {
         Self(Compressor::new(LEVEL).ok())
     }
 
-    /// A piece as it is to travel.
+    /// Packs a piece for sending.
     pub(super) fn pack(&mut self, bytes: Vec<u8>) -> (Packing, Vec<u8>) {
         let sample = &bytes[..bytes.len().min(SAMPLE_BYTES)];
         if bytes.len() < LEAST_BYTES || self.shrink(sample).is_none() {
@@ -89,7 +89,7 @@ impl Packer {
     }
 }
 
-/// The bytes of `piece`, if that is what arrived.
+/// Unpacks the received bytes of `piece`. Returns nothing if they do not match its hash.
 pub(super) fn unpack(piece: Piece, packing: Packing, bytes: Vec<u8>) -> Option<Vec<u8>> {
     let bytes = match packing {
         Packing::Plain => bytes,

@@ -1,4 +1,4 @@
-//! What a sender does on the thread that may block: read pieces and pack them.
+//! The blocking half of a sender: reads pieces and packs them.
 
 use super::archive::{ArchiveError, Package};
 use super::listing::{Content, Listing, Member};
@@ -11,10 +11,10 @@ use std::fs::File;
 use std::io::{self, Read};
 use tokio::sync::mpsc;
 
-/// So many bytes of small pieces are handed over together.
+/// Small pieces are delivered in batches of about this many bytes.
 pub(super) const BATCH_BYTES: usize = 256 << 10;
 
-/// A piece as it travels.
+/// A piece as it is sent.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     pub(super) piece: BlobHash,
@@ -22,18 +22,18 @@ pub(super) struct Outgoing {
     pub(super) bytes: Vec<u8>,
 }
 
-/// What the reading thread hands over.
+/// What the reading thread delivers.
 pub(super) type Batch = Result<Vec<Outgoing>, ArchiveError>;
 
-/// Where a piece lies.
+/// The location of a piece in the package.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct PieceLocation {
     member: usize,
     offset: u64,
     piece: Piece,
 }
 
-/// Reads what is wanted, in the order in which it is wanted. Ends when nobody wants or listens.
+/// Reads requested pieces, in the order of the requests. Ends when one of the channels closes.
 pub(super) fn read_pieces(
     package: &Package,
     mut wanted: mpsc::Receiver<Vec<BlobHash>>,
@@ -44,13 +44,13 @@ pub(super) fn read_pieces(
     let (mut sent, mut packer) = (HashSet::new(), Packer::new());
     while let Some(list) = wanted.blocking_recv() {
         let (mut batch, mut batch_bytes) = (Vec::new(), 0);
-        // Only what the manifest lists gets here.
+        // The sender has rejected pieces that the manifest does not list.
         for place in list.iter().filter_map(|piece| places.get(piece)) {
             let is_repeated = !sent.insert(place.piece.blake3);
             let bytes = match reading.read(place, is_repeated) {
                 Ok(bytes) => bytes,
                 Err(error) => {
-                    // Nobody listens: the transfer is over already.
+                    // On failure, the transfer has already ended.
                     let _ = batches.blocking_send(Err(error));
                     return;
                 }
@@ -71,20 +71,20 @@ pub(super) fn read_pieces(
     }
 }
 
-fn places(package: &Package) -> HashMap<BlobHash, Place> {
+fn places(package: &Package) -> HashMap<BlobHash, PieceLocation> {
     let manifest = package.manifest();
     let mut places = HashMap::new();
     for (member, file) in manifest.files().iter().enumerate() {
         let mut offset = 0;
         for piece in manifest.pieces(file) {
-            places.entry(piece.blake3).or_insert(Place { member, offset, piece });
+            places.entry(piece.blake3).or_insert(PieceLocation { member, offset, piece });
             offset += u64::from(piece.bytes);
         }
     }
     places
 }
 
-/// The file that was read last, so that its next piece needs no search.
+/// Keeps the file of the last piece open, so that reading its next piece needs no search.
 struct Reading<'a> {
     source: &'a Listing,
     open: Option<Open>,
@@ -96,15 +96,15 @@ struct Open {
 }
 
 enum Bytes {
-    /// Can be read anywhere.
+    /// Supports random access.
     File(File),
-    /// Can be read onwards only, and is there by now.
+    /// Can only be read forward. The number is the current position.
     Stream(Box<dyn Read + Send>, u64),
 }
 
 impl Reading<'_> {
-    /// Reads a piece. What is asked for a second time is checked: it may have changed here.
-    fn read(&mut self, place: &Place, is_repeated: bool) -> Result<Vec<u8>, ArchiveError> {
+    /// Reads a piece. Verifies a piece that is requested again, because the file may have changed.
+    fn read(&mut self, place: &PieceLocation, is_repeated: bool) -> Result<Vec<u8>, ArchiveError> {
         let member = &self.source.members()[place.member];
         let is_open = self.open.as_ref().is_some_and(|open| {
             let passed = matches!(open.bytes, Bytes::Stream(_, at) if at > place.offset);
@@ -149,7 +149,7 @@ impl Bytes {
                 while bytes.len() < length {
                     let at = offset + bytes.len() as u64;
                     match rustix::io::pread(&*file, spare_capacity(&mut bytes), at) {
-                        // It was as long as announced when it was opened.
+                        // The file has shrunk since it was opened.
                         Ok(0) => return Err(io::ErrorKind::InvalidData.into()),
                         Ok(_) | Err(Errno::INTR) => {}
                         Err(error) => return Err(error.into()),

@@ -1,4 +1,4 @@
-//! One data channel: ordered, reliable, with back-pressure both ways.
+//! One data channel: ordered and reliable, with back-pressure in both directions.
 
 use super::connection::Shared;
 use bytes::{Bytes, BytesMut};
@@ -9,14 +9,14 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use webrtc::data_channel::{DataChannel, DataChannelEvent};
 
-/// How often a flush looks at what is unacknowledged; the crate has no event for it.
+/// How often `flush` checks for unacknowledged data. The `webrtc` crate has no event for it.
 const FLUSH_POLL: Duration = Duration::from_millis(5);
 
-/// Who waits for room looks this often although nothing was said of any: the crate tells only of
-/// the moment when the mark is passed.
+/// How often `room` checks again without an event. The `webrtc` crate reports only the moment when the
+/// unacknowledged data falls below the threshold, which may be before the wait starts.
 const ROOM_POLL: Duration = Duration::from_millis(10);
-/// How far below what it may be the unacknowledged data has to fall before a waiter is woken: half
-/// a chunk, so that there is more on its way when the next one comes.
+/// The threshold is this far below the allowed amount of unacknowledged data: half a chunk, so that
+/// data is still in flight when the next chunk is sent.
 const ROOM_STEP: usize = 32 << 10;
 
 /// How long closing a channel waits for acknowledgements.
@@ -25,35 +25,35 @@ const CLOSE_FLUSH: Duration = Duration::from_secs(5);
 /// A message from the other side.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
-    /// UTF-8.
+    /// A text message.
     Text(String),
-    /// Anything.
+    /// A binary message.
     Binary(Bytes),
 }
 
-/// Why nothing can be sent.
+/// Why sending fails.
 #[derive(Debug, thiserror::Error)]
 pub enum ChannelError {
-    /// The channel or its connection is over.
+    /// The channel or its connection is closed.
     #[error("the data channel is closed")]
     Closed,
     /// The other side did not acknowledge in time.
     #[error("the other side did not acknowledge everything within {} s", .0.as_secs())]
     NotAcknowledged(Duration),
-    /// The WebRTC stack said no.
+    /// The WebRTC stack reports an error.
     #[error("the data channel failed")]
     Webrtc(#[source] webrtc::error::Error),
 }
 
-/// An open data channel. Dropping it leaves it to the connection to close.
+/// An open data channel. Dropping it does not close it; closing the connection does.
 pub struct Channel {
     inner: Arc<dyn DataChannel>,
     connection: Arc<Shared>,
     label: String,
     protocol: String,
-    /// Told when the unacknowledged data has fallen below `mark`.
+    /// Notified when the unacknowledged data falls below `threshold`.
     drained: Notify,
-    mark: AtomicU32,
+    threshold: AtomicU32,
 }
 
 impl Channel {
@@ -64,8 +64,8 @@ impl Channel {
     ) -> Result<Self, ChannelError> {
         let label = inner.label().await.map_err(ChannelError::Webrtc)?;
         let protocol = inner.protocol().await.map_err(ChannelError::Webrtc)?;
-        let (drained, mark) = (Notify::new(), AtomicU32::new(0));
-        let channel = Self { inner, connection, label, protocol, drained, mark };
+        let (drained, threshold) = (Notify::new(), AtomicU32::new(0));
+        let channel = Self { inner, connection, label, protocol, drained, threshold };
         loop {
             match channel.event().await {
                 Some(DataChannelEvent::OnOpen) => return Ok(channel),
@@ -75,28 +75,28 @@ impl Channel {
         }
     }
 
-    /// The name that its opener gave it.
+    /// The label that the opening side chose.
     pub fn label(&self) -> &str {
         &self.label
     }
 
-    /// The dialect that its opener wants to speak on it; empty for legacy.
+    /// The dialect that the opening side wants to speak; empty for the Python dialect.
     pub fn protocol(&self) -> &str {
         &self.protocol
     }
 
-    /// Sends a text, waiting while too much is unacknowledged.
+    /// Sends a text message. Waits while too much data is unacknowledged.
     pub async fn send_text(&self, text: String) -> Result<(), ChannelError> {
         self.until_over(self.inner.send_text(&text)).await
     }
 
-    /// Sends bytes, waiting while too much is unacknowledged.
+    /// Sends a binary message. Waits while too much data is unacknowledged.
     pub async fn send_binary(&self, bytes: BytesMut) -> Result<(), ChannelError> {
         self.until_over(self.inner.send(bytes)).await
     }
 
-    /// The next message, or `None` when the channel or its connection is over. One reader at a
-    /// time; cancel safe. While nobody reads, the other side is held back after a bounded queue.
+    /// The next message, or `None` once the channel or its connection is closed. One reader at a
+    /// time; cancel safe. The queue is bounded: if nobody reads, the other side has to wait.
     pub async fn recv(&self) -> Option<Message> {
         loop {
             match self.event().await? {
@@ -104,7 +104,9 @@ impl Channel {
                     match String::from_utf8(message.data.to_vec()) {
                         Ok(text) => return Some(Message::Text(text)),
                         Err(_) => {
-                            tracing::warn!("a text message was not UTF-8; channel closed");
+                            tracing::warn!(
+                                "received a text message that is not UTF-8; closing the channel"
+                            );
                             self.reset().await;
                             return None;
                         }
@@ -120,13 +122,13 @@ impl Channel {
         }
     }
 
-    /// Bytes that were sent and are not acknowledged.
+    /// The number of bytes that are sent and not acknowledged.
     pub async fn outstanding_bytes(&self) -> Result<usize, ChannelError> {
         self.until_over(self.inner.outstanding_bytes()).await
     }
 
-    /// Waits until fewer bytes than `below` says are unacknowledged; says how many. It is asked
-    /// again whenever some were acknowledged. Needs a reader on the channel to be quick.
+    /// Waits until the number of unacknowledged bytes is less than `below` returns for it. Calls
+    /// `below` again whenever the number changes. Reacts quickly only while someone reads the channel.
     pub async fn room(&self, mut below: impl FnMut(usize) -> usize) -> Result<(), ChannelError> {
         loop {
             let mut drained = pin!(self.drained.notified());
@@ -137,36 +139,36 @@ impl Channel {
                 return Ok(());
             }
             self.wake_below(below).await?;
-            // Late is what the wait is for.
+            // Timing out is the normal case.
             let _ = tokio::time::timeout(ROOM_POLL, drained).await;
         }
     }
 
-    /// Has the crate tell when the unacknowledged data falls to a little less than `below`.
+    /// Requests an event for when the unacknowledged data falls to a little less than `below`.
     async fn wake_below(&self, below: usize) -> Result<(), ChannelError> {
-        let mark = u32::try_from(below.saturating_sub(ROOM_STEP)).unwrap_or(u32::MAX);
-        let set = self.mark.load(Ordering::Relaxed);
-        // Each change costs more than a mark that is a little off.
-        if mark.abs_diff(set) > set / 8 {
-            self.mark.store(mark, Ordering::Relaxed);
-            self.until_over(self.inner.set_buffered_amount_low_threshold(mark)).await?;
+        let threshold = u32::try_from(below.saturating_sub(ROOM_STEP)).unwrap_or(u32::MAX);
+        let current = self.threshold.load(Ordering::Relaxed);
+        // A change costs more than a slightly wrong threshold.
+        if threshold.abs_diff(current) > current / 8 {
+            self.threshold.store(threshold, Ordering::Relaxed);
+            self.until_over(self.inner.set_buffered_amount_low_threshold(threshold)).await?;
         }
         Ok(())
     }
 
-    /// From here to the other side and back, as the connection has measured it last.
+    /// The latest round-trip time that the connection has measured.
     pub async fn round_trip(&self) -> Option<Duration> {
         self.connection.round_trip().await
     }
 
-    /// The length of SCTP packets that suits the way that the connection takes, as far as this
-    /// machine knows it.
+    /// The length of SCTP packets that fits the path of the connection, as far as this machine knows
+    /// it.
     pub async fn packet_bytes(&self) -> Option<u32> {
         self.connection.packet_bytes().await
     }
 
-    /// Waits until everything sent so far is acknowledged, at most `limit`; less when the connection
-    /// is over, after which nobody acknowledges anything.
+    /// Waits until everything sent so far is acknowledged, for at most `limit`. Returns early if the
+    /// connection closes, because nothing is acknowledged after that.
     pub async fn flush(&self, limit: Duration) -> Result<(), ChannelError> {
         let acknowledged = async {
             while self.outstanding_bytes().await? > 0 {
@@ -185,10 +187,10 @@ impl Channel {
 
     /// Closes the channel once everything sent is acknowledged, or after five seconds.
     ///
-    /// Acknowledged is not read: what the other side has received and not yet read may be lost to
-    /// it. Where that matters, wait for a message that confirms before closing.
+    /// The other side may lose messages that it has acknowledged and not read. If that matters, wait
+    /// for a message that confirms them before closing.
     pub async fn close(&self) {
-        // Closing at once would discard what is on its way.
+        // Closing at once would discard data in flight.
         if let Err(error) = self.flush(CLOSE_FLUSH).await {
             tracing::debug!(%error, "closing a data channel with unacknowledged messages");
         }
@@ -197,13 +199,13 @@ impl Channel {
 
     async fn reset(&self) {
         if let Err(error) = self.inner.close().await {
-            tracing::debug!(%error, "closing a data channel");
+            tracing::debug!(%error, "cannot close a data channel");
         }
     }
 
     async fn event(&self) -> Option<DataChannelEvent> {
         let event = tokio::select! {
-            // What has arrived is read to its end before the connection's end counts.
+            // Deliver messages that have arrived before reporting the end of the connection.
             biased;
             event = self.inner.poll() => event,
             () = self.connection.over() => None,

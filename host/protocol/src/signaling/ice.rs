@@ -1,12 +1,12 @@
-//! STUN and TURN servers, as a signaling server hands them out.
+//! STUN and TURN servers that a signaling server assigns to a peer.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// A STUN or TURN server as the browser API writes it. `Debug` hides the credential.
+/// A STUN or TURN server, as the browser API defines it. `Debug` hides the credential.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IceServer {
-    /// One server's URLs; a single one may come as a text.
+    /// The URLs of one server. A single URL may arrive as a string.
     #[serde(deserialize_with = "one_or_more")]
     pub urls: Vec<String>,
     /// For TURN.
@@ -36,13 +36,13 @@ fn one_or_more<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>,
     })
 }
 
-/// ICE servers that a signaling server gives to one peer.
+/// The ICE servers that a signaling server assigns to one peer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IceServers {
     /// The servers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ice_servers: Vec<IceServer>,
-    /// For how many seconds their credentials open a new connection; absent means always.
+    /// For how many seconds the credentials are valid; absent means always.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ice_lifetime_s: Option<u64>,
 }

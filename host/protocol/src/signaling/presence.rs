@@ -1,10 +1,10 @@
-//! Who is in a room: what a peer says of itself, how it is looked for, and how that changes.
+//! Peers in a room: what they publish, how to search for them, and how the list changes.
 
 use crate::ids::{PeerId, RoomId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// What a peer is. The old inference client registers without a role: `peer`.
+/// The role of a peer. The old inference client registers without one, which means `peer`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -19,7 +19,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// The word on the wire.
+    /// The name on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Worker => "worker",
@@ -29,18 +29,18 @@ impl Role {
     }
 }
 
-/// What a peer says of itself.
+/// What a peer publishes about itself.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Metadata {
-    /// Words to find it by.
+    /// Tags to search for.
     #[serde(default)]
     pub tags: Vec<String>,
-    /// Facts to filter it by; see [`Capabilities::properties`](crate::capabilities::Capabilities::properties).
+    /// Properties to filter by; see [`Capabilities::properties`](crate::capabilities::Capabilities::properties).
     #[serde(default)]
     pub properties: Map<String, Value>,
 }
 
-/// A change of metadata. What is absent stays; properties merge key by key.
+/// A change of metadata. Absent fields keep their values, and properties merge key by key.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct MetadataPatch {
     /// New tags, replacing the old.
@@ -52,7 +52,7 @@ pub struct MetadataPatch {
 }
 
 impl Metadata {
-    /// Takes over what `patch` holds and keeps the rest.
+    /// Applies `patch`.
     pub fn merge(&mut self, patch: MetadataPatch) {
         if let Some(tags) = patch.tags {
             self.tags = tags;
@@ -67,7 +67,7 @@ pub struct Filters {
     /// Only this role.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
-    /// Only this room, which must be the asker's own.
+    /// Only this room, which must be the room of the requesting peer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub room_id: Option<RoomId>,
     /// Any of these tags.
@@ -78,18 +78,18 @@ pub struct Filters {
     pub properties: Option<Map<String, Value>>,
 }
 
-/// A peer as discovery shows it.
+/// A peer in the result of a discovery.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PeerInfo {
-    /// Who.
+    /// The peer.
     pub peer_id: PeerId,
-    /// What it is.
+    /// Its role.
     #[serde(default)]
     pub role: Role,
-    /// What it says of itself.
+    /// What it publishes about itself.
     #[serde(default)]
     pub metadata: Metadata,
-    /// When it registered; the old server sends seconds as a number, others a text.
+    /// When it registered. The old server sends seconds as a number, other servers a text.
     #[serde(default)]
     pub connected_at: Value,
 }
@@ -97,13 +97,13 @@ pub struct PeerInfo {
 /// How a watched list has changed.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PeersChanged {
-    /// New in the list, or different from before.
+    /// Peers that are new or have changed.
     #[serde(default)]
     pub peers: Vec<PeerInfo>,
-    /// No longer in the list.
+    /// Peers that have left the list.
     #[serde(default)]
     pub left: Vec<PeerId>,
-    /// More has changed than was kept for a slow reader: the list is to be asked for again.
+    /// More has changed than the server keeps for a slow reader. Request the list again.
     #[serde(default)]
     pub list_again: bool,
 }

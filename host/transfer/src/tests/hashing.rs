@@ -1,6 +1,6 @@
 //! What was hashed before is not read again, unless it may have changed.
 
-use super::super::hashes::Place;
+use super::super::hashes::FileRange;
 use super::super::testing::{noise, write};
 use super::super::{Hashes, Package};
 use sleap_rtc_protocol::transfer::{BlobHash, Manifest, Piece};
@@ -14,8 +14,8 @@ fn open(folder: &Path, hashes: &Hashes) -> Manifest {
     Package::open_tree(folder, hashes).unwrap().manifest().clone()
 }
 
-fn place(file: &Path) -> Place {
-    Place::new(file, 0, &file.metadata().unwrap())
+fn place(file: &Path) -> FileRange {
+    FileRange::new(file, 0, &file.metadata().unwrap())
 }
 
 /// Notes another content than the right one, which tells whether a note is believed.
@@ -126,7 +126,7 @@ fn the_notes_keep_to_their_limit() {
     let pieces = vec![Piece { blake3: BlobHash([1; 32]), bytes: 9 }; 1000];
     let content = super::super::pieces::content(&pieces);
     let there = work.path().metadata().unwrap();
-    let place = |number: u64| Place::new(work.path(), number, &there);
+    let place = |number: u64| FileRange::new(work.path(), number, &there);
     for number in 0..5 {
         hashes.note(&[(place(number), (content, pieces.clone()))], &[]);
     }
