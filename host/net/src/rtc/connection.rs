@@ -1,15 +1,12 @@
 //! Offer, answer, and the connection that comes of them.
 
 use super::channel::{Channel, ChannelError};
-use super::{MAX_MESSAGE_BYTES, RtcOptions, addresses, descriptions, packets, sockets};
-use rtc::ice::mdns::MulticastDnsMode;
-use rtc::peer_connection::configuration::setting_engine::SctpMaxMessageSize;
-use rtc::peer_connection::transport::{RTCDtlsRole, RTCDtlsTransportState, RTCSctpTransportState};
+use super::{RtcOptions, addresses, descriptions, packets, settings, sockets};
+use rtc::peer_connection::transport::{RTCDtlsTransportState, RTCSctpTransportState};
 use rtc::statistics::stats::ice_candidate_pair::RTCIceCandidatePairStats;
 use sleap_rtc_protocol::PYTHON_CHANNEL_LABEL;
 use sleap_rtc_protocol::connection::ConnectionState;
 use sleap_rtc_protocol::signaling::Sdp;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -19,24 +16,18 @@ use tokio::time::Instant;
 use webrtc::data_channel::{DataChannel, RTCDataChannelInit};
 use webrtc::peer_connection::{
     PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfigurationBuilder,
-    RTCIceGatheringState, RTCIceServer, RTCPeerConnectionState, RTCSessionDescription,
-    RTCStatsReport, RTCStatsReportEntry, SettingEngine, SettingEngineBuilder, StatsSelector,
+    RTCIceGatheringState, RTCPeerConnectionState, RTCSessionDescription, RTCStatsReport,
+    RTCStatsReportEntry, StatsSelector,
 };
 
 /// From the answer to an open channel.
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 /// How long closing may take.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
-/// Silence after which a path counts as disconnected, and then as failed.
-const ICE_DISCONNECTED: Duration = Duration::from_secs(5);
-const ICE_FAILED: Duration = Duration::from_secs(12);
-const ICE_KEEP_ALIVE: Duration = Duration::from_secs(2);
-/// Each pair of candidates is tried this often while this side has few addresses. (Seven times in
-/// 1.4 s by default, which is too short for a peer whose answer comes late.)
-const ICE_CHECK_EVERY: Duration = Duration::from_millis(50);
-const FEW_ADDRESSES: usize = 4;
-/// And for so long.
-const ICE_CHECK_FOR: Duration = Duration::from_secs(10);
+/// How often the candidates found so far are looked at, and how long after a server's first answer
+/// the others are waited for.
+const GATHER_POLL: Duration = Duration::from_millis(20);
+const GATHER_REST: Duration = Duration::from_millis(200);
 /// Channels that the other side opened and nobody has asked for yet.
 const MAX_WAITING_CHANNELS: usize = 8;
 /// What the other side's description may hold.
@@ -219,9 +210,11 @@ impl Connection {
         let resolve_until = Instant::now() + options.gather_limit;
         let builder = PeerConnectionBuilder::new()
             .with_configuration(
-                RTCConfigurationBuilder::default().with_ice_servers(servers(options)).build(),
+                RTCConfigurationBuilder::default()
+                    .with_ice_servers(settings::servers(options))
+                    .build(),
             )
-            .with_setting_engine(settings(options, &addresses))
+            .with_setting_engine(settings::engine(options, &addresses))
             .with_runtime(Arc::new(sockets::Tuned {
                 connecting,
                 resolve_until,
@@ -321,16 +314,39 @@ impl Connection {
     async fn gather(
         &self,
         description: RTCSessionDescription,
-        limit: Duration,
+        options: &RtcOptions,
     ) -> Result<Sdp, RtcError> {
         self.inner.set_local_description(description).await.map_err(RtcError::Setup)?;
         let mut gathered = self.gathered.clone();
-        if tokio::time::timeout(limit, gathered.wait_for(|done| *done)).await.is_err() {
-            tracing::debug!("candidates are not complete; using those found so far");
+        tokio::select! {
+            _ = gathered.wait_for(|done| *done) => {}
+            () = self.servers_have_answered(options) => {}
+            () = tokio::time::sleep(options.gather_limit) => {
+                tracing::debug!("candidates are not complete; using those found so far");
+            }
         }
         match self.inner.local_description().await {
             Some(description) => Ok(Sdp(description.sdp)),
             None => Err(RtcError::Setup(webrtc::error::Error::ErrConnectionClosed)),
+        }
+    }
+}
+
+impl Connection {
+    /// Resolves a little after the first answer of a STUN or TURN server. From most addresses of a
+    /// machine with containers none ever comes; the others answer at about the same time.
+    async fn servers_have_answered(&self, options: &RtcOptions) {
+        let mut urls = options.servers.iter().flat_map(|server| &server.urls);
+        let answer = match urls.any(|url| url.starts_with("turn")) {
+            true => " typ relay",
+            false => " typ srflx",
+        };
+        loop {
+            tokio::time::sleep(GATHER_POLL).await;
+            let so_far = self.inner.local_description().await;
+            if so_far.is_some_and(|description| description.sdp.contains(answer)) {
+                return tokio::time::sleep(GATHER_REST).await;
+            }
         }
     }
 }
@@ -384,7 +400,7 @@ pub async fn offer_channel(
     let connection = Connection::new(options).await?;
     let channel = connection.create_channel(label, protocol).await?;
     let description = connection.inner.create_offer(None).await.map_err(RtcError::Setup)?;
-    let sdp = connection.gather(description, options.gather_limit).await?;
+    let sdp = connection.gather(description, options).await?;
     Ok((Offering { connection, channel }, descriptions::offered(sdp)))
 }
 
@@ -396,7 +412,7 @@ pub async fn answer(options: &RtcOptions, offer: &Sdp) -> Result<(Connection, Sd
     let accepting = connection.inner.set_remote_description(offer);
     accepting.await.map_err(RtcError::BadDescription)?;
     let description = connection.inner.create_answer(None).await.map_err(RtcError::Setup)?;
-    let sdp = connection.gather(description, options.gather_limit).await?;
+    let sdp = connection.gather(description, options).await?;
     connection.shared.hurry(true);
     Ok((connection, sdp))
 }
@@ -407,34 +423,4 @@ fn bounded(Sdp(sdp): &Sdp) -> Result<&str, RtcError> {
         return Err(RtcError::DescriptionTooLarge);
     }
     Ok(sdp)
-}
-
-fn servers(options: &RtcOptions) -> Vec<RTCIceServer> {
-    let server = |server: &sleap_rtc_base::ice::IceServer| RTCIceServer {
-        urls: server.urls.clone(),
-        username: server.username.clone().unwrap_or_default(),
-        credential: server.credential.clone().unwrap_or_default(),
-    };
-    options.servers.iter().map(server).collect()
-}
-
-fn settings(options: &RtcOptions, addresses: &[SocketAddr]) -> SettingEngine {
-    let packet_bytes = options.packet_bytes.min(packets::of_all(addresses));
-    let check_every = check_every(addresses.len());
-    let tries = ICE_CHECK_FOR.as_millis() / check_every.as_millis();
-    SettingEngineBuilder::new()
-        .with_answering_dtls_role(RTCDtlsRole::Server)
-        .with_ice_timeouts(Some(ICE_DISCONNECTED), Some(ICE_FAILED), Some(ICE_KEEP_ALIVE))
-        .with_ice_connection_attempts(Some(check_every), Some(tries as u16))
-        .with_include_loopback_candidate(true)
-        .with_multicast_dns_mode(MulticastDnsMode::Disabled)
-        .with_sctp_max_message_size(SctpMaxMessageSize::Bounded(MAX_MESSAGE_BYTES))
-        .with_sctp_max_receive_buffer_size(sockets::receive_window_bytes(options.carries))
-        .with_sctp_mtu(packet_bytes)
-        .build()
-}
-
-/// All pairs of candidates are tried at once: the more there are, the less often.
-fn check_every(addresses: usize) -> Duration {
-    ICE_CHECK_EVERY * u32::try_from(addresses.div_ceil(FEW_ADDRESSES).max(1)).unwrap_or(1)
 }

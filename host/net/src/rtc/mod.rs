@@ -7,6 +7,7 @@
 //! | `channel` | one data channel |
 //! | `descriptions` | where the session descriptions of peers differ: who opens, how SCTP is written |
 //! | `packets` | how long packets may be |
+//! | `settings` | how the crate is set up for a connection |
 //! | `socket` | one UDP socket: sends that fit, reads in batches |
 //! | `sockets` | the runtime under it: large UDP buffers, bounded look-ups, a fast clock while connecting |
 //!
@@ -17,6 +18,7 @@ mod channel;
 mod connection;
 mod descriptions;
 mod packets;
+mod settings;
 mod socket;
 mod sockets;
 

@@ -226,7 +226,8 @@ impl Session {
     /// means than an identity token.
     fn explained(&mut self, text: &str, error: FrameError) -> FrameError {
         let keys: HashMap<String, IgnoredAny> = parse(text).unwrap_or_default();
-        if keys.contains_key("peer_id") && !keys.contains_key("id_token") {
+        let is_new = self.peer.is_none() && keys.contains_key("peer_id");
+        if is_new && !keys.contains_key("id_token") {
             self.wants_accounts = true;
             if self.server.addresses.should_log_accounts(self.address, Instant::now()) {
                 tracing::info!(
