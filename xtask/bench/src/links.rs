@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// `bench links`.
 #[derive(clap::Args)]
-pub struct Options {
+pub struct LinksOptions {
     /// For how long bytes are sent over each link, in seconds.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
@@ -28,7 +28,7 @@ const LINKS: [(&str, u32, u64, f64); 6] = [
 ];
 
 /// Prints MB/s of one TCP connection over each link.
-pub fn run(options: &Options) -> Result<()> {
+pub fn run(options: &LinksOptions) -> Result<()> {
     println!("{:<30} {:>10}", "link", "TCP MB/s");
     for (name, rate_mbit, round_trip_ms, loss_percent) in LINKS {
         let round_trip = Duration::from_millis(round_trip_ms);

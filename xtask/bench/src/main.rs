@@ -17,35 +17,35 @@ static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// One measurement each; `--help` says what it needs.
 #[derive(Parser)]
-enum Bench {
+enum Measurement {
     /// What the emulated links of the other measurements can do, by TCP.
-    Links(links::Options),
+    Links(links::LinksOptions),
     /// The lanes that files travel over, without files: MB/s beside TCP on loopback and on emulated
     /// links.
-    Lanes(lanes::Options),
+    Lanes(lanes::LanesOptions),
     /// One of the two processes that `lanes` starts.
     #[command(hide = true)]
     LaneEnd(lanes::End),
     /// The default selector as a component, beside the same function in native code.
-    Policy(policy::Options),
+    Policy(policy::PolicyOptions),
     /// The signaling server under load: rates, memory, latency, a restart.
-    Signaling(signaling::Options),
+    Signaling(signaling::SignalingOptions),
     /// Files between our programs, beside aiortc, scp, rsync and TCP, over the same links.
-    Transfer(transfer::Options),
+    Transfer(transfer::TransferOptions),
     /// One end of a transfer; `transfer` starts it.
     #[command(hide = true)]
-    End(transfer::end::Options),
+    End(transfer::end::EndOptions),
 }
 
 fn main() -> ExitCode {
-    let done = match Bench::parse() {
-        Bench::Links(options) => links::run(&options),
-        Bench::Lanes(options) => lanes::run(&options),
-        Bench::LaneEnd(end) => lanes::run_end(&end),
-        Bench::Policy(options) => policy::run(&options),
-        Bench::Signaling(options) => signaling::run(&options),
-        Bench::Transfer(options) => transfer::run(&options),
-        Bench::End(options) => transfer::end::run(&options),
+    let done = match Measurement::parse() {
+        Measurement::Links(options) => links::run(&options),
+        Measurement::Lanes(options) => lanes::run(&options),
+        Measurement::LaneEnd(end) => lanes::run_end(&end),
+        Measurement::Policy(options) => policy::run(&options),
+        Measurement::Signaling(options) => signaling::run(&options),
+        Measurement::Transfer(options) => transfer::run(&options),
+        Measurement::End(options) => transfer::end::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -16,14 +16,14 @@ use std::time::{Duration, Instant};
 
 /// `bench policy`.
 #[derive(clap::Args)]
-pub struct Options {
+pub struct PolicyOptions {
     /// Measurements of which the median and the best are told.
     #[arg(long, default_value_t = 31)]
     rounds: usize,
 }
 
 /// Prints the tables.
-pub fn run(options: &Options) -> Result<()> {
+pub fn run(options: &PolicyOptions) -> Result<()> {
     let rounds = options.rounds.max(1);
     let home = tempfile::tempdir()?;
     let cache = home.path().join("cache");

@@ -37,7 +37,7 @@ enum Role {
 
 /// What one end says when it is done.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Report {
+pub struct EndReport {
     pub bytes: u64,
     pub seconds: f64,
     pub connect_ms: f64,
@@ -57,7 +57,7 @@ pub fn run(end: &End) -> Result<()> {
     Ok(())
 }
 
-async fn carry(end: &End) -> Result<Report> {
+async fn carry(end: &End) -> Result<EndReport> {
     let ice = IceConfig { servers: Vec::new(), bind: vec![end.address], ..IceConfig::default() };
     let options = RtcOptions::new(&ice, &IceServers::default());
     let (connection, channel, connect_ms) = match end.role {
@@ -81,7 +81,7 @@ async fn carry(end: &End) -> Result<Report> {
         let _ = tokio::time::timeout(std::time::Duration::from_secs(5), over).await;
     }
     connection.close().await;
-    Ok(Report { bytes, seconds, connect_ms, cpu_s, peak_mib: peak_mib()? })
+    Ok(EndReport { bytes, seconds, connect_ms, cpu_s, peak_mib: peak_mib()? })
 }
 
 async fn offer(options: &RtcOptions) -> Result<(rtc::Connection, rtc::Channel, f64)> {

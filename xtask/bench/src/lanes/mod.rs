@@ -17,7 +17,7 @@ use std::time::Duration;
 
 /// `bench lanes`.
 #[derive(clap::Args)]
-pub struct Options {
+pub struct LanesOptions {
     /// How long a path is kept busy, in seconds: the amount sent follows from what it can carry.
     #[arg(long, default_value_t = 8.0)]
     seconds: f64,
@@ -48,7 +48,7 @@ const PATHS: [(&str, u32, u64, f64); 7] = [
 
 /// What one transfer cost.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct Cost {
+pub struct LaneRun {
     /// From the first to the last byte, confirmed by the other side.
     pub seconds: f64,
     /// Of the sender.
@@ -65,7 +65,7 @@ pub struct Cost {
     pub receiver_peak_mib: f64,
 }
 
-impl Cost {
+impl LaneRun {
     /// Millions of bytes per second.
     pub fn mb_per_s(&self) -> f64 {
         self.bytes as f64 / 1e6 / self.seconds
@@ -73,14 +73,14 @@ impl Cost {
 }
 
 /// Where the two ends are.
-pub enum Place<'a> {
+pub enum Location<'a> {
     /// Both on this machine's loopback.
     Loopback,
     /// On the two ends of an emulated link.
     Link(&'a Link),
 }
 
-impl Place<'_> {
+impl Location<'_> {
     fn addresses(&self) -> (IpAddr, IpAddr) {
         match self {
             Self::Loopback => (Ipv4Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()),
@@ -97,20 +97,20 @@ impl Place<'_> {
 }
 
 /// Sends `bytes` from one process to another over so many lanes; none: as many as pay.
-pub fn measure(place: &Place<'_>, bytes: u64, lanes: Option<usize>) -> Result<Cost> {
+pub fn measure(place: &Location<'_>, bytes: u64, lanes: Option<usize>) -> Result<LaneRun> {
     let ((left, right), (here, there)) = (place.addresses(), place.namespaces());
     let mut arguments = vec!["--bytes".to_owned(), bytes.to_string()];
     if let Some(lanes) = lanes {
         arguments.extend(["--lanes".to_owned(), lanes.to_string()]);
     }
-    let mut sender = Side::start("send", left, &arguments, here)?;
-    let mut receiver = Side::start("receive", right, &[], there)?;
+    let mut sender = EndProcess::start("send", left, &arguments, here)?;
+    let mut receiver = EndProcess::start("receive", right, &[], there)?;
     receiver.tell(&sender.hear()?)?;
     sender.tell(&receiver.hear()?)?;
-    let sent: end::Report = serde_json::from_str(&sender.hear()?)?;
-    let received: end::Report = serde_json::from_str(&receiver.hear()?)?;
+    let sent: end::EndReport = serde_json::from_str(&sender.hear()?)?;
+    let received: end::EndReport = serde_json::from_str(&receiver.hear()?)?;
     ensure!(sent.bytes == received.bytes, "{} of {} bytes arrived", received.bytes, sent.bytes);
-    Ok(Cost {
+    Ok(LaneRun {
         seconds: sent.seconds,
         connect_ms: sent.connect_ms,
         bytes,
@@ -122,12 +122,12 @@ pub fn measure(place: &Place<'_>, bytes: u64, lanes: Option<usize>) -> Result<Co
 }
 
 /// One of the two processes.
-struct Side {
+struct EndProcess {
     child: Child,
     said: BufReader<std::process::ChildStdout>,
 }
 
-impl Side {
+impl EndProcess {
     fn start(
         role: &str,
         address: IpAddr,
@@ -157,7 +157,7 @@ impl Side {
     }
 }
 
-impl Drop for Side {
+impl Drop for EndProcess {
     fn drop(&mut self) {
         // It has ended by itself, or is not wanted any more.
         let _ = self.child.kill();
@@ -166,7 +166,7 @@ impl Drop for Side {
 }
 
 /// Prints MB/s, and what it cost.
-pub fn run(options: &Options) -> Result<()> {
+pub fn run(options: &LanesOptions) -> Result<()> {
     println!(
         "{:<24} {:>9} {:>8} {:>6} {:>12} {:>9} {:>11}",
         "path", "lanes", "MB/s", "of TCP", "CPU s/GB", "connected", "peak MiB"
@@ -179,7 +179,7 @@ pub fn run(options: &Options) -> Result<()> {
         let round_trip = Duration::from_millis(round_trip_ms);
         let shape = Shape::new(rate_mbit, round_trip, loss_percent / 100.0, options.seed);
         let link = (name != "loopback").then(|| Link::open(shape)).transpose()?;
-        let place = link.as_ref().map_or(Place::Loopback, Place::Link);
+        let place = link.as_ref().map_or(Location::Loopback, Location::Link);
         let bytes = (f64::from(rate_mbit) * 125e3 * options.seconds) as u64;
         let bytes = if loss_percent > 0.0 { bytes / 4 } else { bytes };
         let tcp = tcp::rate(link.as_ref(), Duration::from_secs_f64(options.seconds / 2.0))? / 1e6;
@@ -195,7 +195,7 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn print_cost(name: &str, lanes: Option<usize>, cost: &Cost, tcp: f64) {
+fn print_cost(name: &str, lanes: Option<usize>, cost: &LaneRun, tcp: f64) {
     let gigabytes = cost.bytes as f64 / 1e9;
     println!(
         "{name:<24} {:>9} {:>8.1} {:>5.0}% {:>5.1} /{:>5.1} {:>6.0} ms {:>5.0} /{:>4.0}",

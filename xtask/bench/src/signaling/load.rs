@@ -1,8 +1,8 @@
 //! The measurements themselves.
 
-use super::Options;
+use super::SignalingOptions;
 use super::peer::{Identity, Peer};
-use super::process::Program;
+use super::process::ServerProcess;
 use super::table::Table;
 use anyhow::{Context, Result, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -63,7 +63,12 @@ impl Load {
     }
 
     /// Registrations a second, and memory of a peer that says nothing. They stay until the end.
-    pub async fn idle(&self, count: usize, program: &Program, table: &mut Table) -> Result<()> {
+    pub async fn idle(
+        &self,
+        count: usize,
+        program: &ServerProcess,
+        table: &mut Table,
+    ) -> Result<()> {
         let mut rooms = Vec::new();
         for _ in 0..count.div_ceil(ROOM) {
             rooms.push(self.room().await?);
@@ -91,7 +96,12 @@ impl Load {
     }
 
     /// Messages a second, and what one costs, from socket to socket.
-    pub async fn messages(&self, count: usize, program: &Program, table: &mut Table) -> Result<()> {
+    pub async fn messages(
+        &self,
+        count: usize,
+        program: &ServerProcess,
+        table: &mut Table,
+    ) -> Result<()> {
         let room = self.room().await?;
         let mut peers = self.join(2 * PAIRS, &room, "peer").await?;
         let exchanges = count.div_ceil(2 * PAIRS);
@@ -114,8 +124,8 @@ impl Load {
     /// How long the list of a big room takes, asked for by several clients at once.
     pub async fn discovery(
         &self,
-        options: &Options,
-        program: &Program,
+        options: &SignalingOptions,
+        program: &ServerProcess,
         table: &mut Table,
     ) -> Result<()> {
         let room = self.room().await?;
@@ -143,7 +153,7 @@ impl Load {
     pub async fn restart(
         &self,
         count: usize,
-        mut program: Program,
+        mut program: ServerProcess,
         table: &mut Table,
     ) -> Result<()> {
         let room = self.room().await?;

@@ -8,12 +8,12 @@ mod table;
 
 use anyhow::{Context, Result};
 use load::Load;
-use process::{Cores, Program};
+use process::{Cores, ServerProcess};
 use table::Table;
 
 /// `bench signaling`.
 #[derive(clap::Args)]
-pub struct Options {
+pub struct SignalingOptions {
     /// Peers that register and then say nothing.
     #[arg(long, default_value_t = 10_000)]
     idle: usize,
@@ -35,10 +35,10 @@ pub struct Options {
 }
 
 /// Runs every measurement and prints one table.
-pub fn run(options: &Options) -> Result<()> {
+pub fn run(options: &SignalingOptions) -> Result<()> {
     process::raise_file_limit(options.idle)?;
     let cores = Cores::find()?;
-    let program = Program::start(cores)?;
+    let program = ServerProcess::start(cores)?;
     cores.take_generators()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut table = Table::new(cores);
@@ -47,7 +47,11 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-async fn measure(options: &Options, program: Program, table: &mut Table) -> Result<()> {
+async fn measure(
+    options: &SignalingOptions,
+    program: ServerProcess,
+    table: &mut Table,
+) -> Result<()> {
     let load = Load::new(program.address());
     load.idle(options.idle, &program, table).await.context("idle peers")?;
     load.messages(options.messages, &program, table).await.context("messages")?;

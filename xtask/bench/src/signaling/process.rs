@@ -66,14 +66,14 @@ fn pin(core: usize) -> Result<()> {
 }
 
 /// A running server, with its state in a folder of its own.
-pub struct Program {
+pub struct ServerProcess {
     child: Child,
     address: SocketAddr,
     cores: Cores,
     folder: tempfile::TempDir,
 }
 
-impl Program {
+impl ServerProcess {
     /// Starts it on a free port; leaves this thread on the generator's core.
     pub fn start(cores: Cores) -> Result<Self> {
         let folder = tempfile::tempdir()?;
@@ -121,7 +121,7 @@ impl Program {
     }
 }
 
-impl Drop for Program {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
         // It may have ended by itself.
         let _ = self.child.kill();

@@ -3,7 +3,7 @@
 use super::process::Cores;
 use std::fmt;
 
-struct Row {
+struct Figure {
     what: String,
     value: String,
     goal: &'static str,
@@ -12,7 +12,7 @@ struct Row {
 
 /// What was measured, in the order of the measurements.
 pub struct Table {
-    rows: Vec<Row>,
+    rows: Vec<Figure>,
     machine: String,
 }
 
@@ -39,7 +39,7 @@ impl Table {
         goal: &'static str,
         python: &'static str,
     ) {
-        let row = Row { what: what.into(), value: value.into(), goal, python };
+        let row = Figure { what: what.into(), value: value.into(), goal, python };
         eprintln!("{}: {}", row.what, row.value);
         self.rows.push(row);
     }
@@ -49,7 +49,7 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "Machine: {}\n", self.machine)?;
         writeln!(f, "| what | measured | goal | Python server, as reported |\n|---|---|---|---|")?;
-        for Row { what, value, goal, python } in &self.rows {
+        for Figure { what, value, goal, python } in &self.rows {
             writeln!(f, "| {what} | {value} | {goal} | {python} |")?;
         }
         Ok(())

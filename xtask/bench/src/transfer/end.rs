@@ -29,8 +29,8 @@ const RECEIVED: &str = "RECEIVED";
 
 /// `bench end`.
 #[derive(clap::Args)]
-pub struct Options {
-    what: What,
+pub struct EndOptions {
+    what: Role,
     /// The end's own address.
     #[arg(long)]
     address: Ipv4Addr,
@@ -44,7 +44,7 @@ pub struct Options {
 
 /// What carries the bytes, and which end of it this is.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum What {
+pub enum Role {
     TcpSend,
     TcpReceive,
     LanesSend,
@@ -53,7 +53,7 @@ pub enum What {
     OriginalReceive,
 }
 
-impl What {
+impl Role {
     /// Of the channel.
     fn protocol(self) -> &'static str {
         if matches!(self, Self::LanesSend) { DIALECT } else { "" }
@@ -73,12 +73,12 @@ pub enum Said {
 }
 
 /// Runs one end.
-pub fn run(options: &Options) -> Result<()> {
+pub fn run(options: &EndOptions) -> Result<()> {
     match options.what {
-        What::TcpSend => tcp_send(options),
-        What::TcpReceive => tcp_receive(options),
-        What::LanesSend | What::OriginalSend => runtime()?.block_on(rtc_send(options)),
-        What::LanesReceive | What::OriginalReceive => runtime()?.block_on(rtc_receive(options)),
+        Role::TcpSend => tcp_send(options),
+        Role::TcpReceive => tcp_receive(options),
+        Role::LanesSend | Role::OriginalSend => runtime()?.block_on(rtc_send(options)),
+        Role::LanesReceive | Role::OriginalReceive => runtime()?.block_on(rtc_receive(options)),
     }
 }
 
@@ -116,7 +116,7 @@ fn done(bytes: u64, start: Instant) -> Result<()> {
     linger()
 }
 
-fn tcp_send(options: &Options) -> Result<()> {
+fn tcp_send(options: &EndOptions) -> Result<()> {
     let to: SocketAddr = hear()?.parse()?;
     let start = Instant::now();
     let mut stream = TcpStream::connect(to)?;
@@ -135,7 +135,7 @@ fn tcp_send(options: &Options) -> Result<()> {
     done(options.bytes, start)
 }
 
-fn tcp_receive(options: &Options) -> Result<()> {
+fn tcp_receive(options: &EndOptions) -> Result<()> {
     let listener = TcpListener::bind((options.address, 0))?;
     say(&Said::Here { to: listener.local_addr()?.to_string() })?;
     let mut stream = listener.accept()?.0;
@@ -153,13 +153,13 @@ fn tcp_receive(options: &Options) -> Result<()> {
     done(bytes, start)
 }
 
-fn rtc_options(options: &Options) -> RtcOptions {
+fn rtc_options(options: &EndOptions) -> RtcOptions {
     let bind = vec![options.address.into()];
     let config = IceConfig { servers: Vec::new(), bind, ..IceConfig::default() };
     RtcOptions::new(&config, &IceServers::default())
 }
 
-async fn rtc_send(options: &Options) -> Result<()> {
+async fn rtc_send(options: &EndOptions) -> Result<()> {
     let (rtc, start) = (rtc_options(options), Instant::now());
     let (label, protocol) = (PYTHON_CHANNEL_LABEL, options.what.protocol());
     let (offering, Sdp(sdp)) = rtc::offer_channel(&rtc, label, protocol).await?;
@@ -170,7 +170,7 @@ async fn rtc_send(options: &Options) -> Result<()> {
     await_go()?;
     let start = Instant::now();
     match options.what {
-        What::LanesSend => bare::send(channel, &rtc, options.bytes, LaneCount::Adaptive).await?,
+        Role::LanesSend => bare::send(channel, &rtc, options.bytes, LaneCount::Adaptive).await?,
         _ => original_send(&channel, options).await?,
     }
     done(options.bytes, start)?;
@@ -178,7 +178,7 @@ async fn rtc_send(options: &Options) -> Result<()> {
     Ok(())
 }
 
-async fn rtc_receive(options: &Options) -> Result<()> {
+async fn rtc_receive(options: &EndOptions) -> Result<()> {
     let rtc = rtc_options(options);
     let offer: String = serde_json::from_str(&hear()?)?;
     let (connection, Sdp(sdp)) = rtc::answer(&rtc, &Sdp(offer)).await?;
@@ -189,7 +189,7 @@ async fn rtc_receive(options: &Options) -> Result<()> {
     await_go()?;
     let start = Instant::now();
     let bytes = match options.what {
-        What::LanesReceive => bare::receive(channel, &rtc).await?,
+        Role::LanesReceive => bare::receive(channel, &rtc).await?,
         _ => original_receive(&channel).await?,
     };
     ensure!(bytes == options.bytes, "{bytes} bytes came of {}", options.bytes);
@@ -199,7 +199,7 @@ async fn rtc_receive(options: &Options) -> Result<()> {
 }
 
 /// As the original's client does.
-async fn original_send(channel: &Channel, options: &Options) -> Result<()> {
+async fn original_send(channel: &Channel, options: &EndOptions) -> Result<()> {
     let mut left = options.bytes;
     channel.send_text(format!("FILE_META::bench:{left}:False")).await?;
     while left > 0 {

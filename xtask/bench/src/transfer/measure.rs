@@ -5,7 +5,7 @@ use super::meter::Cost;
 use super::ours::{RESULT, Site, Transfer};
 use super::pairs::{Pair, Paired};
 use super::place::Place;
-use super::plan::{Line, Over, Peer, Row, What};
+use super::plan::{Contender, Line, Over, Row, What};
 use super::running::{Deadline, Missing};
 use super::ssh::{Copied, Copier, Sshd};
 use anyhow::{Context, Result, ensure};
@@ -92,7 +92,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Every peer's lines, with what failed among them.
-    pub fn transfers(&mut self, peers: &[Peer], repeat: u32) -> Result<Vec<(Line, Outcome)>> {
+    pub fn transfers(&mut self, peers: &[Contender], repeat: u32) -> Result<Vec<(Line, Outcome)>> {
         let What::Transfer { files, aiortc_bytes, .. } = self.row.what else {
             return Ok(Vec::new());
         };
@@ -124,21 +124,26 @@ impl<'a> Bench<'a> {
         Ok(lines.filter_map(|line| Some((*line, outcomes.remove(line)?))).collect())
     }
 
-    fn one(&mut self, peer: Peer, payload: &Payload, aiortc_bytes: u64) -> Result<Vec<Sample>> {
+    fn one(
+        &mut self,
+        peer: Contender,
+        payload: &Payload,
+        aiortc_bytes: u64,
+    ) -> Result<Vec<Sample>> {
         let bytes = payload.files.bytes();
         let pair = |pair: Pair, bytes| {
             let paired = pair.run(self.place, bytes, self.deadline())?;
             Ok(vec![paired_sample(paired, bytes)])
         };
         match peer {
-            Peer::Tcp => pair(Pair::Tcp, bytes),
-            Peer::Lanes => pair(Pair::Lanes, bytes),
-            Peer::Aiortc => pair(Pair::Aiortc, aiortc_bytes),
-            Peer::ToAiortc => pair(Pair::ToAiortc, aiortc_bytes),
-            Peer::FromAiortc => pair(Pair::FromAiortc, aiortc_bytes),
-            Peer::Scp => self.copy(Copier::Scp, payload),
-            Peer::Rsync => self.copy(Copier::Rsync, payload),
-            Peer::Ours => self.ours(payload),
+            Contender::Tcp => pair(Pair::Tcp, bytes),
+            Contender::Lanes => pair(Pair::Lanes, bytes),
+            Contender::Aiortc => pair(Pair::Aiortc, aiortc_bytes),
+            Contender::ToAiortc => pair(Pair::ToAiortc, aiortc_bytes),
+            Contender::FromAiortc => pair(Pair::FromAiortc, aiortc_bytes),
+            Contender::Scp => self.copy(Copier::Scp, payload),
+            Contender::Rsync => self.copy(Copier::Rsync, payload),
+            Contender::Ours => self.ours(payload),
         }
     }
 

@@ -26,19 +26,19 @@ mod table;
 use anyhow::{Context, Result, ensure};
 use measure::{Bench, Folders};
 use place::Place;
-use plan::{Peer, Row, What};
+use plan::{Contender, Row, What};
 use std::path::{Path, PathBuf};
 use table::{Report, Rows};
 
 /// `bench transfer`.
 #[derive(clap::Args)]
-pub struct Options {
+pub struct TransferOptions {
     /// Only the rows with these words in their names, separated by commas.
     #[arg(long, value_delimiter = ',')]
     rows: Vec<String>,
     /// Only these peers.
     #[arg(long, value_enum, value_delimiter = ',')]
-    peers: Vec<Peer>,
+    peers: Vec<Contender>,
     /// How often each transfer is done.
     #[arg(long, default_value_t = 3)]
     repeat: u32,
@@ -54,7 +54,7 @@ pub struct Options {
 }
 
 /// Runs the rows that are wanted and prints their tables.
-pub fn run(options: &Options) -> Result<()> {
+pub fn run(options: &TransferOptions) -> Result<()> {
     let machine = table::machine();
     let folders = Folders { memory: memory(), disk: options.disk.clone() };
     let rows: Vec<Row> = plan::rows().into_iter().filter(|row| options.wants(row)).collect();
@@ -85,7 +85,7 @@ fn names() -> String {
     names.join(", ")
 }
 
-impl Options {
+impl TransferOptions {
     fn wants(&self, row: &Row) -> bool {
         let is_named = self.rows.iter().any(|word| row.name == word);
         is_named || (self.rows.is_empty() && !row.is_rare)
@@ -100,8 +100,8 @@ impl Options {
         let mut bench = Bench::new(row, &place, folders)?;
         match row.what {
             What::Transfer { peers, .. } => {
-                let wanted = |peer: &&Peer| self.peers.is_empty() || self.peers.contains(peer);
-                let peers: Vec<Peer> = peers.iter().filter(wanted).copied().collect();
+                let wanted = |peer: &&Contender| self.peers.is_empty() || self.peers.contains(peer);
+                let peers: Vec<Contender> = peers.iter().filter(wanted).copied().collect();
                 bench.transfers(&peers, repeat).map(Rows::Lines)
             }
             What::Again { .. } => bench.again(repeat).map(Rows::Again),

@@ -40,7 +40,7 @@ impl Line {
 
 /// What can be chosen with `--peers`: each gives one line, our programs two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Peer {
+pub enum Contender {
     Tcp,
     Lanes,
     Ours,
@@ -51,7 +51,7 @@ pub enum Peer {
     FromAiortc,
 }
 
-impl Peer {
+impl Contender {
     pub fn lines(self) -> &'static [Line] {
         match self {
             Self::Tcp => &[Line::Tcp],
@@ -90,7 +90,7 @@ impl Over {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum What {
     /// Files go across; aiortc, which is slow, gets so many bytes of them.
-    Transfer { files: Files, aiortc_bytes: u64, peers: &'static [Peer] },
+    Transfer { files: Files, aiortc_bytes: u64, peers: &'static [Contender] },
     /// A package of so many bytes goes across, then again with one line changed.
     Again { bytes: u64 },
     /// The client is killed when half of the file is there, and another sends it again.
@@ -110,11 +110,11 @@ pub struct Row {
     pub is_rare: bool,
 }
 
-use Peer::{Aiortc, FromAiortc, Lanes, Ours, Rsync, Scp, Tcp, ToAiortc};
-const ALL: &[Peer] = &[Tcp, Lanes, Ours, Scp, Rsync, Aiortc, ToAiortc, FromAiortc];
-const WITHOUT_AIORTC: &[Peer] = &[Tcp, Lanes, Ours, Scp, Rsync];
-const FILES: &[Peer] = &[Tcp, Ours, Scp, Rsync];
-const LINKS: &[Peer] = &[Tcp, Lanes, Ours, Rsync, Aiortc];
+use Contender::{Aiortc, FromAiortc, Lanes, Ours, Rsync, Scp, Tcp, ToAiortc};
+const ALL: &[Contender] = &[Tcp, Lanes, Ours, Scp, Rsync, Aiortc, ToAiortc, FromAiortc];
+const WITHOUT_AIORTC: &[Contender] = &[Tcp, Lanes, Ours, Scp, Rsync];
+const FILES: &[Contender] = &[Tcp, Ours, Scp, Rsync];
+const LINKS: &[Contender] = &[Tcp, Lanes, Ours, Rsync, Aiortc];
 
 /// All rows.
 pub fn rows() -> Vec<Row> {
