@@ -9,18 +9,35 @@ use std::collections::BTreeSet;
 /// How often a name may stand for another one before the search ends.
 const MAX_STEPS: usize = 16;
 
-/// Groups of modules that use each other, directly or through others of the group.
-pub fn circles(found: &Crate) -> Vec<Vec<String>> {
+/// Modules that use each other, directly or through others of the circle.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Circle {
+    pub modules: Vec<String>,
+    /// Which of them uses which.
+    pub uses: Vec<String>,
+}
+
+/// The circles of a crate.
+pub fn circles(found: &Crate) -> Vec<Circle> {
     let uses: Vec<BTreeSet<usize>> = (0..found.modules.len()).map(|m| uses(found, m)).collect();
     let reach: Vec<BTreeSet<usize>> = (0..uses.len()).map(|module| reach(&uses, module)).collect();
     let mut circles = BTreeSet::new();
     for module in 0..uses.len() {
-        let both = reach[module].iter().filter(|other| reach[**other].contains(&module));
-        let mut names: Vec<String> = both.map(|m| found.modules[*m].path.clone()).collect();
-        names.sort();
-        if names.len() > 1 {
-            circles.insert(names);
+        let both = |other: &usize| reach[module].contains(other) && reach[*other].contains(&module);
+        let members: Vec<usize> = (0..uses.len()).filter(both).collect();
+        if members.len() < 2 {
+            continue;
         }
+        let name = |module: usize| found.modules[module].path.clone();
+        let mut modules: Vec<String> = members.iter().map(|module| name(*module)).collect();
+        modules.sort();
+        let inside = members.iter().flat_map(|from| {
+            uses[*from]
+                .iter()
+                .filter(|to| members.contains(to))
+                .map(move |to| format!("{} → {}", name(*from), name(*to)))
+        });
+        circles.insert(Circle { uses: inside.collect(), modules });
     }
     circles.into_iter().collect()
 }
@@ -122,7 +139,7 @@ mod tests {
     use super::*;
     use std::fs;
 
-    fn circles_of(files: &[(&str, &str)]) -> Vec<Vec<String>> {
+    fn circles_of(files: &[(&str, &str)]) -> Vec<Circle> {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in files {
             let file = folder.path().join(name);
@@ -141,7 +158,9 @@ mod tests {
             ("b.rs", "pub fn f() { g!(crate::a::A) }"),
             ("c.rs", "use crate::a::A; pub struct C(A);"),
         ]);
-        assert_eq!(circles, [["a::inner", "b"]]);
+        assert_eq!(circles.len(), 1);
+        assert_eq!(circles[0].modules, ["a::inner", "b"]);
+        assert_eq!(circles[0].uses, ["a::inner → b", "b → a::inner"]);
     }
 
     #[test]

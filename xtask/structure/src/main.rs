@@ -114,8 +114,8 @@ fn crates(workspace: &Path) -> Result<Vec<(String, PathBuf)>> {
 fn look(found: &Crate) -> Vec<Finding> {
     let mut findings = Vec::new();
     for circle in graph::circles(found) {
-        let what = format!("{}: {}", found.name, circle.join(", "));
-        findings.push(Finding { kind: Kind::Circle, what, detail: String::new() });
+        let what = format!("{}: {}", found.name, circle.modules.join(", "));
+        findings.push(Finding { kind: Kind::Circle, what, detail: circle.uses.join(", ") });
     }
     for file in &found.files {
         if file.code_lines > MAX_FILE_LINES {
@@ -155,10 +155,7 @@ fn report(findings: &[Finding], allowed: &Allowed) -> bool {
             let why = allowed.why(kind, &finding.what);
             good &= why.is_some();
             let why = why.unwrap_or("NEW: change it, or name it with a reason in allowed.toml");
-            match finding.detail.as_str() {
-                "" => println!("  {}\n      {why}", finding.what),
-                detail => println!("  {} ({detail})\n      {why}", finding.what),
-            }
+            println!("  {} ({})\n      {why}", finding.what, finding.detail);
         }
         for gone in allowed.of(kind).filter(|what| !of_kind().any(|f| f.what == *what)) {
             good = false;

@@ -30,7 +30,7 @@ const RECEIVED: &str = "RECEIVED";
 /// `bench end`.
 #[derive(clap::Args)]
 pub struct EndOptions {
-    what: Role,
+    what: Carrier,
     /// The end's own address.
     #[arg(long)]
     address: Ipv4Addr,
@@ -44,7 +44,7 @@ pub struct EndOptions {
 
 /// What carries the bytes, and which end of it this is.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum Role {
+pub enum Carrier {
     TcpSend,
     TcpReceive,
     LanesSend,
@@ -53,7 +53,7 @@ pub enum Role {
     OriginalReceive,
 }
 
-impl Role {
+impl Carrier {
     /// Of the channel.
     fn protocol(self) -> &'static str {
         if matches!(self, Self::LanesSend) { DIALECT } else { "" }
@@ -75,10 +75,12 @@ pub enum Said {
 /// Runs one end.
 pub fn run(options: &EndOptions) -> Result<()> {
     match options.what {
-        Role::TcpSend => tcp_send(options),
-        Role::TcpReceive => tcp_receive(options),
-        Role::LanesSend | Role::OriginalSend => runtime()?.block_on(rtc_send(options)),
-        Role::LanesReceive | Role::OriginalReceive => runtime()?.block_on(rtc_receive(options)),
+        Carrier::TcpSend => tcp_send(options),
+        Carrier::TcpReceive => tcp_receive(options),
+        Carrier::LanesSend | Carrier::OriginalSend => runtime()?.block_on(rtc_send(options)),
+        Carrier::LanesReceive | Carrier::OriginalReceive => {
+            runtime()?.block_on(rtc_receive(options))
+        }
     }
 }
 
@@ -170,7 +172,7 @@ async fn rtc_send(options: &EndOptions) -> Result<()> {
     await_go()?;
     let start = Instant::now();
     match options.what {
-        Role::LanesSend => bare::send(channel, &rtc, options.bytes, LaneCount::Adaptive).await?,
+        Carrier::LanesSend => bare::send(channel, &rtc, options.bytes, LaneCount::Adaptive).await?,
         _ => original_send(&channel, options).await?,
     }
     done(options.bytes, start)?;
@@ -189,7 +191,7 @@ async fn rtc_receive(options: &EndOptions) -> Result<()> {
     await_go()?;
     let start = Instant::now();
     let bytes = match options.what {
-        Role::LanesReceive => bare::receive(channel, &rtc).await?,
+        Carrier::LanesReceive => bare::receive(channel, &rtc).await?,
         _ => original_receive(&channel).await?,
     };
     ensure!(bytes == options.bytes, "{bytes} bytes came of {}", options.bytes);
