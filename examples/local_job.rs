@@ -4,9 +4,9 @@
 //! `sleap-nn` on `PATH`, and puts the models into a folder.
 
 use anyhow::{Context, Result, bail};
+use sleap_rtc::client::interrupt::Interrupts;
 use sleap_rtc::client::package::{self, Given};
-use sleap_rtc::client::parting::Interrupts;
-use sleap_rtc::client::{self, Job, Join, Output, Reading, Wishes};
+use sleap_rtc::client::{self, Job, Join, Output, Reading, SubmitOptions};
 use sleap_rtc::config::{self, Config, Overrides, Sources};
 use sleap_rtc::worker::{self, WorkerOptions, WorkerRoom};
 use sleap_rtc_protocol::job::{JobType, Requirements};
@@ -40,7 +40,7 @@ fn job(path: &Path, output: &Path) -> Result<Job> {
     let given = Given { path: path.into(), inference: true };
     let package = package::open_training(&given, &Hashes::none(), &Reading::default())?;
     let (demands, user) = (Requirements::default(), client::user());
-    let description = package::described(&package, JobType::Training, demands, user);
+    let description = package::describe_package(&package, JobType::Training, demands, user);
     let output = Output::Models(output.to_owned());
     Ok(Job { package, shared: None, name: "local".into(), description, output })
 }
@@ -64,8 +64,8 @@ async fn run(job: Job) -> Result<PathBuf> {
         ended = &mut worker => bail!("the worker did not start: {:?}", ended?),
         session = session_string(&credentials) => session?,
     };
-    let wishes = Wishes { join: Join::Session(session), viewer: None };
-    let models = client::run(&config, wishes, job, Interrupts::never()).await;
+    let options = SubmitOptions { join: Join::Session(session), viewer: None };
+    let models = client::run(&config, options, job, Interrupts::never()).await;
 
     stop_worker.cancel();
     worker.await??;

@@ -72,14 +72,18 @@ fn cancel_ends_a_job_and_fetch_says_so() {
     lab.client().arguments(&["cancel", &job]).run().assert_code(0);
     lab.worker.wait_idle(&lab.site, &lab.server);
     lab.client().arguments(&["fetch", &job]).run().assert_code(130);
-    lab.client().arguments(&["cancel", &job]).run().assert_code(5).assert_says(&["over"]);
+    lab.client()
+        .arguments(&["cancel", &job])
+        .run()
+        .assert_code(5)
+        .assert_says(&["already finished"]);
 }
 
 #[test]
 fn a_result_waits_and_may_be_fetched_twice() {
     let lab = lab();
     let job = lab.abandoned();
-    lab.client().arguments(&["fetch", &job]).run().assert_code(5).assert_says(&["still runs"]);
+    lab.client().arguments(&["fetch", &job]).run().assert_code(5).assert_says(&["still running"]);
     lab.client().arguments(&["logs", &job, "--follow"]).run().assert_code(0);
     lab.worker.wait_idle(&lab.site, &lab.server);
     for folder in ["first", "second"] {

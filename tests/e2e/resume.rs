@@ -164,7 +164,7 @@ fn the_client_is_killed_in_an_upload() {
         let client = scene.complete(desk.client().in_home(&home));
         let predictions = client.predictions();
         let ended = client.run_within(LONG);
-        ended.assert_code(0).assert_says(&["Going on with job-"]);
+        ended.assert_code(0).assert_says(&["Resuming the upload of job-"]);
         println!("the same command went through in {:.1} s", start.elapsed().as_secs_f64());
         assert_eq!(scene.worker.jobs().len(), 1, "it is the same job");
         scene.assert_arrived(&predictions);

@@ -1,5 +1,5 @@
-//! What the user sees while a job runs: bars and the trainer's log on a terminal, plain lines on a
-//! pipe. Results and log go to stdout, the client's own words to stderr.
+//! What the user sees while a job runs: progress bars and the trainer's log on a terminal, plain lines
+//! on a pipe. Results and log go to stdout, the client's messages to stderr.
 
 use super::meter::{Direction, Meter};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -9,7 +9,7 @@ use sleap_rtc_transfer::Progress;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-/// How often a transfer says a line on a pipe.
+/// How often a transfer prints a line on a pipe.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// The user's view of one job.
@@ -29,18 +29,18 @@ impl Display {
         Self { log, transfer: None, bar: None, last_line: None, worker: worker.clone() }
     }
 
-    /// The worker that this view is of.
+    /// The job's worker.
     pub fn worker_id(&self) -> PeerId {
         self.worker.clone()
     }
 
-    /// A line of the client's own.
+    /// Prints a message of the client.
     pub fn note(&mut self, text: &str) {
         self.log.end_line();
         say(text);
     }
 
-    /// A transfer moved on.
+    /// A transfer made progress.
     pub fn transfer(&mut self, direction: Direction, progress: Progress) {
         let now = Instant::now();
         let is_new = self.transfer.as_ref().is_none_or(|meter| meter.direction != direction);
@@ -65,7 +65,7 @@ impl Display {
         }
     }
 
-    /// A transfer is over; it was of `bytes` in all.
+    /// A transfer of `bytes` in total is complete.
     pub fn transferred(&mut self, direction: Direction, bytes: u64) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
@@ -76,8 +76,8 @@ impl Display {
         say(&format!("{}: {}", direction.label(), meter.done(bytes, now)));
     }
 
-    /// A transfer broke off; when it goes on it is another.
-    pub fn broke_off(&mut self) {
+    /// A transfer was interrupted. When it resumes it counts as a new one.
+    pub fn transfer_interrupted(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.abandon();
         }
@@ -117,9 +117,9 @@ fn bar(direction: Direction, total_bytes: u64) -> ProgressBar {
         .with_prefix(direction.label())
 }
 
-/// The trainer's log for a terminal (bars redraw in place) or for a pipe (the last state of each
-/// line only). Escape sequences and control characters are dropped: the worker's words must not
-/// steer the terminal.
+/// The trainer's log for a terminal (progress bars redraw in place) or for a pipe (only the last state
+/// of each line). Drops escape sequences and control characters, since text from a worker must not
+/// control the terminal.
 struct LogView {
     terminal: bool,
     line: String,
@@ -139,7 +139,7 @@ impl LogView {
         Self { terminal, line: String::new(), escape: Escape::No, mid_line: false }
     }
 
-    /// Takes a piece of log and returns what to print of it.
+    /// Takes a part of the log and returns what to print.
     fn push(&mut self, text: &str) -> String {
         let mut shown = String::with_capacity(text.len());
         for c in text.chars() {
@@ -183,7 +183,7 @@ impl LogView {
         self.escape != Escape::No
     }
 
-    /// Makes room for a line of our own.
+    /// Ends the current line before a message of the client.
     fn end_line(&mut self) {
         if self.mid_line {
             print("\n");
@@ -195,13 +195,13 @@ impl LogView {
     }
 }
 
-/// A line for the user on stderr. Whoever closed it wants no more words, but still the result.
+/// Prints a line on stderr. A closed stderr is not an error: the user still wants the result.
 pub(super) fn say(text: &str) {
     let text: String = text.chars().filter(|c| !c.is_control() || *c == '\n').collect();
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
-/// Text for stdout as it is; a closed one costs nothing but the text.
+/// Prints text on stdout as it is. A closed stdout is not an error.
 pub(super) fn print(text: &str) {
     let mut stdout = std::io::stdout().lock();
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn the_terminal_is_not_steered() {
+    fn escape_sequences_are_removed() {
         let mut view = LogView::new(true);
         assert_eq!(view.push("a\x1b[2Jb\x1b"), "ab");
         assert_eq!(view.push("]c\x07\rd"), "c\rd");

@@ -1,4 +1,4 @@
-//! Every way a client can end without success.
+//! Every way in which a client can fail.
 
 use sleap_rtc_net::rtc::RtcError;
 use sleap_rtc_policy::PolicyError;
@@ -9,10 +9,10 @@ use sleap_rtc_transfer::TransferError;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Why a client did not bring a result back. The command line maps each to an exit code.
+/// Why a client ended without a result. The command line maps each variant to an exit code.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// No such job is known here.
+    /// There is no record of the job on this machine.
     #[error("{0}")]
     UnknownJob(String),
     /// The package cannot be submitted.
@@ -21,13 +21,13 @@ pub enum ClientError {
     /// The shared storage cannot be used for this job.
     #[error("shared storage: {0}")]
     Shared(String),
-    /// The signaling server cannot be reached, or does not let us in.
+    /// The signaling server cannot be reached, or refuses the client.
     #[error(transparent)]
     Signaling(#[from] SignalingError),
     /// A configured policy cannot be used.
     #[error(transparent)]
     Policy(#[from] PolicyError),
-    /// The worker answered, but no connection came about.
+    /// The worker answered, but the connection failed.
     #[error("no connection to worker {worker}{}", advice(source))]
     Connect {
         /// Which worker.
@@ -36,16 +36,16 @@ pub enum ClientError {
         #[source]
         source: RtcError,
     },
-    /// Nobody to give the job to.
+    /// No worker can take the job.
     #[error("{0}")]
     NoWorker(String),
-    /// A worker, or every worker, said no.
+    /// The worker, or every worker, refused.
     #[error("{0}")]
     Refused(String),
     /// The job failed on the worker.
     #[error("the job failed: {0}")]
     JobFailed(String),
-    /// Files did not get through.
+    /// Files could not be transferred.
     #[error("the {what} could not be transferred")]
     Transfer {
         /// `package` or `result`.
@@ -54,29 +54,29 @@ pub enum ClientError {
         #[source]
         source: TransferError,
     },
-    /// The connection broke at another moment.
+    /// The connection was lost outside of a transfer.
     #[error("the connection to worker {worker} was lost {during}")]
     Lost {
         /// Which worker.
         worker: PeerId,
-        /// What was going on.
+        /// What the client was doing.
         during: &'static str,
     },
-    /// The connection was lost, and no other came about in time.
-    #[error("worker {worker} could not be reached again for {} s", .tried.as_secs())]
+    /// The connection was lost and could not be made again in time.
+    #[error("could not reconnect to worker {worker} within {} s", .tried.as_secs())]
     GivenUp {
         /// Which worker.
         worker: PeerId,
-        /// How long it was tried.
+        /// For how long the client tried.
         tried: Duration,
     },
-    /// The worker has no job of that name, or never had its package.
+    /// The worker has no such job, or never received its package.
     #[error("the worker does not know the job")]
-    Forgotten,
-    /// The client leaves its job, which does not notice.
-    #[error("the job goes on without this client")]
-    Left(Box<JobString>),
-    /// The worker broke the protocol, or stayed silent.
+    UnknownToWorker,
+    /// The client detached; the job keeps running.
+    #[error("detached; the job keeps running")]
+    Detached(Box<JobString>),
+    /// The worker violated the protocol or was silent.
     #[error("worker {worker} {what}")]
     Worker {
         /// Which worker.
@@ -93,10 +93,10 @@ pub enum ClientError {
         #[source]
         source: std::io::Error,
     },
-    /// The result is here, but not where it was wanted.
-    #[error("cannot put the result at {path}; it is kept in {kept}")]
+    /// The result was received but could not be moved to its place.
+    #[error("cannot move the result to {path}; it is in {kept}")]
     Unplaced {
-        /// Where it was wanted.
+        /// Where it should be.
         path: PathBuf,
         /// Where it is.
         kept: PathBuf,
@@ -104,15 +104,15 @@ pub enum ClientError {
         #[source]
         source: std::io::Error,
     },
-    /// The user gave up.
+    /// The user cancelled.
     #[error("cancelled")]
     Cancelled,
-    /// Should not happen.
+    /// A failure that should be impossible.
     #[error("internal error: {0}")]
     Internal(String),
 }
 
-/// What may help where no connection came about.
+/// What may help if no connection was possible.
 fn advice(cause: &RtcError) -> &'static str {
     match cause {
         RtcError::NoPath => "; if it is behind another firewall, configure a TURN server",
@@ -121,7 +121,7 @@ fn advice(cause: &RtcError) -> &'static str {
 }
 
 impl ClientError {
-    /// Whether another connection may go on where this one failed.
+    /// Whether another connection can continue where this one failed.
     pub(super) fn may_heal(&self) -> bool {
         use TransferError::{Lost, Silent, Stalled};
         match self {

@@ -1,6 +1,6 @@
-//! A look into the room: who is there, and what the selection policy makes of them.
+//! Shows a room: its workers, and how the selection policy ranks them.
 
-use super::parting::Interrupts;
+use super::interrupt::Interrupts;
 use super::room::Room;
 use super::{ClientError, Join, or_interrupt};
 use crate::config::Config;
@@ -9,7 +9,7 @@ use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::job::JobDescription;
 use sleap_rtc_protocol::signaling::PeerInfo;
 
-/// Ranks the workers of the room for `job` as `--auto-select` would. No worker hears of it.
+/// Ranks the workers of the room for `job` as `--auto-select` would, without asking any of them.
 pub async fn explain(
     config: &Config,
     join: &Join,
@@ -23,7 +23,7 @@ pub async fn explain(
     Ok((workers, selection))
 }
 
-/// The workers of the room as they describe themselves, the busy ones included.
+/// The workers of the room as they describe themselves, including busy ones.
 pub async fn snapshot(
     config: &Config,
     join: &Join,

@@ -1,11 +1,11 @@
 //! One job with a Python worker: the legacy flow from the client's side.
 
-use super::collected::Collected;
 use super::display::Display;
+use super::interrupt::Stage;
 use super::legacy_script;
 use super::meter::Direction;
 use super::output::Output;
-use super::parting::Stage;
+use super::partial_download::PartialDownload;
 use super::viewer::Viewer;
 use super::{ClientError, Job, concluded};
 use crate::config::LegacyPatience;
@@ -23,16 +23,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// A Python peer expects to hear from us this often.
+/// How often a Python peer expects a keep-alive.
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
-/// After a failure the worker may still send what there is; not for long.
+/// How long to wait for further messages after a failure.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 /// From a run's end to the next word, or to the result: nothing is left to do meanwhile but to pack
 /// the models.
 const AFTER_A_RUN: Duration = Duration::from_secs(30);
 const SEND_LIMIT: Duration = Duration::from_secs(60);
 
-/// Submits the job on an open legacy channel. Returns where the result is.
+/// Submits the job over a channel to a Python worker. Returns where the result is.
 pub(super) async fn run(
     channel: Channel,
     spec: &JobSpec,
@@ -45,7 +45,7 @@ pub(super) async fn run(
     let worker = display.worker_id();
     if job.description.job_type == JobType::Inference {
         display.note(&format!(
-            "{worker} is a Python worker: those that are known never send their predictions back."
+            "{worker} is a Python worker; no known version sends its predictions back."
         ));
     }
     let mut session = Session { channel, worker, patience, display, viewer };
@@ -57,11 +57,11 @@ pub(super) async fn run(
     session.follow(job).await
 }
 
-/// What a user hears who leaves a job that runs.
-pub(super) fn left_behind(worker: &PeerId) -> String {
+/// The message for a user who ends a client whose job runs on a Python worker.
+pub(super) fn abandoned_text(worker: &PeerId) -> String {
     format!(
-        "{worker} is a Python worker: it does not notice that its client left. The training goes on \
-         there and keeps the GPU until it ends; its result is lost."
+        "{worker} is a Python worker, which does not notice that its client has gone. The training \
+         continues there and keeps the GPU until it ends; its result is lost."
     )
 }
 
@@ -73,7 +73,7 @@ struct Session<'a> {
     viewer: Option<Viewer>,
 }
 
-/// A result on its way in.
+/// A result that is being received.
 struct Download {
     meta: FileMeta,
     path: PathBuf,
@@ -81,9 +81,9 @@ struct Download {
     received_bytes: u64,
 }
 
-/// What the flow has come to.
+/// The state of the flow.
 struct Flow {
-    collected: Collected,
+    partial: PartialDownload,
     outcome: JobOutcome,
     running: bool,
     download: Option<Download>,
@@ -125,7 +125,7 @@ impl Session<'_> {
     /// name. Those of the first version look nowhere else.
     async fn zip(&mut self, job: &Job, folder: &Path) -> Result<(PathBuf, String), ClientError> {
         let script = self.script(job)?;
-        // A name that cannot be a folder's is only a name.
+        // A name that is not a valid folder name is only for people.
         let top = RelPath::new(&job.name).ok().filter(|name| !name.as_str().contains('/'));
         let top = top.map_or_else(|| "package".to_owned(), |name| name.to_string());
         let (package, zip) = (job.package.clone(), folder.join("package.zip"));
@@ -193,7 +193,7 @@ impl Session<'_> {
     /// Reads the job's texts and its result until the worker is done.
     async fn follow(&mut self, job: &Job) -> Result<PathBuf, ClientError> {
         let mut flow = Flow {
-            collected: job.output.collect()?,
+            partial: job.output.new_download()?,
             outcome: JobOutcome::Succeeded,
             running: false,
             download: None,
@@ -205,7 +205,7 @@ impl Session<'_> {
             match self.next(&flow).await {
                 Ok(Message::Text(text)) => self.on_text(&mut flow, job, &text).await?,
                 Ok(Message::Binary(bytes)) => self.on_bytes(&mut flow, job, &bytes).await?,
-                // It has said how the job ended; whatever else it had is lost.
+                // It has reported the job's failure; whatever else it had to send is lost.
                 Err(_) if !flow.outcome.is_success() => break,
                 Err(error) => return Err(error),
             }
@@ -216,7 +216,7 @@ impl Session<'_> {
         }
         let result = flow.result.ok_or_else(|| self.broke("sent no result".into()))?;
         if let Output::Models(_) = job.output {
-            let (zip, into) = (result.clone(), flow.collected.path().to_owned());
+            let (zip, into) = (result.clone(), flow.partial.path().to_owned());
             let unpacking = tokio::task::spawn_blocking(move || {
                 transfer::unpack(&zip, &into, &Limits::results())
             });
@@ -226,10 +226,10 @@ impl Session<'_> {
             })?;
             std::fs::remove_file(&result).map_err(internal)?;
         }
-        job.output.publish(flow.collected)
+        job.output.publish(flow.partial)
     }
 
-    /// The next message, with keep-alives sent and a limit that fits the moment.
+    /// The next message. Meanwhile sends keep-alives; the time limit depends on the state.
     async fn next(&mut self, flow: &Flow) -> Result<Message, ClientError> {
         let limit = match (flow.outcome.is_success(), flow.running) {
             (false, _) => AFTER_FAILURE,
@@ -245,7 +245,7 @@ impl Session<'_> {
         loop {
             tokio::select! {
                 message = self.channel.recv() => match message {
-                    // Comes from a worker that hangs, too.
+                    // A hung worker sends keep-alives too.
                     Some(Message::Binary(bytes)) if bytes == KEEP_ALIVE => {}
                     Some(message) => return Ok(message),
                     None => return Err(self.lost("during the job")),
@@ -271,7 +271,7 @@ impl Session<'_> {
 
     async fn on_text(&mut self, flow: &mut Flow, job: &Job, text: &str) -> Result<(), ClientError> {
         let text = WorkerText::decode(text);
-        // While a run goes on, only its own end and its progress are words; the rest is its log.
+        // During a run, only its end and its progress are messages; everything else is its log.
         let word_of_run = matches!(
             text,
             WorkerText::TrainJobEnd(_)
@@ -302,7 +302,7 @@ impl Session<'_> {
                 let outcome = JobOutcome::Failed { exit_code: code.parse().ok(), message };
                 self.run_ended(flow, name, outcome);
             }
-            // Said before anything has run: another worker may be able to.
+            // Nothing has run yet, so another worker may be able to take the job.
             WorkerText::PathError(message) if !flow.began => {
                 return Err(ClientError::Refused(format!(
                     "worker {} cannot use the shared storage: {message}; without \
@@ -323,14 +323,14 @@ impl Session<'_> {
             WorkerText::TrackLog(line) => self.display.log(&format!("{}\n", line.trim_end())),
             WorkerText::ProgressReport(message) => self.show(&JobEvent::Progress { message }),
             WorkerText::TrainingJobsDone if !flow.began && flow.outcome.is_success() => {
-                let what = "says that all is done, and has run nothing: it found no training in the \
+                let what = "reports success but has run nothing: it found no training in the \
                             package";
                 return Err(self.broke(what.into()));
             }
             WorkerText::AuthChallenge => {
                 return Err(ClientError::Refused(format!(
-                    "worker {} (Python sleap-rtc 0.0.7 or newer) wants its room's secret, which this \
-                     program has not; start that worker without one, or use this program's worker",
+                    "worker {} (Python sleap-rtc 0.0.7 or newer) asks for its room's secret, which this \
+                     program does not support; start that worker without a secret, or use this program's worker",
                     self.worker
                 )));
             }
@@ -356,19 +356,22 @@ impl Session<'_> {
         }
     }
 
-    /// The worker's name for the file is checked, and used for nothing but the name in our folder.
+    /// The worker's name for the file is checked but not used.
     async fn begin(&self, flow: &Flow, job: &Job, meta: FileMeta) -> Result<Download, ClientError> {
-        let bad = |why: String| self.broke(format!("sent a result that is refused: {why}"));
+        let bad = |why: String| self.broke(format!("sent a result that was refused: {why}"));
         RelPath::new(&meta.name).map_err(|error| bad(error.to_string()))?;
         let limit_bytes = Limits::results().max_bytes;
         if meta.size > limit_bytes {
-            return Err(bad(format!("{} bytes, {limit_bytes} are accepted", meta.size)));
+            return Err(bad(format!(
+                "{} bytes, but at most {limit_bytes} are accepted",
+                meta.size
+            )));
         }
         let name = match job.output {
             Output::Models(_) => ".result.zip",
             Output::Predictions(_) => "predictions",
         };
-        let path = flow.collected.path().join(name);
+        let path = flow.partial.path().join(name);
         let file = tokio::fs::File::create(&path).await.map_err(|e| job.output.error(e))?;
         Ok(Download { meta, path, file, received_bytes: 0 })
     }
@@ -383,7 +386,7 @@ impl Session<'_> {
         download.received_bytes += bytes.len() as u64;
         let (done_bytes, total_bytes) = (download.received_bytes, download.meta.size);
         if done_bytes > total_bytes {
-            return Err(self.broke(format!("sent more than the {total_bytes} bytes announced")));
+            return Err(self.broke(format!("sent more than the announced {total_bytes} bytes")));
         }
         download.file.write_all(bytes).await.map_err(|error| job.output.error(error))?;
         let progress = Progress { done_bytes, total_bytes, ..Progress::default() };
@@ -396,12 +399,12 @@ impl Session<'_> {
         download.file.flush().await.map_err(|error| job.output.error(error))?;
         let (got, announced) = (download.received_bytes, download.meta.size);
         if got != announced {
-            let what = format!("announced {announced} bytes of result and sent {got}");
+            let what = format!("announced a result of {announced} bytes but sent {got}");
             return Err(self.broke(what));
         }
         self.display.transferred(Direction::Download, got);
         flow.result = Some(download.path);
-        // A training ends with its file, an inference with a word of its own after it.
+        // A training ends with its file, an inference with a further message.
         flow.done = job.description.job_type == JobType::Training;
         Ok(())
     }
@@ -434,5 +437,5 @@ impl Session<'_> {
 }
 
 fn internal(error: std::io::Error) -> ClientError {
-    ClientError::Internal(format!("a temporary file cannot be used: {error}"))
+    ClientError::Internal(format!("cannot use a temporary file: {error}"))
 }

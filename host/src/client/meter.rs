@@ -1,17 +1,17 @@
-//! How far a transfer is, in words: what is verified at its far end, how fast that grows, how long the
-//! rest takes, and what was there before it began.
+//! The progress of a transfer as text: how much the receiver has verified, how fast, how long the rest
+//! takes, and how much was there before.
 
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_transfer::Progress;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// The rate is that of this time.
+/// The time over which the rate is measured.
 const WINDOW: Duration = Duration::from_secs(5);
-/// A rate needs at least so long to mean anything.
+/// The shortest time for a meaningful rate.
 const LEAST: Duration = Duration::from_millis(500);
 
-/// Which way the files go.
+/// The direction of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     /// The package, to the worker.
@@ -21,7 +21,7 @@ pub enum Direction {
 }
 
 impl Direction {
-    /// What the user reads.
+    /// The label for the user.
     pub(super) fn label(self) -> &'static str {
         match self {
             Self::Upload => "Sending package",
@@ -30,20 +30,20 @@ impl Direction {
     }
 }
 
-/// One transfer as it goes on.
+/// One transfer.
 #[derive(Debug)]
 pub(super) struct Meter {
     pub(super) direction: Direction,
-    /// Where the files go, as in "already on gpu1".
+    /// The destination, as in "already on gpu1".
     place: String,
     started: Instant,
     now: Progress,
-    /// What was verified when, within the window.
+    /// How much was verified at which time, within the window.
     recent: VecDeque<(Instant, u64)>,
 }
 
 impl Meter {
-    /// A transfer to or from `worker` that begins `now`.
+    /// A transfer to or from `worker` that starts `now`.
     pub(super) fn new(direction: Direction, worker: &PeerId, now: Instant) -> Self {
         let place = match direction {
             Direction::Upload => format!("on {worker}"),
@@ -52,25 +52,25 @@ impl Meter {
         Self { direction, place, started: now, now: Progress::default(), recent: VecDeque::new() }
     }
 
-    /// It stands there `now`.
+    /// Records the progress at `now`.
     pub(super) fn note(&mut self, progress: Progress, now: Instant) {
         self.now = progress;
         let past = |(at, _): &(Instant, u64)| now.duration_since(*at) > WINDOW;
-        // One from before the window is where it begins.
+        // One sample from before the window is its starting point.
         while self.recent.len() > 1 && self.recent.get(1).is_some_and(past) {
             self.recent.pop_front();
         }
         self.recent.push_back((now, progress.done_bytes));
     }
 
-    /// What was there before, if that is worth a line.
+    /// How much was there before, if anything.
     pub(super) fn already(&self) -> Option<String> {
         let Progress { already_there_bytes, total_bytes, .. } = self.now;
         let of = of(already_there_bytes, total_bytes);
         (already_there_bytes > 0).then(|| format!("{of} already {}", self.place))
     }
 
-    /// Where it stands: "1.2 of 2.0 GB, 45 MB/s, 18 s left".
+    /// The current progress: "1.2 of 2.0 GB, 45 MB/s, 18 s left".
     pub(super) fn line(&self) -> String {
         let Progress { done_bytes, total_bytes, .. } = self.now;
         let mut line = of(done_bytes, total_bytes);
@@ -84,7 +84,7 @@ impl Meter {
         line
     }
 
-    /// What it came to, at its end: "done, 2.0 GB in 12 s, of which 1.9 GB were already on gpu1".
+    /// The summary at the end: "done, 2.0 GB in 12 s, of which 1.9 GB were already on gpu1".
     pub(super) fn done(&self, total_bytes: u64, now: Instant) -> String {
         let took = time(now.duration_since(self.started).as_secs_f64());
         let already = match self.now.already_there_bytes {
@@ -94,7 +94,7 @@ impl Meter {
         format!("done, {} in {took}{already}", bytes(total_bytes))
     }
 
-    /// How fast what is verified grows.
+    /// The rate at which bytes are verified.
     fn bytes_per_s(&self) -> Option<f64> {
         let ((first, before), (last, after)) = (self.recent.front()?, self.recent.back()?);
         let took = last.duration_since(*first);
@@ -115,7 +115,7 @@ fn unit(bytes: u64) -> (f64, &'static str) {
 
 fn in_unit(bytes: u64, (size, name): (f64, &str)) -> String {
     let count = bytes as f64 / size;
-    // Never more than there is: 99.97 of 100 MB is not all of it.
+    // Rounds down: 99.97 of 100 MB must not read as 100 of 100.
     match name {
         "bytes" => format!("{count}"),
         _ if count < 10.0 => format!("{:.1}", (count * 10.0).floor() / 10.0),
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_all_is_never_said_to_be() {
+    fn an_incomplete_transfer_never_reads_as_complete() {
         assert_eq!(of(99_999_999, 100_000_000), "99 of 100 MB");
         assert_eq!(of(1_999_999_999, 2_000_000_000), "1.9 of 2.0 GB");
         assert_eq!(

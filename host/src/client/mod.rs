@@ -1,42 +1,42 @@
-//! The client: finds a worker, submits a job, follows it, brings the result back.
+//! The client: finds a worker, submits a job, follows it and downloads the result.
 //!
 //! | module | what it does |
 //! |---|---|
 //! | [`error`] | every way a client can end without success |
-//! | [`package`] | what is to be sent, checked before anything is |
+//! | [`package`] | the user's package, checked before anything is sent |
 //! | `room` | this client's place in the room: discovery, requests, offers |
-//! | `selection` | which worker gets the job: by policy, by name, or by asking the user |
-//! | `explain` | what the policy makes of a room, without a job |
+//! | `selection` | chooses the worker: by policy, by name, or by asking the user |
+//! | `explain` | ranks a room without submitting a job |
 //! | `prompt` | the list that the user chooses from |
-//! | `submission` | what is said about one job over `sleap-rtc/1` |
-//! | `reconnect` | goes on over another connection when one is lost |
-//! | [`parting`] | what Ctrl-C and SIGTERM mean to a client that stays with a job |
-//! | [`record`] | what this user has submitted, so that it can be come back to |
-//! | [`known`] | coming back to a job: attach, logs, stop, cancel, fetch |
+//! | `submission` | the conversation about one job over `sleap-rtc/1` |
+//! | `reconnect` | continues over another connection when one is lost |
+//! | [`interrupt`] | what Ctrl-C and SIGTERM mean to a client that follows a job |
+//! | [`record`] | the user's record of submitted jobs |
+//! | [`existing_job`] | attach, logs, stop, cancel, fetch |
 //! | `legacy` | one job with a Python worker |
 //! | `legacy_script` | the script as Python workers read it |
 //! | [`shared`] | jobs on storage that both sides see |
-//! | [`meter`] | how far a transfer is, in words |
-//! | [`display`] | bars and log on a terminal, plain lines on a pipe |
-//! | `given`, `view` | what was given, and what is in it |
+//! | [`meter`] | the progress of a transfer as text |
+//! | [`display`] | progress bars and log on a terminal, plain lines on a pipe |
+//! | `given`, `view` | what the user gave, and its contents |
 //! | `tracking` | the package of a prediction |
-//! | `reading` | that a package is being read |
+//! | `reading` | shows that a package is being read |
 //! | `viewer` | SLEAP's loss viewer |
 //! | `output` | where results go |
-//! | `collected` | where they are until they are whole |
+//! | `partial_download` | where they are until they are complete |
 
-mod collected;
 pub mod display;
 pub mod error;
+pub mod existing_job;
 mod explain;
 mod given;
-pub mod known;
+pub mod interrupt;
 mod legacy;
 mod legacy_script;
 pub mod meter;
 mod output;
 pub mod package;
-pub mod parting;
+mod partial_download;
 mod prompt;
 mod reading;
 mod reconnect;
@@ -59,7 +59,7 @@ pub use viewer::ViewerPorts;
 
 use crate::config::Config;
 use display::{Display, say};
-use parting::{Interrupts, Stage};
+use interrupt::{Interrupts, Stage};
 use record::{Record, Submitting};
 use room::{Connected, Dialect, Offered, Room};
 use shared::SharedJob;
@@ -77,13 +77,13 @@ use viewer::Viewer;
 /// How a client finds its worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Join {
-    /// Straight to the worker that the string names.
+    /// The worker that the session string names.
     Session(SessionString),
-    /// Into a room, then by one of three ways.
+    /// A worker of a room, chosen in one of three ways.
     Room {
-        /// What opens it.
+        /// The room's credentials.
         credentials: RoomCredentials,
-        /// The way.
+        /// How to choose.
         choose: Choose,
     },
 }
@@ -96,18 +96,18 @@ impl Join {
         }
     }
 
-    /// Whether a job that is on its way to this worker is where it should be. A user who wants to
-    /// choose is asked again.
-    fn allows(&self, known: &JobString) -> bool {
+    /// Whether an interrupted submission may continue at its worker. A user who chooses from the list
+    /// is asked again.
+    fn allows(&self, job_ref: &JobString) -> bool {
         let worker = match self {
-            Self::Session(session) => session.worker == known.worker,
+            Self::Session(session) => session.worker == job_ref.worker,
             Self::Room { choose, .. } => match choose {
                 Choose::Prompt => false,
                 Choose::Auto => true,
-                Choose::Worker(worker) => *worker == known.worker,
+                Choose::Worker(worker) => *worker == job_ref.worker,
             },
         };
-        worker && *self.credentials() == known.room
+        worker && *self.credentials() == job_ref.room
     }
 }
 
@@ -118,47 +118,47 @@ pub enum Choose {
     Prompt,
     /// The selection policy decides.
     Auto,
-    /// The user has named it.
+    /// The user named the worker.
     Worker(PeerId),
 }
 
-/// A job, checked and ready to go.
+/// A checked job, ready to be submitted.
 pub struct Job {
     /// The files.
     pub package: Package,
-    /// Its places below the shared root, where both sides see one file system.
+    /// Its paths below the shared root, if both sides share storage.
     pub shared: Option<SharedJob>,
     /// Name for people.
     pub name: String,
-    /// What policies are told.
+    /// The description for policies.
     pub description: JobDescription,
     /// Where the result goes.
     pub output: Output,
 }
 
-/// What a client wants beyond the job itself.
-pub struct Wishes {
+/// How to submit a job.
+pub struct SubmitOptions {
     /// How to find the worker.
     pub join: Join,
-    /// SLEAP's loss viewer, when it is open.
+    /// The ports of SLEAP's loss viewer, if it is open.
     pub viewer: Option<ViewerPorts>,
 }
 
-/// Submits `job` and stays with it until its result is here, over one connection after another
-/// where it must be. Returns where the result is.
+/// Submits `job` and follows it until its result has arrived, reconnecting if necessary. Returns where
+/// the result is.
 ///
-/// Once the worker has the package, the user may leave it to the worker ([`ClientError::Left`]) or
-/// cancel it. A job on a Python worker ends with its client.
+/// Once the worker has the package, the user can detach ([`ClientError::Detached`]) or cancel the job.
+/// A job on a Python worker ends with its client.
 pub async fn run(
     config: &Config,
-    wishes: Wishes,
+    options: SubmitOptions,
     job: Job,
     mut interrupts: Interrupts,
 ) -> Result<PathBuf, ClientError> {
     let policies = Policies::load(&config.policy)?;
-    let joining = Room::join(config, wishes.join.credentials().clone());
+    let joining = Room::join(config, options.join.credentials().clone());
     let mut room = or_interrupt(&mut interrupts, joining).await?;
-    let done = with_room(config, &mut room, &policies, wishes, &job, &mut interrupts).await;
+    let done = with_room(config, &mut room, &policies, options, &job, &mut interrupts).await;
     room.leave().await;
     done
 }
@@ -167,37 +167,37 @@ async fn with_room(
     config: &Config,
     room: &mut Room,
     policies: &Policies,
-    wishes: Wishes,
+    options: SubmitOptions,
     job: &Job,
     interrupts: &mut Interrupts,
 ) -> Result<PathBuf, ClientError> {
-    if let Some(done) = go_on(config, room, &wishes, job, interrupts).await {
+    if let Some(done) = resume(config, room, &options, job, interrupts).await {
         return done;
     }
     let spec = spec(job)?;
-    let connecting = selection::connect(room, policies, &wishes.join, &spec);
+    let connecting = selection::connect(room, policies, &options.join, &spec);
     let connected = or_interrupt(interrupts, connecting).await?;
     tracing::debug!(worker = %connected.worker, dialect = ?connected.dialect, "connected");
     match connected.dialect {
         Dialect::Ours => {
-            let known = JobString {
-                room: wishes.join.credentials().clone(),
+            let job_ref = JobString {
+                room: options.join.credentials().clone(),
                 worker: connected.worker.clone(),
                 job: spec.id.clone(),
                 secret: spec.secret.clone(),
             };
-            let submit = Submit { config, known: &known, spec: &spec, job, submitting: None };
-            submit.run(room, connected, wishes.viewer, interrupts).await
+            let submit = Submit { config, job_ref: &job_ref, spec: &spec, job, submitting: None };
+            submit.run(room, connected, options.viewer, interrupts).await
         }
         Dialect::Legacy => {
-            let viewer = wishes.viewer.map(Viewer::open);
+            let viewer = options.viewer.map(Viewer::open);
             let mut display = Display::new(&connected.worker);
             let Connected { worker, connection, channel, .. } = connected;
-            let (patience, stage) = (config.client.legacy, watch::Sender::new(Stage::HandingOver));
+            let (patience, stage) = (config.client.legacy, watch::Sender::new(Stage::Uploading));
             let work = legacy::run(channel, &spec, job, patience, &stage, &mut display, viewer);
             let done = or_interrupt(interrupts, work).await;
             if matches!(done, Err(ClientError::Cancelled)) && *stage.borrow() == Stage::Following {
-                say(&legacy::left_behind(&worker));
+                say(&legacy::abandoned_text(&worker));
             }
             connection.close().await;
             done
@@ -205,44 +205,44 @@ async fn with_room(
     }
 }
 
-/// Goes on with a submission of the same that broke off, where there is one and its worker is still
-/// there for it.
-async fn go_on(
+/// Resumes an interrupted submission of the same package, if there is one and its worker can be
+/// reached.
+async fn resume(
     config: &Config,
     room: &mut Room,
-    wishes: &Wishes,
+    options: &SubmitOptions,
     job: &Job,
     interrupts: &mut Interrupts,
 ) -> Option<Result<PathBuf, ClientError>> {
-    let (known, submitting) = Record::broken_off(config, &wishes.join, job)?;
-    let purpose = Purpose::KnownJob { job: known.job.clone() };
-    let offer = async { room.offer(&known.worker, purpose).await };
+    let (job_ref, submitting) = Record::interrupted(config, &options.join, job)?;
+    let purpose = Purpose::KnownJob { job: job_ref.job.clone() };
+    let offer = async { room.offer(&job_ref.worker, purpose).await };
     let connected = match or_interrupt(interrupts, offer).await {
         Ok(Offered::Yes(connected)) if connected.dialect == Dialect::Ours => connected,
         Err(ClientError::Cancelled) => return Some(Err(ClientError::Cancelled)),
         _ => return None,
     };
-    say(&format!("Going on with {}, which broke off before {} had it", known.job, known.worker));
+    say(&format!("Resuming the upload of {} to {}", job_ref.job, job_ref.worker));
     let spec = match spec(job) {
-        Ok(spec) => JobSpec { id: known.job.clone(), secret: known.secret.clone(), ..spec },
+        Ok(spec) => JobSpec { id: job_ref.job.clone(), secret: job_ref.secret.clone(), ..spec },
         Err(error) => return Some(Err(error)),
     };
     let submitting = Some(submitting);
-    let submit = Submit { config, known: &known, spec: &spec, job, submitting };
-    match submit.run(room, *connected, wishes.viewer, interrupts).await {
-        // Its slot was given to somebody else meanwhile.
+    let submit = Submit { config, job_ref: &job_ref, spec: &spec, job, submitting };
+    match submit.run(room, *connected, options.viewer, interrupts).await {
+        // Somebody else has the slot by now.
         Err(ClientError::Refused(why)) => {
-            tracing::info!(why, "submitted anew");
+            tracing::info!(why, "the upload cannot be resumed; submitting the job again");
             None
         }
         done => Some(done),
     }
 }
 
-/// A job on its way to one of our own workers.
+/// A job to submit to a worker that speaks `sleap-rtc/1`.
 struct Submit<'a> {
     config: &'a Config,
-    known: &'a JobString,
+    job_ref: &'a JobString,
     spec: &'a JobSpec,
     job: &'a Job,
     submitting: Option<Submitting>,
@@ -256,11 +256,11 @@ impl Submit<'_> {
         viewer: Option<ViewerPorts>,
         interrupts: &mut Interrupts,
     ) -> Result<PathBuf, ClientError> {
-        let Self { config, known, spec, job, submitting } = self;
+        let Self { config, job_ref, spec, job, submitting } = self;
         let mut display = Display::new(&connected.worker);
-        let record = Record::new(config, known, job);
+        let record = Record::new(config, job_ref, job);
         let progress = record.announce(&config.client.jobs_dir, submitting, &mut display);
-        let submission = Submission::new(known, spec, job, &mut display, progress);
+        let submission = Submission::new(job_ref, spec, job, &mut display, progress);
         let submission = submission.with_bwlimit(config.client.bwlimit);
         let mut submission = submission.with_viewer(viewer.map(Viewer::open));
         let patience = config.client.reconnect_for;
@@ -270,7 +270,7 @@ impl Submit<'_> {
 }
 
 fn spec(job: &Job) -> Result<JobSpec, ClientError> {
-    let fresh = |error| ClientError::Internal(format!("no identifier for the job: {error}"));
+    let fresh = |error| ClientError::Internal(format!("cannot make an id for the job: {error}"));
     Ok(JobSpec {
         id: JobId::new(format!("job-{:016x}", rand::random::<u64>())).map_err(fresh)?,
         secret: JobSecret::new(format!("{:032x}", rand::random::<u128>())).map_err(fresh)?,
@@ -280,7 +280,7 @@ fn spec(job: &Job) -> Result<JobSpec, ClientError> {
     })
 }
 
-/// The end of a job as the client's own end.
+/// The job's outcome as the client's result.
 pub fn concluded(outcome: JobOutcome) -> Result<(), ClientError> {
     match outcome {
         JobOutcome::Succeeded | JobOutcome::StoppedEarly => Ok(()),
@@ -288,13 +288,13 @@ pub fn concluded(outcome: JobOutcome) -> Result<(), ClientError> {
         JobOutcome::Cancelled => Err(ClientError::Cancelled),
         JobOutcome::Interrupted => Err(ClientError::JobFailed(
             "the job was interrupted on the worker (the machine restarted, or the job was killed); \
-             `sleap-rtc fetch` brings what was saved until then"
+             download what it had saved with `sleap-rtc fetch`"
                 .into(),
         )),
     }
 }
 
-/// Does `work`, unless the user wants to end it.
+/// Does `work`, unless the user interrupts it.
 async fn or_interrupt<T>(
     interrupts: &mut Interrupts,
     work: impl Future<Output = Result<T, ClientError>>,

@@ -1,14 +1,14 @@
-//! Where results go: whole, or not at all.
+//! Where results go: complete, or not at all.
 
 use super::ClientError;
-use super::collected::Collected;
+use super::partial_download::PartialDownload;
 use super::shared::SharedJob;
 use sleap_rtc_protocol::ids::JobId;
 use sleap_rtc_transfer::storage;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-/// What the user wants to have at the end.
+/// The output that the user wants.
 #[derive(Debug, Clone)]
 pub enum Output {
     /// Trained models: a folder that holds one folder for each run.
@@ -33,7 +33,7 @@ impl Output {
         Self::Models(candidates.find(|path| !path.exists()).unwrap_or_else(|| name.into()))
     }
 
-    /// As [`Self::models_for`], but beside the package rather than in the working directory.
+    /// Like [`Self::models_for`], but beside the package instead of in the working directory.
     pub fn models_beside(package: &Path) -> Self {
         let named = Self::models_for(Path::new(package.file_name().unwrap_or_default()));
         Self::Models(parent(package).join(named.path()))
@@ -46,32 +46,31 @@ impl Output {
         }
     }
 
-    /// Whether a result could be written there: hours of training should not end with a folder
-    /// that is read-only. Leaves nothing behind.
+    /// Checks that a result can be written there, so that hours of training do not end with a read-only
+    /// folder. Leaves nothing behind.
     ///
     /// # Errors
-    /// The system's reason why not.
+    /// The system's error.
     pub fn check(&self) -> io::Result<()> {
-        Collected::fresh(self.beside()).map(drop)
+        PartialDownload::create(self.beside()).map(drop)
     }
 
-    /// A new folder, on the same file system, in which a result is collected first.
-    pub(super) fn collect(&self) -> Result<Collected, ClientError> {
-        Collected::fresh(self.beside()).map_err(|source| self.error(source))
+    /// Creates a folder on the same file system in which to receive a result.
+    pub(super) fn new_download(&self) -> Result<PartialDownload, ClientError> {
+        PartialDownload::create(self.beside()).map_err(|source| self.error(source))
     }
 
-    /// The folder in which the result of `job` is collected, with what an earlier client has brought
-    /// of it.
-    pub(super) fn collect_of(&self, job: &JobId) -> Result<Collected, ClientError> {
+    /// Opens the folder in which to receive the result of `job`, with what an earlier client received.
+    pub(super) fn resume_download(&self, job: &JobId) -> Result<PartialDownload, ClientError> {
         let above = self.folder().ancestors().map(or_here);
-        let begun = above.filter_map(|folder| Collected::of_earlier(folder, job)).next();
+        let begun = above.filter_map(|folder| PartialDownload::reopen(folder, job)).next();
         match begun {
-            Some(collected) => Ok(collected),
-            None => Collected::of(self.beside(), job).map_err(|source| self.error(source)),
+            Some(partial) => Ok(partial),
+            None => PartialDownload::open(self.beside(), job).map_err(|source| self.error(source)),
         }
     }
 
-    /// The output folder, or where that will be: it is made when there is a result to put in it.
+    /// The output folder, or its nearest existing parent: it is created only for a result.
     fn beside(&self) -> &Path {
         let there = self.folder().ancestors().map(or_here).find(|folder| folder.exists());
         there.unwrap_or(Path::new("."))
@@ -84,40 +83,40 @@ impl Output {
         }
     }
 
-    /// Puts what was collected in its place and returns that place. What cannot be put there stays
-    /// where it was collected.
-    pub(super) fn publish(&self, collected: Collected) -> Result<PathBuf, ClientError> {
+    /// Moves a complete result to its place and returns that place. If that fails, the result stays
+    /// where it was received.
+    pub(super) fn publish(&self, partial: PartialDownload) -> Result<PathBuf, ClientError> {
         let publish = || {
             fs::create_dir_all(self.folder())?;
             match self {
-                Self::Models(folder) => move_entries(collected.path(), folder),
-                Self::Predictions(file) => move_file(collected.path(), file),
+                Self::Models(folder) => move_entries(partial.path(), folder),
+                Self::Predictions(file) => move_file(partial.path(), file),
             }
         };
         match publish() {
             Ok(()) => {
-                collected.done();
+                partial.discard();
                 Ok(self.path().to_owned())
             }
             Err(source) => {
-                let (path, kept) = (self.path().to_owned(), collected.keep());
+                let (path, kept) = (self.path().to_owned(), partial.keep());
                 Err(ClientError::Unplaced { path, kept, source })
             }
         }
     }
 
-    /// Copies a result that lies on this machine, in the worker's folder `results`.
+    /// Copies a result from the worker's folder `results` on this machine.
     pub fn copy(&self, results: &Path) -> Result<PathBuf, ClientError> {
-        let collected = self.collect()?;
-        storage::copy_tree(results, collected.path())
+        let partial = self.new_download()?;
+        storage::copy_tree(results, partial.path())
             .map_err(|source| ClientError::Transfer { what: "result", source })?;
-        self.publish(collected)
+        self.publish(partial)
     }
 
     /// Takes the result of a shared-storage job from where the worker put it.
     pub(super) fn publish_shared(&self, shared: &SharedJob) -> Result<PathBuf, ClientError> {
-        if let (Self::Predictions(file), Some(collected)) = (self, shared.collected()) {
-            let placed = fs::create_dir_all(parent(file)).and_then(|()| move_file(collected, file));
+        if let (Self::Predictions(file), Some(partial)) = (self, shared.scratch_output()) {
+            let placed = fs::create_dir_all(parent(file)).and_then(|()| move_file(partial, file));
             placed.map_err(|source| self.error(source))?;
         }
         Ok(self.path().to_owned())
@@ -137,7 +136,7 @@ fn or_here(folder: &Path) -> &Path {
     if folder.as_os_str().is_empty() { Path::new(".") } else { folder }
 }
 
-/// Moves each run's folder; one that is there already keeps its name and the new one gets a number.
+/// Moves each run's folder. If its name is taken, it gets a number.
 fn move_entries(from: &Path, to: &Path) -> io::Result<()> {
     for entry in fs::read_dir(from)? {
         let entry = entry?;
@@ -188,9 +187,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let output = Output::Models(folder.path().join("out"));
         for _ in 0..2 {
-            let collected = output.collect().unwrap();
-            fs::create_dir(collected.path().join("run")).unwrap();
-            output.publish(collected).unwrap();
+            let partial = output.new_download().unwrap();
+            fs::create_dir(partial.path().join("run")).unwrap();
+            output.publish(partial).unwrap();
         }
         assert!(folder.path().join("out/run").is_dir());
         assert!(folder.path().join("out/run-1").is_dir());
@@ -200,11 +199,11 @@ mod tests {
     fn predictions_end_at_the_path_that_was_given() {
         let folder = tempfile::tempdir().unwrap();
         let output = Output::Predictions(folder.path().join("p.slp"));
-        let collected = output.collect().unwrap();
-        assert!(output.publish(collected).is_err());
-        let collected = output.collect().unwrap();
-        fs::write(collected.path().join("other-name.slp"), "x").unwrap();
-        assert_eq!(fs::read(output.publish(collected).unwrap()).unwrap(), b"x");
+        let partial = output.new_download().unwrap();
+        assert!(output.publish(partial).is_err());
+        let partial = output.new_download().unwrap();
+        fs::write(partial.path().join("other-name.slp"), "x").unwrap();
+        assert_eq!(fs::read(output.publish(partial).unwrap()).unwrap(), b"x");
     }
 
     #[test]
@@ -212,7 +211,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let output = Output::Models(folder.path().join("a/b"));
         output.check().unwrap();
-        drop(output.collect().unwrap());
+        drop(output.new_download().unwrap());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         fs::write(folder.path().join("a"), "a file").unwrap();
         assert!(output.check().is_err());
@@ -222,10 +221,10 @@ mod tests {
     fn a_result_that_cannot_be_placed_is_kept() {
         let folder = tempfile::tempdir().unwrap();
         let output = Output::Models(folder.path().join("out"));
-        let collected = output.collect().unwrap();
-        fs::create_dir(collected.path().join("run")).unwrap();
+        let partial = output.new_download().unwrap();
+        fs::create_dir(partial.path().join("run")).unwrap();
         fs::write(folder.path().join("out"), "somebody was faster").unwrap();
-        let Err(ClientError::Unplaced { kept, .. }) = output.publish(collected) else {
+        let Err(ClientError::Unplaced { kept, .. }) = output.publish(partial) else {
             panic!("it was placed")
         };
         assert!(kept.join("run").is_dir());

@@ -24,22 +24,22 @@ const MAX_LABELS: usize = 64;
 /// without a sign of it: some file systems count in steps of two seconds.
 const SETTLED: Duration = Duration::from_secs(2);
 
-/// What this user's packages were hashed to before.
+/// The cached hashes of this user's packages.
 pub fn hashes(config: &ClientConfig) -> Hashes {
     config.hashes.as_deref().map_or_else(Hashes::none, |path| Hashes::open(path, SETTLED))
 }
 
-/// A training package that a user gave.
+/// The training package that the user gave.
 #[derive(Debug, Clone)]
 pub struct Given {
     /// The archive or the folder.
     pub path: PathBuf,
-    /// Whether its `inference-script.sh` is run after the training.
+    /// Whether to run its `inference-script.sh` after the training.
     pub inference: bool,
 }
 
-/// Opens the package of a training: lists and checks it, then reads and hashes everything that
-/// `hashes` does not know. Blocks.
+/// Opens the package of a training: lists and checks it, then reads and hashes the files that `hashes`
+/// does not have. Blocks.
 ///
 /// # Errors
 /// What cannot be a package, and what no worker could train.
@@ -73,7 +73,7 @@ pub fn open_training(
     })
 }
 
-/// Reads and hashes what is listed. Blocks.
+/// Reads and hashes the listed files. Blocks.
 pub(super) fn hash(
     listing: Listing,
     hashes: &Hashes,
@@ -88,9 +88,9 @@ pub(super) fn hash(
     Package::hash(listing, hashes, reading.counter()).map_err(bad)
 }
 
-/// Finds out on the laptop what would otherwise fail on the worker, after the upload. Videos that
-/// labels name and the package lacks are added to it where they are on this machine. `given` is what
-/// relative names of them are seen from.
+/// Finds errors before the upload that would otherwise fail on the worker after it. Adds videos that
+/// labels name and the package lacks, if they are on this machine. Their relative names start at
+/// `given`.
 pub(super) fn checked(
     listing: &mut Listing,
     job_type: JobType,
@@ -195,8 +195,8 @@ pub(super) fn bad(error: impl std::error::Error) -> ClientError {
     ClientError::Package(WithCauses(&error).to_string())
 }
 
-/// What policies are told of `package`. Blocks.
-pub fn described(
+/// The description of `package` for policies. Blocks.
+pub fn describe_package(
     package: &Package,
     job_type: JobType,
     requirements: Requirements,

@@ -14,26 +14,24 @@ use std::io::BufRead;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// How long the user may think.
+/// How long to wait for the user's choice.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Displays and drivers hold some GPU memory on any machine.
-const WORTH_TELLING_MIB: u64 = 1024;
+/// Memory held by other programs is shown from here on: displays and drivers always hold some.
+const NOTABLE_MIB: u64 = 1024;
 
-/// What the user decided.
+/// The user's decision.
 pub(super) enum Picked {
-    /// This one.
+    /// This worker.
     Worker(Box<WorkerFacts>),
-    /// None.
+    /// No worker.
     Quit,
-    /// Nothing, for too long.
+    /// The user did not answer in time.
     TooLate,
 }
 
-/// Shows the available workers and reads a number, `refresh` or `q`. The list is shown again
-/// whenever it changes.
-///
-/// The connection to the server is kept alive beside this by its own task.
+/// Shows the available workers and reads a number, `refresh` or `q`. Shows the list again whenever it
+/// changes.
 pub(super) async fn pick(
     room: &mut Room,
     min_gpu_memory_mib: Option<u64>,
@@ -69,7 +67,7 @@ pub(super) async fn pick(
                     list.take(&roster);
                     list.show();
                 }
-                // The connection comes back by itself, and the user is here to try again.
+                // The connection is restored in the background, and the user can try again.
                 Err(error @ (SignalingError::Lost | SignalingError::NoAnswer { .. })) => {
                     say(&error.to_string());
                     list.ask();
@@ -83,8 +81,8 @@ pub(super) async fn pick(
     }
 }
 
-/// The available workers, each with a number that it keeps: what the user types means what the user
-/// saw, however the list has changed meanwhile.
+/// The available workers. Each keeps its number, so that the number that the user types means the
+/// worker that the user saw, even if the list has changed since.
 #[derive(Default)]
 struct Numbered {
     available: BTreeMap<usize, WorkerFacts>,
@@ -92,7 +90,7 @@ struct Numbered {
 }
 
 impl Numbered {
-    /// Takes over who is available now; returns whether the user would see a difference.
+    /// Updates the list from the roster; returns whether the displayed list changes.
     fn take(&mut self, roster: &Roster) -> bool {
         self.number(roster.peers().map(WorkerFacts::from_peer).collect())
     }
@@ -157,7 +155,7 @@ impl Answer {
     }
 }
 
-/// What a worker says is wrong with its machine is shown up to here.
+/// The limits of what is shown of a worker's problems.
 const MAX_PROBLEMS: usize = 8;
 const MAX_PROBLEM_CHARS: usize = 300;
 
@@ -179,7 +177,7 @@ pub fn row(number: &str, worker: &WorkerFacts) -> String {
         slots => format!(", {} of {slots} slots free", worker.slots_free),
     };
     let others = match gpu.and_then(|gpu| gpu.memory_others_mib) {
-        None | Some(..WORTH_TELLING_MIB) => String::new(),
+        None | Some(..NOTABLE_MIB) => String::new(),
         Some(mib) => format!(" ({mib} MB in use by others)"),
     };
     let line = format!(
@@ -191,7 +189,7 @@ pub fn row(number: &str, worker: &WorkerFacts) -> String {
         format!("       {}", problem.chars().take(MAX_PROBLEM_CHARS).collect::<String>())
     });
     let jobs = worker.jobs.iter().map(job);
-    // The worker's words must not steer the terminal.
+    // Text from a worker must not control the terminal.
     let plain = |line: String| line.chars().filter(|c| !c.is_control()).chain(['\n']).collect();
     std::iter::once(line).chain(problems).chain(jobs).map(plain).collect::<Vec<String>>().concat()
 }
@@ -202,12 +200,12 @@ fn job(job: &RunningJob) -> String {
     format!("       a job of {owner}, for {} min: {}", age_ms / 60_000, job.progress)
 }
 
-/// What came of waiting for the user.
+/// The user's input.
 enum Typed {
     Line(String),
     /// The end of standard input.
     End,
-    /// Too long.
+    /// No input in time.
     Nothing,
 }
 
@@ -219,8 +217,8 @@ async fn typed() -> Typed {
     }
 }
 
-/// One line of standard input, or `None` at its end. Read on a thread of its own, which an
-/// abandoned prompt leaves behind until the process ends: a blocked read cannot be taken back.
+/// One line of standard input, or `None` at its end. A thread of its own reads it. A blocked read cannot
+/// be cancelled, so an abandoned prompt leaves the thread behind until the process ends.
 async fn read_line() -> Option<String> {
     let (send, mut receive) = mpsc::channel(1);
     std::thread::spawn(move || {

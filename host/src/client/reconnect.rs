@@ -1,10 +1,10 @@
-//! Staying with a job over one connection after another.
+//! Follows a job across connections.
 //!
-//! A connection that goes quiet is kept while another is made beside it: whichever delivers first
-//! is gone on with. The job does not notice; the conversation goes on where it was.
+//! A quiet connection is kept while another one is made beside it. Whichever delivers first carries on
+//! the conversation where it was; the job does not notice.
 
 use super::display::say;
-use super::parting::{Interrupts, Parting};
+use super::interrupt::{EndRequest, Interrupts};
 use super::room::{Connected, Dialect, Offered, Room};
 use super::submission::Submission;
 use super::{ClientError, or_interrupt};
@@ -24,17 +24,16 @@ use tokio::time::timeout;
 
 /// The first wait between two attempts to connect.
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
-/// The longest.
+/// The longest wait.
 const BACKOFF_LONGEST: Duration = Duration::from_secs(8);
-/// From offer to answer: our own workers take half a second.
+/// The time from offer to answer; our own workers take half a second.
 const ANSWER_LIMIT: Duration = Duration::from_secs(8);
-/// A connection that lasted so long was a good one.
+/// A connection that lasted this long resets the patience.
 const HELD: Duration = Duration::from_secs(10);
-/// A transfer whose connection was given up comes to its end within this time.
+/// How long a transfer may take to end after its connection was abandoned.
 const WIND_UP: Duration = Duration::from_secs(10);
 
-/// How long it is tried to connect again, and how often: over all attempts since the last
-/// connection that held.
+/// How long and how often to try to reconnect, counted since the last good connection.
 struct Patience {
     limit: Duration,
     since: Option<Instant>,
@@ -50,12 +49,13 @@ impl Patience {
         *self = Self::new(self.limit);
     }
 
-    /// How long to wait before the next attempt; the first is made at once.
+    /// How long to wait before the next attempt; the first one starts at once.
     fn next(&mut self) -> Option<Duration> {
-        match self.since.replace(self.since.unwrap_or_else(Instant::now)) {
-            None => None,
-            Some(_) => Some(self.backoff.next_wait()),
+        if self.since.is_none() {
+            self.since = Some(Instant::now());
+            return None;
         }
+        Some(self.backoff.next_wait())
     }
 
     fn is_over(&self) -> bool {
@@ -63,7 +63,7 @@ impl Patience {
     }
 }
 
-/// A connection over which the conversation goes on.
+/// The connection of the conversation.
 struct Link {
     connection: Connection,
     end: ClientEnd,
@@ -77,16 +77,17 @@ impl Link {
     }
 }
 
-/// How the conversation over one connection came to its end.
+/// How the conversation over one connection ended.
 enum LinkEnd {
     Done(Result<Option<PathBuf>, ClientError>),
-    /// It goes on over another one.
+    /// It continues over another connection.
     Next(Result<Box<Connected>, ClientError>),
-    Parting(Parting),
+    /// The user ends the client.
+    Requested(EndRequest),
 }
 
-/// Talks with the worker until all is done or the user parts from the job, connecting again for up
-/// to `patience` whenever the connection is lost.
+/// Runs the conversation until it is done or the user interrupts it. Reconnects for up to `patience`
+/// whenever the connection is lost.
 pub(super) async fn stay(
     room: &mut Room,
     first: Connected,
@@ -102,14 +103,14 @@ pub(super) async fn stay(
         let dialer = Dialer { room, worker: &worker, purpose, patience: &mut patience };
         let done = match talk(dialer, &mut link, submission, interrupts).await {
             LinkEnd::Next(Ok(connected)) => {
-                say(&format!("Connected to {worker} again."));
+                say(&format!("Reconnected to {worker}."));
                 let earlier = std::mem::replace(&mut link, Link::new(*connected));
-                // Beside the conversation: nobody waits for the last words of what is lost.
+                // In the background: nothing depends on a lost connection.
                 tokio::spawn(earlier.connection.close());
                 continue;
             }
-            // The worker knows nothing of the job: it may take it for a new one.
-            LinkEnd::Done(Err(ClientError::Forgotten)) if submission.may_begin_anew() => {
+            // The worker does not know the job, so it is submitted again.
+            LinkEnd::Done(Err(ClientError::UnknownToWorker)) if submission.may_resubmit() => {
                 link.connection.close().await;
                 let (purpose, patience) = (Purpose::NewJob, &mut patience);
                 let mut dialer = Dialer { room, worker: &worker, purpose, patience };
@@ -118,15 +119,15 @@ pub(super) async fn stay(
             }
             LinkEnd::Next(Err(error)) => Err(submission.given_up(error)),
             LinkEnd::Done(done) => done,
-            LinkEnd::Parting(Parting::Leave) => Err(submission.leave(&link.end).await),
-            LinkEnd::Parting(Parting::Cancel) => Err(submission.cancel(&mut link.end).await),
+            LinkEnd::Requested(EndRequest::Detach) => Err(submission.detach(&link.end).await),
+            LinkEnd::Requested(EndRequest::Cancel) => Err(submission.cancel(&mut link.end).await),
         };
         link.connection.close().await;
         return done;
     }
 }
 
-/// Talks over one connection.
+/// Runs the conversation over one connection.
 async fn talk(
     mut dialer: Dialer<'_>,
     link: &mut Link,
@@ -135,13 +136,13 @@ async fn talk(
 ) -> LinkEnd {
     let (liveness, cut) = (link.end.liveness(), link.end.cut());
     let worker = dialer.worker.clone();
-    let mut parting = pin!(interrupts.parting(submission.stage()));
+    let mut requested = pin!(interrupts.end_requested(submission.stage()));
     let mut talking = pin!(submission.converse(&mut link.end));
     let mut dialing = pin!(dialer.when_suspect(&liveness, link.connection.state()));
     tokio::select! {
-        parting = &mut parting => return LinkEnd::Parting(parting),
+        request = &mut requested => return LinkEnd::Requested(request),
         connected = &mut dialing => {
-            // An orderly end for a transfer, which may also turn out to be a good one.
+            // Ends a transfer in order; it may even complete.
             cut.cancel();
             return match timeout(WIND_UP, talking).await {
                 Ok(Ok(done)) => LinkEnd::Done(Ok(done)),
@@ -149,14 +150,14 @@ async fn talk(
             };
         }
         done = &mut talking => match done {
-            Err(error) if error.may_heal() => tracing::debug!(%error, "connecting again"),
+            Err(error) if error.may_heal() => tracing::debug!(%error, "reconnecting"),
             done => return LinkEnd::Done(done),
         },
     }
-    say(&format!("The connection to {worker} is lost; connecting again …"));
+    say(&format!("Lost the connection to {worker}; reconnecting …"));
     record(&liveness, LivenessEvent::Closed);
     tokio::select! {
-        parting = parting => LinkEnd::Parting(parting),
+        request = requested => LinkEnd::Requested(request),
         connected = dialing => LinkEnd::Next(connected),
     }
 }

@@ -1,5 +1,5 @@
-//! The client's own record of its jobs: one file for each, readable by its owner only, since it
-//! holds the secret that opens the job.
+//! The client's record of its jobs. Each is a file that only its owner can read, since it contains the
+//! job's secret.
 
 use super::display::Display;
 use super::output::Output;
@@ -19,15 +19,15 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use url::Url;
 
-/// How often a record is written while nothing but the number of events changes.
+/// How often a record is saved while only the number of events changes.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
-/// How long a submission that broke off is gone on with when the same is submitted again.
-const GO_ON_WITHIN: Duration = Duration::from_secs(24 * 3600);
+/// For how long an interrupted submission can be resumed by submitting the same package again.
+const RESUME_WITHIN: Duration = Duration::from_secs(24 * 3600);
 
 /// A job that this user has submitted.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Record {
-    /// The job string, which holds room, worker, job and secret.
+    /// The job string, which contains room, worker, job and secret.
     string: String,
     /// The signaling server.
     websocket: String,
@@ -39,47 +39,47 @@ pub struct Record {
     pub job_type: JobType,
     /// When, in seconds since 1970.
     pub submitted_s: u64,
-    /// Where its result was to go.
+    /// Where its result should go.
     output: PathBuf,
     /// Which package it was submitted with.
     #[serde(default)]
     package: Option<BlobHash>,
-    /// Where the job stood when it was last looked at from here.
+    /// The job's state when it was last seen from here.
     #[serde(default)]
     pub last_seen: LastSeen,
 }
 
-/// Where a job stood when it was last looked at.
+/// A job's state when it was last seen.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct LastSeen {
-    /// What it was doing.
+    /// Its state.
     pub state: SeenState,
-    /// Number of the last event that was shown.
+    /// The number of the last event that was shown.
     pub event: u64,
     /// When, in seconds since 1970.
     pub at_s: u64,
 }
 
-/// What a job was doing.
+/// The state of a job.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
 pub enum SeenState {
-    /// Its package was on its way.
+    /// Its package was being sent.
     #[default]
     Submitted,
-    /// The worker had it.
+    /// The worker had its package.
     Running {
-        /// The trainer run at work, once there was one.
+        /// The current trainer run, if one had started.
         run: Option<String>,
     },
     /// It was over.
     Over {
         /// How it ended.
         outcome: JobOutcome,
-        /// Whether the result was brought back.
+        /// Whether the result was downloaded.
         fetched: bool,
     },
-    /// A word of a newer program.
+    /// A state that only a newer program knows.
     #[serde(other)]
     Unknown,
 }
@@ -99,22 +99,23 @@ impl LastSeen {
     }
 }
 
-/// A job's record while its client looks at the job; nothing for jobs of other machines.
+/// Keeps a job's record up to date while a client follows the job. Does nothing for jobs from other
+/// machines.
 pub(super) struct Progress {
     kept: Option<(PathBuf, Record)>,
     saved: Instant,
-    /// There while this is the client that submitted the job.
+    /// Set while this is the client that submits the job.
     _submitting: Option<Submitting>,
 }
 
-/// Says to other clients that the one that submitted a job is alive.
+/// Shows other clients that the client that submits a job is alive.
 pub(super) struct Submitting {
     path: PathBuf,
     _lock: fs::File,
 }
 
 impl Submitting {
-    /// Nothing, when another client is submitting the job.
+    /// `None` if another client is submitting the job.
     fn begin(jobs_dir: &Path, job: &JobId) -> Option<Self> {
         let path = jobs_dir.join(format!("{job}.lock"));
         let file = fs::File::options().create(true).append(true).open(&path).ok()?;
@@ -125,7 +126,7 @@ impl Submitting {
 
 impl Drop for Submitting {
     fn drop(&mut self) {
-        // If it stays, it stays unlocked.
+        // A file that cannot be removed is at least unlocked.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -141,7 +142,7 @@ impl Progress {
     /// An event was shown.
     pub(super) fn event(&mut self, number: u64, event: &JobEvent) {
         let Some((_, record)) = &mut self.kept else { return };
-        // Coming back to a job shows what was there before; only news is news.
+        // Reattaching repeats old events; only new ones change the record.
         if number <= record.last_seen.event {
             return;
         }
@@ -152,7 +153,7 @@ impl Progress {
         }
     }
 
-    /// The result was brought back.
+    /// The result was downloaded.
     pub(super) fn fetched(&mut self) {
         let Some((_, record)) = &mut self.kept else { return };
         record.last_seen.at_s = now_s();
@@ -166,7 +167,7 @@ impl Progress {
         let Some((jobs_dir, record)) = &self.kept else { return };
         self.saved = Instant::now();
         if let Err(error) = record.save(jobs_dir) {
-            tracing::debug!(%error, "the job's record could not be brought up to date");
+            tracing::debug!(%error, "cannot update the job's record");
         }
     }
 }
@@ -178,10 +179,10 @@ impl Drop for Progress {
 }
 
 impl Record {
-    pub(super) fn new(config: &Config, known: &JobString, job: &Job) -> Self {
+    pub(super) fn new(config: &Config, job_ref: &JobString, job: &Job) -> Self {
         let output = job.output.path();
         Self {
-            string: known.to_string(),
+            string: job_ref.to_string(),
             websocket: config.signaling.websocket.to_string(),
             http: config.signaling.http.to_string(),
             name: job.name.clone(),
@@ -193,8 +194,7 @@ impl Record {
         }
     }
 
-    /// Keeps the record and tells the user the job's name. A job is not refused because its record
-    /// cannot be kept.
+    /// Saves the record and prints the job's id. If the record cannot be saved, the job continues.
     pub(super) fn announce(
         self,
         jobs_dir: &Path,
@@ -202,24 +202,24 @@ impl Record {
         display: &mut Display,
     ) -> Progress {
         let saved = Instant::now();
-        match (self.save(jobs_dir), self.known()) {
+        match (self.save(jobs_dir), self.job_string()) {
             (Ok(()), Ok(JobString { job, .. })) => {
-                display.note(&format!("Job {job}: `sleap-rtc attach {job}` comes back to it"));
+                display.note(&format!("Job {job}: to reattach, run `sleap-rtc attach {job}`"));
                 let submitting = submitting.or_else(|| Submitting::begin(jobs_dir, &job));
                 let kept = Some((jobs_dir.to_owned(), self));
                 Progress { kept, saved, _submitting: submitting }
             }
             (Err(error), _) => {
-                tracing::warn!(%error, "the job's record could not be kept");
+                tracing::warn!(%error, "cannot save the job's record, so `sleap-rtc jobs` will not list it");
                 Progress { kept: None, saved, _submitting: submitting }
             }
             _ => Progress { kept: None, saved, _submitting: submitting },
         }
     }
 
-    /// An earlier submission of the same package for the same output to `join`, by a client that is
-    /// no more, which broke off before the worker had the package.
-    pub(super) fn broken_off(
+    /// An interrupted submission of the same package with the same output to `join`, whose client is
+    /// gone and whose worker does not have the whole package.
+    pub(super) fn interrupted(
         config: &Config,
         join: &Join,
         job: &Job,
@@ -230,23 +230,23 @@ impl Record {
                 && record.package == Some(digest)
                 && record.output == absolute(job.output.path())
                 && record.websocket == config.signaling.websocket.as_str()
-                && now_s().saturating_sub(record.submitted_s) < GO_ON_WITHIN.as_secs()
+                && now_s().saturating_sub(record.submitted_s) < RESUME_WITHIN.as_secs()
         };
         let record = Self::all(jobs_dir).into_iter().find(fits)?;
-        let known = record.known().ok().filter(|known| join.allows(known))?;
-        let submitting = Submitting::begin(jobs_dir, &known.job)?;
-        Some((known, submitting))
+        let job_ref = record.job_string().ok().filter(|job_ref| join.allows(job_ref))?;
+        let submitting = Submitting::begin(jobs_dir, &job_ref.job)?;
+        Some((job_ref, submitting))
     }
 
     fn save(&self, jobs_dir: &Path) -> io::Result<()> {
         use std::os::unix::fs::DirBuilderExt;
-        let job = self.known().map_err(io::Error::other)?.job;
+        let job = self.job_string().map_err(io::Error::other)?.job;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(jobs_dir)?;
         let path = jobs_dir.join(format!("{job}.json"));
         replace(&path, &serde_json::to_vec_pretty(self)?, Readers::Owner)
     }
 
-    /// The records of `jobs_dir`, newest first; damaged ones are passed over.
+    /// The records in `jobs_dir`, newest first; damaged ones are skipped.
     pub fn all(jobs_dir: &Path) -> Vec<Self> {
         let entries = fs::read_dir(jobs_dir).into_iter().flatten().flatten();
         let mut records: Vec<Self> = entries.filter_map(|entry| read(&entry.path())).collect();
@@ -254,23 +254,23 @@ impl Record {
         records
     }
 
-    /// The job's own text: what another machine needs to come back to it.
+    /// The job string, with which another machine can access the job.
     pub fn string(&self) -> &str {
         &self.string
     }
 
-    /// Which job this is of.
-    pub fn known(&self) -> Result<JobString, ClientError> {
+    /// The parsed job string.
+    pub fn job_string(&self) -> Result<JobString, ClientError> {
         self.string.parse().map_err(|_| damaged())
     }
 
-    /// The server on which the job was submitted.
+    /// The server through which the job was submitted.
     pub fn endpoints(&self) -> Result<Endpoints, ClientError> {
         let address = |text: &str| Url::parse(text).map_err(|_| damaged());
         Ok(Endpoints { websocket: address(&self.websocket)?, http: address(&self.http)? })
     }
 
-    /// Where the result was to go.
+    /// Where the result should go.
     pub fn output(&self) -> Output {
         match self.job_type {
             JobType::Training => Output::Models(self.output.clone()),
@@ -284,7 +284,7 @@ fn absolute(path: &Path) -> PathBuf {
 }
 
 fn damaged() -> ClientError {
-    ClientError::UnknownJob("the job's record is damaged; its job string still works".into())
+    ClientError::UnknownJob("the job's record is damaged; use its job string instead".into())
 }
 
 fn read(path: &Path) -> Option<Record> {
@@ -295,8 +295,8 @@ fn read(path: &Path) -> Option<Record> {
 pub fn find(jobs_dir: &Path, job: &str) -> Result<Record, ClientError> {
     let unknown = || {
         ClientError::UnknownJob(format!(
-            "no job {job} was submitted from here; `sleap-rtc jobs` lists those that were, and a \
-             job string works anywhere"
+            "you have not submitted a job {job} from this machine; `sleap-rtc jobs` lists your jobs, \
+             and a job string works from any machine"
         ))
     };
     let id = JobId::new(job).map_err(|_| unknown())?;

@@ -1,5 +1,4 @@
-//! This client's place in the room: who else is there, who would take the job, and the connection
-//! to the one that does.
+//! The client in its room: discovers workers, asks whether they take the job, and connects to one.
 
 use super::ClientError;
 use crate::config::Config;
@@ -24,12 +23,12 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-/// A worker that has not answered a job request by then is passed over.
+/// A worker that does not answer a job request within this time is skipped.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
-/// From offer to answer. A Python worker gathers candidates for up to five seconds.
+/// The time from offer to answer. A Python worker gathers candidates for up to five seconds.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
-/// How the worker at the other end talks.
+/// The dialect that a worker speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dialect {
     /// `sleap-rtc/1`.
@@ -44,27 +43,27 @@ pub(super) struct Connected {
     pub(super) connection: Connection,
     pub(super) channel: Channel,
     pub(super) dialect: Dialect,
-    /// How it was made.
+    /// The options it was made with.
     pub(super) rtc: RtcOptions,
 }
 
-/// What came of asking one worker.
-pub(super) enum Asked {
+/// A worker's answer to a job request.
+pub(super) enum RequestReply {
     /// It has reserved a slot.
     Yes(JobResponse),
     /// It said no.
     No(String),
-    /// It said nothing.
+    /// It did not answer.
     Silent,
 }
 
-/// What came of offering to one worker.
+/// A worker's answer to an offer.
 pub(super) enum Offered {
     /// Connected.
     Yes(Box<Connected>),
     /// It said no.
     Refused(String),
-    /// It is not there.
+    /// It is not in the room.
     Absent(String),
 }
 
@@ -75,8 +74,8 @@ pub(super) struct Room {
     events: mpsc::Receiver<SignalingEvent>,
     ice: IceConfig,
     attempts: u64,
-    /// Who may have reserved a slot for us that we have not taken, and for which job.
-    promised: Option<(PeerId, String)>,
+    /// The worker that may have reserved a slot for us that we have not used yet, and the job's id.
+    reserved: Option<(PeerId, String)>,
 }
 
 impl Room {
@@ -98,7 +97,7 @@ impl Room {
         .await?;
         debug!(peer = %signaling.peer_id(), "registered");
         let ice = config.ice.clone();
-        Ok(Self { api, signaling, events, ice, attempts: 0, promised: None })
+        Ok(Self { api, signaling, events, ice, attempts: 0, reserved: None })
     }
 
     /// Who this client is.
@@ -106,9 +105,9 @@ impl Room {
         self.signaling.peer_id()
     }
 
-    /// Leaves the room; nothing of this client stays behind.
+    /// Leaves the room and deletes this client's identity.
     pub(super) async fn leave(mut self) {
-        self.give_back().await;
+        self.release().await;
         let identity = self.signaling.identity();
         self.signaling.close().await;
         if let Err(error) = self.api.delete_peer(&identity.id_token, &identity.peer_id).await {
@@ -118,7 +117,7 @@ impl Room {
 
     /// All workers of the room, busy ones included, with at least `min_gpu_memory_mib` where given.
     ///
-    /// Tags are no filter here: the old server loses them when a worker changes its status.
+    /// Does not filter by tags: the Python server loses them when a worker changes its status.
     pub(super) async fn workers(
         &self,
         min_gpu_memory_mib: Option<u64>,
@@ -127,7 +126,7 @@ impl Room {
         Ok(peers.iter().map(WorkerFacts::from_peer).collect())
     }
 
-    /// The same, as the server tells it.
+    /// The same, as the server reports it.
     pub(super) async fn peers(
         &self,
         min_gpu_memory_mib: Option<u64>,
@@ -148,9 +147,9 @@ impl Room {
         &mut self,
         worker: &PeerId,
         spec: &JobSpec,
-    ) -> Result<Asked, ClientError> {
-        self.give_back().await;
-        self.promised = Some((worker.clone(), spec.id.to_string()));
+    ) -> Result<RequestReply, ClientError> {
+        self.release().await;
+        self.reserved = Some((worker.clone(), spec.id.to_string()));
         self.send_app(worker, AppMessage::JobRequest(request(spec))).await?;
         let answer = async {
             loop {
@@ -167,24 +166,25 @@ impl Room {
                 }
             }
         };
-        let asked = tokio::time::timeout(REQUEST_LIMIT, answer).await.unwrap_or(Ok(Asked::Silent));
-        if let Ok(Asked::No(_)) = asked {
-            self.promised = None;
+        let asked =
+            tokio::time::timeout(REQUEST_LIMIT, answer).await.unwrap_or(Ok(RequestReply::Silent));
+        if let Ok(RequestReply::No(_)) = asked {
+            self.reserved = None;
         }
         asked
     }
 
-    /// Tells a worker that its slot is not wanted after all, so that it need not wait for us.
-    async fn give_back(&mut self) {
-        let Some((worker, job_id)) = self.promised.take() else { return };
-        let reason = "the client no longer wants it".to_owned();
+    /// Releases a reservation that is not used, so that the worker does not wait for us.
+    async fn release(&mut self) {
+        let Some((worker, job_id)) = self.reserved.take() else { return };
+        let reason = "the client no longer needs the slot".to_owned();
         let cancel = AppMessage::JobCancel { job_id, reason };
         if let Err(error) = self.send_app(&worker, cancel).await {
-            debug!(%error, "the reservation could not be given back");
+            debug!(%error, "cannot release the reservation");
         }
     }
 
-    /// Tells the chosen worker that the job is its own; the offer follows.
+    /// Assigns the job to the chosen worker; the offer follows.
     pub(super) async fn assign(&self, worker: &PeerId, spec: &JobSpec) -> Result<(), ClientError> {
         let job_id = spec.id.to_string();
         let payload = AppMessage::JobAssignment { job_id, initiate_connection: false };
@@ -200,7 +200,7 @@ impl Room {
         self.offer_within(worker, purpose, ANSWER_LIMIT).await
     }
 
-    /// As [`Self::offer`], with another limit on the wait for the answer.
+    /// Like [`Self::offer`], with another time limit for the answer.
     pub(super) async fn offer_within(
         &mut self,
         worker: &PeerId,
@@ -240,7 +240,7 @@ impl Room {
             Err(RtcError::NoPath) if !answer.speaks_native() && !was_free => {
                 return Ok(Offered::Refused(format!(
                     "worker {worker} is busy: it is a Python worker, which answers a second client \
-                     and serves the first alone; try again later, or take another worker"
+                     but serves only the first; try again later, or use another worker"
                 )));
             }
             Err(error) => return Err(connect(error)),
@@ -252,8 +252,8 @@ impl Room {
             (legacy, Dialect::Legacy)
         };
         debug!(took_ms = start.elapsed().as_secs_f64() * 1e3, "the connection is open");
-        // From here on the connection stands for the job.
-        self.promised = None;
+        // From here on the connection holds the slot.
+        self.reserved = None;
         let worker = worker.clone();
         Ok(Offered::Yes(Box::new(Connected { worker, connection, channel, dialect, rtc })))
     }
@@ -293,15 +293,13 @@ impl Room {
         }
     }
 
-    /// Takes what comes while nothing is expected, so that the queue has room when something is.
-    /// Never resolves.
+    /// Discards messages while none is expected, so that the queue does not fill up. Never resolves.
     pub(super) async fn drain(&mut self) {
         while self.next().await.is_ok() {}
         std::future::pending().await
     }
 
-    /// Waits so long; less, when meanwhile `worker` comes into the room, or this client comes back
-    /// to it.
+    /// Waits for `wait`, or until `worker` enters the room or this client returns to it.
     pub(super) async fn pause(&mut self, worker: &PeerId, wait: Duration) {
         let signaling = self.signaling.clone();
         let restored = async {
@@ -319,12 +317,12 @@ impl Room {
                 () = arrival(signaling, worker) => {}
             }
         };
-        // Late is what the wait is for.
+        // Timing out is the normal case.
         let _ = tokio::time::timeout(wait, either).await;
     }
 
-    /// The next frame from the server. A lost server is not the end: the client registers again
-    /// beside us, and the deadlines of those who wait here hold.
+    /// The next frame from the server. If the server is lost, the client registers again in the
+    /// background, and the callers' deadlines still apply.
     async fn next(&mut self) -> Result<ServerMessage, ClientError> {
         loop {
             match self.events.recv().await {
@@ -343,7 +341,7 @@ impl Room {
     }
 }
 
-/// Resolves when `worker` registers, again if it is there already; never, while nobody can tell.
+/// Resolves when `worker` registers, or registers again. Never resolves without a roster.
 async fn arrival(signaling: SignalingClient, worker: &PeerId) {
     let since = |roster: &Roster| {
         let entry = roster.peers().find(|peer| peer.peer_id == *worker);
@@ -373,7 +371,7 @@ enum Answer {
     Absent(String),
 }
 
-/// What an error frame means for the offer that is under way, if anything.
+/// What an error frame means for the pending offer, if anything.
 fn refusal(worker: &PeerId, error: &ErrorFrame) -> Option<Answer> {
     const ABSENT: [&str; 4] =
         ["PEER_NOT_FOUND", "PEER_NOT_IN_ROOM", "DELIVERY_FAILED", "target_not_found"];
@@ -390,8 +388,8 @@ fn refusal(worker: &PeerId, error: &ErrorFrame) -> Option<Answer> {
     None
 }
 
-fn answered(response: JobResponse) -> Asked {
-    if response.accepted { Asked::Yes(response) } else { Asked::No(words(response)) }
+fn answered(response: JobResponse) -> RequestReply {
+    if response.accepted { RequestReply::Yes(response) } else { RequestReply::No(words(response)) }
 }
 
 fn words(response: JobResponse) -> String {
@@ -411,7 +409,7 @@ fn metadata() -> Metadata {
     }
 }
 
-/// The user's login name: a claim that policies may show, never proof.
+/// The user's login name: a claim, not a proof.
 pub fn user() -> Option<String> {
     std::env::var("USER").ok().or_else(|| std::env::var("USERNAME").ok())
 }

@@ -1,8 +1,8 @@
-//! Which worker gets the job.
+//! Chooses the worker that gets the job.
 
 use super::display::say;
 use super::prompt::{self, Picked};
-use super::room::{Asked, Connected, Offered, Room};
+use super::room::{Connected, Offered, RequestReply, Room};
 use super::{Choose, ClientError, Join};
 use sleap_rtc_policy::Policies;
 use sleap_rtc_protocol::capabilities::WorkerFacts;
@@ -12,7 +12,7 @@ use sleap_rtc_protocol::job::JobSpec;
 use sleap_rtc_protocol::worker::WorkerStatus;
 use tracing::info;
 
-/// Finds the worker that `join` asks for, or the best that takes the job, and connects to it.
+/// Finds the worker that `join` names, or the best one that takes the job, and connects to it.
 pub(super) async fn connect(
     room: &mut Room,
     policies: &Policies,
@@ -28,7 +28,7 @@ pub(super) async fn connect(
 }
 
 async fn direct(room: &mut Room, worker: &PeerId) -> Result<Connected, ClientError> {
-    info!(%worker, "connecting to the worker that was named");
+    info!(%worker, "connecting to the named worker");
     match room.offer(worker, Purpose::NewJob).await? {
         Offered::Yes(connected) => Ok(*connected),
         Offered::Refused(text) => Err(ClientError::Refused(text)),
@@ -36,17 +36,17 @@ async fn direct(room: &mut Room, worker: &PeerId) -> Result<Connected, ClientErr
     }
 }
 
-/// Why workers were passed over, for the user of a client that found none.
+/// Why workers were skipped, for the error if none takes the job.
 #[derive(Default)]
-struct PassedOver {
+struct Skipped {
     lines: Vec<String>,
-    /// Whether one of them would perhaps take the job later.
+    /// Whether one of them may take the job later.
     refused: bool,
 }
 
-impl PassedOver {
+impl Skipped {
     fn add(&mut self, worker: &WorkerFacts, why: &str, refused: bool) {
-        info!(worker = %worker.peer_id, why, "passed over");
+        info!(worker = %worker.peer_id, why, "skipped");
         self.lines.push(format!("  {} ({}): {why}", name(worker), worker.peer_id));
         self.refused |= refused;
     }
@@ -61,7 +61,7 @@ fn name(worker: &WorkerFacts) -> &str {
     worker.hostname.as_deref().unwrap_or("a worker")
 }
 
-/// Goes down the policy's ranking until a worker takes the job.
+/// Asks the workers in the policy's order until one takes the job.
 async fn automatic(
     room: &mut Room,
     policies: &Policies,
@@ -70,27 +70,27 @@ async fn automatic(
     let workers = room.workers(None).await?;
     if workers.is_empty() {
         return Err(ClientError::NoWorker(
-            "there is no worker in this room; start one with `sleap-rtc worker`".into(),
+            "there are no workers in this room; start one with `sleap-rtc worker`".into(),
         ));
     }
     let policies = policies.asked_by(room.own_id().as_str());
     let selection = policies.select(&spec.description, &workers).await;
-    let mut passed = PassedOver::default();
+    let mut skipped = Skipped::default();
     let mut silent = Vec::new();
     let mut ranked = vec![false; workers.len()];
     for choice in &selection.ranking {
         let Some(worker) = workers.get(choice.index) else { continue };
         ranked[choice.index] = true;
         info!(worker = %worker.peer_id, score = choice.score, reason = choice.reason, "ranked");
-        match try_worker(room, worker, spec, &mut passed).await? {
+        match try_worker(room, worker, spec, &mut skipped).await? {
             Tried::Connected(connected) => return Ok(*connected),
             Tried::Silent => silent.push(worker),
-            Tried::PassedOver => {}
+            Tried::Skipped => {}
         }
     }
-    // An old Python worker may not know job requests: an offer is its only question.
+    // An old Python worker may not know job requests and understands only an offer.
     for worker in silent {
-        if let Tried::Connected(connected) = offer(room, worker, &mut passed).await? {
+        if let Tried::Connected(connected) = offer(room, worker, &mut skipped).await? {
             return Ok(*connected);
         }
     }
@@ -102,67 +102,67 @@ async fn automatic(
             None if busy => worker.status.as_str(),
             None => "does not fit this job",
         };
-        passed.add(worker, why, busy);
+        skipped.add(worker, why, busy);
     }
     let demand = match spec.description.requirements.min_gpu_memory_mib {
         Some(mib) => format!(" (--min-gpu-memory {mib})"),
         None => String::new(),
     };
-    Err(passed.into_error(&format!("no worker in this room takes the job now{demand}:")))
+    Err(skipped.into_error(&format!("no worker in this room takes the job now{demand}:")))
 }
 
 enum Tried {
     Connected(Box<Connected>),
     Silent,
-    PassedOver,
+    Skipped,
 }
 
 async fn try_worker(
     room: &mut Room,
     worker: &WorkerFacts,
     spec: &JobSpec,
-    passed: &mut PassedOver,
+    skipped: &mut Skipped,
 ) -> Result<Tried, ClientError> {
     let peer = &worker.peer_id;
     match room.ask(peer, spec).await? {
-        Asked::Yes(response) => {
+        RequestReply::Yes(response) => {
             let minutes = response.estimated_duration_minutes;
             info!(worker = %peer, ?minutes, "takes the job");
             say(&format!("Selected {} ({peer}){}", name(worker), about(minutes)));
         }
-        Asked::No(why) => {
-            passed.add(worker, &why, true);
-            return Ok(Tried::PassedOver);
+        RequestReply::No(why) => {
+            skipped.add(worker, &why, true);
+            return Ok(Tried::Skipped);
         }
-        Asked::Silent if worker.speaks_native => {
-            passed.add(worker, "did not answer", false);
-            return Ok(Tried::PassedOver);
+        RequestReply::Silent if worker.speaks_native => {
+            skipped.add(worker, "did not answer", false);
+            return Ok(Tried::Skipped);
         }
-        Asked::Silent => return Ok(Tried::Silent),
+        RequestReply::Silent => return Ok(Tried::Silent),
     }
     room.assign(peer, spec).await?;
-    offer(room, worker, passed).await
+    offer(room, worker, skipped).await
 }
 
 async fn offer(
     room: &mut Room,
     worker: &WorkerFacts,
-    passed: &mut PassedOver,
+    skipped: &mut Skipped,
 ) -> Result<Tried, ClientError> {
     match room.offer(&worker.peer_id, Purpose::NewJob).await {
         Ok(Offered::Yes(connected)) => Ok(Tried::Connected(connected)),
         Ok(Offered::Refused(why)) => {
-            passed.add(worker, &why, true);
-            Ok(Tried::PassedOver)
+            skipped.add(worker, &why, true);
+            Ok(Tried::Skipped)
         }
         Ok(Offered::Absent(why)) => {
-            passed.add(worker, &why, false);
-            Ok(Tried::PassedOver)
+            skipped.add(worker, &why, false);
+            Ok(Tried::Skipped)
         }
-        // One worker behind a firewall is no reason to give up on the others.
+        // One unreachable worker must not end the search.
         Err(error @ ClientError::Connect { .. }) => {
-            passed.add(worker, &error.to_string(), false);
-            Ok(Tried::PassedOver)
+            skipped.add(worker, &error.to_string(), false);
+            Ok(Tried::Skipped)
         }
         Err(error) => Err(error),
     }
@@ -177,7 +177,7 @@ fn about(minutes: Option<f64>) -> String {
     }
 }
 
-/// Lets the user pick, again when the picked worker is taken by somebody else meanwhile.
+/// Lets the user choose, and choose again if that worker does not take the job.
 async fn interactive(room: &mut Room, spec: &JobSpec) -> Result<Connected, ClientError> {
     let min_memory_mib = spec.description.requirements.min_gpu_memory_mib;
     loop {
@@ -190,14 +190,14 @@ async fn interactive(room: &mut Room, spec: &JobSpec) -> Result<Connected, Clien
                 ));
             }
         };
-        let mut passed = PassedOver::default();
-        let mut tried = try_worker(room, &worker, spec, &mut passed).await?;
+        let mut skipped = Skipped::default();
+        let mut tried = try_worker(room, &worker, spec, &mut skipped).await?;
         if let Tried::Silent = tried {
-            tried = offer(room, &worker, &mut passed).await?;
+            tried = offer(room, &worker, &mut skipped).await?;
         }
         if let Tried::Connected(connected) = tried {
             return Ok(*connected);
         }
-        say(&format!("That worker did not take the job:\n{}", passed.lines.join("\n")));
+        say(&format!("That worker did not take the job:\n{}", skipped.lines.join("\n")));
     }
 }

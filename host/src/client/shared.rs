@@ -1,4 +1,4 @@
-//! Jobs on storage that both sides see: paths travel instead of bytes.
+//! Jobs on shared storage: paths are sent instead of files.
 
 use super::ClientError;
 use sleap_rtc_base::error::WithCauses;
@@ -9,7 +9,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A job's places below the shared root. Dropping it removes what was put there for the job.
+/// A job's paths below the shared root. Dropping it removes the temporary files there.
 #[derive(Debug)]
 pub struct SharedJob {
     paths: SharedPaths,
@@ -19,15 +19,15 @@ pub struct SharedJob {
 }
 
 impl SharedJob {
-    /// A training package that lies below `root`, with its output there too.
+    /// A training package below `root`, with its output there too.
     pub fn training(root: &Path, package: &Path, output: &Path) -> Result<Self, ClientError> {
         let paths = SharedPaths { input: below(root, package)?, output: below(root, output)? };
         let output = storage::confined(root, &paths.output).map_err(refused)?;
         Ok(Self { paths, output, scratch: None })
     }
 
-    /// A tracking package: put together in a folder of its own below `root`, in which large files
-    /// are hard links and cost nothing. Blocks.
+    /// A tracking package, built in a folder of its own below `root`. Large files are hard links there
+    /// and cost nothing. Blocks.
     pub fn tracking(root: &Path, package: &Package) -> Result<Self, ClientError> {
         let scratch = tempfile::Builder::new().prefix("sleap-rtc-job-").tempdir_in(root);
         let scratch = scratch.map_err(|error| unusable(root, &error))?;
@@ -38,13 +38,13 @@ impl SharedJob {
         Ok(Self { paths, output, scratch: Some(scratch) })
     }
 
-    /// What the worker is told.
+    /// The paths for the worker.
     pub fn paths(&self) -> &SharedPaths {
         &self.paths
     }
 
-    /// Where the result is to be taken from, when the worker could not put it in its final place.
-    pub fn collected(&self) -> Option<&Path> {
+    /// Where the worker put the result, if that is not its final place.
+    pub fn scratch_output(&self) -> Option<&Path> {
         self.scratch.as_ref().map(|_| self.output.as_path())
     }
 }
@@ -54,7 +54,7 @@ fn refused(error: impl std::error::Error) -> ClientError {
 }
 
 fn unusable(path: &Path, error: &io::Error) -> ClientError {
-    ClientError::Shared(format!("{} cannot be used: {error}", path.display()))
+    ClientError::Shared(format!("cannot use {}: {error}", path.display()))
 }
 
 /// `path` relative to `root`, links followed as far as the path exists.
@@ -72,7 +72,7 @@ fn below(root: &Path, path: &Path) -> Result<RelPath, ClientError> {
     RelPath::new(parts.join("/")).map_err(refused)
 }
 
-/// The real path of what is there, with what is not there yet behind it.
+/// The real path of the existing part, followed by the part that does not exist yet.
 fn canonical(path: &Path) -> io::Result<PathBuf> {
     let path = std::path::absolute(path)?;
     let there = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(&path);

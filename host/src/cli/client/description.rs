@@ -32,7 +32,12 @@ pub(super) async fn load_job_description(
         blocking(move || {
             let given = Given { path, inference: true };
             let package = package::open_training(&given, &hashes, &Reading::default())?;
-            Ok(package::described(&package, JobType::Training, Requirements::default(), None))
+            Ok(package::describe_package(
+                &package,
+                JobType::Training,
+                Requirements::default(),
+                None,
+            ))
         })
         .await?
     };

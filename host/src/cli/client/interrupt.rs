@@ -2,7 +2,7 @@
 
 use super::exit::{Exit, Failure};
 use crate::cli::interrupt::{is_ignored, listen};
-use crate::client::parting::{Asked, Interrupts, SECOND_THOUGHTS};
+use crate::client::interrupt::{CANCEL_WINDOW, Interrupt, Interrupts};
 use std::time::Instant;
 use tokio::signal::unix::{Signal, SignalKind};
 use tokio::sync::watch;
@@ -10,7 +10,7 @@ use tokio::sync::watch;
 /// Signals for a client that follows a job. SIGINT detaches, and a second SIGINT shortly after it
 /// cancels the job; SIGTERM and SIGHUP detach at once. One more signal ends the process immediately.
 pub(super) fn while_following_a_job() -> Result<Interrupts, Failure> {
-    let (wish, wished) = watch::channel(Asked::Nothing);
+    let (sender, signals) = watch::channel(Interrupt::None);
     let mut interrupts = listen(SignalKind::interrupt())?;
     let mut terminations = listen(SignalKind::terminate())?;
     let mut hang_ups = match is_ignored(SignalKind::hangup()) {
@@ -25,21 +25,21 @@ pub(super) fn while_following_a_job() -> Result<Interrupts, Failure> {
                 _ = terminations.recv() => false,
                 () = next(&mut hang_ups) => false,
             };
-            let asked = *wish.borrow();
-            let in_time = first.is_some_and(|first| first.elapsed() <= SECOND_THOUGHTS);
-            let next = match (asked, interrupted) {
-                (Asked::Nothing, true) => Asked::Interrupted,
-                (Asked::Interrupted, true) if in_time => Asked::InterruptedTwice,
-                (Asked::Nothing | Asked::Interrupted, false) => Asked::Leave,
+            let current = *sender.borrow();
+            let in_time = first.is_some_and(|first| first.elapsed() <= CANCEL_WINDOW);
+            let next = match (current, interrupted) {
+                (Interrupt::None, true) => Interrupt::CtrlC,
+                (Interrupt::CtrlC, true) if in_time => Interrupt::SecondCtrlC,
+                (Interrupt::None | Interrupt::CtrlC, false) => Interrupt::Terminate,
                 // A shell that closes may send SIGHUP twice.
-                (Asked::Leave, false) => continue,
+                (Interrupt::Terminate, false) => continue,
                 _ => std::process::exit(Exit::Cancelled as i32),
             };
             first.get_or_insert_with(Instant::now);
-            wish.send_replace(next);
+            sender.send_replace(next);
         }
     });
-    Ok(Interrupts::new(wished))
+    Ok(Interrupts::new(signals))
 }
 
 /// The next signal; none comes where nobody listens.

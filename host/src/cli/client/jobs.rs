@@ -4,7 +4,7 @@ use super::common::{CommonArgs, LimitArgs};
 use super::exit::{Exit, ExitWith, Failure};
 use super::local::{self, LocalArgs};
 use super::{interrupt, print};
-use crate::client::known::{self, Action};
+use crate::client::existing_job::{self, Action};
 use crate::client::record::{self, LastSeen, Record, SeenState};
 use crate::client::{ClientError, Output};
 use crate::config::{Config, Overrides};
@@ -177,7 +177,7 @@ pub(super) fn list(args: &ListArgs, config: &Config) -> Result<Exit, Failure> {
 
 /// A job as `jobs` shows it: what it is, its last known state, and what to do next.
 fn job_row(record: &Record, now: SystemTime) -> Result<String, ClientError> {
-    let JobString { job, worker, .. } = record.known()?;
+    let JobString { job, worker, .. } = record.job_string()?;
     let LastSeen { state, event, at_s } = &record.last_seen;
     let kind = record.job_type.as_str();
     let (submitted, seen) = (ago(now, record.submitted_s), ago(now, *at_s));
@@ -233,13 +233,13 @@ pub(super) async fn run(options: JobOptions, mut config: Config) -> Result<Exit,
     if let Wanted::FetchHere(output) = options.wanted {
         return local::fetch(&options.job, output, &config);
     }
-    let (known, record) = if JobString::looks_like_one(&options.job) {
-        let known = options.job.parse::<JobString>();
-        (known.map_err(|error| Failure::usage(format!("the job string: {error}")))?, None)
+    let (job_ref, record) = if JobString::looks_like_one(&options.job) {
+        let job_ref = options.job.parse::<JobString>();
+        (job_ref.map_err(|error| Failure::usage(format!("the job string: {error}")))?, None)
     } else {
         let record = record::find(&config.client.jobs_dir, &options.job)?;
         config.signaling = record.endpoints()?;
-        (record.known()?, Some(record))
+        (record.job_string()?, Some(record))
     };
     let action = match options.wanted {
         Wanted::Attach { output, after } => {
@@ -260,7 +260,7 @@ pub(super) async fn run(options: JobOptions, mut config: Config) -> Result<Exit,
         _ => None,
     };
     let interrupts = interrupt::while_following_a_job()?;
-    if let Some(place) = known::run(&config, &known, action, interrupts).await? {
+    if let Some(place) = existing_job::run(&config, &job_ref, action, interrupts).await? {
         let place = std::path::absolute(&place).unwrap_or(place);
         print::line(&format!("Done: the result is in {}", place.display()))
             .exit(Exit::Unexpected)?;

@@ -9,7 +9,7 @@ use super::{interrupt, print, room};
 use crate::client::package::{self, Given};
 use crate::client::shared::SharedJob;
 use crate::client::tracking::{self, Tracking};
-use crate::client::{self, Choose, ClientError, Job, Join, Output, Reading, Wishes};
+use crate::client::{self, Choose, ClientError, Job, Join, Output, Reading, SubmitOptions};
 use crate::config::Config;
 use sleap_rtc_protocol::job::{JobType, Requirements};
 use sleap_rtc_protocol::session::JobString;
@@ -97,12 +97,13 @@ async fn submit(
     let user = config.client.user.clone().or_else(client::user);
     let described = package.clone();
     let description =
-        blocking(move || Ok(package::described(&described, job_type, requirements, user))).await?;
+        blocking(move || Ok(package::describe_package(&described, job_type, requirements, user)))
+            .await?;
     let interrupts = interrupt::while_following_a_job()?;
     let named = !matches!(connect.join, Join::Room { choose: Choose::Auto | Choose::Prompt, .. });
-    let wishes = Wishes { join: connect.join, viewer: connect.gui };
+    let submit = SubmitOptions { join: connect.join, viewer: connect.gui };
     let job = Job { package, shared, name, description, output };
-    let place = match client::run(&config, wishes, job, interrupts).await {
+    let place = match client::run(&config, submit, job, interrupts).await {
         Ok(place) => place,
         Err(error @ ClientError::Refused(_)) if named => {
             return Err(Failure::from(error).hint(OTHER_WORKERS));
@@ -147,9 +148,9 @@ impl From<ClientError> for Failure {
             ClientError::Signaling(_)
             | ClientError::Connect { .. }
             | ClientError::GivenUp { .. } => Exit::Connect,
-            ClientError::Left(_) => Exit::Detached,
+            ClientError::Detached(_) => Exit::Detached,
             ClientError::NoWorker(_) => Exit::NoWorker,
-            ClientError::Refused(_) | ClientError::Forgotten => Exit::Refused,
+            ClientError::Refused(_) | ClientError::UnknownToWorker => Exit::Refused,
             ClientError::JobFailed(_) => Exit::JobFailed,
             ClientError::Transfer { .. }
             | ClientError::Lost { .. }
@@ -161,7 +162,7 @@ impl From<ClientError> for Failure {
         };
         let hint = match &error {
             ClientError::Signaling(error) => error.advice(),
-            ClientError::Left(job) => Some(how_to_reattach(job)),
+            ClientError::Detached(job) => Some(how_to_reattach(job)),
             _ => None,
         };
         Self { hint, ..Self::new(exit, error) }

@@ -1,19 +1,19 @@
-//! What is said about one job over `sleap-rtc/1`: hand over the package, follow the events, fetch
-//! the result. The conversation may go on over another connection at any point.
+//! The conversation about one job over `sleap-rtc/1`: send the package, follow the events, fetch the
+//! result. It can continue over another connection at any point.
 //!
 //! | module | what it does |
 //! |---|---|
-//! | `result` | brings the result back |
-//! | `parting` | the last words when the user leaves or cancels |
+//! | `result` | downloads the result |
+//! | `detach` | the end of the conversation when the user detaches or cancels |
 
-mod parting;
+mod detach;
 mod result;
 
-use crate::client::collected::Collected;
 use crate::client::display::Display;
-use crate::client::known::Action;
+use crate::client::existing_job::Action;
+use crate::client::interrupt::Stage;
 use crate::client::meter::Direction;
-use crate::client::parting::Stage;
+use crate::client::partial_download::PartialDownload;
 use crate::client::record::Progress;
 use crate::client::shared::SharedJob;
 use crate::client::viewer::Viewer;
@@ -31,55 +31,55 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// A worker answers a submission within this time; its policies run meanwhile.
+/// How long a worker may take to answer a submission, which includes its policies.
 const ACCEPT_LIMIT: Duration = Duration::from_secs(30);
-/// From the last byte of the package to the first event: the worker checks the files.
+/// How long a worker may take to check the files, from the package's last byte to the first event.
 const STAGE_LIMIT: Duration = Duration::from_secs(120);
-/// Last words reach the worker within this time.
+/// How long the last message may take to reach the worker.
 const FLUSH: Duration = Duration::from_secs(5);
 const WHILE_IT_RAN: &str = "while the job ran";
 
-/// How a conversation begins.
+/// How a conversation starts.
 #[derive(Clone, Copy)]
 pub(super) enum Opening<'a> {
-    /// With a job that is to be the worker's.
+    /// With a new job for the worker.
     Submit(&'a JobSpec, &'a Job),
-    /// With a job that the worker has.
+    /// With a job that the worker already has.
     Attach,
 }
 
-/// What is known and done of one job, whichever connection it happens on.
+/// The state of one job's conversation, independent of the connection.
 pub(super) struct Submission<'a> {
-    known: &'a JobString,
+    job_ref: &'a JobString,
     opening: Opening<'a>,
     action: Action,
     shared: Option<&'a SharedJob>,
     display: &'a mut Display,
     viewer: Option<Viewer>,
     cursor: EventCursor,
-    /// Names of the trainer runs, once the worker has said them.
+    /// The names of the trainer runs, once the worker has reported them.
     runs: Vec<String>,
-    /// The viewer's stop button was pressed and the worker does not know yet.
+    /// Whether the viewer's stop button was pressed and the worker does not know it yet.
     stop_wanted: bool,
-    /// What has arrived of the result.
-    collected: Option<Collected>,
+    /// What has been received of the result.
+    partial: Option<PartialDownload>,
     stage: watch::Sender<Stage>,
     progress: Progress,
-    /// How fast files travel.
+    /// Limits the bandwidth.
     pace: Option<Pace>,
 }
 
-/// Where a job stands at the moment of (coming back to) it.
-struct Standing {
+/// A job's state when the conversation starts or resumes.
+struct JobStatus {
     last_event: u64,
     outcome: Option<JobOutcome>,
     has_package: bool,
 }
 
 impl<'a> Submission<'a> {
-    /// A new job, which ends up where its output is to be.
+    /// A new job, whose result goes to its output.
     pub(super) fn new(
-        known: &'a JobString,
+        job_ref: &'a JobString,
         spec: &'a JobSpec,
         job: &'a Job,
         display: &'a mut Display,
@@ -87,14 +87,14 @@ impl<'a> Submission<'a> {
     ) -> Self {
         let opening = Opening::Submit(spec, job);
         let action = Action::Attach { output: job.output.clone(), after: 0 };
-        let stage = watch::Sender::new(Stage::HandingOver);
+        let stage = watch::Sender::new(Stage::Uploading);
         let shared = job.shared.as_ref();
-        Self { opening, shared, stage, ..Self::back(known, action, display, progress) }
+        Self { opening, shared, stage, ..Self::existing(job_ref, action, display, progress) }
     }
 
-    /// A known job, come back to for `action`.
-    pub(super) fn back(
-        known: &'a JobString,
+    /// An existing job, for `action`.
+    pub(super) fn existing(
+        job_ref: &'a JobString,
         action: Action,
         display: &'a mut Display,
         progress: Progress,
@@ -105,7 +105,7 @@ impl<'a> Submission<'a> {
             Action::Stop { .. } | Action::Cancel | Action::Fetch(_) => EventsAfter::Newest,
         };
         Self {
-            known,
+            job_ref,
             opening: Opening::Attach,
             action,
             shared: None,
@@ -114,8 +114,8 @@ impl<'a> Submission<'a> {
             cursor: EventCursor::new(after),
             runs: Vec::new(),
             stop_wanted: false,
-            collected: None,
-            stage: watch::Sender::new(Stage::Nothing),
+            partial: None,
+            stage: watch::Sender::new(Stage::Viewing),
             progress,
             pace: None,
         }
@@ -126,52 +126,52 @@ impl<'a> Submission<'a> {
         Self { viewer, ..self }
     }
 
-    /// Keeps files to so many bytes per second.
+    /// Limits transfers to this many bytes per second.
     pub(super) fn with_bwlimit(self, bytes_per_s: Option<u64>) -> Self {
         Self { pace: bytes_per_s.map(Pace::new), ..self }
     }
 
-    /// What the next connection is for.
+    /// The purpose of the next connection.
     pub(super) fn purpose(&self) -> Purpose {
-        Purpose::KnownJob { job: self.known.job.clone() }
+        Purpose::KnownJob { job: self.job_ref.job.clone() }
     }
 
-    /// Whether a worker that does not know the job may take it for a new one.
-    pub(super) fn may_begin_anew(&self) -> bool {
+    /// Whether the job may be submitted again to a worker that does not know it.
+    pub(super) fn may_resubmit(&self) -> bool {
         matches!(self.opening, Opening::Submit(..)) && self.cursor.seen() == 0
     }
 
-    /// Where the job stands, as it changes.
+    /// The current stage, as it changes.
     pub(super) fn stage(&self) -> watch::Receiver<Stage> {
         self.stage.subscribe()
     }
 
-    /// Says all that is still to be said, over a connection that has just opened. Returns where
-    /// the result is, if it was wanted.
+    /// Runs the rest of the conversation over a new connection. Returns where the result is, if it was
+    /// requested.
     pub(super) async fn converse(
         &mut self,
         link: &mut ClientEnd,
     ) -> Result<Option<PathBuf>, ClientError> {
-        let standing = self.greet(link).await?;
+        let status = self.greet(link).await?;
         if let Opening::Submit(spec, job) = self.opening
-            && !standing.has_package
+            && !status.has_package
         {
-            self.enter(Stage::HandingOver);
+            self.enter(Stage::Uploading);
             self.hand_over(link, spec, job).await?;
         }
         match self.action.clone() {
             Action::Attach { output, .. } => {
                 self.enter(Stage::Following);
-                concluded(self.follow(link, &standing).await?)?;
-                self.enter(Stage::Nothing);
+                concluded(self.follow(link, &status).await?)?;
+                self.enter(Stage::Viewing);
                 self.fetch(link, &output).await.map(Some)
             }
-            Action::Logs { follow: true, .. } => self.follow(link, &standing).await.map(|_| None),
+            Action::Logs { follow: true, .. } => self.follow(link, &status).await.map(|_| None),
             Action::Logs { follow: false, .. } => {
-                self.read_until(link, standing.last_event).await.map(|()| None)
+                self.read_until(link, status.last_event).await.map(|()| None)
             }
             Action::Fetch(output) => {
-                match standing.outcome.ok_or_else(still_runs)? {
+                match status.outcome.ok_or_else(still_runs)? {
                     outcome @ (JobOutcome::Failed { .. } | JobOutcome::Interrupted) => {
                         self.fetch_saved(link, &output).await?;
                         return concluded(outcome).map(|()| None);
@@ -181,17 +181,16 @@ impl<'a> Submission<'a> {
                 self.fetch(link, &output).await.map(Some)
             }
             Action::Stop { all } => {
-                not_over(&standing)?;
-                self.send(link, &ClientFrame::Stop { all }, "before the job was told to stop")
-                    .await?;
+                not_over(&status)?;
+                self.send(link, &ClientFrame::Stop { all }, "before the job was stopped").await?;
                 link.flush(FLUSH).await;
                 Ok(None)
             }
             Action::Cancel => {
-                not_over(&standing)?;
-                match self.cancelled(link, &standing).await? {
+                not_over(&status)?;
+                match self.cancelled(link, &status).await? {
                     JobOutcome::Cancelled => Ok(None),
-                    // It was over before the word arrived.
+                    // It had ended before the request arrived.
                     other => concluded(other).map(|()| None),
                 }
             }
@@ -202,7 +201,7 @@ impl<'a> Submission<'a> {
         self.stage.send_replace(stage);
     }
 
-    async fn greet(&mut self, link: &mut ClientEnd) -> Result<Standing, ClientError> {
+    async fn greet(&mut self, link: &mut ClientEnd) -> Result<JobStatus, ClientError> {
         let during = "while the job was introduced";
         let after = self.cursor.position();
         let greeting = match self.opening {
@@ -211,7 +210,7 @@ impl<'a> Submission<'a> {
                 ClientFrame::Submit { spec: Box::new(spec.clone()) }
             }
             _ => {
-                let (job, secret) = (self.known.job.clone(), self.known.secret.clone());
+                let (job, secret) = (self.job_ref.job.clone(), self.job_ref.secret.clone());
                 ClientFrame::Attach { job, secret, after }
             }
         };
@@ -223,7 +222,7 @@ impl<'a> Submission<'a> {
                     let has_package =
                         has_package || last_event > 0 || after != EventsAfter::Event(0);
                     self.cursor.accepted(last_event);
-                    return Ok(Standing { last_event, outcome, has_package });
+                    return Ok(JobStatus { last_event, outcome, has_package });
                 }
                 frame => refused(frame)?,
             }
@@ -250,7 +249,7 @@ impl<'a> Submission<'a> {
             Ok(()) => {}
             Err(TransferError::Interrupted(reason)) => return Err(ClientError::Refused(reason)),
             Err(source) => {
-                self.display.broke_off();
+                self.display.transfer_interrupted();
                 if source.is_about_files() {
                     job.package.distrust();
                 }
@@ -264,14 +263,14 @@ impl<'a> Submission<'a> {
         Ok(())
     }
 
-    /// Shows the job's events until it is over.
+    /// Shows the job's events until it ends.
     async fn follow(
         &mut self,
         link: &mut ClientEnd,
-        standing: &Standing,
+        status: &JobStatus,
     ) -> Result<JobOutcome, ClientError> {
         let (number, seen) = self.cursor.open();
-        if let Some(outcome) = standing.outcome.clone().filter(|_| seen >= standing.last_event) {
+        if let Some(outcome) = status.outcome.clone().filter(|_| seen >= status.last_event) {
             return Ok(outcome);
         }
         let awaited = Instant::now() + STAGE_LIMIT;
@@ -292,7 +291,7 @@ impl<'a> Submission<'a> {
                     continue;
                 }
                 () = deadline::reached(staging.then_some(awaited)) => {
-                    let what = "stayed silent after it had the package".to_owned();
+                    let what = "was silent after it had received the package".to_owned();
                     return Err(ClientError::Worker { worker: self.worker(), what });
                 }
             };
@@ -303,7 +302,7 @@ impl<'a> Submission<'a> {
         }
     }
 
-    /// Shows the events up to number `last`, which are there already.
+    /// Shows the existing events up to number `last`.
     async fn read_until(&mut self, link: &mut ClientEnd, last: u64) -> Result<(), ClientError> {
         let (number, _) = self.cursor.open();
         while self.cursor.seen() < last {
@@ -315,7 +314,7 @@ impl<'a> Submission<'a> {
         Ok(())
     }
 
-    /// Takes an event in and shows it, unless it was here before.
+    /// Applies an event and shows it, unless it is a repetition.
     fn take(&mut self, link: ConnectionNumber, event: NumberedEvent) -> Result<(), ClientError> {
         match self.cursor.apply(link, event) {
             Ok(Arrival::New(event)) => {
@@ -372,34 +371,38 @@ impl<'a> Submission<'a> {
             | DialectError::Channel(_)
             | DialectError::Stalled
             | DialectError::Silent(_) => ClientError::Lost { worker, during },
-            other => ClientError::Worker { worker, what: format!("broke off {during}: {other}") },
+            other => ClientError::Worker {
+                worker,
+                what: format!("violated the protocol {during}: {other}"),
+            },
         }
     }
 
     fn worker(&self) -> PeerId {
-        self.known.worker.clone()
+        self.job_ref.worker.clone()
     }
 }
 
 fn still_runs() -> ClientError {
     ClientError::Refused(
-        "the job still runs; `attach` waits for its result, `stop` ends it early".into(),
+        "the job is still running; wait for its result with `attach`, or end it early with `stop`"
+            .into(),
     )
 }
 
-fn not_over(standing: &Standing) -> Result<(), ClientError> {
-    match standing.outcome {
+fn not_over(status: &JobStatus) -> Result<(), ClientError> {
+    match status.outcome {
         None => Ok(()),
-        Some(_) => Err(ClientError::Refused("the job is over".into())),
+        Some(_) => Err(ClientError::Refused("the job has already finished".into())),
     }
 }
 
-/// A refusal at any moment is the worker's last word; other frames are not for this moment.
+/// A refusal ends the conversation at any time; other unexpected frames are ignored.
 fn refused(frame: WorkerFrame) -> Result<(), ClientError> {
     let WorkerFrame::Refused { refusal } = frame else { return Ok(()) };
     Err(match refusal.code {
         RefusalCode::Invalid => ClientError::JobFailed(refusal.message),
-        RefusalCode::NotFound => ClientError::Forgotten,
+        RefusalCode::NotFound => ClientError::UnknownToWorker,
         _ => ClientError::Refused(refusal.message),
     })
 }

@@ -1,10 +1,10 @@
-//! Brings a job's result back.
+//! Downloads a job's result.
 
 use super::{FLUSH, STAGE_LIMIT, Submission, refused};
 use crate::client::ClientError;
-use crate::client::collected::Collected;
 use crate::client::meter::Direction;
 use crate::client::output::Output;
+use crate::client::partial_download::PartialDownload;
 use sleap_rtc_net::dialect::ClientEnd;
 use sleap_rtc_protocol::frame::{ClientFrame, Delivery, TransferFrame, WorkerFrame};
 use sleap_rtc_transfer::{self as transfer, Limits};
@@ -12,14 +12,14 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 impl Submission<'_> {
-    /// Fetches the result and puts it where it is to be.
+    /// Fetches the result and moves it to its place.
     pub(super) async fn fetch(
         &mut self,
         link: &mut ClientEnd,
         output: &Output,
     ) -> Result<PathBuf, ClientError> {
-        // Who comes back to a job may be where its storage is not: only its own client takes the
-        // result from there.
+        // Only the submitting client takes the result from shared storage: another one may run on a
+        // machine without it.
         if let Some(shared) = self.shared {
             let fetch = ClientFrame::Fetch { by: Delivery::SharedStorage };
             self.send(link, &fetch, "before the result was fetched").await?;
@@ -32,45 +32,44 @@ impl Submission<'_> {
                 }
             }
         }
-        let collected = self.receive(link, output).await?;
-        let place = output.publish(collected)?;
+        let partial = self.receive(link, output).await?;
+        let place = output.publish(partial)?;
         self.progress.fetched();
         Ok(place)
     }
 
-    /// Brings back what a job saved that did not come to its end, and says where it is.
+    /// Downloads what an incomplete job had saved, and prints where it is.
     pub(super) async fn fetch_saved(
         &mut self,
         link: &mut ClientEnd,
         output: &Output,
     ) -> Result<(), ClientError> {
-        let collected = self.receive(link, output).await?;
-        if std::fs::read_dir(collected.path()).is_ok_and(|mut entries| entries.next().is_none()) {
+        let partial = self.receive(link, output).await?;
+        if std::fs::read_dir(partial.path()).is_ok_and(|mut entries| entries.next().is_none()) {
             return Ok(());
         }
-        let place = output.publish(collected)?;
+        let place = output.publish(partial)?;
         let place = std::path::absolute(&place).unwrap_or(place);
         self.display.note(&format!("What was saved is in {}", place.display()));
         Ok(())
     }
 
-    /// Asks for a result and receives it; what an earlier connection or client brought of it is not
-    /// asked for again.
+    /// Requests and receives a result, without what an earlier connection or client has received.
     async fn receive(
         &mut self,
         link: &mut ClientEnd,
         output: &Output,
-    ) -> Result<Collected, ClientError> {
+    ) -> Result<PartialDownload, ClientError> {
         let fetch = ClientFrame::Fetch { by: Delivery::Connection };
         self.send(link, &fetch, "before the result was fetched").await?;
-        let collected = match self.collected.take() {
-            Some(collected) => collected,
-            None => output.collect_of(&self.known.job)?,
+        let partial = match self.partial.take() {
+            Some(partial) => partial,
+            None => output.resume_download(&self.job_ref.job)?,
         };
         let display = &mut *self.display;
         let limits = Limits { pace: self.pace.clone(), ..Limits::results() };
         let (start, mut already_there_bytes) = (Instant::now(), 0);
-        let received = transfer::receive(link, collected.path(), &limits, |progress| {
+        let received = transfer::receive(link, partial.path(), &limits, |progress| {
             already_there_bytes = progress.already_there_bytes;
             display.transfer(Direction::Download, progress);
         });
@@ -78,14 +77,14 @@ impl Submission<'_> {
             Ok(manifest) => {
                 let bytes = manifest.total_bytes();
                 let took_ms = start.elapsed().as_secs_f64() * 1e3;
-                tracing::debug!(bytes, already_there_bytes, took_ms, "the result is here");
+                tracing::debug!(bytes, already_there_bytes, took_ms, "the result has arrived");
                 self.display.transferred(Direction::Download, bytes);
                 link.flush(FLUSH).await;
-                Ok(collected)
+                Ok(partial)
             }
             Err(source) => {
-                self.display.broke_off();
-                self.collected = Some(collected);
+                self.display.transfer_interrupted();
+                self.partial = Some(partial);
                 Err(ClientError::Transfer { what: "result", source })
             }
         }

@@ -159,7 +159,7 @@ impl<'a> Site<'a> {
         let sent = logged(&mut running, "the worker has the package", deadline)?;
         let wired = self.place.wire_bytes();
         let upload = sent.transfer(client.lap(), self.worker.lap(), wired.zip(wire));
-        let received = logged(&mut running, "the result is here", deadline)?;
+        let received = logged(&mut running, "the result has arrived", deadline)?;
         let wire = self.place.wire_bytes().zip(wired);
         let download = received.transfer(self.worker.lap(), client.lap(), wire);
         running.end(deadline)?;

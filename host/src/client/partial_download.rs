@@ -1,4 +1,4 @@
-//! The hidden folder beside a goal in which a result is collected, until it is whole.
+//! The hidden folder beside the output in which a result is received until it is complete.
 
 use sleap_rtc_protocol::ids::JobId;
 use std::fs::{self, File};
@@ -8,70 +8,70 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const PREFIX: &str = ".sleap-rtc-";
-/// What nobody came back for goes after this time.
+/// An abandoned folder is removed after this time.
 const STALE: Duration = Duration::from_secs(14 * 24 * 3600);
 
-/// Such a folder. As long as this is there, no other client uses the same one.
+/// Such a folder, locked against other clients while this value exists.
 #[derive(Debug)]
-pub(super) struct Collected {
+pub(super) struct PartialDownload {
     path: PathBuf,
     /// The folder itself, locked.
     _lock: File,
-    /// Whether what is in it is of use to a later client of the same job.
-    is_of_use: bool,
+    /// Whether a later client of the same job can use its contents.
+    keep_on_drop: bool,
 }
 
-impl Collected {
-    /// A new one in `folder`, which goes when this goes.
-    pub(super) fn fresh(folder: &Path) -> io::Result<Self> {
+impl PartialDownload {
+    /// Creates a new one in `folder`, which is removed on drop.
+    pub(super) fn create(folder: &Path) -> io::Result<Self> {
         let path = tempfile::Builder::new().prefix(PREFIX).tempdir_in(folder)?.keep();
-        Ok(Self { _lock: lock(&path)?, path, is_of_use: false })
+        Ok(Self { _lock: lock(&path)?, path, keep_on_drop: false })
     }
 
-    /// The one of `job` in `folder`. It stays when this goes before the result is published. Where
-    /// another client is at the same job, each has its own.
-    pub(super) fn of(folder: &Path, job: &JobId) -> io::Result<Self> {
+    /// Opens or creates the one for `job` in `folder`, which stays on drop until the result is
+    /// published. If another client fetches the same job, each gets a folder of its own.
+    pub(super) fn open(folder: &Path, job: &JobId) -> io::Result<Self> {
         remove_stale(folder);
         match fs::DirBuilder::new().mode(0o700).create(named(folder, job)) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
-        match Self::of_earlier(folder, job) {
-            Some(collected) => Ok(collected),
-            None => Self::fresh(folder),
+        match Self::reopen(folder, job) {
+            Some(partial) => Ok(partial),
+            None => Self::create(folder),
         }
     }
 
-    /// The one of `job` in `folder`, if there is one and nobody uses it.
-    pub(super) fn of_earlier(folder: &Path, job: &JobId) -> Option<Self> {
+    /// Opens the one for `job` in `folder`, if it exists and no other client uses it.
+    pub(super) fn reopen(folder: &Path, job: &JobId) -> Option<Self> {
         let path = named(folder, job);
-        Some(Self { _lock: lock(&path).ok()?, path, is_of_use: true })
+        Some(Self { _lock: lock(&path).ok()?, path, keep_on_drop: true })
     }
 
-    /// Where it is.
+    /// Its path.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Nobody needs it any more: what was in it has its place.
-    pub(super) fn done(mut self) {
-        self.is_of_use = false;
+    /// Removes it, after its contents have been moved to their place.
+    pub(super) fn discard(mut self) {
+        self.keep_on_drop = false;
     }
 
-    /// Leaves it where it is, for its user to look into.
+    /// Keeps it for the user.
     pub(super) fn keep(mut self) -> PathBuf {
-        self.is_of_use = true;
+        self.keep_on_drop = true;
         self.path.clone()
     }
 }
 
-impl Drop for Collected {
+impl Drop for PartialDownload {
     fn drop(&mut self) {
         let is_empty = fs::read_dir(&self.path).is_ok_and(|mut there| there.next().is_none());
-        if (is_empty || !self.is_of_use)
+        if (is_empty || !self.keep_on_drop)
             && let Err(error) = fs::remove_dir_all(&self.path)
         {
-            tracing::warn!(folder = %self.path.display(), %error, "left behind");
+            tracing::warn!(folder = %self.path.display(), %error, "cannot remove a temporary folder");
         }
     }
 }
@@ -80,7 +80,7 @@ fn named(folder: &Path, job: &JobId) -> PathBuf {
     folder.join(format!("{PREFIX}{job}"))
 }
 
-/// Opens and locks a folder that is no link. Fails when it is in use, or was removed meanwhile.
+/// Opens and locks a folder, not following links. Fails if it is in use or was removed meanwhile.
 fn lock(path: &Path) -> io::Result<File> {
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::DIRECTORY;
     let folder = File::options().read(true).custom_flags(flags.bits() as i32).open(path)?;
@@ -102,8 +102,8 @@ fn remove_stale(folder: &Path) {
             && is_old
             && let Ok(_lock) = lock(&entry.path())
         {
-            let (path, is_of_use) = (entry.path(), false);
-            drop(Collected { path, _lock, is_of_use });
+            let (path, keep_on_drop) = (entry.path(), false);
+            drop(PartialDownload { path, _lock, keep_on_drop });
         }
     }
 }
@@ -122,25 +122,25 @@ mod tests {
     }
 
     #[test]
-    fn what_was_collected_of_a_job_is_found_again_by_one_client_at_a_time() {
+    fn a_partial_download_is_reopened_by_one_client_at_a_time() {
         let folder = tempfile::tempdir().unwrap();
         let (here, one) = (folder.path(), job("job-1"));
-        let first = Collected::of(here, &one).unwrap();
+        let first = PartialDownload::open(here, &one).unwrap();
         fs::write(first.path().join("part"), "of it").unwrap();
-        let second = Collected::of(here, &one).unwrap();
+        let second = PartialDownload::open(here, &one).unwrap();
         assert_ne!(first.path(), second.path());
-        assert!(Collected::of_earlier(here, &one).is_none());
-        assert_ne!(Collected::of(here, &job("job-2")).unwrap().path(), first.path());
+        assert!(PartialDownload::reopen(here, &one).is_none());
+        assert_ne!(PartialDownload::open(here, &job("job-2")).unwrap().path(), first.path());
         drop((first, second));
         assert_eq!(names(here), [".sleap-rtc-job-1"], "what is empty or a second one is gone");
-        let again = Collected::of_earlier(here, &one).unwrap();
+        let again = PartialDownload::reopen(here, &one).unwrap();
         assert!(again.path().join("part").exists());
-        again.done();
+        again.discard();
         assert_eq!(names(here), [""; 0]);
     }
 
     #[test]
-    fn what_nobody_came_back_for_goes_and_links_are_not_followed() {
+    fn an_abandoned_download_is_removed_and_links_are_not_followed() {
         let folder = tempfile::tempdir().unwrap();
         let (here, elsewhere) = (folder.path().join("here"), folder.path().join("elsewhere"));
         for folder in
@@ -153,9 +153,9 @@ mod tests {
         let old = File::open(here.join(".sleap-rtc-job-0")).unwrap();
         old.set_modified(long_ago).unwrap();
         std::os::unix::fs::symlink(&elsewhere, here.join(".sleap-rtc-job-2")).unwrap();
-        let collected = Collected::of(&here, &job("job-2")).unwrap();
-        assert_ne!(collected.path().canonicalize().unwrap(), elsewhere.canonicalize().unwrap());
-        drop(collected);
+        let partial = PartialDownload::open(&here, &job("job-2")).unwrap();
+        assert_ne!(partial.path().canonicalize().unwrap(), elsewhere.canonicalize().unwrap());
+        drop(partial);
         let mut left = names(&here);
         left.sort();
         assert_eq!(left, [".sleap-rtc-job-1", ".sleap-rtc-job-2"]);

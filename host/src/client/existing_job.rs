@@ -1,8 +1,8 @@
-//! Coming back to a job: from the client's own record, or from a job string anywhere.
+//! Commands for an existing job, found through the client's record or a job string.
 
 use super::display::Display;
+use super::interrupt::Interrupts;
 use super::output::Output;
-use super::parting::Interrupts;
 use super::record::Progress;
 use super::room::{Connected, Offered, Room};
 use super::submission::Submission;
@@ -12,48 +12,47 @@ use sleap_rtc_protocol::connection::Purpose;
 use sleap_rtc_protocol::session::JobString;
 use std::path::PathBuf;
 
-/// What to do with a known job.
+/// What to do with an existing job.
 #[derive(Debug, Clone)]
 pub enum Action {
-    /// Show it, then bring the result back.
+    /// Show its log, then download the result.
     Attach {
         /// Where the result goes.
         output: Output,
-        /// Show only what came after the event of this number; 0 shows all.
+        /// Show only what came after the event with this number; 0 shows everything.
         after: u64,
     },
-    /// Show its log so far, or to its end.
+    /// Show its log.
     Logs {
-        /// To its end.
+        /// Keep showing it until the job ends.
         follow: bool,
         /// As in `Attach`.
         after: u64,
     },
     /// End it early and keep the model.
     Stop {
-        /// Also the runs to come.
+        /// Also skip the runs that have not started.
         all: bool,
     },
     /// End it now.
     Cancel,
-    /// Bring the result back.
+    /// Download the result.
     Fetch(Output),
 }
 
-/// Does `action` with the job, over one connection after another where it must be. Returns where
-/// the result is, if it was brought back.
+/// Does `action` with the job, reconnecting if necessary. Returns where the result is, if it was
+/// downloaded.
 ///
-/// Ctrl-C twice cancels a job that is attached to; anything else that the user asks ends only the
-/// watching.
+/// Ctrl-C twice cancels an attached job; every other interrupt only ends the client.
 pub async fn run(
     config: &Config,
-    known: &JobString,
+    job_ref: &JobString,
     action: Action,
     mut interrupts: Interrupts,
 ) -> Result<Option<PathBuf>, ClientError> {
-    let joining = Room::join(config, known.room.clone());
+    let joining = Room::join(config, job_ref.room.clone());
     let mut room = or_interrupt(&mut interrupts, joining).await?;
-    let done = with_room(config, &mut room, known, action, &mut interrupts).await;
+    let done = with_room(config, &mut room, job_ref, action, &mut interrupts).await;
     room.leave().await;
     done
 }
@@ -61,22 +60,22 @@ pub async fn run(
 async fn with_room(
     config: &Config,
     room: &mut Room,
-    known: &JobString,
+    job_ref: &JobString,
     action: Action,
     interrupts: &mut Interrupts,
 ) -> Result<Option<PathBuf>, ClientError> {
-    let connected = or_interrupt(interrupts, connect(room, known)).await?;
-    let mut display = Display::new(&known.worker);
-    let progress = Progress::of(&config.client.jobs_dir, &known.job);
-    let submission = Submission::back(known, action, &mut display, progress);
+    let connected = or_interrupt(interrupts, connect(room, job_ref)).await?;
+    let mut display = Display::new(&job_ref.worker);
+    let progress = Progress::of(&config.client.jobs_dir, &job_ref.job);
+    let submission = Submission::existing(job_ref, action, &mut display, progress);
     let mut submission = submission.with_bwlimit(config.client.bwlimit);
     let patience = config.client.reconnect_for;
     reconnect::stay(room, connected, &mut submission, interrupts, patience).await
 }
 
-async fn connect(room: &mut Room, known: &JobString) -> Result<Connected, ClientError> {
-    let purpose = Purpose::KnownJob { job: known.job.clone() };
-    match room.offer(&known.worker, purpose).await? {
+async fn connect(room: &mut Room, job_ref: &JobString) -> Result<Connected, ClientError> {
+    let purpose = Purpose::KnownJob { job: job_ref.job.clone() };
+    match room.offer(&job_ref.worker, purpose).await? {
         Offered::Yes(connected) => Ok(*connected),
         Offered::Refused(text) => Err(ClientError::Refused(text)),
         Offered::Absent(text) => Err(ClientError::NoWorker(text)),

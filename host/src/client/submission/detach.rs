@@ -1,23 +1,23 @@
-//! The last words when the user leaves or cancels.
+//! The end of the conversation when the user detaches or cancels.
 
-use super::{FLUSH, Standing, Submission, WHILE_IT_RAN};
+use super::{FLUSH, JobStatus, Submission, WHILE_IT_RAN};
 use crate::client::ClientError;
-use crate::client::known::Action;
-use crate::client::parting::Stage;
+use crate::client::existing_job::Action;
+use crate::client::interrupt::Stage;
 use sleap_rtc_net::dialect::ClientEnd;
 use sleap_rtc_protocol::frame::ClientFrame;
 use sleap_rtc_protocol::job::JobOutcome;
 use std::time::Duration;
 
-/// From a cancellation to the job's last event.
+/// How long a job may take to end after it was cancelled.
 const CANCEL_LIMIT: Duration = Duration::from_secs(20);
 
 impl Submission<'_> {
-    /// The user leaves. Says so to a worker that has no whole package, and so no job: its slot is
-    /// wanted by others.
-    pub(in crate::client) async fn leave(&mut self, link: &ClientEnd) -> ClientError {
-        if *self.stage.borrow() != Stage::HandingOver {
-            return self.left();
+    /// The user detaches. Cancels a job whose package is incomplete, so that the worker's slot is free
+    /// for others.
+    pub(in crate::client) async fn detach(&mut self, link: &ClientEnd) -> ClientError {
+        if *self.stage.borrow() != Stage::Uploading {
+            return self.detached();
         }
         say_cancel(link).await;
         ClientError::Cancelled
@@ -26,34 +26,34 @@ impl Submission<'_> {
     /// The user cancels the job.
     pub(in crate::client) async fn cancel(&mut self, link: &mut ClientEnd) -> ClientError {
         self.display.note("Cancelling the job …");
-        let standing = Standing { last_event: 0, outcome: None, has_package: true };
-        match self.cancelled(link, &standing).await {
+        let status = JobStatus { last_event: 0, outcome: None, has_package: true };
+        match self.cancelled(link, &status).await {
             Ok(JobOutcome::Cancelled) => ClientError::Cancelled,
             Ok(_) => {
-                self.display.note("The job was over before the word arrived.");
-                self.left()
+                self.display.note("The job had already finished.");
+                self.detached()
             }
             Err(error) => {
-                tracing::debug!(%error, "the worker did not confirm");
-                self.display.note("The worker does not answer; the job may not be cancelled.");
-                self.left()
+                tracing::debug!(%error, "the worker did not confirm the cancellation");
+                self.display.note("The worker does not answer; the job may still be running.");
+                self.detached()
             }
         }
     }
 
-    /// No connection came about any more.
+    /// The client could not reconnect.
     pub(in crate::client) fn given_up(&mut self, error: ClientError) -> ClientError {
-        if *self.stage.borrow() == Stage::HandingOver {
+        if *self.stage.borrow() == Stage::Uploading {
             return error;
         }
         self.display.note(&format!("{error}."));
-        self.left()
+        self.detached()
     }
 
-    fn left(&self) -> ClientError {
+    fn detached(&self) -> ClientError {
         match self.action {
-            Action::Attach { .. } => ClientError::Left(Box::new(self.known.clone())),
-            // It was only looked at.
+            Action::Attach { .. } => ClientError::Detached(Box::new(self.job_ref.clone())),
+            // The client only showed the job.
             _ => ClientError::Cancelled,
         }
     }
@@ -62,11 +62,11 @@ impl Submission<'_> {
     pub(super) async fn cancelled(
         &mut self,
         link: &mut ClientEnd,
-        standing: &Standing,
+        status: &JobStatus,
     ) -> Result<JobOutcome, ClientError> {
         say_cancel(link).await;
         let silent = ClientError::Lost { worker: self.worker(), during: WHILE_IT_RAN };
-        let end = self.follow(link, standing);
+        let end = self.follow(link, status);
         tokio::time::timeout(CANCEL_LIMIT, end).await.unwrap_or(Err(silent))
     }
 }

@@ -1,0 +1,126 @@
+//! How a user interrupts a client that follows a job: by detaching, or by cancelling the job.
+
+use super::display::say;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// A second Ctrl-C within this time cancels the job.
+pub const CANCEL_WINDOW: Duration = Duration::from_secs(3);
+
+/// The signals from the user so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interrupt {
+    /// No signal.
+    None,
+    /// Ctrl-C once: detach, unless a second one follows.
+    CtrlC,
+    /// Ctrl-C twice: cancel the job.
+    SecondCtrlC,
+    /// SIGTERM or SIGHUP: detach at once.
+    Terminate,
+}
+
+/// Receives the user's signals.
+#[derive(Debug, Clone)]
+pub struct Interrupts(watch::Receiver<Interrupt>);
+
+/// What a client is doing, which decides what an interrupt means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The worker does not have the whole package, so there is no job to come back to yet.
+    Uploading,
+    /// The worker owns the job.
+    Following,
+    /// There is nothing to cancel: the job is over, or the client only shows it.
+    Viewing,
+}
+
+/// How the user wants to end a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EndRequest {
+    /// The job keeps running.
+    Detach,
+    /// The job is cancelled.
+    Cancel,
+}
+
+impl Interrupts {
+    /// Receives from `signals`.
+    pub fn new(signals: watch::Receiver<Interrupt>) -> Self {
+        Self(signals)
+    }
+
+    /// Never receives a signal.
+    pub fn never() -> Self {
+        Self(watch::channel(Interrupt::None).1)
+    }
+
+    /// Resolves at the first signal.
+    pub(super) async fn any(&mut self) -> Interrupt {
+        match self.0.wait_for(|signal| *signal != Interrupt::None).await {
+            Ok(signal) => *signal,
+            // The sender is gone, so there are no more signals.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Resolves when the user wants to end the client. After one Ctrl-C that is once no second one has
+    /// followed within [`CANCEL_WINDOW`].
+    pub(super) async fn end_requested(&mut self, stage: watch::Receiver<Stage>) -> EndRequest {
+        self.end_requested_within(stage, CANCEL_WINDOW).await
+    }
+
+    async fn end_requested_within(
+        &mut self,
+        stage: watch::Receiver<Stage>,
+        limit: Duration,
+    ) -> EndRequest {
+        let signal = self.any().await;
+        if signal == Interrupt::Terminate || *stage.borrow() != Stage::Following {
+            return EndRequest::Detach;
+        }
+        if signal == Interrupt::CtrlC {
+            let seconds = CANCEL_WINDOW.as_secs();
+            say(&format!(
+                "Detaching; the job keeps running. To cancel it, press Ctrl-C again within {seconds} s."
+            ));
+        }
+        let second = self.0.wait_for(|signal| *signal != Interrupt::CtrlC);
+        match tokio::time::timeout(limit, second).await {
+            Ok(Ok(signal)) if *signal == Interrupt::SecondCtrlC => EndRequest::Cancel,
+            _ => EndRequest::Detach,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_ctrl_c_detaches_and_two_cancel() {
+        use Interrupt::{CtrlC, SecondCtrlC, Terminate};
+        let (no_time, hours) = (Duration::ZERO, Duration::from_secs(10_000));
+        for (stage, signals, limit, expected) in [
+            (Stage::Following, &[CtrlC][..], no_time, EndRequest::Detach),
+            (Stage::Following, &[CtrlC, SecondCtrlC], hours, EndRequest::Cancel),
+            (Stage::Following, &[SecondCtrlC], no_time, EndRequest::Cancel),
+            (Stage::Following, &[CtrlC, Terminate], hours, EndRequest::Detach),
+            (Stage::Following, &[Terminate], hours, EndRequest::Detach),
+            (Stage::Uploading, &[CtrlC], hours, EndRequest::Detach),
+            (Stage::Viewing, &[CtrlC], hours, EndRequest::Detach),
+        ] {
+            let (send, received) = watch::channel(Interrupt::None);
+            let sending = async {
+                for signal in signals {
+                    send.send_replace(*signal);
+                    tokio::task::yield_now().await;
+                }
+            };
+            let mut interrupts = Interrupts::new(received);
+            let requested = interrupts.end_requested_within(watch::channel(stage).1, limit);
+            let ((), requested) = tokio::join!(sending, requested);
+            assert_eq!(requested, expected, "{stage:?} {signals:?}");
+        }
+    }
+}
