@@ -6,6 +6,7 @@
 
 use super::folder::JobFolder;
 use serde::{Deserialize, Serialize};
+use sleap_rtc_base::error::WithCauses;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
@@ -93,7 +94,9 @@ pub fn listen(folder: &JobFolder, service: Service, tasks: &TaskTracker) -> io::
                         drop(permit);
                     });
                 }
-                Err(error) => tracing::warn!(%error, "a connection to the job was lost"),
+                Err(error) => {
+                    tracing::warn!(error = %WithCauses(&error), "a connection to the job was lost")
+                }
             }
         }
     });

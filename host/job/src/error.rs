@@ -5,16 +5,16 @@ use sleap_rtc_protocol::job::BadTransition;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why a job cannot be kept, started, followed or commanded. How a job itself fails is an outcome.
+/// Why a job cannot be kept, started, followed or commanded. A job that fails has an outcome instead.
 #[derive(Debug, thiserror::Error)]
 pub enum JobError {
-    /// The job is known already.
+    /// A job with this id exists.
     #[error("there is a job {0} already")]
     Exists(JobId),
     /// Another process writes this job's events.
     #[error("the job in {0} is in use by another process")]
     Locked(PathBuf),
-    /// What is on disk makes no sense.
+    /// A file on disk is damaged.
     #[error("{path} is damaged: {why}")]
     Damaged {
         /// The file.
@@ -22,34 +22,34 @@ pub enum JobError {
         /// What is wrong with it.
         why: String,
     },
-    /// The job does not stand where the caller thought.
+    /// The job is not in the state that the caller expected.
     #[error(transparent)]
     State(#[from] BadTransition),
-    /// The system refused.
-    #[error("cannot {doing} {path}: {source}")]
+    /// The system reports an error.
+    #[error("cannot {doing} {path}")]
     Io {
-        /// In words.
+        /// The operation, in words.
         doing: &'static str,
         /// The file, folder or program.
         path: PathBuf,
-        /// The system's reason.
+        /// The system's error.
         source: io::Error,
     },
-    /// Its process ended at once or says nothing.
+    /// The job's process ended at once, or does not answer.
     #[error("the job's process does not answer; what it said is in {0}")]
     Silent(PathBuf),
-    /// Its process is gone; the job's events say so now.
+    /// The job's process died. The job's last event records it.
     #[error("the job's process is gone: the job was interrupted")]
     Interrupted,
-    /// A thread that read for it panicked.
+    /// A thread that read the job's folder panicked.
     #[error("a thread that read the job's folder ended early; this is a bug")]
     Thread,
-    /// There is no process to take a command or to be followed.
+    /// The job has no process.
     #[error("the job does not run")]
     NotRunning,
-    /// The command did not get through.
-    #[error("the job did not take the command: {0}")]
-    Command(io::Error),
+    /// The command did not reach the job's process.
+    #[error("the job's process did not accept the command")]
+    Command(#[source] io::Error),
 }
 
 /// Adds to an error of the system what was being done, to what.

@@ -18,6 +18,7 @@ use super::events::{self, EventLog};
 use super::keep::REMOVED;
 use serde::{Deserialize, Serialize};
 use sleap_rtc_base::clock::now_ms;
+use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_protocol::ids::{JobId, PeerId};
 use sleap_rtc_protocol::job::{JobOutcome, JobSpec, JobState, NumberedEvent};
 use std::fs::{self, File, OpenOptions};
@@ -96,7 +97,7 @@ impl JobFolder {
         let paths = entries.map(|entry| entry.path());
         let open = |path| {
             Self::at(path)
-                .inspect_err(|error| tracing::warn!(%error, "a job's folder is left alone"))
+                .inspect_err(|error| tracing::warn!(error = %WithCauses(&error), "a job's folder is left alone"))
                 .ok()
         };
         let mut folders: Vec<Self> = paths.filter_map(open).collect();
@@ -130,7 +131,7 @@ impl JobFolder {
     /// Removes the job and everything of it. For a job that never began.
     pub fn discard(&self) {
         if let Err(error) = fs::remove_dir_all(&self.path) {
-            tracing::warn!(folder = %self.path.display(), %error, "a job's folder is left behind");
+            tracing::warn!(folder = %self.path.display(), error = %WithCauses(&error), "a job's folder is left behind");
         }
     }
 

@@ -10,6 +10,7 @@ use super::events::EventReader;
 use super::folder::JobFolder;
 use super::keep::Hold;
 use super::settings::RunnerSettings;
+use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobState, NumberedEvent};
 use std::collections::VecDeque;
 use std::fs::OpenOptions;
@@ -223,7 +224,7 @@ impl EventStream {
     pub async fn next(&mut self) -> Option<NumberedEvent> {
         let next = self.try_next().await;
         next.unwrap_or_else(|error| {
-            tracing::error!(job = %self.folder.id(), %error, "the job's events end here");
+            tracing::error!(job = %self.folder.id(), error = %WithCauses(&error), "the job's events end here");
             self.over = true;
             None
         })

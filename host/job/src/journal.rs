@@ -4,6 +4,7 @@ use super::error::JobError;
 use super::events::EventLog;
 use super::folder::JobFolder;
 use serde_json::Value;
+use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -32,7 +33,9 @@ impl Journal {
     pub fn new(folder: &JobFolder, events: EventLog, limit_bytes: u64) -> Self {
         let path = folder.log_path();
         let raw = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
-        let raw = raw.inspect_err(|error| tracing::warn!(%error, "no raw log is kept")).ok();
+        let raw = raw
+            .inspect_err(|error| tracing::warn!(error = %WithCauses(&error), "no raw log is kept"))
+            .ok();
         let seq = watch::Sender::new(events.seq());
         Self { events, raw, raw_bytes: 0, bulk_bytes: 0, limit_bytes, last_batch: None, seq }
     }
@@ -48,7 +51,7 @@ impl Journal {
             Ok(seq) => {
                 self.seq.send_replace(seq);
             }
-            Err(error) => tracing::error!(%error, "an event is lost"),
+            Err(error) => tracing::error!(error = %WithCauses(&error), "an event is lost"),
         }
     }
 
@@ -95,7 +98,7 @@ impl Journal {
         if self.raw_bytes > self.limit_bytes {
             self.raw = None;
         } else if let Err(error) = file.write_all(bytes) {
-            tracing::warn!(%error, "the raw log ends here");
+            tracing::warn!(error = %WithCauses(&error), "the raw log ends here");
             self.raw = None;
         }
     }

@@ -6,6 +6,7 @@
 
 use super::error::{JobError, io_error};
 use super::folder::{JobFolder, write_private};
+use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_base::lock;
 use sleap_rtc_protocol::job::JobState;
 use std::fs::{self, File};
@@ -39,7 +40,7 @@ impl JobFolder {
     pub fn mark_fetched(&self, now_ms: u64) {
         let path = self.path().join(FETCHED);
         if let Err(error) = write_private(&path, now_ms.to_string().as_bytes()) {
-            tracing::warn!(%error, "the results count as not fetched");
+            tracing::warn!(error = %WithCauses(&error), "the results count as not fetched");
         }
     }
 
@@ -99,7 +100,7 @@ pub fn sweep(state_dir: &Path) {
         if entry.file_name().to_string_lossy().starts_with(REMOVED)
             && let Err(error) = fs::remove_dir_all(entry.path())
         {
-            tracing::warn!(folder = %entry.path().display(), %error, "cannot be removed");
+            tracing::warn!(folder = %entry.path().display(), error = %WithCauses(&error), "cannot be removed");
         }
     }
 }

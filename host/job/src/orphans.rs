@@ -8,6 +8,7 @@ use super::folder::JobFolder;
 use super::results::Results;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
+use sleap_rtc_base::error::WithCauses;
 use std::fs;
 
 const FILE: &str = "trainer.json";
@@ -32,7 +33,7 @@ pub fn remember(folder: &JobFolder, id: Option<u32>, results: Option<&Results>) 
         .map_err(std::io::Error::from)
         .and_then(|json| fs::write(folder.path().join(FILE), json));
     if let Err(error) = written {
-        tracing::warn!(%error, "the trainer's process id is not written down");
+        tracing::warn!(error = %WithCauses(&error), "the trainer's process id is not written down");
     }
 }
 
@@ -61,7 +62,9 @@ pub fn end(folder: &JobFolder) {
         match results.keep_models(None) {
             Ok(names) if names.is_empty() => {}
             Ok(names) => tracing::info!(job = %folder.id(), ?names, "kept what was saved"),
-            Err(error) => tracing::warn!(%error, "what the trainer saved is not kept"),
+            Err(error) => {
+                tracing::warn!(error = %WithCauses(&error), "what the trainer saved is not kept")
+            }
         }
     }
 }

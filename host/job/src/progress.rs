@@ -20,14 +20,14 @@ const POLL_MS: i64 = 50;
 /// The only text that is ever sent: the trainer's receiver would build objects from others.
 const STOP: &str = r#"{"command": "stop"}"#;
 
-/// Why a training cannot be listened to.
+/// Why the progress of a training cannot be received.
 #[derive(Debug, thiserror::Error)]
 pub enum ProgressError {
-    /// ZMQ refused.
-    #[error("cannot open the sockets for the trainer's progress: {0}")]
+    /// ZMQ reports an error.
+    #[error("cannot open the sockets for the trainer's progress")]
     Zmq(#[from] zmq::Error),
-    /// No thread.
-    #[error("cannot start a thread for the trainer's progress: {0}")]
+    /// The listener's thread cannot be started.
+    #[error("cannot start a thread for the trainer's progress")]
     Thread(#[from] std::io::Error),
 }
 

@@ -17,6 +17,7 @@ use super::progress::Progress;
 use super::results::{Results, makes_models};
 use super::settings::RunnerSettings;
 use super::version::installed_version;
+use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_package::Site;
 use sleap_rtc_package::script::{Run, TrainLegacy};
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome};
@@ -47,7 +48,7 @@ pub async fn run_job(dir: &Path, cancel: CancellationToken) -> Result<JobOutcome
     let mut events = folder.lock()?;
     if let Err(JobError::State(error)) = events.begin() {
         // It was begun before, and its process is gone.
-        tracing::warn!(%error, "the job is not run again");
+        tracing::warn!(error = %WithCauses(&error), "the job is not run again");
         return events.finish(JobOutcome::Interrupted);
     }
     let (to_runner, commands) = mpsc::channel(COMMANDS);
@@ -166,10 +167,10 @@ impl Runner {
             }
             Err(error) if outcome.is_success() => JobOutcome::Failed {
                 exit_code: active.exit_code(),
-                message: format!("the result cannot be kept: {error}"),
+                message: format!("the result cannot be kept: {}", WithCauses(&error)),
             },
             Err(error) => {
-                tracing::warn!(%error, "what the failed run left is not kept");
+                tracing::warn!(error = %WithCauses(&error), "what the failed run left is not kept");
                 outcome
             }
         }
@@ -183,13 +184,14 @@ impl Runner {
         results: &Results,
     ) -> Result<ActiveRun, String> {
         let progress = match makes_models(run) {
-            true => Some(Progress::bind().map_err(|e| e.to_string())?),
+            true => Some(Progress::bind().map_err(|error| WithCauses(&error).to_string())?),
             false => None,
         };
         let ports = progress.as_ref().map(Progress::ports);
         if let Run::TrainLegacy(train) = run {
-            write_legacy_config(&plan.root, train)
-                .map_err(|error| format!("{} cannot be used: {error}", train.config))?;
+            write_legacy_config(&plan.root, train).map_err(|error| {
+                format!("{} cannot be used: {}", train.config, WithCauses(&error))
+            })?;
         }
         let command = self.toolbox.command(run, ports, &self.made).map_err(|e| e.to_string())?;
         let saved = makes_models(run).then_some(results);

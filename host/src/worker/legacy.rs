@@ -359,7 +359,7 @@ async fn obey(handle: &JobHandle, message: Message) {
         _ => return warn!("an unknown control command was ignored"),
     };
     if let Err(error) = handle.command(command).await {
-        warn!(%error, "a command did not reach the job");
+        warn!(error = %WithCauses(&error), "a command did not reach the job");
     }
 }
 

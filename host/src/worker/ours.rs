@@ -330,7 +330,7 @@ async fn obey(job: &JobId, handle: &JobHandle, frame: ClientFrame) {
     };
     if let Err(error) = handle.command(command).await {
         // The job may have ended at this very moment; its last event says so.
-        warn!(%job, %error, "a command did not reach the job");
+        warn!(%job, error = %WithCauses(&error), "a command did not reach the job");
     }
 }
 

@@ -3,6 +3,7 @@
 use super::Site;
 use crate::config::RetentionConfig;
 use sleap_rtc_base::clock::now_ms;
+use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_job::{JobFolder, bytes_on_disk, sweep};
 use sleap_rtc_protocol::job::{JobOutcome, JobState};
 use sleap_rtc_transfer::Cache;
@@ -146,7 +147,7 @@ fn tidy(state_dir: &Path, limits: &RetentionConfig, now_ms: u64) {
             }
             Ok(true) => info!(%job, ?why, "removed"),
             Ok(false) => {}
-            Err(error) => warn!(%job, %error, "cannot be removed"),
+            Err(error) => warn!(%job, error = %WithCauses(&error), "cannot be removed"),
         }
     }
 }

@@ -4,6 +4,7 @@ use super::handle::Request;
 use super::{Coordinator, Machine};
 use crate::worker::running::Running;
 use crate::worker::staging;
+use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_job::{JobFolder, JobHandle, RunnerOptions, RunnerSettings};
 use sleap_rtc_protocol::ids::{JobId, PeerId};
 use sleap_rtc_protocol::job::{Refusal, RefusalCode};
@@ -19,7 +20,7 @@ impl Coordinator {
             let handle = match JobHandle::attach(&folder).await {
                 Ok(handle) => handle,
                 Err(error) => {
-                    warn!(%job, %error, folder = %folder.path().display(), "not running any more");
+                    warn!(%job, error = %WithCauses(&error), folder = %folder.path().display(), "not running any more");
                     continue;
                 }
             };
@@ -79,8 +80,9 @@ impl Coordinator {
                     staging::watch(&site, &coordinator, &folder, &handle).await;
                 }
                 Err(error) => {
-                    warn!(%job, %error, "the job could not be started");
-                    let text = format!("the worker could not start the job: {error}");
+                    warn!(%job, error = %WithCauses(&error), "the job could not be started");
+                    let text =
+                        format!("the worker could not start the job: {}", WithCauses(&error));
                     let _ = reply.send(Err(Refusal::new(RefusalCode::Invalid, text)));
                 }
             }

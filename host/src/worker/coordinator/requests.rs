@@ -2,6 +2,7 @@
 
 use super::Coordinator;
 use crate::worker::answering::Answering;
+use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_job::{JobCommand, JobError, JobFolder, JobHandle};
 use sleap_rtc_protocol::ids::{JobId, PeerId};
 use sleap_rtc_protocol::job::{Refusal, RefusalCode};
@@ -60,12 +61,12 @@ impl Coordinator {
         let Unreadable { sender: peer, question, why } = asked;
         match question {
             Question::Offer { attempt } => {
-                let text = format!("the offer makes no sense: {why}");
+                let text = format!("malformed offer: {why}");
                 self.refuse(&peer, attempt, Refusal::new(RefusalCode::Invalid, text)).await;
             }
             Question::JobRequest { job_id } => {
-                info!(%peer, why, "job request refused: it makes no sense");
-                let text = format!("the job request makes no sense: {why}");
+                info!(%peer, why, "refusing a malformed job request");
+                let text = format!("malformed job request: {why}");
                 let refusal = Refusal::new(RefusalCode::Invalid, text);
                 self.respond(&peer, self.response(job_id, Err(refusal), None)).await;
             }
@@ -141,7 +142,7 @@ impl Cancelling {
         if let Some(job) = &job {
             info!(peer = %self.peer, %job, "cancelled by its owner");
             if let Err(error) = self.tell(job.clone()).await {
-                warn!(%job, %error, "the job could not be told to end");
+                warn!(%job, error = %WithCauses(&error), "the job could not be told to end");
             }
         }
         let payload = AppMessage::JobCancelled {
