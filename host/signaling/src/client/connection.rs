@@ -1,7 +1,8 @@
 //! One attempt: connect, shake hands, register.
 
 use super::error::ConnectError;
-use super::reach::{Stream, reach, within_deadline};
+use super::reach::reach;
+use super::stream::{Stream, within_deadline};
 use super::{Identity, SignalingError};
 use crate::websocket_config;
 use futures_util::{SinkExt, StreamExt};

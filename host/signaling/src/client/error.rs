@@ -1,9 +1,9 @@
 //! Why signaling failed, and what to do about it.
 
 use super::ANSWER_DEADLINE;
-use super::proxy::ProxyName;
-use super::reach::Late;
+use super::stream::Late;
 use hyper::StatusCode;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -127,6 +127,20 @@ impl From<tungstenite::Error> for ConnectError {
             }
             error => Self::WebSocket(Box::new(error)),
         }
+    }
+}
+
+/// A proxy, as messages name it: without its password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxyName {
+    /// The environment variable that names it.
+    pub(super) variable: &'static str,
+    pub(super) url: String,
+}
+
+impl fmt::Display for ProxyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.url.trim_end_matches('/'), self.variable)
     }
 }
 
@@ -280,7 +294,7 @@ impl ConnectError {
             Self::Proxy { proxy, .. } => format!(
                 "ask those who run the proxy to let it pass, or list the server's host in NO_PROXY \
                  to reach it directly without {}",
-                proxy.variable()
+                proxy.variable
             ),
             Self::ProxySetting(_) => {
                 "a proxy is written http://HOST:PORT or http://USER:PASSWORD@HOST:PORT".into()

@@ -2,7 +2,8 @@
 
 use super::connection::redirection;
 use super::error::ConnectError;
-use super::reach::{Stream, reach, within_deadline};
+use super::reach::reach;
+use super::stream::{Stream, within_deadline};
 use super::{Identity, SignalingError};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};

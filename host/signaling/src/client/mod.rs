@@ -9,6 +9,7 @@ mod http;
 mod proxy;
 mod reach;
 mod roster;
+mod stream;
 mod task;
 mod tls;
 

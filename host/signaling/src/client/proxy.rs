@@ -2,8 +2,8 @@
 //! host, and a tunnel through it (HTTP CONNECT).
 
 use super::dial::{bare, dial};
-use super::error::{ConnectError, ProxyError};
-use super::reach::{Stream, within_deadline};
+use super::error::{ConnectError, ProxyError, ProxyName};
+use super::stream::{Stream, within_deadline};
 use super::tls;
 use bytes::Bytes;
 use http_body_util::Empty;
@@ -11,7 +11,6 @@ use hyper::header::{HOST, HeaderValue, PROXY_AUTHORIZATION};
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::TokioIo;
-use std::fmt;
 use std::net::IpAddr;
 use std::sync::OnceLock;
 use tokio_util::task::AbortOnDropHandle;
@@ -32,26 +31,6 @@ struct Settings {
 struct Setting {
     variable: &'static str,
     value: String,
-}
-
-/// A proxy, as messages name it: without its password.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProxyName {
-    variable: &'static str,
-    url: String,
-}
-
-impl ProxyName {
-    /// The environment variable that names it.
-    pub(super) fn variable(&self) -> &'static str {
-        self.variable
-    }
-}
-
-impl fmt::Display for ProxyName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.url.trim_end_matches('/'), self.variable)
-    }
 }
 
 /// A proxy that is to be used.

@@ -2,25 +2,9 @@
 //! protocol, WebSocket and HTTP, get theirs here.
 
 use super::error::ConnectError;
-use super::{ANSWER_DEADLINE, dial, proxy, tls};
-use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
+use super::stream::{Stream, within_deadline};
+use super::{dial, proxy, tls};
 use url::Url;
-
-/// What TCP, TLS and tunnels have in common.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
-/// A step of connecting took too long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("no answer within {} s", .0.as_secs())]
-pub struct Late(Duration);
-
-/// Gives a step of connecting its deadline.
-pub(super) async fn within_deadline<T>(step: impl Future<Output = T>) -> Result<T, Late> {
-    timeout(ANSWER_DEADLINE, step).await.map_err(|_| Late(ANSWER_DEADLINE))
-}
 
 /// Connects to the host of `url`; each step has its own deadline.
 pub(super) async fn reach(url: &Url) -> Result<Box<dyn Stream>, ConnectError> {

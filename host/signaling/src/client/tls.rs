@@ -2,7 +2,7 @@
 
 use super::dial::bare;
 use super::error::{CertificateProblem, ConnectError, TlsFailure};
-use super::reach::{Stream, within_deadline};
+use super::stream::{Stream, within_deadline};
 use jiff::Timestamp;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};

@@ -1,0 +1,20 @@
+//! Streams to the server, whatever they are made of, and the deadline of each step towards one.
+
+use super::ANSWER_DEADLINE;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
+
+/// What TCP, TLS and tunnels have in common.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// A step of connecting took too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no answer within {} s", .0.as_secs())]
+pub struct Late(Duration);
+
+/// Gives a step of connecting its deadline.
+pub(super) async fn within_deadline<T>(step: impl Future<Output = T>) -> Result<T, Late> {
+    timeout(ANSWER_DEADLINE, step).await.map_err(|_| Late(ANSWER_DEADLINE))
+}
