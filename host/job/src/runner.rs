@@ -287,6 +287,13 @@ fn judge(run: &Run, active: &ActiveRun) -> JobOutcome {
             "no frame was predicted: none of the frames that were asked for is in the data";
         return JobOutcome::Failed { exit_code: Some(0), message: message.to_owned() };
     }
+    if let Some(option) = unknown_option(run, active) {
+        let message = format!(
+            "this worker's sleap-nn does not know the option {option}: remove it, or choose a worker \
+             with a newer sleap-nn"
+        );
+        return JobOutcome::Failed { exit_code: None, message };
+    }
     match active.status() {
         _ if active.was_hanging() => success(active),
         // What it has saved until then is the result; without any there is none.
@@ -301,6 +308,13 @@ fn judge(run: &Run, active: &ActiveRun) -> JobOutcome {
             message: "the trainer could not be waited for".to_owned(),
         },
     }
+}
+
+/// The option that the installed tracker does not have: the prediction never began.
+fn unknown_option(run: &Run, active: &ActiveRun) -> Option<&'static str> {
+    let Run::Track(track) = run else { return None };
+    let names = track.options.iter().map(|option| option.name);
+    names.into_iter().find(|name| complains(active, "No such option", name))
 }
 
 fn success(active: &ActiveRun) -> JobOutcome {

@@ -393,6 +393,17 @@ async fn a_prediction_of_no_frame_is_no_success() {
 }
 
 #[tokio::test]
+async fn an_option_that_the_tracker_does_not_have_is_named() {
+    let script =
+        "sleap-nn predict -i two.pkg.slp -m models/centroid -o p.slp --tracker bytetrack\n";
+    let job = Job::new(JobType::Inference, Some("track_topdown.zip"));
+    let job = job.write("track-script.sh", script).set("FAKE_SLEAP_VERSION", "0.2.0");
+    let (code, message) = failure(job.run().await);
+    assert_eq!(code, None);
+    assert!(message.contains("does not know the option --tracker"), "{message}");
+}
+
+#[tokio::test]
 async fn a_sleap_nn_before_0_3_predicts_under_its_older_name() {
     let job = Job::new(JobType::Inference, Some("track_topdown.zip"));
     let job = job.set("FAKE_SLEAP_VERSION", "0.2.0");

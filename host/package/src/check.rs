@@ -150,6 +150,11 @@ pub fn check(
     if job_type == JobType::Training
         && let Some(script) = read_inference(package)?
     {
+        checked.remarks.push(
+            "inference-script.sh: its predictions are made after the training, with the models just \
+             trained (`client-train --no-inference` leaves them out)"
+                .to_owned(),
+        );
         checked.runs.extend(script.runs);
         checked.remarks.extend(script.remarks);
     }

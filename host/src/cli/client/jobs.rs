@@ -180,6 +180,7 @@ fn job_row(record: &Record, now: SystemTime) -> Result<String, ClientError> {
     let JobString { job, worker, .. } = record.job_string()?;
     let LastSeen { state, event, at_s } = &record.last_seen;
     let kind = record.job_type.as_str();
+    let is_training = record.job_type == JobType::Training;
     let (submitted, seen) = (ago(now, record.submitted_s), ago(now, *at_s));
     let output = record.output();
     let place = output.path().display();
@@ -194,6 +195,10 @@ fn job_row(record: &Record, now: SystemTime) -> Result<String, ClientError> {
         }
         SeenState::Over { outcome, .. } if outcome.is_success() => {
             (ended(outcome).to_owned(), format!("sleap-rtc fetch {job}"))
+        }
+        SeenState::Over { outcome, .. } if is_training && *outcome != JobOutcome::Cancelled => {
+            let next = format!("sleap-rtc logs {job}; sleap-rtc fetch {job} brings what it saved");
+            (ended(outcome).to_owned(), next)
         }
         SeenState::Over { outcome, .. } => {
             (ended(outcome).to_owned(), format!("sleap-rtc logs {job}"))
