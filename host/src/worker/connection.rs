@@ -1,49 +1,20 @@
 //! One connection: answers its offer, finds out which dialect is spoken, hands it to the session.
 
 use super::coordinator::CoordinatorHandle;
+use super::error::ConnectionError;
 use super::{Site, legacy, ours};
-use sleap_rtc_net::dialect::{DialectError, WorkerEnd};
-use sleap_rtc_net::rtc::{self, Channel, Connection, RtcError};
+use sleap_rtc_net::dialect::WorkerEnd;
+use sleap_rtc_net::rtc::{self, Channel, Connection};
 use sleap_rtc_protocol::DIALECT;
 use sleap_rtc_protocol::connection::Purpose;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::signaling::{ClientMessage, Description};
-use sleap_rtc_signaling::client::{SignalingClient, SignalingError};
+use sleap_rtc_signaling::client::SignalingClient;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// From our answer to an open channel of the right dialect.
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
-
-/// Why a connection ended before its job was done.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ConnectionError {
-    #[error("no data channel within {} s", CONNECT_LIMIT.as_secs())]
-    NeverConnected(#[source] RtcError),
-    #[error("the peer connection could not be made")]
-    Rtc(#[from] RtcError),
-    #[error("the answer could not be sent")]
-    Signaling(#[from] SignalingError),
-    #[error(transparent)]
-    Dialect(#[from] DialectError),
-    #[error("the client is gone")]
-    Gone,
-    #[error(transparent)]
-    Transfer(#[from] sleap_rtc_transfer::TransferError),
-    #[error("{0}")]
-    Refused(#[from] sleap_rtc_protocol::job::Refusal),
-    #[error("the client goes on over another connection")]
-    Replaced,
-    #[error("the client broke the protocol: {0}")]
-    Protocol(&'static str),
-    #[error("the job's folder cannot be used")]
-    Folder(#[from] sleap_rtc_job::JobError),
-    /// Work on a thread of its own panicked.
-    #[error("a thread of the worker ended early; this is a bug")]
-    Thread,
-    #[error("a file could not be read or written")]
-    Io(#[from] std::io::Error),
-}
 
 /// An offer that was admitted, and all that is needed to serve it.
 pub(super) struct Connecting {
@@ -70,7 +41,8 @@ impl Connecting {
         self.signaling.send(ClientMessage::Answer(answer)).await?;
         let channel = tokio::time::timeout(CONNECT_LIMIT, first_channel(&connection, ours)).await;
         let Ok(Some(channel)) = channel else {
-            return Err(ConnectionError::NeverConnected(connection.unopened()));
+            let source = connection.unopened();
+            return Err(ConnectionError::NeverConnected { limit: CONNECT_LIMIT, source });
         };
         let result = self.session(channel).await;
         connection.close().await;

@@ -16,7 +16,7 @@ pub(super) struct GpuMemory {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Saved {
+struct SavedMemory {
     /// A state folder may be taken to another machine, or seen from several.
     hostname: String,
     gpus: Vec<Identity>,
@@ -27,7 +27,7 @@ impl GpuMemory {
     pub(super) fn load(state_dir: &Path) -> Self {
         let path = state_dir.join(FILE);
         let saved = std::fs::read(&path).ok();
-        let saved = saved.and_then(|json| serde_json::from_slice::<Saved>(&json).ok());
+        let saved = saved.and_then(|json| serde_json::from_slice::<SavedMemory>(&json).ok());
         let saved = saved.filter(|saved| saved.hostname == hostname());
         Self { path, gpus: Mutex::new(saved.map(|saved| saved.gpus).unwrap_or_default()) }
     }
@@ -43,7 +43,7 @@ impl GpuMemory {
         if *known == gpus || gpus.is_empty() {
             return;
         }
-        let saved = Saved { hostname: hostname(), gpus: gpus.clone() };
+        let saved = SavedMemory { hostname: hostname(), gpus: gpus.clone() };
         match self.write(&saved) {
             Ok(()) => *known = gpus,
             // It is only a convenience for the next start.
@@ -51,7 +51,7 @@ impl GpuMemory {
         }
     }
 
-    fn write(&self, saved: &Saved) -> std::io::Result<()> {
+    fn write(&self, saved: &SavedMemory) -> std::io::Result<()> {
         let folder = self.path.parent().unwrap_or(Path::new("."));
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
         file.write_all(&serde_json::to_vec_pretty(saved)?)?;

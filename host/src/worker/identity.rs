@@ -41,7 +41,7 @@ pub(super) struct StateFolder {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Saved {
+struct SavedIdentity {
     /// The server that knows this identity: another server would not.
     server: String,
     peer_id: PeerId,
@@ -64,15 +64,15 @@ impl StateFolder {
     }
 
     /// The identity of the last start. A damaged file counts as none: it is only a convenience.
-    fn load(&self, server: &str) -> Option<Saved> {
+    fn load(&self, server: &str) -> Option<SavedIdentity> {
         let text = fs::read(self.path.join(FILE)).ok()?;
-        let saved = serde_json::from_slice::<Saved>(&text)
+        let saved = serde_json::from_slice::<SavedIdentity>(&text)
             .inspect_err(|_| tracing::warn!("{FILE} is damaged; starting as a new worker"))
             .ok()?;
         Some(saved).filter(|saved| saved.server == server)
     }
 
-    fn save(&self, saved: &Saved) -> Result<(), IdentityError> {
+    fn save(&self, saved: &SavedIdentity) -> Result<(), IdentityError> {
         let path = self.path.join(FILE);
         let write = || -> io::Result<()> {
             replace(&path, &serde_json::to_vec_pretty(saved)?, Readers::Owner)
@@ -123,7 +123,7 @@ pub(super) fn remember(
     identity: &Identity,
     room: &RoomCredentials,
 ) -> Result<(), IdentityError> {
-    state.save(&Saved {
+    state.save(&SavedIdentity {
         server: server.to_string(),
         peer_id: identity.peer_id.clone(),
         id_token: identity.id_token.clone(),

@@ -4,7 +4,7 @@
 //! result from the same channel. Log text goes out in whole lines, so that no piece of it can be
 //! taken for a word of the protocol.
 
-use super::connection::ConnectionError;
+use super::error::ConnectionError;
 use super::legacy_texts::Texts;
 use super::staging::Unstarted;
 use super::{Client, staging};

@@ -32,6 +32,7 @@ mod announce;
 mod answering;
 mod connection;
 mod coordinator;
+mod error;
 mod facts;
 mod gpu_memory;
 mod gpu_pool;

@@ -1,6 +1,6 @@
 //! One connection of our own client: `sleap-rtc/1`, as the `frame` module of the protocol draws it.
 
-use super::connection::ConnectionError;
+use super::error::ConnectionError;
 use super::uploads::Upload;
 use super::{Client, staging};
 use sleap_rtc_base::clock::now_ms;

@@ -29,17 +29,17 @@ pub(super) struct Upload {
     /// Everything is here; the job is only to be started.
     pub(super) is_complete: bool,
     heirs: mpsc::Receiver<Heir>,
-    registered: Registered,
+    registered: UploadEntry,
 }
 
 /// An upload's place among the others, while it lasts.
-struct Registered {
+struct UploadEntry {
     job: JobId,
     uploads: ByJob,
     sender: mpsc::Sender<Heir>,
 }
 
-impl Drop for Registered {
+impl Drop for UploadEntry {
     fn drop(&mut self) {
         self.uploads.lock().remove(&self.job);
     }
@@ -59,7 +59,7 @@ impl Uploads {
         let mut by_job = uploads.lock();
         by_job.insert(job.clone(), sender.clone());
         drop(by_job);
-        let registered = Registered { job, uploads, sender };
+        let registered = UploadEntry { job, uploads, sender };
         Upload {
             unstarted: Unstarted::new(folder, self.cache.clone()),
             is_complete: false,

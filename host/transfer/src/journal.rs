@@ -11,6 +11,8 @@ use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+/// The journal's name in the hidden folder.
+pub(super) const JOURNAL: &str = "journal";
 /// The longest journal that is read, in bytes. Enough for 64 GiB in pieces of the minimum length,
 /// twice.
 const MAX_BYTES: u64 = 64 << 20;

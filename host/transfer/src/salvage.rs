@@ -4,10 +4,9 @@
 //! full disk, and the journal in the folder says what it contains. A later transfer moves files out
 //! again, so that reusing ten gigabytes reads none of them.
 
-use super::journal::{Journal, Written};
+use super::journal::{JOURNAL, Journal, Written};
 use super::pieces;
 use super::storage::PARTIAL;
-use super::writer::JOURNAL;
 use sleap_rtc_protocol::transfer::{BlobHash, Piece};
 use std::collections::HashMap;
 use std::fs::{self, File, Permissions};

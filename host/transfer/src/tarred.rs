@@ -18,22 +18,22 @@ const MAGIC_AT: usize = 257;
 
 /// How a tar is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Packing {
+enum TarFilter {
     Plain,
     Gzip,
     Bzip2,
     Zstd,
 }
 
-fn packing(path: &Path) -> io::Result<Option<Packing>> {
+fn packing(path: &Path) -> io::Result<Option<TarFilter>> {
     let mut start = Vec::new();
     File::open(path)?.take(512).read_to_end(&mut start)?;
     Ok(match start.as_slice() {
-        [0x1F, 0x8B, ..] => Some(Packing::Gzip),
-        [b'B', b'Z', b'h', ..] => Some(Packing::Bzip2),
-        [0x28, 0xB5, 0x2F, 0xFD, ..] => Some(Packing::Zstd),
+        [0x1F, 0x8B, ..] => Some(TarFilter::Gzip),
+        [b'B', b'Z', b'h', ..] => Some(TarFilter::Bzip2),
+        [0x28, 0xB5, 0x2F, 0xFD, ..] => Some(TarFilter::Zstd),
         start if start.get(MAGIC_AT..).is_some_and(|rest| rest.starts_with(b"ustar")) => {
-            Some(Packing::Plain)
+            Some(TarFilter::Plain)
         }
         _ => None,
     })
@@ -50,10 +50,10 @@ pub(super) fn unpack(path: &Path) -> Result<TempDir, ArchiveError> {
     let file = File::open(path).map_err(unreadable)?;
     let tar_bytes = file.metadata().map_err(unreadable)?.len();
     let reader: Box<dyn Read> = match packing(path).map_err(unreadable)? {
-        None | Some(Packing::Plain) => Box::new(file),
-        Some(Packing::Gzip) => Box::new(GzDecoder::new(file)),
-        Some(Packing::Bzip2) => Box::new(BzDecoder::new(file)),
-        Some(Packing::Zstd) => {
+        None | Some(TarFilter::Plain) => Box::new(file),
+        Some(TarFilter::Gzip) => Box::new(GzDecoder::new(file)),
+        Some(TarFilter::Bzip2) => Box::new(BzDecoder::new(file)),
+        Some(TarFilter::Zstd) => {
             Box::new(zstd::stream::read::Decoder::new(file).map_err(unreadable)?)
         }
     };

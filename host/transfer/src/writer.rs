@@ -1,7 +1,7 @@
 //! The blocking half of a receiver: finds existing content, verifies, writes and renames.
 
 use super::flight::WINDOW_BYTES;
-use super::journal::{Journal, Written, WrittenPieces};
+use super::journal::{JOURNAL, Journal, Written, WrittenPieces};
 use super::pieces;
 use super::reader::BATCH_BYTES;
 use super::salvage::{AbandonedTransfer, Taken};
@@ -16,8 +16,6 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// The journal's name in the hidden folder.
-pub(super) const JOURNAL: &str = "journal";
 /// The most bytes of incomplete pieces, all of them in memory. When more pieces begin, the oldest is
 /// dropped and requested again. A sender that respects its window never causes that: it begins a new
 /// batch, whose last piece may have the maximum length, only while the window is not full.

@@ -40,12 +40,12 @@ pub(super) struct ZipContent {
     packed_bytes: u64,
     size: u64,
     crc32: u32,
-    packing: Packing,
+    packing: ZipMethod,
 }
 
 /// How a member is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Packing {
+enum ZipMethod {
     Stored,
     Deflate,
     Deflate64,
@@ -145,7 +145,7 @@ fn place(name: &str) -> Result<Option<RelPath>, PathError> {
 }
 
 /// How the numbers of the format's description are called by those who make such zips.
-fn packing(method: CompressionMethod) -> Result<Packing, String> {
+fn packing(method: CompressionMethod) -> Result<ZipMethod, String> {
     #[expect(deprecated, reason = "the only way to see which method is not supported")]
     let number = match method {
         CompressionMethod::Stored => 0,
@@ -154,12 +154,12 @@ fn packing(method: CompressionMethod) -> Result<Packing, String> {
         _ => u16::MAX,
     };
     let name = match number {
-        0 => return Ok(Packing::Stored),
-        8 => return Ok(Packing::Deflate),
-        9 => return Ok(Packing::Deflate64),
-        12 => return Ok(Packing::Bzip2),
-        14 => return Ok(Packing::Lzma),
-        93 => return Ok(Packing::Zstd),
+        0 => return Ok(ZipMethod::Stored),
+        8 => return Ok(ZipMethod::Deflate),
+        9 => return Ok(ZipMethod::Deflate64),
+        12 => return Ok(ZipMethod::Bzip2),
+        14 => return Ok(ZipMethod::Lzma),
+        93 => return Ok(ZipMethod::Zstd),
         1 | 6 => " (that of PKZIP 1)",
         95 => " (XZ, as 7-Zip writes it)",
         98 => " (PPMd, as 7-Zip writes it)",
@@ -184,14 +184,16 @@ pub(super) fn open(file: &Arc<File>, content: &ZipContent) -> Box<dyn Read + Sen
     let packed = Records { file: file.clone(), size: u64::MAX, at: content.start, left: u64::MAX };
     let packed = BufReader::with_capacity(BUFFER_BYTES, packed.take(content.packed_bytes));
     match content.packing {
-        Packing::Stored => Box::new(Checked::new(packed, content)),
-        Packing::Deflate => Box::new(Checked::new(DeflateDecoder::new(packed), content)),
-        Packing::Deflate64 => {
+        ZipMethod::Stored => Box::new(Checked::new(packed, content)),
+        ZipMethod::Deflate => Box::new(Checked::new(DeflateDecoder::new(packed), content)),
+        ZipMethod::Deflate64 => {
             Box::new(Checked::new(Deflate64Decoder::with_buffer(packed), content))
         }
-        Packing::Bzip2 => Box::new(Checked::new(BzDecoder::new(packed), content)),
-        Packing::Lzma => Box::new(Checked::new(Lzma::Packed(Some(packed), content.size), content)),
-        Packing::Zstd => match zstd::stream::read::Decoder::with_buffer(packed) {
+        ZipMethod::Bzip2 => Box::new(Checked::new(BzDecoder::new(packed), content)),
+        ZipMethod::Lzma => {
+            Box::new(Checked::new(Lzma::Packed(Some(packed), content.size), content))
+        }
+        ZipMethod::Zstd => match zstd::stream::read::Decoder::with_buffer(packed) {
             Ok(decoder) => Box::new(Checked::new(decoder, content)),
             Err(error) => Box::new(Broken(error.kind())),
         },

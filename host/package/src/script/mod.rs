@@ -403,7 +403,11 @@ impl Reader {
         Ok(Next::GoOn)
     }
 
-    fn run(&mut self, command: &Command, found: &program::Found<'_>) -> Result<Run, LineFault> {
+    fn run(
+        &mut self,
+        command: &Command,
+        found: &program::FoundProgram<'_>,
+    ) -> Result<Run, LineFault> {
         let mut words = Words { words: found.arguments, folder: &self.folder, remarks: Vec::new() };
         let run = match found.program {
             Program::Track => track::parse(&mut words)?,

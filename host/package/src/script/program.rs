@@ -15,7 +15,7 @@ pub(super) enum Program {
 }
 
 /// A trainer among the words of a command.
-pub(super) struct Found<'a> {
+pub(super) struct FoundProgram<'a> {
     pub(super) program: Program,
     /// What stands before the trainer, if anything does.
     pub(super) before: &'a [Word],
@@ -63,12 +63,12 @@ const NAMING: [&str; 9] =
     ["--clone", "--from", "--job-name", "--name", "--prefix", "--with", "-J", "-n", "-p"];
 
 /// Looks for a trainer: the command's own program, or one behind programs that start others.
-pub(super) fn find(words: &[Word]) -> Result<Option<Found<'_>>, LineFault> {
+pub(super) fn find(words: &[Word]) -> Result<Option<FoundProgram<'_>>, LineFault> {
     let mut at = words.iter().take_while(|word| assignment(&word.text).is_some()).count();
     let Some(first) = words.get(at) else { return Ok(None) };
     let found = |at: usize| {
         let (program, skipped) = trainer(&words[at..])?;
-        Some(Found { program, before: &words[..at], arguments: &words[at + skipped..] })
+        Some(FoundProgram { program, before: &words[..at], arguments: &words[at + skipped..] })
     };
     if let Some(found) = found(at) {
         return Ok(Some(found));
