@@ -6,7 +6,7 @@ use super::journal::Journal;
 use super::output::Output;
 use super::progress::Progress;
 use super::settings::RunnerSettings;
-use super::trainer::{Piece, Trainer};
+use super::trainer::{Piece, RunningTrainer};
 use rustix::process::Signal;
 use serde_json::Value;
 use sleap_rtc_base::deadline;
@@ -55,7 +55,7 @@ impl Requests {
 
 /// A trainer at work, or one that has ended.
 pub struct ActiveRun {
-    trainer: Trainer,
+    trainer: RunningTrainer,
     progress: Option<Progress>,
     output: Output,
     stoppable: bool,
@@ -136,7 +136,7 @@ impl ActiveRun {
         progress: Option<Progress>,
     ) -> io::Result<Self> {
         Ok(Self {
-            trainer: Trainer::start(command, folder, variables)?,
+            trainer: RunningTrainer::start(command, folder, variables)?,
             progress,
             output: Output::new(matches!(run, Run::Track(_))),
             stoppable: matches!(run, Run::Train(_)),

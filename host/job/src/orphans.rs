@@ -15,7 +15,7 @@ const FILE: &str = "trainer.json";
 
 /// A run at work. Process ids are used again, but not with the same start since the same boot.
 #[derive(Debug, Serialize, Deserialize)]
-struct Trainer {
+struct TrainerProcess {
     pid: i32,
     /// In clock ticks since the system started.
     started: Option<u64>,
@@ -28,7 +28,8 @@ struct Trainer {
 /// Writes down the trainer that runs; `results` where it makes models.
 pub fn remember(folder: &JobFolder, id: Option<u32>, results: Option<&Results>) {
     let Some(pid) = id.and_then(|id| i32::try_from(id).ok()) else { return };
-    let trainer = Trainer { pid, started: start_of(pid), boot: boot(), results: results.cloned() };
+    let trainer =
+        TrainerProcess { pid, started: start_of(pid), boot: boot(), results: results.cloned() };
     let written = serde_json::to_vec(&trainer)
         .map_err(std::io::Error::from)
         .and_then(|json| fs::write(folder.path().join(FILE), json));
@@ -48,7 +49,7 @@ pub fn forget(folder: &JobFolder) {
 pub fn end(folder: &JobFolder) {
     let Ok(json) = fs::read(folder.path().join(FILE)) else { return };
     forget(folder);
-    let Ok(trainer) = serde_json::from_slice::<Trainer>(&json) else { return };
+    let Ok(trainer) = serde_json::from_slice::<TrainerProcess>(&json) else { return };
     // Without its leader a group can only be the old one: its id is not used again before it ends.
     let is_other = trainer.boot != boot()
         || start_of(trainer.pid).is_some_and(|start| Some(start) != trainer.started);
@@ -95,9 +96,9 @@ mod tests {
         let mut child = Command::new("sleep").arg("3600").process_group(0).spawn().unwrap();
         let pid = child.id().cast_signed();
         let path = folder.path().join(FILE);
-        let later = Trainer { pid, started: Some(1), boot: boot(), results: None };
+        let later = TrainerProcess { pid, started: Some(1), boot: boot(), results: None };
         let boot = Some("before the machine was started again".to_owned());
-        let earlier = Trainer { pid, started: start_of(pid), boot, results: None };
+        let earlier = TrainerProcess { pid, started: start_of(pid), boot, results: None };
         for other in [later, earlier] {
             fs::write(&path, serde_json::to_vec(&other).unwrap()).unwrap();
             end(&folder);

@@ -20,7 +20,7 @@ const QUEUE: usize = 16;
 pub type Piece = (Stream, Vec<u8>);
 
 /// A trainer, and everything it started in its process group. Dropping it kills them all.
-pub struct Trainer {
+pub struct RunningTrainer {
     /// The process itself.
     pub child: Child,
     /// What it prints. Ends when nobody holds its pipes any more.
@@ -29,7 +29,7 @@ pub struct Trainer {
     readers: JoinSet<()>,
 }
 
-impl Trainer {
+impl RunningTrainer {
     /// Starts a trainer in a process group of its own, with only these variables.
     pub fn start(
         command: &CommandLine,
@@ -103,7 +103,7 @@ fn ticks_in(stat: &str, group: i32) -> Option<u64> {
     Some(user + system)
 }
 
-impl Drop for Trainer {
+impl Drop for RunningTrainer {
     fn drop(&mut self) {
         self.clear_group();
     }

@@ -57,12 +57,12 @@ pub(super) async fn pick(
             Typed::End => return Ok(Picked::Quit),
             Typed::Nothing => return Ok(Picked::TooLate),
         };
-        match Answer::parse(&text) {
-            Answer::Number(number) => match list.worker(number) {
+        match Choice::parse(&text) {
+            Choice::Number(number) => match list.worker(number) {
                 Some(worker) => return Ok(Picked::Worker(Box::new(worker))),
                 None => list.ask(),
             },
-            Answer::Refresh => match roster.ask().await {
+            Choice::Refresh => match roster.ask().await {
                 Ok(_) => {
                     list.take(&roster);
                     list.show();
@@ -74,8 +74,8 @@ pub(super) async fn pick(
                 }
                 Err(error) => return Err(error.into()),
             },
-            Answer::Quit => return Ok(Picked::Quit),
-            Answer::Nonsense => list.ask(),
+            Choice::Quit => return Ok(Picked::Quit),
+            Choice::Nonsense => list.ask(),
         }
         line = Box::pin(self::typed());
     }
@@ -138,14 +138,14 @@ fn memory_mib(worker: &WorkerFacts) -> u64 {
 }
 
 #[derive(Debug, PartialEq)]
-enum Answer {
+enum Choice {
     Number(usize),
     Refresh,
     Quit,
     Nonsense,
 }
 
-impl Answer {
+impl Choice {
     fn parse(line: &str) -> Self {
         match line.trim().to_ascii_lowercase().as_str() {
             "r" | "refresh" => Self::Refresh,
@@ -237,15 +237,15 @@ mod tests {
     #[test]
     fn answers_are_numbers_or_words() {
         for (line, wanted) in [
-            ("1\n", Answer::Number(1)),
-            (" 2 ", Answer::Number(2)),
-            ("-1", Answer::Nonsense),
-            ("R", Answer::Refresh),
-            ("refresh", Answer::Refresh),
-            ("q", Answer::Quit),
-            ("", Answer::Nonsense),
+            ("1\n", Choice::Number(1)),
+            (" 2 ", Choice::Number(2)),
+            ("-1", Choice::Nonsense),
+            ("R", Choice::Refresh),
+            ("refresh", Choice::Refresh),
+            ("q", Choice::Quit),
+            ("", Choice::Nonsense),
         ] {
-            assert_eq!(Answer::parse(line), wanted, "{line:?}");
+            assert_eq!(Choice::parse(line), wanted, "{line:?}");
         }
     }
 

@@ -44,7 +44,7 @@ pub(super) async fn run(
     let at = recorded.at.unwrap_or_else(LocalTime::now);
     let mut unexpected = None;
     for point in &points {
-        let room = Room { job: &job, workers: &workers, expect: recorded.expect.as_ref() };
+        let room = RecordedRoom { job: &job, workers: &workers, expect: recorded.expect.as_ref() };
         let answer = room
             .ask(&plugin.load(*point, config)?.at(at), *point)
             .map_err(|why| Failure::usage(format!("the plugin {} failed: {why}", plugin.name)))?;
@@ -66,32 +66,32 @@ pub(super) async fn run(
 }
 
 /// The recorded room with its job.
-struct Room<'a> {
+struct RecordedRoom<'a> {
     job: &'a JobDescription,
     workers: &'a [WorkerFacts],
     expect: Option<&'a PeerId>,
 }
 
 /// A plugin's answer as a table, and how it differs from the expectation.
-struct Answer {
+struct RecordedAnswer {
     table: String,
     unexpected: Option<String>,
 }
 
-impl Room<'_> {
-    fn ask(&self, plugin: &Candidate, point: ExtensionPoint) -> Result<Answer, String> {
+impl RecordedRoom<'_> {
+    fn ask(&self, plugin: &Candidate, point: ExtensionPoint) -> Result<RecordedAnswer, String> {
         match point {
             ExtensionPoint::Selection => self.ranked(plugin),
             ExtensionPoint::Compatibility => self.checked(plugin),
             ExtensionPoint::Estimate => {
                 let estimates = self.workers.iter().map(|w| plugin.estimate(self.job, w));
                 let estimates: Vec<String> = estimates.collect::<Result<_, _>>()?;
-                Ok(Answer { table: answers(self.workers, &estimates), unexpected: None })
+                Ok(RecordedAnswer { table: answers(self.workers, &estimates), unexpected: None })
             }
         }
     }
 
-    fn ranked(&self, plugin: &Candidate) -> Result<Answer, String> {
+    fn ranked(&self, plugin: &Candidate) -> Result<RecordedAnswer, String> {
         let selection = plugin.select(self.job, self.workers)?;
         let first = selection.ranking.first().and_then(|choice| self.workers.get(choice.index));
         let first = first.map(|worker| &worker.peer_id);
@@ -99,10 +99,10 @@ impl Room<'_> {
             let first = first.map_or("nobody".to_owned(), ToString::to_string);
             format!("expected {expected} to be ranked first, but {first} is")
         });
-        Ok(Answer { table: ranking(self.workers, &selection), unexpected })
+        Ok(RecordedAnswer { table: ranking(self.workers, &selection), unexpected })
     }
 
-    fn checked(&self, plugin: &Candidate) -> Result<Answer, String> {
+    fn checked(&self, plugin: &Candidate) -> Result<RecordedAnswer, String> {
         let checked = self.workers.iter().map(|worker| plugin.check(self.job, worker));
         let checked: Vec<(bool, String)> = checked.collect::<Result<_, _>>()?;
         let unexpected = self.expect.and_then(|expected| {
@@ -118,6 +118,6 @@ impl Room<'_> {
             }
         });
         let said: Vec<String> = checked.into_iter().map(|(_, said)| said).collect();
-        Ok(Answer { table: answers(self.workers, &said), unexpected })
+        Ok(RecordedAnswer { table: answers(self.workers, &said), unexpected })
     }
 }
