@@ -4,7 +4,11 @@
 //! them, and a part of the way that cannot carry them throws them away, which is noticed. Short ones
 //! pass nearly everywhere, and where they do not, whoever carries them over IPv4 may cut them.
 
-use super::addresses;
+use super::addresses::{self, Own};
+#[cfg(target_os = "linux")]
+use nix::sys::socket::{getsockopt, sockopt::IpMtu};
+#[cfg(target_os = "linux")]
+use std::net::UdpSocket;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
@@ -24,7 +28,7 @@ const SHORTEST_BYTES: u32 = 576 - AROUND_BYTES;
 pub(super) fn of_interface(address: IpAddr) -> u32 {
     let own = addresses::own();
     let interface = own.into_iter().find(|own| own.address == address);
-    let frame = interface.and_then(|own| frame_bytes(&own.interface));
+    let frame = interface.as_ref().and_then(frame_bytes);
     frame.map_or(SHORT_BYTES, |frame| in_frame(frame).min(LONG_BYTES))
 }
 
@@ -32,7 +36,7 @@ pub(super) fn of_interface(address: IpAddr) -> u32 {
 pub(super) fn of_all(addresses: &[SocketAddr]) -> u32 {
     let own = addresses::own();
     let used = own.iter().filter(|own| addresses.iter().any(|used| used.ip() == own.address));
-    let frames = used.filter_map(|own| frame_bytes(&own.interface));
+    let frames = used.filter_map(frame_bytes);
     frames.map(in_frame).min().unwrap_or(LONG_BYTES)
 }
 
@@ -40,10 +44,29 @@ fn in_frame(frame_bytes: u32) -> u32 {
     frame_bytes.saturating_sub(AROUND_BYTES).max(SHORTEST_BYTES)
 }
 
-/// What Linux says of it. Elsewhere nothing is known.
-fn frame_bytes(interface: &str) -> Option<u32> {
-    let path = Path::new("/sys/class/net").join(interface).join("mtu");
-    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+/// What Linux says of it, in one way or the other. Elsewhere nothing is known.
+fn frame_bytes(own: &Own) -> Option<u32> {
+    let path = Path::new("/sys/class/net").join(&own.interface).join("mtu");
+    let shown = || std::fs::read_to_string(path).ok()?.trim().parse().ok();
+    // Of this network namespace for sure, where the files may be another's.
+    of_way_to_neighbour(own.address).or_else(shown)
+}
+
+/// The way to a neighbour of one's own IPv4 address leads through the same interface. Nothing is sent.
+#[cfg(target_os = "linux")]
+fn of_way_to_neighbour(address: IpAddr) -> Option<u32> {
+    let IpAddr::V4(own) = address else { return None };
+    let [a, b, c, last] = own.octets();
+    let neighbour = [a, b, c, if last == 1 { 2 } else { 1 }];
+    let socket = UdpSocket::bind((own, 0)).ok()?;
+    socket.connect((IpAddr::from(neighbour), 9)).ok()?;
+    let bytes = getsockopt(&socket, IpMtu).ok()?;
+    u32::try_from(bytes).ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn of_way_to_neighbour(_: IpAddr) -> Option<u32> {
+    None
 }
 
 #[cfg(test)]
