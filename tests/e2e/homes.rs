@@ -41,6 +41,24 @@ fn a_file_system_without_locks_is_worked_on_with_a_warning() {
 }
 
 #[test]
+fn a_quota_that_is_used_up_makes_the_cache_give_way() {
+    if !can(&["strace", "-q", "-o", "/dev/null"]) {
+        return;
+    }
+    let site = Site::new();
+    let server = site.server();
+    let worker = site.worker(&server);
+    // From here on the first write of each thread into a file finds the quota used up.
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-p", &worker.pid().to_string(), "-e", "trace=pwrite64"]);
+    strace.args(["-e", "inject=pwrite64:error=EDQUOT:when=1"]);
+    let strace = Process::start("strace", &mut strace);
+    wait_for("strace", SOON, || strace.stderr().contains("attached").then_some(()));
+    train(&site, &server, &worker).run().assert_code(0);
+    assert!(strace.stderr().contains("EDQUOT"), "{}", strace.stderr());
+}
+
+#[test]
 fn a_worker_without_proc_says_so_at_its_start() {
     let hidden = ["unshare", "-rm", "sh", "-c", "mount -t tmpfs none /proc && exec \"$0\" \"$@\""];
     if !can(&hidden) {

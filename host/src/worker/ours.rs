@@ -126,7 +126,7 @@ async fn begin(client: &Client, spec: JobSpec) -> Result<Upload, ConnectionError
     let folder = made.map_err(|error| match error {
         JobError::Io { source, .. } if sleap_rtc_base::disk::is_full(&source) => {
             let bytes = spec.description.package_bytes.unwrap_or(0);
-            refused(RefusalCode::Other, storage::full(state_dir, bytes).to_string())
+            refused(RefusalCode::Other, storage::full(state_dir, bytes, &source).to_string())
         }
         other => other.into(),
     })?;

@@ -56,6 +56,17 @@ pub enum StorageError {
         /// The free space.
         available_bytes: u64,
     },
+    /// The user's quota is used up; the system does not say how large it is.
+    #[error(
+        "the disk quota in {folder:?} is used up, and {needed_bytes} bytes are still needed: remove \
+         files there, or have the quota raised"
+    )]
+    Quota {
+        /// The destination.
+        folder: PathBuf,
+        /// What is still to be written.
+        needed_bytes: u64,
+    },
     /// The system reports an error.
     #[error("cannot {action} {path:?}")]
     Io {
@@ -134,8 +145,12 @@ pub(super) fn check_space(folder: &Path, needed_bytes: u64) -> Result<(), Storag
     Ok(())
 }
 
-/// The error of a disk that ran full with `needed_bytes` still to be written.
-pub fn full(folder: &Path, needed_bytes: u64) -> StorageError {
+/// What to say of a disk that ran full, by the `error` of the system, with `needed_bytes` still to be
+/// written.
+pub fn full(folder: &Path, needed_bytes: u64, error: &io::Error) -> StorageError {
+    if error.kind() == ErrorKind::QuotaExceeded {
+        return StorageError::Quota { folder: folder.to_owned(), needed_bytes };
+    }
     match available_bytes(folder) {
         Ok(available_bytes) => {
             let available_bytes = available_bytes.min(needed_bytes);

@@ -120,7 +120,9 @@ impl Writer {
                 let what = "another transfer into the same folder";
                 StorageError::InTheWay { path: destination.to_owned(), what }
             }
-            _ if disk::is_full(&cause) => storage::full(destination, manifest.total_bytes()),
+            _ if disk::is_full(&cause) => {
+                storage::full(destination, manifest.total_bytes(), &cause)
+            }
             _ => failed("use the journal", &path)(cause),
         })?;
         staging.set_persistent(journal.is_useful());
@@ -161,7 +163,7 @@ impl Writer {
         match error {
             TransferError::Storage(StorageError::Io { source, .. }) if disk::is_full(&source) => {
                 let lacking_bytes = self.manifest.total_bytes() - self.done_bytes;
-                storage::full(self.staging.root(), lacking_bytes).into()
+                storage::full(self.staging.root(), lacking_bytes, &source).into()
             }
             other => other,
         }
@@ -428,10 +430,13 @@ impl Writer {
         piece: Piece,
         bytes: &[u8],
     ) -> Result<(), TransferError> {
-        let content = &mut self.contents[place.content];
-        let blake3 = content.blake3;
+        let blake3 = self.contents[place.content].blake3;
         let file = self.staging.open(&blake3.to_string())?;
-        file.write_at(bytes, place.offset)?;
+        if let Err(error) = file.write_at(bytes, place.offset) {
+            self.make_room_after(error)?;
+            file.write_at(bytes, place.offset)?;
+        }
+        let content = &mut self.contents[place.content];
         content.missing_pieces -= 1;
         let is_whole = content.missing_pieces == 0;
         self.done_bytes += bytes.len() as u64 * content.files.len() as u64;
@@ -446,6 +451,17 @@ impl Writer {
             self.place(place.content)?;
         }
         Ok(())
+    }
+
+    /// A quota shows only when it is used up: then the cache makes room, and the write is tried again.
+    fn make_room_after(&self, error: StorageError) -> Result<(), StorageError> {
+        match (&error, &self.cache) {
+            (StorageError::Io { source, .. }, Some(cache)) if disk::is_full(source) => {
+                cache.make_room(self.manifest.total_bytes() - self.done_bytes);
+                Ok(())
+            }
+            _ => Err(error),
+        }
     }
 
     /// Renames a verified content to its first name and copies it to the others.

@@ -250,3 +250,15 @@ async fn a_damaged_index_costs_the_cached_files_and_no_unfinished_transfer() {
     assert_eq!(worker.cached_bytes(), 0);
     assert!(folder.join("unfinished/job").is_dir());
 }
+
+#[test]
+fn a_quota_is_not_said_to_be_a_full_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = |number| {
+        let error = std::io::Error::from_raw_os_error(number);
+        super::super::storage::full(folder.path(), 7, &error).to_string()
+    };
+    let (full, quota) = (28, 122);
+    assert!(said(quota).contains("quota") && said(quota).contains("7 bytes"), "{}", said(quota));
+    assert!(said(full).contains("too full"), "{}", said(full));
+}
