@@ -221,8 +221,10 @@ async fn used() -> (Worker, TempDir) {
     let from = tempfile::tempdir().unwrap();
     write(&from.path().join("labels.slp"), &noise(1, 3 << 20), false);
     worker.submit(from.path()).await;
-    std::fs::create_dir(worker.disk.path().join("cache/unfinished/job")).unwrap();
-    worker.limits.cache = None;
+    write(&from.path().join("labels.slp"), &noise(2, 8 << 20), false);
+    let lost = worker.disk.path().join("lost");
+    half_of(from.path(), &lost, &worker.limits).await;
+    worker.limits.cache.take().unwrap().salvage(&lost);
     (worker, from)
 }
 
@@ -248,7 +250,8 @@ async fn a_damaged_index_costs_the_cached_files_and_no_unfinished_transfer() {
     std::fs::write(folder.join("index.sqlite"), noise(7, 8192)).unwrap();
     Cache::open(&folder, 1 << 30).unwrap();
     assert_eq!(worker.cached_bytes(), 0);
-    assert!(folder.join("unfinished/job").is_dir());
+    let kept = listing(&folder.join("unfinished"));
+    assert!(kept.keys().any(|name| name.ends_with("journal")), "{kept:?}");
 }
 
 #[test]
