@@ -20,7 +20,7 @@
 //! let (offering, offer) = rtc::offer(&options).await?;
 //! let (answerer, answer) = rtc::answer(&options, &offer).await?;
 //! let (accepted, far) = tokio::join!(offering.accept(&answer), answerer.next_channel());
-//! let ((_offerer, near), far) = (accepted?, far?);
+//! let ((_offerer, near), far) = (accepted?, far.ok_or("the connection closed")?);
 //! near.send_text("hello".into()).await?;
 //! assert_eq!(far.recv().await, Some(Message::Text("hello".into())));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
