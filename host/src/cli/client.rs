@@ -4,6 +4,7 @@ mod connect;
 mod description;
 mod interrupt;
 mod jobs;
+mod limit;
 #[cfg_attr(not(feature = "worker"), path = "client/local/absent.rs")]
 mod local;
 mod plugin;

@@ -1,7 +1,7 @@
 //! Options that worker and clients share.
 
 use super::exit::Failure;
-use crate::config::{Overrides, units};
+use crate::config::Overrides;
 use clap::Args;
 use sleap_rtc_base::ice::IceServer;
 use sleap_rtc_signaling::client::Endpoints;
@@ -37,21 +37,6 @@ impl CommonArgs {
             shared_storage_root: root,
             ..Overrides::default()
         })
-    }
-}
-
-/// How fast a client may transfer files.
-#[derive(Args)]
-#[command(next_help_heading = "Network and files")]
-pub struct LimitArgs {
-    /// Send and receive files no faster than this, such as 10MB/s or 20Mbit/s
-    #[arg(long, value_name = "RATE", value_parser = units::rate, allow_hyphen_values = true)]
-    bwlimit: Option<u64>,
-}
-
-impl LimitArgs {
-    pub(super) fn over(&self, overrides: Overrides) -> Overrides {
-        Overrides { bwlimit: self.bwlimit, ..overrides }
     }
 }
 

@@ -77,11 +77,14 @@ enum CommandArgs {
 }
 
 impl CommandArgs {
+    #[cfg(feature = "worker")]
     fn is_worker(&self) -> bool {
-        #[cfg(feature = "worker")]
-        return matches!(self, Self::Worker(_));
-        #[cfg(not(feature = "worker"))]
-        return false;
+        matches!(self, Self::Worker(_))
+    }
+
+    #[cfg(not(feature = "worker"))]
+    fn is_worker(&self) -> bool {
+        false
     }
 }
 

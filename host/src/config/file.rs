@@ -25,6 +25,10 @@ pub(super) struct FileConfig {
     pub(super) ice_bind: Option<Vec<IpAddr>>,
     pub(super) worker: FileWorker,
     pub(super) client: FileClient,
+    #[cfg_attr(
+        not(feature = "peer"),
+        expect(dead_code, reason = "checked for the programs that use it")
+    )]
     pub(super) policy: FilePolicy,
     pub(super) server: FileServer,
     pub(super) warnings: Vec<String>,

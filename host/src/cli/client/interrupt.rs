@@ -1,8 +1,8 @@
 //! Ctrl-C and SIGTERM: requests to a client that follows a job.
 
 use super::exit::{Exit, Failure};
-use crate::cli::interrupt::{is_ignored, listen};
-use crate::client::interrupt::{CANCEL_WINDOW, Interrupt, Interrupts};
+use crate::cli::interrupt::listen;
+use crate::client::interrupt::listen;
 use std::time::Instant;
 use tokio::signal::unix::{Signal, SignalKind};
 use tokio::sync::watch;
@@ -47,5 +47,31 @@ async fn next(signals: &mut Option<Signal>) {
     match signals {
         Some(signals) => _ = signals.recv().await,
         None => std::future::pending().await,
+    }
+}
+
+/// Whether whoever started this program has it ignore the signal, as `nohup` does. Where the system
+/// does not say, nobody has.
+fn is_ignored(kind: SignalKind) -> bool {
+    std::fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores(&status, kind))
+}
+
+fn ignores(status: &str, kind: SignalKind) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let bit = u32::try_from(kind.as_raw_value() - 1).ok();
+    mask.zip(bit).is_some_and(|(mask, bit)| mask & 1u64.checked_shl(bit).unwrap_or(0) != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nohup_is_seen() {
+        let status = "Name:\tsleap-rtc\nSigBlk:\t0000000000000001\nSigIgn:\t0000000000001001\n";
+        assert!(ignores(status, SignalKind::hangup()));
+        assert!(!ignores(status, SignalKind::interrupt()));
+        assert!(!ignores("Name:\tsleap-rtc\n", SignalKind::hangup()));
     }
 }

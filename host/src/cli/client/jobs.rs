@@ -1,7 +1,8 @@
 //! `jobs`, `attach`, `logs`, `stop`, `cancel`, `fetch`: commands for existing jobs.
 
-use super::common::{CommonArgs, LimitArgs};
+use super::common::CommonArgs;
 use super::exit::{Exit, ExitWith, Failure};
+use super::limit::LimitArgs;
 use super::local::{self, LocalArgs};
 use super::{interrupt, print};
 use crate::client::existing_job::{self, Action};

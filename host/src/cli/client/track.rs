@@ -1,9 +1,10 @@
 //! `sleap-rtc client-track`: sends labels and models to a worker and downloads the predictions.
 
-use super::common::{CommonArgs, LimitArgs};
+use super::common::CommonArgs;
 use super::connect::{ConnectArgs, ConnectOptions};
 use super::environment::Environment;
 use super::exit::Failure;
+use super::limit::LimitArgs;
 use super::train::{existing, found};
 use crate::config::Overrides;
 use sleap_rtc_package::script::Frames;

@@ -1,9 +1,10 @@
 //! `sleap-rtc client-train`: sends a package to a worker and downloads the trained models.
 
-use super::common::{CommonArgs, LimitArgs};
+use super::common::CommonArgs;
 use super::connect::{ConnectArgs, ConnectOptions};
 use super::environment::Environment;
 use super::exit::Failure;
+use super::limit::LimitArgs;
 use crate::config::Overrides;
 use std::path::{Path, PathBuf};
 
