@@ -21,7 +21,8 @@ pub mod print;
 pub mod run_job;
 #[cfg(feature = "signaling")]
 pub mod signaling;
-#[cfg(all(test, feature = "default"))]
+#[cfg(test)]
+#[cfg(feature = "default")]
 mod tests;
 #[cfg(feature = "worker")]
 pub mod worker;
@@ -49,6 +50,7 @@ struct Cli {
     command: CommandArgs,
 }
 
+#[allow(clippy::large_enum_variant, reason = "there is one in the life of a program")]
 #[derive(Subcommand)]
 enum CommandArgs {
     /// Run the server where workers and clients meet
@@ -89,6 +91,7 @@ impl CommandArgs {
 }
 
 /// What to do, with checked options.
+#[allow(clippy::large_enum_variant, reason = "there is one in the life of a program")]
 #[derive(Debug)]
 pub enum Command {
     /// `signaling`

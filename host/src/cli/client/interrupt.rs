@@ -2,7 +2,7 @@
 
 use super::exit::{Exit, Failure};
 use crate::cli::interrupt::listen;
-use crate::client::interrupt::listen;
+use crate::client::interrupt::{CANCEL_WINDOW, Interrupt, Interrupts};
 use std::time::Instant;
 use tokio::signal::unix::{Signal, SignalKind};
 use tokio::sync::watch;
