@@ -2,6 +2,7 @@
 
 mod connect;
 mod description;
+mod failure;
 mod interrupt;
 mod jobs;
 mod limit;

@@ -1,8 +1,8 @@
 //! Commands for an existing job, found through the client's record or a job string.
 
+use super::action::Action;
 use super::display::Display;
 use super::interrupt::Interrupts;
-use super::output::Output;
 use super::record::Progress;
 use super::room::{Connected, Offered, Room};
 use super::submission::Submission;
@@ -11,34 +11,6 @@ use crate::config::Config;
 use sleap_rtc_protocol::connection::Purpose;
 use sleap_rtc_protocol::session::JobString;
 use std::path::PathBuf;
-
-/// What to do with an existing job.
-#[derive(Debug, Clone)]
-pub enum Action {
-    /// Show its log, then download the result.
-    Attach {
-        /// Where the result goes.
-        output: Output,
-        /// Show only what came after the event with this number; 0 shows everything.
-        after: u64,
-    },
-    /// Show its log.
-    Logs {
-        /// Keep showing it until the job ends.
-        follow: bool,
-        /// As in `Attach`.
-        after: u64,
-    },
-    /// End it early and keep the model.
-    Stop {
-        /// Also skip the runs that have not started.
-        all: bool,
-    },
-    /// End it now.
-    Cancel,
-    /// Download the result.
-    Fetch(Output),
-}
 
 /// Does `action` with the job, reconnecting if necessary. Returns where the result is, if it was
 /// downloaded.

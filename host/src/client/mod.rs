@@ -12,6 +12,7 @@
 //! | `reconnect` | continues over another connection when one is lost |
 //! | [`interrupt`] | what Ctrl-C and SIGTERM mean to a client that follows a job |
 //! | [`record`] | the user's record of submitted jobs |
+//! | `action` | what to do with an existing job |
 //! | [`existing_job`] | attach, logs, stop, cancel, fetch |
 //! | `legacy` | one job with a Python worker |
 //! | `legacy_script` | the script as Python workers read it |
@@ -25,6 +26,7 @@
 //! | `output` | where results go |
 //! | `partial_download` | where they are until they are complete |
 
+mod action;
 pub mod display;
 pub mod error;
 pub mod existing_job;
@@ -49,6 +51,7 @@ pub mod tracking;
 mod view;
 mod viewer;
 
+pub use action::Action;
 pub use error::ClientError;
 pub use explain::{explain, snapshot};
 pub use output::Output;

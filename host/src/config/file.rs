@@ -5,6 +5,7 @@ use super::policy::FilePolicy;
 use super::properties::WorkerProperties;
 use super::server::FileServer;
 use super::tree::{self, Bytes, Entries, FromItem, Item, Located, Place, Section};
+use super::values::{Parsed, time, unwrap_parsed};
 use super::{SlotsConfig, units};
 use sleap_rtc_base::ice::IceServer;
 use sleap_rtc_protocol::capabilities::Gpu;
@@ -153,10 +154,6 @@ fn rate(text: String) -> Result<u64, String> {
     units::rate(&text)
 }
 
-pub(super) fn time(text: String) -> Result<Duration, String> {
-    units::duration(&text)
-}
-
 /// A command line: a program and its first arguments.
 fn command(text: String) -> Result<Vec<String>, String> {
     let words = shell_words::split(&text).map_err(|error| error.to_string())?;
@@ -257,15 +254,6 @@ impl FromItem for u32 {
     }
 }
 
-/// How long an account on a TURN server lasts.
-pub(super) fn lifetime(text: String) -> Result<Duration, String> {
-    let lifetime = units::duration(&text)?;
-    if lifetime < Duration::from_secs(2) {
-        return Err("expects two seconds at least".into());
-    }
-    Ok(lifetime)
-}
-
 impl FromItem for IceServer {
     fn from_item(item: Item, place: &Place<'_>) -> Result<Self, ConfigError> {
         match offered_server(item, place, false)? {
@@ -318,22 +306,5 @@ impl FromItem for OneOrMore {
             Item::Text(text) => Ok(Self(vec![text])),
             list => Vec::from_item(list, place).map(Self),
         }
-    }
-}
-
-/// An address that stands in the file as a text.
-pub(super) struct Parsed<T>(T);
-
-pub(super) fn unwrap_parsed<T>(list: Vec<Parsed<T>>) -> Vec<T> {
-    list.into_iter().map(|Parsed(value)| value).collect()
-}
-
-impl<T: std::str::FromStr> FromItem for Parsed<T>
-where
-    T::Err: std::fmt::Display,
-{
-    fn from_item(item: Item, place: &Place<'_>) -> Result<Self, ConfigError> {
-        let text = String::from_item(item, place)?;
-        text.parse().map(Self).map_err(|error| place.error(format!("{text:?}: {error}")))
     }
 }

@@ -14,6 +14,7 @@ mod server;
 mod tests;
 mod tree;
 pub mod units;
+mod values;
 
 pub use error::ConfigError;
 pub use server::ServerConfig;

@@ -1,8 +1,8 @@
 //! `[policy]`: which plugins stand at the extension points.
 
 use super::error::ConfigError;
-use super::file::time;
 use super::tree::{Bytes, Section};
+use super::values::time;
 use std::time::Duration;
 #[cfg(feature = "peer")]
 use {

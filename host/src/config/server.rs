@@ -1,6 +1,7 @@
 //! `[signaling]`: what `sleap-rtc signaling` serves, and how much of it anybody may have.
 
 use super::tree::{Bytes, Section};
+use super::values::{Parsed, lifetime, unwrap_parsed};
 use super::{ConfigError, units};
 use sleap_rtc_signaling::ice::{IceOffer, OfferedServer};
 use sleap_rtc_signaling::server::{Limits, TlsFiles};
@@ -46,12 +47,10 @@ impl FileServer {
             None => section.take_with("tls_key", |_: String| Err("needs `tls_cert` too".into()))?,
         };
         let server = Self {
-            listen: section
-                .take::<Vec<super::file::Parsed<SocketAddr>>>("listen")?
-                .map(super::file::unwrap_parsed),
+            listen: section.take::<Vec<Parsed<SocketAddr>>>("listen")?.map(unwrap_parsed),
             state: section.take("state")?,
             ice_servers: section.take("ice_servers")?,
-            ice_lifetime: section.take_with("ice_lifetime", super::file::lifetime)?,
+            ice_lifetime: section.take_with("ice_lifetime", lifetime)?,
             tls,
             trust_proxy: section.take("trust_proxy")?.unwrap_or(false),
             limits: read_limits(section.section("limits")?)?,

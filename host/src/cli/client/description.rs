@@ -1,7 +1,7 @@
 //! Reads the descriptions of jobs and rooms from files.
 
 use super::exit::{Exit, Failure};
-use super::submit::blocking;
+use super::failure::blocking;
 use crate::client::Reading;
 use crate::client::package::{self, Given};
 use serde::de::DeserializeOwned;

@@ -3,6 +3,7 @@
 use super::connect::ConnectOptions;
 use super::description::load_job_description;
 use super::exit::{Exit, Failure};
+use super::failure::blocking;
 use super::track::TrackOptions;
 use super::train::TrainOptions;
 use super::{interrupt, print, room};
@@ -12,9 +13,16 @@ use crate::client::tracking::{self, Tracking};
 use crate::client::{self, Choose, ClientError, Job, Join, Output, Reading, SubmitOptions};
 use crate::config::Config;
 use sleap_rtc_protocol::job::{JobType, Requirements};
-use sleap_rtc_protocol::session::JobString;
 use sleap_rtc_transfer::Package;
 use std::path::Path;
+
+/// What to do when the one worker that was asked for refused.
+const OTHER_WORKERS: &str =
+    "to let another worker of the room take the job, use --room-id, --token and --auto-select";
+
+/// What of a failed training is not lost.
+const SAVED: &str = "models that were saved before can be fetched: `sleap-rtc fetch JOB`, with the \
+     job's id from above or from `sleap-rtc jobs`";
 
 /// Submits a training.
 pub(super) async fn train(options: TrainOptions, config: Config) -> Result<Exit, Failure> {
@@ -126,63 +134,4 @@ async fn submit(
 fn name_of(path: &Path) -> String {
     let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
     stem.unwrap_or_else(|| "package".into())
-}
-
-/// Runs blocking work outside the runtime's threads.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ClientError> + Send + 'static,
-) -> Result<T, Failure> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => Ok(done?),
-        Err(error) => Err(Failure::new(Exit::Unexpected, error)),
-    }
-}
-
-impl From<ClientError> for Failure {
-    fn from(error: ClientError) -> Self {
-        let exit = match &error {
-            ClientError::UnknownJob(_)
-            | ClientError::Package(_)
-            | ClientError::Policy(_)
-            | ClientError::Shared(_) => Exit::Usage,
-            ClientError::Signaling(_)
-            | ClientError::Connect { .. }
-            | ClientError::GivenUp { .. } => Exit::Connect,
-            ClientError::Detached(_) => Exit::Detached,
-            ClientError::NoWorker(_) => Exit::NoWorker,
-            ClientError::Refused(_) | ClientError::UnknownToWorker => Exit::Refused,
-            ClientError::JobFailed(_) => Exit::JobFailed,
-            ClientError::Transfer { .. }
-            | ClientError::Lost { .. }
-            | ClientError::Worker { .. }
-            | ClientError::Output { .. }
-            | ClientError::Unplaced { .. } => Exit::Transfer,
-            ClientError::Cancelled => Exit::Cancelled,
-            ClientError::Internal(_) => Exit::Unexpected,
-        };
-        let hint = match &error {
-            ClientError::Signaling(error) => error.advice(),
-            ClientError::Detached(job) => Some(how_to_reattach(job)),
-            _ => None,
-        };
-        Self { hint, ..Self::new(exit, error) }
-    }
-}
-
-/// What to do when the one worker that was asked for refused.
-const OTHER_WORKERS: &str =
-    "to let another worker of the room take the job, use --room-id, --token and --auto-select";
-
-/// What of a failed training is not lost.
-const SAVED: &str = "models that were saved before can be fetched: `sleap-rtc fetch JOB`, with the \
-     job's id from above or from `sleap-rtc jobs`";
-
-/// How to return to a job that keeps running.
-fn how_to_reattach(job_string: &JobString) -> String {
-    let job = &job_string.job;
-    format!(
-        "reattach with `sleap-rtc attach {job}`; `stop`, `cancel`, `logs` and `fetch` take the same \
-         id\non another machine, use the job string instead (it gives access to the job: keep it \
-         secret):\n{job_string}"
-    )
 }

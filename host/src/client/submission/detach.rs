@@ -2,7 +2,7 @@
 
 use super::{FLUSH, JobStatus, Submission, WHILE_IT_RAN};
 use crate::client::ClientError;
-use crate::client::existing_job::Action;
+use crate::client::action::Action;
 use crate::client::interrupt::Stage;
 use sleap_rtc_net::dialect::ClientEnd;
 use sleap_rtc_protocol::frame::ClientFrame;

@@ -9,8 +9,8 @@
 mod detach;
 mod result;
 
+use crate::client::action::Action;
 use crate::client::display::Display;
-use crate::client::existing_job::Action;
 use crate::client::interrupt::Stage;
 use crate::client::meter::Direction;
 use crate::client::partial_download::PartialDownload;

@@ -1,0 +1,56 @@
+//! How a client's errors end the program.
+
+use super::exit::{Exit, Failure};
+use crate::client::ClientError;
+use sleap_rtc_protocol::session::JobString;
+
+/// Runs blocking work outside the runtime's threads.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ClientError> + Send + 'static,
+) -> Result<T, Failure> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => Ok(done?),
+        Err(error) => Err(Failure::new(Exit::Unexpected, error)),
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let exit = match &error {
+            ClientError::UnknownJob(_)
+            | ClientError::Package(_)
+            | ClientError::Policy(_)
+            | ClientError::Shared(_) => Exit::Usage,
+            ClientError::Signaling(_)
+            | ClientError::Connect { .. }
+            | ClientError::GivenUp { .. } => Exit::Connect,
+            ClientError::Detached(_) => Exit::Detached,
+            ClientError::NoWorker(_) => Exit::NoWorker,
+            ClientError::Refused(_) | ClientError::UnknownToWorker => Exit::Refused,
+            ClientError::JobFailed(_) => Exit::JobFailed,
+            ClientError::Transfer { .. }
+            | ClientError::Lost { .. }
+            | ClientError::Worker { .. }
+            | ClientError::Output { .. }
+            | ClientError::Unplaced { .. } => Exit::Transfer,
+            ClientError::Cancelled => Exit::Cancelled,
+            ClientError::Internal(_) => Exit::Unexpected,
+        };
+        let hint = match &error {
+            ClientError::Signaling(error) => error.advice(),
+            ClientError::Detached(job) => Some(how_to_reattach(job)),
+            _ => None,
+        };
+        Self { hint, ..Self::new(exit, error) }
+    }
+}
+
+/// How to return to a job that keeps running.
+fn how_to_reattach(job_string: &JobString) -> String {
+    let job = &job_string.job;
+    format!(
+        "reattach with `sleap-rtc attach {job}`; `stop`, `cancel`, `logs` and `fetch` take the same \
+         id\non another machine, use the job string instead (it gives access to the job: keep it \
+         secret):\n{job_string}"
+    )
+}
