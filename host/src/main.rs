@@ -6,6 +6,16 @@ use tikv_jemallocator::Jemalloc;
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 
+/// The allocator's options: few arenas, and freed memory returns to the system within half a second, so
+/// that a transfer of any length stays below 64 MiB. They stand here rather than in cargo's configuration
+/// because that is found by the folder in which cargo starts: a build from elsewhere would lose them.
+// SAFETY: jemalloc declares this symbol weakly as a pointer to a C string that lives for ever and reads
+// it once, before `main`. A reference to a static array that ends in NUL is such a pointer.
+#[allow(unsafe_code)]
+#[used]
+#[unsafe(export_name = "_rjem_malloc_conf")]
+static MALLOC_CONF: &[u8; 29] = b"narenas:2,dirty_decay_ms:500\0";
+
 fn main() -> ExitCode {
     sleap_rtc::cli::main(std::env::args_os())
 }

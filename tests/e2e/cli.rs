@@ -269,3 +269,16 @@ fn servers_that_are_not_reached_over_udp_are_named() {
     // Neither does the worker pass over in silence what it was given.
     assert!(worker.log().contains(r#"unused=["turns:relay:5349"]"#), "{}", worker.log());
 }
+
+#[test]
+fn the_allocators_options_are_in_the_program() {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_sleap-rtc"))
+        .arg("--version")
+        .env("_RJEM_MALLOC_CONF", "stats_print:true")
+        .output()
+        .unwrap();
+    let report = String::from_utf8_lossy(&output.stderr);
+    for option in ["opt.narenas: 2", "opt.dirty_decay_ms: 500"] {
+        assert!(report.contains(option), "{option} is not in the allocator's report:\n{report}");
+    }
+}
