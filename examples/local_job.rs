@@ -24,12 +24,14 @@ use tokio_util::sync::CancellationToken;
 
 fn main() -> Result<ExitCode> {
     let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    let [first, second] = &arguments[..] else { bail!("usage: local_job PACKAGE OUTPUT") };
-    // A worker starts its own program as `PROGRAM run-job DIR`, once for each job: here that is us.
-    if first.as_os_str() == "run-job" {
+    // A worker starts its own program as `PROGRAM survey-gpus`, and as `PROGRAM run-job DIR` once for each
+    // job. Here that program is this one.
+    let own = ["run-job", "survey-gpus"].map(Path::new);
+    if arguments.first().is_some_and(|first| own.contains(&first.as_path())) {
         return Ok(sleap_rtc::cli::main(std::env::args_os()));
     }
-    let job = job(first, second)?;
+    let [package, output] = &arguments[..] else { bail!("usage: local_job PACKAGE OUTPUT") };
+    let job = job(package, output)?;
     let models = tokio::runtime::Runtime::new()?.block_on(run(job))?;
     println!("trained models are in {}", models.display());
     Ok(ExitCode::SUCCESS)
