@@ -2,7 +2,7 @@
 
 use std::io::{Error, ErrorKind};
 
-/// Whether there is no room: on the disk, or by the user's quota of bytes or files.
+/// Whether an error means that the disk is full or that the user's quota of bytes or files is used up.
 pub fn is_full(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }

@@ -1,4 +1,4 @@
-//! Asks the driver in a process of its own: a driver in trouble hangs whoever asks it, or ends it.
+//! Asks the driver in a separate process, because a broken driver can hang or crash its caller.
 
 use super::Survey;
 use super::command::{CommandError, run};
