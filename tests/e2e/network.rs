@@ -79,10 +79,12 @@ impl Machines {
     }
 }
 
+/// SCTP sends again after one second, three and seven, and five seconds of silence are suspect: two
+/// seconds are the longest cut after which the same connection is always in time.
 #[test]
-fn a_connection_survives_three_seconds_without_a_network() {
+fn a_connection_survives_two_seconds_without_a_network() {
     let Some(machines) = machines("10") else { return };
-    let said = machines.train_with_a_cut_of_s(3);
+    let said = machines.train_with_a_cut_of_s(2);
     assert!(!said.contains("Reconnected to"), "it was made anew:\n{said}");
 }
 
