@@ -60,9 +60,9 @@ fn a_client_that_connects_and_says_nothing_frees_the_slot_after_thirty_seconds()
     let answer = client.receive("answer");
     let sdp = serde_json::from_value(answer["sdp"].clone()).unwrap();
     let connected = runtime.block_on(async {
-        let (connection, legacy) = offering.accept(&sdp).await?;
-        let ours = connection.open_channel("ours", DIALECT).await?;
-        Ok::<_, rtc::RtcError>((connection, legacy, ours))
+        let (connection, python) = offering.accept(&sdp).await?;
+        let native = connection.open_channel("native", DIALECT).await?;
+        Ok::<_, rtc::RtcError>((connection, python, native))
     });
     let (since, _connected) = (Instant::now(), connected.unwrap());
     assert_eq!(observer.status(worker.peer_id()).as_deref(), Some("reserved"));

@@ -1,4 +1,4 @@
-"""An independent client: one training or inference job on a worker, in the legacy dialect.
+"""An independent client: one training or inference job on a worker, in the Python dialect.
 
 Prints every text that the worker sends. Exit codes: 0 the job succeeded and its file is in
 --output; 3 the server refused; 4 no worker; 5 the worker is busy; 6 the job failed; 7 the

@@ -1,6 +1,6 @@
-"""An independent worker: one job at a time in the legacy dialect, with the `sleap-nn` on PATH.
+"""An independent worker: one job at a time in the Python dialect, with the `sleap-nn` on PATH.
 
-Prints the same block of credentials as ours and serves until it is ended.
+Prints the same block of credentials as the Rust worker and serves until it is ended.
 """
 
 import asyncio

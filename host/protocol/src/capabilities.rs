@@ -171,7 +171,7 @@ impl WorkerFacts {
         let mut rest = peer.metadata.properties.clone();
         let hostname = text(rest.remove("hostname"));
         let status = read(rest.remove("status")).unwrap_or(WorkerStatus::Unknown);
-        let legacy = legacy_gpu(rest.remove("gpu_model"), rest.remove("gpu_memory_mb"));
+        let python = python_gpu(rest.remove("gpu_model"), rest.remove("gpu_memory_mb"));
         let gpus: Vec<Gpu> = read(rest.remove("gpus")).unwrap_or_default();
         let slots = read(rest.remove("max_concurrent_jobs")).unwrap_or(1);
         let one_if_available = u32::from(status == WorkerStatus::Available);
@@ -180,7 +180,7 @@ impl WorkerFacts {
             hostname,
             status,
             accelerators: Accelerators {
-                gpus: if gpus.is_empty() { legacy.into_iter().collect() } else { gpus },
+                gpus: if gpus.is_empty() { python.into_iter().collect() } else { gpus },
                 driver_version: text(rest.remove("driver_version")),
                 cuda_version: text(rest.remove("cuda_version")),
             },
@@ -239,7 +239,7 @@ fn text(value: Option<Value>) -> Option<String> {
     read::<String>(value).filter(|text| !matches!(text.as_str(), "" | "unknown" | "N/A"))
 }
 
-fn legacy_gpu(model: Option<Value>, memory: Option<Value>) -> Option<Gpu> {
+fn python_gpu(model: Option<Value>, memory: Option<Value>) -> Option<Gpu> {
     let memory_mib = memory?.as_f64().filter(|mib| *mib >= 1.0)? as u64;
     let model = text(model).unwrap_or_else(|| "GPU".into());
     Some(Gpu { model, memory_mib, ..Gpu::default() })

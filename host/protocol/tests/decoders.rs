@@ -62,7 +62,7 @@ const FRAMES: &[&str] = &[
 ];
 
 /// Words of the Python programs, in either direction.
-const LEGACY: &[&str] = &[
+const PYTHON: &[&str] = &[
     "PACKAGE_TYPE::train",
     "OUTPUT_DIR::models",
     "FILE_META::a.zip:12:False",
@@ -102,7 +102,7 @@ fn the_examples_are_whole() {
             frame::decode(text).is_ok_and(|read: WorkerFrame| read != WorkerFrame::Unknown);
         assert!(client || worker, "{text}");
     }
-    for text in LEGACY {
+    for text in PYTHON {
         let client = !matches!(ClientText::decode(text), ClientText::Other(_));
         let worker = !matches!(WorkerText::decode(text), WorkerText::Log(_));
         assert!(client || worker || text.starts_with('\r'), "{text}");
@@ -154,8 +154,8 @@ fn data_channel_frames() {
 }
 
 #[test]
-fn legacy_texts() {
-    each("texts of the legacy dialect", texts(LEGACY), |text| {
+fn python_texts() {
+    each("texts of the Python dialect", texts(PYTHON), |text| {
         if let read @ ClientText::FileMeta(_) = ClientText::decode(&text) {
             prop_assert_eq!(ClientText::decode(&read.encode()), read);
         }

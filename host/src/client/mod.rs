@@ -14,8 +14,7 @@
 //! | [`record`] | the user's record of submitted jobs |
 //! | `action` | what to do with an existing job |
 //! | [`existing_job`] | attach, logs, stop, cancel, fetch |
-//! | `legacy` | one job with a Python worker |
-//! | `legacy_script` | the script as Python workers read it |
+//! | `python` | one job with a Python worker |
 //! | [`shared`] | jobs on storage that both sides see |
 //! | [`meter`] | the progress of a transfer as text |
 //! | [`display`] | progress bars and log on a terminal, plain lines on a pipe |
@@ -33,13 +32,12 @@ pub mod existing_job;
 mod explain;
 mod given;
 pub mod interrupt;
-mod legacy;
-mod legacy_script;
 pub mod meter;
 mod output;
 pub mod package;
 mod partial_download;
 mod prompt;
+mod python;
 mod reading;
 mod reconnect;
 pub mod record;
@@ -182,7 +180,7 @@ async fn with_room(
     let connected = or_interrupt(interrupts, connecting).await?;
     tracing::debug!(worker = %connected.worker, dialect = ?connected.dialect, "connected");
     match connected.dialect {
-        Dialect::Ours => {
+        Dialect::Native => {
             let job_ref = JobString {
                 room: options.join.credentials().clone(),
                 worker: connected.worker.clone(),
@@ -192,15 +190,16 @@ async fn with_room(
             let submit = Submit { config, job_ref: &job_ref, spec: &spec, job, submitting: None };
             submit.run(room, connected, options.viewer, interrupts).await
         }
-        Dialect::Legacy => {
+        Dialect::Python => {
             let viewer = options.viewer.map(Viewer::open);
             let mut display = Display::new(&connected.worker);
             let Connected { worker, connection, channel, .. } = connected;
-            let (patience, stage) = (config.client.legacy, watch::Sender::new(Stage::Uploading));
-            let work = legacy::run(channel, &spec, job, patience, &stage, &mut display, viewer);
+            let (patience, stage) =
+                (config.client.python_silence, watch::Sender::new(Stage::Uploading));
+            let work = python::run(channel, &spec, job, patience, &stage, &mut display, viewer);
             let done = or_interrupt(interrupts, work).await;
             if matches!(done, Err(ClientError::Cancelled)) && *stage.borrow() == Stage::Following {
-                say(&legacy::abandoned_text(&worker));
+                say(&python::abandoned_text(&worker));
             }
             connection.close().await;
             done
@@ -221,7 +220,7 @@ async fn resume(
     let purpose = Purpose::KnownJob { job: job_ref.job.clone() };
     let offer = async { room.offer(&job_ref.worker, purpose).await };
     let connected = match or_interrupt(interrupts, offer).await {
-        Ok(Offered::Yes(connected)) if connected.dialect == Dialect::Ours => connected,
+        Ok(Offered::Yes(connected)) if connected.dialect == Dialect::Native => connected,
         Err(ClientError::Cancelled) => return Some(Err(ClientError::Cancelled)),
         _ => return None,
     };

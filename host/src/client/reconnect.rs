@@ -204,7 +204,7 @@ impl Dialer<'_> {
             }
             let offer = self.room.offer_within(self.worker, self.purpose.clone(), ANSWER_LIMIT);
             match offer.await {
-                Ok(Offered::Yes(connected)) if connected.dialect == Dialect::Ours => {
+                Ok(Offered::Yes(connected)) if connected.dialect == Dialect::Native => {
                     return Ok(connected);
                 }
                 Ok(Offered::Refused(text)) if self.purpose == Purpose::NewJob => {

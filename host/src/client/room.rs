@@ -32,9 +32,9 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dialect {
     /// `sleap-rtc/1`.
-    Ours,
-    /// A Python worker.
-    Legacy,
+    Native,
+    /// The Python program's texts.
+    Python,
 }
 
 /// An open connection to a worker.
@@ -235,7 +235,7 @@ impl Room {
                 return Ok(Offered::Absent(text));
             }
         };
-        let (connection, legacy) = match offering.accept(&answer.sdp).await {
+        let (connection, python) = match offering.accept(&answer.sdp).await {
             Ok(connected) => connected,
             Err(RtcError::NoPath) if !answer.speaks_native() && !was_free => {
                 return Ok(Offered::Refused(format!(
@@ -246,10 +246,10 @@ impl Room {
             Err(error) => return Err(connect(error)),
         };
         let (channel, dialect) = if answer.speaks_native() {
-            let ours = connection.open_channel(PYTHON_CHANNEL_LABEL, DIALECT).await;
-            (ours.map_err(connect)?, Dialect::Ours)
+            let native = connection.open_channel(PYTHON_CHANNEL_LABEL, DIALECT).await;
+            (native.map_err(connect)?, Dialect::Native)
         } else {
-            (legacy, Dialect::Legacy)
+            (python, Dialect::Python)
         };
         debug!(took_ms = start.elapsed().as_secs_f64() * 1e3, "the connection is open");
         // From here on the connection holds the slot.

@@ -123,14 +123,14 @@ pub struct ClientConfig {
     /// How long a lost connection to a worker is tried to be made again.
     pub reconnect_for: Duration,
     /// How long a Python worker may be silent.
-    pub legacy: LegacyPatience,
+    pub python_silence: PythonSilence,
     /// Where it is noted what was hashed before; `None`: nowhere.
     pub hashes: Option<PathBuf>,
 }
 
 /// How long a Python worker may say nothing (its keep-alives do not count) before it is given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LegacyPatience {
+pub struct PythonSilence {
     /// While a model is trained or applied: validation of a big data set prints nothing.
     pub in_a_run: Duration,
     /// At every other moment.
@@ -256,9 +256,9 @@ pub fn load(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigErr
             jobs_dir: sources.data("client/jobs"),
             bwlimit: overrides.bwlimit.or(file.client.bwlimit),
             reconnect_for: file.client.reconnect_for.unwrap_or(RECONNECT_FOR),
-            legacy: LegacyPatience {
-                in_a_run: file.client.legacy_run_silence.unwrap_or(LEGACY_RUN_SILENCE),
-                otherwise: file.client.legacy_silence.unwrap_or(LEGACY_SILENCE),
+            python_silence: PythonSilence {
+                in_a_run: file.client.legacy_run_silence.unwrap_or(PYTHON_RUN_SILENCE),
+                otherwise: file.client.legacy_silence.unwrap_or(PYTHON_SILENCE),
             },
             hashes: sources.cache_dir.as_ref().map(|dir| dir.join("sleap-rtc/hashes.sqlite")),
         },
@@ -287,8 +287,8 @@ pub fn load(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigErr
 
 /// Laptops sleep over night.
 const RECONNECT_FOR: Duration = Duration::from_secs(12 * 3600);
-const LEGACY_SILENCE: Duration = Duration::from_secs(120);
-const LEGACY_RUN_SILENCE: Duration = Duration::from_secs(3600);
+const PYTHON_SILENCE: Duration = Duration::from_secs(120);
+const PYTHON_RUN_SILENCE: Duration = Duration::from_secs(3600);
 /// A package that stopped in the middle.
 const RESUME_WITHIN: Duration = Duration::from_secs(120);
 

@@ -1,7 +1,7 @@
 //! Answers job requests: would this worker take the job, and how long would it need?
 
 use super::coordinator::CoordinatorHandle;
-use super::{Site, staging};
+use super::{WorkerContext, admission};
 use serde_json::json;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::{JobDescription, Refusal, RefusalCode};
@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 /// The answer to one job request, on its way.
 pub(super) struct Answering {
-    pub(super) site: Arc<Site>,
+    pub(super) context: Arc<WorkerContext>,
     pub(super) coordinator: CoordinatorHandle,
     pub(super) signaling: SignalingClient,
     pub(super) own_id: PeerId,
@@ -27,14 +27,14 @@ impl Answering {
     /// Asks the policies, reserves, and answers.
     pub(super) async fn answer(self, peer: PeerId, request: JobRequest) {
         let job = description(&request);
-        let verdict = match staging::check(&self.site, &peer, &job).await {
+        let verdict = match admission::check(&self.context, &peer, &job).await {
             Ok(()) => self.coordinator.reserve(&peer).await,
             Err(refusal) => Err(refusal),
         };
         let minutes = match &verdict {
             Ok(()) => {
-                let policies = self.site.policies.asked_by(peer.as_str());
-                policies.estimate(&job, &self.site.facts_for(&peer)).await
+                let policies = self.context.policies.asked_by(peer.as_str());
+                policies.estimate(&job, &self.context.facts_for(&peer)).await
             }
             Err(_) => None,
         };
@@ -45,7 +45,7 @@ impl Answering {
             Err(refusal) => info!(%peer, reason = %refusal.message, "job request refused"),
         }
         let minutes = minutes.map(|estimate| estimate.minutes);
-        let response = response(&self.site, self.status, request.job_id, verdict, minutes);
+        let response = response(&self.context, self.status, request.job_id, verdict, minutes);
         let payload = AppMessage::JobResponse(response);
         let message = PeerMessage { from_peer_id: self.own_id, to_peer_id: peer, payload };
         if let Err(error) = self.signaling.send(ClientMessage::PeerMessage(message)).await {
@@ -73,13 +73,13 @@ fn description(request: &JobRequest) -> JobDescription {
 
 /// What a client hears of its request, accepted or not.
 pub(super) fn response(
-    site: &Site,
+    context: &WorkerContext,
     status: WorkerStatus,
     job_id: String,
     verdict: Result<(), Refusal>,
     minutes: Option<f64>,
 ) -> JobResponse {
-    let facts = site.facts();
+    let facts = context.facts();
     let gpu = facts.accelerators.largest();
     let mut worker_info = serde_json::Map::new();
     if let Some(utilization) = gpu.and_then(|gpu| gpu.utilization) {

@@ -2,7 +2,7 @@
 
 use super::coordinator::CoordinatorHandle;
 use super::error::ConnectionError;
-use super::{Site, legacy, ours};
+use super::{WorkerContext, native, python};
 use sleap_rtc_net::dialect::WorkerEnd;
 use sleap_rtc_net::rtc::{self, Channel, Connection};
 use sleap_rtc_protocol::DIALECT;
@@ -18,7 +18,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 
 /// An offer that was admitted, and all that is needed to serve it.
 pub(super) struct Connecting {
-    pub(super) site: Arc<Site>,
+    pub(super) context: Arc<WorkerContext>,
     pub(super) signaling: SignalingClient,
     pub(super) coordinator: CoordinatorHandle,
     pub(super) own_id: PeerId,
@@ -28,18 +28,19 @@ pub(super) struct Connecting {
 impl Connecting {
     /// Answers, waits for the channel, and serves it until one side is done.
     pub(super) async fn serve(self) -> Result<(), ConnectionError> {
-        let (connection, sdp) = rtc::answer(&self.site.rtc(), &self.offer.sdp).await?;
-        let ours = self.offer.speaks_native();
+        let (connection, sdp) = rtc::answer(&self.context.rtc(), &self.offer.sdp).await?;
+        let speaks_native = self.offer.speaks_native();
         let answer = Description {
             sender: self.own_id.clone(),
             target: self.offer.sender.clone(),
             sdp,
-            protocols: if ours { vec![DIALECT.to_owned()] } else { Vec::new() },
+            protocols: if speaks_native { vec![DIALECT.to_owned()] } else { Vec::new() },
             purpose: None,
             attempt: self.offer.attempt,
         };
         self.signaling.send(ClientMessage::Answer(answer)).await?;
-        let channel = tokio::time::timeout(CONNECT_LIMIT, first_channel(&connection, ours)).await;
+        let channel =
+            tokio::time::timeout(CONNECT_LIMIT, first_channel(&connection, speaks_native)).await;
         let Ok(Some(channel)) = channel else {
             let source = connection.unopened();
             return Err(ConnectionError::NeverConnected { limit: CONNECT_LIMIT, source });
@@ -57,24 +58,24 @@ impl Connecting {
         }
         let client = super::Client {
             peer: self.offer.sender,
-            site: self.site,
+            context: self.context,
             coordinator: self.coordinator,
             new_job,
         };
         if channel.protocol() == DIALECT {
-            ours::serve(client, WorkerEnd::new(channel)).await
+            native::serve(client, WorkerEnd::new(channel)).await
         } else {
-            legacy::serve(client, channel).await
+            python::serve(client, channel).await
         }
     }
 }
 
-/// The channel to talk on: the first one, or for our own client the first that speaks our dialect
-/// (it opens the legacy one too, and says nothing there).
-async fn first_channel(connection: &Connection, ours: bool) -> Option<Channel> {
+/// The channel to serve: a Python client's first, or the first that speaks `sleap-rtc/1`. A native client
+/// also opens a Python channel, and sends nothing on it.
+async fn first_channel(connection: &Connection, speaks_native: bool) -> Option<Channel> {
     loop {
         let channel = connection.next_channel().await?;
-        if !ours || channel.protocol() == DIALECT {
+        if !speaks_native || channel.protocol() == DIALECT {
             return Some(channel);
         }
     }

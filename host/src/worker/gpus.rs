@@ -1,7 +1,7 @@
 //! Looks at the machine's GPUs while the worker runs: what they are used for changes, by this
 //! worker's jobs and by anybody else's programs, and a driver may go or come back.
 
-use super::Site;
+use super::WorkerContext;
 use super::coordinator::CoordinatorHandle;
 use super::gpu_pool::GpuPool;
 use rustix::process::{Pid, getsid};
@@ -77,20 +77,20 @@ pub(super) async fn look() -> Survey {
 /// Looks again and again until `shutdown`: after each interval, and whenever a job begins, ends or
 /// is decided about.
 pub(super) async fn watch(
-    site: Arc<Site>,
+    context: Arc<WorkerContext>,
     coordinator: CoordinatorHandle,
     shutdown: CancellationToken,
 ) {
     let looking = async {
         loop {
-            let interval = match site.facts().problems().is_empty() {
+            let interval = match context.facts().problems().is_empty() {
                 true => INTERVAL,
                 false => TROUBLE_INTERVAL,
             };
-            let _ = tokio::time::timeout(interval, site.looks.wanted.notified()).await;
+            let _ = tokio::time::timeout(interval, context.looks.wanted.notified()).await;
             let began = Instant::now();
             coordinator.surveyed(look().await).await;
-            site.looks.last.send_replace(Some(began));
+            context.looks.last.send_replace(Some(began));
         }
     };
     shutdown.run_until_cancelled(looking).await;

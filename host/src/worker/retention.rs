@@ -1,6 +1,6 @@
 //! Which jobs' folders may go: results wait until they are fetched, and a while longer.
 
-use super::Site;
+use super::WorkerContext;
 use crate::config::RetentionConfig;
 use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_base::error::WithCauses;
@@ -19,17 +19,17 @@ const INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Looks after the folders until `shutdown`: at the start, after each job and from
 /// time to time.
-pub(super) async fn watch(site: Arc<Site>, shutdown: CancellationToken) {
-    let mut job_over = site.job_over.subscribe();
+pub(super) async fn watch(context: Arc<WorkerContext>, shutdown: CancellationToken) {
+    let mut job_over = context.job_over.subscribe();
     let tidying = async {
-        let (state_dir, cache) = (site.state_dir.clone(), site.limits.cache.clone());
+        let (state_dir, cache) = (context.state_dir.clone(), context.limits.cache.clone());
         let left = move || {
             sweep(&state_dir);
             salvage(&state_dir, cache.as_ref());
         };
         let _ = tokio::task::spawn_blocking(left).await;
         loop {
-            let (state_dir, limits) = (site.state_dir.clone(), site.retention);
+            let (state_dir, limits) = (context.state_dir.clone(), context.retention);
             // Folders may be large and disks slow; a panic there is in the log.
             let _ = tokio::task::spawn_blocking(move || tidy(&state_dir, &limits, now_ms())).await;
             let _ = tokio::time::timeout(INTERVAL, job_over.changed()).await;

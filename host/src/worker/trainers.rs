@@ -1,7 +1,7 @@
 //! Which trainers this machine has, looked for at the start and again while something is wrong with
 //! them.
 
-use super::Site;
+use super::WorkerContext;
 use super::coordinator::CoordinatorHandle;
 use super::gpus::report_changes;
 use sleap_rtc_job::trainers::{Trainer, Trainers};
@@ -59,18 +59,18 @@ impl KnownTrainers {
 /// Looks for trainers until there is nothing to complain about, or until `shutdown`. Nobody waits
 /// for it to register.
 pub(super) async fn watch(
-    site: Arc<Site>,
+    context: Arc<WorkerContext>,
     coordinator: CoordinatorHandle,
     shutdown: CancellationToken,
 ) {
     let looking = async {
         loop {
-            let settings = &site.runner.settings;
+            let settings = &context.runner.settings;
             let trainers = Trainers::find(&settings.toolbox(), &settings.trainer_variables()).await;
-            report(&site, &trainers);
+            report(&context, &trainers);
             let is_well = trainers.problems().is_empty();
-            site.update_facts(|facts| facts.worker.sleap_version = trainers.version.clone());
-            site.trainers.0.send_replace(Some(trainers));
+            context.update_facts(|facts| facts.worker.sleap_version = trainers.version.clone());
+            context.trainers.0.send_replace(Some(trainers));
             coordinator.facts_changed().await;
             if is_well {
                 return;
@@ -81,9 +81,9 @@ pub(super) async fn watch(
     shutdown.run_until_cancelled(looking).await;
 }
 
-fn report(site: &Site, trainers: &Trainers) {
-    report_changes(&site.trainers.problems(), &trainers.problems());
-    let before = site.trainers.0.borrow();
+fn report(context: &WorkerContext, trainers: &Trainers) {
+    report_changes(&context.trainers.problems(), &trainers.problems());
+    let before = context.trainers.0.borrow();
     if before.as_ref().is_some_and(|before| before.training == trainers.training) {
         return;
     }

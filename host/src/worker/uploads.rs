@@ -4,7 +4,7 @@
 //! another goes on where it was, in the slot that the first connection holds. One connection at a
 //! time has it, so that nobody else writes into the job's folder.
 
-use super::staging::Unstarted;
+use super::staged_job::StagedJob;
 use parking_lot::Mutex;
 use sleap_rtc_job::JobFolder;
 use sleap_rtc_protocol::ids::JobId;
@@ -13,8 +13,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
-type Heir = oneshot::Sender<Upload>;
-type ByJob = Arc<Mutex<HashMap<JobId, mpsc::Sender<Heir>>>>;
+type Successor = oneshot::Sender<Upload>;
+type ByJob = Arc<Mutex<HashMap<JobId, mpsc::Sender<Successor>>>>;
 
 /// All uploads of a worker.
 pub(crate) struct Uploads {
@@ -25,10 +25,10 @@ pub(crate) struct Uploads {
 /// A package on its way in, in the hands of one connection. Dropped, it takes the job's folder
 /// with it.
 pub(super) struct Upload {
-    pub(super) unstarted: Unstarted,
+    pub(super) staged: StagedJob,
     /// Everything is here; the job is only to be started.
     pub(super) is_complete: bool,
-    heirs: mpsc::Receiver<Heir>,
+    successors: mpsc::Receiver<Successor>,
     registered: UploadEntry,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct Upload {
 struct UploadEntry {
     job: JobId,
     uploads: ByJob,
-    sender: mpsc::Sender<Heir>,
+    sender: mpsc::Sender<Successor>,
 }
 
 impl Drop for UploadEntry {
@@ -53,7 +53,7 @@ impl Uploads {
 
     /// Begins the upload of a job whose folder has just been made, and so is the only one.
     pub(super) fn begin(&self, folder: JobFolder) -> Upload {
-        let (sender, heirs) = mpsc::channel(1);
+        let (sender, successors) = mpsc::channel(1);
         let job = folder.id().clone();
         let uploads = self.by_job.clone();
         let mut by_job = uploads.lock();
@@ -61,9 +61,9 @@ impl Uploads {
         drop(by_job);
         let registered = UploadEntry { job, uploads, sender };
         Upload {
-            unstarted: Unstarted::new(folder, self.cache.clone()),
+            staged: StagedJob::new(folder, self.cache.clone()),
             is_complete: false,
-            heirs,
+            successors,
             registered,
         }
     }
@@ -72,27 +72,27 @@ impl Uploads {
     /// more: the job has started, or its folder is gone.
     pub(super) async fn take_over(&self, job: &JobId) -> Option<Upload> {
         let holder = self.by_job.lock().get(job).cloned()?;
-        let (heir, inherited) = oneshot::channel();
-        holder.send(heir).await.ok()?;
+        let (successor, inherited) = oneshot::channel();
+        holder.send(successor).await.ok()?;
         inherited.await.ok()
     }
 }
 
 impl Upload {
     /// The connection that wants to go on with this upload. Cancel safe.
-    pub(super) async fn heir(&mut self) -> Heir {
+    pub(super) async fn successor(&mut self) -> Successor {
         // Never none: `registered` holds a sender.
-        match self.heirs.recv().await {
-            Some(heir) => heir,
+        match self.successors.recv().await {
+            Some(successor) => successor,
             None => std::future::pending().await,
         }
     }
 
     /// Hands the upload over and waits until it is no upload any more: the slot is held in the name
-    /// of the connection that began. Gives it back when the heir is gone.
-    pub(super) async fn pass_to(self, heir: Heir) -> Result<(), Box<Self>> {
+    /// of the connection that began. Gives it back when the successor is gone.
+    pub(super) async fn pass_to(self, successor: Successor) -> Result<(), Box<Self>> {
         let holder = self.registered.sender.clone();
-        heir.send(self).map_err(Box::new)?;
+        successor.send(self).map_err(Box::new)?;
         holder.closed().await;
         Ok(())
     }

@@ -4,7 +4,7 @@
 //! The jobs' folders tell. What was removed from the disk is forgotten, so what is kept for less
 //! than the window counts for less. Users are what clients call themselves.
 
-use super::Site;
+use super::WorkerContext;
 use super::coordinator::CoordinatorHandle;
 use serde_json::{Map, Value};
 use sleap_rtc_base::clock::now_ms;
@@ -30,21 +30,21 @@ const NAME_BYTES: usize = 256;
 
 /// Counts again and again until `shutdown`, and tells the room.
 pub(super) async fn watch(
-    site: Arc<Site>,
+    context: Arc<WorkerContext>,
     coordinator: CoordinatorHandle,
     shutdown: CancellationToken,
 ) {
-    let mut job_over = site.job_over.subscribe();
+    let mut job_over = context.job_over.subscribe();
     let counting = async {
         loop {
-            let state_dir = site.state_dir.clone();
+            let state_dir = context.state_dir.clone();
             let counted = tokio::task::spawn_blocking(move || {
                 let now_ms = now_ms();
                 told(used_s(&runs(&state_dir, now_ms), now_ms))
             });
             // A panic there is in the log; what was told before stands.
             if let Ok(used) = counted.await {
-                site.update_facts(|facts| {
+                context.update_facts(|facts| {
                     facts.worker.properties.insert(USED_BY_USER.into(), Value::Object(used));
                 });
                 coordinator.facts_changed().await;

@@ -8,12 +8,12 @@ macro_rules! trainings {
     ($version:expr) => {
         #[test]
         fn our_client_trains_by_session_string_on_a_python_worker() {
-            trains(Ours, Python($version), Session);
+            trains(Native, Python($version), Session);
         }
 
         #[test]
         fn a_python_client_trains_with_room_credentials_on_our_worker() {
-            trains(Python($version), Ours, Room);
+            trains(Python($version), Native, Room);
         }
     };
 }
@@ -23,58 +23,58 @@ macro_rules! everything_else {
     ($version:expr) => {
         #[test]
         fn our_client_trains_with_room_credentials_on_a_python_worker() {
-            trains(Ours, Python($version), Room);
+            trains(Native, Python($version), Room);
         }
 
         #[test]
         fn a_python_client_trains_by_session_string_on_our_worker() {
-            trains(Python($version), Ours, Session);
+            trains(Python($version), Native, Session);
         }
 
         #[test]
         fn tracking() {
-            tracks(Ours, Python($version));
-            tracks(Python($version), Ours);
+            tracks(Native, Python($version));
+            tracks(Python($version), Native);
         }
 
         #[test]
         fn a_failing_job() {
-            fails(Ours, Python($version));
-            fails(Python($version), Ours);
+            fails(Native, Python($version));
+            fails(Python($version), Native);
         }
 
         #[test]
         fn a_busy_worker() {
-            refuses_when_busy(Ours, Python($version));
-            refuses_when_busy(Python($version), Ours);
+            refuses_when_busy(Native, Python($version));
+            refuses_when_busy(Python($version), Native);
         }
 
         #[test]
         fn packages_of_any_layout() {
-            takes_every_layout(Ours, Python($version));
-            takes_every_layout(Python($version), Ours);
+            takes_every_layout(Native, Python($version));
+            takes_every_layout(Python($version), Native);
         }
 
         #[test]
         fn fifty_mb_each_way_with_a_python_worker() {
-            moves_50_mb_each_way(Ours, Python($version));
+            moves_50_mb_each_way(Native, Python($version));
         }
 
         #[test]
         fn fifty_mb_each_way_with_a_python_client() {
-            moves_50_mb_each_way(Python($version), Ours);
+            moves_50_mb_each_way(Python($version), Native);
         }
 
         #[test]
         fn progress_and_stop() {
-            shows_progress_and_stops(Ours, Python($version));
-            shows_progress_and_stops(Python($version), Ours);
+            shows_progress_and_stops(Native, Python($version));
+            shows_progress_and_stops(Python($version), Native);
         }
 
         #[test]
         fn shared_storage() {
-            shares_storage(Ours, Python($version));
-            shares_storage(Python($version), Ours);
+            shares_storage(Native, Python($version));
+            shares_storage(Python($version), Native);
         }
     };
 }

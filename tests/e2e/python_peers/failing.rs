@@ -25,7 +25,7 @@ fn python_worker_fails(how: &str, stage: &str, codes: &[i32]) {
     pair.client_config = if how == "--silent" { LITTLE_PATIENCE } else { PATIENCE };
     let start = Instant::now();
     let package = fixture("train_topdown.zip");
-    let (code, text) = pair.train(Ours, Session, &package, &[]).unwrap().end();
+    let (code, text) = pair.train(Native, Session, &package, &[]).unwrap().end();
     let took_s = start.elapsed().as_secs_f64();
     println!("Python worker {how} {stage}: our client ended with {code} after {took_s:.1} s");
     assert!(codes.contains(&code), "{stage}: exit code {code}\n{text}");
@@ -36,7 +36,7 @@ fn python_worker_fails(how: &str, stage: &str, codes: &[i32]) {
 
 /// Our worker is free again after the Python client has failed, and serves the next one.
 fn python_client_fails(how: &str, stage: &str) {
-    let Some(pair) = Pair::new(Ours) else { return };
+    let Some(pair) = Pair::new(Native) else { return };
     let package = fixture("train_topdown.zip");
     let start = Instant::now();
     let Some(mut failing) = pair.train(PYTHON, Session, &package, &[how, stage]) else { return };
@@ -46,7 +46,7 @@ fn python_client_fails(how: &str, stage: &str) {
     pair.wait_status("available");
     let took_s = start.elapsed().as_secs_f64();
     println!("Python client {how} {stage}: our worker was free again after {took_s:.1} s");
-    pair.train(Ours, Session, &package, &[]).unwrap().assert_code(0);
+    pair.train(Native, Session, &package, &[]).unwrap().assert_code(0);
     failing.process.kill();
     pair.wait_idle();
 }

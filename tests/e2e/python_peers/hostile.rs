@@ -1,4 +1,4 @@
-//! Legacy peers that ask for what they must not have, cancel, or send what is broken.
+//! Python peers that ask for what they must not have, cancel, or send what is broken.
 
 use crate::support::*;
 use std::{fs, path::Path};
@@ -50,7 +50,7 @@ fn a_python_worker_that_fails_ends_our_client_with_code_6() {
     worker.kill();
 }
 
-/// Our worker neither writes outside its folder nor breaks, whatever a legacy client sends.
+/// Our worker neither writes outside its folder nor breaks, whatever a Python client sends.
 fn hostile_client(hostile: impl Fn(&Site) -> Vec<String>) {
     let site = Site::new();
     let server = site.server();
@@ -78,7 +78,7 @@ fn package(path: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_legacy_package_name_that_leaves_the_folder_writes_nothing_outside() {
+fn a_python_package_name_that_leaves_the_folder_writes_nothing_outside() {
     for name in ["../../escaped.zip", "/tmp/escaped.zip", r"..\..\escaped.zip"] {
         hostile_client(|_| {
             let mut arguments = package(&fixture("train_single.zip"));
@@ -89,7 +89,7 @@ fn a_legacy_package_name_that_leaves_the_folder_writes_nothing_outside() {
 }
 
 #[test]
-fn a_legacy_output_folder_that_leaves_the_folder_writes_nothing_outside() {
+fn a_python_output_folder_that_leaves_the_folder_writes_nothing_outside() {
     hostile_client(|_| {
         let mut arguments = package(&fixture("train_single.zip"));
         arguments.extend(["--output-dir".into(), "../../escaped".into()]);
@@ -98,7 +98,7 @@ fn a_legacy_output_folder_that_leaves_the_folder_writes_nothing_outside() {
 }
 
 #[test]
-fn legacy_zips_that_are_hostile_are_refused() {
+fn python_zips_that_are_hostile_are_refused() {
     hostile_client(|site| {
         let zip = Zip::new(site, "p.zip").fixture("train_single.zip", "", &[]);
         package(&zip.file("../../escaped", b"boo").finish())
@@ -116,7 +116,7 @@ fn legacy_zips_that_are_hostile_are_refused() {
 }
 
 #[test]
-fn a_legacy_package_of_another_size_than_announced_is_refused() {
+fn a_python_package_of_another_size_than_announced_is_refused() {
     hostile_client(|_| {
         let mut arguments = package(&fixture("train_single.zip"));
         arguments.extend(["--announce-size".into(), "1000".into()]);
@@ -125,7 +125,7 @@ fn a_legacy_package_of_another_size_than_announced_is_refused() {
 }
 
 #[test]
-fn a_legacy_result_name_that_leaves_the_folder_writes_nothing_outside() {
+fn a_python_result_name_that_leaves_the_folder_writes_nothing_outside() {
     for name in ["../../escaped.zip", "/tmp/escaped.zip"] {
         let site = Site::new();
         let server = site.server();

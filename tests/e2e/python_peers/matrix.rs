@@ -8,7 +8,7 @@ use rustix::process::Signal;
 pub(super) fn trains(client: Side, worker: Side, how: How) {
     let Some(pair) = Pair::new(worker) else { return };
     // Of what SLEAP exports today a Python worker trains nothing, unless our client sends it.
-    let both_python = client != Ours && worker != Ours;
+    let both_python = client != Native && worker != Native;
     let (package, models) = if both_python { ("single", 1) } else { ("topdown", 2) };
     let package = fixture(&format!("train_{package}.zip"));
     let Some(mut client) = pair.train(client, how, &package, &[]) else { return };
@@ -43,12 +43,12 @@ pub(super) fn refuses_when_busy(client: Side, worker: Side) {
     let env = [("FAKE_SLEAP_BATCH_S", "2"), ("FAKE_SLEAP_EPOCHS", "1000")];
     let Some(pair) = Pair::with(worker, Setup { env: &env, ..Setup::default() }) else { return };
     let package = fixture("train_single.zip");
-    let mut first = pair.train(Ours, Session, &package, &[]).unwrap();
-    pair.wait_status(if worker == Ours { "busy" } else { "reserved" });
+    let mut first = pair.train(Native, Session, &package, &[]).unwrap();
+    pair.wait_status(if worker == Native { "busy" } else { "reserved" });
     let Some(mut second) = pair.train(client, Session, &package, &[]) else { return };
     let text = second.assert_code(5);
     assert!(!text.contains("TURN"), "{text}");
-    assert!(text.contains(if client == Ours { "busy" } else { "quit" }), "{text}");
+    assert!(text.contains(if client == Native { "busy" } else { "quit" }), "{text}");
     let listed = pair.train(client, Room, &package, &[]).unwrap().end();
     assert!([4, 5].contains(&listed.0), "{}", listed.1);
     first.process.kill();
@@ -58,7 +58,7 @@ pub(super) fn refuses_when_busy(client: Side, worker: Side) {
 pub(super) fn takes_every_layout(client: Side, worker: Side) {
     let setup = Setup { python: &["--named-folder-only"], ..Setup::default() };
     // A Python client sends its zip as it is, which the first Python worker did not cope with.
-    let setup = if client == Ours { setup } else { Setup::default() };
+    let setup = if client == Native { setup } else { Setup::default() };
     let Some(pair) = Pair::with(worker, setup) else { return };
     for top in ["", "p/", "another/"] {
         let package = Zip::new(&pair.site, "p.zip").fixture("train_single.zip", top, &[]).finish();
@@ -92,7 +92,7 @@ pub(super) fn shows_progress_and_stops(client: Side, worker: Side) {
     let env = [("FAKE_SLEAP_BATCH_S", "0.02"), ("FAKE_SLEAP_EPOCHS", "10000")];
     let Some(pair) = Pair::with(worker, Setup { env: &env, ..Setup::default() }) else { return };
     let package = fixture("train_single.zip");
-    let text = if client != Ours {
+    let text = if client != Native {
         let gui = ["--gui", "--stop"];
         let Some(mut client) = pair.train(client, Session, &package, &gui) else { return };
         let text = client.assert_code(0);
@@ -126,11 +126,11 @@ pub(super) fn shares_storage(client: Side, worker: Side) {
     let package = root.path().join("p.zip");
     fs::copy(fixture("train_single.zip"), &package).unwrap();
     let job = |pair: &Pair| match client {
-        Ours => {
+        Native => {
             let client = pair.site.client(&pair.server);
             let client = client.arguments(&["client-train", "--pkg-path"]).argument(&package);
             let client = client.arguments(&["--output"]).argument(root.path().join("out"));
-            Some(pair.ours(client, Session, &["--shared-storage-root", at]))
+            Some(pair.native(client, Session, &["--shared-storage-root", at]))
         }
         Python(aiortc) => {
             let paths = ["--shared-input", "p.zip", "--shared-output", "out"];
@@ -138,7 +138,7 @@ pub(super) fn shares_storage(client: Side, worker: Side) {
         }
     };
     let python = ["--shared-root", at];
-    let setup = Setup { python: &python, ours: &["--shared-storage-root", at], env: &[] };
+    let setup = Setup { python: &python, native: &["--shared-storage-root", at], env: &[] };
     let Some(pair) = Pair::with(worker, setup) else { return };
     let Some(mut running) = job(&pair) else { return };
     running.assert_code(0);
@@ -146,18 +146,18 @@ pub(super) fn shares_storage(client: Side, worker: Side) {
     assert!(models.iter().any(|file| file.ends_with("best.ckpt")), "{models:?}");
     pair.wait_idle();
     let Some(without) = Pair::new(worker) else { return };
-    let text = job(&without).unwrap().assert_code(if client == Ours { 5 } else { 6 });
+    let text = job(&without).unwrap().assert_code(if client == Native { 5 } else { 6 });
     assert!(text.contains("storage"), "{text}");
 }
 
 #[test]
 fn our_client_trains_with_room_credentials_on_a_python_worker() {
-    trains(Ours, PYTHON, Room);
+    trains(Native, PYTHON, Room);
 }
 
 #[test]
 fn our_client_trains_by_session_string_on_a_python_worker() {
-    trains(Ours, PYTHON, Session);
+    trains(Native, PYTHON, Session);
 }
 
 /// No real Python worker sends predictions: that is said before the upload, and the end comes soon.
@@ -171,7 +171,7 @@ fn our_client_hears_soon_that_a_python_worker_sends_no_predictions() {
         let client = client.arguments(&["client-track", "--data-path"]).argument(&labels);
         let client = models.iter().fold(client.arguments(&["--model-paths"]), |c, m| c.argument(m));
         let client = client.arguments(&["-o", output]);
-        let text = pair.ours(client, Room, &[]).assert_code(7);
+        let text = pair.native(client, Room, &[]).assert_code(7);
         assert!(text.contains("no known version sends its predictions back"), "{text}");
         assert!(text.contains("sent no result"), "{text}");
     }
@@ -185,7 +185,7 @@ fn our_client_rewrites_the_script_for_a_python_worker_and_says_what_is_lost() {
                   'trainer_config.run_name=\"mice (2)\"' trainer_config.max_epochs=1\n";
     let zip = Zip::new(&pair.site, "p.zip").fixture("train_single.zip", "", &["train-script.sh"]);
     let package = zip.file("train-script.sh", script.as_bytes()).finish();
-    let mut client = pair.train(Ours, Session, &package, &[]).unwrap();
+    let mut client = pair.train(Native, Session, &package, &[]).unwrap();
     let text = client.assert_code(0);
     assert_eq!(client.models(), 1);
     assert!(text.contains("trainer_config.max_epochs"), "{text}");
@@ -203,7 +203,7 @@ fn our_client_hears_at_once_that_a_python_worker_has_run_nothing() {
     let client = pair.site.client(&pair.server);
     let client = client.arguments(&["client-train", "--pkg-path"]).argument(&package);
     let client = client.arguments(&["--output"]).argument(root.path().join("out"));
-    let text = pair.ours(client, Session, &["--shared-storage-root", at]).assert_code(7);
+    let text = pair.native(client, Session, &["--shared-storage-root", at]).assert_code(7);
     assert!(text.contains("has run nothing"), "{text}");
 }
 
@@ -211,7 +211,7 @@ fn our_client_hears_at_once_that_a_python_worker_has_run_nothing() {
 fn our_client_that_is_cancelled_says_that_a_python_worker_goes_on() {
     let setup = Setup { env: &[("FAKE_SLEAP_BATCH_S", "2")], ..Setup::default() };
     let Some(pair) = Pair::with(PYTHON, setup) else { return };
-    let mut client = pair.train(Ours, Session, &fixture("train_single.zip"), &[]).unwrap();
+    let mut client = pair.train(Native, Session, &fixture("train_single.zip"), &[]).unwrap();
     wait_for("the training", A_WHILE, || {
         client.process.stderr().contains("started on").then_some(())
     });
@@ -224,7 +224,7 @@ fn our_client_that_is_cancelled_says_that_a_python_worker_goes_on() {
 fn our_client_names_what_is_wrong_when_no_channel_opens() {
     let setup = Setup { python: &["--no-association"], ..Setup::default() };
     let Some(pair) = Pair::with(PYTHON, setup) else { return };
-    let mut client = pair.train(Ours, Session, &fixture("train_single.zip"), &[]).unwrap();
+    let mut client = pair.train(Native, Session, &fixture("train_single.zip"), &[]).unwrap();
     let text = client.assert_code(3);
     assert!(text.contains("no data channel opened") && !text.contains("TURN"), "{text}");
 }
@@ -233,89 +233,89 @@ fn our_client_names_what_is_wrong_when_no_channel_opens() {
 fn our_client_hears_that_a_python_worker_wants_a_secret() {
     let setup = Setup { python: &["--secret"], ..Setup::default() };
     let Some(pair) = Pair::with(PYTHON, setup) else { return };
-    let mut client = pair.train(Ours, Session, &fixture("train_single.zip"), &[]).unwrap();
+    let mut client = pair.train(Native, Session, &fixture("train_single.zip"), &[]).unwrap();
     let text = client.assert_code(5);
     assert!(text.contains("asks for its room's secret"), "{text}");
 }
 
 #[test]
 fn our_client_tracks_on_a_python_worker() {
-    tracks(Ours, PYTHON);
+    tracks(Native, PYTHON);
 }
 
 #[test]
 fn our_client_hears_of_a_failing_job_on_a_python_worker() {
-    fails(Ours, PYTHON);
+    fails(Native, PYTHON);
 }
 
 #[test]
 fn our_client_is_refused_by_a_python_busy_worker() {
-    refuses_when_busy(Ours, PYTHON);
+    refuses_when_busy(Native, PYTHON);
 }
 
 #[test]
 fn our_client_brings_a_package_of_any_layout_to_a_python_worker() {
-    takes_every_layout(Ours, PYTHON);
+    takes_every_layout(Native, PYTHON);
 }
 
 #[test]
 fn our_client_moves_50_mb_each_way_with_a_python_worker() {
-    moves_50_mb_each_way(Ours, PYTHON);
+    moves_50_mb_each_way(Native, PYTHON);
 }
 
 #[test]
 fn our_client_sees_progress_and_stops_on_a_python_worker() {
-    shows_progress_and_stops(Ours, PYTHON);
+    shows_progress_and_stops(Native, PYTHON);
 }
 
 #[test]
 fn our_client_shares_storage_with_a_python_worker() {
-    shares_storage(Ours, PYTHON);
+    shares_storage(Native, PYTHON);
 }
 
 #[test]
 fn a_python_client_trains_with_room_credentials_on_our_worker() {
-    trains(PYTHON, Ours, Room);
+    trains(PYTHON, Native, Room);
 }
 
 #[test]
 fn a_python_client_trains_by_session_string_on_our_worker() {
-    trains(PYTHON, Ours, Session);
+    trains(PYTHON, Native, Session);
 }
 
 #[test]
 fn a_python_client_tracks_on_our_worker() {
-    tracks(PYTHON, Ours);
+    tracks(PYTHON, Native);
 }
 
 #[test]
 fn a_python_client_hears_of_a_failing_job_on_our_worker() {
-    fails(PYTHON, Ours);
+    fails(PYTHON, Native);
 }
 
 #[test]
 fn a_python_client_is_refused_by_our_busy_worker() {
-    refuses_when_busy(PYTHON, Ours);
+    refuses_when_busy(PYTHON, Native);
 }
 
 #[test]
 fn a_python_client_brings_a_package_of_any_layout_to_our_worker() {
-    takes_every_layout(PYTHON, Ours);
+    takes_every_layout(PYTHON, Native);
 }
 
 #[test]
 fn a_python_client_moves_50_mb_each_way_with_our_worker() {
-    moves_50_mb_each_way(PYTHON, Ours);
+    moves_50_mb_each_way(PYTHON, Native);
 }
 
 #[test]
 fn a_python_client_sees_progress_and_stops_on_our_worker() {
-    shows_progress_and_stops(PYTHON, Ours);
+    shows_progress_and_stops(PYTHON, Native);
 }
 
 #[test]
 fn a_python_client_shares_storage_with_our_worker() {
-    shares_storage(PYTHON, Ours);
+    shares_storage(PYTHON, Native);
 }
 
 #[test]
@@ -335,10 +335,10 @@ fn a_python_client_tracks_on_a_python_worker() {
 
 #[test]
 fn our_client_feeds_a_viewer_from_our_worker() {
-    shows_progress_and_stops(Ours, Ours);
+    shows_progress_and_stops(Native, Native);
 }
 
 #[test]
 fn our_client_is_refused_shared_storage_by_our_worker_without() {
-    shares_storage(Ours, Ours);
+    shares_storage(Native, Native);
 }

@@ -19,10 +19,10 @@ use std::{
 /// Whose program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Side {
-    Ours,
+    Native,
     Python(Aiortc),
 }
-use Side::{Ours, Python};
+use Side::{Native, Python};
 
 /// A Python peer where its aiortc makes no difference.
 const PYTHON: Side = Python(Aiortc::Newest);
@@ -36,7 +36,7 @@ enum How {
 use How::{Room, Session};
 
 enum Worker {
-    Ours(TestWorker),
+    Native(TestWorker),
     Python(Process, Credentials),
 }
 
@@ -57,7 +57,7 @@ struct Setup<'a> {
     /// For the Python worker's command line.
     python: &'a [&'a str],
     /// For our worker's command line.
-    ours: &'a [&'a str],
+    native: &'a [&'a str],
 }
 
 impl Pair {
@@ -74,10 +74,10 @@ impl Pair {
 
     fn on(site: Site, server: TestServer, worker: Side, setup: Setup<'_>) -> Option<Self> {
         let worker = match worker {
-            Ours => {
-                let worker = TestWorker::setup(&site, "worker").arguments(setup.ours);
+            Native => {
+                let worker = TestWorker::setup(&site, "worker").arguments(setup.native);
                 let worker = setup.env.iter().fold(worker, |w, (name, value)| w.env(name, value));
-                Worker::Ours(worker.start(&server))
+                Worker::Native(worker.start(&server))
             }
             Python(aiortc) => {
                 let env: Vec<_> = setup.env.iter().map(|(n, v)| format!("--env={n}={v}")).collect();
@@ -92,7 +92,7 @@ impl Pair {
 
     fn credentials(&self) -> &Credentials {
         match &self.worker {
-            Worker::Ours(worker) => worker.credentials(),
+            Worker::Native(worker) => worker.credentials(),
             Worker::Python(_, credentials) => credentials,
         }
     }
@@ -100,9 +100,9 @@ impl Pair {
     /// A client's training with `package`.
     fn train(&self, side: Side, how: How, package: &Path, more: &[&str]) -> Option<Running> {
         match side {
-            Ours => {
+            Native => {
                 let client = self.site.client(&self.server).train(package);
-                Some(self.ours(client, how, more))
+                Some(self.native(client, how, more))
             }
             Python(aiortc) => {
                 let package = package.to_str().unwrap();
@@ -115,10 +115,10 @@ impl Pair {
     /// A client's tracking with the fixture; its labels are the predictions.
     fn track(&self, side: Side, how: How) -> Option<Running> {
         match side {
-            Ours => {
+            Native => {
                 let client = self.site.client(&self.server).track_fixture(&self.site);
                 let output = client.predictions();
-                let running = self.ours(client, how, &[]);
+                let running = self.native(client, how, &[]);
                 Some(Running { output, ..running })
             }
             Python(aiortc) => {
@@ -129,7 +129,7 @@ impl Pair {
         }
     }
 
-    fn ours(&self, client: TestClient, how: How, more: &[&str]) -> Running {
+    fn native(&self, client: TestClient, how: How, more: &[&str]) -> Running {
         fs::write(client.home().join("sleap-rtc.toml"), self.client_config).unwrap();
         let output = client.output();
         let client = match how {
@@ -164,7 +164,7 @@ impl Pair {
     fn wait_idle(&self) {
         self.wait_status("available");
         let worker = match &self.worker {
-            Worker::Ours(worker) => worker.pid(),
+            Worker::Native(worker) => worker.pid(),
             Worker::Python(process, _) => process.pid(),
         };
         self.site.assert_only_processes(&[self.server.pid(), worker]);

@@ -28,17 +28,17 @@ fn works(client: Side, worker: Side) {
 
 #[test]
 fn our_client_works_with_our_worker() {
-    works(Ours, Ours);
+    works(Native, Native);
 }
 
 #[test]
 fn our_client_works_with_a_python_worker() {
-    works(Ours, PYTHON);
+    works(Native, PYTHON);
 }
 
 #[test]
 fn a_python_client_works_with_our_worker() {
-    works(PYTHON, Ours);
+    works(PYTHON, Native);
 }
 
 #[test]
@@ -51,11 +51,11 @@ fn a_python_client_works_with_a_python_worker() {
 #[test]
 fn our_client_is_refused_by_our_busy_worker() {
     let setup = Setup { env: &[("FAKE_SLEAP_BATCH_S", "2")], ..Setup::default() };
-    let Some(pair) = pair(Ours, setup) else { return };
+    let Some(pair) = pair(Native, setup) else { return };
     let package = fixture("train_single.zip");
-    let mut first = pair.train(Ours, Session, &package, &[]).unwrap();
+    let mut first = pair.train(Native, Session, &package, &[]).unwrap();
     pair.wait_status("busy");
-    let text = pair.train(Ours, Session, &package, &[]).unwrap().assert_code(5);
+    let text = pair.train(Native, Session, &package, &[]).unwrap().assert_code(5);
     assert!(text.contains("busy"), "{text}");
     first.process.kill();
     assert!(pair.server.transcript().contains("dropped"), "no error frame was dropped");
@@ -66,9 +66,9 @@ fn our_client_gives_a_busy_python_worker_up() {
     let setup = Setup { env: &[("FAKE_SLEAP_BATCH_S", "2")], ..Setup::default() };
     let Some(pair) = pair(PYTHON, setup) else { return };
     let package = fixture("train_single.zip");
-    let mut first = pair.train(Ours, Session, &package, &[]).unwrap();
+    let mut first = pair.train(Native, Session, &package, &[]).unwrap();
     pair.wait_status("reserved");
-    let text = pair.train(Ours, Session, &package, &[]).unwrap().assert_code(5);
+    let text = pair.train(Native, Session, &package, &[]).unwrap().assert_code(5);
     assert!(text.contains("is busy: it is a Python worker"), "{text}");
     first.process.kill();
 }
@@ -78,9 +78,9 @@ fn our_client_gives_a_busy_python_worker_up() {
 fn a_servers_error_ends_neither_our_worker_nor_our_client() {
     let site = Site::new();
     let Some(server) = TestServer::old(&site, &["--errors"]) else { return };
-    let pair = Pair::on(site, server, Ours, Setup::default()).unwrap();
+    let pair = Pair::on(site, server, Native, Setup::default()).unwrap();
     for how in [Room, Session] {
-        let mut client = pair.train(Ours, how, &fixture("train_single.zip"), &[]).unwrap();
+        let mut client = pair.train(Native, how, &fixture("train_single.zip"), &[]).unwrap();
         client.assert_code(0);
         pair.wait_idle();
     }
@@ -101,7 +101,7 @@ fn our_worker_that_is_started_again_gets_a_new_room_and_says_so() {
     for word in ["a new worker in a new room", &before.peer_id, &now.peer_id] {
         assert!(log.contains(word), "no {word:?} in the log:\n{log}");
     }
-    let pair = Pair { worker: Worker::Ours(worker), server, site, client_config: "" };
-    pair.train(Ours, Session, &fixture("train_single.zip"), &[]).unwrap().assert_code(0);
+    let pair = Pair { worker: Worker::Native(worker), server, site, client_config: "" };
+    pair.train(Native, Session, &fixture("train_single.zip"), &[]).unwrap().assert_code(0);
     pair.wait_idle();
 }

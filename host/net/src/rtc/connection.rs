@@ -386,7 +386,7 @@ impl Offering {
     }
 }
 
-/// Makes an offer with the legacy channel in it, which every kind of worker expects.
+/// Makes an offer with the Python channel in it, which every kind of worker expects.
 pub async fn offer(options: &RtcOptions) -> Result<(Offering, Sdp), RtcError> {
     offer_channel(options, PYTHON_CHANNEL_LABEL, "").await
 }

@@ -18,7 +18,7 @@ fn the_three_shapes_of_an_error_are_read() {
 }
 
 #[test]
-fn a_python_offer_is_for_a_new_job_in_legacy() {
+fn a_python_offer_is_for_a_new_job_in_the_python_dialect() {
     let text = r#"{"type":"offer","sender":"a","target":"b","sdp":"v=0"}"#;
     let ServerMessage::Offer(offer) = ServerMessage::decode(text).unwrap() else { panic!() };
     assert!(!offer.speaks_native());

@@ -2,8 +2,8 @@
 
 use super::handle::Request;
 use super::{Coordinator, Machine};
+use crate::worker::job_watch;
 use crate::worker::running::Running;
-use crate::worker::staging;
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_job::{JobFolder, JobHandle, RunnerOptions, RunnerSettings};
 use sleap_rtc_protocol::ids::{JobId, PeerId};
@@ -15,7 +15,7 @@ use tracing::{info, warn};
 impl Coordinator {
     /// Jobs that an earlier run of this worker started keep their slots.
     pub(super) async fn take_up_running_jobs(&mut self) {
-        for folder in JobFolder::unfinished(&self.site.state_dir) {
+        for folder in JobFolder::unfinished(&self.context.state_dir) {
             let job = folder.id().clone();
             let handle = match JobHandle::attach(&folder).await {
                 Ok(handle) => handle,
@@ -56,7 +56,7 @@ impl Coordinator {
             }
             (Err(refused), _) => {
                 let refusal = match refused {
-                    Refused::OutOfService => self.site.out_of_service(),
+                    Refused::OutOfService => self.context.out_of_service(),
                     _ => Refusal::new(RefusalCode::Busy, refused.to_string()),
                 };
                 let _ = reply.send(Err(refusal));
@@ -67,17 +67,17 @@ impl Coordinator {
             connection.job = Some(job.clone());
         }
         let Machine { slots, pool } = &self.machine;
-        let settings = slots.settings(slot, pool, &self.site.runner.settings);
+        let settings = slots.settings(slot, pool, &self.context.runner.settings);
         info!(%job, slot, gpus = ?settings.gpus, folder = %folder.path().display(), "job starts");
         self.running.insert(job.clone(), Running::new(&folder, slots.gpus(slot)));
-        let (site, coordinator) = (self.site.clone(), self.handle.clone());
-        let runner = RunnerOptions { settings, ..site.runner.clone() };
+        let (context, coordinator) = (self.context.clone(), self.handle.clone());
+        let runner = RunnerOptions { settings, ..context.runner.clone() };
         self.spawn_for_job(job.clone(), async move {
             match sleap_rtc_job::start(&folder, &runner).await {
                 Ok(handle) => {
-                    site.looks.look_soon();
+                    context.looks.look_soon();
                     let _ = reply.send(Ok(handle.clone()));
-                    staging::watch(&site, &coordinator, &folder, &handle).await;
+                    job_watch::watch(&context, &coordinator, &folder, &handle).await;
                 }
                 Err(error) => {
                     warn!(%job, error = %WithCauses(&error), "the job could not be started");
@@ -90,9 +90,9 @@ impl Coordinator {
     }
 
     fn watch(&self, folder: JobFolder, handle: JobHandle) {
-        let (site, coordinator) = (self.site.clone(), self.handle.clone());
+        let (context, coordinator) = (self.context.clone(), self.handle.clone());
         self.spawn_for_job(folder.id().clone(), async move {
-            staging::watch(&site, &coordinator, &folder, &handle).await;
+            job_watch::watch(&context, &coordinator, &folder, &handle).await;
         });
     }
 

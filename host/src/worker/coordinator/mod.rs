@@ -10,7 +10,7 @@ mod requests;
 
 pub(super) use handle::CoordinatorHandle;
 
-use super::Site;
+use super::WorkerContext;
 use super::answering::response;
 use super::gpu_pool::GpuPool;
 use super::gpus::{measure_others, report_changes};
@@ -46,7 +46,7 @@ const GOODBYE: Duration = Duration::from_secs(3);
 struct NewJobConnection {
     number: u64,
     cancel: CancellationToken,
-    /// Whether the client chose its job's identifier; a Python client does not know ours.
+    /// Whether the client chose its job's id. A Python client does not know the id that this worker chose.
     names_its_job: bool,
     /// The job, once it runs.
     job: Option<JobId>,
@@ -59,7 +59,7 @@ pub(super) struct Machine {
 }
 
 pub(super) struct Coordinator {
-    site: Arc<Site>,
+    context: Arc<WorkerContext>,
     signaling: SignalingClient,
     own_id: PeerId,
     state: WorkerState,
@@ -79,15 +79,15 @@ pub(super) struct Coordinator {
 
 impl Coordinator {
     pub(super) fn new(
-        site: Arc<Site>,
+        context: Arc<WorkerContext>,
         signaling: SignalingClient,
         own_id: PeerId,
         machine: Machine,
     ) -> Self {
         let (sender, requests) = mpsc::channel(64);
         let mut coordinator = Self {
-            published: site.facts().changing(),
-            site,
+            published: context.facts().changing(),
+            context,
             signaling,
             own_id,
             state: WorkerState::new(machine.slots.len()),
@@ -127,7 +127,7 @@ impl Coordinator {
         shutdown: CancellationToken,
         drain: bool,
     ) {
-        if self.site.maintenance {
+        if self.context.maintenance {
             let _ = self.apply(WorkerEvent::Drain);
         }
         self.take_up_running_jobs().await;
@@ -196,8 +196,8 @@ impl Coordinator {
         let mut gpus = pool.gpus();
         mark_taken(&mut gpus, running.values().map(|job| job.gpus.as_deref()));
         let (in_service, mut problems) = (self.state.in_service(), pool.problems());
-        problems.extend(self.site.trainers.problems());
-        let facts = self.site.update_facts(|facts| {
+        problems.extend(self.context.trainers.problems());
+        let facts = self.context.update_facts(|facts| {
             facts.slots = views;
             facts.gpus = gpus;
             let known = facts.gpus.iter().flatten().cloned().collect();
@@ -213,7 +213,7 @@ impl Coordinator {
             facts.slots_free = u32::try_from(free).unwrap_or(u32::MAX);
         });
         let mut now = facts.changing();
-        let failures = self.site.policies.all_failures();
+        let failures = self.context.policies.all_failures();
         if !failures.is_empty() {
             now.insert("policy_failures".into(), serde_json::json!(failures));
         }
@@ -252,8 +252,8 @@ impl Coordinator {
             Request::JobOver { job } => {
                 self.running.remove(&job);
                 let _ = self.apply(WorkerEvent::JobEnded { job });
-                self.site.looks.look_soon();
-                self.site.job_over.send_replace(());
+                self.context.looks.look_soon();
+                self.context.job_over.send_replace(());
             }
             Request::Progress { job, progress } => {
                 if let Some(running) = self.running.get_mut(&job) {
@@ -279,10 +279,10 @@ impl Coordinator {
             measure_others(gpus, pool, &sessions);
         });
         if pool.len() > count {
-            *slots = SlotGpus::plan(&self.site.slots, pool);
+            *slots = SlotGpus::plan(&self.context.slots, pool);
             info!(gpus = pool.len(), slots = slots.len(), "GPUs were found");
         }
-        self.site.remember_gpus(pool.identities());
+        self.context.remember_gpus(pool.identities());
         self.use_slots();
     }
 
@@ -303,7 +303,7 @@ impl Coordinator {
                 RefusalCode::Maintenance,
                 format!("the worker takes no new jobs (status {status})"),
             ),
-            Refused::OutOfService => self.site.out_of_service(),
+            Refused::OutOfService => self.context.out_of_service(),
             _ => Refusal::new(
                 RefusalCode::Busy,
                 format!(
@@ -320,7 +320,7 @@ impl Coordinator {
         verdict: Result<(), Refusal>,
         minutes: Option<f64>,
     ) -> JobResponse {
-        response(&self.site, self.state.status(), job_id, verdict, minutes)
+        response(&self.context, self.state.status(), job_id, verdict, minutes)
     }
 
     async fn respond(&self, peer: &PeerId, response: JobResponse) {

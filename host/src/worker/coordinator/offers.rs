@@ -56,7 +56,7 @@ impl Coordinator {
         let number = self.next_number;
         self.next_number += 1;
         let cancel = self.connections.child_token();
-        info!(%peer, number, ours = offer.speaks_native(), "offer accepted; slot reserved");
+        info!(%peer, number, native = offer.speaks_native(), "offer accepted; slot reserved");
         let names_its_job = offer.speaks_native();
         let connection =
             NewJobConnection { number, cancel: cancel.clone(), names_its_job, job: None };
@@ -79,7 +79,7 @@ impl Coordinator {
     ) -> impl Future<Output = ()> + Send + 'static {
         let peer = offer.sender.clone();
         let connection = connection::Connecting {
-            site: self.site.clone(),
+            context: self.context.clone(),
             signaling: self.signaling.clone(),
             coordinator: self.handle.clone(),
             own_id: self.own_id.clone(),

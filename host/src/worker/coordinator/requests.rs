@@ -44,7 +44,7 @@ impl Coordinator {
             return self.respond(&peer, self.response(request.job_id, Err(refusal), None)).await;
         };
         let answering = Answering {
-            site: self.site.clone(),
+            context: self.context.clone(),
             coordinator: self.handle.clone(),
             signaling: self.signaling.clone(),
             own_id: self.own_id.clone(),
@@ -83,7 +83,7 @@ impl Coordinator {
             return self.say_not_found(&peer, job_id).await;
         };
         let cancelling = Cancelling {
-            state_dir: self.site.state_dir.clone(),
+            state_dir: self.context.state_dir.clone(),
             signaling: self.signaling.clone(),
             own_id: self.own_id.clone(),
             peer,

@@ -52,11 +52,11 @@ async fn both_directions_and_a_second_channel_with_a_protocol() {
     let received = within(pair.near.recv()).await;
     assert_eq!(received, Some(Message::Binary(b"\x00\xff"[..].into())));
 
-    let (ours, seen) = within(async {
+    let (native, seen) = within(async {
         tokio::join!(pair.offerer.open_channel("x", DIALECT), pair.answerer.next_channel())
     })
     .await;
-    assert_eq!(ours.unwrap().protocol(), DIALECT);
+    assert_eq!(native.unwrap().protocol(), DIALECT);
     assert_eq!(seen.unwrap().protocol(), DIALECT);
 }
 

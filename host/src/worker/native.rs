@@ -1,8 +1,8 @@
-//! One connection of our own client: `sleap-rtc/1`, as the `frame` module of the protocol draws it.
+//! One connection of a client that speaks `sleap-rtc/1`, as the `frame` module of the protocol draws it.
 
 use super::error::ConnectionError;
 use super::uploads::Upload;
-use super::{Client, staging};
+use super::{Client, admission, delivery, staged_job};
 use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_job::{EventStream, JobCommand, JobError, JobFolder, JobHandle};
@@ -62,7 +62,7 @@ async fn on_disk<T: Send + 'static>(
 }
 
 async fn open(client: &Client, job: &JobId) -> Result<Option<JobFolder>, ConnectionError> {
-    let (state_dir, job) = (client.site.state_dir.clone(), job.clone());
+    let (state_dir, job) = (client.context.state_dir.clone(), job.clone());
     on_disk(move || JobFolder::open(&state_dir, &job).ok()).await
 }
 
@@ -76,7 +76,7 @@ async fn submit(
     link: &mut WorkerEnd,
     spec: JobSpec,
 ) -> Result<(), ConnectionError> {
-    let (job, uploads) = (spec.id.clone(), &client.site.uploads);
+    let (job, uploads) = (spec.id.clone(), &client.context.uploads);
     let mut upload = None;
     if let Some(folder) = open(client, &job).await? {
         if !folder.spec().secret.matches(&spec.secret) {
@@ -89,14 +89,14 @@ async fn submit(
         }
         if upload.is_none() && client.new_job {
             // Left by a worker that went away in the middle.
-            link.meanwhile(staging::give_up(&client.site, &folder)).await;
+            link.meanwhile(staged_job::give_up(&client.context, &folder)).await;
         }
     }
     let upload = match upload {
         Some(upload) => upload,
         None => begin(client, spec).await?,
     };
-    let folder = upload.unstarted.folder().clone();
+    let folder = upload.staged.folder().clone();
     let handle = stage(client, link, upload).await?;
     follow(client, link, &folder, &handle, 0).await
 }
@@ -118,9 +118,9 @@ async fn begin(client: &Client, spec: JobSpec) -> Result<Upload, ConnectionError
         let text = "the worker has no such job; a new one needs an offer of its own";
         return Err(refused(RefusalCode::NotFound, text));
     }
-    staging::check(&client.site, &client.peer, &spec.description).await?;
+    admission::check(&client.context, &client.peer, &spec.description).await?;
     client.coordinator.hold(&client.peer).await?;
-    let state_dir = &client.site.state_dir;
+    let state_dir = &client.context.state_dir;
     let making = (state_dir.clone(), spec.clone(), client.peer.clone());
     let made = on_disk(move || JobFolder::create(&making.0, &making.1, &making.2)).await?;
     let folder = made.map_err(|error| match error {
@@ -130,7 +130,7 @@ async fn begin(client: &Client, spec: JobSpec) -> Result<Upload, ConnectionError
         }
         other => other.into(),
     })?;
-    Ok(client.site.uploads.begin(folder))
+    Ok(client.context.uploads.begin(folder))
 }
 
 /// Gets the package into the job's folder, looks at it, and starts the job.
@@ -139,23 +139,23 @@ async fn stage(
     link: &mut WorkerEnd,
     mut upload: Upload,
 ) -> Result<JobHandle, ConnectionError> {
-    let site = &client.site;
-    let folder = upload.unstarted.folder().clone();
+    let context = &client.context;
+    let folder = upload.staged.folder().clone();
     let spec = folder.spec();
     let shared =
-        spec.shared.as_ref().map(|paths| staging::shared_places(site, paths)).transpose()?;
+        spec.shared.as_ref().map(|paths| delivery::shared_places(context, paths)).transpose()?;
     let has_package = upload.is_complete;
     let (job, last_event, outcome) = (spec.id.clone(), 0, None);
-    link.allow_lanes(&site.rtc());
+    link.allow_lanes(&context.rtc());
     link.send(&WorkerFrame::Accepted { job, last_event, outcome, has_package }).await?;
     match shared {
-        Some(places) => link.meanwhile(staging::take_in_place(&folder, places.input)).await?,
+        Some(places) => link.meanwhile(delivery::take_in_place(&folder, places.input)).await?,
         None if has_package => {}
         None => upload = receive(client, link, upload).await?,
     }
     let starting = async {
-        staging::check_files(site, &folder, &spec.description).await?;
-        upload.unstarted.start(client).await
+        admission::check_files(context, &folder, &spec.description).await?;
+        upload.staged.start(client).await
     };
     Ok(link.meanwhile(starting).await?)
 }
@@ -167,15 +167,15 @@ async fn receive(
     link: &mut WorkerEnd,
     mut upload: Upload,
 ) -> Result<Upload, ConnectionError> {
-    let job = upload.unstarted.folder().id().clone();
-    let files = upload.unstarted.folder().files_dir();
-    let (cut, mut heir) = (link.cut(), None);
+    let job = upload.staged.folder().id().clone();
+    let files = upload.staged.folder().files_dir();
+    let (cut, mut successor) = (link.cut(), None);
     let received = {
-        let mut receiving = pin!(transfer::receive(link, &files, &client.site.limits, |_| {}));
+        let mut receiving = pin!(transfer::receive(link, &files, &client.context.limits, |_| {}));
         tokio::select! {
             received = &mut receiving => received,
-            next = upload.heir() => {
-                heir = Some(next);
+            next = upload.successor() => {
+                successor = Some(next);
                 // An orderly end: files that are whole stay.
                 cut.cancel();
                 receiving.await
@@ -192,13 +192,13 @@ async fn receive(
         Err(error @ (TransferError::Silent(_) | TransferError::Stalled(_))) => why = error.into(),
         Err(error) => return Err(error.into()),
     }
-    while !upload.is_complete || heir.is_some() {
-        let next = match heir.take() {
-            Some(heir) => heir,
+    while !upload.is_complete || successor.is_some() {
+        let next = match successor.take() {
+            Some(successor) => successor,
             None => {
-                let within = client.site.resume_within;
+                let within = client.context.resume_within;
                 info!(%job, within_s = within.as_secs(), "connection lost; the client may come back");
-                let Ok(next) = tokio::time::timeout(within, upload.heir()).await else {
+                let Ok(next) = tokio::time::timeout(within, upload.successor()).await else {
                     return Err(why);
                 };
                 next
@@ -249,7 +249,7 @@ async fn resume(
     let last_event = last.as_ref().map_or(0, |event| event.seq);
     let outcome = last.as_ref().and_then(finished);
     let job = folder.id().clone();
-    link.allow_lanes(&client.site.rtc());
+    link.allow_lanes(&client.context.rtc());
     link.send(&WorkerFrame::Accepted { job, last_event, outcome, has_package: true }).await?;
     follow(client, link, folder, &handle, after.resolve(last_event)).await
 }
@@ -341,14 +341,14 @@ async fn send_results(
     by: Delivery,
 ) -> Result<(), ConnectionError> {
     if by == Delivery::SharedStorage && folder.spec().shared.is_some() {
-        staging::deliver(&client.site, folder).await?;
+        delivery::deliver(&client.context, folder).await?;
         return Ok(link.send(&WorkerFrame::Transfer(TransferFrame::Complete)).await?);
     }
-    let (results, hashes) = (folder.results_dir(), client.site.hashes.clone());
+    let (results, hashes) = (folder.results_dir(), client.context.hashes.clone());
     let package = tokio::task::spawn_blocking(move || Package::open_tree(&results, &hashes));
     let package = package.await.map_err(|_| ConnectionError::Thread)?;
     let package = package.map_err(transfer::TransferError::from)?;
-    if let Err(error) = transfer::send(link, &package, &client.site.limits, |_| {}).await {
+    if let Err(error) = transfer::send(link, &package, &client.context.limits, |_| {}).await {
         if error.is_about_files() {
             package.distrust();
         }

@@ -1,13 +1,14 @@
-//! One connection of a Python client: the legacy flow as an adapter onto the same jobs and events.
+//! One connection of a Python client: adapts the Python dialect to the same jobs and events.
 //!
 //! The client says what kind of package comes, sends it as a zip, and reads the job's texts and the
 //! result from the same channel. Log text goes out in whole lines, so that no piece of it can be
 //! taken for a word of the protocol.
 
+mod texts;
+
 use super::error::ConnectionError;
-use super::legacy_texts::Texts;
-use super::staging::Unstarted;
-use super::{Client, staging};
+use super::staged_job::StagedJob;
+use super::{Client, admission, delivery, staged_job};
 use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_job::{EventStream, JobCommand, JobFolder, JobHandle};
@@ -20,6 +21,7 @@ use sleap_rtc_protocol::python::{ClientText, FileMeta, KEEP_ALIVE, WorkerText};
 use sleap_rtc_transfer as transfer;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use texts::Texts;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tracing::{info, warn};
 
@@ -181,14 +183,14 @@ async fn job(
 ) -> Result<(), ConnectionError> {
     client.coordinator.hold(&client.peer).await?;
     let shared = if said.is_shared { Some(shared_paths(said)?) } else { None };
-    let folder = JobFolder::create(&client.site.state_dir, &spec(said, shared)?, &client.peer)?;
-    let unstarted = Unstarted::new(folder.clone(), None);
+    let folder = JobFolder::create(&client.context.state_dir, &spec(said, shared)?, &client.peer)?;
+    let staged = StagedJob::new(folder.clone(), None);
     let found = stage(client, wire, said, &folder).await?;
     // Some clients do not say what they send.
     if said.job_type.is_none() {
         texts.set_job_type(found.job_type);
     }
-    let handle = unstarted.start(client).await?;
+    let handle = staged.start(client).await?;
     follow(client, wire, said, &folder, &handle, texts).await
 }
 
@@ -206,7 +208,7 @@ fn shared_paths(said: &Introduction) -> Result<SharedPaths, ConnectionError> {
 
 fn spec(said: &Introduction, shared: Option<SharedPaths>) -> Result<JobSpec, ConnectionError> {
     let (id, secret) =
-        staging::fresh_ids().ok_or(ConnectionError::Protocol("no identifier for the job"))?;
+        staged_job::fresh_ids().ok_or(ConnectionError::Protocol("no identifier for the job"))?;
     let name = said.meta.as_ref().map_or("package", |meta| base_name(&meta.name));
     let job_type = said.job_type.unwrap_or(JobType::Training);
     let description = JobDescription::unknown(job_type);
@@ -225,14 +227,14 @@ async fn stage(
     folder: &JobFolder,
 ) -> Result<JobDescription, ConnectionError> {
     if let Some(paths) = &folder.spec().shared {
-        let places = staging::shared_places(&client.site, paths)?;
+        let places = delivery::shared_places(&client.context, paths)?;
         for which in ["input", "output"] {
             wire.send(&WorkerText::PathValidated(which.to_owned())).await?;
         }
-        staging::take_in_place(folder, places.input).await?;
+        delivery::take_in_place(folder, places.input).await?;
     } else {
         let zip = receive(client, wire, said, folder).await?;
-        let (into, limits, from) = (folder.files_dir(), client.site.limits.clone(), zip.clone());
+        let (into, limits, from) = (folder.files_dir(), client.context.limits.clone(), zip.clone());
         let unpacked = tokio::task::spawn_blocking(move || transfer::unpack(&from, &into, &limits));
         let unpacked = unpacked.await.map_err(|_| ConnectionError::Thread)?;
         unpacked.map_err(|error| {
@@ -242,7 +244,7 @@ async fn stage(
         })?;
         tokio::fs::remove_file(&zip).await?;
     }
-    Ok(staging::check_files(&client.site, folder, &folder.spec().description).await?)
+    Ok(admission::check_files(&client.context, folder, &folder.spec().description).await?)
 }
 
 /// Spools the package to disk. The announced size must be what comes.
@@ -253,7 +255,7 @@ async fn receive(
     folder: &JobFolder,
 ) -> Result<PathBuf, ConnectionError> {
     let meta = said.meta.as_ref().ok_or_else(|| invalid("file content came before FILE_META"))?;
-    let limit_bytes = client.site.limits.max_bytes;
+    let limit_bytes = client.context.limits.max_bytes;
     if meta.size > limit_bytes {
         return Err(invalid(format!(
             "the package has {} bytes, this worker takes {limit_bytes}",
@@ -302,7 +304,7 @@ async fn follow(
     let outcome = stream(wire, handle, &mut events, texts, gui).await?;
     info!(job = %folder.id(), ?outcome, "the job is over");
     if folder.spec().shared.is_some() {
-        staging::deliver(&client.site, folder).await?;
+        delivery::deliver(&client.context, folder).await?;
         let output = said.shared_output.clone().unwrap_or_default();
         return wire.send(&texts.shared_end(&outcome, output)).await;
     }

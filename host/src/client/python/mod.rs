@@ -1,17 +1,18 @@
-//! One job with a Python worker: the legacy flow from the client's side.
+//! One job with a Python worker, in the Python dialect.
+
+mod script;
 
 use super::display::Display;
 use super::interrupt::Stage;
-use super::legacy_script;
 use super::meter::Direction;
 use super::output::Output;
 use super::partial_download::PartialDownload;
 use super::viewer::Viewer;
 use super::{ClientError, Job, concluded};
-use crate::config::LegacyPatience;
+use crate::config::PythonSilence;
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_net::rtc::{Channel, Message};
-use sleap_rtc_package::script::{self, MAX_SCRIPT_BYTES};
+use sleap_rtc_package::script::{MAX_SCRIPT_BYTES, decode};
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobSpec, JobType};
 use sleap_rtc_protocol::path::RelPath;
@@ -37,7 +38,7 @@ pub(super) async fn run(
     channel: Channel,
     spec: &JobSpec,
     job: &Job,
-    patience: LegacyPatience,
+    patience: PythonSilence,
     stage: &watch::Sender<Stage>,
     display: &mut Display,
     viewer: Option<Viewer>,
@@ -68,7 +69,7 @@ pub(super) fn abandoned_text(worker: &PeerId) -> String {
 struct Session<'a> {
     channel: Channel,
     worker: PeerId,
-    patience: LegacyPatience,
+    patience: PythonSilence,
     display: &'a mut Display,
     viewer: Option<Viewer>,
 }
@@ -147,8 +148,8 @@ impl Session<'_> {
         let path = path.map_err(|error| ClientError::Internal(error.to_string()))?;
         let read = job.package.read_small(&path, MAX_SCRIPT_BYTES);
         let text = read.map_err(|error| unusable(error.to_string()))?;
-        let text = script::decode(&text).unwrap_or_default();
-        let script = legacy_script::rewrite(job_type, &text);
+        let text = decode(&text).unwrap_or_default();
+        let script = script::rewrite(job_type, &text);
         let script = script.map_err(unusable)?;
         if !script.left_out.is_empty() {
             self.display.note(&format!(

@@ -1,4 +1,4 @@
-//! The legacy words for a job's events: pure, so that what a Python client hears is tested without
+//! The Python dialect's words for a job's events: pure, so that what a Python client hears is tested without
 //! a connection.
 
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobType};

@@ -1,0 +1,58 @@
+//! Admission: whether this worker takes a job, judged before and after its package arrives.
+
+use super::WorkerContext;
+use sleap_rtc_job::JobFolder;
+use sleap_rtc_protocol::ids::PeerId;
+use sleap_rtc_protocol::job::{JobDescription, Refusal, RefusalCode};
+
+/// Checks whether this worker can take a job of `client`: it needs a trainer, a GPU that works, a
+/// sleap-nn that is new enough, and the consent of the compatibility policy.
+pub(super) async fn check(
+    context: &WorkerContext,
+    client: &PeerId,
+    job: &JobDescription,
+) -> Result<(), Refusal> {
+    context.check_trainer(job).await?;
+    context.check_machine(client).await?;
+    let facts = context.facts_for(client);
+    check_version(job, facts.sleap_version.as_deref())?;
+    let reasons = match context.policies.asked_by(client.as_str()).check(job, &facts).await {
+        sleap_rtc_policy::Verdict::Yes => return Ok(()),
+        sleap_rtc_policy::Verdict::No(reasons) => reasons,
+    };
+    let host = facts.hostname.as_deref().unwrap_or("this worker");
+    let said: Vec<&str> = reasons.iter().map(|reason| reason.message.as_str()).collect();
+    let message = format!("{host} refused: {}", said.join("; "));
+    Err(Refusal { code: RefusalCode::Incompatible, message, reasons })
+}
+
+/// Whether the sleap-nn here, if its version is known, can read the job's configs.
+fn check_version(job: &JobDescription, installed: Option<&str>) -> Result<(), Refusal> {
+    let (Some(wanted), Some(installed)) = (&job.sleap_nn_version, installed) else { return Ok(()) };
+    if !sleap_rtc_package::is_newer(wanted, installed) {
+        return Ok(());
+    }
+    let message = format!(
+        "the package was exported for sleap-nn {wanted}, and this worker has {installed}: update \
+         sleap-nn there, or choose a worker with a newer one"
+    );
+    Err(Refusal::new(RefusalCode::Incompatible, message))
+}
+
+/// Describes the package that arrived and checks the job again, by what its files say.
+///
+/// Of the client's claims only the requirements and the user count. Returns the description.
+pub(super) async fn check_files(
+    context: &WorkerContext,
+    folder: &JobFolder,
+    claimed: &JobDescription,
+) -> Result<JobDescription, Refusal> {
+    let (files, job_type) = (folder.files_dir(), claimed.job_type);
+    let reading =
+        tokio::task::spawn_blocking(move || sleap_rtc_package::describe_folder(&files, job_type));
+    let mut job = reading.await.unwrap_or_else(|_| JobDescription::unknown(job_type));
+    job.requirements = claimed.requirements.clone();
+    job.user = claimed.user.clone();
+    check(context, folder.owner(), &job).await?;
+    Ok(job)
+}

@@ -1,0 +1,219 @@
+//! Start-up: finds the GPUs, enters the room, and builds what all connections share.
+
+use super::facts::Facts;
+use super::gpu_memory::GpuMemory;
+use super::gpu_pool::GpuPool;
+use super::gpus::{self, Looks};
+use super::identity::{self, StateFolder};
+use super::slots::{self, SlotGpus, SlotsError};
+use super::trainers::KnownTrainers;
+use super::uploads::Uploads;
+use super::{WorkerContext, WorkerError, WorkerRoom};
+use crate::config::{Config, WorkerConfig};
+use sleap_rtc_base::error::WithCauses;
+use sleap_rtc_job::RunnerOptions;
+use sleap_rtc_policy::Policies;
+use sleap_rtc_protocol::capabilities::{Capabilities, PROBLEMS, WORKER_TAGS, WorkerFacts};
+use sleap_rtc_protocol::ids::RoomCredentials;
+use sleap_rtc_protocol::job::JobType;
+use sleap_rtc_protocol::signaling::{IceServers, Metadata, PeerInfo, Role};
+use sleap_rtc_protocol::worker::WorkerStatus;
+use sleap_rtc_signaling::client::{
+    HttpApi, Identity, SignalingClient, SignalingError, SignalingEvent,
+};
+use sleap_rtc_transfer::{Cache, Hashes, Limits, Pace};
+use std::sync::RwLock;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// A result is hashed after its trainer has ended, so a file that is this old is complete.
+const SETTLED: Duration = Duration::from_millis(50);
+
+/// A worker in its room.
+pub(super) struct Entered {
+    pub(super) identity: Identity,
+    pub(super) room: RoomCredentials,
+    pub(super) signaling: SignalingClient,
+    pub(super) events: tokio::sync::mpsc::Receiver<SignalingEvent>,
+}
+
+/// Signs in, registers, and keeps both identity and room for the next start.
+pub(super) async fn enter(
+    config: &Config,
+    wanted: &WorkerRoom,
+    state: &StateFolder,
+    api: &HttpApi,
+    capabilities: &Capabilities,
+) -> Result<Entered, WorkerError> {
+    let server = &config.signaling.http;
+    let (identity, mut room) = identity::join(state, api, server, wanted).await?;
+    let registered = match register(config, &identity, &room, capabilities).await {
+        Err(SignalingError::RoomRefused { .. }) if *wanted == WorkerRoom::Kept => {
+            warn!("the room of last time is gone from the server; a new one takes its place");
+            room = api.create_room(&identity.id_token).await?;
+            register(config, &identity, &room, capabilities).await
+        }
+        registered => registered,
+    };
+    let (signaling, events) = registered?;
+    identity::remember(state, server, &identity, &room)?;
+    Ok(Entered { identity, room, signaling, events })
+}
+
+/// The GPUs that jobs may have: as configured, else as the driver says; of them those that the
+/// slots or `CUDA_VISIBLE_DEVICES` name.
+pub(super) async fn find_gpus(
+    config: &WorkerConfig,
+    memory: &GpuMemory,
+) -> Result<GpuPool, SlotsError> {
+    let visible = || std::env::var("CUDA_VISIBLE_DEVICES").ok();
+    let names = slots::named_gpus(&config.slots)
+        .or_else(|| visible().map(|text| sleap_rtc_gpu::visible_devices(&text)));
+    let pool = match &config.gpus {
+        Some(gpus) => {
+            slots::check(&config.slots, gpus)?;
+            GpuPool::configured(gpus, names)
+        }
+        // Nothing to look for.
+        None if names.as_ref().is_some_and(Vec::is_empty) => GpuPool::configured(&[], None),
+        None => {
+            let mut pool = GpuPool::detected(names, memory.gpus());
+            pool.see(&gpus::look().await);
+            pool.merge_doubles();
+            memory.remember(pool.identities());
+            pool
+        }
+    };
+    gpus::report_changes(&[], &pool.problems());
+    for gpu in pool.accelerators().gpus {
+        info!(model = %gpu.model, memory_mib = gpu.memory_mib, "GPU found");
+    }
+    if pool.len() == 0 && !pool.is_unknown() {
+        warn!("no GPU found: jobs run on the CPU");
+    }
+    Ok(pool)
+}
+
+pub(super) fn capabilities(
+    pool: &GpuPool,
+    slots: &SlotGpus,
+    config: &WorkerConfig,
+) -> Capabilities {
+    // The Python worker's three words, then each of sleap-nn's heads by its own name.
+    const MODELS: [&str; 8] = [
+        "base",
+        "centroid",
+        "topdown",
+        "single_instance",
+        "centered_instance",
+        "bottomup",
+        "multi_class_bottomup",
+        "multi_class_topdown",
+    ];
+    let mut own = config.properties.clone();
+    let problems = pool.problems();
+    if !problems.is_empty() {
+        own.insert(PROBLEMS.to_owned(), serde_json::json!(problems));
+    }
+    Capabilities {
+        accelerators: pool.accelerators(),
+        hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        sleap_version: None,
+        slots: slots.usable(pool).into_iter().map(u32::from).sum(),
+        supported_models: MODELS.map(str::to_owned).to_vec(),
+        supported_job_types: vec![JobType::Training, JobType::Inference],
+        own,
+    }
+}
+
+pub(super) fn context(
+    config: &Config,
+    policies: Policies,
+    capabilities: &Capabilities,
+    identity: &Identity,
+    given_ice: watch::Receiver<IceServers>,
+    looks: Looks,
+    gpu_memory: GpuMemory,
+) -> WorkerContext {
+    let mut runner = RunnerOptions::new(&config.worker.pass_env);
+    runner.settings.trainer = config.worker.trainer.clone();
+    runner.settings.shared_root = config.shared_storage_root.clone();
+    let limits = limits(&config.worker);
+    WorkerContext {
+        ice: config.ice.clone(),
+        given_ice,
+        policies,
+        state_dir: config.worker.state_dir.clone(),
+        runner,
+        uploads: Uploads::new(limits.cache.clone()),
+        limits,
+        hashes: Hashes::open(&config.worker.state_dir.join("hashes.sqlite"), SETTLED),
+        resume_within: config.worker.resume_within,
+        shared_root: config.shared_storage_root.clone(),
+        maintenance: config.worker.maintenance,
+        delivering: tokio::sync::Mutex::default(),
+        looks,
+        gpu_memory,
+        trainers: KnownTrainers::new(),
+        slots: config.worker.slots.clone(),
+        retention: config.worker.retention,
+        job_over: watch::Sender::new(()),
+        facts: RwLock::new(Facts {
+            worker: own_facts(identity, capabilities),
+            slots: Vec::new(),
+            gpus: Vec::new(),
+        }),
+    }
+}
+
+/// What packages may be like, and the cache in which most of them are found in part.
+fn limits(config: &WorkerConfig) -> Limits {
+    let pace = config.bwlimit.map(Pace::new);
+    let limits = Limits { max_bytes: config.max_package_bytes, pace, ..Limits::default() };
+    let folder = config.state_dir.join("cache");
+    match Cache::open(&folder, config.cache_bytes) {
+        Ok(cache) => Limits { cache: Some(cache), ..limits },
+        Err(error) => {
+            warn!(error = %WithCauses(&error), "receiving packages without a cache");
+            limits
+        }
+    }
+}
+
+fn own_facts(identity: &Identity, capabilities: &Capabilities) -> WorkerFacts {
+    WorkerFacts::from_peer(&PeerInfo {
+        peer_id: identity.peer_id.clone(),
+        role: Role::Worker,
+        metadata: metadata(capabilities),
+        connected_at: serde_json::Value::Null,
+    })
+}
+
+fn metadata(capabilities: &Capabilities) -> Metadata {
+    // Nobody should come before the coordinator has said what is wrong.
+    let status = match capabilities.slots {
+        0 => WorkerStatus::Maintenance,
+        _ => WorkerStatus::Available,
+    };
+    Metadata {
+        tags: WORKER_TAGS.map(str::to_owned).to_vec(),
+        properties: capabilities.properties(status, capabilities.slots),
+    }
+}
+
+type Registered = (SignalingClient, tokio::sync::mpsc::Receiver<SignalingEvent>);
+
+async fn register(
+    config: &Config,
+    identity: &Identity,
+    room: &RoomCredentials,
+    capabilities: &Capabilities,
+) -> Result<Registered, SignalingError> {
+    let endpoints = config.signaling.clone();
+    // A token of its own: the registration must outlive `shutdown`, so that leaving is orderly.
+    let (metadata, cancel) = (metadata(capabilities), CancellationToken::new());
+    let (identity, room) = (identity.clone(), room.clone());
+    SignalingClient::connect(endpoints, identity, room, Role::Worker, metadata, cancel).await
+}
