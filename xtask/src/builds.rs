@@ -14,7 +14,7 @@ struct Build {
 const BUILDS: [Build; 3] = [
     Build {
         feature: "signaling",
-        without: &["hdf5-reader", "nvml-wrapper", "wasmtime", "webrtc", "zmq"],
+        without: &["hdf5-reader", "iroh", "nvml-wrapper", "wasmtime", "webrtc", "zmq"],
     },
     Build { feature: "client", without: &["nvml-wrapper", "zmq"] },
     Build { feature: "worker", without: &["indicatif"] },

@@ -155,6 +155,10 @@ identifier!(
     IdToken, "an identity token", 8192, printable
 );
 identifier!(
+    /// What admits one peer to the relay of the signaling server while it is registered.
+    RelayToken, "a relay token", 4096, printable
+);
+identifier!(
     /// What proves the right to a job: made by the client at submission, kept in its record.
     JobSecret, "a job secret", 128, file_name_safe
 );
@@ -164,6 +168,7 @@ visible!(RoomId);
 visible!(JobId);
 secret!(Token);
 secret!(IdToken);
+secret!(RelayToken);
 secret!(JobSecret);
 
 /// What opens a room: its id and its token, always together.

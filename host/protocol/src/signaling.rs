@@ -12,12 +12,14 @@ use std::fmt;
 
 mod ice;
 mod presence;
+mod relay;
 #[cfg(test)]
 mod tests;
 mod unreadable;
 
 pub use ice::{IceServer, IceServers};
 pub use presence::{Filters, Metadata, MetadataPatch, PeerInfo, PeersChanged, Role};
+pub use relay::{RelayOffer, endpoint_id};
 pub use unreadable::{Question, Unreadable};
 
 /// The longest frame that either side accepts, in bytes.
@@ -346,6 +348,9 @@ pub enum ServerMessage {
         /// STUN and TURN servers for this peer. An old server sends none.
         #[serde(flatten)]
         ice: IceServers,
+        /// The server's relay. Absent if it has none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        relay: Option<RelayOffer>,
     },
     /// Answers `DiscoverPeers`.
     PeerList {

@@ -5,9 +5,10 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, Mac};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
-use sleap_rtc_protocol::ids::{IdToken, PeerId};
+use sleap_rtc_protocol::ids::{IdToken, PeerId, RelayToken, RoomId};
 
 /// How long a token is good for, in seconds.
 pub const LIFETIME_S: u64 = 12 * 60 * 60;
@@ -15,6 +16,8 @@ pub const LIFETIME_S: u64 = 12 * 60 * 60;
 /// The only header that is written or accepted: a token must not choose its own algorithm.
 const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 const ISSUER: &str = "sleap-rtc";
+/// The issuer of relay tokens: neither kind of token passes for the other.
+const RELAY_ISSUER: &str = "sleap-rtc relay";
 
 /// The server's signing key.
 pub type Key = [u8; 32];
@@ -42,6 +45,13 @@ struct Claims {
     exp: u64,
 }
 
+#[derive(Serialize, Deserialize)]
+struct RelayClaims {
+    iss: String,
+    sub: PeerId,
+    room: RoomId,
+}
+
 impl Signer {
     /// A signer with this key.
     pub fn new(key: Key) -> Self {
@@ -59,11 +69,38 @@ impl Signer {
             iat: now_s,
             exp: now_s.saturating_add(LIFETIME_S),
         };
-        let claims = serde_json::to_vec(&claims).map_err(|_| IdentityError::Invalid)?;
+        IdToken::new(self.seal(&claims)?).map_err(|_| IdentityError::Invalid)
+    }
+
+    /// A token that admits `peer` to the relay while it is registered in `room`. It does not expire:
+    /// the registration does.
+    ///
+    /// # Errors
+    /// When the token would be longer than a token may be, which no valid id causes.
+    pub fn sign_relay(&self, peer: &PeerId, room: &RoomId) -> Result<RelayToken, IdentityError> {
+        let claims =
+            RelayClaims { iss: RELAY_ISSUER.into(), sub: peer.clone(), room: room.clone() };
+        RelayToken::new(self.seal(&claims)?).map_err(|_| IdentityError::Invalid)
+    }
+
+    /// The peer and the room for which a relay token was made.
+    ///
+    /// # Errors
+    /// When it is not this server's.
+    pub fn verify_relay(&self, token: &str) -> Result<(PeerId, RoomId), IdentityError> {
+        let claims: RelayClaims = self.open(token)?;
+        match claims.iss.as_str() {
+            RELAY_ISSUER => Ok((claims.sub, claims.room)),
+            _ => Err(IdentityError::Invalid),
+        }
+    }
+
+    fn seal(&self, claims: &impl Serialize) -> Result<String, IdentityError> {
+        let claims = serde_json::to_vec(claims).map_err(|_| IdentityError::Invalid)?;
         let signed =
             format!("{}.{}", URL_SAFE_NO_PAD.encode(HEADER), URL_SAFE_NO_PAD.encode(claims));
         let signature = URL_SAFE_NO_PAD.encode(self.mac(&signed).finalize().into_bytes());
-        IdToken::new(format!("{signed}.{signature}")).map_err(|_| IdentityError::Invalid)
+        Ok(format!("{signed}.{signature}"))
     }
 
     /// The peer whose token this is.
@@ -84,8 +121,13 @@ impl Signer {
     }
 
     fn read(&self, token: &IdToken) -> Result<Claims, IdentityError> {
+        let claims: Claims = self.open(token.as_str())?;
+        if claims.iss == ISSUER { Ok(claims) } else { Err(IdentityError::Invalid) }
+    }
+
+    fn open<C: DeserializeOwned>(&self, token: &str) -> Result<C, IdentityError> {
         let invalid = IdentityError::Invalid;
-        let (signed, signature) = token.as_str().rsplit_once('.').ok_or(invalid)?;
+        let (signed, signature) = token.rsplit_once('.').ok_or(invalid)?;
         let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| invalid)?;
         // Compares in constant time.
         self.mac(signed).verify_slice(&signature).map_err(|_| invalid)?;
@@ -94,8 +136,7 @@ impl Signer {
             return Err(invalid);
         }
         let claims = URL_SAFE_NO_PAD.decode(claims).map_err(|_| invalid)?;
-        let claims: Claims = serde_json::from_slice(&claims).map_err(|_| invalid)?;
-        if claims.iss == ISSUER { Ok(claims) } else { Err(invalid) }
+        serde_json::from_slice(&claims).map_err(|_| invalid)
     }
 
     fn mac(&self, text: &str) -> Hmac<Sha256> {
@@ -143,6 +184,18 @@ mod tests {
             let token = IdToken::new(forged).unwrap();
             assert_eq!(signer().verify(&token, 1), Err(IdentityError::Invalid));
         }
+    }
+
+    #[test]
+    fn a_token_for_the_relay_is_none_for_anything_else() {
+        let (peer, room) = (PeerId::new("p").unwrap(), RoomId::new("r").unwrap());
+        let relay = signer().sign_relay(&peer, &room).unwrap();
+        assert_eq!(signer().verify_relay(relay.as_str()), Ok((peer.clone(), room)));
+        let as_identity = IdToken::new(relay.as_str()).unwrap();
+        assert_eq!(signer().verify(&as_identity, 0), Err(IdentityError::Invalid));
+        let identity = signer().sign(&peer, 0).unwrap();
+        assert_eq!(signer().verify_relay(identity.as_str()), Err(IdentityError::Invalid));
+        assert!(Signer::new([8; 32]).verify_relay(relay.as_str()).is_err());
     }
 
     #[test]

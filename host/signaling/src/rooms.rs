@@ -218,9 +218,13 @@ impl<L: Clone + Listener> Rooms<L> {
 
     /// A peer's presence on this connection.
     pub fn member(&self, peer: &PeerId, connection: ConnectionId) -> Option<&Member<L>> {
+        self.present(peer).filter(|member| member.connection == connection)
+    }
+
+    /// A peer's presence, on whichever connection.
+    pub fn present(&self, peer: &PeerId) -> Option<&Member<L>> {
         let room = self.rooms.get(self.places.get(peer)?)?;
-        let member = &room.members.get(peer)?.member;
-        (member.connection == connection).then_some(member)
+        room.members.get(peer).map(|present| &present.member)
     }
 
     /// The room that a peer is in, on whichever connection.

@@ -1,13 +1,16 @@
 //! Logging on standard error: decisions in one line each, details with `-v`.
 //!
-//! Dependencies log from `warn` on, and the WebRTC stack only errors, because it logs session
-//! descriptions. `SLEAP_RTC_LOG` overrides all of this.
+//! Dependencies log from `warn` on, and those that connect peers only errors: the WebRTC stack logs
+//! session descriptions, and iroh warns of each ordinary goodbye. `SLEAP_RTC_LOG` overrides all of this.
 
 use super::exit::Failure;
 use clap::{Args, ValueEnum};
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
+
+/// Dependencies of which only errors are logged.
+const QUIET: &str = "webrtc=error,rtc=error,iroh=error,iroh_relay=error,noq=error,noq_proto=error";
 
 /// The options, the same for every subcommand.
 #[derive(Args)]
@@ -81,7 +84,7 @@ impl LogOptions {
             LogLevel::Trace => "trace",
         };
         let others = if self.level == LogLevel::Error { "error" } else { "warn" };
-        format!("{others},webrtc=error,rtc=error,sleap_rtc={level}")
+        format!("{others},{QUIET},sleap_rtc={level}")
     }
 }
 
@@ -121,7 +124,7 @@ mod tests {
             let options = LogOptions { level: *level, format: LogFormat::Text, timestamps: false };
             let directives = options.directives();
             assert!(EnvFilter::try_new(&directives).is_ok());
-            assert!(directives == "off" || directives.contains("webrtc=error,rtc=error"));
+            assert!(directives == "off" || directives.contains(QUIET));
         }
     }
 }

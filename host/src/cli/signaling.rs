@@ -41,6 +41,9 @@ pub struct SignalingArgs {
     /// Take clients' addresses from `X-Forwarded-For`; only behind a proxy that sets it
     #[arg(long)]
     trust_proxy: bool,
+    /// Do not relay between peers that have no direct path
+    #[arg(long)]
+    no_relay: bool,
 }
 
 /// How the server starts, checked.
@@ -54,6 +57,8 @@ pub struct SignalingOptions {
     tls: Option<TlsFiles>,
     /// In addition to the configuration.
     trust_proxy: bool,
+    /// Whatever the configuration has.
+    no_relay: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,7 +76,8 @@ impl SignalingArgs {
             None => State::Configured,
         };
         let tls = self.tls_cert.zip(self.tls_key).map(|(cert, key)| TlsFiles { cert, key });
-        SignalingOptions { listen: self.listen, state, tls, trust_proxy: self.trust_proxy }
+        let Self { listen, trust_proxy, no_relay, .. } = self;
+        SignalingOptions { listen, state, tls, trust_proxy, no_relay }
     }
 }
 
@@ -110,6 +116,7 @@ pub(super) async fn run(options: SignalingOptions, config: ServerConfig) -> Resu
         ice: config.ice,
         tls,
         trust_proxy: options.trust_proxy || config.trust_proxy,
+        relay: config.relay && !options.no_relay,
         limits: config.limits,
     };
     server::run(listeners, store, options, shutdown).await.exit(Exit::Unexpected)?;

@@ -278,6 +278,7 @@ pub fn load(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigErr
                 .as_ref()
                 .map(|(cert, key)| TlsFiles { cert: in_file(cert), key: in_file(key) }),
             trust_proxy: file.server.trust_proxy,
+            relay: file.server.relay.unwrap_or(true),
             limits: file.server.limits,
         },
         file: path,

@@ -23,6 +23,8 @@ pub struct ServerConfig {
     pub tls: Option<TlsFiles>,
     /// Whether `X-Forwarded-For` says who the client is.
     pub trust_proxy: bool,
+    /// Whether it relays between peers that have no direct path.
+    pub relay: bool,
     /// What anybody may have.
     pub limits: Limits,
 }
@@ -37,6 +39,7 @@ pub(super) struct FileServer {
     /// Certificate and key.
     pub(super) tls: Option<(String, String)>,
     pub(super) trust_proxy: bool,
+    pub(super) relay: Option<bool>,
     pub(super) limits: Limits,
 }
 
@@ -53,6 +56,7 @@ impl FileServer {
             ice_lifetime: section.take_with("ice_lifetime", lifetime)?,
             tls,
             trust_proxy: section.take("trust_proxy")?.unwrap_or(false),
+            relay: section.take("relay")?,
             limits: read_limits(section.section("limits")?)?,
         };
         section.finish()?;
@@ -71,6 +75,12 @@ fn within<T: TryFrom<u64>>(range: RangeInclusive<u64>) -> impl FnOnce(u64) -> Re
 
 fn size_within(range: RangeInclusive<u64>) -> impl FnOnce(Bytes) -> Result<usize, String> {
     |Bytes(bytes)| within(range)(bytes).map_err(|why| format!("{why} bytes"))
+}
+
+/// A rate that is still worth a connection.
+fn relay_rate(text: String) -> Result<u32, String> {
+    within(64 << 10..=u64::from(u32::MAX))(units::rate(&text)?)
+        .map_err(|why| format!("{why} bytes each second"))
 }
 
 fn register_within(text: String) -> Result<Duration, String> {
@@ -93,6 +103,8 @@ fn read_limits(mut section: Section<'_>) -> Result<Limits, ConfigError> {
         queue_bytes,
         nesting,
         malformed_frames,
+        relay_connections,
+        relay_bytes_per_s,
     } = Limits::default();
     const MANY: u64 = 1_000_000;
     let longest = sleap_rtc_protocol::signaling::MAX_FRAME_BYTES as u64;
@@ -120,6 +132,10 @@ fn read_limits(mut section: Section<'_>) -> Result<Limits, ConfigError> {
         malformed_frames: s
             .take_with("malformed_frames", within(1..=MANY))?
             .unwrap_or(malformed_frames),
+        relay_connections: s
+            .take_with("relay_connections", within(1..=MANY))?
+            .unwrap_or(relay_connections),
+        relay_bytes_per_s: s.take_with("relay_rate", relay_rate)?.unwrap_or(relay_bytes_per_s),
     };
     section.finish()?;
     Ok(limits)

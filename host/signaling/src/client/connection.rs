@@ -2,6 +2,7 @@
 
 use super::error::ConnectError;
 use super::reach::reach;
+use super::relay::Relay;
 use super::stream::{Stream, within_deadline};
 use super::{Identity, SignalingError};
 use crate::websocket_config;
@@ -40,11 +41,18 @@ impl Registration {
     }
 }
 
-/// Connects and registers, each step within its deadline; gives the ICE servers that came with it.
+/// What the server gives to a peer that registers.
+#[derive(Debug)]
+pub(super) struct HandedOut {
+    pub(super) ice: IceServers,
+    pub(super) relay: Option<Relay>,
+}
+
+/// Connects and registers, each step within its deadline.
 pub(super) async fn open(
     url: &Url,
     registration: &Registration,
-) -> Result<(Connection, IceServers), SignalingError> {
+) -> Result<(Connection, HandedOut), SignalingError> {
     let stream = reach(url).await.map_err(|source| unreachable(url, source))?;
     let late = |late| unreachable(url, late);
     let mut connection = within_deadline(upgrade(url, stream)).await.map_err(late)??;
@@ -91,13 +99,16 @@ async fn register(
     url: &Url,
     connection: &mut Connection,
     registration: &Registration,
-) -> Result<IceServers, SignalingError> {
+) -> Result<HandedOut, SignalingError> {
     let ended = |error: Error| unreachable(url, error);
     connection.send(encode(&registration.frame())?).await.map_err(ended)?;
     while let Some(message) = connection.next().await {
         let Message::Text(text) = message.map_err(ended)? else { continue };
         match ServerMessage::decode(&text) {
-            Ok(ServerMessage::RegisteredAuth { ice, .. }) => return Ok(ice),
+            Ok(ServerMessage::RegisteredAuth { ice, relay, .. }) => {
+                let relay = relay.and_then(|offer| Relay::new(url, offer));
+                return Ok(HandedOut { ice, relay });
+            }
             Ok(ServerMessage::Error(error)) => return Err(refusal(&error)),
             // A peer's frame can overtake the server's answer.
             Ok(_) => tracing::debug!("a frame came before the answer to the registration"),

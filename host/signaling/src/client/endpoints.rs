@@ -1,6 +1,8 @@
 //! Where the signaling server is: a WebSocket and an HTTP address. When only one is given, the other is
 //! derived from it.
 
+use super::error::ProxyError;
+use super::proxy;
 use url::Url;
 
 const WEBSOCKET_PORT: u16 = 8080;
@@ -112,6 +114,17 @@ impl Endpoints {
         let derived =
             |error| format!("expects a URL whose host works for the other address too ({error})");
         Ok(Self { websocket: websocket.map_err(derived)?, http: http.map_err(derived)? })
+    }
+}
+
+impl Endpoints {
+    /// The proxy on the way to the server, with its password if it has one: for other connections to
+    /// the same host.
+    ///
+    /// # Errors
+    /// When the environment names something that is no proxy.
+    pub fn proxy_url(&self) -> Result<Option<Url>, ProxyError> {
+        Ok(proxy::proxy_for(&self.websocket)?.and_then(|proxy| proxy.url()))
     }
 }
 

@@ -8,6 +8,7 @@ mod error;
 mod http;
 mod proxy;
 mod reach;
+mod relay;
 mod roster;
 mod stream;
 mod task;
@@ -16,9 +17,11 @@ mod tls;
 pub use endpoints::{Address, Endpoints};
 pub use error::{CertificateProblem, ConnectError, ProxyError, SignalingError, TlsFailure};
 pub use http::HttpApi;
+pub use relay::Relay;
 pub use roster::Roster;
+pub use tls::certificate_verifier;
 
-use connection::{Connection, Registration};
+use connection::{Connection, HandedOut, Registration};
 use roster::Change;
 use sleap_rtc_protocol::ids::{IdToken, PeerId, RoomCredentials};
 use sleap_rtc_protocol::signaling::{
@@ -77,6 +80,7 @@ pub struct SignalingClient {
     commands: mpsc::Sender<Command>,
     identity: watch::Receiver<Identity>,
     ice: watch::Receiver<IceServers>,
+    relay: watch::Receiver<Option<Relay>>,
     discovering: Arc<Mutex<()>>,
     task: TaskTracker,
 }
@@ -106,13 +110,16 @@ impl SignalingClient {
         let (events, event_queue) = mpsc::channel(EVENT_QUEUE);
         let (newest, identity) = watch::channel(registration.identity.clone());
         let (newest_ice, ice) = watch::channel(IceServers::default());
-        let updates = Updates { events, identity: newest, ice: newest_ice };
+        // Whoever has connected can look at it at once.
+        let (newest_relay, relay) = watch::channel(handed_out.relay.clone());
+        let updates = Updates { events, identity: newest, ice: newest_ice, relay: newest_relay };
         let task = Task::new(websocket, http, registration, command_queue, updates);
         let tracker = TaskTracker::new();
         tracker.spawn(task.run(connection, handed_out, cancel));
         tracker.close();
         let discovering = Arc::new(Mutex::new(()));
-        Ok((Self { peer_id, commands, identity, ice, discovering, task: tracker }, event_queue))
+        let client = Self { peer_id, commands, identity, ice, relay, discovering, task: tracker };
+        Ok((client, event_queue))
     }
 
     /// Who this is.
@@ -146,6 +153,11 @@ impl SignalingClient {
     /// they expire.
     pub fn ice_servers(&self) -> watch::Receiver<IceServers> {
         self.ice.clone()
+    }
+
+    /// The server's relay, if it has one. A new registration may bring another token.
+    pub fn relay(&self) -> watch::Receiver<Option<Relay>> {
+        self.relay.clone()
     }
 
     /// Lists the peers of this room, however many there are.
@@ -204,7 +216,7 @@ async fn first_connection(
     websocket: &Url,
     http: &HttpApi,
     registration: &mut Registration,
-) -> Result<(Connection, IceServers), SignalingError> {
+) -> Result<(Connection, HandedOut), SignalingError> {
     let refused = match connection::open(websocket, registration).await {
         Err(refused @ SignalingError::IdentityRefused { .. }) => refused,
         result => return result,

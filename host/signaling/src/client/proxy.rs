@@ -5,6 +5,7 @@ use super::dial::{bare, dial};
 use super::error::{ConnectError, ProxyError, ProxyName};
 use super::stream::{Stream, within_deadline};
 use super::tls;
+use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http_body_util::Empty;
 use hyper::header::{HOST, HeaderValue, PROXY_AUTHORIZATION};
@@ -97,6 +98,21 @@ fn exceptions(text: &str) -> String {
     let entries =
         entries.map(|entry| entry.strip_prefix('*').filter(|s| !s.is_empty()).unwrap_or(entry));
     entries.collect::<Vec<_>>().join(",")
+}
+
+impl Proxy {
+    /// As one URL with name and password, for others that speak through it.
+    pub(super) fn url(&self) -> Option<Url> {
+        let mut url = Url::parse(&self.name.url).ok()?;
+        let basic = self.authorization.as_ref().and_then(|value| value.to_str().ok());
+        if let Some(encoded) = basic.and_then(|text| text.strip_prefix("Basic ")) {
+            let decoded = String::from_utf8(STANDARD.decode(encoded).ok()?).ok()?;
+            let (user, password) = decoded.split_once(':')?;
+            url.set_username(user).ok()?;
+            url.set_password(Some(password).filter(|password| !password.is_empty())).ok()?;
+        }
+        Some(url)
+    }
 }
 
 /// The proxy that the environment names for `url`.
@@ -299,5 +315,6 @@ mod tests {
         assert_eq!(proxy.authorization, Some(expected));
         assert_eq!(proxy.name.to_string(), "http://p:3128 (HTTPS_PROXY)");
         assert!(!format!("{proxy:?}").contains("cret"));
+        assert_eq!(proxy.url().unwrap().as_str(), "http://ann:s%40cret@p:3128/");
     }
 }

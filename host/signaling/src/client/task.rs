@@ -1,6 +1,7 @@
 //! The task that owns the WebSocket: serves it, and reconnects when it is lost.
 
-use super::connection::{self, Connection, Registration, encode};
+use super::connection::{self, Connection, HandedOut, Registration, encode};
+use super::relay::Relay;
 use super::roster::Change;
 use super::{HttpApi, Identity, SignalingError, SignalingEvent};
 use crate::{PING_EVERY, SILENCE_LIMIT, WRITE_DEADLINE, with_causes};
@@ -53,6 +54,7 @@ pub(super) struct Updates {
     pub(super) events: mpsc::Sender<SignalingEvent>,
     pub(super) identity: watch::Sender<Identity>,
     pub(super) ice: watch::Sender<IceServers>,
+    pub(super) relay: watch::Sender<Option<Relay>>,
 }
 
 /// A list that somebody watches.
@@ -97,10 +99,10 @@ impl Task {
     pub(super) async fn run(
         mut self,
         connection: Connection,
-        handed_out: IceServers,
+        handed_out: HandedOut,
         cancel: CancellationToken,
     ) {
-        self.take_ice(handed_out);
+        self.take(handed_out);
         let mut connection = Some(connection);
         cancel.run_until_cancelled(self.serve_forever(&mut connection)).await;
         if let Some(connection) = &mut connection {
@@ -277,6 +279,16 @@ impl Task {
         let _ = self.notify_watcher(Change::Peers(list_again));
     }
 
+    /// Publishes what came with a registration.
+    fn take(&mut self, HandedOut { ice, relay }: HandedOut) {
+        self.take_ice(ice);
+        self.updates.relay.send_if_modified(|newest| {
+            let changed = *newest != relay;
+            *newest = relay;
+            changed
+        });
+    }
+
     /// Publishes new ICE servers, and plans the next request at half of their lifetime.
     fn take_ice(&mut self, handed_out: IceServers) {
         let again = handed_out.ice_lifetime_s.map(|s| Duration::from_secs(s) / 2);
@@ -300,7 +312,7 @@ impl Task {
             self.updates.identity.send_replace(identity);
             match opened {
                 Ok((mut connection, handed_out)) => {
-                    self.take_ice(handed_out);
+                    self.take(handed_out);
                     tracing::info!("registered with the signaling server again");
                     if self.registration.metadata != metadata {
                         // It changed during the attempt. A failed write shows at the next read.
@@ -361,7 +373,7 @@ async fn attempt(
     url: &Url,
     http: &HttpApi,
     mut registration: Registration,
-) -> (Identity, Result<(Connection, IceServers), SignalingError>) {
+) -> (Identity, Result<(Connection, HandedOut), SignalingError>) {
     let mut opened = connection::open(url, &registration).await;
     let unsure = |error: &SignalingError| {
         matches!(error, SignalingError::IdentityRefused { .. } | SignalingError::Refused { .. })

@@ -35,6 +35,16 @@ pub(super) async fn secure(
     }
 }
 
+/// Judges certificates as the connections to the server do, for others that speak TLS with it: by the
+/// system's authorities, or by what `SSL_CERT_FILE` names.
+///
+/// # Errors
+/// When nobody at all is trusted.
+pub fn certificate_verifier() -> Result<Arc<dyn ServerCertVerifier>, TlsFailure> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    Ok(Arc::new(Verifier::new(&trusted()?, provider)?))
+}
+
 /// The settings of all TLS connections. The system's certificates are read at the first call only
 /// (which takes some milliseconds), so a program that speaks plain HTTP never does.
 fn config() -> Result<Arc<ClientConfig>, TlsFailure> {

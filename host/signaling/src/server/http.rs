@@ -3,8 +3,8 @@
 use crate::identity::IdentityError;
 use crate::server::addresses::behind_proxy;
 use crate::server::link::CloseReason;
-use crate::server::socket;
-use crate::server::{Server, Share, metrics};
+use crate::server::relay::Whose;
+use crate::server::{Server, Share, metrics, relay, socket};
 use crate::store::{StoreError, hex};
 use crate::{unix_time_s, websocket_config};
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use hyper::body::Body as HttpBody;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use iroh_relay::http::{RELAY_PATH, RELAY_PROBE_PATH};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sleap_rtc_protocol::ids::{IdToken, PeerId, RoomId};
@@ -60,6 +61,8 @@ enum Refusal {
     Method,
     #[error("this is the WebSocket's path; GET /health reports the server's state")]
     UpgradeRequired,
+    #[error("this is the relay's path: it expects a WebSocket of iroh's relay protocol")]
+    NotRelayed,
     #[error(
         "too many sockets are open from your address; close some, or raise `sockets_per_address`"
     )]
@@ -84,7 +87,7 @@ impl Refusal {
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotFound | Self::NoAccounts => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
+            Self::UpgradeRequired | Self::NotRelayed => StatusCode::UPGRADE_REQUIRED,
             Self::TooManySockets | Self::TooManySignIns | Self::TooManyRooms => {
                 StatusCode::TOO_MANY_REQUESTS
             }
@@ -152,6 +155,11 @@ enum Route {
     CreateRoom,
     DeletePeer,
     DeleteRoom,
+    Relay,
+    /// A peer measures how long the relay takes.
+    Ping,
+    /// A peer finds out whether something else answers in the server's place.
+    NoContent,
 }
 
 impl Route {
@@ -164,6 +172,9 @@ impl Route {
             "/create-room" => (Self::CreateRoom, Method::POST),
             "/delete-peer" => (Self::DeletePeer, Method::POST),
             "/delete-peers-and-room" => (Self::DeleteRoom, Method::POST),
+            RELAY_PATH => (Self::Relay, Method::GET),
+            RELAY_PROBE_PATH => (Self::Ping, Method::GET),
+            "/generate_204" => (Self::NoContent, Method::GET),
             path if path.starts_with(ACCOUNTS) => return Err(Refusal::NoAccounts),
             _ => return Err(Refusal::NotFound),
         };
@@ -179,6 +190,15 @@ impl Route {
     ) -> Result<Response<Full<Bytes>>, Refusal> {
         let value = match self {
             Self::WebSocket => return upgrade(request, Arc::clone(server), address, share),
+            Self::Relay | Self::Ping | Self::NoContent if server.relay.is_none() => {
+                return Err(Refusal::NotFound);
+            }
+            Self::Relay => {
+                let upgraded = relay::upgrade(request, Arc::clone(server), share);
+                return upgraded.ok_or(Refusal::NotRelayed);
+            }
+            Self::Ping => return Ok(reply(StatusCode::OK, &Value::Null)),
+            Self::NoContent => return Ok(no_content(request.headers())),
             Self::Metrics => return Ok(measured(request.headers(), server)),
             Self::Health => metrics::json(server),
             Self::SignIn => {
@@ -249,6 +269,7 @@ fn delete_peer(server: &Server, caller: &PeerId, peer: Option<PeerId>) -> Result
     if let Some(member) = &present {
         member.link.request_close(CloseReason::Deleted);
         tracing::info!(peer = %caller, room = %member.room, "peer deleted");
+        relay::review(server, &member.room, Whose::Peer(caller));
     }
     Ok(json!({"status": if present.is_some() { "deleted" } else { "not present" }}))
 }
@@ -269,6 +290,7 @@ async fn delete_room(server: &Server, caller: &PeerId, body: Body) -> Result<Val
     }
     let members = server.rooms().clear(&room);
     members.iter().for_each(|member| member.link.request_close(CloseReason::Deleted));
+    relay::review(server, &room, Whose::Everybody);
     tracing::info!(peer = %caller, %room, peers = members.len(), "room deleted");
     Ok(json!({"status": "deleted", "peers": members.len()}))
 }
@@ -283,6 +305,21 @@ fn measured(headers: &HeaderMap, server: &Server) -> Response<Full<Bytes>> {
     let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, text);
     *response.body_mut() = Full::from(metrics::prometheus(server));
+    response
+}
+
+/// An empty answer that repeats the request's challenge, which no portal in between would.
+fn no_content(headers: &HeaderMap) -> Response<Full<Bytes>> {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b".-_".contains(byte);
+    let challenge = headers.get("X-Iroh-Challenge").map(HeaderValue::as_bytes);
+    let challenge = challenge.filter(|bytes| bytes.len() < 64 && bytes.iter().all(is_plain));
+    let mut response = reply(StatusCode::NO_CONTENT, &Value::Null);
+    *response.body_mut() = Full::default();
+    if let Some(Ok(repeated)) =
+        challenge.map(|bytes| HeaderValue::from_bytes(&[b"response ", bytes].concat()))
+    {
+        response.headers_mut().insert("X-Iroh-Response", repeated);
+    }
     response
 }
 

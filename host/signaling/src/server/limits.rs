@@ -31,6 +31,10 @@ pub struct Limits {
     pub nesting: usize,
     /// Malformed frames in a row that are answered before the socket is closed.
     pub malformed_frames: u32,
+    /// Connections to the relay, of all rooms together.
+    pub relay_connections: usize,
+    /// Bytes each second that one connection may send through the relay; a faster one is read later.
+    pub relay_bytes_per_s: u32,
 }
 
 /// The longest frame of the protocol: nothing longer can be allowed, since no peer would read it.
@@ -53,6 +57,9 @@ impl Default for Limits {
             queue_bytes: 4 * 1024 * 1024,
             nesting: 64,
             malformed_frames: 32,
+            relay_connections: 1024,
+            // What a line of 1 Gbit/s carries.
+            relay_bytes_per_s: 125_000_000,
         }
     }
 }

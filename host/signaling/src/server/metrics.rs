@@ -1,6 +1,7 @@
 //! What the server counts, as JSON for `/health` and as Prometheus' text for `/metrics`.
 
 use crate::server::Server;
+use crate::server::relay::{AddressDiscovery, Relays};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -30,6 +31,7 @@ pub(super) struct Counters {
     pub(super) rate_limited: Counter,
     pub(super) slow_readers: Counter,
     pub(super) evicted: Counter,
+    pub(super) relay_refused: Counter,
 }
 
 struct Reading {
@@ -52,7 +54,7 @@ fn readings(server: &Server) -> Vec<Reading> {
         kind: "counter",
         value: counter.get(),
     };
-    vec![
+    let mut readings = vec![
         reading(
             "uptime_s",
             "Seconds since the start.",
@@ -94,6 +96,40 @@ fn readings(server: &Server) -> Vec<Reading> {
             &counters.slow_readers,
         ),
         total("evicted", "Unregistered sockets closed to make room.", &counters.evicted),
+    ];
+    readings
+        .extend(server.relay.as_ref().map(|relay| of_relay(server, relay)).into_iter().flatten());
+    readings
+}
+
+/// What the relay counts.
+fn of_relay(server: &Server, relay: &Relays) -> Vec<Reading> {
+    let traffic = &relay.traffic;
+    let reading = |name, help, kind, value| Reading { name, help, kind, value };
+    let total = |name, help, value| reading(name, help, "counter", value);
+    let shown = server.address_discovery.as_ref().map_or(0, AddressDiscovery::shown);
+    let connections = relay.connections() as u64;
+    let limit = server.options.limits.relay_connections as u64;
+    vec![
+        reading("relay_connections", "Connections to the relay.", "gauge", connections),
+        reading("relay_connections_limit", "Connections that it may have.", "gauge", limit),
+        total(
+            "relay_refused",
+            "Connections that the relay refused.",
+            server.counters.relay_refused.get(),
+        ),
+        total("relay_bytes", "Bytes of relayed packets.", traffic.bytes_sent.get()),
+        total(
+            "relay_packets_dropped",
+            "Relayed packets whose target was not connected or too slow.",
+            traffic.send_packets_dropped.get(),
+        ),
+        total(
+            "relay_bytes_rate_limited",
+            "Relayed bytes after which a connection was read later.",
+            traffic.bytes_rx_ratelimited_total.get(),
+        ),
+        total("addresses_shown", "Peers that were shown their address.", shown),
     ]
 }
 

@@ -14,6 +14,7 @@ mod listen;
 mod metrics;
 mod pending_changes;
 mod rate_limit;
+mod relay;
 mod session;
 mod socket;
 mod state_file;
@@ -36,7 +37,8 @@ pub use limits::Limits;
 use link::Link;
 pub use listen::{ListenError, listen};
 use metrics::Counters;
-use std::net::IpAddr;
+use relay::{AddressDiscovery, Relays};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -83,6 +85,8 @@ pub struct ServerOptions {
     pub tls: Option<Tls>,
     /// Whether `X-Forwarded-For` says who the client is.
     pub trust_proxy: bool,
+    /// Whether it relays between peers that have no direct path.
+    pub relay: bool,
     /// What anybody may have.
     pub limits: Limits,
 }
@@ -94,6 +98,7 @@ impl Default for ServerOptions {
             ice: IceOffer::default(),
             tls: None,
             trust_proxy: false,
+            relay: true,
             limits: Limits::default(),
         }
     }
@@ -112,12 +117,20 @@ struct Server {
     next_connection: AtomicU64,
     started: Instant,
     counters: Counters,
+    relay: Option<Relays>,
+    address_discovery: Option<AddressDiscovery>,
     shutdown: CancellationToken,
     tasks: TaskTracker,
 }
 
 impl Server {
-    fn new(store: Store, mut options: ServerOptions, shutdown: CancellationToken) -> Self {
+    fn new(
+        store: Store,
+        mut options: ServerOptions,
+        address_discovery: Option<AddressDiscovery>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let relay = options.relay.then(|| Relays::new(options.limits.relay_connections));
         let limits = &mut options.limits;
         limits.sockets_per_address = limits.sockets_per_address.min(options.sockets.div_ceil(2));
         Self {
@@ -132,6 +145,8 @@ impl Server {
             next_connection: AtomicU64::new(1),
             started: Instant::now(),
             counters: Counters::default(),
+            relay,
+            address_discovery,
             shutdown,
             tasks: TaskTracker::new(),
         }
@@ -167,7 +182,11 @@ pub async fn run(
         return Err(ServerError::NoListener);
     }
     store.purge(unix_time_s()).await?;
-    let server = Arc::new(Server::new(store, options, shutdown.clone()));
+    let discovery = match &options.tls {
+        Some(tls) if options.relay => AddressDiscovery::start(&addresses(&listeners), tls).await,
+        _ => None,
+    };
+    let server = Arc::new(Server::new(store, options, discovery, shutdown.clone()));
     let mut tasks = JoinSet::new();
     for listener in listeners {
         tasks.spawn(accept(listener, Arc::clone(&server)));
@@ -177,11 +196,23 @@ pub async fn run(
     shutdown.cancelled().await;
     tasks.shutdown().await;
     server.tasks.close();
-    if tokio::time::timeout(STOP_DEADLINE, server.tasks.wait()).await.is_err() {
+    if tokio::time::timeout(STOP_DEADLINE, closed(&server)).await.is_err() {
         tracing::warn!("some sockets did not close in time");
     }
     tracing::info!("signaling server stopped");
     Ok(())
+}
+
+fn addresses(listeners: &[TcpListener]) -> Vec<SocketAddr> {
+    listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+}
+
+/// Waits until all sockets are closed.
+async fn closed(server: &Server) {
+    if let Some(relay) = &server.relay {
+        relay.stop().await;
+    }
+    server.tasks.wait().await;
 }
 
 async fn accept(listener: TcpListener, server: Arc<Server>) {

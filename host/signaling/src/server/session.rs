@@ -6,13 +6,14 @@ use crate::rooms::{ConnectionId, Member, Page, Part};
 use crate::server::Server;
 use crate::server::frame::{Code, FrameError, Head, Kind, check_depth, parse};
 use crate::server::link::{CloseReason, Link};
+use crate::server::relay::{self, Whose};
 use crate::unix_time_s;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::json;
 use sleap_rtc_protocol::ids::{PeerId, RoomCredentials, RoomId};
 use sleap_rtc_protocol::signaling::{
-    Filters, MAX_FRAME_BYTES, MetadataPatch, Register, Role, ServerMessage,
+    Filters, MAX_FRAME_BYTES, MetadataPatch, Register, RelayOffer, Role, ServerMessage,
 };
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -41,6 +42,8 @@ pub(super) struct Session {
     refused_registrations: u32,
     /// It speaks of accounts, which are not to be had here.
     wants_accounts: bool,
+    /// It has closed the socket, which a peer does when it leaves.
+    leaves: bool,
 }
 
 #[derive(Deserialize)]
@@ -76,7 +79,13 @@ impl Session {
             abuse: 0,
             refused_registrations: 0,
             wants_accounts: false,
+            leaves: false,
         }
+    }
+
+    /// The peer closes the socket: it leaves, and is not only lost.
+    pub(super) fn leave(&mut self) {
+        self.leaves = true;
     }
 
     /// Whether the socket has registered.
@@ -211,6 +220,9 @@ impl Session {
             link: self.link.clone(),
         };
         let replaced = self.server.rooms().join(peer_id.clone(), member)?;
+        if let Some(old) = &replaced {
+            relay::review(&self.server, &old.room, Whose::Peer(&peer_id));
+        }
         if let Some(replaced) = replaced.filter(|old| old.connection != self.connection) {
             replaced.link.request_close(CloseReason::Replaced);
         }
@@ -219,7 +231,17 @@ impl Session {
         tracing::info!(role = role.as_str(), "registered");
         self.peer = Some(peer_id.clone());
         let ice = hand_out(&self.server.options.ice, &peer_id, now_s);
-        encode(&ServerMessage::RegisteredAuth { room_id, token, peer_id, ice })
+        let relay = self.relay_offer(&peer_id, &room_id)?;
+        encode(&ServerMessage::RegisteredAuth { room_id, token, peer_id, ice, relay })
+    }
+
+    fn relay_offer(&self, peer: &PeerId, room: &RoomId) -> Result<Option<RelayOffer>, FrameError> {
+        if self.server.relay.is_none() {
+            return Ok(None);
+        }
+        let token = self.server.signer.sign_relay(peer, room)?;
+        let address_discovery = self.server.address_discovery.is_some();
+        Ok(Some(RelayOffer { token, address_discovery }))
     }
 
     /// The error of a registration. The Python program's later versions prove who they are by other
@@ -290,6 +312,8 @@ impl Session {
     fn update(&self, peer: &PeerId, text: &str) -> Result<String, FrameError> {
         let Update { metadata } = parse(text)?;
         let metadata = self.server.rooms().update(peer, self.connection, metadata)?;
+        let room = self.server.rooms().room_of(peer);
+        room.inspect(|room| relay::review(&self.server, room, Whose::Peer(peer)));
         let status = metadata.properties.get("status").and_then(|status| status.as_str());
         tracing::debug!(status, "metadata updated");
         encode(&ServerMessage::MetadataUpdated { peer_id: peer.clone(), metadata })
@@ -323,6 +347,11 @@ impl Session {
         let left = self.server.rooms().leave(peer, self.connection);
         let Some(member) = left else { return };
         tracing::info!("left");
+        if self.leaves {
+            relay::review(&self.server, &member.room, Whose::Peer(peer));
+        } else {
+            relay::review_later(&self.server, member.room.clone(), peer.clone());
+        }
         if member.role == Role::Worker && self.extend_room(member.room).await.is_err() {
             tracing::warn!("the expiry of the worker's room could not be moved");
         }

@@ -153,8 +153,13 @@ async fn react(session: &mut Session, message: Message) -> Option<String> {
     match message {
         Message::Text(text) => session.receive(text).await,
         Message::Binary(_) => Some(session.refuse_binary()),
-        // The library answers pings and closes itself; after a close the stream ends.
-        Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => None,
+        // The library answers it; then the stream ends.
+        Message::Close(_) => {
+            session.leave();
+            None
+        }
+        // The library answers pings itself.
+        Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => None,
     }
 }
 

@@ -96,6 +96,11 @@ impl Tls {
         Ok(())
     }
 
+    /// For QUIC, with the same certificate, also after it is renewed.
+    pub(super) fn for_quic(&self) -> ServerConfig {
+        ServerConfig::clone(&self.config)
+    }
+
     pub(super) fn acceptor(&self) -> TlsAcceptor {
         Arc::clone(&self.config).into()
     }

@@ -6,6 +6,7 @@ mod elsewhere;
 mod full;
 mod old_server;
 mod reconnect;
+mod relay;
 mod roster;
 mod support;
 mod traffic;

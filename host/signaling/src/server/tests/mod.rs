@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 /// A server without sockets.
 fn server(limits: Limits) -> Arc<Server> {
     let options = ServerOptions { limits, ..ServerOptions::default() };
-    Arc::new(Server::new(Store::ephemeral().unwrap(), options, CancellationToken::new()))
+    Arc::new(Server::new(Store::ephemeral().unwrap(), options, None, CancellationToken::new()))
 }
 
 /// An address that nobody has had before: who guesses would else be answered later and later.

@@ -1,0 +1,146 @@
+//! The relay: carries packets between two peers of one room that have no direct path.
+//!
+//! It speaks iroh's relay protocol at `/relay`, on the server's own ports. An endpoint proves the key
+//! that is its address, and is admitted while a registered peer names that key and shows the relay
+//! token of its registration. Each room has a relay of its own: nothing passes from room to room, and
+//! the server reads none of what passes.
+
+mod address_discovery;
+mod admission;
+mod socket;
+mod upgrade;
+
+pub(super) use address_discovery::AddressDiscovery;
+pub(super) use upgrade::upgrade;
+
+use crate::server::Server;
+use admission::{Denial, Place, entitled};
+use iroh_base::EndpointId;
+use iroh_relay::KeyCache;
+use iroh_relay::server::Metrics;
+use iroh_relay::server::clients::Clients;
+use iroh_relay::server::{ConnectionId, OnDisconnectGuard};
+use sleap_rtc_protocol::ids::{PeerId, RoomId};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// How long a peer whose socket was lost keeps its connections.
+const GRACE: Duration = Duration::from_secs(10);
+/// Keys that are kept in parsed form.
+const KEY_CACHE: usize = 4 * 1024;
+
+/// The relays of all rooms.
+pub(super) struct Relays {
+    rooms: Arc<Mutex<HashMap<RoomId, RoomRelay>>>,
+    places: Arc<Semaphore>,
+    key_cache: KeyCache,
+    /// What the library counts.
+    pub(super) traffic: Arc<Metrics>,
+}
+
+/// The relay of one room, which exists while somebody is connected to it.
+#[derive(Default)]
+struct RoomRelay {
+    clients: Clients,
+    admitted: HashMap<ConnectionId, Admitted>,
+}
+
+/// One connection to the relay.
+struct Admitted {
+    peer: PeerId,
+    endpoint: EndpointId,
+}
+
+impl Relays {
+    pub(super) fn new(connections: usize) -> Self {
+        Self {
+            rooms: Arc::default(),
+            places: Arc::new(Semaphore::new(connections)),
+            key_cache: KeyCache::new(KEY_CACHE),
+            traffic: Arc::default(),
+        }
+    }
+
+    /// Locked briefly, and never across an `await`. The lock of the rooms' registry may be taken
+    /// inside it, but not the other way round.
+    fn rooms(&self) -> MutexGuard<'_, HashMap<RoomId, RoomRelay>> {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Connections that are admitted now.
+    pub(super) fn connections(&self) -> usize {
+        self.rooms().values().map(|room| room.admitted.len()).sum()
+    }
+
+    /// Closes all connections.
+    pub(super) async fn stop(&self) {
+        let rooms: Vec<Clients> = self.rooms().values().map(|room| room.clients.clone()).collect();
+        for clients in rooms {
+            clients.shutdown().await;
+        }
+    }
+
+    /// Takes a place for a connection; its room's relay stays as long as the place is held.
+    fn admit(
+        &self,
+        server: &Server,
+        peer: &PeerId,
+        room: &RoomId,
+        endpoint: EndpointId,
+    ) -> Result<(Place, OnDisconnectGuard, Clients), Denial> {
+        entitled(server, peer, room, endpoint)?;
+        let permit = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Denial::Full)?;
+        // It reports to nobody: dropping the place is the report.
+        let guard = OnDisconnectGuard::empty(endpoint);
+        let mut rooms = self.rooms();
+        let relay = rooms.entry(room.clone()).or_default();
+        let connection = guard.connection_id();
+        relay.admitted.insert(connection, Admitted { peer: peer.clone(), endpoint });
+        let clients = relay.clients.clone();
+        drop(rooms);
+        let place = Place::new(permit, Arc::clone(&self.rooms), room.clone(), connection);
+        Ok((place, guard, clients))
+    }
+}
+
+/// Whose connections are looked at again.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Whose<'a> {
+    Peer(&'a PeerId),
+    Everybody,
+}
+
+/// Cuts off those connections to the relay of `room` whose peers are no longer registered there with
+/// the same key.
+pub(super) fn review(server: &Server, room: &RoomId, whose: Whose<'_>) {
+    let Some(relay) = &server.relay else { return };
+    let rooms = relay.rooms();
+    let Some(RoomRelay { clients, admitted }) = rooms.get(room) else { return };
+    for (connection, Admitted { peer, endpoint }) in admitted {
+        let meant = match whose {
+            Whose::Peer(wanted) => wanted == peer,
+            Whose::Everybody => true,
+        };
+        if meant && entitled(server, peer, room, *endpoint).is_err() {
+            tracing::debug!(%peer, %room, "cut off from the relay");
+            clients.disconnect(*endpoint, Some(*connection));
+        }
+    }
+}
+
+/// As [`review`], of a peer whose socket was lost: it has time to register again, so that a hiccup of
+/// signaling does not end what is being relayed.
+pub(super) fn review_later(server: &Arc<Server>, room: RoomId, peer: PeerId) {
+    if server.relay.is_none() {
+        return;
+    }
+    let reviewed = Arc::clone(server);
+    server.tasks.spawn(async move {
+        tokio::select! {
+            () = tokio::time::sleep(GRACE) => review(&reviewed, &room, Whose::Peer(&peer)),
+            () = reviewed.shutdown.cancelled() => {}
+        }
+    });
+}

@@ -1,0 +1,321 @@
+//! The relay: who gets in, who is cut off, and what passes between those who are in.
+
+use super::support::{LIMIT, TestServer, register, soon};
+use crate::client::{Identity, Relay, SignalingClient};
+use crate::server::{Limits, ServerOptions};
+use crate::store::Store;
+use iroh::endpoint::{Connection, presets};
+use iroh::{
+    Endpoint, EndpointAddr, RelayConfig, RelayMode, RelayUrl, SecretKey, TransportAddr, Watcher,
+};
+use serde_json::json;
+use sleap_rtc_protocol::ids::{RelayToken, RoomCredentials};
+use sleap_rtc_protocol::signaling::Role;
+use std::time::{Duration, Instant};
+
+const ALPN: &[u8] = b"test";
+/// A refusal that a user waits for.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+async fn server_with(limits: Limits) -> TestServer {
+    let options = ServerOptions { limits, ..ServerOptions::default() };
+    TestServer::with(([127, 0, 0, 1], 0).into(), Store::ephemeral().unwrap(), options).await
+}
+
+/// A peer that has an endpoint and is registered with its key.
+struct Peer {
+    key: SecretKey,
+    identity: Identity,
+    client: SignalingClient,
+    relay: Relay,
+}
+
+async fn peer(server: &TestServer, room: &RoomCredentials) -> Peer {
+    let (key, identity) = (SecretKey::generate(), server.identity().await);
+    let metadata = json!({"properties": {"iroh": {"id": key.public().to_string()}}});
+    let (client, events) = server.client(&identity, room, Role::Worker, metadata).await;
+    drop(events);
+    let relay = client.relay().borrow().clone().expect("the server has a relay");
+    Peer { key, identity, client, relay }
+}
+
+/// An endpoint that has no way but the relay.
+async fn endpoint(key: &SecretKey, url: &RelayUrl, token: &RelayToken) -> Endpoint {
+    let config = RelayConfig::new(url.clone(), None).with_auth_token(token.as_str());
+    Endpoint::builder(presets::Minimal)
+        .secret_key(key.clone())
+        .alpns(vec![ALPN.to_vec()])
+        .relay_mode(RelayMode::Custom(config.into()))
+        .clear_ip_transports()
+        .bind()
+        .await
+        .unwrap()
+}
+
+impl Peer {
+    fn url(&self) -> RelayUrl {
+        self.relay.url.clone().into()
+    }
+
+    async fn endpoint(&self) -> Endpoint {
+        endpoint(&self.key, &self.url(), &self.relay.token).await
+    }
+
+    fn address(&self) -> EndpointAddr {
+        EndpointAddr::from_parts(self.key.public(), [TransportAddr::Relay(self.url())])
+    }
+}
+
+/// Whether the relay has admitted it, or why not.
+async fn admission(endpoint: &Endpoint) -> Result<(), String> {
+    let mut status = endpoint.home_relay_status();
+    soon("word from the relay", async {
+        loop {
+            let relays = status.get();
+            if relays.iter().any(|relay| relay.is_connected()) {
+                return Ok(());
+            }
+            if let Some(reason) = relays.iter().find_map(|relay| relay.auth_denied_reason()) {
+                return Err(reason.to_owned());
+            }
+            status.updated().await.unwrap();
+        }
+    })
+    .await
+}
+
+async fn connect(
+    from: &Endpoint,
+    to: &Endpoint,
+    address: EndpointAddr,
+) -> (Connection, Connection) {
+    let accepted = async { to.accept().await.unwrap().await.unwrap() };
+    let connected = async { from.connect(address, ALPN).await.unwrap() };
+    soon("a connection", async { tokio::join!(connected, accepted) }).await
+}
+
+/// Sends so many bytes and gives how long they took.
+async fn carry(from: &Connection, to: &Connection, bytes: usize) -> Duration {
+    let start = Instant::now();
+    let sent = async {
+        let mut stream = from.open_uni().await.unwrap();
+        stream.write_all(&vec![7; bytes]).await.unwrap();
+        stream.finish().unwrap();
+        stream.stopped().await.unwrap();
+    };
+    let read = async { to.accept_uni().await.unwrap().read_to_end(bytes).await.unwrap() };
+    let ((), read) = soon("the bytes", async { tokio::join!(sent, read) }).await;
+    assert_eq!(read.len(), bytes);
+    start.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_members_of_a_room_reach_each_other_through_the_relay() {
+    let server = TestServer::start().await;
+    let (_, room) = server.room().await;
+    let (one, two) = (peer(&server, &room).await, peer(&server, &room).await);
+    let (from, to) = (one.endpoint().await, two.endpoint().await);
+    assert_eq!(admission(&to).await, Ok(()));
+    let (connected, accepted) = connect(&from, &to, two.address()).await;
+    let took = carry(&connected, &accepted, 10 << 20).await;
+    println!("10 MiB through the relay: {:.0} MB/s", 10.5 / took.as_secs_f64());
+    let (_, health) = server.http("GET /health", "").await;
+    assert_eq!(health["relay_connections"], 2, "{health}");
+    assert!(health["relay_bytes"].as_u64().unwrap() > 10 << 20, "{health}");
+    from.close().await;
+    to.close().await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_stranger_is_refused_at_once_and_hears_why() {
+    let server = TestServer::start().await;
+    let (_, room) = server.room().await;
+    let member = peer(&server, &room).await;
+    let (other, foreign) = (SecretKey::generate(), TestServer::start().await);
+    let (_, elsewhere) = foreign.room().await;
+    let foreigner = peer(&foreign, &elsewhere).await;
+    let (url, token) = (member.url(), &member.relay.token);
+    let left = peer(&server, &room).await;
+    left.client.clone().close().await;
+    for (what, key, token, expected) in [
+        ("no token of this server", &foreigner.key, &foreigner.relay.token, "needs the token"),
+        ("another key than the registered one", &other, token, "another key"),
+        ("somebody who has left", &left.key, &left.relay.token, "not a registered member"),
+    ] {
+        let start = Instant::now();
+        let endpoint = endpoint(key, &url, token).await;
+        let refused = admission(&endpoint).await.unwrap_err();
+        let took = start.elapsed();
+        println!("{what}: refused after {} ms: {refused}", took.as_millis());
+        assert!(refused.contains(expected), "{what}: {refused}");
+        assert!(took < AT_ONCE, "{what}: {took:?}");
+        endpoint.close().await;
+    }
+    assert_eq!(server.http("GET /health", "").await.1["relay_connections"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_passes_from_room_to_room() {
+    let server = TestServer::start().await;
+    let ((_, room), (_, other)) = (server.room().await, server.room().await);
+    let (one, two) = (peer(&server, &room).await, peer(&server, &other).await);
+    let (from, to) = (one.endpoint().await, two.endpoint().await);
+    assert_eq!(admission(&from).await, Ok(()));
+    assert_eq!(admission(&to).await, Ok(()));
+    let connecting = from.connect(two.address(), ALPN);
+    tokio::select! {
+        connected = connecting => panic!("{:?}", connected.map(|it| it.remote_id())),
+        incoming = to.accept() => panic!("a packet came: {}", incoming.is_some()),
+        () = tokio::time::sleep(Duration::from_secs(2)) => {}
+    }
+}
+
+/// Waits until the relay has cut it off, and does not let it in again.
+async fn cut_off(endpoint: &Endpoint) -> Duration {
+    let start = Instant::now();
+    let mut status = endpoint.home_relay_status();
+    soon("the end of the relay's connection", async {
+        while status.get().iter().all(|relay| relay.auth_denied_reason().is_none()) {
+            status.updated().await.unwrap();
+        }
+    })
+    .await;
+    start.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_leaves_or_is_removed_is_cut_off() {
+    let server = TestServer::start().await;
+    let (creator, room) = server.room().await;
+    let members =
+        [peer(&server, &room).await, peer(&server, &room).await, peer(&server, &room).await];
+    let mut endpoints = Vec::new();
+    for member in &members {
+        endpoints.push(member.endpoint().await);
+        assert_eq!(admission(endpoints.last().unwrap()).await, Ok(()));
+    }
+    let [leaves, deleted, _in_the_room] = &members;
+    leaves.client.clone().close().await;
+    let left = cut_off(&endpoints[0]).await;
+    let identity = &deleted.identity;
+    server.api().delete_peer(&identity.id_token, &identity.peer_id).await.unwrap();
+    let removed = cut_off(&endpoints[1]).await;
+    assert_eq!(server.http("GET /health", "").await.1["relay_connections"], 1);
+    let body = json!({"room_id": room.room_id}).to_string();
+    let token = json!(creator.id_token);
+    let head =
+        format!("POST /delete-peers-and-room\nAuthorization: Bearer {}\n", token.as_str().unwrap());
+    assert_eq!(server.http(&head, &body).await.0, 200);
+    let closed = cut_off(&endpoints[2]).await;
+    println!(
+        "cut off after leaving {left:?}, deletion {removed:?}, the room's deletion {closed:?}"
+    );
+    assert!([left, removed, closed].iter().all(|took| *took < Duration::from_secs(2)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_socket_that_is_lost_for_a_moment_does_not_end_what_is_relayed() {
+    let server = TestServer::start().await;
+    let (_, room) = server.room().await;
+    let (key, identity) = (SecretKey::generate(), server.identity().await);
+    let mut frame = register(&identity, &room);
+    frame["metadata"]["properties"]["iroh"] = json!({"id": key.public().to_string()});
+    let mut socket = server.bare().await;
+    socket.send(frame.clone()).await;
+    let offer = socket.next().await["relay"].clone();
+    let token = serde_json::from_value::<RelayToken>(offer["token"].clone()).unwrap();
+    let url: RelayUrl = format!("http://{}/", server.address).parse().unwrap();
+    let endpoint = endpoint(&key, &url, &token).await;
+    assert_eq!(admission(&endpoint).await, Ok(()));
+    // Without a closing handshake.
+    drop(socket.into_tcp());
+    soon("the loss", async {
+        while server.http("GET /health", "").await.1["peers"] != 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let mut socket = server.bare().await;
+    socket.send(frame).await;
+    assert_eq!(socket.next().await["type"], "registered_auth");
+    assert_eq!(server.http("GET /health", "").await.1["relay_connections"], 1);
+    assert_eq!(admission(&endpoint).await, Ok(()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_sends_too_fast_slows_nobody_else() {
+    let limits = Limits { relay_bytes_per_s: 2_000_000, ..Limits::default() };
+    let server = server_with(limits).await;
+    let (_, room) = server.room().await;
+    let peers = [peer(&server, &room).await, peer(&server, &room).await];
+    let calm = [peer(&server, &room).await, peer(&server, &room).await];
+    let mut connections = Vec::new();
+    let mut endpoints = Vec::new();
+    for [one, two] in [&peers, &calm] {
+        let (from, to) = (one.endpoint().await, two.endpoint().await);
+        connections.push(connect(&from, &to, two.address()).await);
+        endpoints.extend([from, to]);
+    }
+    let (hasty, slow) = (&connections[0], &connections[1]);
+    let flood = carry(&hasty.0, &hasty.1, 6_000_000);
+    let beside = async {
+        let mut longest = Duration::ZERO;
+        for _ in 0..20 {
+            longest = longest.max(carry(&slow.0, &slow.1, 10_000).await);
+        }
+        longest
+    };
+    let (flood, longest) = tokio::join!(flood, beside);
+    println!("6 MB at 2 MB/s took {flood:?}; 10 kB beside it {longest:?} at most");
+    assert!(flood > Duration::from_secs(2), "{flood:?}");
+    assert!(longest < Duration::from_millis(500), "{longest:?}");
+    let (_, health) = server.http("GET /health", "").await;
+    assert!(health["relay_bytes_rate_limited"].as_u64().unwrap() > 0, "{health}");
+}
+
+#[tokio::test]
+async fn a_relay_that_is_full_says_so() {
+    let server = server_with(Limits { relay_connections: 1, ..Limits::default() }).await;
+    let (_, room) = server.room().await;
+    let (one, two) = (peer(&server, &room).await, peer(&server, &room).await);
+    let first = one.endpoint().await;
+    assert_eq!(admission(&first).await, Ok(()));
+    let second = two.endpoint().await;
+    assert!(admission(&second).await.unwrap_err().contains("relay_connections"));
+    // The place of the first is free once it is gone; the second keeps asking.
+    first.close().await;
+    assert_eq!(tokio::time::timeout(LIMIT, admitted_later(&second)).await, Ok(()));
+}
+
+async fn admitted_later(endpoint: &Endpoint) {
+    let mut status = endpoint.home_relay_status();
+    while !status.get().iter().any(|relay| relay.is_connected()) {
+        status.updated().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn without_a_relay_there_is_no_offer_and_no_path() {
+    let options = ServerOptions { relay: false, ..ServerOptions::default() };
+    let store = Store::ephemeral().unwrap();
+    let server = TestServer::with(([127, 0, 0, 1], 0).into(), store, options).await;
+    let (_, room) = server.room().await;
+    let mut socket = server.bare().await;
+    socket.send(register(&server.identity().await, &room)).await;
+    assert!(socket.next().await.get("relay").is_none());
+    for path in ["/relay", "/ping", "/generate_204"] {
+        assert_eq!(server.http(&format!("GET {path}"), "").await.0, 404, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_relay_client_is_answered_plainly() {
+    let server = TestServer::start().await;
+    assert_eq!(server.http("GET /ping", "").await.0, 200);
+    assert_eq!(server.http("GET /generate_204\nX-Iroh-Challenge: a.b-c\n", "").await.0, 204);
+    let (status, answer) = server.http("GET /relay", "").await;
+    assert_eq!(status, 426);
+    assert!(answer["error"].as_str().unwrap().contains("iroh's relay protocol"), "{answer}");
+    assert_eq!(server.http("POST /relay", "").await.0, 405);
+}
