@@ -5,21 +5,24 @@
 //! more special wins, key by key. Options win over the environment, that over the file, that over
 //! the defaults.
 
+mod deserialize;
+mod document;
 mod error;
 mod file;
+mod ice;
 mod policy;
-mod properties;
 mod server;
 #[cfg(test)]
 mod tests;
-mod tree;
 pub mod units;
 mod values;
+mod worker;
 
 pub use error::ConfigError;
 pub use server::ServerConfig;
 
-use file::{FileConfig, FileWorker};
+use file::{FileClient, FileIce, FileWorker};
+use server::FileServer;
 use sleap_rtc_base::ice::{IceConfig, IceServer};
 #[cfg(feature = "peer")]
 use sleap_rtc_policy::PolicyConfig;
@@ -31,6 +34,7 @@ use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use values::Rate;
 
 /// Everything that can be configured, checked.
 #[derive(Debug, Clone)]
@@ -227,23 +231,18 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 /// Reads everything and checks it.
 pub fn load(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigError> {
     let path = sources.find_file();
-    let file = match &path {
+    let (file, mut warnings) = match &path {
         Some(path) => file::read(path, &read_text(path)?, sources.environment.as_deref())?,
-        None => FileConfig::default(),
+        None => Default::default(),
     };
     let base = path.as_deref().and_then(Path::parent).unwrap_or(&sources.cwd).to_owned();
     let in_file = |text: &String| sources.path(&base, text);
-    let mut warnings = file.warnings.clone();
-    let bind = file.ice_bind.clone().unwrap_or_default();
-    let (option, in_ice) = (overrides.ice_servers, file.ice_servers.clone());
-    let ice = IceConfig::new(option, in_ice, file.ice_from_signaling, bind);
-    let ice_offer = IceOffer {
-        servers: file.server.ice_servers.clone().unwrap_or_default(),
-        lifetime: file.server.ice_lifetime.unwrap_or_else(|| IceOffer::default().lifetime),
-    };
-    warnings.extend(ice.warnings().chain(ice_offer.warnings()));
+    let ice = ice_config(file.ice, overrides.ice_servers);
+    let server = server_config(sources, file.server, &base);
+    warnings.extend(ice.warnings().chain(server.ice.warnings()));
+    let addresses = (file.signaling_websocket.map(|a| a.0), file.signaling_http.map(|a| a.0));
     Ok(Config {
-        signaling: endpoints(sources, &file, overrides.signaling, &mut warnings)?,
+        signaling: endpoints(sources, addresses, overrides.signaling, &mut warnings)?,
         ice,
         shared_storage_root: overrides
             .shared_storage_root
@@ -251,47 +250,50 @@ pub fn load(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigErr
             .map(|root| sources.cwd.join(root))
             .or_else(|| file.shared_storage_root.as_ref().map(in_file)),
         worker: worker(sources, file.worker, overrides.state_dir, overrides.maintenance, &base),
-        client: ClientConfig {
-            user: file.client.user,
-            jobs_dir: sources.data("client/jobs"),
-            bwlimit: overrides.bwlimit.or(file.client.bwlimit),
-            reconnect_for: file.client.reconnect_for.unwrap_or(RECONNECT_FOR),
-            python_silence: PythonSilence {
-                in_a_run: file.client.legacy_run_silence.unwrap_or(PYTHON_RUN_SILENCE),
-                otherwise: file.client.legacy_silence.unwrap_or(PYTHON_SILENCE),
-            },
-            hashes: sources.cache_dir.as_ref().map(|dir| dir.join("sleap-rtc/hashes.sqlite")),
-        },
+        client: client(sources, file.client, overrides.bwlimit),
         #[cfg(feature = "peer")]
         policy: file.policy.plugins(sources, &base),
-        server: ServerConfig {
-            listen: file.server.listen.unwrap_or_else(default_listen),
-            state: file
-                .server
-                .state
-                .as_ref()
-                .map_or_else(|| sources.data("signaling.sqlite"), in_file),
-            ice: ice_offer,
-            tls: file
-                .server
-                .tls
-                .as_ref()
-                .map(|(cert, key)| TlsFiles { cert: in_file(cert), key: in_file(key) }),
-            trust_proxy: file.server.trust_proxy,
-            relay: file.server.relay.unwrap_or(true),
-            limits: file.server.limits,
-        },
+        server,
         file: path,
         warnings,
     })
 }
 
-/// Laptops sleep over night.
-const RECONNECT_FOR: Duration = Duration::from_secs(12 * 3600);
-const PYTHON_SILENCE: Duration = Duration::from_secs(120);
-const PYTHON_RUN_SILENCE: Duration = Duration::from_secs(3600);
-/// A package that stopped in the middle.
-const RESUME_WITHIN: Duration = Duration::from_secs(120);
+fn ice_config(file: FileIce, option: Option<Vec<IceServer>>) -> IceConfig {
+    let servers = file.servers.map(|list| list.into_iter().map(|server| server.0).collect());
+    let bind = file.bind.into_iter().map(|address| address.0).collect();
+    IceConfig::new(option, servers, file.from_signaling, bind)
+}
+
+fn server_config(sources: &Sources, file: FileServer, base: &Path) -> ServerConfig {
+    let in_file = |text: String| sources.path(base, &text);
+    let listen = file.listen.map(|list| list.into_iter().map(|address| address.0).collect());
+    let servers = file.ice_servers.into_iter().map(|server| server.0).collect();
+    let tls = file.tls_cert.zip(file.tls_key);
+    ServerConfig {
+        listen: listen.unwrap_or_else(default_listen),
+        state: file.state.map_or_else(|| sources.data("signaling.sqlite"), in_file),
+        ice: IceOffer { servers, lifetime: file.ice_lifetime },
+        tls: tls.map(|(cert, key)| TlsFiles { cert: in_file(cert), key: in_file(key) }),
+        trust_proxy: file.trust_proxy,
+        relay: file.relay,
+        limits: file.limits,
+    }
+}
+
+fn client(sources: &Sources, file: FileClient, bwlimit: Option<u64>) -> ClientConfig {
+    ClientConfig {
+        user: file.user,
+        jobs_dir: sources.data("client/jobs"),
+        bwlimit: bwlimit.or(file.bwlimit.map(|Rate(rate)| rate)),
+        reconnect_for: file.reconnect_for.0,
+        python_silence: PythonSilence {
+            in_a_run: file.python_run_silence.0,
+            otherwise: file.python_silence.0,
+        },
+        hashes: sources.cache_dir.as_ref().map(|dir| dir.join("sleap-rtc/hashes.sqlite")),
+    }
+}
 
 /// The ports that Python peers expect, over IPv4 and IPv6.
 fn default_listen() -> Vec<SocketAddr> {
@@ -313,7 +315,7 @@ fn read_text(path: &Path) -> Result<String, ConfigError> {
 
 fn endpoints(
     sources: &Sources,
-    file: &FileConfig,
+    (file_websocket, file_http): (Option<Address>, Option<Address>),
     option: Option<Endpoints>,
     warnings: &mut Vec<String>,
 ) -> Result<Endpoints, ConfigError> {
@@ -330,11 +332,8 @@ fn endpoints(
     let http = read(HTTP, &sources.signaling_http, Address::http)?;
     let mixed = websocket.is_some() != http.is_some();
     let name = if websocket.is_some() { WS } else { HTTP };
-    let endpoints = Endpoints::complete(
-        websocket.or_else(|| file.websocket.clone()),
-        http.or_else(|| file.http.clone()),
-    )
-    .map_err(|message| ConfigError::Variable { name, message })?;
+    let endpoints = Endpoints::complete(websocket.or(file_websocket), http.or(file_http))
+        .map_err(|message| ConfigError::Variable { name, message })?;
     let hosts = (endpoints.websocket.host_str(), endpoints.http.host_str());
     if mixed && hosts.0 != hosts.1 {
         warnings.push(format!(
@@ -357,21 +356,21 @@ fn worker(
             .map(|dir| sources.cwd.join(dir))
             .or_else(|| file.state_dir.map(|text| sources.path(base, &text)))
             .unwrap_or_else(|| sources.data("worker")),
-        gpus: file.gpus,
-        slots: file.slots.unwrap_or_default(),
-        properties: file.properties.unwrap_or_default().0,
-        maintenance: maintenance || file.maintenance.unwrap_or(false),
+        gpus: file.gpus.map(|gpus| gpus.into_iter().map(Gpu::from).collect()),
+        slots: file.slots,
+        properties: file.properties.0,
+        maintenance: maintenance || file.maintenance,
         retention: RetentionConfig {
-            keep: file.keep_results.unwrap_or(14 * DAY),
-            keep_unfetched: file.keep_unfetched.unwrap_or(90 * DAY),
-            bytes: file.keep_results_bytes.unwrap_or(100 << 30),
+            keep: file.keep_results.0,
+            keep_unfetched: file.keep_unfetched.0,
+            bytes: file.keep_results_bytes.0,
         },
-        max_package_bytes: file.max_package_bytes.unwrap_or(50 << 30),
-        bwlimit: file.bwlimit,
-        cache_bytes: file.cache_bytes.unwrap_or(50 << 30),
-        resume_within: file.resume_within.unwrap_or(RESUME_WITHIN),
-        pass_env: file.pass_env.unwrap_or_default(),
-        trainer: file.trainer.map(|words| trainer(sources, base, words)),
+        max_package_bytes: file.max_package.0,
+        bwlimit: file.bwlimit.map(|Rate(rate)| rate),
+        cache_bytes: file.cache.0,
+        resume_within: file.resume_within.0,
+        pass_env: file.pass_env,
+        trainer: file.trainer.map(|command| trainer(sources, base, command.0)),
     }
 }
 

@@ -1,19 +1,19 @@
-//! `[signaling]`: what `sleap-rtc signaling` serves, and how much of it anybody may have.
+//! `[signaling]`: what `sleap-rtc signaling` serves, and its limits.
 
-use super::tree::{Bytes, Section};
-use super::values::{Parsed, lifetime, unwrap_parsed};
-use super::{ConfigError, units};
-use sleap_rtc_signaling::ice::{IceOffer, OfferedServer};
+use super::ice::GivenServer;
+use super::values::{Parsed, Time, rate_within, size_within, time_within, within};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error};
+use sleap_rtc_signaling::ice::IceOffer;
 use sleap_rtc_signaling::server::{Limits, TlsFiles};
 use std::net::SocketAddr;
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// What `sleap-rtc signaling` serves.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
-    /// HTTP and WebSocket on each.
+    /// The addresses that serve HTTP and WebSocket.
     pub listen: Vec<SocketAddr>,
     /// The SQLite file.
     pub state: PathBuf,
@@ -21,122 +21,104 @@ pub struct ServerConfig {
     pub ice: IceOffer,
     /// TLS on every port; `None` for plain.
     pub tls: Option<TlsFiles>,
-    /// Whether `X-Forwarded-For` says who the client is.
+    /// Whether `X-Forwarded-For` holds the client's address.
     pub trust_proxy: bool,
     /// Whether it relays between peers that have no direct path.
     pub relay: bool,
-    /// What anybody may have.
+    /// Limits for a peer, a room or an address.
     pub limits: Limits,
 }
 
 /// `[signaling]` as the file has it.
-#[derive(Debug, Default)]
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub(super) struct FileServer {
-    pub(super) listen: Option<Vec<SocketAddr>>,
+    pub(super) listen: Option<Vec<Parsed<SocketAddr>>>,
     pub(super) state: Option<String>,
-    pub(super) ice_servers: Option<Vec<OfferedServer>>,
-    pub(super) ice_lifetime: Option<Duration>,
-    /// Certificate and key.
-    pub(super) tls: Option<(String, String)>,
+    pub(super) ice_servers: Vec<GivenServer>,
+    /// How long an account on a TURN server lasts.
+    #[serde(deserialize_with = "lifetime")]
+    pub(super) ice_lifetime: Duration,
+    pub(super) tls_cert: Option<String>,
+    pub(super) tls_key: Option<String>,
     pub(super) trust_proxy: bool,
-    pub(super) relay: Option<bool>,
+    pub(super) relay: bool,
+    #[serde(with = "FileLimits")]
     pub(super) limits: Limits,
 }
 
-impl FileServer {
-    pub(super) fn read(mut section: Section<'_>) -> Result<Self, ConfigError> {
-        let tls = match section.take("tls_cert")? {
-            Some(cert) => Some((cert, section.require("tls_key")?)),
-            None => section.take_with("tls_key", |_: String| Err("needs `tls_cert` too".into()))?,
-        };
-        let server = Self {
-            listen: section.take::<Vec<Parsed<SocketAddr>>>("listen")?.map(unwrap_parsed),
-            state: section.take("state")?,
-            ice_servers: section.take("ice_servers")?,
-            ice_lifetime: section.take_with("ice_lifetime", lifetime)?,
-            tls,
-            trust_proxy: section.take("trust_proxy")?.unwrap_or(false),
-            relay: section.take("relay")?,
-            limits: read_limits(section.section("limits")?)?,
-        };
-        section.finish()?;
-        Ok(server)
+impl Default for FileServer {
+    fn default() -> Self {
+        Self {
+            listen: None,
+            state: None,
+            ice_servers: Vec::new(),
+            ice_lifetime: IceOffer::default().lifetime,
+            tls_cert: None,
+            tls_key: None,
+            trust_proxy: false,
+            relay: true,
+            limits: Limits::default(),
+        }
     }
 }
 
-/// Checks a number; it fits any integer type that the range's end fits.
-fn within<T: TryFrom<u64>>(range: RangeInclusive<u64>) -> impl FnOnce(u64) -> Result<T, String> {
-    move |number| {
-        let fits = Some(number).filter(|number| range.contains(number));
-        let wrong = || format!("expects {} to {}, not {number}", range.start(), range.end());
-        fits.and_then(|number| T::try_from(number).ok()).ok_or_else(wrong)
+/// Reads `[signaling]`. A certificate is of no use without its key.
+pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<FileServer, D::Error> {
+    let server = FileServer::deserialize(deserializer)?;
+    match (&server.tls_cert, &server.tls_key) {
+        (Some(_), None) => Err(D::Error::custom("has a `tls_cert` and needs a `tls_key` too")),
+        (None, Some(_)) => Err(D::Error::custom("has a `tls_key` and needs a `tls_cert` too")),
+        _ => Ok(server),
     }
 }
 
-fn size_within(range: RangeInclusive<u64>) -> impl FnOnce(Bytes) -> Result<usize, String> {
-    |Bytes(bytes)| within(range)(bytes).map_err(|why| format!("{why} bytes"))
+fn lifetime<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let Time(lifetime) = Time::deserialize(deserializer)?;
+    match lifetime < Duration::from_secs(2) {
+        true => Err(D::Error::custom("expects a time of at least 2 s")),
+        false => Ok(lifetime),
+    }
 }
 
-/// A rate that is still worth a connection.
-fn relay_rate(text: String) -> Result<u32, String> {
-    within(64 << 10..=u64::from(u32::MAX))(units::rate(&text)?)
-        .map_err(|why| format!("{why} bytes each second"))
-}
+const MANY: u64 = 1_000_000;
+const LONGEST_FRAME: u64 = sleap_rtc_protocol::signaling::MAX_FRAME_BYTES as u64;
 
-fn register_within(text: String) -> Result<Duration, String> {
-    let time = units::duration(&text)?;
-    let allowed = Duration::from_secs(1)..=Duration::from_secs(3600);
-    if allowed.contains(&time) { Ok(time) } else { Err("expects a time from 1 s to 1 h".into()) }
-}
-
-fn read_limits(mut section: Section<'_>) -> Result<Limits, ConfigError> {
-    let Limits {
-        frame_bytes,
-        frames_per_s,
-        burst_frames,
-        room_peers,
-        rooms_per_address,
-        sign_ins_per_address,
-        sockets_per_address,
-        register_within: register,
-        queue_frames,
-        queue_bytes,
-        nesting,
-        malformed_frames,
-        relay_connections,
-        relay_bytes_per_s,
-    } = Limits::default();
-    const MANY: u64 = 1_000_000;
-    let longest = sleap_rtc_protocol::signaling::MAX_FRAME_BYTES as u64;
-    let s = &mut section;
-    let limits = Limits {
-        // A worker's registration and an offer need some 4 KiB.
-        frame_bytes: s.take_with("frame", size_within(16 << 10..=longest))?.unwrap_or(frame_bytes),
-        frames_per_s: s.take_with("frames_per_s", within(1..=MANY))?.unwrap_or(frames_per_s),
-        burst_frames: s.take_with("burst_frames", within(1..=MANY))?.unwrap_or(burst_frames),
-        room_peers: s.take_with("room_peers", within(2..=MANY))?.unwrap_or(room_peers),
-        rooms_per_address: s
-            .take_with("rooms_per_address", within(1..=MANY))?
-            .unwrap_or(rooms_per_address),
-        sign_ins_per_address: s
-            .take_with("sign_ins_per_address", within(1..=MANY))?
-            .unwrap_or(sign_ins_per_address),
-        sockets_per_address: s
-            .take_with("sockets_per_address", within(1..=MANY))?
-            .unwrap_or(sockets_per_address),
-        register_within: s.take_with("register_within", register_within)?.unwrap_or(register),
-        queue_frames: s.take_with("queue_frames", within(1..=MANY))?.unwrap_or(queue_frames),
-        queue_bytes: s.take_with("queue", size_within(64 << 10..=1 << 30))?.unwrap_or(queue_bytes),
-        // The library that reads JSON goes no deeper than 128.
-        nesting: s.take_with("nesting", within(8..=127))?.unwrap_or(nesting),
-        malformed_frames: s
-            .take_with("malformed_frames", within(1..=MANY))?
-            .unwrap_or(malformed_frames),
-        relay_connections: s
-            .take_with("relay_connections", within(1..=MANY))?
-            .unwrap_or(relay_connections),
-        relay_bytes_per_s: s.take_with("relay_rate", relay_rate)?.unwrap_or(relay_bytes_per_s),
-    };
-    section.finish()?;
-    Ok(limits)
+/// `[signaling.limits]`.
+#[derive(Deserialize)]
+#[serde(remote = "Limits", deny_unknown_fields, default = "Limits::default")]
+struct FileLimits {
+    // A worker's registration and an offer need some 4 KiB.
+    #[serde(rename = "frame", deserialize_with = "size_within::<16_384, LONGEST_FRAME, _, _>")]
+    frame_bytes: usize,
+    #[serde(deserialize_with = "within::<1, MANY, _, _>")]
+    frames_per_s: u32,
+    #[serde(deserialize_with = "within::<1, MANY, _, _>")]
+    burst_frames: u32,
+    #[serde(deserialize_with = "within::<2, MANY, _, _>")]
+    room_peers: usize,
+    #[serde(deserialize_with = "within::<1, MANY, _, _>")]
+    rooms_per_address: u32,
+    #[serde(deserialize_with = "within::<1, MANY, _, _>")]
+    sign_ins_per_address: u32,
+    #[serde(deserialize_with = "within::<1, MANY, _, _>")]
+    sockets_per_address: usize,
+    #[serde(deserialize_with = "time_within::<1, 3600, _>")]
+    register_within: Duration,
+    #[serde(deserialize_with = "within::<1, MANY, _, _>")]
+    queue_frames: usize,
+    #[serde(rename = "queue", deserialize_with = "size_within::<65_536, 1_073_741_824, _, _>")]
+    queue_bytes: usize,
+    // The library that reads JSON nests no deeper than 128.
+    #[serde(deserialize_with = "within::<8, 127, _, _>")]
+    nesting: usize,
+    #[serde(deserialize_with = "within::<1, MANY, _, _>")]
+    malformed_frames: u32,
+    #[serde(deserialize_with = "within::<1, MANY, _, _>")]
+    relay_connections: usize,
+    // Less is not worth a connection.
+    #[serde(rename = "relay_rate", deserialize_with = "rate_within::<65_536, 4_294_967_295, _, _>")]
+    relay_bytes_per_s: u32,
 }

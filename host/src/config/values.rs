@@ -1,36 +1,156 @@
-//! Values that several sections read.
+//! Values as people write them: sizes, times, rates, addresses and command lines.
 
-use super::error::ConfigError;
-use super::tree::{FromItem, Item, Place};
 use super::units;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, Visitor};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-pub(super) fn time(text: String) -> Result<Duration, String> {
-    units::duration(&text)
-}
+/// A time, such as `"14d"`.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Time(pub(super) Duration);
 
-/// How long an account on a TURN server lasts.
-pub(super) fn lifetime(text: String) -> Result<Duration, String> {
-    let lifetime = units::duration(&text)?;
-    if lifetime < Duration::from_secs(2) {
-        return Err("expects two seconds at least".into());
+impl TryFrom<String> for Time {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        units::duration(&text).map(Self)
     }
-    Ok(lifetime)
 }
 
-/// An address that stands in the file as a text.
-pub(super) struct Parsed<T>(T);
+/// A rate in bytes per second, such as `"20 Mbit/s"`.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Rate(pub(super) u64);
 
-pub(super) fn unwrap_parsed<T>(list: Vec<Parsed<T>>) -> Vec<T> {
-    list.into_iter().map(|Parsed(value)| value).collect()
+impl TryFrom<String> for Rate {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        units::rate(&text).map(Self)
+    }
 }
 
-impl<T: std::str::FromStr> FromItem for Parsed<T>
+/// A size in bytes: a number, or a string such as `"50 GiB"`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Size(pub(super) u64);
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SizeVisitor)
+    }
+}
+
+struct SizeVisitor;
+
+impl Visitor<'_> for SizeVisitor {
+    type Value = Size;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a size such as \"50 GiB\"")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Size, E> {
+        units::bytes(text).map(Size).map_err(E::custom)
+    }
+
+    fn visit_i64<E: Error>(self, bytes: i64) -> Result<Size, E> {
+        let negative = |_| E::custom("expects a size that is not negative");
+        u64::try_from(bytes).map(Size).map_err(negative)
+    }
+}
+
+/// A command line: a program and its first arguments.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct CommandLine(pub(super) Vec<String>);
+
+impl TryFrom<String> for CommandLine {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let words = shell_words::split(&text).map_err(|error| error.to_string())?;
+        match words.is_empty() {
+            true => Err("names no program".to_owned()),
+            false => Ok(Self(words)),
+        }
+    }
+}
+
+/// An IP address, or a socket address.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Parsed<T>(pub(super) T);
+
+impl<'de> Deserialize<'de> for Parsed<IpAddr> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let wrong = |_| D::Error::custom(format_args!("expects an IP address, not {text:?}"));
+        text.parse().map(Self).map_err(wrong)
+    }
+}
+
+impl<'de> Deserialize<'de> for Parsed<SocketAddr> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let wrong = |_| {
+            let expected = "an address with a port, such as \"127.0.0.1:8080\"";
+            D::Error::custom(format_args!("expects {expected}, not {text:?}"))
+        };
+        text.parse().map(Self).map_err(wrong)
+    }
+}
+
+/// A number from `MIN` to `MAX`.
+pub(super) fn within<'de, const MIN: u64, const MAX: u64, T, D>(
+    deserializer: D,
+) -> Result<T, D::Error>
 where
-    T::Err: std::fmt::Display,
+    T: TryFrom<u64>,
+    D: Deserializer<'de>,
 {
-    fn from_item(item: Item, place: &Place<'_>) -> Result<Self, ConfigError> {
-        let text = String::from_item(item, place)?;
-        text.parse().map(Self).map_err(|error| place.error(format!("{text:?}: {error}")))
+    in_range(u64::deserialize(deserializer)?, MIN, MAX, "")
+}
+
+/// A size from `MIN` to `MAX` bytes.
+pub(super) fn size_within<'de, const MIN: u64, const MAX: u64, T, D>(
+    deserializer: D,
+) -> Result<T, D::Error>
+where
+    T: TryFrom<u64>,
+    D: Deserializer<'de>,
+{
+    in_range(Size::deserialize(deserializer)?.0, MIN, MAX, " bytes")
+}
+
+fn in_range<T: TryFrom<u64>, E: Error>(number: u64, min: u64, max: u64, of: &str) -> Result<T, E> {
+    let wrong = || E::custom(format_args!("expects {min} to {max}{of}, not {number}"));
+    let fits = Some(number).filter(|number| (min..=max).contains(number));
+    fits.and_then(|number| T::try_from(number).ok()).ok_or_else(wrong)
+}
+
+/// A rate from `MIN` to `MAX` bytes per second.
+pub(super) fn rate_within<'de, const MIN: u64, const MAX: u64, T, D>(
+    deserializer: D,
+) -> Result<T, D::Error>
+where
+    T: TryFrom<u64>,
+    D: Deserializer<'de>,
+{
+    in_range(Rate::deserialize(deserializer)?.0, MIN, MAX, " bytes per second")
+}
+
+/// A time from `MIN_S` to `MAX_S` seconds.
+pub(super) fn time_within<'de, const MIN_S: u64, const MAX_S: u64, D>(
+    deserializer: D,
+) -> Result<Duration, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    let Time(time) = Time::deserialize(deserializer)?;
+    match (Duration::from_secs(MIN_S)..=Duration::from_secs(MAX_S)).contains(&time) {
+        true => Ok(time),
+        false => Err(D::Error::custom(format_args!("expects a time from {MIN_S} s to {MAX_S} s"))),
     }
 }

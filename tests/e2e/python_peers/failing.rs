@@ -15,8 +15,8 @@ fn each(stages: &[&str], case: impl Fn(&str) + Sync) {
 }
 
 /// Minutes in practice. What vanishes is noticed before that, but for bytes on their way.
-const PATIENCE: &str = "[client]\nlegacy_silence = \"30 s\"\n";
-const LITTLE_PATIENCE: &str = "[client]\nlegacy_silence = \"4 s\"\nlegacy_run_silence = \"4 s\"\n";
+const PATIENCE: &str = "[client]\npython_silence = \"30 s\"\n";
+const LITTLE_PATIENCE: &str = "[client]\npython_silence = \"4 s\"\npython_run_silence = \"4 s\"\n";
 
 /// Our client ends with one of `codes`, and says something of use.
 fn python_worker_fails(how: &str, stage: &str, codes: &[i32]) {

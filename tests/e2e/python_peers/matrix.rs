@@ -165,7 +165,7 @@ fn our_client_trains_by_session_string_on_a_python_worker() {
 fn our_client_hears_soon_that_a_python_worker_sends_no_predictions() {
     for output in ["predictions.slp", "x.predictions.slp"] {
         let Some(mut pair) = Pair::new(PYTHON) else { return };
-        pair.client_config = "[client]\nlegacy_silence = \"2 s\"\n";
+        pair.client_config = "[client]\npython_silence = \"2 s\"\n";
         let client = pair.site.client(&pair.server);
         let (labels, models) = labels_and_models(&pair.site);
         let client = client.arguments(&["client-track", "--data-path"]).argument(&labels);
