@@ -5,8 +5,8 @@
 
 use anyhow::{Context, Result, bail};
 use sleap_rtc::client::interrupt::Interrupts;
-use sleap_rtc::client::package::{self, Given};
-use sleap_rtc::client::{self, Job, Join, Output, Reading, SubmitOptions};
+use sleap_rtc::client::package::{self, TrainingPackage};
+use sleap_rtc::client::{self, Job, Join, Output, ReadProgress, SubmitOptions};
 use sleap_rtc::config::{self, Config, Overrides, Sources};
 use sleap_rtc::worker::{self, WorkerOptions, WorkerRoom};
 use sleap_rtc_protocol::job::{JobType, Requirements};
@@ -39,8 +39,8 @@ fn main() -> Result<ExitCode> {
 
 /// The package with what policies are told of it.
 fn job(path: &Path, output: &Path) -> Result<Job> {
-    let given = Given { path: path.into(), inference: true };
-    let package = package::open_training(&given, &Hashes::none(), &Reading::default())?;
+    let package = TrainingPackage { path: path.into(), inference: true };
+    let package = package.open(&Hashes::none(), &ReadProgress::default())?;
     let (demands, user) = (Requirements::default(), client::user());
     let description = package::describe_package(&package, JobType::Training, demands, user);
     let output = Output::Models(output.to_owned());

@@ -15,13 +15,15 @@
 //! | [`sleap_rtc_policy`] | loads WASM components and asks them: which worker, whether, how long |
 //! | [`sleap_rtc_signaling`] | the signaling server, and the client that both peers use |
 //! | [`sleap_rtc_transfer`] | packages and results as verified files over a channel |
-//! | [`sleap_rtc_net`] | peer connections, and a data channel that speaks `sleap-rtc/1` |
+//! | [`sleap_rtc_net`] | peer connections, and data channels that speak one of the two dialects |
 //! | [`sleap_rtc_package`] | reads packages: scripts, configurations, labels |
 //! | [`sleap_rtc_job`] | trainer processes, progress, and the folder that owns a job |
 //!
 //! Dependencies point one way: `base` and `protocol` know none of the others; of those, `net`
 //! knows `transfer`, and `job` knows `package`; `worker` and `client` wire them; `cli` calls.
 
+#[cfg(feature = "peer")]
+mod blocking;
 pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;

@@ -14,6 +14,7 @@ mod cli;
 mod doctor;
 mod example_policies;
 mod explain;
+mod frozen;
 mod full_disk;
 mod gpus;
 mod gui;

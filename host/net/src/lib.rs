@@ -1,9 +1,10 @@
-//! Peer connections, and the native dialect on top of them.
+//! Peer connections, and the two dialects on top of them.
 //!
 //! | module | what it does |
 //! |---|---|
 //! | [`rtc`] | peer connections and data channels |
 //! | [`dialect`] | a data channel that speaks `sleap-rtc/1`: where `rtc` and `transfer` meet |
+//! | [`python`] | a data channel that speaks the Python dialect |
 //! | `bare` | lanes without files, for benchmarks (feature `bench`) |
 //!
 //! Two peers in one process, over loopback:
@@ -31,4 +32,5 @@
 #[cfg(feature = "bench")]
 pub mod bare;
 pub mod dialect;
+pub mod python;
 pub mod rtc;

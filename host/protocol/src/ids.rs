@@ -163,6 +163,20 @@ identifier!(
     JobSecret, "a job secret", 128, file_name_safe
 );
 
+impl JobId {
+    /// The id of a new job, from a random number.
+    pub fn from_random(random: u64) -> Self {
+        Self(format!("job-{random:016x}"))
+    }
+}
+
+impl JobSecret {
+    /// The secret of a new job, from a random number.
+    pub fn from_random(random: u128) -> Self {
+        Self(format!("{random:032x}"))
+    }
+}
+
 visible!(PeerId);
 visible!(RoomId);
 visible!(JobId);

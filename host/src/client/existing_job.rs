@@ -49,7 +49,7 @@ async fn connect(room: &mut Room, job_ref: &JobString) -> Result<Connected, Clie
     let purpose = Purpose::KnownJob { job: job_ref.job.clone() };
     match room.offer(&job_ref.worker, purpose).await? {
         Offered::Yes(connected) => Ok(*connected),
-        Offered::Refused(text) => Err(ClientError::Refused(text)),
-        Offered::Absent(text) => Err(ClientError::NoWorker(text)),
+        Offered::Refused(why) => Err(why.into()),
+        Offered::Absent(why) => Err(why.into()),
     }
 }

@@ -18,9 +18,10 @@
 //! | [`shared`] | jobs on storage that both sides see |
 //! | [`meter`] | the progress of a transfer as text |
 //! | [`display`] | progress bars and log on a terminal, plain lines on a pipe |
-//! | `given`, `view` | what the user gave, and its contents |
-//! | `tracking` | the package of a prediction |
-//! | `reading` | shows that a package is being read |
+//! | `not_a_package` | recognizes files that are given instead of a package |
+//! | `listed_package` | a listed package, as it is checked and described |
+//! | `tracking` | builds the package of a prediction |
+//! | `read_progress` | shows how far the reading of a package is |
 //! | `viewer` | SLEAP's loss viewer |
 //! | `output` | where results go |
 //! | `partial_download` | where they are until they are complete |
@@ -30,15 +31,16 @@ pub mod display;
 pub mod error;
 pub mod existing_job;
 mod explain;
-mod given;
 pub mod interrupt;
+mod listed_package;
 pub mod meter;
+mod not_a_package;
 mod output;
 pub mod package;
 mod partial_download;
 mod prompt;
 mod python;
-mod reading;
+mod read_progress;
 mod reconnect;
 pub mod record;
 mod room;
@@ -46,20 +48,20 @@ mod selection;
 pub mod shared;
 mod submission;
 pub mod tracking;
-mod view;
 mod viewer;
 
 pub use action::Action;
-pub use error::ClientError;
+pub use error::{ClientError, JobRefused, UnknownJob};
 pub use explain::{explain, snapshot};
 pub use output::Output;
 pub use prompt::row;
-pub use reading::Reading;
+pub use read_progress::ReadProgress;
 pub use room::user;
 pub use viewer::ViewerPorts;
 
 use crate::config::Config;
 use display::{Display, say};
+use error::JobFailure;
 use interrupt::{Interrupts, Stage};
 use record::{Record, Submitting};
 use room::{Connected, Dialect, Offered, Room};
@@ -175,7 +177,7 @@ async fn with_room(
     if let Some(done) = resume(config, room, &options, job, interrupts).await {
         return done;
     }
-    let spec = spec(job)?;
+    let spec = spec(job);
     let connecting = selection::connect(room, policies, &options.join, &spec);
     let connected = or_interrupt(interrupts, connecting).await?;
     tracing::debug!(worker = %connected.worker, dialect = ?connected.dialect, "connected");
@@ -194,9 +196,9 @@ async fn with_room(
             let viewer = options.viewer.map(Viewer::open);
             let mut display = Display::new(&connected.worker);
             let Connected { worker, connection, channel, .. } = connected;
-            let (patience, stage) =
+            let (silence, stage) =
                 (config.client.python_silence, watch::Sender::new(Stage::Uploading));
-            let work = python::run(channel, &spec, job, patience, &stage, &mut display, viewer);
+            let work = python::run(channel, &spec, job, silence, &stage, &mut display, viewer);
             let done = or_interrupt(interrupts, work).await;
             if matches!(done, Err(ClientError::Cancelled)) && *stage.borrow() == Stage::Following {
                 say(&python::abandoned_text(&worker));
@@ -225,16 +227,14 @@ async fn resume(
         _ => return None,
     };
     say(&format!("Resuming the upload of {} to {}", job_ref.job, job_ref.worker));
-    let spec = match spec(job) {
-        Ok(spec) => JobSpec { id: job_ref.job.clone(), secret: job_ref.secret.clone(), ..spec },
-        Err(error) => return Some(Err(error)),
-    };
+    let (id, secret) = (job_ref.job.clone(), job_ref.secret.clone());
+    let spec = JobSpec { id, secret, ..spec(job) };
     let submitting = Some(submitting);
     let submit = Submit { config, job_ref: &job_ref, spec: &spec, job, submitting };
     match submit.run(room, *connected, options.viewer, interrupts).await {
         // Somebody else has the slot by now.
         Err(ClientError::Refused(why)) => {
-            tracing::info!(why, "the upload cannot be resumed; submitting the job again");
+            tracing::info!(%why, "the upload cannot be resumed; submitting the job again");
             None
         }
         done => Some(done),
@@ -271,28 +271,25 @@ impl Submit<'_> {
     }
 }
 
-fn spec(job: &Job) -> Result<JobSpec, ClientError> {
-    let fresh = |error| ClientError::Internal(format!("cannot make an id for the job: {error}"));
-    Ok(JobSpec {
-        id: JobId::new(format!("job-{:016x}", rand::random::<u64>())).map_err(fresh)?,
-        secret: JobSecret::new(format!("{:032x}", rand::random::<u128>())).map_err(fresh)?,
+fn spec(job: &Job) -> JobSpec {
+    JobSpec {
+        id: JobId::from_random(rand::random()),
+        secret: JobSecret::from_random(rand::random()),
         name: job.name.clone(),
         description: job.description.clone(),
         shared: job.shared.as_ref().map(|shared| shared.paths().clone()),
-    })
+    }
 }
 
 /// The job's outcome as the client's result.
 pub fn concluded(outcome: JobOutcome) -> Result<(), ClientError> {
     match outcome {
         JobOutcome::Succeeded | JobOutcome::StoppedEarly => Ok(()),
-        JobOutcome::Failed { message, .. } => Err(ClientError::JobFailed(message)),
+        JobOutcome::Failed { message, .. } => {
+            Err(ClientError::JobFailed(JobFailure::Reported(message)))
+        }
         JobOutcome::Cancelled => Err(ClientError::Cancelled),
-        JobOutcome::Interrupted => Err(ClientError::JobFailed(
-            "the job was interrupted on the worker (the machine restarted, or the job was killed); \
-             download what it had saved with `sleap-rtc fetch`"
-                .into(),
-        )),
+        JobOutcome::Interrupted => Err(ClientError::JobFailed(JobFailure::Interrupted)),
     }
 }
 

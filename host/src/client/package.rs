@@ -1,11 +1,12 @@
-//! The user's package as the client sees it before anything is sent: what is in it, whether it can
-//! be run at all, and what policies are told of it.
+//! The user's package before anything is sent: its files, whether a worker can run it, and its
+//! description for policies.
 
 use super::ClientError;
 use super::display::say;
-use super::given;
-use super::reading::Reading;
-use super::view::View;
+use super::error::PackageFault;
+use super::listed_package::ListedPackage;
+use super::not_a_package::{recognize_file, recognize_files};
+use super::read_progress::ReadProgress;
 use crate::config::ClientConfig;
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_package::script::{Folder, Model, Run, ScriptFile};
@@ -20,8 +21,8 @@ use std::time::Duration;
 /// The most labels whose videos are looked for on this machine.
 const MAX_LABELS: usize = 64;
 
-/// A file that was written so short a time before it was hashed may have been written again since
-/// without a sign of it: some file systems count in steps of two seconds.
+/// A file that was written this shortly before it was hashed may have changed since without a new
+/// timestamp: some file systems count in steps of two seconds.
 const SETTLED: Duration = Duration::from_secs(2);
 
 /// The cached hashes of this user's packages.
@@ -29,91 +30,84 @@ pub fn hashes(config: &ClientConfig) -> Hashes {
     config.hashes.as_deref().map_or_else(Hashes::none, |path| Hashes::open(path, SETTLED))
 }
 
-/// The training package that the user gave.
+/// A training package to open.
 #[derive(Debug, Clone)]
-pub struct Given {
+pub struct TrainingPackage {
     /// The archive or the folder.
     pub path: PathBuf,
     /// Whether to run its `inference-script.sh` after the training.
     pub inference: bool,
 }
 
-/// Opens the package of a training: lists and checks it, then reads and hashes the files that `hashes`
-/// does not have. Blocks.
-///
-/// # Errors
-/// What cannot be a package, and what no worker could train.
-pub fn open_training(
-    given: &Given,
-    hashes: &Hashes,
-    reading: &Reading,
-) -> Result<Package, ClientError> {
-    let path = &given.path;
-    let open = || {
-        if let Some(what) = given::explain_file(path) {
-            return Err(ClientError::Package(what));
+impl TrainingPackage {
+    /// Lists and checks the package, then reads and hashes the files that `hashes` does not have.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// What cannot be a package, and what no worker could train.
+    pub fn open(&self, hashes: &Hashes, progress: &ReadProgress) -> Result<Package, ClientError> {
+        self.open_checked(hashes, progress).map_err(|fault| fault.at(&self.path))
+    }
+
+    fn open_checked(
+        &self,
+        hashes: &Hashes,
+        progress: &ReadProgress,
+    ) -> Result<Package, PackageFault> {
+        if let Some(what) = recognize_file(&self.path) {
+            return Err(what.into());
         }
-        let mut listing = Listing::package(path).map_err(bad)?;
-        if !given.inference {
+        let mut listing = Listing::package(&self.path)?;
+        if !self.inference {
             let script = ScriptFile::Inference.name();
             listing.keep(|path| path.as_str() != script);
         }
         for error in listing.left_out() {
             tracing::warn!("left out: {}", WithCauses(error));
         }
-        let checked = checked(&mut listing, JobType::Training, path)?;
+        let checked = checked(&mut listing, JobType::Training, &self.path)?;
         leave_out_results(&mut listing, &checked);
-        hash(listing, hashes, reading)
-    };
-    open().map_err(|error: ClientError| match error {
-        ClientError::Package(why) if !why.contains(&*path.to_string_lossy()) => {
-            ClientError::Package(format!("{}: {why}", path.display()))
-        }
-        other => other,
-    })
+        hash(listing, hashes, progress)
+    }
 }
 
 /// Reads and hashes the listed files. Blocks.
 pub(super) fn hash(
     listing: Listing,
     hashes: &Hashes,
-    reading: &Reading,
-) -> Result<Package, ClientError> {
+    progress: &ReadProgress,
+) -> Result<Package, PackageFault> {
     let odd: Vec<&RelPath> = listing.paths().filter(|path| !path.is_portable()).collect();
     if let Some(first) = odd.first() {
         let count = odd.len();
-        tracing::warn!(name = %first, count, "a name that Windows does not take: no worker there can");
+        tracing::warn!(name = %first, count, "Windows does not allow this name: workers there refuse it");
     }
-    reading.expect(listing.announced_bytes());
-    Package::hash(listing, hashes, reading.counter()).map_err(bad)
+    progress.expect(listing.announced_bytes());
+    Ok(Package::hash(listing, hashes, progress.counter())?)
 }
 
 /// Finds errors before the upload that would otherwise fail on the worker after it. Adds videos that
 /// labels name and the package lacks, if they are on this machine. Their relative names start at
-/// `given`.
+/// `path`.
 pub(super) fn checked(
     listing: &mut Listing,
     job_type: JobType,
-    given: &Path,
-) -> Result<Checked, ClientError> {
+    path: &Path,
+) -> Result<Checked, PackageFault> {
     for _ in 0..MAX_LABELS {
-        let found = check(&View::new(listing), job_type, Site::default());
-        match found {
+        match check(&ListedPackage::new(listing), job_type, Site::default()) {
             Ok(checked) => return Ok(checked),
-            Err(CheckError::NoScript(_)) => {
-                return Err(ClientError::Package(given::explain_files(listing)));
-            }
+            Err(CheckError::NoScript(_)) => return Err(recognize_files(listing).into()),
             Err(CheckError::Videos { labels, missing }) => {
-                let videos = videos_here(&labels, &missing, given)?;
-                let Some(videos) = videos else {
-                    return Err(bad(CheckError::Videos { labels, missing }));
-                };
-                listing.add(videos).map_err(bad)?;
+                match videos_here(&labels, &missing, path)? {
+                    Some(videos) => listing.add(videos)?,
+                    None => return Err(CheckError::Videos { labels, missing }.into()),
+                }
             }
-            Err(error) => return Err(bad(error)),
+            Err(error) => return Err(error.into()),
         }
     }
-    Err(ClientError::Package("too many of its labels have their videos elsewhere".to_owned()))
+    Err(PackageFault::TooManyLabels)
 }
 
 /// The videos that `labels` name, as parts beside them, if all are on this machine. sleap-nn looks
@@ -121,29 +115,28 @@ pub(super) fn checked(
 fn videos_here(
     labels: &RelPath,
     missing: &[String],
-    given: &Path,
-) -> Result<Option<Vec<Part>>, ClientError> {
+    package: &Path,
+) -> Result<Option<Vec<Part>>, PackageFault> {
     let folder = labels.as_str().strip_suffix(labels.file_name()).unwrap_or_default();
-    let home = if given.is_dir() { given } else { given.parent().unwrap_or(Path::new("")) };
+    let parent = || package.parent().unwrap_or(Path::new(""));
+    let home = if package.is_dir() { package } else { parent() };
     let (mut parts, mut names) = (Vec::new(), HashSet::new());
     for video in missing {
         let name = video.rsplit(['/', '\\']).next().unwrap_or(video);
         let there = [PathBuf::from(video), home.join(video), home.join(name)];
         let Some(file) = there.into_iter().find(|path| path.is_file()) else { return Ok(None) };
         if !names.insert(name.to_lowercase()) {
-            return Err(ClientError::Package(format!(
-                "{labels} names two videos called {name}, and the trainer finds videos by that name \
-                 alone: rename one, or choose one with --video-index"
-            )));
+            let (labels, name) = (labels.clone(), name.to_owned());
+            return Err(PackageFault::VideoName { labels, name });
         }
-        let path = Folder::default().place(&format!("{folder}{name}")).map_err(bad)?.path;
+        let path = Folder::default().place(&format!("{folder}{name}"))?.path;
         say(&format!("The video {} is sent along with {labels}", file.display()));
         parts.push(Part { path, source: PartSource::File(file) });
     }
     Ok(Some(parts))
 }
 
-/// Earlier results in a package's folder that nothing in the package names: they are not part of it.
+/// Leaves out the results of earlier trainings in the package's folder that nothing in the package names.
 fn leave_out_results(listing: &mut Listing, checked: &Checked) {
     let named: Vec<String> = checked.runs.iter().flat_map(named_by).collect();
     let folder =
@@ -191,10 +184,6 @@ fn named_by(run: &Run) -> Vec<String> {
     }
 }
 
-pub(super) fn bad(error: impl std::error::Error) -> ClientError {
-    ClientError::Package(WithCauses(&error).to_string())
-}
-
 /// The description of `package` for policies. Blocks.
 pub fn describe_package(
     package: &Package,
@@ -202,6 +191,6 @@ pub fn describe_package(
     requirements: Requirements,
     user: Option<String>,
 ) -> JobDescription {
-    let view = View::new(package.listing());
-    JobDescription { requirements, user, ..describe(&view, job_type) }
+    let files = ListedPackage::new(package.listing());
+    JobDescription { requirements, user, ..describe(&files, job_type) }
 }

@@ -26,7 +26,7 @@ use tokio::time::timeout;
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 /// The longest wait.
 const BACKOFF_LONGEST: Duration = Duration::from_secs(8);
-/// The time from offer to answer; our own workers take half a second.
+/// The time from offer to answer; a worker that speaks `sleap-rtc/1` takes half a second.
 const ANSWER_LIMIT: Duration = Duration::from_secs(8);
 /// A connection that lasted this long resets the patience.
 const HELD: Duration = Duration::from_secs(10);
@@ -207,11 +207,14 @@ impl Dialer<'_> {
                 Ok(Offered::Yes(connected)) if connected.dialect == Dialect::Native => {
                     return Ok(connected);
                 }
-                Ok(Offered::Refused(text)) if self.purpose == Purpose::NewJob => {
-                    return Err(ClientError::Refused(text));
+                Ok(Offered::Refused(why)) if self.purpose == Purpose::NewJob => {
+                    return Err(why.into());
                 }
-                Ok(Offered::Yes(_)) => tracing::debug!("the worker no longer speaks our dialect"),
-                Ok(Offered::Refused(text) | Offered::Absent(text)) => tracing::debug!("{text}"),
+                Ok(Offered::Yes(_)) => {
+                    tracing::debug!("the worker does not speak sleap-rtc/1 any more");
+                }
+                Ok(Offered::Refused(why)) => tracing::debug!("{why}"),
+                Ok(Offered::Absent(why)) => tracing::debug!("{why}"),
                 Err(error) => tracing::debug!(%error, "no connection yet"),
             }
             if self.patience.is_over() {

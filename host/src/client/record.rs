@@ -2,6 +2,7 @@
 //! job's secret.
 
 use super::display::Display;
+use super::error::UnknownJob;
 use super::output::Output;
 use super::{ClientError, Job, Join};
 use crate::config::Config;
@@ -284,7 +285,7 @@ fn absolute(path: &Path) -> PathBuf {
 }
 
 fn damaged() -> ClientError {
-    ClientError::UnknownJob("the job's record is damaged; use its job string instead".into())
+    UnknownJob::DamagedRecord.into()
 }
 
 fn read(path: &Path) -> Option<Record> {
@@ -293,12 +294,7 @@ fn read(path: &Path) -> Option<Record> {
 
 /// The record of `job`.
 pub fn find(jobs_dir: &Path, job: &str) -> Result<Record, ClientError> {
-    let unknown = || {
-        ClientError::UnknownJob(format!(
-            "you have not submitted a job {job} from this machine; `sleap-rtc jobs` lists your jobs, \
-             and a job string works from any machine"
-        ))
-    };
+    let unknown = || UnknownJob::NotRecorded(job.to_owned());
     let id = JobId::new(job).map_err(|_| unknown())?;
-    read(&jobs_dir.join(format!("{id}.json"))).ok_or_else(unknown)
+    Ok(read(&jobs_dir.join(format!("{id}.json"))).ok_or_else(unknown)?)
 }

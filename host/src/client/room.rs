@@ -1,6 +1,7 @@
 //! The client in its room: discovers workers, asks whether they take the job, and connects to one.
 
 use super::ClientError;
+use super::error::{JobRefused, NoWorker};
 use crate::config::Config;
 use serde_json::json;
 use sleap_rtc_base::ice::IceConfig;
@@ -62,9 +63,9 @@ pub(super) enum Offered {
     /// Connected.
     Yes(Box<Connected>),
     /// It said no.
-    Refused(String),
-    /// It is not in the room.
-    Absent(String),
+    Refused(JobRefused),
+    /// It is not in the room, or does not answer.
+    Absent(NoWorker),
 }
 
 /// A registered client.
@@ -226,22 +227,22 @@ impl Room {
         let waiting = tokio::time::timeout(limit, self.answer(worker, attempt));
         let answer = match waiting.await {
             Ok(Ok(Answer::Yes(answer))) => answer,
-            Ok(Ok(Answer::Refused(text))) => return Ok(Offered::Refused(text)),
-            Ok(Ok(Answer::Absent(text))) => return Ok(Offered::Absent(text)),
+            Ok(Ok(Answer::Refused(text))) => {
+                return Ok(Offered::Refused(JobRefused::ByWorker(text)));
+            }
+            Ok(Ok(Answer::Absent)) => {
+                return Ok(Offered::Absent(NoWorker::NotInRoom(worker.clone())));
+            }
             Ok(Err(error)) => return Err(error),
             Err(_) => {
-                let limit_s = limit.as_secs();
-                let text = format!("worker {worker} did not answer the offer within {limit_s} s");
-                return Ok(Offered::Absent(text));
+                let worker = worker.clone();
+                return Ok(Offered::Absent(NoWorker::NoAnswer { worker, limit }));
             }
         };
         let (connection, python) = match offering.accept(&answer.sdp).await {
             Ok(connected) => connected,
             Err(RtcError::NoPath) if !answer.speaks_native() && !was_free => {
-                return Ok(Offered::Refused(format!(
-                    "worker {worker} is busy: it is a Python worker, which answers a second client \
-                     but serves only the first; try again later, or use another worker"
-                )));
+                return Ok(Offered::Refused(JobRefused::PythonBusy(worker.clone())));
             }
             Err(error) => return Err(connect(error)),
         };
@@ -368,7 +369,7 @@ fn workers_with(min_gpu_memory_mib: Option<u64>) -> Filters {
 enum Answer {
     Yes(Description),
     Refused(String),
-    Absent(String),
+    Absent,
 }
 
 /// What an error frame means for the pending offer, if anything.
@@ -382,7 +383,7 @@ fn refusal(worker: &PeerId, error: &ErrorFrame) -> Option<Answer> {
         return Some(Answer::Refused(error.text().to_owned()));
     }
     if word(&error.code, &ABSENT) || word(&error.reason, &ABSENT) {
-        return Some(Answer::Absent(format!("worker {worker} is not in the room")));
+        return Some(Answer::Absent);
     }
     debug!(error = error.text(), "while waiting for an answer");
     None

@@ -1,6 +1,7 @@
 //! Chooses the worker that gets the job.
 
 use super::display::say;
+use super::error::{JobRefused, NoWorker, SkippedWorker, SkippedWorkers};
 use super::prompt::{self, Picked};
 use super::room::{Connected, Offered, RequestReply, Room};
 use super::{Choose, ClientError, Join};
@@ -31,29 +32,34 @@ async fn direct(room: &mut Room, worker: &PeerId) -> Result<Connected, ClientErr
     info!(%worker, "connecting to the named worker");
     match room.offer(worker, Purpose::NewJob).await? {
         Offered::Yes(connected) => Ok(*connected),
-        Offered::Refused(text) => Err(ClientError::Refused(text)),
-        Offered::Absent(text) => Err(ClientError::NoWorker(text)),
+        Offered::Refused(why) => Err(why.into()),
+        Offered::Absent(why) => Err(why.into()),
     }
 }
 
-/// Why workers were skipped, for the error if none takes the job.
+/// The workers that were skipped.
 #[derive(Default)]
 struct Skipped {
-    lines: Vec<String>,
+    workers: Vec<SkippedWorker>,
     /// Whether one of them may take the job later.
     refused: bool,
 }
 
 impl Skipped {
-    fn add(&mut self, worker: &WorkerFacts, why: &str, refused: bool) {
-        info!(worker = %worker.peer_id, why, "skipped");
-        self.lines.push(format!("  {} ({}): {why}", name(worker), worker.peer_id));
+    fn add(&mut self, worker: &WorkerFacts, why: &impl ToString, refused: bool) {
+        let (name, why) = (name(worker).to_owned(), why.to_string());
+        let worker = worker.peer_id.clone();
+        info!(%worker, why, "skipped");
+        self.workers.push(SkippedWorker { name, worker, why });
         self.refused |= refused;
     }
 
-    fn into_error(self, headline: &str) -> ClientError {
-        let text = [&[headline.to_owned()], &self.lines[..]].concat().join("\n");
-        if self.refused { ClientError::Refused(text) } else { ClientError::NoWorker(text) }
+    fn into_error(self, min_gpu_memory_mib: Option<u64>) -> ClientError {
+        let skipped = SkippedWorkers { min_gpu_memory_mib, workers: self.workers };
+        match self.refused {
+            true => JobRefused::ByAll(skipped).into(),
+            false => NoWorker::NoneFits(skipped).into(),
+        }
     }
 }
 
@@ -69,9 +75,7 @@ async fn automatic(
 ) -> Result<Connected, ClientError> {
     let workers = room.workers(None).await?;
     if workers.is_empty() {
-        return Err(ClientError::NoWorker(
-            "there are no workers in this room; start one with `sleap-rtc worker`".into(),
-        ));
+        return Err(NoWorker::EmptyRoom.into());
     }
     let policies = policies.asked_by(room.own_id().as_str());
     let selection = policies.select(&spec.description, &workers).await;
@@ -102,13 +106,9 @@ async fn automatic(
             None if busy => worker.status.as_str(),
             None => "does not fit this job",
         };
-        skipped.add(worker, why, busy);
+        skipped.add(worker, &why, busy);
     }
-    let demand = match spec.description.requirements.min_gpu_memory_mib {
-        Some(mib) => format!(" (--min-gpu-memory {mib})"),
-        None => String::new(),
-    };
-    Err(skipped.into_error(&format!("no worker in this room takes the job now{demand}:")))
+    Err(skipped.into_error(spec.description.requirements.min_gpu_memory_mib))
 }
 
 enum Tried {
@@ -135,7 +135,7 @@ async fn try_worker(
             return Ok(Tried::Skipped);
         }
         RequestReply::Silent if worker.speaks_native => {
-            skipped.add(worker, "did not answer", false);
+            skipped.add(worker, &"did not answer", false);
             return Ok(Tried::Skipped);
         }
         RequestReply::Silent => return Ok(Tried::Silent),
@@ -161,7 +161,7 @@ async fn offer(
         }
         // One unreachable worker must not end the search.
         Err(error @ ClientError::Connect { .. }) => {
-            skipped.add(worker, &error.to_string(), false);
+            skipped.add(worker, &error, false);
             Ok(Tried::Skipped)
         }
         Err(error) => Err(error),
@@ -185,9 +185,7 @@ async fn interactive(room: &mut Room, spec: &JobSpec) -> Result<Connected, Clien
             Picked::Worker(worker) => *worker,
             Picked::Quit => return Err(ClientError::Cancelled),
             Picked::TooLate => {
-                return Err(ClientError::NoWorker(
-                    "no worker was chosen within five minutes; the connection was closed".into(),
-                ));
+                return Err(NoWorker::NotChosen.into());
             }
         };
         let mut skipped = Skipped::default();
@@ -198,6 +196,7 @@ async fn interactive(room: &mut Room, spec: &JobSpec) -> Result<Connected, Clien
         if let Tried::Connected(connected) = tried {
             return Ok(*connected);
         }
-        say(&format!("That worker did not take the job:\n{}", skipped.lines.join("\n")));
+        let lines: Vec<String> = skipped.workers.iter().map(ToString::to_string).collect();
+        say(&format!("That worker did not take the job:\n{}", lines.join("\n")));
     }
 }

@@ -1,7 +1,6 @@
 //! Jobs on shared storage: paths are sent instead of files.
 
-use super::ClientError;
-use sleap_rtc_base::error::WithCauses;
+use super::error::SharedError;
 use sleap_rtc_protocol::job::SharedPaths;
 use sleap_rtc_protocol::path::RelPath;
 use sleap_rtc_transfer::{Package, storage};
@@ -20,20 +19,20 @@ pub struct SharedJob {
 
 impl SharedJob {
     /// A training package below `root`, with its output there too.
-    pub fn training(root: &Path, package: &Path, output: &Path) -> Result<Self, ClientError> {
+    pub fn training(root: &Path, package: &Path, output: &Path) -> Result<Self, SharedError> {
         let paths = SharedPaths { input: below(root, package)?, output: below(root, output)? };
-        let output = storage::confined(root, &paths.output).map_err(refused)?;
+        let output = storage::confined(root, &paths.output)?;
         Ok(Self { paths, output, scratch: None })
     }
 
     /// A tracking package, built in a folder of its own below `root`. Large files are hard links there
     /// and cost nothing. Blocks.
-    pub fn tracking(root: &Path, package: &Package) -> Result<Self, ClientError> {
+    pub fn tracking(root: &Path, package: &Package) -> Result<Self, SharedError> {
         let scratch = tempfile::Builder::new().prefix("sleap-rtc-job-").tempdir_in(root);
-        let scratch = scratch.map_err(|error| unusable(root, &error))?;
+        let scratch = scratch.map_err(unusable(root))?;
         let (input, output) = (scratch.path().join("input"), scratch.path().join("results"));
-        lay_out(package, &input).map_err(|error| unusable(&input, &error))?;
-        fs::create_dir_all(&output).map_err(|error| unusable(&output, &error))?;
+        lay_out(package, &input).map_err(unusable(&input))?;
+        fs::create_dir_all(&output).map_err(unusable(&output))?;
         let paths = SharedPaths { input: below(root, &input)?, output: below(root, &output)? };
         Ok(Self { paths, output, scratch: Some(scratch) })
     }
@@ -49,27 +48,19 @@ impl SharedJob {
     }
 }
 
-fn refused(error: impl std::error::Error) -> ClientError {
-    ClientError::Shared(WithCauses(&error).to_string())
-}
-
-fn unusable(path: &Path, error: &io::Error) -> ClientError {
-    ClientError::Shared(format!("cannot use {}: {error}", path.display()))
+fn unusable(path: &Path) -> impl FnOnce(io::Error) -> SharedError {
+    move |source| SharedError::Unusable { path: path.to_owned(), source }
 }
 
 /// `path` relative to `root`, links followed as far as the path exists.
-fn below(root: &Path, path: &Path) -> Result<RelPath, ClientError> {
-    let real_root = root.canonicalize().map_err(|error| unusable(root, &error))?;
-    let real = canonical(path).map_err(|error| unusable(path, &error))?;
-    let relative = real.strip_prefix(&real_root).map_err(|_| {
-        ClientError::Shared(format!(
-            "{} is not below the shared root {}; move it there, or submit without shared storage",
-            path.display(),
-            root.display()
-        ))
-    })?;
+fn below(root: &Path, path: &Path) -> Result<RelPath, SharedError> {
+    let real_root = root.canonicalize().map_err(unusable(root))?;
+    let real = canonical(path).map_err(unusable(path))?;
+    let relative = real
+        .strip_prefix(&real_root)
+        .map_err(|_| SharedError::Outside { path: path.to_owned(), root: root.to_owned() })?;
     let parts: Vec<_> = relative.iter().map(|part| part.to_string_lossy()).collect();
-    RelPath::new(parts.join("/")).map_err(refused)
+    Ok(RelPath::new(parts.join("/"))?)
 }
 
 /// The real path of the existing part, followed by the part that does not exist yet.

@@ -1,175 +1,186 @@
-//! The package of a prediction: labels or a video, models, and the script that says what to do.
+//! Builds the package of a prediction: labels or a video, models, and a script.
 
 use super::ClientError;
 use super::display::say;
-use super::package::{bad, checked, hash};
-use super::reading::Reading;
+use super::error::PackageFault;
+use super::package::{checked, hash};
+use super::read_progress::ReadProgress;
 use sleap_rtc_package::script::Frames;
 use sleap_rtc_package::{Labels, check_model};
 use sleap_rtc_protocol::job::JobType;
-use sleap_rtc_protocol::path::RelPath;
+use sleap_rtc_protocol::path::{PathError, RelPath};
 use sleap_rtc_transfer::{Hashes, Listing, Package, Part, PartSource};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// Where a tracking package's models are.
+/// The folder of the models in the package.
 const MODELS: &str = "models";
-/// What of a model's folder a tracker reads, besides a checkpoint. Runs leave much else there:
-/// pictures, metrics, further checkpoints, what W&B links to.
-const OF_A_MODEL: [&str; 7] = [".yaml", ".yml", ".json", ".h5", ".onnx", ".engine", ".keras"];
+/// The files of a model's folder that a tracker reads, besides a checkpoint. The other files there, such
+/// as images, metrics and further checkpoints, are not sent.
+const MODEL_FILES: [&str; 7] = [".yaml", ".yml", ".json", ".h5", ".onnx", ".engine", ".keras"];
+/// The checkpoint of the epoch with the lowest loss.
 const BEST: &str = "best.ckpt";
 
-/// A prediction that a user asks for.
+/// A prediction to make.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tracking {
+pub struct TrackingPackage {
     /// Labels or a video.
     pub data: PathBuf,
     /// The models' folders, at least one.
     pub models: Vec<PathBuf>,
     /// Where the predictions go.
     pub output: PathBuf,
-    /// Only these frames, by their numbers in the video.
+    /// The frames to predict, by their numbers in the video; `None` for all.
     pub frames: Option<Frames>,
-    /// Only this video of the labels.
+    /// The video of the labels to predict; `None` for all.
     pub video_index: Option<u32>,
     /// Further options of the tracker.
     pub options: Vec<String>,
 }
 
-/// Puts the package of a prediction together, checks and hashes it. Blocks.
-///
-/// # Errors
-/// Files that cannot be read, and what no worker could predict.
-pub fn build(job: &Tracking, hashes: &Hashes, reading: &Reading) -> Result<Package, ClientError> {
-    let data_place = place(&job.data, "labels.slp")?;
-    let mut parts = vec![file(&data_place, &job.data)];
-    let mut words = vec!["sleap-nn".to_owned(), "predict".into(), "--data_path".into()];
-    words.push(data_place.to_string());
-    let mut taken = HashMap::new();
-    for model in &job.models {
-        let folder = model_folder(model);
-        let below = model_place(folder, &mut taken)?;
-        parts.extend(model_files(folder, &below)?);
-        words.extend(["--model_paths".to_owned(), below.to_string()]);
+impl TrackingPackage {
+    /// Builds, checks and hashes the package. Blocks.
+    ///
+    /// # Errors
+    /// Files that cannot be read, and what no worker could predict.
+    pub fn build(&self, hashes: &Hashes, progress: &ReadProgress) -> Result<Package, ClientError> {
+        Ok(self.build_checked(hashes, progress)?)
     }
-    let result = place(&job.output, "predictions.slp")?;
-    // The result must not be written over the labels it is made from.
-    let folder = if result == data_place { "predictions/" } else { "" };
-    words.extend(["-o".to_owned(), format!("{folder}{result}")]);
-    let (video_index, frames) = select(job)?;
-    if let Some(index) = video_index {
-        words.extend(["--video_index".to_owned(), index.to_string()]);
-    }
-    if let Some(frames) = frames {
-        words.extend(["--frames".to_owned(), frames.to_string()]);
-    }
-    words.extend(job.options.iter().cloned());
-    let script = format!("#!/bin/bash\n{}\n", shell_words::join(words));
-    let path = RelPath::new(JobType::Inference.script_name()).map_err(bad)?;
-    parts.push(Part { path, source: PartSource::Bytes(script.into_bytes()) });
-    let mut listing = Listing::parts(parts).map_err(bad)?;
-    checked(&mut listing, JobType::Inference, &job.data)?;
-    hash(listing, hashes, reading)
-}
 
-/// The video and the frames to ask the tracker for. Of labels, sleap-nn takes numbers of frames for
-/// positions among the labelled ones unless a video is named: then they are numbers of frames.
-fn select(job: &Tracking) -> Result<(Option<u32>, Option<Frames>), ClientError> {
-    let as_given = (job.video_index, job.frames.clone());
-    let Some(asked) = job.frames.as_ref().filter(|_| is_labels(&job.data)) else {
-        return Ok(as_given);
-    };
-    let Some(labels) = Labels::read(&job.data) else { return Ok(as_given) };
-    let name = job.data.display();
-    let index = match (job.video_index, labels.videos.len()) {
-        (Some(index), _) => index,
-        (None, 0) => return Ok(as_given),
-        (None, 1) => 0,
-        (None, count) => {
-            return Err(ClientError::Package(format!(
-                "{name} has {count} videos: say with --video-index which one's frames are meant"
-            )));
+    fn build_checked(
+        &self,
+        hashes: &Hashes,
+        progress: &ReadProgress,
+    ) -> Result<Package, PackageFault> {
+        let data = packaged_name(&self.data, "labels.slp")?;
+        let mut parts = vec![file(&data, &self.data)];
+        let mut words = vec!["sleap-nn".to_owned(), "predict".into(), "--data_path".into()];
+        words.push(data.to_string());
+        let mut taken = HashMap::new();
+        for model in &self.models {
+            let folder = model_folder(model);
+            let packaged = packaged_model(folder, &mut taken)?;
+            parts.extend(model_files(folder, &packaged)?);
+            words.extend(["--model_paths".to_owned(), packaged.to_string()]);
         }
-    };
-    let Some(video) = labels.videos.get(index as usize) else { return Ok(as_given) };
-    let there = match (video.is_embedded, &video.frames, video.shape) {
-        (true, Some(frames), _) => frames.clone(),
-        (true, None, _) => return Ok((Some(index), job.frames.clone())),
-        (false, _, Some([count, ..])) if asked.first() >= count => Vec::new(),
-        (false, ..) => return Ok((Some(index), job.frames.clone())),
-    };
-    let positions = (0..).zip(&there).filter(|(_, frame)| asked.contains(**frame));
-    let (positions, found): (Vec<u64>, Vec<u64>) =
-        positions.map(|(at, frame)| (at, *frame)).unzip();
-    let held = match (there.first(), there.last()) {
-        (Some(first), Some(last)) => {
-            format!("it holds {} frames, from {first} to {last}", there.len())
+        let result = packaged_name(&self.output, "predictions.slp")?;
+        // The result must not replace the labels that it is made from.
+        let folder = if result == data { "predictions/" } else { "" };
+        words.extend(["-o".to_owned(), format!("{folder}{result}")]);
+        let (video_index, frames) = self.selection()?;
+        if let Some(index) = video_index {
+            words.extend(["--video_index".to_owned(), index.to_string()]);
         }
-        _ => format!("its video has {} frames", video.shape.map_or(0, |[count, ..]| count)),
-    };
-    if found.is_empty() {
-        return Err(ClientError::Package(format!(
-            "none of the frames that --frames asks for is in {name}: {held}"
-        )));
+        if let Some(frames) = frames {
+            words.extend(["--frames".to_owned(), frames.to_string()]);
+        }
+        words.extend(self.options.iter().cloned());
+        let script = format!("#!/bin/bash\n{}\n", shell_words::join(words));
+        let path = RelPath::new(JobType::Inference.script_name())?;
+        parts.push(Part { path, source: PartSource::Bytes(script.into_bytes()) });
+        let mut listing = Listing::parts(parts)?;
+        checked(&mut listing, JobType::Inference, &self.data)?;
+        hash(listing, hashes, progress)
     }
-    say(&format!(
-        "{} of the {} frames in {name} are predicted, those at positions {}; {held}",
-        found.len(),
-        there.len(),
-        Frames::these(positions)
-    ));
-    Ok((Some(index), Some(Frames::these(found))))
+
+    /// The video and the frames to name to the tracker. For labels without a video index, sleap-nn takes
+    /// `--frames` as positions among the labelled frames; with one, as frame numbers of the video.
+    fn selection(&self) -> Result<(Option<u32>, Option<Frames>), PackageFault> {
+        let unchanged = (self.video_index, self.frames.clone());
+        let Some(wanted) = self.frames.as_ref().filter(|_| is_labels(&self.data)) else {
+            return Ok(unchanged);
+        };
+        let Some(labels) = Labels::read(&self.data) else { return Ok(unchanged) };
+        let index = match (self.video_index, labels.videos.len()) {
+            (Some(index), _) => index,
+            (None, 0) => return Ok(unchanged),
+            (None, 1) => 0,
+            (None, videos) => {
+                return Err(PackageFault::WhichVideo { data: self.data.clone(), videos });
+            }
+        };
+        let Some(video) = labels.videos.get(index as usize) else { return Ok(unchanged) };
+        let there = match (video.is_embedded, &video.frames, video.shape) {
+            (true, Some(frames), _) => frames.clone(),
+            (true, None, _) => return Ok((Some(index), self.frames.clone())),
+            (false, _, Some([count, ..])) if wanted.first() >= count => Vec::new(),
+            (false, ..) => return Ok((Some(index), self.frames.clone())),
+        };
+        let positions = (0..).zip(&there).filter(|(_, frame)| wanted.contains(**frame));
+        let (positions, found): (Vec<u64>, Vec<u64>) =
+            positions.map(|(position, frame)| (position, *frame)).unzip();
+        let held = match (there.first(), there.last()) {
+            (Some(first), Some(last)) => {
+                format!("it has {} frames, from {first} to {last}", there.len())
+            }
+            _ => format!("its video has {} frames", video.shape.map_or(0, |[count, ..]| count)),
+        };
+        if found.is_empty() {
+            return Err(PackageFault::NoSuchFrames { data: self.data.clone(), held });
+        }
+        say(&format!(
+            "Predicting {} of the {} frames in {}, those at positions {}; {held}",
+            found.len(),
+            there.len(),
+            self.data.display(),
+            Frames::these(positions)
+        ));
+        Ok((Some(index), Some(Frames::these(found))))
+    }
 }
 
 fn is_labels(path: &Path) -> bool {
     path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("slp"))
 }
 
-/// What of a trained model is sent: its config and its checkpoint. Links are followed.
-fn model_files(folder: &Path, below: &RelPath) -> Result<Vec<Part>, ClientError> {
-    let entries = std::fs::read_dir(folder)
-        .map_err(|error| ClientError::Package(format!("{}: {error}", folder.display())))?;
+/// The files of a trained model that are sent: its config and its checkpoint. Links are followed.
+fn model_files(folder: &Path, packaged: &RelPath) -> Result<Vec<Part>, PackageFault> {
+    let unreadable = |source| PackageFault::Folder { path: folder.to_owned(), source };
+    let entries = std::fs::read_dir(folder).map_err(unreadable)?;
     let files = entries.flatten().filter(|entry| entry.path().is_file());
     let names: Vec<String> =
         files.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    check_model(&folder.display().to_string(), &names).map_err(bad)?;
+    check_model(&folder.display().to_string(), &names)?;
     let has_best = names.iter().any(|name| name == BEST);
     let wanted = |name: &&String| match name.ends_with(".ckpt") {
         true => !has_best || *name == BEST,
-        false => OF_A_MODEL.iter().any(|ending| name.ends_with(ending)),
+        false => MODEL_FILES.iter().any(|ending| name.ends_with(ending)),
     };
     let part = |name: &String| {
-        let path = RelPath::new(format!("{below}/{name}")).map_err(bad)?;
+        let path = RelPath::new(format!("{packaged}/{name}"))?;
         Ok(Part { path, source: PartSource::File(folder.join(name)) })
     };
     names.iter().filter(wanted).map(part).collect()
 }
 
-/// What a file is called in the package: its own name, or `otherwise` where that would be refused,
-/// since the user may call files as they like.
-fn place(path: &Path, otherwise: &str) -> Result<RelPath, ClientError> {
+/// The name of a file in the package: its own, or `fallback` if that is not allowed there.
+fn packaged_name(path: &Path, fallback: &str) -> Result<RelPath, PathError> {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
     let name = name.filter(|name| !name.starts_with('-') && !name.contains('$'));
     let own = name.and_then(|name| RelPath::new(name).ok());
-    own.map_or_else(|| RelPath::new(otherwise).map_err(bad), Ok)
+    own.map_or_else(|| RelPath::new(fallback), Ok)
 }
 
-/// The folder of a trained model, which people also name by the checkpoint in it.
+/// The folder of a trained model, which may be given by the checkpoint in it.
 fn model_folder(model: &Path) -> &Path {
     let parent = || model.parent().filter(|parent| !parent.as_os_str().is_empty());
     if model.is_dir() { model } else { parent().unwrap_or(Path::new(".")) }
 }
 
-fn file(place: &RelPath, path: &Path) -> Part {
-    Part { path: place.clone(), source: PartSource::File(path.to_owned()) }
+fn file(packaged: &RelPath, path: &Path) -> Part {
+    Part { path: packaged.clone(), source: PartSource::File(path.to_owned()) }
 }
 
 /// `models/NAME`; a second model of the same name gets a number.
-fn model_place(model: &Path, taken: &mut HashMap<String, usize>) -> Result<RelPath, ClientError> {
-    let whole = std::path::absolute(model).map_err(bad)?;
-    let name = place(&whole, "model")?.to_string();
+fn packaged_model(
+    model: &Path,
+    taken: &mut HashMap<String, usize>,
+) -> Result<RelPath, PackageFault> {
+    let unreadable = |source| PackageFault::Folder { path: model.to_owned(), source };
+    let absolute = std::path::absolute(model).map_err(unreadable)?;
+    let name = packaged_name(&absolute, "model")?.to_string();
     let count = taken.entry(name.clone()).or_insert(0);
     *count += 1;
     let unique = if *count == 1 { name } else { format!("{name}-{count}") };
-    RelPath::new(format!("{MODELS}/{unique}")).map_err(bad)
+    Ok(RelPath::new(format!("{MODELS}/{unique}"))?)
 }

@@ -1,7 +1,10 @@
 //! Admission: whether this worker takes a job, judged before and after its package arrives.
 
 use super::WorkerContext;
+use crate::blocking::blocking;
 use sleap_rtc_job::JobFolder;
+use sleap_rtc_package::{describe_folder, is_newer};
+use sleap_rtc_policy::Verdict;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::{JobDescription, Refusal, RefusalCode};
 
@@ -17,8 +20,8 @@ pub(super) async fn check(
     let facts = context.facts_for(client);
     check_version(job, facts.sleap_version.as_deref())?;
     let reasons = match context.policies.asked_by(client.as_str()).check(job, &facts).await {
-        sleap_rtc_policy::Verdict::Yes => return Ok(()),
-        sleap_rtc_policy::Verdict::No(reasons) => reasons,
+        Verdict::Yes => return Ok(()),
+        Verdict::No(reasons) => reasons,
     };
     let host = facts.hostname.as_deref().unwrap_or("this worker");
     let said: Vec<&str> = reasons.iter().map(|reason| reason.message.as_str()).collect();
@@ -29,7 +32,7 @@ pub(super) async fn check(
 /// Whether the sleap-nn here, if its version is known, can read the job's configs.
 fn check_version(job: &JobDescription, installed: Option<&str>) -> Result<(), Refusal> {
     let (Some(wanted), Some(installed)) = (&job.sleap_nn_version, installed) else { return Ok(()) };
-    if !sleap_rtc_package::is_newer(wanted, installed) {
+    if !is_newer(wanted, installed) {
         return Ok(());
     }
     let message = format!(
@@ -48,9 +51,7 @@ pub(super) async fn check_files(
     claimed: &JobDescription,
 ) -> Result<JobDescription, Refusal> {
     let (files, job_type) = (folder.files_dir(), claimed.job_type);
-    let reading =
-        tokio::task::spawn_blocking(move || sleap_rtc_package::describe_folder(&files, job_type));
-    let mut job = reading.await.unwrap_or_else(|_| JobDescription::unknown(job_type));
+    let mut job = blocking(move || describe_folder(&files, job_type)).await?;
     job.requirements = claimed.requirements.clone();
     job.user = claimed.user.clone();
     check(context, folder.owner(), &job).await?;

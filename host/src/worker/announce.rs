@@ -1,4 +1,4 @@
-//! Tells people how to join: on stdout once, and in a file when asked. Never in the log.
+//! Prints how to join, once, and writes it to a file if asked. It never appears in the log.
 
 use super::WorkerError;
 use sleap_rtc_base::file::{Readers, replace};
@@ -18,7 +18,7 @@ pub(super) fn credentials(
             .map_err(|source| WorkerError::Credentials { path: path.to_owned(), source })?;
     }
     let mut stdout = std::io::stdout().lock();
-    // A closed stdout is no reason to stop: the file and the state folder still have them.
+    // The worker can run without stdout: the file and the state folder have the credentials too.
     if stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_err() {
         tracing::warn!("stdout is closed; the credentials were not shown");
     }
@@ -27,7 +27,7 @@ pub(super) fn credentials(
 
 fn text(worker: &PeerId, room: &RoomCredentials) -> String {
     let session = SessionString { room: room.clone(), worker: worker.clone() };
-    // The one place where a token is turned into text for people.
+    // The only place that prints a token.
     let token = String::from(room.token.clone());
     format!(
         "Session string (for one client: goes straight to this worker)\n  \

@@ -4,6 +4,7 @@ use super::coordinator::CoordinatorHandle;
 use super::error::ConnectionError;
 use super::{WorkerContext, native, python};
 use sleap_rtc_net::dialect::WorkerEnd;
+use sleap_rtc_net::python::PythonWorkerEnd;
 use sleap_rtc_net::rtc::{self, Channel, Connection};
 use sleap_rtc_protocol::DIALECT;
 use sleap_rtc_protocol::connection::Purpose;
@@ -65,7 +66,7 @@ impl Connecting {
         if channel.protocol() == DIALECT {
             native::serve(client, WorkerEnd::new(channel)).await
         } else {
-            python::serve(client, channel).await
+            python::serve(client, PythonWorkerEnd::new(channel)).await
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Jobs on shared storage: their package is taken from there, and their results are put there.
 
 use super::WorkerContext;
+use crate::blocking::blocking;
 use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_job::JobFolder;
@@ -20,7 +21,7 @@ pub(super) fn shared_places(
     paths: &SharedPaths,
 ) -> Result<SharedPlaces, Refusal> {
     let invalid = |text: String| Refusal::new(RefusalCode::Invalid, text);
-    // Nothing is wrong with the job: another worker may have it.
+    // The job itself is fine, and another worker may take it.
     let root = context.shared_root.as_deref().ok_or_else(|| {
         Refusal::new(
             RefusalCode::Incompatible,
@@ -39,33 +40,25 @@ pub(super) fn shared_places(
     Ok(SharedPlaces { input, output: place(&paths.output)? })
 }
 
-/// Makes the shared package the job's own: large files of a folder are linked to, the rest copied.
+/// Fills the job's folder with the package at `input`: links large files of a folder, copies the rest.
 pub(super) async fn take_in_place(folder: &JobFolder, input: PathBuf) -> Result<(), Refusal> {
     let into = folder.files_dir();
-    let taken = tokio::task::spawn_blocking(move || transfer::link(&input, &into)).await;
-    let invalid = |text: String| Refusal::new(RefusalCode::Invalid, text);
-    match taken {
-        Ok(taken) => taken.map_err(|error| invalid(WithCauses(&error).to_string())),
-        Err(_) => Err(invalid("reading the package was interrupted".into())),
-    }
+    let taken = blocking(move || transfer::link(&input, &into)).await?;
+    taken.map_err(|error| Refusal::new(RefusalCode::Invalid, WithCauses(&error).to_string()))
 }
 
-/// Copies the results of a shared-storage job to its output folder. Doing it twice does no harm:
-/// each file is written beside and renamed.
+/// Copies the results of a shared-storage job to its output folder. May be repeated: each file is
+/// written under another name and then renamed.
 pub(super) async fn deliver(context: &WorkerContext, folder: &JobFolder) -> Result<(), Refusal> {
     let Some(paths) = folder.spec().shared.clone() else { return Ok(()) };
     let places = shared_places(context, &paths)?;
-    // The job's watcher and its client's connection may come here at the same moment.
+    // The job's watcher and its client's connection may both deliver at the same moment.
     let _one_at_a_time = context.delivering.lock().await;
     let results = folder.results_dir();
-    let copying = tokio::task::spawn_blocking(move || storage::copy_tree(&results, &places.output));
-    let failed = |text: String| Refusal::new(RefusalCode::Invalid, text);
-    match copying.await {
-        Ok(Ok(())) => {
-            folder.mark_fetched(now_ms());
-            Ok(())
-        }
-        Ok(Err(error)) => Err(failed(format!("cannot write the results: {}", WithCauses(&error)))),
-        Err(_) => Err(failed("copying the results was interrupted".into())),
-    }
+    blocking(move || storage::copy_tree(&results, &places.output)).await?.map_err(|error| {
+        let text = format!("cannot write the results: {}", WithCauses(&error));
+        Refusal::new(RefusalCode::Invalid, text)
+    })?;
+    folder.mark_fetched(now_ms());
+    Ok(())
 }

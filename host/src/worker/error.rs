@@ -1,7 +1,11 @@
 //! How serving a client can fail.
 
+use crate::blocking::Panicked;
+use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_net::dialect::DialectError;
+use sleap_rtc_net::python::PythonError;
 use sleap_rtc_net::rtc::RtcError;
+use sleap_rtc_protocol::job::{Refusal, RefusalCode};
 use sleap_rtc_signaling::client::SignalingError;
 use std::time::Duration;
 
@@ -16,21 +20,73 @@ pub(super) enum ConnectionError {
     Signaling(#[from] SignalingError),
     #[error(transparent)]
     Dialect(#[from] DialectError),
-    #[error("the client is gone")]
-    Gone,
+    #[error(transparent)]
+    Python(PythonError),
     #[error(transparent)]
     Transfer(#[from] sleap_rtc_transfer::TransferError),
     #[error("{0}")]
-    Refused(#[from] sleap_rtc_protocol::job::Refusal),
-    #[error("the client goes on over another connection")]
+    Refused(#[from] Refusal),
+    #[error("the client continues over another connection")]
     Replaced,
     #[error("the client broke the protocol: {0}")]
     Protocol(&'static str),
     #[error("the job's folder cannot be used")]
     Folder(#[from] sleap_rtc_job::JobError),
-    /// Work on a thread of its own panicked.
-    #[error("a thread of the worker ended early; this is a bug")]
-    Thread,
+    #[error(transparent)]
+    Panicked(#[from] Panicked),
     #[error("a file could not be read or written")]
     Io(#[from] std::io::Error),
+}
+
+impl ConnectionError {
+    /// What the client should hear before the connection ends. `None` if it cannot hear it, or has heard
+    /// it from the transfer.
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::Refused(refusal) => Some(refusal.clone()),
+            // A client that hears nothing reconnects, in vain.
+            Self::Folder(_) | Self::Io(_) => {
+                let text = format!("the worker cannot use the job's folder: {}", WithCauses(self));
+                Some(Refusal::new(RefusalCode::Other, text))
+            }
+            Self::Panicked(panicked) => Some((*panicked).into()),
+            Self::Protocol(_) => Some(Refusal::new(RefusalCode::Invalid, self.to_string())),
+            Self::NeverConnected { .. }
+            | Self::Rtc(_)
+            | Self::Signaling(_)
+            | Self::Dialect(_)
+            | Self::Python(_)
+            | Self::Transfer(_)
+            | Self::Replaced => None,
+        }
+    }
+}
+
+impl From<PythonError> for ConnectionError {
+    fn from(error: PythonError) -> Self {
+        match error {
+            PythonError::File(error) => Self::Io(error),
+            lost => Self::Python(lost),
+        }
+    }
+}
+
+impl From<Panicked> for Refusal {
+    fn from(panicked: Panicked) -> Self {
+        Self::new(RefusalCode::Other, format!("the worker failed: {panicked}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blocking::blocking;
+
+    #[tokio::test]
+    async fn a_panic_is_reported_to_the_client_as_a_bug() {
+        let panicked = blocking(|| panic!("on purpose")).await;
+        let panicked: Result<(), ConnectionError> = panicked.map_err(ConnectionError::from);
+        let refusal = panicked.unwrap_err().refusal().unwrap();
+        assert!(refusal.message.contains("this is a bug"), "{refusal:?}");
+    }
 }

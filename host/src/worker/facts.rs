@@ -1,15 +1,15 @@
-//! What is known of this worker: as the room sees it, and as its own policies do when they decide
-//! about one job.
+//! The facts about this worker: as the room sees them, and as its own policies see them when they decide
+//! about a job.
 
 use sleap_rtc_protocol::capabilities::{Gpu, WorkerFacts};
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::worker::{Slot, WorkerStatus};
 
-/// One slot.
+/// A slot, as admission sees it.
 pub(super) struct SlotView {
-    /// What is in it.
+    /// Its state.
     pub(super) slot: Slot,
-    /// Its GPUs by their place in the pool; `None` where there is none to choose.
+    /// Its GPUs by their positions in the pool; `None` for a slot without GPUs of its own.
     pub(super) gpus: Option<Vec<usize>>,
     /// Whether it can run a job.
     pub(super) is_usable: bool,
@@ -19,15 +19,15 @@ pub(super) struct SlotView {
 pub(super) struct Facts {
     /// As the room sees them.
     pub(super) worker: WorkerFacts,
-    /// Slot by slot.
+    /// All slots.
     pub(super) slots: Vec<SlotView>,
-    /// The pool's GPUs by their place; nothing where one is lost.
+    /// The GPUs of the pool; `None` for one that is lost.
     pub(super) gpus: Vec<Option<Gpu>>,
 }
 
 impl Facts {
-    /// What a policy should judge when it is asked about a job of `client`: a slot that is reserved
-    /// for this very client counts as free, and the GPUs are those that the job could get.
+    /// The facts by which a policy judges a job of `client`: a slot that is reserved for this client counts
+    /// as free, and the GPUs are those that the job could get.
     pub(super) fn for_job_of(&self, client: &PeerId) -> WorkerFacts {
         let mut facts = self.worker.clone();
         let open: Vec<&SlotView> = match self.own_slot(client) {
@@ -43,19 +43,19 @@ impl Facts {
                 self.slots.iter().filter(is_open).collect()
             }
         };
-        // Without a free slot the answer is no anyway, and the GPUs are what the user knows.
+        // Without a free slot the job is refused anyway, so the GPUs stay those that the user knows.
         if !open.is_empty() {
-            let could_get = |place: usize| {
-                open.iter().any(|view| view.gpus.as_ref().is_none_or(|gpus| gpus.contains(&place)))
+            let could_get = |position: usize| {
+                open.iter()
+                    .any(|view| view.gpus.as_ref().is_none_or(|gpus| gpus.contains(&position)))
             };
-            let gpus = self.gpus.iter().enumerate().filter(|(place, _)| could_get(*place));
+            let gpus = self.gpus.iter().enumerate().filter(|(position, _)| could_get(*position));
             facts.accelerators.gpus = gpus.filter_map(|(_, gpu)| gpu.clone()).collect();
         }
         facts
     }
 
-    /// Whether the slot that a job of `client` has or would have can run it. Without a free slot
-    /// that is another question.
+    /// Whether a slot that a job of `client` could get is able to run it, whether or not it is free.
     pub(super) fn can_run_job_of(&self, client: &PeerId) -> bool {
         match self.own_slot(client) {
             Some(own) => own.is_usable,
@@ -96,7 +96,8 @@ mod tests {
         let reserved = Slot::Reserved { peer: peer("ada"), until: Instant::now() };
         let running = Slot::Running { job: JobId::new("j").unwrap() };
         let slots = [running.clone(), reserved, running.clone()];
-        let view = |(place, slot)| SlotView { slot, gpus: Some(vec![place]), is_usable: true };
+        let view =
+            |(position, slot)| SlotView { slot, gpus: Some(vec![position]), is_usable: true };
         let slots = slots.into_iter().enumerate().map(view).collect();
         let gpus = worker.accelerators.gpus.iter().cloned().map(Some).collect();
         let mut facts = Facts { worker, slots, gpus };
@@ -111,7 +112,7 @@ mod tests {
         assert_eq!(seen(&facts, "bob").2, "C");
         facts.slots[2].gpus = None;
         assert_eq!(seen(&facts, "bob").2, "ABC");
-        // What is lost is nobody's, and a slot that has nothing else runs nothing.
+        // A lost GPU is not offered, and a slot that has no other GPU cannot run a job.
         facts.gpus[1] = None;
         facts.slots[1].is_usable = false;
         assert_eq!(seen(&facts, "ada").2, "");

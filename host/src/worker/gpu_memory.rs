@@ -1,5 +1,5 @@
-//! Which GPUs there were when the worker last ran, so that a driver that is late or broken at the
-//! next start is not taken for a machine without GPUs.
+//! The GPUs of the worker's last run. With them, a driver that is late or broken at the next start is not
+//! mistaken for a machine without GPUs.
 
 use super::gpu_pool::Identity;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 const FILE: &str = "gpus.json";
 
-/// The file in the state folder, and what it holds.
+/// The file in the state folder, and its content.
 pub(super) struct GpuMemory {
     path: PathBuf,
     gpus: Mutex<Vec<Identity>>,
@@ -17,13 +17,13 @@ pub(super) struct GpuMemory {
 
 #[derive(Serialize, Deserialize)]
 struct SavedMemory {
-    /// A state folder may be taken to another machine, or seen from several.
+    /// Another machine may use the same state folder.
     hostname: String,
     gpus: Vec<Identity>,
 }
 
 impl GpuMemory {
-    /// What is remembered of this machine. A damaged file counts as none.
+    /// Reads the file. A damaged file, or one of another machine, counts as empty.
     pub(super) fn load(state_dir: &Path) -> Self {
         let path = state_dir.join(FILE);
         let saved = std::fs::read(&path).ok();
@@ -32,12 +32,12 @@ impl GpuMemory {
         Self { path, gpus: Mutex::new(saved.map(|saved| saved.gpus).unwrap_or_default()) }
     }
 
-    /// Those of the last time.
+    /// The GPUs of the last run.
     pub(super) fn gpus(&self) -> Vec<Identity> {
         self.gpus.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Writes down which there are now, where that has changed.
+    /// Saves the current GPUs if they have changed.
     pub(super) fn remember(&self, gpus: Vec<Identity>) {
         let mut known = self.gpus.lock().unwrap_or_else(PoisonError::into_inner);
         if *known == gpus || gpus.is_empty() {
@@ -46,8 +46,8 @@ impl GpuMemory {
         let saved = SavedMemory { hostname: hostname(), gpus: gpus.clone() };
         match self.write(&saved) {
             Ok(()) => *known = gpus,
-            // It is only a convenience for the next start.
-            Err(error) => tracing::debug!(%error, "which GPUs there are was not written down"),
+            // The next start works without the file, too.
+            Err(error) => tracing::debug!(%error, "cannot save the list of GPUs"),
         }
     }
 

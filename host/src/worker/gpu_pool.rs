@@ -1,13 +1,13 @@
-//! The GPUs that this worker's jobs may have, and what has become of each.
+//! The GPUs that this worker's jobs may use, and the state of each.
 //!
-//! Jobs, slots and facts name a GPU by its place in this pool, which never changes. GPUs that are
-//! found later come at the end.
+//! Jobs, slots and facts refer to a GPU by its position in this pool, which never changes. GPUs that are
+//! found later are added at the end.
 
 use serde::{Deserialize, Serialize};
 use sleap_rtc_gpu::{Device, GpuProcess, Health, Inventory, Selector, Slice, Survey};
 use sleap_rtc_protocol::capabilities::{Accelerators, Gpu};
 
-/// All of them.
+/// All GPUs of this worker.
 #[derive(Debug)]
 pub(super) struct GpuPool {
     source: Source,
@@ -20,15 +20,15 @@ pub(super) struct GpuPool {
 /// Where the pool's GPUs come from.
 #[derive(Debug, PartialEq)]
 enum Source {
-    /// The configuration describes them, and nobody looks.
+    /// The configuration describes them, and no survey changes them.
     Configured,
-    /// The driver: all that it lists.
+    /// The driver lists them.
     Driver,
     /// `CUDA_VISIBLE_DEVICES` or the slots of the configuration name them.
     Named,
 }
 
-/// Whether the driver answered when it was last asked.
+/// Whether the driver answered the last survey.
 #[derive(Debug, PartialEq)]
 enum Driver {
     Answers,
@@ -39,26 +39,26 @@ enum Driver {
 #[derive(Debug)]
 struct PoolGpu {
     name: Selector,
-    /// What was seen of it at its best; later surveys find it by that.
+    /// The identity by which later surveys find it, once a survey has listed it.
     seen: Option<Identity>,
     health: Health,
     processes: Option<Vec<GpuProcess>>,
 }
 
-/// Which GPU it is.
+/// What identifies a GPU.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Identity {
     index: u32,
     uuid: Option<String>,
-    /// The UUID of the MIG slice, where it is one.
+    /// The UUID of the MIG slice, if it is one.
     slice: Option<String>,
     model: String,
 }
 
-const NOT_SEEN: &str = "it has not been seen yet";
+const NOT_SEEN: &str = "no survey has listed it yet";
 
 impl GpuPool {
-    /// The GPUs that the configuration describes; of them those that are named, where some are.
+    /// The GPUs that the configuration describes, or those of them that `names` selects.
     pub(super) fn configured(gpus: &[Gpu], names: Option<Vec<Selector>>) -> Self {
         let device = |(index, gpu): (u32, &Gpu)| Device {
             index,
@@ -76,8 +76,8 @@ impl GpuPool {
         pool
     }
 
-    /// The GPUs that are named, else all that the driver will list. Nothing is known of them yet,
-    /// except which there were when the worker last ran.
+    /// The GPUs that `names` selects, or all that the driver will list. Until the first survey, only the
+    /// GPUs of the worker's last run are known.
     pub(super) fn detected(names: Option<Vec<Selector>>, remembered: Vec<Identity>) -> Self {
         let mut pool = Self::new(names);
         if pool.source == Source::Driver {
@@ -93,7 +93,7 @@ impl GpuPool {
         Self { source, gpus, driver, driver_version: None, cuda_version: None }
     }
 
-    /// Whether anything can change: whether it is worth looking at the GPUs again.
+    /// Whether a further survey can change anything.
     pub(super) fn is_watched(&self) -> bool {
         match self.source {
             Source::Configured => false,
@@ -102,7 +102,7 @@ impl GpuPool {
         }
     }
 
-    /// Takes in what the driver says.
+    /// Applies the result of a survey.
     pub(super) fn see(&mut self, survey: &Survey) {
         match survey {
             Survey::NoDriver => self.lose_all(Driver::Absent),
@@ -127,7 +127,8 @@ impl GpuPool {
         }
     }
 
-    /// Two names for one GPU are one GPU. Only before places are given to slots.
+    /// Merges entries that are the same GPU under two names. Call it before slots are planned: it changes
+    /// positions.
     pub(super) fn merge_doubles(&mut self) {
         let mut kept: Vec<Identity> = Vec::new();
         self.gpus.retain(|gpu| match &gpu.seen {
@@ -140,7 +141,7 @@ impl GpuPool {
         });
     }
 
-    /// Adds what no earlier survey has listed; a divided GPU counts by its slices alone.
+    /// Adds GPUs that no earlier survey has listed. Of a GPU with MIG slices, only the slices count.
     fn add_new(&mut self, inventory: &Inventory) {
         for device in &inventory.devices {
             let slices: Vec<Option<&Slice>> = match device.slices.is_empty() {
@@ -158,27 +159,27 @@ impl GpuPool {
         }
     }
 
-    /// How many there are, lost ones too.
+    /// How many GPUs there are, including lost ones.
     pub(super) fn len(&self) -> usize {
         self.gpus.len()
     }
 
-    /// Whether the GPU at this place can be used.
-    pub(super) fn is_working(&self, place: usize) -> bool {
-        self.gpus.get(place).is_some_and(|gpu| gpu.health.gpu().is_some())
+    /// Whether the GPU at this position can be used.
+    pub(super) fn is_working(&self, position: usize) -> bool {
+        self.gpus.get(position).is_some_and(|gpu| gpu.health.gpu().is_some())
     }
 
-    /// Whether there should be GPUs of which nothing is known: no job belongs on the CPU then.
+    /// Whether the machine may have GPUs that the driver does not list. Jobs must not run on the CPU then.
     pub(super) fn is_unknown(&self) -> bool {
         self.gpus.is_empty() && matches!(self.driver, Driver::Silent(_))
     }
 
-    /// Each GPU's numbers; nothing for one that is lost.
+    /// The measurements of each GPU; `None` for one that is lost.
     pub(super) fn gpus(&self) -> Vec<Option<Gpu>> {
         self.gpus.iter().map(|gpu| gpu.health.gpu().cloned()).collect()
     }
 
-    /// Adds to the GPUs' numbers what the driver does not know of them.
+    /// Lets `add` complete the measurements with what the driver does not know.
     pub(super) fn measure(&mut self, add: impl FnOnce(&Self, &mut [Option<Gpu>])) {
         let mut gpus = self.gpus();
         add(self, &mut gpus);
@@ -189,7 +190,7 @@ impl GpuPool {
         }
     }
 
-    /// What the room is to know: those that can be used.
+    /// The GPUs that can be used, for the room.
     pub(super) fn accelerators(&self) -> Accelerators {
         Accelerators {
             gpus: self.gpus().into_iter().flatten().collect(),
@@ -198,27 +199,28 @@ impl GpuPool {
         }
     }
 
-    /// The processes that use the GPU at this place, where the driver reports them.
-    pub(super) fn processes(&self, place: usize) -> Option<&[GpuProcess]> {
-        self.gpus.get(place)?.processes.as_deref()
+    /// The processes that use the GPU at this position, if the driver reports them.
+    pub(super) fn processes(&self, position: usize) -> Option<&[GpuProcess]> {
+        self.gpus.get(position)?.processes.as_deref()
     }
 
-    /// The numbers of these GPUs as `nvidia-smi` counts.
-    pub(super) fn indices(&self, places: &[usize]) -> Vec<u32> {
-        places.iter().filter_map(|place| self.gpus.get(*place)?.index()).collect()
+    /// The indices of these GPUs in `nvidia-smi`.
+    pub(super) fn indices(&self, positions: &[usize]) -> Vec<u32> {
+        positions.iter().filter_map(|position| self.gpus.get(*position)?.index()).collect()
     }
 
-    /// The places of the GPUs with these numbers.
-    pub(super) fn places(&self, indices: &[u32]) -> Vec<usize> {
+    /// The positions of the GPUs with these indices.
+    pub(super) fn positions(&self, indices: &[u32]) -> Vec<usize> {
         let has = |gpu: &PoolGpu, index: &u32| gpu.index() == Some(*index);
-        let place = |index| self.gpus.iter().position(|gpu| has(gpu, index));
-        indices.iter().filter_map(place).collect()
+        let position = |index| self.gpus.iter().position(|gpu| has(gpu, index));
+        indices.iter().filter_map(position).collect()
     }
 
-    /// How CUDA is told of these GPUs, where their numbers do not say it: those that have other names
-    /// keep them, and while a GPU is lost nobody knows how CUDA counts the others.
-    pub(super) fn cuda_names(&self, places: &[usize]) -> Option<String> {
-        let gpus = || places.iter().filter_map(|place| self.gpus.get(*place));
+    /// The value of `CUDA_VISIBLE_DEVICES` for these GPUs. `None` if their indices are enough: they are not
+    /// for GPUs that were named otherwise, nor while a GPU is lost, since CUDA may then count the others
+    /// differently.
+    pub(super) fn cuda_names(&self, positions: &[usize]) -> Option<String> {
+        let gpus = || positions.iter().filter_map(|position| self.gpus.get(*position));
         let is_whole = self.gpus.iter().all(|gpu| gpu.health.gpu().is_some());
         let by_number = |gpu: &PoolGpu| {
             let is_slice = gpu.seen.as_ref().is_some_and(|seen| seen.slice.is_some());
@@ -231,16 +233,16 @@ impl GpuPool {
         Some(names.join(","))
     }
 
-    /// Which GPUs there are, for the next start.
+    /// The identities of the GPUs, to keep for the next start.
     pub(super) fn identities(&self) -> Vec<Identity> {
         self.gpus.iter().filter_map(|gpu| gpu.seen.clone()).collect()
     }
 
-    /// What is wrong, one sentence each.
+    /// The problems of the GPUs, one sentence each.
     pub(super) fn problems(&self) -> Vec<String> {
         let problem = match &self.driver {
             _ if self.source == Source::Configured => return Vec::new(),
-            Driver::Silent(words) => format!("the NVIDIA driver cannot be asked: {words}"),
+            Driver::Silent(words) => format!("the NVIDIA driver does not answer: {words}"),
             Driver::Absent if self.gpus.is_empty() => return Vec::new(),
             Driver::Absent => "the NVIDIA driver is gone from this machine".to_owned(),
             Driver::Answers => {
@@ -262,7 +264,7 @@ impl Identity {
         }
     }
 
-    /// Whether both are one GPU: by what does not change where both have it.
+    /// Whether both identify the same GPU: by their UUIDs if both have one.
     fn is(&self, other: &Self) -> bool {
         let same_device = match (&self.uuid, &other.uuid) {
             (Some(own), Some(other)) => own == other,
@@ -304,7 +306,7 @@ impl PoolGpu {
         });
         let found = match &self.seen {
             Some(_) => known,
-            // CUDA takes the first slice of a divided GPU that is named as a whole.
+            // If a GPU with MIG slices is named as a whole, CUDA uses its first slice.
             None => self.name.find(inventory).map(|(d, slice)| (d, slice.or(d.slices.first()))),
         };
         match found {
@@ -401,8 +403,8 @@ mod tests {
         for (names, expected, cuda) in cases {
             let pool = seen(names, &four);
             assert_eq!(memory_mib(&pool), expected, "{names:?}");
-            let places: Vec<usize> = (0..pool.len()).collect();
-            assert_eq!(pool.cuda_names(&places).as_deref(), cuda, "{names:?}");
+            let positions: Vec<usize> = (0..pool.len()).collect();
+            assert_eq!(pool.cuda_names(&positions).as_deref(), cuda, "{names:?}");
         }
         assert_eq!(
             seen(Some("7"), &four).problems(),
@@ -421,7 +423,7 @@ mod tests {
         assert_eq!(pool.problems(), ["GPU 0 (A40) is lost: gone"]);
         assert!(!pool.is_working(0) && pool.is_working(1));
         assert_eq!(pool.cuda_names(&[1]).as_deref(), Some("GPU-11"));
-        // The driver counts the others anew: they are still themselves.
+        // The driver renumbers the others, which remain the same GPUs.
         let renumbered = Device { index: 0, ..device(1, Some(2)) };
         pool.see(&answered(vec![renumbered, Device { index: 1, ..device(2, Some(3)) }]));
         assert_eq!((pool.is_working(0), memory_mib(&pool)), (false, vec![2, 3]));
@@ -434,7 +436,7 @@ mod tests {
         let silent = Survey::Unavailable("version mismatch".into());
         let mut pool = seen(None, &silent);
         assert!(pool.is_unknown() && pool.is_watched());
-        assert_eq!(pool.problems(), ["the NVIDIA driver cannot be asked: version mismatch"]);
+        assert_eq!(pool.problems(), ["the NVIDIA driver does not answer: version mismatch"]);
         pool.see(&answered(vec![device(0, Some(1))]));
         assert_eq!((pool.is_unknown(), memory_mib(&pool)), (false, vec![1]));
         let remembered = pool.identities();
@@ -454,6 +456,6 @@ mod tests {
         let gpus = [1, 2].map(|memory_mib| Gpu { memory_mib, ..Gpu::default() });
         let pool = GpuPool::configured(&gpus, Some(visible_devices("1")));
         assert_eq!((memory_mib(&pool), pool.is_watched()), (vec![2], false));
-        assert_eq!((pool.indices(&[0]), pool.places(&[1, 0])), (vec![1], vec![0]));
+        assert_eq!((pool.indices(&[0]), pool.positions(&[1, 0])), (vec![1], vec![0]));
     }
 }

@@ -1,9 +1,10 @@
-//! Looks at the machine's GPUs while the worker runs: what they are used for changes, by this
-//! worker's jobs and by anybody else's programs, and a driver may go or come back.
+//! Surveys the machine's GPUs while the worker runs: their memory is used by this worker's jobs and by
+//! other programs, and a driver may fail or recover.
 
 use super::WorkerContext;
 use super::coordinator::CoordinatorHandle;
 use super::gpu_pool::GpuPool;
+use crate::blocking::blocking;
 use rustix::process::{Pid, getsid};
 use sleap_rtc_gpu::{self as gpu, GpuProcess, Survey};
 use sleap_rtc_protocol::capabilities::Gpu;
@@ -16,108 +17,106 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// How old a measurement may become.
+/// The time between two surveys.
 const INTERVAL: Duration = Duration::from_secs(30);
-/// How soon a driver in trouble is asked again.
+/// The time between two surveys while there is a problem.
 const TROUBLE_INTERVAL: Duration = Duration::from_secs(5);
-/// How long the driver has for its answer: without persistence mode it starts each GPU anew for it.
-const PATIENCE: Duration = Duration::from_secs(25);
-/// What was seen this short a time ago is good enough to decide about a job.
-const FRESH: Duration = Duration::from_secs(2);
-/// How long a decision about a job waits for a fresh look.
-const FRESH_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a survey may take. Without persistence mode the driver first initializes each GPU.
+const LIMIT: Duration = Duration::from_secs(25);
+/// A survey that is not older than this is good enough to decide about a job.
+const RECENT: Duration = Duration::from_secs(2);
+/// How long a decision about a job waits for a new survey.
+const RECENT_LIMIT: Duration = Duration::from_secs(5);
 
-/// When the GPUs are looked at.
-pub(super) struct Looks {
-    /// Whether anybody looks: not at GPUs that the configuration describes.
-    are_taken: bool,
+/// When the GPUs are surveyed.
+pub(super) struct Surveys {
+    /// Whether there are surveys. GPUs that the configuration describes need none.
+    are_made: bool,
     wanted: Notify,
-    /// When the last look that is over began.
+    /// When the last complete survey began.
     last: watch::Sender<Option<Instant>>,
 }
 
-impl Looks {
-    /// No look so far.
-    pub(super) fn new(are_taken: bool) -> Self {
-        Self { are_taken, wanted: Notify::new(), last: watch::Sender::new(None) }
+impl Surveys {
+    /// No survey has been made yet.
+    pub(super) fn new(are_made: bool) -> Self {
+        Self { are_made, wanted: Notify::new(), last: watch::Sender::new(None) }
     }
 
-    /// Something has happened to the GPUs.
-    pub(super) fn look_soon(&self) {
+    /// Asks for a survey, because the use of the GPUs has changed.
+    pub(super) fn request(&self) {
         self.wanted.notify_one();
     }
 
-    /// Returns when what is known of the GPUs is fresh, or the driver takes too long.
-    pub(super) async fn fresh(&self) {
-        self.fresh_within(FRESH_PATIENCE).await;
+    /// Waits for a recent survey, but not longer than a decision about a job may take.
+    pub(super) async fn recent(&self) {
+        self.recent_within(RECENT_LIMIT).await;
     }
 
-    async fn fresh_within(&self, patience: Duration) {
+    async fn recent_within(&self, patience: Duration) {
         let now = Instant::now();
-        let is_fresh = |last: &Option<Instant>| last.is_some_and(|at| at + FRESH >= now);
+        let is_recent = |last: &Option<Instant>| last.is_some_and(|at| at + RECENT >= now);
         let mut last = self.last.subscribe();
-        if !self.are_taken || is_fresh(&last.borrow()) {
+        if !self.are_made || is_recent(&last.borrow()) {
             return;
         }
-        self.look_soon();
-        // Late is decided about by what is known.
-        let _ = tokio::time::timeout(patience, last.wait_for(is_fresh)).await;
+        self.request();
+        // If the driver is slow, the last survey decides.
+        let _ = tokio::time::timeout(patience, last.wait_for(is_recent)).await;
     }
 }
 
-/// Asks the driver once, for a bounded time.
-pub(super) async fn look() -> Survey {
+/// Surveys the GPUs once, for a bounded time.
+pub(super) async fn survey() -> Survey {
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("sleap-rtc"));
-    let asking = move || gpu::survey_in_child(&program, PATIENCE);
-    tokio::task::spawn_blocking(asking)
-        .await
-        .unwrap_or_else(|error| Survey::Unavailable(format!("asking it failed: {error}")))
+    let survey = blocking(move || gpu::survey_in_child(&program, LIMIT)).await;
+    survey.unwrap_or_else(|panicked| Survey::Unavailable(panicked.to_string()))
 }
 
-/// Looks again and again until `shutdown`: after each interval, and whenever a job begins, ends or
-/// is decided about.
+/// Surveys the GPUs until `shutdown`: after each interval, and whenever a job starts, ends or is decided
+/// about.
 pub(super) async fn watch(
     context: Arc<WorkerContext>,
     coordinator: CoordinatorHandle,
     shutdown: CancellationToken,
 ) {
-    let looking = async {
+    let surveying = async {
         loop {
             let interval = match context.facts().problems().is_empty() {
                 true => INTERVAL,
                 false => TROUBLE_INTERVAL,
             };
-            let _ = tokio::time::timeout(interval, context.looks.wanted.notified()).await;
+            let _ = tokio::time::timeout(interval, context.surveys.wanted.notified()).await;
             let began = Instant::now();
-            coordinator.surveyed(look().await).await;
-            context.looks.last.send_replace(Some(began));
+            coordinator.surveyed(survey().await).await;
+            context.surveys.last.send_replace(Some(began));
         }
     };
-    shutdown.run_until_cancelled(looking).await;
+    shutdown.run_until_cancelled(surveying).await;
 }
 
-/// Logs what is wrong now and was not before, and what is well again.
+/// Logs new problems, and problems that are solved.
 pub(super) fn report_changes(before: &[String], now: &[String]) {
     for problem in now.iter().filter(|problem| !before.contains(problem)) {
         warn!("{problem}");
     }
     for problem in before.iter().filter(|problem| !now.contains(problem)) {
-        info!("no longer: {problem}");
+        info!("solved: {problem}");
     }
 }
 
-/// Adds to the numbers of the pool's GPUs what programs of others hold; `sessions` are those of this
+/// Sets, for each GPU of the pool, how much memory other programs use. `sessions` are the sessions of this
 /// worker's jobs.
 pub(super) fn measure_others(gpus: &mut [Option<Gpu>], pool: &GpuPool, sessions: &HashSet<u32>) {
     let is_own = |process: &GpuProcess| session_of(process.pid).map(|id| sessions.contains(&id));
-    for (place, gpu) in gpus.iter_mut().enumerate() {
+    for (position, gpu) in gpus.iter_mut().enumerate() {
         if let Some(gpu) = gpu {
-            gpu.memory_others_mib = others(gpu, pool.processes(place), is_own);
+            gpu.memory_others_mib = others(gpu, pool.processes(position), is_own);
         }
     }
 }
 
-/// What programs of others hold, in MiB.
+/// The memory that other programs use, in MiB, if it can be told from that of jobs.
 fn others(
     gpu: &Gpu,
     processes: Option<&[GpuProcess]>,
@@ -127,7 +126,7 @@ fn others(
     if gpu.taken == Some(false) {
         return Some(used);
     }
-    // A job of ours may be among them: the sum of the others, if each can be told.
+    // A job may be among the processes: each of them must be attributable.
     let mut others = 0;
     for process in processes? {
         if !is_own(process)? {
@@ -137,7 +136,7 @@ fn others(
     Some(others)
 }
 
-/// `None` for a process that cannot be seen from here: a container sees its own only.
+/// `None` for a process that this one cannot see, for instance from inside a container.
 fn session_of(pid: u32) -> Option<u32> {
     let session = getsid(Pid::from_raw(i32::try_from(pid).ok()?)).ok()?;
     u32::try_from(session.as_raw_nonzero().get()).ok()
@@ -153,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_hold_is_told_where_it_is_certain() {
+    fn memory_of_other_programs_is_reported_only_if_it_is_certain() {
         let mine = |process: &GpuProcess| (process.pid < 9).then_some(process.pid == 1);
         let process = |pid, mib| GpuProcess { pid, memory_mib: mib };
         let two = [process(1, Some(300)), process(2, Some(40))];
@@ -167,18 +166,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_decision_waits_for_a_fresh_look_and_not_for_ever() {
-        Looks::new(false).fresh().await;
-        let looks = Looks::new(true);
-        looks.fresh_within(Duration::from_millis(1)).await;
-        assert_eq!(*looks.last.borrow(), None);
-        let look = async {
-            looks.wanted.notified().await;
-            looks.last.send_replace(Some(Instant::now()));
+    async fn a_decision_waits_for_a_recent_survey_but_not_forever() {
+        Surveys::new(false).recent().await;
+        let surveys = Surveys::new(true);
+        surveys.recent_within(Duration::from_millis(1)).await;
+        assert_eq!(*surveys.last.borrow(), None);
+        let survey = async {
+            surveys.wanted.notified().await;
+            surveys.last.send_replace(Some(Instant::now()));
         };
         let long = Duration::from_secs(600);
-        tokio::join!(looks.fresh_within(long), look);
-        // This one is fresh enough for the next.
-        looks.fresh_within(long).await;
+        tokio::join!(surveys.recent_within(long), survey);
+        // It is recent enough for the next decision.
+        surveys.recent_within(long).await;
     }
 }

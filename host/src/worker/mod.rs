@@ -61,7 +61,7 @@ use coordinator::{Coordinator, Machine};
 use facts::Facts;
 use gpu_memory::GpuMemory;
 use gpu_pool::Identity as GpuIdentity;
-use gpus::Looks;
+use gpus::Surveys;
 use identity::{IdentityError, StateFolder};
 use sleap_rtc_base::ice::IceConfig;
 use sleap_rtc_job::RunnerOptions;
@@ -157,8 +157,8 @@ pub(crate) struct WorkerContext {
     pub(crate) maintenance: bool,
     /// Held while results are copied to shared storage.
     pub(crate) delivering: tokio::sync::Mutex<()>,
-    /// When the GPUs are looked at.
-    looks: Looks,
+    /// When the GPUs are surveyed.
+    surveys: Surveys,
     gpu_memory: GpuMemory,
     trainers: KnownTrainers,
     slots: SlotsConfig,
@@ -191,7 +191,7 @@ impl WorkerContext {
 
     /// Whether a job of `client` has or would have GPUs that work, by a fresh look at them.
     pub(crate) async fn check_machine(&self, client: &PeerId) -> Result<(), Refusal> {
-        self.looks.fresh().await;
+        self.surveys.recent().await;
         let facts = self.facts.read().unwrap_or_else(PoisonError::into_inner);
         if facts.can_run_job_of(client) { Ok(()) } else { Err(out_of_service(&facts.worker)) }
     }
@@ -241,7 +241,7 @@ pub async fn run(
         &capabilities,
         &identity,
         signaling.ice_servers(),
-        Looks::new(pool.is_watched()),
+        Surveys::new(pool.is_watched()),
         gpu_memory,
     ));
     announce::credentials(&identity.peer_id, &room, options.credentials_file.as_deref())?;

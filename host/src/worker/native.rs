@@ -3,6 +3,7 @@
 use super::error::ConnectionError;
 use super::uploads::Upload;
 use super::{Client, admission, delivery, staged_job};
+use crate::blocking::blocking;
 use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_job::{EventStream, JobCommand, JobError, JobFolder, JobHandle};
@@ -19,9 +20,9 @@ use std::pin::pin;
 use std::time::Duration;
 use tracing::{info, warn};
 
-/// After the job a client fetches the results within this time, or comes back for them later.
+/// How long a client may take, after the job, to fetch the results over the same connection.
 const FETCH: Duration = Duration::from_secs(60);
-/// Last words reach the other side within this time.
+/// How long the last frame may take to reach the client.
 const FLUSH: Duration = Duration::from_secs(5);
 
 /// Serves one client until it has what it wants or is gone.
@@ -33,20 +34,11 @@ pub(super) async fn serve(client: Client, mut link: WorkerEnd) -> Result<(), Con
         }
         _ => Err(ConnectionError::Protocol("the first frame must be submit or attach")),
     };
-    let refusal = match &served {
-        // Another connection goes on with what this one began.
-        Err(ConnectionError::Replaced) => return Ok(()),
-        Err(ConnectionError::Refused(refusal)) => Some(refusal.clone()),
-        // A client that hears nothing comes back, to no avail.
-        Err(error @ (ConnectionError::Folder(_) | ConnectionError::Io(_))) => {
-            let text = format!("the worker cannot use the job's folder: {}", WithCauses(error));
-            Some(Refusal::new(RefusalCode::Other, text))
-        }
-        Err(error @ ConnectionError::Thread) => {
-            Some(Refusal::new(RefusalCode::Other, error.to_string()))
-        }
-        _ => None,
-    };
+    // Another connection continues what this one began.
+    if let Err(ConnectionError::Replaced) = &served {
+        return Ok(());
+    }
+    let refusal = served.as_ref().err().and_then(ConnectionError::refusal);
     if let Some(refusal) = refusal {
         link.send(&WorkerFrame::Refused { refusal }).await?;
     }
@@ -54,23 +46,16 @@ pub(super) async fn serve(client: Client, mut link: WorkerEnd) -> Result<(), Con
     served
 }
 
-/// Does what reads or writes files on a thread for that.
-async fn on_disk<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, ConnectionError> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| ConnectionError::Thread)
-}
-
 async fn open(client: &Client, job: &JobId) -> Result<Option<JobFolder>, ConnectionError> {
     let (state_dir, job) = (client.context.state_dir.clone(), job.clone());
-    on_disk(move || JobFolder::open(&state_dir, &job).ok()).await
+    Ok(blocking(move || JobFolder::open(&state_dir, &job).ok()).await?)
 }
 
 fn refused(code: RefusalCode, message: impl Into<String>) -> ConnectionError {
     ConnectionError::Refused(Refusal::new(code, message))
 }
 
-/// Takes a job, or goes on with one whose client said the same over another connection.
+/// Takes a job, or continues one that its client has submitted over another connection.
 async fn submit(
     client: &Client,
     link: &mut WorkerEnd,
@@ -84,11 +69,11 @@ async fn submit(
         }
         upload = link.meanwhile(uploads.take_over(&job)).await;
         let begun = folder.clone();
-        if upload.is_none() && on_disk(move || has_begun(&begun)).await? {
+        if upload.is_none() && blocking(move || has_begun(&begun)).await? {
             return resume(client, link, &folder, EventsAfter::Event(0)).await;
         }
         if upload.is_none() && client.new_job {
-            // Left by a worker that went away in the middle.
+            // A worker that was stopped during the upload has left it.
             link.meanwhile(staged_job::give_up(&client.context, &folder)).await;
         }
     }
@@ -101,12 +86,12 @@ async fn submit(
     follow(client, link, &folder, &handle, 0).await
 }
 
-/// Whether the job got as far as its own process.
+/// Whether the job has had a process of its own.
 fn has_begun(folder: &JobFolder) -> bool {
     match folder.record().map(|record| record.state) {
         Ok(JobState::Running { .. }) => true,
         Ok(JobState::Finished(_)) => {
-            // A package that never was whole leaves its end as the only event.
+            // The only event of a job whose package never was complete is its end.
             folder.last_event().is_ok_and(|last| last.is_some_and(|last| last.seq > 1))
         }
         Ok(JobState::Staging) | Err(_) => false,
@@ -122,7 +107,7 @@ async fn begin(client: &Client, spec: JobSpec) -> Result<Upload, ConnectionError
     client.coordinator.hold(&client.peer).await?;
     let state_dir = &client.context.state_dir;
     let making = (state_dir.clone(), spec.clone(), client.peer.clone());
-    let made = on_disk(move || JobFolder::create(&making.0, &making.1, &making.2)).await?;
+    let made = blocking(move || JobFolder::create(&making.0, &making.1, &making.2)).await?;
     let folder = made.map_err(|error| match error {
         JobError::Io { source, .. } if sleap_rtc_base::disk::is_full(&source) => {
             let bytes = spec.description.package_bytes.unwrap_or(0);
@@ -133,7 +118,7 @@ async fn begin(client: &Client, spec: JobSpec) -> Result<Upload, ConnectionError
     Ok(client.context.uploads.begin(folder))
 }
 
-/// Gets the package into the job's folder, looks at it, and starts the job.
+/// Receives the package, checks it, and starts the job.
 async fn stage(
     client: &Client,
     link: &mut WorkerEnd,
@@ -160,8 +145,7 @@ async fn stage(
     Ok(link.meanwhile(starting).await?)
 }
 
-/// Receives the package. When the connection is lost, the upload waits for the client to come back
-/// over another one.
+/// Receives the package. When the connection is lost, waits for the client to reconnect.
 async fn receive(
     client: &Client,
     link: &mut WorkerEnd,
@@ -176,13 +160,13 @@ async fn receive(
             received = &mut receiving => received,
             next = upload.successor() => {
                 successor = Some(next);
-                // An orderly end: files that are whole stay.
+                // Ends the transfer in order, so that complete files stay.
                 cut.cancel();
                 receiving.await
             }
         }
     };
-    let mut why = ConnectionError::Gone;
+    let mut why = ConnectionError::from(DialectError::Gone);
     match received {
         Ok(manifest) => {
             info!(%job, bytes = manifest.total_bytes(), "package complete");
@@ -197,14 +181,14 @@ async fn receive(
             Some(successor) => successor,
             None => {
                 let within = client.context.resume_within;
-                info!(%job, within_s = within.as_secs(), "connection lost; the client may come back");
+                info!(%job, within_s = within.as_secs(), "connection lost; waiting for the client to reconnect");
                 let Ok(next) = tokio::time::timeout(within, upload.successor()).await else {
                     return Err(why);
                 };
                 next
             }
         };
-        info!(%job, "the client goes on over another connection");
+        info!(%job, "the client continues over another connection");
         match upload.pass_to(next).await {
             Ok(()) => return Err(ConnectionError::Replaced),
             Err(back) => upload = *back,
@@ -213,8 +197,8 @@ async fn receive(
     Ok(upload)
 }
 
-/// Back to a known job, for whoever holds its secret. An unknown job and a wrong secret get the
-/// same answer.
+/// Attaches a client that has the job's secret. The answer does not reveal whether the job or the secret is
+/// wrong.
 async fn attach(
     client: &Client,
     link: &mut WorkerEnd,
@@ -240,12 +224,12 @@ async fn resume(
             let text = "the job's package is not complete yet; try again in a moment";
             return Err(refused(RefusalCode::Busy, text));
         }
-        // This very look has written down how it ended.
+        // The first attempt has recorded how the job ended.
         Err(JobError::Interrupted) => JobHandle::attach(folder).await?,
         attached => attached?,
     };
     let reading = folder.clone();
-    let last = on_disk(move || reading.last_event()).await??;
+    let last = blocking(move || reading.last_event()).await??;
     let last_event = last.as_ref().map_or(0, |event| event.seq);
     let outcome = last.as_ref().and_then(finished);
     let job = folder.id().clone();
@@ -254,7 +238,7 @@ async fn resume(
     follow(client, link, folder, &handle, after.resolve(last_event)).await
 }
 
-/// Sends the job's events and obeys the client until it leaves.
+/// Sends the job's events and follows the client's commands until it leaves.
 async fn follow(
     client: &Client,
     link: &mut WorkerEnd,
@@ -263,9 +247,9 @@ async fn follow(
     after: u64,
 ) -> Result<(), ConnectionError> {
     let mut events = handle.events(after);
-    let told = stream(link, folder.id(), handle, &mut events).await?;
-    info!(job = %folder.id(), outcome = ?told.outcome, "the job is over");
-    let mut fetch = told.fetch;
+    let followed = stream(link, folder.id(), handle, &mut events).await?;
+    info!(job = %folder.id(), outcome = ?followed.outcome, "the job is over");
+    let mut fetch = followed.fetch;
     loop {
         if let Some(by) = fetch.take() {
             send_results(client, link, folder, by).await?;
@@ -273,16 +257,16 @@ async fn follow(
         match link.recv_within(FETCH).await {
             Ok(ClientFrame::Fetch { by }) => fetch = Some(by),
             Ok(_) => {}
-            // The job is over and told: leaving is how a client says that it is content.
+            // The client has heard the end of the job, and needs nothing more.
             Err(DialectError::Gone | DialectError::Silent(_)) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
     }
 }
 
-/// What a client was told of its job, and what it asked meanwhile.
+/// How a job ended, and what its client has requested meanwhile.
 #[derive(Default)]
-struct Told {
+struct Followed {
     outcome: Option<JobOutcome>,
     fetch: Option<Delivery>,
 }
@@ -292,20 +276,20 @@ async fn stream(
     job: &JobId,
     handle: &JobHandle,
     events: &mut EventStream,
-) -> Result<Told, ConnectionError> {
-    let mut told = Told::default();
+) -> Result<Followed, ConnectionError> {
+    let mut followed = Followed::default();
     loop {
         tokio::select! {
             event = events.next() => {
-                let Some(event) = event else { return Ok(told) };
-                told.outcome = finished(&event);
+                let Some(event) = event else { return Ok(followed) };
+                followed.outcome = finished(&event);
                 link.send(&WorkerFrame::Event { job: job.clone(), event }).await?;
-                if told.outcome.is_some() {
-                    return Ok(told);
+                if followed.outcome.is_some() {
+                    return Ok(followed);
                 }
             }
             frame = link.recv() => match frame? {
-                ClientFrame::Fetch { by } => told.fetch = Some(by),
+                ClientFrame::Fetch { by } => followed.fetch = Some(by),
                 frame => obey(job, handle, frame).await,
             },
         }
@@ -329,7 +313,7 @@ async fn obey(job: &JobId, handle: &JobHandle, frame: ClientFrame) {
         _ => return,
     };
     if let Err(error) = handle.command(command).await {
-        // The job may have ended at this very moment; its last event says so.
+        // The job may just have ended; its last event reports that.
         warn!(%job, error = %WithCauses(&error), "a command did not reach the job");
     }
 }
@@ -345,9 +329,8 @@ async fn send_results(
         return Ok(link.send(&WorkerFrame::Transfer(TransferFrame::Complete)).await?);
     }
     let (results, hashes) = (folder.results_dir(), client.context.hashes.clone());
-    let package = tokio::task::spawn_blocking(move || Package::open_tree(&results, &hashes));
-    let package = package.await.map_err(|_| ConnectionError::Thread)?;
-    let package = package.map_err(transfer::TransferError::from)?;
+    let package = blocking(move || Package::open_tree(&results, &hashes)).await?;
+    let package = package.map_err(TransferError::from)?;
     if let Err(error) = transfer::send(link, &package, &client.context.limits, |_| {}).await {
         if error.is_about_files() {
             package.distrust();
@@ -355,7 +338,7 @@ async fn send_results(
         return Err(error.into());
     }
     let fetched = folder.clone();
-    on_disk(move || fetched.mark_fetched(now_ms())).await?;
+    blocking(move || fetched.mark_fetched(now_ms())).await?;
     info!(job = %folder.id(), "results fetched");
     Ok(())
 }

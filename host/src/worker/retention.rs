@@ -1,6 +1,7 @@
-//! Which jobs' folders may go: results wait until they are fetched, and a while longer.
+//! Removes the folders of finished jobs: results stay until they are fetched, and for some time after.
 
 use super::WorkerContext;
+use crate::blocking::{Panicked, blocking};
 use crate::config::RetentionConfig;
 use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_base::error::WithCauses;
@@ -14,31 +15,35 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// How often folders are looked at, besides at each job's end.
+/// How often folders are checked, besides after each job.
 const INTERVAL: Duration = Duration::from_secs(3600);
 
-/// Looks after the folders until `shutdown`: at the start, after each job and from
-/// time to time.
+/// Removes folders until `shutdown`: at the start, after each job, and after each interval.
 pub(super) async fn watch(context: Arc<WorkerContext>, shutdown: CancellationToken) {
     let mut job_over = context.job_over.subscribe();
-    let tidying = async {
+    let cleaning = async {
         let (state_dir, cache) = (context.state_dir.clone(), context.limits.cache.clone());
-        let left = move || {
+        let leftovers = move || {
             sweep(&state_dir);
             salvage(&state_dir, cache.as_ref());
         };
-        let _ = tokio::task::spawn_blocking(left).await;
+        report(blocking(leftovers).await);
         loop {
             let (state_dir, limits) = (context.state_dir.clone(), context.retention);
-            // Folders may be large and disks slow; a panic there is in the log.
-            let _ = tokio::task::spawn_blocking(move || tidy(&state_dir, &limits, now_ms())).await;
+            report(blocking(move || clean(&state_dir, &limits, now_ms())).await);
             let _ = tokio::time::timeout(INTERVAL, job_over.changed()).await;
         }
     };
-    shutdown.run_until_cancelled(tidying).await;
+    shutdown.run_until_cancelled(cleaning).await;
 }
 
-/// Takes over what has arrived of packages that an earlier run of this worker never had whole.
+fn report(done: Result<(), Panicked>) {
+    if let Err(error) = done {
+        warn!(%error, "cannot remove old job folders");
+    }
+}
+
+/// Moves the files of incomplete packages to the cache, which an earlier run of this worker left.
 fn salvage(state_dir: &Path, cache: Option<&Cache>) {
     let Some(cache) = cache else { return };
     for folder in JobFolder::all(state_dir) {
@@ -50,20 +55,20 @@ fn salvage(state_dir: &Path, cache: Option<&Cache>) {
 
 /// A job that is over.
 #[derive(Debug, Clone, Copy)]
-struct Over {
+struct FinishedJob {
     ended_ms: u64,
-    /// When somebody fetched its results last.
+    /// When its results were last fetched.
     fetched_ms: Option<u64>,
-    /// Whether there are any.
+    /// Whether it has results that its owner may want.
     has_results: bool,
-    /// Of its package, which nothing needs any more.
+    /// The size of its package, which nothing needs any more.
     package_bytes: u64,
-    /// Of everything else.
+    /// The size of everything else.
     kept_bytes: u64,
 }
 
-impl Over {
-    /// Since when nobody waits for it, and never if somebody does.
+impl FinishedJob {
+    /// When its owner last had a reason to come back. `None` if the owner has one now.
     fn unneeded_since_ms(&self) -> Option<u64> {
         match self.fetched_ms {
             Some(fetched_ms) => Some(fetched_ms.max(self.ended_ms)),
@@ -81,20 +86,20 @@ impl Over {
     }
 }
 
-/// Why something goes.
+/// Why something is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Removal {
-    /// Its time is over.
+    /// It was kept for long enough.
     Expired,
-    /// Its package, to make room.
+    /// Its package is removed to free space.
     Package,
-    /// All of it, to make room.
+    /// All of it is removed to free space.
     NoRoom,
 }
 
-/// What has to go, in order, and why. To make room the packages go first, then jobs that nobody
-/// waits for, then the others; the oldest first each time.
-fn plan(jobs: &[Over], limits: &RetentionConfig, now_ms: u64) -> Vec<(usize, Removal)> {
+/// What to remove, in order, and why. To free space, packages are removed first, then jobs that nobody
+/// waits for, then the others; of each kind the oldest first.
+fn plan(jobs: &[FinishedJob], limits: &RetentionConfig, now_ms: u64) -> Vec<(usize, Removal)> {
     let due = |index: &usize| jobs[*index].is_due(limits, now_ms);
     let (mut removals, mut left) = (Vec::new(), Vec::new());
     for index in 0..jobs.len() {
@@ -119,19 +124,19 @@ fn plan(jobs: &[Over], limits: &RetentionConfig, now_ms: u64) -> Vec<(usize, Rem
     for index in left {
         if total > limits.bytes {
             removals.push((index, Removal::NoRoom));
-            // Its package has gone before.
+            // Its package is removed already.
             total -= jobs[index].kept_bytes;
         }
     }
     removals
 }
 
-/// Removes what has to go below `state_dir`.
-fn tidy(state_dir: &Path, limits: &RetentionConfig, now_ms: u64) {
+/// Removes old job folders below `state_dir`.
+fn clean(state_dir: &Path, limits: &RetentionConfig, now_ms: u64) {
     let (folders, jobs): (Vec<_>, Vec<_>) = JobFolder::all(state_dir)
         .into_iter()
-        .filter_map(|folder| Some((over(&folder)?, folder)))
-        .map(|(over, folder)| (folder, over))
+        .filter_map(|folder| Some((finished_job(&folder)?, folder)))
+        .map(|(job, folder)| (folder, job))
         .unzip();
     for (index, why) in plan(&jobs, limits, now_ms) {
         let (folder, job) = (&folders[index], &jobs[index]);
@@ -147,20 +152,22 @@ fn tidy(state_dir: &Path, limits: &RetentionConfig, now_ms: u64) {
             }
             Ok(true) => info!(%job, ?why, "removed"),
             Ok(false) => {}
-            Err(error) => warn!(%job, error = %WithCauses(&error), "cannot be removed"),
+            Err(error) => {
+                warn!(%job, error = %WithCauses(&error), "cannot remove the job's folder")
+            }
         }
     }
 }
 
-/// What is known of a job that is over.
-fn over(folder: &JobFolder) -> Option<Over> {
+/// The job in `folder`, if it is over.
+fn finished_job(folder: &JobFolder) -> Option<FinishedJob> {
     let record = folder.record().ok()?;
     let JobState::Finished(outcome) = record.state else { return None };
     let package_bytes = bytes_on_disk(&folder.files_dir());
-    Some(Over {
+    Some(FinishedJob {
         ended_ms: folder.last_event().ok().flatten().map_or(record.created_ms, |last| last.at_ms),
         fetched_ms: folder.fetched_ms(),
-        // Who has cancelled a job does not wait for it.
+        // Nobody waits for a job that was cancelled.
         has_results: outcome != JobOutcome::Cancelled && folder.has_results(),
         package_bytes,
         kept_bytes: bytes_on_disk(folder.path()).saturating_sub(package_bytes),
@@ -180,16 +187,16 @@ mod tests {
         bytes: 1000,
     };
 
-    fn job(ended_day: u64, fetched_day: Option<u64>, has_results: bool) -> Over {
+    fn job(ended_day: u64, fetched_day: Option<u64>, has_results: bool) -> FinishedJob {
         let fetched_ms = fetched_day.map(|day| day * DAY_MS);
         let (ended_ms, package_bytes, kept_bytes) = (ended_day * DAY_MS, 50, 50);
-        Over { ended_ms, fetched_ms, has_results, package_bytes, kept_bytes }
+        FinishedJob { ended_ms, fetched_ms, has_results, package_bytes, kept_bytes }
     }
 
     #[test]
-    fn each_job_has_its_time() {
-        let expired = |over: Over, day: u64| {
-            let planned = plan(&[over], &LIMITS, day * DAY_MS);
+    fn a_job_is_removed_when_its_time_has_passed() {
+        let expired = |job: FinishedJob, day: u64| {
+            let planned = plan(&[job], &LIMITS, day * DAY_MS);
             assert!(planned.is_empty() || planned == [(0, Removal::Expired)]);
             !planned.is_empty()
         };
@@ -207,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn room_is_made_where_it_hurts_least() {
+    fn space_is_freed_where_it_matters_least() {
         let jobs =
             [job(1, None, true), job(2, None, true), job(3, Some(4), true), job(5, None, false)];
         let with = |bytes| plan(&jobs, &RetentionConfig { bytes, ..LIMITS }, 6 * DAY_MS);
@@ -225,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_go_when_their_time_is_over() {
+    fn folders_are_removed_when_their_time_has_passed() {
         let state = tempfile::tempdir().unwrap();
         let folder = |id: &str| {
             let spec = JobSpec {
@@ -249,7 +256,7 @@ mod tests {
         fetched.mark_fetched(now);
         let limits = RetentionConfig { bytes: u64::MAX, ..LIMITS };
         let left = |now_ms| {
-            tidy(state.path(), &limits, now_ms);
+            clean(state.path(), &limits, now_ms);
             let left = JobFolder::all(state.path());
             left.iter().map(|folder| folder.id().to_string()).collect::<Vec<_>>()
         };

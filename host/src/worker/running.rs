@@ -7,15 +7,15 @@ use sleap_rtc_protocol::job::JobState;
 use sleap_rtc_protocol::progress::{JobProgress, RunningJob};
 use std::collections::HashMap;
 
-/// A worker's metadata is bounded: so many jobs are told of, the oldest.
+/// The most jobs that the room sees, the oldest first: a worker's metadata is bounded.
 const SEEN_JOBS: usize = 16;
-/// And so many characters of what a client calls its user.
+/// The most characters of a user's name that the room sees.
 const SEEN_CHARS: usize = 64;
 
-/// A job that runs.
+/// A running job.
 pub(super) struct Running {
     folder: JobFolder,
-    /// The GPUs that it has, by their place in the pool; `None` where it may use any.
+    /// Its GPUs by their positions in the pool; `None` if it may use any.
     pub(super) gpus: Option<Vec<usize>>,
     /// What the room sees.
     pub(super) seen: RunningJob,
@@ -41,7 +41,7 @@ impl Running {
         seen
     }
 
-    /// The session in which everything of the job runs: its own process is the leader.
+    /// The session of all the job's processes, whose leader is its own process.
     pub(super) fn session(&self) -> Option<u32> {
         match self.folder.record().ok()?.state {
             JobState::Running { pid } => Some(pid),

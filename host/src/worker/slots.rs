@@ -1,4 +1,4 @@
-//! Which GPUs belong to which slot.
+//! The slots and their GPUs.
 
 use super::facts::SlotView;
 use super::gpu_pool::GpuPool;
@@ -8,10 +8,10 @@ use sleap_rtc_job::RunnerSettings;
 use sleap_rtc_protocol::capabilities::Gpu;
 use sleap_rtc_protocol::worker::Slot;
 
-/// Why the configured slots cannot be had.
+/// Why the configured slots are impossible.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SlotsError {
-    /// A GPU that is not there.
+    /// A slot names a GPU that does not exist.
     #[error(
         "`[worker] slots` gives GPU {gpu} to slot {slot}, but `[worker] gpus` describes {}",
         gpus(*.count)
@@ -19,7 +19,7 @@ pub enum SlotsError {
     NoSuchGpu {
         /// Its index.
         gpu: u32,
-        /// Counted from 0.
+        /// The slot, counted from 0.
         slot: usize,
         /// How many GPUs there are.
         count: usize,
@@ -34,8 +34,8 @@ fn gpus(count: usize) -> String {
     }
 }
 
-/// The GPUs that the configuration's slots name, in their order; nothing where it leaves the choice
-/// to the environment and the driver.
+/// The GPUs that the configured slots name, ordered by index. `None` if the configuration leaves the
+/// choice to the environment and the driver.
 pub(super) fn named_gpus(config: &SlotsConfig) -> Option<Vec<Selector>> {
     let SlotsConfig::Gpus(lists) = config else { return None };
     let mut indices: Vec<u32> = lists.iter().flatten().copied().collect();
@@ -44,8 +44,8 @@ pub(super) fn named_gpus(config: &SlotsConfig) -> Option<Vec<Selector>> {
     Some(indices.into_iter().map(Selector::Index).collect())
 }
 
-/// Refuses slots with GPUs that `[worker] gpus` does not describe. A GPU that a driver does not list
-/// is another matter: it may be late, or lost.
+/// Refuses slots with GPUs that `[worker] gpus` does not describe. Not used for detected GPUs: one that
+/// the driver does not list may appear later.
 pub(super) fn check(config: &SlotsConfig, described: &[Gpu]) -> Result<(), SlotsError> {
     let SlotsConfig::Gpus(lists) = config else { return Ok(()) };
     let count = described.len();
@@ -57,16 +57,18 @@ pub(super) fn check(config: &SlotsConfig, described: &[Gpu]) -> Result<(), Slots
     Ok(())
 }
 
-/// The GPUs of each slot, by their place in the pool; `None` where there is none to choose.
+/// The GPUs of each slot, by their positions in the pool; `None` for a slot without GPUs of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SlotGpus(Vec<Option<Vec<usize>>>);
 
 impl SlotGpus {
-    /// Deals out the GPUs of the pool.
+    /// Distributes the GPUs of the pool over the slots.
     pub(super) fn plan(config: &SlotsConfig, pool: &GpuPool) -> Self {
         let all: Vec<usize> = (0..pool.len()).collect();
         Self(match config {
-            SlotsConfig::Gpus(lists) => lists.iter().map(|list| Some(pool.places(list))).collect(),
+            SlotsConfig::Gpus(lists) => {
+                lists.iter().map(|list| Some(pool.positions(list))).collect()
+            }
             SlotsConfig::PerGpu if all.is_empty() => vec![None],
             SlotsConfig::PerGpu => all.into_iter().map(|gpu| Some(vec![gpu])).collect(),
             SlotsConfig::Count(slots) if all.is_empty() => vec![None; *slots],
@@ -86,7 +88,7 @@ impl SlotGpus {
         let gpus = pool.gpus();
         let memory_mib = |slot: &usize| -> u64 {
             let own = self.0[*slot].iter().flatten();
-            own.filter_map(|place| gpus.get(*place)?.as_ref())
+            own.filter_map(|position| gpus.get(*position)?.as_ref())
                 .map(|gpu| gpu.memory_mib)
                 .max()
                 .unwrap_or(0)
@@ -96,16 +98,16 @@ impl SlotGpus {
         order
     }
 
-    /// Which slots can run a job: those whose GPUs all work.
+    /// Whether each slot can run a job, that is, whether all of its GPUs work.
     pub(super) fn usable(&self, pool: &GpuPool) -> Vec<bool> {
         let usable = |gpus: &Option<Vec<usize>>| match gpus {
             None => !pool.is_unknown(),
-            Some(places) => places.iter().all(|place| pool.is_working(*place)),
+            Some(positions) => positions.iter().all(|position| pool.is_working(*position)),
         };
         self.0.iter().map(usable).collect()
     }
 
-    /// What is in each slot, with its GPUs.
+    /// The state and the GPUs of each slot.
     pub(super) fn views(&self, slots: &[Slot], pool: &GpuPool) -> Vec<SlotView> {
         let gpus = self.0.iter().cloned().zip(self.usable(pool));
         slots
@@ -128,25 +130,26 @@ impl SlotGpus {
         pool: &GpuPool,
         general: &RunnerSettings,
     ) -> RunnerSettings {
-        let places = self.gpus(slot);
-        let gpus = places.as_ref().map(|places| pool.indices(places));
+        let positions = self.gpus(slot);
+        let gpus = positions.as_ref().map(|positions| pool.indices(positions));
         let mut settings = RunnerSettings { slot: Some(slot), gpus, ..general.clone() };
-        if let Some(names) = places.and_then(|places| pool.cuda_names(&places)) {
+        if let Some(names) = positions.and_then(|positions| pool.cuda_names(&positions)) {
             settings.set_env.insert("CUDA_VISIBLE_DEVICES".to_owned(), names);
         }
         settings
     }
 
-    /// The slot in which a job with these settings belongs: its own, or where its GPUs are now.
-    pub(super) fn place_of(&self, job: &RunnerSettings, pool: &GpuPool) -> Option<usize> {
+    /// The slot for a running job with these settings: its own, or the one that has its GPUs now.
+    pub(super) fn slot_for(&self, job: &RunnerSettings, pool: &GpuPool) -> Option<usize> {
         let wanted = job.gpus.as_deref();
         let own = |slot: &usize| {
-            self.0.get(*slot).is_some_and(|places| {
-                places.as_ref().map(|places| pool.indices(places)).as_deref() == wanted
+            self.0.get(*slot).is_some_and(|positions| {
+                positions.as_ref().map(|positions| pool.indices(positions)).as_deref() == wanted
             })
         };
-        let places = pool.places(wanted.unwrap_or_default());
-        let shares = |gpus: &Option<Vec<usize>>| gpus.iter().flatten().any(|g| places.contains(g));
+        let positions = pool.positions(wanted.unwrap_or_default());
+        let shares =
+            |gpus: &Option<Vec<usize>>| gpus.iter().flatten().any(|g| positions.contains(g));
         job.slot
             .filter(own)
             .or_else(|| (0..self.len()).find(own))
@@ -155,22 +158,22 @@ impl SlotGpus {
     }
 }
 
-/// Says of each GPU whether one of the running jobs holds it; these are the jobs' own GPUs, `None`
-/// for a job that may use any.
+/// Sets, for each GPU, whether a running job uses it. `jobs` are the jobs' GPUs, `None` for a job that may
+/// use any.
 pub(super) fn mark_taken<'a>(
     gpus: &mut [Option<Gpu>],
     jobs: impl Iterator<Item = Option<&'a [usize]>> + Clone,
 ) {
     let anywhere = jobs.clone().any(|gpus| gpus.is_none());
-    for (place, gpu) in gpus.iter_mut().enumerate() {
+    for (position, gpu) in gpus.iter_mut().enumerate() {
         let Some(gpu) = gpu else { continue };
-        let taken = jobs.clone().flatten().any(|gpus| gpus.contains(&place));
+        let taken = jobs.clone().flatten().any(|gpus| gpus.contains(&position));
         gpu.taken = (taken || !anywhere).then_some(taken);
     }
 }
 
-/// The GPUs of one of several slots: every one belongs to one slot; with more slots than GPUs they
-/// are shared.
+/// The GPUs of one of `slots` slots. Each GPU belongs to one slot; if there are more slots than GPUs, slots
+/// share GPUs.
 fn share(gpus: &[usize], slot: usize, slots: usize) -> Vec<usize> {
     if slots > gpus.len() {
         return vec![gpus[slot % gpus.len()]];
@@ -190,7 +193,8 @@ mod tests {
     fn plan(config: SlotsConfig, count: usize, visible: Option<&str>) -> Vec<Option<Vec<u32>>> {
         let names = named_gpus(&config).or(visible.map(visible_devices));
         let pool = pool(count, names);
-        let indices = |places: Option<Vec<usize>>| places.map(|places| pool.indices(&places));
+        let indices =
+            |positions: Option<Vec<usize>>| positions.map(|positions| pool.indices(&positions));
         SlotGpus::plan(&config, &pool).0.into_iter().map(indices).collect()
     }
 
@@ -224,15 +228,15 @@ mod tests {
     fn a_job_that_is_found_belongs_where_its_gpus_are() {
         let pool = pool(4, None);
         let slots = SlotGpus(vec![Some(vec![0]), Some(vec![1]), Some(vec![2, 3])]);
-        let place = |slot, gpus: &[u32]| {
+        let position = |slot, gpus: &[u32]| {
             let gpus = Some(gpus.to_vec());
-            slots.place_of(&RunnerSettings { slot, gpus, ..RunnerSettings::default() }, &pool)
+            slots.slot_for(&RunnerSettings { slot, gpus, ..RunnerSettings::default() }, &pool)
         };
-        assert_eq!(place(Some(1), &[1]), Some(1));
-        assert_eq!(place(Some(0), &[1]), Some(1));
-        assert_eq!(place(Some(0), &[3]), Some(2));
-        assert_eq!(place(Some(7), &[9]), Some(7));
-        assert_eq!(slots.place_of(&RunnerSettings::default(), &pool), None);
+        assert_eq!(position(Some(1), &[1]), Some(1));
+        assert_eq!(position(Some(0), &[1]), Some(1));
+        assert_eq!(position(Some(0), &[3]), Some(2));
+        assert_eq!(position(Some(7), &[9]), Some(7));
+        assert_eq!(slots.slot_for(&RunnerSettings::default(), &pool), None);
     }
 
     #[test]

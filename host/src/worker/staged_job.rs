@@ -1,8 +1,8 @@
 //! Jobs whose package is arriving, or has arrived, and that do not run yet.
 
 use super::{Client, WorkerContext};
+use crate::blocking::blocking;
 use sleap_rtc_job::{JobFolder, JobHandle};
-use sleap_rtc_protocol::ids::{JobId, JobSecret};
 use sleap_rtc_protocol::job::Refusal;
 use sleap_rtc_transfer::Cache;
 use tracing::{info, warn};
@@ -57,14 +57,7 @@ pub(super) async fn give_up(context: &WorkerContext, folder: &JobFolder) {
         }
         folder.discard();
     };
-    if tokio::task::spawn_blocking(work).await.is_err() {
-        warn!("cannot remove the folder of a job that never started");
+    if let Err(error) = blocking(work).await {
+        warn!(%error, "cannot remove the folder of a job that never started");
     }
-}
-
-/// Identifiers for a job whose client cannot name it.
-pub(super) fn fresh_ids() -> Option<(JobId, JobSecret)> {
-    let job = JobId::new(format!("job-{:016x}", rand::random::<u64>())).ok()?;
-    let secret = JobSecret::new(format!("{:032x}", rand::random::<u128>())).ok()?;
-    Some((job, secret))
 }

@@ -3,7 +3,7 @@
 use super::facts::Facts;
 use super::gpu_memory::GpuMemory;
 use super::gpu_pool::GpuPool;
-use super::gpus::{self, Looks};
+use super::gpus::{self, Surveys};
 use super::identity::{self, StateFolder};
 use super::slots::{self, SlotGpus, SlotsError};
 use super::trainers::KnownTrainers;
@@ -80,7 +80,7 @@ pub(super) async fn find_gpus(
         None if names.as_ref().is_some_and(Vec::is_empty) => GpuPool::configured(&[], None),
         None => {
             let mut pool = GpuPool::detected(names, memory.gpus());
-            pool.see(&gpus::look().await);
+            pool.see(&gpus::survey().await);
             pool.merge_doubles();
             memory.remember(pool.identities());
             pool
@@ -134,7 +134,7 @@ pub(super) fn context(
     capabilities: &Capabilities,
     identity: &Identity,
     given_ice: watch::Receiver<IceServers>,
-    looks: Looks,
+    surveys: Surveys,
     gpu_memory: GpuMemory,
 ) -> WorkerContext {
     let mut runner = RunnerOptions::new(&config.worker.pass_env);
@@ -154,7 +154,7 @@ pub(super) fn context(
         shared_root: config.shared_storage_root.clone(),
         maintenance: config.worker.maintenance,
         delivering: tokio::sync::Mutex::default(),
-        looks,
+        surveys,
         gpu_memory,
         trainers: KnownTrainers::new(),
         slots: config.worker.slots.clone(),

@@ -1,5 +1,5 @@
-//! Which trainers this machine has, looked for at the start and again while something is wrong with
-//! them.
+//! The trainers of this machine. The worker searches for them at the start, and again while one is
+//! missing or broken.
 
 use super::WorkerContext;
 use super::coordinator::CoordinatorHandle;
@@ -12,13 +12,13 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-/// How soon a trainer that is missing or broken is looked for again.
+/// The time between two searches while a trainer is missing or broken.
 const INTERVAL: Duration = Duration::from_secs(60);
-/// How long a decision about a job waits for the first look: a client waits for its answer. Whoever
-/// comes before the end of a slow look is let in.
+/// How long a decision about a job waits for the first search, since a client waits for the answer. Until
+/// the search is done, every job is accepted.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// What is known of the trainers; nothing before the first look is over.
+/// The trainers; `None` until the first search is done.
 pub(super) struct KnownTrainers(watch::Sender<Option<Trainers>>);
 
 impl KnownTrainers {
@@ -26,7 +26,7 @@ impl KnownTrainers {
         Self(watch::Sender::new(None))
     }
 
-    /// Refuses a job that has no trainer here that works.
+    /// Refuses a job whose trainer is missing or broken.
     pub(super) async fn check(&self, job: &JobDescription) -> Result<(), Refusal> {
         self.check_within(job, PATIENCE).await
     }
@@ -50,35 +50,34 @@ impl KnownTrainers {
         }
     }
 
-    /// What is wrong, one sentence each.
+    /// The problems of the trainers, one sentence each.
     pub(super) fn problems(&self) -> Vec<String> {
         self.0.borrow().as_ref().map(Trainers::problems).unwrap_or_default()
     }
 }
 
-/// Looks for trainers until there is nothing to complain about, or until `shutdown`. Nobody waits
-/// for it to register.
+/// Searches for trainers until all work, or until `shutdown`. Registration does not wait for it.
 pub(super) async fn watch(
     context: Arc<WorkerContext>,
     coordinator: CoordinatorHandle,
     shutdown: CancellationToken,
 ) {
-    let looking = async {
+    let searching = async {
         loop {
             let settings = &context.runner.settings;
             let trainers = Trainers::find(&settings.toolbox(), &settings.trainer_variables()).await;
             report(&context, &trainers);
-            let is_well = trainers.problems().is_empty();
+            let all_work = trainers.problems().is_empty();
             context.update_facts(|facts| facts.worker.sleap_version = trainers.version.clone());
             context.trainers.0.send_replace(Some(trainers));
             coordinator.facts_changed().await;
-            if is_well {
+            if all_work {
                 return;
             }
             tokio::time::sleep(INTERVAL).await;
         }
     };
-    shutdown.run_until_cancelled(looking).await;
+    shutdown.run_until_cancelled(searching).await;
 }
 
 fn report(context: &WorkerContext, trainers: &Trainers) {

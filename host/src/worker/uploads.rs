@@ -1,8 +1,8 @@
-//! Packages on their way in.
+//! Packages that are arriving.
 //!
-//! An [`Upload`] goes from connection to connection: a client that lost one and comes back over
-//! another goes on where it was, in the slot that the first connection holds. One connection at a
-//! time has it, so that nobody else writes into the job's folder.
+//! An [`Upload`] can pass from one connection to the next: a client that reconnects resumes it, in the
+//! slot that the first connection holds. Only one connection has it at a time, so that only one writes
+//! into the job's folder.
 
 use super::staged_job::StagedJob;
 use parking_lot::Mutex;
@@ -16,23 +16,22 @@ use tokio::sync::{mpsc, oneshot};
 type Successor = oneshot::Sender<Upload>;
 type ByJob = Arc<Mutex<HashMap<JobId, mpsc::Sender<Successor>>>>;
 
-/// All uploads of a worker.
+/// All uploads of this worker.
 pub(crate) struct Uploads {
     by_job: ByJob,
     cache: Option<Cache>,
 }
 
-/// A package on its way in, in the hands of one connection. Dropped, it takes the job's folder
-/// with it.
+/// A package that is arriving over one connection. Dropping it removes the job's folder.
 pub(super) struct Upload {
     pub(super) staged: StagedJob,
-    /// Everything is here; the job is only to be started.
+    /// Whether the package is complete, so that the job can start.
     pub(super) is_complete: bool,
     successors: mpsc::Receiver<Successor>,
     registered: UploadEntry,
 }
 
-/// An upload's place among the others, while it lasts.
+/// The registration of an upload. Dropping it ends the registration.
 struct UploadEntry {
     job: JobId,
     uploads: ByJob,
@@ -46,12 +45,12 @@ impl Drop for UploadEntry {
 }
 
 impl Uploads {
-    /// None so far; what is given up goes to `cache`.
+    /// No uploads yet. The files of abandoned ones are moved to `cache`.
     pub(super) fn new(cache: Option<Cache>) -> Self {
         Self { by_job: ByJob::default(), cache }
     }
 
-    /// Begins the upload of a job whose folder has just been made, and so is the only one.
+    /// Begins the upload of a job whose folder has just been created.
     pub(super) fn begin(&self, folder: JobFolder) -> Upload {
         let (sender, successors) = mpsc::channel(1);
         let job = folder.id().clone();
@@ -68,8 +67,8 @@ impl Uploads {
         }
     }
 
-    /// Takes the upload of `job` from the connection that has it. Nothing, when there is none any
-    /// more: the job has started, or its folder is gone.
+    /// Takes the upload of `job` from the connection that has it. Returns `None` if there is none any more,
+    /// because the job has started or its folder is removed.
     pub(super) async fn take_over(&self, job: &JobId) -> Option<Upload> {
         let holder = self.by_job.lock().get(job).cloned()?;
         let (successor, inherited) = oneshot::channel();
@@ -79,17 +78,17 @@ impl Uploads {
 }
 
 impl Upload {
-    /// The connection that wants to go on with this upload. Cancel safe.
+    /// Waits for another connection that wants to continue this upload. Cancel safe.
     pub(super) async fn successor(&mut self) -> Successor {
-        // Never none: `registered` holds a sender.
+        // The channel never closes: `registered` holds a sender.
         match self.successors.recv().await {
             Some(successor) => successor,
             None => std::future::pending().await,
         }
     }
 
-    /// Hands the upload over and waits until it is no upload any more: the slot is held in the name
-    /// of the connection that began. Gives it back when the successor is gone.
+    /// Hands the upload over and waits for its end, because the slot is held in the name of the connection
+    /// that began it. Returns the upload if the successor is gone.
     pub(super) async fn pass_to(self, successor: Successor) -> Result<(), Box<Self>> {
         let holder = self.registered.sender.clone();
         successor.send(self).map_err(Box::new)?;

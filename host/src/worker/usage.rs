@@ -1,11 +1,12 @@
-//! How much each user has used this worker lately: for selection policies that share the machines of
-//! a room fairly.
+//! How much each user has used this worker lately, for selection policies that share the machines of a
+//! room fairly.
 //!
-//! The jobs' folders tell. What was removed from the disk is forgotten, so what is kept for less
-//! than the window counts for less. Users are what clients call themselves.
+//! The numbers come from the job folders. Jobs whose folders were removed do not count, even if they ran
+//! within the window. A user is the name that a client claims.
 
 use super::WorkerContext;
 use super::coordinator::CoordinatorHandle;
+use crate::blocking::blocking;
 use serde_json::{Map, Value};
 use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_job::JobFolder;
@@ -17,18 +18,20 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
-/// How often running jobs are counted again, besides at each job's end.
+/// How often running jobs are counted again, besides after each job.
 const INTERVAL: Duration = Duration::from_secs(600);
-/// What counts.
+/// How far back use counts, in milliseconds.
 const WINDOW_MS: u64 = 7 * 86_400_000;
-/// A worker's metadata is bounded: those who used it most are told of, so many of them.
+/// The most users that are published, those with the most use: a worker's metadata is bounded.
 const USERS: usize = 32;
-/// And so many bytes of JSON of their names, of which nobody fills it alone.
+/// The most bytes of all their names in JSON.
 const NAMES_BYTES: usize = 2048;
+/// The most bytes of one name.
 const NAME_BYTES: usize = 256;
 
-/// Counts again and again until `shutdown`, and tells the room.
+/// Counts regularly until `shutdown`, and publishes the result in the room.
 pub(super) async fn watch(
     context: Arc<WorkerContext>,
     coordinator: CoordinatorHandle,
@@ -38,16 +41,19 @@ pub(super) async fn watch(
     let counting = async {
         loop {
             let state_dir = context.state_dir.clone();
-            let counted = tokio::task::spawn_blocking(move || {
+            let counted = blocking(move || {
                 let now_ms = now_ms();
-                told(used_s(&runs(&state_dir, now_ms), now_ms))
+                published(used_s(&runs(&state_dir, now_ms), now_ms))
             });
-            // A panic there is in the log; what was told before stands.
-            if let Ok(used) = counted.await {
-                context.update_facts(|facts| {
-                    facts.worker.properties.insert(USED_BY_USER.into(), Value::Object(used));
-                });
-                coordinator.facts_changed().await;
+            match counted.await {
+                Ok(used) => {
+                    context.update_facts(|facts| {
+                        facts.worker.properties.insert(USED_BY_USER.into(), Value::Object(used));
+                    });
+                    coordinator.facts_changed().await;
+                }
+                // The numbers that were published before stay.
+                Err(error) => warn!(%error, "cannot count how much each user has used this worker"),
             }
             let _ = tokio::time::timeout(INTERVAL, job_over.changed()).await;
         }
@@ -63,7 +69,7 @@ struct Run {
     to_ms: u64,
 }
 
-/// The jobs below `state_dir` that run or have run, and whose client said who it was.
+/// The jobs below `state_dir` that run or have run, and whose client named its user.
 fn runs(state_dir: &Path, now_ms: u64) -> Vec<Run> {
     let run = |folder: JobFolder| {
         let user = folder.spec().description.user.clone()?;
@@ -78,7 +84,7 @@ fn runs(state_dir: &Path, now_ms: u64) -> Vec<Run> {
     JobFolder::all(state_dir).into_iter().filter_map(run).collect()
 }
 
-/// Seconds of each user within the window, every job that was begun counting for one at least.
+/// The seconds of each user within the window. Every job that has started counts for at least one.
 fn used_s(runs: &[Run], now_ms: u64) -> BTreeMap<&str, u64> {
     let begin_ms = now_ms.saturating_sub(WINDOW_MS);
     let mut used = BTreeMap::new();
@@ -89,8 +95,8 @@ fn used_s(runs: &[Run], now_ms: u64) -> BTreeMap<&str, u64> {
     used
 }
 
-/// Those who used it most, as far as there is room.
-fn told(used: BTreeMap<&str, u64>) -> Map<String, Value> {
+/// The users with the most use, as far as they fit.
+fn published(used: BTreeMap<&str, u64>) -> Map<String, Value> {
     let mut most: Vec<_> = used.into_iter().collect();
     most.sort_by_key(|(_, seconds)| Reverse(*seconds));
     let mut left_bytes = NAMES_BYTES;
@@ -135,13 +141,13 @@ mod tests {
     }
 
     #[test]
-    fn those_who_used_it_most_are_told_of() {
+    fn the_users_with_the_most_use_are_published() {
         let names: Vec<String> = (0..100).map(|n| format!("user-{n:02}")).collect();
         let used = names.iter().zip(1..).map(|(name, seconds)| (name.as_str(), seconds));
-        let told_of = told(used.collect());
-        assert_eq!(told_of.len(), USERS);
-        assert_eq!(told_of["user-99"], 100);
-        assert!(!told_of.contains_key("user-67"));
+        let published = published(used.collect());
+        assert_eq!(published.len(), USERS);
+        assert_eq!(published["user-99"], 100);
+        assert!(!published.contains_key("user-67"));
     }
 
     #[test]
@@ -150,14 +156,14 @@ mod tests {
         let controls: Vec<String> = (1..=20).map(|n| "\u{1}".repeat(20 + n)).collect();
         let mut used = BTreeMap::from([(long.as_str(), 9_999), ("ada", 1_000)]);
         used.extend(controls.iter().zip(1..).map(|(name, seconds)| (name.as_str(), seconds)));
-        let told_of = told(used);
-        assert!(told_of.contains_key("ada") && !told_of.contains_key(&long));
-        let json = Value::Object(told_of).to_string();
+        let published = published(used);
+        assert!(published.contains_key("ada") && !published.contains_key(&long));
+        let json = Value::Object(published).to_string();
         assert!(json.len() < NAMES_BYTES + USERS * 10, "{} bytes", json.len());
     }
 
     #[test]
-    fn a_jobs_folder_tells_whose_it_was() {
+    fn use_is_counted_from_job_folders() {
         let state = tempfile::tempdir().unwrap();
         let folder = |id: &str, user: Option<&str>| {
             let mut description = JobDescription::unknown(JobType::Training);

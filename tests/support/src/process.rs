@@ -188,7 +188,7 @@ pub fn under(wrapper: &[String], command: Command) -> Command {
 /// A process as `/proc` shows it.
 pub struct Found {
     pub pid: i32,
-    command: String,
+    pub command: String,
 }
 
 impl fmt::Debug for Found {

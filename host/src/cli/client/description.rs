@@ -2,8 +2,8 @@
 
 use super::exit::{Exit, Failure};
 use super::failure::blocking;
-use crate::client::Reading;
-use crate::client::package::{self, Given};
+use crate::client::ReadProgress;
+use crate::client::package::{self, TrainingPackage};
 use serde::de::DeserializeOwned;
 use sleap_rtc_protocol::job::{JobDescription, JobType, Requirements};
 use sleap_rtc_transfer::Hashes;
@@ -30,8 +30,8 @@ pub(super) async fn load_job_description(
         super::train::found(option, path)?;
         let path = path.to_owned();
         blocking(move || {
-            let given = Given { path, inference: true };
-            let package = package::open_training(&given, &hashes, &Reading::default())?;
+            let package = TrainingPackage { path, inference: true };
+            let package = package.open(&hashes, &ReadProgress::default())?;
             Ok(package::describe_package(
                 &package,
                 JobType::Training,

@@ -1,17 +1,15 @@
 //! How a client's errors end the program.
 
 use super::exit::{Exit, Failure};
+use crate::blocking;
 use crate::client::ClientError;
 use sleap_rtc_protocol::session::JobString;
 
-/// Runs blocking work outside the runtime's threads.
+/// Runs work that blocks, on a thread of its own.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ClientError> + Send + 'static,
 ) -> Result<T, Failure> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => Ok(done?),
-        Err(error) => Err(Failure::new(Exit::Unexpected, error)),
-    }
+    Ok(blocking::blocking(work).await.map_err(ClientError::from)??)
 }
 
 impl From<ClientError> for Failure {
@@ -34,7 +32,7 @@ impl From<ClientError> for Failure {
             | ClientError::Output { .. }
             | ClientError::Unplaced { .. } => Exit::Transfer,
             ClientError::Cancelled => Exit::Cancelled,
-            ClientError::Internal(_) => Exit::Unexpected,
+            ClientError::TemporaryFile(_) | ClientError::Panicked(_) => Exit::Unexpected,
         };
         let hint = match &error {
             ClientError::Signaling(error) => error.advice(),

@@ -7,7 +7,7 @@ use super::local::{self, LocalArgs};
 use super::{interrupt, print};
 use crate::client::existing_job;
 use crate::client::record::{self, LastSeen, Record, SeenState};
-use crate::client::{Action, ClientError, Output};
+use crate::client::{Action, ClientError, Output, UnknownJob};
 use crate::config::{Config, Overrides};
 use sleap_rtc_protocol::job::{JobOutcome, JobType};
 use sleap_rtc_protocol::session::JobString;
@@ -289,8 +289,6 @@ fn place(output: Option<PathBuf>, record: Option<&Record>) -> Result<Output, Fai
         }
         (Some(path), _) => Ok(Output::Models(path)),
         (None, Some(record)) => Ok(record.output()),
-        (None, None) => Err(ClientError::UnknownJob(
-            "a job string does not say where to put the result; use --output PATH".into(),
-        ))?,
+        (None, None) => Err(ClientError::from(UnknownJob::NoOutput))?,
     }
 }

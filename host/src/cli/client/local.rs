@@ -3,7 +3,7 @@
 
 use super::exit::{Exit, ExitWith, Failure};
 use super::print;
-use crate::client::{self, ClientError, Output};
+use crate::client::{self, ClientError, JobRefused, Output};
 use crate::config::{Config, Overrides};
 use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_job::{JobFolder, bytes_on_disk};
@@ -109,9 +109,8 @@ pub(super) fn fetch(job: &str, output: Option<PathBuf>, config: &Config) -> Resu
     let folder = JobFolder::open(state_dir, &id).map_err(|_| unknown())?;
     let _hold = folder.hold().map_err(|_| unknown())?;
     let JobState::Finished(outcome) = folder.record().exit(Exit::Unexpected)?.state else {
-        let text = "the job is still running; its files so far are in ";
-        let text = format!("{text}{}", folder.path().display());
-        return Err(ClientError::Refused(text))?;
+        let folder = folder.path().to_owned();
+        return Err(ClientError::from(JobRefused::StillRunningIn(folder)))?;
     };
     if !folder.has_results() {
         client::concluded(outcome)?;

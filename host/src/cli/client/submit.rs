@@ -7,10 +7,10 @@ use super::failure::blocking;
 use super::track::TrackOptions;
 use super::train::TrainOptions;
 use super::{interrupt, print, room};
-use crate::client::package::{self, Given};
+use crate::client::package::{self, TrainingPackage};
 use crate::client::shared::SharedJob;
-use crate::client::tracking::{self, Tracking};
-use crate::client::{self, Choose, ClientError, Job, Join, Output, Reading, SubmitOptions};
+use crate::client::tracking::TrackingPackage;
+use crate::client::{self, Choose, ClientError, Job, Join, Output, ReadProgress, SubmitOptions};
 use crate::config::Config;
 use sleap_rtc_protocol::job::{JobType, Requirements};
 use sleap_rtc_transfer::Package;
@@ -48,15 +48,18 @@ pub(super) async fn train(options: TrainOptions, config: Config) -> Result<Exit,
         (None, None) => Output::models_for(&path),
     };
     let shared = match root {
-        Some(root) => Some(SharedJob::training(&root, &path, output.path())?),
+        Some(root) => {
+            let shared = SharedJob::training(&root, &path, output.path());
+            Some(shared.map_err(ClientError::from)?)
+        }
         None => None,
     };
     let client = config.client.clone();
-    let given = Given { path, inference: options.inference };
-    let reading = Reading::default();
-    let told = reading.clone();
-    let open = move || package::open_training(&given, &package::hashes(&client), &told);
-    let opened = reading.while_at(blocking(open)).await?;
+    let package = TrainingPackage { path, inference: options.inference };
+    let progress = ReadProgress::default();
+    let counted = progress.clone();
+    let open = move || package.open(&package::hashes(&client), &counted);
+    let opened = progress.show_during(blocking(open)).await?;
     let name = name_of(&options.package);
     submit(options.connect, config, opened, JobType::Training, name, output, shared).await
 }
@@ -67,7 +70,7 @@ pub(super) async fn track(options: TrackOptions, config: Config) -> Result<Exit,
     let name = name_of(&options.data);
     let connect = options.connect.clone();
     let client = config.client.clone();
-    let job = Tracking {
+    let package = TrackingPackage {
         data: options.data,
         models: options.models,
         output: options.output,
@@ -75,14 +78,14 @@ pub(super) async fn track(options: TrackOptions, config: Config) -> Result<Exit,
         video_index: options.settings.video_index,
         options: options.settings.arguments(),
     };
-    let reading = Reading::default();
-    let told = reading.clone();
-    let build = move || tracking::build(&job, &package::hashes(&client), &told);
-    let built = reading.while_at(blocking(build)).await?;
+    let progress = ReadProgress::default();
+    let counted = progress.clone();
+    let build = move || package.build(&package::hashes(&client), &counted);
+    let built = progress.show_during(blocking(build)).await?;
     let shared = match config.shared_storage_root.clone() {
         Some(root) => {
             let package = built.clone();
-            Some(blocking(move || SharedJob::tracking(&root, &package)).await?)
+            Some(blocking(move || Ok(SharedJob::tracking(&root, &package)?)).await?)
         }
         None => None,
     };

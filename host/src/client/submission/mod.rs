@@ -11,6 +11,7 @@ mod result;
 
 use crate::client::action::Action;
 use crate::client::display::Display;
+use crate::client::error::{JobFailure, JobRefused, Misbehavior};
 use crate::client::interrupt::Stage;
 use crate::client::meter::Direction;
 use crate::client::partial_download::PartialDownload;
@@ -171,7 +172,7 @@ impl<'a> Submission<'a> {
                 self.read_until(link, status.last_event).await.map(|()| None)
             }
             Action::Fetch(output) => {
-                match status.outcome.ok_or_else(still_runs)? {
+                match status.outcome.ok_or(JobRefused::StillRunning)? {
                     outcome @ (JobOutcome::Failed { .. } | JobOutcome::Interrupted) => {
                         self.fetch_saved(link, &output).await?;
                         return concluded(outcome).map(|()| None);
@@ -247,7 +248,9 @@ impl<'a> Submission<'a> {
         });
         match sent.await {
             Ok(()) => {}
-            Err(TransferError::Interrupted(reason)) => return Err(ClientError::Refused(reason)),
+            Err(TransferError::Interrupted(reason)) => {
+                return Err(JobRefused::ByWorker(reason).into());
+            }
             Err(source) => {
                 self.display.transfer_interrupted();
                 if source.is_about_files() {
@@ -291,7 +294,7 @@ impl<'a> Submission<'a> {
                     continue;
                 }
                 () = deadline::reached(staging.then_some(awaited)) => {
-                    let what = "was silent after it had received the package".to_owned();
+                    let what = Misbehavior::SilentAfterPackage;
                     return Err(ClientError::Worker { worker: self.worker(), what });
                 }
             };
@@ -371,10 +374,7 @@ impl<'a> Submission<'a> {
             | DialectError::Channel(_)
             | DialectError::Stalled
             | DialectError::Silent(_) => ClientError::Lost { worker, during },
-            other => ClientError::Worker {
-                worker,
-                what: format!("violated the protocol {during}: {other}"),
-            },
+            error => ClientError::Worker { worker, what: Misbehavior::Dialect { during, error } },
         }
     }
 
@@ -383,17 +383,10 @@ impl<'a> Submission<'a> {
     }
 }
 
-fn still_runs() -> ClientError {
-    ClientError::Refused(
-        "the job is still running; wait for its result with `attach`, or end it early with `stop`"
-            .into(),
-    )
-}
-
 fn not_over(status: &JobStatus) -> Result<(), ClientError> {
     match status.outcome {
         None => Ok(()),
-        Some(_) => Err(ClientError::Refused("the job has already finished".into())),
+        Some(_) => Err(JobRefused::Finished.into()),
     }
 }
 
@@ -401,8 +394,8 @@ fn not_over(status: &JobStatus) -> Result<(), ClientError> {
 fn refused(frame: WorkerFrame) -> Result<(), ClientError> {
     let WorkerFrame::Refused { refusal } = frame else { return Ok(()) };
     Err(match refusal.code {
-        RefusalCode::Invalid => ClientError::JobFailed(refusal.message),
+        RefusalCode::Invalid => ClientError::JobFailed(JobFailure::Reported(refusal.message)),
         RefusalCode::NotFound => ClientError::UnknownToWorker,
-        _ => ClientError::Refused(refusal.message),
+        _ => JobRefused::ByWorker(refusal.message).into(),
     })
 }

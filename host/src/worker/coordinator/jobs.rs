@@ -25,7 +25,7 @@ impl Coordinator {
                 }
             };
             let settings = RunnerSettings::read(&folder).unwrap_or_default();
-            let slot = self.machine.slots.place_of(&settings, &self.machine.pool);
+            let slot = self.machine.slots.slot_for(&settings, &self.machine.pool);
             if self.apply(WorkerEvent::JobFound { job: job.clone(), slot }).is_err() {
                 continue;
             }
@@ -33,7 +33,7 @@ impl Coordinator {
                 Some(slot) => info!(%job, slot, "still running; taken up again"),
                 None => warn!(%job, "still running; it takes the next slot that becomes free"),
             }
-            let gpus = settings.gpus.map(|indices| self.machine.pool.places(&indices));
+            let gpus = settings.gpus.map(|indices| self.machine.pool.positions(&indices));
             self.running.insert(job, Running::new(&folder, gpus));
             self.watch(folder, handle);
         }
@@ -75,7 +75,7 @@ impl Coordinator {
         self.spawn_for_job(job.clone(), async move {
             match sleap_rtc_job::start(&folder, &runner).await {
                 Ok(handle) => {
-                    context.looks.look_soon();
+                    context.surveys.request();
                     let _ = reply.send(Ok(handle.clone()));
                     job_watch::watch(&context, &coordinator, &folder, &handle).await;
                 }

@@ -252,7 +252,7 @@ impl Coordinator {
             Request::JobOver { job } => {
                 self.running.remove(&job);
                 let _ = self.apply(WorkerEvent::JobEnded { job });
-                self.context.looks.look_soon();
+                self.context.surveys.request();
                 self.context.job_over.send_replace(());
             }
             Request::Progress { job, progress } => {

@@ -1,9 +1,11 @@
 //! What peers ask by way of the signaling server: whether a job would be taken, and to cancel one.
 
 use super::Coordinator;
+use crate::blocking::blocking;
 use crate::worker::answering::Answering;
+use crate::worker::error::ConnectionError;
 use sleap_rtc_base::error::WithCauses;
-use sleap_rtc_job::{JobCommand, JobError, JobFolder, JobHandle};
+use sleap_rtc_job::{JobCommand, JobFolder, JobHandle};
 use sleap_rtc_protocol::ids::{JobId, PeerId};
 use sleap_rtc_protocol::job::{Refusal, RefusalCode};
 use sleap_rtc_protocol::signaling::{
@@ -157,10 +159,9 @@ impl Cancelling {
         }
     }
 
-    async fn tell(&self, job: JobId) -> Result<(), JobError> {
+    async fn tell(&self, job: JobId) -> Result<(), ConnectionError> {
         let state_dir = self.state_dir.clone();
-        let opening = tokio::task::spawn_blocking(move || JobFolder::open(&state_dir, &job));
-        let folder = opening.await.map_err(|_| JobError::NotRunning)??;
-        JobHandle::attach(&folder).await?.command(JobCommand::Cancel).await
+        let folder = blocking(move || JobFolder::open(&state_dir, &job)).await??;
+        Ok(JobHandle::attach(&folder).await?.command(JobCommand::Cancel).await?)
     }
 }

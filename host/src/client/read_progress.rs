@@ -1,4 +1,4 @@
-//! A package of many gigabytes takes its time to be read and hashed: that is said.
+//! Shows how far the reading of a large package is.
 
 use super::display::say;
 use super::meter::bytes;
@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// How long a silence may be.
+/// A package that is read within this time needs no progress.
 const FIRST: Duration = Duration::from_millis(1_500);
+/// The time between two lines.
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// How much of a package has been read.
 #[derive(Debug, Clone, Default)]
-pub struct Reading(Arc<Counts>);
+pub struct ReadProgress(Arc<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -21,26 +22,26 @@ struct Counts {
     read: AtomicU64,
 }
 
-impl Reading {
-    /// The package has so many bytes in all.
+impl ReadProgress {
+    /// Sets the size of the package.
     pub(super) fn expect(&self, total_bytes: u64) {
         self.0.total.store(total_bytes, Ordering::Relaxed);
     }
 
-    /// Where to count what has been read.
+    /// The counter of the bytes that have been read.
     pub(super) fn counter(&self) -> &AtomicU64 {
         &self.0.read
     }
 
-    /// Says from time to time how far the reading is, while `work` does it.
-    pub async fn while_at<T>(&self, work: impl Future<Output = T>) -> T {
+    /// Shows the progress regularly until `work`, which reads the package, is done.
+    pub async fn show_during<T>(&self, work: impl Future<Output = T>) -> T {
         tokio::select! {
             done = work => done,
-            never = self.tell() => match never {},
+            never = self.show() => match never {},
         }
     }
 
-    async fn tell(&self) -> Infallible {
+    async fn show(&self) -> Infallible {
         tokio::time::sleep(FIRST).await;
         loop {
             say(&self.line());

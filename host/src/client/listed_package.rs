@@ -1,4 +1,4 @@
-//! What is listed of a package, as checking and describing it read it.
+//! A listed package of this machine, for the code that checks and describes packages.
 
 use sleap_rtc_package::{Found, PackageFiles};
 use sleap_rtc_protocol::path::RelPath;
@@ -6,23 +6,23 @@ use sleap_rtc_transfer::Listing;
 use std::io::Read;
 use std::path::PathBuf;
 
-/// Labels inside an archive are unpacked to be read if they are not larger than this; what is in
-/// larger ones stays unknown.
+/// Labels inside an archive are unpacked and read up to this size. The contents of larger ones stay
+/// unknown.
 const MAX_UNPACKED_BYTES: u64 = 512 << 20;
 
-/// The files of a package that lies here.
-pub(super) struct View<'a> {
+/// The files of a listed package.
+pub(super) struct ListedPackage<'a> {
     listing: &'a Listing,
     scratch: Option<tempfile::TempDir>,
 }
 
-impl<'a> View<'a> {
+impl<'a> ListedPackage<'a> {
     pub(super) fn new(listing: &'a Listing) -> Self {
         Self { listing, scratch: tempfile::tempdir().ok() }
     }
 }
 
-impl PackageFiles for View<'_> {
+impl PackageFiles for ListedPackage<'_> {
     fn look(&self, path: &RelPath) -> Found {
         let below = format!("{path}/");
         match self.listing.size(path) {
@@ -51,7 +51,7 @@ impl PackageFiles for View<'_> {
         if self.listing.size(path)? > MAX_UNPACKED_BYTES {
             return None;
         }
-        // Its own name may be one that a file here has already.
+        // Its own name may be taken.
         let to = tempfile::NamedTempFile::new_in(self.scratch.as_ref()?.path()).ok()?;
         let (mut file, to) = to.keep().ok()?;
         std::io::copy(&mut self.listing.read(path).ok()?, &mut file).ok()?;
@@ -63,7 +63,7 @@ impl PackageFiles for View<'_> {
     }
 
     fn sees(&self, _: &str) -> bool {
-        // What the worker sees of this machine's files is not known here.
+        // Unknown here: the worker may see other files.
         false
     }
 }

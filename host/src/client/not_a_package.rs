@@ -1,0 +1,133 @@
+//! Recognizes files that people give instead of a training package.
+
+use sleap_rtc_package::is_hdf5;
+use sleap_rtc_transfer::Listing;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// What a file or folder is instead of a training package, and what to give instead.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAPackage {
+    /// A labels file.
+    #[error("it is a SLEAP labels file (HDF5), not a training job package: {EXPORT}")]
+    Labels,
+    /// A file without content.
+    #[error("it is empty (0 bytes): {EXPORT}")]
+    EmptyFile,
+    /// The configuration of a training.
+    #[error(
+        "it is a config file (YAML or JSON), and a package also has labels and a script: {EXPORT}"
+    )]
+    Config,
+    /// A text file.
+    #[error("it is a text file, not a package: {EXPORT}")]
+    Text,
+    /// An archive of another format.
+    #[error("it is {format}: give {instead}")]
+    OtherArchive {
+        /// The format.
+        format: &'static str,
+        /// What to give instead.
+        instead: &'static str,
+    },
+    /// An archive that contains another one.
+    #[error("there is no train-script.sh in it; it contains another zip, {0}: give that one")]
+    NestedZip(String),
+    /// The folder of a model.
+    #[error(
+        "there is no train-script.sh in it; it is the folder of a trained model: `sleap-rtc \
+         client-track --model-paths` takes it, and training takes a package"
+    )]
+    TrainedModel,
+    /// Configurations alone.
+    #[error(
+        "there is no train-script.sh in it; it contains config files, but nothing that says how to \
+         train them: {EXPORT}"
+    )]
+    ConfigsOnly,
+    /// Other files.
+    #[error("there is no train-script.sh in it; it is not a training job package: {EXPORT}")]
+    NoScript,
+}
+
+const EXPORT: &str = "in SLEAP choose Predict > Run Training… > Export Training Job Package, and give \
+     the file that it writes";
+const FOLDER_OR_ZIP: &str = "the unpacked folder, or a zip";
+
+/// What the file at `path` is, if it cannot be a package.
+pub(super) fn recognize_file(path: &Path) -> Option<NotAPackage> {
+    let file = File::open(path).ok()?;
+    if !file.metadata().is_ok_and(|there| there.is_file()) {
+        return None;
+    }
+    if is_hdf5(&file) {
+        return Some(NotAPackage::Labels);
+    }
+    let mut start = Vec::new();
+    File::open(path).ok()?.take(4096).read_to_end(&mut start).ok()?;
+    let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
+    let archive = |format, instead| Some(NotAPackage::OtherArchive { format, instead });
+    match (start.as_slice(), extension.as_deref()) {
+        ([], _) => Some(NotAPackage::EmptyFile),
+        ([b'P', b'K', ..], _) => None,
+        (_, Some("yaml" | "yml" | "json")) => Some(NotAPackage::Config),
+        ([b'7', b'z', 0xBC, 0xAF, ..], _) => archive("a 7-Zip archive", FOLDER_OR_ZIP),
+        ([b'R', b'a', b'r', b'!', ..], _) => archive("a RAR archive", FOLDER_OR_ZIP),
+        ([0xFD, b'7', b'z', b'X', b'Z', ..], _) => {
+            archive("packed with XZ", "the unpacked folder, or a zip or .tar.gz")
+        }
+        (text, _) if is_text(text) => Some(NotAPackage::Text),
+        _ => None,
+    }
+}
+
+fn is_text(start: &[u8]) -> bool {
+    start.iter().all(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~' | 0x80..))
+}
+
+/// What a list of files without a script is.
+pub(super) fn recognize_files(listing: &Listing) -> NotAPackage {
+    let names: Vec<&str> = listing.paths().map(|path| path.as_str()).collect();
+    let ending = |ending: &str| names.iter().find(|name| name.to_lowercase().ends_with(ending));
+    let is_model = |name: &&&str| name.rsplit('/').next() == Some("training_config.yaml");
+    if let Some(inner) = ending(".zip") {
+        NotAPackage::NestedZip((*inner).to_owned())
+    } else if names.iter().any(|name| is_model(&name)) && ending(".ckpt").is_some() {
+        NotAPackage::TrainedModel
+    } else if ending(".yaml").or_else(|| ending(".json")).is_some() {
+        NotAPackage::ConfigsOnly
+    } else {
+        NotAPackage::NoScript
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn common_mistakes_are_recognized() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("given.bin");
+        for (bytes, expected) in [
+            (&b""[..], Some("0 bytes")),
+            (b"\x89HDF\r\n\x1a\n...", Some("labels file")),
+            (b"hello\n", Some("text file")),
+            (b"7z\xBC\xAF\x27\x1C", Some("7-Zip")),
+            (b"PK\x03\x04", None),
+            (b"\x1F\x8B\x08\x00", None),
+        ] {
+            std::fs::write(&path, bytes).unwrap();
+            let text = recognize_file(&path).map(|what| what.to_string());
+            assert_eq!(text.is_some(), expected.is_some(), "{text:?}");
+            assert!(text.unwrap_or_default().contains(expected.unwrap_or_default()));
+        }
+        let yaml = folder.path().join("a.yaml");
+        std::fs::write(&yaml, "a: 1\n").unwrap();
+        assert_eq!(recognize_file(&yaml), Some(NotAPackage::Config));
+        std::fs::write(folder.path().join("job.zip"), "PK").unwrap();
+        let what = recognize_files(&Listing::package(folder.path()).unwrap());
+        assert_eq!(what, NotAPackage::NestedZip("job.zip".into()));
+    }
+}
