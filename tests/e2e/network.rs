@@ -108,7 +108,7 @@ fn a_package_goes_on_where_it_was_over_another_connection() {
     machines.cut_s(20);
     assert_eq!(client.wait(A_WHILE), 0, "{}", client.transcript());
     let log = machines.worker.log();
-    assert!(log.contains("the client goes on over another connection"), "{log}");
+    assert!(log.contains("the client continues over another connection"), "{log}");
     assert_eq!(machines.worker.trainer_starts().len(), 1);
 }
 

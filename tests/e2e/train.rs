@@ -240,7 +240,7 @@ fn what_is_no_package_is_called_what_it_is() {
     let folder = unpacked(&site, "train_single.zip");
     for (path, words) in [
         (folder.join("one.pkg.slp"), "SLEAP labels file"),
-        (folder.join("single_instance.yaml"), "one config"),
+        (folder.join("single_instance.yaml"), "config file"),
         (labels_and_models(&site).1[0].clone(), "the folder of a trained model"),
     ] {
         let client = site.client(&server).train(&path).session(worker.credentials());

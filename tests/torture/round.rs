@@ -184,7 +184,7 @@ impl<'a> Round<'a> {
 
     fn has_come(&self, moment: Moment) -> bool {
         if moment == Moment::Accepted {
-            return self.scene.worker.stderr().contains("offer accepted");
+            return self.scene.worker.stderr().contains("accepted an offer");
         }
         let Some(job) = self.job() else { return false };
         match moment {

@@ -111,7 +111,7 @@ impl TrackingPackage {
             positions.map(|(position, frame)| (position, *frame)).unzip();
         let held = match (there.first(), there.last()) {
             (Some(first), Some(last)) => {
-                format!("it has {} frames, from {first} to {last}", there.len())
+                format!("it holds {} frames, from {first} to {last}", there.len())
             }
             _ => format!("its video has {} frames", video.shape.map_or(0, |[count, ..]| count)),
         };

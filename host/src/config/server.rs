@@ -119,6 +119,9 @@ struct FileLimits {
     #[serde(deserialize_with = "within::<1, MANY, _, _>")]
     relay_connections: usize,
     // Less is not worth a connection.
-    #[serde(rename = "relay_rate", deserialize_with = "rate_within::<65_536, 4_294_967_295, _, _>")]
+    #[serde(
+        rename = "relay_rate",
+        deserialize_with = "rate_within::<65_536, 4_294_967_295, _, _>"
+    )]
     relay_bytes_per_s: u32,
 }

@@ -1,4 +1,4 @@
-//! Answers job requests: would this worker take the job, and how long would it need?
+//! Answers job requests: whether this worker takes the job, and how long it would take.
 
 use super::coordinator::CoordinatorHandle;
 use super::{WorkerContext, admission};
@@ -13,7 +13,7 @@ use sleap_rtc_signaling::client::SignalingClient;
 use std::sync::Arc;
 use tracing::{info, warn};
 
-/// The answer to one job request, on its way.
+/// A job request that is being answered.
 pub(super) struct Answering {
     pub(super) context: Arc<WorkerContext>,
     pub(super) coordinator: CoordinatorHandle,
@@ -24,7 +24,7 @@ pub(super) struct Answering {
 }
 
 impl Answering {
-    /// Asks the policies, reserves, and answers.
+    /// Evaluates the policies, reserves a slot, and answers.
     pub(super) async fn answer(self, peer: PeerId, request: JobRequest) {
         let job = description(&request);
         let verdict = match admission::check(&self.context, &peer, &job).await {
@@ -38,23 +38,23 @@ impl Answering {
             }
             Err(_) => None,
         };
-        // A policy may have failed: the room sees how often.
+        // A policy may have failed, and the room sees how often.
         self.coordinator.facts_changed().await;
         match &verdict {
-            Ok(()) => info!(%peer, "job request accepted; slot reserved"),
-            Err(refusal) => info!(%peer, reason = %refusal.message, "job request refused"),
+            Ok(()) => info!(%peer, "accepted a job request; slot reserved"),
+            Err(refusal) => info!(%peer, reason = %refusal.message, "refused a job request"),
         }
         let minutes = minutes.map(|estimate| estimate.minutes);
         let response = response(&self.context, self.status, request.job_id, verdict, minutes);
         let payload = AppMessage::JobResponse(response);
         let message = PeerMessage { from_peer_id: self.own_id, to_peer_id: peer, payload };
         if let Err(error) = self.signaling.send(ClientMessage::PeerMessage(message)).await {
-            warn!(%error, "an answer could not be sent");
+            warn!(%error, "cannot send an answer");
         }
     }
 }
 
-/// What a request says of the job; a Python client's says it in its own fields.
+/// The description of the requested job. A request from a Python client has it in fields of its own.
 fn description(request: &JobRequest) -> JobDescription {
     if let Some(description) = &request.description {
         return description.clone();
@@ -71,7 +71,7 @@ fn description(request: &JobRequest) -> JobDescription {
     job
 }
 
-/// What a client hears of its request, accepted or not.
+/// The response to a job request.
 pub(super) fn response(
     context: &WorkerContext,
     status: WorkerStatus,
@@ -89,7 +89,7 @@ pub(super) fn response(
         worker_info.insert("available_memory_mb".into(), json!(free_mib));
     }
     let refusal = verdict.err();
-    // The old programs know two words: what another time changes nothing about, and the rest.
+    // Older programs know two words: `incompatible`, which waiting does not change, and `busy`.
     let word = |code| match code {
         RefusalCode::Incompatible | RefusalCode::Invalid => "incompatible",
         _ => "busy",

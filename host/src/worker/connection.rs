@@ -1,4 +1,4 @@
-//! One connection: answers its offer, finds out which dialect is spoken, hands it to the session.
+//! One connection: answers its offer, finds out which dialect the client speaks, and serves it.
 
 use super::coordinator::CoordinatorHandle;
 use super::error::ConnectionError;
@@ -14,10 +14,10 @@ use sleap_rtc_signaling::client::SignalingClient;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// From our answer to an open channel of the right dialect.
+/// The time from the answer to an open channel of the right dialect.
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 
-/// An offer that was admitted, and all that is needed to serve it.
+/// An admitted offer, and everything that is needed to serve it.
 pub(super) struct Connecting {
     pub(super) context: Arc<WorkerContext>,
     pub(super) signaling: SignalingClient,
@@ -27,7 +27,7 @@ pub(super) struct Connecting {
 }
 
 impl Connecting {
-    /// Answers, waits for the channel, and serves it until one side is done.
+    /// Answers the offer, waits for the channel, and serves it until one side ends the conversation.
     pub(super) async fn serve(self) -> Result<(), ConnectionError> {
         let (connection, sdp) = rtc::answer(&self.context.rtc(), &self.offer.sdp).await?;
         let speaks_native = self.offer.speaks_native();
@@ -54,7 +54,7 @@ impl Connecting {
     async fn session(self, channel: Channel) -> Result<(), ConnectionError> {
         let new_job = matches!(self.offer.purpose, None | Some(Purpose::NewJob));
         if new_job {
-            // Whether the slot is still there the client hears when it asks for it.
+            // If the slot is gone, the client is told when it submits its job.
             let _ = self.coordinator.await_first_frame(&self.offer.sender).await;
         }
         let client = super::Client {

@@ -1,4 +1,4 @@
-//! How serving a client can fail.
+//! Why serving a client fails.
 
 use crate::blocking::Panicked;
 use sleap_rtc_base::error::WithCauses;

@@ -1,5 +1,4 @@
-//! Who this worker is: kept from one start to the next, so that a session string given out last
-//! week still works.
+//! The identity of this worker, which survives restarts, so that session strings stay valid.
 
 use super::WorkerRoom;
 use serde::{Deserialize, Serialize};
@@ -17,7 +16,7 @@ const FILE: &str = "identity.json";
 /// Why the state folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    /// Another worker holds it.
+    /// Another worker uses it.
     #[error(
         "another worker uses the state folder {0}; stop it, or give this one its own with --state-dir"
     )]
@@ -42,7 +41,7 @@ pub(super) struct StateFolder {
 
 #[derive(Serialize, Deserialize)]
 struct SavedIdentity {
-    /// The server that knows this identity: another server would not.
+    /// The server that issued this identity.
     server: String,
     peer_id: PeerId,
     id_token: IdToken,
@@ -63,7 +62,7 @@ impl StateFolder {
         }
     }
 
-    /// The identity of the last start. A damaged file counts as none: it is only a convenience.
+    /// The identity of the last run. A damaged file counts as none.
     fn load(&self, server: &str) -> Option<SavedIdentity> {
         let text = fs::read(self.path.join(FILE)).ok()?;
         let saved = serde_json::from_slice::<SavedIdentity>(&text)
@@ -86,8 +85,8 @@ fn create_private(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Signs in as before where possible, and finds the room of the options, of the last start, or a
-/// new one.
+/// Signs in, with the identity of the last run if possible. Returns it with the room to enter: the one of
+/// the options, of the last run, or a new one.
 pub(super) async fn join(
     state: &StateFolder,
     api: &HttpApi,
@@ -95,15 +94,15 @@ pub(super) async fn join(
     wanted: &WorkerRoom,
 ) -> Result<(Identity, RoomCredentials), super::WorkerError> {
     let saved = if *wanted == WorkerRoom::New { None } else { state.load(server.as_str()) };
-    // An identity that the server does not know is replaced; a server in trouble is no reason to.
+    // The server replaces an identity that it does not know. Other errors end the worker and keep it.
     let identity = api.sign_in(saved.as_ref().map(|saved| &saved.id_token)).await?;
     if let Some(saved) = saved.as_ref().filter(|saved| saved.peer_id != identity.peer_id) {
         tracing::warn!(
             before = %saved.peer_id,
             now = %identity.peer_id,
-            "the server did not give this worker its identity of last time back (an old server never \
-             does): it is a new worker in a new room, and session strings and room credentials that \
-             were given out before do not lead to it"
+            "the server issued a new identity instead of the saved one (a Python server always does): \
+             this is a new worker in a new room, and earlier session strings and room credentials do \
+             not lead to it"
         );
     }
     let kept = saved.filter(|saved| saved.peer_id == identity.peer_id).map(|saved| saved.room);
@@ -115,8 +114,8 @@ pub(super) async fn join(
     Ok((identity, room))
 }
 
-/// Keeps both for the next start. Only a room that has let this worker in is worth keeping: a
-/// mistyped token must not cost the room of last time.
+/// Saves both for the next run. Call it once the room has admitted this worker: a mistyped token must not
+/// replace the saved room.
 pub(super) fn remember(
     state: &StateFolder,
     server: &Url,

@@ -83,29 +83,29 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 use trainers::KnownTrainers;
 
-/// What the command line says beyond the configuration.
+/// The options of the command line beyond the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerOptions {
-    /// Which room it works in.
+    /// The room to enter.
     pub room: WorkerRoom,
-    /// Where its credentials are written, besides standard output; readable by its owner only.
+    /// A file for the credentials, besides standard output. Only its owner can read it.
     pub credentials_file: Option<PathBuf>,
-    /// Whether running jobs are waited for before the worker ends. Else they go on by themselves.
+    /// Whether the worker waits for running jobs before it ends. Otherwise they continue on their own.
     pub drain: bool,
 }
 
-/// Which room a worker works in.
+/// The room that a worker enters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WorkerRoom {
-    /// That of last time; a new one when there is none.
+    /// The room of the last run, or a new one.
     Kept,
-    /// A new one, with a new identity.
+    /// A new room, with a new identity.
     New,
-    /// This one.
+    /// This room.
     Join(RoomCredentials),
 }
 
-/// Why a worker could not start or go on.
+/// Why a worker cannot start, or ends.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
     /// The state folder cannot be used.
@@ -114,10 +114,10 @@ pub enum WorkerError {
     /// The signaling server cannot be used.
     #[error(transparent)]
     Signaling(#[from] SignalingError),
-    /// A system without `/proc`, by which a worker reaches its jobs.
+    /// The system has no `/proc`, through which a worker reaches its jobs.
     #[error(
-        "/proc is not mounted here, and a worker needs it to reach its jobs: mount it with \
-         `mount -t proc proc /proc`, or have the container's engine do so"
+        "/proc is not mounted, and a worker needs it to reach its jobs: mount it with \
+         `mount -t proc proc /proc`, or configure the container to mount it"
     )]
     NoProc,
     /// A configured policy cannot be used.
@@ -126,10 +126,10 @@ pub enum WorkerError {
     /// The configured slots do not fit this machine.
     #[error(transparent)]
     Slots(#[from] SlotsError),
-    /// The credentials could not be shown or written.
+    /// The credentials cannot be written.
     #[error("cannot write the room's credentials to {path}")]
     Credentials {
-        /// Where to.
+        /// The file.
         path: PathBuf,
         /// Why not.
         #[source]
@@ -137,23 +137,23 @@ pub enum WorkerError {
     },
 }
 
-/// What all connections of this worker share, read only.
+/// What all connections and tasks of this worker share.
 pub(crate) struct WorkerContext {
     ice: IceConfig,
-    /// The ICE servers that the signaling server has given, the newest.
+    /// The ICE servers that the signaling server has given most recently.
     given_ice: watch::Receiver<IceServers>,
     pub(crate) policies: Policies,
     pub(crate) state_dir: PathBuf,
     pub(crate) runner: RunnerOptions,
     pub(crate) limits: Limits,
-    /// What results were hashed to before.
+    /// The cached hashes of results.
     pub(crate) hashes: Hashes,
-    /// How long an upload waits for a client that lost its connection.
+    /// How long an upload waits for its client to reconnect.
     pub(crate) resume_within: Duration,
-    /// Packages on their way in.
+    /// The packages that are arriving.
     pub(crate) uploads: uploads::Uploads,
     pub(crate) shared_root: Option<PathBuf>,
-    /// The operator wants no new jobs here.
+    /// Whether the operator allows no new jobs.
     pub(crate) maintenance: bool,
     /// Held while results are copied to shared storage.
     pub(crate) delivering: tokio::sync::Mutex<()>,
@@ -163,7 +163,7 @@ pub(crate) struct WorkerContext {
     trainers: KnownTrainers,
     slots: SlotsConfig,
     retention: RetentionConfig,
-    /// A job has ended: its folder takes room from now on, and its user has used the worker.
+    /// Notifies the retention and the usage when a job has ended.
     job_over: watch::Sender<()>,
     facts: RwLock<Facts>,
 }
@@ -179,34 +179,34 @@ impl WorkerContext {
         self.facts.read().unwrap_or_else(PoisonError::into_inner).for_job_of(client)
     }
 
-    /// How the next connection is made: accounts on TURN servers do not last for ever.
+    /// The options of the next connection. They change, because accounts on TURN servers expire.
     pub(crate) fn rtc(&self) -> RtcOptions {
         RtcOptions::new(&self.ice, &self.given_ice.borrow())
     }
 
-    /// Refuses a job that has no trainer here that works.
+    /// Refuses a job whose trainer is missing or broken.
     pub(crate) async fn check_trainer(&self, job: &JobDescription) -> Result<(), Refusal> {
         self.trainers.check(job).await
     }
 
-    /// Whether a job of `client` has or would have GPUs that work, by a fresh look at them.
+    /// Refuses a job of `client` if no slot that it could get can run it, by a recent survey of the GPUs.
     pub(crate) async fn check_machine(&self, client: &PeerId) -> Result<(), Refusal> {
         self.surveys.recent().await;
         let facts = self.facts.read().unwrap_or_else(PoisonError::into_inner);
         if facts.can_run_job_of(client) { Ok(()) } else { Err(out_of_service(&facts.worker)) }
     }
 
-    /// The refusal of a worker that has no slot that can run a job.
+    /// The refusal of a worker whose slots cannot run jobs.
     pub(crate) fn out_of_service(&self) -> Refusal {
         out_of_service(&self.facts())
     }
 
-    /// Keeps in mind which GPUs there are, for the next start.
+    /// Saves the GPUs for the next start.
     fn remember_gpus(&self, gpus: Vec<GpuIdentity>) {
         self.gpu_memory.remember(gpus);
     }
 
-    /// Changes what they see, and returns what the room is to see.
+    /// Changes the facts, and returns those that the room sees.
     fn update_facts(&self, change: impl FnOnce(&mut Facts)) -> WorkerFacts {
         let mut facts = self.facts.write().unwrap_or_else(PoisonError::into_inner);
         change(&mut facts);
@@ -258,18 +258,18 @@ pub async fn run(
         warn!("the {point} plugin failed {failures} times since the worker was started");
     }
 
-    // The newest token: the first one may have expired long ago.
+    // The newest token, because the first one may have expired.
     let identity = signaling.identity();
     signaling.close().await;
     if let Err(error) = api.delete_peer(&identity.id_token, &identity.peer_id).await {
-        // Closing the socket has deregistered already; old servers have no such call for strangers.
+        // Closing the socket has deregistered the worker already, and a Python server refuses this call.
         tracing::debug!(%error, "the server did not confirm the deregistration");
     }
     info!("deregistered");
     Ok(())
 }
 
-/// What goes on beside the coordinator.
+/// The tasks beside the coordinator.
 struct Background {
     tasks: TaskTracker,
     end: CancellationToken,
@@ -302,7 +302,7 @@ impl Background {
 fn out_of_service(facts: &WorkerFacts) -> Refusal {
     let problems = facts.problems().join("; ");
     let text = match problems.is_empty() {
-        true => "no slot of the worker can run a job at the moment".to_owned(),
+        true => "none of the worker's slots can run a job at the moment".to_owned(),
         false => format!("the worker takes no new jobs: {problems}"),
     };
     Refusal::new(RefusalCode::Maintenance, text)
@@ -313,6 +313,6 @@ pub(crate) struct Client {
     peer: PeerId,
     context: Arc<WorkerContext>,
     coordinator: coordinator::CoordinatorHandle,
-    /// Whether this connection was admitted for a new job, and so holds a slot.
+    /// Whether this connection was admitted for a new job, and therefore holds a slot.
     new_job: bool,
 }

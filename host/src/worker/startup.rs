@@ -39,7 +39,7 @@ pub(super) struct Entered {
     pub(super) events: tokio::sync::mpsc::Receiver<SignalingEvent>,
 }
 
-/// Signs in, registers, and keeps both identity and room for the next start.
+/// Signs in, registers, and saves the identity and the room for the next start.
 pub(super) async fn enter(
     config: &Config,
     wanted: &WorkerRoom,
@@ -51,7 +51,7 @@ pub(super) async fn enter(
     let (identity, mut room) = identity::join(state, api, server, wanted).await?;
     let registered = match register(config, &identity, &room, capabilities).await {
         Err(SignalingError::RoomRefused { .. }) if *wanted == WorkerRoom::Kept => {
-            warn!("the room of last time is gone from the server; a new one takes its place");
+            warn!("the room of the last run does not exist any more; creating a new one");
             room = api.create_room(&identity.id_token).await?;
             register(config, &identity, &room, capabilities).await
         }
@@ -62,8 +62,8 @@ pub(super) async fn enter(
     Ok(Entered { identity, room, signaling, events })
 }
 
-/// The GPUs that jobs may have: as configured, else as the driver says; of them those that the
-/// slots or `CUDA_VISIBLE_DEVICES` name.
+/// Finds the GPUs that jobs may use: those of the configuration, or those that the driver lists. The slots
+/// or `CUDA_VISIBLE_DEVICES` may select some of them.
 pub(super) async fn find_gpus(
     config: &WorkerConfig,
     memory: &GpuMemory,
@@ -76,7 +76,7 @@ pub(super) async fn find_gpus(
             slots::check(&config.slots, gpus)?;
             GpuPool::configured(gpus, names)
         }
-        // Nothing to look for.
+        // No GPU is selected.
         None if names.as_ref().is_some_and(Vec::is_empty) => GpuPool::configured(&[], None),
         None => {
             let mut pool = GpuPool::detected(names, memory.gpus());
@@ -101,7 +101,7 @@ pub(super) fn capabilities(
     slots: &SlotGpus,
     config: &WorkerConfig,
 ) -> Capabilities {
-    // The Python worker's three words, then each of sleap-nn's heads by its own name.
+    // The three words of Python workers, then the names of sleap-nn's heads.
     const MODELS: [&str; 8] = [
         "base",
         "centroid",
@@ -168,7 +168,7 @@ pub(super) fn context(
     }
 }
 
-/// What packages may be like, and the cache in which most of them are found in part.
+/// The limits for packages, and the cache of their files.
 fn limits(config: &WorkerConfig) -> Limits {
     let pace = config.bwlimit.map(Pace::new);
     let limits = Limits { max_bytes: config.max_package_bytes, pace, ..Limits::default() };
@@ -192,7 +192,7 @@ fn own_facts(identity: &Identity, capabilities: &Capabilities) -> WorkerFacts {
 }
 
 fn metadata(capabilities: &Capabilities) -> Metadata {
-    // Nobody should come before the coordinator has said what is wrong.
+    // Clients must not choose this worker before the coordinator has published its problems.
     let status = match capabilities.slots {
         0 => WorkerStatus::Maintenance,
         _ => WorkerStatus::Available,
@@ -212,7 +212,7 @@ async fn register(
     capabilities: &Capabilities,
 ) -> Result<Registered, SignalingError> {
     let endpoints = config.signaling.clone();
-    // A token of its own: the registration must outlive `shutdown`, so that leaving is orderly.
+    // The registration must outlive `shutdown`, so that the worker can deregister.
     let (metadata, cancel) = (metadata(capabilities), CancellationToken::new());
     let (identity, room) = (identity.clone(), room.clone());
     SignalingClient::connect(endpoints, identity, room, Role::Worker, metadata, cancel).await

@@ -1,4 +1,4 @@
-//! How connections and watchers reach the coordinator.
+//! The requests to the coordinator.
 
 use sleap_rtc_gpu::Survey;
 use sleap_rtc_job::{JobFolder, JobHandle};
@@ -9,10 +9,10 @@ use sleap_rtc_protocol::worker::{FIRST_FRAME, RESERVATION};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
-/// A slot stays reserved while the package arrives; the connection's end frees it.
+/// How long a slot stays reserved while the package arrives. The end of the connection frees it earlier.
 const WHILE_CONNECTED: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// What connections and watchers ask of the coordinator.
+/// A request to the coordinator.
 pub(super) enum Request {
     Reserve {
         peer: PeerId,
@@ -31,37 +31,37 @@ pub(super) enum Request {
     JobOver {
         job: JobId,
     },
-    /// A job is further than before.
+    /// A job has made progress.
     Progress {
         job: JobId,
         progress: JobProgress,
     },
-    /// The GPUs were looked at.
+    /// The result of a GPU survey.
     Surveyed {
         survey: Survey,
     },
-    /// What is known of this worker has changed: discovery should see it.
+    /// Facts about this worker have changed and should be published.
     FactsChanged,
 }
 
-/// How tasks reach the coordinator.
+/// Sends requests to the coordinator.
 #[derive(Clone)]
 pub(in crate::worker) struct CoordinatorHandle {
     pub(super) requests: mpsc::Sender<Request>,
 }
 
 impl CoordinatorHandle {
-    /// Reserves a slot for `peer`, until its offer should have come.
+    /// Reserves a slot for `peer` until its offer should have arrived.
     pub(in crate::worker) async fn reserve(&self, peer: &PeerId) -> Result<(), Refusal> {
         self.reserve_for(peer, RESERVATION).await
     }
 
-    /// Keeps the slot of `peer`, which has connected, until it should have said something.
+    /// Extends the reservation of `peer`, which has connected, until its first frame should have arrived.
     pub(in crate::worker) async fn await_first_frame(&self, peer: &PeerId) -> Result<(), Refusal> {
         self.reserve_for(peer, FIRST_FRAME).await
     }
 
-    /// Keeps the slot of `peer` while its package arrives.
+    /// Extends the reservation of `peer` while its package arrives.
     pub(in crate::worker) async fn hold(&self, peer: &PeerId) -> Result<(), Refusal> {
         self.reserve_for(peer, WHILE_CONNECTED).await
     }
@@ -71,7 +71,7 @@ impl CoordinatorHandle {
         self.ask(|reply| Request::Reserve { peer, wait, reply }).await
     }
 
-    /// Runs the staged job in the slot of `peer`.
+    /// Starts the staged job in the slot of `peer`.
     pub(in crate::worker) async fn start(
         &self,
         peer: &PeerId,
@@ -81,17 +81,17 @@ impl CoordinatorHandle {
         self.ask(|reply| Request::Start { peer, folder, reply }).await
     }
 
-    /// What is known of this worker has changed.
+    /// Reports that facts about this worker have changed.
     pub(in crate::worker) async fn facts_changed(&self) {
         self.tell(Request::FactsChanged).await;
     }
 
-    /// Somebody has looked at the GPUs.
+    /// Reports the result of a GPU survey.
     pub(in crate::worker) async fn surveyed(&self, survey: Survey) {
         self.tell(Request::Surveyed { survey }).await;
     }
 
-    /// A job is further than before.
+    /// Reports the progress of a job.
     pub(in crate::worker) async fn progressed(&self, job: &JobId, progress: JobProgress) {
         self.tell(Request::Progress { job: job.clone(), progress }).await;
     }
@@ -107,7 +107,7 @@ impl CoordinatorHandle {
     }
 
     pub(super) async fn tell(&self, request: Request) {
-        // A closed queue means that the worker ends, and the slots with it.
+        // The queue closes only when the worker ends.
         let _ = self.requests.send(request).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Jobs in their slots: started, or found again after a restart, and watched to their end.
+//! Starts jobs in their slots, finds them again after a restart, and watches them to their end.
 
 use super::handle::Request;
 use super::{Coordinator, Machine};
@@ -13,14 +13,14 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 impl Coordinator {
-    /// Jobs that an earlier run of this worker started keep their slots.
-    pub(super) async fn take_up_running_jobs(&mut self) {
+    /// Finds the running jobs that an earlier run of this worker started. They keep their slots.
+    pub(super) async fn find_running_jobs(&mut self) {
         for folder in JobFolder::unfinished(&self.context.state_dir) {
             let job = folder.id().clone();
             let handle = match JobHandle::attach(&folder).await {
                 Ok(handle) => handle,
                 Err(error) => {
-                    warn!(%job, error = %WithCauses(&error), folder = %folder.path().display(), "not running any more");
+                    warn!(%job, error = %WithCauses(&error), folder = %folder.path().display(), "the job does not run any more");
                     continue;
                 }
             };
@@ -30,8 +30,8 @@ impl Coordinator {
                 continue;
             }
             match self.state.slot_of(&job) {
-                Some(slot) => info!(%job, slot, "still running; taken up again"),
-                None => warn!(%job, "still running; it takes the next slot that becomes free"),
+                Some(slot) => info!(%job, slot, "found a running job"),
+                None => warn!(%job, "found a running job; it gets the next slot that becomes free"),
             }
             let gpus = settings.gpus.map(|indices| self.machine.pool.positions(&indices));
             self.running.insert(job, Running::new(&folder, gpus));
@@ -68,7 +68,7 @@ impl Coordinator {
         }
         let Machine { slots, pool } = &self.machine;
         let settings = slots.settings(slot, pool, &self.context.runner.settings);
-        info!(%job, slot, gpus = ?settings.gpus, folder = %folder.path().display(), "job starts");
+        info!(%job, slot, gpus = ?settings.gpus, folder = %folder.path().display(), "starting the job");
         self.running.insert(job.clone(), Running::new(&folder, slots.gpus(slot)));
         let (context, coordinator) = (self.context.clone(), self.handle.clone());
         let runner = RunnerOptions { settings, ..context.runner.clone() };
@@ -80,7 +80,7 @@ impl Coordinator {
                     job_watch::watch(&context, &coordinator, &folder, &handle).await;
                 }
                 Err(error) => {
-                    warn!(%job, error = %WithCauses(&error), "the job could not be started");
+                    warn!(%job, error = %WithCauses(&error), "cannot start the job");
                     let text =
                         format!("the worker could not start the job: {}", WithCauses(&error));
                     let _ = reply.send(Err(Refusal::new(RefusalCode::Invalid, text)));
@@ -96,8 +96,8 @@ impl Coordinator {
         });
     }
 
-    /// Frees the job's slot when `work` is done. The worker's end only stops the watching: the job
-    /// itself belongs to its own process.
+    /// Frees the job's slot when `work` is done. The end of the worker stops only `work`, because the job runs
+    /// in a process of its own.
     fn spawn_for_job(&self, job: JobId, work: impl Future<Output = ()> + Send + 'static) {
         let (coordinator, ended) = (self.handle.clone(), self.connections.clone());
         self.tasks.spawn(async move {

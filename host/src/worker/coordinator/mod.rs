@@ -1,7 +1,14 @@
-//! Admission: who gets a slot, and what discovery sees of it.
+//! The coordinator: assigns slots to jobs, and publishes the worker's state in the room.
 //!
-//! One task owns the slots. Connections and job watchers send it requests; nobody else changes
-//! the state.
+//! One task owns the slots. Connections and job watchers send it requests; nothing else changes the
+//! state.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `handle` | sends requests to the coordinator |
+//! | `offers` | offers of connections |
+//! | `requests` | questions of peers that arrive through the signaling server |
+//! | `jobs` | starts jobs in their slots, and finds them again after a restart |
 
 mod handle;
 mod jobs;
@@ -35,24 +42,24 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-/// Connections that are not for a new job: each must prove its right, so few need to wait.
+/// The most connections for existing jobs at once. Each must prove its right to a job, so a few suffice.
 const MAX_OTHER_CONNECTIONS: usize = 16;
-/// Job requests whose policies are being asked at this moment.
+/// The most job requests whose policies are evaluated at once.
 const MAX_REQUESTS_IN_FLIGHT: usize = 32;
-/// How long connections get to say goodbye when the worker ends.
+/// How long connections may take to close when the worker ends.
 const GOODBYE: Duration = Duration::from_secs(3);
 
-/// A live connection for a new job.
+/// An open connection for a new job.
 struct NewJobConnection {
     number: u64,
     cancel: CancellationToken,
     /// Whether the client chose its job's id. A Python client does not know the id that this worker chose.
     names_its_job: bool,
-    /// The job, once it runs.
+    /// The job, once it is running.
     job: Option<JobId>,
 }
 
-/// The worker's GPUs, and which slot has which.
+/// The worker's GPUs, and their slots.
 pub(super) struct Machine {
     pub(super) pool: GpuPool,
     pub(super) slots: SlotGpus,
@@ -65,7 +72,7 @@ pub(super) struct Coordinator {
     state: WorkerState,
     machine: Machine,
     running: HashMap<JobId, Running>,
-    /// What discovery sees.
+    /// The properties that the room sees.
     published: serde_json::Map<String, serde_json::Value>,
     new_jobs: HashMap<PeerId, NewJobConnection>,
     next_number: u64,
@@ -106,7 +113,7 @@ impl Coordinator {
         coordinator
     }
 
-    /// Takes over which slots there are, which can run a job, and which is taken first.
+    /// Applies which slots are usable, and in which order they are assigned.
     fn use_slots(&mut self) {
         let Machine { pool, slots } = &self.machine;
         let (usable, order) = (slots.usable(pool), slots.order(pool));
@@ -114,13 +121,13 @@ impl Coordinator {
         self.state.prefer(&order);
     }
 
-    /// How others reach it.
+    /// A handle for other tasks.
     pub(super) fn handle(&self) -> CoordinatorHandle {
         self.handle.clone()
     }
 
-    /// Serves until `shutdown` or until the signaling client is gone for good. With `drain` the jobs
-    /// that run at the shutdown, and their clients, are waited for.
+    /// Serves until `shutdown`, or until the signaling client gives up. With `drain`, waits at the shutdown
+    /// for the running jobs and their clients.
     pub(super) async fn run(
         mut self,
         mut events: mpsc::Receiver<SignalingEvent>,
@@ -130,7 +137,7 @@ impl Coordinator {
         if self.context.maintenance {
             let _ = self.apply(WorkerEvent::Drain);
         }
-        self.take_up_running_jobs().await;
+        self.find_running_jobs().await;
         self.publish().await;
         let mut leaving = false;
         loop {
@@ -152,13 +159,13 @@ impl Coordinator {
                 },
                 Some(request) = self.requests.recv() => self.on_request(request),
                 () = deadline::reached(tick) => { let _ = self.apply(WorkerEvent::Tick { now: Instant::now() }); }
-                // Who still fetches a result is let finish; each connection has its own limits.
+                // Clients may finish downloading their results; each connection has its own limits.
                 () = self.tasks.wait(), if leaving && idle => break,
             }
             self.publish().await;
         }
         self.connections.cancel();
-        // Who still asks for a slot hears at once that the worker ends.
+        // Requests that are still waiting for a slot fail at once.
         drop(self.requests);
         self.tasks.close();
         if tokio::time::timeout(GOODBYE, self.tasks.wait()).await.is_err() {
@@ -166,13 +173,13 @@ impl Coordinator {
         }
     }
 
-    /// Takes no new jobs from here on, and lets everybody see it.
+    /// Stops taking new jobs, and publishes that.
     async fn leave(&mut self, drain: bool) {
         let jobs = self.state.jobs().count();
         match (jobs, drain) {
             (0, _) => info!("asked to end"),
             (_, true) => info!(jobs, "asked to end: waiting for the running jobs"),
-            (_, false) => info!(jobs, "asked to end; running jobs go on by themselves"),
+            (_, false) => info!(jobs, "asked to end; running jobs continue on their own"),
         }
         let _ = self.apply(WorkerEvent::Drain);
         self.publish().await;
@@ -188,7 +195,7 @@ impl Coordinator {
         Ok(after)
     }
 
-    /// Lets policies and discovery see what has changed.
+    /// Publishes changes to the policies and to the room.
     async fn publish(&mut self) {
         let (status, free) = (self.state.status(), self.state.free());
         let Machine { pool, slots } = &self.machine;
@@ -231,8 +238,8 @@ impl Coordinator {
             ServerMessage::Offer(offer) => self.on_offer(offer).await,
             ServerMessage::PeerMessage(message) => self.on_peer_message(message).await,
             ServerMessage::Unreadable(asked) => self.on_unreadable(asked).await,
-            ServerMessage::Error(error) => warn!(error = error.text(), "the server reports"),
-            // Nobody trickles, and the rest answers the signaling client's own questions.
+            ServerMessage::Error(error) => warn!(error = error.text(), "error from the server"),
+            // Candidates are part of the offers, and the signaling client handles the other answers.
             _ => {}
         }
     }
@@ -260,14 +267,14 @@ impl Coordinator {
                     running.seen.progress = progress;
                 }
             }
-            Request::Surveyed { survey } => self.see(&survey),
+            Request::Surveyed { survey } => self.apply_survey(&survey),
             Request::FactsChanged => {}
         }
     }
 
-    /// Takes in what the driver says: slots go out of service and come back, and GPUs that are found
-    /// late get slots of their own.
-    fn see(&mut self, survey: &Survey) {
+    /// Applies a survey: slots go out of service and return, and GPUs that are found later get slots of
+    /// their own.
+    fn apply_survey(&mut self, survey: &Survey) {
         let Machine { pool, slots } = &mut self.machine;
         let (before, count) = (pool.problems(), pool.len());
         pool.see(survey);
@@ -280,7 +287,7 @@ impl Coordinator {
         });
         if pool.len() > count {
             *slots = SlotGpus::plan(&self.context.slots, pool);
-            info!(gpus = pool.len(), slots = slots.len(), "GPUs were found");
+            info!(gpus = pool.len(), slots = slots.len(), "new GPUs found");
         }
         self.context.remember_gpus(pool.identities());
         self.use_slots();
@@ -288,7 +295,7 @@ impl Coordinator {
 
     fn reserve(&mut self, peer: PeerId, wait: Duration) -> Result<(), Refusal> {
         let now = Instant::now();
-        // Reservations that ended a moment ago must not stand in the way.
+        // Release reservations that have just expired.
         let _ = self.apply(WorkerEvent::Tick { now });
         match self.apply(WorkerEvent::NewJob { peer, until: now + wait }) {
             Ok(_) => Ok(()),
@@ -335,7 +342,7 @@ impl Coordinator {
 
     async fn send(&self, message: ClientMessage) {
         if let Err(error) = self.signaling.send(message).await {
-            warn!(%error, "a message could not be sent");
+            warn!(%error, "cannot send a message");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Offers of connections: for new jobs, which need a slot, and for known ones, which need none.
+//! Offers of connections: for new jobs, which need a slot, and for existing jobs, which need none.
 
 use super::handle::Request;
 use super::{Coordinator, NewJobConnection};
@@ -30,7 +30,7 @@ impl Coordinator {
             },
             Purpose::KnownJob { .. } => match self.others.clone().try_acquire_owned() {
                 Ok(permit) => {
-                    info!(%peer, "offer for a known job accepted");
+                    info!(%peer, "accepted an offer for an existing job");
                     let serve = self.serve(offer, self.connections.child_token());
                     self.tasks.spawn(async move {
                         let _permit = permit;
@@ -44,7 +44,7 @@ impl Coordinator {
                 }
             },
             Purpose::Unknown => {
-                let text = "the worker does not know what this offer is for; update the worker";
+                let text = "the worker does not know the purpose of this offer; update the worker";
                 let refusal = Refusal::new(RefusalCode::Invalid, text);
                 self.refuse(&peer, offer.attempt, refusal).await;
             }
@@ -56,11 +56,11 @@ impl Coordinator {
         let number = self.next_number;
         self.next_number += 1;
         let cancel = self.connections.child_token();
-        info!(%peer, number, native = offer.speaks_native(), "offer accepted; slot reserved");
+        info!(%peer, number, native = offer.speaks_native(), "accepted an offer; slot reserved");
         let names_its_job = offer.speaks_native();
         let connection =
             NewJobConnection { number, cancel: cancel.clone(), names_its_job, job: None };
-        // A peer that offers again has given up its earlier attempt.
+        // A peer that sends another offer has abandoned its earlier one.
         if let Some(earlier) = self.new_jobs.insert(peer.clone(), connection) {
             earlier.cancel.cancel();
         }
@@ -90,7 +90,6 @@ impl Coordinator {
                 None => info!(%peer, "connection ended by this worker"),
                 Some(Ok(())) => info!(%peer, "connection done"),
                 Some(Err(error)) => {
-                    // With its causes.
                     let error: &(dyn std::error::Error + 'static) = &error;
                     warn!(%peer, error, "connection ended");
                 }
@@ -98,10 +97,10 @@ impl Coordinator {
         }
     }
 
-    /// Says no in both ways: an `error` frame, which the old server drops, and a peer message,
-    /// which every server carries. A Python client hears neither: only `quit` ends it.
+    /// Sends a refusal in two forms: as an `error` frame, which the Python server drops, and as a peer
+    /// message, which every server forwards. Python clients ignore both; only `quit` ends them.
     pub(super) async fn refuse(&self, peer: &PeerId, attempt: Option<u64>, refusal: Refusal) {
-        info!(%peer, code = ?refusal.code, reason = %refusal.message, "offer refused");
+        info!(%peer, code = ?refusal.code, reason = %refusal.message, "refused an offer");
         let status = self.state.status().as_str().to_owned();
         let busy = matches!(refusal.code, RefusalCode::Busy | RefusalCode::Maintenance);
         let error = ErrorFrame {

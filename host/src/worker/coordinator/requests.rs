@@ -1,4 +1,5 @@
-//! What peers ask by way of the signaling server: whether a job would be taken, and to cancel one.
+//! Questions of peers that arrive through the signaling server: whether the worker takes a job, and to
+//! cancel one.
 
 use super::Coordinator;
 use crate::blocking::blocking;
@@ -29,13 +30,13 @@ impl Coordinator {
         }
     }
 
-    /// Asks the policies beside the main loop, then reserves and answers.
+    /// Evaluates the policies outside the main loop, then reserves a slot and answers.
     async fn on_job_request(&mut self, peer: PeerId, request: JobRequest) {
         if self.state.status() != WorkerStatus::Available {
-            // The peer's own reservation still counts.
+            // A slot may be reserved for this peer already.
             let kept = self.reserve(peer.clone(), RESERVATION);
             if let Err(refusal) = kept {
-                info!(%peer, reason = %refusal.message, "job request refused");
+                info!(%peer, reason = %refusal.message, "refused a job request");
                 return self
                     .respond(&peer, self.response(request.job_id, Err(refusal), None))
                     .await;
@@ -58,7 +59,7 @@ impl Coordinator {
         });
     }
 
-    /// Whoever asks something that makes no sense hears so, instead of waiting for nothing.
+    /// Refuses a malformed question, so that the peer does not wait for an answer in vain.
     pub(super) async fn on_unreadable(&mut self, asked: Unreadable) {
         let Unreadable { sender: peer, question, why } = asked;
         match question {
@@ -75,14 +76,14 @@ impl Coordinator {
         }
     }
 
-    /// Only the peer that a job or a reservation belongs to may cancel it here.
+    /// Cancels a job or a reservation. Only the peer that owns it may do this.
     async fn on_job_cancel(&mut self, peer: PeerId, job_id: String) {
         let job = if self.release(&peer) {
             None
         } else if let Some(job) = self.running_job(&peer, &job_id) {
             Some(job)
         } else {
-            return self.say_not_found(&peer, job_id).await;
+            return self.answer_not_found(&peer, job_id).await;
         };
         let cancelling = Cancelling {
             state_dir: self.context.state_dir.clone(),
@@ -91,19 +92,19 @@ impl Coordinator {
             peer,
             job_id,
         };
-        // A job's process that does not answer must not keep others from their slots.
+        // In a task of its own: a job process that does not answer must not delay admission.
         self.tasks.spawn(cancelling.cancel(job));
     }
 
-    async fn say_not_found(&self, peer: &PeerId, job_id: String) {
-        info!(%peer, "a job that is not this peer's was not cancelled");
+    async fn answer_not_found(&self, peer: &PeerId, job_id: String) {
+        info!(%peer, "did not cancel a job that is not this peer's");
         let status = "not_found".to_owned();
         let payload = AppMessage::JobCancelled { job_id, status, cleanup_complete: true };
         self.send_app(peer, payload).await;
     }
 
-    /// Ends what `peer` has here short of a running job: its reservation, and the connection on
-    /// which its package arrives.
+    /// Releases the reservation of `peer`, and ends the connection over which its package arrives. Returns
+    /// whether there was one.
     fn release(&mut self, peer: &PeerId) -> bool {
         let reserved = |slot: &Slot| matches!(slot, Slot::Reserved { peer: p, .. } if p == peer);
         if !self.state.slots().iter().any(reserved) {
@@ -113,7 +114,7 @@ impl Coordinator {
             connection.cancel.cancel();
         }
         let _ = self.apply(WorkerEvent::PeerGone { peer: peer.clone() });
-        info!(%peer, "reservation given back");
+        info!(%peer, "reservation released");
         true
     }
 
@@ -129,7 +130,7 @@ impl Coordinator {
     }
 }
 
-/// A job that its owner wants ended.
+/// A cancellation by the job's owner.
 struct Cancelling {
     state_dir: PathBuf,
     signaling: SignalingClient,
@@ -139,27 +140,27 @@ struct Cancelling {
 }
 
 impl Cancelling {
-    /// Ends the job, where there is one, and answers. A reservation has ended already.
+    /// Cancels the job, if there is one, and answers. A reservation is released already.
     async fn cancel(self, job: Option<JobId>) {
         if let Some(job) = &job {
             info!(peer = %self.peer, %job, "cancelled by its owner");
-            if let Err(error) = self.tell(job.clone()).await {
-                warn!(%job, error = %WithCauses(&error), "the job could not be told to end");
+            if let Err(error) = self.cancel_job(job.clone()).await {
+                warn!(%job, error = %WithCauses(&error), "cannot cancel the job");
             }
         }
         let payload = AppMessage::JobCancelled {
             job_id: self.job_id,
             status: "cancelled".to_owned(),
-            // The trainer takes a moment; the job's last event says when it is over.
+            // The trainer takes some time to end; the job's last event reports that.
             cleanup_complete: job.is_none(),
         };
         let message = PeerMessage { from_peer_id: self.own_id, to_peer_id: self.peer, payload };
         if let Err(error) = self.signaling.send(ClientMessage::PeerMessage(message)).await {
-            warn!(%error, "an answer could not be sent");
+            warn!(%error, "cannot send an answer");
         }
     }
 
-    async fn tell(&self, job: JobId) -> Result<(), ConnectionError> {
+    async fn cancel_job(&self, job: JobId) -> Result<(), ConnectionError> {
         let state_dir = self.state_dir.clone();
         let folder = blocking(move || JobFolder::open(&state_dir, &job)).await??;
         Ok(JobHandle::attach(&folder).await?.command(JobCommand::Cancel).await?)

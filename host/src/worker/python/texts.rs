@@ -1,16 +1,15 @@
-//! The Python dialect's words for a job's events: pure, so that what a Python client hears is tested without
-//! a connection.
+//! Translates a job's events to texts of the Python dialect. No I/O.
 
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobType};
 use sleap_rtc_protocol::python::WorkerText;
 
-/// A line of the log longer than this is sent in pieces.
+/// A longer line of the log is sent in parts.
 const LONGEST_LINE_BYTES: usize = 16 * 1024;
 
-/// Turns events into words, keeping the unfinished line of the log between them.
+/// Translates events to texts, and keeps the incomplete last line of the log in between.
 pub(super) struct Texts {
     job_type: JobType,
-    /// The client's name of a shared-storage job.
+    /// The client's name for a shared-storage job.
     shared_label: Option<String>,
     line: String,
 }
@@ -35,7 +34,7 @@ impl Texts {
         self.job_type
     }
 
-    /// What the client hears of one event.
+    /// The texts for one event.
     pub(super) fn of(&mut self, event: &JobEvent) -> Vec<WorkerText> {
         let training = self.job_type == JobType::Training;
         match event {
@@ -52,7 +51,7 @@ impl Texts {
                 texts
             }
             JobEvent::Finished { outcome: JobOutcome::Failed { message, .. } } => {
-                // The cause, in the log, where people look.
+                // People look for the cause in the log.
                 self.log(&format!("\n{message}\n"))
             }
             _ => Vec::new(),
@@ -74,7 +73,7 @@ impl Texts {
         }
     }
 
-    /// Said once the job is over, before the result.
+    /// The texts after the job is over, before its result.
     pub(super) fn before_result(&self) -> Vec<WorkerText> {
         match self.job_type {
             JobType::Training => vec![WorkerText::TrainingJobsDone],
@@ -82,7 +81,7 @@ impl Texts {
         }
     }
 
-    /// Said after the result.
+    /// The texts after the result.
     pub(super) fn after_result(&self) -> Vec<WorkerText> {
         match self.job_type {
             JobType::Training => Vec::new(),
@@ -96,11 +95,11 @@ impl Texts {
         match outcome {
             outcome if outcome.is_success() => WorkerText::JobComplete(label, output),
             JobOutcome::Failed { message, .. } => WorkerText::JobFailed(label, message.clone()),
-            _ => WorkerText::JobFailed(label, "the job was ended before it was done".into()),
+            _ => WorkerText::JobFailed(label, "the job ended before it was done".into()),
         }
     }
 
-    /// A job that never ran: the cause, and an end that the client waits for.
+    /// The texts for a job that never ran: the cause, and the end that the client waits for.
     pub(super) fn refusal(&self, cause: &str) -> Vec<WorkerText> {
         let log = WorkerText::Log(format!("Job refused: {cause}\n"));
         match (&self.shared_label, self.job_type) {
@@ -121,7 +120,7 @@ impl Texts {
     fn log(&mut self, text: &str) -> Vec<WorkerText> {
         self.line.push_str(text);
         let end = match self.line.rfind(['\n', '\r']) {
-            // A `\r` begins the next state of a bar, a `\n` ends a line.
+            // `\r` starts the next state of a progress bar, `\n` ends a line.
             Some(at) if self.line.as_bytes()[at] == b'\n' => at + 1,
             Some(at) if at > 0 => at,
             _ if self.line.len() > LONGEST_LINE_BYTES => self.line.len(),
@@ -137,7 +136,7 @@ impl Texts {
         if rest.is_empty() { Vec::new() } else { self.as_log(rest) }
     }
 
-    /// Always with a line break, so that it cannot be taken for a word.
+    /// Log text always has a line break, so that it cannot be taken for a keyword.
     fn as_log(&self, mut text: String) -> Vec<WorkerText> {
         if self.job_type == JobType::Inference {
             let lines = text.split_inclusive(['\n', '\r']).filter(|line| !line.trim().is_empty());
@@ -159,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn log_pieces_become_whole_lines_and_never_words() {
+    fn parts_of_the_log_become_whole_lines_and_never_keywords() {
         let mut texts = Texts::default();
         assert!(texts.of(&log("TRAIN_JOB_END::x")).is_empty());
         assert_eq!(
@@ -174,14 +173,14 @@ mod tests {
     }
 
     #[test]
-    fn a_bar_goes_out_state_by_state() {
+    fn a_progress_bar_is_sent_state_by_state() {
         let mut texts = Texts::default();
         assert!(texts.of(&log("\rEpoch 0: 10%")).is_empty());
         assert_eq!(texts.of(&log("\rEpoch 0: 20%")), [WorkerText::Log("\rEpoch 0: 10%".into())]);
     }
 
     #[test]
-    fn a_failed_run_tells_its_exit_code() {
+    fn a_failed_run_has_its_exit_code() {
         let mut texts = Texts::new(Some(JobType::Inference), None);
         let outcome = JobOutcome::Failed { exit_code: Some(2), message: "no".into() };
         assert_eq!(
