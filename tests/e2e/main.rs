@@ -26,6 +26,7 @@ mod known_jobs;
 mod lanes;
 mod large;
 mod logs;
+mod netcheck;
 mod network;
 mod outlive;
 mod plugin;

@@ -47,6 +47,18 @@ fn said(command: &mut Command) -> (i32, String) {
     (code, process.stderr())
 }
 
+fn netcheck(home: &Path, server: &str) -> Command {
+    let mut command = Site::binary(home, Path::new("/nonexistent"));
+    command.args(["netcheck", "--ice-server", "none", "--signaling", server]);
+    command
+}
+
+/// Runs it to its end; gives the exit code and what it printed.
+fn printed(command: &mut Command) -> (i32, String) {
+    let mut process = Process::start("netcheck", command);
+    (process.wait(SOON), process.stdout())
+}
+
 #[test]
 fn a_dead_ipv6_address_costs_a_quarter_of_a_second() {
     let Some(network) = network() else { return };
@@ -137,6 +149,14 @@ fn where_only_a_proxy_leads_out_both_halves_go_through_it() {
     let connect = format!("CONNECT {} HTTP/1.1", server.address());
     let requests: Vec<_> = asks.try_iter().collect();
     assert_eq!(requests, [connect.as_str(), connect.as_str()]);
+    // The relay is reached the same way, and `netcheck` says by which.
+    let mut command = netcheck(&site.folder("client"), &url);
+    command.env("HTTP_PROXY", &way);
+    let (code, checked) = network.on(Machine::Client, || printed(&mut command));
+    assert!(code == 0 && checked.contains("(HTTP_PROXY)"), "{checked}");
+    assert!(checked.contains("ok    relay"), "{checked}");
+    let requests: Vec<_> = asks.try_iter().collect();
+    assert!(requests.len() > 3 && requests.iter().all(|asked| *asked == connect), "{requests:?}");
     // An exception leads where no route is; and a proxy that is not there is named.
     let (_, excepted) = run(&[("HTTP_PROXY", &way), ("NO_PROXY", "203.0.113.0/24")]);
     assert!(excepted.contains("no connection to 203.0.113.10"), "{excepted}");

@@ -5,6 +5,7 @@
 //! | [`rtc`] | peer connections and data channels |
 //! | [`dialect`] | a data channel that speaks `sleap-rtc/1`: where `rtc` and `transfer` meet |
 //! | [`python`] | a data channel that speaks the Python dialect |
+//! | [`stun`] | this machine's address as others see it |
 //! | `bare` | lanes without files, for benchmarks (feature `bench`) |
 //!
 //! Two peers in one process, over loopback:
@@ -34,3 +35,4 @@ pub mod bare;
 pub mod dialect;
 pub mod python;
 pub mod rtc;
+pub mod stun;

@@ -13,9 +13,13 @@ mod doctor;
 #[cfg_attr(not(feature = "peer"), allow(dead_code, reason = "a server asks nobody for a token"))]
 mod environment;
 pub mod exit;
+#[cfg(feature = "client")]
+mod findings;
 mod init;
 mod interrupt;
 pub mod logging;
+#[cfg(feature = "client")]
+mod netcheck;
 pub mod print;
 #[cfg(feature = "worker")]
 pub mod run_job;
@@ -68,6 +72,10 @@ enum CommandArgs {
     #[cfg(all(feature = "client", feature = "worker"))]
     #[command(after_help = doctor::EXAMPLES)]
     Doctor(doctor::DoctorArgs),
+    /// Check what this machine's network lets through: server, proxy, UDP, relay, …
+    #[cfg(feature = "client")]
+    #[command(after_help = netcheck::EXAMPLES)]
+    Netcheck(netcheck::NetcheckArgs),
     /// Print what the GPU driver reports; started by the worker
     #[cfg(feature = "worker")]
     #[command(name = sleap_rtc_gpu::SUBCOMMAND, hide = true)]
@@ -106,6 +114,9 @@ pub enum Command {
     /// `doctor`
     #[cfg(all(feature = "client", feature = "worker"))]
     Doctor(doctor::DoctorOptions, Box<Config>),
+    /// `netcheck`
+    #[cfg(feature = "client")]
+    Netcheck(netcheck::NetcheckOptions, Box<Config>),
     /// `survey-gpus`
     #[cfg(feature = "worker")]
     SurveyGpus,
@@ -228,6 +239,11 @@ fn parse_in(
             let (options, overrides) = args.check()?;
             Command::Doctor(options, load(overrides)?)
         }
+        #[cfg(feature = "client")]
+        CommandArgs::Netcheck(args) => {
+            let (options, overrides) = args.check()?;
+            Command::Netcheck(options, load(overrides)?)
+        }
         #[cfg(feature = "worker")]
         CommandArgs::SurveyGpus => Command::SurveyGpus,
         #[cfg(feature = "worker")]
@@ -261,6 +277,8 @@ pub async fn run(command: Command) -> Result<Exit, Failure> {
         Command::Client(command, config) => client::run(command, *config).await,
         #[cfg(all(feature = "client", feature = "worker"))]
         Command::Doctor(options, config) => doctor::run(options, &config).await,
+        #[cfg(feature = "client")]
+        Command::Netcheck(options, config) => netcheck::run(options, &config).await,
         #[cfg(feature = "worker")]
         Command::SurveyGpus => worker::survey_gpus(),
         #[cfg(feature = "worker")]

@@ -49,6 +49,11 @@ pub(super) fn own() -> Vec<Own> {
     addresses.collect()
 }
 
+/// Whether one of this machine's interfaces has it.
+pub fn is_own_address(address: IpAddr) -> bool {
+    own().iter().any(|own| own.address == address)
+}
+
 /// What to bind: what the configuration names, with wildcards written out; without any, the
 /// addresses of all interfaces, and loopback.
 pub(super) fn chosen(bind: &[IpAddr]) -> Vec<SocketAddr> {

@@ -22,6 +22,7 @@ mod settings;
 mod socket;
 mod sockets;
 
+pub use addresses::is_own_address;
 pub use channel::{Channel, ChannelError, Message};
 pub use connection::{Connection, Offering, RtcError, answer, offer, offer_channel};
 

@@ -3,21 +3,16 @@
 use super::error::ConnectError;
 use super::reach::reach;
 use super::relay::Relay;
-use super::stream::{Stream, within_deadline};
+use super::stream::within_deadline;
+use super::websocket::{Connection, unexpected, unreachable, upgrade};
 use super::{Identity, SignalingError};
-use crate::websocket_config;
 use futures_util::{SinkExt, StreamExt};
-use hyper::header::LOCATION;
 use sleap_rtc_protocol::ids::RoomCredentials;
 use sleap_rtc_protocol::signaling::{
-    ClientMessage, ErrorFrame, IceServers, MAX_FRAME_BYTES, Metadata, Register, Role, ServerMessage,
+    ClientMessage, ErrorFrame, IceServers, Metadata, Register, Role, ServerMessage,
 };
 use tokio_tungstenite::tungstenite::{Error, Message};
-use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use url::Url;
-
-/// An open WebSocket.
-pub(super) type Connection = WebSocketStream<Box<dyn Stream>>;
 
 /// What a peer registers with.
 #[derive(Debug, Clone)]
@@ -55,44 +50,12 @@ pub(super) async fn open(
 ) -> Result<(Connection, HandedOut), SignalingError> {
     let stream = reach(url).await.map_err(|source| unreachable(url, source))?;
     let late = |late| unreachable(url, late);
-    let mut connection = within_deadline(upgrade(url, stream)).await.map_err(late)??;
+    let mut connection =
+        within_deadline(upgrade(url, url.as_str(), stream)).await.map_err(late)??;
     let handed_out = within_deadline(register(url, &mut connection, registration))
         .await
         .map_err(|_| SignalingError::NoAnswer { what: "a registration" })??;
     Ok((connection, handed_out))
-}
-
-async fn upgrade(url: &Url, stream: Box<dyn Stream>) -> Result<Connection, SignalingError> {
-    let config = websocket_config(MAX_FRAME_BYTES);
-    match client_async_with_config(url.as_str(), stream, Some(config)).await {
-        Ok((connection, _)) => Ok(connection),
-        Err(Error::Http(response)) => {
-            let target = response.headers().get(LOCATION);
-            Err(not_a_websocket(url, response.status(), target))
-        }
-        Err(error @ Error::Protocol(_)) => Err(unexpected(url, error.to_string())),
-        Err(error) => Err(unreachable(url, error)),
-    }
-}
-
-fn not_a_websocket(
-    url: &Url,
-    status: hyper::StatusCode,
-    target: Option<&hyper::header::HeaderValue>,
-) -> SignalingError {
-    match redirection(status, target) {
-        Some(target) => SignalingError::Redirected { url: url.clone(), target },
-        None => unexpected(url, format!("it answers status {status} instead of a WebSocket")),
-    }
-}
-
-/// Where an answer points to, if it is a redirection.
-pub(super) fn redirection(
-    status: hyper::StatusCode,
-    location: Option<&hyper::header::HeaderValue>,
-) -> Option<String> {
-    let location = location.filter(|_| status.is_redirection())?;
-    Some(location.to_str().ok()?.chars().take(300).collect())
 }
 
 async fn register(
@@ -146,14 +109,6 @@ fn refusal(error: &ErrorFrame) -> SignalingError {
     } else {
         SignalingError::Refused { message }
     }
-}
-
-fn unreachable(url: &Url, source: impl Into<ConnectError>) -> SignalingError {
-    SignalingError::Unreachable { url: url.clone(), source: Box::new(source.into()) }
-}
-
-fn unexpected(url: &Url, reason: impl Into<String>) -> SignalingError {
-    SignalingError::Unexpected { url: url.clone(), reason: reason.into() }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Where the signaling server is: a WebSocket and an HTTP address. When only one is given, the other is
 //! derived from it.
 
-use super::error::ProxyError;
+use super::error::{ProxyError, ProxyName};
 use super::proxy;
 use url::Url;
 
@@ -125,6 +125,14 @@ impl Endpoints {
     /// When the environment names something that is no proxy.
     pub fn proxy_url(&self) -> Result<Option<Url>, ProxyError> {
         Ok(proxy::proxy_for(&self.websocket)?.and_then(|proxy| proxy.url()))
+    }
+
+    /// That proxy as messages name it: with the variable that names it, and without its password.
+    ///
+    /// # Errors
+    /// When the environment names something that is no proxy.
+    pub fn proxy(&self) -> Result<Option<ProxyName>, ProxyError> {
+        Ok(proxy::proxy_for(&self.websocket)?.map(|proxy| proxy.name))
     }
 }
 

@@ -1,9 +1,9 @@
 //! The HTTP half of the protocol.
 
-use super::connection::redirection;
 use super::error::ConnectError;
 use super::reach::reach;
 use super::stream::{Stream, within_deadline};
+use super::websocket::redirection;
 use super::{Identity, SignalingError};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};

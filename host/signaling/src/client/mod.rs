@@ -13,15 +13,18 @@ mod roster;
 mod stream;
 mod task;
 mod tls;
+mod websocket;
 
 pub use endpoints::{Address, Endpoints};
-pub use error::{CertificateProblem, ConnectError, ProxyError, SignalingError, TlsFailure};
+pub use error::{
+    CertificateProblem, ConnectError, ProxyError, ProxyName, SignalingError, TlsFailure,
+};
 pub use http::HttpApi;
 pub use relay::Relay;
 pub use roster::Roster;
 pub use tls::certificate_verifier;
 
-use connection::{Connection, HandedOut, Registration};
+use connection::{HandedOut, Registration};
 use roster::Change;
 use sleap_rtc_protocol::ids::{IdToken, PeerId, RoomCredentials};
 use sleap_rtc_protocol::signaling::{
@@ -35,6 +38,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
+use websocket::Connection;
 
 /// How long each step of connecting may take, and each answer.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);

@@ -1,8 +1,22 @@
 //! Where a peer finds the relay of its server, and what admits it there.
 
+use super::SignalingError;
+use super::error::ConnectError;
+use super::reach::reach;
+use super::stream::{Stream, within_deadline};
+use super::websocket::{unreachable, upgrade};
+use futures_util::StreamExt;
+use hyper::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 use sleap_rtc_protocol::ids::RelayToken;
 use sleap_rtc_protocol::signaling::RelayOffer;
+use std::time::{Duration, Instant};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{Error, Message};
 use url::Url;
+
+const PATH: &str = "/relay";
+/// The newest version of the protocol.
+const PROTOCOL: &str = "iroh-relay-v2";
 
 /// The relay of the server at which a peer is registered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +30,23 @@ pub struct Relay {
 }
 
 impl Relay {
+    /// Finds out whether there is a way to the relay, by its path and its protocol, and how long it
+    /// takes to the relay's first word.
+    ///
+    /// # Errors
+    /// When something on the way does not let it through, or something else answers.
+    pub async fn probe(&self) -> Result<Duration, SignalingError> {
+        let start = Instant::now();
+        let mut url = self.url.clone();
+        url.set_path(PATH);
+        // Both are special schemes, so this does not fail.
+        let _ = url.set_scheme(if url.scheme() == "https" { "wss" } else { "ws" });
+        let stream = reach(&url).await.map_err(|source| unreachable(&url, source))?;
+        let greeting = within_deadline(greeting(&url, stream)).await;
+        greeting.map_err(|late| unreachable(&url, late))??;
+        Ok(start.elapsed())
+    }
+
     /// The relay of the server whose WebSocket is at `websocket`.
     pub(super) fn new(websocket: &Url, offer: RelayOffer) -> Option<Self> {
         let host = websocket.host_str()?;
@@ -24,6 +55,22 @@ impl Relay {
         let url = Url::parse(&format!("{scheme}://{host}:{port}/")).ok()?;
         Some(Self { url, token: offer.token, quic_port: offer.address_discovery.then_some(port) })
     }
+}
+
+/// Connects as an endpoint does, and hears what the relay asks of one.
+async fn greeting(url: &Url, stream: Box<dyn Stream>) -> Result<(), SignalingError> {
+    let failed = |error: Error| unreachable(url, error);
+    let mut request = url.as_str().into_client_request().map_err(failed)?;
+    request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PROTOCOL));
+    let mut socket = upgrade(url, request, stream).await?;
+    while let Some(message) = socket.next().await {
+        if matches!(message.map_err(failed)?, Message::Binary(_)) {
+            // It hears no more from us, and needs no goodbye for that.
+            let _ = socket.close(None).await;
+            return Ok(());
+        }
+    }
+    Err(unreachable(url, ConnectError::ClosedEarly))
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! The task that owns the WebSocket: serves it, and reconnects when it is lost.
 
-use super::connection::{self, Connection, HandedOut, Registration, encode};
+use super::connection::{self, HandedOut, Registration, encode};
 use super::relay::Relay;
 use super::roster::Change;
+use super::websocket::Connection;
 use super::{HttpApi, Identity, SignalingError, SignalingEvent};
 use crate::{PING_EVERY, SILENCE_LIMIT, WRITE_DEADLINE, with_causes};
 use futures_util::{SinkExt, StreamExt};

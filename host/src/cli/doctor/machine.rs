@@ -1,6 +1,6 @@
 //! Limits of the system, folders and their locks, sockets, plugins.
 
-use super::{Finding, with_causes};
+use crate::cli::findings::{Finding, with_causes};
 use crate::config::Config;
 use rustix::process::{Resource, getrlimit};
 use sleap_rtc_base::lock::{self, Locked};
@@ -149,8 +149,8 @@ fn plugins(config: &Config) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Verdict;
     use super::*;
+    use crate::cli::findings::Verdict;
 
     #[test]
     fn a_folder_is_written_locked_and_measured() {

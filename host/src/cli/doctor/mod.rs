@@ -3,18 +3,18 @@
 //! | module | what it checks |
 //! |---|---|
 //! | `machine` | limits of the system, folders and their locks, sockets, plugins |
-//! | `network` | the signaling server, the proxy on the way to it, the clock |
 //! | `trainer` | GPUs, their driver, the trainer and its PyTorch |
+//!
+//! The signaling server, the proxy on the way to it and the clock are [`netcheck`](super::netcheck)'s.
 
 mod machine;
-mod network;
 mod trainer;
 
 use super::common::CommonArgs;
-use super::exit::{Exit, ExitWith, Failure};
-use super::print;
+use super::exit::{Exit, Failure};
+use super::findings;
+use super::netcheck;
 use crate::config::{Config, Overrides};
-use serde::Serialize;
 use std::path::PathBuf;
 
 /// The examples under `--help`.
@@ -64,92 +64,12 @@ impl DoctorArgs {
     }
 }
 
-/// What came of one check.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct Finding {
-    check: &'static str,
-    verdict: Verdict,
-    /// What was found.
-    says: String,
-    /// What to do, where something is wrong.
-    advice: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Verdict {
-    Ok,
-    Warn,
-    Fail,
-}
-
-impl Finding {
-    fn ok(check: &'static str, says: impl Into<String>) -> Self {
-        Self { check, verdict: Verdict::Ok, says: says.into(), advice: None }
-    }
-
-    fn warn(check: &'static str, says: impl Into<String>, advice: impl Into<String>) -> Self {
-        let advice = Some(advice.into());
-        Self { check, verdict: Verdict::Warn, says: says.into(), advice }
-    }
-
-    fn fail(check: &'static str, says: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { verdict: Verdict::Fail, ..Self::warn(check, says, advice) }
-    }
-
-    /// One line, and one more for what to do.
-    fn line(&self) -> String {
-        let verdict = match self.verdict {
-            Verdict::Ok => "ok  ",
-            Verdict::Warn => "warn",
-            Verdict::Fail => "fail",
-        };
-        // Other programs' words must not steer the terminal.
-        let plain = |text: &str| text.chars().filter(|c| !c.is_control()).collect::<String>();
-        let line = format!("{verdict}  {:<11} {}\n", self.check, plain(&self.says));
-        match &self.advice {
-            None => line,
-            Some(advice) => format!("{line}      {:<11} → {}\n", "", plain(advice)),
-        }
-    }
-}
-
 /// Checks everything that the options ask for, and prints it.
 pub(super) async fn run(options: DoctorOptions, config: &Config) -> Result<Exit, Failure> {
     let mut findings = machine::check(config, options.for_worker, options.for_client);
     if options.for_worker {
         findings.extend(trainer::check(&config.worker).await);
     }
-    findings.extend(network::check(config).await);
-    let failed = findings.iter().any(|finding| finding.verdict == Verdict::Fail);
-    if options.as_json {
-        let text = serde_json::to_string_pretty(&findings).exit(Exit::Unexpected)?;
-        print::line(&text).exit(Exit::Unexpected)?;
-    } else {
-        let lines: String = findings.iter().map(Finding::line).collect();
-        print::raw(&lines).exit(Exit::Unexpected)?;
-    }
-    Ok(if failed { Exit::Unexpected } else { Exit::Success })
-}
-
-/// An error with its causes, in one line.
-fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_says_what_to_do() {
-        let fine = Finding::ok("gpu", "NVIDIA A40,\u{1b}[2J 46068 MB");
-        assert_eq!(fine.line(), "ok    gpu         NVIDIA A40,[2J 46068 MB\n");
-        let failed = Finding::fail("trainer", "no sleap-nn found", "install it");
-        insta::assert_snapshot!(failed.line(), @"
-        fail  trainer     no sleap-nn found
-                          → install it
-        ");
-    }
+    findings.extend(netcheck::server(config).await);
+    findings::report(&findings, options.as_json)
 }

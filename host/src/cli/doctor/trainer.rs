@@ -1,6 +1,6 @@
 //! GPUs, their driver, the trainer and its PyTorch.
 
-use super::Finding;
+use crate::cli::findings::Finding;
 use crate::config::WorkerConfig;
 use sleap_rtc_gpu::{Health, Survey, visible_devices};
 use sleap_rtc_job::RunnerSettings;
@@ -145,8 +145,8 @@ fn torch(report: Option<&str>, has_gpu: bool) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Verdict;
     use super::*;
+    use crate::cli::findings::Verdict;
 
     #[test]
     fn a_torch_for_the_cpu_beside_a_gpu_fails() {

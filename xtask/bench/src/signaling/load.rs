@@ -33,7 +33,7 @@ const RETURN_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Makes load on one server.
 pub struct Load {
-    server: SocketAddr,
+    pub(super) server: SocketAddr,
     next_number: Cell<usize>,
 }
 
@@ -51,13 +51,18 @@ impl Load {
     }
 
     /// New peers in one room.
-    async fn join(&self, count: usize, room: &RoomCredentials, role: &str) -> Result<Vec<Peer>> {
+    pub(super) async fn join(
+        &self,
+        count: usize,
+        room: &RoomCredentials,
+        role: &str,
+    ) -> Result<Vec<Peer>> {
         let identities = self.identities(count).await?;
         let one = |identity: Identity| identity.register(self.server, room, role);
         stream::iter(identities).map(one).buffered(AT_ONCE).try_collect().await
     }
 
-    async fn room(&self) -> Result<RoomCredentials> {
+    pub(super) async fn room(&self) -> Result<RoomCredentials> {
         let creator = self.identities(1).await?.pop().context("no identity")?;
         creator.create_room(self.server).await
     }

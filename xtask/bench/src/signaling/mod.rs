@@ -4,6 +4,7 @@
 mod load;
 mod peer;
 mod process;
+mod relay;
 mod table;
 
 use anyhow::{Context, Result};
@@ -32,6 +33,15 @@ pub struct SignalingOptions {
     /// Peers that come back when the server is started again.
     #[arg(long, default_value_t = 1_000)]
     returning: usize,
+    /// Peers that are relayed at once, in pairs.
+    #[arg(long, default_value_t = 200)]
+    relayed: usize,
+    /// What each pair of them carries, in bytes each second.
+    #[arg(long, default_value_t = 100_000)]
+    relay_bytes_per_s: usize,
+    /// Measure the relay alone
+    #[arg(long)]
+    relay: bool,
 }
 
 /// Runs every measurement and prints one table.
@@ -53,8 +63,14 @@ async fn measure(
     table: &mut Table,
 ) -> Result<()> {
     let load = Load::new(program.address());
+    if options.relay {
+        let (peers, rate) = (options.relayed, options.relay_bytes_per_s);
+        return load.relayed(peers, rate, &program, table).await.context("relay");
+    }
     load.idle(options.idle, &program, table).await.context("idle peers")?;
     load.messages(options.messages, &program, table).await.context("messages")?;
     load.discovery(options, &program, table).await.context("discovery")?;
+    let (peers, rate) = (options.relayed, options.relay_bytes_per_s);
+    load.relayed(peers, rate, &program, table).await.context("relay")?;
     load.restart(options.returning, program, table).await.context("restart")
 }

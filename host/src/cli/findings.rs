@@ -1,0 +1,100 @@
+//! What the checks of a machine find, and what to do about it: one line each, or JSON.
+
+use super::exit::{Exit, ExitWith, Failure};
+use super::print;
+use serde::Serialize;
+
+/// What came of one check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Finding {
+    /// What was checked.
+    pub(super) check: &'static str,
+    /// How it stands.
+    pub(super) verdict: Verdict,
+    /// What was found.
+    pub(super) says: String,
+    /// What to do, where something is wrong.
+    pub(super) advice: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Verdict {
+    Ok,
+    Warn,
+    Fail,
+}
+
+impl Finding {
+    pub(super) fn ok(check: &'static str, says: impl Into<String>) -> Self {
+        Self { check, verdict: Verdict::Ok, says: says.into(), advice: None }
+    }
+
+    pub(super) fn warn(
+        check: &'static str,
+        says: impl Into<String>,
+        advice: impl Into<String>,
+    ) -> Self {
+        let advice = Some(advice.into());
+        Self { check, verdict: Verdict::Warn, says: says.into(), advice }
+    }
+
+    pub(super) fn fail(
+        check: &'static str,
+        says: impl Into<String>,
+        advice: impl Into<String>,
+    ) -> Self {
+        Self { verdict: Verdict::Fail, ..Self::warn(check, says, advice) }
+    }
+
+    /// One line, and one more for what to do.
+    fn line(&self) -> String {
+        let verdict = match self.verdict {
+            Verdict::Ok => "ok  ",
+            Verdict::Warn => "warn",
+            Verdict::Fail => "fail",
+        };
+        // Other programs' words must not steer the terminal.
+        let plain = |text: &str| text.chars().filter(|c| !c.is_control()).collect::<String>();
+        let line = format!("{verdict}  {:<11} {}\n", self.check, plain(&self.says));
+        match &self.advice {
+            None => line,
+            Some(advice) => format!("{line}      {:<11} → {}\n", "", plain(advice)),
+        }
+    }
+}
+
+/// Prints the findings. Ends with [`Exit::Unexpected`] if one has failed.
+pub(super) fn report(findings: &[Finding], as_json: bool) -> Result<Exit, Failure> {
+    if as_json {
+        let text = serde_json::to_string_pretty(findings).exit(Exit::Unexpected)?;
+        print::line(&text).exit(Exit::Unexpected)?;
+    } else {
+        let lines: String = findings.iter().map(Finding::line).collect();
+        print::raw(&lines).exit(Exit::Unexpected)?;
+    }
+    let failed = findings.iter().any(|finding| finding.verdict == Verdict::Fail);
+    Ok(if failed { Exit::Unexpected } else { Exit::Success })
+}
+
+/// An error with its causes, in one line.
+pub(super) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_what_to_do() {
+        let fine = Finding::ok("gpu", "NVIDIA A40,\u{1b}[2J 46068 MB");
+        assert_eq!(fine.line(), "ok    gpu         NVIDIA A40,[2J 46068 MB\n");
+        let failed = Finding::fail("trainer", "no sleap-nn found", "install it");
+        insta::assert_snapshot!(failed.line(), @"
+        fail  trainer     no sleap-nn found
+                          → install it
+        ");
+    }
+}

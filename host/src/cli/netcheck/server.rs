@@ -1,0 +1,177 @@
+//! The signaling server: the proxy on the way to it, HTTP, TLS, the WebSocket, and the clock.
+
+use crate::cli::findings::{Finding, with_causes};
+use crate::config::Config;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value};
+use sleap_rtc_base::clock::now_ms;
+use sleap_rtc_protocol::ids::{IdToken, RoomCredentials};
+use sleap_rtc_protocol::signaling::{Metadata, Role};
+use sleap_rtc_signaling::client::{
+    Endpoints, HttpApi, Identity, SignalingClient, SignalingError, SignalingEvent,
+};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Each step has deadlines of its own; this one is for all of them.
+const LIMIT: Duration = Duration::from_secs(60);
+/// Certificates and tokens bear more; people who compare logs do not.
+const CLOCK_SKEW_S: u64 = 60;
+/// The variables that may name a proxy.
+const PROXIES: [&str; 6] =
+    ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+
+/// A room of this check's own, with one member.
+pub(super) struct Meeting {
+    pub(super) client: SignalingClient,
+    _events: mpsc::Receiver<SignalingEvent>,
+    room: RoomCredentials,
+    api: HttpApi,
+    token: IdToken,
+}
+
+impl Meeting {
+    /// Leaves the room and deletes it.
+    pub(super) async fn end(self) {
+        self.client.close().await;
+        if let Err(error) = self.api.delete_room(&self.token, &self.room.room_id).await {
+            tracing::debug!(%error, "the room of this check stays until it expires");
+        }
+    }
+}
+
+/// What was found, and a room to find out more in, if there is a way to the server. The member that
+/// waits there publishes `properties`.
+pub(super) async fn check(
+    config: &Config,
+    properties: Map<String, Value>,
+) -> (Vec<Finding>, Option<Meeting>) {
+    let mut findings: Vec<Finding> = proxy(&config.signaling).into_iter().collect();
+    let (http, start) = (&config.signaling.http, Instant::now());
+    let api = HttpApi::new(http);
+    let identity = match tokio::time::timeout(LIMIT, api.sign_in(None)).await {
+        Ok(Ok(identity)) => identity,
+        Ok(Err(error)) => {
+            findings.push(refused(http.as_str(), &error));
+            return (findings, None);
+        }
+        Err(_) => {
+            let says = format!("{http} gives no answer");
+            findings.push(Finding::fail("server", says, "see whether the server runs"));
+            return (findings, None);
+        }
+    };
+    let tls = if http.scheme() == "https" { ", its certificate is trusted" } else { "" };
+    let took = start.elapsed().as_millis();
+    findings.push(Finding::ok("server", format!("{http} answers in {took} ms{tls}")));
+    findings.push(clock(&identity.id_token, now_ms() / 1000));
+    let websocket = &config.signaling.websocket;
+    let meeting = tokio::time::timeout(LIMIT, meet(config, api, identity, properties)).await;
+    let (found, meeting) = match meeting {
+        Ok(Ok(meeting)) => {
+            (Finding::ok("websocket", format!("{websocket} lets peers register")), Some(meeting))
+        }
+        Ok(Err(error)) => {
+            (Finding { check: "websocket", ..refused(websocket.as_str(), &error) }, None)
+        }
+        Err(_) => {
+            let says = format!("{websocket} gives no answer");
+            let advice = "a proxy in front of the server must pass WebSockets";
+            (Finding::fail("websocket", says, advice), None)
+        }
+    };
+    findings.push(found);
+    (findings, meeting)
+}
+
+/// Registers in a room of its own.
+async fn meet(
+    config: &Config,
+    api: HttpApi,
+    identity: Identity,
+    properties: Map<String, Value>,
+) -> Result<Meeting, SignalingError> {
+    let room = api.create_room(&identity.id_token).await?;
+    let metadata = Metadata { tags: Vec::new(), properties };
+    let (endpoints, cancel) = (config.signaling.clone(), CancellationToken::new());
+    let token = identity.id_token.clone();
+    let joining =
+        SignalingClient::connect(endpoints, identity, room.clone(), Role::Client, metadata, cancel);
+    match joining.await {
+        Ok((client, events)) => Ok(Meeting { client, _events: events, room, api, token }),
+        Err(error) => {
+            if let Err(error) = api.delete_room(&token, &room.room_id).await {
+                tracing::debug!(%error, "the room of this check stays until it expires");
+            }
+            Err(error)
+        }
+    }
+}
+
+fn refused(url: &str, error: &SignalingError) -> Finding {
+    let advice = error.advice().unwrap_or_else(|| {
+        "see whether it runs there, and whether a firewall stands between".to_owned()
+    });
+    Finding::fail("server", format!("{url}: {}", with_causes(error)), advice)
+}
+
+/// The server's clock, by the time at which it made our token.
+fn clock(token: &IdToken, now_s: u64) -> Finding {
+    let Some(server_s) = made_at_s(token) else {
+        return Finding::ok("clock", "the server's time is not known");
+    };
+    let skew_s = server_s.abs_diff(now_s);
+    match skew_s > CLOCK_SKEW_S {
+        true => Finding::warn(
+            "clock",
+            format!("this machine and the server are {skew_s} s apart"),
+            "set both by NTP: `timedatectl set-ntp true`",
+        ),
+        false => Finding::ok("clock", format!("within {} s of the server's", skew_s.max(1))),
+    }
+}
+
+fn made_at_s(token: &IdToken) -> Option<u64> {
+    let token = String::from(token.clone());
+    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    serde_json::from_slice::<Value>(&claims).ok()?.get("iat")?.as_u64()
+}
+
+/// The proxy on the way to the server, or the variables that name one and do not apply.
+fn proxy(server: &Endpoints) -> Option<Finding> {
+    match server.proxy() {
+        Err(error) => {
+            let advice = "name one as http://HOST:PORT or https://HOST:PORT, or unset the variable";
+            Some(Finding::fail("proxy", with_causes(&error), advice))
+        }
+        Ok(Some(proxy)) => Some(Finding::ok("proxy", format!("the server is reached by {proxy}"))),
+        Ok(None) => {
+            let is_set = |name: &&str| std::env::var_os(name).is_some_and(|v| !v.is_empty());
+            let set: Vec<&str> = PROXIES.into_iter().filter(is_set).collect();
+            // Their values may hold a password.
+            (!set.is_empty()).then(|| {
+                let set = set.join(", ");
+                Finding::ok("proxy", format!("{set} set; the server is reached without it"))
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::findings::Verdict;
+
+    #[test]
+    fn the_servers_clock_is_in_its_token() {
+        let claims = URL_SAFE_NO_PAD.encode(r#"{"sub":"peer","iat":1000,"exp":2000}"#);
+        let token = IdToken::new(format!("e30.{claims}.x")).unwrap();
+        assert_eq!(clock(&token, 1001).verdict, Verdict::Ok);
+        let found = clock(&token, 5000);
+        assert_eq!(found.verdict, Verdict::Warn);
+        assert!(found.says.contains("4000 s"), "{found:?}");
+        assert_eq!(clock(&IdToken::new("opaque").unwrap(), 0).verdict, Verdict::Ok);
+    }
+}
