@@ -7,6 +7,7 @@ mod full;
 mod old_server;
 mod reconnect;
 mod relay;
+mod relay_tls;
 mod roster;
 mod support;
 mod traffic;

@@ -67,7 +67,7 @@ impl Peer {
 }
 
 /// Whether the relay has admitted it, or why not.
-async fn admission(endpoint: &Endpoint) -> Result<(), String> {
+pub(super) async fn admission(endpoint: &Endpoint) -> Result<(), String> {
     let mut status = endpoint.home_relay_status();
     soon("word from the relay", async {
         loop {
@@ -318,4 +318,25 @@ async fn what_is_no_relay_client_is_answered_plainly() {
     assert_eq!(status, 426);
     assert!(answer["error"].as_str().unwrap().contains("iroh's relay protocol"), "{answer}");
     assert_eq!(server.http("POST /relay", "").await.0, 405);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_relayed_goes_on_when_the_server_was_restarted() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("state.sqlite");
+    let start = |address| TestServer::at(address, Store::open(&file).unwrap());
+    let server = start(([127, 0, 0, 1], 0).into()).await;
+    let address = server.address;
+    let (_, room) = server.room().await;
+    let (one, two) = (peer(&server, &room).await, peer(&server, &room).await);
+    let (from, to) = (one.endpoint().await, two.endpoint().await);
+    let (near, far) = connect(&from, &to, two.address()).await;
+    carry(&near, &far, 100_000).await;
+    server.stop().await;
+    let server = start(address).await;
+    let back = Instant::now();
+    // The same connection: neither end was told of the restart.
+    carry(&near, &far, 100_000).await;
+    println!("relayed again {:.1} s after the server was back", back.elapsed().as_secs_f64());
+    assert_eq!(server.http("GET /health", "").await.1["relay_connections"], 2);
 }
