@@ -37,7 +37,7 @@ pub struct SignalingOptions {
     #[arg(long, default_value_t = 200)]
     relayed: usize,
     /// What each pair of them carries, in bytes each second.
-    #[arg(long, default_value_t = 100_000)]
+    #[arg(long, default_value_t = 50_000)]
     relay_bytes_per_s: usize,
     /// Measure the relay alone
     #[arg(long)]
