@@ -12,6 +12,7 @@ mod plugin;
 mod ranking;
 mod room;
 mod submit;
+mod submit_args;
 pub mod track;
 pub mod train;
 

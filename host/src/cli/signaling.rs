@@ -57,7 +57,7 @@ pub struct SignalingOptions {
     tls: Option<TlsFiles>,
     /// In addition to the configuration.
     trust_proxy: bool,
-    /// Whatever the configuration has.
+    /// Overrides the configuration.
     no_relay: bool,
 }
 

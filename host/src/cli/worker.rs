@@ -82,8 +82,8 @@ impl WorkerArgs {
     }
 }
 
-/// Runs until Ctrl-C or SIGTERM; a second one ends it at once. A hangup does not: jobs outlive
-/// the terminal from which their worker was started.
+/// Runs until Ctrl-C or SIGTERM; a second one ends it at once. SIGHUP is ignored: jobs outlive the
+/// terminal from which their worker was started.
 pub(super) async fn run(options: WorkerOptions, config: Config) -> Result<Exit, Failure> {
     let shutdown = interrupt::until_asked_to_end()?;
     interrupt::at_each_hang_up(|| tracing::info!("SIGHUP is ignored; SIGTERM ends the worker"))?;

@@ -92,13 +92,13 @@ fn lock(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Removes what clients left in `folder` long ago that were killed.
+/// Removes old folders of clients that were killed.
 fn remove_stale(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let is_ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
+        let is_download = entry.file_name().to_string_lossy().starts_with(PREFIX);
         let modified = entry.metadata().and_then(|there| there.modified());
         let is_old = modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > STALE));
-        if is_ours
+        if is_download
             && is_old
             && let Ok(_lock) = lock(&entry.path())
         {
@@ -132,7 +132,7 @@ mod tests {
         assert!(PartialDownload::reopen(here, &one).is_none());
         assert_ne!(PartialDownload::open(here, &job("job-2")).unwrap().path(), first.path());
         drop((first, second));
-        assert_eq!(names(here), [".sleap-rtc-job-1"], "what is empty or a second one is gone");
+        assert_eq!(names(here), [".sleap-rtc-job-1"], "empty folders and second ones are removed");
         let again = PartialDownload::reopen(here, &one).unwrap();
         assert!(again.path().join("part").exists());
         again.discard();

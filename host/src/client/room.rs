@@ -52,7 +52,7 @@ pub(super) struct Connected {
 pub(super) enum RequestReply {
     /// It has reserved a slot.
     Yes(JobResponse),
-    /// It said no.
+    /// It refuses, for this reason.
     No(String),
     /// It did not answer.
     Silent,
@@ -62,7 +62,7 @@ pub(super) enum RequestReply {
 pub(super) enum Offered {
     /// Connected.
     Yes(Box<Connected>),
-    /// It said no.
+    /// It refuses.
     Refused(JobRefused),
     /// It is not in the room, or does not answer.
     Absent(NoWorker),

@@ -1,7 +1,7 @@
-//! SLEAP's loss viewer: it owns the sockets, we connect to them.
+//! SLEAP's loss viewer. It owns the ZeroMQ sockets, and this program connects to them.
 //!
-//! A thread holds the ZMQ sockets, since they cannot be shared; when the [`Viewer`] is dropped it
-//! tells the viewer to close and ends.
+//! A thread holds this program's sockets, since they cannot be shared. It ends when the [`Viewer`] is
+//! dropped, and then asks the loss viewer to close.
 
 #[cfg_attr(not(feature = "viewer"), path = "viewer/absent.rs")]
 mod sockets;
@@ -11,15 +11,15 @@ use sleap_rtc_protocol::job::JobEvent;
 use std::sync::mpsc as blocking;
 use tokio::sync::mpsc;
 
-/// Progress that waits for the viewer; more is dropped, as the viewer only draws a curve.
+/// The most progress messages that wait for the viewer. More are dropped: the viewer only draws a curve.
 const QUEUE: usize = 1024;
 
-/// Where the viewer listens.
+/// The ports of the viewer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ViewerPorts {
-    /// It sends its buttons' commands from here.
+    /// It publishes the commands of its buttons here.
     pub controller: u16,
-    /// It takes progress here.
+    /// It receives progress here.
     pub publish: u16,
 }
 
@@ -32,7 +32,7 @@ pub(super) struct Viewer {
 }
 
 impl Drop for Viewer {
-    /// Waits, at most for the sockets' linger time, so that the viewer hears the end.
+    /// Waits until the viewer has received the end, at most for the sockets' linger time.
     fn drop(&mut self) {
         self.progress = None;
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
@@ -42,7 +42,7 @@ impl Drop for Viewer {
 }
 
 impl Viewer {
-    /// Connects. A viewer that is not there is waited for by ZMQ itself, in the background.
+    /// Connects in the background. ZeroMQ waits for a viewer that is not open yet.
     pub(super) fn open(ports: ViewerPorts) -> Self {
         let (progress, queue) = blocking::sync_channel(QUEUE);
         let (wanted, stop) = mpsc::channel(1);
@@ -54,7 +54,7 @@ impl Viewer {
         Self { progress: Some(progress), stop, thread: Some(thread) }
     }
 
-    /// Tells the viewer what concerns it.
+    /// Sends the events that the viewer shows.
     pub(super) fn show(&self, event: &JobEvent) {
         let message = match event {
             JobEvent::RunStarted { name } => json!({
@@ -70,7 +70,7 @@ impl Viewer {
             }
             _ => return,
         };
-        // A full queue means that nobody reads: the curve loses a point, the job goes on.
+        // If the queue is full, the curve loses a point.
         if let Some(progress) = &self.progress {
             let _ = progress.try_send(message);
         }

@@ -1,7 +1,7 @@
 //! Deserializes the values of a TOML document.
 //!
-//! The types that derive `Deserialize` say which keys there are. What serde reports about them is kept
-//! as a [`Fault`], which gets the line and the full name of its key on its way out.
+//! Types that derive `Deserialize` define the keys. Each error that serde reports becomes a
+//! [`ValueError`], to which the surrounding values add its line and the full name of its key.
 
 use super::error::ConfigError;
 use serde::de::value::StrDeserializer;
@@ -17,22 +17,22 @@ use toml::de::{DeInteger, DeString, DeTable, DeValue};
 
 /// A mistake in a value or a key.
 #[derive(Debug)]
-pub(super) struct Fault {
-    what: What,
+pub(super) struct ValueError {
+    mistake: Mistake,
     /// The line, and the key or the section, once they are known.
     place: Option<(usize, String)>,
 }
 
 #[derive(Debug)]
-enum What {
+enum Mistake {
     UnknownKey { key: String, nearest: Option<&'static str> },
     MissingKey(&'static str),
     Value(String),
 }
 
-impl Fault {
+impl ValueError {
     pub(super) fn wrong_type(expected: &str, found: &DeValue<'_>) -> Self {
-        Fault::custom(format_args!("expects {expected}, not {}", kind(found)))
+        ValueError::custom(format_args!("expects {expected}, not {}", kind(found)))
     }
 
     /// Adds the place, unless a place further inside is known.
@@ -45,38 +45,38 @@ impl Fault {
     pub(super) fn in_file(self, path: &Path) -> ConfigError {
         let path = path.to_owned();
         let (line, key) = self.place.unwrap_or((1, String::new()));
-        match self.what {
-            What::UnknownKey { key: unknown, nearest } => ConfigError::UnknownKey {
+        match self.mistake {
+            Mistake::UnknownKey { key: unknown, nearest } => ConfigError::UnknownKey {
                 path,
                 line,
                 section: key,
                 key: unknown,
                 nearest: nearest.map(str::to_owned),
             },
-            What::MissingKey(missing) => {
+            Mistake::MissingKey(missing) => {
                 let message = "is missing".to_owned();
                 ConfigError::Value { path, line, key: full_name(&key, missing), message }
             }
-            What::Value(message) => ConfigError::Value { path, line, key, message },
+            Mistake::Value(message) => ConfigError::Value { path, line, key, message },
         }
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for ValueError {}
 
-impl fmt::Display for Fault {
+impl fmt::Display for ValueError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.what {
-            What::UnknownKey { key, .. } => write!(f, "unknown key `{key}`"),
-            What::MissingKey(key) => write!(f, "`{key}` is missing"),
-            What::Value(message) => f.write_str(message),
+        match &self.mistake {
+            Mistake::UnknownKey { key, .. } => write!(f, "unknown key `{key}`"),
+            Mistake::MissingKey(key) => write!(f, "`{key}` is missing"),
+            Mistake::Value(message) => f.write_str(message),
         }
     }
 }
 
-impl de::Error for Fault {
+impl de::Error for ValueError {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self { what: What::Value(message.to_string()), place: None }
+        Self { mistake: Mistake::Value(message.to_string()), place: None }
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
@@ -97,12 +97,12 @@ impl de::Error for Fault {
     }
 
     fn unknown_field(key: &str, known: &'static [&'static str]) -> Self {
-        let what = What::UnknownKey { key: key.to_owned(), nearest: nearest(key, known) };
-        Self { what, place: None }
+        let mistake = Mistake::UnknownKey { key: key.to_owned(), nearest: nearest(key, known) };
+        Self { mistake, place: None }
     }
 
     fn missing_field(key: &'static str) -> Self {
-        Self { what: What::MissingKey(key), place: None }
+        Self { mistake: Mistake::MissingKey(key), place: None }
     }
 }
 
@@ -159,17 +159,17 @@ impl<'d> Node<'d> {
         Self { value, lines, key: String::new() }
     }
 
-    fn read<'de, V: Visitor<'de>>(&self, visitor: V) -> Result<V::Value, Fault> {
+    fn read<'de, V: Visitor<'de>>(&self, visitor: V) -> Result<V::Value, ValueError> {
         match self.value {
             DeValue::String(text) => visitor.visit_str(text),
             DeValue::Integer(number) => visitor.visit_i64(integer(number)?),
             DeValue::Float(number) => {
-                visitor.visit_f64(number.as_str().parse().map_err(Fault::custom)?)
+                visitor.visit_f64(number.as_str().parse().map_err(ValueError::custom)?)
             }
             DeValue::Boolean(truth) => visitor.visit_bool(*truth),
             DeValue::Datetime(time) => {
                 let time = toml::Value::Datetime(*time).deserialize_any(visitor);
-                time.map_err(|_| Fault::custom("does not take a date or a time"))
+                time.map_err(|_| ValueError::custom("does not take a date or a time"))
             }
             DeValue::Array(list) => {
                 let (lines, key) = (self.lines, self.key.as_str());
@@ -185,39 +185,43 @@ impl<'d> Node<'d> {
         is_expected: bool,
         expected: &str,
         visitor: V,
-    ) -> Result<V::Value, Fault> {
+    ) -> Result<V::Value, ValueError> {
         match is_expected {
             true => self.read(visitor),
-            false => Err(Fault::wrong_type(expected, self.value)),
+            false => Err(ValueError::wrong_type(expected, self.value)),
         }
     }
 
     /// Reads an integer from 0 to `max`.
-    fn read_number<'de, V: Visitor<'de>>(&self, max: u64, visitor: V) -> Result<V::Value, Fault> {
+    fn read_number<'de, V: Visitor<'de>>(
+        &self,
+        max: u64,
+        visitor: V,
+    ) -> Result<V::Value, ValueError> {
         let DeValue::Integer(number) = self.value else {
-            return Err(Fault::wrong_type("an integer", self.value));
+            return Err(ValueError::wrong_type("an integer", self.value));
         };
         match u64::try_from(integer(number)?) {
             Ok(number) if number <= max => visitor.visit_u64(number),
-            Ok(_) => Err(Fault::custom("expects a smaller integer")),
-            Err(_) => Err(Fault::custom("expects an integer that is not negative")),
+            Ok(_) => Err(ValueError::custom("expects a smaller integer")),
+            Err(_) => Err(ValueError::custom("expects an integer that is not negative")),
         }
     }
 }
 
-fn integer(number: &DeInteger<'_>) -> Result<i64, Fault> {
+fn integer(number: &DeInteger<'_>) -> Result<i64, ValueError> {
     let parsed = i64::from_str_radix(number.as_str(), number.radix());
-    parsed.map_err(|_| Fault::custom("is out of range"))
+    parsed.map_err(|_| ValueError::custom("is out of range"))
 }
 
 impl<'de> Deserializer<'de> for Node<'_> {
-    type Error = Fault;
+    type Error = ValueError;
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         self.read(visitor)
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         visitor.visit_some(self)
     }
 
@@ -225,35 +229,35 @@ impl<'de> Deserializer<'de> for Node<'_> {
         self,
         _name: &'static str,
         visitor: V,
-    ) -> Result<V::Value, Fault> {
+    ) -> Result<V::Value, ValueError> {
         visitor.visit_newtype_struct(self)
     }
 
-    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         self.read_if(self.value.is_str(), "a string", visitor)
     }
 
-    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         self.deserialize_str(visitor)
     }
 
-    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         self.read_if(self.value.is_bool(), "true or false", visitor)
     }
 
-    fn deserialize_u32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_u32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         self.read_number(u32::MAX.into(), visitor)
     }
 
-    fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         self.read_number(u64::MAX, visitor)
     }
 
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         self.read_if(self.value.is_array(), "a list", visitor)
     }
 
-    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         self.read_if(self.value.is_table(), "a table", visitor)
     }
 
@@ -262,7 +266,7 @@ impl<'de> Deserializer<'de> for Node<'_> {
         _name: &'static str,
         _fields: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Fault> {
+    ) -> Result<V::Value, ValueError> {
         self.deserialize_map(visitor)
     }
 
@@ -271,10 +275,10 @@ impl<'de> Deserializer<'de> for Node<'_> {
         _name: &'static str,
         _variants: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Fault> {
+    ) -> Result<V::Value, ValueError> {
         match self.value {
             DeValue::String(word) => visitor.visit_enum(StrDeserializer::new(word)),
-            other => Err(Fault::wrong_type("a string", other)),
+            other => Err(ValueError::wrong_type("a string", other)),
         }
     }
 
@@ -292,16 +296,16 @@ struct Elements<'d> {
 }
 
 impl<'de> SeqAccess<'de> for Elements<'_> {
-    type Error = Fault;
+    type Error = ValueError;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(
         &mut self,
         seed: T,
-    ) -> Result<Option<T::Value>, Fault> {
+    ) -> Result<Option<T::Value>, ValueError> {
         let Some(value) = self.values.next() else { return Ok(None) };
         let line = self.lines.at(value.span().start);
         let node = Node { value: value.get_ref(), lines: self.lines, key: self.key.to_owned() };
-        seed.deserialize(node).map(Some).map_err(|fault| fault.at(line, self.key))
+        seed.deserialize(node).map(Some).map_err(|error| error.at(line, self.key))
     }
 }
 
@@ -335,26 +339,29 @@ impl<'d> Entries<'d> {
 }
 
 impl<'de> MapAccess<'de> for Entries<'_> {
-    type Error = Fault;
+    type Error = ValueError;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(
         &mut self,
         seed: K,
-    ) -> Result<Option<K::Value>, Fault> {
+    ) -> Result<Option<K::Value>, ValueError> {
         let Some(entry) = self.entries.next() else { return Ok(None) };
         let key = seed.deserialize(StrDeserializer::new(entry.key));
-        let key = key.map_err(|fault: Fault| match fault.what {
-            What::UnknownKey { .. } => fault.at(entry.line, self.section),
-            _ => fault.at(entry.line, &full_name(self.section, entry.key)),
+        let key = key.map_err(|error: ValueError| match error.mistake {
+            Mistake::UnknownKey { .. } => error.at(entry.line, self.section),
+            _ => error.at(entry.line, &full_name(self.section, entry.key)),
         })?;
         self.current = Some(entry);
         Ok(Some(key))
     }
 
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Fault> {
-        let entry = self.current.take().ok_or_else(|| Fault::custom("has no value"))?;
+    fn next_value_seed<V: DeserializeSeed<'de>>(
+        &mut self,
+        seed: V,
+    ) -> Result<V::Value, ValueError> {
+        let entry = self.current.take().ok_or_else(|| ValueError::custom("has no value"))?;
         let key = full_name(self.section, entry.key);
         let node = Node { value: entry.value, lines: self.lines, key: key.clone() };
-        seed.deserialize(node).map_err(|fault| fault.at(entry.line, &key))
+        seed.deserialize(node).map_err(|error| error.at(entry.line, &key))
     }
 }

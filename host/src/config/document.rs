@@ -1,6 +1,6 @@
 //! A TOML file: its layers, which layer wins, and the line of each value.
 
-use super::deserialize::{Fault, Lines, Node};
+use super::deserialize::{Lines, Node, ValueError};
 use super::error::ConfigError;
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -54,7 +54,9 @@ impl<'t> Document<'t> {
         let line = self.lines.at(name.span().start);
         match value.into_inner() {
             DeValue::Table(table) => Ok(table),
-            other => Err(Fault::wrong_type("a table", &other).at(line, key).in_file(self.path)),
+            other => {
+                Err(ValueError::wrong_type("a table", &other).at(line, key).in_file(self.path))
+            }
         }
     }
 
@@ -106,7 +108,7 @@ impl<'t> Document<'t> {
 
     fn read<T: for<'de> Deserialize<'de>>(&self, table: DeTable<'t>) -> Result<T, ConfigError> {
         let value = DeValue::Table(table);
-        T::deserialize(Node::root(&value, &self.lines)).map_err(|fault| fault.in_file(self.path))
+        T::deserialize(Node::root(&value, &self.lines)).map_err(|error| error.in_file(self.path))
     }
 }
 

@@ -1,8 +1,8 @@
-//! What can be wrong with a configuration, and where.
+//! Errors in a configuration, with their places.
 
 use std::path::PathBuf;
 
-/// Why there is no configuration. Every text names its file and line, or its variable or option.
+/// Why the configuration cannot be used. Each text names the file and line, or the variable.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
@@ -10,11 +10,11 @@ pub enum ConfigError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: std::io::Error,
     },
-    /// The file is no configuration at all.
+    /// The file is too large.
     #[error("{} is larger than {limit} bytes: not a configuration file", path.display())]
     TooLarge {
         /// The file.
@@ -22,48 +22,48 @@ pub enum ConfigError {
         /// Bytes allowed.
         limit: u64,
     },
-    /// Not TOML.
+    /// The file is not TOML.
     #[error("{}:{line}: {message}", path.display())]
     Syntax {
         /// The file.
         path: PathBuf,
         /// Line, from 1.
         line: usize,
-        /// What the TOML parser said. Never a line of the file: it may hold a secret.
+        /// The error of the TOML parser. Never a line of the file, which may hold a secret.
         message: String,
     },
-    /// A key that nobody knows.
+    /// A key does not exist.
     #[error("{}:{line}: unknown key `{key}`{}{}", path.display(), place(section), did_you_mean(nearest.as_deref()))]
     UnknownKey {
         /// The file.
         path: PathBuf,
         /// Line, from 1.
         line: usize,
-        /// The section that holds it; empty for the top level.
+        /// Its section; empty for the top level.
         section: String,
-        /// The key as it was written.
+        /// The key as written.
         key: String,
-        /// The known key that looks most like it.
+        /// The most similar key that exists.
         nearest: Option<String>,
     },
-    /// A known key with a value of the wrong type, or one that makes no sense.
+    /// A value has the wrong type, or is not allowed.
     #[error("{}:{line}: `{key}` {message}", path.display())]
     Value {
         /// The file.
         path: PathBuf,
         /// Line, from 1.
         line: usize,
-        /// The key with its section.
+        /// The full name of the key.
         key: String,
-        /// What it should be.
+        /// What is expected.
         message: String,
     },
-    /// An environment variable that makes no sense.
+    /// The value of an environment variable is not allowed.
     #[error("the environment variable {name} {message}")]
     Variable {
         /// Its name.
         name: &'static str,
-        /// What it should be.
+        /// What is expected.
         message: String,
     },
 }

@@ -167,8 +167,8 @@ impl<'de> Deserialize<'de> for Misplaced {
 const PYTHON_KEYS: [(&[&str], &str); 3] =
     [(&[], "connection_timeout"), (&[], "chunk_size"), (&["worker"], "io")];
 
-/// Reads `text`, the content of `path`, for the environment of that name. Returns what it says and what
-/// the user should hear of it, one sentence each. Checks every layer, also those that are not in effect.
+/// Reads `text`, the content of `path`, for the environment of that name. Returns the configuration, and
+/// warnings for the user, one sentence each. Checks every layer, also those that are not in effect.
 pub(super) fn read(
     path: &Path,
     text: &str,

@@ -1,9 +1,17 @@
-//! File, environment and options become one checked [`Config`], once, before anything else.
+//! Combines the configuration file, environment variables and options into one checked [`Config`].
 //!
-//! The file is `sleap-rtc.toml` in the working directory, else `~/.sleap-rtc/config.toml`. Its keys
-//! stand at top level, under `[default]`, or under `[environments.NAME]` (`SLEAP_RTC_ENV`); the
-//! more special wins, key by key. Options win over the environment, that over the file, that over
-//! the defaults.
+//! The file is `sleap-rtc.toml` in the working directory, or else `~/.sleap-rtc/config.toml`. A key can be
+//! at the top level, under `[default]`, or under `[environments.NAME]` (`SLEAP_RTC_ENV`); of these, the
+//! last has precedence over the second, and that over the first. Options have precedence over environment
+//! variables, these over the file, and the file over the defaults.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `document` | parses the file, and merges its layers |
+//! | `deserialize` | lets serde read values, with their lines for errors |
+//! | `file` | the keys, their types and their defaults |
+//! | `worker`, `server`, `ice`, `policy`, `values` | the types of values |
+//! | [`units`] | sizes, times and rates |
 
 mod deserialize;
 mod document;
@@ -39,9 +47,9 @@ use values::Rate;
 /// Everything that can be configured, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The file that was read, for the log; `None` when there is none.
+    /// The file that was read, for the log; `None` if there is none.
     pub file: Option<PathBuf>,
-    /// Where the signaling server is.
+    /// The addresses of the signaling server.
     pub signaling: Endpoints,
     /// STUN, TURN and local addresses.
     pub ice: IceConfig,
@@ -56,92 +64,90 @@ pub struct Config {
     pub server: ServerConfig,
     /// A folder that worker and client both see.
     pub shared_storage_root: Option<PathBuf>,
-    /// What the user should hear of, one sentence each.
+    /// Warnings for the user, one sentence each.
     pub warnings: Vec<String>,
 }
 
-/// How a worker works.
+/// The configuration of a worker.
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
-    /// Identity, room and jobs.
+    /// The folder for identity, room and jobs.
     pub state_dir: PathBuf,
-    /// Stands in for detection when set; an empty list means no GPU.
+    /// The GPUs, instead of detected ones; an empty list means no GPU.
     pub gpus: Option<Vec<Gpu>>,
     /// How many jobs may run at once, and on which GPUs.
     pub slots: SlotsConfig,
-    /// What its operator says of it, for policies and people.
+    /// The operator's description of the worker, for policies and people.
     pub properties: serde_json::Map<String, serde_json::Value>,
-    /// Takes no new jobs.
+    /// Whether the worker takes no new jobs.
     pub maintenance: bool,
-    /// How long jobs' folders stay.
+    /// How long job folders are kept.
     pub retention: RetentionConfig,
-    /// The largest package it takes, unpacked.
+    /// The largest package that the worker takes, unpacked, in bytes.
     pub max_package_bytes: u64,
-    /// The most that all transfers of this worker may take of the network, what comes and what goes
-    /// together, in bytes per second.
+    /// The bandwidth of all transfers of this worker together, in both directions, in bytes per second.
     pub bwlimit: Option<u64>,
-    /// How much of what was received is kept to spare sending it again, in bytes; 0 for nothing.
+    /// The size of the cache of received files, in bytes; 0 for no cache.
     pub cache_bytes: u64,
-    /// How long a slot waits for a client whose connection was lost while it sent its package.
+    /// How long a slot waits for a client that lost its connection during the upload.
     pub resume_within: Duration,
-    /// Environment variables that reach the trainer besides the few that it always gets: names, or
-    /// prefixes that end in `*`.
+    /// Environment variables for the trainer, in addition to those that it always gets: names, or prefixes
+    /// that end in `*`.
     pub pass_env: Vec<String>,
-    /// The command that runs sleap-nn, where it is not what `PATH` finds: a program and its first
-    /// arguments.
+    /// The command that runs sleap-nn, instead of the one on `PATH`: a program and its first arguments.
     pub trainer: Option<Vec<String>>,
 }
 
-/// How many jobs a worker may run at once, and on which GPUs. Indices are those of `nvidia-smi`.
+/// How many jobs a worker runs at once, and on which GPUs. GPU indices are those of `nvidia-smi`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum SlotsConfig {
-    /// One slot for each GPU; one on a machine without.
+    /// One slot for each GPU; one slot on a machine without GPUs.
     #[default]
     PerGpu,
-    /// So many, with the GPUs dealt out among them.
+    /// This number of slots, among which the GPUs are distributed.
     Count(usize),
-    /// One for each list, with these GPUs; an empty list means the CPU.
+    /// One slot for each list, with these GPUs; an empty list means the CPU.
     Gpus(Vec<Vec<u32>>),
 }
 
-/// How long the folders of jobs that are over stay on a worker.
+/// How long a worker keeps the folders of finished jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetentionConfig {
-    /// From the last time that the results were fetched; from the end, where there are none.
+    /// Counted from the last fetch of the results, or from the end of a job without results.
     pub keep: Duration,
-    /// From the end, while nobody has fetched the results.
+    /// Counted from the end of a job whose results nobody has fetched.
     pub keep_unfetched: Duration,
-    /// Of all these folders together.
+    /// The most bytes of all these folders together.
     pub bytes: u64,
 }
 
-/// How a client works.
+/// The configuration of a client.
 #[derive(Debug, Clone)]
 pub struct ClientConfig {
-    /// Who submits, told to policies: a claim.
+    /// The user name for policies: a claim, not a proof.
     pub user: Option<String>,
-    /// Records of the jobs that this user has submitted.
+    /// The folder for records of the jobs that this user has submitted.
     pub jobs_dir: PathBuf,
-    /// The most that its transfers may take of the network, in bytes per second.
+    /// The bandwidth of its transfers, in bytes per second.
     pub bwlimit: Option<u64>,
-    /// How long a lost connection to a worker is tried to be made again.
+    /// How long to try to reconnect to a worker.
     pub reconnect_for: Duration,
     /// How long a Python worker may be silent.
     pub python_silence: PythonSilence,
-    /// Where it is noted what was hashed before; `None`: nowhere.
+    /// The file for cached hashes; `None` for no cache.
     pub hashes: Option<PathBuf>,
 }
 
-/// How long a Python worker may say nothing (its keep-alives do not count) before it is given up.
+/// How long a Python worker may be silent (keep-alives do not count) before the client gives up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PythonSilence {
-    /// While a model is trained or applied: validation of a big data set prints nothing.
+    /// During a run: validation of a large data set prints nothing.
     pub in_a_run: Duration,
-    /// At every other moment.
+    /// At any other time.
     pub otherwise: Duration,
 }
 
-/// What options say; they win over everything else.
+/// Options, which have precedence over everything else.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
     /// `--signaling`.
@@ -158,11 +164,10 @@ pub struct Overrides {
     pub bwlimit: Option<u64>,
 }
 
-/// Where configuration comes from, as values: the process is asked once, in
-/// [`Sources::from_process`].
+/// The sources of the configuration, as values. [`Sources::from_process`] reads them from the process.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
-    /// `--config`; nothing else is looked for then.
+    /// `--config`, instead of the usual files.
     pub file: Option<PathBuf>,
     /// The working directory.
     pub cwd: PathBuf,
@@ -170,7 +175,7 @@ pub struct Sources {
     pub home: Option<PathBuf>,
     /// Where programs keep their data, for instance `~/.local/share`.
     pub data_dir: Option<PathBuf>,
-    /// Where programs keep what they can make again, for instance `~/.cache`.
+    /// Where programs keep files that they can make again, for instance `~/.cache`.
     pub cache_dir: Option<PathBuf>,
     /// `SLEAP_RTC_ENV`.
     pub environment: Option<String>,
@@ -183,7 +188,7 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Asks the process and the system. An empty variable counts as unset.
+    /// Reads the environment of the process. An empty variable counts as unset.
     pub fn from_process(file: Option<PathBuf>) -> Self {
         let text = |name| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
         Self {
@@ -207,7 +212,7 @@ impl Sources {
         }
         let in_home = self.home.as_ref().map(|home| home.join(".sleap-rtc/config.toml"));
         let candidates = [Some(self.cwd.join("sleap-rtc.toml")), in_home];
-        // What is there but cannot be read is an error later, not a reason to look further.
+        // A file that exists but cannot be read is an error later; the next one must not hide it.
         candidates.into_iter().flatten().find(|path| path.symlink_metadata().is_ok())
     }
 
@@ -216,7 +221,7 @@ impl Sources {
         base.unwrap_or_else(|| self.cwd.join(".sleap-rtc")).join(name)
     }
 
-    /// A path from the file: relative to the file's folder, `~/` being the user's home.
+    /// Resolves a path of the file: it is relative to the file's folder, and `~/` is the user's home.
     fn path(&self, base: &Path, text: &str) -> PathBuf {
         match (text.strip_prefix("~/"), &self.home) {
             (Some(rest), Some(home)) => home.join(rest),
@@ -228,7 +233,10 @@ impl Sources {
 const DAY: Duration = Duration::from_secs(86_400);
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// Reads everything and checks it.
+/// Loads and checks the configuration.
+///
+/// # Errors
+/// A file that cannot be read, and keys or values that are wrong.
 pub fn load(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigError> {
     let path = sources.find_file();
     let (file, mut warnings) = match &path {
@@ -374,7 +382,7 @@ fn worker(
     }
 }
 
-/// A program that is named by a path may begin with `~/`, and else lies beside the file.
+/// Resolves the program of a command line if it is a path.
 fn trainer(sources: &Sources, base: &Path, mut words: Vec<String>) -> Vec<String> {
     if let Some(program) = words.first_mut().filter(|program| program.contains('/')) {
         *program = sources.path(base, program).to_string_lossy().into_owned();

@@ -38,7 +38,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// Reads a rate, in bytes per second: a size as [`bytes`] reads it, or a number and `kbit`, `Mbit` or
-/// `Gbit`; then `/s`, which may be left out. Nothing at all is no rate.
+/// `Gbit`, optionally followed by `/s`. A rate of 0 is not allowed.
 pub fn rate(text: &str) -> Result<u64, String> {
     let why = || format!("expects a rate such as `10MB/s` or `20Mbit/s`, not `{text}`");
     let size = text.trim().strip_suffix("/s").unwrap_or(text);
@@ -56,7 +56,7 @@ fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
         return whole.checked_mul(*factor);
     }
     let scaled = number.parse::<f64>().ok()? * *factor as f64;
-    // Beyond 2^53 a fraction could not be told from its neighbours.
+    // Above 2^53 a floating-point number is not exact.
     (scaled.is_finite() && (0.0..9e15).contains(&scaled)).then_some(scaled.round() as u64)
 }
 

@@ -39,12 +39,12 @@ pub(super) enum ConnectionError {
 }
 
 impl ConnectionError {
-    /// What the client should hear before the connection ends. `None` if it cannot hear it, or has heard
-    /// it from the transfer.
+    /// What to send to the client before the connection ends. `None` if nothing can be sent, or if the
+    /// transfer has sent it already.
     pub(super) fn refusal(&self) -> Option<Refusal> {
         match self {
             Self::Refused(refusal) => Some(refusal.clone()),
-            // A client that hears nothing reconnects, in vain.
+            // Without a refusal, the client would reconnect in vain.
             Self::Folder(_) | Self::Io(_) => {
                 let text = format!("the worker cannot use the job's folder: {}", WithCauses(self));
                 Some(Refusal::new(RefusalCode::Other, text))

@@ -14,7 +14,7 @@
 //! | `announce` | prints how to join |
 //! | `coordinator` | owns the slots; the only one that changes them |
 //! | `admission` | whether a job can run here, with the policies |
-//! | `facts` | what is known of this worker: as the room sees it, and as its policies do |
+//! | `worker_view` | the facts about this worker: as the room sees them, and as its policies see them |
 //! | `gpus` | surveys the GPUs regularly |
 //! | `gpu_pool` | the GPUs that jobs may have, and the state of each |
 //! | `gpu_memory` | the GPUs that the worker had when it last ran |
@@ -39,7 +39,6 @@ mod connection;
 mod coordinator;
 mod delivery;
 mod error;
-mod facts;
 mod gpu_memory;
 mod gpu_pool;
 mod gpus;
@@ -55,10 +54,10 @@ mod startup;
 mod trainers;
 mod uploads;
 mod usage;
+mod worker_view;
 
 use crate::config::{Config, RetentionConfig, SlotsConfig};
 use coordinator::{Coordinator, Machine};
-use facts::Facts;
 use gpu_memory::GpuMemory;
 use gpu_pool::Identity as GpuIdentity;
 use gpus::Surveys;
@@ -82,6 +81,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 use trainers::KnownTrainers;
+use worker_view::WorkerView;
 
 /// The options of the command line beyond the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -165,7 +165,7 @@ pub(crate) struct WorkerContext {
     retention: RetentionConfig,
     /// Notifies the retention and the usage when a job has ended.
     job_over: watch::Sender<()>,
-    facts: RwLock<Facts>,
+    facts: RwLock<WorkerView>,
 }
 
 impl WorkerContext {
@@ -207,7 +207,7 @@ impl WorkerContext {
     }
 
     /// Changes the facts, and returns those that the room sees.
-    fn update_facts(&self, change: impl FnOnce(&mut Facts)) -> WorkerFacts {
+    fn update_facts(&self, change: impl FnOnce(&mut WorkerView)) -> WorkerFacts {
         let mut facts = self.facts.write().unwrap_or_else(PoisonError::into_inner);
         change(&mut facts);
         facts.worker.clone()

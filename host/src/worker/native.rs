@@ -25,7 +25,7 @@ const FETCH: Duration = Duration::from_secs(60);
 /// How long the last frame may take to reach the client.
 const FLUSH: Duration = Duration::from_secs(5);
 
-/// Serves one client until it has what it wants or is gone.
+/// Serves one client until it is done or disconnects.
 pub(super) async fn serve(client: Client, mut link: WorkerEnd) -> Result<(), ConnectionError> {
     let served = match link.recv_within(FIRST_FRAME).await? {
         ClientFrame::Submit { spec } => submit(&client, &mut link, *spec).await,

@@ -1,7 +1,7 @@
 //! The slots and their GPUs.
 
-use super::facts::SlotView;
 use super::gpu_pool::GpuPool;
+use super::worker_view::SlotView;
 use crate::config::SlotsConfig;
 use sleap_rtc_gpu::Selector;
 use sleap_rtc_job::RunnerSettings;

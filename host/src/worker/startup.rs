@@ -1,6 +1,5 @@
 //! Start-up: finds the GPUs, enters the room, and builds what all connections share.
 
-use super::facts::Facts;
 use super::gpu_memory::GpuMemory;
 use super::gpu_pool::GpuPool;
 use super::gpus::{self, Surveys};
@@ -8,6 +7,7 @@ use super::identity::{self, StateFolder};
 use super::slots::{self, SlotGpus, SlotsError};
 use super::trainers::KnownTrainers;
 use super::uploads::Uploads;
+use super::worker_view::WorkerView;
 use super::{WorkerContext, WorkerError, WorkerRoom};
 use crate::config::{Config, WorkerConfig};
 use sleap_rtc_base::error::WithCauses;
@@ -160,7 +160,7 @@ pub(super) fn context(
         slots: config.worker.slots.clone(),
         retention: config.worker.retention,
         job_over: watch::Sender::new(()),
-        facts: RwLock::new(Facts {
+        facts: RwLock::new(WorkerView {
             worker: own_facts(identity, capabilities),
             slots: Vec::new(),
             gpus: Vec::new(),

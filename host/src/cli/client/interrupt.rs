@@ -42,7 +42,7 @@ pub(super) fn while_following_a_job() -> Result<Interrupts, Failure> {
     Ok(Interrupts::new(signals))
 }
 
-/// The next signal; none comes where nobody listens.
+/// The next signal. Never resolves without a listener.
 async fn next(signals: &mut Option<Signal>) {
     match signals {
         Some(signals) => _ = signals.recv().await,
@@ -50,8 +50,8 @@ async fn next(signals: &mut Option<Signal>) {
     }
 }
 
-/// Whether whoever started this program has it ignore the signal, as `nohup` does. Where the system
-/// does not say, nobody has.
+/// Whether this program was started with the signal ignored, as by `nohup`. On a system without `/proc`,
+/// it counts as not ignored.
 fn is_ignored(kind: SignalKind) -> bool {
     std::fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores(&status, kind))
 }
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nohup_is_seen() {
+    fn nohup_is_recognized() {
         let status = "Name:\tsleap-rtc\nSigBlk:\t0000000000000001\nSigIgn:\t0000000000001001\n";
         assert!(ignores(status, SignalKind::hangup()));
         assert!(!ignores(status, SignalKind::interrupt()));

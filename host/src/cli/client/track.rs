@@ -1,10 +1,9 @@
 //! `sleap-rtc client-track`: sends labels and models to a worker and downloads the predictions.
 
-use super::common::CommonArgs;
-use super::connect::{ConnectArgs, ConnectOptions};
+use super::connect::ConnectOptions;
 use super::environment::Environment;
 use super::exit::Failure;
-use super::limit::LimitArgs;
+use super::submit_args::SubmitArgs;
 use super::train::{existing, found};
 use crate::config::Overrides;
 use sleap_rtc_package::script::Frames;
@@ -42,11 +41,7 @@ pub struct TrackArgs {
     #[command(flatten)]
     settings: TrackSettings,
     #[command(flatten)]
-    connect: ConnectArgs,
-    #[command(flatten)]
-    limit: LimitArgs,
-    #[command(flatten)]
-    common: CommonArgs,
+    submit: SubmitArgs,
 }
 
 /// A tracking job to submit, checked.
@@ -155,7 +150,7 @@ impl TrackArgs {
         self,
         environment: &mut Environment,
     ) -> Result<(TrackOptions, Overrides), Failure> {
-        let connect = self.connect.check(environment)?;
+        let (connect, overrides) = self.submit.check(environment)?;
         let data = existing("--data-path", self.data_path)?;
         if self.model_paths.is_empty() {
             return Err(Failure::usage("--model-paths is missing"));
@@ -165,7 +160,6 @@ impl TrackArgs {
         }
         let output = self.output.unwrap_or_else(free_output);
         check_output(&output, &data)?;
-        let overrides = self.limit.over(self.common.check()?);
         let (models, settings) = (self.model_paths, self.settings);
         Ok((TrackOptions { connect, data, models, output, settings }, overrides))
     }

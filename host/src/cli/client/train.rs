@@ -1,10 +1,9 @@
 //! `sleap-rtc client-train`: sends a package to a worker and downloads the trained models.
 
-use super::common::CommonArgs;
-use super::connect::{ConnectArgs, ConnectOptions};
+use super::connect::ConnectOptions;
 use super::environment::Environment;
 use super::exit::Failure;
-use super::limit::LimitArgs;
+use super::submit_args::SubmitArgs;
 use crate::config::Overrides;
 use std::path::{Path, PathBuf};
 
@@ -38,11 +37,7 @@ pub struct TrainArgs {
     #[arg(long)]
     explain: bool,
     #[command(flatten)]
-    connect: ConnectArgs,
-    #[command(flatten)]
-    limit: LimitArgs,
-    #[command(flatten)]
-    common: CommonArgs,
+    submit: SubmitArgs,
 }
 
 /// A training job to submit, checked.
@@ -66,9 +61,9 @@ impl TrainArgs {
         environment: &mut Environment,
     ) -> Result<(TrainOptions, Overrides), Failure> {
         if self.explain {
-            self.connect.consider_all();
+            self.submit.connect.consider_all();
         }
-        let connect = self.connect.check(environment)?;
+        let (connect, overrides) = self.submit.check(environment)?;
         let package = existing("--pkg-path", self.pkg_path)?;
         if let Some(output) =
             self.output.as_ref().filter(|output| output.exists() && !output.is_dir())
@@ -76,7 +71,6 @@ impl TrainArgs {
             let output = output.display();
             return Err(Failure::usage(format!("--output: {output} is a file, not a folder")));
         }
-        let overrides = self.limit.over(self.common.check()?);
         let (output, explain, inference) = (self.output, self.explain, !self.no_inference);
         Ok((TrainOptions { connect, package, output, inference, explain }, overrides))
     }

@@ -1,5 +1,5 @@
-//! A package's script as Python workers read it: by a pattern of their own, line by line, without a
-//! shell. What the pattern does not fit they pass over without a word.
+//! Rewrites a package's script for Python workers. They match each line against a pattern, without a
+//! shell, and silently ignore lines that do not match.
 
 use sleap_rtc_package::script::{self, RUN_NAME, Run, ScriptFile};
 use sleap_rtc_protocol::job::JobType;
@@ -16,11 +16,11 @@ const WORKERS_OWN: [&str; 4] = [
 #[derive(Debug, PartialEq)]
 pub(super) struct ForPython {
     pub(super) text: String,
-    /// Settings of the original that they never pass on to the trainer.
+    /// Settings of the original that Python workers do not pass on to the trainer.
     pub(super) left_out: Vec<String>,
 }
 
-/// Rewrites the script `text`; says why where no Python worker could do what it asks.
+/// Rewrites the script `text`, or returns why no Python worker could run it.
 pub(super) fn rewrite(job_type: JobType, text: &str) -> Result<ForPython, String> {
     let parsed =
         script::parse(ScriptFile::of(job_type), text).map_err(|error| error.to_string())?;
@@ -40,7 +40,7 @@ pub(super) fn rewrite(job_type: JobType, text: &str) -> Result<ForPython, String
                         .into(),
                 );
             }
-            // Its own words, below.
+            // Rewritten below.
             Run::Track(_) => {}
         }
     }
@@ -53,7 +53,7 @@ pub(super) fn rewrite(job_type: JobType, text: &str) -> Result<ForPython, String
     Ok(ForPython { text: lines.join("\n") + "\n", left_out })
 }
 
-/// The lines of a tracking script, which this program has written itself: each one whole.
+/// The lines of a tracking script. This program writes such scripts itself, one command a line.
 fn tracking_lines(text: &str) -> Result<Vec<String>, String> {
     let commands = text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#'));
     let rewritten = commands.map(|line| {
@@ -65,7 +65,7 @@ fn tracking_lines(text: &str) -> Result<Vec<String>, String> {
     rewritten.collect()
 }
 
-/// Python workers split at blanks, and keep quotes.
+/// Checks that a Python worker reads `word` as one word: it splits at blanks, and keeps quotes.
 fn whole_word(word: &str) -> Result<&str, String> {
     let breaks = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '\\');
     match word.contains(breaks) {
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_sleap_exports_becomes_what_python_workers_look_for() {
+    fn exported_scripts_become_what_python_workers_match() {
         let exported = "#!/bin/bash\n\
             sleap train --config-name centroid.yaml --config-dir . \
             'trainer_config.run_name=\"a.n=12\"' trainer_config.max_epochs=3\n\
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_they_cannot_read_is_said() {
+    fn what_python_workers_cannot_read_is_refused() {
         let spaced = "sleap-nn train --config-name 'my centroid.yaml' --config-dir .\n";
         assert!(rewrite(JobType::Training, spaced).unwrap_err().contains("my centroid.yaml"));
         let json = "sleap-train centroid.json labels.slp\n";

@@ -206,7 +206,7 @@ impl<'a> Submission<'a> {
         let during = "while the job was introduced";
         let after = self.cursor.position();
         let greeting = match self.opening {
-            // The worker's answer tells whether it already has the job, and how much of it.
+            // The worker answers whether it already has the job, and how much of it.
             Opening::Submit(spec, _) if after == EventsAfter::Event(0) => {
                 ClientFrame::Submit { spec: Box::new(spec.clone()) }
             }

@@ -1,4 +1,4 @@
-//! In the place of the sockets, in a program that was built without them.
+//! Replaces the sockets in a program that is built without them.
 
 use super::ViewerPorts;
 use serde_json::Value;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use std::sync::mpsc as blocking;
 use tokio::sync::mpsc;
 
-/// How long one look for the viewer's commands takes.
+/// How long to wait for a command of the viewer before sending progress again.
 const POLL_MS: i64 = 50;
 /// The longest command that is read.
 const MAX_COMMAND_BYTES: usize = 64 * 1024;
@@ -27,7 +27,7 @@ pub(super) fn pump(
     commands.connect(&format!("tcp://127.0.0.1:{}", ports.controller))?;
     loop {
         if commands.poll(zmq::POLLIN, POLL_MS)? > 0 && is_stop(&commands.recv_bytes(0)?) {
-            // One press is enough; more of them find the channel full.
+            // One press is enough: if the channel is full, one is pending.
             let _ = wanted.try_send(());
         }
         loop {

@@ -35,7 +35,7 @@ const LINGER: Duration = Duration::from_secs(10);
 /// The chunk size of Python workers.
 const RESULT_CHUNK_BYTES: usize = 32 * 1024;
 
-/// Serves one Python client until its job is over and its result sent, or the client is gone.
+/// Serves one Python client until its job is over and its result sent, or until it disconnects.
 pub(super) async fn serve(
     client: Client,
     mut link: PythonWorkerEnd,
@@ -49,13 +49,15 @@ pub(super) async fn serve(
     }
     match link.flush(FLUSH).await {
         Ok(()) => {
-            info!(peer = %client.peer, "the client has everything");
+            info!(peer = %client.peer, "the client has received everything");
             // The client closes the connection: it may not have read yet what it has acknowledged.
             if !link.closed_within(LINGER).await {
                 tracing::debug!("the client did not close the connection; closing it");
             }
         }
-        Err(_) => info!(peer = %client.peer, "the client left before it had everything"),
+        Err(_) => {
+            info!(peer = %client.peer, "the client disconnected before it had received everything")
+        }
     }
     served.map_err(|(_, error)| error)
 }
@@ -73,7 +75,7 @@ async fn recv_soon(
     }
 }
 
-/// What the client says before its job begins.
+/// What the client sends before its job begins.
 #[derive(Default)]
 struct Introduction {
     job_type: Option<JobType>,

@@ -15,8 +15,8 @@ pub(super) struct SlotView {
     pub(super) is_usable: bool,
 }
 
-/// The present facts. One task changes them, many read.
-pub(super) struct Facts {
+/// The current facts about this worker. One task changes them, many read them.
+pub(super) struct WorkerView {
     /// As the room sees them.
     pub(super) worker: WorkerFacts,
     /// All slots.
@@ -25,7 +25,7 @@ pub(super) struct Facts {
     pub(super) gpus: Vec<Option<Gpu>>,
 }
 
-impl Facts {
+impl WorkerView {
     /// The facts by which a policy judges a job of `client`: a slot that is reserved for this client counts
     /// as free, and the GPUs are those that the job could get.
     pub(super) fn for_job_of(&self, client: &PeerId) -> WorkerFacts {
@@ -100,8 +100,8 @@ mod tests {
             |(position, slot)| SlotView { slot, gpus: Some(vec![position]), is_usable: true };
         let slots = slots.into_iter().enumerate().map(view).collect();
         let gpus = worker.accelerators.gpus.iter().cloned().map(Some).collect();
-        let mut facts = Facts { worker, slots, gpus };
-        let seen = |facts: &Facts, who| {
+        let mut facts = WorkerView { worker, slots, gpus };
+        let seen = |facts: &WorkerView, who| {
             let seen = facts.for_job_of(&peer(who));
             let models: String = seen.accelerators.gpus.iter().map(|gpu| &*gpu.model).collect();
             (seen.status, seen.slots_free, models)

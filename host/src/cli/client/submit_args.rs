@@ -1,0 +1,29 @@
+//! The options that `client-train` and `client-track` share.
+
+use super::common::CommonArgs;
+use super::connect::{ConnectArgs, ConnectOptions};
+use super::environment::Environment;
+use super::exit::Failure;
+use super::limit::LimitArgs;
+use crate::config::Overrides;
+
+/// Which worker gets the job, and how it gets there.
+#[derive(clap::Args)]
+pub struct SubmitArgs {
+    #[command(flatten)]
+    pub(super) connect: ConnectArgs,
+    #[command(flatten)]
+    limit: LimitArgs,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+impl SubmitArgs {
+    pub(super) fn check(
+        self,
+        environment: &mut Environment,
+    ) -> Result<(ConnectOptions, Overrides), Failure> {
+        let connect = self.connect.check(environment)?;
+        Ok((connect, self.limit.over(self.common.check()?)))
+    }
+}
