@@ -21,6 +21,7 @@ mod gui;
 mod homes;
 mod hostile;
 mod hostile_plugin;
+mod island;
 mod kill;
 mod known_jobs;
 mod lanes;

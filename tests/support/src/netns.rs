@@ -83,6 +83,24 @@ impl Netns {
     }
 }
 
+/// One machine that has nothing but its loopback.
+pub struct Island(Netns);
+
+impl Island {
+    /// A new one.
+    pub fn new() -> io::Result<Self> {
+        Netns::new().map(Self)
+    }
+
+    /// Does `work` there, as [`Network::on`] does.
+    ///
+    /// # Panics
+    /// When the thread cannot enter the namespace, which it could before.
+    pub fn on<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.0.within(work).unwrap_or_else(|error| panic!("on the island: {error}"))
+    }
+}
+
 /// The three machines.
 pub struct Network {
     server: Netns,

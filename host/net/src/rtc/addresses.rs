@@ -54,6 +54,11 @@ pub fn is_own_address(address: IpAddr) -> bool {
     own().iter().any(|own| own.address == address)
 }
 
+/// Whether this machine has no network: nothing but loopback.
+pub(super) fn is_alone() -> bool {
+    own().iter().all(|own| own.address.is_loopback())
+}
+
 /// What to bind: what the configuration names, with wildcards written out; without any, the
 /// addresses of all interfaces, and loopback.
 pub(super) fn chosen(bind: &[IpAddr]) -> Vec<SocketAddr> {

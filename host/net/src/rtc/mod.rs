@@ -80,8 +80,12 @@ impl RtcOptions {
             }
             server
         };
+        let servers = config.servers_with(given).into_iter().filter_map(usable);
+        // Without a network there is no way to servers elsewhere: their names are not asked for.
+        let alone = addresses::is_alone();
+        let in_reach = |server: &IceServer| !alone || server.urls.iter().all(|url| is_here(url));
         Self {
-            servers: config.servers_with(given).into_iter().filter_map(usable).collect(),
+            servers: servers.filter(in_reach).collect(),
             bind: config.bind.clone(),
             gather_limit: GATHER_LIMIT,
             carries: Carries::Conversation,
@@ -98,6 +102,12 @@ impl RtcOptions {
     pub fn with_packet_bytes(self, packet_bytes: u32) -> Self {
         Self { packet_bytes, ..self }
     }
+}
+
+/// Whether a STUN or TURN URL names this machine itself.
+fn is_here(url: &str) -> bool {
+    let host = url.split_once(':').map_or("", |(_, rest)| rest);
+    ["127.", "localhost", "[::1]"].iter().any(|here| host.starts_with(here))
 }
 
 #[cfg(test)]
