@@ -6,6 +6,7 @@
 use anyhow::{Context, Result, bail};
 use sleap_rtc::client::interrupt::Interrupts;
 use sleap_rtc::client::package::{self, TrainingPackage};
+use sleap_rtc::client::videos::VideoSearch;
 use sleap_rtc::client::{self, Job, Join, Output, ReadProgress, SubmitOptions};
 use sleap_rtc::config::{self, Config, Overrides, Sources};
 use sleap_rtc::worker::{self, WorkerOptions, WorkerRoom};
@@ -40,11 +41,13 @@ fn main() -> Result<ExitCode> {
 /// The package with what policies are told of it.
 fn job(path: &Path, output: &Path) -> Result<Job> {
     let package = TrainingPackage { path: path.into(), inference: true };
-    let package = package.open(&Hashes::none(), &ReadProgress::default())?;
+    let package =
+        package.open(VideoSearch::default(), &Hashes::none(), &ReadProgress::default())?;
     let (demands, user) = (Requirements::default(), client::user());
     let description = package::describe_package(&package, JobType::Training, demands, user);
     let output = Output::Models(output.to_owned());
-    Ok(Job { package, shared: None, name: "local".into(), description, output })
+    let (shared, name) = (None, "local".into());
+    Ok(Job { package, shared, skips_inference: false, name, description, output })
 }
 
 async fn run(job: Job) -> Result<PathBuf> {

@@ -113,3 +113,17 @@ fn of_the_client() {
     );
     assert!(std::fs::read(&predictions).unwrap() == std::fs::read(&labels).unwrap());
 }
+
+#[test]
+fn a_file_system_without_room_for_files_is_named() {
+    if !disks() {
+        return;
+    }
+    let site = Site::new();
+    let server = site.server();
+    let worker = site.worker(&server);
+    let client = site.client(&server).train_to(&fixture("train_single.zip"), "out/models");
+    let _disk = Disk::with_files(&client.home().join("out"), 64, 5);
+    let ended = client.session(worker.credentials()).run();
+    ended.assert_code(TRANSFER_FAILED).assert_says(&["no inodes left", "df -i"]);
+}

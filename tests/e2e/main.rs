@@ -48,4 +48,5 @@ mod slots;
 mod track;
 mod train;
 mod trainers;
+mod videos;
 mod wrong_types;

@@ -1,7 +1,7 @@
 //! The tables in `tests/README.md` and in the docs speak of tests that exist.
 
 use crate::support::tests_folder;
-use std::{fs, path::Path};
+use std::{collections::HashSet, fs, path::Path};
 
 /// Looks for each `module::test` that the file at `path` names; gives their number.
 fn check(path: &Path) -> usize {
@@ -31,4 +31,43 @@ fn every_test_that_the_requirements_name_exists() {
 fn every_test_that_the_page_on_switching_names_exists() {
     let named = check(&tests_folder().join("../docs/switching-from-python.md"));
     assert!(named > 40, "only {named} tests named");
+}
+
+/// Every test of the repository, by its name alone.
+fn all_tests(folder: &Path, found: &mut HashSet<String>) {
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            all_tests(&path, found);
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            let source = fs::read_to_string(&path).unwrap();
+            let after = source.split("#[test]").chain(source.split("#[tokio::test")).skip(1);
+            let name = |text: &str| Some(text.split_once("fn ")?.1.split_once('(')?.0.to_owned());
+            found.extend(after.filter_map(name));
+        }
+    }
+}
+
+#[test]
+fn every_line_of_what_is_supported_names_its_tests() {
+    let root = tests_folder().join("..");
+    let mut tests = HashSet::new();
+    for folder in ["host", "tests/e2e"] {
+        all_tests(&root.join(folder), &mut tests);
+    }
+    let table = fs::read_to_string(root.join("docs/packages.md")).unwrap();
+    let mut rows = 0;
+    for row in table.lines().filter(|line| line.starts_with('|') && !line.starts_with("|---")) {
+        let (_, last) = row.trim_end_matches('|').rsplit_once('|').unwrap();
+        let names: Vec<&str> = last.split('`').skip(1).step_by(2).collect();
+        if last.trim() == "tests" {
+            continue;
+        }
+        assert!(!names.is_empty(), "no test: {row}");
+        for name in names {
+            assert!(tests.contains(name), "{name} does not exist: {row}");
+        }
+        rows += 1;
+    }
+    assert!(rows > 40, "only {rows} lines");
 }

@@ -41,6 +41,20 @@ fn a_training_job_reads_and_writes_under_the_root() {
 }
 
 #[test]
+fn no_inference_leaves_the_script_alone_on_shared_storage() {
+    let shared = shared();
+    let package = shared.root.join("package");
+    fs::rename(unpacked(&shared.site, "train_single.zip"), &package).unwrap();
+    let predict = "sleap-nn track -i one.pkg.slp -m models/single_instance -o p.slp\n";
+    fs::write(package.join("inference-script.sh"), predict).unwrap();
+    for (more, count) in [(&["--no-inference"][..], 1), (&[], 3)] {
+        let client = shared.train(package.clone(), shared.root.join(format!("out{count}")));
+        client.arguments(more).run().assert_code(0);
+        assert_eq!(shared.worker.trainer_starts().len(), count);
+    }
+}
+
+#[test]
 fn its_result_can_be_fetched_where_the_storage_is_not() {
     let shared = shared();
     let package = shared.root.join("labels.pkg.zip");

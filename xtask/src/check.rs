@@ -47,7 +47,7 @@ pub fn test(options: &Options) -> Result<ExitCode> {
         let name = "train and track with real sleap-nn";
         steps.check(name, || demo::train_and_track(false));
         let name = "stop and cancel with real sleap-nn";
-        steps.check(name, early_end::stop_and_cancel);
+        steps.check(name, || early_end::stop_and_cancel(&python::sleap_nn()?));
     }
     Ok(steps.finish())
 }

@@ -27,7 +27,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     // With the features of a build of everything, so that the tests need not build it again.
     call(&mut cargo(&["build", "--workspace", "--bin", "sleap-rtc"]))?;
     match options.early_end {
-        true => early_end::stop_and_cancel()?,
+        true => early_end::stop_and_cancel(&python::sleap_nn()?)?,
         false => train_and_track(options.stand_in)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -1,7 +1,7 @@
 //! `stop` and `cancel` with real sleap-nn: what the stand-in trainer of the tests cannot prove.
 
 use crate::loopback::{Loopback, Running, Server, Worker, model_below};
-use crate::programs::call;
+use crate::programs::{call, root};
 use crate::python;
 use anyhow::{Context, Result, bail, ensure};
 use std::{
@@ -22,6 +22,8 @@ const ENDLESS: [(&str, &str); 2] = [
     ("max_epochs: 2\n", "max_epochs: 100000\n"),
     ("stop_training_on_plateau: true", "stop_training_on_plateau: false"),
 ];
+/// A config that every supported release can read.
+const COMPAT: &str = "tests/fixtures/compat/single_instance.yaml";
 /// Opens a checkpoint as sleap-nn does.
 const LOAD: &str = "import sys, torch\n\
     saved = torch.load(sys.argv[1], map_location='cpu', weights_only=False)\n\
@@ -30,9 +32,9 @@ const LOAD: &str = "import sys, torch\n\
 
 /// A job that is stopped after its second epoch gives a model, one that is cancelled gives none;
 /// the binary is built already.
-pub fn stop_and_cancel() -> Result<()> {
-    let trainer = python::sleap_nn()?;
-    let demo = Loopback::new("early-end", &trainer)?;
+pub fn stop_and_cancel(trainer: &Path) -> Result<()> {
+    let demo = Loopback::new("early-end", trainer)?;
+    fs::copy(root().join(COMPAT), demo.folder.join("package/single_instance.yaml"))?;
     demo.configure(&ENDLESS)?;
     let server = demo.start_server()?;
     let worker = demo.start_worker(&server)?;

@@ -16,6 +16,7 @@ mod programs;
 mod python;
 mod step;
 mod torture;
+mod trainers;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,9 @@ cargo xtask bench NAME [OPTIONS]
 cargo xtask torture [--seed N] [--rounds N] [--round K] [--rooms N]
     Kills, freezes, cuts off and fills up whatever takes part in a job, and checks that nothing is
     lost; as root also with networks and disks of its own.
+cargo xtask trainers [VERSION ...]
+    Runs the oldest supported, the pinned and the newest sleap-nn (or these): its options, training,
+    inference script, tracking, videos elsewhere, stop and cancel, failures and what they leave.
 cargo xtask python-peers
     Installs what the independent Python peers of the tests need, into target/.
 
@@ -67,6 +71,9 @@ fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
     }
     if task == "torture" {
         return torture::run(rest);
+    }
+    if task == "trainers" {
+        return trainers::run(rest);
     }
     let mut options = Options::default();
     for argument in rest {

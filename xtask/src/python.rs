@@ -20,6 +20,14 @@ pub fn sleap_nn() -> Result<PathBuf> {
         println!("sleap-nn: {}", program.display());
         return Ok(program.parent().unwrap_or(&program).to_owned());
     }
+    pinned()
+}
+
+/// The version in the pinned packages.
+pub const PINNED: &str = "0.3.5";
+
+/// sleap-nn from the pinned packages, in `target/sleap-nn`: the folder with its programs.
+fn pinned() -> Result<PathBuf> {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         bail!(
             "sleap-nn is not on PATH, and the pinned packages are for Linux on x86-64.\n  \
@@ -27,17 +35,56 @@ pub fn sleap_nn() -> Result<PathBuf> {
              installs it; --stand-in (demo) and --no-real (test) do without"
         );
     }
+    install(&target().join("sleap-nn"), |_| Ok(()))
+}
+
+/// A release of sleap-nn by its version, or the `newest` on PyPI: the folder with its programs, and its
+/// version. What else it needs is pinned, but for sleap-io, which changes along with it.
+pub fn release(wanted: &str) -> Result<(PathBuf, String)> {
+    let venv = target().join(format!("sleap-nn-{wanted}"));
+    if wanted == "newest" {
+        // There may be a newer one since.
+        let _ = fs::remove_file(venv.join(STAMP));
+    }
+    let bin = match wanted {
+        PINNED => pinned()?,
+        _ => install(&venv, |bin| {
+            let name = match wanted {
+                "newest" => "sleap-nn".to_owned(),
+                version => format!("sleap-nn=={version}"),
+            };
+            call(uv(bin).args(["--upgrade", &name]))?;
+            let needs =
+                Command::new(bin.join("python")).args(["-c", NEEDS_OF_SLEAP_IO]).output()?;
+            call(uv(bin).arg(String::from_utf8_lossy(&needs.stdout).trim()))
+        })?,
+    };
+    let said = Command::new(bin.join("python")).args(["-c", VERSION]).output()?;
+    Ok((bin, String::from_utf8_lossy(&said.stdout).trim().to_owned()))
+}
+
+const VERSION: &str = "from importlib.metadata import version; print(version('sleap-nn'))";
+const NEEDS_OF_SLEAP_IO: &str = "from importlib.metadata import requires; \
+    print(next(n.split(';')[0] for n in requires('sleap-nn') if n.startswith('sleap-io')))";
+
+/// uv, about to install packages without what they need.
+fn uv(bin: &Path) -> Command {
+    let mut uv = Command::new(bin.join("uv"));
+    uv.args(["pip", "install", "--quiet", "--no-deps", "--python"]).arg(bin.join("python"));
+    uv
+}
+
+/// Installs the pinned packages into `venv`, and what `more` adds.
+fn install(venv: &Path, more: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     prerequisites::sleap_nn()?;
     let own = root().join("xtask/sleap-nn");
     let (lock, stubs) = (own.join("sleap-nn-cpu.lock"), own.join("cpu_torch_stubs.py"));
-    let venv = target().join("sleap-nn");
     let bin = venv.join("bin");
-    environment(&venv, "python3.11", &[&lock, &stubs], || {
+    environment(venv, "python3.11", &[&lock, &stubs], || {
         println!("installing sleap-nn (CPU only, about 2 GB) into {}", venv.display());
         call(pip(&bin).arg(UV))?;
-        let mut uv = Command::new(bin.join("uv"));
-        uv.args(["pip", "install", "--quiet", "--no-deps", "--python"]).arg(bin.join("python"));
-        call(uv.arg("-r").arg(&lock))?;
+        call(uv(&bin).arg("-r").arg(&lock))?;
+        more(&bin)?;
         let packages = venv.join("lib/python3.11/site-packages");
         call(Command::new("python3.11").arg(&stubs).arg(packages))?;
         call(Command::new(bin.join("sleap-nn")).arg("--version"))
@@ -54,9 +101,15 @@ pub fn interpreter(program: &Path) -> Result<PathBuf> {
 }
 
 /// The environments of the Python peers, each with another aiortc, in folders of
-/// `target/python-peers`.
+/// `target/python-peers`; and one with h5py, as every trainer's is.
 pub fn peers() -> Result<()> {
-    ["oldest", "1.14", "1.15", "newest"].into_iter().try_for_each(peers_with)
+    ["oldest", "1.14", "1.15", "newest"].into_iter().try_for_each(peers_with)?;
+    let packages = root().join("tests/python/hdf5.txt");
+    let venv = target().join("python-peers/hdf5");
+    environment(&venv, "python3", &[&packages], || {
+        println!("installing h5py into {}", venv.display());
+        call(pip(&venv.join("bin")).args(["--only-binary", ":all:", "-r"]).arg(&packages))
+    })
 }
 
 fn peers_with(aiortc: &str) -> Result<()> {
@@ -109,6 +162,9 @@ fn pip(bin: &Path) -> Command {
     command
 }
 
+/// What an environment was filled from.
+const STAMP: &str = "filled-from";
+
 /// Makes a virtual environment and fills it, unless it was filled from the same `inputs` before.
 fn environment(
     venv: &Path,
@@ -121,7 +177,7 @@ fn environment(
         let content = fs::read(input).with_context(|| input.display().to_string())?;
         content.hash(&mut hasher);
     }
-    let (stamp, wanted) = (venv.join("filled-from"), format!("{:016x}", hasher.finish()));
+    let (stamp, wanted) = (venv.join(STAMP), format!("{:016x}", hasher.finish()));
     if fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
         return Ok(());
     }

@@ -168,7 +168,7 @@ impl Toolbox {
         self.find("sleap-train")
     }
 
-    fn find(&self, name: &str) -> Option<PathBuf> {
+    pub(super) fn find(&self, name: &str) -> Option<PathBuf> {
         std::env::split_paths(&self.search_path)
             .filter(|folder| folder.is_absolute())
             .map(|folder| folder.join(name))
@@ -243,6 +243,9 @@ impl Toolbox {
         for (option, old, new) in &run.maps {
             arguments.extend([option.clone(), old.clone(), new.to_string()]);
         }
+        for (old, new) in run.videos.iter().filter(|_| maps_videos(run)) {
+            arguments.extend([VIDEO_PATH_MAP.to_owned(), old.clone(), new.clone()]);
+        }
         arguments.push("++trainer_config.ckpt_dir=\"models\"".to_owned());
         arguments.push(format!("++trainer_config.run_name={}", quoted(run.folder_name())));
         if let Some(Ports { controller, publish }) = ports {
@@ -264,7 +267,8 @@ impl Toolbox {
         made: &HashMap<usize, PathBuf>,
     ) -> Result<CommandLine, CommandError> {
         let (program, mut arguments) = self.find_command(PREDICT)?;
-        arguments.extend(["--data_path".to_owned(), run.data.path.to_string()]);
+        let data = run.mounted.clone().unwrap_or_else(|| run.data.path.to_string());
+        arguments.extend(["--data_path".to_owned(), data]);
         for model in &run.models {
             let folder = match model {
                 Model::Named(place) => place.path.to_string(),
@@ -284,6 +288,14 @@ impl Toolbox {
     }
 }
 
+/// Whether a training finds its videos by an option of sleap-nn. A command line cannot be as long as
+/// the list of a long video's pictures.
+pub(super) fn maps_videos(run: &Train) -> bool {
+    run.videos.len() <= MAX_MAPPED
+}
+
+const MAX_MAPPED: usize = 500;
+const VIDEO_PATH_MAP: &str = "--video-path-map";
 const TRAIN: &str = "train";
 /// What sleap-nn 0.3 calls a prediction, and what it was called before.
 const PREDICT: &str = "predict";

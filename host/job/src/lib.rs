@@ -38,6 +38,7 @@
 //!     name: "labels".into(),
 //!     description: JobDescription::unknown(JobType::Training),
 //!     shared: None,
+//!     skips_inference: false,
 //! };
 //! let folder = JobFolder::create(state.path(), &spec, &PeerId::new("ada")?)?;
 //! let mut events = folder.lock()?;
@@ -67,6 +68,7 @@ pub mod settings;
 mod trainer;
 pub mod trainers;
 mod version;
+mod videos;
 
 pub use control::JobCommand;
 pub use error::JobError;

@@ -122,6 +122,7 @@ mod tests {
         save("of-the-package", "best.ckpt");
         let run = sleap_rtc_package::script::Run::Track(sleap_rtc_package::script::Track {
             data: sleap_rtc_package::script::Folder::default().place("a.slp").unwrap(),
+            mounted: None,
             models: Vec::new(),
             output: sleap_rtc_protocol::path::RelPath::new("b.slp").unwrap(),
             options: Vec::new(),

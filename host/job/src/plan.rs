@@ -3,7 +3,7 @@
 use super::command::{CommandError, Toolbox};
 use sleap_rtc_package::files::find_package;
 use sleap_rtc_package::script::Run;
-use sleap_rtc_package::{CheckError, Checked, PackageFolder, Site, check};
+use sleap_rtc_package::{CheckError, Checked, Mounts, PackageFolder, Site, VideoPaths, check};
 use sleap_rtc_protocol::job::JobType;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +25,8 @@ pub struct Plan {
     pub root: PathBuf,
     /// The runs, in order.
     pub runs: Vec<Run>,
+    /// Where the videos are that its labels name.
+    pub videos: VideoPaths,
     /// What of the package has no effect or is replaced, in words.
     pub remarks: Vec<String>,
 }
@@ -37,13 +39,14 @@ pub fn plan(
     files: &Path,
     claimed: JobType,
     shared_root: Option<&Path>,
+    mounts: &Mounts,
     site: Site<'_>,
 ) -> Result<Plan, PlanError> {
     let (job_type, root) =
         find_package(files, claimed).ok_or(CheckError::NoScript(claimed.script_name()))?;
-    let package = PackageFolder::new(&root).sharing(shared_root);
-    let Checked { runs, remarks } = check(&package, job_type, site)?;
-    Ok(Plan { root, runs, remarks })
+    let package = PackageFolder::new(&root).sharing(shared_root).mounting(mounts);
+    let Checked { runs, videos, remarks } = check(&package, job_type, site)?;
+    Ok(Plan { root, runs, videos, remarks })
 }
 
 impl Plan {

@@ -17,6 +17,7 @@ use super::progress::Progress;
 use super::results::{Results, makes_models};
 use super::settings::RunnerSettings;
 use super::version::installed_version;
+use super::videos;
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_package::Site;
 use sleap_rtc_package::script::{Run, TrainLegacy};
@@ -138,8 +139,10 @@ impl Runner {
         let shared_root = self.settings.shared_root.as_deref();
         let version = self.toolbox.sleap_nn().and_then(|program| installed_version(&program));
         let gpus = self.settings.gpus.as_ref().map_or(0, Vec::len);
-        let site = Site { gpus: Some(gpus), version: version.as_deref() };
-        let plan = plan(&self.folder.files_dir(), job_type, shared_root, site)
+        let skips_inference = self.folder.spec().skips_inference;
+        let site = Site { gpus: Some(gpus), version: version.as_deref(), skips_inference };
+        let mounts = &self.settings.mounts;
+        let plan = plan(&self.folder.files_dir(), job_type, shared_root, mounts, site)
             .map_err(|e| e.to_string())?;
         plan.check_trainers(&self.toolbox).map_err(|e| e.to_string())?;
         Ok(plan)
@@ -162,6 +165,7 @@ impl Runner {
                 },
             },
             Ok(kept) => {
+                self.name_users_videos(plan, &kept).await;
                 self.made.extend(kept.into_iter().next().map(|folder| (index, folder)));
                 outcome
             }
@@ -176,6 +180,40 @@ impl Runner {
         }
     }
 
+    /// Lets the trainer find the videos that `run` reads.
+    async fn place_videos(&self, plan: &Plan, run: &Run) -> Result<(), String> {
+        let Some((labels, moved)) = videos::before(run, &plan.videos) else { return Ok(()) };
+        let files: Vec<PathBuf> = labels.iter().map(|path| path.below(&plan.root)).collect();
+        self.rename(plan, &moved, &files).await.map_err(|why| {
+            format!("the paths of the videos cannot be changed in the labels: {why}")
+        })
+    }
+
+    /// Lets what a run made name the videos as its user's machine does.
+    async fn name_users_videos(&mut self, plan: &Plan, kept: &[PathBuf]) {
+        let (renamed, labels) = (videos::after(&plan.videos), videos::labels_in(kept));
+        if renamed.is_empty() || labels.is_empty() {
+            return;
+        }
+        if let Err(why) = self.rename(plan, &renamed, &labels).await {
+            self.journal.remark(&format!(
+                "the results name the videos as this worker has them, not as your machine does: {why}"
+            ));
+        }
+    }
+
+    async fn rename(
+        &self,
+        plan: &Plan,
+        renamed: &[videos::Renamed],
+        labels: &[PathBuf],
+    ) -> Result<(), String> {
+        let variables = self.settings.trainer_variables();
+        let (toolbox, root) = (&self.toolbox, plan.root.as_path());
+        let renaming = videos::Renaming { toolbox, root, variables: &variables };
+        renaming.rename(renamed, labels).await
+    }
+
     /// Starts the trainer and stays with it to its end.
     async fn follow(
         &mut self,
@@ -188,6 +226,7 @@ impl Runner {
             false => None,
         };
         let ports = progress.as_ref().map(Progress::ports);
+        self.place_videos(plan, run).await?;
         if let Run::TrainLegacy(train) = run {
             write_legacy_config(&plan.root, train).map_err(|error| {
                 format!("{} cannot be used: {}", train.config, WithCauses(&error))

@@ -4,6 +4,7 @@ use super::command::Toolbox;
 use super::error::{JobError, damaged};
 use super::folder::{JobFolder, write_private};
 use serde::{Deserialize, Serialize};
+use sleap_rtc_package::Mounts;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -26,6 +27,8 @@ pub struct RunnerSettings {
     pub gpus: Option<Vec<u32>>,
     /// Shared storage: files of the package may be links into it, which the worker placed.
     pub shared_root: Option<PathBuf>,
+    /// Folders outside of the job in which trainers may read videos.
+    pub mounts: Mounts,
     /// Further variables that a trainer may see; a `*` at the end stands for anything.
     pub pass_env: Vec<String>,
     /// Variables to set for the trainer.
@@ -48,6 +51,7 @@ impl Default for RunnerSettings {
             slot: None,
             gpus: None,
             shared_root: None,
+            mounts: Mounts::default(),
             pass_env: Vec::new(),
             set_env: BTreeMap::new(),
             exit_grace_ms: 60_000,

@@ -33,6 +33,7 @@ pub fn spec(job_type: JobType) -> JobSpec {
         name: "labels".into(),
         description: JobDescription::unknown(job_type),
         shared: None,
+        skips_inference: false,
     }
 }
 

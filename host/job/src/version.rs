@@ -22,7 +22,7 @@ pub(super) async fn of(program: &Path, variables: &[(OsString, OsString)]) -> Op
 /// Looks for the package's metadata beside the Python that the program's first line names.
 pub(super) fn installed_version(program: &Path) -> Option<String> {
     let text = std::fs::read(program).ok()?;
-    let python = interpreter(&text)?;
+    let python = interpreter(&text, |_| None)?;
     let library = python.parent()?.parent()?.join("lib");
     let pythons: Vec<PathBuf> =
         std::fs::read_dir(library).ok()?.flatten().map(|entry| entry.path()).collect();
@@ -33,12 +33,19 @@ pub(super) fn installed_version(program: &Path) -> Option<String> {
 }
 
 /// The Python of a script. Where its path is too long for the first line, a shell starts it in the
-/// second.
-fn interpreter(text: &[u8]) -> Option<PathBuf> {
+/// second; where `env` looks for it, so does `find`.
+pub(super) fn interpreter(
+    text: &[u8],
+    find: impl FnOnce(&str) -> Option<PathBuf>,
+) -> Option<PathBuf> {
     let mut lines = text.split(|byte| *byte == b'\n').take(2).map(|line| {
         std::str::from_utf8(&line[..line.len().min(MAX_LINE_BYTES)]).unwrap_or_default()
     });
-    let first = lines.next()?.strip_prefix("#!")?.split_whitespace().next()?;
+    let mut words = lines.next()?.strip_prefix("#!")?.split_whitespace();
+    let first = words.next()?;
+    if first.ends_with("/env") {
+        return find(words.find(|word| !word.starts_with('-'))?);
+    }
     let second = lines.next().and_then(|line| line.strip_prefix("'''exec' "));
     let long = second.and_then(|line| line.split_whitespace().next());
     Some(PathBuf::from(long.unwrap_or(first).trim_matches('"')))

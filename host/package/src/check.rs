@@ -8,14 +8,21 @@ mod devices;
 mod names;
 mod tracking;
 mod training;
+mod videos;
 
 pub use tracking::check_model;
 pub use training::is_newer;
+pub(super) use videos::listed as listed_videos;
 
+use super::config::{Config, MAX_CONFIG_BYTES};
 use super::files::{Found, PackageFiles, bytes, text};
-use super::script::{self, MAX_SCRIPT_BYTES, Run, ScriptError, ScriptFile};
+use super::script::{self, ListedJob, MAX_SCRIPT_BYTES, Run, ScriptError, ScriptFile};
+use super::videos::VideoPaths;
 use sleap_rtc_protocol::job::JobType;
 use sleap_rtc_protocol::path::RelPath;
+
+/// What an export lists of its own trainings.
+const JOBS: &str = "jobs.yaml";
 
 /// What is known of the machine that will run the package. The client knows less than the worker.
 #[derive(Debug, Clone, Copy, Default)]
@@ -24,6 +31,8 @@ pub struct Site<'a> {
     pub gpus: Option<usize>,
     /// The version of sleap-nn.
     pub version: Option<&'a str>,
+    /// The user wants no predictions after the training.
+    pub skips_inference: bool,
 }
 
 /// What a package asks for.
@@ -31,8 +40,19 @@ pub struct Site<'a> {
 pub struct Checked {
     /// The runs, in order, with everything that they name found in the package.
     pub runs: Vec<Run>,
+    /// Where the videos are that its labels name, as far as the package says so.
+    pub videos: VideoPaths,
     /// What of it has no effect or is replaced, in words.
     pub remarks: Vec<String>,
+}
+
+/// A file of a video that labels name, and that the trainer would not find.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissingVideo {
+    /// As the labels name it.
+    pub name: String,
+    /// One of many pictures that make up the video.
+    pub is_picture: bool,
 }
 
 /// Why a package cannot be run.
@@ -95,14 +115,25 @@ pub enum CheckError {
         "the video {}{}, which {labels} names, is not in the package, and a worker cannot read this \
          machine's disks; export the labels with their pictures (a .pkg.slp, or \"Export Training \
          Job Package\"), or put the video beside the labels",
-        missing.first().map_or("", String::as_str),
+        missing.first().map_or("", |video| video.name.as_str()),
         and_more(missing.len())
     )]
     Videos {
         /// The labels.
         labels: RelPath,
         /// The files that are not there, as the labels name them.
-        missing: Vec<String>,
+        missing: Vec<MissingVideo>,
+    },
+    /// A video that the worker should see.
+    #[error(
+        "the video {video} should be at {place}, and that is no file below one of this worker's \
+         mounts ([worker] mounts in its configuration)"
+    )]
+    NotMounted {
+        /// Its name on the user's machine.
+        video: String,
+        /// Where it should be.
+        place: String,
     },
     /// Labels without labels.
     #[error("{0} has no labelled frames to train on")]
@@ -146,8 +177,10 @@ pub fn check(
 ) -> Result<Checked, CheckError> {
     let file = ScriptFile::of(job_type);
     let script = read_script(package, file)?.ok_or(CheckError::NoScript(file.name()))?;
-    let mut checked = Checked { runs: script.runs, remarks: script.remarks };
+    let videos = videos::read(package)?;
+    let mut checked = Checked { runs: script.runs, videos, remarks: script.remarks };
     if job_type == JobType::Training
+        && !site.skips_inference
         && let Some(script) = read_inference(package)?
     {
         checked.remarks.push(
@@ -159,20 +192,26 @@ pub fn check(
         checked.remarks.extend(script.remarks);
     }
     let mut made = Vec::new();
+    let with = Checking { package, videos: &checked.videos, site };
     for (index, run) in checked.runs.iter_mut().enumerate() {
         match run {
             Run::Train(train) => {
-                let name = training::check(package, train, site, &mut checked.remarks)?;
-                made.push((name, index));
+                made.push((training::check(with, train, &mut checked.remarks)?, index));
             }
-            Run::TrainLegacy(train) => made.push((training::check_legacy(package, train)?, index)),
-            Run::Track(track) => {
-                tracking::check(package, track, &made, site, &mut checked.remarks)?
-            }
+            Run::TrainLegacy(train) => made.push((training::check_legacy(with, train)?, index)),
+            Run::Track(track) => tracking::check(with, track, &made, &mut checked.remarks)?,
         }
     }
     names::separate(&mut checked.runs);
     Ok(checked)
+}
+
+/// What a run is checked with.
+#[derive(Clone, Copy)]
+struct Checking<'a> {
+    package: &'a dyn PackageFiles,
+    videos: &'a VideoPaths,
+    site: Site<'a>,
 }
 
 fn read_script(
@@ -187,7 +226,15 @@ fn read_script(
     let bytes = bytes(package, &path, MAX_SCRIPT_BYTES);
     let bytes = bytes.ok_or(CheckError::LongScript(file.name()))?;
     let text = script::decode(&bytes).ok_or(ScriptError::Encoding(file.name()))?;
-    Ok(Some(script::parse(file, &text)?))
+    Ok(Some(script::parse_listed(file, &text, &listed_jobs(package))?))
+}
+
+/// The trainings that an export lists beside its script: the config and the labels of each.
+fn listed_jobs(package: &dyn PackageFiles) -> Vec<ListedJob> {
+    let text = RelPath::new(JOBS).ok().and_then(|path| text(package, &path, MAX_CONFIG_BYTES));
+    let Some(text) = text else { return Vec::new() };
+    let Ok(jobs) = Config::read(&text) else { return Vec::new() };
+    jobs.texts_of_each("training", ["cfg", "train_labels"])
 }
 
 /// What is to be predicted after the training. SLEAP exports the script without any command where

@@ -58,6 +58,16 @@ impl<'t> Config<'t> {
         one.chain(many).take(MAX_TEXTS).collect()
     }
 
+    /// Two texts of each entry in the list at `key` that has both.
+    pub fn texts_of_each(&self, key: &str, names: [&str; 2]) -> Vec<(String, String)> {
+        let entries = self.get(key).and_then(Yaml::as_vec).into_iter().flatten();
+        let pair = |entry: &Yaml<'_>| {
+            let [one, other] = names.map(|name| entry.as_mapping_get(name).and_then(scalar));
+            Some((one?, other?))
+        };
+        entries.filter_map(pair).take(MAX_TEXTS).collect()
+    }
+
     fn get(&self, key: &str) -> Option<&Yaml<'t>> {
         key.split('.').try_fold(&self.root, |node, key| node.as_mapping_get(key))
     }

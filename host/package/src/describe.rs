@@ -10,6 +10,7 @@ use super::labels::Labels;
 use super::script::{self, MAX_SCRIPT_BYTES, Model, Run, ScriptFile, Setting};
 use sleap_rtc_protocol::job::{JobDescription, JobType};
 use sleap_rtc_protocol::path::RelPath;
+use sleap_rtc_protocol::signaling::MAX_VIDEOS;
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -49,6 +50,8 @@ pub fn describe(package: &dyn PackageFiles, job_type: JobType) -> JobDescription
     else {
         return description;
     };
+    let videos = super::check::listed_videos(package).unwrap_or_default();
+    description.mounted_videos = videos.on_worker().take(MAX_VIDEOS).map(str::to_owned).collect();
     let mut labels = BTreeSet::new();
     for run in &script.runs {
         describe_run(package, run, &mut description, &mut labels);

@@ -1,5 +1,6 @@
 //! A package, as far as checking and describing it need one.
 
+use super::mounts::{Mounts, is_inside};
 use sleap_rtc_protocol::job::JobType;
 use sleap_rtc_protocol::path::RelPath;
 use std::fs::{self, File};
@@ -40,7 +41,7 @@ pub trait PackageFiles {
     /// Bytes of all files, unpacked.
     fn total_bytes(&self) -> Option<u64>;
 
-    /// Whether the trainer can read this file of the exporting machine all the same.
+    /// Whether the trainer can read this file outside of the package, by its whole path.
     fn sees(&self, file: &str) -> bool;
 }
 
@@ -61,12 +62,13 @@ pub fn text(package: &dyn PackageFiles, path: &RelPath, limit_bytes: u64) -> Opt
 pub struct PackageFolder {
     root: PathBuf,
     shared: Option<PathBuf>,
+    mounts: Mounts,
 }
 
 impl PackageFolder {
     /// The package in `root`.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), shared: None }
+        Self { root: root.into(), shared: None, mounts: Mounts::default() }
     }
 
     /// The same where files may be links into the storage at `root`.
@@ -74,6 +76,12 @@ impl PackageFolder {
     pub fn sharing(mut self, root: Option<&Path>) -> Self {
         self.shared = root.map(Path::to_owned);
         self
+    }
+
+    /// The same where videos may be on these mounts.
+    #[must_use]
+    pub fn mounting(self, mounts: &Mounts) -> Self {
+        Self { mounts: mounts.clone(), ..self }
     }
 
     /// The file or folder at `path`, links followed; not found where they lead out of it.
@@ -122,13 +130,8 @@ impl PackageFiles for PackageFolder {
     fn sees(&self, file: &str) -> bool {
         let path = Path::new(file);
         let below = |root: &PathBuf| is_inside(root, path).is_ok_and(|is| is) && path.is_file();
-        path.is_absolute() && self.shared.as_ref().is_some_and(below)
+        self.mounts.holds(path) || path.is_absolute() && self.shared.as_ref().is_some_and(below)
     }
-}
-
-/// Whether `path`, links followed, is below `root`.
-pub fn is_inside(root: &Path, path: &Path) -> io::Result<bool> {
-    Ok(path.canonicalize()?.starts_with(root.canonicalize()?))
 }
 
 fn sum_of_files(folder: &Path, depth: usize, left: &mut usize) -> Option<u64> {

@@ -47,6 +47,13 @@ pub struct Video {
     group: Option<u64>,
 }
 
+impl Video {
+    /// Whether this is one of its files, whatever separators the labels have.
+    pub fn names(&self, file: &str) -> bool {
+        self.files.iter().any(|own| own == file || own.replace('\\', "/") == file)
+    }
+}
+
 /// Whether `file` begins like HDF5.
 pub fn is_hdf5(mut file: impl Read) -> bool {
     let mut start = Vec::new();

@@ -7,6 +7,8 @@
 //! | [`script`] | `train-script.sh`, `track-script.sh` and `inference-script.sh`, as text |
 //! | `config` | the configurations of trainings, which are YAML or JSON |
 //! | [`labels`] | `.slp` files, which are HDF5 |
+//! | [`videos`] | where the videos are that labels name |
+//! | [`mounts`] | where a worker's jobs may read videos |
 //! | [`mod@check`] | all of it: what can be known to fail |
 //! | [`mod@describe`] | all of it: what policies are told |
 //!
@@ -27,11 +29,15 @@ mod config;
 pub mod describe;
 pub mod files;
 pub mod labels;
+pub mod mounts;
 pub mod script;
 #[cfg(test)]
 mod tests;
+pub mod videos;
 
 pub use check::{CheckError, Checked, Site, check, check_model, is_newer};
 pub use describe::{describe, describe_folder};
 pub use files::{Found, PackageFiles, PackageFolder};
 pub use labels::{Labels, Video, is_hdf5};
+pub use mounts::{Mount, Mounts};
+pub use videos::{VIDEO_PATHS, VideoPath, VideoPaths, VideoPlace};

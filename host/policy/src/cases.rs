@@ -59,6 +59,7 @@ fn training() -> JobDescription {
         image: Some(ImageSize { height: 1024, width: 1024, channels: 1 }),
         package_bytes: Some(250_000_000),
         sleap_nn_version: None,
+        mounted_videos: Vec::new(),
         requirements: Requirements { min_gpu_memory_mib: Some(8000) },
         user: Some("ada".into()),
     }
@@ -82,6 +83,7 @@ fn huge_job() -> JobDescription {
         frame_count: Some(u64::MAX),
         package_bytes: Some(u64::MAX),
         sleap_nn_version: None,
+        mounted_videos: Vec::new(),
         ..training()
     }
 }

@@ -70,7 +70,7 @@ pub struct Capabilities {
 }
 
 /// What a worker tells by itself in its metadata: no names for its operator's own properties.
-pub const WORKER_PROPERTIES: [&str; 16] = [
+pub const WORKER_PROPERTIES: [&str; 17] = [
     "gpu_memory_mb",
     "gpu_model",
     "sleap_version",
@@ -87,11 +87,15 @@ pub const WORKER_PROPERTIES: [&str; 16] = [
     "jobs",
     USED_BY_USER,
     PROBLEMS,
+    MOUNTS,
 ];
 
 /// The property that says in words what is wrong with the worker's machine: a list of sentences,
 /// empty when all is well again.
 pub const PROBLEMS: &str = "problems";
+
+/// The property that lists the labels of the worker's mounts, where it has any.
+pub const MOUNTS: &str = "mounts";
 
 /// The property that says how many seconds each user's jobs have had a slot of the worker in the
 /// last seven days: `{"ada": 5400}`.
@@ -222,6 +226,11 @@ impl WorkerFacts {
             }
         }
         changing
+    }
+
+    /// Whether the worker has mounts on which it may see videos.
+    pub fn has_mounts(&self) -> bool {
+        self.properties.get(MOUNTS).and_then(Value::as_array).is_some_and(|list| !list.is_empty())
     }
 
     /// What is wrong with the worker's machine, in words.

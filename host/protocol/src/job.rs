@@ -61,6 +61,9 @@ pub struct JobDescription {
     /// The newest sleap-nn that saved one of the configs: an older one cannot read it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sleap_nn_version: Option<String>,
+    /// Videos that the worker is expected to see on its mounts, by their paths there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounted_videos: Vec<String>,
     /// The user's requirements for a worker.
     #[serde(default)]
     pub requirements: Requirements,
@@ -81,6 +84,7 @@ impl JobDescription {
             image: None,
             package_bytes: None,
             sleap_nn_version: None,
+            mounted_videos: Vec::new(),
             requirements: Requirements::default(),
             user: None,
         }
@@ -129,6 +133,9 @@ pub struct JobSpec {
     /// Set if the package is on shared storage. No files are sent then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shared: Option<SharedPaths>,
+    /// Whether the package's `inference-script.sh` is left alone, where the package is not sent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skips_inference: bool,
 }
 
 /// An event of a job.

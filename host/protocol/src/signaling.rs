@@ -163,9 +163,35 @@ pub enum AppMessage {
         #[serde(default)]
         error: Value,
     },
+    /// Client: asks which of these videos the worker sees on its mounts.
+    VideoRequest {
+        /// At most [`MAX_VIDEOS`].
+        videos: Vec<VideoQuery>,
+    },
+    /// Worker: answers a video request.
+    VideoResponse {
+        /// For each video its path on the worker, where it is there.
+        videos: Vec<Option<String>>,
+    },
     /// A message that this version does not know.
     #[serde(other)]
     Unknown,
+}
+
+/// The most videos that one request may ask about.
+pub const MAX_VIDEOS: usize = 1_000;
+/// The most names that one video may have.
+pub const MAX_VIDEO_NAMES: usize = 8;
+
+/// A video that a worker may see.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VideoQuery {
+    /// What it may be called there: absolute paths, or `LABEL:rest` below a mount. The first one that
+    /// is there counts.
+    pub names: Vec<String>,
+    /// How long it is, where the client has it too, in bytes: another file of its name is not it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
 }
 
 /// The facts of a job that decide which worker accepts it.

@@ -8,6 +8,7 @@ mod jobs;
 mod limit;
 #[cfg_attr(not(feature = "worker"), path = "client/local/absent.rs")]
 mod local;
+mod paths;
 mod plugin;
 mod ranking;
 mod room;

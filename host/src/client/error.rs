@@ -9,7 +9,7 @@ use sleap_rtc_net::rtc::RtcError;
 use sleap_rtc_package::CheckError;
 use sleap_rtc_policy::PolicyError;
 use sleap_rtc_protocol::ids::PeerId;
-use sleap_rtc_protocol::path::{PathError, RelPath};
+use sleap_rtc_protocol::path::PathError;
 use sleap_rtc_protocol::session::JobString;
 use sleap_rtc_signaling::client::SignalingError;
 use sleap_rtc_transfer::{ArchiveError, StorageError, TransferError};
@@ -204,17 +204,6 @@ pub enum PackageFault {
     /// Too many labels whose videos are not in the package.
     #[error("too many of its labels have their videos elsewhere")]
     TooManyLabels,
-    /// Two videos of the same name.
-    #[error(
-        "{labels} names two videos called {name}, and the trainer finds videos by that name alone: \
-         rename one, or choose one with --video-index"
-    )]
-    VideoName {
-        /// The labels.
-        labels: RelPath,
-        /// The name.
-        name: String,
-    },
     /// `--frames` without `--video-index`, for labels with several videos.
     #[error(
         "{data} has {videos} videos: choose the one whose frames to predict with --video-index"
@@ -259,6 +248,14 @@ impl PackageFault {
 impl From<PackageFault> for ClientError {
     fn from(fault: PackageFault) -> Self {
         Self::Package(PackageError { path: None, fault })
+    }
+}
+
+impl PackageFault {
+    /// A file of the user's that cannot be read.
+    pub(super) fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Folder { path, source }
     }
 }
 
@@ -343,6 +340,17 @@ pub enum JobRefused {
          does not support; start that worker without a secret, or use this program's worker"
     )]
     PythonSecret(PeerId),
+    /// A Python worker would send no predictions.
+    #[error(
+        "worker {0} is a Python worker, and no known version sends predictions back: use a worker that \
+         runs this program"
+    )]
+    PythonTracking(PeerId),
+    /// A Python worker has no mounts.
+    #[error(
+        "worker {0} is a Python worker, which cannot see the videos: use a worker that runs this program"
+    )]
+    PythonMounts(PeerId),
     /// A Python worker cannot use the shared storage.
     #[error(
         "worker {worker} cannot use the shared storage: {why}; without --shared-storage-root the \
@@ -411,6 +419,12 @@ pub enum JobFailure {
          download what it had saved with `sleap-rtc fetch`"
     )]
     Interrupted,
+    /// The same, and there is nothing to download.
+    #[error(
+        "the job was interrupted on the worker (the machine restarted, its user logged out, or the job \
+         was killed), and it had saved nothing by then"
+    )]
+    NothingSaved,
 }
 
 /// How a worker violates the protocol.

@@ -1,10 +1,12 @@
 //! A listed package of this machine, for the code that checks and describes packages.
 
+use sleap_rtc_package::mounts::is_inside;
 use sleap_rtc_package::{Found, PackageFiles};
 use sleap_rtc_protocol::path::RelPath;
 use sleap_rtc_transfer::Listing;
+use std::collections::HashSet;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Labels inside an archive are unpacked and read up to this size. The contents of larger ones stay
 /// unknown.
@@ -13,12 +15,22 @@ const MAX_UNPACKED_BYTES: u64 = 512 << 20;
 /// The files of a listed package.
 pub(super) struct ListedPackage<'a> {
     listing: &'a Listing,
+    /// Files that the worker reads by their whole paths.
+    seen: HashSet<String>,
+    shared_root: Option<PathBuf>,
     scratch: Option<tempfile::TempDir>,
 }
 
 impl<'a> ListedPackage<'a> {
     pub(super) fn new(listing: &'a Listing) -> Self {
-        Self { listing, scratch: tempfile::tempdir().ok() }
+        let scratch = tempfile::tempdir().ok();
+        Self { listing, seen: HashSet::new(), shared_root: None, scratch }
+    }
+
+    /// The same with what the worker reads by whole paths: on its mounts, and below a folder that both
+    /// sides share.
+    pub(super) fn seeing(self, seen: HashSet<String>, shared_root: Option<&Path>) -> Self {
+        Self { seen, shared_root: shared_root.map(Path::to_owned), ..self }
     }
 }
 
@@ -62,8 +74,11 @@ impl PackageFiles for ListedPackage<'_> {
         Some(self.listing.announced_bytes())
     }
 
-    fn sees(&self, _: &str) -> bool {
-        // Unknown here: the worker may see other files.
-        false
+    fn sees(&self, file: &str) -> bool {
+        let path = Path::new(file);
+        let is_shared = |root: &PathBuf| {
+            path.is_absolute() && path.is_file() && is_inside(root, path).is_ok_and(|is| is)
+        };
+        self.seen.contains(file) || self.shared_root.as_ref().is_some_and(is_shared)
     }
 }

@@ -16,6 +16,7 @@
 //! | [`existing_job`] | attach, logs, stop, cancel, fetch |
 //! | `python` | one job with a Python worker |
 //! | [`shared`] | jobs on storage that both sides see |
+//! | `videos`, `mounted` | the videos that labels name: on a worker's mount, or sent along |
 //! | [`meter`] | the progress of a transfer as text |
 //! | [`display`] | progress bars and log on a terminal, plain lines on a pipe |
 //! | `not_a_package` | recognizes files that are given instead of a package |
@@ -34,6 +35,7 @@ mod explain;
 pub mod interrupt;
 mod listed_package;
 pub mod meter;
+mod mounted;
 mod not_a_package;
 mod output;
 pub mod package;
@@ -48,11 +50,13 @@ mod selection;
 pub mod shared;
 mod submission;
 pub mod tracking;
+pub mod videos;
 mod viewer;
 
 pub use action::Action;
 pub use error::{ClientError, JobRefused, UnknownJob};
 pub use explain::{explain, snapshot};
+pub use mounted::find_mounted;
 pub use output::Output;
 pub use prompt::row;
 pub use read_progress::ReadProgress;
@@ -131,6 +135,8 @@ pub struct Job {
     pub package: Package,
     /// Its paths below the shared root, if both sides share storage.
     pub shared: Option<SharedJob>,
+    /// Whether the worker leaves a shared package's `inference-script.sh` alone.
+    pub skips_inference: bool,
     /// Name for people.
     pub name: String,
     /// The description for policies.
@@ -278,6 +284,7 @@ fn spec(job: &Job) -> JobSpec {
         name: job.name.clone(),
         description: job.description.clone(),
         shared: job.shared.as_ref().map(|shared| shared.paths().clone()),
+        skips_inference: job.skips_inference,
     }
 }
 

@@ -2,18 +2,18 @@
 //! description for policies.
 
 use super::ClientError;
-use super::display::say;
 use super::error::PackageFault;
 use super::listed_package::ListedPackage;
 use super::not_a_package::{recognize_file, recognize_files};
 use super::read_progress::ReadProgress;
+use super::videos::VideoSearch;
 use crate::config::ClientConfig;
 use sleap_rtc_base::error::WithCauses;
-use sleap_rtc_package::script::{Folder, Model, Run, ScriptFile};
+use sleap_rtc_package::script::{Model, Run, ScriptFile};
 use sleap_rtc_package::{CheckError, Checked, Site, check, describe};
 use sleap_rtc_protocol::job::{JobDescription, JobType, Requirements};
 use sleap_rtc_protocol::path::RelPath;
-use sleap_rtc_transfer::{Hashes, Listing, Package, Part, PartSource};
+use sleap_rtc_transfer::{Hashes, Listing, Package};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -40,17 +40,23 @@ pub struct TrainingPackage {
 }
 
 impl TrainingPackage {
-    /// Lists and checks the package, then reads and hashes the files that `hashes` does not have.
+    /// Lists and checks the package, with the videos that `videos` finds, then reads and hashes the files that `hashes` does not have.
     /// Blocks.
     ///
     /// # Errors
     /// What cannot be a package, and what no worker could train.
-    pub fn open(&self, hashes: &Hashes, progress: &ReadProgress) -> Result<Package, ClientError> {
-        self.open_checked(hashes, progress).map_err(|fault| fault.at(&self.path))
+    pub fn open(
+        &self,
+        videos: VideoSearch,
+        hashes: &Hashes,
+        progress: &ReadProgress,
+    ) -> Result<Package, ClientError> {
+        self.open_checked(videos, hashes, progress).map_err(|fault| fault.at(&self.path))
     }
 
     fn open_checked(
         &self,
+        mut videos: VideoSearch,
         hashes: &Hashes,
         progress: &ReadProgress,
     ) -> Result<Package, PackageFault> {
@@ -65,7 +71,7 @@ impl TrainingPackage {
         for error in listing.left_out() {
             tracing::warn!("left out: {}", WithCauses(error));
         }
-        let checked = checked(&mut listing, JobType::Training, &self.path)?;
+        let checked = checked(&mut listing, JobType::Training, &self.path, &mut videos)?;
         leave_out_results(&mut listing, &checked);
         hash(listing, hashes, progress)
     }
@@ -87,53 +93,31 @@ pub(super) fn hash(
 }
 
 /// Finds errors before the upload that would otherwise fail on the worker after it. Adds videos that
-/// labels name and the package lacks, if they are on this machine. Their relative names start at
-/// `path`.
+/// labels name and the package lacks, where they are found. Their relative names start at `path`.
 pub(super) fn checked(
     listing: &mut Listing,
     job_type: JobType,
     path: &Path,
+    videos: &mut VideoSearch,
 ) -> Result<Checked, PackageFault> {
+    let home = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
+    videos.write_into(listing)?;
     for _ in 0..MAX_LABELS {
-        match check(&ListedPackage::new(listing), job_type, Site::default()) {
+        let files = ListedPackage::new(listing).seeing(videos.seen(), videos.shared_root());
+        let found = check(&files, job_type, Site::default());
+        drop(files);
+        match found {
             Ok(checked) => return Ok(checked),
             Err(CheckError::NoScript(_)) => return Err(recognize_files(listing).into()),
             Err(CheckError::Videos { labels, missing }) => {
-                match videos_here(&labels, &missing, path)? {
-                    Some(videos) => listing.add(videos)?,
-                    None => return Err(CheckError::Videos { labels, missing }.into()),
+                if !videos.find(listing, &labels, &missing, home)? {
+                    return Err(CheckError::Videos { labels, missing }.into());
                 }
             }
             Err(error) => return Err(error.into()),
         }
     }
     Err(PackageFault::TooManyLabels)
-}
-
-/// The videos that `labels` name, as parts beside them, if all are on this machine. sleap-nn looks
-/// for a video beside its labels, by its bare name.
-fn videos_here(
-    labels: &RelPath,
-    missing: &[String],
-    package: &Path,
-) -> Result<Option<Vec<Part>>, PackageFault> {
-    let folder = labels.as_str().strip_suffix(labels.file_name()).unwrap_or_default();
-    let parent = || package.parent().unwrap_or(Path::new(""));
-    let home = if package.is_dir() { package } else { parent() };
-    let (mut parts, mut names) = (Vec::new(), HashSet::new());
-    for video in missing {
-        let name = video.rsplit(['/', '\\']).next().unwrap_or(video);
-        let there = [PathBuf::from(video), home.join(video), home.join(name)];
-        let Some(file) = there.into_iter().find(|path| path.is_file()) else { return Ok(None) };
-        if !names.insert(name.to_lowercase()) {
-            let (labels, name) = (labels.clone(), name.to_owned());
-            return Err(PackageFault::VideoName { labels, name });
-        }
-        let path = Folder::default().place(&format!("{folder}{name}"))?.path;
-        say(&format!("The video {} is sent along with {labels}", file.display()));
-        parts.push(Part { path, source: PartSource::File(file) });
-    }
-    Ok(Some(parts))
 }
 
 /// Leaves out the results of earlier trainings in the package's folder that nothing in the package names.

@@ -12,7 +12,7 @@ use sleap_rtc_protocol::ids::{PeerId, RoomCredentials};
 use sleap_rtc_protocol::job::{JobSpec, JobType};
 use sleap_rtc_protocol::signaling::{
     AppMessage, ClientMessage, Description, ErrorFrame, Filters, JobRequest, JobResponse, Metadata,
-    PeerInfo, PeerMessage, Role, ServerMessage, WORKER_BUSY,
+    PeerInfo, PeerMessage, Role, ServerMessage, VideoQuery, WORKER_BUSY,
 };
 use sleap_rtc_protocol::worker::WorkerStatus;
 use sleap_rtc_protocol::{DIALECT, PYTHON_CHANNEL_LABEL};
@@ -75,6 +75,7 @@ pub(super) struct Room {
     events: mpsc::Receiver<SignalingEvent>,
     ice: IceConfig,
     attempts: u64,
+    tracks_on_python: bool,
     /// The worker that may have reserved a slot for us that we have not used yet, and the job's id.
     reserved: Option<(PeerId, String)>,
 }
@@ -97,8 +98,13 @@ impl Room {
         )
         .await?;
         debug!(peer = %signaling.peer_id(), "registered");
-        let ice = config.ice.clone();
-        Ok(Self { api, signaling, events, ice, attempts: 0, reserved: None })
+        let (ice, tracks_on_python) = (config.ice.clone(), config.client.python_tracking);
+        Ok(Self { api, signaling, events, ice, attempts: 0, tracks_on_python, reserved: None })
+    }
+
+    /// Whether Python workers are asked to track.
+    pub(super) fn tracks_on_python(&self) -> bool {
+        self.tracks_on_python
     }
 
     /// Who this client is.
@@ -173,6 +179,26 @@ impl Room {
             self.reserved = None;
         }
         asked
+    }
+
+    /// Asks `worker` which of these videos it sees. Nothing where it does not answer.
+    pub(super) async fn ask_for_videos(
+        &mut self,
+        worker: &PeerId,
+        videos: Vec<VideoQuery>,
+    ) -> Option<Vec<Option<String>>> {
+        self.send_app(worker, AppMessage::VideoRequest { videos }).await.ok()?;
+        let answer = async {
+            loop {
+                if let ServerMessage::PeerMessage(message) = self.next().await.ok()?
+                    && message.from_peer_id == *worker
+                    && let AppMessage::VideoResponse { videos } = message.payload
+                {
+                    return Some(videos);
+                }
+            }
+        };
+        tokio::time::timeout(REQUEST_LIMIT, answer).await.ok()?
     }
 
     /// Releases a reservation that is not used, so that the worker does not wait for us.

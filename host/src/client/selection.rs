@@ -3,13 +3,13 @@
 use super::display::say;
 use super::error::{JobRefused, NoWorker, SkippedWorker, SkippedWorkers};
 use super::prompt::{self, Picked};
-use super::room::{Connected, Offered, RequestReply, Room};
+use super::room::{Connected, Dialect, Offered, RequestReply, Room};
 use super::{Choose, ClientError, Join};
 use sleap_rtc_policy::Policies;
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::connection::Purpose;
 use sleap_rtc_protocol::ids::PeerId;
-use sleap_rtc_protocol::job::JobSpec;
+use sleap_rtc_protocol::job::{JobSpec, JobType};
 use sleap_rtc_protocol::worker::WorkerStatus;
 use tracing::info;
 
@@ -21,17 +21,36 @@ pub(super) async fn connect(
     spec: &JobSpec,
 ) -> Result<Connected, ClientError> {
     match join {
-        Join::Session(session) => direct(room, &session.worker).await,
-        Join::Room { choose: Choose::Worker(worker), .. } => direct(room, worker).await,
+        Join::Session(session) => direct(room, &session.worker, spec).await,
+        Join::Room { choose: Choose::Worker(worker), .. } => direct(room, worker, spec).await,
         Join::Room { choose: Choose::Auto, .. } => automatic(room, policies, spec).await,
         Join::Room { choose: Choose::Prompt, .. } => interactive(room, spec).await,
     }
 }
 
-async fn direct(room: &mut Room, worker: &PeerId) -> Result<Connected, ClientError> {
+/// Why no Python worker, such as `worker`, can do the job.
+fn beyond_python(room: &Room, worker: &PeerId, spec: &JobSpec) -> Option<JobRefused> {
+    let job = &spec.description;
+    if job.job_type == JobType::Inference && !room.tracks_on_python() {
+        return Some(JobRefused::PythonTracking(worker.clone()));
+    }
+    (!job.mounted_videos.is_empty()).then(|| JobRefused::PythonMounts(worker.clone()))
+}
+
+async fn direct(
+    room: &mut Room,
+    worker: &PeerId,
+    spec: &JobSpec,
+) -> Result<Connected, ClientError> {
     info!(%worker, "connecting to the named worker");
     match room.offer(worker, Purpose::NewJob).await? {
-        Offered::Yes(connected) => Ok(*connected),
+        Offered::Yes(connected) => match beyond_python(room, worker, spec) {
+            Some(refused) if connected.dialect == Dialect::Python => {
+                connected.connection.close().await;
+                Err(refused.into())
+            }
+            _ => Ok(*connected),
+        },
         Offered::Refused(why) => Err(why.into()),
         Offered::Absent(why) => Err(why.into()),
     }
@@ -124,6 +143,10 @@ async fn try_worker(
     skipped: &mut Skipped,
 ) -> Result<Tried, ClientError> {
     let peer = &worker.peer_id;
+    if let Some(refused) = beyond_python(room, peer, spec).filter(|_| !worker.speaks_native) {
+        skipped.add(worker, &refused, true);
+        return Ok(Tried::Skipped);
+    }
     match room.ask(peer, spec).await? {
         RequestReply::Yes(response) => {
             let minutes = response.estimated_duration_minutes;

@@ -5,6 +5,7 @@ use super::display::say;
 use super::error::PackageFault;
 use super::package::{checked, hash};
 use super::read_progress::ReadProgress;
+use super::videos::VideoSearch;
 use sleap_rtc_package::script::Frames;
 use sleap_rtc_package::{Labels, check_model};
 use sleap_rtc_protocol::job::JobType;
@@ -43,19 +44,33 @@ impl TrackingPackage {
     ///
     /// # Errors
     /// Files that cannot be read, and what no worker could predict.
-    pub fn build(&self, hashes: &Hashes, progress: &ReadProgress) -> Result<Package, ClientError> {
-        Ok(self.build_checked(hashes, progress)?)
+    pub fn build(
+        &self,
+        videos: VideoSearch,
+        hashes: &Hashes,
+        progress: &ReadProgress,
+    ) -> Result<Package, ClientError> {
+        Ok(self.build_checked(videos, hashes, progress)?)
     }
 
     fn build_checked(
         &self,
+        mut videos: VideoSearch,
         hashes: &Hashes,
         progress: &ReadProgress,
     ) -> Result<Package, PackageFault> {
         let data = packaged_name(&self.data, "labels.slp")?;
-        let mut parts = vec![file(&data, &self.data)];
+        let mounted = match is_labels(&self.data) {
+            true => None,
+            false => videos.on_worker(&self.data),
+        };
+        let mut parts = Vec::new();
+        if mounted.is_none() {
+            parts.push(file(&data, &self.data));
+            videos.note(&self.data, data.clone());
+        }
         let mut words = vec!["sleap-nn".to_owned(), "predict".into(), "--data_path".into()];
-        words.push(data.to_string());
+        words.push(mounted.unwrap_or_else(|| data.to_string()));
         let mut taken = HashMap::new();
         for model in &self.models {
             let folder = model_folder(model);
@@ -79,7 +94,7 @@ impl TrackingPackage {
         let path = RelPath::new(JobType::Inference.script_name())?;
         parts.push(Part { path, source: PartSource::Bytes(script.into_bytes()) });
         let mut listing = Listing::parts(parts)?;
-        checked(&mut listing, JobType::Inference, &self.data)?;
+        checked(&mut listing, JobType::Inference, &self.data, &mut videos)?;
         hash(listing, hashes, progress)
     }
 

@@ -3,11 +3,12 @@
 use super::document::Document;
 use super::error::ConfigError;
 use super::ice::UsedServer;
+use super::paths::FileMount;
 use super::policy::FilePolicy;
 use super::server::{self, FileServer};
 use super::values::{CommandLine, Parsed, Rate, Size, Time};
 use super::worker::WorkerProperties;
-use super::{DAY, SlotsConfig};
+use super::{DAY, PathMapping, SlotsConfig};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 use sleap_rtc_protocol::capabilities::Gpu;
@@ -65,6 +66,7 @@ pub(super) struct FileWorker {
     pub(super) resume_within: Time,
     pub(super) pass_env: Vec<String>,
     pub(super) trainer: Option<CommandLine>,
+    pub(super) mounts: Vec<FileMount>,
 }
 
 impl Default for FileWorker {
@@ -84,6 +86,7 @@ impl Default for FileWorker {
             resume_within: Time(Duration::from_secs(120)),
             pass_env: Vec::new(),
             trainer: None,
+            mounts: Vec::new(),
         }
     }
 }
@@ -113,6 +116,8 @@ pub(super) struct FileClient {
     pub(super) python_silence: Time,
     #[serde(alias = "legacy_run_silence")]
     pub(super) python_run_silence: Time,
+    pub(super) python_tracking: bool,
+    pub(super) path_map: Vec<PathMapping>,
 }
 
 impl Default for FileClient {
@@ -124,6 +129,8 @@ impl Default for FileClient {
             reconnect_for: Time(DAY / 2),
             python_silence: Time(Duration::from_secs(120)),
             python_run_silence: Time(Duration::from_secs(3600)),
+            python_tracking: false,
+            path_map: Vec::new(),
         }
     }
 }

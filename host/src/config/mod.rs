@@ -18,6 +18,7 @@ mod document;
 mod error;
 mod file;
 mod ice;
+mod paths;
 mod policy;
 mod server;
 #[cfg(test)]
@@ -30,8 +31,10 @@ pub use error::ConfigError;
 pub use server::ServerConfig;
 
 use file::{FileClient, FileIce, FileWorker};
+use paths::FileMount;
 use server::FileServer;
 use sleap_rtc_base::ice::{IceConfig, IceServer};
+use sleap_rtc_package::{Mount, Mounts};
 #[cfg(feature = "peer")]
 use sleap_rtc_policy::PolicyConfig;
 use sleap_rtc_protocol::capabilities::Gpu;
@@ -94,6 +97,8 @@ pub struct WorkerConfig {
     /// Environment variables for the trainer, in addition to those that it always gets: names, or prefixes
     /// that end in `*`.
     pub pass_env: Vec<String>,
+    /// Folders in which jobs may read videos that are not sent.
+    pub mounts: Mounts,
     /// The command that runs sleap-nn, instead of the one on `PATH`: a program and its first arguments.
     pub trainer: Option<Vec<String>>,
 }
@@ -134,8 +139,21 @@ pub struct ClientConfig {
     pub reconnect_for: Duration,
     /// How long a Python worker may be silent.
     pub python_silence: PythonSilence,
+    /// Whether Python workers are asked to track, though no known version sends predictions back.
+    pub python_tracking: bool,
     /// The file for cached hashes; `None` for no cache.
     pub hashes: Option<PathBuf>,
+    /// Where paths that labels name are, on this machine or on a worker's mount.
+    pub path_map: Vec<PathMapping>,
+}
+
+/// What the beginning of a path stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathMapping {
+    /// As the labels have it.
+    pub from: String,
+    /// Where that is: a path of this machine or the worker's, or `LABEL:path` on a worker's mount.
+    pub to: String,
 }
 
 /// How long a Python worker may be silent (keep-alives do not count) before the client gives up.
@@ -162,6 +180,8 @@ pub struct Overrides {
     pub maintenance: bool,
     /// `--bwlimit` of a client, in bytes per second.
     pub bwlimit: Option<u64>,
+    /// `--path-map` of a client; they come before those of the file.
+    pub path_map: Vec<PathMapping>,
 }
 
 /// The sources of the configuration, as values. [`Sources::from_process`] reads them from the process.
@@ -258,7 +278,7 @@ pub fn load(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigErr
             .map(|root| sources.cwd.join(root))
             .or_else(|| file.shared_storage_root.as_ref().map(in_file)),
         worker: worker(sources, file.worker, overrides.state_dir, overrides.maintenance, &base),
-        client: client(sources, file.client, overrides.bwlimit),
+        client: client(sources, file.client, overrides.bwlimit, overrides.path_map),
         #[cfg(feature = "peer")]
         policy: file.policy.plugins(sources, &base),
         server,
@@ -289,7 +309,12 @@ fn server_config(sources: &Sources, file: FileServer, base: &Path) -> ServerConf
     }
 }
 
-fn client(sources: &Sources, file: FileClient, bwlimit: Option<u64>) -> ClientConfig {
+fn client(
+    sources: &Sources,
+    file: FileClient,
+    bwlimit: Option<u64>,
+    path_map: Vec<PathMapping>,
+) -> ClientConfig {
     ClientConfig {
         user: file.user,
         jobs_dir: sources.data("client/jobs"),
@@ -299,7 +324,9 @@ fn client(sources: &Sources, file: FileClient, bwlimit: Option<u64>) -> ClientCo
             in_a_run: file.python_run_silence.0,
             otherwise: file.python_silence.0,
         },
+        python_tracking: file.python_tracking,
         hashes: sources.cache_dir.as_ref().map(|dir| dir.join("sleap-rtc/hashes.sqlite")),
+        path_map: path_map.into_iter().chain(file.path_map).collect(),
     }
 }
 
@@ -378,8 +405,17 @@ fn worker(
         cache_bytes: file.cache.0,
         resume_within: file.resume_within.0,
         pass_env: file.pass_env,
+        mounts: mounts(sources, base, file.mounts),
         trainer: file.trainer.map(|command| trainer(sources, base, command.0)),
     }
+}
+
+fn mounts(sources: &Sources, base: &Path, mounts: Vec<FileMount>) -> Mounts {
+    let mount = |FileMount { label, path }: FileMount| {
+        let path = sources.path(base, &path);
+        Mount { label: label.0, path: std::path::absolute(&path).unwrap_or(path) }
+    };
+    Mounts::new(mounts.into_iter().map(mount).collect())
 }
 
 /// Resolves the program of a command line if it is a path.

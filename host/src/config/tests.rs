@@ -127,7 +127,10 @@ fn an_operator_says_what_a_worker_is() {
 #[test]
 fn options_over_environment_over_file() {
     let mut place = place();
-    place.in_cwd("signaling_http = 'http://file:8001'\nshared_storage_root = 'shared'");
+    place.in_cwd(
+        "signaling_http = 'http://file:8001'\nshared_storage_root = 'shared'\n\
+         [client]\npath_map = [['Z:/', 'lab:']]\n",
+    );
     let root = Some(place.sources.cwd.join("shared"));
     assert_eq!(place.load().shared_storage_root, root);
     place.sources.signaling_http = Some("http://env:8001".into());
@@ -142,6 +145,7 @@ fn options_over_environment_over_file() {
         state_dir: Some("state".into()),
         maintenance: true,
         bwlimit: Some(7),
+        path_map: PathMapping::new("C:/data", "/option").into_iter().collect(),
     };
     let config = load(&place.sources, overrides).unwrap();
     assert_eq!(config.signaling.http.as_str(), "http://option:1/");
@@ -149,6 +153,8 @@ fn options_over_environment_over_file() {
     assert_eq!(config.worker.state_dir, place.sources.cwd.join("state"));
     assert!(config.ice.servers.is_empty() && config.worker.maintenance);
     assert_eq!(config.client.bwlimit, Some(7));
+    let mapped: Vec<_> = config.client.path_map.iter().map(|map| map.to.as_str()).collect();
+    assert_eq!(mapped, ["/option", "lab:"]);
 }
 
 #[test]
@@ -184,6 +190,7 @@ fn every_key_is_read() {
         keep_results = "2 d"
         keep_unfetched = "1 h"
         keep_results_bytes = "1 GiB"
+        mounts = [{ label = "Lab Data", path = "~/data" }]
         [client]
         user = "me"
         [policy]
@@ -211,6 +218,7 @@ fn every_key_is_read() {
     let (keep, keep_unfetched) = (Duration::from_secs(172_800), Duration::from_secs(3600));
     let retention = RetentionConfig { keep, keep_unfetched, bytes: 1 << 30 };
     assert_eq!(config.worker.retention, retention);
+    assert_eq!(config.worker.mounts.labels(), ["Lab Data"]);
     assert_eq!(config.client.user.as_deref(), Some("me"));
     assert_eq!(config.policy.dir, place.sources.cwd.join("plugins"));
     let selection = config.policy.selection;
@@ -255,6 +263,10 @@ fn mistakes_name_file_line_and_the_nearest_key() {
         "[worker]\nslots = [[0], 1]",
         "[worker]\nslots = [[0], [-1]]",
         "[worker]\nproperties = 'lab'",
+        "[worker]\nmounts = [{ path = '/lab' }]",
+        "[worker]\nmounts = [{ label = 'a:b', path = '/lab' }]",
+        "[client]\npath_map = [['Z:/']]",
+        "[client]\npath_map = ['Z:/=/lab']",
         "[worker]\nproperties = { status = 'mine' }",
         "[worker.properties]\nfloor = 3\nhours = [9, 17]",
         "[ice]\nservers = ['turn:relay']",

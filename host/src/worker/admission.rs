@@ -1,6 +1,6 @@
 //! Admission: whether this worker takes a job, judged before and after its package arrives.
 
-use super::WorkerContext;
+use super::{WorkerContext, mounted};
 use crate::blocking::blocking;
 use sleap_rtc_job::JobFolder;
 use sleap_rtc_package::{describe_folder, is_newer};
@@ -19,6 +19,7 @@ pub(super) async fn check(
     context.check_machine(client).await?;
     let facts = context.facts_for(client);
     check_version(job, facts.sleap_version.as_deref())?;
+    mounted::check(context, job).await?;
     let reasons = match context.policies.asked_by(client.as_str()).check(job, &facts).await {
         Verdict::Yes => return Ok(()),
         Verdict::No(reasons) => reasons,

@@ -30,6 +30,7 @@
 //! | `uploads` | packages that are arriving, which may move from one connection to the next |
 //! | `staged_job` | a job that does not run yet |
 //! | `job_watch` | follows a running job to its end |
+//! | `mounted` | which videos the worker sees on its mounts |
 //! | `delivery` | jobs on shared storage |
 
 mod admission;
@@ -44,6 +45,7 @@ mod gpu_pool;
 mod gpus;
 mod identity;
 mod job_watch;
+mod mounted;
 mod native;
 mod python;
 mod retention;

@@ -15,7 +15,7 @@ use sleap_rtc_protocol::job::{
     JobEvent, JobOutcome, JobSpec, JobState, NumberedEvent, Refusal, RefusalCode,
 };
 use sleap_rtc_protocol::worker::FIRST_FRAME;
-use sleap_rtc_transfer::{self as transfer, Package, TransferError, storage};
+use sleap_rtc_transfer::{self as transfer, Package, TransferError, room};
 use std::pin::pin;
 use std::time::Duration;
 use tracing::{info, warn};
@@ -111,7 +111,7 @@ async fn begin(client: &Client, spec: JobSpec) -> Result<Upload, ConnectionError
     let folder = made.map_err(|error| match error {
         JobError::Io { source, .. } if sleap_rtc_base::disk::is_full(&source) => {
             let bytes = spec.description.package_bytes.unwrap_or(0);
-            refused(RefusalCode::Other, storage::full(state_dir, bytes, &source).to_string())
+            refused(RefusalCode::Other, room::full(state_dir, bytes, &source).to_string())
         }
         other => other.into(),
     })?;

@@ -241,6 +241,7 @@ mod tests {
                 name: "labels".into(),
                 description: JobDescription::unknown(JobType::Training),
                 shared: None,
+                skips_inference: false,
             };
             JobFolder::create(state.path(), &spec, &PeerId::new("someone").unwrap()).unwrap()
         };

@@ -13,7 +13,7 @@ use crate::config::{Config, WorkerConfig};
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_job::RunnerOptions;
 use sleap_rtc_policy::Policies;
-use sleap_rtc_protocol::capabilities::{Capabilities, PROBLEMS, WORKER_TAGS, WorkerFacts};
+use sleap_rtc_protocol::capabilities::{Capabilities, MOUNTS, PROBLEMS, WORKER_TAGS, WorkerFacts};
 use sleap_rtc_protocol::ids::RoomCredentials;
 use sleap_rtc_protocol::job::JobType;
 use sleap_rtc_protocol::signaling::{IceServers, Metadata, PeerInfo, Role};
@@ -113,6 +113,9 @@ pub(super) fn capabilities(
         "multi_class_topdown",
     ];
     let mut own = config.properties.clone();
+    if !config.mounts.is_empty() {
+        own.insert(MOUNTS.to_owned(), serde_json::json!(config.mounts.labels()));
+    }
     let problems = pool.problems();
     if !problems.is_empty() {
         own.insert(PROBLEMS.to_owned(), serde_json::json!(problems));
@@ -140,6 +143,7 @@ pub(super) fn context(
     let mut runner = RunnerOptions::new(&config.worker.pass_env);
     runner.settings.trainer = config.worker.trainer.clone();
     runner.settings.shared_root = config.shared_storage_root.clone();
+    runner.settings.mounts = config.worker.mounts.clone();
     let limits = limits(&config.worker);
     WorkerContext {
         ice: config.ice.clone(),

@@ -174,6 +174,7 @@ mod tests {
                 name: "labels".into(),
                 description,
                 shared: None,
+                skips_inference: false,
             };
             JobFolder::create(state.path(), &spec, &PeerId::new("someone").unwrap()).unwrap()
         };

@@ -10,6 +10,7 @@
 //! | `error`, `goodbye` | why a transfer fails, and how both sides learn the reason |
 //! | `listing` | the files of a package, before their content is read |
 //! | [`archive`] | a package: its files, its manifest, its content |
+//! | [`room`] | whether a disk has room |
 //! | [`storage`] | paths that stay inside their root; files that appear complete or not at all |
 //! | `tree`, `zipped`, `tarred` | folders and archives, whose content is not trusted |
 //! | `pieces` | how long files are cut, and how a piece is packed and verified |
@@ -55,10 +56,12 @@ mod packing;
 mod pieces;
 mod reader;
 mod receiver;
+pub mod room;
 mod salvage;
 mod sender;
 mod steering;
 pub mod storage;
+mod storage_error;
 mod striping;
 mod tarred;
 #[cfg(test)]
@@ -81,7 +84,7 @@ pub use packing::{link, pack, pack_package, unpack};
 pub use receiver::receive;
 pub use sender::send;
 pub use steering::{LaneCount, MAX_LANES};
-pub use storage::StorageError;
+pub use storage_error::StorageError;
 
 /// How many chunks may wait between a thread that accesses files and the link: 2 MiB.
 const QUEUE_CHUNKS: usize = 16;

@@ -11,7 +11,8 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::listing::{Content, Listing, Member};
-use super::{TransferError, archive, pieces};
+pub(super) use super::storage_error::{StorageError, failed};
+use super::{TransferError, archive, pieces, room};
 
 /// The staging folder: a hidden folder within the destination, for incomplete files.
 pub(super) const PARTIAL: &str = ".sleap-rtc-partial";
@@ -22,68 +23,6 @@ const SYNC_BYTES: u64 = 8 << 20;
 /// Files up to this size, in bytes, are copied even where larger ones are linked. Scripts and
 /// settings are that small, and must not change after they have been checked.
 const LINK_BYTES: u64 = 1 << 20;
-
-/// Why a file cannot be stored.
-#[derive(Debug, thiserror::Error)]
-pub enum StorageError {
-    /// The path leads out of its root, through a symbolic link.
-    #[error("{path:?} is rejected: a symbolic link leads out of {root:?}")]
-    Leaves {
-        /// The requested path.
-        path: String,
-        /// The folder that it must stay in.
-        root: PathBuf,
-    },
-    /// The place of a folder or file is occupied.
-    #[error("cannot write {path:?}: {what} is in the way")]
-    InTheWay {
-        /// The occupied place.
-        path: PathBuf,
-        /// What occupies it.
-        what: &'static str,
-    },
-    /// The disk is too full.
-    #[error(
-        "the disk of {folder:?} is too full: {needed_bytes} bytes are needed, \
-         {available_bytes} are free; make room for {} more",
-        .needed_bytes - .available_bytes
-    )]
-    NoSpace {
-        /// The destination.
-        folder: PathBuf,
-        /// The size of the files.
-        needed_bytes: u64,
-        /// The free space.
-        available_bytes: u64,
-    },
-    /// The user's quota is used up; the system does not say how large it is.
-    #[error(
-        "the disk quota in {folder:?} is used up, and {needed_bytes} bytes are still needed: remove \
-         files there, or have the quota raised"
-    )]
-    Quota {
-        /// The destination.
-        folder: PathBuf,
-        /// What is still to be written.
-        needed_bytes: u64,
-    },
-    /// The system reports an error.
-    #[error("cannot {action} {path:?}")]
-    Io {
-        /// The operation, in words.
-        action: &'static str,
-        /// The file or folder.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
-}
-
-/// Adds the operation and the path to an error of the system.
-pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StorageError {
-    let path = path.to_owned();
-    move |source| StorageError::Io { action, path, source }
-}
 
 /// The place of `rel` below `root`, which must exist. Links on the way are followed as long as they
 /// stay within `root`. Parts that do not exist yet are appended unchanged.
@@ -133,37 +72,6 @@ fn create_parents(root: &Path, rel: &RelPath) -> Result<PathBuf, StorageError> {
         }
     }
     Ok(place)
-}
-
-/// Fails if the disk of `folder` has less than `needed_bytes` free.
-pub(super) fn check_space(folder: &Path, needed_bytes: u64) -> Result<(), StorageError> {
-    let available_bytes = available_bytes(folder)?;
-    if needed_bytes > available_bytes {
-        let folder = folder.to_owned();
-        return Err(StorageError::NoSpace { folder, needed_bytes, available_bytes });
-    }
-    Ok(())
-}
-
-/// What to say of a disk that ran full, by the `error` of the system, with `needed_bytes` still to be
-/// written.
-pub fn full(folder: &Path, needed_bytes: u64, error: &io::Error) -> StorageError {
-    if error.kind() == ErrorKind::QuotaExceeded {
-        return StorageError::Quota { folder: folder.to_owned(), needed_bytes };
-    }
-    match available_bytes(folder) {
-        Ok(available_bytes) => {
-            let available_bytes = available_bytes.min(needed_bytes);
-            StorageError::NoSpace { folder: folder.to_owned(), needed_bytes, available_bytes }
-        }
-        Err(error) => error,
-    }
-}
-
-fn available_bytes(folder: &Path) -> Result<u64, StorageError> {
-    let disk = rustix::fs::statvfs(folder)
-        .map_err(|error| failed("ask for the free space of", folder)(error.into()))?;
-    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 /// The staging folder of a destination. Files are written there and renamed into place when they are
@@ -373,7 +281,7 @@ impl Large {
 pub(super) fn fill(into: &Path, source: &Listing, large: Large) -> Result<(), TransferError> {
     let staging = StagingDir::new(into)?;
     let copied = source.members().iter().filter(|member| large.link(member).is_none());
-    check_space(into, copied.map(|member| member.size).sum())?;
+    room::check(into, copied.map(|member| member.size).sum())?;
     let mut buffer = vec![0; archive::READ_BYTES];
     for member in source.members() {
         if let Some(target) = large.link(member) {

@@ -4,6 +4,7 @@ use super::flight::WINDOW_BYTES;
 use super::journal::{JOURNAL, Journal, Written, WrittenPieces};
 use super::pieces;
 use super::reader::BATCH_BYTES;
+use super::room;
 use super::salvage::{AbandonedTransfer, Taken};
 use super::storage::{self, PARTIAL, PartialFile, StagingDir, StorageError, failed};
 use super::{Cache, TransferError};
@@ -120,9 +121,7 @@ impl Writer {
                 let what = "another transfer into the same folder";
                 StorageError::InTheWay { path: destination.to_owned(), what }
             }
-            _ if disk::is_full(&cause) => {
-                storage::full(destination, manifest.total_bytes(), &cause)
-            }
+            _ if disk::is_full(&cause) => room::full(destination, manifest.total_bytes(), &cause),
             _ => failed("use the journal", &path)(cause),
         })?;
         staging.set_persistent(journal.is_useful());
@@ -163,7 +162,7 @@ impl Writer {
         match error {
             TransferError::Storage(StorageError::Io { source, .. }) if disk::is_full(&source) => {
                 let lacking_bytes = self.manifest.total_bytes() - self.done_bytes;
-                storage::full(self.staging.root(), lacking_bytes, &source).into()
+                room::full(self.staging.root(), lacking_bytes, &source).into()
             }
             other => other,
         }
@@ -197,10 +196,10 @@ impl Writer {
 
     fn check_space(&self) -> Result<(), StorageError> {
         let lacking_bytes = self.manifest.total_bytes() - self.done_bytes;
-        match (storage::check_space(self.staging.root(), lacking_bytes), &self.cache) {
+        match (room::check(self.staging.root(), lacking_bytes), &self.cache) {
             (Err(StorageError::NoSpace { needed_bytes, available_bytes, .. }), Some(cache)) => {
                 cache.make_room(needed_bytes - available_bytes);
-                storage::check_space(self.staging.root(), lacking_bytes)
+                room::check(self.staging.root(), lacking_bytes)
             }
             (checked, _) => checked,
         }

@@ -19,7 +19,8 @@ pub(super) fn trains(client: Side, worker: Side, how: How) {
 
 pub(super) fn tracks(client: Side, worker: Side) {
     let setup = Setup { python: &["--sends-predictions"], ..Setup::default() };
-    let Some(pair) = Pair::with(worker, setup) else { return };
+    let Some(mut pair) = Pair::with(worker, setup) else { return };
+    pair.client_config = "[client]\npython_tracking = true\n";
     let Some(mut client) = pair.track(client, Room) else { return };
     client.assert_code(0);
     let (labels, _) = labels_and_models(&pair.site);
@@ -160,21 +161,17 @@ fn our_client_trains_by_session_string_on_a_python_worker() {
     trains(Native, PYTHON, Session);
 }
 
-/// No real Python worker sends predictions: that is said before the upload, and the end comes soon.
+/// No real Python worker sends predictions: that is said before the upload.
 #[test]
-fn our_client_hears_soon_that_a_python_worker_sends_no_predictions() {
-    for output in ["predictions.slp", "x.predictions.slp"] {
-        let Some(mut pair) = Pair::new(PYTHON) else { return };
-        pair.client_config = "[client]\npython_silence = \"2 s\"\n";
-        let client = pair.site.client(&pair.server);
-        let (labels, models) = labels_and_models(&pair.site);
-        let client = client.arguments(&["client-track", "--data-path"]).argument(&labels);
-        let client = models.iter().fold(client.arguments(&["--model-paths"]), |c, m| c.argument(m));
-        let client = client.arguments(&["-o", output]);
-        let text = pair.native(client, Room, &[]).assert_code(7);
-        assert!(text.contains("no known version sends its predictions back"), "{text}");
-        assert!(text.contains("sent no result"), "{text}");
+fn our_client_hears_at_once_that_a_python_worker_sends_no_predictions() {
+    let Some(pair) = Pair::new(PYTHON) else { return };
+    for how in [Room, Session] {
+        let mut client = pair.track(Native, how).unwrap();
+        let text = client.assert_code(5);
+        assert!(text.contains("no known version sends predictions back"), "{text}");
+        assert!(!text.contains(" B sent") && !text.contains("package"), "{text}");
     }
+    pair.wait_idle();
 }
 
 /// The script names SLEAP's newest command, a folder and settings; Python workers know none of it.

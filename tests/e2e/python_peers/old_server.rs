@@ -12,7 +12,8 @@ fn pair(worker: Side, setup: Setup<'_>) -> Option<Pair> {
 /// survive each update.
 fn works(client: Side, worker: Side) {
     let setup = Setup { python: &["--sends-predictions"], ..Setup::default() };
-    let Some(pair) = pair(worker, setup) else { return };
+    let Some(mut pair) = pair(worker, setup) else { return };
+    pair.client_config = "[client]\npython_tracking = true\n";
     let package = fixture("train_single.zip");
     for how in [Room, Session] {
         let mut running = pair.train(client, how, &package, &[]).unwrap();

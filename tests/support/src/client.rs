@@ -75,7 +75,12 @@ impl TestClient {
 
     /// `client-train --pkg-path PACKAGE --output models` (in the client's folder).
     pub fn train(self, package: &Path) -> Self {
-        let output = self.output();
+        self.train_to(package, "models")
+    }
+
+    /// The same with another output folder.
+    pub fn train_to(self, package: &Path, output: &str) -> Self {
+        let output = self.home.join(output);
         let this = self.arguments(&["client-train", "--pkg-path"]).argument(package);
         this.arguments(&["--output"]).argument(output)
     }

@@ -34,8 +34,17 @@ pub struct Disk(PathBuf);
 impl Disk {
     /// Mounts an empty one of `mib` MiB at `at`, which is made where it is missing.
     pub fn mount(at: &Path, mib: u64) -> Self {
+        Self::with_options(at, &format!("size={mib}m"))
+    }
+
+    /// Mounts an empty one on which there is room for so many files and folders.
+    pub fn with_files(at: &Path, mib: u64, files: u64) -> Self {
+        Self::with_options(at, &format!("size={mib}m,nr_inodes={files}"))
+    }
+
+    fn with_options(at: &Path, options: &str) -> Self {
         fs::create_dir_all(at).unwrap();
-        let size = format!("size={mib}m,mode=0700");
+        let size = format!("{options},mode=0700");
         let at_path = at.to_str().expect("temporary folders have plain names");
         let words = ["-t", "tmpfs", "-o", size.as_str(), "torture", at_path];
         run("mount", words.map(OsStr::new)).expect("a tmpfs");

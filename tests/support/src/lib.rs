@@ -31,7 +31,7 @@ pub use observer::{Observer, StatusTrace};
 pub use packages::*;
 pub use process::{Process, memory_peak_mib, python, under};
 pub use process::{kill_all, processes_in, with_program};
-pub use python_peer::{Aiortc, python_peer, python_program, python_worker};
+pub use python_peer::{Aiortc, python_peer, python_program, python_worker, stand_in_with_hdf5};
 pub use server::TestServer;
 pub use site::Site;
 pub use worker::{Credentials, TestWorker};

@@ -2,7 +2,7 @@
 
 use crate::process::{Process, clean_command};
 use crate::{Credentials, SOON, Site, TestServer, python, python_peers, stand_in, target};
-use std::{env, path::PathBuf};
+use std::{env, fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
 /// Set by a developer who wants to do without: the tests then say that they did not run.
 const WITHOUT: &str = "SLEAP_RTC_WITHOUT_PYTHON_PEERS";
@@ -36,8 +36,25 @@ impl Aiortc {
 /// # Panics
 /// When it is not installed and nobody said that this is meant.
 pub fn python_with(aiortc: Aiortc) -> Option<PathBuf> {
+    environment(aiortc.name())
+}
+
+/// A folder with the stand-in trainer as `sleap-nn`, in a Python that has h5py as a real trainer's
+/// has; `None` when the developer does without.
+pub fn stand_in_with_hdf5(site: &Site) -> Option<PathBuf> {
+    let python = environment("hdf5")?;
+    let folder = site.folder("trainer");
+    let program = folder.join("sleap-nn");
+    let text = fs::read_to_string(stand_in().join("sleap-nn")).unwrap();
+    let (_, text) = text.split_once('\n').unwrap();
+    fs::write(&program, format!("#!{}\n{text}", python.display())).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    Some(folder)
+}
+
+fn environment(name: &str) -> Option<PathBuf> {
     let default = || target().join("python-peers");
-    let folder = env::var_os(WHERE).map_or_else(default, PathBuf::from).join(aiortc.name());
+    let folder = env::var_os(WHERE).map_or_else(default, PathBuf::from).join(name);
     let python = folder.join("bin/python");
     if python.exists() {
         return Some(python);

@@ -189,7 +189,7 @@ fn a_training_without_a_model_at_its_end_gets_one() {
 
 #[test]
 fn the_devices_are_those_of_the_slot() {
-    let on = |gpus| Site { gpus: Some(gpus), version: None };
+    let on = |gpus| Site { gpus: Some(gpus), ..Site::default() };
     let auto = || Package::single().config("trainer_accelerator", "  trainer_accelerator: auto");
     let devices = |line: &str| auto().config("trainer_devices", line);
     assert_eq!(devices("  trainer_devices: 1").settings(on(1)), []);
@@ -223,7 +223,7 @@ fn the_places_of_the_exporting_machine_are_replaced() {
 #[test]
 fn a_config_needs_a_sleap_nn_that_can_read_it() {
     let package = Package::single();
-    let with = |version| package.on(Site { gpus: None, version: Some(version) });
+    let with = |version| package.on(Site { version: Some(version), ..Site::default() });
     assert!(with("0.3.5").is_ok() && with("0.4.0").is_ok() && with("unknown").is_ok());
     let message = with("0.2.0").unwrap_err().to_string();
     assert!(message.contains("single_instance.yaml was saved by sleap-nn 0.3"), "{message}");
@@ -309,8 +309,65 @@ fn a_prediction_after_the_training_uses_its_models() {
 #[test]
 fn a_device_of_another_machine_is_the_slots() {
     let package = Package::tracking().track("--device cuda:3");
-    let checked = package.on(Site { gpus: Some(1), version: None }).unwrap();
+    let checked = package.on(Site { gpus: Some(1), ..Site::default() }).unwrap();
     assert_eq!(checked.remarks, ["--device is auto, not cuda:3: the devices are the slot's"]);
     let Run::Track(track) = &checked.runs[0] else { panic!() };
     assert_eq!(track.option("--device"), Some("auto"));
+}
+
+#[test]
+fn names_without_quotes_are_those_that_the_export_lists() {
+    let package = Package::single();
+    for name in ["a -b; c.slp", "'quoted.slp'", "ada's && bob's.pkg.slp", "no ending"] {
+        std::fs::copy(package.path().join("one.pkg.slp"), package.path().join(name)).unwrap();
+        let config = r#"{"model": {}, "outputs": {}}"#;
+        let jobs = format!("training:\n- cfg: c.json\n  train_labels: \"{name}\"\n");
+        for (file, text) in [
+            ("c.json", config),
+            ("jobs.yaml", jobs.as_str()),
+            ("train-script.sh", &format!("#!/bin/bash\nsleap-train c.json {name}\n")),
+        ] {
+            std::fs::write(package.path().join(file), text).unwrap();
+        }
+        let Run::TrainLegacy(train) = package.checked().runs.remove(0) else { panic!("{name}") };
+        assert_eq!(train.labels.path.as_str(), name);
+    }
+}
+
+#[test]
+fn videos_are_where_the_package_says() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
+    let outside = std::fs::read(fixtures.join("outside.slp")).unwrap();
+    let package = Package::single().write("one.pkg.slp", outside);
+    assert!(package.refusal().contains("C:/data/mice.mp4"), "{}", package.refusal());
+    let lab = package.path().join("lab");
+    let mounted = lab.join("mice.mp4");
+    let list = |place: &str| format!("[{{\"name\":\"C:/data/mice.mp4\",{place}}}]");
+    let package = package.write("lab/mice.mp4", "").write("videos/0/mice.mp4", "");
+    let on = |package: &Package, mounts: &crate::Mounts| {
+        let files = PackageFolder::new(package.path()).mounting(mounts);
+        check(&files, JobType::Training, Site::default())
+    };
+    let videos = |checked: Checked| match &checked.runs[..] {
+        [Run::Train(train)] => train.videos.clone(),
+        _ => panic!("one training"),
+    };
+    let none = crate::Mounts::default();
+    let mounts = crate::Mounts::new(vec![crate::Mount { label: "lab".into(), path: lab.clone() }]);
+    let moved = |place: &str| vec![("C:/data/mice.mp4".to_owned(), place.to_owned())];
+    let package = package.write("video-paths.json", list("\"package\":\"videos/0/mice.mp4\""));
+    assert_eq!(videos(on(&package, &none).unwrap()), moved("videos/0/mice.mp4"));
+    let package = package.write("video-paths.json", list("\"package\":\"gone.mp4\""));
+    assert!(on(&package, &none).unwrap_err().to_string().contains("lacks gone.mp4"));
+    let place = format!("\"worker\":\"{}\"", mounted.display());
+    let package = package.write("video-paths.json", list(&place));
+    assert_eq!(videos(on(&package, &mounts).unwrap()), moved(mounted.to_str().unwrap()));
+    assert!(on(&package, &none).unwrap_err().to_string().contains("mounts"));
+    for wrong in ["{", "[{\"name\":\"a\"}]", &list("\"package\":\"../a\"")] {
+        let package_refusal = {
+            std::fs::write(package.path().join("video-paths.json"), wrong).unwrap();
+            on(&package, &none).unwrap_err().to_string()
+        };
+        assert!(package_refusal.contains("video-paths.json"), "{package_refusal}");
+    }
 }

@@ -1,16 +1,15 @@
 //! A prediction: its data and its models. And what is known of labels.
 
-use super::{CheckError, Site, find};
+use super::{CheckError, Checking, MissingVideo, Site, find};
 use crate::files::{Found, PackageFiles};
 use crate::labels::{Labels, is_hdf5};
 use crate::script::{Model, Place, Track, is_foreign, options};
+use crate::videos::VideoPlace;
 use sleap_rtc_protocol::path::RelPath;
 
 /// The configs of a trained model, and what is no checkpoint's name but ends like one.
 const CONFIGS: [&str; 3] = ["training_config.yaml", "training_config.yml", "training_config.json"];
 const WEIGHTS: [&str; 5] = [".ckpt", ".h5", ".onnx", ".engine", ".keras"];
-/// The most pictures of one video that an error carries.
-const MAX_MISSING: usize = 64;
 /// Choices of frames of which the trainer would follow only the first.
 const CHOICES: [&str; 4] = [
     "--only_labeled_frames",
@@ -21,19 +20,24 @@ const CHOICES: [&str; 4] = [
 
 /// Checks a prediction. `made` are the models of this job's own trainings.
 pub(super) fn check(
-    package: &dyn PackageFiles,
+    with: Checking<'_>,
     track: &mut Track,
     made: &[(String, usize)],
-    site: Site<'_>,
     remarks: &mut Vec<String>,
 ) -> Result<(), CheckError> {
+    let package = with.package;
     let by = if made.is_empty() { "track-script.sh" } else { "inference-script.sh" };
     let by = || by.to_owned();
     let mut choices = CHOICES.into_iter().filter(|name| track.has(name));
     if let (Some(first), Some(second)) = (choices.next(), choices.next()) {
         return Err(CheckError::Choices(first, second));
     }
-    track.data.path = find(package, &track.data, by)?;
+    match with.videos.find(&track.data.written) {
+        Some(VideoPlace::Worker(place)) if !is_labels(&track.data.path) => {
+            track.mounted = Some(place.clone());
+        }
+        _ => track.data.path = find(package, &track.data, by)?,
+    }
     for model in &mut track.models {
         let Model::Named(place) = model else { continue };
         match made.iter().rev().find(|(name, _)| name == place.path.file_name()) {
@@ -49,8 +53,8 @@ pub(super) fn check(
             option.value = Some(find(package, &place, by)?.into());
         }
     }
-    fit_device(track, site, remarks);
-    check_data(package, track)
+    fit_device(track, with.site, remarks);
+    check_data(with, track)
 }
 
 /// The model's folder, which may also be named by a file in it.
@@ -107,9 +111,14 @@ fn fit_device(track: &mut Track, site: Site<'_>, remarks: &mut Vec<String>) {
     }
 }
 
-fn check_data(package: &dyn PackageFiles, track: &Track) -> Result<(), CheckError> {
+fn is_labels(path: &RelPath) -> bool {
+    path.as_str().to_ascii_lowercase().ends_with(".slp")
+}
+
+fn check_data(with: Checking<'_>, track: &Track) -> Result<(), CheckError> {
+    let package = with.package;
     let path = &track.data.path;
-    if !path.as_str().to_ascii_lowercase().ends_with(".slp") {
+    if !is_labels(path) {
         return Ok(());
     }
     let Some(labels) = labels(package, path)? else { return Ok(()) };
@@ -126,7 +135,7 @@ fn check_data(package: &dyn PackageFiles, track: &Track) -> Result<(), CheckErro
             }
         },
     };
-    check_videos(package, path, &labels, &asked, |_| false)
+    check_videos(with, path, &labels, &asked, |_| false)
 }
 
 /// Reads labels; nothing where they are HDF5 that cannot be understood.
@@ -151,25 +160,27 @@ pub(super) fn used_videos(labels: &Labels) -> Vec<usize> {
 
 /// Whether the trainer will find the videos `wanted` of the labels at `path`.
 pub(super) fn check_videos(
-    package: &dyn PackageFiles,
+    with: Checking<'_>,
     path: &RelPath,
     labels: &Labels,
     wanted: &[usize],
     mapped: impl Fn(&str) -> bool,
 ) -> Result<(), CheckError> {
+    let package = with.package;
     let is_there = &|file: &String, is_one: bool| {
         file.contains("://")
+            || with.videos.find(file).is_some()
             || mapped(file)
             || package.sees(file)
             || in_package(package, path, file, is_one)
     };
     let videos = wanted.iter().filter_map(|index| labels.videos.get(*index));
-    let missing: Vec<String> = videos
+    let missing: Vec<MissingVideo> = videos
         .filter(|video| !video.is_embedded)
         .flat_map(|video| {
             let is_one = video.files.len() == 1;
             let missing = video.files.iter().filter(move |file| !is_there(file, is_one));
-            missing.take(MAX_MISSING).cloned()
+            missing.map(move |file| MissingVideo { name: file.clone(), is_picture: !is_one })
         })
         .collect();
     match missing.is_empty() {

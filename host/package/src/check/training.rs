@@ -1,8 +1,8 @@
 //! A training: its config and the files that it names.
 
-use super::{CheckError, Site, config_text, devices, find, tracking};
+use super::{CheckError, Checking, Site, config_text, devices, find, tracking};
 use crate::config::{Config, Settings};
-use crate::files::{Found, PackageFiles};
+use crate::files::Found;
 use crate::script::{Place, RUN_NAME, Train, TrainLegacy, Value, plain_name, stem};
 use sleap_rtc_protocol::path::RelPath;
 
@@ -15,6 +15,7 @@ const WEIGHTS: [&str; 3] = [
     "model_config.pretrained_head_weights",
     "trainer_config.resume_ckpt_path",
 ];
+const PREFIX_MAP: &str = "--prefix-map";
 const SAVE: &str = "trainer_config.save_ckpt";
 const FOLDER: &str = "trainer_config.ckpt_dir";
 const PORTS: [&str; 2] = ["trainer_config.zmq.controller_port", "trainer_config.zmq.publish_port"];
@@ -22,11 +23,11 @@ const PORTS: [&str; 2] = ["trainer_config.zmq.controller_port", "trainer_config.
 /// Checks a training, and settles what it leaves open. Returns the name under which its model is
 /// known to the package's scripts.
 pub(super) fn check(
-    package: &dyn PackageFiles,
+    with: Checking<'_>,
     train: &mut Train,
-    site: Site<'_>,
     remarks: &mut Vec<String>,
 ) -> Result<String, CheckError> {
+    let Checking { package, site, .. } = with;
     let place = Place { written: train.config.to_string(), path: train.config.clone() };
     train.config = find(package, &place, || "train-script.sh".to_owned())?;
     let text = config_text(package, &train.config)?;
@@ -36,7 +37,7 @@ pub(super) fn check(
         return Err(wrong("it has no model_config, so it is none of sleap-nn's".to_owned()));
     }
     check_version(&config, train, site)?;
-    find_files(package, &config, train)?;
+    find_files(with, &config, train)?;
     own_settings(&config, train, remarks);
     devices::fit(&config, train, site, remarks);
     let settings = Settings { config: &config, changes: &train.settings };
@@ -74,10 +75,11 @@ fn minor(version: &str) -> Option<(u32, u32)> {
 /// Finds every file that the config or the script names. Where it is not where it is written, the
 /// trainer is told where it is.
 fn find_files(
-    package: &dyn PackageFiles,
+    with: Checking<'_>,
     config: &Config<'_>,
     train: &mut Train,
 ) -> Result<(), CheckError> {
+    let package = with.package;
     let config_name = train.config.clone();
     for key in LABELS.into_iter().chain(WEIGHTS) {
         let settings = Settings { config, changes: &train.settings };
@@ -93,7 +95,7 @@ fn find_files(
             let place = train.folder.place(text).map_err(|_| missing())?;
             let path = find(package, &place, by)?;
             if LABELS.contains(&key) && path.as_str().ends_with(".slp") {
-                check_labels(package, &path, key == LABELS[0], train)?;
+                check_labels(with, &path, key == LABELS[0], train)?;
             }
             found.push(path.to_string());
             train.files.push(path);
@@ -117,11 +119,12 @@ fn find_files(
 }
 
 fn check_labels(
-    package: &dyn PackageFiles,
+    with: Checking<'_>,
     path: &RelPath,
     needs_frames: bool,
-    train: &Train,
+    train: &mut Train,
 ) -> Result<(), CheckError> {
+    let package = with.package;
     let Some(labels) = tracking::labels(package, path)? else { return Ok(()) };
     if needs_frames && labels.labelled_frames == Some(0) {
         return Err(CheckError::NoFrames(path.clone()));
@@ -136,7 +139,16 @@ fn check_labels(
             })
         })
     };
-    tracking::check_videos(package, path, &labels, &tracking::used_videos(&labels), mapped)
+    tracking::check_videos(with, path, &labels, &tracking::used_videos(&labels), mapped)?;
+    let named = |name: &String| labels.videos.iter().any(|video| video.names(name));
+    let moved = with.videos.moved(path).into_iter().filter(|(name, _)| named(name));
+    let moved: Vec<_> = moved.filter(|moved| !train.videos.contains(moved)).collect();
+    // sleap-nn takes one kind of map at a time.
+    if !moved.is_empty() && train.maps.iter().any(|(option, ..)| option == PREFIX_MAP) {
+        return Err(CheckError::Choices(PREFIX_MAP, "videos that are sent along or on a mount"));
+    }
+    train.videos.extend(moved);
+    Ok(())
 }
 
 /// The settings that are the worker's own, and the one without which no model is left.
@@ -162,9 +174,10 @@ fn own_settings(config: &Config<'_>, train: &mut Train, remarks: &mut Vec<String
 
 /// Checks a training of SLEAP up to 1.4.1. Returns the name of its model.
 pub(super) fn check_legacy(
-    package: &dyn PackageFiles,
+    with: Checking<'_>,
     train: &mut TrainLegacy,
 ) -> Result<String, CheckError> {
+    let package = with.package;
     let by = || "train-script.sh".to_owned();
     let place = Place { written: train.config.to_string(), path: train.config.clone() };
     train.config = find(package, &place, by)?;
@@ -175,7 +188,7 @@ pub(super) fn check_legacy(
         .map_err(|why| CheckError::Config { config: train.config.clone(), why })?;
     if let Some(labels) = tracking::labels(package, &train.labels.path)? {
         let path = &train.labels.path;
-        tracking::check_videos(package, path, &labels, &tracking::used_videos(&labels), |_| false)?;
+        tracking::check_videos(with, path, &labels, &tracking::used_videos(&labels), |_| false)?;
     }
     let own = config.texts("outputs.run_name").into_iter().next();
     let name = own.and_then(|name| plain_name(&name));

@@ -15,7 +15,7 @@ mod train;
 pub use place::{Folder, Place, is_foreign};
 pub use text::decode;
 pub use track::Frames;
-pub use train::{RUN_NAME, plain_name};
+pub use train::{ListedJob, RUN_NAME, plain_name};
 
 use program::Program;
 use shell::{Command, Word, assignment};
@@ -105,6 +105,8 @@ pub struct Train {
     pub files: Vec<RelPath>,
     /// `--prefix-map` and `--video-path-map`: the option, the old path, the new one.
     pub maps: Vec<(String, String, RelPath)>,
+    /// Videos that the trainer would not find: the name in the labels, and where they are.
+    pub videos: Vec<(String, String)>,
 }
 
 /// A training run of SLEAP up to 1.4.1.
@@ -123,6 +125,8 @@ pub struct TrainLegacy {
 pub struct Track {
     /// Labels or a video.
     pub data: Place,
+    /// Where the video to predict is, if it is on one of the worker's mounts.
+    pub mounted: Option<String>,
     /// Folders of trained models, in order.
     pub models: Vec<Model>,
     /// Where the predictions go.
@@ -293,12 +297,21 @@ pub enum LineFault {
 
 /// Parses the text of a script.
 pub fn parse(file: ScriptFile, text: &str) -> Result<Script, ScriptError> {
+    parse_listed(file, text, &[])
+}
+
+/// Parses the text of a script whose package lists these trainings, too.
+pub fn parse_listed(
+    file: ScriptFile,
+    text: &str,
+    listed: &[ListedJob],
+) -> Result<Script, ScriptError> {
     let mut reader = Reader {
         file,
         folder: Folder::default(),
         script: Script { runs: Vec::new(), remarks: Vec::new() },
     };
-    for command in shell::commands(file, &train::quote_legacy_names(text))? {
+    for command in shell::commands(file, &train::quote_legacy_names(text, listed))? {
         let line = command.line;
         let at = |fault| {
             let text = quoted_line(text, line);

@@ -14,7 +14,8 @@ fn place(text: &str) -> Place {
 fn train(config: &str, run_name: Option<&str>) -> Run {
     let run_name = run_name.map(str::to_owned);
     let (folder, settings, files) = (Folder::default(), Vec::new(), Vec::new());
-    Run::Train(Train { config: path(config), folder, run_name, settings, files, maps: Vec::new() })
+    let (maps, videos) = (Vec::new(), Vec::new());
+    Run::Train(Train { config: path(config), folder, run_name, settings, files, maps, videos })
 }
 
 fn runs(file: ScriptFile, text: &str) -> Vec<Run> {
@@ -181,6 +182,7 @@ fn the_script_that_our_client_writes() {
         -o predictions.slp\n";
     let expected = Track {
         data: place("two.pkg.slp"),
+        mounted: None,
         models: ["models/centroid", "models/centered_instance"]
             .map(|m| Model::Named(place(m)))
             .into(),

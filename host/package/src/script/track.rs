@@ -55,7 +55,7 @@ pub(super) fn parse(words: &mut Words<'_>) -> Result<Run, LineFault> {
         None => RelPath::new(format!("{}.predictions.slp", data.path))?,
     };
     spell_out_frames(&mut options)?;
-    Ok(Run::Track(Track { data, models, output, options }))
+    Ok(Run::Track(Track { data, mounted: None, models, output, options }))
 }
 
 /// Files of the package are named from its top.

@@ -38,8 +38,8 @@ pub(super) fn parse(words: &mut Words<'_>) -> Result<Run, LineFault> {
     }
     let config = config_path(words, folder.as_deref(), &name.ok_or(LineFault::Missing("config"))?)?;
     let folder = words.folder.clone();
-    let (no_name, none, files) = (None, Vec::new(), Vec::new());
-    let mut run = Train { config, folder, run_name: no_name, settings: none, files, maps };
+    let (run_name, files, videos) = (None, Vec::new(), Vec::new());
+    let mut run = Train { config, folder, run_name, settings: Vec::new(), files, maps, videos };
     for setting in settings {
         apply(&mut run, &setting)?;
     }
@@ -232,7 +232,15 @@ pub(super) fn parse_legacy(words: &mut Words<'_>) -> Result<Run, LineFault> {
     if config.ends_with(".yaml") || config.ends_with(".yml") {
         let (config, folder) = (words.place(&config)?.path, words.folder.clone());
         let (settings, files, maps) = (Vec::new(), Vec::new(), Vec::new());
-        return Ok(Run::Train(Train { config, folder, run_name: None, settings, files, maps }));
+        return Ok(Run::Train(Train {
+            config,
+            folder,
+            run_name: None,
+            settings,
+            files,
+            maps,
+            videos: Vec::new(),
+        }));
     }
     let labels = words.place(&places.next().ok_or(LineFault::Missing("labels"))?)?;
     let config = words.place(&config)?.path;
@@ -242,14 +250,27 @@ pub(super) fn parse_legacy(words: &mut Words<'_>) -> Result<Run, LineFault> {
     }
 }
 
-/// SLEAP 1.4.1 wrote names without quotes: there the labels are the rest of the line, and get quotes.
-pub(super) fn quote_legacy_names(text: &str) -> String {
+/// A config and its labels, as `jobs.yaml` of an export names them.
+pub type ListedJob = (String, String);
+
+/// SLEAP 1.4.1 wrote names without quotes: there the labels are the rest of the line, and get quotes,
+/// whatever they look like if they are `listed`.
+pub(super) fn quote_legacy_names(text: &str, listed: &[ListedJob]) -> String {
     let quoted = |line: &str| {
-        let (config, labels) = unquoted_legacy(line)?;
+        let (config, labels) = listed_legacy(line, listed).or_else(|| unquoted_legacy(line))?;
         Some(format!("sleap-train {}", shell_words::join([config.as_str(), labels])))
     };
     let lines = text.lines().map(|line| quoted(line).unwrap_or_else(|| line.to_owned()));
     lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Config and labels of a line that consists of listed names.
+fn listed_legacy<'a>(line: &'a str, listed: &[ListedJob]) -> Option<(String, &'a str)> {
+    let rest = line.trim().strip_prefix("sleap-train ")?.trim_start();
+    listed.iter().find_map(|(config, labels)| {
+        let own = rest.strip_prefix(config.as_str())?.strip_prefix(' ')?;
+        (own.trim() == labels).then(|| (config.clone(), own.trim()))
+    })
 }
 
 /// Config and labels of a line whose labels a shell would take apart.

@@ -4,6 +4,7 @@ use super::exit::{Exit, Failure};
 use super::failure::blocking;
 use crate::client::ReadProgress;
 use crate::client::package::{self, TrainingPackage};
+use crate::client::videos::VideoSearch;
 use serde::de::DeserializeOwned;
 use sleap_rtc_protocol::job::{JobDescription, JobType, Requirements};
 use sleap_rtc_transfer::Hashes;
@@ -31,7 +32,8 @@ pub(super) async fn load_job_description(
         let path = path.to_owned();
         blocking(move || {
             let package = TrainingPackage { path, inference: true };
-            let package = package.open(&hashes, &ReadProgress::default())?;
+            let package =
+                package.open(VideoSearch::default(), &hashes, &ReadProgress::default())?;
             Ok(package::describe_package(
                 &package,
                 JobType::Training,

@@ -10,11 +10,13 @@ use super::{interrupt, print, room};
 use crate::client::package::{self, TrainingPackage};
 use crate::client::shared::SharedJob;
 use crate::client::tracking::TrackingPackage;
+use crate::client::videos::{Ask, VideoSearch};
 use crate::client::{self, Choose, ClientError, Job, Join, Output, ReadProgress, SubmitOptions};
 use crate::config::Config;
 use sleap_rtc_protocol::job::{JobType, Requirements};
 use sleap_rtc_transfer::Package;
 use std::path::Path;
+use tokio::runtime::Handle;
 
 /// What to do when the one worker that was asked for refused.
 const OTHER_WORKERS: &str =
@@ -35,12 +37,6 @@ pub(super) async fn train(options: TrainOptions, config: Config) -> Result<Exit,
         return room::explain(&connect.join, &config, &job).await;
     }
     let (path, root) = (options.package.clone(), config.shared_storage_root.clone());
-    if root.is_some() && !options.inference {
-        return Err(Failure::usage(
-            "--no-inference: with shared storage the worker takes the package as it is; remove its \
-             inference-script.sh instead",
-        ));
-    }
     let output = match (options.output, &root) {
         (Some(folder), _) => Output::Models(folder),
         // Beside the package, which is below the shared root.
@@ -58,10 +54,12 @@ pub(super) async fn train(options: TrainOptions, config: Config) -> Result<Exit,
     let package = TrainingPackage { path, inference: options.inference };
     let progress = ReadProgress::default();
     let counted = progress.clone();
-    let open = move || package.open(&package::hashes(&client), &counted);
-    let opened = progress.show_during(blocking(open)).await?;
+    let videos = video_search(&config, &options.connect.join);
+    let open = move || package.open(videos, &package::hashes(&client), &counted);
+    let package = progress.show_during(blocking(open)).await?;
+    let files = Files { package, shared, skips_inference: !options.inference };
     let name = name_of(&options.package);
-    submit(options.connect, config, opened, JobType::Training, name, output, shared).await
+    submit(options.connect, config, files, JobType::Training, name, output).await
 }
 
 /// Submits a tracking.
@@ -80,27 +78,44 @@ pub(super) async fn track(options: TrackOptions, config: Config) -> Result<Exit,
     };
     let progress = ReadProgress::default();
     let counted = progress.clone();
-    let build = move || package.build(&package::hashes(&client), &counted);
-    let built = progress.show_during(blocking(build)).await?;
+    let videos = video_search(&config, &connect.join);
+    let build = move || package.build(videos, &package::hashes(&client), &counted);
+    let package = progress.show_during(blocking(build)).await?;
     let shared = match config.shared_storage_root.clone() {
         Some(root) => {
-            let package = built.clone();
+            let package = package.clone();
             Some(blocking(move || Ok(SharedJob::tracking(&root, &package)?)).await?)
         }
         None => None,
     };
-    submit(connect, config, built, JobType::Inference, name, output, shared).await
+    let files = Files { package, shared, skips_inference: false };
+    submit(connect, config, files, JobType::Inference, name, output).await
+}
+
+/// What a job's worker reads.
+struct Files {
+    package: Package,
+    shared: Option<SharedJob>,
+    skips_inference: bool,
+}
+
+/// A search for the videos that labels name, which asks the workers that `join` may choose.
+fn video_search(config: &Config, join: &Join) -> VideoSearch {
+    let (asking, join, runtime) = (config.clone(), join.clone(), Handle::current());
+    let ask: Ask =
+        Box::new(move |videos| runtime.block_on(client::find_mounted(&asking, &join, videos)));
+    VideoSearch::new(&config.client.path_map, ask, config.shared_storage_root.as_deref())
 }
 
 async fn submit(
     connect: ConnectOptions,
     config: Config,
-    package: Package,
+    files: Files,
     job_type: JobType,
     name: String,
     output: Output,
-    shared: Option<SharedJob>,
 ) -> Result<Exit, Failure> {
+    let Files { package, shared, skips_inference } = files;
     output.check().map_err(|error| {
         Failure::usage(format!("--output: cannot write to {}: {error}", output.path().display()))
     })?;
@@ -113,7 +128,7 @@ async fn submit(
     let interrupts = interrupt::while_following_a_job()?;
     let named = !matches!(connect.join, Join::Room { choose: Choose::Auto | Choose::Prompt, .. });
     let submit = SubmitOptions { join: connect.join, viewer: connect.gui };
-    let job = Job { package, shared, name, description, output };
+    let job = Job { package, shared, skips_inference, name, description, output };
     let place = match client::run(&config, submit, job, interrupts).await {
         Ok(place) => place,
         Err(error @ ClientError::Refused(_)) if named => {

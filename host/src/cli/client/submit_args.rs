@@ -5,6 +5,7 @@ use super::connect::{ConnectArgs, ConnectOptions};
 use super::environment::Environment;
 use super::exit::Failure;
 use super::limit::LimitArgs;
+use super::paths::PathArgs;
 use crate::config::Overrides;
 
 /// Which worker gets the job, and how it gets there.
@@ -15,6 +16,8 @@ pub struct SubmitArgs {
     #[command(flatten)]
     limit: LimitArgs,
     #[command(flatten)]
+    paths: PathArgs,
+    #[command(flatten)]
     common: CommonArgs,
 }
 
@@ -24,6 +27,6 @@ impl SubmitArgs {
         environment: &mut Environment,
     ) -> Result<(ConnectOptions, Overrides), Failure> {
         let connect = self.connect.check(environment)?;
-        Ok((connect, self.limit.over(self.common.check()?)))
+        Ok((connect, self.paths.over(self.limit.over(self.common.check()?))))
     }
 }

@@ -9,7 +9,7 @@ mod follow;
 mod script;
 
 use super::display::Display;
-use super::error::PackageFault;
+use super::error::{JobRefused, PackageFault};
 use super::interrupt::Stage;
 use super::meter::Direction;
 use super::viewer::Viewer;
@@ -18,16 +18,20 @@ use crate::blocking::blocking;
 use crate::config::PythonSilence;
 use follow::Follower;
 use sleap_rtc_base::error::WithCauses;
-use sleap_rtc_net::python::{PythonClientEnd, PythonError};
+use sleap_rtc_net::python::{PythonClientEnd, PythonError, PythonMessage};
 use sleap_rtc_net::rtc::Channel;
 use sleap_rtc_package::script::{MAX_SCRIPT_BYTES, decode};
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::{JobSpec, JobType};
 use sleap_rtc_protocol::path::RelPath;
-use sleap_rtc_protocol::python::{ClientText, FileMeta, MAX_MESSAGE_BYTES};
+use sleap_rtc_protocol::python::{ClientText, FileMeta, MAX_MESSAGE_BYTES, WorkerText};
 use sleap_rtc_transfer::{self as transfer, Progress};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::sync::watch;
+
+/// How soon a worker that asks for a secret does so, over a slow network.
+const CHALLENGE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Submits the job over a channel to a Python worker. Returns where the result is.
 pub(super) async fn run(
@@ -40,13 +44,9 @@ pub(super) async fn run(
     viewer: Option<Viewer>,
 ) -> Result<PathBuf, ClientError> {
     let worker = display.worker_id();
-    if job.description.job_type == JobType::Inference {
-        display.note(&format!(
-            "{worker} is a Python worker; no known version sends its predictions back."
-        ));
-    }
     let link = PythonClientEnd::new(channel);
     let mut session = Session { link, worker, silence, display, viewer };
+    session.await_challenge().await?;
     match &spec.shared {
         Some(_) => session.submit_shared(spec, job).await?,
         None => session.upload(job).await?,
@@ -72,6 +72,23 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
+    /// A worker that wants its room's secret says so as soon as the channel is open: a package that it
+    /// would not take need not be sent.
+    async fn await_challenge(&mut self) -> Result<(), ClientError> {
+        let first = tokio::time::timeout(CHALLENGE_WITHIN, self.link.recv()).await;
+        match first {
+            Err(_) => Ok(()),
+            Ok(Err(_)) => Err(self.lost("before the upload")),
+            Ok(Ok(PythonMessage::Text(WorkerText::AuthChallenge))) => {
+                Err(JobRefused::PythonSecret(self.worker.clone()).into())
+            }
+            Ok(Ok(message)) => {
+                self.link.put_back(message);
+                Ok(())
+            }
+        }
+    }
+
     async fn upload(&mut self, job: &Job) -> Result<(), ClientError> {
         let temporary = tempfile::tempdir().map_err(temporary_file)?;
         let (zip, name) = self.zip(job, temporary.path()).await?;

@@ -173,9 +173,13 @@ impl<'a> Submission<'a> {
             }
             Action::Fetch(output) => {
                 match status.outcome.ok_or(JobRefused::StillRunning)? {
-                    outcome @ (JobOutcome::Failed { .. } | JobOutcome::Interrupted) => {
+                    outcome @ JobOutcome::Failed { .. } => {
                         self.fetch_saved(link, &output).await?;
                         return concluded(outcome).map(|()| None);
+                    }
+                    JobOutcome::Interrupted => {
+                        let saved = self.fetch_saved(link, &output).await?;
+                        return self.salvaged(saved).map(Some);
                     }
                     outcome => concluded(outcome)?,
                 }
@@ -196,6 +200,16 @@ impl<'a> Submission<'a> {
                 }
             }
         }
+    }
+
+    /// The end of a `fetch` of an interrupted job: what it had saved is all that there will be.
+    fn salvaged(&mut self, saved: Option<PathBuf>) -> Result<PathBuf, ClientError> {
+        let saved = saved.ok_or(ClientError::JobFailed(JobFailure::NothingSaved))?;
+        self.display.note(
+            "The job was interrupted on the worker (the machine restarted, its user logged out, or the \
+             job was killed); what it had saved by then is complete",
+        );
+        Ok(saved)
     }
 
     fn enter(&mut self, stage: Stage) {

@@ -38,20 +38,21 @@ impl Submission<'_> {
         Ok(place)
     }
 
-    /// Downloads what an incomplete job had saved, and prints where it is.
+    /// Downloads what an incomplete job had saved, and prints where it is. Nothing where it had saved
+    /// nothing.
     pub(super) async fn fetch_saved(
         &mut self,
         link: &mut ClientEnd,
         output: &Output,
-    ) -> Result<(), ClientError> {
+    ) -> Result<Option<PathBuf>, ClientError> {
         let partial = self.receive(link, output).await?;
         if std::fs::read_dir(partial.path()).is_ok_and(|mut entries| entries.next().is_none()) {
-            return Ok(());
+            return Ok(None);
         }
         let place = output.publish(partial)?;
-        let place = std::path::absolute(&place).unwrap_or(place);
-        self.display.note(&format!("What was saved is in {}", place.display()));
-        Ok(())
+        let shown = std::path::absolute(&place).unwrap_or_else(|_| place.clone());
+        self.display.note(&format!("What was saved is in {}", shown.display()));
+        Ok(Some(place))
     }
 
     /// Requests and receives a result, without what an earlier connection or client has received.

@@ -5,12 +5,13 @@ use super::Coordinator;
 use crate::blocking::blocking;
 use crate::worker::answering::Answering;
 use crate::worker::error::ConnectionError;
+use crate::worker::mounted;
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_job::{JobCommand, JobFolder, JobHandle};
 use sleap_rtc_protocol::ids::{JobId, PeerId};
 use sleap_rtc_protocol::job::{Refusal, RefusalCode};
 use sleap_rtc_protocol::signaling::{
-    AppMessage, ClientMessage, JobRequest, PeerMessage, Question, Unreadable,
+    AppMessage, ClientMessage, JobRequest, PeerMessage, Question, Unreadable, VideoQuery,
 };
 use sleap_rtc_protocol::worker::{RESERVATION, Slot, WorkerEvent, WorkerStatus};
 use sleap_rtc_signaling::client::SignalingClient;
@@ -26,6 +27,7 @@ impl Coordinator {
                 info!(%peer, job = job_id.escape_debug().to_string(), "job assigned");
             }
             AppMessage::JobCancel { job_id, .. } => self.on_job_cancel(peer, job_id).await,
+            AppMessage::VideoRequest { videos } => self.on_video_request(peer, videos),
             _ => {}
         }
     }
@@ -55,6 +57,23 @@ impl Coordinator {
         };
         self.tasks.spawn(async move {
             answering.answer(peer, request).await;
+            drop(permit);
+        });
+    }
+
+    /// Looks for videos outside the main loop. A client that hears nothing sends its videos.
+    fn on_video_request(&mut self, peer: PeerId, videos: Vec<VideoQuery>) {
+        let Ok(permit) = self.asking.clone().try_acquire_owned() else { return };
+        let (mounts, signaling) =
+            (self.context.runner.settings.mounts.clone(), self.signaling.clone());
+        let from_peer_id = self.own_id.clone();
+        self.tasks.spawn(async move {
+            let videos = mounted::find(mounts, videos).await;
+            let payload = AppMessage::VideoResponse { videos };
+            let message = PeerMessage { from_peer_id, to_peer_id: peer, payload };
+            if let Err(error) = signaling.send(ClientMessage::PeerMessage(message)).await {
+                warn!(%error, "an answer could not be sent");
+            }
             drop(permit);
         });
     }

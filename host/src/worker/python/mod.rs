@@ -175,7 +175,8 @@ fn job_spec(introduction: &Introduction, shared: Option<SharedPaths>) -> JobSpec
     let name = introduction.meta.as_ref().map_or("package", |meta| base_name(&meta.name));
     let job_type = introduction.job_type.unwrap_or(JobType::Training);
     let description = JobDescription::unknown(job_type);
-    JobSpec { id, secret, name: name.to_owned(), description, shared }
+    let name = name.to_owned();
+    JobSpec { id, secret, name, description, shared, skips_inference: false }
 }
 
 /// The last part of a path of any system: a name for people, never a place on disk.

@@ -1,0 +1,173 @@
+//! Lets labels name their videos where the trainer finds them, and results name them where the user
+//! has them. Labels are HDF5, so the trainer's own Python does it.
+
+use super::command::{CommandLine, Toolbox};
+use super::trainer::RunningTrainer;
+use super::version::interpreter;
+use sleap_rtc_package::VideoPaths;
+use sleap_rtc_package::script::{Run, Track};
+use sleap_rtc_protocol::path::RelPath;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What the interpreter runs.
+const SCRIPT: &str = include_str!("video_paths.py");
+/// The list of paths that it reads, in the folder where the trainer works.
+const LIST: &str = ".sleap-rtc-video-paths.json";
+/// For reading and writing labels once; a video's predictions are a gigabyte at most.
+const LIMIT: Duration = Duration::from_secs(300);
+/// What is kept of the interpreter's last words, in bytes.
+const MAX_SAID: usize = 16 * 1024;
+
+/// A path, and what it becomes.
+pub type Renamed = (String, String);
+
+/// What has to change in a run's labels before the trainer reads them: nothing where it finds the
+/// videos by itself, or by options of its own.
+pub fn before(run: &Run, videos: &VideoPaths) -> Option<(Vec<RelPath>, Vec<Renamed>)> {
+    let labels = match run {
+        Run::Track(Track { mounted: Some(_), .. }) => return None,
+        Run::Track(track) => vec![track.data.path.clone()],
+        Run::TrainLegacy(train) => vec![train.labels.path.clone()],
+        Run::Train(train) if super::command::maps_videos(train) => return None,
+        Run::Train(train) => train.files.clone(),
+    };
+    let labels: Vec<_> =
+        labels.into_iter().filter(|path| path.as_str().ends_with(".slp")).collect();
+    let moved = videos.moved(labels.first()?);
+    (!moved.is_empty()).then_some((labels, moved))
+}
+
+/// What has to change in results: each path of this machine becomes the user's.
+pub fn after(videos: &VideoPaths) -> Vec<Renamed> {
+    let pair =
+        |video: &sleap_rtc_package::VideoPath| (video.place.path().to_owned(), video.name.clone());
+    videos.0.iter().map(pair).filter(|(here, there)| here != there).collect()
+}
+
+/// The labels among results: a file of predictions, or what lies in a model's folder.
+pub fn labels_in(results: &[PathBuf]) -> Vec<PathBuf> {
+    let is_labels = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "slp");
+    let in_folder = |result: &PathBuf| {
+        let entries = fs::read_dir(result).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    let files = results.iter().flat_map(|result| match result.is_dir() {
+        true => in_folder(result),
+        false => vec![result.clone()],
+    });
+    files.filter(is_labels).collect()
+}
+
+impl Toolbox {
+    /// The Python that sleap-nn runs in, ready for its arguments.
+    fn python(&self) -> Option<CommandLine> {
+        let (program, mut arguments) = self.find_command("").ok()?;
+        arguments.pop();
+        // `python -m sleap_nn.cli`, `conda run -n sleap sleap-nn`.
+        if arguments.iter().any(|word| word == "-m") {
+            return Some(CommandLine { program, arguments: Vec::new() });
+        }
+        if let Some(name) = arguments.last_mut() {
+            *name = "python".to_owned();
+            return Some(CommandLine { program, arguments });
+        }
+        let python = interpreter(&fs::read(&program).ok()?, |name| self.find(name))?;
+        Some(CommandLine { program: python, arguments })
+    }
+}
+
+/// Where and how the interpreter works.
+pub struct Renaming<'a> {
+    /// Finds it.
+    pub toolbox: &'a Toolbox,
+    /// The trainer's working folder.
+    pub root: &'a Path,
+    /// All that it sees of the environment.
+    pub variables: &'a [(OsString, OsString)],
+}
+
+impl Renaming<'_> {
+    /// Changes the paths in `labels`, each of which is the old or the new one, never half. The error is
+    /// a reason in words.
+    pub async fn rename(&self, renamed: &[Renamed], labels: &[PathBuf]) -> Result<(), String> {
+        let list = self.root.join(LIST);
+        let json = serde_json::to_vec(renamed).map_err(|error| error.to_string())?;
+        fs::write(&list, json).map_err(|error| format!("{}: {error}", list.display()))?;
+        let done = self.run(labels).await;
+        // It is of no use to anybody, and of no harm.
+        let _ = fs::remove_file(&list);
+        done
+    }
+
+    async fn run(&self, labels: &[PathBuf]) -> Result<(), String> {
+        let python = self.toolbox.python().ok_or("the trainer's Python is not known")?;
+        let CommandLine { program, mut arguments } = python;
+        arguments.extend(["-c", SCRIPT, LIST].map(str::to_owned));
+        for path in labels {
+            let whole = std::path::absolute(path).map_err(|error| error.to_string())?;
+            arguments.push(whole.to_string_lossy().into_owned());
+        }
+        let command = CommandLine { program, arguments };
+        let cannot = |error| format!("cannot start {}: {error}", command.program.display());
+        let mut running =
+            RunningTrainer::start(&command, self.root, self.variables).map_err(cannot)?;
+        let mut said = Vec::new();
+        let ending = async {
+            while let Some((_, bytes)) = running.output.recv().await {
+                said.extend(bytes);
+                said.drain(..said.len().saturating_sub(MAX_SAID));
+            }
+            running.child.wait().await
+        };
+        match tokio::time::timeout(LIMIT, ending).await {
+            Err(_) => Err(format!("it took longer than {} s", LIMIT.as_secs())),
+            Ok(Ok(status)) if status.success() => Ok(()),
+            Ok(Ok(_)) => {
+                let said = String::from_utf8_lossy(&said);
+                let last = said.lines().rev().find(|line| !line.trim().is_empty());
+                Err(last.unwrap_or("it failed without a word").trim().chars().take(200).collect())
+            }
+            Ok(Err(error)) => Err(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn program(path: &Path, text: &str) {
+        fs::write(path, text).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    #[test]
+    fn the_python_of_each_kind_of_trainer_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = |name: &str| folder.path().join(name);
+        for name in ["python", "python3", "conda", "apptainer"] {
+            program(&own(name), "");
+        }
+        program(&own("sleap-nn"), &format!("#!{}\nimport sys\n", own("python").display()));
+        let toolbox = Toolbox::new(folder.path().into());
+        let found = |trainer: Option<&str>| {
+            let words = trainer.map(|words| words.split(' ').map(str::to_owned).collect());
+            toolbox.clone().with_trainer(words).python().unwrap()
+        };
+        let line = |name: &str, arguments: &[&str]| CommandLine {
+            program: own(name),
+            arguments: arguments.iter().map(|word| (*word).to_owned()).collect(),
+        };
+        assert_eq!(found(None), line("python", &[]));
+        assert_eq!(found(Some("sleap-nn")), line("python", &[]));
+        assert_eq!(found(Some("python3 -m sleap_nn.cli")), line("python3", &[]));
+        let conda = line("conda", &["run", "-n", "sleap", "python"]);
+        assert_eq!(found(Some("conda run -n sleap sleap-nn")), conda);
+        program(&own("sleap-nn"), "#!/usr/bin/env python3\n");
+        assert_eq!(found(None), line("python3", &[]));
+    }
+}

@@ -1,0 +1,96 @@
+//! Folders of a worker's machine in which its jobs may read videos, instead of having them sent.
+
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// One such folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// What clients call it. Clients may write `LABEL:rest` instead of its path.
+    pub label: String,
+    /// Where it is on the worker's machine.
+    pub path: PathBuf,
+}
+
+/// All of a worker's mounts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Mounts(Vec<Mount>);
+
+impl Mounts {
+    /// These mounts.
+    pub fn new(mounts: Vec<Mount>) -> Self {
+        Self(mounts)
+    }
+
+    /// What clients call them, in order.
+    pub fn labels(&self) -> Vec<String> {
+        self.0.iter().map(|mount| mount.label.clone()).collect()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The file that `name` means here: an absolute path below a mount, or `LABEL:rest`. Links are
+    /// followed, and a file outside of the mounts is not found. Reads the disk; not for an async task.
+    pub fn find(&self, name: &str) -> Option<PathBuf> {
+        let path = match name.split_once(':') {
+            _ if name.starts_with('/') => PathBuf::from(name),
+            Some((label, rest)) => {
+                let mount = self.0.iter().find(|mount| mount.label == label)?;
+                mount.path.join(rest.replace('\\', "/").trim_start_matches('/'))
+            }
+            None => return None,
+        };
+        self.holds(&path).then_some(path)
+    }
+
+    /// Whether the file at `path` is below a mount.
+    pub(crate) fn holds(&self, path: &Path) -> bool {
+        let below = |mount: &Mount| is_inside(&mount.path, path).is_ok_and(|is| is);
+        path.is_absolute() && path.is_file() && self.0.iter().any(below)
+    }
+}
+
+/// Whether `path`, links followed, is below `root`.
+pub fn is_inside(root: &Path, path: &Path) -> io::Result<bool> {
+    Ok(path.canonicalize()?.starts_with(root.canonicalize()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_files_below_a_mount_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        std::fs::create_dir_all(root.join("lab/day1")).unwrap();
+        for name in ["lab/day1/a.mp4", "secret.mp4"] {
+            std::fs::write(root.join(name), "").unwrap();
+        }
+        std::os::unix::fs::symlink(root.join("secret.mp4"), root.join("lab/link.mp4")).unwrap();
+        let mounts = Mounts::new(vec![Mount { label: "Z".to_owned(), path: root.join("lab") }]);
+        let found = Some(root.join("lab/day1/a.mp4"));
+        let whole = |name: &str| root.join(name).to_string_lossy().into_owned();
+        for name in ["Z:day1/a.mp4", "Z:/day1/a.mp4", "Z:\\day1\\a.mp4", &whole("lab/day1/a.mp4")] {
+            assert_eq!(mounts.find(name), found, "{name}");
+        }
+        for name in [
+            "Z:../secret.mp4",
+            "Z:day1",
+            "Z:",
+            "Y:day1/a.mp4",
+            "day1/a.mp4",
+            &whole("lab/link.mp4"),
+            &whole("lab/../secret.mp4"),
+            &whole("secret.mp4"),
+            "",
+        ] {
+            assert_eq!(mounts.find(name), None, "{name}");
+        }
+    }
+}
