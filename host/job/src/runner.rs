@@ -250,9 +250,10 @@ impl Runner {
         mut command: CommandLine,
         mut active: ActiveRun,
     ) -> Result<ActiveRun, String> {
-        if complains(&active, "No such command", "predict")
-            && let Some(older) = command.clone().as_older_versions()
-        {
+        // sleap-nn 0.2 has another `predict`, for exported models.
+        let is_older = complains(&active, "No such command", "predict")
+            || complains(&active, "No such option", "--data_path");
+        if is_older && let Some(older) = command.clone().as_older_versions() {
             command = older;
             active = self.attempt(plan, run, &command, None, None).await?;
         }

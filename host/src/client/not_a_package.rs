@@ -32,7 +32,7 @@ pub enum NotAPackage {
         instead: &'static str,
     },
     /// An archive that contains another one.
-    #[error("there is no train-script.sh in it; it contains another zip, {0}: give that one")]
+    #[error("there is no train-script.sh in it; it holds another zip, {0}: give that one")]
     NestedZip(String),
     /// The folder of a model.
     #[error(
