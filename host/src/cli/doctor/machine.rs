@@ -10,13 +10,13 @@ use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::Path;
 
-/// Each connection and each job needs some.
+/// Each connection and each job needs some open files.
 const OPEN_FILES: u64 = 1024;
 const ADDRESS_SPACE_GIB: u64 = 3;
-/// What a package and its results take, roughly.
+/// The space for a package and its results, roughly.
 const FREE_GIB: u64 = 10;
 const GIB: u64 = 1 << 30;
-/// A quota is seen only by writing.
+/// Only writing reveals a quota.
 const PROBE_BYTES: usize = 1 << 20;
 
 pub(super) fn check(config: &Config, for_worker: bool, for_client: bool) -> Vec<Finding> {
@@ -66,7 +66,7 @@ fn proc() -> Finding {
     }
 }
 
-/// Whether it can be written, has locks, and has room.
+/// Checks that a folder can be written, and that its file system has locks and space.
 fn folder(check: &'static str, path: &Path, setting: &str) -> Vec<Finding> {
     let place = path.display();
     let there = path.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
@@ -74,7 +74,7 @@ fn folder(check: &'static str, path: &Path, setting: &str) -> Vec<Finding> {
         Err(error) => {
             let full = sleap_rtc_base::disk::is_full(&error);
             let advice = match full {
-                true => "make room, or raise the quota".to_owned(),
+                true => "free some space, or raise the quota".to_owned(),
                 false => {
                     format!("make it writable for this user, or choose another with {setting}")
                 }
@@ -104,18 +104,22 @@ fn probe(folder: &Path) -> io::Result<Locked> {
 
 fn room(folder: &Path) -> Finding {
     let Ok(disk) = rustix::fs::statvfs(folder) else {
-        return Finding::ok("disk", "its free space is not known");
+        return Finding::ok("disk", "the free space is unknown");
     };
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     let (gib, place) = (free / GIB, folder.display());
     if disk.f_files > 0 && disk.f_favail == 0 {
-        return Finding::fail("disk", format!("{place} has room for no more files"), "delete some");
+        return Finding::fail(
+            "disk",
+            format!("{place} has no room for more files"),
+            "delete some files",
+        );
     }
     match free < FREE_GIB * GIB {
         true => Finding::warn(
             "disk",
             format!("{gib} GiB are free at {place}"),
-            "make room: packages, results and the cache of a worker (`cache`) lie there",
+            "free some space: packages, results and the cache of a worker (`cache`) are there",
         ),
         false => Finding::ok("disk", format!("{gib} GiB are free at {place}")),
     }

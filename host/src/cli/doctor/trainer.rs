@@ -1,5 +1,6 @@
 //! GPUs, their driver, the trainer and its PyTorch.
 
+use crate::blocking::blocking;
 use crate::cli::findings::Finding;
 use crate::config::WorkerConfig;
 use sleap_rtc_gpu::{Health, Survey, visible_devices};
@@ -8,7 +9,7 @@ use sleap_rtc_job::trainers::{Trainer, Trainers};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// As the worker waits.
+/// As long as the worker waits for a survey.
 const SURVEY_LIMIT: Duration = Duration::from_secs(25);
 const INSTALL: &str = "uv tool install \"sleap-nn[torch]\" --torch-backend auto";
 
@@ -31,13 +32,12 @@ pub(super) async fn check(config: &WorkerConfig) -> Vec<Finding> {
 
 async fn gpus(config: &WorkerConfig) -> (Vec<Finding>, bool) {
     if let Some(gpus) = &config.gpus {
-        let says = format!("`[worker] gpus` describes {}; none is looked for", gpus.len());
+        let says = format!("`[worker] gpus` describes {}; the worker detects none", gpus.len());
         return (vec![Finding::ok("gpu", says)], !gpus.is_empty());
     }
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("sleap-rtc"));
-    let asking = move || sleap_rtc_gpu::survey_in_child(&program, SURVEY_LIMIT);
-    let survey = tokio::task::spawn_blocking(asking).await;
-    let survey = survey.unwrap_or_else(|error| Survey::Unavailable(error.to_string()));
+    let survey = blocking(move || sleap_rtc_gpu::survey_in_child(&program, SURVEY_LIMIT)).await;
+    let survey = survey.unwrap_or_else(|panicked| Survey::Unavailable(panicked.to_string()));
     let mut findings = found(&survey);
     let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
     if let (Some(text), Survey::Answered(inventory)) = (visible, &survey) {
@@ -66,12 +66,16 @@ fn found(survey: &Survey) -> Vec<Finding> {
     let inventory = match survey {
         Survey::NoDriver => {
             let says = "no NVIDIA driver: jobs run on the CPU";
-            return vec![Finding::warn("gpu", says, "install the driver, or leave it at that")];
+            return vec![Finding::warn(
+                "gpu",
+                says,
+                "install the driver if this machine has a GPU",
+            )];
         }
         Survey::Unavailable(words) => {
-            let says = format!("the NVIDIA driver cannot be asked: {words}");
+            let says = format!("the NVIDIA driver does not answer: {words}");
             let advice = "restart the machine after an upgrade of the driver; `dmesg | grep -i nvrm` \
-                          says more; `[worker] gpus = []` makes a worker for the CPU";
+                          shows details; `[worker] gpus = []` runs jobs on the CPU";
             return vec![Finding::fail("gpu", says, advice)];
         }
         Survey::Answered(inventory) => inventory,
@@ -112,7 +116,7 @@ fn trainer(trainers: &Trainers) -> Vec<Finding> {
     problems.into_iter().map(|says| Finding::fail("trainer", says, advice.clone())).collect()
 }
 
-/// What sleap-nn's own report says of CUDA.
+/// The CUDA lines of sleap-nn's report about its installation.
 fn torch(report: Option<&str>, has_gpu: bool) -> Finding {
     let Some(report) = report else {
         return Finding::ok("torch", "this trainer does not report on its PyTorch");
@@ -137,7 +141,7 @@ fn torch(report: Option<&str>, has_gpu: bool) -> Finding {
             "torch",
             match about_cuda.first() {
                 Some(line) => (*line).to_owned(),
-                None => "it reports nothing of CUDA".to_owned(),
+                None => "the report does not mention CUDA".to_owned(),
             },
         ),
     }
@@ -159,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_driver_in_trouble_fails_and_none_is_only_told() {
+    fn a_broken_driver_fails_and_a_missing_one_is_a_warning() {
         assert_eq!(found(&Survey::NoDriver)[0].verdict, Verdict::Warn);
         let broken = found(&Survey::Unavailable("version mismatch".into()));
         assert_eq!(broken[0].verdict, Verdict::Fail);
