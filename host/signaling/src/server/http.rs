@@ -1,7 +1,7 @@
 //! The HTTP API, and the upgrade to the WebSocket.
 
 use crate::identity::IdentityError;
-use crate::server::addresses::behind_proxy;
+use crate::server::addresses::{OpenSocket, behind_proxy};
 use crate::server::link::CloseReason;
 use crate::server::relay::Whose;
 use crate::server::{Server, Share, metrics, relay, socket};
@@ -194,7 +194,8 @@ impl Route {
                 return Err(Refusal::NotFound);
             }
             Self::Relay => {
-                let upgraded = relay::upgrade(request, Arc::clone(server), share);
+                let place = place(server, address)?;
+                let upgraded = relay::upgrade(request, Arc::clone(server), share, place);
                 return upgraded.ok_or(Refusal::NotRelayed);
             }
             Self::Ping => return Ok(reply(StatusCode::OK, &Value::Null)),
@@ -323,6 +324,16 @@ fn no_content(headers: &HeaderMap) -> Response<Full<Bytes>> {
     response
 }
 
+/// A socket's place among those of its address, where the request says which that is. Without a
+/// proxy in between, the socket was counted when it was accepted.
+fn place(server: &Server, address: IpAddr) -> Result<Option<OpenSocket>, Refusal> {
+    if !server.options.trust_proxy {
+        return Ok(None);
+    }
+    let place = server.addresses.open(address, Instant::now());
+    place.ok_or(Refusal::TooManySockets).map(Some)
+}
+
 fn upgrade<B>(
     mut request: Request<B>,
     server: Arc<Server>,
@@ -331,14 +342,7 @@ fn upgrade<B>(
 ) -> Result<Response<Full<Bytes>>, Refusal> {
     let response =
         create_response_with_body(&request, Full::default).map_err(|_| Refusal::UpgradeRequired)?;
-    let place = match server.options.trust_proxy {
-        true => {
-            let place = server.addresses.open(address, Instant::now());
-            Some(place.ok_or(Refusal::TooManySockets)?)
-        }
-        // Counted when the connection was accepted.
-        false => None,
-    };
+    let place = place(&server, address)?;
     let tasks = server.tasks.clone();
     let upgraded = hyper::upgrade::on(&mut request);
     let span = tracing::info_span!("socket", peer = field::Empty, room = field::Empty);

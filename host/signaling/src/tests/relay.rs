@@ -12,6 +12,8 @@ use serde_json::json;
 use sleap_rtc_protocol::ids::{RelayToken, RoomCredentials};
 use sleap_rtc_protocol::signaling::Role;
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 const ALPN: &[u8] = b"test";
 /// A refusal that a user waits for.
@@ -339,4 +341,33 @@ async fn what_is_relayed_goes_on_when_the_server_was_restarted() {
     carry(&near, &far, 100_000).await;
     println!("relayed again {:.1} s after the server was back", back.elapsed().as_secs_f64());
     assert_eq!(server.http("GET /health", "").await.1["relay_connections"], 2);
+}
+
+/// A socket for the relay that shows no key; gives it with the status of the answer.
+async fn silent(server: &TestServer, from: &str) -> (TcpStream, u16) {
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let request = format!(
+        "GET /relay HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+         Sec-WebSocket-Protocol: iroh-relay-v2\r\nX-Forwarded-For: {from}\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut status = [0; 12];
+    soon("an answer", stream.read_exact(&mut status)).await.unwrap();
+    let status = std::str::from_utf8(&status[9..]).unwrap().parse().unwrap();
+    (stream, status)
+}
+
+#[tokio::test]
+async fn sockets_that_show_no_key_count_for_their_address_behind_a_proxy() {
+    let limits = Limits { sockets_per_address: 1, ..Limits::default() };
+    let options = ServerOptions { limits, trust_proxy: true, ..ServerOptions::default() };
+    let store = Store::ephemeral().unwrap();
+    let server = TestServer::with(([127, 0, 0, 1], 0).into(), store, options).await;
+    let (first, status) = silent(&server, "192.0.2.1").await;
+    assert_eq!(status, 101);
+    assert_eq!(silent(&server, "192.0.2.1").await.1, 429);
+    assert_eq!(silent(&server, "192.0.2.2").await.1, 101);
+    drop(first);
+    soon("the place", async { while silent(&server, "192.0.2.1").await.1 == 429 {} }).await;
 }

@@ -2,6 +2,7 @@
 
 use super::admission::Place;
 use crate::server::Share;
+use crate::server::addresses::OpenSocket;
 use futures_util::{Sink, SinkExt, Stream, StreamExt, ready};
 use iroh_relay::protos::streams::StreamError;
 use iroh_relay::server::Metrics;
@@ -23,6 +24,13 @@ const READ_BUFFER_BYTES: usize = 32 * 1024;
 /// How often the rate limit gives out new bytes.
 const REFILL_EVERY: Duration = Duration::from_millis(100);
 
+/// What a socket takes of the server's sockets.
+pub(super) struct Holds {
+    pub(super) _share: Arc<Share>,
+    /// Behind a trusted proxy.
+    pub(super) _place: Option<OpenSocket>,
+}
+
 /// The socket, and what it holds for as long as it lives.
 pub(super) struct RelaySocket {
     ws: WebSocketStream<MaybeTlsStream>,
@@ -31,7 +39,7 @@ pub(super) struct RelaySocket {
     resume: Option<Pin<Box<Sleep>>>,
     traffic: Arc<Metrics>,
     place: Option<Place>,
-    _share: Arc<Share>,
+    _holds: Holds,
 }
 
 impl RelaySocket {
@@ -41,7 +49,7 @@ impl RelaySocket {
         read: Vec<u8>,
         bytes_per_s: u32,
         traffic: Arc<Metrics>,
-        share: Arc<Share>,
+        holds: Holds,
     ) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
@@ -58,7 +66,7 @@ impl RelaySocket {
             resume: None,
             traffic,
             place: None,
-            _share: share,
+            _holds: holds,
         }
     }
 

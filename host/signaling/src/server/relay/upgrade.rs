@@ -1,8 +1,9 @@
 //! From the request for `/relay` to a connection that the relay serves.
 
 use super::admission::{Denial, Place};
-use super::socket::RelaySocket;
+use super::socket::{Holds, RelaySocket};
 use super::{Whose, review};
+use crate::server::addresses::OpenSocket;
 use crate::server::{HEAD_DEADLINE, Server, Share};
 use bytes::Bytes;
 use http_body_util::Full;
@@ -34,6 +35,7 @@ pub(in crate::server) fn upgrade<B>(
     mut request: Request<B>,
     server: Arc<Server>,
     share: Arc<Share>,
+    place: Option<OpenSocket>,
 ) -> Option<Response<Full<Bytes>>> {
     let mut response = create_response_with_body(&request, Full::default).ok()?;
     let version = version(request.headers())?;
@@ -43,7 +45,9 @@ pub(in crate::server) fn upgrade<B>(
     let tasks = server.tasks.clone();
     let serving = async move {
         let socket = match upgraded.await {
-            Ok(upgraded) => socket(upgraded, &server, Arc::clone(&share)).await,
+            Ok(upgraded) => {
+                socket(upgraded, &server, Holds { _share: Arc::clone(&share), _place: place }).await
+            }
             Err(error) => return tracing::debug!(%error, "the upgrade to the relay failed"),
         };
         let Some(socket) = socket else { return };
@@ -69,7 +73,7 @@ fn version(headers: &HeaderMap) -> Option<ProtocolVersion> {
 }
 
 /// The socket below the HTTP connection: plain or with TLS, whose keys take part in the handshake.
-async fn socket(upgraded: Upgraded, server: &Server, share: Arc<Share>) -> Option<RelaySocket> {
+async fn socket(upgraded: Upgraded, server: &Server, holds: Holds) -> Option<RelaySocket> {
     let (stream, read) = match upgraded.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => (MaybeTlsStream::Plain(parts.io.into_inner()), parts.read_buf),
         Err(upgraded) => {
@@ -79,7 +83,7 @@ async fn socket(upgraded: Upgraded, server: &Server, share: Arc<Share>) -> Optio
     };
     let bytes_per_s = server.options.limits.relay_bytes_per_s;
     let traffic = Arc::clone(&server.relay.as_ref()?.traffic);
-    Some(RelaySocket::new(stream, read.into(), bytes_per_s, traffic, share).await)
+    Some(RelaySocket::new(stream, read.into(), bytes_per_s, traffic, holds).await)
 }
 
 /// Shakes hands, and hands the connection to the relay of its room or refuses it.
