@@ -44,6 +44,14 @@ fn peer_message(owner: &Observer, worker: &TestWorker, payload: &Value) -> Value
     })
 }
 
+/// Whether all threads of the process are stopped.
+fn is_stopped(pid: Pid) -> bool {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero()));
+    let status = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("status"));
+    let mut statuses = tasks.into_iter().flatten().flatten().map(status);
+    statuses.all(|status| status.is_ok_and(|status| status.contains("State:\tT")))
+}
+
 #[test]
 fn a_frozen_job_that_its_owner_cancels_does_not_delay_admission() {
     let site = Site::new();
@@ -54,10 +62,12 @@ fn a_frozen_job_that_its_owner_cancels_does_not_delay_admission() {
     let runtime = Runtime::new().unwrap();
     let _connection = runtime.block_on(train(&mut owner, &worker));
     let processes = processes_in(&worker.state_dir());
-    let job = processes.iter().find(|process| process.command.contains(" run-job ")).unwrap();
-    let job = Pid::from_raw(job.pid).unwrap();
+    let job = processes.iter().filter(|process| process.command.contains(" run-job "));
+    let job: Vec<Pid> = job.map(|process| Pid::from_raw(process.pid).unwrap()).collect();
+    let signal = |signal| job.iter().for_each(|pid| kill_process(*pid, signal).unwrap());
 
-    kill_process(job, Signal::STOP).unwrap();
+    signal(Signal::STOP);
+    wait_for("the job to be frozen", SOON, || job.iter().all(|pid| is_stopped(*pid)).then_some(()));
     let cancel = json!({"app_message_type": "job_cancel", "job_id": "any", "reason": "enough"});
     owner.send(&peer_message(&owner, &worker, &cancel));
     let request = json!({
@@ -69,7 +79,7 @@ fn a_frozen_job_that_its_owner_cancels_does_not_delay_admission() {
     assert_eq!(answer["payload"]["app_message_type"], "job_response", "{answer}");
     assert_eq!(answer["payload"]["reason"], "busy", "{answer}");
 
-    kill_process(job, Signal::CONT).unwrap();
+    signal(Signal::CONT);
     let answer = owner.receive("peer_message");
     assert_eq!(answer["payload"]["app_message_type"], "job_cancelled", "{answer}");
     owner.wait_status(worker.peer_id(), "available", A_WHILE);
