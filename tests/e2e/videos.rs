@@ -109,7 +109,9 @@ fn a_path_map_leads_to_videos_here_and_on_the_worker() {
 /// Fails unless these labels name the video as the user's labels do.
 #[track_caller]
 fn assert_names_video(predictions: &Path) {
-    let labels = sleap_rtc_package::Labels::read(predictions).unwrap();
+    let labels =
+        sleap_rtc_package::Labels::read(Box::new(std::fs::File::open(predictions).unwrap()))
+            .unwrap();
     assert_eq!(labels.videos[0].files, [NAME]);
 }
 

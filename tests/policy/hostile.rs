@@ -64,7 +64,7 @@ async fn odd_but_legal_answers_are_kept_and_cleaned() {
     };
     let escape =
         hostile(Selection, "escape", OnFailure::Refuse).select(&training(), &workers).await;
-    assert_eq!(reason(escape), " [2J  boo");
+    assert_eq!(reason(escape), "[2J boo");
     let who = hostile(Selection, "who", OnFailure::Refuse);
     assert_eq!(
         reason(who.asked_by("peer-7").select(&training(), &workers).await),

@@ -1,4 +1,5 @@
-//! What every crate of the program needs and none of them is about.
+//! What every crate of the program needs and none of them is about. Text that came from elsewhere is made
+//! safe by `sleap_rtc_protocol::text`, which browsers use too.
 //!
 //! | module | what it is |
 //! |---|---|
@@ -10,6 +11,8 @@
 //! | [`file`] | files that appear whole or not at all |
 //! | [`ice`] | STUN and TURN servers, checked |
 //! | [`lock`] | locks on files and folders, where there are any |
+//! | [`random`] | identifiers that nobody can guess |
+//! | [`rate_limit`] | how much may be used in a time |
 //! | `sqlite` | SQLite files with a version (feature `sqlite`) |
 //!
 //! ```
@@ -29,5 +32,7 @@ pub mod error;
 pub mod file;
 pub mod ice;
 pub mod lock;
+pub mod random;
+pub mod rate_limit;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;

@@ -2,6 +2,7 @@
 
 use super::Survey;
 use super::command::{CommandError, run};
+use sleap_rtc_base::error::WithCauses;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -9,22 +10,22 @@ use std::time::Duration;
 /// The hidden subcommand that prints a [`Survey`] as JSON.
 pub const SUBCOMMAND: &str = "survey-gpus";
 
-/// Starts `program`, which is this one, and waits for its answer at most for `limit`. Blocks.
+/// Starts `program`, which is this program, and waits for its answer for at most `limit`. Blocks.
 pub fn survey_in_child(program: &Path, limit: Duration) -> Survey {
     let mut command = Command::new(program);
     command.arg(SUBCOMMAND);
-    let trouble = |words: String| Survey::Unavailable(words);
+    let unavailable = |why: &str| Survey::Unavailable(why.to_owned());
     match run(command, limit) {
         Ok(ended) if ended.success => serde_json::from_str(&ended.stdout)
-            .unwrap_or_else(|_| trouble("asking it gave no readable answer".into())),
+            .unwrap_or_else(|_| unavailable("the answer of its survey cannot be read")),
         Ok(ended) => {
             let said = ended.stderr.lines().rev().find(|line| !line.trim().is_empty());
-            trouble(format!("asking it failed: {}", said.unwrap_or("it crashed").trim()))
+            unavailable(&format!("its survey failed: {}", said.unwrap_or("it crashed").trim()))
         }
         Err(CommandError::TimedOut(limit)) => {
-            trouble(format!("it does not answer within {} s", limit.as_secs()))
+            unavailable(&format!("it did not answer within {} s", limit.as_secs()))
         }
-        Err(error) => trouble(format!("asking it failed: {error}")),
+        Err(error) => unavailable(&format!("its survey failed: {}", WithCauses(&error))),
     }
 }
 
@@ -34,7 +35,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn a_driver_that_hangs_crashes_or_babbles_is_in_trouble() {
+    fn a_driver_that_hangs_crashes_or_babbles_is_unavailable() {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("program");
         let words = |script: &str, limit_ms| {
@@ -49,7 +50,7 @@ mod tests {
         };
         says(words("sleep 600", 1_000), "within 1 s");
         says(words("kill -SEGV $$", 60_000), "crashed");
-        says(words("echo hello", 60_000), "no readable answer");
+        says(words("echo hello", 60_000), "cannot be read");
         assert_eq!(words("echo '\"no_driver\"'", 60_000), Survey::NoDriver);
     }
 }

@@ -1,4 +1,4 @@
-//! Runs a program that a driver in trouble may hang, for a limited time.
+//! Runs a program for a limited time, because a broken driver may hang it.
 
 use std::io::Read;
 use std::os::unix::process::CommandExt;
@@ -7,32 +7,31 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 const MAX_OUTPUT_BYTES: u64 = 256 * 1024;
-/// A process that waits inside the kernel dies later than it is killed, or never.
+/// A killed process that waits inside the kernel ends later, or never.
 const REAP_LIMIT: Duration = Duration::from_millis(500);
 const REAP_INTERVAL: Duration = Duration::from_millis(5);
 
 /// What a program printed, and how it ended.
 #[derive(Debug)]
-pub(super) struct Ended {
-    pub(super) success: bool,
-    pub(super) stdout: String,
-    pub(super) stderr: String,
+pub(crate) struct Ended {
+    pub(crate) success: bool,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
-/// Why there is no answer.
+/// Why a program gives no answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum CommandError {
-    /// There is no such program.
+pub(crate) enum CommandError {
     #[error("it is not installed")]
     Missing,
     #[error("it cannot be started")]
     Start(#[source] std::io::Error),
-    #[error("it gives no answer within {} s", .0.as_secs())]
+    #[error("it did not answer within {} s", .0.as_secs())]
     TimedOut(Duration),
 }
 
-/// Runs the command, and kills it with all that it started when it takes longer than `limit`.
-pub(super) fn run(mut command: Command, limit: Duration) -> Result<Ended, CommandError> {
+/// Runs a command. Kills it, with every process that it started, after `limit`.
+pub(crate) fn run(mut command: Command, limit: Duration) -> Result<Ended, CommandError> {
     let deadline = Instant::now() + limit;
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut child = command.spawn().map_err(|error| match error.kind() {
@@ -50,7 +49,7 @@ pub(super) fn run(mut command: Command, limit: Duration) -> Result<Ended, Comman
         (Some(_), Some(_)) => reap(&mut child, deadline),
         _ => None,
     };
-    // Also what it left behind in its group.
+    // Also ends what it left behind in its process group.
     let group = rustix::process::Pid::from_child(&child);
     let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
     match (stdout, stderr, status) {
@@ -64,7 +63,7 @@ pub(super) fn run(mut command: Command, limit: Duration) -> Result<Ended, Comman
     }
 }
 
-/// Reads a pipe beside; nobody listens any more when the limit has passed.
+/// Reads a pipe on a thread of its own, which may outlive the limit.
 fn read(pipe: impl Read + Send + 'static) -> mpsc::Receiver<String> {
     let (done, text) = mpsc::channel();
     std::thread::spawn(move || {

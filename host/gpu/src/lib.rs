@@ -2,26 +2,28 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | `survey` | what the driver says at one moment, device by device |
-//! | `child` | asks in a process of its own, which a driver that hangs cannot take along |
+//! | `survey` | what the driver says at one moment |
+//! | `inventory` | devices, their memory and their processes |
+//! | `child` | asks the driver in a process of its own, in case it hangs |
 //! | `nvml` | asks the driver's library |
-//! | `nvidia_smi` | asks the program `nvidia-smi`, where the library is of no use |
+//! | `nvidia_smi` | asks the program `nvidia-smi`, in case the library fails |
 //! | `command` | runs a program for a limited time |
 //! | `presence` | whether this machine should have an NVIDIA driver at all |
 //! | `visible` | reads `CUDA_VISIBLE_DEVICES` |
 //!
-//! A device that cannot be asked is lost by itself: the others keep their numbers. A driver that
-//! cannot be asked is not the same as a machine without GPUs.
+//! If one device does not answer, the others keep their numbers. A driver that does not answer is not the
+//! same as a machine without GPUs.
 //!
 //! ```
 //! use sleap_rtc_gpu::{Selector, visible_devices};
 //!
-//! // As CUDA reads it: what follows a word that names no device does not count.
+//! // As CUDA reads it: everything after a word that names no device is ignored.
 //! assert_eq!(visible_devices("1,0,all,2"), [Selector::Index(1), Selector::Index(0)]);
 //! ```
 
 mod child;
 mod command;
+mod inventory;
 mod nvidia_smi;
 mod nvml;
 mod presence;
@@ -29,7 +31,8 @@ mod survey;
 mod visible;
 
 pub use child::{SUBCOMMAND, survey_in_child};
-pub use survey::{Device, GpuProcess, Health, Inventory, Slice, Survey, survey};
+pub use inventory::{Device, GpuProcess, Health, Inventory, Slice};
+pub use survey::{Survey, survey};
 pub use visible::{Selector, visible_devices};
 
 const BYTES_PER_MIB: u64 = 1 << 20;

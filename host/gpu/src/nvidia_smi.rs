@@ -1,25 +1,25 @@
-//! GPUs through the program `nvidia-smi`, for drivers whose library is not where we look, or too
-//! old for what we ask.
+//! Finds GPUs through the program `nvidia-smi`, in case the driver's library is not found, or is too old.
 
 use super::command::{CommandError, Ended, run};
-use super::survey::{Device, Health, Inventory, Memory, Slice, gpu};
+use super::inventory::{Device, Health, Inventory, Memory, Slice, gpu};
 use sleap_rtc_protocol::capabilities::Gpu;
+use sleap_rtc_protocol::text::Printable;
 use std::process::Command;
 use std::time::Duration;
 
-/// Without persistence mode the driver starts each GPU anew for every question.
+/// Without persistence mode, the driver initializes each GPU for every query.
 const LIMIT: Duration = Duration::from_secs(10);
-/// The name comes last: it is the one field that may hold a comma.
+/// The name comes last, because it is the only field that may contain a comma.
 const FIELDS: &str = "index,uuid,memory.total,memory.free,utilization.gpu,driver_version,name";
 const FIELD_COUNT: usize = 7;
-const MAX_WORDS_CHARS: usize = 300;
+const MAX_MESSAGE_CHARS: usize = 300;
 
 /// The program on `PATH`.
-pub(super) struct NvidiaSmi;
+pub(crate) struct NvidiaSmi;
 
 impl NvidiaSmi {
-    /// What it lists; nothing where it is not installed. The error has its own words.
-    pub(super) fn inventory() -> Option<Result<Inventory, String>> {
+    /// What it lists; nothing if it is not installed. The error is its error message.
+    pub(crate) fn inventory() -> Option<Result<Inventory, String>> {
         let query = [&format!("--query-gpu={FIELDS}"), "--format=csv,noheader,nounits"];
         let ended = match ask(&query) {
             Ok(ended) => ended,
@@ -28,7 +28,7 @@ impl NvidiaSmi {
         };
         Some(read_query(&ended).map(|mut inventory| {
             if !inventory.devices.is_empty() {
-                // No field has the CUDA version; the plain report's head does.
+                // No field contains the CUDA version, but the head of the plain report does.
                 inventory.cuda_version = ask(&[]).ok().and_then(|report| read_cuda(&report.stdout));
                 if let Ok(list) = ask(&["-L"]) {
                     add_slices(&mut inventory.devices, &list.stdout);
@@ -45,32 +45,32 @@ fn ask(arguments: &[&str]) -> Result<Ended, CommandError> {
     run(command, LIMIT)
 }
 
-/// The rows of a query. Between them it complains of each GPU that it cannot ask, and its exit code
-/// is then that of a failure, which makes the rows no less true.
+/// Reads the rows of a query. For each GPU that does not answer there is an error message between them,
+/// and the exit code is not 0; the rows are valid all the same.
 fn read_query(ended: &Ended) -> Result<Inventory, String> {
     let mut inventory = Inventory::default();
-    let mut complaints = Vec::new();
+    let mut messages = Vec::new();
     for line in ended.stdout.lines().map(str::trim).filter(|line| !line.is_empty()) {
         match read_row(line) {
             Some((device, driver)) => {
                 inventory.devices.push(device);
                 inventory.driver_version = driver.or(inventory.driver_version);
             }
-            None => complaints.push(line),
+            None => messages.push(line),
         }
     }
-    let has_no_gpu = complaints.iter().any(|line| line.starts_with("No devices were found"));
+    let has_no_gpu = messages.iter().any(|line| line.starts_with("No devices were found"));
     if inventory.devices.is_empty() && !ended.success && !has_no_gpu {
-        complaints.extend(ended.stderr.lines().map(str::trim));
-        complaints.retain(|line| !line.is_empty());
-        let words = match complaints.is_empty() {
-            true => "nvidia-smi failed without a word".to_owned(),
-            false => complaints.join(" "),
+        messages.extend(ended.stderr.lines().map(str::trim));
+        messages.retain(|line| !line.is_empty());
+        let words = match messages.is_empty() {
+            true => "nvidia-smi failed without an error message".to_owned(),
+            false => messages.join(" "),
         };
-        return Err(words.chars().take(MAX_WORDS_CHARS).collect());
+        return Err(Printable::line(&words, MAX_MESSAGE_CHARS).into());
     }
     if !inventory.devices.is_empty() {
-        add_lost(&mut inventory.devices, &complaints);
+        add_lost(&mut inventory.devices, &messages);
     }
     Ok(inventory)
 }
@@ -97,7 +97,7 @@ fn read_row(line: &str) -> Option<(Device, Option<String>)> {
     Some((device, driver))
 }
 
-/// A device without memory of its own says so; one in an error state says what is wrong.
+/// Reads the memory, or the error message of a device in an error state.
 fn read_memory(total: &str, free: &str) -> Result<Memory, String> {
     match total.trim_matches(['[', ']']) {
         "N/A" | "Not Supported" => Ok(Memory::Unified),
@@ -113,9 +113,9 @@ fn read_share(percent: &str) -> Option<f64> {
     Some(percent / 100.0)
 }
 
-/// Each complaint of a device is one that has no row: in a gap of the numbers, else after the last.
-fn add_lost(devices: &mut Vec<Device>, complaints: &[&str]) {
-    let about_a_device = complaints.iter().filter(|line| {
+/// Adds a lost device for each error message about a device: in a gap of the numbers, else at the end.
+fn add_lost(devices: &mut Vec<Device>, messages: &[&str]) {
+    let about_a_device = messages.iter().filter(|line| {
         let line = line.to_ascii_lowercase();
         line.contains("gpu") || line.contains("device")
     });
@@ -146,7 +146,7 @@ fn add_slices(devices: &mut [Device], list: &str) {
     }
 }
 
-/// The profile's name has the slice's memory in it.
+/// Reads one MIG device. Its memory is part of its profile's name.
 fn read_slice(text: &str, parent: &Health) -> Option<Slice> {
     let profile = text.split_whitespace().next()?;
     let uuid = text.split_once("(UUID:")?.1.trim().trim_end_matches(')').trim();
@@ -176,7 +176,7 @@ mod tests {
         read_query(&Ended { success, stdout: stdout.into(), stderr: String::new() })
     }
 
-    /// Number, and memory or the words of a lost one.
+    /// The number of each device, and its memory or error message.
     fn seen(inventory: &Inventory) -> Vec<(u32, Result<u64, &str>)> {
         let health = |device: &'_ Device| match &device.health {
             Health::Working(gpu) => Ok(gpu.memory_mib),
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_lost_is_named_and_the_others_keep_their_numbers() {
+    fn a_lost_gpu_is_named_and_the_others_keep_their_numbers() {
         let words = "Unable to determine the device handle for GPU0000:0B:00.0: Unknown Error";
         let text = format!("0, GPU-0a, {A5000}\n{words}\n2, GPU-2c, {A5000}\n");
         let found = read(false, &text).unwrap();
@@ -225,11 +225,11 @@ mod tests {
     }
 
     #[test]
-    fn a_driver_that_cannot_be_asked_says_why() {
+    fn a_driver_that_does_not_answer_says_why() {
         let words = "Failed to initialize NVML: Driver/library version mismatch\nNVML library \
                      version: 580.95";
         assert_eq!(read(false, words).unwrap_err(), words.replace('\n', " "));
-        assert_eq!(read(false, "").unwrap_err(), "nvidia-smi failed without a word");
+        assert_eq!(read(false, "").unwrap_err(), "nvidia-smi failed without an error message");
         assert_eq!(read(false, "No devices were found\n"), Ok(Inventory::default()));
     }
 

@@ -1,7 +1,7 @@
-//! GPUs through NVML, the driver's own library, loaded when asked.
+//! Finds GPUs through NVML, the driver's library, which is loaded on demand.
 
 use super::BYTES_PER_MIB;
-use super::survey::{Device, GpuProcess, Health, Inventory, Memory, Slice, gpu};
+use super::inventory::{Device, GpuProcess, Health, Inventory, Memory, Slice, gpu};
 use nvml_wrapper::enums::device::UsedGpuMemory;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::struct_wrappers::device::ProcessInfo;
@@ -10,18 +10,18 @@ use nvml_wrapper::{cuda_driver_version_major, cuda_driver_version_minor};
 
 /// Why the library gives no answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NvmlFailure {
+pub(crate) enum NvmlFailure {
     /// The library is not on this machine.
     #[error("NVML is not on this machine")]
     Missing,
-    /// It is, and the driver does not answer.
+    /// The library is here, but the driver does not answer.
     #[error(transparent)]
     Driver(NvmlError),
 }
 
 impl NvmlFailure {
-    /// The driver's words; none where there is no library to speak.
-    pub(super) fn words(self) -> Option<String> {
+    /// The driver's error message; nothing if the library is missing.
+    pub(crate) fn message(self) -> Option<String> {
         match self {
             Self::Missing => None,
             Self::Driver(error) => Some(error.to_string()),
@@ -29,8 +29,8 @@ impl NvmlFailure {
     }
 }
 
-/// All that the library lists.
-pub(super) fn inventory() -> Result<Inventory, NvmlFailure> {
+/// What the library lists.
+pub(crate) fn inventory() -> Result<Inventory, NvmlFailure> {
     let library = open().map_err(|error| match error {
         NvmlError::LibloadingError(_) => NvmlFailure::Missing,
         error => NvmlFailure::Driver(error),
@@ -48,7 +48,7 @@ fn open() -> Result<Library, NvmlError> {
     }
 }
 
-/// What is asked of a driver.
+/// The questions to a driver, which tests answer too.
 trait Driver {
     fn device_count(&self) -> Result<u32, NvmlError>;
     fn read(&self, index: u32) -> Result<Reading, NvmlError>;
@@ -66,7 +66,7 @@ struct Reading {
     processes: Option<Vec<GpuProcess>>,
 }
 
-/// A device that does not answer is lost by itself.
+/// Lists all devices. One that does not answer counts as lost, and the others keep their numbers.
 fn list(driver: &impl Driver) -> Result<Inventory, NvmlError> {
     let devices = (0..driver.device_count()?).map(|index| match driver.read(index) {
         Ok(Reading { uuid, model, memory, utilization, slices, processes }) => {
@@ -99,7 +99,9 @@ impl Driver for Library {
             utilization: utilization(&device),
             slices: slices(&device),
             processes: processes(&device)
-                .inspect_err(|error| tracing::debug!(%error, index, "its processes are not known"))
+                .inspect_err(
+                    |error| tracing::debug!(%error, index, "cannot list the processes on the GPU"),
+                )
                 .ok(),
         })
     }
@@ -113,7 +115,7 @@ impl Driver for Library {
     }
 }
 
-/// GPUs that share the machine's memory do not support the question.
+/// A GPU that shares the machine's memory does not support this query.
 fn memory(device: &Handle<'_>) -> Result<Memory, NvmlError> {
     match device.memory_info() {
         Ok(memory) => Ok(Memory::Own {
@@ -129,7 +131,7 @@ fn utilization(device: &Handle<'_>) -> Option<f64> {
     device.utilization_rates().ok().map(|rates| f64::from(rates.gpu.min(100)) / 100.0)
 }
 
-/// The parts into which MIG has divided it; none on other GPUs, and with old drivers.
+/// Its MIG devices. None without MIG, and with old drivers.
 fn slices(device: &Handle<'_>) -> Vec<Slice> {
     let count = device.mig_device_count().unwrap_or(0);
     let slice = |index| {

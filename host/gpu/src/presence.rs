@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-/// What on this machine belongs to an NVIDIA driver: its devices first.
-pub(super) fn signs() -> Vec<String> {
+/// The files on this machine that belong to an NVIDIA driver, GPUs first.
+pub(crate) fn signs() -> Vec<String> {
     let mut signs: Vec<String> = std::fs::read_dir("/dev")
         .into_iter()
         .flatten()
@@ -16,8 +16,8 @@ pub(super) fn signs() -> Vec<String> {
     signs
 }
 
-/// Whether the path is that of a GPU, as `/dev/nvidia0`.
-pub(super) fn is_device(path: &str) -> bool {
+/// Whether the path is that of a GPU, such as `/dev/nvidia0`.
+pub(crate) fn is_device(path: &str) -> bool {
     path.strip_prefix("/dev/nvidia")
         .is_some_and(|number| !number.is_empty() && number.chars().all(|c| c.is_ascii_digit()))
 }
@@ -25,7 +25,7 @@ pub(super) fn is_device(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn a_gpus_device_is_told_from_the_drivers_others() {
+    fn only_numbered_devices_are_gpus() {
         assert!(super::is_device("/dev/nvidia0") && super::is_device("/dev/nvidia12"));
         for other in ["/dev/nvidia", "/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia0x"] {
             assert!(!super::is_device(other), "{other}");

@@ -1,6 +1,6 @@
-//! `CUDA_VISIBLE_DEVICES`: which GPUs a scheduler or the operator gives to this process.
+//! `CUDA_VISIBLE_DEVICES`: the GPUs that a scheduler or the operator gives to this process.
 
-use super::survey::{Device, Inventory, Slice};
+use super::inventory::{Device, Inventory, Slice};
 
 /// How one GPU is named.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub enum Selector {
     Mig(String),
 }
 
-/// Reads the variable as CUDA does: what follows a word that names no device does not count.
+/// Reads the variable as CUDA does: everything after a word that names no device is ignored.
 pub fn visible_devices(text: &str) -> Vec<Selector> {
     let mut found: Vec<Selector> = Vec::new();
     for word in text.split(',').map(str::trim) {
@@ -31,7 +31,7 @@ pub fn visible_devices(text: &str) -> Vec<Selector> {
 }
 
 impl Selector {
-    /// The device that it names, and the slice of it where it names one.
+    /// The device that it names, and the MIG device in it if it names one.
     pub fn find<'a>(&self, inventory: &'a Inventory) -> Option<(&'a Device, Option<&'a Slice>)> {
         let mut devices = inventory.devices.iter();
         match self {
@@ -50,7 +50,7 @@ impl Selector {
 }
 
 impl std::fmt::Display for Selector {
-    /// As CUDA reads it.
+    /// In the form that CUDA reads.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Index(index) => write!(f, "{index}"),

@@ -1,10 +1,10 @@
-//! One trainer at work: reads it, listens to it, and ends it when it must.
+//! One running trainer: reads its output and its messages, and ends it when necessary.
 
 use super::command::CommandLine;
 use super::control::JobCommand;
 use super::journal::Journal;
 use super::output::Output;
-use super::progress::Progress;
+use super::progress::ProgressListener;
 use super::settings::RunnerSettings;
 use super::trainer::{Piece, RunningTrainer};
 use rustix::process::Signal;
@@ -19,17 +19,17 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// How long the pipes of a trainer that ended may stay open, held by somebody outside its group.
+/// How long the pipes of a trainer that has ended may stay open in processes outside its group.
 const PIPE_GRACE: Duration = Duration::from_secs(2);
-/// How long messages that a trainer sent at its end may be under way.
+/// How long the last messages of a trainer may take to arrive.
 const MESSAGE_GRACE: Duration = Duration::from_millis(200);
-/// A training hears the command to stop only between batches: how often it is repeated.
+/// How often the command to stop is repeated, because a training receives it only between batches.
 const STOP_INTERVAL: Duration = Duration::from_secs(1);
-/// A trainer that used less processor time than this in a grace period does nothing, in ticks of
-/// usually 10 ms.
+/// A trainer that uses less processor time than this in the grace period is idle. In clock ticks, usually of
+/// 10 ms.
 const IDLE_TICKS: u64 = 20;
 
-/// What was asked of the job so far. Lives as long as the job, over all its runs.
+/// The commands to the job so far, over all its runs.
 pub struct Requests {
     commands: mpsc::Receiver<JobCommand>,
     cancel: CancellationToken,
@@ -37,7 +37,7 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// Nothing asked yet.
+    /// No commands yet.
     pub fn new(commands: mpsc::Receiver<JobCommand>, cancel: CancellationToken) -> Self {
         Self { commands, cancel, stop_all: false }
     }
@@ -47,16 +47,16 @@ impl Requests {
         self.stop_all
     }
 
-    /// Whether the job is to end at once.
+    /// Whether the job is to end now.
     pub fn is_cancelled(&self) -> bool {
         self.cancel.is_cancelled()
     }
 }
 
-/// A trainer at work, or one that has ended.
+/// A trainer that runs or has ended.
 pub struct ActiveRun {
     trainer: RunningTrainer,
-    progress: Option<Progress>,
+    progress: Option<ProgressListener>,
     output: Output,
     stoppable: bool,
     status: Option<ExitStatus>,
@@ -75,16 +75,16 @@ pub struct ActiveRun {
 /// A training that was asked to end early.
 #[derive(Default)]
 struct Stopping {
-    /// How long it has worked on batches since, between which it would have heard the command.
+    /// How long it has worked on batches since then. It receives commands between batches.
     batching: Duration,
     last_batch: Option<Instant>,
-    /// Whether it went on with its batches all the same, and so got SIGTERM.
+    /// Whether it continued with its batches and was sent SIGTERM.
     terminated: bool,
 }
 
 impl Stopping {
-    /// Takes in what the training says at `now`. What lies between two epochs, validating and
-    /// saving, does not count.
+    /// Takes note of a message of the training at `now`. The time between epochs, when it validates and
+    /// saves, does not count.
     fn see(&mut self, message: &Value, now: Instant) {
         let event = message.get("event").and_then(Value::as_str);
         let is_batch = matches!(event, Some("batch_start" | "batch_end"));
@@ -95,10 +95,10 @@ impl Stopping {
     }
 }
 
-/// Where a training is in its epoch, by its own messages.
+/// The position of a training in its epoch, by its own messages.
 #[derive(Default)]
 struct Batches {
-    /// The largest number of a batch so far.
+    /// The highest number of a batch so far.
     last: u64,
     epochs: u64,
 }
@@ -110,9 +110,9 @@ impl Batches {
         self.epochs += u64::from(message.get("event").and_then(Value::as_str) == Some("epoch_end"));
     }
 
-    /// Whether `message` says that a batch has begun after which another one comes: the training
-    /// neither validates nor saves then, and will not before a signal arrives. In an epoch of one
-    /// batch there is no better moment than that.
+    /// Whether `message` reports the start of a batch that is not the last one of its epoch. The training
+    /// then neither validates nor saves, and will not do so before a signal arrives. In an epoch of one
+    /// batch there is no better moment.
     fn is_amid(&self, message: &Value) -> bool {
         message.get("event").and_then(Value::as_str) == Some("batch_start")
             && self.epochs > 0
@@ -133,7 +133,7 @@ impl ActiveRun {
         command: &CommandLine,
         folder: &Path,
         variables: &[(OsString, OsString)],
-        progress: Option<Progress>,
+        progress: Option<ProgressListener>,
     ) -> io::Result<Self> {
         Ok(Self {
             trainer: RunningTrainer::start(command, folder, variables)?,
@@ -154,7 +154,7 @@ impl ActiveRun {
         })
     }
 
-    /// Stays with the trainer to its end. Afterwards nothing of its group is left.
+    /// Follows the trainer to its end. Afterwards, no process of its group is left.
     pub async fn follow(
         &mut self,
         settings: &RunnerSettings,
@@ -207,7 +207,7 @@ impl ActiveRun {
     fn on_message(&mut self, message: Value, settings: &RunnerSettings, journal: &mut Journal) {
         self.trained |= message.get("event").and_then(Value::as_str) == Some("train_end");
         self.batches.see(&message);
-        self.end_deaf_training(&message, settings, journal);
+        self.end_unresponsive_training(&message, settings, journal);
         journal.progress(message, Instant::now());
         self.watch_for_hang(settings);
     }
@@ -216,7 +216,7 @@ impl ActiveRun {
         match status {
             Ok(status) => self.status = Some(status),
             Err(error) => {
-                tracing::error!(%error, "the trainer cannot be waited for");
+                tracing::error!(%error, "cannot wait for the trainer");
                 self.reading = false;
             }
         }
@@ -239,7 +239,7 @@ impl ActiveRun {
         }
     }
 
-    /// Only asks; [`Self::end_deaf_training`] does what follows.
+    /// Asks the training to stop. If it does not react, [`Self::end_unresponsive_training`] ends it.
     fn ask_to_stop(&mut self) {
         if self.status.is_none()
             && let Some(progress) = &self.progress
@@ -250,9 +250,9 @@ impl ActiveRun {
         }
     }
 
-    /// A training that goes on with its batches for long after it was asked to stop does not listen:
-    /// it gets SIGTERM, at a moment that costs it nothing that it would save.
-    fn end_deaf_training(
+    /// Sends SIGTERM to a training that continues with its batches long after it was asked to stop. Chooses
+    /// a moment at which the training is not saving anything.
+    fn end_unresponsive_training(
         &mut self,
         message: &Value,
         settings: &RunnerSettings,
@@ -263,7 +263,7 @@ impl ActiveRun {
         stop.see(message, Instant::now());
         if amid && !stop.terminated && stop.batching >= settings.stop_grace() {
             stop.terminated = true;
-            journal.remark("the trainer does not react to being stopped; it gets SIGTERM");
+            journal.remark("the trainer does not react to the command to stop; it is sent SIGTERM");
             self.trainer.signal(Signal::TERM);
         }
     }
@@ -276,8 +276,8 @@ impl ActiveRun {
         }
     }
 
-    /// A training that has finished may still predict something, silently and for long; one that
-    /// says nothing and uses no processor hangs, as sleap-nn did up to 0.3.3.
+    /// Watches a training that has finished. It may still make predictions, which takes long and prints
+    /// nothing. If it prints nothing and uses no processor time, it hangs, as sleap-nn did up to 0.3.3.
     fn watch_for_hang(&mut self, settings: &RunnerSettings) {
         if self.stoppable && self.has_trained() && self.status.is_none() {
             let until = Instant::now() + settings.exit_grace();
@@ -328,7 +328,7 @@ impl ActiveRun {
         }
     }
 
-    /// Its process id, while it runs.
+    /// Its process id, if it runs.
     pub fn trainer_id(&self) -> Option<u32> {
         self.trainer.child.id()
     }
@@ -343,22 +343,22 @@ impl ActiveRun {
         self.status
     }
 
-    /// Its exit code, where it ended by itself with one.
+    /// Its exit code, if it ended by itself.
     pub fn exit_code(&self) -> Option<i32> {
         self.status.and_then(|status| status.code())
     }
 
-    /// Whether somebody cancelled it.
+    /// Whether it was cancelled.
     pub fn was_cancelled(&self) -> bool {
         self.cancelled
     }
 
-    /// Whether somebody asked for an early end.
+    /// Whether it was asked to end early.
     pub fn was_stopped(&self) -> bool {
         self.stopped.is_some()
     }
 
-    /// Whether it was ended by SIGTERM because it did not hear that.
+    /// Whether it was sent SIGTERM because it did not react to that.
     pub fn was_terminated(&self) -> bool {
         self.stopped.as_ref().is_some_and(|stop| stop.terminated)
     }
@@ -368,13 +368,13 @@ impl ActiveRun {
         self.hanging
     }
 
-    /// Whether a training said that it came to its end.
+    /// Whether a training reported its end.
     pub fn has_trained(&self) -> bool {
-        self.trained || self.output.facts().finished
+        self.trained || self.output.findings().finished
     }
 }
 
-async fn next_message(progress: &mut Option<Progress>) -> Value {
+async fn next_message(progress: &mut Option<ProgressListener>) -> Value {
     if let Some(progress) = progress
         && let Some(message) = progress.next().await
     {

@@ -1,8 +1,8 @@
 //! The socket between a job's process and its worker.
 //!
-//! The worker sends one JSON command per line and gets [`ACCEPTED`] for each; the job sends
-//! [`WAKE`] when there are new events. The events themselves are read from the folder: the socket
-//! only wakes, so nothing is lost with it.
+//! The worker sends one JSON command per line and receives [`ACCEPTED`] for each. The job sends [`WAKE`] when
+//! there are new events. The worker reads the events themselves from the folder, so nothing is lost if the
+//! socket closes.
 
 use super::folder::JobFolder;
 use serde::{Deserialize, Serialize};
@@ -17,30 +17,30 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// What a worker may ask of a running job.
+/// A command to a running job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "kebab-case")]
 pub enum JobCommand {
-    /// End the model in training early and keep it.
+    /// End the current training early and keep its model.
     Stop {
-        /// And train none of the models after it.
+        /// Whether to train no further models.
         #[serde(default)]
         all: bool,
     },
-    /// End everything now.
+    /// End the job now.
     Cancel,
 }
 
 /// There are new events.
 pub const WAKE: u8 = b'.';
-/// A command was taken.
+/// A command was accepted.
 pub const ACCEPTED: u8 = b'+';
 const SOCKET: &str = "control.sock";
 const MAX_CONNECTIONS: usize = 16;
 const MAX_COMMAND_BYTES: u64 = 1024;
 
-/// The socket's path by way of the folder's descriptor: socket paths may have 107 bytes only, and
-/// folders are deeper than that. The descriptor must live while the path is used.
+/// The socket's path, by way of the folder's descriptor, because the paths of sockets are limited to 107
+/// bytes. The descriptor must stay open while the path is used.
 fn socket_path(folder: &JobFolder) -> io::Result<(OwnedFd, PathBuf)> {
     let descriptor = OwnedFd::from(std::fs::File::open(folder.path())?);
     let path = format!("/proc/self/fd/{}/{SOCKET}", descriptor.as_raw_fd());
@@ -58,14 +58,14 @@ pub async fn connect(folder: &JobFolder) -> io::Result<UnixStream> {
 pub struct Service {
     /// Number of the last event.
     pub seq: watch::Receiver<u64>,
-    /// Where commands go.
+    /// Receives commands.
     pub commands: mpsc::Sender<JobCommand>,
     /// Ends the service.
     pub end: CancellationToken,
 }
 
-/// Listens, until the service ends, with its tasks in `tasks`. The caller holds the job's lock, so
-/// a socket that is there already belongs to nobody.
+/// Listens until the service ends. Its tasks run in `tasks`. The caller holds the job's lock, so an existing
+/// socket is a leftover.
 pub fn listen(folder: &JobFolder, service: Service, tasks: &TaskTracker) -> io::Result<()> {
     let (_descriptor, path) = socket_path(folder)?;
     match std::fs::remove_file(&path) {
@@ -89,13 +89,13 @@ pub fn listen(folder: &JobFolder, service: Service, tasks: &TaskTracker) -> io::
                 Ok((stream, _)) => {
                     let service = service.clone();
                     connections.spawn(async move {
-                        // A connection that breaks is its worker's concern, not the job's.
+                        // The worker handles a broken connection, not the job.
                         let _ = serve(stream, service).await;
                         drop(permit);
                     });
                 }
                 Err(error) => {
-                    tracing::warn!(error = %WithCauses(&error), "a connection to the job was lost")
+                    tracing::warn!(error = %WithCauses(&error), "cannot accept a connection to the job")
                 }
             }
         }
@@ -110,7 +110,7 @@ async fn serve(stream: UnixStream, mut service: Service) -> io::Result<()> {
     loop {
         let left = MAX_COMMAND_BYTES.saturating_sub(line.len() as u64);
         tokio::select! {
-            // What was read before another branch won stays in `line`.
+            // If another branch completes first, what was read remains in `line`.
             count = async { (&mut read).take(left).read_until(b'\n', &mut line).await } => {
                 if count? == 0 {
                     return Ok(());
@@ -127,7 +127,7 @@ async fn serve(stream: UnixStream, mut service: Service) -> io::Result<()> {
                 if changed.is_err() {
                     return Ok(());
                 }
-                // A reader that is slow is woken later: the bytes say only that there is something.
+                // A slow reader has unread bytes already, and needs no further one.
                 match write.try_write(&[WAKE]) {
                     Err(e) if e.kind() != io::ErrorKind::WouldBlock => return Err(e),
                     _ => {}

@@ -1,15 +1,15 @@
-//! Why a job cannot be kept, started, followed or commanded.
+//! Errors of jobs.
 
 use sleap_rtc_protocol::ids::JobId;
 use sleap_rtc_protocol::job::BadTransition;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why a job cannot be kept, started, followed or commanded. A job that fails has an outcome instead.
+/// Why a job cannot be stored, started, followed or commanded. A job that fails has an outcome instead.
 #[derive(Debug, thiserror::Error)]
 pub enum JobError {
     /// A job with this id exists.
-    #[error("there is a job {0} already")]
+    #[error("there is already a job {0}")]
     Exists(JobId),
     /// Another process writes this job's events.
     #[error("the job in {0} is in use by another process")]
@@ -36,13 +36,13 @@ pub enum JobError {
         source: io::Error,
     },
     /// The job's process ended at once, or does not answer.
-    #[error("the job's process does not answer; what it said is in {0}")]
+    #[error("the job's process does not answer; its messages are in {0}")]
     Silent(PathBuf),
     /// The job's process died. The job's last event records it.
-    #[error("the job's process is gone: the job was interrupted")]
+    #[error("the job's process has died: the job was interrupted")]
     Interrupted,
     /// A thread that read the job's folder panicked.
-    #[error("a thread that read the job's folder ended early; this is a bug")]
+    #[error("a thread that reads the job's folder failed (this is a bug)")]
     Thread,
     /// The job has no process.
     #[error("the job does not run")]
@@ -52,7 +52,7 @@ pub enum JobError {
     Command(#[source] io::Error),
 }
 
-/// Adds to an error of the system what was being done, to what.
+/// Adds the operation and the path to an error of the system.
 pub(super) fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> JobError {
     move |source| JobError::Io { doing, path: path.to_owned(), source }
 }

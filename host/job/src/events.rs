@@ -1,7 +1,7 @@
 //! A job's numbered events on disk: one writer, any number of readers.
 //!
-//! Event number n is line n. A line counts once its end is written: readers wait for that, and a
-//! writer that comes after a crash cuts off what has none.
+//! Event n is line n. A line counts once its newline is written. Readers wait for the newline, and the next
+//! writer after a crash removes an incomplete line.
 
 use super::error::{JobError, damaged, io_error};
 use super::folder::JobFolder;
@@ -13,10 +13,10 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// No event is longer: how far back the last line is looked for, in bytes.
+/// The longest event, in bytes.
 const MAX_EVENT_BYTES: u64 = 1024 * 1024;
 
-/// The right to write a job's events, and the place of the next one.
+/// The exclusive right to write a job's events.
 #[derive(Debug)]
 pub struct EventLog {
     folder: JobFolder,
@@ -37,7 +37,7 @@ impl EventLog {
             .open(&path)
             .map_err(io_error("open", &path))?;
         let locked = match lock::exclusive(&file, &path) {
-            // Where a lock says nothing, its process does.
+            // Without locks, the process id in the record shows whether the job runs.
             Ok(Locked::Unsupported) if folder.is_run_by_another() => {
                 Err(ErrorKind::WouldBlock.into())
             }
@@ -47,7 +47,7 @@ impl EventLog {
             ErrorKind::WouldBlock => JobError::Locked(folder.path().to_owned()),
             _ => io_error("lock", &path)(error),
         })?;
-        // A line that a crash cut off was never seen by anybody: readers wait for its end.
+        // Nobody has read a line that a crash cut off, because readers wait for its end.
         let (bytes, last) = last_event(&mut file, &path)?;
         file.set_len(bytes).map_err(io_error("repair", &path))?;
         let seq = last.as_ref().map_or(0, |numbered| numbered.seq);
@@ -55,12 +55,12 @@ impl EventLog {
         Ok(Self { folder, file, seq, bytes, outcome })
     }
 
-    /// Number of the last event, 0 for none.
+    /// The number of the last event, 0 if there is none.
     pub fn seq(&self) -> u64 {
         self.seq
     }
 
-    /// Adds one event, in one write. On an error nothing is added.
+    /// Adds one event with one write. Adds nothing if that fails.
     pub fn append(&mut self, event: JobEvent) -> Result<u64, JobError> {
         let path = self.folder.events_path();
         let outcome = match &event {
@@ -71,7 +71,7 @@ impl EventLog {
         let mut line = serde_json::to_vec(&numbered).map_err(|e| damaged(&path, e))?;
         line.push(b'\n');
         if let Err(source) = self.file.write_all(&line) {
-            // Half a line would break the numbering of all that follow.
+            // Half a line would break the numbering of all further events.
             self.file.set_len(self.bytes).map_err(io_error("repair", &path))?;
             return Err(JobError::Io { doing: "write to", path, source });
         }
@@ -81,17 +81,17 @@ impl EventLog {
         Ok(self.seq)
     }
 
-    /// Bytes written so far.
+    /// The length of all events, in bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Writes down that this process runs the job.
+    /// Records that this process runs the job.
     pub fn begin(&mut self) -> Result<(), JobError> {
         self.advance(JobState::Running { pid: std::process::id() })
     }
 
-    /// Writes the last event and the final state; a job that has ended stays as it was.
+    /// Writes the last event and the final state. Changes nothing if the job has ended already.
     pub fn finish(&mut self, outcome: JobOutcome) -> Result<JobOutcome, JobError> {
         let outcome = match &self.outcome {
             Some(earlier) => earlier.clone(),
@@ -115,7 +115,7 @@ impl EventLog {
     }
 }
 
-/// Length of all whole lines, and the last of them.
+/// The length of all complete lines, and the last of them.
 fn last_event(file: &mut File, path: &Path) -> Result<(u64, Option<NumberedEvent>), JobError> {
     let read = |file: &mut File| -> io::Result<(u64, Vec<u8>)> {
         let length = file.seek(SeekFrom::End(0))?;
@@ -129,7 +129,7 @@ fn last_event(file: &mut File, path: &Path) -> Result<(u64, Option<NumberedEvent
     let Some(end) = tail.iter().rposition(|byte| *byte == b'\n') else {
         return match start {
             0 => Ok((0, None)),
-            _ => Err(damaged(path, "its last line has no end")),
+            _ => Err(damaged(path, "its last line is incomplete")),
         };
     };
     let line = tail[..end].rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
@@ -137,7 +137,7 @@ fn last_event(file: &mut File, path: &Path) -> Result<(u64, Option<NumberedEvent
     Ok((start + end as u64 + 1, Some(event)))
 }
 
-/// Reads events in order while others are written.
+/// Reads events in order, while further ones are written.
 #[derive(Debug)]
 pub struct EventReader {
     lines: BufReader<File>,
@@ -154,7 +154,7 @@ impl EventReader {
         Ok(Self { lines: BufReader::new(file), path, partial: Vec::new(), skip: after })
     }
 
-    /// The next event, or nothing yet.
+    /// The next event, if it is there.
     pub fn read(&mut self) -> Result<Option<NumberedEvent>, JobError> {
         loop {
             let left = 2 * MAX_EVENT_BYTES - self.partial.len() as u64;
@@ -162,12 +162,12 @@ impl EventReader {
             read.map_err(io_error("read", &self.path))?;
             if self.partial.last() != Some(&b'\n') {
                 return match self.partial.len() as u64 >= 2 * MAX_EVENT_BYTES {
-                    true => Err(damaged(&self.path, "a line in it has no end")),
+                    true => Err(damaged(&self.path, "a line in it is too long")),
                     false => Ok(None),
                 };
             }
             let line = std::mem::take(&mut self.partial);
-            // Events are numbered by their lines, so what the caller has is passed over unread.
+            // Event n is line n, so the events that the caller has need no parsing.
             if self.skip > 0 {
                 self.skip -= 1;
                 continue;
@@ -182,7 +182,7 @@ pub(super) fn outcome(folder: &JobFolder) -> Result<Option<JobOutcome>, JobError
     Ok(ending(last(folder)?))
 }
 
-/// The newest event, if there is one.
+/// The last event, if there is one.
 pub(super) fn last(folder: &JobFolder) -> Result<Option<NumberedEvent>, JobError> {
     let path = folder.events_path();
     let mut file = match File::open(&path) {

@@ -1,6 +1,7 @@
-//! Says in words why a trainer failed.
+//! Explains why a trainer failed.
 
 use super::output::{Output, Stream};
+use sleap_rtc_protocol::text::Printable;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
@@ -14,15 +15,15 @@ const KILLED: &str = "the trainer was killed (SIGKILL); a system does that when 
      out: try fewer data loader workers, a smaller batch size, or a worker with more memory";
 
 const NO_GPU: &str = "CUDA finds no GPU, or its driver is too old for the installed PyTorch: \
-     `sleap-rtc doctor --worker` on the worker's machine tells which";
-const HDF5_LOCK: &str = "the file system has no locks, which HDF5 wants: set \
+     run `sleap-rtc doctor --worker` on the worker's machine to find out which";
+const HDF5_LOCK: &str = "the file system does not support the locks that HDF5 uses: set \
      HDF5_USE_FILE_LOCKING=FALSE for the worker";
 const NETWORK: &str = "the trainer could not reach the network; it sees the worker's HTTPS_PROXY and \
      SSL_CERT_FILE, and other variables only where `[worker] pass_env` names them";
 const CREDENTIALS: &str = "the trainer sees only some of the worker's environment variables; name \
      what it needs in `[worker] pass_env`";
 
-/// What helps against errors that say too little by themselves: words of the error, and the advice.
+/// Advice for errors that do not say enough: texts that identify the error, and the advice.
 const ADVICE: [(&[&str], &str); 5] = [
     (&["OutOfMemoryError", "out of memory"], OUT_OF_GPU_MEMORY),
     (
@@ -42,7 +43,7 @@ const ADVICE: [(&[&str], &str); 5] = [
     (&["api_key not configured", "401 Client Error", "KeyError: 'HOME'"], CREDENTIALS),
 ];
 
-/// Why a trainer that ended with `status` did not do what it was started for.
+/// Why a trainer that ended with `status` failed.
 pub fn explain(status: ExitStatus, output: &Output) -> String {
     let said = last_words(output);
     if status.signal() == Some(SIGKILL) {
@@ -60,41 +61,29 @@ pub fn explain(status: ExitStatus, output: &Output) -> String {
         None => said,
     };
     let message = if reason.is_empty() { ended } else { format!("{ended}: {reason}") };
-    shorten(&message)
+    Printable::lines(&message, MAX_MESSAGE_CHARS).into()
 }
 
-/// The error line and what follows it, else the last lines.
+/// The error message and what follows it, or else the last lines.
 fn last_words(output: &Output) -> String {
     let errors: Vec<&str> = output.tail(Stream::Err).iter().map(String::as_str).collect();
     let lines = match errors.iter().rposition(|line| is_error(line)) {
         Some(at) => &errors[at..(at + MAX_LINES).min(errors.len())],
         None if errors.is_empty() => {
             let printed: Vec<&str> = output.tail(Stream::Out).iter().map(String::as_str).collect();
-            return clean(&printed[printed.len().saturating_sub(MAX_LINES)..]);
+            return printed[printed.len().saturating_sub(MAX_LINES)..].join("\n");
         }
         None => &errors[errors.len().saturating_sub(MAX_LINES)..],
     };
-    clean(lines)
+    lines.join("\n")
 }
 
-/// The last line of a Python traceback, as `module.SomeError: why`.
+/// Whether it is the last line of a Python traceback, such as `module.SomeError: why`.
 fn is_error(line: &str) -> bool {
     let kind = line.split(':').next().unwrap_or(line);
     !line.starts_with(char::is_whitespace)
         && !kind.contains(' ')
         && (kind.ends_with("Error") || kind.ends_with("Exception") || kind.ends_with("Exit"))
-}
-
-fn clean(lines: &[&str]) -> String {
-    let lines = lines.iter().map(|line| line.chars().filter(|c| !c.is_control()).collect());
-    lines.collect::<Vec<String>>().join("\n")
-}
-
-fn shorten(message: &str) -> String {
-    match message.char_indices().nth(MAX_MESSAGE_CHARS) {
-        Some((end, _)) => format!("{}…", &message[..end]),
-        None => message.to_owned(),
-    }
 }
 
 #[cfg(test)]
@@ -142,6 +131,6 @@ mod tests {
             assert!(message.contains(expected), "{message:?} lacks {expected:?}");
         }
         let long = explained(1 << 8, "", &format!("ValueError: {}", "x".repeat(5000)));
-        assert!(long.chars().count() <= MAX_MESSAGE_CHARS + 1);
+        assert!(long.chars().count() <= MAX_MESSAGE_CHARS);
     }
 }

@@ -1,29 +1,30 @@
 //! What a job leaves on disk: `STATE_DIR/jobs/<job id>/`.
 //!
 //! ```text
-//! job.json       what was asked for, by whom, and where the job stands (written beside, then renamed)
+//! job.json       what was asked for, by whom, and the state of the job (replaced as a whole)
 //! events.jsonl   everything that happened, numbered 1, 2, 3, … without a gap, one per line
 //! log            what the trainers printed, byte for byte
 //! files/         the package, and the trainers' working folder
 //! results/       what goes back to the client
-//! fetched        when the results were fetched last, once they were
+//! fetched        when the results were last fetched
 //! ```
 //!
-//! One process at a time writes events: the holder of [`EventLog`], which locks `events.jsonl`.
-//! The kernel drops the lock with its holder, so a lock that can be had on a job that has begun
-//! and not ended means that its process is gone: [`JobFolder::settle`] then writes the end.
+//! One process at a time writes events: the one with the [`EventLog`], which locks `events.jsonl`. The kernel
+//! releases the lock when that process ends. If the lock is free although the job has begun and not ended,
+//! its process has died, and [`JobFolder::settle`] writes the last event.
 
 use super::error::{JobError, damaged, io_error};
 use super::events::{self, EventLog};
-use super::keep::REMOVED;
+use super::lease::REMOVED;
 use serde::{Deserialize, Serialize};
 use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_base::error::WithCauses;
+use sleap_rtc_base::file::{self, Readers};
 use sleap_rtc_protocol::ids::{JobId, PeerId};
 use sleap_rtc_protocol::job::{JobOutcome, JobSpec, JobState, NumberedEvent};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,16 +32,16 @@ const RECORD: &str = "job.json";
 const EVENTS: &str = "events.jsonl";
 const MAX_RECORD_BYTES: u64 = 1024 * 1024;
 
-/// What a job's folder says of the job, beside its events.
+/// What a job's folder records about the job, besides its events.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobRecord {
-    /// What the client handed over, its secret included: the file is readable by its owner only.
+    /// What the client submitted, including the secret: only the owner of the file can read it.
     pub spec: JobSpec,
     /// Who submitted it.
     pub owner: PeerId,
-    /// When, in milliseconds since 1970.
+    /// When it was submitted, in milliseconds since 1970.
     pub created_ms: u64,
-    /// Where it stands.
+    /// Its state.
     pub state: JobState,
 }
 
@@ -53,20 +54,20 @@ pub struct JobFolder {
 }
 
 impl JobFolder {
-    /// Makes the folder of a new job. Fails if there is one of that id.
+    /// Creates the folder of a new job. Fails if there is a job with that id.
     pub fn create(state_dir: &Path, spec: &JobSpec, owner: &PeerId) -> Result<Self, JobError> {
         let parent = parent(state_dir);
         let mut private = fs::DirBuilder::new();
         private.mode(0o700);
-        private.recursive(true).create(&parent).map_err(io_error("make", &parent))?;
+        private.recursive(true).create(&parent).map_err(io_error("create", &parent))?;
         let path = parent.join(spec.id.as_str());
         private.recursive(false).create(&path).map_err(|source| match source.kind() {
             io::ErrorKind::AlreadyExists => JobError::Exists(spec.id.clone()),
-            _ => JobError::Io { doing: "make", path: path.clone(), source },
+            _ => JobError::Io { doing: "create", path: path.clone(), source },
         })?;
         let folder = Self { path, spec: Arc::new(spec.clone()), owner: owner.clone() };
         for inner in [folder.files_dir(), folder.results_dir()] {
-            private.create(&inner).map_err(io_error("make", &inner))?;
+            private.create(&inner).map_err(io_error("create", &inner))?;
         }
         folder.write_record(&JobRecord {
             spec: spec.clone(),
@@ -89,7 +90,7 @@ impl JobFolder {
         Ok(Self { path, spec: Arc::new(record.spec), owner: record.owner })
     }
 
-    /// All jobs that can be read, by name; the others are named in the log.
+    /// All jobs that can be read, by id. The log names the others.
     pub fn all(state_dir: &Path) -> Vec<Self> {
         let entries = fs::read_dir(parent(state_dir)).into_iter().flatten();
         let going = |name: std::ffi::OsString| name.to_string_lossy().starts_with(REMOVED);
@@ -97,7 +98,7 @@ impl JobFolder {
         let paths = entries.map(|entry| entry.path());
         let open = |path| {
             Self::at(path)
-                .inspect_err(|error| tracing::warn!(error = %WithCauses(&error), "a job's folder is left alone"))
+                .inspect_err(|error| tracing::warn!(error = %WithCauses(&error), "cannot read the folder of a job; it is ignored"))
                 .ok()
         };
         let mut folders: Vec<Self> = paths.filter_map(open).collect();
@@ -105,8 +106,8 @@ impl JobFolder {
         folders
     }
 
-    /// The jobs that had begun and not ended when a worker starts. Jobs whose package the worker
-    /// before never had whole are ended here.
+    /// The jobs that have begun and not ended. Call it when a worker starts: jobs whose package never
+    /// arrived completely are ended here.
     pub fn unfinished(state_dir: &Path) -> Vec<Self> {
         let mut folders = Self::all(state_dir);
         folders.retain(|folder| match folder.record().map(|record| record.state) {
@@ -119,7 +120,7 @@ impl JobFolder {
         folders
     }
 
-    /// Whether another process says that it runs this job, and lives.
+    /// Whether another process that runs this job is alive.
     pub(super) fn is_run_by_another(&self) -> bool {
         let Ok(JobState::Running { pid }) = self.record().map(|record| record.state) else {
             return false;
@@ -128,10 +129,10 @@ impl JobFolder {
         pid != std::process::id() && command.split(|byte| *byte == 0).any(|word| word == b"run-job")
     }
 
-    /// Removes the job and everything of it. For a job that never began.
+    /// Removes the folder of a job that has not begun.
     pub fn discard(&self) {
         if let Err(error) = fs::remove_dir_all(&self.path) {
-            tracing::warn!(folder = %self.path.display(), error = %WithCauses(&error), "a job's folder is left behind");
+            tracing::warn!(folder = %self.path.display(), error = %WithCauses(&error), "cannot remove the folder of a job");
         }
     }
 
@@ -140,7 +141,7 @@ impl JobFolder {
         &self.spec.id
     }
 
-    /// What the client handed over.
+    /// What the client submitted.
     pub fn spec(&self) -> &JobSpec {
         &self.spec
     }
@@ -155,12 +156,12 @@ impl JobFolder {
         &self.path
     }
 
-    /// Where the package goes.
+    /// The folder of the package.
     pub fn files_dir(&self) -> PathBuf {
         self.path.join("files")
     }
 
-    /// Where the results are.
+    /// The folder of the results.
     pub fn results_dir(&self) -> PathBuf {
         self.path.join("results")
     }
@@ -175,7 +176,7 @@ impl JobFolder {
         self.path.join(EVENTS)
     }
 
-    /// What the folder says of the job now.
+    /// What the folder records about the job now.
     pub fn record(&self) -> Result<JobRecord, JobError> {
         read_record(&self.path)
     }
@@ -197,15 +198,15 @@ impl JobFolder {
         events::last(self)
     }
 
-    /// Takes the right to write events; nobody else has it until the result is dropped.
+    /// Takes the exclusive right to write events, until the result is dropped.
     pub fn lock(&self) -> Result<EventLog, JobError> {
         EventLog::open(self.clone())
     }
 
-    /// Ends the job with `outcome`, unless it has ended; returns the outcome that stands. For a job
-    /// that never began, and for one whose process is gone ([`JobOutcome::Interrupted`]).
+    /// Ends the job with `outcome`, unless it has ended already. Returns the final outcome. For a job that
+    /// never began, and for one whose process has died ([`JobOutcome::Interrupted`]).
     ///
-    /// Fails with [`JobError::Locked`] while the job's own process lives.
+    /// Fails with [`JobError::Locked`] while the job's own process is alive.
     pub fn settle(&self, outcome: JobOutcome) -> Result<JobOutcome, JobError> {
         let mut events = self.lock()?;
         super::orphans::end(self);
@@ -213,7 +214,7 @@ impl JobFolder {
     }
 }
 
-/// The folder in which jobs live.
+/// The folder of all jobs.
 pub(super) fn parent(state_dir: &Path) -> PathBuf {
     state_dir.join("jobs")
 }
@@ -225,17 +226,9 @@ fn read_record(folder: &Path) -> Result<JobRecord, JobError> {
         .map_err(|e| damaged(&path, e))
 }
 
-/// Writes a file that only its owner can read: beside first, then renamed.
+/// Writes a file that only its owner can read.
 pub(super) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), JobError> {
-    let beside = path.with_extension("new");
-    let write = || -> io::Result<()> {
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-        file.write_all(bytes)?;
-        file.sync_data()?;
-        fs::rename(&beside, path)
-    };
-    write().map_err(io_error("write", path))
+    file::replace(path, bytes, Readers::Owner).map_err(io_error("write", path))
 }
 
 #[cfg(test)]

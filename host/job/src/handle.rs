@@ -1,14 +1,14 @@
-//! The worker's side of a job: start its process, follow its events, give it commands.
+//! The worker's side of a job: starts its process, follows its events, sends it commands.
 //!
-//! The process outlives whoever started it. A [`JobHandle`] can be had again at any time, for a job
-//! that runs or one that has ended.
+//! The process outlives the worker that started it. A worker can get a [`JobHandle`] at any time, for a
+//! job that runs or that has ended.
 
 use super::command::scrubbed;
 use super::control::{self, ACCEPTED, JobCommand};
 use super::error::{JobError, io_error};
 use super::events::EventReader;
 use super::folder::JobFolder;
-use super::keep::Hold;
+use super::lease::Lease;
 use super::settings::RunnerSettings;
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobState, NumberedEvent};
@@ -26,30 +26,30 @@ use tokio::process::Command;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-/// How long a job's process has to answer after its start.
+/// How long a job's process may take until it answers after its start.
 const START_LIMIT: Duration = Duration::from_secs(10);
-/// How long it has to take a command.
+/// How long it may take to accept a command.
 const COMMAND_LIMIT: Duration = Duration::from_secs(5);
-/// How long a process whose socket has closed has to be gone.
+/// How long a process may take to end after its socket has closed.
 const EXIT_LIMIT: Duration = Duration::from_secs(10);
-/// How often something is looked at that cannot be waited for.
+/// How often a state is checked that cannot be waited for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
-/// Events are looked for this often even when nothing wakes.
+/// How often events are looked for even if the job does not report any.
 const CALM_INTERVAL: Duration = Duration::from_secs(1);
-/// Events that are read at once: each may be large.
+/// The most events that are read at once. Each may be large.
 const READ_AT_ONCE: usize = 8;
 
 /// How to start a job's process.
 #[derive(Debug, Clone)]
 pub struct RunnerOptions {
-    /// This program, which knows `run-job`.
+    /// This program, which has the subcommand `run-job`.
     pub binary: PathBuf,
     /// How the process is to run.
     pub settings: RunnerSettings,
 }
 
 impl RunnerOptions {
-    /// This program, by default settings, with these further variables for trainers.
+    /// This program with default settings, and with these further environment variables for trainers.
     pub fn new(pass_env: &[String]) -> Self {
         let settings = RunnerSettings { pass_env: pass_env.to_vec(), ..RunnerSettings::default() };
         let binary = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("sleap-rtc"));
@@ -57,9 +57,9 @@ impl RunnerOptions {
     }
 }
 
-/// Starts the process of a job whose package is whole. Returns when it answers.
+/// Starts the process of a job whose package is complete. Returns once the process answers.
 ///
-/// Call it within a Tokio runtime.
+/// Must be called within a Tokio runtime.
 pub async fn start(folder: &JobFolder, options: &RunnerOptions) -> Result<JobHandle, JobError> {
     options.settings.write(folder)?;
     let said = folder.path().join("run-job.log");
@@ -79,7 +79,7 @@ pub async fn start(folder: &JobFolder, options: &RunnerOptions) -> Result<JobHan
         .map_err(io_error("start", &options.binary))?;
     let deadline = Instant::now() + START_LIMIT;
     let answer = loop {
-        // A job may end before anybody connects.
+        // A job may end before the connection is made.
         if control::connect(folder).await.is_ok() || folder.outcome()?.is_some() {
             break JobHandle::of(folder);
         }
@@ -89,8 +89,7 @@ pub async fn start(folder: &JobFolder, options: &RunnerOptions) -> Result<JobHan
         }
         sleep(LOOK_INTERVAL).await;
     };
-    // The process belongs to nobody; this task only takes note of its end, so that it leaves no
-    // zombie while this program runs.
+    // This task only reaps the process, so that it does not become a zombie while this program runs.
     tokio::spawn(async move {
         let status = child.wait().await;
         tracing::debug!(?status, "a job's process has ended");
@@ -98,21 +97,21 @@ pub async fn start(folder: &JobFolder, options: &RunnerOptions) -> Result<JobHan
     answer
 }
 
-/// A job that was started, by whomever and whenever. Its folder stays for as long as this lives.
+/// A job that was started at any time by any worker. The handle keeps its folder from being removed.
 #[derive(Debug, Clone)]
 pub struct JobHandle {
     folder: JobFolder,
-    _hold: Arc<Hold>,
+    _lease: Arc<Lease>,
 }
 
 impl JobHandle {
     fn of(folder: &JobFolder) -> Result<Self, JobError> {
-        Ok(Self { folder: folder.clone(), _hold: Arc::new(folder.hold()?) })
+        Ok(Self { folder: folder.clone(), _lease: Arc::new(folder.lease()?) })
     }
 
     /// A job that was started earlier, perhaps by another process, and runs or has ended.
     ///
-    /// When its process is gone without a word, this writes that down and fails once with
+    /// If its process has died, this records that as the job's outcome and fails, once, with
     /// [`JobError::Interrupted`].
     pub async fn attach(folder: &JobFolder) -> Result<Self, JobError> {
         let handle = Self::of(folder)?;
@@ -129,7 +128,7 @@ impl JobHandle {
             match folder.settle(JobOutcome::Interrupted) {
                 Ok(JobOutcome::Interrupted) => return Err(JobError::Interrupted),
                 Ok(_) => return Ok(handle),
-                // It comes or goes at this very moment.
+                // The process is starting or ending.
                 Err(JobError::Locked(_)) if Instant::now() < deadline => {}
                 Err(error) => return Err(error),
             }
@@ -142,7 +141,7 @@ impl JobHandle {
         &self.folder
     }
 
-    /// The job's events that come after number `after`, to the last one.
+    /// The job's events after number `after`, up to the last one.
     pub fn events(&self, after: u64) -> EventStream {
         EventStream {
             folder: self.folder.clone(),
@@ -156,7 +155,7 @@ impl JobHandle {
         }
     }
 
-    /// Gives the job a command. Returns when its process has taken it.
+    /// Sends the job a command. Returns once its process has accepted it.
     pub async fn command(&self, command: JobCommand) -> Result<(), JobError> {
         let mut socket = control::connect(&self.folder).await.map_err(|_| JobError::NotRunning)?;
         let exchange = async {
@@ -179,7 +178,7 @@ pub struct EventStream {
     folder: JobFolder,
     after: u64,
     reading: Reading,
-    /// Read and not handed out yet.
+    /// Events that were read and not returned yet.
     ready: VecDeque<NumberedEvent>,
     socket: Option<UnixStream>,
     closed_at: Option<Instant>,
@@ -187,16 +186,16 @@ pub struct EventStream {
     over: bool,
 }
 
-/// Where the reading stands. Disks may be slow, so that a thread for blocking work does it; what it
-/// has begun it ends, also when nobody waits any more.
+/// Who has the reader. Disks may be slow, so a thread for blocking work reads. A read that has begun
+/// completes even if the caller stops waiting.
 #[derive(Debug)]
 enum Reading {
-    /// Nothing is read at the moment; there is no reader before the first time.
+    /// Nothing is being read. There is no reader before the first read.
     Idle(Option<EventReader>),
     Busy(JoinHandle<Result<(EventReader, Vec<NumberedEvent>), JobError>>),
 }
 
-/// Reads the next events, as far as they are there.
+/// Reads the next events that are there.
 fn read_some(
     reader: Option<EventReader>,
     folder: &JobFolder,
@@ -216,15 +215,14 @@ fn read_some(
 }
 
 impl EventStream {
-    /// The next event; nothing after the last one. Waits as long as the job runs; safe to cancel.
+    /// The next event, or `None` after the last one. Waits for as long as the job runs. Safe to cancel.
     ///
-    /// When the job's process has gone without a last event, this writes it
-    /// ([`JobOutcome::Interrupted`]). A folder that cannot be read ends the events, with an error in
-    /// the log.
+    /// If the job's process has died, this writes the last event ([`JobOutcome::Interrupted`]). If the
+    /// folder cannot be read, the events end, and the log says why.
     pub async fn next(&mut self) -> Option<NumberedEvent> {
         let next = self.try_next().await;
         next.unwrap_or_else(|error| {
-            tracing::error!(job = %self.folder.id(), error = %WithCauses(&error), "the job's events end here");
+            tracing::error!(job = %self.folder.id(), error = %WithCauses(&error), "cannot read further events of the job");
             self.over = true;
             None
         })
@@ -240,7 +238,7 @@ impl EventStream {
                 return Ok(Some(numbered));
             }
             if self.settled {
-                // It ended before what the caller asked for.
+                // The job ended before the event that the caller asked for.
                 self.over = true;
                 return Ok(None);
             }
@@ -267,12 +265,12 @@ impl EventStream {
         Ok(self.ready.pop_front())
     }
 
-    /// Returns when there may be something new.
+    /// Returns once there may be new events.
     async fn wait(&mut self) -> Result<(), JobError> {
         if self.socket.is_none() {
             self.socket = control::connect(&self.folder).await.ok();
             if self.socket.is_some() {
-                // What happened before the connection woke nobody: look again.
+                // Events from before the connection were not reported: read again.
                 self.closed_at = None;
                 return Ok(());
             }
@@ -286,7 +284,7 @@ impl EventStream {
         Ok(())
     }
 
-    /// Nobody answers: the process has gone, is going, or has not come yet.
+    /// Waits for a process that does not answer: it has ended, is ending, or is starting.
     async fn wait_for_end(&mut self) -> Result<(), JobError> {
         let closed_at = *self.closed_at.get_or_insert_with(Instant::now);
         match self.folder.settle(JobOutcome::Interrupted) {

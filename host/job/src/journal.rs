@@ -1,4 +1,4 @@
-//! How a running job writes down what happens.
+//! What a running job records.
 
 use super::error::JobError;
 use super::events::EventLog;
@@ -12,10 +12,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// Of messages that come with every batch, one in this time is kept.
+/// Of the messages that come with every batch, one in this time is kept.
 const BATCH_INTERVAL: Duration = Duration::from_millis(100);
-const LIMIT_REACHED: &str = "\n[sleap-rtc] The log has reached its limit; what follows is not \
-     kept. The job goes on.\n";
+const LIMIT_REACHED: &str = "\n[sleap-rtc] The log has reached its limit; further output is not \
+     kept. The job continues.\n";
 
 /// The job's events and raw log, both bounded.
 pub struct Journal {
@@ -29,29 +29,31 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// `limit_bytes` bounds the raw log, and all events that come in bulk together.
+    /// `limit_bytes` limits the raw log, and the total of all log and batch events.
     pub fn new(folder: &JobFolder, events: EventLog, limit_bytes: u64) -> Self {
         let path = folder.log_path();
         let raw = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
         let raw = raw
-            .inspect_err(|error| tracing::warn!(error = %WithCauses(&error), "no raw log is kept"))
+            .inspect_err(|error| tracing::warn!(error = %WithCauses(&error), "cannot open the raw log of the job"))
             .ok();
         let seq = watch::Sender::new(events.seq());
         Self { events, raw, raw_bytes: 0, bulk_bytes: 0, limit_bytes, last_batch: None, seq }
     }
 
-    /// Tells when there are new events.
+    /// The number of the last event, which changes when there are new ones.
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.seq.subscribe()
     }
 
-    /// Adds an event. A full disk must not end a training, so a failure is only reported.
+    /// Adds an event. A full disk must not end a training, so an error is only logged.
     pub fn note(&mut self, event: JobEvent) {
         match self.events.append(event) {
             Ok(seq) => {
                 self.seq.send_replace(seq);
             }
-            Err(error) => tracing::error!(error = %WithCauses(&error), "an event is lost"),
+            Err(error) => {
+                tracing::error!(error = %WithCauses(&error), "cannot write an event of the job")
+            }
         }
     }
 
@@ -65,12 +67,12 @@ impl Journal {
         }
     }
 
-    /// Says something to the job's user, in the log.
+    /// Adds a message to the job's user to the log.
     pub fn remark(&mut self, text: &str) {
         self.note(JobEvent::Log { text: format!("[sleap-rtc] {text}\n") });
     }
 
-    /// Adds a trainer's message. Of those that come with every batch only some are kept.
+    /// Adds a trainer's message. Drops most of those that come with every batch.
     pub fn progress(&mut self, message: Value, now: Instant) {
         match message.get("event").and_then(Value::as_str) {
             Some("batch_start") => {}
@@ -98,7 +100,7 @@ impl Journal {
         if self.raw_bytes > self.limit_bytes {
             self.raw = None;
         } else if let Err(error) = file.write_all(bytes) {
-            tracing::warn!(error = %WithCauses(&error), "the raw log ends here");
+            tracing::warn!(error = %WithCauses(&error), "cannot write to the raw log of the job; it ends here");
             self.raw = None;
         }
     }

@@ -1,14 +1,14 @@
 //! Jobs: trainer processes, progress, and the folder that owns a job.
 //!
-//! A job runs in a child process of its own, `sleap-rtc run-job DIR`, which outlives its worker
-//! and every connection. All that it says goes into the job's folder; who wants to know reads
-//! there. This module knows nothing of channels, peers at work, or workers.
+//! A job runs in a process of its own, `sleap-rtc run-job DIR`, which outlives its worker and every
+//! connection. The process writes everything into the job's folder, and others read it there. This crate
+//! knows nothing about channels, peers or workers.
 //!
 //! | module | what it does |
 //! |---|---|
 //! | [`command`] | builds a trainer's command line and environment anew |
 //! | [`folder`] | what a job leaves on disk |
-//! | `keep` | how long it stays |
+//! | `lease` | how long it is kept |
 //! | [`events`] | its numbered events: one writer, any number of readers |
 //! | [`plan`] | from a package on disk to the runs that it asks for |
 //! | [`settings`] | how a job's process is to run |
@@ -57,9 +57,10 @@ mod failure;
 pub mod folder;
 pub mod handle;
 mod journal;
-mod keep;
+mod lease;
 mod orphans;
 mod output;
+mod package_folder;
 pub mod plan;
 mod progress;
 mod results;
@@ -74,7 +75,8 @@ pub use control::JobCommand;
 pub use error::JobError;
 pub use folder::{JobFolder, JobRecord};
 pub use handle::{EventStream, JobHandle, RunnerOptions, start};
-pub use keep::{Hold, bytes_on_disk, sweep};
+pub use lease::{Lease, bytes_on_disk, sweep};
+pub use package_folder::describe_folder;
 pub use runner::run_job;
 pub use settings::RunnerSettings;
 

@@ -1,8 +1,8 @@
-//! Ends a trainer whose job's process is gone, and keeps what it saved.
+//! Ends a trainer whose job's process has died, and keeps the models that it saved.
 //!
-//! A job's process that is killed cannot take its trainer with it, nor move its models to the
-//! results. So it writes down which trainer it started and where the models will be, and whoever
-//! settles the job afterwards does both.
+//! A job's process that is killed cannot end its trainer or move its models to the results. So it records
+//! which trainer it has started and where the models will be, and the process that settles the job later
+//! does both.
 
 use super::folder::JobFolder;
 use super::results::Results;
@@ -13,19 +13,19 @@ use std::fs;
 
 const FILE: &str = "trainer.json";
 
-/// A run at work. Process ids are used again, but not with the same start since the same boot.
+/// A running trainer. Process ids are reused, but not with the same start time since the same boot.
 #[derive(Debug, Serialize, Deserialize)]
 struct TrainerProcess {
     pid: i32,
-    /// In clock ticks since the system started.
+    /// When it started, in clock ticks since the system booted.
     started: Option<u64>,
-    /// Which start of the system.
+    /// Identifies the boot of the system.
     boot: Option<String>,
-    /// What it makes, where that can be told from what was there before.
+    /// Finds the models that it makes, if it makes any.
     results: Option<Results>,
 }
 
-/// Writes down the trainer that runs; `results` where it makes models.
+/// Records the running trainer, and how to find the models that it makes.
 pub fn remember(folder: &JobFolder, id: Option<u32>, results: Option<&Results>) {
     let Some(pid) = id.and_then(|id| i32::try_from(id).ok()) else { return };
     let trainer =
@@ -34,43 +34,45 @@ pub fn remember(folder: &JobFolder, id: Option<u32>, results: Option<&Results>) 
         .map_err(std::io::Error::from)
         .and_then(|json| fs::write(folder.path().join(FILE), json));
     if let Err(error) = written {
-        tracing::warn!(error = %WithCauses(&error), "the trainer's process id is not written down");
+        tracing::warn!(error = %WithCauses(&error), "cannot record the process id of the trainer");
     }
 }
 
-/// No trainer runs.
+/// Records that no trainer runs.
 pub fn forget(folder: &JobFolder) {
-    // If it stays, the start of the process tells that it is an old one.
+    // If the file remains, the start time of the process shows that it is outdated.
     let _ = fs::remove_file(folder.path().join(FILE));
 }
 
-/// Kills the trainer that was written down last, with its group, and moves the models that it
-/// saved to the results. The caller has the job's lock.
+/// Kills the trainer that was recorded last, with its process group, and moves the models that it saved to
+/// the results. The caller holds the job's lock.
 pub fn end(folder: &JobFolder) {
     let Ok(json) = fs::read(folder.path().join(FILE)) else { return };
     forget(folder);
     let Ok(trainer) = serde_json::from_slice::<TrainerProcess>(&json) else { return };
-    // Without its leader a group can only be the old one: its id is not used again before it ends.
+    // A group without its leader is the old one, since its id is not reused before the group ends.
     let is_other = trainer.boot != boot()
         || start_of(trainer.pid).is_some_and(|start| Some(start) != trainer.started);
     if let Some(group) = Pid::from_raw(trainer.pid)
         && !is_other
         && kill_process_group(group, Signal::KILL).is_ok()
     {
-        tracing::info!(pid = trainer.pid, "a trainer without its job's process was ended");
+        tracing::info!(pid = trainer.pid, "ended a trainer whose job's process has died");
     }
     if let Some(results) = trainer.results {
         match results.keep_models(None) {
             Ok(names) if names.is_empty() => {}
-            Ok(names) => tracing::info!(job = %folder.id(), ?names, "kept what was saved"),
+            Ok(names) => {
+                tracing::info!(job = %folder.id(), ?names, "kept the models of a trainer whose job's process has died")
+            }
             Err(error) => {
-                tracing::warn!(error = %WithCauses(&error), "what the trainer saved is not kept")
+                tracing::warn!(error = %WithCauses(&error), "cannot keep the models that the trainer saved")
             }
         }
     }
 }
 
-/// Another text for each start of the system; `None` where it does not tell.
+/// A text that differs for each boot of the system, if the system provides one.
 fn boot() -> Option<String> {
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     Some(id.trim().to_owned())
@@ -78,7 +80,7 @@ fn boot() -> Option<String> {
 
 fn start_of(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may hold anything; the start is number 19 after it.
+    // The name in parentheses may contain anything. The start time is field 19 after it.
     stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
 }
 

@@ -1,20 +1,20 @@
-//! What a trainer prints: bytes become text in chunks, and some lines mean something.
+//! What a trainer prints: decoded, divided into chunks for the log, and searched for known lines.
 
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// The longest text of one log event, in bytes. It must fit into one control frame, where a control
-/// character takes six.
+/// The longest text of one log event, in bytes. It must fit into one control frame, in which a control
+/// character takes six bytes.
 pub const CHUNK_BYTES: usize = 8 * 1024;
-/// How long text may wait for more.
+/// How long text waits for more before it becomes an event.
 const CHUNK_AGE: Duration = Duration::from_millis(100);
-/// How much of a line is looked at, in bytes.
+/// The longest line that is searched, in bytes.
 const LINE_BYTES: usize = 4096;
 /// How many lines are kept to explain a failure.
 const TAIL_LINES: usize = 64;
 
-/// Where something was printed.
+/// The stream to which something was printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
     /// Standard output.
@@ -23,14 +23,14 @@ pub enum Stream {
     Err,
 }
 
-/// What the lines so far mean.
+/// What the lines so far say about the run.
 #[derive(Debug, Default)]
-pub struct Facts {
-    /// A training said that it finished.
+pub struct Findings {
+    /// A training reported its end.
     pub finished: bool,
-    /// The folder that a training writes to, as it named it.
+    /// The folder that a training writes to, as it printed it.
     pub checkpoint_folder: Option<String>,
-    /// A prediction said that there was no frame for it.
+    /// A prediction reported that it found no frame.
     pub predicted_nothing: bool,
 }
 
@@ -43,11 +43,11 @@ pub struct Output {
     since: Option<Instant>,
     progress: VecDeque<Value>,
     json_lines: bool,
-    facts: Facts,
+    findings: Findings,
 }
 
 impl Output {
-    /// `json_lines`: standard output carries progress as JSON lines, which do not belong in the log.
+    /// With `json_lines`, standard output contains progress as JSON lines, which are kept out of the log.
     pub fn new(json_lines: bool) -> Self {
         Self {
             out: Text::default(),
@@ -56,7 +56,7 @@ impl Output {
             since: None,
             progress: VecDeque::new(),
             json_lines,
-            facts: Facts::default(),
+            findings: Findings::default(),
         }
     }
 
@@ -69,7 +69,7 @@ impl Output {
         }
     }
 
-    /// The trainer prints no more.
+    /// Ends both streams.
     pub fn finish(&mut self) {
         for stream in [Stream::Out, Stream::Err] {
             let text = self.text(stream).decoder.finish();
@@ -104,7 +104,7 @@ impl Output {
         }
     }
 
-    /// Whether this stream's text waits for whole lines before it counts as log.
+    /// Whether text of this stream waits for the end of its line, because the line may be progress.
     fn holds_back(&self, stream: Stream) -> bool {
         self.json_lines && stream == Stream::Out
     }
@@ -113,13 +113,13 @@ impl Output {
         if self.holds_back(stream) {
             match progress_line(&line) {
                 Some(message) => {
-                    self.facts.predicted_nothing |= message["n_total"] == 0;
+                    self.findings.predicted_nothing |= message["n_total"] == 0;
                     return self.progress.push_back(message);
                 }
                 None => self.pending.extend([line.as_str(), end]),
             }
         }
-        self.facts.read(&line);
+        self.findings.read(&line);
         let line = line.trim_end();
         if !line.is_empty() {
             let tail = &mut self.text(stream).tail;
@@ -135,12 +135,12 @@ impl Output {
         self.progress.pop_front()
     }
 
-    /// When the text so far should become an event.
+    /// When the text so far is to become an event.
     pub fn due(&self) -> Option<Instant> {
         self.since.map(|since| since + CHUNK_AGE)
     }
 
-    /// Text for an event: whole chunks, and the rest too when it is due or `everything` is wanted.
+    /// Text for an event: a whole chunk, or the rest if it is due or `everything` is wanted.
     pub fn next_chunk(&mut self, now: Instant, everything: bool) -> Option<String> {
         let rest = everything || self.due().is_some_and(|due| due <= now);
         if self.pending.is_empty() || (!rest && self.pending.len() < CHUNK_BYTES) {
@@ -158,9 +158,9 @@ impl Output {
         Some(chunk)
     }
 
-    /// What the lines so far mean.
-    pub fn facts(&self) -> &Facts {
-        &self.facts
+    /// What the lines so far say about the run.
+    pub fn findings(&self) -> &Findings {
+        &self.findings
     }
 
     /// The last lines of a stream, oldest first.
@@ -172,9 +172,9 @@ impl Output {
     }
 }
 
-impl Facts {
+impl Findings {
     fn read(&mut self, line: &str) {
-        // Looked for anywhere in the line: a progress bar may stand before it.
+        // A progress bar may precede it on the line.
         self.finished |= line.contains("Finished training at");
         if let Some((_, rest)) = line.split_once("Setting up model ckpt dir: `")
             && let Some((folder, _)) = rest.split_once('`')
@@ -184,7 +184,7 @@ impl Facts {
     }
 }
 
-/// A line like `{"n_processed": 8, "n_total": 12, …}`.
+/// Reads a line such as `{"n_processed": 8, "n_total": 12, …}`.
 fn progress_line(line: &str) -> Option<Value> {
     let line = line.trim();
     if !line.starts_with('{') {
@@ -200,7 +200,7 @@ struct Text {
     tail: VecDeque<String>,
 }
 
-/// Bytes to text; a character that was cut waits for its rest.
+/// Decodes UTF-8. Keeps an incomplete character until the rest of it arrives.
 #[derive(Debug, Default)]
 struct Decoder {
     rest: Vec<u8>,
@@ -232,7 +232,7 @@ impl Decoder {
     }
 }
 
-/// Whether these bytes begin a character that is not whole.
+/// Whether these bytes are the beginning of a character.
 fn is_cut(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_err_and(|e| e.error_len().is_none())
 }
@@ -252,10 +252,10 @@ mod tests {
         let text = "\rEpoch 1: 100%|██| 2/22026-01-01 00:00:00 | Setting up model ckpt dir: \
             `models/r-1`...\n\rx\r2026-01-01 00:00:00 | Finished training at: now";
         output.push(Stream::Out, text.as_bytes(), Instant::now());
-        assert!(!output.facts().finished, "its line has not ended");
+        assert!(!output.findings().finished, "its line has not ended");
         output.finish();
-        assert!(output.facts().finished);
-        assert_eq!(output.facts().checkpoint_folder.as_deref(), Some("models/r-1"));
+        assert!(output.findings().finished);
+        assert_eq!(output.findings().checkpoint_folder.as_deref(), Some("models/r-1"));
         assert_eq!(all(&mut output), text);
     }
 

@@ -1,9 +1,9 @@
 //! From a package on disk to the runs that it asks for.
 
 use super::command::{CommandError, Toolbox};
-use sleap_rtc_package::files::find_package;
+use super::package_folder::{PackageFolder, find_package};
 use sleap_rtc_package::script::Run;
-use sleap_rtc_package::{CheckError, Checked, Mounts, PackageFolder, Site, VideoPaths, check};
+use sleap_rtc_package::{CheckError, Checked, Mounts, Site, VideoPaths, check};
 use sleap_rtc_protocol::job::JobType;
 use std::path::{Path, PathBuf};
 

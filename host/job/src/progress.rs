@@ -1,7 +1,7 @@
-//! A training's ZMQ messages, and the command to stop it.
+//! Receives a training's ZMQ messages, and sends it the command to stop.
 //!
-//! Both sockets are bound before the trainer starts, on free ports of this one run. ZMQ sockets
-//! belong to one thread, so they live in one of their own, which ends when [`Progress`] is dropped.
+//! Both sockets are bound before the trainer starts, on free ports. ZMQ sockets belong to one thread, so a
+//! thread of their own serves them. It ends when the [`ProgressListener`] is dropped.
 
 use super::command::Ports;
 use serde_json::Value;
@@ -11,13 +11,13 @@ use tokio::sync::mpsc;
 
 /// Messages longer than this are ignored, in bytes: each must fit into one control frame.
 const MAX_MESSAGE_BYTES: usize = 48 * 1024;
-/// Who sends longer ones is cut off, in bytes; ZMQ connects again, but messages are lost by that.
+/// A peer that sends longer messages, in bytes, is disconnected. ZMQ reconnects, and messages are lost.
 const HARD_LIMIT_BYTES: i64 = 16 * 1024 * 1024;
 /// Messages that may wait to be read.
 const QUEUE: usize = 256;
-/// How soon the thread sees a command or its end.
+/// How soon the thread notices a command or its end.
 const POLL_MS: i64 = 50;
-/// The only text that is ever sent: the trainer's receiver would build objects from others.
+/// The only text that is sent, because the trainer's receiver would build objects from other texts.
 const STOP: &str = r#"{"command": "stop"}"#;
 
 /// Why the progress of a training cannot be received.
@@ -32,14 +32,14 @@ pub enum ProgressError {
 }
 
 /// The listener of one training run.
-pub struct Progress {
+pub struct ProgressListener {
     ports: Ports,
     messages: mpsc::Receiver<Value>,
     commands: Option<thread_mpsc::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Progress {
+impl ProgressListener {
     /// Binds both sockets on free ports of 127.0.0.1.
     pub fn bind() -> Result<Self, ProgressError> {
         let context = zmq::Context::new();
@@ -69,7 +69,7 @@ impl Progress {
         self.messages.recv().await
     }
 
-    /// Asks the trainer to end early. It hears that only between batches, so asking again is right.
+    /// Asks the trainer to end early. It receives commands only between batches, so ask repeatedly.
     pub fn stop_training(&self) {
         if let Some(commands) = &self.commands {
             // The thread ends only with `self`.
@@ -78,7 +78,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for ProgressListener {
     fn drop(&mut self) {
         self.messages.close();
         self.commands = None;
@@ -99,7 +99,7 @@ fn bind(context: &zmq::Context, kind: zmq::SocketType) -> zmq::Result<(zmq::Sock
     Ok((socket, port.ok_or(zmq::Error::EADDRNOTAVAIL)?))
 }
 
-/// Runs until the other side is gone.
+/// Runs until the [`ProgressListener`] is dropped.
 fn serve(
     receiver: &zmq::Socket,
     sender: &zmq::Socket,
@@ -131,7 +131,7 @@ fn message(bytes: &[u8]) -> Option<Value> {
         return None;
     }
     let message = serde_json::from_slice::<Value>(bytes).ok().filter(Value::is_object)?;
-    // Written anew, numbers may be longer than they were.
+    // Serialized again, numbers may be longer than before.
     (message.to_string().len() <= MAX_MESSAGE_BYTES).then_some(message)
 }
 
@@ -143,7 +143,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(30);
 
     #[test]
-    fn no_message_is_longer_than_its_frame() {
+    fn messages_fit_into_a_frame() {
         assert!(message(br#"{"event": "epoch_end"}"#).is_some());
         for bad in
             ["[]".to_owned(), "{".to_owned(), format!("{{\"a\": [{}1e15]}}", "1e15,".repeat(4_000))]
@@ -153,8 +153,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn messages_come_and_the_command_goes() {
-        let mut progress = Progress::bind().unwrap();
+    async fn messages_are_received_and_the_command_is_sent() {
+        let mut progress = ProgressListener::bind().unwrap();
         let Ports { controller, publish } = progress.ports();
         let trainer = tokio::task::spawn_blocking(move || {
             let context = zmq::Context::new();
@@ -163,7 +163,7 @@ mod tests {
             commands.connect(&format!("tcp://127.0.0.1:{controller}")).unwrap();
             let messages = context.socket(zmq::PUB).unwrap();
             messages.connect(&format!("tcp://127.0.0.1:{publish}")).unwrap();
-            // What nobody hears yet is lost, as with the real trainer: say it until heard.
+            // Messages are lost before the subscription arrives, as with the real trainer: repeat them.
             let limit = std::time::Instant::now() + LIMIT;
             while commands.poll(zmq::POLLIN, 20).unwrap() == 0 {
                 assert!(std::time::Instant::now() < limit, "the command was not heard");

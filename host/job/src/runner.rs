@@ -13,7 +13,7 @@ use super::journal::Journal;
 use super::orphans;
 use super::output::Stream;
 use super::plan::{Plan, plan};
-use super::progress::Progress;
+use super::progress::ProgressListener;
 use super::results::{Results, makes_models};
 use super::settings::RunnerSettings;
 use super::version::installed_version;
@@ -222,10 +222,10 @@ impl Runner {
         results: &Results,
     ) -> Result<ActiveRun, String> {
         let progress = match makes_models(run) {
-            true => Some(Progress::bind().map_err(|error| WithCauses(&error).to_string())?),
+            true => Some(ProgressListener::bind().map_err(|error| WithCauses(&error).to_string())?),
             false => None,
         };
-        let ports = progress.as_ref().map(Progress::ports);
+        let ports = progress.as_ref().map(ProgressListener::ports);
         self.place_videos(plan, run).await?;
         if let Run::TrainLegacy(train) = run {
             write_legacy_config(&plan.root, train).map_err(|error| {
@@ -269,7 +269,7 @@ impl Runner {
         plan: &Plan,
         run: &Run,
         command: &CommandLine,
-        progress: Option<Progress>,
+        progress: Option<ProgressListener>,
         saved: Option<&Results>,
     ) -> Result<ActiveRun, String> {
         tracing::info!(program = %command.program.display(), arguments = ?command.arguments);
@@ -321,7 +321,7 @@ fn judge(run: &Run, active: &ActiveRun) -> JobOutcome {
     };
     if matches!(run, Run::Track(_))
         && active.exit_code() == Some(0)
-        && active.output().facts().predicted_nothing
+        && active.output().findings().predicted_nothing
     {
         let message =
             "no frame was predicted: none of the frames that were asked for is in the data";
@@ -376,7 +376,7 @@ fn keep(
         }
         (Run::Track(_), _) => Ok(Vec::new()),
         (Run::Train(_) | Run::TrainLegacy(_), _) => {
-            let named = active.output().facts().checkpoint_folder.as_deref();
+            let named = active.output().findings().checkpoint_folder.as_deref();
             results.keep_models(named)
         }
     }

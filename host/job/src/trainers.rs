@@ -7,6 +7,7 @@
 use super::command::Toolbox;
 use super::version;
 use sleap_rtc_protocol::job::JobType;
+use sleap_rtc_protocol::text::Printable;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -172,7 +173,7 @@ fn last_words(stderr: &str, stdout: &str) -> String {
     let says = |line: &&str| line.chars().any(char::is_alphanumeric);
     let line = stderr.lines().rev().find(says).or_else(|| stdout.lines().rev().find(says));
     let line = line.unwrap_or("it fails without a word").trim_matches(['│', '╭', '╰', '─', ' ']);
-    line.chars().filter(|c| !c.is_control()).take(MAX_WORDS_CHARS).collect()
+    Printable::line(line, MAX_WORDS_CHARS).into()
 }
 
 #[cfg(test)]

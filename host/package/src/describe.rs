@@ -5,14 +5,13 @@
 
 use super::check::is_newer;
 use super::config::{Config, MAX_CONFIG_BYTES, Settings};
-use super::files::{PackageFiles, PackageFolder, bytes, text};
+use super::files::{PackageFiles, bytes, text};
 use super::labels::Labels;
 use super::script::{self, MAX_SCRIPT_BYTES, Model, Run, ScriptFile, Setting};
 use sleap_rtc_protocol::job::{JobDescription, JobType};
 use sleap_rtc_protocol::path::RelPath;
 use sleap_rtc_protocol::signaling::MAX_VIDEOS;
 use std::collections::BTreeSet;
-use std::path::Path;
 
 /// The most labels that are read of one config.
 const MAX_LABELS: usize = 16;
@@ -27,15 +26,6 @@ struct Facts {
     version: Option<String>,
     /// As they are written.
     labels: Vec<String>,
-}
-
-/// What policies are told of the package in the folder `files`, its script at the top or in the one
-/// folder that is there. Reads files; not for an async task.
-pub fn describe_folder(files: &Path, claimed: JobType) -> JobDescription {
-    match super::files::find_package(files, claimed) {
-        Some((job_type, root)) => describe(&PackageFolder::new(root), job_type),
-        None => describe(&PackageFolder::new(files), claimed),
-    }
 }
 
 /// What policies are told of `package`. Reads files; not for an async task.
@@ -57,7 +47,7 @@ pub fn describe(package: &dyn PackageFiles, job_type: JobType) -> JobDescription
         describe_run(package, run, &mut description, &mut labels);
     }
     let read: Vec<Labels> =
-        labels.iter().filter_map(|path| Labels::read(&package.on_disk(path)?)).collect();
+        labels.iter().filter_map(|path| Labels::read(package.open_at_random(path)?)).collect();
     let frames = |labels: &Labels| match job_type {
         JobType::Training => labels.labelled_frames,
         JobType::Inference => frames_to_predict(&script.runs, labels),

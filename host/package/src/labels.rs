@@ -1,11 +1,12 @@
 //! The facts in a `.slp` file, which is HDF5.
 
-use hdf5_reader::{BlockCacheStorage, Datatype, FileStorage, Hdf5File, OpenOptions};
+use super::source::ReadSeek;
+use hdf5_reader::{BlockCacheStorage, Datatype, Hdf5File, OpenOptions, Storage, StorageBuffer};
+use parking_lot::Mutex;
 use serde_json::Value;
 use sleap_rtc_protocol::job::ImageSize;
-use std::io::Read;
+use std::io::{self, Read, SeekFrom};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::sync::Arc;
 
 const MAX_READ_BYTES: usize = 4 * 1024 * 1024;
@@ -64,16 +65,42 @@ pub fn is_hdf5(mut file: impl Read) -> bool {
 }
 
 impl Labels {
-    /// Reads the file, a little at a time. Nothing if it is no HDF5.
-    pub fn read(path: &Path) -> Option<Self> {
+    /// Reads the file, a little at a time. Nothing if it is not HDF5.
+    pub fn read(file: Box<dyn ReadSeek>) -> Option<Self> {
         // The reader checks what it reads; should it miss something, the file is as good as
         // unreadable, and that must not end a worker.
-        catch_unwind(AssertUnwindSafe(|| read(path))).ok().flatten()
+        catch_unwind(AssertUnwindSafe(|| read(file))).ok().flatten()
     }
 }
 
-fn read(path: &Path) -> Option<Labels> {
-    let storage = BlockCacheStorage::with_defaults(Arc::new(FileStorage::open(path).ok()?));
+/// A file as the reader of HDF5 takes it.
+struct ReaderStorage {
+    file: Mutex<Box<dyn ReadSeek>>,
+    size: u64,
+}
+
+impl Storage for ReaderStorage {
+    fn len(&self) -> u64 {
+        self.size
+    }
+
+    fn read_range(&self, offset: u64, length: usize) -> hdf5_reader::error::Result<StorageBuffer> {
+        // The length may be what a damaged file claims, so memory grows with what is really there.
+        let mut bytes = Vec::new();
+        let mut file = self.file.lock();
+        file.seek(SeekFrom::Start(offset))?;
+        file.by_ref().take(length as u64).read_to_end(&mut bytes)?;
+        if bytes.len() < length {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        Ok(StorageBuffer::from_vec(bytes))
+    }
+}
+
+fn read(mut file: Box<dyn ReadSeek>) -> Option<Labels> {
+    let size = file.seek(SeekFrom::End(0)).ok()?;
+    let storage = ReaderStorage { file: Mutex::new(file), size };
+    let storage = BlockCacheStorage::with_defaults(Arc::new(storage));
     let options = OpenOptions::default()
         .with_max_chunk_bytes(MAX_READ_BYTES)
         .with_max_read_bytes(MAX_READ_BYTES)

@@ -49,7 +49,7 @@ impl Mounts {
     }
 
     /// Whether the file at `path` is below a mount.
-    pub(crate) fn holds(&self, path: &Path) -> bool {
+    pub fn holds(&self, path: &Path) -> bool {
         let below = |mount: &Mount| is_inside(&mount.path, path).is_ok_and(|is| is);
         path.is_absolute() && path.is_file() && self.0.iter().any(below)
     }

@@ -6,9 +6,9 @@
 //! another program, copied from another machine, renamed or damaged lacks the right hash, and the
 //! plugin is compiled again.
 
-use super::text::one_line;
 use rand::Rng as _;
 use sleap_rtc_base::file::{Readers, replace};
+use sleap_rtc_protocol::text::Printable;
 use std::fs::{self, DirBuilder, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
@@ -86,7 +86,7 @@ impl Cache {
         let _ = file.set_modified(SystemTime::now());
         component
             .inspect_err(|error| {
-                let why = one_line(&format!("{error:#}"), 300);
+                let why = Printable::line(&format!("{error:#}"), 300);
                 tracing::warn!(
                     "{} cannot be loaded; compiling the plugin again: {why}",
                     path.display()

@@ -8,7 +8,7 @@ use super::limits::{
     ANSWER_BYTES, CallState, INSTANCES, Limits, MEMORIES, TABLE_ENTRIES, TABLES, Ticker,
 };
 use super::questions::Question;
-use super::text::one_line;
+use sleap_rtc_protocol::text::Printable;
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 use wasmtime::component::{Component, HasSelf, Instance, InstancePre, Linker};
@@ -165,10 +165,12 @@ impl Plugin {
         let answer = self
             .enter(|store, instance, pre| question.put(store, instance, pre))
             .map_err(|error| match error {
-                Entered::Not(error) => Failure::Other(one_line(&format!("{error:#}"), 400)),
+                Entered::Not(error) => {
+                    Failure::Other(Printable::line(&format!("{error:#}"), 400).into())
+                }
                 Entered::Failed(failure) => failure,
             })?
-            .map_err(|words| Failure::Said(one_line(&words, 400)))?;
+            .map_err(|words| Failure::Said(Printable::line(&words, 400).into()))?;
         question.check(answer).map_err(Failure::BadAnswer)
     }
 

@@ -3,7 +3,7 @@
 use super::ExtensionPoint;
 use super::component::Failure;
 use super::limits::Limits;
-use super::text::one_line;
+use sleap_rtc_protocol::text::Printable;
 use wasmtime::Trap;
 
 /// The WIT package that this host supports.
@@ -34,7 +34,7 @@ pub(super) fn not_compiled(error: &wasmtime::Error) -> String {
     } else {
         format!(
             "it is damaged, or uses WebAssembly features that this host lacks: {}",
-            one_line(&error, 300)
+            Printable::line(&error, 300)
         )
     }
 }
@@ -61,7 +61,7 @@ pub(super) fn not_usable(
     format!(
         "its records or functions differ from version {VERSION} of the contract: build it with \
          the host's unmodified WIT ({})",
-        one_line(&format!("{error:#}"), 300)
+        Printable::line(&format!("{error:#}"), 300)
     )
 }
 
@@ -72,7 +72,7 @@ fn no_address_space(error: &wasmtime::Error) -> Option<String> {
         format!(
             "there is not enough address space for it (`ulimit -v`, or h_vmem of the batch system, \
              limits this process): raise the limit ({})",
-            one_line(&text, 300)
+            Printable::line(&text, 300)
         )
     })
 }
@@ -157,7 +157,7 @@ fn refused_by_engine(error: &str) -> Option<Failure> {
     } else if says("invalid utf-8") || says("incomplete utf-8") {
         Some(Failure::BadAnswer("it passed a text that is not UTF-8".into()))
     } else if says("resource limit exceeded") || says("exceeds table limits") {
-        Some(Failure::Size(one_line(error, 200)))
+        Some(Failure::Size(Printable::line(error, 200).into()))
     } else {
         None
     }

@@ -7,7 +7,6 @@ use super::bindings::types::{
     Context, Gpu, ImageSize, Job, JobType, Property, Requirements, Value, Worker, WorkerStatus,
 };
 use super::local_time::LocalTime;
-use super::text::clip;
 use serde_json::Value as Json;
 use sleap_rtc_protocol::capabilities::{self, WorkerFacts};
 use sleap_rtc_protocol::job::{self, JobDescription};
@@ -157,7 +156,7 @@ fn texts(list: &[String]) -> Vec<String> {
 }
 
 fn text(said: &str) -> String {
-    clip(said, TEXT_BYTES).to_owned()
+    said[..said.floor_char_boundary(TEXT_BYTES)].to_owned()
 }
 
 #[cfg(test)]

@@ -32,7 +32,6 @@ pub mod lock;
 mod options;
 mod questions;
 mod source;
-mod text;
 mod watched;
 
 pub use options::{OnFailure, PluginConfig, PolicyConfig};

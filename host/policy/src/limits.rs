@@ -2,8 +2,8 @@
 
 use super::bindings::log::{Host, Level};
 use super::bindings::types;
-use super::text::one_line;
 use parking_lot::{Condvar, Mutex};
+use sleap_rtc_protocol::text::Printable;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wasmtime::{Engine, ResourceLimiter};
@@ -80,7 +80,7 @@ impl Host for CallState {
             return;
         };
         self.log_left = left;
-        let message = one_line(&message, LOG_BYTES);
+        let message = Printable::line(&message, LOG_BYTES);
         match level {
             Level::Debug => tracing::debug!(plugin, "{message}"),
             Level::Info => tracing::info!(plugin, "{message}"),

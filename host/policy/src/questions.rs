@@ -3,13 +3,13 @@
 use super::bindings::types::{Context, Job, Worker};
 use super::bindings::{compatibility, estimation, selection};
 use super::limits::CallState;
-use super::text::one_line;
 use super::{Choice, Estimate, Exclusion, ExtensionPoint, Ranking, Reason, Verdict};
+use sleap_rtc_protocol::text::Printable;
 use wasmtime::Store;
 use wasmtime::component::{Instance, InstancePre};
 
 /// The longest reason that is passed on, in bytes.
-const REASON_BYTES: usize = 500;
+const REASON_CHARS: usize = 500;
 /// How many reasons of one refusal are passed on.
 const REASONS: usize = 16;
 
@@ -82,12 +82,12 @@ impl Question for Select {
                 return Err(format!("the score of worker {} is {}", choice.index, choice.score));
             }
             let index = place(choice.index)?;
-            let reason = one_line(&choice.reason, REASON_BYTES);
+            let reason = Printable::line(&choice.reason, REASON_CHARS).into();
             ranking.choices.push(Choice { index, score: choice.score, reason });
         }
         for out in answer.left_out {
             let index = place(out.index)?;
-            let reason = one_line(&out.reason, REASON_BYTES);
+            let reason = Printable::line(&out.reason, REASON_CHARS).into();
             ranking.left_out.push(Exclusion { index, reason });
         }
         Ok(ranking)
@@ -128,8 +128,8 @@ impl Question for Check {
             }
             compatibility::Verdict::No(reasons) => {
                 let reason = |reason: &compatibility::Reason| Reason {
-                    code: one_line(&reason.code, 100),
-                    message: one_line(&reason.message, REASON_BYTES),
+                    code: Printable::line(&reason.code, 100).into(),
+                    message: Printable::line(&reason.message, REASON_CHARS).into(),
                 };
                 Ok(Verdict::No(reasons.iter().take(REASONS).map(reason).collect()))
             }

@@ -1,4 +1,4 @@
-//! What a worker can do, as data, and how it says so in its signaling metadata.
+//! What a worker can do, and how its signaling metadata says so.
 
 use crate::ids::PeerId;
 use crate::job::JobType;
@@ -8,23 +8,23 @@ use crate::worker::WorkerStatus;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-/// One GPU. What was not measured is absent.
+/// One GPU. Values that were not measured are absent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Gpu {
-    /// Product name, for instance `NVIDIA RTX A5000`.
+    /// Product name, such as `NVIDIA RTX A5000`.
     pub model: String,
     /// Total memory in MiB.
     pub memory_mib: u64,
-    /// Memory that no process holds, in MiB.
+    /// Memory that no process uses, in MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_free_mib: Option<u64>,
     /// Share of the last sample period in which a kernel ran, 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub utilization: Option<f64>,
-    /// Memory that programs hold which are no jobs of this worker, in MiB.
+    /// Memory that other programs than this worker's jobs use, in MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_others_mib: Option<u64>,
-    /// Whether a job of this worker holds it.
+    /// Whether a job of this worker uses it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken: Option<bool>,
 }
@@ -32,44 +32,44 @@ pub struct Gpu {
 /// A machine's accelerators and its driver.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Accelerators {
-    /// Every GPU, in the driver's order; empty on a machine without.
+    /// All GPUs, in the driver's order.
     #[serde(default)]
     pub gpus: Vec<Gpu>,
     /// The driver's version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub driver_version: Option<String>,
-    /// The newest CUDA version that the driver serves, as `12.4`.
+    /// The newest CUDA version that the driver supports, such as `12.4`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cuda_version: Option<String>,
 }
 
 impl Accelerators {
-    /// The GPU with the most memory, which is the one that `gpu_memory_mb` speaks of.
+    /// The GPU with the most memory. The property `gpu_memory_mb` is its memory.
     pub fn largest(&self) -> Option<&Gpu> {
         self.gpus.iter().max_by_key(|gpu| gpu.memory_mib)
     }
 }
 
-/// All that a worker says of itself when it registers.
+/// What a worker reports about itself when it registers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Capabilities {
     /// GPUs and driver.
     pub accelerators: Accelerators,
     /// Host name, for people.
     pub hostname: String,
-    /// Version of sleap-nn (or SLEAP) on the worker, once it is known.
+    /// The version of sleap-nn or SLEAP on the worker, once it is known.
     pub sleap_version: Option<String>,
     /// How many jobs may run at once.
     pub slots: u32,
-    /// Model types it trains; the Python worker's three, `base` meaning any single model.
+    /// The model types that it trains: the Python worker's three, where `base` means any single model.
     pub supported_models: Vec<String>,
-    /// Kinds of jobs it takes.
+    /// The job types that it accepts.
     pub supported_job_types: Vec<JobType>,
-    /// What its operator says of it. None of [`WORKER_PROPERTIES`].
+    /// Properties that its operator sets. None of [`WORKER_PROPERTIES`].
     pub own: Map<String, Value>,
 }
 
-/// What a worker tells by itself in its metadata: no names for its operator's own properties.
+/// The properties that a worker sets by itself. Its operator's own properties have other names.
 pub const WORKER_PROPERTIES: [&str; 17] = [
     "gpu_memory_mb",
     "gpu_model",
@@ -90,18 +90,18 @@ pub const WORKER_PROPERTIES: [&str; 17] = [
     MOUNTS,
 ];
 
-/// The property that says in words what is wrong with the worker's machine: a list of sentences,
-/// empty when all is well again.
+/// The property that lists the problems of the worker's machine, as sentences. The list is empty once
+/// they are solved.
 pub const PROBLEMS: &str = "problems";
 
-/// The property that lists the labels of the worker's mounts, where it has any.
+/// The property that lists the labels of the worker's mounts, if it has any.
 pub const MOUNTS: &str = "mounts";
 
-/// The property that says how many seconds each user's jobs have had a slot of the worker in the
-/// last seven days: `{"ada": 5400}`.
+/// The property that says for how many seconds each user's jobs have occupied a slot of the worker in
+/// the last seven days: `{"ada": 5400}`.
 pub const USED_BY_USER: &str = "used_s_by_user";
 
-/// Tags of a worker: discovery by a Python client looks for them.
+/// Tags of a worker, by which Python clients find it.
 pub const WORKER_TAGS: [&str; 3] = ["sleap-rtc", "training-worker", "inference-worker"];
 /// Tags of a client.
 pub const CLIENT_TAGS: [&str; 2] = ["sleap-rtc", "training-client"];
@@ -135,42 +135,42 @@ impl Capabilities {
     }
 }
 
-/// A worker as policies and people see it, read from what it said of itself in discovery.
+/// A worker as policies and people see it, read from what it reports in discovery.
 ///
-/// Every field is the worker's claim, clipped to its type: a text where a number belongs counts
-/// as not said.
+/// Every field is the worker's own claim. A value of the wrong type, such as a text in place of a number,
+/// counts as absent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WorkerFacts {
-    /// Who.
+    /// The worker.
     pub peer_id: PeerId,
     /// Host name.
     pub hostname: Option<String>,
-    /// Whether it takes jobs now.
+    /// Whether it accepts jobs now.
     pub status: WorkerStatus,
-    /// GPUs and driver. A Python worker tells of one GPU at most.
+    /// GPUs and driver. A Python worker reports at most one GPU.
     pub accelerators: Accelerators,
     /// Version of sleap-nn or SLEAP.
     pub sleap_version: Option<String>,
-    /// Jobs that may run at once.
+    /// How many jobs may run at once.
     pub slots: u32,
-    /// Slots that are free now.
+    /// How many slots are free.
     pub slots_free: u32,
-    /// What runs now, as far as it says.
+    /// The running jobs that it reports.
     pub jobs: Vec<RunningJob>,
-    /// Kinds of jobs it takes.
+    /// The job types that it accepts.
     pub job_types: Vec<JobType>,
-    /// Model types it trains; empty means any.
+    /// The model types that it trains. Empty means any.
     pub models: Vec<String>,
     /// Its tags.
     pub tags: Vec<String>,
     /// Whether it speaks `sleap-rtc/1`.
     pub speaks_native: bool,
-    /// Everything else that it said.
+    /// All other properties.
     pub properties: Map<String, Value>,
 }
 
 impl WorkerFacts {
-    /// Reads a peer's metadata. Nothing in it can make this fail.
+    /// Reads a peer's metadata. Cannot fail: what is malformed counts as absent.
     pub fn from_peer(peer: &PeerInfo) -> Self {
         let mut rest = peer.metadata.properties.clone();
         let hostname = text(rest.remove("hostname"));
@@ -233,7 +233,7 @@ impl WorkerFacts {
         self.properties.get(MOUNTS).and_then(Value::as_array).is_some_and(|list| !list.is_empty())
     }
 
-    /// What is wrong with the worker's machine, in words.
+    /// The problems of the worker's machine, as sentences.
     pub fn problems(&self) -> Vec<String> {
         read(self.properties.get(PROBLEMS).cloned()).unwrap_or_default()
     }
@@ -243,7 +243,7 @@ fn read<T: serde::de::DeserializeOwned>(value: Option<Value>) -> Option<T> {
     serde_json::from_value(value?).ok()
 }
 
-/// A text that says something: Python workers write `unknown` and `N/A` where they cannot tell.
+/// A text. Python workers write `unknown` and `N/A` for values that they do not know.
 fn text(value: Option<Value>) -> Option<String> {
     read::<String>(value).filter(|text| !matches!(text.as_str(), "" | "unknown" | "N/A"))
 }
@@ -270,8 +270,8 @@ mod tests {
     }
 
     #[test]
-    fn what_a_worker_says_is_what_a_client_reads() {
-        let said = Capabilities {
+    fn a_client_reads_what_a_worker_reports() {
+        let reported = Capabilities {
             accelerators: Accelerators {
                 gpus: vec![Gpu { model: "A".into(), memory_mib: 8192, ..Gpu::default() }],
                 driver_version: Some("550".into()),
@@ -284,16 +284,16 @@ mod tests {
             supported_job_types: vec![JobType::Training],
             own: Map::from_iter([("owner".to_owned(), json!("ada"))]),
         };
-        let properties = said.properties(WorkerStatus::Available, 1);
+        let properties = reported.properties(WorkerStatus::Available, 1);
         let facts = WorkerFacts::from_peer(&peer(Value::Object(properties.clone())));
-        assert_eq!(facts.accelerators, said.accelerators);
+        assert_eq!(facts.accelerators, reported.accelerators);
         assert_eq!((facts.slots, facts.slots_free, facts.speaks_native), (2, 1, true));
         assert_eq!(facts.sleap_version, None);
         assert_eq!(facts.job_types, [JobType::Training]);
-        assert_eq!(facts.properties, said.own);
+        assert_eq!(facts.properties, reported.own);
         let changing = facts.changing();
-        let told = properties.keys().chain(changing.keys()).filter(|key| *key != "owner");
-        for key in told {
+        let all = properties.keys().chain(changing.keys()).filter(|key| *key != "owner");
+        for key in all {
             assert!(WORKER_PROPERTIES.contains(&key.as_str()), "{key}");
         }
     }

@@ -30,6 +30,7 @@
 //! | [`worker`] | the slots of a worker and who holds them |
 //! | [`connection`] | the states of a peer connection, and the purpose of an offer |
 //! | [`liveness`] | whether a connection is healthy, suspect or dead |
+//! | [`text`] | text from elsewhere, made safe to show |
 //! | [`event_cursor`] | which of a job's events a client has received, across reconnections |
 
 pub mod capabilities;
@@ -44,6 +45,7 @@ pub mod progress;
 pub mod python;
 pub mod session;
 pub mod signaling;
+pub mod text;
 pub mod transfer;
 pub mod worker;
 

@@ -1,28 +1,29 @@
-//! Relative paths of files, as they come from strangers.
+//! Relative paths of files that other machines name.
 
+use crate::text::Printable;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
 const MAX_PATH_BYTES: usize = 1024;
 const MAX_NAME_BYTES: usize = 255;
 
-/// A relative path that stays below whatever folder it is joined to.
+/// A relative path that stays below any folder that it is joined to.
 ///
-/// Parts are separated by `/`. No part is empty, `.`, `..`, longer than 255 bytes, or holds a control
-/// character or a backslash. Names that only Windows refuses are honest names elsewhere: see
+/// Parts are separated by `/`. No part is empty, `.`, `..` or longer than 255 bytes, and none contains a
+/// control character or a backslash. Names that only Windows rejects are allowed: see
 /// [`RelPath::is_portable`].
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RelPath(String);
 
-/// Why a path is refused.
+/// Why a path is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
-    /// Nothing, or longer than 1,024 bytes.
-    #[error("a file path of {0} bytes is refused (1 to {MAX_PATH_BYTES} are allowed)")]
+    /// The path is empty, or longer than 1,024 bytes.
+    #[error("a file path of {0} bytes is rejected; 1 to {MAX_PATH_BYTES} bytes are allowed")]
     Length(usize),
-    /// It would leave its folder, or is not portable.
-    #[error("the file path {path:?} is refused: {why}")]
+    /// A part of the path leads out of its folder, or is not a file name.
+    #[error("the file path {path:?} is rejected: {why}")]
     Part {
         /// The path as it arrived, shortened.
         path: String,
@@ -32,19 +33,19 @@ pub enum PathError {
 }
 
 impl RelPath {
-    /// Checks `text`.
+    /// Checks that `text` is such a path.
     pub fn new(text: impl Into<String>) -> Result<Self, PathError> {
         let text = text.into();
         if text.is_empty() || text.len() > MAX_PATH_BYTES {
             return Err(PathError::Length(text.len()));
         }
-        match text.split('/').find_map(part_fault) {
+        match text.split('/').find_map(problem_with) {
             None => Ok(Self(text)),
-            Some(why) => Err(PathError::Part { path: text.chars().take(120).collect(), why }),
+            Some(why) => Err(PathError::Part { path: Printable::line(&text, 120).into(), why }),
         }
     }
 
-    /// The path, parts separated by `/`.
+    /// The path, with `/` between its parts.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -54,7 +55,7 @@ impl RelPath {
         self.0.rsplit('/').next().unwrap_or(&self.0)
     }
 
-    /// Whether every system takes files of these names. Windows refuses some that others use.
+    /// Whether every system accepts these names. Windows rejects some that others use.
     pub fn is_portable(&self) -> bool {
         self.0.split('/').all(is_portable)
     }
@@ -67,21 +68,21 @@ impl RelPath {
     }
 }
 
-fn part_fault(part: &str) -> Option<&'static str> {
+fn problem_with(part: &str) -> Option<&'static str> {
     if part.is_empty() {
         Some("it is absolute or has an empty part")
     } else if part == "." || part == ".." {
-        Some("it leaves its folder")
+        Some("it leads out of its folder")
     } else if part.len() > MAX_NAME_BYTES {
         Some("one of its names is longer than 255 bytes")
     } else if part.chars().any(|c| c.is_control() || c == '\\') {
-        Some("a character in it is not allowed in file names everywhere")
+        Some("it contains a backslash or a control character")
     } else {
         None
     }
 }
 
-/// Whether Windows takes a file of this name.
+/// Whether Windows accepts a file of this name.
 fn is_portable(part: &str) -> bool {
     const DEVICES: [&str; 4] = ["con", "prn", "aux", "nul"];
     let stem = part.split('.').next().unwrap_or(part).trim_end().to_ascii_lowercase();
@@ -122,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_that_leave_or_break_are_refused() {
+    fn paths_that_lead_out_or_are_malformed_are_rejected() {
         for bad in ["", "/etc/passwd", "../x", "a/../b", "a//b", "a/", ".", "a\\b", "a\0b", "a\nb"]
         {
             assert!(RelPath::new(bad).is_err(), "{bad:?}");

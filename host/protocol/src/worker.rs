@@ -1,57 +1,57 @@
-//! The slots of a worker: who waits for one, which job runs in one.
+//! The slots of a worker: which peer has reserved one, and which job runs in one.
 //!
-//! A job is admitted, not a connection. Time comes in as an argument.
+//! A worker admits jobs, not connections. Time is an argument.
 //!
-//! A worker that comes back with fewer slots than jobs still run keeps the others in mind: they
-//! take the slots that become free, and nobody else gets one before.
+//! A worker may restart with fewer slots than it has running jobs. The surplus jobs wait, and take the
+//! slots that become free before any new job does.
 
 use crate::ids::{JobId, PeerId};
 use serde::{Deserialize, Serialize};
 use web_time::{Duration, Instant};
 
-/// How long a slot waits for the peer it was promised to: to send its offer, then to connect.
+/// How long a reservation lasts: until the peer sends its offer, and again until it connects.
 pub const RESERVATION: Duration = Duration::from_secs(15);
-/// How long it then waits for that peer's first words.
+/// How long it then lasts until the peer sends its first frame.
 pub const FIRST_FRAME: Duration = Duration::from_secs(30);
 
 /// A place in which one job runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Slot {
-    /// Nobody's.
+    /// No peer and no job has it.
     Free,
-    /// Promised to a peer that has not handed over its job yet.
+    /// A peer has it, and has not handed over its job yet.
     Reserved {
-        /// To whom.
+        /// The peer that has reserved it.
         peer: PeerId,
-        /// When the promise ends by itself.
+        /// When the reservation expires.
         until: Instant,
     },
     /// A job runs in it.
     Running {
-        /// Which one.
+        /// The job.
         job: JobId,
     },
 }
 
-/// What discovery sees: the `status` property of a worker.
+/// The `status` property of a worker, which discovery shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WorkerStatus {
-    /// A new job would be taken.
+    /// The worker takes a new job.
     Available,
-    /// No slot is free, and at least one is promised rather than running.
+    /// No slot is free, and at least one is reserved.
     Reserved,
     /// A job runs in every slot.
     Busy,
-    /// No new jobs until the operator says so.
+    /// The worker takes no new jobs until its operator allows it.
     Maintenance,
-    /// A word of a newer or older program.
+    /// A status that this program does not know.
     #[serde(other)]
     Unknown,
 }
 
 impl WorkerStatus {
-    /// The word on the wire.
+    /// The status as it is sent.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Available => "available",
@@ -66,47 +66,47 @@ impl WorkerStatus {
 /// What happens to a worker's slots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WorkerEvent {
-    /// `peer` asks for a slot, until `until`. Its own reservation is renewed rather than doubled.
+    /// `peer` reserves a slot until `until`. If it has one already, the reservation is extended.
     NewJob {
-        /// Who asks.
+        /// The peer.
         peer: PeerId,
-        /// When the reservation ends by itself.
+        /// When the reservation expires.
         until: Instant,
     },
-    /// The job of `peer` was handed over: its reserved slot now runs `job`.
+    /// `peer` has handed over its job, which now runs in the reserved slot.
     JobStarted {
-        /// Who held the reservation.
+        /// The peer with the reservation.
         peer: PeerId,
-        /// What runs now.
+        /// Its job.
         job: JobId,
     },
-    /// A running job that the worker found again when it started: it takes its own slot, else a
-    /// free one, else the next that becomes free.
+    /// The worker has started and found a job that still runs. The job takes its own slot, or else a
+    /// free one, or else the next one that becomes free.
     JobFound {
         /// The job.
         job: JobId,
-        /// The slot it ran in, as far as there still is such a one.
+        /// The slot in which it ran, if the worker still has that slot.
         slot: Option<usize>,
     },
-    /// The job is over, whatever its outcome.
+    /// The job has ended, with any outcome.
     JobEnded {
         /// The job.
         job: JobId,
     },
-    /// The peer gave up, or is gone for good: its reservation ends. A running job is not touched.
+    /// The peer has given up or left: its reservation ends. Its running job continues.
     PeerGone {
-        /// Who.
+        /// The peer.
         peer: PeerId,
     },
-    /// Time passed: reservations that ended before `now` are freed.
+    /// Time has passed: reservations that expire by `now` end.
     Tick {
-        /// The present.
+        /// The current time.
         now: Instant,
     },
-    /// Which slots can run a job, in their order: one whose GPU is lost cannot. Slots that are named
-    /// here and are not there yet are made; those that are not named cannot.
+    /// Which slots can run a job. A slot whose GPU is lost cannot. The list may be longer than before,
+    /// which adds slots; slots beyond its end cannot run a job.
     SlotsUsable {
-        /// By slot.
+        /// For each slot, by index.
         usable: Vec<bool>,
     },
     /// Take no new jobs.
@@ -115,26 +115,26 @@ pub enum WorkerEvent {
     Resume,
 }
 
-/// Why a worker did not do what an event asked.
+/// Why an event was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// Every slot is taken.
-    #[error("every slot is taken (the worker is {})", .0.as_str())]
+    /// No slot is free.
+    #[error("no slot is free (the worker is {})", .0.as_str())]
     NoSlot(WorkerStatus),
-    /// The operator wants no new jobs here.
+    /// The operator allows no new jobs.
     #[error("the worker is in maintenance and takes no new jobs")]
     Maintenance,
-    /// Nothing runs, and yet no slot can run a job.
+    /// No slot can run a job, although nothing runs.
     #[error("no slot of the worker can run a job at the moment")]
     OutOfService,
     /// The peer holds no reservation.
-    #[error("no slot is reserved for this peer (its reservation may have ended)")]
+    #[error("no slot is reserved for this peer; its reservation may have expired")]
     NotReserved,
-    /// No such job runs here.
+    /// The job does not run here.
     #[error("no such job runs here")]
     UnknownJob,
-    /// The job has its slot already.
-    #[error("the job runs here already")]
+    /// The job already runs here.
+    #[error("the job already runs here")]
     AlreadyRuns,
 }
 
@@ -142,11 +142,11 @@ pub enum Refused {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerState {
     slots: Vec<Slot>,
-    /// Which of them can run a job.
+    /// Whether each can run a job.
     usable: Vec<bool>,
-    /// The slots in the order in which they are taken.
+    /// The slots, in the order in which they are used.
     order: Vec<usize>,
-    /// Jobs that were found and have no slot yet, in their order. None while a slot is free.
+    /// Jobs that were found and have no slot yet, in order. Empty while a slot is free.
     surplus: Vec<JobId>,
     maintenance: bool,
 }
@@ -160,13 +160,13 @@ impl WorkerState {
         Self { slots, usable, order, surplus: Vec::new(), maintenance: false }
     }
 
-    /// Takes the slots in this order from now on; slots that it does not name come last.
+    /// Uses the slots in this order from now on. Slots that are missing in `order` come last.
     pub fn preferring(mut self, order: Vec<usize>) -> Self {
         self.prefer(&order);
         self
     }
 
-    /// Takes the slots in this order from now on; slots that it does not name come last.
+    /// Uses the slots in this order from now on. Slots that are missing in `order` come last.
     pub fn prefer(&mut self, order: &[usize]) {
         self.order.sort_by_key(|slot| {
             order.iter().position(|other| other == slot).unwrap_or(order.len())
@@ -183,13 +183,13 @@ impl WorkerState {
         (0..self.slots.len()).filter(|slot| self.is_open(*slot)).count()
     }
 
-    /// How many slots can run a job, or run one.
+    /// How many slots run a job, or can run one.
     pub fn in_service(&self) -> usize {
         let slots = self.slots.iter().zip(&self.usable);
         slots.filter(|(slot, usable)| **usable || matches!(slot, Slot::Running { .. })).count()
     }
 
-    /// Whether a new job could have this slot.
+    /// Whether a new job can have this slot.
     pub fn is_open(&self, slot: usize) -> bool {
         self.slots.get(slot) == Some(&Slot::Free) && self.usable[slot]
     }
@@ -199,7 +199,7 @@ impl WorkerState {
         self.slot_of(job).is_some() || self.surplus.contains(job)
     }
 
-    /// Every running job.
+    /// All running jobs.
     pub fn jobs(&self) -> impl Iterator<Item = &JobId> {
         let running = self.slots.iter().filter_map(|slot| match slot {
             Slot::Running { job } => Some(job),
@@ -208,12 +208,12 @@ impl WorkerState {
         running.chain(&self.surplus)
     }
 
-    /// Whether nothing runs and nothing is promised.
+    /// Whether no job runs and no slot is reserved.
     pub fn is_idle(&self) -> bool {
         self.slots.iter().all(|slot| *slot == Slot::Free)
     }
 
-    /// What discovery should see.
+    /// The status that discovery shows.
     pub fn status(&self) -> WorkerStatus {
         if self.maintenance {
             WorkerStatus::Maintenance
@@ -233,7 +233,7 @@ impl WorkerState {
         self.position(|slot| matches!(slot, Slot::Running { job: running } if running == job))
     }
 
-    /// When the next reservation ends by itself.
+    /// When the next reservation expires.
     pub fn next_deadline(&self) -> Option<Instant> {
         let until = |slot: &Slot| match slot {
             Slot::Reserved { until, .. } => Some(*until),
@@ -248,14 +248,14 @@ impl WorkerState {
             WorkerEvent::NewJob { peer, until } => self.reserve(peer, until)?,
             WorkerEvent::JobStarted { peer, job } => {
                 let slot = self.reserved_for(&peer).ok_or(Refused::NotReserved)?;
-                self.refuse_twice(&job)?;
+                self.check_is_new(&job)?;
                 if !self.usable[slot] {
                     return Err(Refused::OutOfService);
                 }
                 self.slots[slot] = Slot::Running { job };
             }
             WorkerEvent::JobFound { job, slot } => {
-                self.refuse_twice(&job)?;
+                self.check_is_new(&job)?;
                 let own = slot.filter(|slot| self.slots.get(*slot) == Some(&Slot::Free));
                 match own.or_else(|| self.position(|slot| *slot == Slot::Free)) {
                     Some(slot) => self.slots[slot] = Slot::Running { job },
@@ -263,7 +263,7 @@ impl WorkerState {
                 }
             }
             WorkerEvent::JobEnded { job } => match self.slot_of(&job) {
-                Some(slot) => self.free_up(slot),
+                Some(slot) => self.release(slot),
                 None => {
                     let waiting = self.surplus.iter().position(|other| *other == job);
                     self.surplus.remove(waiting.ok_or(Refused::UnknownJob)?);
@@ -271,14 +271,14 @@ impl WorkerState {
             },
             WorkerEvent::PeerGone { peer } => {
                 if let Some(slot) = self.reserved_for(&peer) {
-                    self.free_up(slot);
+                    self.release(slot);
                 }
             }
             WorkerEvent::Tick { now } => {
                 let over =
                     |slot: &Slot| matches!(slot, Slot::Reserved { until, .. } if *until <= now);
                 while let Some(slot) = self.position(over) {
-                    self.free_up(slot);
+                    self.release(slot);
                 }
             }
             WorkerEvent::SlotsUsable { usable } => self.set_usable(&usable),
@@ -288,12 +288,12 @@ impl WorkerState {
         Ok(self.status())
     }
 
-    fn refuse_twice(&self, job: &JobId) -> Result<(), Refused> {
+    fn check_is_new(&self, job: &JobId) -> Result<(), Refused> {
         if self.runs(job) { Err(Refused::AlreadyRuns) } else { Ok(()) }
     }
 
-    /// Nobody's any more, or at once the next found job's.
-    fn free_up(&mut self, slot: usize) {
+    /// Frees a slot, or gives it to the next job that waits.
+    fn release(&mut self, slot: usize) {
         self.slots[slot] = match self.surplus.is_empty() {
             true => Slot::Free,
             false => Slot::Running { job: self.surplus.remove(0) },
@@ -313,7 +313,7 @@ impl WorkerState {
         Ok(())
     }
 
-    /// A promise of a slot that cannot run a job any more moves to one that can.
+    /// Moves the reservation of a slot that can no longer run a job to one that can.
     fn set_usable(&mut self, usable: &[bool]) {
         for slot in self.slots.len()..usable.len() {
             self.order.push(slot);
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_goes_from_free_over_reserved_and_running_to_free() {
+    fn a_slot_is_reserved_then_running_then_free_again() {
         let (now, mut state) = (Instant::now(), WorkerState::new(1));
         let until = now + RESERVATION;
         let mut step = |event| state.apply(event);
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reservation_ends_by_itself_and_not_before() {
+    fn a_reservation_expires_on_time() {
         let (now, mut state) = (Instant::now(), WorkerState::new(1));
         let until = now + RESERVATION;
         state.apply(WorkerEvent::NewJob { peer: peer(1), until }).unwrap();
@@ -388,11 +388,11 @@ mod tests {
     }
 
     #[test]
-    fn each_sign_of_life_gives_a_reservation_its_own_time() {
+    fn each_step_of_a_peer_extends_its_reservation() {
         let (start, mut state) = (Instant::now(), WorkerState::new(1));
         let reserve =
             |from: Instant, wait| WorkerEvent::NewJob { peer: peer(1), until: from + wait };
-        // The offer came, then the connection, then no word.
+        // The offer came, then the connection, and then nothing.
         state.apply(reserve(start, RESERVATION)).unwrap();
         let connected = start + Duration::from_secs(10);
         state.apply(reserve(connected, FIRST_FRAME)).unwrap();
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn maintenance_takes_no_new_jobs_and_keeps_promises() {
+    fn maintenance_takes_no_new_jobs_and_honours_reservations() {
         let (now, mut state) = (Instant::now(), WorkerState::new(2));
         let until = now + RESERVATION;
         state.apply(WorkerEvent::NewJob { peer: peer(1), until }).unwrap();
@@ -451,7 +451,7 @@ mod tests {
         assert_eq!((state.free(), state.in_service(), state.is_open(0)), (1, 1, false));
         assert_eq!(state.apply(new(1)), Ok(WorkerStatus::Reserved));
         assert_eq!(state.reserved_for(&peer(1)), Some(1));
-        // The promise moves to the slot that is usable; without one there is nothing to start in.
+        // The reservation moves to the usable slot. Without one, the job cannot start.
         assert_eq!(state.apply(usable(true, false)), Ok(WorkerStatus::Reserved));
         assert_eq!(state.reserved_for(&peer(1)), Some(0));
         state.apply(usable(false, false)).unwrap();
@@ -459,7 +459,7 @@ mod tests {
         assert_eq!(state.apply(start.clone()), Err(Refused::OutOfService));
         state.apply(usable(true, false)).unwrap();
         assert_eq!(state.apply(start), Ok(WorkerStatus::Busy));
-        // What runs goes on; afterwards nobody gets a slot that cannot run anything.
+        // The running job continues. After it, no peer gets a slot that cannot run anything.
         assert_eq!(state.apply(usable(false, false)), Ok(WorkerStatus::Busy));
         let ended = state.apply(WorkerEvent::JobEnded { job: job(1) });
         assert_eq!(ended, Ok(WorkerStatus::Maintenance));
@@ -469,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn slots_of_gpus_that_are_found_later_are_made() {
+    fn gpus_that_are_found_later_add_slots() {
         let mut state = WorkerState::new(1);
         state.apply(WorkerEvent::SlotsUsable { usable: vec![false] }).unwrap();
         let found = |number| WorkerEvent::JobFound { job: job(number), slot: None };
@@ -481,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn slots_are_taken_in_the_order_that_is_preferred() {
+    fn slots_are_used_in_the_preferred_order() {
         let mut state = WorkerState::new(3).preferring(vec![2, 7, 0]);
         let until = Instant::now() + RESERVATION;
         let taken: Vec<_> = (0..3)
@@ -494,28 +494,28 @@ mod tests {
     }
 
     #[test]
-    fn jobs_that_are_found_have_their_slots_and_the_others_wait() {
+    fn jobs_that_are_found_take_their_slots_and_surplus_jobs_wait() {
         let mut state = WorkerState::new(2);
         let found = |number, slot| WorkerEvent::JobFound { job: job(number), slot };
         assert_eq!(state.apply(found(1, Some(1))), Ok(WorkerStatus::Available));
         assert_eq!((state.slot_of(&job(1)), state.free()), (Some(1), 1));
         assert_eq!(state.apply(found(1, Some(0))), Err(Refused::AlreadyRuns));
-        // Its slot is gone, or taken: any other will do.
+        // If its slot is gone or taken, it gets another.
         assert_eq!(state.apply(found(2, Some(7))), Ok(WorkerStatus::Busy));
         assert_eq!(state.apply(found(3, Some(1))), Ok(WorkerStatus::Busy));
         assert_eq!((state.slot_of(&job(3)), state.runs(&job(3))), (None, true));
-        // A slot that becomes free goes to the job that waits, not to a newcomer.
+        // A slot that becomes free goes to the job that waits, not to a new one.
         assert_eq!(state.apply(WorkerEvent::JobEnded { job: job(1) }), Ok(WorkerStatus::Busy));
         assert_eq!(state.slot_of(&job(3)), Some(1));
         assert_eq!(state.apply(WorkerEvent::JobEnded { job: job(2) }), Ok(WorkerStatus::Available));
     }
 
     proptest! {
-        /// Whatever happens in whatever order: the status tells the slots, a refusal changes
-        /// nothing, nobody holds two reservations, no job starts without a slot or runs twice, no
-        /// slot is made or lost, and every job is there until it ends, exactly once.
+        /// After any events in any order, the status matches the slots, a refused event changes nothing,
+        /// no peer holds two reservations, no job starts without a slot or runs twice, no slot is added
+        /// or lost, and every job is present exactly once until it ends.
         #[test]
-        fn the_slots_stay_honest(
+        fn slots_stay_consistent(
             slots in 1..4usize,
             events in prop::collection::vec(event(Instant::now()), 0..80),
         ) {

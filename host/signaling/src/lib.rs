@@ -33,8 +33,7 @@ pub mod store;
 #[cfg(test)]
 mod tests;
 
-use std::error::Error;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 /// How often either side pings, which also keeps address translators from forgetting the socket.
@@ -44,11 +43,6 @@ const SILENCE_LIMIT: Duration = Duration::from_secs(50);
 /// How long writing a frame may take.
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Seconds since 1970.
-fn unix_time_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
 /// Small buffers: a server holds thousands of sockets that are nearly always idle.
 fn websocket_config(longest: usize) -> WebSocketConfig {
     WebSocketConfig::default()
@@ -57,15 +51,4 @@ fn websocket_config(longest: usize) -> WebSocketConfig {
         .max_write_buffer_size(4 * longest)
         .max_message_size(Some(longest))
         .max_frame_size(Some(longest))
-}
-
-/// An error with its causes in one line, for logs.
-fn with_causes(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.extend([": ", &error.to_string()]);
-        cause = error.source();
-    }
-    text
 }

@@ -7,11 +7,12 @@
 use crate::identity::Key;
 use rusqlite::{Connection, OptionalExtension, params};
 use sha2::{Digest, Sha256};
+use sleap_rtc_base::random;
+use sleap_rtc_base::sqlite::{OpenError, Schema};
 use sleap_rtc_protocol::ids::{PeerId, RoomCredentials, RoomId, Token};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 use subtle::ConstantTimeEq;
 use tokio::sync::{mpsc, oneshot};
 
@@ -21,8 +22,12 @@ pub const AFTER_WORKER_S: u64 = 30 * 24 * 60 * 60;
 pub const BEFORE_WORKER_S: u64 = 24 * 60 * 60;
 
 const QUEUE: usize = 256;
-const SCHEMA_VERSION: i64 = 1;
-const SCHEMA: &str = "
+/// `NORMAL` loses at most the last moments in a power failure, and never the file.
+const SCHEMA: Schema = Schema {
+    version: 1,
+    tables: "
+    PRAGMA journal_mode = WAL;
+    PRAGMA synchronous = NORMAL;
     CREATE TABLE IF NOT EXISTS signing_key (
         only INTEGER PRIMARY KEY CHECK (only = 1),
         key BLOB NOT NULL
@@ -34,8 +39,8 @@ const SCHEMA: &str = "
         expires_at_s INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX IF NOT EXISTS room_expiry ON room (expires_at_s);
-    PRAGMA user_version = 1;
-";
+",
+};
 
 /// Why the state cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -48,21 +53,13 @@ pub enum StoreError {
         /// Why.
         source: std::io::Error,
     },
-    /// SQLite cannot open it.
+    /// SQLite cannot open it, or a newer program made it.
     #[error("cannot use the state file {path}")]
     Open {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: rusqlite::Error,
-    },
-    /// A newer program made it.
-    #[error("the state file {path} was made by a newer sleap-rtc (its version is {version})")]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// Its version.
-        version: i64,
+        source: OpenError,
     },
     /// A call failed.
     #[error("the server's state cannot be read or written")]
@@ -114,7 +111,7 @@ impl Store {
         let create = |source| StoreError::Create { path: path.into(), source };
         create_private(path).map_err(create)?;
         let identity = FileIdentity::of(path).map_err(create)?;
-        let store = Self::start(path, Connection::open(path))?;
+        let store = Self::start(path, SCHEMA.open(path))?;
         let file = StateFile { path: path.into(), identity: Some(identity) };
         Ok(Self { file: Arc::new(file), ..store })
     }
@@ -124,18 +121,13 @@ impl Store {
     /// # Errors
     /// When SQLite cannot start.
     pub fn ephemeral() -> Result<Self, StoreError> {
-        Self::start(Path::new(":memory:"), Connection::open_in_memory())
+        Self::start(Path::new(":memory:"), SCHEMA.in_memory())
     }
 
-    fn start(path: &Path, connection: rusqlite::Result<Connection>) -> Result<Self, StoreError> {
+    fn start(path: &Path, opened: Result<Connection, OpenError>) -> Result<Self, StoreError> {
         let open = |source| StoreError::Open { path: path.into(), source };
-        let mut connection = connection.map_err(open)?;
-        let version = prepare(&connection).map_err(open)?;
-        if version > SCHEMA_VERSION {
-            return Err(StoreError::Newer { path: path.into(), version });
-        }
-        connection.execute_batch(SCHEMA).map_err(open)?;
-        let key = signing_key(&connection).map_err(open)?;
+        let mut connection = opened.map_err(open)?;
+        let key = signing_key(&connection).map_err(|error| open(error.into()))?;
         let (calls, mut queue) = mpsc::channel::<Call>(QUEUE);
         // Ends when the last handle is dropped; what is queued then is still done.
         std::thread::spawn(move || {
@@ -187,12 +179,12 @@ impl Store {
         creator: PeerId,
         now_s: u64,
     ) -> Result<RoomCredentials, StoreError> {
-        let token = hex(&rand::random::<[u8; 16]>());
+        let token = random::hex::<16>();
         let hash = sha256(&token);
         let room_id = self
             .call(move |connection| {
                 loop {
-                    let room_id = hex(&rand::random::<[u8; 4]>());
+                    let room_id = random::hex::<4>();
                     let made = connection.execute(
                         "INSERT OR IGNORE INTO room VALUES (?1, ?2, ?3, ?4)",
                         params![
@@ -293,15 +285,6 @@ fn create_private(path: &Path) -> std::io::Result<()> {
     options.open(path).map(drop)
 }
 
-/// Settings of the connection. `NORMAL` loses at most the last moments in a power failure, and
-/// never the file; returns the version of the schema found.
-fn prepare(connection: &Connection) -> rusqlite::Result<i64> {
-    connection.busy_timeout(Duration::from_secs(5))?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
-    connection.pragma_update(None, "synchronous", "NORMAL")?;
-    connection.pragma_query_value(None, "user_version", |row| row.get(0))
-}
-
 fn signing_key(connection: &Connection) -> rusqlite::Result<Key> {
     let fresh: Key = rand::random();
     connection.execute("INSERT OR IGNORE INTO signing_key VALUES (1, ?1)", [fresh])?;
@@ -315,11 +298,6 @@ fn sql_time(time_s: u64) -> i64 {
 
 fn sha256(text: &str) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
-}
-
-/// Random bytes as lower-case hex digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -410,6 +388,8 @@ mod tests {
         assert!(matches!(Store::open(&path), Err(StoreError::Open { .. })));
         let path = folder.path().join("newer.sqlite");
         Connection::open(&path).unwrap().pragma_update(None, "user_version", 2).unwrap();
-        assert!(matches!(Store::open(&path), Err(StoreError::Newer { version: 2, .. })));
+        let newer = OpenError::Newer { found: 2, known: 1 }.to_string();
+        let Err(StoreError::Open { source, .. }) = Store::open(&path) else { panic!() };
+        assert_eq!(source.to_string(), newer);
     }
 }

@@ -1,5 +1,6 @@
 //! Exit codes, and the errors that carry them to the user.
 
+use sleap_rtc_protocol::text::is_printable;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -95,7 +96,7 @@ impl Failure {
             let _ = writeln!(text, "hint: {}", hint.replace('\n', "\n      "));
         }
         // Some of this text comes from other machines and must not control the terminal.
-        text.retain(|c| !c.is_control() || c == '\n');
+        text.retain(|c| is_printable(c) || c == '\n');
         text
     }
 }

@@ -3,6 +3,10 @@
 use super::exit::{Exit, ExitWith, Failure};
 use super::print;
 use serde::Serialize;
+use sleap_rtc_protocol::text::Printable;
+
+/// The longest line of a finding, in characters.
+const MAX_LINE_CHARS: usize = 2000;
 
 /// What came of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -55,7 +59,7 @@ impl Finding {
             Verdict::Fail => "fail",
         };
         // Other programs' words must not steer the terminal.
-        let plain = |text: &str| text.chars().filter(|c| !c.is_control()).collect::<String>();
+        let plain = |text: &str| Printable::line(text, MAX_LINE_CHARS);
         let line = format!("{verdict}  {:<11} {}\n", self.check, plain(&self.says));
         match &self.advice {
             None => line,

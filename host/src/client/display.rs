@@ -5,6 +5,7 @@ use super::meter::{Direction, Meter};
 use indicatif::{ProgressBar, ProgressStyle};
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::JobOutcome;
+use sleap_rtc_protocol::text::is_printable;
 use sleap_rtc_transfer::Progress;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -155,7 +156,7 @@ impl LogView {
                     self.line.clear();
                 }
                 '\r' => self.line.clear(),
-                c if c.is_control() && c != '\t' => {}
+                c if !is_printable(c) && c != '\t' => {}
                 c if self.terminal => shown.push(c),
                 c => self.line.push(c),
             }
@@ -197,7 +198,7 @@ impl LogView {
 
 /// Prints a line on stderr. A closed stderr is not an error: the user still wants the result.
 pub(super) fn say(text: &str) {
-    let text: String = text.chars().filter(|c| !c.is_control() || *c == '\n').collect();
+    let text: String = text.chars().filter(|c| is_printable(*c) || *c == '\n').collect();
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 

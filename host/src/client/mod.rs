@@ -20,7 +20,6 @@
 //! | [`meter`] | the progress of a transfer as text |
 //! | [`display`] | progress bars and log on a terminal, plain lines on a pipe |
 //! | `not_a_package` | recognizes files that are given instead of a package |
-//! | `listed_package` | a listed package, as it is checked and described |
 //! | `tracking` | builds the package of a prediction |
 //! | `read_progress` | shows how far the reading of a package is |
 //! | `viewer` | SLEAP's loss viewer |
@@ -33,7 +32,6 @@ pub mod error;
 pub mod existing_job;
 mod explain;
 pub mod interrupt;
-mod listed_package;
 pub mod meter;
 mod mounted;
 mod not_a_package;

@@ -1,7 +1,6 @@
 //! Recognizes files that people give instead of a training package.
 
-use sleap_rtc_package::is_hdf5;
-use sleap_rtc_transfer::Listing;
+use sleap_rtc_package::{Listing, is_hdf5};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -127,7 +126,7 @@ mod tests {
         std::fs::write(&yaml, "a: 1\n").unwrap();
         assert_eq!(recognize_file(&yaml), Some(NotAPackage::Config));
         std::fs::write(folder.path().join("job.zip"), "PK").unwrap();
-        let what = recognize_files(&Listing::package(folder.path()).unwrap());
+        let what = recognize_files(&sleap_rtc_transfer::list_package(folder.path()).unwrap());
         assert_eq!(what, NotAPackage::NestedZip("job.zip".into()));
     }
 }

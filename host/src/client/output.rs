@@ -4,7 +4,7 @@ use super::ClientError;
 use super::partial_download::PartialDownload;
 use super::shared::SharedJob;
 use sleap_rtc_protocol::ids::JobId;
-use sleap_rtc_transfer::storage;
+use sleap_rtc_transfer::copy_tree;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -108,7 +108,7 @@ impl Output {
     /// Copies a result from the worker's folder `results` on this machine.
     pub fn copy(&self, results: &Path) -> Result<PathBuf, ClientError> {
         let partial = self.new_download()?;
-        storage::copy_tree(results, partial.path())
+        copy_tree(results, partial.path())
             .map_err(|source| ClientError::Transfer { what: "result", source })?;
         self.publish(partial)
     }

@@ -3,18 +3,20 @@
 
 use super::ClientError;
 use super::error::PackageFault;
-use super::listed_package::ListedPackage;
 use super::not_a_package::{recognize_file, recognize_files};
 use super::read_progress::ReadProgress;
 use super::videos::VideoSearch;
 use crate::config::ClientConfig;
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_package::script::{Model, Run, ScriptFile};
-use sleap_rtc_package::{CheckError, Checked, Site, check, describe};
+use sleap_rtc_package::{
+    CheckError, Checked, Listing, PackageView, ReadSeek, Site, check, describe,
+};
 use sleap_rtc_protocol::job::{JobDescription, JobType, Requirements};
 use sleap_rtc_protocol::path::RelPath;
-use sleap_rtc_transfer::{Hashes, Listing, Package};
+use sleap_rtc_transfer::{Hashes, Package, list_package};
 use std::collections::HashSet;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -63,7 +65,7 @@ impl TrainingPackage {
         if let Some(what) = recognize_file(&self.path) {
             return Err(what.into());
         }
-        let mut listing = Listing::package(&self.path)?;
+        let mut listing = list_package(&self.path)?;
         if !self.inference {
             let script = ScriptFile::Inference.name();
             listing.keep(|path| path.as_str() != script);
@@ -103,9 +105,8 @@ pub(super) fn checked(
     let home = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
     videos.write_into(listing)?;
     for _ in 0..MAX_LABELS {
-        let files = ListedPackage::new(listing).seeing(videos.seen(), videos.shared_root());
-        let found = check(&files, job_type, Site::default());
-        drop(files);
+        let found =
+            check(&view(listing).seeing(|file| videos.sees(file)), job_type, Site::default());
         match found {
             Ok(checked) => return Ok(checked),
             Err(CheckError::NoScript(_)) => return Err(recognize_files(listing).into()),
@@ -168,6 +169,16 @@ fn named_by(run: &Run) -> Vec<String> {
     }
 }
 
+/// The files of `listing`. Compressed labels are unpacked into a temporary file without a name.
+fn view(listing: &Listing) -> PackageView<'_> {
+    fn unpack(mut reader: Box<dyn Read + Send>) -> io::Result<Box<dyn ReadSeek>> {
+        let mut file = tempfile::tempfile()?;
+        io::copy(&mut reader, &mut file)?;
+        Ok(Box::new(file))
+    }
+    PackageView::new(listing, unpack)
+}
+
 /// The description of `package` for policies. Blocks.
 pub fn describe_package(
     package: &Package,
@@ -175,6 +186,6 @@ pub fn describe_package(
     requirements: Requirements,
     user: Option<String>,
 ) -> JobDescription {
-    let files = ListedPackage::new(package.listing());
+    let files = view(package.listing());
     JobDescription { requirements, user, ..describe(&files, job_type) }
 }

@@ -7,6 +7,7 @@ use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::progress::RunningJob;
+use sleap_rtc_protocol::text::is_printable;
 use sleap_rtc_protocol::worker::WorkerStatus;
 use sleap_rtc_signaling::client::{Roster, SignalingError};
 use std::collections::BTreeMap;
@@ -190,7 +191,7 @@ pub fn row(number: &str, worker: &WorkerFacts) -> String {
     });
     let jobs = worker.jobs.iter().map(job);
     // Text from a worker must not control the terminal.
-    let plain = |line: String| line.chars().filter(|c| !c.is_control()).chain(['\n']).collect();
+    let plain = |line: String| line.chars().filter(|c| is_printable(*c)).chain(['\n']).collect();
     std::iter::once(line).chain(problems).chain(jobs).map(plain).collect::<Vec<String>>().concat()
 }
 

@@ -7,11 +7,12 @@ use super::package::{checked, hash};
 use super::read_progress::ReadProgress;
 use super::videos::VideoSearch;
 use sleap_rtc_package::script::Frames;
-use sleap_rtc_package::{Labels, check_model};
+use sleap_rtc_package::{Labels, Listing, check_model};
 use sleap_rtc_protocol::job::JobType;
 use sleap_rtc_protocol::path::{PathError, RelPath};
-use sleap_rtc_transfer::{Hashes, Listing, Package, Part, PartSource};
+use sleap_rtc_transfer::{Hashes, Package, Part, PartSource};
 use std::collections::HashMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// The folder of the models in the package.
@@ -93,7 +94,7 @@ impl TrackingPackage {
         let script = format!("#!/bin/bash\n{}\n", shell_words::join(words));
         let path = RelPath::new(JobType::Inference.script_name())?;
         parts.push(Part { path, source: PartSource::Bytes(script.into_bytes()) });
-        let mut listing = Listing::parts(parts)?;
+        let mut listing = Listing::new(Part::members(parts)?, Vec::new())?;
         checked(&mut listing, JobType::Inference, &self.data, &mut videos)?;
         hash(listing, hashes, progress)
     }
@@ -105,7 +106,7 @@ impl TrackingPackage {
         let Some(wanted) = self.frames.as_ref().filter(|_| is_labels(&self.data)) else {
             return Ok(unchanged);
         };
-        let Some(labels) = Labels::read(&self.data) else { return Ok(unchanged) };
+        let Some(labels) = open_labels(&self.data) else { return Ok(unchanged) };
         let index = match (self.video_index, labels.videos.len()) {
             (Some(index), _) => index,
             (None, 0) => return Ok(unchanged),
@@ -142,6 +143,10 @@ impl TrackingPackage {
         ));
         Ok((Some(index), Some(Frames::these(found))))
     }
+}
+
+fn open_labels(path: &Path) -> Option<Labels> {
+    Labels::read(Box::new(File::open(path).ok()?))
 }
 
 fn is_labels(path: &Path) -> bool {

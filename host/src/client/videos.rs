@@ -5,10 +5,11 @@ use super::display::say;
 use super::error::PackageFault;
 use crate::config::PathMapping;
 use sleap_rtc_package::check::MissingVideo;
-use sleap_rtc_package::{VIDEO_PATHS, VideoPath, VideoPaths, VideoPlace};
+use sleap_rtc_package::mounts::is_inside;
+use sleap_rtc_package::{Listing, Member, VIDEO_PATHS, VideoPath, VideoPaths, VideoPlace};
 use sleap_rtc_protocol::path::RelPath;
 use sleap_rtc_protocol::signaling::VideoQuery;
-use sleap_rtc_transfer::{Listing, Part, PartSource};
+use sleap_rtc_transfer::{Part, PartSource};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
@@ -44,14 +45,15 @@ impl VideoSearch {
         Self { path_map: path_map.to_vec(), ask: Some(ask), shared_root, ..Self::default() }
     }
 
-    /// The paths that workers have named, which exist there.
-    pub(super) fn seen(&self) -> HashSet<String> {
-        self.found.on_worker().map(str::to_owned).collect()
-    }
-
-    /// The shared folder, which the worker reads by the same paths.
-    pub(super) fn shared_root(&self) -> Option<&Path> {
-        self.shared_root.as_deref()
+    /// Whether the worker reads this file by its whole path: on its mounts, or below the folder that both
+    /// sides share.
+    pub(super) fn sees(&self, file: &str) -> bool {
+        let path = Path::new(file);
+        let is_shared = |root: &PathBuf| {
+            path.is_absolute() && path.is_file() && is_inside(root, path).is_ok_and(|is| is)
+        };
+        self.found.on_worker().any(|seen| seen == file)
+            || self.shared_root.as_ref().is_some_and(is_shared)
     }
 
     /// Notes what results are to call the file at `place` of the package.
@@ -87,7 +89,7 @@ impl VideoSearch {
             };
             self.found.0.push(VideoPath { name: video.name.clone(), place });
         }
-        listing.add(parts)?;
+        listing.add(Part::members(parts)?)?;
         self.write_into(listing)?;
         Ok(true)
     }
@@ -114,7 +116,7 @@ impl VideoSearch {
         let unwritable = PackageFault::unreadable(Path::new(VIDEO_PATHS));
         let json = serde_json::to_vec(&self.found).map_err(|error| unwritable(error.into()))?;
         let path = RelPath::new(VIDEO_PATHS)?;
-        Ok(listing.add(vec![Part { path, source: PartSource::Bytes(json) }])?)
+        Ok(listing.add(vec![Member::bytes(path, json)])?)
     }
 
     fn mapped(&self, name: &str) -> Vec<String> {
@@ -221,7 +223,7 @@ mod tests {
             path: RelPath::new(*name).unwrap(),
             source: PartSource::Bytes(vec![1]),
         };
-        Listing::parts(names.iter().map(part).collect()).unwrap()
+        Listing::new(Part::members(names.iter().map(part).collect()).unwrap(), Vec::new()).unwrap()
     }
 
     fn video(name: &str) -> MissingVideo {
@@ -282,6 +284,6 @@ mod tests {
         assert_eq!(first.names, ["/mnt/lab/a.mp4", "Z:\\lab\\a.mp4", &whole]);
         assert!(search.find(&mut package, &labels, &missing[..1], folder.path()).unwrap());
         assert_eq!(paths(&package), ["labels.slp", VIDEO_PATHS]);
-        assert!(search.seen().contains("/mnt/lab/a.mp4"));
+        assert!(search.sees("/mnt/lab/a.mp4"));
     }
 }

@@ -2,8 +2,8 @@
 
 use super::{WorkerContext, mounted};
 use crate::blocking::blocking;
-use sleap_rtc_job::JobFolder;
-use sleap_rtc_package::{describe_folder, is_newer};
+use sleap_rtc_job::{JobFolder, describe_folder};
+use sleap_rtc_package::is_newer;
 use sleap_rtc_policy::Verdict;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::{JobDescription, Refusal, RefusalCode};

@@ -55,7 +55,7 @@ pub(super) async fn deliver(context: &WorkerContext, folder: &JobFolder) -> Resu
     // The job's watcher and its client's connection may both deliver at the same moment.
     let _one_at_a_time = context.delivering.lock().await;
     let results = folder.results_dir();
-    blocking(move || storage::copy_tree(&results, &places.output)).await?.map_err(|error| {
+    blocking(move || transfer::copy_tree(&results, &places.output)).await?.map_err(|error| {
         let text = format!("cannot write the results: {}", WithCauses(&error));
         Refusal::new(RefusalCode::Invalid, text)
     })?;

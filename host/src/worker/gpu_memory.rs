@@ -2,10 +2,10 @@
 //! mistaken for a machine without GPUs.
 
 use super::gpu_pool::Identity;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use std::io::Write;
+use sleap_rtc_base::file::{self, Readers};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 const FILE: &str = "gpus.json";
 
@@ -34,12 +34,12 @@ impl GpuMemory {
 
     /// The GPUs of the last run.
     pub(super) fn gpus(&self) -> Vec<Identity> {
-        self.gpus.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.gpus.lock().clone()
     }
 
     /// Saves the current GPUs if they have changed.
     pub(super) fn remember(&self, gpus: Vec<Identity>) {
-        let mut known = self.gpus.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.gpus.lock();
         if *known == gpus || gpus.is_empty() {
             return;
         }
@@ -52,11 +52,7 @@ impl GpuMemory {
     }
 
     fn write(&self, saved: &SavedMemory) -> std::io::Result<()> {
-        let folder = self.path.parent().unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(&serde_json::to_vec_pretty(saved)?)?;
-        file.persist(&self.path)?;
-        Ok(())
+        file::replace(&self.path, &serde_json::to_vec_pretty(saved)?, Readers::Owner)
     }
 }
 

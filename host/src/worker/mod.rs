@@ -64,6 +64,7 @@ use gpu_memory::GpuMemory;
 use gpu_pool::Identity as GpuIdentity;
 use gpus::Surveys;
 use identity::{IdentityError, StateFolder};
+use parking_lot::RwLock;
 use sleap_rtc_base::ice::IceConfig;
 use sleap_rtc_job::RunnerOptions;
 use sleap_rtc_net::rtc::RtcOptions;
@@ -76,7 +77,7 @@ use sleap_rtc_signaling::client::{HttpApi, SignalingError};
 use sleap_rtc_transfer::{Hashes, Limits};
 use slots::{SlotGpus, SlotsError};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -173,12 +174,12 @@ pub(crate) struct WorkerContext {
 impl WorkerContext {
     /// This worker as the room sees it.
     pub(crate) fn facts(&self) -> WorkerFacts {
-        self.facts.read().unwrap_or_else(PoisonError::into_inner).worker.clone()
+        self.facts.read().worker.clone()
     }
 
     /// This worker as its own policies see it when they are asked about a job of `client`.
     pub(crate) fn facts_for(&self, client: &PeerId) -> WorkerFacts {
-        self.facts.read().unwrap_or_else(PoisonError::into_inner).for_job_of(client)
+        self.facts.read().for_job_of(client)
     }
 
     /// The options of the next connection. They change, because accounts on TURN servers expire.
@@ -194,7 +195,7 @@ impl WorkerContext {
     /// Refuses a job of `client` if no slot that it could get can run it, by a recent survey of the GPUs.
     pub(crate) async fn check_machine(&self, client: &PeerId) -> Result<(), Refusal> {
         self.surveys.recent().await;
-        let facts = self.facts.read().unwrap_or_else(PoisonError::into_inner);
+        let facts = self.facts.read();
         if facts.can_run_job_of(client) { Ok(()) } else { Err(out_of_service(&facts.worker)) }
     }
 
@@ -210,7 +211,7 @@ impl WorkerContext {
 
     /// Changes the facts, and returns those that the room sees.
     fn update_facts(&self, change: impl FnOnce(&mut WorkerView)) -> WorkerFacts {
-        let mut facts = self.facts.write().unwrap_or_else(PoisonError::into_inner);
+        let mut facts = self.facts.write();
         change(&mut facts);
         facts.worker.clone()
     }

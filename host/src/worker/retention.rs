@@ -262,9 +262,9 @@ mod tests {
             left.iter().map(|folder| folder.id().to_string()).collect::<Vec<_>>()
         };
         assert_eq!(left(now + 13 * DAY_MS), ["failed", "fetched", "running", "waiting"]);
-        let hold = fetched.hold().unwrap();
+        let lease = fetched.lease().unwrap();
         assert_eq!(left(now + 15 * DAY_MS), ["fetched", "running", "waiting"]);
-        drop(hold);
+        drop(lease);
         assert_eq!(left(now + 15 * DAY_MS), ["running", "waiting"]);
         assert_eq!(left(now + 91 * DAY_MS), ["running"]);
     }

@@ -10,6 +10,7 @@ use super::uploads::Uploads;
 use super::worker_view::WorkerView;
 use super::{WorkerContext, WorkerError, WorkerRoom};
 use crate::config::{Config, WorkerConfig};
+use parking_lot::RwLock;
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_job::RunnerOptions;
 use sleap_rtc_policy::Policies;
@@ -22,7 +23,6 @@ use sleap_rtc_signaling::client::{
     HttpApi, Identity, SignalingClient, SignalingError, SignalingEvent,
 };
 use sleap_rtc_transfer::{Cache, Hashes, Limits, Pace};
-use std::sync::RwLock;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;

@@ -6,11 +6,11 @@
 //! removed first; the jobs keep their own links. Beside them are the folders of abandoned transfers
 //! (`salvage`).
 
-use super::pieces;
 use super::salvage::{self, AbandonedTransfer};
 use parking_lot::{Mutex, MutexGuard};
 use rusqlite::{Connection, OptionalExtension, params};
 use sleap_rtc_base::sqlite::{self, Schema};
+use sleap_rtc_package::pieces;
 use sleap_rtc_protocol::transfer::{BlobHash, Manifest, Piece};
 use std::collections::HashSet;
 use std::fs::{self, File};

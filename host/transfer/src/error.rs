@@ -1,6 +1,7 @@
 //! Why a transfer fails.
 
-use super::{ArchiveError, StorageError};
+use super::StorageError;
+use sleap_rtc_package::ArchiveError;
 use sleap_rtc_protocol::transfer::ManifestError;
 use std::path::Path;
 use std::time::Duration;

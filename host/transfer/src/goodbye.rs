@@ -4,6 +4,7 @@ use super::link::send_frame;
 use super::{Incoming, Link, TransferError};
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_protocol::frame::TransferFrame;
+use sleap_rtc_protocol::text::Printable;
 use std::time::Duration;
 
 /// How long the exchange of reasons may take.
@@ -11,7 +12,7 @@ const GOODBYE_LIMIT: Duration = Duration::from_secs(2);
 /// After this long without a message, the other side counts as having stopped.
 const QUIET: Duration = Duration::from_millis(300);
 /// The longest reason that is sent or shown, in characters.
-const MAX_REASON: usize = 500;
+const MAX_REASON_CHARS: usize = 500;
 
 /// Ends a failed transfer. Sends the reason to the other side or, if the connection broke, checks
 /// whether the other side sent its own. Returns the error to report.
@@ -28,7 +29,7 @@ async fn exchange_reasons<L: Link>(link: &mut L, error: TransferError) -> Transf
             pending_abort(link).await.unwrap_or(error)
         }
         _ => {
-            let abort = TransferFrame::Abort { reason: sanitised(&WithCauses(&error).to_string()) };
+            let abort = TransferFrame::Abort { reason: printable(&WithCauses(&error).to_string()) };
             match send_frame(link, abort, GOODBYE_LIMIT).await {
                 Ok(()) => drain(link).await,
                 Err(unsent) => {
@@ -68,11 +69,10 @@ async fn pending_abort<L: Link>(link: &mut L) -> Option<TransferError> {
 
 /// The error for an abort by the other side.
 pub(super) fn aborted(reason: &str) -> TransferError {
-    TransferError::Aborted(sanitised(reason))
+    TransferError::Aborted(printable(reason))
 }
 
-/// A reason that is safe to send and to print on a terminal.
-fn sanitised(reason: &str) -> String {
-    let printable = |c: char| if c.is_control() { ' ' } else { c };
-    reason.chars().take(MAX_REASON).map(printable).collect()
+/// A reason that is safe to send and to show.
+fn printable(reason: &str) -> String {
+    Printable::line(reason, MAX_REASON_CHARS).into()
 }

@@ -5,10 +5,10 @@
 //! was modified shortly before it was hashed is not stored, because another modification within the
 //! resolution of its times would go unnoticed. A damaged index costs time and nothing else.
 
-use super::pieces;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, params};
 use sleap_rtc_base::sqlite::{self, OpenError, Schema};
+use sleap_rtc_package::pieces::{self, Hashed};
 use sleap_rtc_protocol::transfer::{BlobHash, Piece};
 use std::fs::{self, Metadata};
 use std::os::unix::ffi::OsStrExt;
@@ -62,9 +62,6 @@ pub(super) struct FileRange {
     /// The later of the file's modification and status change times.
     changed_at: SystemTime,
 }
-
-/// A content, and its pieces if it has several.
-pub(super) type Hashed = (BlobHash, Vec<Piece>);
 
 impl FileRange {
     /// The range at `offset` of the file at `path`, which has this metadata.

@@ -8,16 +8,18 @@
 //! |---|---|
 //! | `link` | what a transfer needs from a connection; limits and progress |
 //! | `error`, `goodbye` | why a transfer fails, and how both sides learn the reason |
-//! | `listing` | the files of a package, before their content is read |
-//! | [`archive`] | a package: its files, its manifest, its content |
+//! | `package` | a package: its files, its manifest, its content |
+//! | `listing`, `files` | what is on disk, as the files of a package |
 //! | [`room`] | whether a disk has room |
 //! | [`storage`] | paths that stay inside their root; files that appear complete or not at all |
-//! | `tree`, `zipped`, `tarred` | folders and archives, whose content is not trusted |
-//! | `pieces` | how long files are cut, and how a piece is packed and verified |
+//! | `tree`, `tarred` | folders and tar files, whose content is not trusted |
+//! | `copying`, `packing` | copies, zips and unpacked zips, for peers that know nothing else |
+//! | `packer` | how a piece is packed, unpacked and verified |
 //! | `sender`, `reader` | the sending end, and its thread that reads and packs |
 //! | [`lane`] | what carries chunks |
 //! | `striping`, `flight`, `steering` | chunks over several lanes: who takes which, how much, how many |
 //! | `receiver`, `writer` | the receiving end, and its thread that verifies and writes |
+//! | `contents`, `assembly` | what a receiver still lacks, and the pieces whose chunks arrive |
 //! | `bare` | both ends without files, for benchmarks |
 //! | [`cache`] | files that a worker has received earlier |
 //! | [`hashes`] | the hashes of files that were read earlier |
@@ -39,11 +41,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-pub mod archive;
+mod assembly;
 #[cfg(feature = "bench")]
 pub mod bare;
 pub mod cache;
+mod contents;
+mod copying;
 mod error;
+mod files;
 mod flight;
 mod goodbye;
 pub mod hashes;
@@ -52,8 +57,9 @@ pub mod lane;
 mod link;
 mod listing;
 mod pace;
+mod package;
+mod packer;
 mod packing;
-mod pieces;
 mod reader;
 mod receiver;
 pub mod room;
@@ -70,16 +76,16 @@ mod testing;
 mod tests;
 mod tree;
 mod writer;
-mod zipped;
 
-pub use archive::{ArchiveError, Package, Part, PartSource};
 pub use cache::Cache;
+pub use copying::copy_tree;
 pub use error::{LinkError, TransferError};
 pub use hashes::Hashes;
 pub use lane::{Gauge, Lane, LaneLost};
 pub use link::{Incoming, Limits, Link, Progress};
-pub use listing::Listing;
+pub use listing::{Part, PartSource, list_package};
 pub use pace::Pace;
+pub use package::Package;
 pub use packing::{link, pack, pack_package, unpack};
 pub use receiver::receive;
 pub use sender::send;

@@ -1,6 +1,7 @@
-//! A rate limit: a token bucket, shared by all transfers that it limits together.
+//! A rate limit that several transfers share.
 
 use parking_lot::Mutex;
+use sleap_rtc_base::rate_limit::RateLimit;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,29 +11,22 @@ const BURST: Duration = Duration::from_millis(50);
 
 /// A rate limit in bytes per second. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Pace(Arc<Mutex<Bucket>>);
-
-#[derive(Debug)]
-struct Bucket {
+pub struct Pace {
     bytes_per_s: u64,
-    /// When everything taken so far has been sent.
-    gone_at: Option<Instant>,
+    sent: Arc<Mutex<RateLimit>>,
 }
 
 impl Pace {
     /// A limit of `bytes_per_s`, at least one.
     pub fn new(bytes_per_s: u64) -> Self {
-        Self(Arc::new(Mutex::new(Bucket { bytes_per_s: bytes_per_s.max(1), gone_at: None })))
+        let sent = Arc::new(Mutex::new(RateLimit::new(Instant::now())));
+        Self { bytes_per_s: bytes_per_s.max(1), sent }
     }
 
-    /// Takes `bytes` from the bucket. Returns how long to wait before sending them.
+    /// Counts `bytes`. Returns how long to wait before sending them.
     pub(super) fn take(&self, bytes: usize, now: Instant) -> Duration {
-        let mut bucket = self.0.lock();
-        let earliest = now.checked_sub(BURST).unwrap_or(now);
-        let start = bucket.gone_at.unwrap_or(earliest).max(earliest);
-        let takes_s = bytes as f64 / bucket.bytes_per_s as f64;
-        bucket.gone_at = Some(start + Duration::from_secs_f64(takes_s));
-        start.saturating_duration_since(now)
+        let cost = Duration::from_secs_f64(bytes as f64 / self.bytes_per_s as f64);
+        self.sent.lock().charge(cost, now).saturating_sub(cost + BURST)
     }
 }
 

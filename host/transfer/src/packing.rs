@@ -1,9 +1,10 @@
 //! Zips for peers that know nothing else.
 
-use super::archive::{Package, READ_BYTES};
-use super::listing::Listing;
-use super::storage::{self, Large, failed};
-use super::{Limits, TransferError};
+use super::copying::{self, Large, READ_BYTES};
+use super::listing::{list_package, list_tree};
+use super::storage::{self, failed};
+use super::{Limits, Package, TransferError};
+use sleap_rtc_package::Listing;
 use sleap_rtc_protocol::path::RelPath;
 use sleap_rtc_protocol::transfer::ManifestError;
 use std::io::{ErrorKind, Read, Write};
@@ -22,23 +23,23 @@ const STORED: [&str; 16] = [
 ///
 /// Blocks, as all of this module does.
 pub fn unpack(package: &Path, into: &Path, limits: &Limits) -> Result<(), TransferError> {
-    let source = Listing::package(package)?;
+    let source = list_package(package)?;
     if source.announced_bytes() > limits.max_bytes {
         return Err(ManifestError::TooLarge { limit_bytes: limits.max_bytes }.into());
     }
-    storage::fill(into, &source, Large::Copy)
+    copying::fill(into, &source, Large::Copy)
 }
 
 /// Like [`unpack`], for a package on storage that stays reachable: large files of a folder are
 /// linked to instead of copied.
 pub fn link(package: &Path, into: &Path) -> Result<(), TransferError> {
-    storage::fill(into, &Listing::package(package)?, Large::Link)
+    copying::fill(into, &list_package(package)?, Large::Link)
 }
 
 /// Packs the files of `folder`, in the order of their paths, into a zip at `zip`. The same files
 /// give the same zip.
 pub fn pack(folder: &Path, zip: &Path) -> Result<(), TransferError> {
-    write(&Listing::tree(folder)?, "", None, zip)
+    write(&list_tree(folder)?, "", None, zip)
 }
 
 /// Packs the files of `package` into a zip at `zip`, below one folder `top`; one of them with
@@ -76,7 +77,7 @@ fn write(
             writer.write_all(content).map_err(failed("write", zip))?;
             continue;
         }
-        let mut reader = source.open(member)?;
+        let mut reader = member.open()?;
         loop {
             match reader.read(&mut buffer) {
                 Ok(0) => break,
@@ -84,7 +85,7 @@ fn write(
                     writer.write_all(&buffer[..length]).map_err(failed("write", zip))?;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(source.unreadable(member, error).into()),
+                Err(error) => return Err(member.unreadable(error).into()),
             }
         }
     }

@@ -5,8 +5,9 @@
 //! again, so that reusing ten gigabytes reads none of them.
 
 use super::journal::{JOURNAL, Journal, Written};
-use super::pieces;
 use super::storage::PARTIAL;
+use sleap_rtc_base::random;
+use sleap_rtc_package::pieces;
 use sleap_rtc_protocol::transfer::{BlobHash, Piece};
 use std::collections::HashMap;
 use std::fs::{self, File, Permissions};
@@ -50,7 +51,7 @@ pub(super) fn keep(all: &Path, folder: &Path) -> std::io::Result<()> {
     }
     let in_use = Journal::open(&journal)?;
     if in_use.is_useful() {
-        fs::rename(folder, all.join(format!("{:032x}", rand::random::<u128>())))?;
+        fs::rename(folder, all.join(random::hex::<16>()))?;
     }
     Ok(())
 }

@@ -1,13 +1,12 @@
 //! The sending end of a transfer.
 
-use super::archive::Package;
 use super::goodbye::{aborted, conclude};
 use super::lane::LaneLost;
 use super::link::send_frame;
 use super::reader::{Batch, read_pieces};
 use super::steering::LaneCount;
 use super::striping::Striping;
-use super::{Incoming, Limits, Link, LinkError, Progress, TransferError};
+use super::{Incoming, Limits, Link, LinkError, Package, Progress, TransferError};
 use sleap_rtc_protocol::frame::{ENTRIES_PER_FRAME, PIECES_PER_FRAME, TransferFrame};
 use sleap_rtc_protocol::transfer::{BlobHash, Manifest};
 use std::collections::HashMap;

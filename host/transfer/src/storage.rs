@@ -3,26 +3,21 @@
 //! The name of a [`RelPath`] cannot leave a folder, but a symbolic link on disk could. No function
 //! here follows a link out of the root or writes through one.
 
+use sleap_rtc_package::pieces;
 use sleap_rtc_protocol::path::RelPath;
 use sleap_rtc_protocol::transfer::{FileEntry, Manifest, Piece};
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::listing::{Content, Listing, Member};
 pub(super) use super::storage_error::{StorageError, failed};
-use super::{TransferError, archive, pieces, room};
 
 /// The staging folder: a hidden folder within the destination, for incomplete files.
 pub(super) const PARTIAL: &str = ".sleap-rtc-partial";
 /// Files of at least this size, in bytes, are synced to disk before they get their names. Smaller
 /// files are quick to send again, and there may be many of them.
 const SYNC_BYTES: u64 = 8 << 20;
-
-/// Files up to this size, in bytes, are copied even where larger ones are linked. Scripts and
-/// settings are that small, and must not change after they have been checked.
-const LINK_BYTES: u64 = 1 << 20;
 
 /// The place of `rel` below `root`, which must exist. Links on the way are followed as long as they
 /// stay within `root`. Parts that do not exist yet are appended unchanged.
@@ -54,7 +49,7 @@ pub(super) fn create_folder(folder: &Path) -> Result<(), StorageError> {
 
 /// Creates the folders of `rel` below `root` one by one, and returns the place of `rel` itself.
 /// Rejects all links, including those that stay inside the root.
-fn create_parents(root: &Path, rel: &RelPath) -> Result<PathBuf, StorageError> {
+pub(super) fn create_parents(root: &Path, rel: &RelPath) -> Result<PathBuf, StorageError> {
     let place = rel.below(root);
     let folders = rel.as_str().matches('/').count();
     let mut folder = root.to_owned();
@@ -250,56 +245,4 @@ pub(super) fn holds(
             offset += u64::from(piece.bytes);
             file.holds(piece, from)
         })
-}
-
-/// Copies the files of one tree into another, each through the staging folder. A link to a file
-/// within the tree is copied as that file; other links are left out.
-pub fn copy_tree(from: &Path, to: &Path) -> Result<(), TransferError> {
-    fill(to, &Listing::tree(from)?, Large::Copy)
-}
-
-/// How [`fill`] treats large files on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Large {
-    /// Copy them like all others.
-    Copy,
-    /// Create symbolic links to them.
-    Link,
-}
-
-impl Large {
-    /// The file to link to instead of copying `member`.
-    fn link(self, member: &Member) -> Option<&Path> {
-        match &member.content {
-            Content::File(path) if self == Self::Link && member.size > LINK_BYTES => Some(path),
-            _ => None,
-        }
-    }
-}
-
-/// Writes all files of `source` below `into`.
-pub(super) fn fill(into: &Path, source: &Listing, large: Large) -> Result<(), TransferError> {
-    let staging = StagingDir::new(into)?;
-    let copied = source.members().iter().filter(|member| large.link(member).is_none());
-    room::check(into, copied.map(|member| member.size).sum())?;
-    let mut buffer = vec![0; archive::READ_BYTES];
-    for member in source.members() {
-        if let Some(target) = large.link(member) {
-            let place = create_parents(&staging.root, &member.path)?;
-            std::os::unix::fs::symlink(target, &place).map_err(failed("link", &place))?;
-            continue;
-        }
-        let mut reader = source.open(member)?;
-        let mut file = staging.begin("file")?;
-        loop {
-            match reader.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(length) => file.write(&buffer[..length])?,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(source.unreadable(member, error).into()),
-            }
-        }
-        staging.place(file, &member.path, member.executable)?;
-    }
-    Ok(())
 }

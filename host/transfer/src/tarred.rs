@@ -1,8 +1,10 @@
 //! Tar files, packed or not. They can be read only from front to back, so they are unpacked first.
 
-use super::archive::{ArchiveError, MAX_MEMBERS, composed, is_os_junk};
 use bzip2::read::BzDecoder;
 use flate2::read::GzDecoder;
+use sleap_rtc_package::ArchiveError;
+use sleap_rtc_package::names::{composed, is_os_junk};
+use sleap_rtc_protocol::transfer::MAX_FILES;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
@@ -44,7 +46,7 @@ pub(super) fn is_tar(path: &Path) -> io::Result<bool> {
     Ok(packing(path)?.is_some())
 }
 
-/// Unpacks a tar into a folder that goes when its handle goes.
+/// Unpacks a tar into a folder that is removed when its handle is dropped.
 pub(super) fn unpack(path: &Path) -> Result<TempDir, ArchiveError> {
     let unreadable = |cause| ArchiveError::read(path, cause);
     let file = File::open(path).map_err(unreadable)?;
@@ -66,7 +68,7 @@ pub(super) fn unpack(path: &Path) -> Result<TempDir, ArchiveError> {
     let mut left = FREE_OF_RATIO_BYTES.max(tar_bytes.saturating_mul(MAX_RATIO));
     let mut archive = Archive::new(reader);
     for (count, entry) in archive.entries().map_err(damaged)?.enumerate() {
-        if count == MAX_MEMBERS {
+        if count == MAX_FILES {
             return Err(ArchiveError::TooMany);
         }
         write(&mut entry.map_err(damaged)?, folder.path(), &mut left).map_err(

@@ -1,12 +1,14 @@
 //! Folders as lists of files.
 
-use super::archive::{ArchiveError, MAX_MEMBERS, composed, is_os_junk};
-use super::listing::{Content, Member};
+use super::files;
 use super::storage::PARTIAL;
-use sleap_rtc_protocol::path::RelPath;
-use std::fs::{self, Metadata};
-use std::os::unix::fs::PermissionsExt;
+use sleap_rtc_package::names::{composed, is_os_junk};
+use sleap_rtc_package::{ArchiveError, Member};
+use sleap_rtc_protocol::transfer::MAX_FILES;
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tempfile::TempDir;
 
 /// The deepest folder that is looked into.
 const MAX_DEPTH: usize = 64;
@@ -21,8 +23,9 @@ pub(super) struct Tree {
 }
 
 /// Lists the files below `folder`. A symbolic link counts as the file that it leads to when that is
-/// below `folder` as well; all else that is neither file nor folder is left out.
-pub(super) fn walk(folder: &Path) -> Result<Tree, ArchiveError> {
+/// below `folder` as well; all else that is neither file nor folder is left out. The files keep the
+/// folder in which they were `unpacked`.
+pub(super) fn walk(folder: &Path, unpacked: Option<&Arc<TempDir>>) -> Result<Tree, ArchiveError> {
     let root = folder.canonicalize().map_err(|cause| ArchiveError::read(folder, cause))?;
     let mut tree = Tree::default();
     let mut folders = vec![(root.clone(), String::new(), 0)];
@@ -41,7 +44,7 @@ pub(super) fn walk(folder: &Path) -> Result<Tree, ArchiveError> {
             if is_os_junk(&name) || name == PARTIAL {
                 continue;
             }
-            match look(&root, path, &name) {
+            match look(&root, path, &name, unpacked) {
                 Ok(Found::Folder(path)) if depth < MAX_DEPTH => {
                     folders.push((path, format!("{name}/"), depth + 1));
                 }
@@ -52,7 +55,7 @@ pub(super) fn walk(folder: &Path) -> Result<Tree, ArchiveError> {
                 Ok(Found::File(member)) => tree.members.push(member),
                 Err(why) => tree.left_out.push(why),
             }
-            if tree.members.len() + tree.left_out.len() + folders.len() > MAX_MEMBERS {
+            if tree.members.len() + tree.left_out.len() + folders.len() > MAX_FILES {
                 return Err(ArchiveError::TooMany);
             }
         }
@@ -66,7 +69,12 @@ enum Found {
     File(Member),
 }
 
-fn look(root: &Path, path: PathBuf, name: &str) -> Result<Found, ArchiveError> {
+fn look(
+    root: &Path,
+    path: PathBuf,
+    name: &str,
+    unpacked: Option<&Arc<TempDir>>,
+) -> Result<Found, ArchiveError> {
     let refused = |why: &str| ArchiveError::Entry { entry: name.into(), why: why.into() };
     let there = path.symlink_metadata().map_err(|cause| ArchiveError::read(&path, cause))?;
     if there.is_dir() {
@@ -86,11 +94,5 @@ fn look(root: &Path, path: PathBuf, name: &str) -> Result<Found, ArchiveError> {
         return Err(refused("it is neither a file nor a folder"));
     }
     let rel = composed(name).map_err(|error| refused(&error.to_string()))?;
-    Ok(Found::File(member(rel, path, &there)))
-}
-
-/// The file at `path`, for `rel`.
-pub(super) fn member(rel: RelPath, path: PathBuf, there: &Metadata) -> Member {
-    let executable = there.permissions().mode() & 0o100 != 0;
-    Member { path: rel, size: there.len(), executable, content: Content::File(path) }
+    Ok(Found::File(files::member(rel, path, &there, unpacked)))
 }

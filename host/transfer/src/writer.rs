@@ -1,26 +1,18 @@
 //! The blocking half of a receiver: finds existing content, verifies, writes and renames.
 
-use super::flight::WINDOW_BYTES;
-use super::journal::{JOURNAL, Journal, Written, WrittenPieces};
-use super::pieces;
-use super::reader::BATCH_BYTES;
-use super::room;
-use super::salvage::{AbandonedTransfer, Taken};
-use super::storage::{self, PARTIAL, PartialFile, StagingDir, StorageError, failed};
-use super::{Cache, TransferError};
+mod existing;
+
+use super::assembly::Assembly;
+use super::contents::{UnfinishedContent, contents};
+use super::journal::{JOURNAL, Journal, Written};
+use super::storage::{PartialFile, StagingDir, StorageError, failed};
+use super::{Cache, TransferError, packer, room};
 use sleap_rtc_base::disk;
-use sleap_rtc_protocol::transfer::{
-    BlobHash, CHUNK_BYTES, Chunk, FileEntry, IncomingPiece, MAX_PIECE_BYTES, Manifest, Piece,
-};
-use std::collections::{HashMap, HashSet, VecDeque};
+use sleap_rtc_protocol::transfer::{BlobHash, CHUNK_BYTES, Chunk, IncomingPiece, Manifest, Piece};
+use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-
-/// The most bytes of incomplete pieces, all of them in memory. When more pieces begin, the oldest is
-/// dropped and requested again. A sender that respects its window never causes that: it begins a new
-/// batch, whose last piece may have the maximum length, only while the window is not full.
-const ASSEMBLING_BYTES: usize = WINDOW_BYTES + BATCH_BYTES + MAX_PIECE_BYTES as usize;
 
 /// The result of one chunk.
 #[derive(Debug)]
@@ -55,15 +47,6 @@ impl Accepted {
     }
 }
 
-/// A content of the manifest whose files are not complete.
-#[derive(Debug)]
-struct UnfinishedContent {
-    blake3: BlobHash,
-    /// The files that have this content, by their index in the manifest.
-    files: Vec<usize>,
-    missing_pieces: usize,
-}
-
 /// A piece of the manifest that had to be requested.
 #[derive(Debug)]
 struct RequestedPiece {
@@ -89,8 +72,7 @@ pub(super) struct Writer {
     manifest: Manifest,
     contents: Vec<UnfinishedContent>,
     pieces: HashMap<BlobHash, RequestedPiece>,
-    assembling: VecDeque<(BlobHash, IncomingPiece)>,
-    assembling_bytes: usize,
+    assembly: Assembly,
     missing_pieces: usize,
     done_bytes: u64,
     /// Bytes that arrived over the link, including repeated and damaged ones.
@@ -132,8 +114,7 @@ impl Writer {
             manifest,
             contents,
             pieces: HashMap::new(),
-            assembling: VecDeque::new(),
-            assembling_bytes: 0,
+            assembly: Assembly::default(),
             missing_pieces: 0,
             done_bytes: 0,
             arrived_bytes: 0,
@@ -149,14 +130,6 @@ impl Writer {
         Ok(writer)
     }
 
-    fn find_existing(&mut self) -> Result<(), TransferError> {
-        let mut abandoned = self.cache.as_ref().map(Cache::abandoned).unwrap_or_default();
-        self.adopt(&mut abandoned)?;
-        self.prepare()?;
-        self.check_space()?;
-        self.take_from_cache(&abandoned)
-    }
-
     /// Replaces the error of a full disk by one that says how much is lacking.
     fn or_full(&self, error: TransferError) -> TransferError {
         match error {
@@ -168,32 +141,6 @@ impl Writer {
         }
     }
 
-    /// Takes over content that abandoned transfers had verified.
-    fn adopt(&mut self, abandoned: &mut [AbandonedTransfer]) -> Result<(), StorageError> {
-        let Self { staging, journal, manifest, contents, .. } = self;
-        if abandoned.is_empty() {
-            return Ok(());
-        }
-        for content in contents {
-            let partial = staging.partial(&content.blake3.to_string());
-            if partial.exists() {
-                continue;
-            }
-            let mut found = abandoned.iter_mut();
-            let found = match found.find_map(|other| other.take(content.blake3, &partial)) {
-                Some(Taken::Pieces(pieces)) => pieces,
-                Some(Taken::Whole) => whole(manifest, &manifest.files()[content.files[0]]),
-                None => continue,
-            };
-            for (number, written) in found {
-                let noted = journal.note_piece(content.blake3, number, written);
-                noted.map_err(failed("write", &staging.partial(JOURNAL)))?;
-            }
-            staging.set_persistent(true);
-        }
-        Ok(())
-    }
-
     fn check_space(&self) -> Result<(), StorageError> {
         let lacking_bytes = self.manifest.total_bytes() - self.done_bytes;
         match (room::check(self.staging.root(), lacking_bytes), &self.cache) {
@@ -203,108 +150,6 @@ impl Writer {
             }
             (checked, _) => checked,
         }
-    }
-
-    /// Takes pieces that arrived with earlier jobs from the cache.
-    fn take_from_cache(&mut self, abandoned: &[AbandonedTransfer]) -> Result<(), TransferError> {
-        let Some(cache) = self.cache.clone() else { return Ok(()) };
-        for hash in self.wants() {
-            let Some(piece) = self.pieces.get(&hash).map(|wanted| wanted.piece) else { continue };
-            let in_abandoned = || abandoned.iter().find_map(|other| other.read(piece));
-            if let Some(bytes) = cache.read(piece).or_else(in_abandoned) {
-                self.put(hash, &bytes)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Finds existing content, and lists the missing pieces.
-    fn prepare(&mut self) -> Result<(), TransferError> {
-        let mut kept = WrittenPieces::new();
-        for index in 0..self.contents.len() {
-            if self.copy_existing(index)? {
-                continue;
-            }
-            let content = &self.contents[index];
-            let file = &self.manifest.files()[content.files[0]];
-            let there = self.verified_pieces(content.blake3)?;
-            let mut offset = 0;
-            let mut missing = 0;
-            let copies = content.files.len() as u64;
-            for (number, piece) in (0..).zip(self.manifest.pieces(file)) {
-                let place = PiecePlace { content: index, number, offset };
-                offset += u64::from(piece.bytes);
-                if there.contains_key(&number) {
-                    self.done_bytes += u64::from(piece.bytes) * copies;
-                    continue;
-                }
-                missing += 1;
-                let new = || RequestedPiece { piece, places: Vec::new(), retried: false };
-                let wanted = self.pieces.entry(piece.blake3).or_insert_with(new);
-                if wanted.piece != piece {
-                    return Err(TransferError::Protocol(
-                        "two pieces have the same hash and different sizes",
-                    ));
-                }
-                wanted.places.push(place);
-            }
-            kept.insert(content.blake3, there);
-            self.contents[index].missing_pieces = missing;
-            if missing == 0 {
-                self.place(index)?;
-            }
-        }
-        self.missing_pieces = self.pieces.len();
-        // The journal may list pieces of files that no longer exist. Forget those, or they would count
-        // as written when the file is created anew.
-        let is_right = |(content, said): (&BlobHash, &HashMap<u32, Written>)| {
-            kept.get(content).is_none_or(|kept| kept.len() == said.len())
-        };
-        if !self.journal.is_fresh() || !self.journal.pieces().iter().all(is_right) {
-            let path = self.staging.partial(JOURNAL);
-            self.journal.restart(kept).map_err(failed("write", &path))?;
-        }
-        Ok(())
-    }
-
-    /// Skips files that exist under their final name with the right content, and copies them to
-    /// their other names. Returns whether this content is complete.
-    fn copy_existing(&mut self, index: usize) -> Result<bool, TransferError> {
-        let Self { staging, journal, manifest, contents, .. } = self;
-        let content = &mut contents[index];
-        let mut found: Option<PathBuf> = None;
-        content.files.retain(|file| {
-            let entry = &manifest.files()[*file];
-            let known = |there: &std::fs::Metadata| journal.content(there) == Some(entry.blake3);
-            let there = storage::holds(staging.root(), manifest, entry, known);
-            if there {
-                self.done_bytes += entry.size;
-                found.get_or_insert_with(|| entry.path.below(staging.root()));
-            }
-            !there
-        });
-        let (Some(found), false) = (&found, content.files.is_empty()) else {
-            return Ok(found.is_some());
-        };
-        let copies = std::mem::take(&mut content.files);
-        self.done_bytes += copies.iter().map(|file| manifest.files()[*file].size).sum::<u64>();
-        self.copy(found, &copies)?;
-        Ok(true)
-    }
-
-    /// The pieces of a content that its unfinished file contains.
-    fn verified_pieces(&self, content: BlobHash) -> Result<HashMap<u32, Written>, StorageError> {
-        let said = self.journal.pieces().get(&content);
-        let name = content.to_string();
-        let Some(said) = said.filter(|_| self.staging.partial(&name).exists()) else {
-            return Ok(HashMap::new());
-        };
-        let mut said = said.clone();
-        if !self.journal.is_fresh() {
-            let file = self.staging.open(&name)?;
-            said.retain(|_, written| file.holds(written.piece, written.offset));
-        }
-        Ok(said)
     }
 
     /// The pieces to request from the sender, in the order of the files.
@@ -353,7 +198,7 @@ impl Writer {
         }
         let mut again = Vec::new();
         if !wanted.places.is_empty()
-            && let Some(piece) = self.assemble(&chunk, &mut again)
+            && let Some(piece) = self.assembly.push(&chunk, &mut again)
         {
             self.conclude(chunk.piece, piece, &mut again)?;
         }
@@ -368,29 +213,6 @@ impl Writer {
         Ok(ChunkReport { piece, accepted, done_bytes: self.done_bytes, again, finished })
     }
 
-    /// Adds a chunk to its piece. Returns the piece once it is complete.
-    fn assemble(&mut self, chunk: &Chunk<'_>, again: &mut Vec<BlobHash>) -> Option<IncomingPiece> {
-        let found = self.assembling.iter().position(|(piece, _)| *piece == chunk.piece);
-        let at = found.unwrap_or_else(|| {
-            while self.assembling_bytes + chunk.packed_bytes as usize > ASSEMBLING_BYTES
-                && let Some((displaced, incomplete)) = self.assembling.pop_front()
-            {
-                self.assembling_bytes -= incomplete.bytes();
-                again.push(displaced);
-            }
-            self.assembling_bytes += chunk.packed_bytes as usize;
-            self.assembling.push_back((chunk.piece, IncomingPiece::of(chunk)));
-            self.assembling.len() - 1
-        });
-        let (_, piece) = self.assembling.get_mut(at)?;
-        if !piece.push(chunk) {
-            return None;
-        }
-        let (_, piece) = self.assembling.remove(at)?;
-        self.assembling_bytes -= piece.bytes();
-        Some(piece)
-    }
-
     /// Verifies a complete piece and writes it. A damaged piece is requested once more.
     fn conclude(
         &mut self,
@@ -400,7 +222,7 @@ impl Writer {
     ) -> Result<(), TransferError> {
         let Some(wanted) = self.pieces.get_mut(&hash) else { return Ok(()) };
         let (packing, bytes) = arrived.finish();
-        let Some(bytes) = pieces::unpack(wanted.piece, packing, bytes) else {
+        let Some(bytes) = packer::unpack(wanted.piece, packing, bytes) else {
             if !std::mem::replace(&mut wanted.retried, true) {
                 again.push(hash);
                 return Ok(());
@@ -492,50 +314,4 @@ impl Writer {
         self.staging.set_persistent(true);
         Ok(place)
     }
-}
-
-/// All pieces of `file`, with their offsets.
-fn whole(manifest: &Manifest, file: &FileEntry) -> HashMap<u32, Written> {
-    let mut offset = 0;
-    let pieces = (0..).zip(manifest.pieces(file)).map(|(number, piece)| {
-        let written = Written { piece, offset };
-        offset += u64::from(piece.bytes);
-        (number, written)
-    });
-    pieces.collect()
-}
-
-/// The contents of a manifest, in its order.
-fn contents(manifest: &Manifest) -> Result<Vec<UnfinishedContent>, TransferError> {
-    let empty = pieces::hash(b"");
-    let mut contents: Vec<UnfinishedContent> = Vec::new();
-    let mut known: HashMap<BlobHash, usize> = HashMap::new();
-    for (index, file) in manifest.files().iter().enumerate() {
-        let top = file.path.as_str().split('/').next().unwrap_or_default();
-        if top.eq_ignore_ascii_case(PARTIAL) {
-            return Err(TransferError::Protocol(
-                "a file has the name of the receiver's staging folder",
-            ));
-        }
-        if (file.size == 0) != (file.blake3 == empty) {
-            return Err(TransferError::Protocol("the hash of a file does not match its size"));
-        }
-        let new = UnfinishedContent { blake3: file.blake3, files: Vec::new(), missing_pieces: 0 };
-        let at = *known.entry(file.blake3).or_insert_with(|| {
-            contents.push(new);
-            contents.len() - 1
-        });
-        let others = &mut contents[at].files;
-        if others.first().is_some_and(|first| manifest.files()[*first].size != file.size) {
-            return Err(TransferError::Protocol(
-                "two files have the same hash and different sizes",
-            ));
-        }
-        others.push(index);
-    }
-    let wrong = |(content, pieces): (&BlobHash, &Vec<Piece>)| pieces::content(pieces) != *content;
-    if manifest.cuts().iter().any(wrong) {
-        return Err(TransferError::Protocol("the hash of a file does not match its pieces"));
-    }
-    Ok(contents)
 }

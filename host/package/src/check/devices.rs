@@ -1,4 +1,4 @@
-//! A training's devices are those of its slot, whatever the exporting machine had.
+//! A training uses the devices of its slot, whatever the exporting machine had.
 
 use super::Site;
 use crate::config::{Config, Settings};
@@ -8,7 +8,7 @@ const ACCELERATOR: &str = "trainer_config.trainer_accelerator";
 const DEVICES: &str = "trainer_config.trainer_devices";
 const INDICES: &str = "trainer_config.trainer_device_indices";
 
-/// Fits the devices that a training asks for to those that it gets.
+/// Adapts the devices that a training asks for to those of its slot.
 pub(super) fn fit(
     config: &Config<'_>,
     train: &mut Train,
@@ -50,7 +50,7 @@ pub(super) fn fit(
     }
 }
 
-/// Apple's GPUs are none that a slot could have.
+/// Whether it is Apple's GPU, which is not one of the GPUs of a slot.
 fn is_own_accelerator(accelerator: &str) -> bool {
     cfg!(target_os = "macos") && accelerator == "mps"
 }

@@ -1,13 +1,13 @@
-//! Each run has a result of its own, whatever the package calls them.
+//! Gives the result of each run a name of its own.
 
 use crate::script::{Run, stem};
 use sleap_rtc_protocol::path::RelPath;
 use std::collections::HashSet;
 
-/// Two results of one name would be one folder: the later ones get their config's name too, or a
+/// Makes the names of results unique: a later run with the same name also gets its config's name, or a
 /// number.
 pub(super) fn separate(runs: &mut [Run]) {
-    // Not every file system tells large and small letters apart.
+    // Some file systems ignore case.
     let mut taken = HashSet::new();
     let mut free = |name: &str| taken.insert(name.to_lowercase());
     for run in runs {

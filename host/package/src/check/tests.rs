@@ -1,39 +1,33 @@
 //! What a package asks for, and what is known of it before anything runs.
 
 use super::*;
-use crate::files::PackageFolder;
 use crate::script::{Model, Value};
-use crate::tests::unpacked;
+use crate::tests::{Files, fixture, view};
 use std::path::Path;
 
-/// The package of one model, unpacked.
-struct Package(tempfile::TempDir);
+/// The package of one model, in memory.
+#[derive(Clone)]
+struct Package(Files);
 
 const CONFIG: &str = "single_instance.yaml";
 
 impl Package {
     fn single() -> Self {
-        Self(unpacked("train_single.zip"))
+        Self(Files::of(&fixture("train_single.zip")))
     }
 
     fn tracking() -> Self {
-        Self(unpacked("track_topdown.zip"))
+        Self(Files::of(&fixture("track_topdown.zip")))
     }
 
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    fn write(self, name: &str, text: impl AsRef<[u8]>) -> Self {
-        let path = self.path().join(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
+    fn write(mut self, name: &str, text: impl AsRef<[u8]>) -> Self {
+        self.0.0.insert(name.to_owned(), text.as_ref().to_vec());
         self
     }
 
     /// The config with one line of it replaced.
     fn config(self, key: &str, line: &str) -> Self {
-        let text = std::fs::read_to_string(self.path().join(CONFIG)).unwrap();
+        let text = self.0.text(CONFIG);
         let is_key = |text: &str| text.trim_start().starts_with(&format!("{key}:"));
         assert!(text.lines().any(is_key), "{key}");
         let changed: Vec<&str> =
@@ -51,9 +45,9 @@ impl Package {
     }
 
     fn on(&self, site: Site<'_>) -> Result<Checked, CheckError> {
-        let tracks = self.path().join("track-script.sh").exists();
+        let tracks = self.0.0.contains_key("track-script.sh");
         let job_type = if tracks { JobType::Inference } else { JobType::Training };
-        check(&PackageFolder::new(self.path()), job_type, site)
+        check(&view(&self.0.listing()), job_type, site)
     }
 
     fn checked(&self) -> Checked {
@@ -95,8 +89,7 @@ fn every_fixture_is_fine() {
         ("train_topdown.zip", JobType::Training),
         ("track_topdown.zip", JobType::Inference),
     ] {
-        let folder = unpacked(name);
-        let checked = check(&PackageFolder::new(folder.path()), job_type, Site::default());
+        let checked = check(&view(&fixture(name)), job_type, Site::default());
         assert_eq!(checked.unwrap().remarks, Vec::<String>::new(), "{name}");
     }
 }
@@ -117,7 +110,7 @@ fn two_trainings_are_two_results() {
             "{script}"
         );
     }
-    let config = std::fs::read(Package::single().path().join(CONFIG)).unwrap();
+    let config = Package::single().0.text(CONFIG);
     let package = Package::single().write("a/x.yaml", &config).write("b/x.yaml", &config);
     let script = "sleap-nn train -c x -d a\nsleap-nn train -c x -d b\n";
     let names = names(&package.write("train-script.sh", script));
@@ -137,7 +130,7 @@ fn the_run_name_of_the_config_counts() {
 #[test]
 fn files_of_the_exporting_machine_are_taken_from_the_package() {
     for path in ["C:\\data\\one.pkg.slp", "/data/one.pkg.slp", "../one.pkg.slp", "x/one.pkg.slp"] {
-        let config = std::fs::read_to_string(Package::single().path().join(CONFIG)).unwrap();
+        let config = Package::single().0.text(CONFIG);
         let config = config.replace("- one.pkg.slp", &format!("- '{path}'"));
         let package = Package::single().write(CONFIG, config);
         match path.starts_with("..") {
@@ -274,8 +267,8 @@ fn what_no_tracking_can_do() {
         let message = Package::tracking().track(arguments).refusal();
         assert!(message.contains(expected), "{arguments}: {message}");
     }
-    let package = Package::tracking().track("");
-    std::fs::remove_file(package.path().join("models/centroid/best.ckpt")).unwrap();
+    let mut package = Package::tracking().track("");
+    package.0.0.remove("models/centroid/best.ckpt").unwrap();
     assert!(package.refusal().contains("no checkpoint (best.ckpt)"));
     let package = Package::tracking().track("-m models/centered_instance/best.ckpt");
     let Run::Track(track) = package.checked().runs.remove(0) else { panic!() };
@@ -317,9 +310,10 @@ fn a_device_of_another_machine_is_the_slots() {
 
 #[test]
 fn names_without_quotes_are_those_that_the_export_lists() {
-    let package = Package::single();
+    let mut package = Package::single();
     for name in ["a -b; c.slp", "'quoted.slp'", "ada's && bob's.pkg.slp", "no ending"] {
-        std::fs::copy(package.path().join("one.pkg.slp"), package.path().join(name)).unwrap();
+        let labels = package.0.0["one.pkg.slp"].clone();
+        package = package.write(name, labels);
         let config = r#"{"model": {}, "outputs": {}}"#;
         let jobs = format!("training:\n- cfg: c.json\n  train_labels: \"{name}\"\n");
         for (file, text) in [
@@ -327,7 +321,7 @@ fn names_without_quotes_are_those_that_the_export_lists() {
             ("jobs.yaml", jobs.as_str()),
             ("train-script.sh", &format!("#!/bin/bash\nsleap-train c.json {name}\n")),
         ] {
-            std::fs::write(package.path().join(file), text).unwrap();
+            package = package.write(file, text);
         }
         let Run::TrainLegacy(train) = package.checked().runs.remove(0) else { panic!("{name}") };
         assert_eq!(train.labels.path.as_str(), name);
@@ -340,12 +334,15 @@ fn videos_are_where_the_package_says() {
     let outside = std::fs::read(fixtures.join("outside.slp")).unwrap();
     let package = Package::single().write("one.pkg.slp", outside);
     assert!(package.refusal().contains("C:/data/mice.mp4"), "{}", package.refusal());
-    let lab = package.path().join("lab");
+    let folder = tempfile::tempdir().unwrap();
+    let lab = folder.path().canonicalize().unwrap();
     let mounted = lab.join("mice.mp4");
+    std::fs::write(&mounted, "").unwrap();
     let list = |place: &str| format!("[{{\"name\":\"C:/data/mice.mp4\",{place}}}]");
-    let package = package.write("lab/mice.mp4", "").write("videos/0/mice.mp4", "");
+    let package = package.write("videos/0/mice.mp4", "");
     let on = |package: &Package, mounts: &crate::Mounts| {
-        let files = PackageFolder::new(package.path()).mounting(mounts);
+        let listing = package.0.listing();
+        let files = view(&listing).seeing(|file| mounts.holds(Path::new(file)));
         check(&files, JobType::Training, Site::default())
     };
     let videos = |checked: Checked| match &checked.runs[..] {
@@ -364,10 +361,8 @@ fn videos_are_where_the_package_says() {
     assert_eq!(videos(on(&package, &mounts).unwrap()), moved(mounted.to_str().unwrap()));
     assert!(on(&package, &none).unwrap_err().to_string().contains("mounts"));
     for wrong in ["{", "[{\"name\":\"a\"}]", &list("\"package\":\"../a\"")] {
-        let package_refusal = {
-            std::fs::write(package.path().join("video-paths.json"), wrong).unwrap();
-            on(&package, &none).unwrap_err().to_string()
-        };
+        let package = package.clone().write("video-paths.json", wrong);
+        let package_refusal = on(&package, &none).unwrap_err().to_string();
         assert!(package_refusal.contains("video-paths.json"), "{package_refusal}");
     }
 }

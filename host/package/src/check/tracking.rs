@@ -46,7 +46,7 @@ pub(super) fn check(
         }
     }
     for option in &mut track.options {
-        let is_file = options::kind(option.name) == Some(options::Kind::File);
+        let is_file = options::kind(option.name) == Some(options::OptionKind::File);
         if let Some(written) = option.value.clone().filter(|_| is_file)
             && let Ok(place) = crate::script::Folder::default().place(&written)
         {
@@ -146,7 +146,7 @@ pub(super) fn labels(
     if !package.open(path).is_some_and(is_hdf5) {
         return Err(CheckError::NotLabels { file: path.clone() });
     }
-    Ok(package.on_disk(path).and_then(|file| Labels::read(&file)))
+    Ok(package.open_at_random(path).and_then(Labels::read))
 }
 
 /// The videos with labelled frames: no other is opened.

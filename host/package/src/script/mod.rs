@@ -1,8 +1,8 @@
 //! Reads the scripts that SLEAP and people write, without ever running them.
 //!
-//! A script is hostile text. It is split by the rules of shell words, and each command in it is
-//! either followed, known to be of no account, or refused with its line. A job builds
-//! the trainers' commands anew from what was understood.
+//! A script is hostile text. It is split into words as a shell does. Each command in it is either
+//! understood, known to have no effect, or refused with its line. From what was understood, a job builds
+//! the trainers' commands anew.
 
 pub mod options;
 mod place;
@@ -21,12 +21,13 @@ use program::Program;
 use shell::{Command, Word, assignment};
 use sleap_rtc_protocol::job::JobType;
 use sleap_rtc_protocol::path::{PathError, RelPath};
+use sleap_rtc_protocol::text::Printable;
 
 /// The longest script that is read, in bytes.
 pub const MAX_SCRIPT_BYTES: u64 = 64 * 1024;
 /// The most trainer runs that one script may ask for.
 const MAX_RUNS: usize = 32;
-/// How much of a line an error quotes, in characters.
+/// The most characters of a line that an error quotes.
 const QUOTED_CHARS: usize = 200;
 
 /// One of the scripts of a package.
@@ -34,14 +35,14 @@ const QUOTED_CHARS: usize = 200;
 pub enum ScriptFile {
     /// `train-script.sh`.
     Train,
-    /// `inference-script.sh`, for after the training.
+    /// `inference-script.sh`, which runs after the training.
     Inference,
     /// `track-script.sh`.
     Track,
 }
 
 impl ScriptFile {
-    /// Its name, at the package's top.
+    /// Its name, at the top of the package.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Train => "train-script.sh",
@@ -50,7 +51,7 @@ impl ScriptFile {
         }
     }
 
-    /// The script that a job of this kind is made for.
+    /// The script that a job of this type runs.
     pub const fn of(job_type: JobType) -> Self {
         match job_type {
             JobType::Training => Self::Train,
@@ -68,7 +69,7 @@ impl ScriptFile {
     }
 }
 
-/// One trainer process to come.
+/// One run of a trainer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Run {
     /// Train one model from a YAML config.
@@ -80,7 +81,7 @@ pub enum Run {
 }
 
 impl Run {
-    /// The config's stem, or `inference`: how events name this run.
+    /// The name of this run in events: the config's stem, or `inference`.
     pub fn name(&self) -> String {
         match self {
             Self::Train(run) => stem(&run.config).to_owned(),
@@ -95,13 +96,13 @@ impl Run {
 pub struct Train {
     /// The YAML config.
     pub config: RelPath,
-    /// From where the config's own paths are seen.
+    /// The folder that the config's paths start from.
     pub folder: Folder,
-    /// Name of the folder below `models/`: always one plain name.
+    /// The name of the folder below `models/`: always one plain name.
     pub run_name: Option<String>,
     /// Settings that differ from the config.
     pub settings: Vec<Setting>,
-    /// The files of the package that config and script name, where they have been looked for.
+    /// The files of the package that the config and the script name, once they have been looked for.
     pub files: Vec<RelPath>,
     /// `--prefix-map` and `--video-path-map`: the option, the old path, the new one.
     pub maps: Vec<(String, String, RelPath)>,
@@ -116,7 +117,7 @@ pub struct TrainLegacy {
     pub config: RelPath,
     /// The labels.
     pub labels: Place,
-    /// Name of the folder below `models/`, where it is settled.
+    /// The name of the folder below `models/`, once it is known.
     pub run_name: Option<String>,
 }
 
@@ -141,7 +142,7 @@ impl Track {
         self.options.iter().rev().find(|option| option.name == name)?.value.as_deref()
     }
 
-    /// Whether an option is there.
+    /// Whether the option is set.
     pub fn has(&self, name: &str) -> bool {
         self.options.iter().any(|option| option.name == name)
     }
@@ -150,9 +151,9 @@ impl Track {
 /// A trained model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Model {
-    /// One of the package.
+    /// A model in the package.
     Named(Place),
-    /// The one that an earlier run of this job makes, by its place among them.
+    /// The model that an earlier run of this job makes, by the index of the run.
     Made(usize),
 }
 
@@ -165,12 +166,12 @@ pub struct Setting {
     pub value: Value,
 }
 
-/// What a setting may become.
+/// The new value of a setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
-    /// Text, which Hydra gets in quotes.
+    /// Text, which is quoted for Hydra.
     Text(String),
-    /// A number, a word of YAML, a list or a mapping: Hydra's grammar as it stands.
+    /// A number, a YAML keyword, a list or a mapping, in Hydra's grammar.
     Bare(String),
     /// The setting is removed.
     Removed,
@@ -181,7 +182,7 @@ pub enum Value {
 pub struct TrackOption {
     /// The long option, from a fixed list.
     pub name: &'static str,
-    /// Its value, where the option takes one.
+    /// Its value, if the option takes one.
     pub value: Option<String>,
 }
 
@@ -190,14 +191,14 @@ pub struct TrackOption {
 pub struct Script {
     /// Trainer runs, in order; at least one.
     pub runs: Vec<Run>,
-    /// What of it has no effect, in words.
+    /// What in it has no effect, as sentences.
     pub remarks: Vec<String>,
 }
 
-/// Why a script cannot be followed.
+/// Why a script is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ScriptError {
-    /// Nothing in it starts a trainer.
+    /// No line starts a trainer.
     #[error(
         "{script} has no line that starts a trainer (looked for {expected}); export the package \
          from SLEAP again"
@@ -208,22 +209,22 @@ pub enum ScriptError {
         /// What was looked for.
         expected: &'static str,
     },
-    /// One of its lines cannot be followed.
+    /// One of its lines is rejected.
     #[error("{script}, line {line}: {fault}; the line is: {text}")]
     Line {
         /// The script's name.
         script: &'static str,
-        /// Counted from 1.
+        /// The number of the line, counted from 1.
         line: usize,
         /// What is wrong with it.
         fault: LineFault,
         /// The line itself.
         text: String,
     },
-    /// Its text cannot be read.
+    /// It is not text.
     #[error("{0} is UTF-16 that is cut short; save it as UTF-8")]
     Encoding(&'static str),
-    /// More runs than any honest script has.
+    /// It starts more trainers than any real script.
     #[error("{script} starts more than {MAX_RUNS} trainers")]
     TooMany {
         /// The script's name.
@@ -237,34 +238,34 @@ pub enum LineFault {
     /// Quotes do not match.
     #[error("its quotes do not match")]
     Quotes,
-    /// A path in it leaves the package.
+    /// A path leads out of the package.
     #[error(transparent)]
     Path(#[from] PathError),
-    /// A path that a trainer would not take as a path.
-    #[error("the path {0:?} is refused: it starts with a hyphen or holds a `$`")]
+    /// A trainer would not read this path as a path.
+    #[error("the path {0:?} is refused: it starts with a hyphen or contains a `$`")]
     Unsafe(String),
-    /// A folder of another machine.
+    /// It changes to a folder of another machine.
     #[error("`cd {0}` leaves the package; remove it")]
     Folder(String),
     /// The run name is not one plain name.
     #[error("the run name {0:?} is refused: it must be one plain file name")]
     RunName(String),
-    /// Something needed is not there.
+    /// Something that the command needs is missing.
     #[error("it names no {0}")]
     Missing(&'static str),
-    /// The config is of a kind that this command does not take.
+    /// The command does not take a config of this format.
     #[error("the config {0:?} is refused: `--config-name` takes a YAML file")]
     Config(String),
-    /// Something that only a shell can do.
+    /// Only a shell can do this.
     #[error(
         "`{0}` is refused: no shell runs the script, so write one command after the other, \
          without conditions, loops and pipes"
     )]
     Control(String),
-    /// Something that only a shell could work out.
+    /// Only a shell could evaluate this.
     #[error("`{0}` is refused: no shell runs the script, so write what it stands for")]
     Opaque(String),
-    /// Neither a trainer nor something of no account.
+    /// It starts a program that is not a trainer.
     #[error(
         "`{0}` is refused: a worker runs trainers and nothing else; do it before you send the \
          package, and remove the line"
@@ -273,24 +274,26 @@ pub enum LineFault {
     /// `timeout`, which would end the training.
     #[error("`timeout` is refused: a worker sets no time limit; stop the training instead")]
     TimeLimit,
-    /// A training where only predictions are made.
-    #[error("it starts a training, which this script cannot")]
+    /// It starts a training in a script for predictions.
+    #[error("it starts a training, and this script is for predictions only")]
     Training,
-    /// An option that is not known.
+    /// The option is not known.
     #[error("the option `{0}` is not supported")]
     Option(String),
-    /// A value that the option does not take.
+    /// The option does not take this value.
     #[error("the option `{option}` does not take {value:?}")]
     Value {
         /// The option.
         option: String,
-        /// What follows it.
+        /// The value.
         value: String,
     },
-    /// A setting that is not passed on.
-    #[error("the setting `{0}` is refused: it is none of the trainer's, or holds a `${{…}}`")]
+    /// The setting must not be changed.
+    #[error(
+        "the setting `{0}` is refused: it is not a setting of the trainer, or contains a `${{…}}`"
+    )]
     Setting(String),
-    /// One word too many.
+    /// There is a word too many.
     #[error("the word {0:?} is not understood")]
     Word(String),
 }
@@ -318,10 +321,10 @@ pub fn parse_listed(
             ScriptError::Line { script: file.name(), line, fault, text }
         };
         match reader.take(&command).map_err(at)? {
-            Next::GoOn if reader.script.runs.len() > MAX_RUNS => {
+            Next::Continue if reader.script.runs.len() > MAX_RUNS => {
                 return Err(ScriptError::TooMany { script: file.name() });
             }
-            Next::GoOn => {}
+            Next::Continue => {}
             Next::End => break,
         }
     }
@@ -332,22 +335,22 @@ pub fn parse_listed(
     Ok(reader.script)
 }
 
-/// Whether the script has a command after this one.
+/// Whether the script continues after a command.
 enum Next {
-    GoOn,
+    Continue,
     End,
 }
 
-/// Goes through a script's commands.
+/// Reads a script's commands, one after the other.
 struct Reader {
     file: ScriptFile,
-    /// Where `cd` has led to.
+    /// The current folder, which `cd` changes.
     folder: Folder,
     script: Script,
 }
 
-/// Commands that prepare, show or wait, and change nothing that a trainer does here.
-const OF_NO_ACCOUNT: &[&str] = &[
+/// Commands that prepare, print or wait, and have no effect on a trainer here.
+const WITHOUT_EFFECT: &[&str] = &[
     ":",
     ".",
     "cat",
@@ -381,7 +384,7 @@ const OF_NO_ACCOUNT: &[&str] = &[
     "which",
     "whoami",
 ];
-/// Programs that keep environments, and what of theirs only prepares one.
+/// Programs that manage environments, and their commands that only prepare one.
 const ENVIRONMENTS: &[&str] = &["conda", "mamba", "micromamba", "pixi", "poetry", "uv"];
 const PREPARES: &[&str] =
     &["activate", "add", "deactivate", "info", "install", "list", "pip", "sync", "venv"];
@@ -391,14 +394,14 @@ impl Reader {
         let words = &command.words;
         if let Some(found) = program::find(words)? {
             if !found.before.is_empty() {
-                self.remark(command, format!("`{}` is passed over", joined(found.before)));
+                self.remark(command, format!("`{}` is ignored", joined(found.before)));
             }
             if let Some(file) = &command.writes_to {
-                self.remark(command, format!("what is printed is in the job's log, not in {file}"));
+                self.remark(command, format!("the output goes to the job's log, not to {file}"));
             }
             let run = self.run(command, &found)?;
             self.script.runs.push(run);
-            return Ok(Next::GoOn);
+            return Ok(Next::Continue);
         }
         let name = program::base_name(&words[0].text);
         match name {
@@ -406,14 +409,14 @@ impl Reader {
             "exit" | "return" => return Ok(Next::End),
             _ if words.iter().all(|word| assignment(&word.text).is_some()) => {}
             "sleap-nn" | "sleap" if words.get(1).is_some_and(|word| shows(&word.text)) => {
-                self.pass_over(command);
+                self.ignore(command);
             }
-            _ if is_of_no_account(name, words) && command.writes_to.is_none() => {
-                self.pass_over(command);
+            _ if is_without_effect(name, words) && command.writes_to.is_none() => {
+                self.ignore(command);
             }
             _ => return Err(LineFault::Program(joined(words))),
         }
-        Ok(Next::GoOn)
+        Ok(Next::Continue)
     }
 
     fn run(
@@ -434,15 +437,15 @@ impl Reader {
         Ok(run)
     }
 
-    fn pass_over(&mut self, command: &Command) {
-        self.remark(command, format!("`{}` is passed over", joined(&command.words)));
+    fn ignore(&mut self, command: &Command) {
+        self.remark(command, format!("`{}` is ignored", joined(&command.words)));
     }
 
     fn remark(&mut self, command: &Command, what: String) {
         self.script.remarks.push(format!("{}, line {}: {what}", self.file.name(), command.line));
     }
 
-    /// `cd DIR`. The folder in which the script lies is the package's top.
+    /// `cd DIR`. The script's own folder is the top of the package.
     fn enter(&mut self, words: &[Word]) -> Result<(), LineFault> {
         let to = words[1..].iter().find(|word| word.text != "--");
         let Some(to) = to else { return Err(LineFault::Folder(String::new())) };
@@ -456,12 +459,12 @@ impl Reader {
     }
 }
 
-fn is_of_no_account(name: &str, words: &[Word]) -> bool {
+fn is_without_effect(name: &str, words: &[Word]) -> bool {
     let second = words.get(1).map_or("", |word| word.text.as_str());
-    OF_NO_ACCOUNT.contains(&name) || ENVIRONMENTS.contains(&name) && PREPARES.contains(&second)
+    WITHOUT_EFFECT.contains(&name) || ENVIRONMENTS.contains(&name) && PREPARES.contains(&second)
 }
 
-/// Words of `sleap-nn` that only show something.
+/// Commands of `sleap-nn` that only print something.
 fn shows(word: &str) -> bool {
     matches!(word, "--version" | "--help" | "-h" | "-v" | "doctor" | "diagnostic" | "system")
 }
@@ -469,7 +472,7 @@ fn shows(word: &str) -> bool {
 /// The arguments of a trainer, one after the other.
 struct Words<'a> {
     words: &'a [Word],
-    /// From where paths are seen.
+    /// The folder that paths start from.
     folder: &'a Folder,
     remarks: Vec<String>,
 }
@@ -492,7 +495,7 @@ impl Words<'_> {
         self.words.first().map(|word| word.text.as_str())
     }
 
-    /// A path of the package that no trainer takes for an option or an interpolation.
+    /// A path in the package that a trainer takes neither for an option nor for an interpolation.
     fn place(&self, text: &str) -> Result<Place, LineFault> {
         if text.starts_with('-') || text.contains("${") {
             return Err(LineFault::Unsafe(shortened(text)));
@@ -510,19 +513,19 @@ fn joined(words: &[Word]) -> String {
 }
 
 fn shortened(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(QUOTED_CHARS).collect()
+    Printable::line(text, QUOTED_CHARS).into()
 }
 
-/// Line `number` of `text`, counted from 1, with the lines that go on with it.
+/// Line `number` of `text`, counted from 1, with its continuation lines.
 fn quoted_line(text: &str, number: usize) -> String {
     let mut quoted = String::new();
     for line in text.lines().skip(number.saturating_sub(1)).take(8) {
-        let (part, goes_on) = match line.trim().strip_suffix('\\') {
+        let (part, continues) = match line.trim().strip_suffix('\\') {
             Some(part) => (part, true),
             None => (line.trim(), false),
         };
         quoted.push_str(part);
-        if !goes_on {
+        if !continues {
             break;
         }
     }

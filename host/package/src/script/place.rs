@@ -1,4 +1,4 @@
-//! Paths as scripts and configs write them, and where they are in the package.
+//! Paths in scripts and configs, and what they name in the package.
 
 use super::LineFault;
 use sleap_rtc_protocol::path::{PathError, RelPath};
@@ -8,29 +8,29 @@ use sleap_rtc_protocol::path::{PathError, RelPath};
 pub struct Place {
     /// As it is written.
     pub written: String,
-    /// Where it is in the package: as it is written, or by its bare name when the path is that of
-    /// another machine.
+    /// Its path in the package: as it is written, or only the file name if the path is one of another
+    /// machine.
     pub path: RelPath,
 }
 
 impl Place {
-    /// The same place without its folders: a package is flat where the exporting machine was not.
+    /// The file name alone. Exporting puts files of several folders into one.
     pub fn bare(&self) -> Option<RelPath> {
         RelPath::new(self.path.file_name()).ok().filter(|bare| *bare != self.path)
     }
 }
 
-/// A folder of the package; nothing stands for its top.
+/// A folder of the package. `None` is its top.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Folder(Option<RelPath>);
 
 impl Folder {
-    /// The folder of this path, where there is one.
+    /// The folder at this path.
     pub fn of(path: Option<RelPath>) -> Self {
         Self(path)
     }
 
-    /// The folder `text` as seen from this one.
+    /// The folder that `text` names, relative to this one.
     pub(super) fn enter(&self, text: &str) -> Result<Self, LineFault> {
         if is_foreign(text) {
             return Err(LineFault::Folder(text.chars().take(120).collect()));
@@ -42,7 +42,7 @@ impl Folder {
         }
     }
 
-    /// Where `text` is, as seen from this folder.
+    /// What `text` names, relative to this folder.
     pub fn place(&self, text: &str) -> Result<Place, PathError> {
         let name = |text: &str| text.rsplit(['/', '\\']).next().unwrap_or_default().to_owned();
         let trimmed = text.trim_end_matches(['/', '\\']);
@@ -50,7 +50,7 @@ impl Folder {
         Ok(Place { written: text.to_owned(), path: RelPath::new(path)? })
     }
 
-    /// Parts of `text` below this folder, from the package's top; `..` stays where it would leave.
+    /// The path of `text` from the top of the package. A `..` that leads out of it remains.
     fn join(&self, text: &str) -> String {
         let own = self.0.iter().flat_map(|folder| folder.as_str().split('/'));
         let mut parts: Vec<&str> = own.collect();
@@ -67,7 +67,7 @@ impl Folder {
     }
 }
 
-/// Whether `text` is a path of some machine rather than one of the package.
+/// Whether `text` is a path on some machine, not in the package.
 pub fn is_foreign(text: &str) -> bool {
     let drive = text.as_bytes().get(1) == Some(&b':')
         && text.starts_with(|c: char| c.is_ascii_alphabetic());
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_seen_from_a_folder_and_never_leave_the_package() {
+    fn paths_start_at_a_folder_and_never_leave_the_package() {
         let top = Folder::default();
         let sub = top.enter("./sub/").unwrap();
         for (folder, text, expected) in [

@@ -1,4 +1,4 @@
-//! Which trainer a command starts, and what stands before it.
+//! The trainer that a command starts, and the words before it.
 
 use super::LineFault;
 use super::shell::{Word, assignment};
@@ -6,24 +6,24 @@ use super::shell::{Word, assignment};
 /// What a command of a script starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Program {
-    /// `sleap-nn train` and its names.
+    /// `sleap-nn train`, under any of its names.
     Train,
     /// `sleap-train` of SLEAP up to 1.4.1.
     LegacyTrain,
-    /// `sleap-nn track`, `predict`, and their names.
+    /// `sleap-nn track` or `predict`, under any of their names.
     Track,
 }
 
 /// A trainer among the words of a command.
 pub(super) struct FoundProgram<'a> {
     pub(super) program: Program,
-    /// What stands before the trainer, if anything does.
+    /// The words before the trainer.
     pub(super) before: &'a [Word],
     pub(super) arguments: &'a [Word],
 }
 
-/// Programs that start another one, which the trainer is to be looked for behind. What they would
-/// change (an environment, a queue, a priority) is the worker's own business.
+/// Programs that start other programs, so that the trainer may follow them. What they set (an
+/// environment, a queue, a priority) is up to the worker.
 const STARTERS: [&str; 31] = [
     "apptainer",
     "caffeinate",
@@ -58,11 +58,11 @@ const STARTERS: [&str; 31] = [
     "xvfb-run",
 ];
 
-/// Options of those whose value could be taken for a trainer: names of environments, packages, jobs.
+/// Their options whose value could be mistaken for a trainer: names of environments, packages and jobs.
 const NAMING: [&str; 9] =
     ["--clone", "--from", "--job-name", "--name", "--prefix", "--with", "-J", "-n", "-p"];
 
-/// Looks for a trainer: the command's own program, or one behind programs that start others.
+/// Finds the trainer: the first word of the command, or one after a program that starts others.
 pub(super) fn find(words: &[Word]) -> Result<Option<FoundProgram<'_>>, LineFault> {
     let mut at = words.iter().take_while(|word| assignment(&word.text).is_some()).count();
     let Some(first) = words.get(at) else { return Ok(None) };
@@ -90,7 +90,7 @@ pub(super) fn find(words: &[Word]) -> Result<Option<FoundProgram<'_>>, LineFault
     Ok(None)
 }
 
-/// Which trainer these words start with, and how many of them say so.
+/// The trainer at the start of `words`, and how many words name it.
 fn trainer(words: &[Word]) -> Option<(Program, usize)> {
     let text = |index: usize| words.get(index).map(|word| word.text.as_str());
     match (base_name(text(0)?), text(1)) {
@@ -135,8 +135,8 @@ fn module(words: &[Word]) -> Option<(Program, usize)> {
     }
 }
 
-/// The program's name, without its folder, the ending that Windows wants, and the extras and
-/// versions that installers take (`sleap-nn[torch]`, `sleap-nn==0.3.5`, `sleap-nn@latest`).
+/// The program's name, without its folder, Windows' file extension, and the extras and versions that
+/// installers accept (`sleap-nn[torch]`, `sleap-nn==0.3.5`, `sleap-nn@latest`).
 pub(super) fn base_name(word: &str) -> &str {
     let name = word.rsplit(['/', '\\']).next().unwrap_or(word);
     let name = name.split(['[', '@', '=', '<', '>']).next().unwrap_or(name);

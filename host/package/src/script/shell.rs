@@ -1,15 +1,15 @@
-//! Splits a script into commands by the rules of shell words, without a shell.
+//! Splits a script into commands and words as a shell does, without a shell.
 //!
-//! What only a shell could work out (control flow, pipes, here-documents) is a fault. What a shell
-//! would put in the place of a word (`$(…)`, an unknown variable) stays as it is written, and the
-//! word says so: whoever needs that word refuses it.
+//! Control flow, pipes and here-documents are rejected. What only a shell could evaluate (`$(…)`, an
+//! unknown variable) remains as it is written, and the word is marked as opaque. A command that needs an
+//! opaque word is rejected.
 
 use super::{LineFault, ScriptError, ScriptFile, quoted_line};
 use std::collections::HashMap;
 use std::iter::Peekable;
 use std::str::CharIndices;
 
-/// Words with which a shell does something else than run one program after the other.
+/// Words with which a shell does more than run one program after the other.
 const CONTROL: [&str; 18] = [
     "!", "[[", "case", "coproc", "do", "done", "elif", "else", "esac", "fi", "for", "function",
     "if", "select", "then", "until", "while", "{",
@@ -18,24 +18,24 @@ const CONTROL: [&str; 18] = [
 /// One word of a command.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Word {
-    /// Quotes removed, known variables filled in.
+    /// Its text, without quotes and with the values of known variables.
     pub(super) text: String,
-    /// The part of it that only a shell could work out.
+    /// The part of it that only a shell could evaluate.
     pub(super) opaque: Option<String>,
 }
 
 /// One program that a script starts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Command {
-    /// Where it starts, counted from 1.
+    /// The line on which it starts, counted from 1.
     pub(super) line: usize,
-    /// At least one.
+    /// Its words, at least one.
     pub(super) words: Vec<Word>,
-    /// A file that its output goes to.
+    /// The file to which its output is redirected.
     pub(super) writes_to: Option<String>,
 }
 
-/// The commands of `text`, in order. Assignments without a command are kept in mind.
+/// The commands of `text`, in order. Assignments set variables for the commands after them.
 pub(super) fn commands(file: ScriptFile, text: &str) -> Result<Vec<Command>, ScriptError> {
     let mut lexer = Lexer { chars: text.char_indices().peekable(), ..Lexer::default() };
     match lexer.run(text) {
@@ -54,9 +54,9 @@ struct Lexer<'a> {
     variables: HashMap<String, Word>,
     commands: Vec<Command>,
     command: Command,
-    /// The word that is being read, if one is.
+    /// The word that is being read.
     word: Option<Word>,
-    /// The next word names the file that output goes to.
+    /// Whether the next word names the file to which output is redirected.
     redirected: bool,
 }
 
@@ -118,8 +118,8 @@ impl<'a> Lexer<'a> {
         self.chars.next_if(|(_, c)| wanted(*c)).map(|(_, c)| c)
     }
 
-    /// After a backslash: the line goes on, or the next character stands for itself. A backslash
-    /// before a letter belongs to a path of Windows far more often than a shell would drop it.
+    /// After a backslash: the line continues, or the next character is literal. A backslash before a letter
+    /// is kept, because it nearly always belongs to a Windows path.
     fn escape(&mut self) {
         self.next_if(|c| c == '\r');
         match self.next_if(|_| true) {
@@ -174,7 +174,7 @@ impl<'a> Lexer<'a> {
         Err(LineFault::Quotes)
     }
 
-    /// Something that a shell replaces, which starts at `at` of `text`.
+    /// Something that a shell expands, at `at` of `text`.
     fn expansion(
         &mut self,
         text: &'a str,
@@ -218,7 +218,7 @@ impl<'a> Lexer<'a> {
             word.opaque = word.opaque.take().or(value.opaque);
             return;
         }
-        // Without quotes the value of a variable is split again.
+        // Without quotes, the value of a variable is split into words.
         for c in value.text.chars() {
             match c.is_whitespace() {
                 true => self.end_word(),
@@ -230,13 +230,13 @@ impl<'a> Lexer<'a> {
     fn ampersand(&mut self) -> Result<(), LineFault> {
         match self.next_if(|c| c == '&' || c == '>') {
             Some('>') => self.output(),
-            // A command in the background is waited for all the same.
+            // A job waits for commands in the background, too.
             _ => self.end_command()?,
         }
         Ok(())
     }
 
-    /// Only `| tee FILE` is followed: the job's log has what is printed.
+    /// Ignores `| tee FILE`, because the job's log has the output. Rejects all other pipes.
     fn pipe(&mut self) -> Result<(), LineFault> {
         if self.next_if(|c| c == '|').is_some() {
             return Err(LineFault::Control("||".into()));
@@ -268,7 +268,7 @@ impl<'a> Lexer<'a> {
     }
 
     fn output(&mut self) {
-        // `2>` is no word of its own.
+        // `2>` is not a word.
         if self.word.as_ref().is_some_and(|word| word.text.chars().all(|c| c.is_ascii_digit())) {
             self.word = None;
         }
@@ -316,7 +316,7 @@ impl<'a> Lexer<'a> {
     }
 }
 
-/// `NAME=value`, as it stands before a command.
+/// Splits an assignment, `NAME=value`.
 pub(super) fn assignment(word: &str) -> Option<(&str, &str)> {
     let (name, value) = word.split_once('=')?;
     let starts = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
@@ -324,7 +324,7 @@ pub(super) fn assignment(word: &str) -> Option<(&str, &str)> {
     (starts && plain).then_some((name, value))
 }
 
-/// How long `$(…)` at the start of `text` is.
+/// The length of `$(…)` at the start of `text`.
 fn closing(text: &str) -> Option<usize> {
     let mut open = 0_usize;
     for (at, c) in text.char_indices() {

@@ -137,14 +137,14 @@ fn several_commands_in_a_line_are_as_many_runs() {
 }
 
 #[test]
-fn what_is_passed_over_is_said() {
+fn ignored_commands_are_reported() {
     let text = "echo hello\nsrun --gpus 1 sleap-nn train a.yaml > log.txt\n";
     assert_eq!(
         parse(ScriptFile::Train, text).unwrap().remarks,
         [
-            "train-script.sh, line 1: `echo hello` is passed over",
-            "train-script.sh, line 2: `srun --gpus 1` is passed over",
-            "train-script.sh, line 2: what is printed is in the job's log, not in log.txt",
+            "train-script.sh, line 1: `echo hello` is ignored",
+            "train-script.sh, line 2: `srun --gpus 1` is ignored",
+            "train-script.sh, line 2: the output goes to the job's log, not to log.txt",
         ]
     );
 }

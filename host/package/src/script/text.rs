@@ -1,8 +1,8 @@
-//! The bytes of a script as text, in the encodings that editors write.
+//! Decodes scripts, in the encodings that editors write.
 
-/// Decodes a script: UTF-8, or UTF-16 with a byte order mark as Windows' editors write it.
+/// Decodes a script: UTF-8, or UTF-16 with a byte order mark, as editors on Windows write it.
 ///
-/// `None` for UTF-16 that is cut short or holds half characters.
+/// `None` for UTF-16 that is cut short or contains half characters.
 pub fn decode(bytes: &[u8]) -> Option<String> {
     match bytes {
         [0xFF, 0xFE, rest @ ..] => utf16(rest, u16::from_le_bytes),

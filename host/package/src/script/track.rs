@@ -1,6 +1,6 @@
 //! The arguments of an inference command, in every dialect.
 
-use super::options::{self, Kind};
+use super::options::{self, OptionKind};
 use super::{LineFault, Model, Run, Track, TrackOption, Words, is_foreign};
 use sleap_rtc_protocol::path::RelPath;
 
@@ -19,14 +19,14 @@ pub(super) fn parse(words: &mut Words<'_>) -> Result<Run, LineFault> {
             continue;
         }
         let (name, kind) = match options::find(option) {
-            Some((name, kind)) if kind != Kind::Refused => (name, kind),
+            Some((name, kind)) if kind != OptionKind::Refused => (name, kind),
             _ => return Err(LineFault::Option(option.to_owned())),
         };
-        if kind == Kind::Flag {
+        if kind == OptionKind::Flag {
             if let Some(value) = inline {
                 return Err(LineFault::Value { option: name.to_owned(), value });
             }
-            // Progress is asked for in any case.
+            // Jobs always ask for progress.
             if name != "--gui" {
                 options.push(TrackOption { name, value: None });
             }
@@ -58,15 +58,15 @@ pub(super) fn parse(words: &mut Words<'_>) -> Result<Run, LineFault> {
     Ok(Run::Track(Track { data, mounted: None, models, output, options }))
 }
 
-/// Files of the package are named from its top.
-fn option_value(words: &Words<'_>, kind: Kind, value: String) -> Result<String, LineFault> {
+/// The value of an option. Paths of files in the package start at its top.
+fn option_value(words: &Words<'_>, kind: OptionKind, value: String) -> Result<String, LineFault> {
     match kind {
-        Kind::File if !is_foreign(&value) => Ok(words.place(&value)?.path.into()),
+        OptionKind::File if !is_foreign(&value) => Ok(words.place(&value)?.path.into()),
         _ => Ok(value),
     }
 }
 
-/// sleap-nn takes one range or one list of frames, no mixture: a mixture becomes a list.
+/// Converts a mixture of ranges and frames to a list, because sleap-nn takes only one range or one list.
 fn spell_out_frames(options: &mut [TrackOption]) -> Result<(), LineFault> {
     for option in options.iter_mut().filter(|option| option.name == options::FRAMES) {
         let written = option.value.clone().unwrap_or_default();
@@ -77,16 +77,15 @@ fn spell_out_frames(options: &mut [TrackOption]) -> Result<(), LineFault> {
     Ok(())
 }
 
-/// Numbers of frames: ranges, first and last included, in the order in which they were written.
+/// Frame numbers: inclusive ranges, in the order in which they were written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frames(Vec<(u64, u64)>);
 
-/// The most frames that a mixture of ranges and numbers may be spelled out to, which keeps the
-/// trainer's command line below what systems allow.
+/// The longest list of frames. Keeps the trainer's command line below the limits of systems.
 const MAX_LISTED: u64 = 10_000;
 
 impl Frames {
-    /// Exactly these.
+    /// These frames.
     pub fn these(frames: impl IntoIterator<Item = u64>) -> Self {
         let mut ranges: Vec<(u64, u64)> = Vec::new();
         for frame in frames {
@@ -98,17 +97,17 @@ impl Frames {
         Self(ranges)
     }
 
-    /// Whether this frame is one of them.
+    /// Whether this frame is included.
     pub fn contains(&self, frame: u64) -> bool {
         self.0.iter().any(|(first, last)| (*first..=*last).contains(&frame))
     }
 
-    /// The smallest of them.
+    /// The smallest frame number.
     pub fn first(&self) -> u64 {
         self.0.iter().map(|(first, _)| *first).min().unwrap_or(0)
     }
 
-    /// How many they are.
+    /// The number of frames.
     pub fn count(&self) -> u64 {
         self.0.iter().fold(0, |sum, (first, last)| sum.saturating_add(last - first + 1))
     }
@@ -134,7 +133,7 @@ impl std::str::FromStr for Frames {
 }
 
 impl std::fmt::Display for Frames {
-    /// As sleap-nn takes it.
+    /// In the form that sleap-nn reads.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if let [(first, last)] = self.0[..]
             && first < last

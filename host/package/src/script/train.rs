@@ -3,14 +3,13 @@
 use super::{LineFault, Run, Setting, Train, TrainLegacy, Value, Words};
 use sleap_rtc_protocol::path::RelPath;
 
-/// The model's name.
+/// The setting with the name of the model.
 pub const RUN_NAME: &str = "trainer_config.run_name";
 
-/// Options of `sleap-train` (SLEAP up to 1.4.1) with a value that change only where and how its
-/// progress is shown.
-const LEGACY_OURS: &[&str] = &["--controller_port", "--gpu", "--publish_port"];
+/// Options of `sleap-train` (SLEAP up to 1.4.1) that take a value and affect only how progress is shown.
+const LEGACY_PROGRESS_OPTIONS: &[&str] = &["--controller_port", "--gpu", "--publish_port"];
 /// The same, without a value.
-const LEGACY_OURS_FLAGS: &[&str] = &["--first-gpu", "--last-gpu", "--tensorboard", "--zmq"];
+const LEGACY_PROGRESS_FLAGS: &[&str] = &["--first-gpu", "--last-gpu", "--tensorboard", "--zmq"];
 
 pub(super) fn parse(words: &mut Words<'_>) -> Result<Run, LineFault> {
     let (mut name, mut folder, mut settings) = (None, None, Vec::new());
@@ -46,7 +45,7 @@ pub(super) fn parse(words: &mut Words<'_>) -> Result<Run, LineFault> {
     Ok(Run::Train(run))
 }
 
-/// SLEAP 1.5.0 left the folder empty, so a setting stands where the folder should.
+/// The value of an option. SLEAP 1.5.0 left the folder empty, so that a setting may follow instead.
 fn value(words: &mut Words<'_>, inline: Option<String>) -> Result<Option<String>, LineFault> {
     match inline {
         Some(value) => Ok(Some(value)),
@@ -80,7 +79,7 @@ fn apply(run: &mut Train, setting: &str) -> Result<(), LineFault> {
     }
     let (key, value) = setting.split_once('=').unwrap_or((setting, ""));
     let key = checked(key.trim_start_matches('+'))?;
-    // SLEAP 1.5.0 again: the settings after this one are glued to it.
+    // SLEAP 1.5.0 wrote the next settings without a space in between.
     let glued =
         if value.starts_with(['"', '\'', '[', '{']) { None } else { value.find("trainer_config.") };
     let (value, rest) = value.split_at(glued.unwrap_or(value.len()));
@@ -98,7 +97,7 @@ fn apply(run: &mut Train, setting: &str) -> Result<(), LineFault> {
     }
 }
 
-/// The dotted name of a setting. Those of Hydra itself say where it writes.
+/// Checks the dotted name of a setting. Hydra's own settings are refused, since they say where it writes.
 fn checked(key: &str) -> Result<String, LineFault> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     let own = key == "hydra" || key.starts_with("hydra.");
@@ -109,13 +108,13 @@ fn checked(key: &str) -> Result<String, LineFault> {
 }
 
 impl Train {
-    /// The folder below `models/` that this run asks for: without a name, the config's own name
-    /// could be anything, so the config file's is taken.
+    /// The name of the folder below `models/` that this run asks for: the run's name, or else that of the
+    /// config file.
     pub fn folder_name(&self) -> &str {
         self.run_name.as_deref().unwrap_or_else(|| super::stem(&self.config))
     }
 
-    /// Sets `key`, whatever it was before.
+    /// Sets `key` to `value`.
     pub fn set(&mut self, key: impl Into<String>, value: Value) {
         let key = key.into();
         self.settings.retain(|earlier| earlier.key != key);
@@ -128,7 +127,7 @@ fn unquote(value: &str) -> &str {
     inner('"').or_else(|| inner('\'')).unwrap_or(value)
 }
 
-/// One plain name; nothing for the words that mean "none".
+/// One plain name, or `None` for the words that mean "none".
 fn run_name(value: &str) -> Result<Option<String>, LineFault> {
     if matches!(value, "" | "null" | "None") {
         return Ok(None);
@@ -146,8 +145,8 @@ pub fn plain_name(text: &str) -> Option<String> {
 }
 
 impl Value {
-    /// Reads a value in Hydra's grammar. What would not be one as it stands counts as text, as those
-    /// who wrote it meant it: SLEAP 1.6.0 wrote `a.n=12` without quotes.
+    /// Reads a value in Hydra's grammar. Everything else counts as text, which is what it was meant as:
+    /// SLEAP 1.6.0 wrote `a.n=12` without quotes.
     pub fn parse(text: &str) -> Self {
         let quoted = |q: char| {
             let inner = text.strip_prefix(q).and_then(|rest| rest.strip_suffix(q));
@@ -172,7 +171,7 @@ impl Value {
         Self::Bare(format!("[{}]", texts.iter().map(quoted).collect::<Vec<_>>().join(",")))
     }
 
-    /// The texts in it, where it is one or a list of them.
+    /// Its text, or its texts if it is a list.
     pub fn texts(&self) -> Vec<String> {
         match self {
             Self::Text(text) => vec![text.clone()],
@@ -187,7 +186,7 @@ impl Value {
     }
 }
 
-/// Numbers and the words of YAML keep their type only without quotes.
+/// Whether it is a number or a YAML keyword, which keep their type only without quotes.
 fn is_bare(value: &str) -> bool {
     let word = matches!(value, "true" | "false" | "True" | "False" | "null" | "None");
     word || (value.parse::<f64>().is_ok() && !value.contains(['n', 'N']))
@@ -214,13 +213,13 @@ pub(super) fn parse_legacy(words: &mut Words<'_>) -> Result<Run, LineFault> {
     let mut places = Vec::new();
     while let Some(word) = words.next()? {
         let option = word.split('=').next().unwrap_or(&word);
-        if LEGACY_OURS.contains(&option) {
-            words.remark(format!("{option} is the worker's own"));
+        if LEGACY_PROGRESS_OPTIONS.contains(&option) {
+            words.remark(format!("{option} is ignored: the worker sets it"));
             if !word.contains('=') {
                 words.next()?;
             }
-        } else if LEGACY_OURS_FLAGS.contains(&option) {
-            words.remark(format!("{option} is left out"));
+        } else if LEGACY_PROGRESS_FLAGS.contains(&option) {
+            words.remark(format!("{option} is ignored"));
         } else if word.starts_with('-') {
             return Err(LineFault::Option(option.to_owned()));
         } else {
@@ -253,8 +252,8 @@ pub(super) fn parse_legacy(words: &mut Words<'_>) -> Result<Run, LineFault> {
 /// A config and its labels, as `jobs.yaml` of an export names them.
 pub type ListedJob = (String, String);
 
-/// SLEAP 1.4.1 wrote names without quotes: there the labels are the rest of the line, and get quotes,
-/// whatever they look like if they are `listed`.
+/// Quotes the labels where SLEAP 1.4.1 wrote a name without quotes. They are the rest of the line, whatever
+/// they look like if they are `listed`.
 pub(super) fn quote_legacy_names(text: &str, listed: &[ListedJob]) -> String {
     let quoted = |line: &str| {
         let (config, labels) = listed_legacy(line, listed).or_else(|| unquoted_legacy(line))?;
@@ -264,7 +263,7 @@ pub(super) fn quote_legacy_names(text: &str, listed: &[ListedJob]) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Config and labels of a line that consists of listed names.
+/// The config and the labels of a line that consists of listed names.
 fn listed_legacy<'a>(line: &'a str, listed: &[ListedJob]) -> Option<(String, &'a str)> {
     let rest = line.trim().strip_prefix("sleap-train ")?.trim_start();
     listed.iter().find_map(|(config, labels)| {
@@ -273,7 +272,7 @@ fn listed_legacy<'a>(line: &'a str, listed: &[ListedJob]) -> Option<(String, &'a
     })
 }
 
-/// Config and labels of a line whose labels a shell would take apart.
+/// The config and the labels of a line whose labels a shell would split.
 fn unquoted_legacy(line: &str) -> Option<(String, &str)> {
     let rest = line.trim().strip_prefix("sleap-train ")?.trim_start();
     let (config, labels) = rest.split_once(".json ")?;

@@ -238,7 +238,7 @@ mod tests {
             ("SSH-2.0-OpenSSH\r\n", "HTTP request failed"),
         ] {
             let error = through(answer).await.0.map(drop).unwrap_err();
-            let text = crate::with_causes(&error);
+            let text = sleap_rtc_base::error::WithCauses(&error).to_string();
             assert!(text.contains("(HTTPS_PROXY)") && text.contains(said), "{text}");
             assert!(!text.contains("secret"), "{text}");
         }

@@ -5,9 +5,10 @@ use super::relay::Relay;
 use super::roster::Change;
 use super::websocket::Connection;
 use super::{HttpApi, Identity, SignalingError, SignalingEvent};
-use crate::{PING_EVERY, SILENCE_LIMIT, WRITE_DEADLINE, with_causes};
+use crate::{PING_EVERY, SILENCE_LIMIT, WRITE_DEADLINE};
 use futures_util::{SinkExt, StreamExt};
 use sleap_rtc_base::backoff::Backoff;
+use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::signaling::{
     CLOSE_REPLACED, ClientMessage, Filters, IceServers, MetadataPatch, PeerInfo, PeersChanged,
@@ -324,8 +325,7 @@ impl Task {
                     return Some(connection);
                 }
                 Err(error) => {
-                    let error = with_causes(&error);
-                    tracing::warn!(error, "cannot register again yet");
+                    tracing::warn!(error = %WithCauses(&error), "cannot register again yet");
                 }
             }
         }

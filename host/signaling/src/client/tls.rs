@@ -13,6 +13,7 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore,
     SignatureScheme,
 };
+use sleap_rtc_protocol::text::Printable;
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -229,9 +230,9 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
     v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }
 
-/// A certificate's own words: short, and printable.
+/// What a certificate says about itself.
 fn one_line(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(200).collect()
+    Printable::line(text, 200).into()
 }
 
 fn date(time_s: i64) -> String {

@@ -6,9 +6,11 @@
 
 use super::Limits;
 use hyper::header::HeaderMap;
+use parking_lot::{Mutex, MutexGuard};
+use sleap_rtc_base::rate_limit::RateLimit;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Wrong tokens that are answered at once.
@@ -21,45 +23,32 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const WINDOW: Duration = Duration::from_secs(3600);
 /// The time in which the log mentions an address that asks for accounts once.
 const LOG_WINDOW: Duration = Duration::from_secs(3600);
-/// UsageByAddress that are kept before those without an open socket are dropped.
+/// Addresses that are kept before those without an open socket are dropped.
 const MAX_ADDRESSES: usize = 64 * 1024;
-
-/// The time at which an address will have paid for what it used: each charge moves it forward, and the
-/// clock catches up.
-#[derive(Debug, Clone, Copy)]
-struct Meter(Instant);
-
-impl Meter {
-    /// The meter after a charge of `cost`, and how far ahead of `now` it is then.
-    fn after(self, cost: Duration, now: Instant) -> (Self, Duration) {
-        let even = self.0.max(now) + cost;
-        (Self(even), even - now)
-    }
-}
 
 #[derive(Debug)]
 struct Usage {
     sockets: usize,
-    rooms: Meter,
-    sign_ins: Meter,
-    failures: Meter,
-    accounts_logged: Meter,
+    rooms: RateLimit,
+    sign_ins: RateLimit,
+    failures: RateLimit,
+    accounts_logged: RateLimit,
 }
 
 impl Usage {
     fn new(now: Instant) -> Self {
         Self {
             sockets: 0,
-            rooms: Meter(now),
-            sign_ins: Meter(now),
-            failures: Meter(now),
-            accounts_logged: Meter(now),
+            rooms: RateLimit::new(now),
+            sign_ins: RateLimit::new(now),
+            failures: RateLimit::new(now),
+            accounts_logged: RateLimit::new(now),
         }
     }
 
     fn is_even(&self, now: Instant) -> bool {
-        let meters = [self.rooms, self.sign_ins, self.failures, self.accounts_logged];
-        self.sockets == 0 && meters.iter().all(|meter| meter.0 <= now)
+        let limits = [self.rooms, self.sign_ins, self.failures, self.accounts_logged];
+        self.sockets == 0 && limits.iter().all(|limit| limit.is_even(now))
     }
 }
 
@@ -92,8 +81,7 @@ impl Addresses {
     }
 
     fn usage(&self) -> MutexGuard<'_, UsageByAddress> {
-        // Each change is complete before the next can panic.
-        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
+        self.usage.lock()
     }
 
     fn with<T>(&self, address: IpAddr, now: Instant, work: impl FnOnce(&mut Usage) -> T) -> T {
@@ -133,28 +121,18 @@ impl Addresses {
         address: IpAddr,
         now: Instant,
         cost: Duration,
-        meter: impl FnOnce(&mut Usage) -> &mut Meter,
+        limit: impl FnOnce(&mut Usage) -> &mut RateLimit,
     ) -> bool {
         address.is_loopback()
             || self.with(address, now, |account| {
-                let meter = meter(account);
-                let (after, ahead) = meter.after(cost, now);
-                let fits = ahead <= WINDOW;
-                if fits {
-                    *meter = after;
-                }
-                fits
+                limit(account).try_charge(cost, WINDOW, now).is_some()
             })
     }
 
     /// Whether the log should mention that this address asked for accounts: once in a while.
     pub(super) fn should_log_accounts(&self, address: IpAddr, now: Instant) -> bool {
         self.with(address, now, |account| {
-            let first = account.accounts_logged.0 <= now;
-            if first {
-                account.accounts_logged = Meter(now + LOG_WINDOW);
-            }
-            first
+            account.accounts_logged.try_charge(LOG_WINDOW, LOG_WINDOW, now).is_some()
         })
     }
 
@@ -162,13 +140,9 @@ impl Addresses {
     /// gets none. A right token never waits.
     pub(super) fn failed(&self, address: IpAddr, now: Instant) -> Option<Duration> {
         self.with(address, now, |account| {
-            let (meter, ahead) = account.failures.after(PER_FAILURE, now);
-            let wait = ahead.saturating_sub(PER_FAILURE * FREE_FAILURES);
-            if wait > LONGEST_WAIT {
-                return None;
-            }
-            account.failures = meter;
-            Some(wait)
+            let free = PER_FAILURE * FREE_FAILURES;
+            let debt = account.failures.try_charge(PER_FAILURE, LONGEST_WAIT + free, now)?;
+            Some(debt.saturating_sub(free))
         })
     }
 }

@@ -5,10 +5,10 @@ use crate::filter::FilterError;
 use crate::identity::IdentityError;
 use crate::rooms::RoomError;
 use crate::store::StoreError;
-use crate::with_causes;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
+use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::signaling::MAX_FRAME_BYTES;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -274,7 +274,7 @@ impl From<IdentityError> for FrameError {
 
 impl From<StoreError> for FrameError {
     fn from(error: StoreError) -> Self {
-        tracing::error!(error = with_causes(&error), "a frame could not be handled");
+        tracing::error!(error = %WithCauses(&error), "a frame could not be handled");
         Self::new(Code::Internal, "the server cannot use its state file; try again later")
     }
 }

@@ -5,8 +5,8 @@ use crate::server::addresses::{OpenSocket, behind_proxy};
 use crate::server::link::CloseReason;
 use crate::server::relay::Whose;
 use crate::server::{Server, Share, metrics, relay, socket};
-use crate::store::{StoreError, hex};
-use crate::{unix_time_s, websocket_config};
+use crate::store::StoreError;
+use crate::websocket_config;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Body as HttpBody;
@@ -16,6 +16,8 @@ use hyper_util::rt::TokioIo;
 use iroh_relay::http::{RELAY_PATH, RELAY_PROBE_PATH};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use sleap_rtc_base::clock::now_s;
+use sleap_rtc_base::random;
 use sleap_rtc_protocol::ids::{IdToken, PeerId, RoomId};
 use std::error::Error;
 use std::net::IpAddr;
@@ -236,7 +238,7 @@ async fn caller<B: Readable>(
 ) -> Result<(PeerId, Body), Refusal> {
     let (bearer, body) = credentials(request).await?;
     let token = bearer.ok_or(Refusal::NoToken)?;
-    Ok((server.signer.verify(&token, unix_time_s())?, body))
+    Ok((server.signer.verify(&token, now_s())?, body))
 }
 
 /// Signs in: a new identity, or a fresh token for the one that `token` proves, even an expired one.
@@ -246,10 +248,10 @@ fn sign_in(server: &Server, token: Option<IdToken>, address: IpAddr) -> Result<V
         None if !server.addresses.may_sign_in(address, Instant::now()) => {
             return Err(Refusal::TooManySignIns);
         }
-        None => PeerId::new(format!("peer-{}", hex(&rand::random::<[u8; 8]>())))
+        None => PeerId::new(format!("peer-{}", random::hex::<8>()))
             .map_err(|_| IdentityError::Invalid)?,
     };
-    let token = server.signer.sign(&peer, unix_time_s())?;
+    let token = server.signer.sign(&peer, now_s())?;
     Ok(json!({"id_token": token, "username": peer}))
 }
 
@@ -257,7 +259,7 @@ async fn create_room(server: &Server, caller: PeerId, address: IpAddr) -> Result
     if !server.addresses.may_make_room(address, Instant::now()) {
         return Err(Refusal::TooManyRooms);
     }
-    let room = server.store.create_room(caller.clone(), unix_time_s()).await?;
+    let room = server.store.create_room(caller.clone(), now_s()).await?;
     tracing::info!(peer = %caller, room = %room.room_id, "room created");
     Ok(json!({"room_id": room.room_id, "token": room.token}))
 }

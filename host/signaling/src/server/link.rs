@@ -4,9 +4,10 @@
 use super::Limits;
 use crate::rooms::{ListChange, Listener};
 use crate::server::pending_changes::PendingChanges;
+use parking_lot::{Mutex, MutexGuard};
 use sleap_rtc_protocol::ids::PeerId;
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
@@ -48,7 +49,7 @@ struct Shared {
 impl Shared {
     /// Locked for moments only, and never across an `await`.
     fn outbox(&self) -> MutexGuard<'_, Outbox> {
-        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+        self.outbox.lock()
     }
 }
 

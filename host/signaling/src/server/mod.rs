@@ -27,7 +27,6 @@ use crate::ice::IceOffer;
 use crate::identity::Signer;
 use crate::rooms::{ConnectionId, Rooms};
 use crate::store::{Store, StoreError};
-use crate::{unix_time_s, with_causes};
 use addresses::{Addresses, OpenSocket};
 pub use descriptors::raise_descriptor_limit;
 use hyper::server::conn::http1;
@@ -37,10 +36,13 @@ pub use limits::Limits;
 use link::Link;
 pub use listen::{ListenError, listen};
 use metrics::Counters;
+use parking_lot::{Mutex, MutexGuard};
 use relay::{AddressDiscovery, Relays};
+use sleap_rtc_base::clock::now_s;
+use sleap_rtc_base::error::WithCauses;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use strangers::{Stranger, Strangers};
 pub use tls::{Tls, TlsError, TlsFiles};
@@ -154,8 +156,7 @@ impl Server {
 
     /// The registry. It is locked briefly, and never across an `await`.
     fn rooms(&self) -> MutexGuard<'_, Rooms<Link>> {
-        // Each change of the registry is complete before the next can panic.
-        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+        self.rooms.lock()
     }
 
     fn open_sockets(&self) -> usize {
@@ -181,7 +182,7 @@ pub async fn run(
     if listeners.is_empty() {
         return Err(ServerError::NoListener);
     }
-    store.purge(unix_time_s()).await?;
+    store.purge(now_s()).await?;
     let discovery = match &options.tls {
         Some(tls) if options.relay => AddressDiscovery::start(&addresses(&listeners), tls).await,
         _ => None,
@@ -331,7 +332,7 @@ where
 async fn sweep(server: Arc<Server>) {
     loop {
         tokio::time::sleep(SWEEP_EVERY).await;
-        let now_s = unix_time_s();
+        let now_s = now_s();
         let occupied = server.rooms().with_workers();
         let swept = match server.store.extend(occupied, now_s).await {
             Ok(()) => server.store.purge(now_s).await,
@@ -340,8 +341,7 @@ async fn sweep(server: Arc<Server>) {
         match swept {
             Ok(expired) => tracing::info!(expired, "expired rooms deleted"),
             Err(error) => {
-                let error = with_causes(&error);
-                tracing::error!(error, "cannot update the expiry of rooms");
+                tracing::error!(error = %WithCauses(&error), "cannot update the expiry of rooms");
             }
         }
     }

@@ -7,10 +7,10 @@ use crate::server::Server;
 use crate::server::frame::{Code, FrameError, Head, Kind, check_depth, parse};
 use crate::server::link::{CloseReason, Link};
 use crate::server::relay::{self, Whose};
-use crate::unix_time_s;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::json;
+use sleap_rtc_base::clock::now_s;
 use sleap_rtc_protocol::ids::{PeerId, RoomCredentials, RoomId};
 use sleap_rtc_protocol::signaling::{
     Filters, MAX_FRAME_BYTES, MetadataPatch, Register, RelayOffer, Role, ServerMessage,
@@ -188,7 +188,7 @@ impl Session {
     async fn register(&mut self, text: &str) -> Result<String, FrameError> {
         let registration = parse(text).map_err(|error| self.explained(text, error))?;
         let Register { peer_id, room_id, token, id_token, role, metadata } = registration;
-        let now_s = unix_time_s();
+        let now_s = now_s();
         if self.server.signer.verify(&id_token, now_s)? != peer_id {
             return Err(FrameError::new(
                 Code::IdentityRefused,
@@ -305,7 +305,7 @@ impl Session {
     }
 
     fn ice_servers(&self, peer: &PeerId) -> Result<String, FrameError> {
-        let handed_out = hand_out(&self.server.options.ice, peer, unix_time_s());
+        let handed_out = hand_out(&self.server.options.ice, peer, now_s());
         encode(&ServerMessage::IceServers(handed_out))
     }
 
@@ -358,7 +358,7 @@ impl Session {
     }
 
     async fn extend_room(&self, room: RoomId) -> Result<(), FrameError> {
-        Ok(self.server.store.extend(BTreeSet::from([room]), unix_time_s()).await?)
+        Ok(self.server.store.extend(BTreeSet::from([room]), now_s()).await?)
     }
 }
 

@@ -1,10 +1,10 @@
 //! One WebSocket: reads frames, delivers what others send, pings, and ends with a close code.
 
-use crate::server::Server;
 use crate::server::link::{CloseReason, Inbox, Outgoing, link};
-use crate::server::rate_limit::RateLimit;
+use crate::server::rate_limit::FrameLimit;
 use crate::server::session::Session;
 use crate::server::strangers::Stranger;
+use crate::server::{Limits, Server};
 use crate::{PING_EVERY, SILENCE_LIMIT, WRITE_DEADLINE};
 use futures_util::{SinkExt, StreamExt};
 use sleap_rtc_protocol::signaling::{CLOSE_DELETED, CLOSE_REPLACED};
@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
@@ -48,8 +48,10 @@ pub(super) async fn serve<S>(
     let shutdown = server.shutdown.clone();
     let (link, mut inbox) = link();
     let mut session = Session::new(Arc::clone(&server), link, address);
+    let limits = &server.options.limits;
+    let conversation = Conversation::new(&mut ws, &mut session, &mut inbox, limits, stranger);
     let end = tokio::select! {
-        end = converse(&mut ws, &mut session, &mut inbox, &server, stranger) => end,
+        end = conversation.run() => end,
         () = shutdown.cancelled() => End::Close(CloseCode::Restart, "the server restarts"),
     };
     session.end().await;
@@ -62,71 +64,97 @@ pub(super) async fn serve<S>(
     }
 }
 
-async fn converse<S>(
-    ws: &mut WebSocketStream<S>,
-    session: &mut Session,
-    inbox: &mut Inbox,
-    server: &Server,
-    stranger: &Stranger,
-) -> End
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let limits = &server.options.limits;
-    let opened = Instant::now();
-    let mut heard = opened;
-    let mut rate_limit = RateLimit::new(limits, opened);
-    let mut ping = interval(PING_EVERY);
-    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let outgoing = tokio::select! {
-            outgoing = inbox.next() => match outgoing {
-                Outgoing::Deliver(frame) => Some(Message::Text(frame)),
-                Outgoing::Close(why) => return closing(why),
-            },
-            _ = ping.tick() => {
-                if heard.elapsed() > SILENCE_LIMIT {
-                    return End::Gone;
-                }
-                Some(Message::Ping(Bytes::new()))
-            },
-            () = tokio::time::sleep_until((opened + limits.register_within).into()),
-                if !session.is_registered() =>
-            {
-                return End::Close(CloseCode::Policy, "nobody registered on this socket");
-            },
-            // Without a closing handshake: another connection waits for the socket.
-            () = stranger.evicted(), if !session.is_registered() => return End::Gone,
-            incoming = ws.next() => {
-                heard = Instant::now();
-                let incoming = match incoming {
-                    Some(Ok(message)) => message,
-                    Some(Err(Error::Capacity(_))) => {
-                        return End::Close(CloseCode::Size, "the frame is too long");
-                    }
-                    Some(Err(_)) | None => return End::Gone,
-                };
-                let wait = rate_limit.spend(incoming.len(), limits, heard);
-                let answer = react(session, incoming).await;
-                if session.is_registered() {
-                    stranger.becomes_a_peer();
-                }
-                tokio::time::sleep(wait).await;
-                answer.map(Message::text)
-            },
-        };
-        if let Some(message) = outgoing {
-            let written = tokio::select! {
-                // A peer that does not read is closed while a write to it waits.
-                why = inbox.close_requested() => return closing(why),
-                written = timeout(WRITE_DEADLINE, send(ws, message)) => written,
+/// A WebSocket at work.
+struct Conversation<'a, S> {
+    ws: &'a mut WebSocketStream<S>,
+    session: &'a mut Session,
+    inbox: &'a mut Inbox,
+    limits: &'a Limits,
+    stranger: &'a Stranger,
+    opened: Instant,
+    heard: Instant,
+    frame_limit: FrameLimit,
+    ping: Interval,
+}
+
+impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
+    fn new(
+        ws: &'a mut WebSocketStream<S>,
+        session: &'a mut Session,
+        inbox: &'a mut Inbox,
+        limits: &'a Limits,
+        stranger: &'a Stranger,
+    ) -> Self {
+        let opened = Instant::now();
+        let mut ping = interval(PING_EVERY);
+        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let frame_limit = FrameLimit::new(opened);
+        Self { ws, session, inbox, limits, stranger, opened, heard: opened, frame_limit, ping }
+    }
+
+    async fn run(mut self) -> End {
+        loop {
+            let sent = match self.next_message().await {
+                Ok(Some(message)) => self.write(message).await,
+                Ok(None) => Ok(()),
+                Err(end) => Err(end),
             };
-            if !matches!(written, Ok(Ok(()))) {
-                return End::Gone;
+            if let Err(end) = sent {
+                return end;
+            }
+            if let Some(why) = self.session.is_over() {
+                return End::Close(CloseCode::Policy, why);
             }
         }
-        if let Some(why) = session.is_over() {
-            return End::Close(CloseCode::Policy, why);
+    }
+
+    /// Waits for what happens next. Returns what must be sent because of it.
+    async fn next_message(&mut self) -> Result<Option<Message>, End> {
+        let is_registered = self.session.is_registered();
+        tokio::select! {
+            outgoing = self.inbox.next() => match outgoing {
+                Outgoing::Deliver(frame) => Ok(Some(Message::Text(frame))),
+                Outgoing::Close(why) => Err(closing(why)),
+            },
+            _ = self.ping.tick() => match self.heard.elapsed() > SILENCE_LIMIT {
+                true => Err(End::Gone),
+                false => Ok(Some(Message::Ping(Bytes::new()))),
+            },
+            () = sleep_until((self.opened + self.limits.register_within).into()), if !is_registered => {
+                Err(End::Close(CloseCode::Policy, "nobody registered on this socket"))
+            }
+            // Without a closing handshake: another connection waits for the socket.
+            () = self.stranger.evicted(), if !is_registered => Err(End::Gone),
+            incoming = self.ws.next() => match incoming {
+                Some(Ok(message)) => Ok(self.receive(message).await),
+                Some(Err(Error::Capacity(_))) => {
+                    Err(End::Close(CloseCode::Size, "the frame is too long"))
+                }
+                Some(Err(_)) | None => Err(End::Gone),
+            },
+        }
+    }
+
+    /// Handles a message of the peer. Returns the answer.
+    async fn receive(&mut self, message: Message) -> Option<Message> {
+        self.heard = Instant::now();
+        let wait = self.frame_limit.spend(message.len(), self.limits, self.heard);
+        let answer = react(self.session, message).await;
+        if self.session.is_registered() {
+            self.stranger.becomes_a_peer();
+        }
+        sleep(wait).await;
+        answer.map(Message::text)
+    }
+
+    async fn write(&mut self, message: Message) -> Result<(), End> {
+        tokio::select! {
+            // A peer that does not read is closed while a write to it waits.
+            why = self.inbox.close_requested() => Err(closing(why)),
+            written = timeout(WRITE_DEADLINE, send(self.ws, message)) => match written {
+                Ok(Ok(())) => Ok(()),
+                _ => Err(End::Gone),
+            },
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Connections on which nobody has registered yet. When all sockets are taken, the oldest of them
 //! makes room for a new one: silence does not keep anybody else out.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 /// All of them, oldest first.
@@ -25,8 +26,7 @@ pub(super) struct Stranger {
 
 impl Strangers {
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        // Each change is complete before the next can panic.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// A connection that has just come.

@@ -1,14 +1,15 @@
 //! TLS on the server's ports, with a certificate that can be exchanged while it serves.
 
-use crate::unix_time_s;
+use parking_lot::RwLock;
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use sleap_rtc_base::clock;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use tokio_rustls::TlsAcceptor;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -59,7 +60,7 @@ struct Current(RwLock<Arc<CertifiedKey>>);
 
 impl ResolvesServerCert for Current {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner)))
+        Some(Arc::clone(&self.0.read()))
     }
 }
 
@@ -92,7 +93,7 @@ impl Tls {
     /// As [`Self::load`]; the old certificate stays then.
     pub fn reload(&self) -> Result<(), TlsError> {
         let fresh = Arc::new(read(&self.files)?);
-        *self.current.0.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        *self.current.0.write() = fresh;
         Ok(())
     }
 
@@ -128,7 +129,7 @@ fn read(files: &TlsFiles) -> Result<CertifiedKey, TlsError> {
 /// Says when peers will refuse the certificate: the operator should hear of it before they do.
 fn warn_about_dates(certificate: &CertificateDer<'_>, file: &Path) {
     let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return };
-    let now_s = i64::try_from(unix_time_s()).unwrap_or(i64::MAX);
+    let now_s = i64::try_from(clock::now_s()).unwrap_or(i64::MAX);
     let (from, until) = (parsed.validity().not_before, parsed.validity().not_after);
     let file = file.display();
     if until.timestamp() < now_s {

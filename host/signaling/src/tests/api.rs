@@ -4,8 +4,8 @@ use super::support::{TestServer, register, soon};
 use crate::client::{Endpoints, HttpApi, Identity, SignalingClient, SignalingError};
 use crate::identity::Signer;
 use crate::store::Store;
-use crate::with_causes;
 use serde_json::json;
+use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_protocol::ids::{IdToken, RoomCredentials, Token};
 use sleap_rtc_protocol::signaling::{Metadata, Role};
 use std::net::SocketAddr;
@@ -167,7 +167,7 @@ async fn the_first_connection_fails_for_a_stated_reason() {
     let error = HttpApi::new(&endpoints.http).sign_in(None).await.unwrap_err();
     assert!(matches!(error, SignalingError::Unreachable { .. }), "{error}");
     assert!(error.to_string().contains(endpoints.http.as_str()), "{error}");
-    assert!(with_causes(&error).contains("refused"), "{error:?}");
+    assert!(WithCauses(&error).to_string().contains("refused"), "{error:?}");
     assert!(error.advice().unwrap().contains("check that the server is running"));
 }
 
@@ -185,6 +185,6 @@ async fn tls_to_a_server_without_it_is_a_named_failure() {
     let connecting =
         SignalingClient::connect(endpoints, identity, room, Role::Client, metadata, cancel);
     let error = connecting.await.map(drop).unwrap_err();
-    assert!(with_causes(&error).contains("TLS"), "{error:?}");
+    assert!(WithCauses(&error).to_string().contains("TLS"), "{error:?}");
     assert!(!error.advice().unwrap().contains("check that the server is running"));
 }

@@ -7,7 +7,6 @@ use crate::client::Identity;
 use crate::identity::Signer;
 use crate::server::{ServerOptions, Tls, TlsFiles};
 use crate::store::Store;
-use crate::unix_time_s;
 use futures_util::{SinkExt, StreamExt};
 use iroh::endpoint::presets;
 use iroh::{Endpoint, RelayConfig, RelayMode, RelayUrl, SecretKey};
@@ -16,6 +15,7 @@ use iroh_relay::tls::CaTlsConfig;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
+use sleap_rtc_base::clock::now_s;
 use sleap_rtc_protocol::ids::{PeerId, RelayToken, RoomCredentials};
 use std::path::Path;
 use std::sync::Arc;
@@ -50,8 +50,8 @@ async fn lab(folder: &Path) -> Lab {
     let tls = Tls::load(files).unwrap();
     let store = Store::ephemeral().unwrap();
     let peer_id = PeerId::new("peer-1").unwrap();
-    let id_token = Signer::new(store.signing_key()).sign(&peer_id, unix_time_s()).unwrap();
-    let room = store.create_room(peer_id.clone(), unix_time_s()).await.unwrap();
+    let id_token = Signer::new(store.signing_key()).sign(&peer_id, now_s()).unwrap();
+    let room = store.create_room(peer_id.clone(), now_s()).await.unwrap();
     let options = ServerOptions { tls: Some(tls.clone()), ..ServerOptions::default() };
     let server = TestServer::with(([127, 0, 0, 1], 0).into(), store, options).await;
     Lab { server, tls, identity: Identity { peer_id, id_token }, room }

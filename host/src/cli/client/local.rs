@@ -107,7 +107,7 @@ pub(super) fn fetch(job: &str, output: Option<PathBuf>, config: &Config) -> Resu
     };
     let id = JobId::new(job).map_err(|_| unknown())?;
     let folder = JobFolder::open(state_dir, &id).map_err(|_| unknown())?;
-    let _hold = folder.hold().map_err(|_| unknown())?;
+    let _lease = folder.lease().map_err(|_| unknown())?;
     let JobState::Finished(outcome) = folder.record().exit(Exit::Unexpected)?.state else {
         let folder = folder.path().to_owned();
         return Err(ClientError::from(JobRefused::StillRunningIn(folder)))?;

@@ -2,6 +2,7 @@
 
 use sleap_rtc_policy::Selection;
 use sleap_rtc_protocol::capabilities::WorkerFacts;
+use sleap_rtc_protocol::text::Printable;
 use sleap_rtc_protocol::worker::WorkerStatus;
 
 /// The longest text in a column, except in the last one.
@@ -62,21 +63,20 @@ fn score(score: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// Aligns rows into columns, each as wide as its widest text. Control characters are removed, since
-/// text from other machines must not control the terminal.
+/// Aligns rows into columns, each as wide as its widest text.
 pub(super) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
-    let cells: Vec<[String; N]> = rows
+    let cells: Vec<[Printable; N]> = rows
         .iter()
         .map(|row| {
             let mut column = 0;
             row.each_ref().map(|text| {
                 column += 1;
                 let limit = if column == N { usize::MAX } else { COLUMN_CHARS };
-                cell(text, limit)
+                Printable::line(text, limit)
             })
         })
         .collect();
-    let width = |column: usize| cells.iter().map(|row| row[column].chars().count()).max();
+    let width = |column: usize| cells.iter().map(|row| row[column].as_str().chars().count()).max();
     let widths: Vec<usize> = (0..N).map(|column| width(column).unwrap_or(0)).collect();
     let mut lines = String::new();
     for row in &cells {
@@ -85,14 +85,6 @@ pub(super) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
         lines.push('\n');
     }
     lines
-}
-
-fn cell(text: &str, limit: usize) -> String {
-    let clean = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-    match text.chars().count() > limit {
-        true => clean.take(limit - 1).chain(['…']).collect(),
-        false => clean.collect(),
-    }
 }
 
 #[cfg(test)]
@@ -124,10 +116,10 @@ mod tests {
         };
         assert_eq!(
             ranking(&workers, &selection),
-            "rank  worker    host   GPU         score  why\n\
-             1     worker-2  b      A, 8192 MB  8192   largest\n\
-             out   w1        a [2J  none        -      busy just now\n\
-             out   w3        -      none        -      maintenance\n"
+            "rank  worker    host  GPU         score  why\n\
+             1     worker-2  b     A, 8192 MB  8192   largest\n\
+             out   w1        a[2J  none        -      busy just now\n\
+             out   w3        -     none        -      maintenance\n"
         );
     }
 

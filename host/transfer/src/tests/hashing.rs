@@ -124,7 +124,7 @@ fn the_notes_keep_to_their_limit() {
     let work = tempfile::tempdir().unwrap();
     let hashes = Hashes::open_up_to(&work.path().join("hashes.sqlite"), AT_ONCE, 100_000);
     let pieces = vec![Piece { blake3: BlobHash([1; 32]), bytes: 9 }; 1000];
-    let content = super::super::pieces::content(&pieces);
+    let content = sleap_rtc_package::pieces::content(&pieces);
     let there = work.path().metadata().unwrap();
     let place = |number: u64| FileRange::new(work.path(), number, &there);
     for number in 0..5 {

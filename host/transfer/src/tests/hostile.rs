@@ -1,10 +1,10 @@
 //! A sender, a receiver or a disk that means no good.
 
-use super::super::pieces::content;
 use super::super::storage::{PARTIAL, confined};
 use super::super::testing::{listing, package, pair, rel, write};
 use super::super::{Incoming, Limits, TransferError, receive, send};
 use sleap_rtc_base::error::WithCauses;
+use sleap_rtc_package::pieces::content;
 use sleap_rtc_protocol::frame::{self, ClientFrame, TransferFrame, WorkerFrame};
 use sleap_rtc_protocol::transfer::{
     BlobHash, Chunk, FileEntry, MAX_PIECE_BYTES, MIN_PIECE_BYTES, Packing, Piece,

@@ -2,10 +2,10 @@
 
 use super::super::testing::{fixture, listing, package, pair, rel, write};
 use super::super::{
-    ArchiveError, Hashes, Limits, Package, Part, PartSource, pack, pack_package, receive, send,
-    storage, unpack,
+    Hashes, Limits, Package, Part, PartSource, copy_tree, pack, pack_package, receive, send, unpack,
 };
 use sleap_rtc_base::error::WithCauses;
+use sleap_rtc_package::ArchiveError;
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -65,8 +65,8 @@ fn results_keep_their_only_folder() {
     assert_eq!(std::fs::read(&zip).unwrap(), first, "the same files give the same zip");
     unpack(&zip, &work.path().join("back"), &Limits::results()).unwrap();
     assert_eq!(listing(&work.path().join("back")), listing(&results));
-    storage::copy_tree(&results, &work.path().join("copy")).unwrap();
-    storage::copy_tree(&results, &work.path().join("copy")).unwrap();
+    copy_tree(&results, &work.path().join("copy")).unwrap();
+    copy_tree(&results, &work.path().join("copy")).unwrap();
     assert_eq!(listing(&work.path().join("copy")), listing(&results));
 }
 

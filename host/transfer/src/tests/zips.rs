@@ -276,7 +276,7 @@ fn tars_are_packages_too() {
     write(&path, &names);
     assert_eq!(contents(&path), [("train-script.sh".to_owned(), b"text".to_vec())]);
     for (name, kind, why) in [
-        ("../x", file, "it leaves its folder"),
+        ("../x", file, "it leads out of its folder"),
         ("/x", file, "it is absolute"),
         ("link", tar::EntryType::Symlink, "neither a file nor a folder"),
     ] {

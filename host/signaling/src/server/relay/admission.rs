@@ -4,10 +4,11 @@ use super::RoomRelay;
 use crate::server::Server;
 use iroh_base::EndpointId;
 use iroh_relay::server::ConnectionId;
+use parking_lot::Mutex;
 use sleap_rtc_protocol::ids::{PeerId, RoomId};
 use sleap_rtc_protocol::signaling::endpoint_id;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
 /// Why a connection to the relay is refused. The reason reaches the user of the other program.
@@ -58,7 +59,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rooms = self.rooms.lock();
         let Some(relay) = rooms.get_mut(&self.room) else { return };
         relay.admitted.remove(&self.connection);
         if relay.admitted.is_empty() {

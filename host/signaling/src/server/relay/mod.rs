@@ -20,9 +20,10 @@ use iroh_relay::KeyCache;
 use iroh_relay::server::Metrics;
 use iroh_relay::server::clients::Clients;
 use iroh_relay::server::{ConnectionId, OnDisconnectGuard};
+use parking_lot::{Mutex, MutexGuard};
 use sleap_rtc_protocol::ids::{PeerId, RoomId};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
@@ -66,7 +67,7 @@ impl Relays {
     /// Locked briefly, and never across an `await`. The lock of the rooms' registry may be taken
     /// inside it, but not the other way round.
     fn rooms(&self) -> MutexGuard<'_, HashMap<RoomId, RoomRelay>> {
-        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+        self.rooms.lock()
     }
 
     /// Connections that are admitted now.

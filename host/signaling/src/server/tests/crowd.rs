@@ -4,8 +4,8 @@ use super::{fresh_address, identity, registration, server};
 use crate::server::Limits;
 use crate::server::link::link;
 use crate::server::session::Session;
-use crate::unix_time_s;
 use serde_json::{Value, json};
+use sleap_rtc_base::clock::now_s;
 use sleap_rtc_protocol::signaling::MAX_FRAME_BYTES;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,7 +40,7 @@ async fn list(session: &mut Session, limit: Option<usize>) -> (Vec<String>, usiz
 async fn a_room_of_five_thousand_comes_in_pages() {
     let server = server(Limits { room_peers: PEERS + 1, ..Limits::default() });
     let creator = identity(&server, "creator");
-    let room = server.store.create_room(creator.0, unix_time_s()).await.unwrap();
+    let room = server.store.create_room(creator.0, now_s()).await.unwrap();
     let join = async |name: &str, role: &str| {
         let mut session = Session::new(Arc::clone(&server), link().0, fresh_address());
         let mut frame = registration(&identity(&server, name), &room);

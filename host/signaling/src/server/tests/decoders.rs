@@ -5,7 +5,6 @@ use crate::server::Limits;
 use crate::server::link::{Outgoing, link};
 use crate::server::session::Session;
 use crate::server::{Server, Share, http};
-use crate::unix_time_s;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use hostile_input::{damaged, each};
@@ -13,6 +12,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use sleap_rtc_base::clock::now_s;
 use sleap_rtc_protocol::ids::{IdToken, PeerId, RoomCredentials};
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ fn frames(me: &(PeerId, IdToken), you: &PeerId, room: &RoomCredentials) -> Vec<S
 fn frames_of_strangers_and_of_members() {
     let (runtime, server) = (Runtime::new().unwrap(), server(Limits::default()));
     let (bystander, liar) = (identity(&server, "bystander"), identity(&server, "liar"));
-    let creating = server.store.create_room(bystander.0.clone(), unix_time_s());
+    let creating = server.store.create_room(bystander.0.clone(), now_s());
     let room = runtime.block_on(creating).unwrap();
     let (to_bystander, inbox) = link();
     let inbox = RefCell::new(inbox);
@@ -127,7 +127,7 @@ fn without_limit_on_rooms() -> Limits {
 fn requests_of_strangers() {
     let (runtime, server) = (Runtime::new().unwrap(), server(without_limit_on_rooms()));
     let (bystander, liar) = (identity(&server, "bystander"), identity(&server, "liar"));
-    let creating = server.store.create_room(bystander.0.clone(), unix_time_s());
+    let creating = server.store.create_room(bystander.0.clone(), now_s());
     let room = runtime.block_on(creating).unwrap();
     let (to_bystander, _inbox) = link();
     let mut witness = Session::new(Arc::clone(&server), to_bystander, fresh_address());

@@ -6,8 +6,8 @@ mod decoders;
 use super::{Server, ServerOptions};
 use crate::server::Limits;
 use crate::store::Store;
-use crate::unix_time_s;
 use serde_json::{Value, json};
+use sleap_rtc_base::clock::now_s;
 use sleap_rtc_protocol::ids::{IdToken, PeerId, RoomCredentials};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ fn fresh_address() -> IpAddr {
 
 fn identity(server: &Server, name: &str) -> (PeerId, IdToken) {
     let peer = PeerId::new(name).unwrap();
-    let token = server.signer.sign(&peer, unix_time_s()).unwrap();
+    let token = server.signer.sign(&peer, now_s()).unwrap();
     (peer, token)
 }
 

@@ -1,9 +1,8 @@
-//! Pieces: how long files are cut, and how a piece is packed and verified.
+//! Pieces: how long files are cut, and how they are hashed.
 
 use fastcdc::v2020::FastCDC;
-use sleap_rtc_protocol::transfer::{BlobHash, MAX_PIECE_BYTES, MIN_PIECE_BYTES, Packing, Piece};
+use sleap_rtc_protocol::transfer::{BlobHash, MAX_PIECE_BYTES, MIN_PIECE_BYTES, Piece};
 use std::io::{self, Read};
-use zstd::bulk::Compressor;
 
 /// The shortest piece that this program cuts. Skipping these bytes saves time. With a larger minimum,
 /// two versions of a file would take longer to have cuts at the same places again after a change.
@@ -14,20 +13,17 @@ const AVERAGE_PIECE_BYTES: usize = 512 << 10;
 const _: () = assert!(LEAST_PIECE_BYTES >= MIN_PIECE_BYTES as usize);
 /// The buffer for cutting a file, in bytes. Holds several pieces, so that little data is moved.
 const CUT_BYTES: usize = 4 << 20;
-/// How many bytes of a piece are compressed to find out whether compression pays.
-const SAMPLE_BYTES: usize = 32 << 10;
-/// Shorter pieces are not compressed.
-const LEAST_BYTES: usize = 512;
-/// The fastest level, so that compression does not slow down fast links.
-const LEVEL: i32 = 1;
+
+/// The hash of a content, and its pieces if it has several.
+pub type Hashed = (BlobHash, Vec<Piece>);
 
 /// The hash of `bytes`.
-pub(super) fn hash(bytes: &[u8]) -> BlobHash {
+pub fn hash(bytes: &[u8]) -> BlobHash {
     BlobHash(*blake3::hash(bytes).as_bytes())
 }
 
 /// The content hash of a file with these pieces.
-pub(super) fn content(pieces: &[Piece]) -> BlobHash {
+pub fn content(pieces: &[Piece]) -> BlobHash {
     let mut hasher = blake3::Hasher::new();
     for piece in pieces {
         hasher.update(&piece.blake3.0);
@@ -37,7 +33,10 @@ pub(super) fn content(pieces: &[Piece]) -> BlobHash {
 
 /// Reads a file of `size` bytes to its end. Returns its content hash, and its pieces if it has
 /// several.
-pub(super) fn cut(mut reader: impl Read, size: u64) -> io::Result<(BlobHash, Vec<Piece>)> {
+///
+/// # Errors
+/// Those of the reader.
+pub fn cut(mut reader: impl Read, size: u64) -> io::Result<Hashed> {
     if size <= u64::from(MAX_PIECE_BYTES) {
         let mut bytes = Vec::with_capacity(size as usize);
         reader.read_to_end(&mut bytes)?;
@@ -61,41 +60,6 @@ pub(super) fn cut(mut reader: impl Read, size: u64) -> io::Result<(BlobHash, Vec
         }
         buffer.drain(..at);
     }
-}
-
-/// Compresses pieces where that saves space. Reuses its working memory.
-pub(super) struct Packer(Option<Compressor<'static>>);
-
-impl Packer {
-    pub(super) fn new() -> Self {
-        Self(Compressor::new(LEVEL).ok())
-    }
-
-    /// Packs a piece for sending.
-    pub(super) fn pack(&mut self, bytes: Vec<u8>) -> (Packing, Vec<u8>) {
-        let sample = &bytes[..bytes.len().min(SAMPLE_BYTES)];
-        if bytes.len() < LEAST_BYTES || self.shrink(sample).is_none() {
-            return (Packing::Plain, bytes);
-        }
-        match self.shrink(&bytes) {
-            Some(packed) => (Packing::Zstd, packed),
-            None => (Packing::Plain, bytes),
-        }
-    }
-
-    fn shrink(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
-        let packed = self.0.as_mut()?.compress(bytes).ok()?;
-        (packed.len() < bytes.len() / 10 * 9).then_some(packed)
-    }
-}
-
-/// Unpacks the received bytes of `piece`. Returns nothing if they do not match its hash.
-pub(super) fn unpack(piece: Piece, packing: Packing, bytes: Vec<u8>) -> Option<Vec<u8>> {
-    let bytes = match packing {
-        Packing::Plain => bytes,
-        Packing::Zstd => zstd::bulk::decompress(&bytes, piece.bytes as usize).ok()?,
-    };
-    (bytes.len() == piece.bytes as usize && hash(&bytes) == piece.blake3).then_some(bytes)
 }
 
 #[cfg(test)]
@@ -130,22 +94,6 @@ mod tests {
         for length in [0, 1, MAX_PIECE_BYTES as usize] {
             let bytes = noise(length);
             assert_eq!(cut(&*bytes, length as u64).unwrap(), (hash(&bytes), vec![]));
-        }
-    }
-
-    #[test]
-    fn what_shrinks_is_packed_and_what_is_noise_is_not() {
-        let text = "epochs: 100\n".repeat(10_000).into_bytes();
-        for (bytes, packing) in [(text, Packing::Zstd), (noise(1 << 20), Packing::Plain)] {
-            let piece = Piece { blake3: hash(&bytes), bytes: bytes.len() as u32 };
-            let (packed_as, packed) = Packer::new().pack(bytes.clone());
-            assert_eq!(packed_as, packing);
-            assert_eq!(unpack(piece, packing, packed.clone()), Some(bytes));
-            let mut wrong = packed.clone();
-            wrong[packed.len() / 2] ^= 1;
-            assert_eq!(unpack(piece, packing, wrong), None);
-            // What grows beyond its announced length is not even unpacked to its end.
-            assert_eq!(unpack(Piece { bytes: 10, ..piece }, packing, packed), None);
         }
     }
 }

@@ -1,0 +1,56 @@
+//! How much may be used in a time: a token bucket. Time comes in as an argument.
+
+use std::time::{Duration, Instant};
+
+/// What has been used, as the time at which it is paid for: every use moves that time into the future,
+/// and the clock catches up with it. A use costs the time that it takes at the permitted rate.
+///
+/// ```
+/// use sleap_rtc_base::rate_limit::RateLimit;
+/// use std::time::{Duration, Instant};
+///
+/// let (second, now) = (Duration::from_secs(1), Instant::now());
+/// let mut limit = RateLimit::new(now);
+/// assert_eq!(limit.charge(second, now), second);
+/// assert_eq!(limit.charge(second, now), 2 * second);
+/// assert_eq!(limit.charge(second, now + 5 * second), second);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimit {
+    paid_at: Instant,
+}
+
+impl RateLimit {
+    /// Nothing has been used.
+    pub fn new(now: Instant) -> Self {
+        Self { paid_at: now }
+    }
+
+    /// Counts a use that takes `cost` at the permitted rate. Returns how long it takes until everything
+    /// is paid for. What goes beyond the burst that the caller permits is how long the next use waits.
+    pub fn charge(&mut self, cost: Duration, now: Instant) -> Duration {
+        let debt = self.paid_at.saturating_duration_since(now) + cost;
+        self.paid_at = now + debt;
+        debt
+    }
+
+    /// The same, but counts nothing and returns nothing if it would take longer than `max_debt`.
+    pub fn try_charge(
+        &mut self,
+        cost: Duration,
+        max_debt: Duration,
+        now: Instant,
+    ) -> Option<Duration> {
+        let mut charged = *self;
+        let debt = charged.charge(cost, now);
+        (debt <= max_debt).then(|| {
+            *self = charged;
+            debt
+        })
+    }
+
+    /// Whether everything is paid for.
+    pub fn is_even(&self, now: Instant) -> bool {
+        self.paid_at <= now
+    }
+}

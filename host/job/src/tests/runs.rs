@@ -1,0 +1,194 @@
+//! What trainers are started for, and what comes back.
+
+use super::*;
+
+#[tokio::test]
+async fn two_models_are_trained_one_after_the_other() {
+    let job = Job::training();
+    let (running, _cancel) = job.start();
+    wait_for(&job, |event| matches!(event, JobEvent::Staged { .. })).await;
+    let events = job.events().await;
+    assert_eq!(within(running).await.unwrap(), JobOutcome::Succeeded);
+    let landmarks: Vec<JobEvent> = events
+        .iter()
+        .map(|numbered| numbered.event.clone())
+        .filter(|event| !matches!(event, JobEvent::Log { .. } | JobEvent::Progress { .. }))
+        .collect();
+    let names = ["centroid", "centered_instance"].map(str::to_owned);
+    let mut expected = vec![JobEvent::Staged { runs: names.to_vec() }];
+    for name in names {
+        expected.push(JobEvent::RunStarted { name: name.clone() });
+        expected.push(JobEvent::RunEnded { name, outcome: JobOutcome::Succeeded });
+    }
+    expected.push(JobEvent::Finished { outcome: JobOutcome::Succeeded });
+    assert_eq!(landmarks, expected);
+    let count = |what| events.iter().filter(|e| is_progress(&e.event, what)).count();
+    assert_eq!((count("train_begin"), count("epoch_end"), count("train_end")), (2, 4, 2));
+    assert!(job.has_checkpoint("240101_000000.centroid.n=12"), "{:?}", job.results());
+    assert!(job.has_checkpoint("240101_000000.centered_instance.n=12"));
+    let raw = std::fs::read(job.folder.log_path()).unwrap();
+    assert_eq!(job.log().await.into_bytes(), raw, "every byte of the log, \\r and \\n kept");
+}
+
+#[tokio::test]
+async fn every_dialect_of_the_script_runs() {
+    for dialect in ["1.5.0", "1.5.2", "1.6.0", "1.6.6", "sleap-rtc"] {
+        let scripts = repository().join("tests/fixtures/scripts");
+        let text = std::fs::read_to_string(scripts.join(format!("train-script.{dialect}.sh")));
+        let job = Job::training().write("train-script.sh", &text.unwrap());
+        assert_eq!(job.run().await, JobOutcome::Succeeded, "{dialect}");
+        let models = job.results().iter().filter(|path| path.ends_with("best.ckpt")).count();
+        assert_eq!(models, 2, "{dialect}");
+    }
+}
+
+#[tokio::test]
+async fn predictions_come_back_with_progress() {
+    for version in ["0.3.5", "0.2.0"] {
+        let job = Job::new(JobType::Inference, Some("track_topdown.zip"))
+            .set("FAKE_SLEAP_VERSION", version);
+        assert_eq!(job.run().await, JobOutcome::Succeeded);
+        assert_eq!(job.results(), ["predictions.slp"]);
+        let progress = job.events().await.into_iter().rev().find_map(|event| match event.event {
+            JobEvent::Progress { message } => Some(message),
+            _ => None,
+        });
+        match version {
+            "0.3.5" => assert_eq!(progress.unwrap()["n_processed"], 12),
+            _ => assert_eq!(progress, None),
+        }
+        assert!(job.log().await.contains("Finished inference at"));
+    }
+}
+
+#[tokio::test]
+async fn a_package_in_one_top_folder() {
+    let job = Job::new(JobType::Training, None);
+    unpack("train_single.zip", &job.folder.files_dir().join("top"));
+    assert_eq!(job.run().await, JobOutcome::Succeeded);
+    assert!(job.has_checkpoint("single_instance"));
+}
+
+#[tokio::test]
+async fn a_package_of_the_other_kind_than_claimed() {
+    let job = Job::new(JobType::Training, Some("track_topdown.zip"));
+    assert_eq!(job.run().await, JobOutcome::Succeeded);
+    assert_eq!(job.results(), ["predictions.slp"]);
+    let described = describe_folder(&job.folder.files_dir(), JobType::Training);
+    assert_eq!(described.job_type, JobType::Inference);
+}
+
+#[tokio::test]
+async fn json_configs_run_through_sleap_train() {
+    let script = "sleap-train a.json one.pkg.slp\n";
+    let job = Job::single().write("train-script.sh", script).write("a.json", "{}");
+    let (_, message) = failure(job.run().await);
+    assert!(message.contains("SLEAP 1.4.1"), "{message}");
+
+    let mut job = Job::single().write("train-script.sh", script).write("a.json", "{}");
+    let programs = tempfile::tempdir().unwrap();
+    let stand_in = repository().join("tests/stand-in/sleap-nn");
+    std::os::unix::fs::symlink(stand_in, programs.path().join("sleap-train")).unwrap();
+    let path = format!("{}:{}", programs.path().display(), std::env::var("PATH").unwrap());
+    job.settings.search_path = Some(path);
+    assert_eq!(job.run().await, JobOutcome::Succeeded);
+    assert_eq!(job.results(), ["a/best_model.h5"]);
+}
+
+#[tokio::test]
+async fn one_config_twice_is_two_models() {
+    let script = "sleap-nn train single_instance.yaml trainer_config.seed=1 && \
+        sleap-nn train single_instance.yaml trainer_config.seed=2\n";
+    let job = Job::single().write("train-script.sh", script);
+    assert_eq!(job.run().await, JobOutcome::Succeeded);
+    assert!(job.has_checkpoint("single_instance"));
+    assert!(
+        job.has_checkpoint("single_instance.single_instance")
+            || job.has_checkpoint("single_instance-2")
+    );
+}
+
+#[tokio::test]
+async fn the_package_predicts_with_the_models_that_it_has_trained() {
+    let script = "sleap-nn track -i one.pkg.slp -m models/single_instance -o one.predictions.slp\n";
+    let job = Job::single().write("inference-script.sh", script);
+    assert_eq!(job.run().await, JobOutcome::Succeeded);
+    assert!(job.has_checkpoint("single_instance"));
+    assert!(job.results().contains(&"one.predictions.slp".to_owned()), "{:?}", job.results());
+}
+
+#[tokio::test]
+async fn a_config_that_saves_nothing_is_made_to() {
+    let job = Job::single();
+    let path = job.folder.files_dir().join("single_instance.yaml");
+    let config = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, config.replace("  save_ckpt: true\n", "")).unwrap();
+    assert_eq!(job.run().await, JobOutcome::Succeeded);
+    assert!(job.has_checkpoint("single_instance"));
+    assert!(job.log().await.contains("save_ckpt is set"));
+}
+
+#[tokio::test]
+async fn a_sleap_nn_before_0_3_predicts_under_its_older_name() {
+    let job = Job::new(JobType::Inference, Some("track_topdown.zip"));
+    let job = job.set("FAKE_SLEAP_VERSION", "0.2.0");
+    assert_eq!(job.run().await, JobOutcome::Succeeded);
+    assert_eq!(job.results(), ["predictions.slp"]);
+}
+
+#[tokio::test]
+async fn what_a_child_of_the_trainer_does_at_the_end_is_waited_for() {
+    let mut job = Job::single().set("FAKE_SLEAP_QUIET_S", "4");
+    let programs = tempfile::tempdir().unwrap();
+    let wrapper = programs.path().join("sleap-nn");
+    let stand_in = repository().join("tests/stand-in/sleap-nn");
+    std::fs::write(&wrapper, format!("#!/bin/sh\n\"{}\" \"$@\"\n", stand_in.display())).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&wrapper, mode).unwrap();
+    let path = format!("{}:{}", programs.path().display(), std::env::var("PATH").unwrap());
+    job.settings.search_path = Some(path);
+    job.settings.exit_grace_ms = 2_500;
+    assert_eq!(job.run().await, JobOutcome::Succeeded);
+    assert!(!job.log().await.contains("is killed"));
+}
+
+#[tokio::test]
+async fn models_of_old_sleap_are_found_wherever_the_config_puts_them() {
+    let config = r#"{"outputs": {"runs_folder": "/data/models", "run_name": "x"}}"#;
+    let mut job = Job::single().write("a.json", config);
+    job = job.write("train-script.sh", "sleap-train a.json one.pkg.slp\n");
+    let programs = tempfile::tempdir().unwrap();
+    let stand_in = repository().join("tests/stand-in/sleap-nn");
+    std::os::unix::fs::symlink(stand_in, programs.path().join("sleap-train")).unwrap();
+    let path = format!("{}:{}", programs.path().display(), std::env::var("PATH").unwrap());
+    job.settings.search_path = Some(path);
+    assert_eq!(job.run().await, JobOutcome::Succeeded);
+    assert_eq!(job.results(), ["x/best_model.h5"]);
+}
+
+#[tokio::test]
+async fn noise_that_nobody_listens_to_does_not_stop_a_training() {
+    let mut job = Job::single().set("FAKE_SLEAP_NOISE", "2000");
+    job.settings.log_limit_bytes = 500_000;
+    assert_eq!(job.run().await, JobOutcome::Succeeded);
+    let size = |path: PathBuf| std::fs::metadata(path).unwrap().len();
+    assert!(size(job.folder.log_path()) < 600_000);
+    assert!(size(job.folder.events_path()) < 800_000);
+    assert!(job.log().await.contains("The log has reached its limit"));
+}
+
+#[tokio::test]
+async fn the_trainer_sees_a_short_environment() {
+    let starts = tempfile::NamedTempFile::new().unwrap();
+    let mut job = Job::single().set("FAKE_SLEAP_LOG", starts.path().to_str().unwrap());
+    job.settings.gpus = Some(vec![1]);
+    assert_eq!(job.run().await, JobOutcome::Succeeded);
+    let start: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(starts.path()).unwrap()).unwrap();
+    let names: Vec<&str> =
+        start["env"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    assert!(names.contains(&"PYTHONUNBUFFERED") && names.contains(&"CUDA_VISIBLE_DEVICES"));
+    assert!(!names.iter().any(|name| name.starts_with("CARGO")), "{names:?}");
+    assert_eq!(start["argv"][0], "train");
+    assert_eq!(start["argv"][5], "++trainer_config.ckpt_dir=\"models\"");
+}

@@ -1,0 +1,168 @@
+//! What a package consists of, before it is read: its files, and where their bytes are.
+
+use super::ArchiveError;
+use super::member::Member;
+use super::pieces::Hashed;
+use super::source::Source;
+use super::zipped;
+use sleap_rtc_protocol::job::JobType;
+use sleap_rtc_protocol::path::RelPath;
+use sleap_rtc_protocol::transfer::{BlobHash, Cuts, Manifest};
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A list of files and where their bytes are: checked, but neither read nor hashed.
+#[derive(Debug, Default)]
+pub struct Listing {
+    members: Vec<Member>,
+    left_out: Vec<ArchiveError>,
+}
+
+impl Listing {
+    /// These files. `left_out` says what else there was, and why it is not among them.
+    ///
+    /// # Errors
+    /// Files that do not fit together.
+    pub fn new(members: Vec<Member>, left_out: Vec<ArchiveError>) -> Result<Self, ArchiveError> {
+        let listing = Self { members, left_out };
+        listing.check()?;
+        Ok(listing)
+    }
+
+    /// The files of a package that a user or SLEAP made, which errors call `name`. What is not below
+    /// the folder with the job's script is left out.
+    ///
+    /// # Errors
+    /// No files, or files that do not fit together.
+    pub fn package(
+        members: Vec<Member>,
+        left_out: Vec<ArchiveError>,
+        name: &Path,
+    ) -> Result<Self, ArchiveError> {
+        if members.is_empty() {
+            return Err(ArchiveError::Empty { path: name.to_owned() });
+        }
+        let mut listing = Self { members, left_out };
+        listing.strip_top_folder();
+        listing.check()?;
+        Ok(listing)
+    }
+
+    /// The files of a zipped package, which errors call `name`.
+    ///
+    /// # Errors
+    /// Zips that cannot be read, and whatever is not acceptable in one.
+    pub fn zip(zip: &Arc<dyn Source>, name: &Path) -> Result<Self, ArchiveError> {
+        Self::package(zipped::list(zip, name)?, Vec::new(), name)
+    }
+
+    fn check(&self) -> Result<(), ArchiveError> {
+        let unknown: Vec<_> =
+            self.members.iter().map(|member| member.entry(BlobHash([0; 32]))).collect();
+        Manifest::check_files(&unknown, u64::MAX)?;
+        Ok(())
+    }
+
+    /// Old tools put a package's files in a folder, and people put notes beside it: what is below
+    /// the one folder with a script is the package.
+    fn strip_top_folder(&mut self) {
+        let scripts = [JobType::Training.script_name(), JobType::Inference.script_name()];
+        let is_script = |path: &str| scripts.contains(&path);
+        let paths = || self.members.iter().map(|member| member.path.as_str());
+        if paths().any(is_script) {
+            return;
+        }
+        let tops = paths().filter_map(|path| path.split_once('/'));
+        let mut tops: Vec<&str> =
+            tops.filter(|(_, rest)| is_script(rest)).map(|(top, _)| top).collect();
+        tops.dedup();
+        let [top] = tops[..] else { return };
+        let top = format!("{top}/");
+        self.members.retain_mut(|member| {
+            let inner = member.path.as_str().strip_prefix(&top).map(str::to_owned);
+            // The end of a checked path is a checked path.
+            match inner.and_then(|path| RelPath::new(path).ok()) {
+                Some(path) => {
+                    member.path = path;
+                    true
+                }
+                None => false,
+            }
+        });
+    }
+
+    /// The files.
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// The paths of the files.
+    pub fn paths(&self) -> impl Iterator<Item = &RelPath> {
+        self.members.iter().map(|member| &member.path)
+    }
+
+    /// Adds files.
+    ///
+    /// # Errors
+    /// Files that do not fit to those that are there.
+    pub fn add(&mut self, members: Vec<Member>) -> Result<(), ArchiveError> {
+        self.members.extend(members);
+        self.check()
+    }
+
+    /// Leaves out the files that are not wanted.
+    pub fn keep(&mut self, wanted: impl Fn(&RelPath) -> bool) {
+        self.members.retain(|member| wanted(&member.path));
+    }
+
+    /// What a folder had that cannot be sent, each with the reason.
+    pub fn left_out(&self) -> &[ArchiveError] {
+        &self.left_out
+    }
+
+    /// The file at `path`, if there is one.
+    pub fn find(&self, path: &RelPath) -> Option<&Member> {
+        self.members.iter().find(|member| member.path == *path)
+    }
+
+    /// The file at `path`.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn member(&self, path: &RelPath) -> Result<&Member, ArchiveError> {
+        self.find(path).ok_or_else(|| ArchiveError::Missing { path: path.to_string() })
+    }
+
+    /// Opens the file at `path`.
+    ///
+    /// # Errors
+    /// Where there is none, or it cannot be opened.
+    pub fn read(&self, path: &RelPath) -> Result<Box<dyn Read + Send>, ArchiveError> {
+        self.member(path)?.open()
+    }
+
+    /// The list of the files with their hashes, which `hash` finds.
+    ///
+    /// # Errors
+    /// Those of `hash`, and files that do not fit together.
+    pub fn manifest(
+        &self,
+        mut hash: impl FnMut(&Member) -> Result<Hashed, ArchiveError>,
+    ) -> Result<Manifest, ArchiveError> {
+        let (mut files, mut cuts) = (Vec::with_capacity(self.members.len()), Cuts::new());
+        for member in &self.members {
+            let (blake3, pieces) = hash(member)?;
+            if !pieces.is_empty() {
+                cuts.insert(blake3, pieces);
+            }
+            files.push(member.entry(blake3));
+        }
+        Ok(Manifest::new(files, cuts, u64::MAX)?)
+    }
+
+    /// What the members add up to.
+    pub fn announced_bytes(&self) -> u64 {
+        self.members.iter().map(|member| member.size).sum()
+    }
+}

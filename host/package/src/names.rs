@@ -1,0 +1,17 @@
+//! The names of files in a package.
+
+use sleap_rtc_protocol::path::{PathError, RelPath};
+use unicode_normalization::UnicodeNormalization;
+
+/// `name` as a path whose letters are composed, which is how scripts and configurations write them.
+///
+/// # Errors
+/// Names that leave the package, or that no system accepts.
+pub fn composed(name: &str) -> Result<RelPath, PathError> {
+    RelPath::new(name.nfc().collect::<String>())
+}
+
+/// Whether a file is metadata that an operating system adds to archives and folders.
+pub fn is_os_junk(name: &str) -> bool {
+    name.split('/').any(|part| part == "__MACOSX" || part == ".DS_Store")
+}

@@ -1,0 +1,48 @@
+//! Where the bytes of a package are.
+
+use std::fmt::Debug;
+use std::fs::Metadata;
+use std::io::{self, Cursor, Read, Seek};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Bytes that can be read at any position.
+pub trait ReadSeek: Read + Seek + Send {}
+
+impl<R: Read + Seek + Send> ReadSeek for R {}
+
+/// A file that can be opened: on disk, in memory, or dropped into a page.
+pub trait Source: Debug + Send + Sync {
+    /// Opens it, at its start. Every reader has its own position.
+    ///
+    /// # Errors
+    /// Those of the system.
+    fn open(&self) -> io::Result<Box<dyn ReadSeek>>;
+
+    /// Where it is on disk, if it is there.
+    fn path(&self) -> Option<&Path> {
+        None
+    }
+
+    /// What the system knows about the file on disk now. Shows whether the file has changed.
+    fn metadata(&self) -> Option<Metadata> {
+        None
+    }
+}
+
+/// A file in memory.
+#[derive(Debug, Clone)]
+pub struct InMemory(Arc<[u8]>);
+
+impl InMemory {
+    /// A file with these bytes.
+    pub fn new(bytes: impl Into<Arc<[u8]>>) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl Source for InMemory {
+    fn open(&self) -> io::Result<Box<dyn ReadSeek>> {
+        Ok(Box::new(Cursor::new(self.0.clone())))
+    }
+}

@@ -1,0 +1,129 @@
+//! Lists the files of a zip. What the zip says about them is checked here, and again while they are read.
+
+use super::ArchiveError;
+use super::member::Member;
+use super::names::{composed, is_os_junk};
+use super::source::{ReadSeek, Source};
+use super::zip_content::ZipContent;
+use sleap_rtc_protocol::path::{PathError, RelPath};
+use sleap_rtc_protocol::transfer::MAX_FILES;
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
+use std::path::Path;
+use std::sync::Arc;
+use zip::read::ZipFile;
+use zip::{ZipArchive, result::ZipError};
+
+/// How many bytes of a zip's own records are read: enough for [`MAX_FILES`] with names of an
+/// ordinary length, and a bound on the memory that a hostile zip can take.
+const MAX_RECORD_BYTES: u64 = 24 << 20;
+/// A zip may unpack to this many times its size, …
+const MAX_RATIO: u64 = 100;
+/// … or to so many bytes, whichever is more: small text files shrink well.
+const FREE_OF_RATIO_BYTES: u64 = 64 << 20;
+/// From here on macOS' Archive Utility writes zips that only macOS reads.
+const MACOS_LIMIT_BYTES: u64 = 4 << 30;
+/// The bits of a Unix mode that say what kind of thing it is.
+const KIND_MASK: u32 = 0o170_000;
+
+/// Lists the members of a zip, in the zip's order. Errors call it `name`.
+pub(crate) fn list(zip: &Arc<dyn Source>, name: &Path) -> Result<Vec<Member>, ArchiveError> {
+    let unreadable = |cause| ArchiveError::read(name, cause);
+    let mut reader = zip.open().map_err(unreadable)?;
+    let zip_bytes = reader.seek(SeekFrom::End(0)).map_err(unreadable)?;
+    let records = Records { inner: reader, left: MAX_RECORD_BYTES };
+    let not_a_zip = |why: String| ArchiveError::NotAZip { path: name.to_owned(), why };
+    let corrupt = |error: ZipError| match error {
+        ZipError::Io(error) if error.kind() == ErrorKind::FileTooLarge => ArchiveError::TooMany,
+        error if zip_bytes >= MACOS_LIMIT_BYTES => not_a_zip(format!(
+            "{error} (macOS' Archive Utility writes zips of over 4 GB that only macOS reads: \
+             give the unpacked folder)"
+        )),
+        error => not_a_zip(error.to_string()),
+    };
+    let mut archive = ZipArchive::new(records).map_err(corrupt)?;
+    if archive.len() > MAX_FILES {
+        return Err(ArchiveError::TooMany);
+    }
+    if archive.has_duplicate_names() {
+        return Err(not_a_zip("two of its files have the same name".to_owned()));
+    }
+    let mut members = Vec::with_capacity(archive.len());
+    for index in 0..archive.len() {
+        let entry = archive.by_index_raw(index).map_err(corrupt)?;
+        members.extend(member(zip, &entry)?);
+    }
+    check_ratio(&members, zip_bytes)?;
+    Ok(members)
+}
+
+/// One entry of the zip; `None` for a folder and for what systems leave in zips.
+fn member<R: Read>(
+    zip: &Arc<dyn Source>,
+    entry: &ZipFile<'_, R>,
+) -> Result<Option<Member>, ArchiveError> {
+    let raw = String::from_utf8_lossy(entry.name_raw()).into_owned();
+    let refused = |why: &str| ArchiveError::Entry { entry: raw.clone(), why: why.into() };
+    let name = entry.name().map_err(|_| refused("its name cannot be read"))?;
+    if is_os_junk(&name) {
+        return Ok(None);
+    }
+    let mode = entry.external_attributes() >> 16;
+    let folder = name.ends_with(['/', '\\']);
+    let Some(path) = place(&name).map_err(|error| refused(&error.to_string()))? else {
+        return Ok(None);
+    };
+    match mode & KIND_MASK {
+        0o040_000 if folder => return Ok(None),
+        0 if folder => return Ok(None),
+        0 | 0o100_000 if !folder => {}
+        _ => return Err(refused("it is neither a file nor a folder")),
+    }
+    let content = ZipContent::of(entry).map_err(|why| refused(&why))?;
+    let executable = mode & 0o100 != 0;
+    Ok(Some(Member::in_zip(path, executable, zip.clone(), content)))
+}
+
+/// Where an entry of this name belongs; nothing for the top folder itself. .NET and PowerShell wrote
+/// backslashes, others `./` in front.
+fn place(name: &str) -> Result<Option<RelPath>, PathError> {
+    let name = name.replace('\\', "/");
+    let mut rest = name.as_str();
+    while let Some(inner) = rest.strip_prefix("./") {
+        rest = inner;
+    }
+    match rest.strip_suffix('/').unwrap_or(rest) {
+        "" | "." if rest != name || name == "." => Ok(None),
+        inner => Ok(Some(composed(inner)?)),
+    }
+}
+
+fn check_ratio(members: &[Member], zip_bytes: u64) -> Result<(), ArchiveError> {
+    let total_bytes = members.iter().fold(0, |sum: u64, member| sum.saturating_add(member.size));
+    let allowed = FREE_OF_RATIO_BYTES.max(zip_bytes.saturating_mul(MAX_RATIO));
+    if total_bytes > allowed {
+        return Err(ArchiveError::Bomb { zip_bytes, total_bytes });
+    }
+    Ok(())
+}
+
+/// A reader with a bound on what is read.
+struct Records {
+    inner: Box<dyn ReadSeek>,
+    left: u64,
+}
+
+impl Read for Records {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.inner.read(buffer)?;
+        let left = self.left.checked_sub(length as u64);
+        // Once the bound is reached, every further read fails too.
+        self.left = left.unwrap_or(0);
+        left.map(|_| length).ok_or_else(|| ErrorKind::FileTooLarge.into())
+    }
+}
+
+impl Seek for Records {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.inner.seek(to)
+    }
+}

@@ -1,0 +1,167 @@
+//! Text that came from elsewhere and is shown to a person.
+
+use std::fmt;
+
+/// A text from a peer, a package, a plugin, a server or another program, made safe for a terminal, a
+/// table and a log: it contains only characters that can be seen, so it neither steers a terminal nor
+/// reorders or hides what stands beside it, and it has at most the given number of characters.
+///
+/// ```
+/// use sleap_rtc_protocol::text::Printable;
+///
+/// let name = Printable::line("gpu-1\x1b[2J\u{202e}\n(idle)", 40);
+/// assert_eq!(name.as_str(), "gpu-1[2J (idle)");
+/// assert_eq!(Printable::line("a long name", 7).to_string(), "a long…");
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Printable(String);
+
+impl Printable {
+    /// `text` on one line, with at most `max_chars` characters. White space of every kind becomes a
+    /// single space. A text that is cut ends in `…`.
+    pub fn line(text: &str, max_chars: usize) -> Self {
+        let mut line = String::new();
+        for word in text.split_whitespace() {
+            let clean = word.chars().filter(|c| is_printable(*c));
+            let before = line.len();
+            if before > 0 {
+                line.push(' ');
+            }
+            let start = line.len();
+            line.extend(clean);
+            if line.len() == start {
+                line.truncate(before);
+            }
+        }
+        Self(shorten(line, max_chars))
+    }
+
+    /// `text` with its line breaks and its indentation, with at most `max_chars` characters. For
+    /// messages of several lines, such as a trainer's last words.
+    pub fn lines(text: &str, max_chars: usize) -> Self {
+        let clean = |line: &str| -> String {
+            let spaced = line.chars().map(|c| if c.is_whitespace() { ' ' } else { c });
+            let kept: String = spaced.filter(|c| is_printable(*c)).collect();
+            kept.trim_end().to_owned()
+        };
+        let lines: Vec<String> = text.lines().map(clean).collect();
+        Self(shorten(lines.join("\n"), max_chars))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The first `max_chars` characters, the last of them `…` if there are more.
+fn shorten(mut text: String, max_chars: usize) -> String {
+    if text.char_indices().nth(max_chars).is_none() {
+        return text;
+    }
+    let kept = max_chars.saturating_sub(1);
+    let end = text.char_indices().nth(kept).map_or(text.len(), |(end, _)| end);
+    text.truncate(end);
+    if max_chars > 0 {
+        text.push('…');
+    }
+    text
+}
+
+/// Whether `c` can be seen where it stands: it is not a control character, not one that changes the
+/// direction or the shape of its neighbours, and not one without a meaning.
+pub fn is_printable(c: char) -> bool {
+    if c.is_ascii() {
+        return c == ' ' || c.is_ascii_graphic();
+    }
+    // `Debug` escapes exactly what cannot be seen. It also escapes an accent at the start of a text,
+    // where there is no letter to stand on.
+    let mut buffer = [b'a'; 5];
+    let length = c.encode_utf8(&mut buffer[1..]).len();
+    let text = std::str::from_utf8(&buffer[..=length]).unwrap_or_default();
+    text.escape_debug().nth(1) == Some(c)
+}
+
+impl fmt::Display for Printable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl AsRef<str> for Printable {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<Printable> for String {
+    fn from(text: Printable) -> Self {
+        text.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Characters that reorder text, hide in it or steer a terminal.
+    const HIDDEN: [char; 14] = [
+        '\x1b',
+        '\x07',
+        '\x7f',
+        '\u{9b}',
+        '\u{ad}',
+        '\u{61c}',
+        '\u{200b}',
+        '\u{200e}',
+        '\u{202e}',
+        '\u{2066}',
+        '\u{2069}',
+        '\u{feff}',
+        '\u{fff9}',
+        '\u{e0041}',
+    ];
+
+    fn hostile() -> impl Strategy<Value = String> {
+        let character = prop_oneof![
+            any::<char>(),
+            prop::sample::select(&HIDDEN[..]),
+            prop::sample::select(&['a', ' ', '\n', '\r', '\t', '\u{2028}', 'é', '鼠'][..]),
+        ];
+        prop::collection::vec(character, 0..64).prop_map(|all| all.into_iter().collect())
+    }
+
+    proptest! {
+        #[test]
+        fn a_line_has_only_what_can_be_seen(text in hostile(), max_chars in 0..80usize) {
+            let line = Printable::line(&text, max_chars);
+            prop_assert!(line.as_str().chars().count() <= max_chars);
+            prop_assert!(!line.as_str().chars().any(|c| c.is_control() || HIDDEN.contains(&c)));
+            prop_assert!(!line.as_str().chars().any(|c| c != ' ' && c.is_whitespace()));
+            // It is safe already.
+            prop_assert_eq!(&Printable::line(line.as_str(), max_chars), &line);
+        }
+
+        #[test]
+        fn a_message_keeps_its_lines_and_nothing_else(text in hostile(), max_chars in 0..80usize) {
+            let lines = Printable::lines(&text, max_chars);
+            prop_assert!(lines.as_str().chars().count() <= max_chars);
+            let hidden = |c: char| (c.is_control() && c != '\n') || HIDDEN.contains(&c);
+            prop_assert!(!lines.as_str().chars().any(hidden));
+        }
+    }
+
+    #[test]
+    fn what_people_write_stays() {
+        for text in
+            ["C57BL/6 – Käfig 3 (♀)", "鼠标 訓練", "e\u{301}tude", "\"a\" \\ 'b'", "🐭 100 %"]
+        {
+            assert_eq!(Printable::line(text, 100).as_str(), text);
+        }
+        assert_eq!(Printable::line("a\r\n\t b \u{2028}\u{200b} c", 100).as_str(), "a b c");
+        assert_eq!(Printable::lines("a:\r\n  b\x1b[0m\n", 100).as_str(), "a:\n  b[0m");
+        assert_eq!(Printable::line("ääää", 3).as_str(), "ää…");
+        assert_eq!(format!("{:<4}|", Printable::line("ab", 9)), "ab  |");
+    }
+}
