@@ -5,6 +5,7 @@
 //! | [`config`] | file, environment and options become one checked [`config::Config`] |
 //! | [`worker`] | admits jobs, runs them, serves their clients |
 //! | [`client`] | finds a worker, submits, follows, fetches |
+//! | `endpoint` | this process's iroh endpoint |
 //! | [`cli`] | one file for each subcommand |
 //!
 //! | crate | what it does |
@@ -15,7 +16,7 @@
 //! | [`sleap_rtc_policy`] | loads WASM components and asks them: which worker, whether, how long |
 //! | [`sleap_rtc_signaling`] | the signaling server, and the client that both peers use |
 //! | [`sleap_rtc_transfer`] | packages and results as verified files over a channel |
-//! | [`sleap_rtc_net`] | peer connections, and data channels that speak one of the two dialects |
+//! | [`sleap_rtc_net`] | connections over iroh and WebRTC, and the two dialects on them |
 //! | [`sleap_rtc_package`] | reads packages: scripts, configurations, labels |
 //! | [`sleap_rtc_job`] | trainer processes, progress, and the folder that owns a job |
 //!
@@ -28,5 +29,7 @@ pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod config;
+#[cfg(feature = "peer")]
+mod endpoint;
 #[cfg(feature = "worker")]
 pub mod worker;

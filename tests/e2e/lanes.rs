@@ -14,7 +14,9 @@ fn lanes_used(log: &str) -> Vec<usize> {
 fn much_takes_several_lanes_there_and_back_and_little_takes_none() {
     let site = Site::new();
     let server = site.server();
-    let worker = TestWorker::setup(&site, "worker").arguments(&["-v"]).start(&server);
+    let worker = TestWorker::setup(&site, "worker")
+        .arguments(&["-v", "--transport", "webrtc"])
+        .start(&server);
     for (length, least, most) in [(1_000, 1, 1), (128 << 20, 2, 9)] {
         let (labels, models) = (large_labels(&site, length), labels_and_models(&site).1);
         let client = site.client(&server).track(&labels, &models).auto(worker.credentials());

@@ -49,4 +49,5 @@ mod track;
 mod train;
 mod trainers;
 mod videos;
+mod ways;
 mod wrong_types;

@@ -5,20 +5,26 @@ use crate::support::*;
 use std::{net::IpAddr, thread::sleep, time::Duration, time::Instant};
 
 /// Server, worker and client, each in a network namespace.
-struct Machines {
-    site: Site,
-    server: TestServer,
-    worker: TestWorker,
-    network: Network,
+pub struct Machines {
+    pub site: Site,
+    pub server: TestServer,
+    pub worker: TestWorker,
+    pub network: Network,
 }
 
 /// Nothing, with a line that says why, where there may be no namespaces.
-fn network() -> Option<Network> {
-    Network::new()
+pub fn made(network: std::io::Result<Network>) -> Option<Network> {
+    network
         .inspect_err(|error| {
-            println!("not run: no network namespaces here ({error}); they need root and iproute2");
+            println!(
+                "not run: no network namespaces here ({error}); they need root, iproute2 and nftables"
+            );
         })
         .ok()
+}
+
+fn network() -> Option<Network> {
+    made(Network::new())
 }
 
 fn machines(steps: &str) -> Option<Machines> {
@@ -38,7 +44,7 @@ fn machines_on(network: Network, address: IpAddr, steps: &str) -> Machines {
 }
 
 impl Machines {
-    fn start(&self, client: TestClient) -> Process {
+    pub fn start(&self, client: TestClient) -> Process {
         self.network.on(Machine::Client, || client.start())
     }
 

@@ -92,7 +92,7 @@ impl Scene {
             [only] => only.arrived_bytes.saturating_sub(only.total_bytes - only.already_bytes),
             all => {
                 let arrived: u64 = all.iter().map(|one| one.arrived_bytes).sum();
-                arrived - (last.total_bytes - all[0].already_bytes)
+                arrived.saturating_sub(last.total_bytes - all[0].already_bytes)
             }
         };
         let mb = |bytes: u64| bytes as f64 / 1e6;

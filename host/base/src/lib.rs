@@ -14,6 +14,7 @@
 //! | [`random`] | identifiers that nobody can guess |
 //! | [`rate_limit`] | how much may be used in a time |
 //! | `sqlite` | SQLite files with a version (feature `sqlite`) |
+//! | [`transport`] | what connections between peers are made of |
 //!
 //! ```
 //! use sleap_rtc_base::backoff::Backoff;
@@ -36,3 +37,4 @@ pub mod random;
 pub mod rate_limit;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+pub mod transport;

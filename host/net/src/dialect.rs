@@ -1,6 +1,7 @@
-//! A data channel that speaks `sleap-rtc/1`, from either side.
+//! A connection that speaks `sleap-rtc/1`, from either side.
 //!
-//! Control frames are text messages, chunks are binary messages. During a transfer, the transfer
+//! On a data channel, control frames are text messages and chunks are binary messages; a QUIC connection
+//! has a stream for control frames and others for chunks. During a transfer, the transfer
 //! receives only its own frames; other frames are queued here for the session that owns the channel.
 //! Pings, pongs and frames about lanes (see `lanes`) are handled here: a client pings while it waits
 //! for a frame, and a worker answers whenever it reads.
@@ -8,11 +9,15 @@
 mod lanes;
 #[cfg(test)]
 mod tests;
+mod wire;
 
-use crate::rtc::{Channel, ChannelError, Message, RtcOptions};
+use crate::quic::{QuicError, Session};
+use crate::route::Route;
+use crate::rtc::{self, Channel, ChannelError, Message, RtcOptions};
 use bytes::Bytes;
-use lanes::{Arrival, LaneFrame, Lanes, RtcLane};
+use lanes::{Arrival, LaneFrame, Lanes};
 use serde::{Serialize, de::DeserializeOwned};
+use sleap_rtc_protocol::connection::ConnectionState;
 use sleap_rtc_protocol::frame::{self, ClientFrame, FrameError, TransferFrame, WorkerFrame};
 use sleap_rtc_protocol::liveness::{Liveness, LivenessEvent};
 use sleap_rtc_transfer::{Incoming, Lane, Link, LinkError};
@@ -22,6 +27,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use wire::Wire;
 
 /// How many frames may be queued during a transfer. An honest peer sends fewer.
 const MAX_QUEUED_FRAMES: usize = 256;
@@ -173,6 +179,9 @@ pub enum DialectError {
     /// The channel failed.
     #[error("the data channel failed")]
     Channel(#[from] ChannelError),
+    /// The QUIC connection failed.
+    #[error("the connection failed")]
+    Quic(#[from] QuicError),
     /// A frame is malformed.
     #[error(transparent)]
     Frame(#[from] FrameError),
@@ -184,31 +193,50 @@ pub enum DialectError {
     UnexpectedChunk,
 }
 
-/// A data channel that sends `Out` and receives `In`.
+/// A conversation that sends `Out` and receives `In`.
 pub struct FrameChannel<Out, In> {
-    channel: Arc<Channel>,
-    lanes: Lanes,
+    wire: Wire,
+    /// Beside a data channel.
+    lanes: Option<Lanes>,
+    /// The connection of a data channel, if it is to be closed with the conversation.
+    connection: Option<rtc::Connection>,
     /// A chunk that arrived while none was wanted. Nothing more is read until one is.
-    held: Option<Bytes>,
+    unwanted: Option<Bytes>,
     waiting: VecDeque<In>,
     liveness: Arc<watch::Sender<Liveness>>,
     cut: CancellationToken,
     direction: std::marker::PhantomData<fn(Out)>,
 }
 
-/// The worker's end of a channel.
+/// The worker's end of a conversation.
 pub type WorkerEnd = FrameChannel<WorkerFrame, ClientFrame>;
-/// The client's end of a channel.
+/// The client's end of a conversation.
 pub type ClientEnd = FrameChannel<ClientFrame, WorkerFrame>;
 
 impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
-    /// Speaks the dialect on `channel`.
+    /// Speaks the dialect on `channel`, whose connection somebody else closes.
     pub fn new(channel: Channel) -> Self {
         let channel = Arc::new(channel);
+        let lanes = Some(Lanes::new(channel.clone()));
+        Self::over(Wire::Channel(channel), lanes)
+    }
+
+    /// Speaks the dialect on the channel of a connection.
+    pub fn on_channel(connection: rtc::Connection, channel: Channel) -> Self {
+        Self { connection: Some(connection), ..Self::new(channel) }
+    }
+
+    /// Speaks the dialect on a QUIC connection.
+    pub fn on_session(session: Session) -> Self {
+        Self::over(Wire::Session(Arc::new(session)), None)
+    }
+
+    fn over(wire: Wire, lanes: Option<Lanes>) -> Self {
         Self {
-            lanes: Lanes::new(channel.clone()),
-            held: None,
-            channel,
+            wire,
+            lanes,
+            connection: None,
+            unwanted: None,
             waiting: VecDeque::new(),
             liveness: Arc::new(watch::Sender::new(Liveness::new(Instant::now()))),
             cut: CancellationToken::new(),
@@ -218,7 +246,27 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
 
     /// Allows the transfers of this session to use lanes, which are opened with `options`.
     pub fn allow_lanes(&mut self, options: &RtcOptions) {
-        self.lanes.allow(options);
+        if let Some(lanes) = &mut self.lanes {
+            lanes.allow(options);
+        }
+    }
+
+    /// The state of the connection, as it changes.
+    pub fn state(&self) -> watch::Receiver<ConnectionState> {
+        self.wire.state()
+    }
+
+    /// Which way the connection takes, as that changes.
+    pub fn route(&self) -> watch::Receiver<Option<Route>> {
+        self.wire.route()
+    }
+
+    /// Delivers what was sent and closes the connection; bounded.
+    pub async fn close(self) {
+        match self.connection {
+            Some(connection) => connection.close().await,
+            None => self.wire.close().await,
+        }
     }
 
     /// Whether the connection is alive, as observed from this end. Watchers wake up when the answer
@@ -236,7 +284,7 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
     /// Sends one frame. Waits while too much data is unacknowledged.
     pub async fn send(&self, frame: &Out) -> Result<(), DialectError> {
         let text = frame::encode(frame)?;
-        self.within(SEND_LIMIT, self.channel.send_text(text)).await
+        self.within(SEND_LIMIT, self.wire.send_text(text)).await
     }
 
     /// The next frame. A chunk is an error here. Cancel safe.
@@ -270,9 +318,7 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
 
     /// Waits until the other side has acknowledged everything, for at most `limit`.
     pub async fn flush(&self, limit: Duration) {
-        if self.channel.flush(limit).await.is_err() {
-            tracing::debug!("the channel closed before everything was acknowledged");
-        }
+        self.wire.flush(limit).await;
     }
 
     /// The next frame from the wire. Pings the other side if none arrives.
@@ -298,7 +344,7 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
     }
 
     async fn message(&self) -> Result<Message, DialectError> {
-        self.heard(message(&self.channel, &self.cut).await)
+        self.heard(self.wire.recv(&self.cut).await)
     }
 
     fn heard(&self, message: Option<Message>) -> Result<Message, DialectError> {
@@ -317,7 +363,9 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
         }
         match frame.into_lane() {
             Ok(lane) => {
-                self.lanes.hear::<Out>(lane);
+                if let Some(lanes) = &mut self.lanes {
+                    lanes.hear::<Out>(lane);
+                }
                 Ok(None)
             }
             Err(frame) => Ok(Some(frame)),
@@ -327,7 +375,7 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
     async fn try_send(&self, frame: Option<Out>) {
         let Some(Ok(text)) = frame.as_ref().map(frame::encode) else { return };
         // If there is no room, data in flight shows the other side that this end is alive.
-        let _ = self.within(PING_LIMIT, self.channel.send_text(text)).await;
+        let _ = self.within(PING_LIMIT, self.wire.send_text(text)).await;
     }
 
     fn record(&self, event: LivenessEvent) {
@@ -342,29 +390,47 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
     async fn within(
         &self,
         limit: Duration,
-        sending: impl Future<Output = Result<(), ChannelError>>,
+        sending: impl Future<Output = Result<(), DialectError>>,
     ) -> Result<(), DialectError> {
         tokio::select! {
             () = self.cut.cancelled() => Err(DialectError::Gone),
             sent = tokio::time::timeout(limit, sending) => {
-                Ok(sent.map_err(|_| DialectError::Stalled)??)
+                sent.map_err(|_| DialectError::Stalled)?
             }
         }
     }
 
+    /// What comes next beside the conversation; chunks only if `chunks` is set. Cancel safe.
+    async fn beside(wire: &Wire, lanes: &mut Option<Lanes>, chunks: bool) -> Arrival {
+        match (wire, lanes) {
+            (_, Some(lanes)) => lanes.next(chunks).await,
+            (Wire::Session(session), None) if chunks => match session.chunks().next().await {
+                Some(chunk) => Arrival::Chunk(chunk),
+                // The conversation says so too.
+                None => std::future::pending().await,
+            },
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Whether chunks have ways of their own, on which they do not delay the conversation.
+    fn has_ways_beside(&self) -> bool {
+        self.lanes.as_ref().is_none_or(Lanes::are_in_use)
+    }
+
     /// The next message for a transfer; chunks only if `chunks` is set. The client pings if chunks have
-    /// lanes of their own: they do not delay the ping then, and the worker is sure to read it.
+    /// ways of their own: they do not delay the ping then, and the worker is sure to read it.
     async fn next_of_transfer(&mut self, chunks: bool) -> Result<Incoming, DialectOrInterrupt> {
         loop {
-            if let Some(chunk) = self.held.take_if(|_| chunks) {
+            if let Some(chunk) = self.unwanted.take_if(|_| chunks) {
                 return Ok(Incoming::Chunk(chunk));
             }
             let ping_at = self.liveness.borrow().ping_at();
-            let asks = Out::ping().is_some() && self.lanes.are_in_use();
+            let asks = Out::ping().is_some() && self.has_ways_beside();
             let message = tokio::select! {
                 biased;
-                message = message(&self.channel, &self.cut), if self.held.is_none() => message,
-                arrival = self.lanes.next(chunks) => match arrival {
+                message = self.wire.recv(&self.cut), if self.unwanted.is_none() => message,
+                arrival = Self::beside(&self.wire, &mut self.lanes, chunks) => match arrival {
                     Arrival::Lane(lane) => return Ok(Incoming::Lane(lane)),
                     Arrival::Chunk(chunk) => return Ok(Incoming::Chunk(chunk)),
                 },
@@ -375,18 +441,24 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
                 }
             };
             match self.heard(message)? {
-                Message::Binary(chunk) => self.held = Some(chunk),
+                Message::Binary(chunk) => self.unwanted = Some(chunk),
                 Message::Text(text) => {
                     let Some(frame) = self.decode(&text).await? else { continue };
                     match frame.into_transfer() {
                         Ok(TransferFrame::Lanes { wanted }) if Out::OFFERS_LANES => {
-                            self.lanes.offer::<Out>(wanted.into());
+                            self.offer_lanes(wanted.into());
                         }
                         Ok(frame) => return Ok(Incoming::Control(frame)),
                         Err(other) => self.set_aside(other)?,
                     }
                 }
             }
+        }
+    }
+
+    fn offer_lanes(&mut self, count: usize) {
+        if let Some(lanes) = &mut self.lanes {
+            lanes.offer::<Out>(count);
         }
     }
 
@@ -399,15 +471,6 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
         }
         self.waiting.push_back(frame);
         Ok(())
-    }
-}
-
-/// The next message, unless the channel is closed or cut.
-async fn message(channel: &Channel, cut: &CancellationToken) -> Option<Message> {
-    tokio::select! {
-        biased;
-        () = cut.cancelled() => None,
-        message = channel.recv() => message,
     }
 }
 
@@ -435,12 +498,12 @@ impl<Out: Frame, In: Frame> Link for FrameChannel<Out, In> {
     }
 
     fn first_lane(&mut self) -> Arc<dyn Lane> {
-        Arc::new(RtcLane::conversation(self.channel.clone(), self.cut.child_token()))
+        self.wire.lane(self.cut.child_token())
     }
 
     async fn want_lanes(&mut self, count: usize) -> Result<(), LinkError> {
-        if Out::OFFERS_LANES {
-            self.lanes.offer::<Out>(count);
+        if self.lanes.is_none() || Out::OFFERS_LANES {
+            self.offer_lanes(count);
             return Ok(());
         }
         let wanted = u8::try_from(count).unwrap_or(u8::MAX);
@@ -448,7 +511,9 @@ impl<Out: Frame, In: Frame> Link for FrameChannel<Out, In> {
     }
 
     fn close_lanes(&mut self) {
-        self.lanes.close();
+        if let Some(lanes) = &mut self.lanes {
+            lanes.close();
+        }
     }
 }
 

@@ -1,10 +1,12 @@
-//! Peer connections, and the two dialects on top of them.
+//! Connections to peers, and the two dialects on top of them.
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`rtc`] | peer connections and data channels |
-//! | [`dialect`] | a data channel that speaks `sleap-rtc/1`: where `rtc` and `transfer` meet |
+//! | [`quic`] | connections between our own programs, over iroh |
+//! | [`rtc`] | peer connections and data channels, over WebRTC |
+//! | [`dialect`] | a connection that speaks `sleap-rtc/1`: where these and `transfer` meet |
 //! | [`python`] | a data channel that speaks the Python dialect |
+//! | [`route`] | which way a connection takes |
 //! | [`stun`] | this machine's address as others see it |
 //! | `bare` | lanes without files, for benchmarks (feature `bench`) |
 //!
@@ -34,5 +36,7 @@
 pub mod bare;
 pub mod dialect;
 pub mod python;
+pub mod quic;
+pub mod route;
 pub mod rtc;
 pub mod stun;

@@ -70,7 +70,7 @@ pub struct Capabilities {
 }
 
 /// The properties that a worker sets by itself. Its operator's own properties have other names.
-pub const WORKER_PROPERTIES: [&str; 17] = [
+pub const WORKER_PROPERTIES: [&str; 18] = [
     "gpu_memory_mb",
     "gpu_model",
     "sleap_version",
@@ -88,6 +88,7 @@ pub const WORKER_PROPERTIES: [&str; 17] = [
     USED_BY_USER,
     PROBLEMS,
     MOUNTS,
+    ENDPOINT,
 ];
 
 /// The property that lists the problems of the worker's machine, as sentences. The list is empty once
@@ -96,6 +97,9 @@ pub const PROBLEMS: &str = "problems";
 
 /// The property that lists the labels of the worker's mounts, if it has any.
 pub const MOUNTS: &str = "mounts";
+
+/// The property that says where the peer is reached over iroh: `{"id": …}`.
+pub const ENDPOINT: &str = "iroh";
 
 /// The property that says for how many seconds each user's jobs have occupied a slot of the worker in
 /// the last seven days: `{"ada": 5400}`.
@@ -173,6 +177,7 @@ impl WorkerFacts {
     /// Reads a peer's metadata. Cannot fail: what is malformed counts as absent.
     pub fn from_peer(peer: &PeerInfo) -> Self {
         let mut rest = peer.metadata.properties.clone();
+        rest.remove(ENDPOINT);
         let hostname = text(rest.remove("hostname"));
         let status = read(rest.remove("status")).unwrap_or(WorkerStatus::Unknown);
         let python = python_gpu(rest.remove("gpu_model"), rest.remove("gpu_memory_mb"));

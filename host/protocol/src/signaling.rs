@@ -9,6 +9,7 @@ use crate::job::{JobDescription, Reason};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt;
+use std::net::SocketAddr;
 
 mod ice;
 mod presence;
@@ -80,6 +81,19 @@ pub struct Description {
     /// offer from the answer to the current one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u64>,
+    /// Where the sender is reached over iroh. Absent from peers that do not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iroh: Option<EndpointAddress>,
+}
+
+/// Where an iroh endpoint is reached, besides the relay of the server that both peers use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointAddress {
+    /// Its id: an Ed25519 public key in hexadecimal digits.
+    pub id: String,
+    /// Its addresses, as far as it knows them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addrs: Vec<SocketAddr>,
 }
 
 impl Description {

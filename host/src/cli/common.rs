@@ -4,6 +4,7 @@ use super::exit::Failure;
 use crate::config::Overrides;
 use clap::Args;
 use sleap_rtc_base::ice::IceServer;
+use sleap_rtc_base::transport::Transport;
 use sleap_rtc_signaling::client::Endpoints;
 use std::path::PathBuf;
 
@@ -17,6 +18,9 @@ pub struct CommonArgs {
     /// STUN or TURN server (turn:USER:PASSWORD@HOST:PORT), repeatable; `none` for no server
     #[arg(long, value_name = "URL|none")]
     ice_server: Vec<String>,
+    /// Kind of connection: iroh where both sides have it, else WebRTC; or one of them alone
+    #[arg(long, value_name = "auto|webrtc|iroh")]
+    transport: Option<Transport>,
     /// Folder that worker and client both see; packages in it are not sent
     #[arg(long, value_name = "DIR")]
     shared_storage_root: Option<PathBuf>,
@@ -34,6 +38,7 @@ impl CommonArgs {
             signaling: signaling
                 .map_err(|message| Failure::usage(format!("--signaling {message}")))?,
             ice_servers: ice_servers(&self.ice_server)?,
+            transport: self.transport,
             shared_storage_root: root,
             ..Overrides::default()
         })

@@ -9,8 +9,9 @@ use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
-/// Dependencies of which only errors are logged.
-const QUIET: &str = "webrtc=error,rtc=error,iroh=error,iroh_relay=error,noq=error,noq_proto=error";
+/// Dependencies of which only errors are logged, and of iroh nothing: it calls ordinary goodbyes errors.
+const QUIET: &str =
+    "webrtc=error,rtc=error,iroh=off,iroh_relay=error,noq=error,noq_proto=error,netwatch=error";
 
 /// The options, the same for every subcommand.
 #[derive(Args)]

@@ -101,7 +101,7 @@ pub(super) fn survey_gpus() -> Result<Exit, Failure> {
 impl From<WorkerError> for Failure {
     fn from(error: WorkerError) -> Self {
         let exit = match &error {
-            WorkerError::Signaling(_) => Exit::Connect,
+            WorkerError::Signaling(_) | WorkerError::Endpoint(_) => Exit::Connect,
             WorkerError::Identity(_)
             | WorkerError::Policy(_)
             | WorkerError::Slots(_)

@@ -3,12 +3,14 @@
 
 use super::meter::{Direction, Meter};
 use indicatif::{ProgressBar, ProgressStyle};
+use sleap_rtc_net::route::Route;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::JobOutcome;
 use sleap_rtc_protocol::text::is_printable;
 use sleap_rtc_transfer::Progress;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
 /// How often a transfer prints a line on a pipe.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -20,6 +22,8 @@ pub struct Display {
     bar: Option<ProgressBar>,
     last_line: Option<Instant>,
     worker: PeerId,
+    /// Which way the connection takes, once there is one.
+    route: Option<watch::Receiver<Option<Route>>>,
 }
 
 impl Display {
@@ -27,12 +31,24 @@ impl Display {
     pub fn new(worker: &PeerId) -> Self {
         let terminal = std::io::stdout().is_terminal();
         let log = LogView::new(terminal);
-        Self { log, transfer: None, bar: None, last_line: None, worker: worker.clone() }
+        let worker = worker.clone();
+        Self { log, transfer: None, bar: None, last_line: None, worker, route: None }
     }
 
     /// The job's worker.
     pub fn worker_id(&self) -> PeerId {
         self.worker.clone()
+    }
+
+    /// Shows which way the connection takes from here on.
+    pub(super) fn show_route(&mut self, route: watch::Receiver<Option<Route>>) {
+        self.route = Some(route);
+    }
+
+    /// The way and the round trip, as the end of a line.
+    fn route(&self) -> String {
+        let route = self.route.as_ref().and_then(|route| route.borrow().clone());
+        route.map(|route| format!(" ({route})")).unwrap_or_default()
     }
 
     /// Prints a message of the client.
@@ -49,6 +65,7 @@ impl Display {
             self.transfer = Some(Meter::new(direction, &self.worker, now));
             (self.bar, self.last_line) = (None, None);
         }
+        let route = self.route();
         let Some(meter) = &mut self.transfer else { return };
         meter.note(progress, now);
         if let Some(already) = meter.already().filter(|_| is_new) {
@@ -57,12 +74,12 @@ impl Display {
         if std::io::stderr().is_terminal() {
             let bar = self.bar.get_or_insert_with(|| bar(direction, progress.total_bytes));
             bar.set_position(progress.done_bytes);
-            bar.set_message(meter.line());
+            bar.set_message(format!("{}{route}", meter.line()));
         } else if self.last_line.is_none_or(|at| at.elapsed() >= LINE_EVERY)
             && progress.done_bytes < progress.total_bytes
         {
             self.last_line = Some(now);
-            say(&format!("{}: {}", direction.label(), meter.line()));
+            say(&format!("{}: {}{route}", direction.label(), meter.line()));
         }
     }
 

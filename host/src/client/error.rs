@@ -1,11 +1,12 @@
 //! Every way in which a client can fail.
 
+use super::connect::ConnectFailure;
 use super::not_a_package::NotAPackage;
 use crate::blocking::Panicked;
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_net::dialect::DialectError;
 use sleap_rtc_net::python::IncomingFileError;
-use sleap_rtc_net::rtc::RtcError;
+use sleap_rtc_net::quic::QuicError;
 use sleap_rtc_package::ArchiveError;
 use sleap_rtc_package::CheckError;
 use sleap_rtc_policy::PolicyError;
@@ -44,8 +45,11 @@ pub enum ClientError {
         worker: PeerId,
         /// Why not.
         #[source]
-        source: RtcError,
+        source: Box<ConnectFailure>,
     },
+    /// This machine cannot make connections over iroh, and nothing else is wanted.
+    #[error("connections over iroh are not possible here; use --transport auto")]
+    Endpoint(#[from] QuicError),
     /// No worker can take the job.
     #[error(transparent)]
     NoWorker(#[from] NoWorker),
@@ -126,10 +130,10 @@ pub enum ClientError {
 }
 
 /// What may help if no connection was possible.
-fn advice(cause: &RtcError) -> &'static str {
-    match cause {
-        RtcError::NoPath => "; if it is behind another firewall, configure a TURN server",
-        _ => "",
+fn advice(cause: &ConnectFailure) -> &'static str {
+    match cause.is_no_path() {
+        true => "; if it is behind another firewall, configure a TURN server",
+        false => "",
     }
 }
 
@@ -335,6 +339,9 @@ pub enum JobRefused {
          first; try again later, or use another worker"
     )]
     PythonBusy(PeerId),
+    /// A Python worker keeps no jobs.
+    #[error("worker {0} is a Python worker, which keeps no jobs")]
+    PythonKeepsNothing(PeerId),
     /// A Python worker wants the secret of its room.
     #[error(
         "worker {0} (Python sleap-rtc 0.0.7 or newer) asks for its room's secret, which this program \

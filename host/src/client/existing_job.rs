@@ -1,13 +1,16 @@
 //! Commands for an existing job, found through the client's record or a job string.
 
 use super::action::Action;
+use super::connect::Talk;
 use super::display::Display;
+use super::error::JobRefused;
 use super::interrupt::Interrupts;
 use super::record::Progress;
-use super::room::{Connected, Offered, Room};
+use super::room::{Offered, Room};
 use super::submission::Submission;
 use super::{ClientError, or_interrupt, reconnect};
 use crate::config::Config;
+use sleap_rtc_net::dialect::ClientEnd;
 use sleap_rtc_protocol::connection::Purpose;
 use sleap_rtc_protocol::session::JobString;
 use std::path::PathBuf;
@@ -36,19 +39,26 @@ async fn with_room(
     action: Action,
     interrupts: &mut Interrupts,
 ) -> Result<Option<PathBuf>, ClientError> {
-    let connected = or_interrupt(interrupts, connect(room, job_ref)).await?;
+    let first = or_interrupt(interrupts, connect(room, job_ref)).await?;
     let mut display = Display::new(&job_ref.worker);
     let progress = Progress::of(&config.client.jobs_dir, &job_ref.job);
     let submission = Submission::existing(job_ref, action, &mut display, progress);
     let mut submission = submission.with_bwlimit(config.client.bwlimit);
     let patience = config.client.reconnect_for;
-    reconnect::stay(room, connected, &mut submission, interrupts, patience).await
+    let worker = &job_ref.worker;
+    reconnect::stay(room, worker, first, &mut submission, interrupts, patience).await
 }
 
-async fn connect(room: &mut Room, job_ref: &JobString) -> Result<Connected, ClientError> {
+async fn connect(room: &mut Room, job_ref: &JobString) -> Result<ClientEnd, ClientError> {
     let purpose = Purpose::KnownJob { job: job_ref.job.clone() };
     match room.offer(&job_ref.worker, purpose).await? {
-        Offered::Yes(connected) => Ok(*connected),
+        Offered::Yes(connected) => match connected.talk {
+            Talk::Native(end) => Ok(end),
+            Talk::Python(connection, _) => {
+                connection.close().await;
+                Err(JobRefused::PythonKeepsNothing(job_ref.worker.clone()).into())
+            }
+        },
         Offered::Refused(why) => Err(why.into()),
         Offered::Absent(why) => Err(why.into()),
     }

@@ -5,6 +5,7 @@
 //! | [`error`] | every way a client can end without success |
 //! | [`package`] | the user's package, checked before anything is sent |
 //! | `room` | this client's place in the room: discovery, requests, offers |
+//! | `connect` | opens connections: over iroh, over WebRTC |
 //! | `selection` | chooses the worker: by policy, by name, or by asking the user |
 //! | `explain` | ranks a room without submitting a job |
 //! | `prompt` | the list that the user chooses from |
@@ -27,6 +28,7 @@
 //! | `partial_download` | where they are until they are complete |
 
 mod action;
+mod connect;
 pub mod display;
 pub mod error;
 pub mod existing_job;
@@ -62,12 +64,14 @@ pub use room::user;
 pub use viewer::ViewerPorts;
 
 use crate::config::Config;
+use connect::Talk;
 use display::{Display, say};
 use error::JobFailure;
 use interrupt::{Interrupts, Stage};
 use record::{Record, Submitting};
-use room::{Connected, Dialect, Offered, Room};
+use room::{Connected, Offered, Room};
 use shared::SharedJob;
+use sleap_rtc_net::dialect::ClientEnd;
 use sleap_rtc_policy::Policies;
 use sleap_rtc_protocol::connection::Purpose;
 use sleap_rtc_protocol::ids::{JobId, JobSecret, PeerId, RoomCredentials};
@@ -184,22 +188,21 @@ async fn with_room(
     let spec = spec(job);
     let connecting = selection::connect(room, policies, &options.join, &spec);
     let connected = or_interrupt(interrupts, connecting).await?;
-    tracing::debug!(worker = %connected.worker, dialect = ?connected.dialect, "connected");
-    match connected.dialect {
-        Dialect::Native => {
+    let Connected { worker, talk } = connected;
+    match talk {
+        Talk::Native(end) => {
             let job_ref = JobString {
                 room: options.join.credentials().clone(),
-                worker: connected.worker.clone(),
+                worker: worker.clone(),
                 job: spec.id.clone(),
                 secret: spec.secret.clone(),
             };
             let submit = Submit { config, job_ref: &job_ref, spec: &spec, job, submitting: None };
-            submit.run(room, connected, options.viewer, interrupts).await
+            submit.run(room, end, options.viewer, interrupts).await
         }
-        Dialect::Python => {
+        Talk::Python(connection, channel) => {
             let viewer = options.viewer.map(Viewer::open);
-            let mut display = Display::new(&connected.worker);
-            let Connected { worker, connection, channel, .. } = connected;
+            let mut display = Display::new(&worker);
             let (silence, stage) =
                 (config.client.python_silence, watch::Sender::new(Stage::Uploading));
             let work = python::run(channel, &spec, job, silence, &stage, &mut display, viewer);
@@ -226,16 +229,17 @@ async fn resume(
     let purpose = Purpose::KnownJob { job: job_ref.job.clone() };
     let offer = async { room.offer(&job_ref.worker, purpose).await };
     let connected = match or_interrupt(interrupts, offer).await {
-        Ok(Offered::Yes(connected)) if connected.dialect == Dialect::Native => connected,
+        Ok(Offered::Yes(connected)) => *connected,
         Err(ClientError::Cancelled) => return Some(Err(ClientError::Cancelled)),
         _ => return None,
     };
+    let Talk::Native(end) = connected.talk else { return None };
     say(&format!("Resuming the upload of {} to {}", job_ref.job, job_ref.worker));
     let (id, secret) = (job_ref.job.clone(), job_ref.secret.clone());
     let spec = JobSpec { id, secret, ..spec(job) };
     let submitting = Some(submitting);
     let submit = Submit { config, job_ref: &job_ref, spec: &spec, job, submitting };
-    match submit.run(room, *connected, options.viewer, interrupts).await {
+    match submit.run(room, end, options.viewer, interrupts).await {
         // Somebody else has the slot by now.
         Err(ClientError::Refused(why)) => {
             tracing::info!(%why, "the upload cannot be resumed; submitting the job again");
@@ -258,19 +262,20 @@ impl Submit<'_> {
     async fn run(
         self,
         room: &mut Room,
-        connected: Connected,
+        first: ClientEnd,
         viewer: Option<ViewerPorts>,
         interrupts: &mut Interrupts,
     ) -> Result<PathBuf, ClientError> {
         let Self { config, job_ref, spec, job, submitting } = self;
-        let mut display = Display::new(&connected.worker);
+        let worker = &job_ref.worker;
+        let mut display = Display::new(worker);
         let record = Record::new(config, job_ref, job);
         let progress = record.announce(&config.client.jobs_dir, submitting, &mut display);
         let submission = Submission::new(job_ref, spec, job, &mut display, progress);
         let submission = submission.with_bwlimit(config.client.bwlimit);
         let mut submission = submission.with_viewer(viewer.map(Viewer::open));
         let patience = config.client.reconnect_for;
-        let stay = reconnect::stay(room, connected, &mut submission, interrupts, patience);
+        let stay = reconnect::stay(room, worker, first, &mut submission, interrupts, patience);
         Ok(stay.await?.unwrap_or_else(|| job.output.path().to_owned()))
     }
 }

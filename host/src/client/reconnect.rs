@@ -3,15 +3,15 @@
 //! A quiet connection is kept while another one is made beside it. Whichever delivers first carries on
 //! the conversation where it was; the job does not notice.
 
+use super::connect::Talk;
 use super::display::say;
 use super::interrupt::{EndRequest, Interrupts};
-use super::room::{Connected, Dialect, Offered, Room};
+use super::room::{Offered, Room};
 use super::submission::Submission;
 use super::{ClientError, or_interrupt};
 use sleap_rtc_base::backoff::Backoff;
 use sleap_rtc_base::deadline;
 use sleap_rtc_net::dialect::ClientEnd;
-use sleap_rtc_net::rtc::Connection;
 use sleap_rtc_protocol::connection::{ConnectionState, Purpose};
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::liveness::{Health, Liveness, LivenessEvent};
@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tracing::debug;
 
 /// The first wait between two attempts to connect.
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
@@ -63,25 +64,11 @@ impl Patience {
     }
 }
 
-/// The connection of the conversation.
-struct Link {
-    connection: Connection,
-    end: ClientEnd,
-}
-
-impl Link {
-    fn new(connected: Connected) -> Self {
-        let mut end = ClientEnd::new(connected.channel);
-        end.allow_lanes(&connected.rtc);
-        Self { connection: connected.connection, end }
-    }
-}
-
 /// How the conversation over one connection ended.
 enum LinkEnd {
     Done(Result<Option<PathBuf>, ClientError>),
     /// It continues over another connection.
-    Next(Result<Box<Connected>, ClientError>),
+    Next(Result<Box<ClientEnd>, ClientError>),
     /// The user ends the client.
     Requested(EndRequest),
 }
@@ -90,55 +77,61 @@ enum LinkEnd {
 /// whenever the connection is lost.
 pub(super) async fn stay(
     room: &mut Room,
-    first: Connected,
+    worker: &PeerId,
+    first: ClientEnd,
     submission: &mut Submission<'_>,
     interrupts: &mut Interrupts,
     patience: Duration,
 ) -> Result<Option<PathBuf>, ClientError> {
-    let worker = first.worker.clone();
-    let mut link = Link::new(first);
+    let mut link = first;
+    say(&format!("Connected to {worker}{}.", route(&link)));
     let mut patience = Patience::new(patience);
     loop {
         let purpose = submission.purpose();
-        let dialer = Dialer { room, worker: &worker, purpose, patience: &mut patience };
+        let dialer = Dialer { room, worker, purpose, patience: &mut patience };
         let done = match talk(dialer, &mut link, submission, interrupts).await {
             LinkEnd::Next(Ok(connected)) => {
-                say(&format!("Reconnected to {worker}."));
-                let earlier = std::mem::replace(&mut link, Link::new(*connected));
+                say(&format!("Reconnected to {worker}{}.", route(&connected)));
+                let earlier = std::mem::replace(&mut link, *connected);
                 // In the background: nothing depends on a lost connection.
-                tokio::spawn(earlier.connection.close());
+                tokio::spawn(earlier.close());
                 continue;
             }
             // The worker does not know the job, so it is submitted again.
             LinkEnd::Done(Err(ClientError::UnknownToWorker)) if submission.may_resubmit() => {
-                link.connection.close().await;
+                link.close().await;
                 let (purpose, patience) = (Purpose::NewJob, &mut patience);
-                let mut dialer = Dialer { room, worker: &worker, purpose, patience };
-                link = Link::new(*or_interrupt(interrupts, dialer.dial()).await?);
+                let mut dialer = Dialer { room, worker, purpose, patience };
+                link = *or_interrupt(interrupts, dialer.dial()).await?;
                 continue;
             }
             LinkEnd::Next(Err(error)) => Err(submission.given_up(error)),
             LinkEnd::Done(done) => done,
-            LinkEnd::Requested(EndRequest::Detach) => Err(submission.detach(&link.end).await),
-            LinkEnd::Requested(EndRequest::Cancel) => Err(submission.cancel(&mut link.end).await),
+            LinkEnd::Requested(EndRequest::Detach) => Err(submission.detach(&link).await),
+            LinkEnd::Requested(EndRequest::Cancel) => Err(submission.cancel(&mut link).await),
         };
-        link.connection.close().await;
+        link.close().await;
         return done;
     }
+}
+
+/// Which way a connection takes, for the end of a sentence.
+fn route(link: &ClientEnd) -> String {
+    link.route().borrow().as_ref().map(|route| format!(": {route}")).unwrap_or_default()
 }
 
 /// Runs the conversation over one connection.
 async fn talk(
     mut dialer: Dialer<'_>,
-    link: &mut Link,
+    link: &mut ClientEnd,
     submission: &mut Submission<'_>,
     interrupts: &mut Interrupts,
 ) -> LinkEnd {
-    let (liveness, cut) = (link.end.liveness(), link.end.cut());
+    let (liveness, cut, path) = (link.liveness(), link.cut(), link.state());
     let worker = dialer.worker.clone();
     let mut requested = pin!(interrupts.end_requested(submission.stage()));
-    let mut talking = pin!(submission.converse(&mut link.end));
-    let mut dialing = pin!(dialer.when_suspect(&liveness, link.connection.state()));
+    let mut talking = pin!(submission.converse(link));
+    let mut dialing = pin!(dialer.when_suspect(&liveness, path));
     tokio::select! {
         request = &mut requested => return LinkEnd::Requested(request),
         connected = &mut dialing => {
@@ -150,7 +143,7 @@ async fn talk(
             };
         }
         done = &mut talking => match done {
-            Err(error) if error.may_heal() => tracing::debug!(%error, "reconnecting"),
+            Err(error) if error.may_heal() => debug!(%error, "reconnecting"),
             done => return LinkEnd::Done(done),
         },
     }
@@ -177,7 +170,7 @@ impl Dialer<'_> {
         &mut self,
         liveness: &Arc<watch::Sender<Liveness>>,
         mut path: watch::Receiver<ConnectionState>,
-    ) -> Result<Box<Connected>, ClientError> {
+    ) -> Result<Box<ClientEnd>, ClientError> {
         loop {
             let well = Instant::now();
             tokio::select! {
@@ -187,35 +180,33 @@ impl Dialer<'_> {
             if well.elapsed() >= HELD {
                 self.patience.restore();
             }
-            tracing::debug!(worker = %self.worker, "the connection is suspect; opening another one");
+            debug!(worker = %self.worker, "the connection is suspect; opening another one");
             tokio::select! {
                 connected = self.dial() => return connected,
                 () = becomes(liveness, &mut path, |health| health == Health::Healthy) => {
-                    tracing::debug!("the suspect connection has recovered");
+                    debug!("the suspect connection has recovered");
                 }
             }
         }
     }
 
-    async fn dial(&mut self) -> Result<Box<Connected>, ClientError> {
+    async fn dial(&mut self) -> Result<Box<ClientEnd>, ClientError> {
         loop {
             if let Some(wait) = self.patience.next() {
                 self.room.pause(self.worker, wait).await;
             }
             let offer = self.room.offer_within(self.worker, self.purpose.clone(), ANSWER_LIMIT);
             match offer.await {
-                Ok(Offered::Yes(connected)) if connected.dialect == Dialect::Native => {
-                    return Ok(connected);
-                }
+                Ok(Offered::Yes(connected)) => match connected.talk {
+                    Talk::Native(end) => return Ok(Box::new(end)),
+                    Talk::Python(..) => debug!("the worker does not speak sleap-rtc/1 any more"),
+                },
                 Ok(Offered::Refused(why)) if self.purpose == Purpose::NewJob => {
                     return Err(why.into());
                 }
-                Ok(Offered::Yes(_)) => {
-                    tracing::debug!("the worker does not speak sleap-rtc/1 any more");
-                }
-                Ok(Offered::Refused(why)) => tracing::debug!("{why}"),
-                Ok(Offered::Absent(why)) => tracing::debug!("{why}"),
-                Err(error) => tracing::debug!(%error, "no connection yet"),
+                Ok(Offered::Refused(why)) => debug!("{why}"),
+                Ok(Offered::Absent(why)) => debug!("{why}"),
+                Err(error) => debug!(%error, "no connection yet"),
             }
             if self.patience.is_over() {
                 let (worker, tried) = (self.worker.clone(), self.patience.limit);

@@ -1,11 +1,11 @@
 //! The client in its room: discovers workers, asks whether they take the job, and connects to one.
 
 use super::ClientError;
+use super::connect::{Connector, Talk};
 use super::error::{JobRefused, NoWorker};
 use crate::config::Config;
-use serde_json::json;
-use sleap_rtc_base::ice::IceConfig;
-use sleap_rtc_net::rtc::{self, Channel, Connection, RtcError, RtcOptions};
+use serde_json::{Value, json};
+use sleap_rtc_protocol::DIALECT;
 use sleap_rtc_protocol::capabilities::{CLIENT_TAGS, WorkerFacts};
 use sleap_rtc_protocol::connection::Purpose;
 use sleap_rtc_protocol::ids::{PeerId, RoomCredentials};
@@ -15,7 +15,6 @@ use sleap_rtc_protocol::signaling::{
     PeerInfo, PeerMessage, Role, ServerMessage, VideoQuery, WORKER_BUSY,
 };
 use sleap_rtc_protocol::worker::WorkerStatus;
-use sleap_rtc_protocol::{DIALECT, PYTHON_CHANNEL_LABEL};
 use sleap_rtc_signaling::client::{
     HttpApi, Roster, SignalingClient, SignalingError, SignalingEvent,
 };
@@ -29,23 +28,10 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 /// The time from offer to answer. A Python worker gathers candidates for up to five seconds.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
-/// The dialect that a worker speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Dialect {
-    /// `sleap-rtc/1`.
-    Native,
-    /// The Python program's texts.
-    Python,
-}
-
 /// An open connection to a worker.
 pub(super) struct Connected {
     pub(super) worker: PeerId,
-    pub(super) connection: Connection,
-    pub(super) channel: Channel,
-    pub(super) dialect: Dialect,
-    /// The options it was made with.
-    pub(super) rtc: RtcOptions,
+    pub(super) talk: Talk,
 }
 
 /// A worker's answer to a job request.
@@ -73,7 +59,7 @@ pub(super) struct Room {
     api: HttpApi,
     signaling: SignalingClient,
     events: mpsc::Receiver<SignalingEvent>,
-    ice: IceConfig,
+    connector: Connector,
     attempts: u64,
     tracks_on_python: bool,
     /// The worker that may have reserved a slot for us that we have not used yet, and the job's id.
@@ -86,6 +72,7 @@ impl Room {
         config: &Config,
         credentials: RoomCredentials,
     ) -> Result<Self, ClientError> {
+        let mut connector = Connector::new(config).await?;
         let api = HttpApi::new(&config.signaling.http);
         let identity = api.sign_in(None).await?;
         let (signaling, events) = SignalingClient::connect(
@@ -93,13 +80,15 @@ impl Room {
             identity,
             credentials,
             Role::Client,
-            metadata(),
+            metadata(connector.property()),
             CancellationToken::new(),
         )
         .await?;
         debug!(peer = %signaling.peer_id(), "registered");
-        let (ice, tracks_on_python) = (config.ice.clone(), config.client.python_tracking);
-        Ok(Self { api, signaling, events, ice, attempts: 0, tracks_on_python, reserved: None })
+        connector.use_relay(signaling.relay());
+        let (attempts, reserved) = (0, None);
+        let tracks_on_python = config.client.python_tracking;
+        Ok(Self { api, signaling, events, connector, attempts, tracks_on_python, reserved })
     }
 
     /// Whether Python workers are asked to track.
@@ -116,7 +105,7 @@ impl Room {
     pub(super) async fn leave(mut self) {
         self.release().await;
         let identity = self.signaling.identity();
-        self.signaling.close().await;
+        tokio::join!(self.signaling.close(), self.connector.close());
         if let Err(error) = self.api.delete_peer(&identity.id_token, &identity.peer_id).await {
             debug!(%error, "the server did not confirm the deregistration");
         }
@@ -234,11 +223,15 @@ impl Room {
         purpose: Purpose,
         limit: Duration,
     ) -> Result<Offered, ClientError> {
-        let connect = |source| ClientError::Connect { worker: worker.clone(), source };
-        let rtc = RtcOptions::new(&self.ice, &self.signaling.ice_servers().borrow());
+        let connect = |source| {
+            let source = Box::new(source);
+            ClientError::Connect { worker: worker.clone(), source }
+        };
+        let given = self.signaling.ice_servers().borrow().clone();
         let start = Instant::now();
-        let (offered, was_free) = tokio::join!(rtc::offer(&rtc), self.is_free(worker, &purpose));
-        let (offering, sdp) = offered.map_err(connect)?;
+        let (offered, was_free) =
+            tokio::join!(self.connector.offer(&given), self.is_free(worker, &purpose));
+        let (pending, sdp, iroh) = offered.map_err(connect)?;
         self.attempts += 1;
         let attempt = self.attempts;
         let offer = Description {
@@ -248,6 +241,7 @@ impl Room {
             protocols: vec![DIALECT.to_owned()],
             purpose: Some(purpose),
             attempt: Some(attempt),
+            iroh,
         };
         self.signaling.send(ClientMessage::Offer(offer)).await?;
         let waiting = tokio::time::timeout(limit, self.answer(worker, attempt));
@@ -265,24 +259,18 @@ impl Room {
                 return Ok(Offered::Absent(NoWorker::NoAnswer { worker, limit }));
             }
         };
-        let (connection, python) = match offering.accept(&answer.sdp).await {
-            Ok(connected) => connected,
-            Err(RtcError::NoPath) if !answer.speaks_native() && !was_free => {
+        let talk = match self.connector.connect(pending, &answer).await {
+            Ok(talk) => talk,
+            Err(error) if error.is_no_path() && !answer.speaks_native() && !was_free => {
                 return Ok(Offered::Refused(JobRefused::PythonBusy(worker.clone())));
             }
             Err(error) => return Err(connect(error)),
-        };
-        let (channel, dialect) = if answer.speaks_native() {
-            let native = connection.open_channel(PYTHON_CHANNEL_LABEL, DIALECT).await;
-            (native.map_err(connect)?, Dialect::Native)
-        } else {
-            (python, Dialect::Python)
         };
         debug!(took_ms = start.elapsed().as_secs_f64() * 1e3, "the connection is open");
         // From here on the connection holds the slot.
         self.reserved = None;
         let worker = worker.clone();
-        Ok(Offered::Yes(Box::new(Connected { worker, connection, channel, dialect, rtc })))
+        Ok(Offered::Yes(Box::new(Connected { worker, talk })))
     }
 
     /// Whether the room shows `worker` as free for a new job.
@@ -424,7 +412,7 @@ fn words(response: JobResponse) -> String {
     response.message.unwrap_or_else(|| format!("the worker refused: {reason}"))
 }
 
-fn metadata() -> Metadata {
+fn metadata(endpoint: Option<(String, Value)>) -> Metadata {
     let properties = json!({
         "sleap_version": "unknown",
         "platform": std::env::consts::OS,
@@ -432,7 +420,7 @@ fn metadata() -> Metadata {
     });
     Metadata {
         tags: CLIENT_TAGS.map(str::to_owned).to_vec(),
-        properties: properties.as_object().cloned().unwrap_or_default(),
+        properties: properties.as_object().cloned().into_iter().flatten().chain(endpoint).collect(),
     }
 }
 

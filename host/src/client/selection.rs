@@ -1,9 +1,10 @@
 //! Chooses the worker that gets the job.
 
+use super::connect::Talk;
 use super::display::say;
 use super::error::{JobRefused, NoWorker, SkippedWorker, SkippedWorkers};
 use super::prompt::{self, Picked};
-use super::room::{Connected, Dialect, Offered, RequestReply, Room};
+use super::room::{Connected, Offered, RequestReply, Room};
 use super::{Choose, ClientError, Join};
 use sleap_rtc_policy::Policies;
 use sleap_rtc_protocol::capabilities::WorkerFacts;
@@ -44,12 +45,12 @@ async fn direct(
 ) -> Result<Connected, ClientError> {
     info!(%worker, "connecting to the named worker");
     match room.offer(worker, Purpose::NewJob).await? {
-        Offered::Yes(connected) => match beyond_python(room, worker, spec) {
-            Some(refused) if connected.dialect == Dialect::Python => {
-                connected.connection.close().await;
+        Offered::Yes(connected) => match (beyond_python(room, worker, spec), connected.talk) {
+            (Some(refused), Talk::Python(connection, _)) => {
+                connection.close().await;
                 Err(refused.into())
             }
-            _ => Ok(*connected),
+            (_, talk) => Ok(Connected { worker: worker.clone(), talk }),
         },
         Offered::Refused(why) => Err(why.into()),
         Offered::Absent(why) => Err(why.into()),

@@ -11,6 +11,7 @@ use super::worker::WorkerProperties;
 use super::{DAY, PathMapping, SlotsConfig};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
+use sleap_rtc_base::transport::Transport;
 use sleap_rtc_protocol::capabilities::Gpu;
 use sleap_rtc_signaling::client::Address;
 use std::net::IpAddr;
@@ -46,6 +47,7 @@ pub(super) struct FileIce {
     pub(super) servers: Option<Vec<UsedServer>>,
     pub(super) from_signaling: Option<bool>,
     pub(super) bind: Vec<Parsed<IpAddr>>,
+    pub(super) transport: Option<Parsed<Transport>>,
 }
 
 /// `[worker]`.

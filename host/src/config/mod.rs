@@ -34,6 +34,7 @@ use file::{FileClient, FileIce, FileWorker};
 use paths::FileMount;
 use server::FileServer;
 use sleap_rtc_base::ice::{IceConfig, IceServer};
+use sleap_rtc_base::transport::Transport;
 use sleap_rtc_package::{Mount, Mounts};
 #[cfg(feature = "peer")]
 use sleap_rtc_policy::PolicyConfig;
@@ -56,6 +57,8 @@ pub struct Config {
     pub signaling: Endpoints,
     /// STUN, TURN and local addresses.
     pub ice: IceConfig,
+    /// `[ice] transport`.
+    pub transport: Transport,
     /// `[worker]`.
     pub worker: WorkerConfig,
     /// `[client]`.
@@ -131,6 +134,8 @@ pub struct RetentionConfig {
 pub struct ClientConfig {
     /// The user name for policies: a claim, not a proof.
     pub user: Option<String>,
+    /// The folder for the key of this device.
+    pub state_dir: PathBuf,
     /// The folder for records of the jobs that this user has submitted.
     pub jobs_dir: PathBuf,
     /// The bandwidth of its transfers, in bytes per second.
@@ -172,6 +177,8 @@ pub struct Overrides {
     pub signaling: Option<Endpoints>,
     /// `--ice-server`; an empty list for `none`.
     pub ice_servers: Option<Vec<IceServer>>,
+    /// `--transport`.
+    pub transport: Option<Transport>,
     /// `--shared-storage-root`.
     pub shared_storage_root: Option<PathBuf>,
     /// `--state-dir` of a worker.
@@ -265,6 +272,7 @@ pub fn load(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigErr
     };
     let base = path.as_deref().and_then(Path::parent).unwrap_or(&sources.cwd).to_owned();
     let in_file = |text: &String| sources.path(&base, text);
+    let transport = file.ice.transport.map(|transport| transport.0);
     let ice = ice_config(file.ice, overrides.ice_servers);
     let server = server_config(sources, file.server, &base);
     warnings.extend(ice.warnings().chain(server.ice.warnings()));
@@ -272,6 +280,7 @@ pub fn load(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigErr
     Ok(Config {
         signaling: endpoints(sources, addresses, overrides.signaling, &mut warnings)?,
         ice,
+        transport: overrides.transport.or(transport).unwrap_or_default(),
         shared_storage_root: overrides
             .shared_storage_root
             .or_else(|| sources.shared_storage_root.clone())
@@ -317,6 +326,7 @@ fn client(
 ) -> ClientConfig {
     ClientConfig {
         user: file.user,
+        state_dir: sources.data("client"),
         jobs_dir: sources.data("client/jobs"),
         bwlimit: bwlimit.or(file.bwlimit.map(|Rate(rate)| rate)),
         reconnect_for: file.reconnect_for.0,

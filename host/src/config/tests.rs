@@ -2,6 +2,7 @@
 
 use super::*;
 use proptest::prelude::*;
+use sleap_rtc_base::transport::Transport;
 use sleap_rtc_policy::OnFailure;
 
 /// A home, a working directory, and no variables.
@@ -141,6 +142,7 @@ fn options_over_environment_over_file() {
     let overrides = Overrides {
         signaling: Some(Endpoints::from_one("ws://option:1").unwrap()),
         ice_servers: Some(Vec::new()),
+        transport: Some(Transport::Iroh),
         shared_storage_root: Some("/option".into()),
         state_dir: Some("state".into()),
         maintenance: true,
@@ -152,7 +154,7 @@ fn options_over_environment_over_file() {
     assert_eq!(config.shared_storage_root, Some("/option".into()));
     assert_eq!(config.worker.state_dir, place.sources.cwd.join("state"));
     assert!(config.ice.servers.is_empty() && config.worker.maintenance);
-    assert_eq!(config.client.bwlimit, Some(7));
+    assert_eq!((config.client.bwlimit, config.transport), (Some(7), Transport::Iroh));
     let mapped: Vec<_> = config.client.path_map.iter().map(|map| map.to.as_str()).collect();
     assert_eq!(mapped, ["/option", "lab:"]);
 }
@@ -272,6 +274,7 @@ fn mistakes_name_file_line_and_the_nearest_key() {
         "[ice]\nservers = ['turn:relay']",
         "[ice]\nservers = [{ urls = 'turn:r', username = 'u', credential = 123456 }]",
         "[ice]\nbind = ['eth0']",
+        "[ice]\ntransport = 'quic'",
         "[ice]\nservers = [{ urls = 'turn:r', secret = 's' }]",
         "[signaling]\nice_servers = [{ urls = 'stun:r', secret = 's' }]",
         "[signaling]\nice_servers = [{ urls = 'turn:r', secret = 's', username = 'u' }]",

@@ -3,6 +3,7 @@
 use super::units;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
+use sleap_rtc_base::transport::Transport;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -79,7 +80,7 @@ impl TryFrom<String> for CommandLine {
     }
 }
 
-/// An IP address, or a socket address.
+/// A value that stands in the file as a text.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Parsed<T>(pub(super) T);
 
@@ -98,6 +99,14 @@ impl<'de> Deserialize<'de> for Parsed<SocketAddr> {
             let expected = "an address with a port, such as \"127.0.0.1:8080\"";
             D::Error::custom(format_args!("expects {expected}, not {text:?}"))
         };
+        text.parse().map(Self).map_err(wrong)
+    }
+}
+
+impl<'de> Deserialize<'de> for Parsed<Transport> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let wrong = |expected| D::Error::custom(format_args!("{expected}, not {text:?}"));
         text.parse().map(Self).map_err(wrong)
     }
 }

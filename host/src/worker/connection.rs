@@ -1,20 +1,21 @@
-//! One connection: answers its offer, finds out which dialect the client speaks, and serves it.
+//! One connection: answers its offer, takes it as it comes, and finds out which dialect is spoken.
 
 use super::coordinator::CoordinatorHandle;
 use super::error::ConnectionError;
-use super::{WorkerContext, native, python};
+use super::{Client, WorkerContext, native, python};
 use sleap_rtc_net::dialect::WorkerEnd;
 use sleap_rtc_net::python::PythonWorkerEnd;
+use sleap_rtc_net::quic::{Endpoint, Expected, QuicError};
 use sleap_rtc_net::rtc::{self, Channel, Connection};
 use sleap_rtc_protocol::DIALECT;
 use sleap_rtc_protocol::connection::Purpose;
 use sleap_rtc_protocol::ids::PeerId;
-use sleap_rtc_protocol::signaling::{ClientMessage, Description};
+use sleap_rtc_protocol::signaling::{ClientMessage, Description, Sdp};
 use sleap_rtc_signaling::client::SignalingClient;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The time from the answer to an open channel of the right dialect.
+/// From our answer to an open conversation.
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 
 /// An admitted offer, and everything that is needed to serve it.
@@ -26,11 +27,23 @@ pub(super) struct Connecting {
     pub(super) offer: Description,
 }
 
+/// What a client has opened.
+enum Opened {
+    Native(WorkerEnd),
+    Python(Connection, Channel),
+}
+
 impl Connecting {
-    /// Answers the offer, waits for the channel, and serves it until one side ends the conversation.
+    /// Answers, waits for the client to connect, and serves it until one side is done.
     pub(super) async fn serve(self) -> Result<(), ConnectionError> {
-        let (connection, sdp) = rtc::answer(&self.context.rtc(), &self.offer.sdp).await?;
+        let expected = self.expect();
+        let peer = match (&expected, self.context.transport.has_webrtc()) {
+            (Some(_), false) => None,
+            _ => Some(rtc::answer(&self.context.rtc(), &self.offer.sdp).await?),
+        };
+        let (peer, sdp) = peer.map_or((None, Sdp(String::new())), |(peer, sdp)| (Some(peer), sdp));
         let speaks_native = self.offer.speaks_native();
+        let endpoint = self.context.endpoint.as_ref().filter(|_| expected.is_some());
         let answer = Description {
             sender: self.own_id.clone(),
             target: self.offer.sender.clone(),
@@ -38,36 +51,82 @@ impl Connecting {
             protocols: if speaks_native { vec![DIALECT.to_owned()] } else { Vec::new() },
             purpose: None,
             attempt: self.offer.attempt,
+            iroh: endpoint.map(Endpoint::address),
         };
         self.signaling.send(ClientMessage::Answer(answer)).await?;
-        let channel =
-            tokio::time::timeout(CONNECT_LIMIT, first_channel(&connection, speaks_native)).await;
-        let Ok(Some(channel)) = channel else {
-            let source = connection.unopened();
-            return Err(ConnectionError::NeverConnected { limit: CONNECT_LIMIT, source });
-        };
-        let result = self.session(channel).await;
-        connection.close().await;
-        result
+        match opened(expected, peer, speaks_native).await? {
+            Opened::Native(link) => native::serve(self.client().await, link).await,
+            Opened::Python(connection, channel) => {
+                let result =
+                    python::serve(self.client().await, PythonWorkerEnd::new(channel)).await;
+                connection.close().await;
+                result
+            }
+        }
     }
 
-    async fn session(self, channel: Channel) -> Result<(), ConnectionError> {
+    /// Lets the client in over iroh, if both sides have it.
+    fn expect(&self) -> Option<Expected> {
+        let (endpoint, caller) = (self.context.endpoint.as_ref()?, self.offer.iroh.as_ref()?);
+        let expected = endpoint.expect(caller);
+        expected.inspect_err(|error| tracing::debug!(%error, "no connection over iroh")).ok()
+    }
+
+    async fn client(self) -> Client {
         let new_job = matches!(self.offer.purpose, None | Some(Purpose::NewJob));
         if new_job {
             // If the slot is gone, the client is told when it submits its job.
             let _ = self.coordinator.await_first_frame(&self.offer.sender).await;
         }
-        let client = super::Client {
+        Client {
             peer: self.offer.sender,
             context: self.context,
             coordinator: self.coordinator,
             new_job,
-        };
-        if channel.protocol() == DIALECT {
-            native::serve(client, WorkerEnd::new(channel)).await
-        } else {
-            python::serve(client, PythonWorkerEnd::new(channel)).await
         }
+    }
+}
+
+/// What the client opens first: a client begins only one conversation of an offer.
+async fn opened(
+    expected: Option<Expected>,
+    peer: Option<Connection>,
+    speaks_native: bool,
+) -> Result<Opened, ConnectionError> {
+    let session = async {
+        match expected {
+            Some(expected) => expected.session().await,
+            None => Err(QuicError::NotCalled),
+        }
+    };
+    let channel = async {
+        match &peer {
+            Some(peer) => first_channel(peer, speaks_native).await,
+            None => std::future::pending().await,
+        }
+    };
+    let opening = async {
+        tokio::pin!(channel);
+        tokio::select! {
+            session = session => match session {
+                Ok(session) => return Ok(WorkerEnd::on_session(session)),
+                Err(error) => tracing::debug!(%error, "no connection over iroh"),
+            },
+            channel = &mut channel => return Err(channel),
+        }
+        Err(channel.await)
+    };
+    match (tokio::time::timeout(CONNECT_LIMIT, opening).await, peer) {
+        (Ok(Ok(link)), _) => Ok(Opened::Native(link)),
+        (Ok(Err(Some(channel))), Some(peer)) if channel.protocol() == DIALECT => {
+            Ok(Opened::Native(WorkerEnd::on_channel(peer, channel)))
+        }
+        (Ok(Err(Some(channel))), Some(peer)) => Ok(Opened::Python(peer, channel)),
+        (_, Some(peer)) => {
+            let source = Some(peer.unopened());
+            Err(ConnectionError::NeverConnected { limit: CONNECT_LIMIT, source })
+        }
+        (_, None) => Err(ConnectionError::NeverConnected { limit: CONNECT_LIMIT, source: None }),
     }
 }
 

@@ -12,8 +12,8 @@ use std::time::Duration;
 /// Why a connection ended before its job was done.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectionError {
-    #[error("no data channel within {} s", limit.as_secs())]
-    NeverConnected { limit: Duration, source: RtcError },
+    #[error("the client did not connect within {} s", limit.as_secs())]
+    NeverConnected { limit: Duration, source: Option<RtcError> },
     #[error("the peer connection could not be made")]
     Rtc(#[from] RtcError),
     #[error("the answer could not be sent")]

@@ -59,6 +59,7 @@ mod usage;
 mod worker_view;
 
 use crate::config::{Config, RetentionConfig, SlotsConfig};
+use crate::endpoint;
 use coordinator::{Coordinator, Machine};
 use gpu_memory::GpuMemory;
 use gpu_pool::Identity as GpuIdentity;
@@ -66,13 +67,15 @@ use gpus::Surveys;
 use identity::{IdentityError, StateFolder};
 use parking_lot::RwLock;
 use sleap_rtc_base::ice::IceConfig;
+use sleap_rtc_base::transport::Transport;
 use sleap_rtc_job::RunnerOptions;
+use sleap_rtc_net::quic::{Endpoint, QuicError};
 use sleap_rtc_net::rtc::RtcOptions;
 use sleap_rtc_policy::{Policies, PolicyError};
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::ids::{PeerId, RoomCredentials};
 use sleap_rtc_protocol::job::{JobDescription, Refusal, RefusalCode};
-use sleap_rtc_protocol::signaling::IceServers;
+use sleap_rtc_protocol::signaling::{Description, IceServers};
 use sleap_rtc_signaling::client::{HttpApi, SignalingError};
 use sleap_rtc_transfer::{Hashes, Limits};
 use slots::{SlotGpus, SlotsError};
@@ -123,6 +126,9 @@ pub enum WorkerError {
          `mount -t proc proc /proc`, or configure the container to mount it"
     )]
     NoProc,
+    /// This machine cannot make connections over iroh, and nothing else is wanted.
+    #[error("connections over iroh are not possible here; use --transport auto")]
+    Endpoint(#[from] QuicError),
     /// A configured policy cannot be used.
     #[error(transparent)]
     Policy(#[from] PolicyError),
@@ -143,6 +149,9 @@ pub enum WorkerError {
 /// What all connections and tasks of this worker share.
 pub(crate) struct WorkerContext {
     ice: IceConfig,
+    transport: Transport,
+    /// Where clients call over iroh, if they can.
+    endpoint: Option<Endpoint>,
     /// The ICE servers that the signaling server has given most recently.
     given_ice: watch::Receiver<IceServers>,
     pub(crate) policies: Policies,
@@ -185,6 +194,16 @@ impl WorkerContext {
     /// The options of the next connection. They change, because accounts on TURN servers expire.
     pub(crate) fn rtc(&self) -> RtcOptions {
         RtcOptions::new(&self.ice, &self.given_ice.borrow())
+    }
+
+    /// Refuses an offer of a connection of a kind that is not wanted here.
+    pub(crate) fn check_transport(&self, offer: &Description) -> Result<(), Refusal> {
+        if self.transport.has_webrtc() || offer.iroh.is_some() {
+            return Ok(());
+        }
+        let text = "this worker takes connections over iroh alone (`transport` under [ice]); use a \
+                    client that has it, with `--transport auto`";
+        Err(Refusal::new(RefusalCode::Invalid, text))
     }
 
     /// Refuses a job whose trainer is missing or broken.
@@ -234,11 +253,13 @@ pub async fn run(
     let pool = startup::find_gpus(&config.worker, &gpu_memory).await?;
     let slots = SlotGpus::plan(&config.worker.slots, &pool);
     let api = HttpApi::new(&config.signaling.http);
-    let capabilities = startup::capabilities(&pool, &slots, &config.worker);
+    let endpoint = endpoint::open(&config, &config.worker.state_dir).await?;
+    let mut capabilities = startup::capabilities(&pool, &slots, &config.worker);
+    capabilities.own.extend(endpoint.as_ref().map(endpoint::property));
     let entering = startup::enter(&config, &options.room, &state, &api, &capabilities);
     let Some(entered) = shutdown.run_until_cancelled(entering).await else { return Ok(()) };
     let startup::Entered { identity, room, signaling, events } = entered?;
-    let context = Arc::new(startup::context(
+    let context = startup::context(
         &config,
         policies.clone(),
         &capabilities,
@@ -246,7 +267,8 @@ pub async fn run(
         signaling.ice_servers(),
         Surveys::new(pool.is_watched()),
         gpu_memory,
-    ));
+    );
+    let context = Arc::new(WorkerContext { endpoint: endpoint.clone(), ..context });
     announce::credentials(&identity.peer_id, &room, options.credentials_file.as_deref())?;
     info!(peer = %identity.peer_id, room = %room.room_id, "registered");
 
@@ -255,8 +277,14 @@ pub async fn run(
     let coordinator =
         Coordinator::new(context.clone(), signaling.clone(), identity.peer_id.clone(), machine);
     let background = Background::start(context, &coordinator, is_watched);
+    if let Some(endpoint) = endpoint.clone() {
+        background.spawn(endpoint::use_relay(endpoint, signaling.relay()));
+    }
     coordinator.run(events, shutdown, options.drain).await;
     background.end().await;
+    if let Some(endpoint) = endpoint {
+        endpoint.close().await;
+    }
     for (point, failures) in policies.all_failures() {
         warn!("the {point} plugin failed {failures} times since the worker was started");
     }
@@ -293,6 +321,12 @@ impl Background {
             tasks.spawn(gpus::watch(context, handle, end.clone()));
         }
         Self { tasks, end }
+    }
+
+    /// Does `work` until the end.
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let end = self.end.clone();
+        self.tasks.spawn(async move { end.run_until_cancelled(work).await });
     }
 
     async fn end(self) {

@@ -43,6 +43,7 @@ pub(super) async fn serve(client: Client, mut link: WorkerEnd) -> Result<(), Con
         link.send(&WorkerFrame::Refused { refusal }).await?;
     }
     link.flush(FLUSH).await;
+    link.close().await;
     served
 }
 

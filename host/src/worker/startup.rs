@@ -147,6 +147,8 @@ pub(super) fn context(
     let limits = limits(&config.worker);
     WorkerContext {
         ice: config.ice.clone(),
+        transport: config.transport,
+        endpoint: None,
         given_ice,
         policies,
         state_dir: config.worker.state_dir.clone(),

@@ -26,7 +26,7 @@ mod worker;
 pub use client::{Ended, TestClient};
 pub use driver::{Driver, gpu_row};
 pub use http::post;
-pub use netns::{Island, Machine, Network};
+pub use netns::{Island, Machine, Nat, Network};
 pub use observer::{Observer, StatusTrace};
 pub use packages::*;
 pub use process::{Process, memory_peak_mib, python, under};

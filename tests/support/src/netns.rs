@@ -1,7 +1,8 @@
 //! Three machines on one: network namespaces for a worker and for a client, joined by a switch in a
-//! third, where the signaling server runs. Any of the two cables can be pulled.
+//! third, where the signaling server runs. Any of the two cables can be pulled, the switch can filter, and
+//! each of the two machines can have a router with address translation before it.
 //!
-//! Needs root, network namespaces and iproute2; [`Network::new`] says what is missing.
+//! Needs root, network namespaces, iproute2 and nftables; [`Network::new`] says what is missing.
 
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 use std::{
@@ -9,7 +10,7 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr},
     os::fd::AsFd,
-    process::Command,
+    process::{Command, Output},
 };
 
 /// The switch, and the server's address on it.
@@ -74,13 +75,70 @@ impl Netns {
     /// Runs `ip ARGUMENTS` in this namespace.
     fn ip(&self, arguments: &str) -> io::Result<()> {
         let done = self.within(|| Command::new("ip").args(arguments.split(' ')).output())?;
-        let done = done.map_err(|error| io::Error::other(format!("iproute2: {error}")))?;
-        if done.status.success() {
-            return Ok(());
-        }
-        let said = String::from_utf8_lossy(&done.stderr).trim().to_owned();
-        Err(io::Error::other(format!("`ip {arguments}`: {said}")))
+        checked(done, &format!("ip {arguments}"))
     }
+
+    /// Runs `nft COMMANDS` in this namespace.
+    fn nft(&self, commands: &str) -> io::Result<()> {
+        let done = self.within(|| Command::new("nft").arg(commands).output())?;
+        checked(done, &format!("nft {commands}"))
+    }
+
+    /// Moves an interface from here to another namespace. `ip` names a namespace by a process or thread in
+    /// it, and a thread of ours is there for the time of the call.
+    fn hand_over(&self, interface: &str, to: &Self) -> io::Result<()> {
+        let (say, entered) = std::sync::mpsc::sync_channel(1);
+        let (done, over) = std::sync::mpsc::sync_channel::<()>(1);
+        std::thread::scope(|scope| {
+            let there = scope.spawn(move || {
+                let thread = to.enter().map(|()| rustix::thread::gettid());
+                let _ = say.send(thread);
+                let _ = over.recv();
+            });
+            let thread = entered.recv().map_err(io::Error::other)??;
+            let id = thread.as_raw_nonzero();
+            let moved = self.ip(&format!("link set {interface} netns {id}"));
+            drop(done);
+            let _ = there.join();
+            moved
+        })
+    }
+
+    /// Sets a kernel parameter of this namespace.
+    fn set(&self, parameter: &str, value: &str) -> io::Result<()> {
+        self.within(|| std::fs::write(format!("/proc/sys/net/{parameter}"), value))?
+    }
+}
+
+fn checked(done: io::Result<Output>, command: &str) -> io::Result<()> {
+    let done = done.map_err(|error| io::Error::other(format!("`{command}`: {error}")))?;
+    if done.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&done.stderr).trim().to_owned();
+    Err(io::Error::other(format!("`{command}`: {said}")))
+}
+
+/// How a router translates addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nat {
+    /// A machine's port outside is the one that it has inside, whomever it talks to.
+    SamePort,
+    /// A port outside for each other side, by chance.
+    Symmetric,
+}
+
+/// What a router does: `eth0` is its outside.
+fn translation(nat: Nat) -> String {
+    let how = if nat == Nat::Symmetric { " fully-random" } else { "" };
+    let asked_for = "ct state established,related accept";
+    format!(
+        "table ip router {{\n\
+         chain out {{\ntype nat hook postrouting priority 100;\noifname eth0 masquerade{how}\n}}\n\
+         chain in {{\ntype filter hook input priority 0;\n{asked_for}\niifname eth0 drop\n}}\n\
+         chain through {{\ntype filter hook forward priority 0;\n{asked_for}\niifname eth0 drop\n}}\n\
+         }}"
+    )
 }
 
 /// One machine that has nothing but its loopback.
@@ -106,47 +164,90 @@ pub struct Network {
     server: Netns,
     worker: Netns,
     client: Netns,
+    /// Those before worker and client.
+    routers: Vec<Netns>,
 }
 
 impl Network {
     /// A network with both cables plugged in.
     pub fn new() -> io::Result<Self> {
-        let network = Self { server: Netns::new()?, worker: Netns::new()?, client: Netns::new()? };
-        let switch = &network.server;
-        switch.ip(&format!("link add {SWITCH} type bridge"))?;
-        switch.ip(&format!("addr add {SERVER}/24 dev {SWITCH}"))?;
-        switch.ip(&format!("link set {SWITCH} up"))?;
+        let network = Self::unplugged()?;
         for (machine, number) in [(Machine::Worker, 2), (Machine::Client, 3)] {
-            let (port, end) = (machine.port(), network.of(machine));
-            // Made in the machine's namespace, from where the switch's end is handed over.
-            end.ip(&format!("link add eth0 type veth peer name {port}"))?;
-            network.plug_in(end, port)?;
-            switch.ip(&format!("link set {port} master {SWITCH}"))?;
-            switch.ip(&format!("link set {port} up"))?;
-            end.ip(&format!("addr add 10.77.0.{number}/24 dev eth0"))?;
-            end.ip("link set eth0 up")?;
+            network.plug_in(network.of(machine), machine.port(), number)?;
         }
         Ok(network)
     }
 
-    /// Moves `port` from `end` to the switch. `ip` names a namespace by a process or thread in it,
-    /// and a thread of ours is in the switch's for the time of the call.
-    fn plug_in(&self, end: &Netns, port: &str) -> io::Result<()> {
-        let (say, entered) = std::sync::mpsc::sync_channel(1);
-        let (done, over) = std::sync::mpsc::sync_channel::<()>(1);
-        std::thread::scope(|scope| {
-            let inside = scope.spawn(move || {
-                let thread = self.server.enter().map(|()| rustix::thread::gettid());
-                let _ = say.send(thread);
-                let _ = over.recv();
-            });
-            let thread = entered.recv().map_err(io::Error::other)??;
-            let id = thread.as_raw_nonzero();
-            let moved = end.ip(&format!("link set {port} netns {id}"));
-            drop(done);
-            let _ = inside.join();
-            moved
-        })
+    /// A network in which worker and client are behind a router each, which translates their addresses
+    /// and lets in what they have asked for.
+    pub fn behind_routers(nat: Nat) -> io::Result<Self> {
+        let mut network = Self::unplugged()?;
+        for (machine, number) in [(Machine::Worker, 2), (Machine::Client, 3)] {
+            let (router, inside) = (Netns::new()?, network.of(machine));
+            network.plug_in(&router, machine.port(), number)?;
+            inside.ip("link add eth0 type veth peer name inside")?;
+            inside.hand_over("inside", &router)?;
+            router.ip(&format!("addr add 192.168.{number}.1/24 dev inside"))?;
+            router.ip("link set inside up")?;
+            inside.ip(&format!("addr add 192.168.{number}.2/24 dev eth0"))?;
+            inside.ip("link set eth0 up")?;
+            inside.ip(&format!("route add default via 192.168.{number}.1"))?;
+            router.set("ipv4/ip_forward", "1")?;
+            router.nft(&translation(nat))?;
+            network.routers.push(router);
+        }
+        Ok(network)
+    }
+
+    fn unplugged() -> io::Result<Self> {
+        let (server, worker, client) = (Netns::new()?, Netns::new()?, Netns::new()?);
+        let network = Self { server, worker, client, routers: Vec::new() };
+        let switch = &network.server;
+        switch.ip(&format!("link add {SWITCH} type bridge"))?;
+        switch.ip(&format!("addr add {SERVER}/24 dev {SWITCH}"))?;
+        switch.ip(&format!("link set {SWITCH} up"))?;
+        Ok(network)
+    }
+
+    /// Joins `end` to the switch, with an address by this number.
+    fn plug_in(&self, end: &Netns, port: &str, number: u8) -> io::Result<()> {
+        let switch = &self.server;
+        // Made in the end's namespace, from where the switch's end is handed over.
+        end.ip(&format!("link add eth0 type veth peer name {port}"))?;
+        end.hand_over(port, switch)?;
+        switch.ip(&format!("link set {port} master {SWITCH}"))?;
+        switch.ip(&format!("link set {port} up"))?;
+        end.ip(&format!("addr add 10.77.0.{number}/24 dev eth0"))?;
+        end.ip("link set eth0 up")
+    }
+
+    /// Drops UDP on the switch, between all machines, as some firewalls do.
+    pub fn block_udp(&self) -> io::Result<()> {
+        self.filter("ip protocol udp drop; ip6 nexthdr udp drop")
+    }
+
+    /// Drops all that a machine sends to anything but this TCP port, and all that is sent to it from
+    /// elsewhere.
+    pub fn allow_only(&self, machine: Machine, port: u16) -> io::Result<()> {
+        let at = machine.port();
+        self.filter(&format!(
+            "iifname {at} ether type ip tcp dport != {port} drop; iifname {at} ip protocol udp drop; \
+             oifname {at} ip protocol udp drop"
+        ))
+    }
+
+    /// Lets the switch pass everything again.
+    pub fn unblock(&self) -> io::Result<()> {
+        self.server.nft("delete table bridge firewall")
+    }
+
+    /// Has the switch apply `rules` to all that it passes, or takes for the server.
+    fn filter(&self, rules: &str) -> io::Result<()> {
+        let chains = ["forward", "input", "output"].map(|hook| {
+            let rules = rules.replace("; ", "\n");
+            format!("chain {hook} {{ type filter hook {hook} priority 0;\n{rules}\n }}\n")
+        });
+        self.server.nft(&format!("table bridge firewall {{\n{} }}", chains.concat()))
     }
 
     fn of(&self, machine: Machine) -> &Netns {

@@ -1,6 +1,7 @@
 //! Lanes of two ends on loopback, over real connections.
 
 use super::*;
+use crate::quic::{DeviceKey, Endpoint, EndpointOptions};
 use crate::rtc;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use sleap_rtc_base::ice::IceConfig;
@@ -29,6 +30,19 @@ async fn ends() -> (ClientEnd, WorkerEnd, [rtc::Connection; 2]) {
     here.allow_lanes(&options);
     there.allow_lanes(&options);
     (here, there, [offerer, answerer])
+}
+
+/// Both ends over QUIC, and the endpoints under them.
+async fn quic_ends() -> (ClientEnd, WorkerEnd, [Endpoint; 2]) {
+    let endpoint = || async {
+        let bind = vec![IpAddr::from([127, 0, 0, 1])];
+        Endpoint::bind(EndpointOptions::new(DeviceKey::fresh(), bind)).await.unwrap()
+    };
+    let (from, to) = (endpoint().await, endpoint().await);
+    let expected = to.expect(&from.address()).unwrap();
+    let calling = async { from.call(&to.address(), LIMIT).await.unwrap().session().await.unwrap() };
+    let (here, there) = tokio::join!(calling, expected.session());
+    (ClientEnd::on_session(here), WorkerEnd::on_session(there.unwrap()), [from, to])
 }
 
 /// A link whose lanes break off, one after another, while it sends.
@@ -87,6 +101,13 @@ impl Link for Breaking {
     }
 }
 
+/// What is under the ends does not matter, only that it lives.
+fn either<T: Send + 'static>(
+    (here, there, under): (ClientEnd, WorkerEnd, T),
+) -> (ClientEnd, WorkerEnd, Box<dyn std::any::Any>) {
+    (here, there, Box::new(under))
+}
+
 /// Bytes that do not shrink.
 fn noise(length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
@@ -139,7 +160,7 @@ async fn the_other_end_gets_lanes_too_and_all_end_with_the_transfer() {
     let (sent, received) = within(async { tokio::join!(sending, bare::receive(&mut here)) }).await;
     sent.unwrap();
     assert_eq!(received.unwrap(), BYTES);
-    assert!(!here.lanes.are_in_use() && !there.lanes.are_in_use());
+    assert!(!here.has_ways_beside() && !there.has_ways_beside());
     // The conversation goes on.
     here.send(&ClientFrame::Stop { all: true }).await.unwrap();
     let heard = within(there.recv()).await.unwrap();
@@ -163,13 +184,15 @@ async fn lanes_are_bounded_whatever_is_asked_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_does_not_know_who_talks_makes_no_lane() {
     let (mut here, mut there, _connections) = ends().await;
-    there.lanes = Lanes::new(there.channel.clone());
-    here.lanes.offer::<ClientFrame>(1);
+    if let Wire::Channel(channel) = &there.wire {
+        there.lanes = Some(Lanes::new(channel.clone()));
+    }
+    here.offer_lanes(1);
     let refused = async {
-        while here.lanes.are_in_use() {
+        while here.has_ways_beside() {
             // Only the refusal comes, which goes no further than this.
             let _ = here.recv_within(Duration::from_millis(50)).await;
-            here.lanes.reap();
+            here.lanes.as_mut().unwrap().reap();
         }
     };
     tokio::select! {
@@ -185,10 +208,17 @@ async fn a_limit_on_the_rate_is_kept_by_either_end() {
     std::fs::write(from.path().join("x"), noise(BYTES)).unwrap();
     let package = Package::open_tree(from.path(), &Hashes::none()).unwrap();
     let slow = Limits { pace: Some(Pace::new(6 << 20)), ..Limits::default() };
-    for (name, sender, receiver) in
-        [("sender", &slow, &Limits::default()), ("receiver", &Limits::default(), &slow)]
-    {
-        let (mut here, mut there, _connections) = ends().await;
+    let fast = Limits::default();
+    for (name, sender, receiver, quic) in [
+        ("sender", &slow, &fast, false),
+        ("receiver", &fast, &slow, false),
+        ("sender over QUIC", &slow, &fast, true),
+        ("receiver over QUIC", &fast, &slow, true),
+    ] {
+        let (mut here, mut there, _connections) = match quic {
+            false => either(ends().await),
+            true => either(quic_ends().await),
+        };
         let into = to.path().join(name);
         let started = Instant::now();
         let sending = transfer::send(&mut here, &package, sender, |_| {});
@@ -200,4 +230,58 @@ async fn a_limit_on_the_rate_is_kept_by_either_end() {
         println!("limited by the {name}: {took_s:.2} s instead of 2");
         assert!((1.7..6.0).contains(&took_s), "{took_s}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_go_both_ways_over_quic_and_the_conversation_goes_on() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let bytes = noise(24 << 20);
+    std::fs::write(from.path().join("large"), &bytes).unwrap();
+    let package = Package::open_tree(from.path(), &Hashes::none()).unwrap();
+    let (mut here, mut there, endpoints) = quic_ends().await;
+    let limits = Limits::default();
+    let (up, down) = (to.path().join("up"), to.path().join("down"));
+    let sending = transfer::send(&mut here, &package, &limits, |_| {});
+    let receiving = transfer::receive(&mut there, &up, &limits, |_| {});
+    let (sent, received) = within(async { tokio::join!(sending, receiving) }).await;
+    sent.unwrap();
+    received.unwrap();
+    let sending = transfer::send(&mut there, &package, &limits, |_| {});
+    let receiving = transfer::receive(&mut here, &down, &limits, |_| {});
+    let (sent, received) = within(async { tokio::join!(sending, receiving) }).await;
+    sent.unwrap();
+    received.unwrap();
+    for folder in [up, down] {
+        assert!(std::fs::read(folder.join("large")).unwrap() == bytes);
+    }
+    here.send(&ClientFrame::Stop { all: true }).await.unwrap();
+    let (heard, ()) = within(async { tokio::join!(there.recv(), here.close()) }).await;
+    assert_eq!(heard.unwrap(), ClientFrame::Stop { all: true });
+    assert!(matches!(within(there.recv()).await, Err(DialectError::Gone)));
+    for endpoint in endpoints {
+        endpoint.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_over_quic_ends_with_its_connection() {
+    let from = tempfile::tempdir().unwrap();
+    std::fs::write(from.path().join("large"), noise(24 << 20)).unwrap();
+    let package = Package::open_tree(from.path(), &Hashes::none()).unwrap();
+    let (mut here, mut there, [first, second]) = quic_ends().await;
+    let (limits, to) = (Limits::default(), tempfile::tempdir().unwrap());
+    let cut = there.cut();
+    let sending = transfer::send(&mut here, &package, &limits, |progress| {
+        if progress.done_bytes > 8 << 20 {
+            cut.cancel();
+        }
+    });
+    let receiving = async {
+        let received = transfer::receive(&mut there, to.path(), &limits, |_| {}).await;
+        there.close().await;
+        received
+    };
+    let (sent, received) = within(async { tokio::join!(sending, receiving) }).await;
+    assert!(sent.is_err() && received.is_err());
+    tokio::join!(first.close(), second.close());
 }

@@ -1,12 +1,14 @@
 //! One data channel: ordered and reliable, with back-pressure in both directions.
 
 use super::connection::Shared;
+use crate::route::Route;
 use bytes::{Bytes, BytesMut};
+use sleap_rtc_protocol::connection::ConnectionState;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use webrtc::data_channel::{DataChannel, DataChannelEvent};
 
 /// How often `flush` checks for unacknowledged data. The `webrtc` crate has no event for it.
@@ -49,6 +51,8 @@ pub enum ChannelError {
 pub struct Channel {
     inner: Arc<dyn DataChannel>,
     connection: Arc<Shared>,
+    /// As it was when the channel opened.
+    route: watch::Sender<Option<Route>>,
     label: String,
     protocol: String,
     /// Notified when the unacknowledged data falls below `threshold`.
@@ -65,10 +69,14 @@ impl Channel {
         let label = inner.label().await.map_err(ChannelError::Webrtc)?;
         let protocol = inner.protocol().await.map_err(ChannelError::Webrtc)?;
         let (drained, threshold) = (Notify::new(), AtomicU32::new(0));
-        let channel = Self { inner, connection, label, protocol, drained, threshold };
+        let route = watch::Sender::new(None);
+        let channel = Self { inner, connection, route, label, protocol, drained, threshold };
         loop {
             match channel.event().await {
-                Some(DataChannelEvent::OnOpen) => return Ok(channel),
+                Some(DataChannelEvent::OnOpen) => {
+                    channel.route.send_replace(channel.connection.route().await);
+                    return Ok(channel);
+                }
                 Some(DataChannelEvent::OnClose) | None => return Err(ChannelError::Closed),
                 Some(_) => {}
             }
@@ -154,6 +162,16 @@ impl Channel {
             self.until_over(self.inner.set_buffered_amount_low_threshold(threshold)).await?;
         }
         Ok(())
+    }
+
+    /// The state of the connection, as it changes.
+    pub fn state(&self) -> watch::Receiver<ConnectionState> {
+        self.connection.state()
+    }
+
+    /// Which way the connection takes.
+    pub fn route(&self) -> watch::Receiver<Option<Route>> {
+        self.route.subscribe()
     }
 
     /// The latest round-trip time that the connection has measured.

@@ -2,6 +2,7 @@
 
 use super::channel::{Channel, ChannelError};
 use super::{RtcOptions, addresses, descriptions, packets, settings, sockets};
+use crate::route::{Route, Way};
 use rtc::peer_connection::transport::{RTCDtlsTransportState, RTCSctpTransportState};
 use rtc::statistics::stats::ice_candidate_pair::RTCIceCandidatePairStats;
 use sleap_rtc_protocol::PYTHON_CHANNEL_LABEL;
@@ -16,8 +17,8 @@ use tokio::time::Instant;
 use webrtc::data_channel::{DataChannel, RTCDataChannelInit};
 use webrtc::peer_connection::{
     PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfigurationBuilder,
-    RTCIceGatheringState, RTCPeerConnectionState, RTCSessionDescription, RTCStatsReport,
-    RTCStatsReportEntry, StatsSelector,
+    RTCIceCandidateType, RTCIceGatheringState, RTCPeerConnectionState, RTCSessionDescription,
+    RTCStatsReport, RTCStatsReportEntry, StatsSelector,
 };
 
 /// From the answer to an open channel.
@@ -71,6 +72,11 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// The state, as it changes.
+    pub(super) fn state(&self) -> watch::Receiver<ConnectionState> {
+        self.state.subscribe()
+    }
+
     /// Resolves when no data will flow any more.
     pub(super) async fn over(&self) {
         let mut state = self.state.subscribe();
@@ -112,6 +118,27 @@ impl Shared {
     pub(super) async fn round_trip(&self) -> Option<Duration> {
         let report = self.report().await?;
         Duration::try_from_secs_f64(path_in_use(&report)?.current_round_trip_time).ok()
+    }
+
+    /// Which way data takes: through a TURN server of either side, or directly.
+    pub(super) async fn route(&self) -> Option<Route> {
+        let report = self.report().await?;
+        let path = path_in_use(&report)?;
+        let is_relay = |entry: &RTCStatsReportEntry, id: &str| match entry {
+            RTCStatsReportEntry::LocalCandidate(candidate)
+            | RTCStatsReportEntry::RemoteCandidate(candidate) => {
+                candidate.candidate_type == RTCIceCandidateType::Relay && entry.id().ends_with(id)
+            }
+            _ => false,
+        };
+        let ends = [&path.local_candidate_id, &path.remote_candidate_id];
+        let relayed = report.iter().any(|entry| ends.iter().any(|id| is_relay(entry, id)));
+        let way = match relayed {
+            true => Way::Relayed { by: "a TURN server".to_owned() },
+            false => Way::Direct,
+        };
+        let round_trip = Duration::try_from_secs_f64(path.current_round_trip_time).ok()?;
+        Some(Route { way, round_trip })
     }
 
     /// The length of SCTP packets that fit the network interface in use.
@@ -239,7 +266,7 @@ impl Connection {
 
     /// The state, as it changes.
     pub fn state(&self) -> watch::Receiver<ConnectionState> {
-        self.shared.state.subscribe()
+        self.shared.state()
     }
 
     /// The next channel that the other side opens, or `None` when the connection is over. Cancel

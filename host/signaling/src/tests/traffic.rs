@@ -27,6 +27,7 @@ async fn two_peers_find_each_other_and_exchange_an_offer() {
     assert!(found[0].connected_at.is_u64());
 
     let mut description = Description {
+        iroh: None,
         sender: client_id.peer_id.clone(),
         target: worker_id.peer_id.clone(),
         sdp: Sdp("v=0".into()),

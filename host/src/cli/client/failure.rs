@@ -21,6 +21,7 @@ impl From<ClientError> for Failure {
             | ClientError::Shared(_) => Exit::Usage,
             ClientError::Signaling(_)
             | ClientError::Connect { .. }
+            | ClientError::Endpoint(_)
             | ClientError::GivenUp { .. } => Exit::Connect,
             ClientError::Detached(_) => Exit::Detached,
             ClientError::NoWorker(_) => Exit::NoWorker,

@@ -153,6 +153,7 @@ impl<'a> Submission<'a> {
         &mut self,
         link: &mut ClientEnd,
     ) -> Result<Option<PathBuf>, ClientError> {
+        self.display.show_route(link.route());
         let status = self.greet(link).await?;
         if let Opening::Submit(spec, job) = self.opening
             && !status.has_package

@@ -14,6 +14,9 @@ use tracing::{info, warn};
 impl Coordinator {
     pub(super) async fn on_offer(&mut self, offer: Description) {
         let peer = offer.sender.clone();
+        if let Err(refusal) = self.context.check_transport(&offer) {
+            return self.refuse(&peer, offer.attempt, refusal).await;
+        }
         match offer.purpose.clone().unwrap_or_default() {
             Purpose::NewJob => match self.reserve(peer.clone(), RESERVATION) {
                 Ok(()) => self.connect_new_job(offer),

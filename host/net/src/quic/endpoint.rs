@@ -1,0 +1,289 @@
+//! The endpoint of a process: calls peers, and lets in those that were announced.
+
+use super::error::QuicError;
+use super::key::DeviceKey;
+use super::session::{NOT_EXPECTED, Session};
+use super::settings;
+use futures_util::StreamExt;
+use iroh::endpoint::{BindOpts, Connection, Incoming, PortmapperConfig, presets};
+use iroh::tls::CaTlsConfig;
+use iroh::{
+    EndpointAddr, EndpointId, RelayConfig, RelayMap, RelayMode, RelayUrl, TransportAddr, Watcher,
+};
+use iroh_relay::RelayQuicConfig;
+use rustls::client::danger::ServerCertVerifier;
+use sleap_rtc_protocol::DIALECT;
+use sleap_rtc_protocol::signaling::EndpointAddress;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
+use url::Url;
+
+/// How long a caller may take to show who it is.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+/// Callers that are showing it.
+const MAX_HANDSHAKES: usize = 64;
+/// How long the endpoint may take to say goodbye to peers and relay.
+const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+/// Addresses of one peer that are tried.
+const MAX_ADDRESSES: usize = 64;
+
+/// How an endpoint is made.
+pub struct EndpointOptions {
+    /// Whose endpoint it is.
+    pub key: DeviceKey,
+    /// Addresses to use; empty for all of this machine.
+    pub bind: Vec<IpAddr>,
+    /// Through which the relay is reached.
+    pub proxy: Option<Url>,
+    /// Judges the relay's certificate; without it, Mozilla's list of authorities does.
+    pub verifier: Option<Arc<dyn ServerCertVerifier>>,
+}
+
+impl EndpointOptions {
+    /// Without a relay.
+    pub fn new(key: DeviceKey, bind: Vec<IpAddr>) -> Self {
+        Self { key, bind, proxy: None, verifier: None }
+    }
+}
+
+/// A relay, and what admits this endpoint there.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RelayServer {
+    /// `http` or `https`.
+    pub url: Url,
+    /// Shown to it.
+    pub token: String,
+    /// The UDP port at which it says from where a packet came, if it does.
+    pub quic_port: Option<u16>,
+}
+
+/// One for each process. Clones are the same endpoint.
+#[derive(Clone)]
+pub struct Endpoint {
+    inner: iroh::Endpoint,
+    awaited: Arc<Awaited>,
+    relay: Arc<tokio::sync::Mutex<Option<RelayServer>>>,
+    _accepting: Arc<AbortOnDropHandle<()>>,
+    /// Held for as long as it is in use.
+    _key: Arc<DeviceKey>,
+}
+
+impl Endpoint {
+    /// Opens the sockets. Nothing is sent.
+    ///
+    /// # Errors
+    /// The sockets could not be opened.
+    pub async fn bind(options: EndpointOptions) -> Result<Self, QuicError> {
+        let EndpointOptions { key, bind, proxy, verifier } = options;
+        let mut builder = iroh::Endpoint::builder(presets::Minimal)
+            .secret_key(key.secret.clone())
+            .alpns(vec![DIALECT.as_bytes().to_vec()])
+            .transport_config(settings::transport())
+            .relay_mode(RelayMode::Custom(RelayMap::empty()))
+            .ca_tls_config(trust(verifier))
+            .portmapper_config(PortmapperConfig::Disabled);
+        if let Some(proxy) = proxy {
+            builder = builder.proxy_url(proxy);
+        }
+        if !bind.is_empty() {
+            builder = builder.clear_ip_transports();
+        }
+        let setup = |error: &dyn std::fmt::Display| QuicError::Setup(error.to_string());
+        for address in bind {
+            let address = SocketAddr::new(address, 0);
+            builder = builder
+                .bind_addr_with_opts(address, BindOpts::default())
+                .map_err(|error| setup(&error))?;
+        }
+        let inner = builder.bind().await.map_err(|error| setup(&error))?;
+        let awaited = Arc::<Awaited>::default();
+        let accepting = tokio::spawn(accept(inner.clone(), awaited.clone()));
+        let accepting = Arc::new(AbortOnDropHandle::new(accepting));
+        let relay = Arc::default();
+        Ok(Self { inner, awaited, relay, _accepting: accepting, _key: Arc::new(key) })
+    }
+
+    /// Where it can be called.
+    pub fn address(&self) -> EndpointAddress {
+        let addrs = self.inner.addr().ip_addrs().copied().collect();
+        EndpointAddress { id: self.inner.id().to_string(), addrs }
+    }
+
+    /// Uses this relay from here on, and no other.
+    pub async fn use_relay(&self, relay: Option<RelayServer>) {
+        let mut current = self.relay.lock().await;
+        if *current == relay {
+            return;
+        }
+        if let Some(before) = current.take() {
+            self.inner.remove_relay(&before.url.into()).await;
+        }
+        if let Some(RelayServer { url, token, quic_port }) = relay.clone() {
+            tracing::debug!(%url, quic_port, "the server has a relay");
+            let url = RelayUrl::from(url);
+            let config = RelayConfig::new(url.clone(), quic_port.map(RelayQuicConfig::new));
+            self.inner.insert_relay(url, Arc::new(config.with_auth_token(token))).await;
+        }
+        *current = relay;
+    }
+
+    /// Resolves when the relay refuses this endpoint, with its reason.
+    pub async fn relay_refuses(&self) -> String {
+        let mut status = self.inner.home_relay_status().stream();
+        while let Some(relays) = status.next().await {
+            if let Some(reason) = relays.iter().find_map(|relay| relay.auth_denied_reason()) {
+                return reason.to_owned();
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// Calls a peer, which must expect it.
+    ///
+    /// # Errors
+    /// It was not reached within `limit`, or refused.
+    pub async fn call(
+        &self,
+        address: &EndpointAddress,
+        limit: Duration,
+    ) -> Result<Called, QuicError> {
+        let id = id(address)?;
+        let addresses = address.addrs.iter().take(MAX_ADDRESSES).copied().map(TransportAddr::Ip);
+        let relay = self.relay.lock().await.clone().map(|relay| relay.url.into());
+        let relay = relay.map(TransportAddr::Relay);
+        let address = EndpointAddr::from_parts(id, addresses.chain(relay));
+        let calling = async {
+            let connection = self.inner.connect(address, DIALECT.as_bytes()).await;
+            connection.map(|connection| Called { connection })
+        };
+        let called = timeout(limit, calling).await.map_err(|_| QuicError::NoPath(limit))?;
+        called.map_err(|error| QuicError::Call(error.to_string()))
+    }
+
+    /// Lets a peer in, for as long as the returned value lives. A peer is expected once: a second
+    /// announcement replaces the first.
+    ///
+    /// # Errors
+    /// Its id is malformed.
+    pub fn expect(&self, address: &EndpointAddress) -> Result<Expected, QuicError> {
+        let (sender, called) = oneshot::channel();
+        self.awaited.insert(id(address)?, sender);
+        Ok(Expected { called })
+    }
+
+    /// Ends all connections and leaves; bounded.
+    pub async fn close(&self) {
+        if timeout(CLOSE_LIMIT, self.inner.close()).await.is_err() {
+            tracing::debug!("closing the endpoint took too long");
+        }
+    }
+}
+
+fn trust(verifier: Option<Arc<dyn ServerCertVerifier>>) -> CaTlsConfig {
+    match verifier {
+        Some(verifier) => {
+            CaTlsConfig::custom_server_cert_verifier(Arc::new(move |_| Ok(verifier.clone())))
+        }
+        None => CaTlsConfig::embedded(),
+    }
+}
+
+fn id(address: &EndpointAddress) -> Result<EndpointId, QuicError> {
+    address.id.parse().map_err(|_| QuicError::BadId)
+}
+
+/// A call that was answered. The other side learns of the conversation when it begins.
+pub struct Called {
+    connection: Connection,
+}
+
+impl Called {
+    /// Begins the conversation.
+    ///
+    /// # Errors
+    /// The connection ended.
+    pub async fn session(self) -> Result<Session, QuicError> {
+        Session::opened(self.connection).await
+    }
+}
+
+/// A peer that may call.
+pub struct Expected {
+    called: oneshot::Receiver<Connection>,
+}
+
+impl Expected {
+    /// Its connection. Wait with a deadline: it may never call.
+    ///
+    /// # Errors
+    /// It called and did not begin a conversation, or another announcement took this one's place.
+    pub async fn session(self) -> Result<Session, QuicError> {
+        let connection = self.called.await.map_err(|_| QuicError::NotCalled)?;
+        Session::accepted(connection).await
+    }
+}
+
+/// Peers that may call, and who waits for them.
+#[derive(Default)]
+struct Awaited(Mutex<HashMap<EndpointId, oneshot::Sender<Connection>>>);
+
+impl Awaited {
+    fn locked(&self) -> MutexGuard<'_, HashMap<EndpointId, oneshot::Sender<Connection>>> {
+        let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nobody waits for these any more.
+        peers.retain(|_, waiting| !waiting.is_closed());
+        peers
+    }
+
+    fn insert(&self, id: EndpointId, waiting: oneshot::Sender<Connection>) {
+        self.locked().insert(id, waiting);
+    }
+
+    fn take(&self, id: &EndpointId) -> Option<oneshot::Sender<Connection>> {
+        self.locked().remove(id)
+    }
+}
+
+/// Takes calls until the endpoint is closed.
+async fn accept(endpoint: iroh::Endpoint, awaited: Arc<Awaited>) {
+    let mut handshakes = JoinSet::new();
+    while let Some(incoming) = endpoint.accept().await {
+        while handshakes.try_join_next().is_some() {}
+        if handshakes.len() >= MAX_HANDSHAKES {
+            tracing::debug!("too many callers at once; one is refused");
+            incoming.refuse();
+            continue;
+        }
+        let awaited = awaited.clone();
+        handshakes.spawn(async move {
+            if timeout(HANDSHAKE_LIMIT, admit(incoming, &awaited)).await.is_err() {
+                tracing::debug!("a caller did not show who it is");
+            }
+        });
+    }
+}
+
+async fn admit(incoming: Incoming, awaited: &Awaited) {
+    let connection = match incoming.accept() {
+        Ok(accepting) => match accepting.await {
+            Ok(connection) => connection,
+            Err(error) => return tracing::debug!(%error, "a call failed"),
+        },
+        Err(error) => return tracing::debug!(%error, "a call failed"),
+    };
+    let id = connection.remote_id();
+    let refused = match awaited.take(&id) {
+        Some(waiting) => waiting.send(connection).err(),
+        None => Some(connection),
+    };
+    if let Some(connection) = refused {
+        tracing::info!(peer = %id.fmt_short(), "a call that was not announced is refused");
+        connection.close(NOT_EXPECTED, b"calls are announced through the signaling server");
+    }
+}

@@ -1,0 +1,61 @@
+//! The key of this device. Its public half is the id by which other devices know this one.
+
+use iroh::SecretKey;
+use sleap_rtc_base::file::{Readers, replace};
+use sleap_rtc_base::lock;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+const FILE: &str = "device.key";
+const LOCK: &str = "device.lock";
+
+/// An Ed25519 key, and the right to use it: of two programs that share a folder only the first has
+/// its key, because a relay knows each key once.
+#[derive(Debug)]
+pub struct DeviceKey {
+    pub(super) secret: SecretKey,
+    _lock: Option<File>,
+}
+
+impl DeviceKey {
+    /// The key in `folder`, which must exist; made at the first call. While another program uses it,
+    /// a fresh one.
+    ///
+    /// # Errors
+    /// The folder cannot be used, or the file holds no key.
+    pub fn of(folder: &Path) -> io::Result<Self> {
+        let path = folder.join(LOCK);
+        let lock = File::create(&path)?;
+        match lock::exclusive(&lock, &path) {
+            Ok(_) => Ok(Self { secret: load(&folder.join(FILE))?, _lock: Some(lock) }),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Self::fresh()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A key for this process alone.
+    pub fn fresh() -> Self {
+        Self { secret: SecretKey::generate(), _lock: None }
+    }
+
+    /// The id that belongs to it: 64 hexadecimal digits.
+    pub fn id(&self) -> String {
+        self.secret.public().to_string()
+    }
+}
+
+fn load(path: &Path) -> io::Result<SecretKey> {
+    match std::fs::read(path) {
+        Ok(bytes) => <[u8; 32]>::try_from(bytes.as_slice()).map(SecretKey::from).map_err(|_| {
+            let text = format!("{} holds no key; delete it to get a new one", path.display());
+            io::Error::new(io::ErrorKind::InvalidData, text)
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let secret = SecretKey::generate();
+            replace(path, &secret.to_bytes(), Readers::Owner)?;
+            Ok(secret)
+        }
+        Err(error) => Err(error),
+    }
+}

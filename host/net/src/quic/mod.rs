@@ -1,0 +1,32 @@
+//! Connections between our own programs: iroh, which is QUIC between keys instead of addresses.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `key` | the key of this device |
+//! | `endpoint` | one endpoint for the whole process: calls peers, and accepts those that it expects |
+//! | `settings` | congestion control, windows and timeouts: all that was measured is chosen there |
+//! | `error` | why there is no connection |
+//! | `session` | one connection: the conversation's stream, and its end |
+//! | `frames` | messages in a stream |
+//! | `chunks` | file content: many short streams, in order |
+//! | `routes` | watches which way a connection takes |
+//!
+//! An endpoint contacts nobody by itself: no lookup service, no relay but the one it is given, no port
+//! mapping. Without a relay it reaches peers at their addresses only.
+
+mod chunks;
+mod endpoint;
+mod error;
+mod frames;
+mod key;
+mod routes;
+mod session;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+pub use chunks::{ChunkError, Chunks};
+pub use endpoint::{Called, Endpoint, EndpointOptions, Expected, RelayServer};
+pub use error::QuicError;
+pub use key::DeviceKey;
+pub use session::Session;

@@ -1,0 +1,141 @@
+//! One connection to a peer: the conversation in a stream of its own, file content in others.
+
+use super::chunks::Chunks;
+use super::error::QuicError;
+use super::frames::{FrameReader, FrameWriter};
+use super::routes;
+use crate::route::Route;
+use iroh::endpoint::{Connection, RecvStream, SendStream, VarInt};
+use sleap_rtc_protocol::connection::ConnectionState;
+use sleap_rtc_protocol::frame::MAX_CONTROL_BYTES;
+use std::time::Duration;
+use tokio::sync::{Mutex, watch};
+use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
+
+/// The first byte of a conversation, from the side that called: it makes the stream known to the other
+/// side, which else learns of it with the first message.
+const GREETING: u8 = 1;
+/// The conversation goes before file content.
+const PRIORITY: i32 = 1;
+/// Why a connection was closed.
+pub(super) const DONE: VarInt = VarInt::from_u32(0);
+pub(super) const NOT_EXPECTED: VarInt = VarInt::from_u32(1);
+
+/// A connection over which two programs talk. Dropping it closes it.
+pub struct Session {
+    connection: Connection,
+    outgoing: Mutex<FrameWriter>,
+    incoming: Mutex<FrameReader>,
+    chunks: Chunks,
+    state: watch::Receiver<ConnectionState>,
+    route: watch::Receiver<Option<Route>>,
+    _watching: [AbortOnDropHandle<()>; 2],
+}
+
+impl Session {
+    /// From the side that called.
+    pub(super) async fn opened(connection: Connection) -> Result<Self, QuicError> {
+        let (mut send, receive) = connection.open_bi().await?;
+        send.write_all(&[GREETING]).await?;
+        Ok(Self::new(connection, send, receive))
+    }
+
+    /// From the side that was called.
+    pub(super) async fn accepted(connection: Connection) -> Result<Self, QuicError> {
+        let (send, mut receive) = connection.accept_bi().await?;
+        let mut greeting = [0];
+        match receive.read_exact(&mut greeting).await {
+            Ok(()) if greeting == [GREETING] => Ok(Self::new(connection, send, receive)),
+            _ => Err(QuicError::Greeting),
+        }
+    }
+
+    fn new(connection: Connection, send: SendStream, receive: RecvStream) -> Self {
+        // Fails only for a stream that is closed.
+        let _ = send.set_priority(PRIORITY);
+        let (changed, state) = watch::channel(ConnectionState::Connected);
+        // Holds no connection, so that dropping the last handle closes it.
+        let closed = connection.weak_handle().closed();
+        let (newest, route) = watch::channel(routes::route(&connection));
+        let routes = routes::watch(connection.weak_handle(), connection.path_events(), newest);
+        let watching = tokio::spawn(async move {
+            let end = closed.await;
+            tracing::debug!(reason = ?end.map(|end| end.reason), "a connection has ended");
+            changed.send_replace(ConnectionState::Closed);
+        });
+        Self {
+            chunks: Chunks::new(connection.clone()),
+            outgoing: Mutex::new(FrameWriter::new(send)),
+            incoming: Mutex::new(FrameReader::new(receive, MAX_CONTROL_BYTES)),
+            connection,
+            state,
+            route,
+            _watching: [watching, tokio::spawn(routes)].map(AbortOnDropHandle::new),
+        }
+    }
+
+    /// Sends a message of the conversation. Waits while too much is unacknowledged. A message whose
+    /// sending is cancelled may still be sent, whole.
+    ///
+    /// # Errors
+    /// The connection is over.
+    pub async fn send(&self, text: &str) -> Result<(), QuicError> {
+        Ok(self.outgoing.lock().await.send(text.as_bytes()).await?)
+    }
+
+    /// The next message of the conversation, or `None` when there is none any more. Cancel safe.
+    pub async fn recv(&self) -> Option<String> {
+        match self.incoming.lock().await.next().await {
+            Ok(message) => String::from_utf8(message?.to_vec())
+                .inspect_err(|_| tracing::warn!("received a message that is not UTF-8"))
+                .ok(),
+            Err(error) => {
+                tracing::debug!(%error, "the conversation has ended");
+                None
+            }
+        }
+    }
+
+    /// File content.
+    pub fn chunks(&self) -> &Chunks {
+        &self.chunks
+    }
+
+    /// The state, as it changes.
+    pub fn state(&self) -> watch::Receiver<ConnectionState> {
+        self.state.clone()
+    }
+
+    /// Which way it takes, as that changes.
+    pub fn route(&self) -> watch::Receiver<Option<Route>> {
+        self.route.clone()
+    }
+
+    /// Says that this side sends no more messages, and waits until those it has sent are
+    /// acknowledged, for at most `limit`. Returns whether they are.
+    async fn finish(&self, limit: Duration) -> bool {
+        let finished = async {
+            let mut outgoing = self.outgoing.lock().await;
+            outgoing.write().await.ok()?;
+            // Fails only for a stream that is finished.
+            let _ = outgoing.stream.finish();
+            outgoing.stream.stopped().await.ok()
+        };
+        timeout(limit, finished).await.is_ok_and(|finished| finished.is_some())
+    }
+
+    /// Delivers what was sent, within `limit`, and closes.
+    pub async fn close(&self, limit: Duration) {
+        if !self.finish(limit).await {
+            tracing::debug!("closing a connection with unacknowledged messages");
+        }
+        self.connection.close(DONE, b"done");
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.connection.close(DONE, b"done");
+    }
+}

@@ -1,0 +1,189 @@
+//! From an answered offer to an open connection: over iroh where both sides have it, else over WebRTC.
+
+use crate::config::Config;
+use crate::endpoint;
+use serde_json::Value;
+use sleap_rtc_base::ice::IceConfig;
+use sleap_rtc_base::transport::Transport;
+use sleap_rtc_net::dialect::ClientEnd;
+use sleap_rtc_net::quic::{Called, Endpoint, QuicError};
+use sleap_rtc_net::rtc::{self, Channel, Connection, RtcError, RtcOptions};
+use sleap_rtc_protocol::signaling::{Description, EndpointAddress, IceServers, Sdp};
+use sleap_rtc_protocol::{DIALECT, PYTHON_CHANNEL_LABEL};
+use sleap_rtc_signaling::client::Relay;
+use std::pin::pin;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
+
+/// How long iroh is tried.
+const CALL_LIMIT: Duration = Duration::from_secs(15);
+/// How long it is tried alone.
+const HEAD_START: Duration = Duration::from_secs(1);
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectFailure {
+    /// Over WebRTC.
+    #[error(transparent)]
+    Webrtc(#[from] RtcError),
+    /// Over iroh.
+    #[error(transparent)]
+    Iroh(#[from] QuicError),
+    /// Over neither.
+    #[error("{webrtc} (WebRTC); {iroh} (iroh)")]
+    Both {
+        /// Why not over WebRTC.
+        webrtc: RtcError,
+        /// Why not over iroh.
+        iroh: QuicError,
+    },
+    /// The worker has no iroh, and nothing else is wanted.
+    #[error("it does not take connections over iroh; update it, or use --transport auto")]
+    NoIroh,
+}
+
+impl ConnectFailure {
+    /// Whether no path was found to a peer that speaks WebRTC.
+    pub(super) fn is_no_path(&self) -> bool {
+        matches!(self, Self::Webrtc(RtcError::NoPath) | Self::Both { webrtc: RtcError::NoPath, .. })
+    }
+}
+
+/// What talks to a worker.
+pub(super) enum Talk {
+    /// `sleap-rtc/1`.
+    Native(ClientEnd),
+    /// The texts of a Python worker.
+    Python(Connection, Channel),
+}
+
+/// Makes this client's connections.
+pub(super) struct Connector {
+    ice: IceConfig,
+    transport: Transport,
+    endpoint: Option<Endpoint>,
+    relay: Option<AbortOnDropHandle<()>>,
+}
+
+/// An offer that waits for its answer.
+pub(super) struct Pending {
+    offering: rtc::Offering,
+    options: RtcOptions,
+}
+
+impl Connector {
+    pub(super) async fn new(config: &Config) -> Result<Self, QuicError> {
+        let endpoint = endpoint::open(config, &config.client.state_dir).await?;
+        let (ice, transport) = (config.ice.clone(), config.transport);
+        Ok(Self { ice, transport, endpoint, relay: None })
+    }
+
+    /// What the room is told of this client.
+    pub(super) fn property(&self) -> Option<(String, Value)> {
+        self.endpoint.as_ref().map(endpoint::property)
+    }
+
+    /// Uses the server's relay from here on.
+    pub(super) fn use_relay(&mut self, relay: watch::Receiver<Option<Relay>>) {
+        let task = |endpoint| tokio::spawn(endpoint::use_relay(endpoint, relay));
+        self.relay = self.endpoint.clone().map(task).map(AbortOnDropHandle::new);
+    }
+
+    /// What to offer: a description for WebRTC, and where this side is reached over iroh.
+    pub(super) async fn offer(
+        &self,
+        given: &IceServers,
+    ) -> Result<(Pending, Sdp, Option<EndpointAddress>), ConnectFailure> {
+        let options = RtcOptions::new(&self.ice, given);
+        let (offering, sdp) = rtc::offer(&options).await?;
+        let address = self.endpoint.as_ref().map(Endpoint::address);
+        Ok((Pending { offering, options }, sdp, address))
+    }
+
+    /// Connects as the answer says.
+    pub(super) async fn connect(
+        &self,
+        pending: Pending,
+        answer: &Description,
+    ) -> Result<Talk, ConnectFailure> {
+        let Some((endpoint, address)) = self.endpoint.as_ref().zip(answer.iroh.as_ref()) else {
+            return match self.transport.has_webrtc() {
+                true => Ok(pending.open(answer).await?),
+                false => Err(ConnectFailure::NoIroh),
+            };
+        };
+        let calling = endpoint.call(address, CALL_LIMIT);
+        if !self.transport.has_webrtc() || answer.sdp.0.is_empty() {
+            return begin(calling.await?).await;
+        }
+        let opening = pending.offering.accept(&answer.sdp);
+        match first_of(calling, opening).await {
+            Ok(Either::Left(called)) => begin(called).await,
+            Ok(Either::Right(opened)) => Ok(talk(opened, &pending.options, answer).await?),
+            Err((iroh, webrtc)) => Err(ConnectFailure::Both { webrtc, iroh }),
+        }
+    }
+
+    /// Leaves; bounded.
+    pub(super) async fn close(&self) {
+        if let Some(endpoint) = &self.endpoint {
+            endpoint.close().await;
+        }
+    }
+}
+
+impl Pending {
+    async fn open(self, answer: &Description) -> Result<Talk, RtcError> {
+        talk(self.offering.accept(&answer.sdp).await?, &self.options, answer).await
+    }
+}
+
+/// One of two.
+enum Either<A, B> {
+    Left(A),
+    Right(B),
+}
+
+/// The first success of two. The second begins when the first has had its head start, or has failed.
+async fn first_of<A, B, E, F>(
+    first: impl Future<Output = Result<A, E>>,
+    second: impl Future<Output = Result<B, F>>,
+) -> Result<Either<A, B>, (E, F)> {
+    let (mut first, mut second) = (pin!(first), pin!(second));
+    let done = match timeout(HEAD_START, &mut first).await {
+        Ok(done) => Either::Left(done),
+        Err(_) => tokio::select! {
+            done = &mut first => Either::Left(done),
+            done = &mut second => Either::Right(done),
+        },
+    };
+    match done {
+        Either::Left(Ok(first)) => Ok(Either::Left(first)),
+        Either::Right(Ok(second)) => Ok(Either::Right(second)),
+        Either::Left(Err(error)) => {
+            second.await.map(Either::Right).map_err(|second| (error, second))
+        }
+        Either::Right(Err(error)) => first.await.map(Either::Left).map_err(|first| (first, error)),
+    }
+}
+
+async fn begin(called: Called) -> Result<Talk, ConnectFailure> {
+    Ok(Talk::Native(ClientEnd::on_session(called.session().await?)))
+}
+
+/// The channel of the offer is a Python worker's. Ours gets one of its own.
+async fn talk(
+    (connection, channel): (Connection, Channel),
+    options: &RtcOptions,
+    answer: &Description,
+) -> Result<Talk, RtcError> {
+    if !answer.speaks_native() {
+        return Ok(Talk::Python(connection, channel));
+    }
+    let channel = connection.open_channel(PYTHON_CHANNEL_LABEL, DIALECT).await?;
+    let mut end = ClientEnd::on_channel(connection, channel);
+    end.allow_lanes(options);
+    Ok(Talk::Native(end))
+}
