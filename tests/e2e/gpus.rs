@@ -158,7 +158,7 @@ fn a_driver_that_hangs_delays_the_worker_for_a_bounded_time() {
     let worker = setup.start(&server);
     let mut observer = Observer::join(&server, worker.credentials());
     let down = wait(&mut observer, &worker, "a reason", |seen| seen["problems"].is_array());
-    assert!(problems(&down).contains("no answer within 10 s"), "{down}");
+    assert!(problems(&down).contains("did not answer within 10 s"), "{down}");
     assert_eq!(down["status"], "maintenance");
     driver.hangs(false);
     wait(&mut observer, &worker, "the GPU", |seen| seen["status"] == "available");
