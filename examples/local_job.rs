@@ -25,9 +25,9 @@ use tokio_util::sync::CancellationToken;
 
 fn main() -> Result<ExitCode> {
     let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    // A worker starts its own program as `PROGRAM survey-gpus`, and as `PROGRAM run-job DIR` once for each
-    // job. Here that program is this one.
-    let own = ["run-job", "survey-gpus"].map(Path::new);
+    // A worker starts its own program as `PROGRAM survey-gpus`, as `PROGRAM run-job DIR` once for each job,
+    // and that as `PROGRAM confine …` for each trainer. Here that program is this one.
+    let own = ["confine", "run-job", "survey-gpus"].map(Path::new);
     if arguments.first().is_some_and(|first| own.contains(&first.as_path())) {
         return Ok(sleap_rtc::cli::main(std::env::args_os()));
     }

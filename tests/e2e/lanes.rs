@@ -43,7 +43,7 @@ fn six_megabytes(
     let client = site.client(server).track(&labels, &models).auto(worker.credentials());
     let started = SystemTime::now();
     client.arguments(limit).run().assert_code(0);
-    let trainer = fs::metadata(worker.home().join("trainer.log")).unwrap().modified().unwrap();
+    let trainer = fs::metadata(worker.trainer_log()).unwrap().modified().unwrap();
     [trainer.duration_since(started).unwrap(), trainer.elapsed().unwrap()].map(|d| d.as_secs_f64())
 }
 

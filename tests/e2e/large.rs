@@ -24,7 +24,7 @@ fn track(site: &Site, server: &TestServer, worker: &TestWorker, labels_bytes: u6
     let (_, models) = labels_and_models(site);
     let client = site.client(server).track(&labels, &models).auto(worker.credentials());
     let predictions = client.predictions();
-    let log = worker.home().join("trainer.log");
+    let log = worker.trainer_log();
     let _ = fs::remove_file(&log);
     let (start, start_wall) = (Instant::now(), SystemTime::now());
     let mut client = client.start();

@@ -195,8 +195,11 @@ fn a_job_whose_process_is_gone_was_interrupted_and_what_it_saved_is_there() {
     lab.start_again();
     let mut observer = Observer::join(&lab.server, lab.worker().credentials());
     observer.wait_status(lab.worker().peer_id(), "available", SOON);
-    let listed = lab.local(&["jobs"]);
-    listed.assert_code(0).assert_says(&[&job, "interrupted, not fetched"]);
+    // It registers before it has looked through its jobs.
+    wait_for("the interruption", SOON, || {
+        let listed = lab.local(&["jobs"]).text();
+        (listed.contains(&job) && listed.contains("interrupted, not fetched")).then_some(())
+    });
     let attach = lab.client().arguments(&["attach", &job]).run();
     attach.assert_code(6).assert_says(&["interrupted", "fetch"]);
     let output = lab.site.folder("saved");

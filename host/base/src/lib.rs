@@ -9,6 +9,7 @@
 //! | [`disk`] | what a full disk says |
 //! | [`error`] | an error and its causes in one line |
 //! | [`file`] | files that appear whole or not at all |
+//! | [`folder`] | folders for their owner alone |
 //! | [`ice`] | STUN and TURN servers, checked |
 //! | [`lock`] | locks on files and folders, where there are any |
 //! | [`random`] | identifiers that nobody can guess |
@@ -31,6 +32,7 @@ pub mod deadline;
 pub mod disk;
 pub mod error;
 pub mod file;
+pub mod folder;
 pub mod ice;
 pub mod lock;
 pub mod random;

@@ -1,9 +1,10 @@
 //! One running trainer: reads its output and its messages, and ends it when necessary.
 
-use super::command::CommandLine;
 use super::control::JobCommand;
+use super::guard::Guard;
 use super::journal::Journal;
 use super::output::Output;
+use super::processes;
 use super::progress::ProgressListener;
 use super::settings::RunnerSettings;
 use super::trainer::{Piece, RunningTrainer};
@@ -11,11 +12,10 @@ use rustix::process::Signal;
 use serde_json::Value;
 use sleap_rtc_base::deadline;
 use sleap_rtc_package::script::Run;
-use std::ffi::OsString;
 use std::io;
-use std::path::Path;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
+use tokio::process::Command;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -29,17 +29,31 @@ const STOP_INTERVAL: Duration = Duration::from_secs(1);
 /// 10 ms.
 const IDLE_TICKS: u64 = 20;
 
+/// A trainer that is asked to end because the machine shuts down gets this many times the usual grace
+/// period, in which it saves its model.
+const INTERRUPTION_GRACES: u32 = 4;
+
+/// Why a job ends before its trainer does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EarlyEnd {
+    /// Its user no longer wants it, nor what it has saved.
+    Cancelled,
+    /// Its process is asked to end, as all processes are when a machine shuts down.
+    Interrupted,
+}
+
 /// The commands to the job so far, over all its runs.
 pub struct Requests {
     commands: mpsc::Receiver<JobCommand>,
-    cancel: CancellationToken,
+    interruption: CancellationToken,
+    end: Option<EarlyEnd>,
     stop_all: bool,
 }
 
 impl Requests {
     /// No commands yet.
-    pub fn new(commands: mpsc::Receiver<JobCommand>, cancel: CancellationToken) -> Self {
-        Self { commands, cancel, stop_all: false }
+    pub fn new(commands: mpsc::Receiver<JobCommand>, interruption: CancellationToken) -> Self {
+        Self { commands, interruption, end: None, stop_all: false }
     }
 
     /// Whether no further run may start.
@@ -47,9 +61,10 @@ impl Requests {
         self.stop_all
     }
 
-    /// Whether the job is to end now.
-    pub fn is_cancelled(&self) -> bool {
-        self.cancel.is_cancelled()
+    /// Why the job is to end now, if it is.
+    pub fn end(&self) -> Option<EarlyEnd> {
+        let interrupted = || self.interruption.is_cancelled().then_some(EarlyEnd::Interrupted);
+        self.end.or_else(interrupted)
     }
 }
 
@@ -62,7 +77,10 @@ pub struct ActiveRun {
     status: Option<ExitStatus>,
     reading: bool,
     trained: bool,
-    cancelled: bool,
+    end: Option<EarlyEnd>,
+    guard: Option<Guard>,
+    /// Which limit it passed, in words; it was killed for that.
+    excess: Option<String>,
     stopped: Option<Stopping>,
     batches: Batches,
     hanging: bool,
@@ -127,23 +145,24 @@ struct Idle {
 }
 
 impl ActiveRun {
-    /// Starts the trainer.
+    /// Starts the trainer of a run by this command.
     pub fn start(
         run: &Run,
-        command: &CommandLine,
-        folder: &Path,
-        variables: &[(OsString, OsString)],
+        command: Command,
+        guard: Option<Guard>,
         progress: Option<ProgressListener>,
     ) -> io::Result<Self> {
         Ok(Self {
-            trainer: RunningTrainer::start(command, folder, variables)?,
+            trainer: RunningTrainer::start(command)?,
             progress,
             output: Output::new(matches!(run, Run::Track(_))),
             stoppable: matches!(run, Run::Train(_)),
             status: None,
             reading: true,
             trained: false,
-            cancelled: false,
+            end: None,
+            guard,
+            excess: None,
             stopped: None,
             batches: Batches::default(),
             hanging: false,
@@ -154,7 +173,8 @@ impl ActiveRun {
         })
     }
 
-    /// Follows the trainer to its end. Afterwards, no process of its group is left.
+    /// Follows the trainer to its end. Afterwards, no process of its group is left, and no other process
+    /// that it started if the job has a process of its own.
     pub async fn follow(
         &mut self,
         settings: &RunnerSettings,
@@ -172,11 +192,14 @@ impl ActiveRun {
                 }
                 status = self.trainer.child.wait(), if self.status.is_none() => {
                     self.on_exit(status);
+                    processes::end_descendants().await;
                 }
                 Some(command) = requests.commands.recv() => {
-                    self.on_command(command, requests, journal);
+                    self.on_command(command, requests, settings, journal);
                 }
-                () = requests.cancel.cancelled(), if !self.cancelled => self.on_cancel(settings),
+                () = requests.interruption.cancelled(), if self.end.is_none() => {
+                    self.end_early(EarlyEnd::Interrupted, settings);
+                }
                 () = deadline::reached(deadline) => self.on_deadline(settings, journal),
             }
             self.write_text(journal, false);
@@ -225,9 +248,18 @@ impl ActiveRun {
         self.give_up_reading_at = Some(Instant::now() + PIPE_GRACE);
     }
 
-    fn on_command(&mut self, command: JobCommand, requests: &mut Requests, log: &mut Journal) {
+    fn on_command(
+        &mut self,
+        command: JobCommand,
+        requests: &mut Requests,
+        settings: &RunnerSettings,
+        log: &mut Journal,
+    ) {
         match command {
-            JobCommand::Cancel => requests.cancel.cancel(),
+            JobCommand::Cancel => {
+                requests.end = Some(EarlyEnd::Cancelled);
+                self.end_early(EarlyEnd::Cancelled, settings);
+            }
             JobCommand::Stop { all } => {
                 requests.stop_all |= all;
                 if self.stoppable {
@@ -268,11 +300,15 @@ impl ActiveRun {
         }
     }
 
-    fn on_cancel(&mut self, settings: &RunnerSettings) {
-        self.cancelled = true;
+    fn end_early(&mut self, end: EarlyEnd, settings: &RunnerSettings) {
+        self.end = Some(end);
         if self.status.is_none() {
             self.trainer.signal(Signal::TERM);
-            self.kill_at = Some(Instant::now() + settings.kill_grace());
+            let grace = match end {
+                EarlyEnd::Cancelled => settings.kill_grace(),
+                EarlyEnd::Interrupted => settings.kill_grace() * INTERRUPTION_GRACES,
+            };
+            self.kill_at = Some(Instant::now() + grace);
         }
     }
 
@@ -287,7 +323,8 @@ impl ActiveRun {
 
     fn next_deadline(&self) -> Option<Instant> {
         let idle = self.idle.as_ref().map(|idle| idle.until);
-        [self.output.due(), self.kill_at, self.give_up_reading_at, self.stop_again, idle]
+        let guard = self.guard.as_ref().filter(|_| self.status.is_none()).map(Guard::due);
+        [self.output.due(), self.kill_at, self.give_up_reading_at, self.stop_again, idle, guard]
             .into_iter()
             .flatten()
             .min()
@@ -307,6 +344,7 @@ impl ActiveRun {
         if passed(self.stop_again) {
             self.ask_to_stop();
         }
+        self.look_for_excess(now, journal);
         if let Some(idle) = self.idle.take_if(|idle| idle.until <= now) {
             let ticks = self.trainer.processor_ticks();
             let used = ticks.zip(idle.ticks).map_or(0, |(now, then)| now.saturating_sub(then));
@@ -315,6 +353,17 @@ impl ActiveRun {
             }
             journal.remark("the trainer has finished but does not end; it is killed");
             self.hanging = true;
+            self.trainer.signal(Signal::KILL);
+        }
+    }
+
+    /// A job that takes more than it may is killed at once: others wait for the machine.
+    fn look_for_excess(&mut self, now: Instant, journal: &mut Journal) {
+        let Some(guard) = self.guard.as_mut().filter(|_| self.status.is_none()) else { return };
+        if let Some(excess) = guard.look(self.trainer.child.id(), now) {
+            journal.remark(&excess);
+            self.excess = Some(excess);
+            self.guard = None;
             self.trainer.signal(Signal::KILL);
         }
     }
@@ -348,9 +397,14 @@ impl ActiveRun {
         self.status.and_then(|status| status.code())
     }
 
-    /// Whether it was cancelled.
-    pub fn was_cancelled(&self) -> bool {
-        self.cancelled
+    /// Why it had to end early, if it had to.
+    pub fn early_end(&self) -> Option<EarlyEnd> {
+        self.end
+    }
+
+    /// The limit that it exceeded, in words, if it was killed for that.
+    pub fn excess(&self) -> Option<&str> {
+        self.excess.as_deref()
     }
 
     /// Whether it was asked to end early.

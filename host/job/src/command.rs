@@ -323,7 +323,8 @@ pub fn legacy_config(config: &RelPath) -> String {
     format!("{config}.sleap-rtc.json")
 }
 
-fn is_program(path: &Path) -> bool {
+/// Whether a file can be started.
+pub(super) fn is_program(path: &Path) -> bool {
     path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
@@ -353,6 +354,19 @@ pub fn scrubbed(
             || pass_env.iter().any(|pattern| matches_pattern(pattern, name))
     };
     variables.into_iter().filter(allowed).collect()
+}
+
+/// The names of `variables` that a trainer sees only because the operator adds them.
+pub fn added(
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+    pass_env: &[String],
+) -> Vec<String> {
+    let is_added = |name: &String| {
+        let is_passed = PASSED.iter().any(|pattern| matches_pattern(pattern, name));
+        !is_passed && pass_env.iter().any(|pattern| matches_pattern(pattern, name))
+    };
+    let names = variables.into_iter().filter_map(|(name, _)| name.into_string().ok());
+    names.filter(is_added).collect()
 }
 
 fn matches_pattern(pattern: &str, name: &str) -> bool {

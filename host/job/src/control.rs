@@ -2,9 +2,11 @@
 //!
 //! The worker sends one JSON command per line and receives [`ACCEPTED`] for each. The job sends [`WAKE`] when
 //! there are new events. The worker reads the events themselves from the folder, so nothing is lost if the
-//! socket closes.
+//! socket closes. Every process that can reach the folder's path can connect, the job's own trainer too, so
+//! each connection is checked for the process at its other end.
 
 use super::folder::JobFolder;
+use super::processes;
 use serde::{Deserialize, Serialize};
 use sleap_rtc_base::error::WithCauses;
 use std::io;
@@ -86,6 +88,9 @@ pub fn listen(folder: &JobFolder, service: Service, tasks: &TaskTracker) -> io::
                 () = service.end.cancelled() => return,
             };
             match accepted {
+                Ok((stream, _)) if is_of_a_job(&stream) => {
+                    tracing::warn!("a job's own process wanted to command a job; it is not heard");
+                }
                 Ok((stream, _)) => {
                     let service = service.clone();
                     connections.spawn(async move {
@@ -101,6 +106,12 @@ pub fn listen(folder: &JobFolder, service: Service, tasks: &TaskTracker) -> io::
         }
     });
     Ok(())
+}
+
+/// Whether the other end is a process of a job, this one or another.
+fn is_of_a_job(stream: &UnixStream) -> bool {
+    let peer = stream.peer_cred().ok().and_then(|peer| peer.pid());
+    peer.is_none_or(processes::is_of_a_job)
 }
 
 async fn serve(stream: UnixStream, mut service: Service) -> io::Result<()> {

@@ -59,9 +59,9 @@ impl JobFolder {
         let parent = parent(state_dir);
         let mut private = fs::DirBuilder::new();
         private.mode(0o700);
-        private.recursive(true).create(&parent).map_err(io_error("create", &parent))?;
+        sleap_rtc_base::folder::private(&parent).map_err(io_error("create", &parent))?;
         let path = parent.join(spec.id.as_str());
-        private.recursive(false).create(&path).map_err(|source| match source.kind() {
+        private.create(&path).map_err(|source| match source.kind() {
             io::ErrorKind::AlreadyExists => JobError::Exists(spec.id.clone()),
             _ => JobError::Io { doing: "create", path: path.clone(), source },
         })?;

@@ -49,9 +49,8 @@ pub struct RunnerOptions {
 }
 
 impl RunnerOptions {
-    /// This program with default settings, and with these further environment variables for trainers.
-    pub fn new(pass_env: &[String]) -> Self {
-        let settings = RunnerSettings { pass_env: pass_env.to_vec(), ..RunnerSettings::default() };
+    /// This program with these settings.
+    pub fn new(settings: RunnerSettings) -> Self {
         let binary = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("sleap-rtc"));
         Self { binary, settings }
     }

@@ -14,6 +14,10 @@ use tokio::sync::watch;
 
 /// Of the messages that come with every batch, one in this time is kept.
 const BATCH_INTERVAL: Duration = Duration::from_millis(100);
+/// The average rate and the largest burst of all other messages that are kept. A training sends two in each
+/// epoch.
+const MESSAGES_PER_S: f64 = 50.0;
+const BURST_MESSAGES: f64 = 2000.0;
 const LIMIT_REACHED: &str = "\n[sleap-rtc] The log has reached its limit; further output is not \
      kept. The job continues.\n";
 
@@ -23,13 +27,18 @@ pub struct Journal {
     raw: Option<File>,
     raw_bytes: u64,
     bulk_bytes: u64,
+    message_bytes: u64,
     limit_bytes: u64,
     last_batch: Option<Instant>,
+    /// How many messages may pass now, and when that was so.
+    messages: f64,
+    messages_at: Instant,
     seq: watch::Sender<u64>,
 }
 
 impl Journal {
-    /// `limit_bytes` limits the raw log, and the total of all log and batch events.
+    /// `limit_bytes` limits the raw log, the total of all log and batch events, and the total of all other
+    /// messages of trainers: each by itself.
     pub fn new(folder: &JobFolder, events: EventLog, limit_bytes: u64) -> Self {
         let path = folder.log_path();
         let raw = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
@@ -37,7 +46,19 @@ impl Journal {
             .inspect_err(|error| tracing::warn!(error = %WithCauses(&error), "cannot open the raw log of the job"))
             .ok();
         let seq = watch::Sender::new(events.seq());
-        Self { events, raw, raw_bytes: 0, bulk_bytes: 0, limit_bytes, last_batch: None, seq }
+        let (messages, messages_at) = (BURST_MESSAGES, Instant::now());
+        Self {
+            events,
+            raw,
+            raw_bytes: 0,
+            bulk_bytes: 0,
+            message_bytes: 0,
+            limit_bytes,
+            last_batch: None,
+            messages,
+            messages_at,
+            seq,
+        }
     }
 
     /// The number of the last event, which changes when there are new ones.
@@ -83,14 +104,32 @@ impl Journal {
                     self.bulk(JobEvent::Progress { message });
                 }
             }
-            _ => self.note(JobEvent::Progress { message }),
+            _ if self.may_pass(now) && self.message_bytes < self.limit_bytes => {
+                self.message_bytes += self.measured(JobEvent::Progress { message });
+            }
+            _ => {}
         }
     }
 
+    /// Whether one more message is within the rate.
+    fn may_pass(&mut self, now: Instant) -> bool {
+        let earned = now.saturating_duration_since(self.messages_at).as_secs_f64() * MESSAGES_PER_S;
+        self.messages = (self.messages + earned).min(BURST_MESSAGES);
+        self.messages_at = now;
+        let may = self.messages >= 1.0;
+        self.messages -= f64::from(u8::from(may));
+        may
+    }
+
     fn bulk(&mut self, event: JobEvent) {
+        self.bulk_bytes += self.measured(event);
+    }
+
+    /// Adds an event; how many bytes that took.
+    fn measured(&mut self, event: JobEvent) -> u64 {
         let before = self.events.bytes();
         self.note(event);
-        self.bulk_bytes += self.events.bytes() - before;
+        self.events.bytes() - before
     }
 
     /// Adds bytes to the raw log, until the limit is reached.

@@ -5,13 +5,18 @@
 //! does both.
 
 use super::folder::JobFolder;
+use super::processes::{self, Status};
 use super::results::Results;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde::{Deserialize, Serialize};
 use sleap_rtc_base::error::WithCauses;
 use std::fs;
+use std::path::{Path, PathBuf};
 
 const FILE: &str = "trainer.json";
+/// The part of a job's private folder that its trainers reach, and that their variables name. Beside it
+/// are the sockets of their progress.
+pub(super) const OWN: &str = "own";
 
 /// A running trainer. Process ids are reused, but not with the same start time since the same boot.
 #[derive(Debug, Serialize, Deserialize)]
@@ -23,13 +28,17 @@ struct TrainerProcess {
     boot: Option<String>,
     /// Finds the models that it makes, if it makes any.
     results: Option<Results>,
+    /// The folder for its temporary files, which its variables name.
+    #[serde(default)]
+    private: Option<PathBuf>,
 }
 
-/// Records the running trainer, and how to find the models that it makes.
-pub fn remember(folder: &JobFolder, id: Option<u32>, results: Option<&Results>) {
+/// Records the running trainer, the folder for its temporary files, and how to find the models that it makes,
+/// if it makes any.
+pub fn remember(folder: &JobFolder, id: Option<u32>, private: &Path, results: Option<&Results>) {
     let Some(pid) = id.and_then(|id| i32::try_from(id).ok()) else { return };
-    let trainer =
-        TrainerProcess { pid, started: start_of(pid), boot: boot(), results: results.cloned() };
+    let (started, results, private) = (start_of(pid), results.cloned(), Some(private.to_owned()));
+    let trainer = TrainerProcess { pid, started, boot: boot(), results, private };
     let written = serde_json::to_vec(&trainer)
         .map_err(std::io::Error::from)
         .and_then(|json| fs::write(folder.path().join(FILE), json));
@@ -59,6 +68,11 @@ pub fn end(folder: &JobFolder) {
     {
         tracing::info!(pid = trainer.pid, "ended a trainer whose job's process has died");
     }
+    if let Some(private) = trainer.private.filter(|private| private.is_absolute()) {
+        end_those_of(&private.join(OWN));
+        // Where the machine was started again it may be gone.
+        let _ = fs::remove_dir_all(private);
+    }
     if let Some(results) = trainer.results {
         match results.keep_models(None) {
             Ok(names) if names.is_empty() => {}
@@ -72,6 +86,21 @@ pub fn end(folder: &JobFolder) {
     }
 }
 
+/// Kills the processes that left the trainer's group but still have its variables. The private folder belongs
+/// to one job.
+fn end_those_of(private: &Path) {
+    let variable = [b"TMPDIR=", private.as_os_str().as_encoded_bytes()].concat();
+    let is_of = |pid: &i32| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|other| other == variable.as_slice())
+    };
+    for pid in processes::all().into_keys().filter(is_of).filter_map(Pid::from_raw) {
+        if kill_process(pid, Signal::KILL).is_ok() {
+            tracing::info!(?pid, "ended a process that a job left behind");
+        }
+    }
+}
+
 /// A text that differs for each boot of the system, if the system provides one.
 fn boot() -> Option<String> {
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
@@ -79,9 +108,7 @@ fn boot() -> Option<String> {
 }
 
 fn start_of(pid: i32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may contain anything. The start time is field 19 after it.
-    stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
+    Some(Status::of(pid)?.started)
 }
 
 #[cfg(test)]
@@ -98,18 +125,41 @@ mod tests {
         let mut child = Command::new("sleep").arg("3600").process_group(0).spawn().unwrap();
         let pid = child.id().cast_signed();
         let path = folder.path().join(FILE);
-        let later = TrainerProcess { pid, started: Some(1), boot: boot(), results: None };
-        let boot = Some("before the machine was started again".to_owned());
-        let earlier = TrainerProcess { pid, started: start_of(pid), boot, results: None };
+        let process =
+            |started, boot| TrainerProcess { pid, started, boot, results: None, private: None };
+        let later = process(Some(1), boot());
+        let before = Some("before the machine was started again".to_owned());
+        let earlier = process(start_of(pid), before);
         for other in [later, earlier] {
             fs::write(&path, serde_json::to_vec(&other).unwrap()).unwrap();
             end(&folder);
             assert!(!path.exists());
             assert!(child.try_wait().unwrap().is_none());
         }
-        remember(&folder, Some(child.id()), None);
+        remember(&folder, Some(child.id()), Path::new("relative"), None);
         end(&folder);
         assert_eq!(child.wait().unwrap().signal(), Some(9));
+    }
+
+    #[test]
+    fn what_left_the_group_is_ended_by_its_private_folder() {
+        let state = tempfile::tempdir().unwrap();
+        let folder = job_folder(state.path());
+        let private = tempfile::tempdir().unwrap().keep();
+        let start = |folder: &Path| {
+            let mut sleep = Command::new("sleep");
+            sleep.arg("3600").env("TMPDIR", folder.join(OWN)).process_group(0).spawn().unwrap()
+        };
+        let (mut trainer, mut escaped) = (start(&private), start(&private));
+        let mut other = start(state.path());
+        remember(&folder, Some(trainer.id()), &private, None);
+        end(&folder);
+        for ended in [&mut trainer, &mut escaped] {
+            assert_eq!(ended.wait().unwrap().signal(), Some(9));
+        }
+        assert!(other.try_wait().unwrap().is_none() && !private.exists());
+        other.kill().unwrap();
+        other.wait().unwrap();
     }
 
     #[test]
@@ -133,7 +183,7 @@ mod tests {
         save("saved", "best.ckpt");
         save("begun", "training_log.csv");
         let mut child = Command::new("sleep").arg("3600").process_group(0).spawn().unwrap();
-        remember(&folder, Some(child.id()), Some(&results));
+        remember(&folder, Some(child.id()), Path::new("relative"), Some(&results));
         end(&folder);
         child.wait().unwrap();
         let kept: Vec<_> = fs::read_dir(folder.results_dir()).unwrap().flatten().collect();

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 /// The most files that are looked at in a folder.
 const MAX_FILES: usize = 100_000;
 const MAX_DEPTH: usize = 32;
+/// The longest configuration or script that is searched.
+const MAX_TEXT_BYTES: u64 = 1 << 20;
 
 /// A package that is a folder, its script at the top.
 #[derive(Debug, Clone)]
@@ -90,6 +92,37 @@ impl PackageFiles for PackageFolder {
     }
 }
 
+/// Those of `names` that a configuration or a script below `root` contains. Reads files; not for an async task.
+pub(crate) fn named_in(root: &Path, mut names: Vec<String>) -> Vec<String> {
+    let (mut found, mut folders, mut left) = (Vec::new(), vec![(root.to_owned(), 0)], MAX_FILES);
+    while let Some((folder, depth)) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let (path, is_folder) =
+                (entry.path(), entry.file_type().is_ok_and(|kind| kind.is_dir()));
+            left = left.saturating_sub(1);
+            if names.is_empty() || left == 0 {
+                return found;
+            }
+            if is_folder && depth < MAX_DEPTH {
+                folders.push((path, depth + 1));
+            } else if is_text(&path) {
+                let text = fs::read(path).unwrap_or_default();
+                let text = String::from_utf8_lossy(&text);
+                found.extend(names.extract_if(.., |name| text.contains(name.as_str())));
+            }
+        }
+    }
+    found
+}
+
+/// Whether it is a text that is searched, by its name and length.
+fn is_text(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    let is_named = matches!(extension, Some("yaml" | "yml" | "json" | "sh"));
+    let is_short = |meta: fs::Metadata| meta.is_file() && meta.len() <= MAX_TEXT_BYTES;
+    is_named && path.symlink_metadata().is_ok_and(is_short)
+}
+
 fn sum_of_files(folder: &Path, depth: usize, left: &mut usize) -> Option<u64> {
     let mut sum = 0;
     for entry in fs::read_dir(folder).ok()? {
@@ -136,4 +169,23 @@ fn package_root(files: &Path, script: &str) -> Option<PathBuf> {
     let mut holding = folders.map(|entry| entry.path()).filter(|folder| holds(folder));
     let only = holding.next()?;
     holding.next().is_none().then_some(only)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_the_texts_of_a_package_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("models")).unwrap();
+        let files = [("a.yaml", "x: ONE"), ("models/b.json", "TWO"), ("c.slp", "THREE")];
+        for (name, text) in files {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        let names = ["ONE", "TWO", "THREE", "FOUR"].map(str::to_owned).to_vec();
+        let mut found = named_in(folder.path(), names);
+        found.sort();
+        assert_eq!(found, ["ONE", "TWO"]);
+    }
 }

@@ -1,10 +1,13 @@
 //! Receives a training's ZMQ messages, and sends it the command to stop.
 //!
-//! Both sockets are bound before the trainer starts, on free ports. ZMQ sockets belong to one thread, so a
-//! thread of their own serves them. It ends when the [`ProgressListener`] is dropped.
+//! Both sockets are bound before the trainer starts, in a folder of this one run, and ports of the job's own
+//! lead to them (see `channel`). ZMQ sockets belong to one thread, so a thread of their own serves them. It
+//! ends when the [`ProgressListener`] is dropped.
 
+use super::channel::Channel;
 use super::command::Ports;
 use serde_json::Value;
+use std::path::Path;
 use std::sync::mpsc as thread_mpsc;
 use std::thread::JoinHandle;
 use tokio::sync::mpsc;
@@ -26,9 +29,9 @@ pub enum ProgressError {
     /// ZMQ reports an error.
     #[error("cannot open the sockets for the trainer's progress")]
     Zmq(#[from] zmq::Error),
-    /// The listener's thread cannot be started.
-    #[error("cannot start a thread for the trainer's progress")]
-    Thread(#[from] std::io::Error),
+    /// The listener's thread, folder or ports cannot be had.
+    #[error("cannot listen to the trainer's progress")]
+    Io(#[from] std::io::Error),
 }
 
 /// The listener of one training run.
@@ -37,15 +40,21 @@ pub struct ProgressListener {
     messages: mpsc::Receiver<Value>,
     commands: Option<thread_mpsc::Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    /// Open as long as this lives.
+    _channels: [Channel; 2],
 }
 
 impl ProgressListener {
-    /// Binds both sockets on free ports of 127.0.0.1.
-    pub fn bind() -> Result<Self, ProgressError> {
+    /// Binds both sockets in `folder`, which no other user can enter, and opens free ports of 127.0.0.1
+    /// that lead to them.
+    pub async fn bind(folder: &Path) -> Result<Self, ProgressError> {
         let context = zmq::Context::new();
-        let (receiver, publish) = bind(&context, zmq::SUB)?;
+        let (messages_at, commands_at) = (folder.join("messages"), folder.join("commands"));
+        let receiver = bind(&context, zmq::SUB, &messages_at)?;
         receiver.set_subscribe(b"")?;
-        let (sender, controller) = bind(&context, zmq::PUB)?;
+        let sender = bind(&context, zmq::PUB, &commands_at)?;
+        let channels = [Channel::open(&commands_at).await?, Channel::open(&messages_at).await?];
+        let [controller, publish] = [channels[0].port(), channels[1].port()];
         let (to_runner, messages) = mpsc::channel(QUEUE);
         let (commands, from_runner) = thread_mpsc::channel();
         let thread = std::thread::Builder::new()
@@ -56,6 +65,7 @@ impl ProgressListener {
             messages,
             commands: Some(commands),
             thread: Some(thread),
+            _channels: channels,
         })
     }
 
@@ -89,14 +99,12 @@ impl Drop for ProgressListener {
     }
 }
 
-fn bind(context: &zmq::Context, kind: zmq::SocketType) -> zmq::Result<(zmq::Socket, u16)> {
+fn bind(context: &zmq::Context, kind: zmq::SocketType, at: &Path) -> zmq::Result<zmq::Socket> {
     let socket = context.socket(kind)?;
     socket.set_linger(0)?;
     socket.set_maxmsgsize(HARD_LIMIT_BYTES)?;
-    socket.bind("tcp://127.0.0.1:*")?;
-    let endpoint = socket.get_last_endpoint()?.unwrap_or_default();
-    let port = endpoint.rsplit(':').next().and_then(|port| port.parse().ok());
-    Ok((socket, port.ok_or(zmq::Error::EADDRNOTAVAIL)?))
+    socket.bind(&format!("ipc://{}", at.display()))?;
+    Ok(socket)
 }
 
 /// Runs until the [`ProgressListener`] is dropped.
@@ -154,7 +162,8 @@ mod tests {
 
     #[tokio::test]
     async fn messages_are_received_and_the_command_is_sent() {
-        let mut progress = ProgressListener::bind().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let mut progress = ProgressListener::bind(folder.path()).await.unwrap();
         let Ports { controller, publish } = progress.ports();
         let trainer = tokio::task::spawn_blocking(move || {
             let context = zmq::Context::new();

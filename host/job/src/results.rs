@@ -42,6 +42,10 @@ impl Results {
     /// result and stays. Returns where the results are.
     pub fn keep_models(&self, named: Option<&str>) -> io::Result<Vec<PathBuf>> {
         let models = self.root.join(MODELS);
+        // What a job makes of it may be a link to the folder of another job.
+        if !models.symlink_metadata().is_ok_and(|found| found.is_dir()) {
+            return Ok(Vec::new());
+        }
         let named = named.and_then(plain_name).map(OsString::from);
         let found: Vec<OsString> = match named {
             Some(name) if models.join(&name).is_dir() => vec![name],
@@ -103,4 +107,30 @@ fn plain_name(said: &str) -> Option<&str> {
 /// Whether the results of `run` are models.
 pub fn makes_models(run: &Run) -> bool {
     !matches!(run, Run::Track(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_models_of_another_job_are_not_taken() {
+        let top = tempfile::tempdir().unwrap();
+        let at = |name: &str| top.path().join(name);
+        for folder in ["other/theirs", "own", "results"] {
+            fs::create_dir_all(at(folder)).unwrap();
+        }
+        fs::write(at("other/theirs/best.ckpt"), "x").unwrap();
+        let (root, to) = (at("own"), at("results"));
+        let results = Results { root, to, models_before: HashSet::new(), name: None };
+        std::os::unix::fs::symlink(at("other"), at("own/models")).unwrap();
+        for named in [None, Some("models/theirs")] {
+            assert_eq!(results.keep_models(named).unwrap(), Vec::<PathBuf>::new());
+        }
+        fs::remove_file(at("own/models")).unwrap();
+        fs::create_dir(at("own/models")).unwrap();
+        std::os::unix::fs::symlink(at("other/theirs"), at("own/models/link")).unwrap();
+        assert_eq!(results.keep_models(None).unwrap(), Vec::<PathBuf>::new());
+        assert!(at("other/theirs/best.ckpt").exists());
+    }
 }

@@ -1,17 +1,21 @@
 //! The child process that owns one job: one trainer after the other, and everything written down.
 //!
 //! [`run_job`] needs nothing but the job's folder. It ends when the job has ended, whoever listens
-//! or does not; cancelling its token cancels the job.
+//! or does not; cancelling its token interrupts the job, which keeps what it has saved.
 
-use super::active::{ActiveRun, Requests};
-use super::command::{CommandLine, Toolbox, legacy_config};
+use super::active::{ActiveRun, EarlyEnd, Requests};
+use super::command::{CommandLine, Toolbox};
+use super::confinement::Workplace;
 use super::control::{self, Service};
 use super::error::{JobError, io_error};
 use super::failure;
 use super::folder::JobFolder;
+use super::guard::Guard;
 use super::journal::Journal;
-use super::orphans;
+use super::legacy_config;
+use super::orphans::{self, OWN};
 use super::output::Stream;
+use super::package_folder::named_in;
 use super::plan::{Plan, plan};
 use super::progress::ProgressListener;
 use super::results::{Results, makes_models};
@@ -20,10 +24,12 @@ use super::version::installed_version;
 use super::videos;
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_package::Site;
-use sleap_rtc_package::script::{Run, TrainLegacy};
+use sleap_rtc_package::script::Run;
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome};
 use std::collections::HashMap;
+use std::fs::Permissions;
 use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -37,13 +43,18 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// How long the end of a job may be kept from the disk, and how often it is tried again.
 const WRITE_END_LIMIT: Duration = Duration::from_secs(600);
 const WRITE_END_INTERVAL: Duration = Duration::from_millis(500);
+/// How the folder for a job's temporary files is called. Its path is short: sockets in it have names of
+/// at most 107 bytes.
+const PRIVATE_PREFIX: &str = "sleap-job-";
+/// What a confined trainer may reach, beside the files that it must not change.
+const ORDER: &str = "sandbox.json";
 /// The exit code of a command line that is not understood.
 const USAGE: i32 = 2;
 
 /// Runs the job in `dir` to its end, and returns how it ended.
 ///
 /// Fails only when the folder or its socket cannot be used: nothing was run then.
-pub async fn run_job(dir: &Path, cancel: CancellationToken) -> Result<JobOutcome, JobError> {
+pub async fn run_job(dir: &Path, interruption: CancellationToken) -> Result<JobOutcome, JobError> {
     let folder = JobFolder::at(dir)?;
     let settings = RunnerSettings::read(&folder)?;
     let mut events = folder.lock()?;
@@ -63,16 +74,27 @@ pub async fn run_job(dir: &Path, cancel: CancellationToken) -> Result<JobOutcome
         .map_err(io_error("open the control socket in", folder.path()))?;
 
     let toolbox = settings.toolbox();
-    let requests = Requests::new(commands, cancel);
+    let requests = Requests::new(commands, interruption);
     let made = HashMap::new();
-    let mut runner = Runner { folder, settings, journal, toolbox, requests, made };
+    let private =
+        private_folder().map_err(io_error("make a private folder in", &std::env::temp_dir()))?;
+    let mut runner = Runner { folder, settings, journal, toolbox, requests, made, private };
     let outcome = runner.run().await;
     let finished = write_end(&mut runner.journal, outcome).await;
+    drop(runner.private);
 
     drop(end);
     tasks.close();
     let _ = tokio::time::timeout(FAREWELL, tasks.wait()).await;
     finished
+}
+
+/// A folder for temporary files that nobody else can enter, with one in it for the job's own.
+fn private_folder() -> io::Result<tempfile::TempDir> {
+    let closed = || Permissions::from_mode(0o700);
+    let folder = tempfile::Builder::new().prefix(PRIVATE_PREFIX).permissions(closed()).tempdir()?;
+    std::fs::DirBuilder::new().mode(0o700).create(folder.path().join(OWN))?;
+    Ok(folder)
 }
 
 /// Writes the outcome down. Nobody else knows it, so a full disk is waited for.
@@ -97,6 +119,8 @@ struct Runner {
     requests: Requests,
     /// The models that this job has made so far, by their run.
     made: HashMap<usize, PathBuf>,
+    /// For temporary files, caches and a home.
+    private: tempfile::TempDir,
 }
 
 impl Runner {
@@ -105,6 +129,7 @@ impl Runner {
             Ok(plan) => plan,
             Err(message) => return JobOutcome::Failed { exit_code: None, message },
         };
+        self.withhold(&plan.root);
         for remark in &plan.remarks {
             self.journal.remark(remark);
         }
@@ -124,8 +149,8 @@ impl Runner {
                 }
                 other => return other,
             }
-            if self.requests.is_cancelled() {
-                return JobOutcome::Cancelled;
+            if let Some(end) = self.requests.end() {
+                return end.into();
             }
             if self.requests.stops_all() {
                 break;
@@ -146,6 +171,16 @@ impl Runner {
             .map_err(|e| e.to_string())?;
         plan.check_trainers(&self.toolbox).map_err(|e| e.to_string())?;
         Ok(plan)
+    }
+
+    /// A variable that the operator adds for all jobs is not for a package that asks for it by name.
+    fn withhold(&mut self, package: &Path) {
+        let added = super::command::added(std::env::vars_os(), &self.settings.pass_env);
+        let withheld = named_in(package, added);
+        for name in &withheld {
+            self.journal.remark(&format!("the package names {name}; the trainer does not get it"));
+        }
+        self.settings.withheld = withheld;
     }
 
     /// One run of the script, and what it made.
@@ -208,10 +243,9 @@ impl Runner {
         renamed: &[videos::Renamed],
         labels: &[PathBuf],
     ) -> Result<(), String> {
-        let variables = self.settings.trainer_variables();
-        let (toolbox, root) = (&self.toolbox, plan.root.as_path());
-        let renaming = videos::Renaming { toolbox, root, variables: &variables };
-        renaming.rename(renamed, labels).await
+        let (toolbox, settings) = (&self.toolbox, &self.settings);
+        let place = Workplace { write: vec![self.folder.results_dir()], ..self.workplace(plan) };
+        videos::Renaming { toolbox, settings, place: &place }.rename(renamed, labels).await
     }
 
     /// Starts the trainer and stays with it to its end.
@@ -222,13 +256,17 @@ impl Runner {
         results: &Results,
     ) -> Result<ActiveRun, String> {
         let progress = match makes_models(run) {
-            true => Some(ProgressListener::bind().map_err(|error| WithCauses(&error).to_string())?),
+            true => Some(
+                ProgressListener::bind(self.private.path())
+                    .await
+                    .map_err(|error| WithCauses(&error).to_string())?,
+            ),
             false => None,
         };
         let ports = progress.as_ref().map(ProgressListener::ports);
         self.place_videos(plan, run).await?;
         if let Run::TrainLegacy(train) = run {
-            write_legacy_config(&plan.root, train).map_err(|error| {
+            legacy_config::write(&plan.root, train).map_err(|error| {
                 format!("{} cannot be used: {}", train.config, WithCauses(&error))
             })?;
         }
@@ -273,13 +311,39 @@ impl Runner {
         saved: Option<&Results>,
     ) -> Result<ActiveRun, String> {
         tracing::info!(program = %command.program.display(), arguments = ?command.arguments);
-        let variables = self.settings.trainer_variables();
-        let mut active = ActiveRun::start(run, command, &plan.root, &variables, progress)
-            .map_err(|e| format!("cannot start {}: {e}", command.program.display()))?;
-        orphans::remember(&self.folder, active.trainer_id(), saved);
+        let failed = |e| format!("cannot start {}: {e}", command.program.display());
+        let place = self.workplace(plan);
+        let start = self.settings.command(command, &place).await.map_err(failed)?;
+        let guard = self.settings.confinement.as_ref().map(|confined| Guard::new(confined.limits));
+        let mut active = ActiveRun::start(run, start, guard, progress).map_err(failed)?;
+        orphans::remember(&self.folder, active.trainer_id(), self.private.path(), saved);
         active.follow(&self.settings, &mut self.requests, &mut self.journal).await;
         orphans::forget(&self.folder);
         Ok(active)
+    }
+
+    fn workplace(&self, plan: &Plan) -> Workplace {
+        // Only a job from shared storage has links into it.
+        let is_shared = self.folder.spec().shared.is_some();
+        let shared = self.settings.shared_root.clone().filter(|_| is_shared);
+        let mounts = self.settings.mounts.folders().map(Path::to_owned);
+        Workplace {
+            folder: plan.root.clone(),
+            private: self.private.path().join(OWN),
+            read: mounts.chain(shared).chain([self.folder.results_dir()]).collect(),
+            write: Vec::new(),
+            order: self.folder.path().join(ORDER),
+            has_gpus: self.settings.gpus.as_ref().is_none_or(|gpus| !gpus.is_empty()),
+        }
+    }
+}
+
+impl From<EarlyEnd> for JobOutcome {
+    fn from(end: EarlyEnd) -> Self {
+        match end {
+            EarlyEnd::Cancelled => Self::Cancelled,
+            EarlyEnd::Interrupted => Self::Interrupted,
+        }
     }
 }
 
@@ -289,31 +353,14 @@ fn complains(active: &ActiveRun, complaint: &str, word: &str) -> bool {
     active.exit_code() == Some(USAGE) && active.output().tail(Stream::Err).iter().any(says)
 }
 
-/// The package's JSON config says where models belong on the exporting machine: the trainer gets a
-/// copy of it that says where they belong here.
-fn write_legacy_config(root: &Path, train: &TrainLegacy) -> io::Result<()> {
-    let text = std::fs::read(train.config.below(root))?;
-    let mut config: serde_json::Value = serde_json::from_slice(&text)?;
-    let object = config.as_object_mut().ok_or(io::ErrorKind::InvalidData)?;
-    let outputs = object.entry("outputs").or_insert_with(|| serde_json::json!({}));
-    let outputs = outputs.as_object_mut().ok_or(io::ErrorKind::InvalidData)?;
-    outputs.insert("runs_folder".into(), "models".into());
-    outputs.insert("run_name".into(), train.run_name.clone().into());
-    for key in ["run_name_prefix", "run_name_suffix"] {
-        outputs.insert(key.into(), "".into());
-    }
-    let path = train
-        .config
-        .below(root)
-        .with_file_name(legacy_config(&train.config).rsplit('/').next().unwrap_or_default());
-    std::fs::write(path, serde_json::to_vec_pretty(&config)?)
-}
-
 /// How a run ended. Exit code 0 alone proves nothing: a training that got SIGTERM has it, and one
 /// that printed its help.
 fn judge(run: &Run, active: &ActiveRun) -> JobOutcome {
-    if active.was_cancelled() {
-        return JobOutcome::Cancelled;
+    if let Some(end) = active.early_end() {
+        return end.into();
+    }
+    if let Some(excess) = active.excess() {
+        return JobOutcome::Failed { exit_code: None, message: excess.to_owned() };
     }
     let done = match run {
         Run::Train(_) => active.has_trained(),

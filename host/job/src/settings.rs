@@ -1,14 +1,20 @@
 //! How a job's process is to run: written into the job's folder by the worker, read by the process.
 
-use super::command::Toolbox;
+use super::command::{CommandLine, Toolbox};
+use super::confinement::{Confinement, Workplace};
 use super::error::{JobError, damaged};
 use super::folder::{JobFolder, write_private};
 use serde::{Deserialize, Serialize};
 use sleap_rtc_package::Mounts;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs::Permissions;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::{Output, Stdio};
 use std::time::Duration;
+use tokio::process::Command;
 
 const FILE: &str = "runner.json";
 
@@ -41,6 +47,11 @@ pub struct RunnerSettings {
     pub kill_grace_ms: u64,
     /// How much log text is kept.
     pub log_limit_bytes: u64,
+    /// Variables that reach no trainer of this job, because its package asks for them by name.
+    #[serde(skip)]
+    pub withheld: Vec<String>,
+    /// How trainers are confined; not at all, where this program cannot start itself to do it.
+    pub confinement: Option<Confinement>,
 }
 
 impl Default for RunnerSettings {
@@ -58,6 +69,8 @@ impl Default for RunnerSettings {
             stop_grace_ms: 30_000,
             kill_grace_ms: 5_000,
             log_limit_bytes: 256 * 1024 * 1024,
+            withheld: Vec::new(),
+            confinement: None,
         }
     }
 }
@@ -97,6 +110,8 @@ impl RunnerSettings {
     /// All that a trainer sees of the environment.
     pub fn trainer_variables(&self) -> Vec<(OsString, OsString)> {
         let mut variables = super::command::scrubbed(std::env::vars_os(), &self.pass_env);
+        variables
+            .retain(|(name, _)| !self.withheld.iter().any(|withheld| name == withheld.as_str()));
         let mut set = |name: &str, value: &str| {
             variables.retain(|(earlier, _)| earlier != name);
             variables.push((name.into(), value.into()));
@@ -116,6 +131,50 @@ impl RunnerSettings {
             set(name, value);
         }
         variables
+    }
+
+    /// The command that starts a trainer in `place`, with all that it may see and no more.
+    pub async fn command(&self, line: &CommandLine, place: &Workplace) -> io::Result<Command> {
+        let variables = self.trainer_variables();
+        if let Some(confinement) = &self.confinement {
+            return confinement.command(line, place, &variables).await;
+        }
+        let mut command = Command::new(&line.program);
+        command.args(&line.arguments).current_dir(&place.folder).env_clear().envs(variables);
+        Ok(command)
+    }
+
+    /// What a trainer answers to a question, as confined as it is in a job, in folders that are
+    /// removed afterwards.
+    pub(super) async fn answer(
+        &self,
+        question: &CommandLine,
+        limit: Duration,
+    ) -> io::Result<Output> {
+        let closed = Permissions::from_mode(0o700);
+        let folder = tempfile::Builder::new().permissions(closed).tempdir()?;
+        let at = |name: &str| folder.path().join(name);
+        let place = Workplace {
+            folder: at("files"),
+            private: at("private"),
+            read: Vec::new(),
+            write: Vec::new(),
+            order: at("order.json"),
+            has_gpus: true,
+        };
+        for folder in [&place.folder, &place.private] {
+            std::fs::create_dir(folder)?;
+        }
+        let mut command = self.command(question, &place).await?;
+        let asking = command.stdin(Stdio::null()).kill_on_drop(true).output();
+        tokio::time::timeout(limit, asking)
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+    }
+
+    /// Whether trainers can reach only what is on a list.
+    pub(super) fn is_confined(&self) -> bool {
+        self.confinement.as_ref().is_some_and(|confinement| confinement.sandbox.confines())
     }
 
     /// See [`Self::exit_grace_ms`].

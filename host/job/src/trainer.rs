@@ -1,11 +1,9 @@
 //! One trainer process: its pipes, its group, its end.
 
-use super::command::CommandLine;
 use super::output::Stream;
+use super::processes;
 use rustix::process::{Pid, Signal, kill_process_group};
-use std::ffi::OsString;
 use std::io;
-use std::path::Path;
 use std::process::Stdio;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
@@ -30,17 +28,9 @@ pub struct RunningTrainer {
 }
 
 impl RunningTrainer {
-    /// Starts a trainer in a process group of its own, with only these variables.
-    pub fn start(
-        command: &CommandLine,
-        folder: &Path,
-        variables: &[(OsString, OsString)],
-    ) -> io::Result<Self> {
-        let mut child = Command::new(&command.program)
-            .args(&command.arguments)
-            .current_dir(folder)
-            .env_clear()
-            .envs(variables.iter().map(|(name, value)| (name, value)))
+    /// Starts a trainer in a process group of its own.
+    pub fn start(mut command: Command) -> io::Result<Self> {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -82,25 +72,9 @@ impl RunningTrainer {
     /// the system does not tell. The trainer may be a script that only waits for the real one.
     pub fn processor_ticks(&self) -> Option<u64> {
         let group = self.group?.as_raw_nonzero().get();
-        let processes = std::fs::read_dir("/proc").ok()?.flatten();
-        let ticks = processes.filter_map(|process| {
-            let stat = std::fs::read_to_string(process.path().join("stat")).ok()?;
-            ticks_in(&stat, group)
-        });
-        ticks.reduce(u64::saturating_add)
+        let own = processes::all().into_values().filter(|process| process.group == group);
+        own.map(|process| process.ticks).reduce(u64::saturating_add)
     }
-}
-
-/// What the process has used by its line in `/proc`, if it belongs to the group.
-fn ticks_in(stat: &str, group: i32) -> Option<u64> {
-    // The name in parentheses may hold anything. After it the group is number 2, user and system
-    // time are 11 and 12.
-    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
-    if fields.nth(2)?.parse() != Ok(group) {
-        return None;
-    }
-    let (user, system) = (fields.nth(8)?.parse::<u64>().ok()?, fields.next()?.parse::<u64>().ok()?);
-    Some(user + system)
 }
 
 impl Drop for RunningTrainer {
@@ -119,18 +93,5 @@ async fn read(
         if to_runner.send((stream, buffer[..count].to_vec())).await.is_err() {
             return;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_processes_of_the_group_count() {
-        let stat = "12 (a b) c) S 1 77 77 0 -1 4194560 1 2 3 4 250 31 5 6 20 0 1 0 99 0 0";
-        assert_eq!(ticks_in(stat, 77), Some(281));
-        assert_eq!(ticks_in(stat, 1), None);
-        assert_eq!(ticks_in("12 (x", 77), None);
     }
 }

@@ -4,15 +4,14 @@
 //! age that takes other options. So each is asked for its help once, which is cheap to answer for
 //! all that can answer.
 
-use super::command::Toolbox;
+use super::command::{CommandLine, Toolbox};
+use super::settings::RunnerSettings;
 use super::version;
 use sleap_rtc_protocol::job::JobType;
 use sleap_rtc_protocol::text::Printable;
-use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
-use tokio::process::Command;
 
 /// Imports take many seconds on a cold disk.
 const HELP_LIMIT: Duration = Duration::from_secs(120);
@@ -67,13 +66,14 @@ impl Trainer {
 }
 
 impl Trainers {
-    /// Looks for trainers, and asks each for its help. `variables` are what jobs' trainers see.
-    pub async fn find(toolbox: &Toolbox, variables: &[(OsString, OsString)]) -> Self {
-        let training = training(toolbox, variables).await;
-        let inference = probe(toolbox, &["predict", "track"], variables).await;
+    /// Looks for trainers, and asks each for its help, as confined as jobs' trainers are.
+    pub async fn find(settings: &RunnerSettings) -> Self {
+        let toolbox = &settings.toolbox();
+        let training = training(toolbox, settings).await;
+        let inference = probe(toolbox, &["predict", "track"], settings).await;
         let program = training.program().or(inference.program());
         let version = match program {
-            Some(program) => version::of(program, variables).await,
+            Some(program) => version::of(program, settings).await,
             None => None,
         };
         Self { version, training, inference }
@@ -97,15 +97,15 @@ impl Trainers {
 }
 
 /// SLEAP 1.4.1 has one program for all trainings, which takes other configs.
-async fn training(toolbox: &Toolbox, variables: &[(OsString, OsString)]) -> Trainer {
-    match (probe(toolbox, &["train"], variables).await, toolbox.sleap_train()) {
+async fn training(toolbox: &Toolbox, settings: &RunnerSettings) -> Trainer {
+    match (probe(toolbox, &["train"], settings).await, toolbox.sleap_train()) {
         (Trainer::Missing(_), Some(program)) => Trainer::Legacy(program),
         (found, _) => found,
     }
 }
 
 /// The program for one of these verbs, the first that it knows.
-async fn probe(toolbox: &Toolbox, verbs: &[&str], variables: &[(OsString, OsString)]) -> Trainer {
+async fn probe(toolbox: &Toolbox, verbs: &[&str], settings: &RunnerSettings) -> Trainer {
     let mut last = Trainer::Missing(String::new());
     for verb in verbs {
         let (program, arguments) = match toolbox.find_command(verb) {
@@ -115,7 +115,8 @@ async fn probe(toolbox: &Toolbox, verbs: &[&str], variables: &[(OsString, OsStri
                 continue;
             }
         };
-        last = match ask_for_help(&program, &arguments, variables).await {
+        let question = CommandLine { program: program.clone(), arguments };
+        last = match ask_for_help(question, settings).await {
             Ok(()) => return Trainer::Works(program),
             Err(words) => Trainer::Broken(program, words),
         };
@@ -123,47 +124,47 @@ async fn probe(toolbox: &Toolbox, verbs: &[&str], variables: &[(OsString, OsStri
     last
 }
 
-async fn ask_for_help(
-    program: &Path,
-    arguments: &[String],
-    variables: &[(OsString, OsString)],
-) -> Result<(), String> {
-    let asking = Command::new(program)
-        .args(arguments)
-        .arg("--help")
-        .env_clear()
-        .envs(variables.iter().map(|(name, value)| (name, value)))
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let output = tokio::time::timeout(HELP_LIMIT, asking)
-        .await
-        .map_err(|_| format!("it gives no answer within {} s", HELP_LIMIT.as_secs()))?
-        .map_err(|error| format!("it cannot be started: {error}"))?;
+async fn ask_for_help(mut question: CommandLine, settings: &RunnerSettings) -> Result<(), String> {
+    question.arguments.push("--help".to_owned());
+    let output =
+        settings.answer(&question, HELP_LIMIT).await.map_err(|error| match error.kind() {
+            io::ErrorKind::TimedOut => {
+                format!("it gives no answer within {} s", HELP_LIMIT.as_secs())
+            }
+            _ => format!("it cannot be started: {error}"),
+        })?;
     let said = String::from_utf8_lossy(&output.stderr);
     // Who only does not know this question has answered it.
     let unknown = |line: &str| line.contains("No such option") && line.contains("--help");
     match output.status.success() || said.lines().any(unknown) {
         true => Ok(()),
-        false => Err(last_words(&said, &String::from_utf8_lossy(&output.stdout))),
+        false => {
+            let words = last_words(&said, &String::from_utf8_lossy(&output.stdout));
+            Err(match settings.is_confined() && is_denied(&said) {
+                true => format!(
+                    "{words}; the sandbox may lack what it needs: name it in `[worker] sandbox_read`, \
+                     or set `sandbox = \"off\"`"
+                ),
+                false => words,
+            })
+        }
     }
+}
+
+/// Whether a program complains that something is out of its reach.
+fn is_denied(said: &str) -> bool {
+    let said = said.to_ascii_lowercase();
+    ["permission denied", "operation not permitted", "not permitted"]
+        .iter()
+        .any(|words| said.contains(words))
 }
 
 /// What sleap-nn reports of its own surroundings, PyTorch and CUDA among them; nothing from versions
 /// that do not.
-pub async fn system_report(
-    toolbox: &Toolbox,
-    variables: &[(OsString, OsString)],
-) -> Option<String> {
-    let (program, arguments) = toolbox.find_command("system").ok()?;
-    let asking = Command::new(program)
-        .args(arguments)
-        .env_clear()
-        .envs(variables.iter().map(|(name, value)| (name, value)))
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let output = tokio::time::timeout(HELP_LIMIT, asking).await.ok()?.ok()?;
+pub async fn system_report(settings: &RunnerSettings) -> Option<String> {
+    let (program, arguments) = settings.toolbox().find_command("system").ok()?;
+    let question = CommandLine { program, arguments };
+    let output = settings.answer(&question, HELP_LIMIT).await.ok()?;
     let report = String::from_utf8_lossy(&output.stdout);
     output.status.success().then(|| report.chars().take(MAX_REPORT_CHARS).collect())
 }
@@ -190,8 +191,8 @@ mod tests {
             std::fs::set_permissions(&path, mode).unwrap();
         }
         let trainer = trainer.map(|words| words.split(' ').map(str::to_owned).collect());
-        let toolbox = Toolbox::new(folder.path().into()).with_trainer(trainer);
-        Trainers::find(&toolbox, &[]).await
+        let search_path = Some(folder.path().to_str().unwrap().to_owned());
+        Trainers::find(&RunnerSettings { search_path, trainer, ..RunnerSettings::default() }).await
     }
 
     const WORKS: &str = "[ \"$1\" = --version ] && echo 'sleap-nn 0.3.5'; exit 0";

@@ -1,21 +1,20 @@
 //! Which version of a trainer is installed: from what its installation says on disk, since asking
 //! the program takes many seconds of imports.
 
-use std::ffi::OsString;
+use super::command::CommandLine;
+use super::interpreter::interpreter;
+use super::settings::RunnerSettings;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
-use tokio::process::Command;
 
 /// How long the program may take to tell its version.
 const ASK_LIMIT: Duration = Duration::from_secs(120);
-const MAX_LINE_BYTES: usize = 512;
 
 /// The version of sleap-nn, or of SLEAP, that `program` belongs to.
-pub(super) async fn of(program: &Path, variables: &[(OsString, OsString)]) -> Option<String> {
+pub(super) async fn of(program: &Path, settings: &RunnerSettings) -> Option<String> {
     match installed_version(program) {
         Some(version) => Some(version),
-        None => ask(program, variables).await,
+        None => ask(program, settings).await,
     }
 }
 
@@ -32,25 +31,6 @@ pub(super) fn installed_version(program: &Path) -> Option<String> {
     in_any("sleap_nn-").or_else(|| in_any("sleap-"))
 }
 
-/// The Python of a script. Where its path is too long for the first line, a shell starts it in the
-/// second; where `env` looks for it, so does `find`.
-pub(super) fn interpreter(
-    text: &[u8],
-    find: impl FnOnce(&str) -> Option<PathBuf>,
-) -> Option<PathBuf> {
-    let mut lines = text.split(|byte| *byte == b'\n').take(2).map(|line| {
-        std::str::from_utf8(&line[..line.len().min(MAX_LINE_BYTES)]).unwrap_or_default()
-    });
-    let mut words = lines.next()?.strip_prefix("#!")?.split_whitespace();
-    let first = words.next()?;
-    if first.ends_with("/env") {
-        return find(words.find(|word| !word.starts_with('-'))?);
-    }
-    let second = lines.next().and_then(|line| line.strip_prefix("'''exec' "));
-    let long = second.and_then(|line| line.split_whitespace().next());
-    Some(PathBuf::from(long.unwrap_or(first).trim_matches('"')))
-}
-
 fn version_in(packages: &Path, package: &str) -> Option<String> {
     std::fs::read_dir(packages).ok()?.filter_map(Result::ok).find_map(|entry| {
         let name = entry.file_name().into_string().ok()?;
@@ -59,16 +39,10 @@ fn version_in(packages: &Path, package: &str) -> Option<String> {
     })
 }
 
-async fn ask(program: &Path, variables: &[(OsString, OsString)]) -> Option<String> {
-    let answer = Command::new(program)
-        .arg("--version")
-        .env_clear()
-        .envs(variables.iter().map(|(name, value)| (name, value)))
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let output = tokio::time::timeout(ASK_LIMIT, answer).await.ok()?.ok()?;
+async fn ask(program: &Path, settings: &RunnerSettings) -> Option<String> {
+    let arguments = vec!["--version".to_owned()];
+    let question = CommandLine { program: program.to_owned(), arguments };
+    let output = settings.answer(&question, ASK_LIMIT).await.ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     text.split_whitespace().find_map(|word| plausible(word.trim_matches([',', 'v'])))
 }
@@ -109,7 +83,7 @@ mod tests {
     async fn else_the_program_is_asked() {
         let program = repository().join("tests/stand-in/sleap-nn");
         assert_eq!(installed_version(&program), None);
-        let variables: Vec<_> = std::env::vars_os().collect();
-        assert_eq!(ask(&program, &variables).await.as_deref(), Some("0.3.5"));
+        let settings = RunnerSettings::default();
+        assert_eq!(ask(&program, &settings).await.as_deref(), Some("0.3.5"));
     }
 }

@@ -2,14 +2,16 @@
 //! has them. Labels are HDF5, so the trainer's own Python does it.
 
 use super::command::{CommandLine, Toolbox};
+use super::confinement::Workplace;
+use super::interpreter::interpreter;
+use super::settings::RunnerSettings;
 use super::trainer::RunningTrainer;
-use super::version::interpreter;
 use sleap_rtc_package::VideoPaths;
 use sleap_rtc_package::script::{Run, Track};
 use sleap_rtc_protocol::path::RelPath;
-use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What the interpreter runs.
@@ -83,19 +85,23 @@ impl Toolbox {
 pub struct Renaming<'a> {
     /// Finds it.
     pub toolbox: &'a Toolbox,
-    /// The trainer's working folder.
-    pub root: &'a Path,
-    /// All that it sees of the environment.
-    pub variables: &'a [(OsString, OsString)],
+    /// How it is confined: labels are strangers' files.
+    pub settings: &'a RunnerSettings,
+    /// Where it works, and what it may change.
+    pub place: &'a Workplace,
 }
 
 impl Renaming<'_> {
     /// Changes the paths in `labels`, each of which is the old or the new one, never half. The error is
     /// a reason in words.
     pub async fn rename(&self, renamed: &[Renamed], labels: &[PathBuf]) -> Result<(), String> {
-        let list = self.root.join(LIST);
+        let list = self.place.folder.join(LIST);
         let json = serde_json::to_vec(renamed).map_err(|error| error.to_string())?;
-        fs::write(&list, json).map_err(|error| format!("{}: {error}", list.display()))?;
+        // A link that the job left in its place is not followed.
+        let _ = fs::remove_file(&list);
+        let made = fs::OpenOptions::new().write(true).create_new(true).open(&list);
+        let written = made.and_then(|mut file| file.write_all(&json));
+        written.map_err(|error| format!("{}: {error}", list.display()))?;
         let done = self.run(labels).await;
         // It is of no use to anybody, and of no harm.
         let _ = fs::remove_file(&list);
@@ -112,8 +118,8 @@ impl Renaming<'_> {
         }
         let command = CommandLine { program, arguments };
         let cannot = |error| format!("cannot start {}: {error}", command.program.display());
-        let mut running =
-            RunningTrainer::start(&command, self.root, self.variables).map_err(cannot)?;
+        let start = self.settings.command(&command, self.place).await.map_err(cannot)?;
+        let mut running = RunningTrainer::start(start).map_err(cannot)?;
         let mut said = Vec::new();
         let ending = async {
             while let Some((_, bytes)) = running.output.recv().await {
@@ -139,6 +145,7 @@ impl Renaming<'_> {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
 
     fn program(path: &Path, text: &str) {
         fs::write(path, text).unwrap();

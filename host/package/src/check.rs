@@ -6,6 +6,7 @@
 
 mod devices;
 mod names;
+mod reach;
 mod tracking;
 mod training;
 mod videos;
@@ -89,6 +90,31 @@ pub enum CheckError {
         /// What is wrong with it.
         why: String,
     },
+    /// A config that asks for variables or files of the worker.
+    #[error(
+        "{config} has an interpolation (`${{…}}`{}), which could read the worker's variables and files: \
+         write the value itself",
+        at_key(key)
+    )]
+    Interpolation {
+        /// The config.
+        config: RelPath,
+        /// The key; empty where it is not known.
+        key: String,
+    },
+    /// A config that names a file outside the package.
+    #[error(
+        "{config} names {written} ({key}), which is outside the package: put the file into the \
+         package, and write its path as seen from the package's top"
+    )]
+    Path {
+        /// The config.
+        config: RelPath,
+        /// The key.
+        key: String,
+        /// The path.
+        written: String,
+    },
     /// A config that the trainer is too old for.
     #[error(
         "{config} was saved by sleap-nn {wanted}, and the worker has {installed}, which cannot read \
@@ -159,6 +185,10 @@ pub enum CheckError {
         /// What it should have.
         lacks: &'static str,
     },
+}
+
+fn at_key(key: &str) -> String {
+    if key.is_empty() { String::new() } else { format!(" at {key}") }
 }
 
 fn and_more(count: usize) -> String {

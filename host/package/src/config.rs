@@ -68,6 +68,11 @@ impl<'t> Config<'t> {
         entries.filter_map(pair).take(MAX_TEXTS).collect()
     }
 
+    /// Every text in it, with its dotted key. Keys are texts too.
+    pub fn each_text(&self, see: &mut impl FnMut(&str, &str)) {
+        each_text(&self.root, &mut String::new(), see);
+    }
+
     fn get(&self, key: &str) -> Option<&Yaml<'t>> {
         key.split('.').try_fold(&self.root, |node, key| node.as_mapping_get(key))
     }
@@ -109,6 +114,30 @@ fn scalar(node: &Yaml<'_>) -> Option<String> {
     let number = || node.as_integer().map(|number| number.to_string());
     let truth = || node.as_bool().map(|truth| truth.to_string());
     text.or_else(number).or_else(truth)
+}
+
+/// Texts below `node`, whose dotted key is `key`. The parser has bounded how deep this goes.
+fn each_text(node: &Yaml<'_>, key: &mut String, see: &mut impl FnMut(&str, &str)) {
+    if let Yaml::Tagged(_, inner) = node {
+        each_text(inner, key, see);
+    }
+    if let Some(text) = node.as_str() {
+        see(key, text);
+    }
+    for item in node.as_vec().into_iter().flatten() {
+        each_text(item, key, see);
+    }
+    for (name, value) in node.as_mapping().into_iter().flatten() {
+        each_text(name, key, see);
+        let length = key.len();
+        let name = scalar(name).unwrap_or_default();
+        if length > 0 {
+            key.push('.');
+        }
+        key.push_str(&name);
+        each_text(value, key, see);
+        key.truncate(length);
+    }
 }
 
 /// Whether the text nests no deeper than a config does.

@@ -187,6 +187,9 @@ fn frames(file: &Hdf5File, videos: &[Video]) -> Option<Vec<(usize, u64)>> {
         let embedded = videos.iter().position(|video| video.is_embedded && video.group == Some(id));
         embedded.or_else(|| usize::try_from(id).ok())
     };
+    if *size == 0 {
+        return None;
+    }
     let rows = bytes.chunks_exact(*size as usize);
     rows.map(|row| Some((index(read(row, video)?)?, read(row, number)?))).collect()
 }

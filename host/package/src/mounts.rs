@@ -29,6 +29,11 @@ impl Mounts {
         self.0.iter().map(|mount| mount.label.clone()).collect()
     }
 
+    /// Their folders on this machine.
+    pub fn folders(&self) -> impl Iterator<Item = &Path> {
+        self.0.iter().map(|mount| mount.path.as_path())
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -1,5 +1,7 @@
 //! Packages in memory, which the tests of several modules need.
 
+mod decoders;
+
 use crate::{InMemory, Listing, Member, PackageView, Source, unpack_in_memory};
 use sleap_rtc_protocol::path::RelPath;
 use std::collections::BTreeMap;

@@ -5,6 +5,7 @@
 
 pub use super::cases::Case;
 
+use super::beside::{self, within};
 use super::bindings::types::{Context, Property};
 use super::component::{Compiled, Plugin};
 use super::questions::{Check, HowLong, Question, Select};
@@ -78,10 +79,18 @@ impl PluginFile {
     /// # Errors
     /// As for [`PluginFile::open`].
     pub fn open_cached(path: &Path, cache: Option<&Path>) -> Result<Self, ExamineError> {
-        let path = path.to_owned();
-        let bytes = source::read(&path)
-            .map_err(|source| ExamineError::Read { path: path.clone(), source })?;
-        Self::new(path, bytes, cache)
+        let (path, cache) = (path.to_owned(), cache.map(Path::to_owned));
+        let of = path.clone();
+        let open = move || {
+            let bytes = source::read(&of)
+                .map_err(|source| ExamineError::Read { path: of.clone(), source })?;
+            Self::new(of, bytes, cache.as_deref())
+        };
+        within(beside::LIMIT, open).unwrap_or_else(|| {
+            let limit_s = beside::LIMIT.as_secs();
+            let why = format!("reading and compiling it takes longer than {limit_s} s");
+            Err(ExamineError::Unusable { path, why })
+        })
     }
 
     fn new(path: PathBuf, bytes: Vec<u8>, cache: Option<&Path>) -> Result<Self, ExamineError> {

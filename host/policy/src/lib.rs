@@ -19,6 +19,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod beside;
 mod bindings;
 mod cache;
 mod cases;
@@ -114,6 +115,20 @@ pub enum PolicyError {
         path: PathBuf,
         /// What the system says.
         source: std::io::Error,
+    },
+    /// Reading and compiling the file takes too long.
+    #[error(
+        "[policy.{key}]: {} was not read and compiled within {limit_s} s: see whether its disk answers, \
+         and whether `sleap-rtc plugin validate` accepts it",
+        .path.display()
+    )]
+    Slow {
+        /// The section of the configuration.
+        key: &'static str,
+        /// The plugin's file.
+        path: PathBuf,
+        /// How long it had.
+        limit_s: u64,
     },
     /// The file is not a plugin for this extension point.
     #[error("[policy.{key}]: {} cannot be used: {why}", .path.display())]

@@ -5,6 +5,7 @@ use super::component::Plugin;
 use super::limits::Limits;
 use super::lock::Lock;
 use super::{ExtensionPoint, PolicyConfig, PolicyError};
+use rustix::fs::{Mode, OFlags};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -121,10 +122,16 @@ pub(super) fn locate(plugin: &str, dir: &Path) -> PathBuf {
     }
 }
 
-/// Reads the whole file, unless it is too large for a plugin.
+/// Reads the whole file, unless it is too large for a plugin or no file at all: opening or reading a
+/// pipe or a device may never end.
 pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    let without_waiting = OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, without_waiting, Mode::empty())?);
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not an ordinary file"));
+    }
+    file.take(FILE_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > FILE_BYTES {
         let limit = FILE_BYTES / (1024 * 1024);
         return Err(io::Error::other(format!("the file is larger than {limit} MiB")));

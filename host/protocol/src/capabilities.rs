@@ -70,7 +70,7 @@ pub struct Capabilities {
 }
 
 /// The properties that a worker sets by itself. Its operator's own properties have other names.
-pub const WORKER_PROPERTIES: [&str; 18] = [
+pub const WORKER_PROPERTIES: [&str; 19] = [
     "gpu_memory_mb",
     "gpu_model",
     "sleap_version",
@@ -89,6 +89,7 @@ pub const WORKER_PROPERTIES: [&str; 18] = [
     PROBLEMS,
     MOUNTS,
     ENDPOINT,
+    SANDBOX,
 ];
 
 /// The property that lists the problems of the worker's machine, as sentences. The list is empty once
@@ -100,6 +101,9 @@ pub const MOUNTS: &str = "mounts";
 
 /// The property that says where the peer is reached over iroh: `{"id": …}`.
 pub const ENDPOINT: &str = "iroh";
+
+/// The property that says what confines the worker's jobs: `landlock`, `strict`, `none` or `off`.
+pub const SANDBOX: &str = "sandbox";
 
 /// The property that says for how many seconds each user's jobs have occupied a slot of the worker in
 /// the last seven days: `{"ada": 5400}`.

@@ -4,10 +4,13 @@
 //! they name, and the configuration. Only then does logging start and the command run. Every error
 //! before that ends the program with exit code 2 and without opening a socket.
 
+mod argv;
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "peer")]
 mod common;
+#[cfg(feature = "worker")]
+pub mod confine;
 #[cfg(all(feature = "client", feature = "worker"))]
 mod doctor;
 #[cfg_attr(not(feature = "peer"), allow(dead_code, reason = "a server asks nobody for a token"))]
@@ -84,6 +87,10 @@ enum CommandArgs {
     #[cfg(feature = "worker")]
     #[command(hide = true)]
     RunJob(run_job::Args),
+    /// Confine this process and become a trainer; started by the process of a job
+    #[cfg(feature = "worker")]
+    #[command(name = sleap_rtc_job::confinement::SUBCOMMAND, hide = true)]
+    Confine(confine::ConfineArgs),
 }
 
 impl CommandArgs {
@@ -123,6 +130,9 @@ pub enum Command {
     /// `run-job`
     #[cfg(feature = "worker")]
     RunJob(run_job::Args),
+    /// `confine`
+    #[cfg(feature = "worker")]
+    Confine(confine::ConfineArgs),
 }
 
 /// A checked command line.
@@ -136,6 +146,8 @@ pub struct Invocation {
     pub command: Command,
     /// Warnings to log first, one sentence each.
     pub warnings: Vec<String>,
+    /// Details to log next: which configuration file counts.
+    pub details: Vec<String>,
 }
 
 /// Why there is nothing to run.
@@ -161,6 +173,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         return init::run(arguments.into_iter())
             .map_or_else(|failure| fail(&failure).into(), ExitCode::from);
     }
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    // Where it cannot be done, the documentation says what to do instead.
+    let _ = argv::hide_secrets();
     let exit = match parse(arguments) {
         Ok(invocation) => start(invocation).unwrap_or_else(|failure| fail(&failure)),
         Err(exit) => exit,
@@ -172,6 +187,13 @@ fn start(invocation: Invocation) -> Result<Exit, Failure> {
     logging::init(invocation.log, invocation.log_filter.as_deref())?;
     for warning in &invocation.warnings {
         tracing::warn!("{warning}");
+    }
+    for detail in &invocation.details {
+        tracing::debug!("{detail}");
+    }
+    #[cfg(feature = "worker")]
+    if let Command::Confine(args) = &invocation.command {
+        return confine::run(args);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -209,11 +231,12 @@ fn parse_in(
     let matches = grammar().try_get_matches_from(arguments).map_err(Stop::Clap)?;
     let cli = Cli::from_arg_matches(&matches).map_err(Stop::Clap)?;
     let log = cli.log.options(cli.command.is_worker());
-    let mut warnings = Vec::new();
+    let (mut warnings, mut details) = (Vec::new(), Vec::new());
     let sources = (environment.sources)(cli.config);
     let mut load = |overrides: Overrides| -> Result<_, Failure> {
         let mut config = config::load(&sources, overrides)?;
         warnings.append(&mut config.warnings);
+        details.push(config.source());
         Ok(Box::new(config))
     };
     let command = match cli.command {
@@ -248,8 +271,10 @@ fn parse_in(
         CommandArgs::SurveyGpus => Command::SurveyGpus,
         #[cfg(feature = "worker")]
         CommandArgs::RunJob(args) => Command::RunJob(args),
+        #[cfg(feature = "worker")]
+        CommandArgs::Confine(args) => Command::Confine(args),
     };
-    Ok(Invocation { log, log_filter: environment.log.take(), command, warnings })
+    Ok(Invocation { log, log_filter: environment.log.take(), command, warnings, details })
 }
 
 /// The derived grammar, which accepts each long option with underscores too: scripts for the Python
@@ -286,5 +311,7 @@ pub async fn run(command: Command) -> Result<Exit, Failure> {
             run_job::run(args).await?;
             Ok(Exit::Success)
         }
+        #[cfg(feature = "worker")]
+        Command::Confine(args) => confine::run(&args),
     }
 }

@@ -13,26 +13,29 @@ pub struct Args {
     dir: PathBuf,
 }
 
-/// Runs the job. SIGTERM and SIGINT cancel it; SIGHUP is ignored, since the job must outlive a
-/// terminal.
+/// Runs the job. SIGTERM and SIGINT interrupt it, and what it has saved is kept; SIGHUP is ignored,
+/// since the job must outlive a terminal.
 ///
 /// An error means that the job could not be run at all. The outcome of a job that ran is in its folder.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     // In a session of its own, the job does not get signals for the worker's terminal or process group.
     // This fails only for a group leader, which does not need it.
     let _ = rustix::process::setsid();
-    let cancel = CancellationToken::new();
+    // What is written for the job is for its owner alone.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    job::adopt_descendants().context("cannot become the parent of the job's processes")?;
+    let interruption = CancellationToken::new();
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
         let mut signals = signal(kind).context("cannot listen for signals")?;
-        let cancel = cancel.clone();
+        let interruption = interruption.clone();
         tokio::spawn(async move {
             signals.recv().await;
-            cancel.cancel();
+            interruption.cancel();
         });
     }
     let mut hangups = signal(SignalKind::hangup()).context("cannot listen for signals")?;
     tokio::spawn(async move { while hangups.recv().await.is_some() {} });
-    let outcome = job::run_job(&args.dir, cancel).await?;
+    let outcome = job::run_job(&args.dir, interruption).await?;
     tracing::info!(?outcome, "the job has ended");
     Ok(())
 }

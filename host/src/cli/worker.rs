@@ -104,6 +104,7 @@ impl From<WorkerError> for Failure {
             WorkerError::Signaling(_) | WorkerError::Endpoint(_) => Exit::Connect,
             WorkerError::Identity(_)
             | WorkerError::Policy(_)
+            | WorkerError::Sandbox(_)
             | WorkerError::Slots(_)
             | WorkerError::NoProc
             | WorkerError::Credentials { .. } => Exit::Usage,

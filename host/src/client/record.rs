@@ -240,9 +240,8 @@ impl Record {
     }
 
     fn save(&self, jobs_dir: &Path) -> io::Result<()> {
-        use std::os::unix::fs::DirBuilderExt;
         let job = self.job_string().map_err(io::Error::other)?.job;
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(jobs_dir)?;
+        sleap_rtc_base::folder::private(jobs_dir)?;
         let path = jobs_dir.join(format!("{job}.json"));
         replace(&path, &serde_json::to_vec_pretty(self)?, Readers::Owner)
     }

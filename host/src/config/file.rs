@@ -5,6 +5,7 @@ use super::error::ConfigError;
 use super::ice::UsedServer;
 use super::paths::FileMount;
 use super::policy::FilePolicy;
+use super::sandbox::{FileJobLimits, SandboxChoice};
 use super::server::{self, FileServer};
 use super::values::{CommandLine, Parsed, Rate, Size, Time};
 use super::worker::WorkerProperties;
@@ -69,6 +70,10 @@ pub(super) struct FileWorker {
     pub(super) pass_env: Vec<String>,
     pub(super) trainer: Option<CommandLine>,
     pub(super) mounts: Vec<FileMount>,
+    pub(super) sandbox: SandboxChoice,
+    pub(super) sandbox_read: Vec<String>,
+    pub(super) sandbox_write: Vec<String>,
+    pub(super) limits: FileJobLimits,
 }
 
 impl Default for FileWorker {
@@ -89,6 +94,10 @@ impl Default for FileWorker {
             pass_env: Vec::new(),
             trainer: None,
             mounts: Vec::new(),
+            sandbox: SandboxChoice::Auto,
+            sandbox_read: Vec::new(),
+            sandbox_write: Vec::new(),
+            limits: FileJobLimits::default(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Combines the configuration file, environment variables and options into one checked [`Config`].
 //!
-//! The file is `sleap-rtc.toml` in the working directory, or else `~/.sleap-rtc/config.toml`. A key can be
+//! The file is `sleap-rtc.toml` in the working directory, if nobody else could have written it, or else
+//! `~/.sleap-rtc/config.toml`. A key can be
 //! at the top level, under `[default]`, or under `[environments.NAME]` (`SLEAP_RTC_ENV`); of these, the
 //! last has precedence over the second, and that over the first. Options have precedence over environment
 //! variables, these over the file, and the file over the defaults.
@@ -10,7 +11,8 @@
 //! | `document` | parses the file, and merges its layers |
 //! | `deserialize` | lets serde read values, with their lines for errors |
 //! | `file` | the keys, their types and their defaults |
-//! | `worker`, `server`, `ice`, `policy`, `values` | the types of values |
+//! | `owner` | whose file it is |
+//! | `worker`, `sandbox`, `server`, `ice`, `policy`, `values` | the types of values |
 //! | [`units`] | sizes, times and rates |
 
 mod deserialize;
@@ -18,8 +20,10 @@ mod document;
 mod error;
 mod file;
 mod ice;
+mod owner;
 mod paths;
 mod policy;
+mod sandbox;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -28,6 +32,7 @@ mod values;
 mod worker;
 
 pub use error::ConfigError;
+pub use sandbox::{LimitsConfig, SandboxChoice, SandboxConfig};
 pub use server::ServerConfig;
 
 use file::{FileClient, FileIce, FileWorker};
@@ -104,6 +109,8 @@ pub struct WorkerConfig {
     pub mounts: Mounts,
     /// The command that runs sleap-nn, instead of the one on `PATH`: a program and its first arguments.
     pub trainer: Option<Vec<String>>,
+    /// How jobs are confined.
+    pub sandbox: SandboxConfig,
 }
 
 /// How many jobs a worker runs at once, and on which GPUs. GPU indices are those of `nvidia-smi`.
@@ -233,14 +240,21 @@ impl Sources {
         }
     }
 
-    fn find_file(&self) -> Option<PathBuf> {
+    /// The file that counts, and why the one in the working directory does not.
+    fn find_file(&self) -> (Option<PathBuf>, Option<String>) {
         if let Some(file) = &self.file {
-            return Some(self.cwd.join(file));
+            return (Some(self.cwd.join(file)), None);
         }
+        let here = self.cwd.join("sleap-rtc.toml");
+        let distrust = match owner::distrust(&here) {
+            // What is there but cannot be read is an error later, not a reason to look further.
+            Ok(None) => return (Some(here), None),
+            Ok(distrust) => distrust,
+            Err(_) if here.symlink_metadata().is_ok() => return (Some(here), None),
+            Err(_) => None,
+        };
         let in_home = self.home.as_ref().map(|home| home.join(".sleap-rtc/config.toml"));
-        let candidates = [Some(self.cwd.join("sleap-rtc.toml")), in_home];
-        // A file that exists but cannot be read is an error later; the next one must not hide it.
-        candidates.into_iter().flatten().find(|path| path.symlink_metadata().is_ok())
+        (in_home.filter(|path| path.symlink_metadata().is_ok()), distrust)
     }
 
     fn data(&self, name: &str) -> PathBuf {
@@ -257,6 +271,16 @@ impl Sources {
     }
 }
 
+impl Config {
+    /// Which file counts, in words.
+    pub fn source(&self) -> String {
+        match &self.file {
+            Some(path) => format!("the configuration is {}", path.display()),
+            None => "there is no configuration file; the defaults count".to_owned(),
+        }
+    }
+}
+
 const DAY: Duration = Duration::from_secs(86_400);
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
@@ -265,7 +289,7 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 /// # Errors
 /// A file that cannot be read, and keys or values that are wrong.
 pub fn load(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigError> {
-    let path = sources.find_file();
+    let (path, distrust) = sources.find_file();
     let (file, mut warnings) = match &path {
         Some(path) => file::read(path, &read_text(path)?, sources.environment.as_deref())?,
         None => Default::default(),
@@ -275,6 +299,7 @@ pub fn load(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigErr
     let transport = file.ice.transport.map(|transport| transport.0);
     let ice = ice_config(file.ice, overrides.ice_servers);
     let server = server_config(sources, file.server, &base);
+    warnings.extend(distrust);
     warnings.extend(ice.warnings().chain(server.ice.warnings()));
     let addresses = (file.signaling_websocket.map(|a| a.0), file.signaling_http.map(|a| a.0));
     Ok(Config {
@@ -417,6 +442,13 @@ fn worker(
         pass_env: file.pass_env,
         mounts: mounts(sources, base, file.mounts),
         trainer: file.trainer.map(|command| trainer(sources, base, command.0)),
+        sandbox: SandboxConfig {
+            choice: file.sandbox,
+            read: file.sandbox_read.iter().map(|text| sources.path(base, text)).collect(),
+            write: file.sandbox_write.iter().map(|text| sources.path(base, text)).collect(),
+            home: sources.home.clone(),
+            limits: file.limits.into(),
+        },
     }
 }
 

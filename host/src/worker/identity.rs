@@ -3,6 +3,7 @@
 use super::WorkerRoom;
 use serde::{Deserialize, Serialize};
 use sleap_rtc_base::file::{Readers, replace};
+use sleap_rtc_base::folder::private;
 use sleap_rtc_base::lock;
 use sleap_rtc_protocol::ids::{IdToken, PeerId, RoomCredentials};
 use sleap_rtc_signaling::client::{HttpApi, Identity};
@@ -51,7 +52,7 @@ struct SavedIdentity {
 impl StateFolder {
     pub(super) fn lock(path: &Path) -> Result<Self, IdentityError> {
         let io = |source| IdentityError::Io { path: path.to_owned(), source };
-        create_private(path).map_err(io)?;
+        private(path).map_err(io)?;
         let file = File::create(path.join("lock")).map_err(io)?;
         match lock::exclusive(&file, path) {
             Ok(_) => Ok(Self { path: path.to_owned(), _lock: file }),
@@ -78,11 +79,6 @@ impl StateFolder {
         };
         write().map_err(|source| IdentityError::Io { path: path.clone(), source })
     }
-}
-
-fn create_private(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// Signs in, with the identity of the last run if possible. Returns it with the room to enter: the one of

@@ -12,6 +12,7 @@
 //! | `startup` | finds the GPUs, enters the room, and builds what all connections share |
 //! | `identity` | who this worker is, kept under a lock from one start to the next |
 //! | `announce` | prints how to join |
+//! | [`confinement`] | how jobs are confined |
 //! | `coordinator` | owns the slots; the only one that changes them |
 //! | `admission` | whether a job can run here, with the policies |
 //! | `worker_view` | the facts about this worker: as the room sees them, and as its policies see them |
@@ -36,6 +37,7 @@
 mod admission;
 mod announce;
 mod answering;
+pub mod confinement;
 mod connection;
 mod coordinator;
 mod delivery;
@@ -68,7 +70,7 @@ use identity::{IdentityError, StateFolder};
 use parking_lot::RwLock;
 use sleap_rtc_base::ice::IceConfig;
 use sleap_rtc_base::transport::Transport;
-use sleap_rtc_job::RunnerOptions;
+use sleap_rtc_job::{RunnerOptions, SandboxError};
 use sleap_rtc_net::quic::{Endpoint, QuicError};
 use sleap_rtc_net::rtc::RtcOptions;
 use sleap_rtc_policy::{Policies, PolicyError};
@@ -76,7 +78,7 @@ use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::ids::{PeerId, RoomCredentials};
 use sleap_rtc_protocol::job::{JobDescription, Refusal, RefusalCode};
 use sleap_rtc_protocol::signaling::{Description, IceServers};
-use sleap_rtc_signaling::client::{HttpApi, SignalingError};
+use sleap_rtc_signaling::client::{HttpApi, SignalingClient, SignalingError};
 use sleap_rtc_transfer::{Hashes, Limits};
 use slots::{SlotGpus, SlotsError};
 use std::path::{Path, PathBuf};
@@ -132,6 +134,9 @@ pub enum WorkerError {
     /// A configured policy cannot be used.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// Jobs cannot be confined as configured.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
     /// The configured slots do not fit this machine.
     #[error(transparent)]
     Slots(#[from] SlotsError),
@@ -248,19 +253,22 @@ pub async fn run(
         return Err(WorkerError::NoProc);
     }
     let state = StateFolder::lock(&config.worker.state_dir)?;
+    let runner = confinement::runner_settings(&config.worker)?;
+    confinement::report(&runner);
     let policies = Policies::load(&config.policy)?;
     let gpu_memory = GpuMemory::load(&config.worker.state_dir);
     let pool = startup::find_gpus(&config.worker, &gpu_memory).await?;
     let slots = SlotGpus::plan(&config.worker.slots, &pool);
     let api = HttpApi::new(&config.signaling.http);
     let endpoint = endpoint::open(&config, &config.worker.state_dir).await?;
-    let mut capabilities = startup::capabilities(&pool, &slots, &config.worker);
+    let mut capabilities = startup::capabilities(&pool, &slots, &config.worker, &runner);
     capabilities.own.extend(endpoint.as_ref().map(endpoint::property));
     let entering = startup::enter(&config, &options.room, &state, &api, &capabilities);
     let Some(entered) = shutdown.run_until_cancelled(entering).await else { return Ok(()) };
     let startup::Entered { identity, room, signaling, events } = entered?;
     let context = startup::context(
         &config,
+        runner,
         policies.clone(),
         &capabilities,
         &identity,
@@ -289,6 +297,11 @@ pub async fn run(
         warn!("the {point} plugin failed {failures} times since the worker was started");
     }
 
+    deregister(signaling, &api).await;
+    Ok(())
+}
+
+async fn deregister(signaling: SignalingClient, api: &HttpApi) {
     // The newest token, because the first one may have expired.
     let identity = signaling.identity();
     signaling.close().await;
@@ -297,7 +310,6 @@ pub async fn run(
         tracing::debug!(%error, "the server did not confirm the deregistration");
     }
     info!("deregistered");
-    Ok(())
 }
 
 /// The tasks beside the coordinator.

@@ -12,9 +12,11 @@ use super::{WorkerContext, WorkerError, WorkerRoom};
 use crate::config::{Config, WorkerConfig};
 use parking_lot::RwLock;
 use sleap_rtc_base::error::WithCauses;
-use sleap_rtc_job::RunnerOptions;
+use sleap_rtc_job::{RunnerOptions, RunnerSettings, Sandbox};
 use sleap_rtc_policy::Policies;
-use sleap_rtc_protocol::capabilities::{Capabilities, MOUNTS, PROBLEMS, WORKER_TAGS, WorkerFacts};
+use sleap_rtc_protocol::capabilities::{
+    Capabilities, MOUNTS, PROBLEMS, SANDBOX, WORKER_TAGS, WorkerFacts,
+};
 use sleap_rtc_protocol::ids::RoomCredentials;
 use sleap_rtc_protocol::job::JobType;
 use sleap_rtc_protocol::signaling::{IceServers, Metadata, PeerInfo, Role};
@@ -100,6 +102,7 @@ pub(super) fn capabilities(
     pool: &GpuPool,
     slots: &SlotGpus,
     config: &WorkerConfig,
+    runner: &RunnerSettings,
 ) -> Capabilities {
     // The three words of Python workers, then the names of sleap-nn's heads.
     const MODELS: [&str; 8] = [
@@ -116,6 +119,8 @@ pub(super) fn capabilities(
     if !config.mounts.is_empty() {
         own.insert(MOUNTS.to_owned(), serde_json::json!(config.mounts.labels()));
     }
+    let sandbox = runner.confinement.as_ref().map(|confinement| &confinement.sandbox);
+    own.insert(SANDBOX.to_owned(), sandbox.map_or("off", Sandbox::word).into());
     let problems = pool.problems();
     if !problems.is_empty() {
         own.insert(PROBLEMS.to_owned(), serde_json::json!(problems));
@@ -131,8 +136,10 @@ pub(super) fn capabilities(
     }
 }
 
+#[allow(clippy::too_many_arguments, reason = "what a worker has, once")]
 pub(super) fn context(
     config: &Config,
+    runner: RunnerSettings,
     policies: Policies,
     capabilities: &Capabilities,
     identity: &Identity,
@@ -140,10 +147,8 @@ pub(super) fn context(
     surveys: Surveys,
     gpu_memory: GpuMemory,
 ) -> WorkerContext {
-    let mut runner = RunnerOptions::new(&config.worker.pass_env);
-    runner.settings.trainer = config.worker.trainer.clone();
-    runner.settings.shared_root = config.shared_storage_root.clone();
-    runner.settings.mounts = config.worker.mounts.clone();
+    let (shared_root, mounts) = (config.shared_storage_root.clone(), config.worker.mounts.clone());
+    let runner = RunnerOptions::new(RunnerSettings { shared_root, mounts, ..runner });
     let limits = limits(&config.worker);
     WorkerContext {
         ice: config.ice.clone(),

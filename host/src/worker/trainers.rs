@@ -64,8 +64,7 @@ pub(super) async fn watch(
 ) {
     let searching = async {
         loop {
-            let settings = &context.runner.settings;
-            let trainers = Trainers::find(&settings.toolbox(), &settings.trainer_variables()).await;
+            let trainers = Trainers::find(&context.runner.settings).await;
             report(&context, &trainers);
             let all_work = trainers.problems().is_empty();
             context.update_facts(|facts| facts.worker.sleap_version = trainers.version.clone());

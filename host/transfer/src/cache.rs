@@ -84,6 +84,7 @@ impl Cache {
     pub fn open(folder: &Path, limit_bytes: u64) -> Result<Self, CacheError> {
         let files = folder.join("files");
         let unusable = |source| CacheError::Io { path: folder.to_owned(), source };
+        sleap_rtc_base::folder::private(folder).map_err(unusable)?;
         fs::create_dir_all(&files).map_err(unusable)?;
         let path = folder.join("index.sqlite");
         let index = match SCHEMA.open(&path) {

@@ -6,12 +6,20 @@ use sleap_rtc_package::names::{composed, is_os_junk};
 use sleap_rtc_package::{ArchiveError, Member};
 use sleap_rtc_protocol::transfer::MAX_FILES;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::TempDir;
 
 /// The deepest folder that is looked into.
 const MAX_DEPTH: usize = 64;
+
+/// Shorter files are read in any case.
+const HOLE_BYTES: u64 = 4 << 30;
+/// How many times its room on the disk a file may be long.
+const HOLE_RATIO: u64 = 64;
+/// What the system counts a file's room in.
+const BLOCK_BYTES: u64 = 512;
 
 /// What was found in a folder.
 #[derive(Debug, Default)]
@@ -93,6 +101,35 @@ fn look(
     if !there.is_file() {
         return Err(refused("it is neither a file nor a folder"));
     }
+    if is_hole(there.len(), there.blocks()) {
+        return Err(refused("it is long and almost empty: a hole"));
+    }
     let rel = composed(name).map_err(|error| refused(&error.to_string()))?;
     Ok(Found::File(files::member(rel, path, &there, unpacked)))
+}
+
+/// Whether almost nothing of a long file is on the disk. A job can make one of petabytes at once, and
+/// reading it would take years. File systems that compress do not shrink ordinary files so much.
+fn is_hole(length: u64, blocks: u64) -> bool {
+    length >= HOLE_BYTES && blocks.saturating_mul(BLOCK_BYTES * HOLE_RATIO) < length
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_a_hole_is_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("best.ckpt"), "x").unwrap();
+        let hole = fs::File::create(folder.path().join("hole")).unwrap();
+        hole.set_len(15 << 40).unwrap();
+        let small = fs::File::create(folder.path().join("small")).unwrap();
+        small.set_len(1 << 30).unwrap();
+        let tree = walk(folder.path(), None).unwrap();
+        let names: Vec<&str> = tree.members.iter().map(|member| member.path.as_str()).collect();
+        assert_eq!(names, ["best.ckpt", "small"]);
+        assert!(tree.left_out[0].to_string().contains("hole"), "{:?}", tree.left_out);
+        assert!(!is_hole(8 << 30, (8 << 30) / 512 / 10));
+    }
 }

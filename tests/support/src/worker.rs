@@ -80,8 +80,9 @@ impl WorkerSetup {
 
     fn write_config(&mut self, gpus: &str) {
         self.config = format!(
-            "[worker]\nstate_dir = \"{}\"\npass_env = [\"FAKE_SLEAP_*\"]\n{gpus}",
-            self.home.join("state").display()
+            "[worker]\nstate_dir = \"{}\"\npass_env = [\"FAKE_SLEAP_*\"]\nsandbox_write = [\"{}\"]\n{gpus}",
+            self.home.join("state").display(),
+            trainer_log(&self.home).parent().unwrap().display(),
         );
     }
 
@@ -132,6 +133,11 @@ impl WorkerSetup {
     }
 }
 
+/// In a folder of its own, which jobs may change.
+fn trainer_log(home: &Path) -> PathBuf {
+    home.join("trainer/log")
+}
+
 /// A running `sleap-rtc worker`.
 pub struct TestWorker {
     process: Process,
@@ -157,6 +163,7 @@ impl TestWorker {
 
     fn launch(setup: WorkerSetup, server: SocketAddr) -> Self {
         fs::write(setup.home.join("sleap-rtc.toml"), &setup.config).unwrap();
+        fs::create_dir_all(trainer_log(&setup.home).parent().unwrap()).unwrap();
         let mut command = Site::binary(&setup.home, &setup.path);
         command
             .arg("worker")
@@ -164,7 +171,7 @@ impl TestWorker {
             .args(&setup.arguments)
             .env("SLEAP_RTC_SIGNALING_WS", format!("ws://{server}"))
             .env("SLEAP_RTC_SIGNALING_HTTP", format!("http://{server}"))
-            .env("FAKE_SLEAP_LOG", setup.home.join("trainer.log"))
+            .env("FAKE_SLEAP_LOG", trainer_log(&setup.home))
             .envs(setup.environment.iter().map(|(name, value)| (name, value)));
         let mut command = super::under(&setup.wrapper, command);
         let mut process = Process::start("worker", &mut command);
@@ -208,10 +215,15 @@ impl TestWorker {
         memory_peak_mib(self.pid()).expect("the worker runs")
     }
 
+    /// Where the stand-in trainer notes its starts.
+    pub fn trainer_log(&self) -> PathBuf {
+        trainer_log(&self.setup.home)
+    }
+
     /// One entry `{argv, cwd, name, env, cuda}` for each start of the stand-in trainer, questions for
     /// its version and help aside.
     pub fn trainer_starts(&self) -> Vec<Value> {
-        let log = fs::read_to_string(self.setup.home.join("trainer.log")).unwrap_or_default();
+        let log = fs::read_to_string(self.trainer_log()).unwrap_or_default();
         let starts = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let asks = |word: &Value| word == "--version" || word == "--help";
         starts.filter(|start| !start["argv"].as_array().unwrap().iter().any(asks)).collect()

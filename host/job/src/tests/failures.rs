@@ -113,7 +113,7 @@ async fn a_job_whose_process_is_gone_was_interrupted() {
 #[tokio::test]
 async fn a_process_that_does_not_come_up_is_an_error() {
     let job = Job::single();
-    let mut options = RunnerOptions::new(&[]);
+    let mut options = RunnerOptions::new(RunnerSettings::default());
     for (binary, expected) in [("/bin/false", "does not answer"), ("/nonexistent", "cannot start")]
     {
         options.binary = binary.into();

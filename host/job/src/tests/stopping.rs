@@ -37,13 +37,14 @@ async fn what_a_trainer_leaves_in_its_group_is_ended_with_it() {
 }
 
 #[tokio::test]
-async fn the_token_cancels_too() {
+async fn an_interruption_keeps_what_was_saved() {
     let job = Job::single().set("FAKE_SLEAP_EPOCHS", "100000");
     let (running, token) = job.start();
-    wait_for(&job, |event| is_progress(event, "batch_end")).await;
+    wait_for(&job, |event| is_progress(event, "epoch_end")).await;
     token.cancel();
-    // SIGTERM ends a training with exit code 0: it counts as cancelled all the same.
-    assert_eq!(within(running).await.unwrap(), JobOutcome::Cancelled);
+    // SIGTERM ends a training with exit code 0. It counts as interrupted nevertheless.
+    assert_eq!(within(running).await.unwrap(), JobOutcome::Interrupted);
+    assert!(job.results().iter().any(|file| file.ends_with("best.ckpt")), "{:?}", job.results());
 }
 
 #[tokio::test]

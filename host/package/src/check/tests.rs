@@ -366,3 +366,59 @@ fn videos_are_where_the_package_says() {
         assert!(package_refusal.contains("video-paths.json"), "{package_refusal}");
     }
 }
+
+#[test]
+fn a_config_that_asks_for_variables_or_other_files_of_the_worker_is_refused() {
+    let secret = "${oc.env:WANDB_API_KEY}";
+    let hidden = [
+        ("provider", format!("  provider: \"x-{secret}\"")),
+        // What the text means counts, however it is written.
+        ("provider", "  provider: \"\\x24{oc.env:HOME}\"".to_owned()),
+        ("provider", "  provider: \"a $\\\n    {oc.env:HOME}\"".to_owned()),
+        ("provider", format!("  provider: [[{{a: '{secret}'}}]]")),
+        ("provider", format!("  \"{secret}\": LabelsReader")),
+    ];
+    for (key, line) in &hidden {
+        let why = Package::single().config(key, line).train("").refusal();
+        assert!(why.contains("interpolation") && why.contains(CONFIG), "{line}: {why}");
+    }
+    let labels = Package::single().0.text(CONFIG);
+    let labels = labels.replace("- one.pkg.slp", &format!("- \"x-{secret}.slp\""));
+    let why = Package::single().write(CONFIG, labels).train("").refusal();
+    assert!(why.contains("interpolation"), "{why}");
+}
+
+#[test]
+fn every_path_in_a_config_stays_in_the_package() {
+    for written in ["/home/ada/profile", "~/profile", "../../job.json", "file:///etc/passwd"] {
+        let line = format!("  profiler: \"{written}\"");
+        let why = Package::single().config("profiler", &line).train("").refusal();
+        assert!(why.contains(written) && why.contains("trainer_config.profiler"), "{why}");
+        let script = format!("'trainer_config.profiler=\"{written}\"'");
+        let why = Package::single().train(&script).refusal();
+        assert!(why.contains(written), "{why}");
+    }
+    // Labels and weights are looked for in the package by their bare name.
+    for key in ["val_labels_path", "test_file_path", "pretrained_head_weights", "resume_ckpt_path"]
+    {
+        for written in ["/home/ada/secret.slp", "file:///home/ada/secret.slp", "../secret.slp"] {
+            let why = Package::single().config(key, &format!("  {key}: {written}")).train("");
+            assert!(why.refusal().contains("secret.slp"), "{key} {written}");
+        }
+    }
+    let cached = Package::single().config("cache_img_path", "  cache_img_path: /home/ada/cache");
+    let checked = cached.train("").checked();
+    assert!(checked.remarks.iter().any(|remark| remark.contains("cache_img_path")));
+    let folder = Package::single().config("ckpt_dir", "  ckpt_dir: /home/ada/models").train("");
+    assert!(folder.checked().remarks.iter().any(|remark| remark.contains("/home/ada/models")));
+}
+
+#[test]
+fn a_model_whose_config_has_an_interpolation_is_refused() {
+    let package = Package::tracking().track("-o out.slp");
+    let text = package.0.text("models/centroid/training_config.yaml");
+    let text = text.replacen("provider: LabelsReader", "provider: ${oc.env:HOME}", 1);
+    let package = package.write("models/centroid/training_config.yaml", text);
+    let why = package.refusal();
+    assert!(why.contains("models/centroid/training_config.yaml"), "{why}");
+}

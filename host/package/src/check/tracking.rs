@@ -1,6 +1,6 @@
 //! A prediction: its data and its models. And what is known of labels.
 
-use super::{CheckError, Checking, MissingVideo, Site, find};
+use super::{CheckError, Checking, MissingVideo, Site, find, reach};
 use crate::files::{Found, PackageFiles};
 use crate::labels::{Labels, is_hdf5};
 use crate::script::{Model, Place, Track, is_foreign, options};
@@ -74,6 +74,7 @@ fn model_folder(
     };
     let names = package.names_in(&folder);
     check_model(&place.written, &names)?;
+    reach::check_model(package, &folder)?;
     Ok(folder)
 }
 

@@ -1,6 +1,6 @@
 //! A training: its config and the files that it names.
 
-use super::{CheckError, Checking, Site, config_text, devices, find, tracking};
+use super::{CheckError, Checking, Site, config_text, devices, find, reach, tracking};
 use crate::config::{Config, Settings};
 use crate::files::Found;
 use crate::script::{Place, RUN_NAME, Train, TrainLegacy, Value, plain_name, stem};
@@ -16,6 +16,9 @@ const WEIGHTS: [&str; 3] = [
     "trainer_config.resume_ckpt_path",
 ];
 const PREFIX_MAP: &str = "--prefix-map";
+/// Files that are fetched rather than read from the worker's disk.
+const REMOTE: [&str; 4] = ["http://", "https://", "s3://", "gs://"];
+const CACHE: &str = "data_config.cache_img_path";
 const SAVE: &str = "trainer_config.save_ckpt";
 const FOLDER: &str = "trainer_config.ckpt_dir";
 const PORTS: [&str; 2] = ["trainer_config.zmq.controller_port", "trainer_config.zmq.publish_port"];
@@ -36,6 +39,7 @@ pub(super) fn check(
     if !config.is_sleap_nn() {
         return Err(wrong("it has no model_config, so it is none of sleap-nn's".to_owned()));
     }
+    reach::check_training(&text, &config, train)?;
     check_version(&config, train, site)?;
     find_files(with, &config, train)?;
     own_settings(&config, train, remarks);
@@ -86,7 +90,7 @@ fn find_files(
         let written = settings.texts(key);
         let mut found = Vec::new();
         for text in &written {
-            if text.contains("://") {
+            if REMOTE.iter().any(|scheme| text.starts_with(scheme)) {
                 found.push(text.clone());
                 continue;
             }
@@ -165,6 +169,11 @@ fn own_settings(config: &Config<'_>, train: &mut Train, remarks: &mut Vec<String
         ));
     }
     train.settings.retain(|setting| setting.key != FOLDER && !PORTS.contains(&&*setting.key));
+    let cache = Settings { config, changes: &train.settings }.text(CACHE);
+    if cache.is_some() {
+        remarks.push(format!("{}: {CACHE} is left out: the worker has its own", train.config));
+        train.set(CACHE, Value::Bare("null".into()));
+    }
     let settings = Settings { config, changes: &train.settings };
     if !settings.is_on(SAVE) {
         remarks.push(format!("{}: {SAVE} is set, else no model would be left", train.config));
@@ -186,6 +195,7 @@ pub(super) fn check_legacy(
     let text = config_text(package, &train.config)?;
     let config = Config::read(&text)
         .map_err(|why| CheckError::Config { config: train.config.clone(), why })?;
+    reach::check_interpolation(&train.config, &text, &config)?;
     if let Some(labels) = tracking::labels(package, &train.labels.path)? {
         let path = &train.labels.path;
         tracking::check_videos(with, path, &labels, &tracking::used_videos(&labels), |_| false)?;

@@ -20,7 +20,7 @@ const GIB: u64 = 1 << 30;
 const PROBE_BYTES: usize = 1 << 20;
 
 pub(super) fn check(config: &Config, for_worker: bool, for_client: bool) -> Vec<Finding> {
-    let mut findings = vec![open_files(), address_space()];
+    let mut findings = vec![configuration(config), open_files(), address_space()];
     if for_worker {
         findings.push(proc());
         findings.extend(folder("state", &config.worker.state_dir, "--state-dir"));
@@ -31,6 +31,11 @@ pub(super) fn check(config: &Config, for_worker: bool, for_client: bool) -> Vec<
     findings.extend(sockets(&config.ice.bind));
     findings.push(plugins(config));
     findings
+}
+
+/// Which file counts; why another does not has been said already.
+fn configuration(config: &Config) -> Finding {
+    Finding::ok("config", config.source())
 }
 
 fn open_files() -> Finding {

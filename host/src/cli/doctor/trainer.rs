@@ -3,9 +3,11 @@
 use crate::blocking::blocking;
 use crate::cli::findings::Finding;
 use crate::config::WorkerConfig;
+use crate::worker::confinement::runner_settings;
+use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_gpu::{Health, Survey, visible_devices};
-use sleap_rtc_job::RunnerSettings;
 use sleap_rtc_job::trainers::{Trainer, Trainers};
+use sleap_rtc_job::{RunnerSettings, Sandbox};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,19 +17,38 @@ const INSTALL: &str = "uv tool install \"sleap-nn[torch]\" --torch-backend auto"
 
 pub(super) async fn check(config: &WorkerConfig) -> Vec<Finding> {
     let (mut findings, has_gpu) = gpus(config).await;
-    let settings = RunnerSettings {
-        trainer: config.trainer.clone(),
-        pass_env: config.pass_env.clone(),
-        ..RunnerSettings::default()
+    let settings = match runner_settings(config) {
+        Ok(settings) => settings,
+        Err(error) => {
+            let advice = "see \"The sandbox\" in docs/worker.md";
+            findings.push(Finding::fail("sandbox", WithCauses(&error).to_string(), advice));
+            RunnerSettings::default()
+        }
     };
-    let (toolbox, variables) = (settings.toolbox(), settings.trainer_variables());
-    let trainers = Trainers::find(&toolbox, &variables).await;
+    findings.extend(settings.confinement.as_ref().map(|confinement| sandbox(&confinement.sandbox)));
+    let trainers = Trainers::find(&settings).await;
     findings.extend(trainer(&trainers));
     if let Trainer::Works(_) = &trainers.training {
-        let report = sleap_rtc_job::trainers::system_report(&toolbox, &variables).await;
+        let report = sleap_rtc_job::trainers::system_report(&settings).await;
         findings.push(torch(report.as_deref(), has_gpu));
     }
     findings
+}
+
+/// What confines jobs here.
+fn sandbox(sandbox: &Sandbox) -> Finding {
+    let says = format!("jobs are confined by: {sandbox}");
+    match (sandbox, sandbox.lack()) {
+        (_, None) => Finding::ok("sandbox", says),
+        (Sandbox::Off, Some(lack)) => {
+            Finding::warn("sandbox", format!("{says}; {lack}"), "set `[worker] sandbox = \"auto\"`")
+        }
+        (_, Some(lack)) => Finding::warn(
+            "sandbox",
+            format!("{says}; {lack}"),
+            "use a newer kernel, and give room tokens only to people who may log in here",
+        ),
+    }
 }
 
 async fn gpus(config: &WorkerConfig) -> (Vec<Finding>, bool) {

@@ -1,0 +1,104 @@
+//! The config of a training with SLEAP 1.4.1, as it is handed to the trainer.
+//!
+//! The package's JSON says where models belong on the exporting machine, and may name other files
+//! there. The trainer gets a copy of it that says where they are here. An earlier run of the same job
+//! may have changed the package's folder, so no link is followed.
+
+use super::command::legacy_config;
+use serde_json::Value;
+use sleap_rtc_package::mounts::is_inside;
+use sleap_rtc_package::script::{TrainLegacy, is_foreign};
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::path::Path;
+
+/// Writes the copy for a training of the package in `root`.
+pub fn write(root: &Path, train: &TrainLegacy) -> io::Result<()> {
+    let original = train.config.below(root);
+    if !is_inside(root, &original)? {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&original)?)?;
+    confine(root, &mut config);
+    let object = config.as_object_mut().ok_or(io::ErrorKind::InvalidData)?;
+    let outputs = object.entry("outputs").or_insert_with(|| serde_json::json!({}));
+    let outputs = outputs.as_object_mut().ok_or(io::ErrorKind::InvalidData)?;
+    outputs.insert("runs_folder".into(), "models".into());
+    outputs.insert("run_name".into(), train.run_name.clone().into());
+    for key in ["run_name_prefix", "run_name_suffix"] {
+        outputs.insert(key.into(), "".into());
+    }
+    let name = legacy_config(&train.config);
+    let path = original.with_file_name(name.rsplit('/').next().unwrap_or_default());
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    file.write_all(&serde_json::to_vec_pretty(&config)?)
+}
+
+/// A path that leads out of the package becomes the file of its name there, or nothing.
+fn confine(root: &Path, value: &mut Value) {
+    match value {
+        Value::String(text) => {
+            let leads_out = text.len() > 1 && is_foreign(text)
+                || text.split(['/', '\\']).any(|part| part == "..");
+            if leads_out {
+                let name = text.rsplit(['/', '\\']).next().unwrap_or_default();
+                let is_there = !matches!(name, "" | "..") && root.join(name).is_file();
+                *value = if is_there { name.into() } else { Value::Null };
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| confine(root, item)),
+        Value::Object(entries) => entries.values_mut().for_each(|entry| confine(root, entry)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sleap_rtc_package::script::{Folder, Place};
+    use sleap_rtc_protocol::path::RelPath;
+    use std::os::unix::fs::symlink;
+
+    fn training() -> TrainLegacy {
+        let labels: Place = Folder::default().place("a.slp").unwrap();
+        let config = RelPath::new("c.json").unwrap();
+        TrainLegacy { config, labels, run_name: Some("run".into()) }
+    }
+
+    #[test]
+    fn paths_of_the_exporting_machine_are_those_of_the_package_or_none() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("val.slp"), "").unwrap();
+        let config = r#"{"data": {"labels": {"validation_labels": "/home/ada/val.slp",
+            "test_labels": "/etc/passwd", "hints": ["../x", "rel/y"]}}, "n": 1}"#;
+        std::fs::write(root.path().join("c.json"), config).unwrap();
+        write(root.path(), &training()).unwrap();
+        let written = std::fs::read(root.path().join(legacy_config(&training().config))).unwrap();
+        let written: Value = serde_json::from_slice(&written).unwrap();
+        let labels = &written["data"]["labels"];
+        assert_eq!(
+            (&labels["validation_labels"], &labels["test_labels"]),
+            (&"val.slp".into(), &Value::Null)
+        );
+        assert_eq!(labels["hints"], serde_json::json!([null, "rel/y"]));
+        assert_eq!(written["outputs"]["run_name"], "run");
+    }
+
+    #[test]
+    fn links_that_an_earlier_run_made_are_not_followed() {
+        let (root, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let secret = other.path().join("identity.json");
+        std::fs::write(&secret, "{}").unwrap();
+        symlink(&secret, root.path().join("c.json")).unwrap();
+        assert!(write(root.path(), &training()).is_err());
+        std::fs::remove_file(root.path().join("c.json")).unwrap();
+        std::fs::write(root.path().join("c.json"), "{}").unwrap();
+        symlink(&secret, root.path().join(legacy_config(&training().config))).unwrap();
+        write(root.path(), &training()).unwrap();
+        assert_eq!(std::fs::read_to_string(&secret).unwrap(), "{}");
+    }
+}

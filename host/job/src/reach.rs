@@ -1,0 +1,237 @@
+//! What a job's processes can reach of the file system: the list.
+//!
+//! Rights add up, and a right to a folder is one to all that is below it. So a folder that holds
+//! something hidden, such as the worker's state, is never on the list itself: what lies beside the
+//! hidden part is.
+
+use serde::{Deserialize, Serialize};
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+/// The system: programs, libraries, and what they look at while they start.
+const SYSTEM: &[&str] = &[
+    "/bin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/sbin",
+    "/usr",
+    "/opt",
+    // Systems that keep their programs elsewhere.
+    "/gnu/store",
+    "/nix/store",
+    "/run/current-system",
+    "/run/opengl-driver",
+    "/snap",
+    // Processors, memory, PCI devices, this process. Other processes' memory and environment stay
+    // closed: the kernel lets a confined process look only into its own kind.
+    "/proc",
+    "/sys",
+    // Names of hosts, where systemd resolves them.
+    "/run/systemd/resolve",
+    "/run/nvidia-persistenced",
+    "/var/cache/fontconfig",
+    "/var/lib/ca-certificates",
+];
+
+/// Of `/etc` only what programs look at: neither passwords nor keys of the machine.
+const ETC: &[&str] = &[
+    "OpenCL",
+    "alternatives",
+    "ca-certificates",
+    "ca-certificates.conf",
+    "crypto-policies",
+    "environment-modules",
+    "fonts",
+    "gai.conf",
+    "glvnd",
+    "group",
+    "host.conf",
+    "hosts",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "ld.so.preload",
+    "localtime",
+    "locale.alias",
+    "matplotlibrc",
+    "mime.types",
+    "nsswitch.conf",
+    "nvidia",
+    "os-release",
+    "passwd",
+    "pki/ca-trust",
+    "pki/tls/certs",
+    "pki/tls/cert.pem",
+    "pki/tls/openssl.cnf",
+    "protocols",
+    "python3",
+    "resolv.conf",
+    "services",
+    "ssl/cert.pem",
+    "ssl/certs",
+    "ssl/openssl.cnf",
+    "timezone",
+    "vulkan",
+];
+
+/// Devices that every program may use.
+const DEVICES: &[&str] = &[
+    "/dev/null",
+    "/dev/zero",
+    "/dev/full",
+    "/dev/random",
+    "/dev/urandom",
+    "/dev/tty",
+    "/dev/ptmx",
+    "/dev/pts",
+];
+/// Where processes share memory: PyTorch's loaders hand each other pictures there.
+const SHARED_MEMORY: &str = "/dev/shm";
+/// The GPU driver's devices. CUDA looks at all of them before it chooses by `CUDA_VISIBLE_DEVICES`.
+const GPU_DEVICES: &[&str] = &["nvidia", "dri", "kfd"];
+/// A folder with more entries than this is not taken apart.
+const MAX_ENTRIES: usize = 4096;
+
+/// What may be done with a file, or with all that is in a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Access {
+    /// Read, listed, executed.
+    Read,
+    /// Also written, made and removed, devices aside.
+    Write,
+    /// Read, written and controlled, as devices are.
+    Device,
+}
+
+/// A right to one place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// An absolute path that exists.
+    pub path: PathBuf,
+    /// What may be done there.
+    pub access: Access,
+}
+
+/// The rights of one job.
+#[derive(Debug, Clone)]
+pub struct Reach {
+    grants: Vec<Grant>,
+    /// Never within a folder on the list, unless it is on the list itself.
+    hidden: Vec<PathBuf>,
+}
+
+impl Reach {
+    /// What every job can reach; `hidden` are the worker's state and the home of its user.
+    pub fn system<'a>(hidden: impl IntoIterator<Item = &'a Path>, has_gpus: bool) -> Self {
+        let hidden = hidden.into_iter().filter_map(|path| path.canonicalize().ok());
+        // Users of services often have one of these as their home.
+        let is_own = |path: &PathBuf| path.components().count() > 2 || !is_system(path);
+        let mut reach = Self { grants: Vec::new(), hidden: hidden.filter(is_own).collect() };
+        for path in SYSTEM {
+            reach.read(Path::new(path));
+        }
+        for name in ETC {
+            reach.read(&Path::new("/etc").join(name));
+        }
+        for path in DEVICES {
+            reach.grant(Path::new(path), Access::Device);
+        }
+        reach.grant(Path::new(SHARED_MEMORY), Access::Write);
+        if has_gpus {
+            let devices = std::fs::read_dir("/dev").into_iter().flatten().flatten();
+            let is_gpu = |name: &OsStr| {
+                name.to_str().is_some_and(|name| GPU_DEVICES.iter().any(|d| name.starts_with(d)))
+            };
+            for device in devices.filter(|device| is_gpu(&device.file_name())) {
+                reach.grant(&device.path(), Access::Device);
+            }
+        }
+        reach
+    }
+
+    /// Lets jobs read a file, or all that is in a folder but for what is hidden. What is not there
+    /// is passed over.
+    pub fn read(&mut self, path: &Path) {
+        let Ok(place) = path.canonicalize() else { return };
+        if place == Path::new("/") || self.hidden.contains(&place) {
+            return;
+        }
+        if !self.hidden.iter().any(|hidden| hidden.starts_with(&place)) {
+            self.grant(path, Access::Read);
+            return;
+        }
+        let beside = std::fs::read_dir(&place).into_iter().flatten().flatten().take(MAX_ENTRIES);
+        for entry in beside.map(|entry| entry.path()) {
+            // Where it leads is another place, with its own rights.
+            if !entry.is_symlink() && !self.hidden.contains(&entry) {
+                self.read(&entry);
+            }
+        }
+    }
+
+    /// Lets jobs write there, whatever lies around it.
+    pub fn write(&mut self, path: &Path) {
+        self.grant(path, Access::Write);
+    }
+
+    fn grant(&mut self, path: &Path, access: Access) {
+        let covers = |grant: &Grant| grant.access == access && path.starts_with(&grant.path);
+        if path.is_absolute() && path.exists() && !self.grants.iter().any(covers) {
+            self.grants.push(Grant { path: path.to_owned(), access });
+        }
+    }
+
+    /// The list.
+    pub fn into_grants(self) -> Vec<Grant> {
+        self.grants
+    }
+}
+
+fn is_system(path: &Path) -> bool {
+    path == Path::new("/") || SYSTEM.iter().any(|system| path == Path::new(system))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paths(reach: Reach) -> Vec<PathBuf> {
+        reach.into_grants().into_iter().map(|grant| grant.path).collect()
+    }
+
+    #[test]
+    fn what_lies_beside_the_hidden_part_can_be_read_and_the_hidden_part_cannot() {
+        let top = tempfile::tempdir().unwrap();
+        let top = top.path().canonicalize().unwrap();
+        for folder in ["env/lib", "share/state/jobs", "share/fonts"] {
+            std::fs::create_dir_all(top.join(folder)).unwrap();
+        }
+        std::fs::write(top.join("note"), "").unwrap();
+        std::os::unix::fs::symlink(top.join("share"), top.join("link")).unwrap();
+        let state = top.join("share/state");
+        let mut reach = Reach { grants: Vec::new(), hidden: vec![state.clone()] };
+        reach.read(&top);
+        let mut found = paths(reach.clone());
+        found.sort();
+        assert_eq!(found, ["env", "note", "share/fonts"].map(|name| top.join(name)));
+        // A job's own folder lies in the hidden part and is named.
+        reach.write(&state.join("jobs"));
+        reach.read(&state);
+        reach.read(&top.join("not/there"));
+        reach.read(Path::new("/"));
+        assert_eq!(paths(reach).len(), 4);
+    }
+
+    #[test]
+    fn a_job_without_gpus_has_no_device_of_the_driver() {
+        let reach = Reach::system([Path::new("/")], false);
+        assert!(reach.hidden.is_empty());
+        let found = paths(reach);
+        assert!(found.contains(&"/usr".into()) && found.contains(&"/dev/null".into()), "{found:?}");
+        assert!(!found.iter().any(|path| path.starts_with("/etc/shadow")));
+        assert!(!found.iter().any(|path| path.to_string_lossy().contains("nvidia0")));
+    }
+}

@@ -1,0 +1,246 @@
+//! How much a job's processes are confined: what the operator asks for, and what this machine can do.
+
+use super::reach::{Access, Grant};
+use landlock::{
+    ABI, Access as _, AccessFs, BitFlags, LandlockStatus, PathBeneath, PathFd, RestrictionStatus,
+    Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
+};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// The newest version of Landlock's interface whose rights are used. An older kernel enforces what
+/// it knows of them.
+const NEWEST: ABI = ABI::V6;
+/// From this version on a job cannot send signals to processes of other jobs or of the worker.
+const SIGNALS: u32 = 6;
+/// The program that makes namespaces.
+const BUBBLEWRAP: &str = "bwrap";
+
+/// What the operator asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SandboxMode {
+    /// Landlock, where the kernel has it.
+    #[default]
+    Auto,
+    /// Landlock, and namespaces of the job's own; without them the worker does not start.
+    Strict,
+    /// Nothing but limits.
+    Off,
+}
+
+/// What confines jobs on this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "kind")]
+pub enum Sandbox {
+    /// Nothing: the operator wants it so.
+    Off,
+    /// Nothing: this kernel has no Landlock.
+    Missing,
+    /// Landlock, of this version.
+    Landlock {
+        /// The kernel's version of the interface.
+        abi: u32,
+    },
+    /// Landlock within namespaces that this program makes.
+    Strict {
+        /// The kernel's version of the interface.
+        abi: u32,
+        /// Bubblewrap.
+        program: PathBuf,
+    },
+}
+
+/// Why jobs cannot be confined as the operator asks.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// No Landlock.
+    #[error(
+        "`[worker] sandbox = \"strict\"` needs Landlock, which this kernel does not have or does not \
+         enable (Linux 5.13 or newer, `lsm=landlock,…`); use a newer kernel, or \"auto\""
+    )]
+    NoLandlock,
+    /// No bubblewrap.
+    #[error(
+        "`[worker] sandbox = \"strict\"` needs bubblewrap: install the package `bubblewrap`, or use \
+         \"auto\""
+    )]
+    NoBubblewrap,
+    /// No namespaces.
+    #[error(
+        "`[worker] sandbox = \"strict\"` needs namespaces, and bubblewrap cannot make them here: {0}; \
+         allow user namespaces (kernel.unprivileged_userns_clone, AppArmor), or use \"auto\""
+    )]
+    NoNamespaces(String),
+}
+
+impl Sandbox {
+    /// What this machine can do of what is asked for. Starts a program; not for an async task.
+    pub fn find(mode: SandboxMode) -> Result<Self, SandboxError> {
+        let abi = match mode {
+            SandboxMode::Off => return Ok(Self::Off),
+            SandboxMode::Auto | SandboxMode::Strict => landlock_version(),
+        };
+        match (mode, abi) {
+            (SandboxMode::Strict, None) => Err(SandboxError::NoLandlock),
+            (SandboxMode::Strict, Some(abi)) => Ok(Self::Strict { abi, program: bubblewrap()? }),
+            (_, None) => Ok(Self::Missing),
+            (_, Some(abi)) => Ok(Self::Landlock { abi }),
+        }
+    }
+
+    /// Whether files outside the list are out of reach.
+    pub fn confines(&self) -> bool {
+        matches!(self, Self::Landlock { .. } | Self::Strict { .. })
+    }
+
+    /// One word, for the room.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Missing => "none",
+            Self::Landlock { .. } => "landlock",
+            Self::Strict { .. } => "strict",
+        }
+    }
+
+    /// What it lacks, in words, where it lacks something.
+    pub fn lack(&self) -> Option<String> {
+        match self {
+            Self::Off => Some("jobs can read and change all that the worker's user can".to_owned()),
+            Self::Missing => Some(
+                "this kernel has no Landlock (Linux 5.13 or newer): jobs can read and change all that \
+                 the worker's user can"
+                    .to_owned(),
+            ),
+            Self::Landlock { abi } | Self::Strict { abi, .. } if *abi < SIGNALS => Some(format!(
+                "Landlock of version {abi} leaves jobs free to send signals to the worker's other \
+                 processes (version {SIGNALS} of Linux 6.12 does not)"
+            )),
+            Self::Landlock { .. } | Self::Strict { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Sandbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::Missing => f.write_str("none"),
+            Self::Landlock { abi } => write!(f, "Landlock, version {abi}"),
+            Self::Strict { abi, .. } => write!(f, "Landlock, version {abi}, and namespaces"),
+        }
+    }
+}
+
+/// The version of Landlock that this kernel enforces. A thread tries: Landlock confines one thread.
+fn landlock_version() -> Option<u32> {
+    let trying = std::thread::spawn(|| restrict(&[])).join();
+    match trying.ok()?.ok()? {
+        RestrictionStatus {
+            landlock: LandlockStatus::Available { effective_abi, kernel_abi },
+            ruleset: RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced,
+            ..
+        } => Some(kernel_abi.map_or(effective_abi as u32, i32::cast_unsigned)),
+        _ => None,
+    }
+}
+
+/// Confines the calling thread, and all that it will start, to these places.
+pub(super) fn restrict(grants: &[Grant]) -> Result<RestrictionStatus, RulesetError> {
+    let mut ruleset = Ruleset::default()
+        .handle_access(AccessFs::from_all(NEWEST))?
+        .scope(Scope::from_all(NEWEST))?
+        .create()?;
+    for grant in grants {
+        // A place that went away meanwhile is out of reach in any case.
+        let Ok(place) = PathFd::new(&grant.path) else { continue };
+        let rights = rights(grant.access, grant.path.is_dir());
+        ruleset = ruleset.add_rule(PathBeneath::new(place, rights))?;
+    }
+    ruleset.restrict_self()
+}
+
+fn rights(access: Access, is_folder: bool) -> BitFlags<AccessFs> {
+    let rights = match access {
+        Access::Read => AccessFs::from_read(NEWEST),
+        Access::Write => {
+            let devices = AccessFs::MakeBlock | AccessFs::MakeChar | AccessFs::IoctlDev;
+            AccessFs::from_all(NEWEST) & !devices
+        }
+        Access::Device => {
+            AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::WriteFile | AccessFs::IoctlDev
+        }
+    };
+    match is_folder {
+        true => rights,
+        false => rights & AccessFs::from_file(NEWEST),
+    }
+}
+
+/// Bubblewrap, once it has shown that it works here.
+fn bubblewrap() -> Result<PathBuf, SandboxError> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let program = std::env::split_paths(&path).map(|folder| folder.join(BUBBLEWRAP));
+    let program = program.into_iter().find(|program| program.is_file());
+    let program = program.ok_or(SandboxError::NoBubblewrap)?;
+    let tried = Command::new(&program)
+        .args(["--unshare-pid", "--unshare-ipc", "--ro-bind", "/", "/", "--proc", "/proc", "true"])
+        .stdin(Stdio::null())
+        .output();
+    let output = tried.map_err(|error| SandboxError::NoNamespaces(error.to_string()))?;
+    match output.status.success() {
+        true => Ok(program),
+        false => {
+            let words = String::from_utf8_lossy(&output.stderr);
+            let plain = words.trim().chars().filter(|c| !c.is_control()).take(300).collect();
+            Err(SandboxError::NoNamespaces(plain))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_confined_thread_reaches_what_is_on_the_list_and_nothing_else() {
+        let Some(abi) = landlock_version() else {
+            return println!("not tested: this kernel has no Landlock");
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let (own, other) = (folder.path().join("own"), folder.path().join("other"));
+        for path in [&own, &other] {
+            std::fs::create_dir(path).unwrap();
+            std::fs::write(path.join("file"), "text").unwrap();
+        }
+        let grants = [
+            Grant { path: own.clone(), access: Access::Write },
+            Grant { path: "/dev/null".into(), access: Access::Device },
+        ];
+        let confined = std::thread::spawn(move || {
+            restrict(&grants).unwrap();
+            assert_eq!(std::fs::read_to_string(own.join("file")).unwrap(), "text");
+            std::fs::write(own.join("new"), "text").unwrap();
+            std::fs::write("/dev/null", "text").unwrap();
+            assert!(std::fs::read(other.join("file")).is_err());
+            assert!(std::fs::write(other.join("new"), "text").is_err());
+            assert!(std::fs::read_dir("/").is_err());
+        });
+        confined.join().unwrap();
+        println!("Landlock, version {abi}");
+    }
+
+    #[test]
+    fn what_is_asked_for_and_what_there_is() {
+        assert_eq!(Sandbox::find(SandboxMode::Off).unwrap(), Sandbox::Off);
+        let found = Sandbox::find(SandboxMode::Auto).unwrap();
+        assert_eq!(found.confines(), landlock_version().is_some());
+        for sandbox in [Sandbox::Off, Sandbox::Missing, Sandbox::Landlock { abi: 3 }] {
+            assert!(sandbox.lack().is_some());
+            let json = serde_json::to_string(&sandbox).unwrap();
+            assert_eq!(serde_json::from_str::<Sandbox>(&json).unwrap(), sandbox);
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What a config could reach beyond its package: variables of the worker, and its files.
+//!
+//! The trainer's loader (OmegaConf) replaces `${…}` by variables of its environment or by the content
+//! of files. No SLEAP writes that into a config, so that it is refused wherever it stands.
+
+use super::{CheckError, config_text};
+use crate::config::Config;
+use crate::files::{Found, PackageFiles};
+use crate::script::{Train, is_foreign};
+use sleap_rtc_protocol::path::RelPath;
+
+/// How an interpolation begins.
+const INTERPOLATION: &str = "${";
+/// Keys whose paths are found in the package, replaced by the worker's own, or only words.
+const SETTLED: &[&str] = &[
+    "data_config.cache_img_path",
+    "data_config.test_file_path",
+    "data_config.train_labels_path",
+    "data_config.val_labels_path",
+    "description",
+    "filename",
+    "model_config.pretrained_backbone_weights",
+    "model_config.pretrained_head_weights",
+    "name",
+    "trainer_config.ckpt_dir",
+    "trainer_config.resume_ckpt_path",
+    "trainer_config.run_name",
+];
+/// The configs that trainers save with their models.
+const MODEL_CONFIGS: [&str; 4] =
+    ["training_config.yaml", "training_config.yml", "training_config.json", "initial_config.yaml"];
+
+/// Refuses a training whose config or script reaches beyond the package.
+pub(super) fn check_training(
+    text: &str,
+    config: &Config<'_>,
+    train: &Train,
+) -> Result<(), CheckError> {
+    check_interpolation(&train.config, text, config)?;
+    let mut found = None;
+    let mut look = |key: &str, text: &str| {
+        if found.is_none() && !SETTLED.contains(&key) && leads_out(text) {
+            found = Some((key.to_owned(), text.to_owned()));
+        }
+    };
+    config.each_text(&mut look);
+    for setting in &train.settings {
+        setting.value.texts().iter().for_each(|text| look(&setting.key, text));
+    }
+    match found {
+        None => Ok(()),
+        Some((key, written)) => {
+            Err(CheckError::Path { config: train.config.clone(), key, written })
+        }
+    }
+}
+
+/// Refuses a config with an interpolation, in its text or in what its text means.
+pub(super) fn check_interpolation(
+    path: &RelPath,
+    text: &str,
+    config: &Config<'_>,
+) -> Result<(), CheckError> {
+    let mut found = text.contains(INTERPOLATION).then(String::new);
+    config.each_text(&mut |key, text| {
+        if text.contains(INTERPOLATION) || key.contains(INTERPOLATION) {
+            found = Some(key.to_owned());
+        }
+    });
+    match found {
+        None => Ok(()),
+        Some(key) => Err(CheckError::Interpolation { config: path.clone(), key }),
+    }
+}
+
+/// Refuses a model whose configs have an interpolation.
+pub(super) fn check_model(package: &dyn PackageFiles, folder: &RelPath) -> Result<(), CheckError> {
+    for name in MODEL_CONFIGS {
+        let Ok(path) = RelPath::new(format!("{folder}/{name}")) else { continue };
+        if package.look(&path) == Found::File {
+            let text = config_text(package, &path)?;
+            let wrong = |why| CheckError::Config { config: path.clone(), why };
+            check_interpolation(&path, &text, &Config::read(&text).map_err(wrong)?)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a text is a path that leaves the package.
+fn leads_out(text: &str) -> bool {
+    let is_path = text.len() > 1 && is_foreign(text);
+    is_path || text.starts_with("file:") || text.split(['/', '\\']).any(|part| part == "..")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_that_leave_the_package_are_told_from_words() {
+        for out in ["/home/ada/x.slp", "~/x", "C:\\x", "a/../../b", "..", "file:///etc/passwd"] {
+            assert!(leads_out(out), "{out}");
+        }
+        for inside in ["models/a", "a..b", "/", "1.0e-06", "https://host/x", ""] {
+            assert!(!leads_out(inside), "{inside}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Hides secrets from the command line that other users see (`ps`, `/proc/PID/cmdline`).
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+
+/// Options whose value is a secret.
+const SECRET_OPTIONS: [&[u8]; 4] = [b"--token", b"-t", b"--session-string", b"--session_string"];
+/// How arguments begin that hold a secret themselves.
+const SECRET_STARTS: [&[u8]; 2] = [b"sleap-session:", b"sleap-job:"];
+/// The number of the field in `/proc/self/stat` that says where the arguments are, counted after the
+/// program's name.
+const ARGUMENTS_FIELD: usize = 45;
+
+/// Overwrites the secrets among this process's arguments. The arguments must have been read before.
+/// Where the system does not allow it, they stay, which the documentation says.
+pub(super) fn hide_secrets() -> io::Result<()> {
+    let line = fs::read("/proc/self/cmdline")?;
+    let ranges = secrets(&line);
+    if ranges.is_empty() {
+        return Ok(());
+    }
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    let fields = stat.rsplit_once(") ").map(|(_, fields)| fields.split(' '));
+    let start = fields.and_then(|mut fields| fields.nth(ARGUMENTS_FIELD)?.parse::<u64>().ok());
+    let start = start.ok_or(io::ErrorKind::InvalidData)?;
+    let memory = OpenOptions::new().write(true).open("/proc/self/mem")?;
+    for range in ranges {
+        let stars = vec![b'*'; range.len()];
+        memory.write_all_at(&stars, start + range.start as u64)?;
+    }
+    Ok(())
+}
+
+/// Where secrets are in a command line whose words end in NUL.
+fn secrets(line: &[u8]) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    let (mut at, mut is_value) = (0, false);
+    for word in line.split(|byte| *byte == 0) {
+        let end = at + word.len();
+        let value = SECRET_OPTIONS.iter().find_map(|option| {
+            let rest = word.strip_prefix(*option)?;
+            let is_short = option.len() == 2;
+            match rest.strip_prefix(b"=") {
+                Some(value) => Some(value.len()),
+                None => (is_short && !rest.is_empty()).then_some(rest.len()),
+            }
+        });
+        if SECRET_STARTS.iter().any(|start| word.starts_with(start)) || (is_value && word != b"-") {
+            found.push(at..end);
+        } else if let Some(length) = value {
+            found.push(end - length..end);
+        } else if let Some(account) = account(word) {
+            found.push(at + account.start..at + account.end);
+        }
+        is_value = SECRET_OPTIONS.contains(&word);
+        at = end + 1;
+    }
+    found.retain(|range| !range.is_empty());
+    found
+}
+
+/// The account of a TURN server in its URL: `turn:USER:PASSWORD@HOST`.
+fn account(word: &[u8]) -> Option<Range<usize>> {
+    let start = word.windows(4).position(|part| part == b"turn")?;
+    let end = start + word[start..].iter().position(|byte| *byte == b'@')?;
+    Some(start + 4..end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(words: &str) -> String {
+        let mut line = words.replace(' ', "\0").into_bytes();
+        for range in secrets(&line) {
+            line[range].fill(b'*');
+        }
+        String::from_utf8(line).unwrap().replace('\0', " ")
+    }
+
+    #[test]
+    fn secrets_are_hidden_wherever_they_stand_and_nothing_else() {
+        for (words, expected) in [
+            (
+                "p worker --room-id r --token abc --drain",
+                "p worker --room-id r --token *** --drain",
+            ),
+            ("p worker --token=abc -t abc -tabc", "p worker --token=*** -t *** -t***"),
+            ("p worker --token - --drain", "p worker --token - --drain"),
+            ("p client-train -s sleap-session:x", "p client-train -s ***************"),
+            ("p attach sleap-job:abc", "p attach *************"),
+            ("p worker --ice-server turn:a:b@host:1", "p worker --ice-server turn****@host:1"),
+            ("p --timeout 5 --title x", "p --timeout 5 --title x"),
+        ] {
+            assert_eq!(shown(words), expected);
+        }
+    }
+}

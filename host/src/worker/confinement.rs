@@ -1,0 +1,40 @@
+//! How this worker's jobs are confined, by its configuration and by what the machine can do.
+
+use crate::config::{SandboxChoice, WorkerConfig};
+use sleap_rtc_job::{Confinement, JobLimits, RunnerSettings, Sandbox, SandboxError, SandboxMode};
+
+/// How the trainers of jobs are to run; the slot and its GPUs come later. Starts programs to see what
+/// the machine can do: not for an async task.
+pub fn runner_settings(config: &WorkerConfig) -> Result<RunnerSettings, SandboxError> {
+    let mode = match config.sandbox.choice {
+        SandboxChoice::Auto => SandboxMode::Auto,
+        SandboxChoice::Strict => SandboxMode::Strict,
+        SandboxChoice::Off => SandboxMode::Off,
+    };
+    let sandbox = Sandbox::find(mode)?;
+    let wanted = config.sandbox.limits;
+    let limits = JobLimits {
+        processes: wanted.processes,
+        memory_bytes: wanted.memory_bytes,
+        file_bytes: wanted.file_bytes,
+    };
+    let hidden = config.sandbox.home.iter().chain([&config.state_dir]).cloned().collect();
+    let (read, write) = (config.sandbox.read.clone(), config.sandbox.write.clone());
+    let confinement = Some(Confinement { sandbox, limits, read, write, hidden });
+    Ok(RunnerSettings {
+        trainer: config.trainer.clone(),
+        pass_env: config.pass_env.clone(),
+        log_limit_bytes: wanted.log_bytes,
+        confinement,
+        ..RunnerSettings::default()
+    })
+}
+
+/// Says how jobs are confined, and what that leaves open.
+pub(super) fn report(runner: &RunnerSettings) {
+    let Some(confinement) = &runner.confinement else { return };
+    tracing::info!(sandbox = %confinement.sandbox, "jobs run in a sandbox");
+    if let Some(lack) = confinement.sandbox.lack() {
+        tracing::warn!("the sandbox has a gap: {lack}");
+    }
+}
