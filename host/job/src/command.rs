@@ -164,11 +164,11 @@ impl Toolbox {
     }
 
     /// The trainer of SLEAP 1.4.1.
-    pub(super) fn sleap_train(&self) -> Option<PathBuf> {
+    pub(crate) fn sleap_train(&self) -> Option<PathBuf> {
         self.find("sleap-train")
     }
 
-    pub(super) fn find(&self, name: &str) -> Option<PathBuf> {
+    pub(crate) fn find(&self, name: &str) -> Option<PathBuf> {
         std::env::split_paths(&self.search_path)
             .filter(|folder| folder.is_absolute())
             .map(|folder| folder.join(name))
@@ -177,7 +177,7 @@ impl Toolbox {
 
     /// The first of these that is installed: what the operator names, sleap-nn's own program, its
     /// older names, SLEAP's, a Python with the module.
-    pub(super) fn find_command(&self, verb: &str) -> Result<(PathBuf, Vec<String>), CommandError> {
+    pub(crate) fn find_command(&self, verb: &str) -> Result<(PathBuf, Vec<String>), CommandError> {
         if let Some(named) = self.named(verb) {
             return Ok(named);
         }
@@ -290,7 +290,7 @@ impl Toolbox {
 
 /// Whether a training finds its videos by an option of sleap-nn. A command line cannot be as long as
 /// the list of a long video's pictures.
-pub(super) fn maps_videos(run: &Train) -> bool {
+pub(crate) fn maps_videos(run: &Train) -> bool {
     run.videos.len() <= MAX_MAPPED
 }
 
@@ -324,7 +324,7 @@ pub fn legacy_config(config: &RelPath) -> String {
 }
 
 /// Whether a file can be started.
-pub(super) fn is_program(path: &Path) -> bool {
+pub(crate) fn is_program(path: &Path) -> bool {
     path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 

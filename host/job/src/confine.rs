@@ -22,7 +22,7 @@ const MAX_ORDER_BYTES: usize = 4 << 20;
 
 /// How to confine.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Order {
+pub(crate) struct Order {
     /// What the job may take.
     pub limits: JobLimits,
     /// What it can reach; everything, where nothing is said.

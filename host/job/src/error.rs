@@ -53,10 +53,10 @@ pub enum JobError {
 }
 
 /// Adds the operation and the path to an error of the system.
-pub(super) fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> JobError {
+pub(crate) fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> JobError {
     move |source| JobError::Io { doing, path: path.to_owned(), source }
 }
 
-pub(super) fn damaged(path: &Path, why: impl ToString) -> JobError {
+pub(crate) fn damaged(path: &Path, why: impl ToString) -> JobError {
     JobError::Damaged { path: path.to_owned(), why: why.to_string() }
 }

@@ -27,7 +27,7 @@ pub struct EventLog {
 }
 
 impl EventLog {
-    pub(super) fn open(folder: JobFolder) -> Result<Self, JobError> {
+    pub(crate) fn open(folder: JobFolder) -> Result<Self, JobError> {
         let path = folder.events_path();
         let mut file = OpenOptions::new()
             .read(true)
@@ -178,12 +178,12 @@ impl EventReader {
 }
 
 /// How a job ended, if its events say so.
-pub(super) fn outcome(folder: &JobFolder) -> Result<Option<JobOutcome>, JobError> {
+pub(crate) fn outcome(folder: &JobFolder) -> Result<Option<JobOutcome>, JobError> {
     Ok(ending(last(folder)?))
 }
 
 /// The last event, if there is one.
-pub(super) fn last(folder: &JobFolder) -> Result<Option<NumberedEvent>, JobError> {
+pub(crate) fn last(folder: &JobFolder) -> Result<Option<NumberedEvent>, JobError> {
     let path = folder.events_path();
     let mut file = match File::open(&path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),

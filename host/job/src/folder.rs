@@ -121,7 +121,7 @@ impl JobFolder {
     }
 
     /// Whether another process that runs this job is alive.
-    pub(super) fn is_run_by_another(&self) -> bool {
+    pub(crate) fn is_run_by_another(&self) -> bool {
         let Ok(JobState::Running { pid }) = self.record().map(|record| record.state) else {
             return false;
         };
@@ -182,7 +182,7 @@ impl JobFolder {
     }
 
     /// Writes the record beside, then renames.
-    pub(super) fn write_record(&self, record: &JobRecord) -> Result<(), JobError> {
+    pub(crate) fn write_record(&self, record: &JobRecord) -> Result<(), JobError> {
         let path = self.path.join(RECORD);
         let json = serde_json::to_vec_pretty(record).map_err(|e| damaged(&path, e))?;
         write_private(&path, &json)
@@ -215,7 +215,7 @@ impl JobFolder {
 }
 
 /// The folder of all jobs.
-pub(super) fn parent(state_dir: &Path) -> PathBuf {
+pub(crate) fn parent(state_dir: &Path) -> PathBuf {
     state_dir.join("jobs")
 }
 
@@ -227,7 +227,7 @@ fn read_record(folder: &Path) -> Result<JobRecord, JobError> {
 }
 
 /// Writes a file that only its owner can read.
-pub(super) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), JobError> {
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), JobError> {
     file::replace(path, bytes, Readers::Owner).map_err(io_error("write", path))
 }
 

@@ -16,7 +16,7 @@ use std::path::Path;
 
 const FETCHED: &str = "fetched";
 /// How the names of folders begin that are being removed. Job ids cannot begin like this.
-pub(super) const REMOVED: &str = ".removed-";
+pub(crate) const REMOVED: &str = ".removed-";
 
 /// Keeps a job's folder from being removed until it is dropped.
 #[derive(Debug)]

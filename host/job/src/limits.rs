@@ -33,7 +33,7 @@ impl JobLimits {
     }
 
     /// Limits this process and everything that it will start. What is limited further stays so.
-    pub(super) fn apply(&self) -> io::Result<()> {
+    pub(crate) fn apply(&self) -> io::Result<()> {
         lower(Resource::Core, 0)?;
         lower(Resource::Fsize, self.file_bytes)?;
         // The kernel counts all processes of the user, and none of root's: `guard` counts the job's.

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 const FILE: &str = "trainer.json";
 /// The part of a job's private folder that its trainers reach, and that their variables name. Beside it
 /// are the sockets of their progress.
-pub(super) const OWN: &str = "own";
+pub(crate) const OWN: &str = "own";
 
 /// A running trainer. Process ids are reused, but not with the same start time since the same boot.
 #[derive(Debug, Serialize, Deserialize)]

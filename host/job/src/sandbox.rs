@@ -148,7 +148,7 @@ fn landlock_version() -> Option<u32> {
 }
 
 /// Confines the calling thread, and all that it will start, to these places.
-pub(super) fn restrict(grants: &[Grant]) -> Result<RestrictionStatus, RulesetError> {
+pub(crate) fn restrict(grants: &[Grant]) -> Result<RestrictionStatus, RulesetError> {
     let mut ruleset = Ruleset::default()
         .handle_access(AccessFs::from_all(NEWEST))?
         .scope(Scope::from_all(NEWEST))?

@@ -146,7 +146,7 @@ impl RunnerSettings {
 
     /// What a trainer answers to a question, as confined as it is in a job, in folders that are
     /// removed afterwards.
-    pub(super) async fn answer(
+    pub(crate) async fn answer(
         &self,
         question: &CommandLine,
         limit: Duration,
@@ -173,7 +173,7 @@ impl RunnerSettings {
     }
 
     /// Whether trainers can reach only what is on a list.
-    pub(super) fn is_confined(&self) -> bool {
+    pub(crate) fn is_confined(&self) -> bool {
         self.confinement.as_ref().is_some_and(|confinement| confinement.sandbox.confines())
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 const ASK_LIMIT: Duration = Duration::from_secs(120);
 
 /// The version of sleap-nn, or of SLEAP, that `program` belongs to.
-pub(super) async fn of(program: &Path, settings: &RunnerSettings) -> Option<String> {
+pub(crate) async fn of(program: &Path, settings: &RunnerSettings) -> Option<String> {
     match installed_version(program) {
         Some(version) => Some(version),
         None => ask(program, settings).await,
@@ -19,7 +19,7 @@ pub(super) async fn of(program: &Path, settings: &RunnerSettings) -> Option<Stri
 }
 
 /// Looks for the package's metadata beside the Python that the program's first line names.
-pub(super) fn installed_version(program: &Path) -> Option<String> {
+pub(crate) fn installed_version(program: &Path) -> Option<String> {
     let text = std::fs::read(program).ok()?;
     let python = interpreter(&text, |_| None)?;
     let library = python.parent()?.parent()?.join("lib");

@@ -13,7 +13,7 @@ mod videos;
 
 pub use tracking::check_model;
 pub use training::is_newer;
-pub(super) use videos::listed as listed_videos;
+pub(crate) use videos::listed as listed_videos;
 
 use super::config::{Config, MAX_CONFIG_BYTES};
 use super::files::{Found, PackageFiles, bytes, text};

@@ -6,10 +6,10 @@ use std::thread;
 use std::time::Duration;
 
 /// How long reading and compiling a plugin may take. One written in Python takes seconds.
-pub(super) const LIMIT: Duration = Duration::from_secs(120);
+pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
 /// What `work` returns, if it does so within `limit`. Else it goes on, and what it returns is dropped.
-pub(super) fn within<T: Send + 'static>(
+pub(crate) fn within<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {

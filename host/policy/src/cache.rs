@@ -26,7 +26,7 @@ const HASH_BYTES: usize = blake3::OUT_LEN;
 
 /// Why a cache folder is not used.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum CacheError {
+pub(crate) enum CacheError {
     #[error("cannot use {}", .path.display())]
     Io { path: PathBuf, source: io::Error },
     #[error(
@@ -39,7 +39,7 @@ pub(super) enum CacheError {
 
 /// A folder of compiled components that this host wrote.
 #[derive(Debug)]
-pub(super) struct Cache {
+pub(crate) struct Cache {
     dir: PathBuf,
     key: [u8; HASH_BYTES],
     limit_bytes: u64,
@@ -47,7 +47,7 @@ pub(super) struct Cache {
 
 impl Cache {
     /// Opens the cache in `dir`, and creates it if necessary.
-    pub(super) fn open(dir: &Path) -> Result<Self, CacheError> {
+    pub(crate) fn open(dir: &Path) -> Result<Self, CacheError> {
         let failed = |source| CacheError::Io { path: dir.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
         let found = dir.symlink_metadata().map_err(failed)?;
@@ -60,7 +60,7 @@ impl Cache {
     }
 
     /// The compiled component for `bytes`, if this host wrote it here.
-    pub(super) fn find(&self, engine: &Engine, bytes: &[u8]) -> Option<Component> {
+    pub(crate) fn find(&self, engine: &Engine, bytes: &[u8]) -> Option<Component> {
         let name = entry(engine, bytes);
         let path = self.dir.join(&name);
         let mut file = File::open(&path).ok()?;
@@ -96,7 +96,7 @@ impl Cache {
     }
 
     /// Stores the compiled component for `bytes`. A failure only costs time later.
-    pub(super) fn keep(&self, engine: &Engine, bytes: &[u8], component: &Component) {
+    pub(crate) fn keep(&self, engine: &Engine, bytes: &[u8], component: &Component) {
         let name = entry(engine, bytes);
         let kept = component
             .serialize()

@@ -18,7 +18,7 @@ pub struct Case {
 }
 
 /// The cases for `point`.
-pub(super) fn cases(point: ExtensionPoint) -> Vec<Case> {
+pub(crate) fn cases(point: ExtensionPoint) -> Vec<Case> {
     let rooms = [
         ("an ordinary worker", training(), ordinary(0, "available")),
         ("a tracking job", tracking(), ordinary(0, "available")),
@@ -43,7 +43,7 @@ pub(super) fn cases(point: ExtensionPoint) -> Vec<Case> {
 }
 
 /// `count` workers, most of them free, with full records.
-pub(super) fn crowd(name: &'static str, count: u64) -> Case {
+pub(crate) fn crowd(name: &'static str, count: u64) -> Case {
     let status = |number| if number % 7 == 3 { "busy" } else { "available" };
     let workers = (0..count).filter_map(|number| ordinary(number, status(number))).collect();
     Case { name, job: training(), workers }

@@ -17,7 +17,7 @@ use wasmtime::{Config, Engine, Store, Trap, UpdateDeadline};
 /// Why a plugin gave no usable answer. The texts follow "the plugin NAME failed:" and address its
 /// author.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     #[error("it did not answer within {0} ms and was stopped (`timeout` sets the limit)")]
     Timeout(u64),
     #[error("it needed more than {0} MiB of memory and was stopped (`memory` sets the limit)")]
@@ -76,7 +76,7 @@ fn runtime() -> Result<&'static Runtime, String> {
 }
 
 /// A compiled component, not yet checked for extension points.
-pub(super) struct Compiled {
+pub(crate) struct Compiled {
     component: Component,
     /// Names of its imports.
     pub imports: Vec<String>,
@@ -89,7 +89,7 @@ impl Compiled {
     ///
     /// # Errors
     /// A message for the plugin's author.
-    pub(super) fn new(bytes: &[u8], cache: Option<&Cache>) -> Result<Self, String> {
+    pub(crate) fn new(bytes: &[u8], cache: Option<&Cache>) -> Result<Self, String> {
         let runtime = runtime()?;
         explain::check_header(bytes)?;
         let component = match cache.and_then(|cache| cache.find(&runtime.engine, bytes)) {
@@ -113,7 +113,7 @@ impl Compiled {
     ///
     /// # Errors
     /// A message for the plugin's author.
-    pub(super) fn plugin(
+    pub(crate) fn plugin(
         &self,
         name: &str,
         point: ExtensionPoint,
@@ -138,7 +138,7 @@ impl Compiled {
 
 /// A compiled component that has a certain extension point.
 #[derive(Clone)]
-pub(super) struct Plugin {
+pub(crate) struct Plugin {
     /// For logs and messages.
     pub name: Arc<str>,
     limits: Limits,
@@ -150,7 +150,7 @@ impl Plugin {
     ///
     /// # Errors
     /// A message for the plugin's author.
-    pub(super) fn load(
+    pub(crate) fn load(
         name: &str,
         bytes: &[u8],
         point: ExtensionPoint,
@@ -161,7 +161,7 @@ impl Plugin {
     }
 
     /// Calls the plugin. Blocks for as long as its limits allow, so do not call it from async code.
-    pub(super) fn ask<Q: Question>(&self, question: &Q) -> Result<Q::Answer, Failure> {
+    pub(crate) fn ask<Q: Question>(&self, question: &Q) -> Result<Q::Answer, Failure> {
         let answer = self
             .enter(|store, instance, pre| question.put(store, instance, pre))
             .map_err(|error| match error {

@@ -11,7 +11,7 @@ const PACKAGE: &str = "sleap-rtc:policy/";
 const VERSION: &str = "0.1.0";
 
 /// Recognizes components by their first eight bytes.
-pub(super) fn check_header(bytes: &[u8]) -> Result<(), String> {
+pub(crate) fn check_header(bytes: &[u8]) -> Result<(), String> {
     const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
     const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
     if bytes.starts_with(COMPONENT) {
@@ -26,7 +26,7 @@ pub(super) fn check_header(bytes: &[u8]) -> Result<(), String> {
 }
 
 /// Why a file with a component's header does not compile.
-pub(super) fn not_compiled(error: &wasmtime::Error) -> String {
+pub(crate) fn not_compiled(error: &wasmtime::Error) -> String {
     let error = format!("{error:#}");
     let cut = ["unexpected end", "extends past end", "is out of bounds (bound"];
     if cut.iter().any(|words| error.contains(words)) {
@@ -40,7 +40,7 @@ pub(super) fn not_compiled(error: &wasmtime::Error) -> String {
 }
 
 /// Why a component cannot be used at `point`, judging by its imports and exports.
-pub(super) fn not_usable(
+pub(crate) fn not_usable(
     point: ExtensionPoint,
     imports: &[String],
     exports: &[String],
@@ -78,7 +78,7 @@ fn no_address_space(error: &wasmtime::Error) -> Option<String> {
 }
 
 /// Why a component without an extension point is not a plugin.
-pub(super) fn no_extension_point(imports: &[String], exports: &[String]) -> String {
+pub(crate) fn no_extension_point(imports: &[String], exports: &[String]) -> String {
     foreign(imports, exports).unwrap_or_else(|| {
         format!(
             "it exports none of the extension points of `sleap-rtc:policy@{VERSION}` (it exports {}): \
@@ -90,7 +90,7 @@ pub(super) fn no_extension_point(imports: &[String], exports: &[String]) -> Stri
 }
 
 /// The name under which a plugin exports `point`.
-pub(super) fn export(point: ExtensionPoint) -> String {
+pub(crate) fn export(point: ExtensionPoint) -> String {
     format!("{PACKAGE}{}@{VERSION}", point.interface())
 }
 
@@ -114,7 +114,7 @@ fn foreign(imports: &[String], exports: &[String]) -> Option<String> {
 
 /// Why a component for another version of the contract cannot be used. The engine would accept some
 /// compatible versions, but the host may lack what they rely on.
-pub(super) fn another_version(imports: &[String], exports: &[String]) -> Option<String> {
+pub(crate) fn another_version(imports: &[String], exports: &[String]) -> Option<String> {
     let other = imports.iter().chain(exports).find(|name| other_version(name))?;
     Some(format!(
         "it was built for `{other}`, but this host supports version {VERSION}: build it with the \
@@ -133,7 +133,7 @@ fn other_version(name: &str) -> bool {
 }
 
 /// What stopped a guest, if a limit or the guest itself did.
-pub(super) fn stopped(
+pub(crate) fn stopped(
     error: &wasmtime::Error,
     limits: Limits,
     memory_denied: bool,

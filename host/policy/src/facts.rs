@@ -16,13 +16,13 @@ const TEXT_BYTES: usize = 4096;
 const LIST_ITEMS: usize = 256;
 
 /// The first argument of a call.
-pub(super) fn context(asker: Option<&str>, settings: &[Property], at: LocalTime) -> Context {
+pub(crate) fn context(asker: Option<&str>, settings: &[Property], at: LocalTime) -> Context {
     let (asker, settings) = (asker.map(text), settings.to_vec());
     Context { asker, settings, properties: at.properties() }
 }
 
 /// A plugin's settings. They come from the local user, so nothing is shortened.
-pub(super) fn settings(table: &toml::Table) -> Vec<Property> {
+pub(crate) fn settings(table: &toml::Table) -> Vec<Property> {
     let property = |(key, value): (&String, &toml::Value)| Property {
         key: key.clone(),
         value: match value {
@@ -55,7 +55,7 @@ fn json(value: &toml::Value) -> Json {
 }
 
 /// A job's description.
-pub(super) fn job(job: &JobDescription) -> Job {
+pub(crate) fn job(job: &JobDescription) -> Job {
     Job {
         job_type: job_type(job.job_type),
         model_types: texts(&job.model_types),
@@ -78,7 +78,7 @@ pub(super) fn job(job: &JobDescription) -> Job {
 }
 
 /// A worker's description.
-pub(super) fn worker(facts: &WorkerFacts) -> Worker {
+pub(crate) fn worker(facts: &WorkerFacts) -> Worker {
     let driver = &facts.accelerators;
     let active_jobs = facts.slots.saturating_sub(facts.slots_free);
     // If every slot is free, no job holds a GPU. Otherwise only the worker knows which ones are held.

@@ -13,17 +13,17 @@ const TICK: Duration = Duration::from_millis(5);
 /// How much one call may write to the log.
 const LOG_BYTES: usize = 16 * 1024;
 /// How much the host allocates for the data that a guest passes to it, in bytes.
-pub(super) const ANSWER_BYTES: usize = 16 * 1024 * 1024;
+pub(crate) const ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
 /// The size limits of a component.
-pub(super) const INSTANCES: usize = 200;
-pub(super) const MEMORIES: usize = 50;
-pub(super) const TABLES: usize = 200;
-pub(super) const TABLE_ENTRIES: usize = 100_000;
+pub(crate) const INSTANCES: usize = 200;
+pub(crate) const MEMORIES: usize = 50;
+pub(crate) const TABLES: usize = 200;
+pub(crate) const TABLE_ENTRIES: usize = 100_000;
 
 /// Limits of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Limits {
+pub(crate) struct Limits {
     /// Wall-clock time until the guest is stopped.
     pub timeout_ms: u64,
     /// All linear memories of the guest together.
@@ -32,26 +32,26 @@ pub(super) struct Limits {
 
 impl Limits {
     /// For the embedded plugins, which are trusted and must answer even on a busy machine.
-    pub(super) const EMBEDDED: Self = Self { timeout_ms: 10_000, memory_mib: 256 };
+    pub(crate) const EMBEDDED: Self = Self { timeout_ms: 10_000, memory_mib: 256 };
 
     /// The moment after which a call that starts now is stopped.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         Instant::now().checked_add(Duration::from_millis(self.timeout_ms))
     }
 }
 
 /// The host's state of one call.
-pub(super) struct CallState {
+pub(crate) struct CallState {
     plugin: Arc<str>,
     log_left: usize,
     memory_bytes: usize,
     memory_limit: usize,
     /// Whether the guest was denied memory.
-    pub(super) memory_denied: bool,
+    pub(crate) memory_denied: bool,
 }
 
 impl CallState {
-    pub(super) fn new(plugin: Arc<str>, limits: Limits) -> Self {
+    pub(crate) fn new(plugin: Arc<str>, limits: Limits) -> Self {
         let limit = limits.memory_mib.saturating_mul(1024 * 1024);
         Self {
             plugin,
@@ -129,7 +129,7 @@ impl ResourceLimiter for CallState {
 }
 
 /// Advances an engine's epoch while at least one guest runs.
-pub(super) struct Ticker {
+pub(crate) struct Ticker {
     running: Mutex<usize>,
     wake: Condvar,
 }
@@ -137,7 +137,7 @@ pub(super) struct Ticker {
 impl Ticker {
     /// Starts the ticking thread. It sleeps while no guest runs, and lives as long as the process, like
     /// the engine.
-    pub(super) fn start(engine: Engine) -> std::io::Result<Arc<Self>> {
+    pub(crate) fn start(engine: Engine) -> std::io::Result<Arc<Self>> {
         let ticker = Arc::new(Self { running: Mutex::new(0), wake: Condvar::new() });
         let this = Arc::clone(&ticker);
         std::thread::Builder::new().name("policy-ticker".into()).spawn(move || {
@@ -155,7 +155,7 @@ impl Ticker {
     }
 
     /// Ticks until the returned guard is dropped.
-    pub(super) fn run(&self) -> Running<'_> {
+    pub(crate) fn run(&self) -> Running<'_> {
         *self.running.lock() += 1;
         self.wake.notify_one();
         Running(self)
@@ -163,7 +163,7 @@ impl Ticker {
 }
 
 /// Keeps a [`Ticker`] ticking.
-pub(super) struct Running<'a>(&'a Ticker);
+pub(crate) struct Running<'a>(&'a Ticker);
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {

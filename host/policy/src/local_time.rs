@@ -12,7 +12,7 @@ pub struct LocalTime(DateTime);
 
 impl LocalTime {
     /// The time in tests of plugins: an ordinary Wednesday, ten in the morning.
-    pub(super) const ORDINARY: Self = Self(DateTime::constant(2026, 1, 14, 10, 0, 0, 0));
+    pub(crate) const ORDINARY: Self = Self(DateTime::constant(2026, 1, 14, 10, 0, 0, 0));
 
     /// Now, in the time zone of `TZ` or the system; UTC if neither is set.
     pub fn now() -> Self {
@@ -20,7 +20,7 @@ impl LocalTime {
     }
 
     /// The properties for plugins, with a resolution of a minute.
-    pub(super) fn properties(self) -> Vec<Property> {
+    pub(crate) fn properties(self) -> Vec<Property> {
         let Self(time) = self;
         let text = |format: &str| Value::Text(time.strftime(format).to_string());
         let weekday = Value::Integer(time.weekday().to_monday_one_offset().into());

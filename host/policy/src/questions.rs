@@ -14,7 +14,7 @@ const REASON_CHARS: usize = 500;
 const REASONS: usize = 16;
 
 /// A question to a plugin.
-pub(super) trait Question: Send + Sync + 'static {
+pub(crate) trait Question: Send + Sync + 'static {
     /// Which plugin is called.
     const POINT: ExtensionPoint;
     /// The guest's answer.
@@ -38,7 +38,7 @@ pub(super) trait Question: Send + Sync + 'static {
 }
 
 /// Which worker?
-pub(super) struct Select {
+pub(crate) struct Select {
     pub context: Context,
     pub job: Job,
     pub workers: Vec<Worker>,
@@ -95,7 +95,7 @@ impl Question for Select {
 }
 
 /// Does this worker take the job?
-pub(super) struct Check {
+pub(crate) struct Check {
     pub context: Context,
     pub job: Job,
     pub worker: Worker,
@@ -138,7 +138,7 @@ impl Question for Check {
 }
 
 /// How long will it take?
-pub(super) struct HowLong {
+pub(crate) struct HowLong {
     pub context: Context,
     pub job: Job,
     pub worker: Worker,

@@ -19,7 +19,7 @@ const REQUIREMENTS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/requiremen
 const LINEAR_ESTIMATE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/linear-estimate.wasm"));
 
 /// Name of the embedded plugin for `point`.
-pub(super) fn embedded_name(point: ExtensionPoint) -> &'static str {
+pub(crate) fn embedded_name(point: ExtensionPoint) -> &'static str {
     match point {
         ExtensionPoint::Selection => "largest-gpu",
         ExtensionPoint::Compatibility => "requirements",
@@ -28,7 +28,7 @@ pub(super) fn embedded_name(point: ExtensionPoint) -> &'static str {
 }
 
 /// The embedded plugin for `point`.
-pub(super) fn embedded_bytes(point: ExtensionPoint) -> &'static [u8] {
+pub(crate) fn embedded_bytes(point: ExtensionPoint) -> &'static [u8] {
     match point {
         ExtensionPoint::Selection => LARGEST_GPU,
         ExtensionPoint::Compatibility => REQUIREMENTS,
@@ -37,7 +37,7 @@ pub(super) fn embedded_bytes(point: ExtensionPoint) -> &'static [u8] {
 }
 
 /// Compiles the embedded plugin for `point`.
-pub(super) fn load_embedded(
+pub(crate) fn load_embedded(
     point: ExtensionPoint,
     cache: Option<&Cache>,
 ) -> Result<Plugin, String> {
@@ -47,7 +47,7 @@ pub(super) fn load_embedded(
 
 /// The plugin folder with its lock and its cache. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct PluginSource {
+pub(crate) struct PluginSource {
     /// The folder of plugins that are given by name.
     pub dir: PathBuf,
     /// Decides which plugins may be loaded. Without it, all may.
@@ -57,7 +57,7 @@ pub(super) struct PluginSource {
 }
 
 impl PluginSource {
-    pub(super) fn new(config: &PolicyConfig) -> Self {
+    pub(crate) fn new(config: &PolicyConfig) -> Self {
         let lock = config.locked.then(|| Lock::of(&config.dir));
         let cache = config.cache.as_deref().and_then(open_cache);
         Self { dir: config.dir.clone(), lock, cache: cache.map(Arc::new) }
@@ -65,7 +65,7 @@ impl PluginSource {
 }
 
 /// Opens the cache in `dir`. Without a cache everything works, only slower.
-pub(super) fn open_cache(dir: &Path) -> Option<Cache> {
+pub(crate) fn open_cache(dir: &Path) -> Option<Cache> {
     let warn = |error: &_| {
         let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
         let cause = cause.unwrap_or_default();
@@ -77,7 +77,7 @@ pub(super) fn open_cache(dir: &Path) -> Option<Cache> {
 }
 
 /// Reads the file at `path`, which the configuration calls `plugin`.
-pub(super) fn read_configured(
+pub(crate) fn read_configured(
     point: ExtensionPoint,
     plugin: &str,
     path: &Path,
@@ -90,7 +90,7 @@ pub(super) fn read_configured(
 }
 
 /// Compiles and tests the plugin that was read from `path`.
-pub(super) fn compile(
+pub(crate) fn compile(
     point: ExtensionPoint,
     path: &Path,
     bytes: &[u8],
@@ -105,13 +105,13 @@ pub(super) fn compile(
 }
 
 /// The name of a plugin in logs and messages.
-pub(super) fn name(path: &Path) -> String {
+pub(crate) fn name(path: &Path) -> String {
     let stem = path.file_stem().unwrap_or(path.as_os_str());
     stem.to_string_lossy().into_owned()
 }
 
 /// A path, or a name in the plugin folder.
-pub(super) fn locate(plugin: &str, dir: &Path) -> PathBuf {
+pub(crate) fn locate(plugin: &str, dir: &Path) -> PathBuf {
     if plugin.contains('/') || plugin.ends_with(".wasm") {
         match plugin.strip_prefix("~/").zip(dirs::home_dir()) {
             Some((rest, home)) => home.join(rest),
@@ -124,7 +124,7 @@ pub(super) fn locate(plugin: &str, dir: &Path) -> PathBuf {
 
 /// Reads the whole file, unless it is too large for a plugin or no file at all: opening or reading a
 /// pipe or a device may never end.
-pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let without_waiting = OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(path, without_waiting, Mode::empty())?);

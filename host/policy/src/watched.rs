@@ -19,7 +19,7 @@ const MAX_LOST: u32 = 4;
 
 /// The plugin in a file. Each call first checks whether the file has changed; it never waits long for
 /// that.
-pub(super) struct Watched {
+pub(crate) struct Watched {
     file: Arc<WatchedFile>,
 }
 
@@ -60,7 +60,7 @@ type Stamp = Option<(SystemTime, u64)>;
 
 impl Watched {
     /// Loads the plugin that the configuration calls `plugin`.
-    pub(super) fn load(
+    pub(crate) fn load(
         point: ExtensionPoint,
         plugin: &str,
         source: &PluginSource,
@@ -78,7 +78,7 @@ impl Watched {
     /// The plugin as its file is now. If the file is missing, unusable, refused by the lock, or not
     /// read and compiled in time, the previous version stays in use: copying a plugin must neither open
     /// nor close a worker. Blocks, for [`PATIENCE`] at most.
-    pub(super) fn current(&self) -> Plugin {
+    pub(crate) fn current(&self) -> Plugin {
         let file = &self.file;
         let mut active = file.active.lock();
         if active.may_look() {

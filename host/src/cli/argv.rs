@@ -15,7 +15,7 @@ const ARGUMENTS_FIELD: usize = 45;
 
 /// Overwrites the secrets among this process's arguments. The arguments must have been read before.
 /// Where the system does not allow it, they stay, which the documentation says.
-pub(super) fn hide_secrets() -> io::Result<()> {
+pub(crate) fn hide_secrets() -> io::Result<()> {
     let line = fs::read("/proc/self/cmdline")?;
     let ranges = secrets(&line);
     if ranges.is_empty() {

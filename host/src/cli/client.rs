@@ -28,7 +28,7 @@ use track::{TrackArgs, TrackOptions};
 use train::{TrainArgs, TrainOptions};
 
 #[derive(Subcommand)]
-pub(super) enum ClientArgs {
+pub(crate) enum ClientArgs {
     /// Train models on a worker
     #[command(after_help = train::EXAMPLES)]
     ClientTrain(TrainArgs),
@@ -82,12 +82,12 @@ pub enum ClientCommand {
 
 impl ClientArgs {
     /// A warning to log first.
-    pub(super) fn warning(&self) -> Option<&'static str> {
+    pub(crate) fn warning(&self) -> Option<&'static str> {
         matches!(self, Self::Client(_))
             .then_some("`sleap-rtc client` is deprecated: use `sleap-rtc client-train`")
     }
 
-    pub(super) fn check(
+    pub(crate) fn check(
         self,
         environment: &mut Environment,
     ) -> Result<(ClientCommand, Overrides), Failure> {
@@ -128,7 +128,7 @@ fn existing_job((options, overrides): (jobs::JobOptions, Overrides)) -> (ClientC
 }
 
 /// Runs the command.
-pub(super) async fn run(command: ClientCommand, config: Config) -> Result<Exit, Failure> {
+pub(crate) async fn run(command: ClientCommand, config: Config) -> Result<Exit, Failure> {
     match command {
         ClientCommand::Train(options) => submit::train(options, config).await,
         ClientCommand::Track(options) => submit::track(options, config).await,

@@ -27,7 +27,7 @@ pub struct CommonArgs {
 }
 
 impl CommonArgs {
-    pub(super) fn check(self) -> Result<Overrides, Failure> {
+    pub(crate) fn check(self) -> Result<Overrides, Failure> {
         let signaling = self.signaling.as_deref().map(Endpoints::from_one).transpose();
         let root = self.shared_storage_root;
         if let Some(root) = root.as_ref().filter(|root| !root.is_dir()) {

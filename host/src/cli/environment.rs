@@ -11,21 +11,21 @@ use std::str::FromStr;
 const MAX_TOKEN_LINE_BYTES: u64 = 4096;
 
 /// The environment of one invocation.
-pub(super) struct Environment {
+pub(crate) struct Environment {
     /// `SLEAP_RTC_TOKEN`.
-    pub(super) token: Option<SecretText>,
+    pub(crate) token: Option<SecretText>,
     /// `SLEAP_RTC_LOG`.
-    pub(super) log: Option<String>,
+    pub(crate) log: Option<String>,
     /// Whether a user can answer a prompt.
-    pub(super) stdin_is_terminal: bool,
+    pub(crate) stdin_is_terminal: bool,
     /// Standard input.
-    pub(super) stdin: Box<dyn BufRead>,
+    pub(crate) stdin: Box<dyn BufRead>,
     /// Where configuration comes from, given `--config`.
-    pub(super) sources: fn(Option<PathBuf>) -> Sources,
+    pub(crate) sources: fn(Option<PathBuf>) -> Sources,
 }
 
 impl Environment {
-    pub(super) fn from_process() -> Self {
+    pub(crate) fn from_process() -> Self {
         let text = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         Self {
             token: text("SLEAP_RTC_TOKEN").map(SecretText),
@@ -37,7 +37,7 @@ impl Environment {
     }
 
     /// Parses the room id and the token; the token `-` is read from standard input.
-    pub(super) fn credentials(
+    pub(crate) fn credentials(
         &mut self,
         room_id: &str,
         token: SecretText,
@@ -85,7 +85,7 @@ impl Read for Unbuffered {
 
 /// A secret from the command line. It has no `Display`, so that help and errors cannot show it.
 #[derive(Clone)]
-pub(super) struct SecretText(pub(super) String);
+pub(crate) struct SecretText(pub(crate) String);
 
 impl std::fmt::Debug for SecretText {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -10,31 +10,31 @@ const MAX_LINE_CHARS: usize = 2000;
 
 /// What came of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Finding {
+pub(crate) struct Finding {
     /// What was checked.
-    pub(super) check: &'static str,
+    pub(crate) check: &'static str,
     /// How it stands.
-    pub(super) verdict: Verdict,
+    pub(crate) verdict: Verdict,
     /// What was found.
-    pub(super) says: String,
+    pub(crate) says: String,
     /// What to do, where something is wrong.
-    pub(super) advice: Option<String>,
+    pub(crate) advice: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     Ok,
     Warn,
     Fail,
 }
 
 impl Finding {
-    pub(super) fn ok(check: &'static str, says: impl Into<String>) -> Self {
+    pub(crate) fn ok(check: &'static str, says: impl Into<String>) -> Self {
         Self { check, verdict: Verdict::Ok, says: says.into(), advice: None }
     }
 
-    pub(super) fn warn(
+    pub(crate) fn warn(
         check: &'static str,
         says: impl Into<String>,
         advice: impl Into<String>,
@@ -43,7 +43,7 @@ impl Finding {
         Self { check, verdict: Verdict::Warn, says: says.into(), advice }
     }
 
-    pub(super) fn fail(
+    pub(crate) fn fail(
         check: &'static str,
         says: impl Into<String>,
         advice: impl Into<String>,
@@ -69,7 +69,7 @@ impl Finding {
 }
 
 /// Prints the findings. Ends with [`Exit::Unexpected`] if one has failed.
-pub(super) fn report(findings: &[Finding], as_json: bool) -> Result<Exit, Failure> {
+pub(crate) fn report(findings: &[Finding], as_json: bool) -> Result<Exit, Failure> {
     if as_json {
         let text = serde_json::to_string_pretty(findings).exit(Exit::Unexpected)?;
         print::line(&text).exit(Exit::Unexpected)?;
@@ -82,7 +82,7 @@ pub(super) fn report(findings: &[Finding], as_json: bool) -> Result<Exit, Failur
 }
 
 /// An error with its causes, in one line.
-pub(super) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

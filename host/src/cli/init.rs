@@ -9,12 +9,12 @@ use std::process::Command;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Whether this process has an init's duties.
-pub(super) fn is_wanted() -> bool {
+pub(crate) fn is_wanted() -> bool {
     std::process::id() == 1
 }
 
 /// Runs this program again with the same arguments. Returns its exit code.
-pub(super) fn run(arguments: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
+pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
     let program = std::env::current_exe().exit(Exit::Unexpected)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 /// A token that the first SIGINT or SIGTERM cancels. The second one ends the process immediately.
 #[cfg(any(feature = "signaling", feature = "worker"))]
-pub(super) fn until_asked_to_end() -> Result<CancellationToken, Failure> {
+pub(crate) fn until_asked_to_end() -> Result<CancellationToken, Failure> {
     let token = CancellationToken::new();
     let mut interrupts = listen(SignalKind::interrupt())?;
     let mut terminations = listen(SignalKind::terminate())?;
@@ -29,7 +29,7 @@ pub(super) fn until_asked_to_end() -> Result<CancellationToken, Failure> {
 
 /// Calls `work` at each SIGHUP, for as long as the program runs.
 #[cfg(any(feature = "signaling", feature = "worker"))]
-pub(super) fn at_each_hang_up(work: impl Fn() + Send + 'static) -> Result<(), Failure> {
+pub(crate) fn at_each_hang_up(work: impl Fn() + Send + 'static) -> Result<(), Failure> {
     let mut hang_ups = listen(SignalKind::hangup())?;
     tokio::spawn(async move {
         while hang_ups.recv().await.is_some() {
@@ -39,6 +39,6 @@ pub(super) fn at_each_hang_up(work: impl Fn() + Send + 'static) -> Result<(), Fa
     Ok(())
 }
 
-pub(super) fn listen(kind: SignalKind) -> Result<Signal, Failure> {
+pub(crate) fn listen(kind: SignalKind) -> Result<Signal, Failure> {
     signal(kind).exit(Exit::Unexpected)
 }

@@ -66,7 +66,7 @@ pub struct LogOptions {
 }
 
 impl LogArgs {
-    pub(super) fn options(&self, timestamps: bool) -> LogOptions {
+    pub(crate) fn options(&self, timestamps: bool) -> LogOptions {
         let default = if self.verbose { LogLevel::Debug } else { LogLevel::Info };
         let level = self.log_level.unwrap_or(default);
         LogOptions { level, format: self.log_format, timestamps }

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// The examples under `--help`.
-pub(super) const EXAMPLES: &str = "\
+pub(crate) const EXAMPLES: &str = "\
 Examples:
   Serve on the ports that Python peers expect, 8080 and 8001:
     sleap-rtc signaling
@@ -69,7 +69,7 @@ enum State {
 }
 
 impl SignalingArgs {
-    pub(super) fn check(self) -> SignalingOptions {
+    pub(crate) fn check(self) -> SignalingOptions {
         let state = match self.state {
             _ if self.ephemeral => State::Memory,
             Some(path) => State::File(path),
@@ -82,7 +82,7 @@ impl SignalingArgs {
 }
 
 /// Serves until Ctrl-C or SIGTERM.
-pub(super) async fn run(options: SignalingOptions, config: ServerConfig) -> Result<Exit, Failure> {
+pub(crate) async fn run(options: SignalingOptions, config: ServerConfig) -> Result<Exit, Failure> {
     let shutdown = interrupt::until_asked_to_end()?;
     let addresses = if options.listen.is_empty() { config.listen } else { options.listen };
     let tls = options.tls.or(config.tls).map(Tls::load).transpose().exit(Exit::Usage)?;

@@ -9,7 +9,7 @@ use crate::worker::{self, WorkerError, WorkerOptions, WorkerRoom};
 use std::path::PathBuf;
 
 /// The examples under `--help`.
-pub(super) const EXAMPLES: &str = "\
+pub(crate) const EXAMPLES: &str = "\
 Examples:
   Return to the last room, or make one at the first start:
     sleap-rtc worker
@@ -47,7 +47,7 @@ pub struct WorkerArgs {
 }
 
 impl WorkerArgs {
-    pub(super) fn check(
+    pub(crate) fn check(
         self,
         environment: &mut Environment,
     ) -> Result<(WorkerOptions, Overrides), Failure> {
@@ -84,7 +84,7 @@ impl WorkerArgs {
 
 /// Runs until Ctrl-C or SIGTERM; a second one ends it at once. SIGHUP is ignored: jobs outlive the
 /// terminal from which their worker was started.
-pub(super) async fn run(options: WorkerOptions, config: Config) -> Result<Exit, Failure> {
+pub(crate) async fn run(options: WorkerOptions, config: Config) -> Result<Exit, Failure> {
     let shutdown = interrupt::until_asked_to_end()?;
     interrupt::at_each_hang_up(|| tracing::info!("SIGHUP is ignored; SIGTERM ends the worker"))?;
     worker::run(config, options, shutdown).await?;
@@ -92,7 +92,7 @@ pub(super) async fn run(options: WorkerOptions, config: Config) -> Result<Exit, 
 }
 
 /// Prints what the GPU driver reports.
-pub(super) fn survey_gpus() -> Result<Exit, Failure> {
+pub(crate) fn survey_gpus() -> Result<Exit, Failure> {
     let survey = serde_json::to_string(&sleap_rtc_gpu::survey()).exit(Exit::Unexpected)?;
     print::line(&survey).exit(Exit::Unexpected)?;
     Ok(Exit::Success)

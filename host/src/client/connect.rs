@@ -46,13 +46,13 @@ pub enum ConnectFailure {
 
 impl ConnectFailure {
     /// Whether no path was found to a peer that speaks WebRTC.
-    pub(super) fn is_no_path(&self) -> bool {
+    pub(crate) fn is_no_path(&self) -> bool {
         matches!(self, Self::Webrtc(RtcError::NoPath) | Self::Both { webrtc: RtcError::NoPath, .. })
     }
 }
 
 /// What talks to a worker.
-pub(super) enum Talk {
+pub(crate) enum Talk {
     /// `sleap-rtc/1`.
     Native(ClientEnd),
     /// The texts of a Python worker.
@@ -60,7 +60,7 @@ pub(super) enum Talk {
 }
 
 /// Makes this client's connections.
-pub(super) struct Connector {
+pub(crate) struct Connector {
     ice: IceConfig,
     transport: Transport,
     endpoint: Option<Endpoint>,
@@ -68,31 +68,31 @@ pub(super) struct Connector {
 }
 
 /// An offer that waits for its answer.
-pub(super) struct Pending {
+pub(crate) struct Pending {
     offering: rtc::Offering,
     options: RtcOptions,
 }
 
 impl Connector {
-    pub(super) async fn new(config: &Config) -> Result<Self, QuicError> {
+    pub(crate) async fn new(config: &Config) -> Result<Self, QuicError> {
         let endpoint = endpoint::open(config, &config.client.state_dir).await?;
         let (ice, transport) = (config.ice.clone(), config.transport);
         Ok(Self { ice, transport, endpoint, relay: None })
     }
 
     /// What the room is told of this client.
-    pub(super) fn property(&self) -> Option<(String, Value)> {
+    pub(crate) fn property(&self) -> Option<(String, Value)> {
         self.endpoint.as_ref().map(endpoint::property)
     }
 
     /// Uses the server's relay from here on.
-    pub(super) fn use_relay(&mut self, relay: watch::Receiver<Option<Relay>>) {
+    pub(crate) fn use_relay(&mut self, relay: watch::Receiver<Option<Relay>>) {
         let task = |endpoint| tokio::spawn(endpoint::use_relay(endpoint, relay));
         self.relay = self.endpoint.clone().map(task).map(AbortOnDropHandle::new);
     }
 
     /// What to offer: a description for WebRTC, and where this side is reached over iroh.
-    pub(super) async fn offer(
+    pub(crate) async fn offer(
         &self,
         given: &IceServers,
     ) -> Result<(Pending, Sdp, Option<EndpointAddress>), ConnectFailure> {
@@ -103,7 +103,7 @@ impl Connector {
     }
 
     /// Connects as the answer says.
-    pub(super) async fn connect(
+    pub(crate) async fn connect(
         &self,
         pending: Pending,
         answer: &Description,
@@ -127,7 +127,7 @@ impl Connector {
     }
 
     /// Leaves; bounded.
-    pub(super) async fn close(&self) {
+    pub(crate) async fn close(&self) {
         if let Some(endpoint) = &self.endpoint {
             endpoint.close().await;
         }

@@ -41,7 +41,7 @@ impl Display {
     }
 
     /// Shows which way the connection takes from here on.
-    pub(super) fn show_route(&mut self, route: watch::Receiver<Option<Route>>) {
+    pub(crate) fn show_route(&mut self, route: watch::Receiver<Option<Route>>) {
         self.route = Some(route);
     }
 
@@ -214,13 +214,13 @@ impl LogView {
 }
 
 /// Prints a line on stderr. A closed stderr is not an error: the user still wants the result.
-pub(super) fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     let text: String = text.chars().filter(|c| is_printable(*c) || *c == '\n').collect();
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 /// Prints text on stdout as it is. A closed stdout is not an error.
-pub(super) fn print(text: &str) {
+pub(crate) fn print(text: &str) {
     let mut stdout = std::io::stdout().lock();
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }

@@ -139,7 +139,7 @@ fn advice(cause: &ConnectFailure) -> &'static str {
 
 impl ClientError {
     /// Whether another connection can continue where this one failed.
-    pub(super) fn may_heal(&self) -> bool {
+    pub(crate) fn may_heal(&self) -> bool {
         use TransferError::{Lost, Silent, Stalled};
         match self {
             Self::Lost { .. } => true,
@@ -239,7 +239,7 @@ pub enum PackageFault {
 
 impl PackageFault {
     /// The error about the package at `path`.
-    pub(super) fn at(self, path: &Path) -> ClientError {
+    pub(crate) fn at(self, path: &Path) -> ClientError {
         use ArchiveError::{Empty, NotAFile, NotAZip, Read};
         let names_its_file = matches!(
             self,
@@ -258,7 +258,7 @@ impl From<PackageFault> for ClientError {
 
 impl PackageFault {
     /// A file of the user's that cannot be read.
-    pub(super) fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Folder { path, source }
     }
@@ -386,16 +386,16 @@ pub enum JobRefused {
 /// Workers that were skipped, each with the reason.
 #[derive(Debug, thiserror::Error)]
 pub struct SkippedWorkers {
-    pub(super) min_gpu_memory_mib: Option<u64>,
-    pub(super) workers: Vec<SkippedWorker>,
+    pub(crate) min_gpu_memory_mib: Option<u64>,
+    pub(crate) workers: Vec<SkippedWorker>,
 }
 
 /// A worker that was skipped.
 #[derive(Debug)]
-pub(super) struct SkippedWorker {
-    pub(super) name: String,
-    pub(super) worker: PeerId,
-    pub(super) why: String,
+pub(crate) struct SkippedWorker {
+    pub(crate) name: String,
+    pub(crate) worker: PeerId,
+    pub(crate) why: String,
 }
 
 impl fmt::Display for SkippedWorker {

@@ -26,7 +26,7 @@ pub struct Interrupts(watch::Receiver<Interrupt>);
 
 /// What a client is doing, which decides what an interrupt means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(crate) enum Stage {
     /// The worker does not have the whole package, so there is no job to come back to yet.
     Uploading,
     /// The worker owns the job.
@@ -37,7 +37,7 @@ pub(super) enum Stage {
 
 /// How the user wants to end a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum EndRequest {
+pub(crate) enum EndRequest {
     /// The job keeps running.
     Detach,
     /// The job is cancelled.
@@ -56,7 +56,7 @@ impl Interrupts {
     }
 
     /// Resolves at the first signal.
-    pub(super) async fn any(&mut self) -> Interrupt {
+    pub(crate) async fn any(&mut self) -> Interrupt {
         match self.0.wait_for(|signal| *signal != Interrupt::None).await {
             Ok(signal) => *signal,
             // The sender is gone, so there are no more signals.
@@ -66,7 +66,7 @@ impl Interrupts {
 
     /// Resolves when the user wants to end the client. After one Ctrl-C that is once no second one has
     /// followed within [`CANCEL_WINDOW`].
-    pub(super) async fn end_requested(&mut self, stage: watch::Receiver<Stage>) -> EndRequest {
+    pub(crate) async fn end_requested(&mut self, stage: watch::Receiver<Stage>) -> EndRequest {
         self.end_requested_within(stage, CANCEL_WINDOW).await
     }
 

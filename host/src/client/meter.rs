@@ -22,7 +22,7 @@ pub enum Direction {
 
 impl Direction {
     /// The label for the user.
-    pub(super) fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Upload => "Sending package",
             Self::Download => "Receiving result",
@@ -32,8 +32,8 @@ impl Direction {
 
 /// One transfer.
 #[derive(Debug)]
-pub(super) struct Meter {
-    pub(super) direction: Direction,
+pub(crate) struct Meter {
+    pub(crate) direction: Direction,
     /// The destination, as in "already on gpu1".
     place: String,
     started: Instant,
@@ -44,7 +44,7 @@ pub(super) struct Meter {
 
 impl Meter {
     /// A transfer to or from `worker` that starts `now`.
-    pub(super) fn new(direction: Direction, worker: &PeerId, now: Instant) -> Self {
+    pub(crate) fn new(direction: Direction, worker: &PeerId, now: Instant) -> Self {
         let place = match direction {
             Direction::Upload => format!("on {worker}"),
             Direction::Download => "here".to_owned(),
@@ -53,7 +53,7 @@ impl Meter {
     }
 
     /// Records the progress at `now`.
-    pub(super) fn note(&mut self, progress: Progress, now: Instant) {
+    pub(crate) fn note(&mut self, progress: Progress, now: Instant) {
         self.now = progress;
         let past = |(at, _): &(Instant, u64)| now.duration_since(*at) > WINDOW;
         // One sample from before the window is its starting point.
@@ -64,14 +64,14 @@ impl Meter {
     }
 
     /// How much was there before, if anything.
-    pub(super) fn already(&self) -> Option<String> {
+    pub(crate) fn already(&self) -> Option<String> {
         let Progress { already_there_bytes, total_bytes, .. } = self.now;
         let of = of(already_there_bytes, total_bytes);
         (already_there_bytes > 0).then(|| format!("{of} already {}", self.place))
     }
 
     /// The current progress: "1.2 of 2.0 GB, 45 MB/s, 18 s left".
-    pub(super) fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         let Progress { done_bytes, total_bytes, .. } = self.now;
         let mut line = of(done_bytes, total_bytes);
         if let Some(rate) = self.bytes_per_s() {
@@ -85,7 +85,7 @@ impl Meter {
     }
 
     /// The summary at the end: "done, 2.0 GB in 12 s, of which 1.9 GB were already on gpu1".
-    pub(super) fn done(&self, total_bytes: u64, now: Instant) -> String {
+    pub(crate) fn done(&self, total_bytes: u64, now: Instant) -> String {
         let took = time(now.duration_since(self.started).as_secs_f64());
         let already = match self.now.already_there_bytes {
             0 => String::new(),
@@ -132,7 +132,7 @@ fn of(some: u64, all: u64) -> String {
     format!("{} of {} {}", fine(some), fine(all), unit.1)
 }
 
-pub(super) fn bytes(count: u64) -> String {
+pub(crate) fn bytes(count: u64) -> String {
     let unit = unit(count);
     format!("{} {}", in_unit(count, unit), unit.1)
 }

@@ -55,7 +55,7 @@ const EXPORT: &str = "in SLEAP choose Predict > Run Training… > Export Trainin
 const FOLDER_OR_ZIP: &str = "the unpacked folder, or a zip";
 
 /// What the file at `path` is, if it cannot be a package.
-pub(super) fn recognize_file(path: &Path) -> Option<NotAPackage> {
+pub(crate) fn recognize_file(path: &Path) -> Option<NotAPackage> {
     let file = File::open(path).ok()?;
     if !file.metadata().is_ok_and(|there| there.is_file()) {
         return None;
@@ -86,7 +86,7 @@ fn is_text(start: &[u8]) -> bool {
 }
 
 /// What a list of files without a script is.
-pub(super) fn recognize_files(listing: &Listing) -> NotAPackage {
+pub(crate) fn recognize_files(listing: &Listing) -> NotAPackage {
     let names: Vec<&str> = listing.paths().map(|path| path.as_str()).collect();
     let ending = |ending: &str| names.iter().find(|name| name.to_lowercase().ends_with(ending));
     let is_model = |name: &&&str| name.rsplit('/').next() == Some("training_config.yaml");

@@ -56,12 +56,12 @@ impl Output {
     }
 
     /// Creates a folder on the same file system in which to receive a result.
-    pub(super) fn new_download(&self) -> Result<PartialDownload, ClientError> {
+    pub(crate) fn new_download(&self) -> Result<PartialDownload, ClientError> {
         PartialDownload::create(self.beside()).map_err(|source| self.error(source))
     }
 
     /// Opens the folder in which to receive the result of `job`, with what an earlier client received.
-    pub(super) fn resume_download(&self, job: &JobId) -> Result<PartialDownload, ClientError> {
+    pub(crate) fn resume_download(&self, job: &JobId) -> Result<PartialDownload, ClientError> {
         let above = self.folder().ancestors().map(or_here);
         let begun = above.filter_map(|folder| PartialDownload::reopen(folder, job)).next();
         match begun {
@@ -85,7 +85,7 @@ impl Output {
 
     /// Moves a complete result to its place and returns that place. If that fails, the result stays
     /// where it was received.
-    pub(super) fn publish(&self, partial: PartialDownload) -> Result<PathBuf, ClientError> {
+    pub(crate) fn publish(&self, partial: PartialDownload) -> Result<PathBuf, ClientError> {
         let publish = || {
             fs::create_dir_all(self.folder())?;
             match self {
@@ -114,7 +114,7 @@ impl Output {
     }
 
     /// Takes the result of a shared-storage job from where the worker put it.
-    pub(super) fn publish_shared(&self, shared: &SharedJob) -> Result<PathBuf, ClientError> {
+    pub(crate) fn publish_shared(&self, shared: &SharedJob) -> Result<PathBuf, ClientError> {
         if let (Self::Predictions(file), Some(partial)) = (self, shared.scratch_output()) {
             let placed = fs::create_dir_all(parent(file)).and_then(|()| move_file(partial, file));
             placed.map_err(|source| self.error(source))?;
@@ -123,7 +123,7 @@ impl Output {
     }
 
     /// The error of a result that cannot be written.
-    pub(super) fn error(&self, source: io::Error) -> ClientError {
+    pub(crate) fn error(&self, source: io::Error) -> ClientError {
         ClientError::Output { path: self.path().to_owned(), source }
     }
 }

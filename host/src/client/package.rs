@@ -80,7 +80,7 @@ impl TrainingPackage {
 }
 
 /// Reads and hashes the listed files. Blocks.
-pub(super) fn hash(
+pub(crate) fn hash(
     listing: Listing,
     hashes: &Hashes,
     progress: &ReadProgress,
@@ -96,7 +96,7 @@ pub(super) fn hash(
 
 /// Finds errors before the upload that would otherwise fail on the worker after it. Adds videos that
 /// labels name and the package lacks, where they are found. Their relative names start at `path`.
-pub(super) fn checked(
+pub(crate) fn checked(
     listing: &mut Listing,
     job_type: JobType,
     path: &Path,

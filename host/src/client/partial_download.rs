@@ -13,7 +13,7 @@ const STALE: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// Such a folder, locked against other clients while this value exists.
 #[derive(Debug)]
-pub(super) struct PartialDownload {
+pub(crate) struct PartialDownload {
     path: PathBuf,
     /// The folder itself, locked.
     _lock: File,
@@ -23,14 +23,14 @@ pub(super) struct PartialDownload {
 
 impl PartialDownload {
     /// Creates a new one in `folder`, which is removed on drop.
-    pub(super) fn create(folder: &Path) -> io::Result<Self> {
+    pub(crate) fn create(folder: &Path) -> io::Result<Self> {
         let path = tempfile::Builder::new().prefix(PREFIX).tempdir_in(folder)?.keep();
         Ok(Self { _lock: lock(&path)?, path, keep_on_drop: false })
     }
 
     /// Opens or creates the one for `job` in `folder`, which stays on drop until the result is
     /// published. If another client fetches the same job, each gets a folder of its own.
-    pub(super) fn open(folder: &Path, job: &JobId) -> io::Result<Self> {
+    pub(crate) fn open(folder: &Path, job: &JobId) -> io::Result<Self> {
         remove_stale(folder);
         match fs::DirBuilder::new().mode(0o700).create(named(folder, job)) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -43,23 +43,23 @@ impl PartialDownload {
     }
 
     /// Opens the one for `job` in `folder`, if it exists and no other client uses it.
-    pub(super) fn reopen(folder: &Path, job: &JobId) -> Option<Self> {
+    pub(crate) fn reopen(folder: &Path, job: &JobId) -> Option<Self> {
         let path = named(folder, job);
         Some(Self { _lock: lock(&path).ok()?, path, keep_on_drop: true })
     }
 
     /// Its path.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Removes it, after its contents have been moved to their place.
-    pub(super) fn discard(mut self) {
+    pub(crate) fn discard(mut self) {
         self.keep_on_drop = false;
     }
 
     /// Keeps it for the user.
-    pub(super) fn keep(mut self) -> PathBuf {
+    pub(crate) fn keep(mut self) -> PathBuf {
         self.keep_on_drop = true;
         self.path.clone()
     }

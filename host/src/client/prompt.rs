@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const NOTABLE_MIB: u64 = 1024;
 
 /// The user's decision.
-pub(super) enum Picked {
+pub(crate) enum Picked {
     /// This worker.
     Worker(Box<WorkerFacts>),
     /// No worker.
@@ -33,7 +33,7 @@ pub(super) enum Picked {
 
 /// Shows the available workers and reads a number, `refresh` or `q`. Shows the list again whenever it
 /// changes.
-pub(super) async fn pick(
+pub(crate) async fn pick(
     room: &mut Room,
     min_gpu_memory_mib: Option<u64>,
 ) -> Result<Picked, ClientError> {

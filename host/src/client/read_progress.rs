@@ -24,12 +24,12 @@ struct Counts {
 
 impl ReadProgress {
     /// Sets the size of the package.
-    pub(super) fn expect(&self, total_bytes: u64) {
+    pub(crate) fn expect(&self, total_bytes: u64) {
         self.0.total.store(total_bytes, Ordering::Relaxed);
     }
 
     /// The counter of the bytes that have been read.
-    pub(super) fn counter(&self) -> &AtomicU64 {
+    pub(crate) fn counter(&self) -> &AtomicU64 {
         &self.0.read
     }
 

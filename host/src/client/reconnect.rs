@@ -75,7 +75,7 @@ enum LinkEnd {
 
 /// Runs the conversation until it is done or the user interrupts it. Reconnects for up to `patience`
 /// whenever the connection is lost.
-pub(super) async fn stay(
+pub(crate) async fn stay(
     room: &mut Room,
     worker: &PeerId,
     first: ClientEnd,

@@ -102,7 +102,7 @@ impl LastSeen {
 
 /// Keeps a job's record up to date while a client follows the job. Does nothing for jobs from other
 /// machines.
-pub(super) struct Progress {
+pub(crate) struct Progress {
     kept: Option<(PathBuf, Record)>,
     saved: Instant,
     /// Set while this is the client that submits the job.
@@ -110,7 +110,7 @@ pub(super) struct Progress {
 }
 
 /// Shows other clients that the client that submits a job is alive.
-pub(super) struct Submitting {
+pub(crate) struct Submitting {
     path: PathBuf,
     _lock: fs::File,
 }
@@ -134,14 +134,14 @@ impl Drop for Submitting {
 
 impl Progress {
     /// The record of `job`, if it was submitted from here.
-    pub(super) fn of(jobs_dir: &Path, job: &JobId) -> Self {
+    pub(crate) fn of(jobs_dir: &Path, job: &JobId) -> Self {
         let record = read(&jobs_dir.join(format!("{job}.json")));
         let kept = record.map(|record| (jobs_dir.to_owned(), record));
         Self { kept, saved: Instant::now(), _submitting: None }
     }
 
     /// An event was shown.
-    pub(super) fn event(&mut self, number: u64, event: &JobEvent) {
+    pub(crate) fn event(&mut self, number: u64, event: &JobEvent) {
         let Some((_, record)) = &mut self.kept else { return };
         // Reattaching repeats old events; only new ones change the record.
         if number <= record.last_seen.event {
@@ -155,7 +155,7 @@ impl Progress {
     }
 
     /// The result was downloaded.
-    pub(super) fn fetched(&mut self) {
+    pub(crate) fn fetched(&mut self) {
         let Some((_, record)) = &mut self.kept else { return };
         record.last_seen.at_s = now_s();
         if let SeenState::Over { fetched, .. } = &mut record.last_seen.state {
@@ -180,7 +180,7 @@ impl Drop for Progress {
 }
 
 impl Record {
-    pub(super) fn new(config: &Config, job_ref: &JobString, job: &Job) -> Self {
+    pub(crate) fn new(config: &Config, job_ref: &JobString, job: &Job) -> Self {
         let output = job.output.path();
         Self {
             string: job_ref.to_string(),
@@ -196,7 +196,7 @@ impl Record {
     }
 
     /// Saves the record and prints the job's id. If the record cannot be saved, the job continues.
-    pub(super) fn announce(
+    pub(crate) fn announce(
         self,
         jobs_dir: &Path,
         submitting: Option<Submitting>,
@@ -220,7 +220,7 @@ impl Record {
 
     /// An interrupted submission of the same package with the same output to `join`, whose client is
     /// gone and whose worker does not have the whole package.
-    pub(super) fn interrupted(
+    pub(crate) fn interrupted(
         config: &Config,
         join: &Join,
         job: &Job,

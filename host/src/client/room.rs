@@ -29,13 +29,13 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
 /// An open connection to a worker.
-pub(super) struct Connected {
-    pub(super) worker: PeerId,
-    pub(super) talk: Talk,
+pub(crate) struct Connected {
+    pub(crate) worker: PeerId,
+    pub(crate) talk: Talk,
 }
 
 /// A worker's answer to a job request.
-pub(super) enum RequestReply {
+pub(crate) enum RequestReply {
     /// It has reserved a slot.
     Yes(JobResponse),
     /// It refuses, for this reason.
@@ -45,7 +45,7 @@ pub(super) enum RequestReply {
 }
 
 /// A worker's answer to an offer.
-pub(super) enum Offered {
+pub(crate) enum Offered {
     /// Connected.
     Yes(Box<Connected>),
     /// It refuses.
@@ -55,7 +55,7 @@ pub(super) enum Offered {
 }
 
 /// A registered client.
-pub(super) struct Room {
+pub(crate) struct Room {
     api: HttpApi,
     signaling: SignalingClient,
     events: mpsc::Receiver<SignalingEvent>,
@@ -68,7 +68,7 @@ pub(super) struct Room {
 
 impl Room {
     /// Signs in and registers in the room.
-    pub(super) async fn join(
+    pub(crate) async fn join(
         config: &Config,
         credentials: RoomCredentials,
     ) -> Result<Self, ClientError> {
@@ -92,17 +92,17 @@ impl Room {
     }
 
     /// Whether Python workers are asked to track.
-    pub(super) fn tracks_on_python(&self) -> bool {
+    pub(crate) fn tracks_on_python(&self) -> bool {
         self.tracks_on_python
     }
 
     /// Who this client is.
-    pub(super) fn own_id(&self) -> &PeerId {
+    pub(crate) fn own_id(&self) -> &PeerId {
         self.signaling.peer_id()
     }
 
     /// Leaves the room and deletes this client's identity.
-    pub(super) async fn leave(mut self) {
+    pub(crate) async fn leave(mut self) {
         self.release().await;
         let identity = self.signaling.identity();
         tokio::join!(self.signaling.close(), self.connector.close());
@@ -114,7 +114,7 @@ impl Room {
     /// All workers of the room, busy ones included, with at least `min_gpu_memory_mib` where given.
     ///
     /// Does not filter by tags: the Python server loses them when a worker changes its status.
-    pub(super) async fn workers(
+    pub(crate) async fn workers(
         &self,
         min_gpu_memory_mib: Option<u64>,
     ) -> Result<Vec<WorkerFacts>, SignalingError> {
@@ -123,7 +123,7 @@ impl Room {
     }
 
     /// The same, as the server reports it.
-    pub(super) async fn peers(
+    pub(crate) async fn peers(
         &self,
         min_gpu_memory_mib: Option<u64>,
     ) -> Result<Vec<PeerInfo>, SignalingError> {
@@ -131,7 +131,7 @@ impl Room {
     }
 
     /// The same, kept up to date.
-    pub(super) async fn roster(
+    pub(crate) async fn roster(
         &self,
         min_gpu_memory_mib: Option<u64>,
     ) -> Result<Roster, SignalingError> {
@@ -139,7 +139,7 @@ impl Room {
     }
 
     /// Asks `worker` whether it would take the job.
-    pub(super) async fn ask(
+    pub(crate) async fn ask(
         &mut self,
         worker: &PeerId,
         spec: &JobSpec,
@@ -171,7 +171,7 @@ impl Room {
     }
 
     /// Asks `worker` which of these videos it sees. Nothing where it does not answer.
-    pub(super) async fn ask_for_videos(
+    pub(crate) async fn ask_for_videos(
         &mut self,
         worker: &PeerId,
         videos: Vec<VideoQuery>,
@@ -201,14 +201,14 @@ impl Room {
     }
 
     /// Assigns the job to the chosen worker; the offer follows.
-    pub(super) async fn assign(&self, worker: &PeerId, spec: &JobSpec) -> Result<(), ClientError> {
+    pub(crate) async fn assign(&self, worker: &PeerId, spec: &JobSpec) -> Result<(), ClientError> {
         let job_id = spec.id.to_string();
         let payload = AppMessage::JobAssignment { job_id, initiate_connection: false };
         self.send_app(worker, payload).await
     }
 
     /// Offers a connection for `purpose` and waits for it to open.
-    pub(super) async fn offer(
+    pub(crate) async fn offer(
         &mut self,
         worker: &PeerId,
         purpose: Purpose,
@@ -217,7 +217,7 @@ impl Room {
     }
 
     /// Like [`Self::offer`], with another time limit for the answer.
-    pub(super) async fn offer_within(
+    pub(crate) async fn offer_within(
         &mut self,
         worker: &PeerId,
         purpose: Purpose,
@@ -309,13 +309,13 @@ impl Room {
     }
 
     /// Discards messages while none is expected, so that the queue does not fill up. Never resolves.
-    pub(super) async fn drain(&mut self) {
+    pub(crate) async fn drain(&mut self) {
         while self.next().await.is_ok() {}
         std::future::pending().await
     }
 
     /// Waits for `wait`, or until `worker` enters the room or this client returns to it.
-    pub(super) async fn pause(&mut self, worker: &PeerId, wait: Duration) {
+    pub(crate) async fn pause(&mut self, worker: &PeerId, wait: Duration) {
         let signaling = self.signaling.clone();
         let restored = async {
             loop {

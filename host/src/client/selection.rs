@@ -15,7 +15,7 @@ use sleap_rtc_protocol::worker::WorkerStatus;
 use tracing::info;
 
 /// Finds the worker that `join` names, or the best one that takes the job, and connects to it.
-pub(super) async fn connect(
+pub(crate) async fn connect(
     room: &mut Room,
     policies: &Policies,
     join: &Join,

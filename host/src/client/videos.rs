@@ -47,7 +47,7 @@ impl VideoSearch {
 
     /// Whether the worker reads this file by its whole path: on its mounts, or below the folder that both
     /// sides share.
-    pub(super) fn sees(&self, file: &str) -> bool {
+    pub(crate) fn sees(&self, file: &str) -> bool {
         let path = Path::new(file);
         let is_shared = |root: &PathBuf| {
             path.is_absolute() && path.is_file() && is_inside(root, path).is_ok_and(|is| is)
@@ -57,7 +57,7 @@ impl VideoSearch {
     }
 
     /// Notes what results are to call the file at `place` of the package.
-    pub(super) fn note(&mut self, name: &Path, place: RelPath) {
+    pub(crate) fn note(&mut self, name: &Path, place: RelPath) {
         let name = std::path::absolute(name).unwrap_or_else(|_| name.to_owned());
         let name = name.to_string_lossy().into_owned();
         self.found.0.push(VideoPath { name, place: VideoPlace::Package(place) });
@@ -65,7 +65,7 @@ impl VideoSearch {
 
     /// Finds every one of `missing`, which `labels` name, and adds it to the package. `false` if one of
     /// them is nowhere. Relative names start at `home`.
-    pub(super) fn find(
+    pub(crate) fn find(
         &mut self,
         listing: &mut Listing,
         labels: &RelPath,
@@ -95,7 +95,7 @@ impl VideoSearch {
     }
 
     /// The worker's path of a video that lies here, if a worker sees it.
-    pub(super) fn on_worker(&mut self, file: &Path) -> Option<String> {
+    pub(crate) fn on_worker(&mut self, file: &Path) -> Option<String> {
         let whole = std::path::absolute(file).ok()?.to_string_lossy().into_owned();
         let video = MissingVideo { name: whole.clone(), is_picture: false };
         let path = self.on_workers(&[video], &[Some(file.to_owned())]).pop()??;
@@ -108,7 +108,7 @@ impl VideoSearch {
     }
 
     /// Writes into the package where its videos are.
-    pub(super) fn write_into(&self, listing: &mut Listing) -> Result<(), PackageFault> {
+    pub(crate) fn write_into(&self, listing: &mut Listing) -> Result<(), PackageFault> {
         listing.keep(|path| path.as_str() != VIDEO_PATHS);
         if self.found.0.is_empty() {
             return Ok(());

@@ -24,7 +24,7 @@ pub struct ViewerPorts {
 }
 
 /// A connection to the loss viewer.
-pub(super) struct Viewer {
+pub(crate) struct Viewer {
     /// Taken when the viewer is dropped, which ends the thread.
     progress: Option<blocking::SyncSender<Value>>,
     stop: mpsc::Receiver<()>,
@@ -43,7 +43,7 @@ impl Drop for Viewer {
 
 impl Viewer {
     /// Connects in the background. ZeroMQ waits for a viewer that is not open yet.
-    pub(super) fn open(ports: ViewerPorts) -> Self {
+    pub(crate) fn open(ports: ViewerPorts) -> Self {
         let (progress, queue) = blocking::sync_channel(QUEUE);
         let (wanted, stop) = mpsc::channel(1);
         let thread = std::thread::spawn(move || {
@@ -55,7 +55,7 @@ impl Viewer {
     }
 
     /// Sends the events that the viewer shows.
-    pub(super) fn show(&self, event: &JobEvent) {
+    pub(crate) fn show(&self, event: &JobEvent) {
         let message = match event {
             JobEvent::RunStarted { name } => json!({
                 "event": "rtc_reset_monitor",
@@ -77,7 +77,7 @@ impl Viewer {
     }
 
     /// Resolves when the user has pressed the viewer's stop button; never without a viewer.
-    pub(super) async fn stop_wanted(viewer: &mut Option<Self>) {
+    pub(crate) async fn stop_wanted(viewer: &mut Option<Self>) {
         let stopped = match viewer {
             Some(viewer) => viewer.stop.recv().await,
             None => None,

@@ -17,7 +17,7 @@ use toml::de::{DeInteger, DeString, DeTable, DeValue};
 
 /// A mistake in a value or a key.
 #[derive(Debug)]
-pub(super) struct ValueError {
+pub(crate) struct ValueError {
     mistake: Mistake,
     /// The line, and the key or the section, once they are known.
     place: Option<(usize, String)>,
@@ -31,18 +31,18 @@ enum Mistake {
 }
 
 impl ValueError {
-    pub(super) fn wrong_type(expected: &str, found: &DeValue<'_>) -> Self {
+    pub(crate) fn wrong_type(expected: &str, found: &DeValue<'_>) -> Self {
         ValueError::custom(format_args!("expects {expected}, not {}", kind(found)))
     }
 
     /// Adds the place, unless a place further inside is known.
-    pub(super) fn at(mut self, line: usize, key: &str) -> Self {
+    pub(crate) fn at(mut self, line: usize, key: &str) -> Self {
         self.place.get_or_insert_with(|| (line, key.to_owned()));
         self
     }
 
     /// The error that the user sees.
-    pub(super) fn in_file(self, path: &Path) -> ConfigError {
+    pub(crate) fn in_file(self, path: &Path) -> ConfigError {
         let path = path.to_owned();
         let (line, key) = self.place.unwrap_or((1, String::new()));
         match self.mistake {
@@ -132,21 +132,21 @@ fn full_name(section: &str, key: &str) -> String {
 }
 
 /// The positions of a text's line breaks.
-pub(super) struct Lines(Vec<usize>);
+pub(crate) struct Lines(Vec<usize>);
 
 impl Lines {
-    pub(super) fn new(text: &str) -> Self {
+    pub(crate) fn new(text: &str) -> Self {
         Self(text.match_indices('\n').map(|(offset, _)| offset).collect())
     }
 
     /// The line, from 1, of the character at `offset`.
-    pub(super) fn at(&self, offset: usize) -> usize {
+    pub(crate) fn at(&self, offset: usize) -> usize {
         self.0.partition_point(|newline| *newline < offset) + 1
     }
 }
 
 /// A value of the document.
-pub(super) struct Node<'d> {
+pub(crate) struct Node<'d> {
     value: &'d DeValue<'d>,
     lines: &'d Lines,
     /// The full name of its key; empty for the document itself.
@@ -155,7 +155,7 @@ pub(super) struct Node<'d> {
 
 impl<'d> Node<'d> {
     /// The whole document.
-    pub(super) fn root(value: &'d DeValue<'d>, lines: &'d Lines) -> Self {
+    pub(crate) fn root(value: &'d DeValue<'d>, lines: &'d Lines) -> Self {
         Self { value, lines, key: String::new() }
     }
 

@@ -9,7 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// A configuration file, parsed.
-pub(super) struct Document<'t> {
+pub(crate) struct Document<'t> {
     path: &'t Path,
     lines: Lines,
     /// Without the tables of the other layers.
@@ -20,7 +20,7 @@ pub(super) struct Document<'t> {
 
 impl<'t> Document<'t> {
     /// Parses `text`, the content of `path`, and separates its layers.
-    pub(super) fn parse(path: &'t Path, text: &'t str) -> Result<Self, ConfigError> {
+    pub(crate) fn parse(path: &'t Path, text: &'t str) -> Result<Self, ConfigError> {
         let lines = Lines::new(text);
         let parsed = DeTable::parse(text).map_err(|error| ConfigError::Syntax {
             path: path.to_owned(),
@@ -61,12 +61,12 @@ impl<'t> Document<'t> {
     }
 
     /// The names of all environments.
-    pub(super) fn environments(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn environments(&self) -> impl Iterator<Item = &str> {
         self.environments.iter().map(|(name, _)| name.as_str())
     }
 
     /// Removes a key that has no effect. Returns the lines on which it stood.
-    pub(super) fn remove(&mut self, sections: &[&str], key: &str) -> Vec<usize> {
+    pub(crate) fn remove(&mut self, sections: &[&str], key: &str) -> Vec<usize> {
         let named = self.environments.iter_mut().map(|(_, layer)| layer);
         let layers = [&mut self.top, &mut self.default].into_iter().chain(named);
         let keys = layers.filter_map(|layer| {
@@ -82,7 +82,7 @@ impl<'t> Document<'t> {
     }
 
     /// Reads each layer by itself: what is not in effect must be correct too.
-    pub(super) fn check<T: for<'de> Deserialize<'de>>(&self) -> Result<(), ConfigError> {
+    pub(crate) fn check<T: for<'de> Deserialize<'de>>(&self) -> Result<(), ConfigError> {
         let named = self.environments.iter().map(|(_, layer)| layer);
         for layer in [&self.top, &self.default].into_iter().chain(named) {
             self.read::<T>(layer.clone())?;
@@ -92,7 +92,7 @@ impl<'t> Document<'t> {
 
     /// Reads the layers in effect: the environment called `name`, in any case, wins over the default
     /// layer, and that over the top level, key by key. Returns whether there is such an environment.
-    pub(super) fn merge<T: for<'de> Deserialize<'de>>(
+    pub(crate) fn merge<T: for<'de> Deserialize<'de>>(
         &self,
         name: &str,
     ) -> Result<(T, bool), ConfigError> {

@@ -22,20 +22,20 @@ use std::time::Duration;
 /// The keys of a layer.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct FileConfig {
-    pub(super) signaling_websocket: Option<WebsocketAddress>,
-    pub(super) signaling_http: Option<HttpAddress>,
-    pub(super) shared_storage_root: Option<String>,
-    pub(super) ice: FileIce,
-    pub(super) worker: FileWorker,
-    pub(super) client: FileClient,
+pub(crate) struct FileConfig {
+    pub(crate) signaling_websocket: Option<WebsocketAddress>,
+    pub(crate) signaling_http: Option<HttpAddress>,
+    pub(crate) shared_storage_root: Option<String>,
+    pub(crate) ice: FileIce,
+    pub(crate) worker: FileWorker,
+    pub(crate) client: FileClient,
     #[cfg_attr(
         not(feature = "peer"),
         expect(dead_code, reason = "checked for the programs that use it")
     )]
-    pub(super) policy: FilePolicy,
+    pub(crate) policy: FilePolicy,
     #[serde(rename = "signaling", deserialize_with = "server::deserialize")]
-    pub(super) server: FileServer,
+    pub(crate) server: FileServer,
     // Known, so that a similar key is recognized.
     default: Option<Misplaced>,
     environments: Option<Misplaced>,
@@ -44,36 +44,36 @@ pub(super) struct FileConfig {
 /// `[ice]`.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct FileIce {
-    pub(super) servers: Option<Vec<UsedServer>>,
-    pub(super) from_signaling: Option<bool>,
-    pub(super) bind: Vec<Parsed<IpAddr>>,
-    pub(super) transport: Option<Parsed<Transport>>,
+pub(crate) struct FileIce {
+    pub(crate) servers: Option<Vec<UsedServer>>,
+    pub(crate) from_signaling: Option<bool>,
+    pub(crate) bind: Vec<Parsed<IpAddr>>,
+    pub(crate) transport: Option<Parsed<Transport>>,
 }
 
 /// `[worker]`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct FileWorker {
-    pub(super) state_dir: Option<String>,
-    pub(super) gpus: Option<Vec<FileGpu>>,
-    pub(super) slots: SlotsConfig,
-    pub(super) properties: WorkerProperties,
-    pub(super) maintenance: bool,
-    pub(super) keep_results: Time,
-    pub(super) keep_unfetched: Time,
-    pub(super) keep_results_bytes: Size,
-    pub(super) max_package: Size,
-    pub(super) bwlimit: Option<Rate>,
-    pub(super) cache: Size,
-    pub(super) resume_within: Time,
-    pub(super) pass_env: Vec<String>,
-    pub(super) trainer: Option<CommandLine>,
-    pub(super) mounts: Vec<FileMount>,
-    pub(super) sandbox: SandboxChoice,
-    pub(super) sandbox_read: Vec<String>,
-    pub(super) sandbox_write: Vec<String>,
-    pub(super) limits: FileJobLimits,
+pub(crate) struct FileWorker {
+    pub(crate) state_dir: Option<String>,
+    pub(crate) gpus: Option<Vec<FileGpu>>,
+    pub(crate) slots: SlotsConfig,
+    pub(crate) properties: WorkerProperties,
+    pub(crate) maintenance: bool,
+    pub(crate) keep_results: Time,
+    pub(crate) keep_unfetched: Time,
+    pub(crate) keep_results_bytes: Size,
+    pub(crate) max_package: Size,
+    pub(crate) bwlimit: Option<Rate>,
+    pub(crate) cache: Size,
+    pub(crate) resume_within: Time,
+    pub(crate) pass_env: Vec<String>,
+    pub(crate) trainer: Option<CommandLine>,
+    pub(crate) mounts: Vec<FileMount>,
+    pub(crate) sandbox: SandboxChoice,
+    pub(crate) sandbox_read: Vec<String>,
+    pub(crate) sandbox_write: Vec<String>,
+    pub(crate) limits: FileJobLimits,
 }
 
 impl Default for FileWorker {
@@ -105,7 +105,7 @@ impl Default for FileWorker {
 /// An element of `[worker] gpus`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct FileGpu {
+pub(crate) struct FileGpu {
     model: String,
     memory_mib: u64,
 }
@@ -119,16 +119,16 @@ impl From<FileGpu> for Gpu {
 /// `[client]`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct FileClient {
-    pub(super) user: Option<String>,
-    pub(super) bwlimit: Option<Rate>,
-    pub(super) reconnect_for: Time,
+pub(crate) struct FileClient {
+    pub(crate) user: Option<String>,
+    pub(crate) bwlimit: Option<Rate>,
+    pub(crate) reconnect_for: Time,
     #[serde(alias = "legacy_silence")]
-    pub(super) python_silence: Time,
+    pub(crate) python_silence: Time,
     #[serde(alias = "legacy_run_silence")]
-    pub(super) python_run_silence: Time,
-    pub(super) python_tracking: bool,
-    pub(super) path_map: Vec<PathMapping>,
+    pub(crate) python_run_silence: Time,
+    pub(crate) python_tracking: bool,
+    pub(crate) path_map: Vec<PathMapping>,
 }
 
 impl Default for FileClient {
@@ -149,7 +149,7 @@ impl Default for FileClient {
 /// `signaling_websocket`.
 #[derive(Deserialize)]
 #[serde(try_from = "String")]
-pub(super) struct WebsocketAddress(pub(super) Address);
+pub(crate) struct WebsocketAddress(pub(crate) Address);
 
 impl TryFrom<String> for WebsocketAddress {
     type Error = String;
@@ -162,7 +162,7 @@ impl TryFrom<String> for WebsocketAddress {
 /// `signaling_http`.
 #[derive(Deserialize)]
 #[serde(try_from = "String")]
-pub(super) struct HttpAddress(pub(super) Address);
+pub(crate) struct HttpAddress(pub(crate) Address);
 
 impl TryFrom<String> for HttpAddress {
     type Error = String;
@@ -187,7 +187,7 @@ const PYTHON_KEYS: [(&[&str], &str); 3] =
 
 /// Reads `text`, the content of `path`, for the environment of that name. Returns the configuration, and
 /// warnings for the user, one sentence each. Checks every layer, also those that are not in effect.
-pub(super) fn read(
+pub(crate) fn read(
     path: &Path,
     text: &str,
     environment: Option<&str>,

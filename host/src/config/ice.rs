@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 /// An element of `[ice] servers`.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "UrlOr<ServerTable>")]
-pub(super) struct UsedServer(pub(super) IceServer);
+pub(crate) struct UsedServer(pub(crate) IceServer);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,7 +38,7 @@ impl TryFrom<UrlOr<ServerTable>> for UsedServer {
 /// An element of `[signaling] ice_servers`, which may have a secret instead of an account.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "UrlOr<OfferedTable>")]
-pub(super) struct GivenServer(pub(super) OfferedServer);
+pub(crate) struct GivenServer(pub(crate) OfferedServer);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// Why the file at `path` does not count, if it does not: it belongs to somebody else, or others can
 /// write it. A link counts when both it and what it leads to do.
-pub(super) fn distrust(path: &Path) -> io::Result<Option<String>> {
+pub(crate) fn distrust(path: &Path) -> io::Result<Option<String>> {
     let link = path.symlink_metadata()?;
     let why = match link.is_symlink() {
         true => foreign(&link).or(distrusted(&path.metadata()?)),

@@ -7,15 +7,15 @@ use serde::de::{Deserializer, Error};
 /// An element of `[worker] mounts`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct FileMount {
-    pub(super) label: MountLabel,
-    pub(super) path: String,
+pub(crate) struct FileMount {
+    pub(crate) label: MountLabel,
+    pub(crate) path: String,
 }
 
 /// What clients call a mount.
 #[derive(Deserialize)]
 #[serde(try_from = "String")]
-pub(super) struct MountLabel(pub(super) String);
+pub(crate) struct MountLabel(pub(crate) String);
 
 impl TryFrom<String> for MountLabel {
     type Error = String;

@@ -16,7 +16,7 @@ use {
     not(feature = "peer"),
     expect(dead_code, reason = "checked for the programs that use it")
 )]
-pub(super) struct FilePolicy {
+pub(crate) struct FilePolicy {
     dir: Option<String>,
     locked: Option<bool>,
     selection: FilePlugin,
@@ -31,7 +31,7 @@ pub(super) struct FilePolicy {
     not(feature = "peer"),
     expect(dead_code, reason = "checked for the programs that use it")
 )]
-pub(super) struct FilePlugin {
+pub(crate) struct FilePlugin {
     plugin: Option<String>,
     settings: toml::Table,
     on_failure: Option<FileOnFailure>,
@@ -50,7 +50,7 @@ enum FileOnFailure {
 #[cfg(feature = "peer")]
 impl FilePolicy {
     /// The options of the policy host. Paths are relative to `base`.
-    pub(super) fn plugins(self, sources: &Sources, base: &Path) -> PolicyConfig {
+    pub(crate) fn plugins(self, sources: &Sources, base: &Path) -> PolicyConfig {
         let home = sources.home.as_ref().map(|home| home.join(".sleap-rtc/plugins"));
         let dir = self.dir.map(|text| sources.path(base, &text)).or(home);
         let embedded =

@@ -67,7 +67,7 @@ impl Default for LimitsConfig {
 /// `[worker.limits]` in the file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct FileJobLimits {
+pub(crate) struct FileJobLimits {
     processes: u64,
     memory: Option<Size>,
     file: Size,

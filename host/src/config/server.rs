@@ -32,19 +32,19 @@ pub struct ServerConfig {
 /// `[signaling]` as the file has it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct FileServer {
-    pub(super) listen: Option<Vec<Parsed<SocketAddr>>>,
-    pub(super) state: Option<String>,
-    pub(super) ice_servers: Vec<GivenServer>,
+pub(crate) struct FileServer {
+    pub(crate) listen: Option<Vec<Parsed<SocketAddr>>>,
+    pub(crate) state: Option<String>,
+    pub(crate) ice_servers: Vec<GivenServer>,
     /// How long an account on a TURN server lasts.
     #[serde(deserialize_with = "lifetime")]
-    pub(super) ice_lifetime: Duration,
-    pub(super) tls_cert: Option<String>,
-    pub(super) tls_key: Option<String>,
-    pub(super) trust_proxy: bool,
-    pub(super) relay: bool,
+    pub(crate) ice_lifetime: Duration,
+    pub(crate) tls_cert: Option<String>,
+    pub(crate) tls_key: Option<String>,
+    pub(crate) trust_proxy: bool,
+    pub(crate) relay: bool,
     #[serde(with = "FileLimits")]
-    pub(super) limits: Limits,
+    pub(crate) limits: Limits,
 }
 
 impl Default for FileServer {
@@ -64,7 +64,7 @@ impl Default for FileServer {
 }
 
 /// Reads `[signaling]`. A certificate is of no use without its key.
-pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<FileServer, D::Error> {
     let server = FileServer::deserialize(deserializer)?;

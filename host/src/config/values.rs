@@ -11,7 +11,7 @@ use std::time::Duration;
 /// A time, such as `"14d"`.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(try_from = "String")]
-pub(super) struct Time(pub(super) Duration);
+pub(crate) struct Time(pub(crate) Duration);
 
 impl TryFrom<String> for Time {
     type Error = String;
@@ -24,7 +24,7 @@ impl TryFrom<String> for Time {
 /// A rate in bytes per second, such as `"20 Mbit/s"`.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(try_from = "String")]
-pub(super) struct Rate(pub(super) u64);
+pub(crate) struct Rate(pub(crate) u64);
 
 impl TryFrom<String> for Rate {
     type Error = String;
@@ -36,7 +36,7 @@ impl TryFrom<String> for Rate {
 
 /// A size in bytes: a number, or a string such as `"50 GiB"`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Size(pub(super) u64);
+pub(crate) struct Size(pub(crate) u64);
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -66,7 +66,7 @@ impl Visitor<'_> for SizeVisitor {
 /// A command line: a program and its first arguments.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(try_from = "String")]
-pub(super) struct CommandLine(pub(super) Vec<String>);
+pub(crate) struct CommandLine(pub(crate) Vec<String>);
 
 impl TryFrom<String> for CommandLine {
     type Error = String;
@@ -82,7 +82,7 @@ impl TryFrom<String> for CommandLine {
 
 /// A value that stands in the file as a text.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Parsed<T>(pub(super) T);
+pub(crate) struct Parsed<T>(pub(crate) T);
 
 impl<'de> Deserialize<'de> for Parsed<IpAddr> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -112,7 +112,7 @@ impl<'de> Deserialize<'de> for Parsed<Transport> {
 }
 
 /// A number from `MIN` to `MAX`.
-pub(super) fn within<'de, const MIN: u64, const MAX: u64, T, D>(
+pub(crate) fn within<'de, const MIN: u64, const MAX: u64, T, D>(
     deserializer: D,
 ) -> Result<T, D::Error>
 where
@@ -123,7 +123,7 @@ where
 }
 
 /// A size from `MIN` to `MAX` bytes.
-pub(super) fn size_within<'de, const MIN: u64, const MAX: u64, T, D>(
+pub(crate) fn size_within<'de, const MIN: u64, const MAX: u64, T, D>(
     deserializer: D,
 ) -> Result<T, D::Error>
 where
@@ -140,7 +140,7 @@ fn in_range<T: TryFrom<u64>, E: Error>(number: u64, min: u64, max: u64, of: &str
 }
 
 /// A rate from `MIN` to `MAX` bytes per second.
-pub(super) fn rate_within<'de, const MIN: u64, const MAX: u64, T, D>(
+pub(crate) fn rate_within<'de, const MIN: u64, const MAX: u64, T, D>(
     deserializer: D,
 ) -> Result<T, D::Error>
 where
@@ -151,7 +151,7 @@ where
 }
 
 /// A time from `MIN_S` to `MAX_S` seconds.
-pub(super) fn time_within<'de, const MIN_S: u64, const MAX_S: u64, D>(
+pub(crate) fn time_within<'de, const MIN_S: u64, const MAX_S: u64, D>(
     deserializer: D,
 ) -> Result<Duration, D::Error>
 where

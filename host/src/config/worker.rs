@@ -53,7 +53,7 @@ const MAX_PROPERTIES_BYTES: usize = 4096;
 
 /// `properties`: strings, numbers and flags by name, with which an operator describes the worker.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct WorkerProperties(pub(super) Map<String, Value>);
+pub(crate) struct WorkerProperties(pub(crate) Map<String, Value>);
 
 impl<'de> Deserialize<'de> for WorkerProperties {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

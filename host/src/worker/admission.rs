@@ -10,7 +10,7 @@ use sleap_rtc_protocol::job::{JobDescription, Refusal, RefusalCode};
 
 /// Checks whether this worker can take a job of `client`: it needs a trainer, a GPU that works, a
 /// sleap-nn that is new enough, and the consent of the compatibility policy.
-pub(super) async fn check(
+pub(crate) async fn check(
     context: &WorkerContext,
     client: &PeerId,
     job: &JobDescription,
@@ -46,7 +46,7 @@ fn check_version(job: &JobDescription, installed: Option<&str>) -> Result<(), Re
 /// Describes the package that arrived and checks the job again, by what its files say.
 ///
 /// Of the client's claims only the requirements and the user count. Returns the description.
-pub(super) async fn check_files(
+pub(crate) async fn check_files(
     context: &WorkerContext,
     folder: &JobFolder,
     claimed: &JobDescription,

@@ -7,7 +7,7 @@ use sleap_rtc_protocol::session::SessionString;
 use std::io::Write;
 use std::path::Path;
 
-pub(super) fn credentials(
+pub(crate) fn credentials(
     worker: &PeerId,
     room: &RoomCredentials,
     file: Option<&Path>,

@@ -14,18 +14,18 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 /// A job request that is being answered.
-pub(super) struct Answering {
-    pub(super) context: Arc<WorkerContext>,
-    pub(super) coordinator: CoordinatorHandle,
-    pub(super) signaling: SignalingClient,
-    pub(super) own_id: PeerId,
+pub(crate) struct Answering {
+    pub(crate) context: Arc<WorkerContext>,
+    pub(crate) coordinator: CoordinatorHandle,
+    pub(crate) signaling: SignalingClient,
+    pub(crate) own_id: PeerId,
     /// The worker's status when the request came.
-    pub(super) status: WorkerStatus,
+    pub(crate) status: WorkerStatus,
 }
 
 impl Answering {
     /// Evaluates the policies, reserves a slot, and answers.
-    pub(super) async fn answer(self, peer: PeerId, request: JobRequest) {
+    pub(crate) async fn answer(self, peer: PeerId, request: JobRequest) {
         let job = description(&request);
         let verdict = match admission::check(&self.context, &peer, &job).await {
             Ok(()) => self.coordinator.reserve(&peer).await,
@@ -72,7 +72,7 @@ fn description(request: &JobRequest) -> JobDescription {
 }
 
 /// The response to a job request.
-pub(super) fn response(
+pub(crate) fn response(
     context: &WorkerContext,
     status: WorkerStatus,
     job_id: String,

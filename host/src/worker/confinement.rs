@@ -31,7 +31,7 @@ pub fn runner_settings(config: &WorkerConfig) -> Result<RunnerSettings, SandboxE
 }
 
 /// Says how jobs are confined, and what that leaves open.
-pub(super) fn report(runner: &RunnerSettings) {
+pub(crate) fn report(runner: &RunnerSettings) {
     let Some(confinement) = &runner.confinement else { return };
     tracing::info!(sandbox = %confinement.sandbox, "jobs run in a sandbox");
     if let Some(lack) = confinement.sandbox.lack() {

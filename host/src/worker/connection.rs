@@ -19,12 +19,12 @@ use std::time::Duration;
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 
 /// An admitted offer, and everything that is needed to serve it.
-pub(super) struct Connecting {
-    pub(super) context: Arc<WorkerContext>,
-    pub(super) signaling: SignalingClient,
-    pub(super) coordinator: CoordinatorHandle,
-    pub(super) own_id: PeerId,
-    pub(super) offer: Description,
+pub(crate) struct Connecting {
+    pub(crate) context: Arc<WorkerContext>,
+    pub(crate) signaling: SignalingClient,
+    pub(crate) coordinator: CoordinatorHandle,
+    pub(crate) own_id: PeerId,
+    pub(crate) offer: Description,
 }
 
 /// What a client has opened.
@@ -35,7 +35,7 @@ enum Opened {
 
 impl Connecting {
     /// Answers, waits for the client to connect, and serves it until one side is done.
-    pub(super) async fn serve(self) -> Result<(), ConnectionError> {
+    pub(crate) async fn serve(self) -> Result<(), ConnectionError> {
         let expected = self.expect();
         let peer = match (&expected, self.context.transport.has_webrtc()) {
             (Some(_), false) => None,

@@ -10,13 +10,13 @@ use sleap_rtc_transfer::{self as transfer, storage};
 use std::path::PathBuf;
 
 /// Where a shared-storage job's package is and its results go, on this machine.
-pub(super) struct SharedPlaces {
-    pub(super) input: PathBuf,
-    pub(super) output: PathBuf,
+pub(crate) struct SharedPlaces {
+    pub(crate) input: PathBuf,
+    pub(crate) output: PathBuf,
 }
 
 /// Finds both paths below the shared root.
-pub(super) fn shared_places(
+pub(crate) fn shared_places(
     context: &WorkerContext,
     paths: &SharedPaths,
 ) -> Result<SharedPlaces, Refusal> {
@@ -41,7 +41,7 @@ pub(super) fn shared_places(
 }
 
 /// Fills the job's folder with the package at `input`: links large files of a folder, copies the rest.
-pub(super) async fn take_in_place(folder: &JobFolder, input: PathBuf) -> Result<(), Refusal> {
+pub(crate) async fn take_in_place(folder: &JobFolder, input: PathBuf) -> Result<(), Refusal> {
     let into = folder.files_dir();
     let taken = blocking(move || transfer::link(&input, &into)).await?;
     taken.map_err(|error| Refusal::new(RefusalCode::Invalid, WithCauses(&error).to_string()))
@@ -49,7 +49,7 @@ pub(super) async fn take_in_place(folder: &JobFolder, input: PathBuf) -> Result<
 
 /// Copies the results of a shared-storage job to its output folder. May be repeated: each file is
 /// written under another name and then renamed.
-pub(super) async fn deliver(context: &WorkerContext, folder: &JobFolder) -> Result<(), Refusal> {
+pub(crate) async fn deliver(context: &WorkerContext, folder: &JobFolder) -> Result<(), Refusal> {
     let Some(paths) = folder.spec().shared.clone() else { return Ok(()) };
     let places = shared_places(context, &paths)?;
     // The job's watcher and its client's connection may both deliver at the same moment.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// Why a connection ended before its job was done.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ConnectionError {
+pub(crate) enum ConnectionError {
     #[error("the client did not connect within {} s", limit.as_secs())]
     NeverConnected { limit: Duration, source: Option<RtcError> },
     #[error("the peer connection could not be made")]
@@ -41,7 +41,7 @@ pub(super) enum ConnectionError {
 impl ConnectionError {
     /// What to send to the client before the connection ends. `None` if nothing can be sent, or if the
     /// transfer has sent it already.
-    pub(super) fn refusal(&self) -> Option<Refusal> {
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
         match self {
             Self::Refused(refusal) => Some(refusal.clone()),
             // Without a refusal, the client would reconnect in vain.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const FILE: &str = "gpus.json";
 
 /// The file in the state folder, and its content.
-pub(super) struct GpuMemory {
+pub(crate) struct GpuMemory {
     path: PathBuf,
     gpus: Mutex<Vec<Identity>>,
 }
@@ -24,7 +24,7 @@ struct SavedMemory {
 
 impl GpuMemory {
     /// Reads the file. A damaged file, or one of another machine, counts as empty.
-    pub(super) fn load(state_dir: &Path) -> Self {
+    pub(crate) fn load(state_dir: &Path) -> Self {
         let path = state_dir.join(FILE);
         let saved = std::fs::read(&path).ok();
         let saved = saved.and_then(|json| serde_json::from_slice::<SavedMemory>(&json).ok());
@@ -33,12 +33,12 @@ impl GpuMemory {
     }
 
     /// The GPUs of the last run.
-    pub(super) fn gpus(&self) -> Vec<Identity> {
+    pub(crate) fn gpus(&self) -> Vec<Identity> {
         self.gpus.lock().clone()
     }
 
     /// Saves the current GPUs if they have changed.
-    pub(super) fn remember(&self, gpus: Vec<Identity>) {
+    pub(crate) fn remember(&self, gpus: Vec<Identity>) {
         let mut known = self.gpus.lock();
         if *known == gpus || gpus.is_empty() {
             return;

@@ -9,7 +9,7 @@ use sleap_rtc_protocol::capabilities::{Accelerators, Gpu};
 
 /// All GPUs of this worker.
 #[derive(Debug)]
-pub(super) struct GpuPool {
+pub(crate) struct GpuPool {
     source: Source,
     gpus: Vec<PoolGpu>,
     driver: Driver,
@@ -47,7 +47,7 @@ struct PoolGpu {
 
 /// What identifies a GPU.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Identity {
+pub(crate) struct Identity {
     index: u32,
     uuid: Option<String>,
     /// The UUID of the MIG slice, if it is one.
@@ -59,7 +59,7 @@ const NOT_SEEN: &str = "no survey has listed it yet";
 
 impl GpuPool {
     /// The GPUs that the configuration describes, or those of them that `names` selects.
-    pub(super) fn configured(gpus: &[Gpu], names: Option<Vec<Selector>>) -> Self {
+    pub(crate) fn configured(gpus: &[Gpu], names: Option<Vec<Selector>>) -> Self {
         let device = |(index, gpu): (u32, &Gpu)| Device {
             index,
             uuid: None,
@@ -78,7 +78,7 @@ impl GpuPool {
 
     /// The GPUs that `names` selects, or all that the driver will list. Until the first survey, only the
     /// GPUs of the worker's last run are known.
-    pub(super) fn detected(names: Option<Vec<Selector>>, remembered: Vec<Identity>) -> Self {
+    pub(crate) fn detected(names: Option<Vec<Selector>>, remembered: Vec<Identity>) -> Self {
         let mut pool = Self::new(names);
         if pool.source == Source::Driver {
             pool.gpus = remembered.into_iter().map(PoolGpu::remembered).collect();
@@ -94,7 +94,7 @@ impl GpuPool {
     }
 
     /// Whether a further survey can change anything.
-    pub(super) fn is_watched(&self) -> bool {
+    pub(crate) fn is_watched(&self) -> bool {
         match self.source {
             Source::Configured => false,
             Source::Named => !self.gpus.is_empty(),
@@ -103,7 +103,7 @@ impl GpuPool {
     }
 
     /// Applies the result of a survey.
-    pub(super) fn see(&mut self, survey: &Survey) {
+    pub(crate) fn see(&mut self, survey: &Survey) {
         match survey {
             Survey::NoDriver => self.lose_all(Driver::Absent),
             Survey::Unavailable(words) => self.lose_all(Driver::Silent(words.clone())),
@@ -129,7 +129,7 @@ impl GpuPool {
 
     /// Merges entries that are the same GPU under two names. Call it before slots are planned: it changes
     /// positions.
-    pub(super) fn merge_doubles(&mut self) {
+    pub(crate) fn merge_doubles(&mut self) {
         let mut kept: Vec<Identity> = Vec::new();
         self.gpus.retain(|gpu| match &gpu.seen {
             Some(seen) if kept.contains(seen) => false,
@@ -160,27 +160,27 @@ impl GpuPool {
     }
 
     /// How many GPUs there are, including lost ones.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.gpus.len()
     }
 
     /// Whether the GPU at this position can be used.
-    pub(super) fn is_working(&self, position: usize) -> bool {
+    pub(crate) fn is_working(&self, position: usize) -> bool {
         self.gpus.get(position).is_some_and(|gpu| gpu.health.gpu().is_some())
     }
 
     /// Whether the machine may have GPUs that the driver does not list. Jobs must not run on the CPU then.
-    pub(super) fn is_unknown(&self) -> bool {
+    pub(crate) fn is_unknown(&self) -> bool {
         self.gpus.is_empty() && matches!(self.driver, Driver::Silent(_))
     }
 
     /// The measurements of each GPU; `None` for one that is lost.
-    pub(super) fn gpus(&self) -> Vec<Option<Gpu>> {
+    pub(crate) fn gpus(&self) -> Vec<Option<Gpu>> {
         self.gpus.iter().map(|gpu| gpu.health.gpu().cloned()).collect()
     }
 
     /// Lets `add` complete the measurements with what the driver does not know.
-    pub(super) fn measure(&mut self, add: impl FnOnce(&Self, &mut [Option<Gpu>])) {
+    pub(crate) fn measure(&mut self, add: impl FnOnce(&Self, &mut [Option<Gpu>])) {
         let mut gpus = self.gpus();
         add(self, &mut gpus);
         for (gpu, measured) in self.gpus.iter_mut().zip(gpus) {
@@ -191,7 +191,7 @@ impl GpuPool {
     }
 
     /// The GPUs that can be used, for the room.
-    pub(super) fn accelerators(&self) -> Accelerators {
+    pub(crate) fn accelerators(&self) -> Accelerators {
         Accelerators {
             gpus: self.gpus().into_iter().flatten().collect(),
             driver_version: self.driver_version.clone(),
@@ -200,17 +200,17 @@ impl GpuPool {
     }
 
     /// The processes that use the GPU at this position, if the driver reports them.
-    pub(super) fn processes(&self, position: usize) -> Option<&[GpuProcess]> {
+    pub(crate) fn processes(&self, position: usize) -> Option<&[GpuProcess]> {
         self.gpus.get(position)?.processes.as_deref()
     }
 
     /// The indices of these GPUs in `nvidia-smi`.
-    pub(super) fn indices(&self, positions: &[usize]) -> Vec<u32> {
+    pub(crate) fn indices(&self, positions: &[usize]) -> Vec<u32> {
         positions.iter().filter_map(|position| self.gpus.get(*position)?.index()).collect()
     }
 
     /// The positions of the GPUs with these indices.
-    pub(super) fn positions(&self, indices: &[u32]) -> Vec<usize> {
+    pub(crate) fn positions(&self, indices: &[u32]) -> Vec<usize> {
         let has = |gpu: &PoolGpu, index: &u32| gpu.index() == Some(*index);
         let position = |index| self.gpus.iter().position(|gpu| has(gpu, index));
         indices.iter().filter_map(position).collect()
@@ -219,7 +219,7 @@ impl GpuPool {
     /// The value of `CUDA_VISIBLE_DEVICES` for these GPUs. `None` if their indices are enough: they are not
     /// for GPUs that were named otherwise, nor while a GPU is lost, since CUDA may then count the others
     /// differently.
-    pub(super) fn cuda_names(&self, positions: &[usize]) -> Option<String> {
+    pub(crate) fn cuda_names(&self, positions: &[usize]) -> Option<String> {
         let gpus = || positions.iter().filter_map(|position| self.gpus.get(*position));
         let is_whole = self.gpus.iter().all(|gpu| gpu.health.gpu().is_some());
         let by_number = |gpu: &PoolGpu| {
@@ -234,12 +234,12 @@ impl GpuPool {
     }
 
     /// The identities of the GPUs, to keep for the next start.
-    pub(super) fn identities(&self) -> Vec<Identity> {
+    pub(crate) fn identities(&self) -> Vec<Identity> {
         self.gpus.iter().filter_map(|gpu| gpu.seen.clone()).collect()
     }
 
     /// The problems of the GPUs, one sentence each.
-    pub(super) fn problems(&self) -> Vec<String> {
+    pub(crate) fn problems(&self) -> Vec<String> {
         let problem = match &self.driver {
             _ if self.source == Source::Configured => return Vec::new(),
             Driver::Silent(words) => format!("the NVIDIA driver does not answer: {words}"),

@@ -29,7 +29,7 @@ const RECENT: Duration = Duration::from_secs(2);
 const RECENT_LIMIT: Duration = Duration::from_secs(5);
 
 /// When the GPUs are surveyed.
-pub(super) struct Surveys {
+pub(crate) struct Surveys {
     /// Whether there are surveys. GPUs that the configuration describes need none.
     are_made: bool,
     wanted: Notify,
@@ -39,17 +39,17 @@ pub(super) struct Surveys {
 
 impl Surveys {
     /// No survey has been made yet.
-    pub(super) fn new(are_made: bool) -> Self {
+    pub(crate) fn new(are_made: bool) -> Self {
         Self { are_made, wanted: Notify::new(), last: watch::Sender::new(None) }
     }
 
     /// Asks for a survey, because the use of the GPUs has changed.
-    pub(super) fn request(&self) {
+    pub(crate) fn request(&self) {
         self.wanted.notify_one();
     }
 
     /// Waits for a recent survey, but not longer than a decision about a job may take.
-    pub(super) async fn recent(&self) {
+    pub(crate) async fn recent(&self) {
         self.recent_within(RECENT_LIMIT).await;
     }
 
@@ -67,7 +67,7 @@ impl Surveys {
 }
 
 /// Surveys the GPUs once, for a bounded time.
-pub(super) async fn survey() -> Survey {
+pub(crate) async fn survey() -> Survey {
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("sleap-rtc"));
     let survey = blocking(move || gpu::survey_in_child(&program, LIMIT)).await;
     survey.unwrap_or_else(|panicked| Survey::Unavailable(panicked.to_string()))
@@ -75,7 +75,7 @@ pub(super) async fn survey() -> Survey {
 
 /// Surveys the GPUs until `shutdown`: after each interval, and whenever a job starts, ends or is decided
 /// about.
-pub(super) async fn watch(
+pub(crate) async fn watch(
     context: Arc<WorkerContext>,
     coordinator: CoordinatorHandle,
     shutdown: CancellationToken,
@@ -96,7 +96,7 @@ pub(super) async fn watch(
 }
 
 /// Logs new problems, and problems that are solved.
-pub(super) fn report_changes(before: &[String], now: &[String]) {
+pub(crate) fn report_changes(before: &[String], now: &[String]) {
     for problem in now.iter().filter(|problem| !before.contains(problem)) {
         warn!("{problem}");
     }
@@ -107,7 +107,7 @@ pub(super) fn report_changes(before: &[String], now: &[String]) {
 
 /// Sets, for each GPU of the pool, how much memory other programs use. `sessions` are the sessions of this
 /// worker's jobs.
-pub(super) fn measure_others(gpus: &mut [Option<Gpu>], pool: &GpuPool, sessions: &HashSet<u32>) {
+pub(crate) fn measure_others(gpus: &mut [Option<Gpu>], pool: &GpuPool, sessions: &HashSet<u32>) {
     let is_own = |process: &GpuProcess| session_of(process.pid).map(|id| sessions.contains(&id));
     for (position, gpu) in gpus.iter_mut().enumerate() {
         if let Some(gpu) = gpu {

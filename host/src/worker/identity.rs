@@ -35,7 +35,7 @@ pub enum IdentityError {
 
 /// The worker's state folder, locked for as long as this value lives.
 #[derive(Debug)]
-pub(super) struct StateFolder {
+pub(crate) struct StateFolder {
     path: PathBuf,
     _lock: File,
 }
@@ -50,7 +50,7 @@ struct SavedIdentity {
 }
 
 impl StateFolder {
-    pub(super) fn lock(path: &Path) -> Result<Self, IdentityError> {
+    pub(crate) fn lock(path: &Path) -> Result<Self, IdentityError> {
         let io = |source| IdentityError::Io { path: path.to_owned(), source };
         private(path).map_err(io)?;
         let file = File::create(path.join("lock")).map_err(io)?;
@@ -83,7 +83,7 @@ impl StateFolder {
 
 /// Signs in, with the identity of the last run if possible. Returns it with the room to enter: the one of
 /// the options, of the last run, or a new one.
-pub(super) async fn join(
+pub(crate) async fn join(
     state: &StateFolder,
     api: &HttpApi,
     server: &Url,
@@ -112,7 +112,7 @@ pub(super) async fn join(
 
 /// Saves both for the next run. Call it once the room has admitted this worker: a mistyped token must not
 /// replace the saved room.
-pub(super) fn remember(
+pub(crate) fn remember(
     state: &StateFolder,
     server: &Url,
     identity: &Identity,

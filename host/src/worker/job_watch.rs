@@ -14,7 +14,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Follows the job in `folder` until it has finished, then copies its results to the shared storage if
 /// it uses one.
-pub(super) async fn watch(
+pub(crate) async fn watch(
     context: &WorkerContext,
     coordinator: &CoordinatorHandle,
     folder: &JobFolder,

@@ -12,7 +12,7 @@ const LOOK_LIMIT: Duration = Duration::from_secs(4);
 
 /// For each video the path at which this worker has it. Clients wait for the answer, so a mount that
 /// hangs counts as empty.
-pub(super) async fn find(mounts: Mounts, videos: Vec<VideoQuery>) -> Vec<Option<String>> {
+pub(crate) async fn find(mounts: Mounts, videos: Vec<VideoQuery>) -> Vec<Option<String>> {
     let count = videos.len();
     let look = move || videos.iter().map(|video| find_one(&mounts, video)).collect();
     if count > MAX_VIDEOS {
@@ -31,7 +31,7 @@ fn find_one(mounts: &Mounts, video: &VideoQuery) -> Option<String> {
 }
 
 /// Refuses a job whose videos its client expects on this worker, and that are not there.
-pub(super) async fn check(context: &WorkerContext, job: &JobDescription) -> Result<(), Refusal> {
+pub(crate) async fn check(context: &WorkerContext, job: &JobDescription) -> Result<(), Refusal> {
     let Some(first) = job.mounted_videos.first().cloned() else { return Ok(()) };
     let (mounts, wanted) = (context.runner.settings.mounts.clone(), job.mounted_videos.clone());
     let look = move || wanted.into_iter().take(MAX_VIDEOS).find(|path| mounts.find(path).is_none());

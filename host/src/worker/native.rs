@@ -26,7 +26,7 @@ const FETCH: Duration = Duration::from_secs(60);
 const FLUSH: Duration = Duration::from_secs(5);
 
 /// Serves one client until it is done or disconnects.
-pub(super) async fn serve(client: Client, mut link: WorkerEnd) -> Result<(), ConnectionError> {
+pub(crate) async fn serve(client: Client, mut link: WorkerEnd) -> Result<(), ConnectionError> {
     let served = match link.recv_within(FIRST_FRAME).await? {
         ClientFrame::Submit { spec } => submit(&client, &mut link, *spec).await,
         ClientFrame::Attach { job, secret, after } => {

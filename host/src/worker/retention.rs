@@ -19,7 +19,7 @@ use tracing::{info, warn};
 const INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Removes folders until `shutdown`: at the start, after each job, and after each interval.
-pub(super) async fn watch(context: Arc<WorkerContext>, shutdown: CancellationToken) {
+pub(crate) async fn watch(context: Arc<WorkerContext>, shutdown: CancellationToken) {
     let mut job_over = context.job_over.subscribe();
     let cleaning = async {
         let (state_dir, cache) = (context.state_dir.clone(), context.limits.cache.clone());

@@ -13,16 +13,16 @@ const SEEN_JOBS: usize = 16;
 const SEEN_CHARS: usize = 64;
 
 /// A running job.
-pub(super) struct Running {
+pub(crate) struct Running {
     folder: JobFolder,
     /// Its GPUs by their positions in the pool; `None` if it may use any.
-    pub(super) gpus: Option<Vec<usize>>,
+    pub(crate) gpus: Option<Vec<usize>>,
     /// What the room sees.
-    pub(super) seen: RunningJob,
+    pub(crate) seen: RunningJob,
 }
 
 impl Running {
-    pub(super) fn new(folder: &JobFolder, gpus: Option<Vec<usize>>) -> Self {
+    pub(crate) fn new(folder: &JobFolder, gpus: Option<Vec<usize>>) -> Self {
         let user = folder.spec().description.user.as_deref();
         let seen = RunningJob {
             owner: folder.owner().clone(),
@@ -34,7 +34,7 @@ impl Running {
     }
 
     /// What the room sees of all jobs.
-    pub(super) fn seen(running: &HashMap<JobId, Self>) -> Vec<RunningJob> {
+    pub(crate) fn seen(running: &HashMap<JobId, Self>) -> Vec<RunningJob> {
         let mut seen: Vec<_> = running.values().map(|job| job.seen.clone()).collect();
         seen.sort_by(|a, b| a.since_ms.cmp(&b.since_ms).then_with(|| a.owner.cmp(&b.owner)));
         seen.truncate(SEEN_JOBS);
@@ -42,7 +42,7 @@ impl Running {
     }
 
     /// The session of all the job's processes, whose leader is its own process.
-    pub(super) fn session(&self) -> Option<u32> {
+    pub(crate) fn session(&self) -> Option<u32> {
         match self.folder.record().ok()?.state {
             JobState::Running { pid } => Some(pid),
             _ => None,

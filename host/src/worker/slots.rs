@@ -36,7 +36,7 @@ fn gpus(count: usize) -> String {
 
 /// The GPUs that the configured slots name, ordered by index. `None` if the configuration leaves the
 /// choice to the environment and the driver.
-pub(super) fn named_gpus(config: &SlotsConfig) -> Option<Vec<Selector>> {
+pub(crate) fn named_gpus(config: &SlotsConfig) -> Option<Vec<Selector>> {
     let SlotsConfig::Gpus(lists) = config else { return None };
     let mut indices: Vec<u32> = lists.iter().flatten().copied().collect();
     indices.sort_unstable();
@@ -46,7 +46,7 @@ pub(super) fn named_gpus(config: &SlotsConfig) -> Option<Vec<Selector>> {
 
 /// Refuses slots with GPUs that `[worker] gpus` does not describe. Not used for detected GPUs: one that
 /// the driver does not list may appear later.
-pub(super) fn check(config: &SlotsConfig, described: &[Gpu]) -> Result<(), SlotsError> {
+pub(crate) fn check(config: &SlotsConfig, described: &[Gpu]) -> Result<(), SlotsError> {
     let SlotsConfig::Gpus(lists) = config else { return Ok(()) };
     let count = described.len();
     for (slot, list) in lists.iter().enumerate() {
@@ -59,11 +59,11 @@ pub(super) fn check(config: &SlotsConfig, described: &[Gpu]) -> Result<(), Slots
 
 /// The GPUs of each slot, by their positions in the pool; `None` for a slot without GPUs of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct SlotGpus(Vec<Option<Vec<usize>>>);
+pub(crate) struct SlotGpus(Vec<Option<Vec<usize>>>);
 
 impl SlotGpus {
     /// Distributes the GPUs of the pool over the slots.
-    pub(super) fn plan(config: &SlotsConfig, pool: &GpuPool) -> Self {
+    pub(crate) fn plan(config: &SlotsConfig, pool: &GpuPool) -> Self {
         let all: Vec<usize> = (0..pool.len()).collect();
         Self(match config {
             SlotsConfig::Gpus(lists) => {
@@ -79,12 +79,12 @@ impl SlotGpus {
     }
 
     /// How many slots there are.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
     /// The slots in the order in which they are taken: those with the most GPU memory first.
-    pub(super) fn order(&self, pool: &GpuPool) -> Vec<usize> {
+    pub(crate) fn order(&self, pool: &GpuPool) -> Vec<usize> {
         let gpus = pool.gpus();
         let memory_mib = |slot: &usize| -> u64 {
             let own = self.0[*slot].iter().flatten();
@@ -99,7 +99,7 @@ impl SlotGpus {
     }
 
     /// Whether each slot can run a job, that is, whether all of its GPUs work.
-    pub(super) fn usable(&self, pool: &GpuPool) -> Vec<bool> {
+    pub(crate) fn usable(&self, pool: &GpuPool) -> Vec<bool> {
         let usable = |gpus: &Option<Vec<usize>>| match gpus {
             None => !pool.is_unknown(),
             Some(positions) => positions.iter().all(|position| pool.is_working(*position)),
@@ -108,7 +108,7 @@ impl SlotGpus {
     }
 
     /// The state and the GPUs of each slot.
-    pub(super) fn views(&self, slots: &[Slot], pool: &GpuPool) -> Vec<SlotView> {
+    pub(crate) fn views(&self, slots: &[Slot], pool: &GpuPool) -> Vec<SlotView> {
         let gpus = self.0.iter().cloned().zip(self.usable(pool));
         slots
             .iter()
@@ -119,12 +119,12 @@ impl SlotGpus {
     }
 
     /// The GPUs of a slot.
-    pub(super) fn gpus(&self, slot: usize) -> Option<Vec<usize>> {
+    pub(crate) fn gpus(&self, slot: usize) -> Option<Vec<usize>> {
         self.0.get(slot).cloned().flatten()
     }
 
     /// The settings of a job that runs in `slot`.
-    pub(super) fn settings(
+    pub(crate) fn settings(
         &self,
         slot: usize,
         pool: &GpuPool,
@@ -140,7 +140,7 @@ impl SlotGpus {
     }
 
     /// The slot for a running job with these settings: its own, or the one that has its GPUs now.
-    pub(super) fn slot_for(&self, job: &RunnerSettings, pool: &GpuPool) -> Option<usize> {
+    pub(crate) fn slot_for(&self, job: &RunnerSettings, pool: &GpuPool) -> Option<usize> {
         let wanted = job.gpus.as_deref();
         let own = |slot: &usize| {
             self.0.get(*slot).is_some_and(|positions| {
@@ -160,7 +160,7 @@ impl SlotGpus {
 
 /// Sets, for each GPU, whether a running job uses it. `jobs` are the jobs' GPUs, `None` for a job that may
 /// use any.
-pub(super) fn mark_taken<'a>(
+pub(crate) fn mark_taken<'a>(
     gpus: &mut [Option<Gpu>],
     jobs: impl Iterator<Item = Option<&'a [usize]>> + Clone,
 ) {

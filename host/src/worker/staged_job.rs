@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 /// The folder of a job that does not run yet. Dropping it removes the folder, so that a connection
 /// that ends early leaves nothing behind.
-pub(super) struct StagedJob {
+pub(crate) struct StagedJob {
     folder: JobFolder,
     /// Keeps what has arrived if the job does not start.
     cache: Option<Cache>,
@@ -17,17 +17,17 @@ pub(super) struct StagedJob {
 }
 
 impl StagedJob {
-    pub(super) fn new(folder: JobFolder, cache: Option<Cache>) -> Self {
+    pub(crate) fn new(folder: JobFolder, cache: Option<Cache>) -> Self {
         Self { folder, cache, has_started: false }
     }
 
     /// The job's folder.
-    pub(super) fn folder(&self) -> &JobFolder {
+    pub(crate) fn folder(&self) -> &JobFolder {
         &self.folder
     }
 
     /// Runs the job in the slot of its owner.
-    pub(super) async fn start(mut self, client: &Client) -> Result<JobHandle, Refusal> {
+    pub(crate) async fn start(mut self, client: &Client) -> Result<JobHandle, Refusal> {
         // If this future is dropped now, the coordinator may still start the job.
         self.has_started = true;
         let started = client.coordinator.start(self.folder.owner(), self.folder.clone()).await;
@@ -49,7 +49,7 @@ impl Drop for StagedJob {
 }
 
 /// Removes the folder of a job that never started. What has arrived of its package stays in the cache.
-pub(super) async fn give_up(context: &WorkerContext, folder: &JobFolder) {
+pub(crate) async fn give_up(context: &WorkerContext, folder: &JobFolder) {
     let (cache, folder) = (context.limits.cache.clone(), folder.clone());
     let work = move || {
         if let Some(cache) = cache {

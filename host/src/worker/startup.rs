@@ -34,15 +34,15 @@ use tracing::{info, warn};
 const SETTLED: Duration = Duration::from_millis(50);
 
 /// A worker in its room.
-pub(super) struct Entered {
-    pub(super) identity: Identity,
-    pub(super) room: RoomCredentials,
-    pub(super) signaling: SignalingClient,
-    pub(super) events: tokio::sync::mpsc::Receiver<SignalingEvent>,
+pub(crate) struct Entered {
+    pub(crate) identity: Identity,
+    pub(crate) room: RoomCredentials,
+    pub(crate) signaling: SignalingClient,
+    pub(crate) events: tokio::sync::mpsc::Receiver<SignalingEvent>,
 }
 
 /// Signs in, registers, and saves the identity and the room for the next start.
-pub(super) async fn enter(
+pub(crate) async fn enter(
     config: &Config,
     wanted: &WorkerRoom,
     state: &StateFolder,
@@ -66,7 +66,7 @@ pub(super) async fn enter(
 
 /// Finds the GPUs that jobs may use: those of the configuration, or those that the driver lists. The slots
 /// or `CUDA_VISIBLE_DEVICES` may select some of them.
-pub(super) async fn find_gpus(
+pub(crate) async fn find_gpus(
     config: &WorkerConfig,
     memory: &GpuMemory,
 ) -> Result<GpuPool, SlotsError> {
@@ -98,7 +98,7 @@ pub(super) async fn find_gpus(
     Ok(pool)
 }
 
-pub(super) fn capabilities(
+pub(crate) fn capabilities(
     pool: &GpuPool,
     slots: &SlotGpus,
     config: &WorkerConfig,
@@ -137,7 +137,7 @@ pub(super) fn capabilities(
 }
 
 #[allow(clippy::too_many_arguments, reason = "what a worker has, once")]
-pub(super) fn context(
+pub(crate) fn context(
     config: &Config,
     runner: RunnerSettings,
     policies: Policies,

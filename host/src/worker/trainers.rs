@@ -19,15 +19,15 @@ const INTERVAL: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The trainers; `None` until the first search is done.
-pub(super) struct KnownTrainers(watch::Sender<Option<Trainers>>);
+pub(crate) struct KnownTrainers(watch::Sender<Option<Trainers>>);
 
 impl KnownTrainers {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(watch::Sender::new(None))
     }
 
     /// Refuses a job whose trainer is missing or broken.
-    pub(super) async fn check(&self, job: &JobDescription) -> Result<(), Refusal> {
+    pub(crate) async fn check(&self, job: &JobDescription) -> Result<(), Refusal> {
         self.check_within(job, PATIENCE).await
     }
 
@@ -51,13 +51,13 @@ impl KnownTrainers {
     }
 
     /// The problems of the trainers, one sentence each.
-    pub(super) fn problems(&self) -> Vec<String> {
+    pub(crate) fn problems(&self) -> Vec<String> {
         self.0.borrow().as_ref().map(Trainers::problems).unwrap_or_default()
     }
 }
 
 /// Searches for trainers until all work, or until `shutdown`. Registration does not wait for it.
-pub(super) async fn watch(
+pub(crate) async fn watch(
     context: Arc<WorkerContext>,
     coordinator: CoordinatorHandle,
     shutdown: CancellationToken,

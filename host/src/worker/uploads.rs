@@ -23,10 +23,10 @@ pub(crate) struct Uploads {
 }
 
 /// A package that is arriving over one connection. Dropping it removes the job's folder.
-pub(super) struct Upload {
-    pub(super) staged: StagedJob,
+pub(crate) struct Upload {
+    pub(crate) staged: StagedJob,
     /// Whether the package is complete, so that the job can start.
-    pub(super) is_complete: bool,
+    pub(crate) is_complete: bool,
     successors: mpsc::Receiver<Successor>,
     registered: UploadEntry,
 }
@@ -46,12 +46,12 @@ impl Drop for UploadEntry {
 
 impl Uploads {
     /// No uploads yet. The files of abandoned ones are moved to `cache`.
-    pub(super) fn new(cache: Option<Cache>) -> Self {
+    pub(crate) fn new(cache: Option<Cache>) -> Self {
         Self { by_job: ByJob::default(), cache }
     }
 
     /// Begins the upload of a job whose folder has just been created.
-    pub(super) fn begin(&self, folder: JobFolder) -> Upload {
+    pub(crate) fn begin(&self, folder: JobFolder) -> Upload {
         let (sender, successors) = mpsc::channel(1);
         let job = folder.id().clone();
         let uploads = self.by_job.clone();
@@ -69,7 +69,7 @@ impl Uploads {
 
     /// Takes the upload of `job` from the connection that has it. Returns `None` if there is none any more,
     /// because the job has started or its folder is removed.
-    pub(super) async fn take_over(&self, job: &JobId) -> Option<Upload> {
+    pub(crate) async fn take_over(&self, job: &JobId) -> Option<Upload> {
         let holder = self.by_job.lock().get(job).cloned()?;
         let (successor, inherited) = oneshot::channel();
         holder.send(successor).await.ok()?;
@@ -79,7 +79,7 @@ impl Uploads {
 
 impl Upload {
     /// Waits for another connection that wants to continue this upload. Cancel safe.
-    pub(super) async fn successor(&mut self) -> Successor {
+    pub(crate) async fn successor(&mut self) -> Successor {
         // The channel never closes: `registered` holds a sender.
         match self.successors.recv().await {
             Some(successor) => successor,
@@ -89,7 +89,7 @@ impl Upload {
 
     /// Hands the upload over and waits for its end, because the slot is held in the name of the connection
     /// that began it. Returns the upload if the successor is gone.
-    pub(super) async fn pass_to(self, successor: Successor) -> Result<(), Box<Self>> {
+    pub(crate) async fn pass_to(self, successor: Successor) -> Result<(), Box<Self>> {
         let holder = self.registered.sender.clone();
         successor.send(self).map_err(Box::new)?;
         holder.closed().await;

@@ -32,7 +32,7 @@ const NAMES_BYTES: usize = 2048;
 const NAME_BYTES: usize = 256;
 
 /// Counts regularly until `shutdown`, and publishes the result in the room.
-pub(super) async fn watch(
+pub(crate) async fn watch(
     context: Arc<WorkerContext>,
     coordinator: CoordinatorHandle,
     shutdown: CancellationToken,

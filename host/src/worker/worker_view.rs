@@ -6,29 +6,29 @@ use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::worker::{Slot, WorkerStatus};
 
 /// A slot, as admission sees it.
-pub(super) struct SlotView {
+pub(crate) struct SlotView {
     /// Its state.
-    pub(super) slot: Slot,
+    pub(crate) slot: Slot,
     /// Its GPUs by their positions in the pool; `None` for a slot without GPUs of its own.
-    pub(super) gpus: Option<Vec<usize>>,
+    pub(crate) gpus: Option<Vec<usize>>,
     /// Whether it can run a job.
-    pub(super) is_usable: bool,
+    pub(crate) is_usable: bool,
 }
 
 /// The current facts about this worker. One task changes them, many read them.
-pub(super) struct WorkerView {
+pub(crate) struct WorkerView {
     /// As the room sees them.
-    pub(super) worker: WorkerFacts,
+    pub(crate) worker: WorkerFacts,
     /// All slots.
-    pub(super) slots: Vec<SlotView>,
+    pub(crate) slots: Vec<SlotView>,
     /// The GPUs of the pool; `None` for one that is lost.
-    pub(super) gpus: Vec<Option<Gpu>>,
+    pub(crate) gpus: Vec<Option<Gpu>>,
 }
 
 impl WorkerView {
     /// The facts by which a policy judges a job of `client`: a slot that is reserved for this client counts
     /// as free, and the GPUs are those that the job could get.
-    pub(super) fn for_job_of(&self, client: &PeerId) -> WorkerFacts {
+    pub(crate) fn for_job_of(&self, client: &PeerId) -> WorkerFacts {
         let mut facts = self.worker.clone();
         let open: Vec<&SlotView> = match self.own_slot(client) {
             Some(own) => {
@@ -56,7 +56,7 @@ impl WorkerView {
     }
 
     /// Whether a slot that a job of `client` could get is able to run it, whether or not it is free.
-    pub(super) fn can_run_job_of(&self, client: &PeerId) -> bool {
+    pub(crate) fn can_run_job_of(&self, client: &PeerId) -> bool {
         match self.own_slot(client) {
             Some(own) => own.is_usable,
             None => self.slots.is_empty() || self.slots.iter().any(|view| view.is_usable),

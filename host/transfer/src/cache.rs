@@ -108,7 +108,7 @@ impl Cache {
     }
 
     /// The bytes of `piece`, if they are here and match its hash.
-    pub(super) fn read(&self, piece: Piece) -> Option<Vec<u8>> {
+    pub(crate) fn read(&self, piece: Piece) -> Option<Vec<u8>> {
         let places = self.places(piece.blake3).inspect_err(unreadable).ok()?;
         let mut bytes = vec![0; piece.bytes as usize];
         for (content, offset) in places {
@@ -124,7 +124,7 @@ impl Cache {
     }
 
     /// Adds the files of `manifest`, which are below `root`, complete and verified.
-    pub(super) fn add(&self, root: &Path, manifest: &Manifest) {
+    pub(crate) fn add(&self, root: &Path, manifest: &Manifest) {
         if manifest.total_bytes() > self.inner.limit_bytes {
             return;
         }
@@ -145,12 +145,12 @@ impl Cache {
     }
 
     /// The abandoned transfers in the cache.
-    pub(super) fn abandoned(&self) -> Vec<AbandonedTransfer> {
+    pub(crate) fn abandoned(&self) -> Vec<AbandonedTransfer> {
         salvage::open(&self.inner.unfinished)
     }
 
     /// Removes cached files of at least `bytes` in all, to make room for a transfer.
-    pub(super) fn make_room(&self, bytes: u64) {
+    pub(crate) fn make_room(&self, bytes: u64) {
         self.update(|cache, index| {
             let unfinished = salvage::shrink(&cache.inner.unfinished, u64::MAX);
             let left = (unfinished + total_bytes(index)?).saturating_sub(bytes);

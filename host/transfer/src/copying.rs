@@ -8,7 +8,7 @@ use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 /// How much is read at once, in bytes.
-pub(super) const READ_BYTES: usize = 128 * 1024;
+pub(crate) const READ_BYTES: usize = 128 * 1024;
 /// Files up to this size, in bytes, are copied even where larger ones are linked. Scripts and
 /// settings are that small, and must not change after they have been checked.
 const LINK_BYTES: u64 = 1 << 20;
@@ -21,7 +21,7 @@ pub fn copy_tree(from: &Path, to: &Path) -> Result<(), TransferError> {
 
 /// How [`fill`] treats large files on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Large {
+pub(crate) enum Large {
     /// Copy them like all others.
     Copy,
     /// Create symbolic links to them.
@@ -36,7 +36,7 @@ impl Large {
 }
 
 /// Writes all files of `source` below `into`.
-pub(super) fn fill(into: &Path, source: &Listing, large: Large) -> Result<(), TransferError> {
+pub(crate) fn fill(into: &Path, source: &Listing, large: Large) -> Result<(), TransferError> {
     let staging = StagingDir::new(into)?;
     let copied = source.members().iter().filter(|member| large.link(member).is_none());
     room::check(into, copied.map(|member| member.size).sum())?;

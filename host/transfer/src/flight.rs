@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 
 /// Bytes of pieces under way, at most: what the receiver may have to keep in memory while one chunk
 /// of the first piece is late. A line of 1 Gbit holds 10 MB in 80 ms.
-pub(super) const WINDOW_BYTES: usize = 10 << 20;
+pub(crate) const WINDOW_BYTES: usize = 10 << 20;
 
 /// A lane, by the order of coming.
-pub(super) type LaneId = u32;
+pub(crate) type LaneId = u32;
 /// The link's own connection.
-pub(super) const FIRST: LaneId = 0;
+pub(crate) const FIRST: LaneId = 0;
 
 /// A chunk's place: the number of its piece, its own in it.
 type At = (u64, u8);
@@ -39,7 +39,7 @@ struct Flying {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Flight {
+pub(crate) struct Flight {
     pieces: BTreeMap<u64, Flying>,
     numbers: HashMap<BlobHash, u64>,
     next: u64,
@@ -50,17 +50,17 @@ pub(super) struct Flight {
 
 impl Flight {
     /// Whether another piece may begin.
-    pub(super) fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.bytes < WINDOW_BYTES
     }
 
     /// Whether nothing is under way.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.pieces.is_empty()
     }
 
     /// Begins a piece, or begins it anew.
-    pub(super) fn add(&mut self, piece: Outgoing) {
+    pub(crate) fn add(&mut self, piece: Outgoing) {
         self.drop_piece(piece.piece);
         let number = self.next;
         self.next += 1;
@@ -72,7 +72,7 @@ impl Flight {
     }
 
     /// The other side has all of a piece, or wants it no more.
-    pub(super) fn drop_piece(&mut self, piece: BlobHash) {
+    pub(crate) fn drop_piece(&mut self, piece: BlobHash) {
         let Some(number) = self.numbers.remove(&piece) else { return };
         if let Some(flying) = self.pieces.remove(&number) {
             self.bytes -= flying.piece.bytes.len();
@@ -84,7 +84,7 @@ impl Flight {
     }
 
     /// The other side has these chunks of a piece: one bit for each.
-    pub(super) fn there(&mut self, piece: BlobHash, chunks: u64) {
+    pub(crate) fn there(&mut self, piece: BlobHash, chunks: u64) {
         let Some(number) = self.numbers.get(&piece) else { return };
         if let Some(flying) = self.pieces.get_mut(number) {
             flying.there |= chunks;
@@ -98,7 +98,7 @@ impl Flight {
 
     /// The next chunk for `lane`, encoded. `keep`: whether the piece is to be remembered until the
     /// other side has it.
-    pub(super) fn give(&mut self, lane: LaneId, now: Instant, keep: bool) -> Option<BytesMut> {
+    pub(crate) fn give(&mut self, lane: LaneId, now: Instant, keep: bool) -> Option<BytesMut> {
         let at = self.waiting.pop_first()?;
         let encoded = self.encode(at, lane, now)?;
         let (number, chunk) = at;
@@ -125,13 +125,13 @@ impl Flight {
 
     /// A lane has ended: what it had and did not deliver is to be given out again. Says how many
     /// chunks that is.
-    pub(super) fn lane_lost(&mut self, lane: LaneId) -> usize {
+    pub(crate) fn lane_lost(&mut self, lane: LaneId) -> usize {
         self.again(|given| given.lane == lane)
     }
 
     /// What was given to some other lane than `lane` longer than `patience` ago is to be given out
     /// again. Says how many chunks that is.
-    pub(super) fn overdue(&mut self, lane: LaneId, now: Instant, patience: Duration) -> usize {
+    pub(crate) fn overdue(&mut self, lane: LaneId, now: Instant, patience: Duration) -> usize {
         self.again(|given| given.lane != lane && given.when + patience <= now)
     }
 
@@ -150,7 +150,7 @@ impl Flight {
     }
 
     /// Whether there is a chunk to give out.
-    pub(super) fn has_waiting(&self) -> bool {
+    pub(crate) fn has_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
 }

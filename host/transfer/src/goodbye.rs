@@ -16,7 +16,7 @@ const MAX_REASON_CHARS: usize = 500;
 
 /// Ends a failed transfer. Sends the reason to the other side or, if the connection broke, checks
 /// whether the other side sent its own. Returns the error to report.
-pub(super) async fn conclude<L: Link>(link: &mut L, error: TransferError) -> TransferError {
+pub(crate) async fn conclude<L: Link>(link: &mut L, error: TransferError) -> TransferError {
     let error = exchange_reasons(link, error).await;
     link.close_lanes();
     error
@@ -68,7 +68,7 @@ async fn pending_abort<L: Link>(link: &mut L) -> Option<TransferError> {
 }
 
 /// The error for an abort by the other side.
-pub(super) fn aborted(reason: &str) -> TransferError {
+pub(crate) fn aborted(reason: &str) -> TransferError {
     TransferError::Aborted(printable(reason))
 }
 

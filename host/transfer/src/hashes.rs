@@ -55,7 +55,7 @@ struct Index {
 
 /// A range of a file, and the metadata that shows whether the file has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct FileRange {
+pub(crate) struct FileRange {
     path: PathBuf,
     offset: u64,
     state: String,
@@ -65,7 +65,7 @@ pub(super) struct FileRange {
 
 impl FileRange {
     /// The range at `offset` of the file at `path`, which has this metadata.
-    pub(super) fn new(path: &Path, offset: u64, there: &Metadata) -> Self {
+    pub(crate) fn new(path: &Path, offset: u64, there: &Metadata) -> Self {
         let at = |s: i64, ns: i64| {
             let since = Duration::new(s.try_into().unwrap_or(0), ns.try_into().unwrap_or(0));
             UNIX_EPOCH + since
@@ -96,7 +96,7 @@ impl Hashes {
     }
 
     /// As [`Self::open`], for entries of at most `max_bytes` in all.
-    pub(super) fn open_up_to(path: &Path, settled: Duration, max_bytes: i64) -> Self {
+    pub(crate) fn open_up_to(path: &Path, settled: Duration, max_bytes: i64) -> Self {
         let begin = || {
             open_index(path).or_else(|error| {
                 if error.is_of_the_file() {
@@ -121,13 +121,13 @@ impl Hashes {
     }
 
     /// Whether the file has been unchanged for long enough to store its hash.
-    pub(super) fn is_settled(&self, range: &FileRange) -> bool {
+    pub(crate) fn is_settled(&self, range: &FileRange) -> bool {
         let settled = self.inner.as_ref().map_or(Duration::MAX, |inner| inner.settled);
         SystemTime::now().duration_since(range.changed_at).is_ok_and(|age| age >= settled)
     }
 
     /// The stored content of `range`, which has `size` bytes.
-    pub(super) fn find(&self, range: &FileRange, size: u64) -> Option<Hashed> {
+    pub(crate) fn find(&self, range: &FileRange, size: u64) -> Option<Hashed> {
         let inner = self.inner.as_ref()?;
         let index = inner.index.lock();
         let find = || {
@@ -147,7 +147,7 @@ impl Hashes {
     }
 
     /// Stores what was `hashed`, and marks the entries of `used` as used.
-    pub(super) fn note(&self, hashed: &[(FileRange, Hashed)], used: &[FileRange]) {
+    pub(crate) fn note(&self, hashed: &[(FileRange, Hashed)], used: &[FileRange]) {
         let max_bytes = self.inner.as_ref().map_or(0, |inner| inner.max_bytes);
         self.change(|changes| {
             let now = now_s();
@@ -177,7 +177,7 @@ impl Hashes {
     }
 
     /// Removes the entries of these files, because they were wrong.
-    pub(super) fn forget<'a>(&self, files: impl Iterator<Item = &'a Path>) {
+    pub(crate) fn forget<'a>(&self, files: impl Iterator<Item = &'a Path>) {
         self.change(|changes| {
             for file in files {
                 let path = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());

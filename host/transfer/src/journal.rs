@@ -12,25 +12,25 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 /// The journal's name in the hidden folder.
-pub(super) const JOURNAL: &str = "journal";
+pub(crate) const JOURNAL: &str = "journal";
 /// The longest journal that is read, in bytes. Enough for 64 GiB in pieces of the minimum length,
 /// twice.
 const MAX_BYTES: u64 = 64 << 20;
 
 /// A verified piece of an unfinished file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Written {
-    pub(super) piece: Piece,
+pub(crate) struct Written {
+    pub(crate) piece: Piece,
     /// The offset in the file, in bytes.
-    pub(super) offset: u64,
+    pub(crate) offset: u64,
 }
 
 /// The verified pieces of unfinished files, by the file's content and the piece's number.
-pub(super) type WrittenPieces = HashMap<BlobHash, HashMap<u32, Written>>;
+pub(crate) type WrittenPieces = HashMap<BlobHash, HashMap<u32, Written>>;
 
 /// The journal of one destination folder.
 #[derive(Debug)]
-pub(super) struct Journal {
+pub(crate) struct Journal {
     file: File,
     pieces: WrittenPieces,
     placed: HashMap<Identity, BlobHash>,
@@ -57,7 +57,7 @@ impl Identity {
 impl Journal {
     /// Opens or creates the journal at `path`. Fails with [`ErrorKind::WouldBlock`] if another
     /// transfer uses it.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         let flags = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
         let mut file =
@@ -109,22 +109,22 @@ impl Journal {
     }
 
     /// The pieces of unfinished files.
-    pub(super) fn pieces(&self) -> &WrittenPieces {
+    pub(crate) fn pieces(&self) -> &WrittenPieces {
         &self.pieces
     }
 
     /// Whether its lines can be trusted without hashing the files again.
-    pub(super) fn is_fresh(&self) -> bool {
+    pub(crate) fn is_fresh(&self) -> bool {
         self.is_fresh
     }
 
     /// The content of a file that has not changed since it was placed.
-    pub(super) fn content(&self, there: &Metadata) -> Option<BlobHash> {
+    pub(crate) fn content(&self, there: &Metadata) -> Option<BlobHash> {
         self.placed.get(&Identity::of(there)).copied().filter(|_| self.is_fresh)
     }
 
     /// Records that a piece has been written to an unfinished file.
-    pub(super) fn note_piece(
+    pub(crate) fn note_piece(
         &mut self,
         content: BlobHash,
         number: u32,
@@ -135,14 +135,14 @@ impl Journal {
     }
 
     /// Records that a complete file has got its name.
-    pub(super) fn note_placed(&mut self, content: BlobHash, there: &Metadata) -> io::Result<()> {
+    pub(crate) fn note_placed(&mut self, content: BlobHash, there: &Metadata) -> io::Result<()> {
         let identity = Identity::of(there);
         self.placed.insert(identity, content);
         self.file.write_all(placed_line(content, identity).as_bytes())
     }
 
     /// Rewrites the journal with the pieces that were found on disk.
-    pub(super) fn restart(&mut self, pieces: WrittenPieces) -> io::Result<()> {
+    pub(crate) fn restart(&mut self, pieces: WrittenPieces) -> io::Result<()> {
         self.file.set_len(0)?;
         if !self.is_fresh {
             self.placed.clear();
@@ -158,7 +158,7 @@ impl Journal {
     }
 
     /// Whether it lists anything that a later attempt could use.
-    pub(super) fn is_useful(&self) -> bool {
+    pub(crate) fn is_useful(&self) -> bool {
         !self.pieces.is_empty() || !self.placed.is_empty()
     }
 }

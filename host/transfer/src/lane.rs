@@ -47,17 +47,17 @@ impl Gauge {
     }
 
     /// So many may be from now on.
-    pub(super) fn set_cap(&self, cap_bytes: usize) {
+    pub(crate) fn set_cap(&self, cap_bytes: usize) {
         self.cap_bytes.store(cap_bytes, Ordering::Relaxed);
     }
 
     /// So many were when somebody looked last.
-    pub(super) fn outstanding_bytes(&self) -> usize {
+    pub(crate) fn outstanding_bytes(&self) -> usize {
         self.outstanding_bytes.load(Ordering::Relaxed)
     }
 
     /// A chunk was handed over.
-    pub(super) fn add(&self, bytes: usize) {
+    pub(crate) fn add(&self, bytes: usize) {
         self.outstanding_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 }

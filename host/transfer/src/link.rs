@@ -94,7 +94,7 @@ pub struct Progress {
 }
 
 /// Sends one control frame, within `limit`.
-pub(super) async fn send_frame<L: Link>(
+pub(crate) async fn send_frame<L: Link>(
     link: &mut L,
     frame: TransferFrame,
     limit: Duration,

@@ -33,7 +33,7 @@ pub fn list_package(path: &Path) -> Result<Listing, ArchiveError> {
 }
 
 /// Lists the files of a folder; what is not acceptable is left out.
-pub(super) fn list_tree(folder: &Path) -> Result<Listing, ArchiveError> {
+pub(crate) fn list_tree(folder: &Path) -> Result<Listing, ArchiveError> {
     let tree = tree::walk(folder, None)?;
     for error in &tree.left_out {
         tracing::warn!(folder = %folder.display(), %error, "left out");

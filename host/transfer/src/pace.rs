@@ -24,7 +24,7 @@ impl Pace {
     }
 
     /// Counts `bytes`. Returns how long to wait before sending them.
-    pub(super) fn take(&self, bytes: usize, now: Instant) -> Duration {
+    pub(crate) fn take(&self, bytes: usize, now: Instant) -> Duration {
         let cost = Duration::from_secs_f64(bytes as f64 / self.bytes_per_s as f64);
         self.sent.lock().charge(cost, now).saturating_sub(cost + BURST)
     }

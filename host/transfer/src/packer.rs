@@ -12,15 +12,15 @@ const LEAST_BYTES: usize = 512;
 const LEVEL: i32 = 1;
 
 /// Compresses pieces where that saves space. Reuses its working memory.
-pub(super) struct Packer(Option<Compressor<'static>>);
+pub(crate) struct Packer(Option<Compressor<'static>>);
 
 impl Packer {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Compressor::new(LEVEL).ok())
     }
 
     /// Packs a piece for sending.
-    pub(super) fn pack(&mut self, bytes: Vec<u8>) -> (Packing, Vec<u8>) {
+    pub(crate) fn pack(&mut self, bytes: Vec<u8>) -> (Packing, Vec<u8>) {
         let sample = &bytes[..bytes.len().min(SAMPLE_BYTES)];
         if bytes.len() < LEAST_BYTES || self.shrink(sample).is_none() {
             return (Packing::Plain, bytes);
@@ -38,7 +38,7 @@ impl Packer {
 }
 
 /// Unpacks the received bytes of `piece`. Returns nothing if they do not match its hash.
-pub(super) fn unpack(piece: Piece, packing: Packing, bytes: Vec<u8>) -> Option<Vec<u8>> {
+pub(crate) fn unpack(piece: Piece, packing: Packing, bytes: Vec<u8>) -> Option<Vec<u8>> {
     let bytes = match packing {
         Packing::Plain => bytes,
         Packing::Zstd => zstd::bulk::decompress(&bytes, piece.bytes as usize).ok()?,

@@ -8,18 +8,18 @@ use std::collections::{HashMap, HashSet};
 use tokio::sync::mpsc;
 
 /// Small pieces are delivered in batches of about this many bytes.
-pub(super) const BATCH_BYTES: usize = 256 << 10;
+pub(crate) const BATCH_BYTES: usize = 256 << 10;
 
 /// A piece as it is sent.
 #[derive(Debug)]
-pub(super) struct Outgoing {
-    pub(super) piece: BlobHash,
-    pub(super) packing: Packing,
-    pub(super) bytes: Vec<u8>,
+pub(crate) struct Outgoing {
+    pub(crate) piece: BlobHash,
+    pub(crate) packing: Packing,
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// What the reading thread delivers.
-pub(super) type Batch = Result<Vec<Outgoing>, ArchiveError>;
+pub(crate) type Batch = Result<Vec<Outgoing>, ArchiveError>;
 
 /// The location of a piece in the package.
 #[derive(Debug, Clone, Copy)]
@@ -30,7 +30,7 @@ struct PieceLocation {
 }
 
 /// Reads requested pieces, in the order of the requests. Ends when one of the channels closes.
-pub(super) fn read_pieces(
+pub(crate) fn read_pieces(
     package: &Package,
     mut wanted: mpsc::Receiver<Vec<BlobHash>>,
     batches: &mpsc::Sender<Batch>,

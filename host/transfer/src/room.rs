@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 
 /// Fails if the disk of `folder` has less than `needed_bytes` free.
-pub(super) fn check(folder: &Path, needed_bytes: u64) -> Result<(), StorageError> {
+pub(crate) fn check(folder: &Path, needed_bytes: u64) -> Result<(), StorageError> {
     let available_bytes = Room::of(folder)?.bytes;
     if needed_bytes > available_bytes {
         let folder = folder.to_owned();

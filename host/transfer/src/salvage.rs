@@ -22,7 +22,7 @@ const RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The folder of an abandoned transfer.
 #[derive(Debug)]
-pub(super) struct AbandonedTransfer {
+pub(crate) struct AbandonedTransfer {
     folder: PathBuf,
     journal: Journal,
     /// The complete files in it.
@@ -35,7 +35,7 @@ pub(super) struct AbandonedTransfer {
 
 /// How much of a content was found.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Taken {
+pub(crate) enum Taken {
     /// All pieces.
     Whole,
     /// These pieces, by their number.
@@ -44,7 +44,7 @@ pub(super) enum Taken {
 
 /// Moves the destination `folder` of an abandoned transfer into `all`. Ignores a folder that contains
 /// nothing verified, or that is in use.
-pub(super) fn keep(all: &Path, folder: &Path) -> std::io::Result<()> {
+pub(crate) fn keep(all: &Path, folder: &Path) -> std::io::Result<()> {
     let journal = folder.join(PARTIAL).join(JOURNAL);
     if !journal.exists() {
         return Ok(());
@@ -57,7 +57,7 @@ pub(super) fn keep(all: &Path, folder: &Path) -> std::io::Result<()> {
 }
 
 /// All folders in `all` that no other transfer uses.
-pub(super) fn open(all: &Path) -> Vec<AbandonedTransfer> {
+pub(crate) fn open(all: &Path) -> Vec<AbandonedTransfer> {
     newest_first(all)
         .into_iter()
         .filter_map(|(_, folder)| AbandonedTransfer::open(folder))
@@ -65,7 +65,7 @@ pub(super) fn open(all: &Path) -> Vec<AbandonedTransfer> {
 }
 
 /// Removes folders that are too old or exceed `limit_bytes`, oldest first. Returns the bytes left.
-pub(super) fn shrink(all: &Path, limit_bytes: u64) -> u64 {
+pub(crate) fn shrink(all: &Path, limit_bytes: u64) -> u64 {
     let mut total = 0;
     for (number, (at, folder)) in newest_first(all).into_iter().enumerate() {
         let bytes = bytes_on_disk(&folder);
@@ -141,7 +141,7 @@ impl AbandonedTransfer {
 
     /// Moves the file with `content` to `to`. Returns nothing if the content would have to be hashed
     /// again; use [`Self::read`] then.
-    pub(super) fn take(&mut self, content: BlobHash, to: &Path) -> Option<Taken> {
+    pub(crate) fn take(&mut self, content: BlobHash, to: &Path) -> Option<Taken> {
         if !self.journal.is_fresh() {
             return None;
         }
@@ -163,7 +163,7 @@ impl AbandonedTransfer {
     }
 
     /// The bytes of `piece`, if they are here and match its hash.
-    pub(super) fn read(&self, piece: Piece) -> Option<Vec<u8>> {
+    pub(crate) fn read(&self, piece: Piece) -> Option<Vec<u8>> {
         let (path, offset) = self.pieces.get(&piece.blake3)?;
         let mut bytes = vec![0; piece.bytes as usize];
         File::open(path).and_then(|file| file.read_exact_at(&mut bytes, *offset)).ok()?;

@@ -92,7 +92,7 @@ struct Line {
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Steering {
+pub(crate) struct Steering {
     lines: BTreeMap<LaneId, Line>,
     count: Count,
     delivered: u64,
@@ -169,7 +169,7 @@ impl Speed {
 }
 
 impl Steering {
-    pub(super) fn new(count: LaneCount) -> Self {
+    pub(crate) fn new(count: LaneCount) -> Self {
         Self {
             lines: BTreeMap::new(),
             count: Count::new(count),
@@ -181,7 +181,7 @@ impl Steering {
     }
 
     /// A lane has come.
-    pub(super) fn add(&mut self, lane: LaneId, now: Instant) {
+    pub(crate) fn add(&mut self, lane: LaneId, now: Instant) {
         let line = Line {
             speed: Speed::new(now, 0),
             // One that joins others finds the line full.
@@ -193,12 +193,12 @@ impl Steering {
     }
 
     /// A lane has gone.
-    pub(super) fn remove(&mut self, lane: LaneId) {
+    pub(crate) fn remove(&mut self, lane: LaneId) {
         self.lines.remove(&lane);
     }
 
     /// The path of a lane was measured.
-    pub(super) fn measured(&mut self, lane: LaneId, round_trip: Duration) {
+    pub(crate) fn measured(&mut self, lane: LaneId, round_trip: Duration) {
         let Some(line) = self.lines.get_mut(&lane) else { return };
         if line.round_trips.len() == OLD_ROUND_TRIPS {
             line.round_trips.pop_front();
@@ -211,7 +211,7 @@ impl Steering {
     }
 
     /// So much has a lane delivered until now, in all.
-    pub(super) fn delivered(&mut self, lane: LaneId, bytes: u64, now: Instant) {
+    pub(crate) fn delivered(&mut self, lane: LaneId, bytes: u64, now: Instant) {
         let span = self.span(lane);
         if let Some(line) = self.lines.get_mut(&lane) {
             self.delivered += line.speed.note(bytes, now, span);
@@ -222,7 +222,7 @@ impl Steering {
     }
 
     /// All lanes have told; those beside the link's own connection have so much under way.
-    pub(super) fn all_told(&mut self, under_way_bytes: usize, now: Instant) {
+    pub(crate) fn all_told(&mut self, under_way_bytes: usize, now: Instant) {
         self.under_way_bytes = under_way_bytes;
         let (delivered, span) = (self.delivered, self.longest_round_trip().max(SPAN));
         self.since = now.checked_sub(span * SPANS);
@@ -231,7 +231,7 @@ impl Steering {
     }
 
     /// What `lane` may have under way. Nothing where it is to stand aside.
-    pub(super) fn cap_bytes(&self, lane: LaneId) -> usize {
+    pub(crate) fn cap_bytes(&self, lane: LaneId) -> usize {
         let most = MOST_BYTES / self.lines.len().max(1);
         let sharing = self.others().count().max(1);
         let least = if sharing > 1 { SHARED_LEAST_BYTES } else { LEAST_BYTES }.min(most);
@@ -287,7 +287,7 @@ impl Steering {
 
     /// Of the path alone. Lanes between the same two machines mostly take the same one, and those
     /// that came when it was busy have never seen it free.
-    pub(super) fn round_trip(&self, lane: LaneId) -> Duration {
+    pub(crate) fn round_trip(&self, lane: LaneId) -> Duration {
         let own = self.lines.get(&lane).and_then(|line| line.least_round_trip);
         let least = self.lines.values().filter_map(|line| line.least_round_trip).min();
         match (own, least) {
@@ -302,14 +302,14 @@ impl Steering {
     }
 
     /// The longest round trip of all lanes.
-    pub(super) fn longest_round_trip(&self) -> Duration {
+    pub(crate) fn longest_round_trip(&self) -> Duration {
         let all = self.lines.keys().map(|lane| self.round_trip(*lane));
         all.max().unwrap_or(UNKNOWN)
     }
 
     /// How many lanes there should be, `left_bytes` before the end, where that is news. `open` of
     /// them there are.
-    pub(super) fn wanted_lanes(
+    pub(crate) fn wanted_lanes(
         &mut self,
         now: Instant,
         left_bytes: u64,

@@ -11,10 +11,10 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-pub(super) use super::storage_error::{StorageError, failed};
+pub(crate) use super::storage_error::{StorageError, failed};
 
 /// The staging folder: a hidden folder within the destination, for incomplete files.
-pub(super) const PARTIAL: &str = ".sleap-rtc-partial";
+pub(crate) const PARTIAL: &str = ".sleap-rtc-partial";
 /// Files of at least this size, in bytes, are synced to disk before they get their names. Smaller
 /// files are quick to send again, and there may be many of them.
 const SYNC_BYTES: u64 = 8 << 20;
@@ -43,13 +43,13 @@ pub fn confined(root: &Path, rel: &RelPath) -> Result<PathBuf, StorageError> {
 }
 
 /// Creates `folder` and its missing parents.
-pub(super) fn create_folder(folder: &Path) -> Result<(), StorageError> {
+pub(crate) fn create_folder(folder: &Path) -> Result<(), StorageError> {
     fs::create_dir_all(folder).map_err(failed("create the folder", folder))
 }
 
 /// Creates the folders of `rel` below `root` one by one, and returns the place of `rel` itself.
 /// Rejects all links, including those that stay inside the root.
-pub(super) fn create_parents(root: &Path, rel: &RelPath) -> Result<PathBuf, StorageError> {
+pub(crate) fn create_parents(root: &Path, rel: &RelPath) -> Result<PathBuf, StorageError> {
     let place = rel.below(root);
     let folders = rel.as_str().matches('/').count();
     let mut folder = root.to_owned();
@@ -72,7 +72,7 @@ pub(super) fn create_parents(root: &Path, rel: &RelPath) -> Result<PathBuf, Stor
 /// The staging folder of a destination. Files are written there and renamed into place when they are
 /// complete.
 #[derive(Debug)]
-pub(super) struct StagingDir {
+pub(crate) struct StagingDir {
     root: PathBuf,
     partial: PathBuf,
     is_persistent: bool,
@@ -81,7 +81,7 @@ pub(super) struct StagingDir {
 impl StagingDir {
     /// Prepares `root`, creating it if it is missing. Removes what an earlier attempt left, and
     /// removes the staging folder on drop.
-    pub(super) fn new(root: &Path) -> Result<Self, StorageError> {
+    pub(crate) fn new(root: &Path) -> Result<Self, StorageError> {
         let mut staging = Self::resume(root)?;
         fs::remove_dir_all(&staging.partial).map_err(failed("remove", &staging.partial))?;
         staging.create()?;
@@ -91,7 +91,7 @@ impl StagingDir {
 
     /// Prepares `root`, creating it if it is missing. Keeps what an earlier attempt left, and keeps
     /// the staging folder on drop unless [`Self::set_persistent`] says otherwise.
-    pub(super) fn resume(root: &Path) -> Result<Self, StorageError> {
+    pub(crate) fn resume(root: &Path) -> Result<Self, StorageError> {
         create_folder(root)?;
         let partial = root.join(PARTIAL);
         let staging = Self { root: root.to_owned(), partial, is_persistent: true };
@@ -111,29 +111,29 @@ impl StagingDir {
     }
 
     /// Whether the staging folder survives a drop, for another attempt.
-    pub(super) fn set_persistent(&mut self, is_persistent: bool) {
+    pub(crate) fn set_persistent(&mut self, is_persistent: bool) {
         self.is_persistent = is_persistent;
     }
 
     /// The path of a file in the staging folder.
-    pub(super) fn partial(&self, name: &str) -> PathBuf {
+    pub(crate) fn partial(&self, name: &str) -> PathBuf {
         self.partial.join(name)
     }
 
     /// The destination.
-    pub(super) fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
     /// Creates an empty file in the staging folder.
-    pub(super) fn begin(&self, name: &str) -> Result<PartialFile, StorageError> {
+    pub(crate) fn begin(&self, name: &str) -> Result<PartialFile, StorageError> {
         let file = self.open(name)?;
         file.file.set_len(0).map_err(failed("empty", &file.path))?;
         Ok(file)
     }
 
     /// Opens a file in the staging folder, or creates it.
-    pub(super) fn open(&self, name: &str) -> Result<PartialFile, StorageError> {
+    pub(crate) fn open(&self, name: &str) -> Result<PartialFile, StorageError> {
         let path = self.partial(name);
         let mut options = OpenOptions::new();
         let flags = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
@@ -143,7 +143,7 @@ impl StagingDir {
     }
 
     /// Renames a complete file to its place in the destination, replacing an existing file.
-    pub(super) fn place(
+    pub(crate) fn place(
         &self,
         finished: PartialFile,
         rel: &RelPath,
@@ -183,30 +183,30 @@ impl Drop for StagingDir {
 
 /// A file in the staging folder.
 #[derive(Debug)]
-pub(super) struct PartialFile {
+pub(crate) struct PartialFile {
     file: File,
     path: PathBuf,
 }
 
 impl PartialFile {
     /// Appends `bytes`.
-    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
         self.file.write_all(bytes).map_err(failed("write", &self.path))
     }
 
     /// Writes `bytes` at `offset`.
-    pub(super) fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), StorageError> {
+    pub(crate) fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), StorageError> {
         self.file.write_all_at(bytes, offset).map_err(failed("write", &self.path))
     }
 
     /// Whether the file contains `piece` at `offset`.
-    pub(super) fn holds(&self, piece: Piece, offset: u64) -> bool {
+    pub(crate) fn holds(&self, piece: Piece, offset: u64) -> bool {
         let mut bytes = vec![0; piece.bytes as usize];
         self.file.read_exact_at(&mut bytes, offset).is_ok() && pieces::hash(&bytes) == piece.blake3
     }
 
     /// Appends the content of the file at `from`, which this program has written.
-    pub(super) fn write_copy(&mut self, from: &Path) -> Result<(), StorageError> {
+    pub(crate) fn write_copy(&mut self, from: &Path) -> Result<(), StorageError> {
         let mut from = File::open(from).map_err(failed("read", from))?;
         io::copy(&mut from, &mut self.file).map_err(failed("write", &self.path))?;
         Ok(())
@@ -215,7 +215,7 @@ impl PartialFile {
 
 /// Whether the file that `entry` of `manifest` describes exists below `root`, under its name and with
 /// the right content. Skips hashing if `is_known` says that the content has been verified.
-pub(super) fn holds(
+pub(crate) fn holds(
     root: &Path,
     manifest: &Manifest,
     entry: &FileEntry,

@@ -71,7 +71,7 @@ pub enum StorageError {
 }
 
 /// Adds the operation and the path to an error of the system.
-pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StorageError {
+pub(crate) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StorageError {
     let path = path.to_owned();
     move |source| StorageError::Io { action, path, source }
 }

@@ -47,7 +47,7 @@ enum Done {
 }
 
 /// See the module.
-pub(super) struct Striping {
+pub(crate) struct Striping {
     flight: Flight,
     lanes: BTreeMap<LaneId, Running>,
     next_lane: LaneId,
@@ -62,12 +62,12 @@ pub(super) struct Striping {
     /// How many lanes have carried something.
     used: usize,
     /// Whether the other side tells what has come: then it is kept until it has.
-    pub(super) keep: bool,
+    pub(crate) keep: bool,
 }
 
 impl Striping {
     /// Over `first` alone, until others come.
-    pub(super) fn new(first: Arc<dyn Lane>, count: LaneCount, limits: &Limits) -> Self {
+    pub(crate) fn new(first: Arc<dyn Lane>, count: LaneCount, limits: &Limits) -> Self {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut striping = Self {
@@ -89,7 +89,7 @@ impl Striping {
     }
 
     /// Takes another lane into use.
-    pub(super) fn add_lane(&mut self, lane: Arc<dyn Lane>) {
+    pub(crate) fn add_lane(&mut self, lane: Arc<dyn Lane>) {
         let (id, now) = (self.next_lane, Instant::now());
         self.next_lane += 1;
         self.steering.add(id, now);
@@ -102,32 +102,32 @@ impl Striping {
     }
 
     /// Lanes besides the first.
-    pub(super) fn open_lanes(&self) -> usize {
+    pub(crate) fn open_lanes(&self) -> usize {
         self.others().count()
     }
 
     /// Whether another piece may begin.
-    pub(super) fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.flight.has_room()
     }
 
     /// How many lanes have carried something, the first included.
-    pub(super) fn used_lanes(&self) -> usize {
+    pub(crate) fn used_lanes(&self) -> usize {
         self.used
     }
 
     /// When a chunk was sent last.
-    pub(super) fn moved(&self) -> Instant {
+    pub(crate) fn moved(&self) -> Instant {
         self.moved
     }
 
     /// Whether all is sent, and none of it is known to be missing.
-    pub(super) fn is_quiet(&self) -> bool {
+    pub(crate) fn is_quiet(&self) -> bool {
         !self.flight.has_waiting()
     }
 
     /// Begins some pieces.
-    pub(super) fn add(&mut self, pieces: Vec<Outgoing>) {
+    pub(crate) fn add(&mut self, pieces: Vec<Outgoing>) {
         for piece in pieces {
             self.flight.add(piece);
         }
@@ -135,18 +135,18 @@ impl Striping {
     }
 
     /// The other side has all of a piece.
-    pub(super) fn has(&mut self, piece: BlobHash) {
+    pub(crate) fn has(&mut self, piece: BlobHash) {
         self.flight.drop_piece(piece);
     }
 
     /// The other side has these chunks of a piece.
-    pub(super) fn there(&mut self, piece: BlobHash, chunks: u64) {
+    pub(crate) fn there(&mut self, piece: BlobHash, chunks: u64) {
         self.flight.there(piece, chunks);
     }
 
     /// How many lanes there should be besides the first, `left_bytes` before the end, where that is
     /// news.
-    pub(super) fn wanted_lanes(&mut self, left_bytes: u64) -> Option<usize> {
+    pub(crate) fn wanted_lanes(&mut self, left_bytes: u64) -> Option<usize> {
         let open = self.open_lanes();
         let wanted = self.steering.wanted_lanes(Instant::now(), left_bytes, open)?;
         tracing::debug!(wanted, open, "lanes wanted");
@@ -179,7 +179,7 @@ impl Striping {
     ///
     /// # Errors
     /// The first lane is lost, and with it everything.
-    pub(super) async fn turn(&mut self) -> Result<(), LaneLost> {
+    pub(crate) async fn turn(&mut self) -> Result<(), LaneLost> {
         tokio::select! {
             biased;
             Some(done) = self.working.next(), if !self.working.is_empty() => match done {

@@ -42,12 +42,12 @@ fn packing(path: &Path) -> io::Result<Option<TarFilter>> {
 }
 
 /// Whether `path` begins like a tar, or like one that is packed.
-pub(super) fn is_tar(path: &Path) -> io::Result<bool> {
+pub(crate) fn is_tar(path: &Path) -> io::Result<bool> {
     Ok(packing(path)?.is_some())
 }
 
 /// Unpacks a tar into a folder that is removed when its handle is dropped.
-pub(super) fn unpack(path: &Path) -> Result<TempDir, ArchiveError> {
+pub(crate) fn unpack(path: &Path) -> Result<TempDir, ArchiveError> {
     let unreadable = |cause| ArchiveError::read(path, cause);
     let file = File::open(path).map_err(unreadable)?;
     let tar_bytes = file.metadata().map_err(unreadable)?.len();

@@ -16,7 +16,7 @@ use tokio::sync::{Mutex, mpsc};
 
 /// What becomes of a message on its way.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Fate {
+pub(crate) enum Fate {
     Arrive,
     Vanish,
     Repeat,
@@ -31,7 +31,7 @@ pub(super) enum Fate {
 type Fault = Box<dyn FnMut(&Incoming) -> Fate + Send>;
 
 /// One end of a link in memory, with a small queue in each direction.
-pub(super) struct MemoryLink {
+pub(crate) struct MemoryLink {
     to: Arc<Mutex<Outlet>>,
     from: mpsc::Receiver<Incoming>,
     held: Option<Incoming>,
@@ -48,7 +48,7 @@ struct Outlet {
 }
 
 /// Two ends, each of which reads what the other sends.
-pub(super) fn pair() -> (MemoryLink, MemoryLink) {
+pub(crate) fn pair() -> (MemoryLink, MemoryLink) {
     let (a, from_a) = mpsc::channel(4);
     let (b, from_b) = mpsc::channel(4);
     let end = |to, from| {
@@ -61,14 +61,14 @@ pub(super) fn pair() -> (MemoryLink, MemoryLink) {
 
 impl MemoryLink {
     /// What this end sends meets `fault`.
-    pub(super) fn with_fault(self, fault: impl FnMut(&Incoming) -> Fate + Send + 'static) -> Self {
+    pub(crate) fn with_fault(self, fault: impl FnMut(&Incoming) -> Fate + Send + 'static) -> Self {
         self.to.try_lock().unwrap().fault = Box::new(fault);
         self
     }
 
     /// Another way to the same end, which comes when this one has heard so many messages. What is
     /// sent over it meets `fault`.
-    pub(super) fn with_lane(
+    pub(crate) fn with_lane(
         mut self,
         after: usize,
         fault: impl FnMut(&Incoming) -> Fate + Send + 'static,
@@ -79,7 +79,7 @@ impl MemoryLink {
         self
     }
 
-    pub(super) async fn put(&mut self, message: Incoming) -> Result<(), LinkError> {
+    pub(crate) async fn put(&mut self, message: Incoming) -> Result<(), LinkError> {
         let put = self.to.lock().await.put(message).await;
         put.map_err(|()| LinkError::Lost("closed".into()))
     }
@@ -175,16 +175,16 @@ impl Link for MemoryLink {
 }
 
 /// One of the packages in `tests/fixtures`.
-pub(super) fn fixture(name: &str) -> PathBuf {
+pub(crate) fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(name)
 }
 
-pub(super) fn rel(path: &str) -> RelPath {
+pub(crate) fn rel(path: &str) -> RelPath {
     RelPath::new(path).unwrap()
 }
 
 /// A package in memory.
-pub(super) fn package(files: &[(&str, &[u8])]) -> Package {
+pub(crate) fn package(files: &[(&str, &[u8])]) -> Package {
     let part = |(path, bytes): &(&str, &[u8])| Part {
         path: rel(path),
         source: PartSource::Bytes(bytes.to_vec()),
@@ -193,7 +193,7 @@ pub(super) fn package(files: &[(&str, &[u8])]) -> Package {
 }
 
 /// Writes a file and the folders above it.
-pub(super) fn write(path: &Path, bytes: &[u8], executable: bool) {
+pub(crate) fn write(path: &Path, bytes: &[u8], executable: bool) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, bytes).unwrap();
     let mode = if executable { 0o755 } else { 0o644 };
@@ -202,7 +202,7 @@ pub(super) fn write(path: &Path, bytes: &[u8], executable: bool) {
 
 /// Everything below `folder`: files with their content and whether they are executable, links with
 /// where they lead.
-pub(super) fn listing(folder: &Path) -> BTreeMap<String, (Vec<u8>, bool)> {
+pub(crate) fn listing(folder: &Path) -> BTreeMap<String, (Vec<u8>, bool)> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(next) = folders.pop() {
@@ -225,14 +225,14 @@ pub(super) fn listing(folder: &Path) -> BTreeMap<String, (Vec<u8>, bool)> {
 }
 
 /// Bytes that do not shrink.
-pub(super) fn noise(seed: u64, length: usize) -> Vec<u8> {
+pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     StdRng::seed_from_u64(seed).fill_bytes(&mut bytes);
     bytes
 }
 
 /// Counts the bytes that are sent from here on.
-pub(super) fn counting(link: MemoryLink) -> (MemoryLink, Arc<AtomicUsize>) {
+pub(crate) fn counting(link: MemoryLink) -> (MemoryLink, Arc<AtomicUsize>) {
     let sent = Arc::new(AtomicUsize::new(0));
     let counter = sent.clone();
     let link = link.with_fault(move |message| {

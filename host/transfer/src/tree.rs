@@ -23,17 +23,17 @@ const BLOCK_BYTES: u64 = 512;
 
 /// What was found in a folder.
 #[derive(Debug, Default)]
-pub(super) struct Tree {
+pub(crate) struct Tree {
     /// The files, sorted by path.
-    pub(super) members: Vec<Member>,
+    pub(crate) members: Vec<Member>,
     /// What is no file, or has no portable name, and why.
-    pub(super) left_out: Vec<ArchiveError>,
+    pub(crate) left_out: Vec<ArchiveError>,
 }
 
 /// Lists the files below `folder`. A symbolic link counts as the file that it leads to when that is
 /// below `folder` as well; all else that is neither file nor folder is left out. The files keep the
 /// folder in which they were `unpacked`.
-pub(super) fn walk(folder: &Path, unpacked: Option<&Arc<TempDir>>) -> Result<Tree, ArchiveError> {
+pub(crate) fn walk(folder: &Path, unpacked: Option<&Arc<TempDir>>) -> Result<Tree, ArchiveError> {
     let root = folder.canonicalize().map_err(|cause| ArchiveError::read(folder, cause))?;
     let mut tree = Tree::default();
     let mut folders = vec![(root.clone(), String::new(), 0)];

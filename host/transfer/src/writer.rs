@@ -16,21 +16,21 @@ use std::time::Instant;
 
 /// The result of one chunk.
 #[derive(Debug)]
-pub(super) struct ChunkReport {
-    pub(super) piece: BlobHash,
+pub(crate) struct ChunkReport {
+    pub(crate) piece: BlobHash,
     /// What the sender need not send again.
-    pub(super) accepted: Accepted,
+    pub(crate) accepted: Accepted,
     /// Verified bytes of the manifest so far.
-    pub(super) done_bytes: u64,
+    pub(crate) done_bytes: u64,
     /// Pieces to request again.
-    pub(super) again: Vec<BlobHash>,
+    pub(crate) again: Vec<BlobHash>,
     /// Whether all files are complete.
-    pub(super) finished: bool,
+    pub(crate) finished: bool,
 }
 
 /// How much of a piece has arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Accepted {
+pub(crate) enum Accepted {
     /// These chunks, one bit for each.
     Chunks(u64),
     /// The whole piece.
@@ -39,7 +39,7 @@ pub(super) enum Accepted {
 
 impl Accepted {
     /// Both together.
-    pub(super) fn and(self, other: Self) -> Self {
+    pub(crate) fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Chunks(one), Self::Chunks(other)) => Self::Chunks(one | other),
             _ => Self::Piece,
@@ -65,7 +65,7 @@ struct PiecePlace {
 
 /// Writes the files of a manifest into a folder, as their chunks arrive.
 #[derive(Debug)]
-pub(super) struct Writer {
+pub(crate) struct Writer {
     staging: StagingDir,
     journal: Journal,
     cache: Option<Cache>,
@@ -89,7 +89,7 @@ impl Drop for Writer {
 impl Writer {
     /// Prepares `destination` for `manifest`: finds existing content, and checks that there is room
     /// for the rest.
-    pub(super) fn new(
+    pub(crate) fn new(
         destination: &Path,
         manifest: Manifest,
         cache: Option<Cache>,
@@ -153,7 +153,7 @@ impl Writer {
     }
 
     /// The pieces to request from the sender, in the order of the files.
-    pub(super) fn wants(&self) -> Vec<BlobHash> {
+    pub(crate) fn wants(&self) -> Vec<BlobHash> {
         let mut seen = HashSet::with_capacity(self.pieces.len());
         let files = self.contents.iter().filter_map(|content| content.files.first());
         let pieces = files.flat_map(|file| self.manifest.pieces(&self.manifest.files()[*file]));
@@ -166,12 +166,12 @@ impl Writer {
     }
 
     /// Verified bytes of the manifest so far.
-    pub(super) fn done_bytes(&self) -> u64 {
+    pub(crate) fn done_bytes(&self) -> u64 {
         self.done_bytes
     }
 
     /// Removes the staging folder, adds the files to the cache and returns the manifest.
-    pub(super) fn finish(mut self) -> Manifest {
+    pub(crate) fn finish(mut self) -> Manifest {
         self.staging.set_persistent(false);
         if let Some(cache) = &self.cache {
             cache.add(self.staging.root(), &self.manifest);
@@ -180,7 +180,7 @@ impl Writer {
     }
 
     /// Processes an encoded chunk.
-    pub(super) fn push(&mut self, frame: &[u8]) -> Result<ChunkReport, TransferError> {
+    pub(crate) fn push(&mut self, frame: &[u8]) -> Result<ChunkReport, TransferError> {
         self.process(frame).map_err(|error| self.or_full(error))
     }
 

@@ -40,7 +40,7 @@ pub enum LaneFrame {
 }
 
 /// All lanes of one end of a conversation.
-pub(super) struct Lanes {
+pub(crate) struct Lanes {
     conversation: Arc<Channel>,
     /// How lanes are made; none may be, where there is nothing.
     options: Option<RtcOptions>,
@@ -69,7 +69,7 @@ fn queues() -> (Queues, mpsc::Receiver<Arc<dyn Lane>>, mpsc::Receiver<Bytes>) {
 
 impl Lanes {
     /// None yet, and none allowed.
-    pub(super) fn new(conversation: Arc<Channel>) -> Self {
+    pub(crate) fn new(conversation: Arc<Channel>) -> Self {
         let (queues, opened, chunks) = queues();
         Self {
             conversation,
@@ -85,17 +85,17 @@ impl Lanes {
     }
 
     /// From now on lanes may be made, like this.
-    pub(super) fn allow(&mut self, options: &RtcOptions) {
+    pub(crate) fn allow(&mut self, options: &RtcOptions) {
         self.options = Some(options.lane());
     }
 
     /// Whether there are any, or will be soon.
-    pub(super) fn are_in_use(&self) -> bool {
+    pub(crate) fn are_in_use(&self) -> bool {
         !self.tasks.is_empty()
     }
 
     /// What comes next: a lane that has opened, or, where they are wanted, a chunk. Cancel safe.
-    pub(super) async fn next(&mut self, chunks: bool) -> Arrival {
+    pub(crate) async fn next(&mut self, chunks: bool) -> Arrival {
         tokio::select! {
             Some(lane) = self.opened.recv() => Arrival::Lane(lane),
             Some(chunk) = self.chunks.recv(), if chunks => Arrival::Chunk(chunk),
@@ -105,7 +105,7 @@ impl Lanes {
     }
 
     /// Offers lanes until there are `count`.
-    pub(super) fn offer<Out: Frame>(&mut self, count: usize) {
+    pub(crate) fn offer<Out: Frame>(&mut self, count: usize) {
         let Some(options) = self.options.clone() else { return };
         self.reap();
         while self.tasks.len() < count.min(MAX_LANES) {
@@ -130,7 +130,7 @@ impl Lanes {
     }
 
     /// Takes what the other side says about a lane.
-    pub(super) fn hear<Out: Frame>(&mut self, frame: LaneFrame) {
+    pub(crate) fn hear<Out: Frame>(&mut self, frame: LaneFrame) {
         match frame {
             LaneFrame::Answer(number, answer) => {
                 if let Some(waiting) = self.offered.remove(&number) {
@@ -167,13 +167,13 @@ impl Lanes {
         });
     }
 
-    pub(super) fn reap(&mut self) {
+    pub(crate) fn reap(&mut self) {
         while self.tasks.try_join_next().is_some() {}
         self.offered.retain(|_, waiting| !waiting.is_closed());
     }
 
     /// Ends them all; what they still hold is forgotten.
-    pub(super) fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.tasks.abort_all();
         self.tasks = JoinSet::new();
         self.offered.clear();
@@ -182,7 +182,7 @@ impl Lanes {
 }
 
 /// What lanes bring.
-pub(super) enum Arrival {
+pub(crate) enum Arrival {
     Lane(Arc<dyn Lane>),
     Chunk(Bytes),
 }
@@ -285,7 +285,7 @@ impl Packets {
 }
 
 /// A lane for what this end sends: a peer connection, or the conversation's own.
-pub(super) struct RtcLane {
+pub(crate) struct RtcLane {
     channel: Arc<Channel>,
     ended: CancellationToken,
     /// Whether anything arrives is to be seen yet.
@@ -356,7 +356,7 @@ impl Trial {
 }
 
 impl RtcLane {
-    pub(super) fn conversation(channel: Arc<Channel>, cut: CancellationToken) -> Self {
+    pub(crate) fn conversation(channel: Arc<Channel>, cut: CancellationToken) -> Self {
         Self { channel, ended: cut, trial: None }
     }
 

@@ -15,13 +15,13 @@ use tokio_util::sync::CancellationToken;
 
 /// See the module.
 #[derive(Clone)]
-pub(super) enum Wire {
+pub(crate) enum Wire {
     Channel(Arc<Channel>),
     Session(Arc<Session>),
 }
 
 impl Wire {
-    pub(super) async fn send_text(&self, text: String) -> Result<(), DialectError> {
+    pub(crate) async fn send_text(&self, text: String) -> Result<(), DialectError> {
         match self {
             Self::Channel(channel) => Ok(channel.send_text(text).await?),
             Self::Session(session) => Ok(session.send(&text).await?),
@@ -29,7 +29,7 @@ impl Wire {
     }
 
     /// The next message, unless the conversation is over or cut. Cancel safe.
-    pub(super) async fn recv(&self, cut: &CancellationToken) -> Option<Message> {
+    pub(crate) async fn recv(&self, cut: &CancellationToken) -> Option<Message> {
         let next = async {
             match self {
                 Self::Channel(channel) => channel.recv().await,
@@ -45,7 +45,7 @@ impl Wire {
 
     /// Waits until the other side has acknowledged everything, for at most `limit`. A QUIC connection
     /// delivers what it was given before it closes.
-    pub(super) async fn flush(&self, limit: Duration) {
+    pub(crate) async fn flush(&self, limit: Duration) {
         if let Self::Channel(channel) = self
             && channel.flush(limit).await.is_err()
         {
@@ -53,7 +53,7 @@ impl Wire {
         }
     }
 
-    pub(super) fn state(&self) -> watch::Receiver<ConnectionState> {
+    pub(crate) fn state(&self) -> watch::Receiver<ConnectionState> {
         match self {
             Self::Channel(channel) => channel.state(),
             Self::Session(session) => session.state(),
@@ -61,7 +61,7 @@ impl Wire {
     }
 
     /// Which way the connection takes, as that changes.
-    pub(super) fn route(&self) -> watch::Receiver<Option<Route>> {
+    pub(crate) fn route(&self) -> watch::Receiver<Option<Route>> {
         match self {
             Self::Channel(channel) => channel.route(),
             Self::Session(session) => session.route(),
@@ -69,14 +69,14 @@ impl Wire {
     }
 
     /// Delivers what was sent and closes; bounded. Closing a data channel is for its connection's owner.
-    pub(super) async fn close(&self) {
+    pub(crate) async fn close(&self) {
         if let Self::Session(session) = self {
             session.close(CLOSE_LIMIT).await;
         }
     }
 
     /// For the chunks that this end sends.
-    pub(super) fn lane(&self, cut: CancellationToken) -> Arc<dyn Lane> {
+    pub(crate) fn lane(&self, cut: CancellationToken) -> Arc<dyn Lane> {
         match self {
             Self::Channel(channel) => Arc::new(RtcLane::conversation(channel.clone(), cut)),
             Self::Session(session) => Arc::new(QuicLane { session: session.clone(), cut }),

@@ -46,7 +46,7 @@ pub enum ChunkError {
 }
 
 impl Chunks {
-    pub(super) fn new(connection: Connection) -> Self {
+    pub(crate) fn new(connection: Connection) -> Self {
         Self { connection, outgoing: Mutex::default(), incoming: Mutex::default() }
     }
 

@@ -7,7 +7,7 @@ use iroh::endpoint::{ReadError, RecvStream, SendStream, WriteError};
 const READ_BYTES: usize = 256 << 10;
 
 /// The receiving half of a stream of messages.
-pub(super) struct FrameReader {
+pub(crate) struct FrameReader {
     stream: RecvStream,
     buffer: BytesMut,
     max_bytes: usize,
@@ -15,7 +15,7 @@ pub(super) struct FrameReader {
 
 /// Why there is no next message.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum FrameReadError {
+pub(crate) enum FrameReadError {
     #[error(transparent)]
     Stream(#[from] ReadError),
     #[error("the other side sent a message of {0} bytes")]
@@ -26,12 +26,12 @@ pub(super) enum FrameReadError {
 
 impl FrameReader {
     /// Messages of at most `max_bytes`.
-    pub(super) fn new(stream: RecvStream, max_bytes: usize) -> Self {
+    pub(crate) fn new(stream: RecvStream, max_bytes: usize) -> Self {
         Self { stream, buffer: BytesMut::new(), max_bytes }
     }
 
     /// The next message, or `None` at the end of the stream. Cancel safe.
-    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, FrameReadError> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, FrameReadError> {
         loop {
             if let Some(frame) = take(&mut self.buffer, self.max_bytes)? {
                 return Ok(Some(frame));
@@ -61,24 +61,24 @@ fn take(buffer: &mut BytesMut, max_bytes: usize) -> Result<Option<Bytes>, FrameR
 }
 
 /// The length of a message, as it stands before it.
-pub(super) fn head(length: usize) -> Bytes {
+pub(crate) fn head(length: usize) -> Bytes {
     Bytes::copy_from_slice(&(length as u32).to_be_bytes())
 }
 
 /// The sending half. A message whose sending is cancelled may still be sent, whole.
-pub(super) struct FrameWriter {
-    pub(super) stream: SendStream,
+pub(crate) struct FrameWriter {
+    pub(crate) stream: SendStream,
     /// What remains of the newest message.
     pending: BytesMut,
 }
 
 impl FrameWriter {
-    pub(super) fn new(stream: SendStream) -> Self {
+    pub(crate) fn new(stream: SendStream) -> Self {
         Self { stream, pending: BytesMut::new() }
     }
 
     /// Sends a message. Waits while too much is unacknowledged.
-    pub(super) async fn send(&mut self, message: &[u8]) -> Result<(), WriteError> {
+    pub(crate) async fn send(&mut self, message: &[u8]) -> Result<(), WriteError> {
         self.write().await?;
         self.pending.put_u32(message.len() as u32);
         self.pending.extend_from_slice(message);
@@ -86,7 +86,7 @@ impl FrameWriter {
     }
 
     /// Writes what remains.
-    pub(super) async fn write(&mut self) -> Result<(), WriteError> {
+    pub(crate) async fn write(&mut self) -> Result<(), WriteError> {
         while !self.pending.is_empty() {
             let written = self.stream.write(&self.pending).await?;
             self.pending.advance(written);

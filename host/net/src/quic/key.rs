@@ -14,7 +14,7 @@ const LOCK: &str = "device.lock";
 /// its key, because a relay knows each key once.
 #[derive(Debug)]
 pub struct DeviceKey {
-    pub(super) secret: SecretKey,
+    pub(crate) secret: SecretKey,
     _lock: Option<File>,
 }
 

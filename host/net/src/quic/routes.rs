@@ -12,7 +12,7 @@ use tokio::time::{MissedTickBehavior, interval};
 const MEASURE_EVERY: Duration = Duration::from_secs(5);
 
 /// The way that `connection` takes now, if it has one.
-pub(super) fn route(connection: &Connection) -> Option<Route> {
+pub(crate) fn route(connection: &Connection) -> Option<Route> {
     let paths = connection.paths();
     let path = paths.iter().find(|path| path.is_selected()).or_else(|| paths.iter().next())?;
     let way = match path.remote_addr() {
@@ -26,7 +26,7 @@ pub(super) fn route(connection: &Connection) -> Option<Route> {
 
 /// Keeps `newest` up to date while the connection lives, which this does not prolong. Logs each change
 /// of the way.
-pub(super) async fn watch(
+pub(crate) async fn watch(
     connection: WeakConnectionHandle,
     mut events: PathEventStream,
     newest: watch::Sender<Option<Route>>,

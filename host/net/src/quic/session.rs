@@ -19,8 +19,8 @@ const GREETING: u8 = 1;
 /// The conversation goes before file content.
 const PRIORITY: i32 = 1;
 /// Why a connection was closed.
-pub(super) const DONE: VarInt = VarInt::from_u32(0);
-pub(super) const NOT_EXPECTED: VarInt = VarInt::from_u32(1);
+pub(crate) const DONE: VarInt = VarInt::from_u32(0);
+pub(crate) const NOT_EXPECTED: VarInt = VarInt::from_u32(1);
 
 /// A connection over which two programs talk. Dropping it closes it.
 pub struct Session {
@@ -35,14 +35,14 @@ pub struct Session {
 
 impl Session {
     /// From the side that called.
-    pub(super) async fn opened(connection: Connection) -> Result<Self, QuicError> {
+    pub(crate) async fn opened(connection: Connection) -> Result<Self, QuicError> {
         let (mut send, receive) = connection.open_bi().await?;
         send.write_all(&[GREETING]).await?;
         Ok(Self::new(connection, send, receive))
     }
 
     /// From the side that was called.
-    pub(super) async fn accepted(connection: Connection) -> Result<Self, QuicError> {
+    pub(crate) async fn accepted(connection: Connection) -> Result<Self, QuicError> {
         let (send, mut receive) = connection.accept_bi().await?;
         let mut greeting = [0];
         match receive.read_exact(&mut greeting).await {

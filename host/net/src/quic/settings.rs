@@ -9,7 +9,7 @@ use std::time::Duration;
 const RECEIVE_WINDOW_BYTES: u32 = 16 << 20;
 const STREAM_WINDOW_BYTES: u32 = 8 << 20;
 /// What this side keeps until it is acknowledged.
-pub(super) const SEND_WINDOW_BYTES: usize = 8 << 20;
+pub(crate) const SEND_WINDOW_BYTES: usize = 8 << 20;
 /// Streams of file content that the other side may have open.
 const MAX_STREAMS: u32 = 64;
 /// One conversation.
@@ -24,7 +24,7 @@ const IDLE_MS: u32 = 20_000;
 /// Assumed until it is measured: a first packet that is lost is sent again after three of these.
 const INITIAL_ROUND_TRIP: Duration = Duration::from_millis(100);
 
-pub(super) fn transport() -> QuicTransportConfig {
+pub(crate) fn transport() -> QuicTransportConfig {
     QuicTransportConfig::builder()
         // CUBIC, the default, makes a tenth of the rate where one packet in a thousand is lost.
         .congestion_controller_factory(Arc::new(Bbr3Config::default()))

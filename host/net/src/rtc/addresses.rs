@@ -22,9 +22,9 @@ const FAR_AWAY: [IpAddr; 2] = [
 
 /// An address of this machine, and the network interface that has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Own {
-    pub(super) address: IpAddr,
-    pub(super) interface: String,
+pub(crate) struct Own {
+    pub(crate) address: IpAddr,
+    pub(crate) interface: String,
 }
 
 /// What stands behind a network interface: the earlier, the likelier it leads to others.
@@ -38,7 +38,7 @@ enum Kind {
 }
 
 /// All addresses of this machine's interfaces.
-pub(super) fn own() -> Vec<Own> {
+pub(crate) fn own() -> Vec<Own> {
     let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
     let addresses = interfaces.filter_map(|interface| {
         let own = interface.address.as_ref()?;
@@ -55,13 +55,13 @@ pub fn is_own_address(address: IpAddr) -> bool {
 }
 
 /// Whether this machine has no network: nothing but loopback.
-pub(super) fn is_alone() -> bool {
+pub(crate) fn is_alone() -> bool {
     own().iter().all(|own| own.address.is_loopback())
 }
 
 /// What to bind: what the configuration names, with wildcards written out; without any, the
 /// addresses of all interfaces, and loopback.
-pub(super) fn chosen(bind: &[IpAddr]) -> Vec<SocketAddr> {
+pub(crate) fn chosen(bind: &[IpAddr]) -> Vec<SocketAddr> {
     let has = |wildcard: IpAddr| bind.is_empty() || bind.contains(&wildcard);
     let (v4, v6) = (has(Ipv4Addr::UNSPECIFIED.into()), has(Ipv6Addr::UNSPECIFIED.into()));
     let wanted = |own: &Own| if own.address.is_ipv4() { v4 } else { v6 };

@@ -62,7 +62,7 @@ pub struct Channel {
 
 impl Channel {
     /// Waits until `inner` is open.
-    pub(super) async fn opened(
+    pub(crate) async fn opened(
         inner: Arc<dyn DataChannel>,
         connection: Arc<Shared>,
     ) -> Result<Self, ChannelError> {

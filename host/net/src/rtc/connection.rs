@@ -63,7 +63,7 @@ pub enum RtcError {
 }
 
 /// What the handler, the channels and the connection share.
-pub(super) struct Shared {
+pub(crate) struct Shared {
     state: watch::Sender<ConnectionState>,
     /// See [`sockets::Tuned::connecting`].
     connecting: Arc<AtomicBool>,
@@ -73,12 +73,12 @@ pub(super) struct Shared {
 
 impl Shared {
     /// The state, as it changes.
-    pub(super) fn state(&self) -> watch::Receiver<ConnectionState> {
+    pub(crate) fn state(&self) -> watch::Receiver<ConnectionState> {
         self.state.subscribe()
     }
 
     /// Resolves when no data will flow any more.
-    pub(super) async fn over(&self) {
+    pub(crate) async fn over(&self) {
         let mut state = self.state.subscribe();
         // The sender lives in `self`, so the wait ends only with the state.
         let _ = state.wait_for(|state| state.is_over()).await;
@@ -99,7 +99,7 @@ impl Shared {
 
     /// A channel has ended: perhaps because the other side closed the connection. The crate knows,
     /// but calls the connection connected until its path has been silent for long.
-    pub(super) async fn channel_ended(&self) {
+    pub(crate) async fn channel_ended(&self) {
         let Some(peer) = self.peer.get().and_then(Weak::upgrade) else {
             return;
         };
@@ -115,13 +115,13 @@ impl Shared {
     }
 
     /// By the newest connectivity check of the path in use.
-    pub(super) async fn round_trip(&self) -> Option<Duration> {
+    pub(crate) async fn round_trip(&self) -> Option<Duration> {
         let report = self.report().await?;
         Duration::try_from_secs_f64(path_in_use(&report)?.current_round_trip_time).ok()
     }
 
     /// Which way data takes: through a TURN server of either side, or directly.
-    pub(super) async fn route(&self) -> Option<Route> {
+    pub(crate) async fn route(&self) -> Option<Route> {
         let report = self.report().await?;
         let path = path_in_use(&report)?;
         let is_relay = |entry: &RTCStatsReportEntry, id: &str| match entry {
@@ -142,7 +142,7 @@ impl Shared {
     }
 
     /// The length of SCTP packets that fit the network interface in use.
-    pub(super) async fn packet_bytes(&self) -> Option<u32> {
+    pub(crate) async fn packet_bytes(&self) -> Option<u32> {
         let report = self.report().await?;
         let id = &path_in_use(&report)?.local_candidate_id;
         // The entry has a word before the candidate's own id.
@@ -390,7 +390,7 @@ impl Drop for Connection {
 
 /// An offer that waits for its answer.
 pub struct Offering {
-    pub(super) connection: Connection,
+    pub(crate) connection: Connection,
     channel: Arc<dyn DataChannel>,
 }
 
@@ -404,7 +404,7 @@ impl Offering {
     }
 
     /// Takes the answer: from then on both sides look for a path.
-    pub(super) async fn agree(&self, answer: &Sdp) -> Result<(), RtcError> {
+    pub(crate) async fn agree(&self, answer: &Sdp) -> Result<(), RtcError> {
         let answer = RTCSessionDescription::answer(descriptions::answer(bounded(answer)?));
         let answer = answer.map_err(RtcError::BadDescription)?;
         self.connection.shared.hurry(true);

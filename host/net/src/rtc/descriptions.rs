@@ -31,18 +31,18 @@ const WAITS: &str = "a=setup:passive";
 const EITHER: &str = "a=setup:actpass";
 
 /// Our offer as the other side gets it: the crate itself always leaves the choice to the answer.
-pub(super) fn offered(Sdp(offer): Sdp) -> Sdp {
+pub(crate) fn offered(Sdp(offer): Sdp) -> Sdp {
     Sdp(offer.replace(EITHER, OPENS))
 }
 
 /// The other side's answer as the crate is to read it. An offer of `active` leaves no choice, and
 /// our older versions follow it, but their answers say `active` as always.
-pub(super) fn answer(answer: &str) -> String {
+pub(crate) fn answer(answer: &str) -> String {
     bounded(answer).replace(OPENS, WAITS)
 }
 
 /// The other side's offer as the crate is to read it.
-pub(super) fn offer(offer: &str) -> String {
+pub(crate) fn offer(offer: &str) -> String {
     let bounded = bounded(offer);
     let lines = bounded.split_inclusive('\n').map(|line| {
         let text = line.trim_end();

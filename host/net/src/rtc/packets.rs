@@ -14,7 +14,7 @@ use std::path::Path;
 
 /// SCTP packets of this length pass everywhere: with what is around them they make the 1,280 bytes
 /// that every IPv6 network carries.
-pub(super) const SHORT_BYTES: u32 = 1_191;
+pub(crate) const SHORT_BYTES: u32 = 1_191;
 /// Headers around an SCTP packet: IPv6, UDP, a TURN channel, a DTLS record of AES-GCM.
 const AROUND_BYTES: u32 = 40 + 8 + 4 + 37;
 /// The longest: for an Ethernet frame, less what a home's line takes for itself.
@@ -25,7 +25,7 @@ const SHORTEST_BYTES: u32 = 576 - AROUND_BYTES;
 
 /// The length of the SCTP packets that the network interface with this address carries. A part of
 /// the way behind it may carry less.
-pub(super) fn of_interface(address: IpAddr) -> u32 {
+pub(crate) fn of_interface(address: IpAddr) -> u32 {
     let own = addresses::own();
     let interface = own.into_iter().find(|own| own.address == address);
     let frame = interface.as_ref().and_then(frame_bytes);
@@ -33,7 +33,7 @@ pub(super) fn of_interface(address: IpAddr) -> u32 {
 }
 
 /// The length of the SCTP packets that all interfaces with these addresses carry.
-pub(super) fn of_all(addresses: &[SocketAddr]) -> u32 {
+pub(crate) fn of_all(addresses: &[SocketAddr]) -> u32 {
     let own = addresses::own();
     let used = own.iter().filter(|own| addresses.iter().any(|used| used.ip() == own.address));
     let frames = used.filter_map(frame_bytes);

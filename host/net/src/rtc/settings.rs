@@ -20,7 +20,7 @@ const FEW_ADDRESSES: usize = 4;
 /// And for so long.
 const ICE_CHECK_FOR: Duration = Duration::from_secs(10);
 
-pub(super) fn servers(options: &RtcOptions) -> Vec<RTCIceServer> {
+pub(crate) fn servers(options: &RtcOptions) -> Vec<RTCIceServer> {
     let server = |server: &IceServer| RTCIceServer {
         urls: server.urls.clone(),
         username: server.username.clone().unwrap_or_default(),
@@ -29,7 +29,7 @@ pub(super) fn servers(options: &RtcOptions) -> Vec<RTCIceServer> {
     options.servers.iter().map(server).collect()
 }
 
-pub(super) fn engine(options: &RtcOptions, addresses: &[SocketAddr]) -> SettingEngine {
+pub(crate) fn engine(options: &RtcOptions, addresses: &[SocketAddr]) -> SettingEngine {
     let packet_bytes = options.packet_bytes.min(packets::of_all(addresses));
     let check_every = check_every(addresses.len());
     let tries = ICE_CHECK_FOR.as_millis() / check_every.as_millis();

@@ -34,7 +34,7 @@ const SEND_BYTES: usize = 65_507;
 const DATAGRAM_BYTES: usize = 1_472;
 
 /// See the module.
-pub(super) struct Socket {
+pub(crate) struct Socket {
     socket: Arc<dyn AsyncUdpSocket>,
     /// Where it rests between looks.
     moderation: Option<Moderation>,
@@ -56,12 +56,12 @@ struct Looks {
 
 impl Socket {
     /// Gives each packet on as it comes.
-    pub(super) fn prompt(socket: Arc<dyn AsyncUdpSocket>) -> Self {
+    pub(crate) fn prompt(socket: Arc<dyn AsyncUdpSocket>) -> Self {
         Self { socket, moderation: None }
     }
 
     /// Rests between looks, except while `connecting`.
-    pub(super) fn moderated(socket: Arc<dyn AsyncUdpSocket>, connecting: Arc<AtomicBool>) -> Self {
+    pub(crate) fn moderated(socket: Arc<dyn AsyncUdpSocket>, connecting: Arc<AtomicBool>) -> Self {
         let rest = Box::pin(tokio::time::sleep(Duration::ZERO));
         let looks = Looks { found: 0, empty_at: Instant::now(), resting: false, rest };
         Self { socket, moderation: Some(Moderation { connecting, looks: Mutex::new(looks) }) }

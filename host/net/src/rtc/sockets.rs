@@ -27,22 +27,22 @@ const CONNECTING_TICK: Duration = Duration::from_millis(5);
 
 /// The tokio runtime as one connection needs it.
 #[derive(Debug)]
-pub(super) struct Tuned {
+pub(crate) struct Tuned {
     /// Whether to sleep in short steps; cleared when a channel is open, or when all is over.
-    pub(super) connecting: Arc<AtomicBool>,
+    pub(crate) connecting: Arc<AtomicBool>,
     /// Names of STUN and TURN servers are looked up until then. The connection stands still
     /// meanwhile, and a dead name server would hold it for many seconds.
-    pub(super) resolve_until: Instant,
+    pub(crate) resolve_until: Instant,
     /// What the connection is for.
-    pub(super) carries: Carries,
+    pub(crate) carries: Carries,
     /// Whether a packet that is too long for a part of the way may be cut there.
-    pub(super) may_be_cut: bool,
+    pub(crate) may_be_cut: bool,
 }
 
 /// Bytes in flight on one channel. The cap must fit into what the receiving socket can hold, or
 /// bursts are dropped and SCTP collapses: with the usual small buffers 256 KiB is twice as fast as
 /// 384 KiB and more. A lane's sender has a cap of its own, which is below this.
-pub(super) fn send_window_bytes(carries: Carries) -> usize {
+pub(crate) fn send_window_bytes(carries: Carries) -> usize {
     match carries {
         Carries::Files => 8 << 20,
         Carries::Conversation if is_clamped() => 256 << 10,
@@ -53,7 +53,7 @@ pub(super) fn send_window_bytes(carries: Carries) -> usize {
 /// What the other side may have in flight to us, unless the buffers cannot hold that (a peer with
 /// larger buffers then sends twice as fast; several lanes have as many buffers). Never less than
 /// one whole message.
-pub(super) fn receive_window_bytes(carries: Carries) -> u32 {
+pub(crate) fn receive_window_bytes(carries: Carries) -> u32 {
     match carries {
         _ if is_clamped() => super::MAX_MESSAGE_BYTES,
         Carries::Files => 4 << 20,

@@ -9,7 +9,7 @@ const DEVICES: &str = "trainer_config.trainer_devices";
 const INDICES: &str = "trainer_config.trainer_device_indices";
 
 /// Adapts the devices that a training asks for to those of its slot.
-pub(super) fn fit(
+pub(crate) fn fit(
     config: &Config<'_>,
     train: &mut Train,
     site: Site<'_>,

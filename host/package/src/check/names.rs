@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 /// Makes the names of results unique: a later run with the same name also gets its config's name, or a
 /// number.
-pub(super) fn separate(runs: &mut [Run]) {
+pub(crate) fn separate(runs: &mut [Run]) {
     // Some file systems ignore case.
     let mut taken = HashSet::new();
     let mut free = |name: &str| taken.insert(name.to_lowercase());

@@ -31,7 +31,7 @@ const MODEL_CONFIGS: [&str; 4] =
     ["training_config.yaml", "training_config.yml", "training_config.json", "initial_config.yaml"];
 
 /// Refuses a training whose config or script reaches beyond the package.
-pub(super) fn check_training(
+pub(crate) fn check_training(
     text: &str,
     config: &Config<'_>,
     train: &Train,
@@ -56,7 +56,7 @@ pub(super) fn check_training(
 }
 
 /// Refuses a config with an interpolation, in its text or in what its text means.
-pub(super) fn check_interpolation(
+pub(crate) fn check_interpolation(
     path: &RelPath,
     text: &str,
     config: &Config<'_>,
@@ -74,7 +74,7 @@ pub(super) fn check_interpolation(
 }
 
 /// Refuses a model whose configs have an interpolation.
-pub(super) fn check_model(package: &dyn PackageFiles, folder: &RelPath) -> Result<(), CheckError> {
+pub(crate) fn check_model(package: &dyn PackageFiles, folder: &RelPath) -> Result<(), CheckError> {
     for name in MODEL_CONFIGS {
         let Ok(path) = RelPath::new(format!("{folder}/{name}")) else { continue };
         if package.look(&path) == Found::File {

@@ -19,7 +19,7 @@ const CHOICES: [&str; 4] = [
 ];
 
 /// Checks a prediction. `made` are the models of this job's own trainings.
-pub(super) fn check(
+pub(crate) fn check(
     with: Checking<'_>,
     track: &mut Track,
     made: &[(String, usize)],
@@ -140,7 +140,7 @@ fn check_data(with: Checking<'_>, track: &Track) -> Result<(), CheckError> {
 }
 
 /// Reads labels; nothing where they are HDF5 that cannot be understood.
-pub(super) fn labels(
+pub(crate) fn labels(
     package: &dyn PackageFiles,
     path: &RelPath,
 ) -> Result<Option<Labels>, CheckError> {
@@ -151,7 +151,7 @@ pub(super) fn labels(
 }
 
 /// The videos with labelled frames: no other is opened.
-pub(super) fn used_videos(labels: &Labels) -> Vec<usize> {
+pub(crate) fn used_videos(labels: &Labels) -> Vec<usize> {
     let all = 0..labels.videos.len();
     match &labels.frames {
         Some(frames) => all.filter(|video| frames.iter().any(|(used, _)| used == video)).collect(),
@@ -160,7 +160,7 @@ pub(super) fn used_videos(labels: &Labels) -> Vec<usize> {
 }
 
 /// Whether the trainer will find the videos `wanted` of the labels at `path`.
-pub(super) fn check_videos(
+pub(crate) fn check_videos(
     with: Checking<'_>,
     path: &RelPath,
     labels: &Labels,

@@ -25,7 +25,7 @@ const PORTS: [&str; 2] = ["trainer_config.zmq.controller_port", "trainer_config.
 
 /// Checks a training, and settles what it leaves open. Returns the name under which its model is
 /// known to the package's scripts.
-pub(super) fn check(
+pub(crate) fn check(
     with: Checking<'_>,
     train: &mut Train,
     remarks: &mut Vec<String>,
@@ -182,7 +182,7 @@ fn own_settings(config: &Config<'_>, train: &mut Train, remarks: &mut Vec<String
 }
 
 /// Checks a training of SLEAP up to 1.4.1. Returns the name of its model.
-pub(super) fn check_legacy(
+pub(crate) fn check_legacy(
     with: Checking<'_>,
     train: &mut TrainLegacy,
 ) -> Result<String, CheckError> {

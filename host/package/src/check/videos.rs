@@ -9,7 +9,7 @@ use sleap_rtc_protocol::path::RelPath;
 const MAX_BYTES: u64 = 16 << 20;
 
 /// Reads the package's list of videos, where it has one, and checks that they are there.
-pub(super) fn read(package: &dyn PackageFiles) -> Result<VideoPaths, CheckError> {
+pub(crate) fn read(package: &dyn PackageFiles) -> Result<VideoPaths, CheckError> {
     let videos = listed(package)?;
     for video in &videos.0 {
         match &video.place {

@@ -533,7 +533,7 @@ fn quoted_line(text: &str, number: usize) -> String {
 }
 
 /// A file name without its last ending.
-pub(super) fn stem(path: &RelPath) -> &str {
+pub(crate) fn stem(path: &RelPath) -> &str {
     let name = path.file_name();
     name.rsplit_once('.').map_or(name, |(stem, _)| if stem.is_empty() { name } else { stem })
 }

@@ -23,7 +23,7 @@ pub enum OptionKind {
 
 impl OptionKind {
     /// Whether `value` may follow the option.
-    pub(super) fn takes(self, value: &str) -> bool {
+    pub(crate) fn takes(self, value: &str) -> bool {
         let number = value.parse::<f64>().is_ok_and(f64::is_finite);
         match self {
             Self::Flag | Self::Refused => false,
@@ -193,7 +193,7 @@ pub fn kind(name: &str) -> Option<OptionKind> {
 }
 
 /// The option that `written` names, in its usual spelling.
-pub(super) fn find(written: &str) -> Option<(&'static str, OptionKind)> {
+pub(crate) fn find(written: &str) -> Option<(&'static str, OptionKind)> {
     let exactly = |name: &str| OPTIONS.iter().copied().find(|(known, _)| *known == name);
     let long = written.strip_prefix("--").map(|rest| format!("--{}", rest.replace('-', "_")));
     let alias = |name: &str| {

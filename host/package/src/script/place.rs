@@ -31,7 +31,7 @@ impl Folder {
     }
 
     /// The folder that `text` names, relative to this one.
-    pub(super) fn enter(&self, text: &str) -> Result<Self, LineFault> {
+    pub(crate) fn enter(&self, text: &str) -> Result<Self, LineFault> {
         if is_foreign(text) {
             return Err(LineFault::Folder(text.chars().take(120).collect()));
         }

@@ -5,7 +5,7 @@ use super::shell::{Word, assignment};
 
 /// What a command of a script starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Program {
+pub(crate) enum Program {
     /// `sleap-nn train`, under any of its names.
     Train,
     /// `sleap-train` of SLEAP up to 1.4.1.
@@ -15,11 +15,11 @@ pub(super) enum Program {
 }
 
 /// A trainer among the words of a command.
-pub(super) struct FoundProgram<'a> {
-    pub(super) program: Program,
+pub(crate) struct FoundProgram<'a> {
+    pub(crate) program: Program,
     /// The words before the trainer.
-    pub(super) before: &'a [Word],
-    pub(super) arguments: &'a [Word],
+    pub(crate) before: &'a [Word],
+    pub(crate) arguments: &'a [Word],
 }
 
 /// Programs that start other programs, so that the trainer may follow them. What they set (an
@@ -63,7 +63,7 @@ const NAMING: [&str; 9] =
     ["--clone", "--from", "--job-name", "--name", "--prefix", "--with", "-J", "-n", "-p"];
 
 /// Finds the trainer: the first word of the command, or one after a program that starts others.
-pub(super) fn find(words: &[Word]) -> Result<Option<FoundProgram<'_>>, LineFault> {
+pub(crate) fn find(words: &[Word]) -> Result<Option<FoundProgram<'_>>, LineFault> {
     let mut at = words.iter().take_while(|word| assignment(&word.text).is_some()).count();
     let Some(first) = words.get(at) else { return Ok(None) };
     let found = |at: usize| {
@@ -137,7 +137,7 @@ fn module(words: &[Word]) -> Option<(Program, usize)> {
 
 /// The program's name, without its folder, Windows' file extension, and the extras and versions that
 /// installers accept (`sleap-nn[torch]`, `sleap-nn==0.3.5`, `sleap-nn@latest`).
-pub(super) fn base_name(word: &str) -> &str {
+pub(crate) fn base_name(word: &str) -> &str {
     let name = word.rsplit(['/', '\\']).next().unwrap_or(word);
     let name = name.split(['[', '@', '=', '<', '>']).next().unwrap_or(name);
     name.strip_suffix(".exe").unwrap_or(name)

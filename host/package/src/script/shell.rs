@@ -17,26 +17,26 @@ const CONTROL: [&str; 18] = [
 
 /// One word of a command.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Word {
+pub(crate) struct Word {
     /// Its text, without quotes and with the values of known variables.
-    pub(super) text: String,
+    pub(crate) text: String,
     /// The part of it that only a shell could evaluate.
-    pub(super) opaque: Option<String>,
+    pub(crate) opaque: Option<String>,
 }
 
 /// One program that a script starts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Command {
+pub(crate) struct Command {
     /// The line on which it starts, counted from 1.
-    pub(super) line: usize,
+    pub(crate) line: usize,
     /// Its words, at least one.
-    pub(super) words: Vec<Word>,
+    pub(crate) words: Vec<Word>,
     /// The file to which its output is redirected.
-    pub(super) writes_to: Option<String>,
+    pub(crate) writes_to: Option<String>,
 }
 
 /// The commands of `text`, in order. Assignments set variables for the commands after them.
-pub(super) fn commands(file: ScriptFile, text: &str) -> Result<Vec<Command>, ScriptError> {
+pub(crate) fn commands(file: ScriptFile, text: &str) -> Result<Vec<Command>, ScriptError> {
     let mut lexer = Lexer { chars: text.char_indices().peekable(), ..Lexer::default() };
     match lexer.run(text) {
         Ok(()) => Ok(lexer.commands),
@@ -317,7 +317,7 @@ impl<'a> Lexer<'a> {
 }
 
 /// Splits an assignment, `NAME=value`.
-pub(super) fn assignment(word: &str) -> Option<(&str, &str)> {
+pub(crate) fn assignment(word: &str) -> Option<(&str, &str)> {
     let (name, value) = word.split_once('=')?;
     let starts = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');

@@ -4,7 +4,7 @@ use super::options::{self, OptionKind};
 use super::{LineFault, Model, Run, Track, TrackOption, Words, is_foreign};
 use sleap_rtc_protocol::path::RelPath;
 
-pub(super) fn parse(words: &mut Words<'_>) -> Result<Run, LineFault> {
+pub(crate) fn parse(words: &mut Words<'_>) -> Result<Run, LineFault> {
     let (mut data, mut models, mut output, mut options) = (None, Vec::new(), None, Vec::new());
     while let Some(word) = words.next()? {
         let (option, inline) = match word.split_once('=') {

@@ -11,7 +11,7 @@ const LEGACY_PROGRESS_OPTIONS: &[&str] = &["--controller_port", "--gpu", "--publ
 /// The same, without a value.
 const LEGACY_PROGRESS_FLAGS: &[&str] = &["--first-gpu", "--last-gpu", "--tensorboard", "--zmq"];
 
-pub(super) fn parse(words: &mut Words<'_>) -> Result<Run, LineFault> {
+pub(crate) fn parse(words: &mut Words<'_>) -> Result<Run, LineFault> {
     let (mut name, mut folder, mut settings) = (None, None, Vec::new());
     let mut maps = Vec::new();
     while let Some(word) = words.next()? {
@@ -209,7 +209,7 @@ fn is_balanced(text: &str) -> bool {
     quote.is_none() && open.is_empty()
 }
 
-pub(super) fn parse_legacy(words: &mut Words<'_>) -> Result<Run, LineFault> {
+pub(crate) fn parse_legacy(words: &mut Words<'_>) -> Result<Run, LineFault> {
     let mut places = Vec::new();
     while let Some(word) = words.next()? {
         let option = word.split('=').next().unwrap_or(&word);
@@ -254,7 +254,7 @@ pub type ListedJob = (String, String);
 
 /// Quotes the labels where SLEAP 1.4.1 wrote a name without quotes. They are the rest of the line, whatever
 /// they look like if they are `listed`.
-pub(super) fn quote_legacy_names(text: &str, listed: &[ListedJob]) -> String {
+pub(crate) fn quote_legacy_names(text: &str, listed: &[ListedJob]) -> String {
     let quoted = |line: &str| {
         let (config, labels) = listed_legacy(line, listed).or_else(|| unquoted_legacy(line))?;
         Some(format!("sleap-train {}", shell_words::join([config.as_str(), labels])))

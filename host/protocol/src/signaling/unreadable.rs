@@ -34,7 +34,7 @@ pub enum Question {
 
 impl Unreadable {
     /// What `frame` asks for, when it is such a frame and says who asks.
-    pub(super) fn find(frame: &Value, why: &serde_json::Error) -> Option<Self> {
+    pub(crate) fn find(frame: &Value, why: &serde_json::Error) -> Option<Self> {
         let text = |value: &Value, key: &str| value.get(key)?.as_str().map(str::to_owned);
         let (key, question) = match text(frame, "type")?.as_str() {
             "offer" => {

@@ -16,11 +16,11 @@ use url::Url;
 
 /// What a peer registers with.
 #[derive(Debug, Clone)]
-pub(super) struct Registration {
-    pub(super) identity: Identity,
-    pub(super) credentials: RoomCredentials,
-    pub(super) role: Role,
-    pub(super) metadata: Metadata,
+pub(crate) struct Registration {
+    pub(crate) identity: Identity,
+    pub(crate) credentials: RoomCredentials,
+    pub(crate) role: Role,
+    pub(crate) metadata: Metadata,
 }
 
 impl Registration {
@@ -38,13 +38,13 @@ impl Registration {
 
 /// What the server gives to a peer that registers.
 #[derive(Debug)]
-pub(super) struct HandedOut {
-    pub(super) ice: IceServers,
-    pub(super) relay: Option<Relay>,
+pub(crate) struct HandedOut {
+    pub(crate) ice: IceServers,
+    pub(crate) relay: Option<Relay>,
 }
 
 /// Connects and registers, each step within its deadline.
-pub(super) async fn open(
+pub(crate) async fn open(
     url: &Url,
     registration: &Registration,
 ) -> Result<(Connection, HandedOut), SignalingError> {
@@ -82,7 +82,7 @@ async fn register(
 }
 
 /// A frame as it is sent.
-pub(super) fn encode(message: &ClientMessage) -> Result<Message, SignalingError> {
+pub(crate) fn encode(message: &ClientMessage) -> Result<Message, SignalingError> {
     serde_json::to_string(message).map(Message::text).map_err(|error| SignalingError::Refused {
         message: format!("the frame cannot be written: {error}"),
     })

@@ -16,7 +16,7 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 const MAX_ADDRESSES: usize = 16;
 
 /// Connects to `host`, a name or an address, in brackets or not.
-pub(super) async fn dial(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
+pub(crate) async fn dial(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
     let host = bare(host);
     let found = lookup_host((host, port)).await;
     let found = found.map_err(|source| ConnectError::Resolve { host: host.to_owned(), source })?;
@@ -27,7 +27,7 @@ pub(super) async fn dial(host: &str, port: u16) -> Result<TcpStream, ConnectErro
 }
 
 /// A host without the brackets that URLs put around IPv6 addresses.
-pub(super) fn bare(host: &str) -> &str {
+pub(crate) fn bare(host: &str) -> &str {
     host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host)
 }
 

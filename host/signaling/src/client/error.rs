@@ -134,8 +134,8 @@ impl From<tungstenite::Error> for ConnectError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProxyName {
     /// The environment variable that names it.
-    pub(super) variable: &'static str,
-    pub(super) url: String,
+    pub(crate) variable: &'static str,
+    pub(crate) url: String,
 }
 
 impl fmt::Display for ProxyName {

@@ -36,8 +36,8 @@ struct Setting {
 
 /// A proxy that is to be used.
 #[derive(Debug)]
-pub(super) struct Proxy {
-    pub(super) name: ProxyName,
+pub(crate) struct Proxy {
+    pub(crate) name: ProxyName,
     uri: Uri,
     authorization: Option<HeaderValue>,
 }
@@ -102,7 +102,7 @@ fn exceptions(text: &str) -> String {
 
 impl Proxy {
     /// As one URL with name and password, for others that speak through it.
-    pub(super) fn url(&self) -> Option<Url> {
+    pub(crate) fn url(&self) -> Option<Url> {
         let mut url = Url::parse(&self.name.url).ok()?;
         let basic = self.authorization.as_ref().and_then(|value| value.to_str().ok());
         if let Some(encoded) = basic.and_then(|text| text.strip_prefix("Basic ")) {
@@ -116,7 +116,7 @@ impl Proxy {
 }
 
 /// The proxy that the environment names for `url`.
-pub(super) fn proxy_for(url: &Url) -> Result<Option<Proxy>, ProxyError> {
+pub(crate) fn proxy_for(url: &Url) -> Result<Option<Proxy>, ProxyError> {
     static SETTINGS: OnceLock<Settings> = OnceLock::new();
     let settings =
         SETTINGS.get_or_init(|| Settings::from_variables(|name| std::env::var(name).ok()));
@@ -124,7 +124,7 @@ pub(super) fn proxy_for(url: &Url) -> Result<Option<Proxy>, ProxyError> {
 }
 
 /// A stream to `host:port` through the proxy.
-pub(super) async fn tunnel(
+pub(crate) async fn tunnel(
     proxy: &Proxy,
     host: &str,
     port: u16,

@@ -7,7 +7,7 @@ use super::{dial, proxy, tls};
 use url::Url;
 
 /// Connects to the host of `url`; each step has its own deadline.
-pub(super) async fn reach(url: &Url) -> Result<Box<dyn Stream>, ConnectError> {
+pub(crate) async fn reach(url: &Url) -> Result<Box<dyn Stream>, ConnectError> {
     let address = url.host_str().zip(url.port_or_known_default());
     let (host, port) = address.ok_or(ConnectError::NoAddress)?;
     let stream: Box<dyn Stream> = match proxy::proxy_for(url)? {

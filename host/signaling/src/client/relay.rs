@@ -48,7 +48,7 @@ impl Relay {
     }
 
     /// The relay of the server whose WebSocket is at `websocket`.
-    pub(super) fn new(websocket: &Url, offer: RelayOffer) -> Option<Self> {
+    pub(crate) fn new(websocket: &Url, offer: RelayOffer) -> Option<Self> {
         let host = websocket.host_str()?;
         let port = websocket.port_or_known_default()?;
         let scheme = if websocket.scheme() == "wss" { "https" } else { "http" };

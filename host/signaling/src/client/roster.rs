@@ -16,7 +16,7 @@ const ASK_SELDOM: Duration = Duration::from_secs(60);
 
 /// What the connection learned about a watched list.
 #[derive(Debug)]
-pub(super) enum Change {
+pub(crate) enum Change {
     /// The server pushes changes.
     Pushed,
     /// Some peers are new, different or gone.
@@ -35,7 +35,7 @@ pub struct Roster {
 }
 
 impl Roster {
-    pub(super) async fn new(
+    pub(crate) async fn new(
         client: SignalingClient,
         filters: Filters,
     ) -> Result<Self, SignalingError> {

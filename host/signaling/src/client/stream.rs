@@ -6,7 +6,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 /// What TCP, TLS and tunnels have in common.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// A step of connecting took too long.
@@ -15,6 +15,6 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 pub struct Late(Duration);
 
 /// Gives a step of connecting its deadline.
-pub(super) async fn within_deadline<T>(step: impl Future<Output = T>) -> Result<T, Late> {
+pub(crate) async fn within_deadline<T>(step: impl Future<Output = T>) -> Result<T, Late> {
     timeout(ANSWER_DEADLINE, step).await.map_err(|_| Late(ANSWER_DEADLINE))
 }

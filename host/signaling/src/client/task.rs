@@ -35,7 +35,7 @@ type Answer<T> = oneshot::Sender<Result<T, SignalingError>>;
 
 /// What a handle asks of the task.
 #[derive(Debug)]
-pub(super) enum Command {
+pub(crate) enum Command {
     Send(Box<ClientMessage>, Answer<()>),
     Update(MetadataPatch),
     Discover(Filters, Option<PeerId>, Answer<ListPage>),
@@ -45,18 +45,18 @@ pub(super) enum Command {
 
 /// One frame of a list.
 #[derive(Debug)]
-pub(super) struct ListPage {
-    pub(super) peers: Vec<PeerInfo>,
+pub(crate) struct ListPage {
+    pub(crate) peers: Vec<PeerInfo>,
     /// Where the list goes on.
-    pub(super) next: Option<PeerId>,
+    pub(crate) next: Option<PeerId>,
 }
 
 /// Where the task publishes what it learns.
-pub(super) struct Updates {
-    pub(super) events: mpsc::Sender<SignalingEvent>,
-    pub(super) identity: watch::Sender<Identity>,
-    pub(super) ice: watch::Sender<IceServers>,
-    pub(super) relay: watch::Sender<Option<Relay>>,
+pub(crate) struct Updates {
+    pub(crate) events: mpsc::Sender<SignalingEvent>,
+    pub(crate) identity: watch::Sender<Identity>,
+    pub(crate) ice: watch::Sender<IceServers>,
+    pub(crate) relay: watch::Sender<Option<Relay>>,
 }
 
 /// A list that somebody watches.
@@ -73,7 +73,7 @@ enum Ended {
     Lost(Duration),
 }
 
-pub(super) struct Task {
+pub(crate) struct Task {
     websocket: Url,
     http: HttpApi,
     registration: Registration,
@@ -86,7 +86,7 @@ pub(super) struct Task {
 }
 
 impl Task {
-    pub(super) fn new(
+    pub(crate) fn new(
         websocket: Url,
         http: HttpApi,
         registration: Registration,
@@ -98,7 +98,7 @@ impl Task {
     }
 
     /// Serves until closed or cancelled, then closes the WebSocket.
-    pub(super) async fn run(
+    pub(crate) async fn run(
         mut self,
         connection: Connection,
         handed_out: HandedOut,

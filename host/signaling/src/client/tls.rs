@@ -23,7 +23,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Speaks TLS over `stream` with the server that is called `host`.
-pub(super) async fn secure(
+pub(crate) async fn secure(
     host: &str,
     stream: Box<dyn Stream>,
 ) -> Result<Box<dyn Stream>, ConnectError> {

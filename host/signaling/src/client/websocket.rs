@@ -12,10 +12,10 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use url::Url;
 
 /// An open WebSocket.
-pub(super) type Connection = WebSocketStream<Box<dyn Stream>>;
+pub(crate) type Connection = WebSocketStream<Box<dyn Stream>>;
 
 /// Shakes hands over `stream` as `request`, which is for `url`, asks.
-pub(super) async fn upgrade(
+pub(crate) async fn upgrade(
     url: &Url,
     request: impl IntoClientRequest + Unpin,
     stream: Box<dyn Stream>,
@@ -44,7 +44,7 @@ fn not_a_websocket(
 }
 
 /// Where an answer points to, if it is a redirection.
-pub(super) fn redirection(
+pub(crate) fn redirection(
     status: hyper::StatusCode,
     location: Option<&hyper::header::HeaderValue>,
 ) -> Option<String> {
@@ -52,10 +52,10 @@ pub(super) fn redirection(
     Some(location.to_str().ok()?.chars().take(300).collect())
 }
 
-pub(super) fn unreachable(url: &Url, source: impl Into<ConnectError>) -> SignalingError {
+pub(crate) fn unreachable(url: &Url, source: impl Into<ConnectError>) -> SignalingError {
     SignalingError::Unreachable { url: url.clone(), source: Box::new(source.into()) }
 }
 
-pub(super) fn unexpected(url: &Url, reason: impl Into<String>) -> SignalingError {
+pub(crate) fn unexpected(url: &Url, reason: impl Into<String>) -> SignalingError {
     SignalingError::Unexpected { url: url.clone(), reason: reason.into() }
 }

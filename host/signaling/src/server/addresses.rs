@@ -56,7 +56,7 @@ type UsageByAddress = HashMap<IpAddr, Usage>;
 
 /// The usage of all addresses that have any.
 #[derive(Debug)]
-pub(super) struct Addresses {
+pub(crate) struct Addresses {
     usage: Mutex<UsageByAddress>,
     sockets: usize,
     per_room: Duration,
@@ -65,13 +65,13 @@ pub(super) struct Addresses {
 
 /// An open socket of an address; gives it back when dropped.
 #[derive(Debug)]
-pub(super) struct OpenSocket {
+pub(crate) struct OpenSocket {
     addresses: Arc<Addresses>,
     address: IpAddr,
 }
 
 impl Addresses {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits) -> Self {
         Self {
             usage: Mutex::default(),
             sockets: limits.sockets_per_address,
@@ -96,7 +96,7 @@ impl Addresses {
     }
 
     /// A socket of this address, unless it has too many.
-    pub(super) fn open(self: &Arc<Self>, address: IpAddr, now: Instant) -> Option<OpenSocket> {
+    pub(crate) fn open(self: &Arc<Self>, address: IpAddr, now: Instant) -> Option<OpenSocket> {
         let limit = if address.is_loopback() { usize::MAX } else { self.sockets };
         let fits = self.with(address, now, |account| {
             let fits = account.sockets < limit;
@@ -107,12 +107,12 @@ impl Addresses {
     }
 
     /// Whether this address may make one more room; counts it when it may.
-    pub(super) fn may_make_room(&self, address: IpAddr, now: Instant) -> bool {
+    pub(crate) fn may_make_room(&self, address: IpAddr, now: Instant) -> bool {
         self.may(address, now, self.per_room, |account| &mut account.rooms)
     }
 
     /// Whether this address may have one more new identity; counts it when it may.
-    pub(super) fn may_sign_in(&self, address: IpAddr, now: Instant) -> bool {
+    pub(crate) fn may_sign_in(&self, address: IpAddr, now: Instant) -> bool {
         self.may(address, now, self.per_sign_in, |account| &mut account.sign_ins)
     }
 
@@ -130,7 +130,7 @@ impl Addresses {
     }
 
     /// Whether the log should mention that this address asked for accounts: once in a while.
-    pub(super) fn should_log_accounts(&self, address: IpAddr, now: Instant) -> bool {
+    pub(crate) fn should_log_accounts(&self, address: IpAddr, now: Instant) -> bool {
         self.with(address, now, |account| {
             account.accounts_logged.try_charge(LOG_WINDOW, LOG_WINDOW, now).is_some()
         })
@@ -138,7 +138,7 @@ impl Addresses {
 
     /// Counts a wrong token from this address. Returns how long its answer must wait, or `None` when it
     /// gets none. A right token never waits.
-    pub(super) fn failed(&self, address: IpAddr, now: Instant) -> Option<Duration> {
+    pub(crate) fn failed(&self, address: IpAddr, now: Instant) -> Option<Duration> {
         self.with(address, now, |account| {
             let free = PER_FAILURE * FREE_FAILURES;
             let debt = account.failures.try_charge(PER_FAILURE, LONGEST_WAIT + free, now)?;
@@ -173,7 +173,7 @@ fn network(address: IpAddr) -> IpAddr {
 /// The client's address behind a trusted proxy: the last entry of `X-Forwarded-For` that is not a
 /// loopback address, since the client may have written the entries before it. When the header cannot be
 /// read, it is the socket's address.
-pub(super) fn behind_proxy(headers: &HeaderMap, socket: IpAddr) -> IpAddr {
+pub(crate) fn behind_proxy(headers: &HeaderMap, socket: IpAddr) -> IpAddr {
     let values = headers.get_all("x-forwarded-for");
     let texts: Option<Vec<&str>> = values.iter().map(|value| value.to_str().ok()).collect();
     let Some(texts) = texts else { return socket };

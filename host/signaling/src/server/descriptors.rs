@@ -4,7 +4,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Sockets that are open at once, however many descriptors there are; more wait in the system's
 /// queue.
-pub(super) const MAX_SOCKETS: usize = 32 * 1024;
+pub(crate) const MAX_SOCKETS: usize = 32 * 1024;
 /// Descriptors that no peer gets: for the listeners, a connection that each has just accepted, the
 /// state file, certificates that are read again, and the runtime.
 const RESERVED: usize = 64;

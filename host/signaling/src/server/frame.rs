@@ -19,7 +19,7 @@ const MAX_QUOTE: usize = 200;
 /// What a frame is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Register,
     DiscoverPeers,
     WatchPeers,
@@ -49,9 +49,9 @@ impl Kind {
 /// The keys that name sender and target. The parser refuses duplicate keys, so the server and the
 /// receiver cannot read two different senders.
 #[derive(Debug, Deserialize)]
-pub(super) struct Head {
+pub(crate) struct Head {
     #[serde(rename = "type")]
-    pub(super) kind: Kind,
+    pub(crate) kind: Kind,
     #[serde(default, deserialize_with = "not_null")]
     sender: Option<PeerId>,
     #[serde(default, deserialize_with = "not_null")]
@@ -73,7 +73,7 @@ fn not_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PeerId>
 
 impl Head {
     /// Whether every sender that the frame names is `peer`.
-    pub(super) fn speaks_as(&self, peer: &PeerId) -> bool {
+    pub(crate) fn speaks_as(&self, peer: &PeerId) -> bool {
         [&self.sender, &self.from_peer_id, &self.peer_id]
             .into_iter()
             .flatten()
@@ -81,7 +81,7 @@ impl Head {
     }
 
     /// The peer that the frame is for.
-    pub(super) fn target(&self) -> Result<&PeerId, FrameError> {
+    pub(crate) fn target(&self) -> Result<&PeerId, FrameError> {
         let (_, key) = self.kind.address_keys();
         let target = match self.kind {
             Kind::PeerMessage => &self.to_peer_id,
@@ -91,13 +91,13 @@ impl Head {
     }
 
     /// The number of the offer that this frame is about, when it has one.
-    pub(super) fn attempt(&self) -> Option<u64> {
+    pub(crate) fn attempt(&self) -> Option<u64> {
         self.attempt.as_u64()
     }
 
     /// The frame as it is forwarded: unchanged, except that a missing sender is added, so that the
     /// receiver always knows who sent it.
-    pub(super) fn signed(&self, text: Utf8Bytes, peer: &PeerId) -> Result<Utf8Bytes, FrameError> {
+    pub(crate) fn signed(&self, text: Utf8Bytes, peer: &PeerId) -> Result<Utf8Bytes, FrameError> {
         let present = match self.kind {
             Kind::PeerMessage => &self.from_peer_id,
             _ => &self.sender,
@@ -119,7 +119,7 @@ impl Head {
 
 /// Refuses a frame in which lists and objects are nested deeper than `limit`. The server would forward
 /// it unread, and the receiver's parser might not survive it.
-pub(super) fn check_depth(text: &str, limit: usize) -> Result<(), FrameError> {
+pub(crate) fn check_depth(text: &str, limit: usize) -> Result<(), FrameError> {
     let opening = |byte: &&u8| matches!(byte, b'{' | b'[');
     if text.as_bytes().iter().filter(opening).count() <= limit {
         return Ok(());
@@ -142,7 +142,7 @@ pub(super) fn check_depth(text: &str, limit: usize) -> Result<(), FrameError> {
 }
 
 /// Reads a frame or a part of it.
-pub(super) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, FrameError> {
+pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, FrameError> {
     let parsed = match text.trim_start().starts_with('{') {
         true => serde_json::from_str(text).map_err(|error| error.to_string()),
         // serde would also accept a list, field by field.
@@ -157,7 +157,7 @@ pub(super) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, FrameError> {
 
 /// The values of an error frame's `code` and `reason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Code {
+pub(crate) enum Code {
     InvalidJson,
     InvalidMessage,
     UnknownMessageType,
@@ -175,7 +175,7 @@ pub(super) enum Code {
 }
 
 impl Code {
-    pub(super) fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::InvalidJson => "INVALID_JSON",
             Self::InvalidMessage | Self::WantsAccounts => "INVALID_MESSAGE",
@@ -193,7 +193,7 @@ impl Code {
     }
 
     /// Whether no correct program would have caused it.
-    pub(super) fn is_abuse(self) -> bool {
+    pub(crate) fn is_abuse(self) -> bool {
         matches!(
             self,
             Self::InvalidJson
@@ -206,23 +206,23 @@ impl Code {
 
 /// Why a frame is refused; becomes an error frame.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct FrameError {
-    pub(super) code: Code,
-    pub(super) message: String,
-    pub(super) attempt: Option<u64>,
+pub(crate) struct FrameError {
+    pub(crate) code: Code,
+    pub(crate) message: String,
+    pub(crate) attempt: Option<u64>,
 }
 
 impl FrameError {
-    pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), attempt: None }
     }
 
-    pub(super) fn invalid(message: impl Into<String>) -> Self {
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self::new(Code::InvalidMessage, message)
     }
 
     /// The answer to a program that logs in with an account.
-    pub(super) fn wants_accounts() -> Self {
+    pub(crate) fn wants_accounts() -> Self {
         Self::new(
             Code::WantsAccounts,
             "this server has no accounts: Python sleap-rtc 0.0.7 and newer log in with GitHub or an \
@@ -232,7 +232,7 @@ impl FrameError {
     }
 
     /// The frame, with the fields of all three shapes that peers read.
-    pub(super) fn frame(&self) -> String {
+    pub(crate) fn frame(&self) -> String {
         let code = self.code.as_str();
         // Those that have accounts show their user the reason alone.
         let reason = if self.code == Code::WantsAccounts { &self.message } else { code };

@@ -34,11 +34,11 @@ const MAX_BODY_BYTES: usize = 16 * 1024;
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The answer to a connection beyond its address's limit, as bytes on the wire.
-pub(super) const TOO_MANY_SOCKETS: &str =
+pub(crate) const TOO_MANY_SOCKETS: &str =
     "HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
 /// The answer when all sockets belong to registered peers.
-pub(super) const NO_SOCKET: &str =
+pub(crate) const NO_SOCKET: &str =
     "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
 /// Why a request is refused.
@@ -110,7 +110,7 @@ struct Body {
 }
 
 /// A request's body, from a socket or from a test.
-pub(super) trait Readable:
+pub(crate) trait Readable:
     HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>
 {
 }
@@ -118,7 +118,7 @@ pub(super) trait Readable:
 impl<B> Readable for B where B: HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> {}
 
 /// Answers one request that came from the socket of `address`.
-pub(super) async fn answer<B: Readable>(
+pub(crate) async fn answer<B: Readable>(
     request: Request<B>,
     server: Arc<Server>,
     address: IpAddr,

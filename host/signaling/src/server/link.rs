@@ -19,7 +19,7 @@ const CHANGES_EVERY: Duration = Duration::from_millis(200);
 
 /// Why the server closes a peer's socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum CloseReason {
+pub(crate) enum CloseReason {
     /// The same identity registered on another socket.
     Replaced,
     /// The peer, or its room, was deleted.
@@ -55,23 +55,23 @@ impl Shared {
 
 /// The sending end.
 #[derive(Debug, Clone)]
-pub(super) struct Link(Arc<Shared>);
+pub(crate) struct Link(Arc<Shared>);
 
 /// The socket's end.
 #[derive(Debug)]
-pub(super) struct Inbox {
+pub(crate) struct Inbox {
     shared: Arc<Shared>,
     next_changes: Instant,
 }
 
 /// What the socket does next on behalf of others.
 #[derive(Debug)]
-pub(super) enum Outgoing {
+pub(crate) enum Outgoing {
     Deliver(Utf8Bytes),
     Close(CloseReason),
 }
 
-pub(super) fn link() -> (Link, Inbox) {
+pub(crate) fn link() -> (Link, Inbox) {
     let shared = Arc::new(Shared::default());
     (Link(Arc::clone(&shared)), Inbox { shared, next_changes: Instant::now() })
 }
@@ -79,7 +79,7 @@ pub(super) fn link() -> (Link, Inbox) {
 impl Link {
     /// Queues a frame and returns whether there was room. A full queue closes the peer's socket: a peer
     /// that does not read must not fill the server's memory.
-    pub(super) fn deliver(&self, frame: Utf8Bytes, limits: &Limits) -> bool {
+    pub(crate) fn deliver(&self, frame: Utf8Bytes, limits: &Limits) -> bool {
         let mut outbox = self.0.outbox();
         if outbox.closed {
             return false;
@@ -98,13 +98,13 @@ impl Link {
     }
 
     /// Asks the socket to close. The first reason wins.
-    pub(super) fn request_close(&self, why: CloseReason) {
+    pub(crate) fn request_close(&self, why: CloseReason) {
         self.0.outbox().close_reason.get_or_insert(why);
         self.0.filled.notify_one();
     }
 
     /// Drops pending changes after the peer has stopped watching.
-    pub(super) fn drop_pending_changes(&self) {
+    pub(crate) fn drop_pending_changes(&self) {
         self.0.outbox().changes = None;
     }
 }
@@ -122,7 +122,7 @@ impl Listener for Link {
 
 impl Inbox {
     /// Waits until the socket is asked to close. Cancel-safe.
-    pub(super) async fn close_requested(&mut self) -> CloseReason {
+    pub(crate) async fn close_requested(&mut self) -> CloseReason {
         loop {
             if let Some(why) = self.shared.outbox().close_reason {
                 return why;
@@ -133,7 +133,7 @@ impl Inbox {
 
     /// Waits for what the socket does next. A request to close comes before queued frames, and pending
     /// changes come last. Cancel-safe.
-    pub(super) async fn next(&mut self) -> Outgoing {
+    pub(crate) async fn next(&mut self) -> Outgoing {
         loop {
             let pending = match self.take() {
                 Taken::Outgoing(outgoing) => return outgoing,

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A number that only grows.
 #[derive(Default)]
-pub(super) struct Counter(AtomicU64);
+pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
-    pub(super) fn count(&self) {
+    pub(crate) fn count(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -21,17 +21,17 @@ impl Counter {
 
 /// What happened since the start.
 #[derive(Default)]
-pub(super) struct Counters {
-    pub(super) registrations: Counter,
-    pub(super) forwarded: Counter,
-    pub(super) refused: Counter,
-    pub(super) impersonations: Counter,
+pub(crate) struct Counters {
+    pub(crate) registrations: Counter,
+    pub(crate) forwarded: Counter,
+    pub(crate) refused: Counter,
+    pub(crate) impersonations: Counter,
     /// Wrong room tokens and identities that are not this server's.
-    pub(super) failures: Counter,
-    pub(super) rate_limited: Counter,
-    pub(super) slow_readers: Counter,
-    pub(super) evicted: Counter,
-    pub(super) relay_refused: Counter,
+    pub(crate) failures: Counter,
+    pub(crate) rate_limited: Counter,
+    pub(crate) slow_readers: Counter,
+    pub(crate) evicted: Counter,
+    pub(crate) relay_refused: Counter,
 }
 
 struct Reading {
@@ -134,7 +134,7 @@ fn of_relay(server: &Server, relay: &Relays) -> Vec<Reading> {
 }
 
 /// The same as one JSON object.
-pub(super) fn json(server: &Server) -> Value {
+pub(crate) fn json(server: &Server) -> Value {
     let lost = server.state_is_lost.load(Ordering::Relaxed);
     let status = if lost { "state file lost" } else { "ok" };
     let mut health = json!({"status": status, "version": env!("CARGO_PKG_VERSION")});
@@ -145,7 +145,7 @@ pub(super) fn json(server: &Server) -> Value {
 }
 
 /// In Prometheus' text format, version 0.0.4.
-pub(super) fn prometheus(server: &Server) -> String {
+pub(crate) fn prometheus(server: &Server) -> String {
     let lines = readings(server).into_iter().map(|Reading { name, help, kind, value }| {
         let name = match (name, kind) {
             ("uptime_s", _) => "sleap_rtc_uptime_seconds".to_owned(),

@@ -13,7 +13,7 @@ const MAX_BYTES: usize = 256 * 1024;
 
 /// The changes for one watcher.
 #[derive(Debug)]
-pub(super) enum PendingChanges {
+pub(crate) enum PendingChanges {
     /// The latest change of each peer.
     Changes {
         /// By peer.
@@ -41,7 +41,7 @@ fn length(peer: &PeerId, change: &ListChange) -> usize {
 
 impl PendingChanges {
     /// Replaces what was kept of a peer by its latest change.
-    pub(super) fn put(&mut self, peer: &PeerId, change: ListChange) {
+    pub(crate) fn put(&mut self, peer: &PeerId, change: ListChange) {
         let Self::Changes { by_peer, bytes } = self else { return };
         *bytes += length(peer, &change);
         if let Some(old) = by_peer.insert(peer.clone(), change) {
@@ -53,7 +53,7 @@ impl PendingChanges {
     }
 
     /// The frame `peers_changed`.
-    pub(super) fn frame(self) -> String {
+    pub(crate) fn frame(self) -> String {
         let (mut peers, mut left) = (Vec::new(), Vec::new());
         let again = matches!(self, Self::ListAgain);
         if let Self::Changes { by_peer, .. } = self {

@@ -9,15 +9,15 @@ const BYTES_PER_UNIT: f64 = 16.0 * 1024.0;
 
 /// What a socket has sent. The frames of a sender that is too fast are read later, not refused.
 #[derive(Debug)]
-pub(super) struct FrameLimit(RateLimit);
+pub(crate) struct FrameLimit(RateLimit);
 
 impl FrameLimit {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self(RateLimit::new(now))
     }
 
     /// Counts a frame of `bytes` and returns how long to wait before the next is read.
-    pub(super) fn spend(&mut self, bytes: usize, limits: &Limits, now: Instant) -> Duration {
+    pub(crate) fn spend(&mut self, bytes: usize, limits: &Limits, now: Instant) -> Duration {
         let takes = |units: f64| Duration::from_secs_f64(units / f64::from(limits.frames_per_s));
         let debt = self.0.charge(takes(1.0 + bytes as f64 / BYTES_PER_UNIT), now);
         debt.saturating_sub(takes(limits.burst_frames.into()))

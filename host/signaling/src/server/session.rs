@@ -32,7 +32,7 @@ const NO_ACCOUNTS: &str = "this server has no accounts; sleap-rtc 0.0.7 and newe
 const LIST_HEAD_BYTES: usize = 8 * 1024;
 
 /// One socket's side of the conversation.
-pub(super) struct Session {
+pub(crate) struct Session {
     server: Arc<Server>,
     connection: ConnectionId,
     link: Link,
@@ -68,7 +68,7 @@ struct Update {
 }
 
 impl Session {
-    pub(super) fn new(server: Arc<Server>, link: Link, address: IpAddr) -> Self {
+    pub(crate) fn new(server: Arc<Server>, link: Link, address: IpAddr) -> Self {
         let connection = server.next_connection();
         Self {
             server,
@@ -84,17 +84,17 @@ impl Session {
     }
 
     /// The peer closes the socket: it leaves, and is not only lost.
-    pub(super) fn leave(&mut self) {
+    pub(crate) fn leave(&mut self) {
         self.leaves = true;
     }
 
     /// Whether the socket has registered.
-    pub(super) fn is_registered(&self) -> bool {
+    pub(crate) fn is_registered(&self) -> bool {
         self.peer.is_some()
     }
 
     /// Why the socket must be closed, after too many bad frames or when its peer can never register.
-    pub(super) fn is_over(&self) -> Option<&'static str> {
+    pub(crate) fn is_over(&self) -> Option<&'static str> {
         let often = self.abuse >= self.server.options.limits.malformed_frames
             || self.refused_registrations >= MAX_REFUSED_REGISTRATIONS;
         match self.wants_accounts {
@@ -104,7 +104,7 @@ impl Session {
     }
 
     /// Handles a frame and returns the answer to its sender, if there is one.
-    pub(super) async fn receive(&mut self, text: Utf8Bytes) -> Option<String> {
+    pub(crate) async fn receive(&mut self, text: Utf8Bytes) -> Option<String> {
         match self.handle(text).await {
             Ok(answer) => {
                 self.abuse = 0;
@@ -119,7 +119,7 @@ impl Session {
     }
 
     /// The answer to a binary frame.
-    pub(super) fn refuse_binary(&mut self) -> String {
+    pub(crate) fn refuse_binary(&mut self) -> String {
         self.count(Code::InvalidMessage);
         FrameError::invalid("frames are JSON in text messages; this one was binary").frame()
     }
@@ -342,7 +342,7 @@ impl Session {
 
     /// Ends the conversation: the peer leaves its room, unless another socket has taken over its
     /// identity.
-    pub(super) async fn end(self) {
+    pub(crate) async fn end(self) {
         let Some(peer) = &self.peer else { return };
         let left = self.server.rooms().leave(peer, self.connection);
         let Some(member) = left else { return };

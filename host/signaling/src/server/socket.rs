@@ -37,7 +37,7 @@ enum End {
 }
 
 /// Serves one WebSocket until it ends or the server stops.
-pub(super) async fn serve<S>(
+pub(crate) async fn serve<S>(
     mut ws: WebSocketStream<S>,
     server: Arc<Server>,
     address: IpAddr,

@@ -11,7 +11,7 @@ use tokio::task::spawn_blocking;
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Looks for as long as the server runs, and says when something has changed.
-pub(super) async fn watch(server: Arc<Server>) {
+pub(crate) async fn watch(server: Arc<Server>) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let store = server.store.clone();

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 /// All of them, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Strangers(Mutex<Waiting>);
+pub(crate) struct Strangers(Mutex<Waiting>);
 
 #[derive(Debug, Default)]
 struct Waiting {
@@ -18,7 +18,7 @@ struct Waiting {
 
 /// One of them, until it registers or ends.
 #[derive(Debug)]
-pub(super) struct Stranger {
+pub(crate) struct Stranger {
     strangers: Arc<Strangers>,
     number: u64,
     evicted: CancellationToken,
@@ -30,7 +30,7 @@ impl Strangers {
     }
 
     /// A connection that has just come.
-    pub(super) fn enter(self: &Arc<Self>) -> Stranger {
+    pub(crate) fn enter(self: &Arc<Self>) -> Stranger {
         let evicted = CancellationToken::new();
         let mut waiting = self.waiting();
         let number = waiting.next;
@@ -41,7 +41,7 @@ impl Strangers {
     }
 
     /// Asks the oldest one to end; returns whether there was one.
-    pub(super) fn evict_oldest(&self) -> bool {
+    pub(crate) fn evict_oldest(&self) -> bool {
         let oldest = self.waiting().by_age.pop_first();
         oldest.is_some_and(|(_, evicted)| {
             evicted.cancel();
@@ -52,12 +52,12 @@ impl Strangers {
 
 impl Stranger {
     /// Waits until this connection must end to make room.
-    pub(super) async fn evicted(&self) {
+    pub(crate) async fn evicted(&self) {
         self.evicted.cancelled().await;
     }
 
     /// It has registered: from now on it stays.
-    pub(super) fn becomes_a_peer(&self) {
+    pub(crate) fn becomes_a_peer(&self) {
         self.strangers.waiting().by_age.remove(&self.number);
     }
 }

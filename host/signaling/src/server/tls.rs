@@ -98,11 +98,11 @@ impl Tls {
     }
 
     /// For QUIC, with the same certificate, also after it is renewed.
-    pub(super) fn for_quic(&self) -> ServerConfig {
+    pub(crate) fn for_quic(&self) -> ServerConfig {
         ServerConfig::clone(&self.config)
     }
 
-    pub(super) fn acceptor(&self) -> TlsAcceptor {
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
         Arc::clone(&self.config).into()
     }
 }

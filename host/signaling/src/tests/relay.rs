@@ -69,7 +69,7 @@ impl Peer {
 }
 
 /// Whether the relay has admitted it, or why not.
-pub(super) async fn admission(endpoint: &Endpoint) -> Result<(), String> {
+pub(crate) async fn admission(endpoint: &Endpoint) -> Result<(), String> {
     let mut status = endpoint.home_relay_status();
     soon("word from the relay", async {
         loop {

@@ -19,28 +19,28 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use tokio_util::sync::CancellationToken;
 
 /// More than any step takes; a test that waits this long has failed.
-pub(super) const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
-pub(super) async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
+pub(crate) async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
     tokio::time::timeout(LIMIT, work).await.unwrap_or_else(|_| panic!("no {what}"))
 }
 
-pub(super) struct TestServer {
-    pub(super) address: SocketAddr,
+pub(crate) struct TestServer {
+    pub(crate) address: SocketAddr,
     shutdown: CancellationToken,
     task: JoinHandle<Result<(), ServerError>>,
 }
 
 impl TestServer {
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::at(([127, 0, 0, 1], 0).into(), Store::ephemeral().unwrap()).await
     }
 
-    pub(super) async fn at(address: SocketAddr, store: Store) -> Self {
+    pub(crate) async fn at(address: SocketAddr, store: Store) -> Self {
         Self::with(address, store, ServerOptions::default()).await
     }
 
-    pub(super) async fn with(address: SocketAddr, store: Store, options: ServerOptions) -> Self {
+    pub(crate) async fn with(address: SocketAddr, store: Store, options: ServerOptions) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
@@ -48,32 +48,32 @@ impl TestServer {
         Self { address, shutdown, task }
     }
 
-    pub(super) async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.shutdown.cancel();
         soon("end of the server", self.task).await.unwrap().unwrap();
     }
 
-    pub(super) fn endpoints(&self) -> Endpoints {
+    pub(crate) fn endpoints(&self) -> Endpoints {
         endpoints(self.address)
     }
 
-    pub(super) fn api(&self) -> HttpApi {
+    pub(crate) fn api(&self) -> HttpApi {
         HttpApi::new(&self.endpoints().http)
     }
 
     /// A new peer and a room that it made.
-    pub(super) async fn room(&self) -> (Identity, RoomCredentials) {
+    pub(crate) async fn room(&self) -> (Identity, RoomCredentials) {
         let identity = self.api().sign_in(None).await.unwrap();
         let room = self.api().create_room(&identity.id_token).await.unwrap();
         (identity, room)
     }
 
-    pub(super) async fn identity(&self) -> Identity {
+    pub(crate) async fn identity(&self) -> Identity {
         self.api().sign_in(None).await.unwrap()
     }
 
     /// Our client, registered.
-    pub(super) async fn client(
+    pub(crate) async fn client(
         &self,
         identity: &Identity,
         room: &RoomCredentials,
@@ -89,13 +89,13 @@ impl TestServer {
     }
 
     /// A bare socket, not registered.
-    pub(super) async fn bare(&self) -> Bare {
+    pub(crate) async fn bare(&self) -> Bare {
         let (ws, _) = connect_async(format!("ws://{}/", self.address)).await.unwrap();
         Bare { ws }
     }
 
     /// A bare socket of a new peer, registered.
-    pub(super) async fn member(&self, room: &RoomCredentials) -> (Bare, Identity) {
+    pub(crate) async fn member(&self, room: &RoomCredentials) -> (Bare, Identity) {
         let identity = self.identity().await;
         let mut bare = self.bare().await;
         bare.send(register(&identity, room)).await;
@@ -104,7 +104,7 @@ impl TestServer {
     }
 
     /// One HTTP request as text; gives the status and the body.
-    pub(super) async fn http(&self, head: &str, body: &str) -> (u16, Value) {
+    pub(crate) async fn http(&self, head: &str, body: &str) -> (u16, Value) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let length = body.len();
         let (line, headers) = head.split_once('\n').unwrap_or((head, ""));
@@ -121,14 +121,14 @@ impl TestServer {
     }
 }
 
-pub(super) fn endpoints(address: SocketAddr) -> Endpoints {
+pub(crate) fn endpoints(address: SocketAddr) -> Endpoints {
     Endpoints {
         websocket: format!("ws://{address}").parse().unwrap(),
         http: format!("http://{address}").parse().unwrap(),
     }
 }
 
-pub(super) fn register(identity: &Identity, room: &RoomCredentials) -> Value {
+pub(crate) fn register(identity: &Identity, room: &RoomCredentials) -> Value {
     json!({
         "type": "register", "peer_id": identity.peer_id, "id_token": identity.id_token,
         "room_id": room.room_id, "token": room.token, "role": "worker",
@@ -137,28 +137,28 @@ pub(super) fn register(identity: &Identity, room: &RoomCredentials) -> Value {
 }
 
 /// A WebSocket that says whatever a test wants.
-pub(super) struct Bare {
-    pub(super) ws: WebSocketStream<MaybeTlsStream<TcpStream>>,
+pub(crate) struct Bare {
+    pub(crate) ws: WebSocketStream<MaybeTlsStream<TcpStream>>,
 }
 
 impl Bare {
     /// The socket below, as it is.
-    pub(super) fn into_tcp(self) -> TcpStream {
+    pub(crate) fn into_tcp(self) -> TcpStream {
         match self.ws.into_inner() {
             MaybeTlsStream::Plain(stream) => stream,
             _ => panic!("these tests speak no TLS"),
         }
     }
 
-    pub(super) async fn send(&mut self, frame: Value) {
+    pub(crate) async fn send(&mut self, frame: Value) {
         self.send_text(&frame.to_string()).await;
     }
 
-    pub(super) async fn send_text(&mut self, text: &str) {
+    pub(crate) async fn send_text(&mut self, text: &str) {
         self.ws.send(Message::text(text)).await.unwrap();
     }
 
-    pub(super) async fn next_text(&mut self) -> String {
+    pub(crate) async fn next_text(&mut self) -> String {
         soon("frame", async {
             loop {
                 if let Message::Text(text) = self.ws.next().await.unwrap().unwrap() {
@@ -169,17 +169,17 @@ impl Bare {
         .await
     }
 
-    pub(super) async fn next(&mut self) -> Value {
+    pub(crate) async fn next(&mut self) -> Value {
         serde_json::from_str(&self.next_text().await).unwrap()
     }
 
     /// Sends a frame and reads the code of the error that must answer it.
-    pub(super) async fn refused(&mut self, frame: Value) -> String {
+    pub(crate) async fn refused(&mut self, frame: Value) -> String {
         self.send(frame).await;
         self.error().await
     }
 
-    pub(super) async fn error(&mut self) -> String {
+    pub(crate) async fn error(&mut self) -> String {
         let frame = self.next().await;
         assert_eq!(frame["type"], "error", "{frame}");
         assert_eq!(frame["code"], frame["reason"]);
@@ -188,7 +188,7 @@ impl Bare {
     }
 
     /// Everything until the server closes; gives the close frame.
-    pub(super) async fn closed(&mut self) -> Option<CloseFrame> {
+    pub(crate) async fn closed(&mut self) -> Option<CloseFrame> {
         soon("close frame", async {
             loop {
                 match self.ws.next().await {
@@ -201,13 +201,13 @@ impl Bare {
         .await
     }
 
-    pub(super) async fn close_code(&mut self) -> Option<u16> {
+    pub(crate) async fn close_code(&mut self) -> Option<u16> {
         self.closed().await.map(|frame| frame.code.into())
     }
 }
 
 /// The next frame that our client hands over.
-pub(super) async fn message(events: &mut mpsc::Receiver<SignalingEvent>) -> ServerMessage {
+pub(crate) async fn message(events: &mut mpsc::Receiver<SignalingEvent>) -> ServerMessage {
     match soon("event", events.recv()).await {
         Some(SignalingEvent::Message(message)) => message,
         other => panic!("{other:?}"),

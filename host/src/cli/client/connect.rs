@@ -57,13 +57,13 @@ to use the room's best available worker, add --auto-select; to name one, add --w
 
 impl ConnectArgs {
     /// For commands that look at the whole room, for which no worker needs to be chosen.
-    pub(super) fn consider_all(&mut self) {
+    pub(crate) fn consider_all(&mut self) {
         self.auto_select |= self.room_id.is_some() && self.worker_id.is_none();
     }
 
     /// Checks for conflicts, then parses the values. Nothing is read before all options are known to
     /// fit together.
-    pub(super) fn check(self, environment: &mut Environment) -> Result<ConnectOptions, Failure> {
+    pub(crate) fn check(self, environment: &mut Environment) -> Result<ConnectOptions, Failure> {
         self.conflicts(environment)?;
         let gui = self.gui_ports()?;
         let min_gpu_memory_mib = self.min_gpu_memory;
@@ -157,6 +157,6 @@ fn given(options: &[(&str, bool)]) -> String {
     given.join(" and ")
 }
 
-pub(super) fn whole_mb(text: &str) -> Result<u64, &'static str> {
+pub(crate) fn whole_mb(text: &str) -> Result<u64, &'static str> {
     text.parse().map_err(|_| "expects a whole number of MB, such as 16000")
 }

@@ -18,7 +18,7 @@ const JSON_BYTES: u64 = 64 << 20;
 /// Loads the description of the job in `path`: JSON if the name ends in `.json`, otherwise a training
 /// package. `min_gpu_memory_mib` overrides the job's own requirement; `user` is used if the
 /// description has none.
-pub(super) async fn load_job_description(
+pub(crate) async fn load_job_description(
     option: &'static str,
     path: &Path,
     min_gpu_memory_mib: Option<u64>,
@@ -50,7 +50,7 @@ pub(super) async fn load_job_description(
 }
 
 /// Parses the file at `path`, which must contain `what`.
-pub(super) fn read_json<T: DeserializeOwned>(
+pub(crate) fn read_json<T: DeserializeOwned>(
     option: &str,
     path: &Path,
     what: &str,

@@ -6,7 +6,7 @@ use crate::client::ClientError;
 use sleap_rtc_protocol::session::JobString;
 
 /// Runs work that blocks, on a thread of its own.
-pub(super) async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ClientError> + Send + 'static,
 ) -> Result<T, Failure> {
     Ok(blocking::blocking(work).await.map_err(ClientError::from)??)

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 /// Signals for a client that follows a job. SIGINT detaches, and a second SIGINT shortly after it
 /// cancels the job; SIGTERM and SIGHUP detach at once. One more signal ends the process immediately.
-pub(super) fn while_following_a_job() -> Result<Interrupts, Failure> {
+pub(crate) fn while_following_a_job() -> Result<Interrupts, Failure> {
     let (sender, signals) = watch::channel(Interrupt::None);
     let mut interrupts = listen(SignalKind::interrupt())?;
     let mut terminations = listen(SignalKind::terminate())?;

@@ -19,13 +19,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub struct ListArgs {
     /// Also print each job string, which gives access to the job from any machine: keep it secret
     #[arg(long)]
-    pub(super) strings: bool,
+    pub(crate) strings: bool,
     #[command(flatten)]
     whose: LocalArgs,
 }
 
 impl ListArgs {
-    pub(super) fn overrides(&self) -> Overrides {
+    pub(crate) fn overrides(&self) -> Overrides {
         self.whose.overrides()
     }
 }
@@ -123,13 +123,13 @@ impl JobArgs {
         Ok((JobOptions { job: self.job, wanted }, self.common.check()?))
     }
 
-    pub(super) fn cancel(self) -> Checked {
+    pub(crate) fn cancel(self) -> Checked {
         self.with(Wanted::Cancel)
     }
 }
 
 impl FetchArgs {
-    pub(super) fn check(self) -> Checked {
+    pub(crate) fn check(self) -> Checked {
         let state_dir = self.whose.overrides().state_dir;
         let ResultArgs { output, limit, job } = self.result;
         let wanted = if self.whose.is_meant() { Wanted::FetchHere } else { Wanted::Fetch };
@@ -139,7 +139,7 @@ impl FetchArgs {
 }
 
 impl AttachArgs {
-    pub(super) fn check(self) -> Checked {
+    pub(crate) fn check(self) -> Checked {
         let ResultArgs { output, limit, job } = self.result;
         let (options, overrides) = job.with(Wanted::Attach { output, after: self.after.after })?;
         Ok((options, limit.over(overrides)))
@@ -147,19 +147,19 @@ impl AttachArgs {
 }
 
 impl LogsArgs {
-    pub(super) fn check(self) -> Checked {
+    pub(crate) fn check(self) -> Checked {
         self.job.with(Wanted::Logs { follow: self.follow, after: self.after.after })
     }
 }
 
 impl StopArgs {
-    pub(super) fn check(self) -> Checked {
+    pub(crate) fn check(self) -> Checked {
         self.job.with(Wanted::Stop { all: self.all })
     }
 }
 
 /// Lists the jobs that this user has submitted from this machine.
-pub(super) fn list(args: &ListArgs, config: &Config) -> Result<Exit, Failure> {
+pub(crate) fn list(args: &ListArgs, config: &Config) -> Result<Exit, Failure> {
     if args.whose.is_meant() {
         return local::list(config);
     }
@@ -235,7 +235,7 @@ fn ago(now: SystemTime, at_s: u64) -> String {
 }
 
 /// Runs a command for an existing job.
-pub(super) async fn run(options: JobOptions, mut config: Config) -> Result<Exit, Failure> {
+pub(crate) async fn run(options: JobOptions, mut config: Config) -> Result<Exit, Failure> {
     if let Wanted::FetchHere(output) = options.wanted {
         return local::fetch(&options.job, output, &config);
     }

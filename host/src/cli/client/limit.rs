@@ -13,7 +13,7 @@ pub struct LimitArgs {
 }
 
 impl LimitArgs {
-    pub(super) fn over(&self, overrides: Overrides) -> Overrides {
+    pub(crate) fn over(&self, overrides: Overrides) -> Overrides {
         Overrides { bwlimit: self.bwlimit, ..overrides }
     }
 }

@@ -24,12 +24,12 @@ pub struct LocalArgs {
 
 impl LocalArgs {
     /// Whether the jobs of this machine's worker are meant.
-    pub(super) fn is_meant(&self) -> bool {
+    pub(crate) fn is_meant(&self) -> bool {
         self.local
     }
 
     /// The options as overrides of the configuration.
-    pub(super) fn overrides(&self) -> Overrides {
+    pub(crate) fn overrides(&self) -> Overrides {
         Overrides { state_dir: self.state_dir.clone(), ..Overrides::default() }
     }
 }
@@ -51,7 +51,7 @@ fn state_dir(config: &Config) -> Result<&Path, Failure> {
 }
 
 /// Lists all jobs of this machine's worker, oldest first.
-pub(super) fn list(config: &Config) -> Result<Exit, Failure> {
+pub(crate) fn list(config: &Config) -> Result<Exit, Failure> {
     let state_dir = state_dir(config)?;
     let mut jobs: Vec<_> = JobFolder::all(state_dir)
         .into_iter()
@@ -99,7 +99,7 @@ fn state_text(state: &JobState, folder: &JobFolder) -> String {
 }
 
 /// Copies a job's result. This does not count as fetching it: its owner may still want it.
-pub(super) fn fetch(job: &str, output: Option<PathBuf>, config: &Config) -> Result<Exit, Failure> {
+pub(crate) fn fetch(job: &str, output: Option<PathBuf>, config: &Config) -> Result<Exit, Failure> {
     let state_dir = state_dir(config)?;
     let unknown = || {
         let text = format!("no job {} in {}", job.escape_debug(), state_dir.display());

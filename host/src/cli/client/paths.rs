@@ -13,7 +13,7 @@ pub struct PathArgs {
 }
 
 impl PathArgs {
-    pub(super) fn over(self, overrides: Overrides) -> Overrides {
+    pub(crate) fn over(self, overrides: Overrides) -> Overrides {
         Overrides { path_map: self.path_map, ..overrides }
     }
 }

@@ -20,7 +20,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 /// The examples under `--help`.
-pub(super) const EXAMPLES: &str = "\
+pub(crate) const EXAMPLES: &str = "\
 Examples:
   Create a plugin and build it:
     sleap-rtc plugin new fair --lang python
@@ -167,7 +167,7 @@ pub enum Task {
 }
 
 impl PluginArgs {
-    pub(super) fn check(self) -> PluginOptions {
+    pub(crate) fn check(self) -> PluginOptions {
         let (FileArgs { file, terms }, task) = match self.command {
             PluginCommand::New(args) => return PluginOptions::New(args.check()),
             PluginCommand::Build(args) => return PluginOptions::Build(args.check()),
@@ -196,7 +196,7 @@ impl TermArgs {
 }
 
 /// Runs the command. Compiling and calling block, but nothing else runs in this process.
-pub(super) async fn run(options: PluginOptions, policy: &PolicyConfig) -> Result<Exit, Failure> {
+pub(crate) async fn run(options: PluginOptions, policy: &PolicyConfig) -> Result<Exit, Failure> {
     let (file, config, task) = match options {
         PluginOptions::New(options) => return new::run(&options),
         PluginOptions::Build(options) => return build::run(&options, policy).await,

@@ -9,7 +9,7 @@ use sleap_rtc_protocol::worker::WorkerStatus;
 const COLUMN_CHARS: usize = 40;
 
 /// Every worker with its rank, score and reason, best first; then those left out.
-pub(super) fn ranking(workers: &[WorkerFacts], selection: &Selection) -> String {
+pub(crate) fn ranking(workers: &[WorkerFacts], selection: &Selection) -> String {
     let mut rows = vec![["rank", "worker", "host", "GPU", "score", "why"].map(String::from)];
     let mut ranked = vec![false; workers.len()];
     for (place, choice) in (1..).zip(&selection.ranking) {
@@ -31,7 +31,7 @@ pub(super) fn ranking(workers: &[WorkerFacts], selection: &Selection) -> String 
 }
 
 /// Every worker with the policy's answer, in the given order.
-pub(super) fn answers(workers: &[WorkerFacts], answers: &[String]) -> String {
+pub(crate) fn answers(workers: &[WorkerFacts], answers: &[String]) -> String {
     let mut rows = vec![["worker", "host", "GPU", "answer"].map(String::from)];
     rows.extend(workers.iter().zip(answers).map(|(worker, answer)| {
         let [id, host, gpu] = machine(worker);
@@ -64,7 +64,7 @@ fn score(score: f64) -> String {
 }
 
 /// Aligns rows into columns, each as wide as its widest text.
-pub(super) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
+pub(crate) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
     let cells: Vec<[Printable; N]> = rows
         .iter()
         .map(|row| {

@@ -15,7 +15,7 @@ use sleap_rtc_protocol::job::{JobDescription, JobType};
 use std::path::PathBuf;
 
 /// The examples under `why --help`.
-pub(super) const WHY_EXAMPLES: &str = "\
+pub(crate) const WHY_EXAMPLES: &str = "\
 Examples:
   Who would get a job, and why the others would not:
     sleap-rtc why --room-id ROOM --token TOKEN
@@ -23,7 +23,7 @@ Examples:
     sleap-rtc why --room-id ROOM --token TOKEN --job labels.pkg.zip --min-gpu-memory 16000";
 
 /// The examples under `room --help`.
-pub(super) const ROOM_EXAMPLES: &str = "\
+pub(crate) const ROOM_EXAMPLES: &str = "\
 Examples:
   List the workers and their running jobs:
     sleap-rtc room list --room-id ROOM --token TOKEN
@@ -90,7 +90,7 @@ pub struct WhyOptions {
 }
 
 impl WhyArgs {
-    pub(super) fn check(
+    pub(crate) fn check(
         self,
         environment: &mut Environment,
     ) -> Result<(WhyOptions, Overrides), Failure> {
@@ -124,7 +124,7 @@ struct SnapshotArgs {
 }
 
 impl RoomArgs {
-    pub(super) fn check(
+    pub(crate) fn check(
         self,
         environment: &mut Environment,
     ) -> Result<(RoomOptions, Overrides), Failure> {
@@ -144,7 +144,7 @@ pub struct RoomOptions {
 }
 
 /// Prints the room's workers, for people or as JSON.
-pub(super) async fn show(options: &RoomOptions, config: &Config) -> Result<Exit, Failure> {
+pub(crate) async fn show(options: &RoomOptions, config: &Config) -> Result<Exit, Failure> {
     let mut interrupts = interrupt::while_following_a_job()?;
     let peers = client::snapshot(config, &options.join, &mut interrupts).await?;
     if !options.as_json {
@@ -161,7 +161,7 @@ pub(super) async fn show(options: &RoomOptions, config: &Config) -> Result<Exit,
 }
 
 /// Explains the room's ranking for the job that the options name.
-pub(super) async fn why(options: WhyOptions, config: &Config) -> Result<Exit, Failure> {
+pub(crate) async fn why(options: WhyOptions, config: &Config) -> Result<Exit, Failure> {
     let user = config.client.user.clone().or_else(client::user);
     let min_gpu_memory_mib = options.min_gpu_memory_mib;
     let hashes = package::hashes(&config.client);
@@ -179,7 +179,7 @@ pub(super) async fn why(options: WhyOptions, config: &Config) -> Result<Exit, Fa
 /// Prints each worker of the room with its rank, score and reason, or why it is left out.
 ///
 /// Exits as the job would: with [`Exit::NoWorker`] if no worker is ranked.
-pub(super) async fn explain(
+pub(crate) async fn explain(
     join: &Join,
     config: &Config,
     job: &JobDescription,

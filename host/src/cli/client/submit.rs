@@ -27,7 +27,7 @@ const SAVED: &str = "models that were saved before can be fetched: `sleap-rtc fe
      job's id from above or from `sleap-rtc jobs`";
 
 /// Submits a training.
-pub(super) async fn train(options: TrainOptions, config: Config) -> Result<Exit, Failure> {
+pub(crate) async fn train(options: TrainOptions, config: Config) -> Result<Exit, Failure> {
     if options.explain {
         let (package, connect) = (&options.package, &options.connect);
         let user = config.client.user.clone().or_else(client::user);
@@ -63,7 +63,7 @@ pub(super) async fn train(options: TrainOptions, config: Config) -> Result<Exit,
 }
 
 /// Submits a tracking.
-pub(super) async fn track(options: TrackOptions, config: Config) -> Result<Exit, Failure> {
+pub(crate) async fn track(options: TrackOptions, config: Config) -> Result<Exit, Failure> {
     let output = Output::Predictions(options.output.clone());
     let name = name_of(&options.data);
     let connect = options.connect.clone();

@@ -12,7 +12,7 @@ use crate::config::Overrides;
 #[derive(clap::Args)]
 pub struct SubmitArgs {
     #[command(flatten)]
-    pub(super) connect: ConnectArgs,
+    pub(crate) connect: ConnectArgs,
     #[command(flatten)]
     limit: LimitArgs,
     #[command(flatten)]
@@ -22,7 +22,7 @@ pub struct SubmitArgs {
 }
 
 impl SubmitArgs {
-    pub(super) fn check(
+    pub(crate) fn check(
         self,
         environment: &mut Environment,
     ) -> Result<(ConnectOptions, Overrides), Failure> {

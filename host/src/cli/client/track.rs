@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// The examples under `--help`, one for each way to connect.
-pub(super) const EXAMPLES: &str = "\
+pub(crate) const EXAMPLES: &str = "\
 Examples:
   Choose one of a room's workers from a list:
     sleap-rtc client-track --room-id ROOM --token TOKEN --data-path labels.slp \\
@@ -146,7 +146,7 @@ impl TrackSettings {
 }
 
 impl TrackArgs {
-    pub(super) fn check(
+    pub(crate) fn check(
         self,
         environment: &mut Environment,
     ) -> Result<(TrackOptions, Overrides), Failure> {

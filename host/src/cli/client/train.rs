@@ -8,7 +8,7 @@ use crate::config::Overrides;
 use std::path::{Path, PathBuf};
 
 /// The examples under `--help`, one for each way to connect.
-pub(super) const EXAMPLES: &str = "\
+pub(crate) const EXAMPLES: &str = "\
 Examples:
   Choose one of a room's workers from a list:
     sleap-rtc client-train --room-id ROOM --token TOKEN --pkg-path labels.pkg.zip
@@ -56,7 +56,7 @@ pub struct TrainOptions {
 }
 
 impl TrainArgs {
-    pub(super) fn check(
+    pub(crate) fn check(
         mut self,
         environment: &mut Environment,
     ) -> Result<(TrainOptions, Overrides), Failure> {
@@ -77,13 +77,13 @@ impl TrainArgs {
 }
 
 /// A path that was given and exists.
-pub(super) fn existing(option: &str, path: Option<PathBuf>) -> Result<PathBuf, Failure> {
+pub(crate) fn existing(option: &str, path: Option<PathBuf>) -> Result<PathBuf, Failure> {
     let path = path.ok_or_else(|| Failure::usage(format!("{option} is missing")))?;
     found(option, &path)?;
     Ok(path)
 }
 
-pub(super) fn found(option: &str, path: &Path) -> Result<(), Failure> {
+pub(crate) fn found(option: &str, path: &Path) -> Result<(), Failure> {
     match path.metadata() {
         Ok(_) => Ok(()),
         Err(error) => Err(Failure::usage(format!("{option}: {}: {error}", path.display()))),

@@ -19,7 +19,7 @@ const GIB: u64 = 1 << 30;
 /// Only writing reveals a quota.
 const PROBE_BYTES: usize = 1 << 20;
 
-pub(super) fn check(config: &Config, for_worker: bool, for_client: bool) -> Vec<Finding> {
+pub(crate) fn check(config: &Config, for_worker: bool, for_client: bool) -> Vec<Finding> {
     let mut findings = vec![configuration(config), open_files(), address_space()];
     if for_worker {
         findings.push(proc());

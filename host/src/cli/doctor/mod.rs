@@ -18,7 +18,7 @@ use crate::config::{Config, Overrides};
 use std::path::PathBuf;
 
 /// The examples under `--help`.
-pub(super) const EXAMPLES: &str = "\
+pub(crate) const EXAMPLES: &str = "\
 Examples:
   Everything:
     sleap-rtc doctor
@@ -56,7 +56,7 @@ pub struct DoctorOptions {
 }
 
 impl DoctorArgs {
-    pub(super) fn check(self) -> Result<(DoctorOptions, Overrides), Failure> {
+    pub(crate) fn check(self) -> Result<(DoctorOptions, Overrides), Failure> {
         let (for_worker, for_client) = (!self.client, !self.worker);
         let options = DoctorOptions { for_worker, for_client, as_json: self.json };
         let state_dir = self.state_dir;
@@ -65,7 +65,7 @@ impl DoctorArgs {
 }
 
 /// Checks everything that the options ask for, and prints it.
-pub(super) async fn run(options: DoctorOptions, config: &Config) -> Result<Exit, Failure> {
+pub(crate) async fn run(options: DoctorOptions, config: &Config) -> Result<Exit, Failure> {
     let mut findings = machine::check(config, options.for_worker, options.for_client);
     if options.for_worker {
         findings.extend(trainer::check(&config.worker).await);

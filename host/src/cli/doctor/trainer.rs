@@ -15,7 +15,7 @@ use std::time::Duration;
 const SURVEY_LIMIT: Duration = Duration::from_secs(25);
 const INSTALL: &str = "uv tool install \"sleap-nn[torch]\" --torch-backend auto";
 
-pub(super) async fn check(config: &WorkerConfig) -> Vec<Finding> {
+pub(crate) async fn check(config: &WorkerConfig) -> Vec<Finding> {
     let (mut findings, has_gpu) = gpus(config).await;
     let settings = match runner_settings(config) {
         Ok(settings) => settings,

@@ -20,7 +20,7 @@ use sleap_rtc_protocol::signaling::IceServers;
 use udp::WithoutUdp;
 
 /// The examples under `--help`.
-pub(super) const EXAMPLES: &str = "\
+pub(crate) const EXAMPLES: &str = "\
 Examples:
   What this machine's network lets through, before any worker is there:
     sleap-rtc netcheck --signaling wss://server.lab
@@ -45,13 +45,13 @@ pub struct NetcheckOptions {
 }
 
 impl NetcheckArgs {
-    pub(super) fn check(self) -> Result<(NetcheckOptions, Overrides), Failure> {
+    pub(crate) fn check(self) -> Result<(NetcheckOptions, Overrides), Failure> {
         Ok((NetcheckOptions { as_json: self.json }, self.common.check()?))
     }
 }
 
 /// Checks everything, and prints it.
-pub(super) async fn run(options: NetcheckOptions, config: &Config) -> Result<Exit, Failure> {
+pub(crate) async fn run(options: NetcheckOptions, config: &Config) -> Result<Exit, Failure> {
     findings::report(&check(config).await, options.as_json)
 }
 
@@ -74,7 +74,7 @@ async fn check(config: &Config) -> Vec<Finding> {
 
 /// What `doctor` checks of it: the server, and the way there.
 #[cfg(feature = "worker")]
-pub(super) async fn server(config: &Config) -> Vec<Finding> {
+pub(crate) async fn server(config: &Config) -> Vec<Finding> {
     let (findings, meeting) = server::check(config, Map::new()).await;
     if let Some(meeting) = meeting {
         meeting.end().await;

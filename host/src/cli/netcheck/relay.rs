@@ -3,7 +3,7 @@
 use crate::cli::findings::{Finding, with_causes};
 use sleap_rtc_signaling::client::Relay;
 
-pub(super) async fn check(relay: Option<&Relay>) -> Finding {
+pub(crate) async fn check(relay: Option<&Relay>) -> Finding {
     let Some(relay) = relay else {
         return Finding::warn(
             "relay",

@@ -24,8 +24,8 @@ const PROXIES: [&str; 6] =
     ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
 
 /// A room of this check's own, with one member.
-pub(super) struct Meeting {
-    pub(super) client: SignalingClient,
+pub(crate) struct Meeting {
+    pub(crate) client: SignalingClient,
     _events: mpsc::Receiver<SignalingEvent>,
     room: RoomCredentials,
     api: HttpApi,
@@ -34,7 +34,7 @@ pub(super) struct Meeting {
 
 impl Meeting {
     /// Leaves the room and deletes it.
-    pub(super) async fn end(self) {
+    pub(crate) async fn end(self) {
         self.client.close().await;
         if let Err(error) = self.api.delete_room(&self.token, &self.room.room_id).await {
             tracing::debug!(%error, "the room of this check stays until it expires");
@@ -44,7 +44,7 @@ impl Meeting {
 
 /// What was found, and a room to find out more in, if there is a way to the server. The member that
 /// waits there publishes `properties`.
-pub(super) async fn check(
+pub(crate) async fn check(
     config: &Config,
     properties: Map<String, Value>,
 ) -> (Vec<Finding>, Option<Meeting>) {

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// What works without UDP, if anything does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum WithoutUdp {
+pub(crate) enum WithoutUdp {
     /// The server relays.
     Relayed,
     /// Nothing.
@@ -16,7 +16,7 @@ pub(super) enum WithoutUdp {
 }
 
 /// Asks the STUN servers that connections would use.
-pub(super) async fn check(options: &RtcOptions, without: WithoutUdp) -> Vec<Finding> {
+pub(crate) async fn check(options: &RtcOptions, without: WithoutUdp) -> Vec<Finding> {
     let urls: Vec<&String> = options.servers.iter().flat_map(|server| &server.urls).collect();
     if urls.is_empty() {
         let says = "no STUN server is configured: whether UDP leads out is not known";

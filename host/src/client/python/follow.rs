@@ -25,7 +25,7 @@ const AFTER_FAILURE: Duration = Duration::from_secs(5);
 const AFTER_A_RUN: Duration = Duration::from_secs(30);
 
 /// The state of the job.
-pub(super) struct Follower<'f, 's> {
+pub(crate) struct Follower<'f, 's> {
     session: &'f mut Session<'s>,
     job: &'f Job,
     partial: PartialDownload,
@@ -40,7 +40,7 @@ pub(super) struct Follower<'f, 's> {
 
 impl<'f, 's> Follower<'f, 's> {
     /// The job has just been submitted.
-    pub(super) fn new(session: &'f mut Session<'s>, job: &'f Job) -> Result<Self, ClientError> {
+    pub(crate) fn new(session: &'f mut Session<'s>, job: &'f Job) -> Result<Self, ClientError> {
         Ok(Self {
             session,
             job,
@@ -55,7 +55,7 @@ impl<'f, 's> Follower<'f, 's> {
     }
 
     /// Reads the job's texts and its result until the worker is done.
-    pub(super) async fn follow(mut self) -> Result<PathBuf, ClientError> {
+    pub(crate) async fn follow(mut self) -> Result<PathBuf, ClientError> {
         while !self.is_done {
             match self.next().await {
                 Ok(PythonMessage::Text(text)) => self.on_text(text).await?,

@@ -34,7 +34,7 @@ use tokio::sync::watch;
 const CHALLENGE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Submits the job over a channel to a Python worker. Returns where the result is.
-pub(super) async fn run(
+pub(crate) async fn run(
     channel: Channel,
     spec: &JobSpec,
     job: &Job,
@@ -56,7 +56,7 @@ pub(super) async fn run(
 }
 
 /// The message for a user who ends a client whose job runs on a Python worker.
-pub(super) fn abandoned_text(worker: &PeerId) -> String {
+pub(crate) fn abandoned_text(worker: &PeerId) -> String {
     format!(
         "{worker} is a Python worker, which does not notice that its client has gone. The training \
          continues there and keeps the GPU until it ends; its result is lost."

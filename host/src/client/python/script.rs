@@ -14,14 +14,14 @@ const WORKERS_OWN: [&str; 4] = [
 
 /// A script that Python workers understand.
 #[derive(Debug, PartialEq)]
-pub(super) struct ForPython {
-    pub(super) text: String,
+pub(crate) struct ForPython {
+    pub(crate) text: String,
     /// Settings of the original that Python workers do not pass on to the trainer.
-    pub(super) left_out: Vec<String>,
+    pub(crate) left_out: Vec<String>,
 }
 
 /// Rewrites the script `text`, or returns why no Python worker could run it.
-pub(super) fn rewrite(job_type: JobType, text: &str) -> Result<ForPython, String> {
+pub(crate) fn rewrite(job_type: JobType, text: &str) -> Result<ForPython, String> {
     let parsed =
         script::parse(ScriptFile::of(job_type), text).map_err(|error| error.to_string())?;
     let mut lines = vec!["#!/bin/bash".to_owned()];

@@ -15,7 +15,7 @@ const CANCEL_LIMIT: Duration = Duration::from_secs(20);
 impl Submission<'_> {
     /// The user detaches. Cancels a job whose package is incomplete, so that the worker's slot is free
     /// for others.
-    pub(in crate::client) async fn detach(&mut self, link: &ClientEnd) -> ClientError {
+    pub(crate) async fn detach(&mut self, link: &ClientEnd) -> ClientError {
         if *self.stage.borrow() != Stage::Uploading {
             return self.detached();
         }
@@ -24,7 +24,7 @@ impl Submission<'_> {
     }
 
     /// The user cancels the job.
-    pub(in crate::client) async fn cancel(&mut self, link: &mut ClientEnd) -> ClientError {
+    pub(crate) async fn cancel(&mut self, link: &mut ClientEnd) -> ClientError {
         self.display.note("Cancelling the job …");
         let status = JobStatus { last_event: 0, outcome: None, has_package: true };
         match self.cancelled(link, &status).await {
@@ -42,7 +42,7 @@ impl Submission<'_> {
     }
 
     /// The client could not reconnect.
-    pub(in crate::client) fn given_up(&mut self, error: ClientError) -> ClientError {
+    pub(crate) fn given_up(&mut self, error: ClientError) -> ClientError {
         if *self.stage.borrow() == Stage::Uploading {
             return error;
         }
@@ -59,7 +59,7 @@ impl Submission<'_> {
     }
 
     /// Cancels the job and waits for its end.
-    pub(super) async fn cancelled(
+    pub(crate) async fn cancelled(
         &mut self,
         link: &mut ClientEnd,
         status: &JobStatus,

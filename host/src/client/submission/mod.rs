@@ -42,7 +42,7 @@ const WHILE_IT_RAN: &str = "while the job ran";
 
 /// How a conversation starts.
 #[derive(Clone, Copy)]
-pub(super) enum Opening<'a> {
+pub(crate) enum Opening<'a> {
     /// With a new job for the worker.
     Submit(&'a JobSpec, &'a Job),
     /// With a job that the worker already has.
@@ -50,7 +50,7 @@ pub(super) enum Opening<'a> {
 }
 
 /// The state of one job's conversation, independent of the connection.
-pub(super) struct Submission<'a> {
+pub(crate) struct Submission<'a> {
     job_ref: &'a JobString,
     opening: Opening<'a>,
     action: Action,
@@ -71,7 +71,7 @@ pub(super) struct Submission<'a> {
 }
 
 /// A job's state when the conversation starts or resumes.
-struct JobStatus {
+pub(crate) struct JobStatus {
     last_event: u64,
     outcome: Option<JobOutcome>,
     has_package: bool,
@@ -79,7 +79,7 @@ struct JobStatus {
 
 impl<'a> Submission<'a> {
     /// A new job, whose result goes to its output.
-    pub(super) fn new(
+    pub(crate) fn new(
         job_ref: &'a JobString,
         spec: &'a JobSpec,
         job: &'a Job,
@@ -94,7 +94,7 @@ impl<'a> Submission<'a> {
     }
 
     /// An existing job, for `action`.
-    pub(super) fn existing(
+    pub(crate) fn existing(
         job_ref: &'a JobString,
         action: Action,
         display: &'a mut Display,
@@ -123,33 +123,33 @@ impl<'a> Submission<'a> {
     }
 
     /// Shows the job in SLEAP's loss viewer as well.
-    pub(super) fn with_viewer(self, viewer: Option<Viewer>) -> Self {
+    pub(crate) fn with_viewer(self, viewer: Option<Viewer>) -> Self {
         Self { viewer, ..self }
     }
 
     /// Limits transfers to this many bytes per second.
-    pub(super) fn with_bwlimit(self, bytes_per_s: Option<u64>) -> Self {
+    pub(crate) fn with_bwlimit(self, bytes_per_s: Option<u64>) -> Self {
         Self { pace: bytes_per_s.map(Pace::new), ..self }
     }
 
     /// The purpose of the next connection.
-    pub(super) fn purpose(&self) -> Purpose {
+    pub(crate) fn purpose(&self) -> Purpose {
         Purpose::KnownJob { job: self.job_ref.job.clone() }
     }
 
     /// Whether the job may be submitted again to a worker that does not know it.
-    pub(super) fn may_resubmit(&self) -> bool {
+    pub(crate) fn may_resubmit(&self) -> bool {
         matches!(self.opening, Opening::Submit(..)) && self.cursor.seen() == 0
     }
 
     /// The current stage, as it changes.
-    pub(super) fn stage(&self) -> watch::Receiver<Stage> {
+    pub(crate) fn stage(&self) -> watch::Receiver<Stage> {
         self.stage.subscribe()
     }
 
     /// Runs the rest of the conversation over a new connection. Returns where the result is, if it was
     /// requested.
-    pub(super) async fn converse(
+    pub(crate) async fn converse(
         &mut self,
         link: &mut ClientEnd,
     ) -> Result<Option<PathBuf>, ClientError> {

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 impl Submission<'_> {
     /// Fetches the result and moves it to its place.
-    pub(super) async fn fetch(
+    pub(crate) async fn fetch(
         &mut self,
         link: &mut ClientEnd,
         output: &Output,
@@ -40,7 +40,7 @@ impl Submission<'_> {
 
     /// Downloads what an incomplete job had saved, and prints where it is. Nothing where it had saved
     /// nothing.
-    pub(super) async fn fetch_saved(
+    pub(crate) async fn fetch_saved(
         &mut self,
         link: &mut ClientEnd,
         output: &Output,

@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::sync::mpsc as blocking;
 use tokio::sync::mpsc;
 
-pub(super) fn pump(
+pub(crate) fn pump(
     _: ViewerPorts,
     _: &blocking::Receiver<Value>,
     _: &mpsc::Sender<()>,

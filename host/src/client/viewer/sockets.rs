@@ -11,7 +11,7 @@ const POLL_MS: i64 = 50;
 const MAX_COMMAND_BYTES: usize = 64 * 1024;
 
 /// Passes progress on and listens for the stop button, until `queue` ends.
-pub(super) fn pump(
+pub(crate) fn pump(
     ports: ViewerPorts,
     queue: &blocking::Receiver<Value>,
     wanted: &mpsc::Sender<()>,

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 const WHILE_CONNECTED: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// A request to the coordinator.
-pub(super) enum Request {
+pub(crate) enum Request {
     Reserve {
         peer: PeerId,
         wait: Duration,
@@ -46,23 +46,23 @@ pub(super) enum Request {
 
 /// Sends requests to the coordinator.
 #[derive(Clone)]
-pub(in crate::worker) struct CoordinatorHandle {
-    pub(super) requests: mpsc::Sender<Request>,
+pub(crate) struct CoordinatorHandle {
+    pub(crate) requests: mpsc::Sender<Request>,
 }
 
 impl CoordinatorHandle {
     /// Reserves a slot for `peer` until its offer should have arrived.
-    pub(in crate::worker) async fn reserve(&self, peer: &PeerId) -> Result<(), Refusal> {
+    pub(crate) async fn reserve(&self, peer: &PeerId) -> Result<(), Refusal> {
         self.reserve_for(peer, RESERVATION).await
     }
 
     /// Extends the reservation of `peer`, which has connected, until its first frame should have arrived.
-    pub(in crate::worker) async fn await_first_frame(&self, peer: &PeerId) -> Result<(), Refusal> {
+    pub(crate) async fn await_first_frame(&self, peer: &PeerId) -> Result<(), Refusal> {
         self.reserve_for(peer, FIRST_FRAME).await
     }
 
     /// Extends the reservation of `peer` while its package arrives.
-    pub(in crate::worker) async fn hold(&self, peer: &PeerId) -> Result<(), Refusal> {
+    pub(crate) async fn hold(&self, peer: &PeerId) -> Result<(), Refusal> {
         self.reserve_for(peer, WHILE_CONNECTED).await
     }
 
@@ -72,7 +72,7 @@ impl CoordinatorHandle {
     }
 
     /// Starts the staged job in the slot of `peer`.
-    pub(in crate::worker) async fn start(
+    pub(crate) async fn start(
         &self,
         peer: &PeerId,
         folder: JobFolder,
@@ -82,17 +82,17 @@ impl CoordinatorHandle {
     }
 
     /// Reports that facts about this worker have changed.
-    pub(in crate::worker) async fn facts_changed(&self) {
+    pub(crate) async fn facts_changed(&self) {
         self.tell(Request::FactsChanged).await;
     }
 
     /// Reports the result of a GPU survey.
-    pub(in crate::worker) async fn surveyed(&self, survey: Survey) {
+    pub(crate) async fn surveyed(&self, survey: Survey) {
         self.tell(Request::Surveyed { survey }).await;
     }
 
     /// Reports the progress of a job.
-    pub(in crate::worker) async fn progressed(&self, job: &JobId, progress: JobProgress) {
+    pub(crate) async fn progressed(&self, job: &JobId, progress: JobProgress) {
         self.tell(Request::Progress { job: job.clone(), progress }).await;
     }
 
@@ -106,7 +106,7 @@ impl CoordinatorHandle {
         answer.await.map_err(|_| gone())?
     }
 
-    pub(super) async fn tell(&self, request: Request) {
+    pub(crate) async fn tell(&self, request: Request) {
         // The queue closes only when the worker ends.
         let _ = self.requests.send(request).await;
     }

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 impl Coordinator {
     /// Finds the running jobs that an earlier run of this worker started. They keep their slots.
-    pub(super) async fn find_running_jobs(&mut self) {
+    pub(crate) async fn find_running_jobs(&mut self) {
         for folder in JobFolder::unfinished(&self.context.state_dir) {
             let job = folder.id().clone();
             let handle = match JobHandle::attach(&folder).await {
@@ -39,7 +39,7 @@ impl Coordinator {
         }
     }
 
-    pub(super) fn start(
+    pub(crate) fn start(
         &mut self,
         peer: PeerId,
         folder: JobFolder,

@@ -15,7 +15,7 @@ mod jobs;
 mod offers;
 mod requests;
 
-pub(super) use handle::CoordinatorHandle;
+pub(crate) use handle::CoordinatorHandle;
 
 use super::WorkerContext;
 use super::answering::response;
@@ -60,12 +60,12 @@ struct NewJobConnection {
 }
 
 /// The worker's GPUs, and their slots.
-pub(super) struct Machine {
-    pub(super) pool: GpuPool,
-    pub(super) slots: SlotGpus,
+pub(crate) struct Machine {
+    pub(crate) pool: GpuPool,
+    pub(crate) slots: SlotGpus,
 }
 
-pub(super) struct Coordinator {
+pub(crate) struct Coordinator {
     context: Arc<WorkerContext>,
     signaling: SignalingClient,
     own_id: PeerId,
@@ -85,7 +85,7 @@ pub(super) struct Coordinator {
 }
 
 impl Coordinator {
-    pub(super) fn new(
+    pub(crate) fn new(
         context: Arc<WorkerContext>,
         signaling: SignalingClient,
         own_id: PeerId,
@@ -122,13 +122,13 @@ impl Coordinator {
     }
 
     /// A handle for other tasks.
-    pub(super) fn handle(&self) -> CoordinatorHandle {
+    pub(crate) fn handle(&self) -> CoordinatorHandle {
         self.handle.clone()
     }
 
     /// Serves until `shutdown`, or until the signaling client gives up. With `drain`, waits at the shutdown
     /// for the running jobs and their clients.
-    pub(super) async fn run(
+    pub(crate) async fn run(
         mut self,
         mut events: mpsc::Receiver<SignalingEvent>,
         shutdown: CancellationToken,

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 impl Coordinator {
-    pub(super) async fn on_offer(&mut self, offer: Description) {
+    pub(crate) async fn on_offer(&mut self, offer: Description) {
         let peer = offer.sender.clone();
         if let Err(refusal) = self.context.check_transport(&offer) {
             return self.refuse(&peer, offer.attempt, refusal).await;
@@ -102,7 +102,7 @@ impl Coordinator {
 
     /// Sends a refusal in two forms: as an `error` frame, which the Python server drops, and as a peer
     /// message, which every server forwards. Python clients ignore both; only `quit` ends them.
-    pub(super) async fn refuse(&self, peer: &PeerId, attempt: Option<u64>, refusal: Refusal) {
+    pub(crate) async fn refuse(&self, peer: &PeerId, attempt: Option<u64>, refusal: Refusal) {
         info!(%peer, code = ?refusal.code, reason = %refusal.message, "refused an offer");
         let status = self.state.status().as_str().to_owned();
         let busy = matches!(refusal.code, RefusalCode::Busy | RefusalCode::Maintenance);

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use tracing::{info, warn};
 
 impl Coordinator {
-    pub(super) async fn on_peer_message(&mut self, message: PeerMessage) {
+    pub(crate) async fn on_peer_message(&mut self, message: PeerMessage) {
         let peer = message.from_peer_id;
         match message.payload {
             AppMessage::JobRequest(request) => self.on_job_request(peer, request).await,
@@ -79,7 +79,7 @@ impl Coordinator {
     }
 
     /// Refuses a malformed question, so that the peer does not wait for an answer in vain.
-    pub(super) async fn on_unreadable(&mut self, asked: Unreadable) {
+    pub(crate) async fn on_unreadable(&mut self, asked: Unreadable) {
         let Unreadable { sender: peer, question, why } = asked;
         match question {
             Question::Offer { attempt } => {

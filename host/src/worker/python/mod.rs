@@ -36,7 +36,7 @@ const LINGER: Duration = Duration::from_secs(10);
 const RESULT_CHUNK_BYTES: usize = 32 * 1024;
 
 /// Serves one Python client until its job is over and its result sent, or until it disconnects.
-pub(super) async fn serve(
+pub(crate) async fn serve(
     client: Client,
     mut link: PythonWorkerEnd,
 ) -> Result<(), ConnectionError> {

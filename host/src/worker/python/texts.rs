@@ -7,7 +7,7 @@ use sleap_rtc_protocol::python::WorkerText;
 const LONGEST_LINE_BYTES: usize = 16 * 1024;
 
 /// Translates events to texts, and keeps the incomplete last line of the log in between.
-pub(super) struct Texts {
+pub(crate) struct Texts {
     job_type: JobType,
     /// The client's name for a shared-storage job.
     shared_label: Option<String>,
@@ -21,21 +21,21 @@ impl Default for Texts {
 }
 
 impl Texts {
-    pub(super) fn new(job_type: Option<JobType>, shared_label: Option<String>) -> Self {
+    pub(crate) fn new(job_type: Option<JobType>, shared_label: Option<String>) -> Self {
         let job_type = job_type.unwrap_or(JobType::Training);
         Self { job_type, shared_label, line: String::new() }
     }
 
-    pub(super) fn set_job_type(&mut self, job_type: JobType) {
+    pub(crate) fn set_job_type(&mut self, job_type: JobType) {
         self.job_type = job_type;
     }
 
-    pub(super) fn job_type(&self) -> JobType {
+    pub(crate) fn job_type(&self) -> JobType {
         self.job_type
     }
 
     /// The texts for one event.
-    pub(super) fn of(&mut self, event: &JobEvent) -> Vec<WorkerText> {
+    pub(crate) fn of(&mut self, event: &JobEvent) -> Vec<WorkerText> {
         let training = self.job_type == JobType::Training;
         match event {
             JobEvent::Staged { .. } if !training => vec![WorkerText::InferenceStart],
@@ -74,7 +74,7 @@ impl Texts {
     }
 
     /// The texts after the job is over, before its result.
-    pub(super) fn before_result(&self) -> Vec<WorkerText> {
+    pub(crate) fn before_result(&self) -> Vec<WorkerText> {
         match self.job_type {
             JobType::Training => vec![WorkerText::TrainingJobsDone],
             JobType::Inference => Vec::new(),
@@ -82,7 +82,7 @@ impl Texts {
     }
 
     /// The texts after the result.
-    pub(super) fn after_result(&self) -> Vec<WorkerText> {
+    pub(crate) fn after_result(&self) -> Vec<WorkerText> {
         match self.job_type {
             JobType::Training => Vec::new(),
             JobType::Inference => vec![WorkerText::InferenceJobsDone],
@@ -90,7 +90,7 @@ impl Texts {
     }
 
     /// The end of a shared-storage job.
-    pub(super) fn shared_end(&self, outcome: &JobOutcome, output: String) -> WorkerText {
+    pub(crate) fn shared_end(&self, outcome: &JobOutcome, output: String) -> WorkerText {
         let label = self.shared_label.clone().unwrap_or_default();
         match outcome {
             outcome if outcome.is_success() => WorkerText::JobComplete(label, output),
@@ -100,7 +100,7 @@ impl Texts {
     }
 
     /// The texts for a job that never ran: the cause, and the end that the client waits for.
-    pub(super) fn refusal(&self, cause: &str) -> Vec<WorkerText> {
+    pub(crate) fn refusal(&self, cause: &str) -> Vec<WorkerText> {
         let log = WorkerText::Log(format!("Job refused: {cause}\n"));
         match (&self.shared_label, self.job_type) {
             (Some(label), _) => vec![

@@ -7,12 +7,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// The UDP sockets that are served, each on the port number of a TCP listener. Dropping them closes
 /// them.
-pub(in crate::server) struct AddressDiscovery(Vec<Server>);
+pub(crate) struct AddressDiscovery(Vec<Server>);
 
 impl AddressDiscovery {
     /// Serves beside each listener. `None` when one of the ports cannot be had: a peer would be sent
     /// to a port that does not answer.
-    pub(in crate::server) async fn start(listeners: &[SocketAddr], tls: &Tls) -> Option<Self> {
+    pub(crate) async fn start(listeners: &[SocketAddr], tls: &Tls) -> Option<Self> {
         let mut servers = Vec::new();
         for address in listeners.iter().filter(|address| !is_served_by_ipv6(**address, listeners)) {
             let mut quic = QuicConfig::new(*address);
@@ -34,7 +34,7 @@ impl AddressDiscovery {
     }
 
     /// Addresses that were shown.
-    pub(in crate::server) fn shown(&self) -> u64 {
+    pub(crate) fn shown(&self) -> u64 {
         self.0.iter().map(|server| server.metrics().server.qad_connections.get()).sum()
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 /// Why a connection to the relay is refused. The reason reaches the user of the other program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Denial {
+pub(crate) enum Denial {
     #[error("the relay needs the token that this server gives with a registration; register first")]
     Token,
     #[error("not a registered member of the room; register first, and stay registered")]
@@ -25,7 +25,7 @@ pub(super) enum Denial {
 }
 
 /// Checks that `peer` is registered in `room` now, as the endpoint that it claims to be.
-pub(super) fn entitled(
+pub(crate) fn entitled(
     server: &Server,
     peer: &PeerId,
     room: &RoomId,
@@ -39,7 +39,7 @@ pub(super) fn entitled(
 }
 
 /// The place of one connection. Dropping it gives the place back.
-pub(super) struct Place {
+pub(crate) struct Place {
     _permit: OwnedSemaphorePermit,
     rooms: Arc<Mutex<HashMap<RoomId, RoomRelay>>>,
     room: RoomId,
@@ -47,7 +47,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub(super) fn new(
+    pub(crate) fn new(
         permit: OwnedSemaphorePermit,
         rooms: Arc<Mutex<HashMap<RoomId, RoomRelay>>>,
         room: RoomId,

@@ -10,8 +10,8 @@ mod admission;
 mod socket;
 mod upgrade;
 
-pub(super) use address_discovery::AddressDiscovery;
-pub(super) use upgrade::upgrade;
+pub(crate) use address_discovery::AddressDiscovery;
+pub(crate) use upgrade::upgrade;
 
 use crate::server::Server;
 use admission::{Denial, Place, entitled};
@@ -33,12 +33,12 @@ const GRACE: Duration = Duration::from_secs(10);
 const KEY_CACHE: usize = 4 * 1024;
 
 /// The relays of all rooms.
-pub(super) struct Relays {
+pub(crate) struct Relays {
     rooms: Arc<Mutex<HashMap<RoomId, RoomRelay>>>,
     places: Arc<Semaphore>,
     key_cache: KeyCache,
     /// What the library counts.
-    pub(super) traffic: Arc<Metrics>,
+    pub(crate) traffic: Arc<Metrics>,
 }
 
 /// The relay of one room, which exists while somebody is connected to it.
@@ -55,7 +55,7 @@ struct Admitted {
 }
 
 impl Relays {
-    pub(super) fn new(connections: usize) -> Self {
+    pub(crate) fn new(connections: usize) -> Self {
         Self {
             rooms: Arc::default(),
             places: Arc::new(Semaphore::new(connections)),
@@ -71,12 +71,12 @@ impl Relays {
     }
 
     /// Connections that are admitted now.
-    pub(super) fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.rooms().values().map(|room| room.admitted.len()).sum()
     }
 
     /// Closes all connections.
-    pub(super) async fn stop(&self) {
+    pub(crate) async fn stop(&self) {
         let rooms: Vec<Clients> = self.rooms().values().map(|room| room.clients.clone()).collect();
         for clients in rooms {
             clients.shutdown().await;
@@ -108,14 +108,14 @@ impl Relays {
 
 /// Whose connections are looked at again.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Whose<'a> {
+pub(crate) enum Whose<'a> {
     Peer(&'a PeerId),
     Everybody,
 }
 
 /// Cuts off those connections to the relay of `room` whose peers are no longer registered there with
 /// the same key.
-pub(super) fn review(server: &Server, room: &RoomId, whose: Whose<'_>) {
+pub(crate) fn review(server: &Server, room: &RoomId, whose: Whose<'_>) {
     let Some(relay) = &server.relay else { return };
     let rooms = relay.rooms();
     let Some(RoomRelay { clients, admitted }) = rooms.get(room) else { return };
@@ -133,7 +133,7 @@ pub(super) fn review(server: &Server, room: &RoomId, whose: Whose<'_>) {
 
 /// As [`review`], of a peer whose socket was lost: it has time to register again, so that a hiccup of
 /// signaling does not end what is being relayed.
-pub(super) fn review_later(server: &Arc<Server>, room: RoomId, peer: PeerId) {
+pub(crate) fn review_later(server: &Arc<Server>, room: RoomId, peer: PeerId) {
     if server.relay.is_none() {
         return;
     }

@@ -25,14 +25,14 @@ const READ_BUFFER_BYTES: usize = 32 * 1024;
 const REFILL_EVERY: Duration = Duration::from_millis(100);
 
 /// What a socket takes of the server's sockets.
-pub(super) struct Holds {
-    pub(super) _share: Arc<Share>,
+pub(crate) struct Holds {
+    pub(crate) _share: Arc<Share>,
     /// Behind a trusted proxy.
-    pub(super) _place: Option<OpenSocket>,
+    pub(crate) _place: Option<OpenSocket>,
 }
 
 /// The socket, and what it holds for as long as it lives.
-pub(super) struct RelaySocket {
+pub(crate) struct RelaySocket {
     ws: WebSocketStream<MaybeTlsStream>,
     bucket: Option<Bucket>,
     /// When it is read again.
@@ -44,7 +44,7 @@ pub(super) struct RelaySocket {
 
 impl RelaySocket {
     /// A socket that is read at `bytes_per_s`. What came after the request already is in `read`.
-    pub(super) async fn new(
+    pub(crate) async fn new(
         stream: MaybeTlsStream,
         read: Vec<u8>,
         bytes_per_s: u32,
@@ -71,12 +71,12 @@ impl RelaySocket {
     }
 
     /// From now on it holds a place in the relay.
-    pub(super) fn hold(&mut self, place: Place) {
+    pub(crate) fn hold(&mut self, place: Place) {
         self.place = Some(place);
     }
 
     /// Closes, and reads until the other side has closed too, so that what was sent arrives.
-    pub(super) async fn close(mut self) {
+    pub(crate) async fn close(mut self) {
         if SinkExt::close(&mut self).await.is_ok() {
             while let Some(Ok(_)) = self.next().await {}
         }

@@ -31,7 +31,7 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Answers a request for the relay's WebSocket, and serves it from then on; `None` when the request
 /// asks for no such WebSocket, or for a version of the protocol that is not known here.
-pub(in crate::server) fn upgrade<B>(
+pub(crate) fn upgrade<B>(
     mut request: Request<B>,
     server: Arc<Server>,
     share: Arc<Share>,

@@ -9,20 +9,20 @@ use std::path::PathBuf;
 pub struct LocalArgs {}
 
 impl LocalArgs {
-    pub(super) fn is_meant(&self) -> bool {
+    pub(crate) fn is_meant(&self) -> bool {
         false
     }
 
-    pub(super) fn overrides(&self) -> Overrides {
+    pub(crate) fn overrides(&self) -> Overrides {
         Overrides::default()
     }
 }
 
-pub(super) fn list(_: &Config) -> Result<Exit, Failure> {
+pub(crate) fn list(_: &Config) -> Result<Exit, Failure> {
     Err(absent())
 }
 
-pub(super) fn fetch(_: &str, _: Option<PathBuf>, _: &Config) -> Result<Exit, Failure> {
+pub(crate) fn fetch(_: &str, _: Option<PathBuf>, _: &Config) -> Result<Exit, Failure> {
     Err(absent())
 }
 

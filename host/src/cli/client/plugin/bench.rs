@@ -13,7 +13,7 @@ use std::time::Duration;
 const CALLS: usize = 21;
 
 /// Prints a line for each extension point of `plugin` and each size of room.
-pub(super) fn run(plugin: &PluginFile, config: &PluginConfig) -> Result<Exit, Failure> {
+pub(crate) fn run(plugin: &PluginFile, config: &PluginConfig) -> Result<Exit, Failure> {
     let points = plugin.points();
     if points.is_empty() {
         return Err(plugin.exports_nothing().into());

@@ -22,7 +22,7 @@ use wit_component::ComponentEncoder;
 const RUST_TARGET: &str = "wasm32-unknown-unknown";
 
 #[derive(Args)]
-pub(super) struct BuildArgs {
+pub(crate) struct BuildArgs {
     /// The plugin's folder
     #[arg(value_name = "DIR", default_value = ".")]
     dir: PathBuf,
@@ -42,7 +42,7 @@ pub struct BuildOptions {
 }
 
 impl BuildArgs {
-    pub(super) fn check(self) -> BuildOptions {
+    pub(crate) fn check(self) -> BuildOptions {
         let limit = Duration::from_secs(self.tool_timeout_s);
         BuildOptions { dir: self.dir, limit, config: self.terms.config() }
     }
@@ -113,7 +113,7 @@ struct PackageJson {
 }
 
 /// Builds the plugin, prints what was built, and validates it.
-pub(super) async fn run(options: &BuildOptions, policy: &PolicyConfig) -> Result<Exit, Failure> {
+pub(crate) async fn run(options: &BuildOptions, policy: &PolicyConfig) -> Result<Exit, Failure> {
     let project = Project::read(&options.dir).exit(Exit::Usage)?;
     let built = project.dir.join(format!("{}.wasm", project.name));
     // A half-written file must not have the plugin's name.

@@ -19,7 +19,7 @@ impl From<LockError> for Failure {
 }
 
 /// Prints a line for each plugin in the folder and in the configuration.
-pub(super) fn list(policy: &PolicyConfig) -> Result<Exit, Failure> {
+pub(crate) fn list(policy: &PolicyConfig) -> Result<Exit, Failure> {
     let lock = Lock::of(&policy.dir);
     let accepted = lock.accepted()?;
     let (mut rows, mut errors) = (Vec::new(), Vec::new());
@@ -58,7 +58,7 @@ pub(super) fn list(policy: &PolicyConfig) -> Result<Exit, Failure> {
 }
 
 /// Validates `plugin`, copies it into the folder and accepts it.
-pub(super) fn add(
+pub(crate) fn add(
     plugin: &PluginFile,
     config: &PluginConfig,
     policy: &PolicyConfig,
@@ -82,7 +82,7 @@ pub(super) fn add(
 }
 
 /// Removes the plugin `name` from the folder and from the lock.
-pub(super) fn remove(name: &str, policy: &PolicyConfig) -> Result<Exit, Failure> {
+pub(crate) fn remove(name: &str, policy: &PolicyConfig) -> Result<Exit, Failure> {
     if name.contains('/') || name.is_empty() {
         return Err(Failure::usage(format!(
             "{name:?} is a path; `plugin remove` needs the name of a plugin in {}",
@@ -111,7 +111,7 @@ pub(super) fn remove(name: &str, policy: &PolicyConfig) -> Result<Exit, Failure>
 }
 
 /// Accepts every plugin in the folder and in the configuration as it is now, and no others.
-pub(super) fn lock(policy: &PolicyConfig) -> Result<Exit, Failure> {
+pub(crate) fn lock(policy: &PolicyConfig) -> Result<Exit, Failure> {
     let lock = Lock::of(&policy.dir);
     let mut accepted = BTreeMap::new();
     for path in files(policy)? {

@@ -15,7 +15,7 @@ const CALLS: usize = 11;
 const TIMED: [&str; 2] = ["an ordinary worker", "1,000 workers"];
 
 /// Prints the table.
-pub(super) fn run(plugin: &PluginFile, config: &PluginConfig) -> Result<Exit, Failure> {
+pub(crate) fn run(plugin: &PluginFile, config: &PluginConfig) -> Result<Exit, Failure> {
     let points = plugin.points();
     let mut rows = Vec::new();
     let mut add = |name: &str, values: &[String]| {

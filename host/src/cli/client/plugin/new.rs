@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 const TEMPLATE_NAME: &str = "my-policy";
 
 #[derive(Args)]
-pub(super) struct NewArgs {
+pub(crate) struct NewArgs {
     /// Name of the plugin and its folder: lower-case letters, digits and single hyphens
     #[arg(value_name = "NAME", value_parser = name)]
     name: String,
@@ -48,7 +48,7 @@ enum Answers {
 }
 
 impl NewArgs {
-    pub(super) fn check(self) -> NewOptions {
+    pub(crate) fn check(self) -> NewOptions {
         NewOptions { name: self.name, lang: self.lang, answers: self.answers }
     }
 }
@@ -131,7 +131,7 @@ const JS: &[Template] = &[
 const LISTS: [&str; 3] = ["src/lib.rs", "app.py", "plugin.js"];
 
 /// Writes the project into a new folder.
-pub(super) fn run(options: &NewOptions) -> Result<Exit, Failure> {
+pub(crate) fn run(options: &NewOptions) -> Result<Exit, Failure> {
     let folder = PathBuf::from(&options.name);
     fs::create_dir(&folder).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => {

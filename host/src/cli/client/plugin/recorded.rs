@@ -18,17 +18,17 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recorded {
     /// The recorded room.
-    pub(super) room: PathBuf,
+    pub(crate) room: PathBuf,
     /// The job.
-    pub(super) job: PathBuf,
+    pub(crate) job: PathBuf,
     /// The worker that must be ranked first, or take the job.
-    pub(super) expect: Option<PeerId>,
+    pub(crate) expect: Option<PeerId>,
     /// The local time that the plugin sees; `None` for now.
-    pub(super) at: Option<LocalTime>,
+    pub(crate) at: Option<LocalTime>,
 }
 
 /// Prints a table for each extension point, and checks the expectation.
-pub(super) async fn run(
+pub(crate) async fn run(
     plugin: &PluginFile,
     config: &PluginConfig,
     recorded: &Recorded,

@@ -10,14 +10,14 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// The file `name` in the folder `own`, or else on `PATH`.
-pub(super) fn find(own: &Path, name: &str) -> Option<PathBuf> {
+pub(crate) fn find(own: &Path, name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let folders = std::iter::once(own.to_owned()).chain(env::split_paths(&path));
     folders.map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
 /// What `program` prints, if it succeeds within ten seconds.
-pub(super) async fn asked(program: impl AsRef<OsStr>, arguments: &[&str]) -> Option<String> {
+pub(crate) async fn asked(program: impl AsRef<OsStr>, arguments: &[&str]) -> Option<String> {
     let mut command = tokio::process::Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
     let output =
@@ -28,7 +28,7 @@ pub(super) async fn asked(program: impl AsRef<OsStr>, arguments: &[&str]) -> Opt
 
 /// Runs `command` with its output on standard error. After `limit`, or when the user interrupts, it is
 /// killed together with its child processes.
-pub(super) async fn run(what: &str, command: Command, limit: Duration) -> Result<(), Failure> {
+pub(crate) async fn run(what: &str, command: Command, limit: Duration) -> Result<(), Failure> {
     let mut command = tokio::process::Command::from(command);
     command.stdin(Stdio::null()).stdout(io::stderr()).process_group(0).kill_on_drop(true);
     let mut child = command.spawn().map_err(|error| {

@@ -12,7 +12,7 @@ use sleap_rtc_policy::examine::PluginFile;
 const PLUGIN_ERROR: &str = "it says:";
 
 /// Loads the plugin at each extension point that it exports, and calls it with every case.
-pub(super) fn run(plugin: &PluginFile, config: &PluginConfig) -> Result<Exit, Failure> {
+pub(crate) fn run(plugin: &PluginFile, config: &PluginConfig) -> Result<Exit, Failure> {
     let points = plugin.points();
     if points.is_empty() {
         return Err(plugin.exports_nothing().into());
