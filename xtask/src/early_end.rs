@@ -18,10 +18,7 @@ const EPOCHS_WITHIN: Duration = Duration::from_secs(300);
 const END_WITHIN: Duration = Duration::from_secs(120);
 const POLL_EVERY: Duration = Duration::from_millis(50);
 /// No machine comes to the end of these epochs.
-const ENDLESS: [(&str, &str); 2] = [
-    ("max_epochs: 2\n", "max_epochs: 100000\n"),
-    ("stop_training_on_plateau: true", "stop_training_on_plateau: false"),
-];
+const ENDLESS: [(&str, &str); 1] = [("max_epochs: 2\n", "max_epochs: 100000\n")];
 /// A config that every supported release can read.
 const COMPAT: &str = "tests/fixtures/compat/single_instance.yaml";
 /// Opens a checkpoint as sleap-nn does.

@@ -12,6 +12,7 @@
 //! | [`folder`] | folders for their owner alone |
 //! | [`ice`] | STUN and TURN servers, checked |
 //! | [`lock`] | locks on files and folders, where there are any |
+//! | [`mounts`] | where a worker's jobs may read videos |
 //! | [`random`] | identifiers that nobody can guess |
 //! | [`rate_limit`] | how much may be used in a time |
 //! | `sqlite` | SQLite files with a version (feature `sqlite`) |
@@ -35,6 +36,7 @@ pub mod file;
 pub mod folder;
 pub mod ice;
 pub mod lock;
+pub mod mounts;
 pub mod random;
 pub mod rate_limit;
 #[cfg(feature = "sqlite")]

@@ -6,7 +6,7 @@
 
 use super::command::legacy_config;
 use serde_json::Value;
-use sleap_rtc_package::mounts::is_inside;
+use sleap_rtc_base::mounts::is_inside;
 use sleap_rtc_package::script::{TrainLegacy, is_foreign};
 use std::fs::OpenOptions;
 use std::io::{self, Write};

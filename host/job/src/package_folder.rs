@@ -1,7 +1,8 @@
 //! A package that is a folder on this machine.
 
-use sleap_rtc_package::mounts::is_inside;
-use sleap_rtc_package::{Found, Mounts, PackageFiles, ReadSeek, describe};
+use sleap_rtc_base::mounts::Mounts;
+use sleap_rtc_base::mounts::is_inside;
+use sleap_rtc_package::{Found, PackageFiles, ReadSeek, describe};
 use sleap_rtc_protocol::job::{JobDescription, JobType};
 use sleap_rtc_protocol::path::RelPath;
 use std::fs::{self, File};

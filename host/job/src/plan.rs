@@ -2,8 +2,9 @@
 
 use super::command::{CommandError, Toolbox};
 use super::package_folder::{PackageFolder, find_package};
+use sleap_rtc_base::mounts::Mounts;
 use sleap_rtc_package::script::Run;
-use sleap_rtc_package::{CheckError, Checked, Mounts, Site, VideoPaths, check};
+use sleap_rtc_package::{CheckError, Checked, Site, VideoPaths, check};
 use sleap_rtc_protocol::job::JobType;
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,7 @@
 //! Moves what a run made from the package to the results.
 
 use serde::{Deserialize, Serialize};
-use sleap_rtc_package::mounts::is_inside;
+use sleap_rtc_base::mounts::is_inside;
 use sleap_rtc_package::script::Run;
 use sleap_rtc_protocol::path::RelPath;
 use std::collections::HashSet;

@@ -5,7 +5,7 @@ use super::confinement::{Confinement, Workplace};
 use super::error::{JobError, damaged};
 use super::folder::{JobFolder, write_private};
 use serde::{Deserialize, Serialize};
-use sleap_rtc_package::Mounts;
+use sleap_rtc_base::mounts::Mounts;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::Permissions;

@@ -15,7 +15,6 @@
 //! | `config` | the configurations of trainings, which are YAML or JSON |
 //! | [`labels`] | `.slp` files, which are HDF5 |
 //! | [`videos`] | where the videos are that labels name |
-//! | [`mounts`] | where a worker's jobs may read videos |
 //! | [`mod@check`] | all of it: what can be known to fail |
 //! | [`mod@describe`] | all of it: what policies are told |
 //!
@@ -39,7 +38,6 @@ pub mod files;
 pub mod labels;
 mod listing;
 mod member;
-pub mod mounts;
 pub mod names;
 mod piece_reader;
 pub mod pieces;
@@ -59,7 +57,6 @@ pub use files::{Found, PackageFiles};
 pub use labels::{Labels, Video, is_hdf5};
 pub use listing::Listing;
 pub use member::Member;
-pub use mounts::{Mount, Mounts};
 pub use piece_reader::PieceReader;
 pub use source::{InMemory, ReadSeek, Source};
 pub use videos::{VIDEO_PATHS, VideoPath, VideoPaths, VideoPlace};

@@ -4,8 +4,8 @@
 use super::display::say;
 use super::error::PackageFault;
 use crate::config::PathMapping;
+use sleap_rtc_base::mounts::is_inside;
 use sleap_rtc_package::check::MissingVideo;
-use sleap_rtc_package::mounts::is_inside;
 use sleap_rtc_package::{Listing, Member, VIDEO_PATHS, VideoPath, VideoPaths, VideoPlace};
 use sleap_rtc_protocol::path::RelPath;
 use sleap_rtc_protocol::signaling::VideoQuery;

@@ -39,8 +39,8 @@ use file::{FileClient, FileIce, FileWorker};
 use paths::FileMount;
 use server::FileServer;
 use sleap_rtc_base::ice::{IceConfig, IceServer};
+use sleap_rtc_base::mounts::{Mount, Mounts};
 use sleap_rtc_base::transport::Transport;
-use sleap_rtc_package::{Mount, Mounts};
 #[cfg(feature = "peer")]
 use sleap_rtc_policy::PolicyConfig;
 use sleap_rtc_protocol::capabilities::Gpu;

@@ -1,7 +1,7 @@
 //! Which videos this worker sees on its mounts.
 
 use super::WorkerContext;
-use sleap_rtc_package::Mounts;
+use sleap_rtc_base::mounts::Mounts;
 use sleap_rtc_protocol::job::{JobDescription, Refusal, RefusalCode};
 use sleap_rtc_protocol::signaling::{MAX_VIDEO_NAMES, MAX_VIDEOS, VideoQuery};
 use std::path::PathBuf;

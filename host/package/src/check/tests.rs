@@ -340,17 +340,17 @@ fn videos_are_where_the_package_says() {
     std::fs::write(&mounted, "").unwrap();
     let list = |place: &str| format!("[{{\"name\":\"C:/data/mice.mp4\",{place}}}]");
     let package = package.write("videos/0/mice.mp4", "");
-    let on = |package: &Package, mounts: &crate::Mounts| {
+    let on = |package: &Package, seen: &[&Path]| {
         let listing = package.0.listing();
-        let files = view(&listing).seeing(|file| mounts.holds(Path::new(file)));
+        let files = view(&listing).seeing(|file| seen.contains(&Path::new(file)));
         check(&files, JobType::Training, Site::default())
     };
     let videos = |checked: Checked| match &checked.runs[..] {
         [Run::Train(train)] => train.videos.clone(),
         _ => panic!("one training"),
     };
-    let none = crate::Mounts::default();
-    let mounts = crate::Mounts::new(vec![crate::Mount { label: "lab".into(), path: lab.clone() }]);
+    let none: [&Path; 0] = [];
+    let mounts = [mounted.as_path()];
     let moved = |place: &str| vec![("C:/data/mice.mp4".to_owned(), place.to_owned())];
     let package = package.write("video-paths.json", list("\"package\":\"videos/0/mice.mp4\""));
     assert_eq!(videos(on(&package, &none).unwrap()), moved("videos/0/mice.mp4"));
