@@ -129,8 +129,8 @@ impl Batches {
     }
 
     /// Whether `message` reports the start of a batch that is not the last one of its epoch. The training
-    /// then neither validates nor saves, and will not do so before a signal arrives. In an epoch of one
-    /// batch there is no better moment.
+    /// then neither validates nor saves, and will not do so before a signal arrives. An epoch of one batch
+    /// offers no better moment.
     fn is_amid(&self, message: &Value) -> bool {
         message.get("event").and_then(Value::as_str) == Some("batch_start")
             && self.epochs > 0

@@ -189,7 +189,7 @@ pub struct EventStream {
 /// completes even if the caller stops waiting.
 #[derive(Debug)]
 enum Reading {
-    /// Nothing is being read. There is no reader before the first read.
+    /// No read is under way. The first read creates the reader.
     Idle(Option<EventReader>),
     Busy(JoinHandle<Result<(EventReader, Vec<NumberedEvent>), JobError>>),
 }

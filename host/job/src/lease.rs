@@ -82,7 +82,7 @@ impl JobFolder {
         Ok(true)
     }
 
-    /// The exclusive right to change a job that has ended, if there is no lease.
+    /// Takes the exclusive lock on a job that has ended; `None` if a lease is held or the job still runs.
     fn claim(&self) -> Result<Option<File>, JobError> {
         let folder = File::open(self.path()).map_err(io_error("open", self.path()))?;
         if lock::exclusive(&folder, self.path()).is_err() {

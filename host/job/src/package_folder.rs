@@ -139,8 +139,8 @@ fn sum_of_files(folder: &Path, depth: usize, left: &mut usize) -> Option<u64> {
     Some(sum)
 }
 
-/// What policies are told of the package in the folder `files`, its script at the top or in the one
-/// folder that is there. Reads files; not for an async task.
+/// Describes the package in the folder `files` for policies. The script is at the top or in the only
+/// folder. Reads files; not for an async task.
 pub fn describe_folder(files: &Path, claimed: JobType) -> JobDescription {
     match find_package(files, claimed) {
         Some((job_type, root)) => describe(&PackageFolder::new(root), job_type),

@@ -1,4 +1,4 @@
-//! The processes of a job: whoever descends from this one.
+//! The processes of a job: all descendants of the job's own process.
 //!
 //! A job's process adopts what its trainer leaves behind, however deep (`PR_SET_CHILD_SUBREAPER`), so
 //! no descendant gets away from it by a session of its own.

@@ -229,7 +229,7 @@ impl Expected {
     }
 }
 
-/// Peers that may call, and who waits for them.
+/// Peers whose calls are expected, and the task that waits for each.
 #[derive(Default)]
 struct Awaited(Mutex<HashMap<EndpointId, oneshot::Sender<Connection>>>);
 

@@ -1,9 +1,9 @@
-//! Why there is no connection over QUIC.
+//! Errors of connections over QUIC.
 
 use iroh::endpoint::{ConnectionError, WriteError};
 use std::time::Duration;
 
-/// Why there is no connection over QUIC.
+/// Why a connection over QUIC could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum QuicError {
     /// Sockets could not be opened.
