@@ -21,8 +21,14 @@ const BUILDS: [Build; 3] = [
 ];
 
 /// What a page in a browser uses.
-const IN_BROWSERS: [&str; 5] =
-    ["sleap-rtc-protocol", "sleap-rtc-package", "largest-gpu", "linear-estimate", "requirements"];
+const IN_BROWSERS: [&str; 6] = [
+    "sleap-rtc-protocol",
+    "sleap-rtc-trust",
+    "sleap-rtc-package",
+    "largest-gpu",
+    "linear-estimate",
+    "requirements",
+];
 
 /// Checks that each builds, without what it does not need.
 pub fn check(steps: &mut Steps) {

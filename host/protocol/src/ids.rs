@@ -60,6 +60,10 @@ fn file_name_safe(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '-' || c == '_'
 }
 
+fn hex_digit(c: char) -> bool {
+    c.is_ascii_hexdigit()
+}
+
 macro_rules! identifier {
     ($(#[$doc:meta])* $name:ident, $kind:literal, $limit:literal, $allowed:path) => {
         $(#[$doc])*
@@ -163,11 +167,38 @@ identifier!(
     JobSecret, "a job secret", 128, file_name_safe
 );
 
+identifier!(
+    /// What verifies the right to a job and proves nothing: 64 hexadecimal digits, which the worker keeps.
+    JobVerifier, "a job's verifier", 64, hex_digit
+);
+identifier!(
+    /// A proof of the right to a job, valid in one conversation: 128 hexadecimal digits.
+    JobProof, "a proof of the right to a job", 128, hex_digit
+);
+
 impl JobId {
     /// The id of a new job, from a random number.
     pub fn from_random(random: u64) -> Self {
         Self(format!("job-{random:016x}"))
     }
+}
+
+impl JobVerifier {
+    /// The verifier of these bytes.
+    pub fn from_bytes(bytes: &[u8; 32]) -> Self {
+        Self(hex(bytes))
+    }
+}
+
+impl JobProof {
+    /// The proof of these bytes.
+    pub fn from_bytes(bytes: &[u8; 64]) -> Self {
+        Self(hex(bytes))
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl JobSecret {
@@ -180,6 +211,8 @@ impl JobSecret {
 visible!(PeerId);
 visible!(RoomId);
 visible!(JobId);
+visible!(JobVerifier);
+visible!(JobProof);
 secret!(Token);
 secret!(IdToken);
 secret!(RelayToken);

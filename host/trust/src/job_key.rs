@@ -1,0 +1,70 @@
+//! The proof of the right to a job: a signature over the conversation's transcript, by a key that the
+//! job's secret gives. The worker keeps the key's public half, which verifies and proves nothing.
+
+use crate::device::{DeviceId, DeviceKey, SIGNATURE_BYTES};
+use crate::encoding;
+use crate::handshake::Transcript;
+use sleap_rtc_protocol::ids::{JobId, JobProof, JobSecret, JobVerifier};
+
+const KEY_PURPOSE: &[u8] = b"sleap-rtc job key 1";
+const PROOF_PURPOSE: &[u8] = b"sleap-rtc job proof 1";
+
+/// The key of a job.
+#[derive(Debug)]
+pub struct JobKey(DeviceKey);
+
+impl JobKey {
+    /// The key that belongs to the secret of `job`.
+    pub fn new(job: &JobId, secret: &JobSecret) -> Self {
+        let parts = [KEY_PURPOSE, job.as_str().as_bytes(), secret.as_str().as_bytes()];
+        Self(DeviceKey::from_bytes(encoding::hash(&parts)))
+    }
+
+    /// What the worker keeps.
+    pub fn verifier(&self) -> JobVerifier {
+        JobVerifier::from_bytes(self.0.id().as_bytes())
+    }
+
+    /// Proves the right to `job` in the conversation of `transcript`, and in no other.
+    pub fn prove(&self, job: &JobId, transcript: &Transcript) -> JobProof {
+        JobProof::from_bytes(&self.0.sign(&message(job, transcript)))
+    }
+}
+
+/// Whether `proof`, in the conversation of `transcript`, proves the right to the `job` that
+/// `verifier` belongs to.
+pub fn is_proven(
+    job: &JobId,
+    verifier: &JobVerifier,
+    proof: &JobProof,
+    transcript: &Transcript,
+) -> bool {
+    let key = verifier.as_str().parse::<DeviceId>();
+    let signature = encoding::from_hex::<SIGNATURE_BYTES>(proof.as_str());
+    let (Ok(key), Some(signature)) = (key, signature) else { return false };
+    key.has_signed(&message(job, transcript), &signature)
+}
+
+fn message(job: &JobId, transcript: &Transcript) -> Vec<u8> {
+    encoding::joined(&[PROOF_PURPOSE, job.as_str().as_bytes(), transcript.as_bytes()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proof_is_for_one_job_and_one_conversation() {
+        let (job, other) = (JobId::new("j1").unwrap(), JobId::new("j2").unwrap());
+        let secret = JobSecret::new("s").unwrap();
+        let key = JobKey::new(&job, &secret);
+        let (here, elsewhere) = (Transcript::of_bytes([1; 32]), Transcript::of_bytes([2; 32]));
+        let proof = key.prove(&job, &here);
+        assert!(is_proven(&job, &key.verifier(), &proof, &here));
+        assert!(!is_proven(&job, &key.verifier(), &proof, &elsewhere));
+        assert!(!is_proven(&other, &key.verifier(), &proof, &here));
+        let others = JobKey::new(&other, &secret);
+        assert!(!is_proven(&job, &others.verifier(), &proof, &here));
+        assert!(!format!("{key:?}").contains(&encoding::hex(&key.0.to_bytes()[..])));
+    }
+}
