@@ -6,6 +6,7 @@
 use crate::support::*;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -98,6 +99,48 @@ fn code_in_a_job_reaches_nothing_but_its_own() {
     assert_all_held(&lab.train());
     // Two sessions of its own and a child that holds its pipes: none outlives the job.
     lab.worker.wait_idle(&lab.site, &lab.server);
+}
+
+/// A trainer that starts another program, in a place that only a file beside it names. It first tries to
+/// read the worker's identity.
+const FRONT: &str = r#"#!/usr/bin/env python3
+import os, sys
+here = os.path.dirname(os.path.realpath(__file__))
+try:
+    open(os.environ["FAKE_SLEAP_STATE"] + "/identity.json").read()
+    print("REACHED the identity", flush=True)
+except PermissionError:
+    print("HELD the identity", flush=True)
+program = open(here + "/behind").read()
+os.execv(program, [program, *sys.argv[1:]])
+"#;
+
+#[test]
+fn a_trainer_that_needs_more_than_the_list_gets_it_and_no_more() {
+    if !has_landlock() {
+        return;
+    }
+    let site = Site::new();
+    let server = site.server();
+    let tools = site.folder("tools");
+    let front = tools.join("sleap-nn");
+    fs::write(&front, FRONT).unwrap();
+    fs::set_permissions(&front, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(tools.join("behind"), stand_in().join("sleap-nn").to_str().unwrap()).unwrap();
+    let setup = TestWorker::setup(&site, "worker").trainers_in(&tools);
+    let state = setup.home().join("state");
+    let worker = setup.env("FAKE_SLEAP_STATE", state.to_str().unwrap()).start(&server);
+    // At once: the job waits until the worker knows what it may read.
+    let client = site.client(&server).train(&fixture("train_single.zip"));
+    let ended = client.session(worker.credentials()).run();
+    ended.assert_code(0);
+    assert_eq!(lines(&ended, "REACHED"), [""; 0], "{}", ended.text());
+    assert!(!lines(&ended, "HELD the identity").is_empty(), "{}", ended.text());
+    assert!(worker.log().contains("so jobs can read"), "{}", worker.log());
+    let mut observer = Observer::join(&server, worker.credentials());
+    observer.wait_properties(worker.peer_id(), "the sandbox", |seen| {
+        seen["sandbox"].as_str().is_some_and(|word| word.starts_with("landlock-"))
+    });
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::command::CommandLine;
 use super::confine::Order;
 use super::interpreter::places_of;
 use super::limits::JobLimits;
-use super::reach::{Access, Grant, Reach};
+use super::reach::{Access, Grant, Reach, ReadScope, keys_in};
 use super::sandbox::Sandbox;
 use serde::{Deserialize, Serialize};
 use std::ffi::{OsStr, OsString};
@@ -46,8 +46,14 @@ pub struct Confinement {
     pub read: Vec<PathBuf>,
     /// Further files and folders that they may also write.
     pub write: Vec<PathBuf>,
-    /// What no job sees, wherever it lies: the worker's state, its user's home.
+    /// What no job sees, wherever it lies: the worker's state.
     pub hidden: Vec<PathBuf>,
+    /// The user's home, which a job sees only where its trainer works in no narrower scope.
+    #[serde(default)]
+    pub home: Option<PathBuf>,
+    /// How much more than its list a trainer reads.
+    #[serde(default)]
+    pub scope: ReadScope,
 }
 
 /// Where a trainer works.
@@ -68,6 +74,15 @@ pub struct Workplace {
 }
 
 impl Confinement {
+    /// One word for what confines jobs, for the room.
+    pub fn word(&self) -> &'static str {
+        match (&self.sandbox, self.scope) {
+            (Sandbox::Landlock { .. }, ReadScope::Disk) => "landlock-disk",
+            (Sandbox::Landlock { .. }, ReadScope::Home) => "landlock-home",
+            (sandbox, _) => sandbox.word(),
+        }
+    }
+
     /// The command that starts a trainer with these variables, confined.
     pub async fn command(
         &self,
@@ -109,18 +124,29 @@ impl Confinement {
         place: &Workplace,
         variables: &[(OsString, OsString)],
     ) -> Vec<Grant> {
-        let hidden = self.hidden.iter().map(PathBuf::as_path);
-        let mut reach = Reach::system(hidden, place.has_gpus);
+        let mut reach = Reach::system(self.out_of_sight(), place.has_gpus);
         for path in places_of(&line.program, &line.arguments, variables).await {
             reach.read(&path);
         }
         for path in self.read.iter().chain(&place.read) {
             reach.read(path);
         }
+        reach.widen(self.scope);
         for path in self.write.iter().chain(&place.write).chain([&place.folder, &place.private]) {
             reach.write(path);
         }
         reach.into_grants()
+    }
+
+    /// The worker's state, and the user's home or the keys in it.
+    fn out_of_sight(&self) -> Vec<PathBuf> {
+        let mut hidden = self.hidden.clone();
+        match (&self.home, self.scope) {
+            (Some(home), ReadScope::Home) => hidden.extend(keys_in(home)),
+            (Some(home), _) => hidden.push(home.clone()),
+            (None, _) => {}
+        }
+        hidden
     }
 
     /// The variables, with those that lead into the home changed to lead into the private folder.
@@ -211,8 +237,15 @@ mod tests {
     use super::*;
 
     fn confinement(sandbox: Sandbox) -> Confinement {
-        let (read, write, hidden) = (Vec::new(), Vec::new(), Vec::new());
-        Confinement { sandbox, limits: JobLimits::default(), read, write, hidden }
+        Confinement {
+            sandbox,
+            limits: JobLimits::default(),
+            read: Vec::new(),
+            write: Vec::new(),
+            hidden: Vec::new(),
+            home: None,
+            scope: ReadScope::Listed,
+        }
     }
 
     #[test]

@@ -23,8 +23,12 @@ const NETWORK: &str = "the trainer could not reach the network; it sees the work
 const CREDENTIALS: &str = "the trainer sees only some of the worker's environment variables; name \
      what it needs in `[worker] pass_env`";
 
+const DENIED: &str = "a file or folder is out of the trainer's reach: the sandbox hides it or lets \
+     nobody write there (`[worker] sandbox_read` and `sandbox_write` name what jobs need besides their \
+     own), or it belongs to another user";
+
 /// Advice for errors that do not say enough: texts that identify the error, and the advice.
-const ADVICE: [(&[&str], &str); 5] = [
+const ADVICE: [(&[&str], &str); 6] = [
     (&["OutOfMemoryError", "out of memory"], OUT_OF_GPU_MEMORY),
     (
         &["No CUDA GPUs are available", "NVIDIA driver on your system", "CUDA driver version is"],
@@ -40,6 +44,7 @@ const ADVICE: [(&[&str], &str); 5] = [
         ],
         NETWORK,
     ),
+    (&["Permission denied", "PermissionError"], DENIED),
     (&["api_key not configured", "401 Client Error", "KeyError: 'HOME'"], CREDENTIALS),
 ];
 

@@ -101,6 +101,7 @@ pub use lease::{Lease, bytes_on_disk, sweep};
 pub use limits::JobLimits;
 pub use package_folder::describe_folder;
 pub use processes::adopt_descendants;
+pub use reach::ReadScope;
 pub use runner::run_job;
 pub use sandbox::{Sandbox, SandboxError, SandboxMode};
 pub use settings::RunnerSettings;

@@ -94,6 +94,53 @@ const GPU_DEVICES: &[&str] = &["nvidia", "dri", "kfd"];
 /// A folder with more entries than this is not taken apart.
 const MAX_ENTRIES: usize = 4096;
 
+/// Folders at the top of the disk that [`ReadScope::Disk`] leaves out. The list of the system has what
+/// programs need of `/etc`, `/run` and `/var`; the kernel's file systems are no disks.
+const NOT_DISK: &[&str] = &["dev", "etc", "home", "proc", "root", "run", "sys", "tmp", "var"];
+/// Of those, the ones that [`ReadScope::Home`] adds.
+const HOMES: &[&str] = &["/home", "/root", "/tmp", "/var"];
+/// Keys, tokens and records in a home. No job reads them, whatever its trainer needs of the home.
+const KEYS: &[&str] = &[
+    ".aws",
+    ".azure",
+    ".bash_history",
+    ".config/gcloud",
+    ".config/gh",
+    ".config/google-chrome",
+    ".config/rclone",
+    ".config/sleap-rtc",
+    ".docker",
+    ".git-credentials",
+    ".gnupg",
+    ".kube",
+    ".local/share/keyrings",
+    ".local/share/sleap-rtc",
+    ".mozilla",
+    ".netrc",
+    ".password-store",
+    ".pgpass",
+    ".python_history",
+    ".sleap-rtc",
+    ".ssh",
+    ".zsh_history",
+];
+
+/// How much of the machine a trainer reads, besides the system and what it is seen to be made of.
+///
+/// A trainer may be a wrapper around programs that nothing names. Where it does not work with the list
+/// alone, jobs get the narrowest scope in which it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReadScope {
+    /// Nothing more.
+    #[default]
+    Listed,
+    /// All disks, without homes, temporary files and the system's own data.
+    Disk,
+    /// All disks, without the worker's state and the keys in the user's home.
+    Home,
+}
+
 /// What may be done with a file, or with all that is in a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -104,6 +151,23 @@ pub enum Access {
     Write,
     /// Read, written and controlled, as devices are.
     Device,
+}
+
+impl ReadScope {
+    /// What jobs can read besides the list, as a sentence; nothing in the narrowest scope.
+    pub fn explain(self) -> Option<&'static str> {
+        match self {
+            Self::Listed => None,
+            Self::Disk => Some(
+                "the trainer needs files that the worker does not know of, so jobs can read all disks but \
+                 for homes, temporary files and the system's own data",
+            ),
+            Self::Home => Some(
+                "the trainer needs files that the worker does not know of, so jobs can read everything but \
+                 for the worker's state and the keys in its user's home",
+            ),
+        }
+    }
 }
 
 /// A right to one place.
@@ -124,8 +188,8 @@ pub struct Reach {
 }
 
 impl Reach {
-    /// What every job can reach; `hidden` are the worker's state and the home of its user.
-    pub fn system<'a>(hidden: impl IntoIterator<Item = &'a Path>, has_gpus: bool) -> Self {
+    /// What every job can reach. It reads nothing in the places in `hidden`.
+    pub fn system(hidden: impl IntoIterator<Item = PathBuf>, has_gpus: bool) -> Self {
         let hidden = hidden.into_iter().filter_map(|path| path.canonicalize().ok());
         // Users of services often have one of these as their home.
         let is_own = |path: &PathBuf| path.components().count() > 2 || !is_system(path);
@@ -172,6 +236,22 @@ impl Reach {
         }
     }
 
+    /// Lets jobs read what a wider scope adds.
+    pub fn widen(&mut self, scope: ReadScope) {
+        if scope >= ReadScope::Disk {
+            let top = std::fs::read_dir("/").into_iter().flatten().flatten();
+            let is_disk = |name: &OsStr| !NOT_DISK.iter().any(|other| name == *other);
+            for entry in top.filter(|entry| is_disk(&entry.file_name())) {
+                self.read(&entry.path());
+            }
+        }
+        if scope == ReadScope::Home {
+            for folder in HOMES {
+                self.read(Path::new(folder));
+            }
+        }
+    }
+
     /// Lets jobs write there, whatever lies around it.
     pub fn write(&mut self, path: &Path) {
         self.grant(path, Access::Write);
@@ -188,6 +268,11 @@ impl Reach {
     pub fn into_grants(self) -> Vec<Grant> {
         self.grants
     }
+}
+
+/// The places in a home that hold keys.
+pub fn keys_in(home: &Path) -> impl Iterator<Item = PathBuf> {
+    KEYS.iter().map(|name| home.join(name))
 }
 
 fn is_system(path: &Path) -> bool {
@@ -226,8 +311,31 @@ mod tests {
     }
 
     #[test]
+    fn a_wider_scope_adds_disks_and_then_homes_and_never_the_hidden_part() {
+        let top = tempfile::tempdir().unwrap();
+        let top = top.path().canonicalize().unwrap();
+        for folder in ["state/jobs", "tools"] {
+            std::fs::create_dir_all(top.join(folder)).unwrap();
+        }
+        let granted = |scope| {
+            let mut reach = Reach::system([top.join("state")], false);
+            reach.widen(scope);
+            let grants = reach.into_grants();
+            move |path: &Path| grants.iter().any(|grant| path.starts_with(&grant.path))
+        };
+        let (tools, jobs) = (top.join("tools"), top.join("state/jobs"));
+        assert!(tools.starts_with("/tmp"), "this test expects its folder in /tmp, not in {top:?}");
+        assert!(!granted(ReadScope::Listed)(&tools) && !granted(ReadScope::Disk)(&tools));
+        assert!(granted(ReadScope::Home)(&tools));
+        for scope in [ReadScope::Listed, ReadScope::Disk, ReadScope::Home] {
+            let reads = granted(scope);
+            assert!(!reads(&jobs) && !reads(Path::new("/etc/shadow")), "{scope:?}");
+        }
+    }
+
+    #[test]
     fn a_job_without_gpus_has_no_device_of_the_driver() {
-        let reach = Reach::system([Path::new("/")], false);
+        let reach = Reach::system([PathBuf::from("/")], false);
         assert!(reach.hidden.is_empty());
         let found = paths(reach);
         assert!(found.contains(&"/usr".into()) && found.contains(&"/dev/null".into()), "{found:?}");

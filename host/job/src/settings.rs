@@ -4,6 +4,8 @@ use super::command::{CommandLine, Toolbox};
 use super::confinement::{Confinement, Workplace};
 use super::error::{JobError, damaged};
 use super::folder::{JobFolder, write_private};
+use super::reach::ReadScope;
+use super::sandbox::Sandbox;
 use serde::{Deserialize, Serialize};
 use sleap_rtc_base::mounts::Mounts;
 use std::collections::BTreeMap;
@@ -170,6 +172,21 @@ impl RunnerSettings {
         tokio::time::timeout(limit, asking)
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+    }
+
+    /// These settings, with this much to read for confined trainers.
+    pub fn reading(mut self, scope: ReadScope) -> Self {
+        if let Some(confinement) = &mut self.confinement {
+            confinement.scope = scope;
+        }
+        self
+    }
+
+    /// Whether trainers may get more to read than their list: not in the strict sandbox, and nothing is
+    /// needed without one.
+    pub(crate) fn may_read_more(&self) -> bool {
+        let sandbox = self.confinement.as_ref().map(|confinement| &confinement.sandbox);
+        matches!(sandbox, Some(Sandbox::Landlock { .. }))
     }
 
     /// Whether trainers can reach only what is on a list.

@@ -5,6 +5,7 @@
 //! all that can answer.
 
 use super::command::{CommandLine, Toolbox};
+use super::reach::ReadScope;
 use super::settings::RunnerSettings;
 use super::version;
 use sleap_rtc_protocol::job::JobType;
@@ -27,6 +28,8 @@ pub struct Trainers {
     pub training: Trainer,
     /// The program for predictions.
     pub inference: Trainer,
+    /// How much both must be able to read, in a sandbox.
+    pub scope: ReadScope,
 }
 
 /// The program for one kind of job.
@@ -67,7 +70,25 @@ impl Trainer {
 
 impl Trainers {
     /// Looks for trainers, and asks each for its help, as confined as jobs' trainers are.
+    ///
+    /// Where a trainer works only if it reads more than its list, so do jobs: of the scopes in which it
+    /// works, the narrowest.
     pub async fn find(settings: &RunnerSettings) -> Self {
+        let listed = Self::find_within(settings, ReadScope::Listed).await;
+        if listed.broken() == 0 || !settings.may_read_more() {
+            return listed;
+        }
+        // What does not work in the widest scope has another problem.
+        let home = Self::find_within(settings, ReadScope::Home).await;
+        if home.broken() >= listed.broken() {
+            return listed;
+        }
+        let disk = Self::find_within(settings, ReadScope::Disk).await;
+        if disk.broken() > home.broken() { home } else { disk }
+    }
+
+    async fn find_within(settings: &RunnerSettings, scope: ReadScope) -> Self {
+        let settings = &settings.clone().reading(scope);
         let toolbox = &settings.toolbox();
         let training = training(toolbox, settings).await;
         let inference = probe(toolbox, &["predict", "track"], settings).await;
@@ -76,7 +97,13 @@ impl Trainers {
             Some(program) => version::of(program, settings).await,
             None => None,
         };
-        Self { version, training, inference }
+        Self { version, training, inference, scope }
+    }
+
+    /// How many of the programs are there and do not work.
+    fn broken(&self) -> usize {
+        let programs = [&self.training, &self.inference];
+        programs.into_iter().filter(|program| matches!(program, Trainer::Broken(..))).count()
     }
 
     /// The trainer for jobs of this kind.

@@ -102,7 +102,8 @@ pub const MOUNTS: &str = "mounts";
 /// The property that says where the peer is reached over iroh: `{"id": …}`.
 pub const ENDPOINT: &str = "iroh";
 
-/// The property that says what confines the worker's jobs: `landlock`, `strict`, `none` or `off`.
+/// The property that says what confines the worker's jobs: `landlock` (`landlock-disk` and `landlock-home`
+/// where its trainer has to read more of the machine), `strict`, `none` or `off`.
 pub const SANDBOX: &str = "sandbox";
 
 /// The property that says for how many seconds each user's jobs have occupied a slot of the worker in
@@ -229,7 +230,7 @@ impl WorkerFacts {
             "sleap_version": self.sleap_version.as_deref().unwrap_or("unknown"),
         });
         let Value::Object(mut changing) = properties else { return Map::new() };
-        for key in [USED_BY_USER, PROBLEMS] {
+        for key in [USED_BY_USER, PROBLEMS, SANDBOX] {
             if let Some((key, value)) = self.properties.get_key_value(key) {
                 changing.insert(key.clone(), value.clone());
             }

@@ -1,7 +1,9 @@
 //! How this worker's jobs are confined, by its configuration and by what the machine can do.
 
 use crate::config::{SandboxChoice, WorkerConfig};
-use sleap_rtc_job::{Confinement, JobLimits, RunnerSettings, Sandbox, SandboxError, SandboxMode};
+use sleap_rtc_job::{
+    Confinement, JobLimits, ReadScope, RunnerSettings, Sandbox, SandboxError, SandboxMode,
+};
 
 /// How the trainers of jobs are to run; the slot and its GPUs come later. Starts programs to see what
 /// the machine can do: not for an async task.
@@ -18,14 +20,20 @@ pub fn runner_settings(config: &WorkerConfig) -> Result<RunnerSettings, SandboxE
         memory_bytes: wanted.memory_bytes,
         file_bytes: wanted.file_bytes,
     };
-    let hidden = config.sandbox.home.iter().chain([&config.state_dir]).cloned().collect();
-    let (read, write) = (config.sandbox.read.clone(), config.sandbox.write.clone());
-    let confinement = Some(Confinement { sandbox, limits, read, write, hidden });
+    let confinement = Confinement {
+        sandbox,
+        limits,
+        read: config.sandbox.read.clone(),
+        write: config.sandbox.write.clone(),
+        hidden: vec![config.state_dir.clone()],
+        home: config.sandbox.home.clone(),
+        scope: ReadScope::default(),
+    };
     Ok(RunnerSettings {
         trainer: config.trainer.clone(),
         pass_env: config.pass_env.clone(),
         log_limit_bytes: wanted.log_bytes,
-        confinement,
+        confinement: Some(confinement),
         ..RunnerSettings::default()
     })
 }

@@ -12,7 +12,7 @@ use super::{WorkerContext, WorkerError, WorkerRoom};
 use crate::config::{Config, WorkerConfig};
 use parking_lot::RwLock;
 use sleap_rtc_base::error::WithCauses;
-use sleap_rtc_job::{RunnerOptions, RunnerSettings, Sandbox};
+use sleap_rtc_job::{Confinement, RunnerOptions, RunnerSettings};
 use sleap_rtc_policy::Policies;
 use sleap_rtc_protocol::capabilities::{
     Capabilities, MOUNTS, PROBLEMS, SANDBOX, WORKER_TAGS, WorkerFacts,
@@ -119,8 +119,8 @@ pub(crate) fn capabilities(
     if !config.mounts.is_empty() {
         own.insert(MOUNTS.to_owned(), serde_json::json!(config.mounts.labels()));
     }
-    let sandbox = runner.confinement.as_ref().map(|confinement| &confinement.sandbox);
-    own.insert(SANDBOX.to_owned(), sandbox.map_or("off", Sandbox::word).into());
+    let sandbox = runner.confinement.as_ref().map_or("off", Confinement::word);
+    own.insert(SANDBOX.to_owned(), sandbox.into());
     let problems = pool.problems();
     if !problems.is_empty() {
         own.insert(PROBLEMS.to_owned(), serde_json::json!(problems));

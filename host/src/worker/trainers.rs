@@ -5,18 +5,24 @@ use super::WorkerContext;
 use super::coordinator::CoordinatorHandle;
 use super::gpus::report_changes;
 use sleap_rtc_job::trainers::{Trainer, Trainers};
+use sleap_rtc_job::{Confinement, ReadScope};
+use sleap_rtc_protocol::capabilities::SANDBOX;
 use sleap_rtc_protocol::job::{JobDescription, Refusal, RefusalCode};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 /// The time between two searches while a trainer is missing or broken.
 const INTERVAL: Duration = Duration::from_secs(60);
 /// How long a decision about a job waits for the first search, since a client waits for the answer. Until
 /// the search is done, every job is accepted.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long the start of a job waits for the first search, which finds out what the job may read. Longer
+/// than any trainer may take to answer.
+const START_PATIENCE: Duration = Duration::from_secs(150);
 
 /// The trainers; `None` until the first search is done.
 pub(crate) struct KnownTrainers(watch::Sender<Option<Trainers>>);
@@ -50,6 +56,14 @@ impl KnownTrainers {
         }
     }
 
+    /// How much jobs have to read, as soon as the first search is done.
+    pub(crate) async fn scope(&self) -> ReadScope {
+        let mut known = self.0.subscribe();
+        let first = tokio::time::timeout(START_PATIENCE, known.wait_for(Option::is_some)).await;
+        let Ok(Ok(trainers)) = first else { return ReadScope::default() };
+        trainers.as_ref().map(|trainers| trainers.scope).unwrap_or_default()
+    }
+
     /// The problems of the trainers, one sentence each.
     pub(crate) fn problems(&self) -> Vec<String> {
         self.0.borrow().as_ref().map(Trainers::problems).unwrap_or_default()
@@ -67,7 +81,12 @@ pub(crate) async fn watch(
             let trainers = Trainers::find(&context.runner.settings).await;
             report(&context, &trainers);
             let all_work = trainers.problems().is_empty();
-            context.update_facts(|facts| facts.worker.sleap_version = trainers.version.clone());
+            let settings = context.runner.settings.clone().reading(trainers.scope);
+            let sandbox = settings.confinement.as_ref().map_or("off", Confinement::word);
+            context.update_facts(|facts| {
+                facts.worker.sleap_version = trainers.version.clone();
+                facts.worker.properties.insert(SANDBOX.to_owned(), sandbox.into());
+            });
             context.trainers.0.send_replace(Some(trainers));
             coordinator.facts_changed().await;
             if all_work {
@@ -82,6 +101,10 @@ pub(crate) async fn watch(
 fn report(context: &WorkerContext, trainers: &Trainers) {
     report_changes(&context.trainers.problems(), &trainers.problems());
     let before = context.trainers.0.borrow();
+    let scope = before.as_ref().map(|before| before.scope).unwrap_or_default();
+    if let Some(more) = trainers.scope.explain().filter(|_| trainers.scope != scope) {
+        warn!("{more}; `[worker] sandbox_read` can name the files instead");
+    }
     if before.as_ref().is_some_and(|before| before.training == trainers.training) {
         return;
     }
@@ -99,7 +122,7 @@ mod tests {
     fn broken() -> Trainers {
         let works = Trainer::Works("/bin/sleap-nn".into());
         let training = Trainer::Broken("/bin/sleap".into(), "No module named 'torch'".into());
-        Trainers { version: None, training, inference: works }
+        Trainers { version: None, training, inference: works, scope: ReadScope::Listed }
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use crate::worker::confinement::runner_settings;
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_gpu::{Health, Survey, visible_devices};
 use sleap_rtc_job::trainers::{Trainer, Trainers};
-use sleap_rtc_job::{RunnerSettings, Sandbox};
+use sleap_rtc_job::{ReadScope, RunnerSettings, Sandbox};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -25,8 +25,9 @@ pub(crate) async fn check(config: &WorkerConfig) -> Vec<Finding> {
             RunnerSettings::default()
         }
     };
-    findings.extend(settings.confinement.as_ref().map(|confinement| sandbox(&confinement.sandbox)));
     let trainers = Trainers::find(&settings).await;
+    let confinement = settings.confinement.as_ref();
+    findings.extend(confinement.map(|confinement| sandbox(&confinement.sandbox, trainers.scope)));
     findings.extend(trainer(&trainers));
     if let Trainer::Works(_) = &trainers.training {
         let report = sleap_rtc_job::trainers::system_report(&settings).await;
@@ -36,8 +37,12 @@ pub(crate) async fn check(config: &WorkerConfig) -> Vec<Finding> {
 }
 
 /// What confines jobs here.
-fn sandbox(sandbox: &Sandbox) -> Finding {
+fn sandbox(sandbox: &Sandbox, scope: ReadScope) -> Finding {
     let says = format!("jobs are confined by: {sandbox}");
+    if let Some(more) = scope.explain() {
+        let advice = "name what the trainer needs in `[worker] sandbox_read`, and jobs read no more than that";
+        return Finding::warn("sandbox", format!("{says}; {more}"), advice);
+    }
     match (sandbox, sandbox.lack()) {
         (_, None) => Finding::ok("sandbox", says),
         (Sandbox::Off, Some(lack)) => {

@@ -71,8 +71,9 @@ impl Coordinator {
         info!(%job, slot, gpus = ?settings.gpus, folder = %folder.path().display(), "starting the job");
         self.running.insert(job.clone(), Running::new(&folder, slots.gpus(slot)));
         let (context, coordinator) = (self.context.clone(), self.handle.clone());
-        let runner = RunnerOptions { settings, ..context.runner.clone() };
         self.spawn_for_job(job.clone(), async move {
+            let settings = settings.reading(context.trainers.scope().await);
+            let runner = RunnerOptions { settings, ..context.runner.clone() };
             match sleap_rtc_job::start(&folder, &runner).await {
                 Ok(handle) => {
                     context.surveys.request();
