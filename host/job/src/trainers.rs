@@ -10,6 +10,7 @@ use super::settings::RunnerSettings;
 use super::version;
 use sleap_rtc_protocol::job::JobType;
 use sleap_rtc_protocol::text::Printable;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -39,10 +40,32 @@ pub enum Trainer {
     Works(PathBuf),
     /// That of SLEAP 1.4.1, which takes JSON configs alone.
     Legacy(PathBuf),
-    /// It is there and does not work: why, in words.
-    Broken(PathBuf, String),
+    /// It is there and does not work.
+    Broken(PathBuf, Complaint),
     /// There is none: what to do.
     Missing(String),
+}
+
+/// What a trainer said that does not work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Complaint {
+    /// Why, in words.
+    pub words: String,
+    /// Whether the sandbox may be the cause.
+    pub is_denied: bool,
+}
+
+impl fmt::Display for Complaint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words)?;
+        match self.is_denied {
+            true => f.write_str(
+                "; the sandbox may lack what it needs: name it in `[worker] sandbox_read`, or set \
+                 `sandbox = \"off\"`",
+            ),
+            false => Ok(()),
+        }
+    }
 }
 
 impl Trainer {
@@ -50,8 +73,8 @@ impl Trainer {
     pub fn problem(&self) -> Option<String> {
         match self {
             Self::Works(_) | Self::Legacy(_) => None,
-            Self::Broken(program, words) => {
-                Some(format!("the trainer {} does not work: {words}", program.display()))
+            Self::Broken(program, complaint) => {
+                Some(format!("the trainer {} does not work: {complaint}", program.display()))
             }
             Self::Missing(words) => Some(words.clone()),
         }
@@ -75,16 +98,17 @@ impl Trainers {
     /// works, the narrowest.
     pub async fn find(settings: &RunnerSettings) -> Self {
         let listed = Self::find_within(settings, ReadScope::Listed).await;
-        if listed.broken() == 0 || !settings.may_read_more() {
+        if listed.failures() == (0, 0) || !settings.may_read_more() {
             return listed;
         }
-        // What does not work in the widest scope has another problem.
-        let home = Self::find_within(settings, ReadScope::Home).await;
-        if home.broken() >= listed.broken() {
-            return listed;
-        }
-        let disk = Self::find_within(settings, ReadScope::Disk).await;
-        if disk.broken() > home.broken() { home } else { disk }
+        // At once: a job may wait for the answer.
+        let (disk, home) = tokio::join!(
+            Self::find_within(settings, ReadScope::Disk),
+            Self::find_within(settings, ReadScope::Home),
+        );
+        let scopes = [listed, disk, home];
+        let narrowest = scopes.into_iter().min_by_key(|found| (found.failures(), found.scope));
+        narrowest.expect("there are three")
     }
 
     async fn find_within(settings: &RunnerSettings, scope: ReadScope) -> Self {
@@ -100,10 +124,17 @@ impl Trainers {
         Self { version, training, inference, scope }
     }
 
-    /// How many of the programs are there and do not work.
-    fn broken(&self) -> usize {
-        let programs = [&self.training, &self.inference];
-        programs.into_iter().filter(|program| matches!(program, Trainer::Broken(..))).count()
+    /// How many of the programs are denied something, and how many do not work for any reason.
+    fn failures(&self) -> (usize, usize) {
+        let programs = [&self.training, &self.inference].into_iter();
+        let complaints: Vec<&Complaint> = programs
+            .filter_map(|program| match program {
+                Trainer::Broken(_, complaint) => Some(complaint),
+                _ => None,
+            })
+            .collect();
+        let denied = complaints.iter().filter(|complaint| complaint.is_denied).count();
+        (denied, complaints.len())
     }
 
     /// The trainer for jobs of this kind.
@@ -145,37 +176,33 @@ async fn probe(toolbox: &Toolbox, verbs: &[&str], settings: &RunnerSettings) -> 
         let question = CommandLine { program: program.clone(), arguments };
         last = match ask_for_help(question, settings).await {
             Ok(()) => return Trainer::Works(program),
-            Err(words) => Trainer::Broken(program, words),
+            Err(complaint) => Trainer::Broken(program, complaint),
         };
     }
     last
 }
 
-async fn ask_for_help(mut question: CommandLine, settings: &RunnerSettings) -> Result<(), String> {
+async fn ask_for_help(
+    mut question: CommandLine,
+    settings: &RunnerSettings,
+) -> Result<(), Complaint> {
     question.arguments.push("--help".to_owned());
+    let mute = |words| Complaint { words, is_denied: false };
     let output =
         settings.answer(&question, HELP_LIMIT).await.map_err(|error| match error.kind() {
             io::ErrorKind::TimedOut => {
-                format!("it gives no answer within {} s", HELP_LIMIT.as_secs())
+                mute(format!("it gives no answer within {} s", HELP_LIMIT.as_secs()))
             }
-            _ => format!("it cannot be started: {error}"),
+            _ => mute(format!("it cannot be started: {error}")),
         })?;
     let said = String::from_utf8_lossy(&output.stderr);
     // Who only does not know this question has answered it.
     let unknown = |line: &str| line.contains("No such option") && line.contains("--help");
-    match output.status.success() || said.lines().any(unknown) {
-        true => Ok(()),
-        false => {
-            let words = last_words(&said, &String::from_utf8_lossy(&output.stdout));
-            Err(match settings.is_confined() && is_denied(&said) {
-                true => format!(
-                    "{words}; the sandbox may lack what it needs: name it in `[worker] sandbox_read`, \
-                     or set `sandbox = \"off\"`"
-                ),
-                false => words,
-            })
-        }
+    if output.status.success() || said.lines().any(unknown) {
+        return Ok(());
     }
+    let words = last_words(&said, &String::from_utf8_lossy(&output.stdout));
+    Err(Complaint { words, is_denied: settings.is_confined() && is_denied(&said) })
 }
 
 /// Whether a program complains that something is out of its reach.

@@ -20,9 +20,9 @@ const INTERVAL: Duration = Duration::from_secs(60);
 /// the search is done, every job is accepted.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// How long the start of a job waits for the first search, which finds out what the job may read. Longer
-/// than any trainer may take to answer.
-const START_PATIENCE: Duration = Duration::from_secs(150);
+/// How long the start of a job waits for the first search, which finds out what the job may read. Its
+/// client waits two minutes.
+const START_PATIENCE: Duration = Duration::from_secs(100);
 
 /// The trainers; `None` until the first search is done.
 pub(crate) struct KnownTrainers(watch::Sender<Option<Trainers>>);
@@ -117,11 +117,13 @@ fn report(context: &WorkerContext, trainers: &Trainers) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sleap_rtc_job::trainers::Complaint;
     use sleap_rtc_protocol::job::JobType;
 
     fn broken() -> Trainers {
         let works = Trainer::Works("/bin/sleap-nn".into());
-        let training = Trainer::Broken("/bin/sleap".into(), "No module named 'torch'".into());
+        let complaint = Complaint { words: "No module named 'torch'".into(), is_denied: false };
+        let training = Trainer::Broken("/bin/sleap".into(), complaint);
         Trainers { version: None, training, inference: works, scope: ReadScope::Listed }
     }
 
