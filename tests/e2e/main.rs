@@ -28,6 +28,7 @@ mod lanes;
 mod large;
 mod local_users;
 mod logs;
+mod neighbours;
 mod netcheck;
 mod network;
 mod outlive;

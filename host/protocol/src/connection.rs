@@ -1,6 +1,6 @@
 //! The states of a peer connection, and what an offer asks for.
 
-use crate::ids::JobId;
+use crate::ids::{JobId, OfferProof};
 use serde::{Deserialize, Serialize};
 
 /// The W3C states of an `RTCPeerConnection`.
@@ -52,8 +52,11 @@ pub enum Purpose {
     NewJob,
     /// Reattach to a job that the worker already has.
     KnownJob {
-        /// The job. The client proves its right to the job on the data channel.
+        /// The job. The client proves its right to the job again on the data channel.
         job: JobId,
+        /// That the sender has the job's secret. Absent from programs that do not prove it here.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        proof: Option<OfferProof>,
     },
     /// A purpose that this version does not know.
     #[serde(other)]

@@ -1,6 +1,8 @@
 //! Identifiers, validated when they arrive, and secrets that are never printed.
 
+use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
+use sha2::Sha256;
 use std::fmt;
 use subtle::ConstantTimeEq;
 
@@ -163,6 +165,15 @@ identifier!(
     RelayToken, "a relay token", 4096, printable
 );
 identifier!(
+    /// An address from which a peer speaks, as the signaling server names it: equal addresses of a room
+    /// have equal tags, and a tag does not tell the address.
+    AddressTag, "an address tag", 64, file_name_safe
+);
+identifier!(
+    /// What shows that the sender of an offer has the secret of the job that it is about.
+    OfferProof, "an offer proof", 128, file_name_safe
+);
+identifier!(
     /// What proves the right to a job: made by the client at submission, kept in its record.
     JobSecret, "a job secret", 128, file_name_safe
 );
@@ -208,15 +219,44 @@ impl JobSecret {
     }
 }
 
+/// The domain of offer proofs, so that no other use of a secret yields the same bytes.
+const OFFER_PROOF: &[u8] = b"sleap-rtc offer for a known job";
+
+impl OfferProof {
+    /// The proof for the offer number `attempt` from `client` to `worker` about `job`: a keyed hash, from
+    /// which nobody learns the secret, and which fits no other offer.
+    pub fn of(
+        secret: &JobSecret,
+        job: &JobId,
+        (client, worker): (&PeerId, &PeerId),
+        attempt: u64,
+    ) -> Self {
+        // A key of any length is allowed.
+        let mut mac = match Hmac::<Sha256>::new_from_slice(secret.0.as_bytes()) {
+            Ok(mac) => mac,
+            Err(error) => unreachable!("{error}"),
+        };
+        for part in [OFFER_PROOF, job.0.as_bytes(), client.0.as_bytes(), worker.0.as_bytes()] {
+            mac.update(&(part.len() as u64).to_le_bytes());
+            mac.update(part);
+        }
+        mac.update(&attempt.to_le_bytes());
+        let bytes = mac.finalize().into_bytes();
+        Self(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
 visible!(PeerId);
 visible!(RoomId);
 visible!(JobId);
 visible!(JobVerifier);
 visible!(JobProof);
+visible!(AddressTag);
 secret!(Token);
 secret!(IdToken);
 secret!(RelayToken);
 secret!(JobSecret);
+secret!(OfferProof);
 
 /// What opens a room: its id and its token, always together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

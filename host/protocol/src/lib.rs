@@ -45,6 +45,7 @@ pub mod progress;
 pub mod python;
 pub mod session;
 pub mod signaling;
+pub mod standing;
 pub mod text;
 pub mod transfer;
 pub mod worker;

@@ -4,7 +4,7 @@
 //! unchanged. Keys that the server does not know, such as `protocols`, still reach the other peer.
 
 use crate::connection::Purpose;
-use crate::ids::{IdToken, PeerId, RoomId, Token};
+use crate::ids::{AddressTag, IdToken, PeerId, RoomId, Token};
 use crate::job::{JobDescription, Reason};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -84,6 +84,9 @@ pub struct Description {
     /// Where the sender is reached over iroh. Absent from peers that do not have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iroh: Option<EndpointAddress>,
+    /// From which address the sender speaks. The server adds it to what a worker is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender_address: Option<AddressTag>,
 }
 
 /// Where an iroh endpoint is reached, besides the relay of the server that both peers use.
@@ -112,6 +115,16 @@ pub struct PeerMessage {
     pub to_peer_id: PeerId,
     /// The message.
     pub payload: AppMessage,
+    /// From which address the sender speaks. The server adds it to what a worker is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender_address: Option<AddressTag>,
+}
+
+impl PeerMessage {
+    /// A message to be sent.
+    pub fn new(from_peer_id: PeerId, to_peer_id: PeerId, payload: AppMessage) -> Self {
+        Self { from_peer_id, to_peer_id, payload, sender_address: None }
+    }
 }
 
 /// What two peers negotiate before they connect.
@@ -259,6 +272,20 @@ pub struct JobResponse {
     pub worker_info: Value,
 }
 
+impl JobResponse {
+    /// Whether this answers the request about `job`. A worker that cannot read a request refuses it
+    /// without its name.
+    pub fn answers(&self, job: &str) -> bool {
+        self.job_id == job || (!self.accepted && !self.job_id.starts_with(OF_ATTEMPT))
+    }
+
+    /// Whether this refuses the offer number `attempt`. Older workers do not say which offer they refuse.
+    pub fn refuses_offer(&self, attempt: u64) -> bool {
+        let is_of_another = self.job_id.starts_with(OF_ATTEMPT);
+        !self.accepted && (!is_of_another || self.job_id == of_attempt(attempt))
+    }
+}
+
 /// An error. Three forms are in use, and each reader finds its field.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ErrorFrame {
@@ -287,6 +314,16 @@ pub struct ErrorFrame {
 
 /// The `reason` of a worker without a free slot.
 pub const WORKER_BUSY: &str = "worker_busy";
+/// The `code` of a worker that does not have the job of an offer, or whose sender does not have its secret.
+pub const NOT_YOUR_JOB: &str = "NOT_YOUR_JOB";
+
+const OF_ATTEMPT: &str = "offer ";
+
+/// What a worker that refuses an offer answers in place of a job's id, so that a late refusal is not taken
+/// for the answer to the next offer.
+pub fn of_attempt(attempt: u64) -> String {
+    format!("{OF_ATTEMPT}{attempt}")
+}
 
 impl ErrorFrame {
     /// The most readable text of the frame.

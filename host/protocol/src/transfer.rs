@@ -307,6 +307,11 @@ impl IncomingPiece {
         self.arrived == u64::MAX >> (64 - chunks)
     }
 
+    /// Whether `chunk` has arrived before.
+    pub fn has(&self, chunk: &Chunk<'_>) -> bool {
+        self.arrived >> (chunk.offset as usize / CHUNK_BYTES) & 1 == 1
+    }
+
     /// Its length as it is sent, in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes.len()

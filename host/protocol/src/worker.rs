@@ -66,9 +66,17 @@ impl WorkerStatus {
 /// What happens to a worker's slots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WorkerEvent {
-    /// `peer` reserves a slot until `until`. If it has one already, the reservation is extended.
+    /// `peer` reserves a slot until `until`. If it has one already, nothing changes: asking again does not
+    /// make a reservation last longer.
     NewJob {
         /// The peer.
+        peer: PeerId,
+        /// When the reservation expires.
+        until: Instant,
+    },
+    /// `peer` has come closer to handing over its job. Its reservation lasts until `until`.
+    Renewed {
+        /// The peer with the reservation.
         peer: PeerId,
         /// When the reservation expires.
         until: Instant,
@@ -242,10 +250,28 @@ impl WorkerState {
         self.slots.iter().filter_map(until).min()
     }
 
+    /// Refuses if a peer without a reservation could not reserve a slot now.
+    pub fn check_room(&self) -> Result<(), Refused> {
+        self.slot_for_new_job().map(drop)
+    }
+
+    /// The peers whose reservations have expired by `now`. The next [`WorkerEvent::Tick`] ends them.
+    pub fn expired(&self, now: Instant) -> Vec<PeerId> {
+        let peer = |slot: &Slot| match slot {
+            Slot::Reserved { peer, until } if *until <= now => Some(peer.clone()),
+            _ => None,
+        };
+        self.slots.iter().filter_map(peer).collect()
+    }
+
     /// Applies `event` and returns the status after it. A refused event changes nothing.
     pub fn apply(&mut self, event: WorkerEvent) -> Result<WorkerStatus, Refused> {
         match event {
             WorkerEvent::NewJob { peer, until } => self.reserve(peer, until)?,
+            WorkerEvent::Renewed { peer, until } => {
+                let slot = self.reserved_for(&peer).ok_or(Refused::NotReserved)?;
+                self.slots[slot] = Slot::Reserved { peer, until };
+            }
             WorkerEvent::JobStarted { peer, job } => {
                 let slot = self.reserved_for(&peer).ok_or(Refused::NotReserved)?;
                 self.check_is_new(&job)?;
@@ -301,16 +327,21 @@ impl WorkerState {
     }
 
     fn reserve(&mut self, peer: PeerId, until: Instant) -> Result<(), Refused> {
-        let own = self.reserved_for(&peer);
-        if own.is_none() && self.maintenance {
+        if self.reserved_for(&peer).is_none() {
+            let slot = self.slot_for_new_job()?;
+            self.slots[slot] = Slot::Reserved { peer, until };
+        }
+        Ok(())
+    }
+
+    fn slot_for_new_job(&self) -> Result<usize, Refused> {
+        if self.maintenance {
             return Err(Refused::Maintenance);
         }
-        let slot = own.or_else(|| self.open_slot()).ok_or(match self.status() {
+        self.open_slot().ok_or(match self.status() {
             WorkerStatus::Maintenance => Refused::OutOfService,
             status => Refused::NoSlot(status),
-        })?;
-        self.slots[slot] = Slot::Reserved { peer, until };
-        Ok(())
+        })
     }
 
     /// Moves the reservation of a slot that can no longer run a job to one that can.
@@ -388,14 +419,19 @@ mod tests {
     }
 
     #[test]
-    fn each_step_of_a_peer_extends_its_reservation() {
+    fn each_step_of_a_peer_extends_its_reservation_and_asking_again_does_not() {
         let (start, mut state) = (Instant::now(), WorkerState::new(1));
         let reserve =
             |from: Instant, wait| WorkerEvent::NewJob { peer: peer(1), until: from + wait };
-        // The offer came, then the connection, and then nothing.
+        // The offer came, then the connection, and then only questions.
         state.apply(reserve(start, RESERVATION)).unwrap();
         let connected = start + Duration::from_secs(10);
-        state.apply(reserve(connected, FIRST_FRAME)).unwrap();
+        let until = connected + FIRST_FRAME;
+        state.apply(WorkerEvent::Renewed { peer: peer(1), until }).unwrap();
+        state.apply(reserve(connected, Duration::from_secs(3600))).unwrap();
+        assert_eq!(state.expired(until), [peer(1)]);
+        let stranger = WorkerEvent::Renewed { peer: peer(2), until };
+        assert_eq!(state.apply(stranger), Err(Refused::NotReserved));
         let just_before = connected + FIRST_FRAME - Duration::from_millis(1);
         for (now, status) in [
             (start + RESERVATION, WorkerStatus::Reserved),
@@ -424,6 +460,10 @@ mod tests {
         let later = move |seconds: u8| start + Duration::from_secs(seconds.into());
         prop_oneof![
             (0..4u8, any::<u8>()).prop_map(move |(number, seconds)| WorkerEvent::NewJob {
+                peer: peer(number),
+                until: later(seconds)
+            }),
+            (0..4u8, any::<u8>()).prop_map(move |(number, seconds)| WorkerEvent::Renewed {
                 peer: peer(number),
                 until: later(seconds)
             }),

@@ -138,12 +138,16 @@ fn advice(cause: &ConnectFailure) -> &'static str {
 }
 
 impl ClientError {
+    /// Whether the worker refused the job, or broke the protocol: another worker may take it.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::UnknownToWorker | Self::Worker { .. })
+    }
+
     /// Whether another connection can continue where this one failed.
     pub(crate) fn may_heal(&self) -> bool {
-        use TransferError::{Lost, Silent, Stalled};
         match self {
             Self::Lost { .. } => true,
-            Self::Transfer { source, .. } => matches!(source, Lost(_) | Silent(_) | Stalled(_)),
+            Self::Transfer { source, .. } => source.may_heal(),
             _ => false,
         }
     }

@@ -6,12 +6,11 @@ use super::display::Display;
 use super::error::JobRefused;
 use super::interrupt::Interrupts;
 use super::record::Progress;
-use super::room::{Offered, Room};
+use super::room::{Goal, Offered, Room};
 use super::submission::Submission;
 use super::{ClientError, or_interrupt, reconnect};
 use crate::config::Config;
 use sleap_rtc_net::dialect::ClientEnd;
-use sleap_rtc_protocol::connection::Purpose;
 use sleap_rtc_protocol::session::JobString;
 use std::path::PathBuf;
 
@@ -50,8 +49,8 @@ async fn with_room(
 }
 
 async fn connect(room: &mut Room, job_ref: &JobString) -> Result<ClientEnd, ClientError> {
-    let purpose = Purpose::KnownJob { job: job_ref.job.clone() };
-    match room.offer(&job_ref.worker, purpose).await? {
+    let wanted = Goal::KnownJob(job_ref.job.clone(), job_ref.secret.clone());
+    match room.offer(&job_ref.worker, &wanted).await? {
         Offered::Yes(connected) => match connected.talk {
             Talk::Native(end) => Ok(end),
             Talk::Python(connection, _) => {
@@ -59,7 +58,7 @@ async fn connect(room: &mut Room, job_ref: &JobString) -> Result<ClientEnd, Clie
                 Err(JobRefused::PythonKeepsNothing(job_ref.worker.clone()).into())
             }
         },
-        Offered::Refused(why) => Err(why.into()),
+        Offered::Refused(why) | Offered::Unknown(why) => Err(why.into()),
         Offered::Absent(why) => Err(why.into()),
     }
 }

@@ -7,6 +7,8 @@
 //! | `room` | this client's place in the room: discovery, requests, offers |
 //! | `connect` | opens connections: over iroh, over WebRTC |
 //! | `selection` | chooses the worker: by policy, by name, or by asking the user |
+//! | `asking` | in which order workers are asked, and whose yes counts |
+//! | `unreliable` | the workers that failed lately |
 //! | `explain` | ranks a room without submitting a job |
 //! | `prompt` | the list that the user chooses from |
 //! | `submission` | the conversation about one job over `sleap-rtc/1` |
@@ -28,6 +30,7 @@
 //! | `partial_download` | where they are until they are complete |
 
 mod action;
+mod asking;
 mod connect;
 pub mod display;
 pub mod error;
@@ -50,6 +53,7 @@ mod selection;
 pub mod shared;
 mod submission;
 pub mod tracking;
+mod unreliable;
 pub mod videos;
 mod viewer;
 
@@ -69,11 +73,11 @@ use display::{Display, say};
 use error::JobFailure;
 use interrupt::{Interrupts, Stage};
 use record::{Record, Submitting};
-use room::{Connected, Offered, Room};
+use room::{Connected, Goal, Offered, Room};
+use selection::Search;
 use shared::SharedJob;
 use sleap_rtc_net::dialect::ClientEnd;
 use sleap_rtc_policy::Policies;
-use sleap_rtc_protocol::connection::Purpose;
 use sleap_rtc_protocol::ids::{JobId, JobSecret, PeerId, RoomCredentials};
 use sleap_rtc_protocol::job::{JobDescription, JobOutcome, JobSpec};
 use sleap_rtc_protocol::session::{JobString, SessionString};
@@ -103,6 +107,11 @@ impl Join {
             Self::Session(session) => &session.room,
             Self::Room { credentials, .. } => credentials,
         }
+    }
+
+    /// Whether the policy chooses the worker, so that another one will do.
+    fn chooses_by_policy(&self) -> bool {
+        matches!(self, Self::Room { choose: Choose::Auto, .. })
     }
 
     /// Whether an interrupted submission may continue at its worker. A user who chooses from the list
@@ -185,9 +194,55 @@ async fn with_room(
     if let Some(done) = resume(config, room, &options, job, interrupts).await {
         return done;
     }
-    let spec = spec(job);
-    let connecting = selection::connect(room, policies, &options.join, &spec);
-    let connected = or_interrupt(interrupts, connecting).await?;
+    let (mut search, mut refused) = (Search::new(config), None);
+    loop {
+        // A worker that refused the job must not know the next one's secret.
+        let spec = spec(job);
+        let connecting = selection::connect(room, policies, &options.join, &spec, &mut search);
+        let connected = match or_interrupt(interrupts, connecting).await {
+            Err(ClientError::NoWorker(_) | ClientError::Refused(_)) if refused.is_some() => break,
+            connected => connected?,
+        };
+        let worker = connected.worker.clone();
+        let done = submit(config, room, &options, &spec, job, connected, interrupts).await;
+        match done {
+            Err(Unfinished::NotTaken(error)) if options.join.chooses_by_policy() => {
+                say(&format!("Worker {worker} did not take the job after all: {error}"));
+                search.avoid(&worker);
+                refused = Some(error);
+            }
+            done => return done.map_err(Unfinished::into_error),
+        }
+    }
+    Err(refused.unwrap_or(ClientError::UnknownToWorker))
+}
+
+/// Why a submission has no result.
+enum Unfinished {
+    /// The worker refused the job, or broke the protocol, before the job had begun.
+    NotTaken(ClientError),
+    /// It ended in another way.
+    Ended(ClientError),
+}
+
+impl Unfinished {
+    fn into_error(self) -> ClientError {
+        match self {
+            Self::NotTaken(error) | Self::Ended(error) => error,
+        }
+    }
+}
+
+/// Submits the job to the worker that has taken it.
+async fn submit(
+    config: &Config,
+    room: &mut Room,
+    options: &SubmitOptions,
+    spec: &JobSpec,
+    job: &Job,
+    connected: Connected,
+    interrupts: &mut Interrupts,
+) -> Result<PathBuf, Unfinished> {
     let Connected { worker, talk } = connected;
     match talk {
         Talk::Native(end) => {
@@ -197,7 +252,7 @@ async fn with_room(
                 job: spec.id.clone(),
                 secret: spec.secret.clone(),
             };
-            let submit = Submit { config, job_ref: &job_ref, spec: &spec, job, submitting: None };
+            let submit = Submit { config, job_ref: &job_ref, spec, job, submitting: None };
             submit.run(room, end, options.viewer, interrupts).await
         }
         Talk::Python(connection, channel) => {
@@ -205,13 +260,13 @@ async fn with_room(
             let mut display = Display::new(&worker);
             let (silence, stage) =
                 (config.client.python_silence, watch::Sender::new(Stage::Uploading));
-            let work = python::run(channel, &spec, job, silence, &stage, &mut display, viewer);
+            let work = python::run(channel, spec, job, silence, &stage, &mut display, viewer);
             let done = or_interrupt(interrupts, work).await;
             if matches!(done, Err(ClientError::Cancelled)) && *stage.borrow() == Stage::Following {
                 say(&python::abandoned_text(&worker));
             }
             connection.close().await;
-            done
+            done.map_err(Unfinished::Ended)
         }
     }
 }
@@ -226,8 +281,8 @@ async fn resume(
     interrupts: &mut Interrupts,
 ) -> Option<Result<PathBuf, ClientError>> {
     let (job_ref, submitting) = Record::interrupted(config, &options.join, job)?;
-    let purpose = Purpose::KnownJob { job: job_ref.job.clone() };
-    let offer = async { room.offer(&job_ref.worker, purpose).await };
+    let wanted = Goal::KnownJob(job_ref.job.clone(), job_ref.secret.clone());
+    let offer = room.offer(&job_ref.worker, &wanted);
     let connected = match or_interrupt(interrupts, offer).await {
         Ok(Offered::Yes(connected)) => *connected,
         Err(ClientError::Cancelled) => return Some(Err(ClientError::Cancelled)),
@@ -241,11 +296,11 @@ async fn resume(
     let submit = Submit { config, job_ref: &job_ref, spec: &spec, job, submitting };
     match submit.run(room, end, options.viewer, interrupts).await {
         // Somebody else has the slot by now.
-        Err(ClientError::Refused(why)) => {
+        Err(Unfinished::NotTaken(why)) => {
             tracing::info!(%why, "the upload cannot be resumed; submitting the job again");
             None
         }
-        done => Some(done),
+        done => Some(done.map_err(Unfinished::into_error)),
     }
 }
 
@@ -265,7 +320,7 @@ impl Submit<'_> {
         first: ClientEnd,
         viewer: Option<ViewerPorts>,
         interrupts: &mut Interrupts,
-    ) -> Result<PathBuf, ClientError> {
+    ) -> Result<PathBuf, Unfinished> {
         let Self { config, job_ref, spec, job, submitting } = self;
         let worker = &job_ref.worker;
         let mut display = Display::new(worker);
@@ -276,7 +331,13 @@ impl Submit<'_> {
         let mut submission = submission.with_viewer(viewer.map(Viewer::open));
         let patience = config.client.reconnect_for;
         let stay = reconnect::stay(room, worker, first, &mut submission, interrupts, patience);
-        Ok(stay.await?.unwrap_or_else(|| job.output.path().to_owned()))
+        match stay.await {
+            Ok(result) => Ok(result.unwrap_or_else(|| job.output.path().to_owned())),
+            Err(error) if error.is_refusal() && !submission.has_begun() => {
+                Err(Unfinished::NotTaken(error))
+            }
+            Err(error) => Err(Unfinished::Ended(error)),
+        }
     }
 }
 

@@ -6,13 +6,13 @@
 use super::connect::Talk;
 use super::display::say;
 use super::interrupt::{EndRequest, Interrupts};
-use super::room::{Offered, Room};
+use super::room::{Goal, Offered, Room};
 use super::submission::Submission;
 use super::{ClientError, or_interrupt};
 use sleap_rtc_base::backoff::Backoff;
 use sleap_rtc_base::deadline;
 use sleap_rtc_net::dialect::ClientEnd;
-use sleap_rtc_protocol::connection::{ConnectionState, Purpose};
+use sleap_rtc_protocol::connection::ConnectionState;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::liveness::{Health, Liveness, LivenessEvent};
 use std::path::PathBuf;
@@ -87,8 +87,8 @@ pub(crate) async fn stay(
     say(&format!("Connected to {worker}{}.", route(&link)));
     let mut patience = Patience::new(patience);
     loop {
-        let purpose = submission.purpose();
-        let dialer = Dialer { room, worker, purpose, patience: &mut patience };
+        let wanted = submission.wanted();
+        let dialer = Dialer { room, worker, wanted, patience: &mut patience };
         let done = match talk(dialer, &mut link, submission, interrupts).await {
             LinkEnd::Next(Ok(connected)) => {
                 say(&format!("Reconnected to {worker}{}.", route(&connected)));
@@ -98,13 +98,17 @@ pub(crate) async fn stay(
                 continue;
             }
             // The worker does not know the job, so it is submitted again.
-            LinkEnd::Done(Err(ClientError::UnknownToWorker)) if submission.may_resubmit() => {
+            LinkEnd::Done(Err(ClientError::UnknownToWorker))
+            | LinkEnd::Next(Err(ClientError::UnknownToWorker))
+                if submission.may_resubmit() =>
+            {
                 link.close().await;
-                let (purpose, patience) = (Purpose::NewJob, &mut patience);
-                let mut dialer = Dialer { room, worker, purpose, patience };
+                let (wanted, patience) = (Goal::NewJob, &mut patience);
+                let mut dialer = Dialer { room, worker, wanted, patience };
                 link = *or_interrupt(interrupts, dialer.dial()).await?;
                 continue;
             }
+            LinkEnd::Next(Err(error @ ClientError::UnknownToWorker)) => Err(error),
             LinkEnd::Next(Err(error)) => Err(submission.given_up(error)),
             LinkEnd::Done(done) => done,
             LinkEnd::Requested(EndRequest::Detach) => Err(submission.detach(&link).await),
@@ -159,7 +163,7 @@ async fn talk(
 struct Dialer<'a> {
     room: &'a mut Room,
     worker: &'a PeerId,
-    purpose: Purpose,
+    wanted: Goal,
     patience: &'a mut Patience,
 }
 
@@ -195,14 +199,18 @@ impl Dialer<'_> {
             if let Some(wait) = self.patience.next() {
                 self.room.pause(self.worker, wait).await;
             }
-            let offer = self.room.offer_within(self.worker, self.purpose.clone(), ANSWER_LIMIT);
+            let offer = self.room.offer_within(self.worker, &self.wanted, ANSWER_LIMIT);
             match offer.await {
                 Ok(Offered::Yes(connected)) => match connected.talk {
                     Talk::Native(end) => return Ok(Box::new(end)),
                     Talk::Python(..) => debug!("the worker does not speak sleap-rtc/1 any more"),
                 },
-                Ok(Offered::Refused(why)) if self.purpose == Purpose::NewJob => {
+                Ok(Offered::Refused(why)) if matches!(self.wanted, Goal::NewJob) => {
                     return Err(why.into());
+                }
+                Ok(Offered::Unknown(why)) => {
+                    debug!("{why}");
+                    return Err(ClientError::UnknownToWorker);
                 }
                 Ok(Offered::Refused(why)) => debug!("{why}"),
                 Ok(Offered::Absent(why)) => debug!("{why}"),

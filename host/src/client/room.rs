@@ -1,47 +1,38 @@
 //! The client in its room: discovers workers, asks whether they take the job, and connects to one.
 
+mod requests;
+
 use super::ClientError;
 use super::connect::{Connector, Talk};
 use super::error::{JobRefused, NoWorker};
 use crate::config::Config;
+pub(crate) use requests::RequestReply;
 use serde_json::{Value, json};
 use sleap_rtc_protocol::DIALECT;
 use sleap_rtc_protocol::capabilities::{CLIENT_TAGS, WorkerFacts};
 use sleap_rtc_protocol::connection::Purpose;
-use sleap_rtc_protocol::ids::{PeerId, RoomCredentials};
-use sleap_rtc_protocol::job::{JobSpec, JobType};
+use sleap_rtc_protocol::ids::{JobId, JobSecret, OfferProof, PeerId, RoomCredentials};
 use sleap_rtc_protocol::signaling::{
-    AppMessage, ClientMessage, Description, ErrorFrame, Filters, JobRequest, JobResponse, Metadata,
-    PeerInfo, PeerMessage, Role, ServerMessage, VideoQuery, WORKER_BUSY,
+    AppMessage, ClientMessage, Description, ErrorFrame, Filters, JobResponse, Metadata,
+    NOT_YOUR_JOB, PeerInfo, PeerMessage, Role, ServerMessage, WORKER_BUSY,
 };
 use sleap_rtc_protocol::worker::WorkerStatus;
 use sleap_rtc_signaling::client::{
     HttpApi, Roster, SignalingClient, SignalingError, SignalingEvent,
 };
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-/// A worker that does not answer a job request within this time is skipped.
-const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 /// The time from offer to answer. A Python worker gathers candidates for up to five seconds.
-const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
 /// An open connection to a worker.
 pub(crate) struct Connected {
     pub(crate) worker: PeerId,
     pub(crate) talk: Talk,
-}
-
-/// A worker's answer to a job request.
-pub(crate) enum RequestReply {
-    /// It has reserved a slot.
-    Yes(JobResponse),
-    /// It refuses, for this reason.
-    No(String),
-    /// It did not answer.
-    Silent,
 }
 
 /// A worker's answer to an offer.
@@ -50,8 +41,32 @@ pub(crate) enum Offered {
     Yes(Box<Connected>),
     /// It refuses.
     Refused(JobRefused),
+    /// It does not have the job, or the secret is not the job's.
+    Unknown(JobRefused),
     /// It is not in the room, or does not answer.
     Absent(NoWorker),
+}
+
+/// What a connection is for.
+#[derive(Debug, Clone)]
+pub(crate) enum Goal {
+    /// To submit a job that is new to the worker.
+    NewJob,
+    /// To continue with a job that the worker has.
+    KnownJob(JobId, JobSecret),
+}
+
+impl Goal {
+    /// What the offer number `attempt` from `client` to `worker` says.
+    fn purpose(&self, peers: (&PeerId, &PeerId), attempt: u64) -> Purpose {
+        match self {
+            Self::NewJob => Purpose::NewJob,
+            Self::KnownJob(job, secret) => {
+                let proof = Some(OfferProof::of(secret, job, peers, attempt));
+                Purpose::KnownJob { job: job.clone(), proof }
+            }
+        }
+    }
 }
 
 /// A registered client.
@@ -62,8 +77,10 @@ pub(crate) struct Room {
     connector: Connector,
     attempts: u64,
     tracks_on_python: bool,
-    /// The worker that may have reserved a slot for us that we have not used yet, and the job's id.
-    reserved: Option<(PeerId, String)>,
+    /// The workers that may have reserved a slot for us that we have not used yet, and the job's id.
+    reserved: HashMap<PeerId, String>,
+    /// Those from which we have asked the slot back before they had answered, and the job's id.
+    released: HashMap<PeerId, String>,
 }
 
 impl Room {
@@ -86,9 +103,16 @@ impl Room {
         .await?;
         debug!(peer = %signaling.peer_id(), "registered");
         connector.use_relay(signaling.relay());
-        let (attempts, reserved) = (0, None);
-        let tracks_on_python = config.client.python_tracking;
-        Ok(Self { api, signaling, events, connector, attempts, tracks_on_python, reserved })
+        Ok(Self {
+            api,
+            signaling,
+            events,
+            connector,
+            attempts: 0,
+            tracks_on_python: config.client.python_tracking,
+            reserved: HashMap::new(),
+            released: HashMap::new(),
+        })
     }
 
     /// Whether Python workers are asked to track.
@@ -103,7 +127,7 @@ impl Room {
 
     /// Leaves the room and deletes this client's identity.
     pub(crate) async fn leave(mut self) {
-        self.release().await;
+        self.release_all().await;
         let identity = self.signaling.identity();
         tokio::join!(self.signaling.close(), self.connector.close());
         if let Err(error) = self.api.delete_peer(&identity.id_token, &identity.peer_id).await {
@@ -138,89 +162,20 @@ impl Room {
         self.signaling.roster(workers_with(min_gpu_memory_mib)).await
     }
 
-    /// Asks `worker` whether it would take the job.
-    pub(crate) async fn ask(
-        &mut self,
-        worker: &PeerId,
-        spec: &JobSpec,
-    ) -> Result<RequestReply, ClientError> {
-        self.release().await;
-        self.reserved = Some((worker.clone(), spec.id.to_string()));
-        self.send_app(worker, AppMessage::JobRequest(request(spec))).await?;
-        let answer = async {
-            loop {
-                match self.next().await? {
-                    ServerMessage::PeerMessage(message) if message.from_peer_id == *worker => {
-                        if let AppMessage::JobResponse(response) = message.payload
-                            && (response.job_id == spec.id.as_str() || !response.accepted)
-                        {
-                            return Ok::<_, ClientError>(answered(response));
-                        }
-                    }
-                    ServerMessage::Error(error) => debug!(error = error.text(), "while asking"),
-                    _ => {}
-                }
-            }
-        };
-        let asked =
-            tokio::time::timeout(REQUEST_LIMIT, answer).await.unwrap_or(Ok(RequestReply::Silent));
-        if let Ok(RequestReply::No(_)) = asked {
-            self.reserved = None;
-        }
-        asked
-    }
-
-    /// Asks `worker` which of these videos it sees. Nothing where it does not answer.
-    pub(crate) async fn ask_for_videos(
-        &mut self,
-        worker: &PeerId,
-        videos: Vec<VideoQuery>,
-    ) -> Option<Vec<Option<String>>> {
-        self.send_app(worker, AppMessage::VideoRequest { videos }).await.ok()?;
-        let answer = async {
-            loop {
-                if let ServerMessage::PeerMessage(message) = self.next().await.ok()?
-                    && message.from_peer_id == *worker
-                    && let AppMessage::VideoResponse { videos } = message.payload
-                {
-                    return Some(videos);
-                }
-            }
-        };
-        tokio::time::timeout(REQUEST_LIMIT, answer).await.ok()?
-    }
-
-    /// Releases a reservation that is not used, so that the worker does not wait for us.
-    async fn release(&mut self) {
-        let Some((worker, job_id)) = self.reserved.take() else { return };
-        let reason = "the client no longer needs the slot".to_owned();
-        let cancel = AppMessage::JobCancel { job_id, reason };
-        if let Err(error) = self.send_app(&worker, cancel).await {
-            debug!(%error, "cannot release the reservation");
-        }
-    }
-
-    /// Assigns the job to the chosen worker; the offer follows.
-    pub(crate) async fn assign(&self, worker: &PeerId, spec: &JobSpec) -> Result<(), ClientError> {
-        let job_id = spec.id.to_string();
-        let payload = AppMessage::JobAssignment { job_id, initiate_connection: false };
-        self.send_app(worker, payload).await
-    }
-
-    /// Offers a connection for `purpose` and waits for it to open.
+    /// Offers a connection for what is `wanted` and waits for it to open.
     pub(crate) async fn offer(
         &mut self,
         worker: &PeerId,
-        purpose: Purpose,
+        wanted: &Goal,
     ) -> Result<Offered, ClientError> {
-        self.offer_within(worker, purpose, ANSWER_LIMIT).await
+        self.offer_within(worker, wanted, ANSWER_LIMIT).await
     }
 
     /// Like [`Self::offer`], with another time limit for the answer.
     pub(crate) async fn offer_within(
         &mut self,
         worker: &PeerId,
-        purpose: Purpose,
+        wanted: &Goal,
         limit: Duration,
     ) -> Result<Offered, ClientError> {
         let connect = |source| {
@@ -230,7 +185,7 @@ impl Room {
         let given = self.signaling.ice_servers().borrow().clone();
         let start = Instant::now();
         let (offered, was_free) =
-            tokio::join!(self.connector.offer(&given), self.is_free(worker, &purpose));
+            tokio::join!(self.connector.offer(&given), self.is_free(worker, wanted));
         let (pending, sdp, iroh) = offered.map_err(connect)?;
         self.attempts += 1;
         let attempt = self.attempts;
@@ -239,9 +194,10 @@ impl Room {
             target: worker.clone(),
             sdp,
             protocols: vec![DIALECT.to_owned()],
-            purpose: Some(purpose),
+            purpose: Some(wanted.purpose((self.own_id(), worker), attempt)),
             attempt: Some(attempt),
             iroh,
+            sender_address: None,
         };
         self.signaling.send(ClientMessage::Offer(offer)).await?;
         let waiting = tokio::time::timeout(limit, self.answer(worker, attempt));
@@ -249,6 +205,9 @@ impl Room {
             Ok(Ok(Answer::Yes(answer))) => answer,
             Ok(Ok(Answer::Refused(text))) => {
                 return Ok(Offered::Refused(JobRefused::ByWorker(text)));
+            }
+            Ok(Ok(Answer::UnknownJob(text))) => {
+                return Ok(Offered::Unknown(JobRefused::ByWorker(text)));
             }
             Ok(Ok(Answer::Absent)) => {
                 return Ok(Offered::Absent(NoWorker::NotInRoom(worker.clone())));
@@ -268,14 +227,14 @@ impl Room {
         };
         debug!(took_ms = start.elapsed().as_secs_f64() * 1e3, "the connection is open");
         // From here on the connection holds the slot.
-        self.reserved = None;
+        self.reserved.remove(worker);
         let worker = worker.clone();
         Ok(Offered::Yes(Box::new(Connected { worker, talk })))
     }
 
     /// Whether the room shows `worker` as free for a new job.
-    async fn is_free(&self, worker: &PeerId, purpose: &Purpose) -> bool {
-        if *purpose != Purpose::NewJob {
+    async fn is_free(&self, worker: &PeerId, wanted: &Goal) -> bool {
+        if let Goal::KnownJob(..) = wanted {
             return true;
         }
         let peers = self.peers(None).await.unwrap_or_default();
@@ -289,7 +248,7 @@ impl Room {
                 ServerMessage::Answer(answer)
                     if answer.sender == *worker && answer.attempt.is_none_or(|a| a == attempt) =>
                 {
-                    return Ok(Answer::Yes(answer));
+                    return Ok(Answer::Yes(Box::new(answer)));
                 }
                 ServerMessage::Error(error) => {
                     if let Some(answer) = refusal(worker, &error) {
@@ -300,7 +259,7 @@ impl Room {
                     from_peer_id,
                     payload: AppMessage::JobResponse(response),
                     ..
-                }) if from_peer_id == *worker && !response.accepted => {
+                }) if from_peer_id == *worker && response.refuses_offer(attempt) => {
                     return Ok(Answer::Refused(words(response)));
                 }
                 _ => {}
@@ -341,7 +300,10 @@ impl Room {
     async fn next(&mut self) -> Result<ServerMessage, ClientError> {
         loop {
             match self.events.recv().await {
-                Some(SignalingEvent::Message(message)) => return Ok(message),
+                Some(SignalingEvent::Message(message)) => {
+                    self.release_late(&message).await;
+                    return Ok(message);
+                }
                 Some(SignalingEvent::Lost) => debug!("signaling lost"),
                 Some(SignalingEvent::Restored) => debug!("registered again"),
                 None => return Err(SignalingError::Closed.into()),
@@ -351,7 +313,7 @@ impl Room {
 
     async fn send_app(&self, worker: &PeerId, payload: AppMessage) -> Result<(), ClientError> {
         let (from_peer_id, to_peer_id) = (self.own_id().clone(), worker.clone());
-        let message = PeerMessage { from_peer_id, to_peer_id, payload };
+        let message = PeerMessage::new(from_peer_id, to_peer_id, payload);
         Ok(self.signaling.send(ClientMessage::PeerMessage(message)).await?)
     }
 }
@@ -381,8 +343,9 @@ fn workers_with(min_gpu_memory_mib: Option<u64>) -> Filters {
 }
 
 enum Answer {
-    Yes(Description),
+    Yes(Box<Description>),
     Refused(String),
+    UnknownJob(String),
     Absent,
 }
 
@@ -393,6 +356,9 @@ fn refusal(worker: &PeerId, error: &ErrorFrame) -> Option<Answer> {
     let word = |field: &Option<String>, words: &[&str]| {
         field.as_deref().is_some_and(|field| words.contains(&field))
     };
+    if error.sender.as_ref() == Some(worker) && word(&error.code, &[NOT_YOUR_JOB]) {
+        return Some(Answer::UnknownJob(error.text().to_owned()));
+    }
     if error.sender.as_ref() == Some(worker) || word(&error.reason, &[WORKER_BUSY]) {
         return Some(Answer::Refused(error.text().to_owned()));
     }
@@ -401,10 +367,6 @@ fn refusal(worker: &PeerId, error: &ErrorFrame) -> Option<Answer> {
     }
     debug!(error = error.text(), "while waiting for an answer");
     None
-}
-
-fn answered(response: JobResponse) -> RequestReply {
-    if response.accepted { RequestReply::Yes(response) } else { RequestReply::No(words(response)) }
 }
 
 fn words(response: JobResponse) -> String {
@@ -427,25 +389,4 @@ fn metadata(endpoint: Option<(String, Value)>) -> Metadata {
 /// The user's login name: a claim, not a proof.
 pub fn user() -> Option<String> {
     std::env::var("USER").ok().or_else(|| std::env::var("USERNAME").ok())
-}
-
-fn request(spec: &JobSpec) -> JobRequest {
-    let job = &spec.description;
-    let (format, model_type) = match job.job_type {
-        JobType::Training => ("pkg.slp", job.model_types.first()),
-        JobType::Inference => ("slp", job.model_types.first()),
-    };
-    JobRequest {
-        job_id: spec.id.to_string(),
-        job_type: job.job_type,
-        dataset_info: json!({
-            "format": format,
-            "path": spec.name,
-            "estimated_size_mb": job.package_bytes.unwrap_or(0) as f64 / 1e6,
-            "frame_count": job.frame_count,
-        }),
-        config: json!({ "model_type": model_type, "epochs": job.epochs }),
-        requirements: job.requirements.clone(),
-        description: Some(job.clone()),
-    }
 }

@@ -1,18 +1,30 @@
 //! Chooses the worker that gets the job.
 
+use super::asking::{Asking, Next};
 use super::connect::Talk;
 use super::display::say;
 use super::error::{JobRefused, NoWorker, SkippedWorker, SkippedWorkers};
 use super::prompt::{self, Picked};
-use super::room::{Connected, Offered, RequestReply, Room};
+use super::room::{ANSWER_LIMIT, Connected, Goal, Offered, RequestReply, Room};
+use super::unreliable::Unreliable;
 use super::{Choose, ClientError, Join};
+use crate::config::Config;
 use sleap_rtc_policy::Policies;
 use sleap_rtc_protocol::capabilities::WorkerFacts;
-use sleap_rtc_protocol::connection::Purpose;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::{JobSpec, JobType};
+use sleap_rtc_protocol::signaling::JobResponse;
 use sleap_rtc_protocol::worker::WorkerStatus;
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
 use tracing::info;
+
+/// The time from offer to answer of a worker that speaks `sleap-rtc/1`, which takes half a second.
+const NATIVE_ANSWER_LIMIT: Duration = Duration::from_secs(6);
+/// How long a client asks again where slots are only reserved.
+const RESERVED_PATIENCE: Duration = Duration::from_secs(12);
+/// The time between two such rounds.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Finds the worker that `join` names, or the best one that takes the job, and connects to it.
 pub(crate) async fn connect(
@@ -20,12 +32,13 @@ pub(crate) async fn connect(
     policies: &Policies,
     join: &Join,
     spec: &JobSpec,
+    search: &mut Search,
 ) -> Result<Connected, ClientError> {
     match join {
         Join::Session(session) => direct(room, &session.worker, spec).await,
         Join::Room { choose: Choose::Worker(worker), .. } => direct(room, worker, spec).await,
-        Join::Room { choose: Choose::Auto, .. } => automatic(room, policies, spec).await,
-        Join::Room { choose: Choose::Prompt, .. } => interactive(room, spec).await,
+        Join::Room { choose: Choose::Auto, .. } => automatic(room, policies, spec, search).await,
+        Join::Room { choose: Choose::Prompt, .. } => interactive(room, spec, search).await,
     }
 }
 
@@ -44,7 +57,7 @@ async fn direct(
     spec: &JobSpec,
 ) -> Result<Connected, ClientError> {
     info!(%worker, "connecting to the named worker");
-    match room.offer(worker, Purpose::NewJob).await? {
+    match room.offer(worker, &Goal::NewJob).await? {
         Offered::Yes(connected) => match (beyond_python(room, worker, spec), connected.talk) {
             (Some(refused), Talk::Python(connection, _)) => {
                 connection.close().await;
@@ -52,7 +65,7 @@ async fn direct(
             }
             (_, talk) => Ok(Connected { worker: worker.clone(), talk }),
         },
-        Offered::Refused(why) => Err(why.into()),
+        Offered::Refused(why) | Offered::Unknown(why) => Err(why.into()),
         Offered::Absent(why) => Err(why.into()),
     }
 }
@@ -63,6 +76,8 @@ struct Skipped {
     workers: Vec<SkippedWorker>,
     /// Whether one of them may take the job later.
     refused: bool,
+    /// Whether slots of one of them are only reserved.
+    is_reserved: bool,
 }
 
 impl Skipped {
@@ -87,109 +102,260 @@ fn name(worker: &WorkerFacts) -> &str {
     worker.hostname.as_deref().unwrap_or("a worker")
 }
 
-/// Asks the workers in the policy's order until one takes the job.
+/// The search for a worker, which goes on when the chosen one does not take the job after all.
+pub(crate) struct Search {
+    unreliable: Unreliable,
+    /// The workers that had taken the job and then refused it.
+    failed: HashSet<PeerId>,
+}
+
+impl Search {
+    /// Nobody has been tried yet.
+    pub(crate) fn new(config: &Config) -> Self {
+        Self { unreliable: Unreliable::load(&config.client.state_dir), failed: HashSet::new() }
+    }
+
+    /// `worker` had taken the job and then refused it. It is not asked again.
+    pub(crate) fn avoid(&mut self, worker: &PeerId) {
+        self.unreliable.failed(worker);
+        self.failed.insert(worker.clone());
+    }
+}
+
+/// Asks the workers in the policy's order until one takes the job. Where slots are only reserved, it asks
+/// again for a while, because a reservation may lapse.
 async fn automatic(
     room: &mut Room,
     policies: &Policies,
     spec: &JobSpec,
+    search: &mut Search,
 ) -> Result<Connected, ClientError> {
-    let workers = room.workers(None).await?;
-    if workers.is_empty() {
-        return Err(NoWorker::EmptyRoom.into());
-    }
-    let policies = policies.asked_by(room.own_id().as_str());
-    let selection = policies.select(&spec.description, &workers).await;
-    let mut skipped = Skipped::default();
-    let mut silent = Vec::new();
-    let mut ranked = vec![false; workers.len()];
-    for choice in &selection.ranking {
-        let Some(worker) = workers.get(choice.index) else { continue };
-        ranked[choice.index] = true;
-        info!(worker = %worker.peer_id, score = choice.score, reason = choice.reason, "ranked");
-        match try_worker(room, worker, spec, &mut skipped).await? {
-            Tried::Connected(connected) => return Ok(*connected),
-            Tried::Silent => silent.push(worker),
-            Tried::Skipped => {}
+    let (start, mut has_said) = (Instant::now(), false);
+    loop {
+        let mut round = Round { room, spec, search, skipped: Skipped::default() };
+        if let Some(connected) = round.run(policies).await? {
+            return Ok(connected);
         }
-    }
-    // An old Python worker may not know job requests and understands only an offer.
-    for worker in silent {
-        if let Tried::Connected(connected) = offer(room, worker, &mut skipped).await? {
-            return Ok(*connected);
+        let skipped = round.skipped;
+        if !skipped.is_reserved || start.elapsed() >= RESERVED_PATIENCE {
+            return Err(skipped.into_error(spec.description.requirements.min_gpu_memory_mib));
         }
+        if !std::mem::replace(&mut has_said, true) {
+            say("All slots are reserved at the moment; asking again …");
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
     }
-    for (index, worker) in workers.iter().enumerate().filter(|(index, _)| !ranked[*index]) {
-        let said = selection.left_out.iter().find(|left_out| left_out.index == index);
-        let busy = worker.status != WorkerStatus::Available;
-        let why = match said {
-            Some(said) => said.reason.as_str(),
-            None if busy => worker.status.as_str(),
-            None => "does not fit this job",
-        };
-        skipped.add(worker, &why, busy);
-    }
-    Err(skipped.into_error(spec.description.requirements.min_gpu_memory_mib))
 }
 
-enum Tried {
-    Connected(Box<Connected>),
-    Silent,
-    Skipped,
+/// One time around the room.
+struct Round<'a> {
+    room: &'a mut Room,
+    spec: &'a JobSpec,
+    search: &'a mut Search,
+    skipped: Skipped,
 }
 
-async fn try_worker(
-    room: &mut Room,
-    worker: &WorkerFacts,
-    spec: &JobSpec,
-    skipped: &mut Skipped,
-) -> Result<Tried, ClientError> {
-    let peer = &worker.peer_id;
-    if let Some(refused) = beyond_python(room, peer, spec).filter(|_| !worker.speaks_native) {
-        skipped.add(worker, &refused, true);
-        return Ok(Tried::Skipped);
+impl Round<'_> {
+    async fn run(&mut self, policies: &Policies) -> Result<Option<Connected>, ClientError> {
+        let workers = self.room.workers(None).await?;
+        if workers.is_empty() {
+            return Err(NoWorker::EmptyRoom.into());
+        }
+        let policies = policies.asked_by(self.room.own_id().as_str());
+        let ranking = self.rank(&policies, &workers).await;
+        let mut silent = Vec::new();
+        if let Some(connected) = self.ask_all(&ranking, &mut silent).await? {
+            return Ok(Some(connected));
+        }
+        // An old Python worker may not know job requests and understands only an offer.
+        for worker in silent {
+            let offered = self.offer(worker).await?;
+            if offered.is_some() {
+                return Ok(offered);
+            }
+        }
+        Ok(None)
     }
-    match room.ask(peer, spec).await? {
-        RequestReply::Yes(response) => {
-            let minutes = response.estimated_duration_minutes;
-            info!(worker = %peer, ?minutes, "takes the job");
-            say(&format!("Selected {} ({peer}){}", name(worker), about(minutes)));
+
+    /// The workers in the order in which they are asked: as the policy ranks them, then those whose slots
+    /// are only reserved, as it would rank them if they were free. Workers that failed lately come last.
+    async fn rank<'w>(
+        &mut self,
+        policies: &Policies,
+        workers: &'w [WorkerFacts],
+    ) -> Vec<&'w WorkerFacts> {
+        let job = &self.spec.description;
+        let selection = policies.select(job, workers).await;
+        let mut order: Vec<usize> = Vec::new();
+        for choice in &selection.ranking {
+            let Some(worker) = workers.get(choice.index) else { continue };
+            info!(worker = %worker.peer_id, score = choice.score, reason = choice.reason, "ranked");
+            order.push(choice.index);
         }
-        RequestReply::No(why) => {
-            skipped.add(worker, &why, true);
-            return Ok(Tried::Skipped);
+        let reserved: Vec<usize> = (0..workers.len())
+            .filter(|index| !order.contains(index))
+            .filter(|index| workers[*index].speaks_native)
+            .filter(|index| workers[*index].status == WorkerStatus::Reserved)
+            .collect();
+        if !reserved.is_empty() {
+            let as_free: Vec<WorkerFacts> =
+                reserved.iter().map(|index| as_if_free(&workers[*index])).collect();
+            let ranking = policies.select(job, &as_free).await.ranking;
+            order.extend(ranking.iter().filter_map(|choice| reserved.get(choice.index).copied()));
         }
-        RequestReply::Silent if worker.speaks_native => {
-            skipped.add(worker, &"did not answer", false);
-            return Ok(Tried::Skipped);
+        for (index, worker) in
+            workers.iter().enumerate().filter(|(index, _)| !order.contains(index))
+        {
+            let said = selection.left_out.iter().find(|left_out| left_out.index == index);
+            let busy = worker.status != WorkerStatus::Available;
+            let why = match said {
+                Some(said) => said.reason.as_str(),
+                None if busy => worker.status.as_str(),
+                None => "does not fit this job",
+            };
+            self.skipped.add(worker, &why, busy);
         }
-        RequestReply::Silent => return Ok(Tried::Silent),
+        let (sunk, mut ranking): (Vec<_>, Vec<_>) = order
+            .into_iter()
+            .map(|index| &workers[index])
+            .filter(|worker| !self.search.failed.contains(&worker.peer_id))
+            .partition(|worker| self.search.unreliable.contains(&worker.peer_id));
+        for worker in &sunk {
+            info!(worker = %worker.peer_id, "did not answer lately; asked after the others");
+        }
+        ranking.extend(sunk);
+        ranking
     }
-    room.assign(peer, spec).await?;
-    offer(room, worker, skipped).await
+
+    /// Asks them, several at once, until one has taken the job and is connected. Workers that may not know
+    /// job requests go to `silent`.
+    async fn ask_all<'w>(
+        &mut self,
+        ranking: &[&'w WorkerFacts],
+        silent: &mut Vec<&'w WorkerFacts>,
+    ) -> Result<Option<Connected>, ClientError> {
+        let (mut asking, mut answers) = (Asking::new(ranking.len()), HashMap::new());
+        loop {
+            match asking.next(Instant::now()) {
+                Next::Ask(place) => {
+                    let (room, worker) = (&mut *self.room, ranking[place]);
+                    match beyond_python(room, &worker.peer_id, self.spec) {
+                        Some(refused) if !worker.speaks_native => {
+                            self.skipped.add(worker, &refused, true);
+                            asking.over(place);
+                        }
+                        _ => room.request(&worker.peer_id, self.spec).await?,
+                    }
+                }
+                Next::Wait(until) => {
+                    let reply = self.room.reply(self.spec);
+                    let Ok(reply) = tokio::time::timeout_at(until.into(), reply).await else {
+                        continue;
+                    };
+                    let (from, reply) = reply?;
+                    let Some(place) = ranking.iter().position(|worker| worker.peer_id == from)
+                    else {
+                        continue;
+                    };
+                    match reply {
+                        RequestReply::Yes(response) => {
+                            asking.yes(place, Instant::now());
+                            answers.insert(place, response);
+                        }
+                        RequestReply::No { why, is_reserved } => {
+                            asking.over(place);
+                            self.skipped.is_reserved |= is_reserved;
+                            self.skipped.add(ranking[place], &why, true);
+                        }
+                    }
+                }
+                Next::GiveUp(place) => self.give_up(ranking[place], silent).await,
+                Next::Use(place) => {
+                    for late in asking.overdue(Instant::now()) {
+                        self.search.unreliable.failed(&ranking[late].peer_id);
+                    }
+                    for other in asking.release_others(place) {
+                        self.room.release(&ranking[other].peer_id).await;
+                    }
+                    let minutes: Option<JobResponse> = answers.remove(&place);
+                    let minutes = minutes.and_then(|answer| answer.estimated_duration_minutes);
+                    if let Some(connected) = self.take(ranking[place], minutes).await? {
+                        return Ok(Some(connected));
+                    }
+                    asking.over(place);
+                }
+                Next::Nobody => return Ok(None),
+            }
+        }
+    }
+
+    /// Asks the worker that the user has chosen.
+    async fn ask_chosen(&mut self, worker: &WorkerFacts) -> Result<Option<Connected>, ClientError> {
+        let mut silent = Vec::new();
+        let connected = self.ask_all(&[worker], &mut silent).await?;
+        match (connected, silent.pop()) {
+            (None, Some(silent)) => self.offer(silent).await,
+            (connected, _) => Ok(connected),
+        }
+    }
+
+    /// A worker has not answered.
+    async fn give_up<'w>(&mut self, worker: &'w WorkerFacts, silent: &mut Vec<&'w WorkerFacts>) {
+        self.room.release(&worker.peer_id).await;
+        match worker.speaks_native {
+            true => {
+                self.search.unreliable.failed(&worker.peer_id);
+                self.skipped.add(worker, &"did not answer", false);
+            }
+            false => silent.push(worker),
+        }
+    }
+
+    /// Gives the job to a worker that takes it.
+    async fn take(
+        &mut self,
+        worker: &WorkerFacts,
+        minutes: Option<f64>,
+    ) -> Result<Option<Connected>, ClientError> {
+        let peer = &worker.peer_id;
+        info!(worker = %peer, ?minutes, "takes the job");
+        say(&format!("Selected {} ({peer}){}", name(worker), about(minutes)));
+        self.room.assign(peer, self.spec).await?;
+        self.offer(worker).await
+    }
+
+    async fn offer(&mut self, worker: &WorkerFacts) -> Result<Option<Connected>, ClientError> {
+        let limit = if worker.speaks_native { NATIVE_ANSWER_LIMIT } else { ANSWER_LIMIT };
+        let peer = &worker.peer_id;
+        let offered = self.room.offer_within(peer, &Goal::NewJob, limit).await;
+        self.room.release(peer).await;
+        match offered {
+            Ok(Offered::Yes(connected)) => {
+                self.search.unreliable.worked(peer);
+                return Ok(Some(*connected));
+            }
+            Ok(Offered::Refused(why) | Offered::Unknown(why)) => {
+                self.skipped.add(worker, &why, true);
+            }
+            Ok(Offered::Absent(why)) => {
+                self.search.unreliable.failed(peer);
+                self.skipped.add(worker, &why, false);
+            }
+            // One unreachable worker must not end the search.
+            Err(error @ ClientError::Connect { .. }) => {
+                self.search.unreliable.failed(peer);
+                self.skipped.add(worker, &error, false);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(None)
+    }
 }
 
-async fn offer(
-    room: &mut Room,
-    worker: &WorkerFacts,
-    skipped: &mut Skipped,
-) -> Result<Tried, ClientError> {
-    match room.offer(&worker.peer_id, Purpose::NewJob).await {
-        Ok(Offered::Yes(connected)) => Ok(Tried::Connected(connected)),
-        Ok(Offered::Refused(why)) => {
-            skipped.add(worker, &why, true);
-            Ok(Tried::Skipped)
-        }
-        Ok(Offered::Absent(why)) => {
-            skipped.add(worker, &why, false);
-            Ok(Tried::Skipped)
-        }
-        // One unreachable worker must not end the search.
-        Err(error @ ClientError::Connect { .. }) => {
-            skipped.add(worker, &error, false);
-            Ok(Tried::Skipped)
-        }
-        Err(error) => Err(error),
-    }
+/// The same worker with a free slot.
+fn as_if_free(worker: &WorkerFacts) -> WorkerFacts {
+    let slots_free = worker.slots_free.max(1);
+    WorkerFacts { status: WorkerStatus::Available, slots_free, ..worker.clone() }
 }
 
 fn about(minutes: Option<f64>) -> String {
@@ -202,7 +368,11 @@ fn about(minutes: Option<f64>) -> String {
 }
 
 /// Lets the user choose, and choose again if that worker does not take the job.
-async fn interactive(room: &mut Room, spec: &JobSpec) -> Result<Connected, ClientError> {
+async fn interactive(
+    room: &mut Room,
+    spec: &JobSpec,
+    search: &mut Search,
+) -> Result<Connected, ClientError> {
     let min_memory_mib = spec.description.requirements.min_gpu_memory_mib;
     loop {
         let worker = match prompt::pick(room, min_memory_mib).await? {
@@ -212,15 +382,11 @@ async fn interactive(room: &mut Room, spec: &JobSpec) -> Result<Connected, Clien
                 return Err(NoWorker::NotChosen.into());
             }
         };
-        let mut skipped = Skipped::default();
-        let mut tried = try_worker(room, &worker, spec, &mut skipped).await?;
-        if let Tried::Silent = tried {
-            tried = offer(room, &worker, &mut skipped).await?;
+        let mut round = Round { room, spec, search, skipped: Skipped::default() };
+        if let Some(connected) = round.ask_chosen(&worker).await? {
+            return Ok(connected);
         }
-        if let Tried::Connected(connected) = tried {
-            return Ok(*connected);
-        }
-        let lines: Vec<String> = skipped.workers.iter().map(ToString::to_string).collect();
+        let lines: Vec<String> = round.skipped.workers.iter().map(ToString::to_string).collect();
         say(&format!("That worker did not take the job:\n{}", lines.join("\n")));
     }
 }

@@ -8,6 +8,7 @@ use sleap_rtc_protocol::job::{JobDescription, Refusal, RefusalCode};
 use sleap_rtc_protocol::signaling::{
     AppMessage, ClientMessage, JobRequest, JobResponse, PeerMessage,
 };
+use sleap_rtc_protocol::standing::Caller;
 use sleap_rtc_protocol::worker::WorkerStatus;
 use sleap_rtc_signaling::client::SignalingClient;
 use std::sync::Arc;
@@ -25,10 +26,10 @@ pub(crate) struct Answering {
 
 impl Answering {
     /// Evaluates the policies, reserves a slot, and answers.
-    pub(crate) async fn answer(self, peer: PeerId, request: JobRequest) {
-        let job = description(&request);
+    pub(crate) async fn answer(self, caller: Caller, request: JobRequest) {
+        let (job, peer) = (description(&request), caller.peer.clone());
         let verdict = match admission::check(&self.context, &peer, &job).await {
-            Ok(()) => self.coordinator.reserve(&peer).await,
+            Ok(()) => self.coordinator.reserve(&caller, job.user.as_deref()).await,
             Err(refusal) => Err(refusal),
         };
         let minutes = match &verdict {
@@ -47,7 +48,7 @@ impl Answering {
         let minutes = minutes.map(|estimate| estimate.minutes);
         let response = response(&self.context, self.status, request.job_id, verdict, minutes);
         let payload = AppMessage::JobResponse(response);
-        let message = PeerMessage { from_peer_id: self.own_id, to_peer_id: peer, payload };
+        let message = PeerMessage::new(self.own_id, peer, payload);
         if let Err(error) = self.signaling.send(ClientMessage::PeerMessage(message)).await {
             warn!(%error, "cannot send an answer");
         }

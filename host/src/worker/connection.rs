@@ -1,6 +1,6 @@
 //! One connection: answers its offer, takes it as it comes, and finds out which dialect is spoken.
 
-use super::coordinator::CoordinatorHandle;
+use super::coordinator::{CoordinatorHandle, Step};
 use super::error::ConnectionError;
 use super::{Client, WorkerContext, native, python};
 use sleap_rtc_net::dialect::WorkerEnd;
@@ -11,6 +11,7 @@ use sleap_rtc_protocol::DIALECT;
 use sleap_rtc_protocol::connection::Purpose;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::signaling::{ClientMessage, Description, Sdp};
+use sleap_rtc_protocol::standing::Caller;
 use sleap_rtc_signaling::client::SignalingClient;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +52,7 @@ impl Connecting {
             protocols: if speaks_native { vec![DIALECT.to_owned()] } else { Vec::new() },
             purpose: None,
             attempt: self.offer.attempt,
+            sender_address: None,
             iroh: endpoint.map(Endpoint::address),
         };
         self.signaling.send(ClientMessage::Answer(answer)).await?;
@@ -76,10 +78,10 @@ impl Connecting {
         let new_job = matches!(self.offer.purpose, None | Some(Purpose::NewJob));
         if new_job {
             // If the slot is gone, the client is told when it submits its job.
-            let _ = self.coordinator.await_first_frame(&self.offer.sender).await;
+            self.coordinator.step(&self.offer.sender, Step::Connected).await;
         }
         Client {
-            peer: self.offer.sender,
+            caller: Caller { peer: self.offer.sender, address: self.offer.sender_address },
             context: self.context,
             coordinator: self.coordinator,
             new_job,

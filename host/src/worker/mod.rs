@@ -78,6 +78,7 @@ use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::ids::{PeerId, RoomCredentials};
 use sleap_rtc_protocol::job::{JobDescription, Refusal, RefusalCode};
 use sleap_rtc_protocol::signaling::{Description, IceServers};
+use sleap_rtc_protocol::standing::Caller;
 use sleap_rtc_signaling::client::{HttpApi, SignalingClient, SignalingError};
 use sleap_rtc_transfer::{Hashes, Limits};
 use slots::{SlotGpus, SlotsError};
@@ -359,7 +360,7 @@ fn out_of_service(facts: &WorkerFacts) -> Refusal {
 
 /// The client at the other end of a connection.
 pub(crate) struct Client {
-    peer: PeerId,
+    caller: Caller,
     context: Arc<WorkerContext>,
     coordinator: coordinator::CoordinatorHandle,
     /// Whether this connection was admitted for a new job, and therefore holds a slot.

@@ -1,7 +1,8 @@
 //! One connection of a client that speaks `sleap-rtc/1`, as the `frame` module of the protocol draws it.
 
+use super::coordinator::Step;
 use super::error::ConnectionError;
-use super::uploads::Upload;
+use super::uploads::{Successor, Upload};
 use super::{Client, admission, delivery, staged_job};
 use crate::blocking::blocking;
 use sleap_rtc_base::clock::now_ms;
@@ -15,7 +16,7 @@ use sleap_rtc_protocol::job::{
     JobEvent, JobOutcome, JobSpec, JobState, NumberedEvent, Refusal, RefusalCode,
 };
 use sleap_rtc_protocol::worker::FIRST_FRAME;
-use sleap_rtc_transfer::{self as transfer, Package, TransferError, room};
+use sleap_rtc_transfer::{self as transfer, Package, Progress, TransferError, room};
 use std::pin::pin;
 use std::time::Duration;
 use tracing::{info, warn};
@@ -104,10 +105,11 @@ async fn begin(client: &Client, spec: JobSpec) -> Result<Upload, ConnectionError
         let text = "the worker has no such job; a new one needs an offer of its own";
         return Err(refused(RefusalCode::NotFound, text));
     }
-    admission::check(&client.context, &client.peer, &spec.description).await?;
-    client.coordinator.hold(&client.peer).await?;
+    let peer = &client.caller.peer;
+    admission::check(&client.context, peer, &spec.description).await?;
+    client.coordinator.hold(&client.caller, spec.description.user.as_deref()).await?;
     let state_dir = &client.context.state_dir;
-    let making = (state_dir.clone(), spec.clone(), client.peer.clone());
+    let making = (state_dir.clone(), spec.clone(), peer.clone());
     let made = blocking(move || JobFolder::create(&making.0, &making.1, &making.2)).await?;
     let folder = made.map_err(|error| match error {
         JobError::Io { source, .. } if sleap_rtc_base::disk::is_full(&source) => {
@@ -134,11 +136,15 @@ async fn stage(
     let (job, last_event, outcome) = (spec.id.clone(), 0, None);
     link.allow_lanes(&context.rtc());
     link.send(&WorkerFrame::Accepted { job, last_event, outcome, has_package }).await?;
+    if shared.is_some() {
+        client.coordinator.step(folder.owner(), Step::Complete).await;
+    }
     match shared {
         Some(places) => link.meanwhile(delivery::take_in_place(&folder, places.input)).await?,
         None if has_package => {}
         None => upload = receive(client, link, upload).await?,
     }
+    client.coordinator.step(folder.owner(), Step::Complete).await;
     let starting = async {
         admission::check_files(context, &folder, &spec.description).await?;
         upload.staged.start(client).await
@@ -152,11 +158,18 @@ async fn receive(
     link: &mut WorkerEnd,
     mut upload: Upload,
 ) -> Result<Upload, ConnectionError> {
-    let job = upload.staged.folder().id().clone();
-    let files = upload.staged.folder().files_dir();
+    let folder = upload.staged.folder().clone();
+    let (job, owner, files) = (folder.id(), folder.owner(), folder.files_dir());
     let (cut, mut successor) = (link.cut(), None);
+    let (mut reports, mut done_bytes) = (client.coordinator.upload_of(owner), 0);
+    let progress = |progress: Progress| {
+        if progress.done_bytes > done_bytes.max(progress.already_there_bytes) {
+            done_bytes = progress.done_bytes;
+            reports.advanced();
+        }
+    };
     let received = {
-        let mut receiving = pin!(transfer::receive(link, &files, &client.context.limits, |_| {}));
+        let mut receiving = pin!(transfer::receive(link, &files, &client.context.limits, progress));
         tokio::select! {
             received = &mut receiving => received,
             next = upload.successor() => {
@@ -173,15 +186,33 @@ async fn receive(
             info!(%job, bytes = manifest.total_bytes(), "package complete");
             upload.is_complete = true;
         }
-        Err(TransferError::Lost(lost)) => why = TransferError::Lost(lost).into(),
-        Err(error @ (TransferError::Silent(_) | TransferError::Stalled(_))) => why = error.into(),
-        Err(error) => return Err(error.into()),
+        Err(error) if error.may_heal() => why = error.into(),
+        Err(error) => {
+            if let TransferError::NoProgress(_) = error {
+                client.coordinator.stalled(owner).await;
+            }
+            return Err(error.into());
+        }
     }
+    until_complete(client, upload, successor, why).await
+}
+
+/// Waits for the client to reconnect while its package is not complete, and hands the upload over to the
+/// new connection. Fails with `why` if it does not come.
+async fn until_complete(
+    client: &Client,
+    mut upload: Upload,
+    mut successor: Option<Successor>,
+    why: ConnectionError,
+) -> Result<Upload, ConnectionError> {
+    let folder = upload.staged.folder().clone();
+    let (job, owner) = (folder.id(), folder.owner());
     while !upload.is_complete || successor.is_some() {
         let next = match successor.take() {
             Some(successor) => successor,
             None => {
                 let within = client.context.resume_within;
+                client.coordinator.step(owner, Step::Lost(within)).await;
                 info!(%job, within_s = within.as_secs(), "connection lost; waiting for the client to reconnect");
                 let Ok(next) = tokio::time::timeout(within, upload.successor()).await else {
                     return Err(why);

@@ -13,7 +13,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
-type Successor = oneshot::Sender<Upload>;
+/// A connection that waits for the upload of another one.
+pub(crate) type Successor = oneshot::Sender<Upload>;
 type ByJob = Arc<Mutex<HashMap<JobId, mpsc::Sender<Successor>>>>;
 
 /// All uploads of this worker.

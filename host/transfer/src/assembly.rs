@@ -18,6 +18,11 @@ pub(crate) struct Assembly {
 }
 
 impl Assembly {
+    /// Whether `chunk` is here already.
+    pub(crate) fn has(&self, chunk: &Chunk<'_>) -> bool {
+        self.pieces.iter().any(|(piece, incomplete)| *piece == chunk.piece && incomplete.has(chunk))
+    }
+
     /// Adds a chunk to its piece. Returns the piece once it is complete. `again` gets the
     /// pieces that were dropped for it.
     pub(crate) fn push(

@@ -41,6 +41,9 @@ pub enum TransferError {
     /// The other side sent nothing.
     #[error("the other side sent nothing for {} s", .0.as_secs())]
     Silent(Duration),
+    /// The other side sends, but nothing that brings the transfer forward.
+    #[error("the transfer made no progress for {} s", .0.as_secs())]
+    NoProgress(Duration),
     /// The other side read nothing.
     #[error("the other side accepted no data for {} s", .0.as_secs())]
     Stalled(Duration),
@@ -62,6 +65,11 @@ pub enum TransferError {
 }
 
 impl TransferError {
+    /// Whether the same transfer may succeed over another connection.
+    pub fn may_heal(&self) -> bool {
+        matches!(self, Self::Lost(_) | Self::Silent(_) | Self::Stalled(_))
+    }
+
     /// Whether the files may differ from what was announced.
     pub fn is_about_files(&self) -> bool {
         matches!(self, Self::Archive(_) | Self::Aborted(_))

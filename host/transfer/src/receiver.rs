@@ -84,13 +84,59 @@ async fn receive_or_fail<L: Link>(
     Ok(manifest)
 }
 
-/// The next message. An abort by the other side is an error, and so is silence for longer than
-/// `idle`.
-async fn next_message<L: Link>(link: &mut L, idle: Duration) -> Result<Incoming, TransferError> {
-    let next = tokio::time::timeout(idle, link.next(true)).await;
-    match next.map_err(|_| TransferError::Silent(idle))?? {
-        Incoming::Control(TransferFrame::Abort { reason }) => Err(aborted(&reason)),
-        other => Ok(other),
+/// How long the other side may bring nothing that is of use.
+struct Patience {
+    idle: Duration,
+    useful_at: Instant,
+    heard_at: Instant,
+}
+
+impl Patience {
+    fn new(idle: Duration) -> Self {
+        let now = Instant::now();
+        Self { idle, useful_at: now, heard_at: now }
+    }
+
+    /// Something has arrived.
+    fn hear(&mut self) {
+        self.heard_at = Instant::now();
+    }
+
+    /// What has arrived was of use.
+    fn restore(&mut self) {
+        self.useful_at = Instant::now();
+    }
+
+    fn ends_at(&self) -> Instant {
+        self.useful_at + self.idle
+    }
+
+    fn is_over(&self) -> bool {
+        self.ends_at() <= Instant::now()
+    }
+
+    /// The error once it is over.
+    fn over(&self) -> TransferError {
+        match self.heard_at > self.useful_at {
+            true => TransferError::NoProgress(self.idle),
+            false => TransferError::Silent(self.idle),
+        }
+    }
+
+    /// The next frame of a list. An abort by the other side is an error, and so is a time without any
+    /// frame of the list.
+    async fn next_of_list<L: Link>(&mut self, link: &mut L) -> Result<Incoming, TransferError> {
+        loop {
+            let next = tokio::time::timeout_at(self.ends_at(), link.next(true)).await;
+            match next.map_err(|_| self.over())?? {
+                Incoming::Control(TransferFrame::Abort { reason }) => return Err(aborted(&reason)),
+                Incoming::Control(TransferFrame::Unknown) | Incoming::Lane(_) => self.hear(),
+                of_list => {
+                    self.restore();
+                    return Ok(of_list);
+                }
+            }
+        }
     }
 }
 
@@ -100,8 +146,9 @@ async fn receive_manifest<L: Link>(
 ) -> Result<Manifest, TransferError> {
     let mut files: Vec<FileEntry> = Vec::new();
     let mut paths_bytes = 0;
+    let mut patience = Patience::new(limits.idle);
     loop {
-        match next_message(link, limits.idle).await? {
+        match patience.next_of_list(link).await? {
             Incoming::Control(TransferFrame::Manifest { files: some, more }) => {
                 paths_bytes += some.iter().map(|file| file.path.as_str().len()).sum::<usize>();
                 if files.len() + some.len() > MAX_FILES || paths_bytes > MAX_PATHS_BYTES {
@@ -115,8 +162,7 @@ async fn receive_manifest<L: Link>(
                     break;
                 }
             }
-            Incoming::Control(TransferFrame::Unknown) | Incoming::Lane(_) => {}
-            Incoming::Control(_) | Incoming::Chunk(_) => {
+            _ => {
                 return Err(TransferError::Protocol(
                     "the transfer does not begin with the list of files",
                 ));
@@ -139,8 +185,9 @@ async fn receive_cuts<L: Link>(
     let mut cuts = Cuts::new();
     let mut partial: Vec<Piece> = Vec::new();
     let mut left = MAX_PIECES;
+    let mut patience = Patience::new(limits.idle);
     while !awaited.is_empty() {
-        match next_message(link, limits.idle).await? {
+        match patience.next_of_list(link).await? {
             Incoming::Control(TransferFrame::Pieces { of, pieces, more }) => {
                 let size = *awaited
                     .get(&of)
@@ -148,10 +195,9 @@ async fn receive_cuts<L: Link>(
                 left = left
                     .checked_sub(pieces.len())
                     .ok_or(TransferError::Protocol("there are too many pieces"))?;
+                let is_empty = pieces.is_empty();
                 partial.extend(pieces);
-                if partial.is_empty()
-                    || partial.len() as u64 > size / u64::from(MIN_PIECE_BYTES) + 1
-                {
+                if is_empty || partial.len() as u64 > size / u64::from(MIN_PIECE_BYTES) + 1 {
                     return Err(TransferError::Protocol("there are too many pieces, or none"));
                 }
                 if !more {
@@ -159,10 +205,7 @@ async fn receive_cuts<L: Link>(
                     cuts.insert(of, std::mem::take(&mut partial));
                 }
             }
-            Incoming::Control(TransferFrame::Unknown) | Incoming::Lane(_) => {}
-            Incoming::Control(_) | Incoming::Chunk(_) => {
-                return Err(TransferError::Protocol("the pieces of a long file are not listed"));
-            }
+            _ => return Err(TransferError::Protocol("the pieces of a long file are not listed")),
         }
     }
     Ok(cuts)
@@ -191,15 +234,20 @@ async fn receive_chunks<L: Link, P: FnMut(Progress)>(
     let (chunks, to_write) = mpsc::channel(QUEUE_CHUNKS);
     let (report, mut reports) = mpsc::channel(QUEUE_CHUNKS);
     let writing = tokio::task::spawn_blocking(move || write(writer, to_write, &report));
-    let (mut unanswered, mut active_at) = (0, Instant::now());
-    let mut ready_at = active_at;
+    let (mut unanswered, mut patience) = (0, Patience::new(idle));
+    let mut ready_at = Instant::now();
     let outcome = loop {
         let paused = ready_at > Instant::now();
         tokio::select! {
             biased;
             report = reports.recv() => {
                 unanswered -= 1;
-                active_at = Instant::now();
+                let is_useless = matches!(&report, Some(Ok(report)) if !report.is_new);
+                if !is_useless {
+                    patience.restore();
+                } else if patience.is_over() {
+                    break Err(patience.over());
+                }
                 match reporter.record(link, report).await {
                     Ok(false) => {}
                     // Chunks that are still queued arrived over two lanes.
@@ -210,8 +258,8 @@ async fn receive_chunks<L: Link, P: FnMut(Progress)>(
             () = tokio::time::sleep_until(ready_at), if paused => {}
             next = link.next(unanswered < QUEUE_CHUNKS && !paused) => match chunk_in(next) {
                 Ok(Some(chunk)) => {
-                    active_at = Instant::now();
-                    ready_at = active_at + pause_after(pace, &chunk);
+                    patience.hear();
+                    ready_at = Instant::now() + pause_after(pace, &chunk);
                     unanswered += 1;
                     // This fails only after the writer has ended, and then its last report says why.
                     let _ = chunks.try_send(chunk);
@@ -224,8 +272,8 @@ async fn receive_chunks<L: Link, P: FnMut(Progress)>(
                     break Err(error);
                 }
             }
-            () = tokio::time::sleep_until(active_at + idle), if unanswered == 0 => {
-                break Err(TransferError::Silent(idle));
+            () = tokio::time::sleep_until(patience.ends_at()), if unanswered == 0 => {
+                break Err(patience.over());
             }
         }
     };

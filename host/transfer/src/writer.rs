@@ -20,6 +20,8 @@ pub(crate) struct ChunkReport {
     pub(crate) piece: BlobHash,
     /// What the sender need not send again.
     pub(crate) accepted: Accepted,
+    /// Whether the chunk had not arrived before.
+    pub(crate) is_new: bool,
     /// Verified bytes of the manifest so far.
     pub(crate) done_bytes: u64,
     /// Pieces to request again.
@@ -197,6 +199,7 @@ impl Writer {
             return Err(TransferError::Protocol("a piece is longer than announced"));
         }
         let mut again = Vec::new();
+        let is_new = !wanted.places.is_empty() && !self.assembly.has(&chunk);
         if !wanted.places.is_empty()
             && let Some(piece) = self.assembly.push(&chunk, &mut again)
         {
@@ -210,7 +213,8 @@ impl Writer {
         } else {
             Accepted::Chunks(1 << (chunk.offset as usize / CHUNK_BYTES))
         };
-        Ok(ChunkReport { piece, accepted, done_bytes: self.done_bytes, again, finished })
+        let done_bytes = self.done_bytes;
+        Ok(ChunkReport { piece, accepted, is_new, done_bytes, again, finished })
     }
 
     /// Verifies a complete piece and writes it. A damaged piece is requested once more.

@@ -1,9 +1,10 @@
 //! A peer that looks at a room from outside, as any Python program could.
 
 use crate::{Credentials, SOON, TestServer, post, wait_for};
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use serde_json::{Value, json};
 use std::{
-    net::{SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -36,17 +37,32 @@ impl Observer {
     }
 
     fn join_as(role: &str, server: SocketAddr, room_id: &str, token: &str) -> Self {
+        let metadata = json!({"tags": ["observer"], "properties": {"status": "available"}});
+        Self::join_from(Ipv4Addr::LOCALHOST, role, metadata, server, (room_id, token))
+    }
+
+    /// Joins a room from another address of this machine, with metadata of its own.
+    pub fn join_from(
+        address: Ipv4Addr,
+        role: &str,
+        metadata: Value,
+        server: SocketAddr,
+        (room_id, token): (&str, &str),
+    ) -> Self {
         let (status, identity) = post(server, "/anonymous-signin", None, "");
         assert_eq!(status, 200, "sign-in: {identity}");
         let peer_id = identity["username"].as_str().expect("a user name").to_owned();
-        let stream = TcpStream::connect(server).unwrap();
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        bind(&socket, &SocketAddr::from((address, 0))).unwrap();
+        connect(&socket, &server).unwrap();
+        let stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(SOON)).unwrap();
         let (socket, _) = tungstenite::client(format!("ws://{server}/"), stream).unwrap();
         let mut observer = Self { socket, peer_id };
         observer.send(&json!({
             "type": "register", "peer_id": observer.peer_id, "room_id": room_id, "token": token,
             "id_token": identity["id_token"], "role": role,
-            "metadata": {"tags": ["observer"], "properties": {"status": "available"}},
+            "metadata": metadata,
         }));
         observer.receive("registered_auth");
         observer
@@ -76,6 +92,26 @@ impl Observer {
                 return frame;
             }
         }
+    }
+
+    /// The next frame, if one comes within `limit`. Nothing comes from a server that has closed.
+    pub fn hear(&mut self, limit: Duration) -> Option<Value> {
+        self.socket.get_ref().set_read_timeout(Some(limit)).unwrap();
+        let start = Instant::now();
+        let heard = loop {
+            match self.socket.read() {
+                Ok(Message::Text(text)) => break serde_json::from_str(&text).ok(),
+                Ok(_) if start.elapsed() < limit => {}
+                _ => break None,
+            }
+        };
+        self.socket.get_ref().set_read_timeout(Some(SOON)).unwrap();
+        heard
+    }
+
+    /// Sends a frame, unless the server has closed.
+    pub fn try_send(&mut self, frame: &Value) -> bool {
+        self.socket.send(Message::text(frame.to_string())).is_ok()
     }
 
     /// The workers in the room, whatever their status.

@@ -5,9 +5,12 @@
 //! proxy on it when `--trust-proxy` is not set. Their guesses are slowed like everybody's.
 
 use super::Limits;
+use hmac::{Hmac, Mac};
 use hyper::header::HeaderMap;
 use parking_lot::{Mutex, MutexGuard};
+use sha2::Sha256;
 use sleap_rtc_base::rate_limit::RateLimit;
+use sleap_rtc_protocol::ids::{AddressTag, RoomId};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -61,6 +64,8 @@ pub(crate) struct Addresses {
     sockets: usize,
     per_room: Duration,
     per_sign_in: Duration,
+    /// The key of the names of addresses, new with each start.
+    tag_key: [u8; 32],
 }
 
 /// An open socket of an address; gives it back when dropped.
@@ -77,7 +82,20 @@ impl Addresses {
             sockets: limits.sockets_per_address,
             per_room: WINDOW / limits.rooms_per_address,
             per_sign_in: WINDOW / limits.sign_ins_per_address,
+            tag_key: rand::random(),
         }
+    }
+
+    /// The name of an address for the workers of a room, which tells them whether two peers share one,
+    /// and nothing else.
+    pub(crate) fn tag(&self, address: IpAddr, room: &RoomId) -> Option<AddressTag> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.tag_key).ok()?;
+        mac.update(room.as_str().as_bytes());
+        mac.update(&[0]);
+        mac.update(network(address).to_string().as_bytes());
+        let bytes = mac.finalize().into_bytes();
+        let hex: String = bytes.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        AddressTag::new(hex).ok()
     }
 
     fn usage(&self) -> MutexGuard<'_, UsageByAddress> {
@@ -226,6 +244,17 @@ mod tests {
         assert!(local.iter().all(Option::is_some));
         drop((local, _two));
         assert!(addresses.usage().is_empty());
+    }
+
+    #[test]
+    fn a_tag_tells_whether_two_peers_share_an_address_and_nothing_else() {
+        let (addresses, other) = (addresses(1, 1), self::addresses(1, 1));
+        let room = |name: &str| RoomId::new(name).unwrap();
+        let tag = |address| addresses.tag(ip(address), &room("r")).unwrap();
+        assert_eq!(tag("2001:db8::1"), tag("2001:db8::2"));
+        assert_ne!(tag("192.0.2.1"), tag("192.0.2.2"));
+        assert_ne!(Some(tag("192.0.2.1")), addresses.tag(ip("192.0.2.1"), &room("s")));
+        assert_ne!(Some(tag("192.0.2.1")), other.tag(ip("192.0.2.1"), &room("r")));
     }
 
     #[test]

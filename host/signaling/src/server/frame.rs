@@ -9,7 +9,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use sleap_rtc_base::error::WithCauses;
-use sleap_rtc_protocol::ids::PeerId;
+use sleap_rtc_protocol::ids::{AddressTag, PeerId};
 use sleap_rtc_protocol::signaling::MAX_FRAME_BYTES;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
@@ -64,6 +64,13 @@ pub(crate) struct Head {
     to_peer_id: Option<PeerId>,
     #[serde(default)]
     attempt: Value,
+    /// Whether the sender says from which address it speaks, which only the server does.
+    #[serde(default, deserialize_with = "present")]
+    sender_address: bool,
+}
+
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(deserializer).map(|_| true)
 }
 
 /// Refuses `null`: treating it as absent would add a second key when the frame is forwarded.
@@ -95,23 +102,41 @@ impl Head {
         self.attempt.as_u64()
     }
 
+    /// Whether a worker is told from which address the frame comes.
+    pub(crate) fn asks_a_worker(&self) -> bool {
+        matches!(self.kind, Kind::Offer | Kind::PeerMessage)
+    }
+
     /// The frame as it is forwarded: unchanged, except that a missing sender is added, so that the
-    /// receiver always knows who sent it.
-    pub(crate) fn signed(&self, text: Utf8Bytes, peer: &PeerId) -> Result<Utf8Bytes, FrameError> {
-        let present = match self.kind {
-            Kind::PeerMessage => &self.from_peer_id,
-            _ => &self.sender,
-        };
-        if present.is_some() {
-            return Ok(text);
+    /// receiver always knows who sent it, and the sender's address if it is given.
+    pub(crate) fn signed(
+        &self,
+        text: Utf8Bytes,
+        peer: &PeerId,
+        address: Option<&AddressTag>,
+    ) -> Result<Utf8Bytes, FrameError> {
+        if self.sender_address {
+            return Err(FrameError::invalid(
+                "only the server says from which address a peer speaks",
+            ));
         }
         let (key, _) = self.kind.address_keys();
+        let is_missing = match self.kind {
+            Kind::PeerMessage => self.from_peer_id.is_none(),
+            _ => self.sender.is_none(),
+        };
+        let sender = is_missing.then(|| format!("{key:?}:{},", json!(peer.as_str())));
+        let address = address.map(|tag| format!("\"sender_address\":{},", json!(tag.as_str())));
+        if sender.is_none() && address.is_none() {
+            return Ok(text);
+        }
         let Some((_, rest)) = text.split_once('{') else {
             return Err(FrameError::invalid("a frame is a JSON object"));
         };
-        let signed = format!("{{{:?}:{},{rest}", key, json!(peer.as_str()));
+        let added = [sender, address].map(Option::unwrap_or_default).concat();
+        let signed = format!("{{{added}{rest}");
         if signed.len() > MAX_FRAME_BYTES {
-            return Err(FrameError::invalid(format!("with its {key} the frame would be too long")));
+            return Err(FrameError::invalid("with its sender the frame would be too long"));
         }
         Ok(signed.into())
     }
@@ -302,7 +327,7 @@ mod tests {
             (r#"{"sender":"a\"","type":"offer"}"#, r#"{"sender":"a\"","type":"offer"}"#),
         ] {
             let head: Head = parse(text).unwrap();
-            assert_eq!(head.signed(text.into(), &peer("a\"")).unwrap().as_str(), wanted);
+            assert_eq!(head.signed(text.into(), &peer("a\""), None).unwrap().as_str(), wanted);
         }
     }
 
@@ -338,17 +363,26 @@ mod tests {
     proptest! {
         /// What is forwarded is still the frame that came, and names its sender once.
         #[test]
-        fn signing_keeps_every_key(value in "\\PC{0,40}", key in "[a-z]{1,8}", id in "[!-~]{1,20}") {
+        fn signing_keeps_every_key(
+            value in "\\PC{0,40}",
+            key in "[a-z]{1,8}",
+            id in "[!-~]{1,20}",
+            is_told in any::<bool>(),
+        ) {
+            let tag = is_told.then(|| AddressTag::new("0123abcd").unwrap());
             prop_assume!(!["type", "sender", "target", "attempt"].contains(&key.as_str()));
             let frame = json!({"type": "answer", "target": "b", key.clone(): value.clone()});
             let text = frame.to_string();
             prop_assume!(parse::<Head>(&text).is_ok());
             let head: Head = parse(&text).unwrap();
-            let signed = head.signed(text.into(), &peer(&id)).unwrap();
+            let signed = head.signed(text.into(), &peer(&id), tag.as_ref()).unwrap();
             let read: Value = serde_json::from_str(&signed).unwrap();
             prop_assert_eq!(&read["sender"], &id);
             prop_assert_eq!(&read[&key], &value);
-            prop_assert_eq!(read.as_object().unwrap().len(), frame.as_object().unwrap().len() + 1);
+            let address = read.get("sender_address").and_then(Value::as_str);
+            prop_assert_eq!(address, tag.as_ref().map(AddressTag::as_str));
+            let added = 1 + usize::from(is_told);
+            prop_assert_eq!(read.as_object().unwrap().len(), frame.as_object().unwrap().len() + added);
         }
     }
 }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::json;
 use sleap_rtc_base::clock::now_s;
-use sleap_rtc_protocol::ids::{PeerId, RoomCredentials, RoomId};
+use sleap_rtc_protocol::ids::{AddressTag, PeerId, RoomCredentials, RoomId};
 use sleap_rtc_protocol::signaling::{
     Filters, MAX_FRAME_BYTES, MetadataPatch, Register, RelayOffer, Role, ServerMessage,
 };
@@ -37,6 +37,8 @@ pub(crate) struct Session {
     connection: ConnectionId,
     link: Link,
     address: IpAddr,
+    /// Its name for the workers of the room.
+    address_tag: Option<AddressTag>,
     peer: Option<PeerId>,
     abuse: u32,
     refused_registrations: u32,
@@ -75,6 +77,7 @@ impl Session {
             connection,
             link,
             address,
+            address_tag: None,
             peer: None,
             abuse: 0,
             refused_registrations: 0,
@@ -230,6 +233,7 @@ impl Session {
         Span::current().record("peer", peer_id.as_str()).record("room", room_id.as_str());
         tracing::info!(role = role.as_str(), "registered");
         self.peer = Some(peer_id.clone());
+        self.address_tag = self.server.addresses.tag(self.address, &room_id);
         let ice = hand_out(&self.server.options.ice, &peer_id, now_s);
         let relay = self.relay_offer(&peer_id, &room_id)?;
         encode(&ServerMessage::RegisteredAuth { room_id, token, peer_id, ice, relay })
@@ -321,8 +325,13 @@ impl Session {
 
     fn forward(&self, peer: &PeerId, head: &Head, text: Utf8Bytes) -> Result<(), FrameError> {
         let target = head.target()?;
-        let frame = head.signed(text, peer)?;
-        let link = self.server.rooms().route(peer, self.connection, target)?;
+        let (link, is_worker) = {
+            let rooms = self.server.rooms();
+            let target_role = rooms.present(target).map(|member| member.role);
+            (rooms.route(peer, self.connection, target)?, target_role == Some(Role::Worker))
+        };
+        let tag = self.address_tag.as_ref().filter(|_| is_worker && head.asks_a_worker());
+        let frame = head.signed(text, peer, tag)?;
         let link = link.ok_or_else(|| {
             FrameError::new(Code::PeerNotFound, format!("{target} is not in your room"))
         })?;

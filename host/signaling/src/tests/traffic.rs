@@ -34,9 +34,12 @@ async fn two_peers_find_each_other_and_exchange_an_offer() {
         protocols: vec!["sleap-rtc/1".into()],
         purpose: None,
         attempt: Some(7),
+        sender_address: None,
     };
     client.send(ClientMessage::Offer(description.clone())).await.unwrap();
-    assert_eq!(message(&mut at_worker).await, ServerMessage::Offer(description.clone()));
+    let ServerMessage::Offer(mut offer) = message(&mut at_worker).await else { panic!("no offer") };
+    assert!(offer.sender_address.take().is_some());
+    assert_eq!(offer, description);
     std::mem::swap(&mut description.sender, &mut description.target);
     worker.send(ClientMessage::Answer(description.clone())).await.unwrap();
     assert_eq!(message(&mut at_client).await, ServerMessage::Answer(description));
@@ -103,8 +106,41 @@ async fn what_is_forwarded_keeps_every_key() {
         ),
     ] {
         a.send_text(&text).await;
-        assert_eq!(b.next_text().await, text);
+        // A worker is also told from which address it comes.
+        let (_, keys) = text.split_once('{').unwrap();
+        let forwarded = b.next_text().await;
+        assert!(forwarded.starts_with('{') && forwarded.ends_with(keys), "{forwarded}");
     }
+}
+
+#[tokio::test]
+async fn only_the_server_tells_a_worker_from_which_address_a_peer_speaks() {
+    let server = TestServer::start().await;
+    let (_, room) = server.room().await;
+    let (mut a, _) = server.member(&room).await;
+    let (mut b, _) = server.member(&room).await;
+    let worker_id = server.identity().await;
+    let (_worker, mut events) = server.client(&worker_id, &room, Role::Worker, json!({})).await;
+    let offer = json!({"type": "offer", "target": worker_id.peer_id, "sdp": "v=0"});
+    let mut tags = Vec::new();
+    for peer in [&mut a, &mut b] {
+        peer.send(offer.clone()).await;
+        let ServerMessage::Offer(offer) = message(&mut events).await else { panic!("no offer") };
+        tags.push(offer.sender_address.expect("an address tag"));
+    }
+    assert_eq!(tags[0], tags[1], "both speak from this machine");
+    for claim in [json!("0123456789abcdef"), json!(null)] {
+        let mut offer = offer.clone();
+        offer["sender_address"] = claim;
+        a.send(offer).await;
+        assert_eq!(a.next().await["code"], "INVALID_MESSAGE");
+    }
+    // A client is told nothing.
+    let client_id = server.identity().await;
+    let (_client, mut events) = server.client(&client_id, &room, Role::Client, json!({})).await;
+    b.send(json!({"type": "offer", "target": client_id.peer_id, "sdp": "v=0"})).await;
+    let ServerMessage::Offer(offer) = message(&mut events).await else { panic!("no offer") };
+    assert_eq!(offer.sender_address, None);
 }
 
 #[tokio::test]

@@ -16,12 +16,12 @@ use crate::client::interrupt::Stage;
 use crate::client::meter::Direction;
 use crate::client::partial_download::PartialDownload;
 use crate::client::record::Progress;
+use crate::client::room::Goal;
 use crate::client::shared::SharedJob;
 use crate::client::viewer::Viewer;
 use crate::client::{ClientError, Job, concluded};
 use sleap_rtc_base::deadline;
 use sleap_rtc_net::dialect::{ClientEnd, DialectError};
-use sleap_rtc_protocol::connection::Purpose;
 use sleap_rtc_protocol::event_cursor::{Arrival, ConnectionNumber, EventCursor, EventsAfter};
 use sleap_rtc_protocol::frame::{ClientFrame, WorkerFrame};
 use sleap_rtc_protocol::ids::PeerId;
@@ -132,9 +132,14 @@ impl<'a> Submission<'a> {
         Self { pace: bytes_per_s.map(Pace::new), ..self }
     }
 
-    /// The purpose of the next connection.
-    pub(crate) fn purpose(&self) -> Purpose {
-        Purpose::KnownJob { job: self.job_ref.job.clone() }
+    /// What the next connection is for.
+    pub(crate) fn wanted(&self) -> Goal {
+        Goal::KnownJob(self.job_ref.job.clone(), self.job_ref.secret.clone())
+    }
+
+    /// Whether the job has begun.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.cursor.seen() > 0
     }
 
     /// Whether the job may be submitted again to a worker that does not know it.

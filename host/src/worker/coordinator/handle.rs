@@ -1,23 +1,32 @@
 //! The requests to the coordinator.
 
+use super::reservations::Step;
 use sleap_rtc_gpu::Survey;
 use sleap_rtc_job::{JobFolder, JobHandle};
 use sleap_rtc_protocol::ids::{JobId, PeerId};
 use sleap_rtc_protocol::job::{Refusal, RefusalCode};
 use sleap_rtc_protocol::progress::JobProgress;
-use sleap_rtc_protocol::worker::{FIRST_FRAME, RESERVATION};
-use std::time::Duration;
+use sleap_rtc_protocol::standing::Caller;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
-
-/// How long a slot stays reserved while the package arrives. The end of the connection frees it earlier.
-const WHILE_CONNECTED: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// A request to the coordinator.
 pub(crate) enum Request {
+    /// Reserves a slot for a caller that has none yet. Then it makes `step`, if there is one.
     Reserve {
-        peer: PeerId,
-        wait: Duration,
+        caller: Caller,
+        user: Option<String>,
+        step: Option<Step>,
         reply: oneshot::Sender<Result<(), Refusal>>,
+    },
+    /// The holder of a reservation comes closer to handing over its job.
+    Step {
+        peer: PeerId,
+        step: Step,
+    },
+    /// The package of a holder of a reservation stopped arriving.
+    Stalled {
+        peer: PeerId,
     },
     Start {
         peer: PeerId,
@@ -51,24 +60,41 @@ pub(crate) struct CoordinatorHandle {
 }
 
 impl CoordinatorHandle {
-    /// Reserves a slot for `peer` until its offer should have arrived.
-    pub(crate) async fn reserve(&self, peer: &PeerId) -> Result<(), Refusal> {
-        self.reserve_for(peer, RESERVATION).await
+    /// Reserves a slot for a caller, in the name of `user`.
+    pub(crate) async fn reserve(&self, caller: &Caller, user: Option<&str>) -> Result<(), Refusal> {
+        self.reserve_with(caller, user, None).await
     }
 
-    /// Extends the reservation of `peer`, which has connected, until its first frame should have arrived.
-    pub(crate) async fn await_first_frame(&self, peer: &PeerId) -> Result<(), Refusal> {
-        self.reserve_for(peer, FIRST_FRAME).await
+    /// Keeps the slot of a caller that has named its job and whose package arrives now. Reserves one if its
+    /// reservation has ended.
+    pub(crate) async fn hold(&self, caller: &Caller, user: Option<&str>) -> Result<(), Refusal> {
+        let step = Step::Introduced(user.map(str::to_owned));
+        self.reserve_with(caller, user, Some(step)).await
     }
 
-    /// Extends the reservation of `peer` while its package arrives.
-    pub(crate) async fn hold(&self, peer: &PeerId) -> Result<(), Refusal> {
-        self.reserve_for(peer, WHILE_CONNECTED).await
+    async fn reserve_with(
+        &self,
+        caller: &Caller,
+        user: Option<&str>,
+        step: Option<Step>,
+    ) -> Result<(), Refusal> {
+        let (caller, user) = (caller.clone(), user.map(str::to_owned));
+        self.ask(|reply| Request::Reserve { caller, user, step, reply }).await
     }
 
-    async fn reserve_for(&self, peer: &PeerId, wait: Duration) -> Result<(), Refusal> {
-        let peer = peer.clone();
-        self.ask(|reply| Request::Reserve { peer, wait, reply }).await
+    /// Reports a step of a holder of a reservation.
+    pub(crate) async fn step(&self, peer: &PeerId, step: Step) {
+        self.tell(Request::Step { peer: peer.clone(), step }).await;
+    }
+
+    /// Reports that the package of `peer`, which holds a reservation, makes progress.
+    pub(crate) fn upload_of(&self, peer: &PeerId) -> UploadReports {
+        UploadReports { requests: self.requests.clone(), peer: peer.clone(), reported_at: None }
+    }
+
+    /// Reports that the package of `peer` stopped arriving although its connection was there.
+    pub(crate) async fn stalled(&self, peer: &PeerId) {
+        self.tell(Request::Stalled { peer: peer.clone() }).await;
     }
 
     /// Starts the staged job in the slot of `peer`.
@@ -109,5 +135,28 @@ impl CoordinatorHandle {
     pub(crate) async fn tell(&self, request: Request) {
         // The queue closes only when the worker ends.
         let _ = self.requests.send(request).await;
+    }
+}
+
+/// The shortest time between two reports that a package makes progress.
+const REPORT_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Reports that a package makes progress, which keeps its slot.
+pub(crate) struct UploadReports {
+    requests: mpsc::Sender<Request>,
+    peer: PeerId,
+    reported_at: Option<Instant>,
+}
+
+impl UploadReports {
+    /// Further bytes have arrived.
+    pub(crate) fn advanced(&mut self) {
+        if self.reported_at.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
+            let report = Request::Step { peer: self.peer.clone(), step: Step::Received };
+            // When the queue is full, the next call reports it.
+            if self.requests.try_send(report).is_ok() {
+                self.reported_at = Some(Instant::now());
+            }
+        }
     }
 }

@@ -46,7 +46,11 @@ impl Coordinator {
         reply: oneshot::Sender<Result<JobHandle, Refusal>>,
     ) {
         let job = folder.id().clone();
+        let owner = peer.clone();
         let started = self.apply(WorkerEvent::JobStarted { peer, job: job.clone() });
+        if started.is_ok() {
+            self.reservations.started(&owner);
+        }
         let slot = match (started, self.state.slot_of(&job)) {
             (Ok(_), Some(slot)) => slot,
             (Ok(_), None) => {

@@ -6,6 +6,9 @@
 //! | module | what it does |
 //! |---|---|
 //! | `handle` | sends requests to the coordinator |
+//! | `reservations` | who holds the reserved slots, and whom they may be taken from |
+//! | `shares` | what each peer and each address may use at once, and how often they may ask |
+//! | `replies` | what is said to peers through the signaling server |
 //! | `offers` | offers of connections |
 //! | `requests` | questions of peers that arrive through the signaling server |
 //! | `jobs` | starts jobs in their slots, and finds them again after a restart |
@@ -13,26 +16,32 @@
 mod handle;
 mod jobs;
 mod offers;
+mod replies;
 mod requests;
+mod reservations;
+mod shares;
 
 pub(crate) use handle::CoordinatorHandle;
+pub(crate) use reservations::Step;
 
 use super::WorkerContext;
-use super::answering::response;
 use super::gpu_pool::GpuPool;
 use super::gpus::{measure_others, report_changes};
 use super::running::Running;
 use super::slots::{SlotGpus, mark_taken};
 use handle::Request;
+use replies::Replies;
+use reservations::{Ending, Reservations};
+use shares::{Rates, ShareLimits, Shares, ago};
 use sleap_rtc_base::deadline;
 use sleap_rtc_gpu::Survey;
 use sleap_rtc_protocol::capabilities::{Accelerators, PROBLEMS};
 use sleap_rtc_protocol::ids::{JobId, PeerId};
 use sleap_rtc_protocol::job::{Refusal, RefusalCode};
-use sleap_rtc_protocol::signaling::{
-    AppMessage, ClientMessage, JobResponse, MetadataPatch, PeerMessage, ServerMessage,
-};
-use sleap_rtc_protocol::worker::{Refused, WorkerEvent, WorkerState, WorkerStatus};
+use sleap_rtc_protocol::signaling::{MetadataPatch, ServerMessage};
+use sleap_rtc_protocol::standing::Caller;
+use sleap_rtc_protocol::text::Printable;
+use sleap_rtc_protocol::worker::{RESERVATION, Refused, WorkerEvent, WorkerState, WorkerStatus};
 use sleap_rtc_signaling::client::{SignalingClient, SignalingEvent};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -42,10 +51,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-/// The most connections for existing jobs at once. Each must prove its right to a job, so a few suffice.
-const MAX_OTHER_CONNECTIONS: usize = 16;
-/// The most job requests whose policies are evaluated at once.
-const MAX_REQUESTS_IN_FLIGHT: usize = 32;
+/// Connections for existing jobs of callers that have proved their right to the job in the offer.
+const PROVEN: ShareLimits = ShareLimits { total: 48, per_peer: 4, per_address: 32, per_job: 4 };
+/// Connections for existing jobs of older programs, which prove it after they have connected.
+const UNPROVEN: ShareLimits = ShareLimits { total: 4, per_peer: 1, per_address: 2, per_job: 1 };
+/// Questions of peers that are answered beside the main loop.
+const ASKING: ShareLimits = ShareLimits { total: 32, per_peer: 2, per_address: 24, per_job: 2 };
+/// The most running jobs and reservations that a refusal names.
+const NAMED_OCCUPANTS: usize = 4;
+/// The most characters of a user's name in a refusal.
+const USER_CHARS: usize = 40;
 /// How long connections may take to close when the worker ends.
 const GOODBYE: Duration = Duration::from_secs(3);
 
@@ -69,15 +84,19 @@ pub(crate) struct Coordinator {
     context: Arc<WorkerContext>,
     signaling: SignalingClient,
     own_id: PeerId,
+    replies: Replies,
     state: WorkerState,
+    reservations: Reservations,
     machine: Machine,
     running: HashMap<JobId, Running>,
     /// The properties that the room sees.
     published: serde_json::Map<String, serde_json::Value>,
     new_jobs: HashMap<PeerId, NewJobConnection>,
     next_number: u64,
-    others: Arc<tokio::sync::Semaphore>,
-    asking: Arc<tokio::sync::Semaphore>,
+    proven: Arc<Shares>,
+    unproven: Arc<Shares>,
+    asking: Arc<Shares>,
+    rates: Rates,
     tasks: TaskTracker,
     connections: CancellationToken,
     requests: mpsc::Receiver<Request>,
@@ -92,7 +111,14 @@ impl Coordinator {
         machine: Machine,
     ) -> Self {
         let (sender, requests) = mpsc::channel(64);
+        let replies = Replies {
+            context: context.clone(),
+            signaling: signaling.clone(),
+            own_id: own_id.clone(),
+        };
         let mut coordinator = Self {
+            replies,
+            reservations: Reservations::default(),
             published: context.facts().changing(),
             context,
             signaling,
@@ -102,8 +128,10 @@ impl Coordinator {
             running: HashMap::new(),
             new_jobs: HashMap::new(),
             next_number: 0,
-            others: Arc::new(tokio::sync::Semaphore::new(MAX_OTHER_CONNECTIONS)),
-            asking: Arc::new(tokio::sync::Semaphore::new(MAX_REQUESTS_IN_FLIGHT)),
+            proven: Shares::new(PROVEN),
+            unproven: Shares::new(UNPROVEN),
+            asking: Shares::new(ASKING),
+            rates: Rates::default(),
             tasks: TaskTracker::new(),
             connections: CancellationToken::new(),
             requests,
@@ -158,7 +186,7 @@ impl Coordinator {
                     None => break,
                 },
                 Some(request) = self.requests.recv() => self.on_request(request),
-                () = deadline::reached(tick) => { let _ = self.apply(WorkerEvent::Tick { now: Instant::now() }); }
+                () = deadline::reached(tick) => self.expire(Instant::now()),
                 // Clients may finish downloading their results; each connection has its own limits.
                 () = self.tasks.wait(), if leaving && idle => break,
             }
@@ -244,16 +272,31 @@ impl Coordinator {
         }
     }
 
+    /// Counts a frame of `caller`. A peer or an address that sends too many gets no answer to the rest.
+    fn is_within_rate(&mut self, caller: &Caller) -> bool {
+        let is_within = self.rates.allow(caller, Instant::now());
+        if !is_within {
+            tracing::debug!(peer = %caller.peer, "too many frames; ignored one");
+        }
+        is_within
+    }
+
     fn on_request(&mut self, request: Request) {
         match request {
-            Request::Reserve { peer, wait, reply } => {
-                let _ = reply.send(self.reserve(peer, wait));
+            Request::Reserve { caller, user, step, reply } => {
+                let reserved = self.reserve(&caller, user.as_deref());
+                if let (Ok(()), Some(step)) = (&reserved, step) {
+                    self.step(&caller.peer, step);
+                }
+                let _ = reply.send(reserved);
             }
+            Request::Step { peer, step } => self.step(&peer, step),
+            Request::Stalled { peer } => self.end_reservation(&peer, Ending::Stalled),
             Request::Start { peer, folder, reply } => self.start(peer, folder, reply),
             Request::ConnectionOver { peer, number } => {
                 if self.new_jobs.get(&peer).is_some_and(|c| c.number == number) {
                     self.new_jobs.remove(&peer);
-                    let _ = self.apply(WorkerEvent::PeerGone { peer });
+                    self.end_reservation(&peer, Ending::Lapsed);
                 }
             }
             Request::JobOver { job } => {
@@ -293,14 +336,65 @@ impl Coordinator {
         self.use_slots();
     }
 
-    fn reserve(&mut self, peer: PeerId, wait: Duration) -> Result<(), Refusal> {
-        let now = Instant::now();
-        // Release reservations that have just expired.
-        let _ = self.apply(WorkerEvent::Tick { now });
-        match self.apply(WorkerEvent::NewJob { peer, until: now + wait }) {
-            Ok(_) => Ok(()),
-            Err(refused) => Err(self.no_slot(refused)),
+    /// Ends the reservations that have expired, and the connections that had them.
+    fn expire(&mut self, now: Instant) {
+        for peer in self.state.expired(now) {
+            info!(%peer, "the reservation has expired");
+            self.end_reservation(&peer, Ending::Lapsed);
         }
+        let _ = self.apply(WorkerEvent::Tick { now });
+    }
+
+    /// Ends a reservation without a job, and the connection over which its package arrives.
+    fn end_reservation(&mut self, peer: &PeerId, ending: Ending) {
+        if !self.reservations.holds(peer) {
+            return;
+        }
+        self.reservations.end(peer, ending, Instant::now());
+        if let Some(connection) = self.new_jobs.get(peer).filter(|c| c.job.is_none()) {
+            connection.cancel.cancel();
+        }
+        let _ = self.apply(WorkerEvent::PeerGone { peer: peer.clone() });
+    }
+
+    fn step(&mut self, peer: &PeerId, step: Step) {
+        if let Some(until) = self.reservations.step(peer, step, Instant::now()) {
+            let _ = self.apply(WorkerEvent::Renewed { peer: peer.clone(), until });
+        }
+    }
+
+    /// Reserves a slot for `caller`, unless it has one: a free one, or that of a holder of worse standing
+    /// that has sent nothing yet.
+    fn reserve(&mut self, caller: &Caller, user: Option<&str>) -> Result<(), Refusal> {
+        let now = Instant::now();
+        self.expire(now);
+        self.may_reserve(caller, now)?;
+        if self.reservations.holds(&caller.peer) {
+            return Ok(());
+        }
+        if self.state.free() == 0
+            && let Some(holder) = self.reservations.displaceable(caller, now)
+        {
+            info!(peer = %holder, by = %caller.peer, "the reservation goes to a peer of better standing");
+            self.end_reservation(&holder, Ending::Displaced);
+        }
+        let new = WorkerEvent::NewJob { peer: caller.peer.clone(), until: now + RESERVATION };
+        self.apply(new).map_err(|refused| self.no_slot(refused))?;
+        self.reservations.begin(caller, user, now);
+        Ok(())
+    }
+
+    /// Refuses a caller that could not reserve a slot now.
+    fn may_reserve(&self, caller: &Caller, now: Instant) -> Result<(), Refusal> {
+        if self.reservations.holds(&caller.peer) {
+            return Ok(());
+        }
+        match self.state.check_room() {
+            Err(Refused::NoSlot(_)) if self.reservations.displaceable(caller, now).is_some() => {}
+            Err(refused) => return Err(self.no_slot(refused)),
+            Ok(()) => {}
+        }
+        self.reservations.check(caller, self.state.slots().len(), now)
     }
 
     fn no_slot(&self, refused: Refused) -> Refusal {
@@ -311,38 +405,31 @@ impl Coordinator {
                 format!("the worker takes no new jobs (status {status})"),
             ),
             Refused::OutOfService => self.context.out_of_service(),
-            _ => Refusal::new(
-                RefusalCode::Busy,
-                format!(
-                    "Worker is currently busy (status: {status}). Use --room-id and --token to find \
-                     available workers in the room, or try again later."
-                ),
-            ),
+            _ => {
+                let occupants = self.occupants(Instant::now());
+                let text = format!(
+                    "Worker is currently busy (status: {status}{occupants}). Use --room-id and --token to \
+                     find available workers in the room, or try again later."
+                );
+                Refusal::new(RefusalCode::Busy, text)
+            }
         }
     }
 
-    fn response(
-        &self,
-        job_id: String,
-        verdict: Result<(), Refusal>,
-        minutes: Option<f64>,
-    ) -> JobResponse {
-        response(&self.context, self.state.status(), job_id, verdict, minutes)
-    }
-
-    async fn respond(&self, peer: &PeerId, response: JobResponse) {
-        self.send_app(peer, AppMessage::JobResponse(response)).await;
-    }
-
-    async fn send_app(&self, peer: &PeerId, payload: AppMessage) {
-        let (from_peer_id, to_peer_id) = (self.own_id.clone(), peer.clone());
-        let message = PeerMessage { from_peer_id, to_peer_id, payload };
-        self.send(ClientMessage::PeerMessage(message)).await;
-    }
-
-    async fn send(&self, message: ClientMessage) {
-        if let Err(error) = self.signaling.send(message).await {
-            warn!(%error, "cannot send a message");
+    /// Who has the slots and since when, so that people can talk to each other.
+    fn occupants(&self, now: Instant) -> String {
+        let now_ms = sleap_rtc_base::clock::now_ms();
+        let running = Running::seen(&self.running).into_iter().map(|job| {
+            let user = job.user.as_deref().unwrap_or(job.owner.as_str());
+            let since = ago(Duration::from_millis(now_ms.saturating_sub(job.since_ms)));
+            format!("{} runs a job (for {since})", Printable::line(user, USER_CHARS))
+        });
+        let all: Vec<String> = running.chain(self.reservations.holders(now)).collect();
+        let shown = &all[..all.len().min(NAMED_OCCUPANTS)];
+        match (shown.is_empty(), all.len() - shown.len()) {
+            (true, _) => String::new(),
+            (false, 0) => format!("; {}", shown.join(", ")),
+            (false, more) => format!("; {}, and {more} more", shown.join(", ")),
         }
     }
 }

@@ -1,55 +1,51 @@
 //! Offers of connections: for new jobs, which need a slot, and for existing jobs, which need none.
 
 use super::handle::Request;
+use super::replies::Replies;
+use super::reservations::Step;
+use super::shares::Shares;
 use super::{Coordinator, NewJobConnection};
+use crate::blocking::blocking;
 use crate::worker::connection;
+use sleap_rtc_job::JobFolder;
 use sleap_rtc_protocol::connection::Purpose;
-use sleap_rtc_protocol::ids::PeerId;
+use sleap_rtc_protocol::ids::{JobId, OfferProof};
 use sleap_rtc_protocol::job::{Refusal, RefusalCode};
-use sleap_rtc_protocol::signaling::{ClientMessage, Description, ErrorFrame, WORKER_BUSY};
-use sleap_rtc_protocol::worker::RESERVATION;
+use sleap_rtc_protocol::signaling::{ClientMessage, Description};
+use sleap_rtc_protocol::standing::Caller;
+use sleap_rtc_protocol::worker::WorkerStatus;
+use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 impl Coordinator {
     pub(crate) async fn on_offer(&mut self, offer: Description) {
         let peer = offer.sender.clone();
+        let caller = Caller { peer: peer.clone(), address: offer.sender_address.clone() };
+        if !self.is_within_rate(&caller) {
+            return;
+        }
         if let Err(refusal) = self.context.check_transport(&offer) {
-            return self.refuse(&peer, offer.attempt, refusal).await;
+            return self.refuse(&offer, refusal).await;
         }
         match offer.purpose.clone().unwrap_or_default() {
-            Purpose::NewJob => match self.reserve(peer.clone(), RESERVATION) {
-                Ok(()) => self.connect_new_job(offer),
+            Purpose::NewJob => match self.reserve(&caller, None) {
+                Ok(()) => {
+                    self.step(&peer, Step::Offered);
+                    self.connect_new_job(offer);
+                }
                 Err(refusal) => {
-                    self.refuse(&peer, offer.attempt, refusal).await;
+                    self.refuse(&offer, refusal).await;
                     if !offer.speaks_native() {
-                        self.send(ClientMessage::Quit {
-                            sender: self.own_id.clone(),
-                            target: peer,
-                        })
-                        .await;
+                        let (sender, target) = (self.own_id.clone(), peer);
+                        self.replies.send(ClientMessage::Quit { sender, target }).await;
                     }
                 }
             },
-            Purpose::KnownJob { .. } => match self.others.clone().try_acquire_owned() {
-                Ok(permit) => {
-                    info!(%peer, "accepted an offer for an existing job");
-                    let serve = self.serve(offer, self.connections.child_token());
-                    self.tasks.spawn(async move {
-                        let _permit = permit;
-                        serve.await;
-                    });
-                }
-                Err(_) => {
-                    let text = "too many connections to this worker; try again in a minute";
-                    let refusal = Refusal::new(RefusalCode::Busy, text);
-                    self.refuse(&peer, offer.attempt, refusal).await;
-                }
-            },
+            Purpose::KnownJob { job, proof } => self.connect_known_job(caller, offer, job, proof),
             Purpose::Unknown => {
                 let text = "the worker does not know the purpose of this offer; update the worker";
-                let refusal = Refusal::new(RefusalCode::Invalid, text);
-                self.refuse(&peer, offer.attempt, refusal).await;
+                self.refuse(&offer, Refusal::new(RefusalCode::Invalid, text)).await;
             }
         }
     }
@@ -75,11 +71,44 @@ impl Coordinator {
         });
     }
 
+    /// Connects a caller that has the job's secret, beside the main loop. Programs that cannot prove that
+    /// in the offer have a few connections of their own.
+    fn connect_known_job(
+        &self,
+        caller: Caller,
+        offer: Description,
+        job: JobId,
+        proof: Option<OfferProof>,
+    ) {
+        // One question for each job at a time: the proof is on disk.
+        let Some(asking) = self.asking.take(&caller, Some(&job)) else {
+            return tracing::debug!(peer = %caller.peer, "too many offers at once; ignored one");
+        };
+        let check = ProofCheck {
+            replies: self.replies.clone(),
+            status: self.state.status(),
+            proven: self.proven.clone(),
+            unproven: self.unproven.clone(),
+        };
+        let serve = self.serve(offer.clone(), self.connections.child_token());
+        self.tasks.spawn(async move {
+            let permit = check.permit(&caller, &offer, &job, proof).await;
+            drop(asking);
+            match permit {
+                Ok(_permit) => {
+                    info!(peer = %caller.peer, "accepted an offer for an existing job");
+                    serve.await;
+                }
+                Err(refusal) => check.refuse(&offer, refusal).await,
+            }
+        });
+    }
+
     fn serve(
         &self,
         offer: Description,
         cancel: CancellationToken,
-    ) -> impl Future<Output = ()> + Send + 'static {
+    ) -> impl Future<Output = ()> + Send + use<> {
         let peer = offer.sender.clone();
         let connection = connection::Connecting {
             context: self.context.clone(),
@@ -100,22 +129,54 @@ impl Coordinator {
         }
     }
 
-    /// Sends a refusal in two forms: as an `error` frame, which the Python server drops, and as a peer
-    /// message, which every server forwards. Python clients ignore both; only `quit` ends them.
-    pub(crate) async fn refuse(&self, peer: &PeerId, attempt: Option<u64>, refusal: Refusal) {
-        info!(%peer, code = ?refusal.code, reason = %refusal.message, "refused an offer");
-        let status = self.state.status().as_str().to_owned();
-        let busy = matches!(refusal.code, RefusalCode::Busy | RefusalCode::Maintenance);
-        let error = ErrorFrame {
-            sender: Some(self.own_id.clone()),
-            target: Some(peer.clone()),
-            code: Some(if busy { "WORKER_BUSY" } else { "REFUSED" }.into()),
-            reason: Some(if busy { WORKER_BUSY } else { "refused" }.into()),
-            message: Some(refusal.message.clone()),
-            current_status: Some(status),
-            attempt,
+    /// Refuses an offer.
+    async fn refuse(&self, offer: &Description, refusal: Refusal) {
+        let status = self.state.status();
+        self.replies.refuse_offer(&offer.sender, status, offer.attempt, refusal).await;
+    }
+}
+
+/// Decides who may connect about an existing job.
+struct ProofCheck {
+    replies: Replies,
+    status: WorkerStatus,
+    proven: Arc<Shares>,
+    unproven: Arc<Shares>,
+}
+
+impl ProofCheck {
+    async fn permit(
+        &self,
+        caller: &Caller,
+        offer: &Description,
+        job: &JobId,
+        proof: Option<OfferProof>,
+    ) -> Result<super::shares::Permit, Refusal> {
+        let shares = match proof {
+            None => &self.unproven,
+            Some(proof) => {
+                let (state_dir, id) = (self.replies.context.state_dir.clone(), job.clone());
+                let folder = blocking(move || JobFolder::open(&state_dir, &id).ok()).await?;
+                let peers = (&offer.sender, &self.replies.own_id);
+                let attempt = offer.attempt.unwrap_or_default();
+                let is_right = |folder: &JobFolder| {
+                    OfferProof::of(&folder.spec().secret, job, peers, attempt).matches(&proof)
+                };
+                // The answer does not reveal whether the job or the secret is wrong.
+                if !folder.as_ref().is_some_and(is_right) {
+                    let text = "no such job here, or not your secret for it";
+                    return Err(Refusal::new(RefusalCode::Unauthorized, text));
+                }
+                &self.proven
+            }
         };
-        self.send(ClientMessage::Error(error)).await;
-        self.respond(peer, self.response(String::new(), Err(refusal), None)).await;
+        shares.take(caller, Some(job)).ok_or_else(|| {
+            let text = "too many connections to this worker; try again in a minute";
+            Refusal::new(RefusalCode::Busy, text)
+        })
+    }
+
+    async fn refuse(&self, offer: &Description, refusal: Refusal) {
+        self.replies.refuse_offer(&offer.sender, self.status, offer.attempt, refusal).await;
     }
 }

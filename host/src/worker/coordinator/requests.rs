@@ -2,6 +2,8 @@
 //! cancel one.
 
 use super::Coordinator;
+use super::replies::Replies;
+use super::reservations::Ending;
 use crate::blocking::blocking;
 use crate::worker::answering::Answering;
 use crate::worker::error::ConnectionError;
@@ -11,42 +13,45 @@ use sleap_rtc_job::{JobCommand, JobFolder, JobHandle};
 use sleap_rtc_protocol::ids::{JobId, PeerId};
 use sleap_rtc_protocol::job::{Refusal, RefusalCode};
 use sleap_rtc_protocol::signaling::{
-    AppMessage, ClientMessage, JobRequest, PeerMessage, Question, Unreadable, VideoQuery,
+    AppMessage, JobRequest, PeerMessage, Question, Unreadable, VideoQuery,
 };
-use sleap_rtc_protocol::worker::{RESERVATION, Slot, WorkerEvent, WorkerStatus};
-use sleap_rtc_signaling::client::SignalingClient;
+use sleap_rtc_protocol::standing::Caller;
 use std::path::PathBuf;
+use std::time::Instant;
 use tracing::{info, warn};
 
 impl Coordinator {
     pub(crate) async fn on_peer_message(&mut self, message: PeerMessage) {
-        let peer = message.from_peer_id;
-        match message.payload {
-            AppMessage::JobRequest(request) => self.on_job_request(peer, request).await,
+        let PeerMessage { from_peer_id: peer, sender_address: address, payload, .. } = message;
+        let caller = Caller { peer: peer.clone(), address };
+        if !self.is_within_rate(&caller) {
+            return;
+        }
+        match payload {
+            AppMessage::JobRequest(request) => self.on_job_request(caller, request).await,
             AppMessage::JobAssignment { job_id, .. } => {
                 info!(%peer, job = job_id.escape_debug().to_string(), "job assigned");
             }
             AppMessage::JobCancel { job_id, .. } => self.on_job_cancel(peer, job_id).await,
-            AppMessage::VideoRequest { videos } => self.on_video_request(peer, videos),
+            AppMessage::VideoRequest { videos } => self.on_video_request(&caller, videos),
             _ => {}
         }
     }
 
     /// Evaluates the policies outside the main loop, then reserves a slot and answers.
-    async fn on_job_request(&mut self, peer: PeerId, request: JobRequest) {
-        if self.state.status() != WorkerStatus::Available {
-            // A slot may be reserved for this peer already.
-            let kept = self.reserve(peer.clone(), RESERVATION);
-            if let Err(refusal) = kept {
-                info!(%peer, reason = %refusal.message, "refused a job request");
-                return self
-                    .respond(&peer, self.response(request.job_id, Err(refusal), None))
-                    .await;
+    async fn on_job_request(&mut self, caller: Caller, request: JobRequest) {
+        let now = Instant::now();
+        self.expire(now);
+        let permit = self.may_reserve(&caller, now).and_then(|()| {
+            let busy = || Refusal::new(RefusalCode::Busy, "too many job requests at once");
+            self.asking.take(&caller, None).ok_or_else(busy)
+        });
+        let permit = match permit {
+            Ok(permit) => permit,
+            Err(refusal) => {
+                info!(peer = %caller.peer, reason = %refusal.message, "refused a job request");
+                return self.refuse_request(&caller.peer, request.job_id, refusal).await;
             }
-        }
-        let Ok(permit) = self.asking.clone().try_acquire_owned() else {
-            let refusal = Refusal::new(RefusalCode::Busy, "too many job requests at once");
-            return self.respond(&peer, self.response(request.job_id, Err(refusal), None)).await;
         };
         let answering = Answering {
             context: self.context.clone(),
@@ -56,24 +61,23 @@ impl Coordinator {
             status: self.state.status(),
         };
         self.tasks.spawn(async move {
-            answering.answer(peer, request).await;
+            answering.answer(caller, request).await;
             drop(permit);
         });
     }
 
+    async fn refuse_request(&self, peer: &PeerId, job_id: String, refusal: Refusal) {
+        self.replies.refuse_request(peer, self.state.status(), job_id, refusal).await;
+    }
+
     /// Looks for videos outside the main loop. A client that hears nothing sends its videos.
-    fn on_video_request(&mut self, peer: PeerId, videos: Vec<VideoQuery>) {
-        let Ok(permit) = self.asking.clone().try_acquire_owned() else { return };
-        let (mounts, signaling) =
-            (self.context.runner.settings.mounts.clone(), self.signaling.clone());
-        let from_peer_id = self.own_id.clone();
+    fn on_video_request(&mut self, caller: &Caller, videos: Vec<VideoQuery>) {
+        let Some(permit) = self.asking.take(caller, None) else { return };
+        let mounts = self.context.runner.settings.mounts.clone();
+        let (replies, peer) = (self.replies.clone(), caller.peer.clone());
         self.tasks.spawn(async move {
             let videos = mounted::find(mounts, videos).await;
-            let payload = AppMessage::VideoResponse { videos };
-            let message = PeerMessage { from_peer_id, to_peer_id: peer, payload };
-            if let Err(error) = signaling.send(ClientMessage::PeerMessage(message)).await {
-                warn!(%error, "an answer could not be sent");
-            }
+            replies.send_app(&peer, AppMessage::VideoResponse { videos }).await;
             drop(permit);
         });
     }
@@ -81,16 +85,20 @@ impl Coordinator {
     /// Refuses a malformed question, so that the peer does not wait for an answer in vain.
     pub(crate) async fn on_unreadable(&mut self, asked: Unreadable) {
         let Unreadable { sender: peer, question, why } = asked;
+        if !self.is_within_rate(&Caller { peer: peer.clone(), address: None }) {
+            return;
+        }
         match question {
             Question::Offer { attempt } => {
                 let text = format!("malformed offer: {why}");
-                self.refuse(&peer, attempt, Refusal::new(RefusalCode::Invalid, text)).await;
+                let refusal = Refusal::new(RefusalCode::Invalid, text);
+                self.replies.refuse_offer(&peer, self.state.status(), attempt, refusal).await;
             }
             Question::JobRequest { job_id } => {
                 info!(%peer, why, "refusing a malformed job request");
                 let text = format!("malformed job request: {why}");
                 let refusal = Refusal::new(RefusalCode::Invalid, text);
-                self.respond(&peer, self.response(job_id, Err(refusal), None)).await;
+                self.refuse_request(&peer, job_id, refusal).await;
             }
         }
     }
@@ -106,8 +114,7 @@ impl Coordinator {
         };
         let cancelling = Cancelling {
             state_dir: self.context.state_dir.clone(),
-            signaling: self.signaling.clone(),
-            own_id: self.own_id.clone(),
+            replies: self.replies.clone(),
             peer,
             job_id,
         };
@@ -119,20 +126,16 @@ impl Coordinator {
         info!(%peer, "did not cancel a job that is not this peer's");
         let status = "not_found".to_owned();
         let payload = AppMessage::JobCancelled { job_id, status, cleanup_complete: true };
-        self.send_app(peer, payload).await;
+        self.replies.send_app(peer, payload).await;
     }
 
     /// Releases the reservation of `peer`, and ends the connection over which its package arrives. Returns
     /// whether there was one.
     fn release(&mut self, peer: &PeerId) -> bool {
-        let reserved = |slot: &Slot| matches!(slot, Slot::Reserved { peer: p, .. } if p == peer);
-        if !self.state.slots().iter().any(reserved) {
+        if !self.reservations.holds(peer) {
             return false;
         }
-        if let Some(connection) = self.new_jobs.get(peer).filter(|c| c.job.is_none()) {
-            connection.cancel.cancel();
-        }
-        let _ = self.apply(WorkerEvent::PeerGone { peer: peer.clone() });
+        self.end_reservation(peer, Ending::Released);
         info!(%peer, "reservation released");
         true
     }
@@ -152,8 +155,7 @@ impl Coordinator {
 /// A cancellation by the job's owner.
 struct Cancelling {
     state_dir: PathBuf,
-    signaling: SignalingClient,
-    own_id: PeerId,
+    replies: Replies,
     peer: PeerId,
     job_id: String,
 }
@@ -173,10 +175,7 @@ impl Cancelling {
             // The trainer takes some time to end; the job's last event reports that.
             cleanup_complete: job.is_none(),
         };
-        let message = PeerMessage { from_peer_id: self.own_id, to_peer_id: self.peer, payload };
-        if let Err(error) = self.signaling.send(ClientMessage::PeerMessage(message)).await {
-            warn!(%error, "cannot send an answer");
-        }
+        self.replies.send_app(&self.peer, payload).await;
     }
 
     async fn cancel_job(&self, job: JobId) -> Result<(), ConnectionError> {

@@ -6,6 +6,7 @@
 
 mod texts;
 
+use super::coordinator::Step;
 use super::error::ConnectionError;
 use super::staged_job::StagedJob;
 use super::{Client, admission, delivery};
@@ -22,7 +23,7 @@ use sleap_rtc_protocol::path::RelPath;
 use sleap_rtc_protocol::python::{ClientText, FileMeta, WorkerText};
 use sleap_rtc_transfer as transfer;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use texts::Texts;
 use tracing::{info, warn};
 
@@ -49,14 +50,14 @@ pub(crate) async fn serve(
     }
     match link.flush(FLUSH).await {
         Ok(()) => {
-            info!(peer = %client.peer, "the client has received everything");
+            info!(peer = %client.caller.peer, "the client has received everything");
             // The client closes the connection: it may not have read yet what it has acknowledged.
             if !link.closed_within(LINGER).await {
                 tracing::debug!("the client did not close the connection; closing it");
             }
         }
         Err(_) => {
-            info!(peer = %client.peer, "the client disconnected before it had received everything")
+            info!(peer = %client.caller.peer, "the client disconnected before it had received everything")
         }
     }
     served.map_err(|(_, error)| error)
@@ -142,10 +143,10 @@ async fn run_job(
     introduction: &Introduction,
     texts: &mut Texts,
 ) -> Result<(), ConnectionError> {
-    client.coordinator.hold(&client.peer).await?;
+    client.coordinator.hold(&client.caller, None).await?;
     let shared = if introduction.is_shared { Some(shared_paths(introduction)?) } else { None };
     let spec = job_spec(introduction, shared);
-    let (state_dir, peer) = (client.context.state_dir.clone(), client.peer.clone());
+    let (state_dir, peer) = (client.context.state_dir.clone(), client.caller.peer.clone());
     let folder = blocking(move || JobFolder::create(&state_dir, &spec, &peer)).await??;
     let staged = StagedJob::new(folder.clone(), None);
     let description = stage(client, link, introduction, &folder).await?;
@@ -195,6 +196,7 @@ async fn stage(
         for which in ["input", "output"] {
             link.send(&WorkerText::PathValidated(which.to_owned())).await?;
         }
+        client.coordinator.step(folder.owner(), Step::Complete).await;
         delivery::take_in_place(folder, places.input).await?;
     } else {
         let zip = receive(client, link, introduction, folder).await?;
@@ -222,13 +224,24 @@ async fn receive(
     let limit_bytes = client.context.limits.max_bytes;
     let zip = folder.path().join("package.zip");
     let mut file = IncomingFile::create(&zip, meta, limit_bytes).await.map_err(not_received)?;
+    let (mut content_at, mut reports) =
+        (Instant::now(), client.coordinator.upload_of(folder.owner()));
     loop {
         match recv_soon(link).await? {
-            PythonMessage::Content(bytes) => file.write(&bytes).await.map_err(not_received)?,
+            PythonMessage::Content(bytes) => {
+                file.write(&bytes).await.map_err(not_received)?;
+                content_at = Instant::now();
+                reports.advanced();
+            }
             PythonMessage::Text(ClientText::EndOfFile) => break,
-            PythonMessage::Text(_) => {}
+            PythonMessage::Text(_) if content_at.elapsed() < SILENCE => {}
+            PythonMessage::Text(_) => {
+                let what = "sent no content for 30 s although its package was not complete";
+                return Err(ConnectionError::Protocol(what));
+            }
         }
     }
+    client.coordinator.step(folder.owner(), Step::Complete).await;
     let bytes = file.received_bytes();
     file.finish().await.map_err(not_received)?;
     info!(job = %folder.id(), bytes, "package complete");

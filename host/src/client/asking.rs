@@ -1,0 +1,279 @@
+//! In which order workers are asked whether they take a job, and whose yes counts. No I/O; time is an
+//! argument.
+//!
+//! The best worker is asked first, the next ones shortly after, so that one that does not answer costs
+//! little time. A few questions are open at once. The best of those who say yes within a moment gets the
+//! job.
+
+use std::time::{Duration, Instant};
+
+/// The most open questions that may still be answered soon.
+const OPEN: usize = 3;
+/// How long after one question the next one is asked.
+const STAGGER: Duration = Duration::from_millis(400);
+/// A question that has been open this long makes room for another one. A worker that takes longer loads
+/// its policies for the first time, or does not answer at all.
+const OVERDUE: Duration = Duration::from_millis(1500);
+/// How long a yes waits for that of a better worker.
+const GRACE: Duration = Duration::from_millis(300);
+/// A worker that has not answered by then is given up.
+pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// What has come of a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Question {
+    NotAsked,
+    Open {
+        since: Instant,
+    },
+    Yes {
+        since: Instant,
+    },
+    /// It refused, did not answer, or was tried in vain.
+    Over,
+}
+
+/// What to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Ask the worker at this place of the ranking.
+    Ask(usize),
+    /// Give the job to the worker at this place.
+    Use(usize),
+    /// This worker has not answered, and is given up.
+    GiveUp(usize),
+    /// Wait for an answer, at most until then.
+    Wait(Instant),
+    /// Nobody is left.
+    Nobody,
+}
+
+/// The questions to the workers of a ranking.
+#[derive(Debug)]
+pub(crate) struct Asking {
+    questions: Vec<Question>,
+    asked_at: Option<Instant>,
+}
+
+impl Asking {
+    /// Nobody has been asked yet.
+    pub(crate) fn new(workers: usize) -> Self {
+        Self { questions: vec![Question::NotAsked; workers], asked_at: None }
+    }
+
+    /// What to do at `now`.
+    pub(crate) fn next(&mut self, now: Instant) -> Next {
+        if let Some(place) = self.position(|q| q.age(now).is_some_and(|age| age >= ANSWER_WITHIN)) {
+            self.questions[place] = Question::Over;
+            return Next::GiveUp(place);
+        }
+        let mut wake = now + ANSWER_WITHIN;
+        if let Some(best) = self.position(|q| matches!(q, Question::Yes { .. })) {
+            let since = self.questions.iter().filter_map(Question::yes_since).min().unwrap_or(now);
+            let may_be_better = self.questions[..best].iter().any(|q| q.is_due(now));
+            if !may_be_better || now >= since + GRACE {
+                return Next::Use(best);
+            }
+            wake = since + GRACE;
+        } else if let Some(place) = self.position(|q| *q == Question::NotAsked) {
+            let open = self.questions.iter().filter(|q| q.is_due(now)).count();
+            let ready_at = self.asked_at.filter(|_| open > 0).map_or(now, |at| at + STAGGER);
+            if open < OPEN && now >= ready_at {
+                return self.ask(place, now);
+            }
+            if open < OPEN {
+                wake = ready_at;
+            }
+        }
+        let open = self.questions.iter().filter_map(|q| q.age(now)).collect::<Vec<_>>();
+        if open.is_empty() && self.position(|q| *q == Question::NotAsked).is_none() {
+            return Next::Nobody;
+        }
+        let left = |age: Duration| match age < OVERDUE {
+            true => OVERDUE - age,
+            false => ANSWER_WITHIN.saturating_sub(age),
+        };
+        let answer_by = open.into_iter().map(left).min();
+        Next::Wait(answer_by.map_or(wake, |left| wake.min(now + left)))
+    }
+
+    fn ask(&mut self, place: usize, now: Instant) -> Next {
+        self.questions[place] = Question::Open { since: now };
+        self.asked_at = Some(now);
+        Next::Ask(place)
+    }
+
+    /// The worker at `place` says yes.
+    pub(crate) fn yes(&mut self, place: usize, now: Instant) {
+        if let Question::Open { .. } = self.questions[place] {
+            self.questions[place] = Question::Yes { since: now };
+        }
+    }
+
+    /// The worker at `place` refuses, or was tried in vain.
+    pub(crate) fn over(&mut self, place: usize) {
+        self.questions[place] = Question::Over;
+    }
+
+    /// Those that should have answered by `now`, and have not.
+    pub(crate) fn overdue(&self, now: Instant) -> Vec<usize> {
+        let is_late = |place: &usize| {
+            let age = self.questions[*place].age(now);
+            age.is_some_and(|age| age >= OVERDUE)
+        };
+        (0..self.questions.len()).filter(is_late).collect()
+    }
+
+    /// The job goes to the worker at `place`. Returns the others that were asked and may have reserved a
+    /// slot. If that worker fails, they are asked again.
+    pub(crate) fn release_others(&mut self, place: usize) -> Vec<usize> {
+        let places = (0..self.questions.len()).filter(|other| *other != place);
+        let asked: Vec<usize> = places.filter(|other| self.questions[*other].is_asked()).collect();
+        for other in &asked {
+            self.questions[*other] = Question::NotAsked;
+        }
+        asked
+    }
+
+    fn position(&self, is_wanted: impl Fn(&Question) -> bool) -> Option<usize> {
+        self.questions.iter().position(is_wanted)
+    }
+}
+
+impl Question {
+    /// For how long it has been open.
+    fn age(&self, now: Instant) -> Option<Duration> {
+        match self {
+            Self::Open { since } => Some(now.saturating_duration_since(*since)),
+            _ => None,
+        }
+    }
+
+    /// Whether it is open and its answer may come at any moment.
+    fn is_due(&self, now: Instant) -> bool {
+        self.age(now).is_some_and(|age| age < OVERDUE)
+    }
+
+    fn is_asked(&self) -> bool {
+        matches!(self, Self::Open { .. } | Self::Yes { .. })
+    }
+
+    fn yes_since(&self) -> Option<Instant> {
+        match self {
+            Self::Yes { since } => Some(*since),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What a worker does when it is asked.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Answer {
+        Yes(u64),
+        No(u64),
+        Silence,
+    }
+
+    /// Who gets the job, after how many milliseconds, and the most questions that were open at once.
+    fn simulate(answers: &[Answer]) -> (Option<usize>, u64, usize) {
+        let (mut asking, start) = (Asking::new(answers.len()), Instant::now());
+        let (mut now, mut due) = (start, Vec::new());
+        let mut most = 0;
+        loop {
+            due.sort();
+            while let Some((_, place)) = due.first().copied().filter(|(at, _)| *at <= now) {
+                due.remove(0);
+                match answers[place] {
+                    Answer::Yes(_) => asking.yes(place, now),
+                    _ => asking.over(place),
+                }
+            }
+            match asking.next(now) {
+                Next::Ask(place) => match answers[place] {
+                    Answer::Yes(ms) | Answer::No(ms) => {
+                        due.push((now + Duration::from_millis(ms), place));
+                    }
+                    Answer::Silence => {}
+                },
+                Next::GiveUp(_) => {}
+                Next::Wait(until) => {
+                    assert!(until > now, "it would spin");
+                    let answer = due.iter().map(|(at, _)| *at).min();
+                    now = answer.map_or(until, |at| at.min(until)).max(now);
+                }
+                Next::Use(place) => {
+                    return (Some(place), (now - start).as_millis() as u64, most);
+                }
+                Next::Nobody => return (None, (now - start).as_millis() as u64, most),
+            }
+            most = most.max(asking.questions.iter().filter(|q| q.is_due(now)).count());
+        }
+    }
+
+    #[test]
+    fn the_best_worker_gets_the_job_if_it_answers_in_time() {
+        assert_eq!(simulate(&[Answer::Yes(50), Answer::Yes(50)]), (Some(0), 50, 1));
+        // The second answers first, and the first a moment later.
+        assert_eq!(simulate(&[Answer::Yes(600), Answer::Yes(50)]), (Some(0), 600, 2));
+        // The first is too late.
+        assert_eq!(simulate(&[Answer::Yes(900), Answer::Yes(50)]), (Some(1), 750, 2));
+    }
+
+    #[test]
+    fn five_silent_workers_cost_three_seconds() {
+        let mut answers = vec![Answer::Silence; 5];
+        answers.push(Answer::Yes(50));
+        let (used, took_ms, most) = simulate(&answers);
+        assert_eq!((used, most), (Some(5), OPEN));
+        assert!(took_ms < 3_000, "{took_ms} ms");
+    }
+
+    #[test]
+    fn a_refusal_is_followed_by_the_next_question_at_once() {
+        let answers = [Answer::No(10), Answer::No(10), Answer::Yes(10)];
+        assert_eq!(simulate(&answers), (Some(2), 30, 1));
+        assert_eq!(simulate(&[Answer::No(10), Answer::Silence]), (None, 5_010, 1));
+    }
+
+    #[test]
+    fn those_who_were_asked_are_released_and_asked_again_when_the_chosen_one_fails() {
+        let (mut asking, start) = (Asking::new(3), Instant::now());
+        assert_eq!(asking.next(start), Next::Ask(0));
+        let later = start + STAGGER;
+        assert_eq!(asking.next(later), Next::Ask(1));
+        asking.yes(1, later);
+        let later = later + GRACE;
+        assert_eq!(asking.next(later), Next::Use(1));
+        assert_eq!(asking.release_others(1), [0]);
+        asking.over(1);
+        assert_eq!(asking.next(later), Next::Ask(0));
+    }
+
+    fn answer() -> impl Strategy<Value = Answer> {
+        prop_oneof![
+            (0..6_000u64).prop_map(Answer::Yes),
+            (0..6_000u64).prop_map(Answer::No),
+            Just(Answer::Silence),
+        ]
+    }
+
+    proptest! {
+        /// Somebody who says yes in time gets the job, few are asked at once, and it always ends.
+        #[test]
+        fn asking_ends_with_a_yes_if_there_is_one(
+            answers in prop::collection::vec(answer(), 0..12),
+        ) {
+            let (used, took_ms, most) = simulate(&answers);
+            let in_time = |answer: &Answer| matches!(answer, Answer::Yes(ms) if *ms < 5_000);
+            prop_assert_eq!(used.is_some(), answers.iter().any(in_time));
+            prop_assert!(used.is_none_or(|used| in_time(&answers[used])));
+            prop_assert!(most <= OPEN);
+            prop_assert!(took_ms <= 5_000 * answers.len() as u64 + 1_000);
+        }
+    }
+}
