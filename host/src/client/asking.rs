@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 /// The most open questions that may still be answered soon.
 const OPEN: usize = 3;
 /// How long after one question the next one is asked.
-const STAGGER: Duration = Duration::from_millis(400);
+const STAGGER: Duration = Duration::from_millis(700);
 /// A question that has been open this long makes room for another one. A worker that takes longer loads
 /// its policies for the first time, or does not answer at all.
-const OVERDUE: Duration = Duration::from_millis(1500);
+const OVERDUE: Duration = Duration::from_secs(2);
 /// How long a yes waits for that of a better worker.
-const GRACE: Duration = Duration::from_millis(300);
+const GRACE: Duration = Duration::from_millis(700);
 /// A worker that has not answered by then is given up.
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
@@ -219,18 +219,18 @@ mod tests {
     fn the_best_worker_gets_the_job_if_it_answers_in_time() {
         assert_eq!(simulate(&[Answer::Yes(50), Answer::Yes(50)]), (Some(0), 50, 1));
         // The second answers first, and the first a moment later.
-        assert_eq!(simulate(&[Answer::Yes(600), Answer::Yes(50)]), (Some(0), 600, 2));
+        assert_eq!(simulate(&[Answer::Yes(900), Answer::Yes(50)]), (Some(0), 900, 2));
         // The first is too late.
-        assert_eq!(simulate(&[Answer::Yes(900), Answer::Yes(50)]), (Some(1), 750, 2));
+        assert_eq!(simulate(&[Answer::Yes(1900), Answer::Yes(50)]), (Some(1), 1450, 2));
     }
 
     #[test]
-    fn five_silent_workers_cost_three_seconds() {
+    fn five_silent_workers_cost_some_seconds() {
         let mut answers = vec![Answer::Silence; 5];
         answers.push(Answer::Yes(50));
         let (used, took_ms, most) = simulate(&answers);
         assert_eq!((used, most), (Some(5), OPEN));
-        assert!(took_ms < 3_000, "{took_ms} ms");
+        assert!(took_ms < 4_500, "{took_ms} ms");
     }
 
     #[test]
