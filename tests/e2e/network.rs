@@ -2,6 +2,7 @@
 
 use crate::reconnect::{Desk, assert_whole_log, wait_training};
 use crate::support::*;
+use crate::ways::way;
 use std::{net::IpAddr, thread::sleep, time::Duration, time::Instant};
 
 /// Server, worker and client, each in a network namespace.
@@ -56,13 +57,16 @@ impl Machines {
         self.network.mend(Machine::Client).unwrap();
     }
 
-    /// Trains with a package of so many random bytes; gives how long it took.
-    fn train_with_bytes(&self, bytes: u64) -> Duration {
+    /// Trains with a package of so many random bytes, and prints how its connection was made.
+    fn train_with_bytes(&self, what: &str, bytes: u64) {
         let (client, start) = (self.site.client(&self.server), Instant::now());
         let package = large_package(&self.site, bytes);
-        let mut client = self.start(client.train(&package).session(self.worker.credentials()));
+        let client = client.train(&package).session(self.worker.credentials());
+        let mut client = self.start(client.arguments(&["-v"]));
         assert_eq!(client.wait(A_WHILE), 0, "{}", client.transcript());
-        start.elapsed()
+        let (took_s, said) = (start.elapsed().as_secs_f64(), client.stderr());
+        let (way, open_ms) = way(&said);
+        println!("{what}: open after {open_ms:.0} ms, {way} trained after {took_s:.1} s");
     }
 
     /// Trains with the client's cable pulled for so long in the middle; gives what the client said.
@@ -141,8 +145,17 @@ fn packets_shrink_to_what_the_interfaces_carry() {
     for machine in [Machine::Worker, Machine::Client] {
         machines.network.carry(machine, 1200).unwrap();
     }
-    let took = machines.train_with_bytes(20 << 20);
-    println!("20 MB in packets of 1,200 bytes: {:.1} s", took.as_secs_f64());
+    machines.train_with_bytes("20 MB in packets of 1,200 bytes", 20 << 20);
+}
+
+/// Short packets on the way, of which the machines learn from their routers.
+#[test]
+fn packets_shrink_to_what_the_way_carries() {
+    let Some(network) = made(Network::behind_routers(Nat::SamePort)) else { return };
+    network.narrow(1200).unwrap();
+    let address = network.server_address();
+    machines_on(network, address, "2")
+        .train_with_bytes("1,200 bytes between the routers", 20 << 20);
 }
 
 /// As containers give to their host.
@@ -153,13 +166,12 @@ fn machines_with_many_interfaces_connect() {
     network.add_interfaces(Machine::Client, 40).unwrap();
     let address = network.server_address();
     let machines = machines_on(network, address, "2");
-    let took = machines.train_with_bytes(1 << 10);
-    println!("110 and 40 interfaces: trained after {:.1} s", took.as_secs_f64());
+    machines.train_with_bytes("110 and 40 interfaces", 1 << 10);
 }
 
 #[test]
 fn machines_without_ipv4_connect() {
     let Some(network) = network() else { return };
     let address = network.without_ipv4().unwrap();
-    machines_on(network, address, "2").train_with_bytes(1 << 10);
+    machines_on(network, address, "2").train_with_bytes("IPv6 alone", 1 << 10);
 }

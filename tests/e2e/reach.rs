@@ -59,19 +59,23 @@ fn printed(command: &mut Command) -> (i32, String) {
     (process.wait(SOON), process.stdout())
 }
 
-#[test]
-fn a_dead_ipv6_address_costs_a_quarter_of_a_second() {
-    let Some(network) = network() else { return };
-    let site = Site::new();
-    let server = network.on(Machine::Server, || TestServer::on(&site, network.server_address()));
-    // A route that swallows everything: the neighbour does not exist.
+/// Gives a machine a route for IPv6 that swallows everything: the neighbour does not exist.
+pub fn lead_ipv6_nowhere(network: &Network, machine: Machine) {
     for arguments in [
         "-6 addr add 2001:db8:77::2/64 dev eth0 nodad",
         "-6 neigh add 2001:db8:77::1 lladdr 02:00:00:00:00:01 dev eth0 nud permanent",
         "-6 route add default via 2001:db8:77::1 dev eth0",
     ] {
-        network.ip(Machine::Client, arguments).unwrap();
+        network.ip(machine, arguments).unwrap();
     }
+}
+
+#[test]
+fn a_dead_ipv6_address_costs_a_quarter_of_a_second() {
+    let Some(network) = network() else { return };
+    let site = Site::new();
+    let server = network.on(Machine::Server, || TestServer::on(&site, network.server_address()));
+    lead_ipv6_nowhere(&network, Machine::Client);
     let url = format!("ws://srv.lab:{}", server.address().port());
     let alone = format!("127.0.0.1 localhost\n{} srv.lab\n", network.server_address());
     let both = format!("2001:db8:1::dead srv.lab\n{alone}");
@@ -88,20 +92,24 @@ fn a_dead_ipv6_address_costs_a_quarter_of_a_second() {
     assert!(both_s < alone_s + 3.0, "{alone_s} s alone, {both_s} s with both");
 }
 
-/// Hands every `CONNECT` on; sends its first line to `asked`.
-fn proxy(listener: TcpListener, asked: mpsc::Sender<String>) {
+/// Hands everything on, with `CONNECT` or without; sends each first line to `asked`.
+pub fn proxy(listener: TcpListener, asked: mpsc::Sender<String>) {
     for client in listener.incoming().flatten() {
         let asked = asked.clone();
         thread::spawn(move || {
             let mut reader = BufReader::new(client.try_clone().unwrap());
-            let mut line = String::new();
-            reader.read_line(&mut line).unwrap();
-            let _ = asked.send(line.trim().to_owned());
-            let target: SocketAddr = line.split(' ').nth(1).unwrap().parse().unwrap();
-            while reader.read_line(&mut line).unwrap() > 2 {}
-            let server = TcpStream::connect(target).unwrap();
+            let mut head = String::new();
+            while reader.read_line(&mut head).unwrap() > 2 {}
+            let first = head.lines().next().unwrap();
+            let _ = asked.send(first.to_owned());
+            let target = first.split(' ').nth(1).unwrap().trim_start_matches("http://");
+            let target: SocketAddr = target.split('/').next().unwrap().parse().unwrap();
+            let mut server = TcpStream::connect(target).unwrap();
             let mut client = client;
-            client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+            match first.starts_with("CONNECT ") {
+                true => client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap(),
+                false => server.write_all(head.as_bytes()).unwrap(),
+            }
             let (back, forth) = (server.try_clone().unwrap(), client.try_clone().unwrap());
             let answers = thread::spawn(move || pipe(back, forth));
             pipe(client, server);

@@ -2,6 +2,7 @@
 //! accounts that the signaling server makes.
 
 use crate::support::*;
+use crate::ways::way;
 use std::{
     fs,
     net::{SocketAddr, TcpListener, TcpStream},
@@ -14,6 +15,8 @@ use std::{
 const WITHOUT: &str = "SLEAP_RTC_WITHOUT_RELAY";
 /// More than the client and the worker say to each other beside it.
 const PACKAGE_BYTES: u64 = 5_000_000;
+/// The server's own relay would do without TURN.
+const WEBRTC: [&str; 2] = ["--transport", "webrtc"];
 
 /// A client's and a worker's machine that reach the server's alone.
 fn network() -> Network {
@@ -99,13 +102,13 @@ fn a_job_completes_through_the_relay_alone() {
     let mut coturn = coturn(&site, &network);
     let server = server(&site, &network, "north");
     assert_separate(&network, &server);
-    let worker = TestWorker::setup(&site, "worker").given_ice_servers();
+    let worker = TestWorker::setup(&site, "worker").given_ice_servers().arguments(&WEBRTC);
     let mut worker = network.on(Machine::Worker, || worker.start(&server));
 
     let labels = large_labels(&site, PACKAGE_BYTES);
     let (_, models) = labels_and_models(&site);
     let client = site.client(&server).given_ice_servers().track(&labels, &models);
-    let client = client.auto(worker.credentials());
+    let client = client.auto(worker.credentials()).arguments(&WEBRTC);
     let predictions = client.predictions();
     let ended = network.on(Machine::Client, || client.run());
     ended.assert_code(0);
@@ -137,9 +140,33 @@ fn without_an_account_there_is_no_path() {
     let (site, network) = (Site::new(), network());
     let _coturn = coturn(&site, &network);
     let server = server(&site, &network, "south");
+    let worker = TestWorker::setup(&site, "worker").given_ice_servers().arguments(&WEBRTC);
+    let worker = network.on(Machine::Worker, || worker.start(&server));
+    let client = site.client(&server).given_ice_servers().track_fixture(&site);
+    let client = client.session(worker.credentials()).arguments(&WEBRTC);
+    let ended = network.on(Machine::Client, || client.run());
+    ended.assert_code(3).assert_says(&["no path"]);
+}
+
+#[test]
+fn where_iroh_finds_no_path_webrtc_takes_over() {
+    if left_out() {
+        return;
+    }
+    let (site, network) = (Site::new(), network());
+    let _coturn = coturn(&site, &network);
+    let address = network.server_address();
+    let config = format!(
+        "[signaling]\nrelay = false\nice_servers = [{{ urls = \"turn:{address}:3478\", secret = \"north\" }}]\n"
+    );
+    let server = network.on(Machine::Server, || TestServer::configured(&site, address, &config));
     let worker = TestWorker::setup(&site, "worker").given_ice_servers();
     let worker = network.on(Machine::Worker, || worker.start(&server));
     let client = site.client(&server).given_ice_servers().track_fixture(&site);
-    let ended = network.on(Machine::Client, || client.session(worker.credentials()).run());
-    ended.assert_code(3).assert_says(&["no path"]);
+    let client = client.session(worker.credentials()).arguments(&["-v"]);
+    let ended = network.on(Machine::Client, || client.run());
+    let (way, took_ms) = way(&ended.assert_code(0).stderr);
+    println!("no path for iroh: open after {took_ms:.0} ms, {way}");
+    assert!(way.starts_with("relayed by a TURN server"), "{way}");
+    assert!(took_ms < 6_000.0, "{took_ms} ms");
 }

@@ -74,11 +74,23 @@ pub enum Verdict {
     Interrupted,
 }
 
+/// How worker and client are connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Over iroh, from machine to machine.
+    Direct,
+    /// Over iroh, through the server's relay, because nothing else gets through.
+    Relayed,
+    /// Over WebRTC.
+    Webrtc,
+}
+
 /// A round.
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub seed: u64,
     pub round: u64,
+    pub way: Way,
     pub faults: Vec<Fault>,
 }
 
@@ -161,12 +173,13 @@ impl Plan {
         let mut deck = deck;
         deck.shuffle(&mut dice(seed, if is_long { !pass } else { pass + (1 << 32) }));
         let (blow, phase) = deck[place];
+        let way = way(seed, round);
         let mut dice = dice(seed, round);
         let mut faults = vec![Fault { blow, at: moment(&mut dice, phase) }];
         if !is_long && dice.random_bool(0.3) {
             faults.extend(second(&mut dice, faults[0]));
         }
-        Self { seed, round, faults }
+        Self { seed, round, way, faults }
     }
 
     /// Whether something is done in `phase`.
@@ -179,7 +192,7 @@ impl Plan {
     }
 
     pub fn needs_networks(&self) -> bool {
-        self.faults.iter().any(|fault| fault.blow.needs_networks())
+        self.way == Way::Relayed || self.faults.iter().any(|fault| fault.blow.needs_networks())
     }
 
     pub fn needs_mounts(&self) -> bool {
@@ -203,6 +216,15 @@ impl Plan {
                     || self.faults[0].blow.allows(self.faults[0].at).contains(&verdict)
             }
         }
+    }
+}
+
+/// One round in four is relayed, and one in four over WebRTC.
+fn way(seed: u64, round: u64) -> Way {
+    match dice(seed, round + (1 << 48)).random_range(0..4) {
+        0 => Way::Relayed,
+        1 => Way::Webrtc,
+        _ => Way::Direct,
     }
 }
 
@@ -277,6 +299,16 @@ fn long_deck() -> Vec<(Blow, Phase)> {
     let in_training = [Victim::Server, Victim::Trainer, Victim::RunJob];
     deck.extend(in_training.map(|victim| (Blow::Freeze(victim), Phase::Training)));
     deck
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Direct => "direct",
+            Self::Relayed => "relayed",
+            Self::Webrtc => "WebRTC",
+        })
+    }
 }
 
 impl fmt::Display for Blow {

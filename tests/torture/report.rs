@@ -33,7 +33,7 @@ impl Line {
     }
 
     fn print(&self) {
-        let Plan { seed, round, faults } = &self.plan;
+        let Plan { seed, round, way, faults } = &self.plan;
         let faults: Vec<String> = faults.iter().map(Fault::to_string).collect();
         let (faults, took) = (faults.join(", then "), self.took.as_secs_f64());
         let how = match (&self.skipped, &self.played) {
@@ -42,7 +42,7 @@ impl Line {
             (None, None) => "no outcome".to_owned(),
         };
         let mark = if self.is_good() { "" } else { "FAILED " };
-        println!("{mark}seed {seed} round {round:>3}: {faults} -> {how} ({took:.1} s)");
+        println!("{mark}seed {seed} round {round:>3} ({way}): {faults} -> {how} ({took:.1} s)");
         for broken in &self.broken {
             println!("    {broken}");
         }
@@ -119,6 +119,8 @@ impl Report {
             all(|r| r.in_vain),
             all(|r| r.resubmitted),
         );
+        let ways = self.lines.iter().filter(|line| line.played.is_some());
+        println!("  ways: {}", counted(ways.map(|line| line.plan.way.to_string())));
         recovery_times(&played);
         let missed = played.iter().flat_map(|played| &played.missed);
         for (what, count) in tally(missed.map(|fault| fault.blow.to_string())) {

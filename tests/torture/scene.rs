@@ -1,7 +1,7 @@
 //! Where a round happens: a server, a worker and a client, each on its own machine if networks can
 //! be made, and the disks that can be filled.
 
-use crate::plan::{Phase, Plan};
+use crate::plan::{Phase, Plan, Way};
 use crate::program::Program;
 use sleap_rtc_protocol::session::JobString;
 use std::fs;
@@ -54,6 +54,9 @@ impl Scene {
     /// Builds it for `plan`; everything runs and waits for a client.
     pub fn build(site: Site, plan: &Plan, networks: bool) -> Self {
         let network = networks.then(|| Network::new().expect("a network could be made before"));
+        if let (Some(network), Way::Relayed) = (&network, plan.way) {
+            network.block_udp().expect("nftables");
+        }
         let package = package(&site, plan);
         let (server_home, worker_home) = (site.folder("server"), site.folder("worker"));
         let address =
@@ -237,6 +240,9 @@ fn start_worker(
     let mut command = Site::binary(home, &stand_in());
     let epochs = EPOCHS.to_string();
     command.args(["worker", "--ice-server", "none"]);
+    if plan.way == Way::Webrtc {
+        command.args(["--transport", "webrtc"]);
+    }
     command.envs([("FAKE_SLEAP_EPOCHS", epochs.as_str()), ("FAKE_SLEAP_BATCH_S", BATCH_S)]);
     if plan.has(Phase::Download) {
         command.env("FAKE_SLEAP_CKPT_MIB", LARGE_MIB.to_string());

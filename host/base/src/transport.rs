@@ -6,9 +6,9 @@ use std::str::FromStr;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Transport {
     /// iroh where both sides have it, else WebRTC.
+    #[default]
     Auto,
     /// WebRTC alone.
-    #[default]
     Webrtc,
     /// iroh alone: peers that do not have it are refused.
     Iroh,

@@ -6,17 +6,20 @@
 //! Pings, pongs and frames about lanes (see `lanes`) are handled here: a client pings while it waits
 //! for a frame, and a worker answers whenever it reads.
 
+mod frames;
 mod lanes;
 #[cfg(test)]
 mod tests;
 mod wire;
 
+pub use frames::Frame;
+
+use crate::binding::ChannelBinding;
 use crate::quic::{QuicError, Session};
 use crate::route::Route;
 use crate::rtc::{self, Channel, ChannelError, Message, RtcOptions};
 use bytes::Bytes;
-use lanes::{Arrival, LaneFrame, Lanes};
-use serde::{Serialize, de::DeserializeOwned};
+use lanes::{Arrival, Lanes};
 use sleap_rtc_protocol::connection::ConnectionState;
 use sleap_rtc_protocol::frame::{self, ClientFrame, FrameError, TransferFrame, WorkerFrame};
 use sleap_rtc_protocol::liveness::{Liveness, LivenessEvent};
@@ -35,134 +38,6 @@ const MAX_QUEUED_FRAMES: usize = 256;
 const SEND_LIMIT: Duration = Duration::from_secs(60);
 /// A ping or a pong that cannot be sent within this time is skipped.
 const PING_LIMIT: Duration = Duration::from_secs(1);
-
-/// The frames of one direction.
-pub trait Frame: Serialize + DeserializeOwned + Send + Sync + 'static {
-    /// Wraps a transfer frame.
-    fn from_transfer(frame: TransferFrame) -> Self;
-    /// Unwraps a transfer frame, or gives the frame back.
-    fn into_transfer(self) -> Result<TransferFrame, Self>;
-    /// The reason to end a running transfer when this frame arrives, if it is one.
-    fn interrupts_transfer(&self) -> Option<String>;
-    /// The ping, in the direction that has one.
-    fn ping() -> Option<Self>;
-    /// Whether this frame is a ping.
-    fn is_ping(&self) -> bool;
-    /// The answer to a ping, in the direction that has one.
-    fn pong() -> Option<Self>;
-    /// Whether this frame is the answer to a ping.
-    fn is_pong(&self) -> bool;
-    /// Wraps a frame about a lane, if this direction has it.
-    fn from_lane(frame: LaneFrame) -> Option<Self>;
-    /// Unwraps a frame about a lane, or gives the frame back.
-    fn into_lane(self) -> Result<LaneFrame, Self>;
-    /// Whether the sender of these frames offers lanes.
-    const OFFERS_LANES: bool;
-}
-
-impl Frame for ClientFrame {
-    fn from_transfer(frame: TransferFrame) -> Self {
-        Self::Transfer(frame)
-    }
-
-    fn into_transfer(self) -> Result<TransferFrame, Self> {
-        match self {
-            Self::Transfer(frame) => Ok(frame),
-            other => Err(other),
-        }
-    }
-
-    fn interrupts_transfer(&self) -> Option<String> {
-        match self {
-            Self::Cancel { reason } => Some(format!("cancelled by the client: {reason}")),
-            _ => None,
-        }
-    }
-
-    fn ping() -> Option<Self> {
-        Some(Self::Ping)
-    }
-
-    fn is_ping(&self) -> bool {
-        matches!(self, Self::Ping)
-    }
-
-    fn pong() -> Option<Self> {
-        None
-    }
-
-    fn is_pong(&self) -> bool {
-        false
-    }
-
-    fn from_lane(frame: LaneFrame) -> Option<Self> {
-        match frame {
-            LaneFrame::Offer(lane, offer) => Some(Self::OpenLane { lane, offer }),
-            LaneFrame::Answer(..) => None,
-        }
-    }
-
-    fn into_lane(self) -> Result<LaneFrame, Self> {
-        match self {
-            Self::OpenLane { lane, offer } => Ok(LaneFrame::Offer(lane, offer)),
-            other => Err(other),
-        }
-    }
-
-    const OFFERS_LANES: bool = true;
-}
-
-impl Frame for WorkerFrame {
-    fn from_transfer(frame: TransferFrame) -> Self {
-        Self::Transfer(frame)
-    }
-
-    fn into_transfer(self) -> Result<TransferFrame, Self> {
-        match self {
-            Self::Transfer(frame) => Ok(frame),
-            other => Err(other),
-        }
-    }
-
-    fn interrupts_transfer(&self) -> Option<String> {
-        match self {
-            Self::Refused { refusal } => Some(refusal.message.clone()),
-            _ => None,
-        }
-    }
-
-    fn ping() -> Option<Self> {
-        None
-    }
-
-    fn is_ping(&self) -> bool {
-        false
-    }
-
-    fn pong() -> Option<Self> {
-        Some(Self::Pong)
-    }
-
-    fn is_pong(&self) -> bool {
-        matches!(self, Self::Pong)
-    }
-
-    fn from_lane(frame: LaneFrame) -> Option<Self> {
-        match frame {
-            LaneFrame::Answer(lane, answer) => Some(Self::Lane { lane, answer }),
-            LaneFrame::Offer(..) => None,
-        }
-    }
-
-    fn into_lane(self) -> Result<LaneFrame, Self> {
-        match self {
-            Self::Lane { lane, answer } => Ok(LaneFrame::Answer(lane, answer)),
-            other => Err(other),
-        }
-    }
-
-    const OFFERS_LANES: bool = false;
-}
 
 /// Why a channel delivers nothing more.
 #[derive(Debug, thiserror::Error)]
@@ -254,6 +129,12 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
     /// The state of the connection, as it changes.
     pub fn state(&self) -> watch::Receiver<ConnectionState> {
         self.wire.state()
+    }
+
+    /// What ties a proof of identity to this connection. `None` if a WebRTC peer names several
+    /// certificates: then it cannot prove anything.
+    pub fn binding(&self) -> Option<ChannelBinding> {
+        self.wire.binding()
     }
 
     /// Which way the connection takes, as that changes.

@@ -7,6 +7,7 @@
 //! | [`dialect`] | a connection that speaks `sleap-rtc/1`: where these and `transfer` meet |
 //! | [`python`] | a data channel that speaks the Python dialect |
 //! | [`route`] | which way a connection takes |
+//! | [`binding`] | what ties a proof of identity to one connection |
 //! | [`stun`] | this machine's address as others see it |
 //! | `bare` | lanes without files, for benchmarks (feature `bench`) |
 //!
@@ -34,6 +35,7 @@
 
 #[cfg(feature = "bench")]
 pub mod bare;
+pub mod binding;
 pub mod dialect;
 pub mod python;
 pub mod quic;

@@ -21,14 +21,41 @@ pub enum Way {
     Relayed {
         /// The server's host.
         by: String,
+        /// Why not directly, once that is known.
+        why: Option<NoDirectPath>,
     },
+}
+
+/// Why a connection is relayed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoDirectPath {
+    /// No UDP packet leaves this machine's network, or none comes back.
+    UdpBlocked,
+    /// UDP works here, but no packet gets through to the other side.
+    NoneFound,
+    /// No packet gets through to the other side, and there is nobody else to ask.
+    NoUdpAnswer,
+    /// There was one, and nothing arrives on it any more.
+    Lost,
+}
+
+impl fmt::Display for NoDirectPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::UdpBlocked => "UDP is blocked here",
+            Self::NoneFound => "no direct path between the networks",
+            Self::NoUdpAnswer => "no answer over UDP",
+            Self::Lost => "the direct path fell silent",
+        })
+    }
 }
 
 impl fmt::Display for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Direct => f.write_str("direct"),
-            Self::Relayed { by } => write!(f, "relayed by {by}"),
+            Self::Relayed { by, why: None } => write!(f, "relayed by {by}"),
+            Self::Relayed { by, why: Some(why) } => write!(f, "relayed by {by} ({why})"),
         }
     }
 }
@@ -51,7 +78,9 @@ mod tests {
         let route = |way, ms| Route { way, round_trip: Duration::from_micros(ms) }.to_string();
         assert_eq!(route(Way::Direct, 12_400), "direct, 12 ms");
         assert_eq!(route(Way::Direct, 300), "direct, under 1 ms");
-        let relayed = Way::Relayed { by: "server.lab".into() };
-        assert_eq!(route(relayed, 48_000), "relayed by server.lab, 48 ms");
+        let relayed = |why| Way::Relayed { by: "server.lab".into(), why };
+        assert_eq!(route(relayed(None), 48_000), "relayed by server.lab, 48 ms");
+        let blocked = relayed(Some(NoDirectPath::UdpBlocked));
+        assert_eq!(route(blocked, 48_000), "relayed by server.lab (UDP is blocked here), 48 ms");
     }
 }

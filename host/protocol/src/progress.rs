@@ -19,6 +19,9 @@ pub struct RunningJob {
     /// Its progress.
     #[serde(default)]
     pub progress: JobProgress,
+    /// How a client that follows it is connected to the worker: "direct, 12 ms".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<String>,
 }
 
 /// The progress of a job, derived from its events.

@@ -6,15 +6,17 @@ use serde_json::Value;
 use sleap_rtc_base::ice::IceConfig;
 use sleap_rtc_base::transport::Transport;
 use sleap_rtc_net::dialect::ClientEnd;
-use sleap_rtc_net::quic::{Called, Endpoint, QuicError};
-use sleap_rtc_net::rtc::{self, Channel, Connection, RtcError, RtcOptions};
+use sleap_rtc_net::quic::{Called, Endpoint, QuicError, RelayTried, Tried};
+use sleap_rtc_net::rtc::{
+    self, Channel, Connection, GATHER_LIMIT_BESIDE_IROH, RtcError, RtcOptions,
+};
 use sleap_rtc_protocol::signaling::{Description, EndpointAddress, IceServers, Sdp};
 use sleap_rtc_protocol::{DIALECT, PYTHON_CHANNEL_LABEL};
 use sleap_rtc_signaling::client::Relay;
 use std::pin::pin;
 use std::time::Duration;
-use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::sync::{oneshot, watch};
+use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 /// How long iroh is tried.
@@ -32,7 +34,7 @@ pub enum ConnectFailure {
     #[error(transparent)]
     Iroh(#[from] QuicError),
     /// Over neither.
-    #[error("{webrtc} (WebRTC); {iroh} (iroh)")]
+    #[error("over iroh, {iroh}; over WebRTC, {webrtc}")]
     Both {
         /// Why not over WebRTC.
         webrtc: RtcError,
@@ -48,6 +50,23 @@ impl ConnectFailure {
     /// Whether no path was found to a peer that speaks WebRTC.
     pub(crate) fn is_no_path(&self) -> bool {
         matches!(self, Self::Webrtc(RtcError::NoPath) | Self::Both { webrtc: RtcError::NoPath, .. })
+    }
+
+    /// What may help.
+    pub(crate) fn advice(&self) -> &'static str {
+        match self {
+            Self::Iroh(iroh) | Self::Both { iroh, .. } => match iroh {
+                QuicError::NoPath(Tried { relay: RelayTried::None, .. }) => {
+                    "; switch on the signaling server's relay (`[signaling] relay = true`)"
+                }
+                _ => "",
+            },
+            Self::Webrtc(RtcError::NoPath) => {
+                "; if it is behind another firewall, configure a TURN server, or use --transport auto \
+                 on both sides"
+            }
+            Self::Webrtc(_) | Self::NoIroh => "",
+        }
     }
 }
 
@@ -73,11 +92,19 @@ pub(crate) struct Pending {
     options: RtcOptions,
 }
 
+/// What is offered: over WebRTC and, if this side has it, over iroh.
+pub(crate) type Offer = (Pending, Sdp, Option<EndpointAddress>);
+
 impl Connector {
     pub(crate) async fn new(config: &Config) -> Result<Self, QuicError> {
         let endpoint = endpoint::open(config, &config.client.state_dir).await?;
+        Ok(Self { endpoint, ..Self::idle(config) })
+    }
+
+    /// One that makes no connections.
+    pub(crate) fn idle(config: &Config) -> Self {
         let (ice, transport) = (config.ice.clone(), config.transport);
-        Ok(Self { ice, transport, endpoint, relay: None })
+        Self { ice, transport, endpoint: None, relay: None }
     }
 
     /// What the room is told of this client.
@@ -92,12 +119,21 @@ impl Connector {
     }
 
     /// What to offer: a description for WebRTC, and where this side is reached over iroh.
+    ///
+    /// When `has_iroh` says that the worker has iroh, candidates for WebRTC are not waited for long.
     pub(crate) async fn offer(
         &self,
         given: &IceServers,
-    ) -> Result<(Pending, Sdp, Option<EndpointAddress>), ConnectFailure> {
+        has_iroh: oneshot::Receiver<()>,
+    ) -> Result<Offer, ConnectFailure> {
         let options = RtcOptions::new(&self.ice, given);
-        let (offering, sdp) = rtc::offer(&options).await?;
+        let enough = async {
+            if self.endpoint.is_none() || has_iroh.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            sleep(GATHER_LIMIT_BESIDE_IROH).await;
+        };
+        let (offering, sdp) = rtc::offer_until(&options, enough).await?;
         let address = self.endpoint.as_ref().map(Endpoint::address);
         Ok((Pending { offering, options }, sdp, address))
     }

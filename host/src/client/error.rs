@@ -39,7 +39,7 @@ pub enum ClientError {
     #[error(transparent)]
     Policy(#[from] PolicyError),
     /// The worker answered, but the connection failed.
-    #[error("no connection to worker {worker}{}", advice(source))]
+    #[error("no connection to worker {worker}{}", source.advice())]
     Connect {
         /// Which worker.
         worker: PeerId,
@@ -127,14 +127,6 @@ pub enum ClientError {
     /// A bug of this program.
     #[error(transparent)]
     Panicked(#[from] Panicked),
-}
-
-/// What may help if no connection was possible.
-fn advice(cause: &ConnectFailure) -> &'static str {
-    match cause.is_no_path() {
-        true => "; if it is behind another firewall, configure a TURN server",
-        false => "",
-    }
 }
 
 impl ClientError {

@@ -29,7 +29,7 @@ pub async fn snapshot(
     join: &Join,
     interrupts: &mut Interrupts,
 ) -> Result<Vec<PeerInfo>, ClientError> {
-    let room = or_interrupt(interrupts, Room::join(config, join.credentials().clone())).await?;
+    let room = or_interrupt(interrupts, Room::visit(config, join.credentials().clone())).await?;
     let looking = async { room.peers(None).await.map_err(ClientError::from) };
     let peers = or_interrupt(interrupts, looking).await;
     room.leave().await;

@@ -5,6 +5,7 @@
 //! | [`error`] | every way a client can end without success |
 //! | [`package`] | the user's package, checked before anything is sent |
 //! | `room` | this client's place in the room: discovery, requests, offers |
+//! | `introduction` | what a client says of itself to the room |
 //! | `connect` | opens connections: over iroh, over WebRTC |
 //! | `selection` | chooses the worker: by policy, by name, or by asking the user |
 //! | `asking` | in which order workers are asked, and whose yes counts |
@@ -37,6 +38,7 @@ pub mod error;
 pub mod existing_job;
 mod explain;
 pub mod interrupt;
+mod introduction;
 pub mod meter;
 mod mounted;
 mod not_a_package;
@@ -60,11 +62,11 @@ mod viewer;
 pub use action::Action;
 pub use error::{ClientError, JobRefused, UnknownJob};
 pub use explain::{explain, snapshot};
+pub use introduction::user;
 pub use mounted::find_mounted;
 pub use output::Output;
 pub use prompt::row;
 pub use read_progress::ReadProgress;
-pub use room::user;
 pub use viewer::ViewerPorts;
 
 use crate::config::Config;

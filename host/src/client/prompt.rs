@@ -198,7 +198,9 @@ pub fn row(number: &str, worker: &WorkerFacts) -> String {
 fn job(job: &RunningJob) -> String {
     let age_ms = now_ms().saturating_sub(job.since_ms);
     let owner = job.user.as_deref().unwrap_or(job.owner.as_str());
-    format!("       a job of {owner}, for {} min: {}", age_ms / 60_000, job.progress)
+    let route = job.route.as_deref().map(|route| format!("; its client is connected: {route}"));
+    let route = route.unwrap_or_default();
+    format!("       a job of {owner}, for {} min: {}{route}", age_ms / 60_000, job.progress)
 }
 
 /// The user's input.

@@ -12,9 +12,11 @@ use super::{ClientError, or_interrupt};
 use sleap_rtc_base::backoff::Backoff;
 use sleap_rtc_base::deadline;
 use sleap_rtc_net::dialect::ClientEnd;
+use sleap_rtc_net::route::Route;
 use sleap_rtc_protocol::connection::ConnectionState;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::liveness::{Health, Liveness, LivenessEvent};
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
@@ -124,6 +126,19 @@ fn route(link: &ClientEnd) -> String {
     link.route().borrow().as_ref().map(|route| format!(": {route}")).unwrap_or_default()
 }
 
+/// Tells the user when the connection takes another way. Never resolves.
+async fn tell_changes(worker: &PeerId, mut route: watch::Receiver<Option<Route>>) -> Infallible {
+    let mut told = route.borrow_and_update().clone();
+    while route.changed().await.is_ok() {
+        let now = route.borrow_and_update().clone();
+        if let Some(now) = now.filter(|now| told.as_ref().is_none_or(|told| told.way != now.way)) {
+            say(&format!("The connection to {worker} is now {now}."));
+            told = Some(now);
+        }
+    }
+    std::future::pending().await
+}
+
 /// Runs the conversation over one connection.
 async fn talk(
     mut dialer: Dialer<'_>,
@@ -131,12 +146,13 @@ async fn talk(
     submission: &mut Submission<'_>,
     interrupts: &mut Interrupts,
 ) -> LinkEnd {
-    let (liveness, cut, path) = (link.liveness(), link.cut(), link.state());
+    let (liveness, cut, path, route) = (link.liveness(), link.cut(), link.state(), link.route());
     let worker = dialer.worker.clone();
     let mut requested = pin!(interrupts.end_requested(submission.stage()));
     let mut talking = pin!(submission.converse(link));
     let mut dialing = pin!(dialer.when_suspect(&liveness, path));
     tokio::select! {
+        never = tell_changes(&worker, route) => match never {},
         request = &mut requested => return LinkEnd::Requested(request),
         connected = &mut dialing => {
             // Ends a transfer in order; it may even complete.

@@ -9,6 +9,7 @@ use crate::config::Config;
 use serde::{Deserialize, Serialize};
 use sleap_rtc_base::clock::now_s;
 use sleap_rtc_base::file::{Readers, replace};
+use sleap_rtc_net::route::Route;
 use sleap_rtc_protocol::ids::JobId;
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobType};
 use sleap_rtc_protocol::session::JobString;
@@ -18,6 +19,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 use url::Url;
 
 /// How often a record is saved while only the number of events changes.
@@ -59,6 +61,9 @@ pub struct LastSeen {
     pub event: u64,
     /// When, in seconds since 1970.
     pub at_s: u64,
+    /// How its worker was reached: "direct, 12 ms".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<String>,
 }
 
 /// The state of a job.
@@ -105,6 +110,8 @@ impl LastSeen {
 pub(crate) struct Progress {
     kept: Option<(PathBuf, Record)>,
     saved: Instant,
+    /// Which way the newest connection takes.
+    route: Option<watch::Receiver<Option<Route>>>,
     /// Set while this is the client that submits the job.
     _submitting: Option<Submitting>,
 }
@@ -137,7 +144,13 @@ impl Progress {
     pub(crate) fn of(jobs_dir: &Path, job: &JobId) -> Self {
         let record = read(&jobs_dir.join(format!("{job}.json")));
         let kept = record.map(|record| (jobs_dir.to_owned(), record));
-        Self { kept, saved: Instant::now(), _submitting: None }
+        Self { kept, saved: Instant::now(), route: None, _submitting: None }
+    }
+
+    /// There is a new connection, which takes this way.
+    pub(crate) fn connected(&mut self, route: watch::Receiver<Option<Route>>) {
+        self.route = Some(route);
+        self.save();
     }
 
     /// An event was shown.
@@ -165,8 +178,11 @@ impl Progress {
     }
 
     fn save(&mut self) {
-        let Some((jobs_dir, record)) = &self.kept else { return };
+        let Some((jobs_dir, record)) = &mut self.kept else { return };
         self.saved = Instant::now();
+        if let Some(route) = self.route.as_ref().and_then(|route| route.borrow().clone()) {
+            record.last_seen.route = Some(route.to_string());
+        }
         if let Err(error) = record.save(jobs_dir) {
             tracing::debug!(%error, "cannot update the job's record");
         }
@@ -208,13 +224,13 @@ impl Record {
                 display.note(&format!("Job {job}: to reattach, run `sleap-rtc attach {job}`"));
                 let submitting = submitting.or_else(|| Submitting::begin(jobs_dir, &job));
                 let kept = Some((jobs_dir.to_owned(), self));
-                Progress { kept, saved, _submitting: submitting }
+                Progress { kept, saved, route: None, _submitting: submitting }
             }
             (Err(error), _) => {
                 tracing::warn!(%error, "cannot save the job's record, so `sleap-rtc jobs` will not list it");
-                Progress { kept: None, saved, _submitting: submitting }
+                Progress { kept: None, saved, route: None, _submitting: submitting }
             }
-            _ => Progress { kept: None, saved, _submitting: submitting },
+            _ => Progress { kept: None, saved, route: None, _submitting: submitting },
         }
     }
 

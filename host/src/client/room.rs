@@ -3,18 +3,19 @@
 mod requests;
 
 use super::ClientError;
-use super::connect::{Connector, Talk};
+use super::connect::{ConnectFailure, Connector, Offer, Talk};
 use super::error::{JobRefused, NoWorker};
+use super::introduction::metadata;
 use crate::config::Config;
 pub(crate) use requests::RequestReply;
-use serde_json::{Value, json};
+use serde_json::json;
 use sleap_rtc_protocol::DIALECT;
-use sleap_rtc_protocol::capabilities::{CLIENT_TAGS, WorkerFacts};
+use sleap_rtc_protocol::capabilities::{ENDPOINT, WorkerFacts};
 use sleap_rtc_protocol::connection::Purpose;
 use sleap_rtc_protocol::ids::{JobId, JobSecret, OfferProof, PeerId, RoomCredentials};
 use sleap_rtc_protocol::signaling::{
-    AppMessage, ClientMessage, Description, ErrorFrame, Filters, JobResponse, Metadata,
-    NOT_YOUR_JOB, PeerInfo, PeerMessage, Role, ServerMessage, WORKER_BUSY,
+    AppMessage, ClientMessage, Description, ErrorFrame, Filters, JobResponse, NOT_YOUR_JOB,
+    PeerInfo, PeerMessage, Role, ServerMessage, WORKER_BUSY,
 };
 use sleap_rtc_protocol::worker::WorkerStatus;
 use sleap_rtc_signaling::client::{
@@ -22,7 +23,7 @@ use sleap_rtc_signaling::client::{
 };
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -77,6 +78,8 @@ pub(crate) struct Room {
     connector: Connector,
     attempts: u64,
     tracks_on_python: bool,
+    /// The worker that has connected last, if it has iroh.
+    over_iroh: Option<PeerId>,
     /// The workers that may have reserved a slot for us that we have not used yet, and the job's id.
     reserved: HashMap<PeerId, String>,
     /// Those from which we have asked the slot back before they had answered, and the job's id.
@@ -89,7 +92,22 @@ impl Room {
         config: &Config,
         credentials: RoomCredentials,
     ) -> Result<Self, ClientError> {
-        let mut connector = Connector::new(config).await?;
+        Self::enter(config, credentials, Connector::new(config).await?).await
+    }
+
+    /// The same, to look around: without an endpoint and the server's relay.
+    pub(crate) async fn visit(
+        config: &Config,
+        credentials: RoomCredentials,
+    ) -> Result<Self, ClientError> {
+        Self::enter(config, credentials, Connector::idle(config)).await
+    }
+
+    async fn enter(
+        config: &Config,
+        credentials: RoomCredentials,
+        mut connector: Connector,
+    ) -> Result<Self, ClientError> {
         let api = HttpApi::new(&config.signaling.http);
         let identity = api.sign_in(None).await?;
         let (signaling, events) = SignalingClient::connect(
@@ -112,6 +130,7 @@ impl Room {
             tracks_on_python: config.client.python_tracking,
             reserved: HashMap::new(),
             released: HashMap::new(),
+            over_iroh: None,
         })
     }
 
@@ -182,10 +201,8 @@ impl Room {
             let source = Box::new(source);
             ClientError::Connect { worker: worker.clone(), source }
         };
-        let given = self.signaling.ice_servers().borrow().clone();
         let start = Instant::now();
-        let (offered, was_free) =
-            tokio::join!(self.connector.offer(&given), self.is_free(worker, wanted));
+        let (offered, was_free) = self.prepare(worker, wanted).await;
         let (pending, sdp, iroh) = offered.map_err(connect)?;
         self.attempts += 1;
         let attempt = self.attempts;
@@ -218,6 +235,7 @@ impl Room {
                 return Ok(Offered::Absent(NoWorker::NoAnswer { worker, limit }));
             }
         };
+        self.over_iroh = answer.iroh.as_ref().map(|_| worker.clone());
         let talk = match self.connector.connect(pending, &answer).await {
             Ok(talk) => talk,
             Err(error) if error.is_no_path() && !answer.speaks_native() && !was_free => {
@@ -232,14 +250,37 @@ impl Room {
         Ok(Offered::Yes(Box::new(Connected { worker, talk })))
     }
 
-    /// Whether the room shows `worker` as free for a new job.
-    async fn is_free(&self, worker: &PeerId, wanted: &Goal) -> bool {
+    /// What to offer, and whether the room shows `worker` as free.
+    async fn prepare(
+        &self,
+        worker: &PeerId,
+        wanted: &Goal,
+    ) -> (Result<Offer, ConnectFailure>, bool) {
+        let given = self.signaling.ice_servers().borrow().clone();
+        let (known, has_iroh) = oneshot::channel();
+        let offering = self.connector.offer(&given, has_iroh);
+        tokio::join!(offering, self.is_free(worker, wanted, known))
+    }
+
+    /// Whether the room shows `worker` as free for a new job. Says whether it has iroh as soon as that is
+    /// known.
+    async fn is_free(&self, worker: &PeerId, wanted: &Goal, has_iroh: oneshot::Sender<()>) -> bool {
+        let say = || {
+            // Nobody waits for it any more if the offer is complete.
+            let _ = has_iroh.send(());
+        };
         if let Goal::KnownJob(..) = wanted {
+            if self.over_iroh.as_ref() == Some(worker) {
+                say();
+            }
             return true;
         }
         let peers = self.peers(None).await.unwrap_or_default();
-        let shown = peers.iter().find(|peer| peer.peer_id == *worker);
-        shown.is_none_or(|peer| WorkerFacts::from_peer(peer).status == WorkerStatus::Available)
+        let Some(peer) = peers.iter().find(|peer| peer.peer_id == *worker) else { return true };
+        if peer.metadata.properties.contains_key(ENDPOINT) {
+            say();
+        }
+        WorkerFacts::from_peer(peer).status == WorkerStatus::Available
     }
 
     async fn answer(&mut self, worker: &PeerId, attempt: u64) -> Result<Answer, ClientError> {
@@ -372,21 +413,4 @@ fn refusal(worker: &PeerId, error: &ErrorFrame) -> Option<Answer> {
 fn words(response: JobResponse) -> String {
     let reason = response.reason.unwrap_or_else(|| "no reason given".into());
     response.message.unwrap_or_else(|| format!("the worker refused: {reason}"))
-}
-
-fn metadata(endpoint: Option<(String, Value)>) -> Metadata {
-    let properties = json!({
-        "sleap_version": "unknown",
-        "platform": std::env::consts::OS,
-        "user_id": user().unwrap_or_else(|| "unknown".into()),
-    });
-    Metadata {
-        tags: CLIENT_TAGS.map(str::to_owned).to_vec(),
-        properties: properties.as_object().cloned().into_iter().flatten().chain(endpoint).collect(),
-    }
-}
-
-/// The user's login name: a claim, not a proof.
-pub fn user() -> Option<String> {
-    std::env::var("USER").ok().or_else(|| std::env::var("USERNAME").ok())
 }

@@ -6,7 +6,7 @@ use super::{Client, WorkerContext, native, python};
 use sleap_rtc_net::dialect::WorkerEnd;
 use sleap_rtc_net::python::PythonWorkerEnd;
 use sleap_rtc_net::quic::{Endpoint, Expected, QuicError};
-use sleap_rtc_net::rtc::{self, Channel, Connection};
+use sleap_rtc_net::rtc::{self, Channel, Connection, RtcError, RtcOptions};
 use sleap_rtc_protocol::DIALECT;
 use sleap_rtc_protocol::connection::Purpose;
 use sleap_rtc_protocol::ids::PeerId;
@@ -40,7 +40,8 @@ impl Connecting {
         let expected = self.expect();
         let peer = match (&expected, self.context.transport.has_webrtc()) {
             (Some(_), false) => None,
-            _ => Some(rtc::answer(&self.context.rtc(), &self.offer.sdp).await?),
+            (Some(_), true) => Some(self.answer(&self.context.rtc().beside_iroh()).await?),
+            (None, _) => Some(self.answer(&self.context.rtc()).await?),
         };
         let (peer, sdp) = peer.map_or((None, Sdp(String::new())), |(peer, sdp)| (Some(peer), sdp));
         let speaks_native = self.offer.speaks_native();
@@ -65,6 +66,10 @@ impl Connecting {
                 result
             }
         }
+    }
+
+    async fn answer(&self, options: &RtcOptions) -> Result<(Connection, Sdp), RtcError> {
+        rtc::answer(options, &self.offer.sdp).await
     }
 
     /// Lets the client in over iroh, if both sides have it.

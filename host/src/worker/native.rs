@@ -1,6 +1,6 @@
 //! One connection of a client that speaks `sleap-rtc/1`, as the `frame` module of the protocol draws it.
 
-use super::coordinator::Step;
+use super::coordinator::{CoordinatorHandle, Step};
 use super::error::ConnectionError;
 use super::uploads::{Successor, Upload};
 use super::{Client, admission, delivery, staged_job};
@@ -9,9 +9,10 @@ use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_job::{EventStream, JobCommand, JobError, JobFolder, JobHandle};
 use sleap_rtc_net::dialect::{DialectError, WorkerEnd};
+use sleap_rtc_net::route::Route;
 use sleap_rtc_protocol::event_cursor::EventsAfter;
 use sleap_rtc_protocol::frame::{ClientFrame, Delivery, TransferFrame, WorkerFrame};
-use sleap_rtc_protocol::ids::{JobId, JobSecret};
+use sleap_rtc_protocol::ids::{JobId, JobSecret, PeerId};
 use sleap_rtc_protocol::job::{
     JobEvent, JobOutcome, JobSpec, JobState, NumberedEvent, Refusal, RefusalCode,
 };
@@ -19,6 +20,8 @@ use sleap_rtc_protocol::worker::FIRST_FRAME;
 use sleap_rtc_transfer::{self as transfer, Package, Progress, TransferError, room};
 use std::pin::pin;
 use std::time::Duration;
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 /// How long a client may take, after the job, to fetch the results over the same connection.
@@ -28,6 +31,9 @@ const FLUSH: Duration = Duration::from_secs(5);
 
 /// Serves one client until it is done or disconnects.
 pub(crate) async fn serve(client: Client, mut link: WorkerEnd) -> Result<(), ConnectionError> {
+    let (peer, coordinator) = (client.caller.peer.clone(), client.coordinator.clone());
+    let watching = tokio::spawn(watch_route(peer, link.route(), coordinator));
+    let _watching = AbortOnDropHandle::new(watching);
     let served = match link.recv_within(FIRST_FRAME).await? {
         ClientFrame::Submit { spec } => submit(&client, &mut link, *spec).await,
         ClientFrame::Attach { job, secret, after } => {
@@ -46,6 +52,30 @@ pub(crate) async fn serve(client: Client, mut link: WorkerEnd) -> Result<(), Con
     link.flush(FLUSH).await;
     link.close().await;
     served
+}
+
+/// Logs which way the client's connection takes, and has the room see each change.
+async fn watch_route(
+    peer: PeerId,
+    mut route: watch::Receiver<Option<Route>>,
+    coordinator: CoordinatorHandle,
+) {
+    let mut before = None;
+    loop {
+        let now = route.borrow_and_update().clone();
+        let way = now.as_ref().map(|now| now.way.clone());
+        if let Some(now) = now.filter(|_| way != before) {
+            match before.is_none() {
+                true => info!(%peer, route = %now, "the client is connected"),
+                false => info!(%peer, route = %now, "the connection takes another way"),
+            }
+            before = way;
+            coordinator.facts_changed().await;
+        }
+        if route.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 async fn open(client: &Client, job: &JobId) -> Result<Option<JobFolder>, ConnectionError> {
@@ -278,6 +308,7 @@ async fn follow(
     handle: &JobHandle,
     after: u64,
 ) -> Result<(), ConnectionError> {
+    client.coordinator.followed(folder.id(), link.route()).await;
     let mut events = handle.events(after);
     let followed = stream(link, folder.id(), handle, &mut events).await?;
     info!(job = %folder.id(), outcome = ?followed.outcome, "the job is over");

@@ -200,6 +200,7 @@ impl Network {
     }
 
     fn unplugged() -> io::Result<Self> {
+        checked(Command::new("nft").arg("--version").output(), "nft --version")?;
         let (server, worker, client) = (Netns::new()?, Netns::new()?, Netns::new()?);
         let network = Self { server, worker, client, routers: Vec::new() };
         let switch = &network.server;
@@ -305,6 +306,15 @@ impl Network {
     pub fn carry(&self, machine: Machine, bytes: u32) -> io::Result<()> {
         self.of(machine).ip(&format!("link set eth0 mtu {bytes}"))?;
         self.server.ip(&format!("link set {} mtu {bytes}", machine.port()))
+    }
+
+    /// Lets what is between the routers carry packets of so many bytes, and no more.
+    #[allow(dead_code, reason = "the torture has no routers")]
+    pub fn narrow(&self, bytes: u32) -> io::Result<()> {
+        for machine in [Machine::Worker, Machine::Client] {
+            self.server.ip(&format!("link set {} mtu {bytes}", machine.port()))?;
+        }
+        self.routers.iter().try_for_each(|router| router.ip(&format!("link set eth0 mtu {bytes}")))
     }
 
     /// Takes all IPv4 addresses away and gives unique local ones of IPv6, without a default route and

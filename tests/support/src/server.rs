@@ -48,6 +48,14 @@ impl TestServer {
         Self::launch(home, (address, 0).into(), Kind::Forgetful)
     }
 
+    /// A server that keeps its state, at this address and with this configuration file.
+    #[allow(dead_code, reason = "the torture starts its server itself")]
+    pub fn persistent_on(site: &Site, address: IpAddr, config: &str) -> Self {
+        let home = site.folder("server");
+        std::fs::write(home.join("sleap-rtc.toml"), config).unwrap();
+        Self::launch(home, (address, 0).into(), Kind::Persistent)
+    }
+
     /// A server that forgets everything and logs all that it does.
     pub fn verbose(site: &Site) -> Self {
         let local = ([127, 0, 0, 1], 0).into();

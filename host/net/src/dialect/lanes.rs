@@ -3,7 +3,8 @@
 //! The client offers a lane and the worker answers, in frames of the conversation, so that who may
 //! talk may also have lanes, and nobody else. All lanes end with the transfer.
 
-use super::{Frame, SEND_LIMIT};
+use super::SEND_LIMIT;
+use super::frames::{Frame, LaneFrame};
 use crate::rtc::{self, Channel, Connection, Message, RtcError, RtcOptions};
 use bytes::{Bytes, BytesMut};
 use sleap_rtc_protocol::DIALECT;
@@ -29,15 +30,6 @@ const ENOUGH_BYTES: usize = 2_000;
 const QUEUE_CHUNKS: usize = 16;
 /// The label of a lane's channel.
 const LABEL: &str = "lane";
-
-/// What is said about one lane.
-#[derive(Debug)]
-pub enum LaneFrame {
-    /// The client offers it.
-    Offer(u32, Sdp),
-    /// The worker answers, or will not have it.
-    Answer(u32, Option<Sdp>),
-}
 
 /// All lanes of one end of a conversation.
 pub(crate) struct Lanes {

@@ -2,6 +2,7 @@
 
 use super::DialectError;
 use super::lanes::RtcLane;
+use crate::binding::ChannelBinding;
 use crate::quic::Session;
 use crate::route::Route;
 use crate::rtc::{Channel, Message};
@@ -57,6 +58,13 @@ impl Wire {
         match self {
             Self::Channel(channel) => channel.state(),
             Self::Session(session) => session.state(),
+        }
+    }
+
+    pub(crate) fn binding(&self) -> Option<ChannelBinding> {
+        match self {
+            Self::Channel(channel) => channel.binding(),
+            Self::Session(session) => Some(session.binding()),
         }
     }
 

@@ -1,24 +1,27 @@
 //! The endpoint of a process: calls peers, and lets in those that were announced.
 
-use super::error::QuicError;
+use super::error::{QuicError, RelayTried, Tried};
 use super::key::DeviceKey;
-use super::session::{NOT_EXPECTED, Session};
+use super::relay::RelayServer;
+use super::session::{LocalEnd, NOT_EXPECTED, Session};
 use super::settings;
+use super::udp::{self, Udp};
 use futures_util::StreamExt;
-use iroh::endpoint::{BindOpts, Connection, Incoming, PortmapperConfig, presets};
+use iroh::endpoint::{BindOpts, Connection, Incoming, NetReportConfig, PortmapperConfig, presets};
 use iroh::tls::CaTlsConfig;
 use iroh::{
     EndpointAddr, EndpointId, RelayConfig, RelayMap, RelayMode, RelayUrl, TransportAddr, Watcher,
 };
 use iroh_relay::RelayQuicConfig;
+use parking_lot::{Mutex, MutexGuard};
 use rustls::client::danger::ServerCertVerifier;
 use sleap_rtc_protocol::DIALECT;
 use sleap_rtc_protocol::signaling::EndpointAddress;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
@@ -52,24 +55,15 @@ impl EndpointOptions {
     }
 }
 
-/// A relay, and what admits this endpoint there.
-#[derive(Clone, PartialEq, Eq)]
-pub struct RelayServer {
-    /// `http` or `https`.
-    pub url: Url,
-    /// Shown to it.
-    pub token: String,
-    /// The UDP port at which it says from where a packet came, if it does.
-    pub quic_port: Option<u16>,
-}
-
 /// One for each process. Clones are the same endpoint.
 #[derive(Clone)]
 pub struct Endpoint {
     inner: iroh::Endpoint,
     awaited: Arc<Awaited>,
     relay: Arc<tokio::sync::Mutex<Option<RelayServer>>>,
-    _accepting: Arc<AbortOnDropHandle<()>>,
+    /// Whether UDP leads out of this machine.
+    udp: watch::Receiver<Udp>,
+    _tasks: Arc<[AbortOnDropHandle<()>; 2]>,
     /// Held for as long as it is in use.
     _key: Arc<DeviceKey>,
 }
@@ -87,7 +81,8 @@ impl Endpoint {
             .transport_config(settings::transport())
             .relay_mode(RelayMode::Custom(RelayMap::empty()))
             .ca_tls_config(trust(verifier))
-            .portmapper_config(PortmapperConfig::Disabled);
+            .portmapper_config(PortmapperConfig::Disabled)
+            .net_report_config(net_report());
         if let Some(proxy) = proxy {
             builder = builder.proxy_url(proxy);
         }
@@ -104,9 +99,11 @@ impl Endpoint {
         let inner = builder.bind().await.map_err(|error| setup(&error))?;
         let awaited = Arc::<Awaited>::default();
         let accepting = tokio::spawn(accept(inner.clone(), awaited.clone()));
-        let accepting = Arc::new(AbortOnDropHandle::new(accepting));
+        let (found, udp) = watch::channel(Udp::Unknown);
         let relay = Arc::default();
-        Ok(Self { inner, awaited, relay, _accepting: accepting, _key: Arc::new(key) })
+        let looking = tokio::spawn(udp::watch(inner.clone(), Arc::clone(&relay), found));
+        let tasks = Arc::new([accepting, looking].map(AbortOnDropHandle::new));
+        Ok(Self { inner, awaited, relay, udp, _tasks: tasks, _key: Arc::new(key) })
     }
 
     /// Where it can be called.
@@ -155,15 +152,38 @@ impl Endpoint {
     ) -> Result<Called, QuicError> {
         let id = id(address)?;
         let addresses = address.addrs.iter().take(MAX_ADDRESSES).copied().map(TransportAddr::Ip);
-        let relay = self.relay.lock().await.clone().map(|relay| relay.url.into());
-        let relay = relay.map(TransportAddr::Relay);
-        let address = EndpointAddr::from_parts(id, addresses.chain(relay));
+        let count = addresses.len();
+        let relay = self.relay.lock().await.clone().map(|relay| relay.url);
+        let through = relay.clone().map(|url| TransportAddr::Relay(url.into()));
+        let address = EndpointAddr::from_parts(id, addresses.chain(through));
         let calling = async {
             let connection = self.inner.connect(address, DIALECT.as_bytes()).await;
-            connection.map(|connection| Called { connection })
+            connection.map(|connection| Called { connection, local: self.local_end() })
         };
-        let called = timeout(limit, calling).await.map_err(|_| QuicError::NoPath(limit))?;
+        let called = timeout(limit, calling).await.map_err(|_| {
+            let relay = relay.map_or(RelayTried::None, |url| self.tried(&url));
+            Tried { addresses: count, relay, limit }
+        })?;
         called.map_err(|error| QuicError::Call(error.to_string()))
+    }
+
+    /// How it stands with the relay.
+    fn tried(&self, url: &Url) -> RelayTried {
+        let host = url.host_str().unwrap_or_default().to_owned();
+        let relays = self.inner.home_relay_status().get();
+        let Some(relay) = relays.iter().find(|relay| Url::from(relay.url().clone()) == *url) else {
+            return RelayTried::Unreached { host, error: None };
+        };
+        if relay.is_connected() {
+            return RelayTried::Connected(host);
+        }
+        match relay.auth_denied_reason() {
+            Some(reason) => RelayTried::Refused { host, reason: reason.to_owned() },
+            None => {
+                let error = relay.last_error().map(|error| format!("{error:#}"));
+                RelayTried::Unreached { host, error }
+            }
+        }
     }
 
     /// Lets a peer in, for as long as the returned value lives. A peer is expected once: a second
@@ -174,7 +194,11 @@ impl Endpoint {
     pub fn expect(&self, address: &EndpointAddress) -> Result<Expected, QuicError> {
         let (sender, called) = oneshot::channel();
         self.awaited.insert(id(address)?, sender);
-        Ok(Expected { called })
+        Ok(Expected { called, local: self.local_end() })
+    }
+
+    fn local_end(&self) -> LocalEnd {
+        LocalEnd { id: self.inner.id(), udp: self.udp.clone() }
     }
 
     /// Ends all connections and leaves; bounded.
@@ -183,6 +207,13 @@ impl Endpoint {
             tracing::debug!("closing the endpoint took too long");
         }
     }
+}
+
+/// Without the look for login pages, which asks the server's port 80.
+fn net_report() -> NetReportConfig {
+    let mut config = NetReportConfig::default();
+    config.captive_portal_check = false;
+    config
 }
 
 fn trust(verifier: Option<Arc<dyn ServerCertVerifier>>) -> CaTlsConfig {
@@ -201,6 +232,7 @@ fn id(address: &EndpointAddress) -> Result<EndpointId, QuicError> {
 /// A call that was answered. The other side learns of the conversation when it begins.
 pub struct Called {
     connection: Connection,
+    local: LocalEnd,
 }
 
 impl Called {
@@ -209,13 +241,14 @@ impl Called {
     /// # Errors
     /// The connection ended.
     pub async fn session(self) -> Result<Session, QuicError> {
-        Session::opened(self.connection).await
+        Session::opened(self.connection, self.local).await
     }
 }
 
 /// A peer that may call.
 pub struct Expected {
     called: oneshot::Receiver<Connection>,
+    local: LocalEnd,
 }
 
 impl Expected {
@@ -225,7 +258,7 @@ impl Expected {
     /// It called and did not begin a conversation, or another announcement took this one's place.
     pub async fn session(self) -> Result<Session, QuicError> {
         let connection = self.called.await.map_err(|_| QuicError::NotCalled)?;
-        Session::accepted(connection).await
+        Session::accepted(connection, self.local).await
     }
 }
 
@@ -235,7 +268,7 @@ struct Awaited(Mutex<HashMap<EndpointId, oneshot::Sender<Connection>>>);
 
 impl Awaited {
     fn locked(&self) -> MutexGuard<'_, HashMap<EndpointId, oneshot::Sender<Connection>>> {
-        let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut peers = self.0.lock();
         // Nobody waits for these any more.
         peers.retain(|_, waiting| !waiting.is_closed());
         peers

@@ -1,6 +1,7 @@
 //! Errors of connections over QUIC.
 
 use iroh::endpoint::{ConnectionError, WriteError};
+use std::fmt;
 use std::time::Duration;
 
 /// Why a connection over QUIC could not be made.
@@ -13,8 +14,8 @@ pub enum QuicError {
     #[error("the other side's endpoint id is malformed")]
     BadId,
     /// Nobody answered at any address.
-    #[error("the other side could not be reached within {} s", .0.as_secs())]
-    NoPath(Duration),
+    #[error(transparent)]
+    NoPath(#[from] Tried),
     /// The call failed.
     #[error("the other side could not be reached: {0}")]
     Call(String),
@@ -41,5 +42,71 @@ impl From<ConnectionError> for QuicError {
 impl From<WriteError> for QuicError {
     fn from(error: WriteError) -> Self {
         Self::Stream(error.to_string())
+    }
+}
+
+/// What was tried in vain to reach a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tried {
+    /// How many of its addresses, over UDP.
+    pub addresses: usize,
+    /// The server's relay.
+    pub relay: RelayTried,
+    /// For how long.
+    pub limit: Duration,
+}
+
+/// Whether a relay could have helped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RelayTried {
+    /// The server has none.
+    None,
+    /// This side is connected to the relay of this host; the other side does not answer there.
+    Connected(String),
+    /// It refuses this side.
+    Refused {
+        /// Its host.
+        host: String,
+        /// Its reason.
+        reason: String,
+    },
+    /// This side cannot connect to it.
+    Unreached {
+        /// Its host.
+        host: String,
+        /// What failed last, if anything has.
+        error: Option<String>,
+    },
+}
+
+impl std::error::Error for Tried {}
+
+impl fmt::Display for Tried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let limit_s = self.limit.as_secs();
+        match self.addresses {
+            0 => write!(f, "the other side has no address"),
+            1 => write!(f, "its address gave no answer over UDP within {limit_s} s"),
+            count => write!(f, "its {count} addresses gave no answer over UDP within {limit_s} s"),
+        }?;
+        write!(f, ", and {}", self.relay)
+    }
+}
+
+impl fmt::Display for RelayTried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("the signaling server has no relay"),
+            Self::Connected(host) => write!(f, "it did not answer through the relay of {host}"),
+            Self::Refused { host, reason } => {
+                write!(f, "the relay of {host} refuses this program: {reason}")
+            }
+            Self::Unreached { host, error: Some(error) } => {
+                write!(f, "there is no connection to the relay of {host}: {error}")
+            }
+            Self::Unreached { host, error: None } => {
+                write!(f, "there is no connection to the relay of {host} yet")
+            }
+        }
     }
 }

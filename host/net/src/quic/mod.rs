@@ -9,7 +9,9 @@
 //! | `session` | one connection: the conversation's stream, and its end |
 //! | `frames` | messages in a stream |
 //! | `chunks` | file content: many short streams, in order |
+//! | `relay` | the relay of a signaling server |
 //! | `routes` | watches which way a connection takes |
+//! | `udp` | watches whether UDP leads out of this machine |
 //!
 //! An endpoint contacts nobody by itself: no lookup service, no relay but the one it is given, no port
 //! mapping. Without a relay it reaches peers at their addresses only.
@@ -19,14 +21,17 @@ mod endpoint;
 mod error;
 mod frames;
 mod key;
+mod relay;
 mod routes;
 mod session;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod udp;
 
 pub use chunks::{ChunkError, Chunks};
-pub use endpoint::{Called, Endpoint, EndpointOptions, Expected, RelayServer};
-pub use error::QuicError;
+pub use endpoint::{Called, Endpoint, EndpointOptions, Expected};
+pub use error::{QuicError, RelayTried, Tried};
 pub use key::DeviceKey;
+pub use relay::RelayServer;
 pub use session::Session;

@@ -3,8 +3,11 @@
 use super::chunks::Chunks;
 use super::error::QuicError;
 use super::frames::{FrameReader, FrameWriter};
-use super::routes;
+use super::routes::Watched;
+use super::udp::Udp;
+use crate::binding::ChannelBinding;
 use crate::route::Route;
+use iroh::EndpointId;
 use iroh::endpoint::{Connection, RecvStream, SendStream, VarInt};
 use sleap_rtc_protocol::connection::ConnectionState;
 use sleap_rtc_protocol::frame::MAX_CONTROL_BYTES;
@@ -22,6 +25,13 @@ const PRIORITY: i32 = 1;
 pub(crate) const DONE: VarInt = VarInt::from_u32(0);
 pub(crate) const NOT_EXPECTED: VarInt = VarInt::from_u32(1);
 
+/// What a connection knows of the endpoint that it belongs to.
+#[derive(Clone)]
+pub(crate) struct LocalEnd {
+    pub(crate) id: EndpointId,
+    pub(crate) udp: watch::Receiver<Udp>,
+}
+
 /// A connection over which two programs talk. Dropping it closes it.
 pub struct Session {
     connection: Connection,
@@ -30,35 +40,40 @@ pub struct Session {
     chunks: Chunks,
     state: watch::Receiver<ConnectionState>,
     route: watch::Receiver<Option<Route>>,
+    local_id: EndpointId,
     _watching: [AbortOnDropHandle<()>; 2],
 }
 
 impl Session {
     /// From the side that called.
-    pub(crate) async fn opened(connection: Connection) -> Result<Self, QuicError> {
+    pub(crate) async fn opened(connection: Connection, local: LocalEnd) -> Result<Self, QuicError> {
         let (mut send, receive) = connection.open_bi().await?;
         send.write_all(&[GREETING]).await?;
-        Ok(Self::new(connection, send, receive))
+        Ok(Self::new(connection, local, send, receive))
     }
 
     /// From the side that was called.
-    pub(crate) async fn accepted(connection: Connection) -> Result<Self, QuicError> {
+    pub(crate) async fn accepted(
+        connection: Connection,
+        local: LocalEnd,
+    ) -> Result<Self, QuicError> {
         let (send, mut receive) = connection.accept_bi().await?;
         let mut greeting = [0];
         match receive.read_exact(&mut greeting).await {
-            Ok(()) if greeting == [GREETING] => Ok(Self::new(connection, send, receive)),
+            Ok(()) if greeting == [GREETING] => Ok(Self::new(connection, local, send, receive)),
             _ => Err(QuicError::Greeting),
         }
     }
 
-    fn new(connection: Connection, send: SendStream, receive: RecvStream) -> Self {
+    fn new(connection: Connection, local: LocalEnd, send: SendStream, receive: RecvStream) -> Self {
         // Fails only for a stream that is closed.
         let _ = send.set_priority(PRIORITY);
         let (changed, state) = watch::channel(ConnectionState::Connected);
         // Holds no connection, so that dropping the last handle closes it.
         let closed = connection.weak_handle().closed();
-        let (newest, route) = watch::channel(routes::route(&connection));
-        let routes = routes::watch(connection.weak_handle(), connection.path_events(), newest);
+        let watched = Watched::of(&connection, local.udp);
+        let (newest, route) = watch::channel(watched.route(&connection));
+        let routes = watched.watch(connection.path_events(), newest);
         let watching = tokio::spawn(async move {
             let end = closed.await;
             tracing::debug!(reason = ?end.map(|end| end.reason), "a connection has ended");
@@ -71,6 +86,7 @@ impl Session {
             connection,
             state,
             route,
+            local_id: local.id,
             _watching: [watching, tokio::spawn(routes)].map(AbortOnDropHandle::new),
         }
     }
@@ -105,6 +121,12 @@ impl Session {
     /// The state, as it changes.
     pub fn state(&self) -> watch::Receiver<ConnectionState> {
         self.state.clone()
+    }
+
+    /// What ties a proof of identity to it.
+    pub fn binding(&self) -> ChannelBinding {
+        let (local, remote) = (self.local_id, self.connection.remote_id());
+        ChannelBinding::Iroh { local: *local.as_bytes(), remote: *remote.as_bytes() }
     }
 
     /// Which way it takes, as that changes.

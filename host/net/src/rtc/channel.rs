@@ -1,6 +1,7 @@
 //! One data channel: ordered and reliable, with back-pressure in both directions.
 
 use super::connection::Shared;
+use crate::binding::ChannelBinding;
 use crate::route::Route;
 use bytes::{Bytes, BytesMut};
 use sleap_rtc_protocol::connection::ConnectionState;
@@ -53,6 +54,7 @@ pub struct Channel {
     connection: Arc<Shared>,
     /// As it was when the channel opened.
     route: watch::Sender<Option<Route>>,
+    binding: Option<ChannelBinding>,
     label: String,
     protocol: String,
     /// Notified when the unacknowledged data falls below `threshold`.
@@ -70,7 +72,9 @@ impl Channel {
         let protocol = inner.protocol().await.map_err(ChannelError::Webrtc)?;
         let (drained, threshold) = (Notify::new(), AtomicU32::new(0));
         let route = watch::Sender::new(None);
-        let channel = Self { inner, connection, route, label, protocol, drained, threshold };
+        let binding = connection.binding().await;
+        let channel =
+            Self { inner, connection, route, binding, label, protocol, drained, threshold };
         loop {
             match channel.event().await {
                 Some(DataChannelEvent::OnOpen) => {
@@ -167,6 +171,12 @@ impl Channel {
     /// The state of the connection, as it changes.
     pub fn state(&self) -> watch::Receiver<ConnectionState> {
         self.connection.state()
+    }
+
+    /// What ties a proof of identity to this connection; `None` if the other side's description names
+    /// several certificates.
+    pub fn binding(&self) -> Option<ChannelBinding> {
+        self.binding
     }
 
     /// Which way the connection takes.

@@ -2,12 +2,14 @@
 
 use super::channel::{Channel, ChannelError};
 use super::{RtcOptions, addresses, descriptions, packets, settings, sockets};
+use crate::binding::{self, ChannelBinding};
 use crate::route::{Route, Way};
 use rtc::peer_connection::transport::{RTCDtlsTransportState, RTCSctpTransportState};
 use rtc::statistics::stats::ice_candidate_pair::RTCIceCandidatePairStats;
 use sleap_rtc_protocol::PYTHON_CHANNEL_LABEL;
 use sleap_rtc_protocol::connection::ConnectionState;
 use sleap_rtc_protocol::signaling::Sdp;
+use std::future::pending;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -134,11 +136,19 @@ impl Shared {
         let ends = [&path.local_candidate_id, &path.remote_candidate_id];
         let relayed = report.iter().any(|entry| ends.iter().any(|id| is_relay(entry, id)));
         let way = match relayed {
-            true => Way::Relayed { by: "a TURN server".to_owned() },
+            true => Way::Relayed { by: "a TURN server".to_owned(), why: None },
             false => Way::Direct,
         };
         let round_trip = Duration::try_from_secs_f64(path.current_round_trip_time).ok()?;
         Some(Route { way, round_trip })
+    }
+
+    /// Which certificates the ends have. The handshake has compared the other side's with its description.
+    pub(crate) async fn binding(&self) -> Option<ChannelBinding> {
+        let peer = self.peer.get().and_then(Weak::upgrade)?;
+        let local = binding::certificate(&peer.local_description().await?.sdp)?;
+        let remote = binding::certificate(&peer.remote_description().await?.sdp)?;
+        Some(ChannelBinding::Webrtc { local, remote })
     }
 
     /// The length of SCTP packets that fit the network interface in use.
@@ -342,12 +352,14 @@ impl Connection {
         &self,
         description: RTCSessionDescription,
         options: &RtcOptions,
+        enough: impl Future<Output = ()>,
     ) -> Result<Sdp, RtcError> {
         self.inner.set_local_description(description).await.map_err(RtcError::Setup)?;
         let mut gathered = self.gathered.clone();
         tokio::select! {
             _ = gathered.wait_for(|done| *done) => {}
             () = self.servers_have_answered(options) => {}
+            () = enough => tracing::debug!("the candidates found so far are enough"),
             () = tokio::time::sleep(options.gather_limit) => {
                 tracing::debug!("candidates are not complete; using those found so far");
             }
@@ -415,7 +427,15 @@ impl Offering {
 
 /// Makes an offer with the Python channel in it, which every kind of worker expects.
 pub async fn offer(options: &RtcOptions) -> Result<(Offering, Sdp), RtcError> {
-    offer_channel(options, PYTHON_CHANNEL_LABEL, "").await
+    offer_until(options, pending()).await
+}
+
+/// The same, with the candidates that are found before `enough` resolves.
+pub async fn offer_until(
+    options: &RtcOptions,
+    enough: impl Future<Output = ()>,
+) -> Result<(Offering, Sdp), RtcError> {
+    offering(options, PYTHON_CHANNEL_LABEL, "", enough).await
 }
 
 /// Makes an offer with an ordered, reliable channel in it.
@@ -424,10 +444,19 @@ pub async fn offer_channel(
     label: &str,
     protocol: &str,
 ) -> Result<(Offering, Sdp), RtcError> {
+    offering(options, label, protocol, pending()).await
+}
+
+async fn offering(
+    options: &RtcOptions,
+    label: &str,
+    protocol: &str,
+    enough: impl Future<Output = ()>,
+) -> Result<(Offering, Sdp), RtcError> {
     let connection = Connection::new(options).await?;
     let channel = connection.create_channel(label, protocol).await?;
     let description = connection.inner.create_offer(None).await.map_err(RtcError::Setup)?;
-    let sdp = connection.gather(description, options).await?;
+    let sdp = connection.gather(description, options, enough).await?;
     Ok((Offering { connection, channel }, descriptions::offered(sdp)))
 }
 
@@ -439,7 +468,7 @@ pub async fn answer(options: &RtcOptions, offer: &Sdp) -> Result<(Connection, Sd
     let accepting = connection.inner.set_remote_description(offer);
     accepting.await.map_err(RtcError::BadDescription)?;
     let description = connection.inner.create_answer(None).await.map_err(RtcError::Setup)?;
-    let sdp = connection.gather(description, options).await?;
+    let sdp = connection.gather(description, options, pending()).await?;
     connection.shared.hurry(true);
     Ok((connection, sdp))
 }

@@ -24,7 +24,7 @@ mod sockets;
 
 pub use addresses::is_own_address;
 pub use channel::{Channel, ChannelError, Message};
-pub use connection::{Connection, Offering, RtcError, answer, offer, offer_channel};
+pub use connection::{Connection, Offering, RtcError, answer, offer, offer_channel, offer_until};
 
 use sleap_rtc_base::ice::{IceConfig, IceServer};
 use sleap_rtc_protocol::signaling::IceServers;
@@ -33,6 +33,8 @@ use std::time::Duration;
 
 /// How long candidates are gathered; what has been found by then is used.
 const GATHER_LIMIT: Duration = Duration::from_secs(2);
+/// The same where iroh is tried first. Where UDP is blocked no server answers, and iroh would wait too.
+pub const GATHER_LIMIT_BESIDE_IROH: Duration = Duration::from_millis(300);
 
 /// The largest message that we take. A message to a Python peer must not pass 64 KiB.
 const MAX_MESSAGE_BYTES: u32 = 262_144;
@@ -91,6 +93,11 @@ impl RtcOptions {
             carries: Carries::Conversation,
             packet_bytes: packets::SHORT_BYTES,
         }
+    }
+
+    /// The same where iroh is tried first.
+    pub fn beside_iroh(self) -> Self {
+        Self { gather_limit: GATHER_LIMIT_BESIDE_IROH, ..self }
     }
 
     /// The same for a lane: a connection that carries files only.

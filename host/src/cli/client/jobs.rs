@@ -179,7 +179,8 @@ pub(crate) fn list(args: &ListArgs, config: &Config) -> Result<Exit, Failure> {
 /// A job as `jobs` shows it: what it is, its last known state, and what to do next.
 fn job_row(record: &Record, now: SystemTime) -> Result<String, ClientError> {
     let JobString { job, worker, .. } = record.job_string()?;
-    let LastSeen { state, event, at_s } = &record.last_seen;
+    let LastSeen { state, event, at_s, route } = &record.last_seen;
+    let route = route.as_ref().map(|route| format!(" ({route})")).unwrap_or_default();
     let kind = record.job_type.as_str();
     let is_training = record.job_type == JobType::Training;
     let (submitted, seen) = (ago(now, record.submitted_s), ago(now, *at_s));
@@ -207,8 +208,8 @@ fn job_row(record: &Record, now: SystemTime) -> Result<String, ClientError> {
         SeenState::Unknown => ("unknown".to_owned(), format!("sleap-rtc attach {job}")),
     };
     Ok(format!(
-        "{job}  {kind}  {name}  {state}\n    submitted {submitted} to {worker}; last seen {seen}, at \
-         event {event}\n    {next}",
+        "{job}  {kind}  {name}  {state}\n    submitted {submitted} to {worker}{route}; last seen {seen}, \
+         at event {event}\n    {next}",
         name = record.name
     ))
 }

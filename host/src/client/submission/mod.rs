@@ -159,6 +159,7 @@ impl<'a> Submission<'a> {
         link: &mut ClientEnd,
     ) -> Result<Option<PathBuf>, ClientError> {
         self.display.show_route(link.route());
+        self.progress.connected(link.route());
         let status = self.greet(link).await?;
         if let Opening::Submit(spec, job) = self.opening
             && !status.has_package
@@ -392,6 +393,7 @@ impl<'a> Submission<'a> {
         match error {
             DialectError::Gone
             | DialectError::Channel(_)
+            | DialectError::Quic(_)
             | DialectError::Stalled
             | DialectError::Silent(_) => ClientError::Lost { worker, during },
             error => ClientError::Worker { worker, what: Misbehavior::Dialect { during, error } },

@@ -3,12 +3,13 @@
 use super::reservations::Step;
 use sleap_rtc_gpu::Survey;
 use sleap_rtc_job::{JobFolder, JobHandle};
+use sleap_rtc_net::route::Route;
 use sleap_rtc_protocol::ids::{JobId, PeerId};
 use sleap_rtc_protocol::job::{Refusal, RefusalCode};
 use sleap_rtc_protocol::progress::JobProgress;
 use sleap_rtc_protocol::standing::Caller;
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// A request to the coordinator.
 pub(crate) enum Request {
@@ -44,6 +45,11 @@ pub(crate) enum Request {
     Progress {
         job: JobId,
         progress: JobProgress,
+    },
+    /// A client follows a job, over a connection that takes this way.
+    Followed {
+        job: JobId,
+        route: watch::Receiver<Option<Route>>,
     },
     /// The result of a GPU survey.
     Surveyed {
@@ -120,6 +126,11 @@ impl CoordinatorHandle {
     /// Reports the progress of a job.
     pub(crate) async fn progressed(&self, job: &JobId, progress: JobProgress) {
         self.tell(Request::Progress { job: job.clone(), progress }).await;
+    }
+
+    /// Reports that a client follows a job, and which way its connection takes.
+    pub(crate) async fn followed(&self, job: &JobId, route: watch::Receiver<Option<Route>>) {
+        self.tell(Request::Followed { job: job.clone(), route }).await;
     }
 
     async fn ask<T>(

@@ -310,6 +310,11 @@ impl Coordinator {
                     running.seen.progress = progress;
                 }
             }
+            Request::Followed { job, route } => {
+                if let Some(running) = self.running.get_mut(&job) {
+                    running.route = Some(route);
+                }
+            }
             Request::Surveyed { survey } => self.apply_survey(&survey),
             Request::FactsChanged => {}
         }

@@ -40,6 +40,9 @@ pub struct EndOptions {
     /// Bytes of one message of the original's.
     #[arg(long, default_value_t = 65_536)]
     chunk: usize,
+    /// TCP's congestion control, as the kernel calls it.
+    #[arg(long)]
+    congestion: Option<String>,
 }
 
 /// What carries the bytes, and which end of it this is.
@@ -122,6 +125,10 @@ fn tcp_send(options: &EndOptions) -> Result<()> {
     let to: SocketAddr = hear()?.parse()?;
     let start = Instant::now();
     let mut stream = TcpStream::connect(to)?;
+    if let Some(name) = &options.congestion {
+        let set = rustix::net::sockopt::set_tcp_congestion(&stream, name);
+        set.with_context(|| format!("this kernel has no TCP {name}"))?;
+    }
     say(&Said::Connected { ms: start.elapsed().as_secs_f64() * 1e3 })?;
     await_go()?;
     let (start, block) = (Instant::now(), vec![7; TCP_BLOCK]);

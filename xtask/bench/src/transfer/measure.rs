@@ -2,8 +2,8 @@
 
 use super::files::{self, Files, Payload};
 use super::meter::Cost;
-use super::ours::{RESULT, Site, Transfer};
-use super::pairs::{Pair, Paired};
+use super::ours::{RESULT, Site, Transfer, Way};
+use super::pairs::{Congestion, Pair, Paired};
 use super::place::Place;
 use super::plan::{Contender, Line, Over, Row, What};
 use super::running::{Deadline, Missing};
@@ -136,14 +136,20 @@ impl<'a> Bench<'a> {
             Ok(vec![paired_sample(paired, bytes)])
         };
         match peer {
-            Contender::Tcp => pair(Pair::Tcp, bytes),
+            Contender::TcpCubic => pair(Pair::Tcp(Congestion::Cubic), bytes),
+            Contender::TcpBbr => pair(Pair::Tcp(Congestion::Bbr), bytes),
             Contender::Lanes => pair(Pair::Lanes, bytes),
             Contender::Aiortc => pair(Pair::Aiortc, aiortc_bytes),
             Contender::ToAiortc => pair(Pair::ToAiortc, aiortc_bytes),
             Contender::FromAiortc => pair(Pair::FromAiortc, aiortc_bytes),
             Contender::Scp => self.copy(Copier::Scp, payload),
             Contender::Rsync => self.copy(Copier::Rsync, payload),
-            Contender::Ours => self.ours(payload),
+            Contender::Ours => self.ours(payload, Way::Direct),
+            Contender::Relayed => {
+                let _without_udp = self.place.without_udp()?;
+                self.ours(payload, Way::Relayed)
+            }
+            Contender::Webrtc => self.ours(payload, Way::Webrtc),
         }
     }
 
@@ -154,9 +160,9 @@ impl<'a> Bench<'a> {
         Ok(vec![Sample { bytes: payload.files.bytes(), took, connect, send, receive }])
     }
 
-    fn ours(&mut self, payload: &Payload) -> Result<Vec<Sample>> {
-        let idle = self.idle()?;
-        let mut site = Site::start(self.place, self.folder.path())?;
+    fn ours(&mut self, payload: &Payload, way: Way) -> Result<Vec<Sample>> {
+        let idle = self.idle(way)?;
+        let mut site = Site::start(self.place, self.folder.path(), way)?;
         let job = site.job(payload, self.deadline())?;
         let sample = |transfer: Transfer, idle: [Cost; 2]| Sample {
             bytes: transfer.bytes,
@@ -175,12 +181,12 @@ impl<'a> Bench<'a> {
     }
 
     /// What a job of one kilobyte costs, once for each row: a client's start, a worker's policies.
-    fn idle(&mut self) -> Result<Idle> {
+    fn idle(&mut self, way: Way) -> Result<Idle> {
         if let Some(idle) = self.idle {
             return Ok(idle);
         }
         let payload = Payload::write(&self.sub("idle")?, Files::One(1_000))?;
-        let mut site = Site::start(self.place, self.folder.path())?;
+        let mut site = Site::start(self.place, self.folder.path(), way)?;
         let job = site.job(&payload, self.deadline()).context("an idle job")?;
         let costs = |transfer: Transfer| [transfer.send, transfer.receive];
         let idle = Idle { upload: costs(job.upload), download: costs(job.download) };
@@ -204,7 +210,7 @@ impl<'a> Bench<'a> {
         let mut all = Vec::new();
         for _ in 0..repeat {
             fs::write(&config, &before)?;
-            let mut site = Site::start(self.place, self.folder.path())?;
+            let mut site = Site::start(self.place, self.folder.path(), Way::Direct)?;
             site.job_of(&package, None, RESULT, self.deadline())?;
             let after = before.replace("\n  seed: 0\n", "\n  seed: 1\n");
             ensure!(after != before, "the package has no seed to change");
@@ -230,7 +236,7 @@ impl<'a> Bench<'a> {
 
     fn resume_once(&mut self, payload: &Payload) -> Result<Resumed> {
         let deadline = self.deadline();
-        let mut site = Site::start(self.place, self.folder.path())?;
+        let mut site = Site::start(self.place, self.folder.path(), Way::Direct)?;
         let jobs = site.worker_jobs();
         let before = self.place.wire_bytes();
         let mut first = site.client(&payload.path, Some(&payload.models), RESULT)?;

@@ -26,10 +26,29 @@ const QUICK: [(&str, &str); 5] = [
     ("FAKE_SLEAP_FRAMES", "1"),
 ];
 
+/// How client and worker are connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Over iroh.
+    Direct,
+    /// Over iroh, through the server's relay: where UDP is blocked.
+    Relayed,
+    /// Over WebRTC.
+    Webrtc,
+}
+
+impl Way {
+    fn arguments(self) -> [&'static str; 2] {
+        let transport = if self == Self::Webrtc { "webrtc" } else { "iroh" };
+        ["--transport", transport]
+    }
+}
+
 /// A signaling server and a worker that has never seen a job, in a folder of their own.
 pub struct Site<'a> {
     place: &'a Place,
     folder: tempfile::TempDir,
+    way: Way,
     server: String,
     session: String,
     worker: Meter,
@@ -72,7 +91,7 @@ struct Logged {
 
 impl<'a> Site<'a> {
     /// Starts both below `folder`.
-    pub fn start(place: &'a Place, folder: &Path) -> Result<Self> {
+    pub fn start(place: &'a Place, folder: &Path, way: Way) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("site-").tempdir_in(folder)?;
         home(folder.path(), "client")?;
         let deadline = Deadline::after(SOON);
@@ -92,7 +111,7 @@ impl<'a> Site<'a> {
         );
         fs::write(home.join("sleap-rtc.toml"), config)?;
         let mut worker = program(&home)?;
-        worker.args(["worker", "--ice-server", "none"]).envs(QUICK);
+        worker.args(["worker", "--ice-server", "none"]).args(way.arguments()).envs(QUICK);
         let mut worker = Running::start("worker", at(worker, &address), place, Side::Right)?;
         let session = worker.line("session string", deadline, |line| {
             let start = line.find("sleap-session:")?;
@@ -102,6 +121,7 @@ impl<'a> Site<'a> {
         Ok(Self {
             place,
             folder,
+            way,
             server: address,
             session,
             worker: meter,
@@ -131,6 +151,7 @@ impl<'a> Site<'a> {
             }
         }
         client.args(["--session-string", &self.session, "--ice-server", "none"]);
+        client.args(self.way.arguments());
         client.args(["--log-format", "json", "--log-level", "debug"]);
         Running::start("client", at(client, &self.server), self.place, Side::Left)
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pair {
     /// Plain sockets.
-    Tcp,
+    Tcp(Congestion),
     /// Our lanes, without hashes and files.
     Lanes,
     /// The original's library at both ends.
@@ -23,6 +23,23 @@ pub enum Pair {
     ToAiortc,
     /// The original's sends to ours.
     FromAiortc,
+}
+
+/// How TCP's sender decides how fast it sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Congestion {
+    Cubic,
+    Bbr,
+}
+
+impl Congestion {
+    /// As the kernel calls it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Cubic => "cubic",
+            Self::Bbr => "bbr",
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -45,7 +62,7 @@ impl Pair {
         let ours = [Program::Ours("original-send"), Program::Ours("original-receive")];
         let python = [Program::Python("send"), Program::Python("receive")];
         match self {
-            Self::Tcp => [Program::Ours("tcp-send"), Program::Ours("tcp-receive")],
+            Self::Tcp(_) => [Program::Ours("tcp-send"), Program::Ours("tcp-receive")],
             Self::Lanes => [Program::Ours("lanes-send"), Program::Ours("lanes-receive")],
             Self::Aiortc => python,
             Self::ToAiortc => [ours[0], python[1]],
@@ -57,13 +74,16 @@ impl Pair {
     pub fn run(self, place: &Place, bytes: u64, deadline: Deadline) -> Result<Paired> {
         let [from, to] = self.programs();
         let start = |what, program: Program, side| {
-            let command = program.command(place, side, bytes)?;
+            let mut command = program.command(place, side, bytes)?;
+            if let Self::Tcp(congestion) = self {
+                command.args(["--congestion", congestion.name()]);
+            }
             Running::start(what, command, place, side)
         };
         let mut sender = start("sender", from, Side::Left)?;
         let mut receiver = start("receiver", to, Side::Right)?;
         let connected_ms = match self {
-            Self::Tcp => {
+            Self::Tcp(_) => {
                 let address = here(&mut receiver, deadline)?;
                 sender.tell(&address)?;
                 connected(&mut sender, &mut receiver, deadline)?

@@ -1,7 +1,7 @@
 //! Where the two ends of a transfer are: on this machine, or at the ends of an emulated link.
 
 use crate::link::{LEFT, Link, Namespace, RIGHT, Shape};
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use std::io;
 use std::net::Ipv4Addr;
 use std::process::{Child, Command};
@@ -34,6 +34,20 @@ impl Place {
     /// Both ends of a link like this.
     pub fn link(shape: Shape) -> Result<Self> {
         Ok(Self::Link(Link::open(shape)?))
+    }
+
+    /// Has the left end neither send nor get UDP while the value lives. Needs nftables.
+    pub fn without_udp(&self) -> Result<WithoutUdp<'_>> {
+        let left = self.namespace(Side::Left);
+        let left =
+            left.context("UDP can only be blocked in a network namespace, which root makes")?;
+        nft(
+            left,
+            "table inet udp {\n\
+             chain out { type filter hook output priority 0;\nmeta l4proto udp drop\n}\n\
+             chain in { type filter hook input priority 0;\nmeta l4proto udp drop\n}\n}",
+        )?;
+        Ok(WithoutUdp(left))
     }
 
     /// The address of an end.
@@ -78,4 +92,22 @@ impl Place {
             (Self::Link(link), Side::Right) => Some(&link.right),
         }
     }
+}
+
+/// UDP is blocked; see [`Place::without_udp`].
+pub struct WithoutUdp<'a>(&'a Namespace);
+
+impl Drop for WithoutUdp<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = nft(self.0, "delete table inet udp") {
+            eprintln!("warning: UDP stays blocked: {error:#}");
+        }
+    }
+}
+
+fn nft(namespace: &Namespace, commands: &'static str) -> Result<()> {
+    let done = namespace.run(move || Command::new("nft").arg(commands).output())?;
+    let done = done.context("nftables is not installed")?;
+    ensure!(done.status.success(), "nft: {}", String::from_utf8_lossy(&done.stderr).trim());
+    Ok(())
 }

@@ -10,10 +10,15 @@ const MB: u64 = 1_000_000;
 /// Who transfers: a line of a row's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Line {
-    Tcp,
+    TcpCubic,
+    TcpBbr,
     Lanes,
     Upload,
     Download,
+    RelayedUpload,
+    RelayedDownload,
+    WebrtcUpload,
+    WebrtcDownload,
     Scp,
     Rsync,
     Aiortc,
@@ -25,10 +30,15 @@ impl Line {
     /// For the table.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Tcp => "raw TCP",
+            Self::TcpCubic => "TCP CUBIC",
+            Self::TcpBbr => "TCP BBR",
             Self::Lanes => "bare lanes",
-            Self::Upload => "ours, package",
-            Self::Download => "ours, result",
+            Self::Upload => "ours direct, package",
+            Self::Download => "ours direct, result",
+            Self::RelayedUpload => "ours relayed, package",
+            Self::RelayedDownload => "ours relayed, result",
+            Self::WebrtcUpload => "ours over WebRTC, package",
+            Self::WebrtcDownload => "ours over WebRTC, result",
             Self::Scp => "scp",
             Self::Rsync => "rsync",
             Self::Aiortc => "aiortc to aiortc",
@@ -38,12 +48,15 @@ impl Line {
     }
 }
 
-/// What can be chosen with `--peers`: each gives one line, our programs two.
+/// What can be chosen with `--peers`: each gives one line, our programs two for each way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Contender {
-    Tcp,
+    TcpCubic,
+    TcpBbr,
     Lanes,
     Ours,
+    Relayed,
+    Webrtc,
     Scp,
     Rsync,
     Aiortc,
@@ -54,9 +67,12 @@ pub enum Contender {
 impl Contender {
     pub fn lines(self) -> &'static [Line] {
         match self {
-            Self::Tcp => &[Line::Tcp],
+            Self::TcpCubic => &[Line::TcpCubic],
+            Self::TcpBbr => &[Line::TcpBbr],
             Self::Lanes => &[Line::Lanes],
             Self::Ours => &[Line::Upload, Line::Download],
+            Self::Relayed => &[Line::RelayedUpload, Line::RelayedDownload],
+            Self::Webrtc => &[Line::WebrtcUpload, Line::WebrtcDownload],
             Self::Scp => &[Line::Scp],
             Self::Rsync => &[Line::Rsync],
             Self::Aiortc => &[Line::Aiortc],
@@ -110,11 +126,14 @@ pub struct Row {
     pub is_rare: bool,
 }
 
-use Contender::{Aiortc, FromAiortc, Lanes, Ours, Rsync, Scp, Tcp, ToAiortc};
-const ALL: &[Contender] = &[Tcp, Lanes, Ours, Scp, Rsync, Aiortc, ToAiortc, FromAiortc];
-const WITHOUT_AIORTC: &[Contender] = &[Tcp, Lanes, Ours, Scp, Rsync];
-const FILES: &[Contender] = &[Tcp, Ours, Scp, Rsync];
-const LINKS: &[Contender] = &[Tcp, Lanes, Ours, Rsync, Aiortc];
+use Contender::{
+    Aiortc, FromAiortc, Lanes, Ours, Relayed, Rsync, Scp, TcpBbr, TcpCubic, ToAiortc, Webrtc,
+};
+const ALL: &[Contender] =
+    &[TcpBbr, Lanes, Ours, Relayed, Webrtc, Scp, Rsync, Aiortc, ToAiortc, FromAiortc];
+const WITHOUT_AIORTC: &[Contender] = &[TcpBbr, Lanes, Ours, Relayed, Webrtc, Scp, Rsync];
+const FILES: &[Contender] = &[TcpBbr, Ours, Scp, Rsync];
+const LINKS: &[Contender] = &[TcpCubic, TcpBbr, Lanes, Ours, Relayed, Webrtc, Rsync, Aiortc];
 
 /// All rows.
 pub fn rows() -> Vec<Row> {
@@ -140,13 +159,15 @@ pub fn rows() -> Vec<Row> {
         row("1gb", Over::Loopback, one(1000, 0, WITHOUT_AIORTC), 120),
         row("small", Over::Loopback, small, 120),
         row("disk", Over::Disk, one(1000, 0, FILES), 120),
-        row("ceiling", Over::Link(100_000, 0, 0.0), one(500, 0, &[Tcp, Lanes]), 60),
+        row("ceiling", Over::Link(100_000, 0, 0.0), one(500, 0, &[TcpBbr, Lanes]), 60),
         link("20ms", 100, 20, 0.0, 100, 16),
         link("80ms", 100, 80, 0.0, 100, 8),
         link("1gbit", 1_000, 20, 0.0, 500, 16),
         link("20ms-lossy", 100, 20, 0.1, 32, 8),
         link("80ms-lossy", 100, 80, 0.1, 16, 8),
         link("1gbit-lossy", 1_000, 20, 0.1, 64, 8),
+        link("20ms-1%", 100, 20, 1.0, 32, 4),
+        link("80ms-1%", 100, 80, 1.0, 16, 2),
         row("again", Over::Loopback, What::Again { bytes: 100 * MB }, 60),
         row("resume", Over::Loopback, What::Resume { bytes: 1000 * MB }, 120),
         Row { is_rare: true, ..row("10gb", Over::Disk, huge, 600) },
