@@ -33,6 +33,12 @@ pub(crate) fn hide_secrets() -> io::Result<()> {
     Ok(())
 }
 
+/// Whether a secret is among these arguments.
+#[cfg(all(target_os = "linux", any(feature = "worker", feature = "signaling")))]
+pub(crate) fn has_secrets(arguments: &[String]) -> bool {
+    !secrets(arguments.join("\0").as_bytes()).is_empty()
+}
+
 /// Where secrets are in a command line whose words end in NUL.
 fn secrets(line: &[u8]) -> Vec<Range<usize>> {
     let mut found = Vec::new();

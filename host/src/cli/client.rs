@@ -30,10 +30,10 @@ use train::{TrainArgs, TrainOptions};
 #[derive(Subcommand)]
 pub(crate) enum ClientArgs {
     /// Train models on a worker
-    #[command(after_help = train::EXAMPLES)]
+    #[command(visible_alias = "train", after_help = train::EXAMPLES)]
     ClientTrain(TrainArgs),
     /// Predict with trained models on a worker
-    #[command(after_help = track::EXAMPLES)]
+    #[command(visible_alias = "track", after_help = track::EXAMPLES)]
     ClientTrack(TrackArgs),
     /// List the jobs that you submitted from this machine
     Jobs(jobs::ListArgs),

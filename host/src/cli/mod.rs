@@ -13,11 +13,13 @@ mod common;
 pub mod confine;
 #[cfg(all(feature = "client", feature = "worker"))]
 mod doctor;
+mod documents;
 #[cfg_attr(not(feature = "peer"), allow(dead_code, reason = "a server asks nobody for a token"))]
 mod environment;
 pub mod exit;
 #[cfg(feature = "client")]
 mod findings;
+mod first_steps;
 mod init;
 mod interrupt;
 pub mod logging;
@@ -26,11 +28,14 @@ mod netcheck;
 pub mod print;
 #[cfg(feature = "worker")]
 pub mod run_job;
+#[cfg(all(target_os = "linux", any(feature = "worker", feature = "signaling")))]
+mod service;
 #[cfg(feature = "signaling")]
 pub mod signaling;
 #[cfg(test)]
 #[cfg(feature = "default")]
 mod tests;
+mod version;
 #[cfg(feature = "worker")]
 pub mod worker;
 
@@ -46,7 +51,7 @@ use std::time::Duration;
 
 /// Train and track with SLEAP on another machine's GPU
 #[derive(Parser)]
-#[command(name = "sleap-rtc", version, after_help = EXIT_CODES, arg_required_else_help = true)]
+#[command(name = "sleap-rtc", version = version::text(), after_help = EXIT_CODES, arg_required_else_help = true)]
 struct Cli {
     /// Configuration file [default: sleap-rtc.toml here, else ~/.sleap-rtc/config.toml]
     #[arg(long, global = true, value_name = "FILE")]
@@ -79,6 +84,16 @@ enum CommandArgs {
     #[cfg(feature = "client")]
     #[command(after_help = netcheck::EXAMPLES)]
     Netcheck(netcheck::NetcheckArgs),
+    /// Let systemd run a worker or a signaling server for you
+    #[cfg(all(target_os = "linux", any(feature = "worker", feature = "signaling")))]
+    #[command(after_help = service::EXAMPLES)]
+    Service(service::ServiceArgs),
+    /// Print a script that completes commands and options in your shell
+    #[command(after_help = documents::EXAMPLES)]
+    Completions(documents::CompletionsArgs),
+    /// Write the manual pages into a folder; for packages of this program
+    #[command(hide = true)]
+    Man(documents::ManArgs),
     /// Print what the GPU driver reports; started by the worker
     #[cfg(feature = "worker")]
     #[command(name = sleap_rtc_gpu::SUBCOMMAND, hide = true)]
@@ -124,6 +139,13 @@ pub enum Command {
     /// `netcheck`
     #[cfg(feature = "client")]
     Netcheck(netcheck::NetcheckOptions, Box<Config>),
+    /// `service`
+    #[cfg(all(target_os = "linux", any(feature = "worker", feature = "signaling")))]
+    Service(service::ServiceOptions),
+    /// `completions`
+    Completions(documents::CompletionsArgs),
+    /// `man`
+    Man(documents::ManArgs),
     /// `survey-gpus`
     #[cfg(feature = "worker")]
     SurveyGpus,
@@ -176,6 +198,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     // Where it cannot be done, the documentation says what to do instead.
     let _ = argv::hide_secrets();
+    if arguments.len() <= 1 {
+        return first_steps::show().unwrap_or_else(|failure| fail(&failure)).into();
+    }
     let exit = match parse(arguments) {
         Ok(invocation) => start(invocation).unwrap_or_else(|failure| fail(&failure)),
         Err(exit) => exit,
@@ -267,6 +292,12 @@ fn parse_in(
             let (options, overrides) = args.check()?;
             Command::Netcheck(options, load(overrides)?)
         }
+        #[cfg(all(target_os = "linux", any(feature = "worker", feature = "signaling")))]
+        CommandArgs::Service(args) => {
+            Command::Service(args.check(sources.file.clone(), environment, &mut warnings)?)
+        }
+        CommandArgs::Completions(args) => Command::Completions(args),
+        CommandArgs::Man(args) => Command::Man(args),
         #[cfg(feature = "worker")]
         CommandArgs::SurveyGpus => Command::SurveyGpus,
         #[cfg(feature = "worker")]
@@ -304,6 +335,10 @@ pub async fn run(command: Command) -> Result<Exit, Failure> {
         Command::Doctor(options, config) => doctor::run(options, &config).await,
         #[cfg(feature = "client")]
         Command::Netcheck(options, config) => netcheck::run(options, &config).await,
+        #[cfg(all(target_os = "linux", any(feature = "worker", feature = "signaling")))]
+        Command::Service(options) => service::run(options).await,
+        Command::Completions(args) => documents::completions(&args),
+        Command::Man(args) => documents::man(&args),
         #[cfg(feature = "worker")]
         Command::SurveyGpus => worker::survey_gpus(),
         #[cfg(feature = "worker")]

@@ -2,12 +2,14 @@
 //!
 //! | module | what it checks |
 //! |---|---|
+//! | `program` | which `sleap-rtc` the shell finds |
 //! | `machine` | limits of the system, folders and their locks, sockets, plugins |
 //! | `trainer` | GPUs, their driver, the trainer and its PyTorch |
 //!
 //! The signaling server, the proxy on the way to it and the clock are [`netcheck`](super::netcheck)'s.
 
 mod machine;
+mod program;
 mod trainer;
 
 use super::common::CommonArgs;
@@ -66,7 +68,8 @@ impl DoctorArgs {
 
 /// Checks everything that the options ask for, and prints it.
 pub(crate) async fn run(options: DoctorOptions, config: &Config) -> Result<Exit, Failure> {
-    let mut findings = machine::check(config, options.for_worker, options.for_client);
+    let mut findings = vec![program::check()];
+    findings.extend(machine::check(config, options.for_worker, options.for_client));
     if options.for_worker {
         findings.extend(trainer::check(&config.worker).await);
     }

@@ -1,0 +1,55 @@
+//! `sleap-rtc completions` and `man`: what the grammar of the command line says, for shells and for `man`.
+
+use super::exit::{Exit, ExitWith, Failure};
+use super::{Cli, print};
+use anyhow::Context;
+use clap::CommandFactory;
+use clap_complete::Shell;
+use std::path::{Path, PathBuf};
+
+/// The examples under `completions --help`.
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  bash, for you alone:
+    sleap-rtc completions bash > ~/.local/share/bash-completion/completions/sleap-rtc
+  zsh, in a folder of $fpath:
+    sleap-rtc completions zsh > ~/.zfunc/_sleap-rtc
+  fish:
+    sleap-rtc completions fish > ~/.config/fish/completions/sleap-rtc.fish
+  PowerShell, for this session:
+    sleap-rtc completions powershell | Out-String | Invoke-Expression";
+
+/// The options of `completions`.
+#[derive(Debug, clap::Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    shell: Shell,
+}
+
+/// The options of `man`.
+#[derive(Debug, clap::Args)]
+pub struct ManArgs {
+    /// An existing folder
+    folder: PathBuf,
+}
+
+/// Prints the script that completes commands and options in a shell.
+pub(crate) fn completions(args: &CompletionsArgs) -> Result<Exit, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "sleap-rtc", &mut script);
+    print::raw(&String::from_utf8_lossy(&script)).exit(Exit::Unexpected)?;
+    Ok(Exit::Success)
+}
+
+/// Writes a page for the program and for each of its commands.
+pub(crate) fn man(args: &ManArgs) -> Result<Exit, Failure> {
+    write_pages(&args.folder).exit(Exit::Usage)?;
+    Ok(Exit::Success)
+}
+
+fn write_pages(folder: &Path) -> anyhow::Result<()> {
+    let cannot = || format!("cannot write manual pages to {}", folder.display());
+    // `help` repeats every command once more.
+    let program = Cli::command().disable_help_subcommand(true);
+    clap_mangen::generate_to(program, folder).with_context(cannot)
+}

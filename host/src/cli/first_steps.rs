@@ -1,0 +1,47 @@
+//! `sleap-rtc` alone: the commands of a first session instead of a page of options.
+
+use super::exit::{Exit, ExitWith, Failure};
+use super::print;
+
+const TITLE: &str =
+    "sleap-rtc: train and track with SLEAP on another machine's GPU\n\nA first session:\n";
+
+#[cfg(feature = "signaling")]
+const SERVER: &str = "
+  On a machine that the others reach, start the server where they meet:
+    sleap-rtc signaling
+";
+#[cfg(not(feature = "signaling"))]
+const SERVER: &str = "";
+
+#[cfg(feature = "worker")]
+const WORKER: &str = "
+  On the machine with the GPU, start a worker. It prints a room id and a token:
+    sleap-rtc worker --signaling ws://SERVER:8080
+";
+#[cfg(not(feature = "worker"))]
+const WORKER: &str = "";
+
+#[cfg(feature = "client")]
+const CLIENT: &str = "
+  On your laptop, train with the package that SLEAP exports:
+    sleap-rtc train --signaling ws://SERVER:8080 --room-id ROOM --token TOKEN \\
+      --auto-select --pkg-path labels.pkg.zip
+";
+#[cfg(not(feature = "client"))]
+const CLIENT: &str = "";
+
+const READ_ON: &str = "
+`sleap-rtc --help` lists all commands, and `sleap-rtc COMMAND --help` explains one, with examples.
+";
+#[cfg(all(feature = "client", feature = "worker"))]
+const CHECK: &str = "`sleap-rtc doctor` checks this machine before a job waits for it.\n";
+#[cfg(not(all(feature = "client", feature = "worker")))]
+const CHECK: &str = "";
+
+/// Prints them.
+pub(crate) fn show() -> Result<Exit, Failure> {
+    let text = [TITLE, SERVER, WORKER, CLIENT, READ_ON, CHECK].concat();
+    print::raw(&text).exit(Exit::Unexpected)?;
+    Ok(Exit::Success)
+}

@@ -1,0 +1,150 @@
+//! What is asked of systemd's instance of this user.
+
+use crate::cli::exit::{Exit, Failure};
+use std::io;
+use std::process::Output;
+use std::time::Duration;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+/// A worker that ends takes up to 30 s.
+const LIMIT: Duration = Duration::from_secs(90);
+
+/// systemd's instance of this user, which has answered.
+pub(crate) struct Systemd(());
+
+/// How a unit stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum UnitState {
+    /// It runs, as this process.
+    Running { pid: String },
+    /// It has ended with an error; systemd's word for it.
+    Failed { result: String },
+    /// Anything else, in systemd's word.
+    Other(String),
+}
+
+/// Whether a user's services run while the user is logged out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Linger {
+    On,
+    Off,
+    Unknown,
+}
+
+impl Systemd {
+    /// Fails in plain words where systemd has no instance for this user.
+    pub(crate) async fn reach() -> Result<Self, Failure> {
+        match output("systemctl", &["--user", "show-environment"]).await {
+            Ok(output) if output.status.success() => Ok(Self(())),
+            Ok(output) => Err(Failure::message(
+                Exit::Unexpected,
+                format!("systemd runs no services for this user here: {}", said(&output)),
+            )
+            .hint(
+                "log in as this user, at the machine or by ssh: `su` and `sudo` start no instance of \
+                 systemd\nin a container or a batch job, start `sleap-rtc worker` itself",
+            )),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Failure::message(
+                Exit::Unexpected,
+                "this machine has no `systemctl`, and `sleap-rtc service` needs systemd",
+            )
+            .hint("start `sleap-rtc worker` by what this machine has instead, or in `tmux`")),
+            Err(error) => Err(Failure::new(
+                Exit::Unexpected,
+                anyhow::Error::new(error).context("cannot ask `systemctl --user`"),
+            )),
+        }
+    }
+
+    /// Calls `systemctl --user` with these words.
+    pub(crate) async fn call(&self, words: &[&str]) -> Result<(), Failure> {
+        let command = format!("systemctl --user {}", words.join(" "));
+        let all: Vec<&str> = ["--user"].iter().chain(words).copied().collect();
+        let output = output("systemctl", &all).await.map_err(|error| {
+            let error = anyhow::Error::new(error).context(format!("cannot run `{command}`"));
+            Failure::new(Exit::Unexpected, error)
+        })?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let text = format!("`{command}` failed: {}", said(&output));
+        Err(Failure::message(Exit::Unexpected, text))
+    }
+
+    /// How a unit stands.
+    pub(crate) async fn state(&self, unit: &str) -> UnitState {
+        let words = ["--user", "show", unit, "--property=ActiveState,MainPID,Result"];
+        let text = match output("systemctl", &words).await {
+            Ok(output) => String::from_utf8_lossy(&output.stdout).into_owned(),
+            Err(error) => return UnitState::Other(format!("unknown: {error}")),
+        };
+        UnitState::read(&text)
+    }
+}
+
+impl UnitState {
+    fn read(properties: &str) -> Self {
+        let property = |name: &str| {
+            let mut lines = properties.lines().filter_map(|line| line.split_once('='));
+            lines.find(|(key, _)| *key == name).map_or("unknown", |(_, value)| value).to_owned()
+        };
+        match property("ActiveState").as_str() {
+            "active" => Self::Running { pid: property("MainPID") },
+            "failed" => Self::Failed { result: property("Result") },
+            other => Self::Other(other.to_owned()),
+        }
+    }
+}
+
+/// Whether services of this user outlive the login.
+pub(crate) async fn linger() -> Linger {
+    let uid = rustix::process::getuid().to_string();
+    let words = ["show-user", &uid, "--property=Linger"];
+    match output("loginctl", &words).await.map(|output| said_on_stdout(&output)).as_deref() {
+        Ok("Linger=yes") => Linger::On,
+        Ok("Linger=no") => Linger::Off,
+        _ => Linger::Unknown,
+    }
+}
+
+async fn output(program: &str, words: &[&str]) -> io::Result<Output> {
+    let mut command = Command::new(program);
+    command.args(words).kill_on_drop(true).stdin(std::process::Stdio::null());
+    timeout(LIMIT, command.output()).await.map_err(|_| {
+        let text = format!("`{program}` has not answered within {} s", LIMIT.as_secs());
+        io::Error::new(io::ErrorKind::TimedOut, text)
+    })?
+}
+
+fn said_on_stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+fn said(output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    if text.is_empty() { format!("it ended with {}", output.status) } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_of_a_unit_is_read() {
+        for (text, expected) in [
+            (
+                "Result=success\nActiveState=active\nMainPID=7\n",
+                UnitState::Running { pid: "7".into() },
+            ),
+            (
+                "Result=exit-code\nActiveState=failed\nMainPID=0\n",
+                UnitState::Failed { result: "exit-code".into() },
+            ),
+            ("ActiveState=activating\n", UnitState::Other("activating".into())),
+            ("", UnitState::Other("unknown".into())),
+        ] {
+            assert_eq!(UnitState::read(text), expected);
+        }
+    }
+}
