@@ -25,9 +25,9 @@ fn without_arguments_the_program_shows_a_first_session() {
 fn every_command_of_the_first_screen_exists() {
     let site = Site::new();
     let screen = printed(&site, &[]);
-    let commands = screen.split("sleap-rtc ").skip(1).filter_map(|rest| rest.split(' ').next());
-    let commands: Vec<&str> =
-        commands.filter(|word| word.starts_with(char::is_lowercase)).collect();
+    let words =
+        screen.split("sleap-rtc ").skip(1).filter_map(|rest| rest.split_whitespace().next());
+    let commands: Vec<&str> = words.filter(|word| word.starts_with(char::is_lowercase)).collect();
     assert!(commands.contains(&"worker") && commands.contains(&"train"), "{commands:?}");
     for command in commands {
         printed(&site, &[command.trim_end_matches('`'), "--help"]);
@@ -40,7 +40,7 @@ fn train_and_track_are_short_names() {
     for (short, long) in [("train", "client-train"), ("track", "client-track")] {
         assert_eq!(printed(&site, &[short, "--help"]), printed(&site, &[long, "--help"]));
         let help = printed(&site, &["--help"]);
-        assert!(help.contains(&format!("[aliases: {short}]")), "{help}");
+        assert!(help.contains(&format!("[alias: {short}]")), "{help}");
     }
 }
 
@@ -62,8 +62,9 @@ fn bash_completes_commands_and_options() {
     let completed = |words: &str| {
         let count = words.split(' ').count() - 1;
         let ask = format!(
-            ". {}; COMP_WORDS=({words}); COMP_CWORD={count}; \
-             _sleap-rtc sleap-rtc \"${{COMP_WORDS[$COMP_CWORD]}}\" \"${{COMP_WORDS[$COMP_CWORD-1]}}\"; \
+            ". {}; function=$(complete -p sleap-rtc | sed 's/.* -F \\([^ ]*\\).*/\\1/')
+             COMP_WORDS=({words}); COMP_CWORD={count}
+             $function sleap-rtc \"${{COMP_WORDS[$COMP_CWORD]}}\" \"${{COMP_WORDS[$COMP_CWORD-1]}}\"
              echo \"${{COMPREPLY[@]}}\"",
             script.display()
         );
@@ -72,6 +73,7 @@ fn bash_completes_commands_and_options() {
         String::from_utf8(output.stdout).unwrap()
     };
     assert_eq!(completed("sleap-rtc sig").trim(), "signaling");
+    assert!(!completed("sleap-rtc r").contains("run-job"), "internal commands are not offered");
     assert!(completed("sleap-rtc client-train --pkg").contains("--pkg-path"));
     for shell in ["zsh", "fish", "powershell", "elvish"] {
         assert!(printed(&site, &["completions", shell]).contains("client-train"), "{shell}");

@@ -47,6 +47,7 @@ mod resume;
 mod rooms;
 mod sandbox;
 mod selection;
+mod serve;
 mod service;
 mod serving;
 mod shared_storage;

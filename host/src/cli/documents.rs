@@ -36,9 +36,20 @@ pub struct ManArgs {
 /// Prints the script that completes commands and options in a shell.
 pub(crate) fn completions(args: &CompletionsArgs) -> Result<Exit, Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "sleap-rtc", &mut script);
-    print::raw(&String::from_utf8_lossy(&script)).exit(Exit::Unexpected)?;
+    clap_complete::generate(args.shell, &mut visible(&Cli::command()), "sleap-rtc", &mut script);
+    // clap_complete 4.6 writes the dash of this program's name in two ways, and bash finds no options.
+    let script = String::from_utf8_lossy(&script).replace("sleap__subcmd__rtc", "sleap__rtc");
+    print::raw(&script).exit(Exit::Unexpected)?;
     Ok(Exit::Success)
+}
+
+/// The program without the commands that it starts itself.
+fn visible(program: &clap::Command) -> clap::Command {
+    let commands = program.get_subcommands().filter(|command| !command.is_hide_set());
+    clap::Command::new(program.get_name().to_owned())
+        .version(super::version::text())
+        .args(program.get_arguments().cloned())
+        .subcommands(commands.cloned())
 }
 
 /// Writes a page for the program and for each of its commands.

@@ -6,26 +6,29 @@ use super::print;
 const TITLE: &str =
     "sleap-rtc: train and track with SLEAP on another machine's GPU\n\nA first session:\n";
 
-#[cfg(feature = "signaling")]
-const SERVER: &str = "
-  On a machine that the others reach, start the server where they meet:
-    sleap-rtc signaling
+#[cfg(all(feature = "signaling", feature = "worker"))]
+const WORKER: &str = "
+  On the machine with the GPU, start a worker that is also the place to meet. It prints its address, a
+  room id and a token:
+    sleap-rtc worker --serve
 ";
-#[cfg(not(feature = "signaling"))]
-const SERVER: &str = "";
-
-#[cfg(feature = "worker")]
+#[cfg(all(not(feature = "signaling"), feature = "worker"))]
 const WORKER: &str = "
   On the machine with the GPU, start a worker. It prints a room id and a token:
     sleap-rtc worker --signaling ws://SERVER:8080
 ";
-#[cfg(not(feature = "worker"))]
+#[cfg(all(feature = "signaling", not(feature = "worker")))]
+const WORKER: &str = "
+  On a machine that the others reach, start the server where they meet:
+    sleap-rtc signaling
+";
+#[cfg(not(any(feature = "signaling", feature = "worker")))]
 const WORKER: &str = "";
 
 #[cfg(feature = "client")]
 const CLIENT: &str = "
   On your laptop, train with the package that SLEAP exports:
-    sleap-rtc train --signaling ws://SERVER:8080 --room-id ROOM --token TOKEN \\
+    sleap-rtc train --signaling ws://ADDRESS:8080 --room-id ROOM --token TOKEN \\
       --auto-select --pkg-path labels.pkg.zip
 ";
 #[cfg(not(feature = "client"))]
@@ -41,7 +44,7 @@ const CHECK: &str = "";
 
 /// Prints them.
 pub(crate) fn show() -> Result<Exit, Failure> {
-    let text = [TITLE, SERVER, WORKER, CLIENT, READ_ON, CHECK].concat();
+    let text = [TITLE, WORKER, CLIENT, READ_ON, CHECK].concat();
     print::raw(&text).exit(Exit::Unexpected)?;
     Ok(Exit::Success)
 }

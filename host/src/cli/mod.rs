@@ -28,6 +28,8 @@ mod netcheck;
 pub mod print;
 #[cfg(feature = "worker")]
 pub mod run_job;
+#[cfg(all(feature = "worker", feature = "signaling"))]
+mod serve;
 #[cfg(all(target_os = "linux", any(feature = "worker", feature = "signaling")))]
 mod service;
 #[cfg(feature = "signaling")]
@@ -129,7 +131,7 @@ pub enum Command {
     Signaling(signaling::SignalingOptions, Box<Config>),
     /// `worker`
     #[cfg(feature = "worker")]
-    Worker(crate::worker::WorkerOptions, Box<Config>),
+    Worker(worker::WorkerCommand, Box<Config>),
     /// A client's command.
     #[cfg(feature = "client")]
     Client(client::ClientCommand, Box<Config>),
@@ -271,8 +273,8 @@ fn parse_in(
         }
         #[cfg(feature = "worker")]
         CommandArgs::Worker(args) => {
-            let (options, overrides) = args.check(environment)?;
-            Command::Worker(options, load(overrides)?)
+            let (command, overrides) = args.check(environment)?;
+            Command::Worker(command, load(overrides)?)
         }
         #[cfg(feature = "client")]
         CommandArgs::Client(args) => {
@@ -328,7 +330,7 @@ pub async fn run(command: Command) -> Result<Exit, Failure> {
         #[cfg(feature = "signaling")]
         Command::Signaling(options, config) => signaling::run(options, config.server).await,
         #[cfg(feature = "worker")]
-        Command::Worker(options, config) => worker::run(options, *config).await,
+        Command::Worker(command, config) => worker::run(command, *config).await,
         #[cfg(feature = "client")]
         Command::Client(command, config) => client::run(command, *config).await,
         #[cfg(all(feature = "client", feature = "worker"))]

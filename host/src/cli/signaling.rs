@@ -8,6 +8,8 @@ use sleap_rtc_signaling::store::Store;
 use std::error::Error;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 /// The examples under `--help`.
 pub(crate) const EXAMPLES: &str = "\
@@ -81,28 +83,77 @@ impl SignalingArgs {
     }
 }
 
+impl SignalingOptions {
+    /// Everything as it is configured.
+    #[cfg(feature = "worker")]
+    pub(crate) fn configured() -> Self {
+        let (listen, state) = (Vec::new(), State::Configured);
+        Self { listen, state, tls: None, trust_proxy: false, no_relay: false }
+    }
+}
+
+/// A server that has its sockets and its state, and is about to serve.
+pub(crate) struct Serving {
+    listeners: Vec<TcpListener>,
+    store: Store,
+    options: ServerOptions,
+}
+
+impl Serving {
+    /// Opens everything that can be missing, taken or broken.
+    pub(crate) fn open(options: SignalingOptions, config: ServerConfig) -> Result<Self, Failure> {
+        let addresses = if options.listen.is_empty() { config.listen } else { options.listen };
+        let tls = options.tls.or(config.tls).map(Tls::load).transpose().exit(Exit::Usage)?;
+        let store = match options.state {
+            State::Memory => Store::ephemeral(),
+            State::File(path) => Store::open(&path),
+            State::Configured => Store::open(&config.state),
+        };
+        let store = store.exit(Exit::Usage)?;
+        let listeners = server::listen(&addresses).exit(Exit::Connect).map_err(|failure| {
+            failure.hint(
+                "another program may use this port; choose another one with `sleap-rtc signaling \
+                 --listen ADDR:PORT`, or with `listen` under [signaling] in the configuration file",
+            )
+        })?;
+        let options = ServerOptions {
+            sockets: server::raise_descriptor_limit(),
+            ice: config.ice,
+            tls,
+            trust_proxy: options.trust_proxy || config.trust_proxy,
+            relay: config.relay && !options.no_relay,
+            limits: config.limits,
+        };
+        Ok(Self { listeners, store, options })
+    }
+
+    /// Where it listens.
+    pub(crate) fn addresses(&self) -> Result<Vec<SocketAddr>, Failure> {
+        self.listeners.iter().map(|listener| listener.local_addr().exit(Exit::Unexpected)).collect()
+    }
+
+    /// Whether it has a certificate.
+    pub(crate) fn has_tls(&self) -> bool {
+        self.options.tls.is_some()
+    }
+
+    /// Serves until `shutdown`.
+    pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<(), Failure> {
+        let Self { listeners, store, options } = self;
+        server::run(listeners, store, options, shutdown).await.exit(Exit::Unexpected)
+    }
+}
+
 /// Serves until Ctrl-C or SIGTERM.
 pub(crate) async fn run(options: SignalingOptions, config: ServerConfig) -> Result<Exit, Failure> {
     let shutdown = interrupt::until_asked_to_end()?;
-    let addresses = if options.listen.is_empty() { config.listen } else { options.listen };
-    let tls = options.tls.or(config.tls).map(Tls::load).transpose().exit(Exit::Usage)?;
-    let store = match options.state {
-        State::Memory => Store::ephemeral(),
-        State::File(path) => Store::open(&path),
-        State::Configured => Store::open(&config.state),
-    };
-    let store = store.exit(Exit::Usage)?;
-    let listeners = server::listen(&addresses).exit(Exit::Connect).map_err(|failure| {
-        failure
-            .hint("another program may use this port; choose another one with --listen ADDR:PORT")
-    })?;
-    for listener in &listeners {
-        let address = listener.local_addr().exit(Exit::Unexpected)?;
-        let s = if tls.is_some() { "s" } else { "" };
+    let serving = Serving::open(options, config)?;
+    let s = if serving.has_tls() { "s" } else { "" };
+    for address in serving.addresses()? {
         let line = format!("listening on http{s}://{address} and ws{s}://{address}");
         print::line(&line).exit(Exit::Unexpected)?;
     }
-    let reloaded = tls.clone();
+    let reloaded = serving.options.tls.clone();
     interrupt::at_each_hang_up(move || match reloaded.as_ref().map(Tls::reload) {
         Some(Ok(())) => tracing::info!("certificate reloaded"),
         Some(Err(error)) => {
@@ -111,14 +162,6 @@ pub(crate) async fn run(options: SignalingOptions, config: ServerConfig) -> Resu
         }
         None => tracing::info!("SIGHUP is ignored: there is no certificate to reload"),
     })?;
-    let options = ServerOptions {
-        sockets: server::raise_descriptor_limit(),
-        ice: config.ice,
-        tls,
-        trust_proxy: options.trust_proxy || config.trust_proxy,
-        relay: config.relay && !options.no_relay,
-        limits: config.limits,
-    };
-    server::run(listeners, store, options, shutdown).await.exit(Exit::Unexpected)?;
+    serving.run(shutdown).await?;
     Ok(Exit::Success)
 }

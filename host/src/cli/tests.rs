@@ -251,8 +251,8 @@ fn options_of_the_network_stand_over_the_configuration() {
     let words = "worker --signaling ws://gpu1:9 --ice-server none --state-dir /s --log-format json";
     let invocation = files.parse(words, &mut environment()).unwrap();
     assert_eq!(invocation.log.format, logging::LogFormat::Json);
-    let Command::Worker(options, config) = invocation.command else { panic!("not a worker") };
-    assert_eq!(options.room, WorkerRoom::Kept);
+    let Command::Worker(worker, config) = invocation.command else { panic!("not a worker") };
+    assert_eq!(worker.options.room, WorkerRoom::Kept);
     assert_eq!(config.signaling.http.as_str(), "http://gpu1:9/");
     assert_eq!(config.worker.state_dir, PathBuf::from("/s"));
     assert!(config.ice.servers.is_empty());

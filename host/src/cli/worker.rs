@@ -15,6 +15,8 @@ Examples:
     sleap-rtc worker
   Join another worker's room, so that clients can choose between both:
     sleap-rtc worker --room-id ROOM --token TOKEN
+  Be the signaling server of your lab at the same time:
+    sleap-rtc worker --serve
   Discard identity and room, so that old session strings and tokens stop working:
     sleap-rtc worker --new-room";
 
@@ -36,6 +38,10 @@ pub struct WorkerArgs {
     /// State folder, for identity, room and jobs
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    /// Be the signaling server too, for a lab that has none
+    #[cfg(feature = "signaling")]
+    #[arg(long, conflicts_with = "signaling")]
+    serve: bool,
     /// Take no new jobs, and report this in the room; existing jobs stay reachable
     #[arg(long)]
     maintenance: bool,
@@ -46,11 +52,30 @@ pub struct WorkerArgs {
     common: CommonArgs,
 }
 
+/// `sleap-rtc worker`, checked.
+#[derive(Debug)]
+pub struct WorkerCommand {
+    /// How the worker starts.
+    pub(crate) options: WorkerOptions,
+    /// Where it meets its clients.
+    meeting_place: MeetingPlace,
+}
+
+/// Where the signaling server of a worker is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MeetingPlace {
+    /// At the configured address.
+    Elsewhere,
+    /// In this process.
+    #[cfg(feature = "signaling")]
+    Here,
+}
+
 impl WorkerArgs {
     pub(crate) fn check(
         self,
         environment: &mut Environment,
-    ) -> Result<(WorkerOptions, Overrides), Failure> {
+    ) -> Result<(WorkerCommand, Overrides), Failure> {
         let has_token = self.token.is_some() || environment.token.is_some();
         if self.new_room && (self.room_id.is_some() || self.token.is_some()) {
             return Err(Failure::usage(
@@ -78,16 +103,25 @@ impl WorkerArgs {
             _ => WorkerRoom::Kept,
         };
         let (credentials_file, drain) = (self.credentials_file, self.drain);
-        Ok((WorkerOptions { room, credentials_file, drain }, overrides))
+        #[cfg(feature = "signaling")]
+        let meeting_place = if self.serve { MeetingPlace::Here } else { MeetingPlace::Elsewhere };
+        #[cfg(not(feature = "signaling"))]
+        let meeting_place = MeetingPlace::Elsewhere;
+        let options = WorkerOptions { room, credentials_file, drain };
+        Ok((WorkerCommand { options, meeting_place }, overrides))
     }
 }
 
 /// Runs until Ctrl-C or SIGTERM; a second one ends it at once. SIGHUP is ignored: jobs outlive the
 /// terminal from which their worker was started.
-pub(crate) async fn run(options: WorkerOptions, config: Config) -> Result<Exit, Failure> {
+pub(crate) async fn run(command: WorkerCommand, config: Config) -> Result<Exit, Failure> {
     let shutdown = interrupt::until_asked_to_end()?;
     interrupt::at_each_hang_up(|| tracing::info!("SIGHUP is ignored; SIGTERM ends the worker"))?;
-    worker::run(config, options, shutdown).await?;
+    match command.meeting_place {
+        MeetingPlace::Elsewhere => worker::run(config, command.options, shutdown).await?,
+        #[cfg(feature = "signaling")]
+        MeetingPlace::Here => super::serve::run(command.options, config, shutdown).await?,
+    }
     Ok(Exit::Success)
 }
 

@@ -40,6 +40,19 @@ pub(crate) struct StateFolder {
     _lock: File,
 }
 
+/// How many servers a worker is known at, so that it returns to its room at each of them.
+const MAX_SERVERS: usize = 8;
+
+/// The file: the identity of the last run, and those at other servers.
+#[derive(Serialize, Deserialize)]
+struct SavedIdentities {
+    #[serde(flatten)]
+    last: SavedIdentity,
+    /// The newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    elsewhere: Vec<SavedIdentity>,
+}
+
 #[derive(Serialize, Deserialize)]
 struct SavedIdentity {
     /// The server that issued this identity.
@@ -63,19 +76,33 @@ impl StateFolder {
         }
     }
 
-    /// The identity of the last run. A damaged file counts as none.
-    fn load(&self, server: &str) -> Option<SavedIdentity> {
-        let text = fs::read(self.path.join(FILE)).ok()?;
-        let saved = serde_json::from_slice::<SavedIdentity>(&text)
-            .inspect_err(|_| tracing::warn!("{FILE} is damaged; starting as a new worker"))
-            .ok()?;
-        Some(saved).filter(|saved| saved.server == server)
+    /// The identities of earlier runs, the last one first. A damaged file counts as none.
+    fn all(&self) -> Vec<SavedIdentity> {
+        let Ok(text) = fs::read(self.path.join(FILE)) else { return Vec::new() };
+        match serde_json::from_slice::<SavedIdentities>(&text) {
+            Ok(SavedIdentities { last, elsewhere }) => {
+                [last].into_iter().chain(elsewhere).collect()
+            }
+            Err(_) => {
+                tracing::warn!("{FILE} is damaged; starting as a new worker");
+                Vec::new()
+            }
+        }
     }
 
-    fn save(&self, saved: &SavedIdentity) -> Result<(), IdentityError> {
+    /// The identity of the last run at this server.
+    fn load(&self, server: &str) -> Option<SavedIdentity> {
+        self.all().into_iter().find(|saved| saved.server == server)
+    }
+
+    fn save(&self, last: SavedIdentity) -> Result<(), IdentityError> {
         let path = self.path.join(FILE);
+        let mut elsewhere = self.all();
+        elsewhere.retain(|saved| saved.server != last.server);
+        elsewhere.truncate(MAX_SERVERS - 1);
+        let saved = SavedIdentities { last, elsewhere };
         let write = || -> io::Result<()> {
-            replace(&path, &serde_json::to_vec_pretty(saved)?, Readers::Owner)
+            replace(&path, &serde_json::to_vec_pretty(&saved)?, Readers::Owner)
         };
         write().map_err(|source| IdentityError::Io { path: path.clone(), source })
     }
@@ -118,7 +145,7 @@ pub(crate) fn remember(
     identity: &Identity,
     room: &RoomCredentials,
 ) -> Result<(), IdentityError> {
-    state.save(&SavedIdentity {
+    state.save(SavedIdentity {
         server: server.to_string(),
         peer_id: identity.peer_id.clone(),
         id_token: identity.id_token.clone(),

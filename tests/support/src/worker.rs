@@ -127,9 +127,23 @@ impl WorkerSetup {
         self
     }
 
+    /// Starts it as its own signaling server, which listens at this address, and waits until it has
+    /// printed its credentials.
+    pub fn serve(mut self, listen: SocketAddr) -> TestWorker {
+        self.arguments = vec!["--serve".to_owned()];
+        let (worker, _) = self.config.split_once("[signaling]").unwrap_or((&self.config, ""));
+        self.config = format!("{worker}[signaling]\nlisten = [\"{listen}\"]\n");
+        self.start_at(([127, 0, 0, 1], 1).into())
+    }
+
     /// Starts it and waits until it has printed its credentials.
     pub fn start(self, server: &TestServer) -> TestWorker {
-        TestWorker::launch(self, server.address())
+        self.start_at(server.address())
+    }
+
+    /// The same, with the server at this address.
+    pub fn start_at(self, server: SocketAddr) -> TestWorker {
+        TestWorker::launch(self, server)
     }
 }
 
@@ -177,6 +191,13 @@ impl TestWorker {
         let mut process = Process::start("worker", &mut command);
         let credentials = process.wait_stdout("its credentials", SOON, Credentials::parse);
         Self { process, setup, server, credentials }
+    }
+
+    /// Where others reach the signaling server of a worker that serves.
+    pub fn served_at(&self) -> SocketAddr {
+        let printed = self.stdout();
+        let (_, rest) = printed.split_once("--signaling ws://").expect("the address of the server");
+        rest.split_whitespace().next().unwrap().parse().expect("an address")
     }
 
     /// How to join it.
@@ -271,6 +292,18 @@ impl TestWorker {
         let Self { mut setup, server, .. } = self;
         setup.config.push_str(config);
         Self::launch(setup, server)
+    }
+
+    /// Stops it and starts it again, with the same home and state, at another server.
+    pub fn move_to(mut self, server: &TestServer) -> Self {
+        self.stop();
+        WorkerSetup { arguments: Vec::new(), ..self.setup }.start(server)
+    }
+
+    /// Stops it and starts it again, with the same home and state, as its own server at this address.
+    pub fn move_home(mut self, listen: SocketAddr) -> Self {
+        self.stop();
+        self.setup.serve(listen)
     }
 
     /// Stops it and starts it again with the same home and state, and these arguments.

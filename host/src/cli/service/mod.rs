@@ -200,11 +200,11 @@ impl InstallArgs {
         let (file, credentials) = match invocation.command {
             #[cfg(feature = "worker")]
             Command::Worker(worker, config) => {
-                if worker.room != WorkerRoom::Kept {
+                if worker.options.room != WorkerRoom::Kept {
                     return Err(other_room().into());
                 }
                 let default = config.worker.state_dir.join("credentials.txt");
-                (config.file, Some(worker.credentials_file.unwrap_or(default)))
+                (config.file, Some(worker.options.credentials_file.unwrap_or(default)))
             }
             #[cfg(feature = "signaling")]
             Command::Signaling(_, config) => (config.file, None),
