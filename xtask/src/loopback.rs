@@ -41,8 +41,13 @@ pub struct Worker {
 }
 
 impl Loopback {
-    /// Empties the folder and puts the small package into it.
+    /// Empties the folder and puts the small package into it. The program is the development build.
     pub fn new(name: &str, trainer: &Path) -> Result<Self> {
+        Self::with(name, trainer, &target().join("debug/sleap-rtc"))
+    }
+
+    /// The same, with another build of the program.
+    pub fn with(name: &str, trainer: &Path, program: &Path) -> Result<Self> {
         let folder = target().join(name);
         if folder.exists() {
             fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
@@ -57,7 +62,7 @@ impl Loopback {
         let before = env::var_os("PATH").unwrap_or_default();
         let path = [trainer.to_owned()].into_iter().chain(env::split_paths(&before));
         let path = env::join_paths(path)?;
-        Ok(Self { folder, binary: target().join("debug/sleap-rtc").canonicalize()?, path })
+        Ok(Self { folder, binary: program.canonicalize()?, path })
     }
 
     /// Changes lines of the package's training configuration.
@@ -173,7 +178,7 @@ impl Running {
     }
 
     /// Waits for a line on stdout that holds `label`, and gives what follows it.
-    fn wait_line(&mut self, label: &str) -> Result<String> {
+    pub fn wait_line(&mut self, label: &str) -> Result<String> {
         let start = Instant::now();
         loop {
             let ended = self.child.try_wait()?;

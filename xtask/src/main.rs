@@ -17,6 +17,7 @@ mod python;
 mod step;
 mod torture;
 mod trainers;
+mod wheel;
 
 use std::process::ExitCode;
 
@@ -38,6 +39,12 @@ cargo xtask torture [--seed N] [--rounds N] [--round K] [--rooms N]
 cargo xtask trainers [VERSION ...]
     Runs the oldest supported, the pinned and the newest sleap-nn (or these): its options, training,
     inference script, tracking, videos elsewhere, stop and cancel, failures and what they leave.
+cargo xtask wheel [--try]
+    A wheel and an archive for Linux in target/dist, which need glibc 2.28 and nothing else. --try
+    installs the wheel into an empty environment, trains once with the stand-in trainer, and says how
+    long that took.
+cargo xtask man [DIR]
+    Writes the manual pages, by default into target/man.
 cargo xtask python-peers
     Installs what the independent Python peers of the tests need, into target/.
 
@@ -74,6 +81,12 @@ fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
     }
     if task == "trainers" {
         return trainers::run(rest);
+    }
+    if task == "wheel" {
+        return wheel::run(rest);
+    }
+    if task == "man" {
+        return wheel::man(rest);
     }
     let mut options = Options::default();
     for argument in rest {

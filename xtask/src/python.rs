@@ -125,6 +125,17 @@ fn peers_with(aiortc: &str) -> Result<()> {
     })
 }
 
+/// The folder with zig, cargo-zigbuild and auditwheel, in `target/wheel`.
+pub fn wheel_tools() -> Result<PathBuf> {
+    let requirements = root().join("xtask/wheel/tools.txt");
+    let venv = target().join("wheel/tools");
+    environment(&venv, "python3", &[&requirements], || {
+        println!("installing zig and auditwheel into {}", venv.display());
+        call(pip(&venv.join("bin")).arg("-r").arg(&requirements))
+    })?;
+    Ok(venv.join("bin"))
+}
+
 /// The folder with componentize-py, in `target/plugin-tools`.
 pub fn componentize() -> Result<PathBuf> {
     let requirements = root().join("tests/plugin-tools/requirements.txt");
