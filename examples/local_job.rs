@@ -1,4 +1,4 @@
-//! Server, worker and client in one process: what the three commands do, from the library.
+//! Runs server, worker and client in one process, as the three commands do.
 //!
 //! `cargo run --example local_job -- PACKAGE OUTPUT` trains a package that SLEAP exported with the
 //! `sleap-nn` on `PATH`, and puts the models into a folder.
@@ -25,8 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 fn main() -> Result<ExitCode> {
     let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    // A worker starts its own program as `PROGRAM survey-gpus`, as `PROGRAM run-job DIR` once for each job,
-    // and that as `PROGRAM confine …` for each trainer. Here that program is this one.
+    // A worker starts its own program as `survey-gpus`, as `run-job DIR` for each job, and that as
+    // `confine …` for each trainer. In this example, all of them are this program.
     let own = ["confine", "run-job", "survey-gpus"].map(Path::new);
     if arguments.first().is_some_and(|first| own.contains(&first.as_path())) {
         return Ok(sleap_rtc::cli::main(std::env::args_os()));
@@ -38,7 +38,7 @@ fn main() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The package with what policies are told of it.
+/// The package, with its description for policies.
 fn job(path: &Path, output: &Path) -> Result<Job> {
     let package = TrainingPackage { path: path.into(), inference: true };
     let package =
@@ -79,7 +79,7 @@ async fn run(job: Job) -> Result<PathBuf> {
     Ok(models?)
 }
 
-/// Everything by default, on loopback, with its files in `folder`.
+/// The defaults, on loopback, with all files in `folder`.
 fn configuration(folder: &Path, server: SocketAddr) -> Result<Config> {
     let sources = Sources { cwd: folder.to_owned(), ..Sources::default() };
     let signaling = Endpoints::from_one(&format!("ws://{server}")).map_err(anyhow::Error::msg)?;
@@ -91,7 +91,7 @@ fn configuration(folder: &Path, server: SocketAddr) -> Result<Config> {
     Ok(config::load(&sources, overrides)?)
 }
 
-/// A worker writes its credentials once it is in its room.
+/// The session string, which a worker writes to a file once it has joined its room.
 async fn session_string(credentials: &Path) -> Result<SessionString> {
     loop {
         if let Ok(text) = std::fs::read_to_string(credentials) {

@@ -1,4 +1,4 @@
-//! Work that blocks, on a thread of its own.
+//! Runs blocking work on a separate thread.
 
 /// Blocking work has panicked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -1,5 +1,5 @@
-//! This process's iroh endpoint: opened before the room is entered, which is told its id, and given the
-//! server's relay after.
+//! This process's iroh endpoint. It is opened before the process joins a room, because the room publishes
+//! its id, and receives the server's relay afterwards.
 
 use crate::config::Config;
 use serde_json::{Value, json};

@@ -7,9 +7,9 @@ use tikv_jemallocator::Jemalloc;
 static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// The allocator's options: few arenas, and freed memory returns to the system within half a second, so
-/// that a transfer of any length stays below 64 MiB. They stand here rather than in cargo's configuration
-/// because that is found by the folder in which cargo starts: a build from elsewhere would lose them.
-// SAFETY: jemalloc declares this symbol weakly as a pointer to a C string that lives for ever and reads
+/// that transfers of any length stay below 64 MiB. They are here and not in cargo's configuration, which
+/// depends on the working directory: a build from another folder would lose them.
+// SAFETY: jemalloc declares this symbol weakly as a pointer to a C string that lives forever, and reads
 // it once, before `main`. A reference to a static array that ends in NUL is such a pointer.
 #[allow(unsafe_code)]
 #[used]

@@ -73,7 +73,7 @@ fn a_compatibility_that_traps_lets_no_job_in_and_the_room_sees_how_often() {
 }
 
 #[test]
-fn a_job_goes_on_where_the_default_may_stand_in_for_compatibility_and_estimate() {
+fn a_job_continues_if_the_built_in_plugins_may_answer() {
     let site = Site::new();
     let server = site.server();
     let compatibility = policy("compatibility", "grow", "on_failure = \"default\"");

@@ -20,12 +20,12 @@ fn a_configuration_file_that_others_could_have_written_does_not_count() {
     let doctor = || site.client(&server).in_home(&home).arguments(&["doctor", "--client"]).run();
     doctor().assert_code(2).assert_says(&["no_such_key"]);
     fs::set_permissions(&file, Permissions::from_mode(0o666)).unwrap();
-    doctor().assert_says(&["does not count", "other users", "there is no configuration file"]);
+    doctor().assert_says(&["is ignored", "other users", "there is no configuration file"]);
     fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
     if chown(&file, Some(SOMEBODY_ELSE), None).is_err() {
         return println!("not tested: only root can give a file away");
     }
-    doctor().assert_says(&["does not count", "another user", "--config"]);
+    doctor().assert_says(&["is ignored", "another user", "--config"]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! One module for each section of the requirements; `tests/README.md` says which test answers for
 //! which requirement. What the tests share is in [`support`].
 
-// A test that cannot set up its scene has failed, and says where.
+// A test that cannot set up its scene has failed, and the panic names the place.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 extern crate support;
@@ -12,6 +12,7 @@ mod abuse;
 mod busy;
 mod cli;
 mod doctor;
+mod documentation;
 mod example_policies;
 mod explain;
 mod first_run;

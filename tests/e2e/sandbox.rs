@@ -175,8 +175,8 @@ fn without_a_sandbox_the_same_code_reaches_most_of_it() {
 #[test]
 fn a_job_that_multiplies_or_takes_all_memory_is_killed_and_told_why() {
     for (limit, deed, words) in [
-        ("processes = 60", "bomb", "processes and threads; it may have 60"),
-        ("memory = \"200 MiB\"", "memory", "of memory; it may use 200 MiB"),
+        ("processes = 60", "bomb", "processes and threads; the limit is 60"),
+        ("memory = \"200 MiB\"", "memory", "of memory; the limit is 200 MiB"),
     ] {
         let lab = Lab::new(&format!("[worker.limits]\n{limit}\n"), deed);
         let ended = lab.train();

@@ -1,5 +1,5 @@
-//! Plugins for contracts that are nearly the host's: each does nothing, for another version of the
-//! WIT package or for other records.
+//! Plugins for contracts that differ slightly from the host's, in the version of the WIT package or in
+//! its records. They do nothing.
 
 use anyhow::{Context, Result, ensure};
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::Path;
 use wit_component::{ComponentEncoder, StringEncoding, dummy_module, embed_component_metadata};
 use wit_parser::{ManglingAndAbi, Resolve};
 
-/// The component's name, and what is replaced by what in the WIT.
+/// The component's name, and a replacement in the WIT.
 const ALTERED: [(&str, &str, &str); 6] = [
     ("unaltered", "@0.1.0", "@0.1.0"),
     ("newer-patch", "@0.1.0", "@0.1.1"),
@@ -17,7 +17,7 @@ const ALTERED: [(&str, &str, &str); 6] = [
     ("another-argument", "check: func(", "check: func(hour: u32, "),
 ];
 
-/// Leaves each as `NAME.wasm` in `out`.
+/// Writes each as `NAME.wasm` into `out`.
 pub fn build(wit: &Path, out: &Path) -> Result<()> {
     let mut contract = String::new();
     for file in fs::read_dir(wit)? {

@@ -1,4 +1,4 @@
-//! `cases.toml`: what the default policies answer, for whoever implements them.
+//! `cases.toml`: the answers that every implementation of the default policies must give.
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -8,7 +8,6 @@ use sleap_rtc_protocol::job::{JobDescription, JobType};
 use sleap_rtc_protocol::signaling::{Metadata, PeerInfo, Role};
 use std::collections::BTreeMap;
 
-/// All of them.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cases {
@@ -83,7 +82,6 @@ impl From<Map<String, Value>> for Worker {
     }
 }
 
-/// Reads the file.
 pub fn cases() -> Cases {
     toml::from_str(include_str!("cases.toml")).unwrap()
 }

@@ -1,4 +1,4 @@
-//! How soon a plugin that does not stop is stopped.
+//! How soon the host stops a plugin that does not end.
 
 use crate::support::{guest, guest_path};
 use sleap_rtc_policy::examine::PluginFile;
@@ -7,17 +7,17 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Deeds that end at no point of their own.
+/// Deeds that never end by themselves.
 const ENDLESS: [&str; 5] = ["loop", "log-loop", "long-log-loop", "fill-loop", "free-loop"];
-/// Deeds that a limit other than time ends.
+/// Deeds that another limit than time ends.
 const LIMITED: [&str; 5] = ["recurse", "grow", "panic", "huge", "many"];
 const TIMEOUT: Duration = Duration::from_millis(200);
 /// The goal is 50 ms; a loaded machine must not fail the test.
 const LATE: Duration = Duration::from_secs(2);
-/// As many clients ask one worker at once.
+/// The number of clients that ask one worker at once.
 const CROWD: usize = 8;
 
-/// One call of the hostile guest: how long it took, and what is said of it.
+/// One call of the hostile guest: its duration, and the message about it.
 fn call(point: ExtensionPoint, deed: &str) -> (Duration, String) {
     let mut config = PluginConfig::new(OnFailure::Refuse);
     config.settings.insert("do".into(), deed.into());
@@ -27,7 +27,7 @@ fn call(point: ExtensionPoint, deed: &str) -> (Duration, String) {
     (outcome.took, outcome.answer.unwrap_err())
 }
 
-/// Prints how long past its deadline a call was stopped.
+/// Prints how long after its deadline a call was stopped.
 fn stopped(point: &str, deed: &str, took: Duration) -> Duration {
     let past = took.saturating_sub(TIMEOUT);
     println!("{point:<14} {deed:<14} {:>9.1} ms {:>9.1} ms", ms(took), ms(past));
@@ -40,7 +40,7 @@ fn ms(time: Duration) -> f64 {
 }
 
 #[test]
-fn whatever_does_not_end_is_stopped_soon_after_its_deadline() {
+fn endless_calls_are_stopped_soon_after_their_deadline() {
     println!("{:<14} {:<14} {:>12} {:>12}", "point", "deed", "stopped", "past 200 ms");
     let mut worst = Duration::ZERO;
     for point in ExtensionPoint::ALL {

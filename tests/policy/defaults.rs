@@ -15,7 +15,7 @@ fn they_import_nothing_but_the_log() {
     for point in ExtensionPoint::ALL {
         let plugin = PluginFile::embedded(point, None).unwrap();
         let mut imports = plugin.imports().to_vec();
-        // Records, which a component names as if it imported them.
+        // The component names records as if it imported them.
         imports.retain(|name| name != "sleap-rtc:policy/types@0.1.0");
         let log = ["sleap-rtc:policy/log@0.1.0".to_owned()];
         assert!(imports.is_empty() || imports == log, "{}: {imports:?}", plugin.name);

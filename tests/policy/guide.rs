@@ -1,4 +1,4 @@
-//! The author's guide quotes what the program says: each quotation is compared with what it does say.
+//! Compares the messages that the author's guide quotes with those of the program.
 
 use crate::support::{guest, refused};
 use sleap_rtc_policy::examine::PluginFile;
@@ -7,7 +7,7 @@ use std::path::Path;
 
 const GUIDE: &str = include_str!("../../plugins/README.md");
 
-/// The first column of the table under `heading`.
+/// The first column of the table below `heading`.
 fn quoted(heading: &str) -> Vec<&'static str> {
     let (_, section) = GUIDE.split_once(&format!("\n## {heading}\n")).unwrap();
     let (section, _) = section.split_once("\n## ").unwrap();
@@ -17,7 +17,7 @@ fn quoted(heading: &str) -> Vec<&'static str> {
 }
 
 /// Fails unless each of `quotes`, in which `…` stands for anything, is in one of `texts`, and each
-/// text has something of the quotes.
+/// text contains one of the quotes.
 #[track_caller]
 fn compare(quotes: &[&str], texts: &[String]) {
     let says = |text: &str, quote: &str| {
@@ -38,7 +38,8 @@ fn compare(quotes: &[&str], texts: &[String]) {
     }
 }
 
-/// What is said of a plugin that nobody accepted, and of one that is another than was accepted.
+/// The messages about a plugin that nobody accepted, and about one that has changed since it was
+/// accepted.
 fn locked() -> [String; 2] {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("some.wasm"), guest("custom-policy")).unwrap();
@@ -83,8 +84,8 @@ fn it_quotes_how_a_plugin_fails() {
     let said = |point: ExtensionPoint, deed: &str| {
         let mut config = PluginConfig::new(OnFailure::Refuse);
         config.settings.insert("do".into(), deed.into());
-        // The guide quotes the usual limit for what never ends. Whatever ends by itself has time enough
-        // on a busy machine too.
+        // The guide quotes the usual limit for plugins that never end. All others get enough time
+        // for a busy machine.
         if deed != "loop" {
             config.timeout_ms = 30_000;
         }

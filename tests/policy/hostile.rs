@@ -4,7 +4,7 @@ use crate::support::{hostile, training, worker};
 use sleap_rtc_policy::ExtensionPoint::{Compatibility, Estimate, Selection};
 use sleap_rtc_policy::{OnFailure, Verdict};
 
-/// Deeds that are a failure at every extension point.
+/// Deeds that fail at every extension point.
 const FAILURES: [&str; 7] =
     ["loop", "free-loop", "recurse", "grow", "panic", "error", "log-not-text"];
 
@@ -46,7 +46,7 @@ async fn a_compatibility_plugin_that_fails_refuses() {
 }
 
 #[tokio::test]
-async fn refusing_selection_and_estimate_say_nothing() {
+async fn refused_failures_give_no_ranking_and_no_estimate() {
     let policies = hostile(Selection, "panic", OnFailure::Refuse);
     let selection = policies.select(&training(), &[worker("w", &[])]).await;
     assert!(selection.ranking.is_empty());
@@ -71,7 +71,7 @@ async fn odd_but_legal_answers_are_kept_and_cleaned() {
         "Some(\"peer-7\")"
     );
     assert_eq!(reason(who.select(&training(), &workers).await), "None");
-    // 10 MB of log is cut, and no failure.
+    // 10 MB of log are truncated. That is not a failure.
     let logs = hostile(Selection, "log", OnFailure::Refuse);
     assert_eq!(reason(logs.select(&training(), &workers).await), "because");
     assert_eq!(

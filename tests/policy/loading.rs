@@ -1,11 +1,11 @@
-//! Which files are plugins, and what is said of those that are not.
+//! Which files are plugins, and the messages about those that are not.
 
 use crate::support::{guest, guest_path, refused, training, worker};
 use sleap_rtc_policy::{Policies, PolicyConfig, PolicyError};
 use std::path::Path;
 
 #[test]
-fn what_is_no_plugin_is_refused_with_advice() {
+fn other_files_are_refused_with_advice() {
     let whole = guest("hostile-guest");
     let core = std::fs::read(guest_path("hostile-guest.core")).unwrap();
     let cases: Vec<(Vec<u8>, &str)> = vec![
@@ -46,7 +46,7 @@ fn a_contract_that_differs_is_refused_with_advice() {
 }
 
 #[test]
-fn what_fails_before_it_is_asked_is_refused_with_advice() {
+fn plugins_that_fail_at_start_are_refused_with_advice() {
     for (name, expected) in [
         ("start-loop", "it did not answer within 200 ms and was stopped"),
         ("start-recursion", "its stack overflowed and it was stopped"),
@@ -68,7 +68,7 @@ fn says(bytes: &[u8], expected: &str) {
 }
 
 #[test]
-fn every_cut_of_a_component_is_refused() {
+fn every_truncated_component_is_refused() {
     let whole = guest("hostile-guest");
     for length in (9..whole.len()).step_by(whole.len() / 20) {
         refused(&whole[..length]);

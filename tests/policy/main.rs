@@ -1,4 +1,4 @@
-//! The policy host and its plugins, from outside: real components, real limits.
+//! Tests the policy host and its plugins from outside, with real components and real limits.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 

@@ -1,4 +1,4 @@
-//! Calls leave nothing behind.
+//! Calls do not leak memory.
 
 use crate::support::{defaults, training, worker};
 use sleap_rtc_policy::Policies;
@@ -6,7 +6,7 @@ use sleap_rtc_policy::Policies;
 const CALLS: usize = 100_000;
 /// The first calls compile, and fill the allocator's caches.
 const WARM_UP: usize = 2_000;
-/// Caches move by a few MiB; a leak of 100 bytes for each call would be 10 MiB.
+/// Caches vary by a few MiB. A leak of 100 bytes for each call would add up to 10 MiB.
 const GROWTH_MIB: f64 = 8.0;
 
 #[tokio::test]
@@ -24,7 +24,7 @@ async fn resident_memory_is_flat_over_100_000_calls() {
     assert!(after - before < GROWTH_MIB, "{before} MiB grew to {after} MiB");
 }
 
-/// The three questions in turn.
+/// Asks the three questions in turn.
 async fn ask(policies: &Policies, calls: usize) {
     let (job, workers) = (training(), [worker("a", &[8192]), worker("b", &[24_576])]);
     for call in 0..calls {

@@ -1,4 +1,4 @@
-//! Files that once were components, or never: whatever is in them, the host answers.
+//! The host survives damaged components and random files.
 
 use crate::support::{guest, guest_path};
 use proptest::prelude::*;
@@ -8,10 +8,10 @@ use std::path::Path;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-/// Compiling and a call: much longer than either takes on a busy machine.
+/// Much longer than compiling and calling take on a busy machine.
 const SOON: Duration = Duration::from_secs(20);
 
-/// One way to damage a file; places are shares of its length.
+/// A way to damage a file. Positions are shares of its length.
 #[derive(Debug, Clone)]
 enum Damage {
     Flip { place: f64, bit: u8 },
@@ -33,7 +33,7 @@ impl Damage {
                 let length = new.len().min(bytes.len() - at);
                 bytes[at..at + length].copy_from_slice(&new[..length]);
             }
-            // The header stays, so that there is something to look at.
+            // The header stays intact, so that the host examines the rest.
             Self::Cut { place } => bytes.truncate(at(place).max(9)),
             Self::Repeat { place, length } => {
                 let at = at(place);
@@ -55,8 +55,8 @@ fn damage() -> impl Strategy<Value = Damage> {
     ]
 }
 
-/// Loads `bytes` as a plugin at every point and asks it. That it is refused or accepted is all the
-/// same; that the host comes back, and has words for it, is not.
+/// Loads `bytes` as a plugin at every point and calls it. The host may accept or refuse it, but it
+/// must return, and explain a refusal.
 fn survives(bytes: &[u8]) {
     let file = tempfile::NamedTempFile::with_suffix(".wasm").unwrap();
     std::fs::write(file.path(), bytes).unwrap();
@@ -81,16 +81,16 @@ static WHOLE: LazyLock<Vec<u8>> = LazyLock::new(|| guest("custom-policy"));
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
 
-    /// Types and little else: most damage is to the contract.
+    /// Mostly types, so most damage is to the contract.
     #[test]
-    fn a_damaged_contract_harms_nobody(damages in prop::collection::vec(damage(), 1..4)) {
+    fn the_host_survives_damaged_contracts(damages in prop::collection::vec(damage(), 1..4)) {
         let mut bytes = SMALL.clone();
         damages.iter().for_each(|damage| damage.inflict(&mut bytes));
         survives(&bytes);
     }
 
     #[test]
-    fn random_bytes_harm_nobody(
+    fn the_host_survives_random_bytes(
         header in prop_oneof![
             Just(&b""[..]), Just(&b"\0asm"[..]), Just(&b"\0asm\x0d\0\x01\0"[..]),
             Just(&b"\0asm\x01\0\0\0"[..]),
@@ -104,9 +104,9 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(30) })]
 
-    /// Code: most damage is to what runs.
+    /// Mostly code, so most damage is to what runs.
     #[test]
-    fn a_damaged_program_harms_nobody(damage in damage()) {
+    fn the_host_survives_damaged_programs(damage in damage()) {
         let mut bytes = WHOLE.clone();
         damage.inflict(&mut bytes);
         survives(&bytes);
@@ -114,7 +114,7 @@ proptest! {
 }
 
 #[test]
-fn the_file_that_is_damaged_is_whole_at_first() {
+fn the_undamaged_file_is_valid() {
     for (name, points) in [("unaltered", 3), ("custom-policy", 1)] {
         let file = PluginFile::open(&guest_path(name), Path::new("/nonexistent")).unwrap();
         assert_eq!(file.points().len(), points, "{name}");

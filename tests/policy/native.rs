@@ -1,4 +1,4 @@
-//! The defaults as native functions: the same answers, so that what is compared is the same.
+//! The default policies as native functions give the same answers as the components.
 
 use crate::cases::{Worker, cases};
 use sleap_rtc_protocol::capabilities::WorkerFacts;
@@ -6,7 +6,7 @@ use sleap_rtc_protocol::job::{JobDescription, JobType};
 use sleap_rtc_protocol::worker::WorkerStatus;
 use std::collections::BTreeMap;
 
-/// Conversions to the records of a plugin, each of which has types of its own.
+/// Converts to the records of a plugin. Each plugin has types of its own.
 macro_rules! records {
     ($module:ident, $plugin:ident) => {
         mod $module {

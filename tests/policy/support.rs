@@ -12,7 +12,7 @@ pub fn guest_path(name: &str) -> PathBuf {
     test_guests::dir().join(format!("{name}.wasm"))
 }
 
-/// What is in it.
+/// The content of that file.
 pub fn guest(name: &str) -> Vec<u8> {
     std::fs::read(guest_path(name)).unwrap()
 }
@@ -42,7 +42,7 @@ pub fn worker(name: &str, gpus: &[u64]) -> WorkerFacts {
     }
 }
 
-/// A training job that demands nothing.
+/// A training job without requirements.
 pub fn training() -> JobDescription {
     JobDescription::unknown(JobType::Training)
 }
@@ -52,7 +52,7 @@ pub fn defaults() -> Policies {
     Policies::load(&PolicyConfig::new("no/such/folder".into())).unwrap()
 }
 
-/// The hostile guest at `point`, told what to do.
+/// The hostile guest at `point`, with a deed to do.
 pub fn hostile(point: ExtensionPoint, deed: &str, on_failure: OnFailure) -> Policies {
     let mut config = PolicyConfig::new(test_guests::dir().to_owned());
     let section = match point {
@@ -66,7 +66,7 @@ pub fn hostile(point: ExtensionPoint, deed: &str, on_failure: OnFailure) -> Poli
     Policies::load(&config).unwrap()
 }
 
-/// What is said when a file with these bytes stands in `[policy.compatibility]`.
+/// The error for a file with these bytes in `[policy.compatibility]`.
 pub fn refused(bytes: &[u8]) -> String {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("some.wasm"), bytes).unwrap();

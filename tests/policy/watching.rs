@@ -1,4 +1,4 @@
-//! A plugin's file that changes while the program runs.
+//! A plugin's file changes while the program runs.
 
 use crate::support::{guest, training, worker};
 use sleap_rtc_policy::examine::PluginFile;
@@ -6,7 +6,7 @@ use sleap_rtc_policy::{ExtensionPoint, Policies, PolicyConfig};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Puts `bytes` in the plugin's place as an installer would: beside it, then renamed.
+/// Replaces the plugin as an installer would: writes a file next to it and renames that.
 fn install(plugin: &Path, bytes: &[u8]) {
     let beside = plugin.with_extension("new");
     fs::write(&beside, bytes).unwrap();
@@ -24,7 +24,7 @@ fn watched() -> (tempfile::TempDir, PathBuf, Policies) {
     (dir, plugin, policies)
 }
 
-/// The reason of the first worker tells which plugin answered.
+/// The reason of the first worker shows which plugin answered.
 async fn answer(policies: &Policies) -> String {
     let selection = policies.select(&training(), &[worker("a", &[8]), worker("b", &[4])]).await;
     assert_eq!(selection.notice, None);
@@ -37,7 +37,7 @@ async fn a_changed_plugin_answers_the_next_question() {
     assert_eq!(answer(&policies).await, "because");
     install(&plugin, &guest("custom-policy"));
     assert_eq!(answer(&policies).await, "the preferred machine");
-    // Who holds the same plugins already gets the new one too.
+    // Other holders of the same plugins get the new one, too.
     assert_eq!(answer(&policies.asked_by("peer")).await, "the preferred machine");
     install(&plugin, &guest("hostile-guest"));
     assert_eq!(answer(&policies).await, "because");
@@ -45,7 +45,7 @@ async fn a_changed_plugin_answers_the_next_question() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_used_leaves_the_last_good_one_in_force() {
+async fn an_unusable_file_leaves_the_previous_version_in_use() {
     let (_dir, plugin, policies) = watched();
     let whole = guest("custom-policy");
     for bytes in [&whole[..whole.len() / 2], b"", b"def select(): pass"] {
@@ -59,7 +59,7 @@ async fn what_cannot_be_used_leaves_the_last_good_one_in_force() {
 }
 
 #[tokio::test]
-async fn a_pipe_or_a_device_in_the_plugins_place_holds_nobody_up() {
+async fn a_pipe_or_a_device_in_the_plugins_place_does_not_block() {
     let (_dir, plugin, policies) = watched();
     let made = std::process::Command::new("mkfifo").arg(plugin.with_extension("pipe")).status();
     assert!(made.unwrap().success());
@@ -80,7 +80,7 @@ async fn a_pipe_or_a_device_in_the_plugins_place_holds_nobody_up() {
     assert_eq!(answer(&policies).await, "the preferred machine");
 }
 
-/// A component whose only function has so many blocks that compiling it takes minutes.
+/// A component whose only function has so many blocks that compiling takes minutes.
 fn compile_bomb() -> Vec<u8> {
     fn number(mut n: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -112,5 +112,5 @@ async fn the_previous_plugin_answers_while_the_next_one_is_compiled() {
         assert_eq!(answer(&policies).await, "because");
         assert!(start.elapsed() < std::time::Duration::from_secs(5), "{:?}", start.elapsed());
     }
-    // The process ends with the thread that compiles.
+    // The process ends even while the compiling thread runs.
 }

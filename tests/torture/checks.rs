@@ -1,7 +1,7 @@
-//! What must hold after a round, whatever was done to it.
+//! The rules that must hold after every round.
 
 use crate::job::JobFolder;
-use crate::plan::{Blow, Plan, Verdict, Victim};
+use crate::plan::{FaultKind, Plan, Verdict, Victim};
 use crate::program::Program;
 use crate::round::{DONE, JOB_FAILED, Played};
 use crate::scene::{EPOCHS, Scene};
@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 use support::{A_WHILE, SOON, files_below, processes_in};
 use zip::ZipArchive;
 
-/// The end of a run's folder that was there already.
+/// The suffix of a run's folder if the folder existed already.
 const AGAIN: &str = "-1/";
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Every rule that the round has broken.
+/// Every rule that the round has violated.
 pub fn violations(scene: &mut Scene, plan: &Plan, played: &Played) -> Vec<String> {
     let mut broken = Vec::new();
     let mut check = |checked: Result<(), String>| broken.extend(checked.err());
@@ -41,42 +41,43 @@ pub fn violations(scene: &mut Scene, plan: &Plan, played: &Played) -> Vec<String
     broken
 }
 
-/// The client has come back by itself wherever it can.
+/// The client must recover by itself wherever it can.
 fn by_itself(plan: &Plan, played: &Played) -> Result<(), String> {
     match &played.first_error {
         Some(error) if !plan.may_end_client() => {
-            Err(format!("the client has not come back by itself; it said: {error}"))
+            Err(format!("the client did not recover by itself: {error}"))
         }
         _ => Ok(()),
     }
 }
 
-/// Each job reached one outcome, the one that its client was told; all but the last never began.
+/// Each job has exactly one outcome, and its client knows the same one. All jobs but the last never
+/// began.
 fn outcomes(scene: &Scene, plan: &Plan, played: &Played) -> Result<(), String> {
-    let known = scene.known_jobs(&played.desk);
+    let known = scene.known_jobs(&played.client_machine);
     let last = known.len().checked_sub(1).ok_or("the client has no record of the job")?;
     for (number, known) in known.iter().enumerate() {
         let verdict = JobFolder::of(&scene.jobs_dir(), &known.job).verdict();
         let verdict = verdict.map_err(|error| format!("{}: {error}", known.job))?;
         if number == last && verdict != played.told {
             let told = played.told;
-            return Err(format!("{} is {verdict:?}, its client was told {told:?}", known.job));
+            return Err(format!("{} is {verdict:?}, but its client knows {told:?}", known.job));
         }
         if number < last && verdict != Verdict::NotBegun {
-            return Err(format!("{} is {verdict:?}, and was submitted again", known.job));
+            return Err(format!("{} is {verdict:?}, but was submitted again", known.job));
         }
-        // What was submitted again may have been spared by the blow.
+        // The fault may have missed a job that was submitted again.
         let is_spared = number > 0 && verdict == Verdict::Succeeded;
         if !is_spared && !plan.allows(verdict) {
-            return Err(format!("{} is {verdict:?}: that must not happen here", known.job));
+            return Err(format!("{} is {verdict:?}, which these faults do not allow", known.job));
         }
     }
     Ok(())
 }
 
-/// The model at the client is the model on the worker, and the package on the worker is the client's.
+/// Client and worker have the same model, and the same package.
 fn files(scene: &Scene, played: &Played) -> Result<(), String> {
-    let Some(known) = scene.known_jobs(&played.desk).pop() else { return Ok(()) };
+    let Some(known) = scene.known_jobs(&played.client_machine).pop() else { return Ok(()) };
     let job = JobFolder::of(&scene.jobs_dir(), &known.job);
     let (at_worker, at_client) = (hashes(&job.results()), fetched(played));
     let has_model = at_client.keys().any(|name| name.ends_with("best.ckpt"));
@@ -101,34 +102,37 @@ fn files(scene: &Scene, played: &Played) -> Result<(), String> {
     Ok(())
 }
 
-/// What the client has of the result. A client that was killed when all was in its place, and came
-/// back, has it twice: the second time beside the first, with a number.
+/// The results that the client has. A client that was killed when everything was in place, and came
+/// back, has them twice: the second time with a number in the name.
 fn fetched(played: &Played) -> BTreeMap<String, blake3::Hash> {
-    let (first, second): (BTreeMap<_, _>, BTreeMap<_, _>) =
-        hashes(&played.desk.output).into_iter().partition(|(name, _)| !name.contains(AGAIN));
+    let (first, second): (BTreeMap<_, _>, BTreeMap<_, _>) = hashes(&played.client_machine.output)
+        .into_iter()
+        .partition(|(name, _)| !name.contains(AGAIN));
     let again = second.into_iter().map(|(name, hash)| (name.replacen(AGAIN, "/", 1), hash));
     let again: BTreeMap<_, _> = again.collect();
     let is_the_same = again.is_empty() || played.recoveries.after_kill > 0 && again == first;
-    if is_the_same { first } else { hashes(&played.desk.output) }
+    if is_the_same { first } else { hashes(&played.client_machine.output) }
 }
 
-/// What a job had saved before it ended badly can be fetched.
+/// The client can fetch what a job had saved before it failed.
 fn saved(scene: &Scene, played: &Played) -> Result<(), String> {
-    let known =
-        scene.known_jobs(&played.desk).pop().ok_or("the client has no record of the job")?;
-    let output = played.desk.home.join("saved");
+    let known = scene
+        .known_jobs(&played.client_machine)
+        .pop()
+        .ok_or("the client has no record of the job")?;
+    let output = played.client_machine.home.join("saved");
     let words = ["fetch", &known.to_string(), "--output", output.to_str().expect("plain names")];
-    ended(scene.client("fetch-saved", &played.desk, &words), JOB_FAILED)?;
+    ended(scene.client("fetch-saved", &played.client_machine, &words), JOB_FAILED)?;
     let job = JobFolder::of(&scene.jobs_dir(), &known.job);
     let (at_worker, at_client) = (hashes(&job.results()), hashes(&output));
     if at_worker != at_client {
         let (worker, client) = (at_worker.keys(), at_client.keys());
         return Err(format!("saved on the worker: {worker:?}; fetched: {client:?}"));
     }
-    // The checkpoint of an epoch is written just after its event.
+    // The checkpoint of an epoch is written just after the epoch's event.
     let epochs = job.events()?.iter().filter(|event| is_epoch_end(&event.event)).count();
     if epochs > 1 && !at_client.keys().any(|name| name.ends_with("best.ckpt")) {
-        return Err(format!("{epochs} epochs were trained, and no checkpoint of them is left"));
+        return Err(format!("{epochs} epochs were trained, but no checkpoint of them exists"));
     }
     Ok(())
 }
@@ -148,7 +152,7 @@ fn hashes(folder: &Path) -> BTreeMap<String, blake3::Hash> {
 /// The client's last command has shown each epoch once, in order.
 fn log(played: &Played) -> Result<(), String> {
     let epoch = |line: &str| {
-        // The last state of an epoch's bar; validation has a line of its own.
+        // The last state of an epoch's progress bar. Validation has a line of its own.
         let (_, rest) = line.split_once("Epoch ")?;
         let (number, bar) = rest.split_once(':')?;
         bar.contains("2/2").then(|| number.parse().ok())?
@@ -161,21 +165,21 @@ fn log(played: &Played) -> Result<(), String> {
     Err(format!("the client showed the epochs {shown:?}, not 0 to {} once each", EPOCHS - 1))
 }
 
-/// A client that was not killed has left nothing half done.
+/// A client that was not killed leaves no partial files.
 fn leftovers(plan: &Plan, played: &Played) -> Result<(), String> {
-    if plan.faults.iter().any(|fault| fault.blow == Blow::Kill(Victim::Client)) {
+    if plan.faults.iter().any(|fault| fault.kind == FaultKind::Kill(Victim::Client)) {
         return Ok(());
     }
     let is_hidden = |file: &&std::path::PathBuf| {
         file.iter().any(|name| name.to_string_lossy().starts_with(".sleap-rtc-"))
     };
-    match files_below(&played.desk.home).iter().find(is_hidden) {
+    match files_below(&played.client_machine.home).iter().find(is_hidden) {
         None => Ok(()),
         Some(file) => Err(format!("the client has left {}", file.display())),
     }
 }
 
-/// No process of the round but these two.
+/// The only processes of the round are these two.
 fn only_server_and_worker(scene: &Scene) -> Result<(), String> {
     let known = [scene.server.pid(), scene.worker.pid()];
     soon(|| {
@@ -194,13 +198,13 @@ fn free_slot(scene: &Scene) -> Result<(), String> {
     })
 }
 
-/// The worker does the next job.
+/// The worker can run another job.
 fn next_job(scene: &mut Scene, plan: &Plan) -> Result<(), String> {
-    let desk = scene.desk(plan);
-    ended(scene.next_job(&desk), DONE).map_err(|error| format!("the next job: {error}"))
+    let client_machine = scene.client_machine(plan);
+    ended(scene.next_job(&client_machine), DONE).map_err(|error| format!("the next job: {error}"))
 }
 
-/// Waits until `client` ends, which must be with `code`.
+/// Waits until `client` ends, with exit code `code`.
 fn ended(mut client: Program, code: i32) -> Result<(), String> {
     let since = Instant::now();
     while since.elapsed() < A_WHILE {
@@ -212,7 +216,7 @@ fn ended(mut client: Program, code: i32) -> Result<(), String> {
             None => sleep(LOOK),
         }
     }
-    Err("the client came to no end".into())
+    Err("the client did not end".into())
 }
 
 /// No program has panicked.
@@ -227,7 +231,7 @@ fn panics(scene: &Scene) -> Result<(), String> {
     Ok(())
 }
 
-/// Gives `look` some time to be satisfied.
+/// Retries `look` for a while until it succeeds.
 fn soon(mut look: impl FnMut() -> Result<(), String>) -> Result<(), String> {
     let since = Instant::now();
     loop {

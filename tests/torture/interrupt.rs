@@ -1,10 +1,9 @@
-//! Ctrl-C ends the rounds that go on, with all that they have started, and begins no other.
+//! Ctrl-C ends the running rounds with all their processes, and prevents further rounds.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static CAME: AtomicBool = AtomicBool::new(false);
 
-/// Listens from now on.
 pub fn listen() {
     std::thread::spawn(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
@@ -13,7 +12,7 @@ pub fn listen() {
     });
 }
 
-/// Whether it came.
+/// Whether Ctrl-C was pressed.
 pub fn came() -> bool {
     CAME.load(Ordering::Relaxed)
 }

@@ -1,4 +1,4 @@
-//! A job as its folder on the worker's disk shows it.
+//! Reads a job's folder on the worker's disk.
 
 use crate::plan::Verdict;
 use serde_json::Value;
@@ -23,7 +23,7 @@ impl JobFolder {
         self.0.join("results")
     }
 
-    /// How many whole lines of events there are.
+    /// The number of complete lines of events.
     pub fn event_count(&self) -> u64 {
         self.event_bytes().iter().filter(|byte| **byte == b'\n').count() as u64
     }
@@ -32,7 +32,7 @@ impl JobFolder {
         fs::read(self.0.join("events.jsonl")).unwrap_or_default()
     }
 
-    /// All whole events, numbered without a gap.
+    /// All complete events. Their numbers must have no gap.
     pub fn events(&self) -> Result<Vec<NumberedEvent>, String> {
         let bytes = self.event_bytes();
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').unwrap_or(0);
@@ -47,7 +47,7 @@ impl JobFolder {
         (1..).zip(lines).map(read).collect()
     }
 
-    /// Where its record says that it stands; `None` without a record.
+    /// The state in its record, or `None` without a record.
     pub fn state(&self) -> Option<JobState> {
         let record: Value =
             serde_json::from_slice(&fs::read(self.0.join("job.json")).ok()?).ok()?;
@@ -69,8 +69,8 @@ impl JobFolder {
         i32::try_from(trainer["pid"].as_i64()?).ok()
     }
 
-    /// How it ended: once, with its last event, and as its record says. A job without a folder, and
-    /// one that was ended before its package was whole, has never begun.
+    /// How the job ended. It must have one outcome, in its last event, and the same in its record.
+    /// A job without a folder, and one that ended before its package was complete, has never begun.
     pub fn verdict(&self) -> Result<Verdict, String> {
         let Some(state) = self.state() else { return Ok(Verdict::NotBegun) };
         let events = self.events()?;
@@ -84,14 +84,18 @@ impl JobFolder {
         }
         match state {
             JobState::Finished(recorded) if recorded == *outcome => {}
-            other => return Err(format!("its events say {outcome:?}, its record {other:?}")),
+            other => {
+                return Err(format!(
+                    "its events end with {outcome:?}, but its record has {other:?}"
+                ));
+            }
         }
         match outcome {
             JobOutcome::Interrupted if events.len() == 1 => Ok(Verdict::NotBegun),
             JobOutcome::Succeeded => Ok(Verdict::Succeeded),
             JobOutcome::Failed { .. } => Ok(Verdict::Failed),
             JobOutcome::Interrupted => Ok(Verdict::Interrupted),
-            other => Err(format!("its outcome is {other:?}, for which nobody asked")),
+            other => Err(format!("its outcome is {other:?}, which nobody requested")),
         }
     }
 }

@@ -1,11 +1,11 @@
-//! Torture: jobs through killed processes, frozen processes, cut networks and full disks.
+//! Torture: runs jobs while processes are killed or frozen, networks are cut and disks are full.
 //! `cargo xtask torture` builds this and runs it.
 //!
-//! Each round has a folder, a server, a worker and a client of its own, so that it can be repeated
-//! alone. [`plan`] says what is done to it, [`scene`] is where, [`round`] does it, [`checks`] is what
-//! must hold afterwards.
+//! Each round has its own folder, server, worker and client, so that it can be repeated alone. [`plan`]
+//! chooses the faults, [`scene`] sets up the programs, [`round`] runs the job and strikes, and [`checks`]
+//! contains the rules that must hold afterwards.
 
-// A scene that cannot be set up is a failed round, and says where.
+// A scene that cannot be set up is a failed round, and the panic names the place.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod checks;
@@ -30,26 +30,26 @@ use std::time::Instant;
 use support::disk::own_mounts;
 use support::{Network, Site};
 
-/// Kills, freezes, cuts off and fills up whatever takes part in a job, and checks that nothing is
-/// lost
+/// Kills, freezes, disconnects and fills up everything that takes part in a job, and checks that
+/// nothing is lost
 #[derive(Parser)]
 #[command(name = "cargo xtask torture", no_binary_name = true)]
 struct Options {
-    /// What the faults of all rounds are drawn from
+    /// Seed for the faults of all rounds
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How many rounds
+    /// Number of rounds
     #[arg(long, default_value_t = 25)]
     rounds: u64,
-    /// Only the round of this number, as a failed one names it; its folder is kept
+    /// Run only the round with this number, and keep its folder
     #[arg(long, value_name = "K")]
     round: Option<u64>,
-    /// How many rounds go on at once
+    /// Number of rounds at the same time
     #[arg(long, default_value_t = 4)]
     rooms: usize,
 }
 
-/// What this machine lets us do.
+/// The faults that this machine allows.
 struct Rights {
     networks: Result<(), String>,
     mounts: Result<(), String>,
@@ -62,7 +62,7 @@ impl Rights {
         Self { networks: Network::new().map(drop).map_err(said), mounts }
     }
 
-    /// Why a round cannot be played here.
+    /// Why a round cannot run here, if it cannot.
     fn missing(&self, plan: &Plan) -> Option<String> {
         match (&self.networks, &self.mounts) {
             (Err(why), _) if plan.needs_networks() => {
@@ -76,7 +76,7 @@ impl Rights {
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
-    // The test runner asks what there is to run, or runs all that there is: not this.
+    // Test runners list or run everything in this binary. They must not run the torture.
     if arguments.next().as_deref() != Some("torture") {
         return ExitCode::SUCCESS;
     }
@@ -105,14 +105,14 @@ fn main() -> ExitCode {
     report.into_inner().unwrap().finish()
 }
 
-/// Plays one round and checks it.
+/// Runs one round and checks it.
 fn play(plan: &Plan, rights: &Rights, keep: bool) -> Line {
     if let Some(why) = rights.missing(plan) {
         return Line::skipped(plan, why);
     }
     let since = Instant::now();
     let mut site = Site::new();
-    // Kept until all is well: a panic must not take the folder with it.
+    // Kept until the round has passed, so that a panic does not remove the folder.
     site.keep(true);
     let folder = site.path().to_owned();
     let mut line = Line::begin(plan, folder);
@@ -143,5 +143,5 @@ fn play(plan: &Plan, rights: &Rights, keep: bool) -> Line {
 fn words(panic: Box<dyn Any + Send>) -> String {
     let text = panic.downcast_ref::<String>().cloned();
     text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-        .unwrap_or_else(|| "a panic without words".into())
+        .unwrap_or_else(|| "a panic without a message".into())
 }

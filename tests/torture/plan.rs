@@ -1,4 +1,4 @@
-//! What is done to a round, and when: drawn from the seed and the round's number alone.
+//! The faults of a round and their times, drawn from the seed and the round's number alone.
 
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -7,7 +7,7 @@ use std::fmt;
 use std::time::Duration;
 use support::Machine;
 
-/// Which process.
+/// The process that a fault strikes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Victim {
     Worker,
@@ -15,24 +15,24 @@ pub enum Victim {
     Server,
     Trainer,
     RunJob,
-    /// The worker, the job's process and the trainer at once, as when the machine restarts.
+    /// The worker, the job's process and the trainer together, as in a restart of the machine.
     WorkersMachine,
 }
 
-/// What is done.
+/// The kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Blow {
-    /// SIGKILL; a server and a worker are started again, as systemd would.
+pub enum FaultKind {
+    /// SIGKILL. Servers and workers are started again, as systemd would do.
     Kill(Victim),
     /// SIGSTOP, and SIGCONT after twenty seconds.
     Freeze(Victim),
-    /// The cable of a machine is pulled for so many seconds.
+    /// The cable of a machine is pulled for this many seconds.
     Cut(Machine, u64),
-    /// The disk on which the machine keeps what belongs to the job is full for eight seconds.
+    /// The disk with the job's files on this machine is full for eight seconds.
     FullDisk(Machine),
 }
 
-/// What the job is doing meanwhile.
+/// The phase of the job that a fault strikes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     Connecting,
@@ -42,50 +42,50 @@ pub enum Phase {
     Download,
 }
 
-/// When it is done: at something that can be observed, never after a time.
+/// The time of a fault: always an observable event, never a delay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
     /// The worker has accepted the client's offer.
     Accepted,
-    /// So much of the package is on the worker's disk.
+    /// This share of the package is on the worker's disk.
     Uploaded { percent: u64 },
-    /// The job's event of this number is written.
+    /// The job's event with this number is written.
     Event { number: u64 },
     /// The job's outcome is written.
     Ended,
-    /// So much of the result is on the client's disk.
+    /// This share of the result is on the client's disk.
     Downloaded { percent: u64 },
 }
 
 /// One fault of a round.
 #[derive(Debug, Clone, Copy)]
 pub struct Fault {
-    pub blow: Blow,
+    pub kind: FaultKind,
     pub at: Moment,
 }
 
-/// Where a job is in the end.
+/// How a job ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verdict {
-    /// It never began, and the client was told.
+    /// It never began, and the client knows.
     NotBegun,
     Succeeded,
     Failed,
     Interrupted,
 }
 
-/// How worker and client are connected.
+/// The way in which worker and client connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
-    /// Over iroh, from machine to machine.
+    /// Over iroh, directly.
     Direct,
-    /// Over iroh, through the server's relay, because nothing else gets through.
+    /// Over iroh, through the server's relay, because UDP is blocked.
     Relayed,
     /// Over WebRTC.
     Webrtc,
 }
 
-/// A round.
+/// The faults of one round, and the way of its connection.
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub seed: u64,
@@ -94,17 +94,18 @@ pub struct Plan {
     pub faults: Vec<Fault>,
 }
 
-/// Twenty seconds frozen.
+/// How long a process stays frozen.
 const FREEZE: Duration = Duration::from_secs(20);
 /// How long a disk stays full.
 const FULL: Duration = Duration::from_secs(8);
-/// One round in so many has a fault that takes its time: two of twenty-five.
+/// One round of this many has a fault that takes long, which makes two of twenty-five.
 const LONG_EVERY: u64 = 12;
-/// Events of a training (of about 70, the last ten without a trainer) after which something is done.
+/// Events of a training after which a fault may strike. There are about 70, the last ten without a
+/// trainer.
 const EVENTS: std::ops::Range<u64> = 2..55;
 
-impl Blow {
-    /// Until it is lifted again.
+impl FaultKind {
+    /// How long the fault lasts.
     pub fn lasts(self) -> Duration {
         match self {
             Self::Kill(_) => Duration::ZERO,
@@ -114,27 +115,27 @@ impl Blow {
         }
     }
 
-    /// How a job may be after this blow, at this moment. Nothing else is right.
+    /// The verdicts that are correct after this fault at this moment.
     pub fn allows(self, at: Moment) -> &'static [Verdict] {
         use Verdict::{Failed, Interrupted, NotBegun, Succeeded};
         match (self, at) {
             (Self::Kill(Victim::Trainer), _) => &[Failed],
             (Self::Kill(Victim::RunJob), _) => &[Interrupted],
             (Self::Kill(Victim::WorkersMachine), Moment::Event { .. }) => &[Interrupted],
-            // The trainer's checkpoint does not fit, or what it would say of that.
+            // The trainer's checkpoint does not fit on the disk, or its log does not.
             (Self::FullDisk(Machine::Worker), Moment::Event { .. }) => &[Failed, Interrupted],
-            // What the worker does not have whole it does not run; the client still has it.
+            // The worker does not run an incomplete package, which the client still has.
             (_, Moment::Accepted | Moment::Uploaded { .. }) => &[NotBegun, Succeeded],
             _ => &[Succeeded],
         }
     }
 
-    /// Whether the client's command may end with an error after this blow, so that its user must come
-    /// back. In all other cases it comes back by itself.
+    /// Whether this fault may end the client's command with an error, so that its user must return.
+    /// In all other cases the client recovers by itself.
     pub fn may_end_client(self, at: Moment) -> bool {
         match self {
             Self::Kill(Victim::Client) | Self::FullDisk(_) => true,
-            // There is no job yet to stay with.
+            // There is no job yet to follow.
             _ => at == Moment::Accepted,
         }
     }
@@ -161,7 +162,7 @@ impl Moment {
 }
 
 impl Plan {
-    /// Round `round` (from 1) of `seed`.
+    /// The plan of round `round` (from 1) of `seed`.
     pub fn draw(seed: u64, round: u64) -> Self {
         let is_long = round % LONG_EVERY == LONG_EVERY / 2;
         let (deck, place) = match is_long {
@@ -172,48 +173,49 @@ impl Plan {
         let (pass, place) = (place / deck.len() as u64, place as usize % deck.len());
         let mut deck = deck;
         deck.shuffle(&mut dice(seed, if is_long { !pass } else { pass + (1 << 32) }));
-        let (blow, phase) = deck[place];
+        let (kind, phase) = deck[place];
         let way = way(seed, round);
         let mut dice = dice(seed, round);
-        let mut faults = vec![Fault { blow, at: moment(&mut dice, phase) }];
+        let mut faults = vec![Fault { kind, at: moment(&mut dice, phase) }];
         if !is_long && dice.random_bool(0.3) {
             faults.extend(second(&mut dice, faults[0]));
         }
         Self { seed, round, way, faults }
     }
 
-    /// Whether something is done in `phase`.
+    /// Whether a fault strikes in `phase`.
     pub fn has(&self, phase: Phase) -> bool {
         self.faults.iter().any(|fault| fault.at.phase() == phase)
     }
 
     pub fn fills_disk_of(&self, machine: Machine) -> bool {
-        self.faults.iter().any(|fault| fault.blow == Blow::FullDisk(machine))
+        self.faults.iter().any(|fault| fault.kind == FaultKind::FullDisk(machine))
     }
 
     pub fn needs_networks(&self) -> bool {
-        self.way == Way::Relayed || self.faults.iter().any(|fault| fault.blow.needs_networks())
+        self.way == Way::Relayed || self.faults.iter().any(|fault| fault.kind.needs_networks())
     }
 
     pub fn needs_mounts(&self) -> bool {
-        self.faults.iter().any(|fault| fault.blow.needs_mounts())
+        self.faults.iter().any(|fault| fault.kind.needs_mounts())
     }
 
-    /// As [`Blow::may_end_client`], for all that is done.
+    /// Like [`FaultKind::may_end_client`], for all faults of the round.
     pub fn may_end_client(&self) -> bool {
-        self.faults.iter().any(|fault| fault.blow.may_end_client(fault.at))
+        self.faults.iter().any(|fault| fault.kind.may_end_client(fault.at))
     }
 
-    /// How the job may be after all that is done to it.
+    /// Whether the job may end like this after all faults.
     pub fn allows(&self, verdict: Verdict) -> bool {
         let Some(last) = self.faults.last() else { return verdict == Verdict::Succeeded };
-        let ends = |fault: &&Fault| !fault.blow.allows(fault.at).contains(&Verdict::Succeeded);
-        // What ends a job ends it whatever else happens; else each blow must allow it.
+        let ends = |fault: &&Fault| !fault.kind.allows(fault.at).contains(&Verdict::Succeeded);
+        // A fault that ends a job does so despite the others. Otherwise each fault must allow the
+        // verdict.
         match self.faults.iter().find(ends) {
-            Some(fault) => fault.blow.allows(fault.at).contains(&verdict),
+            Some(fault) => fault.kind.allows(fault.at).contains(&verdict),
             None => {
-                last.blow.allows(last.at).contains(&verdict)
-                    || self.faults[0].blow.allows(self.faults[0].at).contains(&verdict)
+                last.kind.allows(last.at).contains(&verdict)
+                    || self.faults[0].kind.allows(self.faults[0].at).contains(&verdict)
             }
         }
     }
@@ -228,16 +230,16 @@ fn way(seed: u64, round: u64) -> Way {
     }
 }
 
-/// A later blow on top of the first, of those that a job survives.
+/// A second fault after the first, if the job survives both.
 fn second(dice: &mut StdRng, first: Fault) -> Option<Fault> {
-    let ends_job = !first.blow.allows(first.at).contains(&Verdict::Succeeded);
+    let ends_job = !first.kind.allows(first.at).contains(&Verdict::Succeeded);
     let phase = match first.at.phase() {
         Phase::Connecting | Phase::Upload => Phase::Training,
         Phase::Training if !ends_job => Phase::Download,
         _ => return None,
     };
     let victim = [Victim::Worker, Victim::Client, Victim::Server][dice.random_range(0..3)];
-    Some(Fault { blow: Blow::Kill(victim), at: moment(dice, phase) })
+    Some(Fault { kind: FaultKind::Kill(victim), at: moment(dice, phase) })
 }
 
 fn moment(dice: &mut StdRng, phase: Phase) -> Moment {
@@ -257,47 +259,47 @@ fn dice(seed: u64, stream: u64) -> StdRng {
     StdRng::from_seed(bytes)
 }
 
-/// Moments that may come at any point of themselves.
+/// Phases that a fault may strike at any point.
 const ALONG: [Phase; 3] = [Phase::Upload, Phase::Training, Phase::Download];
 
-fn short_deck() -> Vec<(Blow, Phase)> {
+fn short_deck() -> Vec<(FaultKind, Phase)> {
     let anywhere = [
-        Blow::Kill(Victim::Worker),
-        Blow::Kill(Victim::Client),
-        Blow::Kill(Victim::Server),
-        Blow::Cut(Machine::Worker, 3),
-        Blow::Cut(Machine::Client, 3),
+        FaultKind::Kill(Victim::Worker),
+        FaultKind::Kill(Victim::Client),
+        FaultKind::Kill(Victim::Server),
+        FaultKind::Cut(Machine::Worker, 3),
+        FaultKind::Cut(Machine::Client, 3),
     ];
     let mut deck: Vec<_> =
-        anywhere.into_iter().flat_map(|blow| ALONG.map(|phase| (blow, phase))).collect();
+        anywhere.into_iter().flat_map(|kind| ALONG.map(|phase| (kind, phase))).collect();
     deck.extend([
-        (Blow::Kill(Victim::Trainer), Phase::Training),
-        (Blow::Kill(Victim::RunJob), Phase::Training),
-        (Blow::Kill(Victim::WorkersMachine), Phase::Upload),
-        (Blow::Kill(Victim::WorkersMachine), Phase::Training),
-        (Blow::FullDisk(Machine::Worker), Phase::Upload),
-        (Blow::FullDisk(Machine::Worker), Phase::Training),
-        (Blow::FullDisk(Machine::Client), Phase::Training),
-        (Blow::FullDisk(Machine::Client), Phase::Download),
+        (FaultKind::Kill(Victim::Trainer), Phase::Training),
+        (FaultKind::Kill(Victim::RunJob), Phase::Training),
+        (FaultKind::Kill(Victim::WorkersMachine), Phase::Upload),
+        (FaultKind::Kill(Victim::WorkersMachine), Phase::Training),
+        (FaultKind::FullDisk(Machine::Worker), Phase::Upload),
+        (FaultKind::FullDisk(Machine::Worker), Phase::Training),
+        (FaultKind::FullDisk(Machine::Client), Phase::Training),
+        (FaultKind::FullDisk(Machine::Client), Phase::Download),
     ]);
     for phase in [Phase::Connecting, Phase::End] {
         let victims = [Victim::Worker, Victim::Client, Victim::Server];
-        deck.extend(victims.map(|victim| (Blow::Kill(victim), phase)));
+        deck.extend(victims.map(|victim| (FaultKind::Kill(victim), phase)));
     }
     deck
 }
 
-fn long_deck() -> Vec<(Blow, Phase)> {
+fn long_deck() -> Vec<(FaultKind, Phase)> {
     let anywhere = [
-        Blow::Freeze(Victim::Worker),
-        Blow::Freeze(Victim::Client),
-        Blow::Cut(Machine::Worker, 40),
-        Blow::Cut(Machine::Client, 40),
+        FaultKind::Freeze(Victim::Worker),
+        FaultKind::Freeze(Victim::Client),
+        FaultKind::Cut(Machine::Worker, 40),
+        FaultKind::Cut(Machine::Client, 40),
     ];
     let mut deck: Vec<_> =
-        anywhere.into_iter().flat_map(|blow| ALONG.map(|phase| (blow, phase))).collect();
+        anywhere.into_iter().flat_map(|kind| ALONG.map(|phase| (kind, phase))).collect();
     let in_training = [Victim::Server, Victim::Trainer, Victim::RunJob];
-    deck.extend(in_training.map(|victim| (Blow::Freeze(victim), Phase::Training)));
+    deck.extend(in_training.map(|victim| (FaultKind::Freeze(victim), Phase::Training)));
     deck
 }
 
@@ -311,7 +313,7 @@ impl fmt::Display for Way {
     }
 }
 
-impl fmt::Display for Blow {
+impl fmt::Display for FaultKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let of = |machine: &Machine| format!("{machine:?}").to_lowercase();
         match self {
@@ -339,12 +341,12 @@ impl fmt::Display for Victim {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.at {
-            Moment::Accepted => write!(f, "{} while connecting", self.blow),
-            Moment::Ended => write!(f, "{} at the job's end", self.blow),
-            Moment::Uploaded { percent } => write!(f, "{} at {percent} % of the upload", self.blow),
-            Moment::Event { number } => write!(f, "{} after event {number}", self.blow),
+            Moment::Accepted => write!(f, "{} while connecting", self.kind),
+            Moment::Ended => write!(f, "{} at the job's end", self.kind),
+            Moment::Uploaded { percent } => write!(f, "{} at {percent} % of the upload", self.kind),
+            Moment::Event { number } => write!(f, "{} after event {number}", self.kind),
             Moment::Downloaded { percent } => {
-                write!(f, "{} at {percent} % of the download", self.blow)
+                write!(f, "{} at {percent} % of the download", self.kind)
             }
         }
     }

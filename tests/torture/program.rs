@@ -1,5 +1,4 @@
-//! A running program whose output goes to files of the round's folder, so that a round that failed
-//! can be read afterwards.
+//! A running program whose output is kept in files of the round's folder, to explain failures.
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::fs::{self, File};
@@ -16,8 +15,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// Starts `command`; what it says is in `NAME.out` and `NAME.err` of `folder`, after what was
-    /// there.
+    /// Starts `command`. Its output is appended to `NAME.out` and `NAME.err` in `folder`.
     pub fn start(name: &str, folder: &Path, command: &mut Command) -> Self {
         let path = |ending: &str| folder.join(format!("{name}.{ending}"));
         let open = |path: &Path| File::options().create(true).append(true).open(path).unwrap();
@@ -36,7 +34,7 @@ impl Program {
         self.child.id()
     }
 
-    /// What it has printed, and before it the programs of that name.
+    /// Its output on stdout, after that of earlier programs with the same name.
     pub fn stdout(&self) -> String {
         read(&self.out)
     }
@@ -45,7 +43,7 @@ impl Program {
         read(&self.err)
     }
 
-    /// Its exit code, or 128 + the number of the signal that ended it; `None` while it runs.
+    /// Its exit code, or 128 + the number of the signal that ended it. `None` while it runs.
     pub fn ended(&mut self) -> Option<i32> {
         if self.ended.is_none() {
             let status = self.child.try_wait().unwrap();
@@ -56,7 +54,7 @@ impl Program {
         self.ended
     }
 
-    /// Ends it at once, as a crash would, and waits until it is gone.
+    /// Kills it, as in a crash, and waits until it has ended.
     pub fn kill(&mut self) {
         if self.ended().is_none() {
             let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);

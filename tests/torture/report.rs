@@ -1,4 +1,4 @@
-//! What is printed: a line for each round, and a summary.
+//! Prints a line for each round, and a summary.
 
 use crate::plan::{Fault, Plan, Verdict};
 use crate::round::{Played, Recoveries};
@@ -7,13 +7,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-/// How one round went.
+/// The result of one round.
 pub struct Line {
     plan: Plan,
     folder: PathBuf,
     skipped: Option<String>,
     pub played: Option<Played>,
-    /// Every rule that was broken.
+    /// Every rule that the round has violated.
     pub broken: Vec<String>,
     pub took: Duration,
 }
@@ -50,7 +50,7 @@ impl Line {
             println!("    folder and logs: {}", self.folder.display());
         }
         if !self.is_good() {
-            println!("    again: cargo xtask torture --seed {seed} --round {round}");
+            println!("    to repeat: cargo xtask torture --seed {seed} --round {round}");
         }
     }
 }
@@ -59,12 +59,12 @@ fn outcome(played: &Played) -> String {
     let Recoveries { after_kill, after_error, in_vain, resubmitted } = played.recoveries;
     let mut text = format!("{:?}", played.told).to_lowercase();
     if let Some(recovery) = played.recovery {
-        text += &format!(", heard of again after {:.1} s", recovery.as_secs_f64());
+        text += &format!(", next sign of the job after {:.1} s", recovery.as_secs_f64());
     }
     let counts = [
-        (after_kill, "came back after the kill"),
-        (after_error, "came back after an error"),
-        (in_vain, "in vain"),
+        (after_kill, "returned after the kill"),
+        (after_error, "returned after an error"),
+        (in_vain, "failed again"),
         (resubmitted, "submitted again"),
     ];
     for (count, what) in counts.into_iter().filter(|(count, _)| *count > 0) {
@@ -102,7 +102,7 @@ impl Report {
             (self.lines.len() - failed - skipped.len(), if failed == 0 { "ok" } else { "FAILED" });
         let (seed, took_s) = (self.seed, self.since.elapsed().as_secs());
         println!("\nseed {seed}: {} rounds in {took_s} s", self.lines.len());
-        // In the words of the test runner, which `cargo xtask test` counts.
+        // In the form of a test runner's summary, which `cargo xtask test` reads.
         let skipped_count = skipped.len();
         println!(
             "test result: {result}. {passed} passed; {failed} failed; {skipped_count} ignored"
@@ -112,8 +112,8 @@ impl Report {
             played.iter().map(|played| count(&played.recoveries)).sum::<u32>()
         };
         println!(
-            "  the client's user came back {} times after a kill and {} times after an error, {} \
-             commands in vain; submitted again {} times",
+            "  the client's user returned {} times after a kill and {} times after an error; {} \
+             further commands failed; {} jobs were submitted again",
             all(|r| r.after_kill),
             all(|r| r.after_error),
             all(|r| r.in_vain),
@@ -123,8 +123,8 @@ impl Report {
         println!("  ways: {}", counted(ways.map(|line| line.plan.way.to_string())));
         recovery_times(&played);
         let missed = played.iter().flat_map(|played| &played.missed);
-        for (what, count) in tally(missed.map(|fault| fault.blow.to_string())) {
-            println!("  not done, the job was over before its moment: {what} {count}x");
+        for (what, count) in tally(missed.map(|fault| fault.kind.to_string())) {
+            println!("  not done, because the job had ended before: {what} {count}x");
         }
         for line in skipped {
             let faults: Vec<String> = line.plan.faults.iter().map(Fault::to_string).collect();
@@ -144,7 +144,7 @@ fn recovery_times(played: &[&Played]) {
     if let (Some(longest), Some(median)) = (times.last(), times.get(times.len() / 2)) {
         let (median, longest) = (median.as_secs_f64(), longest.as_secs_f64());
         println!(
-            "  from the end of the fault to the job's next word: median {median:.1} s, longest {longest:.1} s"
+            "  from the end of the fault to the next sign of the job: median {median:.1} s, longest {longest:.1} s"
         );
     }
 }

@@ -1,11 +1,11 @@
-//! One round: a job is submitted, blows fall, whoever is struck comes back, and the job is followed
-//! until its client has what there is to have.
+//! One round: submits a job, strikes with faults, restarts what was killed, and follows the job until
+//! its client has the result.
 
 use crate::interrupt;
 use crate::job::JobFolder;
-use crate::plan::{Blow, Fault, Moment, Plan, Verdict, Victim};
+use crate::plan::{Fault, FaultKind, Moment, Plan, Verdict, Victim};
 use crate::program::Program;
-use crate::scene::{Desk, Scene};
+use crate::scene::{ClientMachine, Scene};
 use rustix::process::{Pid, Signal, kill_process};
 use sleap_rtc_protocol::ids::JobId;
 use sleap_rtc_protocol::job::JobState;
@@ -16,51 +16,51 @@ use support::disk::Disk;
 use support::{Machine, bytes_below};
 use walk::hidden_bytes;
 
-/// How often is looked whether a moment has come.
+/// How often to check whether a moment has come.
 const LOOK: Duration = Duration::from_millis(5);
-/// Beyond what the blows take, a round is over within this time.
+/// How long a round may take, in addition to the duration of its faults.
 const LIMIT: Duration = Duration::from_secs(180);
-/// A person who saw an error tries again after this time.
+/// How long the client's user waits after an error before the next attempt.
 const AGAIN: Duration = Duration::from_millis(500);
 
-/// The client's exit codes that say how the job ended.
+/// The client's exit codes that report how the job ended.
 pub const DONE: i32 = 0;
 pub const JOB_FAILED: i32 = 6;
 const USAGE: i32 = 2;
 const REFUSED: i32 = 5;
 
-/// How the client's user came back.
+/// How the client's user returned to the job.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Recoveries {
-    /// `attach` or `fetch`, because the client was killed.
+    /// Returns with `attach` or `fetch`, because the client was killed.
     pub after_kill: u32,
-    /// `attach` or `fetch`, because the client's command ended with an error.
+    /// Returns with `attach` or `fetch`, because the client's command ended with an error.
     pub after_error: u32,
-    /// Commands that failed once more before one went through.
+    /// Commands that failed again before one succeeded.
     pub in_vain: u32,
-    /// The job had never begun and was submitted again.
+    /// Jobs that had never begun and were submitted again.
     pub resubmitted: u32,
 }
 
-/// How a round went, before anything is checked.
+/// The course of a round, before the checks.
 pub struct Played {
-    pub desk: Desk,
+    pub client_machine: ClientMachine,
     /// What the last command of the client printed.
     pub shown: String,
-    /// What the client's user knows.
+    /// The outcome that the client's user knows.
     pub told: Verdict,
     pub recoveries: Recoveries,
-    /// What the client said when it ended with an error.
+    /// The client's message when it ended with an error.
     pub first_error: Option<String>,
-    /// From the end of the last blow to the client's next word of the job.
+    /// The time from the end of the last fault to the client's next line about the job.
     pub recovery: Option<Duration>,
-    /// Blows whose moment never came.
+    /// Faults whose moment never came.
     pub missed: Vec<Fault>,
 }
 
-/// A blow that is to be lifted.
-struct Falling {
-    blow: Blow,
+/// A fault that is active and will end.
+struct ActiveFault {
+    kind: FaultKind,
     until: Instant,
     pid: Option<i32>,
 }
@@ -69,8 +69,8 @@ pub struct Round<'a> {
     scene: &'a mut Scene,
     plan: &'a Plan,
     pending: Vec<Fault>,
-    falling: Option<Falling>,
-    desk: Desk,
+    active: Option<ActiveFault>,
+    client_machine: ClientMachine,
     client: Program,
     commands: u32,
     is_submission: bool,
@@ -85,16 +85,16 @@ pub struct Round<'a> {
 
 impl<'a> Round<'a> {
     pub fn begin(scene: &'a mut Scene, plan: &'a Plan) -> Self {
-        let desk = scene.desk(plan);
-        let client = scene.train("client-1", &desk);
+        let client_machine = scene.client_machine(plan);
+        let client = scene.train("client-1", &client_machine);
         let mut pending = plan.faults.clone();
         pending.reverse();
         Self {
             scene,
             plan,
             pending,
-            falling: None,
-            desk,
+            active: None,
+            client_machine,
             client,
             commands: 1,
             is_submission: true,
@@ -107,9 +107,9 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Plays it to its end. `Err` says why there is none.
+    /// Runs the round to its end. The error says why it did not end.
     pub fn play(mut self) -> Result<Played, String> {
-        let taken: Duration = self.plan.faults.iter().map(|fault| fault.blow.lasts()).sum();
+        let taken: Duration = self.plan.faults.iter().map(|fault| fault.kind.lasts()).sum();
         let deadline = Instant::now() + LIMIT + taken;
         loop {
             self.strike();
@@ -125,7 +125,7 @@ impl<'a> Round<'a> {
             if Instant::now() > deadline {
                 let said = self.client.stderr();
                 let last = said.lines().last().unwrap_or("nothing");
-                return Err(format!("the client came to no end; its last words: {last}"));
+                return Err(format!("the client did not end; its last output: {last}"));
             }
             sleep(LOOK);
         }
@@ -133,13 +133,13 @@ impl<'a> Round<'a> {
 
     fn over(self, told: Verdict) -> Played {
         let shown = self.client.stdout();
-        let Self { desk, recoveries, first_error, recovery, pending: missed, .. } = self;
-        Played { desk, shown, told, recoveries, first_error, recovery, missed }
+        let Self { client_machine, recoveries, first_error, recovery, pending: missed, .. } = self;
+        Played { client_machine, shown, told, recoveries, first_error, recovery, missed }
     }
 
     /// The job of the last submission, once the client has a record of it.
     fn known(&self) -> Option<JobString> {
-        let known = self.scene.known_jobs(&self.desk).pop()?;
+        let known = self.scene.known_jobs(&self.client_machine).pop()?;
         (Some(&known.job) != self.earlier.as_ref()).then_some(known)
     }
 
@@ -147,39 +147,39 @@ impl<'a> Round<'a> {
         Some(JobFolder::of(&self.scene.jobs_dir(), &self.known()?.job))
     }
 
-    /// Lets the next blow fall if its moment has come.
+    /// Strikes with the next fault, if its moment has come.
     fn strike(&mut self) {
-        let Some(&Fault { blow, at }) = self.pending.last() else { return };
-        if self.falling.is_some() || self.client.ended().is_some() || !self.has_come(at) {
+        let Some(&Fault { kind, at }) = self.pending.last() else { return };
+        if self.active.is_some() || self.client.ended().is_some() || !self.has_come(at) {
             return;
         }
-        let victim = match blow {
-            Blow::Kill(victim) | Blow::Freeze(victim) => self.pid(victim),
-            Blow::Cut(..) | Blow::FullDisk(_) => None,
+        let victim = match kind {
+            FaultKind::Kill(victim) | FaultKind::Freeze(victim) => self.pid(victim),
+            FaultKind::Cut(..) | FaultKind::FullDisk(_) => None,
         };
-        let pid = match blow {
-            // It is about to start.
-            Blow::Kill(_) | Blow::Freeze(_) if victim.is_none() => return,
-            Blow::Kill(victim) => {
+        let pid = match kind {
+            // The trainer is about to start.
+            FaultKind::Kill(_) | FaultKind::Freeze(_) if victim.is_none() => return,
+            FaultKind::Kill(victim) => {
                 self.pending.pop();
                 return self.kill(victim);
             }
-            Blow::Freeze(_) => {
+            FaultKind::Freeze(_) => {
                 send(victim, Signal::STOP);
                 victim
             }
-            Blow::Cut(machine, _) => {
+            FaultKind::Cut(machine, _) => {
                 let network = self.scene.network.as_ref().expect("cuts need a network");
                 network.cut(machine).unwrap();
                 None
             }
-            Blow::FullDisk(machine) => {
+            FaultKind::FullDisk(machine) => {
                 self.disk(machine).fill();
                 None
             }
         };
         self.pending.pop();
-        self.falling = Some(Falling { blow, until: Instant::now() + blow.lasts(), pid });
+        self.active = Some(ActiveFault { kind, until: Instant::now() + kind.lasts(), pid });
     }
 
     fn has_come(&self, moment: Moment) -> bool {
@@ -197,7 +197,7 @@ impl<'a> Round<'a> {
             }
             Moment::Downloaded { percent } => {
                 let whole = bytes_below(&job.results());
-                whole > 0 && hidden_bytes(&self.desk.home) * 100 >= whole * percent
+                whole > 0 && hidden_bytes(&self.client_machine.home) * 100 >= whole * percent
             }
         }
     }
@@ -238,25 +238,25 @@ impl<'a> Round<'a> {
         disk.as_ref().expect("the plan says so")
     }
 
-    /// Lifts the blow that lasts, when its time is over.
+    /// Ends the active fault when its time is over.
     fn lift(&mut self) -> Result<(), String> {
-        let due = |falling: &mut Falling| falling.until <= Instant::now();
-        let Some(Falling { blow, pid, .. }) = self.falling.take_if(due) else { return Ok(()) };
-        match blow {
-            Blow::Kill(_) => {}
-            Blow::Freeze(_) => send(pid, Signal::CONT),
-            Blow::Cut(machine, _) => {
+        let due = |active: &mut ActiveFault| active.until <= Instant::now();
+        let Some(ActiveFault { kind, pid, .. }) = self.active.take_if(due) else { return Ok(()) };
+        match kind {
+            FaultKind::Kill(_) => {}
+            FaultKind::Freeze(_) => send(pid, Signal::CONT),
+            FaultKind::Cut(machine, _) => {
                 let network = self.scene.network.as_ref().expect("cuts need a network");
                 network.mend(machine).map_err(|error| error.to_string())?;
             }
-            Blow::FullDisk(machine) => self.disk(machine).empty(),
+            FaultKind::FullDisk(machine) => self.disk(machine).empty(),
         }
         self.lifted();
         Ok(())
     }
 
     fn wait_for_lifting(&mut self) -> Result<(), String> {
-        while self.falling.is_some() {
+        while self.active.is_some() {
             self.lift()?;
             sleep(LOOK);
         }
@@ -268,7 +268,7 @@ impl<'a> Round<'a> {
         self.lifted = Some((Instant::now(), self.client.stdout().len()));
     }
 
-    /// Takes the time when the client has shown something of the job again.
+    /// Records the time at which the client shows something about the job again.
     fn listen(&mut self) {
         if let Some((since, before)) = self.lifted
             && self.client.stdout().len() > before
@@ -278,8 +278,8 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// What the client's user knows of the job, once a command has said it. After any other error
-    /// the user comes back.
+    /// What the client's user knows about the job, once a command has reported it. After any other
+    /// error the user returns.
     fn answer(&mut self) -> Result<Option<Verdict>, String> {
         if self.not_before > Instant::now() {
             return Ok(None);
@@ -289,7 +289,7 @@ impl<'a> Round<'a> {
         match code {
             DONE => return Ok(Some(Verdict::Succeeded)),
             JOB_FAILED if said.contains("interrupted") => match self.job().map(|j| j.verdict()) {
-                // Its package was never whole: the user still has that.
+                // Its package was never complete on the worker; the user still has it.
                 Some(Ok(Verdict::NotBegun)) => {
                     self.submit_again();
                     return Ok(None);
@@ -305,7 +305,7 @@ impl<'a> Round<'a> {
         self.first_error.get_or_insert(last);
         let unknown = code == REFUSED && said.contains("no such job");
         match (self.is_submission, self.job()) {
-            // The worker has not got the job, and says so: the user still has the package.
+            // The worker reports that it does not have the job; the user still has the package.
             (false, _) if unknown => self.submit_again(),
             (true, None) => self.submit_again(),
             (true, Some(_)) => {
@@ -321,28 +321,28 @@ impl<'a> Round<'a> {
         Ok(None)
     }
 
-    /// Another command for the job that the client knows: from another folder, with the job's string.
+    /// Starts another command for the known job: in another folder, with the job's string.
     fn come_back(&mut self) {
         let Some(known) = self.known() else { return self.submit_again() };
         let job = JobFolder::of(&self.scene.jobs_dir(), &known.job);
         let command = if job.verdict().is_ok() { "fetch" } else { "attach" };
-        let output = self.desk.output.to_str().expect("plain names");
+        let output = self.client_machine.output.to_str().expect("plain names");
         let string = known.to_string();
         let arguments = [command, string.as_str(), "--output", output];
         self.is_submission = false;
         self.commands += 1;
         let name = format!("client-{}-{command}", self.commands);
-        let client = self.scene.client(&name, &self.desk, &arguments);
+        let client = self.scene.client(&name, &self.client_machine, &arguments);
         self.replace(client);
     }
 
     fn submit_again(&mut self) {
         self.recoveries.resubmitted += 1;
-        self.earlier = self.scene.known_jobs(&self.desk).pop().map(|known| known.job);
+        self.earlier = self.scene.known_jobs(&self.client_machine).pop().map(|known| known.job);
         self.is_submission = true;
         self.commands += 1;
         let name = format!("client-{}", self.commands);
-        let client = self.scene.train(&name, &self.desk);
+        let client = self.scene.train(&name, &self.client_machine);
         self.replace(client);
     }
 
@@ -359,7 +359,7 @@ fn send(pid: Option<i32>, signal: Signal) {
     }
 }
 
-/// What a client has collected and not yet put in its place.
+/// The files that a client has downloaded but not yet moved to their place.
 mod walk {
     use std::collections::HashSet;
     use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! Where a round happens: a server, a worker and a client, each on its own machine if networks can
-//! be made, and the disks that can be filled.
+//! The scene of a round: a server, a worker and a client, each on a machine of its own if networks can
+//! be created, and the disks that can be filled.
 
 use crate::plan::{Phase, Plan, Way};
 use crate::program::Program;
@@ -16,20 +16,21 @@ use support::{
     kill_all, labels_and_models, processes_in, stand_in, wait_for,
 };
 
-/// Large enough for something to happen while it is sent.
+/// Large enough for faults to strike during the upload.
 const LARGE_MIB: u64 = 48;
 const SMALL_BYTES: u64 = 1 << 18;
-/// Room for the package and the result, and not for much more.
+/// Room for the package and the result, and little more.
 const DISK_MIB: u64 = 160;
-/// How long the slot of a lost upload is kept: longer than the short faults, shorter than the long.
+/// How long the slot of an interrupted upload is kept: longer than the short faults, and shorter
+/// than the long ones.
 const RESUME: &str = "10 s";
-/// How long the trainer takes: epochs of two batches each.
+/// The length of the training, in epochs of two batches each.
 pub const EPOCHS: u64 = 10;
 const BATCH_S: &str = "0.12";
 
-/// All of a round but what is done to it.
+/// The programs of a round.
 pub struct Scene {
-    // In the order in which they may go: programs before what they stand on.
+    // Dropped in this order: programs before the disks and networks that they use.
     pub server: Program,
     pub worker: Program,
     pub network: Option<Network>,
@@ -43,15 +44,15 @@ pub struct Scene {
     pub site: Site,
 }
 
-/// A client's machine: its home, its record of jobs, and where its results go.
-pub struct Desk {
+/// A client's machine: its home, its records of jobs, and the folder for its results.
+pub struct ClientMachine {
     pub home: PathBuf,
     pub output: PathBuf,
     data: PathBuf,
 }
 
 impl Scene {
-    /// Builds it for `plan`; everything runs and waits for a client.
+    /// Sets up the scene for `plan`. Everything runs and waits for a client.
     pub fn build(site: Site, plan: &Plan, networks: bool) -> Self {
         let network = networks.then(|| Network::new().expect("a network could be made before"));
         if let (Some(network), Way::Relayed) = (&network, plan.way) {
@@ -90,7 +91,7 @@ impl Scene {
         self.worker_home.join("state/jobs")
     }
 
-    /// Starts the server again, at the same address and with what it had written down.
+    /// Starts the server again, at the same address and with its state.
     pub fn restart_server(&mut self) {
         self.server.kill();
         let Self { site, server_home, address, .. } = self;
@@ -105,34 +106,39 @@ impl Scene {
             start_worker(&self.site, &self.network, &self.worker_home, self.address, plan);
     }
 
-    /// Ends the worker and whatever belongs to its jobs, at once.
+    /// Kills the worker and all processes of its jobs.
     pub fn kill_workers_machine(&mut self) {
         self.worker.kill();
         kill_all(&processes_in(&self.worker_home));
     }
 
-    /// A new desk for a client; on a disk of its own if it is to be filled.
-    pub fn desk(&mut self, plan: &Plan) -> Desk {
+    /// A new client_machine for a client, on a separate disk if a fault fills it.
+    pub fn client_machine(&mut self, plan: &Plan) -> ClientMachine {
         let home = self.site.folder("client");
         let disk = home.join("disk");
         if plan.fills_disk_of(Machine::Client) && self.client_disk.is_none() {
             self.client_disk = Some(Disk::mount(&disk, DISK_MIB));
         }
-        Desk { output: disk.join("models"), data: disk.join("data"), home }
+        ClientMachine { output: disk.join("models"), data: disk.join("data"), home }
     }
 
-    /// Starts a command of the client at `desk`.
-    pub fn client(&self, name: &str, desk: &Desk, arguments: &[&str]) -> Program {
-        let mut command = Site::binary(&desk.home, Path::new("/nonexistent"));
+    /// Starts a command of the client at `client_machine`.
+    pub fn client(
+        &self,
+        name: &str,
+        client_machine: &ClientMachine,
+        arguments: &[&str],
+    ) -> Program {
+        let mut command = Site::binary(&client_machine.home, Path::new("/nonexistent"));
         command.args(&arguments[..1]).args(["--ice-server", "none"]).args(&arguments[1..]);
-        command.env("XDG_DATA_HOME", &desk.data);
+        command.env("XDG_DATA_HOME", &client_machine.data);
         reach(&mut command, self.address);
         on(&self.network, Machine::Client, || Program::start(name, self.site.path(), &mut command))
     }
 
     /// Starts `client-train` with the round's package.
-    pub fn train(&self, name: &str, desk: &Desk) -> Program {
-        let (package, output) = (text(&self.package), text(&desk.output));
+    pub fn train(&self, name: &str, client_machine: &ClientMachine) -> Program {
+        let (package, output) = (text(&self.package), text(&client_machine.output));
         let Credentials { room_id, token, .. } = &self.credentials;
         let arguments = [
             "client-train",
@@ -146,13 +152,13 @@ impl Scene {
             token,
             "--auto-select",
         ];
-        self.client(name, desk, &arguments)
+        self.client(name, client_machine, &arguments)
     }
 
-    /// Starts a quick job of another kind: the one that comes next.
-    pub fn next_job(&self, desk: &Desk) -> Program {
+    /// Starts a quick job of another kind, to follow the round's job.
+    pub fn next_job(&self, client_machine: &ClientMachine) -> Program {
         let (labels, models) = labels_and_models(&self.site);
-        let predictions = desk.home.join("predictions.slp");
+        let predictions = client_machine.home.join("predictions.slp");
         let Credentials { room_id, token, .. } = &self.credentials;
         let arguments = [
             "client-track",
@@ -170,24 +176,24 @@ impl Scene {
             token,
             "--auto-select",
         ];
-        self.client("next-job", desk, &arguments)
+        self.client("next-job", client_machine, &arguments)
     }
 
-    /// The jobs of which the client at `desk` has a record, the newest last.
-    pub fn known_jobs(&self, desk: &Desk) -> Vec<JobString> {
-        let files = files_below(&desk.data);
+    /// The jobs of which the client at `client_machine` has a record, the newest last.
+    pub fn known_jobs(&self, client_machine: &ClientMachine) -> Vec<JobString> {
+        let files = files_below(&client_machine.data);
         let mut records: Vec<_> =
-            files.iter().filter_map(|file| record(&desk.data.join(file))).collect();
+            files.iter().filter_map(|file| record(&client_machine.data.join(file))).collect();
         records.sort_by_key(|(written, _)| *written);
         records.into_iter().map(|(_, known)| known).collect()
     }
 
-    /// The round was good: nothing of it is needed any more.
+    /// Removes everything, because the round has passed.
     pub fn forget(mut self) {
         self.site.keep(false);
     }
 
-    /// Copies to the folder what would go with the disks.
+    /// Copies to the folder what would disappear with the disks.
     pub fn rescue(&self) {
         for (disk, name) in [(&self.worker_disk, "worker-disk"), (&self.client_disk, "client-disk")]
         {
@@ -197,7 +203,7 @@ impl Scene {
         }
     }
 
-    /// Looks at the room from the server's machine.
+    /// Observes the room from the server's machine.
     pub fn observer(&self) -> Observer {
         let Credentials { room_id, token, .. } = &self.credentials;
         on(&self.network, Machine::Server, || Observer::join_at(self.address, room_id, token))
@@ -259,7 +265,7 @@ fn worker_config(state: &Path) -> String {
     )
 }
 
-/// Tells a program where the server is.
+/// Configures the address of the server.
 fn reach(command: &mut Command, server: SocketAddr) {
     command
         .env("SLEAP_RTC_SIGNALING_WS", format!("ws://{server}"))

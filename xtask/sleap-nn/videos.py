@@ -1,4 +1,4 @@
-"""Two videos of one name with labels of both, and what labels say of their videos. Needs sleap-io.
+"""Creates two videos of the same name with labels of both, or lists the videos of labels. Needs sleap-io.
 
 usage: videos.py make DIR        writes DIR/day1/mouse.mp4, DIR/day2/mouse.mp4 and DIR/labels.slp
        videos.py names FILE      prints the video of each frame in FILE, and the number of the frame

@@ -22,7 +22,8 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
     Ok(if done.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What transfers are compared with. The measurement leaves out what is missing.
+/// Installs the programs that transfers are compared with. The measurement leaves out what is
+/// missing.
 fn compared_with() {
     if let Err(error) = prerequisites::copiers() {
         eprintln!("not compared with all others: {error:#}");
@@ -33,7 +34,7 @@ fn compared_with() {
 }
 
 fn optimise(command: &mut Command) -> &mut Command {
-    // Of dependencies, which have settings of their own, these change nothing.
+    // Dependencies have settings of their own, which these do not change.
     for setting in ["opt-level=3", "debug-assertions=false", "overflow-checks=false"] {
         command.arg("--config").arg(format!("profile.dev.{setting}"));
     }

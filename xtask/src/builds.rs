@@ -1,13 +1,13 @@
-//! The programs that are built with some features only, and for browsers.
+//! Checks builds with single features, and builds for browsers.
 
 use crate::programs::{call, cargo};
 use crate::step::Steps;
 use anyhow::{Context, Result, ensure};
 
-/// A program with one feature.
+/// A program with a single feature.
 struct Build {
     feature: &'static str,
-    /// Crates that it is built without.
+    /// Crates that it must not depend on.
     without: &'static [&'static str],
 }
 
@@ -20,7 +20,10 @@ const BUILDS: [Build; 3] = [
     Build { feature: "worker", without: &["indicatif"] },
 ];
 
-/// What a page in a browser uses.
+/// The features with which the plugins are built for everything else.
+const PLUGINS: &str = "largest-gpu/default,linear-estimate/default,requirements/default";
+
+/// The crates that a page in a browser uses.
 const IN_BROWSERS: [&str; 6] = [
     "sleap-rtc-protocol",
     "sleap-rtc-trust",
@@ -30,7 +33,7 @@ const IN_BROWSERS: [&str; 6] = [
     "requirements",
 ];
 
-/// Checks that each builds, without what it does not need.
+/// Checks that each builds, without the crates that it does not need.
 pub fn check(steps: &mut Steps) {
     for build in &BUILDS {
         let name = format!("the feature {} alone", build.feature);
@@ -42,16 +45,22 @@ pub fn check(steps: &mut Steps) {
 impl Build {
     fn check(&self) -> Result<()> {
         self.check_dependencies()?;
-        call(cargo(&["check", "--quiet"]).args(self.arguments()))
+        self.lint()
     }
 
-    fn arguments(&self) -> [&'static str; 5] {
-        ["--package", "sleap-rtc", "--no-default-features", "--features", self.feature]
+    /// Lints the program together with all other crates. Alone it would need some dependencies with
+    /// fewer features, which would be built only for this.
+    fn lint(&self) -> Result<()> {
+        let features = format!("sleap-rtc/{},{PLUGINS}", self.feature);
+        let mut clippy = cargo(&["clippy", "--quiet", "--workspace", "--lib", "--bins"]);
+        clippy.args(["--no-default-features", "--features", &features, "--", "-D", "warnings"]);
+        call(&mut clippy)
     }
 
     fn check_dependencies(&self) -> Result<()> {
         let mut tree = cargo(&["tree", "--edges", "normal", "--prefix", "none", "--format", "{p}"]);
-        let output = tree.args(self.arguments()).output().context("cannot start cargo")?;
+        tree.args(["--package", "sleap-rtc", "--no-default-features", "--features", self.feature]);
+        let output = tree.output().context("cannot start cargo")?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let tree = String::from_utf8_lossy(&output.stdout);
         let names: Vec<&str> =

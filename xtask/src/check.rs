@@ -9,12 +9,12 @@ use crate::{Options, builds, demo, early_end, prerequisites, python, torture};
 use anyhow::{Result, ensure};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
-use std::{env, fs};
+use std::{env, fs, thread};
 
-/// Tests that measure, and therefore run alone.
+/// Tests that measure speed or memory, and therefore run alone.
 const ALONE: [&str; 3] = ["large::", "abuse::a_job_goes_on", "abuse::guesses"];
 
-/// Everything.
+/// Runs every check.
 pub fn test(options: &Options) -> Result<ExitCode> {
     prerequisites::build()?;
     prerequisites::python()?;
@@ -24,11 +24,7 @@ pub fn test(options: &Options) -> Result<ExitCode> {
     let networks = prerequisites::networks();
     let mut steps = Steps::begin();
     steps.command("format", &mut cargo(&["fmt", "--all", "--check"]));
-    steps.check("python peers", python::peers);
-    let plugin_tools = plugin_tools(&mut steps);
-    // By itself, so that the times say what building costs; with the tests, since without them
-    // some dependencies would have other features and be built twice.
-    steps.command("build", &mut cargo(&["test", "--workspace", "--no-run"]));
+    let plugin_tools = build_and_install(&mut steps, !options.no_real);
     if steps.failed() {
         return Ok(steps.finish());
     }
@@ -43,7 +39,6 @@ pub fn test(options: &Options) -> Result<ExitCode> {
         steps.skip("train and track with real sleap-nn", "--no-real");
         steps.skip("stop and cancel with real sleap-nn", "--no-real");
     } else {
-        steps.check("install sleap-nn", || python::sleap_nn().map(drop));
         let name = "train and track with real sleap-nn";
         steps.check(name, || demo::train_and_track(false));
         let name = "stop and cancel with real sleap-nn";
@@ -52,7 +47,36 @@ pub fn test(options: &Options) -> Result<ExitCode> {
     Ok(steps.finish())
 }
 
-/// Formatting, lints, licences.
+/// Builds everything. Meanwhile installs what the tests need of Python and JavaScript, which uses the
+/// network more than the processor. Returns the folders with the tools that build plugins.
+fn build_and_install(steps: &mut Steps, with_sleap_nn: bool) -> Vec<PathBuf> {
+    thread::scope(|scope| {
+        let installing = scope.spawn(|| install(with_sleap_nn));
+        // A step of its own, so that the times show what building costs. It builds the tests, too,
+        // because without them some dependencies have other features and would be built twice.
+        steps.command("build", &mut cargo(&["test", "--workspace", "--no-run"]));
+        match installing.join() {
+            Ok((installed, folders)) => {
+                steps.append(installed);
+                folders
+            }
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+/// The steps that install Python and JavaScript packages.
+fn install(with_sleap_nn: bool) -> (Steps, Vec<PathBuf>) {
+    let mut steps = Steps::begin();
+    steps.check("python peers", python::peers);
+    let folders = plugin_tools(&mut steps);
+    if with_sleap_nn {
+        steps.check("install sleap-nn", || python::sleap_nn().map(drop));
+    }
+    (steps, folders)
+}
+
+/// Runs formatting, lints and licences.
 pub fn lint() -> Result<ExitCode> {
     let mut steps = Steps::begin();
     steps.command("format", &mut cargo(&["fmt", "--all", "--check"]));
@@ -60,7 +84,8 @@ pub fn lint() -> Result<ExitCode> {
     Ok(steps.finish())
 }
 
-/// What makes components of Python and of JavaScript: folders for the tests to look in.
+/// Installs the tools that build plugins from Python and JavaScript. Returns the folders that
+/// contain them.
 fn plugin_tools(steps: &mut Steps) -> Vec<PathBuf> {
     let mut folders = Vec::new();
     steps.check("plugin tools of Python", || {

@@ -7,7 +7,7 @@ use crate::{Options, early_end, prerequisites, python};
 use anyhow::{Result, ensure};
 use std::process::ExitCode;
 
-/// Enough for the model to find the animal in each frame. A higher rate of learning often ends in a
+/// Enough for the model to find the animal in each frame. Higher learning rates often end in a
 /// model that finds nothing.
 const LEARNS: [(&str, &str); 3] = [
     ("max_epochs: 2\n", "max_epochs: 14\n"),
@@ -15,16 +15,16 @@ const LEARNS: [(&str, &str); 3] = [
     ("lr: 0.001\n", "lr: 0.002\n"),
 ];
 
-/// The whole demo.
+/// Runs the whole demo.
 pub fn run(options: &Options) -> Result<ExitCode> {
     prerequisites::build()?;
     prerequisites::python()?;
     if !options.stand_in {
-        // First, since it is what is missing most often, and building takes long.
+        // Checked first, because it is missing most often and building takes long.
         python::sleap_nn()?;
     }
     println!("building (the first time takes several minutes)");
-    // With the features of a build of everything, so that the tests need not build it again.
+    // Built with the features of the whole workspace, so that the tests can reuse it.
     call(&mut cargo(&["build", "--workspace", "--bin", "sleap-rtc"]))?;
     match options.early_end {
         true => early_end::stop_and_cancel(&python::sleap_nn()?)?,
@@ -33,7 +33,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Trains the small package and tracks with the trained model; the binary is built already.
+/// Trains the small package and tracks with the trained model. The binary must be built already.
 pub fn train_and_track(stand_in: bool) -> Result<()> {
     let trainer = match stand_in {
         true => root().join("tests/stand-in"),

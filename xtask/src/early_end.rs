@@ -1,4 +1,4 @@
-//! `stop` and `cancel` with real sleap-nn: what the stand-in trainer of the tests cannot prove.
+//! Tests `stop` and `cancel` with real sleap-nn, which the stand-in trainer cannot replace.
 
 use crate::loopback::{Loopback, Running, Server, Worker, model_below};
 use crate::programs::{call, root};
@@ -12,12 +12,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// For sleap-nn to start, on a slow machine, and for two epochs of a small model.
+/// Time for sleap-nn to start on a slow machine, and for two epochs of a small model.
 const EPOCHS_WITHIN: Duration = Duration::from_secs(300);
-/// From the command to the end of the client.
+/// Time from the command to the end of the client.
 const END_WITHIN: Duration = Duration::from_secs(120);
 const POLL_EVERY: Duration = Duration::from_millis(50);
-/// No machine comes to the end of these epochs.
+/// No machine finishes this many epochs.
 const ENDLESS: [(&str, &str); 1] = [("max_epochs: 2\n", "max_epochs: 100000\n")];
 /// A config that every supported release can read.
 const COMPAT: &str = "tests/fixtures/compat/single_instance.yaml";
@@ -27,8 +27,8 @@ const LOAD: &str = "import sys, torch\n\
     assert saved['state_dict'], 'no weights'\n\
     print('epoch', saved['epoch'], 'of the checkpoint,', len(saved['state_dict']), 'tensors')\n";
 
-/// A job that is stopped after its second epoch gives a model, one that is cancelled gives none;
-/// the binary is built already.
+/// Stops one job after its second epoch, which must produce a model, and cancels another, which
+/// must not. The binary must be built already.
 pub fn stop_and_cancel(trainer: &Path) -> Result<()> {
     let demo = Loopback::new("early-end", trainer)?;
     fs::copy(root().join(COMPAT), demo.folder.join("package/single_instance.yaml"))?;
@@ -71,14 +71,15 @@ struct Lab {
 }
 
 impl Lab {
-    /// A client whose job has written `word` so many times in its events, and the job's id.
+    /// Starts a training, and waits until its events contain `word` `count` times. Returns the
+    /// client and the job's id.
     fn train(&self, output: &str, word: &str, count: usize) -> Result<(Running, String)> {
         let known = self.jobs();
         let package = self.demo.folder.join("package");
         let mut command =
             self.demo.command(&format!("client-{output}"), &["client-train", "--pkg-path"])?;
         command.arg(package).arg("--output").arg(self.demo.folder.join(output));
-        // The records of both jobs are where the commands look for them.
+        // The commands look for the records of both jobs in this folder.
         command.env("XDG_DATA_HOME", self.demo.folder.join("records"));
         self.demo.join(&mut command, &self.server, &self.worker);
         println!("\n$ sleap-rtc client-train …");
@@ -88,7 +89,7 @@ impl Lab {
             for job in self.jobs().into_iter().filter(|job| !known.contains(job)) {
                 let events = fs::read_to_string(self.job_folder(&job).join("events.jsonl"));
                 let lines = events.unwrap_or_default();
-                ensure!(!lines.contains("\"finished\""), "the job is over; {}", client.hint());
+                ensure!(!lines.contains("\"finished\""), "the job has ended; {}", client.hint());
                 if lines.lines().filter(|line| line.contains(word)).count() >= count {
                     return Ok((client, job));
                 }
@@ -116,7 +117,7 @@ impl Lab {
         call(command.env("XDG_DATA_HOME", self.demo.folder.join("records")))
     }
 
-    /// Waits for the client's end; gives the time it took.
+    /// Waits for the client's end, and returns the time that it took.
     fn end(&self, mut client: Running, code: i32) -> Result<Duration> {
         let start = Instant::now();
         let status = client.wait(END_WITHIN)?;

@@ -1,4 +1,4 @@
-//! Signaling server, worker and client as real processes on loopback.
+//! Runs signaling server, worker and client as real processes on loopback.
 
 use crate::programs::{call, root, target};
 use anyhow::{Context, Result, bail, ensure};
@@ -12,14 +12,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Until a server listens or a worker is in its room.
+/// The limit for a server to listen or a worker to enter its room.
 const READY_WITHIN: Duration = Duration::from_secs(60);
-/// For one job with real sleap-nn on a slow CPU.
+/// The limit for one job with real sleap-nn on a slow CPU.
 const JOB_WITHIN: Duration = Duration::from_secs(600);
-/// Between asking a process to end and ending it.
+/// The time between asking a process to end and killing it.
 const GRACE: Duration = Duration::from_secs(15);
 const POLL_EVERY: Duration = Duration::from_millis(50);
-/// A folder below `target/` in which one server, one worker and their clients run.
+/// A folder below `target/` for one server, one worker and their clients.
 pub struct Loopback {
     pub folder: PathBuf,
     binary: PathBuf,
@@ -41,7 +41,7 @@ pub struct Worker {
 }
 
 impl Loopback {
-    /// Empties the folder and puts the small package into it. The program is the development build.
+    /// Empties the folder and creates the small package in it. Uses the development build.
     pub fn new(name: &str, trainer: &Path) -> Result<Self> {
         Self::with(name, trainer, &target().join("debug/sleap-rtc"))
     }
@@ -53,7 +53,7 @@ impl Loopback {
             fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
         }
         fs::create_dir_all(&folder)?;
-        // Absolute, since each process has a working folder of its own.
+        // Absolute, because each process has a working folder of its own.
         let folder = folder.canonicalize()?;
         // Labels, a small model's config and a script, as SLEAP exports them.
         let zip = root().join("tests/fixtures/train_single.zip");
@@ -76,7 +76,7 @@ impl Loopback {
         Ok(fs::write(config, text)?)
     }
 
-    /// A command with a home of its own, so that nothing of the user's is read or changed.
+    /// A command with a separate home, so that the user's files are neither read nor changed.
     pub fn command(&self, name: &str, arguments: &[&str]) -> Result<Command> {
         let home = self.folder.join(name);
         fs::create_dir_all(&home)?;
@@ -103,7 +103,7 @@ impl Loopback {
     pub fn start_worker(&self, server: &Server) -> Result<Worker> {
         let mut command = self.command("worker", &["worker", "--ice-server", "none"])?;
         server.addresses(&mut command);
-        // Nothing is detected on a machine without a GPU; training on the CPU is what the demo does.
+        // The demo trains on the CPU, so it configures no GPU.
         let mut process = Running::start("worker", command, &[])?;
         let room_id = process.wait_line("Room ID:")?;
         let token = process.wait_line("Token:")?;
@@ -111,7 +111,7 @@ impl Loopback {
         Ok(Worker { process, room_id, token })
     }
 
-    /// Runs a client to its end, its output shown.
+    /// Runs a client to its end, and shows its output.
     pub fn client(
         &self,
         server: &Server,
@@ -134,7 +134,7 @@ impl Loopback {
         Ok(())
     }
 
-    /// Completes a client's command with the room.
+    /// Adds the room to a client's command.
     pub fn join(&self, command: &mut Command, server: &Server, worker: &Worker) {
         server.addresses(command);
         command.args(["--ice-server", "none", "--auto-select", "--room-id", &worker.room_id]);
@@ -149,16 +149,16 @@ impl Server {
     }
 }
 
-/// A process that ends with this value.
+/// A process that ends when the value is dropped.
 pub struct Running {
     name: &'static str,
     child: Child,
-    /// Holds its stdout; `….err` beside it its stderr.
+    /// The file with its stdout. Its stderr is in a file next to it.
     log: PathBuf,
 }
 
 impl Running {
-    /// Starts `command`, its output in files in its working folder.
+    /// Starts `command`, with its output in files in its working folder.
     pub fn start(name: &'static str, mut command: Command, arguments: &[&str]) -> Result<Self> {
         let folder = command.get_current_dir().unwrap_or(Path::new(".")).to_owned();
         let log = folder.join("out.txt");
@@ -168,7 +168,7 @@ impl Running {
         Ok(Self { name, child, log })
     }
 
-    /// The end of what it logged, for a message.
+    /// The end of its log, for a message.
     pub fn hint(&self) -> String {
         let errors = self.log.with_extension("err");
         let text = fs::read_to_string(&errors).unwrap_or_default();
@@ -177,7 +177,7 @@ impl Running {
         format!("the {}'s log ({}) ends:\n{}", self.name, errors.display(), last.join("\n"))
     }
 
-    /// Waits for a line on stdout that holds `label`, and gives what follows it.
+    /// Waits for a line on stdout that contains `label`, and returns the rest of the line.
     pub fn wait_line(&mut self, label: &str) -> Result<String> {
         let start = Instant::now();
         loop {
@@ -210,7 +210,7 @@ impl Running {
         }
     }
 
-    /// Asks it to end, as a terminal's Ctrl-C or a service manager would, and waits.
+    /// Asks it to end, as Ctrl-C or a service manager would, and waits.
     pub fn stop(mut self) -> Result<()> {
         terminate(&self.child);
         let status = self.wait(GRACE).with_context(|| self.hint())?;
@@ -231,13 +231,13 @@ impl Drop for Running {
     }
 }
 
-/// SIGTERM: the standard library can only kill, and this crate needs nothing but cargo.
+/// Sends SIGTERM. The standard library can only kill, and this crate depends on nothing but cargo.
 fn terminate(child: &Child) {
     let pid = child.id().to_string();
     let _ = Command::new("sh").args(["-c", &format!("kill -TERM {pid}")]).status();
 }
 
-/// The folder of the one model below `output`.
+/// The folder of the only model below `output`.
 pub fn model_below(output: &Path) -> Result<PathBuf> {
     let mut folders = vec![output.to_owned()];
     while let Some(folder) = folders.pop() {

@@ -1,8 +1,7 @@
 //! Tasks of the workspace: `cargo xtask demo`, `test`, `lint`, `bench`.
 //!
-//! Needs nothing but cargo. Whatever else a task needs is looked for first, and installed where it is
-//! missing: into `target/`, by rustup, or by apt-get for root and for users whose sudo asks for no
-//! password. Others get the command to run.
+//! Needs only cargo. A task installs what else it needs: into `target/`, with rustup, or with apt-get for
+//! root and for users whose sudo needs no password. For others it prints the command to run.
 
 mod bench;
 mod builds;
@@ -34,8 +33,8 @@ cargo xtask lint
 cargo xtask bench NAME [OPTIONS]
     Measures the real programs, beside a peer in the same run; `bench --help` lists the names.
 cargo xtask torture [--seed N] [--rounds N] [--round K] [--rooms N]
-    Kills, freezes, cuts off and fills up whatever takes part in a job, and checks that nothing is
-    lost; as root also with networks and disks of its own.
+    Kills, freezes, disconnects and fills up everything that takes part in a job, and checks that
+    nothing is lost. As root it also uses networks and disks of its own.
 cargo xtask trainers [VERSION ...]
     Runs the oldest supported, the pinned and the newest sleap-nn (or these): its options, training,
     inference script, tracking, videos elsewhere, stop and cancel, failures and what they leave.
@@ -48,11 +47,10 @@ cargo xtask man [DIR]
 cargo xtask python-peers
     Installs what the independent Python peers of the tests need, into target/.
 
-Tasks install what they need and the machine lacks: into target/, with rustup, and with apt-get
-where that needs no password. Else they print the command.
+Tasks install what the machine lacks: into target/, with rustup, and with apt-get if that needs no
+password. Otherwise they print the command.
 ";
 
-/// What the command line asks for.
 #[derive(Default)]
 struct Options {
     stand_in: bool,

@@ -1,4 +1,4 @@
-//! The demo's picture: what the model found in a frame, and how its loss fell.
+//! Draws the demo's picture: the model's points in a frame, and the course of its loss.
 
 use crate::programs::root;
 use crate::python;
@@ -6,10 +6,10 @@ use anyhow::{Context, Result, bail, ensure};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// The model of the demo predicts within one pixel; one that learned nothing is off by ten.
+/// The demo's model predicts within one pixel. A model that learned nothing is off by ten.
 const NEAR_PX: f64 = 3.0;
 
-/// What the picture is drawn from.
+/// The inputs of the picture.
 pub struct Drawing<'a> {
     pub labels: &'a Path,
     pub predictions: &'a Path,
@@ -17,8 +17,8 @@ pub struct Drawing<'a> {
 }
 
 impl Drawing<'_> {
-    /// Draws `picture` with what sleap-nn's environment has, and checks that the predictions are
-    /// where the labels are. `trainer` is the folder of `sleap-nn`.
+    /// Draws `picture` with the packages of sleap-nn's environment, and checks that the predictions
+    /// are near the labels. `trainer` is the folder of `sleap-nn`.
     pub fn draw(&self, trainer: &Path, picture: &Path) -> Result<()> {
         let mut command = Command::new(python::interpreter(&trainer.join("sleap-nn"))?);
         command.arg(root().join("xtask/sleap-nn/picture.py"));

@@ -1,19 +1,19 @@
-//! What the machine must have. What is missing is installed where that needs no rights, or where the
-//! rights are there; else the error says the command.
+//! Installs what a task needs. If that requires rights that the user does not have, the error contains the
+//! command to run.
 
 use crate::programs::{call, find, root, works};
 use anyhow::{Result, bail, ensure};
 use std::{env, path::Path, process::Command};
 
-/// Something that must be there.
+/// Something that a task needs.
 #[derive(Clone, Copy)]
 struct Need {
-    /// For people.
+    /// Its name, for people.
     what: &'static str,
     there: fn() -> bool,
-    /// Debian's packages that bring it.
+    /// Debian's packages that contain it.
     packages: &'static [&'static str],
-    /// How others get it.
+    /// How to install it on other systems.
     otherwise: &'static str,
 }
 
@@ -48,8 +48,8 @@ const PYTHON: &[Need] = &[Need {
     otherwise: "install Python 3.11 so that `python3` is it",
 }];
 
-/// For real sleap-nn on a CPU: its video library looks for two graphics libraries, and the stub
-/// libraries that stand for CUDA are made from what `nm` and `objdump` say.
+/// For real sleap-nn on a CPU. Its video library needs two graphics libraries, and the stubs that
+/// replace CUDA are made from the output of `nm` and `objdump`.
 const SLEAP_NN: &[Need] = &[
     Need {
         what: "Python 3.11 (`python3.11`), which the pinned packages of sleap-nn are for",
@@ -110,7 +110,7 @@ const COPIERS: &[Need] = &[
     },
 ];
 
-/// To build: compilers and the target of the policy plugins.
+/// For building: compilers, and the target of the policy plugins.
 pub fn build() -> Result<()> {
     wasm_target()?;
     provide(COMPILERS)
@@ -126,8 +126,8 @@ pub fn sleap_nn() -> Result<()> {
     provide(SLEAP_NN)
 }
 
-/// For the tests of networks and of the relay. They are skipped without root; what else is missing
-/// is installed, or is the reason why they do not run.
+/// For the tests of networks and of the relay, which need root. Installs what else is missing, or
+/// returns why the tests cannot run.
 pub fn networks() -> Result<()> {
     if rights() != Some(Rights::Root) {
         bail!("network namespaces of the tests' own need root");
@@ -135,12 +135,12 @@ pub fn networks() -> Result<()> {
     provide(NETWORKS)
 }
 
-/// For what `bench transfer` compares with.
+/// For the programs that `bench transfer` compares with.
 pub fn copiers() -> Result<()> {
     provide(COPIERS)
 }
 
-/// rustup needs no rights to add a target.
+/// Adds the target with rustup, which needs no special rights.
 fn wasm_target() -> Result<()> {
     const TARGET: &str = "wasm32-unknown-unknown";
     let rustc = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
@@ -160,11 +160,11 @@ fn wasm_target() -> Result<()> {
     call(Command::new("rustup").args(["target", "add", TARGET]).current_dir(root()))
 }
 
-/// What lets this program install Debian's packages.
+/// The right to install Debian's packages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rights {
     Root,
-    /// sudo asks for no password.
+    /// sudo needs no password.
     Sudo,
 }
 
@@ -176,8 +176,8 @@ fn rights() -> Option<Rights> {
     works("sudo", &["-n", "true"]).then_some(Rights::Sudo)
 }
 
-/// Installs what is missing of `needs`. Without the rights to do so the error is one line with the
-/// command that does it.
+/// Installs what is missing of `needs`. Without the rights to do so, the error is one line with the
+/// command.
 fn provide(needs: &[Need]) -> Result<()> {
     let missing = missing(needs);
     if missing.is_empty() {

@@ -1,4 +1,4 @@
-//! Where things are, and how other programs are called.
+//! Finds files of the workspace, and runs other programs.
 
 use anyhow::{Context, Result, bail};
 use std::{
@@ -14,18 +14,18 @@ pub fn root() -> PathBuf {
     own.parent().unwrap_or(own).to_owned()
 }
 
-/// Where cargo builds.
+/// Cargo's target folder.
 pub fn target() -> PathBuf {
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
     root().join(target)
 }
 
-/// `cargo`, the one that runs this task, at the workspace's root.
+/// The `cargo` that runs this task, with the workspace's folder as its working folder.
 pub fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root()).args(arguments);
-    // `cargo xtask` tells this program about its own package in these. ring's build script asks to
-    // run again when they change: it and half of the dependencies would be built anew each time.
+    // `cargo xtask` sets these variables for its own package. The build script of ring runs again
+    // when they change, and half of the dependencies would then be built again.
     let about_xtask =
         |name: &str| ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|p| name.starts_with(p));
     for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(about_xtask)) {
@@ -40,7 +40,7 @@ pub fn find(name: &str) -> Option<PathBuf> {
     env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
-/// Whether `program` runs with `arguments` and ends well; nothing of it is shown.
+/// Whether `program` succeeds with `arguments`. Hides its output.
 pub fn works(program: impl AsRef<OsStr>, arguments: &[&str]) -> bool {
     let quiet = Stdio::null;
     let mut command = Command::new(program);
@@ -48,7 +48,7 @@ pub fn works(program: impl AsRef<OsStr>, arguments: &[&str]) -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
-/// Runs a command to its good end; its output is shown.
+/// Runs a command, shows its output, and fails unless it succeeds.
 pub fn call(command: &mut Command) -> Result<()> {
     let shown = format!("{command:?}");
     let status = command.stdin(Stdio::null()).status().with_context(|| shown.clone())?;

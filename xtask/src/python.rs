@@ -1,4 +1,4 @@
-//! Environments under `target/`: real sleap-nn, and what the tests need of Python and JavaScript.
+//! Environments in `target/`: real sleap-nn, and the Python and JavaScript packages of the tests.
 
 use crate::prerequisites;
 use crate::programs::{call, find, root, target, works};
@@ -10,11 +10,11 @@ use std::{
     process::Command,
 };
 
-/// The version of uv that installs sleap-nn: several times quicker than pip for 115 packages.
+/// The version of uv that installs sleap-nn. It is several times faster than pip for 115 packages.
 const UV: &str = "uv==0.13.8";
 
-/// The folder that holds a `sleap-nn` program: from `PATH`, or installed from PyPI (CPU only)
-/// into `target/sleap-nn`.
+/// The folder with the program `sleap-nn`: from `PATH`, or installed from PyPI (CPU only) into
+/// `target/sleap-nn`.
 pub fn sleap_nn() -> Result<PathBuf> {
     if let Some(program) = find("sleap-nn") {
         println!("sleap-nn: {}", program.display());
@@ -26,7 +26,8 @@ pub fn sleap_nn() -> Result<PathBuf> {
 /// The version in the pinned packages.
 pub const PINNED: &str = "0.3.5";
 
-/// sleap-nn from the pinned packages, in `target/sleap-nn`: the folder with its programs.
+/// Installs sleap-nn from the pinned packages into `target/sleap-nn`. Returns the folder with its
+/// programs.
 fn pinned() -> Result<PathBuf> {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         bail!(
@@ -38,12 +39,13 @@ fn pinned() -> Result<PathBuf> {
     install(&target().join("sleap-nn"), |_| Ok(()))
 }
 
-/// A release of sleap-nn by its version, or the `newest` on PyPI: the folder with its programs, and its
-/// version. What else it needs is pinned, but for sleap-io, which changes along with it.
+/// Installs a release of sleap-nn, by its version or the `newest` on PyPI. Returns the folder with
+/// its programs, and its version. Its dependencies are pinned, except for sleap-io, which changes
+/// along with it.
 pub fn release(wanted: &str) -> Result<(PathBuf, String)> {
     let venv = target().join(format!("sleap-nn-{wanted}"));
     if wanted == "newest" {
-        // There may be a newer one since.
+        // A newer release may have appeared.
         let _ = fs::remove_file(venv.join(STAMP));
     }
     let bin = match wanted {
@@ -67,14 +69,14 @@ const VERSION: &str = "from importlib.metadata import version; print(version('sl
 const NEEDS_OF_SLEAP_IO: &str = "from importlib.metadata import requires; \
     print(next(n.split(';')[0] for n in requires('sleap-nn') if n.startswith('sleap-io')))";
 
-/// uv, about to install packages without what they need.
+/// The command to install packages with uv, without their dependencies.
 fn uv(bin: &Path) -> Command {
     let mut uv = Command::new(bin.join("uv"));
     uv.args(["pip", "install", "--quiet", "--no-deps", "--python"]).arg(bin.join("python"));
     uv
 }
 
-/// Installs the pinned packages into `venv`, and what `more` adds.
+/// Installs the pinned packages into `venv`, and then runs `more`.
 fn install(venv: &Path, more: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     prerequisites::sleap_nn()?;
     let own = root().join("xtask/sleap-nn");
@@ -92,7 +94,7 @@ fn install(venv: &Path, more: impl FnOnce(&Path) -> Result<()>) -> Result<PathBu
     Ok(bin)
 }
 
-/// The Python that runs `program`, which pip or uv installed: its first line names it.
+/// The Python that runs `program`, from the first line that pip or uv wrote.
 pub fn interpreter(program: &Path) -> Result<PathBuf> {
     let text = fs::read(program).with_context(|| program.display().to_string())?;
     let first = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
@@ -100,8 +102,8 @@ pub fn interpreter(program: &Path) -> Result<PathBuf> {
     python.with_context(|| format!("{} does not start with `#!`", program.display()))
 }
 
-/// The environments of the Python peers, each with another aiortc, in folders of
-/// `target/python-peers`; and one with h5py, as every trainer's is.
+/// The environments of the Python peers in `target/python-peers`, each with another aiortc, and one
+/// with h5py, which every trainer has.
 pub fn peers() -> Result<()> {
     ["oldest", "1.14", "1.15", "newest"].into_iter().try_for_each(peers_with)?;
     let packages = root().join("tests/python/hdf5.txt");
@@ -120,12 +122,12 @@ fn peers_with(aiortc: &str) -> Result<()> {
     environment(&venv, "python3", &[&shared, &versions], || {
         println!("installing aiortc ({aiortc}) and websockets into {}", venv.display());
         let mut pip = pip(&venv.join("bin"));
-        // What is built from source instead would need FFmpeg's headers.
+        // Building from source would need FFmpeg's headers.
         call(pip.args(["--only-binary", ":all:", "-r"]).arg(&shared).arg("-r").arg(&versions))
     })
 }
 
-/// The folder with zig, cargo-zigbuild and auditwheel, in `target/wheel`.
+/// Installs zig, cargo-zigbuild and auditwheel into `target/wheel`. Returns their folder.
 pub fn wheel_tools() -> Result<PathBuf> {
     let requirements = root().join("xtask/wheel/tools.txt");
     let venv = target().join("wheel/tools");
@@ -136,7 +138,7 @@ pub fn wheel_tools() -> Result<PathBuf> {
     Ok(venv.join("bin"))
 }
 
-/// The folder with componentize-py, in `target/plugin-tools`.
+/// Installs componentize-py into `target/plugin-tools`. Returns its folder.
 pub fn componentize() -> Result<PathBuf> {
     let requirements = root().join("tests/plugin-tools/requirements.txt");
     let venv = target().join("plugin-tools/python");
@@ -147,7 +149,7 @@ pub fn componentize() -> Result<PathBuf> {
     Ok(venv.join("bin"))
 }
 
-/// The folder with jco, in `target/plugin-tools`. `None` without Node 20 and npm.
+/// Installs jco into `target/plugin-tools`. Returns its folder, or `None` without Node 20 and npm.
 pub fn jco() -> Result<Option<PathBuf>> {
     const NEW_ENOUGH: &str = "process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)";
     if !works("node", &["-e", NEW_ENOUGH]) || !works("npm", &["--version"]) {
@@ -173,10 +175,10 @@ fn pip(bin: &Path) -> Command {
     command
 }
 
-/// What an environment was filled from.
+/// The file that records from which inputs an environment was filled.
 const STAMP: &str = "filled-from";
 
-/// Makes a virtual environment and fills it, unless it was filled from the same `inputs` before.
+/// Creates a virtual environment and fills it, unless it was filled from the same `inputs` before.
 fn environment(
     venv: &Path,
     python: &str,
@@ -197,6 +199,6 @@ fn environment(
     }
     call(Command::new(python).args(["-m", "venv"]).arg(venv))?;
     fill()?;
-    // Last, so that an interrupted installation is begun anew.
+    // Written last, so that an interrupted installation starts again.
     fs::write(&stamp, wanted).with_context(|| stamp.display().to_string())
 }

@@ -1,4 +1,4 @@
-//! Steps of a task: each is timed, and what its tests did is counted.
+//! The steps of a task, with their durations and counts of tests.
 
 use anyhow::{Context, Result};
 use std::{
@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How many tests (or checks that are one) ended how.
+/// Counts of tests. A step without tests counts as one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
     pub passed: u64,
@@ -30,8 +30,8 @@ impl Tally {
     const ONE_FAILED: Self = Self { passed: 0, failed: 1, skipped: 0 };
     const ONE_SKIPPED: Self = Self { passed: 0, failed: 0, skipped: 1 };
 
-    /// Reads the closing line of `cargo test` or of nextest. (nextest shows the output of single
-    /// tests, closing lines included, with an indent: those do not count.)
+    /// Parses the summary line of `cargo test` or nextest. Ignores the indented lines in which
+    /// nextest repeats the output of single tests.
     fn from_line(line: &str) -> Option<Self> {
         let (_, counts) = match line.strip_prefix("test result: ") {
             Some(rest) => rest.split_once(". ")?,
@@ -56,7 +56,7 @@ impl Tally {
     }
 }
 
-/// What was done so far.
+/// The steps so far.
 pub struct Steps {
     start: Instant,
     done: Vec<(String, Duration, Tally)>,
@@ -67,17 +67,17 @@ impl Steps {
         Self { start: Instant::now(), done: Vec::new() }
     }
 
-    /// Runs a command as a step of its own. Its failure is counted; the steps go on.
+    /// Runs a command as a step. A failure is counted, and the steps continue.
     pub fn command(&mut self, name: &str, command: &mut Command) {
         self.step(name, || counted(command));
     }
 
-    /// Runs `work` as a step: it passes or fails as one check.
+    /// Runs `work` as a step that counts as one check.
     pub fn check(&mut self, name: &str, work: impl FnOnce() -> Result<()>) {
         self.step(name, || work().map(|()| Tally::ONE_PASSED));
     }
 
-    /// Says that a step was left out, and why.
+    /// Records that a step was left out, and why.
     pub fn skip(&mut self, name: &str, why: &str) {
         println!("\n==> {name}: not run ({why})");
         self.done.push((format!("{name} (not run)"), Duration::ZERO, Tally::ONE_SKIPPED));
@@ -95,12 +95,17 @@ impl Steps {
         self.done.push((name.to_owned(), took, tally));
     }
 
-    /// Whether anything has failed so far.
+    /// Adds the steps of another thread.
+    pub fn append(&mut self, other: Self) {
+        self.done.extend(other.done);
+    }
+
+    /// Whether anything has failed.
     pub fn failed(&self) -> bool {
         self.done.iter().any(|(_, _, tally)| tally.failed > 0)
     }
 
-    /// Prints where the time went and, alone on the last line, how many passed and failed.
+    /// Prints the duration of each step and, alone on the last line, the counts.
     pub fn finish(self) -> ExitCode {
         let mut sum = Tally::default();
         println!("\n{:>8}  step", "seconds");
@@ -115,8 +120,8 @@ impl Steps {
     }
 }
 
-/// Runs `command`, shows its output as it comes, and counts its tests; a command without tests
-/// counts as one.
+/// Runs `command`, shows its output at once, and counts its tests. A command without tests counts
+/// as one.
 fn counted(command: &mut Command) -> Result<Tally> {
     let shown = format!("{command:?}");
     let mut child = command

@@ -1,5 +1,5 @@
-//! `cargo xtask trainers`: what the stand-in trainer cannot prove, with several releases of real
-//! sleap-nn.
+//! `cargo xtask trainers`: tests several releases of real sleap-nn, which the stand-in trainer cannot
+//! replace.
 
 use crate::loopback::{Loopback, Server, Worker, is_filled, model_below};
 use crate::programs::{call, cargo, root};
@@ -12,16 +12,16 @@ use std::{
     time::Instant,
 };
 
-/// The oldest release that is supported, the one of the pinned packages, and the newest on PyPI.
+/// The oldest supported release, the one of the pinned packages, and the newest on PyPI.
 const RELEASES: [&str; 3] = ["0.2.0", python::PINNED, "newest"];
 /// The exit code of a client whose job failed.
 const JOB_FAILED: i32 = 6;
 const CONFIG: &str = "single_instance.yaml";
 const SCRIPT: &str = "#!/bin/bash\nsleap-nn train --config-name";
-/// One epoch is enough: no metrics are looked at.
+/// One epoch is enough, because no test looks at metrics.
 const QUICK: [(&str, &str); 1] = [("max_epochs: 2\n", "max_epochs: 1\n")];
 
-/// Runs each of the releases, or all.
+/// Runs these releases, or all of [`RELEASES`].
 pub fn run(wanted: &[String]) -> Result<ExitCode> {
     prerequisites::build()?;
     prerequisites::python()?;
@@ -44,7 +44,7 @@ pub fn run(wanted: &[String]) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Something that is tried with a release.
+/// One test of a release.
 type Step = fn(&Bench) -> Result<()>;
 
 /// A server and a worker with one release.
@@ -53,7 +53,7 @@ struct Bench {
     trainer: PathBuf,
     server: Server,
     worker: Worker,
-    /// Two videos of one name, and labels of both, below the worker's mount.
+    /// Two videos of the same name, and labels of both, below the worker's mount.
     lab: PathBuf,
 }
 
@@ -152,7 +152,7 @@ impl Bench {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Fails unless these labels name these videos, and no others.
+    /// Fails unless these labels name exactly these videos.
     fn assert_names(&self, labels: &Path, videos: &[&Path]) -> Result<()> {
         let said = self.python(&["names"], labels)?;
         let names: Vec<&str> = said.lines().filter_map(|line| line.strip_suffix(" -")).collect();
@@ -175,7 +175,7 @@ impl Bench {
         self.train_on_videos(&output, &[])
     }
 
-    /// The videos are where only a worker with the mount finds them.
+    /// The videos are where only a worker with the mount can find them.
     fn mounted_videos(&self) -> Result<()> {
         fs::rename(self.lab.join("here/day1"), self.path("day1"))?;
         fs::rename(self.lab.join("here/day2"), self.path("day2"))?;
@@ -192,7 +192,7 @@ impl Bench {
         self.train_on_videos(&self.path("mounted-models"), &["--path-map", &map])
     }
 
-    /// Trains on labels that name videos; the labels in the model's folder name the user's.
+    /// Trains on labels that name videos. The labels in the model's folder must name the user's.
     fn train_on_videos(&self, output: &Path, more: &[&str]) -> Result<()> {
         let package = self.path("package-of-videos");
         fs::create_dir_all(&package)?;
@@ -222,7 +222,7 @@ impl Bench {
         Ok(())
     }
 
-    /// A client that fails; gives what it printed.
+    /// Runs a client that fails, and returns what it printed.
     fn failed(&self, name: &str, arguments: &[&str], package: &Path) -> Result<String> {
         let mut command = self.demo.command(name, arguments)?;
         command.arg(package).arg("--output").arg(self.path(name).join("out"));
@@ -248,7 +248,7 @@ impl Bench {
         Ok(())
     }
 
-    /// The first model of two is there although the second cannot be trained.
+    /// The first of two models is available although the second cannot be trained.
     fn saved(&self) -> Result<()> {
         let package = self.copy_of_package("saved-package")?;
         let text = fs::read_to_string(package.join(CONFIG))?;

@@ -1,8 +1,8 @@
-//! Waits between attempts: each twice as long as the one before, up to a limit, with jitter.
+//! Exponential backoff with jitter.
 
 use std::time::Duration;
 
-/// How long to wait before each attempt.
+/// The waits between attempts: each is twice as long as the one before, up to a limit.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     next: Duration,
@@ -15,8 +15,8 @@ impl Backoff {
         Self { next: first, longest }
     }
 
-    /// The next wait: between half of the present one and all of it, so that a thousand peers do
-    /// not come back at one instant.
+    /// The next wait: between half of the present length and all of it, so that a thousand peers do
+    /// not return at the same instant.
     pub fn next_wait(&mut self) -> Duration {
         let wait = self.next;
         self.next = (wait * 2).min(self.longest);

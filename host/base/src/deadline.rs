@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-/// Resolves when `deadline` is reached; never, where there is none.
+/// Resolves at `deadline`, or never if there is none.
 pub async fn reached(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline.into()).await,

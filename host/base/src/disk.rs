@@ -1,4 +1,4 @@
-//! What a full disk says.
+//! Recognizes errors of a full disk.
 
 use std::io::{Error, ErrorKind};
 

@@ -1,4 +1,4 @@
-//! Errors in one line.
+//! Formats errors with their causes.
 
 use std::error::Error;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Files that appear whole or not at all.
+//! Writes files atomically.
 
 use std::fs::Permissions;
 use std::io::{self, Write};
@@ -15,8 +15,8 @@ pub enum Readers {
     Everybody,
 }
 
-/// Writes `bytes` to `path`: to a file beside it first, which then takes its name. A reader sees
-/// what was there before or all of `bytes`, also after a crash. The folder must exist.
+/// Writes `bytes` to a temporary file next to `path`, and renames that. A reader sees either the old
+/// content or all of `bytes`, even after a crash. The folder must exist.
 ///
 /// ```
 /// use sleap_rtc_base::file::{Readers, replace};
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_leaves_what_was_there() {
+    fn a_failed_write_keeps_the_old_content() {
         let folder = tempfile::tempdir().unwrap();
         let taken = folder.path().join("taken");
         std::fs::create_dir(&taken).unwrap();

@@ -1,20 +1,20 @@
-//! Folders for their owner alone: for identities, secrets, and what others must not read or change.
+//! Creates folders that only their owner can enter, for identities, secrets and private data.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
-/// The rights of everybody but the owner.
+/// The permission bits of everyone except the owner.
 const OTHERS: u32 = 0o077;
 const OWNER_ONLY: u32 = 0o700;
 
-/// Makes `path`, and the folders above it that are missing, for their owner alone. A folder that is
-/// there and open to others is closed, which the log says.
+/// Creates `path` and its missing parents for their owner only. Closes an existing folder that others
+/// can enter, and logs that.
 ///
 /// # Errors
-/// Also when it belongs to somebody else, or cannot be closed: what is written there would be
-/// readable for others.
+/// Fails if the system does, or if the folder belongs to another user or cannot be closed: others could
+/// read what is written there.
 ///
 /// ```
 /// use std::os::unix::fs::PermissionsExt;
@@ -40,11 +40,11 @@ pub fn private(path: &Path) -> io::Result<()> {
     }
     fs::set_permissions(path, Permissions::from_mode(OWNER_ONLY))?;
     if path.metadata()?.mode() & OTHERS != 0 {
-        let text = "other users can enter it, and this file system does not let it be closed; choose \
+        let text = "other users can enter it, and this file system does not allow to close it; choose \
                     a folder on a local disk";
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
     }
-    tracing::warn!("{} was open to other users; it is closed now (mode 0700)", path.display());
+    tracing::warn!("{} was open to other users, so its mode is now 0700", path.display());
     Ok(())
 }
 
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_made_closed_or_closed() {
+    fn folders_are_created_closed_or_are_closed() {
         let above = tempfile::tempdir().unwrap();
         let new = above.path().join("a/b");
         private(&new).unwrap();
@@ -73,8 +73,8 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_of_somebody_else_is_refused() {
-        // Root may do as its operator says.
+    fn folders_of_other_users_are_refused() {
+        // Root may do what its operator asks for.
         if !rustix::process::geteuid().is_root() {
             assert!(private(Path::new("/usr")).unwrap_err().to_string().contains("another user"));
         }

@@ -1,42 +1,42 @@
-//! STUN and TURN servers, checked, and the addresses to gather candidates on.
+//! Checked STUN and TURN servers, and the addresses on which to gather candidates.
 
 use std::fmt;
 use std::net::IpAddr;
 
-/// Why some URLs are not used.
+/// The reason why some URLs are not used.
 pub const UDP_ONLY: &str = "STUN and TURN servers are reached over UDP alone, not over TCP or TLS; where there is no UDP, \
      no connection is possible";
 
-/// Whether connections can use it: STUN and TURN over UDP.
+/// Whether connections can use `url`: only STUN and TURN over UDP.
 pub fn is_supported(url: &str) -> bool {
     let over_udp = url.starts_with("stun:") || url.starts_with("turn:");
     over_udp && !url.ends_with("?transport=tcp")
 }
 
-/// What makes two peers find a path to each other.
+/// Settings for finding a path between two peers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IceConfig {
-    /// In the order in which they are tried; empty for none.
+    /// The configured servers, in the order in which they are tried.
     pub servers: Vec<IceServer>,
-    /// What becomes of those that the signaling server gives.
+    /// How to use the servers that the signaling server gives.
     pub given: Given,
-    /// Local addresses to use; empty means all interfaces and loopback.
+    /// Local addresses to use. Empty for all interfaces and loopback.
     pub bind: Vec<IpAddr>,
 }
 
-/// What becomes of the servers that the signaling server gives to this peer.
+/// How to use the servers that the signaling server gives to this peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Given {
-    /// They replace ours, if there are any: nobody has configured ours.
+    /// They replace the configured ones, because those are only defaults.
     Instead,
-    /// They come after ours.
+    /// They follow the configured ones.
     Also,
-    /// They are left out.
+    /// They are ignored.
     Ignored,
 }
 
 impl Default for IceConfig {
-    /// One public STUN server, until the signaling server gives better ones.
+    /// One public STUN server, unless the signaling server gives others.
     fn default() -> Self {
         let server = IceServer { urls: vec![PUBLIC_STUN.into()], username: None, credential: None };
         Self { servers: vec![server], given: Given::Instead, bind: Vec::new() }
@@ -44,8 +44,8 @@ impl Default for IceConfig {
 }
 
 impl IceConfig {
-    /// Options replace everything; servers of the file stand before those that are given, unless
-    /// the file says `from_signaling = false`.
+    /// Options replace everything. Servers in the file precede those that the signaling server
+    /// gives, and replace them if the file says `from_signaling = false`.
     pub fn new(
         option: Option<Vec<IceServer>>,
         file: Option<Vec<IceServer>>,
@@ -62,7 +62,7 @@ impl IceConfig {
         Self { servers, given, bind }
     }
 
-    /// The servers to use, when the signaling server gives these.
+    /// The servers to use, if the signaling server gives these.
     pub fn servers_with(&self, given: impl IntoIterator<Item = IceServer>) -> Vec<IceServer> {
         let mut given = given.into_iter().take(MAX_GIVEN).peekable();
         match self.given {
@@ -72,14 +72,14 @@ impl IceConfig {
         }
     }
 
-    /// One sentence for each URL that is understood and not used.
+    /// One sentence for each URL that is valid but not used.
     pub fn warnings(&self) -> impl Iterator<Item = String> {
         let urls = self.servers.iter().flat_map(|server| &server.urls);
         urls.filter(|url| !is_supported(url)).map(|url| format!("{url} is not used: {UDP_ONLY}"))
     }
 }
 
-/// The most servers that are taken from a signaling server.
+/// The most servers to accept from a signaling server.
 const MAX_GIVEN: usize = 16;
 
 const PUBLIC_STUN: &str = "stun:stun.l.google.com:19302";
@@ -87,11 +87,11 @@ const PUBLIC_STUN: &str = "stun:stun.l.google.com:19302";
 /// A STUN or TURN server. `Debug` hides the credential.
 #[derive(Clone, PartialEq, Eq)]
 pub struct IceServer {
-    /// `stun:`, `stuns:`, `turn:` or `turns:` URLs of one server, checked.
+    /// Checked `stun:`, `stuns:`, `turn:` or `turns:` URLs of one server.
     pub urls: Vec<String>,
-    /// For TURN.
+    /// The account's name, for TURN.
     pub username: Option<String>,
-    /// For TURN.
+    /// The account's password, for TURN.
     pub credential: Option<String>,
 }
 
@@ -106,7 +106,7 @@ impl fmt::Debug for IceServer {
 }
 
 impl IceServer {
-    /// Checks the parts. The error texts never hold the credential.
+    /// Checks the parts. Error texts never contain the credential.
     pub fn new(
         urls: Vec<String>,
         username: Option<String>,
@@ -125,13 +125,13 @@ impl IceServer {
         Ok(Self { urls, username, credential })
     }
 
-    /// The server with the URLs that connections can use, and the others.
+    /// Splits off the URLs that connections cannot use.
     pub fn usable(mut self) -> (Option<Self>, Vec<String>) {
         let unused = self.urls.extract_if(.., |url| !is_supported(url)).collect();
         (Some(self).filter(|server| !server.urls.is_empty()), unused)
     }
 
-    /// Reads one URL; a TURN server's may carry its account, as `turn:USER:PASSWORD@HOST:PORT`.
+    /// Parses one URL. A TURN server's may contain its account, as `turn:USER:PASSWORD@HOST:PORT`.
     pub fn from_url(text: &str) -> Result<Self, String> {
         let (scheme, rest) = text.split_once(':').ok_or(EXPECTED)?;
         let Some((account, host)) = rest.rsplit_once('@') else {
@@ -152,7 +152,7 @@ pub fn check(url: &str) -> Result<(), String> {
     }
     let (server, query) = rest.split_once('?').map_or((rest, None), |(s, q)| (s, Some(q)));
     let transport_known = matches!(query, None | Some("transport=udp" | "transport=tcp"));
-    // `http` lends its rules for hosts and ports, IPv6 brackets included.
+    // Parsing it as `http` applies the rules for hosts and ports, including IPv6 brackets.
     let parsed = url::Url::parse(&format!("http://{server}")).ok();
     let plain = parsed.is_some_and(|parsed| parsed.path() == "/" && parsed.username().is_empty());
     if server.is_empty() || server.contains(['/', '@']) || !plain || !transport_known {
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_left_out() {
+    fn unusable_urls_are_left_out() {
         let urls = ["turn:a:b@c", "turn:a:b@c?transport=tcp", "turns:a:b@c", "stuns:c", "stun:c"];
         let servers = urls.map(|url| IceServer::from_url(url).unwrap());
         let used = servers.into_iter().filter_map(|server| server.usable().0?.urls.pop());
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn servers_come_from_whoever_has_the_last_word() {
+    fn sources_of_servers_have_an_order() {
         let server = |host: &str| IceServer::from_url(&format!("stun:{host}")).unwrap();
         let used = |option: Option<&str>, file: Option<&str>, from_signaling, given: &[&str]| {
             let list = |host: Option<&str>| host.map(|host| vec![server(host)]);
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_said() {
+    fn unusable_urls_are_reported() {
         let urls = ["turn:a:b@c", "turn:a:b@c?transport=tcp", "turns:a:b@c", "stuns:c", "stun:c"];
         let servers = urls.map(|url| IceServer::from_url(url).unwrap()).to_vec();
         let config = IceConfig::new(Some(servers), None, None, Vec::new());

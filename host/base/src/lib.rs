@@ -1,22 +1,22 @@
-//! What every crate of the program needs and none of them is about. Text that came from elsewhere is made
-//! safe by `sleap_rtc_protocol::text`, which browsers use too.
+//! Small parts that all crates of the program share. (`sleap_rtc_protocol::text`, which browsers use too,
+//! makes foreign text safe to print.)
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`backoff`] | waits between attempts |
+//! | [`backoff`] | exponential backoff with jitter |
 //! | [`clock`] | the time of day, as numbers |
-//! | [`deadline`] | deadlines that may be absent |
-//! | [`disk`] | what a full disk says |
+//! | [`deadline`] | deadlines that may be absent, for `select!` |
+//! | [`disk`] | recognizes a full disk |
 //! | [`error`] | an error and its causes in one line |
-//! | [`file`] | files that appear whole or not at all |
-//! | [`folder`] | folders for their owner alone |
-//! | [`ice`] | STUN and TURN servers, checked |
-//! | [`lock`] | locks on files and folders, where there are any |
-//! | [`mounts`] | where a worker's jobs may read videos |
-//! | [`random`] | identifiers that nobody can guess |
-//! | [`rate_limit`] | how much may be used in a time |
+//! | [`file`] | atomic writes |
+//! | [`folder`] | folders that only their owner can enter |
+//! | [`ice`] | checked STUN and TURN servers |
+//! | [`lock`] | file locks, where the file system has them |
+//! | [`mounts`] | folders in which a worker's jobs may read videos |
+//! | [`random`] | identifiers that cannot be guessed |
+//! | [`rate_limit`] | a token bucket |
 //! | `sqlite` | SQLite files with a version (feature `sqlite`) |
-//! | [`transport`] | what connections between peers are made of |
+//! | [`transport`] | kinds of connections between peers |
 //!
 //! ```
 //! use sleap_rtc_base::backoff::Backoff;

@@ -1,30 +1,30 @@
-//! Locks on files and folders, which tell programs of each other and end with their holder.
+//! Locks on files and folders. A lock excludes other programs and ends with its holder.
 //!
-//! Some file systems have none: Lustre without its mount option, old NFS, what a container mounts.
-//! Work goes on there without, as without the other program that a lock would have told of.
+//! Some file systems have no locks: Lustre without its mount option, old NFS, mounts in containers.
+//! There the program continues without them, as if no other program used the file.
 
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::Path;
 use std::sync::Once;
 
-/// What came of a lock.
+/// The result of locking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Locked {
     /// It is held for as long as the file is open.
     Held,
-    /// The file system has no locks: nobody knows who else is there.
+    /// The file system has no locks, so other users of the file are unknown.
     Unsupported,
 }
 
-/// Locks `file`, which lies at `path`, for this holder alone. Fails with
-/// [`io::ErrorKind::WouldBlock`] when somebody else holds a lock.
+/// Locks `file`, whose path is `path`, exclusively. Fails with [`io::ErrorKind::WouldBlock`] if
+/// another program has locked it.
 pub fn exclusive(file: &File, path: &Path) -> io::Result<Locked> {
     outcome(file.try_lock(), path)
 }
 
-/// Locks `file`, which lies at `path`, together with others. Fails with
-/// [`io::ErrorKind::WouldBlock`] when somebody holds it alone.
+/// Locks `file`, whose path is `path`, together with others. Fails with
+/// [`io::ErrorKind::WouldBlock`] if another program has locked it exclusively.
 pub fn shared(file: &File, path: &Path) -> io::Result<Locked> {
     outcome(file.try_lock_shared(), path)
 }
@@ -51,8 +51,8 @@ fn outcome(result: Result<(), TryLockError>, path: &Path) -> io::Result<Locked> 
     Ok(Locked::Unsupported)
 }
 
-/// What the kernel says where there are no locks: ENOLCK, ENOSYS, EOPNOTSUPP, and a number of its
-/// own that NFS lets out.
+/// Whether an error means that there are no locks: ENOLCK, ENOSYS, EOPNOTSUPP, and a number of the
+/// kernel's own that NFS returns.
 fn is_unsupported(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(37 | 38 | 95 | 524))
 }
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_holders_hear_of_each_other() {
+    fn two_holders_exclude_each_other() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lock");
         let open = || File::options().create(true).append(true).open(&path).unwrap();
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_system_without_locks_is_no_failure() {
+    fn missing_locks_are_not_an_error() {
         let there = Path::new("/lustre/job");
         let failed =
             |number| outcome(Err(TryLockError::Error(io::Error::from_raw_os_error(number))), there);

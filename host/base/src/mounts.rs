@@ -1,15 +1,15 @@
-//! Folders of a worker's machine in which its jobs may read videos, instead of having them sent.
+//! Folders of a worker's machine in which its jobs may read videos, so that clients need not send them.
 
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// One such folder.
+/// A folder whose videos need not be sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
-    /// What clients call it. Clients may write `LABEL:rest` instead of its path.
+    /// The name for clients, which may write `LABEL:rest` instead of the path.
     pub label: String,
-    /// Where it is on the worker's machine.
+    /// The folder on the worker's machine.
     pub path: PathBuf,
 }
 
@@ -19,17 +19,17 @@ pub struct Mount {
 pub struct Mounts(Vec<Mount>);
 
 impl Mounts {
-    /// These mounts.
+    /// Mounts with these folders, in this order.
     pub fn new(mounts: Vec<Mount>) -> Self {
         Self(mounts)
     }
 
-    /// What clients call them, in order.
+    /// The labels, in order.
     pub fn labels(&self) -> Vec<String> {
         self.0.iter().map(|mount| mount.label.clone()).collect()
     }
 
-    /// Their folders on this machine.
+    /// The folders on this machine.
     pub fn folders(&self) -> impl Iterator<Item = &Path> {
         self.0.iter().map(|mount| mount.path.as_path())
     }
@@ -39,8 +39,9 @@ impl Mounts {
         self.0.is_empty()
     }
 
-    /// The file that `name` means here: an absolute path below a mount, or `LABEL:rest`. Links are
-    /// followed, and a file outside of the mounts is not found. Reads the disk; not for an async task.
+    /// The file that `name` stands for on this machine: an absolute path below a mount, or
+    /// `LABEL:rest`. Follows links, and finds no file outside of the mounts. Reads the disk, so
+    /// async tasks must not call it.
     pub fn find(&self, name: &str) -> Option<PathBuf> {
         let path = match name.split_once(':') {
             _ if name.starts_with('/') => PathBuf::from(name),
@@ -60,7 +61,7 @@ impl Mounts {
     }
 }
 
-/// Whether `path`, links followed, is below `root`.
+/// Whether `path`, with links resolved, is below `root`.
 pub fn is_inside(root: &Path, path: &Path) -> io::Result<bool> {
     Ok(path.canonicalize()?.starts_with(root.canonicalize()?))
 }

@@ -1,4 +1,4 @@
-//! Identifiers that nobody can guess.
+//! Identifiers that cannot be guessed.
 
 use std::fmt::Write;
 

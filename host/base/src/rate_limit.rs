@@ -1,4 +1,4 @@
-//! How much may be used in a time: a token bucket. Time comes in as an argument.
+//! A token bucket. Time is an argument.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    /// Nothing has been used.
+    /// A limit of which nothing has been used.
     pub fn new(now: Instant) -> Self {
         Self { paid_at: now }
     }

@@ -8,12 +8,12 @@ use std::{fs, io};
 /// How long a call waits for another process that writes.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// The tables of a file.
+/// The tables of a database, and their version.
 #[derive(Debug, Clone, Copy)]
 pub struct Schema {
-    /// Grows whenever the tables change. A file from before there were versions has 0.
+    /// Increases whenever the tables change. A file without a version counts as version 0.
     pub version: u32,
-    /// Statements that make what is not there yet, each with `IF NOT EXISTS`.
+    /// Statements that create missing tables, each with `IF NOT EXISTS`.
     pub tables: &'static str,
 }
 
@@ -54,7 +54,7 @@ impl Schema {
         self.prepare(Connection::open(path)?)
     }
 
-    /// A database that ends with its connection.
+    /// Opens a database in memory, which ends with its connection.
     pub fn in_memory(&self) -> Result<Connection, OpenError> {
         self.prepare(Connection::open_in_memory()?)
     }
@@ -74,8 +74,8 @@ impl Schema {
 }
 
 impl OpenError {
-    /// Whether the file itself is of no use to this program. Everything else may pass: another
-    /// process is busy, the disk is full, a right is missing.
+    /// Whether the file itself is unusable. All other errors may pass: another process is busy, the
+    /// disk is full, a permission is missing.
     pub fn is_of_the_file(&self) -> bool {
         let code = match self {
             Self::Newer { .. } => return true,
@@ -85,7 +85,7 @@ impl OpenError {
     }
 }
 
-/// Removes the database at `path` with what SQLite keeps beside it.
+/// Removes the database at `path` with the files that SQLite keeps next to it.
 pub fn remove(path: &Path) -> io::Result<()> {
     for suffix in ["", "-wal", "-shm", "-journal"] {
         let mut name = path.as_os_str().to_owned();
@@ -108,7 +108,7 @@ mod tests {
         Schema { version: 2, tables: "CREATE TABLE IF NOT EXISTS one (n INTEGER) STRICT;" };
 
     #[test]
-    fn only_a_file_that_is_of_no_use_counts_as_such() {
+    fn only_unusable_files_count_as_unusable() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("index.sqlite");
         drop(SCHEMA.open(&path).unwrap());

@@ -1,26 +1,26 @@
-//! What connections between peers are made of.
+//! Kinds of connections between peers.
 
 use std::str::FromStr;
 
-/// Which kind of connection a peer makes and takes.
+/// The kinds of connections that a peer opens and accepts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Transport {
-    /// iroh where both sides have it, else WebRTC.
+    /// iroh if both peers support it, otherwise WebRTC.
     #[default]
     Auto,
-    /// WebRTC alone.
+    /// Only WebRTC.
     Webrtc,
-    /// iroh alone: peers that do not have it are refused.
+    /// Only iroh. Peers without it are refused.
     Iroh,
 }
 
 impl Transport {
-    /// Whether connections over iroh may be made.
+    /// Whether connections over iroh are allowed.
     pub fn has_iroh(self) -> bool {
         self != Self::Webrtc
     }
 
-    /// Whether connections over WebRTC may be made.
+    /// Whether connections over WebRTC are allowed.
     pub fn has_webrtc(self) -> bool {
         self != Self::Iroh
     }

@@ -10,14 +10,14 @@ use std::time::Duration;
 /// The hidden subcommand that prints a [`Survey`] as JSON.
 pub const SUBCOMMAND: &str = "survey-gpus";
 
-/// Starts `program`, which is this program, and waits for its answer for at most `limit`. Blocks.
+/// Starts `program`, which must be this program, and waits at most `limit` for its answer. Blocks.
 pub fn survey_in_child(program: &Path, limit: Duration) -> Survey {
     let mut command = Command::new(program);
     command.arg(SUBCOMMAND);
     let unavailable = |why: &str| Survey::Unavailable(why.to_owned());
     match run(command, limit) {
         Ok(ended) if ended.success => serde_json::from_str(&ended.stdout)
-            .unwrap_or_else(|_| unavailable("the answer of its survey cannot be read")),
+            .unwrap_or_else(|_| unavailable("cannot read the answer of its survey")),
         Ok(ended) => {
             let said = ended.stderr.lines().rev().find(|line| !line.trim().is_empty());
             unavailable(&format!("its survey failed: {}", said.unwrap_or("it crashed").trim()))
@@ -35,7 +35,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn a_driver_that_hangs_crashes_or_babbles_is_unavailable() {
+    fn a_driver_that_hangs_crashes_or_prints_garbage_is_unavailable() {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("program");
         let words = |script: &str, limit_ms| {
@@ -50,7 +50,7 @@ mod tests {
         };
         says(words("sleep 600", 1_000), "within 1 s");
         says(words("kill -SEGV $$", 60_000), "crashed");
-        says(words("echo hello", 60_000), "cannot be read");
+        says(words("echo hello", 60_000), "cannot read the answer");
         assert_eq!(words("echo '\"no_driver\"'", 60_000), Survey::NoDriver);
     }
 }

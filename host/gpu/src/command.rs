@@ -7,31 +7,31 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 const MAX_OUTPUT_BYTES: u64 = 256 * 1024;
-/// A killed process that waits inside the kernel ends later, or never.
+/// A killed process that is blocked in the kernel ends later, or never.
 const REAP_LIMIT: Duration = Duration::from_millis(500);
 const REAP_INTERVAL: Duration = Duration::from_millis(5);
 
 /// What a program printed, and how it ended.
 #[derive(Debug)]
-pub(crate) struct Ended {
+pub(crate) struct ProgramOutput {
     pub(crate) success: bool,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
-/// Why a program gives no answer.
+/// Why a program gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CommandError {
     #[error("it is not installed")]
     Missing,
-    #[error("it cannot be started")]
+    #[error("cannot start it")]
     Start(#[source] std::io::Error),
     #[error("it did not answer within {} s", .0.as_secs())]
     TimedOut(Duration),
 }
 
 /// Runs a command. Kills it, with every process that it started, after `limit`.
-pub(crate) fn run(mut command: Command, limit: Duration) -> Result<Ended, CommandError> {
+pub(crate) fn run(mut command: Command, limit: Duration) -> Result<ProgramOutput, CommandError> {
     let deadline = Instant::now() + limit;
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut child = command.spawn().map_err(|error| match error.kind() {
@@ -49,12 +49,12 @@ pub(crate) fn run(mut command: Command, limit: Duration) -> Result<Ended, Comman
         (Some(_), Some(_)) => reap(&mut child, deadline),
         _ => None,
     };
-    // Also ends what it left behind in its process group.
+    // Also ends processes that it left behind in its process group.
     let group = rustix::process::Pid::from_child(&child);
     let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
     match (stdout, stderr, status) {
         (Some(stdout), Some(stderr), Some(status)) => {
-            Ok(Ended { success: status.success(), stdout, stderr })
+            Ok(ProgramOutput { success: status.success(), stdout, stderr })
         }
         _ => {
             let _ = reap(&mut child, Instant::now() + REAP_LIMIT);
@@ -88,7 +88,7 @@ fn reap(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
 mod tests {
     use super::*;
 
-    fn shell(script: &str, limit: Duration) -> Result<Ended, CommandError> {
+    fn shell(script: &str, limit: Duration) -> Result<ProgramOutput, CommandError> {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
         run(command, limit)

@@ -1,4 +1,4 @@
-//! What a driver lists: devices, their memory and their processes.
+//! The devices that a driver lists, with their memory and processes.
 
 use super::BYTES_PER_MIB;
 use serde::{Deserialize, Serialize};
@@ -71,9 +71,9 @@ pub struct GpuProcess {
 /// What a driver reports of a GPU's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Memory {
-    /// Memory of its own.
+    /// The GPU has memory of its own.
     Own { total_mib: u64, free_mib: Option<u64> },
-    /// It shares the machine's memory.
+    /// The GPU shares the machine's memory.
     Unified,
 }
 

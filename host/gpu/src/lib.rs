@@ -1,8 +1,8 @@
-//! Which GPUs this machine has, and whether their driver answers.
+//! Finds this machine's GPUs, and checks that their driver answers.
 //!
 //! | module | what it does |
 //! |---|---|
-//! | `survey` | what the driver says at one moment |
+//! | `survey` | the driver's answer at one moment |
 //! | `inventory` | devices, their memory and their processes |
 //! | `child` | asks the driver in a process of its own, in case it hangs |
 //! | `nvml` | asks the driver's library |

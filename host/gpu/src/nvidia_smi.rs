@@ -1,6 +1,6 @@
 //! Finds GPUs through the program `nvidia-smi`, in case the driver's library is not found, or is too old.
 
-use super::command::{CommandError, Ended, run};
+use super::command::{CommandError, ProgramOutput, run};
 use super::inventory::{Device, Health, Inventory, Memory, Slice, gpu};
 use sleap_rtc_protocol::capabilities::Gpu;
 use sleap_rtc_protocol::text::Printable;
@@ -18,7 +18,7 @@ const MAX_MESSAGE_CHARS: usize = 300;
 pub(crate) struct NvidiaSmi;
 
 impl NvidiaSmi {
-    /// What it lists; nothing if it is not installed. The error is its error message.
+    /// The devices that it lists, or `None` if it is not installed. The error is its error message.
     pub(crate) fn inventory() -> Option<Result<Inventory, String>> {
         let query = [&format!("--query-gpu={FIELDS}"), "--format=csv,noheader,nounits"];
         let ended = match ask(&query) {
@@ -39,15 +39,15 @@ impl NvidiaSmi {
     }
 }
 
-fn ask(arguments: &[&str]) -> Result<Ended, CommandError> {
+fn ask(arguments: &[&str]) -> Result<ProgramOutput, CommandError> {
     let mut command = Command::new("nvidia-smi");
     command.args(arguments);
     run(command, LIMIT)
 }
 
-/// Reads the rows of a query. For each GPU that does not answer there is an error message between them,
-/// and the exit code is not 0; the rows are valid all the same.
-fn read_query(ended: &Ended) -> Result<Inventory, String> {
+/// Reads the rows of a query. Each GPU that does not answer adds an error message between the rows
+/// and makes the exit code nonzero, but the other rows are still valid.
+fn read_query(ended: &ProgramOutput) -> Result<Inventory, String> {
     let mut inventory = Inventory::default();
     let mut messages = Vec::new();
     for line in ended.stdout.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -113,7 +113,8 @@ fn read_share(percent: &str) -> Option<f64> {
     Some(percent / 100.0)
 }
 
-/// Adds a lost device for each error message about a device: in a gap of the numbers, else at the end.
+/// Adds a lost device for each error message about a device: in a gap of the numbers, or else at
+/// the end.
 fn add_lost(devices: &mut Vec<Device>, messages: &[&str]) {
     let about_a_device = messages.iter().filter(|line| {
         let line = line.to_ascii_lowercase();
@@ -130,8 +131,8 @@ fn add_lost(devices: &mut Vec<Device>, messages: &[&str]) {
     devices.sort_by_key(|device| device.index);
 }
 
-/// Adds what `nvidia-smi -L` lists below each GPU:
-/// `MIG 1g.10gb     Device  0: (UUID: MIG-…)`.
+/// Adds the devices that `nvidia-smi -L` lists below each GPU: `MIG 1g.10gb     Device  0: (UUID:
+/// MIG-…)`.
 fn add_slices(devices: &mut [Device], list: &str) {
     let mut current: Option<u32> = None;
     for line in list.lines().map(str::trim) {
@@ -173,7 +174,7 @@ mod tests {
     use super::*;
 
     fn read(success: bool, stdout: &str) -> Result<Inventory, String> {
-        read_query(&Ended { success, stdout: stdout.into(), stderr: String::new() })
+        read_query(&ProgramOutput { success, stdout: stdout.into(), stderr: String::new() })
     }
 
     /// The number of each device, and its memory or error message.

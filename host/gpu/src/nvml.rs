@@ -8,7 +8,7 @@ use nvml_wrapper::struct_wrappers::device::ProcessInfo;
 use nvml_wrapper::{Device as Handle, Nvml as Library};
 use nvml_wrapper::{cuda_driver_version_major, cuda_driver_version_minor};
 
-/// Why the library gives no answer.
+/// Why the library gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NvmlFailure {
     /// The library is not on this machine.
@@ -20,7 +20,7 @@ pub(crate) enum NvmlFailure {
 }
 
 impl NvmlFailure {
-    /// The driver's error message; nothing if the library is missing.
+    /// The driver's error message, or `None` if the library is missing.
     pub(crate) fn message(self) -> Option<String> {
         match self {
             Self::Missing => None,
@@ -51,13 +51,13 @@ fn open() -> Result<Library, NvmlError> {
 /// The questions to a driver, which tests answer too.
 trait Driver {
     fn device_count(&self) -> Result<u32, NvmlError>;
-    fn read(&self, index: u32) -> Result<Reading, NvmlError>;
+    fn read(&self, index: u32) -> Result<DeviceReport, NvmlError>;
     fn driver_version(&self) -> Option<String>;
     fn cuda_version(&self) -> Option<String>;
 }
 
-/// What one device answers.
-struct Reading {
+/// The properties of one device.
+struct DeviceReport {
     uuid: Option<String>,
     model: String,
     memory: Memory,
@@ -69,7 +69,7 @@ struct Reading {
 /// Lists all devices. One that does not answer counts as lost, and the others keep their numbers.
 fn list(driver: &impl Driver) -> Result<Inventory, NvmlError> {
     let devices = (0..driver.device_count()?).map(|index| match driver.read(index) {
-        Ok(Reading { uuid, model, memory, utilization, slices, processes }) => {
+        Ok(DeviceReport { uuid, model, memory, utilization, slices, processes }) => {
             let health = Health::Working(gpu(model, memory, utilization));
             Device { index, uuid, health, slices, processes }
         }
@@ -90,9 +90,9 @@ impl Driver for Library {
         Library::device_count(self)
     }
 
-    fn read(&self, index: u32) -> Result<Reading, NvmlError> {
+    fn read(&self, index: u32) -> Result<DeviceReport, NvmlError> {
         let device = self.device_by_index(index)?;
-        Ok(Reading {
+        Ok(DeviceReport {
             uuid: device.uuid().ok(),
             model: device.name()?,
             memory: memory(&device)?,
@@ -131,7 +131,7 @@ fn utilization(device: &Handle<'_>) -> Option<f64> {
     device.utilization_rates().ok().map(|rates| f64::from(rates.gpu.min(100)) / 100.0)
 }
 
-/// Its MIG devices. None without MIG, and with old drivers.
+/// Its MIG devices. Empty without MIG, and with old drivers.
 fn slices(device: &Handle<'_>) -> Vec<Slice> {
     let count = device.mig_device_count().unwrap_or(0);
     let slice = |index| {
@@ -165,7 +165,7 @@ fn cuda_version(number: i32) -> String {
 mod tests {
     use super::*;
 
-    /// A driver of three GPUs, of which the second is what the test says.
+    /// A driver of three GPUs, of which the test determines the second.
     struct Three(fn() -> Result<Memory, NvmlError>);
 
     impl Driver for Three {
@@ -173,12 +173,12 @@ mod tests {
             Ok(3)
         }
 
-        fn read(&self, index: u32) -> Result<Reading, NvmlError> {
+        fn read(&self, index: u32) -> Result<DeviceReport, NvmlError> {
             let memory = match index {
                 1 => (self.0)()?,
                 _ => Memory::Own { total_mib: 24564, free_mib: Some(24000) },
             };
-            Ok(Reading {
+            Ok(DeviceReport {
                 uuid: Some(format!("GPU-{index}")),
                 model: "NVIDIA RTX A5000".into(),
                 memory,
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_gpu_takes_no_other_with_it() {
+    fn a_lost_gpu_does_not_affect_the_others() {
         let found = list(&Three(|| Err(NvmlError::GpuLost))).unwrap();
         let memory = |device: &Device| device.health.gpu().map(|gpu| gpu.memory_mib);
         let seen: Vec<_> = found.devices.iter().map(memory).collect();

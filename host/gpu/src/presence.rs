@@ -3,17 +3,18 @@
 use std::path::Path;
 
 /// The files on this machine that belong to an NVIDIA driver, GPUs first.
-pub(crate) fn signs() -> Vec<String> {
-    let mut signs: Vec<String> = std::fs::read_dir("/dev")
+pub(crate) fn driver_files() -> Vec<String> {
+    let mut driver_files: Vec<String> = std::fs::read_dir("/dev")
         .into_iter()
         .flatten()
         .filter_map(|entry| Some(format!("/dev/{}", entry.ok()?.file_name().to_str()?)))
         .filter(|path| is_device(path))
         .collect();
-    signs.sort();
+    driver_files.sort();
     let others = ["/dev/nvidiactl", "/proc/driver/nvidia/version"];
-    signs.extend(others.into_iter().filter(|path| Path::new(path).exists()).map(str::to_owned));
-    signs
+    driver_files
+        .extend(others.into_iter().filter(|path| Path::new(path).exists()).map(str::to_owned));
+    driver_files
 }
 
 /// Whether the path is that of a GPU, such as `/dev/nvidia0`.

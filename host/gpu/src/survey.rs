@@ -1,11 +1,11 @@
-//! What the driver says at one moment, device by device.
+//! Asks the driver for all devices.
 
 use super::inventory::Inventory;
 use super::nvidia_smi::NvidiaSmi;
 use super::{nvml, presence};
 use serde::{Deserialize, Serialize};
 
-/// What the driver says at one moment.
+/// The driver's answer at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Survey {
@@ -13,7 +13,7 @@ pub enum Survey {
     NoDriver,
     /// The driver answers.
     Answered(Inventory),
-    /// A driver should be there and does not answer. The text is its error message.
+    /// A driver should be present but does not answer. The text is its error message.
     Unavailable(String),
 }
 
@@ -25,22 +25,24 @@ pub fn survey() -> Survey {
         Ok(_) => None,
         Err(_) => NvidiaSmi::inventory(),
     };
-    let signs = presence::signs();
-    decide(by_library.map_err(|failure| failure.message()), by_program, &signs)
+    let driver_files = presence::driver_files();
+    decide(by_library.map_err(|failure| failure.message()), by_program, &driver_files)
 }
 
 /// Combines both answers. `by_program` is absent if `nvidia-smi` was not asked or is not installed.
-/// `signs` are the files on this machine that belong to a driver.
+/// `driver_files` are the files on this machine that belong to a driver.
 fn decide(
     by_library: Result<Inventory, Option<String>>,
     by_program: Option<Result<Inventory, String>>,
-    signs: &[String],
+    driver_files: &[String],
 ) -> Survey {
     let words = match (by_library, by_program) {
-        (Ok(inventory), _) | (Err(_), Some(Ok(inventory))) => return listed(inventory, signs),
+        (Ok(inventory), _) | (Err(_), Some(Ok(inventory))) => {
+            return listed(inventory, driver_files);
+        }
         (Err(Some(library)), Some(Err(program))) => format!("{program} (NVML: {library})"),
         (Err(Some(words)), None) | (Err(None), Some(Err(words))) => words,
-        (Err(None), None) => match signs.first() {
+        (Err(None), None) => match driver_files.first() {
             None => return Survey::NoDriver,
             Some(sign) => format!(
                 "{sign} exists, but neither the library libnvidia-ml.so.1 nor the program \
@@ -52,8 +54,8 @@ fn decide(
 }
 
 /// An empty list is believed unless the machine has a device file of a GPU.
-fn listed(inventory: Inventory, signs: &[String]) -> Survey {
-    let device = signs.iter().find(|sign| presence::is_device(sign));
+fn listed(inventory: Inventory, driver_files: &[String]) -> Survey {
+    let device = driver_files.iter().find(|sign| presence::is_device(sign));
     match device {
         Some(device) if inventory.devices.is_empty() => {
             Survey::Unavailable(format!("the driver lists no GPU, although {device} exists"))
@@ -79,18 +81,20 @@ mod tests {
     fn a_driver_in_trouble_is_not_a_machine_without_one() {
         let none: &[String] = &[];
         assert_eq!(decide(Err(None), None, none), Survey::NoDriver);
-        let signs = ["/proc/driver/nvidia".to_owned(), "/dev/nvidia0".to_owned()];
+        let driver_files = ["/proc/driver/nvidia".to_owned(), "/dev/nvidia0".to_owned()];
         let words = |survey| match survey {
             Survey::Unavailable(words) => words,
             other => panic!("{other:?}"),
         };
-        assert!(words(decide(Err(None), None, &signs)).starts_with("/proc/driver/nvidia exists"));
+        assert!(
+            words(decide(Err(None), None, &driver_files)).starts_with("/proc/driver/nvidia exists")
+        );
         let mismatch = || Some(Err("Driver/library version mismatch".to_owned()));
         assert_eq!(words(decide(Err(None), mismatch(), none)), "Driver/library version mismatch");
         let both = words(decide(Err(Some("code 18".into())), mismatch(), none));
         assert_eq!(both, "Driver/library version mismatch (NVML: code 18)");
         assert_eq!(words(decide(Err(Some("code 18".into())), None, none)), "code 18");
-        let empty = words(decide(Ok(Inventory::default()), None, &signs));
+        let empty = words(decide(Ok(Inventory::default()), None, &driver_files));
         assert!(empty.contains("/dev/nvidia0"), "{empty}");
     }
 

@@ -1,11 +1,11 @@
 //! One running trainer: reads its output and its messages, and ends it when necessary.
 
 use super::control::JobCommand;
-use super::guard::Guard;
-use super::journal::Journal;
+use super::limit_guard::LimitGuard;
 use super::output::Output;
 use super::processes;
 use super::progress::ProgressListener;
+use super::recorder::Recorder;
 use super::settings::RunnerSettings;
 use super::trainer::{Piece, RunningTrainer};
 use rustix::process::Signal;
@@ -36,13 +36,13 @@ const INTERRUPTION_GRACES: u32 = 4;
 /// Why a job ends before its trainer does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EarlyEnd {
-    /// Its user no longer wants it, nor what it has saved.
+    /// The user cancelled the job, and wants nothing that it has saved.
     Cancelled,
-    /// Its process is asked to end, as all processes are when a machine shuts down.
+    /// The process was asked to end, as all processes are when the machine shuts down.
     Interrupted,
 }
 
-/// The commands to the job so far, over all its runs.
+/// The commands that the job has received, over all its runs.
 pub struct Requests {
     commands: mpsc::Receiver<JobCommand>,
     interruption: CancellationToken,
@@ -51,7 +51,6 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// No commands yet.
     pub fn new(commands: mpsc::Receiver<JobCommand>, interruption: CancellationToken) -> Self {
         Self { commands, interruption, end: None, stop_all: false }
     }
@@ -78,11 +77,11 @@ pub struct ActiveRun {
     reading: bool,
     trained: bool,
     end: Option<EarlyEnd>,
-    guard: Option<Guard>,
-    /// Which limit it passed, in words; it was killed for that.
+    guard: Option<LimitGuard>,
+    /// The limit that the trainer exceeded, in words. It was killed for that.
     excess: Option<String>,
-    stopped: Option<Stopping>,
-    batches: Batches,
+    stopped: Option<StopRequest>,
+    position: EpochPosition,
     hanging: bool,
     stop_again: Option<Instant>,
     kill_at: Option<Instant>,
@@ -92,7 +91,7 @@ pub struct ActiveRun {
 
 /// A training that was asked to end early.
 #[derive(Default)]
-struct Stopping {
+struct StopRequest {
     /// How long it has worked on batches since then. It receives commands between batches.
     batching: Duration,
     last_batch: Option<Instant>,
@@ -100,7 +99,7 @@ struct Stopping {
     terminated: bool,
 }
 
-impl Stopping {
+impl StopRequest {
     /// Takes note of a message of the training at `now`. The time between epochs, when it validates and
     /// saves, does not count.
     fn see(&mut self, message: &Value, now: Instant) {
@@ -115,13 +114,13 @@ impl Stopping {
 
 /// The position of a training in its epoch, by its own messages.
 #[derive(Default)]
-struct Batches {
+struct EpochPosition {
     /// The highest number of a batch so far.
     last: u64,
     epochs: u64,
 }
 
-impl Batches {
+impl EpochPosition {
     fn see(&mut self, message: &Value) {
         let number = message.get("batch").and_then(Value::as_u64).unwrap_or(0);
         self.last = self.last.max(number);
@@ -145,11 +144,11 @@ struct Idle {
 }
 
 impl ActiveRun {
-    /// Starts the trainer of a run by this command.
+    /// Starts `command` as the trainer of `run`.
     pub fn start(
         run: &Run,
         command: Command,
-        guard: Option<Guard>,
+        guard: Option<LimitGuard>,
         progress: Option<ProgressListener>,
     ) -> io::Result<Self> {
         Ok(Self {
@@ -164,7 +163,7 @@ impl ActiveRun {
             guard,
             excess: None,
             stopped: None,
-            batches: Batches::default(),
+            position: EpochPosition::default(),
             hanging: false,
             stop_again: None,
             kill_at: None,
@@ -179,42 +178,42 @@ impl ActiveRun {
         &mut self,
         settings: &RunnerSettings,
         requests: &mut Requests,
-        journal: &mut Journal,
+        recorder: &mut Recorder,
     ) {
         while self.status.is_none() || self.reading {
             let deadline = self.next_deadline();
             tokio::select! {
                 piece = self.trainer.output.recv(), if self.reading => {
-                    self.on_output(piece, settings, journal);
+                    self.on_output(piece, settings, recorder);
                 }
                 message = next_message(&mut self.progress) => {
-                    self.on_message(message, settings, journal);
+                    self.on_message(message, settings, recorder);
                 }
                 status = self.trainer.child.wait(), if self.status.is_none() => {
                     self.on_exit(status);
                     processes::end_descendants().await;
                 }
                 Some(command) = requests.commands.recv() => {
-                    self.on_command(command, requests, settings, journal);
+                    self.on_command(command, requests, settings, recorder);
                 }
                 () = requests.interruption.cancelled(), if self.end.is_none() => {
                     self.end_early(EarlyEnd::Interrupted, settings);
                 }
-                () = deadline::reached(deadline) => self.on_deadline(settings, journal),
+                () = deadline::reached(deadline) => self.on_deadline(settings, recorder),
             }
-            self.write_text(journal, false);
+            self.write_text(recorder, false);
         }
         while let Ok(message) =
             tokio::time::timeout(MESSAGE_GRACE, next_message(&mut self.progress)).await
         {
-            self.on_message(message, settings, journal);
+            self.on_message(message, settings, recorder);
         }
         self.output.finish();
-        self.write_text(journal, true);
+        self.write_text(recorder, true);
         self.progress = None;
     }
 
-    fn on_output(&mut self, piece: Option<Piece>, settings: &RunnerSettings, log: &mut Journal) {
+    fn on_output(&mut self, piece: Option<Piece>, settings: &RunnerSettings, log: &mut Recorder) {
         let Some((stream, bytes)) = piece else {
             self.reading = false;
             return;
@@ -227,11 +226,11 @@ impl ActiveRun {
         self.watch_for_hang(settings);
     }
 
-    fn on_message(&mut self, message: Value, settings: &RunnerSettings, journal: &mut Journal) {
+    fn on_message(&mut self, message: Value, settings: &RunnerSettings, recorder: &mut Recorder) {
         self.trained |= message.get("event").and_then(Value::as_str) == Some("train_end");
-        self.batches.see(&message);
-        self.end_unresponsive_training(&message, settings, journal);
-        journal.progress(message, Instant::now());
+        self.position.see(&message);
+        self.end_unresponsive_training(&message, settings, recorder);
+        recorder.progress(message, Instant::now());
         self.watch_for_hang(settings);
     }
 
@@ -253,7 +252,7 @@ impl ActiveRun {
         command: JobCommand,
         requests: &mut Requests,
         settings: &RunnerSettings,
-        log: &mut Journal,
+        log: &mut Recorder,
     ) {
         match command {
             JobCommand::Cancel => {
@@ -288,14 +287,14 @@ impl ActiveRun {
         &mut self,
         message: &Value,
         settings: &RunnerSettings,
-        journal: &mut Journal,
+        recorder: &mut Recorder,
     ) {
-        let amid = self.batches.is_amid(message) && self.status.is_none();
+        let amid = self.position.is_amid(message) && self.status.is_none();
         let Some(stop) = &mut self.stopped else { return };
         stop.see(message, Instant::now());
         if amid && !stop.terminated && stop.batching >= settings.stop_grace() {
             stop.terminated = true;
-            journal.remark("the trainer does not react to the command to stop; it is sent SIGTERM");
+            recorder.remark("the trainer does not react to the command to stop; sending SIGTERM");
             self.trainer.signal(Signal::TERM);
         }
     }
@@ -323,14 +322,14 @@ impl ActiveRun {
 
     fn next_deadline(&self) -> Option<Instant> {
         let idle = self.idle.as_ref().map(|idle| idle.until);
-        let guard = self.guard.as_ref().filter(|_| self.status.is_none()).map(Guard::due);
+        let guard = self.guard.as_ref().filter(|_| self.status.is_none()).map(LimitGuard::due);
         [self.output.due(), self.kill_at, self.give_up_reading_at, self.stop_again, idle, guard]
             .into_iter()
             .flatten()
             .min()
     }
 
-    fn on_deadline(&mut self, settings: &RunnerSettings, journal: &mut Journal) {
+    fn on_deadline(&mut self, settings: &RunnerSettings, recorder: &mut Recorder) {
         let now = Instant::now();
         let passed = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if passed(self.kill_at) {
@@ -344,80 +343,80 @@ impl ActiveRun {
         if passed(self.stop_again) {
             self.ask_to_stop();
         }
-        self.look_for_excess(now, journal);
+        self.look_for_excess(now, recorder);
         if let Some(idle) = self.idle.take_if(|idle| idle.until <= now) {
             let ticks = self.trainer.processor_ticks();
             let used = ticks.zip(idle.ticks).map_or(0, |(now, then)| now.saturating_sub(then));
             if used > IDLE_TICKS {
                 return self.watch_for_hang(settings);
             }
-            journal.remark("the trainer has finished but does not end; it is killed");
+            recorder.remark("the trainer has finished but does not end; killing it");
             self.hanging = true;
             self.trainer.signal(Signal::KILL);
         }
     }
 
-    /// A job that takes more than it may is killed at once: others wait for the machine.
-    fn look_for_excess(&mut self, now: Instant, journal: &mut Journal) {
+    /// Kills a job that exceeds its limits at once, because other jobs wait for the machine.
+    fn look_for_excess(&mut self, now: Instant, recorder: &mut Recorder) {
         let Some(guard) = self.guard.as_mut().filter(|_| self.status.is_none()) else { return };
         if let Some(excess) = guard.look(self.trainer.child.id(), now) {
-            journal.remark(&excess);
+            recorder.remark(&excess);
             self.excess = Some(excess);
             self.guard = None;
             self.trainer.signal(Signal::KILL);
         }
     }
 
-    fn write_text(&mut self, journal: &mut Journal, everything: bool) {
+    fn write_text(&mut self, recorder: &mut Recorder, everything: bool) {
         while let Some(text) = self.output.next_chunk(Instant::now(), everything) {
-            journal.log(text);
+            recorder.log(text);
         }
         while let Some(message) = self.output.next_progress() {
-            journal.progress(message, Instant::now());
+            recorder.progress(message, Instant::now());
         }
     }
 
-    /// Its process id, if it runs.
+    /// The trainer's process id, while it runs.
     pub fn trainer_id(&self) -> Option<u32> {
         self.trainer.child.id()
     }
 
-    /// What it printed.
+    /// What the trainer printed.
     pub fn output(&self) -> &Output {
         &self.output
     }
 
-    /// How its process ended.
+    /// How the trainer's process ended.
     pub fn status(&self) -> Option<ExitStatus> {
         self.status
     }
 
-    /// Its exit code, if it ended by itself.
+    /// The trainer's exit code, unless a signal ended it.
     pub fn exit_code(&self) -> Option<i32> {
         self.status.and_then(|status| status.code())
     }
 
-    /// Why it had to end early, if it had to.
+    /// Why the trainer had to end early, if it had to.
     pub fn early_end(&self) -> Option<EarlyEnd> {
         self.end
     }
 
-    /// The limit that it exceeded, in words, if it was killed for that.
+    /// The limit that the trainer exceeded, in words, if it was killed for that.
     pub fn excess(&self) -> Option<&str> {
         self.excess.as_deref()
     }
 
-    /// Whether it was asked to end early.
+    /// Whether the trainer was asked to end early.
     pub fn was_stopped(&self) -> bool {
         self.stopped.is_some()
     }
 
-    /// Whether it was sent SIGTERM because it did not react to that.
+    /// Whether the trainer was sent SIGTERM because it ignored the command to stop.
     pub fn was_terminated(&self) -> bool {
         self.stopped.as_ref().is_some_and(|stop| stop.terminated)
     }
 
-    /// Whether it was killed after it had finished.
+    /// Whether the trainer was killed because it did not end after its work.
     pub fn was_hanging(&self) -> bool {
         self.hanging
     }

@@ -1,7 +1,7 @@
 //! Builds a trainer's command line and environment anew.
 //!
-//! Nothing of a script reaches a process but through here, and no shell is involved. The trainer
-//! sees a small environment: Hydra expands `${oc.env:NAME}`, so what it can see it can leak.
+//! A script reaches a process only through this module, and never through a shell. The trainer's
+//! environment is small, because a configuration can leak any variable: Hydra expands `${oc.env:NAME}`.
 
 use sleap_rtc_package::script::{Model, Run, Setting, Track, Train, TrainLegacy, Value};
 use sleap_rtc_protocol::job::JobType;
@@ -11,9 +11,9 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// Variables that a trainer sees where they are set; a `*` at the end stands for anything. None of
-/// them holds a secret: proxies and certificates are the way out of a cluster, the others are what
-/// libraries on its nodes and file systems need.
+/// Variables that every trainer receives if they are set. `*` at the end of a name matches
+/// anything. Proxies and certificates lead out of a cluster; libraries on its nodes and file
+/// systems need the others. None of them holds a secret.
 const PASSED: &[&str] = &[
     "ALL_PROXY",
     "CUBLAS_*",
@@ -76,17 +76,18 @@ const PASSED: &[&str] = &[
     "no_proxy",
 ];
 
-/// Whether a variable holds a password: a proxy's URL may. Then the operator has to name it.
+/// Whether the variable holds a password, as a proxy's URL may. The operator has to name such a
+/// variable.
 fn holds_password(name: &str, value: &OsStr) -> bool {
     name.to_ascii_lowercase().ends_with("_proxy") && value.as_encoded_bytes().contains(&b'@')
 }
 
-/// Why no command can be built.
+/// Why no command line can be built for a run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
     /// No trainer.
     #[error(
-        "no sleap-nn found on the worker: it has neither sleap-nn nor sleap nor a Python with \
+        "no sleap-nn found on the worker: it has no sleap-nn, no sleap and no Python with \
          sleap_nn on its PATH; install one with: uv tool install \"sleap-nn[torch]\" --torch-backend auto"
     )]
     NotInstalled,
@@ -99,29 +100,29 @@ pub enum CommandError {
         /// The config.
         config: String,
     },
-    /// A prediction with a model that this job should have made.
-    #[error("the model that this prediction needs was not made")]
+    /// A prediction refers to a model that an earlier training of this job should have made.
+    #[error("this prediction needs a model that the job did not make")]
     NoModel,
 }
 
-/// The programs on a search path.
+/// Finds trainers on a search path.
 #[derive(Debug, Clone)]
-pub struct Toolbox {
+pub struct TrainerSearch {
     search_path: OsString,
-    /// What the operator names: a program and its first arguments.
+    /// The command that the operator configured instead: a program and its first arguments.
     trainer: Option<Vec<String>>,
 }
 
 /// A command line, ready to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandLine {
-    /// The program, by its whole path.
+    /// The program's absolute path.
     pub program: PathBuf,
-    /// Its arguments.
+    /// The arguments, without the program.
     pub arguments: Vec<String>,
 }
 
-/// The ZMQ ports on which a trainer finds its listener.
+/// The ports through which a trainer reaches the job's listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ports {
     /// Commands to the trainer.
@@ -130,18 +131,18 @@ pub struct Ports {
     pub publish: u16,
 }
 
-impl Toolbox {
-    /// Looks for programs in the folders of `search_path`, which is written like `PATH`.
+impl TrainerSearch {
+    /// Searches the folders of `search_path`, which has the form of `PATH`.
     pub fn new(search_path: OsString) -> Self {
         Self { search_path, trainer: None }
     }
 
-    /// Uses this command, a program and its first arguments, for whatever sleap-nn does.
+    /// Runs `trainer`, a program and its first arguments, in place of sleap-nn.
     pub fn with_trainer(self, trainer: Option<Vec<String>>) -> Self {
         Self { trainer, ..self }
     }
 
-    /// The command that the operator names, ready for a verb.
+    /// The operator's command for `verb`.
     fn named(&self, verb: &str) -> Option<(PathBuf, Vec<String>)> {
         let (program, arguments) = self.trainer.as_deref()?.split_first()?;
         let program = match program.contains('/') {
@@ -152,7 +153,7 @@ impl Toolbox {
         Some((program, arguments.collect()))
     }
 
-    /// The Python on the path, where sleap-nn is installed beside it without a program of its own.
+    /// `python -m`, for a sleap-nn that was installed without a program of its own.
     fn python_module(&self, verb: &str) -> Option<(PathBuf, Vec<String>)> {
         let python = ["python", "python3"].into_iter().find_map(|name| self.find(name))?;
         let libraries = python.parent()?.parent()?.join("lib").read_dir().ok()?;
@@ -175,8 +176,8 @@ impl Toolbox {
             .find(|path| is_program(path))
     }
 
-    /// The first of these that is installed: what the operator names, sleap-nn's own program, its
-    /// older names, SLEAP's, a Python with the module.
+    /// The first of these that is installed: the operator's command, sleap-nn's program, its older
+    /// names, SLEAP's programs, a Python with the module.
     pub(crate) fn find_command(&self, verb: &str) -> Result<(PathBuf, Vec<String>), CommandError> {
         if let Some(named) = self.named(verb) {
             return Ok(named);
@@ -194,7 +195,7 @@ impl Toolbox {
             .ok_or(CommandError::NotInstalled)
     }
 
-    /// Whether any job of this kind has its trainer here.
+    /// Checks that a trainer for this kind of job is installed.
     pub fn can_run(&self, job_type: JobType) -> Result<(), CommandError> {
         match job_type {
             JobType::Training if self.find("sleap-train").is_some() => Ok(()),
@@ -203,7 +204,7 @@ impl Toolbox {
         }
     }
 
-    /// sleap-nn's own program, where it is installed.
+    /// sleap-nn's own program, if it is installed.
     pub fn sleap_nn(&self) -> Option<PathBuf> {
         self.find("sleap-nn")
     }
@@ -217,8 +218,8 @@ impl Toolbox {
         }
     }
 
-    /// The command for one run. Training needs `ports`; `made` are the folders of the models that
-    /// this job's own trainings have made, by their run.
+    /// The command line of a run. A training needs `ports`. `made` maps the index of each earlier
+    /// training of this job to the folder of its model.
     pub fn command(
         &self,
         run: &Run,
@@ -288,8 +289,8 @@ impl Toolbox {
     }
 }
 
-/// Whether a training finds its videos by an option of sleap-nn. A command line cannot be as long as
-/// the list of a long video's pictures.
+/// Whether sleap-nn itself can map the paths of this training's videos, by an option. A video that
+/// consists of thousands of pictures would exceed the longest possible command line.
 pub(crate) fn maps_videos(run: &Train) -> bool {
     run.videos.len() <= MAX_MAPPED
 }
@@ -297,20 +298,20 @@ pub(crate) fn maps_videos(run: &Train) -> bool {
 const MAX_MAPPED: usize = 500;
 const VIDEO_PATH_MAP: &str = "--video-path-map";
 const TRAIN: &str = "train";
-/// What sleap-nn 0.3 calls a prediction, and what it was called before.
+/// The verb for a prediction, in sleap-nn 0.3.
 const PREDICT: &str = "predict";
 const TRACK: &str = "track";
-/// Asks for progress as JSON lines on stdout.
+/// The option with which a trainer reports progress as JSON lines on stdout.
 const GUI: &str = "--gui";
 
 impl CommandLine {
-    /// The same without the request for progress, which older versions do not know.
+    /// The same command without [`GUI`], which older versions do not know.
     pub fn without_progress(mut self) -> Self {
         self.arguments.retain(|argument| argument != GUI);
         self
     }
 
-    /// The same as versions before 0.3 call it; nothing where it is called so already.
+    /// The same command as versions before 0.3 spell it, or `None` if they spell it alike.
     pub fn as_older_versions(mut self) -> Option<Self> {
         let verb = self.arguments.iter_mut().take(8).find(|word| *word == PREDICT)?;
         *verb = TRACK.to_owned();
@@ -318,18 +319,18 @@ impl CommandLine {
     }
 }
 
-/// What [`super::runner`] writes a JSON config to, once it says where models belong.
+/// Where [`super::runner`] writes the trainer's copy of a JSON config.
 pub fn legacy_config(config: &RelPath) -> String {
     format!("{config}.sleap-rtc.json")
 }
 
-/// Whether a file can be started.
+/// Whether `path` is an executable file.
 pub(crate) fn is_program(path: &Path) -> bool {
     path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
-/// One setting in Hydra's grammar: text always in literal double quotes. With `++` it reaches the
-/// trainer whether or not the config has the key.
+/// One setting in Hydra's grammar. Text is always in literal double quotes. `++` sets a key whether
+/// or not the config has it.
 fn setting_argument(setting: &Setting) -> String {
     match &setting.value {
         Value::Bare(value) => format!("++{}={value}", setting.key),
@@ -342,7 +343,7 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// What of `variables` a trainer may see: a fixed list, and what the operator adds.
+/// The variables that a trainer sees: a fixed list, and those that the operator adds.
 pub fn scrubbed(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
     pass_env: &[String],
@@ -356,7 +357,7 @@ pub fn scrubbed(
     variables.into_iter().filter(allowed).collect()
 }
 
-/// The names of `variables` that a trainer sees only because the operator adds them.
+/// The names of the variables that a trainer sees only because the operator adds them.
 pub fn added(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
     pass_env: &[String],
@@ -382,16 +383,16 @@ mod tests {
     use sleap_rtc_package::script::{ScriptFile, parse};
     use sleap_rtc_protocol::job::JobType;
 
-    /// A search path that holds these programs.
-    fn toolbox(names: &[&str]) -> (tempfile::TempDir, Toolbox) {
+    /// A search path with these programs.
+    fn trainer_search(names: &[&str]) -> (tempfile::TempDir, TrainerSearch) {
         let folder = tempfile::tempdir().unwrap();
         for name in names {
             let path = folder.path().join(name);
             std::fs::write(&path, "").unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
         }
-        let toolbox = Toolbox::new(folder.path().into());
-        (folder, toolbox)
+        let trainer_search = TrainerSearch::new(folder.path().into());
+        (folder, trainer_search)
     }
 
     fn none() -> HashMap<usize, PathBuf> {
@@ -404,12 +405,13 @@ mod tests {
 
     #[test]
     fn a_training_command_is_quoted_for_hydra() {
-        let (folder, toolbox) = toolbox(&["sleap-nn"]);
+        let (folder, trainer_search) = trainer_search(&["sleap-nn"]);
         let text = "sleap train --config-name c/a.yaml --config-dir . \
             trainer_config.run_name=240101.centroid.n=12 trainer_config.max_epochs=3 \
             trainer_config.trainer_accelerator=cpu 'data_config.train_labels_path=[\"a b.slp\"]'";
         let ports = Ports { controller: 1, publish: 2 };
-        let command = toolbox.command(&run(JobType::Training, text), Some(ports), &none()).unwrap();
+        let command =
+            trainer_search.command(&run(JobType::Training, text), Some(ports), &none()).unwrap();
         assert_eq!(command.program, folder.path().join("sleap-nn"));
         assert_eq!(
             command.arguments,
@@ -431,11 +433,11 @@ mod tests {
     }
 
     #[test]
-    fn any_of_the_programs_will_do() {
+    fn every_name_of_a_trainer_is_found() {
         let track = run(JobType::Inference, "sleap track -i a.slp -m m -o o.slp --max_instances 2");
         for (name, verb) in [("sleap-nn", true), ("sleap-nn-track", false), ("sleap", true)] {
-            let (_folder, toolbox) = toolbox(&[name]);
-            let command = toolbox.command(&track, None, &none()).unwrap();
+            let (_folder, trainer_search) = trainer_search(&[name]);
+            let command = trainer_search.command(&track, None, &none()).unwrap();
             let expected = "--data_path a.slp --model_paths m -o o.slp --gui --max_instances 2";
             let start = if verb { "predict " } else { "" };
             assert_eq!(command.arguments.join(" "), format!("{start}{expected}"));
@@ -444,18 +446,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named() {
-        let (_folder, toolbox) = toolbox(&[]);
+    fn missing_trainers_are_named() {
+        let (_folder, trainer_search) = trainer_search(&[]);
         let error =
-            toolbox.command(&run(JobType::Training, "sleap-nn train a.yaml"), None, &none());
+            trainer_search.command(&run(JobType::Training, "sleap-nn train a.yaml"), None, &none());
         assert!(error.unwrap_err().to_string().contains("uv tool install"));
-        let error =
-            toolbox.command(&run(JobType::Training, "sleap-train a.json b.slp"), None, &none());
+        let error = trainer_search.command(
+            &run(JobType::Training, "sleap-train a.json b.slp"),
+            None,
+            &none(),
+        );
         assert!(error.unwrap_err().to_string().contains("SLEAP 1.4.1"));
     }
 
     #[test]
-    fn the_environment_is_a_short_list() {
+    fn only_listed_variables_are_passed() {
         let given =
             ["PATH", "LC_ALL", "CUDA_VISIBLE_DEVICES", "SLEAP_RTC_TOKEN", "AWS_SECRET", "MINE_X"];
         let given = given.map(|name| (OsString::from(name), OsString::new()));
@@ -467,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn what_trainers_on_clusters_need_is_passed_and_no_password() {
+    fn cluster_variables_are_passed_without_passwords() {
         let given = [
             ("HDF5_USE_FILE_LOCKING", "FALSE"),
             ("https_proxy", "http://proxy:3128"),

@@ -1,10 +1,10 @@
-//! How trainers are started: confined to their job's folders, with limits.
+//! Starts trainers confined to their job's folders, with limits.
 
 use super::command::CommandLine;
-use super::confine::Order;
+use super::confine::ConfinementSpec;
+use super::grants::{Access, Grant, GrantSet, ReadScope, keys_in};
 use super::interpreter::places_of;
 use super::limits::JobLimits;
-use super::reach::{Access, Grant, Reach, ReadScope, keys_in};
 use super::sandbox::Sandbox;
 use serde::{Deserialize, Serialize};
 use std::ffi::{OsStr, OsString};
@@ -13,13 +13,13 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use tokio::process::Command;
 
-/// This program, whichever file it was started from: that may have been replaced meanwhile.
+/// This program. The link stays valid even if the program's file has been replaced since the start.
 const THIS_PROGRAM: &str = "/proc/self/exe";
-/// The subcommand that confines itself and becomes the trainer.
+/// The subcommand that confines itself and executes the trainer.
 pub const SUBCOMMAND: &str = "confine";
 
-/// Variables that name a folder for a library's own files, and the folder in the job's private one.
-/// Those in the user's home are out of reach.
+/// Variables that name folders for the files of libraries, and the replacement in the job's private
+/// folder. The user's home is out of reach.
 const PRIVATE: &[(&str, &str)] = &[
     ("CUDA_CACHE_PATH", "cache/cuda"),
     ("HF_HOME", "cache/huggingface"),
@@ -40,41 +40,41 @@ const PRIVATE: &[(&str, &str)] = &[
 pub struct Confinement {
     /// What confines them.
     pub sandbox: Sandbox,
-    /// The most that they may take.
+    /// The limits of each job.
     pub limits: JobLimits,
-    /// Further files and folders that they may read.
+    /// Files and folders that every job may read.
     pub read: Vec<PathBuf>,
-    /// Further files and folders that they may also write.
+    /// Files and folders that every job may read and change.
     pub write: Vec<PathBuf>,
-    /// What no job sees, wherever it lies: the worker's state.
+    /// What no job can reach, even within a folder that it can: the worker's state.
     pub hidden: Vec<PathBuf>,
-    /// The user's home, which a job sees only where its trainer works in no narrower scope.
+    /// The user's home, which jobs can reach only if their trainer needs the widest scope.
     #[serde(default)]
     pub home: Option<PathBuf>,
-    /// How much more than its list a trainer reads.
+    /// The scope of files that a trainer can read in addition to its grants.
     #[serde(default)]
     pub scope: ReadScope,
 }
 
-/// Where a trainer works.
+/// The folders of one trainer.
 #[derive(Debug)]
-pub struct Workplace {
-    /// Its working folder, which it may change.
+pub struct TrainerDirs {
+    /// The working folder, which the trainer may change.
     pub folder: PathBuf,
-    /// A folder for temporary files, caches and a home, which nobody else has.
+    /// A folder for the trainer's temporary files, caches and home, which no other job can enter.
     pub private: PathBuf,
-    /// What else it may read: models made before, shared storage.
+    /// Further files that it may read: models of earlier runs, shared storage.
     pub read: Vec<PathBuf>,
-    /// What else it may change: results, when the paths in them are.
+    /// Further files that it may change: results whose video paths are renamed.
     pub write: Vec<PathBuf>,
-    /// Where the order is written, out of the job's reach.
-    pub order: PathBuf,
-    /// Whether it may use the GPU driver's devices.
+    /// Where the confinement is recorded, out of the job's reach.
+    pub confinement_file: PathBuf,
+    /// Whether the trainer may use the devices of the GPU driver.
     pub has_gpus: bool,
 }
 
 impl Confinement {
-    /// One word for what confines jobs, for the room.
+    /// One word for the worker's entry in the room.
     pub fn word(&self) -> &'static str {
         match (&self.sandbox, self.scope) {
             (Sandbox::Landlock { .. }, ReadScope::Disk) => "landlock-disk",
@@ -83,24 +83,24 @@ impl Confinement {
         }
     }
 
-    /// The command that starts a trainer with these variables, confined.
+    /// The command that starts a confined trainer with these variables.
     pub async fn command(
         &self,
         line: &CommandLine,
-        place: &Workplace,
+        place: &TrainerDirs,
         variables: &[(OsString, OsString)],
     ) -> io::Result<Command> {
         let grants = match self.sandbox.confines() {
             true => Some(self.grants(line, place, variables).await),
             false => None,
         };
-        let order = Order { limits: self.limits, grants };
-        std::fs::write(&place.order, serde_json::to_vec(&order)?)?;
+        let spec = ConfinementSpec { limits: self.limits, grants };
+        std::fs::write(&place.confinement_file, serde_json::to_vec(&spec)?)?;
         let mut command = match &self.sandbox {
             Sandbox::Strict { program, .. } => {
                 let this = std::env::current_exe()?;
                 let mut command = Command::new(program);
-                command.args(namespaces(order.grants.as_deref().unwrap_or_default(), place, &this));
+                command.args(namespaces(spec.grants.as_deref().unwrap_or_default(), place, &this));
                 command.arg(this);
                 command
             }
@@ -110,7 +110,7 @@ impl Confinement {
         };
         command
             .arg(SUBCOMMAND)
-            .arg(&place.order)
+            .arg(&place.confinement_file)
             .arg("--")
             .arg(&line.program)
             .args(&line.arguments);
@@ -121,25 +121,25 @@ impl Confinement {
     async fn grants(
         &self,
         line: &CommandLine,
-        place: &Workplace,
+        place: &TrainerDirs,
         variables: &[(OsString, OsString)],
     ) -> Vec<Grant> {
-        let mut reach = Reach::system(self.out_of_sight(), place.has_gpus);
+        let mut grants = GrantSet::system(self.hidden_paths(), place.has_gpus);
         for path in places_of(&line.program, &line.arguments, variables).await {
-            reach.read(&path);
+            grants.read(&path);
         }
         for path in self.read.iter().chain(&place.read) {
-            reach.read(path);
+            grants.read(path);
         }
-        reach.widen(self.scope);
+        grants.widen(self.scope);
         for path in self.write.iter().chain(&place.write).chain([&place.folder, &place.private]) {
-            reach.write(path);
+            grants.write(path);
         }
-        reach.into_grants()
+        grants.into_grants()
     }
 
-    /// The worker's state, and the user's home or the keys in it.
-    fn out_of_sight(&self) -> Vec<PathBuf> {
+    /// The hidden paths: the worker's state, and the user's home or the keys in it.
+    fn hidden_paths(&self) -> Vec<PathBuf> {
         let mut hidden = self.hidden.clone();
         match (&self.home, self.scope) {
             (Some(home), ReadScope::Home) => hidden.extend(keys_in(home)),
@@ -149,10 +149,10 @@ impl Confinement {
         hidden
     }
 
-    /// The variables, with those that lead into the home changed to lead into the private folder.
+    /// `variables`, with those that lead into the home replaced by folders in the private one.
     fn variables(
         &self,
-        place: &Workplace,
+        place: &TrainerDirs,
         variables: &[(OsString, OsString)],
     ) -> io::Result<Vec<(OsString, OsString)>> {
         let mut changed = variables.to_vec();
@@ -175,7 +175,7 @@ impl Confinement {
                 set(name, folder.as_os_str());
             }
         }
-        // Python looks for packages of the user's own below the home, which is another one now.
+        // Python looks for the user's own packages in the home, which has been replaced.
         if let Some(packages) = packages
             && self.sandbox.confines()
             && value("PYTHONUSERBASE").is_none()
@@ -186,9 +186,9 @@ impl Confinement {
     }
 }
 
-/// Arguments for bubblewrap: a file system of what is on the list, processes of the job's own, and a
-/// temporary `/dev/shm`.
-fn namespaces(grants: &[Grant], place: &Workplace, this: &Path) -> Vec<OsString> {
+/// Arguments for bubblewrap: a file system that contains only the grants, namespaces for the job's
+/// processes, and a temporary `/dev/shm`.
+fn namespaces(grants: &[Grant], place: &TrainerDirs, this: &Path) -> Vec<OsString> {
     const WORDS: &[&str] = &[
         "--unshare-pid",
         "--unshare-ipc",
@@ -202,7 +202,7 @@ fn namespaces(grants: &[Grant], place: &Workplace, this: &Path) -> Vec<OsString>
         "--tmpfs",
         "/dev/shm",
     ];
-    // Made by bubblewrap for these processes alone.
+    // Bubblewrap creates these for the new namespaces.
     let own = |path: &Path| {
         ["/proc", "/dev/shm", "/dev/pts", "/dev/ptmx", "/dev/tty"]
             .iter()
@@ -211,13 +211,13 @@ fn namespaces(grants: &[Grant], place: &Workplace, this: &Path) -> Vec<OsString>
     let mut arguments: Vec<OsString> = WORDS.iter().map(Into::into).collect();
     let mut bind = |option: &str, path: &Path| {
         let place = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        // As it is written, and where links in it lead.
+        // Both the path as it is written, and the path to which its links lead.
         for at in [place.as_path(), path] {
             arguments.extend([option.into(), place.clone().into(), at.into()]);
         }
     };
     let mut sorted: Vec<&Grant> = grants.iter().filter(|grant| !own(&grant.path)).collect();
-    // A folder before what lies in it.
+    // A folder is mounted before its content.
     sorted.sort_by_key(|grant| grant.path.components().count());
     for grant in sorted {
         match grant.access {
@@ -227,7 +227,7 @@ fn namespaces(grants: &[Grant], place: &Workplace, this: &Path) -> Vec<OsString>
         }
     }
     bind("--ro-bind", this);
-    bind("--ro-bind", &place.order);
+    bind("--ro-bind", &place.confinement_file);
     arguments.extend(["--chdir".into(), place.folder.clone().into(), "--".into()]);
     arguments
 }
@@ -249,15 +249,15 @@ mod tests {
     }
 
     #[test]
-    fn what_libraries_keep_in_a_home_goes_to_the_private_folder() {
+    fn library_folders_move_to_the_private_folder() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
-        let place = Workplace {
+        let place = TrainerDirs {
             folder: path("files"),
             private: path("private"),
             read: Vec::new(),
             write: Vec::new(),
-            order: path("order"),
+            confinement_file: path("confinement"),
             has_gpus: false,
         };
         let given = [("HOME", "/home/ada"), ("PATH", "/bin"), ("TMPDIR", "/scratch")];

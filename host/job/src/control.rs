@@ -89,7 +89,7 @@ pub fn listen(folder: &JobFolder, service: Service, tasks: &TaskTracker) -> io::
             };
             match accepted {
                 Ok((stream, _)) if is_of_a_job(&stream) => {
-                    tracing::warn!("a job's own process wanted to command a job; it is not heard");
+                    tracing::warn!("refused a connection to a job's control socket, because it comes from a process of a job");
                 }
                 Ok((stream, _)) => {
                     let service = service.clone();
@@ -108,7 +108,7 @@ pub fn listen(folder: &JobFolder, service: Service, tasks: &TaskTracker) -> io::
     Ok(())
 }
 
-/// Whether the other end is a process of a job, this one or another.
+/// Whether the other end is a process of a job, of this one or of another.
 fn is_of_a_job(stream: &UnixStream) -> bool {
     let peer = stream.peer_cred().ok().and_then(|peer| peer.pid());
     peer.is_none_or(processes::is_of_a_job)

@@ -45,7 +45,7 @@ pub enum JobError {
     #[error("a thread that reads the job's folder failed (this is a bug)")]
     Thread,
     /// The job has no process.
-    #[error("the job does not run")]
+    #[error("the job is not running")]
     NotRunning,
     /// The command did not reach the job's process.
     #[error("the job's process did not accept the command")]

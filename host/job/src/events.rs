@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn one_writer_at_a_time_and_one_end() {
+    fn one_process_writes_events_and_one_outcome_counts() {
         let state = tempfile::tempdir().unwrap();
         let folder = job_folder(state.path());
         let mut events = folder.lock().unwrap();
@@ -248,9 +248,9 @@ mod tests {
         Begin,
         Log,
         Finish(JobOutcome),
-        /// By somebody else, who may come at any time.
+        /// From another process, which may settle the job at any time.
         Settle(JobOutcome),
-        /// The writer goes away in the middle of a line, or between two.
+        /// The writer dies in the middle of a line (true) or between two.
         Crash(bool),
     }
 
@@ -273,8 +273,8 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
-        /// Whoever writes, settles or dies in whatever order: in the end the job has one last
-        /// event, its record says the same, and no number is missing.
+        /// Writers write, settle and die in any order. In the end the job has exactly one last
+        /// event, its record has the same outcome, and no number is missing.
         #[test]
         fn every_job_reaches_one_outcome(steps in prop::collection::vec(step(), 0..20)) {
             let state = tempfile::tempdir().unwrap();

@@ -23,9 +23,9 @@ const NETWORK: &str = "the trainer could not reach the network; it sees the work
 const CREDENTIALS: &str = "the trainer sees only some of the worker's environment variables; name \
      what it needs in `[worker] pass_env`";
 
-const DENIED: &str = "a file or folder is out of the trainer's reach: the sandbox hides it or lets \
-     nobody write there (`[worker] sandbox_read` and `sandbox_write` name what jobs need besides their \
-     own), or it belongs to another user";
+const DENIED: &str = "the trainer cannot access a file or folder: the sandbox hides it or makes it \
+     read-only (name what jobs need in `[worker] sandbox_read` or `sandbox_write`), or it belongs to \
+     another user";
 
 /// Advice for errors that do not say enough: texts that identify the error, and the advice.
 const ADVICE: [(&[&str], &str); 6] = [

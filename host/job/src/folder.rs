@@ -203,8 +203,9 @@ impl JobFolder {
         EventLog::open(self.clone())
     }
 
-    /// Ends the job with `outcome`, unless it has ended already. Returns the final outcome. For a job that
-    /// never began, and for one whose process has died ([`JobOutcome::Interrupted`]).
+    /// Ends the job with `outcome`, unless it has ended already. Returns the final outcome. Use it
+    /// for a job that never began, and for one whose process has died
+    /// ([`JobOutcome::Interrupted`]).
     ///
     /// Fails with [`JobError::Locked`] while the job's own process is alive.
     pub fn settle(&self, outcome: JobOutcome) -> Result<JobOutcome, JobError> {
@@ -237,7 +238,7 @@ mod tests {
     use crate::tests::job_folder;
 
     #[test]
-    fn a_job_is_made_once_and_for_its_owner_only() {
+    fn a_job_folder_is_created_once_and_is_private() {
         use std::os::unix::fs::PermissionsExt;
         let state = tempfile::tempdir().unwrap();
         let made = job_folder(state.path());
@@ -251,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_worker_left_behind() {
+    fn jobs_of_a_previous_worker_are_found() {
         let state = tempfile::tempdir().unwrap();
         let staging = job_folder(state.path());
         assert!(JobFolder::unfinished(state.path()).is_empty());

@@ -26,17 +26,17 @@ use tokio::process::Command;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-/// How long a job's process may take until it answers after its start.
+/// How long a job's process may take to answer after its start.
 const START_LIMIT: Duration = Duration::from_secs(10);
 /// How long it may take to accept a command.
 const COMMAND_LIMIT: Duration = Duration::from_secs(5);
 /// How long a process may take to end after its socket has closed.
 const EXIT_LIMIT: Duration = Duration::from_secs(10);
-/// How often a state is checked that cannot be waited for.
+/// How often to check a state that sends no notification.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
-/// How often events are looked for even if the job does not report any.
+/// How often to look for events even if the job does not announce any.
 const CALM_INTERVAL: Duration = Duration::from_secs(1);
-/// The most events that are read at once. Each may be large.
+/// The most events to read at once. Each may be large.
 const READ_AT_ONCE: usize = 8;
 
 /// How to start a job's process.
@@ -145,7 +145,7 @@ impl JobHandle {
         EventStream {
             folder: self.folder.clone(),
             after,
-            reading: Reading::Idle(None),
+            reading: ReaderState::Idle(None),
             ready: VecDeque::new(),
             socket: None,
             closed_at: None,
@@ -176,7 +176,7 @@ impl JobHandle {
 pub struct EventStream {
     folder: JobFolder,
     after: u64,
-    reading: Reading,
+    reading: ReaderState,
     /// Events that were read and not returned yet.
     ready: VecDeque<NumberedEvent>,
     socket: Option<UnixStream>,
@@ -185,16 +185,15 @@ pub struct EventStream {
     over: bool,
 }
 
-/// Who has the reader. Disks may be slow, so a thread for blocking work reads. A read that has begun
-/// completes even if the caller stops waiting.
+/// The state of the reader. A thread for blocking work reads, because disks may be slow. A read
+/// that has begun completes even if the caller stops waiting.
 #[derive(Debug)]
-enum Reading {
+enum ReaderState {
     /// No read is under way. The first read creates the reader.
     Idle(Option<EventReader>),
     Busy(JoinHandle<Result<(EventReader, Vec<NumberedEvent>), JobError>>),
 }
 
-/// Reads the next events that are there.
 fn read_some(
     reader: Option<EventReader>,
     folder: &JobFolder,
@@ -214,10 +213,11 @@ fn read_some(
 }
 
 impl EventStream {
-    /// The next event, or `None` after the last one. Waits for as long as the job runs. Safe to cancel.
+    /// The next event, or `None` after the last one. Waits for as long as the job runs. Cancel
+    /// safe.
     ///
-    /// If the job's process has died, this writes the last event ([`JobOutcome::Interrupted`]). If the
-    /// folder cannot be read, the events end, and the log says why.
+    /// If the job's process has died, this writes the last event ([`JobOutcome::Interrupted`]). If
+    /// the folder cannot be read, the events end, and the log says why.
     pub async fn next(&mut self) -> Option<NumberedEvent> {
         let next = self.try_next().await;
         next.unwrap_or_else(|error| {
@@ -249,16 +249,16 @@ impl EventStream {
         if let Some(event) = self.ready.pop_front() {
             return Ok(Some(event));
         }
-        if let Reading::Idle(reader) = &mut self.reading {
+        if let ReaderState::Idle(reader) = &mut self.reading {
             let (reader, folder, after) = (reader.take(), self.folder.clone(), self.after);
             let work = move || read_some(reader, &folder, after);
-            self.reading = Reading::Busy(tokio::task::spawn_blocking(work));
+            self.reading = ReaderState::Busy(tokio::task::spawn_blocking(work));
         }
-        if let Reading::Busy(busy) = &mut self.reading {
+        if let ReaderState::Busy(busy) = &mut self.reading {
             let read = busy.await.map_err(|_| JobError::Thread);
-            self.reading = Reading::Idle(None);
+            self.reading = ReaderState::Idle(None);
             let (reader, events) = read??;
-            self.reading = Reading::Idle(Some(reader));
+            self.reading = ReaderState::Idle(Some(reader));
             self.ready.extend(events);
         }
         Ok(self.ready.pop_front())

@@ -1,7 +1,8 @@
-//! What a trainer is made of: its program, the Python that runs it, and the packages of that.
+//! Finds everything that a trainer needs to start: its program, the Python that runs it, and that
+//! Python's packages.
 //!
-//! A trainer is usually a script below a home, made by uv, conda or pip, whose first line names a
-//! Python in a virtual environment, which is a link to a Python elsewhere.
+//! A trainer is usually a script in a home folder, installed by uv, conda or pip. Its first line names
+//! the Python of a virtual environment, which is a link to another Python.
 
 use super::command::is_program;
 use std::ffi::{OsStr, OsString};
@@ -10,16 +11,16 @@ use std::process::Stdio;
 use std::time::Duration;
 use tokio::process::Command;
 
-/// How long a Python may take to say where its packages are.
+/// How long a Python may take to list the folders of its packages.
 const ASK_LIMIT: Duration = Duration::from_secs(20);
-/// Asks for the environment, the installation under it, and every folder of packages.
+/// Prints the environment, the installation below it, and every folder of packages.
 const WHERE: &str = "import sys; print('\\n'.join([sys.prefix, sys.base_prefix, *sys.path]))";
 const MAX_SCRIPT_BYTES: u64 = 256 * 1024;
-/// A wrapper may call a wrapper.
+/// A wrapper may call another wrapper.
 const MAX_DEPTH: usize = 4;
 const MAX_PLACES: usize = 256;
 const MAX_LINE_BYTES: usize = 512;
-/// What runs scripts that start other programs by their paths.
+/// Interpreters of scripts that start other programs by path.
 const SHELLS: [&str; 5] = ["sh", "bash", "dash", "ksh", "zsh"];
 
 /// The files and folders that must be readable for `program` to start with `arguments` and these
@@ -44,7 +45,7 @@ pub async fn places_of(
     places
 }
 
-/// Notes the program, and what a script among them is started with or starts.
+/// Adds the program and, if it is a script, its interpreter and the programs that it starts.
 fn look_at(
     program: &Path,
     variables: &[(OsString, OsString)],
@@ -63,7 +64,7 @@ fn look_at(
     let Some(runner) = runner(&script, variables) else { return };
     look_at(&runner, variables, depth - 1, places, pythons);
     if SHELLS.iter().any(|shell| runner.file_name() == Some(OsStr::new(shell))) {
-        // A wrapper in the operator's own words: it names what it starts.
+        // A wrapper that the operator wrote names the program that it starts.
         let text = String::from_utf8_lossy(&script);
         let words = text.split(|c: char| c.is_whitespace() || "'\"=;()".contains(c));
         let words = words.filter(|word| word.starts_with('/')).map(Path::new);
@@ -73,13 +74,13 @@ fn look_at(
     }
 }
 
-/// What runs a script: the program of its first line, or what `env` finds there.
+/// The interpreter of a script: the program of its first line, or what `env` finds for it.
 fn runner(script: &[u8], variables: &[(OsString, OsString)]) -> Option<PathBuf> {
     interpreter(script, |name| on_path(name, variables))
 }
 
-/// The Python of a script. Where its path is too long for the first line, a shell starts it in the
-/// second; where `env` looks for it, so does `find`.
+/// The Python that runs a script. If its path is too long for the first line, a shell starts it
+/// from the second. `find` looks up the names that `env` would.
 pub fn interpreter(text: &[u8], find: impl FnOnce(&str) -> Option<PathBuf>) -> Option<PathBuf> {
     let mut lines = text.split(|byte| *byte == b'\n').take(2).map(|line| {
         std::str::from_utf8(&line[..line.len().min(MAX_LINE_BYTES)]).unwrap_or_default()
@@ -131,13 +132,13 @@ fn named_by(variables: &[(OsString, OsString)]) -> impl Iterator<Item = PathBuf>
     let is_place = |name: &OsStr| NAMES.iter().any(|known| name == *known);
     let values = variables.iter().filter(move |(name, _)| is_place(name));
     let places = values.flat_map(|(_, value)| std::env::split_paths(value));
-    // Beside the models lies a token.
+    // The folder of models also holds a token.
     let models = variables.iter().filter(|(name, _)| name == "HF_HOME");
     let models = models.map(|(_, folder)| Path::new(folder).join("hub"));
     places.chain(models).filter(|path| path.is_absolute())
 }
 
-/// The environment that a Python belongs to, and the installation that it is a link to.
+/// The environment to which a Python belongs, and the installation behind it.
 fn environment(python: &Path) -> Vec<PathBuf> {
     let prefix = |python: &Path| Some(python.parent()?.parent()?.to_owned());
     let installed = python.canonicalize().ok();
@@ -146,15 +147,15 @@ fn environment(python: &Path) -> Vec<PathBuf> {
     places.chain(installed.clone()).chain(version_keeper(python)).collect()
 }
 
-/// The folder of pyenv, asdf and their like, where a Python is one of their shims: a script that looks
-/// there for the Python itself.
+/// The folder of pyenv, asdf and similar tools, if the Python is one of their shims: a script that
+/// looks up the real Python there.
 fn version_keeper(python: &Path) -> Option<PathBuf> {
     let shims = python.parent().filter(|folder| folder.file_name() == Some(OsStr::new("shims")))?;
     shims.parent().map(Path::to_owned)
 }
 
-/// A virtual environment is for one purpose and readable as a whole; an installation may be a home
-/// (`~/.local`), of which only the libraries are Python's.
+/// What must be readable of an installation. A virtual environment has one purpose and is readable
+/// as a whole; an installation may be in `~/.local`, where only the libraries belong to Python.
 fn below(prefix: &Path) -> Vec<PathBuf> {
     match prefix.join("pyvenv.cfg").is_file() || prefix.join("conda-meta").is_dir() {
         true => vec![prefix.to_owned()],
@@ -162,8 +163,8 @@ fn below(prefix: &Path) -> Vec<PathBuf> {
     }
 }
 
-/// Asks the Python itself, which knows packages in unusual places too. Not in the package's folder:
-/// a Python imports what lies beside it.
+/// Asks the Python itself, which also knows packages in unusual places. It does not run in the
+/// package's folder, because Python imports the modules that it finds there.
 async fn ask(python: &Path, variables: &[(OsString, OsString)]) -> Vec<PathBuf> {
     let asking = Command::new(python)
         .args(["-c", WHERE])
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_script_leads_to_its_environment_and_to_the_python_under_it() {
+    async fn a_script_leads_to_its_environment_and_base_python() {
         let home = tempfile::tempdir().unwrap();
         let home = home.path().canonicalize().unwrap();
         let (base, env) = (home.join("uv/python/cpython-3.11"), home.join("uv/tools/sleap-nn"));
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_shim_leads_to_what_keeps_the_versions() {
+    async fn a_shim_leads_to_its_version_manager() {
         let home = tempfile::tempdir().unwrap();
         let keeper = home.path().canonicalize().unwrap().join("pyenv");
         let real = keeper.join("versions/3.11/bin/python3");
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn variables_and_arguments_name_places_too() {
+    async fn variables_and_arguments_are_followed() {
         let variables = [
             ("PATH", "/usr/bin:/bin"),
             ("LD_LIBRARY_PATH", "/apps/cuda/lib64::relative"),

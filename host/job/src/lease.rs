@@ -15,17 +15,17 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 const FETCHED: &str = "fetched";
-/// How the names of folders begin that are being removed. Job ids cannot begin like this.
+/// The prefix of folders that are being removed. Job ids cannot begin with it.
 pub(crate) const REMOVED: &str = ".removed-";
 
-/// Keeps a job's folder from being removed until it is dropped.
+/// Prevents the removal of a job's folder until dropped.
 #[derive(Debug)]
 pub struct Lease {
     _lock: File,
 }
 
 impl JobFolder {
-    /// Keeps the folder from being removed. Fails if it has been removed, or is being removed.
+    /// Prevents the removal of the folder. Fails if it has been removed, or is being removed.
     pub fn lease(&self) -> Result<Lease, JobError> {
         let path = self.path();
         let folder = File::open(path).map_err(io_error("open", path))?;
@@ -54,13 +54,13 @@ impl JobFolder {
         fs::read_dir(self.results_dir()).is_ok_and(|mut entries| entries.next().is_some())
     }
 
-    /// Removes the folder of a job that has ended. Returns whether it was removed, which it is not while
-    /// there is a lease, or before the job has ended.
+    /// Removes the folder of a job that has ended. Returns false, and removes nothing, if there is
+    /// a lease or the job has not ended.
     pub fn remove(&self) -> Result<bool, JobError> {
         let Some(_claim) = self.claim()? else { return Ok(false) };
         let name = format!("{REMOVED}{}", self.id());
         let gone = self.path().with_file_name(name);
-        // A single step, so that nobody sees half a job.
+        // Renaming is atomic, so no reader sees part of a job.
         fs::rename(self.path(), &gone).map_err(io_error("remove", self.path()))?;
         fs::remove_dir_all(&gone).map_err(io_error("remove", &gone))?;
         Ok(true)
@@ -82,7 +82,8 @@ impl JobFolder {
         Ok(true)
     }
 
-    /// Takes the exclusive lock on a job that has ended; `None` if a lease is held or the job still runs.
+    /// Takes the exclusive lock on a job that has ended. `None` if a lease is held or the job still
+    /// runs.
     fn claim(&self) -> Result<Option<File>, JobError> {
         let folder = File::open(self.path()).map_err(io_error("open", self.path()))?;
         if lock::exclusive(&folder, self.path()).is_err() {

@@ -1,8 +1,8 @@
-//! The config of a training with SLEAP 1.4.1, as it is handed to the trainer.
+//! Adapts the config of a training with SLEAP 1.4.1 to this machine.
 //!
-//! The package's JSON says where models belong on the exporting machine, and may name other files
-//! there. The trainer gets a copy of it that says where they are here. An earlier run of the same job
-//! may have changed the package's folder, so no link is followed.
+//! The package's JSON contains paths of the exporting machine: where models belong, and perhaps other
+//! files. The trainer receives a copy with paths of this machine. An earlier run of the same job may
+//! have changed the package's folder, so links are not followed.
 
 use super::command::legacy_config;
 use serde_json::Value;
@@ -12,7 +12,7 @@ use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Writes the copy for a training of the package in `root`.
+/// Writes the copy for a training whose package is in `root`.
 pub fn write(root: &Path, train: &TrainLegacy) -> io::Result<()> {
     let original = train.config.below(root);
     if !is_inside(root, &original)? {
@@ -38,7 +38,7 @@ pub fn write(root: &Path, train: &TrainLegacy) -> io::Result<()> {
     file.write_all(&serde_json::to_vec_pretty(&config)?)
 }
 
-/// A path that leads out of the package becomes the file of its name there, or nothing.
+/// Replaces a path that leads out of the package by the file of the same name in it, or by null.
 fn confine(root: &Path, value: &mut Value) {
     match value {
         Value::String(text) => {
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_of_the_exporting_machine_are_those_of_the_package_or_none() {
+    fn foreign_paths_become_package_paths_or_null() {
         let root = tempfile::tempdir().unwrap();
         std::fs::write(root.path().join("val.slp"), "").unwrap();
         let config = r#"{"data": {"labels": {"validation_labels": "/home/ada/val.slp",

@@ -6,35 +6,37 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`command`] | builds a trainer's command line and environment anew |
-//! | [`folder`] | what a job leaves on disk |
-//! | `lease` | how long it is kept |
-//! | [`events`] | its numbered events: one writer, any number of readers |
-//! | [`plan`] | from a package on disk to the runs that it asks for |
-//! | [`settings`] | how a job's process is to run |
-//! | [`sandbox`] | how much jobs are confined here, and Landlock itself |
-//! | `reach` | the list of what a job's processes can reach |
-//! | `interpreter` | what a trainer is made of: program, Python, packages |
-//! | [`limits`] | how much of the machine a job may take |
-//! | [`confinement`] | from a command line to a confined one |
-//! | [`mod@confine`] | the process that confines itself and becomes the trainer |
-//! | `processes` | all that descends from a job's process, and its end |
-//! | `guard` | looks whether a job takes too much |
-//! | [`runner`] | the child process: one trainer after the other |
-//! | `active` | one trainer at work: what it says, and when it must end |
-//! | `trainer` | one trainer process: its pipes and its group |
-//! | `orphans` | ends a trainer whose job's process is gone |
-//! | `output` | what a trainer prints: text in chunks, lines that mean something |
-//! | `channel` | the trainer's ports, which only the job's own processes reach |
+//! | [`command`] | builds a trainer's command line and environment |
+//! | [`folder`] | the files that a job leaves on disk |
+//! | `lease` | keeps and removes job folders |
+//! | [`events`] | a job's numbered events: one writer, any number of readers |
+//! | [`plan`] | derives the runs of a job from its package |
+//! | [`settings`] | the settings of a job's process |
+//! | [`sandbox`] | decides how jobs are confined on this machine |
+//! | `grants` | decides which files a job can reach |
+//! | `interpreter` | finds everything that a trainer needs to start |
+//! | [`limits`] | limits on what a job may take of the machine |
+//! | [`confinement`] | turns a command line into a confined one |
+//! | [`mod@confine`] | the process that confines itself and executes the trainer |
+//! | `processes` | finds and ends all processes of a job |
+//! | `limit_guard` | enforces the limits that the kernel does not |
+//! | [`runner`] | the process that owns a job: one trainer after the other |
+//! | `active` | one running trainer: follows it, and ends it when necessary |
+//! | `trainer` | a trainer's pipes and process group |
+//! | `orphans` | ends a trainer whose job's process has died |
+//! | `output` | what a trainer prints: chunks for the log, and known lines |
+//! | `guarded_port` | the trainer's ports, which only the job's own processes reach |
 //! | `progress` | a trainer's ZMQ messages, and the command to stop |
-//! | `failure` | why a trainer failed, in words |
-//! | `legacy_config` | the config of a training with SLEAP 1.4.1, for this machine |
-//! | `results` | from the package to the results |
-//! | `journal` | how a running job writes down what happens |
+//! | `failure` | explains why a trainer failed |
+//! | `legacy_config` | adapts the config of a training with SLEAP 1.4.1 |
+//! | `results` | moves what a run made to the results |
+//! | `videos` | replaces the paths of videos in labels |
+//! | `recorder` | records what a running job does |
 //! | `control` | the socket between a job's process and its worker |
-//! | [`handle`] | the worker's side: start, follow, command |
-//! | [`trainers`] | which trainers are installed, and whether they work |
-//! | `version` | which version of one is installed |
+//! | [`handle`] | the worker's side: starts, follows and commands a job |
+//! | [`trainers`] | finds the installed trainers, and checks that they work |
+//! | `version` | finds the version of a trainer |
+//! | `package_folder` | reads a package from a folder on this machine |
 //!
 //! ```
 //! use sleap_rtc_job::JobFolder;
@@ -59,7 +61,6 @@
 //! ```
 
 mod active;
-mod channel;
 pub mod command;
 pub mod confine;
 pub mod confinement;
@@ -68,12 +69,13 @@ pub mod error;
 pub mod events;
 mod failure;
 pub mod folder;
-mod guard;
+mod grants;
+mod guarded_port;
 pub mod handle;
 mod interpreter;
-mod journal;
 mod lease;
 mod legacy_config;
+mod limit_guard;
 pub mod limits;
 mod orphans;
 mod output;
@@ -81,7 +83,7 @@ mod package_folder;
 pub mod plan;
 mod processes;
 mod progress;
-mod reach;
+mod recorder;
 mod results;
 pub mod runner;
 pub mod sandbox;
@@ -96,12 +98,12 @@ pub use confinement::Confinement;
 pub use control::JobCommand;
 pub use error::JobError;
 pub use folder::{JobFolder, JobRecord};
+pub use grants::ReadScope;
 pub use handle::{EventStream, JobHandle, RunnerOptions, start};
 pub use lease::{Lease, bytes_on_disk, sweep};
 pub use limits::JobLimits;
 pub use package_folder::describe_folder;
 pub use processes::adopt_descendants;
-pub use reach::ReadScope;
 pub use runner::run_job;
 pub use sandbox::{Sandbox, SandboxError, SandboxMode};
 pub use settings::RunnerSettings;

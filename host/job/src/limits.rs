@@ -1,18 +1,19 @@
-//! How much of the machine one job may take.
+//! Limits on what one job may take of the machine.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 use std::io;
 
-/// The most that the processes of one job may take. None of them writes a core dump.
+/// Limits on all processes of one job together. None of them may write a core dump.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct JobLimits {
     /// Processes and threads at once. CUDA and OpenMP start hundreds on machines with many cores.
     pub processes: u64,
-    /// Memory of all its processes together, in bytes; `None` for nine tenths of the machine's.
+    /// Memory of all its processes together, in bytes. `None` stands for nine tenths of the
+    /// machine's.
     pub memory_bytes: Option<u64>,
-    /// The length of any file that it writes, in bytes, holes included.
+    /// The size of any file that it writes, in bytes, holes included.
     pub file_bytes: u64,
 }
 
@@ -23,7 +24,7 @@ impl Default for JobLimits {
 }
 
 impl JobLimits {
-    /// The memory in bytes, by default nine tenths of the machine's.
+    /// The limit on memory in bytes, by default nine tenths of the machine's.
     pub fn memory_bytes(&self) -> u64 {
         let whole = || {
             let total = rustix::system::sysinfo();
@@ -32,11 +33,13 @@ impl JobLimits {
         self.memory_bytes.unwrap_or_else(|| whole() / 10 * 9)
     }
 
-    /// Limits this process and everything that it will start. What is limited further stays so.
+    /// Applies the limits to this process and its descendants. Never raises a limit that is already
+    /// lower.
     pub(crate) fn apply(&self) -> io::Result<()> {
         lower(Resource::Core, 0)?;
         lower(Resource::Fsize, self.file_bytes)?;
-        // The kernel counts all processes of the user, and none of root's: `guard` counts the job's.
+        // The kernel counts all processes of the user, and none of root's; `limit_guard` counts the
+        // job's.
         lower(Resource::Nproc, self.processes)
     }
 }

@@ -14,9 +14,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const FILE: &str = "trainer.json";
-/// The part of a job's private folder that its trainers reach, and that their variables name. Beside it
-/// are the sockets of their progress.
-pub(crate) const OWN: &str = "own";
+/// The part of a job's private folder that trainers can reach and that their variables name. The
+/// sockets for their progress are beside it, out of reach.
+pub(crate) const TRAINER_PART: &str = "own";
 
 /// A running trainer. Process ids are reused, but not with the same start time since the same boot.
 #[derive(Debug, Serialize, Deserialize)]
@@ -26,7 +26,7 @@ struct TrainerProcess {
     started: Option<u64>,
     /// Identifies the boot of the system.
     boot: Option<String>,
-    /// Finds the models that it makes, if it makes any.
+    /// How to find the models that it makes, if it makes any.
     results: Option<Results>,
     /// The folder for its temporary files, which its variables name.
     #[serde(default)]
@@ -69,8 +69,8 @@ pub fn end(folder: &JobFolder) {
         tracing::info!(pid = trainer.pid, "ended a trainer whose job's process has died");
     }
     if let Some(private) = trainer.private.filter(|private| private.is_absolute()) {
-        end_those_of(&private.join(OWN));
-        // Where the machine was started again it may be gone.
+        end_those_of(&private.join(TRAINER_PART));
+        // The folder may be gone after a restart of the machine.
         let _ = fs::remove_dir_all(private);
     }
     if let Some(results) = trainer.results {
@@ -119,7 +119,7 @@ mod tests {
     use std::process::Command;
 
     #[test]
-    fn only_the_process_that_was_written_down_is_ended() {
+    fn only_the_recorded_process_is_killed() {
         let state = tempfile::tempdir().unwrap();
         let folder = job_folder(state.path());
         let mut child = Command::new("sleep").arg("3600").process_group(0).spawn().unwrap();
@@ -142,13 +142,18 @@ mod tests {
     }
 
     #[test]
-    fn what_left_the_group_is_ended_by_its_private_folder() {
+    fn processes_outside_the_group_are_found_by_their_private_folder() {
         let state = tempfile::tempdir().unwrap();
         let folder = job_folder(state.path());
         let private = tempfile::tempdir().unwrap().keep();
         let start = |folder: &Path| {
             let mut sleep = Command::new("sleep");
-            sleep.arg("3600").env("TMPDIR", folder.join(OWN)).process_group(0).spawn().unwrap()
+            sleep
+                .arg("3600")
+                .env("TMPDIR", folder.join(TRAINER_PART))
+                .process_group(0)
+                .spawn()
+                .unwrap()
         };
         let (mut trainer, mut escaped) = (start(&private), start(&private));
         let mut other = start(state.path());
@@ -163,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_saved_is_kept_and_nothing_else() {
+    fn only_saved_models_are_kept() {
         let state = tempfile::tempdir().unwrap();
         let folder = job_folder(state.path());
         let models = folder.files_dir().join("models");

@@ -104,7 +104,8 @@ impl Output {
         }
     }
 
-    /// Whether text of this stream waits for the end of its line, because the line may be progress.
+    /// Whether text of this stream waits for the end of its line, because the line may contain
+    /// progress.
     fn holds_back(&self, stream: Stream) -> bool {
         self.json_lines && stream == Stream::Out
     }
@@ -135,12 +136,12 @@ impl Output {
         self.progress.pop_front()
     }
 
-    /// When the text so far is to become an event.
+    /// When the text so far becomes an event.
     pub fn due(&self) -> Option<Instant> {
         self.since.map(|since| since + CHUNK_AGE)
     }
 
-    /// Text for an event: a whole chunk, or the rest if it is due or `everything` is wanted.
+    /// Text for an event: a whole chunk, or the rest if it is due or `everything` is true.
     pub fn next_chunk(&mut self, now: Instant, everything: bool) -> Option<String> {
         let rest = everything || self.due().is_some_and(|due| due <= now);
         if self.pending.is_empty() || (!rest && self.pending.len() < CHUNK_BYTES) {
@@ -158,7 +159,6 @@ impl Output {
         Some(chunk)
     }
 
-    /// What the lines so far say about the run.
     pub fn findings(&self) -> &Findings {
         &self.findings
     }
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_mean_something_are_found_behind_a_bar() {
+    fn known_lines_are_found_after_a_progress_bar() {
         let mut output = Output::new(false);
         let text = "\rEpoch 1: 100%|██| 2/22026-01-01 00:00:00 | Setting up model ckpt dir: \
             `models/r-1`...\n\rx\r2026-01-01 00:00:00 | Finished training at: now";
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn text_waits_a_little_for_more() {
+    fn text_waits_briefly_for_more() {
         let mut output = Output::new(false);
         let start = Instant::now();
         output.push(Stream::Out, b"a", start);
@@ -298,7 +298,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn however_it_is_cut_the_text_is_the_same(
+        fn chunk_boundaries_do_not_change_the_text(
             bytes in proptest::collection::vec(any::<u8>(), 0..200), at in 0usize..200
         ) {
             let mut output = Output::new(false);

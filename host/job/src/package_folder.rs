@@ -1,4 +1,4 @@
-//! A package that is a folder on this machine.
+//! Reads a package from a folder on this machine.
 
 use sleap_rtc_base::mounts::Mounts;
 use sleap_rtc_base::mounts::is_inside;
@@ -9,13 +9,13 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-/// The most files that are looked at in a folder.
+/// The most files to examine in a folder.
 const MAX_FILES: usize = 100_000;
 const MAX_DEPTH: usize = 32;
-/// The longest configuration or script that is searched.
+/// The longest configuration or script to search, in bytes.
 const MAX_TEXT_BYTES: u64 = 1 << 20;
 
-/// A package that is a folder, its script at the top.
+/// A package in a folder, with its script at the top.
 #[derive(Debug, Clone)]
 pub(crate) struct PackageFolder {
     root: PathBuf,
@@ -29,20 +29,20 @@ impl PackageFolder {
         Self { root: root.into(), shared: None, mounts: Mounts::default() }
     }
 
-    /// The same where files may be links into the storage at `root`.
+    /// The same package, whose files may be links into the storage at `root`.
     #[must_use]
     pub(crate) fn sharing(mut self, root: Option<&Path>) -> Self {
         self.shared = root.map(Path::to_owned);
         self
     }
 
-    /// The same where videos may be on these mounts.
+    /// The same package, whose videos may be on these mounts.
     #[must_use]
     pub(crate) fn mounting(self, mounts: &Mounts) -> Self {
         Self { mounts: mounts.clone(), ..self }
     }
 
-    /// The file or folder at `path`, links followed; not found where they lead out of it.
+    /// Resolves the links of `path`. Fails with "not found" if they lead out of the package.
     fn inside(&self, path: &RelPath) -> io::Result<PathBuf> {
         let place = path.below(&self.root);
         let shared =
@@ -93,7 +93,8 @@ impl PackageFiles for PackageFolder {
     }
 }
 
-/// Those of `names` that a configuration or a script below `root` contains. Reads files; not for an async task.
+/// Those of `names` that occur in a configuration or script below `root`. Reads files, so async
+/// tasks must not call it.
 pub(crate) fn named_in(root: &Path, mut names: Vec<String>) -> Vec<String> {
     let (mut found, mut folders, mut left) = (Vec::new(), vec![(root.to_owned(), 0)], MAX_FILES);
     while let Some((folder, depth)) = folders.pop() {
@@ -116,7 +117,7 @@ pub(crate) fn named_in(root: &Path, mut names: Vec<String>) -> Vec<String> {
     found
 }
 
-/// Whether it is a text that is searched, by its name and length.
+/// Whether a file is searched, by its name and length.
 fn is_text(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
     let is_named = matches!(extension, Some("yaml" | "yml" | "json" | "sh"));
@@ -139,8 +140,8 @@ fn sum_of_files(folder: &Path, depth: usize, left: &mut usize) -> Option<u64> {
     Some(sum)
 }
 
-/// Describes the package in the folder `files` for policies. The script is at the top or in the only
-/// folder. Reads files; not for an async task.
+/// Describes the package in the folder `files` for policies. The script is at the top, or in the
+/// only folder that has one. Reads files, so async tasks must not call it.
 pub fn describe_folder(files: &Path, claimed: JobType) -> JobDescription {
     match find_package(files, claimed) {
         Some((job_type, root)) => describe(&PackageFolder::new(root), job_type),
@@ -148,7 +149,7 @@ pub fn describe_folder(files: &Path, claimed: JobType) -> JobDescription {
     }
 }
 
-/// The kind of the package in `files` and its top folder, which holds the script.
+/// The kind of the package in `files`, and the folder that holds its script.
 pub(crate) fn find_package(files: &Path, claimed: JobType) -> Option<(JobType, PathBuf)> {
     let other = match claimed {
         JobType::Training => JobType::Inference,
@@ -159,7 +160,7 @@ pub(crate) fn find_package(files: &Path, claimed: JobType) -> Option<(JobType, P
         .find_map(|job_type| Some((job_type, package_root(files, job_type.script_name())?)))
 }
 
-/// The folder that holds the script: this one, or the only one in it that does.
+/// The folder that holds the script: `files` itself, or the only folder in it that does.
 fn package_root(files: &Path, script: &str) -> Option<PathBuf> {
     let holds = |folder: &Path| folder.join(script).symlink_metadata().is_ok_and(|m| m.is_file());
     if holds(files) {

@@ -1,47 +1,47 @@
-//! From a package on disk to the runs that it asks for.
+//! Derives the runs of a job from its package.
 
-use super::command::{CommandError, Toolbox};
+use super::command::{CommandError, TrainerSearch};
 use super::package_folder::{PackageFolder, find_package};
 use sleap_rtc_base::mounts::Mounts;
 use sleap_rtc_package::script::Run;
-use sleap_rtc_package::{CheckError, Checked, Site, VideoPaths, check};
+use sleap_rtc_package::{CheckError, Checked, MachineFacts, VideoPaths, check};
 use sleap_rtc_protocol::job::JobType;
 use std::path::{Path, PathBuf};
 
 /// Why a package cannot be run.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    /// The package itself.
+    /// The package is incomplete or invalid.
     #[error(transparent)]
     Package(#[from] CheckError),
-    /// No trainer for it.
+    /// No trainer is installed for it.
     #[error(transparent)]
     Command(#[from] CommandError),
 }
 
-/// What is to be run, and where.
+/// The runs of a job and their inputs.
 #[derive(Debug)]
 pub struct Plan {
-    /// The package's top: the trainers' working folder.
+    /// The package's top folder, in which trainers work.
     pub root: PathBuf,
     /// The runs, in order.
     pub runs: Vec<Run>,
-    /// Where the videos are that its labels name.
+    /// Where this machine has the videos that the labels name.
     pub videos: VideoPaths,
-    /// What of the package has no effect or is replaced, in words.
+    /// Parts of the package that have no effect or are replaced, in words.
     pub remarks: Vec<String>,
 }
 
-/// Reads the script of the package in `files`, and checks that what it needs is there.
+/// Reads the script of the package in `files`, and checks that the files it needs exist.
 ///
-/// A package without a script of the kind that its client claimed, but with one of the other kind,
-/// is of that other kind: clients of other programs do not always say.
+/// The kind of script decides the kind of the job, even if the client claims the other kind,
+/// because clients of other programs do not always claim one.
 pub fn plan(
     files: &Path,
     claimed: JobType,
     shared_root: Option<&Path>,
     mounts: &Mounts,
-    site: Site<'_>,
+    site: MachineFacts<'_>,
 ) -> Result<Plan, PlanError> {
     let (job_type, root) =
         find_package(files, claimed).ok_or(CheckError::NoScript(claimed.script_name()))?;
@@ -51,9 +51,9 @@ pub fn plan(
 }
 
 impl Plan {
-    /// Whether a trainer is installed for each run.
-    pub fn check_trainers(&self, toolbox: &Toolbox) -> Result<(), PlanError> {
-        self.runs.iter().try_for_each(|run| toolbox.program(run).map(drop))?;
+    /// Checks that a trainer is installed for each run.
+    pub fn check_trainers(&self, trainer_search: &TrainerSearch) -> Result<(), PlanError> {
+        self.runs.iter().try_for_each(|run| trainer_search.program(run).map(drop))?;
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
-//! The processes of a job: all descendants of the job's own process.
+//! Finds and ends the processes of a job: all descendants of the job's own process.
 //!
-//! A job's process adopts what its trainer leaves behind, however deep (`PR_SET_CHILD_SUBREAPER`), so
-//! no descendant gets away from it by a session of its own.
+//! A job's process adopts every descendant whose parent ends (`PR_SET_CHILD_SUBREAPER`), so a
+//! descendant cannot escape by starting a session of its own.
 
 use rustix::process::{
     Pid, Signal, WaitOptions, child_subreaper, kill_process, set_child_subreaper, waitpid,
@@ -10,38 +10,37 @@ use std::collections::HashMap;
 use std::io;
 use std::time::{Duration, Instant};
 
-/// How long the end of all descendants may take. Who is killed ends at once, unless a disk or a
-/// driver holds it.
+/// How long the end of all descendants may take. A killed process ends at once unless a disk or a
+/// driver blocks it.
 const SWEEP_LIMIT: Duration = Duration::from_secs(10);
 /// The subcommand of a job's process.
 const RUN_JOB: &[u8] = b"run-job";
 const SWEEP_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What `/proc/PID/stat` says of a process.
+/// The fields of `/proc/PID/stat` that are used here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
-    /// Its parent.
+    /// The parent's process id.
     pub parent: i32,
-    /// Its process group.
     pub group: i32,
-    /// Processor time that it has used, in clock ticks.
+    /// Processor time used, in clock ticks.
     pub ticks: u64,
-    /// How many threads it has.
+    /// The number of threads.
     pub threads: u64,
-    /// When it was started, in clock ticks since the system was.
+    /// When it started, in clock ticks after the system booted.
     pub started: u64,
-    /// Its memory, in pages.
+    /// Resident memory, in pages.
     pub resident_pages: u64,
 }
 
 impl Status {
-    /// Of the process `pid`; nothing where it is gone.
+    /// Reads the status of process `pid`, or `None` if it has ended.
     pub fn of(pid: i32) -> Option<Self> {
         Self::parse(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
     }
 
     fn parse(stat: &str) -> Option<Self> {
-        // The name in parentheses may hold anything.
+        // The name in parentheses may contain any character.
         let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
         let number = |index: usize| fields.get(index)?.trim().parse::<u64>().ok();
         let id = |index: usize| fields.get(index)?.parse::<i32>().ok();
@@ -56,14 +55,14 @@ impl Status {
     }
 }
 
-/// Every process of the machine that can be seen.
+/// Every visible process of the machine.
 pub fn all() -> HashMap<i32, Status> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     numbers.filter_map(|pid| Some((pid, Status::of(pid)?))).collect()
 }
 
-/// Those that descend from `ancestor`, itself not among them.
+/// All descendants of `ancestor`, without itself.
 pub fn descendants(ancestor: i32) -> HashMap<i32, Status> {
     let mut all = all();
     let mut found = HashMap::new();
@@ -77,7 +76,7 @@ pub fn descendants(ancestor: i32) -> HashMap<i32, Status> {
     found
 }
 
-/// Whether a process descends from that of any job. A job's descendants cannot leave it, since it
+/// Whether a process belongs to any job. Descendants of a job cannot leave it, because its process
 /// adopts them.
 pub fn is_of_a_job(pid: i32) -> bool {
     let mut ancestors = std::iter::successors(Some(pid), |pid| {
@@ -89,23 +88,23 @@ pub fn is_of_a_job(pid: i32) -> bool {
     })
 }
 
-/// This process.
+/// The id of this process.
 pub fn own_id() -> i32 {
     std::process::id().cast_signed()
 }
 
-/// Makes this process the parent of all descendants whose own parents end.
+/// Makes this process adopt all descendants whose parents end.
 pub fn adopt_descendants() -> io::Result<()> {
     Ok(set_child_subreaper(Some(rustix::process::getpid()))?)
 }
 
-/// Whether all descendants of this process are one job's: they are in a process that adopts them.
+/// Whether this process adopts its descendants, and therefore has those of one job only.
 pub fn are_adopted() -> bool {
     child_subreaper().is_ok_and(|reaper| reaper.is_some())
 }
 
-/// Ends all descendants of this process, where it adopts them. Each is stopped before any is killed:
-/// who multiplies faster than it is killed cannot do so while it is stopped.
+/// Ends all descendants of this process, if it adopts them. Stops each one before it kills any, so
+/// that a process that multiplies quickly cannot outrun it.
 pub async fn end_descendants() {
     if !are_adopted() {
         return;
@@ -127,7 +126,7 @@ pub async fn end_descendants() {
         }
         stopped.extend(new);
         if Instant::now() >= deadline {
-            tracing::error!(processes = ?left.keys(), "these processes of the job do not end");
+            tracing::error!(processes = ?left.keys(), "processes of the job have not ended after they were killed");
             return;
         }
         tokio::time::sleep(SWEEP_INTERVAL).await;
@@ -139,15 +138,15 @@ fn signal(pid: i32, signal: Signal) {
         && let Err(error) = kill_process(pid, signal)
         && error != rustix::io::Errno::SRCH
     {
-        tracing::warn!(?pid, %error, "a process of the job could not be signalled");
+        tracing::warn!(?pid, %error, "cannot signal a process of the job");
     }
 }
 
-/// Takes note of the ends of adopted processes. The trainer itself has been waited for before.
+/// Reaps adopted processes that have ended. The trainer itself has been waited for already.
 fn reap(left: &HashMap<i32, Status>) {
     let own = left.iter().filter(|(_, status)| status.parent == own_id());
     for pid in own.filter_map(|(pid, _)| Pid::from_raw(*pid)) {
-        // Who has not ended yet is looked at again.
+        // A process that has not ended is checked again in the next round.
         let _ = waitpid(Some(pid), WaitOptions::NOHANG);
     }
 }
@@ -158,7 +157,7 @@ mod tests {
     use std::process::Command;
 
     #[test]
-    fn a_line_of_proc_is_read_whatever_the_name_is() {
+    fn proc_stat_is_parsed_with_any_process_name() {
         let stat = "12 (a b) c) S 1 77 77 0 -1 4194560 1 2 3 4 250 31 5 6 20 0 3 0 99 4096 25 18";
         let expected = Status {
             parent: 1,

@@ -1,11 +1,11 @@
 //! Receives a training's ZMQ messages, and sends it the command to stop.
 //!
-//! Both sockets are bound before the trainer starts, in a folder of this one run, and ports of the job's own
-//! lead to them (see `channel`). ZMQ sockets belong to one thread, so a thread of their own serves them. It
-//! ends when the [`ProgressListener`] is dropped.
+//! Both sockets are bound in a folder of this run before the trainer starts, and ports that only the
+//! job can use lead to them (see `guarded_port`). A dedicated thread serves the ZMQ sockets, because each
+//! must stay on one thread. It ends when the [`ProgressListener`] is dropped.
 
-use super::channel::Channel;
 use super::command::Ports;
+use super::guarded_port::GuardedPort;
 use serde_json::Value;
 use std::path::Path;
 use std::sync::mpsc as thread_mpsc;
@@ -16,9 +16,9 @@ use tokio::sync::mpsc;
 const MAX_MESSAGE_BYTES: usize = 48 * 1024;
 /// A peer that sends longer messages, in bytes, is disconnected. ZMQ reconnects, and messages are lost.
 const HARD_LIMIT_BYTES: i64 = 16 * 1024 * 1024;
-/// Messages that may wait to be read.
+/// The most messages that wait to be read.
 const QUEUE: usize = 256;
-/// How soon the thread notices a command or its end.
+/// How soon the thread notices a command, or that it should end.
 const POLL_MS: i64 = 50;
 /// The only text that is sent, because the trainer's receiver would build objects from other texts.
 const STOP: &str = r#"{"command": "stop"}"#;
@@ -29,7 +29,7 @@ pub enum ProgressError {
     /// ZMQ reports an error.
     #[error("cannot open the sockets for the trainer's progress")]
     Zmq(#[from] zmq::Error),
-    /// The listener's thread, folder or ports cannot be had.
+    /// The listener's thread, folder or ports are not available.
     #[error("cannot listen to the trainer's progress")]
     Io(#[from] std::io::Error),
 }
@@ -40,20 +40,21 @@ pub struct ProgressListener {
     messages: mpsc::Receiver<Value>,
     commands: Option<thread_mpsc::Sender<()>>,
     thread: Option<JoinHandle<()>>,
-    /// Open as long as this lives.
-    _channels: [Channel; 2],
+    /// Keeps the ports open.
+    _ports: [GuardedPort; 2],
 }
 
 impl ProgressListener {
-    /// Binds both sockets in `folder`, which no other user can enter, and opens free ports of 127.0.0.1
-    /// that lead to them.
+    /// Binds both sockets in `folder`, which no other user can enter, and opens free ports of
+    /// 127.0.0.1 that lead to them.
     pub async fn bind(folder: &Path) -> Result<Self, ProgressError> {
         let context = zmq::Context::new();
         let (messages_at, commands_at) = (folder.join("messages"), folder.join("commands"));
         let receiver = bind(&context, zmq::SUB, &messages_at)?;
         receiver.set_subscribe(b"")?;
         let sender = bind(&context, zmq::PUB, &commands_at)?;
-        let channels = [Channel::open(&commands_at).await?, Channel::open(&messages_at).await?];
+        let channels =
+            [GuardedPort::open(&commands_at).await?, GuardedPort::open(&messages_at).await?];
         let [controller, publish] = [channels[0].port(), channels[1].port()];
         let (to_runner, messages) = mpsc::channel(QUEUE);
         let (commands, from_runner) = thread_mpsc::channel();
@@ -65,16 +66,16 @@ impl ProgressListener {
             messages,
             commands: Some(commands),
             thread: Some(thread),
-            _channels: channels,
+            _ports: channels,
         })
     }
 
-    /// Where the trainer finds the sockets.
+    /// The ports for the trainer.
     pub fn ports(&self) -> Ports {
         self.ports
     }
 
-    /// The trainer's next message. Waits; safe to cancel.
+    /// Waits for the trainer's next message. Cancel safe.
     pub async fn next(&mut self) -> Option<Value> {
         self.messages.recv().await
     }
@@ -139,7 +140,7 @@ fn message(bytes: &[u8]) -> Option<Value> {
         return None;
     }
     let message = serde_json::from_slice::<Value>(bytes).ok().filter(Value::is_object)?;
-    // Serialized again, numbers may be longer than before.
+    // Serialization may write numbers with more digits than they arrived with.
     (message.to_string().len() <= MAX_MESSAGE_BYTES).then_some(message)
 }
 

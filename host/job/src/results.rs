@@ -9,24 +9,24 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-/// The folder in which trainers put models, below the package's top.
+/// The folder in which trainers put models, within the package's top folder.
 const MODELS: &str = "models";
-/// How the files end in which trainers save a model, in every dialect.
+/// The endings of files in which trainers save models.
 const SAVED: [&str; 2] = [".ckpt", "_model.h5"];
 
-/// What a run makes, and what was there before.
+/// Finds what a run made, by comparison with what existed before.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Results {
     root: PathBuf,
     to: PathBuf,
     models_before: HashSet<OsString>,
-    /// What the result is to be called, where that is settled.
+    /// The name of the result, if it is known in advance.
     #[serde(default)]
     name: Option<String>,
 }
 
 impl Results {
-    /// Looks at the package in `root` before `run`, so as to tell later what is new.
+    /// Records the content of the package in `root` before `run`.
     pub fn before(root: &Path, to: &Path, run: &Run) -> Self {
         let name = match run {
             Run::Train(train) => Some(train.folder_name().to_owned()),
@@ -37,12 +37,12 @@ impl Results {
         Self { root: root.to_owned(), to: to.to_owned(), models_before, name }
     }
 
-    /// Moves the models of a training: those in the folder that the trainer named, else those that
-    /// are new. Nothing else in the job needs them afterwards. A folder without a saved model is no
-    /// result and stays. Returns where the results are.
+    /// Moves the models of a training to the results: the folder that the trainer named, or else
+    /// all new ones. Nothing else in the job needs them afterwards. A folder without a saved model
+    /// stays. Returns where the results are.
     pub fn keep_models(&self, named: Option<&str>) -> io::Result<Vec<PathBuf>> {
         let models = self.root.join(MODELS);
-        // What a job makes of it may be a link to the folder of another job.
+        // A job may have replaced it by a link to the folder of another job.
         if !models.symlink_metadata().is_ok_and(|found| found.is_dir()) {
             return Ok(Vec::new());
         }
@@ -57,7 +57,7 @@ impl Results {
             let folder = models.join(&name);
             let is_folder = folder.symlink_metadata()?.is_dir();
             if is_folder && has_model(&folder) {
-                // The trainer gives it a number where the package has an older one of its name.
+                // The trainer appends a number if the package has an older folder of that name.
                 let own = self.name.as_ref().filter(|_| is_only).map(OsString::from);
                 kept.push(self.take(&folder, &own.unwrap_or(name))?);
             }
@@ -65,7 +65,7 @@ impl Results {
         Ok(kept)
     }
 
-    /// Moves the predictions of an inference, if they are there.
+    /// Moves the predictions of an inference to the results, if there are any.
     pub fn keep_predictions(&self, output: &RelPath) -> io::Result<Option<PathBuf>> {
         let file = output.below(&self.root);
         match file.symlink_metadata() {
@@ -98,7 +98,7 @@ fn names(folder: &Path) -> impl Iterator<Item = OsString> + use<> {
     entries.filter_map(Result::ok).map(|entry| entry.file_name())
 }
 
-/// The name of the folder below `models` in what a trainer said, if that is what it is.
+/// The name of the folder within `models`, if a trainer's text is a path to one.
 fn plain_name(said: &str) -> Option<&str> {
     let name = said.strip_prefix("./").unwrap_or(said).strip_prefix(MODELS)?.strip_prefix('/')?;
     (!name.contains('/') && RelPath::new(name).is_ok()).then_some(name)

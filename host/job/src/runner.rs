@@ -1,29 +1,29 @@
-//! The child process that owns one job: one trainer after the other, and everything written down.
+//! The process that owns one job: runs one trainer after the other and records what happens.
 //!
-//! [`run_job`] needs nothing but the job's folder. It ends when the job has ended, whoever listens
-//! or does not; cancelling its token interrupts the job, which keeps what it has saved.
+//! [`run_job`] needs only the job's folder, and ends when the job has ended, whether or not anyone
+//! follows it. Cancelling its token interrupts the job, which keeps what it has saved.
 
 use super::active::{ActiveRun, EarlyEnd, Requests};
-use super::command::{CommandLine, Toolbox};
-use super::confinement::Workplace;
+use super::command::{CommandLine, TrainerSearch};
+use super::confinement::TrainerDirs;
 use super::control::{self, Service};
 use super::error::{JobError, io_error};
 use super::failure;
 use super::folder::JobFolder;
-use super::guard::Guard;
-use super::journal::Journal;
 use super::legacy_config;
-use super::orphans::{self, OWN};
+use super::limit_guard::LimitGuard;
+use super::orphans::{self, TRAINER_PART};
 use super::output::Stream;
 use super::package_folder::named_in;
 use super::plan::{Plan, plan};
 use super::progress::ProgressListener;
+use super::recorder::Recorder;
 use super::results::{Results, makes_models};
 use super::settings::RunnerSettings;
 use super::version::installed_version;
 use super::videos;
 use sleap_rtc_base::error::WithCauses;
-use sleap_rtc_package::Site;
+use sleap_rtc_package::MachineFacts;
 use sleap_rtc_package::script::Run;
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome};
 use std::collections::HashMap;
@@ -36,51 +36,53 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Commands that may wait.
+/// The most commands that wait to be handled.
 const COMMANDS: usize = 16;
-/// How long the connections to the job's socket have to hear of its end.
+/// How long connections to the job's socket may take to receive the end of the job.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// How long the end of a job may be kept from the disk, and how often it is tried again.
+/// How long to retry when the disk does not accept the end of a job, and how often.
 const WRITE_END_LIMIT: Duration = Duration::from_secs(600);
 const WRITE_END_INTERVAL: Duration = Duration::from_millis(500);
-/// How the folder for a job's temporary files is called. Its path is short: sockets in it have names of
-/// at most 107 bytes.
+/// The prefix of the folder for a job's temporary files. It is short because the names of sockets
+/// in the folder are limited to 107 bytes.
 const PRIVATE_PREFIX: &str = "sleap-job-";
-/// What a confined trainer may reach, beside the files that it must not change.
-const ORDER: &str = "sandbox.json";
-/// The exit code of a command line that is not understood.
+/// The file with the rights of a confined trainer, next to the files that the trainer must not
+/// change.
+const CONFINEMENT_FILE: &str = "sandbox.json";
+/// The exit code for a command line that the trainer does not understand.
 const USAGE: i32 = 2;
 
-/// Runs the job in `dir` to its end, and returns how it ended.
+/// Runs the job in `dir` to its end, and returns its outcome.
 ///
-/// Fails only when the folder or its socket cannot be used: nothing was run then.
+/// Fails only if the folder or its socket cannot be used. No trainer was started then.
 pub async fn run_job(dir: &Path, interruption: CancellationToken) -> Result<JobOutcome, JobError> {
     let folder = JobFolder::at(dir)?;
     let settings = RunnerSettings::read(&folder)?;
     let mut events = folder.lock()?;
     if let Err(JobError::State(error)) = events.begin() {
-        // It was begun before, and its process is gone.
+        // The job has begun before, and its process is gone.
         tracing::warn!(error = %WithCauses(&error), "the job is not run again");
         return events.finish(JobOutcome::Interrupted);
     }
     let (to_runner, commands) = mpsc::channel(COMMANDS);
-    let journal = Journal::new(&folder, events, settings.log_limit_bytes);
+    let recorder = Recorder::new(&folder, events, settings.log_limit_bytes);
     let end = CancellationToken::new();
-    let service = Service { seq: journal.watch(), commands: to_runner, end: end.clone() };
+    let service = Service { seq: recorder.watch(), commands: to_runner, end: end.clone() };
     let tasks = TaskTracker::new();
-    // However this function is left, the socket goes with it: that tells the worker.
+    // The socket must disappear however this function ends, because the worker takes that for the
+    // job's end.
     let end = end.drop_guard();
     control::listen(&folder, service, &tasks)
         .map_err(io_error("open the control socket in", folder.path()))?;
 
-    let toolbox = settings.toolbox();
+    let trainer_search = settings.trainer_search();
     let requests = Requests::new(commands, interruption);
     let made = HashMap::new();
     let private =
         private_folder().map_err(io_error("make a private folder in", &std::env::temp_dir()))?;
-    let mut runner = Runner { folder, settings, journal, toolbox, requests, made, private };
+    let mut runner = Runner { folder, settings, recorder, trainer_search, requests, made, private };
     let outcome = runner.run().await;
-    let finished = write_end(&mut runner.journal, outcome).await;
+    let finished = write_end(&mut runner.recorder, outcome).await;
     drop(runner.private);
 
     drop(end);
@@ -89,19 +91,20 @@ pub async fn run_job(dir: &Path, interruption: CancellationToken) -> Result<JobO
     finished
 }
 
-/// A folder for temporary files that nobody else can enter, with one in it for the job's own.
+/// Creates a folder for temporary files that no other user can enter, with a folder for the job's
+/// trainers in it.
 fn private_folder() -> io::Result<tempfile::TempDir> {
     let closed = || Permissions::from_mode(0o700);
     let folder = tempfile::Builder::new().prefix(PRIVATE_PREFIX).permissions(closed()).tempdir()?;
-    std::fs::DirBuilder::new().mode(0o700).create(folder.path().join(OWN))?;
+    std::fs::DirBuilder::new().mode(0o700).create(folder.path().join(TRAINER_PART))?;
     Ok(folder)
 }
 
-/// Writes the outcome down. Nobody else knows it, so a full disk is waited for.
-async fn write_end(journal: &mut Journal, outcome: JobOutcome) -> Result<JobOutcome, JobError> {
+/// Records the outcome. Waits while the disk is full, because no other process knows the outcome.
+async fn write_end(recorder: &mut Recorder, outcome: JobOutcome) -> Result<JobOutcome, JobError> {
     let deadline = Instant::now() + WRITE_END_LIMIT;
     loop {
-        match journal.finish(outcome.clone()) {
+        match recorder.finish(outcome.clone()) {
             Err(JobError::Io { source, .. }) if Instant::now() < deadline => {
                 tracing::error!(error = %source, "the outcome cannot be written yet");
                 sleep(WRITE_END_INTERVAL).await;
@@ -114,12 +117,11 @@ async fn write_end(journal: &mut Journal, outcome: JobOutcome) -> Result<JobOutc
 struct Runner {
     folder: JobFolder,
     settings: RunnerSettings,
-    journal: Journal,
-    toolbox: Toolbox,
+    recorder: Recorder,
+    trainer_search: TrainerSearch,
     requests: Requests,
-    /// The models that this job has made so far, by their run.
+    /// The models that this job has made, by the index of their run.
     made: HashMap<usize, PathBuf>,
-    /// For temporary files, caches and a home.
     private: tempfile::TempDir,
 }
 
@@ -131,16 +133,16 @@ impl Runner {
         };
         self.withhold(&plan.root);
         for remark in &plan.remarks {
-            self.journal.remark(remark);
+            self.recorder.remark(remark);
         }
         let runs = plan.runs.iter().map(Run::name).collect();
-        self.journal.note(JobEvent::Staged { runs });
+        self.recorder.note(JobEvent::Staged { runs });
         let mut outcome = JobOutcome::Succeeded;
         for (index, run) in plan.runs.iter().enumerate() {
             let name = run.name();
-            self.journal.note(JobEvent::RunStarted { name: name.clone() });
+            self.recorder.note(JobEvent::RunStarted { name: name.clone() });
             let ended = self.run_one(&plan, index, run).await;
-            self.journal.note(JobEvent::RunEnded { name: name.clone(), outcome: ended.clone() });
+            self.recorder.note(JobEvent::RunEnded { name: name.clone(), outcome: ended.clone() });
             match ended {
                 JobOutcome::Succeeded => {}
                 JobOutcome::StoppedEarly => outcome = JobOutcome::StoppedEarly,
@@ -162,28 +164,32 @@ impl Runner {
     fn plan(&self) -> Result<Plan, String> {
         let job_type = self.folder.spec().description.job_type;
         let shared_root = self.settings.shared_root.as_deref();
-        let version = self.toolbox.sleap_nn().and_then(|program| installed_version(&program));
+        let version =
+            self.trainer_search.sleap_nn().and_then(|program| installed_version(&program));
         let gpus = self.settings.gpus.as_ref().map_or(0, Vec::len);
         let skips_inference = self.folder.spec().skips_inference;
-        let site = Site { gpus: Some(gpus), version: version.as_deref(), skips_inference };
+        let site = MachineFacts { gpus: Some(gpus), version: version.as_deref(), skips_inference };
         let mounts = &self.settings.mounts;
         let plan = plan(&self.folder.files_dir(), job_type, shared_root, mounts, site)
             .map_err(|e| e.to_string())?;
-        plan.check_trainers(&self.toolbox).map_err(|e| e.to_string())?;
+        plan.check_trainers(&self.trainer_search).map_err(|e| e.to_string())?;
         Ok(plan)
     }
 
-    /// A variable that the operator adds for all jobs is not for a package that asks for it by name.
+    /// Withholds variables that the operator adds for all jobs from a package that asks for them by
+    /// name, because the package could leak them.
     fn withhold(&mut self, package: &Path) {
         let added = super::command::added(std::env::vars_os(), &self.settings.pass_env);
         let withheld = named_in(package, added);
         for name in &withheld {
-            self.journal.remark(&format!("the package names {name}; the trainer does not get it"));
+            self.recorder.remark(&format!(
+                "the package names the variable {name}; the trainer does not receive it"
+            ));
         }
         self.settings.withheld = withheld;
     }
 
-    /// One run of the script, and what it made.
+    /// Executes one run of the script, and keeps its results.
     async fn run_one(&mut self, plan: &Plan, index: usize, run: &Run) -> JobOutcome {
         let results = Results::before(&plan.root, &self.folder.results_dir(), run);
         let active = match self.follow(plan, run, &results).await {
@@ -195,8 +201,8 @@ impl Runner {
             Ok(kept) if kept.is_empty() && outcome.is_success() => JobOutcome::Failed {
                 exit_code: active.exit_code(),
                 message: match makes_models(run) {
-                    true => "the trainer ended well but saved no model".to_owned(),
-                    false => "the trainer ended well but wrote no predictions".to_owned(),
+                    true => "the trainer reported success but saved no model".to_owned(),
+                    false => "the trainer reported success but wrote no predictions".to_owned(),
                 },
             },
             Ok(kept) => {
@@ -206,33 +212,33 @@ impl Runner {
             }
             Err(error) if outcome.is_success() => JobOutcome::Failed {
                 exit_code: active.exit_code(),
-                message: format!("the result cannot be kept: {}", WithCauses(&error)),
+                message: format!("cannot keep the result: {}", WithCauses(&error)),
             },
             Err(error) => {
-                tracing::warn!(error = %WithCauses(&error), "what the failed run left is not kept");
+                tracing::warn!(error = %WithCauses(&error), "cannot keep the models of the failed run");
                 outcome
             }
         }
     }
 
-    /// Lets the trainer find the videos that `run` reads.
+    /// Makes the trainer find the videos that `run` reads.
     async fn place_videos(&self, plan: &Plan, run: &Run) -> Result<(), String> {
         let Some((labels, moved)) = videos::before(run, &plan.videos) else { return Ok(()) };
         let files: Vec<PathBuf> = labels.iter().map(|path| path.below(&plan.root)).collect();
-        self.rename(plan, &moved, &files).await.map_err(|why| {
-            format!("the paths of the videos cannot be changed in the labels: {why}")
-        })
+        self.rename(plan, &moved, &files)
+            .await
+            .map_err(|why| format!("cannot change the paths of the videos in the labels: {why}"))
     }
 
-    /// Lets what a run made name the videos as its user's machine does.
+    /// Makes results name the videos by their paths on the user's machine.
     async fn name_users_videos(&mut self, plan: &Plan, kept: &[PathBuf]) {
         let (renamed, labels) = (videos::after(&plan.videos), videos::labels_in(kept));
         if renamed.is_empty() || labels.is_empty() {
             return;
         }
         if let Err(why) = self.rename(plan, &renamed, &labels).await {
-            self.journal.remark(&format!(
-                "the results name the videos as this worker has them, not as your machine does: {why}"
+            self.recorder.remark(&format!(
+                "the results contain the paths of the videos on this worker, not on your machine: {why}"
             ));
         }
     }
@@ -243,12 +249,12 @@ impl Runner {
         renamed: &[videos::Renamed],
         labels: &[PathBuf],
     ) -> Result<(), String> {
-        let (toolbox, settings) = (&self.toolbox, &self.settings);
-        let place = Workplace { write: vec![self.folder.results_dir()], ..self.workplace(plan) };
-        videos::Renaming { toolbox, settings, place: &place }.rename(renamed, labels).await
+        let (trainer_search, settings) = (&self.trainer_search, &self.settings);
+        let place = TrainerDirs { write: vec![self.folder.results_dir()], ..self.workplace(plan) };
+        videos::Renaming { trainer_search, settings, place: &place }.rename(renamed, labels).await
     }
 
-    /// Starts the trainer and stays with it to its end.
+    /// Starts the trainer and follows it to its end.
     async fn follow(
         &mut self,
         plan: &Plan,
@@ -270,7 +276,8 @@ impl Runner {
                 format!("{} cannot be used: {}", train.config, WithCauses(&error))
             })?;
         }
-        let command = self.toolbox.command(run, ports, &self.made).map_err(|e| e.to_string())?;
+        let command =
+            self.trainer_search.command(run, ports, &self.made).map_err(|e| e.to_string())?;
         let saved = makes_models(run).then_some(results);
         let active = self.attempt(plan, run, &command, progress, saved).await?;
         match makes_models(run) {
@@ -279,8 +286,8 @@ impl Runner {
         }
     }
 
-    /// A prediction that this sleap-nn does not know under its newest name, or with its progress,
-    /// is started again as older versions know it.
+    /// Starts a prediction again in the form of older versions, if this sleap-nn does not know its
+    /// newest verb or the option for progress.
     async fn as_older_versions(
         &mut self,
         plan: &Plan,
@@ -296,7 +303,8 @@ impl Runner {
             active = self.attempt(plan, run, &command, None, None).await?;
         }
         if complains(&active, "No such option", "--gui") {
-            self.journal.remark("this sleap-nn does not report progress; it is started without");
+            self.recorder
+                .remark("this sleap-nn does not report progress; starting it without that option");
             active = self.attempt(plan, run, &command.without_progress(), None, None).await?;
         }
         Ok(active)
@@ -314,25 +322,26 @@ impl Runner {
         let failed = |e| format!("cannot start {}: {e}", command.program.display());
         let place = self.workplace(plan);
         let start = self.settings.command(command, &place).await.map_err(failed)?;
-        let guard = self.settings.confinement.as_ref().map(|confined| Guard::new(confined.limits));
+        let guard =
+            self.settings.confinement.as_ref().map(|confined| LimitGuard::new(confined.limits));
         let mut active = ActiveRun::start(run, start, guard, progress).map_err(failed)?;
         orphans::remember(&self.folder, active.trainer_id(), self.private.path(), saved);
-        active.follow(&self.settings, &mut self.requests, &mut self.journal).await;
+        active.follow(&self.settings, &mut self.requests, &mut self.recorder).await;
         orphans::forget(&self.folder);
         Ok(active)
     }
 
-    fn workplace(&self, plan: &Plan) -> Workplace {
+    fn workplace(&self, plan: &Plan) -> TrainerDirs {
         // Only a job from shared storage has links into it.
         let is_shared = self.folder.spec().shared.is_some();
         let shared = self.settings.shared_root.clone().filter(|_| is_shared);
         let mounts = self.settings.mounts.folders().map(Path::to_owned);
-        Workplace {
+        TrainerDirs {
             folder: plan.root.clone(),
-            private: self.private.path().join(OWN),
+            private: self.private.path().join(TRAINER_PART),
             read: mounts.chain(shared).chain([self.folder.results_dir()]).collect(),
             write: Vec::new(),
-            order: self.folder.path().join(ORDER),
+            confinement_file: self.folder.path().join(CONFINEMENT_FILE),
             has_gpus: self.settings.gpus.as_ref().is_none_or(|gpus| !gpus.is_empty()),
         }
     }
@@ -347,14 +356,14 @@ impl From<EarlyEnd> for JobOutcome {
     }
 }
 
-/// Whether the trainer ended because it does not know a word of its command line.
+/// Whether the trainer ended because it does not know `word` of its command line.
 fn complains(active: &ActiveRun, complaint: &str, word: &str) -> bool {
     let says = |line: &String| line.contains(complaint) && line.contains(word);
     active.exit_code() == Some(USAGE) && active.output().tail(Stream::Err).iter().any(says)
 }
 
-/// How a run ended. Exit code 0 alone proves nothing: a training that got SIGTERM has it, and one
-/// that printed its help.
+/// The outcome of a run. Exit code 0 alone proves nothing: a training also returns it after
+/// SIGTERM, and after it printed its help.
 fn judge(run: &Run, active: &ActiveRun) -> JobOutcome {
     if let Some(end) = active.early_end() {
         return end.into();
@@ -370,8 +379,7 @@ fn judge(run: &Run, active: &ActiveRun) -> JobOutcome {
         && active.exit_code() == Some(0)
         && active.output().findings().predicted_nothing
     {
-        let message =
-            "no frame was predicted: none of the frames that were asked for is in the data";
+        let message = "no frame was predicted: the data contain none of the requested frames";
         return JobOutcome::Failed { exit_code: Some(0), message: message.to_owned() };
     }
     if let Some(option) = unknown_option(run, active) {
@@ -383,7 +391,7 @@ fn judge(run: &Run, active: &ActiveRun) -> JobOutcome {
     }
     match active.status() {
         _ if active.was_hanging() => success(active),
-        // What it has saved until then is the result; without any there is none.
+        // The model saved so far is the result. Without one there is no result.
         Some(_) if active.was_terminated() => JobOutcome::StoppedEarly,
         Some(status) if status.success() && done => success(active),
         Some(status) => JobOutcome::Failed {
@@ -392,12 +400,12 @@ fn judge(run: &Run, active: &ActiveRun) -> JobOutcome {
         },
         None => JobOutcome::Failed {
             exit_code: None,
-            message: "the trainer could not be waited for".to_owned(),
+            message: "cannot wait for the trainer".to_owned(),
         },
     }
 }
 
-/// The option that the installed tracker does not have: the prediction never began.
+/// The option that the installed tracker does not have. The prediction never began.
 fn unknown_option(run: &Run, active: &ActiveRun) -> Option<&'static str> {
     let Run::Track(track) = run else { return None };
     let names = track.options.iter().map(|option| option.name);
@@ -408,8 +416,8 @@ fn success(active: &ActiveRun) -> JobOutcome {
     if active.was_stopped() { JobOutcome::StoppedEarly } else { JobOutcome::Succeeded }
 }
 
-/// Moves what a run made to the results: everything of a good run, saved models of a failed one,
-/// nothing of a cancelled one.
+/// Moves what a run made to the results: everything after success, saved models after a failure,
+/// nothing after a cancellation.
 fn keep(
     run: &Run,
     active: &ActiveRun,

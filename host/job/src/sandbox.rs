@@ -1,6 +1,6 @@
-//! How much a job's processes are confined: what the operator asks for, and what this machine can do.
+//! Decides how a job's processes are confined: the operator's choice, and what this machine supports.
 
-use super::reach::{Access, Grant};
+use super::grants::{Access, Grant};
 use landlock::{
     ABI, Access as _, AccessFs, BitFlags, LandlockStatus, PathBeneath, PathFd, RestrictionStatus,
     Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
@@ -10,23 +10,23 @@ use std::fmt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// The newest version of Landlock's interface whose rights are used. An older kernel enforces what
-/// it knows of them.
+/// The newest version of Landlock's interface whose rights are used. An older kernel enforces those
+/// that it knows.
 const NEWEST: ABI = ABI::V6;
-/// From this version on a job cannot send signals to processes of other jobs or of the worker.
+/// The first version that prevents jobs from sending signals to other jobs or to the worker.
 const SIGNALS: u32 = 6;
-/// The program that makes namespaces.
+/// The program that creates namespaces.
 const BUBBLEWRAP: &str = "bwrap";
 
-/// What the operator asks for.
+/// The operator's choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SandboxMode {
-    /// Landlock, where the kernel has it.
+    /// Landlock, if the kernel supports it.
     #[default]
     Auto,
-    /// Landlock, and namespaces of the job's own; without them the worker does not start.
+    /// Landlock and namespaces. Without them the worker does not start.
     Strict,
-    /// Nothing but limits.
+    /// Limits only.
     Off,
 }
 
@@ -34,40 +34,40 @@ pub enum SandboxMode {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", tag = "kind")]
 pub enum Sandbox {
-    /// Nothing: the operator wants it so.
+    /// Nothing, by the operator's choice.
     Off,
-    /// Nothing: this kernel has no Landlock.
+    /// Nothing, because the kernel has no Landlock.
     Missing,
-    /// Landlock, of this version.
+    /// Landlock.
     Landlock {
         /// The kernel's version of the interface.
         abi: u32,
     },
-    /// Landlock within namespaces that this program makes.
+    /// Landlock, and namespaces that bubblewrap creates.
     Strict {
         /// The kernel's version of the interface.
         abi: u32,
-        /// Bubblewrap.
+        /// The path of bubblewrap.
         program: PathBuf,
     },
 }
 
-/// Why jobs cannot be confined as the operator asks.
+/// Why jobs cannot be confined as the operator requires.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
-    /// No Landlock.
+    /// The kernel has no Landlock.
     #[error(
         "`[worker] sandbox = \"strict\"` needs Landlock, which this kernel does not have or does not \
          enable (Linux 5.13 or newer, `lsm=landlock,…`); use a newer kernel, or \"auto\""
     )]
     NoLandlock,
-    /// No bubblewrap.
+    /// bubblewrap is not installed.
     #[error(
         "`[worker] sandbox = \"strict\"` needs bubblewrap: install the package `bubblewrap`, or use \
          \"auto\""
     )]
     NoBubblewrap,
-    /// No namespaces.
+    /// bubblewrap cannot create namespaces.
     #[error(
         "`[worker] sandbox = \"strict\"` needs namespaces, and bubblewrap cannot make them here: {0}; \
          allow user namespaces (kernel.unprivileged_userns_clone, AppArmor), or use \"auto\""
@@ -76,7 +76,8 @@ pub enum SandboxError {
 }
 
 impl Sandbox {
-    /// What this machine can do of what is asked for. Starts a program; not for an async task.
+    /// Finds out how much of `mode` this machine supports. Starts a program, so async tasks must
+    /// not call it.
     pub fn find(mode: SandboxMode) -> Result<Self, SandboxError> {
         let abi = match mode {
             SandboxMode::Off => return Ok(Self::Off),
@@ -90,12 +91,12 @@ impl Sandbox {
         }
     }
 
-    /// Whether files outside the list are out of reach.
+    /// Whether jobs can reach only granted files.
     pub fn confines(&self) -> bool {
         matches!(self, Self::Landlock { .. } | Self::Strict { .. })
     }
 
-    /// One word, for the room.
+    /// One word for the worker's entry in the room.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Off => "off",
@@ -105,10 +106,10 @@ impl Sandbox {
         }
     }
 
-    /// What it lacks, in words, where it lacks something.
+    /// The missing protection, in words, if any is missing.
     pub fn lack(&self) -> Option<String> {
         match self {
-            Self::Off => Some("jobs can read and change all that the worker's user can".to_owned()),
+            Self::Off => Some("jobs can read and change everything that the worker's user can".to_owned()),
             Self::Missing => Some(
                 "this kernel has no Landlock (Linux 5.13 or newer): jobs can read and change all that \
                  the worker's user can"
@@ -134,7 +135,8 @@ impl fmt::Display for Sandbox {
     }
 }
 
-/// The version of Landlock that this kernel enforces. A thread tries: Landlock confines one thread.
+/// The version of Landlock that this kernel enforces. A new thread tries it, because Landlock
+/// confines the thread that does.
 fn landlock_version() -> Option<u32> {
     let trying = std::thread::spawn(|| restrict(&[])).join();
     match trying.ok()?.ok()? {
@@ -147,14 +149,14 @@ fn landlock_version() -> Option<u32> {
     }
 }
 
-/// Confines the calling thread, and all that it will start, to these places.
+/// Restricts the calling thread, and everything that it will start, to these grants.
 pub(crate) fn restrict(grants: &[Grant]) -> Result<RestrictionStatus, RulesetError> {
     let mut ruleset = Ruleset::default()
         .handle_access(AccessFs::from_all(NEWEST))?
         .scope(Scope::from_all(NEWEST))?
         .create()?;
     for grant in grants {
-        // A place that went away meanwhile is out of reach in any case.
+        // A path that has disappeared since is out of reach in any case.
         let Ok(place) = PathFd::new(&grant.path) else { continue };
         let rights = rights(grant.access, grant.path.is_dir());
         ruleset = ruleset.add_rule(PathBeneath::new(place, rights))?;
@@ -179,7 +181,7 @@ fn rights(access: Access, is_folder: bool) -> BitFlags<AccessFs> {
     }
 }
 
-/// Bubblewrap, once it has shown that it works here.
+/// Finds bubblewrap, and checks that it works on this machine.
 fn bubblewrap() -> Result<PathBuf, SandboxError> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let program = std::env::split_paths(&path).map(|folder| folder.join(BUBBLEWRAP));
@@ -205,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_confined_thread_reaches_what_is_on_the_list_and_nothing_else() {
+    fn a_confined_thread_reaches_only_granted_files() {
         let Some(abi) = landlock_version() else {
             return println!("not tested: this kernel has no Landlock");
         };
@@ -233,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_and_what_there_is() {
+    fn the_sandbox_mode_decides_what_is_required() {
         assert_eq!(Sandbox::find(SandboxMode::Off).unwrap(), Sandbox::Off);
         let found = Sandbox::find(SandboxMode::Auto).unwrap();
         assert_eq!(found.confines(), landlock_version().is_some());

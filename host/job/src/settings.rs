@@ -1,10 +1,10 @@
-//! How a job's process is to run: written into the job's folder by the worker, read by the process.
+//! Settings for a job's process. The worker writes them into the job's folder, and the process reads them.
 
-use super::command::{CommandLine, Toolbox};
-use super::confinement::{Confinement, Workplace};
+use super::command::{CommandLine, TrainerSearch};
+use super::confinement::{Confinement, TrainerDirs};
 use super::error::{JobError, damaged};
 use super::folder::{JobFolder, write_private};
-use super::reach::ReadScope;
+use super::grants::ReadScope;
 use super::sandbox::Sandbox;
 use serde::{Deserialize, Serialize};
 use sleap_rtc_base::mounts::Mounts;
@@ -20,39 +20,40 @@ use tokio::process::Command;
 
 const FILE: &str = "runner.json";
 
-/// How a job's process is to run.
+/// Settings for a job's process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RunnerSettings {
-    /// Where trainers are looked for, written like `PATH`; by default the process's own `PATH`.
+    /// The search path for trainers, in the form of `PATH`. By default the process's own `PATH`.
     pub search_path: Option<String>,
-    /// The command that the operator names as the trainer: a program and its first arguments.
+    /// The operator's command for the trainer: a program and its first arguments.
     pub trainer: Option<Vec<String>>,
-    /// Which of the worker's slots it runs in.
+    /// The worker's slot in which the job runs.
     pub slot: Option<usize>,
-    /// The GPUs that the job may use, by their place on the PCI bus as `nvidia-smi` counts them; by
-    /// default all.
+    /// The GPUs that the job may use, by their position on the PCI bus as `nvidia-smi` counts them.
+    /// By default all of them.
     pub gpus: Option<Vec<u32>>,
-    /// Shared storage: files of the package may be links into it, which the worker placed.
+    /// Shared storage, into which files of the package may be links. The worker created those
+    /// links.
     pub shared_root: Option<PathBuf>,
     /// Folders outside of the job in which trainers may read videos.
     pub mounts: Mounts,
-    /// Further variables that a trainer may see; a `*` at the end stands for anything.
+    /// Further variables that a trainer may see. `*` at the end of a name matches anything.
     pub pass_env: Vec<String>,
     /// Variables to set for the trainer.
     pub set_env: BTreeMap<String, String>,
-    /// How long a training that has finished may do nothing before it is killed.
+    /// How long a training that has finished may be idle before it is killed.
     pub exit_grace_ms: u64,
-    /// How long a training that was asked to stop may work on further batches before SIGTERM.
+    /// How long a training may work on further batches after the command to stop, before SIGTERM.
     pub stop_grace_ms: u64,
-    /// How long a cancelled trainer has between SIGTERM and SIGKILL.
+    /// The time between SIGTERM and SIGKILL for a cancelled trainer.
     pub kill_grace_ms: u64,
-    /// How much log text is kept.
+    /// The most log text to keep.
     pub log_limit_bytes: u64,
-    /// Variables that reach no trainer of this job, because its package asks for them by name.
+    /// Variables that no trainer of this job receives, because its package asks for them by name.
     #[serde(skip)]
     pub withheld: Vec<String>,
-    /// How trainers are confined; not at all, where this program cannot start itself to do it.
+    /// How trainers are confined. `None` if this program cannot start itself as a subcommand.
     pub confinement: Option<Confinement>,
 }
 
@@ -78,7 +79,7 @@ impl Default for RunnerSettings {
 }
 
 impl RunnerSettings {
-    /// Reads the settings of a job; the defaults where there are none.
+    /// Reads the settings of a job, or returns the defaults if it has none.
     pub fn read(folder: &JobFolder) -> Result<Self, JobError> {
         let path = folder.path().join(FILE);
         let json = match std::fs::read(&path) {
@@ -96,7 +97,7 @@ impl RunnerSettings {
         write_private(&path, &json)
     }
 
-    /// Where trainers are looked for.
+    /// The search path for trainers.
     pub fn trainer_path(&self) -> OsString {
         match &self.search_path {
             Some(path) => path.into(),
@@ -104,12 +105,12 @@ impl RunnerSettings {
         }
     }
 
-    /// The trainers that a job finds.
-    pub fn toolbox(&self) -> Toolbox {
-        Toolbox::new(self.trainer_path()).with_trainer(self.trainer.clone())
+    /// The trainers that these settings allow a job to find.
+    pub fn trainer_search(&self) -> TrainerSearch {
+        TrainerSearch::new(self.trainer_path()).with_trainer(self.trainer.clone())
     }
 
-    /// All that a trainer sees of the environment.
+    /// The whole environment of a trainer.
     pub fn trainer_variables(&self) -> Vec<(OsString, OsString)> {
         let mut variables = super::command::scrubbed(std::env::vars_os(), &self.pass_env);
         variables
@@ -118,7 +119,7 @@ impl RunnerSettings {
             variables.retain(|(earlier, _)| earlier != name);
             variables.push((name.into(), value.into()));
         };
-        // Else Python holds lines back when it writes to a pipe.
+        // Without it, Python delays lines that it writes to a pipe.
         set("PYTHONUNBUFFERED", "1");
         if let Some(path) = &self.search_path {
             set("PATH", path);
@@ -126,7 +127,7 @@ impl RunnerSettings {
         if let Some(gpus) = &self.gpus {
             let indices: Vec<String> = gpus.iter().map(u32::to_string).collect();
             set("CUDA_VISIBLE_DEVICES", &indices.join(","));
-            // CUDA's own order is by speed.
+            // By default CUDA sorts GPUs by speed.
             set("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
         }
         for (name, value) in &self.set_env {
@@ -135,8 +136,8 @@ impl RunnerSettings {
         variables
     }
 
-    /// The command that starts a trainer in `place`, with all that it may see and no more.
-    pub async fn command(&self, line: &CommandLine, place: &Workplace) -> io::Result<Command> {
+    /// The command that starts a trainer in `place`, with its whole environment.
+    pub async fn command(&self, line: &CommandLine, place: &TrainerDirs) -> io::Result<Command> {
         let variables = self.trainer_variables();
         if let Some(confinement) = &self.confinement {
             return confinement.command(line, place, &variables).await;
@@ -146,8 +147,8 @@ impl RunnerSettings {
         Ok(command)
     }
 
-    /// What a trainer answers to a question, as confined as it is in a job, in folders that are
-    /// removed afterwards.
+    /// Runs a trainer to answer a question, confined as in a job, in folders that are removed
+    /// afterwards.
     pub(crate) async fn answer(
         &self,
         question: &CommandLine,
@@ -156,12 +157,12 @@ impl RunnerSettings {
         let closed = Permissions::from_mode(0o700);
         let folder = tempfile::Builder::new().permissions(closed).tempdir()?;
         let at = |name: &str| folder.path().join(name);
-        let place = Workplace {
+        let place = TrainerDirs {
             folder: at("files"),
             private: at("private"),
             read: Vec::new(),
             write: Vec::new(),
-            order: at("order.json"),
+            confinement_file: at("confinement.json"),
             has_gpus: true,
         };
         for folder in [&place.folder, &place.private] {
@@ -174,7 +175,7 @@ impl RunnerSettings {
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
     }
 
-    /// These settings, with this much to read for confined trainers.
+    /// The same settings, with this scope for confined trainers.
     pub fn reading(mut self, scope: ReadScope) -> Self {
         if let Some(confinement) = &mut self.confinement {
             confinement.scope = scope;
@@ -182,14 +183,14 @@ impl RunnerSettings {
         self
     }
 
-    /// Whether trainers may get more to read than their list: not in the strict sandbox, and nothing is
-    /// needed without one.
+    /// Whether trainers may get a wider scope. The strict sandbox does not allow that, and without a
+    /// sandbox nothing is needed.
     pub(crate) fn may_read_more(&self) -> bool {
         let sandbox = self.confinement.as_ref().map(|confinement| &confinement.sandbox);
         matches!(sandbox, Some(Sandbox::Landlock { .. }))
     }
 
-    /// Whether trainers can reach only what is on a list.
+    /// Whether trainers can reach only granted files.
     pub(crate) fn is_confined(&self) -> bool {
         self.confinement.as_ref().is_some_and(|confinement| confinement.sandbox.confines())
     }

@@ -11,17 +11,16 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 const READ_BYTES: usize = 16 * 1024;
-/// Pieces of output that may wait to be read: the pipes wait then, and the trainer with them.
+/// The most pieces of output that wait to be read. When the queue is full, the pipes and the
+/// trainer wait.
 const QUEUE: usize = 16;
 
-/// Something that was printed.
 pub type Piece = (Stream, Vec<u8>);
 
-/// A trainer, and everything it started in its process group. Dropping it kills them all.
+/// A trainer and its process group. Dropping the value kills them all.
 pub struct RunningTrainer {
-    /// The process itself.
     pub child: Child,
-    /// What it prints. Ends when nobody holds its pipes any more.
+    /// What the trainer prints. Ends when no process holds its pipes any more.
     pub output: mpsc::Receiver<Piece>,
     group: Option<Pid>,
     readers: JoinSet<()>,
@@ -48,28 +47,29 @@ impl RunningTrainer {
         Ok(Self { child, output, group, readers })
     }
 
-    /// Sends a signal to the whole group. A group that is gone already is no error.
+    /// Sends a signal to the whole group. Succeeds if the group has already ended.
     pub fn signal(&self, signal: Signal) {
         let Some(group) = self.group else { return };
         match kill_process_group(group, signal) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => {}
-            Err(error) => tracing::warn!(%error, ?signal, "the trainer could not be signalled"),
+            Err(error) => tracing::warn!(%error, ?signal, "cannot signal the trainer"),
         }
     }
 
-    /// The process has ended: kills what it left behind in its group.
+    /// Kills what remains in the group after its leader has ended.
     pub fn clear_group(&mut self) {
         self.signal(Signal::KILL);
         self.group = None;
     }
 
-    /// Gives up on pipes that somebody outside the group still holds.
+    /// Stops reading pipes that a process outside the group still holds.
     pub fn stop_reading(&mut self) {
         self.readers.abort_all();
     }
 
-    /// Processor time that the processes of its group have used so far, in clock ticks; unknown where
-    /// the system does not tell. The trainer may be a script that only waits for the real one.
+    /// Processor time that the processes of the group have used, in clock ticks, if the system
+    /// reports it. The trainer may be a script that only waits for the real one, so all are
+    /// counted.
     pub fn processor_ticks(&self) -> Option<u64> {
         let group = self.group?.as_raw_nonzero().get();
         let own = processes::all().into_values().filter(|process| process.group == group);

@@ -1,11 +1,10 @@
-//! Which trainer is installed here, which version it is, and whether it does what is asked of it.
+//! Finds the installed trainer and its version, and checks that it works.
 //!
-//! A program by the right name proves nothing: it may be a stub, lack what it imports, or be of an
-//! age that takes other options. So each is asked for its help once, which is cheap to answer for
-//! all that can answer.
+//! A program of the right name proves nothing: it may be a stub, lack a module that it imports, or be
+//! a version with other options. So each program is started once to print its help, which is quick.
 
-use super::command::{CommandLine, Toolbox};
-use super::reach::ReadScope;
+use super::command::{CommandLine, TrainerSearch};
+use super::grants::ReadScope;
 use super::settings::RunnerSettings;
 use super::version;
 use sleap_rtc_protocol::job::JobType;
@@ -29,24 +28,24 @@ pub struct Trainers {
     pub training: Trainer,
     /// The program for predictions.
     pub inference: Trainer,
-    /// How much both must be able to read, in a sandbox.
+    /// The scope of files that both need to read in a sandbox.
     pub scope: ReadScope,
 }
 
 /// The program for one kind of job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trainer {
-    /// It does what is asked of it.
+    /// The trainer works.
     Works(PathBuf),
-    /// That of SLEAP 1.4.1, which takes JSON configs alone.
+    /// The trainer of SLEAP 1.4.1, which accepts only JSON configs.
     Legacy(PathBuf),
-    /// It is there and does not work.
+    /// The trainer exists but does not work.
     Broken(PathBuf, Complaint),
-    /// There is none: what to do.
+    /// There is no trainer. What to do, in words.
     Missing(String),
 }
 
-/// What a trainer said that does not work.
+/// The message of a trainer that does not work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Complaint {
     /// Why, in words.
@@ -69,7 +68,7 @@ impl fmt::Display for Complaint {
 }
 
 impl Trainer {
-    /// What is wrong, if something is.
+    /// What is wrong, in words, if anything is.
     pub fn problem(&self) -> Option<String> {
         match self {
             Self::Works(_) | Self::Legacy(_) => None,
@@ -80,7 +79,7 @@ impl Trainer {
         }
     }
 
-    /// The program, working or not.
+    /// The program, whether or not it works.
     pub fn program(&self) -> Option<&Path> {
         match self {
             Self::Works(program) | Self::Legacy(program) | Self::Broken(program, _) => {
@@ -92,16 +91,15 @@ impl Trainer {
 }
 
 impl Trainers {
-    /// Looks for trainers, and asks each for its help, as confined as jobs' trainers are.
+    /// Finds trainers and makes each print its help, confined as in a job.
     ///
-    /// Where a trainer works only if it reads more than its list, so do jobs: of the scopes in which it
-    /// works, the narrowest.
+    /// If a trainer works only in a wider scope, jobs get the narrowest scope in which it works.
     pub async fn find(settings: &RunnerSettings) -> Self {
         let listed = Self::find_within(settings, ReadScope::Listed).await;
         if listed.failures() == (0, 0) || !settings.may_read_more() {
             return listed;
         }
-        // At once: a job may wait for the answer.
+        // Both at the same time, because a job may wait for the answer.
         let (disk, home) = tokio::join!(
             Self::find_within(settings, ReadScope::Disk),
             Self::find_within(settings, ReadScope::Home),
@@ -112,9 +110,9 @@ impl Trainers {
 
     async fn find_within(settings: &RunnerSettings, scope: ReadScope) -> Self {
         let settings = &settings.clone().reading(scope);
-        let toolbox = &settings.toolbox();
-        let training = training(toolbox, settings).await;
-        let inference = probe(toolbox, &["predict", "track"], settings).await;
+        let trainer_search = &settings.trainer_search();
+        let training = training(trainer_search, settings).await;
+        let inference = probe(trainer_search, &["predict", "track"], settings).await;
         let program = training.program().or(inference.program());
         let version = match program {
             Some(program) => version::of(program, settings).await,
@@ -123,7 +121,7 @@ impl Trainers {
         Self { version, training, inference, scope }
     }
 
-    /// How many of the programs are denied something, and how many do not work for any reason.
+    /// The number of programs that the sandbox denies something, and of all that do not work.
     fn failures(&self) -> (usize, usize) {
         let programs = [&self.training, &self.inference].into_iter();
         let complaints: Vec<&Complaint> = programs
@@ -144,7 +142,7 @@ impl Trainers {
         }
     }
 
-    /// What is wrong, one sentence each.
+    /// What is wrong, one sentence for each problem.
     pub fn problems(&self) -> Vec<String> {
         let mut problems: Vec<String> =
             [&self.training, &self.inference].into_iter().filter_map(Trainer::problem).collect();
@@ -153,19 +151,23 @@ impl Trainers {
     }
 }
 
-/// SLEAP 1.4.1 has one program for all trainings, which takes other configs.
-async fn training(toolbox: &Toolbox, settings: &RunnerSettings) -> Trainer {
-    match (probe(toolbox, &["train"], settings).await, toolbox.sleap_train()) {
+/// SLEAP 1.4.1 has another program for trainings, which accepts other configs.
+async fn training(trainer_search: &TrainerSearch, settings: &RunnerSettings) -> Trainer {
+    match (probe(trainer_search, &["train"], settings).await, trainer_search.sleap_train()) {
         (Trainer::Missing(_), Some(program)) => Trainer::Legacy(program),
         (found, _) => found,
     }
 }
 
-/// The program for one of these verbs, the first that it knows.
-async fn probe(toolbox: &Toolbox, verbs: &[&str], settings: &RunnerSettings) -> Trainer {
+/// The program for the first of these verbs that it knows.
+async fn probe(
+    trainer_search: &TrainerSearch,
+    verbs: &[&str],
+    settings: &RunnerSettings,
+) -> Trainer {
     let mut last = Trainer::Missing(String::new());
     for verb in verbs {
-        let (program, arguments) = match toolbox.find_command(verb) {
+        let (program, arguments) = match trainer_search.find_command(verb) {
             Ok(found) => found,
             Err(error) => {
                 last = Trainer::Missing(error.to_string());
@@ -190,12 +192,12 @@ async fn ask_for_help(
     let output =
         settings.answer(&question, HELP_LIMIT).await.map_err(|error| match error.kind() {
             io::ErrorKind::TimedOut => {
-                mute(format!("it gives no answer within {} s", HELP_LIMIT.as_secs()))
+                mute(format!("it does not answer within {} s", HELP_LIMIT.as_secs()))
             }
-            _ => mute(format!("it cannot be started: {error}")),
+            _ => mute(format!("cannot start it: {error}")),
         })?;
     let said = String::from_utf8_lossy(&output.stderr);
-    // Who only does not know this question has answered it.
+    // A trainer that rejects the question understands command lines, so it works.
     let unknown = |line: &str| line.contains("No such option") && line.contains("--help");
     if output.status.success() || said.lines().any(unknown) {
         return Ok(());
@@ -204,7 +206,7 @@ async fn ask_for_help(
     Err(Complaint { words, is_denied: settings.is_confined() && is_denied(&said) })
 }
 
-/// Whether a program complains that something is out of its reach.
+/// Whether a program complains that the sandbox denied it something.
 fn is_denied(said: &str) -> bool {
     let said = said.to_ascii_lowercase();
     ["permission denied", "operation not permitted", "not permitted"]
@@ -212,21 +214,21 @@ fn is_denied(said: &str) -> bool {
         .any(|words| said.contains(words))
 }
 
-/// What sleap-nn reports of its own surroundings, PyTorch and CUDA among them; nothing from versions
-/// that do not.
+/// What sleap-nn reports about its environment, for example PyTorch and CUDA. Older versions report
+/// nothing.
 pub async fn system_report(settings: &RunnerSettings) -> Option<String> {
-    let (program, arguments) = settings.toolbox().find_command("system").ok()?;
+    let (program, arguments) = settings.trainer_search().find_command("system").ok()?;
     let question = CommandLine { program, arguments };
     let output = settings.answer(&question, HELP_LIMIT).await.ok()?;
     let report = String::from_utf8_lossy(&output.stdout);
     output.status.success().then(|| report.chars().take(MAX_REPORT_CHARS).collect())
 }
 
-/// The last line that says something.
+/// The last line with content.
 fn last_words(stderr: &str, stdout: &str) -> String {
     let says = |line: &&str| line.chars().any(char::is_alphanumeric);
     let line = stderr.lines().rev().find(says).or_else(|| stdout.lines().rev().find(says));
-    let line = line.unwrap_or("it fails without a word").trim_matches(['│', '╭', '╰', '─', ' ']);
+    let line = line.unwrap_or("it fails without a message").trim_matches(['│', '╭', '╰', '─', ' ']);
     Printable::line(line, MAX_WORDS_CHARS).into()
 }
 
@@ -251,7 +253,7 @@ mod tests {
     const WORKS: &str = "[ \"$1\" = --version ] && echo 'sleap-nn 0.3.5'; exit 0";
 
     #[tokio::test]
-    async fn each_of_the_programs_is_found_with_its_version() {
+    async fn every_trainer_is_found_with_its_version() {
         for name in ["sleap-nn", "sleap"] {
             let found = found(&[(name, WORKS)], None).await;
             assert_eq!(found.version.as_deref(), Some("0.3.5"), "{name}");
@@ -265,11 +267,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_does_not_work_is_found_out() {
+    async fn broken_trainers_are_detected() {
         let no_option = "echo 'Error: No such option: --config-name' >&2; exit 2";
         let no_torch = "echo \"ModuleNotFoundError: No module named 'torch'\" >&2; exit 1";
         for (script, words) in
-            [(no_option, "--config-name"), (no_torch, "'torch'"), ("exit 3", "without a word")]
+            [(no_option, "--config-name"), (no_torch, "'torch'"), ("exit 3", "without a message")]
         {
             let problems = found(&[("sleap", script)], None).await.problems();
             assert!(problems[0].contains(words), "{problems:?}");
@@ -279,7 +281,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn predictions_of_older_versions_have_another_name() {
+    async fn older_versions_name_predictions_differently() {
         let old =
             "[ \"$1\" = predict ] && { echo \"No such command 'predict'\" >&2; exit 2; }; exit 0";
         let found = found(&[("sleap-nn", old)], None).await;

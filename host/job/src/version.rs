@@ -1,5 +1,5 @@
-//! Which version of a trainer is installed: from what its installation says on disk, since asking
-//! the program takes many seconds of imports.
+//! Finds the version of an installed trainer, on disk if possible: the program itself needs many
+//! seconds for its imports.
 
 use super::command::CommandLine;
 use super::interpreter::interpreter;
@@ -7,10 +7,10 @@ use super::settings::RunnerSettings;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long the program may take to tell its version.
+/// How long the program may take to print its version.
 const ASK_LIMIT: Duration = Duration::from_secs(120);
 
-/// The version of sleap-nn, or of SLEAP, that `program` belongs to.
+/// The version of the sleap-nn or SLEAP to which `program` belongs.
 pub(crate) async fn of(program: &Path, settings: &RunnerSettings) -> Option<String> {
     match installed_version(program) {
         Some(version) => Some(version),
@@ -18,7 +18,7 @@ pub(crate) async fn of(program: &Path, settings: &RunnerSettings) -> Option<Stri
     }
 }
 
-/// Looks for the package's metadata beside the Python that the program's first line names.
+/// The version in the package's metadata, next to the Python that the program's first line names.
 pub(crate) fn installed_version(program: &Path) -> Option<String> {
     let text = std::fs::read(program).ok()?;
     let python = interpreter(&text, |_| None)?;
@@ -47,7 +47,7 @@ async fn ask(program: &Path, settings: &RunnerSettings) -> Option<String> {
     text.split_whitespace().find_map(|word| plausible(word.trim_matches([',', 'v'])))
 }
 
-/// The text, if it looks like a version.
+/// `text`, if it looks like a version.
 fn plausible(text: &str) -> Option<String> {
     let parts = text.starts_with(|c: char| c.is_ascii_digit()) && text.contains('.');
     let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || ".+-".contains(c));
@@ -57,10 +57,10 @@ fn plausible(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tests::repository;
+    use crate::tests::stand_in;
 
     #[test]
-    fn metadata_beside_the_python_is_enough() {
+    fn metadata_next_to_the_python_has_the_version() {
         let root = tempfile::tempdir().unwrap();
         let packages = root.path().join("lib/python3.11/site-packages");
         std::fs::create_dir_all(packages.join("sleap_nn-0.3.5.dist-info")).unwrap();
@@ -80,8 +80,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn else_the_program_is_asked() {
-        let program = repository().join("tests/stand-in/sleap-nn");
+    async fn otherwise_the_program_prints_its_version() {
+        let program = stand_in();
         assert_eq!(installed_version(&program), None);
         let settings = RunnerSettings::default();
         assert_eq!(ask(&program, &settings).await.as_deref(), Some("0.3.5"));

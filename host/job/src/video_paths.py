@@ -1,6 +1,6 @@
-"""Changes where SLEAP's labels say that their videos are.
+"""Replaces the paths of videos in SLEAP's labels.
 
-Arguments: a JSON file with [[old, new], …], and the labels. Old paths count from the working folder.
+Arguments: a JSON file with [[old, new], …], and the labels. Old paths are relative to the working folder.
 """
 import json, os, shutil, sys
 import h5py
@@ -34,7 +34,8 @@ def rewrite(path):
                    if isinstance(group, h5py.Group) and "json" in getattr(group.get("source_video"), "attrs", {})}
     if changed(before) == before and changed(sources) == sources:
         return
-    # Beside it, then renamed: whatever happens, the labels are whole, and links lead where they led.
+    # Written to a new file that is then renamed, so that a crash leaves complete labels and links keep
+    # their targets.
     copy = path + ".sleap-rtc"
     try:
         shutil.copyfile(path, copy)

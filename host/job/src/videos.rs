@@ -1,8 +1,8 @@
-//! Lets labels name their videos where the trainer finds them, and results name them where the user
-//! has them. Labels are HDF5, so the trainer's own Python does it.
+//! Renames videos in labels to paths where the trainer finds them, and in results to paths on the
+//! user's machine. Labels are HDF5, so the trainer's own Python changes them.
 
-use super::command::{CommandLine, Toolbox};
-use super::confinement::Workplace;
+use super::command::{CommandLine, TrainerSearch};
+use super::confinement::TrainerDirs;
 use super::interpreter::interpreter;
 use super::settings::RunnerSettings;
 use super::trainer::RunningTrainer;
@@ -14,20 +14,20 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What the interpreter runs.
+/// The script that the interpreter runs.
 const SCRIPT: &str = include_str!("video_paths.py");
-/// The list of paths that it reads, in the folder where the trainer works.
+/// The script's input, a list of paths, in the trainer's working folder.
 const LIST: &str = ".sleap-rtc-video-paths.json";
-/// For reading and writing labels once; a video's predictions are a gigabyte at most.
+/// Long enough to read and write labels once. A video's predictions are a gigabyte at most.
 const LIMIT: Duration = Duration::from_secs(300);
-/// What is kept of the interpreter's last words, in bytes.
+/// How much of the interpreter's last output to keep, in bytes.
 const MAX_SAID: usize = 16 * 1024;
 
-/// A path, and what it becomes.
+/// An old path and the new one.
 pub type Renamed = (String, String);
 
-/// What has to change in a run's labels before the trainer reads them: nothing where it finds the
-/// videos by itself, or by options of its own.
+/// The labels of a run to change before the trainer reads them, and the paths in them. `None` if
+/// the trainer finds the videos by itself, or by options of its own.
 pub fn before(run: &Run, videos: &VideoPaths) -> Option<(Vec<RelPath>, Vec<Renamed>)> {
     let labels = match run {
         Run::Track(Track { mounted: Some(_), .. }) => return None,
@@ -42,14 +42,14 @@ pub fn before(run: &Run, videos: &VideoPaths) -> Option<(Vec<RelPath>, Vec<Renam
     (!moved.is_empty()).then_some((labels, moved))
 }
 
-/// What has to change in results: each path of this machine becomes the user's.
+/// The paths to change in results, from this machine's to the user's.
 pub fn after(videos: &VideoPaths) -> Vec<Renamed> {
     let pair =
         |video: &sleap_rtc_package::VideoPath| (video.place.path().to_owned(), video.name.clone());
     videos.0.iter().map(pair).filter(|(here, there)| here != there).collect()
 }
 
-/// The labels among results: a file of predictions, or what lies in a model's folder.
+/// The labels among results: a file of predictions, or the files in a model's folder.
 pub fn labels_in(results: &[PathBuf]) -> Vec<PathBuf> {
     let is_labels = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "slp");
     let in_folder = |result: &PathBuf| {
@@ -63,8 +63,8 @@ pub fn labels_in(results: &[PathBuf]) -> Vec<PathBuf> {
     files.filter(is_labels).collect()
 }
 
-impl Toolbox {
-    /// The Python that sleap-nn runs in, ready for its arguments.
+impl TrainerSearch {
+    /// The Python in which sleap-nn runs, without arguments.
     fn python(&self) -> Option<CommandLine> {
         let (program, mut arguments) = self.find_command("").ok()?;
         arguments.pop();
@@ -81,35 +81,34 @@ impl Toolbox {
     }
 }
 
-/// Where and how the interpreter works.
+/// How to run the interpreter.
 pub struct Renaming<'a> {
-    /// Finds it.
-    pub toolbox: &'a Toolbox,
-    /// How it is confined: labels are strangers' files.
+    pub trainer_search: &'a TrainerSearch,
+    /// Confines the interpreter, because labels come from strangers.
     pub settings: &'a RunnerSettings,
-    /// Where it works, and what it may change.
-    pub place: &'a Workplace,
+    /// The interpreter's folders, and the files that it may change.
+    pub place: &'a TrainerDirs,
 }
 
 impl Renaming<'_> {
-    /// Changes the paths in `labels`, each of which is the old or the new one, never half. The error is
-    /// a reason in words.
+    /// Replaces the paths in `labels`. Each file keeps either all old paths or has all new ones.
+    /// The error is a reason in words.
     pub async fn rename(&self, renamed: &[Renamed], labels: &[PathBuf]) -> Result<(), String> {
         let list = self.place.folder.join(LIST);
         let json = serde_json::to_vec(renamed).map_err(|error| error.to_string())?;
-        // A link that the job left in its place is not followed.
+        // Does not follow a link that the job left in its place.
         let _ = fs::remove_file(&list);
         let made = fs::OpenOptions::new().write(true).create_new(true).open(&list);
         let written = made.and_then(|mut file| file.write_all(&json));
         written.map_err(|error| format!("{}: {error}", list.display()))?;
         let done = self.run(labels).await;
-        // It is of no use to anybody, and of no harm.
+        // A leftover list is harmless.
         let _ = fs::remove_file(&list);
         done
     }
 
     async fn run(&self, labels: &[PathBuf]) -> Result<(), String> {
-        let python = self.toolbox.python().ok_or("the trainer's Python is not known")?;
+        let python = self.trainer_search.python().ok_or("the trainer's Python is not known")?;
         let CommandLine { program, mut arguments } = python;
         arguments.extend(["-c", SCRIPT, LIST].map(str::to_owned));
         for path in labels {
@@ -129,12 +128,17 @@ impl Renaming<'_> {
             running.child.wait().await
         };
         match tokio::time::timeout(LIMIT, ending).await {
-            Err(_) => Err(format!("it took longer than {} s", LIMIT.as_secs())),
+            Err(_) => Err(format!("the trainer's Python took longer than {} s", LIMIT.as_secs())),
             Ok(Ok(status)) if status.success() => Ok(()),
             Ok(Ok(_)) => {
                 let said = String::from_utf8_lossy(&said);
                 let last = said.lines().rev().find(|line| !line.trim().is_empty());
-                Err(last.unwrap_or("it failed without a word").trim().chars().take(200).collect())
+                Err(last
+                    .unwrap_or("the trainer's Python failed without a message")
+                    .trim()
+                    .chars()
+                    .take(200)
+                    .collect())
             }
             Ok(Err(error)) => Err(error.to_string()),
         }
@@ -160,10 +164,10 @@ mod tests {
             program(&own(name), "");
         }
         program(&own("sleap-nn"), &format!("#!{}\nimport sys\n", own("python").display()));
-        let toolbox = Toolbox::new(folder.path().into());
+        let trainer_search = TrainerSearch::new(folder.path().into());
         let found = |trainer: Option<&str>| {
             let words = trainer.map(|words| words.split(' ').map(str::to_owned).collect());
-            toolbox.clone().with_trainer(words).python().unwrap()
+            trainer_search.clone().with_trainer(words).python().unwrap()
         };
         let line = |name: &str, arguments: &[&str]| CommandLine {
             program: own(name),

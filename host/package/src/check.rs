@@ -1,12 +1,12 @@
-//! What a package asks for, checked: by the client before anything is sent, and by the worker before
-//! anything runs. Both run this code, on what they can see.
+//! Checks a package. The client does so before it sends anything, and the worker before it runs
+//! anything. Both run this code, and the worker knows more about itself.
 //!
-//! The package is hostile: everything is bounded. What can be known to fail is an error that names
-//! the file, the line or the key; what cannot be read is left to the trainer.
+//! The package is hostile, so everything is bounded. What is certain to fail is an error that names
+//! the file, the line or the key. What cannot be read is left to the trainer.
 
 mod devices;
 mod names;
-mod reach;
+mod outside;
 mod tracking;
 mod training;
 mod videos;
@@ -22,75 +22,76 @@ use super::videos::VideoPaths;
 use sleap_rtc_protocol::job::JobType;
 use sleap_rtc_protocol::path::RelPath;
 
-/// What an export lists of its own trainings.
+/// The file in which an export lists its own trainings.
 const JOBS: &str = "jobs.yaml";
 
-/// What is known of the machine that will run the package. The client knows less than the worker.
+/// Facts about the machine that will run the package. The client knows fewer of them than the
+/// worker.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Site<'a> {
-    /// How many GPUs the job gets.
+pub struct MachineFacts<'a> {
+    /// The number of GPUs in the job's slot.
     pub gpus: Option<usize>,
-    /// The version of sleap-nn.
+    /// The worker's version of sleap-nn.
     pub version: Option<&'a str>,
-    /// The user wants no predictions after the training.
+    /// Whether the user wants no predictions after the training.
     pub skips_inference: bool,
 }
 
-/// What a package asks for.
+/// The runs of a package, and what is known about them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checked {
-    /// The runs, in order, with everything that they name found in the package.
+    /// The runs, in order. The package has every file that they name.
     pub runs: Vec<Run>,
-    /// Where the videos are that its labels name, as far as the package says so.
+    /// The places of the videos that the labels name, as far as the package lists them.
     pub videos: VideoPaths,
-    /// What of it has no effect or is replaced, in words.
+    /// Parts of the package that have no effect or are replaced, in words.
     pub remarks: Vec<String>,
 }
 
-/// A file of a video that labels name, and that the trainer would not find.
+/// A video file that labels name and that the trainer would not find.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissingVideo {
-    /// As the labels name it.
+    /// The path in the labels.
     pub name: String,
-    /// One of many pictures that make up the video.
+    /// Whether the file is one of the pictures that make up the video.
     pub is_picture: bool,
 }
 
 /// Why a package cannot be run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CheckError {
-    /// No script of this kind.
+    /// The package has no script of this kind.
     #[error(
-        "the package holds no {0}, neither at its top nor in its one folder; export it with \
+        "the package has no {0}, neither at its top nor in its only folder; export it with \
          SLEAP's \"Export training job package\""
     )]
     NoScript(&'static str),
-    /// A script that no honest SLEAP wrote.
+    /// The script is longer than any that SLEAP writes.
     #[error("{0} is longer than {MAX_SCRIPT_BYTES} bytes")]
     LongScript(&'static str),
-    /// A script that cannot be followed.
+    /// The script cannot be parsed.
     #[error(transparent)]
     Script(#[from] ScriptError),
-    /// Something that is named is not there.
+    /// The package lacks a file or folder.
     #[error("the package lacks {name}, which {by} names")]
     Missing {
-        /// What is not there, as it is written.
+        /// The missing path, as it is written.
         name: String,
-        /// Where it is written.
+        /// The file in which the path is written.
         by: String,
     },
-    /// A link that leads out of the package.
+    /// A link leads out of the package.
     #[error("{0} leads out of the package")]
     Outside(RelPath),
-    /// A config that cannot be used.
-    #[error("the config {config} cannot be used: {why}")]
+    /// A config cannot be used.
+    #[error("cannot use the config {config}: {why}")]
     Config {
         /// The config.
         config: RelPath,
         /// What is wrong with it.
         why: String,
     },
-    /// A config that asks for variables or files of the worker.
+    /// A config refers to variables or files of the worker.
     #[error(
         "{config} has an interpolation (`${{…}}`{}), which could read the worker's variables and files: \
          write the value itself",
@@ -99,10 +100,10 @@ pub enum CheckError {
     Interpolation {
         /// The config.
         config: RelPath,
-        /// The key; empty where it is not known.
+        /// The key, or an empty text if it is unknown.
         key: String,
     },
-    /// A config that names a file outside the package.
+    /// A config names a file outside the package.
     #[error(
         "{config} names {written} ({key}), which is outside the package: put the file into the \
          package, and write its path as seen from the package's top"
@@ -115,7 +116,7 @@ pub enum CheckError {
         /// The path.
         written: String,
     },
-    /// A config that the trainer is too old for.
+    /// The worker's sleap-nn is too old for a config.
     #[error(
         "{config} was saved by sleap-nn {wanted}, and the worker has {installed}, which cannot read \
          it: choose a worker with sleap-nn {wanted} or newer, or update it there"
@@ -125,18 +126,18 @@ pub enum CheckError {
         config: RelPath,
         /// The version that saved it.
         wanted: String,
-        /// The worker's.
+        /// The worker's version.
         installed: String,
     },
-    /// A `.slp` that is none.
+    /// A file named `.slp` has another format.
     #[error(
-        "{file} is no SLEAP labels file: it does not begin like HDF5; save it from SLEAP again"
+        "{file} is not a SLEAP labels file: it does not begin like HDF5; save it from SLEAP again"
     )]
     NotLabels {
         /// The file.
         file: RelPath,
     },
-    /// Labels without the pictures.
+    /// Labels refer to pictures that the package does not contain.
     #[error(
         "the video {}{}, which {labels} names, is not in the package, and a worker cannot read this \
          machine's disks; export the labels with their pictures (a .pkg.slp, or \"Export Training \
@@ -147,42 +148,42 @@ pub enum CheckError {
     Videos {
         /// The labels.
         labels: RelPath,
-        /// The files that are not there, as the labels name them.
+        /// The missing files, as the labels name them.
         missing: Vec<MissingVideo>,
     },
-    /// A video that the worker should see.
+    /// A video is listed as the worker's, but the worker does not have it.
     #[error(
-        "the video {video} should be at {place}, and that is no file below one of this worker's \
+        "the video {video} should be at {place}, which is not a file below one of this worker's \
          mounts ([worker] mounts in its configuration)"
     )]
     NotMounted {
-        /// Its name on the user's machine.
+        /// The path on the user's machine.
         video: String,
-        /// Where it should be.
+        /// The path on the worker.
         place: String,
     },
-    /// Labels without labels.
+    /// Labels for a training contain no labelled frame.
     #[error("{0} has no labelled frames to train on")]
     NoFrames(RelPath),
-    /// A video that the labels do not have.
-    #[error("there is no video {index} in {labels}: it has {count}, counted from 0")]
+    /// The labels do not have the requested video.
+    #[error("{labels} has no video {index}: it has {count}, counted from 0")]
     VideoIndex {
-        /// What was asked for.
+        /// The requested video, counted from 0.
         index: String,
         /// The labels.
         labels: RelPath,
-        /// How many videos they have.
+        /// The number of videos in the labels.
         count: usize,
     },
-    /// Options that exclude each other.
+    /// Two options exclude each other.
     #[error("{0} and {1} exclude each other; give one of them")]
     Choices(&'static str, &'static str),
-    /// A model without what makes it one.
-    #[error("{folder} is no trained model: it has no {lacks}")]
+    /// A folder does not contain a trained model.
+    #[error("{folder} is not a trained model: it has no {lacks}")]
     Model {
         /// The folder.
         folder: String,
-        /// What it should have.
+        /// The missing file.
         lacks: &'static str,
     },
 }
@@ -199,11 +200,11 @@ fn and_more(count: usize) -> String {
     }
 }
 
-/// Checks the package, whose script is at its top. Reads files; not for an async task.
+/// Checks the package, whose script is at its top. Reads files, so async tasks must not call it.
 pub fn check(
     package: &dyn PackageFiles,
     job_type: JobType,
-    site: Site<'_>,
+    site: MachineFacts<'_>,
 ) -> Result<Checked, CheckError> {
     let file = ScriptFile::of(job_type);
     let script = read_script(package, file)?.ok_or(CheckError::NoScript(file.name()))?;
@@ -236,12 +237,12 @@ pub fn check(
     Ok(checked)
 }
 
-/// What a run is checked with.
+/// What the checks of one run need.
 #[derive(Clone, Copy)]
 struct Checking<'a> {
     package: &'a dyn PackageFiles,
     videos: &'a VideoPaths,
-    site: Site<'a>,
+    site: MachineFacts<'a>,
 }
 
 fn read_script(
@@ -259,7 +260,7 @@ fn read_script(
     Ok(Some(script::parse_listed(file, &text, &listed_jobs(package))?))
 }
 
-/// The trainings that an export lists beside its script: the config and the labels of each.
+/// The config and the labels of each training that an export lists next to its script.
 fn listed_jobs(package: &dyn PackageFiles) -> Vec<ListedJob> {
     let text = RelPath::new(JOBS).ok().and_then(|path| text(package, &path, MAX_CONFIG_BYTES));
     let Some(text) = text else { return Vec::new() };
@@ -267,8 +268,8 @@ fn listed_jobs(package: &dyn PackageFiles) -> Vec<ListedJob> {
     jobs.texts_of_each("training", ["cfg", "train_labels"])
 }
 
-/// What is to be predicted after the training. SLEAP exports the script without any command where
-/// nothing is.
+/// The predictions to make after the training. If there are none, SLEAP exports a script without
+/// commands.
 fn read_inference(package: &dyn PackageFiles) -> Result<Option<script::Script>, CheckError> {
     match read_script(package, ScriptFile::Inference) {
         Err(CheckError::Script(ScriptError::NoTrainer { .. })) => Ok(None),
@@ -276,7 +277,7 @@ fn read_inference(package: &dyn PackageFiles) -> Result<Option<script::Script>, 
     }
 }
 
-/// The file or folder that `place` names: where it is written, or under its bare name.
+/// Finds the file or folder that `place` names, at its path or by its bare name.
 fn find(
     package: &dyn PackageFiles,
     place: &script::Place,
@@ -295,7 +296,7 @@ fn find(
         .ok_or_else(|| CheckError::Missing { name: place.written.clone(), by: by() })
 }
 
-/// The text of a config.
+/// Reads the text of a config.
 fn config_text(package: &dyn PackageFiles, config: &RelPath) -> Result<String, CheckError> {
     let why = format!("it is longer than {} bytes", super::config::MAX_CONFIG_BYTES);
     text(package, config, super::config::MAX_CONFIG_BYTES)

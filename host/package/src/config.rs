@@ -1,45 +1,45 @@
-//! A training config: YAML of sleap-nn, or JSON of SLEAP up to 1.4.1.
+//! Reads training configs: YAML of sleap-nn, or JSON of SLEAP up to 1.4.1.
 
 use super::script::{Setting, Value};
 use saphyr::{LoadableYamlNode, Yaml};
 
-/// The longest config that is read, in bytes.
+/// The longest config to read, in bytes.
 pub const MAX_CONFIG_BYTES: u64 = 256 * 1024;
-/// Collections that a config may open within lines, and nested ones in one line: the parser's
-/// memory and stack grow with them, and sleap-nn writes a handful.
+/// The most collections that a config may open within lines, and nest in one line. The parser's
+/// memory and stack grow with them, and sleap-nn writes only a few.
 const MAX_FLOW: usize = 2000;
 const MAX_NESTED_IN_LINE: usize = 32;
 const MAX_MODEL_TYPES: usize = 16;
 const MAX_TEXTS: usize = 256;
 
-/// A config that can be read.
+/// A parsed config.
 pub struct Config<'t> {
     root: Yaml<'t>,
 }
 
-/// A config, and what a script changes of it.
+/// A config, and the changes that a script makes to it.
 pub struct Settings<'a> {
     /// The config.
     pub config: &'a Config<'a>,
-    /// What the script sets.
+    /// The script's changes.
     pub changes: &'a [Setting],
 }
 
 impl<'t> Config<'t> {
-    /// Reads a config; the reason where that cannot be done.
+    /// Parses a config. The error is a reason in words.
     pub fn read(text: &'t str) -> Result<Self, String> {
-        if !is_tame(text) {
-            return Err("it nests deeper than a config does".to_owned());
+        if !is_within_bounds(text) {
+            return Err("it is nested more deeply than any real config".to_owned());
         }
         let documents = Yaml::load_from_str(text).map_err(|error| error.to_string())?;
         let root = documents.into_iter().next().ok_or("it is empty")?;
         match root.as_mapping() {
             Some(_) => Ok(Self { root }),
-            None => Err("it is no mapping of names to values".to_owned()),
+            None => Err("it is not a mapping of names to values".to_owned()),
         }
     }
 
-    /// Whether it is one of sleap-nn's.
+    /// Whether it is a config of sleap-nn.
     pub fn is_sleap_nn(&self) -> bool {
         self.get("model_config").is_some()
     }
@@ -50,7 +50,7 @@ impl<'t> Config<'t> {
         heads.map(set_keys).unwrap_or_default()
     }
 
-    /// The texts at the dotted `key`: of one text, or of a list of them.
+    /// The texts at the dotted `key`: a single text, or a list of texts.
     pub fn texts(&self, key: &str) -> Vec<String> {
         let Some(node) = self.get(key) else { return Vec::new() };
         let one = scalar(node).into_iter();
@@ -58,7 +58,7 @@ impl<'t> Config<'t> {
         one.chain(many).take(MAX_TEXTS).collect()
     }
 
-    /// Two texts of each entry in the list at `key` that has both.
+    /// Both named texts of each entry in the list at `key` that has them.
     pub fn texts_of_each(&self, key: &str, names: [&str; 2]) -> Vec<(String, String)> {
         let entries = self.get(key).and_then(Yaml::as_vec).into_iter().flatten();
         let pair = |entry: &Yaml<'_>| {
@@ -68,7 +68,7 @@ impl<'t> Config<'t> {
         entries.filter_map(pair).take(MAX_TEXTS).collect()
     }
 
-    /// Every text in it, with its dotted key. Keys are texts too.
+    /// Calls `see` with every text and its dotted key. Keys are texts too.
     pub fn each_text(&self, see: &mut impl FnMut(&str, &str)) {
         each_text(&self.root, &mut String::new(), see);
     }
@@ -79,7 +79,7 @@ impl<'t> Config<'t> {
 }
 
 impl Settings<'_> {
-    /// The texts at the dotted `key`; none where it is not set, or set to nothing.
+    /// The texts at the dotted `key`. Empty if it is not set, or set to null.
     pub fn texts(&self, key: &str) -> Vec<String> {
         match self.changes.iter().find(|setting| setting.key == key) {
             Some(setting) => setting.value.texts(),
@@ -108,7 +108,7 @@ impl Settings<'_> {
     }
 }
 
-/// A number, a truth or a text as the text that it was.
+/// The text of a number, a boolean or a text.
 fn scalar(node: &Yaml<'_>) -> Option<String> {
     let text = node.as_str().map(str::to_owned);
     let number = || node.as_integer().map(|number| number.to_string());
@@ -116,7 +116,7 @@ fn scalar(node: &Yaml<'_>) -> Option<String> {
     text.or_else(number).or_else(truth)
 }
 
-/// Texts below `node`, whose dotted key is `key`. The parser has bounded how deep this goes.
+/// Visits the texts below `node`, whose dotted key is `key`. The parser has bounded the depth.
 fn each_text(node: &Yaml<'_>, key: &mut String, see: &mut impl FnMut(&str, &str)) {
     if let Yaml::Tagged(_, inner) = node {
         each_text(inner, key, see);
@@ -140,8 +140,8 @@ fn each_text(node: &Yaml<'_>, key: &mut String, see: &mut impl FnMut(&str, &str)
     }
 }
 
-/// Whether the text nests no deeper than a config does.
-fn is_tame(text: &str) -> bool {
+/// Whether the nesting of `text` stays within the bounds.
+fn is_within_bounds(text: &str) -> bool {
     let flow = text.bytes().filter(|byte| matches!(byte, b'[' | b'{')).count();
     let nested = |line: &str| {
         line.split_whitespace().filter(|word| matches!(*word, "-" | "?" | ":")).count()

@@ -1,7 +1,6 @@
-//! What policies are told of a package, read from its script, its configs and its labels.
+//! Describes a package to policies, from its script, its configs and its labels.
 //!
-//! The package is hostile: everything is bounded, and what cannot be read is unknown, never an
-//! error.
+//! The package is hostile, so everything is bounded. What cannot be read is unknown, never an error.
 
 use super::check::is_newer;
 use super::config::{Config, MAX_CONFIG_BYTES, Settings};
@@ -13,22 +12,22 @@ use sleap_rtc_protocol::path::RelPath;
 use sleap_rtc_protocol::signaling::MAX_VIDEOS;
 use std::collections::BTreeSet;
 
-/// The most labels that are read of one config.
+/// The most labels to read for one config.
 const MAX_LABELS: usize = 16;
 
-/// What a config says, as far as it can be read.
+/// Facts from a config, as far as it can be read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Facts {
     model_types: Vec<String>,
     epochs: Option<u32>,
     batch_size: Option<u32>,
-    /// The sleap-nn that saved it.
+    /// The version of sleap-nn that saved it.
     version: Option<String>,
-    /// As they are written.
+    /// The paths of the labels, as they are written.
     labels: Vec<String>,
 }
 
-/// What policies are told of `package`. Reads files; not for an async task.
+/// Describes `package` to policies. Reads files, so async tasks must not call it.
 pub fn describe(package: &dyn PackageFiles, job_type: JobType) -> JobDescription {
     let mut description = JobDescription::unknown(job_type);
     description.package_bytes = package.total_bytes();
@@ -60,7 +59,7 @@ pub fn describe(package: &dyn PackageFiles, job_type: JobType) -> JobDescription
     description
 }
 
-/// All frames of the videos, unless the script asks for the labelled ones only.
+/// All frames of the videos, or only the labelled ones if the script selects them.
 fn frames_to_predict(runs: &[Run], labels: &Labels) -> Option<u64> {
     let only_labelled = runs.iter().any(|run| match run {
         Run::Track(track) => track.has(ONLY_LABELLED),
@@ -75,7 +74,7 @@ fn frames_to_predict(runs: &[Run], labels: &Labels) -> Option<u64> {
 
 const ONLY_LABELLED: &str = "--only_labeled_frames";
 
-/// Adds what one run's configs say.
+/// Adds the facts in the configs of one run.
 fn describe_run(
     package: &dyn PackageFiles,
     run: &Run,
@@ -105,7 +104,7 @@ fn describe_run(
     }
 }
 
-/// Where a file of the package is, or would be.
+/// The path of a file in the package, at its written path or by its bare name.
 fn there(package: &dyn PackageFiles, place: &script::Place) -> Option<RelPath> {
     let is_file = |path: &RelPath| package.look(path) == super::files::Found::File;
     let bare = place.bare().filter(|bare| !is_file(&place.path) && is_file(bare));

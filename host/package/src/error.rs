@@ -1,4 +1,4 @@
-//! Why a package cannot be read.
+//! Errors of reading packages.
 
 use sleap_rtc_protocol::transfer::{MAX_FILES, ManifestError};
 use std::io;
@@ -15,24 +15,24 @@ pub enum ArchiveError {
         /// The system's error.
         source: io::Error,
     },
-    /// Not a zip at all, or a damaged one.
+    /// The file is not a zip, or a damaged one.
     #[error("{path:?} is not a zip file that can be read: {why}; export the package again")]
     NotAZip {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// What is wrong with it.
         why: String,
     },
-    /// Neither a file nor a folder.
+    /// The path is neither a file nor a folder.
     #[error("{path:?} is neither a file nor a folder")]
     NotAFile {
-        /// What was opened.
+        /// The path.
         path: PathBuf,
     },
-    /// One of its entries is not acceptable.
-    #[error("the entry {entry:?} is refused: {why}")]
+    /// An entry of the zip is refused.
+    #[error("the entry {entry:?} of the zip is refused: {why}")]
     Entry {
-        /// As it is called there.
+        /// Its name in the zip.
         entry: String,
         /// What is wrong with it.
         why: String,
@@ -40,21 +40,21 @@ pub enum ArchiveError {
     /// The content of a file is damaged.
     #[error("the file {path:?} in the package is damaged: {why}; export the package again")]
     Damaged {
-        /// Which.
+        /// The file.
         path: String,
         /// What is wrong with it.
         why: String,
     },
-    /// A file is not what it was when the package was opened.
+    /// A file has changed since the package was opened.
     #[error("{path:?} changed while it was read; try again when nothing writes to it")]
     Changed {
-        /// Which.
+        /// The file.
         path: String,
     },
-    /// Too many files.
+    /// The package has too many files.
     #[error("the package has more than the {MAX_FILES} files that are accepted")]
     TooMany,
-    /// A zip bomb.
+    /// The zip is suspected to be a zip bomb.
     #[error(
         "a zip of {zip_bytes} bytes that unpacks to {total_bytes} is refused \
          (more than 100 times its size)"
@@ -62,32 +62,32 @@ pub enum ArchiveError {
     Bomb {
         /// The zip's size.
         zip_bytes: u64,
-        /// What its members add up to.
+        /// The sum of its members' sizes, in bytes.
         total_bytes: u64,
     },
-    /// The files do not fit together.
+    /// The files contradict each other, for example by their paths.
     #[error("the package is rejected")]
     Manifest(#[from] ManifestError),
-    /// There is nothing in it.
+    /// The package has no files.
     #[error("{path:?} has no files")]
     Empty {
-        /// What was opened.
+        /// The package.
         path: PathBuf,
     },
-    /// There is no such file in it.
+    /// The package does not have the requested file.
     #[error("the package has no file {path:?}")]
     Missing {
-        /// What was asked for.
+        /// The requested file.
         path: String,
     },
-    /// A file that is read at once is too long.
+    /// A file that must be read as a whole is too long.
     #[error("the file {path:?} has {size} bytes; at most {limit_bytes} are accepted")]
     TooLong {
-        /// Which.
+        /// The file.
         path: String,
-        /// Its length.
+        /// Its length, in bytes.
         size: u64,
-        /// What is accepted.
+        /// The limit, in bytes.
         limit_bytes: u64,
     },
 }
@@ -98,7 +98,7 @@ impl ArchiveError {
         Self::Read { path: path.to_owned(), source }
     }
 
-    /// The same error with `name` in place of the path of the archive at `path`.
+    /// The same error, with `name` in place of the path of the archive at `path`.
     pub fn with_archive_name(mut self, path: &Path, name: &str) -> Self {
         if let Self::Read { path: named, .. }
         | Self::NotAZip { path: named, .. }

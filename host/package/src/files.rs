@@ -1,10 +1,10 @@
-//! A package, as far as checking and describing it need one.
+//! The interface through which checks and descriptions read a package.
 
 use super::source::ReadSeek;
 use sleap_rtc_protocol::path::RelPath;
 use std::io::Read;
 
-/// What is at a path of a package.
+/// What a path of a package leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
     /// A file.
@@ -13,13 +13,13 @@ pub enum Found {
     Folder,
     /// A link that leads out of the package.
     Outside,
-    /// Nothing.
+    /// The path does not exist.
     Nothing,
 }
 
 /// The files of a package.
 pub trait PackageFiles {
-    /// What is at `path`.
+    /// What `path` leads to.
     fn look(&self, path: &RelPath) -> Found;
 
     /// Opens the file at `path`.
@@ -28,14 +28,14 @@ pub trait PackageFiles {
     /// The names of the files in the folder at `path`.
     fn names_in(&self, path: &RelPath) -> Vec<String>;
 
-    /// Opens the file at `path` for reading at any position. Nothing where that takes more than its
-    /// content is worth.
+    /// Opens the file at `path` for reading at any position. `None` if that would cost more than
+    /// the content is worth.
     fn open_at_random(&self, path: &RelPath) -> Option<Box<dyn ReadSeek>>;
 
-    /// Bytes of all files, unpacked.
+    /// The size of all files together, in bytes, unpacked.
     fn total_bytes(&self) -> Option<u64>;
 
-    /// Whether the trainer can read this file outside of the package, by its whole path.
+    /// Whether the trainer can read this file, which is outside the package, by its absolute path.
     fn sees(&self, file: &str) -> bool;
 }
 
@@ -46,7 +46,7 @@ pub fn bytes(package: &dyn PackageFiles, path: &RelPath, limit_bytes: u64) -> Op
     (bytes.len() as u64 <= limit_bytes).then_some(bytes)
 }
 
-/// The same as text.
+/// The text of the file at `path`, if it is at most `limit_bytes` long.
 pub fn text(package: &dyn PackageFiles, path: &RelPath, limit_bytes: u64) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes(package, path, limit_bytes)?).into_owned())
 }

@@ -1,4 +1,4 @@
-//! The facts in a `.slp` file, which is HDF5.
+//! Reads facts from `.slp` files, which are HDF5.
 
 use super::source::ReadSeek;
 use hdf5_reader::{BlockCacheStorage, Datatype, Hdf5File, OpenOptions, Storage, StorageBuffer};
@@ -14,42 +14,42 @@ const MAX_HEADER_BYTES: usize = 4 * 1024 * 1024;
 const MAX_VIDEOS: usize = 10_000;
 const MAX_SIDE: u64 = 1 << 20;
 
-/// The first bytes of HDF5, which may stand at 0, 512, 1024, 2048, … of a file.
+/// The first bytes of HDF5, at position 0, 512, 1024, 2048, … of a file.
 const SIGNATURE: &[u8; 8] = b"\x89HDF\r\n\x1a\n";
 
-/// What labels say, as far as it can be read.
+/// Facts about labels, as far as they can be read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Labels {
-    /// Frames with labels.
+    /// The number of frames with labels.
     pub labelled_frames: Option<u64>,
-    /// Frames of all videos.
+    /// The number of frames in all videos.
     pub video_frames: Option<u64>,
-    /// Size of the first video's frames.
+    /// The size of the first video's frames.
     pub image: Option<ImageSize>,
-    /// The videos, where their list can be read.
+    /// The videos, if their list can be read.
     pub videos: Vec<Video>,
-    /// Each labelled frame: the video's place in the list, and the frame's number in it. Nothing
-    /// where that cannot be read.
+    /// Each labelled frame: the index of its video, and the frame's number in it. `None` if
+    /// unknown.
     pub frames: Option<Vec<(usize, u64)>>,
 }
 
-/// One video of labels.
+/// One video of the labels.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Video {
-    /// The video's file, or its pictures, as the labels name them.
+    /// The paths of the video's file or of its pictures, as the labels name them.
     pub files: Vec<String>,
-    /// Its pictures are in the labels' own file.
+    /// Whether its pictures are in the labels' own file.
     pub is_embedded: bool,
-    /// Frames, height, width and channels, where the labels say so.
+    /// Frames, height, width and channels, if the labels contain them.
     pub shape: Option<[u64; 4]>,
-    /// The numbers of the frames whose pictures are in the labels' own file, where that can be read.
+    /// The numbers of the frames whose pictures are in the labels' own file, if known.
     pub frames: Option<Vec<u64>>,
-    /// The group in the file that holds its pictures.
+    /// The group in the labels' file that holds its pictures.
     group: Option<u64>,
 }
 
 impl Video {
-    /// Whether this is one of its files, whatever separators the labels have.
+    /// Whether `file` is one of its files. Ignores the kind of path separators.
     pub fn names(&self, file: &str) -> bool {
         self.files.iter().any(|own| own == file || own.replace('\\', "/") == file)
     }
@@ -65,15 +65,15 @@ pub fn is_hdf5(mut file: impl Read) -> bool {
 }
 
 impl Labels {
-    /// Reads the file, a little at a time. Nothing if it is not HDF5.
+    /// Reads the file in small parts. `None` if it is not HDF5.
     pub fn read(file: Box<dyn ReadSeek>) -> Option<Self> {
-        // The reader checks what it reads; should it miss something, the file is as good as
-        // unreadable, and that must not end a worker.
+        // The reader checks its input. If it panics nevertheless, the file counts as unreadable,
+        // and the worker continues.
         catch_unwind(AssertUnwindSafe(|| read(file))).ok().flatten()
     }
 }
 
-/// A file as the reader of HDF5 takes it.
+/// A file in the form that the HDF5 reader needs.
 struct ReaderStorage {
     file: Mutex<Box<dyn ReadSeek>>,
     size: u64,
@@ -85,7 +85,7 @@ impl Storage for ReaderStorage {
     }
 
     fn read_range(&self, offset: u64, length: usize) -> hdf5_reader::error::Result<StorageBuffer> {
-        // The length may be what a damaged file claims, so memory grows with what is really there.
+        // A damaged file may claim any length, so memory grows only with what is really there.
         let mut bytes = Vec::new();
         let mut file = self.file.lock();
         file.seek(SeekFrom::Start(offset))?;
@@ -134,7 +134,7 @@ fn videos(file: &Hdf5File) -> Vec<Video> {
     videos
 }
 
-/// The frames whose pictures are in a group of the file.
+/// The numbers of the frames whose pictures are in a group of the file.
 fn numbers(file: &Hdf5File, group: u64) -> Option<Vec<u64>> {
     let numbers = file.dataset(&format!("video{group}/frame_numbers")).ok()?;
     let Datatype::FixedPoint { size: 8, .. } = numbers.dtype() else { return None };
@@ -164,7 +164,7 @@ fn video(json: &str) -> Video {
     Video { files: many.unwrap_or_else(one), is_embedded, shape, group, frames: None }
 }
 
-/// The labelled frames. Those of embedded videos name the video by its group in the file.
+/// The labelled frames. A frame of an embedded video refers to the video by its group in the file.
 fn frames(file: &Hdf5File, videos: &[Video]) -> Option<Vec<(usize, u64)>> {
     let frames = file.dataset("frames").ok()?;
     let Datatype::Compound { size, fields } = frames.dtype() else { return None };

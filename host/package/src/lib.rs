@@ -1,24 +1,23 @@
-//! Job packages of SLEAP: their files, what they ask for, and whether that can be done. The client reads
-//! a package before it sends one, the worker before it runs one, with this same code. It needs no disk:
-//! a page in a browser reads a dropped zip with it.
+//! Reads and checks job packages of SLEAP. The client uses this crate before it sends a package, and the
+//! worker before it runs one. The crate needs no disk, so a page in a browser can read a dropped zip.
 //!
 //! | module | what it reads |
 //! |---|---|
-//! | [`source`] | bytes that can be read at any position, wherever they are |
+//! | [`source`] | bytes that can be read at any position: on disk, in memory, or in a browser |
 //! | `member`, `listing` | the files of a package, before their content is read |
 //! | `zipped`, `zip_content` | zip files, whose content is not trusted |
 //! | [`names`] | names of files |
-//! | [`pieces`] | how long files are cut, and how they are hashed |
+//! | [`pieces`] | how files are divided into pieces and hashed |
 //! | `piece_reader` | the pieces of listed files, in any order |
-//! | [`files`], `view` | what checking and describing need of a package |
+//! | [`files`], `view` | a package, through the interface of checks and descriptions |
 //! | [`script`] | `train-script.sh`, `track-script.sh` and `inference-script.sh`, as text |
 //! | `config` | the configurations of trainings, which are YAML or JSON |
 //! | [`labels`] | `.slp` files, which are HDF5 |
-//! | [`videos`] | where the videos are that labels name |
-//! | [`mod@check`] | all of it: what can be known to fail |
-//! | [`mod@describe`] | all of it: what policies are told |
+//! | [`videos`] | the places of the videos that labels name |
+//! | [`mod@check`] | the whole package, to find what is certain to fail |
+//! | [`mod@describe`] | the whole package, to describe it to policies |
 //!
-//! A package is hostile: everything that is read of it is bounded.
+//! Packages are hostile, so every read is bounded.
 //!
 //! ```
 //! use sleap_rtc_package::script::{Run, ScriptFile, parse};
@@ -50,7 +49,7 @@ mod view;
 mod zip_content;
 mod zipped;
 
-pub use check::{CheckError, Checked, Site, check, check_model, is_newer};
+pub use check::{CheckError, Checked, MachineFacts, check, check_model, is_newer};
 pub use describe::describe;
 pub use error::ArchiveError;
 pub use files::{Found, PackageFiles};

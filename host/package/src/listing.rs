@@ -1,4 +1,4 @@
-//! What a package consists of, before it is read: its files, and where their bytes are.
+//! Lists the files of a package and the places of their bytes, before any content is read.
 
 use super::ArchiveError;
 use super::member::Member;
@@ -12,7 +12,8 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-/// A list of files and where their bytes are: checked, but neither read nor hashed.
+/// The files of a package and the places of their bytes. The list is checked; the content has been
+/// neither read nor hashed.
 #[derive(Debug, Default)]
 pub struct Listing {
     members: Vec<Member>,
@@ -20,21 +21,23 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// These files. `left_out` says what else there was, and why it is not among them.
+    /// A list of `members`. `left_out` are errors for the files that are not among them.
     ///
     /// # Errors
-    /// Files that do not fit together.
+    ///
+    /// Fails if the files contradict each other.
     pub fn new(members: Vec<Member>, left_out: Vec<ArchiveError>) -> Result<Self, ArchiveError> {
         let listing = Self { members, left_out };
         listing.check()?;
         Ok(listing)
     }
 
-    /// The files of a package that a user or SLEAP made, which errors call `name`. What is not below
-    /// the folder with the job's script is left out.
+    /// The files of a package that a user or SLEAP made. Errors call it `name`. Files outside the
+    /// folder with the job's script are left out.
     ///
     /// # Errors
-    /// No files, or files that do not fit together.
+    ///
+    /// Fails if there are no files, or if they contradict each other.
     pub fn package(
         members: Vec<Member>,
         left_out: Vec<ArchiveError>,
@@ -49,10 +52,11 @@ impl Listing {
         Ok(listing)
     }
 
-    /// The files of a zipped package, which errors call `name`.
+    /// The files of a zipped package. Errors call it `name`.
     ///
     /// # Errors
-    /// Zips that cannot be read, and whatever is not acceptable in one.
+    ///
+    /// Fails if the zip cannot be read, or has an entry that is refused.
     pub fn zip(zip: &Arc<dyn Source>, name: &Path) -> Result<Self, ArchiveError> {
         Self::package(zipped::list(zip, name)?, Vec::new(), name)
     }
@@ -64,8 +68,8 @@ impl Listing {
         Ok(())
     }
 
-    /// Old tools put a package's files in a folder, and people put notes beside it: what is below
-    /// the one folder with a script is the package.
+    /// Reduces the list to the content of the only folder with a script, if the script is not at
+    /// the top. Old tools put the files into a folder, and people put notes next to it.
     fn strip_top_folder(&mut self) {
         let scripts = [JobType::Training.script_name(), JobType::Inference.script_name()];
         let is_script = |path: &str| scripts.contains(&path);
@@ -81,7 +85,7 @@ impl Listing {
         let top = format!("{top}/");
         self.members.retain_mut(|member| {
             let inner = member.path.as_str().strip_prefix(&top).map(str::to_owned);
-            // The end of a checked path is a checked path.
+            // The rest of a checked path is a checked path.
             match inner.and_then(|path| RelPath::new(path).ok()) {
                 Some(path) => {
                     member.path = path;
@@ -92,7 +96,7 @@ impl Listing {
         });
     }
 
-    /// The files.
+    /// The files, in the order of the list.
     pub fn members(&self) -> &[Member] {
         &self.members
     }
@@ -105,18 +109,19 @@ impl Listing {
     /// Adds files.
     ///
     /// # Errors
-    /// Files that do not fit to those that are there.
+    ///
+    /// Fails if they contradict those in the list.
     pub fn add(&mut self, members: Vec<Member>) -> Result<(), ArchiveError> {
         self.members.extend(members);
         self.check()
     }
 
-    /// Leaves out the files that are not wanted.
+    /// Removes the files that `wanted` rejects.
     pub fn keep(&mut self, wanted: impl Fn(&RelPath) -> bool) {
         self.members.retain(|member| wanted(&member.path));
     }
 
-    /// What a folder had that cannot be sent, each with the reason.
+    /// The reason for each file of the folder that cannot be sent.
     pub fn left_out(&self) -> &[ArchiveError] {
         &self.left_out
     }
@@ -129,7 +134,8 @@ impl Listing {
     /// The file at `path`.
     ///
     /// # Errors
-    /// Where there is none.
+    ///
+    /// Fails if the package does not have it.
     pub fn member(&self, path: &RelPath) -> Result<&Member, ArchiveError> {
         self.find(path).ok_or_else(|| ArchiveError::Missing { path: path.to_string() })
     }
@@ -137,15 +143,17 @@ impl Listing {
     /// Opens the file at `path`.
     ///
     /// # Errors
-    /// Where there is none, or it cannot be opened.
+    ///
+    /// Fails if the package does not have it, or if it cannot be opened.
     pub fn read(&self, path: &RelPath) -> Result<Box<dyn Read + Send>, ArchiveError> {
         self.member(path)?.open()
     }
 
-    /// The list of the files with their hashes, which `hash` finds.
+    /// The list of the files with their hashes, which `hash` computes.
     ///
     /// # Errors
-    /// Those of `hash`, and files that do not fit together.
+    ///
+    /// Fails with the errors of `hash`, or if the files contradict each other.
     pub fn manifest(
         &self,
         mut hash: impl FnMut(&Member) -> Result<Hashed, ArchiveError>,
@@ -161,7 +169,7 @@ impl Listing {
         Ok(Manifest::new(files, cuts, u64::MAX)?)
     }
 
-    /// What the members add up to.
+    /// The sum of the announced sizes, in bytes.
     pub fn announced_bytes(&self) -> u64 {
         self.members.iter().map(|member| member.size).sum()
     }

@@ -1,4 +1,4 @@
-//! One file of a package: what is announced of it, and how its bytes are read.
+//! One file of a package: its announced size, and access to its bytes.
 
 use super::ArchiveError;
 use super::pieces::{self, Hashed};
@@ -11,21 +11,21 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// One file of a package, which is not read yet.
+/// One file of a package, whose content has not been read yet.
 #[derive(Debug, Clone)]
 pub struct Member {
-    /// Its place in the package.
+    /// Its path in the package.
     pub path: RelPath,
-    /// Its length in bytes. Reading it yields exactly this many bytes, or an error.
+    /// Its announced length, in bytes. Reading yields exactly this many bytes, or an error.
     pub size: u64,
-    /// Whether its owner may run it.
+    /// Whether its owner may execute it.
     pub executable: bool,
     source: Arc<dyn Source>,
     zipped: Option<ZipContent>,
 }
 
 impl Member {
-    /// All of `source`, which has `size` bytes.
+    /// A file that is the whole of `source`, of `size` bytes.
     pub fn new(path: RelPath, size: u64, executable: bool, source: Arc<dyn Source>) -> Self {
         Self { path, size, executable, source, zipped: None }
     }
@@ -45,23 +45,23 @@ impl Member {
         Self { path, size, executable, source: zip, zipped: Some(content) }
     }
 
-    /// Its line in a manifest.
+    /// Its entry in a manifest.
     pub fn entry(&self, blake3: BlobHash) -> FileEntry {
         let (path, size, executable) = (self.path.clone(), self.size, self.executable);
         FileEntry { path, size, blake3, executable }
     }
 
-    /// What its bytes are in: a file of its own, or a zip.
+    /// The source that contains its bytes: a file of its own, or a zip.
     pub fn source(&self) -> &dyn Source {
         &*self.source
     }
 
-    /// Where in its source it begins, in bytes.
+    /// The position at which it begins in its source, in bytes.
     pub fn offset(&self) -> u64 {
         self.zipped.as_ref().map_or(0, ZipContent::start)
     }
 
-    /// The file on disk that is this member, unpacked.
+    /// The path of the file on disk that is this member, if it is not packed.
     pub fn file_path(&self) -> Option<&Path> {
         self.source.path().filter(|_| self.zipped.is_none())
     }
@@ -69,7 +69,8 @@ impl Member {
     /// Opens it. Reading it to its end yields what was announced, or an error.
     ///
     /// # Errors
-    /// Those of the system.
+    ///
+    /// Fails if the system cannot open it.
     pub fn open(&self) -> Result<Box<dyn Read + Send>, ArchiveError> {
         let reader = self.open_source()?;
         Ok(match &self.zipped {
@@ -78,8 +79,8 @@ impl Member {
         })
     }
 
-    /// Opens it for reading at any position, if its bytes are stored as they are. What is read is not
-    /// checked against what was announced.
+    /// Opens it for reading at any position, if its bytes are not compressed. The content is not
+    /// compared with what was announced.
     pub fn open_in_place(&self) -> Option<Box<dyn ReadSeek>> {
         let reader = self.source.open().ok()?;
         match &self.zipped {
@@ -106,16 +107,17 @@ impl Member {
         }
     }
 
-    /// Reads it to its end and cuts it into pieces. `read` counts the bytes.
+    /// Reads it to its end and divides it into pieces. Adds to `read` as bytes are read.
     ///
     /// # Errors
-    /// Bytes that cannot be read, or are not what was announced.
+    ///
+    /// Fails if it cannot be read, or if the content is not what was announced.
     pub fn cut(&self, read: &AtomicU64) -> Result<Hashed, ArchiveError> {
         let reader = Counted { inner: self.open()?, read };
         pieces::cut(reader, self.size).map_err(|error| self.unreadable(error))
     }
 
-    /// What an error while reading it means.
+    /// Interprets an error that occurred while it was read.
     pub fn unreadable(&self, error: io::Error) -> ArchiveError {
         use ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
         let path = self.path.to_string();
@@ -129,7 +131,7 @@ impl Member {
     }
 }
 
-/// Counts what is read.
+/// Counts the bytes that are read.
 struct Counted<'a, R> {
     inner: R,
     read: &'a AtomicU64,
@@ -143,8 +145,8 @@ impl<R: Read> Read for Counted<'_, R> {
     }
 }
 
-/// Yields the announced number of bytes or fails: a file that grew or shrank is not the file that was
-/// listed.
+/// Yields the announced number of bytes, or fails. A file that grew or shrank is not the listed
+/// file.
 struct Exactly {
     inner: Box<dyn ReadSeek>,
     left: u64,

@@ -3,10 +3,11 @@
 use sleap_rtc_protocol::path::{PathError, RelPath};
 use unicode_normalization::UnicodeNormalization;
 
-/// `name` as a path whose letters are composed, which is how scripts and configurations write them.
+/// `name` as a path with composed letters, as scripts and configurations write them.
 ///
 /// # Errors
-/// Names that leave the package, or that no system accepts.
+///
+/// Fails for names that leave the package, or that some system does not accept.
 pub fn composed(name: &str) -> Result<RelPath, PathError> {
     RelPath::new(name.nfc().collect::<String>())
 }

@@ -1,4 +1,4 @@
-//! The pieces of listed files, in any order.
+//! Reads the pieces of listed files, in any order.
 
 use super::ArchiveError;
 use super::listing::Listing;
@@ -27,16 +27,17 @@ enum Bytes {
 }
 
 impl<'a> PieceReader<'a> {
-    /// Reads pieces of these files.
+    /// A reader of the files in `listing`.
     pub fn new(listing: &'a Listing) -> Self {
         Self { listing, open: None }
     }
 
-    /// Reads the `piece` at `offset` of the member with this index. `verify` compares it with its hash,
-    /// since the file may have changed.
+    /// Reads the `piece` at `offset` of the member with this index. `verify` compares it with its
+    /// hash, since the file may have changed.
     ///
     /// # Errors
-    /// Files that cannot be read, or are not what was listed.
+    ///
+    /// Fails if the file cannot be read, or is not what was listed.
     pub fn read(
         &mut self,
         index: usize,

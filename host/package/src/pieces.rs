@@ -1,4 +1,4 @@
-//! Pieces: how long files are cut, and how they are hashed.
+//! Divides long files into pieces, and hashes them.
 
 use fastcdc::v2020::FastCDC;
 use sleap_rtc_protocol::transfer::{BlobHash, MAX_PIECE_BYTES, MIN_PIECE_BYTES, Piece};
@@ -6,18 +6,18 @@ use std::io::{self, Read};
 
 /// The shortest piece that this program cuts. Skipping these bytes saves time. With a larger minimum,
 /// two versions of a file would take longer to have cuts at the same places again after a change.
-const LEAST_PIECE_BYTES: usize = 512 << 10;
+const MIN_CUT_BYTES: usize = 512 << 10;
 /// FastCDC's target. Together with the minimum, pieces have 768 KiB on average. A change in a file
 /// replaces about two pieces, and each piece takes about 100 bytes in the list of pieces.
-const AVERAGE_PIECE_BYTES: usize = 512 << 10;
-const _: () = assert!(LEAST_PIECE_BYTES >= MIN_PIECE_BYTES as usize);
+const TARGET_PIECE_BYTES: usize = 512 << 10;
+const _: () = assert!(MIN_CUT_BYTES >= MIN_PIECE_BYTES as usize);
 /// The buffer for cutting a file, in bytes. Holds several pieces, so that little data is moved.
 const CUT_BYTES: usize = 4 << 20;
 
 /// The hash of a content, and its pieces if it has several.
 pub type Hashed = (BlobHash, Vec<Piece>);
 
-/// The hash of `bytes`.
+/// The BLAKE3 hash of `bytes`.
 pub fn hash(bytes: &[u8]) -> BlobHash {
     BlobHash(*blake3::hash(bytes).as_bytes())
 }
@@ -35,20 +35,21 @@ pub fn content(pieces: &[Piece]) -> BlobHash {
 /// several.
 ///
 /// # Errors
-/// Those of the reader.
+///
+/// Fails if `reader` fails.
 pub fn cut(mut reader: impl Read, size: u64) -> io::Result<Hashed> {
     if size <= u64::from(MAX_PIECE_BYTES) {
         let mut bytes = Vec::with_capacity(size as usize);
         reader.read_to_end(&mut bytes)?;
         return Ok((hash(&bytes), Vec::new()));
     }
-    let (least, most) = (LEAST_PIECE_BYTES, MAX_PIECE_BYTES as usize);
+    let (least, most) = (MIN_CUT_BYTES, MAX_PIECE_BYTES as usize);
     let (mut pieces, mut buffer) = (Vec::new(), Vec::with_capacity(CUT_BYTES));
     loop {
         let room = CUT_BYTES - buffer.len();
         reader.by_ref().take(room as u64).read_to_end(&mut buffer)?;
         let is_end = buffer.len() < CUT_BYTES;
-        let (cuts, mut at) = (FastCDC::new(&buffer, least, AVERAGE_PIECE_BYTES, most), 0);
+        let (cuts, mut at) = (FastCDC::new(&buffer, least, TARGET_PIECE_BYTES, most), 0);
         while buffer.len() - at >= most || (is_end && at < buffer.len()) {
             let (_, end) = cuts.cut(at, buffer.len() - at);
             let bytes = (end - at) as u32;
@@ -75,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_in_the_middle_leaves_most_pieces_as_they_were() {
+    fn a_change_in_the_middle_keeps_most_pieces() {
         let before = noise(64 << 20);
         let (at, mut after) = (30 << 20, before.clone());
         after.splice(at..at, *b"some new frames");

@@ -1,4 +1,4 @@
-//! Where the bytes of a package are.
+//! Sources of a package's bytes.
 
 use std::fmt::Debug;
 use std::fs::Metadata;
@@ -11,20 +11,21 @@ pub trait ReadSeek: Read + Seek + Send {}
 
 impl<R: Read + Seek + Send> ReadSeek for R {}
 
-/// A file that can be opened: on disk, in memory, or dropped into a page.
+/// A file that can be opened: on disk, in memory, or dropped into a page of a browser.
 pub trait Source: Debug + Send + Sync {
-    /// Opens it, at its start. Every reader has its own position.
+    /// Opens it at its start. Every reader has its own position.
     ///
     /// # Errors
-    /// Those of the system.
+    ///
+    /// Fails if the system cannot open it.
     fn open(&self) -> io::Result<Box<dyn ReadSeek>>;
 
-    /// Where it is on disk, if it is there.
+    /// Its path, if it is on disk.
     fn path(&self) -> Option<&Path> {
         None
     }
 
-    /// What the system knows about the file on disk now. Shows whether the file has changed.
+    /// The current metadata of the file on disk, which shows whether the file has changed.
     fn metadata(&self) -> Option<Metadata> {
         None
     }

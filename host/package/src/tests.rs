@@ -1,4 +1,4 @@
-//! Packages in memory, which the tests of several modules need.
+//! Packages in memory, for the tests of several modules.
 
 mod decoders;
 

@@ -1,34 +1,34 @@
-//! Where the videos are that a package's labels name: the client writes it down, since only it knows
-//! what the names mean on its machine, and the worker follows it.
+//! The places of the videos that a package's labels name. The client writes this list, because only it
+//! can resolve the names on its machine, and the worker follows it.
 
 use serde::{Deserialize, Serialize};
 use sleap_rtc_protocol::path::RelPath;
 
-/// The file of a package that says so.
+/// The file of a package that contains this list.
 pub const VIDEO_PATHS: &str = "video-paths.json";
 
-/// Where one video is, or one picture of it.
+/// The place of one video, or of one of its pictures.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VideoPath {
-    /// Its name on the user's machine, as the labels have it.
+    /// The path on the user's machine, as the labels name it.
     pub name: String,
-    /// Where the trainer finds it.
+    /// The place where the trainer finds it.
     #[serde(flatten)]
     pub place: VideoPlace,
 }
 
-/// Where a trainer finds a video.
+/// The place from which a trainer reads a video.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum VideoPlace {
     /// In the package.
     Package(RelPath),
-    /// On one of the worker's mounts, by its whole path there.
+    /// On one of the worker's mounts, by its absolute path there.
     Worker(String),
 }
 
 impl VideoPlace {
-    /// The path for the trainer, which works at the package's top.
+    /// The path for the trainer, which works in the package's top folder.
     pub fn path(&self) -> &str {
         match self {
             Self::Package(path) => path.as_str(),
@@ -37,24 +37,24 @@ impl VideoPlace {
     }
 }
 
-/// All that a package says of its videos.
+/// The places of all videos that the client had to resolve.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct VideoPaths(pub Vec<VideoPath>);
 
 impl VideoPaths {
-    /// Where the video of this name is.
+    /// The place of the video with this name.
     pub fn find(&self, name: &str) -> Option<&VideoPlace> {
         self.0.iter().find(|video| same_name(&video.name, name)).map(|video| &video.place)
     }
 
-    /// Those that a trainer does not find by itself: other than under its own name, or beside the
-    /// labels at `labels`. Names as sleap-io has them once it has read them.
+    /// The videos that a trainer does not find by itself: neither under their own name, nor next to
+    /// the labels at `labels`. The names have the form that sleap-io gives them.
     pub fn moved(&self, labels: &RelPath) -> Vec<(String, String)> {
         let folder =
             |path: &RelPath| path.as_str().rsplit_once('/').map_or("", |(f, _)| f).to_owned();
         let is_beside = |name: &str, place: &VideoPlace| match place {
-            // What results are to call the labels themselves.
+            // The name for the labels themselves in the results.
             VideoPlace::Package(path) if path == labels => true,
             VideoPlace::Package(path) => {
                 folder(path) == folder(labels) && base_name(name) == path.file_name()
@@ -74,7 +74,7 @@ impl VideoPaths {
     }
 }
 
-/// Windows' separators as sleap-io reads them.
+/// Replaces Windows' separators, as sleap-io does.
 fn forward(name: &str) -> String {
     name.replace('\\', "/")
 }
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_trainer_finds_by_itself_is_not_moved() {
+    fn videos_that_the_trainer_finds_are_not_moved() {
         let in_package = |path: &str| VideoPlace::Package(RelPath::new(path).unwrap());
         let video = |name: &str, place| VideoPath { name: name.to_owned(), place };
         let videos = VideoPaths(vec![

@@ -1,4 +1,4 @@
-//! The files of a listing, as checking and describing read them.
+//! Lets checks and descriptions read the files of a listing.
 
 use super::files::{Found, PackageFiles};
 use super::listing::Listing;
@@ -6,11 +6,11 @@ use super::source::ReadSeek;
 use sleap_rtc_protocol::path::RelPath;
 use std::io::{self, Cursor, Read};
 
-/// Labels inside an archive are unpacked to be read if they are at most this long, in bytes. What is in
-/// longer ones stays unknown.
+/// The longest labels in an archive that are unpacked to be read, in bytes. The content of longer
+/// ones stays unknown.
 const MAX_UNPACKED_BYTES: u64 = 512 << 20;
 
-/// Unpacks a file that can be read only from front to back, so that it can be read at any position.
+/// Unpacks a stream, so that it can be read at any position.
 pub type Unpack = fn(Box<dyn Read + Send>) -> io::Result<Box<dyn ReadSeek>>;
 
 /// The files of a listing.
@@ -21,12 +21,12 @@ pub struct PackageView<'a> {
 }
 
 impl<'a> PackageView<'a> {
-    /// The files of `listing`. `unpack` decides where compressed labels are unpacked.
+    /// A view of `listing`. `unpack` decides where compressed labels are unpacked.
     pub fn new(listing: &'a Listing, unpack: Unpack) -> Self {
         Self { listing, unpack, sees: Box::new(|_| false) }
     }
 
-    /// The same, where `sees` knows which files outside of the package the trainer can read.
+    /// The same view, where `sees` knows which files outside of the package the trainer can read.
     #[must_use]
     pub fn seeing(self, sees: impl Fn(&str) -> bool + 'a) -> Self {
         Self { sees: Box::new(sees), ..self }
@@ -76,7 +76,8 @@ impl PackageFiles for PackageView<'_> {
 /// Unpacks into memory.
 ///
 /// # Errors
-/// Those of `reader`.
+///
+/// Fails if `reader` fails.
 pub fn unpack_in_memory(mut reader: Box<dyn Read + Send>) -> io::Result<Box<dyn ReadSeek>> {
     let mut bytes = Vec::new();
     reader.read_to_end(&mut bytes)?;

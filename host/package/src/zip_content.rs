@@ -1,6 +1,6 @@
-//! The content of one member of a zip: where it is, and how it is unpacked.
+//! Finds and unpacks the content of a zip's members.
 //!
-//! A member yields exactly the bytes that the zip announces, or an error.
+//! Reading a member yields exactly the bytes that the zip announces, or an error.
 
 use super::source::ReadSeek;
 use bzip2::bufread::BzDecoder;
@@ -12,10 +12,10 @@ use zip::CompressionMethod;
 use zip::read::ZipFile;
 
 const BUFFER_BYTES: usize = 64 * 1024;
-/// LZMA's memory: as much as 7-Zip takes at its usual levels.
+/// The most memory for LZMA's window. 7-Zip's usual levels need no more.
 const MAX_WINDOW_BYTES: u32 = 64 << 20;
 
-/// Where a member's bytes are, and what they should be.
+/// The place and the announced properties of a member's bytes.
 #[derive(Debug, Clone)]
 pub(crate) struct ZipContent {
     start: u64,
@@ -33,13 +33,13 @@ enum ZipMethod {
     Deflate64,
     Bzip2,
     Lzma,
-    /// Its decoder is a C library, which is not built for browsers.
+    /// The decoder is a C library, which is not built for browsers.
     #[cfg(not(target_family = "wasm"))]
     Zstd,
 }
 
 impl ZipContent {
-    /// Where the content of `entry` is. The error says why it cannot be read.
+    /// Finds the content of `entry`. The error is a reason in words.
     pub(crate) fn of<R: Read>(entry: &ZipFile<'_, R>) -> Result<Self, String> {
         if entry.encrypted() {
             return Err("it is encrypted; export the package without a password".to_owned());
@@ -53,18 +53,18 @@ impl ZipContent {
         })
     }
 
-    /// Where in the zip it begins, in bytes.
+    /// The position at which the content begins in the zip, in bytes.
     pub(crate) fn start(&self) -> u64 {
         self.start
     }
 
-    /// Its length in bytes, unpacked.
+    /// The unpacked length, in bytes.
     pub(crate) fn size(&self) -> u64 {
         self.size
     }
 }
 
-/// How the content is packed. The names of methods are those that programs show which write such zips.
+/// How the content is packed. Errors use the names that common programs show for such zips.
 fn packing(method: CompressionMethod) -> Result<ZipMethod, String> {
     #[expect(deprecated, reason = "the only way to see which method is not supported")]
     let number = match method {
@@ -96,7 +96,7 @@ fn packing(method: CompressionMethod) -> Result<ZipMethod, String> {
 /// Opens a member of the zip in `zip` for reading.
 pub(crate) fn open(mut zip: Box<dyn ReadSeek>, content: &ZipContent) -> Box<dyn Read + Send> {
     if let Err(error) = zip.seek(SeekFrom::Start(content.start)) {
-        return Box::new(Broken(error.kind()));
+        return Box::new(FailingReader(error.kind()));
     }
     let packed = BufReader::with_capacity(BUFFER_BYTES, zip.take(content.packed_bytes));
     match content.packing {
@@ -112,7 +112,7 @@ pub(crate) fn open(mut zip: Box<dyn ReadSeek>, content: &ZipContent) -> Box<dyn 
         #[cfg(not(target_family = "wasm"))]
         ZipMethod::Zstd => match zstd::stream::read::Decoder::with_buffer(packed) {
             Ok(decoder) => Box::new(Verified::new(decoder, content)),
-            Err(error) => Box::new(Broken(error.kind())),
+            Err(error) => Box::new(FailingReader(error.kind())),
         },
     }
 }
@@ -128,16 +128,16 @@ pub(crate) fn open_in_place(
     })
 }
 
-/// What cannot even be begun.
-struct Broken(ErrorKind);
+/// An error that occurs before the first byte can be read.
+struct FailingReader(ErrorKind);
 
-impl Read for Broken {
+impl Read for FailingReader {
     fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
         Err(self.0.into())
     }
 }
 
-/// LZMA, whose settings stand before its bytes.
+/// An LZMA decoder. Its settings precede the compressed bytes.
 enum Lzma<R> {
     Packed(Option<R>, u64),
     Open(Box<LzmaReader<R>>),
@@ -147,7 +147,8 @@ impl<R: Read> Read for Lzma<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if let Self::Packed(packed, size) = self {
             let mut packed = packed.take().ok_or(ErrorKind::InvalidData)?;
-            // Two bytes of a version, two of a length that is always five, and those five.
+            // Two bytes of a version, two bytes with the length of the settings (always five), and
+            // the settings.
             let mut head = [0; 9];
             packed.read_exact(&mut head)?;
             let [.., properties, a, b, c, d] = head;
@@ -165,7 +166,7 @@ impl<R: Read> Read for Lzma<R> {
     }
 }
 
-/// A part of a file, as a file.
+/// A part of a file, as a reader of its own.
 struct Section {
     inner: Box<dyn ReadSeek>,
     start: u64,
@@ -215,7 +216,7 @@ impl<R: Read> Read for Verified<R> {
         let corrupt = |why: &str| io::Error::new(ErrorKind::InvalidData, why);
         let length = self.inner.read(buffer)?;
         self.left = (self.left.checked_sub(length as u64))
-            .ok_or_else(|| corrupt("it holds more than it announces"))?;
+            .ok_or_else(|| corrupt("it contains more than it announces"))?;
         self.crc.update(&buffer[..length]);
         if length == 0 && !buffer.is_empty() {
             if self.left > 0 {

@@ -1,4 +1,4 @@
-//! Lists the files of a zip. What the zip says about them is checked here, and again while they are read.
+//! Lists the files of a zip. The zip's records are checked here, and again while the files are read.
 
 use super::ArchiveError;
 use super::member::Member;
@@ -13,16 +13,17 @@ use std::sync::Arc;
 use zip::read::ZipFile;
 use zip::{ZipArchive, result::ZipError};
 
-/// How many bytes of a zip's own records are read: enough for [`MAX_FILES`] with names of an
-/// ordinary length, and a bound on the memory that a hostile zip can take.
+/// The most bytes of a zip's own records to read. This suffices for [`MAX_FILES`] with names of an
+/// ordinary length, and bounds the memory that a hostile zip can take.
 const MAX_RECORD_BYTES: u64 = 24 << 20;
-/// A zip may unpack to this many times its size, …
+/// The largest factor by which a zip may grow when it is unpacked, if it grows beyond
+/// [`MIN_BOMB_BYTES`].
 const MAX_RATIO: u64 = 100;
-/// … or to so many bytes, whichever is more: small text files shrink well.
-const FREE_OF_RATIO_BYTES: u64 = 64 << 20;
-/// From here on macOS' Archive Utility writes zips that only macOS reads.
+/// The unpacked size up to which any ratio is accepted, because small text files shrink well.
+const MIN_BOMB_BYTES: u64 = 64 << 20;
+/// The size from which macOS' Archive Utility writes zips that only macOS can read.
 const MACOS_LIMIT_BYTES: u64 = 4 << 30;
-/// The bits of a Unix mode that say what kind of thing it is.
+/// The bits of a Unix mode for the type of a file.
 const KIND_MASK: u32 = 0o170_000;
 
 /// Lists the members of a zip, in the zip's order. Errors call it `name`.
@@ -30,7 +31,7 @@ pub(crate) fn list(zip: &Arc<dyn Source>, name: &Path) -> Result<Vec<Member>, Ar
     let unreadable = |cause| ArchiveError::read(name, cause);
     let mut reader = zip.open().map_err(unreadable)?;
     let zip_bytes = reader.seek(SeekFrom::End(0)).map_err(unreadable)?;
-    let records = Records { inner: reader, left: MAX_RECORD_BYTES };
+    let records = BoundedReader { inner: reader, left: MAX_RECORD_BYTES };
     let not_a_zip = |why: String| ArchiveError::NotAZip { path: name.to_owned(), why };
     let corrupt = |error: ZipError| match error {
         ZipError::Io(error) if error.kind() == ErrorKind::FileTooLarge => ArchiveError::TooMany,
@@ -56,7 +57,7 @@ pub(crate) fn list(zip: &Arc<dyn Source>, name: &Path) -> Result<Vec<Member>, Ar
     Ok(members)
 }
 
-/// One entry of the zip; `None` for a folder and for what systems leave in zips.
+/// One entry of the zip. `None` for folders, and for files that operating systems leave in zips.
 fn member<R: Read>(
     zip: &Arc<dyn Source>,
     entry: &ZipFile<'_, R>,
@@ -83,8 +84,8 @@ fn member<R: Read>(
     Ok(Some(Member::in_zip(path, executable, zip.clone(), content)))
 }
 
-/// Where an entry of this name belongs; nothing for the top folder itself. .NET and PowerShell wrote
-/// backslashes, others `./` in front.
+/// The path of an entry. `None` for the top folder itself. .NET and PowerShell wrote backslashes,
+/// and other tools write `./` in front.
 fn place(name: &str) -> Result<Option<RelPath>, PathError> {
     let name = name.replace('\\', "/");
     let mut rest = name.as_str();
@@ -99,30 +100,30 @@ fn place(name: &str) -> Result<Option<RelPath>, PathError> {
 
 fn check_ratio(members: &[Member], zip_bytes: u64) -> Result<(), ArchiveError> {
     let total_bytes = members.iter().fold(0, |sum: u64, member| sum.saturating_add(member.size));
-    let allowed = FREE_OF_RATIO_BYTES.max(zip_bytes.saturating_mul(MAX_RATIO));
+    let allowed = MIN_BOMB_BYTES.max(zip_bytes.saturating_mul(MAX_RATIO));
     if total_bytes > allowed {
         return Err(ArchiveError::Bomb { zip_bytes, total_bytes });
     }
     Ok(())
 }
 
-/// A reader with a bound on what is read.
-struct Records {
+/// A reader that limits how many bytes are read.
+struct BoundedReader {
     inner: Box<dyn ReadSeek>,
     left: u64,
 }
 
-impl Read for Records {
+impl Read for BoundedReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let length = self.inner.read(buffer)?;
         let left = self.left.checked_sub(length as u64);
-        // Once the bound is reached, every further read fails too.
+        // Once the limit is reached, every further read fails too.
         self.left = left.unwrap_or(0);
         left.map(|_| length).ok_or_else(|| ErrorKind::FileTooLarge.into())
     }
 }
 
-impl Seek for Records {
+impl Seek for BoundedReader {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         self.inner.seek(to)
     }

@@ -1,4 +1,4 @@
-//! Builds Rust guests and makes components of them. For build scripts.
+//! Builds Rust guests as components, for build scripts.
 
 use anyhow::{Context, Result, bail, ensure};
 use std::ffi::{OsStr, OsString};
@@ -39,8 +39,8 @@ pub fn embed(root: &Path, folders: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// A target folder beside the build scripts' own, which are other folders whenever a dependency
-/// changes: what guests are built with is compiled once. It belongs to one copy of the sources.
+/// A target folder that all build scripts of this copy of the sources share, so that the
+/// dependencies of guests are compiled once. OUT_DIR itself changes whenever a dependency does.
 fn target_dir(out: &Path, root: &Path) -> PathBuf {
     let mut hasher = DefaultHasher::new();
     root.hash(&mut hasher);
@@ -72,12 +72,12 @@ fn build(root: &Path, target: &Path, packages: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Makes a component of a core module that wit-bindgen built.
+/// Wraps a core module that wit-bindgen built into a component.
 pub fn componentize(module: &[u8]) -> Result<Vec<u8>> {
     ComponentEncoder::default().validate(true).module(module)?.encode()
 }
 
-/// Says how to get the target before cargo fails with pages about `core`.
+/// Explains how to install the target. Otherwise cargo would fail with pages about `core`.
 fn check_target() -> Result<()> {
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let output = Command::new(rustc)
@@ -94,8 +94,8 @@ fn check_target() -> Result<()> {
     Ok(())
 }
 
-/// Variables that describe the build in progress. What says where packages come from stays, and
-/// so does the job server.
+/// Whether a variable describes the build in progress. Variables about registries and the job
+/// server are kept.
 fn belongs_to_outer_cargo(name: &OsString) -> bool {
     const KEPT: [&str; 6] = [
         "CARGO_HOME",

@@ -6,14 +6,14 @@ use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::job::{ImageSize, JobDescription, JobType, Requirements};
 use sleap_rtc_protocol::signaling::PeerInfo;
 
-/// A call to test a plugin with.
+/// A call with which to test a plugin.
 #[derive(Debug, Clone)]
 pub struct Case {
-    /// What is special about it.
+    /// What distinguishes it from the others.
     pub name: &'static str,
     /// The job.
     pub job: JobDescription,
-    /// The room's workers; exactly one for calls about a single worker.
+    /// The room's workers. Exactly one for questions about a single worker.
     pub workers: Vec<WorkerFacts>,
 }
 
@@ -42,7 +42,7 @@ pub(crate) fn cases(point: ExtensionPoint) -> Vec<Case> {
     cases
 }
 
-/// `count` workers, most of them free, with full records.
+/// `count` workers with full records, most of them free.
 pub(crate) fn crowd(name: &'static str, count: u64) -> Case {
     let status = |number| if number % 7 == 3 { "busy" } else { "available" };
     let workers = (0..count).filter_map(|number| ordinary(number, status(number))).collect();
@@ -146,7 +146,7 @@ fn huge() -> String {
     "x".repeat(5000)
 }
 
-/// A worker as discovery would show it. None only if `peer_id` were no identifier.
+/// A worker as discovery would show it. `None` only if `peer_id` is invalid.
 fn worker(peer_id: &str, properties: Value) -> Option<WorkerFacts> {
     let peer = json!({
         "peer_id": peer_id, "role": "worker", "connected_at": null,

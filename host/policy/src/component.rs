@@ -5,7 +5,7 @@ use super::bindings::{PolicyPlugin, compatibility, estimation, selection};
 use super::cache::Cache;
 use super::explain;
 use super::limits::{
-    ANSWER_BYTES, CallState, INSTANCES, Limits, MEMORIES, TABLE_ENTRIES, TABLES, Ticker,
+    ANSWER_BYTES, CallLimits, CallState, INSTANCES, MEMORIES, TABLE_ENTRIES, TABLES, Ticker,
 };
 use super::questions::Question;
 use sleap_rtc_protocol::text::Printable;
@@ -55,7 +55,8 @@ static RUNTIME: LazyLock<Result<Runtime, String>> = LazyLock::new(|| {
     let mut config = Config::new();
     config.epoch_interruption(true);
     if is_address_space_limited() {
-        // The engine would reserve 4 GiB for each memory, which is the fastest, and is refused.
+        // By default the engine reserves 4 GiB for each memory. That is fastest, but it fails if
+        // address space is limited.
         config.memory_reservation(0).memory_guard_size(0).memory_reservation_for_growth(1 << 20);
     }
     let engine = Engine::new(&config).map_err(|error| format!("{error:#}"))?;
@@ -66,7 +67,7 @@ static RUNTIME: LazyLock<Result<Runtime, String>> = LazyLock::new(|| {
     Ok(Runtime { engine, linker, ticker })
 });
 
-/// Whether this process may have only so much address space (`ulimit -v`, `h_vmem`).
+/// Whether the address space of this process is limited (`ulimit -v`, `h_vmem`).
 fn is_address_space_limited() -> bool {
     rustix::process::getrlimit(rustix::process::Resource::As).current.is_some()
 }
@@ -88,6 +89,7 @@ impl Compiled {
     /// Compiles `bytes`, or loads the compiled component from the cache.
     ///
     /// # Errors
+    ///
     /// A message for the plugin's author.
     pub(crate) fn new(bytes: &[u8], cache: Option<&Cache>) -> Result<Self, String> {
         let runtime = runtime()?;
@@ -112,12 +114,13 @@ impl Compiled {
     /// Instantiates it once, to find errors at `point` now rather than later.
     ///
     /// # Errors
+    ///
     /// A message for the plugin's author.
     pub(crate) fn plugin(
         &self,
         name: &str,
         point: ExtensionPoint,
-        limits: Limits,
+        limits: CallLimits,
     ) -> Result<Plugin, String> {
         let runtime = runtime()?;
         if let Some(why) = explain::another_version(&self.imports, &self.exports) {
@@ -128,8 +131,8 @@ impl Compiled {
         let plugin = Plugin { name: name.into(), limits, pre };
         plugin.enter(|store, instance, pre| find(point, store, instance, pre)).map_err(
             |error| match error {
-                Entered::Not(error) => explain(error),
-                Entered::Failed(failure) => failure.to_string(),
+                CallError::Mismatch(error) => explain(error),
+                CallError::Failed(failure) => failure.to_string(),
             },
         )?;
         Ok(plugin)
@@ -141,7 +144,7 @@ impl Compiled {
 pub(crate) struct Plugin {
     /// For logs and messages.
     pub name: Arc<str>,
-    limits: Limits,
+    limits: CallLimits,
     pre: InstancePre<CallState>,
 }
 
@@ -154,7 +157,7 @@ impl Plugin {
         name: &str,
         bytes: &[u8],
         point: ExtensionPoint,
-        limits: Limits,
+        limits: CallLimits,
         cache: Option<&Cache>,
     ) -> Result<Self, String> {
         Compiled::new(bytes, cache)?.plugin(name, point, limits)
@@ -165,10 +168,10 @@ impl Plugin {
         let answer = self
             .enter(|store, instance, pre| question.put(store, instance, pre))
             .map_err(|error| match error {
-                Entered::Not(error) => {
+                CallError::Mismatch(error) => {
                     Failure::Other(Printable::line(&format!("{error:#}"), 400).into())
                 }
-                Entered::Failed(failure) => failure,
+                CallError::Failed(failure) => failure,
             })?
             .map_err(|words| Failure::Said(Printable::line(&words, 400).into()))?;
         question.check(answer).map_err(Failure::BadAnswer)
@@ -182,13 +185,13 @@ impl Plugin {
             &Instance,
             &InstancePre<CallState>,
         ) -> wasmtime::Result<T>,
-    ) -> Result<T, Entered> {
-        let runtime = runtime().map_err(|words| Entered::Failed(Failure::Other(words)))?;
+    ) -> Result<T, CallError> {
+        let runtime = runtime().map_err(|words| CallError::Failed(Failure::Other(words)))?;
         let state = CallState::new(Arc::clone(&self.name), self.limits);
         let mut store = Store::new(&runtime.engine, state);
         store.limiter(|state| state);
         store.set_hostcall_fuel(ANSWER_BYTES);
-        // Each tick only checks the clock: on a busy machine ticks are late, and counting them would
+        // Each tick only checks the clock. On a busy machine ticks are late, so counting them would
         // add up the delays.
         let deadline = self.limits.deadline();
         store.set_epoch_deadline(1);
@@ -203,18 +206,18 @@ impl Plugin {
             .and_then(|instance| call(&mut store, &instance, &self.pre));
         result.map_err(|error| {
             match explain::stopped(&error, self.limits, store.data().memory_denied) {
-                Some(failure) => Entered::Failed(failure),
-                None => Entered::Not(error),
+                Some(failure) => CallError::Failed(failure),
+                None => CallError::Mismatch(error),
             }
         })
     }
 }
 
 /// Why a call failed.
-enum Entered {
-    /// The component does not match the contract.
-    Not(wasmtime::Error),
-    /// It ran, and was stopped.
+enum CallError {
+    /// The component does not implement the contract.
+    Mismatch(wasmtime::Error),
+    /// The guest ran, and was stopped.
     Failed(Failure),
 }
 
@@ -251,7 +254,7 @@ mod tests {
     #[test]
     fn each_failure_has_its_message() {
         let bytes = std::fs::read(test_guests::dir().join("hostile-guest.wasm")).unwrap();
-        let limits = Limits { timeout_ms: 200, memory_mib: 64 };
+        let limits = CallLimits { timeout_ms: 200, memory_mib: 64 };
         let guest =
             Plugin::load("hostile", &bytes, ExtensionPoint::Selection, limits, None).unwrap();
         let peer: PeerInfo = serde_json::from_value(serde_json::json!({

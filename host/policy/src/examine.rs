@@ -5,13 +5,13 @@
 
 pub use super::cases::Case;
 
-use super::beside::{self, within};
 use super::bindings::types::{Context, Property};
 use super::component::{Compiled, Plugin};
-use super::questions::{Check, HowLong, Question, Select};
+use super::detached::{self, within};
+use super::questions::{Check, EstimateDuration, Question, Select};
 use super::{
-    Estimate, ExtensionPoint, Limits, LocalTime, PluginConfig, Ranking, Selection, Verdict, cases,
-    explain, facts, source,
+    CallLimits, Estimate, ExtensionPoint, LocalTime, PluginConfig, Ranking, Selection, Verdict,
+    cases, explain, facts, source,
 };
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::job::JobDescription;
@@ -27,7 +27,7 @@ pub enum ExamineError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
     /// The file is not a plugin.
@@ -60,7 +60,7 @@ impl PluginFile {
     /// Reads and compiles `plugin`: a path, or a name in the plugin folder `dir`.
     ///
     /// # Errors
-    /// When there is no such file, or when it is not a component.
+    /// Fails if the file does not exist or is not a component.
     pub fn open(plugin: &Path, dir: &Path) -> Result<Self, ExamineError> {
         Self::open_cached(&find(plugin, dir), None)
     }
@@ -74,9 +74,10 @@ impl PluginFile {
         Self::new(source::embedded_name(point).into(), bytes, cache)
     }
 
-    /// Like [`PluginFile::open`], but uses the cache of compiled plugins in the folder `cache`.
+    /// Like [`PluginFile::open`], with the cache of compiled plugins in the folder `cache`.
     ///
     /// # Errors
+    ///
     /// As for [`PluginFile::open`].
     pub fn open_cached(path: &Path, cache: Option<&Path>) -> Result<Self, ExamineError> {
         let (path, cache) = (path.to_owned(), cache.map(Path::to_owned));
@@ -86,9 +87,9 @@ impl PluginFile {
                 .map_err(|source| ExamineError::Read { path: of.clone(), source })?;
             Self::new(of, bytes, cache.as_deref())
         };
-        within(beside::LIMIT, open).unwrap_or_else(|| {
-            let limit_s = beside::LIMIT.as_secs();
-            let why = format!("reading and compiling it takes longer than {limit_s} s");
+        within(detached::LIMIT, open).unwrap_or_else(|| {
+            let limit_s = detached::LIMIT.as_secs();
+            let why = format!("reading and compiling it took longer than {limit_s} s");
             Err(ExamineError::Unusable { path, why })
         })
     }
@@ -125,7 +126,7 @@ impl PluginFile {
         &self.compiled.exports
     }
 
-    /// The WIT packages that its imports and exports come from, with their versions.
+    /// The WIT packages of its imports and exports, with their versions.
     pub fn packages(&self) -> Vec<String> {
         let names = self.imports().iter().chain(self.exports());
         let packages: BTreeSet<_> = names.filter_map(|name| package(name)).collect();
@@ -147,13 +148,14 @@ impl PluginFile {
     /// Loads it at `point` as the host would, with the settings and limits of `config`.
     ///
     /// # Errors
-    /// Says what its author should do.
+    ///
+    /// Fails if the plugin does not implement `point`. The message addresses its author.
     pub fn load(
         &self,
         point: ExtensionPoint,
         config: &PluginConfig,
     ) -> Result<Candidate, ExamineError> {
-        let limits = Limits { timeout_ms: config.timeout_ms, memory_mib: config.memory_mib };
+        let limits = CallLimits { timeout_ms: config.timeout_ms, memory_mib: config.memory_mib };
         let plugin = self
             .compiled
             .plugin(&self.name, point, limits)
@@ -185,7 +187,7 @@ pub fn room(count: u64) -> Case {
 pub struct Candidate {
     point: ExtensionPoint,
     plugin: Plugin,
-    limits: Limits,
+    limits: CallLimits,
     settings: Vec<Property>,
     at: LocalTime,
 }
@@ -197,12 +199,12 @@ pub struct Outcome {
     pub took: Duration,
     /// The answer as text, or what is wrong.
     pub answer: Result<String, String>,
-    /// Suggestions: things that are allowed but could be better.
+    /// Suggestions about what is allowed but could be better.
     pub remarks: Vec<String>,
 }
 
 impl Candidate {
-    /// The same plugin, with this local time.
+    /// The same plugin, called at this local time.
     pub fn at(self, at: LocalTime) -> Self {
         Self { at, ..self }
     }
@@ -228,7 +230,7 @@ impl Candidate {
                 self.timed(&Check { context, job, worker }, |verdict| verdict_text(&verdict))
             }
             (ExtensionPoint::Estimate, Some(worker)) => {
-                self.timed(&HowLong { context, job, worker }, estimate_text)
+                self.timed(&EstimateDuration { context, job, worker }, estimate_text)
             }
             (_, None) => (Duration::ZERO, Err("the case has no worker".into())),
         };
@@ -278,14 +280,14 @@ impl Candidate {
     /// Describes what the plugin did wrong.
     pub fn estimate(&self, job: &JobDescription, worker: &WorkerFacts) -> Result<String, String> {
         let (context, job, worker) = (self.context(), facts::job(job), facts::worker(worker));
-        self.timed(&HowLong { context, job, worker }, estimate_text).1
+        self.timed(&EstimateDuration { context, job, worker }, estimate_text).1
     }
 
     fn context(&self) -> Context {
         facts::context(None, &self.settings, self.at)
     }
 
-    /// Calls the plugin; returns the time of the call alone, and the answer as text.
+    /// Calls the plugin. Returns the duration of the call alone, and the answer as text.
     fn timed<Q: Question>(
         &self,
         question: &Q,
@@ -318,7 +320,7 @@ fn ranking_text(ranking: &Ranking, workers: usize, remarks: &mut Vec<String>) ->
     let choices = ranking.choices.iter().map(|choice| &choice.reason);
     let mut reasons = choices.chain(ranking.left_out.iter().map(|out| &out.reason));
     if reasons.any(|reason| reason.trim().is_empty()) {
-        remarks.push("a reason is empty; users see it beside the worker".into());
+        remarks.push("a reason is empty; users see it detached the worker".into());
     }
     match out + silent {
         0 => format!("ranks {ranked}"),
@@ -377,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn shortcomings_are_remarked() {
+    fn shortcomings_are_reported() {
         let ranking = Ranking {
             choices: vec![Choice { index: 0, score: 1.0, reason: " ".into() }],
             left_out: vec![Exclusion { index: 1, reason: "busy".into() }],
@@ -391,7 +393,7 @@ mod tests {
     fn the_built_in_plugins_handle_every_case() {
         for point in ExtensionPoint::ALL {
             let plugin = source::load_embedded(point, None).unwrap();
-            let (limits, settings) = (Limits::EMBEDDED, Vec::new());
+            let (limits, settings) = (CallLimits::EMBEDDED, Vec::new());
             let at = LocalTime::ORDINARY;
             let candidate = Candidate { point, plugin, limits, settings, at };
             for case in candidate.cases() {

@@ -2,7 +2,7 @@
 
 use super::ExtensionPoint;
 use super::component::Failure;
-use super::limits::Limits;
+use super::limits::CallLimits;
 use sleap_rtc_protocol::text::Printable;
 use wasmtime::Trap;
 
@@ -65,7 +65,7 @@ pub(crate) fn not_usable(
     )
 }
 
-/// Nothing is wrong with a component that the system gives no room to.
+/// The message for a system without enough address space. The component itself is valid.
 fn no_address_space(error: &wasmtime::Error) -> Option<String> {
     let text = format!("{error:#}");
     text.contains("mmap").then(|| {
@@ -132,10 +132,10 @@ fn other_version(name: &str) -> bool {
         .is_some_and(|(_, version)| version != VERSION)
 }
 
-/// What stopped a guest, if a limit or the guest itself did.
+/// The limit that stopped a guest, or the guest's own failure.
 pub(crate) fn stopped(
     error: &wasmtime::Error,
-    limits: Limits,
+    limits: CallLimits,
     memory_denied: bool,
 ) -> Option<Failure> {
     let trap = error.downcast_ref::<Trap>();
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_system_without_room_is_not_the_plugins_fault() {
+    fn a_lack_of_address_space_is_not_the_plugins_fault() {
         let error = wasmtime::Error::msg("mmap failed to reserve 0x104000000 bytes");
         let wanted = [export(ExtensionPoint::Selection)];
         let why = not_usable(ExtensionPoint::Selection, &[], &wanted, &error);

@@ -1,7 +1,7 @@
 //! Converts the host's types to the records of the WIT package.
 //!
-//! Workers can report texts and lists of any length. They are shortened here, so that one worker cannot
-//! fill the memory of a plugin that ranks a thousand.
+//! Workers can report texts and lists of any length. These are shortened here, so that one worker
+//! cannot fill the memory of a plugin that ranks a thousand of them.
 
 use super::bindings::types::{
     Context, Gpu, ImageSize, Job, JobType, Property, Requirements, Value, Worker, WorkerStatus,
@@ -38,7 +38,7 @@ pub(crate) fn settings(table: &toml::Table) -> Vec<Property> {
     table.iter().map(property).collect()
 }
 
-/// TOML as JSON; values without a JSON form become text.
+/// TOML as JSON. Values without a JSON form become text.
 fn json(value: &toml::Value) -> Json {
     match value {
         toml::Value::String(text) => Json::from(text.as_str()),
@@ -81,7 +81,8 @@ pub(crate) fn job(job: &JobDescription) -> Job {
 pub(crate) fn worker(facts: &WorkerFacts) -> Worker {
     let driver = &facts.accelerators;
     let active_jobs = facts.slots.saturating_sub(facts.slots_free);
-    // If every slot is free, no job holds a GPU. Otherwise only the worker knows which ones are held.
+    // If all slots are free, no job holds a GPU. Otherwise only the worker knows which ones are
+    // held.
     let free = (active_jobs == 0).then_some(false);
     Worker {
         peer_id: facts.peer_id.as_str().to_owned(),
@@ -126,7 +127,7 @@ fn property((key, value): (&String, &Json)) -> Option<Property> {
             None => Value::Number(number.as_f64()?),
         },
         Json::String(said) => Value::Text(text(said)),
-        // Cut JSON is no JSON: what is too long is left out.
+        // Truncated JSON is invalid, so a value that is too long is left out.
         Json::Array(_) | Json::Object(_) => {
             Value::Json(Some(value.to_string()).filter(|json| json.len() <= TEXT_BYTES)?)
         }
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_worker_says_is_cut() {
+    fn long_texts_of_workers_are_truncated() {
         let long = "ä".repeat(10_000);
         let kept = property((&long, &Json::from(long.as_str()))).unwrap();
         assert_eq!(kept.key.len(), TEXT_BYTES);

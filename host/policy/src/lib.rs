@@ -1,4 +1,4 @@
-//! The policy host: asks plugins which worker gets a job, whether a worker takes it, and how long it
+//! The policy host. Plugins decide which worker gets a job, whether a worker accepts it, and how long it
 //! takes.
 //!
 //! A plugin is a WASM component that implements the package in `wit/`. The default policies are
@@ -19,11 +19,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod beside;
 mod bindings;
 mod cache;
 mod cases;
 mod component;
+mod detached;
 pub mod examine;
 mod explain;
 mod facts;
@@ -39,9 +39,9 @@ pub use options::{OnFailure, PluginConfig, PolicyConfig};
 
 use cache::Cache;
 use component::{Failure, Plugin};
-use limits::Limits;
+use limits::CallLimits;
 pub use local_time::LocalTime;
-use questions::{Check, HowLong, Question, Select};
+use questions::{Check, EstimateDuration, Question, Select};
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::job::{JobDescription, Reason};
 use source::PluginSource;
@@ -113,7 +113,7 @@ pub enum PolicyError {
         key: &'static str,
         /// The plugin's file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
     /// Reading and compiling the file takes too long.
@@ -140,24 +140,24 @@ pub enum PolicyError {
         /// What its author should do.
         why: String,
     },
-    /// The file was not accepted in plugins.lock.
+    /// `plugins.lock` does not accept the file.
     #[error("[policy.{key}]: {source}")]
     Locked {
         /// The section of the configuration.
         key: &'static str,
-        /// Why not, and what to do.
+        /// The reason, and what to do.
         source: lock::LockError,
     },
 }
 
-/// A worker that can get the job.
+/// A worker that may get the job.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Choice {
     /// Its index in the list of workers.
     pub index: usize,
     /// Higher is better. Finite.
     pub score: f64,
-    /// Why, for the user.
+    /// The reason, for the user.
     pub reason: String,
 }
 
@@ -166,7 +166,7 @@ pub struct Choice {
 pub struct Exclusion {
     /// Its index in the list of workers.
     pub index: usize,
-    /// Why not, for the user.
+    /// The reason, for the user.
     pub reason: String,
 }
 
@@ -184,16 +184,17 @@ pub struct Selection {
     pub ranking: Vec<Choice>,
     /// The workers left out with a reason.
     pub left_out: Vec<Exclusion>,
-    /// A line for the user if a plugin failed. The log has it too, with the plugin's own message.
+    /// A line for the user if a plugin failed. The log has the same line with the plugin's own
+    /// message.
     pub notice: Option<String>,
 }
 
-/// Whether a worker takes a job.
+/// Whether a worker accepts a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// It does.
+    /// The worker accepts it.
     Yes,
-    /// It does not, for at least one reason.
+    /// The worker refuses it, for at least one reason.
     No(Vec<Reason>),
 }
 
@@ -202,9 +203,9 @@ pub enum Verdict {
 pub struct Estimate {
     /// The most likely duration.
     pub minutes: f64,
-    /// Rarely shorter.
+    /// The job is rarely shorter.
     pub low: f64,
-    /// Rarely longer.
+    /// The job is rarely longer.
     pub high: f64,
     /// The estimated share of jobs that take between `low` and `high`.
     pub confidence: f64,
@@ -225,10 +226,11 @@ struct Points {
 }
 
 impl Policies {
-    /// Loads and tests the configured plugins. Those that are not in the cache are compiled, which can
-    /// take seconds. The embedded plugins are loaded when they are first needed.
+    /// Loads and tests the configured plugins. Those that are not in the cache are compiled, which
+    /// can take seconds. The embedded plugins are loaded when they are first needed.
     ///
     /// # Errors
+    ///
     /// Names the first plugin that cannot be used, and what to do about it.
     pub fn load(config: &PolicyConfig) -> Result<Self, PolicyError> {
         let source = PluginSource::new(config);
@@ -259,7 +261,7 @@ impl Policies {
         Selection { ranking: choices, left_out, notice }
     }
 
-    /// Whether `worker` takes `job`. Without an answer from any plugin the job is refused.
+    /// Whether `worker` accepts `job`. If no plugin answers, the job is refused.
     pub async fn check(&self, job: &JobDescription, worker: &WorkerFacts) -> Verdict {
         let question =
             Check { context: self.context(), job: facts::job(job), worker: facts::worker(worker) };
@@ -270,9 +272,9 @@ impl Policies {
         })
     }
 
-    /// How long `worker` needs for `job`, if a plugin can tell.
+    /// How long `worker` needs for `job`, if a plugin can estimate it.
     pub async fn estimate(&self, job: &JobDescription, worker: &WorkerFacts) -> Option<Estimate> {
-        let question = HowLong {
+        let question = EstimateDuration {
             context: self.context(),
             job: facts::job(job),
             worker: facts::worker(worker),
@@ -303,8 +305,8 @@ impl Policies {
             points.at(Q::POINT).ask(question, points.cache.as_deref())
         });
         asked.await.unwrap_or_else(|error| {
-            tracing::error!(%error, point = Q::POINT.key(), "the host failed while it called a plugin; this is a bug");
-            (None, Some(format!("the {} plugin could not be called", Q::POINT.key())))
+            tracing::error!(%error, point = Q::POINT.key(), "the host panicked while it called a plugin (this is a bug)");
+            (None, Some(format!("cannot call the {} plugin", Q::POINT.key())))
         })
     }
 }
@@ -333,7 +335,7 @@ impl Point {
         config: &PluginConfig,
         source: &PluginSource,
     ) -> Result<Self, PolicyError> {
-        let limits = Limits { timeout_ms: config.timeout_ms, memory_mib: config.memory_mib };
+        let limits = CallLimits { timeout_ms: config.timeout_ms, memory_mib: config.memory_mib };
         let load = |plugin: &String| Watched::load(point, plugin, source, limits);
         Ok(Self {
             configured: config.plugin.as_ref().map(load).transpose()?,

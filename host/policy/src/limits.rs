@@ -1,4 +1,4 @@
-//! The limits of a plugin's call: time, memory, log.
+//! Limits of a call to a plugin: time, memory, log.
 
 use super::bindings::log::{Host, Level};
 use super::bindings::types;
@@ -10,12 +10,12 @@ use wasmtime::{Engine, ResourceLimiter};
 
 /// How often a running guest's deadline is checked.
 const TICK: Duration = Duration::from_millis(5);
-/// How much one call may write to the log.
+/// How many bytes one call may write to the log.
 const LOG_BYTES: usize = 16 * 1024;
 /// How much the host allocates for the data that a guest passes to it, in bytes.
 pub(crate) const ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
-/// The size limits of a component.
+/// The most instances, memories and tables of a component.
 pub(crate) const INSTANCES: usize = 200;
 pub(crate) const MEMORIES: usize = 50;
 pub(crate) const TABLES: usize = 200;
@@ -23,14 +23,14 @@ pub(crate) const TABLE_ENTRIES: usize = 100_000;
 
 /// Limits of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Limits {
+pub(crate) struct CallLimits {
     /// Wall-clock time until the guest is stopped.
     pub timeout_ms: u64,
     /// All linear memories of the guest together.
     pub memory_mib: u64,
 }
 
-impl Limits {
+impl CallLimits {
     /// For the embedded plugins, which are trusted and must answer even on a busy machine.
     pub(crate) const EMBEDDED: Self = Self { timeout_ms: 10_000, memory_mib: 256 };
 
@@ -51,7 +51,7 @@ pub(crate) struct CallState {
 }
 
 impl CallState {
-    pub(crate) fn new(plugin: Arc<str>, limits: Limits) -> Self {
+    pub(crate) fn new(plugin: Arc<str>, limits: CallLimits) -> Self {
         let limit = limits.memory_mib.saturating_mul(1024 * 1024);
         Self {
             plugin,
@@ -68,7 +68,7 @@ impl types::Host for CallState {}
 impl Host for CallState {
     fn log(&mut self, level: Level, message: String) {
         let plugin = &*self.plugin;
-        // Without a minimum cost a guest could fill the host's log with empty lines.
+        // A minimum cost prevents a guest from filling the host's log with empty lines.
         let cost = message.len().max(64);
         let Some(left) = self.log_left.checked_sub(cost) else {
             if std::mem::take(&mut self.log_left) > 0 {

@@ -1,4 +1,4 @@
-//! The local time, which is passed to plugins with every call, since they have no clock.
+//! The local time, which every call passes to the plugin because plugins have no clock.
 
 use super::bindings::types::{Property, Value};
 use jiff::Zoned;
@@ -11,10 +11,10 @@ use std::str::FromStr;
 pub struct LocalTime(DateTime);
 
 impl LocalTime {
-    /// The time in tests of plugins: an ordinary Wednesday, ten in the morning.
+    /// The time in tests of plugins: an ordinary Wednesday at ten in the morning.
     pub(crate) const ORDINARY: Self = Self(DateTime::constant(2026, 1, 14, 10, 0, 0, 0));
 
-    /// Now, in the time zone of `TZ` or the system; UTC if neither is set.
+    /// The present time in the time zone of `TZ` or the system, or in UTC if neither is set.
     pub fn now() -> Self {
         Self(Zoned::now().datetime())
     }

@@ -15,20 +15,20 @@ const HEAD: &str = "# The accepted plugins, with the BLAKE3 hash of each file.\n
 /// Why the lock refuses a plugin, or cannot be used itself.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// It cannot be read or written.
+    /// The lock cannot be read or written.
     #[error("cannot use {}", .path.display())]
     Io {
         /// The lock.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// It is not a lock file.
+    /// The file is not a lock file.
     #[error("{} is damaged: {}; write a new one with `sleap-rtc plugin lock`", .path.display(), .source.message())]
     Damaged {
         /// The lock.
         path: PathBuf,
-        /// Where and why.
+        /// Where it is damaged, and how.
         source: Box<toml::de::Error>,
     },
     /// The plugin was never accepted.
@@ -42,7 +42,7 @@ pub enum LockError {
         path: PathBuf,
         /// The plugin's name in it.
         plugin: String,
-        /// BLAKE3 of the file as it is.
+        /// BLAKE3 of the present file.
         hash: String,
     },
     /// Another file was accepted under this name.
@@ -56,7 +56,7 @@ pub enum LockError {
         path: PathBuf,
         /// The plugin's name in it.
         plugin: String,
-        /// BLAKE3 of the file as it is.
+        /// BLAKE3 of the present file.
         hash: String,
         /// BLAKE3 of the file that was accepted.
         accepted: String,
@@ -99,7 +99,8 @@ impl Lock {
     /// Checks that the plugin in the file `plugin` was accepted with this hash.
     ///
     /// # Errors
-    /// The lock cannot be read, or the plugin is not the one that was accepted.
+    ///
+    /// Fails if the lock cannot be read, or if another file was accepted.
     pub fn check(&self, plugin: &Path, hash: &str) -> Result<(), LockError> {
         let (path, hash, name) = (self.path.clone(), hash.to_owned(), self.name(plugin));
         match self.accepted()?.remove(&name) {
@@ -109,10 +110,11 @@ impl Lock {
         }
     }
 
-    /// The hashes of all accepted plugins; empty if there is no lock file.
+    /// The hashes of all accepted plugins. Empty if there is no lock file.
     ///
     /// # Errors
-    /// When the file exists but cannot be read.
+    ///
+    /// Fails if the file exists but cannot be read.
     pub fn accepted(&self) -> Result<BTreeMap<String, String>, LockError> {
         match fs::read_to_string(&self.path) {
             Ok(text) => {
@@ -128,7 +130,8 @@ impl Lock {
     /// Accepts these plugins and no others.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    ///
+    /// Fails if the file cannot be written.
     pub fn accept(&self, plugins: BTreeMap<String, String>) -> Result<(), LockError> {
         let text = toml::to_string(&Content { plugins }).map_err(io::Error::other);
         text.and_then(|text| install(&self.path, format!("{HEAD}{text}").as_bytes()))
@@ -140,7 +143,8 @@ impl Lock {
 /// plugin folder.
 ///
 /// # Errors
-/// What the system says.
+///
+/// Fails if the system does.
 pub fn install(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::create_dir_all(folder_of(path))?;
     replace(path, bytes, Readers::Everybody)

@@ -11,11 +11,11 @@ pub struct PolicyConfig {
     pub locked: bool,
     /// Where to cache compiled plugins, if anywhere.
     pub cache: Option<PathBuf>,
-    /// Which worker gets a job (used by clients).
+    /// Decides which worker gets a job. Used by clients.
     pub selection: PluginConfig,
-    /// Whether a worker takes a job (used by workers).
+    /// Decides whether a worker accepts a job. Used by workers.
     pub compatibility: PluginConfig,
-    /// How long a job takes (used by workers).
+    /// Estimates how long a job takes. Used by workers.
     pub estimate: PluginConfig,
 }
 
@@ -27,19 +27,19 @@ impl PolicyConfig {
             locked: false,
             cache: None,
             selection: PluginConfig::new(OnFailure::Default),
-            // A lab's "not on my machine" never fails open.
+            // A lab's rule about its own machine must not stop applying when the plugin fails.
             compatibility: PluginConfig::new(OnFailure::Refuse),
             estimate: PluginConfig::new(OnFailure::Default),
         }
     }
 }
 
-/// One plugin.
+/// The settings of one plugin.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PluginConfig {
     /// An absolute path, or a name: `NAME.wasm` in the plugin folder. `None` for the embedded one.
     pub plugin: Option<String>,
-    /// Passed with every call.
+    /// The plugin's own settings, which every call passes to it.
     pub settings: toml::Table,
     /// What happens when a call fails.
     pub on_failure: OnFailure,

@@ -8,9 +8,9 @@ use sleap_rtc_protocol::text::Printable;
 use wasmtime::Store;
 use wasmtime::component::{Instance, InstancePre};
 
-/// The longest reason that is passed on, in bytes.
+/// The longest reason to pass on, in characters.
 const REASON_CHARS: usize = 500;
-/// How many reasons of one refusal are passed on.
+/// The most reasons of one refusal to pass on.
 const REASONS: usize = 16;
 
 /// A question to a plugin.
@@ -19,13 +19,13 @@ pub(crate) trait Question: Send + Sync + 'static {
     const POINT: ExtensionPoint;
     /// The guest's answer.
     type Raw;
-    /// The checked answer.
+    /// The answer after validation.
     type Answer: Send + 'static;
 
     /// The call's context, in which the plugin's settings are filled in.
     fn context(&mut self) -> &mut Context;
 
-    /// Calls the guest. The inner error is the one that the guest returned.
+    /// Calls the guest. The inner error is the guest's own.
     fn put(
         &self,
         store: &mut Store<CallState>,
@@ -33,11 +33,11 @@ pub(crate) trait Question: Send + Sync + 'static {
         pre: &InstancePre<CallState>,
     ) -> wasmtime::Result<Result<Self::Raw, String>>;
 
-    /// Checks the answer against the contract's rules, and names the rule that it breaks.
+    /// Validates the answer. The error names the rule that it breaks.
     fn check(&self, answer: Self::Raw) -> Result<Self::Answer, String>;
 }
 
-/// Which worker?
+/// Which worker gets the job?
 pub(crate) struct Select {
     pub context: Context,
     pub job: Job,
@@ -94,7 +94,7 @@ impl Question for Select {
     }
 }
 
-/// Does this worker take the job?
+/// Does this worker accept the job?
 pub(crate) struct Check {
     pub context: Context,
     pub job: Job,
@@ -137,14 +137,14 @@ impl Question for Check {
     }
 }
 
-/// How long will it take?
-pub(crate) struct HowLong {
+/// How long will the job take?
+pub(crate) struct EstimateDuration {
     pub context: Context,
     pub job: Job,
     pub worker: Worker,
 }
 
-impl Question for HowLong {
+impl Question for EstimateDuration {
     const POINT: ExtensionPoint = ExtensionPoint::Estimate;
     type Raw = Option<estimation::Duration>;
     type Answer = Option<Estimate>;

@@ -1,8 +1,8 @@
-//! Where plugins come from: files, and this program itself.
+//! Reads plugins, from files and from this program itself.
 
 use super::cache::Cache;
 use super::component::Plugin;
-use super::limits::Limits;
+use super::limits::CallLimits;
 use super::lock::Lock;
 use super::{ExtensionPoint, PolicyConfig, PolicyError};
 use rustix::fs::{Mode, OFlags};
@@ -11,7 +11,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The largest plugin that is read. One written in Python has 18 MB.
+/// The largest plugin to read, in bytes. A plugin written in Python has 18 MB.
 const FILE_BYTES: u64 = 128 * 1024 * 1024;
 
 const LARGEST_GPU: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/largest-gpu.wasm"));
@@ -42,7 +42,7 @@ pub(crate) fn load_embedded(
     cache: Option<&Cache>,
 ) -> Result<Plugin, String> {
     let (name, bytes) = (embedded_name(point), embedded_bytes(point));
-    Plugin::load(name, bytes, point, Limits::EMBEDDED, cache)
+    Plugin::load(name, bytes, point, CallLimits::EMBEDDED, cache)
 }
 
 /// The plugin folder with its lock and its cache. Cheap to clone.
@@ -64,7 +64,7 @@ impl PluginSource {
     }
 }
 
-/// Opens the cache in `dir`. Without a cache everything works, only slower.
+/// Opens the cache in `dir`. If that fails, everything works without a cache, but slower.
 pub(crate) fn open_cache(dir: &Path) -> Option<Cache> {
     let warn = |error: &_| {
         let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
@@ -76,7 +76,7 @@ pub(crate) fn open_cache(dir: &Path) -> Option<Cache> {
     Cache::open(dir).inspect_err(warn).ok()
 }
 
-/// Reads the file at `path`, which the configuration calls `plugin`.
+/// Reads the file at `path`, which the configuration names as `plugin`.
 pub(crate) fn read_configured(
     point: ExtensionPoint,
     plugin: &str,
@@ -94,7 +94,7 @@ pub(crate) fn compile(
     point: ExtensionPoint,
     path: &Path,
     bytes: &[u8],
-    limits: Limits,
+    limits: CallLimits,
     cache: Option<&Cache>,
 ) -> Result<Plugin, PolicyError> {
     let (key, name) = (point.key(), name(path));
@@ -110,7 +110,7 @@ pub(crate) fn name(path: &Path) -> String {
     stem.to_string_lossy().into_owned()
 }
 
-/// A path, or a name in the plugin folder.
+/// The path of `plugin`, which is a path or a name in the plugin folder.
 pub(crate) fn locate(plugin: &str, dir: &Path) -> PathBuf {
     if plugin.contains('/') || plugin.ends_with(".wasm") {
         match plugin.strip_prefix("~/").zip(dirs::home_dir()) {
@@ -122,8 +122,8 @@ pub(crate) fn locate(plugin: &str, dir: &Path) -> PathBuf {
     }
 }
 
-/// Reads the whole file, unless it is too large for a plugin or no file at all: opening or reading a
-/// pipe or a device may never end.
+/// Reads the whole file. Refuses files that are too large for a plugin and everything but ordinary
+/// files, because opening or reading a pipe or a device may never end.
 pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let without_waiting = OFlags::NONBLOCK | OFlags::CLOEXEC;

@@ -7,14 +7,14 @@ use std::os::unix::fs::FileExt;
 
 /// Options whose value is a secret.
 const SECRET_OPTIONS: [&[u8]; 4] = [b"--token", b"-t", b"--session-string", b"--session_string"];
-/// How arguments begin that hold a secret themselves.
+/// Prefixes of arguments that are secrets themselves.
 const SECRET_STARTS: [&[u8]; 2] = [b"sleap-session:", b"sleap-job:"];
-/// The number of the field in `/proc/self/stat` that says where the arguments are, counted after the
+/// The index of the field in `/proc/self/stat` with the address of the arguments, counted after the
 /// program's name.
 const ARGUMENTS_FIELD: usize = 45;
 
-/// Overwrites the secrets among this process's arguments. The arguments must have been read before.
-/// Where the system does not allow it, they stay, which the documentation says.
+/// Overwrites the secrets among this process's arguments, which must have been read before. Some
+/// systems do not allow this; the documentation says what to do there.
 pub(crate) fn hide_secrets() -> io::Result<()> {
     let line = fs::read("/proc/self/cmdline")?;
     let ranges = secrets(&line);
@@ -39,7 +39,7 @@ pub(crate) fn has_secrets(arguments: &[String]) -> bool {
     !secrets(arguments.join("\0").as_bytes()).is_empty()
 }
 
-/// Where secrets are in a command line whose words end in NUL.
+/// The positions of secrets in a command line whose words end in NUL.
 fn secrets(line: &[u8]) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let (mut at, mut is_value) = (0, false);
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_hidden_wherever_they_stand_and_nothing_else() {
+    fn only_secrets_are_hidden() {
         for (words, expected) in [
             (
                 "p worker --room-id r --token abc --drain",

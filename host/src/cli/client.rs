@@ -81,7 +81,7 @@ pub enum ClientCommand {
 }
 
 impl ClientArgs {
-    /// A warning to log first.
+    /// A warning to log before the command runs.
     pub(crate) fn warning(&self) -> Option<&'static str> {
         matches!(self, Self::Client(_))
             .then_some("`sleap-rtc client` is deprecated: use `sleap-rtc client-train`")

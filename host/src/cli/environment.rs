@@ -1,4 +1,4 @@
-//! What the process's environment contributes to options, as values, so that tests can set them.
+//! The parts of the process's environment that affect options, as values that tests can set.
 
 use super::exit::Failure;
 use crate::config::Sources;
@@ -20,7 +20,7 @@ pub(crate) struct Environment {
     pub(crate) stdin_is_terminal: bool,
     /// Standard input.
     pub(crate) stdin: Box<dyn BufRead>,
-    /// Where configuration comes from, given `--config`.
+    /// The sources of the configuration, given `--config`.
     pub(crate) sources: fn(Option<PathBuf>) -> Sources,
 }
 

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 pub enum Exit {
     /// The job succeeded.
     Success = 0,
-    /// An error that has no code of its own.
+    /// An error without an exit code of its own.
     Unexpected = 1,
     /// Invalid options, configuration or files.
     Usage = 2,
@@ -50,7 +50,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// An error for the user: what happened, the exit code, and what to do about it.
+/// An error for the user: what happened, the exit code, and what to do.
 #[derive(Debug)]
 pub struct Failure {
     /// How the program ends.
@@ -113,7 +113,7 @@ impl From<crate::config::ConfigError> for Failure {
     }
 }
 
-/// Gives an error its exit code: `server.connect().await.exit(Exit::Connect)?`.
+/// Adds an exit code to an error: `server.connect().await.exit(Exit::Connect)?`.
 pub trait ExitWith<T> {
     /// Turns the error into a [`Failure`] that ends the program with `exit`.
     fn exit(self, exit: Exit) -> Result<T, Failure>;

@@ -1,4 +1,4 @@
-//! What the checks of a machine find, and what to do about it: one line each, or JSON.
+//! The findings of checks, each with advice, printed as lines or as JSON.
 
 use super::exit::{Exit, ExitWith, Failure};
 use super::print;
@@ -8,16 +8,14 @@ use sleap_rtc_protocol::text::Printable;
 /// The longest line of a finding, in characters.
 const MAX_LINE_CHARS: usize = 2000;
 
-/// What came of one check.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Finding {
-    /// What was checked.
     pub(crate) check: &'static str,
-    /// How it stands.
     pub(crate) verdict: Verdict,
     /// What was found.
     pub(crate) says: String,
-    /// What to do, where something is wrong.
+    /// What to do, if something is wrong.
     pub(crate) advice: Option<String>,
 }
 
@@ -51,14 +49,14 @@ impl Finding {
         Self { verdict: Verdict::Fail, ..Self::warn(check, says, advice) }
     }
 
-    /// One line, and one more for what to do.
+    /// One line for the finding, and one for the advice.
     fn line(&self) -> String {
         let verdict = match self.verdict {
             Verdict::Ok => "ok  ",
             Verdict::Warn => "warn",
             Verdict::Fail => "fail",
         };
-        // Other programs' words must not steer the terminal.
+        // Text from other programs must not control the terminal.
         let plain = |text: &str| Printable::line(text, MAX_LINE_CHARS);
         let line = format!("{verdict}  {:<11} {}\n", self.check, plain(&self.says));
         match &self.advice {
@@ -81,7 +79,7 @@ pub(crate) fn report(findings: &[Finding], as_json: bool) -> Result<Exit, Failur
     Ok(if failed { Exit::Unexpected } else { Exit::Success })
 }
 
-/// An error with its causes, in one line.
+/// An error with its causes, on one line.
 pub(crate) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")

@@ -1,5 +1,5 @@
-//! The first process of a container: it starts the program proper, passes signals on to it, and takes
-//! note of the end of every process that its parents left behind, which nobody else does.
+//! The first process of a container. Starts the actual program, forwards signals to it, and reaps the
+//! orphans of all other processes, as an init process must.
 
 use super::exit::{Exit, ExitWith, Failure};
 use rustix::process::{Pid, Signal as Number, WaitOptions, kill_process, wait};
@@ -8,7 +8,7 @@ use std::io::IsTerminal;
 use std::process::Command;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Whether this process has an init's duties.
+/// Whether this process has the duties of an init process.
 pub(crate) fn is_wanted() -> bool {
     std::process::id() == 1
 }
@@ -21,7 +21,7 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Result<u8, Failu
         .build()
         .exit(Exit::Unexpected)?;
     runtime.block_on(async {
-        // Before the start: a signal that comes at once must not be lost.
+        // Created before the start, so that no early signal is lost.
         let mut signals = Signals::listen().exit(Exit::Unexpected)?;
         let child = Command::new(program).args(arguments.skip(1)).spawn().exit(Exit::Unexpected)?;
         let child = Pid::from_child(&child);
@@ -30,14 +30,14 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Result<u8, Failu
                 return Ok(code);
             }
             if let Some(number) = signals.next().await {
-                // It may have ended at this very moment.
+                // The program may have just ended.
                 let _ = kill_process(child, number);
             }
         }
     })
 }
 
-/// Takes note of all processes that have ended; of the program proper its exit code.
+/// Reaps all processes that have ended. Returns the exit code of the program, if it is among them.
 fn reap(program: Pid) -> Option<u8> {
     let mut code = None;
     while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
@@ -53,9 +53,9 @@ fn reap(program: Pid) -> Option<u8> {
     code
 }
 
-/// What reaches this process.
+/// The signals that this process receives.
 struct Signals {
-    /// A terminal signals the whole group by itself.
+    /// Whether a terminal already signals the whole process group.
     has_terminal: bool,
     children: Signal,
     terminate: Signal,
@@ -76,7 +76,7 @@ impl Signals {
         })
     }
 
-    /// The next signal to pass on; nothing when a process has ended.
+    /// The next signal to forward, or `None` when a process has ended.
     async fn next(&mut self) -> Option<Number> {
         let by_terminal = |number| (!self.has_terminal).then_some(number);
         tokio::select! {

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: a cancellation token for servers.
+//! Turns Ctrl-C and SIGTERM into a cancellation token, for servers.
 
 use super::exit::{Exit, ExitWith, Failure};
 use tokio::signal::unix::{Signal, SignalKind, signal};

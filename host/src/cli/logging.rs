@@ -1,7 +1,8 @@
-//! Logging on standard error: decisions in one line each, details with `-v`.
+//! Logging on standard error: one line for each decision, details with `-v`.
 //!
-//! Dependencies log from `warn` on, and those that connect peers only errors: the WebRTC stack logs
-//! session descriptions, and iroh warns of each ordinary goodbye. `SLEAP_RTC_LOG` overrides all of this.
+//! Dependencies log warnings and errors. The WebRTC stack logs only errors, because its warnings contain
+//! session descriptions, and iroh logs nothing, because it warns of every ordinary goodbye.
+//! `SLEAP_RTC_LOG` overrides all of this.
 
 use super::exit::Failure;
 use clap::{Args, ValueEnum};
@@ -9,7 +10,8 @@ use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
-/// Dependencies of which only errors are logged, and of iroh nothing: it calls ordinary goodbyes errors.
+/// Dependencies with fewer log lines: only errors, and none at all from iroh, which reports
+/// ordinary goodbyes as errors.
 const QUIET: &str =
     "webrtc=error,rtc=error,iroh=off,iroh_relay=error,noq=error,noq_proto=error,netwatch=error";
 
@@ -28,7 +30,7 @@ pub struct LogArgs {
     verbose: bool,
 }
 
-/// From nothing to everything.
+/// How much to log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogLevel {
     /// Nothing.
@@ -57,11 +59,11 @@ pub enum LogFormat {
 /// How to log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogOptions {
-    /// Of this program's own events.
+    /// The level of this program's own events.
     pub level: LogLevel,
     /// For people or for programs.
     pub format: LogFormat,
-    /// Whether text lines begin with the time: useful for programs that run for days.
+    /// Whether lines of text begin with the time, which is useful for programs that run for days.
     pub timestamps: bool,
 }
 
@@ -100,11 +102,11 @@ pub fn init(options: LogOptions, custom: Option<&str>) -> Result<(), Failure> {
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        // Reporting a closed standard error would panic.
+        // Reporting that standard error is closed would panic.
         .log_internal_errors(false)
         .with_span_events(FmtSpan::NONE)
         .with_ansi(colours);
-    // An error means that logging was started before, by a test, which keeps its own.
+    // Fails if a test has already started logging, and keeps the test's logger.
     let _ = match (options.format, options.timestamps) {
         (LogFormat::Json, _) => subscriber.json().flatten_event(true).try_init(),
         (LogFormat::Text, true) => subscriber.with_target(false).compact().try_init(),

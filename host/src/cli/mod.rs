@@ -1,4 +1,4 @@
-//! The command line: arguments become checked options, and each subcommand a call.
+//! The command line: parses arguments into checked options, and runs the subcommand.
 //!
 //! Every invocation checks, in this order, the arguments, the conflicts between them, the files that
 //! they name, and the configuration. Only then does logging start and the command run. Every error
@@ -122,7 +122,7 @@ impl CommandArgs {
     }
 }
 
-/// What to do, with checked options.
+/// A subcommand with checked options.
 #[allow(clippy::large_enum_variant, reason = "there is one in the life of a program")]
 #[derive(Debug)]
 pub enum Command {
@@ -231,8 +231,8 @@ fn start(invocation: Invocation) -> Result<Exit, Failure> {
     result
 }
 
-/// Reads the command line and everything that it names. `Err` means that there is nothing to run:
-/// the help or an error has been printed.
+/// Reads the command line and the files that it names. `Err` means that there is nothing to run,
+/// because the help or an error has been printed.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, Exit> {
     parse_in(arguments, &mut Environment::from_process()).map_err(|stop| match stop {
         Stop::Clap(error) => {

@@ -1,4 +1,4 @@
-//! `sleap-rtc run-job DIR`: the process that owns one job. Hidden; the worker starts it.
+//! `sleap-rtc run-job DIR`: the process that owns one job. Hidden, because only a worker starts it.
 
 use anyhow::Context;
 use sleap_rtc_job as job;
@@ -21,7 +21,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     // In a session of its own, the job does not get signals for the worker's terminal or process group.
     // This fails only for a group leader, which does not need it.
     let _ = rustix::process::setsid();
-    // What is written for the job is for its owner alone.
+    // The job's files are for its owner only.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     job::adopt_descendants().context("cannot become the parent of the job's processes")?;
     let interruption = CancellationToken::new();

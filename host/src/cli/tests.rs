@@ -1,4 +1,4 @@
-//! The command line from outside: arguments in, checked options or an error text out.
+//! Parses command lines, and compares the checked options or the error text.
 
 use super::client::ClientCommand;
 use super::client::track::{TrackOptions, TrackSettings};
@@ -24,7 +24,7 @@ fn environment() -> Environment {
     }
 }
 
-/// Files that the options name, and the words that name them.
+/// The files that options name, and the placeholders for them.
 struct Files(tempfile::TempDir);
 
 impl Files {
@@ -36,7 +36,8 @@ impl Files {
         Self(dir)
     }
 
-    /// `words`, split at spaces, `DIR` standing for the folder and `SESSION` for a session string.
+    /// Parses `words`, split at spaces. `DIR` stands for the folder and `SESSION` for a session
+    /// string.
     fn parse(&self, words: &str, environment: &mut Environment) -> Result<Invocation, Stop> {
         let dir = self.0.path().to_str().unwrap();
         let words = words.replace("DIR", dir).replace("SESSION", SESSION);
@@ -59,7 +60,7 @@ impl Files {
         }
     }
 
-    /// What the user reads, the folder cut from it.
+    /// The error for the user, without the folder.
     fn error_in(&self, words: &str, environment: &mut Environment) -> String {
         let text = match self.parse(words, environment).unwrap_err() {
             Stop::Failure(failure) => {
@@ -158,12 +159,12 @@ fn files_that_are_missing_are_named_after_conflicts() {
 }
 
 #[test]
-fn without_a_terminal_nobody_can_be_asked() {
+fn a_choice_needs_a_terminal() {
     let files = Files::new();
     let mut environment = Environment { stdin_is_terminal: false, ..environment() };
     let text = files.error_in("client-train -p DIR/p.zip --room-id r --token t", &mut environment);
     assert!(text.contains("--auto-select") && text.contains("--worker-id"), "{text}");
-    // A choice that is made needs nobody.
+    // A command line that names a worker asks no questions.
     let words = "client-train -p DIR/p.zip --room-id r --token t --auto-select";
     assert!(files.parse(words, &mut environment).is_ok());
 }
@@ -187,7 +188,7 @@ fn the_token_comes_from_the_environment_or_from_standard_input() {
     let mut rest = String::new();
     environment.stdin.read_line(&mut rest).unwrap();
     assert_eq!(rest, "second line\n");
-    // A session string needs no token, so one in the environment is no conflict.
+    // A session string needs no token, so a token in the environment is no conflict.
     assert!(matches!(train("-s SESSION", &mut from_env()), Join::Session(_)));
     let error = files.error_in("client-train -p DIR/p.zip", &mut from_env());
     assert!(error.contains("no worker was chosen"), "{error}");
@@ -216,7 +217,7 @@ fn models_may_follow_each_other_or_be_repeated() {
 }
 
 #[test]
-fn track_settings_become_the_trainers_words() {
+fn track_settings_become_arguments_of_the_trainer() {
     let files = Files::new();
     let options = files.track(
         "-d DIR/p.zip -m DIR/m1 --frames 0-2,5 --batch-size 4 --tracking --only-suggested-frames \
@@ -246,7 +247,7 @@ fn a_port_of_the_viewer_implies_the_viewer() {
 }
 
 #[test]
-fn options_of_the_network_stand_over_the_configuration() {
+fn network_options_override_the_configuration() {
     let files = Files::new();
     let words = "worker --signaling ws://gpu1:9 --ice-server none --state-dir /s --log-format json";
     let invocation = files.parse(words, &mut environment()).unwrap();
@@ -259,7 +260,7 @@ fn options_of_the_network_stand_over_the_configuration() {
 }
 
 #[test]
-fn the_old_name_works_and_says_so_once() {
+fn the_deprecated_name_works_with_one_warning() {
     let files = Files::new();
     let words = "client -s SESSION --pkg_path DIR/p.zip";
     let invocation = files.parse(words, &mut environment()).unwrap();
@@ -332,7 +333,7 @@ fn help_shows_each_way_to_connect_and_the_exit_codes() {
     }
 }
 
-/// The page on switching says of each option whether the Python program has it.
+/// The page on switching says for each option whether the Python program has it.
 #[test]
 fn the_page_on_switching_has_every_option() {
     let page = include_str!("../../../docs/switching-from-python.md");

@@ -10,7 +10,7 @@ use crate::config::ClientConfig;
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_package::script::{Model, Run, ScriptFile};
 use sleap_rtc_package::{
-    CheckError, Checked, Listing, PackageView, ReadSeek, Site, check, describe,
+    CheckError, Checked, Listing, MachineFacts, PackageView, ReadSeek, check, describe,
 };
 use sleap_rtc_protocol::job::{JobDescription, JobType, Requirements};
 use sleap_rtc_protocol::path::RelPath;
@@ -105,8 +105,11 @@ pub(crate) fn checked(
     let home = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
     videos.write_into(listing)?;
     for _ in 0..MAX_LABELS {
-        let found =
-            check(&view(listing).seeing(|file| videos.sees(file)), job_type, Site::default());
+        let found = check(
+            &view(listing).seeing(|file| videos.sees(file)),
+            job_type,
+            MachineFacts::default(),
+        );
         match found {
             Ok(checked) => return Ok(checked),
             Err(CheckError::NoScript(_)) => return Err(recognize_files(listing).into()),

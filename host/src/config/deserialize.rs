@@ -35,7 +35,7 @@ impl ValueError {
         ValueError::custom(format_args!("expects {expected}, not {}", kind(found)))
     }
 
-    /// Adds the place, unless a place further inside is known.
+    /// Adds the place, unless a more precise one is known.
     pub(crate) fn at(mut self, line: usize, key: &str) -> Self {
         self.place.get_or_insert_with(|| (line, key.to_owned()));
         self

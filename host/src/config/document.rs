@@ -1,4 +1,4 @@
-//! A TOML file: its layers, which layer wins, and the line of each value.
+//! Parses a TOML file, merges its layers, and finds the line of each value.
 
 use super::deserialize::{Lines, Node, ValueError};
 use super::error::ConfigError;
@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue};
 pub(crate) struct Document<'t> {
     path: &'t Path,
     lines: Lines,
-    /// Without the tables of the other layers.
+    /// The top level, without the tables of other layers.
     top: DeTable<'t>,
     default: DeTable<'t>,
     environments: Vec<(String, DeTable<'t>)>,
@@ -65,7 +65,7 @@ impl<'t> Document<'t> {
         self.environments.iter().map(|(name, _)| name.as_str())
     }
 
-    /// Removes a key that has no effect. Returns the lines on which it stood.
+    /// Removes a key that has no effect. Returns its lines.
     pub(crate) fn remove(&mut self, sections: &[&str], key: &str) -> Vec<usize> {
         let named = self.environments.iter_mut().map(|(_, layer)| layer);
         let layers = [&mut self.top, &mut self.default].into_iter().chain(named);
@@ -81,7 +81,7 @@ impl<'t> Document<'t> {
         keys.map(|(key, _)| self.lines.at(key.span().start)).collect()
     }
 
-    /// Reads each layer by itself: what is not in effect must be correct too.
+    /// Reads each layer by itself, because layers that are not in effect must be correct too.
     pub(crate) fn check<T: for<'de> Deserialize<'de>>(&self) -> Result<(), ConfigError> {
         let named = self.environments.iter().map(|(_, layer)| layer);
         for layer in [&self.top, &self.default].into_iter().chain(named) {
@@ -112,14 +112,14 @@ impl<'t> Document<'t> {
     }
 }
 
-/// Lays `special` over `general`: tables merge key by key, anything else is replaced.
+/// Puts `special` over `general`: tables merge key by key, and other values are replaced.
 fn overlay<'t>(general: &mut DeTable<'t>, special: &DeTable<'t>) {
     for (key, value) in special {
         let below = general.get_mut(key.get_ref().as_ref()).map(Spanned::get_mut);
         if let (Some(DeValue::Table(below)), DeValue::Table(above)) = (below, value.get_ref()) {
             overlay(below, above);
         } else {
-            // An insertion alone would keep the position of the key below.
+            // An insertion alone would keep the position of the replaced key.
             general.remove(key.get_ref().as_ref());
             general.insert(key.clone(), value.clone());
         }

@@ -10,7 +10,7 @@ pub enum ConfigError {
     Read {
         /// The file.
         path: PathBuf,
-        /// The error of the system.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
@@ -19,7 +19,7 @@ pub enum ConfigError {
     TooLarge {
         /// The file.
         path: PathBuf,
-        /// Bytes allowed.
+        /// The limit, in bytes.
         limit: u64,
     },
     /// The file is not TOML.
@@ -29,7 +29,7 @@ pub enum ConfigError {
         path: PathBuf,
         /// Line, from 1.
         line: usize,
-        /// The error of the TOML parser. Never a line of the file, which may hold a secret.
+        /// The parser's error. Never contains a line of the file, which may be a secret.
         message: String,
     },
     /// A key does not exist.

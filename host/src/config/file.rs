@@ -1,4 +1,4 @@
-//! The configuration file: its keys, their types and their defaults. Paths are as they were written.
+//! The keys of the configuration file, with their types and defaults. Paths are as they were written.
 
 use super::document::Document;
 use super::error::ConfigError;
@@ -7,15 +7,13 @@ use super::paths::FileMount;
 use super::policy::FilePolicy;
 use super::sandbox::{FileJobLimits, SandboxChoice};
 use super::server::{self, FileServer};
-use super::values::{CommandLine, Parsed, Rate, Size, Time};
+use super::values::{CommandLine, HostAddress, Rate, Size, Time, TransportName};
 use super::worker::WorkerProperties;
 use super::{DAY, PathMapping, SlotsConfig};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
-use sleap_rtc_base::transport::Transport;
 use sleap_rtc_protocol::capabilities::Gpu;
 use sleap_rtc_signaling::client::Address;
-use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -29,10 +27,6 @@ pub(crate) struct FileConfig {
     pub(crate) ice: FileIce,
     pub(crate) worker: FileWorker,
     pub(crate) client: FileClient,
-    #[cfg_attr(
-        not(feature = "peer"),
-        expect(dead_code, reason = "checked for the programs that use it")
-    )]
     pub(crate) policy: FilePolicy,
     #[serde(rename = "signaling", deserialize_with = "server::deserialize")]
     pub(crate) server: FileServer,
@@ -47,8 +41,8 @@ pub(crate) struct FileConfig {
 pub(crate) struct FileIce {
     pub(crate) servers: Option<Vec<UsedServer>>,
     pub(crate) from_signaling: Option<bool>,
-    pub(crate) bind: Vec<Parsed<IpAddr>>,
-    pub(crate) transport: Option<Parsed<Transport>>,
+    pub(crate) bind: Vec<HostAddress>,
+    pub(crate) transport: Option<TransportName>,
 }
 
 /// `[worker]`.
@@ -181,12 +175,12 @@ impl<'de> Deserialize<'de> for Misplaced {
     }
 }
 
-/// Keys of the Python program, with their sections, which have no effect here.
+/// Keys of the Python program that have no effect here, with their sections.
 const PYTHON_KEYS: [(&[&str], &str); 3] =
     [(&[], "connection_timeout"), (&[], "chunk_size"), (&["worker"], "io")];
 
-/// Reads `text`, the content of `path`, for the environment of that name. Returns the configuration, and
-/// warnings for the user, one sentence each. Checks every layer, also those that are not in effect.
+/// Reads `text`, the content of `path`, for the environment of that name. Returns the configuration and
+/// warnings for the user, one sentence each. Checks every layer, even those that are not in effect.
 pub(crate) fn read(
     path: &Path,
     text: &str,
@@ -195,7 +189,7 @@ pub(crate) fn read(
     let mut document = Document::parse(path, text)?;
     let mut warnings = Vec::new();
     for (sections, key) in PYTHON_KEYS {
-        // Once is enough, in whichever layers it stands.
+        // One warning suffices, even if several layers have the key.
         if let Some(line) = document.remove(sections, key).first() {
             let (path, key) = (path.display(), [sections, &[key]].concat().join("."));
             warnings.push(format!(
@@ -204,7 +198,7 @@ pub(crate) fn read(
         }
     }
     document.check::<FileConfig>()?;
-    // Unset means `production`, as in the Python program.
+    // As in the Python program, unset means `production`.
     let (config, is_known) = document.merge(environment.unwrap_or("production"))?;
     let names: Vec<&str> = document.environments().collect();
     if let Some(name) = environment.filter(|_| !is_known && !names.is_empty()) {

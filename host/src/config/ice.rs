@@ -1,4 +1,4 @@
-//! STUN and TURN servers: those that this program uses, and those that a signaling server gives.
+//! STUN and TURN servers: those that this program uses, and those that a signaling server gives out.
 
 use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
@@ -70,7 +70,7 @@ impl TryFrom<UrlOr<OfferedTable>> for GivenServer {
     }
 }
 
-/// A URL alone, or a table.
+/// A URL, or a table.
 enum UrlOr<T> {
     Url(String),
     Table(T),

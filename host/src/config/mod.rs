@@ -56,7 +56,7 @@ use values::Rate;
 /// Everything that can be configured, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The file that was read, for the log; `None` if there is none.
+    /// The file that was read, for the log. `None` if there is none.
     pub file: Option<PathBuf>,
     /// The addresses of the signaling server.
     pub signaling: Endpoints,
@@ -96,7 +96,8 @@ pub struct WorkerConfig {
     pub retention: RetentionConfig,
     /// The largest package that the worker takes, unpacked, in bytes.
     pub max_package_bytes: u64,
-    /// The bandwidth of all transfers of this worker together, in both directions, in bytes per second.
+    /// The bandwidth of all transfers of this worker together, in both directions, in bytes per
+    /// second.
     pub bwlimit: Option<u64>,
     /// The size of the cache of received files, in bytes; 0 for no cache.
     pub cache_bytes: u64,
@@ -139,7 +140,7 @@ pub struct RetentionConfig {
 /// The configuration of a client.
 #[derive(Debug, Clone)]
 pub struct ClientConfig {
-    /// The user name for policies: a claim, not a proof.
+    /// The user name for policies, which is not verified.
     pub user: Option<String>,
     /// The folder for the key of this device.
     pub state_dir: PathBuf,
@@ -155,16 +156,17 @@ pub struct ClientConfig {
     pub python_tracking: bool,
     /// The file for cached hashes; `None` for no cache.
     pub hashes: Option<PathBuf>,
-    /// Where paths that labels name are, on this machine or on a worker's mount.
+    /// What the paths in labels stand for, on this machine or on a worker's mount.
     pub path_map: Vec<PathMapping>,
 }
 
-/// What the beginning of a path stands for.
+/// The replacement for the beginning of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathMapping {
-    /// As the labels have it.
+    /// The beginning of paths in the labels.
     pub from: String,
-    /// Where that is: a path of this machine or the worker's, or `LABEL:path` on a worker's mount.
+    /// The replacement: a path of this machine or of the worker, or `LABEL:path` on a worker's
+    /// mount.
     pub to: String,
 }
 
@@ -194,7 +196,7 @@ pub struct Overrides {
     pub maintenance: bool,
     /// `--bwlimit` of a client, in bytes per second.
     pub bwlimit: Option<u64>,
-    /// `--path-map` of a client; they come before those of the file.
+    /// `--path-map` of a client. These precede those of the file.
     pub path_map: Vec<PathMapping>,
 }
 
@@ -209,7 +211,7 @@ pub struct Sources {
     pub home: Option<PathBuf>,
     /// Where programs keep their data, for instance `~/.local/share`.
     pub data_dir: Option<PathBuf>,
-    /// Where programs keep files that they can make again, for instance `~/.cache`.
+    /// Where programs keep files that they can regenerate, for instance `~/.cache`.
     pub cache_dir: Option<PathBuf>,
     /// `SLEAP_RTC_ENV`.
     pub environment: Option<String>,
@@ -240,14 +242,15 @@ impl Sources {
         }
     }
 
-    /// The file that counts, and why the one in the working directory does not.
+    /// The file to use, and why the one in the working directory is ignored, if it is.
     fn find_file(&self) -> (Option<PathBuf>, Option<String>) {
         if let Some(file) = &self.file {
             return (Some(self.cwd.join(file)), None);
         }
         let here = self.cwd.join("sleap-rtc.toml");
         let distrust = match owner::distrust(&here) {
-            // What is there but cannot be read is an error later, not a reason to look further.
+            // A file that exists but cannot be read is an error later, not a reason to search
+            // further.
             Ok(None) => return (Some(here), None),
             Ok(distrust) => distrust,
             Err(_) if here.symlink_metadata().is_ok() => return (Some(here), None),
@@ -272,11 +275,11 @@ impl Sources {
 }
 
 impl Config {
-    /// Which file counts, in words.
+    /// The file in use, in words.
     pub fn source(&self) -> String {
         match &self.file {
             Some(path) => format!("the configuration is {}", path.display()),
-            None => "there is no configuration file; the defaults count".to_owned(),
+            None => "there is no configuration file, so the defaults apply".to_owned(),
         }
     }
 }
@@ -287,7 +290,8 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 /// Loads and checks the configuration.
 ///
 /// # Errors
-/// A file that cannot be read, and keys or values that are wrong.
+///
+/// Fails if a file cannot be read, or if a key or value is wrong.
 pub fn load(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigError> {
     let (path, distrust) = sources.find_file();
     let (file, mut warnings) = match &path {
@@ -296,7 +300,7 @@ pub fn load(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigErr
     };
     let base = path.as_deref().and_then(Path::parent).unwrap_or(&sources.cwd).to_owned();
     let in_file = |text: &String| sources.path(&base, text);
-    let transport = file.ice.transport.map(|transport| transport.0);
+    let transport = file.ice.transport.as_ref().map(|transport| transport.0);
     let ice = ice_config(file.ice, overrides.ice_servers);
     let server = server_config(sources, file.server, &base);
     warnings.extend(distrust);

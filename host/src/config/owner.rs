@@ -1,13 +1,13 @@
-//! Whose file `sleap-rtc.toml` in the working directory is. Anybody may leave one in a folder that
-//! several people use, and it could name another signaling server.
+//! Checks the owner of `sleap-rtc.toml` in the working directory. Anyone may leave such a file in a shared
+//! folder, and it could name another signaling server.
 
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Why the file at `path` does not count, if it does not: it belongs to somebody else, or others can
-/// write it. A link counts when both it and what it leads to do.
+/// Why to ignore the file at `path`: it belongs to another user, or others can write it. `None` if
+/// it can be trusted. A link is trusted if both the link and its target are.
 pub(crate) fn distrust(path: &Path) -> io::Result<Option<String>> {
     let link = path.symlink_metadata()?;
     let why = match link.is_symlink() {
@@ -16,7 +16,7 @@ pub(crate) fn distrust(path: &Path) -> io::Result<Option<String>> {
     };
     Ok(why.map(|why| {
         format!(
-            "{} does not count: {why}; make it your own (`chown`, `chmod go-w`), or name it with \
+            "{} is ignored: {why}; make it your own (`chown`, `chmod go-w`), or name it with \
              --config",
             path.display()
         )
@@ -33,7 +33,8 @@ fn foreign(file: &Metadata) -> Option<String> {
 }
 
 fn writable(file: &Metadata) -> bool {
-    // A group of the user's own, by its number, as many systems make one for each user.
+    // A group with the same number as the user is the user's own, because many systems create one
+    // for each user.
     let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
     let is_own_group = file.gid() == group.as_raw() && group.as_raw() == user.as_raw();
     file.mode() & 0o002 != 0 || (file.mode() & 0o020 != 0 && !is_own_group)
@@ -46,7 +47,7 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
     #[test]
-    fn a_file_counts_that_nobody_else_could_have_written() {
+    fn only_files_that_nobody_else_could_write_are_used() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sleap-rtc.toml");
         write(&path, "").unwrap();

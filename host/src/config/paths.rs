@@ -1,4 +1,4 @@
-//! Where videos are: a worker's mounts, and what the paths in a client's labels stand for.
+//! A worker's mounts, and a client's mapping of the paths in labels.
 
 use super::PathMapping;
 use serde::Deserialize;
@@ -12,7 +12,7 @@ pub(crate) struct FileMount {
     pub(crate) path: String,
 }
 
-/// What clients call a mount.
+/// The clients' name for a mount.
 #[derive(Deserialize)]
 #[serde(try_from = "String")]
 pub(crate) struct MountLabel(pub(crate) String);
@@ -38,20 +38,20 @@ impl<'de> Deserialize<'de> for PathMapping {
 }
 
 impl PathMapping {
-    /// A mapping of two paths; nothing where one of them is empty.
+    /// A mapping of two paths. `None` if one of them is empty.
     pub fn new(from: &str, to: &str) -> Option<Self> {
         let filled = !from.trim().is_empty() && !to.trim().is_empty();
         filled.then(|| Self { from: from.to_owned(), to: to.to_owned() })
     }
 
-    /// `FROM=TO`, as the option has it.
+    /// Parses `FROM=TO`, the form of the option.
     pub fn from_option(text: &str) -> Result<Self, &'static str> {
         let mapping = text.split_once('=').and_then(|(from, to)| Self::new(from, to));
         mapping.ok_or("expects FROM=TO, such as Z:/lab=/mnt/lab")
     }
 
-    /// What `path` becomes, if it begins with this path: whole parts of it, whatever separators it
-    /// has.
+    /// The replacement of `path`, if it begins with this path. Compares whole components, and
+    /// ignores the kind of separators.
     pub fn apply(&self, path: &str) -> Option<String> {
         let forward = |text: &str| text.replace('\\', "/");
         let (path, from) = (forward(path), forward(&self.from));

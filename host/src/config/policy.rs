@@ -12,10 +12,6 @@ use {
 /// `[policy]`.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
-#[cfg_attr(
-    not(feature = "peer"),
-    expect(dead_code, reason = "checked for the programs that use it")
-)]
 pub(crate) struct FilePolicy {
     dir: Option<String>,
     locked: Option<bool>,
@@ -27,10 +23,6 @@ pub(crate) struct FilePolicy {
 /// `[policy.selection]` and its siblings. Their defaults differ.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
-#[cfg_attr(
-    not(feature = "peer"),
-    expect(dead_code, reason = "checked for the programs that use it")
-)]
 pub(crate) struct FilePlugin {
     plugin: Option<String>,
     settings: toml::Table,
@@ -77,7 +69,7 @@ impl FilePolicy {
     }
 }
 
-/// A name stays a name; a path is made absolute.
+/// Names stay names. Paths become absolute.
 #[cfg(feature = "peer")]
 fn plugin_path(sources: &Sources, base: &Path, text: String) -> String {
     if !text.contains('/') && !text.ends_with(".wasm") {

@@ -1,34 +1,34 @@
-//! `[worker] sandbox`, `sandbox_read`, `sandbox_write` and `[worker.limits]`: how jobs are confined.
+//! How jobs are confined: `[worker] sandbox`, `sandbox_read`, `sandbox_write` and `[worker.limits]`.
 
 use super::values::Size;
 use serde::Deserialize;
 use std::path::PathBuf;
 
-/// How jobs are confined, and what one may take of the machine.
+/// How jobs are confined, and the limits of each.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SandboxConfig {
-    /// Whether, and how.
+    /// How jobs are confined.
     pub choice: SandboxChoice,
     /// Further files and folders that jobs may read.
     pub read: Vec<PathBuf>,
-    /// Further files and folders that they may also change.
+    /// Further files and folders that jobs may read and change.
     pub write: Vec<PathBuf>,
-    /// The user's home, which jobs do not see.
+    /// The user's home, which jobs cannot reach.
     pub home: Option<PathBuf>,
     /// `[worker.limits]`.
     pub limits: LimitsConfig,
 }
 
-/// Whether jobs are confined, and how.
+/// How jobs are confined, in the terms of the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(try_from = "String")]
 pub enum SandboxChoice {
-    /// By Landlock, where the kernel has it.
+    /// Landlock, if the kernel has it.
     #[default]
     Auto,
-    /// By Landlock and namespaces, or the worker does not start.
+    /// Landlock and namespaces. Without them the worker does not start.
     Strict,
-    /// By limits alone.
+    /// Limits only.
     Off,
 }
 
@@ -45,16 +45,16 @@ impl TryFrom<String> for SandboxChoice {
     }
 }
 
-/// What one job may take.
+/// The limits of one job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitsConfig {
     /// Processes and threads.
     pub processes: u64,
-    /// Memory of all its processes, in bytes; `None` for nine tenths of the machine's.
+    /// Memory of all its processes together, in bytes. `None` for nine tenths of the machine's.
     pub memory_bytes: Option<u64>,
-    /// The length of one file, in bytes.
+    /// The size of one file, in bytes.
     pub file_bytes: u64,
-    /// How much of its log is kept, in bytes.
+    /// The most log text to keep, in bytes.
     pub log_bytes: u64,
 }
 

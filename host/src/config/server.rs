@@ -1,7 +1,7 @@
-//! `[signaling]`: what `sleap-rtc signaling` serves, and its limits.
+//! The settings of the signaling server: `[signaling]`.
 
 use super::ice::GivenServer;
-use super::values::{Parsed, Time, rate_within, size_within, time_within, within};
+use super::values::{ListenAddress, Time, rate_within, size_within, time_within, within};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 use sleap_rtc_signaling::ice::IceOffer;
@@ -10,33 +10,33 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What `sleap-rtc signaling` serves.
+/// The settings of the signaling server.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
     /// The addresses that serve HTTP and WebSocket.
     pub listen: Vec<SocketAddr>,
     /// The SQLite file.
     pub state: PathBuf,
-    /// The STUN and TURN servers that peers are given.
+    /// The STUN and TURN servers that peers receive.
     pub ice: IceOffer,
-    /// TLS on every port; `None` for plain.
+    /// The certificate for all ports. `None` for plain HTTP.
     pub tls: Option<TlsFiles>,
-    /// Whether `X-Forwarded-For` holds the client's address.
+    /// Whether `X-Forwarded-For` contains the client's address.
     pub trust_proxy: bool,
-    /// Whether it relays between peers that have no direct path.
+    /// Whether the server relays between peers that have no direct path.
     pub relay: bool,
-    /// Limits for a peer, a room or an address.
+    /// Limits for each peer, room and address.
     pub limits: Limits,
 }
 
-/// `[signaling]` as the file has it.
+/// `[signaling]` in the file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct FileServer {
-    pub(crate) listen: Option<Vec<Parsed<SocketAddr>>>,
+    pub(crate) listen: Option<Vec<ListenAddress>>,
     pub(crate) state: Option<String>,
     pub(crate) ice_servers: Vec<GivenServer>,
-    /// How long an account on a TURN server lasts.
+    /// How long an account on a TURN server is valid.
     #[serde(deserialize_with = "lifetime")]
     pub(crate) ice_lifetime: Duration,
     pub(crate) tls_cert: Option<String>,
@@ -63,7 +63,7 @@ impl Default for FileServer {
     }
 }
 
-/// Reads `[signaling]`. A certificate is of no use without its key.
+/// Reads `[signaling]`. A certificate needs its key, and a key its certificate.
 pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<FileServer, D::Error> {
@@ -111,14 +111,14 @@ struct FileLimits {
     queue_frames: usize,
     #[serde(rename = "queue", deserialize_with = "size_within::<65_536, 1_073_741_824, _, _>")]
     queue_bytes: usize,
-    // The library that reads JSON nests no deeper than 128.
+    // The JSON parser's own limit for nesting is 128.
     #[serde(deserialize_with = "within::<8, 127, _, _>")]
     nesting: usize,
     #[serde(deserialize_with = "within::<1, MANY, _, _>")]
     malformed_frames: u32,
     #[serde(deserialize_with = "within::<1, MANY, _, _>")]
     relay_connections: usize,
-    // Less is not worth a connection.
+    // A lower rate would make the connection useless.
     #[serde(
         rename = "relay_rate",
         deserialize_with = "rate_within::<65_536, 4_294_967_295, _, _>"

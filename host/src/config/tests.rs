@@ -1,4 +1,4 @@
-//! The configuration from outside: files and variables in, a checked value or the user's text out.
+//! Loads configurations from files and variables, and compares the checked values or the error text.
 
 use super::*;
 use proptest::prelude::*;
@@ -29,7 +29,7 @@ impl Place {
         load(&self.sources, Overrides::default()).unwrap()
     }
 
-    /// The error's text, the folder cut from it.
+    /// The text of the error, without the folder.
     fn error(&self, text: &str) -> String {
         self.in_cwd(text);
         let error = load(&self.sources, Overrides::default()).unwrap_err().to_string();
@@ -78,7 +78,7 @@ fn the_working_directory_comes_before_home_and_config_before_both() {
 }
 
 #[test]
-fn the_more_special_wins_key_by_key() {
+fn more_specific_layers_win_key_by_key() {
     let top = "signaling_websocket = 'ws://top'\n";
     let default = "[default]\nsignaling_websocket = 'ws://default'\n";
     let lab = "[environments.lab]\nsignaling_websocket = 'ws://lab'\n";
@@ -114,7 +114,7 @@ fn tables_of_several_layers_merge() {
 }
 
 #[test]
-fn an_operator_says_what_a_worker_is() {
+fn operators_can_describe_a_worker() {
     let place = place();
     place.in_cwd(
         "[default.worker.properties]\nowner = 'ada'\nfloor = 3\n\
@@ -160,7 +160,7 @@ fn options_over_environment_over_file() {
 }
 
 #[test]
-fn a_variable_that_names_another_server_than_the_file_is_told() {
+fn a_conflict_between_variable_and_file_is_reported() {
     let mut place = place();
     place.in_cwd("signaling_http = 'http://file:8001'");
     place.sources.signaling_websocket = Some("ws://env:8080".into());
@@ -298,7 +298,7 @@ fn mistakes_name_file_line_and_the_nearest_key() {
     insta::assert_snapshot!(all.join("\n"));
 }
 
-/// `text` with those of its comments in force that `find` picks the keys from.
+/// The commented-out settings of `text`, for the keys that `find` selects.
 fn in_force<'t>(text: &'t str, find: impl Fn(&'t str) -> Option<&'t str>) -> String {
     text.lines().map(|line| find(line).unwrap_or(line)).collect::<Vec<_>>().join("\n")
 }

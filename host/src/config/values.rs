@@ -8,30 +8,59 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// A time, such as `"14d"`.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(try_from = "String")]
-pub(crate) struct Time(pub(crate) Duration);
+/// Types of values that the file contains as text, each with the function that parses the text. The
+/// function's error says what it expects.
+macro_rules! from_text {
+    ($($(#[$doc:meta])* $name:ident($inner:ty) = $parse:expr;)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Deserialize)]
+        #[serde(try_from = "String")]
+        pub(crate) struct $name(pub(crate) $inner);
 
-impl TryFrom<String> for Time {
-    type Error = String;
+        impl TryFrom<String> for $name {
+            type Error = String;
 
-    fn try_from(text: String) -> Result<Self, String> {
-        units::duration(&text).map(Self)
+            fn try_from(text: String) -> Result<Self, String> {
+                $parse(&text).map(Self)
+            }
+        }
+    )*};
+}
+
+from_text! {
+    /// A time, such as `"14d"`.
+    Time(Duration) = units::duration;
+    /// A rate in bytes per second, such as `"20 Mbit/s"`.
+    Rate(u64) = units::rate;
+    /// A command line: a program and its first arguments.
+    CommandLine(Vec<String>) = command_line;
+    /// An IP address.
+    HostAddress(IpAddr) = host_address;
+    /// An IP address with a port.
+    ListenAddress(SocketAddr) = listen_address;
+    /// A kind of connection.
+    TransportName(Transport) = transport;
+}
+
+fn command_line(text: &str) -> Result<Vec<String>, String> {
+    let words = shell_words::split(text).map_err(|error| error.to_string())?;
+    match words.is_empty() {
+        true => Err("names no program".to_owned()),
+        false => Ok(words),
     }
 }
 
-/// A rate in bytes per second, such as `"20 Mbit/s"`.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(try_from = "String")]
-pub(crate) struct Rate(pub(crate) u64);
+fn host_address(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| format!("expects an IP address, not {text:?}"))
+}
 
-impl TryFrom<String> for Rate {
-    type Error = String;
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let expected = "an address with a port, such as \"127.0.0.1:8080\"";
+    text.parse().map_err(|_| format!("expects {expected}, not {text:?}"))
+}
 
-    fn try_from(text: String) -> Result<Self, String> {
-        units::rate(&text).map(Self)
-    }
+fn transport(text: &str) -> Result<Transport, String> {
+    text.parse().map_err(|expected| format!("{expected}, not {text:?}"))
 }
 
 /// A size in bytes: a number, or a string such as `"50 GiB"`.
@@ -60,54 +89,6 @@ impl Visitor<'_> for SizeVisitor {
     fn visit_i64<E: Error>(self, bytes: i64) -> Result<Size, E> {
         let negative = |_| E::custom("expects a size that is not negative");
         u64::try_from(bytes).map(Size).map_err(negative)
-    }
-}
-
-/// A command line: a program and its first arguments.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(try_from = "String")]
-pub(crate) struct CommandLine(pub(crate) Vec<String>);
-
-impl TryFrom<String> for CommandLine {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let words = shell_words::split(&text).map_err(|error| error.to_string())?;
-        match words.is_empty() {
-            true => Err("names no program".to_owned()),
-            false => Ok(Self(words)),
-        }
-    }
-}
-
-/// A value that stands in the file as a text.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Parsed<T>(pub(crate) T);
-
-impl<'de> Deserialize<'de> for Parsed<IpAddr> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let wrong = |_| D::Error::custom(format_args!("expects an IP address, not {text:?}"));
-        text.parse().map(Self).map_err(wrong)
-    }
-}
-
-impl<'de> Deserialize<'de> for Parsed<SocketAddr> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let wrong = |_| {
-            let expected = "an address with a port, such as \"127.0.0.1:8080\"";
-            D::Error::custom(format_args!("expects {expected}, not {text:?}"))
-        };
-        text.parse().map(Self).map_err(wrong)
-    }
-}
-
-impl<'de> Deserialize<'de> for Parsed<Transport> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let wrong = |expected| D::Error::custom(format_args!("{expected}, not {text:?}"));
-        text.parse().map(Self).map_err(wrong)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The values of `[worker]` that are more than a number or a string.
+//! The values of `[worker]` that are not simply a number or a string.
 
 use super::SlotsConfig;
 use serde::Deserialize;
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use sleap_rtc_protocol::capabilities::WORKER_PROPERTIES;
 use std::fmt;
 
-/// More slots than this are a mistake, whatever the machine.
+/// More slots than this are a mistake on any machine.
 const MAX_SLOTS: usize = 64;
 
 impl<'de> Deserialize<'de> for SlotsConfig {
@@ -47,8 +47,8 @@ impl<'de> Visitor<'de> for SlotsVisitor {
     }
 }
 
-/// All properties together, as JSON: a worker's metadata has at most 16 KiB, and the worker itself
-/// needs most of them.
+/// The most bytes of all properties together, as JSON. A worker's metadata is limited to 16 KiB,
+/// most of which the worker needs itself.
 const MAX_PROPERTIES_BYTES: usize = 4096;
 
 /// `properties`: strings, numbers and flags by name, with which an operator describes the worker.

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 /// A tar may unpack to this many times its size, …
 const MAX_RATIO: u64 = 100;
 /// … or to so many bytes, whichever is more.
-const FREE_OF_RATIO_BYTES: u64 = 64 << 20;
+const MIN_BOMB_BYTES: u64 = 64 << 20;
 /// Where a tar says that it is one.
 const MAGIC_AT: usize = 257;
 
@@ -65,7 +65,7 @@ pub(crate) fn unpack(path: &Path) -> Result<TempDir, ArchiveError> {
         path: path.to_owned(),
         why: format!("it is a tar that cannot be unpacked: {why}"),
     };
-    let mut left = FREE_OF_RATIO_BYTES.max(tar_bytes.saturating_mul(MAX_RATIO));
+    let mut left = MIN_BOMB_BYTES.max(tar_bytes.saturating_mul(MAX_RATIO));
     let mut archive = Archive::new(reader);
     for (count, entry) in archive.entries().map_err(damaged)?.enumerate() {
         if count == MAX_FILES {

@@ -1,7 +1,7 @@
 //! An allocator that never frees.
 //!
-//! Every call has an instance of its own, whose memory is dropped with it. Most of a call's time goes
-//! into copying the room's records, text by text, so that allocating must cost next to nothing.
+//! Every call has its own instance, whose memory is dropped with it. A call spends most of its time copying
+//! the room's records, text by text, so allocating must be nearly free.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::arch::wasm32::{memory_grow, memory_size};
@@ -12,18 +12,18 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 static ALLOCATOR: Bump = Bump { next: AtomicUsize::new(0), end: AtomicUsize::new(0) };
 
 const PAGE_BYTES: usize = 64 * 1024;
-/// The least by which the memory grows.
+/// The smallest growth of the memory.
 const GROWTH_BYTES: usize = 1024 * 1024;
 
-/// What lies between `next` and `end`, which is the end of the memory, is free. Both are 0 at first.
+/// Memory from `next` to `end` is free. `end` is the end of the memory. Both start at 0.
 struct Bump {
     next: AtomicUsize,
     end: AtomicUsize,
 }
 
-// SAFETY: each block lies between `next` and the end of the memory and moves `next` behind itself,
-// so that no two overlap: a guest has one thread.
-#[expect(unsafe_code, reason = "the trait of allocators is unsafe")]
+// SAFETY: each block is between `next` and the end of the memory, and moves `next` behind itself.
+// Blocks cannot overlap, because a guest has only one thread.
+#[expect(unsafe_code, reason = "the allocator's trait is unsafe")]
 unsafe impl GlobalAlloc for Bump {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let mut end = self.end.load(Relaxed);

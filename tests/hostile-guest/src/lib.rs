@@ -1,4 +1,4 @@
-//! A plugin for all extension points that does what its setting `do` says. Only for tests.
+//! A plugin for all extension points that misbehaves as its setting `do` says. Only for tests.
 
 /// Bindings made from the WIT package.
 #[allow(missing_docs, unsafe_code, reason = "generated")]
@@ -33,8 +33,8 @@ mod allocator {
 
     struct Allocator;
 
-    // SAFETY: it is the system's, but for the loop.
-    #[expect(unsafe_code, reason = "there is no other way to run code when the host frees memory")]
+    // SAFETY: forwards to the system's allocator, apart from the endless loop.
+    #[expect(unsafe_code, reason = "only an allocator can run code when the host frees memory")]
     unsafe impl GlobalAlloc for Allocator {
         unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
             // SAFETY: the caller's.
@@ -97,21 +97,21 @@ impl estimation::Guest for Hostile {
     }
 }
 
-/// What is never freed: freeing may be the last thing that an instance does.
+/// Leaks its arguments, because freeing may be the last thing that an instance does.
 fn kept<W>(context: Context, job: Job, workers: W) -> (Kept<Context>, Kept<Job>, Kept<W>) {
     (Kept::new(context), Kept::new(job), Kept::new(workers))
 }
 
 type Kept<T> = ManuallyDrop<T>;
 
-/// A string that is none.
-#[expect(unsafe_code, reason = "so that the host is handed what no safe guest hands over")]
+/// A string that is not valid UTF-8.
+#[expect(unsafe_code, reason = "passes the host what no safe guest can pass")]
 fn not_text() -> String {
-    // SAFETY: broken on purpose. Nothing in this guest looks into the string.
+    // SAFETY: invalid on purpose. Nothing in this guest reads the string.
     unsafe { String::from_utf8_unchecked(vec![0xff; 1000]) }
 }
 
-/// Does the deeds that need no answer; hands the name of the others back.
+/// Misbehaves in ways that need no answer. Returns the name of any other deed.
 fn misbehave(context: &Context) -> Result<String, String> {
     let deed = context.settings.iter().find_map(|setting| match &setting.value {
         Value::Text(deed) if setting.key == "do" => Some(deed.clone()),
@@ -135,7 +135,7 @@ fn misbehave(context: &Context) -> Result<String, String> {
                 black_box(&much);
             }
         }
-        // The call itself ends; what loops is the host's handing back of its answer.
+        // The call itself ends. The loop runs when the host frees the answer.
         "free-loop" => {
             forget(deed);
             FREE_LOOPS.store(true, Ordering::Relaxed);

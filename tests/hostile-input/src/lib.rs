@@ -1,8 +1,7 @@
-//! How the decoders that meet the network are tested: with how many inputs, damaged in which ways,
-//! and that what an input costs is given back.
+//! Tests decoders of data from the network with damaged inputs, and checks that they free their memory.
 //!
-//! 5,000 inputs each, or as many as `PROPTEST_CASES` says; how many there were, how long they took
-//! and what became of the memory is printed (`--nocapture`, or nextest's `--success-output final`).
+//! Each test has 5,000 inputs, or as many as `PROPTEST_CASES` says. It prints the number of inputs, the
+//! duration and the memory (`--nocapture`, or nextest's `--success-output final`).
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -10,17 +9,19 @@ use proptest::sample::{Index, select};
 use proptest::test_runner::{TestCaseResult, TestRunner};
 use std::time::Instant;
 
-/// Inputs of each test.
+/// The number of inputs of each test.
 const CASES: u32 = 5_000;
-/// How far the memory of this process may rise above where it was after the first inputs.
+/// How far the memory of this process may grow after the first inputs.
 const MAX_GROWTH_KIB: u64 = 16 << 10;
-/// The longest input that is made by repetition, in bytes: twice what a data channel takes at once.
+/// The longest input that repetition creates, in bytes: twice the longest message of a data
+/// channel.
 const SWOLLEN_BYTES: usize = 128 << 10;
 
-/// Hands each input to `test`. An input that it fails with, or panics at, is made smaller and shown.
+/// Passes each input to `test`. An input that fails or panics is made smaller and shown.
 ///
 /// # Panics
-/// When an input fails, or the inputs together cost memory.
+///
+/// Panics if an input fails, or if the inputs together leak memory.
 pub fn each<S: Strategy>(what: &str, inputs: S, test: impl Fn(S::Value) -> TestCaseResult) {
     let asked = std::env::var("PROPTEST_CASES").ok().and_then(|number| number.parse().ok());
     let cases = asked.unwrap_or(CASES);
@@ -31,7 +32,7 @@ pub fn each<S: Strategy>(what: &str, inputs: S, test: impl Fn(S::Value) -> TestC
             panic!("{what}: {failure}");
         }
     };
-    // The first ones fill pools and caches that stay.
+    // The first inputs fill pools and caches that remain.
     let first = cases / 10;
     run(first);
     let (before, start) = (Memory::now(), Instant::now());
@@ -46,14 +47,15 @@ pub fn each<S: Strategy>(what: &str, inputs: S, test: impl Fn(S::Value) -> TestC
         before.resident_kib,
         after.resident_kib,
     );
-    assert!(grown_kib <= MAX_GROWTH_KIB, "{what}: the peak of memory rose by {grown_kib} KiB");
+    assert!(grown_kib <= MAX_GROWTH_KIB, "{what}: the peak memory grew by {grown_kib} KiB");
 }
 
-/// A temporary folder for inputs that are files: in memory where the system has a place for that,
-/// since a disk would set the pace.
+/// A temporary folder for inputs that are files, in memory if possible, because a disk would be too
+/// slow.
 ///
 /// # Panics
-/// When it cannot be made.
+///
+/// Panics if it cannot be created.
 pub fn folder() -> tempfile::TempDir {
     let in_memory = tempfile::tempdir_in("/dev/shm");
     match in_memory.or_else(|_| tempfile::tempdir()) {
@@ -62,15 +64,15 @@ pub fn folder() -> tempfile::TempDir {
     }
 }
 
-/// What this process holds.
+/// The memory of this process.
 struct Memory {
     resident_kib: u64,
-    /// The most so far.
+    /// The peak so far.
     peak_kib: u64,
 }
 
 impl Memory {
-    /// All zero where the system does not tell.
+    /// All zero if the system does not report it.
     fn now() -> Self {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let kib = |key: &str| {
@@ -82,8 +84,8 @@ impl Memory {
     }
 }
 
-/// One of `whole` with a few of its parts left out, doubled, or replaced by a piece of another or by
-/// something odd; now and then something swollen, or nothing of all this.
+/// One of `whole` in which a few parts are removed, doubled, or replaced by part of another or by
+/// something unexpected. Sometimes an extremely long input, and sometimes random text.
 pub fn damaged(whole: Vec<String>) -> impl Strategy<Value = String> {
     let donors = whole.clone();
     let change = (any::<Index>(), 0..24_usize, odd(donors));
@@ -99,7 +101,7 @@ pub fn damaged(whole: Vec<String>) -> impl Strategy<Value = String> {
     prop_oneof![91 => changed, 8 => any::<String>(), 1 => swollen()]
 }
 
-/// Bytes of `whole` with some replaced and a stretch left out; and bytes of no meaning.
+/// Bytes of `whole` with some replaced and some removed, or random bytes.
 pub fn damaged_bytes(
     whole: impl Strategy<Value = Vec<u8>> + 'static,
 ) -> impl Strategy<Value = Vec<u8>> {
@@ -120,7 +122,7 @@ pub fn damaged_bytes(
     prop_oneof![8 => changed, 1 => vec(any::<u8>(), 0..200)]
 }
 
-/// What stands where something else should.
+/// A replacement that the decoder does not expect.
 fn odd(donors: Vec<String>) -> impl Strategy<Value = String> {
     let piece = (select(donors), any::<Index>(), 0..40_usize).prop_map(|(donor, at, length)| {
         let start = at.index(donor.len().max(1));
@@ -167,7 +169,7 @@ fn odd(donors: Vec<String>) -> impl Strategy<Value = String> {
     prop_oneof![3 => piece, 3 => select(words.to_vec()).prop_map(str::to_owned), 1 => ".{0,6}"]
 }
 
-/// A little of something very often, as those write who want a parser to run out of stack or memory.
+/// A short text repeated very often, to exhaust a parser's stack or memory.
 fn swollen() -> impl Strategy<Value = String> {
     let pieces = vec![
         "[",

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Copies between its own input and output and a new terminal in which a command runs.
+/// Connects its own input and output to a new terminal in which a command runs.
 const TERMINAL: &str =
     "import os,pty,sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";
 
@@ -47,7 +47,7 @@ impl Ended {
         self
     }
 
-    /// Fails unless the user saw each of `words`, in whatever case.
+    /// Fails unless the user saw each of `words`, in any case.
     #[track_caller]
     pub fn assert_says(&self, words: &[&str]) -> &Self {
         let text = self.text().to_lowercase();
@@ -68,7 +68,8 @@ impl TestClient {
         Self { home, server, arguments, environment, on_terminal, given_ice_servers, wrapper }
     }
 
-    /// Runs in the folder of an earlier client. Call it before anything that names a place there.
+    /// Runs in the folder of an earlier client. Call it before anything that refers to files in
+    /// that folder.
     pub fn in_home(self, home: &Path) -> Self {
         Self { home: home.to_owned(), ..self }
     }
@@ -126,7 +127,7 @@ impl TestClient {
         self
     }
 
-    /// Sets a variable.
+    /// Sets an environment variable.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
@@ -144,17 +145,17 @@ impl TestClient {
         self
     }
 
-    /// Where `train` puts the models.
+    /// The folder in which `train` puts the models.
     pub fn output(&self) -> PathBuf {
         self.home.join("models")
     }
 
-    /// Where `track` puts the predictions.
+    /// The file in which `track` puts the predictions.
     pub fn predictions(&self) -> PathBuf {
         self.home.join("predictions.slp")
     }
 
-    /// Starts it by way of another program.
+    /// Starts it through another program.
     #[allow(dead_code, reason = "the torture's clients are started directly")]
     pub fn under(mut self, wrapper: &[&str]) -> Self {
         self.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
@@ -194,7 +195,7 @@ impl TestClient {
         super::under(&self.wrapper, command)
     }
 
-    /// Starts it and lets it run; a client on pipes finds its standard input at its end.
+    /// Starts it. A client on pipes has an empty standard input.
     pub fn start(self) -> Process {
         let on_terminal = self.on_terminal;
         let mut process = self.start_with_input();
@@ -204,7 +205,7 @@ impl TestClient {
         process
     }
 
-    /// Runs it to its end with nobody at the other end of its output, and gives its exit code.
+    /// Runs it to its end while nobody reads its output, and returns its exit code.
     pub fn run_unheard(self) -> Option<i32> {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
@@ -224,7 +225,7 @@ impl TestClient {
         self.run_within(A_WHILE)
     }
 
-    /// Runs it to its end, which must come within `limit`.
+    /// Runs it to its end. Fails if it takes longer than `limit`.
     #[track_caller]
     pub fn run_within(self, limit: Duration) -> Ended {
         let start = Instant::now();

@@ -1,4 +1,4 @@
-//! A small disk of its own that can be filled to the last byte.
+//! A small disk that tests can fill to the last byte.
 
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use std::ffi::OsStr;
@@ -7,14 +7,14 @@ use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What fills a disk.
+/// The file that fills a disk.
 const BALLAST: &str = "ballast";
 
-/// Gives this thread, and all threads and processes that it starts, mounts that nobody else sees and
-/// that end with them.
+/// Gives this thread, and all threads and processes that it starts, mounts that no other process
+/// sees and that end with them.
 pub fn own_mounts() -> io::Result<()> {
-    #[expect(unsafe_code, reason = "there is no other way to mounts of our own")]
-    // SAFETY: nothing but the thread's mounts and working folder changes; no descriptor is unshared.
+    #[expect(unsafe_code, reason = "no safe function creates a mount namespace")]
+    // SAFETY: only the thread's mounts and working folder change. No descriptor is unshared.
     unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
     run("mount", [OsStr::new("--make-rprivate"), OsStr::new("/")])
 }
@@ -28,16 +28,16 @@ fn run<const N: usize>(program: &str, arguments: [&OsStr; N]) -> io::Result<()> 
     Err(io::Error::other(format!("{program}: {said}")))
 }
 
-/// Gone when it is dropped.
+/// A mounted disk. Dropping it removes the disk.
 pub struct Disk(PathBuf);
 
 impl Disk {
-    /// Mounts an empty one of `mib` MiB at `at`, which is made where it is missing.
+    /// Mounts an empty disk of `mib` MiB at `at`, and creates that folder if necessary.
     pub fn mount(at: &Path, mib: u64) -> Self {
         Self::with_options(at, &format!("size={mib}m"))
     }
 
-    /// Mounts an empty one on which there is room for so many files and folders.
+    /// Mounts an empty disk with space for at most `files` files and folders.
     pub fn with_files(at: &Path, mib: u64, files: u64) -> Self {
         Self::with_options(at, &format!("size={mib}m,nr_inodes={files}"))
     }
@@ -51,12 +51,12 @@ impl Disk {
         Self(at.to_owned())
     }
 
-    /// Takes so many MiB.
+    /// Takes `mib` MiB.
     pub fn take_mib(&self, mib: usize) {
         fs::write(self.0.join(BALLAST), vec![0; mib << 20]).unwrap();
     }
 
-    /// Takes every byte that is left.
+    /// Takes every remaining byte.
     pub fn fill(&self) {
         let mut ballast =
             File::options().create(true).append(true).open(self.0.join(BALLAST)).unwrap();
@@ -68,16 +68,16 @@ impl Disk {
         assert_eq!(full.kind(), ErrorKind::StorageFull, "{full}");
     }
 
-    /// Gives them back.
+    /// Frees everything that was taken.
     pub fn empty(&self) {
         fs::remove_file(self.0.join(BALLAST)).unwrap();
     }
 
-    /// Copies what is on it to `to`, for whoever looks at it later.
+    /// Copies the content of the disk to `to`, for a later look.
     pub fn rescue(&self, to: &Path) {
         let _ = fs::remove_file(self.0.join(BALLAST));
         if let Err(error) = run("cp", ["-r".as_ref(), self.0.as_os_str(), to.as_os_str()]) {
-            println!("what is on the disk at {} is not kept: {error}", self.0.display());
+            println!("cannot keep the content of the disk at {}: {error}", self.0.display());
         }
     }
 }

@@ -1,15 +1,15 @@
-//! A machine whose GPU driver the test plays.
+//! A machine whose GPU driver the test controls.
 
 use crate::{Site, stand_in};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A folder of programs: the stand-in trainer and a stand-in `nvidia-smi`.
+/// A folder with two programs: the stand-in trainer and a stand-in `nvidia-smi`.
 pub struct Driver(PathBuf);
 
 impl Driver {
-    /// A driver that has not said anything yet. Nothing on a machine that has a driver of its own,
-    /// which the worker would ask first.
+    /// A driver that has no answer yet. `None` on a machine with a driver of its own, because the
+    /// worker would ask that first.
     pub fn new(site: &Site) -> Option<Self> {
         if Path::new("/proc/driver/nvidia/version").exists() {
             println!("not run: this machine has a driver of its own");
@@ -26,19 +26,19 @@ impl Driver {
         Some(driver)
     }
 
-    /// Where its programs are.
+    /// The folder with the programs.
     pub fn folder(&self) -> &Path {
         &self.0
     }
 
-    /// It answers with these rows.
+    /// Makes it answer with these rows.
     pub fn lists(&self, rows: &str) {
         self.says(rows, 0);
     }
 
-    /// It answers with this text and this exit code.
+    /// Makes it answer with this text and exit code.
     pub fn says(&self, text: &str, code: i32) {
-        // In one step each: the worker may ask at any moment.
+        // Each file is replaced atomically, because the worker may ask at any moment.
         for (name, content) in [("code", code.to_string()), ("gpus", text.to_owned())] {
             let beside = self.0.join(format!("{name}.new"));
             fs::write(&beside, content).unwrap();
@@ -46,18 +46,18 @@ impl Driver {
         }
     }
 
-    /// It cannot be asked, as after an upgrade without a restart.
+    /// Makes it fail, as after an upgrade without a restart.
     pub fn breaks(&self) {
         let words = "Failed to initialize NVML: Driver/library version mismatch\n";
         self.says(words, 18);
     }
 
-    /// What `nvidia-smi -L` prints.
+    /// Sets the output of `nvidia-smi -L`.
     pub fn divides(&self, list: &str) {
         fs::write(self.0.join("slices"), list).unwrap();
     }
 
-    /// It does not answer any more, or does again.
+    /// Makes it hang, or answer again.
     pub fn hangs(&self, hangs: bool) {
         let file = self.0.join("hang");
         if hangs { fs::write(file, "").unwrap() } else { fs::remove_file(file).unwrap() }

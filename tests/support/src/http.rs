@@ -1,4 +1,4 @@
-//! The few HTTP requests that tests make themselves.
+//! HTTP requests of the tests themselves.
 
 use crate::SOON;
 use serde_json::Value;
@@ -7,7 +7,7 @@ use std::{
     net::{SocketAddr, TcpStream},
 };
 
-/// Posts `body` and gives the status code and the JSON of the answer (`null` when it has none).
+/// Posts `body` and returns the status code and the JSON of the answer (`null` if it has none).
 pub fn post(server: SocketAddr, path: &str, bearer: Option<&str>, body: &str) -> (u16, Value) {
     let mut stream = TcpStream::connect(server).unwrap();
     stream.set_read_timeout(Some(SOON)).unwrap();

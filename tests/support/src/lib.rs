@@ -1,12 +1,12 @@
-//! Processes, packages and observations that the end-to-end tests and the torture share.
+//! Processes, packages and observers for the end-to-end tests and the torture.
 //!
-//! A test begins with a [`Site`]: a temporary folder in which everything happens, and which leaves
-//! no process behind. In it live a [`TestServer`], [`TestWorker`]s and [`TestClient`]s, all of them
-//! the real binary, and [`Observer`]s that look at a room from outside.
+//! A test begins with a [`Site`]: a temporary folder for all its files, which leaves no process behind.
+//! It contains a [`TestServer`], [`TestWorker`]s and [`TestClient`]s, all running the real binary, and
+//! [`Observer`]s that watch a room from outside.
 
-// A test that cannot set up its scene has failed, and says where.
+// A test that cannot set up its scene has failed, and the panic names the place.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
-// Only the tests beside it read this, and most names say what they are.
+// Only the tests next to this crate use it, and most names explain themselves.
 #![allow(missing_docs, clippy::new_without_default)]
 
 mod client;
@@ -42,12 +42,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Long enough for anything that should take a second or two, on a busy machine.
+/// Long enough for anything that should take a second or two, even on a busy machine.
 pub const SOON: Duration = Duration::from_secs(30);
 /// Long enough for a whole job with the stand-in trainer.
 pub const A_WHILE: Duration = Duration::from_secs(90);
 
-/// Where cargo puts programs: the folder above the one of the test that runs.
+/// The folder in which cargo puts programs: the parent of the running test's folder.
 pub fn built() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     test.ancestors().nth(2).unwrap().to_owned()
@@ -60,10 +60,11 @@ pub fn target() -> PathBuf {
 
 const POLL_EVERY: Duration = Duration::from_millis(15);
 
-/// Looks again and again until `look` finds something, and gives it back.
+/// Calls `look` until it returns something, and returns that.
 ///
 /// # Panics
-/// After `limit`, saying `what` never came.
+///
+/// Panics after `limit`, naming `what` it waited for.
 #[track_caller]
 pub fn wait_for<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
@@ -71,7 +72,7 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option
         if let Some(found) = look() {
             return found;
         }
-        assert!(start.elapsed() < limit, "waited {} s in vain for {what}", limit.as_secs());
+        assert!(start.elapsed() < limit, "waited {} s for {what}", limit.as_secs());
         sleep(POLL_EVERY);
     }
 }

@@ -1,8 +1,8 @@
-//! Three machines on one: network namespaces for a worker and for a client, joined by a switch in a
-//! third, where the signaling server runs. Any of the two cables can be pulled, the switch can filter, and
-//! each of the two machines can have a router with address translation before it.
+//! Three machines on one: network namespaces for a worker and a client, joined by a switch in a third
+//! namespace, in which the signaling server runs. Tests can pull each of the two cables, filter on the
+//! switch, and put a router with address translation in front of either machine.
 //!
-//! Needs root, network namespaces, iproute2 and nftables; [`Network::new`] says what is missing.
+//! Needs root, network namespaces, iproute2 and nftables. [`Network::new`] reports what is missing.
 
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 use std::{
@@ -13,11 +13,11 @@ use std::{
     process::{Command, Output},
 };
 
-/// The switch, and the server's address on it.
+/// The switch's interface, and the server's address on it.
 const SWITCH: &str = "switch";
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 
-/// Whose machine.
+/// One of the machines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Machine {
     Server,
@@ -36,15 +36,15 @@ impl Machine {
     }
 }
 
-/// A network namespace: gone when this is dropped and the last process in it has ended.
+/// A network namespace. It ends when the value is dropped and its last process has ended.
 struct Netns(File);
 
 impl Netns {
-    /// A new one with nothing but its loopback. The calling thread stays where it is.
+    /// Creates a namespace with only its loopback. The calling thread stays in its own namespace.
     fn new() -> io::Result<Self> {
         let before = Self::current()?;
-        #[expect(unsafe_code, reason = "there is no other way to a namespace of our own")]
-        // SAFETY: nothing but the thread's network namespace changes; no descriptor is unshared.
+        #[expect(unsafe_code, reason = "no safe function creates a network namespace")]
+        // SAFETY: only the thread's network namespace changes. No descriptor is unshared.
         unsafe { unshare_unsafe(UnshareFlags::NEWNET) }?;
         let new = Self::current();
         before.enter()?;
@@ -53,7 +53,7 @@ impl Netns {
         Ok(new)
     }
 
-    /// That of the calling thread.
+    /// The namespace of the calling thread.
     fn current() -> io::Result<Self> {
         File::open("/proc/thread-self/ns/net").map(Self)
     }
@@ -62,8 +62,8 @@ impl Netns {
         Ok(move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network))?)
     }
 
-    /// Does `work` with the calling thread in this namespace: the sockets that it opens, the threads
-    /// and the processes that it starts stay there.
+    /// Runs `work` with the calling thread in this namespace. The sockets that it opens, and the
+    /// threads and processes that it starts, stay there.
     fn within<T>(&self, work: impl FnOnce() -> T) -> io::Result<T> {
         let before = Self::current()?;
         self.enter()?;
@@ -84,8 +84,8 @@ impl Netns {
         checked(done, &format!("nft {commands}"))
     }
 
-    /// Moves an interface from here to another namespace. `ip` names a namespace by a process or thread in
-    /// it, and a thread of ours is there for the time of the call.
+    /// Moves an interface from this namespace to another. `ip` identifies a namespace by a process
+    /// or thread in it, so one of our threads stays there during the call.
     fn hand_over(&self, interface: &str, to: &Self) -> io::Result<()> {
         let (say, entered) = std::sync::mpsc::sync_channel(1);
         let (done, over) = std::sync::mpsc::sync_channel::<()>(1);
@@ -122,13 +122,13 @@ fn checked(done: io::Result<Output>, command: &str) -> io::Result<()> {
 /// How a router translates addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Nat {
-    /// A machine's port outside is the one that it has inside, whomever it talks to.
+    /// A machine keeps its port on the outside, for every destination.
     SamePort,
-    /// A port outside for each other side, by chance.
+    /// Each destination sees a different random port.
     Symmetric,
 }
 
-/// What a router does: `eth0` is its outside.
+/// The rules of a router, whose outside interface is `eth0`.
 fn translation(nat: Nat) -> String {
     let how = if nat == Nat::Symmetric { " fully-random" } else { "" };
     let asked_for = "ct state established,related accept";
@@ -141,19 +141,20 @@ fn translation(nat: Nat) -> String {
     )
 }
 
-/// One machine that has nothing but its loopback.
+/// A machine with only its loopback.
 pub struct Island(Netns);
 
 impl Island {
-    /// A new one.
+    /// A machine without any cable.
     pub fn new() -> io::Result<Self> {
         Netns::new().map(Self)
     }
 
-    /// Does `work` there, as [`Network::on`] does.
+    /// Runs `work` there, as [`Network::on`] does.
     ///
     /// # Panics
-    /// When the thread cannot enter the namespace, which it could before.
+    ///
+    /// Panics if the thread cannot enter the namespace.
     pub fn on<T>(&self, work: impl FnOnce() -> T) -> T {
         self.0.within(work).unwrap_or_else(|error| panic!("on the island: {error}"))
     }
@@ -164,12 +165,12 @@ pub struct Network {
     server: Netns,
     worker: Netns,
     client: Netns,
-    /// Those before worker and client.
+    /// The routers in front of worker and client.
     routers: Vec<Netns>,
 }
 
 impl Network {
-    /// A network with both cables plugged in.
+    /// A network with both cables connected.
     pub fn new() -> io::Result<Self> {
         let network = Self::unplugged()?;
         for (machine, number) in [(Machine::Worker, 2), (Machine::Client, 3)] {
@@ -178,8 +179,8 @@ impl Network {
         Ok(network)
     }
 
-    /// A network in which worker and client are behind a router each, which translates their addresses
-    /// and lets in what they have asked for.
+    /// A network in which worker and client each have a router that translates addresses and admits
+    /// only answers.
     pub fn behind_routers(nat: Nat) -> io::Result<Self> {
         let mut network = Self::unplugged()?;
         for (machine, number) in [(Machine::Worker, 2), (Machine::Client, 3)] {
@@ -210,10 +211,10 @@ impl Network {
         Ok(network)
     }
 
-    /// Joins `end` to the switch, with an address by this number.
+    /// Connects `end` to the switch, with an address that ends in `number`.
     fn plug_in(&self, end: &Netns, port: &str, number: u8) -> io::Result<()> {
         let switch = &self.server;
-        // Made in the end's namespace, from where the switch's end is handed over.
+        // Created in the end's namespace; the switch's end is then moved to the switch.
         end.ip(&format!("link add eth0 type veth peer name {port}"))?;
         end.hand_over(port, switch)?;
         switch.ip(&format!("link set {port} master {SWITCH}"))?;
@@ -222,13 +223,13 @@ impl Network {
         end.ip("link set eth0 up")
     }
 
-    /// Drops UDP on the switch, between all machines, as some firewalls do.
+    /// Drops UDP on the switch between all machines, as some firewalls do.
     pub fn block_udp(&self) -> io::Result<()> {
         self.filter("ip protocol udp drop; ip6 nexthdr udp drop")
     }
 
-    /// Drops all that a machine sends to anything but this TCP port, and all that is sent to it from
-    /// elsewhere.
+    /// Drops everything that a machine sends to other ports than this TCP port, and everything that
+    /// it receives from other ports.
     pub fn allow_only(&self, machine: Machine, port: u16) -> io::Result<()> {
         let at = machine.port();
         self.filter(&format!(
@@ -237,12 +238,12 @@ impl Network {
         ))
     }
 
-    /// Lets the switch pass everything again.
+    /// Removes all filters from the switch.
     pub fn unblock(&self) -> io::Result<()> {
         self.server.nft("delete table bridge firewall")
     }
 
-    /// Has the switch apply `rules` to all that it passes, or takes for the server.
+    /// Applies `rules` to everything that the switch forwards or that is for the server.
     fn filter(&self, rules: &str) -> io::Result<()> {
         let chains = ["forward", "input", "output"].map(|hook| {
             let rules = rules.replace("; ", "\n");
@@ -259,39 +260,40 @@ impl Network {
         }
     }
 
-    /// The address at which both others reach the server's machine.
+    /// The address at which both machines reach the server.
     pub fn server_address(&self) -> IpAddr {
         SERVER.into()
     }
 
-    /// Does `work` on a machine: the sockets that it opens, the threads and the processes that it
-    /// starts stay there.
+    /// Runs `work` on a machine. The sockets that it opens, and the threads and processes that it
+    /// starts, stay there.
     ///
     /// # Panics
-    /// When the thread cannot enter the namespace, which it could before.
+    ///
+    /// Panics if the thread cannot enter the namespace.
     pub fn on<T>(&self, machine: Machine, work: impl FnOnce() -> T) -> T {
         self.of(machine).within(work).unwrap_or_else(|error| panic!("on {machine:?}: {error}"))
     }
 
-    /// Runs `ip ARGUMENTS` on a machine: addresses and routes beside the usual ones.
+    /// Runs `ip ARGUMENTS` on a machine, for further addresses and routes.
     pub fn ip(&self, machine: Machine, arguments: &str) -> io::Result<()> {
         self.of(machine).ip(arguments)
     }
 
-    /// Pulls the cable of a machine: nothing comes through, and nobody is told. The server's own
-    /// takes both others from it and from each other.
+    /// Pulls the cable of a machine: packets are lost without notice. Without the server's cable,
+    /// worker and client reach neither it nor each other.
     pub fn cut(&self, machine: Machine) -> io::Result<()> {
         self.server.ip(&format!("link set {} down", machine.port()))
     }
 
-    /// Lets worker and client reach the server, but no longer each other.
+    /// Lets worker and client reach the server, but not each other.
     pub fn separate(&self) -> io::Result<()> {
         [Machine::Worker, Machine::Client].iter().try_for_each(|machine| {
             self.server.ip(&format!("link set {} type bridge_slave isolated on", machine.port()))
         })
     }
 
-    /// Gives a machine `count` more interfaces with an address each, as containers do.
+    /// Adds `count` interfaces with an address each to a machine, as containers do.
     pub fn add_interfaces(&self, machine: Machine, count: u8) -> io::Result<()> {
         let (end, net) = (self.of(machine), if machine == Machine::Worker { 20 } else { 21 });
         (0..count).try_for_each(|n| {
@@ -302,13 +304,13 @@ impl Network {
         })
     }
 
-    /// Lets the interface of a machine carry packets of so many bytes, and no more.
+    /// Limits the packets of a machine's interface to `bytes`.
     pub fn carry(&self, machine: Machine, bytes: u32) -> io::Result<()> {
         self.of(machine).ip(&format!("link set eth0 mtu {bytes}"))?;
         self.server.ip(&format!("link set {} mtu {bytes}", machine.port()))
     }
 
-    /// Lets what is between the routers carry packets of so many bytes, and no more.
+    /// Limits the packets between the routers to `bytes`.
     #[allow(dead_code, reason = "the torture has no routers")]
     pub fn narrow(&self, bytes: u32) -> io::Result<()> {
         for machine in [Machine::Worker, Machine::Client] {
@@ -317,8 +319,8 @@ impl Network {
         self.routers.iter().try_for_each(|router| router.ip(&format!("link set eth0 mtu {bytes}")))
     }
 
-    /// Takes all IPv4 addresses away and gives unique local ones of IPv6, without a default route and
-    /// with the usual rule against addresses of documentation. Returns the server's.
+    /// Replaces all IPv4 addresses by unique local addresses of IPv6, without a default route and
+    /// with the usual rule against addresses for documentation. Returns the server's address.
     pub fn without_ipv4(&self) -> io::Result<IpAddr> {
         let ends =
             [(&self.server, SWITCH, 1), (&self.worker, "eth0", 2), (&self.client, "eth0", 3)];
@@ -330,7 +332,7 @@ impl Network {
         Ok(IpAddr::from([0xfd00, 0x77, 0, 0, 0, 0, 0, 1]))
     }
 
-    /// Plugs the cable in again.
+    /// Connects the cable again.
     pub fn mend(&self, machine: Machine) -> io::Result<()> {
         self.server.ip(&format!("link set {} up", machine.port()))
     }

@@ -1,4 +1,4 @@
-//! A peer that looks at a room from outside, as any Python program could.
+//! A peer that watches a room from outside, as a Python program could.
 
 use crate::{Credentials, SOON, TestServer, post, wait_for};
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
@@ -14,7 +14,7 @@ use std::{
 };
 use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
 
-/// Signed in and registered in a room; speaks plain JSON.
+/// Registered in a room. Speaks plain JSON.
 pub struct Observer {
     socket: WebSocket<TcpStream>,
     peer_id: String,
@@ -31,7 +31,7 @@ impl Observer {
         Self::join_as("client", server, room_id, token)
     }
 
-    /// Joins the room of `credentials` as a worker that is free.
+    /// Joins the room of `credentials` as a free worker.
     pub fn join_as_worker(server: &TestServer, credentials: &Credentials) -> Self {
         Self::join_as("worker", server.address(), &credentials.room_id, &credentials.token)
     }
@@ -68,22 +68,22 @@ impl Observer {
         observer
     }
 
-    /// Its own peer id.
+    /// Its peer id.
     pub fn peer_id(&self) -> &str {
         &self.peer_id
     }
 
-    /// Sends a frame as it is.
+    /// Sends a frame without changes.
     pub fn send(&mut self, frame: &Value) {
         self.socket.send(Message::text(frame.to_string())).unwrap();
     }
 
-    /// The next frame of this type, whatever else comes before it.
+    /// The next frame of this type. Skips all others.
     #[track_caller]
     pub fn receive(&mut self, kind: &str) -> Value {
         let start = Instant::now();
         loop {
-            // Pings come as long as the server lives.
+            // The server sends pings for as long as it lives, so this loop ends.
             assert!(start.elapsed() < SOON, "no `{kind}` frame");
             let message = self.socket.read().unwrap_or_else(|e| panic!("no `{kind}` frame: {e}"));
             let Message::Text(text) = message else { continue };
@@ -94,7 +94,7 @@ impl Observer {
         }
     }
 
-    /// The next frame, if one comes within `limit`. Nothing comes from a server that has closed.
+    /// The next frame, if one arrives within `limit`. `None` if the server has closed.
     pub fn hear(&mut self, limit: Duration) -> Option<Value> {
         self.socket.get_ref().set_read_timeout(Some(limit)).unwrap();
         let start = Instant::now();
@@ -114,12 +114,12 @@ impl Observer {
         self.socket.send(Message::text(frame.to_string())).is_ok()
     }
 
-    /// The workers in the room, whatever their status.
+    /// The workers in the room, with any status.
     pub fn workers(&mut self) -> Vec<Value> {
         self.list("worker")
     }
 
-    /// The ids of the other peers of this role.
+    /// The ids of the other peers with this role.
     pub fn peers(&mut self, role: &str) -> Vec<String> {
         let id = |peer: &Value| peer["peer_id"].as_str().unwrap().to_owned();
         self.list(role).iter().map(id).collect()
@@ -133,7 +133,7 @@ impl Observer {
         self.receive("peer_list")["peers"].as_array().expect("a list of peers").clone()
     }
 
-    /// The code with which the server closes, whatever comes before.
+    /// The code with which the server closes the connection.
     pub fn close_code(&mut self) -> Option<u16> {
         loop {
             match self.socket.read() {
@@ -144,14 +144,14 @@ impl Observer {
         }
     }
 
-    /// What the room shows as the status of `worker`; `None` when it is not there.
+    /// The status of `worker` in the room, or `None` if it is absent.
     pub fn status(&mut self, worker: &str) -> Option<String> {
         let workers = self.workers();
         let found = workers.iter().find(|peer| peer["peer_id"] == worker)?;
         Some(found["metadata"]["properties"]["status"].as_str()?.to_owned())
     }
 
-    /// What the room shows of `worker`.
+    /// The properties of `worker` in the room.
     #[track_caller]
     pub fn properties(&mut self, worker: &str) -> Value {
         let workers = self.workers();
@@ -159,7 +159,7 @@ impl Observer {
         found.expect("the worker is in the room")["metadata"]["properties"].clone()
     }
 
-    /// Waits until what the room shows of `worker` is as `wanted`, and gives it back.
+    /// Waits until the properties of `worker` are as `wanted`, and returns them.
     #[track_caller]
     pub fn wait_properties(
         &mut self,
@@ -170,7 +170,7 @@ impl Observer {
         wait_for(what, SOON, || Some(self.properties(worker)).filter(&wanted))
     }
 
-    /// Waits until the room shows `worker` as `status`.
+    /// Waits until the room shows `worker` with `status`.
     #[track_caller]
     pub fn wait_status(&mut self, worker: &str, status: &str, limit: Duration) {
         let mut last = None;
@@ -181,14 +181,14 @@ impl Observer {
     }
 }
 
-/// Writes down each change of a worker's status as the room shows it.
+/// Records each change of a worker's status in the room.
 pub struct StatusTrace {
     stop: Arc<AtomicBool>,
     task: JoinHandle<Vec<String>>,
 }
 
 impl StatusTrace {
-    /// Begins to look; returns once the first status was seen.
+    /// Starts recording. Returns once it has seen the first status.
     pub fn of(server: &TestServer, worker: &Credentials) -> Self {
         let mut observer = Observer::join(server, worker);
         let first = observer.status(&worker.peer_id).unwrap_or_else(|| "absent".into());
@@ -208,7 +208,7 @@ impl StatusTrace {
         Self { stop, task }
     }
 
-    /// Every status in its order, without repetitions.
+    /// All statuses in order, without repetitions.
     pub fn finish(self) -> Vec<String> {
         self.stop.store(true, Ordering::Relaxed);
         self.task.join().expect("the trace")

@@ -1,4 +1,4 @@
-//! Packages: the fixtures, and others made from them.
+//! Packages: fixtures, and packages made from them.
 
 use crate::Site;
 use std::{
@@ -8,10 +8,10 @@ use std::{
 };
 use zip::{CompressionMethod, ZipArchive, ZipWriter, write::SimpleFileOptions};
 
-/// What a stored zip's members are marked with.
+/// The compression method of a stored member.
 const STORED: CompressionMethod = CompressionMethod::Stored;
 
-/// How HDF5 begins: what else is in labels is not looked at where it cannot be understood.
+/// The first bytes of HDF5. Programs ignore the rest of labels that they cannot understand.
 pub const SIGNATURE: &[u8] = b"\x89HDF\r\n\x1a\n";
 
 /// The folder of all tests.
@@ -58,7 +58,7 @@ pub fn files_below(folder: &Path) -> Vec<PathBuf> {
     files.iter().map(|path| path.strip_prefix(folder).unwrap().to_owned()).collect()
 }
 
-/// The bytes in all files below `folder`; files that vanish meanwhile count as empty.
+/// The bytes in all files below `folder`. Files that disappear meanwhile count as empty.
 pub fn bytes_below(folder: &Path) -> u64 {
     walk(folder).into_iter().map(|(_, length)| length).sum()
 }
@@ -76,7 +76,7 @@ fn walk(folder: &Path) -> Vec<(PathBuf, u64)> {
     files
 }
 
-/// A zip in the making.
+/// A zip under construction.
 pub struct Zip {
     path: PathBuf,
     writer: ZipWriter<File>,
@@ -90,7 +90,7 @@ impl Zip {
         Self { path, writer }
     }
 
-    /// Adds a file under exactly this name, be it as hostile as it may.
+    /// Adds a file with exactly this name, even a hostile one.
     pub fn file(mut self, name: &str, content: &[u8]) -> Self {
         self.writer.start_file(name, SimpleFileOptions::default()).unwrap();
         self.writer.write_all(content).unwrap();
@@ -106,7 +106,7 @@ impl Zip {
         self
     }
 
-    /// Adds the files of a fixture, below `top` (`""` for none), but for those that `skip` names.
+    /// Adds the files of a fixture, below `top` (`""` for none), except those in `skip`.
     pub fn fixture(mut self, name: &str, top: &str, skip: &[&str]) -> Self {
         let mut archive = ZipArchive::new(File::open(fixture(name)).unwrap()).unwrap();
         for index in 0..archive.len() {
@@ -121,14 +121,14 @@ impl Zip {
         self
     }
 
-    /// Writes it out.
+    /// Writes the zip, and returns its path.
     pub fn finish(self) -> PathBuf {
         self.writer.finish().unwrap();
         self.path
     }
 }
 
-/// Bytes that no compression makes smaller: quick, and the same in every run.
+/// Bytes that no compression makes smaller: quick to make, and the same in every run.
 pub struct Noise(pub u64);
 
 impl Read for Noise {

@@ -1,16 +1,16 @@
-//! Plugins' projects: `sleap-rtc plugin`, with what makes components of Python and of JavaScript.
+//! Projects of plugins: `sleap-rtc plugin`, with the tools that build components from Python and JavaScript.
 //!
-//! componentize-py and jco are looked for in the folders that `SLEAP_RTC_PLUGIN_TOOLS` lists.
+//! componentize-py and jco are expected in the folders that `SLEAP_RTC_PLUGIN_TOOLS` lists.
 
 use crate::{Site, target};
 use std::os::unix::fs::symlink;
 use std::{env, fs, path::Path, path::PathBuf, process::Command};
 
-/// Generous: the binary under test is not optimised.
+/// Generous, because the binary under test is not optimized.
 pub const LIMIT: &str = "--timeout-ms=20000";
 
-/// An empty folder in which the project `name` is made. It is the same in every run, so that a
-/// project of this name replaces that of the run before.
+/// An empty folder for the project `name`. It is the same in every run, so that a project replaces
+/// the one of the previous run.
 pub fn place(name: &str) -> PathBuf {
     let place = target().join("tmp/plugins").join(name);
     let _ = fs::remove_dir_all(&place);
@@ -18,21 +18,21 @@ pub fn place(name: &str) -> PathBuf {
     place
 }
 
-/// Lets cargo build the Rust project of [`place`] where it has built others: what they all need is
-/// compiled once.
+/// Makes cargo build the Rust project of [`place`] in a folder that all such projects share, so
+/// that their dependencies are compiled once.
 pub fn share_what_cargo_makes(project: &Path) {
     let shared = target().join("tmp/plugins/cargo");
     fs::create_dir_all(&shared).unwrap();
     symlink(shared, project.join("target")).unwrap();
 }
 
-/// Where componentize-py and jco are.
+/// The folders with componentize-py and jco.
 fn tools() -> Vec<PathBuf> {
     let folders = env::var_os("SLEAP_RTC_PLUGIN_TOOLS").unwrap_or_default();
     env::split_paths(&folders).collect()
 }
 
-/// Whether one of those folders has `tool`; says that the test is not run where none has.
+/// Whether one of those folders has `tool`. Otherwise says that the test does not run.
 pub fn is_there(tool: &str) -> bool {
     let there = tools().iter().any(|folder| folder.join(tool).exists());
     if !there {
@@ -49,24 +49,25 @@ pub fn plugin(folder: &Path) -> Command {
     command
 }
 
-/// Lets `command` find the languages' tools.
+/// Makes `command` find the languages' tools.
 pub fn with_tools(command: &mut Command) {
     let before = env::var_os("PATH").unwrap();
     let path = tools().into_iter().chain(env::split_paths(&before)).collect::<Vec<_>>();
     command.env("PATH", env::join_paths(path).unwrap());
-    // Rust's own folders are in the real home, and the home of the test is another.
+    // Rust's own folders are in the real home, and the test has another one.
     let home = PathBuf::from(env::var_os("HOME").unwrap());
     for (name, folder) in [("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")] {
         command.env(name, env::var_os(name).unwrap_or_else(|| home.join(folder).into()));
     }
-    // Who debugs a plugin debugs it elsewhere.
+    // Debug information would only cost time here.
     command.env("CARGO_INCREMENTAL", "0").env("CARGO_PROFILE_DEV_DEBUG", "none");
     if let Some(toolchain) = env::var_os("RUSTUP_TOOLCHAIN") {
         command.env("RUSTUP_TOOLCHAIN", toolchain);
     }
 }
 
-/// It ends with `code` and says each of `words`; gives back all that it said.
+/// Asserts that `command` ends with `code` and prints each of `words`. Returns everything that it
+/// printed.
 #[track_caller]
 pub fn says(command: &mut Command, code: i32, words: &[&str]) -> String {
     let output = command.output().unwrap();

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-/// Everything that one pipe has carried so far.
+/// Everything that came through one pipe so far.
 #[derive(Clone, Default)]
 struct Captured(Arc<Mutex<Vec<u8>>>);
 
@@ -51,8 +51,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command` with captured output, nothing of this process's environment, and `PATH`,
-    /// `HOME` and whatever else `command` sets.
+    /// Starts `command` with captured output, and with only the environment variables that it sets.
     pub fn start(what: &str, command: &mut Command) -> Self {
         let mut child = command
             .stdin(Stdio::piped())
@@ -82,7 +81,7 @@ impl Process {
         self.stderr.text()
     }
 
-    /// Types a line.
+    /// Types a line on standard input.
     pub fn type_line(&mut self, line: &str) {
         let stdin = self.stdin.as_mut().expect("standard input is open");
         writeln!(stdin, "{line}").unwrap();
@@ -94,7 +93,7 @@ impl Process {
         self.stdin = None;
     }
 
-    /// The exit status, when it has ended.
+    /// The exit status, if it has ended.
     pub fn try_wait(&mut self) -> Option<ExitStatus> {
         if self.status.is_none() {
             self.status = self.child.try_wait().unwrap();
@@ -102,7 +101,7 @@ impl Process {
         self.status
     }
 
-    /// Waits until `find` sees something in what was printed on stdout.
+    /// Waits until `find` returns something for the output on stdout.
     #[track_caller]
     pub fn wait_stdout<T>(
         &mut self,
@@ -111,7 +110,8 @@ impl Process {
         find: impl Fn(&str) -> Option<T>,
     ) -> T {
         wait_for(&format!("{what} from {}", self.what), limit, || {
-            // Asked before the output is read, so that the last words of an ended process count.
+            // Checked before the output is read, so that the last lines of a process that has ended
+            // count.
             let ended = self.try_wait();
             if ended.is_some() {
                 self.read_all();
@@ -124,7 +124,7 @@ impl Process {
         })
     }
 
-    /// Waits for the end and gives the exit code, 128 + number for a signal.
+    /// Waits for the end and returns the exit code, or 128 + the number of the signal.
     #[track_caller]
     pub fn wait(&mut self, limit: Duration) -> i32 {
         let what = format!("the end of {}", self.what);
@@ -133,19 +133,19 @@ impl Process {
         status.code().or(status.signal().map(|number| 128 + number)).unwrap_or(-1)
     }
 
-    /// Waits for the last words of a process that has ended.
+    /// Waits for the rest of the output of a process that has ended.
     fn read_all(&mut self) {
         for reader in self.readers.drain(..) {
             let _ = reader.join();
         }
     }
 
-    /// Sends `signal` to the process alone.
+    /// Sends `signal` to the process, but not to its group.
     pub fn signal(&self, signal: Signal) {
         let _ = kill_process(self.rustix_pid(), signal);
     }
 
-    /// Ends the process group at once.
+    /// Kills the process group.
     pub fn kill(&mut self) {
         if self.try_wait().is_none() {
             let _ = kill_process_group(self.rustix_pid(), Signal::KILL);
@@ -157,7 +157,7 @@ impl Process {
         Pid::from_child(&self.child)
     }
 
-    /// What it printed, for a failure's message.
+    /// The output, for a failure's message.
     pub fn transcript(&self) -> String {
         let name = &self.what;
         format!("\n--- {name} stdout\n{}\n--- {name} stderr\n{}", self.stdout(), self.stderr())
@@ -185,7 +185,7 @@ pub fn under(wrapper: &[String], command: Command) -> Command {
     wrapped
 }
 
-/// A process as `/proc` shows it.
+/// A process as `/proc` describes it.
 pub struct Found {
     pub pid: i32,
     pub command: String,
@@ -197,7 +197,7 @@ impl fmt::Debug for Found {
     }
 }
 
-/// Every process but this one whose folder, command line or environment names `folder`.
+/// Every other process whose folder, command line or environment contains `folder`.
 pub fn processes_in(folder: &Path) -> Vec<Found> {
     let marker = folder.to_str().expect("temporary folders have plain names");
     let own = std::process::id() as i32;
@@ -211,7 +211,7 @@ fn found(pid: i32, marker: &str) -> Option<Found> {
     let text = |name: &str| {
         std::fs::read(proc.join(name)).map(|b| String::from_utf8_lossy(&b).replace('\0', " "))
     };
-    // A zombie has an empty command line and belongs to whoever has not waited for it yet.
+    // A zombie has an empty command line, and its parent has not waited for it yet.
     let command = text("cmdline").ok().filter(|command| !command.is_empty())?;
     let cwd = std::fs::read_link(proc.join("cwd")).unwrap_or_default();
     let named = command.contains(marker)
@@ -220,14 +220,14 @@ fn found(pid: i32, marker: &str) -> Option<Found> {
     named.then_some(Found { pid, command })
 }
 
-/// Ends processes that a test left behind.
+/// Kills processes that a test left behind.
 pub fn kill_all(processes: &[Found]) {
     for pid in processes.iter().filter_map(|process| Pid::from_raw(process.pid)) {
         let _ = kill_process(pid, Signal::KILL);
     }
 }
 
-/// The most memory that process `pid` has held so far (`VmHWM`).
+/// The peak memory of process `pid` in MiB (`VmHWM`).
 pub fn memory_peak_mib(pid: u32) -> Option<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
@@ -235,8 +235,8 @@ pub fn memory_peak_mib(pid: u32) -> Option<f64> {
     Some(kib / 1024.0)
 }
 
-/// The Python that runs the stand-in trainer: its real path, since launchers such as pyenv's cost
-/// time and look for their settings in `HOME`.
+/// The Python for the stand-in trainer, by its real path: launchers such as pyenv's take time and
+/// look for their settings in `HOME`.
 pub fn python() -> &'static Path {
     static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| {
         let command = ["-c", "import sys; print(sys.executable)"];
@@ -255,8 +255,8 @@ pub fn clean_command(program: impl AsRef<OsStr>, home: &Path, path: &str) -> Com
     command
 }
 
-/// Another program with the folder and the environment of `command`: one that starts it with limits
-/// or a view of its own.
+/// `program` with the folder and the environment of `command`, for a program that starts the
+/// command with limits or in another view.
 #[allow(dead_code, reason = "the torture has no use for it")]
 pub fn with_program(command: &Command, program: &str) -> Command {
     let mut other = Command::new(program);

@@ -1,16 +1,17 @@
-//! The independent Python peers (`tests/python`), and whether they can run here.
+//! The independent Python peers (`tests/python`).
 
 use crate::process::{Process, clean_command};
 use crate::{Credentials, SOON, Site, TestServer, python, python_peers, stand_in, target};
 use std::{env, fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
-/// Set by a developer who wants to do without: the tests then say that they did not run.
+/// A developer sets this to skip the tests with Python peers. Those then report that they did not
+/// run.
 const WITHOUT: &str = "SLEAP_RTC_WITHOUT_PYTHON_PEERS";
-/// Where the virtual environments are, when not in `target/python-peers`.
+/// The folder of the virtual environments, by default `target/python-peers`.
 const WHERE: &str = "SLEAP_RTC_PYTHON_PEERS";
 
-/// The version of aiortc that a Python peer has. Up to 1.15 it takes the roles in SCTP from ICE,
-/// since then from DTLS.
+/// A Python peer's version of aiortc. Up to 1.15 it derives the roles in SCTP from ICE, and since
+/// then from DTLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Aiortc {
     Oldest,
@@ -20,7 +21,7 @@ pub enum Aiortc {
 }
 
 impl Aiortc {
-    /// Its environment's name, as `cargo xtask python-peers` makes it.
+    /// The name of its environment, which `cargo xtask python-peers` creates.
     fn name(self) -> &'static str {
         match self {
             Self::Oldest => "oldest",
@@ -31,16 +32,17 @@ impl Aiortc {
     }
 }
 
-/// The Python with this aiortc, and with websockets; `None` when the developer does without.
+/// The Python with this aiortc and with websockets, or `None` if the developer skips these tests.
 ///
 /// # Panics
-/// When it is not installed and nobody said that this is meant.
+///
+/// Panics if it is not installed and the tests are not skipped.
 pub fn python_with(aiortc: Aiortc) -> Option<PathBuf> {
     environment(aiortc.name())
 }
 
 /// A folder with the stand-in trainer as `sleap-nn`, in a Python that has h5py as a real trainer's
-/// has; `None` when the developer does without.
+/// has. `None` if the developer skips these tests.
 pub fn stand_in_with_hdf5(site: &Site) -> Option<PathBuf> {
     let python = environment("hdf5")?;
     let folder = site.folder("trainer");
@@ -64,7 +66,7 @@ fn environment(name: &str) -> Option<PathBuf> {
         return None;
     }
     panic!(
-        "{} is not there: `cargo xtask python-peers` installs it, {WITHOUT}=1 does without",
+        "{} does not exist: `cargo xtask python-peers` installs it, {WITHOUT}=1 skips these tests",
         folder.display()
     );
 }
@@ -83,7 +85,7 @@ pub fn python_peer(
     program(aiortc, site, script, &all)
 }
 
-/// Any Python program `script` of `tests/python` with its `arguments`.
+/// The Python program `script` of `tests/python` with its `arguments`.
 pub fn python_program(site: &Site, script: &str, arguments: &[&str]) -> Option<Process> {
     program(Aiortc::Newest, site, script, arguments)
 }
@@ -98,7 +100,7 @@ fn program(aiortc: Aiortc, site: &Site, script: &str, arguments: &[&str]) -> Opt
     Some(Process::start(script, &mut command))
 }
 
-/// A Python worker, once it has printed its credentials.
+/// A Python worker that has printed its credentials.
 pub fn python_worker(
     aiortc: Aiortc,
     site: &Site,

@@ -1,4 +1,4 @@
-//! A signaling server: of the real binary, or the Python one that behaves as the old one did.
+//! A signaling server: the real binary, or a Python program that behaves like the old server.
 
 use crate::process::Process;
 use crate::python_peer::python_program;
@@ -17,7 +17,7 @@ pub struct TestServer {
     kind: Kind,
 }
 
-/// Which program it is.
+/// The program that it runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Forgetful,
@@ -36,7 +36,7 @@ impl TestServer {
         Self::launch(site.folder("server"), ([127, 0, 0, 1], 0).into(), Kind::Persistent)
     }
 
-    /// A server that forgets everything, on another address than the usual one.
+    /// A server that forgets everything, at another address than the usual one.
     pub fn on(site: &Site, address: IpAddr) -> Self {
         Self::launch(site.folder("server"), (address, 0).into(), Kind::Forgetful)
     }
@@ -56,13 +56,13 @@ impl TestServer {
         Self::launch(home, (address, 0).into(), Kind::Persistent)
     }
 
-    /// A server that forgets everything and logs all that it does.
+    /// A server that forgets everything, and logs everything that it does.
     pub fn verbose(site: &Site) -> Self {
         let local = ([127, 0, 0, 1], 0).into();
         Self::launch_with(site.folder("server"), local, Kind::Forgetful, &["--log-level", "debug"])
     }
 
-    /// A server that forgets everything and may open so many files: the soft and the hard limit.
+    /// A server that forgets everything, with limits on open files: the soft and the hard one.
     #[allow(dead_code, reason = "the torture has no use for it")]
     pub fn with_descriptors(site: &Site, soft: u32, hard: u32) -> Self {
         let home = site.folder("server");
@@ -75,7 +75,7 @@ impl TestServer {
         Self::listening(process, home, Kind::Forgetful)
     }
 
-    /// `tests/python/server.py`: what the Python server did, and did not.
+    /// `tests/python/server.py`, which behaves like the Python server.
     pub fn old(site: &Site, arguments: &[&str]) -> Option<Self> {
         let process = python_program(site, "server.py", arguments)?;
         Some(Self::listening(process, site.path().to_owned(), Kind::Old))
@@ -104,7 +104,7 @@ impl TestServer {
         Self { process, home, address, kind }
     }
 
-    /// Where it listens, HTTP and WebSocket alike.
+    /// Its address, for both HTTP and WebSocket.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -113,17 +113,17 @@ impl TestServer {
         self.process.pid()
     }
 
-    /// Everything it has logged and printed.
+    /// Everything that it has logged and printed.
     pub fn transcript(&self) -> String {
         self.process.transcript()
     }
 
-    /// Ends it at once, as a crash would.
+    /// Kills it, as in a crash.
     pub fn kill(&mut self) {
         self.process.kill();
     }
 
-    /// Ends it politely; gives the exit code.
+    /// Asks it to end, and returns the exit code.
     pub fn stop(&mut self) -> i32 {
         self.process.signal(Signal::TERM);
         self.process.wait(SOON)

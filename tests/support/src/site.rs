@@ -12,7 +12,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// Everything a test does is in this folder. Create it first, so that it is dropped last.
+/// The folder for everything that a test does. Create it first, so that it is dropped last.
 pub struct Site {
     folder: TempDir,
     homes: Cell<u32>,
@@ -24,17 +24,17 @@ impl Site {
         Self { folder, homes: Cell::new(0) }
     }
 
-    /// The folder.
+    /// The path of the folder.
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Whether the folder is left on disk at the end, for somebody to look into.
+    /// Whether the folder stays on disk at the end, for a later look.
     pub fn keep(&mut self, keep: bool) {
         self.folder.disable_cleanup(keep);
     }
 
-    /// A new, empty folder for a process or a file set of this test.
+    /// A new, empty folder for a process or a set of files.
     pub fn folder(&self, name: &str) -> PathBuf {
         self.homes.set(self.homes.get() + 1);
         let path = self.path().join(format!("{}-{name}", self.homes.get()));
@@ -42,29 +42,30 @@ impl Site {
         path
     }
 
-    /// A signaling server that keeps nothing.
+    /// A signaling server that keeps nothing on disk.
     pub fn server(&self) -> TestServer {
         TestServer::ephemeral(self)
     }
 
-    /// A worker with one GPU of 16,000 MiB, in a room of its own.
+    /// A worker with one GPU of 16,000 MiB, in a new room.
     pub fn worker(&self, server: &TestServer) -> TestWorker {
         TestWorker::setup(self, "worker").start(server)
     }
 
-    /// A client command to be completed.
+    /// A client command to complete.
     pub fn client(&self, server: &TestServer) -> TestClient {
         TestClient::new(self, server.address())
     }
 
-    /// The binary, with `home` as home and working folder and `path` in front of the search path.
+    /// The binary, with `home` as home and working folder and `path` at the front of the search
+    /// path.
     pub fn binary(home: &Path, path: &Path) -> Command {
         let python = python().parent().unwrap().display();
         let path = format!("{}:{python}:/usr/local/bin:/usr/bin:/bin", path.display());
         clean_command(built().join("sleap-rtc"), home, &path)
     }
 
-    /// Fails unless, soon, every process that has to do with this test is one of `known`.
+    /// Fails unless soon all remaining processes of this test are `known`.
     #[track_caller]
     pub fn assert_only_processes(&self, known: &[u32]) {
         let mut last = Vec::new();
@@ -80,7 +81,7 @@ impl Site {
         panic!("these processes are left: {last:#?}");
     }
 
-    /// Fails unless, soon, no process of this test is left.
+    /// Fails unless soon no process of this test remains.
     #[track_caller]
     pub fn assert_no_process_left(&self) {
         self.assert_only_processes(&[]);
@@ -89,7 +90,7 @@ impl Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
-        // A job may outlive a worker that was killed; it must not outlive the test.
+        // A job may outlive a worker that was killed, but not the test.
         let start = Instant::now();
         while start.elapsed() < SOON {
             let left = processes_in(self.path());

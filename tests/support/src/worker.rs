@@ -11,18 +11,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What a worker printed about how to join it.
+/// How to join a worker, as it printed it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credentials {
     pub session_string: String,
     pub room_id: String,
     pub token: String,
-    /// From the session string.
+    /// Taken from the session string.
     pub peer_id: String,
 }
 
 impl Credentials {
-    /// Reads the block that a worker prints; `None` while it is not complete.
+    /// Parses the block that a worker prints. `None` while it is incomplete.
     pub fn parse(text: &str) -> Option<Self> {
         let after = |label: &str| {
             let (_, rest) = text.split_once(label)?;
@@ -38,7 +38,7 @@ impl Credentials {
     }
 }
 
-/// How a worker is to be started.
+/// The settings of a worker to start.
 pub struct WorkerSetup {
     home: PathBuf,
     path: PathBuf,
@@ -50,7 +50,7 @@ pub struct WorkerSetup {
 }
 
 impl WorkerSetup {
-    /// Configures one GPU with so much memory; 0 means none.
+    /// Configures one GPU with this much memory. 0 means no GPU.
     pub fn gpu_mib(self, memory_mib: u64) -> Self {
         match memory_mib {
             0 => self.gpus_mib(&[]),
@@ -66,7 +66,7 @@ impl WorkerSetup {
         self
     }
 
-    /// Leaves it to the worker to find GPUs.
+    /// Lets the worker detect GPUs.
     pub fn detect_gpus(mut self) -> Self {
         self.write_config("");
         self
@@ -102,7 +102,7 @@ impl WorkerSetup {
         self
     }
 
-    /// Sets a variable, for instance a knob of the stand-in trainer.
+    /// Sets an environment variable, for instance one that controls the stand-in trainer.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
@@ -114,14 +114,14 @@ impl WorkerSetup {
         self
     }
 
-    /// Starts it by way of another program.
+    /// Starts it through another program.
     #[allow(dead_code, reason = "the torture's workers are started directly")]
     pub fn under(mut self, wrapper: &[&str]) -> Self {
         self.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
         self
     }
 
-    /// Looks for trainers in this folder instead of the stand-in's.
+    /// Searches this folder for trainers instead of the stand-in's.
     pub fn trainers_in(mut self, folder: &Path) -> Self {
         folder.clone_into(&mut self.path);
         self
@@ -147,7 +147,7 @@ impl WorkerSetup {
     }
 }
 
-/// In a folder of its own, which jobs may change.
+/// In a separate folder, which jobs may change.
 fn trainer_log(home: &Path) -> PathBuf {
     home.join("trainer/log")
 }
@@ -161,7 +161,7 @@ pub struct TestWorker {
 }
 
 impl TestWorker {
-    /// A worker that is still to be started, with one GPU of 16,000 MiB.
+    /// A worker to start, with one GPU of 16,000 MiB.
     pub fn setup(site: &Site, name: &str) -> WorkerSetup {
         let setup = WorkerSetup {
             home: site.folder(name),
@@ -193,14 +193,14 @@ impl TestWorker {
         Self { process, setup, server, credentials }
     }
 
-    /// Where others reach the signaling server of a worker that serves.
+    /// The address of the signaling server that this worker serves.
     pub fn served_at(&self) -> SocketAddr {
         let printed = self.stdout();
         let (_, rest) = printed.split_once("--signaling ws://").expect("the address of the server");
         rest.split_whitespace().next().unwrap().parse().expect("an address")
     }
 
-    /// How to join it.
+    /// The credentials that the worker printed.
     pub fn credentials(&self) -> &Credentials {
         &self.credentials
     }
@@ -221,28 +221,28 @@ impl TestWorker {
         self.setup.home.join("state")
     }
 
-    /// What it printed for the user.
+    /// Everything that it printed for the user.
     pub fn stdout(&self) -> String {
         self.process.stdout()
     }
 
-    /// What it logged.
+    /// Everything that it logged.
     pub fn log(&self) -> String {
         self.process.stderr()
     }
 
-    /// The most memory it has held so far.
+    /// Its peak memory in MiB.
     pub fn memory_peak_mib(&self) -> f64 {
         memory_peak_mib(self.pid()).expect("the worker runs")
     }
 
-    /// Where the stand-in trainer notes its starts.
+    /// The file in which the stand-in trainer records its starts.
     pub fn trainer_log(&self) -> PathBuf {
         trainer_log(&self.setup.home)
     }
 
-    /// One entry `{argv, cwd, name, env, cuda}` for each start of the stand-in trainer, questions for
-    /// its version and help aside.
+    /// One entry `{argv, cwd, name, env, cuda}` for each start of the stand-in trainer, except for
+    /// questions about its version and help.
     pub fn trainer_starts(&self) -> Vec<Value> {
         let log = fs::read_to_string(self.trainer_log()).unwrap_or_default();
         let starts = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -250,7 +250,7 @@ impl TestWorker {
         starts.filter(|start| !start["argv"].as_array().unwrap().iter().any(asks)).collect()
     }
 
-    /// Waits until it is shown as available and nothing of a job is left running.
+    /// Waits until the room shows it as available and no process of a job remains.
     #[track_caller]
     pub fn wait_idle(&self, site: &Site, server: &TestServer) {
         let mut observer = crate::Observer::join(server, &self.credentials);
@@ -258,30 +258,30 @@ impl TestWorker {
         site.assert_only_processes(&[server.pid(), self.pid()]);
     }
 
-    /// What `job.json` says of each job, by id.
+    /// The content of each job's `job.json`, by id.
     pub fn jobs(&self) -> Vec<Value> {
         let folders = fs::read_dir(self.state_dir().join("jobs")).into_iter().flatten().flatten();
         let read = |folder: fs::DirEntry| fs::read(folder.path().join("job.json")).ok();
         folders.filter_map(|f| serde_json::from_slice(&read(f)?).ok()).collect()
     }
 
-    /// Ends it politely; gives the exit code.
+    /// Asks it to end, and returns the exit code.
     pub fn stop(&mut self) -> i32 {
         self.process.signal(Signal::TERM);
         self.process.wait(SOON)
     }
 
-    /// Sends `signal` to the worker's process alone.
+    /// Sends `signal` to the worker, but not to its group.
     pub fn signal(&self, signal: Signal) {
         self.process.signal(signal);
     }
 
-    /// Waits for its end; gives the exit code.
+    /// Waits for its end, and returns the exit code.
     pub fn wait(&mut self) -> i32 {
         self.process.wait(A_WHILE)
     }
 
-    /// Ends it at once, as a crash would.
+    /// Kills it, as in a crash.
     pub fn kill(&mut self) {
         self.process.kill();
     }

@@ -1,5 +1,5 @@
-//! `bench links`: TCP over each emulated link, and over one without a limit: what the emulation
-//! itself can carry on this machine.
+//! `bench links`: measures TCP over each emulated link, and over a link without a limit, which shows what
+//! the emulation itself can carry on this machine.
 
 use crate::lanes::tcp_rate;
 use crate::link::{Link, Shape};
@@ -9,10 +9,10 @@ use std::time::Duration;
 /// `bench links`.
 #[derive(clap::Args)]
 pub struct LinksOptions {
-    /// For how long bytes are sent over each link, in seconds.
+    /// How long to send over each link, in seconds.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
-    /// Which packets are lost.
+    /// The seed that decides which packets are lost.
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }

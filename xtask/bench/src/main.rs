@@ -1,5 +1,5 @@
-//! Measurements of the real programs, beside a peer in the same run. `cargo xtask bench NAME` builds
-//! this with our own code optimised and runs it.
+//! Measures the real programs, compared with others in the same run. `cargo xtask bench NAME` builds this
+//! with our own code optimized, and runs it.
 
 mod lanes;
 mod link;
@@ -15,22 +15,22 @@ use tikv_jemallocator::Jemalloc;
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 
-/// One measurement each; `--help` says what it needs.
+/// The measurements. `--help` says what each needs.
 #[derive(Parser)]
 enum Measurement {
-    /// What the emulated links of the other measurements can do, by TCP.
+    /// What the emulated links of the other measurements can carry, by TCP.
     Links(links::LinksOptions),
-    /// The lanes that files travel over, without files: MB/s beside TCP on loopback and on emulated
-    /// links.
+    /// The lanes that files travel over, without files: MB/s compared with TCP, on loopback and on
+    /// emulated links.
     Lanes(lanes::LanesOptions),
     /// One of the two processes that `lanes` starts.
     #[command(hide = true)]
     LaneEnd(lanes::End),
-    /// The default selector as a component, beside the same function in native code.
+    /// The default selector as a component, compared with the same function in native code.
     Policy(policy::PolicyOptions),
     /// The signaling server under load: rates, memory, latency, a restart.
     Signaling(signaling::SignalingOptions),
-    /// Files between our programs, beside aiortc, scp, rsync and TCP, over the same links.
+    /// Files between our programs, compared with aiortc, scp, rsync and TCP, over the same links.
     Transfer(transfer::TransferOptions),
     /// One end of a transfer; `transfer` starts it.
     #[command(hide = true)]

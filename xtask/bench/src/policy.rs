@@ -1,5 +1,5 @@
-//! `bench policy`: the default selector as a component, beside the same function in native Rust;
-//! what loading it costs; and how soon the program with a policy of the lab's own has started.
+//! `bench policy`: compares the default selector as a component with the same function in native Rust, and
+//! measures how long it takes to load, and how long the program with a custom policy takes to start.
 
 use anyhow::{Context, Result, anyhow, ensure};
 use largest_gpu::bindings::sleap_rtc::policy::types::{
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// `bench policy`.
 #[derive(clap::Args)]
 pub struct PolicyOptions {
-    /// Measurements of which the median and the best are told.
+    /// Number of measurements, of which the median and the best are shown.
     #[arg(long, default_value_t = 31)]
     rounds: usize,
 }
@@ -32,9 +32,9 @@ pub fn run(options: &PolicyOptions) -> Result<()> {
     start_up(rounds, home.path())
 }
 
-/// Prints what loading the selector costs, and leaves it in `cache`.
+/// Prints how long the selector takes to load, and leaves it in `cache`.
 fn loading(rounds: usize, cache: &Path) -> Result<()> {
-    // Starts the engine.
+    // Starts the engine first.
     load(None)?;
     load(Some(cache))?;
     println!("{:<44} {:>10} {:>10}", "loading the default selector", "median ms", "best ms");
@@ -43,8 +43,8 @@ fn loading(rounds: usize, cache: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Prints how long calls take: the component's, the whole question as a client puts it, and the
-/// same function in native code.
+/// Prints how long calls take: to the component, with the conversions of a client, and to the
+/// native function.
 fn calls(rounds: usize, cache: &Path) -> Result<()> {
     let config = PluginConfig {
         timeout_ms: 60_000,
@@ -91,7 +91,8 @@ fn start_up(rounds: usize, home: &Path) -> Result<()> {
     let config = home.join("policy.toml");
     fs::write(&config, format!("[policy.selection]\nplugin = {plugin:?}\n"))?;
     let (plugin, config) = (plugin.to_string_lossy(), config.to_string_lossy());
-    // Nobody listens there: the client loads its policies, is refused, and ends with code 3.
+    // No server listens there: the client loads its policies, fails to connect, and ends with code
+    // 3.
     let job = ["why", "--room-id", "r", "--token", "t", "--signaling", "ws://127.0.0.1:9"];
     let with_policy = [&job[..], &["--config", &config]].concat();
     let validate = ["plugin", "validate", &plugin];
@@ -125,7 +126,7 @@ fn start(home: &Path, arguments: &[&str], code: i32) -> Result<Duration> {
     Ok(took)
 }
 
-/// Compiles or finds the component, and tries it.
+/// Compiles the component, or loads it from the cache, and calls it.
 fn load(cache: Option<&Path>) -> Result<Duration> {
     let config = PluginConfig::new(OnFailure::Refuse);
     let start = Instant::now();
@@ -134,7 +135,7 @@ fn load(cache: Option<&Path>) -> Result<Duration> {
     Ok(start.elapsed())
 }
 
-/// Of some measurements.
+/// Statistics of several measurements.
 struct Times {
     median: Duration,
     best: Duration,

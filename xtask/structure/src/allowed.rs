@@ -1,4 +1,4 @@
-//! `allowed.toml`: what may stay, each with a reason.
+//! `allowed.toml`: accepted findings, each with a reason.
 
 use crate::Kind;
 use anyhow::{Context, Result, ensure};
@@ -36,13 +36,13 @@ impl Allowed {
         Ok(allowed)
     }
 
-    /// Why `what` may stay.
+    /// The reason to accept `what`, if it is accepted.
     pub fn why(&self, kind: Kind, what: &str) -> Option<&str> {
         let entry = self.entries.iter().find(|entry| entry.kind == kind && entry.what == what)?;
         Some(&entry.why)
     }
 
-    /// What of this kind may stay.
+    /// The accepted findings of this kind.
     pub fn of(&self, kind: Kind) -> impl Iterator<Item = &str> {
         self.entries.iter().filter(move |entry| entry.kind == kind).map(|e| e.what.as_str())
     }

@@ -1,19 +1,19 @@
-//! Which module uses which, and the circles among them.
+//! Finds which module uses which, and circles among them.
 //!
-//! A module and those inside it are one thing: what a parent uses of its children, or they of it, is
-//! not counted. What a name stands for is followed through `use` to the module that defines it.
+//! Uses between a module and the modules inside it do not count. Names are followed through `use` to the
+//! module that defines them.
 
 use crate::source::{Crate, Module};
 use std::collections::BTreeSet;
 
-/// How often a name may stand for another one before the search ends.
+/// How many `use`s to follow before giving up.
 const MAX_STEPS: usize = 16;
 
 /// Modules that use each other, directly or through others of the circle.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Circle {
     pub modules: Vec<String>,
-    /// Which of them uses which.
+    /// The uses that make up the circle.
     pub uses: Vec<String>,
 }
 
@@ -42,7 +42,7 @@ pub fn circles(found: &Crate) -> Vec<Circle> {
     circles.into_iter().collect()
 }
 
-/// Everything that can be reached by one or more uses.
+/// Everything reachable by one or more uses.
 fn reach(uses: &[BTreeSet<usize>], from: usize) -> BTreeSet<usize> {
     let mut reached = BTreeSet::new();
     let mut open: Vec<usize> = uses[from].iter().copied().collect();
@@ -60,7 +60,7 @@ fn uses(found: &Crate, module: usize) -> BTreeSet<usize> {
     let named = own.paths.iter().chain(own.imports.values());
     let resolved = named.filter_map(|path| match resolve(found, module, path, MAX_STEPS)? {
         Named::Item(of) => Some(of),
-        // What is used of it shows in the paths that begin with its name.
+        // The paths that begin with its name show what is used.
         Named::Module(_) => None,
     });
     let globs = own.globs.iter().filter_map(|path| resolve(found, module, path, MAX_STEPS));
@@ -69,7 +69,7 @@ fn uses(found: &Crate, module: usize) -> BTreeSet<usize> {
         .collect()
 }
 
-/// Whether `module` is `outer` or somewhere inside it.
+/// Whether `module` is `outer` or inside it.
 fn is_inside(found: &Crate, module: usize, outer: usize) -> bool {
     let mut at = Some(module);
     while let Some(module) = at {
@@ -81,11 +81,11 @@ fn is_inside(found: &Crate, module: usize, outer: usize) -> bool {
     false
 }
 
-/// What a path stands for.
+/// The meaning of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Named {
     Module(usize),
-    /// Something that this module defines.
+    /// An item that this module defines.
     Item(usize),
 }
 
@@ -97,7 +97,7 @@ impl Named {
     }
 }
 
-/// Follows `path`, as it is written in the module `from`. `None` for what other crates define.
+/// Resolves `path`, as it is written in the module `from`. `None` for items of other crates.
 fn resolve(found: &Crate, from: usize, path: &[String], steps: usize) -> Option<Named> {
     let (first, rest) = path.split_first()?;
     let start = match first.as_str() {
@@ -114,7 +114,7 @@ fn resolve(found: &Crate, from: usize, path: &[String], steps: usize) -> Option<
     })
 }
 
-/// What `name` is in `module`.
+/// The meaning of `name` in `module`.
 fn enter(found: &Crate, module: usize, name: &str, steps: usize) -> Option<Named> {
     let at: &Module = &found.modules[module];
     if let Some(child) = at.children.get(name) {
@@ -125,7 +125,7 @@ fn enter(found: &Crate, module: usize, name: &str, steps: usize) -> Option<Named
     }
     let steps = steps.checked_sub(1)?;
     if let Some(path) = at.imports.get(name) {
-        // `use serde::serde` would be looked for here again.
+        // `use serde::serde` would lead back here.
         return (path[0] != name).then(|| resolve(found, module, path, steps))?;
     }
     at.globs.iter().find_map(|path| {

@@ -1,11 +1,11 @@
-//! `cargo xtask lint` runs this: it prints what makes code hard to find one's way in, and fails when
-//! something appears that `allowed.toml` does not name with a reason, or no longer is what it names.
+//! Finds structures that make code hard to navigate. `cargo xtask lint` runs this. It fails on findings
+//! that `allowed.toml` does not accept with a reason, and on entries there that no longer apply.
 //!
-//! Looked at is every library and program of the workspace, without tests, examples and benchmarks:
+//! Covers every library and program of the workspace, without tests, examples and benchmarks:
 //!
 //! - **circles**: modules that use each other (see [`graph`]);
-//! - **files** of more than 400 lines of code: neither blank nor a comment, and outside tests;
-//! - **types** of one name in two modules of a crate;
+//! - **files** of more than 400 lines of code, without blank lines, comments and tests;
+//! - **types** with the same name in two modules of a crate;
 //! - **functions** of more than 60 lines from `fn` to the closing brace.
 
 mod allowed;
@@ -24,12 +24,13 @@ use std::process::{Command, ExitCode};
 const MAX_FILE_LINES: usize = 400;
 const MAX_FUNCTION_LINES: usize = 60;
 
-/// Something to be allowed or removed. Its text in `allowed.toml` identifies it, so it has no counts.
+/// A finding to accept or remove. Its text in `allowed.toml` identifies it, and therefore contains
+/// no counts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Finding {
     kind: Kind,
     what: String,
-    /// Shown beside it.
+    /// A detail to print next to it.
     detail: String,
 }
 
@@ -72,7 +73,7 @@ fn main() -> Result<ExitCode> {
     })
 }
 
-/// What cargo says of a workspace.
+/// The output of `cargo metadata`, as far as it is used.
 #[derive(Deserialize)]
 struct Metadata {
     packages: Vec<Package>,
@@ -131,7 +132,7 @@ fn look(found: &Crate) -> Vec<Finding> {
     for module in &found.modules {
         for name in &module.types {
             let places = types.entry(name).or_default();
-            // Definitions for different systems stand beside each other.
+            // Definitions for different systems may be next to each other.
             if places.last() != Some(&module.path.as_str()) {
                 places.push(&module.path);
             }
@@ -145,7 +146,7 @@ fn look(found: &Crate) -> Vec<Finding> {
     findings
 }
 
-/// Prints everything, and says whether nothing is new and nothing allowed is gone.
+/// Prints everything. Returns whether there is neither a new finding nor an obsolete entry.
 fn report(findings: &[Finding], allowed: &Allowed) -> bool {
     let mut good = true;
     for kind in Kind::ALL {

@@ -1,4 +1,4 @@
-//! The modules of a crate, as its files declare them. Tests are left out.
+//! Reads the modules of a crate, without tests.
 
 use anyhow::{Context, Result};
 use proc_macro2::{TokenStream, TokenTree};
@@ -17,36 +17,36 @@ pub struct Crate {
     pub files: Vec<SourceFile>,
 }
 
-/// A module: a file, or a `mod name { … }` in one.
+/// A module: a file, or a `mod name { … }` in a file.
 #[derive(Default)]
 pub struct Module {
-    /// `a::b`; empty for the root.
+    /// `a::b`, or empty for the root.
     pub path: String,
     pub parent: Option<usize>,
     pub children: BTreeMap<String, usize>,
     /// Names of the types, functions and constants that are defined here.
     pub defined: BTreeSet<String>,
-    /// Names of the types alone, with their kind of definition.
+    /// Names of the types alone, with the kind of definition.
     pub types: Vec<String>,
-    /// What `use` brings: the name here, and the path it stands for.
+    /// The names that `use` brings in, and their paths.
     pub imports: BTreeMap<String, Vec<String>>,
-    /// What `use …::*` opens.
+    /// The modules that `use …::*` opens.
     pub globs: Vec<Vec<String>>,
-    /// Every other path of two or more names.
+    /// Every other path with at least two names.
     pub paths: BTreeSet<Vec<String>>,
 }
 
-/// A file and what is measured of it.
+/// A file and its measurements.
 pub struct SourceFile {
-    /// From the workspace's folder.
+    /// Relative to the workspace's folder.
     pub path: String,
-    /// Neither blank nor a comment, and outside tests.
+    /// The number of lines without blank lines, comments and tests.
     pub code_lines: usize,
-    /// Each function with its lines from `fn` to `}`.
+    /// Each function with its number of lines from `fn` to `}`.
     pub functions: Vec<(String, usize)>,
 }
 
-/// Reads the crate whose root is the file `root`; paths are shown from `workspace`.
+/// Reads the crate with the root file `root`. Paths are relative to `workspace`.
 pub fn read(name: &str, root: &Path, workspace: &Path) -> Result<Crate> {
     let mut reader = Reader {
         workspace: workspace.to_owned(),
@@ -63,7 +63,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// Reads a module that is a file; `folder` holds its child modules.
+    /// Reads a module that is a file. `folder` contains its child modules.
     fn file(&mut self, file: &Path, folder: &Path, module: Module) -> Result<usize> {
         let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
         let parsed = syn::parse_file(&text).with_context(|| file.display().to_string())?;
@@ -152,7 +152,8 @@ impl Module {
                 self.types.push(name.to_string());
             }
         }
-        // A macro's arguments hold paths as well, so tokens are read, not the parsed item.
+        // The arguments of macros contain paths, too, so this reads tokens instead of the parsed
+        // item.
         scan(item.to_token_stream(), &mut self.paths);
     }
 
@@ -251,7 +252,7 @@ fn functions(item: &Item, found: &mut Vec<(String, usize)>) {
     }
 }
 
-/// Lines that are neither blank nor a comment, outside of what is compiled for tests alone.
+/// The number of lines without blank lines, comments and items for tests.
 fn code_lines(text: &str, items: &[Item]) -> usize {
     let tests: Vec<_> = items
         .iter()

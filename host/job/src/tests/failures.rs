@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn a_model_that_is_there_already_is_not_taken_for_the_new_one() {
+async fn an_existing_model_is_not_mistaken_for_the_new_one() {
     let job = Job::single();
     let old = job.folder.files_dir().join("models/single_instance");
     std::fs::create_dir_all(&old).unwrap();
@@ -23,7 +23,7 @@ async fn failures_name_their_cause() {
     ];
     for (knob, exit_code, expected) in cases {
         let job = Job::training().set(knob, "1");
-        let (code, message) = failure(job.run().await);
+        let (code, message) = expect_failure(job.run().await);
         assert_eq!(code, exit_code, "{knob}");
         assert!(message.contains(expected), "{message:?} lacks {expected:?}");
         // The first epoch was saved, and the second model never began.
@@ -34,7 +34,7 @@ async fn failures_name_their_cause() {
 }
 
 #[tokio::test]
-async fn packages_that_cannot_run_say_why() {
+async fn unusable_packages_are_refused_with_a_reason() {
     let script = |text: &str| Job::single().write("train-script.sh", text);
     let mut nothing_installed = Job::single();
     nothing_installed.settings.search_path = Some("/nonexistent".into());
@@ -47,17 +47,17 @@ async fn packages_that_cannot_run_say_why() {
         (nothing_installed, "uv tool install"),
     ];
     for (job, expected) in cases {
-        let (_, message) = failure(job.run().await);
+        let (_, message) = expect_failure(job.run().await);
         assert!(message.replace("gone.yaml", "\"gone.yaml\"").contains(expected), "{message}");
         assert_eq!(job.results(), Vec::<String>::new());
     }
 }
 
 #[tokio::test]
-async fn labels_that_are_not_there() {
+async fn missing_labels_are_named() {
     let job = Job::single();
     std::fs::remove_file(job.folder.files_dir().join("one.pkg.slp")).unwrap();
-    let (code, message) = failure(job.run().await);
+    let (code, message) = expect_failure(job.run().await);
     assert_eq!(code, None, "no trainer was started");
     assert!(message.contains("one.pkg.slp"), "{message}");
     assert!(message.contains("single_instance.yaml (data_config.train_labels_path)"), "{message}");
@@ -69,35 +69,35 @@ async fn a_link_out_of_the_package_is_not_followed() {
     let config = job.folder.files_dir().join("single_instance.yaml");
     std::fs::remove_file(&config).unwrap();
     std::os::unix::fs::symlink("/etc/hostname", &config).unwrap();
-    let (_, message) = failure(job.run().await);
+    let (_, message) = expect_failure(job.run().await);
     assert!(message.contains("leads out of the package"), "{message}");
 }
 
 #[tokio::test]
-async fn a_prediction_of_no_frame_is_no_success() {
+async fn a_prediction_without_frames_fails() {
     let job = Job::new(JobType::Inference, Some("track_topdown.zip")).set("FAKE_SLEAP_FRAMES", "0");
-    let (_, message) = failure(job.run().await);
+    let (_, message) = expect_failure(job.run().await);
     assert!(message.contains("no frame was predicted"), "{message}");
     assert_eq!(job.results(), Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn an_option_that_the_tracker_does_not_have_is_named() {
+async fn unknown_tracker_options_are_named() {
     let script =
         "sleap-nn predict -i two.pkg.slp -m models/centroid -o p.slp --tracker bytetrack\n";
     let job = Job::new(JobType::Inference, Some("track_topdown.zip"));
     let job = job.write("track-script.sh", script).set("FAKE_SLEAP_VERSION", "0.2.0");
-    let (code, message) = failure(job.run().await);
+    let (code, message) = expect_failure(job.run().await);
     assert_eq!(code, None);
     assert!(message.contains("does not know the option --tracker"), "{message}");
 }
 
 #[tokio::test]
-async fn a_job_whose_process_is_gone_was_interrupted() {
+async fn a_job_whose_process_died_is_interrupted() {
     let job = Job::single().set("FAKE_SLEAP_EPOCHS", "100000");
     let (running, _token) = job.start();
     wait_for(&job, |event| is_progress(event, "epoch_end")).await;
-    // As close to SIGKILL as a task can come: everything it held is dropped, nothing is written.
+    // The closest that a task comes to SIGKILL: its state is dropped, and nothing is written.
     running.abort();
     assert!(within(running).await.unwrap_err().is_cancelled());
     let attached = JobHandle::attach(&job.folder).await;
@@ -111,7 +111,7 @@ async fn a_job_whose_process_is_gone_was_interrupted() {
 }
 
 #[tokio::test]
-async fn a_process_that_does_not_come_up_is_an_error() {
+async fn a_process_that_does_not_start_is_an_error() {
     let job = Job::single();
     let mut options = RunnerOptions::new(RunnerSettings::default());
     for (binary, expected) in [("/bin/false", "does not answer"), ("/nonexistent", "cannot start")]

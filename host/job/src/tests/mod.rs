@@ -1,4 +1,4 @@
-//! Whole jobs, run in this process, with the stand-in trainer.
+//! Runs whole jobs in this process, with the stand-in trainer.
 
 mod failures;
 mod runs;
@@ -10,7 +10,9 @@ use sleap_rtc_protocol::ids::{JobId, JobSecret, PeerId};
 use sleap_rtc_protocol::job::{
     JobDescription, JobEvent, JobOutcome, JobSpec, JobState, JobType, NumberedEvent,
 };
+use std::fs::Permissions;
 use std::future::Future;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -18,9 +20,14 @@ use tokio_util::sync::CancellationToken;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// The top of the repository.
+/// The top folder of the repository.
 pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+/// The program that stands in for every trainer.
+pub fn stand_in() -> PathBuf {
+    repository().join("tests/stand-in/sleap-nn")
 }
 
 fn unpack(name: &str, to: &Path) {
@@ -28,7 +35,7 @@ fn unpack(name: &str, to: &Path) {
     zip::ZipArchive::new(file).unwrap().extract(to).unwrap();
 }
 
-/// What a client would hand over.
+/// What a client would submit.
 pub fn spec(job_type: JobType) -> JobSpec {
     JobSpec {
         id: JobId::new("job-1").unwrap(),
@@ -46,15 +53,17 @@ pub fn job_folder(state: &Path) -> JobFolder {
     JobFolder::create(state, &spec(JobType::Training), &owner).unwrap()
 }
 
-async fn within<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(LIMIT, what).await.expect("it took too long")
+async fn within<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(LIMIT, work).await.expect("timed out")
 }
 
-/// A job that is ready to run, and where its trainer is.
+/// A job that is ready to run, and its trainer.
 struct Job {
     _state: tempfile::TempDir,
     folder: JobFolder,
     settings: RunnerSettings,
+    /// Programs that are found before the stand-in.
+    programs: PathBuf,
 }
 
 impl Job {
@@ -65,10 +74,29 @@ impl Job {
         if let Some(fixture) = fixture {
             unpack(fixture, &folder.files_dir());
         }
-        let stand_in = repository().join("tests/stand-in");
-        let path = format!("{}:{}", stand_in.display(), std::env::var("PATH").unwrap());
+        let programs = state.path().join("programs");
+        std::fs::create_dir(&programs).unwrap();
+        let others = std::env::var("PATH").unwrap();
+        let stand_in = stand_in();
+        let stand_in = stand_in.parent().unwrap();
+        let path = format!("{}:{}:{others}", programs.display(), stand_in.display());
         let settings = RunnerSettings { search_path: Some(path), ..RunnerSettings::default() };
-        Self { _state: state, folder, settings }.set("FAKE_SLEAP_START_S", "0.001")
+        Self { _state: state, folder, settings, programs }.set("FAKE_SLEAP_START_S", "0.001")
+    }
+
+    /// Installs the stand-in as the trainer of SLEAP 1.4.1.
+    fn with_sleap_train(self) -> Self {
+        std::os::unix::fs::symlink(stand_in(), self.programs.join("sleap-train")).unwrap();
+        self
+    }
+
+    /// Installs a shell script that is found before the stand-in.
+    fn with_wrapper(self) -> Self {
+        let wrapper = self.programs.join("sleap-nn");
+        let script = format!("#!/bin/sh\n\"{}\" \"$@\"\n", stand_in().display());
+        std::fs::write(&wrapper, script).unwrap();
+        std::fs::set_permissions(&wrapper, Permissions::from_mode(0o755)).unwrap();
+        self
     }
 
     fn training() -> Self {
@@ -158,7 +186,7 @@ async fn wait_for(job: &Job, wanted: impl Fn(&JobEvent) -> bool) {
                 return;
             }
         }
-        panic!("the job ended before");
+        panic!("the job ended without the expected event");
     })
     .await;
 }
@@ -167,7 +195,7 @@ fn is_progress(event: &JobEvent, what: &str) -> bool {
     matches!(event, JobEvent::Progress { message } if message["event"] == what)
 }
 
-/// Waits until a process has gone.
+/// Waits until a process has ended.
 async fn gone(pid: i32) {
     let pid = rustix::process::Pid::from_raw(pid).unwrap();
     within(async {
@@ -178,15 +206,16 @@ async fn gone(pid: i32) {
     .await;
 }
 
-/// Orphans of a container without an init process stay zombies: they run no more.
+/// Orphans of a container without an init process stay zombies, but no longer run.
 fn is_zombie(pid: rustix::process::Pid) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
     stat.is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')))
 }
 
-fn failure(outcome: JobOutcome) -> (Option<i32>, String) {
+/// The exit code and the message of a job that must have failed.
+fn expect_failure(outcome: JobOutcome) -> (Option<i32>, String) {
     match outcome {
         JobOutcome::Failed { exit_code, message } => (exit_code, message),
-        other => panic!("{other:?} is no failure"),
+        other => panic!("expected a failure, got {other:?}"),
     }
 }

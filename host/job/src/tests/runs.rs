@@ -70,7 +70,7 @@ async fn a_package_in_one_top_folder() {
 }
 
 #[tokio::test]
-async fn a_package_of_the_other_kind_than_claimed() {
+async fn the_script_decides_the_kind_of_a_package() {
     let job = Job::new(JobType::Training, Some("track_topdown.zip"));
     assert_eq!(job.run().await, JobOutcome::Succeeded);
     assert_eq!(job.results(), ["predictions.slp"]);
@@ -82,21 +82,17 @@ async fn a_package_of_the_other_kind_than_claimed() {
 async fn json_configs_run_through_sleap_train() {
     let script = "sleap-train a.json one.pkg.slp\n";
     let job = Job::single().write("train-script.sh", script).write("a.json", "{}");
-    let (_, message) = failure(job.run().await);
+    let (_, message) = expect_failure(job.run().await);
     assert!(message.contains("SLEAP 1.4.1"), "{message}");
 
-    let mut job = Job::single().write("train-script.sh", script).write("a.json", "{}");
-    let programs = tempfile::tempdir().unwrap();
-    let stand_in = repository().join("tests/stand-in/sleap-nn");
-    std::os::unix::fs::symlink(stand_in, programs.path().join("sleap-train")).unwrap();
-    let path = format!("{}:{}", programs.path().display(), std::env::var("PATH").unwrap());
-    job.settings.search_path = Some(path);
+    let job = Job::single().write("train-script.sh", script).write("a.json", "{}");
+    let job = job.with_sleap_train();
     assert_eq!(job.run().await, JobOutcome::Succeeded);
     assert_eq!(job.results(), ["a/best_model.h5"]);
 }
 
 #[tokio::test]
-async fn one_config_twice_is_two_models() {
+async fn one_config_used_twice_makes_two_models() {
     let script = "sleap-nn train single_instance.yaml trainer_config.seed=1 && \
         sleap-nn train single_instance.yaml trainer_config.seed=2\n";
     let job = Job::single().write("train-script.sh", script);
@@ -109,7 +105,7 @@ async fn one_config_twice_is_two_models() {
 }
 
 #[tokio::test]
-async fn the_package_predicts_with_the_models_that_it_has_trained() {
+async fn a_package_predicts_with_models_that_it_trained() {
     let script = "sleap-nn track -i one.pkg.slp -m models/single_instance -o one.predictions.slp\n";
     let job = Job::single().write("inference-script.sh", script);
     assert_eq!(job.run().await, JobOutcome::Succeeded);
@@ -118,7 +114,7 @@ async fn the_package_predicts_with_the_models_that_it_has_trained() {
 }
 
 #[tokio::test]
-async fn a_config_that_saves_nothing_is_made_to() {
+async fn a_training_saves_its_model_even_if_its_config_does_not() {
     let job = Job::single();
     let path = job.folder.files_dir().join("single_instance.yaml");
     let config = std::fs::read_to_string(&path).unwrap();
@@ -129,7 +125,7 @@ async fn a_config_that_saves_nothing_is_made_to() {
 }
 
 #[tokio::test]
-async fn a_sleap_nn_before_0_3_predicts_under_its_older_name() {
+async fn sleap_nn_before_0_3_predicts_with_its_older_verb() {
     let job = Job::new(JobType::Inference, Some("track_topdown.zip"));
     let job = job.set("FAKE_SLEAP_VERSION", "0.2.0");
     assert_eq!(job.run().await, JobOutcome::Succeeded);
@@ -137,37 +133,24 @@ async fn a_sleap_nn_before_0_3_predicts_under_its_older_name() {
 }
 
 #[tokio::test]
-async fn what_a_child_of_the_trainer_does_at_the_end_is_waited_for() {
-    let mut job = Job::single().set("FAKE_SLEAP_QUIET_S", "4");
-    let programs = tempfile::tempdir().unwrap();
-    let wrapper = programs.path().join("sleap-nn");
-    let stand_in = repository().join("tests/stand-in/sleap-nn");
-    std::fs::write(&wrapper, format!("#!/bin/sh\n\"{}\" \"$@\"\n", stand_in.display())).unwrap();
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(&wrapper, mode).unwrap();
-    let path = format!("{}:{}", programs.path().display(), std::env::var("PATH").unwrap());
-    job.settings.search_path = Some(path);
+async fn work_of_a_trainers_child_is_awaited() {
+    let mut job = Job::single().set("FAKE_SLEAP_QUIET_S", "4").with_wrapper();
     job.settings.exit_grace_ms = 2_500;
     assert_eq!(job.run().await, JobOutcome::Succeeded);
-    assert!(!job.log().await.contains("is killed"));
+    assert!(!job.log().await.contains("killing it"));
 }
 
 #[tokio::test]
-async fn models_of_old_sleap_are_found_wherever_the_config_puts_them() {
+async fn models_of_sleap_1_4_are_found_in_any_folder() {
     let config = r#"{"outputs": {"runs_folder": "/data/models", "run_name": "x"}}"#;
-    let mut job = Job::single().write("a.json", config);
-    job = job.write("train-script.sh", "sleap-train a.json one.pkg.slp\n");
-    let programs = tempfile::tempdir().unwrap();
-    let stand_in = repository().join("tests/stand-in/sleap-nn");
-    std::os::unix::fs::symlink(stand_in, programs.path().join("sleap-train")).unwrap();
-    let path = format!("{}:{}", programs.path().display(), std::env::var("PATH").unwrap());
-    job.settings.search_path = Some(path);
+    let job = Job::single().write("a.json", config);
+    let job = job.write("train-script.sh", "sleap-train a.json one.pkg.slp\n").with_sleap_train();
     assert_eq!(job.run().await, JobOutcome::Succeeded);
     assert_eq!(job.results(), ["x/best_model.h5"]);
 }
 
 #[tokio::test]
-async fn noise_that_nobody_listens_to_does_not_stop_a_training() {
+async fn unread_output_does_not_block_a_training() {
     let mut job = Job::single().set("FAKE_SLEAP_NOISE", "2000");
     job.settings.log_limit_bytes = 500_000;
     assert_eq!(job.run().await, JobOutcome::Succeeded);
@@ -178,7 +161,7 @@ async fn noise_that_nobody_listens_to_does_not_stop_a_training() {
 }
 
 #[tokio::test]
-async fn the_trainer_sees_a_short_environment() {
+async fn a_trainer_sees_only_listed_variables() {
     let starts = tempfile::NamedTempFile::new().unwrap();
     let mut job = Job::single().set("FAKE_SLEAP_LOG", starts.path().to_str().unwrap());
     job.settings.gpus = Some(vec![1]);

@@ -29,7 +29,7 @@ async fn cancel_leaves_no_process() {
 }
 
 #[tokio::test]
-async fn what_a_trainer_leaves_in_its_group_is_ended_with_it() {
+async fn leftovers_in_a_trainers_group_are_killed() {
     let child = tempfile::NamedTempFile::new().unwrap();
     let job = Job::single().set("FAKE_SLEAP_CHILD", child.path().to_str().unwrap());
     assert_eq!(job.run().await, JobOutcome::Succeeded);
@@ -69,7 +69,7 @@ async fn stop_ends_one_model_early_and_keeps_it() {
 }
 
 #[tokio::test]
-async fn a_training_that_does_not_hear_the_stop_is_ended_between_two_batches() {
+async fn an_unresponsive_training_is_ended_between_batches() {
     let mut job = Job::single().set("FAKE_SLEAP_IGNORE_STOP", "1").set("FAKE_SLEAP_STEPS", "4");
     job = job.set("FAKE_SLEAP_BATCH_S", "0.1").set("FAKE_SLEAP_VALIDATION_S", "1");
     job = job.set("FAKE_SLEAP_EPOCHS", "50");
@@ -81,12 +81,12 @@ async fn a_training_that_does_not_hear_the_stop_is_ended_between_two_batches() {
     assert_eq!(within(running).await.unwrap(), JobOutcome::StoppedEarly);
     assert!(job.results().iter().any(|file| file.ends_with("best.ckpt")));
     let log = job.log().await;
-    assert!(log.contains("it is sent SIGTERM") && log.contains("Received SIGTERM"), "{log}");
+    assert!(log.contains("sending SIGTERM") && log.contains("Received SIGTERM"), "{log}");
     assert!(!log.contains("while validating"), "{log}");
 }
 
 #[tokio::test]
-async fn a_training_that_validates_for_long_has_heard_the_stop() {
+async fn a_long_validation_is_not_unresponsiveness() {
     let mut job = Job::single().set("FAKE_SLEAP_BATCH_S", "0.05");
     job = job.set("FAKE_SLEAP_VALIDATION_S", "1.5");
     job.settings.stop_grace_ms = 1000;

@@ -1,6 +1,6 @@
-//! A training uses the devices of its slot, whatever the exporting machine had.
+//! Makes a training use the devices of its slot instead of those of the exporting machine.
 
-use super::Site;
+use super::MachineFacts;
 use crate::config::{Config, Settings};
 use crate::script::{Train, Value};
 
@@ -12,7 +12,7 @@ const INDICES: &str = "trainer_config.trainer_device_indices";
 pub(crate) fn fit(
     config: &Config<'_>,
     train: &mut Train,
-    site: Site<'_>,
+    site: MachineFacts<'_>,
     remarks: &mut Vec<String>,
 ) {
     let Some(gpus) = site.gpus else { return };
@@ -30,13 +30,15 @@ pub(crate) fn fit(
         say(format!("this worker has no GPU: trainer_accelerator is auto, not {accelerator}"));
         train.set(ACCELERATOR, Value::Text("auto".into()));
     } else if gpus > 0 && !matches!(accelerator.as_str(), "auto" | "gpu" | "cuda") {
-        say(format!("the worker's GPU is used: trainer_accelerator is auto, not {accelerator}"));
+        say(format!(
+            "trainer_accelerator is auto, not {accelerator}: the training uses the worker's GPU"
+        ));
         train.set(ACCELERATOR, Value::Text("auto".into()));
     }
     let wanted = if indices.is_empty() { count } else { indices.len() };
     if !indices.is_empty() {
         say(format!(
-            "the devices are the slot's: trainer_device_indices [{}] is left out",
+            "trainer_device_indices [{}] is left out: the slot decides which devices it uses",
             indices.join(", ")
         ));
         train.set(INDICES, Value::Bare("null".into()));
@@ -50,7 +52,7 @@ pub(crate) fn fit(
     }
 }
 
-/// Whether it is Apple's GPU, which is not one of the GPUs of a slot.
+/// Whether the accelerator is Apple's GPU, which slots do not have.
 fn is_own_accelerator(accelerator: &str) -> bool {
     cfg!(target_os = "macos") && accelerator == "mps"
 }

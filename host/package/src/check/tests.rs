@@ -1,11 +1,11 @@
-//! What a package asks for, and what is known of it before anything runs.
+//! Checks of whole packages before anything runs.
 
 use super::*;
 use crate::script::{Model, Value};
 use crate::tests::{Files, fixture, view};
 use std::path::Path;
 
-/// The package of one model, in memory.
+/// A package in memory that trains one model.
 #[derive(Clone)]
 struct Package(Files);
 
@@ -25,7 +25,7 @@ impl Package {
         self
     }
 
-    /// The config with one line of it replaced.
+    /// The same package, with one line of the config replaced.
     fn config(self, key: &str, line: &str) -> Self {
         let text = self.0.text(CONFIG);
         let is_key = |text: &str| text.trim_start().starts_with(&format!("{key}:"));
@@ -44,22 +44,22 @@ impl Package {
         self.write("track-script.sh", format!("{start} {arguments}\n"))
     }
 
-    fn on(&self, site: Site<'_>) -> Result<Checked, CheckError> {
+    fn on(&self, site: MachineFacts<'_>) -> Result<Checked, CheckError> {
         let tracks = self.0.0.contains_key("track-script.sh");
         let job_type = if tracks { JobType::Inference } else { JobType::Training };
         check(&view(&self.0.listing()), job_type, site)
     }
 
     fn checked(&self) -> Checked {
-        self.on(Site::default()).unwrap()
+        self.on(MachineFacts::default()).unwrap()
     }
 
     fn refusal(&self) -> String {
-        self.on(Site::default()).unwrap_err().to_string()
+        self.on(MachineFacts::default()).unwrap_err().to_string()
     }
 
-    /// What the trainer is told beside the config.
-    fn settings(&self, site: Site<'_>) -> Vec<(String, Value)> {
+    /// The settings that the trainer receives in addition to the config.
+    fn settings(&self, site: MachineFacts<'_>) -> Vec<(String, Value)> {
         let Run::Train(train) = self.on(site).unwrap().runs.remove(0) else { panic!() };
         train.settings.into_iter().map(|set| (set.key, set.value)).collect()
     }
@@ -83,13 +83,13 @@ fn names(package: &Package) -> Vec<String> {
 }
 
 #[test]
-fn every_fixture_is_fine() {
+fn every_fixture_passes() {
     for (name, job_type) in [
         ("train_single.zip", JobType::Training),
         ("train_topdown.zip", JobType::Training),
         ("track_topdown.zip", JobType::Inference),
     ] {
-        let checked = check(&view(&fixture(name)), job_type, Site::default());
+        let checked = check(&view(&fixture(name)), job_type, MachineFacts::default());
         assert_eq!(checked.unwrap().remarks, Vec::<String>::new(), "{name}");
     }
 }
@@ -136,7 +136,7 @@ fn files_of_the_exporting_machine_are_taken_from_the_package() {
         match path.starts_with("..") {
             true => assert!(package.refusal().contains("lacks ../one.pkg.slp"), "{path}"),
             false => assert_eq!(
-                package.settings(Site::default()),
+                package.settings(MachineFacts::default()),
                 [bare("data_config.train_labels_path", "[\"one.pkg.slp\"]")],
                 "{path}"
             ),
@@ -160,7 +160,7 @@ fn files_that_the_package_lacks_are_named() {
     assert!(package.refusal().contains("lacks old/best.ckpt"));
     let package = package.write("best.ckpt", "x");
     assert_eq!(
-        package.settings(Site::default()),
+        package.settings(MachineFacts::default()),
         [text("trainer_config.resume_ckpt_path", "best.ckpt")]
     );
     let package = Package::single().write("train-script.sh", "sleap-nn train other.yaml\n");
@@ -168,13 +168,16 @@ fn files_that_the_package_lacks_are_named() {
 }
 
 #[test]
-fn a_training_without_a_model_at_its_end_gets_one() {
+fn a_training_always_ends_with_a_model() {
     for package in [
         Package::single().config("save_ckpt", "  save_ckpt: false"),
         Package::single().config("save_ckpt", ""),
         Package::single().train("trainer_config.save_ckpt=False"),
     ] {
-        assert_eq!(package.settings(Site::default()), [bare("trainer_config.save_ckpt", "true")]);
+        assert_eq!(
+            package.settings(MachineFacts::default()),
+            [bare("trainer_config.save_ckpt", "true")]
+        );
         let remarks = package.checked().remarks;
         assert!(remarks[0].contains("save_ckpt is set"), "{remarks:?}");
     }
@@ -182,7 +185,7 @@ fn a_training_without_a_model_at_its_end_gets_one() {
 
 #[test]
 fn the_devices_are_those_of_the_slot() {
-    let on = |gpus| Site { gpus: Some(gpus), ..Site::default() };
+    let on = |gpus| MachineFacts { gpus: Some(gpus), ..MachineFacts::default() };
     let auto = || Package::single().config("trainer_accelerator", "  trainer_accelerator: auto");
     let devices = |line: &str| auto().config("trainer_devices", line);
     assert_eq!(devices("  trainer_devices: 1").settings(on(1)), []);
@@ -204,29 +207,35 @@ fn the_devices_are_those_of_the_slot() {
 }
 
 #[test]
-fn the_places_of_the_exporting_machine_are_replaced() {
+fn folders_and_ports_of_the_exporting_machine_are_replaced() {
     let package = Package::single()
         .config("ckpt_dir", "  ckpt_dir: C:/models")
         .train("trainer_config.zmq.publish_port=9001");
-    assert_eq!(package.settings(Site::default()), []);
+    assert_eq!(package.settings(MachineFacts::default()), []);
     let remarks = package.checked().remarks;
-    assert!(remarks[0].contains("are the worker's own (not 9001, C:/models)"), "{remarks:?}");
+    assert!(
+        remarks[0].contains(
+            "the worker decides the checkpoint folder and the ZMQ ports (not 9001, C:/models)"
+        ),
+        "{remarks:?}"
+    );
 }
 
 #[test]
 fn a_config_needs_a_sleap_nn_that_can_read_it() {
     let package = Package::single();
-    let with = |version| package.on(Site { version: Some(version), ..Site::default() });
+    let with =
+        |version| package.on(MachineFacts { version: Some(version), ..MachineFacts::default() });
     assert!(with("0.3.5").is_ok() && with("0.4.0").is_ok() && with("unknown").is_ok());
     let message = with("0.2.0").unwrap_err().to_string();
     assert!(message.contains("single_instance.yaml was saved by sleap-nn 0.3"), "{message}");
 }
 
 #[test]
-fn configs_that_no_trainer_takes() {
+fn configs_that_no_trainer_accepts() {
     for (text, expected) in [
-        ("a: [", "cannot be used"),
-        ("just words", "no mapping"),
+        ("a: [", "cannot use the config"),
+        ("just words", "not a mapping"),
         ("trainer_config: {}\n", "no model_config"),
         ("model_config: {}\n", "names no labels (data_config.train_labels_path)"),
     ] {
@@ -236,30 +245,30 @@ fn configs_that_no_trainer_takes() {
 }
 
 #[test]
-fn labels_that_are_none_are_refused() {
+fn files_that_are_not_labels_are_refused() {
     let package = Package::single().write("one.pkg.slp", "hello");
-    assert!(package.refusal().contains("one.pkg.slp is no SLEAP labels file"));
+    assert!(package.refusal().contains("one.pkg.slp is not a SLEAP labels file"));
     let package = Package::tracking().write("two.pkg.slp", "hello");
-    assert!(package.refusal().contains("two.pkg.slp is no SLEAP labels file"));
+    assert!(package.refusal().contains("two.pkg.slp is not a SLEAP labels file"));
 }
 
 #[test]
-fn a_video_that_stays_elsewhere_is_named() {
+fn missing_videos_are_named() {
     let outside = include_bytes!("../../../../tests/fixtures/outside.slp");
     let package = Package::tracking().write("two.pkg.slp", outside);
     let message = package.refusal();
     assert!(message.contains("the video C:/data/mice.mp4, which two.pkg.slp names"), "{message}");
-    assert!(package.write("mice.mp4", "beside the labels").on(Site::default()).is_ok());
+    assert!(package.write("mice.mp4", "beside the labels").on(MachineFacts::default()).is_ok());
     let package = Package::single().write("one.pkg.slp", outside);
     assert!(package.refusal().contains("C:/data/mice.mp4"));
     let package = package.write("videos/mice.mp4", "x").train("--prefix-map C:/data videos");
-    assert!(package.on(Site::default()).is_ok());
+    assert!(package.on(MachineFacts::default()).is_ok());
 }
 
 #[test]
-fn what_no_tracking_can_do() {
+fn impossible_predictions_are_refused() {
     for (arguments, expected) in [
-        ("--video_index 7", "there is no video 7 in two.pkg.slp: it has 1"),
+        ("--video_index 7", "two.pkg.slp has no video 7: it has 1"),
         ("--only_labeled_frames --only_suggested_frames", "exclude each other"),
         ("-m models/gone", "lacks models/gone, which track-script.sh names"),
         ("--backbone_ckpt_path /etc/passwd", "lacks /etc/passwd"),
@@ -300,16 +309,19 @@ fn a_prediction_after_the_training_uses_its_models() {
 }
 
 #[test]
-fn a_device_of_another_machine_is_the_slots() {
+fn devices_of_another_machine_become_the_slots() {
     let package = Package::tracking().track("--device cuda:3");
-    let checked = package.on(Site { gpus: Some(1), ..Site::default() }).unwrap();
-    assert_eq!(checked.remarks, ["--device is auto, not cuda:3: the devices are the slot's"]);
+    let checked = package.on(MachineFacts { gpus: Some(1), ..MachineFacts::default() }).unwrap();
+    assert_eq!(
+        checked.remarks,
+        ["--device is auto, not cuda:3: the slot decides which devices it uses"]
+    );
     let Run::Track(track) = &checked.runs[0] else { panic!() };
     assert_eq!(track.option("--device"), Some("auto"));
 }
 
 #[test]
-fn names_without_quotes_are_those_that_the_export_lists() {
+fn unquoted_names_are_matched_with_the_exports_list() {
     let mut package = Package::single();
     for name in ["a -b; c.slp", "'quoted.slp'", "ada's && bob's.pkg.slp", "no ending"] {
         let labels = package.0.0["one.pkg.slp"].clone();
@@ -329,7 +341,7 @@ fn names_without_quotes_are_those_that_the_export_lists() {
 }
 
 #[test]
-fn videos_are_where_the_package_says() {
+fn videos_are_found_where_the_package_lists_them() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
     let outside = std::fs::read(fixtures.join("outside.slp")).unwrap();
     let package = Package::single().write("one.pkg.slp", outside);
@@ -343,7 +355,7 @@ fn videos_are_where_the_package_says() {
     let on = |package: &Package, seen: &[&Path]| {
         let listing = package.0.listing();
         let files = view(&listing).seeing(|file| seen.contains(&Path::new(file)));
-        check(&files, JobType::Training, Site::default())
+        check(&files, JobType::Training, MachineFacts::default())
     };
     let videos = |checked: Checked| match &checked.runs[..] {
         [Run::Train(train)] => train.videos.clone(),
@@ -368,11 +380,11 @@ fn videos_are_where_the_package_says() {
 }
 
 #[test]
-fn a_config_that_asks_for_variables_or_other_files_of_the_worker_is_refused() {
+fn configs_that_read_variables_or_files_of_the_worker_are_refused() {
     let secret = "${oc.env:WANDB_API_KEY}";
     let hidden = [
         ("provider", format!("  provider: \"x-{secret}\"")),
-        // What the text means counts, however it is written.
+        // The parsed text counts, however it is written.
         ("provider", "  provider: \"\\x24{oc.env:HOME}\"".to_owned()),
         ("provider", "  provider: \"a $\\\n    {oc.env:HOME}\"".to_owned()),
         ("provider", format!("  provider: [[{{a: '{secret}'}}]]")),
@@ -398,7 +410,7 @@ fn every_path_in_a_config_stays_in_the_package() {
         let why = Package::single().train(&script).refusal();
         assert!(why.contains(written), "{why}");
     }
-    // Labels and weights are looked for in the package by their bare name.
+    // Labels and weights are found in the package by their bare names.
     for key in ["val_labels_path", "test_file_path", "pretrained_head_weights", "resume_ckpt_path"]
     {
         for written in ["/home/ada/secret.slp", "file:///home/ada/secret.slp", "../secret.slp"] {

@@ -1,16 +1,16 @@
-//! A prediction: its data and its models. And what is known of labels.
+//! Checks a prediction: its data, its models, and its labels' videos.
 
-use super::{CheckError, Checking, MissingVideo, Site, find, reach};
+use super::{CheckError, Checking, MachineFacts, MissingVideo, find, outside};
 use crate::files::{Found, PackageFiles};
 use crate::labels::{Labels, is_hdf5};
 use crate::script::{Model, Place, Track, is_foreign, options};
 use crate::videos::VideoPlace;
 use sleap_rtc_protocol::path::RelPath;
 
-/// The configs of a trained model, and what is no checkpoint's name but ends like one.
+/// The configs of a trained model, and a suffix like a checkpoint's that is not one.
 const CONFIGS: [&str; 3] = ["training_config.yaml", "training_config.yml", "training_config.json"];
 const WEIGHTS: [&str; 5] = [".ckpt", ".h5", ".onnx", ".engine", ".keras"];
-/// Choices of frames of which the trainer would follow only the first.
+/// Options that select frames. The trainer would follow only the first of them.
 const CHOICES: [&str; 4] = [
     "--only_labeled_frames",
     "--only_suggested_frames",
@@ -57,7 +57,7 @@ pub(crate) fn check(
     check_data(with, track)
 }
 
-/// The model's folder, which may also be named by a file in it.
+/// The model's folder. A script may also name a file in it.
 fn model_folder(
     package: &dyn PackageFiles,
     place: &Place,
@@ -74,7 +74,7 @@ fn model_folder(
     };
     let names = package.names_in(&folder);
     check_model(&place.written, &names)?;
-    reach::check_model(package, &folder)?;
+    outside::check_model(package, &folder)?;
     Ok(folder)
 }
 
@@ -91,8 +91,8 @@ pub fn check_model(folder: &str, names: &[String]) -> Result<(), CheckError> {
     }
 }
 
-/// The device is the slot's: its GPUs are numbered from 0.
-fn fit_device(track: &mut Track, site: Site<'_>, remarks: &mut Vec<String>) {
+/// Replaces the device: a job's GPUs are numbered from 0.
+fn fit_device(track: &mut Track, site: MachineFacts<'_>, remarks: &mut Vec<String>) {
     let Some(gpus) = site.gpus else { return };
     for option in track.options.iter_mut().filter(|option| option.name == "--device") {
         let Some(written) = option.value.clone() else { continue };
@@ -104,7 +104,9 @@ fn fit_device(track: &mut Track, site: Site<'_>, remarks: &mut Vec<String>) {
             _ => true,
         };
         if !fits {
-            remarks.push(format!("--device is auto, not {written}: the devices are the slot's"));
+            remarks.push(format!(
+                "--device is auto, not {written}: the slot decides which devices it uses"
+            ));
             option.value = Some("auto".to_owned());
         } else if written == "cpu" && gpus > 0 {
             remarks.push("it predicts on the CPU (--device cpu), not on this worker's GPU".into());
@@ -139,7 +141,7 @@ fn check_data(with: Checking<'_>, track: &Track) -> Result<(), CheckError> {
     check_videos(with, path, &labels, &asked, |_| false)
 }
 
-/// Reads labels; nothing where they are HDF5 that cannot be understood.
+/// Reads labels. `None` if they are HDF5 with unknown content.
 pub(crate) fn labels(
     package: &dyn PackageFiles,
     path: &RelPath,
@@ -150,7 +152,7 @@ pub(crate) fn labels(
     Ok(package.open_at_random(path).and_then(Labels::read))
 }
 
-/// The videos with labelled frames: no other is opened.
+/// The videos with labelled frames. The trainer opens no others.
 pub(crate) fn used_videos(labels: &Labels) -> Vec<usize> {
     let all = 0..labels.videos.len();
     match &labels.frames {
@@ -159,7 +161,7 @@ pub(crate) fn used_videos(labels: &Labels) -> Vec<usize> {
     }
 }
 
-/// Whether the trainer will find the videos `wanted` of the labels at `path`.
+/// Checks that the trainer will find the videos `wanted` of the labels at `path`.
 pub(crate) fn check_videos(
     with: Checking<'_>,
     path: &RelPath,
@@ -190,8 +192,8 @@ pub(crate) fn check_videos(
     }
 }
 
-/// Whether the package has the file where sleap-io looks: where it is written as seen from the top,
-/// or, for a video of one file, beside the labels.
+/// Whether the package has the file where sleap-io looks: at the written path, relative to the top,
+/// or, for a video of one file, next to the labels.
 fn in_package(package: &dyn PackageFiles, labels: &RelPath, file: &str, is_one: bool) -> bool {
     let top = crate::script::Folder::default();
     let Ok(place) = top.place(file) else { return false };

@@ -1,30 +1,30 @@
-//! A training: its config and the files that it names.
+//! Checks a training: its config, and the files that the config names.
 
-use super::{CheckError, Checking, Site, config_text, devices, find, reach, tracking};
+use super::{CheckError, Checking, MachineFacts, config_text, devices, find, outside, tracking};
 use crate::config::{Config, Settings};
 use crate::files::Found;
 use crate::script::{Place, RUN_NAME, Train, TrainLegacy, Value, plain_name, stem};
 use sleap_rtc_protocol::path::RelPath;
 
-/// Labels that a config names. The last ones are opened only after the training.
+/// Keys of labels. The last ones are opened only after the training.
 const LABELS: [&str; 3] =
     ["data_config.train_labels_path", "data_config.val_labels_path", "data_config.test_file_path"];
-/// Other files that it names.
+/// Keys of other files.
 const WEIGHTS: [&str; 3] = [
     "model_config.pretrained_backbone_weights",
     "model_config.pretrained_head_weights",
     "trainer_config.resume_ckpt_path",
 ];
 const PREFIX_MAP: &str = "--prefix-map";
-/// Files that are fetched rather than read from the worker's disk.
+/// Prefixes of files that are fetched rather than read from the worker's disk.
 const REMOTE: [&str; 4] = ["http://", "https://", "s3://", "gs://"];
 const CACHE: &str = "data_config.cache_img_path";
 const SAVE: &str = "trainer_config.save_ckpt";
 const FOLDER: &str = "trainer_config.ckpt_dir";
 const PORTS: [&str; 2] = ["trainer_config.zmq.controller_port", "trainer_config.zmq.publish_port"];
 
-/// Checks a training, and settles what it leaves open. Returns the name under which its model is
-/// known to the package's scripts.
+/// Checks a training and completes its settings. Returns the name by which the package's scripts
+/// refer to the model.
 pub(crate) fn check(
     with: Checking<'_>,
     train: &mut Train,
@@ -37,9 +37,9 @@ pub(crate) fn check(
     let wrong = |why: String| CheckError::Config { config: train.config.clone(), why };
     let config = Config::read(&text).map_err(wrong)?;
     if !config.is_sleap_nn() {
-        return Err(wrong("it has no model_config, so it is none of sleap-nn's".to_owned()));
+        return Err(wrong("it has no model_config, so it is not a config of sleap-nn".to_owned()));
     }
-    reach::check_training(&text, &config, train)?;
+    outside::check_training(&text, &config, train)?;
     check_version(&config, train, site)?;
     find_files(with, &config, train)?;
     own_settings(&config, train, remarks);
@@ -51,8 +51,12 @@ pub(crate) fn check(
     Ok(name)
 }
 
-/// A config has keys that only its own version and newer ones know.
-fn check_version(config: &Config<'_>, train: &Train, site: Site<'_>) -> Result<(), CheckError> {
+/// Checks the config's version, because older versions of sleap-nn do not know all its keys.
+fn check_version(
+    config: &Config<'_>,
+    train: &Train,
+    site: MachineFacts<'_>,
+) -> Result<(), CheckError> {
     let saved = config.texts("sleap_nn_version").into_iter().next();
     let (Some(wanted), Some(installed)) = (saved, site.version) else { return Ok(()) };
     match is_newer(&wanted, installed) {
@@ -76,8 +80,7 @@ fn minor(version: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
-/// Finds every file that the config or the script names. Where it is not where it is written, the
-/// trainer is told where it is.
+/// Finds every file that the config or the script names, and overrides the paths that differ.
 fn find_files(
     with: Checking<'_>,
     config: &Config<'_>,
@@ -147,7 +150,7 @@ fn check_labels(
     let named = |name: &String| labels.videos.iter().any(|video| video.names(name));
     let moved = with.videos.moved(path).into_iter().filter(|(name, _)| named(name));
     let moved: Vec<_> = moved.filter(|moved| !train.videos.contains(moved)).collect();
-    // sleap-nn takes one kind of map at a time.
+    // sleap-nn accepts one kind of map at a time.
     if !moved.is_empty() && train.maps.iter().any(|(option, ..)| option == PREFIX_MAP) {
         return Err(CheckError::Choices(PREFIX_MAP, "videos that are sent along or on a mount"));
     }
@@ -155,7 +158,7 @@ fn check_labels(
     Ok(())
 }
 
-/// The settings that are the worker's own, and the one without which no model is left.
+/// Replaces settings that only the worker can decide, and makes the training save its model.
 fn own_settings(config: &Config<'_>, train: &mut Train, remarks: &mut Vec<String>) {
     let settings = Settings { config, changes: &train.settings };
     let mut own: Vec<String> = PORTS.iter().filter_map(|key| settings.text(key)).collect();
@@ -163,7 +166,7 @@ fn own_settings(config: &Config<'_>, train: &mut Train, remarks: &mut Vec<String
     own.extend(folder);
     if !own.is_empty() {
         remarks.push(format!(
-            "{}: the checkpoint folder and the ZMQ ports are the worker's own (not {})",
+            "{}: the worker decides the checkpoint folder and the ZMQ ports (not {})",
             train.config,
             own.join(", ")
         ));
@@ -171,12 +174,15 @@ fn own_settings(config: &Config<'_>, train: &mut Train, remarks: &mut Vec<String
     train.settings.retain(|setting| setting.key != FOLDER && !PORTS.contains(&&*setting.key));
     let cache = Settings { config, changes: &train.settings }.text(CACHE);
     if cache.is_some() {
-        remarks.push(format!("{}: {CACHE} is left out: the worker has its own", train.config));
+        remarks.push(format!("{}: {CACHE} is left out: the worker decides it", train.config));
         train.set(CACHE, Value::Bare("null".into()));
     }
     let settings = Settings { config, changes: &train.settings };
     if !settings.is_on(SAVE) {
-        remarks.push(format!("{}: {SAVE} is set, else no model would be left", train.config));
+        remarks.push(format!(
+            "{}: {SAVE} is set, because otherwise no model would be saved",
+            train.config
+        ));
         train.set(SAVE, Value::Bare("true".into()));
     }
 }
@@ -195,7 +201,7 @@ pub(crate) fn check_legacy(
     let text = config_text(package, &train.config)?;
     let config = Config::read(&text)
         .map_err(|why| CheckError::Config { config: train.config.clone(), why })?;
-    reach::check_interpolation(&train.config, &text, &config)?;
+    outside::check_interpolation(&train.config, &text, &config)?;
     if let Some(labels) = tracking::labels(package, &train.labels.path)? {
         let path = &train.labels.path;
         tracking::check_videos(with, path, &labels, &tracking::used_videos(&labels), |_| false)?;

@@ -1,14 +1,14 @@
-//! What a package says of its videos, and whether it is so.
+//! Reads a package's list of videos, and checks that the videos exist.
 
 use super::CheckError;
 use crate::files::{Found, PackageFiles, bytes};
 use crate::videos::{VIDEO_PATHS, VideoPaths, VideoPlace};
 use sleap_rtc_protocol::path::RelPath;
 
-/// The longest list that is read, in bytes; the pictures of a long video fit.
+/// The longest list to read, in bytes. The pictures of a long video fit.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// Reads the package's list of videos, where it has one, and checks that they are there.
+/// Reads the package's list of videos, if it has one, and checks that the videos exist.
 pub(crate) fn read(package: &dyn PackageFiles) -> Result<VideoPaths, CheckError> {
     let videos = listed(package)?;
     for video in &videos.0 {
@@ -27,7 +27,7 @@ pub(crate) fn read(package: &dyn PackageFiles) -> Result<VideoPaths, CheckError>
     Ok(videos)
 }
 
-/// The list itself.
+/// Reads the list without checks.
 pub(crate) fn listed(package: &dyn PackageFiles) -> Result<VideoPaths, CheckError> {
     let list = RelPath::new(VIDEO_PATHS).ok().filter(|path| package.look(path) == Found::File);
     let Some(config) = list else { return Ok(VideoPaths::default()) };

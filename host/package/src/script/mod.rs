@@ -18,12 +18,12 @@ pub use track::Frames;
 pub use train::{ListedJob, RUN_NAME, plain_name};
 
 use program::Program;
-use shell::{Command, Word, assignment};
+use shell::{ShellCommand, Word, assignment};
 use sleap_rtc_protocol::job::JobType;
 use sleap_rtc_protocol::path::{PathError, RelPath};
 use sleap_rtc_protocol::text::Printable;
 
-/// The longest script that is read, in bytes.
+/// The longest script to parse, in bytes.
 pub const MAX_SCRIPT_BYTES: u64 = 64 * 1024;
 /// The most trainer runs that one script may ask for.
 const MAX_RUNS: usize = 32;
@@ -106,7 +106,8 @@ pub struct Train {
     pub files: Vec<RelPath>,
     /// `--prefix-map` and `--video-path-map`: the option, the old path, the new one.
     pub maps: Vec<(String, String, RelPath)>,
-    /// Videos that the trainer would not find: the name in the labels, and where they are.
+    /// Videos that the trainer would not find: the name in the labels, and the path for the
+    /// trainer.
     pub videos: Vec<(String, String)>,
 }
 
@@ -126,7 +127,7 @@ pub struct TrainLegacy {
 pub struct Track {
     /// Labels or a video.
     pub data: Place,
-    /// Where the video to predict is, if it is on one of the worker's mounts.
+    /// The path of the video to predict, if it is on one of the worker's mounts.
     pub mounted: Option<String>,
     /// Folders of trained models, in order.
     pub models: Vec<Model>,
@@ -191,7 +192,7 @@ pub struct TrackOption {
 pub struct Script {
     /// Trainer runs, in order; at least one.
     pub runs: Vec<Run>,
-    /// What in it has no effect, as sentences.
+    /// Sentences about the parts that have no effect.
     pub remarks: Vec<String>,
 }
 
@@ -293,7 +294,7 @@ pub enum LineFault {
         "the setting `{0}` is refused: it is not a setting of the trainer, or contains a `${{…}}`"
     )]
     Setting(String),
-    /// There is a word too many.
+    /// The line has an unexpected word.
     #[error("the word {0:?} is not understood")]
     Word(String),
 }
@@ -303,7 +304,7 @@ pub fn parse(file: ScriptFile, text: &str) -> Result<Script, ScriptError> {
     parse_listed(file, text, &[])
 }
 
-/// Parses the text of a script whose package lists these trainings, too.
+/// Parses the text of a script whose package also lists these trainings.
 pub fn parse_listed(
     file: ScriptFile,
     text: &str,
@@ -390,7 +391,7 @@ const PREPARES: &[&str] =
     &["activate", "add", "deactivate", "info", "install", "list", "pip", "sync", "venv"];
 
 impl Reader {
-    fn take(&mut self, command: &Command) -> Result<Next, LineFault> {
+    fn take(&mut self, command: &ShellCommand) -> Result<Next, LineFault> {
         let words = &command.words;
         if let Some(found) = program::find(words)? {
             if !found.before.is_empty() {
@@ -421,7 +422,7 @@ impl Reader {
 
     fn run(
         &mut self,
-        command: &Command,
+        command: &ShellCommand,
         found: &program::FoundProgram<'_>,
     ) -> Result<Run, LineFault> {
         let mut words = Words { words: found.arguments, folder: &self.folder, remarks: Vec::new() };
@@ -437,11 +438,11 @@ impl Reader {
         Ok(run)
     }
 
-    fn ignore(&mut self, command: &Command) {
+    fn ignore(&mut self, command: &ShellCommand) {
         self.remark(command, format!("`{}` is ignored", joined(&command.words)));
     }
 
-    fn remark(&mut self, command: &Command, what: String) {
+    fn remark(&mut self, command: &ShellCommand, what: String) {
         self.script.remarks.push(format!("{}, line {}: {what}", self.file.name(), command.line));
     }
 
@@ -495,7 +496,8 @@ impl Words<'_> {
         self.words.first().map(|word| word.text.as_str())
     }
 
-    /// A path in the package that a trainer takes neither for an option nor for an interpolation.
+    /// A path in the package that a trainer can mistake neither for an option nor for an
+    /// interpolation.
     fn place(&self, text: &str) -> Result<Place, LineFault> {
         if text.starts_with('-') || text.contains("${") {
             return Err(LineFault::Unsafe(shortened(text)));

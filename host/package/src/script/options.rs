@@ -1,7 +1,6 @@
 //! The options of `sleap-nn track` and `predict`, of all supported versions.
 //!
-//! An option that is missing here is refused by name, because a prediction without it would be a different
-//! one. The test `every_option_of_an_installed_sleap_nn_is_known`, which is run by hand, compares this
+//! An option that is missing here is refused by name, because without it the prediction would differ. The test `every_option_of_an_installed_sleap_nn_is_known`, which is run by hand, compares this
 //! table with the help of a real sleap-nn.
 
 /// The kind of value that an option takes.

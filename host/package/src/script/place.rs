@@ -1,4 +1,4 @@
-//! Paths in scripts and configs, and what they name in the package.
+//! Resolves the paths in scripts and configs to paths in the package.
 
 use super::LineFault;
 use sleap_rtc_protocol::path::{PathError, RelPath};
@@ -6,15 +6,15 @@ use sleap_rtc_protocol::path::{PathError, RelPath};
 /// A file or folder that a script names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// As it is written.
+    /// The path as it is written.
     pub written: String,
-    /// Its path in the package: as it is written, or only the file name if the path is one of another
+    /// The path in the package: the written one, or only the file name if that is a path of another
     /// machine.
     pub path: RelPath,
 }
 
 impl Place {
-    /// The file name alone. Exporting puts files of several folders into one.
+    /// The file name alone. An export puts files of several folders into one.
     pub fn bare(&self) -> Option<RelPath> {
         RelPath::new(self.path.file_name()).ok().filter(|bare| *bare != self.path)
     }
@@ -42,7 +42,7 @@ impl Folder {
         }
     }
 
-    /// What `text` names, relative to this folder.
+    /// Resolves `text` relative to this folder.
     pub fn place(&self, text: &str) -> Result<Place, PathError> {
         let name = |text: &str| text.rsplit(['/', '\\']).next().unwrap_or_default().to_owned();
         let trimmed = text.trim_end_matches(['/', '\\']);

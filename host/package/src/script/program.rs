@@ -1,9 +1,9 @@
-//! The trainer that a command starts, and the words before it.
+//! Finds the trainer that a command starts.
 
 use super::LineFault;
 use super::shell::{Word, assignment};
 
-/// What a command of a script starts.
+/// The trainer that a command starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Program {
     /// `sleap-nn train`, under any of its names.
@@ -22,9 +22,9 @@ pub(crate) struct FoundProgram<'a> {
     pub(crate) arguments: &'a [Word],
 }
 
-/// Programs that start other programs, so that the trainer may follow them. What they set (an
-/// environment, a queue, a priority) is up to the worker.
-const STARTERS: [&str; 31] = [
+/// Programs that start other programs, after whose names a trainer may follow. The worker decides
+/// what they would set, such as an environment, a queue or a priority.
+const LAUNCHERS: [&str; 31] = [
     "apptainer",
     "caffeinate",
     "chrt",
@@ -58,8 +58,9 @@ const STARTERS: [&str; 31] = [
     "xvfb-run",
 ];
 
-/// Their options whose value could be mistaken for a trainer: names of environments, packages and jobs.
-const NAMING: [&str; 9] =
+/// Options of these programs with values that could be mistaken for a trainer: names of
+/// environments, packages and jobs.
+const LAUNCHER_NAMES: [&str; 9] =
     ["--clone", "--from", "--job-name", "--name", "--prefix", "--with", "-J", "-n", "-p"];
 
 /// Finds the trainer: the first word of the command, or one after a program that starts others.
@@ -77,12 +78,12 @@ pub(crate) fn find(words: &[Word]) -> Result<Option<FoundProgram<'_>>, LineFault
     if starter == "timeout" && words[at..].windows(2).any(|pair| trainer(pair).is_some()) {
         return Err(LineFault::TimeLimit);
     }
-    if !STARTERS.contains(&starter) {
+    if !LAUNCHERS.contains(&starter) {
         return Ok(None);
     }
     while at + 1 < words.len() {
         at += 1;
-        let names = NAMING.contains(&words[at - 1].text.as_str()) && at + 1 < words.len();
+        let names = LAUNCHER_NAMES.contains(&words[at - 1].text.as_str()) && at + 1 < words.len();
         if !names && let Some(found) = found(at) {
             return Ok(Some(found));
         }

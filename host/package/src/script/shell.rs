@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::iter::Peekable;
 use std::str::CharIndices;
 
-/// Words with which a shell does more than run one program after the other.
+/// Words with which a shell does more than run one program after another.
 const CONTROL: [&str; 18] = [
     "!", "[[", "case", "coproc", "do", "done", "elif", "else", "esac", "fi", "for", "function",
     "if", "select", "then", "until", "while", "{",
@@ -26,7 +26,7 @@ pub(crate) struct Word {
 
 /// One program that a script starts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Command {
+pub(crate) struct ShellCommand {
     /// The line on which it starts, counted from 1.
     pub(crate) line: usize,
     /// Its words, at least one.
@@ -36,7 +36,7 @@ pub(crate) struct Command {
 }
 
 /// The commands of `text`, in order. Assignments set variables for the commands after them.
-pub(crate) fn commands(file: ScriptFile, text: &str) -> Result<Vec<Command>, ScriptError> {
+pub(crate) fn commands(file: ScriptFile, text: &str) -> Result<Vec<ShellCommand>, ScriptError> {
     let mut lexer = Lexer { chars: text.char_indices().peekable(), ..Lexer::default() };
     match lexer.run(text) {
         Ok(()) => Ok(lexer.commands),
@@ -52,9 +52,9 @@ struct Lexer<'a> {
     chars: Peekable<CharIndices<'a>>,
     line: usize,
     variables: HashMap<String, Word>,
-    commands: Vec<Command>,
-    command: Command,
-    /// The word that is being read.
+    commands: Vec<ShellCommand>,
+    command: ShellCommand,
+    /// The unfinished word.
     word: Option<Word>,
     /// Whether the next word names the file to which output is redirected.
     redirected: bool,
@@ -67,7 +67,7 @@ impl Default for Lexer<'_> {
             line: 1,
             variables: HashMap::new(),
             commands: Vec::new(),
-            command: Command::default(),
+            command: ShellCommand::default(),
             word: None,
             redirected: false,
         }

@@ -1,4 +1,4 @@
-//! Every dialect, and every text at all.
+//! Parses scripts of every dialect, and random text.
 
 use super::*;
 use proptest::prelude::*;
@@ -128,7 +128,7 @@ fn other_ways_to_write_a_training() {
 }
 
 #[test]
-fn several_commands_in_a_line_are_as_many_runs() {
+fn every_command_in_a_line_is_a_run() {
     for joint in ["&&", ";", "&", "\n", "&& \\\n"] {
         let text = format!("sleap-nn train a.yaml {joint} sleap-nn train b.yaml");
         let expected = [train("a.yaml", None), train("b.yaml", None)];
@@ -245,7 +245,7 @@ fn the_value_of_an_option_stays_with_it() {
 }
 
 #[test]
-fn what_is_refused_and_why() {
+fn refusals_name_the_line_and_the_reason() {
     use ScriptFile::{Track, Train};
     let cases = [
         (Train, "#!/bin/bash\necho hello\n", "train-script.sh has no line that starts"),
@@ -304,7 +304,7 @@ fn every_option_of_the_table_is_found_under_its_own_name() {
     }
 }
 
-/// `SLEAP_NN=/path/of/sleap-nn cargo nextest run -p sleap-rtc-job --run-ignored only installed`
+/// `SLEAP_NN=/path/of/sleap-nn cargo nextest run -p sleap-rtc-package --run-ignored only installed`
 #[test]
 #[ignore = "needs a real sleap-nn, named by SLEAP_NN"]
 fn every_option_of_an_installed_sleap_nn_is_known() {
@@ -314,7 +314,7 @@ fn every_option_of_an_installed_sleap_nn_is_known() {
         let output = command.args([verb, "--help"]).env("COLUMNS", "250").output().unwrap();
         let help = String::from_utf8_lossy(&output.stdout);
         let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        // An option stands at the start of its line, behind the frame; its text further right.
+        // An option is at the start of its line, after the frame. Its description is further right.
         let starts = help.lines().filter_map(|line| {
             let line = line.trim_start_matches(['│', '*', ' ']);
             line.starts_with("--").then(|| line.split("  ").next().unwrap_or(line).to_owned())
@@ -338,7 +338,7 @@ fn every_option_of_an_installed_sleap_nn_is_known() {
 
 proptest! {
     #[test]
-    fn no_text_at_all_panics(text in "\\PC*") {
+    fn no_text_panics(text in "\\PC*") {
         for file in [ScriptFile::Train, ScriptFile::Track, ScriptFile::Inference] {
             let _ = parse(file, &text);
         }

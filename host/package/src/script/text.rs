@@ -22,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_editors_write_is_read() {
+    fn encodings_of_editors_are_read() {
         let text = "sleap-nn träin\r\n";
         let le: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
         let be: Vec<u8> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();

@@ -108,7 +108,7 @@ fn checked(key: &str) -> Result<String, LineFault> {
 }
 
 impl Train {
-    /// The name of the folder below `models/` that this run asks for: the run's name, or else that of the
+    /// The name of the folder below `models/` for this run: the run's name, or the stem of the
     /// config file.
     pub fn folder_name(&self) -> &str {
         self.run_name.as_deref().unwrap_or_else(|| super::stem(&self.config))
@@ -145,8 +145,8 @@ pub fn plain_name(text: &str) -> Option<String> {
 }
 
 impl Value {
-    /// Reads a value in Hydra's grammar. Everything else counts as text, which is what it was meant as:
-    /// SLEAP 1.6.0 wrote `a.n=12` without quotes.
+    /// Parses a value in Hydra's grammar. Everything else is text, as its author meant it: SLEAP
+    /// 1.6.0 wrote `a.n=12` without quotes.
     pub fn parse(text: &str) -> Self {
         let quoted = |q: char| {
             let inner = text.strip_prefix(q).and_then(|rest| rest.strip_suffix(q));

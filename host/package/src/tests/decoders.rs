@@ -1,4 +1,4 @@
-//! Whatever a package brings in labels, configs and scripts, reading it neither panics nor hangs.
+//! Reading hostile labels, configs and scripts neither panics nor hangs.
 
 use crate::config::Config;
 use crate::labels::Labels;
@@ -18,7 +18,7 @@ fn fixture(name: &str) -> Vec<u8> {
 fn labels_decoder() {
     let whole = Files::of(&package("train_single.zip")).0["one.pkg.slp"].clone();
     let outside = fixture("outside.slp");
-    // Most of what is read stands at the beginning, and lengths and addresses have eight bytes.
+    // Most of what is read is at the beginning, and lengths and addresses have eight bytes.
     let field = (0..1024_usize, prop::sample::select(vec![0, 1, u64::MAX, 1 << 63, 4096]));
     let fields = prop::collection::vec(field, 0..3);
     let files = prop::sample::select(vec![whole, outside]);

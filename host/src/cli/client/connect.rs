@@ -39,14 +39,14 @@ pub struct ConnectArgs {
     publish_port: Option<u16>,
 }
 
-/// Which worker, checked.
+/// The checked choice of a worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectOptions {
     /// How to find the worker.
     pub join: Join,
     /// The least memory of a worker's largest GPU.
     pub min_gpu_memory_mib: Option<u64>,
-    /// The ports of SLEAP's loss viewer, if it is to be fed.
+    /// The ports of SLEAP's loss viewer, if it should receive updates.
     pub gui: Option<ViewerPorts>,
 }
 
@@ -56,12 +56,12 @@ to choose a worker from a room's list, give --room-id ID and --token TOKEN;
 to use the room's best available worker, add --auto-select; to name one, add --worker-id PEER_ID";
 
 impl ConnectArgs {
-    /// For commands that look at the whole room, for which no worker needs to be chosen.
+    /// Allows all workers of the room, for commands that choose none.
     pub(crate) fn consider_all(&mut self) {
         self.auto_select |= self.room_id.is_some() && self.worker_id.is_none();
     }
 
-    /// Checks for conflicts, then parses the values. Nothing is read before all options are known to
+    /// Checks for conflicts, then parses the values. Reads nothing until the options are known to
     /// fit together.
     pub(crate) fn check(self, environment: &mut Environment) -> Result<ConnectOptions, Failure> {
         self.conflicts(environment)?;

@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-/// The largest file that is read as JSON; a room of thousands of workers fits.
+/// The largest JSON file to read, in bytes. A room of thousands of workers fits.
 const JSON_BYTES: u64 = 64 << 20;
 
 /// Loads the description of the job in `path`: JSON if the name ends in `.json`, otherwise a training

@@ -1,11 +1,11 @@
-//! How a client's errors end the program.
+//! Maps a client's errors to exit codes and hints.
 
 use super::exit::{Exit, Failure};
 use crate::blocking;
 use crate::client::ClientError;
 use sleap_rtc_protocol::session::JobString;
 
-/// Runs work that blocks, on a thread of its own.
+/// Runs blocking work on a separate thread.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ClientError> + Send + 'static,
 ) -> Result<T, Failure> {

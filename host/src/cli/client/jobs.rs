@@ -30,7 +30,7 @@ impl ListArgs {
     }
 }
 
-/// Which job.
+/// The job that a command is about.
 #[derive(clap::Args)]
 pub struct JobArgs {
     /// The job's id, as listed by `jobs`, or its job string
@@ -39,7 +39,7 @@ pub struct JobArgs {
     common: CommonArgs,
 }
 
-/// Which part of a job's log to show.
+/// The part of a job's log to show.
 #[derive(clap::Args)]
 pub struct AfterArgs {
     /// Show only what came after this event; `jobs` prints the last one shown here
@@ -224,7 +224,7 @@ fn ended(outcome: &JobOutcome) -> &'static str {
     }
 }
 
-/// How long ago a time in seconds since 1970 is, for people.
+/// The time since `at_s`, in seconds since 1970, for people.
 fn ago(now: SystemTime, at_s: u64) -> String {
     let age = now.duration_since(UNIX_EPOCH + Duration::from_secs(at_s)).unwrap_or_default();
     match age.as_secs() {
@@ -278,8 +278,8 @@ pub(crate) async fn run(options: JobOptions, mut config: Config) -> Result<Exit,
     Ok(Exit::Success)
 }
 
-/// Where a result goes. Without a record the path decides the kind of result: predictions end in
-/// `.slp`.
+/// The path for a result. Without a record, the path determines the kind of result: predictions end
+/// in `.slp`.
 fn place(output: Option<PathBuf>, record: Option<&Record>) -> Result<Output, Failure> {
     match (output, record) {
         (Some(path), Some(record)) if record.job_type == JobType::Inference => {

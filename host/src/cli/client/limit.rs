@@ -1,9 +1,9 @@
-//! `--bwlimit`.
+//! The option `--bwlimit`.
 
 use crate::config::{Overrides, units};
 use clap::Args;
 
-/// How fast a client may transfer files.
+/// The option that limits the speed of transfers.
 #[derive(Args)]
 #[command(next_help_heading = "Network and files")]
 pub struct LimitArgs {

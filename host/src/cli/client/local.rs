@@ -11,7 +11,7 @@ use sleap_rtc_protocol::ids::JobId;
 use sleap_rtc_protocol::job::{JobOutcome, JobState, JobType};
 use std::path::{Path, PathBuf};
 
-/// Which jobs a command is about.
+/// The set of jobs that a command works on.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct LocalArgs {
     /// Use all jobs of this machine's worker, including other users' jobs
@@ -23,7 +23,7 @@ pub struct LocalArgs {
 }
 
 impl LocalArgs {
-    /// Whether the jobs of this machine's worker are meant.
+    /// Whether the command works on the jobs of this machine's worker.
     pub(crate) fn is_meant(&self) -> bool {
         self.local
     }

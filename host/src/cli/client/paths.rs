@@ -1,9 +1,9 @@
-//! `--path-map`.
+//! The option `--path-map`.
 
 use crate::config::{Overrides, PathMapping};
 use clap::Args;
 
-/// Where the videos are that labels name.
+/// The option that maps paths in labels.
 #[derive(Args)]
 #[command(next_help_heading = "Network and files")]
 pub struct PathArgs {

@@ -79,7 +79,7 @@ struct FileArgs {
     terms: TermArgs,
 }
 
-/// The settings and limits of calls.
+/// The settings of a plugin, and the limits of its calls.
 #[derive(Args)]
 struct TermArgs {
     /// A setting, as under `settings` in the configuration; repeatable
@@ -127,7 +127,7 @@ impl FromStr for Setting {
     }
 }
 
-/// What to do with which plugin, checked.
+/// A checked `plugin` command.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PluginOptions {
     /// `plugin new`
@@ -140,7 +140,7 @@ pub enum PluginOptions {
         file: PathBuf,
         /// Settings and limits.
         config: PluginConfig,
-        /// What to do with it.
+        /// The command.
         task: Task,
     },
     /// `plugin list`
@@ -151,7 +151,7 @@ pub enum PluginOptions {
     Lock,
 }
 
-/// What to do with a plugin's file.
+/// A command for a plugin's file.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Task {
     /// `plugin validate`
@@ -206,7 +206,7 @@ pub(crate) async fn run(options: PluginOptions, policy: &PolicyConfig) -> Result
         PluginOptions::Lock => return folder::lock(policy),
     };
     let plugin = match task {
-        // These report the time to compile, so the cache must not be used.
+        // These report how long compiling takes, so they must not use the cache.
         Task::Inspect | Task::Bench => PluginFile::open(&file, &policy.dir)?,
         Task::Validate | Task::Add | Task::Test(_) => {
             PluginFile::open_cached(&examine::find(&file, &policy.dir), policy.cache.as_deref())?

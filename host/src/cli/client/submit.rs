@@ -22,7 +22,7 @@ use tokio::runtime::Handle;
 const OTHER_WORKERS: &str =
     "to let another worker of the room take the job, use --room-id, --token and --auto-select";
 
-/// What of a failed training is not lost.
+/// The advice after a failed training.
 const SAVED: &str = "models that were saved before can be fetched: `sleap-rtc fetch JOB`, with the \
      job's id from above or from `sleap-rtc jobs`";
 
@@ -92,7 +92,7 @@ pub(crate) async fn track(options: TrackOptions, config: Config) -> Result<Exit,
     submit(connect, config, files, JobType::Inference, name, output).await
 }
 
-/// What a job's worker reads.
+/// The files that the job's worker reads.
 struct Files {
     package: Package,
     shared: Option<SharedJob>,
@@ -144,7 +144,7 @@ async fn submit(
         JobType::Inference => "predictions are in",
     };
     let place = std::path::absolute(&place).unwrap_or(place);
-    // The job succeeded even if nobody reads this line.
+    // The job has succeeded even if nobody reads this line.
     let _ = print::line(&format!("Done: the {what} {}", place.display()));
     Ok(Exit::Success)
 }

@@ -55,7 +55,7 @@ pub struct TrackOptions {
     pub models: Vec<PathBuf>,
     /// Where the predictions go.
     pub output: PathBuf,
-    /// Which frames, and how.
+    /// Options of the trainer: which frames to predict, and how.
     pub settings: TrackSettings,
 }
 
@@ -107,7 +107,7 @@ pub struct TrackSettings {
     pub tracker: Option<String>,
 }
 
-/// A number as it was written.
+/// A number in the form in which it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Number(String);
 
@@ -121,7 +121,7 @@ impl FromStr for Number {
 }
 
 impl TrackSettings {
-    /// The same as arguments of `sleap-nn predict`, without the choice of frames.
+    /// The settings as arguments of `sleap-nn predict`, without the choice of frames.
     pub fn arguments(&self) -> Vec<String> {
         let valued = [
             ("--batch_size", self.batch_size.map(|n| n.to_string())),
@@ -165,14 +165,14 @@ impl TrackArgs {
     }
 }
 
-/// Predictions that nobody gave a name must not replace others.
+/// A free name for predictions, so that they do not replace others.
 fn free_output() -> PathBuf {
     let numbered = (1..).map(|number| PathBuf::from(format!("predictions-{number}.slp")));
     let mut names = std::iter::once(PathBuf::from("predictions.slp")).chain(numbered);
     names.find(|path| !path.exists()).unwrap_or_else(|| "predictions.slp".into())
 }
 
-/// The result replaces an existing file, so that file must be one that may be replaced.
+/// The result replaces an existing file, so check that it may.
 fn check_output(output: &Path, data: &Path) -> Result<(), Failure> {
     let shown = output.display();
     let what = match output.metadata() {

@@ -47,9 +47,9 @@ pub struct TrainOptions {
     pub connect: ConnectOptions,
     /// The zip or the folder.
     pub package: PathBuf,
-    /// Where the models go; `None` for a new folder named after the package.
+    /// The folder for the models. `None` for a new folder named after the package.
     pub output: Option<PathBuf>,
-    /// Whether the package's predictions after the training are made.
+    /// Whether to make the predictions that the package asks for after the training.
     pub inference: bool,
     /// Only show which worker would get the job.
     pub explain: bool,
@@ -76,7 +76,7 @@ impl TrainArgs {
     }
 }
 
-/// A path that was given and exists.
+/// A path that must be given and exist.
 pub(crate) fn existing(option: &str, path: Option<PathBuf>) -> Result<PathBuf, Failure> {
     let path = path.ok_or_else(|| Failure::usage(format!("{option} is missing")))?;
     found(option, &path)?;

@@ -1,4 +1,4 @@
-//! Limits of the system, folders and their locks, sockets, plugins.
+//! Checks limits of the system, folders and their locks, sockets, and plugins.
 
 use crate::cli::findings::{Finding, with_causes};
 use crate::config::Config;
@@ -10,13 +10,13 @@ use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::Path;
 
-/// Each connection and each job needs some open files.
+/// Each connection and each job needs several open files.
 const OPEN_FILES: u64 = 1024;
 const ADDRESS_SPACE_GIB: u64 = 3;
-/// The space for a package and its results, roughly.
+/// Roughly the space for a package and its results.
 const FREE_GIB: u64 = 10;
 const GIB: u64 = 1 << 30;
-/// Only writing reveals a quota.
+/// How much to write, because only writing reveals a quota.
 const PROBE_BYTES: usize = 1 << 20;
 
 pub(crate) fn check(config: &Config, for_worker: bool, for_client: bool) -> Vec<Finding> {
@@ -33,7 +33,7 @@ pub(crate) fn check(config: &Config, for_worker: bool, for_client: bool) -> Vec<
     findings
 }
 
-/// Which file counts; why another does not has been said already.
+/// The configuration file in use. A warning has already explained why another one was ignored.
 fn configuration(config: &Config) -> Finding {
     Finding::ok("config", config.source())
 }
@@ -84,7 +84,7 @@ fn folder(check: &'static str, path: &Path, setting: &str) -> Vec<Finding> {
                     format!("make it writable for this user, or choose another with {setting}")
                 }
             };
-            vec![Finding::fail(check, format!("{place} cannot be written: {error}"), advice)]
+            vec![Finding::fail(check, format!("cannot write to {place}: {error}"), advice)]
         }
         Ok(Locked::Unsupported) => vec![
             Finding::warn(
@@ -116,7 +116,7 @@ fn room(folder: &Path) -> Finding {
     if disk.f_files > 0 && disk.f_favail == 0 {
         return Finding::fail(
             "disk",
-            format!("{place} has no room for more files"),
+            format!("the file system of {place} has no inodes left for new files"),
             "delete some files",
         );
     }
@@ -138,7 +138,7 @@ fn sockets(bind: &[IpAddr]) -> Vec<Finding> {
         Ok(_) => Finding::ok("udp", format!("sockets can be opened on {address}")),
         Err(error) => Finding::fail(
             "udp",
-            format!("no socket can be opened on {address}: {error}"),
+            format!("cannot open a socket on {address}: {error}"),
             "name addresses of this machine in `[ice] bind`",
         ),
     };

@@ -1,4 +1,4 @@
-//! GPUs, their driver, the trainer and its PyTorch.
+//! Checks the GPUs, their driver, the trainer and its PyTorch.
 
 use crate::blocking::blocking;
 use crate::cli::findings::Finding;
@@ -11,7 +11,7 @@ use sleap_rtc_job::{ReadScope, RunnerSettings, Sandbox};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// As long as the worker waits for a survey.
+/// The time for which a worker waits for a survey, too.
 const SURVEY_LIMIT: Duration = Duration::from_secs(25);
 const INSTALL: &str = "uv tool install \"sleap-nn[torch]\" --torch-backend auto";
 
@@ -36,7 +36,7 @@ pub(crate) async fn check(config: &WorkerConfig) -> Vec<Finding> {
     findings
 }
 
-/// What confines jobs here.
+/// How jobs are confined on this machine.
 fn sandbox(sandbox: &Sandbox, scope: ReadScope) -> Finding {
     let says = format!("jobs are confined by: {sandbox}");
     if let Some(more) = scope.explain() {

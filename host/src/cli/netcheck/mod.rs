@@ -1,4 +1,4 @@
-//! `sleap-rtc netcheck`: what this machine's network lets through, before anybody waits for a job.
+//! `sleap-rtc netcheck`: checks what this machine's network lets through, before a job depends on it.
 //!
 //! | module | what it checks |
 //! |---|---|
@@ -38,7 +38,7 @@ pub struct NetcheckArgs {
     common: CommonArgs,
 }
 
-/// How what is found is shown.
+/// How to show the findings.
 #[derive(Debug)]
 pub struct NetcheckOptions {
     as_json: bool,
@@ -50,7 +50,7 @@ impl NetcheckArgs {
     }
 }
 
-/// Checks everything, and prints it.
+/// Runs all checks and prints the findings.
 pub(crate) async fn run(options: NetcheckOptions, config: &Config) -> Result<Exit, Failure> {
     findings::report(&check(config).await, options.as_json)
 }
@@ -72,7 +72,7 @@ async fn check(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// What `doctor` checks of it: the server, and the way there.
+/// The checks that `doctor` shares: the server, and the way to it.
 #[cfg(feature = "worker")]
 pub(crate) async fn server(config: &Config) -> Vec<Finding> {
     let (findings, meeting) = server::check(config, Map::new()).await;

@@ -1,4 +1,4 @@
-//! The server's relay, which connects where no direct path is.
+//! Checks the server's relay, which connects peers without a direct path.
 
 use crate::cli::findings::{Finding, with_causes};
 use sleap_rtc_signaling::client::Relay;
@@ -7,7 +7,7 @@ pub(crate) async fn check(relay: Option<&Relay>) -> Finding {
     let Some(relay) = relay else {
         return Finding::warn(
             "relay",
-            "the server has none: without a direct path there is no connection",
+            "the server has no relay: peers without a direct path cannot connect",
             "switch it on with `[signaling] relay = true`, or update the server",
         );
     };

@@ -1,4 +1,4 @@
-//! The signaling server: the proxy on the way to it, HTTP, TLS, the WebSocket, and the clock.
+//! Checks the signaling server: the proxy on the way to it, HTTP, TLS, the WebSocket, and the clock.
 
 use crate::cli::findings::{Finding, with_causes};
 use crate::config::Config;
@@ -15,15 +15,15 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// Each step has deadlines of its own; this one is for all of them.
+/// A deadline for all steps together. Each step has its own, too.
 const LIMIT: Duration = Duration::from_secs(60);
-/// Certificates and tokens bear more; people who compare logs do not.
+/// Certificates and tokens tolerate larger differences, but people who compare logs do not.
 const CLOCK_SKEW_S: u64 = 60;
-/// The variables that may name a proxy.
+/// The variables that may contain a proxy's URL.
 const PROXIES: [&str; 6] =
     ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
 
-/// A room of this check's own, with one member.
+/// A room with one member, which belongs to this check.
 pub(crate) struct Meeting {
     pub(crate) client: SignalingClient,
     _events: mpsc::Receiver<SignalingEvent>,
@@ -42,8 +42,8 @@ impl Meeting {
     }
 }
 
-/// What was found, and a room to find out more in, if there is a way to the server. The member that
-/// waits there publishes `properties`.
+/// Checks the way to the server. If there is one, returns a room for further checks, whose member
+/// publishes `properties`.
 pub(crate) async fn check(
     config: &Config,
     properties: Map<String, Value>,
@@ -58,8 +58,8 @@ pub(crate) async fn check(
             return (findings, None);
         }
         Err(_) => {
-            let says = format!("{http} gives no answer");
-            findings.push(Finding::fail("server", says, "see whether the server runs"));
+            let says = format!("{http} does not answer");
+            findings.push(Finding::fail("server", says, "check that the server is running"));
             return (findings, None);
         }
     };
@@ -77,7 +77,7 @@ pub(crate) async fn check(
             (Finding { check: "websocket", ..refused(websocket.as_str(), &error) }, None)
         }
         Err(_) => {
-            let says = format!("{websocket} gives no answer");
+            let says = format!("{websocket} does not answer");
             let advice = "a proxy in front of the server must pass WebSockets";
             (Finding::fail("websocket", says, advice), None)
         }
@@ -86,7 +86,7 @@ pub(crate) async fn check(
     (findings, meeting)
 }
 
-/// Registers in a room of its own.
+/// Registers in a new room.
 async fn meet(
     config: &Config,
     api: HttpApi,
@@ -112,15 +112,15 @@ async fn meet(
 
 fn refused(url: &str, error: &SignalingError) -> Finding {
     let advice = error.advice().unwrap_or_else(|| {
-        "see whether it runs there, and whether a firewall stands between".to_owned()
+        "check that the server is running there, and that no firewall blocks the way".to_owned()
     });
     Finding::fail("server", format!("{url}: {}", with_causes(error)), advice)
 }
 
-/// The server's clock, by the time at which it made our token.
+/// Compares this machine's clock with the time in a token that the server has just issued.
 fn clock(token: &IdToken, now_s: u64) -> Finding {
     let Some(server_s) = made_at_s(token) else {
-        return Finding::ok("clock", "the server's time is not known");
+        return Finding::ok("clock", "the server's time is unknown");
     };
     let skew_s = server_s.abs_diff(now_s);
     match skew_s > CLOCK_SKEW_S {
@@ -139,7 +139,7 @@ fn made_at_s(token: &IdToken) -> Option<u64> {
     serde_json::from_slice::<Value>(&claims).ok()?.get("iat")?.as_u64()
 }
 
-/// The proxy on the way to the server, or the variables that name one and do not apply.
+/// The proxy on the way to the server, or variables that name a proxy but have no effect.
 fn proxy(server: &Endpoints) -> Option<Finding> {
     match server.proxy() {
         Err(error) => {
@@ -150,7 +150,7 @@ fn proxy(server: &Endpoints) -> Option<Finding> {
         Ok(None) => {
             let is_set = |name: &&str| std::env::var_os(name).is_some_and(|v| !v.is_empty());
             let set: Vec<&str> = PROXIES.into_iter().filter(is_set).collect();
-            // Their values may hold a password.
+            // Their values may contain a password.
             (!set.is_empty()).then(|| {
                 let set = set.join(", ");
                 Finding::ok("proxy", format!("{set} set; the server is reached without it"))

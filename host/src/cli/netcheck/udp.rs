@@ -1,4 +1,4 @@
-//! UDP: whether it leads out, this machine's address as others see it, and what translates it.
+//! Checks UDP: whether it gets out, the address that others see, and the kind of NAT on the way.
 
 use crate::cli::findings::Finding;
 use sleap_rtc_net::rtc::RtcOptions;
@@ -6,12 +6,12 @@ use sleap_rtc_net::stun::{self, Nat, Sighting};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// What works without UDP, if anything does.
+/// What still works without UDP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WithoutUdp {
     /// The server relays.
     Relayed,
-    /// Nothing.
+    /// Nothing works.
     NoPath,
 }
 
@@ -19,7 +19,7 @@ pub(crate) enum WithoutUdp {
 pub(crate) async fn check(options: &RtcOptions, without: WithoutUdp) -> Vec<Finding> {
     let urls: Vec<&String> = options.servers.iter().flat_map(|server| &server.urls).collect();
     if urls.is_empty() {
-        let says = "no STUN server is configured: whether UDP leads out is not known";
+        let says = "no STUN server is configured, so UDP was not tested";
         return vec![Finding::ok("udp", says)];
     }
     let mut servers = Vec::new();
@@ -28,7 +28,7 @@ pub(crate) async fn check(options: &RtcOptions, without: WithoutUdp) -> Vec<Find
     }
     if servers.is_empty() {
         let urls = urls.iter().map(|url| url.as_str()).collect::<Vec<_>>().join(", ");
-        let advice = "name servers that this network knows in `[ice] servers`, or none with \
+        let advice = "configure servers that this network can resolve in `[ice] servers`, or none with \
                       `--ice-server none`";
         return vec![Finding::warn("udp", format!("{urls}: no such host"), advice)];
     }
@@ -39,7 +39,7 @@ pub(crate) async fn check(options: &RtcOptions, without: WithoutUdp) -> Vec<Find
     judge(&servers, v4, v6, without)
 }
 
-/// The address from which is asked.
+/// The local address to ask from.
 fn bound(bind: &[IpAddr], any: IpAddr) -> IpAddr {
     bind.iter().copied().find(|address| address.is_ipv4() == any.is_ipv4()).unwrap_or(any)
 }
@@ -52,7 +52,7 @@ fn judge(
 ) -> Vec<Finding> {
     let (v4, v6) = match (v4, v6) {
         (Err(error), Err(_)) => {
-            let says = format!("no UDP socket can be opened: {error}");
+            let says = format!("cannot open a UDP socket: {error}");
             return vec![Finding::fail(
                 "udp",
                 says,
@@ -70,7 +70,7 @@ fn judge(
     for seen in [&v4, &v6] {
         let address = seen.iter().find_map(|seen| seen.address);
         if let Some((address, nat)) = address.zip(Nat::judge(seen)) {
-            findings.push(Finding::ok("address", format!("{address} as seen from outside")));
+            findings.push(Finding::ok("address", format!("others see this machine as {address}")));
             findings.push(translated(nat, without));
         }
     }
@@ -84,12 +84,12 @@ fn blocked(servers: &[SocketAddr], without: WithoutUdp) -> Finding {
         WithoutUdp::Relayed => Finding::warn(
             "udp",
             says,
-            "connections are relayed by the signaling server; direct ones need outgoing UDP",
+            "the signaling server relays connections; direct ones need outgoing UDP",
         ),
         WithoutUdp::NoPath => Finding::fail(
             "udp",
             says,
-            "let UDP out, or have the signaling server relay (`[signaling] relay = true`)",
+            "allow outgoing UDP, or let the signaling server relay (`[signaling] relay = true`)",
         ),
     }
 }
@@ -99,16 +99,16 @@ fn translated(nat: Nat, without: WithoutUdp) -> Finding {
         Nat::None => Finding::ok("nat", "none: others reach this machine at its own address"),
         Nat::OneAddress => Finding::ok("nat", "one address for all: direct paths are possible"),
         Nat::Unknown => {
-            Finding::ok("nat", "there is one; a second STUN server would tell its kind")
+            Finding::ok("nat", "there is a NAT; its kind is unknown without a second STUN server")
         }
         Nat::ManyAddresses => {
-            let says = "symmetric: each partner sees another address";
+            let says = "symmetric: each peer sees a different address";
             let advice = match without {
                 WithoutUdp::Relayed => {
-                    "direct to partners with a public address or an ordinary NAT, relayed to others"
+                    "direct connections to peers with a public address or an ordinary NAT, relayed ones to others"
                 }
                 WithoutUdp::NoPath => {
-                    "partners behind such a NAT need a relay: `[signaling] relay = true`, or TURN"
+                    "peers behind such a NAT need a relay: `[signaling] relay = true`, or TURN"
                 }
             };
             Finding::warn("nat", says, advice)
@@ -123,7 +123,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn silence_is_told_with_what_works_without_udp() {
+    fn silence_is_reported_with_what_works_without_udp() {
         let server: SocketAddr = "192.0.2.1:3478".parse().unwrap();
         let silent = || Ok(vec![Sighting { server, address: None, took: Duration::ZERO }]);
         for (without, verdict) in
@@ -146,6 +146,6 @@ mod tests {
         let checks: Vec<_> = found.iter().map(|found| (found.check, found.verdict)).collect();
         let ok = Verdict::Ok;
         assert_eq!(checks, [("udp", ok), ("address", ok), ("nat", Verdict::Warn)]);
-        assert_eq!(found[1].says, "198.51.100.7:1 as seen from outside");
+        assert_eq!(found[1].says, "others see this machine as 198.51.100.7:1");
     }
 }

@@ -1,8 +1,8 @@
-//! An emulated link: two network namespaces, a TUN device in each, and this program between them,
-//! which delays, limits, queues and loses packets as a [`Shape`] says.
+//! An emulated link: two network namespaces with a TUN device in each, and this program between them. It
+//! delays, limits, queues and loses packets as a [`Shape`] says.
 //!
-//! Four threads: one for each direction reads packets and decides when they arrive, one delivers
-//! them. Their own limit is measured with every table ([`Shape`] with a rate beyond any CPU).
+//! Each direction has two threads: one reads packets and decides when they arrive, and one delivers them.
+//! Every table also measures the limit of these threads, with a rate that no CPU reaches.
 
 mod namespace;
 mod path;
@@ -27,14 +27,14 @@ use std::time::{Duration, Instant};
 pub const LEFT: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
 /// Address of the right end.
 pub const RIGHT: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
-/// What Ethernet carries: the MTU of real networks.
+/// The MTU of Ethernet, which real networks have.
 const MTU: u16 = 1_500;
-/// Packets under way in one direction, at most: 80 ms of 1 Gbit and a deep queue.
+/// The most packets under way in one direction: 80 ms of 1 Gbit/s, and a deep queue.
 const UNDER_WAY: usize = 65_536;
-/// A waiting thread looks this often whether the link is still wanted.
+/// How often a waiting thread checks whether the link is still in use.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Two namespaces with a link between them; gone when dropped.
+/// Two namespaces with a link between them. Both end when the value is dropped.
 pub struct Link {
     /// The namespace of [`LEFT`].
     pub left: Namespace,
@@ -50,7 +50,7 @@ struct Packet {
 }
 
 impl Link {
-    /// Needs root, /dev/net/tun and iproute2; says which is missing.
+    /// Needs root, /dev/net/tun and iproute2. The error names what is missing.
     pub fn open(shape: Shape) -> Result<Self> {
         let (left, right) = (Namespace::new()?, Namespace::new()?);
         let one = Arc::new(tun::open(&left, LEFT, MTU)?);
@@ -68,7 +68,7 @@ impl Drop for Link {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
-            // A panic of the thread has been shown already.
+            // The panic of the thread has been printed already.
             let _ = thread.join();
         }
     }
@@ -88,7 +88,7 @@ fn direction(
     ]
 }
 
-/// Reads packets until the link has ended.
+/// Reads packets until the link ends.
 fn take(device: &OwnedFd, mut path: Path, under_way: &SyncSender<Packet>, ended: &AtomicBool) {
     let mut packet = [0; MTU as usize + 64];
     let look = Timespec { tv_sec: 0, tv_nsec: LOOK.subsec_nanos().into() };
@@ -99,15 +99,15 @@ fn take(device: &OwnedFd, mut path: Path, under_way: &SyncSender<Packet>, ended:
         }
         let Ok(length @ 1..) = rustix::io::read(device, &mut packet) else { continue };
         if let Some(at) = path.deliver_at(length, Instant::now()) {
-            // A full channel is a queue beyond the shape's: the packet is dropped, as there.
+            // A full channel means a queue longer than the shape's, so the packet is dropped.
             let _ = under_way.try_send(Packet { at, bytes: packet[..length].into() });
         }
     }
 }
 
-/// Delivers packets, each at its time, until the reader has ended.
+/// Delivers each packet at its time, until the reader has ended.
 fn deliver(device: &OwnedFd, arrivals: &Receiver<Packet>) {
-    // By default the kernel lets sleepers lie 50 µs longer: four packets of a 1 Gbit line.
+    // By default the kernel may wake a thread 50 µs late, which is four packets of a 1 Gbit/s line.
     if let Err(error) = rustix::thread::set_current_timer_slack(NonZeroU64::new(1_000)) {
         eprintln!("warning: packets arrive up to 50 µs late: {error}");
     }
@@ -116,7 +116,7 @@ fn deliver(device: &OwnedFd, arrivals: &Receiver<Packet>) {
         if !wait.is_zero() {
             std::thread::sleep(wait);
         }
-        // The device refuses packets that are not IP; there are none here.
+        // The device refuses packets that are not IP, which do not occur here.
         let _ = rustix::io::write(device, &bytes);
     }
 }

@@ -1,29 +1,28 @@
-//! One direction of an emulated link: a queue in front of a line of some rate, then a delay.
+//! One direction of an emulated link: a queue, a line with a rate, and a delay.
 //!
-//! A packet leaves the queue when the line has sent what was before it. What does not fit into the
-//! queue is dropped from its tail; some of the rest is lost at random, by a seed, as bytes on the
-//! line that never arrive.
+//! A packet leaves the queue when the line has sent all packets before it. Packets that do not fit into
+//! the queue are dropped. Of the others, some are lost at random: they occupy the line but never arrive.
 
 use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
 use std::time::{Duration, Instant};
 
-/// What a link does to packets. Both directions are alike.
+/// What a link does to packets, in both directions.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Shape {
-    /// Bits per second on the line.
+    /// The rate of the line, in Mbit/s.
     pub rate_mbit: u32,
-    /// There and back, without queueing.
+    /// The round trip time without queueing.
     pub round_trip: Duration,
-    /// What waits for the line, at most.
+    /// The size of the queue, in bytes.
     pub queue_bytes: u32,
-    /// Of 1, how much is lost on the line.
+    /// The share of packets that are lost on the line, from 0 to 1.
     pub loss: f64,
-    /// Which packets those are.
+    /// The seed that decides which packets are lost.
     pub seed: u64,
 }
 
 impl Shape {
-    /// A link with a queue of one round trip, as routers are built, and of 64 KiB at least.
+    /// A link with a queue of one round trip, as routers have, and at least 64 KiB.
     pub fn new(rate_mbit: u32, round_trip: Duration, loss: f64, seed: u64) -> Self {
         let bytes = u64::from(rate_mbit) * round_trip.as_micros() as u64 / 8;
         let queue_bytes = u32::try_from(bytes).unwrap_or(u32::MAX).max(64 << 10);
@@ -34,7 +33,7 @@ impl Shape {
 /// The state of one direction.
 pub struct Path {
     shape: Shape,
-    /// When the line has sent all that was given to it.
+    /// When the line will have sent everything so far.
     free_at: Instant,
     losses: SmallRng,
 }
@@ -44,7 +43,7 @@ impl Path {
         Self { shape, free_at: now, losses: SmallRng::seed_from_u64(shape.seed) }
     }
 
-    /// When a packet of `bytes` that came at `now` is to be delivered; `None` if it never is.
+    /// When to deliver a packet of `bytes` that arrives at `now`, or `None` if it is lost.
     pub fn deliver_at(&mut self, bytes: usize, now: Instant) -> Option<Instant> {
         let start = self.free_at.max(now);
         if start - now > self.time_on_line(self.shape.queue_bytes as usize) {
@@ -88,7 +87,7 @@ mod tests {
         let now = Instant::now();
         let mut path = Path::new(SHAPE, now);
         let through = (0..100).filter(|_| path.deliver_at(1_250, now).is_some()).count();
-        // Ten wait, and one is on the line.
+        // Ten packets wait, and one is on the line.
         assert_eq!(through, 11);
     }
 

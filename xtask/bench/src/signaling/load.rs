@@ -18,20 +18,20 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// Requests that the generator has under way at once.
+/// Requests under way at the same time.
 const AT_ONCE: usize = 64;
-/// Peers of one room, below what a room holds.
+/// Peers in one room, below the room's limit.
 const ROOM: usize = 1000;
-/// Pairs that talk.
+/// Pairs that exchange messages.
 const PAIRS: usize = 100;
-/// Bytes of a message's payload: a job request without its description.
+/// The payload of a message in bytes: a job request without its description.
 const PAYLOAD_BYTES: usize = 400;
-/// How long the server is away.
+/// How long the server is down.
 const DOWN: Duration = Duration::from_secs(2);
-/// How long all peers have to come back.
+/// How long all peers may take to return.
 const RETURN_DEADLINE: Duration = Duration::from_secs(60);
 
-/// Makes load on one server.
+/// Generates load on one server.
 pub struct Load {
     pub(super) server: SocketAddr,
     next_number: Cell<usize>,
@@ -42,7 +42,7 @@ impl Load {
         Self { server, next_number: Cell::new(0) }
     }
 
-    /// New peers, signed in.
+    /// Signs in new peers.
     async fn identities(&self, count: usize) -> Result<Vec<Identity>> {
         let first = self.next_number.get();
         self.next_number.set(first + count);
@@ -67,7 +67,8 @@ impl Load {
         creator.create_room(self.server).await
     }
 
-    /// Registrations a second, and memory of a peer that says nothing. They stay until the end.
+    /// Measures registrations per second, and the memory of an idle peer. The peers stay until the
+    /// end.
     pub async fn idle(
         &self,
         count: usize,
@@ -95,12 +96,12 @@ impl Load {
         let each = program.memory_bytes()?.saturating_sub(before) as f64 / count as f64 / 1000.0;
         let what = format!("memory per idle peer, of {count}");
         table.add(what, format!("{each:.1} KB"), "< 20 KB", "64 KB");
-        // From here on they answer pings beside what else is measured.
+        // From here on they answer pings during the other measurements.
         peers.into_iter().for_each(|peer| drop(tokio::spawn(peer.idle())));
         Ok(())
     }
 
-    /// Messages a second, and what one costs, from socket to socket.
+    /// Measures messages per second, and the cost of one, from socket to socket.
     pub async fn messages(
         &self,
         count: usize,
@@ -126,7 +127,8 @@ impl Load {
         Ok(())
     }
 
-    /// How long the list of a big room takes, asked for by several clients at once.
+    /// Measures how long the list of a big room takes, with several clients asking at the same
+    /// time.
     pub async fn discovery(
         &self,
         options: &SignalingOptions,
@@ -154,7 +156,7 @@ impl Load {
         Ok(())
     }
 
-    /// How long real peers take to be back after the server was started again.
+    /// Measures how long real peers take to return after a restart of the server.
     pub async fn restart(
         &self,
         count: usize,
@@ -168,7 +170,7 @@ impl Load {
             .map_err(|why| anyhow::anyhow!(why))?;
         let joining = (0..count).map(|_| stay(&endpoints, &room, say.clone(), cancel.clone()));
         stream::iter(joining).buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await?;
-        // On another thread: the peers notice meanwhile, find nobody, and back off.
+        // On another thread, because meanwhile the peers notice, fail to connect, and back off.
         let restarting = tokio::task::spawn_blocking(move || {
             program.stop()?;
             std::thread::sleep(DOWN);
@@ -187,7 +189,7 @@ impl Load {
     }
 }
 
-/// One message there and one back, `times` times.
+/// Sends one message in each direction, `times` times.
 async fn exchange(mut a: Peer, mut b: Peer, times: usize) -> Result<()> {
     let frame = |from: &Peer, to: &Peer| {
         json!({
@@ -200,14 +202,14 @@ async fn exchange(mut a: Peer, mut b: Peer, times: usize) -> Result<()> {
     for _ in 0..times {
         a.send(there.as_str().into()).await?;
         let arrived = b.receive().await?;
-        ensure!(arrived.len() >= PAYLOAD_BYTES, "instead of the message came: {arrived}");
+        ensure!(arrived.len() >= PAYLOAD_BYTES, "expected the message, got {arrived}");
         b.send(back.as_str().into()).await?;
         a.receive().await?;
     }
     Ok(())
 }
 
-/// Asks for the whole room and waits for all of it.
+/// Asks for the whole room and waits for the complete list.
 async fn ask(asker: &mut Peer, workers: usize) -> Result<Duration> {
     let frame = json!({
         "type": "discover_peers", "from_peer_id": asker.peer_id,
@@ -217,11 +219,11 @@ async fn ask(asker: &mut Peer, workers: usize) -> Result<Duration> {
     asker.send(frame.to_string().into()).await?;
     let list = asker.receive().await?;
     let took = start.elapsed();
-    ensure!(list.contains(&format!(r#""count":{workers}"#)), "the list is not whole");
+    ensure!(list.contains(&format!(r#""count":{workers}"#)), "the list is incomplete");
     Ok(took)
 }
 
-/// A peer of the program's own, that comes back by itself; says so when it is back.
+/// Runs a peer of the program, which reconnects by itself, and reports when it has returned.
 async fn stay(
     endpoints: &Endpoints,
     room: &RoomCredentials,

@@ -1,5 +1,5 @@
-//! `bench signaling`: a load generator against the real `sleap-rtc signaling`, each on a core of its
-//! own, so that the figures are the server's and not the generator's.
+//! `bench signaling`: runs a load generator against the real `sleap-rtc signaling`, each on its own core,
+//! so that the figures are those of the server.
 
 mod load;
 mod peer;
@@ -15,28 +15,28 @@ use table::Table;
 /// `bench signaling`.
 #[derive(clap::Args)]
 pub struct SignalingOptions {
-    /// Peers that register and then say nothing.
+    /// Number of peers that register and then stay idle
     #[arg(long, default_value_t = 10_000)]
     idle: usize,
-    /// Messages from peer to peer, forth and back between a hundred pairs.
+    /// Number of messages between peers, back and forth between a hundred pairs
     #[arg(long, default_value_t = 100_000)]
     messages: usize,
-    /// Workers in the room that is listed.
+    /// Number of workers in the room that is listed
     #[arg(long, default_value_t = 1_000)]
     workers: usize,
-    /// Clients that ask for the list at once.
+    /// Number of clients that ask for the list at the same time
     #[arg(long, default_value_t = 10)]
     askers: usize,
-    /// How often they ask.
+    /// Number of times that each of them asks
     #[arg(long, default_value_t = 100)]
     rounds: usize,
-    /// Peers that come back when the server is started again.
+    /// Number of peers that return after a restart of the server
     #[arg(long, default_value_t = 1_000)]
     returning: usize,
-    /// Peers that are relayed at once, in pairs.
+    /// Number of peers that are relayed at the same time, in pairs
     #[arg(long, default_value_t = 200)]
     relayed: usize,
-    /// What each pair of them carries, in bytes each second.
+    /// Bytes per second that each pair sends
     #[arg(long, default_value_t = 50_000)]
     relay_bytes_per_s: usize,
     /// Measure the relay alone

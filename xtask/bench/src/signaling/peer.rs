@@ -1,5 +1,5 @@
-//! The generator's peers: as little as the protocol allows, each from an address of its own, as if a
-//! thousand machines were there.
+//! The generator's peers. They do the minimum that the protocol allows, from many addresses, as a thousand
+//! machines would.
 
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::{SinkExt, StreamExt};
@@ -16,10 +16,10 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 /// How long any answer may take.
 const DEADLINE: Duration = Duration::from_secs(60);
-/// Peers that one address holds.
+/// Number of peers that share an address.
 const PEERS_PER_ADDRESS: usize = 20;
 
-/// Who a peer is.
+/// The identity of a peer.
 #[derive(Debug, Clone)]
 pub struct Identity {
     pub peer_id: String,
@@ -33,7 +33,7 @@ pub struct Peer {
     socket: WebSocketStream<TcpStream>,
 }
 
-/// Connects from the address of peer `number`, somewhere in 127.0.0.0/8.
+/// Connects from the address of peer `number`, which is in 127.0.0.0/8.
 async fn connect(server: SocketAddr, number: usize) -> Result<TcpStream> {
     let host = 2 + u32::try_from(number / PEERS_PER_ADDRESS)?;
     let from = Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + host);
@@ -67,7 +67,7 @@ impl Identity {
         Ok(Self { peer_id: text("username")?, id_token: text("id_token")?, number })
     }
 
-    /// Makes a room.
+    /// Creates a room.
     pub async fn create_room(&self, server: SocketAddr) -> Result<RoomCredentials> {
         let answer = post(server, self.number, "/create-room", &self.id_token).await?;
         Ok(serde_json::from_value(answer)?)
@@ -97,7 +97,7 @@ impl Identity {
     }
 }
 
-/// What a worker with one GPU says of itself.
+/// The metadata of a worker with one GPU.
 fn metadata(role: &str, number: usize) -> Value {
     if role != "worker" {
         return json!({"tags": ["sleap-rtc"], "properties": {}});
@@ -134,7 +134,7 @@ impl Peer {
         }
     }
 
-    /// Stays, and answers the server's pings, until the task is dropped.
+    /// Stays registered, and answers the server's pings, until the task is dropped.
     pub async fn idle(mut self) -> Result<()> {
         while let Some(message) = self.socket.next().await {
             message?;

@@ -1,4 +1,4 @@
-//! The server's process: pinned to a core, measured by what `/proc` says of it.
+//! The server's process: pinned to a core, and measured through `/proc`.
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, setrlimit};
@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// Files that a process has open besides its peers' sockets.
+/// Files that a process has open in addition to its peers' sockets.
 const OTHER_FILES: u64 = 500;
 /// A tick of the times in `/proc/PID/stat`: `USER_HZ` is 100 on every Linux.
 const TICK: Duration = Duration::from_millis(10);
@@ -26,31 +26,31 @@ pub fn raise_file_limit(peers: usize) -> Result<()> {
     setrlimit(Resource::Nofile, limit).context("cannot raise the limit of open files")
 }
 
-/// Which core is whose; on a machine with one core nothing is pinned.
+/// The cores of server and generator. On a machine with one core nothing is pinned.
 #[derive(Debug, Clone, Copy)]
 pub struct Cores {
     apart: Option<(usize, usize)>,
 }
 
 impl Cores {
-    /// The first two that this process may use.
+    /// The first two cores that this process may use.
     pub fn find() -> Result<Self> {
         let all = sched_getaffinity(None)?;
         let mut usable = (0..CpuSet::MAX_CPU).filter(|core| all.is_set(*core));
         Ok(Self { apart: usable.next().zip(usable.next()) })
     }
 
-    /// Keeps this thread, and the processes that it starts, on the server's core.
+    /// Moves this thread, and the processes that it starts, to the server's core.
     fn take_servers(self) -> Result<()> {
         self.apart.map_or(Ok(()), |(server, _)| pin(server))
     }
 
-    /// Keeps this thread, and the processes that it starts, on the generator's core.
+    /// Moves this thread, and the processes that it starts, to the generator's core.
     pub fn take_generators(self) -> Result<()> {
         self.apart.map_or(Ok(()), |(_, generator)| pin(generator))
     }
 
-    /// For the table.
+    /// A description for the table.
     pub fn describe(self) -> &'static str {
         match self.apart {
             Some(_) => "the server on one core, the generator on another",
@@ -74,41 +74,42 @@ pub struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Starts it on a free port; leaves this thread on the generator's core.
+    /// Starts it on a free port, and leaves this thread on the generator's core.
     pub fn start(cores: Cores) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let (child, address) = launch(&folder, "127.0.0.1:0", cores)?;
         Ok(Self { child, address, cores, folder })
     }
 
-    /// Stops it politely.
+    /// Asks it to end, and waits.
     pub fn stop(&mut self) -> Result<()> {
         kill_process(self.pid()?, Signal::TERM)?;
         self.child.wait()?;
         Ok(())
     }
 
-    /// Starts it again at the same address, with the same state.
+    /// Starts it again, at the same address and with the same state.
     pub fn start_again(&mut self) -> Result<()> {
         self.child = launch(&self.folder, &self.address.to_string(), self.cores)?.0;
         Ok(())
     }
 
-    /// Where it listens.
+    /// The address at which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Time that it has spent on a core, its own code and the kernel's for it.
+    /// The processor time that it has used, in its own code and in the kernel.
     pub fn cpu(&self) -> Result<Duration> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // The name is in brackets and may hold anything; `utime` and `stime` are fields 14 and 15.
+        // The name is in parentheses and may contain any character. `utime` and `stime` are fields
+        // 14 and 15.
         let (_, fields) = stat.rsplit_once(')').context("/proc/PID/stat")?;
         let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u32>);
         Ok(TICK * ticks.sum::<Result<u32, _>>()?)
     }
 
-    /// Bytes of memory that it holds.
+    /// The memory that it uses, in bytes.
     pub fn memory_bytes(&self) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

@@ -1,4 +1,5 @@
-//! Peers that have no way but the relay, at a rate each, and what signaling takes beside them.
+//! Measures pairs of peers that send through the relay at a given rate, and the latency of signaling
+//! meanwhile.
 
 use super::load::Load;
 use super::peer::Peer;
@@ -20,13 +21,13 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 const ALPN: &[u8] = b"bench";
-/// Endpoints that are made at once.
+/// Endpoints that are created at the same time.
 const AT_ONCE: usize = 16;
 /// How often a pair sends.
 const SEND_EVERY: Duration = Duration::from_millis(100);
 /// How long all of them send.
 const MEASURED: Duration = Duration::from_secs(30);
-/// How often signaling is measured beside them.
+/// How often signaling is measured meanwhile.
 const PROBE_EVERY: Duration = Duration::from_millis(20);
 /// How long a pair may take to connect.
 const CONNECT_LIMIT: Duration = Duration::from_secs(60);
@@ -39,7 +40,7 @@ struct Member {
 }
 
 impl Load {
-    /// `count` peers in pairs; one of each pair sends `bytes_per_s` to the other.
+    /// Connects `count` peers in pairs. One of each pair sends `bytes_per_s` to the other.
     pub async fn relayed(
         &self,
         count: usize,
@@ -100,7 +101,7 @@ impl Load {
     }
 }
 
-/// Registers, and makes an endpoint that knows the relay alone.
+/// Registers, and creates an endpoint that knows only the relay.
 async fn member(endpoints: &Endpoints, room: &RoomCredentials) -> Result<Member> {
     let key = SecretKey::generate();
     let identity = HttpApi::new(&endpoints.http).sign_in(None).await?;
@@ -123,7 +124,7 @@ async fn member(endpoints: &Endpoints, room: &RoomCredentials) -> Result<Member>
     Ok(Member { endpoint, url, _client: client })
 }
 
-/// The receiver's and the sender's end.
+/// The connection's two ends: the receiver's and the sender's.
 async fn connect(from: &Member, to: &Member) -> Result<(Connection, Connection)> {
     let address =
         EndpointAddr::from_parts(to.endpoint.id(), [TransportAddr::Relay(to.url.clone())]);
@@ -154,7 +155,7 @@ async fn receive(connection: Connection, carried: Arc<AtomicU64>) -> Result<()> 
     }
 }
 
-/// How long messages take from peer to peer, one after the other; sorted.
+/// The sorted latencies of messages from peer to peer, sent one after the other.
 async fn latencies(one: &mut Peer, other: &mut Peer, time: Duration) -> Result<Vec<Duration>> {
     let frame = json!({
         "type": "peer_message", "from_peer_id": one.peer_id, "to_peer_id": other.peer_id,

@@ -1,4 +1,4 @@
-//! The figures, each beside its goal and what was reported of the original Python server.
+//! The table of figures, with goals and the figures that were reported for the original Python server.
 
 use super::process::Cores;
 use std::fmt;
@@ -10,14 +10,14 @@ struct Figure {
     python: &'static str,
 }
 
-/// What was measured, in the order of the measurements.
+/// The figures, in the order of the measurements.
 pub struct Table {
     rows: Vec<Figure>,
     machine: String,
 }
 
 impl Table {
-    /// An empty table of this machine.
+    /// An empty table for this machine.
     pub fn new(cores: Cores) -> Self {
         let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = cpus.lines().find_map(|line| line.strip_prefix("model name"));
@@ -31,7 +31,7 @@ impl Table {
         Self { rows: Vec::new(), machine }
     }
 
-    /// Adds a row, and shows it at once.
+    /// Adds a row, and prints it at once.
     pub fn add(
         &mut self,
         what: impl Into<String>,

@@ -1,4 +1,4 @@
-//! What is transferred: noise, so that nobody's compression helps, the same in every run.
+//! The files to transfer: noise, which no compression makes smaller and which is the same in every run.
 
 use anyhow::{Context, Result};
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
@@ -7,20 +7,20 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// How much is written at a time.
+/// How many bytes to write at a time.
 const BLOCK: usize = 1 << 20;
 
-/// What a row transfers.
+/// The files of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Files {
-    /// One file of so many bytes.
+    /// One file with this many bytes.
     One(u64),
-    /// So many files of so many bytes each.
+    /// This many files, with this many bytes each.
     Many(u32, u64),
 }
 
 impl Files {
-    /// All together.
+    /// The size of all files together, in bytes.
     pub fn bytes(self) -> u64 {
         match self {
             Self::One(bytes) => bytes,
@@ -33,14 +33,14 @@ impl Files {
 #[derive(Debug)]
 pub struct Payload {
     pub files: Files,
-    /// The file, or a training package with the files in it.
+    /// The file, or a training package with the files.
     pub path: PathBuf,
     /// Two small trained models, for a job that carries one file.
     pub models: PathBuf,
 }
 
 impl Payload {
-    /// Writes them below `folder`, which must be empty.
+    /// Writes the files into `folder`, which must be empty.
     pub fn write(folder: &Path, files: Files) -> Result<Self> {
         let models = folder.join("tracking");
         unpack("track_topdown.zip", &models)?;
@@ -72,13 +72,13 @@ pub fn training(folder: &Path) -> Result<PathBuf> {
     Ok(package)
 }
 
-/// Labels of `bytes` of noise: they only begin like HDF5, and that is all that is looked at.
+/// Labels of `bytes` of noise. They only begin like HDF5, which is all that programs check.
 pub fn labels(path: &Path, bytes: u64) -> Result<()> {
     noise(path, bytes, 1)?;
     Ok(File::options().write(true).open(path)?.write_all(b"\x89HDF\r\n\x1a\n")?)
 }
 
-/// `bytes` of noise by a seed.
+/// Writes `bytes` of noise, from a seed.
 pub fn noise(path: &Path, bytes: u64, seed: u64) -> Result<()> {
     let mut file = File::create(path).with_context(|| path.display().to_string())?;
     let (mut random, mut left) = (SmallRng::seed_from_u64(seed), bytes);

@@ -1,5 +1,5 @@
-//! What a process, or it and all below it, costs: read from `/proc` again and again, because
-//! nothing is left to read when it has ended.
+//! Measures what a process costs, alone or with its descendants. Polls `/proc`, because nothing is left to
+//! read when a process has ended.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,31 +7,31 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// How often it is looked at.
+/// How often to read.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// A tick of the times in `/proc/PID/stat`: `USER_HZ` is 100 on every Linux.
 const TICK: Duration = Duration::from_millis(10);
 
-/// What is counted.
+/// The processes to count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
     /// One process.
     Process,
-    /// It and all its descendants, those that have ended included.
+    /// The process and all its descendants, including those that have ended.
     Tree,
 }
 
-/// What something cost.
+/// A cost.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Cost {
-    /// Time on a core, its own code and the kernel's for it.
+    /// The processor time, in its own code and in the kernel.
     pub cpu: Duration,
-    /// The most memory that was held.
+    /// The peak memory, in bytes.
     pub peak_bytes: u64,
 }
 
 impl Cost {
-    /// What is left of it when something that cost `idle` had happened anyway.
+    /// The cost above `idle`, which would have occurred anyway.
     pub fn above(self, idle: Self) -> Self {
         Self {
             cpu: self.cpu.saturating_sub(idle.cpu),
@@ -40,19 +40,19 @@ impl Cost {
     }
 }
 
-/// Watches a process until it is dropped.
+/// Watches a process until the value is dropped.
 pub struct Meter {
     pid: u32,
     scope: Scope,
     seen: Arc<Mutex<Cost>>,
-    /// CPU time that belongs to earlier laps.
+    /// The processor time of earlier laps.
     before: Duration,
     ended: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Meter {
-    /// Begins with what the process has cost since it began.
+    /// Starts with what the process has cost since it began.
     pub fn start(pid: u32, scope: Scope) -> Self {
         let (seen, ended) =
             (Arc::new(Mutex::new(Cost::default())), Arc::new(AtomicBool::new(false)));
@@ -67,20 +67,19 @@ impl Meter {
         Self { pid, scope, seen, before: Duration::ZERO, ended, thread: Some(thread) }
     }
 
-    /// What was spent since the last lap, and the most that was held in it. Memory counts anew from
-    /// here.
+    /// The cost since the last lap, and the peak memory in it. The peak starts anew from here.
     pub fn lap(&mut self) -> Cost {
         look(self.pid, self.scope, &self.seen);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let lap = Cost { cpu: seen.cpu.saturating_sub(self.before), peak_bytes: seen.peak_bytes };
         self.before = seen.cpu;
         seen.peak_bytes = 0;
-        // Resets `VmHWM`; the process may have ended.
+        // Resets `VmHWM`. The process may have ended.
         let _ = fs::write(format!("/proc/{}/clear_refs", self.pid), "5");
         lap
     }
 
-    /// Bytes of memory that it holds now.
+    /// The memory that it uses now, in bytes.
     pub fn held_bytes(&self) -> u64 {
         memory(self.pid, "VmRSS:")
     }
@@ -90,7 +89,7 @@ impl Drop for Meter {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // A panic of the thread has been shown already.
+            // The panic of the thread has been printed already.
             let _ = thread.join();
         }
     }
@@ -117,8 +116,8 @@ fn cost(pid: u32, scope: Scope) -> Cost {
 
 fn cpu(pid: u32, scope: Scope) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name is in brackets and may hold anything; `utime` and `stime` are fields 14 and 15, and
-    // 16 and 17 are those of children that have ended.
+    // The name is in parentheses and may contain any character. `utime` and `stime` are fields 14
+    // and 15, and fields 16 and 17 are those of children that have ended.
     let Some((_, fields)) = stat.rsplit_once(')') else { return Duration::ZERO };
     let count = if scope == Scope::Tree { 4 } else { 2 };
     let ticks = fields.split_whitespace().skip(11).take(count);

@@ -1,4 +1,4 @@
-//! Where the two ends of a transfer are: on this machine, or at the ends of an emulated link.
+//! The places of a transfer's two ends: on this machine, or at the ends of an emulated link.
 
 use crate::link::{LEFT, Link, Namespace, RIGHT, Shape};
 use anyhow::{Context, Result, ensure};
@@ -6,27 +6,27 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::process::{Child, Command};
 
-/// Which end.
+/// An end of the transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// The client's: where files are uploaded from.
+    /// The client, which uploads files.
     Left,
-    /// The worker's, with the signaling server.
+    /// The worker, with the signaling server.
     Right,
 }
 
 /// Both ends.
 pub enum Place {
-    /// This machine as it is.
+    /// This machine without changes.
     Machine,
-    /// A loopback interface that nobody else uses, so that what crosses it can be counted.
+    /// A separate loopback interface, on which all bytes can be counted.
     Loopback(Namespace),
-    /// Two namespaces and what is between them.
+    /// Two namespaces with a link between them.
     Link(Link),
 }
 
 impl Place {
-    /// A loopback of our own, or the machine's where only root may have one.
+    /// A separate loopback, or the machine's own for users other than root.
     pub fn loopback() -> Self {
         Namespace::new().map_or(Self::Machine, Self::Loopback)
     }
@@ -68,12 +68,12 @@ impl Place {
         Ok(child?)
     }
 
-    /// Bytes that have crossed between the ends so far, both ways, headers included; `None` where
-    /// others cross there too.
+    /// The bytes that have crossed between the ends in both directions, with headers. `None` if
+    /// other programs send there, too.
     pub fn wire_bytes(&self) -> Option<u64> {
         let (interface, both_ways) = match self {
             Self::Machine => return None,
-            // What is sent there is received there: once is enough.
+            // Everything sent there is also received there, so count it once.
             Self::Loopback(_) => ("lo:", false),
             Self::Link(_) => ("tun0:", true),
         };

@@ -1,4 +1,4 @@
-//! A process of a measurement: what it says, line by line, within a deadline.
+//! A process of a measurement, whose output is read line by line, with deadlines.
 
 use super::place::{Place, Side};
 use anyhow::{Context, Result, bail};
@@ -10,24 +10,24 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
-/// Lines that wait to be looked at.
+/// The most lines that wait to be read.
 const WAITING: usize = 4096;
-/// Lines that an error shows.
+/// The number of lines that an error shows.
 const SHOWN: usize = 6;
-/// How often an ending process is looked at.
+/// How often to check an ending process.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
-/// A point in time that a measurement must not go past.
+/// A time by which a measurement must be finished.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline(Instant);
 
 impl Deadline {
-    /// So long from now.
+    /// This long from now.
     pub fn after(limit: Duration) -> Self {
         Self(Instant::now() + limit)
     }
 
-    /// Whether it has passed.
+    /// Whether the deadline has passed.
     pub fn is_over(self) -> bool {
         self.left().is_zero()
     }
@@ -37,7 +37,7 @@ impl Deadline {
     }
 }
 
-/// Something that this machine does not have.
+/// A program that this machine does not have.
 #[derive(Debug)]
 pub struct Missing(pub &'static str);
 
@@ -49,7 +49,7 @@ impl std::fmt::Display for Missing {
 
 impl std::error::Error for Missing {}
 
-/// A running process, with all that it starts in a group of its own; ended when dropped.
+/// A running process with its process group. Both end when the value is dropped.
 pub struct Running {
     what: String,
     child: Child,
@@ -78,7 +78,7 @@ impl Running {
         self.child.id()
     }
 
-    /// The first line in which `find` finds something.
+    /// The first line for which `find` returns something.
     pub fn line<T>(
         &mut self,
         wanted: &str,
@@ -105,14 +105,14 @@ impl Running {
         }
     }
 
-    /// Types a line.
+    /// Writes a line to its standard input.
     pub fn tell(&mut self, line: &str) -> Result<()> {
         let stdin = self.stdin.as_mut().context("its input is closed")?;
         writeln!(stdin, "{line}").with_context(|| format!("{} has ended", self.what))?;
         Ok(stdin.flush()?)
     }
 
-    /// Closes its input and waits for its end, which must be a good one.
+    /// Closes its standard input and waits for its successful end.
     pub fn end(&mut self, deadline: Deadline) -> Result<()> {
         self.stdin = None;
         loop {
@@ -130,10 +130,10 @@ impl Running {
         }
     }
 
-    /// Ends it, and all that it started, at once.
+    /// Kills it with its process group.
     pub fn kill(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
-            // It may end by itself meanwhile.
+            // It may have ended by itself.
             let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
             let _ = self.child.wait();
         }
@@ -161,7 +161,7 @@ impl Drop for Running {
 fn follow(pipe: impl Read + Send + 'static, say: SyncSender<String>) {
     std::thread::spawn(move || {
         for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
-            // Nobody reads: the process is not wanted any more.
+            // The receiver is gone when the process is no longer needed.
             if say.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
                 break;
             }

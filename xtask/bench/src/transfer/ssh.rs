@@ -1,4 +1,4 @@
-//! `scp` and `rsync` to a server of our own: OpenSSH's, on a private port, with private keys.
+//! `scp` and `rsync` to a separate OpenSSH server, with its own port and keys.
 
 use super::files::{Files, Payload};
 use super::meter::{Cost, Meter, Scope};
@@ -12,22 +12,22 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const SOON: Duration = Duration::from_secs(20);
-/// What a copy takes at least.
+/// The shortest duration of a copy.
 const LEAST: Duration = Duration::from_millis(1);
 
-/// Which program copies.
+/// The program that copies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Copier {
     Scp,
     Rsync,
 }
 
-/// What came of it.
+/// The result of a copy.
 #[derive(Debug, Clone, Copy)]
 pub struct Copied {
-    /// Without the time that it takes to log in.
+    /// The duration without logging in.
     pub took: Duration,
-    /// The time that it takes to log in.
+    /// The duration of logging in.
     pub connect: Duration,
     pub send: Cost,
     pub receive: Cost,
@@ -43,7 +43,7 @@ pub struct Sshd<'a> {
 }
 
 impl<'a> Sshd<'a> {
-    /// Starts it at the right end; what is copied goes below `folder`.
+    /// Starts it at the right end. Copies go into `folder`.
     pub fn start(place: &'a Place, folder: &Path) -> Result<Self> {
         let program = find("sshd").ok_or(Missing("OpenSSH's server"))?;
         find("ssh-keygen").ok_or(Missing("ssh-keygen"))?;
@@ -62,7 +62,8 @@ impl<'a> Sshd<'a> {
             folder.path().display()
         );
         fs::write(folder.path().join("config"), config)?;
-        // As root it wants this folder, which the system makes only where it starts the server.
+        // As root it needs this folder, which the system creates only when it starts the server
+        // itself.
         let _ = fs::create_dir_all("/run/sshd");
         let mut command = Command::new(program);
         command.args(["-D", "-e", "-f"]).arg(folder.path().join("config"));
@@ -94,7 +95,7 @@ impl<'a> Sshd<'a> {
         let name = payload.path.file_name().context("a payload has a name")?;
         ensure!(into.join(name).exists(), "nothing arrived");
         fs::remove_dir_all(&into)?;
-        // What is quicker than logging in cannot be told from it.
+        // A copy that is faster than logging in cannot be distinguished from it.
         let took = took.saturating_sub(connect).max(LEAST);
         Ok(Copied { took, connect, send, receive })
     }
@@ -147,7 +148,7 @@ impl<'a> Sshd<'a> {
     }
 }
 
-/// A port for the server: any in a namespace of our own.
+/// A port for the server. Any port is free in a separate namespace.
 fn free_port(place: &Place) -> Result<u16> {
     match place {
         Place::Machine => Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port()),
@@ -155,7 +156,7 @@ fn free_port(place: &Place) -> Result<u16> {
     }
 }
 
-/// The program of this name, also where only the system's own are.
+/// The program with this name, also from folders for the system's programs.
 fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);

@@ -1,4 +1,4 @@
-//! In the place of `--local`, in a program that was built without the worker.
+//! Replaces `--local` in a program that was built without the worker.
 
 use super::exit::{Exit, Failure};
 use crate::config::{Config, Overrides};

@@ -1,4 +1,4 @@
-//! `plugin bench`: how long calls take, compared with the built-in plugin.
+//! `plugin bench`: compares the duration of calls with the built-in plugin's.
 
 use super::super::exit::{Exit, ExitWith, Failure};
 use super::super::print;

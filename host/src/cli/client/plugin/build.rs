@@ -116,7 +116,7 @@ struct PackageJson {
 pub(crate) async fn run(options: &BuildOptions, policy: &PolicyConfig) -> Result<Exit, Failure> {
     let project = Project::read(&options.dir).exit(Exit::Usage)?;
     let built = project.dir.join(format!("{}.wasm", project.name));
-    // A half-written file must not have the plugin's name.
+    // A partly written file must not have the plugin's name.
     let partial = tempfile::Builder::new()
         .prefix(".plugin-build-")
         .tempdir_in(&project.dir)

@@ -68,7 +68,7 @@ pub(crate) fn add(
     let lock = Lock::of(&policy.dir);
     let mut accepted = lock.accepted()?;
     accepted.insert(lock.name(&place), plugin.hash.clone());
-    // The file comes first: a running program looks at it again when the lock changes.
+    // The file comes first, because a running program checks it again when the lock changes.
     install(&place, plugin.bytes()).map_err(|error| cannot("write", &place, error))?;
     lock.accept(accepted)?;
     let section = plugin.points().first().map_or("selection", |point| point.key());

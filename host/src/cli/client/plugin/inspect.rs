@@ -1,4 +1,4 @@
-//! `plugin inspect`: what a plugin contains, whether it can be used or not.
+//! `plugin inspect`: shows what a plugin contains, even if it cannot be used.
 
 use super::super::exit::{Exit, ExitWith, Failure};
 use super::super::print;

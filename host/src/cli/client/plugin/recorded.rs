@@ -1,4 +1,4 @@
-//! `plugin test`: a plugin's answers for a recorded room, at each extension point that it exports.
+//! `plugin test`: shows a plugin's answers for a recorded room, at each extension point that it exports.
 
 use super::super::description::{load_job_description, read_json};
 use super::super::exit::{Exit, ExitWith, Failure};

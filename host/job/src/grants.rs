@@ -1,14 +1,14 @@
-//! What a job's processes can reach of the file system: the list.
+//! Decides which files a job's processes can reach.
 //!
-//! Rights add up, and a right to a folder is one to all that is below it. So a folder that holds
-//! something hidden, such as the worker's state, is never on the list itself: what lies beside the
-//! hidden part is.
+//! Rights add up, and a right to a folder covers everything in it. So a folder that contains something
+//! hidden, such as the worker's state, is never granted as a whole. Its other entries are granted one
+//! by one.
 
 use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-/// The system: programs, libraries, and what they look at while they start.
+/// The system: programs, libraries, and the files that they read while they start.
 const SYSTEM: &[&str] = &[
     "/bin",
     "/lib",
@@ -24,18 +24,19 @@ const SYSTEM: &[&str] = &[
     "/run/current-system",
     "/run/opengl-driver",
     "/snap",
-    // Processors, memory, PCI devices, this process. Other processes' memory and environment stay
-    // closed: the kernel lets a confined process look only into its own kind.
+    // Processors, memory, PCI devices and this process. The memory and environment of other
+    // processes stay closed, because the kernel lets a confined process inspect only processes with
+    // the same confinement.
     "/proc",
     "/sys",
-    // Names of hosts, where systemd resolves them.
+    // Host names, if systemd resolves them.
     "/run/systemd/resolve",
     "/run/nvidia-persistenced",
     "/var/cache/fontconfig",
     "/var/lib/ca-certificates",
 ];
 
-/// Of `/etc` only what programs look at: neither passwords nor keys of the machine.
+/// The parts of `/etc` that programs read. Passwords and the machine's keys are not among them.
 const ETC: &[&str] = &[
     "OpenCL",
     "alternatives",
@@ -87,19 +88,19 @@ const DEVICES: &[&str] = &[
     "/dev/ptmx",
     "/dev/pts",
 ];
-/// Where processes share memory: PyTorch's loaders hand each other pictures there.
+/// Where processes share memory. PyTorch's loaders pass pictures through it.
 const SHARED_MEMORY: &str = "/dev/shm";
-/// The GPU driver's devices. CUDA looks at all of them before it chooses by `CUDA_VISIBLE_DEVICES`.
+/// The devices of GPU drivers. CUDA opens all of them before it selects by `CUDA_VISIBLE_DEVICES`.
 const GPU_DEVICES: &[&str] = &["nvidia", "dri", "kfd"];
-/// A folder with more entries than this is not taken apart.
+/// A folder with more entries than this is not granted entry by entry.
 const MAX_ENTRIES: usize = 4096;
 
-/// Folders at the top of the disk that [`ReadScope::Disk`] leaves out. The list of the system has what
-/// programs need of `/etc`, `/run` and `/var`; the kernel's file systems are no disks.
+/// Folders at the top of the disk that [`ReadScope::Disk`] leaves out. [`SYSTEM`] and [`ETC`] contain
+/// what programs need of `/etc`, `/run` and `/var`. The others are private or belong to the kernel.
 const NOT_DISK: &[&str] = &["dev", "etc", "home", "proc", "root", "run", "sys", "tmp", "var"];
-/// Of those, the ones that [`ReadScope::Home`] adds.
+/// Folders that [`ReadScope::Home`] adds.
 const HOMES: &[&str] = &["/home", "/root", "/tmp", "/var"];
-/// Keys, tokens and records in a home. No job reads them, whatever its trainer needs of the home.
+/// Keys, tokens and histories in a home, which no job can read.
 const KEYS: &[&str] = &[
     ".aws",
     ".azure",
@@ -125,14 +126,14 @@ const KEYS: &[&str] = &[
     ".zsh_history",
 ];
 
-/// How much of the machine a trainer reads, besides the system and what it is seen to be made of.
+/// The files that a trainer can read in addition to the system and its own parts.
 ///
-/// A trainer may be a wrapper around programs that nothing names. Where it does not work with the list
-/// alone, jobs get the narrowest scope in which it does.
+/// A trainer may be a wrapper around programs that the worker cannot find. If it does not work with its
+/// grants alone, jobs get the narrowest scope in which it works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReadScope {
-    /// Nothing more.
+    /// Nothing else.
     #[default]
     Listed,
     /// All disks, without homes, temporary files and the system's own data.
@@ -141,30 +142,30 @@ pub enum ReadScope {
     Home,
 }
 
-/// What may be done with a file, or with all that is in a folder.
+/// What a job may do with a file, or with everything in a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Access {
-    /// Read, listed, executed.
+    /// Read, list and execute.
     Read,
-    /// Also written, made and removed, devices aside.
+    /// Read, and also write, create and remove, except for devices.
     Write,
-    /// Read, written and controlled, as devices are.
+    /// Read, write and control, as devices need.
     Device,
 }
 
 impl ReadScope {
-    /// What jobs can read besides the list, as a sentence; nothing in the narrowest scope.
+    /// A sentence about the additional files, or `None` in the narrowest scope.
     pub fn explain(self) -> Option<&'static str> {
         match self {
             Self::Listed => None,
             Self::Disk => Some(
-                "the trainer needs files that the worker does not know of, so jobs can read all disks but \
-                 for homes, temporary files and the system's own data",
+                "the trainer needs files that the worker does not know, so jobs can read all disks except \
+                 homes, temporary files and the system's own data",
             ),
             Self::Home => Some(
-                "the trainer needs files that the worker does not know of, so jobs can read everything but \
-                 for the worker's state and the keys in its user's home",
+                "the trainer needs files that the worker does not know, so jobs can read everything except \
+                 the worker's state and the keys in its user's home",
             ),
         }
     }
@@ -181,43 +182,43 @@ pub struct Grant {
 
 /// The rights of one job.
 #[derive(Debug, Clone)]
-pub struct Reach {
+pub struct GrantSet {
     grants: Vec<Grant>,
-    /// Never within a folder on the list, unless it is on the list itself.
+    /// No grant includes these, unless the grant itself is within one of them.
     hidden: Vec<PathBuf>,
 }
 
-impl Reach {
-    /// What every job can reach. It reads nothing in the places in `hidden`.
+impl GrantSet {
+    /// The rights of every job, which exclude the `hidden` paths.
     pub fn system(hidden: impl IntoIterator<Item = PathBuf>, has_gpus: bool) -> Self {
         let hidden = hidden.into_iter().filter_map(|path| path.canonicalize().ok());
         // Users of services often have one of these as their home.
         let is_own = |path: &PathBuf| path.components().count() > 2 || !is_system(path);
-        let mut reach = Self { grants: Vec::new(), hidden: hidden.filter(is_own).collect() };
+        let mut grants = Self { grants: Vec::new(), hidden: hidden.filter(is_own).collect() };
         for path in SYSTEM {
-            reach.read(Path::new(path));
+            grants.read(Path::new(path));
         }
         for name in ETC {
-            reach.read(&Path::new("/etc").join(name));
+            grants.read(&Path::new("/etc").join(name));
         }
         for path in DEVICES {
-            reach.grant(Path::new(path), Access::Device);
+            grants.grant(Path::new(path), Access::Device);
         }
-        reach.grant(Path::new(SHARED_MEMORY), Access::Write);
+        grants.grant(Path::new(SHARED_MEMORY), Access::Write);
         if has_gpus {
             let devices = std::fs::read_dir("/dev").into_iter().flatten().flatten();
             let is_gpu = |name: &OsStr| {
                 name.to_str().is_some_and(|name| GPU_DEVICES.iter().any(|d| name.starts_with(d)))
             };
             for device in devices.filter(|device| is_gpu(&device.file_name())) {
-                reach.grant(&device.path(), Access::Device);
+                grants.grant(&device.path(), Access::Device);
             }
         }
-        reach
+        grants
     }
 
-    /// Lets jobs read a file, or all that is in a folder but for what is hidden. What is not there
-    /// is passed over.
+    /// Lets jobs read a file, or everything in a folder that is not hidden. Ignores paths that do
+    /// not exist.
     pub fn read(&mut self, path: &Path) {
         let Ok(place) = path.canonicalize() else { return };
         if place == Path::new("/") || self.hidden.contains(&place) {
@@ -229,14 +230,14 @@ impl Reach {
         }
         let beside = std::fs::read_dir(&place).into_iter().flatten().flatten().take(MAX_ENTRIES);
         for entry in beside.map(|entry| entry.path()) {
-            // Where it leads is another place, with its own rights.
+            // The target of a link is another place, with rights of its own.
             if !entry.is_symlink() && !self.hidden.contains(&entry) {
                 self.read(&entry);
             }
         }
     }
 
-    /// Lets jobs read what a wider scope adds.
+    /// Lets jobs read the additional files of `scope`.
     pub fn widen(&mut self, scope: ReadScope) {
         if scope >= ReadScope::Disk {
             let top = std::fs::read_dir("/").into_iter().flatten().flatten();
@@ -252,7 +253,7 @@ impl Reach {
         }
     }
 
-    /// Lets jobs write there, whatever lies around it.
+    /// Lets jobs write to a path, even within a hidden folder.
     pub fn write(&mut self, path: &Path) {
         self.grant(path, Access::Write);
     }
@@ -264,13 +265,12 @@ impl Reach {
         }
     }
 
-    /// The list.
     pub fn into_grants(self) -> Vec<Grant> {
         self.grants
     }
 }
 
-/// The places in a home that hold keys.
+/// The paths in a home that contain keys.
 pub fn keys_in(home: &Path) -> impl Iterator<Item = PathBuf> {
     KEYS.iter().map(|name| home.join(name))
 }
@@ -283,12 +283,12 @@ fn is_system(path: &Path) -> bool {
 mod tests {
     use super::*;
 
-    fn paths(reach: Reach) -> Vec<PathBuf> {
-        reach.into_grants().into_iter().map(|grant| grant.path).collect()
+    fn paths(grants: GrantSet) -> Vec<PathBuf> {
+        grants.into_grants().into_iter().map(|grant| grant.path).collect()
     }
 
     #[test]
-    fn what_lies_beside_the_hidden_part_can_be_read_and_the_hidden_part_cannot() {
+    fn siblings_of_hidden_folders_are_readable() {
         let top = tempfile::tempdir().unwrap();
         let top = top.path().canonicalize().unwrap();
         for folder in ["env/lib", "share/state/jobs", "share/fonts"] {
@@ -297,30 +297,30 @@ mod tests {
         std::fs::write(top.join("note"), "").unwrap();
         std::os::unix::fs::symlink(top.join("share"), top.join("link")).unwrap();
         let state = top.join("share/state");
-        let mut reach = Reach { grants: Vec::new(), hidden: vec![state.clone()] };
-        reach.read(&top);
-        let mut found = paths(reach.clone());
+        let mut grants = GrantSet { grants: Vec::new(), hidden: vec![state.clone()] };
+        grants.read(&top);
+        let mut found = paths(grants.clone());
         found.sort();
         assert_eq!(found, ["env", "note", "share/fonts"].map(|name| top.join(name)));
-        // A job's own folder lies in the hidden part and is named.
-        reach.write(&state.join("jobs"));
-        reach.read(&state);
-        reach.read(&top.join("not/there"));
-        reach.read(Path::new("/"));
-        assert_eq!(paths(reach).len(), 4);
+        // A job's own folder is within the hidden part, and is granted by name.
+        grants.write(&state.join("jobs"));
+        grants.read(&state);
+        grants.read(&top.join("not/there"));
+        grants.read(Path::new("/"));
+        assert_eq!(paths(grants).len(), 4);
     }
 
     #[test]
-    fn a_wider_scope_adds_disks_and_then_homes_and_never_the_hidden_part() {
+    fn wider_scopes_add_disks_and_homes_but_no_hidden_folder() {
         let top = tempfile::tempdir().unwrap();
         let top = top.path().canonicalize().unwrap();
         for folder in ["state/jobs", "tools"] {
             std::fs::create_dir_all(top.join(folder)).unwrap();
         }
         let granted = |scope| {
-            let mut reach = Reach::system([top.join("state")], false);
-            reach.widen(scope);
-            let grants = reach.into_grants();
+            let mut grants = GrantSet::system([top.join("state")], false);
+            grants.widen(scope);
+            let grants = grants.into_grants();
             move |path: &Path| grants.iter().any(|grant| path.starts_with(&grant.path))
         };
         let (tools, jobs) = (top.join("tools"), top.join("state/jobs"));
@@ -335,9 +335,9 @@ mod tests {
 
     #[test]
     fn a_job_without_gpus_has_no_device_of_the_driver() {
-        let reach = Reach::system([PathBuf::from("/")], false);
-        assert!(reach.hidden.is_empty());
-        let found = paths(reach);
+        let grants = GrantSet::system([PathBuf::from("/")], false);
+        assert!(grants.hidden.is_empty());
+        let found = paths(grants);
         assert!(found.contains(&"/usr".into()) && found.contains(&"/dev/null".into()), "{found:?}");
         assert!(!found.iter().any(|path| path.starts_with("/etc/shadow")));
         assert!(!found.iter().any(|path| path.to_string_lossy().contains("nvidia0")));

@@ -1,7 +1,7 @@
-//! What a config could reach beyond its package: variables of the worker, and its files.
+//! Refuses configs that could reach the worker's variables, or its files outside the package.
 //!
-//! The trainer's loader (OmegaConf) replaces `${…}` by variables of its environment or by the content
-//! of files. No SLEAP writes that into a config, so that it is refused wherever it stands.
+//! The trainer's loader (OmegaConf) replaces `${…}` with environment variables or with the content of
+//! files. SLEAP never writes that into a config, so it is refused everywhere.
 
 use super::{CheckError, config_text};
 use crate::config::Config;
@@ -11,8 +11,9 @@ use sleap_rtc_protocol::path::RelPath;
 
 /// How an interpolation begins.
 const INTERPOLATION: &str = "${";
-/// Keys whose paths are found in the package, replaced by the worker's own, or only words.
-const SETTLED: &[&str] = &[
+/// Keys that need no check: their paths are resolved in the package or replaced, or their values
+/// are not paths.
+const HARMLESS_KEYS: &[&str] = &[
     "data_config.cache_img_path",
     "data_config.test_file_path",
     "data_config.train_labels_path",
@@ -39,7 +40,7 @@ pub(crate) fn check_training(
     check_interpolation(&train.config, text, config)?;
     let mut found = None;
     let mut look = |key: &str, text: &str| {
-        if found.is_none() && !SETTLED.contains(&key) && leads_out(text) {
+        if found.is_none() && !HARMLESS_KEYS.contains(&key) && leads_out(text) {
             found = Some((key.to_owned(), text.to_owned()));
         }
     };
@@ -55,7 +56,7 @@ pub(crate) fn check_training(
     }
 }
 
-/// Refuses a config with an interpolation, in its text or in what its text means.
+/// Refuses a config with an interpolation, in its raw text or in its parsed text.
 pub(crate) fn check_interpolation(
     path: &RelPath,
     text: &str,
@@ -97,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_that_leave_the_package_are_told_from_words() {
+    fn paths_are_distinguished_from_words() {
         for out in ["/home/ada/x.slp", "~/x", "C:\\x", "a/../../b", "..", "file:///etc/passwd"] {
             assert!(leads_out(out), "{out}");
         }

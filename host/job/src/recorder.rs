@@ -1,4 +1,4 @@
-//! What a running job records.
+//! Records what a running job does.
 
 use super::error::JobError;
 use super::events::EventLog;
@@ -12,17 +12,17 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// Of the messages that come with every batch, one in this time is kept.
+/// The shortest interval between two recorded messages about batches.
 const BATCH_INTERVAL: Duration = Duration::from_millis(100);
-/// The average rate and the largest burst of all other messages that are kept. A training sends two in each
-/// epoch.
+/// The average rate and the largest burst of all other recorded messages. A training sends two in
+/// each epoch.
 const MESSAGES_PER_S: f64 = 50.0;
 const BURST_MESSAGES: f64 = 2000.0;
 const LIMIT_REACHED: &str = "\n[sleap-rtc] The log has reached its limit; further output is not \
      kept. The job continues.\n";
 
 /// The job's events and raw log, both bounded.
-pub struct Journal {
+pub struct Recorder {
     events: EventLog,
     raw: Option<File>,
     raw_bytes: u64,
@@ -30,15 +30,15 @@ pub struct Journal {
     message_bytes: u64,
     limit_bytes: u64,
     last_batch: Option<Instant>,
-    /// How many messages may pass now, and when that was so.
+    /// How many messages may pass, and when that was computed.
     messages: f64,
     messages_at: Instant,
     seq: watch::Sender<u64>,
 }
 
-impl Journal {
-    /// `limit_bytes` limits the raw log, the total of all log and batch events, and the total of all other
-    /// messages of trainers: each by itself.
+impl Recorder {
+    /// `limit_bytes` applies separately to the raw log, to the sum of all log and batch events, and
+    /// to the sum of all other messages of trainers.
     pub fn new(folder: &JobFolder, events: EventLog, limit_bytes: u64) -> Self {
         let path = folder.log_path();
         let raw = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
@@ -61,7 +61,7 @@ impl Journal {
         }
     }
 
-    /// The number of the last event, which changes when there are new ones.
+    /// The number of the last event. Changes when there are new events.
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.seq.subscribe()
     }
@@ -78,7 +78,7 @@ impl Journal {
         }
     }
 
-    /// Adds text to the log, until the limit is reached.
+    /// Adds text to the log, up to the limit.
     pub fn log(&mut self, text: String) {
         if self.bulk_bytes < self.limit_bytes {
             self.bulk(JobEvent::Log { text });
@@ -88,12 +88,12 @@ impl Journal {
         }
     }
 
-    /// Adds a message to the job's user to the log.
+    /// Adds a message from sleap-rtc itself to the log.
     pub fn remark(&mut self, text: &str) {
         self.note(JobEvent::Log { text: format!("[sleap-rtc] {text}\n") });
     }
 
-    /// Adds a trainer's message. Drops most of those that come with every batch.
+    /// Adds a trainer's message. Drops most messages about batches.
     pub fn progress(&mut self, message: Value, now: Instant) {
         match message.get("event").and_then(Value::as_str) {
             Some("batch_start") => {}
@@ -111,7 +111,7 @@ impl Journal {
         }
     }
 
-    /// Whether one more message is within the rate.
+    /// Whether the rate allows one more message.
     fn may_pass(&mut self, now: Instant) -> bool {
         let earned = now.saturating_duration_since(self.messages_at).as_secs_f64() * MESSAGES_PER_S;
         self.messages = (self.messages + earned).min(BURST_MESSAGES);
@@ -125,14 +125,14 @@ impl Journal {
         self.bulk_bytes += self.measured(event);
     }
 
-    /// Adds an event; how many bytes that took.
+    /// Adds an event and returns its size in bytes.
     fn measured(&mut self, event: JobEvent) -> u64 {
         let before = self.events.bytes();
         self.note(event);
         self.events.bytes() - before
     }
 
-    /// Adds bytes to the raw log, until the limit is reached.
+    /// Adds bytes to the raw log, up to the limit.
     pub fn raw(&mut self, bytes: &[u8]) {
         let Some(file) = &mut self.raw else { return };
         self.raw_bytes += bytes.len() as u64;

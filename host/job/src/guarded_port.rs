@@ -1,9 +1,8 @@
-//! Lets the trainer's sockets through, and nobody else's.
+//! Admits only the job's own processes to the trainer's ports.
 //!
-//! A trainer can be told a TCP port and nothing better, and anybody on the machine can connect to a
-//! port. So the ports belong to this module: it asks the kernel whose socket is at the other end, and
-//! passes the bytes of the job's own processes on to ZMQ, which listens in a folder that nobody else
-//! can enter.
+//! A trainer accepts only TCP ports, and any user of the machine can connect to a port. So this module
+//! owns the ports. It asks the kernel which process is at the other end, and forwards the bytes of the
+//! job's own processes to ZMQ, which listens in a folder that no other user can enter.
 
 use super::processes;
 use std::io;
@@ -15,26 +14,28 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-/// Connections at once to one port: a trainer makes one, and again when it was lost.
+/// The most connections to one port at once. A trainer opens one, and another if it loses the
+/// first.
 const MAX_CONNECTIONS: usize = 8;
-/// How soon another connection is looked at: finding out whose it is takes time.
+/// The shortest time between two connections, because finding the owner of a connection takes time.
 const INTERVAL: Duration = Duration::from_millis(20);
-/// What a trainer may send on average, in bytes per second, and at once. Its messages have a few
-/// hundred bytes.
+/// What a trainer may send, in bytes per second on average and in bytes at once. Its messages have
+/// a few hundred bytes.
 const BYTES_PER_S: f64 = 1024.0 * 1024.0;
 const BURST_BYTES: f64 = 4.0 * 1024.0 * 1024.0;
 const BUFFER_BYTES: usize = 16 * 1024;
 /// The state of a connection in `/proc/net/tcp`.
 const ESTABLISHED: &str = "01";
 
-/// A port that only the job's own processes reach. Closed when it is dropped.
-pub struct Channel {
+/// A port that admits only the job's own processes. Dropping the value closes the port.
+pub struct GuardedPort {
     port: u16,
     _task: JoinSet<()>,
 }
 
-impl Channel {
-    /// Opens a free port of 127.0.0.1 that leads to the socket at `to`. Call it within a runtime.
+impl GuardedPort {
+    /// Opens a free port of 127.0.0.1 that leads to the socket at `to`. Must be called within a
+    /// runtime.
     pub async fn open(to: &Path) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let port = listener.local_addr()?.port();
@@ -43,7 +44,6 @@ impl Channel {
         Ok(Self { port, _task: task })
     }
 
-    /// The port.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -64,7 +64,7 @@ async fn serve(listener: TcpListener, to: PathBuf) {
                 }
                 _ => tracing::warn!(
                     %peer,
-                    "somebody else connected to a trainer's port; the connection is closed"
+                    "closed a connection to a trainer's port, because it comes from outside the job"
                 ),
             }
         }
@@ -72,7 +72,7 @@ async fn serve(listener: TcpListener, to: PathBuf) {
     }
 }
 
-/// Whether the socket at `peer` belongs to this process or one that descends from it.
+/// Whether the socket at `peer` belongs to this process or to one of its descendants.
 async fn is_own(peer: SocketAddr, own: SocketAddr) -> bool {
     let (SocketAddr::V4(peer), SocketAddr::V4(own)) = (peer, own) else { return false };
     let asking = move || {
@@ -88,7 +88,7 @@ async fn is_own(peer: SocketAddr, own: SocketAddr) -> bool {
     tokio::task::spawn_blocking(asking).await.is_ok_and(|is| is.is_some())
 }
 
-/// The user and the socket's number of the connection from `peer` to `own`.
+/// The user id and the inode of the socket that connects from `peer` to `own`.
 fn owner_of(table: &str, peer: SocketAddrV4, own: SocketAddrV4) -> Option<(u32, u64)> {
     table.lines().skip(1).find_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
@@ -100,7 +100,8 @@ fn owner_of(table: &str, peer: SocketAddrV4, own: SocketAddrV4) -> Option<(u32, 
     })
 }
 
-/// An address as the kernel writes it: the bytes of the IP address in the machine's own order.
+/// An address as `/proc/net/tcp` writes it, with the bytes of the IP address in the machine's
+/// order.
 fn hex(address: SocketAddrV4) -> String {
     format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port())
 }
@@ -111,7 +112,7 @@ fn has_socket(pid: i32, socket: u64) -> bool {
     open.filter_map(|entry| std::fs::read_link(entry.path()).ok()).any(|target| target == name)
 }
 
-/// Passes bytes on in both directions, those of the trainer no faster than it may send.
+/// Forwards bytes in both directions, and delays the trainer when it exceeds its rate.
 async fn pass_on(stream: TcpStream, to: PathBuf) {
     let Ok(socket) = UnixStream::connect(to).await else { return };
     let (mut from_trainer, mut to_trainer) = stream.into_split();
@@ -125,14 +126,14 @@ async fn pass_on(stream: TcpStream, to: PathBuf) {
             }
         }
     };
-    // The connection is over when either side has ended it.
+    // The connection ends when either side closes it.
     tokio::select! {
         () = sending => {}
         _ = copy(&mut from_us, &mut to_trainer) => {}
     }
 }
 
-/// How many bytes may pass now; it fills with time.
+/// A token bucket: the bytes that may pass now.
 struct Budget {
     bytes: f64,
     at: Instant,
@@ -143,7 +144,7 @@ impl Budget {
         Self { bytes: BURST_BYTES, at: now }
     }
 
-    /// When `count` bytes may pass.
+    /// Spends `count` bytes and returns the time at which they may pass.
     fn take(&mut self, count: usize, now: Instant) -> Instant {
         let earned = now.saturating_duration_since(self.at).as_secs_f64() * BYTES_PER_S;
         self.bytes = (self.bytes + earned).min(BURST_BYTES) - count as f64;
@@ -157,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernel_says_whose_connection_it_is() {
+    fn the_owner_of_a_connection_is_found() {
         let own = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0x1F90);
         let peer = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0xC350);
         let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn who_sends_too_much_waits() {
+    fn a_sender_above_its_rate_waits() {
         let start = Instant::now();
         let mut budget = Budget::new(start);
         assert_eq!(budget.take(BURST_BYTES as usize, start), start);
@@ -183,7 +184,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn own_sockets_are_known_and_others_are_not() {
+    async fn only_own_sockets_are_recognized() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let own = listener.local_addr().unwrap();
         let stream = TcpStream::connect(own).await.unwrap();
