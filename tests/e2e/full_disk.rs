@@ -56,13 +56,16 @@ fn of_the_worker() {
     assert_eq!(broken.wait(A_WHILE), TRANSFER_FAILED, "{}", broken.transcript());
     let said = broken.stderr();
     assert!(said.contains("too full") && said.contains("make room for"), "{said}");
-    worker.wait_idle(&site, &server);
+    // It takes no jobs until there is room.
+    let mut observer = Observer::join(&server, worker.credentials());
+    observer.wait_status(worker.peer_id(), "maintenance", SOON);
     let verified = verified_bytes(&worker.state_dir());
     assert!(verified >= BYTES / 4, "{verified} bytes are kept");
 
     // Not even a folder for the job.
     client().run().assert_says(&["too full", "make room for"]);
     disk.empty();
+    observer.wait_status(worker.peer_id(), "available", SOON);
     let last = client();
     let predictions = last.predictions();
     let done = last.run();
@@ -74,6 +77,31 @@ fn of_the_worker() {
     );
     assert!(std::fs::read(&predictions).unwrap() == std::fs::read(&labels).unwrap());
     assert_eq!(verified_bytes(&worker.state_dir()), 0, "what was kept is used up");
+}
+
+#[test]
+fn a_failed_job_that_filled_the_disk_makes_room_for_the_next() {
+    if !disks() {
+        return;
+    }
+    let site = Site::new();
+    let server = site.server();
+    let setup = TestWorker::setup(&site, "worker").env("FAKE_SLEAP_FAIL_EPOCH", "1");
+    let state = setup.home().join("state");
+    let disk = Disk::mount(&state, DISK_MIB);
+    let worker = setup.start(&server);
+    let package = fixture("train_single.zip");
+    let client = || site.client(&server).train(&package).session(worker.credentials());
+    client().run().assert_code(6);
+    worker.wait_idle(&site, &server);
+    // As its trainer could have done.
+    let files = std::fs::read_dir(state.join("jobs")).unwrap().next().unwrap().unwrap();
+    let hole = files.path().join("files/hole");
+    std::fs::write(&hole, vec![0; (DISK_MIB as usize - 3) << 20]).unwrap();
+    wait_for("room", SOON, || (!hole.exists()).then_some(()));
+    worker.wait_idle(&site, &server);
+    client().run().assert_code(6);
+    drop(disk);
 }
 
 #[test]

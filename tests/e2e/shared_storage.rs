@@ -133,6 +133,22 @@ fn a_link_that_leaves_the_root_is_refused() {
 }
 
 #[test]
+fn a_folder_that_holds_anything_is_not_written_to() {
+    let shared = shared();
+    let package = shared.root.join("labels.pkg.zip");
+    fs::copy(fixture("train_single.zip"), &package).unwrap();
+    let model = shared.root.join("alice/single_instance/best.ckpt");
+    fs::create_dir_all(model.parent().unwrap()).unwrap();
+    fs::write(&model, "the model of three weeks").unwrap();
+    let ended = shared.train(package, shared.root.join("alice")).run_within(SOON);
+    ended.assert_says(&["alice", "not empty"]);
+    assert_ne!(ended.code, 0);
+    assert_eq!(fs::read_to_string(&model).unwrap(), "the model of three weeks");
+    assert!(shared.worker.trainer_starts().is_empty());
+    shared.worker.wait_idle(&shared.site, &shared.server);
+}
+
+#[test]
 fn a_worker_without_shared_storage_says_so() {
     let site = Site::new();
     let server = site.server();

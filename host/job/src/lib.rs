@@ -51,6 +51,7 @@
 //!     description: JobDescription::unknown(JobType::Training),
 //!     shared: None,
 //!     skips_inference: false,
+//!     cache_owner: None,
 //! };
 //! let folder = JobFolder::create(state.path(), &spec, &PeerId::new("ada")?)?;
 //! let mut events = folder.lock()?;

@@ -22,7 +22,7 @@ pub async fn send(
     lanes: LaneCount,
 ) -> Result<(), TransferError> {
     let mut link = ClientEnd::new(channel);
-    link.allow_lanes(options);
+    link.allow_lanes(options, None);
     bare::send(&mut link, bytes, lanes).await
 }
 
@@ -32,6 +32,6 @@ pub async fn send(
 /// The connection was lost.
 pub async fn receive(channel: Channel, options: &RtcOptions) -> Result<u64, TransferError> {
     let mut link = WorkerEnd::new(channel);
-    link.allow_lanes(options);
+    link.allow_lanes(options, None);
     bare::receive(&mut link).await
 }

@@ -28,7 +28,7 @@ use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use wire::Wire;
 
@@ -119,11 +119,10 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
         }
     }
 
-    /// Allows the transfers of this session to use lanes, which are opened with `options`.
-    pub fn allow_lanes(&mut self, options: &RtcOptions) {
-        if let Some(lanes) = &mut self.lanes {
-            lanes.allow(options);
-        }
+    /// Allows the transfers of this session to use lanes, which are opened with `options`. Sessions of one
+    /// program may share those that are `left`.
+    pub fn allow_lanes(&mut self, options: &RtcOptions, left: Option<Arc<Semaphore>>) {
+        self.lanes.iter_mut().for_each(|lanes| lanes.allow(options, left.clone()));
     }
 
     /// The state of the connection, as it changes.
@@ -398,6 +397,11 @@ impl<Out: Frame, In: Frame> Link for FrameChannel<Out, In> {
     }
 }
 
+/// What breaks the protocol does not heal over another connection.
 fn lost(error: DialectError) -> LinkError {
-    LinkError::Lost(Box::new(error))
+    use DialectError::{Flooded, Frame, UnexpectedChunk};
+    match error {
+        Frame(_) | Flooded | UnexpectedChunk => LinkError::Violated(Box::new(error)),
+        error => LinkError::Lost(Box::new(error)),
+    }
 }

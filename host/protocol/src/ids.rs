@@ -174,6 +174,11 @@ identifier!(
     OfferProof, "an offer proof", 128, file_name_safe
 );
 identifier!(
+    /// What a worker keeps received files under: a name that only one user of one machine knows, and that is
+    /// another one for each worker.
+    CacheOwner, "the owner of cached files", 64, file_name_safe
+);
+identifier!(
     /// What proves the right to a job: made by the client at submission, kept in its record.
     JobSecret, "a job secret", 128, file_name_safe
 );
@@ -219,6 +224,16 @@ impl JobSecret {
     }
 }
 
+/// The domain of the owners of cached files, so that no other use of a secret yields the same bytes.
+const CACHE_OWNER: &[u8] = b"sleap-rtc owner of cached files";
+
+impl CacheOwner {
+    /// The name that the holder of `secret` has at `worker`. No other worker can use it.
+    pub fn of(secret: &[u8], worker: &PeerId) -> Self {
+        Self(keyed(secret, &[CACHE_OWNER, worker.0.as_bytes()], &[]))
+    }
+}
+
 /// The domain of offer proofs, so that no other use of a secret yields the same bytes.
 const OFFER_PROOF: &[u8] = b"sleap-rtc offer for a known job";
 
@@ -231,19 +246,24 @@ impl OfferProof {
         (client, worker): (&PeerId, &PeerId),
         attempt: u64,
     ) -> Self {
-        // A key of any length is allowed.
-        let mut mac = match Hmac::<Sha256>::new_from_slice(secret.0.as_bytes()) {
-            Ok(mac) => mac,
-            Err(error) => unreachable!("{error}"),
-        };
-        for part in [OFFER_PROOF, job.0.as_bytes(), client.0.as_bytes(), worker.0.as_bytes()] {
-            mac.update(&(part.len() as u64).to_le_bytes());
-            mac.update(part);
-        }
-        mac.update(&attempt.to_le_bytes());
-        let bytes = mac.finalize().into_bytes();
-        Self(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+        let parts = [OFFER_PROOF, job.0.as_bytes(), client.0.as_bytes(), worker.0.as_bytes()];
+        Self(keyed(secret.0.as_bytes(), &parts, &attempt.to_le_bytes()))
     }
+}
+
+/// A keyed hash of `parts` and `rest`, as hexadecimal digits.
+fn keyed(key: &[u8], parts: &[&[u8]], rest: &[u8]) -> String {
+    // A key of any length is allowed.
+    let mut mac = match Hmac::<Sha256>::new_from_slice(key) {
+        Ok(mac) => mac,
+        Err(error) => unreachable!("{error}"),
+    };
+    for part in parts {
+        mac.update(&(part.len() as u64).to_le_bytes());
+        mac.update(part);
+    }
+    mac.update(rest);
+    hex(&mac.finalize().into_bytes())
 }
 
 visible!(PeerId);
@@ -257,6 +277,7 @@ secret!(IdToken);
 secret!(RelayToken);
 secret!(JobSecret);
 secret!(OfferProof);
+secret!(CacheOwner);
 
 /// What opens a room: its id and its token, always together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

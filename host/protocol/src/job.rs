@@ -1,6 +1,6 @@
 //! What a job is, its events while it runs, and its outcome.
 
-use crate::ids::{JobId, JobSecret};
+use crate::ids::{CacheOwner, JobId, JobSecret};
 use crate::path::RelPath;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -136,6 +136,10 @@ pub struct JobSpec {
     /// Whether the package's `inference-script.sh` is left alone, where the package is not sent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skips_inference: bool,
+    /// Under which name the worker keeps the package's files for the next job of this user. Without one it
+    /// keeps none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_owner: Option<CacheOwner>,
 }
 
 /// An event of a job.

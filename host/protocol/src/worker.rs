@@ -9,7 +9,9 @@ use crate::ids::{JobId, PeerId};
 use serde::{Deserialize, Serialize};
 use web_time::{Duration, Instant};
 
-/// How long a reservation lasts: until the peer sends its offer, and again until it connects.
+/// How long a reservation lasts until the peer sends its offer, which takes it a second or two.
+pub const OFFER_WITHIN: Duration = Duration::from_secs(8);
+/// How long it then lasts until the peer connects.
 pub const RESERVATION: Duration = Duration::from_secs(15);
 /// How long it then lasts until the peer sends its first frame.
 pub const FIRST_FRAME: Duration = Duration::from_secs(30);

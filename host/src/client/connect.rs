@@ -220,6 +220,6 @@ async fn talk(
     }
     let channel = connection.open_channel(PYTHON_CHANNEL_LABEL, DIALECT).await?;
     let mut end = ClientEnd::on_channel(connection, channel);
-    end.allow_lanes(options);
+    end.allow_lanes(options, None);
     Ok(Talk::Native(end))
 }

@@ -326,6 +326,9 @@ pub enum JobRefused {
     /// For the reason that the worker gives.
     #[error("{0}")]
     ByWorker(String),
+    /// The same, because its slots are reserved: one may be free in a moment.
+    #[error("{0}")]
+    Reserved(String),
     /// Every worker of the room refuses it, or does not fit it.
     #[error(transparent)]
     ByAll(SkippedWorkers),

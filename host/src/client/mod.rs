@@ -9,6 +9,7 @@
 //! | `connect` | opens connections: over iroh, over WebRTC |
 //! | `selection` | chooses the worker: by policy, by name, or by asking the user |
 //! | `asking` | in which order workers are asked, and whose yes counts |
+//! | `cache_key` | the secret behind this user's name at workers' caches |
 //! | `unreliable` | the workers that failed lately |
 //! | `explain` | ranks a room without submitting a job |
 //! | `prompt` | the list that the user chooses from |
@@ -32,6 +33,7 @@
 
 mod action;
 mod asking;
+mod cache_key;
 mod connect;
 pub mod display;
 pub mod error;
@@ -254,6 +256,8 @@ async fn submit(
                 job: spec.id.clone(),
                 secret: spec.secret.clone(),
             };
+            let cache_owner = cache_key::owner_at(&config.client.state_dir, &worker);
+            let spec = &JobSpec { cache_owner, ..spec.clone() };
             let submit = Submit { config, job_ref: &job_ref, spec, job, submitting: None };
             submit.run(room, end, options.viewer, interrupts).await
         }
@@ -293,7 +297,8 @@ async fn resume(
     let Talk::Native(end) = connected.talk else { return None };
     say(&format!("Resuming the upload of {} to {}", job_ref.job, job_ref.worker));
     let (id, secret) = (job_ref.job.clone(), job_ref.secret.clone());
-    let spec = JobSpec { id, secret, ..spec(job) };
+    let cache_owner = cache_key::owner_at(&config.client.state_dir, &job_ref.worker);
+    let spec = JobSpec { id, secret, cache_owner, ..spec(job) };
     let submitting = Some(submitting);
     let submit = Submit { config, job_ref: &job_ref, spec: &spec, job, submitting };
     match submit.run(room, end, options.viewer, interrupts).await {
@@ -351,6 +356,8 @@ fn spec(job: &Job) -> JobSpec {
         description: job.description.clone(),
         shared: job.shared.as_ref().map(|shared| shared.paths().clone()),
         skips_inference: job.skips_inference,
+        // It is known with the worker.
+        cache_owner: None,
     }
 }
 

@@ -220,9 +220,7 @@ impl Room {
         let waiting = tokio::time::timeout(limit, self.answer(worker, attempt));
         let answer = match waiting.await {
             Ok(Ok(Answer::Yes(answer))) => answer,
-            Ok(Ok(Answer::Refused(text))) => {
-                return Ok(Offered::Refused(JobRefused::ByWorker(text)));
-            }
+            Ok(Ok(Answer::Refused(why))) => return Ok(Offered::Refused(why)),
             Ok(Ok(Answer::UnknownJob(text))) => {
                 return Ok(Offered::Unknown(JobRefused::ByWorker(text)));
             }
@@ -301,7 +299,8 @@ impl Room {
                     payload: AppMessage::JobResponse(response),
                     ..
                 }) if from_peer_id == *worker && response.refuses_offer(attempt) => {
-                    return Ok(Answer::Refused(words(response)));
+                    let is_reserved = is_reserved(response.current_status.as_deref());
+                    return Ok(Answer::Refused(refused(is_reserved, words(response))));
                 }
                 _ => {}
             }
@@ -385,7 +384,7 @@ fn workers_with(min_gpu_memory_mib: Option<u64>) -> Filters {
 
 enum Answer {
     Yes(Box<Description>),
-    Refused(String),
+    Refused(JobRefused),
     UnknownJob(String),
     Absent,
 }
@@ -401,13 +400,23 @@ fn refusal(worker: &PeerId, error: &ErrorFrame) -> Option<Answer> {
         return Some(Answer::UnknownJob(error.text().to_owned()));
     }
     if error.sender.as_ref() == Some(worker) || word(&error.reason, &[WORKER_BUSY]) {
-        return Some(Answer::Refused(error.text().to_owned()));
+        let is_reserved = is_reserved(error.current_status.as_deref());
+        return Some(Answer::Refused(refused(is_reserved, error.text().to_owned())));
     }
     if word(&error.code, &ABSENT) || word(&error.reason, &ABSENT) {
         return Some(Answer::Absent);
     }
     debug!(error = error.text(), "while waiting for an answer");
     None
+}
+
+/// Whether a worker of this status has slots that are reserved and none that is free.
+fn is_reserved(status: Option<&str>) -> bool {
+    status == Some(WorkerStatus::Reserved.as_str())
+}
+
+fn refused(is_reserved: bool, text: String) -> JobRefused {
+    if is_reserved { JobRefused::Reserved(text) } else { JobRefused::ByWorker(text) }
 }
 
 fn words(response: JobResponse) -> String {

@@ -57,7 +57,18 @@ async fn direct(
     spec: &JobSpec,
 ) -> Result<Connected, ClientError> {
     info!(%worker, "connecting to the named worker");
-    match room.offer(worker, &Goal::NewJob).await? {
+    let start = Instant::now();
+    let offered = loop {
+        match room.offer(worker, &Goal::NewJob).await? {
+            // A reservation that comes to nothing lapses soon.
+            Offered::Refused(JobRefused::Reserved(why)) if start.elapsed() < RESERVED_PATIENCE => {
+                info!(%worker, why, "asking again");
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+            offered => break offered,
+        }
+    };
+    match offered {
         Offered::Yes(connected) => match (beyond_python(room, worker, spec), connected.talk) {
             (Some(refused), Talk::Python(connection, _)) => {
                 connection.close().await;

@@ -17,6 +17,7 @@ pub(crate) async fn check(
 ) -> Result<(), Refusal> {
     context.check_trainer(job).await?;
     context.check_machine(client).await?;
+    context.check_results()?;
     let facts = context.facts_for(client);
     check_version(job, facts.sleap_version.as_deref())?;
     mounted::check(context, job).await?;

@@ -15,6 +15,30 @@ pub(crate) struct SharedPlaces {
     pub(crate) output: PathBuf,
 }
 
+/// Makes the output folder of a job. A folder that holds anything is somebody's: the job must not mix its
+/// files with those, let alone replace them.
+pub(crate) async fn claim_output(
+    places: &SharedPlaces,
+    paths: &SharedPaths,
+) -> Result<(), Refusal> {
+    let (output, name) = (places.output.clone(), paths.output.clone());
+    blocking(move || {
+        let refuse = |why: String| Refusal::new(RefusalCode::Invalid, why);
+        std::fs::create_dir_all(&output)
+            .map_err(|error| refuse(format!("cannot make the output folder {name}: {error}")))?;
+        let mut entries = std::fs::read_dir(&output)
+            .map_err(|error| refuse(format!("cannot read the output folder {name}: {error}")))?;
+        match entries.next() {
+            None => Ok(()),
+            Some(_) => Err(refuse(format!(
+                "the output folder {name} on the shared storage is not empty: choose one that does not \
+                 exist yet"
+            ))),
+        }
+    })
+    .await?
+}
+
 /// Finds both paths below the shared root.
 pub(crate) fn shared_places(
     context: &WorkerContext,
@@ -47,15 +71,15 @@ pub(crate) async fn take_in_place(folder: &JobFolder, input: PathBuf) -> Result<
     taken.map_err(|error| Refusal::new(RefusalCode::Invalid, WithCauses(&error).to_string()))
 }
 
-/// Copies the results of a shared-storage job to its output folder. May be repeated: each file is
-/// written under another name and then renamed.
+/// Copies the results of a shared-storage job to its output folder, and replaces nothing there. May be
+/// repeated: files that are there already stay.
 pub(crate) async fn deliver(context: &WorkerContext, folder: &JobFolder) -> Result<(), Refusal> {
     let Some(paths) = folder.spec().shared.clone() else { return Ok(()) };
     let places = shared_places(context, &paths)?;
     // The job's watcher and its client's connection may both deliver at the same moment.
     let _one_at_a_time = context.delivering.lock().await;
     let results = folder.results_dir();
-    blocking(move || transfer::copy_tree(&results, &places.output)).await?.map_err(|error| {
+    blocking(move || transfer::add_tree(&results, &places.output)).await?.map_err(|error| {
         let text = format!("cannot write the results: {}", WithCauses(&error));
         Refusal::new(RefusalCode::Invalid, text)
     })?;

@@ -1,12 +1,15 @@
 //! Why serving a client fails.
 
 use crate::blocking::Panicked;
+use sleap_rtc_base::disk::is_full;
 use sleap_rtc_base::error::WithCauses;
+use sleap_rtc_job::JobError;
 use sleap_rtc_net::dialect::DialectError;
 use sleap_rtc_net::python::PythonError;
 use sleap_rtc_net::rtc::RtcError;
 use sleap_rtc_protocol::job::{Refusal, RefusalCode};
 use sleap_rtc_signaling::client::SignalingError;
+use sleap_rtc_transfer::TransferError;
 use std::time::Duration;
 
 /// Why a connection ended before its job was done.
@@ -23,7 +26,7 @@ pub(crate) enum ConnectionError {
     #[error(transparent)]
     Python(PythonError),
     #[error(transparent)]
-    Transfer(#[from] sleap_rtc_transfer::TransferError),
+    Transfer(#[from] TransferError),
     #[error("{0}")]
     Refused(#[from] Refusal),
     #[error("the client continues over another connection")]
@@ -31,7 +34,7 @@ pub(crate) enum ConnectionError {
     #[error("the client broke the protocol: {0}")]
     Protocol(&'static str),
     #[error("the job's folder cannot be used")]
-    Folder(#[from] sleap_rtc_job::JobError),
+    Folder(#[from] JobError),
     #[error(transparent)]
     Panicked(#[from] Panicked),
     #[error("a file could not be read or written")]
@@ -39,6 +42,17 @@ pub(crate) enum ConnectionError {
 }
 
 impl ConnectionError {
+    /// Whether the disk is full.
+    pub(crate) fn is_full_disk(&self) -> bool {
+        match self {
+            Self::Io(error) => is_full(error),
+            Self::Folder(JobError::Io { source, .. }) => is_full(source),
+            Self::Transfer(TransferError::Storage(error)) => error.is_full(),
+            Self::Refused(refusal) => refusal.code == RefusalCode::Other,
+            _ => false,
+        }
+    }
+
     /// What to send to the client before the connection ends. `None` if nothing can be sent, or if the
     /// transfer has sent it already.
     pub(crate) fn refusal(&self) -> Option<Refusal> {

@@ -23,6 +23,7 @@
 //! | `running` | what is known of each running job, and what the room sees of it |
 //! | `usage` | how much each user has used this worker lately |
 //! | `retention` | removes old job folders |
+//! | `storage` | whether the disk has room for jobs |
 //! | `slots` | which GPUs belong to which slot |
 //! | `answering` | answers job requests |
 //! | `connection` | answers one offer and finds out which dialect the client speaks |
@@ -55,6 +56,7 @@ mod running;
 mod slots;
 mod staged_job;
 mod startup;
+mod storage;
 mod trainers;
 mod uploads;
 mod usage;
@@ -85,7 +87,7 @@ use slots::{SlotGpus, SlotsError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -181,6 +183,12 @@ pub(crate) struct WorkerContext {
     trainers: KnownTrainers,
     slots: SlotsConfig,
     retention: RetentionConfig,
+    /// The results that nobody has fetched.
+    unfetched: RwLock<retention::Unfetched>,
+    /// Raised when something cannot be written because the disk is full.
+    pub(crate) disk_alarm: storage::DiskAlarm,
+    /// The lanes that all connections together may still open.
+    pub(crate) lanes_left: Arc<Semaphore>,
     /// Notifies the retention and the usage when a job has ended.
     job_over: watch::Sender<()>,
     facts: RwLock<WorkerView>,
@@ -222,6 +230,11 @@ impl WorkerContext {
         self.surveys.recent().await;
         let facts = self.facts.read();
         if facts.can_run_job_of(client) { Ok(()) } else { Err(out_of_service(&facts.worker)) }
+    }
+
+    /// Refuses a job while results that nobody has fetched fill the space for results.
+    pub(crate) fn check_results(&self) -> Result<(), Refusal> {
+        self.unfetched.read().check(&self.retention)
     }
 
     /// The refusal of a worker whose slots cannot run jobs.
@@ -329,6 +342,7 @@ impl Background {
         let handle = coordinator.handle();
         tasks.spawn(trainers::watch(context.clone(), handle.clone(), end.clone()));
         tasks.spawn(retention::watch(context.clone(), end.clone()));
+        tasks.spawn(storage::watch(context.clone(), handle.clone(), end.clone()));
         tasks.spawn(usage::watch(context.clone(), handle.clone(), end.clone()));
         if has_gpus_to_watch {
             tasks.spawn(gpus::watch(context, handle, end.clone()));

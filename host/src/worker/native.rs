@@ -17,7 +17,7 @@ use sleap_rtc_protocol::job::{
     JobEvent, JobOutcome, JobSpec, JobState, NumberedEvent, Refusal, RefusalCode,
 };
 use sleap_rtc_protocol::worker::FIRST_FRAME;
-use sleap_rtc_transfer::{self as transfer, Package, Progress, TransferError, room};
+use sleap_rtc_transfer::{self as transfer, Limits, Package, Progress, TransferError, room};
 use std::pin::pin;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -164,13 +164,16 @@ async fn stage(
         spec.shared.as_ref().map(|paths| delivery::shared_places(context, paths)).transpose()?;
     let has_package = upload.is_complete;
     let (job, last_event, outcome) = (spec.id.clone(), 0, None);
-    link.allow_lanes(&context.rtc());
+    link.allow_lanes(&context.rtc(), Some(context.lanes_left.clone()));
     link.send(&WorkerFrame::Accepted { job, last_event, outcome, has_package }).await?;
     if shared.is_some() {
         client.coordinator.step(folder.owner(), Step::Complete).await;
     }
-    match shared {
-        Some(places) => link.meanwhile(delivery::take_in_place(&folder, places.input)).await?,
+    match shared.zip(spec.shared.as_ref()) {
+        Some((places, paths)) => {
+            link.meanwhile(delivery::claim_output(&places, paths)).await?;
+            link.meanwhile(delivery::take_in_place(&folder, places.input)).await?;
+        }
         None if has_package => {}
         None => upload = receive(client, link, upload).await?,
     }
@@ -198,8 +201,10 @@ async fn receive(
             reports.advanced();
         }
     };
+    let cache = staged_job::cache_for(client.context.limits.cache.as_ref(), &folder);
+    let limits = Limits { cache, ..client.context.limits.clone() };
     let received = {
-        let mut receiving = pin!(transfer::receive(link, &files, &client.context.limits, progress));
+        let mut receiving = pin!(transfer::receive(link, &files, &limits, progress));
         tokio::select! {
             received = &mut receiving => received,
             next = upload.successor() => {
@@ -295,7 +300,7 @@ async fn resume(
     let last_event = last.as_ref().map_or(0, |event| event.seq);
     let outcome = last.as_ref().and_then(finished);
     let job = folder.id().clone();
-    link.allow_lanes(&client.context.rtc());
+    link.allow_lanes(&client.context.rtc(), Some(client.context.lanes_left.clone()));
     link.send(&WorkerFrame::Accepted { job, last_event, outcome, has_package: true }).await?;
     follow(client, link, folder, &handle, after.resolve(last_event)).await
 }

@@ -1,14 +1,20 @@
 //! Removes the folders of finished jobs: results stay until they are fetched, and for some time after.
+//!
+//! When there is no room, the user who has most loses first, of what nobody waits for. Results that have not
+//! been fetched never give way to those of a newer job: the newest ones are removed, and further jobs are
+//! refused before they begin.
 
-use super::WorkerContext;
+use super::{WorkerContext, staged_job};
 use crate::blocking::{Panicked, blocking};
 use crate::config::RetentionConfig;
 use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_job::{JobFolder, bytes_on_disk, sweep};
-use sleap_rtc_protocol::job::{JobOutcome, JobState};
+use sleap_rtc_protocol::job::{JobOutcome, JobState, Refusal, RefusalCode};
+use sleap_rtc_protocol::text::Printable;
 use sleap_rtc_transfer::Cache;
 use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +23,17 @@ use tracing::{info, warn};
 
 /// How often folders are checked, besides after each job.
 const INTERVAL: Duration = Duration::from_secs(3600);
+/// The same, while results of a job that has just ended exceed the limit.
+const SOON: Duration = Duration::from_secs(30);
+/// How long the client of a job has to begin to fetch its results before they are removed for want of room.
+const FETCH_MS: u64 = 60_000;
+/// New jobs are refused while results that nobody has fetched take more than this part of the limit, in
+/// percent.
+const FULL_PERCENT: u64 = 90;
+/// The most users that a refusal names.
+const NAMED_USERS: usize = 3;
+/// The most characters of a user's name in a refusal.
+const USER_CHARS: usize = 40;
 
 /// Removes folders until `shutdown`: at the start, after each job, and after each interval.
 pub(crate) async fn watch(context: Arc<WorkerContext>, shutdown: CancellationToken) {
@@ -30,8 +47,19 @@ pub(crate) async fn watch(context: Arc<WorkerContext>, shutdown: CancellationTok
         report(blocking(leftovers).await);
         loop {
             let (state_dir, limits) = (context.state_dir.clone(), context.retention);
-            report(blocking(move || clean(&state_dir, &limits, now_ms())).await);
-            let _ = tokio::time::timeout(INTERVAL, job_over.changed()).await;
+            let cleaned = blocking(move || clean(&state_dir, &limits, now_ms())).await;
+            let wait = match cleaned {
+                Ok(unfetched) => {
+                    let is_over = unfetched.total_bytes() > limits.bytes;
+                    *context.unfetched.write() = unfetched;
+                    if is_over { SOON } else { INTERVAL }
+                }
+                Err(error) => {
+                    report(Err(error));
+                    INTERVAL
+                }
+            };
+            let _ = tokio::time::timeout(wait, job_over.changed()).await;
         }
     };
     shutdown.run_until_cancelled(cleaning).await;
@@ -45,17 +73,50 @@ fn report(done: Result<(), Panicked>) {
 
 /// Moves the files of incomplete packages to the cache, which an earlier run of this worker left.
 fn salvage(state_dir: &Path, cache: Option<&Cache>) {
-    let Some(cache) = cache else { return };
     for folder in JobFolder::all(state_dir) {
         if matches!(folder.record().map(|record| record.state), Ok(JobState::Finished(_))) {
-            cache.salvage(&folder.files_dir());
+            staged_job::salvage(cache, &folder);
         }
     }
 }
 
+/// The results that nobody has fetched, by the user that submitted the job.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Unfetched(BTreeMap<String, u64>);
+
+impl Unfetched {
+    fn total_bytes(&self) -> u64 {
+        self.0.values().sum()
+    }
+
+    /// Refuses a job while these results leave too little room for its own.
+    pub(crate) fn check(&self, limits: &RetentionConfig) -> Result<(), Refusal> {
+        let total_bytes = self.total_bytes();
+        if total_bytes <= limits.bytes / 100 * FULL_PERCENT {
+            return Ok(());
+        }
+        let mut most: Vec<_> = self.0.iter().collect();
+        most.sort_by_key(|(_, bytes)| Reverse(**bytes));
+        let said = |(user, bytes): &(&String, &u64)| {
+            format!("{} {} MB", Printable::line(user, USER_CHARS), **bytes / 1_000_000)
+        };
+        let users: Vec<String> = most.iter().take(NAMED_USERS).map(said).collect();
+        let text = format!(
+            "the worker keeps {} MB of results that nobody has fetched ({}), and its limit is {} MB \
+             (`keep_results_bytes`): fetch yours with `sleap-rtc fetch`, or use another worker",
+            total_bytes / 1_000_000,
+            users.join(", "),
+            limits.bytes / 1_000_000,
+        );
+        Err(Refusal::new(RefusalCode::Other, text))
+    }
+}
+
 /// A job that is over.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct FinishedJob {
+    /// The user that its client claimed, or the client itself.
+    user: String,
     ended_ms: u64,
     /// When its results were last fetched.
     fetched_ms: Option<u64>,
@@ -97,8 +158,9 @@ enum Removal {
     NoRoom,
 }
 
-/// What to remove, in order, and why. To free space, packages are removed first, then jobs that nobody
-/// waits for, then the others; of each kind the oldest first.
+/// What to remove, in order, and why. To free space, packages are removed first, the oldest first; then jobs
+/// that nobody waits for, those of the user who has most first; then results that nobody has fetched, the
+/// newest first, because the others were promised before.
 fn plan(jobs: &[FinishedJob], limits: &RetentionConfig, now_ms: u64) -> Vec<(usize, Removal)> {
     let due = |index: &usize| jobs[*index].is_due(limits, now_ms);
     let (mut removals, mut left) = (Vec::new(), Vec::new());
@@ -109,54 +171,126 @@ fn plan(jobs: &[FinishedJob], limits: &RetentionConfig, now_ms: u64) -> Vec<(usi
         }
     }
     let size = |index: &usize| jobs[*index].package_bytes + jobs[*index].kept_bytes;
-    let mut total: u64 = left.iter().map(size).sum();
-    left.sort_by_key(|index| jobs[*index].ended_ms);
-    let packages = left.iter().filter(|index| jobs[**index].package_bytes > 0);
-    for index in packages {
-        if total > limits.bytes {
+    let total: u64 = left.iter().map(size).sum();
+    let excess_bytes = total.saturating_sub(limits.bytes);
+    let (freed, excess_bytes) = free(jobs, &left, excess_bytes);
+    removals.extend(freed);
+    removals.extend(free_unfetched(jobs, &left, excess_bytes, now_ms));
+    removals
+}
+
+/// What to remove of these jobs to free `wanted_bytes` without what anybody waits for. Returns how much is
+/// still to be freed as well.
+fn free(
+    jobs: &[FinishedJob],
+    indices: &[usize],
+    mut wanted_bytes: u64,
+) -> (Vec<(usize, Removal)>, u64) {
+    let mut removals = Vec::new();
+    let mut oldest: Vec<usize> = indices.to_vec();
+    oldest.sort_by_key(|index| jobs[*index].ended_ms);
+    for index in oldest.iter().filter(|index| jobs[**index].package_bytes > 0) {
+        if wanted_bytes > 0 {
             removals.push((*index, Removal::Package));
-            total -= jobs[*index].package_bytes;
+            wanted_bytes = wanted_bytes.saturating_sub(jobs[*index].package_bytes);
         }
     }
-    left.sort_by_key(|index| {
-        (Reverse(jobs[*index].unneeded_since_ms().is_some()), jobs[*index].ended_ms)
-    });
-    for index in left {
-        if total > limits.bytes {
-            removals.push((index, Removal::NoRoom));
-            // Its package is removed already.
-            total -= jobs[index].kept_bytes;
+    let mut by_user: HashMap<&str, u64> = HashMap::new();
+    for index in indices {
+        *by_user.entry(&jobs[*index].user).or_default() += jobs[*index].kept_bytes;
+    }
+    oldest.retain(|index| jobs[*index].unneeded_since_ms().is_some());
+    while wanted_bytes > 0 {
+        let of_most = |(place, index): &(usize, &usize)| {
+            (by_user.get(jobs[**index].user.as_str()).copied(), Reverse(*place))
+        };
+        let Some((place, _)) = oldest.iter().enumerate().max_by_key(of_most) else { break };
+        let index = oldest.remove(place);
+        removals.push((index, Removal::NoRoom));
+        let bytes = jobs[index].kept_bytes;
+        if let Some(left) = by_user.get_mut(jobs[index].user.as_str()) {
+            *left -= bytes;
+        }
+        wanted_bytes = wanted_bytes.saturating_sub(bytes);
+    }
+    (removals, wanted_bytes)
+}
+
+/// The newest results that nobody has fetched, to free `wanted_bytes`. Those of a job that has just ended
+/// are removed the next time if their client does not begin to fetch them; older ones do not go instead.
+fn free_unfetched(
+    jobs: &[FinishedJob],
+    indices: &[usize],
+    mut wanted_bytes: u64,
+    now_ms: u64,
+) -> Vec<(usize, Removal)> {
+    let is_wanted = |index: &&usize| jobs[**index].unneeded_since_ms().is_none();
+    let mut newest: Vec<usize> = indices.iter().filter(is_wanted).copied().collect();
+    newest.sort_by_key(|index| Reverse(jobs[*index].ended_ms));
+    let mut removals = Vec::new();
+    for index in newest {
+        if wanted_bytes > 0 {
+            wanted_bytes = wanted_bytes.saturating_sub(jobs[index].kept_bytes);
+            let has_had_time = jobs[index].ended_ms.saturating_add(FETCH_MS) <= now_ms;
+            removals.extend(has_had_time.then_some((index, Removal::NoRoom)));
         }
     }
     removals
 }
 
-/// Removes old job folders below `state_dir`.
-fn clean(state_dir: &Path, limits: &RetentionConfig, now_ms: u64) {
-    let (folders, jobs): (Vec<_>, Vec<_>) = JobFolder::all(state_dir)
-        .into_iter()
-        .filter_map(|folder| Some((finished_job(&folder)?, folder)))
-        .map(|(job, folder)| (folder, job))
-        .unzip();
+/// The jobs below `state_dir` that are over, with their folders.
+fn finished(state_dir: &Path) -> (Vec<JobFolder>, Vec<FinishedJob>) {
+    let folders = JobFolder::all(state_dir).into_iter();
+    folders.filter_map(|folder| Some((finished_job(&folder)?, folder))).map(|(a, b)| (b, a)).unzip()
+}
+
+/// Removes what nobody waits for, to free `wanted_bytes`. Returns how much that was.
+pub(crate) fn make_room(state_dir: &Path, wanted_bytes: u64) -> u64 {
+    let (folders, jobs) = finished(state_dir);
+    let all: Vec<usize> = (0..jobs.len()).collect();
+    let (removals, left_bytes) = free(&jobs, &all, wanted_bytes);
+    for (index, why) in removals {
+        remove(&folders[index], &jobs[index], why);
+    }
+    wanted_bytes - left_bytes
+}
+
+/// Removes old job folders below `state_dir`. Returns the results that nobody has fetched and that are left.
+fn clean(state_dir: &Path, limits: &RetentionConfig, now_ms: u64) -> Unfetched {
+    let (folders, jobs) = finished(state_dir);
+    let mut gone = vec![false; jobs.len()];
     for (index, why) in plan(&jobs, limits, now_ms) {
-        let (folder, job) = (&folders[index], &jobs[index]);
-        let waited_for = job.unneeded_since_ms().is_none();
-        let removed = match why {
-            Removal::Package => folder.remove_package(),
-            Removal::Expired | Removal::NoRoom => folder.remove(),
-        };
-        let job = folder.id();
-        match removed {
-            Ok(true) if waited_for && why != Removal::Package => {
-                warn!(%job, ?why, "results that nobody has fetched were removed");
-            }
-            Ok(true) => info!(%job, ?why, "removed"),
-            Ok(false) => {}
-            Err(error) => {
-                warn!(%job, error = %WithCauses(&error), "cannot remove the job's folder")
-            }
+        let removed = remove(&folders[index], &jobs[index], why);
+        gone[index] |= removed && why != Removal::Package;
+    }
+    let mut unfetched = Unfetched::default();
+    for (job, _) in jobs.into_iter().zip(gone).filter(|(_, gone)| !gone) {
+        if job.unneeded_since_ms().is_none() {
+            *unfetched.0.entry(job.user).or_default() += job.kept_bytes;
         }
     }
+    unfetched
+}
+
+/// Removes a job, or its package. Returns whether that was possible.
+fn remove(folder: &JobFolder, job: &FinishedJob, why: Removal) -> bool {
+    let waited_for = job.unneeded_since_ms().is_none();
+    let removed = match why {
+        Removal::Package => folder.remove_package(),
+        Removal::Expired | Removal::NoRoom => folder.remove(),
+    };
+    let id = folder.id();
+    match &removed {
+        Ok(true) if waited_for && why != Removal::Package => {
+            warn!(job = %id, ?why, "results that nobody has fetched were removed");
+        }
+        Ok(true) => info!(job = %id, ?why, "removed"),
+        Ok(false) => {}
+        Err(error) => {
+            warn!(job = %id, error = %WithCauses(error), "cannot remove the job's folder");
+        }
+    }
+    removed.unwrap_or_default()
 }
 
 /// The job in `folder`, if it is over.
@@ -164,7 +298,9 @@ fn finished_job(folder: &JobFolder) -> Option<FinishedJob> {
     let record = folder.record().ok()?;
     let JobState::Finished(outcome) = record.state else { return None };
     let package_bytes = bytes_on_disk(&folder.files_dir());
+    let user = folder.spec().description.user.clone();
     Some(FinishedJob {
+        user: user.unwrap_or_else(|| folder.owner().to_string()),
         ended_ms: folder.last_event().ok().flatten().map_or(record.created_ms, |last| last.at_ms),
         fetched_ms: folder.fetched_ms(),
         // Nobody waits for a job that was cancelled.
@@ -190,7 +326,8 @@ mod tests {
     fn job(ended_day: u64, fetched_day: Option<u64>, has_results: bool) -> FinishedJob {
         let fetched_ms = fetched_day.map(|day| day * DAY_MS);
         let (ended_ms, package_bytes, kept_bytes) = (ended_day * DAY_MS, 50, 50);
-        FinishedJob { ended_ms, fetched_ms, has_results, package_bytes, kept_bytes }
+        let user = "ada".to_owned();
+        FinishedJob { user, ended_ms, fetched_ms, has_results, package_bytes, kept_bytes }
     }
 
     #[test]
@@ -228,7 +365,50 @@ mod tests {
         };
         assert_eq!(with(199), all(&[2]));
         assert_eq!(with(100), all(&[2, 3]));
-        assert_eq!(with(0), all(&[2, 3, 0, 1]));
+        // The results that were promised last go first.
+        assert_eq!(with(0), all(&[2, 3, 1, 0]));
+    }
+
+    #[test]
+    fn the_user_who_has_most_loses_first_and_nobody_elses_results_go_for_a_newcomer() {
+        let of = |user: &str, kept_bytes, job: FinishedJob| FinishedJob {
+            user: user.into(),
+            kept_bytes,
+            package_bytes: 0,
+            ..job
+        };
+        let jobs = [
+            of("ada", 100, job(1, None, true)),
+            of("bob", 100, job(2, None, false)),
+            of("mallory", 300, job(3, None, false)),
+            of("mallory", 300, job(4, Some(4), true)),
+            of("mallory", 900, job(5, None, true)),
+        ];
+        let with = |bytes, now_ms| {
+            let limits = RetentionConfig { bytes, ..LIMITS };
+            let removals = plan(&jobs, &limits, now_ms).into_iter();
+            removals.map(|(index, _)| index).collect::<Vec<_>>()
+        };
+        let later = 6 * DAY_MS;
+        assert_eq!(with(1700, later), [] as [usize; 0]);
+        assert_eq!(with(1699, later), [2]);
+        assert_eq!(with(1399, later), [2, 3]);
+        assert_eq!(with(1099, later), [2, 3, 1]);
+        assert_eq!(with(999, later), [2, 3, 1, 4]);
+        // Its client has a minute to begin to fetch it, and nothing of others goes instead.
+        assert_eq!(with(100, 5 * DAY_MS), [2, 3, 1]);
+        assert_eq!(with(99, 5 * DAY_MS), [2, 3, 1, 0]);
+    }
+
+    #[test]
+    fn a_job_is_refused_while_too_much_is_not_fetched_and_the_refusal_has_the_numbers() {
+        let limits = RetentionConfig { bytes: 100_000_000, ..LIMITS };
+        let kept = |ada, bob| Unfetched(BTreeMap::from([("ada".into(), ada), ("bob".into(), bob)]));
+        assert_eq!(kept(40_000_000, 50_000_000).check(&limits), Ok(()));
+        let refusal = kept(41_000_000, 50_000_000).check(&limits).unwrap_err();
+        for words in ["91 MB", "bob 50 MB, ada 41 MB", "limit is 100 MB", "keep_results_bytes"] {
+            assert!(refusal.message.contains(words), "{refusal}");
+        }
     }
 
     #[test]
@@ -242,6 +422,7 @@ mod tests {
                 description: JobDescription::unknown(JobType::Training),
                 shared: None,
                 skips_inference: false,
+                cache_owner: None,
             };
             JobFolder::create(state.path(), &spec, &PeerId::new("someone").unwrap()).unwrap()
         };

@@ -40,11 +40,22 @@ impl Drop for StagedJob {
     fn drop(&mut self) {
         if !self.has_started {
             info!(job = %self.folder.id(), "job not started; its folder is removed");
-            if let Some(cache) = &self.cache {
-                cache.salvage(&self.folder.files_dir());
-            }
+            salvage(self.cache.as_ref(), &self.folder);
             self.folder.discard();
         }
+    }
+}
+
+/// The cache as the owner of the job's files sees it. Without an owner nothing is kept.
+pub(crate) fn cache_for(cache: Option<&Cache>, folder: &JobFolder) -> Option<Cache> {
+    let owner = folder.spec().cache_owner.as_ref()?;
+    cache.map(|cache| cache.of(owner.as_str()))
+}
+
+/// Keeps what has arrived of a package, so that its client need not send it again.
+pub(crate) fn salvage(cache: Option<&Cache>, folder: &JobFolder) {
+    if let Some(cache) = cache_for(cache, folder) {
+        cache.salvage(&folder.files_dir());
     }
 }
 
@@ -52,9 +63,7 @@ impl Drop for StagedJob {
 pub(crate) async fn give_up(context: &WorkerContext, folder: &JobFolder) {
     let (cache, folder) = (context.limits.cache.clone(), folder.clone());
     let work = move || {
-        if let Some(cache) = cache {
-            cache.salvage(&folder.files_dir());
-        }
+        salvage(cache.as_ref(), &folder);
         folder.discard();
     };
     if let Err(error) = blocking(work).await {

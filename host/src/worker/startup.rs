@@ -5,6 +5,7 @@ use super::gpu_pool::GpuPool;
 use super::gpus::{self, Surveys};
 use super::identity::{self, StateFolder};
 use super::slots::{self, SlotGpus, SlotsError};
+use super::storage::DiskAlarm;
 use super::trainers::KnownTrainers;
 use super::uploads::Uploads;
 use super::worker_view::WorkerView;
@@ -25,11 +26,14 @@ use sleap_rtc_signaling::client::{
     HttpApi, Identity, SignalingClient, SignalingError, SignalingEvent,
 };
 use sleap_rtc_transfer::{Cache, Hashes, Limits, Pace};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+/// The lanes of all connections. One takes about four descriptors.
+const MAX_LANES_IN_ALL: usize = 96;
 /// A result is hashed after its trainer has ended, so a file that is this old is complete.
 const SETTLED: Duration = Duration::from_millis(50);
 
@@ -170,6 +174,9 @@ pub(crate) fn context(
         trainers: KnownTrainers::new(),
         slots: config.worker.slots.clone(),
         retention: config.worker.retention,
+        unfetched: RwLock::default(),
+        disk_alarm: DiskAlarm::default(),
+        lanes_left: Arc::new(Semaphore::new(MAX_LANES_IN_ALL)),
         job_over: watch::Sender::new(()),
         facts: RwLock::new(WorkerView {
             worker: own_facts(identity, capabilities),

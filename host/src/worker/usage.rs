@@ -175,6 +175,7 @@ mod tests {
                 description,
                 shared: None,
                 skips_inference: false,
+                cache_owner: None,
             };
             JobFolder::create(state.path(), &spec, &PeerId::new("someone").unwrap()).unwrap()
         };

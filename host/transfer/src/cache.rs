@@ -2,7 +2,8 @@
 //!
 //! The cache is a folder of files named after their content, and an SQLite index of the pieces in
 //! them. Each cached file is a hard link to a file that some job received. A job may change its own
-//! files, so a cached piece is hashed again whenever it is used. The least recently used files are
+//! files, so a cached piece is hashed again whenever it is used. Who has sent a file may use it, and nobody
+//! else learns that it is here. The least recently used files are
 //! removed first; the jobs keep their own links. Beside them are the folders of abandoned transfers
 //! (`salvage`).
 
@@ -18,11 +19,14 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+/// How long an abandoned transfer stays on a full disk, for a client that comes back at once.
+const ABANDONED: Duration = Duration::from_secs(3600);
 /// A piece may be in many files. This many of them are tried.
 const MAX_PLACES: u32 = 4;
 const SCHEMA: Schema = Schema {
-    version: 1,
+    version: 2,
     tables: "
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = NORMAL;
@@ -39,6 +43,12 @@ const SCHEMA: Schema = Schema {
         PRIMARY KEY (hash, content, offset)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX IF NOT EXISTS piece_of_content ON piece (content);
+    CREATE TABLE IF NOT EXISTS sent_by (
+        owner BLOB NOT NULL,
+        content BLOB NOT NULL REFERENCES content (hash) ON DELETE CASCADE,
+        PRIMARY KEY (owner, content)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS sender_of_content ON sent_by (content);
 ",
 };
 
@@ -63,10 +73,11 @@ pub enum CacheError {
     },
 }
 
-/// The cache of one worker. Cheap to clone; its methods block.
+/// The cache of one worker, as one owner of content sees it. Cheap to clone; its methods block.
 #[derive(Debug, Clone)]
 pub struct Cache {
     inner: Arc<Store>,
+    owner: BlobHash,
 }
 
 #[derive(Debug)]
@@ -101,10 +112,16 @@ impl Cache {
         // Now: on a full disk there is no room for a folder.
         fs::create_dir_all(&unfinished).map_err(unusable)?;
         let inner = Store { files, unfinished, limit_bytes, index: Mutex::new(index) };
-        let cache = Self { inner: Arc::new(inner) };
+        let cache = Self { inner: Arc::new(inner), owner: BlobHash([0; 32]) };
         cache.update(|cache, index| cache.remove_strays(index));
         cache.update(|cache, index| cache.shrink_to(index, limit_bytes));
         Ok(cache)
+    }
+
+    /// The same cache for the owner with this name, which nobody else knows. Owners see the content that
+    /// they have sent themselves.
+    pub fn of(&self, owner: &str) -> Self {
+        Self { inner: self.inner.clone(), owner: pieces::hash(owner.as_bytes()) }
     }
 
     /// The bytes of `piece`, if they are here and match its hash.
@@ -138,7 +155,7 @@ impl Cache {
         if self.inner.limit_bytes == 0 {
             return;
         }
-        if let Err(error) = salvage::keep(&self.inner.unfinished, folder) {
+        if let Err(error) = salvage::keep(&self.inner.unfinished, &self.owner, folder) {
             tracing::warn!(folder = %folder.display(), %error, "cannot keep an abandoned transfer");
         }
         self.update(|cache, index| cache.shrink_to(index, cache.inner.limit_bytes));
@@ -146,7 +163,7 @@ impl Cache {
 
     /// The abandoned transfers in the cache.
     pub(crate) fn abandoned(&self) -> Vec<AbandonedTransfer> {
-        salvage::open(&self.inner.unfinished)
+        salvage::open(&self.inner.unfinished, &self.owner)
     }
 
     /// Removes cached files of at least `bytes` in all, to make room for a transfer.
@@ -155,6 +172,20 @@ impl Cache {
             let unfinished = salvage::shrink(&cache.inner.unfinished, u64::MAX);
             let left = (unfinished + total_bytes(index)?).saturating_sub(bytes);
             cache.shrink_to(index, left)
+        });
+    }
+
+    /// Removes cached files, and abandoned transfers that nobody has come back to for an hour, of at least
+    /// `bytes` in all, because the disk is full.
+    pub fn spare(&self, bytes: u64) {
+        self.update(|cache, index| {
+            let before = total_bytes(index)?;
+            cache.shrink_contents_to(index, before.saturating_sub(bytes))?;
+            let freed = before - total_bytes(index)?;
+            if freed < bytes {
+                salvage::spare(&cache.inner.unfinished, bytes - freed, ABANDONED);
+            }
+            Ok(())
         });
     }
 
@@ -176,9 +207,12 @@ impl Cache {
 
     fn places(&self, piece: BlobHash) -> rusqlite::Result<Vec<(BlobHash, u64)>> {
         let index = self.index();
-        let mut find =
-            index.prepare_cached("SELECT content, offset FROM piece WHERE hash = ?1 LIMIT ?2")?;
-        let places = find.query_map(params![piece.0, MAX_PLACES], hash_and_number)?;
+        let mut find = index.prepare_cached(
+            "SELECT piece.content, offset FROM piece JOIN sent_by ON sent_by.content = piece.content
+             WHERE piece.hash = ?1 AND owner = ?2 LIMIT ?3",
+        )?;
+        let wanted = params![piece.0, self.owner.0, MAX_PLACES];
+        let places = find.query_map(wanted, hash_and_number)?;
         places.collect()
     }
 
@@ -197,6 +231,7 @@ impl Cache {
                 .prepare_cached("UPDATE content SET used_at_s = ?2 WHERE hash = ?1")?
                 .execute(params![file.blake3.0, now])?;
             if known > 0 {
+                self.note_sender(&changes, file.blake3)?;
                 continue;
             }
             let (from, to) = (file.path.below(root), self.file(file.blake3));
@@ -215,6 +250,7 @@ impl Cache {
                 file.size.cast_signed(),
                 now
             ])?;
+            self.note_sender(&changes, file.blake3)?;
             let mut offset = 0_i64;
             for piece in manifest.pieces(file) {
                 changes
@@ -226,9 +262,21 @@ impl Cache {
         changes.commit()
     }
 
+    /// The owner has sent this content.
+    fn note_sender(&self, changes: &Connection, content: BlobHash) -> rusqlite::Result<()> {
+        let sql = "INSERT OR IGNORE INTO sent_by VALUES (?1, ?2)";
+        changes.prepare_cached(sql)?.execute(params![self.owner.0, content.0])?;
+        Ok(())
+    }
+
     fn shrink_to(&self, index: &mut Connection, limit_bytes: u64) -> rusqlite::Result<()> {
         let unfinished = salvage::shrink(&self.inner.unfinished, limit_bytes);
-        let mut total = unfinished + total_bytes(index)?;
+        self.shrink_contents_to(index, limit_bytes.saturating_sub(unfinished))
+    }
+
+    /// Removes the files that were not used for the longest time.
+    fn shrink_contents_to(&self, index: &mut Connection, limit_bytes: u64) -> rusqlite::Result<()> {
+        let mut total = total_bytes(index)?;
         while total > limit_bytes {
             let oldest = "SELECT hash, size FROM content ORDER BY used_at_s, hash LIMIT 1";
             let Some((content, size)) = index.query_row(oldest, [], hash_and_number).optional()?

@@ -16,7 +16,22 @@ const LINK_BYTES: u64 = 1 << 20;
 /// Copies the files of one tree into another, each through the staging folder. A link to a file
 /// within the tree is copied as that file; other links are left out.
 pub fn copy_tree(from: &Path, to: &Path) -> Result<(), TransferError> {
-    fill(to, &list_tree(from)?, Large::Copy)
+    fill(to, &list_tree(from)?, Large::Copy, Existing::Replace)
+}
+
+/// The same, but fails where another file has the name of one of its files. A file with the same content
+/// stays as it is, so that a copy that was cut short can be repeated.
+pub fn add_tree(from: &Path, to: &Path) -> Result<(), TransferError> {
+    fill(to, &list_tree(from)?, Large::Copy, Existing::Keep)
+}
+
+/// What becomes of files that exist already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Existing {
+    /// They are replaced.
+    Replace,
+    /// They are kept, and another content is an error.
+    Keep,
 }
 
 /// How [`fill`] treats large files on disk.
@@ -36,7 +51,12 @@ impl Large {
 }
 
 /// Writes all files of `source` below `into`.
-pub(crate) fn fill(into: &Path, source: &Listing, large: Large) -> Result<(), TransferError> {
+pub(crate) fn fill(
+    into: &Path,
+    source: &Listing,
+    large: Large,
+    existing: Existing,
+) -> Result<(), TransferError> {
     let staging = StagingDir::new(into)?;
     let copied = source.members().iter().filter(|member| large.link(member).is_none());
     room::check(into, copied.map(|member| member.size).sum())?;
@@ -57,7 +77,10 @@ pub(crate) fn fill(into: &Path, source: &Listing, large: Large) -> Result<(), Tr
                 Err(error) => return Err(member.unreadable(error).into()),
             }
         }
-        staging.place(file, &member.path, member.executable)?;
+        match existing {
+            Existing::Replace => staging.place(file, &member.path, member.executable)?,
+            Existing::Keep => staging.place_new(file, &member.path, member.executable)?,
+        };
     }
     Ok(())
 }

@@ -12,6 +12,9 @@ pub enum LinkError {
     /// The session around the transfer ends it, for this reason.
     #[error("{0}")]
     Interrupted(String),
+    /// The other side broke the protocol around the transfer.
+    #[error("the other side broke the protocol")]
+    Violated(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The connection failed.
     #[error("the connection was lost")]
     Lost(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -47,6 +50,9 @@ pub enum TransferError {
     /// The other side read nothing.
     #[error("the other side accepted no data for {} s", .0.as_secs())]
     Stalled(Duration),
+    /// The other side broke the protocol around the transfer.
+    #[error(transparent)]
+    Violated(LinkError),
     /// The other side violated the protocol.
     #[error("the other side violated the transfer protocol: {0}")]
     Protocol(&'static str),
@@ -88,6 +94,7 @@ impl From<LinkError> for TransferError {
     fn from(error: LinkError) -> Self {
         match error {
             LinkError::Interrupted(reason) => Self::Interrupted(reason),
+            violated @ LinkError::Violated(_) => Self::Violated(violated),
             lost @ LinkError::Lost(_) => Self::Lost(lost),
         }
     }

@@ -78,7 +78,7 @@ mod tree;
 mod writer;
 
 pub use cache::Cache;
-pub use copying::copy_tree;
+pub use copying::{add_tree, copy_tree};
 pub use error::{LinkError, TransferError};
 pub use hashes::Hashes;
 pub use lane::{Gauge, Lane, LaneLost};

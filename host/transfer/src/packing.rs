@@ -1,6 +1,6 @@
 //! Zips for peers that know nothing else.
 
-use super::copying::{self, Large, READ_BYTES};
+use super::copying::{self, Existing, Large, READ_BYTES};
 use super::listing::{list_package, list_tree};
 use super::storage::{self, failed};
 use super::{Limits, Package, TransferError};
@@ -27,13 +27,13 @@ pub fn unpack(package: &Path, into: &Path, limits: &Limits) -> Result<(), Transf
     if source.announced_bytes() > limits.max_bytes {
         return Err(ManifestError::TooLarge { limit_bytes: limits.max_bytes }.into());
     }
-    copying::fill(into, &source, Large::Copy)
+    copying::fill(into, &source, Large::Copy, Existing::Replace)
 }
 
 /// Like [`unpack`], for a package on storage that stays reachable: large files of a folder are
 /// linked to instead of copied.
 pub fn link(package: &Path, into: &Path) -> Result<(), TransferError> {
-    copying::fill(into, &list_package(package)?, Large::Link)
+    copying::fill(into, &list_package(package)?, Large::Link, Existing::Replace)
 }
 
 /// Packs the files of `folder`, in the order of their paths, into a zip at `zip`. The same files

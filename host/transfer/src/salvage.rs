@@ -42,24 +42,29 @@ pub(crate) enum Taken {
     Pieces(HashMap<u32, Written>),
 }
 
-/// Moves the destination `folder` of an abandoned transfer into `all`. Ignores a folder that contains
-/// nothing verified, or that is in use.
-pub(crate) fn keep(all: &Path, folder: &Path) -> std::io::Result<()> {
+/// Moves the destination `folder` of an abandoned transfer into `all`, for the same owner's next transfer.
+/// Ignores a folder that contains nothing verified, or that is in use.
+pub(crate) fn keep(all: &Path, owner: &BlobHash, folder: &Path) -> std::io::Result<()> {
     let journal = folder.join(PARTIAL).join(JOURNAL);
     if !journal.exists() {
         return Ok(());
     }
     let in_use = Journal::open(&journal)?;
     if in_use.is_useful() {
-        fs::rename(folder, all.join(random::hex::<16>()))?;
+        fs::rename(folder, all.join(format!("{owner}-{}", random::hex::<16>())))?;
     }
     Ok(())
 }
 
-/// All folders in `all` that no other transfer uses.
-pub(crate) fn open(all: &Path) -> Vec<AbandonedTransfer> {
+/// The owner's folders in `all` that no other transfer uses.
+pub(crate) fn open(all: &Path, owner: &BlobHash) -> Vec<AbandonedTransfer> {
+    let owner = format!("{owner}-");
+    let is_own = |folder: &Path| {
+        folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&owner))
+    };
     newest_first(all)
         .into_iter()
+        .filter(|(_, folder)| is_own(folder))
         .filter_map(|(_, folder)| AbandonedTransfer::open(folder))
         .collect()
 }
@@ -77,6 +82,17 @@ pub(crate) fn shrink(all: &Path, limit_bytes: u64) -> u64 {
         }
     }
     total
+}
+
+/// Removes folders that nobody has come back to for `age`, the oldest first, until `wanted_bytes` are free.
+pub(crate) fn spare(all: &Path, wanted_bytes: u64, age: Duration) {
+    let mut freed = 0;
+    for (at, folder) in newest_first(all).into_iter().rev() {
+        if freed < wanted_bytes && at.elapsed().is_ok_and(|passed| passed > age) {
+            freed += bytes_on_disk(&folder);
+            remove(&folder);
+        }
+    }
 }
 
 fn newest_first(all: &Path) -> Vec<(SystemTime, PathBuf)> {

@@ -7,7 +7,7 @@ use sleap_rtc_package::pieces;
 use sleap_rtc_protocol::path::RelPath;
 use sleap_rtc_protocol::transfer::{FileEntry, Manifest, Piece};
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -149,6 +149,45 @@ impl StagingDir {
         rel: &RelPath,
         executable: bool,
     ) -> Result<PathBuf, StorageError> {
+        let (path, place) = self.complete(finished, rel, executable)?;
+        fs::rename(&path, &place).map_err(failed("write", &place))?;
+        Ok(place)
+    }
+
+    /// Gives a complete file its name in the destination, unless another file has it. A file with the same
+    /// content stays.
+    pub(crate) fn place_new(
+        &self,
+        finished: PartialFile,
+        rel: &RelPath,
+        executable: bool,
+    ) -> Result<PathBuf, StorageError> {
+        let (path, place) = self.complete(finished, rel, executable)?;
+        match fs::hard_link(&path, &place) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                if !have_same_content(&path, &place).map_err(failed("read", &place))? {
+                    return Err(StorageError::InTheWay { path: place, what: "another file" });
+                }
+            }
+            // Some file systems have no hard links.
+            Err(_) if place.symlink_metadata().is_err() => {
+                fs::rename(&path, &place).map_err(failed("write", &place))?;
+                return Ok(place);
+            }
+            Err(error) => return Err(failed("write", &place)(error)),
+        }
+        fs::remove_file(&path).map_err(failed("remove", &path))?;
+        Ok(place)
+    }
+
+    /// Completes a file for its place. Returns both paths.
+    fn complete(
+        &self,
+        finished: PartialFile,
+        rel: &RelPath,
+        executable: bool,
+    ) -> Result<(PathBuf, PathBuf), StorageError> {
         let PartialFile { file, path } = finished;
         let there = file.metadata().map_err(failed("look at", &path))?;
         if executable {
@@ -165,8 +204,29 @@ impl StagingDir {
         if place.symlink_metadata().is_ok_and(|there| there.is_dir()) {
             return Err(StorageError::InTheWay { path: place, what: "a folder" });
         }
-        fs::rename(&path, &place).map_err(failed("write", &place))?;
-        Ok(place)
+        Ok((path, place))
+    }
+}
+
+/// Whether both are files with the same bytes. Links are not followed.
+fn have_same_content(one: &Path, other: &Path) -> io::Result<bool> {
+    let lengths = [one.symlink_metadata()?, other.symlink_metadata()?];
+    if !lengths.iter().all(fs::Metadata::is_file) || lengths[0].len() != lengths[1].len() {
+        return Ok(false);
+    }
+    let (mut one, mut other) =
+        (BufReader::new(File::open(one)?), BufReader::new(File::open(other)?));
+    loop {
+        let (left, right) = (one.fill_buf()?, other.fill_buf()?);
+        let length = left.len().min(right.len());
+        if left[..length] != right[..length] {
+            return Ok(false);
+        }
+        if length == 0 {
+            return Ok(left.len() == right.len());
+        }
+        one.consume(length);
+        other.consume(length);
     }
 }
 

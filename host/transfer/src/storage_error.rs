@@ -70,6 +70,17 @@ pub enum StorageError {
     },
 }
 
+impl StorageError {
+    /// Whether a disk is full, or a quota used up.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::NoSpace { .. } | Self::NoFiles { .. } | Self::Quota { .. } => true,
+            Self::Io { source, .. } => sleap_rtc_base::disk::is_full(source),
+            Self::Leaves { .. } | Self::InTheWay { .. } => false,
+        }
+    }
+}
+
 /// Adds the operation and the path to an error of the system.
 pub(crate) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StorageError {
     let path = path.to_owned();

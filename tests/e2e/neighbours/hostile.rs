@@ -13,7 +13,7 @@ use sleap_rtc_protocol::signaling::{IceServers, Sdp};
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
 
 /// Where the hostile peers are. Honest ones are at 127.0.0.1.
 pub(crate) const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
@@ -35,6 +35,11 @@ pub(crate) enum Deed {
 
 pub(crate) const DEEDS: [Deed; 4] = [Deed::Asks, Deed::Offers, Deed::KnownJobs, Deed::Trickles];
 
+/// One thread is enough for a peer.
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
 fn options() -> RtcOptions {
     let bind = vec![Ipv4Addr::LOCALHOST.into()];
     let config = IceConfig { servers: Vec::new(), bind, ..IceConfig::default() };
@@ -54,7 +59,7 @@ impl Attacker {
         let metadata = json!({"tags": ["sleap-rtc-client"], "properties": {}});
         let at = (room.room_id.as_str(), room.token.as_str());
         let peer = Observer::join_from(ELSEWHERE, "client", metadata, server.address(), at);
-        Self { peer, worker: worker.to_owned(), runtime: Runtime::new().unwrap(), number: 0 }
+        Self { peer, worker: worker.to_owned(), runtime: runtime(), number: 0 }
     }
 
     /// Does `deed` until `stop` is set, or until the server has had enough.
@@ -136,6 +141,7 @@ fn spec() -> JobSpec {
         description: JobDescription::unknown(JobType::Training),
         shared: None,
         skips_inference: false,
+        cache_owner: None,
     }
 }
 
@@ -172,7 +178,7 @@ impl FalseWorker {
 
     /// Answers until `stop` is set. Returns how often it was asked.
     pub(crate) fn serve(mut self, stop: &AtomicBool, asked: &AtomicU32) {
-        let runtime = Runtime::new().unwrap();
+        let runtime = runtime();
         while !stop.load(Ordering::Relaxed) {
             let Some(frame) = self.peer.hear(Duration::from_millis(200)) else { continue };
             let is_question = frame["payload"]["app_message_type"] == "job_request";

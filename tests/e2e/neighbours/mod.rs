@@ -1,6 +1,7 @@
 //! Nobody in a room keeps the others out: neither by holding slots and connections, nor by pretending to be
 //! a worker.
 
+mod chaos;
 mod hostile;
 
 use crate::support::*;

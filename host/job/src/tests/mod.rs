@@ -44,6 +44,7 @@ pub fn spec(job_type: JobType) -> JobSpec {
         description: JobDescription::unknown(job_type),
         shared: None,
         skips_inference: false,
+        cache_owner: None,
     }
 }
 

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -36,6 +36,8 @@ pub(crate) struct Lanes {
     conversation: Arc<Channel>,
     /// How lanes are made; none may be, where there is nothing.
     options: Option<RtcOptions>,
+    /// How many more lanes this program may have in all its conversations.
+    left: Option<Arc<Semaphore>>,
     packets: Arc<Packets>,
     tasks: JoinSet<()>,
     next: u32,
@@ -66,6 +68,7 @@ impl Lanes {
         Self {
             conversation,
             options: None,
+            left: None,
             packets: Arc::default(),
             tasks: JoinSet::new(),
             next: 0,
@@ -76,9 +79,9 @@ impl Lanes {
         }
     }
 
-    /// From now on lanes may be made, like this.
-    pub(crate) fn allow(&mut self, options: &RtcOptions) {
-        self.options = Some(options.lane());
+    /// From now on lanes may be made, like this, as long as there are any left.
+    pub(crate) fn allow(&mut self, options: &RtcOptions, left: Option<Arc<Semaphore>>) {
+        (self.options, self.left) = (Some(options.lane()), left);
     }
 
     /// Whether there are any, or will be soon.
@@ -142,10 +145,13 @@ impl Lanes {
         if self.tasks.len() >= 2 * MAX_LANES {
             return tracing::debug!(lane = number, "too many lanes are asked for");
         }
-        let options = self.options.clone().filter(|_| !full);
+        let permit = self.left.as_ref().map(|left| left.clone().try_acquire_owned());
+        let none_left = matches!(permit, Some(Err(_)));
+        let options = self.options.clone().filter(|_| !full && !none_left);
         let (conversation, queues) = (self.conversation.clone(), self.queues.clone());
         let packets = self.packets.clone();
         self.tasks.spawn(async move {
+            let _permit = permit;
             let options = match options {
                 Some(options) => Some(packets.suit(options, &conversation).await),
                 None => None,

@@ -27,8 +27,8 @@ async fn ends() -> (ClientEnd, WorkerEnd, [rtc::Connection; 2]) {
     let (accepted, far) = tokio::join!(offering.accept(&sdp), answerer.next_channel());
     let (offerer, near) = accepted.unwrap();
     let (mut here, mut there) = (ClientEnd::new(near), WorkerEnd::new(far.unwrap()));
-    here.allow_lanes(&options);
-    there.allow_lanes(&options);
+    here.allow_lanes(&options, None);
+    there.allow_lanes(&options, None);
     (here, there, [offerer, answerer])
 }
 

@@ -1,6 +1,6 @@
 //! Questions to workers before there is a connection: whether they take a job, and which videos they see.
 
-use super::{Room, words};
+use super::{Room, is_reserved, words};
 use crate::client::ClientError;
 use crate::client::asking::ANSWER_WITHIN;
 use serde_json::json;
@@ -9,7 +9,6 @@ use sleap_rtc_protocol::job::{JobSpec, JobType};
 use sleap_rtc_protocol::signaling::{
     AppMessage, JobRequest, JobResponse, ServerMessage, VideoQuery,
 };
-use sleap_rtc_protocol::worker::WorkerStatus;
 use tracing::debug;
 
 /// A worker's answer to a job request.
@@ -126,8 +125,7 @@ fn answered(response: JobResponse) -> RequestReply {
     if response.accepted {
         return RequestReply::Yes(response);
     }
-    let reserved = WorkerStatus::Reserved.as_str();
-    let is_reserved = response.current_status.as_deref() == Some(reserved);
+    let is_reserved = is_reserved(response.current_status.as_deref());
     RequestReply::No { why: words(response), is_reserved }
 }
 

@@ -55,6 +55,10 @@ pub(crate) enum Request {
     Surveyed {
         survey: Survey,
     },
+    /// What is wrong with the worker's disk, if anything is.
+    Storage {
+        problem: Option<String>,
+    },
     /// Facts about this worker have changed and should be published.
     FactsChanged,
 }
@@ -121,6 +125,11 @@ impl CoordinatorHandle {
     /// Reports the result of a GPU survey.
     pub(crate) async fn surveyed(&self, survey: Survey) {
         self.tell(Request::Surveyed { survey }).await;
+    }
+
+    /// Reports whether the disk has room for jobs.
+    pub(crate) async fn storage(&self, problem: Option<String>) {
+        self.tell(Request::Storage { problem }).await;
     }
 
     /// Reports the progress of a job.

@@ -41,7 +41,7 @@ use sleap_rtc_protocol::job::{Refusal, RefusalCode};
 use sleap_rtc_protocol::signaling::{MetadataPatch, ServerMessage};
 use sleap_rtc_protocol::standing::Caller;
 use sleap_rtc_protocol::text::Printable;
-use sleap_rtc_protocol::worker::{RESERVATION, Refused, WorkerEvent, WorkerState, WorkerStatus};
+use sleap_rtc_protocol::worker::{OFFER_WITHIN, Refused, WorkerEvent, WorkerState, WorkerStatus};
 use sleap_rtc_signaling::client::{SignalingClient, SignalingEvent};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -87,6 +87,9 @@ pub(crate) struct Coordinator {
     replies: Replies,
     state: WorkerState,
     reservations: Reservations,
+    /// What is wrong with the disk.
+    storage_problem: Option<String>,
+    is_leaving: bool,
     machine: Machine,
     running: HashMap<JobId, Running>,
     /// The properties that the room sees.
@@ -119,6 +122,8 @@ impl Coordinator {
         let mut coordinator = Self {
             replies,
             reservations: Reservations::default(),
+            storage_problem: None,
+            is_leaving: false,
             published: context.facts().changing(),
             context,
             signaling,
@@ -209,6 +214,7 @@ impl Coordinator {
             (_, true) => info!(jobs, "asked to end: waiting for the running jobs"),
             (_, false) => info!(jobs, "asked to end; running jobs continue on their own"),
         }
+        self.is_leaving = true;
         let _ = self.apply(WorkerEvent::Drain);
         self.publish().await;
         self.tasks.close();
@@ -232,6 +238,7 @@ impl Coordinator {
         mark_taken(&mut gpus, running.values().map(|job| job.gpus.as_deref()));
         let (in_service, mut problems) = (self.state.in_service(), pool.problems());
         problems.extend(self.context.trainers.problems());
+        problems.extend(self.storage_problem.clone());
         let facts = self.context.update_facts(|facts| {
             facts.slots = views;
             facts.gpus = gpus;
@@ -316,8 +323,20 @@ impl Coordinator {
                 }
             }
             Request::Surveyed { survey } => self.apply_survey(&survey),
+            Request::Storage { problem } => self.apply_storage(problem),
             Request::FactsChanged => {}
         }
+    }
+
+    /// A worker whose disk is too full takes no new jobs.
+    fn apply_storage(&mut self, problem: Option<String>) {
+        self.storage_problem = problem;
+        let event = match self.storage_problem.is_some() || self.is_leaving {
+            true => WorkerEvent::Drain,
+            false if self.context.maintenance => WorkerEvent::Drain,
+            false => WorkerEvent::Resume,
+        };
+        let _ = self.apply(event);
     }
 
     /// Applies a survey: slots go out of service and return, and GPUs that are found later get slots of
@@ -383,7 +402,7 @@ impl Coordinator {
             info!(peer = %holder, by = %caller.peer, "the reservation goes to a peer of better standing");
             self.end_reservation(&holder, Ending::Displaced);
         }
-        let new = WorkerEvent::NewJob { peer: caller.peer.clone(), until: now + RESERVATION };
+        let new = WorkerEvent::NewJob { peer: caller.peer.clone(), until: now + OFFER_WITHIN };
         self.apply(new).map_err(|refused| self.no_slot(refused))?;
         self.reservations.begin(caller, user, now);
         Ok(())
@@ -405,10 +424,13 @@ impl Coordinator {
     fn no_slot(&self, refused: Refused) -> Refusal {
         let status = self.state.status().as_str();
         match refused {
-            Refused::Maintenance => Refusal::new(
-                RefusalCode::Maintenance,
-                format!("the worker takes no new jobs (status {status})"),
-            ),
+            Refused::Maintenance => {
+                let text = match &self.storage_problem {
+                    Some(problem) => format!("the worker takes no new jobs: {problem}"),
+                    None => format!("the worker takes no new jobs (status {status})"),
+                };
+                Refusal::new(RefusalCode::Maintenance, text)
+            }
             Refused::OutOfService => self.context.out_of_service(),
             _ => {
                 let occupants = self.occupants(Instant::now());

@@ -117,11 +117,15 @@ impl Coordinator {
             own_id: self.own_id.clone(),
             offer,
         };
+        let context = self.context.clone();
         async move {
             match cancel.run_until_cancelled(connection.serve()).await {
                 None => info!(%peer, "connection ended by this worker"),
                 Some(Ok(())) => info!(%peer, "connection done"),
                 Some(Err(error)) => {
+                    if error.is_full_disk() {
+                        context.disk_alarm.raise();
+                    }
                     let error: &(dyn std::error::Error + 'static) = &error;
                     warn!(%peer, error, "connection ended");
                 }

@@ -177,7 +177,8 @@ fn job_spec(introduction: &Introduction, shared: Option<SharedPaths>) -> JobSpec
     let job_type = introduction.job_type.unwrap_or(JobType::Training);
     let description = JobDescription::unknown(job_type);
     let name = name.to_owned();
-    JobSpec { id, secret, name, description, shared, skips_inference: false }
+    let (skips_inference, cache_owner) = (false, None);
+    JobSpec { id, secret, name, description, shared, skips_inference, cache_owner }
 }
 
 /// The last part of a path of any system: a name for people, never a place on disk.
@@ -197,6 +198,7 @@ async fn stage(
             link.send(&WorkerText::PathValidated(which.to_owned())).await?;
         }
         client.coordinator.step(folder.owner(), Step::Complete).await;
+        delivery::claim_output(&places, paths).await?;
         delivery::take_in_place(folder, places.input).await?;
     } else {
         let zip = receive(client, link, introduction, folder).await?;

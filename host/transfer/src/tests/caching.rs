@@ -78,6 +78,37 @@ async fn a_cached_file_that_its_job_changed_is_sent_again() {
 }
 
 #[tokio::test]
+async fn whether_a_file_is_here_is_answered_to_those_alone_who_have_sent_it() {
+    let mut worker = Worker::new(1 << 30);
+    let cache = worker.limits.cache.clone().unwrap();
+    let owner = |name: &str| Some(cache.of(name));
+    let from = tempfile::tempdir().unwrap();
+    write(&from.path().join("labels.slp"), &noise(1, 5 << 20), false);
+    worker.limits.cache = owner("ada");
+    assert!(worker.submit(from.path()).await > 5 << 20);
+    assert_eq!(worker.submit(from.path()).await, 0);
+    // Somebody else sends all of it, and has sent it then.
+    worker.limits.cache = owner("bob");
+    assert!(worker.submit(from.path()).await > 5 << 20);
+    assert_eq!(worker.submit(from.path()).await, 0);
+    assert!(worker.cached_bytes() <= 5 << 20, "it is kept once");
+    // Nor does an abandoned transfer tell.
+    write(&from.path().join("labels.slp"), &noise(2, 8 << 20), false);
+    worker.limits.cache = owner("ada");
+    let lost = worker.disk.path().join("lost");
+    half_of(from.path(), &lost, &worker.limits).await;
+    worker.limits.cache.as_ref().unwrap().salvage(&lost);
+    worker.limits.cache = owner("bob");
+    assert!(worker.submit(from.path()).await > 8 << 20);
+    worker.limits.cache = owner("ada");
+    write(&from.path().join("labels.slp"), &noise(3, 8 << 20), false);
+    let lost = worker.disk.path().join("lost again");
+    half_of(from.path(), &lost, &worker.limits).await;
+    worker.limits.cache.as_ref().unwrap().salvage(&lost);
+    assert!(worker.submit(from.path()).await < 8 << 20);
+}
+
+#[tokio::test]
 async fn the_cache_keeps_to_its_limit_and_survives_a_restart() {
     let mut worker = Worker::new(10 << 20);
     let from = tempfile::tempdir().unwrap();

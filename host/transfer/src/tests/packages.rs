@@ -2,7 +2,8 @@
 
 use super::super::testing::{fixture, listing, package, pair, rel, write};
 use super::super::{
-    Hashes, Limits, Package, Part, PartSource, copy_tree, pack, pack_package, receive, send, unpack,
+    Hashes, Limits, Package, Part, PartSource, add_tree, copy_tree, pack, pack_package, receive,
+    send, unpack,
 };
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_package::ArchiveError;
@@ -68,6 +69,28 @@ fn results_keep_their_only_folder() {
     copy_tree(&results, &work.path().join("copy")).unwrap();
     copy_tree(&results, &work.path().join("copy")).unwrap();
     assert_eq!(listing(&work.path().join("copy")), listing(&results));
+}
+
+#[test]
+fn results_are_added_and_replace_nothing() {
+    let work = tempfile::tempdir().unwrap();
+    let [results, other, shared] =
+        ["results", "other", "shared"].map(|name| work.path().join(name));
+    write(&results.join("run/best.ckpt"), b"weights", false);
+    write(&results.join("run/log.csv"), b"a,b\n", true);
+    add_tree(&results, &shared).unwrap();
+    // The same once more, as after an interruption.
+    std::fs::remove_file(shared.join("run/log.csv")).unwrap();
+    add_tree(&results, &shared).unwrap();
+    assert_eq!(listing(&shared), listing(&results));
+    write(&other.join("run/best.ckpt"), b"WEIGHTS", false);
+    let error = add_tree(&other, &shared).unwrap_err().to_string();
+    assert!(error.contains("best.ckpt") && error.contains("another file"), "{error}");
+    assert_eq!(listing(&shared), listing(&results));
+    // Neither is a link followed.
+    std::fs::remove_file(shared.join("run/best.ckpt")).unwrap();
+    symlink(results.join("run/best.ckpt"), shared.join("run/best.ckpt")).unwrap();
+    assert!(add_tree(&results, &shared).is_err());
 }
 
 #[test]
