@@ -22,7 +22,7 @@ use tracing::info;
 /// The time from offer to answer of a worker that speaks `sleap-rtc/1`, which takes half a second.
 const NATIVE_ANSWER_LIMIT: Duration = Duration::from_secs(6);
 /// How long a client asks again where slots are only reserved.
-const RESERVED_PATIENCE: Duration = Duration::from_secs(12);
+const RESERVED_PATIENCE: Duration = Duration::from_secs(20);
 /// The time between two such rounds.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -141,18 +141,20 @@ async fn automatic(
     spec: &JobSpec,
     search: &mut Search,
 ) -> Result<Connected, ClientError> {
-    let (start, mut has_said) = (Instant::now(), false);
+    let mut reserved_since: Option<Instant> = None;
     loop {
         let mut round = Round { room, spec, search, skipped: Skipped::default() };
         if let Some(connected) = round.run(policies).await? {
             return Ok(connected);
         }
         let skipped = round.skipped;
-        if !skipped.is_reserved || start.elapsed() >= RESERVED_PATIENCE {
+        let is_over = reserved_since.is_some_and(|since| since.elapsed() >= RESERVED_PATIENCE);
+        if !skipped.is_reserved || is_over {
             return Err(skipped.into_error(spec.description.requirements.min_gpu_memory_mib));
         }
-        if !std::mem::replace(&mut has_said, true) {
+        if reserved_since.is_none() {
             say("All slots are reserved at the moment; asking again …");
+            reserved_since = Some(Instant::now());
         }
         tokio::time::sleep(ASK_AGAIN).await;
     }
