@@ -30,6 +30,8 @@ pub mod cli;
 pub mod client;
 pub mod config;
 #[cfg(feature = "peer")]
+mod device;
+#[cfg(feature = "peer")]
 mod endpoint;
 #[cfg(feature = "worker")]
 pub mod worker;

@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use sleap_rtc_protocol::ids::JobSecret;
-use sleap_rtc_protocol::session::JobString;
+use sleap_rtc_trust::session::JobString;
 use std::path::PathBuf;
 
 /// A worker whose training takes some seconds, and a client's data folder.
@@ -159,7 +159,8 @@ fn the_room_sees_whose_job_runs_and_how_far_it_is() {
     let record = &lab.worker.jobs()[0];
     assert_eq!(seen["jobs"][0]["owner"], record["owner"], "{shown}");
     assert_eq!(seen["jobs"][0]["since_ms"], record["created_ms"], "{shown}");
-    assert!(!shown.contains(record["spec"]["secret"].as_str().unwrap()), "{shown}");
+    assert!(!shown.contains(record["spec"]["verifier"].as_str().unwrap()), "{shown}");
+    assert_eq!(record["spec"]["secret"], serde_json::Value::Null, "the worker keeps no secret");
     let list = lab.client().arguments(&["room", "list"]).room(lab.worker.credentials()).run();
     list.assert_code(0).assert_says(&["status: busy", "a job of", "epoch"]);
     lab.client().arguments(&["cancel", &job]).run().assert_code(0);

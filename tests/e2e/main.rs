@@ -13,6 +13,7 @@ mod busy;
 mod cli;
 mod doctor;
 mod documentation;
+mod evil;
 mod example_policies;
 mod explain;
 mod first_run;

@@ -9,7 +9,7 @@ use crate::scene::{ClientMachine, Scene};
 use rustix::process::{Pid, Signal, kill_process};
 use sleap_rtc_protocol::ids::JobId;
 use sleap_rtc_protocol::job::JobState;
-use sleap_rtc_protocol::session::JobString;
+use sleap_rtc_trust::session::JobString;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 use support::disk::Disk;

@@ -3,7 +3,7 @@
 
 use crate::plan::{Phase, Plan, Way};
 use crate::program::Program;
-use sleap_rtc_protocol::session::JobString;
+use sleap_rtc_trust::session::JobString;
 use std::fs;
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -21,7 +21,7 @@ use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_base::file::{self, Readers};
 use sleap_rtc_protocol::ids::{JobId, PeerId};
-use sleap_rtc_protocol::job::{JobOutcome, JobSpec, JobState, NumberedEvent};
+use sleap_rtc_protocol::job::{JobOutcome, JobRight, JobSpec, JobState, NumberedEvent};
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::DirBuilderExt;
@@ -35,7 +35,7 @@ const MAX_RECORD_BYTES: u64 = 1024 * 1024;
 /// What a job's folder records about the job, besides its events.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobRecord {
-    /// What the client submitted, including the secret: only the owner of the file can read it.
+    /// What the client submitted.
     pub spec: JobSpec,
     /// Who submitted it.
     pub owner: PeerId,
@@ -179,6 +179,16 @@ impl JobFolder {
     /// What the folder records about the job now.
     pub fn record(&self) -> Result<JobRecord, JobError> {
         read_record(&self.path)
+    }
+
+    /// Keeps `right` instead of what the record has, if the job is over: nobody else writes it then.
+    pub fn keep_right(&self, right: JobRight) -> Result<(), JobError> {
+        let mut record = self.record()?;
+        if !matches!(record.state, JobState::Finished(_)) {
+            return Ok(());
+        }
+        record.spec.right = right;
+        self.write_record(&record)
     }
 
     /// Writes the record beside, then renames.

@@ -41,12 +41,12 @@
 //! ```
 //! use sleap_rtc_job::JobFolder;
 //! use sleap_rtc_protocol::ids::{JobId, JobSecret, PeerId};
-//! use sleap_rtc_protocol::job::{JobDescription, JobEvent, JobSpec, JobType};
+//! use sleap_rtc_protocol::job::{JobDescription, JobEvent, JobRight, JobSpec, JobType};
 //!
 //! let state = tempfile::tempdir()?;
 //! let spec = JobSpec {
 //!     id: JobId::new("job-1")?,
-//!     secret: JobSecret::new("secret")?,
+//!     right: JobRight::Secret { secret: JobSecret::new("secret")? },
 //!     name: "labels".into(),
 //!     description: JobDescription::unknown(JobType::Training),
 //!     shared: None,

@@ -1,5 +1,7 @@
 //! What ties a proof of identity to one connection.
 
+use sha2::{Digest, Sha256};
+
 /// The keys with which both ends have encrypted a connection, as this end knows them from its handshake.
 ///
 /// Both ends know the same two, in opposite places. Somebody who passes messages on between two
@@ -20,6 +22,11 @@ pub enum ChannelBinding {
         /// The other end's.
         remote: [u8; 32],
     },
+}
+
+/// The hash of a certificate.
+pub(crate) fn hash(certificate: &[u8]) -> [u8; 32] {
+    Sha256::digest(certificate).into()
 }
 
 /// The hash of the certificate that a session description names. `None` if it names several: then it is

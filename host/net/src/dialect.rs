@@ -8,11 +8,13 @@
 
 mod frames;
 mod lanes;
+mod proof;
 #[cfg(test)]
 mod tests;
 mod wire;
 
 pub use frames::Frame;
+pub use proof::{Meeting, Opening, ProvingError};
 
 use crate::binding::ChannelBinding;
 use crate::quic::{QuicError, Session};
@@ -24,6 +26,7 @@ use sleap_rtc_protocol::connection::ConnectionState;
 use sleap_rtc_protocol::frame::{self, ClientFrame, FrameError, TransferFrame, WorkerFrame};
 use sleap_rtc_protocol::liveness::{Liveness, LivenessEvent};
 use sleap_rtc_transfer::{Incoming, Lane, Link, LinkError};
+use sleap_rtc_trust::handshake::Transcript;
 use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::Arc;
@@ -77,6 +80,8 @@ pub struct FrameChannel<Out, In> {
     connection: Option<rtc::Connection>,
     /// A chunk that arrived while none was wanted. Nothing more is read until one is.
     unwanted: Option<Bytes>,
+    /// Once both sides have proven who they are.
+    transcript: Option<Transcript>,
     waiting: VecDeque<In>,
     liveness: Arc<watch::Sender<Liveness>>,
     cut: CancellationToken,
@@ -112,6 +117,7 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
             lanes,
             connection: None,
             unwanted: None,
+            transcript: None,
             waiting: VecDeque::new(),
             liveness: Arc::new(watch::Sender::new(Liveness::new(Instant::now()))),
             cut: CancellationToken::new(),

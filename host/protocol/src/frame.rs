@@ -26,7 +26,7 @@
 //! authorization of its own. A lane may end at any time, and all lanes end with the transfer.
 
 use crate::event_cursor::EventsAfter;
-use crate::ids::{JobId, JobSecret};
+use crate::ids::{JobId, JobProof, JobSecret};
 use crate::job::{JobOutcome, JobSpec, NumberedEvent, Refusal};
 use crate::signaling::Sdp;
 use crate::transfer::{BlobHash, FileEntry, Piece};
@@ -51,6 +51,9 @@ pub enum ClientFrame {
     Submit {
         /// The job.
         spec: Box<JobSpec>,
+        /// The proof of the right to it, if `spec` has a verifier.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        proof: Option<JobProof>,
     },
     /// Reattaches to a job, and asks for its events from `after` on.
     Attach {
@@ -58,6 +61,16 @@ pub enum ClientFrame {
         job: JobId,
         /// The proof of the right to the job.
         secret: JobSecret,
+        /// The last event that this client has.
+        after: EventsAfter,
+    },
+    /// The same, after both sides have proven who they are: with a proof that is good for this
+    /// conversation alone.
+    AttachByProof {
+        /// The job.
+        job: JobId,
+        /// The proof of the right to the job.
+        proof: JobProof,
         /// The last event that this client has.
         after: EventsAfter,
     },

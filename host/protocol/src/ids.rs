@@ -170,8 +170,9 @@ identifier!(
     AddressTag, "an address tag", 64, file_name_safe
 );
 identifier!(
-    /// What shows that the sender of an offer has the secret of the job that it is about.
-    OfferProof, "an offer proof", 128, file_name_safe
+    /// What shows that the sender of an offer has the secret of the job that it is about, and fits no
+    /// other offer: 128 hexadecimal digits.
+    OfferProof, "an offer proof", 128, hex_digit
 );
 identifier!(
     /// What a worker keeps received files under: a name that only one user of one machine knows, and that is
@@ -234,20 +235,10 @@ impl CacheOwner {
     }
 }
 
-/// The domain of offer proofs, so that no other use of a secret yields the same bytes.
-const OFFER_PROOF: &[u8] = b"sleap-rtc offer for a known job";
-
 impl OfferProof {
-    /// The proof for the offer number `attempt` from `client` to `worker` about `job`: a keyed hash, from
-    /// which nobody learns the secret, and which fits no other offer.
-    pub fn of(
-        secret: &JobSecret,
-        job: &JobId,
-        (client, worker): (&PeerId, &PeerId),
-        attempt: u64,
-    ) -> Self {
-        let parts = [OFFER_PROOF, job.0.as_bytes(), client.0.as_bytes(), worker.0.as_bytes()];
-        Self(keyed(secret.0.as_bytes(), &parts, &attempt.to_le_bytes()))
+    /// The proof of these bytes.
+    pub fn from_bytes(bytes: &[u8; 64]) -> Self {
+        Self(hex(bytes))
     }
 }
 
@@ -271,12 +262,12 @@ visible!(RoomId);
 visible!(JobId);
 visible!(JobVerifier);
 visible!(JobProof);
+visible!(OfferProof);
 visible!(AddressTag);
 secret!(Token);
 secret!(IdToken);
 secret!(RelayToken);
 secret!(JobSecret);
-secret!(OfferProof);
 secret!(CacheOwner);
 
 /// What opens a room: its id and its token, always together.

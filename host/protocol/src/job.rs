@@ -1,6 +1,6 @@
 //! What a job is, its events while it runs, and its outcome.
 
-use crate::ids::{CacheOwner, JobId, JobSecret};
+use crate::ids::{CacheOwner, JobId, JobSecret, JobVerifier};
 use crate::path::RelPath;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -119,13 +119,30 @@ pub struct SharedPaths {
     pub output: RelPath,
 }
 
+/// What opens a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum JobRight {
+    /// What verifies a proof. A worker keeps this alone.
+    Verifier {
+        /// It belongs to the secret that the client keeps.
+        verifier: JobVerifier,
+    },
+    /// The secret itself, from clients that cannot prove that they have it.
+    Secret {
+        /// Made by the client.
+        secret: JobSecret,
+    },
+}
+
 /// What a client sends to submit a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobSpec {
     /// The identifier that the client chose.
     pub id: JobId,
-    /// Authorizes other connections to read, stop, cancel and fetch the job.
-    pub secret: JobSecret,
+    /// What opens the job to other connections: to read, stop, cancel and fetch it.
+    #[serde(flatten)]
+    pub right: JobRight,
     /// A name for people: the package's file name without its extensions.
     pub name: String,
     /// The client's description. The worker reads the package again and makes its own.

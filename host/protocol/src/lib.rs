@@ -20,7 +20,6 @@
 //! | [`ids`] | peers, rooms, jobs, and the secrets that belong to them |
 //! | [`capabilities`] | what a worker can do, and its form in the worker's metadata |
 //! | [`signaling`] | frames between a peer and the signaling server |
-//! | [`session`] | the strings that name one worker or one job, to copy and paste |
 //! | [`python`] | data-channel messages of Python peers (the only place that knows `::`) |
 //! | [`frame`] | `sleap-rtc/1`: data-channel frames between two peers of this program |
 //! | [`path`] | relative paths that stay inside any folder they are joined to |
@@ -43,7 +42,6 @@ pub mod liveness;
 pub mod path;
 pub mod progress;
 pub mod python;
-pub mod session;
 pub mod signaling;
 pub mod standing;
 pub mod text;

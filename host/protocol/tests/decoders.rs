@@ -3,14 +3,12 @@
 // Inputs that a test cannot make are its own mistake.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use base64::{Engine, engine::general_purpose::URL_SAFE};
 use hostile_input::{damaged, damaged_bytes, each};
 use proptest::prelude::*;
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::frame::{self, ClientFrame, TransferFrame, WorkerFrame};
 use sleap_rtc_protocol::path::RelPath;
 use sleap_rtc_protocol::python::{ClientText, WorkerText};
-use sleap_rtc_protocol::session::{JobString, SessionString};
 use sleap_rtc_protocol::signaling::{ClientMessage, ServerMessage};
 use sleap_rtc_protocol::transfer::{
     BlobHash, CHUNK_BYTES, Chunk, Cuts, FileEntry, IncomingPiece, MAX_PIECE_BYTES, Manifest,
@@ -162,35 +160,6 @@ fn python_texts() {
         let read = WorkerText::decode(&text);
         if text.contains(['\n', '\r']) && !text.starts_with("PROGRESS_REPORT::") {
             prop_assert!(matches!(read, WorkerText::Log(_) | WorkerText::TrackLog(_)));
-        }
-        Ok(())
-    });
-}
-
-/// The texts that people paste: damaged as text, and damaged in what the text holds.
-fn pasted(prefix: &'static str, json: &'static str) -> impl Strategy<Value = String> {
-    let whole = format!("{prefix}{}", URL_SAFE.encode(json));
-    let inside = texts(&[json]).prop_map(move |json| format!("{prefix}{}", URL_SAFE.encode(json)));
-    prop_oneof![damaged(vec![whole]), inside]
-}
-
-#[test]
-fn session_strings() {
-    let inputs = pasted("sleap-session:", r#"{"r": "ab12cd34", "t": "0f1e2d", "p": "worker-1"}"#);
-    each("session strings", inputs, |text| {
-        if let Ok(session) = text.parse::<SessionString>() {
-            prop_assert_eq!(session.to_string().parse::<SessionString>().unwrap(), session);
-        }
-        Ok(())
-    });
-}
-
-#[test]
-fn job_strings() {
-    let json = r#"{"r": "ab12cd34", "t": "0f1e2d", "p": "worker-1", "j": "job-1", "s": "secret"}"#;
-    each("job strings", pasted("sleap-job:", json), |text| {
-        if let Ok(job) = text.parse::<JobString>() {
-            prop_assert_eq!(job.to_string().parse::<JobString>().unwrap(), job);
         }
         Ok(())
     });

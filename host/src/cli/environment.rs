@@ -2,7 +2,8 @@
 
 use super::exit::Failure;
 use crate::config::Sources;
-use sleap_rtc_protocol::ids::{RoomCredentials, RoomId, Token};
+use sleap_rtc_protocol::ids::RoomId;
+use sleap_rtc_trust::credential::{Credential, RoomToken};
 use std::io::{BufRead, BufReader, IsTerminal, Read};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -41,13 +42,13 @@ impl Environment {
         &mut self,
         room_id: &str,
         token: SecretText,
-    ) -> Result<RoomCredentials, Failure> {
+    ) -> Result<Credential, Failure> {
         let room_id =
             RoomId::new(room_id).map_err(|error| Failure::usage(format!("--room-id: {error}")))?;
         let text = if token.0 == "-" { self.read_token()? } else { token.0 };
-        let token =
-            Token::new(text.trim()).map_err(|error| Failure::usage(format!("--token: {error}")))?;
-        Ok(RoomCredentials { room_id, token })
+        let token = text.trim().parse::<RoomToken>();
+        let token = token.map_err(|error| Failure::usage(format!("--token: {error}")))?;
+        Ok(Credential { room_id, token })
     }
 
     fn read_token(&mut self) -> Result<String, Failure> {

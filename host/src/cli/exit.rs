@@ -26,6 +26,8 @@ pub enum Exit {
     Transfer = 7,
     /// The client detached; the job keeps running.
     Detached = 8,
+    /// The worker has not proven who it is.
+    Untrusted = 9,
     /// The user cancelled.
     Cancelled = 130,
 }
@@ -42,6 +44,7 @@ Exit codes:
     6  the job failed
     7  the package or the result could not be transferred
     8  the client detached and the job keeps running: reattach with `sleap-rtc attach`
+    9  the worker has not proven who it is: nothing was sent to it
   130  cancelled";
 
 impl From<Exit> for ExitCode {
@@ -154,6 +157,7 @@ mod tests {
             Exit::JobFailed,
             Exit::Transfer,
             Exit::Detached,
+            Exit::Untrusted,
             Exit::Cancelled,
         ] {
             let row = format!("\n{:>5}  ", exit as u8);

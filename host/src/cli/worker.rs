@@ -141,6 +141,7 @@ impl From<WorkerError> for Failure {
             | WorkerError::Sandbox(_)
             | WorkerError::Slots(_)
             | WorkerError::NoProc
+            | WorkerError::Token(_)
             | WorkerError::Credentials { .. } => Exit::Usage,
         };
         let hint = match &error {

@@ -219,6 +219,12 @@ pub(crate) fn say(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
+/// Prints a question on stderr, where the cursor stays behind it.
+pub(crate) fn ask_aloud(question: &str) {
+    let question: String = question.chars().filter(|c| is_printable(*c) || *c == '\n').collect();
+    let _ = write!(std::io::stderr().lock(), "{question}");
+}
+
 /// Prints text on stdout as it is. A closed stdout is not an error.
 pub(crate) fn print(text: &str) {
     let mut stdout = std::io::stdout().lock();

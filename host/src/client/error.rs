@@ -2,9 +2,10 @@
 
 use super::connect::ConnectFailure;
 use super::not_a_package::NotAPackage;
+use super::untrusted::Untrusted;
 use crate::blocking::Panicked;
 use sleap_rtc_base::error::WithCauses;
-use sleap_rtc_net::dialect::DialectError;
+use sleap_rtc_net::dialect::{DialectError, ProvingError};
 use sleap_rtc_net::python::IncomingFileError;
 use sleap_rtc_net::quic::QuicError;
 use sleap_rtc_package::ArchiveError;
@@ -12,9 +13,9 @@ use sleap_rtc_package::CheckError;
 use sleap_rtc_policy::PolicyError;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::path::PathError;
-use sleap_rtc_protocol::session::JobString;
 use sleap_rtc_signaling::client::SignalingError;
 use sleap_rtc_transfer::{StorageError, TransferError};
+use sleap_rtc_trust::session::JobString;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -47,6 +48,17 @@ pub enum ClientError {
         #[source]
         source: Box<ConnectFailure>,
     },
+    /// The worker has not proven who it is.
+    #[error("worker {worker} {why}")]
+    Untrusted {
+        /// Which worker.
+        worker: PeerId,
+        /// Why it is not believed.
+        why: Box<Untrusted>,
+    },
+    /// No worker takes the job, and some of them have not proven who they are.
+    #[error(transparent)]
+    NoneTrusted(SkippedWorkers),
     /// This machine cannot make connections over iroh, and nothing else is wanted.
     #[error("connections over iroh are not possible here; use --transport auto")]
     Endpoint(#[from] QuicError),
@@ -133,6 +145,20 @@ impl ClientError {
     /// Whether the worker refused the job, or broke the protocol: another worker may take it.
     pub(crate) fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused(_) | Self::UnknownToWorker | Self::Worker { .. })
+    }
+
+    /// `worker` is not believed.
+    pub(crate) fn untrusted(worker: &PeerId, why: Untrusted) -> Self {
+        Self::Untrusted { worker: worker.clone(), why: Box::new(why) }
+    }
+
+    /// Whether no further attempt is made: the other side was heard, and is not to be believed.
+    pub(crate) fn is_distrust(&self) -> bool {
+        use ProvingError::Dialect;
+        match self {
+            Self::Untrusted { why, .. } => !matches!(**why, Untrusted::Proof(Dialect(_))),
+            _ => false,
+        }
     }
 
     /// Whether another connection can continue where this one failed.

@@ -11,7 +11,7 @@ use super::submission::Submission;
 use super::{ClientError, or_interrupt, reconnect};
 use crate::config::Config;
 use sleap_rtc_net::dialect::ClientEnd;
-use sleap_rtc_protocol::session::JobString;
+use sleap_rtc_trust::session::JobString;
 use std::path::PathBuf;
 
 /// Does `action` with the job, reconnecting if necessary. Returns where the result is, if it was
@@ -26,6 +26,9 @@ pub async fn run(
 ) -> Result<Option<PathBuf>, ClientError> {
     let joining = Room::join(config, job_ref.room.clone());
     let mut room = or_interrupt(&mut interrupts, joining).await?;
+    if let Some(device) = job_ref.device {
+        room.pin(job_ref.worker.clone(), device);
+    }
     let done = with_room(config, &mut room, job_ref, action, &mut interrupts).await;
     room.leave().await;
     done

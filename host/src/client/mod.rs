@@ -13,6 +13,10 @@
 //! | `unreliable` | the workers that failed lately |
 //! | `explain` | ranks a room without submitting a job |
 //! | `prompt` | the list that the user chooses from |
+//! | `question` | what the user types |
+//! | `untrusted` | why a worker is not believed |
+//! | `trust` | which workers are believed |
+//! | `known_workers` | the workers that the user has accepted |
 //! | `submission` | the conversation about one job over `sleap-rtc/1` |
 //! | `reconnect` | continues over another connection when one is lost |
 //! | [`interrupt`] | what Ctrl-C and SIGTERM mean to a client that follows a job |
@@ -41,6 +45,7 @@ pub mod existing_job;
 mod explain;
 pub mod interrupt;
 mod introduction;
+mod known_workers;
 pub mod meter;
 mod mounted;
 mod not_a_package;
@@ -49,6 +54,7 @@ pub mod package;
 mod partial_download;
 mod prompt;
 mod python;
+mod question;
 mod read_progress;
 mod reconnect;
 pub mod record;
@@ -57,7 +63,9 @@ mod selection;
 pub mod shared;
 mod submission;
 pub mod tracking;
+mod trust;
 mod unreliable;
+mod untrusted;
 pub mod videos;
 mod viewer;
 
@@ -69,6 +77,7 @@ pub use mounted::find_mounted;
 pub use output::Output;
 pub use prompt::row;
 pub use read_progress::ReadProgress;
+pub use untrusted::Untrusted;
 pub use viewer::ViewerPorts;
 
 use crate::config::Config;
@@ -82,10 +91,12 @@ use selection::Search;
 use shared::SharedJob;
 use sleap_rtc_net::dialect::ClientEnd;
 use sleap_rtc_policy::Policies;
-use sleap_rtc_protocol::ids::{JobId, JobSecret, PeerId, RoomCredentials};
-use sleap_rtc_protocol::job::{JobDescription, JobOutcome, JobSpec};
-use sleap_rtc_protocol::session::{JobString, SessionString};
+use sleap_rtc_protocol::ids::{JobId, JobSecret, PeerId};
+use sleap_rtc_protocol::job::{JobDescription, JobOutcome, JobRight, JobSpec};
 use sleap_rtc_transfer::Package;
+use sleap_rtc_trust::credential::Credential;
+use sleap_rtc_trust::device::DeviceId;
+use sleap_rtc_trust::session::{JobString, SessionString};
 use std::path::PathBuf;
 use submission::Submission;
 use tokio::sync::watch;
@@ -99,14 +110,22 @@ pub enum Join {
     /// A worker of a room, chosen in one of three ways.
     Room {
         /// The room's credentials.
-        credentials: RoomCredentials,
+        credentials: Credential,
         /// How to choose.
         choose: Choose,
     },
 }
 
 impl Join {
-    fn credentials(&self) -> &RoomCredentials {
+    /// The worker whose device is known before it shows a key.
+    fn named_device(&self) -> Option<(PeerId, DeviceId)> {
+        match self {
+            Self::Session(session) => Some((session.worker.clone(), session.device?)),
+            Self::Room { .. } => None,
+        }
+    }
+
+    fn credentials(&self) -> &Credential {
         match self {
             Self::Session(session) => &session.room,
             Self::Room { credentials, .. } => credentials,
@@ -129,7 +148,7 @@ impl Join {
                 Choose::Worker(worker) => *worker == job_ref.worker,
             },
         };
-        worker && *self.credentials() == job_ref.room
+        worker && self.credentials().for_clients() == job_ref.room
     }
 }
 
@@ -182,6 +201,9 @@ pub async fn run(
     let policies = Policies::load(&config.policy)?;
     let joining = Room::join(config, options.join.credentials().clone());
     let mut room = or_interrupt(&mut interrupts, joining).await?;
+    if let Some((worker, device)) = options.join.named_device() {
+        room.pin(worker, device);
+    }
     let done = with_room(config, &mut room, &policies, options, &job, &mut interrupts).await;
     room.leave().await;
     done
@@ -201,14 +223,16 @@ async fn with_room(
     let (mut search, mut refused) = (Search::new(config), None);
     loop {
         // A worker that refused the job must not know the next one's secret.
-        let spec = spec(job);
+        let secret = JobSecret::from_random(rand::random());
+        let spec = spec(job, &secret);
         let connecting = selection::connect(room, policies, &options.join, &spec, &mut search);
         let connected = match or_interrupt(interrupts, connecting).await {
             Err(ClientError::NoWorker(_) | ClientError::Refused(_)) if refused.is_some() => break,
             connected => connected?,
         };
         let worker = connected.worker.clone();
-        let done = submit(config, room, &options, &spec, job, connected, interrupts).await;
+        let done =
+            submit(config, room, &options, (&spec, secret), job, connected, interrupts).await;
         match done {
             Err(Unfinished::NotTaken(error)) if options.join.chooses_by_policy() => {
                 say(&format!("Worker {worker} did not take the job after all: {error}"));
@@ -242,19 +266,20 @@ async fn submit(
     config: &Config,
     room: &mut Room,
     options: &SubmitOptions,
-    spec: &JobSpec,
+    (spec, secret): (&JobSpec, JobSecret),
     job: &Job,
     connected: Connected,
     interrupts: &mut Interrupts,
 ) -> Result<PathBuf, Unfinished> {
-    let Connected { worker, talk } = connected;
+    let Connected { worker, device, talk } = connected;
     match talk {
         Talk::Native(end) => {
             let job_ref = JobString {
                 room: options.join.credentials().clone(),
                 worker: worker.clone(),
+                device,
                 job: spec.id.clone(),
-                secret: spec.secret.clone(),
+                secret,
             };
             let cache_owner = cache_key::owner_at(&config.client.state_dir, &worker);
             let spec = &JobSpec { cache_owner, ..spec.clone() };
@@ -287,18 +312,21 @@ async fn resume(
     interrupts: &mut Interrupts,
 ) -> Option<Result<PathBuf, ClientError>> {
     let (job_ref, submitting) = Record::interrupted(config, &options.join, job)?;
+    if let Some(device) = job_ref.device {
+        room.pin(job_ref.worker.clone(), device);
+    }
     let wanted = Goal::KnownJob(job_ref.job.clone(), job_ref.secret.clone());
     let offer = room.offer(&job_ref.worker, &wanted);
     let connected = match or_interrupt(interrupts, offer).await {
         Ok(Offered::Yes(connected)) => *connected,
         Err(ClientError::Cancelled) => return Some(Err(ClientError::Cancelled)),
+        Err(error) if error.is_distrust() => return Some(Err(error)),
         _ => return None,
     };
     let Talk::Native(end) = connected.talk else { return None };
     say(&format!("Resuming the upload of {} to {}", job_ref.job, job_ref.worker));
-    let (id, secret) = (job_ref.job.clone(), job_ref.secret.clone());
     let cache_owner = cache_key::owner_at(&config.client.state_dir, &job_ref.worker);
-    let spec = JobSpec { id, secret, cache_owner, ..spec(job) };
+    let spec = JobSpec { id: job_ref.job.clone(), cache_owner, ..spec(job, &job_ref.secret) };
     let submitting = Some(submitting);
     let submit = Submit { config, job_ref: &job_ref, spec: &spec, job, submitting };
     match submit.run(room, end, options.viewer, interrupts).await {
@@ -348,10 +376,10 @@ impl Submit<'_> {
     }
 }
 
-fn spec(job: &Job) -> JobSpec {
+fn spec(job: &Job, secret: &JobSecret) -> JobSpec {
     JobSpec {
         id: JobId::from_random(rand::random()),
-        secret: JobSecret::from_random(rand::random()),
+        right: JobRight::Secret { secret: secret.clone() },
         name: job.name.clone(),
         description: job.description.clone(),
         shared: job.shared.as_ref().map(|shared| shared.paths().clone()),

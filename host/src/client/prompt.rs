@@ -2,6 +2,7 @@
 
 use super::ClientError;
 use super::display::{print, say};
+use super::question::{Typed, typed as typed_line};
 use super::room::Room;
 use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_protocol::capabilities::WorkerFacts;
@@ -11,12 +12,6 @@ use sleap_rtc_protocol::text::is_printable;
 use sleap_rtc_protocol::worker::WorkerStatus;
 use sleap_rtc_signaling::client::{Roster, SignalingError};
 use std::collections::BTreeMap;
-use std::io::BufRead;
-use std::time::Duration;
-use tokio::sync::mpsc;
-
-/// How long to wait for the user's choice.
-const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Memory held by other programs is shown from here on: displays and drivers always hold some.
 const NOTABLE_MIB: u64 = 1024;
@@ -41,7 +36,7 @@ pub(crate) async fn pick(
     let mut list = Numbered::default();
     list.take(&roster);
     list.show();
-    let mut line = Box::pin(typed());
+    let mut line = Box::pin(typed_line());
     loop {
         let typed = tokio::select! {
             typed = &mut line => typed,
@@ -78,7 +73,7 @@ pub(crate) async fn pick(
             Choice::Quit => return Ok(Picked::Quit),
             Choice::Nonsense => list.ask(),
         }
-        line = Box::pin(self::typed());
+        line = Box::pin(typed_line());
     }
 }
 
@@ -201,35 +196,6 @@ fn job(job: &RunningJob) -> String {
     let route = job.route.as_deref().map(|route| format!("; its client is connected: {route}"));
     let route = route.unwrap_or_default();
     format!("       a job of {owner}, for {} min: {}{route}", age_ms / 60_000, job.progress)
-}
-
-/// The user's input.
-enum Typed {
-    Line(String),
-    /// The end of standard input.
-    End,
-    /// No input in time.
-    Nothing,
-}
-
-async fn typed() -> Typed {
-    match tokio::time::timeout(PATIENCE, read_line()).await {
-        Ok(Some(line)) => Typed::Line(line),
-        Ok(None) => Typed::End,
-        Err(_) => Typed::Nothing,
-    }
-}
-
-/// One line of standard input, or `None` at its end. A thread of its own reads it. A blocked read cannot
-/// be cancelled, so an abandoned prompt leaves the thread behind until the process ends.
-async fn read_line() -> Option<String> {
-    let (send, mut receive) = mpsc::channel(1);
-    std::thread::spawn(move || {
-        let mut line = String::new();
-        let read = std::io::stdin().lock().read_line(&mut line);
-        let _ = send.blocking_send(read.is_ok_and(|bytes| bytes > 0).then_some(line));
-    });
-    receive.recv().await.flatten()
 }
 
 #[cfg(test)]

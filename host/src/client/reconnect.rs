@@ -230,6 +230,7 @@ impl Dialer<'_> {
                 }
                 Ok(Offered::Refused(why)) => debug!("{why}"),
                 Ok(Offered::Absent(why)) => debug!("{why}"),
+                Err(error) if error.is_distrust() => return Err(error),
                 Err(error) => debug!(%error, "no connection yet"),
             }
             if self.patience.is_over() {

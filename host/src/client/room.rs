@@ -1,18 +1,21 @@
 //! The client in its room: discovers workers, asks whether they take the job, and connects to one.
 
 mod requests;
+mod trusting;
 
 use super::ClientError;
 use super::connect::{ConnectFailure, Connector, Offer, Talk};
+use super::display::say;
 use super::error::{JobRefused, NoWorker};
 use super::introduction::metadata;
+use super::trust::Trust;
 use crate::config::Config;
 pub(crate) use requests::RequestReply;
 use serde_json::json;
 use sleap_rtc_protocol::DIALECT;
 use sleap_rtc_protocol::capabilities::{ENDPOINT, WorkerFacts};
 use sleap_rtc_protocol::connection::Purpose;
-use sleap_rtc_protocol::ids::{JobId, JobSecret, OfferProof, PeerId, RoomCredentials};
+use sleap_rtc_protocol::ids::{JobId, JobSecret, PeerId, RoomId};
 use sleap_rtc_protocol::signaling::{
     AppMessage, ClientMessage, Description, ErrorFrame, Filters, JobResponse, NOT_YOUR_JOB,
     PeerInfo, PeerMessage, Role, ServerMessage, WORKER_BUSY,
@@ -21,6 +24,9 @@ use sleap_rtc_protocol::worker::WorkerStatus;
 use sleap_rtc_signaling::client::{
     HttpApi, Roster, SignalingClient, SignalingError, SignalingEvent,
 };
+use sleap_rtc_trust::credential::Credential;
+use sleap_rtc_trust::device::DeviceId;
+use sleap_rtc_trust::job_key::{JobKey, JobOffer};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
@@ -30,9 +36,15 @@ use tracing::debug;
 /// The time from offer to answer. A Python worker gathers candidates for up to five seconds.
 pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
+/// Said once for a room whose token has no part for peers.
+const TRUSTS_SERVER: &str = "This room's token has no part that only its members know: whoever runs the \
+     signaling server could read and change what is sent.";
+
 /// An open connection to a worker.
 pub(crate) struct Connected {
     pub(crate) worker: PeerId,
+    /// Its device, as it has proven.
+    pub(crate) device: Option<DeviceId>,
     pub(crate) talk: Talk,
 }
 
@@ -59,11 +71,12 @@ pub(crate) enum Goal {
 
 impl Goal {
     /// What the offer number `attempt` from `client` to `worker` says.
-    fn purpose(&self, peers: (&PeerId, &PeerId), attempt: u64) -> Purpose {
+    fn purpose(&self, (client, worker): (&PeerId, &PeerId), attempt: u64) -> Purpose {
         match self {
             Self::NewJob => Purpose::NewJob,
             Self::KnownJob(job, secret) => {
-                let proof = Some(OfferProof::of(secret, job, peers, attempt));
+                let offer = JobOffer { job, client, worker, attempt };
+                let proof = Some(offer.prove(&JobKey::new(job, secret)));
                 Purpose::KnownJob { job: job.clone(), proof }
             }
         }
@@ -76,6 +89,11 @@ pub(crate) struct Room {
     signaling: SignalingClient,
     events: mpsc::Receiver<SignalingEvent>,
     connector: Connector,
+    room_id: RoomId,
+    /// Which workers are believed. `None` in a room that trusts the server.
+    trust: Option<Trust>,
+    /// What the user should know before anything is sent.
+    notes: Vec<String>,
     attempts: u64,
     tracks_on_python: bool,
     /// The worker that has connected last, if it has iroh.
@@ -90,7 +108,7 @@ impl Room {
     /// Signs in and registers in the room.
     pub(crate) async fn join(
         config: &Config,
-        credentials: RoomCredentials,
+        credentials: Credential,
     ) -> Result<Self, ClientError> {
         Self::enter(config, credentials, Connector::new(config).await?).await
     }
@@ -98,14 +116,14 @@ impl Room {
     /// The same, to look around: without an endpoint and the server's relay.
     pub(crate) async fn visit(
         config: &Config,
-        credentials: RoomCredentials,
+        credentials: Credential,
     ) -> Result<Self, ClientError> {
         Self::enter(config, credentials, Connector::idle(config)).await
     }
 
     async fn enter(
         config: &Config,
-        credentials: RoomCredentials,
+        credentials: Credential,
         mut connector: Connector,
     ) -> Result<Self, ClientError> {
         let api = HttpApi::new(&config.signaling.http);
@@ -113,7 +131,7 @@ impl Room {
         let (signaling, events) = SignalingClient::connect(
             config.signaling.clone(),
             identity,
-            credentials,
+            credentials.for_server(),
             Role::Client,
             metadata(connector.property()),
             CancellationToken::new(),
@@ -121,11 +139,16 @@ impl Room {
         .await?;
         debug!(peer = %signaling.peer_id(), "registered");
         connector.use_relay(signaling.relay());
+        let trust = Trust::new(&config.client, &credentials);
+        let trusts_server = trust.is_none().then(|| TRUSTS_SERVER.to_owned());
         Ok(Self {
             api,
             signaling,
             events,
             connector,
+            trust,
+            notes: trusts_server.into_iter().chain(config.signaling.exposure()).collect(),
+            room_id: credentials.room_id,
             attempts: 0,
             tracks_on_python: config.client.python_tracking,
             reserved: HashMap::new(),
@@ -187,10 +210,10 @@ impl Room {
         worker: &PeerId,
         wanted: &Goal,
     ) -> Result<Offered, ClientError> {
-        self.offer_within(worker, wanted, ANSWER_LIMIT).await
+        self.offer_with_question(worker, wanted, ANSWER_LIMIT).await
     }
 
-    /// Like [`Self::offer`], with another time limit for the answer.
+    /// Like [`Self::offer_with_question`], without a question.
     pub(crate) async fn offer_within(
         &mut self,
         worker: &PeerId,
@@ -206,6 +229,7 @@ impl Room {
         let (pending, sdp, iroh) = offered.map_err(connect)?;
         self.attempts += 1;
         let attempt = self.attempts;
+        self.notes.drain(..).for_each(|note| say(&note));
         let offer = Description {
             sender: self.own_id().clone(),
             target: worker.clone(),
@@ -242,10 +266,10 @@ impl Room {
             Err(error) => return Err(connect(error)),
         };
         debug!(took_ms = start.elapsed().as_secs_f64() * 1e3, "the connection is open");
+        let connected = self.believe(worker, attempt, talk).await?;
         // From here on the connection holds the slot.
         self.reserved.remove(worker);
-        let worker = worker.clone();
-        Ok(Offered::Yes(Box::new(Connected { worker, talk })))
+        Ok(Offered::Yes(Box::new(connected)))
     }
 
     /// What to offer, and whether the room shows `worker` as free.

@@ -69,12 +69,12 @@ async fn direct(
         }
     };
     match offered {
-        Offered::Yes(connected) => match (beyond_python(room, worker, spec), connected.talk) {
-            (Some(refused), Talk::Python(connection, _)) => {
+        Offered::Yes(connected) => match (beyond_python(room, worker, spec), *connected) {
+            (Some(refused), Connected { talk: Talk::Python(connection, _), .. }) => {
                 connection.close().await;
                 Err(refused.into())
             }
-            (_, talk) => Ok(Connected { worker: worker.clone(), talk }),
+            (_, connected) => Ok(connected),
         },
         Offered::Refused(why) | Offered::Unknown(why) => Err(why.into()),
         Offered::Absent(why) => Err(why.into()),
@@ -89,6 +89,8 @@ struct Skipped {
     refused: bool,
     /// Whether slots of one of them are only reserved.
     is_reserved: bool,
+    /// Whether one of them has not proven who it is.
+    untrusted: bool,
 }
 
 impl Skipped {
@@ -103,6 +105,7 @@ impl Skipped {
     fn into_error(self, min_gpu_memory_mib: Option<u64>) -> ClientError {
         let skipped = SkippedWorkers { min_gpu_memory_mib, workers: self.workers };
         match self.refused {
+            _ if self.untrusted => ClientError::NoneTrusted(skipped),
             true => JobRefused::ByAll(skipped).into(),
             false => NoWorker::NoneFits(skipped).into(),
         }
@@ -340,7 +343,7 @@ impl Round<'_> {
     async fn offer(&mut self, worker: &WorkerFacts) -> Result<Option<Connected>, ClientError> {
         let limit = if worker.speaks_native { NATIVE_ANSWER_LIMIT } else { ANSWER_LIMIT };
         let peer = &worker.peer_id;
-        let offered = self.room.offer_within(peer, &Goal::NewJob, limit).await;
+        let offered = self.room.offer_with_question(peer, &Goal::NewJob, limit).await;
         self.room.release(peer).await;
         match offered {
             Ok(Offered::Yes(connected)) => {
@@ -354,7 +357,12 @@ impl Round<'_> {
                 self.search.unreliable.failed(peer);
                 self.skipped.add(worker, &why, false);
             }
-            // One unreachable worker must not end the search.
+            // Neither must one that poses as another, nor one that is unreachable, end the search.
+            Err(ClientError::Untrusted { why, .. }) => {
+                self.search.unreliable.failed(peer);
+                self.skipped.add(worker, &why, false);
+                self.skipped.untrusted = true;
+            }
             Err(error @ ClientError::Connect { .. }) => {
                 self.search.unreliable.failed(peer);
                 self.skipped.add(worker, &error, false);

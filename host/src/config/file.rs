@@ -68,6 +68,7 @@ pub(crate) struct FileWorker {
     pub(crate) sandbox_read: Vec<String>,
     pub(crate) sandbox_write: Vec<String>,
     pub(crate) limits: FileJobLimits,
+    pub(crate) python_clients: bool,
 }
 
 impl Default for FileWorker {
@@ -92,6 +93,8 @@ impl Default for FileWorker {
             sandbox_read: Vec::new(),
             sandbox_write: Vec::new(),
             limits: FileJobLimits::default(),
+            // The Python program is in use.
+            python_clients: true,
         }
     }
 }
@@ -122,6 +125,7 @@ pub(crate) struct FileClient {
     #[serde(alias = "legacy_run_silence")]
     pub(crate) python_run_silence: Time,
     pub(crate) python_tracking: bool,
+    pub(crate) python_worker: bool,
     pub(crate) path_map: Vec<PathMapping>,
 }
 
@@ -135,6 +139,7 @@ impl Default for FileClient {
             python_silence: Time(Duration::from_secs(120)),
             python_run_silence: Time(Duration::from_secs(3600)),
             python_tracking: false,
+            python_worker: false,
             path_map: Vec::new(),
         }
     }

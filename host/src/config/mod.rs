@@ -112,6 +112,9 @@ pub struct WorkerConfig {
     pub trainer: Option<Vec<String>>,
     /// How jobs are confined.
     pub sandbox: SandboxConfig,
+    /// Whether clients are served that cannot prove who they are: Python clients, and older versions
+    /// of this program.
+    pub python_clients: bool,
 }
 
 /// How many jobs a worker runs at once, and on which GPUs. GPU indices are those of `nvidia-smi`.
@@ -154,6 +157,8 @@ pub struct ClientConfig {
     pub python_silence: PythonSilence,
     /// Whether Python workers are asked to track, though no known version sends predictions back.
     pub python_tracking: bool,
+    /// Whether Python workers are used in rooms whose own workers prove who they are.
+    pub python_worker: bool,
     /// The file for cached hashes; `None` for no cache.
     pub hashes: Option<PathBuf>,
     /// What the paths in labels stand for, on this machine or on a worker's mount.
@@ -196,6 +201,8 @@ pub struct Overrides {
     pub maintenance: bool,
     /// `--bwlimit` of a client, in bytes per second.
     pub bwlimit: Option<u64>,
+    /// `--python-worker` of a client.
+    pub python_worker: bool,
     /// `--path-map` of a client. These precede those of the file.
     pub path_map: Vec<PathMapping>,
 }
@@ -316,7 +323,10 @@ pub fn load(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigErr
             .map(|root| sources.cwd.join(root))
             .or_else(|| file.shared_storage_root.as_ref().map(in_file)),
         worker: worker(sources, file.worker, overrides.state_dir, overrides.maintenance, &base),
-        client: client(sources, file.client, overrides.bwlimit, overrides.path_map),
+        client: ClientConfig {
+            python_worker: overrides.python_worker || file.client.python_worker,
+            ..client(sources, file.client, overrides.bwlimit, overrides.path_map)
+        },
         #[cfg(feature = "peer")]
         policy: file.policy.plugins(sources, &base),
         server,
@@ -364,6 +374,7 @@ fn client(
             otherwise: file.python_silence.0,
         },
         python_tracking: file.python_tracking,
+        python_worker: file.python_worker,
         hashes: sources.cache_dir.as_ref().map(|dir| dir.join("sleap-rtc/hashes.sqlite")),
         path_map: path_map.into_iter().chain(file.path_map).collect(),
     }
@@ -453,6 +464,7 @@ fn worker(
             home: sources.home.clone(),
             limits: file.limits.into(),
         },
+        python_clients: file.python_clients,
     }
 }
 

@@ -148,6 +148,7 @@ fn options_over_environment_over_file() {
         maintenance: true,
         bwlimit: Some(7),
         path_map: PathMapping::new("C:/data", "/option").into_iter().collect(),
+        python_worker: true,
     };
     let config = load(&place.sources, overrides).unwrap();
     assert_eq!(config.signaling.http.as_str(), "http://option:1/");

@@ -58,7 +58,14 @@ impl Connecting {
         };
         self.signaling.send(ClientMessage::Answer(answer)).await?;
         match opened(expected, peer, speaks_native).await? {
-            Opened::Native(link) => native::serve(self.client().await, link).await,
+            Opened::Native(mut link) => {
+                let trust = &self.context.trust;
+                if let Err(error) = trust.meet(&mut link, &trust.meeting(&self.offer)).await {
+                    native::end(link).await;
+                    return Err(error);
+                }
+                native::serve(self.client().await, link).await
+            }
             Opened::Python(connection, channel) => {
                 let result =
                     python::serve(self.client().await, PythonWorkerEnd::new(channel)).await;

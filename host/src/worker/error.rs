@@ -4,7 +4,7 @@ use crate::blocking::Panicked;
 use sleap_rtc_base::disk::is_full;
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_job::JobError;
-use sleap_rtc_net::dialect::DialectError;
+use sleap_rtc_net::dialect::{DialectError, ProvingError};
 use sleap_rtc_net::python::PythonError;
 use sleap_rtc_net::rtc::RtcError;
 use sleap_rtc_protocol::job::{Refusal, RefusalCode};
@@ -27,6 +27,8 @@ pub(crate) enum ConnectionError {
     Python(PythonError),
     #[error(transparent)]
     Transfer(#[from] TransferError),
+    #[error("the client {0}")]
+    Unproven(ProvingError),
     #[error("{0}")]
     Refused(#[from] Refusal),
     #[error("the client continues over another connection")]
@@ -63,6 +65,7 @@ impl ConnectionError {
                 let text = format!("the worker cannot use the job's folder: {}", WithCauses(self));
                 Some(Refusal::new(RefusalCode::Other, text))
             }
+            Self::Unproven(_) => Some(Refusal::new(RefusalCode::Unauthorized, self.to_string())),
             Self::Panicked(panicked) => Some((*panicked).into()),
             Self::Protocol(_) => Some(Refusal::new(RefusalCode::Invalid, self.to_string())),
             Self::NeverConnected { .. }

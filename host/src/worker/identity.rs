@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use sleap_rtc_base::file::{Readers, replace};
 use sleap_rtc_base::folder::private;
 use sleap_rtc_base::lock;
-use sleap_rtc_protocol::ids::{IdToken, PeerId, RoomCredentials};
+use sleap_rtc_protocol::ids::{IdToken, PeerId};
 use sleap_rtc_signaling::client::{HttpApi, Identity};
+use sleap_rtc_trust::credential::{Credential, PeerPart, RoomToken};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -59,7 +60,8 @@ struct SavedIdentity {
     server: String,
     peer_id: PeerId,
     id_token: IdToken,
-    room: RoomCredentials,
+    /// With the room's authority, on a worker that has it.
+    room: Credential,
 }
 
 impl StateFolder {
@@ -115,7 +117,7 @@ pub(crate) async fn join(
     api: &HttpApi,
     server: &Url,
     wanted: &WorkerRoom,
-) -> Result<(Identity, RoomCredentials), super::WorkerError> {
+) -> Result<(Identity, Credential), super::WorkerError> {
     let saved = if *wanted == WorkerRoom::New { None } else { state.load(server.as_str()) };
     // The server replaces an identity that it does not know. Other errors end the worker and keep it.
     let identity = api.sign_in(saved.as_ref().map(|saved| &saved.id_token)).await?;
@@ -130,11 +132,25 @@ pub(crate) async fn join(
     }
     let kept = saved.filter(|saved| saved.peer_id == identity.peer_id).map(|saved| saved.room);
     let room = match (wanted, kept) {
+        // Joined again by its token for clients, a worker that has the authority keeps it.
+        (WorkerRoom::Join(room), Some(kept)) if *room == kept.for_clients() => kept,
         (WorkerRoom::Join(room), _) => room.clone(),
         (WorkerRoom::Kept, Some(room)) => room,
-        _ => api.create_room(&identity.id_token).await?,
+        _ => new_room(api, &identity).await?,
     };
     Ok((identity, room))
+}
+
+/// Makes a room, of which the server learns only what it needs.
+pub(crate) async fn new_room(
+    api: &HttpApi,
+    identity: &Identity,
+) -> Result<Credential, super::WorkerError> {
+    let room = api.create_room(&identity.id_token).await?;
+    let mut random = [0; 48];
+    rand::fill(&mut random[..]);
+    let token = RoomToken::new(room.token, PeerPart::from_random(random))?;
+    Ok(Credential { room_id: room.room_id, token })
 }
 
 /// Saves both for the next run. Call it once the room has admitted this worker: a mistyped token must not
@@ -143,7 +159,7 @@ pub(crate) fn remember(
     state: &StateFolder,
     server: &Url,
     identity: &Identity,
-    room: &RoomCredentials,
+    room: &Credential,
 ) -> Result<(), IdentityError> {
     state.save(SavedIdentity {
         server: server.to_string(),

@@ -26,7 +26,9 @@
 //! | `storage` | whether the disk has room for jobs |
 //! | `slots` | which GPUs belong to which slot |
 //! | `answering` | answers job requests |
+//! | `trust` | which clients are believed |
 //! | `connection` | answers one offer and finds out which dialect the client speaks |
+//! | `job_right` | whether a client has the right to a job |
 //! | `native` | one connection of a client that speaks `sleap-rtc/1` |
 //! | `python` | one connection of a Python client |
 //! | `uploads` | packages that are arriving, which may move from one connection to the next |
@@ -47,6 +49,7 @@ mod gpu_memory;
 mod gpu_pool;
 mod gpus;
 mod identity;
+mod job_right;
 mod job_watch;
 mod mounted;
 mod native;
@@ -58,6 +61,7 @@ mod staged_job;
 mod startup;
 mod storage;
 mod trainers;
+mod trust;
 mod uploads;
 mod usage;
 mod worker_view;
@@ -77,12 +81,13 @@ use sleap_rtc_net::quic::{Endpoint, QuicError};
 use sleap_rtc_net::rtc::RtcOptions;
 use sleap_rtc_policy::{Policies, PolicyError};
 use sleap_rtc_protocol::capabilities::WorkerFacts;
-use sleap_rtc_protocol::ids::{PeerId, RoomCredentials};
+use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::{JobDescription, Refusal, RefusalCode};
 use sleap_rtc_protocol::signaling::{Description, IceServers};
 use sleap_rtc_protocol::standing::Caller;
 use sleap_rtc_signaling::client::{HttpApi, SignalingClient, SignalingError};
 use sleap_rtc_transfer::{Hashes, Limits};
+use sleap_rtc_trust::credential::{Credential, TokenError};
 use slots::{SlotGpus, SlotsError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -92,6 +97,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 use trainers::KnownTrainers;
+use trust::ClientCheck;
 use worker_view::WorkerView;
 
 /// The options of the command line beyond the configuration.
@@ -113,7 +119,7 @@ pub enum WorkerRoom {
     /// A new room, with a new identity.
     New,
     /// This room.
-    Join(RoomCredentials),
+    Join(Credential),
 }
 
 /// Why a worker cannot start, or ends.
@@ -143,6 +149,9 @@ pub enum WorkerError {
     /// The configured slots do not fit this machine.
     #[error(transparent)]
     Slots(#[from] SlotsError),
+    /// The server's token has no place for a part of its own.
+    #[error("no room can be made that does not trust this signaling server")]
+    Token(#[from] TokenError),
     /// The credentials cannot be written.
     #[error("cannot write the room's credentials to {path}")]
     Credentials {
@@ -158,6 +167,8 @@ pub enum WorkerError {
 pub(crate) struct WorkerContext {
     ice: IceConfig,
     transport: Transport,
+    /// Which clients are believed.
+    pub(crate) trust: ClientCheck,
     /// Where clients call over iroh, if they can.
     endpoint: Option<Endpoint>,
     /// The ICE servers that the signaling server has given most recently.
@@ -286,12 +297,16 @@ pub async fn run(
         policies.clone(),
         &capabilities,
         &identity,
+        &room,
         signaling.ice_servers(),
         Surveys::new(pool.is_watched()),
         gpu_memory,
     );
     let context = Arc::new(WorkerContext { endpoint: endpoint.clone(), ..context });
-    announce::credentials(&identity.peer_id, &room, options.credentials_file.as_deref())?;
+    let (worker, device) = (&identity.peer_id, context.trust.device());
+    announce::Place { worker, room: &room, device }
+        .announce(&config.worker.state_dir, options.credentials_file.as_deref())?;
+    context.trust.report(&config.signaling);
     info!(peer = %identity.peer_id, room = %room.room_id, "registered");
 
     let is_watched = pool.is_watched();

@@ -2,6 +2,7 @@
 
 use super::coordinator::{CoordinatorHandle, Step};
 use super::error::ConnectionError;
+use super::job_right::{Shown, kept};
 use super::uploads::{Successor, Upload};
 use super::{Client, admission, delivery, staged_job};
 use crate::blocking::blocking;
@@ -12,12 +13,13 @@ use sleap_rtc_net::dialect::{DialectError, WorkerEnd};
 use sleap_rtc_net::route::Route;
 use sleap_rtc_protocol::event_cursor::EventsAfter;
 use sleap_rtc_protocol::frame::{ClientFrame, Delivery, TransferFrame, WorkerFrame};
-use sleap_rtc_protocol::ids::{JobId, JobSecret, PeerId};
+use sleap_rtc_protocol::ids::{JobId, PeerId};
 use sleap_rtc_protocol::job::{
     JobEvent, JobOutcome, JobSpec, JobState, NumberedEvent, Refusal, RefusalCode,
 };
 use sleap_rtc_protocol::worker::FIRST_FRAME;
 use sleap_rtc_transfer::{self as transfer, Limits, Package, Progress, TransferError, room};
+use sleap_rtc_trust::job_key;
 use std::pin::pin;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -35,9 +37,15 @@ pub(crate) async fn serve(client: Client, mut link: WorkerEnd) -> Result<(), Con
     let watching = tokio::spawn(watch_route(peer, link.route(), coordinator));
     let _watching = AbortOnDropHandle::new(watching);
     let served = match link.recv_within(FIRST_FRAME).await? {
-        ClientFrame::Submit { spec } => submit(&client, &mut link, *spec).await,
+        ClientFrame::Submit { spec, proof } => match kept(&link, *spec, proof.as_ref()) {
+            Ok(spec) => submit(&client, &mut link, spec).await,
+            Err(refused) => Err(refused),
+        },
         ClientFrame::Attach { job, secret, after } => {
-            attach(&client, &mut link, &job, &secret, after).await
+            attach(&client, &mut link, &job, &Shown::Secret(secret), after).await
+        }
+        ClientFrame::AttachByProof { job, proof, after } => {
+            attach(&client, &mut link, &job, &Shown::Proof(proof), after).await
         }
         _ => Err(ConnectionError::Protocol("the first frame must be submit or attach")),
     };
@@ -49,9 +57,14 @@ pub(crate) async fn serve(client: Client, mut link: WorkerEnd) -> Result<(), Con
     if let Some(refusal) = refusal {
         link.send(&WorkerFrame::Refused { refusal }).await?;
     }
+    end(link).await;
+    served
+}
+
+/// Delivers what was sent, and closes; bounded.
+pub(crate) async fn end(link: WorkerEnd) {
     link.flush(FLUSH).await;
     link.close().await;
-    served
 }
 
 /// Logs which way the client's connection takes, and has the room see each change.
@@ -96,7 +109,7 @@ async fn submit(
     let (job, uploads) = (spec.id.clone(), &client.context.uploads);
     let mut upload = None;
     if let Some(folder) = open(client, &job).await? {
-        if !folder.spec().secret.matches(&spec.secret) {
+        if job_key::verifier(&job, &folder.spec().right) != job_key::verifier(&job, &spec.right) {
             return Err(refused(RefusalCode::Unauthorized, "another job has this id"));
         }
         upload = link.meanwhile(uploads.take_over(&job)).await;
@@ -264,19 +277,19 @@ async fn until_complete(
     Ok(upload)
 }
 
-/// Attaches a client that has the job's secret. The answer does not reveal whether the job or the secret is
+/// Attaches a client that has the right to the job. The answer does not reveal whether the job or the secret is
 /// wrong.
 async fn attach(
     client: &Client,
     link: &mut WorkerEnd,
     job: &JobId,
-    secret: &JobSecret,
+    shown: &Shown,
     after: EventsAfter,
 ) -> Result<(), ConnectionError> {
     let folder =
-        open(client, job).await?.filter(|folder| folder.spec().secret.matches(secret)).ok_or_else(
-            || refused(RefusalCode::Unauthorized, "no such job here, or not your secret for it"),
-        )?;
+        open(client, job).await?.filter(|folder| shown.opens(folder, link)).ok_or_else(|| {
+            refused(RefusalCode::Unauthorized, "no such job here, or not your secret for it")
+        })?;
     resume(client, link, &folder, after).await
 }
 

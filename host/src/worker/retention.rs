@@ -314,7 +314,7 @@ fn finished_job(folder: &JobFolder) -> Option<FinishedJob> {
 mod tests {
     use super::*;
     use sleap_rtc_protocol::ids::{JobId, JobSecret, PeerId};
-    use sleap_rtc_protocol::job::{JobDescription, JobSpec, JobType};
+    use sleap_rtc_protocol::job::{JobDescription, JobRight, JobSpec, JobType};
 
     const DAY_MS: u64 = 86_400_000;
     const LIMITS: RetentionConfig = RetentionConfig {
@@ -417,7 +417,7 @@ mod tests {
         let folder = |id: &str| {
             let spec = JobSpec {
                 id: JobId::new(id).unwrap(),
-                secret: JobSecret::new("secret").unwrap(),
+                right: JobRight::Secret { secret: JobSecret::new("secret").unwrap() },
                 name: "labels".into(),
                 description: JobDescription::unknown(JobType::Training),
                 shared: None,

@@ -4,9 +4,11 @@ use super::gpu_memory::GpuMemory;
 use super::gpu_pool::GpuPool;
 use super::gpus::{self, Surveys};
 use super::identity::{self, StateFolder};
+use super::job_right;
 use super::slots::{self, SlotGpus, SlotsError};
 use super::storage::DiskAlarm;
 use super::trainers::KnownTrainers;
+use super::trust::ClientCheck;
 use super::uploads::Uploads;
 use super::worker_view::WorkerView;
 use super::{WorkerContext, WorkerError, WorkerRoom};
@@ -18,7 +20,6 @@ use sleap_rtc_policy::Policies;
 use sleap_rtc_protocol::capabilities::{
     Capabilities, MOUNTS, PROBLEMS, SANDBOX, WORKER_TAGS, WorkerFacts,
 };
-use sleap_rtc_protocol::ids::RoomCredentials;
 use sleap_rtc_protocol::job::JobType;
 use sleap_rtc_protocol::signaling::{IceServers, Metadata, PeerInfo, Role};
 use sleap_rtc_protocol::worker::WorkerStatus;
@@ -26,6 +27,7 @@ use sleap_rtc_signaling::client::{
     HttpApi, Identity, SignalingClient, SignalingError, SignalingEvent,
 };
 use sleap_rtc_transfer::{Cache, Hashes, Limits, Pace};
+use sleap_rtc_trust::credential::Credential;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
@@ -40,7 +42,7 @@ const SETTLED: Duration = Duration::from_millis(50);
 /// A worker in its room.
 pub(crate) struct Entered {
     pub(crate) identity: Identity,
-    pub(crate) room: RoomCredentials,
+    pub(crate) room: Credential,
     pub(crate) signaling: SignalingClient,
     pub(crate) events: tokio::sync::mpsc::Receiver<SignalingEvent>,
 }
@@ -58,7 +60,7 @@ pub(crate) async fn enter(
     let registered = match register(config, &identity, &room, capabilities).await {
         Err(SignalingError::RoomRefused { .. }) if *wanted == WorkerRoom::Kept => {
             warn!("the room of the last run does not exist any more; creating a new one");
-            room = api.create_room(&identity.id_token).await?;
+            room = identity::new_room(api, &identity).await?;
             register(config, &identity, &room, capabilities).await
         }
         registered => registered,
@@ -147,6 +149,7 @@ pub(crate) fn context(
     policies: Policies,
     capabilities: &Capabilities,
     identity: &Identity,
+    room: &Credential,
     given_ice: watch::Receiver<IceServers>,
     surveys: Surveys,
     gpu_memory: GpuMemory,
@@ -154,9 +157,11 @@ pub(crate) fn context(
     let (shared_root, mounts) = (config.shared_storage_root.clone(), config.worker.mounts.clone());
     let runner = RunnerOptions::new(RunnerSettings { shared_root, mounts, ..runner });
     let limits = limits(&config.worker);
+    job_right::forget_secrets(&config.worker.state_dir);
     WorkerContext {
         ice: config.ice.clone(),
         transport: config.transport,
+        trust: ClientCheck::new(&config.worker, room, &capabilities.hostname),
         endpoint: None,
         given_ice,
         policies,
@@ -226,12 +231,12 @@ type Registered = (SignalingClient, tokio::sync::mpsc::Receiver<SignalingEvent>)
 async fn register(
     config: &Config,
     identity: &Identity,
-    room: &RoomCredentials,
+    room: &Credential,
     capabilities: &Capabilities,
 ) -> Result<Registered, SignalingError> {
     let endpoints = config.signaling.clone();
     // The registration must outlive `shutdown`, so that the worker can deregister.
     let (metadata, cancel) = (metadata(capabilities), CancellationToken::new());
-    let (identity, room) = (identity.clone(), room.clone());
+    let (identity, room) = (identity.clone(), room.for_server());
     SignalingClient::connect(endpoints, identity, room, Role::Worker, metadata, cancel).await
 }

@@ -115,7 +115,7 @@ fn published(used: BTreeMap<&str, u64>) -> Map<String, Value> {
 mod tests {
     use super::*;
     use sleap_rtc_protocol::ids::{JobId, JobSecret, PeerId};
-    use sleap_rtc_protocol::job::{JobDescription, JobOutcome, JobSpec, JobType};
+    use sleap_rtc_protocol::job::{JobDescription, JobOutcome, JobRight, JobSpec, JobType};
 
     const DAY_MS: u64 = 86_400_000;
 
@@ -170,7 +170,7 @@ mod tests {
             description.user = user.map(str::to_owned);
             let spec = JobSpec {
                 id: JobId::new(id).unwrap(),
-                secret: JobSecret::new("secret").unwrap(),
+                right: JobRight::Secret { secret: JobSecret::new("secret").unwrap() },
                 name: "labels".into(),
                 description,
                 shared: None,

@@ -47,7 +47,7 @@ impl Eq for RoomSecret {}
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Authority {
     Known(DeviceId),
-    Held(DeviceKey),
+    Held(Box<DeviceKey>),
 }
 
 /// What the peers of a room have in common and the signaling server never sees.
@@ -64,7 +64,7 @@ impl PeerPart {
         let (mut secret, mut seed) = ([0; SECRET_BYTES], [0; 32]);
         secret.copy_from_slice(&random[..SECRET_BYTES]);
         seed.copy_from_slice(&random[SECRET_BYTES..]);
-        let authority = Authority::Held(DeviceKey::from_bytes(seed));
+        let authority = Authority::Held(Box::new(DeviceKey::from_bytes(seed)));
         seed.zeroize();
         Self { secret: RoomSecret(secret), authority }
     }
@@ -128,7 +128,7 @@ impl PeerPart {
         let authority = Zeroizing::new(<[u8; 32]>::try_from(authority).ok()?);
         let authority = match *kind {
             FOR_CLIENTS => Authority::Known(DeviceId::from_bytes(*authority).ok()?),
-            FOR_WORKERS => Authority::Held(DeviceKey::from_bytes(*authority)),
+            FOR_WORKERS => Authority::Held(Box::new(DeviceKey::from_bytes(*authority))),
             _ => return None,
         };
         Some(Self { secret: RoomSecret(*secret), authority })
@@ -208,11 +208,16 @@ impl RoomToken {
         Self { server: self.server.clone(), peer }
     }
 
+    /// The text of the part for peers.
+    pub(crate) fn peer_text(&self) -> Option<Zeroizing<String>> {
+        self.peer.as_ref().map(|peer| peer.text(&self.server))
+    }
+
     /// The text to copy. Shows the secrets.
     pub fn reveal(&self) -> Zeroizing<String> {
         let server = self.server.as_str();
-        Zeroizing::new(match &self.peer {
-            Some(peer) => format!("{server}{SEPARATOR}{}", *peer.text(&self.server)),
+        Zeroizing::new(match self.peer_text() {
+            Some(peer) => format!("{server}{SEPARATOR}{}", *peer),
             None => server.to_owned(),
         })
     }

@@ -4,9 +4,11 @@
 use crate::device::{DeviceId, DeviceKey, SIGNATURE_BYTES};
 use crate::encoding;
 use crate::handshake::Transcript;
-use sleap_rtc_protocol::ids::{JobId, JobProof, JobSecret, JobVerifier};
+use sleap_rtc_protocol::ids::{JobId, JobProof, JobSecret, JobVerifier, OfferProof, PeerId};
+use sleap_rtc_protocol::job::JobRight;
 
 const KEY_PURPOSE: &[u8] = b"sleap-rtc job key 1";
+const OFFER_PURPOSE: &[u8] = b"sleap-rtc job offer 1";
 const PROOF_PURPOSE: &[u8] = b"sleap-rtc job proof 1";
 
 /// The key of a job.
@@ -31,6 +33,51 @@ impl JobKey {
     }
 }
 
+/// Whose offer to whom is about a job, and its number.
+#[derive(Debug, Clone, Copy)]
+pub struct JobOffer<'a> {
+    /// The job.
+    pub job: &'a JobId,
+    /// Who offers.
+    pub client: &'a PeerId,
+    /// To whom.
+    pub worker: &'a PeerId,
+    /// The number of the offer.
+    pub attempt: u64,
+}
+
+impl JobOffer<'_> {
+    /// Proves that its sender has the secret of the job that `key` belongs to. It is for a worker that
+    /// has to choose among many offers: what follows must be proven again, in the conversation.
+    pub fn prove(&self, key: &JobKey) -> OfferProof {
+        OfferProof::from_bytes(&key.0.sign(&self.message()))
+    }
+
+    /// Whether `proof` proves that.
+    pub fn is_proven(&self, verifier: &JobVerifier, proof: &OfferProof) -> bool {
+        has_signed(verifier, &self.message(), proof.as_str())
+    }
+
+    fn message(&self) -> Vec<u8> {
+        let Self { job, client, worker, attempt } = self;
+        encoding::joined(&[
+            OFFER_PURPOSE,
+            job.as_str().as_bytes(),
+            client.as_str().as_bytes(),
+            worker.as_str().as_bytes(),
+            &attempt.to_be_bytes(),
+        ])
+    }
+}
+
+/// What verifies the right to `job`, where `right` is known.
+pub fn verifier(job: &JobId, right: &JobRight) -> JobVerifier {
+    match right {
+        JobRight::Verifier { verifier } => verifier.clone(),
+        JobRight::Secret { secret } => JobKey::new(job, secret).verifier(),
+    }
+}
+
 /// Whether `proof`, in the conversation of `transcript`, proves the right to the `job` that
 /// `verifier` belongs to.
 pub fn is_proven(
@@ -39,10 +86,14 @@ pub fn is_proven(
     proof: &JobProof,
     transcript: &Transcript,
 ) -> bool {
+    has_signed(verifier, &message(job, transcript), proof.as_str())
+}
+
+fn has_signed(verifier: &JobVerifier, message: &[u8], signature: &str) -> bool {
     let key = verifier.as_str().parse::<DeviceId>();
-    let signature = encoding::from_hex::<SIGNATURE_BYTES>(proof.as_str());
+    let signature = encoding::from_hex::<SIGNATURE_BYTES>(signature);
     let (Ok(key), Some(signature)) = (key, signature) else { return false };
-    key.has_signed(&message(job, transcript), &signature)
+    key.has_signed(message, &signature)
 }
 
 fn message(job: &JobId, transcript: &Transcript) -> Vec<u8> {
@@ -65,6 +116,13 @@ mod tests {
         assert!(!is_proven(&other, &key.verifier(), &proof, &here));
         let others = JobKey::new(&other, &secret);
         assert!(!is_proven(&job, &others.verifier(), &proof, &here));
+        let peers = ["a", "b"].map(|id| PeerId::new(id).unwrap());
+        let offer = JobOffer { job: &job, client: &peers[0], worker: &peers[1], attempt: 1 };
+        let proof = offer.prove(&key);
+        assert!(offer.is_proven(&key.verifier(), &proof));
+        assert!(!JobOffer { attempt: 2, ..offer }.is_proven(&key.verifier(), &proof));
+        assert!(!JobOffer { worker: &peers[0], ..offer }.is_proven(&key.verifier(), &proof));
+        assert!(!offer.is_proven(&others.verifier(), &proof));
         assert!(!format!("{key:?}").contains(&encoding::hex(&key.0.to_bytes()[..])));
     }
 }

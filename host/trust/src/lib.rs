@@ -9,6 +9,7 @@
 //! | [`device`] | the key of a device, and the id by which others know it |
 //! | [`credential`] | what opens a room: the server's part and the peers' part |
 //! | [`certificate`] | what a room's authority says of a device |
+//! | [`session`] | the strings that name one worker or one job, to copy and paste |
 //! | [`handshake`] | how two peers prove who they are, bound to their connection |
 //! | [`job_key`] | the proof of the right to a job, and what verifies it |
 //!
@@ -40,3 +41,4 @@ pub mod device;
 mod encoding;
 pub mod handshake;
 pub mod job_key;
+pub mod session;

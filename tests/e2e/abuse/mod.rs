@@ -201,7 +201,7 @@ fn false_names(server: SocketAddr, victim: &Credentials) {
         frame["peer_id"] = json!(lied);
         frame
     };
-    let theirs = (victim.room_id.clone(), victim.token.clone());
+    let theirs = (victim.room_id.clone(), victim.server_token().to_owned());
     let attempts = [into(&room), into(&theirs)];
     attempts.iter().for_each(|frame| nobody.refused(frame, "IDENTITY_REFUSED"));
 }

@@ -8,7 +8,7 @@ use sleap_rtc_net::rtc::{self, Connection, RtcOptions};
 use sleap_rtc_protocol::DIALECT;
 use sleap_rtc_protocol::frame::{ClientFrame, TransferFrame, WorkerFrame};
 use sleap_rtc_protocol::ids::{JobId, JobSecret};
-use sleap_rtc_protocol::job::{JobDescription, JobSpec, JobType, Refusal, RefusalCode};
+use sleap_rtc_protocol::job::{JobDescription, JobRight, JobSpec, JobType, Refusal, RefusalCode};
 use sleap_rtc_protocol::signaling::{IceServers, Sdp};
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -122,7 +122,8 @@ impl Attacker {
             let Ok(channel) = connection.open_channel("native", DIALECT).await else { return };
             let link = ClientEnd::new(channel);
             let nothing = ClientFrame::Transfer(TransferFrame::Unknown);
-            let mut sent = link.send(&ClientFrame::Submit { spec: Box::new(spec()) }).await;
+            let mut sent =
+                link.send(&ClientFrame::Submit { spec: Box::new(spec()), proof: None }).await;
             while sent.is_ok() && !stop.load(Ordering::Relaxed) {
                 tokio::time::sleep(PAUSE).await;
                 sent = link.send(&nothing).await;
@@ -136,7 +137,7 @@ impl Attacker {
 fn spec() -> JobSpec {
     JobSpec {
         id: JobId::from_random(rand::random()),
-        secret: JobSecret::from_random(rand::random()),
+        right: JobRight::Secret { secret: JobSecret::from_random(rand::random()) },
         name: "labels".into(),
         description: JobDescription::unknown(JobType::Training),
         shared: None,

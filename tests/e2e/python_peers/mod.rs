@@ -140,7 +140,8 @@ impl Pair {
     }
 
     fn python(&self, aiortc: Aiortc, how: How, job: &[&str]) -> Option<Running> {
-        let Credentials { session_string, room_id, token, .. } = self.credentials();
+        let Credentials { session_string, room_id, .. } = self.credentials();
+        let token = self.credentials().server_token();
         let way = match how {
             Room => vec!["--room-id", room_id, "--token", token],
             Session => vec!["--session-string", session_string],

@@ -109,6 +109,11 @@ impl TestServer {
         self.address
     }
 
+    /// Its home folder.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
     pub fn pid(&self) -> u32 {
         self.process.pid()
     }

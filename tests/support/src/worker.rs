@@ -4,7 +4,8 @@ use crate::process::{Process, memory_peak_mib};
 use crate::{A_WHILE, SOON, Site, TestServer, stand_in};
 use rustix::process::Signal;
 use serde_json::Value;
-use sleap_rtc_protocol::session::SessionString;
+use sleap_rtc_trust::credential::Credential;
+use sleap_rtc_trust::session::SessionString;
 use std::{
     fs,
     net::SocketAddr,
@@ -17,6 +18,8 @@ pub struct Credentials {
     pub session_string: String,
     pub room_id: String,
     pub token: String,
+    /// What another worker joins with.
+    pub worker_token: String,
     /// Taken from the session string.
     pub peer_id: String,
 }
@@ -32,9 +35,30 @@ impl Credentials {
         let session_string = format!("sleap-session:{}", after("sleap-session:")?);
         let session: SessionString = session_string.parse().expect("a session string");
         let (room_id, token) = (after("Room ID:")?, after("Token:")?);
+        if session.room.peer().is_some() {
+            after("Python token:")?;
+        }
+        let worker_token = match after("For another worker of this room: the token in ") {
+            Some(file) => fs::read_to_string(file).expect("the worker's token").trim().to_owned(),
+            None => token.clone(),
+        };
         assert_eq!(session.room.room_id.as_str(), room_id, "session string and room differ");
         let peer_id = session.worker.to_string();
-        Some(Self { session_string, room_id, token, peer_id })
+        Some(Self { session_string, room_id, token, worker_token, peer_id })
+    }
+
+    /// The part of the token that the signaling server sees: all that Python programs have.
+    pub fn server_token(&self) -> &str {
+        self.token.split_once('.').map_or(&self.token, |(server, _)| server)
+    }
+
+    /// The same room as a Python program, or an older one of ours, knows it.
+    pub fn keyless(&self) -> Self {
+        let session: SessionString = self.session_string.parse().expect("a session string");
+        let room = Credential::keyless(session.room.for_server());
+        let session_string = SessionString { room, device: None, ..session }.to_string();
+        let token = self.server_token().to_owned();
+        Self { session_string, worker_token: token.clone(), token, ..self.clone() }
     }
 }
 
@@ -91,9 +115,9 @@ impl WorkerSetup {
         &self.home
     }
 
-    /// Joins the room of another worker.
+    /// Joins the room of another worker, as its equal.
     pub fn join(self, other: &Credentials) -> Self {
-        self.arguments(&["--room-id", &other.room_id, "--token", &other.token])
+        self.arguments(&["--room-id", &other.room_id, "--token", &other.worker_token])
     }
 
     /// Adds arguments.

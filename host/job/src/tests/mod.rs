@@ -8,7 +8,7 @@ use super::control::JobCommand;
 use super::*;
 use sleap_rtc_protocol::ids::{JobId, JobSecret, PeerId};
 use sleap_rtc_protocol::job::{
-    JobDescription, JobEvent, JobOutcome, JobSpec, JobState, JobType, NumberedEvent,
+    JobDescription, JobEvent, JobOutcome, JobRight, JobSpec, JobState, JobType, NumberedEvent,
 };
 use std::fs::Permissions;
 use std::future::Future;
@@ -39,7 +39,7 @@ fn unpack(name: &str, to: &Path) {
 pub fn spec(job_type: JobType) -> JobSpec {
     JobSpec {
         id: JobId::new("job-1").unwrap(),
-        secret: JobSecret::new("secret").unwrap(),
+        right: JobRight::Secret { secret: JobSecret::new("secret").unwrap() },
         name: "labels".into(),
         description: JobDescription::unknown(job_type),
         shared: None,

@@ -3,6 +3,7 @@
 use iroh::SecretKey;
 use sleap_rtc_base::file::{Readers, replace};
 use sleap_rtc_base::lock;
+use sleap_rtc_trust::device;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -45,6 +46,16 @@ impl DeviceKey {
     }
 }
 
+/// The key of this device, of which `folder` has one file, to sign with: many programs may do that at
+/// once.
+///
+/// # Errors
+/// The folder cannot be used, or the file holds no key.
+pub fn device_key(folder: &Path) -> io::Result<device::DeviceKey> {
+    let secret = load(&folder.join(FILE))?;
+    Ok(device::DeviceKey::from_bytes(secret.to_bytes()))
+}
+
 fn load(path: &Path) -> io::Result<SecretKey> {
     match std::fs::read(path) {
         Ok(bytes) => <[u8; 32]>::try_from(bytes.as_slice()).map(SecretKey::from).map_err(|_| {
@@ -54,7 +65,8 @@ fn load(path: &Path) -> io::Result<SecretKey> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let secret = SecretKey::generate();
             replace(path, &secret.to_bytes(), Readers::Owner)?;
-            Ok(secret)
+            // Another program may have made one at the same time: the last one counts for both.
+            load(path)
         }
         Err(error) => Err(error),
     }

@@ -54,6 +54,7 @@ pub struct Channel {
     connection: Arc<Shared>,
     /// As it was when the channel opened.
     route: watch::Sender<Option<Route>>,
+    /// Known once the channel is open.
     binding: Option<ChannelBinding>,
     label: String,
     protocol: String,
@@ -72,12 +73,13 @@ impl Channel {
         let protocol = inner.protocol().await.map_err(ChannelError::Webrtc)?;
         let (drained, threshold) = (Notify::new(), AtomicU32::new(0));
         let route = watch::Sender::new(None);
-        let binding = connection.binding().await;
-        let channel =
+        let binding = None;
+        let mut channel =
             Self { inner, connection, route, binding, label, protocol, drained, threshold };
         loop {
             match channel.event().await {
                 Some(DataChannelEvent::OnOpen) => {
+                    channel.binding = channel.connection.binding().await;
                     channel.route.send_replace(channel.connection.route().await);
                     return Ok(channel);
                 }
@@ -173,8 +175,8 @@ impl Channel {
         self.connection.state()
     }
 
-    /// What ties a proof of identity to this connection; `None` if the other side's description names
-    /// several certificates.
+    /// What ties a proof of identity to this connection; `None` if the other side's certificate is
+    /// not known.
     pub fn binding(&self) -> Option<ChannelBinding> {
         self.binding
     }

@@ -143,12 +143,14 @@ impl Shared {
         Some(Route { way, round_trip })
     }
 
-    /// Which certificates the ends have. The handshake has compared the other side's with its description.
+    /// Which certificates the ends have: the other one as the handshake has received and verified it,
+    /// whatever its description says.
     pub(crate) async fn binding(&self) -> Option<ChannelBinding> {
         let peer = self.peer.get().and_then(Weak::upgrade)?;
         let local = binding::certificate(&peer.local_description().await?.sdp)?;
-        let remote = binding::certificate(&peer.remote_description().await?.sdp)?;
-        Some(ChannelBinding::Webrtc { local, remote })
+        let transport = peer.sctp().await?.transport();
+        let certificates = transport.get_remote_certificates().await.ok()?;
+        Some(ChannelBinding::Webrtc { local, remote: binding::hash(certificates.first()?) })
     }
 
     /// The length of SCTP packets that fit the network interface in use.

@@ -17,6 +17,22 @@ pub struct Endpoints {
     pub http: Url,
 }
 
+impl Endpoints {
+    /// What others on the way to the server can see, as a sentence, if that is more than that somebody
+    /// uses it.
+    pub fn exposure(&self) -> Option<String> {
+        let host = self.websocket.host_str().unwrap_or_default();
+        let local = host == "localhost" || host.starts_with("127.") || host == "[::1]";
+        (self.websocket.scheme() == "ws" && !local).then(|| {
+            format!(
+                "ws://{host} is not encrypted: everybody on the way to the signaling server sees who \
+                 meets whom, and the part of the room's token that the server gets; with TLS (wss://) \
+                 nobody does"
+            )
+        })
+    }
+}
+
 /// An address as it was written, with the port that was written, if any: `Url` forgets a port
 /// that is the scheme's default.
 #[derive(Debug, Clone)]

@@ -25,6 +25,9 @@ pub struct ConnectArgs {
     /// Use the best available worker of the room; the default policy prefers GPU memory
     #[arg(short, long)]
     auto_select: bool,
+    /// Also use Python workers, which cannot prove who they are: this trusts the signaling server
+    #[arg(long)]
+    python_worker: bool,
     /// Only use workers whose largest GPU has this much memory, in MB (MiB, as in nvidia-smi)
     #[arg(long, value_name = "MB", value_parser = whole_mb, allow_hyphen_values = true)]
     min_gpu_memory: Option<u64>,
@@ -44,6 +47,8 @@ pub struct ConnectArgs {
 pub struct ConnectOptions {
     /// How to find the worker.
     pub join: Join,
+    /// Whether Python workers are used where others prove who they are.
+    pub python_worker: bool,
     /// The least memory of a worker's largest GPU.
     pub min_gpu_memory_mib: Option<u64>,
     /// The ports of SLEAP's loss viewer, if it should receive updates.
@@ -66,8 +71,8 @@ impl ConnectArgs {
     pub(crate) fn check(self, environment: &mut Environment) -> Result<ConnectOptions, Failure> {
         self.conflicts(environment)?;
         let gui = self.gui_ports()?;
-        let min_gpu_memory_mib = self.min_gpu_memory;
-        Ok(ConnectOptions { join: self.join(environment)?, min_gpu_memory_mib, gui })
+        let (python_worker, min_gpu_memory_mib) = (self.python_worker, self.min_gpu_memory);
+        Ok(ConnectOptions { join: self.join(environment)?, python_worker, min_gpu_memory_mib, gui })
     }
 
     fn conflicts(&self, environment: &Environment) -> Result<(), Failure> {
@@ -147,7 +152,8 @@ impl ConnectArgs {
         else {
             return Err(Failure::usage("no worker was chosen").hint(WAYS));
         };
-        Ok(Join::Room { credentials: environment.credentials(&room_id, token)?, choose })
+        let credentials = environment.credentials(&room_id, token)?.for_clients();
+        Ok(Join::Room { credentials, choose })
     }
 }
 

@@ -3,7 +3,7 @@
 use super::exit::{Exit, Failure};
 use crate::blocking;
 use crate::client::ClientError;
-use sleap_rtc_protocol::session::JobString;
+use sleap_rtc_trust::session::JobString;
 
 /// Runs blocking work on a separate thread.
 pub(crate) async fn blocking<T: Send + 'static>(
@@ -23,6 +23,7 @@ impl From<ClientError> for Failure {
             | ClientError::Connect { .. }
             | ClientError::Endpoint(_)
             | ClientError::GivenUp { .. } => Exit::Connect,
+            ClientError::Untrusted { .. } | ClientError::NoneTrusted(_) => Exit::Untrusted,
             ClientError::Detached(_) => Exit::Detached,
             ClientError::NoWorker(_) => Exit::NoWorker,
             ClientError::Refused(_) | ClientError::UnknownToWorker => Exit::Refused,

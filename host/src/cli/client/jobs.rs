@@ -10,7 +10,7 @@ use crate::client::record::{self, LastSeen, Record, SeenState};
 use crate::client::{Action, ClientError, Output, UnknownJob};
 use crate::config::{Config, Overrides};
 use sleap_rtc_protocol::job::{JobOutcome, JobType};
-use sleap_rtc_protocol::session::JobString;
+use sleap_rtc_trust::session::JobString;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

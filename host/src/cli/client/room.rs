@@ -59,10 +59,8 @@ impl WhichRoom {
                 "give --room-id and --token, or the --session-string of one of the room's workers";
             return Err(Failure::usage("no room was chosen").hint(text));
         };
-        Ok(Join::Room {
-            credentials: environment.credentials(&room_id, token)?,
-            choose: Choose::Auto,
-        })
+        let credentials = environment.credentials(&room_id, token)?.for_clients();
+        Ok(Join::Room { credentials, choose: Choose::Auto })
     }
 }
 

@@ -27,6 +27,7 @@ impl SubmitArgs {
         environment: &mut Environment,
     ) -> Result<(ConnectOptions, Overrides), Failure> {
         let connect = self.connect.check(environment)?;
-        Ok((connect, self.paths.over(self.limit.over(self.common.check()?))))
+        let common = Overrides { python_worker: connect.python_worker, ..self.common.check()? };
+        Ok((connect, self.paths.over(self.limit.over(common))))
     }
 }

@@ -25,9 +25,13 @@ use sleap_rtc_net::dialect::{ClientEnd, DialectError};
 use sleap_rtc_protocol::event_cursor::{Arrival, ConnectionNumber, EventCursor, EventsAfter};
 use sleap_rtc_protocol::frame::{ClientFrame, WorkerFrame};
 use sleap_rtc_protocol::ids::PeerId;
-use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobSpec, NumberedEvent, RefusalCode};
-use sleap_rtc_protocol::session::JobString;
+use sleap_rtc_protocol::job::{
+    JobEvent, JobOutcome, JobRight, JobSpec, NumberedEvent, RefusalCode,
+};
 use sleap_rtc_transfer::{self as transfer, Limits, Pace, TransferError};
+use sleap_rtc_trust::handshake::Transcript;
+use sleap_rtc_trust::job_key::JobKey;
+use sleap_rtc_trust::session::JobString;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -226,17 +230,7 @@ impl<'a> Submission<'a> {
     async fn greet(&mut self, link: &mut ClientEnd) -> Result<JobStatus, ClientError> {
         let during = "while the job was introduced";
         let after = self.cursor.position();
-        let greeting = match self.opening {
-            // The worker answers whether it already has the job, and how much of it.
-            Opening::Submit(spec, _) if after == EventsAfter::Event(0) => {
-                ClientFrame::Submit { spec: Box::new(spec.clone()) }
-            }
-            _ => {
-                let (job, secret) = (self.job_ref.job.clone(), self.job_ref.secret.clone());
-                ClientFrame::Attach { job, secret, after }
-            }
-        };
-        self.send(link, &greeting, during).await?;
+        self.send(link, &self.greeting(after, link.transcript()), during).await?;
         loop {
             match self.recv(link, ACCEPT_LIMIT, during).await? {
                 WorkerFrame::Accepted { last_event, outcome, has_package, .. } => {
@@ -248,6 +242,29 @@ impl<'a> Submission<'a> {
                 }
                 frame => refused(frame)?,
             }
+        }
+    }
+
+    /// What the conversation starts with. The job's secret stays here if there is a `transcript` to prove
+    /// it by.
+    fn greeting(&self, after: EventsAfter, transcript: Option<&Transcript>) -> ClientFrame {
+        let JobString { job, secret, .. } = self.job_ref;
+        let key = JobKey::new(job, secret);
+        let proof = transcript.map(|transcript| key.prove(job, transcript));
+        match self.opening {
+            // The worker answers whether it already has the job, and how much of it.
+            Opening::Submit(spec, _) if after == EventsAfter::Event(0) => {
+                let right = match &proof {
+                    Some(_) => JobRight::Verifier { verifier: key.verifier() },
+                    None => JobRight::Secret { secret: secret.clone() },
+                };
+                let spec = Box::new(JobSpec { right, ..spec.clone() });
+                ClientFrame::Submit { spec, proof }
+            }
+            _ => match proof {
+                Some(proof) => ClientFrame::AttachByProof { job: job.clone(), proof, after },
+                None => ClientFrame::Attach { job: job.clone(), secret: secret.clone(), after },
+            },
         }
     }
 

@@ -9,11 +9,12 @@ use crate::blocking::blocking;
 use crate::worker::connection;
 use sleap_rtc_job::JobFolder;
 use sleap_rtc_protocol::connection::Purpose;
-use sleap_rtc_protocol::ids::{JobId, OfferProof};
+use sleap_rtc_protocol::ids::{JobId, OfferProof, PeerId};
 use sleap_rtc_protocol::job::{Refusal, RefusalCode};
 use sleap_rtc_protocol::signaling::{ClientMessage, Description};
 use sleap_rtc_protocol::standing::Caller;
 use sleap_rtc_protocol::worker::WorkerStatus;
+use sleap_rtc_trust::job_key::{self, JobOffer};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -28,6 +29,11 @@ impl Coordinator {
         if let Err(refusal) = self.context.check_transport(&offer) {
             return self.refuse(&offer, refusal).await;
         }
+        if let Err(refusal) = self.context.trust.check_offer(&offer) {
+            self.refuse(&offer, refusal).await;
+            // All that a waiting Python client listens to.
+            return self.quit(peer).await;
+        }
         match offer.purpose.clone().unwrap_or_default() {
             Purpose::NewJob => match self.reserve(&caller, None) {
                 Ok(()) => {
@@ -37,8 +43,7 @@ impl Coordinator {
                 Err(refusal) => {
                     self.refuse(&offer, refusal).await;
                     if !offer.speaks_native() {
-                        let (sender, target) = (self.own_id.clone(), peer);
-                        self.replies.send(ClientMessage::Quit { sender, target }).await;
+                        self.quit(peer).await;
                     }
                 }
             },
@@ -48,6 +53,11 @@ impl Coordinator {
                 self.refuse(&offer, Refusal::new(RefusalCode::Invalid, text)).await;
             }
         }
+    }
+
+    async fn quit(&self, target: PeerId) {
+        let sender = self.own_id.clone();
+        self.replies.send(ClientMessage::Quit { sender, target }).await;
     }
 
     fn connect_new_job(&mut self, offer: Description) {
@@ -161,10 +171,11 @@ impl ProofCheck {
             Some(proof) => {
                 let (state_dir, id) = (self.replies.context.state_dir.clone(), job.clone());
                 let folder = blocking(move || JobFolder::open(&state_dir, &id).ok()).await?;
-                let peers = (&offer.sender, &self.replies.own_id);
+                let (client, worker) = (&offer.sender, &self.replies.own_id);
                 let attempt = offer.attempt.unwrap_or_default();
+                let claim = JobOffer { job, client, worker, attempt };
                 let is_right = |folder: &JobFolder| {
-                    OfferProof::of(&folder.spec().secret, job, peers, attempt).matches(&proof)
+                    claim.is_proven(&job_key::verifier(job, &folder.spec().right), &proof)
                 };
                 // The answer does not reveal whether the job or the secret is wrong.
                 if !folder.as_ref().is_some_and(is_right) {

@@ -17,11 +17,13 @@ use sleap_rtc_job::{EventStream, JobCommand, JobFolder, JobHandle};
 use sleap_rtc_net::python::{IncomingFile, IncomingFileError, PythonMessage, PythonWorkerEnd};
 use sleap_rtc_protocol::ids::{JobId, JobSecret};
 use sleap_rtc_protocol::job::{
-    JobDescription, JobEvent, JobOutcome, JobSpec, JobType, Refusal, RefusalCode, SharedPaths,
+    JobDescription, JobEvent, JobOutcome, JobRight, JobSpec, JobType, Refusal, RefusalCode,
+    SharedPaths,
 };
 use sleap_rtc_protocol::path::RelPath;
 use sleap_rtc_protocol::python::{ClientText, FileMeta, WorkerText};
 use sleap_rtc_transfer as transfer;
+use sleap_rtc_trust::job_key::JobKey;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use texts::Texts;
@@ -172,13 +174,15 @@ fn shared_paths(introduction: &Introduction) -> Result<SharedPaths, ConnectionEr
 
 fn job_spec(introduction: &Introduction, shared: Option<SharedPaths>) -> JobSpec {
     let id = JobId::from_random(rand::random());
+    // Nobody comes back to a job of a Python client.
     let secret = JobSecret::from_random(rand::random());
+    let right = JobRight::Verifier { verifier: JobKey::new(&id, &secret).verifier() };
     let name = introduction.meta.as_ref().map_or("package", |meta| base_name(&meta.name));
     let job_type = introduction.job_type.unwrap_or(JobType::Training);
     let description = JobDescription::unknown(job_type);
     let name = name.to_owned();
     let (skips_inference, cache_owner) = (false, None);
-    JobSpec { id, secret, name, description, shared, skips_inference, cache_owner }
+    JobSpec { id, right, name, description, shared, skips_inference, cache_owner }
 }
 
 /// The last part of a path of any system: a name for people, never a place on disk.

@@ -274,9 +274,9 @@ proptest! {
     fn no_attack_is_believed(
         attack in prop::sample::select(&ATTACKS[..]),
         at in 0..512usize,
-        nonces: (u8, u8),
+        // Fresh: not those of the conversations that are overheard.
+        nonces in (100..=255u8, 100..=255u8),
     ) {
-        prop_assume!(![(8, 9), (10, 11)].contains(&nonces));
         let room = room("room", 1);
         let (client, worker) = converse(
             &room.client,

@@ -1,0 +1,96 @@
+//! The workers that this user has accepted although no authority certifies them: one file, for its owner.
+
+use serde::{Deserialize, Serialize};
+use sleap_rtc_base::file::{Readers, replace};
+use sleap_rtc_base::folder::private;
+use sleap_rtc_protocol::ids::RoomId;
+use sleap_rtc_protocol::text::Printable;
+use sleap_rtc_trust::device::DeviceId;
+use std::path::{Path, PathBuf};
+use tracing::warn;
+
+const FILE: &str = "known-workers.json";
+
+/// An accepted worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct KnownWorker {
+    room: RoomId,
+    device: DeviceId,
+    /// What it called itself.
+    name: String,
+    /// When it was accepted, in seconds since 1970.
+    since_s: u64,
+}
+
+/// The accepted workers of one room.
+#[derive(Debug)]
+pub(crate) struct KnownWorkers {
+    path: PathBuf,
+    room: RoomId,
+    devices: Vec<DeviceId>,
+}
+
+impl KnownWorkers {
+    /// Those of `room`, as the file in `folder` has them. A file that cannot be read counts as empty.
+    pub(crate) fn of(folder: &Path, room: &RoomId) -> Self {
+        let path = folder.join(FILE);
+        let of_room = read(&path).into_iter().filter(|worker| worker.room == *room);
+        let devices = of_room.map(|worker| worker.device).collect();
+        Self { path, room: room.clone(), devices }
+    }
+
+    pub(crate) fn contains(&self, device: &DeviceId) -> bool {
+        self.devices.contains(device)
+    }
+
+    /// Accepts a worker, at `now_s` in seconds since 1970. If the file cannot be written, it counts for this
+    /// process alone.
+    pub(crate) fn add(&mut self, device: DeviceId, name: &Printable, now_s: u64) {
+        self.devices.push(device);
+        // Another client may have added one since.
+        let mut all = read(&self.path);
+        let (room, name) = (self.room.clone(), name.to_string());
+        all.push(KnownWorker { room, device, name, since_s: now_s });
+        let write = || -> std::io::Result<()> {
+            self.path.parent().map_or(Ok(()), private)?;
+            replace(&self.path, &serde_json::to_vec_pretty(&all)?, Readers::Owner)
+        };
+        if let Err(error) = write() {
+            let path = self.path.display();
+            warn!(%path, %error, "the worker is not remembered");
+        }
+    }
+}
+
+fn read(path: &Path) -> Vec<KnownWorker> {
+    let Ok(text) = std::fs::read(path) else { return Vec::new() };
+    serde_json::from_slice(&text).unwrap_or_else(|error| {
+        let path = path.display();
+        warn!(%path, %error, "the list of accepted workers is damaged; each is asked about again");
+        Vec::new()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sleap_rtc_trust::device::DeviceKey;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_worker_is_accepted_in_one_room_and_for_good() {
+        let folder = tempfile::tempdir().unwrap();
+        let (room, other) = (RoomId::new("a").unwrap(), RoomId::new("b").unwrap());
+        let device = DeviceKey::from_bytes([1; 32]).id();
+        let mut known = KnownWorkers::of(folder.path(), &room);
+        assert!(!known.contains(&device));
+        known.add(device, &Printable::line("gpu7", 64), 1);
+        assert!(known.contains(&device));
+        assert!(KnownWorkers::of(folder.path(), &room).contains(&device));
+        assert!(!KnownWorkers::of(folder.path(), &other).contains(&device));
+        let mode = folder.path().join(FILE).metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        std::fs::write(folder.path().join(FILE), "damaged").unwrap();
+        assert!(!KnownWorkers::of(folder.path(), &room).contains(&device));
+    }
+}

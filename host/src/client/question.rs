@@ -1,0 +1,53 @@
+//! What the user types.
+
+use super::display::ask_aloud;
+use std::io::{BufRead, IsTerminal};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// How long to wait for the user's answer.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Asks a question whose answer is yes or no. `None` if there is nobody at a terminal, or no answer in
+/// time.
+pub(crate) async fn confirm(question: &str) -> Option<bool> {
+    if !std::io::stdin().is_terminal() {
+        return None;
+    }
+    ask_aloud(question);
+    match typed().await {
+        Typed::Line(line) => Some(matches!(line.trim(), "y" | "Y" | "yes")),
+        Typed::End => Some(false),
+        Typed::Nothing => None,
+    }
+}
+
+/// The user's input.
+pub(crate) enum Typed {
+    Line(String),
+    /// The end of standard input.
+    End,
+    /// No input in time.
+    Nothing,
+}
+
+/// A line of the user's, within five minutes.
+pub(crate) async fn typed() -> Typed {
+    match tokio::time::timeout(PATIENCE, read_line()).await {
+        Ok(Some(line)) => Typed::Line(line),
+        Ok(None) => Typed::End,
+        Err(_) => Typed::Nothing,
+    }
+}
+
+/// One line of standard input, or `None` at its end. A thread of its own reads it. A blocked read cannot
+/// be cancelled, so an abandoned prompt leaves the thread behind until the process ends.
+async fn read_line() -> Option<String> {
+    let (send, mut receive) = mpsc::channel(1);
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        let read = std::io::stdin().lock().read_line(&mut line);
+        let _ = send.blocking_send(read.is_ok_and(|bytes| bytes > 0).then_some(line));
+    });
+    receive.recv().await.flatten()
+}

@@ -1,0 +1,67 @@
+//! Which workers the client talks to: those that prove who they are, and those that its user accepts.
+
+use super::{Connected, Goal, Offered, Room};
+use crate::client::ClientError;
+use crate::client::connect::Talk;
+use crate::client::untrusted::Untrusted;
+use sleap_rtc_net::dialect::Meeting;
+use sleap_rtc_protocol::ids::PeerId;
+use sleap_rtc_trust::device::DeviceId;
+use std::time::Duration;
+
+impl Room {
+    /// Believes `worker` on this device only.
+    pub(crate) fn pin(&mut self, worker: PeerId, device: DeviceId) {
+        if let Some(trust) = &mut self.trust {
+            trust.pin(worker, device);
+        }
+    }
+
+    /// Like [`Self::offer`], with another time limit for the answer. Asks the user about a worker that
+    /// nobody vouches for.
+    pub(crate) async fn offer_with_question(
+        &mut self,
+        worker: &PeerId,
+        wanted: &Goal,
+        limit: Duration,
+    ) -> Result<Offered, ClientError> {
+        let offered = self.offer_within(worker, wanted, limit).await;
+        let (Err(ClientError::Untrusted { why, .. }), Some(trust)) = (&offered, &mut self.trust)
+        else {
+            return offered;
+        };
+        // The worker does not wait while the user decides.
+        match trust.ask(worker, why).await {
+            Some(true) => self.offer_within(worker, wanted, limit).await,
+            Some(false) => Err(ClientError::untrusted(worker, Untrusted::Declined)),
+            None => offered,
+        }
+    }
+
+    /// Has the worker at the other end prove who it is. A connection to one that does not is closed.
+    pub(crate) async fn believe(
+        &mut self,
+        worker: &PeerId,
+        attempt: u64,
+        mut talk: Talk,
+    ) -> Result<Connected, ClientError> {
+        let meeting = Meeting {
+            room: self.room_id.clone(),
+            attempt,
+            client: self.own_id().clone(),
+            worker: worker.clone(),
+        };
+        let device = match (&mut self.trust, &mut talk) {
+            (None, _) => None,
+            (Some(trust), Talk::Native(end)) => {
+                let met = trust.meet(end, &meeting).await;
+                Some(met.map_err(|why| ClientError::untrusted(worker, why))?.device)
+            }
+            (Some(trust), Talk::Python(..)) => {
+                trust.check_python().map_err(|why| ClientError::untrusted(worker, why))?;
+                None
+            }
+        };
+        Ok(Connected { worker: worker.clone(), device, talk })
+    }
+}

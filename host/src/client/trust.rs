@@ -1,0 +1,95 @@
+//! Which workers this client believes: those that the room's authority has certified, the one that a
+//! session string names, and those that the user has accepted.
+
+use super::known_workers::KnownWorkers;
+use super::question;
+use super::untrusted::Untrusted;
+use crate::config::ClientConfig;
+use crate::device;
+use sleap_rtc_base::clock::now_s;
+use sleap_rtc_net::dialect::{ClientEnd, DialectError, Meeting};
+use sleap_rtc_protocol::ids::PeerId;
+use sleap_rtc_trust::credential::Credential;
+use sleap_rtc_trust::device::{DeviceId, DeviceKey};
+use sleap_rtc_trust::handshake::{Identity, Proven, Standing};
+use std::collections::HashMap;
+
+/// What this client knows of its room's peers.
+pub(crate) struct Trust {
+    room: Credential,
+    device: DeviceKey,
+    known: KnownWorkers,
+    /// Workers whose devices are known: a string names them, or they have proven it before.
+    pinned: HashMap<PeerId, DeviceId>,
+    python_workers: bool,
+}
+
+impl Trust {
+    /// `None` for a room whose token has no part for peers: it trusts the signaling server.
+    pub(crate) fn new(config: &ClientConfig, room: &Credential) -> Option<Self> {
+        room.peer()?;
+        Some(Self {
+            room: room.clone(),
+            device: device::key(&config.state_dir),
+            known: KnownWorkers::of(&config.state_dir, &room.room_id),
+            pinned: HashMap::new(),
+            python_workers: config.python_worker,
+        })
+    }
+
+    /// Believes `worker` on this device only.
+    pub(crate) fn pin(&mut self, worker: PeerId, device: DeviceId) {
+        self.pinned.insert(worker, device);
+    }
+
+    /// Refuses a worker that speaks as Python workers do, unless the user wants one.
+    pub(crate) fn check_python(&self) -> Result<(), Untrusted> {
+        if self.python_workers { Ok(()) } else { Err(Untrusted::Python) }
+    }
+
+    /// Has the worker prove who it is, and proves who this client is.
+    pub(crate) async fn meet(
+        &mut self,
+        end: &mut ClientEnd,
+        meeting: &Meeting,
+    ) -> Result<Proven, Untrusted> {
+        let Some(peer) = self.room.peer() else { return Err(Untrusted::Python) };
+        let own = Identity::new(self.device.clone(), peer.clone(), None);
+        let asked = end.question(own, meeting, rand::random(), now_s()).await;
+        let (proof, proven) = asked.map_err(Untrusted::Proof)?;
+        self.judge(&proven, self.pinned.get(&meeting.worker))?;
+        let proving = end.prove(proof, &proven).await;
+        proving.map_err(|error: DialectError| Untrusted::Proof(error.into()))?;
+        self.pin(meeting.worker.clone(), proven.device);
+        Ok(proven)
+    }
+
+    fn judge(&self, proven: &Proven, wanted: Option<&DeviceId>) -> Result<(), Untrusted> {
+        let (device, name) = (proven.device, proven.name.clone());
+        match wanted {
+            Some(wanted) if *wanted == device => Ok(()),
+            Some(wanted) => {
+                Err(Untrusted::OtherDevice { wanted: wanted.short(), got: device.short() })
+            }
+            None if proven.standing == Standing::Certified => Ok(()),
+            None if self.known.contains(&device) => Ok(()),
+            None => Err(Untrusted::Unknown { device, name }),
+        }
+    }
+
+    /// Asks the user whether to accept a worker that nobody vouches for, and remembers it. `None` if
+    /// that is not the reason, or there is nobody to ask.
+    pub(crate) async fn ask(&mut self, worker: &PeerId, why: &Untrusted) -> Option<bool> {
+        let Untrusted::Unknown { device, name } = why else { return None };
+        let question = format!(
+            "New worker {name:?} ({worker}) in this room, with the key {}….\n\
+             No worker of the room vouches for it. Trust it with your files? [y/N] ",
+            device.short()
+        );
+        let accepted = question::confirm(&question).await?;
+        if accepted {
+            self.known.add(*device, name, now_s());
+        }
+        Some(accepted)
+    }
+}

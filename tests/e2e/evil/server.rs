@@ -1,0 +1,151 @@
+//! A signaling server that lies. It stands before an honest one, passes everything on, and changes what
+//! its plot says.
+
+use super::middle::{Middle, Overheard};
+use futures_util::{SinkExt, StreamExt};
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{accept_async, client_async};
+
+/// What the server does to the offers of clients and the answers to them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Plot {
+    /// Nothing; it listens.
+    Listens,
+    /// It has WebRTC connections of its own with both sides, and passes on what is said.
+    SwapsFingerprints,
+    /// The same over iroh.
+    SwapsEndpoints,
+    /// It removes the marks of our own programs.
+    StripsMarks,
+    /// It has connections of its own, and speaks to the worker as an older client does.
+    SkipsTheProof,
+    /// It plays the worker, and begins with this.
+    PlaysWorker(String),
+    /// It hands the offer to this worker instead.
+    Diverts(String),
+}
+
+/// See the module.
+pub struct EvilServer {
+    address: SocketAddr,
+    /// Everything that peers have sent.
+    heard: Arc<Mutex<Vec<u8>>>,
+    /// What was said on connections that it has put itself into.
+    overheard: Overheard,
+    _runtime: Runtime,
+}
+
+impl EvilServer {
+    /// Stands before the server at `honest`.
+    pub fn before(honest: SocketAddr, plot: Plot) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (heard, overheard) = (Arc::default(), Overheard::default());
+        let server =
+            Serving { honest, plot, heard: Arc::clone(&heard), overheard: overheard.clone() };
+        runtime.spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(server.clone().serve(stream));
+            }
+        });
+        Self { address, heard, overheard, _runtime: runtime }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Everything that peers have sent.
+    pub fn heard(&self) -> Vec<u8> {
+        self.heard.lock().unwrap().clone()
+    }
+
+    /// What was said on connections that it has put itself into.
+    pub fn overheard(&self) -> Vec<String> {
+        self.overheard.texts()
+    }
+}
+
+#[derive(Clone)]
+struct Serving {
+    honest: SocketAddr,
+    plot: Plot,
+    heard: Arc<Mutex<Vec<u8>>>,
+    overheard: Overheard,
+}
+
+impl Serving {
+    async fn serve(self, mut stream: TcpStream) {
+        let Ok(mut upstream) = TcpStream::connect(self.honest).await else { return };
+        let mut head = [0; 4096];
+        let Ok(length) = stream.peek(&mut head).await else { return };
+        let head = String::from_utf8_lossy(&head[..length]).to_lowercase();
+        if head.starts_with("get / ") && head.contains("upgrade: websocket") {
+            return self.relay(stream, upstream).await;
+        }
+        let ((mut from_peer, mut to_peer), (mut from_server, mut to_server)) =
+            (stream.split(), upstream.split());
+        let up = async {
+            let mut bytes = [0; 4096];
+            while let Ok(length @ 1..) = from_peer.read(&mut bytes).await {
+                self.heard.lock().unwrap().extend_from_slice(&bytes[..length]);
+                if to_server.write_all(&bytes[..length]).await.is_err() {
+                    return;
+                }
+            }
+            let _ = to_server.shutdown().await;
+        };
+        // The connection lasts for as long as the server answers.
+        let down = async { drop(copy(&mut from_server, &mut to_peer).await) };
+        tokio::join!(up, down);
+    }
+
+    async fn relay(self, stream: TcpStream, upstream: TcpStream) {
+        let mut peer = accept_async(stream).await.unwrap();
+        let url = format!("ws://{}/", self.honest);
+        let (mut server, _) = client_async(url, upstream).await.unwrap();
+        let mut middle = Middle::new(self.plot.clone(), self.overheard.clone());
+        loop {
+            let (message, from_peer) = tokio::select! {
+                message = peer.next() => (message, true),
+                message = server.next() => (message, false),
+            };
+            let Some(Ok(message)) = message else { return };
+            let Message::Text(text) = &message else {
+                let sent = match from_peer {
+                    true => server.send(message).await,
+                    false => peer.send(message).await,
+                };
+                if sent.is_err() {
+                    return;
+                }
+                continue;
+            };
+            if from_peer {
+                self.heard.lock().unwrap().extend_from_slice(text.as_bytes());
+            }
+            let frame: Value = serde_json::from_str(text).unwrap();
+            let (to_server, to_peer) = match from_peer {
+                true => middle.said_by_peer(frame).await,
+                false => (None, Some(middle.said_by_server(frame).await)),
+            };
+            if let Some(frame) = to_server
+                && server.send(Message::text(frame.to_string())).await.is_err()
+            {
+                return;
+            }
+            if let Some(frame) = to_peer
+                && peer.send(Message::text(frame.to_string())).await.is_err()
+            {
+                return;
+            }
+        }
+    }
+}
