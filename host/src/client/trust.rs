@@ -82,7 +82,7 @@ impl Trust {
     pub(crate) async fn ask(&mut self, worker: &PeerId, why: &Untrusted) -> Option<bool> {
         let Untrusted::Unknown { device, name } = why else { return None };
         let question = format!(
-            "New worker {name:?} ({worker}) in this room, with the key {}….\n\
+            "New worker \"{name}\" ({worker}) in this room, with the key {}….\n\
              No worker of the room vouches for it. Trust it with your files? [y/N] ",
             device.short()
         );

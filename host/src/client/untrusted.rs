@@ -30,7 +30,7 @@ pub enum Untrusted {
     /// Nobody vouches for it.
     #[error(
         "is not certified by this room's other workers, and this computer does not know it (it calls \
-         itself {name:?}, key {}…)", .device.short()
+         itself \"{name}\", key {}…)", .device.short()
     )]
     Unknown {
         /// Its device.

@@ -7,7 +7,11 @@ use crate::client::untrusted::Untrusted;
 use sleap_rtc_net::dialect::Meeting;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_trust::device::DeviceId;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How long a worker may refuse a client whose user has just accepted it, and the pause between offers.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_secs(3);
 
 impl Room {
     /// Believes `worker` on this device only.
@@ -32,9 +36,27 @@ impl Room {
         };
         // The worker does not wait while the user decides.
         match trust.ask(worker, why).await {
-            Some(true) => self.offer_within(worker, wanted, limit).await,
+            Some(true) => self.offer_again(worker, wanted, limit).await,
             Some(false) => Err(ClientError::untrusted(worker, Untrusted::Declined)),
             None => offered,
+        }
+    }
+
+    /// Offers again after a question. The slot of the first offer was not used: the worker may want to wait
+    /// before it gives another one.
+    async fn offer_again(
+        &mut self,
+        worker: &PeerId,
+        wanted: &Goal,
+        limit: Duration,
+    ) -> Result<Offered, ClientError> {
+        let start = Instant::now();
+        loop {
+            let offered = self.offer_within(worker, wanted, limit).await?;
+            if !matches!(offered, Offered::Refused(_)) || start.elapsed() >= PATIENCE {
+                return Ok(offered);
+            }
+            tokio::time::sleep(PAUSE).await;
         }
     }
 
