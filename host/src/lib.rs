@@ -5,6 +5,8 @@
 //! | [`config`] | file, environment and options become one checked [`config::Config`] |
 //! | [`worker`] | admits jobs, runs them, serves their clients |
 //! | [`client`] | finds a worker, submits, follows, fetches |
+//! | `pairing` | pairs this device with a worker |
+//! | `device` | the key of this device |
 //! | `endpoint` | this process's iroh endpoint |
 //! | [`cli`] | one file for each subcommand |
 //!
@@ -33,5 +35,7 @@ pub mod config;
 mod device;
 #[cfg(feature = "peer")]
 mod endpoint;
+#[cfg(feature = "peer")]
+mod pairing;
 #[cfg(feature = "worker")]
 pub mod worker;

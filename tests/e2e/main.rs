@@ -36,6 +36,7 @@ mod netcheck;
 mod network;
 mod outages;
 mod outlive;
+mod pairing;
 mod plugin;
 mod plugin_folder;
 mod plugin_projects;

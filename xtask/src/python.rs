@@ -102,15 +102,20 @@ pub fn interpreter(program: &Path) -> Result<PathBuf> {
     python.with_context(|| format!("{} does not start with `#!`", program.display()))
 }
 
-/// The environments of the Python peers in `target/python-peers`, each with another aiortc, and one
-/// with h5py, which every trainer has.
+/// The environments of the Python peers in `target/python-peers`, each with another aiortc; one with
+/// h5py, which every trainer has; and one for pairing.
 pub fn peers() -> Result<()> {
     ["oldest", "1.14", "1.15", "newest"].into_iter().try_for_each(peers_with)?;
-    let packages = root().join("tests/python/hdf5.txt");
-    let venv = target().join("python-peers/hdf5");
-    environment(&venv, "python3", &[&packages], || {
-        println!("installing h5py into {}", venv.display());
-        call(pip(&venv.join("bin")).args(["--only-binary", ":all:", "-r"]).arg(&packages))
+    ["hdf5", "pairing"].into_iter().try_for_each(packages)
+}
+
+/// The environment of the packages that `tests/python/NAME.txt` lists.
+fn packages(name: &str) -> Result<()> {
+    let list = root().join(format!("tests/python/{name}.txt"));
+    let venv = target().join("python-peers").join(name);
+    environment(&venv, "python3", &[&list], || {
+        println!("installing the packages of {} into {}", list.display(), venv.display());
+        call(pip(&venv.join("bin")).args(["--only-binary", ":all:", "-r"]).arg(&list))
     })
 }
 

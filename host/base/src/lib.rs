@@ -11,6 +11,7 @@
 //! | [`file`] | atomic writes |
 //! | [`folder`] | folders that only their owner can enter |
 //! | [`ice`] | checked STUN and TURN servers |
+//! | [`local_socket`] | sockets in folders, for other programs of this user |
 //! | [`lock`] | file locks, where the file system has them |
 //! | [`mounts`] | folders in which a worker's jobs may read videos |
 //! | [`random`] | identifiers that cannot be guessed |
@@ -35,6 +36,8 @@ pub mod error;
 pub mod file;
 pub mod folder;
 pub mod ice;
+#[cfg(unix)]
+pub mod local_socket;
 pub mod lock;
 pub mod mounts;
 pub mod random;

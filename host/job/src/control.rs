@@ -9,12 +9,11 @@ use super::folder::JobFolder;
 use super::processes;
 use serde::{Deserialize, Serialize};
 use sleap_rtc_base::error::WithCauses;
+use sleap_rtc_base::local_socket;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -41,18 +40,9 @@ const SOCKET: &str = "control.sock";
 const MAX_CONNECTIONS: usize = 16;
 const MAX_COMMAND_BYTES: u64 = 1024;
 
-/// The socket's path, by way of the folder's descriptor, because the paths of sockets are limited to 107
-/// bytes. The descriptor must stay open while the path is used.
-fn socket_path(folder: &JobFolder) -> io::Result<(OwnedFd, PathBuf)> {
-    let descriptor = OwnedFd::from(std::fs::File::open(folder.path())?);
-    let path = format!("/proc/self/fd/{}/{SOCKET}", descriptor.as_raw_fd());
-    Ok((descriptor, PathBuf::from(path)))
-}
-
 /// Connects to a job's process.
 pub async fn connect(folder: &JobFolder) -> io::Result<UnixStream> {
-    let (_descriptor, path) = socket_path(folder)?;
-    UnixStream::connect(path).await
+    local_socket::connect(folder.path(), SOCKET).await
 }
 
 /// What a job's process offers over its socket.
@@ -69,12 +59,7 @@ pub struct Service {
 /// Listens until the service ends. Its tasks run in `tasks`. The caller holds the job's lock, so an existing
 /// socket is a leftover.
 pub fn listen(folder: &JobFolder, service: Service, tasks: &TaskTracker) -> io::Result<()> {
-    let (_descriptor, path) = socket_path(folder)?;
-    match std::fs::remove_file(&path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
-    let listener = UnixListener::bind(&path)?;
+    let listener = local_socket::listen(folder.path(), SOCKET)?;
     let connections = tasks.clone();
     tasks.spawn(async move {
         let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -108,8 +93,8 @@ pub fn listen(folder: &JobFolder, service: Service, tasks: &TaskTracker) -> io::
     Ok(())
 }
 
-/// Whether the other end is a process of a job, of this one or of another.
-fn is_of_a_job(stream: &UnixStream) -> bool {
+/// Whether the other end is a process of a job, any job, which must not command this user's programs.
+pub fn is_of_a_job(stream: &UnixStream) -> bool {
     let peer = stream.peer_cred().ok().and_then(|peer| peer.pid());
     peer.is_none_or(processes::is_of_a_job)
 }

@@ -96,7 +96,7 @@ mod videos;
 
 pub use confine::confine;
 pub use confinement::Confinement;
-pub use control::JobCommand;
+pub use control::{JobCommand, is_of_a_job};
 pub use error::JobError;
 pub use folder::{JobFolder, JobRecord};
 pub use grants::ReadScope;

@@ -66,6 +66,20 @@ fn hex_digit(c: char) -> bool {
     c.is_ascii_hexdigit()
 }
 
+fn plain(c: char) -> bool {
+    c.is_alphanumeric() || PLAIN_MARKS.contains(c)
+}
+
+/// The marks that a name for people may have.
+const PLAIN_MARKS: &str = "-_.@+";
+
+/// The nearest plain name of at most `limit` characters to `text`; `otherwise` where nothing is left.
+fn simplify(text: &str, limit: usize, otherwise: &str) -> String {
+    let simple: String = text.trim().chars().map(|c| if plain(c) { c } else { '-' }).collect();
+    let simple: String = simple.trim_matches('-').chars().take(limit).collect();
+    if simple.is_empty() { otherwise.to_owned() } else { simple }
+}
+
 macro_rules! identifier {
     ($(#[$doc:meta])* $name:ident, $kind:literal, $limit:literal, $allowed:path) => {
         $(#[$doc])*
@@ -192,6 +206,34 @@ identifier!(
     /// A proof of the right to a job, valid in one conversation: 128 hexadecimal digits.
     JobProof, "a proof of the right to a job", 128, hex_digit
 );
+identifier!(
+    /// What people call a room on one machine: at most 32 letters, digits and `-_.@+`.
+    RoomName, "a room's name", 32, plain
+);
+identifier!(
+    /// What people call a device: at most 64 letters, digits and `-_.@+`.
+    DeviceName, "a device's name", 64, plain
+);
+
+impl RoomName {
+    /// The name that is nearest to any text, such as the name of a host.
+    pub fn nearest(text: &str) -> Self {
+        Self(simplify(text, 32, "room"))
+    }
+
+    /// The same name with a number, to tell it from others.
+    pub fn numbered(&self, number: u32) -> Self {
+        let end = format!("-{number}");
+        Self(self.0.chars().take(32 - end.len()).collect::<String>() + &end)
+    }
+}
+
+impl DeviceName {
+    /// The name that is nearest to any text, such as a user and a host.
+    pub fn nearest(text: &str) -> Self {
+        Self(simplify(text, 64, "device"))
+    }
+}
 
 impl JobId {
     /// The id of a new job, from a random number.
@@ -264,6 +306,8 @@ visible!(JobVerifier);
 visible!(JobProof);
 visible!(OfferProof);
 visible!(AddressTag);
+visible!(RoomName);
+visible!(DeviceName);
 secret!(Token);
 secret!(IdToken);
 secret!(RelayToken);
@@ -290,6 +334,24 @@ mod tests {
         }
         assert!(JobId::new("job_1-a").is_ok());
         assert!(JobId::new("a".repeat(65)).is_err());
+    }
+
+    #[test]
+    fn a_name_can_be_made_of_any_text() {
+        for (text, name) in [
+            ("gpu2.lab.example.org", "gpu2.lab.example.org"),
+            ("Ada's MacBook\u{202e}", "Ada-s-MacBook"),
+            (" \n ", "room"),
+            ("Küche", "Küche"),
+        ] {
+            let nearest = RoomName::nearest(text);
+            assert_eq!(nearest.as_str(), name);
+            assert_eq!(RoomName::new(name), Ok(nearest));
+        }
+        let long = RoomName::nearest(&"ä".repeat(99));
+        assert_eq!(RoomName::new(long.numbered(12).as_str()), Ok(long.numbered(12)));
+        assert!(long.numbered(12).as_str().ends_with("ä-12"));
+        assert!(DeviceName::new("a b").is_err() && DeviceName::new("ada@laptop").is_ok());
     }
 
     #[test]

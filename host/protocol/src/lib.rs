@@ -20,6 +20,7 @@
 //! | [`ids`] | peers, rooms, jobs, and the secrets that belong to them |
 //! | [`capabilities`] | what a worker can do, and its form in the worker's metadata |
 //! | [`signaling`] | frames between a peer and the signaling server |
+//! | [`pairing`] | frames between the signaling server and two devices that pair |
 //! | [`python`] | data-channel messages of Python peers (the only place that knows `::`) |
 //! | [`frame`] | `sleap-rtc/1`: data-channel frames between two peers of this program |
 //! | [`path`] | relative paths that stay inside any folder they are joined to |
@@ -39,6 +40,7 @@ pub mod frame;
 pub mod ids;
 pub mod job;
 pub mod liveness;
+pub mod pairing;
 pub mod path;
 pub mod progress;
 pub mod python;

@@ -6,7 +6,8 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 /// Options whose value is a secret.
-const SECRET_OPTIONS: [&[u8]; 4] = [b"--token", b"-t", b"--session-string", b"--session_string"];
+const SECRET_OPTIONS: [&[u8]; 5] =
+    [b"--token", b"-t", b"--session-string", b"--session_string", b"--pair"];
 /// Prefixes of arguments that are secrets themselves.
 const SECRET_STARTS: [&[u8]; 2] = [b"sleap-session:", b"sleap-job:"];
 /// The index of the field in `/proc/self/stat` with the address of the arguments, counted after the

@@ -4,14 +4,18 @@ mod connect;
 mod description;
 mod failure;
 mod interrupt;
+#[cfg(feature = "worker")]
+mod invite;
 mod jobs;
 mod limit;
 #[cfg_attr(not(feature = "worker"), path = "client/local/absent.rs")]
 mod local;
+mod pair;
 mod paths;
 mod plugin;
 mod ranking;
 mod room;
+mod rooms;
 mod submit;
 mod submit_args;
 pub mod track;
@@ -22,8 +26,10 @@ use super::exit::{Exit, Failure};
 use super::{common, environment, exit, print};
 use crate::config::{Config, Overrides};
 use clap::Subcommand;
+use pair::{PairArgs, PairOptions};
 use plugin::{PluginArgs, PluginOptions};
 use room::{RoomArgs, RoomOptions, WhyArgs, WhyOptions};
+use rooms::RoomsArgs;
 use track::{TrackArgs, TrackOptions};
 use train::{TrainArgs, TrainOptions};
 
@@ -50,7 +56,13 @@ pub(crate) enum ClientArgs {
     /// Show which worker of a room would get a job, and why
     #[command(after_help = room::WHY_EXAMPLES)]
     Why(WhyArgs),
-    /// Show the workers of a room
+    /// Join a room by the code that one of its workers shows
+    #[command(after_help = pair::EXAMPLES)]
+    Pair(PairArgs),
+    /// List, rename or forget the rooms that this device has paired with
+    #[command(after_help = rooms::EXAMPLES)]
+    Rooms(RoomsArgs),
+    /// Show the workers of a room, or invite a device to the room of this machine's worker
     #[command(after_help = room::ROOM_EXAMPLES)]
     Room(RoomArgs),
     /// Create, test and install policy plugins
@@ -74,8 +86,12 @@ pub enum ClientCommand {
     ExistingJob(jobs::JobOptions),
     /// `why`
     Why(WhyOptions),
-    /// `room list`, `room snapshot`
+    /// `room list`, `room snapshot`, `room invite`
     Room(RoomOptions),
+    /// `pair`
+    Pair(PairOptions),
+    /// `rooms`
+    Rooms(RoomsArgs),
     /// `plugin`
     Plugin(PluginOptions),
 }
@@ -117,6 +133,11 @@ impl ClientArgs {
                 let (options, overrides) = args.check(environment)?;
                 (ClientCommand::Room(options), overrides)
             }
+            Self::Pair(args) => {
+                let (options, overrides) = args.check()?;
+                (ClientCommand::Pair(options), overrides)
+            }
+            Self::Rooms(args) => (ClientCommand::Rooms(args), Overrides::default()),
             Self::Plugin(args) => (ClientCommand::Plugin(args.check()), Overrides::default()),
         };
         Ok((command, overrides))
@@ -135,7 +156,9 @@ pub(crate) async fn run(command: ClientCommand, config: Config) -> Result<Exit, 
         ClientCommand::Jobs(args) => jobs::list(&args, &config),
         ClientCommand::ExistingJob(options) => jobs::run(options, config).await,
         ClientCommand::Why(options) => room::why(options, &config).await,
-        ClientCommand::Room(options) => room::show(&options, &config).await,
+        ClientCommand::Room(options) => room::run(&options, &config).await,
+        ClientCommand::Pair(options) => pair::run(&options, &config).await,
+        ClientCommand::Rooms(args) => rooms::run(args, &config).await,
         ClientCommand::Plugin(options) => plugin::run(options, &config.policy).await,
     }
 }

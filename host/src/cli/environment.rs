@@ -1,6 +1,8 @@
 //! The parts of the process's environment that affect options, as values that tests can set.
 
 use super::exit::Failure;
+#[cfg(feature = "client")]
+use super::known_rooms::KnownRooms;
 use crate::config::Sources;
 use sleap_rtc_protocol::ids::RoomId;
 use sleap_rtc_trust::credential::{Credential, RoomToken};
@@ -23,6 +25,9 @@ pub(crate) struct Environment {
     pub(crate) stdin: Box<dyn BufRead>,
     /// The sources of the configuration, given `--config`.
     pub(crate) sources: fn(Option<PathBuf>) -> Sources,
+    /// The rooms with which this device has paired, once the sources are known.
+    #[cfg(feature = "client")]
+    pub(crate) rooms: KnownRooms,
 }
 
 impl Environment {
@@ -34,6 +39,17 @@ impl Environment {
             stdin_is_terminal: std::io::stdin().is_terminal(),
             stdin: Box::new(Unbuffered::stdin()),
             sources: Sources::from_process,
+            #[cfg(feature = "client")]
+            rooms: KnownRooms::default(),
+        }
+    }
+
+    /// Where the rooms are with which this device has paired. They are read when they are needed.
+    #[cfg_attr(not(feature = "client"), allow(unused_variables, reason = "clients have rooms"))]
+    pub(crate) fn look_for_rooms_in(&mut self, sources: &Sources) {
+        #[cfg(feature = "client")]
+        {
+            self.rooms = KnownRooms::new(sources.clone());
         }
     }
 

@@ -22,6 +22,8 @@ mod findings;
 mod first_steps;
 mod init;
 mod interrupt;
+#[cfg(feature = "client")]
+mod known_rooms;
 pub mod logging;
 #[cfg(feature = "client")]
 mod netcheck;
@@ -260,6 +262,7 @@ fn parse_in(
     let log = cli.log.options(cli.command.is_worker());
     let (mut warnings, mut details) = (Vec::new(), Vec::new());
     let sources = (environment.sources)(cli.config);
+    environment.look_for_rooms_in(&sources);
     let mut load = |overrides: Overrides| -> Result<_, Failure> {
         let mut config = config::load(&sources, overrides)?;
         warnings.append(&mut config.warnings);

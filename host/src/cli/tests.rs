@@ -4,6 +4,7 @@ use super::client::ClientCommand;
 use super::client::track::{TrackOptions, TrackSettings};
 use super::client::train::TrainOptions;
 use super::environment::SecretText;
+use super::known_rooms::KnownRooms;
 use super::*;
 use crate::client::{Choose, Join, ViewerPorts};
 use crate::config::Sources;
@@ -20,6 +21,7 @@ fn environment() -> Environment {
         log: None,
         stdin_is_terminal: true,
         stdin: Box::new(Cursor::new("from-stdin\nsecond line\n")),
+        rooms: KnownRooms::default(),
         sources: |file| Sources { file, cwd: "/nonexistent".into(), ..Sources::default() },
     }
 }

@@ -15,6 +15,8 @@ Examples:
     sleap-rtc worker
   Join another worker's room, so that clients can choose between both:
     sleap-rtc worker --room-id ROOM --token TOKEN
+  Join it by the code that `sleap-rtc room invite --worker` shows on the other worker's machine:
+    sleap-rtc worker --pair CODE
   Be the signaling server of your lab at the same time:
     sleap-rtc worker --serve
   Discard identity and room, so that old session strings and tokens stop working:
@@ -29,6 +31,9 @@ pub struct WorkerArgs {
     /// The room's token, or `-` to read it from standard input [env: SLEAP_RTC_TOKEN]
     #[arg(short, long, value_name = "TOKEN", allow_hyphen_values = true)]
     token: Option<SecretText>,
+    /// Join the room of the worker that shows this code (`sleap-rtc room invite --worker` there)
+    #[arg(long, value_name = "CODE", conflicts_with_all = ["room_id", "token", "new_room"])]
+    pair: Option<SecretText>,
     /// Discard the identity and the room of the last start, and make new ones
     #[arg(long)]
     new_room: bool,
@@ -40,7 +45,7 @@ pub struct WorkerArgs {
     state_dir: Option<PathBuf>,
     /// Be the signaling server too, for a lab that has none
     #[cfg(feature = "signaling")]
-    #[arg(long, conflicts_with = "signaling")]
+    #[arg(long, conflicts_with_all = ["signaling", "pair"])]
     serve: bool,
     /// Take no new jobs, and report this in the room; existing jobs stay reachable
     #[arg(long)]
@@ -95,8 +100,11 @@ impl WorkerArgs {
         }
         let (state_dir, maintenance) = (self.state_dir, self.maintenance);
         let overrides = Overrides { state_dir, maintenance, ..self.common.check()? };
-        let room = match (self.room_id, self.token.or_else(|| environment.token.clone())) {
-            (Some(room_id), Some(token)) => {
+        let code = self.pair.map(|SecretText(code)| code.parse()).transpose()?;
+        let token = self.token.or_else(|| environment.token.clone());
+        let room = match (code, self.room_id, token) {
+            (Some(code), ..) => WorkerRoom::Pair(code),
+            (None, Some(room_id), Some(token)) => {
                 WorkerRoom::Join(environment.credentials(&room_id, token)?)
             }
             _ if self.new_room => WorkerRoom::New,
@@ -135,7 +143,9 @@ pub(crate) fn survey_gpus() -> Result<Exit, Failure> {
 impl From<WorkerError> for Failure {
     fn from(error: WorkerError) -> Self {
         let exit = match &error {
-            WorkerError::Signaling(_) | WorkerError::Endpoint(_) => Exit::Connect,
+            WorkerError::Signaling(_) | WorkerError::Endpoint(_) | WorkerError::Pair(_) => {
+                Exit::Connect
+            }
             WorkerError::Identity(_)
             | WorkerError::Policy(_)
             | WorkerError::Sandbox(_)
@@ -146,6 +156,7 @@ impl From<WorkerError> for Failure {
         };
         let hint = match &error {
             WorkerError::Signaling(error) => error.advice(),
+            WorkerError::Pair(error) => error.advice(),
             _ => None,
         };
         Self { hint, ..Self::new(exit, error) }

@@ -24,6 +24,7 @@
 //! | `action` | what to do with an existing job |
 //! | [`existing_job`] | attach, logs, stop, cancel, fetch |
 //! | `python` | one job with a Python worker |
+//! | [`rooms`] | the rooms that this device has paired with |
 //! | [`shared`] | jobs on storage that both sides see |
 //! | `videos`, `mounted` | the videos that labels name: on a worker's mount, or sent along |
 //! | [`meter`] | the progress of a transfer as text |
@@ -59,6 +60,7 @@ mod read_progress;
 mod reconnect;
 pub mod record;
 mod room;
+pub mod rooms;
 mod selection;
 pub mod shared;
 mod submission;

@@ -13,6 +13,7 @@ use super::{DAY, PathMapping, SlotsConfig};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 use sleap_rtc_protocol::capabilities::Gpu;
+use sleap_rtc_protocol::ids::RoomName;
 use sleap_rtc_signaling::client::Address;
 use std::path::Path;
 use std::time::Duration;
@@ -50,6 +51,7 @@ pub(crate) struct FileIce {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct FileWorker {
     pub(crate) state_dir: Option<String>,
+    pub(crate) room_name: Option<RoomName>,
     pub(crate) gpus: Option<Vec<FileGpu>>,
     pub(crate) slots: SlotsConfig,
     pub(crate) properties: WorkerProperties,
@@ -75,6 +77,7 @@ impl Default for FileWorker {
     fn default() -> Self {
         Self {
             state_dir: None,
+            room_name: None,
             gpus: None,
             slots: SlotsConfig::PerGpu,
             properties: WorkerProperties::default(),
@@ -118,6 +121,7 @@ impl From<FileGpu> for Gpu {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct FileClient {
     pub(crate) user: Option<String>,
+    pub(crate) room: Option<RoomName>,
     pub(crate) bwlimit: Option<Rate>,
     pub(crate) reconnect_for: Time,
     #[serde(alias = "legacy_silence")]
@@ -133,6 +137,7 @@ impl Default for FileClient {
     fn default() -> Self {
         Self {
             user: None,
+            room: None,
             bwlimit: None,
             // Laptops sleep at night.
             reconnect_for: Time(DAY / 2),

@@ -44,6 +44,7 @@ use sleap_rtc_base::transport::Transport;
 #[cfg(feature = "peer")]
 use sleap_rtc_policy::PolicyConfig;
 use sleap_rtc_protocol::capabilities::Gpu;
+use sleap_rtc_protocol::ids::RoomName;
 use sleap_rtc_signaling::client::{Address, Endpoints};
 use sleap_rtc_signaling::ice::IceOffer;
 use sleap_rtc_signaling::server::TlsFiles;
@@ -84,6 +85,8 @@ pub struct Config {
 pub struct WorkerConfig {
     /// The folder for identity, room and jobs.
     pub state_dir: PathBuf,
+    /// What people call the room of this worker, instead of the name of its host.
+    pub room_name: Option<RoomName>,
     /// The GPUs, instead of detected ones; an empty list means no GPU.
     pub gpus: Option<Vec<Gpu>>,
     /// How many jobs may run at once, and on which GPUs.
@@ -145,7 +148,9 @@ pub struct RetentionConfig {
 pub struct ClientConfig {
     /// The user name for policies, which is not verified.
     pub user: Option<String>,
-    /// The folder for the key of this device.
+    /// The room to use where none is named.
+    pub room: Option<RoomName>,
+    /// The folder for the key of this device, and for the rooms with which it has paired.
     pub state_dir: PathBuf,
     /// The folder for records of the jobs that this user has submitted.
     pub jobs_dir: PathBuf,
@@ -205,6 +210,14 @@ pub struct Overrides {
     pub python_worker: bool,
     /// `--path-map` of a client. These precede those of the file.
     pub path_map: Vec<PathMapping>,
+}
+
+impl Overrides {
+    /// The same, with `server` as the signaling server where no option names one.
+    #[must_use]
+    pub fn or_server(self, server: Option<Endpoints>) -> Self {
+        Self { signaling: self.signaling.or(server), ..self }
+    }
 }
 
 /// The sources of the configuration, as values. [`Sources::from_process`] reads them from the process.
@@ -365,6 +378,7 @@ fn client(
 ) -> ClientConfig {
     ClientConfig {
         user: file.user,
+        room: file.room,
         state_dir: sources.data("client"),
         jobs_dir: sources.data("client/jobs"),
         bwlimit: bwlimit.or(file.bwlimit.map(|Rate(rate)| rate)),
@@ -441,6 +455,7 @@ fn worker(
             .map(|dir| sources.cwd.join(dir))
             .or_else(|| file.state_dir.map(|text| sources.path(base, &text)))
             .unwrap_or_else(|| sources.data("worker")),
+        room_name: file.room_name,
         gpus: file.gpus.map(|gpus| gpus.into_iter().map(Gpu::from).collect()),
         slots: file.slots,
         properties: file.properties.0,

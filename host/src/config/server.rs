@@ -104,6 +104,10 @@ struct FileLimits {
     #[serde(deserialize_with = "within::<1, MANY, _, _>")]
     sign_ins_per_address: u32,
     #[serde(deserialize_with = "within::<1, MANY, _, _>")]
+    pairings_per_address: u32,
+    #[serde(deserialize_with = "time_within::<1, 3600, _>")]
+    pair_within: Duration,
+    #[serde(deserialize_with = "within::<1, MANY, _, _>")]
     sockets_per_address: usize,
     #[serde(deserialize_with = "time_within::<1, 3600, _>")]
     register_within: Duration,

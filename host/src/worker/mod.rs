@@ -12,6 +12,7 @@
 //! | `startup` | finds the GPUs, enters the room, and builds what all connections share |
 //! | `identity` | who this worker is, kept under a lock from one start to the next |
 //! | `announce` | prints how to join |
+//! | [`pairing`] | invites devices to the room by codes |
 //! | [`confinement`] | how jobs are confined |
 //! | `coordinator` | owns the slots; the only one that changes them |
 //! | `admission` | whether a job can run here, with the policies |
@@ -53,6 +54,7 @@ mod job_right;
 mod job_watch;
 mod mounted;
 mod native;
+pub mod pairing;
 mod python;
 mod retention;
 mod running;
@@ -68,11 +70,13 @@ mod worker_view;
 
 use crate::config::{Config, RetentionConfig, SlotsConfig};
 use crate::endpoint;
+use crate::pairing::PairError;
 use coordinator::{Coordinator, Machine};
 use gpu_memory::GpuMemory;
 use gpu_pool::Identity as GpuIdentity;
 use gpus::Surveys;
 use identity::{IdentityError, StateFolder};
+use pairing::Invitations;
 use parking_lot::RwLock;
 use sleap_rtc_base::ice::IceConfig;
 use sleap_rtc_base::transport::Transport;
@@ -88,6 +92,7 @@ use sleap_rtc_protocol::standing::Caller;
 use sleap_rtc_signaling::client::{HttpApi, SignalingClient, SignalingError};
 use sleap_rtc_transfer::{Hashes, Limits};
 use sleap_rtc_trust::credential::{Credential, TokenError};
+use sleap_rtc_trust::pairing::Code;
 use slots::{SlotGpus, SlotsError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -120,6 +125,8 @@ pub enum WorkerRoom {
     New,
     /// This room.
     Join(Credential),
+    /// The room of the worker that shows this code.
+    Pair(Code),
 }
 
 /// Why a worker cannot start, or ends.
@@ -143,6 +150,9 @@ pub enum WorkerError {
     /// A configured policy cannot be used.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// The worker could not pair with another one.
+    #[error(transparent)]
+    Pair(#[from] PairError),
     /// Jobs cannot be confined as configured.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
@@ -288,7 +298,8 @@ pub async fn run(
     let endpoint = endpoint::open(&config, &config.worker.state_dir).await?;
     let mut capabilities = startup::capabilities(&pool, &slots, &config.worker, &runner);
     capabilities.own.extend(endpoint.as_ref().map(endpoint::property));
-    let entering = startup::enter(&config, &options.room, &state, &api, &capabilities);
+    let wanted = pairing::resolve(&options.room, &config).await?;
+    let entering = startup::enter(&config, &wanted, &state, &api, &capabilities);
     let Some(entered) = shutdown.run_until_cancelled(entering).await else { return Ok(()) };
     let startup::Entered { identity, room, signaling, events } = entered?;
     let context = startup::context(
@@ -303,12 +314,9 @@ pub async fn run(
         gpu_memory,
     );
     let context = Arc::new(WorkerContext { endpoint: endpoint.clone(), ..context });
-    let (worker, device) = (&identity.peer_id, context.trust.device());
-    announce::Place { worker, room: &room, device }
-        .announce(&config.worker.state_dir, options.credentials_file.as_deref())?;
-    context.trust.report(&config.signaling);
-    info!(peer = %identity.peer_id, room = %room.room_id, "registered");
-
+    // Who reads the announcement may call at once.
+    let invitations = Invitations::prepare(&config, &identity.peer_id, &room);
+    say_how_to_join(&config, &options, &context.trust, &identity.peer_id, &room)?;
     let is_watched = pool.is_watched();
     let machine = Machine { pool, slots };
     let coordinator =
@@ -317,17 +325,36 @@ pub async fn run(
     if let Some(endpoint) = endpoint.clone() {
         background.spawn(endpoint::use_relay(endpoint, signaling.relay()));
     }
+    background.spawn(invitations.serve());
     coordinator.run(events, shutdown, options.drain).await;
     background.end().await;
     if let Some(endpoint) = endpoint {
         endpoint.close().await;
     }
+    report_failures(&policies);
+    deregister(signaling, &api).await;
+    Ok(())
+}
+
+/// Says how to join, and whom that trusts.
+fn say_how_to_join(
+    config: &Config,
+    options: &WorkerOptions,
+    trust: &trust::ClientCheck,
+    worker: &PeerId,
+    room: &Credential,
+) -> Result<(), WorkerError> {
+    let place = announce::Place { worker, room, device: trust.device() };
+    place.announce(&config.worker.state_dir, options.credentials_file.as_deref())?;
+    trust.report(&config.signaling);
+    info!(peer = %worker, room = %room.room_id, "registered");
+    Ok(())
+}
+
+fn report_failures(policies: &Policies) {
     for (point, failures) in policies.all_failures() {
         warn!("the {point} plugin failed {failures} times since the worker was started");
     }
-
-    deregister(signaling, &api).await;
-    Ok(())
 }
 
 async fn deregister(signaling: SignalingClient, api: &HttpApi) {

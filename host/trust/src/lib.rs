@@ -11,6 +11,7 @@
 //! | [`certificate`] | what a room's authority says of a device |
 //! | [`session`] | the strings that name one worker or one job, to copy and paste |
 //! | [`handshake`] | how two peers prove who they are, bound to their connection |
+//! | [`pairing`] | how two devices meet that share a code of two words |
 //! | [`job_key`] | the proof of the right to a job, and what verifies it |
 //!
 //! Two devices of a room prove themselves to each other:
@@ -41,4 +42,5 @@ pub mod device;
 mod encoding;
 pub mod handshake;
 pub mod job_key;
+pub mod pairing;
 pub mod session;

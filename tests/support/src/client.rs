@@ -181,9 +181,10 @@ impl TestClient {
         };
         let words = if self.arguments.first().is_some_and(|first| first == "room") { 2 } else { 1 };
         command.args(self.arguments.iter().take(words));
-        // Help and the list of jobs open no connection.
+        // Help and the lists of jobs and rooms open no connection.
+        let offline = ["--help", "jobs", "rooms"];
         let connects =
-            self.arguments.first().is_some_and(|first| first != "--help" && first != "jobs");
+            self.arguments.first().is_some_and(|first| !offline.iter().any(|word| first == word));
         if connects && !self.given_ice_servers {
             command.args(["--ice-server", "none"]);
         }

@@ -54,6 +54,21 @@ pub fn stand_in_with_hdf5(site: &Site) -> Option<PathBuf> {
     Some(folder)
 }
 
+/// `tests/python/pair.py`, run to its end: a laptop that somebody else wrote. Gives its exit code and
+/// what it printed; `None` when the developer does without.
+pub fn python_laptop(
+    site: &Site,
+    server: &TestServer,
+    arguments: &[&str],
+) -> Option<(i32, String)> {
+    let interpreter = environment("pairing")?;
+    let mut command = clean_command(interpreter, &site.folder("python"), "/usr/bin:/bin");
+    command.arg(python_peers().join("pair.py"));
+    command.args(["--ws", &format!("ws://{}", server.address())]).args(arguments);
+    let mut laptop = Process::start("pair.py", &mut command);
+    Some((laptop.wait(SOON), format!("{}{}", laptop.stdout(), laptop.stderr())))
+}
+
 fn environment(name: &str) -> Option<PathBuf> {
     let default = || target().join("python-peers");
     let folder = env::var_os(WHERE).map_or_else(default, PathBuf::from).join(name);

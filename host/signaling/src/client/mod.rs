@@ -1,11 +1,12 @@
-//! A peer's side of signaling: the HTTP calls ([`HttpApi`]), and one registered WebSocket that
-//! reconnects by itself ([`SignalingClient`]).
+//! A peer's side of signaling: the HTTP calls ([`HttpApi`]), one registered WebSocket that
+//! reconnects by itself ([`SignalingClient`]), and a mailbox to pair with another device ([`Mailbox`]).
 
 mod connection;
 mod dial;
 mod endpoints;
 mod error;
 mod http;
+mod mailbox;
 mod proxy;
 mod reach;
 mod relay;
@@ -20,6 +21,7 @@ pub use error::{
     CertificateProblem, ConnectError, ProxyError, ProxyName, SignalingError, TlsFailure,
 };
 pub use http::HttpApi;
+pub use mailbox::{Mailbox, MailboxError, MailboxNews};
 pub use relay::Relay;
 pub use roster::Roster;
 pub use tls::certificate_verifier;

@@ -22,7 +22,7 @@ const FREE_FAILURES: u32 = 8;
 const PER_FAILURE: Duration = Duration::from_millis(250);
 /// When an answer would wait longer than this, it is not given at all.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// The time over which an address's new rooms and new identities are counted.
+/// The time over which an address's new rooms, new identities and pairings are counted.
 const WINDOW: Duration = Duration::from_secs(3600);
 /// The time in which the log mentions an address that asks for accounts once.
 const LOG_WINDOW: Duration = Duration::from_secs(3600);
@@ -34,6 +34,7 @@ struct Usage {
     sockets: usize,
     rooms: RateLimit,
     sign_ins: RateLimit,
+    pairings: RateLimit,
     failures: RateLimit,
     accounts_logged: RateLimit,
 }
@@ -44,13 +45,15 @@ impl Usage {
             sockets: 0,
             rooms: RateLimit::new(now),
             sign_ins: RateLimit::new(now),
+            pairings: RateLimit::new(now),
             failures: RateLimit::new(now),
             accounts_logged: RateLimit::new(now),
         }
     }
 
     fn is_even(&self, now: Instant) -> bool {
-        let limits = [self.rooms, self.sign_ins, self.failures, self.accounts_logged];
+        let limits =
+            [self.rooms, self.sign_ins, self.pairings, self.failures, self.accounts_logged];
         self.sockets == 0 && limits.iter().all(|limit| limit.is_even(now))
     }
 }
@@ -66,6 +69,7 @@ pub(crate) struct Addresses {
     per_sign_in: Duration,
     /// The key of the names of addresses, new with each start.
     tag_key: [u8; 32],
+    per_pairing: Duration,
 }
 
 /// An open socket of an address; gives it back when dropped.
@@ -83,6 +87,7 @@ impl Addresses {
             per_room: WINDOW / limits.rooms_per_address,
             per_sign_in: WINDOW / limits.sign_ins_per_address,
             tag_key: rand::random(),
+            per_pairing: WINDOW / limits.pairings_per_address,
         }
     }
 
@@ -132,6 +137,11 @@ impl Addresses {
     /// Whether this address may have one more new identity; counts it when it may.
     pub(crate) fn may_sign_in(&self, address: IpAddr, now: Instant) -> bool {
         self.may(address, now, self.per_sign_in, |account| &mut account.sign_ins)
+    }
+
+    /// Whether this address may open or join one more mailbox; counts it when it may.
+    pub(crate) fn may_pair(&self, address: IpAddr, now: Instant) -> bool {
+        self.may(address, now, self.per_pairing, |account| &mut account.pairings)
     }
 
     fn may(
@@ -222,6 +232,7 @@ mod tests {
             sockets_per_address: sockets,
             rooms_per_address: rooms,
             sign_ins_per_address: rooms,
+            pairings_per_address: rooms,
             ..Limits::default()
         };
         Arc::new(Addresses::new(&limits))
@@ -267,6 +278,8 @@ mod tests {
         // New identities have an account of their own.
         let signed_in = (0..9).filter(|_| addresses.may_sign_in(ip("192.0.2.1"), now)).count();
         assert_eq!(signed_in, 4);
+        let paired = (0..9).filter(|_| addresses.may_pair(ip("192.0.2.1"), now)).count();
+        assert_eq!(paired, 4);
         assert!((0..9).all(|_| addresses.may_sign_in(ip("127.0.0.1"), now)));
     }
 

@@ -1,32 +1,28 @@
 //! The HTTP API, and the upgrade to the WebSocket.
 
 use crate::identity::IdentityError;
-use crate::server::addresses::{OpenSocket, behind_proxy};
+use crate::server::addresses::behind_proxy;
 use crate::server::link::CloseReason;
 use crate::server::relay::Whose;
-use crate::server::{Server, Share, metrics, relay, socket};
+use crate::server::upgrade::{NoUpgrade, Serves, place, upgrade};
+use crate::server::{Server, Share, metrics, relay};
 use crate::store::StoreError;
-use crate::websocket_config;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Body as HttpBody;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
 use iroh_relay::http::{RELAY_PATH, RELAY_PROBE_PATH};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sleap_rtc_base::clock::now_s;
 use sleap_rtc_base::random;
 use sleap_rtc_protocol::ids::{IdToken, PeerId, RoomId};
+use sleap_rtc_protocol::pairing;
 use std::error::Error;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
-use tokio_tungstenite::tungstenite::protocol::Role;
-use tracing::{Instrument, field};
 
 /// The longest body: a token and a few ids.
 const MAX_BODY_BYTES: usize = 16 * 1024;
@@ -98,6 +94,15 @@ impl Refusal {
     }
 }
 
+impl From<NoUpgrade> for Refusal {
+    fn from(error: NoUpgrade) -> Self {
+        match error {
+            NoUpgrade::NotAsked => Self::UpgradeRequired,
+            NoUpgrade::TooManySockets => Self::TooManySockets,
+        }
+    }
+}
+
 /// The fields that the bodies of requests may have.
 #[derive(Debug, Default, Deserialize)]
 struct Body {
@@ -151,6 +156,7 @@ const ACCOUNTS: &str = "/api/auth/";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Route {
     WebSocket,
+    Pair,
     Health,
     Metrics,
     SignIn,
@@ -168,6 +174,7 @@ impl Route {
     fn of(method: &Method, path: &str) -> Result<Self, Refusal> {
         let (route, expected) = match path {
             "/" => (Self::WebSocket, Method::GET),
+            pairing::PATH => (Self::Pair, Method::GET),
             "/health" => (Self::Health, Method::GET),
             "/metrics" => (Self::Metrics, Method::GET),
             "/anonymous-signin" => (Self::SignIn, Method::POST),
@@ -191,7 +198,12 @@ impl Route {
         share: Arc<Share>,
     ) -> Result<Response<Full<Bytes>>, Refusal> {
         let value = match self {
-            Self::WebSocket => return upgrade(request, Arc::clone(server), address, share),
+            Self::WebSocket => {
+                return Ok(upgrade(request, Arc::clone(server), address, share, Serves::Room)?);
+            }
+            Self::Pair => {
+                return Ok(upgrade(request, Arc::clone(server), address, share, Serves::Mailbox)?);
+            }
             Self::Relay | Self::Ping | Self::NoContent if server.relay.is_none() => {
                 return Err(Refusal::NotFound);
             }
@@ -324,44 +336,6 @@ fn no_content(headers: &HeaderMap) -> Response<Full<Bytes>> {
         response.headers_mut().insert("X-Iroh-Response", repeated);
     }
     response
-}
-
-/// A socket's place among those of its address, where the request says which that is. Without a
-/// proxy in between, the socket was counted when it was accepted.
-fn place(server: &Server, address: IpAddr) -> Result<Option<OpenSocket>, Refusal> {
-    if !server.options.trust_proxy {
-        return Ok(None);
-    }
-    let place = server.addresses.open(address, Instant::now());
-    place.ok_or(Refusal::TooManySockets).map(Some)
-}
-
-fn upgrade<B>(
-    mut request: Request<B>,
-    server: Arc<Server>,
-    address: IpAddr,
-    share: Arc<Share>,
-) -> Result<Response<Full<Bytes>>, Refusal> {
-    let response =
-        create_response_with_body(&request, Full::default).map_err(|_| Refusal::UpgradeRequired)?;
-    let place = place(&server, address)?;
-    let tasks = server.tasks.clone();
-    let upgraded = hyper::upgrade::on(&mut request);
-    let span = tracing::info_span!("socket", peer = field::Empty, room = field::Empty);
-    let serving = async move {
-        let _place = place;
-        match upgraded.await {
-            Ok(upgraded) => {
-                let io = TokioIo::new(upgraded);
-                let config = websocket_config(server.options.limits.frame_bytes);
-                let ws = WebSocketStream::from_raw_socket(io, Role::Server, Some(config));
-                socket::serve(ws.await, server, address, &share.stranger).await;
-            }
-            Err(error) => tracing::debug!(%error, "the upgrade to a WebSocket failed"),
-        }
-    };
-    tasks.spawn(serving.instrument(span));
-    Ok(response)
 }
 
 fn bearer(headers: &HeaderMap) -> Result<Option<IdToken>, Refusal> {

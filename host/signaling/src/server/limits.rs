@@ -19,6 +19,10 @@ pub struct Limits {
     pub rooms_per_address: u32,
     /// New identities that one address may have in an hour.
     pub sign_ins_per_address: u32,
+    /// Mailboxes that one address may open or join in an hour, to pair devices. Each may be a guess.
+    pub pairings_per_address: u32,
+    /// How long a mailbox is open: for so long a pairing code can be used.
+    pub pair_within: Duration,
     /// Sockets that one address may have open; half of those that the machine allows at most.
     pub sockets_per_address: usize,
     /// How long a socket may stay without registering.
@@ -50,6 +54,8 @@ impl Default for Limits {
             rooms_per_address: 100,
             // A client signs in once for each of its jobs.
             sign_ins_per_address: 2000,
+            pairings_per_address: 120,
+            pair_within: Duration::from_secs(600),
             // A cluster behind one translated address is one address.
             sockets_per_address: 2048,
             register_within: Duration::from_secs(30),

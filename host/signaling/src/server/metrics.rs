@@ -32,6 +32,9 @@ pub(crate) struct Counters {
     pub(crate) slow_readers: Counter,
     pub(crate) evicted: Counter,
     pub(crate) relay_refused: Counter,
+    /// Devices that joined a mailbox.
+    pub(crate) pairings: Counter,
+    pub(crate) pairings_refused: Counter,
 }
 
 struct Reading {
@@ -97,9 +100,21 @@ fn readings(server: &Server) -> Vec<Reading> {
         ),
         total("evicted", "Unregistered sockets closed to make room.", &counters.evicted),
     ];
+    let of_relay = server.relay.as_ref().map(|relay| of_relay(server, relay));
+    readings.extend(of_pairing(server).into_iter().chain(of_relay.into_iter().flatten()));
     readings
-        .extend(server.relay.as_ref().map(|relay| of_relay(server, relay)).into_iter().flatten());
-    readings
+}
+
+/// What the mailboxes count.
+fn of_pairing(server: &Server) -> [Reading; 3] {
+    let open = server.mailboxes().count() as u64;
+    let reading = |name, help, kind, value| Reading { name, help, kind, value };
+    let (tried, refused) = (server.counters.pairings.get(), server.counters.pairings_refused.get());
+    [
+        reading("mailboxes", "Devices that wait for another one to pair with.", "gauge", open),
+        reading("pairings", "Devices that joined a mailbox.", "counter", tried),
+        reading("pairings_refused", "Sockets that a mailbox refused.", "counter", refused),
+    ]
 }
 
 /// What the relay counts.

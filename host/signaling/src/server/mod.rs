@@ -12,6 +12,7 @@ mod limits;
 mod link;
 mod listen;
 mod metrics;
+mod pairing;
 mod pending_changes;
 mod rate_limit;
 mod relay;
@@ -22,6 +23,7 @@ mod strangers;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod upgrade;
 
 use crate::ice::IceOffer;
 use crate::identity::Signer;
@@ -36,6 +38,7 @@ pub use limits::Limits;
 use link::Link;
 pub use listen::{ListenError, listen};
 use metrics::Counters;
+use pairing::Mailboxes;
 use parking_lot::{Mutex, MutexGuard};
 use relay::{AddressDiscovery, Relays};
 use sleap_rtc_base::clock::now_s;
@@ -109,6 +112,7 @@ impl Default for ServerOptions {
 /// What all connections share.
 struct Server {
     rooms: Mutex<Rooms<Link>>,
+    mailboxes: Mutex<Mailboxes>,
     store: Store,
     signer: Signer,
     options: ServerOptions,
@@ -137,6 +141,7 @@ impl Server {
         limits.sockets_per_address = limits.sockets_per_address.min(options.sockets.div_ceil(2));
         Self {
             rooms: Mutex::new(Rooms::new(options.limits.room_peers)),
+            mailboxes: Mutex::default(),
             signer: Signer::new(store.signing_key()),
             store,
             addresses: Arc::new(Addresses::new(&options.limits)),
@@ -157,6 +162,11 @@ impl Server {
     /// The registry. It is locked briefly, and never across an `await`.
     fn rooms(&self) -> MutexGuard<'_, Rooms<Link>> {
         self.rooms.lock()
+    }
+
+    /// Where devices pair. It is locked briefly, and never across an `await`.
+    fn mailboxes(&self) -> MutexGuard<'_, Mailboxes> {
+        self.mailboxes.lock()
     }
 
     fn open_sockets(&self) -> usize {

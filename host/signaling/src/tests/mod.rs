@@ -5,6 +5,7 @@ mod api;
 mod elsewhere;
 mod full;
 mod old_server;
+mod pairing;
 mod reconnect;
 mod relay;
 mod relay_tls;

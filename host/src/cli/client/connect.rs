@@ -2,14 +2,19 @@
 
 use super::environment::{Environment, SecretText};
 use super::exit::Failure;
+use crate::client::rooms::SavedRoom;
 use crate::client::{Choose, Join, ViewerPorts};
 use clap::Args;
-use sleap_rtc_protocol::ids::PeerId;
+use sleap_rtc_protocol::ids::{PeerId, RoomName};
+use sleap_rtc_signaling::client::Endpoints;
 
 /// Options that choose a worker.
 #[derive(Args)]
 #[command(next_help_heading = "Connection")]
 pub struct ConnectArgs {
+    /// Room that this device has paired with, by its name in `sleap-rtc rooms` [default: the only one]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["session_string", "room_id", "token"])]
+    room: Option<RoomName>,
     /// Session string that a worker printed; connects to that worker
     #[arg(short, long, value_name = "STRING")]
     session_string: Option<SecretText>,
@@ -49,6 +54,8 @@ pub struct ConnectOptions {
     pub join: Join,
     /// Whether Python workers are used where others prove who they are.
     pub python_worker: bool,
+    /// Where the room is, if this device has paired with it.
+    pub server: Option<Endpoints>,
     /// The least memory of a worker's largest GPU.
     pub min_gpu_memory_mib: Option<u64>,
     /// The ports of SLEAP's loss viewer, if it should receive updates.
@@ -56,6 +63,7 @@ pub struct ConnectOptions {
 }
 
 const WAYS: &str = "\
+to join a worker's room, run `sleap-rtc pair CODE` with the code that it shows;
 to connect to one worker, give the --session-string STRING that it printed;
 to choose a worker from a room's list, give --room-id ID and --token TOKEN;
 to use the room's best available worker, add --auto-select; to name one, add --worker-id PEER_ID";
@@ -63,16 +71,20 @@ to use the room's best available worker, add --auto-select; to name one, add --w
 impl ConnectArgs {
     /// Allows all workers of the room, for commands that choose none.
     pub(crate) fn consider_all(&mut self) {
-        self.auto_select |= self.room_id.is_some() && self.worker_id.is_none();
+        self.auto_select |= self.session_string.is_none() && self.worker_id.is_none();
     }
 
-    /// Checks for conflicts, then parses the values. Reads nothing until the options are known to
-    /// fit together.
+    /// Checks for conflicts, then parses the values. Until the options are known to fit together, reads
+    /// nothing but the rooms that this device knows.
     pub(crate) fn check(self, environment: &mut Environment) -> Result<ConnectOptions, Failure> {
         self.conflicts(environment)?;
+        let saved = self.saved_room(environment)?;
+        self.choice(saved.is_some(), environment)?;
+        let server = saved.as_ref().map(SavedRoom::endpoints);
         let gui = self.gui_ports()?;
         let (python_worker, min_gpu_memory_mib) = (self.python_worker, self.min_gpu_memory);
-        Ok(ConnectOptions { join: self.join(environment)?, python_worker, min_gpu_memory_mib, gui })
+        let join = self.join(saved, environment)?;
+        Ok(ConnectOptions { join, server, python_worker, min_gpu_memory_mib, gui })
     }
 
     fn conflicts(&self, environment: &Environment) -> Result<(), Failure> {
@@ -102,19 +114,45 @@ impl ConnectArgs {
             "--room-id and --token are required together: --token is missing".into()
         } else if self.token.is_some() && self.room_id.is_none() {
             "--room-id and --token are required together: --room-id is missing".into()
-        } else if !session && !choice.is_empty() && self.room_id.is_none() {
-            format!("{choice} needs --room-id and --token: it chooses among the workers of a room")
-        } else if !session && self.room_id.is_none() {
-            return Err(Failure::usage("no worker was chosen").hint(WAYS));
-        } else if !session && choice.is_empty() && !environment.stdin_is_terminal {
-            return Err(Failure::usage(
-                "standard input is not a terminal, so the worker cannot be chosen from a list",
-            )
-            .hint("use --auto-select for the best available worker, or --worker-id PEER_ID for a certain one"));
         } else {
             return Ok(());
         };
         Err(Failure::usage(text))
+    }
+
+    /// The room that this device has paired with, where the options name no other.
+    fn saved_room(&self, environment: &Environment) -> Result<Option<SavedRoom>, Failure> {
+        match self.session_string.is_some() || self.room_id.is_some() {
+            true => Ok(None),
+            false => environment.rooms.find(self.room.as_ref()),
+        }
+    }
+
+    /// Checks that there is a room, and that a worker can be chosen there.
+    fn choice(&self, has_saved: bool, environment: &Environment) -> Result<(), Failure> {
+        let choice = given(&[
+            ("--auto-select", self.auto_select),
+            ("--worker-id", self.worker_id.is_some()),
+        ]);
+        let session = self.session_string.is_some();
+        let has_room = has_saved || self.room_id.is_some();
+        if !session && !has_room && !choice.is_empty() {
+            let text = format!(
+                "{choice} needs --room-id and --token, or a room that this device has paired with: it \
+                 chooses among the workers of a room"
+            );
+            return Err(Failure::usage(text).hint(WAYS));
+        }
+        if !session && !has_room {
+            return Err(Failure::usage("no worker was chosen").hint(WAYS));
+        }
+        if !session && choice.is_empty() && !environment.stdin_is_terminal {
+            return Err(Failure::usage(
+                "standard input is not a terminal, so the worker cannot be chosen from a list",
+            )
+            .hint("use --auto-select for the best available worker, or --worker-id PEER_ID for a certain one"));
+        }
+        Ok(())
     }
 
     fn gui_ports(&self) -> Result<Option<ViewerPorts>, Failure> {
@@ -132,7 +170,11 @@ impl ConnectArgs {
         Ok(Some(ViewerPorts { controller, publish }))
     }
 
-    fn join(self, environment: &mut Environment) -> Result<Join, Failure> {
+    fn join(
+        self,
+        saved: Option<SavedRoom>,
+        environment: &mut Environment,
+    ) -> Result<Join, Failure> {
         if let Some(SecretText(text)) = self.session_string {
             let session = text.parse();
             return session
@@ -146,6 +188,9 @@ impl ConnectArgs {
             None if self.auto_select => Choose::Auto,
             None => Choose::Prompt,
         };
+        if let Some(SavedRoom { credential, .. }) = saved {
+            return Ok(Join::Room { credentials: credential, choose });
+        }
         // `conflicts` has checked that both were given.
         let (Some(room_id), Some(token)) =
             (self.room_id, self.token.or_else(|| environment.token.clone()))

@@ -1,24 +1,30 @@
-//! `sleap-rtc room` and `sleap-rtc why`: show a room without starting a job.
+//! `sleap-rtc room` and `sleap-rtc why`: show a room without starting a job, or invite to it.
 
 use super::common::CommonArgs;
 use super::connect::whole_mb;
 use super::description::load_job_description;
 use super::environment::{Environment, SecretText};
 use super::exit::{Exit, ExitWith, Failure};
+#[cfg(feature = "worker")]
+use super::invite::{self, InviteArgs};
 use super::ranking::ranking;
 use super::{interrupt, print};
 use crate::client::{self, Choose, Join, package};
 use crate::config::{Config, Overrides};
 use clap::{Args, Subcommand};
 use sleap_rtc_protocol::capabilities::WorkerFacts;
+use sleap_rtc_protocol::ids::RoomName;
 use sleap_rtc_protocol::job::{JobDescription, JobType};
+use sleap_rtc_signaling::client::Endpoints;
+#[cfg(feature = "worker")]
+use sleap_rtc_trust::certificate::MemberRole;
 use std::path::PathBuf;
 
 /// The examples under `why --help`.
 pub(crate) const WHY_EXAMPLES: &str = "\
 Examples:
-  Who would get a job, and why the others would not:
-    sleap-rtc why --room-id ROOM --token TOKEN
+  Who would get a job in the room that this device has paired with, and why the others would not:
+    sleap-rtc why
   The same for this job, with at least 16 GB of GPU memory:
     sleap-rtc why --room-id ROOM --token TOKEN --job labels.pkg.zip --min-gpu-memory 16000";
 
@@ -26,14 +32,19 @@ Examples:
 pub(crate) const ROOM_EXAMPLES: &str = "\
 Examples:
   List the workers and their running jobs:
-    sleap-rtc room list --room-id ROOM --token TOKEN
+    sleap-rtc room list --room northlab
   Record a room to test a plugin with:
-    sleap-rtc room snapshot --room-id ROOM --token TOKEN > room.json";
+    sleap-rtc room snapshot --room-id ROOM --token TOKEN > room.json
+  Pair one more laptop with the worker that runs on this machine:
+    sleap-rtc room invite";
 
 /// Which room.
 #[derive(Args)]
 #[command(next_help_heading = "Connection")]
 struct WhichRoom {
+    /// Room that this device has paired with, by its name in `sleap-rtc rooms` [default: the only one]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["session_string", "room_id", "token"])]
+    room: Option<RoomName>,
     /// Session string that a worker of the room printed
     #[arg(short, long, value_name = "STRING", conflicts_with = "room_id")]
     session_string: Option<SecretText>,
@@ -46,21 +57,29 @@ struct WhichRoom {
 }
 
 impl WhichRoom {
-    fn check(self, environment: &mut Environment) -> Result<Join, Failure> {
+    fn check(self, environment: &mut Environment) -> Result<(Join, Option<Endpoints>), Failure> {
         if let Some(SecretText(text)) = self.session_string {
             let session = text.parse();
             return session
-                .map(Join::Session)
+                .map(|session| (Join::Session(session), None))
                 .map_err(|error| Failure::usage(format!("--session-string: {error}")));
+        }
+        let choose = Choose::Auto;
+        if self.room_id.is_none()
+            && self.token.is_none()
+            && let Some(saved) = environment.rooms.find(self.room.as_ref())?
+        {
+            let server = Some(saved.endpoints());
+            return Ok((Join::Room { credentials: saved.credential, choose }, server));
         }
         let (room_id, token) = (self.room_id, self.token.or_else(|| environment.token.clone()));
         let (Some(room_id), Some(token)) = (room_id, token) else {
-            let text =
-                "give --room-id and --token, or the --session-string of one of the room's workers";
+            let text = "give --room-id and --token, or the --session-string of one of the room's \
+                        workers; or join the room by `sleap-rtc pair CODE`";
             return Err(Failure::usage("no room was chosen").hint(text));
         };
         let credentials = environment.credentials(&room_id, token)?.for_clients();
-        Ok(Join::Room { credentials, choose: Choose::Auto })
+        Ok((Join::Room { credentials, choose }, None))
     }
 }
 
@@ -92,9 +111,9 @@ impl WhyArgs {
         self,
         environment: &mut Environment,
     ) -> Result<(WhyOptions, Overrides), Failure> {
-        let join = self.room.check(environment)?;
+        let (join, server) = self.room.check(environment)?;
         let (job, min_gpu_memory_mib) = (self.job, self.min_gpu_memory);
-        Ok((WhyOptions { join, job, min_gpu_memory_mib }, self.common.check()?))
+        Ok((WhyOptions { join, job, min_gpu_memory_mib }, self.common.check()?.or_server(server)))
     }
 }
 
@@ -111,6 +130,9 @@ enum RoomCommand {
     List(SnapshotArgs),
     /// Print the room's workers as JSON, for `plugin test`
     Snapshot(SnapshotArgs),
+    /// Show a pairing code of the worker that runs on this machine, and wait until it was used
+    #[cfg(feature = "worker")]
+    Invite(InviteArgs),
 }
 
 #[derive(Args)]
@@ -129,23 +151,46 @@ impl RoomArgs {
         let (args, as_json) = match self.command {
             RoomCommand::List(args) => (args, false),
             RoomCommand::Snapshot(args) => (args, true),
+            #[cfg(feature = "worker")]
+            RoomCommand::Invite(args) => {
+                let (role, overrides) = args.check();
+                return Ok((RoomOptions::Invite(role), overrides));
+            }
         };
-        Ok((RoomOptions { join: args.room.check(environment)?, as_json }, args.common.check()?))
+        let (join, server) = args.room.check(environment)?;
+        Ok((RoomOptions::Show { join, as_json }, args.common.check()?.or_server(server)))
     }
 }
 
-/// Which room, and how it is shown.
+/// What to do with a room.
 #[derive(Debug)]
-pub struct RoomOptions {
-    join: Join,
-    as_json: bool,
+pub enum RoomOptions {
+    /// Show its workers.
+    Show {
+        /// Which room.
+        join: Join,
+        /// Whether as JSON.
+        as_json: bool,
+    },
+    /// Invite a device of that role to the room of this machine's worker.
+    #[cfg(feature = "worker")]
+    Invite(MemberRole),
+}
+
+/// Shows the room, or invites a device to it.
+pub(crate) async fn run(options: &RoomOptions, config: &Config) -> Result<Exit, Failure> {
+    match options {
+        RoomOptions::Show { join, as_json } => show(join, *as_json, config).await,
+        #[cfg(feature = "worker")]
+        RoomOptions::Invite(role) => invite::run(*role, config).await,
+    }
 }
 
 /// Prints the room's workers, for people or as JSON.
-pub(crate) async fn show(options: &RoomOptions, config: &Config) -> Result<Exit, Failure> {
+async fn show(join: &Join, as_json: bool, config: &Config) -> Result<Exit, Failure> {
     let mut interrupts = interrupt::while_following_a_job()?;
-    let peers = client::snapshot(config, &options.join, &mut interrupts).await?;
-    if !options.as_json {
+    let peers = client::snapshot(config, join, &mut interrupts).await?;
+    if !as_json {
         let rows = peers.iter().map(|peer| client::row("-", &WorkerFacts::from_peer(peer)));
         let text = rows.collect::<Vec<_>>().concat();
         let text =

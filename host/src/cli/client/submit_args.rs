@@ -27,7 +27,8 @@ impl SubmitArgs {
         environment: &mut Environment,
     ) -> Result<(ConnectOptions, Overrides), Failure> {
         let connect = self.connect.check(environment)?;
-        let common = Overrides { python_worker: connect.python_worker, ..self.common.check()? };
+        let common = self.common.check()?.or_server(connect.server.clone());
+        let common = Overrides { python_worker: connect.python_worker, ..common };
         Ok((connect, self.paths.over(self.limit.over(common))))
     }
 }

@@ -10,6 +10,10 @@ use std::path::{Path, PathBuf};
 /// The examples under `--help`, one for each way to connect.
 pub(crate) const EXAMPLES: &str = "\
 Examples:
+  Let the policy choose the best worker of the room that this device has paired with:
+    sleap-rtc client-train --auto-select --pkg-path labels.pkg.zip
+  The same in one of several such rooms:
+    sleap-rtc client-train --room northlab --auto-select --pkg-path labels.pkg.zip
   Choose one of a room's workers from a list:
     sleap-rtc client-train --room-id ROOM --token TOKEN --pkg-path labels.pkg.zip
   Let the policy choose the best available worker, with at least 16 GB of GPU memory:

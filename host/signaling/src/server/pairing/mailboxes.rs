@@ -1,0 +1,218 @@
+//! Which mailboxes are open, and who may join them: pure, with time and chance as arguments.
+
+use rand::RngExt;
+use sleap_rtc_protocol::pairing::{MailboxErrorCode, MailboxNumber, Parcel};
+use std::collections::BTreeMap;
+use std::time::Instant;
+use tokio::sync::mpsc;
+
+/// The most mailboxes that are open at once: fewer than half of the numbers that there are.
+const MAX_MAILBOXES: usize = 4096;
+/// How many devices may join one mailbox, one after the other. Each may be a guess.
+const MAX_TRIES: u32 = 5;
+
+/// What one socket passes to the other.
+#[derive(Debug)]
+pub(crate) enum Delivery {
+    /// Another device has joined: this is how to reach it.
+    Joined(mpsc::Sender<Delivery>),
+    Parcel(Parcel),
+    /// The device that had joined is gone.
+    Left,
+    /// No further device may join.
+    TriedTooOften,
+}
+
+#[derive(Debug)]
+struct OpenMailbox {
+    owner: mpsc::Sender<Delivery>,
+    expires: Instant,
+    tries: u32,
+    occupied: bool,
+}
+
+/// The open mailboxes.
+#[derive(Debug, Default)]
+pub(crate) struct Mailboxes {
+    open: BTreeMap<MailboxNumber, OpenMailbox>,
+}
+
+impl Mailboxes {
+    /// How many are open.
+    pub(crate) fn count(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Opens a mailbox whose owner is reached by `owner`, until it is closed or `expires`.
+    pub(crate) fn open(
+        &mut self,
+        owner: mpsc::Sender<Delivery>,
+        expires: Instant,
+        random: &mut impl RngExt,
+    ) -> Result<MailboxNumber, MailboxErrorCode> {
+        let number = self.free_number(random).ok_or(MailboxErrorCode::Full)?;
+        self.open.insert(number, OpenMailbox { owner, expires, tries: 0, occupied: false });
+        Ok(number)
+    }
+
+    /// A number that nobody has, as short as may be. It is drawn, so that a code that somebody types
+    /// too late meets nobody else's mailbox.
+    fn free_number(&self, random: &mut impl RngExt) -> Option<MailboxNumber> {
+        if self.open.len() >= MAX_MAILBOXES {
+            return None;
+        }
+        let lengths = [1..=9, 10..=99, 100..=999, 1000..=MailboxNumber::MAX];
+        lengths.into_iter().find_map(|numbers| {
+            let all = numbers.len();
+            let numbers = numbers.filter_map(|number| MailboxNumber::try_from(number).ok());
+            let free: Vec<_> = numbers.filter(|number| !self.open.contains_key(number)).collect();
+            (free.len() > all / 2).then(|| free[random.random_range(..free.len())])
+        })
+    }
+
+    /// Joins a mailbox. Returns how its owner is reached, who has been told of `joiner`.
+    pub(crate) fn join(
+        &mut self,
+        number: MailboxNumber,
+        joiner: mpsc::Sender<Delivery>,
+        now: Instant,
+    ) -> Result<mpsc::Sender<Delivery>, MailboxErrorCode> {
+        let mailbox = self.open.get_mut(&number).ok_or(MailboxErrorCode::NoMailbox)?;
+        if mailbox.expires <= now {
+            return Err(MailboxErrorCode::NoMailbox);
+        }
+        if mailbox.occupied {
+            return Err(MailboxErrorCode::Occupied);
+        }
+        if mailbox.tries >= MAX_TRIES {
+            // An owner whose queue is full does not read, and its socket ends for that.
+            let _ = mailbox.owner.try_send(Delivery::TriedTooOften);
+            return Err(MailboxErrorCode::TooManyTries);
+        }
+        let told = mailbox.owner.try_send(Delivery::Joined(joiner));
+        told.map_err(|_| MailboxErrorCode::NoMailbox)?;
+        mailbox.tries += 1;
+        mailbox.occupied = true;
+        Ok(mailbox.owner.clone())
+    }
+
+    /// The device that had joined is gone.
+    pub(crate) fn leave(&mut self, number: MailboxNumber, owner: &mpsc::Sender<Delivery>) {
+        let mailbox = self.open.get_mut(&number);
+        // The number may be another mailbox's by now.
+        if let Some(mailbox) = mailbox.filter(|mailbox| mailbox.owner.same_channel(owner)) {
+            mailbox.occupied = false;
+            let _ = mailbox.owner.try_send(Delivery::Left);
+        }
+    }
+
+    /// The owner is gone. The number is free again.
+    pub(crate) fn close(&mut self, number: MailboxNumber) {
+        self.open.remove(&number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    fn sender() -> (mpsc::Sender<Delivery>, mpsc::Receiver<Delivery>) {
+        mpsc::channel(16)
+    }
+
+    fn later() -> Instant {
+        Instant::now() + Duration::from_secs(600)
+    }
+
+    #[test]
+    fn numbers_are_short_differ_and_come_back() {
+        let (mut mailboxes, mut random) = (Mailboxes::default(), rand::rng());
+        let (owner, _inbox) = sender();
+        let mut numbers = BTreeSet::new();
+        while let Ok(number) = mailboxes.open(owner.clone(), later(), &mut random) {
+            assert!(numbers.insert(number));
+        }
+        assert_eq!((numbers.len(), mailboxes.count()), (MAX_MAILBOXES, MAX_MAILBOXES));
+        let of_one_digit = numbers.iter().filter(|number| u16::from(**number) < 10).count();
+        assert!((4..=5).contains(&of_one_digit), "{of_one_digit}");
+        numbers.iter().for_each(|number| mailboxes.close(*number));
+        let number = mailboxes.open(owner, later(), &mut random).unwrap();
+        assert!(u16::from(number) < 10);
+    }
+
+    #[test]
+    fn one_device_joins_at_a_time_and_not_too_often() {
+        let mut mailboxes = Mailboxes::default();
+        let (owner, mut inbox) = sender();
+        let number = mailboxes.open(owner, later(), &mut rand::rng()).unwrap();
+        let join = |mailboxes: &mut Mailboxes| mailboxes.join(number, sender().0, Instant::now());
+        for _ in 0..MAX_TRIES {
+            let to_owner = join(&mut mailboxes).unwrap();
+            assert_eq!(join(&mut mailboxes).unwrap_err(), MailboxErrorCode::Occupied);
+            mailboxes.leave(number, &to_owner);
+            assert!(matches!(inbox.try_recv(), Ok(Delivery::Joined(_))));
+            assert!(matches!(inbox.try_recv(), Ok(Delivery::Left)));
+        }
+        assert_eq!(join(&mut mailboxes).unwrap_err(), MailboxErrorCode::TooManyTries);
+        assert!(matches!(inbox.try_recv(), Ok(Delivery::TriedTooOften)));
+    }
+
+    #[test]
+    fn a_mailbox_that_is_over_or_another_is_not_joined() {
+        let mut mailboxes = Mailboxes::default();
+        let ((first, _first_inbox), (second, _second_inbox)) = (sender(), sender());
+        let number = mailboxes.open(first, later(), &mut rand::rng()).unwrap();
+        let late = mailboxes.join(number, sender().0, later() + Duration::from_secs(1));
+        assert_eq!(late.unwrap_err(), MailboxErrorCode::NoMailbox);
+        let to_first = mailboxes.join(number, sender().0, Instant::now()).unwrap();
+        mailboxes.close(number);
+        let gone = mailboxes.join(number, sender().0, Instant::now());
+        assert_eq!(gone.unwrap_err(), MailboxErrorCode::NoMailbox);
+        mailboxes.open.insert(
+            number,
+            OpenMailbox { owner: second, expires: later(), tries: 1, occupied: true },
+        );
+        mailboxes.leave(number, &to_first);
+        assert!(mailboxes.open[&number].occupied);
+    }
+
+    proptest! {
+        /// Whatever happens, no mailbox has two devices or more tries than it may.
+        #[test]
+        fn bounds_hold_in_any_order(steps in prop::collection::vec((0..4_u8, 0..6_usize), 1..200)) {
+            let (mut mailboxes, mut random) = (Mailboxes::default(), rand::rng());
+            let mut open: Vec<(MailboxNumber, mpsc::Receiver<Delivery>)> = Vec::new();
+            let mut inside: Vec<(MailboxNumber, mpsc::Sender<Delivery>)> = Vec::new();
+            for (step, which) in steps {
+                match step {
+                    0 => {
+                        let (owner, inbox) = mpsc::channel(64);
+                        open.push((mailboxes.open(owner, later(), &mut random).unwrap(), inbox));
+                    }
+                    1 if which < open.len() => {
+                        let number = open[which].0;
+                        if let Ok(owner) = mailboxes.join(number, sender().0, Instant::now()) {
+                            prop_assert!(inside.iter().all(|(other, _)| *other != number));
+                            inside.push((number, owner));
+                        }
+                    }
+                    2 if which < inside.len() => {
+                        let (number, owner) = inside.swap_remove(which);
+                        mailboxes.leave(number, &owner);
+                    }
+                    3 if which < open.len() => {
+                        let (number, _) = open.swap_remove(which);
+                        mailboxes.close(number);
+                        inside.retain(|(other, _)| *other != number);
+                    }
+                    _ => {}
+                }
+                prop_assert_eq!(mailboxes.count(), open.len());
+                prop_assert!(mailboxes.open.values().all(|mailbox| mailbox.tries <= MAX_TRIES));
+            }
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! The rooms that this device has paired with: one file in the client's state folder, for its owner
+//! alone, since it holds the rooms' tokens.
+
+use super::known_workers::KnownWorkers;
+use serde::{Deserialize, Serialize};
+use sleap_rtc_base::clock::now_s;
+use sleap_rtc_base::file::{Readers, replace};
+use sleap_rtc_base::folder::private;
+use sleap_rtc_base::lock;
+use sleap_rtc_protocol::ids::{DeviceName, PeerId, RoomName};
+use sleap_rtc_protocol::text::Printable;
+use sleap_rtc_signaling::client::Endpoints;
+use sleap_rtc_trust::certificate::Certificate;
+use sleap_rtc_trust::credential::Credential;
+use sleap_rtc_trust::pairing::Grant;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use url::Url;
+
+/// What is kept of a worker's name.
+const MAX_NAME_CHARS: usize = 64;
+const FILE: &str = "rooms.json";
+const LOCK: &str = "rooms.lock";
+/// How long another program may have the file. It takes moments.
+const LOCK_DEADLINE: Duration = Duration::from_secs(5);
+const LOCK_POLL: Duration = Duration::from_millis(20);
+
+/// Why the saved rooms cannot be used as wanted.
+#[derive(Debug, thiserror::Error)]
+pub enum RoomsError {
+    /// The file or its folder cannot be used.
+    #[error("cannot use the saved rooms in {path}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is damaged, or that of a newer program.
+    #[error("{path} is damaged; move it away and pair again")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// Another program has the file.
+    #[error("another sleap-rtc is changing the saved rooms; try again")]
+    Busy,
+    /// No room has that name.
+    #[error("this device knows no room {name}; {}", known_ones(.known))]
+    Unknown {
+        /// The name.
+        name: RoomName,
+        /// The names of those that it knows.
+        known: Vec<RoomName>,
+    },
+    /// Another room has that name.
+    #[error("another room is called {0} already")]
+    Taken(RoomName),
+    /// More than one room is known, and none was named.
+    #[error("this device knows several rooms ({}), and none was named", list(.0))]
+    Several(Vec<RoomName>),
+    /// Nothing has been paired.
+    #[error("this device knows no room")]
+    NoRoom,
+}
+
+fn list(names: &[RoomName]) -> String {
+    names.iter().map(RoomName::as_str).collect::<Vec<_>>().join(", ")
+}
+
+fn known_ones(names: &[RoomName]) -> String {
+    match names.is_empty() {
+        true => "it has paired with none".to_owned(),
+        false => format!("it knows {}", list(names)),
+    }
+}
+
+/// A room that this device has paired with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedRoom {
+    /// What it is called here.
+    pub name: RoomName,
+    /// What opens it.
+    #[serde(flatten)]
+    pub credential: Credential,
+    /// The signaling server.
+    websocket: Url,
+    /// The same over HTTP.
+    http: Url,
+    /// What the room's authority says of this device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Certificate>,
+    /// Since when, in seconds since 1970.
+    pub paired_s: u64,
+    /// The workers with which this device has paired itself.
+    #[serde(default)]
+    pub workers: Vec<PairedWorker>,
+}
+
+/// A worker with which this device has paired.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PairedWorker {
+    /// What it calls itself.
+    pub name: DeviceName,
+    /// Its peer id.
+    pub peer: PeerId,
+}
+
+impl SavedRoom {
+    /// The signaling server where the room is.
+    pub fn endpoints(&self) -> Endpoints {
+        Endpoints { websocket: self.websocket.clone(), http: self.http.clone() }
+    }
+}
+
+/// The saved rooms, in the order in which they were paired.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SavedRooms(Vec<SavedRoom>);
+
+impl SavedRooms {
+    /// Reads those in `folder`; none where there is no file.
+    pub fn load(folder: &Path) -> Result<Self, RoomsError> {
+        let path = folder.join(FILE);
+        match fs::read(&path) {
+            Ok(text) => {
+                serde_json::from_slice(&text).map_err(|source| RoomsError::Damaged { path, source })
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(source) => Err(RoomsError::Io { path, source }),
+        }
+    }
+
+    /// Changes those in `folder`, as the only program that does so.
+    pub(crate) async fn change<T>(
+        folder: &Path,
+        change: impl FnOnce(&mut Self) -> Result<T, RoomsError>,
+    ) -> Result<T, RoomsError> {
+        let failed = |source| RoomsError::Io { path: folder.join(FILE), source };
+        private(folder).map_err(failed)?;
+        let _lock = locked(&folder.join(LOCK)).await?;
+        let mut rooms = Self::load(folder)?;
+        let changed = change(&mut rooms)?;
+        let text = serde_json::to_vec_pretty(&rooms).map_err(|error| failed(error.into()))?;
+        replace(&folder.join(FILE), &text, Readers::Owner).map_err(failed)?;
+        Ok(changed)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &SavedRoom> {
+        self.0.iter()
+    }
+
+    fn names(&self) -> Vec<RoomName> {
+        self.0.iter().map(|room| room.name.clone()).collect()
+    }
+
+    /// The room of that name; the only one, where no name is given.
+    pub fn find(&self, name: Option<&RoomName>) -> Result<&SavedRoom, RoomsError> {
+        match (name, self.0.as_slice()) {
+            (Some(name), rooms) => rooms
+                .iter()
+                .find(|room| room.name == *name)
+                .ok_or_else(|| RoomsError::Unknown { name: name.clone(), known: self.names() }),
+            (None, [only]) => Ok(only),
+            (None, []) => Err(RoomsError::NoRoom),
+            (None, _) => Err(RoomsError::Several(self.names())),
+        }
+    }
+
+    /// Adds what a worker has granted, or renews what is known of the same room. Returns the name that
+    /// the room has here: its own, with a number where another room has that.
+    pub(crate) fn add(&mut self, grant: Grant, server: &Endpoints) -> RoomName {
+        let worker = PairedWorker { name: grant.worker_name, peer: grant.worker };
+        let known = self.0.iter().position(|room| {
+            room.credential.room_id == grant.room.room_id && room.http == server.http
+        });
+        let (name, mut workers) = match known.map(|at| self.0.remove(at)) {
+            Some(room) => (room.name, room.workers),
+            None => (self.free_name(grant.room_name), Vec::new()),
+        };
+        workers.retain(|known| known.peer != worker.peer);
+        workers.push(worker);
+        self.0.push(SavedRoom {
+            name: name.clone(),
+            credential: grant.room,
+            websocket: server.websocket.clone(),
+            http: server.http.clone(),
+            certificate: grant.certificate,
+            paired_s: now_s(),
+            workers,
+        });
+        name
+    }
+
+    fn free_name(&self, wanted: RoomName) -> RoomName {
+        let is_free = |name: &RoomName| self.0.iter().all(|room| room.name != *name);
+        let numbered = (2..).map(|number| wanted.numbered(number));
+        std::iter::once(wanted.clone()).chain(numbered).find(is_free).unwrap_or(wanted)
+    }
+
+    /// Gives a room another name.
+    pub(crate) fn rename(&mut self, old: &RoomName, new: RoomName) -> Result<(), RoomsError> {
+        self.find(Some(old))?;
+        if *old != new && self.0.iter().any(|room| room.name == new) {
+            return Err(RoomsError::Taken(new));
+        }
+        self.0.iter_mut().filter(|room| room.name == *old).for_each(|room| room.name = new.clone());
+        Ok(())
+    }
+
+    /// Forgets a room and its token.
+    pub(crate) fn forget(&mut self, name: &RoomName) -> Result<(), RoomsError> {
+        self.find(Some(name))?;
+        self.0.retain(|room| room.name != *name);
+        Ok(())
+    }
+}
+
+/// From now on the worker that has granted this is believed, also if the room's authority does not
+/// certify it.
+pub(crate) fn believe(folder: &Path, grant: &Grant) {
+    if let Some(device) = grant.worker_device {
+        let name = Printable::line(grant.worker_name.as_str(), MAX_NAME_CHARS);
+        KnownWorkers::of(folder, &grant.room.room_id).add(device, &name, now_s());
+    }
+}
+
+async fn locked(path: &Path) -> Result<File, RoomsError> {
+    let failed = |source| RoomsError::Io { path: path.to_owned(), source };
+    let file = File::options().create(true).append(true).open(path).map_err(failed)?;
+    let start = Instant::now();
+    loop {
+        match lock::exclusive(&file, path) {
+            Ok(_) => return Ok(file),
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(failed(error)),
+            Err(_) if start.elapsed() > LOCK_DEADLINE => return Err(RoomsError::Busy),
+            Err(_) => tokio::time::sleep(LOCK_POLL).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sleap_rtc_protocol::ids::{RoomCredentials, RoomId, Token};
+    use std::os::unix::fs::PermissionsExt;
+
+    fn name(text: &str) -> RoomName {
+        RoomName::new(text).unwrap()
+    }
+
+    fn grant(room: &str, called: &str, worker: &str) -> Grant {
+        let room_id = RoomId::new(room).unwrap();
+        Grant {
+            room: Credential::keyless(RoomCredentials { room_id, token: Token::new("t").unwrap() }),
+            room_name: name(called),
+            worker: PeerId::new(worker).unwrap(),
+            worker_name: DeviceName::nearest(worker),
+            worker_device: None,
+            certificate: None,
+        }
+    }
+
+    fn server(text: &str) -> Endpoints {
+        Endpoints::from_one(text).unwrap()
+    }
+
+    #[test]
+    fn names_are_unique_and_a_room_that_is_paired_again_keeps_its_own() {
+        let (mut rooms, here) = (SavedRooms::default(), server("ws://a"));
+        assert!(matches!(rooms.find(None), Err(RoomsError::NoRoom)));
+        assert_eq!(rooms.add(grant("1", "lab", "w1"), &here), name("lab"));
+        assert_eq!(rooms.find(None).unwrap().name, name("lab"));
+        assert_eq!(rooms.add(grant("2", "lab", "w2"), &here), name("lab-2"));
+        assert_eq!(rooms.add(grant("1", "lab", "w1"), &server("ws://b")), name("lab-3"));
+        rooms.rename(&name("lab"), name("north")).unwrap();
+        assert_eq!(rooms.add(grant("1", "other", "w3"), &here), name("north"));
+        assert_eq!(rooms.find(Some(&name("north"))).unwrap().workers.len(), 2);
+        let several = rooms.find(None).unwrap_err().to_string();
+        assert!(several.contains("lab-2, lab-3, north"), "{several}");
+        let taken = rooms.rename(&name("north"), name("lab-2")).unwrap_err();
+        assert!(matches!(taken, RoomsError::Taken(_)));
+        rooms.forget(&name("lab-2")).unwrap();
+        let unknown = rooms.forget(&name("lab-2")).unwrap_err().to_string();
+        assert!(unknown.contains("it knows lab-3, north"), "{unknown}");
+    }
+
+    #[tokio::test]
+    async fn the_file_is_private_and_many_programs_change_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let here = server("ws://a");
+        let changes = (0..20).map(|at| {
+            let (folder, here) = (folder.path().to_owned(), here.clone());
+            tokio::spawn(async move {
+                let grant = grant(&at.to_string(), "lab", "w");
+                SavedRooms::change(&folder, |rooms| Ok(rooms.add(grant, &here))).await.unwrap()
+            })
+        });
+        for change in changes.collect::<Vec<_>>() {
+            change.await.unwrap();
+        }
+        let rooms = SavedRooms::load(folder.path()).unwrap();
+        assert_eq!(rooms.iter().count(), 20);
+        let mode = folder.path().join(FILE).metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        fs::write(folder.path().join(FILE), "[{").unwrap();
+        assert!(matches!(SavedRooms::load(folder.path()), Err(RoomsError::Damaged { .. })));
+    }
+}

@@ -1,0 +1,157 @@
+//! One invitation: codes at a mailbox, one after the other, until a device is in or the time is over.
+
+use super::failures::Failures;
+use super::host::Host;
+use super::news::InvitationNews;
+use parking_lot::Mutex;
+use sleap_rtc_base::error::WithCauses;
+use sleap_rtc_protocol::pairing::MailboxErrorCode;
+use sleap_rtc_signaling::client::{Mailbox, MailboxError, MailboxNews};
+use sleap_rtc_trust::certificate::MemberRole;
+use sleap_rtc_trust::pairing::{Answered, Code, Invitation, Met, Reply};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio::time::{timeout, timeout_at};
+use url::Url;
+
+/// How long the messages of one device may take, once it has joined.
+const EXCHANGE_LIMIT: Duration = Duration::from_secs(10);
+/// Codes of one invitation, for whatever reasons a new one is made.
+const MAX_CODES: u32 = 5;
+
+/// What all invitations of a worker have in common.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) server: Url,
+    pub(crate) host: Host,
+    pub(crate) failures: Mutex<Failures>,
+}
+
+/// How a code ended.
+enum CodeEnd {
+    Paired(Box<Met>),
+    /// Somebody may have guessed.
+    Spoiled,
+    Expired,
+    /// The connection to the server is lost.
+    Lost,
+}
+
+impl Shared {
+    /// Invites one device of `role`, and tells `news` about it until an end.
+    pub(crate) async fn invite(&self, role: MemberRole, news: &mpsc::Sender<InvitationNews>) {
+        for _ in 0..MAX_CODES {
+            let pause = self.failures.lock().pause(Instant::now());
+            if let Some(pause) = pause {
+                let for_s = pause.as_secs().max(1);
+                return tell(news, InvitationNews::Paused { for_s }).await;
+            }
+            let (mut mailbox, life) = match Mailbox::open(&self.server).await {
+                Ok(opened) => opened,
+                Err(error) => {
+                    let why = WithCauses(&error).to_string();
+                    return tell(news, InvitationNews::NoServer { why }).await;
+                }
+            };
+            let code = Code::new(mailbox.number(), &mut rand::rng());
+            let (shown, within_s) = (code.to_string(), life.as_secs());
+            tell(news, InvitationNews::Code { code: shown, role, within_s }).await;
+            let until = Instant::now() + life;
+            match serve(&mut mailbox, Invitation::new(code), until).await {
+                CodeEnd::Paired(met) => {
+                    if let Some(end) = self.reply(mailbox, *met, role).await {
+                        return tell(news, end).await;
+                    }
+                }
+                CodeEnd::Spoiled => drop(mailbox),
+                CodeEnd::Expired => return tell(news, InvitationNews::Expired).await,
+                CodeEnd::Lost => continue,
+            }
+            self.failures.lock().count(Instant::now());
+            tell(news, InvitationNews::Spoiled).await;
+        }
+        tell(news, InvitationNews::Expired).await;
+    }
+
+    /// Answers a device that knows the code. `None` when it wants another role than the code's, or its
+    /// answer cannot be sent.
+    async fn reply(
+        &self,
+        mut mailbox: Mailbox,
+        met: Met,
+        role: MemberRole,
+    ) -> Option<InvitationNews> {
+        let introduction = met.introduction.clone();
+        let is_fit = introduction.role == role;
+        let reply = match is_fit {
+            true => Reply::Granted(Box::new(self.host.grant(&introduction))),
+            false => Reply::OnlyFor(role),
+        };
+        let words = met.words.to_string();
+        mailbox.send(met.reply(&reply).ok()?).await.ok()?;
+        mailbox.close().await;
+        let device = introduction.name;
+        is_fit.then_some(InvitationNews::Paired { device, role, words })
+    }
+}
+
+/// Nobody may listen any more; the invitation ends with its task then.
+async fn tell(news: &mpsc::Sender<InvitationNews>, event: InvitationNews) {
+    let _ = news.send(event).await;
+}
+
+/// Waits at the mailbox until a device proves that it knows the code, or the code is over.
+async fn serve(mailbox: &mut Mailbox, mut invitation: Invitation, until: Instant) -> CodeEnd {
+    loop {
+        match timeout_at(until.into(), mailbox.next()).await {
+            Err(_) => return CodeEnd::Expired,
+            Ok(Err(MailboxError::Refused { code: MailboxErrorCode::Expired, .. })) => {
+                return CodeEnd::Expired;
+            }
+            Ok(Err(MailboxError::Refused { .. })) => return CodeEnd::Spoiled,
+            Ok(Err(_)) => return CodeEnd::Lost,
+            // Of a device that is gone already.
+            Ok(Ok(MailboxNews::Parcel(_) | MailboxNews::Left)) => continue,
+            Ok(Ok(MailboxNews::Joined)) => {}
+        }
+        match timeout(EXCHANGE_LIMIT, meet(mailbox, invitation)).await {
+            Err(_) => return CodeEnd::Spoiled,
+            Ok(Visit::Left(untried)) => invitation = untried,
+            Ok(Visit::Ended(end)) => return end,
+        }
+    }
+}
+
+/// What came of a device that had joined.
+enum Visit {
+    /// It went away and tried nothing.
+    Left(Invitation),
+    Ended(CodeEnd),
+}
+
+async fn meet(mailbox: &mut Mailbox, invitation: Invitation) -> Visit {
+    let first = match mailbox.next().await {
+        Ok(MailboxNews::Parcel(first)) => first,
+        Ok(MailboxNews::Left) => return Visit::Left(invitation),
+        Ok(MailboxNews::Joined) => return Visit::Ended(CodeEnd::Spoiled),
+        Err(_) => return Visit::Ended(CodeEnd::Lost),
+    };
+    let answered = invitation.answer(&first, &mut rand::rng());
+    let Ok((answered, second)) = answered else { return Visit::Ended(CodeEnd::Spoiled) };
+    if mailbox.send(second).await.is_err() {
+        return Visit::Ended(CodeEnd::Lost);
+    }
+    prove(mailbox, answered).await
+}
+
+async fn prove(mailbox: &mut Mailbox, answered: Answered) -> Visit {
+    match mailbox.next().await {
+        Ok(MailboxNews::Parcel(third)) => Visit::Ended(match answered.receive(&third) {
+            Ok(met) => CodeEnd::Paired(Box::new(met)),
+            Err(_) => CodeEnd::Spoiled,
+        }),
+        Ok(MailboxNews::Left) => Visit::Left(answered.abandon()),
+        Ok(MailboxNews::Joined) => Visit::Ended(CodeEnd::Spoiled),
+        Err(_) => Visit::Ended(CodeEnd::Lost),
+    }
+}

@@ -1,0 +1,73 @@
+//! The room of this worker: the one of another worker that it pairs with, and what people call it.
+
+use super::host::Host;
+use crate::config::{Config, WorkerConfig};
+use crate::device;
+use crate::pairing::{self, PairError, device_name, host_name};
+use crate::worker::WorkerRoom;
+use serde::{Deserialize, Serialize};
+use sleap_rtc_base::error::WithCauses;
+use sleap_rtc_base::file::{Readers, replace};
+use sleap_rtc_protocol::ids::{PeerId, RoomId, RoomName};
+use sleap_rtc_trust::certificate::MemberRole;
+use sleap_rtc_trust::credential::Credential;
+use sleap_rtc_trust::pairing::{Code, Introduction};
+use std::path::Path;
+use tracing::warn;
+
+/// What another worker calls a room, beside this worker's identity.
+const FILE: &str = "room-name.json";
+
+#[derive(Serialize, Deserialize)]
+struct KnownAs {
+    room_id: RoomId,
+    name: RoomName,
+}
+
+/// The room to enter: where a code was given, that of the worker that shows it.
+pub(crate) async fn resolve(wanted: &WorkerRoom, config: &Config) -> Result<WorkerRoom, PairError> {
+    match wanted {
+        WorkerRoom::Pair(code) => pair(code, config).await.map(WorkerRoom::Join),
+        wanted => Ok(wanted.clone()),
+    }
+}
+
+async fn pair(code: &Code, config: &Config) -> Result<Credential, PairError> {
+    let folder = &config.worker.state_dir;
+    let introduction = Introduction {
+        device: device::key(folder).id(),
+        name: device_name(None),
+        role: MemberRole::Worker,
+    };
+    let (grant, words) = pairing::join(&config.signaling, code, &introduction).await?;
+    let (name, worker) = (grant.room_name, grant.worker_name);
+    let known_as = KnownAs { room_id: grant.room.room_id.clone(), name: name.clone() };
+    let saved = serde_json::to_vec(&known_as).map_err(std::io::Error::from);
+    if let Err(error) = saved.and_then(|text| replace(&folder.join(FILE), &text, Readers::Owner)) {
+        warn!(error = %WithCauses(&error), "the name of the room is not remembered");
+    }
+    super::print(&format!(
+        "Paired with room \"{name}\" (worker {worker}). Verify if you like: {words}"
+    ));
+    Ok(grant.room)
+}
+
+/// What this worker hands out in `room`.
+pub(crate) fn host(config: &WorkerConfig, worker: &PeerId, room: &Credential) -> Host {
+    let known_as = known_as(&config.state_dir, &room.room_id);
+    let room_name = config.room_name.clone().or(known_as);
+    Host {
+        room: room.clone(),
+        room_name: room_name.unwrap_or_else(|| RoomName::nearest(&host_name())),
+        worker: worker.clone(),
+        name: device_name(None),
+        device: Some(device::key(&config.state_dir).id()),
+    }
+}
+
+/// What the worker called the room with which this one has paired.
+fn known_as(folder: &Path, room: &RoomId) -> Option<RoomName> {
+    let text = std::fs::read(folder.join(FILE)).ok()?;
+    let known: KnownAs = serde_json::from_slice(&text).ok()?;
+    (known.room_id == *room).then_some(known.name)
+}

@@ -1,0 +1,129 @@
+//! What becomes of an invitation, and how people read it.
+
+use serde::{Deserialize, Serialize};
+use sleap_rtc_protocol::ids::DeviceName;
+use sleap_rtc_protocol::text::Printable;
+use sleap_rtc_trust::certificate::MemberRole;
+use std::time::Duration;
+
+/// What happens to an invitation, in this order: codes, each of which may be spoiled, then one end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "news", rename_all = "snake_case")]
+pub enum InvitationNews {
+    /// A new code.
+    Code {
+        /// What to type on the other device.
+        code: String,
+        /// Whom it admits.
+        role: MemberRole,
+        /// How long it is good, in seconds.
+        within_s: u64,
+    },
+    /// The code was tried with a wrong word, or something interfered. A new one follows.
+    Spoiled,
+    /// The end: a device is in the room now.
+    Paired {
+        /// What it calls itself.
+        device: DeviceName,
+        /// Whom it was admitted as.
+        role: MemberRole,
+        /// What the device shows too.
+        words: String,
+    },
+    /// The end: nobody came.
+    Expired,
+    /// The end: too many codes were spoiled.
+    Paused {
+        /// How long no code is made, in seconds.
+        for_s: u64,
+    },
+    /// The end: the signaling server cannot be used.
+    NoServer {
+        /// Why.
+        why: String,
+    },
+    /// The end: the worker makes no more invitations at the same time.
+    TooMany,
+}
+
+impl InvitationNews {
+    /// Whether nothing follows.
+    pub fn is_end(&self) -> bool {
+        !matches!(self, Self::Code { .. } | Self::Spoiled)
+    }
+
+    /// A line for people.
+    pub fn line(&self) -> String {
+        match self {
+            Self::Code { code, role: MemberRole::Client, within_s } => {
+                let within = minutes(*within_s);
+                format!("Pair a laptop (within {within}):  sleap-rtc pair {code}")
+            }
+            Self::Code { code, role: MemberRole::Worker, within_s } => {
+                let within = minutes(*within_s);
+                format!("Add a worker (within {within}):  sleap-rtc worker --pair {code}")
+            }
+            Self::Spoiled => {
+                "Somebody tried a wrong code, or the attempt was disturbed. That code is spent."
+                    .into()
+            }
+            Self::Paired { device, role, words } => {
+                let words = Printable::line(words, 200);
+                format!("Paired with {device} ({role}). Verify if you like: {words}")
+            }
+            Self::Expired => {
+                "The pairing code has expired. For a new one:  sleap-rtc room invite".into()
+            }
+            Self::Paused { for_s } => format!(
+                "Too many wrong pairing codes within an hour: this worker makes no new one for {}",
+                minutes(*for_s)
+            ),
+            Self::NoServer { why } => {
+                format!("No pairing code can be made: {}", Printable::line(why, 500))
+            }
+            Self::TooMany => "Other pairing codes of this worker are open; use one of them".into(),
+        }
+    }
+}
+
+fn minutes(seconds: u64) -> String {
+    let length = Duration::from_secs(seconds);
+    match length.as_secs() {
+        seconds @ 0..90 => format!("{seconds} seconds"),
+        seconds => format!("{} minutes", seconds.div_ceil(60)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_read_one_line_for_each() {
+        let all = [
+            InvitationNews::Code {
+                code: "4-harbor-violin".into(),
+                role: MemberRole::Client,
+                within_s: 600,
+            },
+            InvitationNews::Code {
+                code: "12-harbor-violin".into(),
+                role: MemberRole::Worker,
+                within_s: 30,
+            },
+            InvitationNews::Spoiled,
+            InvitationNews::Paired {
+                device: DeviceName::nearest("ada@laptop"),
+                role: MemberRole::Client,
+                words: "maple kite onion harbor violin zebra".into(),
+            },
+            InvitationNews::Expired,
+            InvitationNews::Paused { for_s: 2_101 },
+            InvitationNews::NoServer { why: "cannot reach\nit\u{1b}[2J".into() },
+            InvitationNews::TooMany,
+        ];
+        let lines: Vec<String> = all.iter().map(InvitationNews::line).collect();
+        insta::assert_snapshot!(lines.join("\n"));
+        assert_eq!(all.iter().filter(|news| !news.is_end()).count(), 3);
+    }
+}
