@@ -54,7 +54,7 @@ fn a_limit_on_the_bandwidth_is_kept_within_five_percent_both_ways_over_both_tran
         ((&["--bwlimit", "6 MB/s"], ""), (&[], limit));
     for ((arguments, config), transport) in [(here, "iroh"), (there, "webrtc")] {
         let worker = TestWorker::setup(&site, transport).config(config).start(&server);
-        let (labels, models) = (large_labels(&site, 24_000_000), labels_and_models(&site).1);
+        let (labels, models) = (large_labels(&site, 36_000_000), labels_and_models(&site).1);
         let client = site.client(&server).track(&labels, &models).auto(worker.credentials());
         let client = client.arguments(&["-v", "--transport", transport]).arguments(arguments);
         let ended = client.run();

@@ -84,12 +84,15 @@ pub(crate) struct Connector {
     transport: Transport,
     endpoint: Option<Endpoint>,
     relay: Option<AbortOnDropHandle<()>>,
+    /// Whether the bandwidth is limited. Chunks that a limit holds back would be sent again over other lanes.
+    is_limited: bool,
 }
 
 /// An offer that waits for its answer.
 pub(crate) struct Pending {
     offering: rtc::Offering,
-    options: RtcOptions,
+    /// How lanes are opened, if they may be.
+    lanes: Option<RtcOptions>,
 }
 
 /// What is offered: over WebRTC and, if this side has it, over iroh.
@@ -104,7 +107,8 @@ impl Connector {
     /// One that makes no connections.
     pub(crate) fn idle(config: &Config) -> Self {
         let (ice, transport) = (config.ice.clone(), config.transport);
-        Self { ice, transport, endpoint: None, relay: None }
+        let is_limited = config.client.bwlimit.is_some();
+        Self { ice, transport, endpoint: None, relay: None, is_limited }
     }
 
     /// What the room is told of this client.
@@ -135,7 +139,8 @@ impl Connector {
         };
         let (offering, sdp) = rtc::offer_until(&options, enough).await?;
         let address = self.endpoint.as_ref().map(Endpoint::address);
-        Ok((Pending { offering, options }, sdp, address))
+        let lanes = (!self.is_limited).then_some(options);
+        Ok((Pending { offering, lanes }, sdp, address))
     }
 
     /// Connects as the answer says.
@@ -157,7 +162,7 @@ impl Connector {
         let opening = pending.offering.accept(&answer.sdp);
         match first_of(calling, opening).await {
             Ok(Either::Left(called)) => begin(called).await,
-            Ok(Either::Right(opened)) => Ok(talk(opened, &pending.options, answer).await?),
+            Ok(Either::Right(opened)) => Ok(talk(opened, pending.lanes.as_ref(), answer).await?),
             Err((iroh, webrtc)) => Err(ConnectFailure::Both { webrtc, iroh }),
         }
     }
@@ -172,7 +177,7 @@ impl Connector {
 
 impl Pending {
     async fn open(self, answer: &Description) -> Result<Talk, RtcError> {
-        talk(self.offering.accept(&answer.sdp).await?, &self.options, answer).await
+        talk(self.offering.accept(&answer.sdp).await?, self.lanes.as_ref(), answer).await
     }
 }
 
@@ -212,7 +217,7 @@ async fn begin(called: Called) -> Result<Talk, ConnectFailure> {
 /// The channel of the offer is a Python worker's. Ours gets one of its own.
 async fn talk(
     (connection, channel): (Connection, Channel),
-    options: &RtcOptions,
+    lanes: Option<&RtcOptions>,
     answer: &Description,
 ) -> Result<Talk, RtcError> {
     if !answer.speaks_native() {
@@ -220,6 +225,8 @@ async fn talk(
     }
     let channel = connection.open_channel(PYTHON_CHANNEL_LABEL, DIALECT).await?;
     let mut end = ClientEnd::on_channel(connection, channel);
-    end.allow_lanes(options, None);
+    if let Some(lanes) = lanes {
+        end.allow_lanes(lanes, None);
+    }
     Ok(Talk::Native(end))
 }

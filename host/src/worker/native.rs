@@ -177,7 +177,7 @@ async fn stage(
         spec.shared.as_ref().map(|paths| delivery::shared_places(context, paths)).transpose()?;
     let has_package = upload.is_complete;
     let (job, last_event, outcome) = (spec.id.clone(), 0, None);
-    link.allow_lanes(&context.rtc(), Some(context.lanes_left.clone()));
+    allow_lanes(client, link);
     link.send(&WorkerFrame::Accepted { job, last_event, outcome, has_package }).await?;
     if shared.is_some() {
         client.coordinator.step(folder.owner(), Step::Complete).await;
@@ -196,6 +196,14 @@ async fn stage(
         upload.staged.start(client).await
     };
     Ok(link.meanwhile(starting).await?)
+}
+
+/// Lets a WebRTC connection have lanes, unless the bandwidth is limited: chunks that a limit holds back
+/// would be sent again over other lanes.
+fn allow_lanes(client: &Client, link: &mut WorkerEnd) {
+    if client.context.limits.pace.is_none() {
+        link.allow_lanes(&client.context.rtc(), Some(client.context.lanes_left.clone()));
+    }
 }
 
 /// Receives the package. When the connection is lost, waits for the client to reconnect.
@@ -313,7 +321,7 @@ async fn resume(
     let last_event = last.as_ref().map_or(0, |event| event.seq);
     let outcome = last.as_ref().and_then(finished);
     let job = folder.id().clone();
-    link.allow_lanes(&client.context.rtc(), Some(client.context.lanes_left.clone()));
+    allow_lanes(client, link);
     link.send(&WorkerFrame::Accepted { job, last_event, outcome, has_package: true }).await?;
     follow(client, link, folder, &handle, after.resolve(last_event)).await
 }
