@@ -1,12 +1,13 @@
 //! What the user sees while a job runs: progress bars and the trainer's log on a terminal, plain lines
 //! on a pipe. Results and log go to stdout, the client's messages to stderr.
 
+use super::error::{NAME_CHARS, quoted};
 use super::meter::{Direction, Meter};
 use indicatif::{ProgressBar, ProgressStyle};
 use sleap_rtc_net::route::Route;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::JobOutcome;
-use sleap_rtc_protocol::text::is_printable;
+use sleap_rtc_protocol::text::{Printable, is_printable};
 use sleap_rtc_transfer::Progress;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -104,7 +105,7 @@ impl Display {
 
     /// A trainer run started.
     pub fn run_started(&mut self, name: &str, number: usize, of: usize) {
-        let worker = self.worker.clone();
+        let (worker, name) = (self.worker.clone(), Printable::line(name, NAME_CHARS));
         let count = if of > 1 { format!(" ({number} of {of})") } else { String::new() };
         self.note(&format!("--- {name}{count} started on {worker}"));
     }
@@ -114,11 +115,11 @@ impl Display {
         let how = match outcome {
             JobOutcome::Succeeded => "done".to_owned(),
             JobOutcome::StoppedEarly => "stopped early".to_owned(),
-            JobOutcome::Failed { message, .. } => format!("failed: {message}"),
+            JobOutcome::Failed { message, .. } => format!("failed: {}", quoted(message)),
             JobOutcome::Cancelled => "cancelled".to_owned(),
             JobOutcome::Interrupted => "interrupted".to_owned(),
         };
-        self.note(&format!("--- {name} {how}"));
+        self.note(&format!("--- {} {how}", Printable::line(name, NAME_CHARS)));
     }
 
     /// A piece of the trainer's log.

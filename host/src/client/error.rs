@@ -13,6 +13,7 @@ use sleap_rtc_package::CheckError;
 use sleap_rtc_policy::PolicyError;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::path::PathError;
+use sleap_rtc_protocol::text::Printable;
 use sleap_rtc_signaling::client::SignalingError;
 use sleap_rtc_transfer::{StorageError, TransferError};
 use sleap_rtc_trust::session::JobString;
@@ -350,10 +351,10 @@ pub enum NoWorker {
 #[derive(Debug, thiserror::Error)]
 pub enum JobRefused {
     /// For the reason that the worker gives.
-    #[error("{0}")]
+    #[error("{}", quoted(.0))]
     ByWorker(String),
     /// The same, because its slots are reserved: one may be free in a moment.
-    #[error("{0}")]
+    #[error("{}", quoted(.0))]
     Reserved(String),
     /// Every worker of the room refuses it, or does not fit it.
     #[error(transparent)]
@@ -408,6 +409,17 @@ pub enum JobRefused {
     Finished,
 }
 
+/// The most characters that are shown of the name that a worker gives itself, or a run.
+pub(crate) const NAME_CHARS: usize = 80;
+/// The most characters that are shown of what a worker says at once.
+const QUOTED_CHARS: usize = 4_000;
+
+/// What a worker says. Its further lines are indented, so that none of them passes for a line of this
+/// program.
+pub(crate) fn quoted(text: &str) -> String {
+    Printable::lines(text, QUOTED_CHARS).as_str().replace('\n', "\n    ")
+}
+
 /// Workers that were skipped, each with the reason.
 #[derive(Debug, thiserror::Error)]
 pub struct SkippedWorkers {
@@ -425,7 +437,8 @@ pub(crate) struct SkippedWorker {
 
 impl fmt::Display for SkippedWorker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "  {} ({}): {}", self.name, self.worker, self.why)
+        let name = Printable::line(&self.name, NAME_CHARS);
+        write!(f, "  {name} ({}): {}", self.worker, quoted(&self.why))
     }
 }
 
@@ -444,7 +457,7 @@ impl fmt::Display for SkippedWorkers {
 #[derive(Debug, thiserror::Error)]
 pub enum JobFailure {
     /// As the worker reports it.
-    #[error("{0}")]
+    #[error("{}", quoted(.0))]
     Reported(String),
     /// Its process ended from outside.
     #[error(
@@ -497,4 +510,25 @@ pub enum Misbehavior {
     /// A Python worker's result cannot be unpacked.
     #[error("sent a damaged result: {}", WithCauses(.0))]
     DamagedResult(TransferError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_worker_says_does_not_pass_for_a_line_of_this_program() {
+        let why = "no\x1b[2J\u{202e}\nerror: faked\r\nReceiving result: done".to_owned();
+        let worker = PeerId::new("w1").unwrap();
+        let skipped = SkippedWorker { name: "gpu1\nSelected w2".into(), worker, why: why.clone() };
+        for text in [
+            JobRefused::ByWorker(why.clone()).to_string(),
+            JobFailure::Reported(why).to_string(),
+            skipped.to_string(),
+        ] {
+            let mut lines = text.lines();
+            assert!(lines.next().is_some_and(|line| line.ends_with("no[2J")), "{text:?}");
+            assert!(lines.all(|line| line.starts_with("    ")), "{text:?}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use super::asking::{Asking, Next};
 use super::connect::Talk;
 use super::display::say;
-use super::error::{JobRefused, NoWorker, SkippedWorker, SkippedWorkers};
+use super::error::{JobRefused, NAME_CHARS, NoWorker, SkippedWorker, SkippedWorkers};
 use super::prompt::{self, Picked};
 use super::room::{ANSWER_LIMIT, Connected, Goal, Offered, RequestReply, Room};
 use super::unreliable::Unreliable;
@@ -14,6 +14,7 @@ use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::{JobSpec, JobType};
 use sleap_rtc_protocol::signaling::JobResponse;
+use sleap_rtc_protocol::text::Printable;
 use sleap_rtc_protocol::worker::WorkerStatus;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -95,7 +96,7 @@ struct Skipped {
 
 impl Skipped {
     fn add(&mut self, worker: &WorkerFacts, why: &impl ToString, refused: bool) {
-        let (name, why) = (name(worker).to_owned(), why.to_string());
+        let (name, why) = (name(worker).to_string(), why.to_string());
         let worker = worker.peer_id.clone();
         info!(%worker, why, "skipped");
         self.workers.push(SkippedWorker { name, worker, why });
@@ -112,8 +113,8 @@ impl Skipped {
     }
 }
 
-fn name(worker: &WorkerFacts) -> &str {
-    worker.hostname.as_deref().unwrap_or("a worker")
+fn name(worker: &WorkerFacts) -> Printable {
+    Printable::line(worker.hostname.as_deref().unwrap_or("a worker"), NAME_CHARS)
 }
 
 /// The search for a worker, which goes on when the chosen one does not take the job after all.
@@ -381,6 +382,8 @@ fn as_if_free(worker: &WorkerFacts) -> WorkerFacts {
 
 fn about(minutes: Option<f64>) -> String {
     match minutes {
+        // Nobody knows that much.
+        Some(minutes) if !(0.0..1e6).contains(&minutes) => String::new(),
         Some(minutes) if minutes >= 90.0 => format!(", about {:.1} hours", minutes / 60.0),
         Some(minutes) if minutes < 1.5 => ", about a minute".into(),
         Some(minutes) => format!(", about {minutes:.0} minutes"),

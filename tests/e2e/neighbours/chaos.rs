@@ -100,7 +100,8 @@ fn play(scene: &Scene) {
     assert!(*slowest < scene.start_within, "{starts:?}");
     for worker in workers {
         let mut observer = Observer::join(&server, &room);
-        observer.wait_status(worker.peer_id(), "available", A_WHILE);
+        // An upload whose client has left waits two minutes for it.
+        observer.wait_status(worker.peer_id(), "available", 2 * A_WHILE);
     }
 }
 
