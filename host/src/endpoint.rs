@@ -4,7 +4,8 @@
 use crate::config::Config;
 use serde_json::{Value, json};
 use sleap_rtc_base::error::WithCauses;
-use sleap_rtc_net::quic::{DeviceKey, Endpoint, EndpointOptions, QuicError, RelayServer};
+use sleap_rtc_base::folder::private;
+use sleap_rtc_net::quic::{Endpoint, EndpointKey, EndpointOptions, QuicError, RelayServer};
 use sleap_rtc_protocol::capabilities::ENDPOINT;
 use sleap_rtc_signaling::client::{Relay, certificate_verifier};
 use std::path::Path;
@@ -44,12 +45,12 @@ fn options(config: &Config, folder: &Path) -> EndpointOptions {
 }
 
 /// This device's key; one for this process alone where the folder cannot be used.
-fn device_key(folder: &Path) -> DeviceKey {
-    let of_device = std::fs::create_dir_all(folder).and_then(|()| DeviceKey::of(folder));
+fn device_key(folder: &Path) -> EndpointKey {
+    let of_device = private(folder).and_then(|()| EndpointKey::of(folder));
     of_device.unwrap_or_else(|error| {
         let folder = folder.display();
         warn!(%folder, %error, "this device's key cannot be used; this process has its own");
-        DeviceKey::fresh()
+        EndpointKey::fresh()
     })
 }
 

@@ -1,7 +1,7 @@
 //! Lanes of two ends on loopback, over real connections.
 
 use super::*;
-use crate::quic::{DeviceKey, Endpoint, EndpointOptions};
+use crate::quic::{Endpoint, EndpointKey, EndpointOptions};
 use crate::rtc;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use sleap_rtc_base::ice::IceConfig;
@@ -36,7 +36,7 @@ async fn ends() -> (ClientEnd, WorkerEnd, [rtc::Connection; 2]) {
 async fn quic_ends() -> (ClientEnd, WorkerEnd, [Endpoint; 2]) {
     let endpoint = || async {
         let bind = vec![IpAddr::from([127, 0, 0, 1])];
-        Endpoint::bind(EndpointOptions::new(DeviceKey::fresh(), bind)).await.unwrap()
+        Endpoint::bind(EndpointOptions::new(EndpointKey::fresh(), bind)).await.unwrap()
     };
     let (from, to) = (endpoint().await, endpoint().await);
     let expected = to.expect(&from.address()).unwrap();

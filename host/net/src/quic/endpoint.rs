@@ -1,7 +1,7 @@
 //! The endpoint of a process: calls peers, and lets in those that were announced.
 
 use super::error::{QuicError, RelayTried, Tried};
-use super::key::DeviceKey;
+use super::key::EndpointKey;
 use super::relay::RelayServer;
 use super::session::{LocalEnd, NOT_EXPECTED, Session};
 use super::settings;
@@ -39,7 +39,7 @@ const MAX_ADDRESSES: usize = 64;
 /// How an endpoint is made.
 pub struct EndpointOptions {
     /// Whose endpoint it is.
-    pub key: DeviceKey,
+    pub key: EndpointKey,
     /// Addresses to use; empty for all of this machine.
     pub bind: Vec<IpAddr>,
     /// Through which the relay is reached.
@@ -50,7 +50,7 @@ pub struct EndpointOptions {
 
 impl EndpointOptions {
     /// Without a relay.
-    pub fn new(key: DeviceKey, bind: Vec<IpAddr>) -> Self {
+    pub fn new(key: EndpointKey, bind: Vec<IpAddr>) -> Self {
         Self { key, bind, proxy: None, verifier: None }
     }
 }
@@ -65,7 +65,7 @@ pub struct Endpoint {
     udp: watch::Receiver<Udp>,
     _tasks: Arc<[AbortOnDropHandle<()>; 2]>,
     /// Held for as long as it is in use.
-    _key: Arc<DeviceKey>,
+    _key: Arc<EndpointKey>,
 }
 
 impl Endpoint {

@@ -11,15 +11,15 @@ use std::path::Path;
 const FILE: &str = "device.key";
 const LOCK: &str = "device.lock";
 
-/// An Ed25519 key, and the right to use it: of two programs that share a folder only the first has
+/// The device's key, and the right to be reached by it: of two programs that share a folder only the first has
 /// its key, because a relay knows each key once.
 #[derive(Debug)]
-pub struct DeviceKey {
+pub struct EndpointKey {
     pub(crate) secret: SecretKey,
     _lock: Option<File>,
 }
 
-impl DeviceKey {
+impl EndpointKey {
     /// The key in `folder`, which must exist; made at the first call. While another program uses it,
     /// a fresh one.
     ///

@@ -32,6 +32,6 @@ mod udp;
 pub use chunks::{ChunkError, Chunks};
 pub use endpoint::{Called, Endpoint, EndpointOptions, Expected};
 pub use error::{QuicError, RelayTried, Tried};
-pub use key::{DeviceKey, device_key};
+pub use key::{EndpointKey, device_key};
 pub use relay::RelayServer;
 pub use session::Session;

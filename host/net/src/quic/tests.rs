@@ -12,7 +12,7 @@ use std::time::Duration;
 const LIMIT: Duration = Duration::from_secs(20);
 
 async fn endpoint() -> Endpoint {
-    let options = EndpointOptions::new(DeviceKey::fresh(), vec!["127.0.0.1".parse().unwrap()]);
+    let options = EndpointOptions::new(EndpointKey::fresh(), vec!["127.0.0.1".parse().unwrap()]);
     Endpoint::bind(options).await.unwrap()
 }
 
@@ -99,15 +99,15 @@ async fn nobody_at_an_address_costs_no_more_than_the_limit() {
 #[test]
 fn a_device_keeps_its_key_and_a_second_program_gets_another() {
     let folder = tempfile::tempdir().unwrap();
-    let first = DeviceKey::of(folder.path()).unwrap();
-    let second = DeviceKey::of(folder.path()).unwrap();
+    let first = EndpointKey::of(folder.path()).unwrap();
+    let second = EndpointKey::of(folder.path()).unwrap();
     assert_ne!(first.id(), second.id());
     let id = first.id();
     drop(first);
-    assert_eq!(DeviceKey::of(folder.path()).unwrap().id(), id);
+    assert_eq!(EndpointKey::of(folder.path()).unwrap().id(), id);
     let file = folder.path().join("device.key");
     assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     std::fs::write(&file, "short").unwrap();
-    let error = DeviceKey::of(folder.path()).unwrap_err();
+    let error = EndpointKey::of(folder.path()).unwrap_err();
     assert!(error.to_string().contains("delete it"), "{error}");
 }
