@@ -48,7 +48,7 @@ fn an_offer_that_never_connects_frees_the_slot_after_fifteen_seconds() {
 }
 
 #[test]
-fn a_client_that_connects_and_says_nothing_frees_the_slot_after_thirty_seconds() {
+fn a_client_that_connects_and_proves_nothing_frees_the_slot_after_fifteen_seconds() {
     let site = Site::new();
     let server = site.server();
     let worker = site.worker(&server);
@@ -67,5 +67,6 @@ fn a_client_that_connects_and_says_nothing_frees_the_slot_after_thirty_seconds()
     let (since, _connected) = (Instant::now(), connected.unwrap());
     assert_eq!(observer.status(worker.peer_id()).as_deref(), Some("reserved"));
     let took_s = wait_free(&mut observer, &worker, since, "a client that connected and was silent");
-    assert!((29.0..36.0).contains(&took_s), "{took_s}");
+    // It has not proven who it is, so nothing has renewed its reservation since its offer.
+    assert!((14.0..21.0).contains(&took_s), "{took_s}");
 }
