@@ -3,7 +3,7 @@
 use super::server::Plot;
 use serde_json::{Value, json};
 use sleap_rtc_base::ice::IceConfig;
-use sleap_rtc_net::quic::{DeviceKey, Endpoint, EndpointOptions, Expected, Session};
+use sleap_rtc_net::quic::{Endpoint, EndpointKey, EndpointOptions, Expected, Session};
 use sleap_rtc_net::rtc::{self, Channel, Connection, Message, Offering, RtcOptions};
 use sleap_rtc_protocol::signaling::{EndpointAddress, IceServers, Sdp};
 use sleap_rtc_protocol::{DIALECT, PYTHON_CHANNEL_LABEL};
@@ -53,7 +53,7 @@ fn options() -> RtcOptions {
 
 async fn endpoint() -> Endpoint {
     let bind = vec![IpAddr::from([127, 0, 0, 1])];
-    Endpoint::bind(EndpointOptions::new(DeviceKey::fresh(), bind)).await.unwrap()
+    Endpoint::bind(EndpointOptions::new(EndpointKey::fresh(), bind)).await.unwrap()
 }
 
 fn sdp(frame: &Value) -> Sdp {
