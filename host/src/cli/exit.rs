@@ -110,6 +110,13 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
+#[cfg(any(feature = "client", feature = "worker"))]
+impl From<sleap_rtc_trust::pairing::CodeError> for Failure {
+    fn from(error: sleap_rtc_trust::pairing::CodeError) -> Self {
+        Self::new(Exit::Usage, error)
+    }
+}
+
 impl From<crate::config::ConfigError> for Failure {
     fn from(error: crate::config::ConfigError) -> Self {
         Self::new(Exit::Usage, error)

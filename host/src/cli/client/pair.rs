@@ -9,7 +9,7 @@ use crate::config::{Config, Overrides};
 use crate::device;
 use crate::pairing::{self, PairError, device_name};
 use sleap_rtc_trust::certificate::MemberRole;
-use sleap_rtc_trust::pairing::{Code, CodeError, Introduction};
+use sleap_rtc_trust::pairing::{Code, Introduction};
 
 /// The examples under `pair --help`.
 pub(crate) const EXAMPLES: &str = "\
@@ -39,12 +39,6 @@ impl PairArgs {
     pub(crate) fn check(self) -> Result<(PairOptions, Overrides), Failure> {
         let code = self.code.join(" ").parse()?;
         Ok((PairOptions { code }, self.common.check()?))
-    }
-}
-
-impl From<CodeError> for Failure {
-    fn from(error: CodeError) -> Self {
-        Self::new(Exit::Usage, error)
     }
 }
 

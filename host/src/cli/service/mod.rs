@@ -197,7 +197,7 @@ impl InstallArgs {
         words.extend(options.iter().map(OsString::from));
         let mut invocation = super::parse_in(words, environment)?;
         warnings.append(&mut invocation.warnings);
-        let (file, credentials) = match invocation.command {
+        let (file, credentials): (_, Option<PathBuf>) = match invocation.command {
             #[cfg(feature = "worker")]
             Command::Worker(worker, config) => {
                 if worker.options.room != WorkerRoom::Kept {
