@@ -89,9 +89,10 @@ impl Confinement {
         line: &CommandLine,
         place: &TrainerDirs,
         variables: &[(OsString, OsString)],
+        files: &[PathBuf],
     ) -> io::Result<Command> {
         let grants = match self.sandbox.confines() {
-            true => Some(self.grants(line, place, variables).await),
+            true => Some(self.grants(line, place, variables, files).await),
             false => None,
         };
         let spec = ConfinementSpec { limits: self.limits, grants };
@@ -123,6 +124,7 @@ impl Confinement {
         line: &CommandLine,
         place: &TrainerDirs,
         variables: &[(OsString, OsString)],
+        files: &[PathBuf],
     ) -> Vec<Grant> {
         let mut grants = GrantSet::system(self.hidden_paths(), place.has_gpus);
         for path in places_of(&line.program, &line.arguments, variables).await {
@@ -130,6 +132,9 @@ impl Confinement {
         }
         for path in self.read.iter().chain(&place.read) {
             grants.read(path);
+        }
+        for path in files {
+            grants.use_file(path);
         }
         grants.widen(self.scope);
         for path in self.write.iter().chain(&place.write).chain([&place.folder, &place.private]) {

@@ -258,6 +258,14 @@ impl GrantSet {
         self.grant(path, Access::Write);
     }
 
+    /// Lets jobs read and write a file, unless it is hidden. A folder or a missing file is ignored.
+    pub fn use_file(&mut self, path: &Path) {
+        let Ok(file) = path.canonicalize() else { return };
+        if file.is_file() && !self.hidden.iter().any(|hidden| file.starts_with(hidden)) {
+            self.grant(path, Access::Write);
+        }
+    }
+
     fn grant(&mut self, path: &Path, access: Access) {
         let covers = |grant: &Grant| grant.access == access && path.starts_with(&grant.path);
         if path.is_absolute() && path.exists() && !self.grants.iter().any(covers) {

@@ -140,11 +140,20 @@ impl RunnerSettings {
     pub async fn command(&self, line: &CommandLine, place: &TrainerDirs) -> io::Result<Command> {
         let variables = self.trainer_variables();
         if let Some(confinement) = &self.confinement {
-            return confinement.command(line, place, &variables).await;
+            let files = self.passed_files(&variables);
+            return confinement.command(line, place, &variables, &files).await;
         }
         let mut command = Command::new(&line.program);
         command.args(&line.arguments).current_dir(&place.folder).env_clear().envs(variables);
         Ok(command)
+    }
+
+    /// The files that variables of `pass_env` name: the operator wants trainers to use them.
+    fn passed_files(&self, variables: &[(OsString, OsString)]) -> Vec<PathBuf> {
+        let added = super::command::added(variables.iter().cloned(), &self.pass_env);
+        let is_added = |name: &OsString| added.iter().any(|added| name == added.as_str());
+        let values = variables.iter().filter(|(name, _)| is_added(name));
+        values.map(|(_, value)| PathBuf::from(value)).filter(|path| path.is_absolute()).collect()
     }
 
     /// Runs a trainer to answer a question, confined as in a job, in folders that are removed

@@ -199,11 +199,21 @@ async fn ask_for_help(
     let said = String::from_utf8_lossy(&output.stderr);
     // A trainer that rejects the question understands command lines, so it works.
     let unknown = |line: &str| line.contains("No such option") && line.contains("--help");
-    if output.status.success() || said.lines().any(unknown) {
+    if output.status.success() || said.lines().any(unknown) || stumbles(&said, &question.program) {
         return Ok(());
     }
     let words = last_words(&said, &String::from_utf8_lossy(&output.stdout));
     Err(Complaint { words, is_denied: settings.is_confined() && is_denied(&said) })
+}
+
+/// Whether a front of the trainer fails in its own lines, and not for want of a module or a file. It may take
+/// its arguments apart and not expect `--help`, which no job gives it, so this proves nothing.
+fn stumbles(said: &str, program: &Path) -> bool {
+    const WANTS: [&str; 5] =
+        ["ModuleNotFoundError", "ImportError", "OSError", "FileNotFoundError", "PermissionError"];
+    let frame = said.lines().rev().find_map(|line| line.trim_start().strip_prefix("File \""));
+    let is_own = frame.and_then(|rest| rest.split('"').next()) == program.to_str();
+    is_own && !WANTS.iter().any(|error| said.contains(error))
 }
 
 /// Whether a program complains that the sandbox denied it something.
@@ -278,6 +288,19 @@ mod tests {
         }
         let none = found(&[], None).await.problems();
         assert!(none.len() == 1 && none[0].contains("uv tool install"), "{none:?}");
+    }
+
+    #[tokio::test]
+    async fn a_front_that_stumbles_over_the_question_counts_as_working() {
+        let stumble =
+            "printf 'Traceback:\\n  File \"%s\", line 3\\nValueError: no config\\n' $0 >&2; exit 1";
+        assert_eq!(found(&[("sleap-nn", stumble)], None).await.problems(), [""; 0]);
+        let elsewhere = stumble.replace("$0", "/lib/torch.py");
+        let lacks = stumble.replace("ValueError", "ModuleNotFoundError");
+        for broken in [elsewhere, lacks] {
+            let found = found(&[("sleap-nn", broken.as_str())], None).await;
+            assert_eq!(found.problems().len(), 1, "{found:?}");
+        }
     }
 
     #[tokio::test]
