@@ -13,12 +13,14 @@ use std::ffi::OsString;
 use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 use tokio::process::Command;
 
 const FILE: &str = "runner.json";
+/// Where temporary files go if the usual folder is full, missing or read-only.
+const OTHER_TEMPORARY: &str = "/var/tmp";
 
 /// Settings for a job's process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,8 +165,23 @@ impl RunnerSettings {
         question: &CommandLine,
         limit: Duration,
     ) -> io::Result<Output> {
+        match self.answer_in(&std::env::temp_dir(), question, limit).await {
+            // The temporary folder says nothing about the trainer, and a job does not need it.
+            Err(error) if cannot_hold(&error) => {
+                self.answer_in(Path::new(OTHER_TEMPORARY), question, limit).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn answer_in(
+        &self,
+        temporary: &Path,
+        question: &CommandLine,
+        limit: Duration,
+    ) -> io::Result<Output> {
         let closed = Permissions::from_mode(0o700);
-        let folder = tempfile::Builder::new().permissions(closed).tempdir()?;
+        let folder = tempfile::Builder::new().permissions(closed).tempdir_in(temporary)?;
         let at = |name: &str| folder.path().join(name);
         let place = TrainerDirs {
             folder: at("files"),
@@ -218,4 +235,13 @@ impl RunnerSettings {
     pub fn kill_grace(&self) -> Duration {
         Duration::from_millis(self.kill_grace_ms)
     }
+}
+
+/// Whether a folder cannot hold another file.
+fn cannot_hold(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        NotFound, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
+    };
+    let kinds = [NotFound, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull];
+    kinds.contains(&error.kind())
 }

@@ -8,13 +8,13 @@ const TITLE: &str =
 
 #[cfg(all(feature = "signaling", feature = "worker"))]
 const WORKER: &str = "
-  On the machine with the GPU, start a worker that is also the place to meet. It prints its address, a
-  room id and a token:
+  On the machine with the GPU, start a worker that is also the place to meet. It prints its address and
+  a code:
     sleap-rtc worker --serve
 ";
 #[cfg(all(not(feature = "signaling"), feature = "worker"))]
 const WORKER: &str = "
-  On the machine with the GPU, start a worker. It prints a room id and a token:
+  On the machine with the GPU, start a worker. It prints a code:
     sleap-rtc worker --signaling ws://SERVER:8080
 ";
 #[cfg(all(feature = "signaling", not(feature = "worker")))]
@@ -27,9 +27,11 @@ const WORKER: &str = "";
 
 #[cfg(feature = "client")]
 const CLIENT: &str = "
-  On your laptop, train with the package that SLEAP exports:
-    sleap-rtc train --signaling ws://ADDRESS:8080 --room-id ROOM --token TOKEN \\
-      --auto-select --pkg-path labels.pkg.zip
+  On your laptop, join with that code, once:
+    sleap-rtc pair --signaling ws://ADDRESS:8080 CODE
+
+  Train with the package that SLEAP exports:
+    sleap-rtc train --auto-select --pkg-path labels.pkg.zip
 ";
 #[cfg(not(feature = "client"))]
 const CLIENT: &str = "";
