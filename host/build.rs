@@ -4,7 +4,7 @@ use std::env;
 use std::path::Path;
 use std::process::Command;
 
-/// Set by whoever builds a release from sources without a repository.
+/// Names the commit where a release is built from sources without a repository.
 const VARIABLE: &str = "SLEAP_RTC_COMMIT";
 
 fn main() {

@@ -391,7 +391,7 @@ fn judge(run: &Run, active: &ActiveRun) -> JobOutcome {
     }
     match active.status() {
         _ if active.was_hanging() => success(active),
-        // The model saved so far is the result. Without one there is no result.
+        // The model saved so far is the result, if the trainer saved one.
         Some(_) if active.was_terminated() => JobOutcome::StoppedEarly,
         Some(status) if status.success() && done => success(active),
         Some(status) => JobOutcome::Failed {

@@ -41,7 +41,7 @@ pub enum Trainer {
     Legacy(PathBuf),
     /// The trainer exists but does not work.
     Broken(PathBuf, Complaint),
-    /// There is no trainer. What to do, in words.
+    /// No trainer is installed; the text says what to do.
     Missing(String),
 }
 

@@ -57,8 +57,8 @@ impl Invitations {
         Self { inviter, callers: control::listen(&config.worker.state_dir) }
     }
 
-    /// Invites a laptop, and whoever the callers ask for. Where nobody reads standard output but a
-    /// journal, no code is shown unasked.
+    /// Invites a laptop at the start, and the devices that callers ask for. It shows no code by itself
+    /// where standard output is no terminal.
     pub(crate) async fn serve(self) {
         let answering = async {
             if let Some(callers) = self.callers {
