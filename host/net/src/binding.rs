@@ -4,8 +4,9 @@ use sha2::{Digest, Sha256};
 
 /// The keys with which both ends have encrypted a connection, as this end knows them from its handshake.
 ///
-/// Both ends know the same two, in opposite places. Somebody who passes messages on between two
-/// connections has a key of their own in each, so that a signature over the pair fits only one of them.
+/// Both ends know the same two keys, in opposite places. A peer in the middle relays between two
+/// connections and has its own key in each, so a signature over the pair of keys is valid on only
+/// one of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChannelBinding {
     /// The public keys of both endpoints.
@@ -29,8 +30,8 @@ pub(crate) fn hash(certificate: &[u8]) -> [u8; 32] {
     Sha256::digest(certificate).into()
 }
 
-/// The hash of the certificate that a session description names. `None` if it names several: then it is
-/// not known which of them the handshake has accepted.
+/// The hash of the certificate in a session description. `None` if the description lists several,
+/// because it is then unknown which one the handshake accepted.
 pub(crate) fn certificate(description: &str) -> Option<[u8; 32]> {
     let named = description.lines().filter_map(|line| line.strip_prefix("a=fingerprint:"));
     let mut named = named.map(sha256);

@@ -42,13 +42,13 @@ const SEND_LIMIT: Duration = Duration::from_secs(60);
 /// A ping or a pong that cannot be sent within this time is skipped.
 const PING_LIMIT: Duration = Duration::from_secs(1);
 
-/// Why a channel delivers nothing more.
+/// Why a conversation has ended.
 #[derive(Debug, thiserror::Error)]
 pub enum DialectError {
     /// The connection is closed.
     #[error("the connection to the other side is closed")]
     Gone,
-    /// The other side does not read.
+    /// The other side has stopped reading.
     #[error("the other side accepted no data for {} s", SEND_LIMIT.as_secs())]
     Stalled,
     /// The other side sent nothing for too long.
@@ -76,11 +76,11 @@ pub struct FrameChannel<Out, In> {
     wire: Wire,
     /// Beside a data channel.
     lanes: Option<Lanes>,
-    /// The connection of a data channel, if it is to be closed with the conversation.
+    /// The connection of a data channel, if it must be closed with the conversation.
     connection: Option<rtc::Connection>,
-    /// A chunk that arrived while none was wanted. Nothing more is read until one is.
+    /// A chunk that arrived too early. Reading stops until a transfer accepts chunks.
     unwanted: Option<Bytes>,
-    /// Once both sides have proven who they are.
+    /// Set once both sides have proven who they are.
     transcript: Option<Transcript>,
     waiting: VecDeque<In>,
     liveness: Arc<watch::Sender<Liveness>>,
@@ -94,7 +94,7 @@ pub type WorkerEnd = FrameChannel<WorkerFrame, ClientFrame>;
 pub type ClientEnd = FrameChannel<ClientFrame, WorkerFrame>;
 
 impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
-    /// Speaks the dialect on `channel`, whose connection somebody else closes.
+    /// Speaks the dialect on `channel`. The caller closes its connection.
     pub fn new(channel: Channel) -> Self {
         let channel = Arc::new(channel);
         let lanes = Some(Lanes::new(channel.clone()));
@@ -125,8 +125,8 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
         }
     }
 
-    /// Allows the transfers of this session to use lanes, which are opened with `options`. Sessions of one
-    /// program may share those that are `left`.
+    /// Allows the transfers of this session to use lanes, opened with `options`. All sessions of a
+    /// program share the budget `left`.
     pub fn allow_lanes(&mut self, options: &RtcOptions, left: Option<Arc<Semaphore>>) {
         self.lanes.iter_mut().for_each(|lanes| lanes.allow(options, left.clone()));
     }
@@ -136,18 +136,18 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
         self.wire.state()
     }
 
-    /// What ties a proof of identity to this connection. `None` if a WebRTC peer names several
-    /// certificates: then it cannot prove anything.
+    /// The channel binding, which ties a proof of identity to this connection. `None` if a WebRTC
+    /// peer presents several certificates; such a peer cannot prove who it is.
     pub fn binding(&self) -> Option<ChannelBinding> {
         self.wire.binding()
     }
 
-    /// Which way the connection takes, as that changes.
+    /// The connection's route. The receiver is notified of each change.
     pub fn route(&self) -> watch::Receiver<Option<Route>> {
         self.wire.route()
     }
 
-    /// Delivers what was sent and closes the connection; bounded.
+    /// Delivers everything that was sent, then closes the connection. Bounded in time.
     pub async fn close(self) {
         match self.connection {
             Some(connection) => connection.close().await,
@@ -161,8 +161,8 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
         self.liveness.clone()
     }
 
-    /// Cancelling this token makes this end behave as if the connection had closed. A running transfer
-    /// then cleans up, which it could not if it were dropped.
+    /// Cancelling this token makes this end behave as if the connection had closed. A running
+    /// transfer then cleans up, which it could not do if its future were dropped.
     pub fn cut(&self) -> CancellationToken {
         self.cut.clone()
     }
@@ -186,7 +186,7 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
         tokio::time::timeout(limit, self.recv()).await.map_err(|_| DialectError::Silent(limit))?
     }
 
-    /// Does `work` and keeps reading: answers pings, and queues other frames for `recv`.
+    /// Runs `work` and keeps reading meanwhile: answers pings, and queues other frames for `recv`.
     pub async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         while self.waiting.len() < MAX_QUEUED_FRAMES {
@@ -260,7 +260,8 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
 
     async fn try_send(&self, frame: Option<Out>) {
         let Some(Ok(text)) = frame.as_ref().map(frame::encode) else { return };
-        // If there is no room, data in flight shows the other side that this end is alive.
+        // If there is no room, the data in flight already shows the other side that this end is
+        // alive.
         let _ = self.within(PING_LIMIT, self.wire.send_text(text)).await;
     }
 
@@ -286,26 +287,28 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
         }
     }
 
-    /// What comes next beside the conversation; chunks only if `chunks` is set. Cancel safe.
+    /// The next message from a lane or a stream of chunks. Takes chunks only if `chunks` is set.
+    /// Cancel safe.
     async fn beside(wire: &Wire, lanes: &mut Option<Lanes>, chunks: bool) -> Arrival {
         match (wire, lanes) {
             (_, Some(lanes)) => lanes.next(chunks).await,
             (Wire::Session(session), None) if chunks => match session.chunks().next().await {
                 Some(chunk) => Arrival::Chunk(chunk),
-                // The conversation says so too.
+                // The conversation reports the same error.
                 None => std::future::pending().await,
             },
             _ => std::future::pending().await,
         }
     }
 
-    /// Whether chunks have ways of their own, on which they do not delay the conversation.
+    /// Whether chunks travel apart from the conversation and so cannot delay it.
     fn has_ways_beside(&self) -> bool {
         self.lanes.as_ref().is_none_or(Lanes::are_in_use)
     }
 
-    /// The next message for a transfer; chunks only if `chunks` is set. The client pings if chunks have
-    /// ways of their own: they do not delay the ping then, and the worker is sure to read it.
+    /// The next message for a transfer. Takes chunks only if `chunks` is set. If chunks travel
+    /// apart from the conversation, the client pings: the chunks then do not delay the ping, and
+    /// the worker reads it in time.
     async fn next_of_transfer(&mut self, chunks: bool) -> Result<Incoming, DialectOrInterrupt> {
         loop {
             if let Some(chunk) = self.unwanted.take_if(|_| chunks) {
@@ -403,7 +406,7 @@ impl<Out: Frame, In: Frame> Link for FrameChannel<Out, In> {
     }
 }
 
-/// What breaks the protocol does not heal over another connection.
+/// Another connection does not help against a protocol violation.
 fn lost(error: DialectError) -> LinkError {
     use DialectError::{Flooded, Frame, UnexpectedChunk};
     match error {

@@ -6,9 +6,9 @@
 //! | [`rtc`] | peer connections and data channels, over WebRTC |
 //! | [`dialect`] | a connection that speaks `sleap-rtc/1`: where these and `transfer` meet |
 //! | [`python`] | a data channel that speaks the Python dialect |
-//! | [`route`] | which way a connection takes |
+//! | [`route`] | the route of a connection: direct or relayed, and why |
 //! | [`binding`] | what ties a proof of identity to one connection |
-//! | [`stun`] | this machine's address as others see it |
+//! | [`stun`] | this machine's public address |
 //! | `bare` | lanes without files, for benchmarks (feature `bench`) |
 //!
 //! Two peers in one process, over loopback:

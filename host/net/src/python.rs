@@ -48,13 +48,13 @@ impl PythonText for WorkerText {
     }
 }
 
-/// Why a channel delivers nothing more, or a file cannot be sent.
+/// Why a channel has ended, or why a file cannot be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum PythonError {
     /// The connection is closed.
     #[error("the connection to the other side is closed")]
     Gone,
-    /// The other side does not read.
+    /// The other side has stopped reading.
     #[error("the other side accepted no data for {} s", SEND_LIMIT.as_secs())]
     Stalled,
     /// The file that is being sent cannot be read.
@@ -136,7 +136,7 @@ impl<Out: PythonText, In: PythonText> PythonChannel<Out, In> {
         }
     }
 
-    /// Makes `message` the next one again.
+    /// Puts `message` back, so that it is the next one again.
     pub fn put_back(&mut self, message: PythonMessage<In>) {
         self.put_back = Some(message);
     }
@@ -163,18 +163,18 @@ async fn within_limit(
     }
 }
 
-/// Why a file that the other side sends cannot be received.
+/// Why a file from the other side cannot be received.
 #[derive(Debug, thiserror::Error)]
 pub enum IncomingFileError {
-    /// It is announced with more bytes than are allowed.
+    /// The announced length exceeds the limit.
     #[error("{announced} bytes, but at most {limit} are accepted")]
     TooLarge {
         /// The announced length in bytes.
         announced: u64,
-        /// The most that are accepted, in bytes.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// Its content is longer or shorter than announced.
+    /// The content is longer or shorter than announced.
     #[error("{announced} bytes were announced, but {received} arrived")]
     WrongSize {
         /// The announced length in bytes.
@@ -182,7 +182,7 @@ pub enum IncomingFileError {
         /// How many bytes arrived.
         received: u64,
     },
-    /// It cannot be written.
+    /// The file cannot be written.
     #[error("cannot write the file that arrives")]
     Io(#[from] io::Error),
 }
@@ -230,7 +230,7 @@ impl IncomingFile {
         Ok(self.file.write_all(content).await?)
     }
 
-    /// Ends the file, and returns its path.
+    /// Completes the file, and returns its path.
     pub async fn finish(mut self) -> Result<PathBuf, IncomingFileError> {
         self.file.flush().await?;
         match self.received_bytes == self.announced_bytes {

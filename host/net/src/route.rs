@@ -1,27 +1,27 @@
-//! Which way a connection takes.
+//! The route of a connection: direct or relayed, and why.
 
 use std::fmt;
 use std::time::Duration;
 
-/// The way that data takes now, and how long it takes there and back.
+/// A connection's current route and round-trip time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
-    /// Which way.
+    /// The route.
     pub way: Way,
-    /// As measured last.
+    /// The latest round-trip time.
     pub round_trip: Duration,
 }
 
-/// From one device to the other.
+/// How data travels between the two devices.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Way {
-    /// From address to address.
+    /// Directly between two addresses.
     Direct,
-    /// Through a server, which passes on what it cannot read.
+    /// Through a server, which cannot read what it relays.
     Relayed {
         /// The server's host.
         by: String,
-        /// Why not directly, once that is known.
+        /// Why there is no direct path, once that is known.
         why: Option<NoDirectPath>,
     },
 }
@@ -31,11 +31,11 @@ pub enum Way {
 pub enum NoDirectPath {
     /// No UDP packet leaves this machine's network, or none comes back.
     UdpBlocked,
-    /// UDP works here, but no packet gets through to the other side.
+    /// UDP works here, but no packet reaches the other side.
     NoneFound,
-    /// No packet gets through to the other side, and there is nobody else to ask.
+    /// No packet reaches the other side, and no server can tell whether UDP works here.
     NoUdpAnswer,
-    /// There was one, and nothing arrives on it any more.
+    /// There was a direct path, but nothing arrives on it any more.
     Lost,
 }
 

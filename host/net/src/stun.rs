@@ -1,5 +1,5 @@
-//! Asks STUN servers for this machine's address as they see it: a binding request (RFC 8489), with
-//! nothing after it. Connections gather their candidates in [`rtc`](crate::rtc).
+//! Asks STUN servers for this machine's public address, with a single binding request (RFC 8489).
+//! Connections gather their candidates in [`rtc`](crate::rtc).
 
 use crate::rtc::is_own_address;
 use std::collections::HashMap;
@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use tokio::net::{UdpSocket, lookup_host};
 use tokio::time::{sleep_until, timeout_at};
 
-/// When the request is sent again.
+/// After how long the request is sent again.
 const REPEATED_AFTER: [Duration; 3] =
     [Duration::ZERO, Duration::from_millis(500), Duration::from_millis(1500)];
 /// How long an answer may take.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(3);
-/// How long the look-up of a name may take.
+/// How long resolving a name may take.
 const RESOLVE_DEADLINE: Duration = Duration::from_secs(3);
-/// Addresses of one name that are asked.
+/// The most addresses of one name that are asked.
 const MAX_ADDRESSES: usize = 4;
 const DEFAULT_PORT: u16 = 3478;
 
@@ -28,32 +28,34 @@ const XOR_MAPPED_ADDRESS: u16 = 0x0020;
 
 type Transaction = [u8; 12];
 
-/// What a server said.
+/// The answer of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sighting {
-    /// Which server.
+    /// The server.
     pub server: SocketAddr,
-    /// This machine's address, as the server sees it; `None` if no answer came.
+    /// This machine's address, as the server sees it. `None` without an answer.
     pub address: Option<SocketAddr>,
     /// How long the answer took.
     pub took: Duration,
 }
 
-/// What stands between this machine and the network of the servers that were asked.
+/// The address translation between this machine and the servers' network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Nat {
-    /// Nothing: the address is this machine's own.
+    /// None: the address is this machine's own.
     None,
-    /// The machine has one address outside, whomever it speaks to: direct paths are possible.
+    /// The machine has the same outside address for every destination, so direct paths are
+    /// possible.
     OneAddress,
-    /// Each of its partners sees another address: a direct path needs a partner without that.
+    /// Each destination sees another address. A direct path needs a peer without such a
+    /// translation.
     ManyAddresses,
-    /// A translator of addresses; one server alone cannot know of which kind.
+    /// There is a translation. A single server cannot show which kind.
     Unknown,
 }
 
 impl Nat {
-    /// Judges by what the servers saw of one socket. `None` when nobody answered.
+    /// Judges by the addresses that the servers saw for one socket. `None` without an answer.
     pub fn judge(seen: &[Sighting]) -> Option<Self> {
         Self::of(seen, is_own_address)
     }
@@ -71,7 +73,7 @@ impl Nat {
     }
 }
 
-/// The addresses of a server from its `stun:` or `turn:` URL, of both families; none when its name
+/// The addresses of a server, of both families, from its `stun:` or `turn:` URL. Empty if the name
 /// cannot be resolved in time.
 pub async fn resolve(url: &str) -> Vec<SocketAddr> {
     let Some((_, host_and_port)) = url.split_once(':') else { return Vec::new() };
@@ -84,11 +86,11 @@ pub async fn resolve(url: &str) -> Vec<SocketAddr> {
     looked_up.into_iter().flatten().flatten().take(MAX_ADDRESSES).collect()
 }
 
-/// Asks all `servers` of one family from one socket at once, within three seconds. Servers of the
-/// other family are left out.
+/// Asks all `servers` of one family at once from one socket, within three seconds. Skips servers of
+/// the other family.
 ///
 /// # Errors
-/// When no socket can be opened.
+/// No socket can be opened.
 pub async fn ask(family: IpAddr, servers: &[SocketAddr]) -> std::io::Result<Vec<Sighting>> {
     let servers: Vec<SocketAddr> =
         servers.iter().copied().filter(|server| server.is_ipv4() == family.is_ipv4()).collect();
@@ -105,7 +107,7 @@ pub async fn ask(family: IpAddr, servers: &[SocketAddr]) -> std::io::Result<Vec<
         for wait in REPEATED_AFTER {
             sleep_until((start + wait).into()).await;
             for (transaction, server) in &asked {
-                // A network that does not lead there is one that gives no answer.
+                // An unreachable network counts as no answer.
                 let _ = socket.send_to(&request(transaction), server).await;
             }
         }
@@ -120,7 +122,7 @@ pub async fn ask(family: IpAddr, servers: &[SocketAddr]) -> std::io::Result<Vec<
     Ok(servers.into_iter().map(of).collect())
 }
 
-/// Collects answers until all have come.
+/// Collects answers until all have arrived.
 async fn listen(
     socket: &UdpSocket,
     asked: &HashMap<Transaction, SocketAddr>,
@@ -129,7 +131,7 @@ async fn listen(
 ) {
     let mut buffer = [0; 1500];
     while answers.len() < asked.len() {
-        // An error is the answer to an earlier request: a port that is closed.
+        // An error here answers an earlier request to a closed port.
         let Ok((length, from)) = socket.recv_from(&mut buffer).await else { continue };
         let Some((transaction, address)) = parse(&buffer[..length]) else { continue };
         if let Some(server) = asked.get(&transaction).filter(|server| **server == from) {
@@ -172,7 +174,7 @@ fn word(bytes: &[u8]) -> Option<u16> {
     Some(u16::from_be_bytes(bytes.get(..2)?.try_into().ok()?))
 }
 
-/// An address attribute, masked with the cookie and the transaction or not.
+/// An address attribute, which may be masked with the cookie and the transaction.
 fn address(value: &[u8], transaction: Option<&Transaction>) -> Option<SocketAddr> {
     let mut mask = [0; 16];
     if let Some(transaction) = transaction {
@@ -234,7 +236,7 @@ mod tests {
             answer(0x8022, b"a server's name, with more"),
         ];
         each("answers of STUN servers", damaged_bytes(select(whole.to_vec())), |message| {
-            // Whatever it is, it is read or refused.
+            // Any input is either read or refused.
             let _ = parse(&message);
             Ok(())
         });

@@ -1,38 +1,38 @@
-//! Discovery filters, checked once and then asked of each peer.
+//! Discovery filters: checked once, then applied to each peer.
 
 use crate::rooms::Member;
 use serde_json::{Map, Value};
 use sleap_rtc_protocol::signaling::{Filters, Metadata, Role};
 use std::cmp::Ordering;
 
-/// Conditions, operands and tags that one discovery may hold, together.
+/// The most conditions, operands and tags of one discovery, in total.
 const MAX_TERMS: usize = 64;
 
 /// Why a filter is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FilterError {
-    /// An operator that does not exist.
+    /// The operator does not exist.
     #[error(
-        "the filter on {property:?} uses the unknown operator {operator:?}; there are $eq, $ne, \
+        "the filter on {property:?} uses the unknown operator {operator:?}; use $eq, $ne, \
          $gt, $gte, $lt, $lte and $in"
     )]
     UnknownOperator {
         /// The property.
         property: String,
-        /// The operator as it came.
+        /// The operator in the filter.
         operator: String,
     },
-    /// An operator with a value of the wrong type.
+    /// The operator's value has the wrong type.
     #[error("the filter on {property:?}: {operator} needs {needed}")]
     Operand {
         /// The property.
         property: String,
         /// The operator.
         operator: String,
-        /// What it takes.
+        /// The type that it needs.
         needed: &'static str,
     },
-    /// More than any honest discovery asks.
+    /// The discovery has too many terms.
     #[error("a discovery has at most {MAX_TERMS} conditions, operands and tags")]
     TooMany,
 }
@@ -62,7 +62,8 @@ enum Comparison {
 }
 
 impl Query {
-    /// Checks what arrived. The room is not looked at here: it is the asker's own, always.
+    /// Checks a received filter. Ignores its room, because a discovery always covers the
+    /// requester's own room.
     pub fn new(filters: Filters) -> Result<Self, FilterError> {
         let mut query = Self { role: filters.role, tags: filters.tags, properties: Vec::new() };
         for (property, wanted) in filters.properties.unwrap_or_default() {
@@ -85,7 +86,7 @@ impl Query {
         if tags + terms > MAX_TERMS { Err(FilterError::TooMany) } else { Ok(query) }
     }
 
-    /// Whether this peer is meant. A property that it does not have matches `$ne` only.
+    /// Whether this peer matches. A missing property matches only `$ne`.
     pub fn matches<L>(&self, member: &Member<L>) -> bool {
         self.role.is_none_or(|role| role == member.role) && self.describes(&member.metadata)
     }
@@ -155,7 +156,7 @@ impl Comparison {
     }
 }
 
-/// `8192` and `8192.0` are one number here, whatever the sender's language made of it.
+/// Treats `8192` and `8192.0` as equal, because languages write numbers differently.
 fn equal(a: &Value, b: &Value) -> bool {
     compare(a, b).map_or_else(|| a == b, Ordering::is_eq)
 }

@@ -1,4 +1,4 @@
-//! Which STUN and TURN servers a peer is given.
+//! The STUN and TURN servers that a peer is given.
 //!
 //! A TURN server that shares a secret with this server accepts accounts that it has never seen:
 //! the name is `EXPIRY:PEER`, the time in seconds since 1970, and the password is
@@ -17,7 +17,7 @@ use std::time::Duration;
 /// The servers that a signaling server gives to its peers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IceOffer {
-    /// In the order in which peers try them.
+    /// The servers, in the order in which peers try them.
     pub servers: Vec<OfferedServer>,
     /// How long a peer's own account lasts.
     pub lifetime: Duration,
@@ -44,12 +44,12 @@ impl IceOffer {
     }
 }
 
-/// One server, and how peers get in.
+/// One server, and the credentials for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OfferedServer {
     /// The same for every peer.
     Fixed(ice::IceServer),
-    /// With an account for each peer, made with a secret that the TURN server knows too.
+    /// With an account for each peer, derived from a secret that the TURN server knows too.
     Secret {
         /// Its URLs.
         urls: Vec<String>,
@@ -82,7 +82,7 @@ impl OfferedServer {
     }
 }
 
-/// What `peer` is given at `now_s`, in seconds since 1970.
+/// The servers and accounts for `peer` at `now_s`, in seconds since 1970.
 pub fn hand_out(offer: &IceOffer, peer: &PeerId, now_s: u64) -> IceServers {
     let lifetime_s = offer.lifetime.as_secs();
     let username = format!("{}:{peer}", now_s.saturating_add(lifetime_s));
@@ -106,7 +106,7 @@ pub fn hand_out(offer: &IceOffer, peer: &PeerId, now_s: u64) -> IceServers {
 }
 
 fn password(Secret(secret): &Secret, username: &str) -> String {
-    // HMAC takes a key of any length, so this form does not fail; with an error, no password.
+    // Cannot fail, because HMAC accepts a key of any length.
     let Ok(mac) = <Hmac<Sha1> as Mac>::new_from_slice(secret.as_bytes()) else {
         return String::new();
     };

@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use sleap_rtc_protocol::ids::{IdToken, PeerId, RelayToken, RoomId};
 
-/// How long a token is good for, in seconds.
+/// How long a token is valid, in seconds.
 pub const LIFETIME_S: u64 = 12 * 60 * 60;
 
-/// The only header that is written or accepted: a token must not choose its own algorithm.
+/// The only header that is written or accepted, so that a token cannot choose its algorithm.
 const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 const ISSUER: &str = "sleap-rtc";
-/// The issuer of relay tokens: neither kind of token passes for the other.
+/// The issuer of relay tokens, so that neither kind of token is accepted as the other.
 const RELAY_ISSUER: &str = "sleap-rtc relay";
 
 /// The server's signing key.
@@ -25,10 +25,10 @@ pub type Key = [u8; 32];
 /// Why a token is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityError {
-    /// Not made by this server, or damaged.
+    /// It was not issued by this server, or is damaged.
     #[error("the identity token is not from this server; sign in again")]
     Invalid,
-    /// Too old.
+    /// It has expired.
     #[error("the identity token has expired; sign in again with it to keep the peer id")]
     Expired,
 }
@@ -58,7 +58,7 @@ impl Signer {
         Self(key)
     }
 
-    /// A token for `peer`, good from `now_s` (seconds since 1970) on.
+    /// A token for `peer`, valid from `now_s`, in seconds since 1970.
     ///
     /// # Errors
     /// When the token would be longer than a token may be, which no valid peer id causes.
@@ -86,7 +86,7 @@ impl Signer {
     /// The peer and the room for which a relay token was made.
     ///
     /// # Errors
-    /// When it is not this server's.
+    /// This server did not issue it.
     pub fn verify_relay(&self, token: &str) -> Result<(PeerId, RoomId), IdentityError> {
         let claims: RelayClaims = self.open(token)?;
         match claims.iss.as_str() {
@@ -106,16 +106,16 @@ impl Signer {
     /// The peer whose token this is.
     ///
     /// # Errors
-    /// When it is not this server's, or has expired at `now_s`.
+    /// This server did not issue it, or it has expired at `now_s`.
     pub fn verify(&self, token: &IdToken, now_s: u64) -> Result<PeerId, IdentityError> {
         let claims = self.read(token)?;
         if claims.exp <= now_s { Err(IdentityError::Expired) } else { Ok(claims.sub) }
     }
 
-    /// The peer whose token this is or was.
+    /// The peer of a token that may have expired.
     ///
     /// # Errors
-    /// When it is not this server's.
+    /// This server did not issue it.
     pub fn verify_expired_too(&self, token: &IdToken) -> Result<PeerId, IdentityError> {
         Ok(self.read(token)?.sub)
     }
@@ -215,7 +215,7 @@ mod tests {
         let whole = vec![real.as_str().to_owned(), format!("{}.", real.as_str())];
         each("identity tokens", damaged(whole), |text| {
             let Ok(token) = IdToken::new(text) else { return Ok(()) };
-            // The last digit of base64 holds bits that mean nothing; a strict decoder refuses them.
+            // The last digit of base64 has unused bits; a strict decoder refuses any that are set.
             let proved = signer().verify_expired_too(&token).ok();
             prop_assert_eq!(proved, (token == real).then(|| peer.clone()));
             Ok(())

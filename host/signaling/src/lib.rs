@@ -2,11 +2,11 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`rooms`] | who is in which room: a pure registry, no I/O |
+//! | [`rooms`] | which peers are in which room: a pure registry, no I/O |
 //! | [`filter`] | which peers a discovery matches |
-//! | [`ice`] | which STUN and TURN servers a peer is given, with an account of its own |
+//! | [`ice`] | the STUN and TURN servers that a peer is given, with an account for each |
 //! | [`identity`] | signed identity tokens |
-//! | [`store`] | what survives a restart: the signing key and the rooms |
+//! | [`store`] | the state that survives a restart: the signing key and the rooms |
 //! | [`server`] | sockets and HTTP around them |
 //! | [`client`] | the HTTP calls, and one WebSocket that reconnects by itself |
 //!
@@ -36,9 +36,9 @@ mod tests;
 use std::time::Duration;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
-/// How often either side pings, which also keeps address translators from forgetting the socket.
+/// How often either side pings, which also keeps NAT mappings alive.
 const PING_EVERY: Duration = Duration::from_secs(20);
-/// A socket that has been silent for this long is dead: two pings went unanswered.
+/// A socket that was silent for this long is dead: two pings were not answered.
 const SILENCE_LIMIT: Duration = Duration::from_secs(50);
 /// How long writing a frame may take.
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);

@@ -1,7 +1,7 @@
-//! Who is in which room. Pure: no sockets, no clock, no disk.
+//! The registry of rooms and peers. Pure: no sockets, no clock, no disk.
 //!
-//! A peer is in one room at most, on one connection. Nothing here reaches from one room into
-//! another: a peer elsewhere and a peer that does not exist give the same answer.
+//! A peer is in at most one room, on one connection. Rooms are isolated: a peer in another room and
+//! a peer that does not exist give the same answer.
 
 use crate::filter::Query;
 use serde_json::json;
@@ -17,30 +17,30 @@ mod tests;
 /// The longest metadata of a peer, in bytes of JSON. A worker with eight GPUs needs a quarter.
 pub const MAX_METADATA_BYTES: usize = 16 * 1024;
 
-/// Tells the sockets of one peer apart, so that a replaced one cannot speak for it any more.
+/// Distinguishes the sockets of one peer, so that a replaced one can no longer speak for it.
 pub type ConnectionId = u64;
 
-/// A peer's presence. `L` is how to reach it: a queue in the server, anything in a test.
+/// A peer in its room. `L` is the link to it: a queue in the server, anything in a test.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Member<L> {
-    /// On which connection.
+    /// Its connection.
     pub connection: ConnectionId,
-    /// In which room.
+    /// Its room.
     pub room: RoomId,
-    /// What it is.
+    /// Its role.
     pub role: Role,
-    /// What it says of itself.
+    /// Its metadata.
     pub metadata: Metadata,
-    /// Since when, in seconds since 1970.
+    /// When it registered, in seconds since 1970.
     pub connected_at_s: u64,
-    /// How to reach it.
+    /// The link to it.
     pub link: L,
 }
 
-/// Why the registry did not do what it was asked.
+/// Why the registry refuses a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RoomError {
-    /// No more peers fit.
+    /// The room is full.
     #[error("the room is full: it holds {0} peers at most")]
     Full(usize),
     /// The metadata is too long.
@@ -51,15 +51,15 @@ pub enum RoomError {
     NotInRoom,
 }
 
-/// A peer as discovery shows it, in JSON: written once for each change, however many ask.
+/// A peer in the JSON of discovery, serialized once for each change rather than for each request.
 pub type Listed = Arc<str>;
 
 /// A change of a watched list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListChange {
-    /// It has come into the watched list, or is there with other metadata.
+    /// The peer is new in the watched list, or its metadata has changed.
     Here(Listed),
-    /// It is no longer in the watched list.
+    /// The peer has left the watched list.
     Left,
 }
 
@@ -69,29 +69,29 @@ pub trait Listener {
     fn notify(&self, peer: &PeerId, change: ListChange);
 }
 
-/// A part of a room's list, in the order of the peers' ids.
+/// A page of a room's list, ordered by peer id.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Page {
     /// The peers in JSON, with commas between them.
     pub peers: String,
-    /// How many they are.
+    /// The number of peers.
     pub count: usize,
-    /// The last of them, when more follow.
+    /// The last of them, if more follow.
     pub next: Option<PeerId>,
 }
 
-/// Which part of the list is wanted.
+/// The requested part of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
-    /// Only peers behind this one.
+    /// Only peers after this one.
     pub after: Option<PeerId>,
-    /// How many peers at most. At least one is given.
+    /// The most peers. At least one is returned.
     pub peers: usize,
-    /// How many bytes of JSON at most, one for each comma included.
+    /// The most bytes of JSON, commas included.
     pub bytes: usize,
 }
 
-/// A member with what is kept beside it.
+/// A member of a room, with derived data.
 #[derive(Debug)]
 struct Present<L> {
     member: Member<L>,
@@ -103,8 +103,8 @@ struct Present<L> {
 struct Room<L> {
     members: BTreeMap<PeerId, Present<L>>,
     watchers: BTreeSet<PeerId>,
-    /// The last page that was asked for, until somebody in the room changes: clients ask for the
-    /// same one, and often at the same time.
+    /// The last page that was requested, valid until a peer of the room changes. Many clients
+    /// request the same page, often at the same time.
     asked: Option<(Query, Part, Arc<Page>)>,
 }
 
@@ -139,21 +139,21 @@ impl<L> Room<L> {
 /// All rooms that hold at least one peer.
 #[derive(Debug)]
 pub struct Rooms<L> {
-    /// A room's members lie together: a list of them is read from one end to the other.
+    /// The members of a room are contiguous, so a list is a single scan.
     rooms: BTreeMap<RoomId, Room<L>>,
     /// The room of each peer.
     places: HashMap<PeerId, RoomId>,
-    /// How many fit into a room.
+    /// The most peers of a room.
     room_peers: usize,
 }
 
 impl<L: Clone + Listener> Rooms<L> {
-    /// No rooms; each will hold up to `room_peers` peers.
+    /// An empty registry, whose rooms hold up to `room_peers` peers.
     pub fn new(room_peers: usize) -> Self {
         Self { rooms: BTreeMap::new(), places: HashMap::new(), room_peers }
     }
 
-    /// Puts a peer into a room and returns the presence that it replaces, in whatever room.
+    /// Puts a peer into a room. Returns the presence that it replaces, in any room.
     pub fn join(
         &mut self,
         peer: PeerId,
@@ -176,13 +176,14 @@ impl<L: Clone + Listener> Rooms<L> {
         Ok(replaced.map(|old| old.member))
     }
 
-    /// The end of a connection. Does nothing when another connection has taken the peer over.
+    /// Removes the peer of a connection that has ended. Does nothing if another connection has
+    /// taken over the peer.
     pub fn leave(&mut self, peer: &PeerId, connection: ConnectionId) -> Option<Member<L>> {
         self.member(peer, connection)?;
         self.remove(peer)
     }
 
-    /// Takes a peer out, on whichever connection it is.
+    /// Removes a peer, on any connection.
     pub fn remove(&mut self, peer: &PeerId) -> Option<Member<L>> {
         let Present { member, .. } = self.take(peer)?;
         self.announce(peer, Some(&member), None);
@@ -209,30 +210,30 @@ impl<L: Clone + Listener> Rooms<L> {
         present
     }
 
-    /// Takes everybody out of a room.
+    /// Removes all peers of a room.
     pub fn clear(&mut self, room: &RoomId) -> Vec<Member<L>> {
         let Some(Room { members, .. }) = self.rooms.remove(room) else { return Vec::new() };
         members.keys().for_each(|peer| drop(self.places.remove(peer)));
         members.into_values().map(|present| present.member).collect()
     }
 
-    /// A peer's presence on this connection.
+    /// The presence of a peer on this connection.
     pub fn member(&self, peer: &PeerId, connection: ConnectionId) -> Option<&Member<L>> {
         self.present(peer).filter(|member| member.connection == connection)
     }
 
-    /// A peer's presence, on whichever connection.
+    /// The presence of a peer, on any connection.
     pub fn present(&self, peer: &PeerId) -> Option<&Member<L>> {
         let room = self.rooms.get(self.places.get(peer)?)?;
         room.members.get(peer).map(|present| &present.member)
     }
 
-    /// The room that a peer is in, on whichever connection.
+    /// The room of a peer, on any connection.
     pub fn room_of(&self, peer: &PeerId) -> Option<RoomId> {
         self.places.get(peer).cloned()
     }
 
-    /// How to reach `to`, if it is in the room of `from`.
+    /// The link to `to`, if it is in the room of `from`.
     pub fn route(
         &self,
         from: &PeerId,
@@ -244,7 +245,8 @@ impl<L: Clone + Listener> Rooms<L> {
         Ok(target.map(|target| target.member.link.clone()))
     }
 
-    /// Whether `from` may send `to` away: a worker a client, and nobody a worker, which would end.
+    /// Whether `from` may dismiss `to`. Only a worker may dismiss a client; a dismissed worker
+    /// would end.
     pub fn may_send_away(&self, from: &PeerId, to: &PeerId) -> bool {
         let role = |peer| {
             let room = self.rooms.get(self.places.get(peer)?)?;
@@ -275,7 +277,8 @@ impl<L: Clone + Listener> Rooms<L> {
         Ok(metadata)
     }
 
-    /// From now on notifies the peer of changes in the list that `query` describes; `None` stops that.
+    /// Notifies the peer of changes in the list of `query` from now on. `None` stops the
+    /// notifications.
     pub fn watch(
         &mut self,
         peer: &PeerId,
@@ -314,7 +317,7 @@ impl<L: Clone + Listener> Rooms<L> {
         }
     }
 
-    /// The other peers of the asker's room that `query` is about, by id.
+    /// The other peers in the requester's room that match `query`, by id.
     pub fn discover(
         &mut self,
         asker: &PeerId,
@@ -340,7 +343,7 @@ impl<L: Clone + Listener> Rooms<L> {
         Ok(page)
     }
 
-    /// The rooms in which a worker is now.
+    /// The rooms that have a worker now.
     pub fn with_workers(&self) -> BTreeSet<RoomId> {
         let has_worker = |room: &Room<L>| {
             room.members.values().any(|present| present.member.role == Role::Worker)

@@ -1,4 +1,4 @@
-//! What must survive a restart, in SQLite: the signing key and the rooms.
+//! The state that survives a restart, in SQLite: the signing key and the rooms.
 //!
 //! One thread owns the connection; the async side sends it closures through a bounded queue and
 //! waits for the answer, so no database call ever runs on a runtime thread. A room's token is kept
@@ -22,7 +22,7 @@ pub const AFTER_WORKER_S: u64 = 30 * 24 * 60 * 60;
 pub const BEFORE_WORKER_S: u64 = 24 * 60 * 60;
 
 const QUEUE: usize = 256;
-/// `NORMAL` loses at most the last moments in a power failure, and never the file.
+/// `NORMAL` can lose the last moments in a power failure, but never corrupts the file.
 const SCHEMA: Schema = Schema {
     version: 1,
     tables: "
@@ -45,7 +45,7 @@ const SCHEMA: Schema = Schema {
 /// Why the state cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The file or its folder cannot be made.
+    /// The file or its folder cannot be created.
     #[error("cannot create the state file {path}; choose another with --state")]
     Create {
         /// The file.
@@ -53,7 +53,7 @@ pub enum StoreError {
         /// Why.
         source: std::io::Error,
     },
-    /// SQLite cannot open it, or a newer program made it.
+    /// SQLite cannot open it, or a newer program wrote it.
     #[error("cannot use the state file {path}")]
     Open {
         /// The file.
@@ -79,7 +79,7 @@ pub struct Store {
     file: Arc<StateFile>,
 }
 
-/// The file, and what it was when it was opened.
+/// The file, and its identity when it was opened.
 #[derive(Debug, Default)]
 struct StateFile {
     path: PathBuf,
@@ -87,7 +87,7 @@ struct StateFile {
     identity: Option<FileIdentity>,
 }
 
-/// Which file it is, whatever its name.
+/// The identity of the file, independent of its name.
 #[derive(Debug, PartialEq, Eq)]
 struct FileIdentity {
     device: u64,
@@ -103,10 +103,10 @@ impl FileIdentity {
 }
 
 impl Store {
-    /// Opens the state in this file, readable by its owner only, or makes it.
+    /// Opens or creates the state in this file, readable only by its owner.
     ///
     /// # Errors
-    /// When it cannot be made, is damaged, or comes from a newer program.
+    /// It cannot be created, is damaged, or comes from a newer program.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let create = |source| StoreError::Create { path: path.into(), source };
         create_private(path).map_err(create)?;
@@ -129,7 +129,7 @@ impl Store {
         let mut connection = opened.map_err(open)?;
         let key = signing_key(&connection).map_err(|error| open(error.into()))?;
         let (calls, mut queue) = mpsc::channel::<Call>(QUEUE);
-        // Ends when the last handle is dropped; what is queued then is still done.
+        // Ends when the last handle is dropped, after all queued calls.
         std::thread::spawn(move || {
             while let Some(call) = queue.blocking_recv() {
                 call(&mut connection);
@@ -143,8 +143,8 @@ impl Store {
         &self.file.path
     }
 
-    /// Whether the file still is where it was opened: what is written to one that was removed is
-    /// lost at the end. Reads the file system.
+    /// Whether the file is still in its place. Writes to a removed file are lost at the end. Reads
+    /// the file system.
     pub fn is_in_place(&self) -> bool {
         let StateFile { path, identity } = &*self.file;
         identity
@@ -170,7 +170,7 @@ impl Store {
         self.key
     }
 
-    /// Makes a room with an 8-digit id and a token of 128 bits.
+    /// Creates a room with an 8-digit id and a token of 128 bits.
     ///
     /// # Errors
     /// When the database fails.
@@ -207,7 +207,7 @@ impl Store {
         })
     }
 
-    /// Whether these credentials open a room that has not expired. A wrong token and an unknown
+    /// Whether these credentials match a room that has not expired. A wrong token and an unknown
     /// room take the same path, and the comparison takes the same time for every guess.
     ///
     /// # Errors
@@ -229,7 +229,7 @@ impl Store {
         Ok(bool::from(kept.as_slice().ct_eq(&offered)) & known)
     }
 
-    /// Moves the expiry of rooms in which a worker is, or was until now, to 30 days from now.
+    /// Extends the expiry of rooms that have, or just had, a worker to 30 days from now.
     ///
     /// # Errors
     /// When the database fails.
@@ -247,7 +247,7 @@ impl Store {
         .await
     }
 
-    /// Deletes expired rooms and returns how many.
+    /// Deletes expired rooms. Returns how many.
     ///
     /// # Errors
     /// When the database fails.
@@ -258,7 +258,7 @@ impl Store {
         .await
     }
 
-    /// Deletes a room if `creator` made it; returns whether it did.
+    /// Deletes a room if `creator` created it. Returns whether it was deleted.
     ///
     /// # Errors
     /// When the database fails.

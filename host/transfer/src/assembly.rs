@@ -18,7 +18,7 @@ pub(crate) struct Assembly {
 }
 
 impl Assembly {
-    /// Whether `chunk` is here already.
+    /// Whether `chunk` has arrived before.
     pub(crate) fn has(&self, chunk: &Chunk<'_>) -> bool {
         self.pieces.iter().any(|(piece, incomplete)| *piece == chunk.piece && incomplete.has(chunk))
     }

@@ -2,9 +2,9 @@
 //!
 //! The cache is a folder of files named after their content, and an SQLite index of the pieces in
 //! them. Each cached file is a hard link to a file that some job received. A job may change its own
-//! files, so a cached piece is hashed again whenever it is used. Who has sent a file may use it, and nobody
-//! else learns that it is here. The least recently used files are
-//! removed first; the jobs keep their own links. Beside them are the folders of abandoned transfers
+//! files, so a cached piece is hashed again whenever it is used. Only users who have sent a file
+//! themselves may use it or learn that it is cached. The least recently used files are removed
+//! first; the jobs keep their own links. Beside the files are the folders of abandoned transfers
 //! (`salvage`).
 
 use super::salvage::{self, AbandonedTransfer};
@@ -21,9 +21,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long an abandoned transfer stays on a full disk, for a client that comes back at once.
+/// How long an abandoned transfer stays on a full disk, for a client that returns at once.
 const ABANDONED: Duration = Duration::from_secs(3600);
-/// A piece may be in many files. This many of them are tried.
+/// A piece may be in many files. The most of them that are tried.
 const MAX_PLACES: u32 = 4;
 const SCHEMA: Schema = Schema {
     version: 2,
@@ -90,8 +90,8 @@ struct Store {
 }
 
 impl Cache {
-    /// Opens the cache in `folder`, or begins one, that holds up to `limit_bytes`. An index that is
-    /// damaged is begun anew: nothing is lost but time.
+    /// Opens or creates the cache in `folder`, for up to `limit_bytes`. Replaces a damaged index,
+    /// which only costs time.
     pub fn open(folder: &Path, limit_bytes: u64) -> Result<Self, CacheError> {
         let files = folder.join("files");
         let unusable = |source| CacheError::Io { path: folder.to_owned(), source };
@@ -100,7 +100,7 @@ impl Cache {
         let path = folder.join("index.sqlite");
         let index = match SCHEMA.open(&path) {
             Err(error) if error.is_of_the_file() => {
-                tracing::warn!(cache = %folder.display(), %error, "begun anew");
+                tracing::warn!(cache = %folder.display(), %error, "replacing the damaged index of the cache");
                 sqlite::remove(&path).map_err(unusable)?;
                 SCHEMA.open(&path)
             }
@@ -109,7 +109,7 @@ impl Cache {
         let index =
             index.map_err(|source| CacheError::Index { path: folder.to_owned(), source })?;
         let unfinished = folder.join("unfinished");
-        // Now: on a full disk there is no room for a folder.
+        // Created now, because a full disk has no room for a folder.
         fs::create_dir_all(&unfinished).map_err(unusable)?;
         let inner = Store { files, unfinished, limit_bytes, index: Mutex::new(index) };
         let cache = Self { inner: Arc::new(inner), owner: BlobHash([0; 32]) };
@@ -118,13 +118,13 @@ impl Cache {
         Ok(cache)
     }
 
-    /// The same cache for the owner with this name, which nobody else knows. Owners see the content that
-    /// they have sent themselves.
+    /// The same cache for the owner with this secret name. Owners see only the content that they
+    /// sent themselves.
     pub fn of(&self, owner: &str) -> Self {
         Self { inner: self.inner.clone(), owner: pieces::hash(owner.as_bytes()) }
     }
 
-    /// The bytes of `piece`, if they are here and match its hash.
+    /// The bytes of `piece`, if they are cached and match its hash.
     pub(crate) fn read(&self, piece: Piece) -> Option<Vec<u8>> {
         let places = self.places(piece.blake3).inspect_err(unreadable).ok()?;
         let mut bytes = vec![0; piece.bytes as usize];
@@ -140,7 +140,7 @@ impl Cache {
         None
     }
 
-    /// Adds the files of `manifest`, which are below `root`, complete and verified.
+    /// Adds the files of `manifest`, which are complete and verified below `root`.
     pub(crate) fn add(&self, root: &Path, manifest: &Manifest) {
         if manifest.total_bytes() > self.inner.limit_bytes {
             return;
@@ -175,7 +175,7 @@ impl Cache {
         });
     }
 
-    /// Removes cached files, and abandoned transfers that nobody has come back to for an hour, of at least
+    /// Removes cached files, and transfers that were abandoned an hour ago or earlier, of at least
     /// `bytes` in all, because the disk is full.
     pub fn spare(&self, bytes: u64) {
         self.update(|cache, index| {
@@ -194,7 +194,7 @@ impl Cache {
     }
 
     fn index(&self) -> MutexGuard<'_, Connection> {
-        // Every change is a transaction: a panic leaves none half done.
+        // Every change is a transaction, so a panic leaves none half done.
         self.inner.index.lock()
     }
 
@@ -223,7 +223,7 @@ impl Cache {
         manifest: &Manifest,
     ) -> rusqlite::Result<()> {
         let changes = index.transaction()?;
-        // Only the order matters, so make this later than all earlier entries within the same second.
+        // Only the order matters, so this entry gets a later time than those of the same second.
         let next = "SELECT COALESCE(MAX(used_at_s), 0) + 1 FROM content";
         let now = now_s().max(changes.query_row(next, [], |row| row.get(0))?);
         for file in manifest.files().iter().filter(|file| file.size > 0) {
@@ -274,7 +274,7 @@ impl Cache {
         self.shrink_contents_to(index, limit_bytes.saturating_sub(unfinished))
     }
 
-    /// Removes the files that were not used for the longest time.
+    /// Removes the least recently used files.
     fn shrink_contents_to(&self, index: &mut Connection, limit_bytes: u64) -> rusqlite::Result<()> {
         let mut total = total_bytes(index)?;
         while total > limit_bytes {
@@ -316,7 +316,7 @@ impl Cache {
     }
 }
 
-/// A row of a hash, and of a size or an offset.
+/// A row with a hash, and a size or an offset.
 fn hash_and_number(row: &rusqlite::Row<'_>) -> rusqlite::Result<(BlobHash, u64)> {
     Ok((BlobHash(row.get(0)?), row.get::<_, i64>(1)?.cast_unsigned()))
 }

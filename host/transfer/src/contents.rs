@@ -1,4 +1,4 @@
-//! What a receiver still lacks of a manifest, by content.
+//! The parts of a manifest that a receiver still lacks, by content.
 
 use super::TransferError;
 use super::journal::Written;
@@ -7,7 +7,7 @@ use sleap_rtc_package::pieces;
 use sleap_rtc_protocol::transfer::{BlobHash, FileEntry, Manifest, Piece};
 use std::collections::HashMap;
 
-/// A content of the manifest whose files are not complete.
+/// A content whose files are incomplete.
 #[derive(Debug)]
 pub(crate) struct UnfinishedContent {
     pub(crate) blake3: BlobHash,

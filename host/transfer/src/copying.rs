@@ -19,18 +19,18 @@ pub fn copy_tree(from: &Path, to: &Path) -> Result<(), TransferError> {
     fill(to, &list_tree(from)?, Large::Copy, Existing::Replace)
 }
 
-/// The same, but fails where another file has the name of one of its files. A file with the same content
-/// stays as it is, so that a copy that was cut short can be repeated.
+/// Like [`copy_tree`], but fails if a different file already has one of the names. Keeps files with
+/// the same content, so an interrupted copy can be repeated.
 pub fn add_tree(from: &Path, to: &Path) -> Result<(), TransferError> {
     fill(to, &list_tree(from)?, Large::Copy, Existing::Keep)
 }
 
-/// What becomes of files that exist already.
+/// What to do with files that exist already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Existing {
-    /// They are replaced.
+    /// Replace them.
     Replace,
-    /// They are kept, and another content is an error.
+    /// Keep them, and fail if their content differs.
     Keep,
 }
 

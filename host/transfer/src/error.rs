@@ -6,7 +6,7 @@ use sleap_rtc_protocol::transfer::ManifestError;
 use std::path::Path;
 use std::time::Duration;
 
-/// Why a [`Link`](super::Link) delivers nothing more.
+/// Why a [`Link`](super::Link) has ended.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
     /// The session around the transfer ends it, for this reason.
@@ -44,7 +44,7 @@ pub enum TransferError {
     /// The other side sent nothing.
     #[error("the other side sent nothing for {} s", .0.as_secs())]
     Silent(Duration),
-    /// The other side sends, but nothing that brings the transfer forward.
+    /// The other side sends messages, but the transfer makes no progress.
     #[error("the transfer made no progress for {} s", .0.as_secs())]
     NoProgress(Duration),
     /// The other side read nothing.

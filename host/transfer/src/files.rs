@@ -1,4 +1,4 @@
-//! Files on disk, as packages have them.
+//! Files on disk that belong to packages.
 
 use sleap_rtc_package::{Member, ReadSeek, Source};
 use sleap_rtc_protocol::path::RelPath;
@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::TempDir;
 
-/// The file at `path`, as `rel` of a package. `folder` is removed once nothing in it is needed.
+/// The file at `path`, with the name `rel` in a package. `folder` is removed once none of its files
+/// is needed.
 pub(crate) fn member(
     rel: RelPath,
     path: PathBuf,
@@ -21,11 +22,11 @@ pub(crate) fn member(
     Member::new(rel, there.len(), executable, Arc::new(source))
 }
 
-/// A file that is opened when it is read.
+/// A file that is opened only to be read.
 #[derive(Debug)]
 struct FileOnDisk {
     path: PathBuf,
-    /// What an archive was unpacked to, if that is where the file is.
+    /// The folder of an unpacked archive, if the file is in one.
     _folder: Option<Arc<TempDir>>,
 }
 
@@ -43,7 +44,7 @@ impl Source for FileOnDisk {
     }
 }
 
-/// A file that stays open, so that it remains what was listed even when another takes its name.
+/// A file that stays open, so that it remains the listed one even if another file takes its name.
 #[derive(Debug)]
 pub(crate) struct OpenFile {
     path: PathBuf,
@@ -70,7 +71,7 @@ impl Source for OpenFile {
     }
 }
 
-/// A position in an open file that others read too.
+/// A position of its own in a shared open file.
 struct SharedFile {
     file: Arc<File>,
     at: u64,

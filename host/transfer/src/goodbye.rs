@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// How long the exchange of reasons may take.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(2);
-/// After this long without a message, the other side counts as having stopped.
+/// The other side counts as having stopped after this long without a message.
 const QUIET: Duration = Duration::from_millis(300);
 /// The longest reason that is sent or shown, in characters.
 const MAX_REASON_CHARS: usize = 500;
@@ -33,7 +33,7 @@ async fn exchange_reasons<L: Link>(link: &mut L, error: TransferError) -> Transf
             match send_frame(link, abort, GOODBYE_LIMIT).await {
                 Ok(()) => drain(link).await,
                 Err(unsent) => {
-                    tracing::debug!(%unsent, "cannot tell the other side why the transfer failed");
+                    tracing::debug!(%unsent, "cannot send the other side the reason for the failure");
                 }
             }
             error

@@ -100,7 +100,7 @@ impl Hashes {
         let begin = || {
             open_index(path).or_else(|error| {
                 if error.is_of_the_file() {
-                    // Nothing is lost but time.
+                    // A missing index only costs time.
                     let _ = sqlite::remove(path);
                 }
                 open_index(path)

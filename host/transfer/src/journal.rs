@@ -157,7 +157,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Whether it lists anything that a later attempt could use.
+    /// Whether the journal lists anything that a later attempt could use.
     pub(crate) fn is_useful(&self) -> bool {
         !self.pieces.is_empty() || !self.placed.is_empty()
     }
@@ -176,7 +176,7 @@ fn placed_line(content: BlobHash, identity: Identity) -> String {
 /// An identifier that changes whenever the machine restarts.
 fn boot() -> String {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
-    // Without one, content that an earlier process wrote is always hashed again.
+    // Without an identifier, content that an earlier process wrote is always hashed again.
     id.map_or_else(|_| format!("process {}", std::process::id()), |id| id.trim().to_owned())
 }
 

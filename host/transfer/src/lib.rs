@@ -13,12 +13,12 @@
 //! | [`room`] | whether a disk has room |
 //! | [`storage`] | paths that stay inside their root; files that appear complete or not at all |
 //! | `tree`, `tarred` | folders and tar files, whose content is not trusted |
-//! | `copying`, `packing` | copies, zips and unpacked zips, for peers that know nothing else |
+//! | `copying`, `packing` | copies, zips and unpacked zips, for peers that only exchange zips |
 //! | `packer` | how a piece is packed, unpacked and verified |
-//! | `sender`, `reader` | the sending end, and its thread that reads and packs |
+//! | `sender`, `reader` | the sending end, and its thread, which reads and packs |
 //! | [`lane`] | what carries chunks |
 //! | `striping`, `flight`, `steering` | chunks over several lanes: who takes which, how much, how many |
-//! | `receiver`, `writer` | the receiving end, and its thread that verifies and writes |
+//! | `receiver`, `writer` | the receiving end, and its thread, which verifies and writes |
 //! | `contents`, `assembly` | what a receiver still lacks, and the pieces whose chunks arrive |
 //! | `bare` | both ends without files, for benchmarks |
 //! | [`cache`] | files that a worker has received earlier |

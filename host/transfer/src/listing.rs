@@ -8,11 +8,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Lists a package that a user or SLEAP made: an archive or a folder. Of folders, what cannot be
-/// sent is left out, and of both what is not below the folder with the job's script.
+/// Lists a package from a user or SLEAP: an archive or a folder. Leaves out everything outside the
+/// folder with the job's script, and files of a folder that cannot be sent.
 ///
 /// # Errors
-/// Whatever is not acceptable in an archive, and whatever makes the whole unusable.
+/// An archive has an unacceptable file, or the package as a whole is unusable.
 pub fn list_package(path: &Path) -> Result<Listing, ArchiveError> {
     let unreadable = |cause| ArchiveError::read(path, cause);
     let there = fs::metadata(path).map_err(unreadable)?;
@@ -32,11 +32,11 @@ pub fn list_package(path: &Path) -> Result<Listing, ArchiveError> {
     Listing::zip(&zip, path)
 }
 
-/// Lists the files of a folder; what is not acceptable is left out.
+/// Lists the files of a folder, except those that are not acceptable.
 pub(crate) fn list_tree(folder: &Path) -> Result<Listing, ArchiveError> {
     let tree = tree::walk(folder, None)?;
     for error in &tree.left_out {
-        tracing::warn!(folder = %folder.display(), %error, "left out");
+        tracing::warn!(folder = %folder.display(), %error, "left out, because it cannot be sent");
     }
     Listing::new(tree.members, tree.left_out)
 }
@@ -50,17 +50,17 @@ pub struct Part {
     pub source: PartSource,
 }
 
-/// Where a part's content is.
+/// The source of a part's content.
 #[derive(Debug, Clone)]
 pub enum PartSource {
-    /// On disk. A symbolic link is followed: whoever named it meant what it leads to.
+    /// A file on disk. A symbolic link is followed, because the user named it.
     File(PathBuf),
     /// In memory.
     Bytes(Vec<u8>),
 }
 
 impl Part {
-    /// All files of `folder`, for a place `below` in the package. Fails on anything that cannot be
+    /// All files of `folder`, to be placed `below` in the package. Fails on anything that cannot be
     /// sent.
     pub fn folder(below: &RelPath, folder: &Path) -> Result<Vec<Self>, ArchiveError> {
         let tree = tree::walk(folder, None)?;
@@ -83,7 +83,7 @@ impl Part {
     /// The files of `parts`, to be listed.
     ///
     /// # Errors
-    /// Files that cannot be read, and what is not a file.
+    /// A part cannot be read, or is not a file.
     pub fn members(parts: Vec<Self>) -> Result<Vec<Member>, ArchiveError> {
         parts.into_iter().map(Self::member).collect()
     }

@@ -24,23 +24,22 @@ struct Inner {
 }
 
 impl Package {
-    /// Opens a package that a user or SLEAP made: a zip, or a folder with the same files, either of
-    /// them with or without one folder around them. Whatever is not acceptable in it is an error.
+    /// Opens a package from a user or SLEAP: a zip or a folder, whose files may be in one enclosing
+    /// folder. Fails on anything that is not acceptable.
     ///
-    /// Reads everything once, to hash it, but for what `hashes` knows: call it on a thread that may
-    /// block.
+    /// Reads and hashes everything that `hashes` does not know. Call it on a thread that may block.
     pub fn open(path: &Path, hashes: &Hashes) -> Result<Self, ArchiveError> {
         Self::of(listing::list_package(path)?, hashes)
     }
 
-    /// Opens a folder as it is; it may be empty. What cannot be sent (links that lead out of it,
-    /// names that are not portable) is left out, see [`Package::left_out`]: results must not be
-    /// lost because of one odd file.
+    /// Opens a folder as it is; it may be empty. Leaves out what cannot be sent (links out of the
+    /// folder, names that are not portable), so that one odd file does not cost the other results.
+    /// See [`Package::left_out`].
     pub fn open_tree(folder: &Path, hashes: &Hashes) -> Result<Self, ArchiveError> {
         Self::of(listing::list_tree(folder)?, hashes)
     }
 
-    /// Puts a package together from files of different origin.
+    /// Builds a package from files of different origin.
     pub fn from_parts(parts: Vec<Part>, hashes: &Hashes) -> Result<Self, ArchiveError> {
         Self::of(Listing::new(Part::members(parts)?, Vec::new())?, hashes)
     }
@@ -49,18 +48,18 @@ impl Package {
         Self::hash(listing, hashes, &AtomicU64::new(0))
     }
 
-    /// Reads everything that is listed once, to hash it, but for what `hashes` knows. `read` counts
-    /// the bytes that are behind it.
+    /// Reads and hashes all listed files that `hashes` does not know. `read` counts the bytes that
+    /// were processed.
     ///
     /// # Errors
-    /// Files that cannot be read, or are not what was listed.
+    /// A file cannot be read, or has changed since it was listed.
     pub fn hash(listing: Listing, hashes: &Hashes, read: &AtomicU64) -> Result<Self, ArchiveError> {
         let manifest = hash(&listing, hashes, read)?;
         let hashes = hashes.clone();
         Ok(Self { inner: Arc::new(Inner { listing, manifest, hashes }) })
     }
 
-    /// Its files could not be sent as they were announced: the next time they are hashed anew.
+    /// Call it if the files differ from what was announced. They are hashed again the next time.
     pub fn distrust(&self) {
         let members = self.inner.listing.members().iter();
         self.inner.hashes.forget(members.filter_map(|member| member.source().path()));
@@ -71,7 +70,7 @@ impl Package {
         &self.inner.manifest
     }
 
-    /// What tells it from any other package: equal for equal files under equal names.
+    /// Identifies the package: equal for equal files under equal names.
     pub fn digest(&self) -> BlobHash {
         let mut hasher = blake3::Hasher::new();
         for file in self.manifest().files() {
@@ -82,12 +81,12 @@ impl Package {
         BlobHash(*hasher.finalize().as_bytes())
     }
 
-    /// What a tree had that cannot be sent, each with the reason.
+    /// The entries of a folder that cannot be sent, each with the reason.
     pub fn left_out(&self) -> &[ArchiveError] {
         self.inner.listing.left_out()
     }
 
-    /// Where the content of the file at `path` lies on disk as it is, if it does.
+    /// The place on disk of the unpacked content of the file at `path`, if there is one.
     pub fn file_path(&self, path: &RelPath) -> Option<&Path> {
         self.inner.listing.find(path)?.file_path()
     }
@@ -97,7 +96,8 @@ impl Package {
         self.inner.listing.find(path).is_some()
     }
 
-    /// Opens the file at `path`. Reading it to its end yields what the manifest says, or an error.
+    /// Opens the file at `path`. Reading it to its end yields the content in the manifest, or an
+    /// error.
     pub fn read(&self, path: &RelPath) -> Result<Box<dyn Read + Send>, ArchiveError> {
         self.inner.listing.read(path)
     }
@@ -116,13 +116,13 @@ impl Package {
         }
     }
 
-    /// What it was hashed from.
+    /// The range of the file on disk that was hashed.
     pub fn listing(&self) -> &Listing {
         &self.inner.listing
     }
 }
 
-/// Reads every member once, but for those of which `hashes` knows.
+/// Reads and hashes every member that `hashes` does not know.
 fn hash(listing: &Listing, hashes: &Hashes, read: &AtomicU64) -> Result<Manifest, ArchiveError> {
     let (mut hashed, mut used) = (Vec::new(), Vec::new());
     let manifest = listing.manifest(|member| {

@@ -1,4 +1,4 @@
-//! How a piece is packed for its way over the network, and unpacked and verified.
+//! Packs pieces for the network, and unpacks and verifies them.
 
 use sleap_rtc_package::pieces::hash;
 use sleap_rtc_protocol::transfer::{Packing, Piece};
@@ -62,7 +62,7 @@ mod tests {
             let mut wrong = packed.clone();
             wrong[packed.len() / 2] ^= 1;
             assert_eq!(unpack(piece, packing, wrong), None);
-            // What grows beyond its announced length is not even unpacked to its end.
+            // Unpacking stops as soon as a piece exceeds its announced length.
             assert_eq!(unpack(Piece { bytes: 10, ..piece }, packing, packed), None);
         }
     }

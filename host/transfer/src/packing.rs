@@ -1,4 +1,4 @@
-//! Zips for peers that know nothing else.
+//! Zips for peers that exchange nothing else.
 
 use super::copying::{self, Existing, Large, READ_BYTES};
 use super::listing::{list_package, list_tree};
@@ -12,16 +12,17 @@ use std::path::Path;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter, result::ZipError};
 
-/// What is compressed already, or is floating-point noise: deflating it costs time and gains little.
+/// Formats that are already compressed, or contain floating-point noise. Deflating them takes time
+/// and saves little.
 const STORED: [&str; 16] = [
     "ckpt", "pt", "pth", "slp", "h5", "hdf5", "zip", "gz", "npz", "png", "jpg", "jpeg", "mp4",
     "avi", "mov", "mkv",
 ];
 
-/// Writes the files of a package (a zip, or a folder as SLEAP exports it) below `into`. Each of
-/// them appears whole or not at all, none outside of `into`.
+/// Writes the files of a package (a zip, or a folder as SLEAP exports it) below `into`, and never
+/// outside. Each file appears complete or not at all.
 ///
-/// Blocks, as all of this module does.
+/// Blocks, like everything in this module.
 pub fn unpack(package: &Path, into: &Path, limits: &Limits) -> Result<(), TransferError> {
     let source = list_package(package)?;
     if source.announced_bytes() > limits.max_bytes {
@@ -30,20 +31,20 @@ pub fn unpack(package: &Path, into: &Path, limits: &Limits) -> Result<(), Transf
     copying::fill(into, &source, Large::Copy, Existing::Replace)
 }
 
-/// Like [`unpack`], for a package on storage that stays reachable: large files of a folder are
-/// linked to instead of copied.
+/// Like [`unpack`], for a package on storage that stays reachable. Creates links to large files of
+/// a folder instead of copies.
 pub fn link(package: &Path, into: &Path) -> Result<(), TransferError> {
     copying::fill(into, &list_package(package)?, Large::Link, Existing::Replace)
 }
 
-/// Packs the files of `folder`, in the order of their paths, into a zip at `zip`. The same files
-/// give the same zip.
+/// Packs the files of `folder`, in the order of their paths, into a zip at `zip`. Equal files give
+/// equal zips.
 pub fn pack(folder: &Path, zip: &Path) -> Result<(), TransferError> {
     write(&list_tree(folder)?, "", None, zip)
 }
 
-/// Packs the files of `package` into a zip at `zip`, below one folder `top`; one of them with
-/// another content.
+/// Packs the files of `package` into a zip at `zip`, below one folder `top`. One file may get a
+/// different content.
 pub fn pack_package(
     package: &Package,
     top: &str,
@@ -107,6 +108,6 @@ fn options(name: &str, size: u64, executable: bool) -> SimpleFileOptions {
         .compression_level(level)
         .last_modified_time(DateTime::default())
         .unix_permissions(if executable { 0o755 } else { 0o644 })
-        // Deflate may make a file a little longer; below this it still fits 32 bits.
+        // Deflate may make a file slightly longer. Below this size the length still fits 32 bits.
         .large_file(size > u64::from(u32::MAX) - (1 << 24))
 }

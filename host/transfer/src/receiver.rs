@@ -84,7 +84,7 @@ async fn receive_or_fail<L: Link>(
     Ok(manifest)
 }
 
-/// How long the other side may bring nothing that is of use.
+/// How long the other side may send nothing useful.
 struct Patience {
     idle: Duration,
     useful_at: Instant,
@@ -102,7 +102,7 @@ impl Patience {
         self.heard_at = Instant::now();
     }
 
-    /// What has arrived was of use.
+    /// Something useful has arrived.
     fn restore(&mut self) {
         self.useful_at = Instant::now();
     }
@@ -115,7 +115,7 @@ impl Patience {
         self.ends_at() <= Instant::now()
     }
 
-    /// The error once it is over.
+    /// The error, once the time is over.
     fn over(&self) -> TransferError {
         match self.heard_at > self.useful_at {
             true => TransferError::NoProgress(self.idle),
@@ -123,8 +123,8 @@ impl Patience {
         }
     }
 
-    /// The next frame of a list. An abort by the other side is an error, and so is a time without any
-    /// frame of the list.
+    /// The next frame of a list. Fails if the other side aborts, or sends no frame of the list in
+    /// time.
     async fn next_of_list<L: Link>(&mut self, link: &mut L) -> Result<Incoming, TransferError> {
         loop {
             let next = tokio::time::timeout_at(self.ends_at(), link.next(true)).await;
@@ -261,7 +261,8 @@ async fn receive_chunks<L: Link, P: FnMut(Progress)>(
                     patience.hear();
                     ready_at = Instant::now() + pause_after(pace, &chunk);
                     unanswered += 1;
-                    // This fails only after the writer has ended, and then its last report says why.
+                    // This fails only after the writer has ended, and the writer's last report has
+                    // the reason.
                     let _ = chunks.try_send(chunk);
                 }
                 Ok(None) => {}
@@ -329,7 +330,7 @@ struct ProgressReporter<P> {
 }
 
 impl<P: FnMut(Progress)> ProgressReporter<P> {
-    /// Records what the writer made of a chunk, and sends a report if one is due. Returns whether
+    /// Records the writer's result for a chunk, and sends a report if one is due. Returns whether
     /// everything has arrived.
     async fn record<L: Link>(
         &mut self,

@@ -1,12 +1,12 @@
-//! Whether a disk has room, and what to say where it has not.
+//! Whether a disk has room, and the errors if it has none.
 
 use super::storage_error::{StorageError, failed};
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-/// The most that a transfer leaves free, in bytes: everything else on the machine needs room as well.
+/// The most space that a transfer leaves free for the rest of the machine, in bytes.
 const MAX_RESERVE_BYTES: u64 = 1 << 30;
-/// A transfer leaves this part of the disk free, if that is less.
+/// A transfer leaves one part in this many of the disk free, if that is less.
 const RESERVE_PART: u64 = 20;
 
 /// Fails if the disk of `folder` has less than `needed_bytes` free besides a reserve.
@@ -20,7 +20,7 @@ pub(crate) fn check(folder: &Path, needed_bytes: u64) -> Result<(), StorageError
     Ok(())
 }
 
-/// What to say of a disk that ran full, by the `error` of the system, with `needed_bytes` still to be
+/// The error for a disk that ran full, from the system's `error`. `needed_bytes` were still to be
 /// written.
 pub fn full(folder: &Path, needed_bytes: u64, error: &io::Error) -> StorageError {
     let place = folder.to_owned();
@@ -43,13 +43,13 @@ pub struct Room {
     /// The free bytes that this user may use.
     pub bytes: u64,
     total_bytes: u64,
-    /// Whether another file can be made. File systems that make inodes as they need them have none to
-    /// count.
+    /// Whether another file can be created. File systems without a fixed number of inodes report
+    /// none.
     pub has_inodes: bool,
 }
 
 impl Room {
-    /// What should stay free, in bytes.
+    /// The reserve that should stay free, in bytes.
     pub fn reserve_bytes(&self) -> u64 {
         (self.total_bytes / RESERVE_PART).min(MAX_RESERVE_BYTES)
     }

@@ -84,7 +84,7 @@ pub(crate) fn shrink(all: &Path, limit_bytes: u64) -> u64 {
     total
 }
 
-/// Removes folders that nobody has come back to for `age`, the oldest first, until `wanted_bytes` are free.
+/// Removes folders older than `age`, the oldest first, until `wanted_bytes` are free.
 pub(crate) fn spare(all: &Path, wanted_bytes: u64, age: Duration) {
     let mut freed = 0;
     for (at, folder) in newest_first(all).into_iter().rev() {
@@ -178,7 +178,7 @@ impl AbandonedTransfer {
         Some(Taken::Pieces(pieces.clone()))
     }
 
-    /// The bytes of `piece`, if they are here and match its hash.
+    /// The bytes of `piece`, if the folder has them and they match its hash.
     pub(crate) fn read(&self, piece: Piece) -> Option<Vec<u8>> {
         let (path, offset) = self.pieces.get(&piece.blake3)?;
         let mut bytes = vec![0; piece.bytes as usize];

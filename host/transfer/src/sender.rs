@@ -152,7 +152,7 @@ impl<P: FnMut(Progress)> Sending<P> {
         }
     }
 
-    /// Asks for lanes as they are wanted, and gives up those that are not.
+    /// Opens lanes as they are needed, and closes surplus ones.
     async fn adapt<L: Link>(&mut self, link: &mut L) -> Result<(), TransferError> {
         if !self.striping.keep {
             return Ok(());

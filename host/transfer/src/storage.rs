@@ -154,8 +154,8 @@ impl StagingDir {
         Ok(place)
     }
 
-    /// Gives a complete file its name in the destination, unless another file has it. A file with the same
-    /// content stays.
+    /// Gives a complete file its name in the destination, unless a different file has it. Keeps an
+    /// existing file with the same content.
     pub(crate) fn place_new(
         &self,
         finished: PartialFile,
@@ -192,7 +192,7 @@ impl StagingDir {
         let there = file.metadata().map_err(failed("look at", &path))?;
         if executable {
             let mode = there.permissions().mode();
-            // Everyone who may read the file may run it.
+            // Everyone who can read the file can run it.
             let mode = Permissions::from_mode(mode | (mode & 0o444) >> 2);
             file.set_permissions(mode).map_err(failed("make executable", &path))?;
         }

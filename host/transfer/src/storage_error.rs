@@ -36,9 +36,9 @@ pub enum StorageError {
         /// The free space.
         available_bytes: u64,
     },
-    /// The file system keeps no more files, whatever their size.
+    /// The file system has no inodes left.
     #[error(
-        "no more files can be made in {folder:?}: its file system has no inodes left (`df -i` shows \
+        "no more files can be created in {folder:?}: its file system has no inodes left (`df -i` shows \
          them), and {needed_bytes} bytes are still needed; remove files there"
     )]
     NoFiles {

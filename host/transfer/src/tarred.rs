@@ -1,4 +1,5 @@
-//! Tar files, packed or not. They can be read only from front to back, so they are unpacked first.
+//! Tar files, compressed or not. They can be read only from front to back, so they are unpacked
+//! first.
 
 use bzip2::read::BzDecoder;
 use flate2::read::GzDecoder;
@@ -15,10 +16,10 @@ use tempfile::TempDir;
 const MAX_RATIO: u64 = 100;
 /// … or to so many bytes, whichever is more.
 const MIN_BOMB_BYTES: u64 = 64 << 20;
-/// Where a tar says that it is one.
+/// The offset of the magic number of a tar.
 const MAGIC_AT: usize = 257;
 
-/// How a tar is packed.
+/// How a tar is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum TarFilter {
     Plain,
@@ -41,12 +42,12 @@ fn packing(path: &Path) -> io::Result<Option<TarFilter>> {
     })
 }
 
-/// Whether `path` begins like a tar, or like one that is packed.
+/// Whether `path` begins like a tar, or like a compressed one.
 pub(crate) fn is_tar(path: &Path) -> io::Result<bool> {
     Ok(packing(path)?.is_some())
 }
 
-/// Unpacks a tar into a folder that is removed when its handle is dropped.
+/// Unpacks a tar into a temporary folder, which is removed when the handle is dropped.
 pub(crate) fn unpack(path: &Path) -> Result<TempDir, ArchiveError> {
     let unreadable = |cause| ArchiveError::read(path, cause);
     let file = File::open(path).map_err(unreadable)?;

@@ -14,17 +14,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{Mutex, mpsc};
 
-/// What becomes of a message on its way.
+/// A fault that a message meets on its way.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Fate {
     Arrive,
     Vanish,
     Repeat,
-    /// One bit turns, at this place.
+    /// One bit flips, at this position.
     Flip(usize),
-    /// The next one overtakes it.
+    /// The next message overtakes it.
     Wait,
-    /// It arrives, and nothing after it.
+    /// It arrives, but no later message does.
     Cut,
 }
 
@@ -36,18 +36,18 @@ pub(crate) struct MemoryLink {
     from: mpsc::Receiver<Incoming>,
     held: Option<Incoming>,
     heard: usize,
-    /// Lanes to come, and after how many messages from the other side.
+    /// Lanes that open later, each after a number of messages from the other side.
     lanes: Vec<(usize, Arc<dyn Lane>)>,
 }
 
-/// Where one end sends to.
+/// The queue to the other end.
 struct Outlet {
     to: Option<mpsc::Sender<Incoming>>,
     fault: Fault,
     waiting: Option<Incoming>,
 }
 
-/// Two ends, each of which reads what the other sends.
+/// Two connected ends.
 pub(crate) fn pair() -> (MemoryLink, MemoryLink) {
     let (a, from_a) = mpsc::channel(4);
     let (b, from_b) = mpsc::channel(4);
@@ -60,14 +60,14 @@ pub(crate) fn pair() -> (MemoryLink, MemoryLink) {
 }
 
 impl MemoryLink {
-    /// What this end sends meets `fault`.
+    /// Applies `fault` to everything that this end sends.
     pub(crate) fn with_fault(self, fault: impl FnMut(&Incoming) -> Fate + Send + 'static) -> Self {
         self.to.try_lock().unwrap().fault = Box::new(fault);
         self
     }
 
-    /// Another way to the same end, which comes when this one has heard so many messages. What is
-    /// sent over it meets `fault`.
+    /// Adds a lane to the same end, which opens after this end has received `after` messages.
+    /// `fault` applies to everything that is sent over it.
     pub(crate) fn with_lane(
         mut self,
         after: usize,
@@ -120,7 +120,7 @@ impl Outlet {
     }
 }
 
-/// The chunks' way over a link in memory.
+/// The lane of a link in memory.
 struct MemoryLane(Arc<Mutex<Outlet>>);
 
 #[async_trait::async_trait]
@@ -143,7 +143,7 @@ impl Lane for MemoryLane {
 
 impl Link for MemoryLink {
     async fn send_control(&mut self, frame: TransferFrame) -> Result<(), LinkError> {
-        // As on a real channel: a frame that does not fit is our own mistake.
+        // As on a real channel, a frame that does not fit is a bug of ours.
         let text = frame::encode(&ClientFrame::Transfer(frame)).unwrap();
         let ClientFrame::Transfer(frame) = frame::decode(&text).unwrap() else { panic!() };
         self.put(Incoming::Control(frame)).await
@@ -183,7 +183,7 @@ pub(crate) fn rel(path: &str) -> RelPath {
     RelPath::new(path).unwrap()
 }
 
-/// A package in memory.
+/// Builds a package in memory.
 pub(crate) fn package(files: &[(&str, &[u8])]) -> Package {
     let part = |(path, bytes): &(&str, &[u8])| Part {
         path: rel(path),
@@ -200,8 +200,8 @@ pub(crate) fn write(path: &Path, bytes: &[u8], executable: bool) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Everything below `folder`: files with their content and whether they are executable, links with
-/// where they lead.
+/// Everything below `folder`: files with their content and whether they are executable, and links
+/// with their targets.
 pub(crate) fn listing(folder: &Path) -> BTreeMap<String, (Vec<u8>, bool)> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
@@ -224,14 +224,14 @@ pub(crate) fn listing(folder: &Path) -> BTreeMap<String, (Vec<u8>, bool)> {
     found
 }
 
-/// Bytes that do not shrink.
+/// Bytes that cannot be compressed.
 pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     StdRng::seed_from_u64(seed).fill_bytes(&mut bytes);
     bytes
 }
 
-/// Counts the bytes that are sent from here on.
+/// Counts the bytes that are sent from now on.
 pub(crate) fn counting(link: MemoryLink) -> (MemoryLink, Arc<AtomicUsize>) {
     let sent = Arc::new(AtomicUsize::new(0));
     let counter = sent.clone();

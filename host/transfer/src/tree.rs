@@ -11,27 +11,27 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::TempDir;
 
-/// The deepest folder that is looked into.
+/// The greatest depth of a folder that is listed.
 const MAX_DEPTH: usize = 64;
 
-/// Shorter files are read in any case.
+/// Shorter files are always read.
 const HOLE_BYTES: u64 = 4 << 30;
-/// How many times its room on the disk a file may be long.
+/// How many times its space on disk a file's length may be.
 const HOLE_RATIO: u64 = 64;
-/// What the system counts a file's room in.
+/// The unit in which the system counts a file's space on disk.
 const BLOCK_BYTES: u64 = 512;
 
-/// What was found in a folder.
+/// The content of a folder.
 #[derive(Debug, Default)]
 pub(crate) struct Tree {
     /// The files, sorted by path.
     pub(crate) members: Vec<Member>,
-    /// What is no file, or has no portable name, and why.
+    /// Entries that are not files or have no portable name, each with the reason.
     pub(crate) left_out: Vec<ArchiveError>,
 }
 
-/// Lists the files below `folder`. A symbolic link counts as the file that it leads to when that is
-/// below `folder` as well; all else that is neither file nor folder is left out. The files keep the
+/// Lists the files below `folder`. A symbolic link counts as its target if that is a file below
+/// `folder`. Leaves out everything else that is neither file nor folder. The files keep alive the
 /// folder in which they were `unpacked`.
 pub(crate) fn walk(folder: &Path, unpacked: Option<&Arc<TempDir>>) -> Result<Tree, ArchiveError> {
     let root = folder.canonicalize().map_err(|cause| ArchiveError::read(folder, cause))?;
@@ -108,8 +108,9 @@ fn look(
     Ok(Found::File(files::member(rel, path, &there, unpacked)))
 }
 
-/// Whether almost nothing of a long file is on the disk. A job can make one of petabytes at once, and
-/// reading it would take years. File systems that compress do not shrink ordinary files so much.
+/// Whether a long file is almost entirely sparse. A job can create a sparse file of petabytes at
+/// once, and reading it would take years. Compressing file systems do not shrink ordinary files
+/// this much.
 fn is_hole(length: u64, blocks: u64) -> bool {
     length >= HOLE_BYTES && blocks.saturating_mul(BLOCK_BYTES * HOLE_RATIO) < length
 }

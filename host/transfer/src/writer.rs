@@ -18,7 +18,7 @@ use std::time::Instant;
 #[derive(Debug)]
 pub(crate) struct ChunkReport {
     pub(crate) piece: BlobHash,
-    /// What the sender need not send again.
+    /// The part that the sender need not send again.
     pub(crate) accepted: Accepted,
     /// Whether the chunk had not arrived before.
     pub(crate) is_new: bool,
@@ -132,7 +132,7 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Replaces the error of a full disk by one that says how much is lacking.
+    /// Replaces the error of a full disk by one that says how much space is missing.
     fn or_full(&self, error: TransferError) -> TransferError {
         match error {
             TransferError::Storage(StorageError::Io { source, .. }) if disk::is_full(&source) => {
@@ -278,7 +278,7 @@ impl Writer {
         Ok(())
     }
 
-    /// A quota shows only when it is used up: then the cache makes room, and the write is tried again.
+    /// A quota shows only once it is used up. Then the cache makes room, and the write is repeated.
     fn make_room_after(&self, error: StorageError) -> Result<(), StorageError> {
         match (&error, &self.cache) {
             (StorageError::Io { source, .. }, Some(cache)) if disk::is_full(source) => {

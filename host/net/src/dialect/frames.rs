@@ -1,15 +1,15 @@
-//! The frames of each direction, as a conversation sees them.
+//! What a conversation needs to know about the frames of each direction.
 
 use serde::{Serialize, de::DeserializeOwned};
 use sleap_rtc_protocol::frame::{ClientFrame, TransferFrame, WorkerFrame};
 use sleap_rtc_protocol::signaling::Sdp;
 
-/// What is said about one lane.
+/// A message about one lane.
 #[derive(Debug)]
 pub enum LaneFrame {
-    /// The client offers it.
+    /// The client's offer.
     Offer(u32, Sdp),
-    /// The worker answers, or will not have it.
+    /// The worker's answer. `None` refuses the lane.
     Answer(u32, Option<Sdp>),
 }
 

@@ -15,35 +15,35 @@ use tokio::time::timeout;
 
 /// How long one side may take for its next message.
 const PROOF_LIMIT: Duration = Duration::from_secs(6);
-/// Characters of the other side's reason that are shown.
+/// The most characters of the other side's reason that are shown.
 const MAX_REASON_CHARS: usize = 300;
 
-/// The offer that a conversation follows from.
+/// The offer that led to a conversation.
 #[derive(Debug, Clone)]
 pub struct Meeting {
     /// The room.
     pub room: RoomId,
     /// The number of the offer.
     pub attempt: u64,
-    /// Who offered.
+    /// The peer that offered.
     pub client: PeerId,
-    /// Who answered.
+    /// The peer that answered.
     pub worker: PeerId,
 }
 
 /// Why the other side has not proven who it is. Each text continues a sentence about it.
 #[derive(Debug, thiserror::Error)]
 pub enum ProvingError {
-    /// The conversation broke off.
+    /// The conversation ended early.
     #[error("broke the conversation off before it had proven who it is: {0}")]
     Dialect(DialectError),
-    /// It begins as programs without keys do, or refuses to prove anything.
+    /// The peer begins like a program without keys, or refuses to prove who it is.
     #[error("shows no key{}", said(.0))]
     NoProof(Option<String>),
-    /// It has several certificates, of which none is known to be the one in use.
+    /// The peer has several certificates, and it is unknown which one is in use.
     #[error("names several certificates for one connection")]
     NoBinding,
-    /// It proves nothing, or something else.
+    /// The proof is missing or wrong.
     #[error(transparent)]
     Proof(#[from] ProofError),
 }
@@ -58,21 +58,21 @@ fn said(reason: &Option<String>) -> String {
     reason.as_ref().map(|reason| format!(": it says \"{reason}\"")).unwrap_or_default()
 }
 
-/// What a client begins with.
+/// The first message of a client.
 #[derive(Debug)]
 pub enum Opening {
-    /// It wants to prove who it is.
+    /// The client offers to prove who it is.
     Hello(ClientHello),
-    /// The frames of a program without keys.
+    /// The client sends frames at once, as a program without keys does.
     Frames,
 }
 
 impl ClientEnd {
-    /// Has the worker prove who it is. Nothing about the client is proven yet, and nothing sent: decide
-    /// about the worker first, then [`prove`](Self::prove).
+    /// Has the worker prove who it is. Reveals nothing about the client: decide whether to trust
+    /// the worker first, then call [`prove`](Self::prove).
     ///
     /// # Errors
-    /// The worker proves nothing, or something else.
+    /// The worker's proof is missing or wrong.
     pub async fn question(
         &mut self,
         own: Identity,
@@ -90,7 +90,7 @@ impl ClientEnd {
         }
     }
 
-    /// Proves to the worker of `proven` who this client is.
+    /// Proves who this client is to the worker of `proven`.
     ///
     /// # Errors
     /// The connection is over.
@@ -102,10 +102,10 @@ impl ClientEnd {
 }
 
 impl WorkerEnd {
-    /// Waits for what the client begins with.
+    /// Waits for the client's first message.
     ///
     /// # Errors
-    /// The conversation ends before that, or nothing comes within `limit`.
+    /// The conversation ends first, or no message arrives within `limit`.
     pub async fn opening(&mut self, limit: Duration) -> Result<Opening, DialectError> {
         loop {
             let text = self.text_within(limit).await?;
@@ -119,10 +119,10 @@ impl WorkerEnd {
         }
     }
 
-    /// Proves to a client who this worker is, and has the client do the same.
+    /// Proves who this worker is to a client, and has the client do the same.
     ///
     /// # Errors
-    /// The client proves nothing, or something else.
+    /// The client's proof is missing or wrong.
     pub async fn answer(
         &mut self,
         own: Identity,
@@ -145,7 +145,7 @@ impl WorkerEnd {
 }
 
 impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
-    /// What both sides have agreed on, if they have proven themselves.
+    /// What both sides agreed on, once they have proven who they are.
     pub fn transcript(&self) -> Option<&Transcript> {
         self.transcript.as_ref()
     }
@@ -162,7 +162,7 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
         }
     }
 
-    /// `ends` orders this side's end and the other one: the client's comes first.
+    /// `ends` orders this side's end and the other one, so that the client's comes first.
     fn scene(
         &self,
         meeting: &Meeting,
@@ -181,7 +181,7 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
     }
 }
 
-/// The reason of a worker that refuses.
+/// The worker's reason for a refusal.
 fn refusal(text: &str) -> Option<String> {
     match frame::decode::<WorkerFrame>(text) {
         Ok(WorkerFrame::Refused { refusal }) => {

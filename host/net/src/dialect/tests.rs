@@ -45,12 +45,12 @@ async fn quic_ends() -> (ClientEnd, WorkerEnd, [Endpoint; 2]) {
     (ClientEnd::on_session(here), WorkerEnd::on_session(there.unwrap()), [from, to])
 }
 
-/// A link whose lanes break off, one after another, while it sends.
+/// A link whose lanes fail one after another while it sends.
 struct Breaking {
     link: ClientEnd,
     lanes: Vec<Arc<dyn Lane>>,
     opened: usize,
-    /// After so many confirmed bytes each.
+    /// How many bytes are confirmed before each failure.
     every_bytes: u64,
     next_at: u64,
     broken: usize,
@@ -78,7 +78,7 @@ impl Link for Breaking {
             Incoming::Control(TransferFrame::Verified { bytes, .. }) if *bytes >= self.next_at => {
                 self.next_at += self.every_bytes;
                 if let Some(lane) = self.lanes.pop() {
-                    // Whatever it has under way is lost with its connection.
+                    // Everything in flight is lost with its connection.
                     lane.close();
                     self.broken += 1;
                 }
@@ -101,14 +101,14 @@ impl Link for Breaking {
     }
 }
 
-/// What is under the ends does not matter, only that it lives.
+/// Only keeps the connections alive.
 fn either<T: Send + 'static>(
     (here, there, under): (ClientEnd, WorkerEnd, T),
 ) -> (ClientEnd, WorkerEnd, Box<dyn std::any::Any>) {
     (here, there, Box::new(under))
 }
 
-/// Bytes that do not shrink.
+/// Bytes that cannot be compressed.
 fn noise(length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     StdRng::seed_from_u64(1).fill_bytes(&mut bytes);
@@ -127,7 +127,7 @@ async fn nothing_is_lost_with_the_lanes_that_break_off() {
     let sending = bare::send(&mut here, BYTES, LaneCount::Fixed(3));
     let (sent, received) = within(async { tokio::join!(sending, bare::receive(&mut there)) }).await;
     sent.unwrap();
-    // Chunks that came twice are not counted.
+    // Repeated chunks are not counted.
     assert_eq!(received.unwrap(), BYTES);
     println!("{} lanes opened, {} broke off", here.opened, here.broken);
     assert_eq!((here.opened, here.broken), (3, 3));
@@ -161,7 +161,7 @@ async fn the_other_end_gets_lanes_too_and_all_end_with_the_transfer() {
     sent.unwrap();
     assert_eq!(received.unwrap(), BYTES);
     assert!(!here.has_ways_beside() && !there.has_ways_beside());
-    // The conversation goes on.
+    // The conversation continues.
     here.send(&ClientFrame::Stop { all: true }).await.unwrap();
     let heard = within(there.recv()).await.unwrap();
     assert_eq!(heard, ClientFrame::Stop { all: true });
@@ -190,7 +190,7 @@ async fn a_worker_that_does_not_know_who_talks_makes_no_lane() {
     here.offer_lanes(1);
     let refused = async {
         while here.has_ways_beside() {
-            // Only the refusal comes, which goes no further than this.
+            // Only the refusal arrives, and it is handled here.
             let _ = here.recv_within(Duration::from_millis(50)).await;
             here.lanes.as_mut().unwrap().reap();
         }

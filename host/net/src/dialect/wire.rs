@@ -29,7 +29,7 @@ impl Wire {
         }
     }
 
-    /// The next message, unless the conversation is over or cut. Cancel safe.
+    /// The next message. `None` once the conversation has ended or was cut. Cancel safe.
     pub(crate) async fn recv(&self, cut: &CancellationToken) -> Option<Message> {
         let next = async {
             match self {
@@ -44,8 +44,8 @@ impl Wire {
         }
     }
 
-    /// Waits until the other side has acknowledged everything, for at most `limit`. A QUIC connection
-    /// delivers what it was given before it closes.
+    /// Waits until the other side has acknowledged everything, for at most `limit`. A QUIC
+    /// connection delivers everything before it closes, so it needs no wait.
     pub(crate) async fn flush(&self, limit: Duration) {
         if let Self::Channel(channel) = self
             && channel.flush(limit).await.is_err()
@@ -68,7 +68,7 @@ impl Wire {
         }
     }
 
-    /// Which way the connection takes, as that changes.
+    /// The connection's route. The receiver is notified of each change.
     pub(crate) fn route(&self) -> watch::Receiver<Option<Route>> {
         match self {
             Self::Channel(channel) => channel.route(),
@@ -76,14 +76,15 @@ impl Wire {
         }
     }
 
-    /// Delivers what was sent and closes; bounded. Closing a data channel is for its connection's owner.
+    /// Delivers everything that was sent, then closes. Bounded in time. A data channel is closed by
+    /// the owner of its connection.
     pub(crate) async fn close(&self) {
         if let Self::Session(session) = self {
             session.close(CLOSE_LIMIT).await;
         }
     }
 
-    /// For the chunks that this end sends.
+    /// The lane for chunks that this end sends.
     pub(crate) fn lane(&self, cut: CancellationToken) -> Arc<dyn Lane> {
         match self {
             Self::Channel(channel) => Arc::new(RtcLane::conversation(channel.clone(), cut)),
@@ -95,7 +96,7 @@ impl Wire {
 /// How long the last messages of a conversation may take.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
-/// QUIC itself says how much may be under way.
+/// QUIC itself limits how much is in flight.
 struct QuicLane {
     session: Arc<Session>,
     cut: CancellationToken,

@@ -1,7 +1,7 @@
 //! File content: streams of at most a mebibyte, each finished before the next begins.
 //!
-//! One long stream would not do: QUIC gives a connection up in which a stream has more than a thousand
-//! gaps, and a loss at the start of a fast line makes as many.
+//! A single long stream does not work: QUIC closes a connection in which a stream has more than a
+//! thousand gaps, and an early loss on a fast link creates that many.
 
 use super::frames::{FrameReader, head};
 use super::settings::SEND_WINDOW_BYTES;
@@ -13,13 +13,13 @@ use iroh::endpoint::{Connection, ConnectionError, SendStream, WriteError};
 use sleap_rtc_protocol::transfer::{CHUNK_BYTES, CHUNK_HEADER_BYTES};
 use tokio::sync::Mutex;
 
-/// How much one stream carries.
+/// The most bytes that one stream carries.
 const STREAM_BYTES: usize = 1 << 20;
-/// Streams that are not acknowledged yet. They leave room in the window for the conversation.
+/// The most streams that may be unacknowledged. They leave room in the window for the conversation.
 const UNDER_WAY: usize = SEND_WINDOW_BYTES / STREAM_BYTES - 1;
 const MAX_CHUNK_BYTES: usize = CHUNK_BYTES + CHUNK_HEADER_BYTES;
 
-/// The content that goes out, and the content that comes in, of one connection.
+/// The outgoing and the incoming file content of one connection.
 pub struct Chunks {
     connection: Connection,
     outgoing: Mutex<Outgoing>,
@@ -34,13 +34,13 @@ struct Outgoing {
     under_way: FuturesUnordered<BoxFuture<'static, ()>>,
 }
 
-/// Content can be sent no more.
+/// Why no more content can be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum ChunkError {
     /// The connection is lost.
     #[error(transparent)]
     Connection(#[from] ConnectionError),
-    /// The other side wants no more of it, or the connection is lost.
+    /// The other side stopped the stream, or the connection is lost.
     #[error(transparent)]
     Stream(#[from] WriteError),
 }
@@ -50,8 +50,8 @@ impl Chunks {
         Self { connection, outgoing: Mutex::default(), incoming: Mutex::default() }
     }
 
-    /// Sends an encoded chunk. Waits while too much is unacknowledged. Not cancel safe: a chunk of
-    /// which a part was sent leaves its stream useless.
+    /// Sends an encoded chunk. Waits while too much is unacknowledged. Not cancel safe: a stream
+    /// with a partial chunk is useless.
     ///
     /// # Errors
     /// The connection is lost.
@@ -71,7 +71,7 @@ impl Chunks {
         Ok(())
     }
 
-    /// Ends the stream that is open: nothing follows for now.
+    /// Finishes the open stream, because no more content follows for now.
     pub async fn finish(&self) {
         let outgoing = &mut *self.outgoing.lock().await;
         if let Some(stream) = outgoing.stream.take() {
@@ -92,7 +92,7 @@ impl Chunks {
                 Ok(Some(chunk)) => return Some(chunk),
                 Ok(None) => *incoming = None,
                 Err(error) => {
-                    tracing::debug!(%error, "a stream of file content broke off");
+                    tracing::debug!(%error, "a stream of file content ended early");
                     *incoming = None;
                     if self.connection.close_reason().is_some() {
                         return None;
@@ -104,7 +104,7 @@ impl Chunks {
 }
 
 impl Outgoing {
-    /// Opens the next stream when few enough are under way.
+    /// Opens the next stream once few enough are unacknowledged.
     async fn open(&mut self, connection: &Connection) -> Result<SendStream, ConnectionError> {
         while self.under_way.len() >= UNDER_WAY {
             self.under_way.next().await;
@@ -114,11 +114,11 @@ impl Outgoing {
     }
 
     fn finish(&mut self, mut stream: SendStream) {
-        // Fails only for a stream that is finished.
+        // Fails only if the stream is already finished.
         let _ = stream.finish();
         let acknowledged = stream.stopped();
         self.under_way.push(Box::pin(async move {
-            // Stopped, or lost with the connection: there is nothing to wait for either.
+            // Stopped, or lost with the connection: there is nothing left to wait for.
             let _ = acknowledged.await;
         }));
     }

@@ -1,4 +1,4 @@
-//! The endpoint of a process: calls peers, and lets in those that were announced.
+//! The endpoint of a process: calls peers, and accepts calls from peers that were announced.
 
 use super::error::{QuicError, RelayTried, Tried};
 use super::key::EndpointKey;
@@ -27,24 +27,24 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
-/// How long a caller may take to show who it is.
+/// How long a caller may take for the handshake, which shows its key.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
-/// Callers that are showing it.
+/// The most callers that may be in the handshake at once.
 const MAX_HANDSHAKES: usize = 64;
 /// How long the endpoint may take to say goodbye to peers and relay.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
-/// Addresses of one peer that are tried.
+/// The most addresses of one peer that are tried.
 const MAX_ADDRESSES: usize = 64;
 
-/// How an endpoint is made.
+/// The settings of an endpoint.
 pub struct EndpointOptions {
-    /// Whose endpoint it is.
+    /// The key of the device.
     pub key: EndpointKey,
-    /// Addresses to use; empty for all of this machine.
+    /// The addresses to bind. Empty means all addresses of this machine.
     pub bind: Vec<IpAddr>,
-    /// Through which the relay is reached.
+    /// The proxy on the way to the relay.
     pub proxy: Option<Url>,
-    /// Judges the relay's certificate; without it, Mozilla's list of authorities does.
+    /// Verifies the relay's certificate. Without it, Mozilla's list of authorities applies.
     pub verifier: Option<Arc<dyn ServerCertVerifier>>,
 }
 
@@ -55,13 +55,13 @@ impl EndpointOptions {
     }
 }
 
-/// One for each process. Clones are the same endpoint.
+/// An iroh endpoint, one for each process. Clones share it.
 #[derive(Clone)]
 pub struct Endpoint {
     inner: iroh::Endpoint,
     awaited: Arc<Awaited>,
     relay: Arc<tokio::sync::Mutex<Option<RelayServer>>>,
-    /// Whether UDP leads out of this machine.
+    /// Whether UDP packets leave this machine's network.
     udp: watch::Receiver<Udp>,
     _tasks: Arc<[AbortOnDropHandle<()>; 2]>,
     /// Held for as long as it is in use.
@@ -69,10 +69,10 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Opens the sockets. Nothing is sent.
+    /// Opens the sockets. Sends nothing.
     ///
     /// # Errors
-    /// The sockets could not be opened.
+    /// The sockets cannot be opened.
     pub async fn bind(options: EndpointOptions) -> Result<Self, QuicError> {
         let EndpointOptions { key, bind, proxy, verifier } = options;
         let mut builder = iroh::Endpoint::builder(presets::Minimal)
@@ -106,13 +106,13 @@ impl Endpoint {
         Ok(Self { inner, awaited, relay, udp, _tasks: tasks, _key: Arc::new(key) })
     }
 
-    /// Where it can be called.
+    /// The addresses at which peers can call this endpoint.
     pub fn address(&self) -> EndpointAddress {
         let addrs = self.inner.addr().ip_addrs().copied().collect();
         EndpointAddress { id: self.inner.id().to_string(), addrs }
     }
 
-    /// Uses this relay from here on, and no other.
+    /// Uses only this relay from now on.
     pub async fn use_relay(&self, relay: Option<RelayServer>) {
         let mut current = self.relay.lock().await;
         if *current == relay {
@@ -141,10 +141,10 @@ impl Endpoint {
         std::future::pending().await
     }
 
-    /// Calls a peer, which must expect it.
+    /// Calls a peer, which must expect the call.
     ///
     /// # Errors
-    /// It was not reached within `limit`, or refused.
+    /// The peer was not reached within `limit`, or it refused the call.
     pub async fn call(
         &self,
         address: &EndpointAddress,
@@ -167,7 +167,7 @@ impl Endpoint {
         called.map_err(|error| QuicError::Call(error.to_string()))
     }
 
-    /// How it stands with the relay.
+    /// The state of the connection to the relay.
     fn tried(&self, url: &Url) -> RelayTried {
         let host = url.host_str().unwrap_or_default().to_owned();
         let relays = self.inner.home_relay_status().get();
@@ -186,11 +186,11 @@ impl Endpoint {
         }
     }
 
-    /// Lets a peer in, for as long as the returned value lives. A peer is expected once: a second
-    /// announcement replaces the first.
+    /// Accepts a call from this peer for as long as the returned value lives. A peer is expected
+    /// once: a second announcement replaces the first.
     ///
     /// # Errors
-    /// Its id is malformed.
+    /// The peer's id is malformed.
     pub fn expect(&self, address: &EndpointAddress) -> Result<Expected, QuicError> {
         let (sender, called) = oneshot::channel();
         self.awaited.insert(id(address)?, sender);
@@ -201,7 +201,7 @@ impl Endpoint {
         LocalEnd { id: self.inner.id(), udp: self.udp.clone() }
     }
 
-    /// Ends all connections and leaves; bounded.
+    /// Closes all connections and the endpoint. Bounded in time.
     pub async fn close(&self) {
         if timeout(CLOSE_LIMIT, self.inner.close()).await.is_err() {
             tracing::debug!("closing the endpoint took too long");
@@ -209,7 +209,7 @@ impl Endpoint {
     }
 }
 
-/// Without the look for login pages, which asks the server's port 80.
+/// Disables iroh's check for login pages, which would connect to port 80 of the server.
 fn net_report() -> NetReportConfig {
     let mut config = NetReportConfig::default();
     config.captive_portal_check = false;
@@ -229,7 +229,7 @@ fn id(address: &EndpointAddress) -> Result<EndpointId, QuicError> {
     address.id.parse().map_err(|_| QuicError::BadId)
 }
 
-/// A call that was answered. The other side learns of the conversation when it begins.
+/// An answered call. The other side learns of the conversation when it begins.
 pub struct Called {
     connection: Connection,
     local: LocalEnd,
@@ -252,24 +252,25 @@ pub struct Expected {
 }
 
 impl Expected {
-    /// Its connection. Wait with a deadline: it may never call.
+    /// Waits for the peer's call and returns its connection. Use a deadline: the peer may never
+    /// call.
     ///
     /// # Errors
-    /// It called and did not begin a conversation, or another announcement took this one's place.
+    /// The peer called but began no conversation, or another announcement replaced this one.
     pub async fn session(self) -> Result<Session, QuicError> {
         let connection = self.called.await.map_err(|_| QuicError::NotCalled)?;
         Session::accepted(connection, self.local).await
     }
 }
 
-/// Peers whose calls are expected, and the task that waits for each.
+/// The peers whose calls are expected, each with the task that waits for it.
 #[derive(Default)]
 struct Awaited(Mutex<HashMap<EndpointId, oneshot::Sender<Connection>>>);
 
 impl Awaited {
     fn locked(&self) -> MutexGuard<'_, HashMap<EndpointId, oneshot::Sender<Connection>>> {
         let mut peers = self.0.lock();
-        // Nobody waits for these any more.
+        // The tasks for these have ended.
         peers.retain(|_, waiting| !waiting.is_closed());
         peers
     }
@@ -283,20 +284,20 @@ impl Awaited {
     }
 }
 
-/// Takes calls until the endpoint is closed.
+/// Accepts calls until the endpoint is closed.
 async fn accept(endpoint: iroh::Endpoint, awaited: Arc<Awaited>) {
     let mut handshakes = JoinSet::new();
     while let Some(incoming) = endpoint.accept().await {
         while handshakes.try_join_next().is_some() {}
         if handshakes.len() >= MAX_HANDSHAKES {
-            tracing::debug!("too many callers at once; one is refused");
+            tracing::debug!("refused a call: too many at once");
             incoming.refuse();
             continue;
         }
         let awaited = awaited.clone();
         handshakes.spawn(async move {
             if timeout(HANDSHAKE_LIMIT, admit(incoming, &awaited)).await.is_err() {
-                tracing::debug!("a caller did not show who it is");
+                tracing::debug!("a caller did not complete the handshake in time");
             }
         });
     }
@@ -316,7 +317,7 @@ async fn admit(incoming: Incoming, awaited: &Awaited) {
         None => Some(connection),
     };
     if let Some(connection) = refused {
-        tracing::info!(peer = %id.fmt_short(), "a call that was not announced is refused");
+        tracing::info!(peer = %id.fmt_short(), "refused a call that was not announced");
         connection.close(NOT_EXPECTED, b"calls are announced through the signaling server");
     }
 }

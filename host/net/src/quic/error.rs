@@ -10,16 +10,16 @@ pub enum QuicError {
     /// Sockets could not be opened.
     #[error("no endpoint could be set up on this machine: {0}")]
     Setup(String),
-    /// What the other side says of itself makes no sense.
+    /// The other side's address is malformed.
     #[error("the other side's endpoint id is malformed")]
     BadId,
-    /// Nobody answered at any address.
+    /// The peer answered at none of its addresses.
     #[error(transparent)]
     NoPath(#[from] Tried),
     /// The call failed.
     #[error("the other side could not be reached: {0}")]
     Call(String),
-    /// Another call from the same peer took the place of this one, or the endpoint was closed.
+    /// Another call from the same peer replaced this one, or the endpoint was closed.
     #[error("the other side did not call")]
     NotCalled,
     /// The connection ended.
@@ -28,8 +28,8 @@ pub enum QuicError {
     /// The conversation's stream ended.
     #[error("the conversation ended: {0}")]
     Stream(String),
-    /// The other side speaks something else.
-    #[error("the other side does not begin a conversation as this program does")]
+    /// The other side speaks another protocol.
+    #[error("the other side speaks another version of the protocol")]
     Greeting,
 }
 
@@ -45,36 +45,36 @@ impl From<WriteError> for QuicError {
     }
 }
 
-/// What was tried in vain to reach a peer.
+/// What was tried to reach a peer, without success.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tried {
-    /// How many of its addresses, over UDP.
+    /// How many of its addresses were tried over UDP.
     pub addresses: usize,
     /// The server's relay.
     pub relay: RelayTried,
-    /// For how long.
+    /// How long the attempts took.
     pub limit: Duration,
 }
 
-/// Whether a relay could have helped.
+/// Why the relay did not help.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RelayTried {
-    /// The server has none.
+    /// The server has no relay.
     None,
     /// This side is connected to the relay of this host; the other side does not answer there.
     Connected(String),
-    /// It refuses this side.
+    /// The relay refuses this side.
     Refused {
-        /// Its host.
+        /// The relay's host.
         host: String,
-        /// Its reason.
+        /// The relay's reason.
         reason: String,
     },
-    /// This side cannot connect to it.
+    /// This side cannot connect to the relay.
     Unreached {
-        /// Its host.
+        /// The relay's host.
         host: String,
-        /// What failed last, if anything has.
+        /// The latest error, if there was one.
         error: Option<String>,
     },
 }

@@ -3,7 +3,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use iroh::endpoint::{ReadError, RecvStream, SendStream, WriteError};
 
-/// As much as is taken from a stream at once.
+/// The most bytes that are read from a stream at once.
 const READ_BYTES: usize = 256 << 10;
 
 /// The receiving half of a stream of messages.
@@ -45,7 +45,7 @@ impl FrameReader {
     }
 }
 
-/// Takes a whole message from the front of `buffer`.
+/// Removes a complete message from the front of `buffer`, if there is one.
 fn take(buffer: &mut BytesMut, max_bytes: usize) -> Result<Option<Bytes>, FrameReadError> {
     let Some(head) = buffer.first_chunk::<4>() else { return Ok(None) };
     let length = u32::from_be_bytes(*head) as usize;
@@ -60,15 +60,15 @@ fn take(buffer: &mut BytesMut, max_bytes: usize) -> Result<Option<Bytes>, FrameR
     Ok(Some(buffer.split_to(length).freeze()))
 }
 
-/// The length of a message, as it stands before it.
+/// The length prefix of a message.
 pub(crate) fn head(length: usize) -> Bytes {
     Bytes::copy_from_slice(&(length as u32).to_be_bytes())
 }
 
-/// The sending half. A message whose sending is cancelled may still be sent, whole.
+/// The sending half. If sending is cancelled, the message may still be sent, but never in part.
 pub(crate) struct FrameWriter {
     pub(crate) stream: SendStream,
-    /// What remains of the newest message.
+    /// The unsent rest of the latest message.
     pending: BytesMut,
 }
 
@@ -85,7 +85,7 @@ impl FrameWriter {
         self.write().await
     }
 
-    /// Writes what remains.
+    /// Writes the unsent rest.
     pub(crate) async fn write(&mut self) -> Result<(), WriteError> {
         while !self.pending.is_empty() {
             let written = self.stream.write(&self.pending).await?;
@@ -101,7 +101,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// However the bytes are cut, the same messages come out.
+        /// The same messages arrive, however the bytes are split.
         #[test]
         fn messages_survive_any_cut(
             messages in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..20),

@@ -11,8 +11,8 @@ use std::path::Path;
 const FILE: &str = "device.key";
 const LOCK: &str = "device.lock";
 
-/// The device's key, and the right to be reached by it: of two programs that share a folder only the first has
-/// its key, because a relay knows each key once.
+/// The device's key, and the right to be reached under it. Of several programs that share a folder,
+/// only the first one has the folder's key, because a relay accepts one connection per key.
 #[derive(Debug)]
 pub struct EndpointKey {
     pub(crate) secret: SecretKey,
@@ -20,8 +20,8 @@ pub struct EndpointKey {
 }
 
 impl EndpointKey {
-    /// The key in `folder`, which must exist; made at the first call. While another program uses it,
-    /// a fresh one.
+    /// The key in `folder`, which must exist. Creates it at the first call. Returns a fresh key
+    /// while another program uses this one.
     ///
     /// # Errors
     /// The folder cannot be used, or the file holds no key.
@@ -40,14 +40,14 @@ impl EndpointKey {
         Self { secret: SecretKey::generate(), _lock: None }
     }
 
-    /// The id that belongs to it: 64 hexadecimal digits.
+    /// The id of this key: 64 hexadecimal digits.
     pub fn id(&self) -> String {
         self.secret.public().to_string()
     }
 }
 
-/// The key of this device, of which `folder` has one file, to sign with: many programs may do that at
-/// once.
+/// The key of this device, to sign with. `folder` has one file with it, which any number of
+/// programs may use at once.
 ///
 /// # Errors
 /// The folder cannot be used, or the file holds no key.
@@ -65,7 +65,8 @@ fn load(path: &Path) -> io::Result<SecretKey> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let secret = SecretKey::generate();
             replace(path, &secret.to_bytes(), Readers::Owner)?;
-            // Another program may have made one at the same time: the last one counts for both.
+            // Another program may have created one at the same time. Both use the one that was
+            // written last.
             load(path)
         }
         Err(error) => Err(error),

@@ -4,17 +4,17 @@
 //! |---|---|
 //! | `key` | the key of this device |
 //! | `endpoint` | one endpoint for the whole process: calls peers, and accepts those that it expects |
-//! | `settings` | congestion control, windows and timeouts: all that was measured is chosen there |
+//! | `settings` | congestion control, windows and timeouts, with what was measured |
 //! | `error` | why there is no connection |
 //! | `session` | one connection: the conversation's stream, and its end |
 //! | `frames` | messages in a stream |
 //! | `chunks` | file content: many short streams, in order |
 //! | `relay` | the relay of a signaling server |
-//! | `routes` | watches which way a connection takes |
-//! | `udp` | watches whether UDP leads out of this machine |
+//! | `routes` | watches the route of a connection |
+//! | `udp` | watches whether UDP packets leave this machine's network |
 //!
-//! An endpoint contacts nobody by itself: no lookup service, no relay but the one it is given, no port
-//! mapping. Without a relay it reaches peers at their addresses only.
+//! An endpoint contacts nothing by itself: it uses no lookup service, no port mapping, and no relay
+//! but the one that it is given. Without a relay it reaches peers at their addresses only.
 
 mod chunks;
 mod endpoint;

@@ -2,13 +2,13 @@
 
 use url::Url;
 
-/// A relay, and what admits this endpoint there.
+/// A relay, and the token that admits this endpoint.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RelayServer {
     /// `http` or `https`.
     pub url: Url,
-    /// Shown to it.
+    /// The token that the relay asks for.
     pub token: String,
-    /// The UDP port at which it says from where a packet came, if it does.
+    /// The UDP port for address discovery, if the server offers it.
     pub quic_port: Option<u16>,
 }

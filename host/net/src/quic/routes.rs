@@ -1,4 +1,4 @@
-//! Watches which way a connection takes, and why.
+//! Watches the route of a connection, and finds out why it is relayed.
 
 use super::udp::Udp;
 use crate::route::{NoDirectPath, Route, Way};
@@ -9,12 +9,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-/// How often the round trip is measured anew.
+/// How often the round-trip time is updated.
 const MEASURE_EVERY: Duration = Duration::from_secs(5);
-/// How long a direct path is looked for before its absence is worth a word.
+/// How long to look for a direct path before its absence is reported.
 const LOOKED_FOR: Duration = Duration::from_secs(4);
 
-/// A connection that is watched, which this does not prolong.
+/// A watched connection. A weak handle, which does not keep it open.
 pub(crate) struct Watched {
     connection: WeakConnectionHandle,
     since: Instant,
@@ -28,7 +28,7 @@ impl Watched {
         Self { connection, since: Instant::now(), udp, was_direct: false }
     }
 
-    /// The way that `connection` takes now, if it has one.
+    /// The current route of `connection`, if it has one.
     pub(crate) fn route(&self, connection: &Connection) -> Option<Route> {
         let paths = connection.paths();
         let path = paths.iter().find(|path| path.is_selected()).or_else(|| paths.iter().next())?;
@@ -60,7 +60,7 @@ impl Watched {
     ) {
         let mut measure = interval(MEASURE_EVERY);
         measure.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // Closed when the endpoint is; the connection then ends too.
+        // Ends with the endpoint, and then the connection ends too.
         let mut udp = self.udp.clone();
         loop {
             tokio::select! {
@@ -78,7 +78,7 @@ impl Watched {
             let before = newest.send_replace(Some(now.clone()));
             if before.is_some_and(|before| before.way != now.way) {
                 let peer = connection.remote_id().fmt_short();
-                tracing::debug!(%peer, route = %now, "the connection takes another way");
+                tracing::debug!(%peer, route = %now, "the route has changed");
             }
         }
     }

@@ -16,16 +16,16 @@ use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-/// The first byte of a conversation, from the side that called: it makes the stream known to the other
-/// side, which else learns of it with the first message.
+/// The first byte of a conversation, from the side that called. Without it, the other side would
+/// learn of the stream only with the first message.
 const GREETING: u8 = 1;
-/// The conversation goes before file content.
+/// The conversation has priority over file content.
 const PRIORITY: i32 = 1;
 /// Why a connection was closed.
 pub(crate) const DONE: VarInt = VarInt::from_u32(0);
 pub(crate) const NOT_EXPECTED: VarInt = VarInt::from_u32(1);
 
-/// What a connection knows of the endpoint that it belongs to.
+/// What a connection needs from its endpoint.
 #[derive(Clone)]
 pub(crate) struct LocalEnd {
     pub(crate) id: EndpointId,
@@ -45,14 +45,14 @@ pub struct Session {
 }
 
 impl Session {
-    /// From the side that called.
+    /// The session of the side that called.
     pub(crate) async fn opened(connection: Connection, local: LocalEnd) -> Result<Self, QuicError> {
         let (mut send, receive) = connection.open_bi().await?;
         send.write_all(&[GREETING]).await?;
         Ok(Self::new(connection, local, send, receive))
     }
 
-    /// From the side that was called.
+    /// The session of the side that was called.
     pub(crate) async fn accepted(
         connection: Connection,
         local: LocalEnd,
@@ -66,10 +66,10 @@ impl Session {
     }
 
     fn new(connection: Connection, local: LocalEnd, send: SendStream, receive: RecvStream) -> Self {
-        // Fails only for a stream that is closed.
+        // Fails only if the stream is closed.
         let _ = send.set_priority(PRIORITY);
         let (changed, state) = watch::channel(ConnectionState::Connected);
-        // Holds no connection, so that dropping the last handle closes it.
+        // Holds no handle, so dropping the last handle closes the connection.
         let closed = connection.weak_handle().closed();
         let watched = Watched::of(&connection, local.udp);
         let (newest, route) = watch::channel(watched.route(&connection));
@@ -91,8 +91,8 @@ impl Session {
         }
     }
 
-    /// Sends a message of the conversation. Waits while too much is unacknowledged. A message whose
-    /// sending is cancelled may still be sent, whole.
+    /// Sends a message of the conversation. Waits while too much is unacknowledged. If sending is
+    /// cancelled, the message may still be sent, but never in part.
     ///
     /// # Errors
     /// The connection is over.
@@ -100,7 +100,7 @@ impl Session {
         Ok(self.outgoing.lock().await.send(text.as_bytes()).await?)
     }
 
-    /// The next message of the conversation, or `None` when there is none any more. Cancel safe.
+    /// The next message of the conversation, or `None` once it has ended. Cancel safe.
     pub async fn recv(&self) -> Option<String> {
         match self.incoming.lock().await.next().await {
             Ok(message) => String::from_utf8(message?.to_vec())
@@ -113,41 +113,41 @@ impl Session {
         }
     }
 
-    /// File content.
+    /// The file content of this connection.
     pub fn chunks(&self) -> &Chunks {
         &self.chunks
     }
 
-    /// The state, as it changes.
+    /// The connection's state. The receiver is notified of each change.
     pub fn state(&self) -> watch::Receiver<ConnectionState> {
         self.state.clone()
     }
 
-    /// What ties a proof of identity to it.
+    /// The channel binding, which ties a proof of identity to this connection.
     pub fn binding(&self) -> ChannelBinding {
         let (local, remote) = (self.local_id, self.connection.remote_id());
         ChannelBinding::Iroh { local: *local.as_bytes(), remote: *remote.as_bytes() }
     }
 
-    /// Which way it takes, as that changes.
+    /// The connection's route. The receiver is notified of each change.
     pub fn route(&self) -> watch::Receiver<Option<Route>> {
         self.route.clone()
     }
 
-    /// Says that this side sends no more messages, and waits until those it has sent are
-    /// acknowledged, for at most `limit`. Returns whether they are.
+    /// Announces that this side sends no more messages, and waits for at most `limit` until all of
+    /// them are acknowledged. Returns whether they are.
     async fn finish(&self, limit: Duration) -> bool {
         let finished = async {
             let mut outgoing = self.outgoing.lock().await;
             outgoing.write().await.ok()?;
-            // Fails only for a stream that is finished.
+            // Fails only if the stream is already finished.
             let _ = outgoing.stream.finish();
             outgoing.stream.stopped().await.ok()
         };
         timeout(limit, finished).await.is_ok_and(|finished| finished.is_some())
     }
 
-    /// Delivers what was sent, within `limit`, and closes.
+    /// Delivers everything that was sent, for at most `limit`, then closes.
     pub async fn close(&self, limit: Duration) {
         if !self.finish(limit).await {
             tracing::debug!("closing a connection with unacknowledged messages");

@@ -1,37 +1,38 @@
-//! How QUIC is set up.
+//! The transport settings of QUIC.
 
 use iroh::endpoint::{QuicTransportConfig, VarInt};
 use noq_proto::congestion::Bbr3Config;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What the other side may send before it is read: all streams together, and each.
+/// How many unread bytes the other side may send: on all streams together, and on each.
 const RECEIVE_WINDOW_BYTES: u32 = 16 << 20;
 const STREAM_WINDOW_BYTES: u32 = 8 << 20;
-/// What this side keeps until it is acknowledged.
+/// The most bytes that this side keeps until they are acknowledged.
 pub(crate) const SEND_WINDOW_BYTES: usize = 8 << 20;
-/// Streams of file content that the other side may have open.
+/// How many streams of file content the other side may have open.
 const MAX_STREAMS: u32 = 64;
-/// One conversation.
+/// How many conversations there may be.
 const MAX_CONVERSATIONS: u32 = 1;
-/// A path that is silent for this long is left for another. Keep-alives make it notice.
+/// A path that is silent for this long is abandoned for another. Keep-alives show which paths work.
 const PATH_IDLE: Duration = Duration::from_millis(4_500);
 const PATH_KEEP_ALIVE: Duration = Duration::from_secs(1);
-/// A connection that is silent on all paths for this long is over: by then a worker must know that its
-/// client is gone, and a client whose network is away for longer connects anew.
+/// A connection that is silent on all paths for this long has ended. By then a worker must know
+/// that its client is gone; a client whose network was away for longer connects again.
 const IDLE_MS: u32 = 20_000;
 
-/// Assumed until it is measured: a first packet that is lost is sent again after three of these.
+/// The round-trip time that is assumed until it is measured. A lost first packet is sent again
+/// after three times this.
 const INITIAL_ROUND_TRIP: Duration = Duration::from_millis(100);
 
 pub(crate) fn transport() -> QuicTransportConfig {
     QuicTransportConfig::builder()
-        // CUBIC, the default, makes a tenth of the rate where one packet in a thousand is lost.
+        // CUBIC, the default, reaches a tenth of BBR's rate when one packet in a thousand is lost.
         .congestion_controller_factory(Arc::new(Bbr3Config::default()))
         .receive_window(VarInt::from_u32(RECEIVE_WINDOW_BYTES))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
         .send_window(SEND_WINDOW_BYTES as u64)
-        // Content in order: the receiver reads one stream after the other.
+        // The receiver reads one stream after the other, so they must arrive in order.
         .send_fairness(false)
         .max_concurrent_uni_streams(VarInt::from_u32(MAX_STREAMS))
         .max_concurrent_bidi_streams(VarInt::from_u32(MAX_CONVERSATIONS))

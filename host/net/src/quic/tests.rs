@@ -20,7 +20,7 @@ async fn within<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(LIMIT, work).await.unwrap()
 }
 
-/// Who calls, and who is called.
+/// The session that called, and the one that was called.
 async fn sessions(from: &Endpoint, to: &Endpoint) -> (Session, Session) {
     let expected = to.expect(&from.address()).unwrap();
     let calling = async { from.call(&to.address(), LIMIT).await.unwrap().session().await.unwrap() };

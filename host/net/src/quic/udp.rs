@@ -1,4 +1,4 @@
-//! Whether UDP leads out of this machine, by the server's address discovery.
+//! Whether UDP packets leave this machine's network, as the server's address discovery shows.
 
 use super::relay::RelayServer;
 use futures_util::StreamExt;
@@ -6,10 +6,10 @@ use iroh::Watcher;
 use std::sync::Arc;
 use tokio::sync::{Mutex, watch};
 
-/// What is known of UDP on this machine.
+/// What is known about UDP on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Udp {
-    /// There is no server to ask, or it has not been asked yet.
+    /// There is no server to ask, or it was not asked yet.
     Unknown,
     /// The server has answered.
     Works,

@@ -1,39 +1,40 @@
 //! Which of this machine's addresses a connection uses.
 //!
-//! Each address is a socket, a candidate, perhaps an account on a TURN server, and is checked with
-//! each address of the other side. Machines with containers have dozens, and one of them is enough:
-//! so they are few, and the likely ones are among them.
+//! Each address costs a socket, a candidate and perhaps an allocation on a TURN server, and is
+//! checked against each address of the other side. Machines with containers have dozens of
+//! addresses, and one is enough. Only a few are used, the likeliest ones.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 
-/// The most addresses that are taken from the network interfaces. What the configuration names is
-/// used as it is.
+/// The most addresses that are taken from the network interfaces. This does not limit the addresses
+/// in the configuration.
 const MAX_ADDRESSES: usize = 10;
-/// The most of one interface and family that count as likely as the first: an interface with more
-/// has them for others.
+/// The most addresses of one interface and family that rank as high as the first. An interface with
+/// more has them for other purposes.
 const OF_ONE_INTERFACE: usize = 2;
-/// Far away, one in each version of IP: the way there is asked for, and nothing is sent.
+/// Distant addresses, one for each version of IP. The system is asked for the route to them;
+/// nothing is sent.
 const FAR_AWAY: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(198, 41, 0, 4)),
     IpAddr::V6(Ipv6Addr::new(0x2001, 0x503, 0xba3e, 0, 0, 0, 2, 0x30)),
 ];
 
-/// An address of this machine, and the network interface that has it.
+/// An address of this machine, and its network interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Own {
     pub(crate) address: IpAddr,
     pub(crate) interface: String,
 }
 
-/// What stands behind a network interface: the earlier, the likelier it leads to others.
+/// The kind of a network interface. Earlier kinds are likelier to reach other machines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     Hardware,
     Tunnel,
     Other,
-    /// For containers and virtual machines of this machine.
+    /// A bridge for this machine's containers and virtual machines.
     Inner,
 }
 
@@ -49,17 +50,17 @@ pub(crate) fn own() -> Vec<Own> {
     addresses.collect()
 }
 
-/// Whether one of this machine's interfaces has it.
+/// Whether one of this machine's interfaces has this address.
 pub fn is_own_address(address: IpAddr) -> bool {
     own().iter().any(|own| own.address == address)
 }
 
-/// Whether this machine has no network: nothing but loopback.
+/// Whether this machine has no network except loopback.
 pub(crate) fn is_alone() -> bool {
     own().iter().all(|own| own.address.is_loopback())
 }
 
-/// What to bind: what the configuration names, with wildcards written out; without any, the
+/// The addresses to bind: those of the configuration, with wildcards expanded. Without any, the
 /// addresses of all interfaces, and loopback.
 pub(crate) fn chosen(bind: &[IpAddr]) -> Vec<SocketAddr> {
     let has = |wildcard: IpAddr| bind.is_empty() || bind.contains(&wildcard);
@@ -76,13 +77,13 @@ pub(crate) fn chosen(bind: &[IpAddr]) -> Vec<SocketAddr> {
         addresses.push(Ipv4Addr::LOCALHOST.into());
     }
     if addresses.is_empty() {
-        // A machine without a network: there may be one by the time that it is used.
+        // The machine has no network, but there may be one when the addresses are used.
         addresses.extend(bind);
     }
     addresses.into_iter().map(|address| SocketAddr::new(address, 0)).collect()
 }
 
-/// The likely ones among `found`, likeliest first, and how many there are besides.
+/// The likely addresses among `found`, likeliest first, and the number of the others.
 fn likely(
     found: Vec<Own>,
     ways_out: &[IpAddr],
@@ -100,14 +101,14 @@ fn likely(
             ((!is_way_out, *before > OF_ONE_INTERFACE, kind), own.address)
         })
         .collect();
-    // Stable: otherwise in the system's order.
+    // The sort is stable: equal addresses stay in the system's order.
     ranked.sort_by_key(|(rank, _)| *rank);
     let unused = ranked.len().saturating_sub(MAX_ADDRESSES);
     ranked.truncate(MAX_ADDRESSES);
     (ranked.into_iter().map(|(_, address)| address).collect(), unused)
 }
 
-/// Loopback is asked for by name; link-local addresses need a zone, which candidates do not carry.
+/// Loopback is added separately. Link-local addresses need a zone, which candidates cannot carry.
 fn leads_anywhere(address: IpAddr) -> bool {
     let link_local = match address {
         IpAddr::V4(v4) => v4.is_link_local(),
@@ -116,7 +117,7 @@ fn leads_anywhere(address: IpAddr) -> bool {
     !(link_local || address.is_loopback() || address.is_unspecified() || address.is_multicast())
 }
 
-/// The addresses from which packets leave for far away.
+/// The addresses from which packets to distant machines leave.
 fn ways_out() -> Vec<IpAddr> {
     let way_out = |far: &IpAddr| {
         let any = if far.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
@@ -127,7 +128,7 @@ fn ways_out() -> Vec<IpAddr> {
     FAR_AWAY.iter().filter_map(way_out).collect()
 }
 
-/// What Linux says of it, and what its name says elsewhere.
+/// The kind that Linux reports, or that the interface's name suggests on other systems.
 fn kind(interface: &str) -> Kind {
     let folder = Path::new("/sys/class/net").join(interface);
     let starts = |names: &[&str]| names.iter().any(|name| interface.starts_with(name));

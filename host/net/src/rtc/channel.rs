@@ -52,7 +52,7 @@ pub enum ChannelError {
 pub struct Channel {
     inner: Arc<dyn DataChannel>,
     connection: Arc<Shared>,
-    /// As it was when the channel opened.
+    /// The label when the channel opened.
     route: watch::Sender<Option<Route>>,
     /// Known once the channel is open.
     binding: Option<ChannelBinding>,
@@ -181,7 +181,7 @@ impl Channel {
         self.binding
     }
 
-    /// Which way the connection takes.
+    /// The connection's route.
     pub fn route(&self) -> watch::Receiver<Option<Route>> {
         self.route.subscribe()
     }
@@ -191,8 +191,7 @@ impl Channel {
         self.connection.round_trip().await
     }
 
-    /// The length of SCTP packets that fits the path of the connection, as far as this machine knows
-    /// it.
+    /// The length of SCTP packets that fits the connection's path, as far as this machine knows it.
     pub async fn packet_bytes(&self) -> Option<u32> {
         self.connection.packet_bytes().await
     }

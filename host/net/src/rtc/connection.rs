@@ -1,4 +1,4 @@
-//! Offer, answer, and the connection that comes of them.
+//! Offer, answer, and the connection that they set up.
 
 use super::channel::{Channel, ChannelError};
 use super::{RtcOptions, addresses, descriptions, packets, settings, sockets};
@@ -23,23 +23,23 @@ use webrtc::peer_connection::{
     RTCStatsReport, RTCStatsReportEntry, StatsSelector,
 };
 
-/// From the answer to an open channel.
+/// The time from the answer to an open channel.
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 /// How long closing may take.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
-/// How often the candidates found so far are looked at, and how long after a server's first answer
-/// the others are waited for.
+/// How often the candidates are counted, and how long to wait for other servers after the first one
+/// has answered.
 const GATHER_POLL: Duration = Duration::from_millis(20);
 const GATHER_REST: Duration = Duration::from_millis(200);
-/// Channels that the other side opened and nobody has asked for yet.
+/// The most channels from the other side that may wait to be taken.
 const MAX_WAITING_CHANNELS: usize = 8;
-/// What the other side's description may hold.
+/// The longest description that is accepted.
 const MAX_DESCRIPTION_BYTES: usize = 64 * 1024;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum RtcError {
-    /// The other side's session description makes no sense.
+    /// The other side's session description is malformed.
     #[error("the other side's session description is malformed")]
     BadDescription(#[source] webrtc::error::Error),
     /// The other side's session description is larger than any honest one.
@@ -47,13 +47,13 @@ pub enum RtcError {
         "the other side's session description is larger than {} KiB", MAX_DESCRIPTION_BYTES / 1024
     )]
     DescriptionTooLarge,
-    /// This side's sockets or description could not be made.
+    /// This side's sockets or description could not be created.
     #[error("a peer connection could not be set up on this machine")]
     Setup(#[source] webrtc::error::Error),
     /// Both sides agreed, but no path was found.
     #[error("no path to the other side was found within {} s", CONNECT_LIMIT.as_secs())]
     NoPath,
-    /// A path was found and encrypted, but the other side opened no association on it.
+    /// A path was found and encrypted, but no SCTP association opened on it.
     #[error(
         "both sides reach each other, but no data channel opened within {} s; the network is not \
          the cause, the other side's program or its version may be", CONNECT_LIMIT.as_secs()
@@ -64,25 +64,25 @@ pub enum RtcError {
     Channel(#[from] ChannelError),
 }
 
-/// What the handler, the channels and the connection share.
+/// State that the handler, the channels and the connection share.
 pub(crate) struct Shared {
     state: watch::Sender<ConnectionState>,
     /// See [`sockets::Tuned::connecting`].
     connecting: Arc<AtomicBool>,
-    /// Weak, because the peer connection owns the handler, and that owns this.
+    /// Weak, because the peer connection owns the handler, which owns this.
     peer: OnceLock<Weak<dyn PeerConnection>>,
 }
 
 impl Shared {
-    /// The state, as it changes.
+    /// The connection's state. The receiver is notified of each change.
     pub(crate) fn state(&self) -> watch::Receiver<ConnectionState> {
         self.state.subscribe()
     }
 
-    /// Resolves when no data will flow any more.
+    /// Resolves when the connection can carry no more data.
     pub(crate) async fn over(&self) {
         let mut state = self.state.subscribe();
-        // The sender lives in `self`, so the wait ends only with the state.
+        // The sender lives in `self`, so the wait ends only when the state changes.
         let _ = state.wait_for(|state| state.is_over()).await;
     }
 
@@ -99,8 +99,8 @@ impl Shared {
         });
     }
 
-    /// A channel has ended: perhaps because the other side closed the connection. The crate knows,
-    /// but calls the connection connected until its path has been silent for long.
+    /// Called when a channel has ended, which may mean that the other side closed the connection.
+    /// The crate learns that, but reports `connected` until the path has been silent for a while.
     pub(crate) async fn channel_ended(&self) {
         let Some(peer) = self.peer.get().and_then(Weak::upgrade) else {
             return;
@@ -108,7 +108,7 @@ impl Shared {
         let Some(sctp) = peer.sctp().await else {
             return;
         };
-        // Python peers say it to the one first, our own to both at once.
+        // A Python peer closes SCTP first and DTLS later; our own programs close both at once.
         if matches!(sctp.state().await, Ok(RTCSctpTransportState::Closed))
             || matches!(sctp.transport().state().await, Ok(RTCDtlsTransportState::Closed))
         {
@@ -116,13 +116,13 @@ impl Shared {
         }
     }
 
-    /// By the newest connectivity check of the path in use.
+    /// The round-trip time of the latest connectivity check on the path in use.
     pub(crate) async fn round_trip(&self) -> Option<Duration> {
         let report = self.report().await?;
         Duration::try_from_secs_f64(path_in_use(&report)?.current_round_trip_time).ok()
     }
 
-    /// Which way data takes: through a TURN server of either side, or directly.
+    /// The connection's route: through a TURN server of either side, or directly.
     pub(crate) async fn route(&self) -> Option<Route> {
         let report = self.report().await?;
         let path = path_in_use(&report)?;
@@ -143,8 +143,8 @@ impl Shared {
         Some(Route { way, round_trip })
     }
 
-    /// Which certificates the ends have: the other one as the handshake has received and verified it,
-    /// whatever its description says.
+    /// The certificates of both ends. The other side's is the one that the handshake received and
+    /// verified, not the one in its description.
     pub(crate) async fn binding(&self) -> Option<ChannelBinding> {
         let peer = self.peer.get().and_then(Weak::upgrade)?;
         let local = binding::certificate(&peer.local_description().await?.sdp)?;
@@ -153,11 +153,11 @@ impl Shared {
         Some(ChannelBinding::Webrtc { local, remote: binding::hash(certificates.first()?) })
     }
 
-    /// The length of SCTP packets that fit the network interface in use.
+    /// The length of SCTP packets that fits the network interface in use.
     pub(crate) async fn packet_bytes(&self) -> Option<u32> {
         let report = self.report().await?;
         let id = &path_in_use(&report)?.local_candidate_id;
-        // The entry has a word before the candidate's own id.
+        // The entry's id is the candidate's id with a word before it.
         let local = report.iter().find_map(|entry| match entry {
             RTCStatsReportEntry::LocalCandidate(local) if entry.id().ends_with(id) => Some(local),
             _ => None,
@@ -210,17 +210,17 @@ impl PeerConnectionEventHandler for Handler {
 
     async fn on_data_channel(&self, channel: Arc<dyn DataChannel>) {
         self.shared.hurry(false);
-        // The driver waits for this handler: never block it.
+        // The driver waits for this handler, so it must not block.
         if self.channels.try_send(channel).is_err() {
             tracing::warn!("the other side opened too many data channels; one is ignored");
         }
     }
 }
 
-/// Channels that the other side opened.
+/// The channels that the other side opened.
 struct Arrivals {
     queue: mpsc::Receiver<Arc<dyn DataChannel>>,
-    /// Taken from the queue by a call of `next_channel` that was cancelled.
+    /// A channel that a cancelled call of `next_channel` has taken from the queue.
     taken: Option<Arc<dyn DataChannel>>,
 }
 
@@ -230,7 +230,7 @@ pub struct Connection {
     shared: Arc<Shared>,
     arrivals: Mutex<Arrivals>,
     gathered: watch::Receiver<bool>,
-    /// Where to close in the background: the last owner may drop this from any thread.
+    /// The runtime for closing in the background, because any thread may drop the last handle.
     runtime: Handle,
 }
 
@@ -265,7 +265,7 @@ impl Connection {
             .with_data_channel_send_buffer_limit(sockets::send_window_bytes(options.carries));
         let inner: Arc<dyn PeerConnection> =
             Arc::new(builder.build().await.map_err(RtcError::Setup)?);
-        // Set once, here.
+        // Set only once, here.
         let _ = shared.peer.set(Arc::downgrade(&inner));
         Ok(Self {
             inner,
@@ -276,12 +276,12 @@ impl Connection {
         })
     }
 
-    /// The state, as it changes.
+    /// The connection's state. The receiver is notified of each change.
     pub fn state(&self) -> watch::Receiver<ConnectionState> {
         self.shared.state()
     }
 
-    /// The next channel that the other side opens, or `None` when the connection is over. Cancel
+    /// The next channel that the other side opens, or `None` once the connection has ended. Cancel
     /// safe.
     pub async fn next_channel(&self) -> Option<Channel> {
         let mut arrivals = self.arrivals.lock().await;
@@ -304,8 +304,8 @@ impl Connection {
 
     /// Opens an ordered, reliable channel and waits until it is open.
     ///
-    /// Not just after closing another channel of this connection: the crate gives its number to
-    /// the new one at once, which then ends with it.
+    /// Do not call it right after closing another channel of this connection: the crate reuses that
+    /// channel's number at once, and the new channel then ends with the old one.
     pub async fn open_channel(&self, label: &str, protocol: &str) -> Result<Channel, RtcError> {
         let inner = self.create_channel(label, protocol).await?;
         self.wait_open(inner).await
@@ -340,7 +340,7 @@ impl Connection {
         }
     }
 
-    /// Closes the connection; bounded.
+    /// Closes the connection. Bounded in time.
     pub async fn close(self) {
         self.shared.hurry(false);
         if tokio::time::timeout(CLOSE_LIMIT, self.inner.close()).await.is_err() {
@@ -349,7 +349,8 @@ impl Connection {
         self.shared.set(ConnectionState::Closed);
     }
 
-    /// Sets the local description and returns it with its candidates: all, or those found in time.
+    /// Sets the local description and returns it with its candidates: all of them, or those found
+    /// in time.
     async fn gather(
         &self,
         description: RTCSessionDescription,
@@ -374,8 +375,9 @@ impl Connection {
 }
 
 impl Connection {
-    /// Resolves a little after the first answer of a STUN or TURN server. From most addresses of a
-    /// machine with containers none ever comes; the others answer at about the same time.
+    /// Resolves a little after the first answer of a STUN or TURN server. Requests from most
+    /// addresses of a machine with containers are never answered; the answers to the others arrive
+    /// at about the same time.
     async fn servers_have_answered(&self, options: &RtcOptions) {
         let mut urls = options.servers.iter().flat_map(|server| &server.urls);
         let answer = match urls.any(|url| url.starts_with("turn")) {
@@ -402,14 +404,14 @@ impl Drop for Connection {
     }
 }
 
-/// An offer that waits for its answer.
+/// An offer that awaits its answer.
 pub struct Offering {
     pub(crate) connection: Connection,
     channel: Arc<dyn DataChannel>,
 }
 
 impl Offering {
-    /// Takes the answer and waits for the channel in the offer to open.
+    /// Applies the answer and waits for the offered channel to open.
     pub async fn accept(self, answer: &Sdp) -> Result<(Connection, Channel), RtcError> {
         self.agree(answer).await?;
         let Self { connection, channel } = self;
@@ -417,7 +419,7 @@ impl Offering {
         Ok((connection, channel))
     }
 
-    /// Takes the answer: from then on both sides look for a path.
+    /// Applies the answer, after which both sides look for a path.
     pub(crate) async fn agree(&self, answer: &Sdp) -> Result<(), RtcError> {
         let answer = RTCSessionDescription::answer(descriptions::answer(bounded(answer)?));
         let answer = answer.map_err(RtcError::BadDescription)?;
@@ -427,12 +429,12 @@ impl Offering {
     }
 }
 
-/// Makes an offer with the Python channel in it, which every kind of worker expects.
+/// Makes an offer with a Python channel, which every kind of worker expects.
 pub async fn offer(options: &RtcOptions) -> Result<(Offering, Sdp), RtcError> {
     offer_until(options, pending()).await
 }
 
-/// The same, with the candidates that are found before `enough` resolves.
+/// Like [`offer`], with the candidates that are found before `enough` resolves.
 pub async fn offer_until(
     options: &RtcOptions,
     enough: impl Future<Output = ()>,
@@ -440,7 +442,7 @@ pub async fn offer_until(
     offering(options, PYTHON_CHANNEL_LABEL, "", enough).await
 }
 
-/// Makes an offer with an ordered, reliable channel in it.
+/// Makes an offer with an ordered, reliable channel.
 pub async fn offer_channel(
     options: &RtcOptions,
     label: &str,
@@ -462,7 +464,7 @@ async fn offering(
     Ok((Offering { connection, channel }, descriptions::offered(sdp)))
 }
 
-/// Answers an offer. Channels that the other side opens come from [`Connection::next_channel`].
+/// Answers an offer. [`Connection::next_channel`] returns the channels that the other side opens.
 pub async fn answer(options: &RtcOptions, offer: &Sdp) -> Result<(Connection, Sdp), RtcError> {
     let offer = RTCSessionDescription::offer(descriptions::offer(bounded(offer)?));
     let offer = offer.map_err(RtcError::BadDescription)?;
@@ -475,7 +477,7 @@ pub async fn answer(options: &RtcOptions, offer: &Sdp) -> Result<(Connection, Sd
     Ok((connection, sdp))
 }
 
-/// A description of a size that an honest peer could send.
+/// Parses a description, unless it is larger than an honest peer's.
 fn bounded(Sdp(sdp): &Sdp) -> Result<&str, RtcError> {
     if sdp.len() > MAX_DESCRIPTION_BYTES {
         return Err(RtcError::DescriptionTooLarge);

@@ -1,10 +1,10 @@
-//! Where the session descriptions of peers differ: who opens a connection, and how SCTP is written.
+//! Differences between the session descriptions of peers: who opens a connection, and how SCTP is
+//! written.
 //!
 //! **Who opens** DTLS, and with it SCTP: always the side that offers. The crate lets only the DTLS
 //! client open the SCTP association, and its server side only waits. aiortc before 1.16, which most
 //! Python peers have, takes the roles in SCTP from ICE: the side that offers opens, and the other
-//! waits. So the side that offers must be the DTLS client, or both sides open, or both wait. A
-//! connection then comes about with either rule.
+//! waits. So the side that offers must be the DTLS client; otherwise both sides open, or both wait.
 //!
 //! | who offers | what the descriptions say | DTLS client |
 //! |---|---|---|
@@ -12,36 +12,36 @@
 //! | a Python peer, or our older versions | offer `actpass`, our answer `passive` | the peer |
 //! | this version, to our older versions | offer `active`, answer `active`; they wait all the same | this version |
 //!
-//! **Candidates** are many where the other side has many addresses. Each makes this side send packets
-//! to an address that a stranger chose, so only so many are taken.
+//! **Candidates** are many if the other side has many addresses. Each one makes this side send
+//! packets to an address that a stranger chose, so their number is limited.
 //!
 //! **SCTP**: aiortc before 1.14 offers it as the drafts of RFC 8841 did, which the crate does not
 //! know; it understands the answer in today's form.
 
 use sleap_rtc_protocol::signaling::Sdp;
 
-/// Of the other side's candidates, those of its own addresses that are taken: our older versions name
-/// all of them, in no order.
+/// The most host candidates that are taken from the other side. Our older versions list all their
+/// addresses, in no order.
 const MAX_HOSTS: usize = 64;
-/// And those that servers have told or lent it.
+/// The most reflexive and relayed candidates that are taken.
 const MAX_OTHERS: usize = 24;
 
 const OPENS: &str = "a=setup:active";
 const WAITS: &str = "a=setup:passive";
 const EITHER: &str = "a=setup:actpass";
 
-/// Our offer as the other side gets it: the crate itself always leaves the choice to the answer.
+/// Our offer as it is sent. The crate itself always leaves the choice to the answer.
 pub(crate) fn offered(Sdp(offer): Sdp) -> Sdp {
     Sdp(offer.replace(EITHER, OPENS))
 }
 
-/// The other side's answer as the crate is to read it. An offer of `active` leaves no choice, and
-/// our older versions follow it, but their answers say `active` as always.
+/// The other side's answer, as the crate must read it. An offer of `active` leaves no choice, and
+/// our older versions follow it, although their answers say `active` as always.
 pub(crate) fn answer(answer: &str) -> String {
     bounded(answer).replace(OPENS, WAITS)
 }
 
-/// The other side's offer as the crate is to read it.
+/// The other side's offer, as the crate must read it.
 pub(crate) fn offer(offer: &str) -> String {
     let bounded = bounded(offer);
     let lines = bounded.split_inclusive('\n').map(|line| {
@@ -52,7 +52,7 @@ pub(crate) fn offer(offer: &str) -> String {
     lines.collect()
 }
 
-/// The description with no more candidates than are taken.
+/// The description without surplus candidates.
 fn bounded(description: &str) -> String {
     let (mut hosts, mut others) = (0, 0);
     let taken = description.split_inclusive('\n').filter(|line| {
@@ -69,7 +69,7 @@ fn bounded(description: &str) -> String {
     taken.collect()
 }
 
-/// A line of the drafts in today's form.
+/// Translates a line of the drafts to the final form.
 fn today(line: &str) -> Option<String> {
     if let Some(map) = line.strip_prefix("a=sctpmap:") {
         let port: u16 = map.split_once(' ')?.0.parse().ok()?;

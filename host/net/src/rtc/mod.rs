@@ -2,16 +2,17 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | `connection` | offer, answer, and the connection that comes of them |
+//! | `connection` | offer, answer, and the connection that they set up |
 //! | `addresses` | which of this machine's addresses a connection uses |
 //! | `channel` | one data channel |
-//! | `descriptions` | where the session descriptions of peers differ: who opens, how SCTP is written |
+//! | `descriptions` | differences between the session descriptions of peers |
 //! | `packets` | how long packets may be |
 //! | `settings` | how the crate is set up for a connection |
 //! | `socket` | one UDP socket: sends that fit, reads in batches |
 //! | `sockets` | the runtime under it: large UDP buffers, bounded look-ups, a fast clock while connecting |
 //!
-//! Offer and answer carry all candidates (nobody trickles): Python peers know it no other way.
+//! Offer and answer carry all candidates, without trickle ICE, because Python peers know nothing
+//! else.
 
 mod addresses;
 mod channel;
@@ -31,24 +32,25 @@ use sleap_rtc_protocol::signaling::IceServers;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// How long candidates are gathered; what has been found by then is used.
+/// How long candidates are gathered. Those found by then are used.
 const GATHER_LIMIT: Duration = Duration::from_secs(2);
-/// The same where iroh is tried first. Where UDP is blocked no server answers, and iroh would wait too.
+/// The same if iroh is tried first. No server answers if UDP is blocked, and iroh would have to
+/// wait as well.
 pub const GATHER_LIMIT_BESIDE_IROH: Duration = Duration::from_millis(300);
 
-/// The largest message that we take. A message to a Python peer must not pass 64 KiB.
+/// The largest message that this side accepts. A message to a Python peer must not exceed 64 KiB.
 const MAX_MESSAGE_BYTES: u32 = 262_144;
 
-/// How connections are made.
+/// The options of connections.
 #[derive(Debug, Clone)]
 pub struct RtcOptions {
     /// STUN and TURN servers.
     pub servers: Vec<IceServer>,
-    /// Addresses to use; empty means those of the interfaces, and loopback.
+    /// The addresses to bind. Empty means those of the interfaces, and loopback.
     pub bind: Vec<IpAddr>,
     /// How long candidates are gathered.
     pub gather_limit: Duration,
-    /// How much may be under way.
+    /// How much data may be in flight.
     pub carries: Carries,
     /// The length of the SCTP packets that this end sends.
     pub packet_bytes: u32,
@@ -57,15 +59,16 @@ pub struct RtcOptions {
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Carries {
-    /// A conversation, and files where there is no other way for them: the connection itself keeps
-    /// what is in flight small.
+    /// A conversation, and files if there are no lanes. The connection itself limits the data in
+    /// flight.
     Conversation,
-    /// Files only: whoever sends them says how much is in flight.
+    /// Files only. The sender of the files limits the data in flight.
     Files,
 }
 
 impl RtcOptions {
-    /// By configuration, and with what the signaling server has given to this peer.
+    /// The options of the configuration, with the servers that the signaling server gave to this
+    /// peer.
     pub fn new(config: &IceConfig, given: &IceServers) -> Self {
         let given = given.ice_servers.iter().filter_map(|server| {
             let (username, credential) = (server.username.clone(), server.credential.clone());
@@ -83,7 +86,7 @@ impl RtcOptions {
             server
         };
         let servers = config.servers_with(given).into_iter().filter_map(usable);
-        // Without a network there is no way to servers elsewhere: their names are not asked for.
+        // Without a network no remote server can be reached, so their names are not resolved.
         let alone = addresses::is_alone();
         let in_reach = |server: &IceServer| !alone || server.urls.iter().all(|url| is_here(url));
         Self {
@@ -95,12 +98,12 @@ impl RtcOptions {
         }
     }
 
-    /// The same where iroh is tried first.
+    /// The same if iroh is tried first.
     pub fn beside_iroh(self) -> Self {
         Self { gather_limit: GATHER_LIMIT_BESIDE_IROH, ..self }
     }
 
-    /// The same for a lane: a connection that carries files only.
+    /// The same, for a lane: a connection that carries only files.
     pub fn lane(&self) -> Self {
         Self { carries: Carries::Files, ..self.clone() }
     }
@@ -111,7 +114,7 @@ impl RtcOptions {
     }
 }
 
-/// Whether a STUN or TURN URL names this machine itself.
+/// Whether a STUN or TURN URL refers to this machine.
 fn is_here(url: &str) -> bool {
     let host = url.split_once(':').map_or("", |(_, rest)| rest);
     ["127.", "localhost", "[::1]"].iter().any(|here| host.starts_with(here))

@@ -1,4 +1,4 @@
-//! How the crate is set up for a connection.
+//! The crate's settings for a connection.
 
 use super::{MAX_MESSAGE_BYTES, RtcOptions, packets, sockets};
 use rtc::ice::mdns::MulticastDnsMode;
@@ -13,11 +13,11 @@ use webrtc::peer_connection::{RTCIceServer, SettingEngine, SettingEngineBuilder}
 const ICE_DISCONNECTED: Duration = Duration::from_secs(5);
 const ICE_FAILED: Duration = Duration::from_secs(12);
 const ICE_KEEP_ALIVE: Duration = Duration::from_secs(2);
-/// Each pair of candidates is tried this often while this side has few addresses. (Seven times in
-/// 1.4 s by default, which is too short for a peer whose answer comes late.)
+/// The time between two checks of a pair of candidates while this side has few addresses. (The
+/// default, seven checks in 1.4 s, is too short for a peer that answers late.)
 const ICE_CHECK_EVERY: Duration = Duration::from_millis(50);
 const FEW_ADDRESSES: usize = 4;
-/// And for so long.
+/// How long each pair is checked.
 const ICE_CHECK_FOR: Duration = Duration::from_secs(10);
 
 pub(crate) fn servers(options: &RtcOptions) -> Vec<RTCIceServer> {
@@ -48,7 +48,7 @@ pub(crate) fn engine(options: &RtcOptions, addresses: &[SocketAddr]) -> SettingE
         .build()
 }
 
-/// All pairs of candidates are tried at once: the more there are, the less often.
+/// All pairs of candidates are checked at once, so more pairs are checked less often.
 fn check_every(addresses: usize) -> Duration {
     ICE_CHECK_EVERY * u32::try_from(addresses.div_ceil(FEW_ADDRESSES).max(1)).unwrap_or(1)
 }

@@ -14,7 +14,7 @@ use sleap_rtc_protocol::signaling::{
 use tokio_tungstenite::tungstenite::{Error, Message};
 use url::Url;
 
-/// What a peer registers with.
+/// The content of a registration.
 #[derive(Debug, Clone)]
 pub(crate) struct Registration {
     pub(crate) identity: Identity,
@@ -36,7 +36,7 @@ impl Registration {
     }
 }
 
-/// What the server gives to a peer that registers.
+/// What the server gives to a registered peer.
 #[derive(Debug)]
 pub(crate) struct HandedOut {
     pub(crate) ice: IceServers,
@@ -81,7 +81,7 @@ async fn register(
     Err(unreachable(url, ConnectError::ClosedEarly))
 }
 
-/// A frame as it is sent.
+/// Encodes a frame.
 pub(crate) fn encode(message: &ClientMessage) -> Result<Message, SignalingError> {
     serde_json::to_string(message).map(Message::text).map_err(|error| SignalingError::Refused {
         message: format!("the frame cannot be written: {error}"),
@@ -98,7 +98,7 @@ fn refusal(error: &ErrorFrame) -> SignalingError {
         }
         _ => {}
     }
-    // Word by word: "invalid token" is about a room, although it contains "id token".
+    // Compares whole words: "invalid token" is about a room, although it contains "id token".
     let lower = message.to_lowercase();
     let words = lower.split(|c: char| !c.is_alphanumeric()).collect::<Vec<_>>().join(" ");
     let says = |any: &[&str]| any.iter().any(|word| format!(" {words} ").contains(word));

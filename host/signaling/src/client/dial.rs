@@ -1,5 +1,5 @@
-//! TCP to a host by name: its addresses are tried side by side (RFC 8305), so that one that leads
-//! nowhere costs a quarter of a second and not the whole deadline.
+//! Connects to a host by name over TCP. Tries its addresses in parallel (RFC 8305), so that a dead
+//! address costs a quarter of a second instead of the whole deadline.
 
 use super::error::ConnectError;
 use futures_util::StreamExt;
@@ -10,9 +10,9 @@ use std::time::Duration;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::sleep;
 
-/// How long an address may keep silent before the next one is tried beside it.
+/// How long an address may be silent before the next one is tried in parallel.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
-/// The addresses of one name that are tried: a hostile name server can return any number.
+/// The most addresses of one name that are tried. A hostile name server can return any number.
 const MAX_ADDRESSES: usize = 16;
 
 /// Connects to `host`, a name or an address, in brackets or not.
@@ -21,7 +21,7 @@ pub(crate) async fn dial(host: &str, port: u16) -> Result<TcpStream, ConnectErro
     let found = lookup_host((host, port)).await;
     let found = found.map_err(|source| ConnectError::Resolve { host: host.to_owned(), source })?;
     let stream = race(alternating(found)).await?;
-    // Frames are small and wait for an answer each.
+    // Frames are small, and each awaits an answer.
     let _ = stream.set_nodelay(true);
     Ok(stream)
 }
@@ -31,7 +31,7 @@ pub(crate) fn bare(host: &str) -> &str {
     host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host)
 }
 
-/// The addresses with IPv6 and IPv4 in turns, beginning with the resolver's first choice.
+/// The addresses, alternating between IPv6 and IPv4, with the resolver's first choice first.
 fn alternating(found: impl Iterator<Item = SocketAddr>) -> VecDeque<SocketAddr> {
     let found: Vec<_> = found.take(MAX_ADDRESSES).collect();
     let v6_first = found.first().is_some_and(SocketAddr::is_ipv6);
@@ -47,9 +47,9 @@ fn alternating(found: impl Iterator<Item = SocketAddr>) -> VecDeque<SocketAddr> 
     order
 }
 
-/// The first connection that stands. The next address is tried as soon as one fails, or keeps
-/// silent for [`ATTEMPT_DELAY`]; when all fail, the first failure is the one to report, since it is
-/// that of the preferred address.
+/// The first connection that opens. Tries the next address as soon as one fails or is silent for
+/// [`ATTEMPT_DELAY`]. If all fail, returns the first failure, because it is that of the preferred
+/// address.
 async fn race(mut addresses: VecDeque<SocketAddr>) -> Result<TcpStream, ConnectError> {
     let mut attempts = FuturesUnordered::new();
     let mut first_failure = None;

@@ -1,5 +1,5 @@
-//! Where the signaling server is: a WebSocket and an HTTP address. When only one is given, the other is
-//! derived from it.
+//! The addresses of the signaling server, for the WebSocket and for HTTP. If only one is given, the
+//! other is derived from it.
 
 use super::error::{ProxyError, ProxyName};
 use super::proxy;
@@ -18,8 +18,8 @@ pub struct Endpoints {
 }
 
 impl Endpoints {
-    /// What others on the way to the server can see, as a sentence, if that is more than that somebody
-    /// uses it.
+    /// A warning about what third parties on the way to the server can read. `None` if the
+    /// connection is encrypted or local.
     pub fn exposure(&self) -> Option<String> {
         let host = self.websocket.host_str().unwrap_or_default();
         let local = host == "localhost" || host.starts_with("127.") || host == "[::1]";
@@ -33,8 +33,8 @@ impl Endpoints {
     }
 }
 
-/// An address as it was written, with the port that was written, if any: `Url` forgets a port
-/// that is the scheme's default.
+/// An address with the port that the user wrote, if any, because `Url` drops a port that is the
+/// scheme's default.
 #[derive(Debug, Clone)]
 pub struct Address {
     url: Url,
@@ -53,8 +53,8 @@ impl Address {
         Ok(address)
     }
 
-    /// Reads `http://…` or `https://…`. Only a local server's port may be left out: elsewhere it
-    /// is the scheme's own, as proxies have it.
+    /// Reads `http://…` or `https://…`. Without a port, a local server has our default port, and
+    /// any other server has the scheme's default, as behind a proxy.
     pub fn http(text: &str) -> Result<Self, String> {
         let mut address = Self::read(text)?;
         match (address.url.scheme(), address.written_port) {
@@ -79,12 +79,12 @@ impl Address {
     }
 
     fn set_port(&mut self, port: u16) {
-        // Fails only for URLs without a host, and `read` refuses those.
+        // Fails only for URLs without a host, which `read` refuses.
         let _ = self.url.set_port(Some(port));
     }
 
-    /// The same server's other address. Our server answers both on each of its ports, so a port of
-    /// one's own choice holds for both; the two defaults belong together, and so do the schemes.
+    /// The same server's other address. Our server answers both protocols on each of its ports, so
+    /// a custom port applies to both. The two default ports belong together, and so do the schemes.
     fn partner(&self) -> Result<Url, url::ParseError> {
         let (scheme, own, other) = match self.url.scheme() {
             "ws" => ("http", WEBSOCKET_PORT, HTTP_PORT),
@@ -116,7 +116,7 @@ impl Endpoints {
         }
     }
 
-    /// Derives what is missing; nothing given means a server on this machine.
+    /// Derives the missing address. Without any, the server is on this machine.
     pub fn complete(websocket: Option<Address>, http: Option<Address>) -> Result<Self, String> {
         let (websocket, http) = match (websocket, http) {
             (Some(websocket), Some(http)) => (Ok(websocket.url), Ok(http.url)),
@@ -134,19 +134,19 @@ impl Endpoints {
 }
 
 impl Endpoints {
-    /// The proxy on the way to the server, with its password if it has one: for other connections to
-    /// the same host.
+    /// The proxy on the way to the server, with its password if it has one. For other connections
+    /// to the same host.
     ///
     /// # Errors
-    /// When the environment names something that is no proxy.
+    /// The environment names an invalid proxy.
     pub fn proxy_url(&self) -> Result<Option<Url>, ProxyError> {
         Ok(proxy::proxy_for(&self.websocket)?.and_then(|proxy| proxy.url()))
     }
 
-    /// That proxy as messages name it: with the variable that names it, and without its password.
+    /// The same proxy for messages: with the variable that names it, and without its password.
     ///
     /// # Errors
-    /// When the environment names something that is no proxy.
+    /// The environment names an invalid proxy.
     pub fn proxy(&self) -> Result<Option<ProxyName>, ProxyError> {
         Ok(proxy::proxy_for(&self.websocket)?.map(|proxy| proxy.name))
     }

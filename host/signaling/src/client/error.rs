@@ -13,7 +13,7 @@ use url::Url;
 /// Why signaling failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SignalingError {
-    /// No conversation with whatever is there.
+    /// The server cannot be reached.
     #[error("cannot reach the signaling server at {url}")]
     Unreachable {
         /// Where.
@@ -21,7 +21,7 @@ pub enum SignalingError {
         /// Why not.
         source: Box<ConnectError>,
     },
-    /// Something else answers, or a broken server.
+    /// Another program answers, or a broken server.
     #[error("{url} is not a sleap-rtc signaling server: {reason}")]
     Unexpected {
         /// Where.
@@ -43,7 +43,7 @@ pub enum SignalingError {
         /// The server's words.
         message: String,
     },
-    /// The identity token is not good, or not any more.
+    /// The identity token is invalid or has expired.
     #[error("the signaling server refuses this identity: {message}")]
     IdentityRefused {
         /// The server's words.
@@ -61,15 +61,15 @@ pub enum SignalingError {
         /// Which request.
         what: &'static str,
     },
-    /// The connection is down; it is being made again.
-    #[error("the connection to the signaling server is lost; it is being made again")]
+    /// The connection is down, and the client reconnects.
+    #[error("the connection to the signaling server is lost; reconnecting")]
     Lost,
     /// The client was closed.
     #[error("this signaling client is closed")]
     Closed,
 }
 
-/// Why no conversation came about.
+/// Why the server cannot be reached.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The name is unknown, or no name server answers.
@@ -97,7 +97,7 @@ pub enum ConnectError {
     /// Through a proxy.
     #[error("no way through the proxy {proxy}")]
     Proxy {
-        /// Which, and what named it.
+        /// The proxy, and the variable that names it.
         proxy: ProxyName,
         /// Why not.
         source: ProxyError,
@@ -144,7 +144,7 @@ impl fmt::Display for ProxyName {
     }
 }
 
-/// Why a proxy is of no use.
+/// Why a proxy cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
     /// The variable's value.
@@ -156,16 +156,16 @@ pub enum ProxyError {
     /// The proxy itself cannot be reached.
     #[error(transparent)]
     Unreachable(Box<ConnectError>),
-    /// Nothing that a request can name.
-    #[error("{target} cannot be asked of a proxy")]
+    /// The target cannot be named in a request.
+    #[error("a proxy cannot be asked for {target}")]
     Target {
         /// Host and port.
         target: String,
     },
-    /// It wants to know who asks.
-    #[error("it asks for a user and a password (status 407)")]
+    /// The proxy asks for credentials.
+    #[error("it asks for a user name and a password (status 407)")]
     Authentication,
-    /// It says no.
+    /// The proxy refuses.
     #[error("it answers status {status} to a request for {target}")]
     Refused {
         /// Host and port.
@@ -193,14 +193,14 @@ impl From<Late> for ProxyError {
 /// Why there is no TLS with the server.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TlsFailure {
-    /// The file that names who is trusted names nobody.
-    #[error("SSL_CERT_FILE names {}, which has no certificate in it", file.display())]
+    /// The file of trusted certificates is empty.
+    #[error("SSL_CERT_FILE names {}, which contains no certificates", file.display())]
     NoCertificateInFile {
         /// The file.
         file: PathBuf,
     },
-    /// The machine trusts nobody.
-    #[error("this machine has no certificate authorities")]
+    /// The machine trusts no authority.
+    #[error("this machine has no trusted certificate authorities")]
     NoAuthorities,
     /// The server's certificate.
     #[error(transparent)]
@@ -216,33 +216,33 @@ pub enum TlsFailure {
 /// What is wrong with the server's certificate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateProblem {
-    /// It vouches for itself.
-    #[error("its certificate is self-signed, and is not one that this machine trusts")]
+    /// It is self-signed.
+    #[error("its certificate is self-signed, and this machine does not trust it")]
     SelfSigned,
-    /// Issued by somebody who is not trusted.
+    /// Its issuer is not trusted.
     #[error("its certificate has an unknown issuer ({issuer}), which this machine does not trust")]
     UnknownIssuer {
         /// The issuer's name.
         issuer: String,
     },
-    /// Too old.
+    /// It has expired.
     #[error("its certificate expired on {at}")]
     Expired {
         /// When.
         at: String,
     },
-    /// Too new.
+    /// It is not valid yet.
     #[error("its certificate is not valid before {from}")]
     NotYetValid {
-        /// From when on it is.
+        /// The start of its validity.
         from: String,
     },
-    /// For other names.
+    /// It is for other names.
     #[error("its certificate is for {names}, not for {host}")]
     WrongName {
         /// The server's name.
         host: String,
-        /// Those in the certificate.
+        /// The names in the certificate.
         names: String,
     },
     /// Anything else.
@@ -297,7 +297,7 @@ impl ConnectError {
                 proxy.variable
             ),
             Self::ProxySetting(_) => {
-                "a proxy is written http://HOST:PORT or http://USER:PASSWORD@HOST:PORT".into()
+                "write a proxy as http://HOST:PORT or http://USER:PASSWORD@HOST:PORT".into()
             }
             Self::Tls(failure) => failure.advice(),
             Self::WebSocket(_) | Self::ClosedEarly | Self::Http(_) => {

@@ -21,8 +21,8 @@ use url::{Position, Url};
 /// The longest answer that is read.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
-/// The HTTP calls of a signaling server. Each has a connection of its own, since they are rare, and
-/// deadlines. Clones are cheap.
+/// The HTTP API of a signaling server. Each call opens its own connection, because calls are rare,
+/// and has a deadline. Clones are cheap.
 #[derive(Debug, Clone)]
 pub struct HttpApi {
     base: Url,
@@ -46,13 +46,13 @@ impl HttpApi {
         Self { base: base.clone() }
     }
 
-    /// Where the server is.
+    /// The server's address.
     pub fn base(&self) -> &Url {
         &self.base
     }
 
-    /// Signs in. With the token of an earlier identity, even an expired one, the server renews that
-    /// identity if it can. One that cannot gives a new identity, so compare the peer id.
+    /// Signs in. Given the token of an earlier identity, even an expired one, the server renews
+    /// that identity if it can. Otherwise it issues a new one, so compare the peer id.
     ///
     /// # Errors
     /// When the server cannot be reached or refuses.
@@ -71,7 +71,7 @@ impl HttpApi {
         Ok(Identity { peer_id: username, id_token })
     }
 
-    /// Makes a room.
+    /// Creates a room.
     ///
     /// # Errors
     /// When the server cannot be reached, or refuses the identity.
@@ -91,7 +91,7 @@ impl HttpApi {
         Ok(())
     }
 
-    /// Deletes a room that the caller made, and closes the connections of all peers in it.
+    /// Deletes a room that the caller created, and closes the connections of all its peers.
     ///
     /// # Errors
     /// When the server cannot be reached, or the room is not the caller's.
@@ -204,7 +204,7 @@ impl HttpApi {
     }
 }
 
-/// What a failed answer says, in whichever field its server uses.
+/// The message of an error response, from the field that its server uses.
 fn explanation(body: &[u8]) -> String {
     let value: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = ["message", "error", "detail"].into_iter().find_map(|key| value[key].as_str());

@@ -20,16 +20,16 @@ use url::Url;
 
 /// How long the closing handshake may take.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
-/// What is repeated of a server's words.
+/// The most characters of a server's message that are repeated.
 const MAX_QUOTED: usize = 200;
 
-/// Why a mailbox is of no use.
+/// Why a mailbox cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum MailboxError {
-    /// There is no way to the server.
+    /// The server cannot be reached.
     #[error(transparent)]
     Signaling(#[from] SignalingError),
-    /// The server is of another version, or something else.
+    /// The server has no mailboxes, or is another program.
     #[error(
         "the signaling server at {server} does not pair devices: it is an older version, or another \
          program answers in its place"
@@ -37,7 +37,7 @@ pub enum MailboxError {
     NoMailboxes {
         /// Where.
         server: Url,
-        /// What came instead, where that says more.
+        /// The answer, if it explains more.
         source: Option<Box<SignalingError>>,
     },
     /// The server refuses.
@@ -58,13 +58,14 @@ pub enum MailboxError {
 pub enum MailboxNews {
     /// Another device has joined.
     Joined,
-    /// It has sent this.
+    /// The other device has sent this.
     Parcel(Vec<u8>),
-    /// It is gone.
+    /// The other device is gone.
     Left,
 }
 
-/// An open mailbox, or one that this device has joined. The server closes it when this is dropped.
+/// A mailbox that this device has opened or joined. The server closes it when this value is
+/// dropped.
 pub struct Mailbox {
     server: Url,
     connection: Connection,
@@ -78,8 +79,8 @@ impl fmt::Debug for Mailbox {
 }
 
 impl Mailbox {
-    /// Opens a mailbox at the server whose WebSocket is at `websocket`. Returns for how long it is open
-    /// too.
+    /// Opens a mailbox at the server whose WebSocket is at `websocket`. Also returns how long it
+    /// stays open.
     ///
     /// # Errors
     /// When the server cannot be reached within the deadline of each step, has no mailboxes, or refuses.
@@ -123,10 +124,10 @@ impl Mailbox {
         write(&mut self.connection, &MailboxRequest::Send { parcel }).await
     }
 
-    /// Waits for what happens next. Cancel-safe.
+    /// Waits for the next event. Cancel safe.
     ///
     /// # Errors
-    /// When the connection is lost, also for silence, or the server closes the mailbox.
+    /// The connection is lost or silent for too long, or the server closes the mailbox.
     pub async fn next(&mut self) -> Result<MailboxNews, MailboxError> {
         loop {
             return match read(&self.server, &mut self.connection).await? {
@@ -141,7 +142,7 @@ impl Mailbox {
         }
     }
 
-    /// Leaves the mailbox, after all that was sent has arrived at the server.
+    /// Leaves the mailbox, once everything that was sent has arrived at the server.
     pub async fn close(mut self) {
         let closing = async {
             if self.connection.close(None).await.is_ok() {
@@ -180,7 +181,7 @@ async fn ask(
 
 async fn read(server: &Url, connection: &mut Connection) -> Result<MailboxEvent, MailboxError> {
     loop {
-        // The server pings, so a silent one is gone.
+        // The server sends pings, so a silent server is gone.
         let message = timeout(SILENCE_LIMIT, connection.next()).await;
         let text = match message.map_err(|_| MailboxError::Lost)? {
             Some(Ok(Message::Text(text))) => text,
@@ -207,7 +208,7 @@ fn no_mailboxes(server: &Url) -> MailboxError {
 
 fn unexpected(server: &Url, event: MailboxEvent) -> MailboxError {
     match event {
-        // In the words of another protocol.
+        // An error of another protocol.
         MailboxEvent::Error { code: MailboxErrorCode::Unknown, .. } => no_mailboxes(server),
         MailboxEvent::Error { code, message } => {
             MailboxError::Refused { code, message: Printable::line(&message, MAX_QUOTED) }

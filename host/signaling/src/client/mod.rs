@@ -42,25 +42,25 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 use websocket::Connection;
 
-/// How long each step of connecting may take, and each answer.
+/// How long each step of connecting and each answer may take.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 /// How long leaving may take.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(3);
-/// Messages that are queued for the owner of the receiver; further ones are dropped.
+/// The most messages that wait for the owner of the receiver. Further ones are dropped.
 const EVENT_QUEUE: usize = 1024;
 const COMMAND_QUEUE: usize = 64;
-/// Changes of a watched list that are queued for its owner. A list that is not read is no longer
+/// The most changes of a watched list that wait for its owner. A list that is not read is no longer
 /// watched.
 const CHANGE_QUEUE: usize = 64;
 /// The most frames of one list: 128 MiB, more than any room has.
 const MAX_PAGES: usize = 128;
 
-/// A peer id and its proof. Keep both: the token, even an expired one, recovers the id.
+/// A peer id and its token. Keep both: the token recovers the id, even after it has expired.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// The peer id.
     pub peer_id: PeerId,
-    /// The proof.
+    /// The token that proves the peer id.
     pub id_token: IdToken,
 }
 
@@ -71,7 +71,8 @@ pub struct Identity {
 )]
 #[derive(Debug, Clone, PartialEq)]
 pub enum SignalingEvent {
-    /// A frame from the server or from a peer; never an answer that somebody here waits for.
+    /// A frame from the server or from a peer. Answers to this client's own requests do not appear
+    /// here.
     Message(ServerMessage),
     /// The connection is down. The client reconnects until it is closed.
     Lost,
@@ -79,7 +80,7 @@ pub enum SignalingEvent {
     Restored,
 }
 
-/// A registered peer. Clones share one connection; when the last is dropped, the peer leaves.
+/// A registered peer. Clones share one connection; the peer leaves when the last one is dropped.
 #[derive(Debug, Clone)]
 pub struct SignalingClient {
     peer_id: PeerId,
@@ -116,7 +117,7 @@ impl SignalingClient {
         let (events, event_queue) = mpsc::channel(EVENT_QUEUE);
         let (newest, identity) = watch::channel(registration.identity.clone());
         let (newest_ice, ice) = watch::channel(IceServers::default());
-        // Whoever has connected can look at it at once.
+        // Callers can read it as soon as they are connected.
         let (newest_relay, relay) = watch::channel(handed_out.relay.clone());
         let updates = Updates { events, identity: newest, ice: newest_ice, relay: newest_relay };
         let task = Task::new(websocket, http, registration, command_queue, updates);
@@ -128,12 +129,12 @@ impl SignalingClient {
         Ok((client, event_queue))
     }
 
-    /// Who this is.
+    /// The peer id.
     pub fn peer_id(&self) -> &PeerId {
         &self.peer_id
     }
 
-    /// The identity with its newest token: what to keep for the next start.
+    /// The identity with its latest token, to be kept for the next start.
     pub fn identity(&self) -> Identity {
         self.identity.borrow().clone()
     }
@@ -161,12 +162,12 @@ impl SignalingClient {
         self.ice.clone()
     }
 
-    /// The server's relay, if it has one. A new registration may bring another token.
+    /// The server's relay, if it has one. Its token may change with each registration.
     pub fn relay(&self) -> watch::Receiver<Option<Relay>> {
         self.relay.clone()
     }
 
-    /// Lists the peers of this room, however many there are.
+    /// Lists all peers of this room.
     ///
     /// # Errors
     /// When the connection is down, or no answer comes within ten seconds.
@@ -217,7 +218,7 @@ impl SignalingClient {
     }
 }
 
-/// Connects for the first time; an identity that is refused is renewed, once.
+/// Connects for the first time. A refused identity is renewed once.
 async fn first_connection(
     websocket: &Url,
     http: &HttpApi,

@@ -1,5 +1,5 @@
-//! Proxies that lead out of a network, as `HTTPS_PROXY` and the like name them: which one is for a
-//! host, and a tunnel through it (HTTP CONNECT).
+//! The proxies in `HTTPS_PROXY` and similar variables: chooses the one for a host, and opens a
+//! tunnel through it (HTTP CONNECT).
 
 use super::dial::{bare, dial};
 use super::error::{ConnectError, ProxyError, ProxyName};
@@ -17,7 +17,7 @@ use std::sync::OnceLock;
 use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
-/// What the environment says of proxies. An empty variable counts as unset.
+/// The proxies in the environment. An empty variable counts as unset.
 #[derive(Debug, Default)]
 struct Settings {
     /// For `https:` and `wss:`.
@@ -34,7 +34,7 @@ struct Setting {
     value: String,
 }
 
-/// A proxy that is to be used.
+/// A proxy to use.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     pub(crate) name: ProxyName,
@@ -50,7 +50,7 @@ impl Settings {
                 Some(Setting { variable, value: value.trim().to_owned() })
             })
         };
-        // Lower case first, as curl has it.
+        // Lower case first, like curl.
         let direct = first(&["no_proxy", "NO_PROXY"]).map(|setting| setting.value);
         Self {
             secure: first(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]),
@@ -59,8 +59,7 @@ impl Settings {
         }
     }
 
-    /// The proxy on the way to `url`; none on the way to this machine itself, which no proxy could
-    /// find.
+    /// The proxy on the way to `url`. None for this machine itself, which a proxy could not reach.
     fn proxy_for(&self, url: &Url) -> Result<Option<Proxy>, ProxyError> {
         let host = url.host_str().unwrap_or_default();
         if is_this_machine(host) {
@@ -74,7 +73,7 @@ impl Settings {
         let scheme = if secure { "https" } else { "http" };
         let target = format!("{scheme}://{host}/").parse::<Uri>().map_err(|_| unusable())?;
         let Some(found) = everything.intercept(&target) else {
-            // Either the host is an exception, or the value is nothing that can be used.
+            // Either the host is an exception, or the value is unusable.
             let usable = Matcher::builder().all(value).build().intercept(&target).is_some();
             return if usable { Ok(None) } else { Err(unusable()) };
         };
@@ -92,7 +91,7 @@ fn is_this_machine(host: &str) -> bool {
     loopback || host.eq_ignore_ascii_case("localhost")
 }
 
-/// `NO_PROXY` as the matcher reads it: commas between the entries, and a dot for `*.`.
+/// `NO_PROXY` in the matcher's form: commas between the entries, and a dot for `*.`.
 fn exceptions(text: &str) -> String {
     let entries = text.split([',', ' ', '\t']).filter(|entry| !entry.is_empty());
     let entries =
@@ -101,7 +100,7 @@ fn exceptions(text: &str) -> String {
 }
 
 impl Proxy {
-    /// As one URL with name and password, for others that speak through it.
+    /// As one URL with user name and password, for other libraries.
     pub(crate) fn url(&self) -> Option<Url> {
         let mut url = Url::parse(&self.name.url).ok()?;
         let basic = self.authorization.as_ref().and_then(|value| value.to_str().ok());
@@ -187,7 +186,7 @@ mod tests {
     use tokio::net::TcpListener;
     use tokio::task::JoinHandle;
 
-    /// A proxy that gives every request this answer, and then says what it is sent.
+    /// A proxy that gives every request this answer, and then echoes everything.
     async fn answering(answer: &'static str) -> (SocketAddr, JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

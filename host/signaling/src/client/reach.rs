@@ -1,5 +1,5 @@
-//! A stream to the server: directly or through a proxy, plain or with TLS. Both halves of the
-//! protocol, WebSocket and HTTP, get theirs here.
+//! Opens a stream to the server: directly or through a proxy, plain or with TLS. WebSocket and HTTP
+//! both use it.
 
 use super::error::ConnectError;
 use super::stream::{Stream, within_deadline};

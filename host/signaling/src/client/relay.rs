@@ -1,4 +1,4 @@
-//! Where a peer finds the relay of its server, and what admits it there.
+//! The relay of a peer's server, and the token that admits the peer.
 
 use super::SignalingError;
 use super::error::ConnectError;
@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use url::Url;
 
 const PATH: &str = "/relay";
-/// The newest version of the protocol.
+/// The latest version of the protocol.
 const PROTOCOL: &str = "iroh-relay-v2";
 
 /// The relay of the server at which a peer is registered.
@@ -30,16 +30,16 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Finds out whether there is a way to the relay, by its path and its protocol, and how long it
-    /// takes to the relay's first word.
+    /// Finds out whether the relay can be reached by its path and protocol, and how long its first
+    /// message takes.
     ///
     /// # Errors
-    /// When something on the way does not let it through, or something else answers.
+    /// The connection is blocked, or another program answers.
     pub async fn probe(&self) -> Result<Duration, SignalingError> {
         let start = Instant::now();
         let mut url = self.url.clone();
         url.set_path(PATH);
-        // Both are special schemes, so this does not fail.
+        // Cannot fail, because both are special schemes.
         let _ = url.set_scheme(if url.scheme() == "https" { "wss" } else { "ws" });
         let stream = reach(&url).await.map_err(|source| unreachable(&url, source))?;
         let greeting = within_deadline(greeting(&url, stream)).await;
@@ -57,7 +57,7 @@ impl Relay {
     }
 }
 
-/// Connects as an endpoint does, and hears what the relay asks of one.
+/// Connects like an endpoint, and waits for the relay's challenge.
 async fn greeting(url: &Url, stream: Box<dyn Stream>) -> Result<(), SignalingError> {
     let failed = |error: Error| unreachable(url, error);
     let mut request = url.as_str().into_client_request().map_err(failed)?;
@@ -65,7 +65,7 @@ async fn greeting(url: &Url, stream: Box<dyn Stream>) -> Result<(), SignalingErr
     let mut socket = upgrade(url, request, stream).await?;
     while let Some(message) = socket.next().await {
         if matches!(message.map_err(failed)?, Message::Binary(_)) {
-            // It hears no more from us, and needs no goodbye for that.
+            // Nothing more is sent, so no closing handshake is needed.
             let _ = socket.close(None).await;
             return Ok(());
         }

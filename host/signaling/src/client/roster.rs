@@ -1,5 +1,5 @@
-//! A list of peers that is kept up to date: by the changes that the server pushes, and by polling
-//! where an older server pushes none.
+//! A list of peers that stays up to date: through changes that the server pushes, or through
+//! polling if an older server pushes none.
 
 use super::{SignalingClient, SignalingError};
 use sleap_rtc_protocol::ids::PeerId;
@@ -11,19 +11,19 @@ use tokio::time::{Instant, sleep_until};
 
 /// How often a server that pushes nothing is polled.
 const ASK_EVERY: Duration = Duration::from_secs(3);
-/// How often a server that pushes is polled all the same.
+/// How often a server that pushes is polled as well.
 const ASK_SELDOM: Duration = Duration::from_secs(60);
 
-/// What the connection learned about a watched list.
+/// News about a watched list.
 #[derive(Debug)]
 pub(crate) enum Change {
     /// The server pushes changes.
     Pushed,
-    /// Some peers are new, different or gone.
+    /// Peers were added, changed or removed.
     Peers(PeersChanged),
 }
 
-/// A room's list, or the part of it that a filter describes.
+/// The list of a room, or of the peers that match a filter.
 #[derive(Debug)]
 pub struct Roster {
     client: SignalingClient,
@@ -48,12 +48,12 @@ impl Roster {
         Ok(roster)
     }
 
-    /// Who is in the list, by id.
+    /// The peers in the list, by id.
     pub fn peers(&self) -> impl Iterator<Item = &PeerInfo> {
         self.peers.values()
     }
 
-    /// Requests the whole list now; returns whether it has changed.
+    /// Requests the whole list now. Returns whether it has changed.
     ///
     /// # Errors
     /// When the connection is down, or no answer comes in time. The list stays as it was.
@@ -66,8 +66,8 @@ impl Roster {
         Ok(different)
     }
 
-    /// Waits until the list changes, also across a lost connection. Cancel-safe: a change that has
-    /// arrived is in the list, whether this returned or not.
+    /// Waits until the list changes, also across a lost connection. Cancel safe: a change that has
+    /// arrived is in the list even if this call was cancelled.
     ///
     /// # Errors
     /// When the client is closed.
@@ -76,7 +76,7 @@ impl Roster {
             let different = tokio::select! {
                 change = self.changes.recv() => match change {
                     Some(change) => self.apply(change),
-                    // Not read for too long.
+                    // The list was not read for too long.
                     None => {
                         self.ask_every = ASK_EVERY;
                         self.ask_at = Instant::now();
@@ -99,7 +99,7 @@ impl Roster {
         }
     }
 
-    /// Applies a change; returns whether the list is different.
+    /// Applies a change. Returns whether the list has changed.
     fn apply(&mut self, change: Change) -> bool {
         let PeersChanged { peers, left, list_again } = match change {
             Change::Peers(changed) => changed,

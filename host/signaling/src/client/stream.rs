@@ -1,11 +1,11 @@
-//! Streams to the server, whatever they are made of, and the deadline of each step towards one.
+//! Streams to the server, and the deadline of each step of connecting.
 
 use super::ANSWER_DEADLINE;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
-/// What TCP, TLS and tunnels have in common.
+/// The common interface of TCP, TLS and tunnels.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 

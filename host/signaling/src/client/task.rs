@@ -24,16 +24,16 @@ use url::Url;
 
 /// The first wait before a reconnect.
 const BACKOFF_FIRST: Duration = Duration::from_millis(250);
-/// The longest wait. A server that was away has all its peers back within ten seconds.
+/// The longest wait. All peers return within ten seconds after a server has restarted.
 const BACKOFF_LONGEST: Duration = Duration::from_secs(8);
-/// The shortest time between two requests for ICE servers, however short-lived their accounts are.
+/// The shortest time between two requests for ICE servers, even if their accounts are short-lived.
 const ICE_AGAIN_LEAST: Duration = Duration::from_secs(1);
 /// How long the closing handshake may take.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 
 type Answer<T> = oneshot::Sender<Result<T, SignalingError>>;
 
-/// What a handle asks of the task.
+/// A request from a handle to the task.
 #[derive(Debug)]
 pub(crate) enum Command {
     Send(Box<ClientMessage>, Answer<()>),
@@ -47,11 +47,11 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) struct ListPage {
     pub(crate) peers: Vec<PeerInfo>,
-    /// Where the list goes on.
+    /// Where the next page begins.
     pub(crate) next: Option<PeerId>,
 }
 
-/// Where the task publishes what it learns.
+/// The channels on which the task publishes news.
 pub(crate) struct Updates {
     pub(crate) events: mpsc::Sender<SignalingEvent>,
     pub(crate) identity: watch::Sender<Identity>,
@@ -59,7 +59,7 @@ pub(crate) struct Updates {
     pub(crate) relay: watch::Sender<Option<Relay>>,
 }
 
-/// A list that somebody watches.
+/// A watched list.
 struct Watched {
     filters: Filters,
     changes: mpsc::Sender<Change>,
@@ -69,7 +69,7 @@ struct Watched {
 enum Ended {
     /// The owner has closed the client.
     Closed,
-    /// It broke. Wait at least this long before reconnecting.
+    /// The connection failed. Wait at least this long before reconnecting.
     Lost(Duration),
 }
 
@@ -150,7 +150,7 @@ impl Task {
                         Some(Ok(Message::Close(frame))) => return lost(frame.as_ref()),
                         Some(Ok(_)) => {}
                         Some(Err(error)) => {
-                            tracing::debug!(%error, "the signaling connection broke");
+                            tracing::debug!(%error, "the signaling connection failed");
                             return lost(None);
                         }
                         None => return lost(None),
@@ -178,7 +178,7 @@ impl Task {
         }
     }
 
-    /// Carries out a handle's command; returns whether the connection is still up.
+    /// Carries out a handle's command. Returns whether the connection is still up.
     async fn execute(&mut self, connection: &mut Connection, command: Command) -> bool {
         let message = match &command {
             Command::Send(message, _) => encode(message),
@@ -205,7 +205,7 @@ impl Task {
             Err(error) => Err(error),
         };
         let stands = !matches!(result, Err(SignalingError::Lost));
-        // The caller may have given up already.
+        // The caller may have stopped waiting.
         match (command, result) {
             (Command::Send(_, answer), result) => drop(answer.send(result)),
             (Command::Discover(.., answer), Ok(())) => self.discovery = Some(answer),
@@ -215,7 +215,8 @@ impl Task {
         stands
     }
 
-    /// The whole metadata: the Python server drops the tags when it gets properties alone.
+    /// Sends the whole metadata, because the Python server drops the tags if it gets only
+    /// properties.
     fn whole_metadata(&self) -> ClientMessage {
         let metadata = self.registration.metadata.clone();
         ClientMessage::UpdateMetadata {
@@ -227,7 +228,7 @@ impl Task {
         }
     }
 
-    /// Handles a frame; returns the answer to send, if there is one.
+    /// Handles a frame. Returns the answer to send, if there is one.
     fn receive(&mut self, text: &str) -> Option<ClientMessage> {
         match ServerMessage::decode(text) {
             Ok(ServerMessage::PeerList { peers, next, .. }) if self.discovery.is_some() => {
@@ -281,7 +282,7 @@ impl Task {
         let _ = self.notify_watcher(Change::Peers(list_again));
     }
 
-    /// Publishes what came with a registration.
+    /// Publishes the content of the answer to a registration.
     fn take(&mut self, HandedOut { ice, relay }: HandedOut) {
         self.take_ice(ice);
         self.updates.relay.send_if_modified(|newest| {
@@ -299,7 +300,7 @@ impl Task {
         self.updates.ice.send_replace(handed_out);
     }
 
-    /// Reconnects, however long it takes; `None` when the owner closes the client.
+    /// Reconnects, without a time limit. `None` if the owner closes the client.
     async fn reconnect(&mut self, least: Duration) -> Option<Connection> {
         let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_LONGEST);
         self.while_lost(sleep(least)).await?;
@@ -317,7 +318,8 @@ impl Task {
                     self.take(handed_out);
                     tracing::info!("registered with the signaling server again");
                     if self.registration.metadata != metadata {
-                        // It changed during the attempt. A failed write shows at the next read.
+                        // The metadata changed during the attempt. A failed write shows at the next
+                        // read.
                         if let Ok(frame) = encode(&self.whole_metadata()) {
                             write(&mut connection, frame).await;
                         }
@@ -325,13 +327,13 @@ impl Task {
                     return Some(connection);
                 }
                 Err(error) => {
-                    tracing::warn!(error = %WithCauses(&error), "cannot register again yet");
+                    tracing::warn!(error = %WithCauses(&error), "cannot register again yet; will retry");
                 }
             }
         }
     }
 
-    /// Waits for `work` while answering handles; `None` when the owner closes the client.
+    /// Waits for `work` while answering handles. `None` if the owner closes the client.
     async fn while_lost<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         tokio::pin!(work);
         loop {
@@ -356,16 +358,16 @@ impl Task {
         }
     }
 
-    /// Hands an event to the owner, or drops it when the queue is full. Waiting would stall the
-    /// connection, and others in the room could cause that.
+    /// Passes an event to the owner, or drops it if the queue is full. Waiting would stall the
+    /// connection, and any peer in the room could cause that.
     fn publish(&self, event: SignalingEvent) {
         if let Err(mpsc::error::TrySendError::Full(_)) = self.updates.events.try_send(event) {
-            tracing::error!("a signaling message is dropped: its queue is full");
+            tracing::error!("dropped a signaling message, because the queue is full");
         }
     }
 }
 
-/// Tries once to register again, and signs in again when the identity is refused. Also returns the
+/// Tries once to register again. Signs in again if the identity is refused. Also returns the
 /// identity to use from now on.
 ///
 /// The Python server does not renew identities: it gives a token for another peer, but lets its holder
@@ -387,7 +389,8 @@ async fn attempt(
                 registration.identity.id_token = renewed.id_token;
                 opened = connection::open(url, &registration).await;
                 if opened.is_err() && renewed.peer_id != registration.identity.peer_id {
-                    // Another peer's token is useless here; the old one may still be renewed later.
+                    // The token of another peer is useless here. The old one may still be renewed
+                    // later.
                     registration.identity.id_token = own_token;
                 }
             }
@@ -412,7 +415,7 @@ async fn write(connection: &mut Connection, message: Message) -> bool {
 fn lost(close: Option<&CloseFrame>) -> Ended {
     let code = close.map(|frame| u16::from(frame.code));
     tracing::warn!(?code, "the connection to the signaling server is lost");
-    // Another program uses our identity. Two programs that take it back at once would never stop.
+    // Another program uses our identity. If both took it back at once, they would never stop.
     let replaced = code == Some(CLOSE_REPLACED);
     if replaced {
         tracing::warn!(

@@ -36,11 +36,11 @@ pub(crate) async fn secure(
     }
 }
 
-/// Judges certificates as the connections to the server do, for others that speak TLS with it: by the
-/// system's authorities, or by what `SSL_CERT_FILE` names.
+/// The verifier for other TLS connections to the same server. Trusts the system's authorities, or
+/// the certificates in `SSL_CERT_FILE`.
 ///
 /// # Errors
-/// When nobody at all is trusted.
+/// There are no trusted authorities.
 pub fn certificate_verifier() -> Result<Arc<dyn ServerCertVerifier>, TlsFailure> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     Ok(Arc::new(Verifier::new(&trusted()?, provider)?))
@@ -53,7 +53,8 @@ fn config() -> Result<Arc<ClientConfig>, TlsFailure> {
     CONFIG.get_or_init(|| build(&trusted()?)).clone()
 }
 
-/// Who is trusted. Nobody at all is a mistake in the settings, which no handshake would explain.
+/// The trusted authorities. None at all is a configuration error, which a failed handshake would
+/// not explain.
 fn trusted() -> Result<Vec<CertificateDer<'static>>, TlsFailure> {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
@@ -69,7 +70,8 @@ fn trusted() -> Result<Vec<CertificateDer<'static>>, TlsFailure> {
 }
 
 fn build(trusted: &[CertificateDer<'static>]) -> Result<Arc<ClientConfig>, TlsFailure> {
-    // The provider is named here rather than installed for the process: that is not ours to do.
+    // The provider is passed here rather than installed globally, because a library must not choose
+    // for the whole process.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = Verifier::new(trusted, Arc::clone(&provider))?;
     let config = ClientConfig::builder_with_provider(provider)
@@ -91,9 +93,9 @@ fn failure(error: io::Error) -> TlsFailure {
     TlsFailure::Handshake(Arc::new(error))
 }
 
-/// The usual verifier, which accepts one thing more: a certificate that is itself among the trusted
-/// ones. `openssl req -x509` makes such certificates with the flag of an authority, which the usual
-/// one refuses of a server. Also says what is wrong in terms that a user can act on.
+/// The usual verifier, which also accepts a certificate that is itself trusted. `openssl req -x509`
+/// marks such certificates as authorities, and the usual verifier refuses an authority as a server.
+/// Also explains refusals in terms that a user can act on.
 #[derive(Debug)]
 struct Verifier {
     usual: Arc<WebPkiServerVerifier>,
@@ -112,11 +114,11 @@ impl Verifier {
         Ok(Self { usual, trusted: trusted.to_vec() })
     }
 
-    /// Whether a refusal is only about who issued the certificate, or for which role. By then its
-    /// dates have been checked, and nothing else has to be of one that is trusted by itself.
+    /// Whether a refusal is only about the certificate's issuer or role. The dates were checked
+    /// before, and a certificate that is itself trusted needs nothing else.
     fn is_about_its_issuer(error: &CertificateError) -> bool {
         match error {
-            // The second: an issuer of the same name that has another key.
+            // The second one: the issuer has the right name and another key.
             CertificateError::UnknownIssuer | CertificateError::BadSignature => true,
             CertificateError::Other(OtherError(inner)) => {
                 matches!(inner.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
@@ -176,7 +178,7 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// A refusal with what is known of the certificate.
+/// A refusal, with details about the certificate.
 fn explained(refused: &CertificateError, der: &CertificateDer<'_>, host: &ServerName<'_>) -> Error {
     let parsed = X509Certificate::from_der(der).ok().map(|(_, parsed)| parsed);
     let problem = match (refused, &parsed) {
@@ -230,7 +232,7 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
     v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }
 
-/// What a certificate says about itself.
+/// The fields of a certificate.
 fn one_line(text: &str) -> String {
     Printable::line(text, 200).into()
 }
@@ -250,7 +252,7 @@ mod tests {
         params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
     }
 
-    /// What a client that trusts `trusted` says of a server that calls itself `host`.
+    /// The verdict of a client with these `trusted` certificates on a server named `host`.
     fn judged(
         trusted: &CertificateDer<'static>,
         shown: &CertificateDer<'static>,
@@ -277,7 +279,8 @@ mod tests {
         let (plain, authority) = (made(|_| ()), made(as_openssl));
         assert_eq!(judged(&plain, &plain, HOST), Ok(()));
         assert_eq!(judged(&authority, &authority, HOST), Ok(()));
-        // Another one of the same kind and name is a stranger, and so is it under another name.
+        // Another certificate of the same kind and name is refused, and so is this one under
+        // another name.
         let other = made(as_openssl);
         assert_eq!(judged(&authority, &other, HOST), Err(CertificateProblem::SelfSigned));
         assert_eq!(judged(&authority, &plain, HOST), Err(CertificateProblem::SelfSigned));

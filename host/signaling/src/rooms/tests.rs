@@ -1,4 +1,4 @@
-//! The registry against a plain list, and what its watchers receive.
+//! Compares the registry with a plain list, and checks what its watchers receive.
 
 use super::*;
 use crate::filter::Query;
@@ -9,7 +9,7 @@ use std::sync::Mutex;
 
 const ROOM_PEERS: usize = 50;
 
-/// A link that keeps the list that its watcher has put together.
+/// A link that keeps the list as its watcher knows it.
 #[derive(Debug, Clone, Default)]
 struct Watcher {
     id: u64,
@@ -137,7 +137,7 @@ fn a_watcher_hears_of_its_own_list_only() {
 }
 
 proptest! {
-    /// Page after page comes the whole list, once, and no page is larger than it may be.
+    /// The pages add up to the whole list, without repetitions, and no page exceeds its limit.
     #[test]
     fn pages_are_the_list(
         lengths in prop::collection::vec(0usize..300, 0..40),
@@ -196,7 +196,7 @@ fn listed(info: &PeerInfo) -> Listed {
     serde_json::to_string(info).unwrap().into()
 }
 
-/// Joins, and watches from what is there.
+/// Joins, and watches from the current list on.
 fn join(rooms: &mut Rooms<Watcher>, model: &mut Model, connection: u64, p: u8, r: u8) {
     let member = member(connection, r);
     let link = member.link.clone();
@@ -210,7 +210,7 @@ fn join(rooms: &mut Rooms<Watcher>, model: &mut Model, connection: u64, p: u8, r
     link.list.lock().unwrap().extend(list);
 }
 
-/// Nobody sees, reaches or hears of what is beyond its room.
+/// No peer sees, reaches or is notified of a peer in another room.
 fn check(rooms: &mut Rooms<Watcher>, model: &Model) {
     assert_eq!(rooms.peers(), model.len());
     let used: BTreeSet<u8> = model.values().map(|(_, r, _)| *r).collect();
@@ -226,7 +226,7 @@ fn check(rooms: &mut Rooms<Watcher>, model: &Model) {
         assert_eq!(ids(&page), expected);
         let watched: Vec<Listed> = link.list.lock().unwrap().values().cloned().collect();
         assert_eq!(watched.join(","), page.peers, "what {a} put together is not the list");
-        // A page that clients share is no older than one that is a worker's own.
+        // The shared page of clients is as recent as a worker's own page.
         let workers = query(json!({"role": "worker"}));
         let found = rooms.discover(&peer(*a), *connection, workers, WHOLE).unwrap();
         let is_worker = |info: &PeerInfo| info.role == Role::Worker;
@@ -236,8 +236,8 @@ fn check(rooms: &mut Rooms<Watcher>, model: &Model) {
 }
 
 proptest! {
-    /// Whatever happens, the registry is what a plain list of (peer, connection, room) is, and a
-    /// watcher that started from the list and applied what it received has the list.
+    /// After any sequence of events, the registry equals a plain list of (peer, connection, room),
+    /// and a watcher that applied all changes has the same list.
     #[test]
     fn rooms_are_the_boundary(steps in prop::collection::vec(step(), 0..60)) {
         let mut rooms = Rooms::new(ROOM_PEERS);

@@ -1,5 +1,5 @@
-//! What each address uses of the server, and how slowly its guesses at tokens are answered. Time comes
-//! in as an argument.
+//! The resources of the server that each address uses, and the delay for its guesses at tokens.
+//! Time is an argument.
 //!
 //! Loopback addresses have no limits: all peers of this machine share one, and so do the clients of a
 //! proxy on it when `--trust-proxy` is not set. Their guesses are slowed like everybody's.
@@ -16,17 +16,17 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Wrong tokens that are answered at once.
+/// The number of wrong tokens that are answered at once.
 const FREE_FAILURES: u32 = 8;
-/// How long each further one waits after the one before it.
+/// How long each further wrong token waits after the previous one.
 const PER_FAILURE: Duration = Duration::from_millis(250);
-/// When an answer would wait longer than this, it is not given at all.
+/// An answer that would wait longer than this is not sent at all.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// The time over which an address's new rooms, new identities and pairings are counted.
+/// The window in which new rooms, identities and pairings of an address are counted.
 const WINDOW: Duration = Duration::from_secs(3600);
-/// The time in which the log mentions an address that asks for accounts once.
+/// The log mentions an address that asks for accounts at most once in this time.
 const LOG_WINDOW: Duration = Duration::from_secs(3600);
-/// Addresses that are kept before those without an open socket are dropped.
+/// Beyond this many addresses, those without an open socket are dropped.
 const MAX_ADDRESSES: usize = 64 * 1024;
 
 #[derive(Debug)]
@@ -72,7 +72,7 @@ pub(crate) struct Addresses {
     per_pairing: Duration,
 }
 
-/// An open socket of an address; gives it back when dropped.
+/// An open socket of an address. Dropping it releases its share.
 #[derive(Debug)]
 pub(crate) struct OpenSocket {
     addresses: Arc<Addresses>,
@@ -91,8 +91,8 @@ impl Addresses {
         }
     }
 
-    /// The name of an address for the workers of a room, which tells them whether two peers share one,
-    /// and nothing else.
+    /// The pseudonym of an address for the workers of a room. It shows whether two peers share an
+    /// address, and nothing else.
     pub(crate) fn tag(&self, address: IpAddr, room: &RoomId) -> Option<AddressTag> {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.tag_key).ok()?;
         mac.update(room.as_str().as_bytes());
@@ -129,17 +129,17 @@ impl Addresses {
         fits.then(|| OpenSocket { addresses: Arc::clone(self), address: network(address) })
     }
 
-    /// Whether this address may make one more room; counts it when it may.
+    /// Whether this address may create another room. Counts the room if so.
     pub(crate) fn may_make_room(&self, address: IpAddr, now: Instant) -> bool {
         self.may(address, now, self.per_room, |account| &mut account.rooms)
     }
 
-    /// Whether this address may have one more new identity; counts it when it may.
+    /// Whether this address may get another new identity. Counts the identity if so.
     pub(crate) fn may_sign_in(&self, address: IpAddr, now: Instant) -> bool {
         self.may(address, now, self.per_sign_in, |account| &mut account.sign_ins)
     }
 
-    /// Whether this address may open or join one more mailbox; counts it when it may.
+    /// Whether this address may open or join another mailbox. Counts the mailbox if so.
     pub(crate) fn may_pair(&self, address: IpAddr, now: Instant) -> bool {
         self.may(address, now, self.per_pairing, |account| &mut account.pairings)
     }
@@ -157,15 +157,15 @@ impl Addresses {
             })
     }
 
-    /// Whether the log should mention that this address asked for accounts: once in a while.
+    /// Whether the log should mention now that this address asked for accounts.
     pub(crate) fn should_log_accounts(&self, address: IpAddr, now: Instant) -> bool {
         self.with(address, now, |account| {
             account.accounts_logged.try_charge(LOG_WINDOW, LOG_WINDOW, now).is_some()
         })
     }
 
-    /// Counts a wrong token from this address. Returns how long its answer must wait, or `None` when it
-    /// gets none. A right token never waits.
+    /// Counts a wrong token from this address. Returns how long its answer must wait, or `None` if
+    /// it gets no answer. A correct token never waits.
     pub(crate) fn failed(&self, address: IpAddr, now: Instant) -> Option<Duration> {
         self.with(address, now, |account| {
             let free = PER_FAILURE * FREE_FAILURES;
@@ -187,7 +187,7 @@ impl Drop for OpenSocket {
     }
 }
 
-/// What counts as one address: an IPv4 address, or the /64 of an IPv6 subscriber.
+/// The unit that counts as one address: an IPv4 address, or the /64 of an IPv6 subscriber.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) if !v6.is_loopback() => {

@@ -1,18 +1,18 @@
-//! How many sockets this process can hold: each is a file descriptor.
+//! How many sockets this process can open, given its limit on file descriptors.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Sockets that are open at once, however many descriptors there are; more wait in the system's
-/// queue.
+/// The most open sockets, regardless of the limit on descriptors. More connections wait in the
+/// system's queue.
 pub(crate) const MAX_SOCKETS: usize = 32 * 1024;
-/// Descriptors that no peer gets: for the listeners, a connection that each has just accepted, the
-/// state file, certificates that are read again, and the runtime.
+/// Descriptors that are reserved for the listeners, a connection that each has just accepted, the
+/// state file, certificates that are reloaded, and the runtime.
 const RESERVED: usize = 64;
-/// What is served even where the limit is absurdly low.
+/// The number of sockets that are served even if the limit is absurdly low.
 const LEAST_SOCKETS: usize = 16;
 
-/// Raises the soft limit of open files to the hard one, and returns for how many sockets it is
-/// enough. Where it cannot be raised the present limit counts.
+/// Raises the soft limit of open files to the hard one. Returns the number of sockets that it
+/// allows. Uses the current limit if it cannot be raised.
 pub fn raise_descriptor_limit() -> usize {
     let before = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: before.maximum, maximum: before.maximum };

@@ -1,5 +1,5 @@
-//! The head of a frame, which is all that the server reads of a forwarded frame, and the error frames
-//! that it sends.
+//! The head of a frame, which is the only part of a forwarded frame that the server reads; and the
+//! error frames that it sends.
 
 use crate::filter::FilterError;
 use crate::identity::IdentityError;
@@ -13,10 +13,11 @@ use sleap_rtc_protocol::ids::{AddressTag, PeerId};
 use sleap_rtc_protocol::signaling::MAX_FRAME_BYTES;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-/// Characters of a parser's message that an error frame repeats: the message may quote the frame.
+/// The most characters of a parser's message that an error frame repeats, because the message may
+/// quote the frame.
 const MAX_QUOTE: usize = 200;
 
-/// What a frame is.
+/// The kind of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Kind {
@@ -64,7 +65,7 @@ pub(crate) struct Head {
     to_peer_id: Option<PeerId>,
     #[serde(default)]
     attempt: Value,
-    /// Whether the sender says from which address it speaks, which only the server does.
+    /// Whether the sender has set its address, which only the server may do.
     #[serde(default, deserialize_with = "present")]
     sender_address: bool,
 }
@@ -97,12 +98,12 @@ impl Head {
         target.as_ref().ok_or_else(|| FrameError::invalid(format!("the frame has no {key}")))
     }
 
-    /// The number of the offer that this frame is about, when it has one.
+    /// The number of the offer that this frame is about, if it has one.
     pub(crate) fn attempt(&self) -> Option<u64> {
         self.attempt.as_u64()
     }
 
-    /// Whether a worker is told from which address the frame comes.
+    /// Whether the server adds the sender's address to this frame.
     pub(crate) fn asks_a_worker(&self) -> bool {
         matches!(self.kind, Kind::Offer | Kind::PeerMessage)
     }
@@ -117,7 +118,7 @@ impl Head {
     ) -> Result<Utf8Bytes, FrameError> {
         if self.sender_address {
             return Err(FrameError::invalid(
-                "only the server says from which address a peer speaks",
+                "only the server sets the address of a peer",
             ));
         }
         let (key, _) = self.kind.address_keys();
@@ -194,7 +195,7 @@ pub(crate) enum Code {
     IdentityRefused,
     IdentityExpired,
     SenderMismatch,
-    /// A registration of the Python program's later versions, which have accounts.
+    /// A registration of a later version of the Python program, which uses accounts.
     WantsAccounts,
     Internal,
 }
@@ -217,7 +218,7 @@ impl Code {
         }
     }
 
-    /// Whether no correct program would have caused it.
+    /// Whether only an incorrect program can cause it.
     pub(crate) fn is_abuse(self) -> bool {
         matches!(
             self,
@@ -246,7 +247,7 @@ impl FrameError {
         Self::new(Code::InvalidMessage, message)
     }
 
-    /// The answer to a program that logs in with an account.
+    /// The answer to a program that tries to log in with an account.
     pub(crate) fn wants_accounts() -> Self {
         Self::new(
             Code::WantsAccounts,
@@ -259,7 +260,7 @@ impl FrameError {
     /// The frame, with the fields of all three shapes that peers read.
     pub(crate) fn frame(&self) -> String {
         let code = self.code.as_str();
-        // Those that have accounts show their user the reason alone.
+        // Programs with accounts show only the reason to their user.
         let reason = if self.code == Code::WantsAccounts { &self.message } else { code };
         let mut frame =
             json!({"type": "error", "code": code, "reason": reason, "message": self.message});
@@ -361,7 +362,7 @@ mod tests {
     }
 
     proptest! {
-        /// What is forwarded is still the frame that came, and names its sender once.
+        /// A forwarded frame is unchanged, except that it names its sender exactly once.
         #[test]
         fn signing_keeps_every_key(
             value in "\\PC{0,40}",

@@ -48,14 +48,14 @@ enum Refusal {
     Identity(#[from] IdentityError),
     #[error("{0}")]
     Forbidden(&'static str),
-    #[error("there is nothing at this path")]
+    #[error("not found: no such path")]
     NotFound,
     #[error(
         "this server has no accounts; Python sleap-rtc 0.0.7 and newer, which log in with GitHub or \
          an API key, need their own server"
     )]
     NoAccounts,
-    #[error("this path takes a different method")]
+    #[error("method not allowed for this path")]
     Method,
     #[error("this is the WebSocket's path; GET /health reports the server's state")]
     UpgradeRequired,
@@ -149,10 +149,10 @@ pub(crate) async fn answer<B: Readable>(
     })
 }
 
-/// Where the servers of the Python program's later versions have their accounts.
+/// The path of accounts on servers of the Python program's later versions.
 const ACCOUNTS: &str = "/api/auth/";
 
-/// What a request is for.
+/// The routes of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Route {
     WebSocket,
@@ -166,7 +166,7 @@ enum Route {
     Relay,
     /// A peer measures how long the relay takes.
     Ping,
-    /// A peer finds out whether something else answers in the server's place.
+    /// A peer finds out whether a captive portal answers in the server's place.
     NoContent,
 }
 
@@ -243,7 +243,7 @@ async fn credentials<B: Readable>(request: Request<B>) -> Result<(Option<IdToken
     Ok((bearer, read(request.into_body()).await?))
 }
 
-/// Who asks, and the body of what they ask.
+/// The authenticated caller, and the body of its request.
 async fn caller<B: Readable>(
     request: Request<B>,
     server: &Server,
@@ -253,7 +253,8 @@ async fn caller<B: Readable>(
     Ok((server.signer.verify(&token, now_s())?, body))
 }
 
-/// Signs in: a new identity, or a fresh token for the one that `token` proves, even an expired one.
+/// Signs in: issues a new identity, or a new token for the identity of `token`, which may have
+/// expired.
 fn sign_in(server: &Server, token: Option<IdToken>, address: IpAddr) -> Result<Value, Refusal> {
     let peer = match token {
         Some(token) => server.signer.verify_expired_too(&token)?,
@@ -289,8 +290,8 @@ fn delete_peer(server: &Server, caller: &PeerId, peer: Option<PeerId>) -> Result
     Ok(json!({"status": if present.is_some() { "deleted" } else { "not present" }}))
 }
 
-/// Deletes a room that the caller made. The Python programs name themselves instead of a room; then it
-/// is the room that they are in.
+/// Deletes a room that the caller created. The Python programs name themselves instead of a room,
+/// which means the room that they are in.
 async fn delete_room(server: &Server, caller: &PeerId, body: Body) -> Result<Value, Refusal> {
     if body.peer_id.as_ref().is_some_and(|peer| peer != caller) {
         return Err(Refusal::Forbidden("a peer can delete itself and its own rooms only"));
@@ -310,7 +311,8 @@ async fn delete_room(server: &Server, caller: &PeerId, body: Body) -> Result<Val
     Ok(json!({"status": "deleted", "peers": members.len()}))
 }
 
-/// Prometheus' text, or JSON for those who accept it, as the Python programs do.
+/// The metrics as Prometheus text, or as JSON for callers that accept it, such as the Python
+/// programs.
 fn measured(headers: &HeaderMap, server: &Server) -> Response<Full<Bytes>> {
     let accepted = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
     if accepted.is_some_and(|accepted| accepted.contains("application/json")) {
@@ -323,7 +325,7 @@ fn measured(headers: &HeaderMap, server: &Server) -> Response<Full<Bytes>> {
     response
 }
 
-/// An empty answer that repeats the request's challenge, which no portal in between would.
+/// An empty answer that repeats the request's challenge, which a captive portal would not do.
 fn no_content(headers: &HeaderMap) -> Response<Full<Bytes>> {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b".-_".contains(byte);
     let challenge = headers.get("X-Iroh-Challenge").map(HeaderValue::as_bytes);
@@ -367,7 +369,7 @@ fn reply(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    // Calls are rare: keeping the connection for the next one would only occupy a socket.
+    // Calls are rare, so keeping the connection for the next one would only occupy a socket.
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }

@@ -1,47 +1,49 @@
-//! How much of the server anybody may have.
+//! The limits on what a peer, a room or an address may use.
 
 use std::time::Duration;
 
-/// How much of the server one peer, room or address may have. The limits for an address do not
-/// count for loopback addresses: there all the peers of one machine share one, and so does everybody
-/// behind a proxy on it that is not trusted.
+/// The limits on what one peer, room or address may use. The limits for an address do not apply to
+/// loopback addresses, which are shared by all peers of the machine, and by all peers behind an
+/// untrusted proxy on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// The longest frame that a peer may send, in bytes.
     pub frame_bytes: usize,
-    /// Frames each second from one peer; faster ones are read later.
+    /// Frames per second from one peer. Faster ones are read later.
     pub frames_per_s: u32,
-    /// Frames that a peer may send at once.
+    /// The most frames that a peer may send at once.
     pub burst_frames: u32,
     /// Peers in one room.
     pub room_peers: usize,
-    /// Rooms that one address may make in an hour.
+    /// Rooms that one address may create in an hour.
     pub rooms_per_address: u32,
-    /// New identities that one address may have in an hour.
+    /// New identities that one address may get in an hour.
     pub sign_ins_per_address: u32,
-    /// Mailboxes that one address may open or join in an hour, to pair devices. Each may be a guess.
+    /// Mailboxes that one address may open or join in an hour, to pair devices. Each may be a guess
+    /// at a code.
     pub pairings_per_address: u32,
-    /// How long a mailbox is open: for so long a pairing code can be used.
+    /// How long a mailbox stays open, and with it a pairing code.
     pub pair_within: Duration,
-    /// Sockets that one address may have open; half of those that the machine allows at most.
+    /// Sockets that one address may have open, up to half of all that the machine allows.
     pub sockets_per_address: usize,
     /// How long a socket may stay without registering.
     pub register_within: Duration,
-    /// Frames that wait for a slow reader.
+    /// The most frames that wait for a slow reader.
     pub queue_frames: usize,
-    /// Their bytes, together.
+    /// The most bytes of these frames, in total.
     pub queue_bytes: usize,
-    /// Lists and objects inside each other in one frame.
+    /// The deepest nesting of lists and objects in a frame.
     pub nesting: usize,
     /// Malformed frames in a row that are answered before the socket is closed.
     pub malformed_frames: u32,
     /// Connections to the relay, of all rooms together.
     pub relay_connections: usize,
-    /// Bytes each second that one connection may send through the relay; a faster one is read later.
+    /// Bytes per second that one connection may send through the relay. A faster one is read later.
     pub relay_bytes_per_s: u32,
 }
 
-/// The longest frame of the protocol: nothing longer can be allowed, since no peer would read it.
+/// The longest frame of the protocol. A higher limit is useless, because no peer would read the
+/// frame.
 const MAX_FRAME_BYTES: usize = sleap_rtc_protocol::signaling::MAX_FRAME_BYTES;
 
 impl Default for Limits {
@@ -56,7 +58,7 @@ impl Default for Limits {
             sign_ins_per_address: 2000,
             pairings_per_address: 120,
             pair_within: Duration::from_secs(600),
-            // A cluster behind one translated address is one address.
+            // A cluster behind NAT shares one address.
             sockets_per_address: 2048,
             register_within: Duration::from_secs(30),
             queue_frames: 256,
@@ -64,7 +66,7 @@ impl Default for Limits {
             nesting: 64,
             malformed_frames: 32,
             relay_connections: 1024,
-            // What a line of 1 Gbit/s carries.
+            // The rate of a link of 1 Gbit/s.
             relay_bytes_per_s: 125_000_000,
         }
     }

@@ -1,5 +1,6 @@
-//! How the server reaches a peer: a bounded queue in front of its socket, and the pending changes of a
-//! watched list, which are merged, so that a slow watcher costs little and misses nothing.
+//! The link from the server to a peer: a bounded queue in front of its socket, and the pending
+//! changes of a watched list. Pending changes are merged, so a slow watcher costs little and misses
+//! nothing.
 
 use super::Limits;
 use crate::rooms::{ListChange, Listener};
@@ -13,8 +14,8 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-/// The shortest time between two `peers_changed` frames to one watcher. The first is sent at once; what
-/// happens shortly after it is sent together.
+/// The shortest time between two `peers_changed` frames to one watcher. The first is sent at once;
+/// later changes are sent together.
 const CHANGES_EVERY: Duration = Duration::from_millis(200);
 
 /// Why the server closes a peer's socket.
@@ -24,11 +25,11 @@ pub(crate) enum CloseReason {
     Replaced,
     /// The peer, or its room, was deleted.
     Deleted,
-    /// It does not read what others send to it.
+    /// It does not read its messages.
     TooSlow,
 }
 
-/// What is queued for one socket.
+/// The queue of one socket.
 #[derive(Debug, Default)]
 struct Outbox {
     frames: VecDeque<Utf8Bytes>,
@@ -47,7 +48,7 @@ struct Shared {
 }
 
 impl Shared {
-    /// Locked for moments only, and never across an `await`.
+    /// Locked only briefly, and never across an `await`.
     fn outbox(&self) -> MutexGuard<'_, Outbox> {
         self.outbox.lock()
     }
@@ -64,7 +65,7 @@ pub(crate) struct Inbox {
     next_changes: Instant,
 }
 
-/// What the socket does next on behalf of others.
+/// The next thing that the socket does on behalf of other peers.
 #[derive(Debug)]
 pub(crate) enum Outgoing {
     Deliver(Utf8Bytes),
@@ -131,8 +132,8 @@ impl Inbox {
         }
     }
 
-    /// Waits for what the socket does next. A request to close comes before queued frames, and pending
-    /// changes come last. Cancel-safe.
+    /// Waits for the next thing to do. A request to close comes before queued frames, and pending
+    /// changes come last. Cancel safe.
     pub(crate) async fn next(&mut self) -> Outgoing {
         loop {
             let pending = match self.take() {
@@ -154,7 +155,7 @@ impl Inbox {
         if let Some(frame) = outbox.frames.pop_front() {
             outbox.bytes -= frame.len();
             if outbox.frames.is_empty() {
-                // Give back the memory of a queue that was long once.
+                // Release the memory of a queue that was long once.
                 outbox.frames.shrink_to(8);
             }
             return Taken::Outgoing(Outgoing::Deliver(frame));

@@ -4,10 +4,10 @@ use std::io;
 use std::net::SocketAddr;
 use tokio::net::{TcpListener, TcpSocket};
 
-/// Connections that wait to be accepted.
+/// The most connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
 
-/// An address cannot be listened on.
+/// The server cannot listen on an address.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}")]
 pub struct ListenError {
@@ -16,8 +16,8 @@ pub struct ListenError {
     source: io::Error,
 }
 
-/// Listens on each address. Where the list has both `0.0.0.0` and `[::]` with one port, the second
-/// takes IPv6 alone, and is left out on a machine without IPv6.
+/// Listens on each address. If the list has both `0.0.0.0` and `[::]` with the same port, the
+/// second one accepts only IPv6, and is skipped on a machine without IPv6.
 ///
 /// # Errors
 /// When an address cannot be listened on.
@@ -30,7 +30,7 @@ pub fn listen(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, ListenError>
         match bind(address, beside_ipv4) {
             Ok(listener) => listeners.push(listener),
             Err(error) if beside_ipv4 && has_no_ipv6(&error) => {
-                tracing::debug!(%error, "this machine has no IPv6; IPv4 is served alone");
+                tracing::debug!(%error, "this machine has no IPv6; serving only IPv4");
             }
             Err(source) => return Err(ListenError { address, source }),
         }
@@ -40,7 +40,7 @@ pub fn listen(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, ListenError>
 
 fn bind(address: SocketAddr, ipv6_only: bool) -> io::Result<TcpListener> {
     let socket = if address.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() }?;
-    // A server that is started again does not wait for the connections of the last one to time out.
+    // A restarted server does not have to wait until the old connections time out.
     socket.set_reuseaddr(true)?;
     if ipv6_only {
         rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
@@ -65,7 +65,7 @@ mod tests {
         let port = probe.local_addr().unwrap().port();
         drop(probe);
         let loopback = |text: &str| format!("{text}:{port}").parse::<SocketAddr>().unwrap();
-        // As the default has it, on loopback's own addresses: a test opens nothing else.
+        // Like the default, but on loopback addresses, because tests use no others.
         let listeners = listen(&[loopback("127.0.0.1"), loopback("[::1]")]).unwrap();
         assert_eq!(listeners.len(), 2);
         for address in ["127.0.0.1", "[::1]"] {

@@ -1,4 +1,4 @@
-//! What the server counts, as JSON for `/health` and as Prometheus' text for `/metrics`.
+//! The server's metrics, as JSON for `/health` and as Prometheus text for `/metrics`.
 
 use crate::server::Server;
 use crate::server::relay::{AddressDiscovery, Relays};
@@ -26,7 +26,7 @@ pub(crate) struct Counters {
     pub(crate) forwarded: Counter,
     pub(crate) refused: Counter,
     pub(crate) impersonations: Counter,
-    /// Wrong room tokens and identities that are not this server's.
+    /// Wrong room tokens and foreign identities.
     pub(crate) failures: Counter,
     pub(crate) rate_limited: Counter,
     pub(crate) slow_readers: Counter,
@@ -105,7 +105,7 @@ fn readings(server: &Server) -> Vec<Reading> {
     readings
 }
 
-/// What the mailboxes count.
+/// The metrics of the mailboxes.
 fn of_pairing(server: &Server) -> [Reading; 3] {
     let open = server.mailboxes().count() as u64;
     let reading = |name, help, kind, value| Reading { name, help, kind, value };
@@ -117,7 +117,7 @@ fn of_pairing(server: &Server) -> [Reading; 3] {
     ]
 }
 
-/// What the relay counts.
+/// The metrics of the relay.
 fn of_relay(server: &Server, relay: &Relays) -> Vec<Reading> {
     let traffic = &relay.traffic;
     let reading = |name, help, kind, value| Reading { name, help, kind, value };
@@ -159,7 +159,7 @@ pub(crate) fn json(server: &Server) -> Value {
     health
 }
 
-/// In Prometheus' text format, version 0.0.4.
+/// In the Prometheus text format, version 0.0.4.
 pub(crate) fn prometheus(server: &Server) -> String {
     let lines = readings(server).into_iter().map(|Reading { name, help, kind, value }| {
         let name = match (name, kind) {

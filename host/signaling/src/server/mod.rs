@@ -1,8 +1,8 @@
 //! The signaling server: HTTP API and WebSocket on every port that it is given.
 //!
-//! Presence is in memory and ends with its socket; what must survive a restart is in the [`Store`].
-//! Peers are not trusted: a frame speaks only as the peer that its socket registered, and reaches only
-//! that peer's room.
+//! Presence is kept in memory and ends with the socket. The state that must survive a restart is in
+//! the [`Store`]. Peers are not trusted: a frame speaks only as the peer that its socket
+//! registered, and reaches only that peer's room.
 
 mod addresses;
 mod descriptors;
@@ -62,9 +62,9 @@ const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// How long the closing handshakes may take when the server stops.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
-/// How long a stranger that is asked to make room may take.
+/// How long an evicted stranger may take to close.
 const EVICTION_DEADLINE: Duration = Duration::from_secs(1);
-/// How often the expiry of rooms with a worker is moved, and expired rooms are deleted.
+/// How often the expiry of rooms with a worker is extended, and expired rooms are deleted.
 const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// Why the server ended.
@@ -78,21 +78,21 @@ pub enum ServerError {
     Store(#[from] StoreError),
 }
 
-/// How a server serves.
+/// The options of a server.
 #[derive(Debug, Clone)]
 pub struct ServerOptions {
-    /// Sockets that are open at once: see [`raise_descriptor_limit`]. One address has half of them
-    /// at most.
+    /// The most open sockets: see [`raise_descriptor_limit`]. One address gets at most half of
+    /// them.
     pub sockets: usize,
     /// The STUN and TURN servers that its peers are given.
     pub ice: IceOffer,
     /// TLS on every port; `None` for plain.
     pub tls: Option<Tls>,
-    /// Whether `X-Forwarded-For` says who the client is.
+    /// Whether `X-Forwarded-For` is trusted for the client's address.
     pub trust_proxy: bool,
     /// Whether it relays between peers that have no direct path.
     pub relay: bool,
-    /// What anybody may have.
+    /// The limits on what peers may use.
     pub limits: Limits,
 }
 
@@ -109,7 +109,7 @@ impl Default for ServerOptions {
     }
 }
 
-/// What all connections share.
+/// The state that all connections share.
 struct Server {
     rooms: Mutex<Rooms<Link>>,
     mailboxes: Mutex<Mailboxes>,
@@ -159,12 +159,12 @@ impl Server {
         }
     }
 
-    /// The registry. It is locked briefly, and never across an `await`.
+    /// The registry. Locked only briefly, and never across an `await`.
     fn rooms(&self) -> MutexGuard<'_, Rooms<Link>> {
         self.rooms.lock()
     }
 
-    /// Where devices pair. It is locked briefly, and never across an `await`.
+    /// The mailboxes. Locked only briefly, and never across an `await`.
     fn mailboxes(&self) -> MutexGuard<'_, Mailboxes> {
         self.mailboxes.lock()
     }
@@ -178,8 +178,8 @@ impl Server {
     }
 }
 
-/// Serves on all `listeners` until `shutdown`, then closes every socket with code 1012, which tells
-/// peers to come back.
+/// Serves on all `listeners` until `shutdown`, then closes every socket with code 1012, which asks
+/// peers to reconnect.
 ///
 /// # Errors
 /// When there is no listener, or the state cannot be read at the start.
@@ -236,7 +236,7 @@ async fn accept(listener: TcpListener, server: Arc<Server>) {
                 }
             }
             Err(error) => {
-                // Out of file descriptors, most likely: something else in the process has them.
+                // Most likely out of file descriptors, which something else in the process uses.
                 tracing::warn!(%error, "cannot accept a connection");
                 server.strangers.evict_oldest();
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -248,13 +248,13 @@ async fn accept(listener: TcpListener, server: Arc<Server>) {
 /// A connection's share of the server's sockets; a WebSocket takes it along.
 struct Share {
     _permit: OwnedSemaphorePermit,
-    /// Behind a trusted proxy the address is known with the request only.
+    /// Behind a trusted proxy, the address is known only from the request.
     _place: Option<OpenSocket>,
     stranger: Stranger,
 }
 
-/// The share of a new connection. A connection that cannot have one is answered, if that takes no
-/// waiting, and dropped.
+/// The share of a new connection. A connection that cannot get one is dropped, after an error
+/// response if that needs no waiting.
 async fn share(server: &Server, stream: &TcpStream, address: IpAddr) -> Option<Arc<Share>> {
     let plain = server.options.tls.is_none();
     let refuse = |answer: &str| plain.then(|| stream.try_write(answer.as_bytes()));
@@ -262,19 +262,19 @@ async fn share(server: &Server, stream: &TcpStream, address: IpAddr) -> Option<A
     let place = if trusted { None } else { server.addresses.open(address, Instant::now()) };
     if place.is_none() && !trusted {
         server.counters.rate_limited.count();
-        tracing::debug!(%address, "too many sockets of one address");
+        tracing::debug!(%address, "refused a connection: too many sockets of one address");
         refuse(http::TOO_MANY_SOCKETS);
         return None;
     }
     let Some(permit) = permit(server).await else {
-        tracing::warn!(%address, "all sockets are taken by registered peers");
+        tracing::warn!(%address, "refused a connection: registered peers use all sockets");
         refuse(http::NO_SOCKET);
         return None;
     };
     Some(Arc::new(Share { _permit: permit, _place: place, stranger: server.strangers.enter() }))
 }
 
-/// A free socket, or that of the oldest stranger; `None` when all belong to registered peers.
+/// A free socket, or that of the oldest stranger. `None` if all belong to registered peers.
 async fn permit(server: &Server) -> Option<OwnedSemaphorePermit> {
     if let Ok(permit) = Arc::clone(&server.sockets).try_acquire_owned() {
         return Some(permit);
@@ -288,10 +288,10 @@ async fn permit(server: &Server) -> Option<OwnedSemaphorePermit> {
 
 /// One connection, until it ends or must make room for another.
 async fn serve(stream: TcpStream, server: Arc<Server>, address: IpAddr, share: Arc<Share>) {
-    // Frames are small and wait for an answer each.
+    // Frames are small, and each awaits an answer.
     let _ = stream.set_nodelay(true);
     tokio::select! {
-        () = share.stranger.evicted() => tracing::debug!(%address, "evicted to make room"),
+        () = share.stranger.evicted() => tracing::debug!(%address, "evicted to make room for another connection"),
         () = converse(stream, server, address, Arc::clone(&share)) => {}
     }
 }

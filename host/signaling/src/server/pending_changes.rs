@@ -1,14 +1,14 @@
-//! The changes of a watched list that are not sent yet: the latest for each peer. When they grow too
-//! long, all that is kept is that the watcher must ask for the whole list again.
+//! The unsent changes of a watched list: the latest one for each peer. If they grow too long, they
+//! are dropped, and the watcher must request the whole list again.
 
 use crate::rooms::ListChange;
 use serde_json::json;
 use sleap_rtc_protocol::ids::PeerId;
 use std::collections::BTreeMap;
 
-/// Peers whose changes are kept.
+/// The most peers whose changes are kept.
 const MAX_PEERS: usize = 512;
-/// Bytes of all changes together. A frame with them is far below what any peer accepts.
+/// The most bytes of all changes together, far below the longest frame that peers accept.
 const MAX_BYTES: usize = 256 * 1024;
 
 /// The changes for one watcher.
@@ -18,10 +18,10 @@ pub(crate) enum PendingChanges {
     Changes {
         /// By peer.
         by_peer: BTreeMap<PeerId, ListChange>,
-        /// Approximately their length in a frame.
+        /// Their approximate length in a frame.
         bytes: usize,
     },
-    /// Too much has changed: the watcher asks for the list again.
+    /// Too much has changed; the watcher must request the list again.
     ListAgain,
 }
 
@@ -40,7 +40,7 @@ fn length(peer: &PeerId, change: &ListChange) -> usize {
 }
 
 impl PendingChanges {
-    /// Replaces what was kept of a peer by its latest change.
+    /// Replaces the pending change of a peer by its latest one.
     pub(crate) fn put(&mut self, peer: &PeerId, change: ListChange) {
         let Self::Changes { by_peer, bytes } = self else { return };
         *bytes += length(peer, &change);

@@ -1,13 +1,13 @@
-//! How fast one socket may send. Time comes in as an argument.
+//! The rate limit of one socket. Time is an argument.
 
 use super::Limits;
 use sleap_rtc_base::rate_limit::RateLimit;
 use std::time::{Duration, Instant};
 
-/// A frame costs one unit, and one more for each of these many bytes.
+/// A frame costs one unit, and another one for this many bytes.
 const BYTES_PER_UNIT: f64 = 16.0 * 1024.0;
 
-/// What a socket has sent. The frames of a sender that is too fast are read later, not refused.
+/// The use of a socket. Frames of a fast sender are read later, not refused.
 #[derive(Debug)]
 pub(crate) struct FrameLimit(RateLimit);
 
@@ -16,7 +16,7 @@ impl FrameLimit {
         Self(RateLimit::new(now))
     }
 
-    /// Counts a frame of `bytes` and returns how long to wait before the next is read.
+    /// Counts a frame of `bytes`. Returns how long to wait before the next one is read.
     pub(crate) fn spend(&mut self, bytes: usize, limits: &Limits, now: Instant) -> Duration {
         let takes = |units: f64| Duration::from_secs_f64(units / f64::from(limits.frames_per_s));
         let debt = self.0.charge(takes(1.0 + bytes as f64 / BYTES_PER_UNIT), now);

@@ -1,4 +1,5 @@
-//! The rules of one socket's conversation, without the socket: what a frame does, and its answer.
+//! The rules of one socket's conversation, without the socket: the effect of each frame, and its
+//! answer.
 
 use crate::filter::Query;
 use crate::ice::hand_out;
@@ -22,29 +23,30 @@ use std::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tracing::Span;
 
-/// Refused registrations after which the socket is closed. Each of them may be a guess at a token.
+/// The socket is closed after this many refused registrations, because each may be a guess at a
+/// token.
 const MAX_REFUSED_REGISTRATIONS: u32 = 8;
 
-/// Shown to the user by programs that do not read the answer. A close frame holds 123 bytes.
+/// Programs that do not read the answer show this to their user. A close frame holds 123 bytes.
 const NO_ACCOUNTS: &str = "this server has no accounts; sleap-rtc 0.0.7 and newer need their own";
 
-/// Bytes of a `peer_list` frame around the list itself: two ids at most.
+/// The most bytes of a `peer_list` frame besides the list itself: at most two ids.
 const LIST_HEAD_BYTES: usize = 8 * 1024;
 
-/// One socket's side of the conversation.
+/// The conversation with one socket.
 pub(crate) struct Session {
     server: Arc<Server>,
     connection: ConnectionId,
     link: Link,
     address: IpAddr,
-    /// Its name for the workers of the room.
+    /// The pseudonym of its address for the workers of the room.
     address_tag: Option<AddressTag>,
     peer: Option<PeerId>,
     abuse: u32,
     refused_registrations: u32,
-    /// It speaks of accounts, which are not to be had here.
+    /// It uses accounts, which this server does not have.
     wants_accounts: bool,
-    /// It has closed the socket, which a peer does when it leaves.
+    /// The peer has closed the socket, so it has left on purpose.
     leaves: bool,
 }
 
@@ -86,7 +88,7 @@ impl Session {
         }
     }
 
-    /// The peer closes the socket: it leaves, and is not only lost.
+    /// The peer closes the socket: it leaves on purpose, and is not just lost.
     pub(crate) fn leave(&mut self) {
         self.leaves = true;
     }
@@ -96,7 +98,7 @@ impl Session {
         self.peer.is_some()
     }
 
-    /// Why the socket must be closed, after too many bad frames or when its peer can never register.
+    /// Why the socket must be closed: after too many bad frames, or if its peer can never register.
     pub(crate) fn is_over(&self) -> Option<&'static str> {
         let often = self.abuse >= self.server.options.limits.malformed_frames
             || self.refused_registrations >= MAX_REFUSED_REGISTRATIONS;
@@ -106,7 +108,7 @@ impl Session {
         }
     }
 
-    /// Handles a frame and returns the answer to its sender, if there is one.
+    /// Handles a frame. Returns the answer to its sender, if there is one.
     pub(crate) async fn receive(&mut self, text: Utf8Bytes) -> Option<String> {
         match self.handle(text).await {
             Ok(answer) => {
@@ -136,8 +138,8 @@ impl Session {
         tracing::debug!(code = code.as_str(), "frame refused");
     }
 
-    /// Delays the answer to a guess: the more guesses came from the address, the longer. A right token
-    /// never gets here.
+    /// Delays the answer to a wrong token, longer for each guess from the same address. A correct
+    /// token is never delayed.
     async fn slow_down(&mut self, code: Code) {
         if !matches!(code, Code::RoomNotFound | Code::IdentityRefused) {
             return;
@@ -195,13 +197,13 @@ impl Session {
         if self.server.signer.verify(&id_token, now_s)? != peer_id {
             return Err(FrameError::new(
                 Code::IdentityRefused,
-                "the identity token is another peer's; register with the one from sign-in",
+                "the identity token belongs to another peer; register with the one from sign-in",
             ));
         }
         if self.peer.as_ref().is_some_and(|present| *present != peer_id) {
             return Err(FrameError::new(
                 Code::SenderMismatch,
-                "this socket is another peer's already; open a second one",
+                "this socket already belongs to another peer; open a second one",
             ));
         }
         let credentials = RoomCredentials { room_id: room_id.clone(), token: token.clone() };
@@ -248,7 +250,7 @@ impl Session {
         Ok(Some(RelayOffer { token, address_discovery }))
     }
 
-    /// The error of a registration. The Python program's later versions prove who they are by other
+    /// The error of a registration. Later versions of the Python program authenticate by other
     /// means than an identity token.
     fn explained(&mut self, text: &str, error: FrameError) -> FrameError {
         let keys: HashMap<String, IgnoredAny> = parse(text).unwrap_or_default();
@@ -281,7 +283,7 @@ impl Session {
         Ok(peer_list(peer, &page))
     }
 
-    /// The query of a discovery or a watch, which is always limited to the asker's own room.
+    /// The query of a discovery or a watch, always limited to the requester's own room.
     fn query(&self, peer: &PeerId, filters: Filters) -> Result<Query, FrameError> {
         if let Some(wanted) = &filters.room_id {
             let rooms = self.server.rooms();
@@ -376,14 +378,14 @@ fn encode(message: &ServerMessage) -> Result<String, FrameError> {
         .map_err(|error| FrameError::new(Code::Internal, error.to_string()))
 }
 
-/// The frame `peer_list`, assembled from peers that are serialized already.
+/// The frame `peer_list`, assembled from serialized peers.
 fn peer_list(asker: &PeerId, page: &Page) -> String {
     let (asker, count) = (json!(asker.as_str()), page.count);
     let next = page.next.as_ref().map(|next| format!(r#","next":{}"#, json!(next.as_str())));
     let next = next.unwrap_or_default();
     let head =
         format!(r#"{{"type":"peer_list","to_peer_id":{asker},"count":{count}{next},"peers":["#);
-    // One allocation: a list may be long.
+    // A single allocation, because the list may be long.
     let mut frame = String::with_capacity(head.len() + page.peers.len() + 2);
     frame.extend([head.as_str(), &page.peers, "]}"]);
     frame

@@ -1,5 +1,5 @@
-//! Whether the state file is still where it was opened. A file that was removed, or replaced, goes
-//! on to work until the server ends; then rooms and signing key are gone.
+//! Checks that the state file is still in its place. A file that was removed or replaced keeps
+//! working until the server ends; then the rooms and the signing key are lost.
 
 use crate::server::Server;
 use std::sync::Arc;
@@ -7,15 +7,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::task::spawn_blocking;
 
-/// How often the server looks.
+/// How often the server checks.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// Looks for as long as the server runs, and says when something has changed.
+/// Checks as long as the server runs, and logs changes.
 pub(crate) async fn watch(server: Arc<Server>) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let store = server.store.clone();
-        // A dead mount may block for long: only this task waits for it.
+        // A dead mount may block for long, but only this task waits for it.
         let Ok(in_place) = spawn_blocking(move || store.is_in_place()).await else { continue };
         let was_lost = server.state_is_lost.swap(!in_place, Ordering::Relaxed);
         match (was_lost, in_place) {

@@ -1,12 +1,12 @@
-//! Connections on which nobody has registered yet. When all sockets are taken, the oldest of them
-//! makes room for a new one: silence does not keep anybody else out.
+//! Connections on which no peer has registered yet. If all sockets are taken, the oldest of these
+//! is evicted for a new one, so that silent connections do not lock out peers.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
-/// All of them, oldest first.
+/// All strangers, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Strangers(Mutex<Waiting>);
 
@@ -16,7 +16,7 @@ struct Waiting {
     by_age: BTreeMap<u64, CancellationToken>,
 }
 
-/// One of them, until it registers or ends.
+/// A stranger, until it registers or ends.
 #[derive(Debug)]
 pub(crate) struct Stranger {
     strangers: Arc<Strangers>,
@@ -29,7 +29,7 @@ impl Strangers {
         self.0.lock()
     }
 
-    /// A connection that has just come.
+    /// Adds a new connection.
     pub(crate) fn enter(self: &Arc<Self>) -> Stranger {
         let evicted = CancellationToken::new();
         let mut waiting = self.waiting();
@@ -40,7 +40,7 @@ impl Strangers {
         Stranger { strangers: Arc::clone(self), number, evicted }
     }
 
-    /// Asks the oldest one to end; returns whether there was one.
+    /// Asks the oldest one to end. Returns whether there was one.
     pub(crate) fn evict_oldest(&self) -> bool {
         let oldest = self.waiting().by_age.pop_first();
         oldest.is_some_and(|(_, evicted)| {
@@ -56,7 +56,7 @@ impl Stranger {
         self.evicted.cancelled().await;
     }
 
-    /// It has registered: from now on it stays.
+    /// The peer has registered, so the connection is no longer a stranger.
     pub(crate) fn becomes_a_peer(&self) {
         self.strangers.waiting().by_age.remove(&self.number);
     }

@@ -1,4 +1,4 @@
-//! TLS on the server's ports, with a certificate that can be exchanged while it serves.
+//! TLS on the server's ports, with a certificate that can be replaced at run time.
 
 use parking_lot::RwLock;
 use rustls::ServerConfig;
@@ -13,14 +13,14 @@ use std::sync::Arc;
 use tokio_rustls::TlsAcceptor;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-/// How long before its end a certificate is due, in seconds: those of Let's Encrypt are renewed
-/// weeks earlier.
+/// How long before its expiry a certificate is due for renewal, in seconds. Those of Let's Encrypt
+/// are renewed weeks earlier.
 const RENEWAL_S: i64 = 7 * 24 * 60 * 60;
 
 /// PEM files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The certificate, and those between it and its root.
+    /// The certificate and its intermediates.
     pub cert: PathBuf,
     /// Its private key.
     pub key: PathBuf,
@@ -29,17 +29,17 @@ pub struct TlsFiles {
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file cannot be read, or holds nothing of what it should.
+    /// A file cannot be read, or has no such content.
     #[error("cannot read {what} in PEM from {path}")]
     Read {
-        /// Certificate or key.
+        /// `certificate` or `key`.
         what: &'static str,
         /// The file.
         path: PathBuf,
         /// Why.
         source: rustls::pki_types::pem::Error,
     },
-    /// They are no pair, or of a kind that is not supported.
+    /// Certificate and key do not belong together, or their type is not supported.
     #[error("the certificate {cert} and the key {key} cannot be used together")]
     Pair {
         /// The certificate's file.
@@ -87,17 +87,17 @@ impl Tls {
         Ok(Self { files, current, config: Arc::new(config) })
     }
 
-    /// Reads certificate and key again, for the connections that begin from now on.
+    /// Reloads certificate and key, for new connections.
     ///
     /// # Errors
-    /// As [`Self::load`]; the old certificate stays then.
+    /// As [`Self::load`]. The old certificate then stays in use.
     pub fn reload(&self) -> Result<(), TlsError> {
         let fresh = Arc::new(read(&self.files)?);
         *self.current.0.write() = fresh;
         Ok(())
     }
 
-    /// For QUIC, with the same certificate, also after it is renewed.
+    /// The configuration for QUIC, with the same certificate, also after a renewal.
     pub(crate) fn for_quic(&self) -> ServerConfig {
         ServerConfig::clone(&self.config)
     }
@@ -126,7 +126,7 @@ fn read(files: &TlsFiles) -> Result<CertifiedKey, TlsError> {
     CertifiedKey::from_der(chain, private, &ring::default_provider()).map_err(pair)
 }
 
-/// Says when peers will refuse the certificate: the operator should hear of it before they do.
+/// Warns the operator of an expiring certificate before peers refuse it.
 fn warn_about_dates(certificate: &CertificateDer<'_>, file: &Path) {
     let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return };
     let now_s = i64::try_from(clock::now_s()).unwrap_or(i64::MAX);

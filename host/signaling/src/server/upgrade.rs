@@ -1,4 +1,4 @@
-//! From a request to a WebSocket: of a peer in a room, or of a device at a mailbox.
+//! Upgrades a request to a WebSocket, for a peer in a room or a device at a mailbox.
 
 use crate::server::addresses::OpenSocket;
 use crate::server::{Server, Share, pairing, socket};
@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tracing::{Instrument, field};
 
-/// What a WebSocket is for.
+/// The purpose of a WebSocket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Serves {
     Room,
@@ -27,14 +27,14 @@ pub(crate) enum Serves {
 /// Why there is no WebSocket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoUpgrade {
-    /// The request asks for none.
+    /// The request does not ask for one.
     NotAsked,
     /// The address has too many sockets.
     TooManySockets,
 }
 
-/// A socket's place among those of its address, where the request says which that is. Without a
-/// proxy in between, the socket was counted when it was accepted.
+/// A socket's share among those of its address, if a proxy's header names the address. Without a
+/// proxy, the socket was counted when it was accepted.
 pub(crate) fn place(server: &Server, address: IpAddr) -> Result<Option<OpenSocket>, NoUpgrade> {
     if !server.options.trust_proxy {
         return Ok(None);

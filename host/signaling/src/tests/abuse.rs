@@ -1,4 +1,4 @@
-//! Peers that lie, guess, shout and do not listen.
+//! Peers that lie, guess, flood and do not read.
 
 use super::support::{TestServer, register, soon};
 use crate::client::Identity;
@@ -27,10 +27,10 @@ async fn nobody_speaks_for_another() {
     ] {
         assert_eq!(liar.refused(frame.clone()).await, "SENDER_MISMATCH", "{frame}");
     }
-    // A socket is one peer's for its life, even with two good identities.
+    // A socket belongs to one peer for its lifetime, even with two valid identities.
     let other = server.identity().await;
     assert_eq!(liar.refused(register(&other, &room)).await, "SENDER_MISMATCH");
-    // Nothing of it arrived.
+    // None of it arrived.
     liar.send(json!({"type": "candidate", "sender": own, "target": lied})).await;
     assert_eq!(victim.next().await["type"], "candidate");
     let (_, health) = server.http("GET /health", "").await;
@@ -56,7 +56,7 @@ async fn nobody_speaks_before_registering_or_registers_as_another() {
     assert_eq!(bare.next().await["type"], "registered_auth");
 }
 
-/// Only clients obey the word, but so would a Python worker.
+/// Our workers ignore it, but a Python worker would obey.
 #[tokio::test]
 async fn only_a_worker_sends_away_and_only_clients() {
     let server = TestServer::start().await;
@@ -103,7 +103,7 @@ async fn who_wants_accounts_hears_that_there_are_none() {
     let (status, answer) = server.http("GET /api/auth/rooms", "").await;
     assert_eq!(status, 404);
     assert!(answer["error"].as_str().unwrap().contains("no accounts"));
-    // Whoever has a token and leaves something else out is simply wrong.
+    // With a token, any other missing field is just an error.
     let mut bare = server.bare().await;
     for token in [json!(identity.id_token), json!(null)] {
         let frame = json!({"type": "register", "peer_id": peer, "id_token": token});
@@ -126,7 +126,7 @@ async fn a_room_is_a_wall() {
     assert_eq!((&real["code"], &real["attempt"]), (&json!("PEER_NOT_FOUND"), &json!(3)));
     outside.send(json!({"type": "offer", "sender": from, "target": "nobody", "sdp": ""})).await;
     let unreal = outside.next().await;
-    // A peer elsewhere and one that does not exist cannot be told apart.
+    // A peer in another room is indistinguishable from one that does not exist.
     let message = |frame: &Value| frame["message"].as_str().unwrap().to_owned();
     assert_eq!(message(&real).replace(to.as_str(), "nobody"), message(&unreal));
     for kind in ["answer", "candidate", "error"] {
@@ -181,7 +181,7 @@ async fn malformed_frames_are_answered_up_to_a_bound() {
     }
     bare.ws.send(Message::Binary(Bytes::from_static(b"\0"))).await.unwrap();
     assert_eq!(bare.error().await, "INVALID_MESSAGE");
-    // A good frame still works, and ends the row of bad ones.
+    // A valid frame still works, and resets the count of bad ones.
     bare.send(json!({"type": "discover_peers", "from_peer_id": identity.peer_id})).await;
     assert_eq!(bare.next().await["type"], "peer_list");
     for _ in 0..32 {
@@ -221,7 +221,7 @@ async fn wrong_types_in_every_field_of_every_frame_are_refused() {
                 answers += 1;
             }
             if answers % 7 == 6 {
-                // Refused registrations are few by design: go on with a fresh socket.
+                // Few refused registrations are allowed, so continue with a new socket.
                 bare = server.bare().await;
                 bare.send(register(&identity, &room)).await;
                 assert_eq!(bare.next().await["type"], "registered_auth");
@@ -237,7 +237,7 @@ async fn a_frame_that_is_too_long_ends_its_own_socket_only() {
     let (_, room) = server.room().await;
     let (mut loud, loud_id) = server.member(&room).await;
     let (mut other, other_id) = server.member(&room).await;
-    // The longest frame passes; one that would grow beyond it on the way does not.
+    // The longest frame passes; a frame that would exceed it after the sender is added does not.
     let mut frame = json!({"type": "answer", "target": other_id.peer_id, "sdp": ""});
     let free = MAX_FRAME_BYTES - frame.to_string().len();
     frame["sdp"] = json!("x".repeat(free));
@@ -278,7 +278,7 @@ async fn a_peer_that_does_not_read_loses_its_socket() {
     })
     .await;
     assert_eq!(refusal["code"], "DELIVERY_FAILED");
-    // It is gone from the room though its socket was never read.
+    // It is gone from the room although its socket was never read.
     let (mut looker, _) = server.member(&room).await;
     soon("departure", async {
         loop {

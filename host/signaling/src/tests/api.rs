@@ -1,4 +1,4 @@
-//! The HTTP API: identities, deletion, and what strangers get.
+//! The HTTP API: identities, deletion, and the responses to strangers.
 
 use super::support::{TestServer, register, soon};
 use crate::client::{Endpoints, HttpApi, Identity, SignalingClient, SignalingError};
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 const ANYWHERE: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
 
-/// A server, and a way to make tokens that it has signed long ago.
+/// A server, and a signer for its old tokens.
 async fn server_and_signer() -> (TestServer, Signer) {
     let store = Store::ephemeral().unwrap();
     let signer = Signer::new(store.signing_key());
@@ -39,7 +39,7 @@ async fn an_expired_token_renews_its_identity_and_does_nothing_else() {
     let (status, answer) = server.http("POST /anonymous-signin", &body).await;
     assert_eq!((status, &answer["username"]), (200, &json!(identity.peer_id)));
 
-    // Our client does it by itself.
+    // Our client does so by itself.
     let (client, _events) = server.client(&old, &room, Role::Worker, json!({})).await;
     assert_eq!(client.peer_id(), &identity.peer_id);
     assert!(!client.identity().id_token.matches(&expired));
@@ -82,7 +82,7 @@ async fn only_a_peer_itself_deletes_it_and_only_a_creator_its_room() {
 
     server.api().delete_peer(&member_id.id_token, &member_id.peer_id).await.unwrap();
     assert_eq!(member.close_code().await, Some(4002));
-    // Somebody who is not there is no error: leaving twice is fine.
+    // Leaving twice is not an error.
     server.api().delete_peer(&member_id.id_token, &member_id.peer_id).await.unwrap();
 
     let (mut another, _) = server.member(&room).await;
@@ -100,7 +100,7 @@ async fn the_old_programs_way_to_delete_their_room() {
     bare.send(register(&creator, &room)).await;
     assert_eq!(bare.next().await["type"], "registered_auth");
     let (mut guest, guest_id) = server.member(&room).await;
-    // A guest that says "me and my room" takes itself out only.
+    // A guest that deletes "me and my room" removes only itself.
     for (identity, socket) in [(&guest_id, &mut guest), (&creator, &mut bare)] {
         let head =
             format!("POST /delete-peers-and-room\nAuthorization: Bearer {}\n", secret(identity));

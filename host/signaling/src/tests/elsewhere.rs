@@ -1,4 +1,4 @@
-//! What answers in a signaling server's place: a login page, a closed port, another program.
+//! Other things at the address of a signaling server: a login page, a closed port, another program.
 
 use super::support::{endpoints, soon};
 use crate::client::{HttpApi, Identity, SignalingClient, SignalingError};
@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// Something that gives every request the same answer.
+/// A server that gives every request the same response.
 async fn answering(answer: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -26,7 +26,7 @@ async fn answering(answer: &'static str) -> SocketAddr {
     address
 }
 
-/// What both halves of the client make of the answer.
+/// The errors of the client's WebSocket and HTTP halves.
 async fn both_halves(answer: &'static str) -> [SignalingError; 2] {
     let endpoints = endpoints(answering(answer).await);
     let signed_in = soon("sign-in", HttpApi::new(&endpoints.http).sign_in(None)).await;

@@ -19,7 +19,7 @@ async fn silent_strangers_keep_nobody_out() {
     let (_, room) = server.room().await;
     let (mut peer, _) = server.member(&room).await;
     let newcomer = server.identity().await;
-    // Some have not said a word, some have opened a WebSocket and not registered.
+    // Some have sent nothing, some have opened a WebSocket without registering.
     let mut silent = Vec::new();
     for _ in 0..8 {
         silent.push(TcpStream::connect(server.address).await.unwrap());
@@ -34,13 +34,13 @@ async fn silent_strangers_keep_nobody_out() {
     );
     assert!(health["sockets"].as_u64() <= Some(8), "{health}");
     assert!(health["evicted"].as_u64() >= Some(9), "{health}");
-    // The peer of before still has its socket, and another one finds its place.
+    // The earlier peer still has its socket, and another one finds room.
     let mut late = server.bare().await;
     late.send(register(&newcomer, &room)).await;
     assert_eq!(late.next().await["type"], "registered_auth");
     peer.send(json!({"type": "discover_peers"})).await;
     assert_eq!(peer.next().await["count"], 1);
-    // The oldest stranger had to go.
+    // The oldest stranger was evicted.
     soon("the end of the oldest", silent[0].read_to_end(&mut Vec::new())).await.unwrap();
 }
 

@@ -1,4 +1,4 @@
-//! Real sockets on loopback: the server driven by the client, and by bare sockets that may lie.
+//! Real sockets on loopback: the server, driven by our client and by raw sockets that may lie.
 
 mod abuse;
 mod api;

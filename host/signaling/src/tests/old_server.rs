@@ -16,8 +16,8 @@ use tokio_tungstenite::accept_async;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::CancellationToken;
 
-/// Every sign-in makes a new identity; every second registration finds its token expired; every
-/// discovery finds one worker more.
+/// Every sign-in creates a new identity; every second registration finds its token expired; every
+/// discovery finds one more worker.
 #[derive(Default)]
 struct Old {
     sign_ins: AtomicU32,
@@ -70,13 +70,13 @@ impl Old {
             };
             ws.send(Message::text(answer.to_string())).await.unwrap();
         }
-        // The old server answers what it does not like with an error, too.
+        // The old server also answers with an error.
         let error = json!({"type": "error", "code": "INVALID_MESSAGE", "message": "what?"});
         ws.send(Message::text(error.to_string())).await.unwrap();
         let _ = ws.close(None).await;
     }
 
-    /// Two ports, as the old one has.
+    /// Two ports, like the old server.
     async fn start(self: Arc<Self>) -> (SocketAddr, SocketAddr) {
         let http = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let ws = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -129,7 +129,8 @@ async fn the_client_gets_along_with_an_old_server() {
     while seen.last() != Some(&SignalingEvent::Restored) {
         seen.push(soon("event", events.recv()).await.unwrap());
     }
-    // An error, the loss, and back: under the old id, with the token of a new sign-in.
+    // An error, a lost connection, and then registered again: under the old id, with the token of a
+    // new sign-in.
     assert!(matches!(seen[0], SignalingEvent::Message(ServerMessage::Error(_))), "{seen:?}");
     assert_eq!(seen[1..], [SignalingEvent::Lost, SignalingEvent::Restored]);
     assert_eq!(client.identity().peer_id, identity.peer_id);

@@ -125,7 +125,7 @@ async fn whatever_does_not_belong_at_a_mailbox_ends_its_socket() {
 
 #[tokio::test]
 async fn a_server_without_mailboxes_is_called_so() {
-    // A server that serves something else under its path.
+    // A server that serves something else at this path.
     let (server, mut url) = server(Limits::default()).await;
     url.set_path("/elsewhere");
     let refused = Mailbox::join(&url, MailboxNumber::try_from(4).unwrap()).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! A server that goes away and comes back.
+//! A server that stops and returns.
 
 use super::support::{TestServer, message, soon};
 use crate::client::{SignalingError, SignalingEvent};
@@ -23,7 +23,7 @@ async fn a_restart_with_the_same_file_forgets_nobody() {
     server.stop().await;
     assert_eq!(soon("loss", events.recv()).await, Some(SignalingEvent::Lost));
 
-    // Nothing is queued for later: what a peer says depends on the moment.
+    // Nothing is queued for later, because messages of peers depend on the moment.
     let error = worker.send(ClientMessage::Unknown).await.unwrap_err();
     assert!(matches!(error, SignalingError::Lost), "{error}");
     assert!(worker.discover(Filters::default()).await.is_err());
@@ -70,7 +70,7 @@ async fn errors_and_nonsense_from_the_server_end_nothing() {
     client.send(ClientMessage::Unknown).await.unwrap();
     assert!(matches!(message(&mut events).await, ServerMessage::Error(_)));
     let (mut other, _) = server.member(&room).await;
-    // Known type, wrong fields: forwarded by the server; so that a peer that waits for an answer gets one.
+    // A known type with wrong fields is forwarded, so that a waiting peer gets an answer.
     other.send(json!({"type": "answer", "target": identity.peer_id, "sdp": 7})).await;
     other.send(json!({"type": "offer", "target": identity.peer_id, "sdp": 7})).await;
     assert!(matches!(message(&mut events).await, ServerMessage::Unreadable(_)));

@@ -1,4 +1,4 @@
-//! The relay: who gets in, who is cut off, and what passes between those who are in.
+//! The relay: who is admitted, who is cut off, and what passes between admitted endpoints.
 
 use super::support::{LIMIT, TestServer, register, soon};
 use crate::client::{Identity, Relay, SignalingClient};
@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 const ALPN: &[u8] = b"test";
-/// A refusal that a user waits for.
+/// How long a user waits for a refusal.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 async fn server_with(limits: Limits) -> TestServer {
@@ -41,7 +41,7 @@ async fn peer(server: &TestServer, room: &RoomCredentials) -> Peer {
     Peer { key, identity, client, relay }
 }
 
-/// An endpoint that has no way but the relay.
+/// An endpoint that can use only the relay.
 async fn endpoint(key: &SecretKey, url: &RelayUrl, token: &RelayToken) -> Endpoint {
     let config = RelayConfig::new(url.clone(), None).with_auth_token(token.as_str());
     Endpoint::builder(presets::Minimal)
@@ -96,7 +96,7 @@ async fn connect(
     soon("a connection", async { tokio::join!(connected, accepted) }).await
 }
 
-/// Sends so many bytes and gives how long they took.
+/// Sends this many bytes. Returns how long that took.
 async fn carry(from: &Connection, to: &Connection, bytes: usize) -> Duration {
     let start = Instant::now();
     let sent = async {
@@ -173,7 +173,7 @@ async fn nothing_passes_from_room_to_room() {
     }
 }
 
-/// Waits until the relay has cut it off, and does not let it in again.
+/// Waits until the relay has cut the endpoint off and refuses it.
 async fn cut_off(endpoint: &Endpoint) -> Duration {
     let start = Instant::now();
     let mut status = endpoint.home_relay_status();
@@ -285,7 +285,7 @@ async fn a_relay_that_is_full_says_so() {
     assert_eq!(admission(&first).await, Ok(()));
     let second = two.endpoint().await;
     assert!(admission(&second).await.unwrap_err().contains("relay_connections"));
-    // The place of the first is free once it is gone; the second keeps asking.
+    // The first one's place becomes free once it is gone; the second one keeps asking.
     first.close().await;
     assert_eq!(tokio::time::timeout(LIMIT, admitted_later(&second)).await, Ok(()));
 }
@@ -337,13 +337,13 @@ async fn what_is_relayed_goes_on_when_the_server_was_restarted() {
     server.stop().await;
     let server = start(address).await;
     let back = Instant::now();
-    // The same connection: neither end was told of the restart.
+    // The same connection: neither end noticed the restart.
     carry(&near, &far, 100_000).await;
     println!("relayed again {:.1} s after the server was back", back.elapsed().as_secs_f64());
     assert_eq!(server.http("GET /health", "").await.1["relay_connections"], 2);
 }
 
-/// A socket for the relay that shows no key; gives it with the status of the answer.
+/// A socket at the relay without a key. Also returns the status of the answer.
 async fn silent(server: &TestServer, from: &str) -> (TcpStream, u16) {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     let request = format!(

@@ -26,7 +26,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-/// A new certificate in the files that a server reads.
+/// Writes a new certificate to the server's files.
 fn renew(folder: &Path) -> CertificateDer<'static> {
     let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
     let made = rcgen::CertificateParams::new(names).unwrap();
@@ -37,7 +37,7 @@ fn renew(folder: &Path) -> CertificateDer<'static> {
     certificate.der().clone()
 }
 
-/// A server with a certificate, and what it takes to be a member of a room there.
+/// A server with a certificate, and the credentials of a room there.
 struct Lab {
     server: TestServer,
     tls: Tls,
@@ -72,7 +72,7 @@ impl Lab {
         tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
     }
 
-    /// Registers with this key; gives the socket and the relay's offer.
+    /// Registers with this key. Returns the socket and the relay's offer.
     async fn join(
         &self,
         key: &SecretKey,
@@ -97,7 +97,7 @@ impl Lab {
         let mut stream = self.connect(trusted).await;
         stream.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
         let mut answer = Vec::new();
-        // A server that closes without TLS's goodbye has said everything too.
+        // A server may close without the closing message of TLS.
         let _ = stream.read_to_end(&mut answer).await;
         let answer = String::from_utf8(answer).unwrap();
         serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
@@ -139,7 +139,7 @@ async fn a_renewed_certificate_counts_for_the_relay_and_for_address_discovery() 
 
     let new = renew(folder.path());
     lab.tls.reload().unwrap();
-    // The same peer with a new key: it takes the place of the old registration.
+    // The same peer with a new key replaces the old registration.
     let (_socket, offer) = lab.join(&two, &new).await;
     drop(socket);
     let before = lab.health(&new).await["addresses_shown"].as_u64().unwrap();
@@ -151,7 +151,7 @@ async fn a_renewed_certificate_counts_for_the_relay_and_for_address_discovery() 
     lab.server.stop().await;
 }
 
-/// Waits until so many addresses have been shown.
+/// Waits until this many addresses were reported.
 async fn shown(lab: &Lab, trusted: &CertificateDer<'static>, count: u64) {
     soon("address discovery", async {
         while lab.health(trusted).await["addresses_shown"].as_u64().unwrap() < count {

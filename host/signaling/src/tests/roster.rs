@@ -1,5 +1,5 @@
-//! Lists of peers: page by page, kept up to date, within the room; and the ICE servers that come
-//! with a registration.
+//! Lists of peers: their pages, their updates, their limits to the room; and the ICE servers of a
+//! registration.
 
 use super::support::{TestServer, register, soon};
 use crate::client::Roster;
@@ -45,7 +45,7 @@ async fn a_room_that_no_frame_holds_comes_in_pages() {
     let found: Vec<String> = found.iter().map(|peer| peer.peer_id.to_string()).collect();
     assert_eq!(found, expected);
 
-    // What a peer that knows nothing of pages gets is no longer than what it takes.
+    // A peer without support for pages gets no longer list than it accepts.
     let (mut bare, own_id) = members.pop().unwrap();
     let ask = |more: Value| {
         let mut frame = json!({"type": "discover_peers", "from_peer_id": own_id});
@@ -88,7 +88,7 @@ async fn a_roster_hears_of_each_change_at_once() {
     worker.close().await;
     soon("departure", roster.changed()).await.unwrap();
     assert_eq!(statuses(&roster), [] as [Value; 0]);
-    // Three changes would take nine seconds if they were asked for.
+    // With polling, three changes would take nine seconds.
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
 }
 
@@ -124,7 +124,7 @@ async fn a_watch_stays_in_the_room_and_keeps_to_its_filters() {
     watcher.send(frame("unwatch_peers", json!({}))).await;
     assert_eq!(watcher.next().await, json!({"type": "watching", "active": false}));
     let (_late, _) = server.member(&room).await;
-    // Nothing of the late one comes before this answer.
+    // No message about the late peer comes before this answer.
     watcher.send(frame("discover_peers", json!({"role": "worker"}))).await;
     assert_eq!(watcher.next().await["count"], 2);
 }

@@ -1,4 +1,4 @@
-//! A server on a free port, and peers that speak to it: bare ones, and ours.
+//! A server on a free port, and its peers: raw sockets, and our client.
 
 use crate::client::{Endpoints, HttpApi, Identity, SignalingClient, SignalingEvent};
 use crate::server::{self, ServerError, ServerOptions};
@@ -61,7 +61,7 @@ impl TestServer {
         HttpApi::new(&self.endpoints().http)
     }
 
-    /// A new peer and a room that it made.
+    /// A new peer, and a room that it created.
     pub(crate) async fn room(&self) -> (Identity, RoomCredentials) {
         let identity = self.api().sign_in(None).await.unwrap();
         let room = self.api().create_room(&identity.id_token).await.unwrap();
@@ -88,13 +88,13 @@ impl TestServer {
             .unwrap()
     }
 
-    /// A bare socket, not registered.
+    /// A raw socket, not registered.
     pub(crate) async fn bare(&self) -> Bare {
         let (ws, _) = connect_async(format!("ws://{}/", self.address)).await.unwrap();
         Bare { ws }
     }
 
-    /// A bare socket of a new peer, registered.
+    /// A raw socket of a new peer, registered.
     pub(crate) async fn member(&self, room: &RoomCredentials) -> (Bare, Identity) {
         let identity = self.identity().await;
         let mut bare = self.bare().await;
@@ -103,7 +103,7 @@ impl TestServer {
         (bare, identity)
     }
 
-    /// One HTTP request as text; gives the status and the body.
+    /// Sends an HTTP request as text. Returns the status and the body.
     pub(crate) async fn http(&self, head: &str, body: &str) -> (u16, Value) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let length = body.len();
@@ -136,13 +136,13 @@ pub(crate) fn register(identity: &Identity, room: &RoomCredentials) -> Value {
     })
 }
 
-/// A WebSocket that says whatever a test wants.
+/// A WebSocket that sends whatever a test wants.
 pub(crate) struct Bare {
     pub(crate) ws: WebSocketStream<MaybeTlsStream<TcpStream>>,
 }
 
 impl Bare {
-    /// The socket below, as it is.
+    /// The underlying socket.
     pub(crate) fn into_tcp(self) -> TcpStream {
         match self.ws.into_inner() {
             MaybeTlsStream::Plain(stream) => stream,
@@ -187,7 +187,7 @@ impl Bare {
         frame["code"].as_str().unwrap().to_owned()
     }
 
-    /// Everything until the server closes; gives the close frame.
+    /// Reads everything until the server closes. Returns the close frame.
     pub(crate) async fn closed(&mut self) -> Option<CloseFrame> {
         soon("close frame", async {
             loop {
@@ -206,7 +206,7 @@ impl Bare {
     }
 }
 
-/// The next frame that our client hands over.
+/// The next frame from our client.
 pub(crate) async fn message(events: &mut mpsc::Receiver<SignalingEvent>) -> ServerMessage {
     match soon("event", events.recv()).await {
         Some(SignalingEvent::Message(message)) => message,

@@ -106,7 +106,7 @@ async fn what_is_forwarded_keeps_every_key() {
         ),
     ] {
         a.send_text(&text).await;
-        // A worker is also told from which address it comes.
+        // For a worker, the server adds the sender's address.
         let (_, keys) = text.split_once('{').unwrap();
         let forwarded = b.next_text().await;
         assert!(forwarded.starts_with('{') && forwarded.ends_with(keys), "{forwarded}");
@@ -135,7 +135,7 @@ async fn only_the_server_tells_a_worker_from_which_address_a_peer_speaks() {
         a.send(offer).await;
         assert_eq!(a.next().await["code"], "INVALID_MESSAGE");
     }
-    // A client is told nothing.
+    // For a client, it adds nothing.
     let client_id = server.identity().await;
     let (_client, mut events) = server.client(&client_id, &room, Role::Client, json!({})).await;
     b.send(json!({"type": "offer", "target": client_id.peer_id, "sdp": "v=0"})).await;
@@ -150,7 +150,7 @@ async fn an_error_reaches_its_target_and_says_who_sent_it() {
     let (mut worker, worker_id) = server.member(&room).await;
     let client_id = server.identity().await;
     let (_client, mut events) = server.client(&client_id, &room, Role::Client, json!({})).await;
-    // As the Python worker writes it: without a sender.
+    // Like a Python worker, without a sender.
     worker
         .send(json!({
             "type": "error", "target": client_id.peer_id, "reason": "worker_busy",

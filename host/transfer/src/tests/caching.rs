@@ -1,4 +1,4 @@
-//! What a worker has received before is not sent again, and is never believed.
+//! Files that a worker received before are not sent again, but are verified again.
 
 use super::super::testing::{Fate, counting, listing, noise, pair, write};
 use super::super::{Cache, Hashes, Incoming, Limits, Package, receive, send};
@@ -21,7 +21,7 @@ impl Worker {
         Self { disk, limits: Limits { cache: Some(cache), ..Limits::default() }, jobs: 0 }
     }
 
-    /// Sends the files of `from` to a new job; returns how many bytes of content travelled.
+    /// Sends the files of `from` to a new job. Returns how many bytes of content were sent.
     async fn submit(&mut self, from: &Path) -> usize {
         let package = Package::open_tree(from, &Hashes::none()).unwrap();
         let (here, mut there) = pair();
@@ -71,7 +71,7 @@ async fn a_cached_file_that_its_job_changed_is_sent_again() {
     let used = worker.disk.path().join("job-1/labels.slp");
     let mut bytes = std::fs::read(&used).unwrap();
     bytes[100] ^= 1;
-    // In place: the cache's name is for the same file.
+    // Changed in place, so the cache's hard link has the change too.
     std::fs::write(&used, &bytes).unwrap();
     assert!(worker.submit(from.path()).await > 0);
     assert_eq!(worker.submit(from.path()).await, 0);
@@ -87,12 +87,12 @@ async fn whether_a_file_is_here_is_answered_to_those_alone_who_have_sent_it() {
     worker.limits.cache = owner("ada");
     assert!(worker.submit(from.path()).await > 5 << 20);
     assert_eq!(worker.submit(from.path()).await, 0);
-    // Somebody else sends all of it, and has sent it then.
+    // Another owner sends all of it, and owns it from then on.
     worker.limits.cache = owner("bob");
     assert!(worker.submit(from.path()).await > 5 << 20);
     assert_eq!(worker.submit(from.path()).await, 0);
     assert!(worker.cached_bytes() <= 5 << 20, "it is kept once");
-    // Nor does an abandoned transfer tell.
+    // An abandoned transfer does not reveal it either.
     write(&from.path().join("labels.slp"), &noise(2, 8 << 20), false);
     worker.limits.cache = owner("ada");
     let lost = worker.disk.path().join("lost");
@@ -194,7 +194,7 @@ async fn small_files_of_a_lost_upload_are_not_sent_again() {
     worker.limits.cache.as_ref().unwrap().salvage(&lost);
     let sent = worker.submit(from.path()).await as u64;
     println!("{arrived} of 1,000,000 bytes had arrived; {sent} were sent afterwards");
-    // Each file travels with a few bytes of its own.
+    // Each file also costs a few bytes of overhead.
     assert!(arrived > 400_000 && sent <= (1_000_000 - arrived) / 10 * 11);
 }
 
@@ -212,7 +212,7 @@ async fn another_package_takes_the_pieces_that_it_shares_with_a_lost_one() {
     let sent = worker.submit(other.path()).await;
     println!("{sent} of {} bytes were sent", labels.len());
     assert!(sent < 10 << 20);
-    // What lies there from before the machine was started anew is believed only after a look.
+    // After a restart of the machine, existing content counts only once it is hashed again.
     let lost = worker.disk.path().join("lost");
     write(&from.path().join("labels.slp"), &noise(3, 12 << 20), false);
     half_of(from.path(), &lost, &worker.limits).await;
@@ -239,14 +239,14 @@ async fn what_was_given_up_counts_towards_the_limit() {
     let kept = listing(&worker.disk.path().join("cache/unfinished"));
     let journals = kept.keys().filter(|name| name.ends_with("journal")).count();
     assert_eq!(journals, 1, "of two uploads of 4 MiB each, in 5 MiB");
-    // Without anything verified there is nothing to keep, and a folder in use is left alone.
+    // Without verified content there is nothing to keep, and a folder in use is left alone.
     let empty = worker.disk.path().join("empty");
     std::fs::create_dir(&empty).unwrap();
     cache.salvage(&empty);
     assert!(empty.exists());
 }
 
-/// A cache with one file in it, and the folder of a transfer that was given up.
+/// A cache with one file, and the folder of an abandoned transfer.
 async fn used() -> (Worker, TempDir) {
     let mut worker = Worker::new(1 << 30);
     let from = tempfile::tempdir().unwrap();

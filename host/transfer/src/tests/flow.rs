@@ -1,4 +1,4 @@
-//! Honest ends over an honest link, over a bad one, and with a bad disk.
+//! Honest ends over a good link, over a faulty one, and with a faulty disk.
 
 use super::super::storage::PARTIAL;
 use super::super::testing::{Fate, MemoryLink, counting, listing, noise, package, pair, write};
@@ -135,7 +135,7 @@ async fn only_the_changed_part_of_a_long_file_travels() {
     received.unwrap();
     assert_eq!(listing(to.path()), listing(from.path()));
     assert_eq!(sent_bytes.load(Ordering::Relaxed), 0);
-    // The same pieces in another file: each travels once.
+    // The same pieces in another file: each is sent once.
     bytes.extend(bytes.clone());
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     write(&from.path().join("double"), &bytes, false);
@@ -206,7 +206,7 @@ async fn a_receiver_that_fails_says_why() {
     assert!(matches!(received, Err(TransferError::Manifest(_))));
     assert!(sent.unwrap_err().to_string().contains("more than the 99 bytes"));
 
-    // In the middle of a stream that the sender is still pouring.
+    // In the middle of a stream that the sender is still sending.
     let long = noise(1, 100 * CHUNK_BYTES);
     let package = package(&[("a", &long[..7 * CHUNK_BYTES]), ("b", &long), ("way/file", b"x")]);
     std::fs::write(to.path().join("way"), b"in the").unwrap();
@@ -216,7 +216,7 @@ async fn a_receiver_that_fails_says_why() {
     assert!(sent.unwrap_err().to_string().contains("a folder is in the way"));
 }
 
-/// A program that knows nothing of lanes, as far as the other side hears.
+/// Hides lanes, like a program without them.
 struct Older(MemoryLink);
 
 impl super::super::Link for Older {
@@ -247,7 +247,7 @@ impl super::super::Link for Older {
 #[tokio::test]
 async fn a_program_without_lanes_gets_everything_over_the_one_channel() {
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    // More than the window of a sender that is told what has come.
+    // More than the window of a sender that receives acknowledgements.
     write(&from.path().join("large"), &noise(1, 40 << 20), false);
     write(&from.path().join("small"), b"small", false);
     let package = Package::open_tree(from.path(), &Hashes::none()).unwrap();
@@ -306,7 +306,7 @@ fn both_ends_may_run_in_tasks() {
     sendable(receive(&mut there, Path::new("x"), &QUICK, |_| {}));
 }
 
-/// A tree with files of every size that matters.
+/// A tree with files of every relevant size.
 fn random_tree(rng: &mut StdRng, folder: &Path) {
     for _ in 0..rng.random_range(0..12) {
         let depth = rng.random_range(1..4);
@@ -347,7 +347,7 @@ proptest! {
     }
 }
 
-/// Faults for a message, now and then.
+/// A fault for a message, sometimes.
 fn bad_day(mut rng: StdRng) -> impl FnMut(&Incoming) -> Fate + Send + 'static {
     move |_| match rng.random_range(0..100) {
         0..3 => Fate::Vanish,
@@ -359,11 +359,11 @@ fn bad_day(mut rng: StdRng) -> impl FnMut(&Incoming) -> Fate + Send + 'static {
     }
 }
 
-/// How often a transfer over a bad link is tried again before the link becomes a good one.
+/// How often a transfer is repeated over a faulty link before the link becomes a good one.
 const TRIES: usize = 6;
 
-/// Tries until everything is there, over the link and up to three lanes beside it that come at any
-/// time and are as bad; says how often.
+/// Repeats a transfer until everything has arrived, over the link and up to three lanes that open
+/// at any time and are as faulty. Returns the number of attempts.
 async fn over_a_bad_link(seed: u64) -> usize {
     let mut rng = StdRng::seed_from_u64(seed);
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -374,7 +374,7 @@ async fn over_a_bad_link(seed: u64) -> usize {
     }
     let package = Package::open_tree(from.path(), &Hashes::none()).unwrap();
     let right = listing(from.path());
-    // Now and then long enough for a chunk to be sent again over another lane.
+    // Sometimes long enough for a chunk to be sent again over another lane.
     let idle = Duration::from_millis(if seed % 16 == 8 { 1_500 } else { 300 });
     for tried in 1.. {
         let (mut here, mut there) = pair();
@@ -385,7 +385,7 @@ async fn over_a_bad_link(seed: u64) -> usize {
                 false => here.with_lane(after, |_| Fate::Arrive),
             };
         }
-        // On a busy machine also a good link is silent for a while.
+        // On a busy machine even a good link is sometimes silent.
         let mut limits = Limits { idle: Duration::from_secs(30), ..QUICK };
         if tried <= TRIES {
             limits = Limits { idle, ..QUICK };
@@ -409,7 +409,7 @@ async fn over_a_bad_link(seed: u64) -> usize {
     0
 }
 
-/// `TRANSFER_SEEDS=10000` drives it as far as it has been.
+/// `TRANSFER_SEEDS=10000` is the longest run so far.
 #[test]
 fn over_a_bad_link_a_file_is_right_or_absent_and_in_the_end_all_are_there() {
     let seeds = std::env::var("TRANSFER_SEEDS").map_or(320, |seeds| seeds.parse().unwrap());
@@ -422,7 +422,7 @@ fn over_a_bad_link_a_file_is_right_or_absent_and_in_the_end_all_are_there() {
     let at_once = tries.iter().filter(|tries| **tries == 1).count();
     let tried: usize = tries.iter().sum();
     println!("{seeds} seeds: {tried} tries, {at_once} arrived at the first");
-    // Otherwise the faults were too many, or too few, to test anything.
+    // Otherwise there were too many or too few faults to test anything.
     let share = at_once as f64 / tries.len() as f64;
     assert!((0.1..0.9).contains(&share), "{at_once} of {seeds} arrived at once");
 }

@@ -1,4 +1,4 @@
-//! What was hashed before is not read again, unless it may have changed.
+//! Files that were hashed before are not read again, unless they may have changed.
 
 use super::super::hashes::FileRange;
 use super::super::testing::{noise, write};
@@ -18,7 +18,7 @@ fn place(file: &Path) -> FileRange {
     FileRange::new(file, 0, &file.metadata().unwrap())
 }
 
-/// Notes another content than the right one, which tells whether a note is believed.
+/// Stores a wrong content, to show whether a stored entry is used.
 fn mark(hashes: &Hashes, file: &Path) -> BlobHash {
     let mark = BlobHash([7; 32]);
     hashes.note(&[(place(file), (mark, Vec::new()))], &[]);
@@ -34,7 +34,7 @@ fn a_file_is_hashed_once_until_it_changes() {
     write(&long, &noise(1, 5 << 20), false);
     let right = open(&folder, &Hashes::none());
     for _ in 0..2 {
-        // Also the next time that the program is started.
+        // The entry survives a restart of the program.
         assert_eq!(open(&folder, &Hashes::open(&index, AT_ONCE)), right);
     }
     let hashes = Hashes::open(&index, AT_ONCE);
@@ -64,7 +64,7 @@ fn a_file_that_was_written_just_now_is_not_noted() {
     let hashes = Hashes::open(&index, Duration::from_secs(2));
     open(&folder, &hashes);
     assert_eq!(hashes.find(&place(&folder.join("fresh")), 5), None);
-    // Nor one whose times are in the future.
+    // A file whose times are in the future is not stored either.
     let hashes = Hashes::open(&index, AT_ONCE);
     let later = std::time::SystemTime::now() + Duration::from_secs(1000);
     File::options().write(true).open(folder.join("fresh")).unwrap().set_modified(later).unwrap();
@@ -83,7 +83,7 @@ fn a_zip_is_read_once_as_well() {
     let manifest = |hashes: &Hashes| Package::open(&zip, hashes).unwrap().manifest().clone();
     let right = manifest(&Hashes::none());
     assert_eq!(manifest(&hashes), right);
-    // Whatever lies in the middle of it now is not looked at, as long as its times are the same.
+    // Changes in the middle of the file go unnoticed while its times stay the same.
     let places = |hashes: &Hashes| {
         let index = rusqlite::Connection::open(&index).unwrap();
         let changed = index.execute("UPDATE file SET content = zeroblob(32)", []).unwrap();
@@ -92,7 +92,7 @@ fn a_zip_is_read_once_as_well() {
     let (noted, marked) = places(&hashes);
     assert_eq!(noted, right.files().len());
     assert!(marked.files().iter().all(|file| file.blake3 == BlobHash([0; 32])));
-    // Content that cannot be sent as announced is not believed again.
+    // An entry for content that could not be sent as announced is not used again.
     Package::open(&zip, &hashes).unwrap().distrust();
     assert_eq!(manifest(&hashes), right);
 }
@@ -114,7 +114,7 @@ fn a_damaged_index_costs_nothing_but_time() {
         rusqlite::Connection::open(&index).unwrap().execute(damage, []).unwrap();
         assert_eq!(open(&folder, &hashes), right, "{damage}");
     }
-    // Where no index can be, there is none.
+    // If no index can be created, there is none.
     fs::write(work.path().join("file"), "").unwrap();
     assert_eq!(open(&folder, &Hashes::open(&work.path().join("file/hashes"), AT_ONCE)), right);
 }

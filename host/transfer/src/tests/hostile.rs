@@ -1,4 +1,4 @@
-//! A sender, a receiver or a disk that means no good.
+//! A hostile sender, receiver or disk.
 
 use super::super::storage::{PARTIAL, confined};
 use super::super::testing::{listing, package, pair, rel, write};
@@ -13,7 +13,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Duration;
 
-// What is not silent is told at once; the silent ones wait side by side.
+// Cases with a message fail at once; the silent ones wait in parallel.
 const QUICK: Limits =
     Limits { max_bytes: 1 << 30, idle: Duration::from_secs(2), cache: None, pace: None };
 
@@ -26,7 +26,7 @@ fn manifest(files: &[FileEntry]) -> Incoming {
     Incoming::Control(TransferFrame::Manifest { files: files.to_vec(), more: false })
 }
 
-/// All of `of` in one chunk, but with these bytes.
+/// All of `of` in one chunk, with these bytes instead.
 fn chunk_with(of: &[u8], payload: &[u8]) -> Incoming {
     let mut frame = Vec::new();
     let piece = BlobHash(*blake3::hash(of).as_bytes());
@@ -45,8 +45,8 @@ fn pieces(of: BlobHash, bytes: &[u32], more: bool) -> Incoming {
     Incoming::Control(TransferFrame::Pieces { of, pieces, more })
 }
 
-/// What a receiver with the folder `job/files` says to `messages`. Whatever it is, nothing appears
-/// outside of that folder, and nothing half done stays in it.
+/// The error of a receiver with the folder `job/files` after `messages`. Checks that nothing
+/// appears outside the folder, and that no partial files stay in it.
 async fn told(work: &Path, messages: Vec<Incoming>) -> Result<(), TransferError> {
     told_within(work, messages, &QUICK).await
 }
@@ -199,7 +199,8 @@ async fn a_disk_that_is_too_small_is_said_so_before_anything_is_sent() {
     assert!(listing(work.path()).is_empty());
 }
 
-/// A list of one file, as a client or a worker would send it: with this path, in JSON, and more.
+/// A list of one file, with this path in JSON and further fields, as a client or a worker would
+/// send it.
 fn list(path: &str, more: &str) -> String {
     let blake3 = "0".repeat(64);
     format!(
@@ -290,7 +291,7 @@ async fn pipes_and_devices_on_the_disk_are_neither_read_nor_written() {
         }
         receive(&mut there, &files, &QUICK, |_| {}).await
     };
-    // In place of a pipe, not into it.
+    // It replaces the pipe, and does not write into it.
     received(vec![manifest(&[entry("pipe", b"abc")]), chunk(b"abc")]).await.unwrap();
     assert!(files.join("pipe").symlink_metadata().unwrap().is_file());
     let below = vec![manifest(&[entry("folder/x", b"abc")]), chunk(b"abc")];
@@ -309,7 +310,8 @@ async fn links_on_the_disk_are_not_written_through() {
     let through = vec![manifest(&[entry("folder/x", b"abc")]), chunk(b"abc")];
     let error = told(work.path(), through).await.unwrap_err().to_string();
     assert!(error.contains("a symbolic link is in the way"), "{error}");
-    // In place of a link, not through it; also when the content behind it is the right one.
+    // It replaces the link, and does not write through it, even if the target has the right
+    // content.
     let over = vec![manifest(&[entry("file", b"kept")]), chunk(b"kept")];
     told(work.path(), over).await.unwrap();
     assert!(files.join("file").symlink_metadata().unwrap().is_file());

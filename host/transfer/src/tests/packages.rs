@@ -1,4 +1,4 @@
-//! What a package may be.
+//! Which files and folders are packages.
 
 use super::super::testing::{fixture, listing, package, pair, rel, write};
 use super::super::{
@@ -79,7 +79,7 @@ fn results_are_added_and_replace_nothing() {
     write(&results.join("run/best.ckpt"), b"weights", false);
     write(&results.join("run/log.csv"), b"a,b\n", true);
     add_tree(&results, &shared).unwrap();
-    // The same once more, as after an interruption.
+    // Repeated, as after an interruption.
     std::fs::remove_file(shared.join("run/log.csv")).unwrap();
     add_tree(&results, &shared).unwrap();
     assert_eq!(listing(&shared), listing(&results));
@@ -87,7 +87,7 @@ fn results_are_added_and_replace_nothing() {
     let error = add_tree(&other, &shared).unwrap_err().to_string();
     assert!(error.contains("best.ckpt") && error.contains("another file"), "{error}");
     assert_eq!(listing(&shared), listing(&results));
-    // Neither is a link followed.
+    // A link is not followed either.
     std::fs::remove_file(shared.join("run/best.ckpt")).unwrap();
     symlink(results.join("run/best.ckpt"), shared.join("run/best.ckpt")).unwrap();
     assert!(add_tree(&results, &shared).is_err());

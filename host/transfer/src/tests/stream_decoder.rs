@@ -1,5 +1,5 @@
-//! Whatever the other side of a transfer says, in whatever order: each end is over at once, writes
-//! nothing outside of its folder, and keeps nothing that was not verified.
+//! Whatever messages the other side of a transfer sends, in any order, each end finishes at once,
+//! writes nothing outside its folder, and keeps nothing unverified.
 
 use super::super::testing::{listing, package, rel};
 use super::super::{
@@ -14,10 +14,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What the honest files of these tests hold.
+/// The content of the honest files in these tests.
 const CONTENTS: [&[u8]; 3] = [b"", b"some content", b"other content"];
 
-/// Says what it was told to say, then is gone; takes whatever is sent.
+/// Sends the given messages, then disconnects. Accepts everything that is sent to it.
 struct Script(VecDeque<Incoming>);
 
 impl Link for Script {
@@ -42,7 +42,7 @@ impl Link for Script {
     fn close_lanes(&mut self) {}
 }
 
-/// A lane that takes everything.
+/// A lane that accepts everything.
 struct Pit;
 
 #[async_trait::async_trait]
@@ -92,7 +92,7 @@ fn entries() -> impl Strategy<Value = FileEntry> {
 
 fn chunks() -> impl Strategy<Value = Incoming> {
     let packed = |bytes: &[u8]| zstd::bulk::compress(bytes, 1).unwrap();
-    // Says that it is one of the files, and unpacks to two megabytes.
+    // Claims to be one of the files, but unpacks to two megabytes.
     let bomb = packed(&vec![0; MAX_PIECE_BYTES as usize]);
     let payload = move |bytes: &'static [u8], kind: u8| match kind {
         0..4 => (Packing::Plain, bytes.to_vec()),

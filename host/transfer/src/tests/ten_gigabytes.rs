@@ -1,6 +1,6 @@
-//! How long it takes to decide what is still to be sent of a very large file. Run it alone:
-//! `cargo test -p sleap-rtc --lib -- --ignored --nocapture ten_gigabytes` (15 GB of disk, or half as much
-//! again as `TRANSFER_GIGABYTES` says).
+//! How long it takes to decide which parts of a very large file are still to be sent. Run it alone:
+//! `cargo test -p sleap-rtc --lib -- --ignored --nocapture ten_gigabytes` (15 GB of disk, or half
+//! as much again as `TRANSFER_GIGABYTES` says).
 
 use super::super::testing::{Fate, MemoryLink, noise, pair};
 use super::super::{Cache, Hashes, Incoming, Limits, Package, receive, send};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 const DECIDE: Duration = Duration::from_secs(2);
 
-/// Sends until `stop` bytes of content have left; returns how long the receiver took to decide.
+/// Sends until `stop` bytes of content have left. Returns how long the receiver took to decide.
 async fn until(package: &Package, to: &Path, limits: &Limits, mut stop: usize) -> Duration {
     let (here, mut there): (MemoryLink, MemoryLink) = pair();
     let mut here = here.with_fault(move |message| match message {
@@ -55,7 +55,7 @@ async fn ten_gigabytes_are_decided_upon_within_two_seconds() {
     let index = work.path().join("hashes.sqlite");
     let open = || {
         let begun = Instant::now();
-        // As the next start of the program would.
+        // As after a restart of the program.
         let hashes = Hashes::open(&index, Duration::ZERO);
         (Package::open_tree(&from, &hashes).unwrap(), begun.elapsed())
     };

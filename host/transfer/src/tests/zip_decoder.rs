@@ -1,5 +1,5 @@
-//! Whatever zip a network brings, its reader neither panics nor writes outside, and takes no more
-//! than the file is worth.
+//! For any zip from the network, the reader neither panics nor writes outside its folder, and uses
+//! no more resources than the file's size justifies.
 
 use super::super::{Hashes, Limits, Package, unpack};
 use hostile_input::{damaged_bytes, each, folder};
@@ -10,7 +10,7 @@ use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
 const LIMIT_BYTES: u64 = 1 << 20;
 
-/// A zip of a few small files, deflated or stored, some in a folder.
+/// A zip with a few small files, deflated or stored, some of them in a folder.
 fn whole() -> impl Strategy<Value = Vec<u8>> {
     let names = prop::sample::subsequence(vec!["a", "d/b", "d/e/c", "train-script.sh"], 0..4);
     (names, prop::collection::vec(any::<u8>(), 0..64), any::<bool>()).prop_map(

@@ -1,4 +1,4 @@
-//! Zips that are not what they should be.
+//! Broken and hostile zips.
 
 use super::super::testing::{fixture, listing};
 use super::super::{Hashes, Limits, Package, unpack};
@@ -21,7 +21,7 @@ fn zip(path: &Path, entries: &[(&str, u32, &[u8])], method: CompressionMethod) {
     writer.finish().unwrap();
 }
 
-/// Replaces `from` by `to` wherever it is in the file.
+/// Replaces each `from` in the file by `to`.
 fn patch(path: &Path, from: &[u8], to: &[u8]) {
     assert_eq!(from.len(), to.len());
     let mut bytes = fs::read(path).unwrap();
@@ -34,7 +34,7 @@ fn patch(path: &Path, from: &[u8], to: &[u8]) {
     fs::write(path, bytes).unwrap();
 }
 
-/// Where the central directory's only entry begins.
+/// The offset of the central directory's only entry.
 fn central(bytes: &[u8]) -> usize {
     bytes.windows(4).rposition(|four| four == b"PK\x01\x02").unwrap()
 }
@@ -46,7 +46,8 @@ fn patch_central(path: &Path, offset: usize, to: &[u8]) {
     fs::write(path, bytes).unwrap();
 }
 
-/// Both ways to use a zip refuse it, for `why`, and nothing is written but below the destination.
+/// Checks that both ways to use a zip refuse it with `why`, and that nothing is written outside the
+/// destination.
 fn refused(path: &Path, why: &str) {
     let parent = path.parent().unwrap();
     let before = listing(parent);
@@ -70,7 +71,8 @@ fn work() -> (tempfile::TempDir, PathBuf) {
 fn names_that_lead_elsewhere_are_refused_by_name() {
     let (_work, path) = work();
     for bad in ["../x", "/abs", "a/../../x", "..\\x", "a\\..\\..\\x", "a//b", "x\u{1}y"] {
-        // Written under a harmless name of the same length: a writer may refuse to help.
+        // Written under a harmless name of the same length, because a zip writer may refuse the
+        // hostile one.
         let harmless = "q".repeat(bad.len());
         zip(
             &path,
@@ -132,11 +134,11 @@ fn a_damaged_zip_is_named_as_such() {
     let whole = fs::read(fixture("train_single.zip")).unwrap();
     fs::write(&path, &whole[..whole.len() / 2]).unwrap();
     refused(&path, "is not a zip file");
-    // Every single byte of a stored file's content counts.
+    // A change of any byte of a stored file's content is noticed.
     zip(&path, &[("one", 0o100644, b"some text")], CompressionMethod::Stored);
     patch(&path, b"some text", b"some test");
     refused(&path, "\"one\" in the package is damaged: its checksum");
-    // A hole in the middle of deflated content.
+    // A gap in the middle of deflated content.
     let mut holed = whole.clone();
     let at = whole.windows(11).position(|name| name == b"one.pkg.slp").unwrap() + 11;
     holed[at + 100..at + 200].fill(0);
@@ -156,7 +158,7 @@ fn sizes_that_lie_are_found_out() {
         patch_central(&path, 24, &said.to_le_bytes());
         refused(&path, why);
     }
-    // Content that would begin beyond the end.
+    // Content that begins beyond the end of the file.
     zip(&path, &[("one", 0o100644, b"text")], CompressionMethod::Stored);
     patch_central(&path, 20, &1_000_000u32.to_le_bytes());
     patch_central(&path, 24, &1_000_000u32.to_le_bytes());
@@ -168,7 +170,7 @@ fn bombs_are_refused_and_honest_text_is_not() {
     let (work, path) = work();
     zip(&path, &[("bomb", 0o100644, &vec![0; 70 << 20])], CompressionMethod::Deflated);
     refused(&path, "100 times its size");
-    // One that says it is small is believed, and held to it.
+    // A zip that claims to be small is held to that.
     patch_central(&path, 24, &1000u32.to_le_bytes());
     refused(&path, "more than it announces");
     zip(&path, &[("text", 0o100644, &vec![b' '; 8 << 20])], CompressionMethod::Deflated);
@@ -183,7 +185,7 @@ fn bombs_are_refused_and_honest_text_is_not() {
 #[test]
 fn a_list_of_files_without_end_is_not_read() {
     let (_work, path) = work();
-    // Many long names: what costs is the list, not the content.
+    // Many long names: the list is large, not the content.
     let names: Vec<_> = (0..30_000).map(|n| format!("{n:0>1000}")).collect();
     let entries: Vec<(&str, u32, &[u8])> =
         names.iter().map(|name| (name.as_str(), 0o100644, &[][..])).collect();
@@ -225,7 +227,7 @@ fn what_others_pack_with_is_read() {
         patch_central(&path, 16, &[0; 4]);
         refused(&path, "its checksum");
     }
-    // What Python's zipfile makes of the same text with LZMA.
+    // The output of Python's zipfile for the same text with LZMA.
     let lzma = include_bytes!("lzma.bin");
     zip(&path, &[("one", 0o100644, lzma)], CompressionMethod::Stored);
     patch_central(&path, 10, &[14]);

@@ -1,5 +1,5 @@
-//! What a receiver has already when a transfer begins: in its destination, in abandoned transfers, and in
-//! the cache.
+//! Finds the content that a receiver already has when a transfer begins: in its destination, in
+//! abandoned transfers, and in the cache.
 
 use super::{PiecePlace, RequestedPiece, Writer};
 use crate::contents::whole;
@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 impl Writer {
-    /// Finds content that is here already, and lists the missing pieces.
+    /// Finds content that already exists, and lists the missing pieces.
     pub(crate) fn find_existing(&mut self) -> Result<(), TransferError> {
         let mut abandoned = self.cache.as_ref().map(Cache::abandoned).unwrap_or_default();
         self.adopt(&mut abandoned)?;

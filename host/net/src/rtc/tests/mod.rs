@@ -74,7 +74,7 @@ async fn push(pair: &Pair, chunks: usize, pause_at: Option<usize>) -> f64 {
     let receive = async {
         for number in 0..chunks {
             if pause_at == Some(number) {
-                // The reader stalls: what the sender has pushed meanwhile must be bounded.
+                // While the reader stalls, the sender must not push an unbounded amount.
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
             let Some(Message::Binary(chunk)) = pair.far.recv().await else { panic!("{number}") };
@@ -91,7 +91,8 @@ async fn a_large_transfer_arrives_whole() {
     println!("{:.0} MB/s", push(&pair, 4096, None).await);
 }
 
-/// The kernel takes 65,507 bytes at once; the datagrams of some of these add up to a little more.
+/// The kernel accepts 65,507 bytes at once. The datagrams of some of these messages add up to
+/// slightly more.
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_of_every_length_are_acknowledged() {
     let pair = within(connect()).await;
@@ -99,7 +100,7 @@ async fn messages_of_every_length_are_acknowledged() {
     let send = async {
         for bytes in 61_940..62_080 {
             pair.near.send_binary(BytesMut::zeroed(bytes)).await.unwrap();
-            // A packet that is lost is sent again after a second or two.
+            // A lost packet is sent again after a second or two.
             pair.near.flush(Duration::from_millis(900)).await.unwrap();
         }
     };
@@ -118,7 +119,7 @@ async fn a_slow_reader_holds_the_sender_back() {
 async fn the_packets_that_a_path_takes_are_known() {
     let pair = within(connect()).await;
     let known = async {
-        // From the first connectivity check on.
+        // Known since the first connectivity check.
         loop {
             match (pair.near.packet_bytes().await, pair.far.packet_bytes().await) {
                 (Some(near), Some(far)) => return (near, far),
@@ -157,7 +158,7 @@ async fn a_stalled_reader_stops_the_sender() {
     }
     println!("the sender stopped after {sent_mib} MiB");
     assert!(sent_mib < 40, "nothing holds the sender back");
-    // The other direction is alive, and the reader finds everything.
+    // The other direction works, and the reader gets everything.
     pair.far.send_text("still here".into()).await.unwrap();
     assert_eq!(within(pair.near.recv()).await, Some(Message::Text("still here".into())));
     for _ in 0..sent_mib * 16 {
@@ -242,7 +243,7 @@ fn a_connection_dropped_outside_the_runtime_closes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn dead_servers_delay_and_do_no_more() {
-    // Bound and never answers.
+    // This socket is bound but never answers.
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let silent = format!("stun:{}", silent.local_addr().unwrap());
     for url in [silent, "stun:nowhere.invalid:3478".into()] {
@@ -280,7 +281,7 @@ async fn all_interfaces_and_loopback_by_default() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_vanishes_is_noticed() {
-    // The far side lives on a runtime of its own, which stops as a killed process does.
+    // The far side has its own runtime, which stops as abruptly as a killed process.
     let (sdp_out, sdp_in) = std::sync::mpsc::channel::<Sdp>();
     let (answer_out, answer_in) = tokio::sync::oneshot::channel();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -295,7 +296,7 @@ async fn a_peer_that_vanishes_is_noticed() {
             (connection, channel)
         });
         runtime.shutdown_timeout(LIMIT);
-        // Nothing says goodbye.
+        // No goodbye is sent.
         std::mem::forget(connection);
     });
     let (offering, sdp) = offer(&loopback()).await.unwrap();
@@ -335,7 +336,7 @@ async fn throughput_of_500_mb() {
     println!("{rate:.0} MB/s, {:.1} s of CPU for both sides", cpu_seconds() - before);
 }
 
-/// Of this process, user and system.
+/// The CPU time of this process, user and system.
 fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
     let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();

@@ -1,5 +1,5 @@
-//! Whatever session description a stranger sends, taking it over ends soon: with a connection that
-//! waits, or with an error.
+//! Accepting any session description from a stranger ends soon, with a connection that waits or
+//! with an error.
 
 use super::super::{RtcError, RtcOptions, answer, offer};
 use super::loopback;
@@ -12,11 +12,11 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
-/// Far more than a description needs, however busy the machine.
+/// Far more than a description needs, even on a busy machine.
 const HANDED_OVER_WITHIN: Duration = Duration::from_secs(20);
 const AIORTC: &str = include_str!("aiortc-offer.sdp");
 
-/// One thread: what one connection leaves to be done is done while the next is made.
+/// One thread, so that the rest of one connection's work happens while the next one is made.
 fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
@@ -103,7 +103,7 @@ fn lines() -> impl Strategy<Value = Vec<(prop::sample::Index, Change)>> {
     prop::collection::vec((any::<prop::sample::Index>(), change), 0..4)
 }
 
-/// What the decoder of frames makes of it, if it is a description.
+/// The description, if the frame decoder accepts it as one.
 fn description(frame: &str) -> Option<Description> {
     match ServerMessage::decode(frame) {
         Ok(ServerMessage::Offer(description) | ServerMessage::Answer(description)) => {
@@ -113,12 +113,12 @@ fn description(frame: &str) -> Option<Description> {
     }
 }
 
-/// Nobody answers here, so candidates need not be complete.
+/// There is no answer here, so candidates need not be complete.
 fn hasty() -> RtcOptions {
     RtcOptions { gather_limit: Duration::from_millis(100), ..loopback() }
 }
 
-/// A machine without sockets would make each of them an error.
+/// On a machine without sockets, each of them would be an error.
 fn is_theirs(error: &RtcError) -> TestCaseResult {
     let theirs = matches!(error, RtcError::BadDescription(_) | RtcError::DescriptionTooLarge);
     prop_assert!(theirs, "{error:?}");

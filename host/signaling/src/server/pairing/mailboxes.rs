@@ -1,4 +1,4 @@
-//! Which mailboxes are open, and who may join them: pure, with time and chance as arguments.
+//! The open mailboxes, and who may join them. Pure: time and random numbers are arguments.
 
 use rand::RngExt;
 use sleap_rtc_protocol::pairing::{MailboxErrorCode, MailboxNumber, Parcel};
@@ -6,18 +6,18 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 use tokio::sync::mpsc;
 
-/// The most mailboxes that are open at once: fewer than half of the numbers that there are.
+/// The most open mailboxes: fewer than half of all numbers.
 const MAX_MAILBOXES: usize = 4096;
 /// How many devices may join one mailbox, one after the other. Each may be a guess.
 const MAX_TRIES: u32 = 5;
 
-/// What one socket passes to the other.
+/// A message from one socket to the other.
 #[derive(Debug)]
 pub(crate) enum Delivery {
-    /// Another device has joined: this is how to reach it.
+    /// Another device has joined; this is the link to it.
     Joined(mpsc::Sender<Delivery>),
     Parcel(Parcel),
-    /// The device that had joined is gone.
+    /// The joined device has left.
     Left,
     /// No further device may join.
     TriedTooOften,
@@ -55,8 +55,8 @@ impl Mailboxes {
         Ok(number)
     }
 
-    /// A number that nobody has, as short as may be. It is drawn, so that a code that somebody types
-    /// too late meets nobody else's mailbox.
+    /// A free number, as short as possible. It is random, so that a code typed too late does not
+    /// reach the mailbox of another user.
     fn free_number(&self, random: &mut impl RngExt) -> Option<MailboxNumber> {
         if self.open.len() >= MAX_MAILBOXES {
             return None;
@@ -70,7 +70,7 @@ impl Mailboxes {
         })
     }
 
-    /// Joins a mailbox. Returns how its owner is reached, who has been told of `joiner`.
+    /// Joins a mailbox and announces `joiner` to its owner. Returns the link to the owner.
     pub(crate) fn join(
         &mut self,
         number: MailboxNumber,
@@ -85,7 +85,7 @@ impl Mailboxes {
             return Err(MailboxErrorCode::Occupied);
         }
         if mailbox.tries >= MAX_TRIES {
-            // An owner whose queue is full does not read, and its socket ends for that.
+            // An owner with a full queue does not read, so its socket is closed.
             let _ = mailbox.owner.try_send(Delivery::TriedTooOften);
             return Err(MailboxErrorCode::TooManyTries);
         }
@@ -96,17 +96,17 @@ impl Mailboxes {
         Ok(mailbox.owner.clone())
     }
 
-    /// The device that had joined is gone.
+    /// The joined device has left.
     pub(crate) fn leave(&mut self, number: MailboxNumber, owner: &mpsc::Sender<Delivery>) {
         let mailbox = self.open.get_mut(&number);
-        // The number may be another mailbox's by now.
+        // The number may belong to another mailbox by now.
         if let Some(mailbox) = mailbox.filter(|mailbox| mailbox.owner.same_channel(owner)) {
             mailbox.occupied = false;
             let _ = mailbox.owner.try_send(Delivery::Left);
         }
     }
 
-    /// The owner is gone. The number is free again.
+    /// Closes the mailbox of an owner that has left, and frees its number.
     pub(crate) fn close(&mut self, number: MailboxNumber) {
         self.open.remove(&number);
     }
@@ -180,7 +180,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens, no mailbox has two devices or more tries than it may.
+        /// After any sequence of events, no mailbox has two joined devices, or more attempts than
+        /// allowed.
         #[test]
         fn bounds_hold_in_any_order(steps in prop::collection::vec((0..4_u8, 0..6_usize), 1..200)) {
             let (mut mailboxes, mut random) = (Mailboxes::default(), rand::rng());

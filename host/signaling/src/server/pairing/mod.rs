@@ -1,7 +1,7 @@
 //! Mailboxes for devices that pair: two sockets, between which a few short parcels pass.
 //!
-//! The server learns the number of a mailbox and never the words of its code. It reads no parcel, and
-//! logs nothing of all this.
+//! The server learns the number of a mailbox, but never the words of its code. It neither reads nor
+//! logs parcels.
 
 mod mailboxes;
 mod socket;

@@ -1,5 +1,5 @@
-//! QUIC address discovery: shows a peer its address as seen from outside, which two peers behind
-//! address translators need to find a direct path. It needs the server's certificate, and one UDP port.
+//! QUIC address discovery: tells a peer its public address. Two peers behind NAT need it to find a
+//! direct path. It needs the server's certificate, and one UDP port.
 
 use crate::server::Tls;
 use iroh_relay::server::{QuicConfig, Server, ServerConfig};
@@ -10,8 +10,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 pub(crate) struct AddressDiscovery(Vec<Server>);
 
 impl AddressDiscovery {
-    /// Serves beside each listener. `None` when one of the ports cannot be had: a peer would be sent
-    /// to a port that does not answer.
+    /// Serves on the port number of each listener. `None` if one of the ports is taken, because a
+    /// peer would be sent to a port that does not answer.
     pub(crate) async fn start(listeners: &[SocketAddr], tls: &Tls) -> Option<Self> {
         let mut servers = Vec::new();
         for address in listeners.iter().filter(|address| !is_served_by_ipv6(**address, listeners)) {
@@ -33,13 +33,13 @@ impl AddressDiscovery {
         Some(Self(servers))
     }
 
-    /// Addresses that were shown.
+    /// How often a peer was told its address.
     pub(crate) fn shown(&self) -> u64 {
         self.0.iter().map(|server| server.metrics().server.qad_connections.get()).sum()
     }
 }
 
-/// A UDP socket on `[::]` hears IPv4 too, unlike the TCP listener of the same address beside one on
+/// A UDP socket on `[::]` also receives IPv4, unlike a TCP listener on `[::]` beside one on
 /// `0.0.0.0`.
 fn is_served_by_ipv6(address: SocketAddr, all: &[SocketAddr]) -> bool {
     let both = SocketAddr::from(([0u16; 8], address.port()));

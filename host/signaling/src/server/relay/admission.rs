@@ -1,4 +1,4 @@
-//! Who may use the relay, and the place that a connection has in it.
+//! Decides who may use the relay, and counts the connections to it.
 
 use super::RoomRelay;
 use crate::server::Server;
@@ -38,7 +38,7 @@ pub(crate) fn entitled(
     if is_same { Ok(()) } else { Err(Denial::OtherKey) }
 }
 
-/// The place of one connection. Dropping it gives the place back.
+/// The place of one connection. Dropping it frees the place.
 pub(crate) struct Place {
     _permit: OwnedSemaphorePermit,
     rooms: Arc<Mutex<HashMap<RoomId, RoomRelay>>>,

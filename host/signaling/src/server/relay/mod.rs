@@ -1,9 +1,9 @@
 //! The relay: carries packets between two peers of one room that have no direct path.
 //!
-//! It speaks iroh's relay protocol at `/relay`, on the server's own ports. An endpoint proves the key
-//! that is its address, and is admitted while a registered peer names that key and shows the relay
-//! token of its registration. Each room has a relay of its own: nothing passes from room to room, and
-//! the server reads none of what passes.
+//! It speaks iroh's relay protocol at `/relay`, on the server's own ports. An endpoint proves that
+//! it has the key that is its address. It is admitted while a peer is registered with that key, and
+//! shows the relay token of the registration. Each room has its own relay, so no packet passes
+//! between rooms. The server cannot read the packets.
 
 mod address_discovery;
 mod admission;
@@ -27,9 +27,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
-/// How long a peer whose socket was lost keeps its connections.
+/// How long a peer keeps its connections after its socket was lost.
 const GRACE: Duration = Duration::from_secs(10);
-/// Keys that are kept in parsed form.
+/// The most keys that are cached in parsed form.
 const KEY_CACHE: usize = 4 * 1024;
 
 /// The relays of all rooms.
@@ -37,11 +37,11 @@ pub(crate) struct Relays {
     rooms: Arc<Mutex<HashMap<RoomId, RoomRelay>>>,
     places: Arc<Semaphore>,
     key_cache: KeyCache,
-    /// What the library counts.
+    /// The metrics of the library.
     pub(crate) traffic: Arc<Metrics>,
 }
 
-/// The relay of one room, which exists while somebody is connected to it.
+/// The relay of one room. It exists while a peer is connected to it.
 #[derive(Default)]
 struct RoomRelay {
     clients: Clients,
@@ -70,7 +70,7 @@ impl Relays {
         self.rooms.lock()
     }
 
-    /// Connections that are admitted now.
+    /// The admitted connections.
     pub(crate) fn connections(&self) -> usize {
         self.rooms().values().map(|room| room.admitted.len()).sum()
     }
@@ -83,7 +83,7 @@ impl Relays {
         }
     }
 
-    /// Takes a place for a connection; its room's relay stays as long as the place is held.
+    /// Takes a place for a connection. The relay of its room exists as long as the place is held.
     fn admit(
         &self,
         server: &Server,
@@ -93,7 +93,7 @@ impl Relays {
     ) -> Result<(Place, OnDisconnectGuard, Clients), Denial> {
         entitled(server, peer, room, endpoint)?;
         let permit = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Denial::Full)?;
-        // It reports to nobody: dropping the place is the report.
+        // Nothing is reported here, because dropping the place has the same effect.
         let guard = OnDisconnectGuard::empty(endpoint);
         let mut rooms = self.rooms();
         let relay = rooms.entry(room.clone()).or_default();
@@ -106,14 +106,14 @@ impl Relays {
     }
 }
 
-/// Whose connections are looked at again.
+/// The connections to review.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Whose<'a> {
     Peer(&'a PeerId),
     Everybody,
 }
 
-/// Cuts off those connections to the relay of `room` whose peers are no longer registered there with
+/// Closes the connections to the relay of `room` whose peers are no longer registered there with
 /// the same key.
 pub(crate) fn review(server: &Server, room: &RoomId, whose: Whose<'_>) {
     let Some(relay) = &server.relay else { return };
@@ -131,8 +131,8 @@ pub(crate) fn review(server: &Server, room: &RoomId, whose: Whose<'_>) {
     }
 }
 
-/// As [`review`], of a peer whose socket was lost: it has time to register again, so that a hiccup of
-/// signaling does not end what is being relayed.
+/// Like [`review`], for a peer whose socket was lost. It has time to register again, so that a
+/// short interruption of signaling does not end its connections.
 pub(crate) fn review_later(server: &Arc<Server>, room: RoomId, peer: PeerId) {
     if server.relay.is_none() {
         return;

@@ -29,8 +29,8 @@ use tracing::Instrument;
 /// How long the closing handshake with a refused endpoint may take.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
-/// Answers a request for the relay's WebSocket, and serves it from then on; `None` when the request
-/// asks for no such WebSocket, or for a version of the protocol that is not known here.
+/// Answers a request for the relay's WebSocket, and serves it from then on. `None` if the request
+/// asks for something else, or for an unknown version of the protocol.
 pub(crate) fn upgrade<B>(
     mut request: Request<B>,
     server: Arc<Server>,
@@ -66,7 +66,7 @@ pub(crate) fn upgrade<B>(
     Some(response)
 }
 
-/// The newest version of the protocol that both sides speak.
+/// The latest version of the protocol that both sides speak.
 fn version(headers: &HeaderMap) -> Option<ProtocolVersion> {
     let offered = headers.get(SEC_WEBSOCKET_PROTOCOL)?.to_str().ok()?;
     offered.split(',').filter_map(|name| ProtocolVersion::match_from_str(name.trim())).max()
@@ -86,7 +86,7 @@ async fn socket(upgraded: Upgraded, server: &Server, holds: Holds) -> Option<Rel
     Some(RelaySocket::new(stream, read.into(), bytes_per_s, traffic, holds).await)
 }
 
-/// Shakes hands, and hands the connection to the relay of its room or refuses it.
+/// Does the handshake, then passes the connection to the relay of its room or refuses it.
 async fn serve(
     mut socket: RelaySocket,
     headers: &HeaderMap,
@@ -109,7 +109,7 @@ async fn serve(
     };
     let told = proved.authorize_if(access, &mut socket).await;
     let Some((peer, room, place, guard, clients)) = admitted else {
-        // After the refusal the library has nothing more to say; the reason must arrive, though.
+        // The library sends nothing after the refusal, but the reason must still arrive.
         let _ = timeout(CLOSE_DEADLINE, socket.close()).await;
         return;
     };
@@ -119,7 +119,7 @@ async fn serve(
     let stream = RelayedStream::new(socket, relay.key_cache.clone());
     clients.register(Config::new(guard, stream, version), Arc::clone(&relay.traffic));
     tracing::debug!(%peer, %room, "admitted to the relay");
-    // It may have left while the handshake was under way.
+    // The peer may have left during the handshake.
     review(server, &room, Whose::Peer(&peer));
 }
 

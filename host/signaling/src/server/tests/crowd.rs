@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 const PEERS: usize = 5_000;
 
-/// Asks page by page; gives the ids in the order in which they came, and how many frames there were.
+/// Requests all pages. Returns the ids in the order of arrival, and the number of frames.
 async fn list(session: &mut Session, limit: Option<usize>) -> (Vec<String>, usize) {
     let (mut ids, mut frames, mut after) = (Vec::new(), 0, Value::Null);
     loop {

@@ -1,4 +1,4 @@
-//! Whatever a stranger sends, the server answers it or passes it on, and nobody else notices.
+//! The server answers or forwards any input of a stranger, and no other peer notices.
 
 use super::{fresh_address, identity, registration, server};
 use crate::server::Limits;
@@ -19,12 +19,12 @@ use std::sync::Arc;
 use tokio::runtime::Runtime;
 
 fn metadata_of(server: &Server, who: &(PeerId, IdToken)) -> Option<Value> {
-    let connection = 1; // The first one of these tests is the bystander's.
+    let connection = 1; // The first connection belongs to the bystander.
     let rooms = server.rooms();
     rooms.member(&who.0, connection).map(|member| json!(member.metadata))
 }
 
-/// One of each frame, as `me` would say it to `you`.
+/// One of each frame, from `me` to `you`.
 fn frames(me: &(PeerId, IdToken), you: &PeerId, room: &RoomCredentials) -> Vec<String> {
     let own = &me.0;
     let filters = json!({"role": "worker", "tags": ["a"],
@@ -118,7 +118,7 @@ fn requests(bearer: &IdToken) -> impl Strategy<Value = (String, String, Vec<Stri
     (method.prop_map(str::to_owned), path, prop::collection::vec(header, 0..2), body)
 }
 
-/// All requests come from one machine after the other; what one may make is not the subject here.
+/// Each request comes from another machine, because limits per address are not the subject here.
 fn without_limit_on_rooms() -> Limits {
     Limits { rooms_per_address: 1_000_000, ..Limits::default() }
 }
@@ -139,7 +139,7 @@ fn requests_of_strangers() {
         for header in headers {
             request = request.header("authorization", header);
         }
-        // What no header or address may hold, no socket brings either.
+        // Invalid header values and addresses never arrive over a socket.
         let Ok(request) = request.body(Full::new(Bytes::from(body))) else { return Ok(()) };
         let permit = Arc::clone(&server.sockets).try_acquire_owned().unwrap();
         let share =

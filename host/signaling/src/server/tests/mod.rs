@@ -1,4 +1,4 @@
-//! The server without its sockets: sessions and requests, as many and as strange as a test wants.
+//! The server without its sockets: tests create sessions and requests directly.
 
 mod crowd;
 mod decoders;
@@ -20,7 +20,7 @@ fn server(limits: Limits) -> Arc<Server> {
     Arc::new(Server::new(Store::ephemeral().unwrap(), options, None, CancellationToken::new()))
 }
 
-/// An address that nobody has had before: who guesses would else be answered later and later.
+/// A new address each time, because the guesses from one address would be answered later and later.
 fn fresh_address() -> IpAddr {
     static NEXT: AtomicU32 = AtomicU32::new(u32::from_be_bytes([10, 0, 0, 0]));
     IpAddr::from(NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes())
