@@ -9,7 +9,7 @@ pub enum Action {
     Attach {
         /// Where the result goes.
         output: Output,
-        /// Show only what came after the event with this number; 0 shows everything.
+        /// Show only the events after the one with this number. 0 shows everything.
         after: u64,
     },
     /// Show its log.

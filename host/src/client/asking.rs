@@ -1,25 +1,25 @@
-//! In which order workers are asked whether they take a job, and whose yes counts. No I/O; time is an
-//! argument.
+//! Decides in which order workers are asked whether they take a job, and which acceptance counts.
+//! No I/O; time is an argument.
 //!
-//! The best worker is asked first, the next ones shortly after, so that one that does not answer costs
-//! little time. A few questions are open at once. The best of those who say yes within a moment gets the
-//! job.
+//! The best worker is asked first, and the next ones shortly after, so that an unresponsive worker
+//! costs little time. A few questions are open at once. The best worker that accepts within a
+//! moment gets the job.
 
 use std::time::{Duration, Instant};
 
-/// The most open questions that may still be answered soon.
+/// The most open questions with an answer expected soon.
 const OPEN: usize = 3;
-/// How long after one question the next one is asked.
+/// The time between two questions.
 const STAGGER: Duration = Duration::from_millis(700);
-/// A question that has been open this long makes room for another one. A worker that takes longer loads
-/// its policies for the first time, or does not answer at all.
+/// A question that is open this long makes room for another one. A worker that takes longer is
+/// loading its policies for the first time, or will not answer at all.
 const OVERDUE: Duration = Duration::from_secs(2);
-/// How long a yes waits for that of a better worker.
+/// How long to wait for a better worker after one has accepted.
 const GRACE: Duration = Duration::from_millis(700);
-/// A worker that has not answered by then is given up.
+/// A worker that has not answered by then counts as unresponsive.
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// What has come of a question.
+/// The state of a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Question {
     NotAsked,
@@ -29,22 +29,22 @@ enum Question {
     Yes {
         since: Instant,
     },
-    /// It refused, did not answer, or was tried in vain.
+    /// The worker refused, did not answer, or could not be reached.
     Over,
 }
 
-/// What to do next.
+/// The next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// Ask the worker at this place of the ranking.
+    /// Ask the worker at this place in the ranking.
     Ask(usize),
     /// Give the job to the worker at this place.
     Use(usize),
-    /// This worker has not answered, and is given up.
+    /// This worker counts as unresponsive.
     GiveUp(usize),
-    /// Wait for an answer, at most until then.
+    /// Wait for an answer, at most until this time.
     Wait(Instant),
-    /// Nobody is left.
+    /// No worker is left.
     Nobody,
 }
 
@@ -56,12 +56,12 @@ pub(crate) struct Asking {
 }
 
 impl Asking {
-    /// Nobody has been asked yet.
+    /// No worker was asked yet.
     pub(crate) fn new(workers: usize) -> Self {
         Self { questions: vec![Question::NotAsked; workers], asked_at: None }
     }
 
-    /// What to do at `now`.
+    /// The next step at `now`.
     pub(crate) fn next(&mut self, now: Instant) -> Next {
         if let Some(place) = self.position(|q| q.age(now).is_some_and(|age| age >= ANSWER_WITHIN)) {
             self.questions[place] = Question::Over;
@@ -103,19 +103,19 @@ impl Asking {
         Next::Ask(place)
     }
 
-    /// The worker at `place` says yes.
+    /// The worker at `place` accepts.
     pub(crate) fn yes(&mut self, place: usize, now: Instant) {
         if let Question::Open { .. } = self.questions[place] {
             self.questions[place] = Question::Yes { since: now };
         }
     }
 
-    /// The worker at `place` refuses, or was tried in vain.
+    /// The worker at `place` refuses, or could not be reached.
     pub(crate) fn over(&mut self, place: usize) {
         self.questions[place] = Question::Over;
     }
 
-    /// Those that should have answered by `now`, and have not.
+    /// The workers that should have answered by `now` but have not.
     pub(crate) fn overdue(&self, now: Instant) -> Vec<usize> {
         let is_late = |place: &usize| {
             let age = self.questions[*place].age(now);
@@ -141,7 +141,7 @@ impl Asking {
 }
 
 impl Question {
-    /// For how long it has been open.
+    /// How long the question is open.
     fn age(&self, now: Instant) -> Option<Duration> {
         match self {
             Self::Open { since } => Some(now.saturating_duration_since(*since)),
@@ -149,7 +149,7 @@ impl Question {
         }
     }
 
-    /// Whether it is open and its answer may come at any moment.
+    /// Whether the question is open and its answer is expected soon.
     fn is_due(&self, now: Instant) -> bool {
         self.age(now).is_some_and(|age| age < OVERDUE)
     }
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// What a worker does when it is asked.
+    /// A worker's reaction to a question.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     enum Answer {
         Yes(u64),
@@ -179,7 +179,8 @@ mod tests {
         Silence,
     }
 
-    /// Who gets the job, after how many milliseconds, and the most questions that were open at once.
+    /// The worker that gets the job, the milliseconds until then, and the most questions that were
+    /// open at once.
     fn simulate(answers: &[Answer]) -> (Option<usize>, u64, usize) {
         let (mut asking, start) = (Asking::new(answers.len()), Instant::now());
         let (mut now, mut due) = (start, Vec::new());
@@ -220,7 +221,7 @@ mod tests {
         assert_eq!(simulate(&[Answer::Yes(50), Answer::Yes(50)]), (Some(0), 50, 1));
         // The second answers first, and the first a moment later.
         assert_eq!(simulate(&[Answer::Yes(900), Answer::Yes(50)]), (Some(0), 900, 2));
-        // The first is too late.
+        // The first one is too late.
         assert_eq!(simulate(&[Answer::Yes(1900), Answer::Yes(50)]), (Some(1), 1450, 2));
     }
 
@@ -263,7 +264,8 @@ mod tests {
     }
 
     proptest! {
-        /// Somebody who says yes in time gets the job, few are asked at once, and it always ends.
+        /// A worker that accepts in time gets the job, few workers are asked at once, and the
+        /// search always ends.
         #[test]
         fn asking_ends_with_a_yes_if_there_is_one(
             answers in prop::collection::vec(answer(), 0..12),

@@ -1,5 +1,5 @@
-//! The secret from which this user's name at each worker's cache of files is made. A worker answers which
-//! files it has only to those who have sent them, and that is how it knows.
+//! The secret from which this user's name in each worker's file cache is derived. A worker reveals
+//! a cached file only under the name of a user who has sent it.
 
 use sleap_rtc_base::file::{Readers, replace};
 use sleap_rtc_protocol::ids::{CacheOwner, PeerId};
@@ -10,8 +10,8 @@ use std::path::Path;
 const FILE: &str = "cache.key";
 const KEY_BYTES: usize = 32;
 
-/// The name under which `worker` keeps the files of this user. Returns `None` if the secret can neither be
-/// read nor made; the worker keeps no files then.
+/// The name under which `worker` caches the files of this user. `None` if the secret can be neither
+/// read nor created; the worker then caches nothing.
 pub(crate) fn owner_at(state_dir: &Path, worker: &PeerId) -> Option<CacheOwner> {
     let key = key(state_dir);
     let key =
@@ -29,7 +29,7 @@ fn key(state_dir: &Path) -> io::Result<Vec<u8>> {
     sleap_rtc_base::folder::private(state_dir)?;
     let key: [u8; KEY_BYTES] = rand::random();
     replace(&path, &key, Readers::Owner)?;
-    // Another client may have made one at the same moment.
+    // Another client may have created one at the same moment.
     fs::read(&path)
 }
 

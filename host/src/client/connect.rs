@@ -1,4 +1,5 @@
-//! From an answered offer to an open connection: over iroh where both sides have it, else over WebRTC.
+//! Opens a connection from an answered offer: over iroh if both sides have it, otherwise over
+//! WebRTC.
 
 use crate::config::Config;
 use crate::endpoint;
@@ -21,7 +22,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 /// How long iroh is tried.
 const CALL_LIMIT: Duration = Duration::from_secs(15);
-/// How long it is tried alone.
+/// How long iroh is tried before WebRTC joins.
 const HEAD_START: Duration = Duration::from_secs(1);
 
 /// Why there is no connection.
@@ -33,7 +34,7 @@ pub enum ConnectFailure {
     /// Over iroh.
     #[error(transparent)]
     Iroh(#[from] QuicError),
-    /// Over neither.
+    /// Over neither of them.
     #[error("over iroh, {iroh}; over WebRTC, {webrtc}")]
     Both {
         /// Why not over WebRTC.
@@ -41,18 +42,18 @@ pub enum ConnectFailure {
         /// Why not over iroh.
         iroh: QuicError,
     },
-    /// The worker has no iroh, and nothing else is wanted.
+    /// The worker has no iroh, and the user wants nothing else.
     #[error("it does not take connections over iroh; update it, or use --transport auto")]
     NoIroh,
 }
 
 impl ConnectFailure {
-    /// Whether no path was found to a peer that speaks WebRTC.
+    /// Whether the peer speaks WebRTC, but no path to it was found.
     pub(crate) fn is_no_path(&self) -> bool {
         matches!(self, Self::Webrtc(RtcError::NoPath) | Self::Both { webrtc: RtcError::NoPath, .. })
     }
 
-    /// What may help.
+    /// Advice for the user.
     pub(crate) fn advice(&self) -> &'static str {
         match self {
             Self::Iroh(iroh) | Self::Both { iroh, .. } => match iroh {
@@ -70,7 +71,7 @@ impl ConnectFailure {
     }
 }
 
-/// What talks to a worker.
+/// An open conversation with a worker.
 pub(crate) enum Talk {
     /// `sleap-rtc/1`.
     Native(ClientEnd),
@@ -84,18 +85,19 @@ pub(crate) struct Connector {
     transport: Transport,
     endpoint: Option<Endpoint>,
     relay: Option<AbortOnDropHandle<()>>,
-    /// Whether the bandwidth is limited. Chunks that a limit holds back would be sent again over other lanes.
+    /// Whether the bandwidth is limited. Chunks that the limit delays would be sent again over
+    /// other lanes.
     is_limited: bool,
 }
 
-/// An offer that waits for its answer.
+/// An offer that awaits its answer.
 pub(crate) struct Pending {
     offering: rtc::Offering,
-    /// How lanes are opened, if they may be.
+    /// The options of lanes, if they are allowed.
     lanes: Option<RtcOptions>,
 }
 
-/// What is offered: over WebRTC and, if this side has it, over iroh.
+/// The offer: for WebRTC and, if this side has it, for iroh.
 pub(crate) type Offer = (Pending, Sdp, Option<EndpointAddress>);
 
 impl Connector {
@@ -104,27 +106,27 @@ impl Connector {
         Ok(Self { endpoint, ..Self::idle(config) })
     }
 
-    /// One that makes no connections.
+    /// A connector without iroh, for clients that open no connections.
     pub(crate) fn idle(config: &Config) -> Self {
         let (ice, transport) = (config.ice.clone(), config.transport);
         let is_limited = config.client.bwlimit.is_some();
         Self { ice, transport, endpoint: None, relay: None, is_limited }
     }
 
-    /// What the room is told of this client.
+    /// What the room sees of this client.
     pub(crate) fn property(&self) -> Option<(String, Value)> {
         self.endpoint.as_ref().map(endpoint::property)
     }
 
-    /// Uses the server's relay from here on.
+    /// Uses the server's relay from now on.
     pub(crate) fn use_relay(&mut self, relay: watch::Receiver<Option<Relay>>) {
         let task = |endpoint| tokio::spawn(endpoint::use_relay(endpoint, relay));
         self.relay = self.endpoint.clone().map(task).map(AbortOnDropHandle::new);
     }
 
-    /// What to offer: a description for WebRTC, and where this side is reached over iroh.
+    /// The offer: a description for WebRTC, and the address of this side's iroh endpoint.
     ///
-    /// When `has_iroh` says that the worker has iroh, candidates for WebRTC are not waited for long.
+    /// Does not wait long for WebRTC candidates once `has_iroh` reports that the worker has iroh.
     pub(crate) async fn offer(
         &self,
         given: &IceServers,
@@ -143,7 +145,7 @@ impl Connector {
         Ok((Pending { offering, lanes }, sdp, address))
     }
 
-    /// Connects as the answer says.
+    /// Connects according to the answer.
     pub(crate) async fn connect(
         &self,
         pending: Pending,
@@ -167,7 +169,7 @@ impl Connector {
         }
     }
 
-    /// Leaves; bounded.
+    /// Closes the endpoint. Bounded in time.
     pub(crate) async fn close(&self) {
         if let Some(endpoint) = &self.endpoint {
             endpoint.close().await;
@@ -187,7 +189,8 @@ enum Either<A, B> {
     Right(B),
 }
 
-/// The first success of two. The second begins when the first has had its head start, or has failed.
+/// The first success of two attempts. The second one begins once the head start is over, or the
+/// first one has failed.
 async fn first_of<A, B, E, F>(
     first: impl Future<Output = Result<A, E>>,
     second: impl Future<Output = Result<B, F>>,
@@ -214,7 +217,7 @@ async fn begin(called: Called) -> Result<Talk, ConnectFailure> {
     Ok(Talk::Native(ClientEnd::on_session(called.session().await?)))
 }
 
-/// The channel of the offer is a Python worker's. Ours gets one of its own.
+/// The channel of the offer is for Python workers. Our own workers get a separate one.
 async fn talk(
     (connection, channel): (Connection, Channel),
     lanes: Option<&RtcOptions>,

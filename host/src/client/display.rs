@@ -1,5 +1,5 @@
-//! What the user sees while a job runs: progress bars and the trainer's log on a terminal, plain lines
-//! on a pipe. Results and log go to stdout, the client's messages to stderr.
+//! Shows a running job: progress bars and the trainer's log on a terminal, plain lines on a pipe.
+//! Results and log go to stdout, the client's messages to stderr.
 
 use super::error::{NAME_CHARS, quoted};
 use super::meter::{Direction, Meter};
@@ -23,7 +23,7 @@ pub struct Display {
     bar: Option<ProgressBar>,
     last_line: Option<Instant>,
     worker: PeerId,
-    /// Which way the connection takes, once there is one.
+    /// The connection's route, once there is one.
     route: Option<watch::Receiver<Option<Route>>>,
 }
 
@@ -41,12 +41,12 @@ impl Display {
         self.worker.clone()
     }
 
-    /// Shows which way the connection takes from here on.
+    /// Sets the route to show.
     pub(crate) fn show_route(&mut self, route: watch::Receiver<Option<Route>>) {
         self.route = Some(route);
     }
 
-    /// The way and the round trip, as the end of a line.
+    /// Route and round-trip time, for the end of a line.
     fn route(&self) -> String {
         let route = self.route.as_ref().and_then(|route| route.borrow().clone());
         route.map(|route| format!(" ({route})")).unwrap_or_default()
@@ -220,7 +220,7 @@ pub(crate) fn say(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
-/// Prints a question on stderr, where the cursor stays behind it.
+/// Prints a question on stderr, without a line break.
 pub(crate) fn ask_aloud(question: &str) {
     let question: String = question.chars().filter(|c| is_printable(*c) || *c == '\n').collect();
     let _ = write!(std::io::stderr().lock(), "{question}");

@@ -25,7 +25,7 @@ use std::time::Duration;
 /// Why a client ended without a result. The command line maps each variant to an exit code.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// This machine does not know enough about the job.
+    /// This machine has no usable record of the job.
     #[error(transparent)]
     UnknownJob(#[from] UnknownJob),
     /// The package cannot be submitted.
@@ -49,18 +49,18 @@ pub enum ClientError {
         #[source]
         source: Box<ConnectFailure>,
     },
-    /// The worker has not proven who it is.
+    /// The worker has not proven its identity.
     #[error("worker {worker} {why}")]
     Untrusted {
         /// Which worker.
         worker: PeerId,
-        /// Why it is not believed.
+        /// Why it is not trusted.
         why: Box<Untrusted>,
     },
-    /// No worker takes the job, and some of them have not proven who they are.
+    /// No worker takes the job, and some workers have not proven their identity.
     #[error(transparent)]
     NoneTrusted(SkippedWorkers),
-    /// This machine cannot make connections over iroh, and nothing else is wanted.
+    /// This machine cannot connect over iroh, and the user wants nothing else.
     #[error("connections over iroh are not possible here; use --transport auto")]
     Endpoint(#[from] QuicError),
     /// No worker can take the job.
@@ -94,7 +94,7 @@ pub enum ClientError {
     GivenUp {
         /// Which worker.
         worker: PeerId,
-        /// For how long the client tried.
+        /// How long the client tried.
         tried: Duration,
     },
     /// The worker has no such job, or never received its package.
@@ -148,12 +148,12 @@ impl ClientError {
         matches!(self, Self::Refused(_) | Self::UnknownToWorker | Self::Worker { .. })
     }
 
-    /// `worker` is not believed.
+    /// The error about a `worker` that is not trusted.
     pub(crate) fn untrusted(worker: &PeerId, why: Untrusted) -> Self {
         Self::Untrusted { worker: worker.clone(), why: Box::new(why) }
     }
 
-    /// Whether no further attempt is made: the other side was heard, and is not to be believed.
+    /// Whether to stop trying, because the worker was reached but is not trusted.
     pub(crate) fn is_distrust(&self) -> bool {
         use ProvingError::Dialect;
         match self {
@@ -184,7 +184,7 @@ pub enum UnknownJob {
     /// The record cannot be read.
     #[error("the job's record is damaged; use its job string instead")]
     DamagedRecord,
-    /// It was given as a job string, without a place for its result.
+    /// The job was given as a job string, without a place for its result.
     #[error("a job string does not say where to put the result; use --output PATH")]
     NoOutput,
 }
@@ -209,7 +209,7 @@ impl fmt::Display for PackageError {
 /// What is wrong with a package.
 #[derive(Debug, thiserror::Error)]
 pub enum PackageFault {
-    /// It is something else.
+    /// It is not a package.
     #[error(transparent)]
     NotAPackage(#[from] NotAPackage),
     /// Its files cannot be read.
@@ -280,7 +280,7 @@ impl From<PackageFault> for ClientError {
 }
 
 impl PackageFault {
-    /// A file of the user's that cannot be read.
+    /// The error about a file of the user's that cannot be read.
     pub(crate) fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Folder { path, source }
@@ -353,7 +353,7 @@ pub enum JobRefused {
     /// For the reason that the worker gives.
     #[error("{}", quoted(.0))]
     ByWorker(String),
-    /// The same, because its slots are reserved: one may be free in a moment.
+    /// The same, but only because its slots are reserved; one may be free in a moment.
     #[error("{}", quoted(.0))]
     Reserved(String),
     /// Every worker of the room refuses it, or does not fit it.
@@ -374,7 +374,7 @@ pub enum JobRefused {
          does not support; start that worker without a secret, or use this program's worker"
     )]
     PythonSecret(PeerId),
-    /// A Python worker would send no predictions.
+    /// A Python worker cannot send predictions.
     #[error(
         "worker {0} is a Python worker, and no known version sends predictions back: use a worker that \
          runs this program"
@@ -409,13 +409,13 @@ pub enum JobRefused {
     Finished,
 }
 
-/// The most characters that are shown of the name that a worker gives itself, or a run.
+/// The most characters that are shown of a worker's own name, or of a run's.
 pub(crate) const NAME_CHARS: usize = 80;
-/// The most characters that are shown of what a worker says at once.
+/// The most characters that are shown of one message from a worker.
 const QUOTED_CHARS: usize = 4_000;
 
-/// What a worker says. Its further lines are indented, so that none of them passes for a line of this
-/// program.
+/// A message from a worker. Its further lines are indented, so that they cannot be mistaken for
+/// lines of this program.
 pub(crate) fn quoted(text: &str) -> String {
     Printable::lines(text, QUOTED_CHARS).as_str().replace('\n', "\n    ")
 }
@@ -459,7 +459,7 @@ pub enum JobFailure {
     /// As the worker reports it.
     #[error("{}", quoted(.0))]
     Reported(String),
-    /// Its process ended from outside.
+    /// Its process was ended from outside.
     #[error(
         "the job was interrupted on the worker (the machine restarted, or the job was killed); \
          download what it had saved with `sleap-rtc fetch`"
@@ -473,10 +473,10 @@ pub enum JobFailure {
     NothingSaved,
 }
 
-/// How a worker violates the protocol.
+/// How a worker misbehaves.
 #[derive(Debug, thiserror::Error)]
 pub enum Misbehavior {
-    /// It sends something that has no meaning.
+    /// It violates the protocol.
     #[error("violated the protocol {during}: {}", WithCauses(.error))]
     Dialect {
         /// What the client was doing.

@@ -27,11 +27,11 @@ pub struct Interrupts(watch::Receiver<Interrupt>);
 /// What a client is doing, which decides what an interrupt means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// The worker does not have the whole package, so there is no job to come back to yet.
+    /// The worker does not have the whole package yet, so there is no job to return to.
     Uploading,
     /// The worker owns the job.
     Following,
-    /// There is nothing to cancel: the job is over, or the client only shows it.
+    /// There is nothing to cancel: the job has finished, or the client only shows it.
     Viewing,
 }
 
@@ -64,8 +64,8 @@ impl Interrupts {
         }
     }
 
-    /// Resolves when the user wants to end the client. After one Ctrl-C that is once no second one has
-    /// followed within [`CANCEL_WINDOW`].
+    /// Resolves when the user wants to end the client. After a single Ctrl-C it waits for a second
+    /// one during [`CANCEL_WINDOW`].
     pub(crate) async fn end_requested(&mut self, stage: watch::Receiver<Stage>) -> EndRequest {
         self.end_requested_within(stage, CANCEL_WINDOW).await
     }

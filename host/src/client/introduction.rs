@@ -1,10 +1,10 @@
-//! What a client says of itself to the room.
+//! What the room sees of this client.
 
 use serde_json::{Value, json};
 use sleap_rtc_protocol::capabilities::CLIENT_TAGS;
 use sleap_rtc_protocol::signaling::Metadata;
 
-/// What the room is told of this client.
+/// The metadata of this client.
 pub(crate) fn metadata(endpoint: Option<(String, Value)>) -> Metadata {
     let properties = json!({
         "sleap_version": "unknown",

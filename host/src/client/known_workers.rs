@@ -1,4 +1,5 @@
-//! The workers that this user has accepted although no authority certifies them: one file, for its owner.
+//! The workers that this user has accepted although no authority certifies them: one file, readable
+//! only by its owner.
 
 use serde::{Deserialize, Serialize};
 use sleap_rtc_base::file::{Readers, replace};
@@ -16,7 +17,7 @@ const FILE: &str = "known-workers.json";
 struct KnownWorker {
     room: RoomId,
     device: DeviceId,
-    /// What it called itself.
+    /// The name that it gave itself.
     name: String,
     /// When it was accepted, in seconds since 1970.
     since_s: u64,
@@ -31,7 +32,8 @@ pub(crate) struct KnownWorkers {
 }
 
 impl KnownWorkers {
-    /// Those of `room`, as the file in `folder` has them. A file that cannot be read counts as empty.
+    /// The accepted workers of `room`, from the file in `folder`. An unreadable file counts as
+    /// empty.
     pub(crate) fn of(folder: &Path, room: &RoomId) -> Self {
         let path = folder.join(FILE);
         let of_room = read(&path).into_iter().filter(|worker| worker.room == *room);
@@ -43,8 +45,8 @@ impl KnownWorkers {
         self.devices.contains(device)
     }
 
-    /// Accepts a worker, at `now_s` in seconds since 1970. If the file cannot be written, it counts for this
-    /// process alone.
+    /// Accepts a worker at `now_s`, in seconds since 1970. If the file cannot be written, only this
+    /// process accepts it.
     pub(crate) fn add(&mut self, device: DeviceId, name: &Printable, now_s: u64) {
         self.devices.push(device);
         // Another client may have added one since.
@@ -57,7 +59,7 @@ impl KnownWorkers {
         };
         if let Err(error) = write() {
             let path = self.path.display();
-            warn!(%path, %error, "the worker is not remembered");
+            warn!(%path, %error, "cannot save that the worker is accepted");
         }
     }
 }
@@ -66,7 +68,7 @@ fn read(path: &Path) -> Vec<KnownWorker> {
     let Ok(text) = std::fs::read(path) else { return Vec::new() };
     serde_json::from_slice(&text).unwrap_or_else(|error| {
         let path = path.display();
-        warn!(%path, %error, "the list of accepted workers is damaged; each is asked about again");
+        warn!(%path, %error, "the list of accepted workers is damaged; asking about each worker again");
         Vec::new()
     })
 }

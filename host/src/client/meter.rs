@@ -1,5 +1,5 @@
-//! The progress of a transfer as text: how much the receiver has verified, how fast, how long the rest
-//! takes, and how much was there before.
+//! The progress of a transfer as text: how much the receiver has verified, the rate, the time left,
+//! and how much it already had.
 
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_transfer::Progress;
@@ -38,7 +38,7 @@ pub(crate) struct Meter {
     place: String,
     started: Instant,
     now: Progress,
-    /// How much was verified at which time, within the window.
+    /// The verified bytes over time, within the window.
     recent: VecDeque<(Instant, u64)>,
 }
 
@@ -63,7 +63,7 @@ impl Meter {
         self.recent.push_back((now, progress.done_bytes));
     }
 
-    /// How much was there before, if anything.
+    /// The bytes that the receiver already had, if any.
     pub(crate) fn already(&self) -> Option<String> {
         let Progress { already_there_bytes, total_bytes, .. } = self.now;
         let of = of(already_there_bytes, total_bytes);
@@ -150,7 +150,7 @@ fn time(seconds: f64) -> String {
 mod tests {
     use super::*;
 
-    /// What the user reads of a transfer of `total` bytes that stands at these bytes, second by second.
+    /// The texts for a transfer of `total` bytes that has verified these bytes, second by second.
     fn told(direction: Direction, already: u64, total: u64, seconds: &[u64]) -> String {
         let start = Instant::now();
         let mut meter = Meter::new(direction, &PeerId::new("gpu1").unwrap(), start);

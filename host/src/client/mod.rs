@@ -5,17 +5,17 @@
 //! | [`error`] | every way a client can end without success |
 //! | [`package`] | the user's package, checked before anything is sent |
 //! | `room` | this client's place in the room: discovery, requests, offers |
-//! | `introduction` | what a client says of itself to the room |
+//! | `introduction` | what the room sees of this client |
 //! | `connect` | opens connections: over iroh, over WebRTC |
 //! | `selection` | chooses the worker: by policy, by name, or by asking the user |
-//! | `asking` | in which order workers are asked, and whose yes counts |
+//! | `asking` | in which order workers are asked, and which acceptance counts |
 //! | `cache_key` | the secret behind this user's name at workers' caches |
 //! | `unreliable` | the workers that failed lately |
 //! | `explain` | ranks a room without submitting a job |
 //! | `prompt` | the list that the user chooses from |
-//! | `question` | what the user types |
-//! | `untrusted` | why a worker is not believed |
-//! | `trust` | which workers are believed |
+//! | `question` | reads the user's input |
+//! | `untrusted` | why a worker is not trusted |
+//! | `trust` | which workers are trusted |
 //! | `known_workers` | the workers that the user has accepted |
 //! | `submission` | the conversation about one job over `sleap-rtc/1` |
 //! | `reconnect` | continues over another connection when one is lost |
@@ -29,12 +29,12 @@
 //! | `videos`, `mounted` | the videos that labels name: on a worker's mount, or sent along |
 //! | [`meter`] | the progress of a transfer as text |
 //! | [`display`] | progress bars and log on a terminal, plain lines on a pipe |
-//! | `not_a_package` | recognizes files that are given instead of a package |
+//! | `not_a_package` | recognizes other files that users give instead of a package |
 //! | `tracking` | builds the package of a prediction |
 //! | `read_progress` | shows how far the reading of a package is |
 //! | `viewer` | SLEAP's loss viewer |
 //! | `output` | where results go |
-//! | `partial_download` | where they are until they are complete |
+//! | `partial_download` | where results are until they are complete |
 
 mod action;
 mod asking;
@@ -119,7 +119,7 @@ pub enum Join {
 }
 
 impl Join {
-    /// The worker whose device is known before it shows a key.
+    /// The worker whose device is already known.
     fn named_device(&self) -> Option<(PeerId, DeviceId)> {
         match self {
             Self::Session(session) => Some((session.worker.clone(), session.device?)),
@@ -134,7 +134,7 @@ impl Join {
         }
     }
 
-    /// Whether the policy chooses the worker, so that another one will do.
+    /// Whether the policy chooses the worker, so that any other one will do.
     fn chooses_by_policy(&self) -> bool {
         matches!(self, Self::Room { choose: Choose::Auto, .. })
     }
@@ -173,9 +173,9 @@ pub struct Job {
     pub shared: Option<SharedJob>,
     /// Whether the worker leaves a shared package's `inference-script.sh` alone.
     pub skips_inference: bool,
-    /// Name for people.
+    /// The name for people.
     pub name: String,
-    /// The description for policies.
+    /// The job's description for policies.
     pub description: JobDescription,
     /// Where the result goes.
     pub output: Output,
@@ -224,7 +224,7 @@ async fn with_room(
     }
     let (mut search, mut refused) = (Search::new(config), None);
     loop {
-        // A worker that refused the job must not know the next one's secret.
+        // A worker that refused the job must not learn the secret of the next attempt.
         let secret = JobSecret::from_random(rand::random());
         let spec = spec(job, &secret);
         let connecting = selection::connect(room, policies, &options.join, &spec, &mut search);
@@ -332,7 +332,7 @@ async fn resume(
     let submitting = Some(submitting);
     let submit = Submit { config, job_ref: &job_ref, spec: &spec, job, submitting };
     match submit.run(room, end, options.viewer, interrupts).await {
-        // Somebody else has the slot by now.
+        // Another client has the slot by now.
         Err(Unfinished::NotTaken(why)) => {
             tracing::info!(%why, "the upload cannot be resumed; submitting the job again");
             None
@@ -386,7 +386,7 @@ fn spec(job: &Job, secret: &JobSecret) -> JobSpec {
         description: job.description.clone(),
         shared: job.shared.as_ref().map(|shared| shared.paths().clone()),
         skips_inference: job.skips_inference,
-        // It is known with the worker.
+        // It is set once the worker is known.
         cache_owner: None,
     }
 }
@@ -403,7 +403,7 @@ pub fn concluded(outcome: JobOutcome) -> Result<(), ClientError> {
     }
 }
 
-/// Does `work`, unless the user interrupts it.
+/// Runs `work`, unless the user interrupts it.
 async fn or_interrupt<T>(
     interrupts: &mut Interrupts,
     work: impl Future<Output = Result<T, ClientError>>,

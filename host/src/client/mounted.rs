@@ -14,8 +14,8 @@ const MAX_WORKERS: usize = 8;
 /// How many videos one message asks about, to stay well below a frame's limit.
 const BATCH: usize = 500;
 
-/// For each video its path on the worker that sees most of them, among those that `join` may choose.
-/// The room is left again. Where nobody can be asked, nobody sees anything.
+/// For each video, its path on the worker that sees most of them, among the workers that `join`
+/// allows. Leaves the room again. Returns no paths if no worker can be asked.
 pub async fn find_mounted(
     config: &Config,
     join: &Join,
@@ -24,7 +24,7 @@ pub async fn find_mounted(
     let mut room = match Room::join(config, join.credentials().clone()).await {
         Ok(room) => room,
         Err(error) => {
-            tracing::debug!(error = %WithCauses(&error), "no worker is asked about its mounts");
+            tracing::debug!(error = %WithCauses(&error), "cannot ask workers about their mounts");
             return vec![None; videos.len()];
         }
     };

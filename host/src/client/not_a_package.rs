@@ -1,11 +1,11 @@
-//! Recognizes files that people give instead of a training package.
+//! Recognizes other files that users give instead of a training package.
 
 use sleap_rtc_package::{Listing, is_hdf5};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-/// What a file or folder is instead of a training package, and what to give instead.
+/// The kind of file or folder that was given, and what to give instead.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAPackage {
     /// A labels file.
@@ -54,7 +54,7 @@ const EXPORT: &str = "in SLEAP choose Predict > Run Training… > Export Trainin
      the file that it writes";
 const FOLDER_OR_ZIP: &str = "the unpacked folder, or a zip";
 
-/// What the file at `path` is, if it cannot be a package.
+/// The kind of the file at `path`, if it cannot be a package.
 pub(crate) fn recognize_file(path: &Path) -> Option<NotAPackage> {
     let file = File::open(path).ok()?;
     if !file.metadata().is_ok_and(|there| there.is_file()) {
@@ -85,7 +85,7 @@ fn is_text(start: &[u8]) -> bool {
     start.iter().all(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~' | 0x80..))
 }
 
-/// What a list of files without a script is.
+/// The kind of a list of files without a script.
 pub(crate) fn recognize_files(listing: &Listing) -> NotAPackage {
     let names: Vec<&str> = listing.paths().map(|path| path.as_str()).collect();
     let ending = |ending: &str| names.iter().find(|name| name.to_lowercase().ends_with(ending));

@@ -1,4 +1,4 @@
-//! Where results go: complete, or not at all.
+//! Puts results in their place: complete, or not at all.
 
 use super::ClientError;
 use super::partial_download::PartialDownload;
@@ -60,7 +60,8 @@ impl Output {
         PartialDownload::create(self.beside()).map_err(|source| self.error(source))
     }
 
-    /// Opens the folder in which to receive the result of `job`, with what an earlier client received.
+    /// Opens the folder in which to receive the result of `job`, with everything that an earlier
+    /// client received.
     pub(crate) fn resume_download(&self, job: &JobId) -> Result<PartialDownload, ClientError> {
         let above = self.folder().ancestors().map(or_here);
         let begun = above.filter_map(|folder| PartialDownload::reopen(folder, job)).next();
@@ -113,7 +114,7 @@ impl Output {
         self.publish(partial)
     }
 
-    /// Takes the result of a shared-storage job from where the worker put it.
+    /// Moves the result of a shared-storage job from the place where the worker put it.
     pub(crate) fn publish_shared(&self, shared: &SharedJob) -> Result<PathBuf, ClientError> {
         if let (Self::Predictions(file), Some(partial)) = (self, shared.scratch_output()) {
             let placed = fs::create_dir_all(parent(file)).and_then(|()| move_file(partial, file));
@@ -154,7 +155,7 @@ fn move_file(from: &Path, to: &Path) -> io::Result<()> {
     let mut files = files.filter(|path| path.is_file());
     match (files.next(), files.next()) {
         (Some(only), None) => match fs::rename(&only, to) {
-            // Another file system: copied beside, then renamed.
+            // On another file system, it is copied first, then renamed.
             Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
                 let beside = tempfile::NamedTempFile::new_in(parent(to))?;
                 fs::copy(&only, beside.path())?;

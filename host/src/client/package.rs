@@ -1,5 +1,5 @@
-//! The user's package before anything is sent: its files, whether a worker can run it, and its
-//! description for policies.
+//! Checks the user's package before anything is sent: its files, whether a worker can run it, and
+//! its description for policies.
 
 use super::ClientError;
 use super::error::PackageFault;
@@ -20,7 +20,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The most labels whose videos are looked for on this machine.
+/// The most labels files whose videos are searched for on this machine.
 const MAX_LABELS: usize = 64;
 
 /// A file that was written this shortly before it was hashed may have changed since without a new
@@ -42,11 +42,11 @@ pub struct TrainingPackage {
 }
 
 impl TrainingPackage {
-    /// Lists and checks the package, with the videos that `videos` finds, then reads and hashes the files that `hashes` does not have.
-    /// Blocks.
+    /// Lists and checks the package, with the videos that `videos` finds, then reads and hashes the
+    /// files that are not in `hashes`. Blocks.
     ///
     /// # Errors
-    /// What cannot be a package, and what no worker could train.
+    /// The file is not a package, or no worker could train it.
     pub fn open(
         &self,
         videos: VideoSearch,
@@ -71,7 +71,7 @@ impl TrainingPackage {
             listing.keep(|path| path.as_str() != script);
         }
         for error in listing.left_out() {
-            tracing::warn!("left out: {}", WithCauses(error));
+            tracing::warn!("leaving out: {}", WithCauses(error));
         }
         let checked = checked(&mut listing, JobType::Training, &self.path, &mut videos)?;
         leave_out_results(&mut listing, &checked);
@@ -94,8 +94,8 @@ pub(crate) fn hash(
     Ok(Package::hash(listing, hashes, progress.counter())?)
 }
 
-/// Finds errors before the upload that would otherwise fail on the worker after it. Adds videos that
-/// labels name and the package lacks, where they are found. Their relative names start at `path`.
+/// Finds the errors that the worker would otherwise find after the upload. Adds videos that the
+/// labels name and the package lacks, if they are found. Their relative names start at `path`.
 pub(crate) fn checked(
     listing: &mut Listing,
     job_type: JobType,
@@ -124,7 +124,8 @@ pub(crate) fn checked(
     Err(PackageFault::TooManyLabels)
 }
 
-/// Leaves out the results of earlier trainings in the package's folder that nothing in the package names.
+/// Leaves out results of earlier trainings in the package's folder, unless the package refers to
+/// them.
 fn leave_out_results(listing: &mut Listing, checked: &Checked) {
     let named: Vec<String> = checked.runs.iter().flat_map(named_by).collect();
     let folder =
@@ -145,7 +146,7 @@ fn leave_out_results(listing: &mut Listing, checked: &Checked) {
     listing.keep(|path| !results.iter().any(|folder| is_in(path.as_str(), folder)));
     if !results.is_empty() {
         let what = results.join(", ");
-        tracing::info!(%what, "models of earlier trainings are not sent");
+        tracing::info!(%what, "leaving out models of earlier trainings");
     }
 }
 
@@ -153,7 +154,7 @@ fn is_in(path: &str, folder: &str) -> bool {
     path == folder || path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
 }
 
-/// What a run names of the package.
+/// The files in the package that a run refers to.
 fn named_by(run: &Run) -> Vec<String> {
     match run {
         Run::Train(train) => {

@@ -13,7 +13,8 @@ use sleap_rtc_protocol::worker::WorkerStatus;
 use sleap_rtc_signaling::client::{Roster, SignalingError};
 use std::collections::BTreeMap;
 
-/// Memory held by other programs is shown from here on: displays and drivers always hold some.
+/// Memory of other programs is shown above this amount, because displays and drivers always use
+/// some.
 const NOTABLE_MIB: u64 = 1024;
 
 /// The user's decision.
@@ -151,12 +152,12 @@ impl Choice {
     }
 }
 
-/// The limits of what is shown of a worker's problems.
+/// The limits for showing a worker's problems.
 const MAX_PROBLEMS: usize = 8;
 const MAX_PROBLEM_CHARS: usize = 300;
 
-/// A worker in a line, and below it a line for each problem that it reports and each job that runs
-/// there.
+/// A line for a worker, followed by a line for each problem that it reports and for each job that
+/// it runs.
 pub fn row(number: &str, worker: &WorkerFacts) -> String {
     let gpu = worker.accelerators.largest();
     let problems = worker.problems();

@@ -1,4 +1,4 @@
-//! What the user types.
+//! Reads the user's input.
 
 use super::display::ask_aloud;
 use std::io::{BufRead, IsTerminal};
@@ -8,8 +8,7 @@ use tokio::sync::mpsc;
 /// How long to wait for the user's answer.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Asks a question whose answer is yes or no. `None` if there is nobody at a terminal, or no answer in
-/// time.
+/// Asks a yes-or-no question. `None` if there is no terminal, or no answer in time.
 pub(crate) async fn confirm(question: &str) -> Option<bool> {
     if !std::io::stdin().is_terminal() {
         return None;
@@ -31,7 +30,7 @@ pub(crate) enum Typed {
     Nothing,
 }
 
-/// A line of the user's, within five minutes.
+/// A line of input, within five minutes.
 pub(crate) async fn typed() -> Typed {
     match tokio::time::timeout(PATIENCE, read_line()).await {
         Ok(Some(line)) => Typed::Line(line),

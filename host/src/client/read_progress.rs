@@ -1,4 +1,4 @@
-//! Shows how far the reading of a large package is.
+//! Shows the progress of reading a large package.
 
 use super::display::say;
 use super::meter::bytes;
@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// A package that is read within this time needs no progress.
+/// No progress is shown for a package that is read within this time.
 const FIRST: Duration = Duration::from_millis(1_500);
 /// The time between two lines.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// How much of a package has been read.
+/// The progress of reading a package.
 #[derive(Debug, Clone, Default)]
 pub struct ReadProgress(Arc<Counts>);
 

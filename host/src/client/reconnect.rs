@@ -1,7 +1,7 @@
 //! Follows a job across connections.
 //!
-//! A quiet connection is kept while another one is made beside it. Whichever delivers first carries on
-//! the conversation where it was; the job does not notice.
+//! A silent connection is kept while another one is opened beside it. The conversation continues on
+//! whichever delivers first, and the job does not notice.
 
 use super::connect::Talk;
 use super::display::say;
@@ -31,7 +31,7 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_LONGEST: Duration = Duration::from_secs(8);
 /// The time from offer to answer; a worker that speaks `sleap-rtc/1` takes half a second.
 const ANSWER_LIMIT: Duration = Duration::from_secs(8);
-/// A connection that lasted this long resets the patience.
+/// A connection that lasted this long resets the time for reconnecting.
 const HELD: Duration = Duration::from_secs(10);
 /// How long a transfer may take to end after its connection was abandoned.
 const WIND_UP: Duration = Duration::from_secs(10);
@@ -121,12 +121,12 @@ pub(crate) async fn stay(
     }
 }
 
-/// Which way a connection takes, for the end of a sentence.
+/// A connection's route, for the end of a sentence.
 fn route(link: &ClientEnd) -> String {
     link.route().borrow().as_ref().map(|route| format!(": {route}")).unwrap_or_default()
 }
 
-/// Tells the user when the connection takes another way. Never resolves.
+/// Shows the user changes of the connection's route. Never resolves.
 async fn tell_changes(worker: &PeerId, mut route: watch::Receiver<Option<Route>>) -> Infallible {
     let mut told = route.borrow_and_update().clone();
     while route.changed().await.is_ok() {

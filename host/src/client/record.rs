@@ -24,7 +24,7 @@ use url::Url;
 
 /// How often a record is saved while only the number of events changes.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
-/// For how long an interrupted submission can be resumed by submitting the same package again.
+/// How long an interrupted submission can be resumed by submitting the same package again.
 const RESUME_WITHIN: Duration = Duration::from_secs(24 * 3600);
 
 /// A job that this user has submitted.
@@ -34,17 +34,17 @@ pub struct Record {
     string: String,
     /// The signaling server.
     websocket: String,
-    /// The same over HTTP.
+    /// Its address for HTTP.
     http: String,
-    /// Name for people.
+    /// The name for people.
     pub name: String,
-    /// Training or inference.
+    /// `training` or `inference`.
     pub job_type: JobType,
-    /// When, in seconds since 1970.
+    /// When it was submitted, in seconds since 1970.
     pub submitted_s: u64,
-    /// Where its result should go.
+    /// The place for its result.
     output: PathBuf,
-    /// Which package it was submitted with.
+    /// The package of the submission.
     #[serde(default)]
     package: Option<BlobHash>,
     /// The job's state when it was last seen from here.
@@ -59,9 +59,9 @@ pub struct LastSeen {
     pub state: SeenState,
     /// The number of the last event that was shown.
     pub event: u64,
-    /// When, in seconds since 1970.
+    /// When it was submitted, in seconds since 1970.
     pub at_s: u64,
-    /// How its worker was reached: "direct, 12 ms".
+    /// The route to its worker, such as "direct, 12 ms".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<String>,
 }
@@ -70,15 +70,15 @@ pub struct LastSeen {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
 pub enum SeenState {
-    /// Its package was being sent.
+    /// The package was being sent.
     #[default]
     Submitted,
-    /// The worker had its package.
+    /// The worker had the package.
     Running {
         /// The current trainer run, if one had started.
         run: Option<String>,
     },
-    /// It was over.
+    /// The job had finished.
     Over {
         /// How it ended.
         outcome: JobOutcome,
@@ -110,7 +110,7 @@ impl LastSeen {
 pub(crate) struct Progress {
     kept: Option<(PathBuf, Record)>,
     saved: Instant,
-    /// Which way the newest connection takes.
+    /// The route of the latest connection.
     route: Option<watch::Receiver<Option<Route>>>,
     /// Set while this is the client that submits the job.
     _submitting: Option<Submitting>,
@@ -134,7 +134,7 @@ impl Submitting {
 
 impl Drop for Submitting {
     fn drop(&mut self) {
-        // A file that cannot be removed is at least unlocked.
+        // If the file cannot be removed, it is at least unlocked.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -147,7 +147,7 @@ impl Progress {
         Self { kept, saved: Instant::now(), route: None, _submitting: None }
     }
 
-    /// There is a new connection, which takes this way.
+    /// Sets the route of a new connection.
     pub(crate) fn connected(&mut self, route: watch::Receiver<Option<Route>>) {
         self.route = Some(route);
         self.save();

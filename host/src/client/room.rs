@@ -36,14 +36,14 @@ use tracing::debug;
 /// The time from offer to answer. A Python worker gathers candidates for up to five seconds.
 pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
-/// Said once for a room whose token has no part for peers.
+/// Shown once for a room whose token has no secret for peers.
 const TRUSTS_SERVER: &str = "This room's token has no part that only its members know: whoever runs the \
      signaling server could read and change what is sent.";
 
 /// An open connection to a worker.
 pub(crate) struct Connected {
     pub(crate) worker: PeerId,
-    /// Its device, as it has proven.
+    /// Its device, if the worker has proven it.
     pub(crate) device: Option<DeviceId>,
     pub(crate) talk: Talk,
 }
@@ -60,7 +60,7 @@ pub(crate) enum Offered {
     Absent(NoWorker),
 }
 
-/// What a connection is for.
+/// The purpose of a connection.
 #[derive(Debug, Clone)]
 pub(crate) enum Goal {
     /// To submit a job that is new to the worker.
@@ -70,7 +70,7 @@ pub(crate) enum Goal {
 }
 
 impl Goal {
-    /// What the offer number `attempt` from `client` to `worker` says.
+    /// Offer number `attempt` from `client` to `worker`.
     fn purpose(&self, (client, worker): (&PeerId, &PeerId), attempt: u64) -> Purpose {
         match self {
             Self::NewJob => Purpose::NewJob,
@@ -90,17 +90,17 @@ pub(crate) struct Room {
     events: mpsc::Receiver<SignalingEvent>,
     connector: Connector,
     room_id: RoomId,
-    /// Which workers are believed. `None` in a room that trusts the server.
+    /// Which workers are trusted. `None` in a room that trusts the server.
     trust: Option<Trust>,
-    /// What the user should know before anything is sent.
+    /// A warning for the user, to be shown before anything is sent.
     notes: Vec<String>,
     attempts: u64,
     tracks_on_python: bool,
-    /// The worker that has connected last, if it has iroh.
+    /// The worker of the latest connection, if it has iroh.
     over_iroh: Option<PeerId>,
-    /// The workers that may have reserved a slot for us that we have not used yet, and the job's id.
+    /// The workers that may have reserved a slot for us, still unused, with the job's id.
     reserved: HashMap<PeerId, String>,
-    /// Those from which we have asked the slot back before they had answered, and the job's id.
+    /// The workers whose reservation was released before they had answered, with the job's id.
     released: HashMap<PeerId, String>,
 }
 
@@ -113,7 +113,7 @@ impl Room {
         Self::enter(config, credentials, Connector::new(config).await?).await
     }
 
-    /// The same, to look around: without an endpoint and the server's relay.
+    /// Like [`Self::enter`], but only to look: without an endpoint and the server's relay.
     pub(crate) async fn visit(
         config: &Config,
         credentials: Credential,
@@ -162,7 +162,7 @@ impl Room {
         self.tracks_on_python
     }
 
-    /// Who this client is.
+    /// This client's peer id.
     pub(crate) fn own_id(&self) -> &PeerId {
         self.signaling.peer_id()
     }
@@ -177,7 +177,7 @@ impl Room {
         }
     }
 
-    /// All workers of the room, busy ones included, with at least `min_gpu_memory_mib` where given.
+    /// All workers of the room, including busy ones, with at least `min_gpu_memory_mib` if given.
     ///
     /// Does not filter by tags: the Python server loses them when a worker changes its status.
     pub(crate) async fn workers(
@@ -267,12 +267,12 @@ impl Room {
         };
         debug!(took_ms = start.elapsed().as_secs_f64() * 1e3, "the connection is open");
         let connected = self.believe(worker, attempt, talk).await?;
-        // From here on the connection holds the slot.
+        // From now on the connection holds the slot.
         self.reserved.remove(worker);
         Ok(Offered::Yes(Box::new(connected)))
     }
 
-    /// What to offer, and whether the room shows `worker` as free.
+    /// The offer, and whether the room shows `worker` as free.
     async fn prepare(
         &self,
         worker: &PeerId,
@@ -284,11 +284,11 @@ impl Room {
         tokio::join!(offering, self.is_free(worker, wanted, known))
     }
 
-    /// Whether the room shows `worker` as free for a new job. Says whether it has iroh as soon as that is
-    /// known.
+    /// Whether the room shows `worker` as free for a new job. Reports whether it has iroh as soon
+    /// as that is known.
     async fn is_free(&self, worker: &PeerId, wanted: &Goal, has_iroh: oneshot::Sender<()>) -> bool {
         let say = || {
-            // Nobody waits for it any more if the offer is complete.
+            // The receiver is gone if the offer is complete already.
             let _ = has_iroh.send(());
         };
         if let Goal::KnownJob(..) = wanted {
@@ -413,7 +413,7 @@ enum Answer {
     Absent,
 }
 
-/// What an error frame means for the pending offer, if anything.
+/// The meaning of an error frame for the pending offer, if there is one.
 fn refusal(worker: &PeerId, error: &ErrorFrame) -> Option<Answer> {
     const ABSENT: [&str; 4] =
         ["PEER_NOT_FOUND", "PEER_NOT_IN_ROOM", "DELIVERY_FAILED", "target_not_found"];
@@ -434,7 +434,7 @@ fn refusal(worker: &PeerId, error: &ErrorFrame) -> Option<Answer> {
     None
 }
 
-/// Whether a worker of this status has slots that are reserved and none that is free.
+/// Whether a worker with this status has reserved slots but no free one.
 fn is_reserved(status: Option<&str>) -> bool {
     status == Some(WorkerStatus::Reserved.as_str())
 }

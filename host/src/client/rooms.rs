@@ -1,5 +1,5 @@
-//! The rooms that this device has paired with: one file in the client's state folder, for its owner
-//! alone, since it holds the rooms' tokens.
+//! The rooms that this device has paired with: one file in the client's state folder. Only its
+//! owner can read it, because it contains the rooms' tokens.
 
 use super::known_workers::KnownWorkers;
 use serde::{Deserialize, Serialize};
@@ -19,15 +19,15 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use url::Url;
 
-/// What is kept of a worker's name.
+/// The most characters of a worker's name that are kept.
 const MAX_NAME_CHARS: usize = 64;
 const FILE: &str = "rooms.json";
 const LOCK: &str = "rooms.lock";
-/// How long another program may have the file. It takes moments.
+/// How long to wait for another program that has locked the file, normally only for moments.
 const LOCK_DEADLINE: Duration = Duration::from_secs(5);
 const LOCK_POLL: Duration = Duration::from_millis(20);
 
-/// Why the saved rooms cannot be used as wanted.
+/// Why the saved rooms cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RoomsError {
     /// The file or its folder cannot be used.
@@ -39,7 +39,7 @@ pub enum RoomsError {
         #[source]
         source: io::Error,
     },
-    /// The file is damaged, or that of a newer program.
+    /// The file is damaged, or comes from a newer program.
     #[error("{path} is damaged; move it away and pair again")]
     Damaged {
         /// The file.
@@ -48,7 +48,7 @@ pub enum RoomsError {
         #[source]
         source: serde_json::Error,
     },
-    /// Another program has the file.
+    /// Another program has locked the file.
     #[error("another sleap-rtc is changing the saved rooms; try again")]
     Busy,
     /// No room has that name.
@@ -56,16 +56,16 @@ pub enum RoomsError {
     Unknown {
         /// The name.
         name: RoomName,
-        /// The names of those that it knows.
+        /// The names of the known rooms.
         known: Vec<RoomName>,
     },
     /// Another room has that name.
-    #[error("another room is called {0} already")]
+    #[error("another room is already called {0}")]
     Taken(RoomName),
-    /// More than one room is known, and none was named.
-    #[error("this device knows several rooms ({}), and none was named", list(.0))]
+    /// Several rooms are known, and none was named.
+    #[error("this device knows several rooms ({}); choose one with --room NAME", list(.0))]
     Several(Vec<RoomName>),
-    /// Nothing has been paired.
+    /// This device has not paired with any room.
     #[error("this device knows no room")]
     NoRoom,
 }
@@ -84,29 +84,29 @@ fn known_ones(names: &[RoomName]) -> String {
 /// A room that this device has paired with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedRoom {
-    /// What it is called here.
+    /// Its name on this device.
     pub name: RoomName,
-    /// What opens it.
+    /// Its credentials.
     #[serde(flatten)]
     pub credential: Credential,
     /// The signaling server.
     websocket: Url,
-    /// The same over HTTP.
+    /// Its address for HTTP.
     http: Url,
-    /// What the room's authority says of this device.
+    /// The certificate that the room's authority issued to this device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<Certificate>,
-    /// Since when, in seconds since 1970.
+    /// When it was paired, in seconds since 1970.
     pub paired_s: u64,
-    /// The workers with which this device has paired itself.
+    /// The workers that this device has paired with.
     #[serde(default)]
     pub workers: Vec<PairedWorker>,
 }
 
-/// A worker with which this device has paired.
+/// A worker that this device has paired with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PairedWorker {
-    /// What it calls itself.
+    /// The name that it gives itself.
     pub name: DeviceName,
     /// Its peer id.
     pub peer: PeerId,
@@ -125,7 +125,7 @@ impl SavedRoom {
 pub struct SavedRooms(Vec<SavedRoom>);
 
 impl SavedRooms {
-    /// Reads those in `folder`; none where there is no file.
+    /// Reads the rooms in `folder`. None if there is no file.
     pub fn load(folder: &Path) -> Result<Self, RoomsError> {
         let path = folder.join(FILE);
         match fs::read(&path) {
@@ -137,7 +137,7 @@ impl SavedRooms {
         }
     }
 
-    /// Changes those in `folder`, as the only program that does so.
+    /// Changes the rooms in `folder`, under a lock.
     pub(crate) async fn change<T>(
         folder: &Path,
         change: impl FnOnce(&mut Self) -> Result<T, RoomsError>,
@@ -152,7 +152,7 @@ impl SavedRooms {
         Ok(changed)
     }
 
-    /// All of them.
+    /// All saved rooms.
     pub fn iter(&self) -> impl Iterator<Item = &SavedRoom> {
         self.0.iter()
     }
@@ -161,7 +161,7 @@ impl SavedRooms {
         self.0.iter().map(|room| room.name.clone()).collect()
     }
 
-    /// The room of that name; the only one, where no name is given.
+    /// The room of that name, or the only one if no name is given.
     pub fn find(&self, name: Option<&RoomName>) -> Result<&SavedRoom, RoomsError> {
         match (name, self.0.as_slice()) {
             (Some(name), rooms) => rooms
@@ -174,8 +174,8 @@ impl SavedRooms {
         }
     }
 
-    /// Adds what a worker has granted, or renews what is known of the same room. Returns the name that
-    /// the room has here: its own, with a number where another room has that.
+    /// Adds a room that a worker has granted, or renews the entry of the same room. Returns its
+    /// name here: its own, with a number if another room has that name.
     pub(crate) fn add(&mut self, grant: Grant, server: &Endpoints) -> RoomName {
         let worker = PairedWorker { name: grant.worker_name, peer: grant.worker };
         let known = self.0.iter().position(|room| {
@@ -223,7 +223,7 @@ impl SavedRooms {
     }
 }
 
-/// From now on the worker that has granted this is believed, also if the room's authority does not
+/// Trusts the worker that has granted this from now on, even if the room's authority does not
 /// certify it.
 pub(crate) fn believe(folder: &Path, grant: &Grant) {
     if let Some(device) = grant.worker_device {

@@ -22,7 +22,7 @@ use tracing::info;
 
 /// The time from offer to answer of a worker that speaks `sleap-rtc/1`, which takes half a second.
 const NATIVE_ANSWER_LIMIT: Duration = Duration::from_secs(6);
-/// How long a client asks again where slots are only reserved.
+/// How long a client asks again while slots are only reserved.
 const RESERVED_PATIENCE: Duration = Duration::from_secs(20);
 /// The time between two such rounds.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -61,7 +61,7 @@ async fn direct(
     let start = Instant::now();
     let offered = loop {
         match room.offer(worker, &Goal::NewJob).await? {
-            // A reservation that comes to nothing lapses soon.
+            // An unused reservation soon expires.
             Offered::Refused(JobRefused::Reserved(why)) if start.elapsed() < RESERVED_PATIENCE => {
                 info!(%worker, why, "asking again");
                 tokio::time::sleep(ASK_AGAIN).await;
@@ -90,7 +90,7 @@ struct Skipped {
     refused: bool,
     /// Whether slots of one of them are only reserved.
     is_reserved: bool,
-    /// Whether one of them has not proven who it is.
+    /// Whether one of them has not proven its identity.
     untrusted: bool,
 }
 
@@ -117,7 +117,7 @@ fn name(worker: &WorkerFacts) -> Printable {
     Printable::line(worker.hostname.as_deref().unwrap_or("a worker"), NAME_CHARS)
 }
 
-/// The search for a worker, which goes on when the chosen one does not take the job after all.
+/// The search for a worker, which continues if the chosen one does not take the job after all.
 pub(crate) struct Search {
     unreliable: Unreliable,
     /// The workers that had taken the job and then refused it.
@@ -125,20 +125,20 @@ pub(crate) struct Search {
 }
 
 impl Search {
-    /// Nobody has been tried yet.
+    /// No worker was tried yet.
     pub(crate) fn new(config: &Config) -> Self {
         Self { unreliable: Unreliable::load(&config.client.state_dir), failed: HashSet::new() }
     }
 
-    /// `worker` had taken the job and then refused it. It is not asked again.
+    /// Records that `worker` had taken the job and then refused it. It is not asked again.
     pub(crate) fn avoid(&mut self, worker: &PeerId) {
         self.unreliable.failed(worker);
         self.failed.insert(worker.clone());
     }
 }
 
-/// Asks the workers in the policy's order until one takes the job. Where slots are only reserved, it asks
-/// again for a while, because a reservation may lapse.
+/// Asks the workers in the policy's order until one takes the job. While slots are only reserved,
+/// asks again for a while, because a reservation may expire.
 async fn automatic(
     room: &mut Room,
     policies: &Policies,
@@ -164,7 +164,7 @@ async fn automatic(
     }
 }
 
-/// One time around the room.
+/// One round through the workers of the room.
 struct Round<'a> {
     room: &'a mut Room,
     spec: &'a JobSpec,
@@ -244,8 +244,8 @@ impl Round<'_> {
         ranking
     }
 
-    /// Asks them, several at once, until one has taken the job and is connected. Workers that may not know
-    /// job requests go to `silent`.
+    /// Asks them, several at once, until one has taken the job and is connected. Adds workers that
+    /// may not know job requests to `silent`.
     async fn ask_all<'w>(
         &mut self,
         ranking: &[&'w WorkerFacts],
@@ -358,7 +358,7 @@ impl Round<'_> {
                 self.search.unreliable.failed(peer);
                 self.skipped.add(worker, &why, false);
             }
-            // Neither must one that poses as another, nor one that is unreachable, end the search.
+            // Neither an impostor nor an unreachable worker may end the search.
             Err(ClientError::Untrusted { why, .. }) => {
                 self.search.unreliable.failed(peer);
                 self.skipped.add(worker, &why, false);
@@ -382,7 +382,7 @@ fn as_if_free(worker: &WorkerFacts) -> WorkerFacts {
 
 fn about(minutes: Option<f64>) -> String {
     match minutes {
-        // Nobody knows that much.
+        // That much is unknown.
         Some(minutes) if !(0.0..1e6).contains(&minutes) => String::new(),
         Some(minutes) if minutes >= 90.0 => format!(", about {:.1} hours", minutes / 60.0),
         Some(minutes) if minutes < 1.5 => ", about a minute".into(),

@@ -44,7 +44,7 @@ impl TrackingPackage {
     /// Builds, checks and hashes the package. Blocks.
     ///
     /// # Errors
-    /// Files that cannot be read, and what no worker could predict.
+    /// A file cannot be read, or no worker could run the prediction.
     pub fn build(
         &self,
         videos: VideoSearch,
@@ -80,7 +80,7 @@ impl TrackingPackage {
             words.extend(["--model_paths".to_owned(), packaged.to_string()]);
         }
         let result = packaged_name(&self.output, "predictions.slp")?;
-        // The result must not replace the labels that it is made from.
+        // The result must not replace the input labels.
         let folder = if result == data { "predictions/" } else { "" };
         words.extend(["-o".to_owned(), format!("{folder}{result}")]);
         let (video_index, frames) = self.selection()?;

@@ -1,5 +1,5 @@
-//! Which workers this client believes: those that the room's authority has certified, the one that a
-//! session string names, and those that the user has accepted.
+//! Decides which workers this client trusts: those that the room's authority has certified, the one
+//! in a session string, and those that the user has accepted.
 
 use super::known_workers::KnownWorkers;
 use super::question;
@@ -14,18 +14,19 @@ use sleap_rtc_trust::device::{DeviceId, DeviceKey};
 use sleap_rtc_trust::handshake::{Identity, Proven, Standing};
 use std::collections::HashMap;
 
-/// What this client knows of its room's peers.
+/// What this client knows about the peers of its room.
 pub(crate) struct Trust {
     room: Credential,
     device: DeviceKey,
     known: KnownWorkers,
-    /// Workers whose devices are known: a string names them, or they have proven it before.
+    /// Workers whose devices are known from a session string or an earlier proof.
     pinned: HashMap<PeerId, DeviceId>,
     python_workers: bool,
 }
 
 impl Trust {
-    /// `None` for a room whose token has no part for peers: it trusts the signaling server.
+    /// `None` for a room whose token has no secret for peers. Such a room trusts the signaling
+    /// server.
     pub(crate) fn new(config: &ClientConfig, room: &Credential) -> Option<Self> {
         room.peer()?;
         Some(Self {
@@ -37,17 +38,17 @@ impl Trust {
         })
     }
 
-    /// Believes `worker` on this device only.
+    /// Trusts `worker` only if it is this device.
     pub(crate) fn pin(&mut self, worker: PeerId, device: DeviceId) {
         self.pinned.insert(worker, device);
     }
 
-    /// Refuses a worker that speaks as Python workers do, unless the user wants one.
+    /// Refuses a worker that speaks like a Python worker, unless the user wants one.
     pub(crate) fn check_python(&self) -> Result<(), Untrusted> {
         if self.python_workers { Ok(()) } else { Err(Untrusted::Python) }
     }
 
-    /// Has the worker prove who it is, and proves who this client is.
+    /// Has the worker prove its identity, and proves this client's identity.
     pub(crate) async fn meet(
         &mut self,
         end: &mut ClientEnd,
@@ -77,8 +78,8 @@ impl Trust {
         }
     }
 
-    /// Asks the user whether to accept a worker that nobody vouches for, and remembers it. `None` if
-    /// that is not the reason, or there is nobody to ask.
+    /// Asks the user whether to accept an uncertified worker, and saves the answer. `None` if there
+    /// is another reason, or no terminal.
     pub(crate) async fn ask(&mut self, worker: &PeerId, why: &Untrusted) -> Option<bool> {
         let Untrusted::Unknown { device, name } = why else { return None };
         let question = format!(

@@ -1,5 +1,5 @@
-//! Workers that did not answer, or broke off, when this user last tried them: they are asked after all
-//! others for a while. Kept in a file, because each submission is a process of its own.
+//! Workers that did not answer or disconnected when this user last tried them. For a while they are
+//! asked after all others. Kept in a file, because each submission is a separate process.
 
 use sleap_rtc_base::clock::now_s;
 use sleap_rtc_base::file::{Readers, replace};
@@ -15,16 +15,16 @@ const MAX_WORKERS: usize = 64;
 /// The longest file that is read, in bytes.
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// The workers that failed lately.
+/// The workers that failed recently.
 #[derive(Debug)]
 pub(crate) struct Unreliable {
     path: PathBuf,
-    /// When each failed last, in seconds since 1970.
+    /// The time of each worker's last failure, in seconds since 1970.
     failed_s: BTreeMap<PeerId, u64>,
 }
 
 impl Unreliable {
-    /// What was remembered in the client's state folder. A file that cannot be read is as good as none.
+    /// Reads the file in the client's state folder. An unreadable file counts as empty.
     pub(crate) fn load(state_dir: &Path) -> Self {
         let path = state_dir.join("unreliable-workers.json");
         let is_short = fs::metadata(&path).is_ok_and(|there| there.len() <= MAX_BYTES);
@@ -33,12 +33,12 @@ impl Unreliable {
         Self { path, failed_s }
     }
 
-    /// Whether `worker` has failed lately.
+    /// Whether `worker` has failed recently.
     pub(crate) fn contains(&self, worker: &PeerId) -> bool {
         self.failed_s.get(worker).is_some_and(|at_s| is_recent(*at_s))
     }
 
-    /// Remembers that `worker` did not answer, or broke off.
+    /// Records that `worker` did not answer, or disconnected.
     pub(crate) fn failed(&mut self, worker: &PeerId) {
         self.failed_s.insert(worker.clone(), now_s());
         self.failed_s.retain(|_, at_s| is_recent(*at_s));
@@ -57,7 +57,7 @@ impl Unreliable {
         }
     }
 
-    /// Only the order of the next questions depends on the file.
+    /// The file only affects the order of the next questions.
     fn save(&self) {
         let Some(folder) = self.path.parent() else { return };
         let saved = sleap_rtc_base::folder::private(folder).and_then(|()| {
@@ -65,12 +65,13 @@ impl Unreliable {
             replace(&self.path, &json, Readers::Owner)
         });
         if let Err(error) = saved {
-            tracing::debug!(file = %self.path.display(), %error, "cannot remember a failure");
+            tracing::debug!(file = %self.path.display(), %error, "cannot record a failure");
         }
     }
 }
 
-/// Whether a failure at `at_s` still counts. One in the future does not: the clock was wrong then.
+/// Whether a failure at `at_s` still counts. One in the future does not, because the clock was
+/// wrong then.
 fn is_recent(at_s: u64) -> bool {
     let now_s = now_s();
     at_s <= now_s && now_s - at_s < REMEMBERED_S

@@ -1,5 +1,5 @@
-//! The videos that labels name and a package lacks: a worker sees them on a mount, or this machine has
-//! them and they are sent along.
+//! Finds the videos that labels name and a package lacks: on a worker's mount, or on this machine,
+//! from where they are sent along.
 
 use super::display::say;
 use super::error::PackageFault;
@@ -13,25 +13,25 @@ use sleap_rtc_transfer::{Part, PartSource};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-/// Where videos are that are not sent beside their labels.
+/// The places of videos that are not sent beside their labels.
 const FOLDER: &str = "videos";
-/// How many videos are named to the user, one a line.
+/// The most videos that are listed for the user, one per line.
 const MAX_SAID: usize = 5;
-/// The longest path of a worker that is believed, in bytes.
+/// The longest path from a worker that is accepted, in bytes.
 const MAX_PATH_BYTES: usize = 4096;
 
-/// Asks workers which of these videos they see on their mounts: for each the path there. Blocks.
+/// Asks workers which of these videos are on their mounts. Returns the path of each. Blocks.
 pub type Ask = Box<dyn Fn(&[VideoQuery]) -> Vec<Option<String>> + Send>;
 
-/// Looks for videos, and keeps what was found.
+/// Searches for videos, and keeps the results.
 #[derive(Default)]
 pub struct VideoSearch {
     path_map: Vec<PathMapping>,
     ask: Option<Ask>,
-    /// A folder that the worker sees as well, from which nothing is sent.
+    /// A folder that the worker sees too, so its files are not sent.
     shared_root: Option<PathBuf>,
     found: VideoPaths,
-    /// The places of files that are sent, by where they are on this machine.
+    /// The places in the package of files that are sent, by their paths on this machine.
     sent: HashMap<PathBuf, RelPath>,
     /// The folders of videos that are not beside their labels, in order.
     folders: Vec<PathBuf>,
@@ -45,8 +45,8 @@ impl VideoSearch {
         Self { path_map: path_map.to_vec(), ask: Some(ask), shared_root, ..Self::default() }
     }
 
-    /// Whether the worker reads this file by its whole path: on its mounts, or below the folder that both
-    /// sides share.
+    /// Whether the worker reads this file by its absolute path: on its mounts, or in the shared
+    /// folder.
     pub(crate) fn sees(&self, file: &str) -> bool {
         let path = Path::new(file);
         let is_shared = |root: &PathBuf| {
@@ -56,15 +56,15 @@ impl VideoSearch {
             || self.shared_root.as_ref().is_some_and(is_shared)
     }
 
-    /// Notes what results are to call the file at `place` of the package.
+    /// Records the name that results must use for the file at `place` in the package.
     pub(crate) fn note(&mut self, name: &Path, place: RelPath) {
         let name = std::path::absolute(name).unwrap_or_else(|_| name.to_owned());
         let name = name.to_string_lossy().into_owned();
         self.found.0.push(VideoPath { name, place: VideoPlace::Package(place) });
     }
 
-    /// Finds every one of `missing`, which `labels` name, and adds it to the package. `false` if one of
-    /// them is nowhere. Relative names start at `home`.
+    /// Finds all `missing` videos of `labels`, and adds them to the package. `false` if one of them
+    /// is not found. Relative names start at `home`.
     pub(crate) fn find(
         &mut self,
         listing: &mut Listing,
@@ -102,12 +102,12 @@ impl VideoSearch {
         self.say(&format!("The worker reads {whole} from {path}"));
         let place = VideoPlace::Worker(path.clone());
         self.found.0.push(VideoPath { name: path.clone(), place: place.clone() });
-        // What results call it.
+        // The name that results use for it.
         self.found.0.push(VideoPath { name: whole, place });
         Some(path)
     }
 
-    /// Writes into the package where its videos are.
+    /// Writes the places of the videos into the package.
     pub(crate) fn write_into(&self, listing: &mut Listing) -> Result<(), PackageFault> {
         listing.keep(|path| path.as_str() != VIDEO_PATHS);
         if self.found.0.is_empty() {
@@ -123,8 +123,7 @@ impl VideoSearch {
         self.path_map.iter().filter_map(|mapping| mapping.apply(name)).collect()
     }
 
-    /// Where the file is on this machine: under its name, under what that is mapped to, or beside the
-    /// labels.
+    /// The path of the file on this machine: its name, its mapped name, or beside the labels.
     fn on_this_machine(&self, name: &str, home: &Path) -> Option<PathBuf> {
         let bare = name.rsplit(['/', '\\']).next().unwrap_or(name);
         let mapped = self.mapped(name).into_iter().map(PathBuf::from);
@@ -133,7 +132,7 @@ impl VideoSearch {
         places.chain(beside).find(|path| path.is_file())
     }
 
-    /// Where workers see the files, if they do.
+    /// The paths at which workers see the files, if they do.
     fn on_workers(
         &self,
         missing: &[MissingVideo],
@@ -159,8 +158,8 @@ impl VideoSearch {
         answers.into_iter().map(|answer| answer.filter(is_path)).collect()
     }
 
-    /// Has the file sent: beside the labels, where a trainer looks for it by its bare name, or else in a
-    /// folder of its own. Returns its place.
+    /// Adds the file to the package: beside the labels, where a trainer looks for it by its file
+    /// name, or else in a separate folder. Returns its place.
     fn send(
         &mut self,
         listing: &Listing,
@@ -190,7 +189,7 @@ impl VideoSearch {
         Ok(place)
     }
 
-    /// A place in the package that files of the same folder share.
+    /// The place in the package for files of the same folder.
     fn apart(&mut self, file: &Path, bare: &str) -> Result<RelPath, PackageFault> {
         let folder = file.parent().unwrap_or(Path::new(""));
         let known = self.folders.iter().position(|known| known == folder);

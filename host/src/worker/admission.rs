@@ -8,8 +8,8 @@ use sleap_rtc_policy::Verdict;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::{JobDescription, Refusal, RefusalCode};
 
-/// Checks whether this worker can take a job of `client`: it needs a trainer, a GPU that works, a
-/// sleap-nn that is new enough, and the consent of the compatibility policy.
+/// Checks whether this worker can take a job of `client`. It needs a trainer, a working GPU, a
+/// recent enough sleap-nn, and the consent of the compatibility policy.
 pub(crate) async fn check(
     context: &WorkerContext,
     client: &PeerId,
@@ -44,9 +44,10 @@ fn check_version(job: &JobDescription, installed: Option<&str>) -> Result<(), Re
     Err(Refusal::new(RefusalCode::Incompatible, message))
 }
 
-/// Describes the package that arrived and checks the job again, by what its files say.
+/// Describes the received package, and checks the job again by the package's files.
 ///
-/// Of the client's claims only the requirements and the user count. Returns the description.
+/// Of the client's claims, only the requirements and the user name still count. Returns the
+/// description.
 pub(crate) async fn check_files(
     context: &WorkerContext,
     folder: &JobFolder,

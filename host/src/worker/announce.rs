@@ -1,4 +1,5 @@
-//! Prints how to join, once, and writes it to a file if asked. It never appears in the log.
+//! Prints the credentials once, and writes them to a file if requested. They never appear in the
+//! log.
 
 use super::WorkerError;
 use sleap_rtc_base::file::{Readers, replace};
@@ -9,19 +10,20 @@ use sleap_rtc_trust::session::SessionString;
 use std::io::Write;
 use std::path::Path;
 
-/// What other workers join with: in the state folder.
+/// The file in the state folder with the credentials for other workers.
 const WORKER_TOKEN: &str = "worker-token";
 
 /// A worker in its room.
 pub(crate) struct Place<'a> {
     pub(crate) worker: &'a PeerId,
     pub(crate) room: &'a Credential,
-    /// Its device, if clients can have it proven.
+    /// Its device, if clients can verify it.
     pub(crate) device: Option<DeviceId>,
 }
 
 impl Place<'_> {
-    /// Prints how clients join, and writes it to `file`. What workers join with goes to `state_dir` alone.
+    /// Prints the credentials for clients, and writes them to `file`. Writes those for workers only
+    /// to `state_dir`.
     pub(crate) fn announce(
         &self,
         state_dir: &Path,

@@ -39,7 +39,7 @@ impl Answering {
             }
             Err(_) => None,
         };
-        // A policy may have failed, and the room sees how often.
+        // A policy may have failed, and the room shows the number of failures.
         self.coordinator.facts_changed().await;
         match &verdict {
             Ok(()) => info!(%peer, "accepted a job request; slot reserved"),
@@ -90,7 +90,7 @@ pub(crate) fn response(
         worker_info.insert("available_memory_mb".into(), json!(free_mib));
     }
     let refusal = verdict.err();
-    // Older programs know two words: `incompatible`, which waiting does not change, and `busy`.
+    // Older programs know two reasons: `incompatible`, which is permanent, and `busy`.
     let word = |code| match code {
         RefusalCode::Incompatible | RefusalCode::Invalid => "incompatible",
         _ => "busy",

@@ -1,12 +1,12 @@
-//! How this worker's jobs are confined, by its configuration and by what the machine can do.
+//! How this worker's jobs are confined, according to its configuration and the machine's abilities.
 
 use crate::config::{SandboxChoice, WorkerConfig};
 use sleap_rtc_job::{
     Confinement, JobLimits, ReadScope, RunnerSettings, Sandbox, SandboxError, SandboxMode,
 };
 
-/// How the trainers of jobs are to run; the slot and its GPUs come later. Starts programs to see what
-/// the machine can do: not for an async task.
+/// How trainers are confined; the slot and its GPUs are added later. Starts programs to find out
+/// what the machine supports, so it must not run in an async task.
 pub fn runner_settings(config: &WorkerConfig) -> Result<RunnerSettings, SandboxError> {
     let mode = match config.sandbox.choice {
         SandboxChoice::Auto => SandboxMode::Auto,
@@ -38,7 +38,7 @@ pub fn runner_settings(config: &WorkerConfig) -> Result<RunnerSettings, SandboxE
     })
 }
 
-/// Says how jobs are confined, and what that leaves open.
+/// Logs how jobs are confined, and the gaps.
 pub(crate) fn report(runner: &RunnerSettings) {
     let Some(confinement) = &runner.confinement else { return };
     tracing::info!(sandbox = %confinement.sandbox, "jobs run in a sandbox");

@@ -1,4 +1,5 @@
-//! One connection: answers its offer, takes it as it comes, and finds out which dialect is spoken.
+//! One connection: answers its offer, accepts iroh or WebRTC, and finds out which dialect the
+//! client speaks.
 
 use super::coordinator::{CoordinatorHandle, Step};
 use super::error::ConnectionError;
@@ -16,10 +17,10 @@ use sleap_rtc_signaling::client::SignalingClient;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// From our answer to an open conversation.
+/// The time from our answer to an open conversation.
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 
-/// An admitted offer, and everything that is needed to serve it.
+/// An admitted offer, with everything needed to serve it.
 pub(crate) struct Connecting {
     pub(crate) context: Arc<WorkerContext>,
     pub(crate) signaling: SignalingClient,
@@ -28,7 +29,7 @@ pub(crate) struct Connecting {
     pub(crate) offer: Description,
 }
 
-/// What a client has opened.
+/// The connection that a client has opened.
 enum Opened {
     Native(WorkerEnd),
     Python(Connection, Channel),
@@ -79,7 +80,7 @@ impl Connecting {
         rtc::answer(options, &self.offer.sdp).await
     }
 
-    /// Lets the client in over iroh, if both sides have it.
+    /// Expects the client's call over iroh, if both sides have it.
     fn expect(&self) -> Option<Expected> {
         let (endpoint, caller) = (self.context.endpoint.as_ref()?, self.offer.iroh.as_ref()?);
         let expected = endpoint.expect(caller);
@@ -101,7 +102,7 @@ impl Connecting {
     }
 }
 
-/// What the client opens first: a client begins only one conversation of an offer.
+/// The connection that the client opens first. A client begins only one conversation for an offer.
 async fn opened(
     expected: Option<Expected>,
     peer: Option<Connection>,

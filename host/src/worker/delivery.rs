@@ -1,4 +1,4 @@
-//! Jobs on shared storage: their package is taken from there, and their results are put there.
+//! Jobs on shared storage: copies their package from there, and their results to there.
 
 use super::WorkerContext;
 use crate::blocking::blocking;
@@ -9,14 +9,14 @@ use sleap_rtc_protocol::job::{Refusal, RefusalCode, SharedPaths};
 use sleap_rtc_transfer::{self as transfer, storage};
 use std::path::PathBuf;
 
-/// Where a shared-storage job's package is and its results go, on this machine.
+/// The paths of a shared-storage job's package and results on this machine.
 pub(crate) struct SharedPlaces {
     pub(crate) input: PathBuf,
     pub(crate) output: PathBuf,
 }
 
-/// Makes the output folder of a job. A folder that holds anything is somebody's: the job must not mix its
-/// files with those, let alone replace them.
+/// Creates the output folder of a job. Refuses a folder that is not empty, because the job must not
+/// mix its files with existing ones or replace them.
 pub(crate) async fn claim_output(
     places: &SharedPlaces,
     paths: &SharedPaths,
@@ -71,8 +71,8 @@ pub(crate) async fn take_in_place(folder: &JobFolder, input: PathBuf) -> Result<
     taken.map_err(|error| Refusal::new(RefusalCode::Invalid, WithCauses(&error).to_string()))
 }
 
-/// Copies the results of a shared-storage job to its output folder, and replaces nothing there. May be
-/// repeated: files that are there already stay.
+/// Copies the results of a shared-storage job to its output folder, without replacing anything. May
+/// be repeated: existing files stay.
 pub(crate) async fn deliver(context: &WorkerContext, folder: &JobFolder) -> Result<(), Refusal> {
     let Some(paths) = folder.spec().shared.clone() else { return Ok(()) };
     let places = shared_places(context, &paths)?;

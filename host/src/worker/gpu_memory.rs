@@ -1,5 +1,5 @@
-//! The GPUs of the worker's last run. With them, a driver that is late or broken at the next start is not
-//! mistaken for a machine without GPUs.
+//! The GPUs of the worker's last run, so that a machine with a late or broken driver is not
+//! mistaken for one without GPUs.
 
 use super::gpu_pool::Identity;
 use parking_lot::Mutex;

@@ -169,7 +169,8 @@ impl GpuPool {
         self.gpus.get(position).is_some_and(|gpu| gpu.health.gpu().is_some())
     }
 
-    /// Whether the machine may have GPUs that the driver does not list. Jobs must not run on the CPU then.
+    /// Whether the machine may have GPUs that the driver does not list. If so, jobs must not run on
+    /// the CPU.
     pub(crate) fn is_unknown(&self) -> bool {
         self.gpus.is_empty() && matches!(self.driver, Driver::Silent(_))
     }
@@ -216,9 +217,9 @@ impl GpuPool {
         indices.iter().filter_map(position).collect()
     }
 
-    /// The value of `CUDA_VISIBLE_DEVICES` for these GPUs. `None` if their indices are enough: they are not
-    /// for GPUs that were named otherwise, nor while a GPU is lost, since CUDA may then count the others
-    /// differently.
+    /// The value of `CUDA_VISIBLE_DEVICES` for these GPUs. `None` if their indices are enough. They
+    /// are not if the GPUs were named in another way, or while a GPU is lost, because CUDA may then
+    /// count the others differently.
     pub(crate) fn cuda_names(&self, positions: &[usize]) -> Option<String> {
         let gpus = || positions.iter().filter_map(|position| self.gpus.get(*position));
         let is_whole = self.gpus.iter().all(|gpu| gpu.health.gpu().is_some());

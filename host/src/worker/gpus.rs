@@ -177,7 +177,7 @@ mod tests {
         };
         let long = Duration::from_secs(600);
         tokio::join!(surveys.recent_within(long), survey);
-        // It is recent enough for the next decision.
+        // The survey is recent enough for the next decision.
         surveys.recent_within(long).await;
     }
 }

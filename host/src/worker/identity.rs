@@ -41,7 +41,8 @@ pub(crate) struct StateFolder {
     _lock: File,
 }
 
-/// How many servers a worker is known at, so that it returns to its room at each of them.
+/// The most servers whose identities are kept, so that the worker returns to its room at each of
+/// them.
 const MAX_SERVERS: usize = 8;
 
 /// The file: the identity of the last run, and those at other servers.
@@ -49,7 +50,7 @@ const MAX_SERVERS: usize = 8;
 struct SavedIdentities {
     #[serde(flatten)]
     last: SavedIdentity,
-    /// The newest first.
+    /// The latest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     elsewhere: Vec<SavedIdentity>,
 }
@@ -60,7 +61,7 @@ struct SavedIdentity {
     server: String,
     peer_id: PeerId,
     id_token: IdToken,
-    /// With the room's authority, on a worker that has it.
+    /// With the room's authority, if this worker has it.
     room: Credential,
 }
 
@@ -132,7 +133,7 @@ pub(crate) async fn join(
     }
     let kept = saved.filter(|saved| saved.peer_id == identity.peer_id).map(|saved| saved.room);
     let room = match (wanted, kept) {
-        // Joined again by its token for clients, a worker that has the authority keeps it.
+        // A worker with the authority keeps it, even if it joins again with the token for clients.
         (WorkerRoom::Join(room), Some(kept)) if *room == kept.for_clients() => kept,
         (WorkerRoom::Join(room), _) => room.clone(),
         (WorkerRoom::Kept, Some(room)) => room,
@@ -141,7 +142,7 @@ pub(crate) async fn join(
     Ok((identity, room))
 }
 
-/// Makes a room, of which the server learns only what it needs.
+/// Creates a room. The server learns only its own part of the token.
 pub(crate) async fn new_room(
     api: &HttpApi,
     identity: &Identity,

@@ -1,4 +1,4 @@
-//! The right to a job: whether a client has it, and what the worker keeps to find out.
+//! Checks a client's right to a job, and keeps the verifiers that this needs.
 
 use super::error::ConnectionError;
 use sleap_rtc_base::error::WithCauses;
@@ -10,16 +10,16 @@ use sleap_rtc_trust::job_key::{self, JobKey};
 use std::path::Path;
 use tracing::{info, warn};
 
-/// What a client shows for the right to an existing job.
+/// A client's evidence of its right to an existing job.
 pub(crate) enum Shown {
-    /// The secret itself: it has not proven who it is.
+    /// The secret itself, from a client that has not proven its identity.
     Secret(JobSecret),
     /// A proof for this conversation.
     Proof(JobProof),
 }
 
 impl Shown {
-    /// Whether it opens the job of `folder` in the conversation of `link`.
+    /// Whether it is valid for the job of `folder` in the conversation of `link`.
     pub(crate) fn opens(&self, folder: &JobFolder, link: &WorkerEnd) -> bool {
         let (job, kept) = (folder.id(), job_key::verifier(folder.id(), &folder.spec().right));
         match self {
@@ -33,8 +33,8 @@ fn is_proven(link: &WorkerEnd, job: &JobId, kept: &JobVerifier, proof: &JobProof
     link.transcript().is_some_and(|transcript| job_key::is_proven(job, kept, proof, transcript))
 }
 
-/// The job of `spec` as this worker keeps it: with what verifies its secret. A client that has sent only
-/// that must show that it has the secret too.
+/// The job of `spec` as this worker keeps it: with the verifier of its secret. A client that has
+/// sent only the verifier must prove that it has the secret too.
 pub(crate) fn kept(
     link: &WorkerEnd,
     spec: JobSpec,
@@ -54,7 +54,7 @@ pub(crate) fn kept(
     Ok(JobSpec { right: JobRight::Verifier { verifier }, ..spec })
 }
 
-/// Replaces the secrets that older versions have left in the folders of finished jobs.
+/// Replaces secrets that older versions left in the folders of finished jobs by their verifiers.
 pub(crate) fn forget_secrets(state_dir: &Path) {
     let mut forgotten = 0;
     for folder in JobFolder::all(state_dir) {
@@ -70,6 +70,6 @@ pub(crate) fn forget_secrets(state_dir: &Path) {
         }
     }
     if forgotten > 0 {
-        info!(jobs = forgotten, "the secrets of earlier jobs are replaced by what verifies them");
+        info!(jobs = forgotten, "replaced the secrets of earlier jobs by their verifiers");
     }
 }

@@ -30,11 +30,11 @@ pub(crate) async fn watch(
             (published, published_at) = (Some(progress.clone()), Some(Instant::now()));
         }
         if let JobEvent::Finished { outcome } = numbered.event {
-            info!(job = %folder.id(), ?outcome, folder = %folder.path().display(), "job over");
+            info!(job = %folder.id(), ?outcome, folder = %folder.path().display(), "job finished");
             break;
         }
     }
     if let Err(error) = delivery::deliver(context, folder).await {
-        warn!(job = %folder.id(), %error, "results could not be put on the shared storage");
+        warn!(job = %folder.id(), %error, "cannot copy the results to the shared storage");
     }
 }

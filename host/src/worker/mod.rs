@@ -10,8 +10,8 @@
 //! | module | what it does |
 //! |---|---|
 //! | `startup` | finds the GPUs, enters the room, and builds what all connections share |
-//! | `identity` | who this worker is, kept under a lock from one start to the next |
-//! | `announce` | prints how to join |
+//! | `identity` | the worker's identity and its locked state folder, kept across restarts |
+//! | `announce` | prints the credentials |
 //! | [`pairing`] | invites devices to the room by codes |
 //! | [`confinement`] | how jobs are confined |
 //! | `coordinator` | owns the slots; the only one that changes them |
@@ -21,13 +21,13 @@
 //! | `gpu_pool` | the GPUs that jobs may have, and the state of each |
 //! | `gpu_memory` | the GPUs that the worker had when it last ran |
 //! | `trainers` | the trainers of this machine |
-//! | `running` | what is known of each running job, and what the room sees of it |
-//! | `usage` | how much each user has used this worker lately |
+//! | `running` | the running jobs, and what the room sees of them |
+//! | `usage` | how much each user has recently used this worker |
 //! | `retention` | removes old job folders |
 //! | `storage` | whether the disk has room for jobs |
 //! | `slots` | which GPUs belong to which slot |
 //! | `answering` | answers job requests |
-//! | `trust` | which clients are believed |
+//! | `trust` | which clients are trusted |
 //! | `connection` | answers one offer and finds out which dialect the client speaks |
 //! | `job_right` | whether a client has the right to a job |
 //! | `native` | one connection of a client that speaks `sleap-rtc/1` |
@@ -35,7 +35,7 @@
 //! | `uploads` | packages that are arriving, which may move from one connection to the next |
 //! | `staged_job` | a job that does not run yet |
 //! | `job_watch` | follows a running job to its end |
-//! | `mounted` | which videos the worker sees on its mounts |
+//! | `mounted` | which videos are on the worker's mounts |
 //! | `delivery` | jobs on shared storage |
 
 mod admission;
@@ -144,7 +144,7 @@ pub enum WorkerError {
          `mount -t proc proc /proc`, or configure the container to mount it"
     )]
     NoProc,
-    /// This machine cannot make connections over iroh, and nothing else is wanted.
+    /// This machine cannot connect over iroh, and the user wants nothing else.
     #[error("connections over iroh are not possible here; use --transport auto")]
     Endpoint(#[from] QuicError),
     /// A configured policy cannot be used.
@@ -159,7 +159,7 @@ pub enum WorkerError {
     /// The configured slots do not fit this machine.
     #[error(transparent)]
     Slots(#[from] SlotsError),
-    /// The server's token has no place for a part of its own.
+    /// The server's token is too long for an added secret.
     #[error("no room can be made that does not trust this signaling server")]
     Token(#[from] TokenError),
     /// The credentials cannot be written.
@@ -173,13 +173,13 @@ pub enum WorkerError {
     },
 }
 
-/// What all connections and tasks of this worker share.
+/// The state that all connections and tasks of this worker share.
 pub(crate) struct WorkerContext {
     ice: IceConfig,
     transport: Transport,
-    /// Which clients are believed.
+    /// Which clients are trusted.
     pub(crate) trust: ClientCheck,
-    /// Where clients call over iroh, if they can.
+    /// The endpoint that clients call over iroh, if there is one.
     endpoint: Option<Endpoint>,
     /// The ICE servers that the signaling server has given most recently.
     given_ice: watch::Receiver<IceServers>,
@@ -204,11 +204,11 @@ pub(crate) struct WorkerContext {
     trainers: KnownTrainers,
     slots: SlotsConfig,
     retention: RetentionConfig,
-    /// The results that nobody has fetched.
+    /// The unfetched results.
     unfetched: RwLock<retention::Unfetched>,
     /// Raised when something cannot be written because the disk is full.
     pub(crate) disk_alarm: storage::DiskAlarm,
-    /// The lanes that all connections together may still open.
+    /// The budget of lanes for all connections together.
     pub(crate) lanes_left: Arc<Semaphore>,
     /// Notifies the retention and the usage when a job has ended.
     job_over: watch::Sender<()>,
@@ -231,7 +231,7 @@ impl WorkerContext {
         RtcOptions::new(&self.ice, &self.given_ice.borrow())
     }
 
-    /// Refuses an offer of a connection of a kind that is not wanted here.
+    /// Refuses an offer of a transport that is disabled here.
     pub(crate) fn check_transport(&self, offer: &Description) -> Result<(), Refusal> {
         if self.transport.has_webrtc() || offer.iroh.is_some() {
             return Ok(());
@@ -253,7 +253,7 @@ impl WorkerContext {
         if facts.can_run_job_of(client) { Ok(()) } else { Err(out_of_service(&facts.worker)) }
     }
 
-    /// Refuses a job while results that nobody has fetched fill the space for results.
+    /// Refuses a job while unfetched results fill the space for results.
     pub(crate) fn check_results(&self) -> Result<(), Refusal> {
         self.unfetched.read().check(&self.retention)
     }
@@ -314,7 +314,7 @@ pub async fn run(
         gpu_memory,
     );
     let context = Arc::new(WorkerContext { endpoint: endpoint.clone(), ..context });
-    // Who reads the announcement may call at once.
+    // Clients may call as soon as the credentials are printed.
     let invitations = Invitations::prepare(&config, &identity.peer_id, &room);
     say_how_to_join(&config, &options, &context.trust, &identity.peer_id, &room)?;
     let is_watched = pool.is_watched();
@@ -336,7 +336,7 @@ pub async fn run(
     Ok(())
 }
 
-/// Says how to join, and whom that trusts.
+/// Prints the credentials, and logs whom the room trusts.
 fn say_how_to_join(
     config: &Config,
     options: &WorkerOptions,
@@ -392,7 +392,7 @@ impl Background {
         Self { tasks, end }
     }
 
-    /// Does `work` until the end.
+    /// Runs `work` until the end.
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let end = self.end.clone();
         self.tasks.spawn(async move { end.run_until_cancelled(work).await });
@@ -419,6 +419,6 @@ pub(crate) struct Client {
     caller: Caller,
     context: Arc<WorkerContext>,
     coordinator: coordinator::CoordinatorHandle,
-    /// Whether this connection was admitted for a new job, and therefore holds a slot.
+    /// Whether this connection was admitted for a new job and therefore holds a slot.
     new_job: bool,
 }

@@ -1,4 +1,4 @@
-//! Which videos this worker sees on its mounts.
+//! Finds videos on this worker's mounts.
 
 use super::WorkerContext;
 use sleap_rtc_base::mounts::Mounts;
@@ -7,11 +7,11 @@ use sleap_rtc_protocol::signaling::{MAX_VIDEO_NAMES, MAX_VIDEOS, VideoQuery};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// For looking at a mount: those over a network may hang.
+/// The time for looking at a mount, because network mounts may hang.
 const LOOK_LIMIT: Duration = Duration::from_secs(4);
 
-/// For each video the path at which this worker has it. Clients wait for the answer, so a mount that
-/// hangs counts as empty.
+/// For each video, its path on this worker. Clients wait for the answer, so a mount that hangs
+/// counts as empty.
 pub(crate) async fn find(mounts: Mounts, videos: Vec<VideoQuery>) -> Vec<Option<String>> {
     let count = videos.len();
     let look = move || videos.iter().map(|video| find_one(&mounts, video)).collect();
@@ -30,7 +30,7 @@ fn find_one(mounts: &Mounts, video: &VideoQuery) -> Option<String> {
     found.find(is_it)?.into_os_string().into_string().ok()
 }
 
-/// Refuses a job whose videos its client expects on this worker, and that are not there.
+/// Refuses a job if videos that its client expects on this worker are missing.
 pub(crate) async fn check(context: &WorkerContext, job: &JobDescription) -> Result<(), Refusal> {
     let Some(first) = job.mounted_videos.first().cloned() else { return Ok(()) };
     let (mounts, wanted) = (context.runner.settings.mounts.clone(), job.mounted_videos.clone());

@@ -1,4 +1,5 @@
-//! One connection of a client that speaks `sleap-rtc/1`, as the `frame` module of the protocol draws it.
+//! One connection of a client that speaks `sleap-rtc/1`. The protocol's `frame` module has a
+//! diagram.
 
 use super::coordinator::{CoordinatorHandle, Step};
 use super::error::ConnectionError;
@@ -49,7 +50,7 @@ pub(crate) async fn serve(client: Client, mut link: WorkerEnd) -> Result<(), Con
         }
         _ => Err(ConnectionError::Protocol("the first frame must be submit or attach")),
     };
-    // Another connection continues what this one began.
+    // Another connection continues the work of this one.
     if let Err(ConnectionError::Replaced) = &served {
         return Ok(());
     }
@@ -61,13 +62,13 @@ pub(crate) async fn serve(client: Client, mut link: WorkerEnd) -> Result<(), Con
     served
 }
 
-/// Delivers what was sent, and closes; bounded.
+/// Delivers everything that was sent, then closes. Bounded in time.
 pub(crate) async fn end(link: WorkerEnd) {
     link.flush(FLUSH).await;
     link.close().await;
 }
 
-/// Logs which way the client's connection takes, and has the room see each change.
+/// Logs the route of the client's connection, and publishes each change in the room.
 async fn watch_route(
     peer: PeerId,
     mut route: watch::Receiver<Option<Route>>,
@@ -80,7 +81,7 @@ async fn watch_route(
         if let Some(now) = now.filter(|_| way != before) {
             match before.is_none() {
                 true => info!(%peer, route = %now, "the client is connected"),
-                false => info!(%peer, route = %now, "the connection takes another way"),
+                false => info!(%peer, route = %now, "the route has changed"),
             }
             before = way;
             coordinator.facts_changed().await;
@@ -118,7 +119,7 @@ async fn submit(
             return resume(client, link, &folder, EventsAfter::Event(0)).await;
         }
         if upload.is_none() && client.new_job {
-            // A worker that was stopped during the upload has left it.
+            // A worker that was stopped during the upload has left this folder.
             link.meanwhile(staged_job::give_up(&client.context, &folder)).await;
         }
     }
@@ -131,12 +132,12 @@ async fn submit(
     follow(client, link, &folder, &handle, 0).await
 }
 
-/// Whether the job has had a process of its own.
+/// Whether the job has had a process.
 fn has_begun(folder: &JobFolder) -> bool {
     match folder.record().map(|record| record.state) {
         Ok(JobState::Running { .. }) => true,
         Ok(JobState::Finished(_)) => {
-            // The only event of a job whose package never was complete is its end.
+            // The only event of a job whose package was never complete is its end.
             folder.last_event().is_ok_and(|last| last.is_some_and(|last| last.seq > 1))
         }
         Ok(JobState::Staging) | Err(_) => false,
@@ -230,7 +231,7 @@ async fn receive(
             received = &mut receiving => received,
             next = upload.successor() => {
                 successor = Some(next);
-                // Ends the transfer in order, so that complete files stay.
+                // Ends the transfer cleanly, so that complete files stay.
                 cut.cancel();
                 receiving.await
             }
@@ -253,8 +254,8 @@ async fn receive(
     until_complete(client, upload, successor, why).await
 }
 
-/// Waits for the client to reconnect while its package is not complete, and hands the upload over to the
-/// new connection. Fails with `why` if it does not come.
+/// Waits for the client to reconnect while its package is incomplete, and passes the upload to the
+/// new connection. Fails with `why` if the client does not return.
 async fn until_complete(
     client: &Client,
     mut upload: Upload,
@@ -337,7 +338,7 @@ async fn follow(
     client.coordinator.followed(folder.id(), link.route()).await;
     let mut events = handle.events(after);
     let followed = stream(link, folder.id(), handle, &mut events).await?;
-    info!(job = %folder.id(), outcome = ?followed.outcome, "the job is over");
+    info!(job = %folder.id(), outcome = ?followed.outcome, "the job has finished");
     let mut fetch = followed.fetch;
     loop {
         if let Some(by) = fetch.take() {
@@ -346,14 +347,14 @@ async fn follow(
         match link.recv_within(FETCH).await {
             Ok(ClientFrame::Fetch { by }) => fetch = Some(by),
             Ok(_) => {}
-            // The client has heard the end of the job, and needs nothing more.
+            // The client knows the end of the job, and needs nothing more.
             Err(DialectError::Gone | DialectError::Silent(_)) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
     }
 }
 
-/// How a job ended, and what its client has requested meanwhile.
+/// How a job ended, and what its client requested meanwhile.
 #[derive(Default)]
 struct Followed {
     outcome: Option<JobOutcome>,

@@ -1,8 +1,8 @@
 //! Removes the folders of finished jobs: results stay until they are fetched, and for some time after.
 //!
-//! When there is no room, the user who has most loses first, of what nobody waits for. Results that have not
-//! been fetched never give way to those of a newer job: the newest ones are removed, and further jobs are
-//! refused before they begin.
+//! If there is no room, jobs that no client waits for are removed first, those of the user who uses
+//! most space before others. Unfetched results are never removed in favour of a newer job: the
+//! newest ones are removed first, and further jobs are refused before they begin.
 
 use super::{WorkerContext, staged_job};
 use crate::blocking::{Panicked, blocking};
@@ -25,10 +25,10 @@ use tracing::{info, warn};
 const INTERVAL: Duration = Duration::from_secs(3600);
 /// The same, while results of a job that has just ended exceed the limit.
 const SOON: Duration = Duration::from_secs(30);
-/// How long the client of a job has to begin to fetch its results before they are removed for want of room.
+/// How long the client of a job has to begin to fetch its results before they may be removed to
+/// free space.
 const FETCH_MS: u64 = 60_000;
-/// New jobs are refused while results that nobody has fetched take more than this part of the limit, in
-/// percent.
+/// New jobs are refused while unfetched results take more than this part of the limit, in percent.
 const FULL_PERCENT: u64 = 90;
 /// The most users that a refusal names.
 const NAMED_USERS: usize = 3;
@@ -71,7 +71,7 @@ fn report(done: Result<(), Panicked>) {
     }
 }
 
-/// Moves the files of incomplete packages to the cache, which an earlier run of this worker left.
+/// Moves the files of incomplete packages that an earlier run of this worker left to the cache.
 fn salvage(state_dir: &Path, cache: Option<&Cache>) {
     for folder in JobFolder::all(state_dir) {
         if matches!(folder.record().map(|record| record.state), Ok(JobState::Finished(_))) {
@@ -80,7 +80,7 @@ fn salvage(state_dir: &Path, cache: Option<&Cache>) {
     }
 }
 
-/// The results that nobody has fetched, by the user that submitted the job.
+/// The unfetched results, by the user who submitted the job.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Unfetched(BTreeMap<String, u64>);
 
@@ -112,10 +112,10 @@ impl Unfetched {
     }
 }
 
-/// A job that is over.
+/// A finished job.
 #[derive(Debug, Clone)]
 struct FinishedJob {
-    /// The user that its client claimed, or the client itself.
+    /// The user name that its client claimed, or the client itself.
     user: String,
     ended_ms: u64,
     /// When its results were last fetched.
@@ -152,15 +152,15 @@ impl FinishedJob {
 enum Removal {
     /// It was kept for long enough.
     Expired,
-    /// Its package is removed to free space.
+    /// Its package must be removed to free space.
     Package,
-    /// All of it is removed to free space.
+    /// All of it must be removed to free space.
     NoRoom,
 }
 
-/// What to remove, in order, and why. To free space, packages are removed first, the oldest first; then jobs
-/// that nobody waits for, those of the user who has most first; then results that nobody has fetched, the
-/// newest first, because the others were promised before.
+/// What to remove, in order, and why. To free space, packages are removed first, the oldest first;
+/// then jobs that no client waits for, starting with the user who uses most space; then unfetched
+/// results, the newest first, because the older ones were promised earlier.
 fn plan(jobs: &[FinishedJob], limits: &RetentionConfig, now_ms: u64) -> Vec<(usize, Removal)> {
     let due = |index: &usize| jobs[*index].is_due(limits, now_ms);
     let (mut removals, mut left) = (Vec::new(), Vec::new());
@@ -179,8 +179,8 @@ fn plan(jobs: &[FinishedJob], limits: &RetentionConfig, now_ms: u64) -> Vec<(usi
     removals
 }
 
-/// What to remove of these jobs to free `wanted_bytes` without what anybody waits for. Returns how much is
-/// still to be freed as well.
+/// What to remove to free `wanted_bytes` without the results that clients wait for. Also returns
+/// how much remains to be freed.
 fn free(
     jobs: &[FinishedJob],
     indices: &[usize],
@@ -216,8 +216,9 @@ fn free(
     (removals, wanted_bytes)
 }
 
-/// The newest results that nobody has fetched, to free `wanted_bytes`. Those of a job that has just ended
-/// are removed the next time if their client does not begin to fetch them; older ones do not go instead.
+/// The newest unfetched results, to free `wanted_bytes`. Results of a job that has just ended stay
+/// until the next time, in case their client begins to fetch them; older ones are not removed
+/// instead.
 fn free_unfetched(
     jobs: &[FinishedJob],
     indices: &[usize],
@@ -238,13 +239,13 @@ fn free_unfetched(
     removals
 }
 
-/// The jobs below `state_dir` that are over, with their folders.
+/// The finished jobs below `state_dir`, with their folders.
 fn finished(state_dir: &Path) -> (Vec<JobFolder>, Vec<FinishedJob>) {
     let folders = JobFolder::all(state_dir).into_iter();
     folders.filter_map(|folder| Some((finished_job(&folder)?, folder))).map(|(a, b)| (b, a)).unzip()
 }
 
-/// Removes what nobody waits for, to free `wanted_bytes`. Returns how much that was.
+/// Removes jobs that no client waits for, to free `wanted_bytes`. Returns how much was freed.
 pub(crate) fn make_room(state_dir: &Path, wanted_bytes: u64) -> u64 {
     let (folders, jobs) = finished(state_dir);
     let all: Vec<usize> = (0..jobs.len()).collect();
@@ -255,7 +256,7 @@ pub(crate) fn make_room(state_dir: &Path, wanted_bytes: u64) -> u64 {
     wanted_bytes - left_bytes
 }
 
-/// Removes old job folders below `state_dir`. Returns the results that nobody has fetched and that are left.
+/// Removes old job folders below `state_dir`. Returns the unfetched results that are left.
 fn clean(state_dir: &Path, limits: &RetentionConfig, now_ms: u64) -> Unfetched {
     let (folders, jobs) = finished(state_dir);
     let mut gone = vec![false; jobs.len()];
@@ -282,7 +283,7 @@ fn remove(folder: &JobFolder, job: &FinishedJob, why: Removal) -> bool {
     let id = folder.id();
     match &removed {
         Ok(true) if waited_for && why != Removal::Package => {
-            warn!(job = %id, ?why, "results that nobody has fetched were removed");
+            warn!(job = %id, ?why, "removed results that nobody has fetched");
         }
         Ok(true) => info!(job = %id, ?why, "removed"),
         Ok(false) => {}
@@ -293,7 +294,7 @@ fn remove(folder: &JobFolder, job: &FinishedJob, why: Removal) -> bool {
     removed.unwrap_or_default()
 }
 
-/// The job in `folder`, if it is over.
+/// The job in `folder`, if it has finished.
 fn finished_job(folder: &JobFolder) -> Option<FinishedJob> {
     let record = folder.record().ok()?;
     let JobState::Finished(outcome) = record.state else { return None };
@@ -303,7 +304,7 @@ fn finished_job(folder: &JobFolder) -> Option<FinishedJob> {
         user: user.unwrap_or_else(|| folder.owner().to_string()),
         ended_ms: folder.last_event().ok().flatten().map_or(record.created_ms, |last| last.at_ms),
         fetched_ms: folder.fetched_ms(),
-        // Nobody waits for a job that was cancelled.
+        // No client waits for a cancelled job.
         has_results: outcome != JobOutcome::Cancelled && folder.has_results(),
         package_bytes,
         kept_bytes: bytes_on_disk(folder.path()).saturating_sub(package_bytes),
@@ -337,13 +338,13 @@ mod tests {
             assert!(planned.is_empty() || planned == [(0, Removal::Expired)]);
             !planned.is_empty()
         };
-        // Fetched: two weeks from then on.
+        // Fetched: two weeks after that.
         assert!(!expired(job(100, Some(110), true), 123));
         assert!(expired(job(100, Some(110), true), 124));
-        // Never fetched: three months from its end.
+        // Never fetched: three months after its end.
         assert!(!expired(job(100, None, true), 189));
         assert!(expired(job(100, None, true), 190));
-        // Nothing to fetch, as after a failure: two weeks from its end.
+        // Nothing to fetch, as after a failure: two weeks after its end.
         assert!(!expired(job(100, None, false), 113));
         assert!(expired(job(100, None, false), 114));
         // A clock that was set back removes nothing.
@@ -395,7 +396,7 @@ mod tests {
         assert_eq!(with(1399, later), [2, 3]);
         assert_eq!(with(1099, later), [2, 3, 1]);
         assert_eq!(with(999, later), [2, 3, 1, 4]);
-        // Its client has a minute to begin to fetch it, and nothing of others goes instead.
+        // Its client has a minute to begin to fetch it, and no other results are removed instead.
         assert_eq!(with(100, 5 * DAY_MS), [2, 3, 1]);
         assert_eq!(with(99, 5 * DAY_MS), [2, 3, 1, 0]);
     }

@@ -1,4 +1,4 @@
-//! What the coordinator knows of each running job, and what the room sees of it.
+//! The coordinator's knowledge of each running job, and what the room sees of it.
 
 use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_job::JobFolder;
@@ -20,9 +20,9 @@ pub(crate) struct Running {
     folder: JobFolder,
     /// Its GPUs by their positions in the pool; `None` if it may use any.
     pub(crate) gpus: Option<Vec<usize>>,
-    /// What the room sees.
+    /// The part that the room sees.
     pub(crate) seen: RunningJob,
-    /// Which way the newest connection takes whose client follows the job.
+    /// The route of the latest connection whose client follows the job.
     pub(crate) route: Option<watch::Receiver<Option<Route>>>,
 }
 
@@ -39,7 +39,7 @@ impl Running {
         Self { folder: folder.clone(), gpus, seen, route: None }
     }
 
-    /// What the room sees of all jobs.
+    /// The part of all jobs that the room sees.
     pub(crate) fn seen(running: &HashMap<JobId, Self>) -> Vec<RunningJob> {
         let mut seen: Vec<_> = running.values().map(Self::seen_now).collect();
         seen.sort_by(|a, b| a.since_ms.cmp(&b.since_ms).then_with(|| a.owner.cmp(&b.owner)));

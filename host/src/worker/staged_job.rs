@@ -1,4 +1,4 @@
-//! Jobs whose package is arriving, or has arrived, and that do not run yet.
+//! Jobs that do not run yet: their package is arriving or has arrived.
 
 use super::{Client, WorkerContext};
 use crate::blocking::blocking;
@@ -11,7 +11,7 @@ use tracing::{info, warn};
 /// that ends early leaves nothing behind.
 pub(crate) struct StagedJob {
     folder: JobFolder,
-    /// Keeps what has arrived if the job does not start.
+    /// The cache that keeps the received files if the job does not start.
     cache: Option<Cache>,
     has_started: bool,
 }
@@ -26,7 +26,7 @@ impl StagedJob {
         &self.folder
     }
 
-    /// Runs the job in the slot of its owner.
+    /// Starts the job in the slot of its owner.
     pub(crate) async fn start(mut self, client: &Client) -> Result<JobHandle, Refusal> {
         // If this future is dropped now, the coordinator may still start the job.
         self.has_started = true;
@@ -46,20 +46,21 @@ impl Drop for StagedJob {
     }
 }
 
-/// The cache as the owner of the job's files sees it. Without an owner nothing is kept.
+/// The cache as the owner of the job's files sees it. Without an owner, nothing is kept.
 pub(crate) fn cache_for(cache: Option<&Cache>, folder: &JobFolder) -> Option<Cache> {
     let owner = folder.spec().cache_owner.as_ref()?;
     cache.map(|cache| cache.of(owner.as_str()))
 }
 
-/// Keeps what has arrived of a package, so that its client need not send it again.
+/// Keeps the received part of a package, so that its client need not send it again.
 pub(crate) fn salvage(cache: Option<&Cache>, folder: &JobFolder) {
     if let Some(cache) = cache_for(cache, folder) {
         cache.salvage(&folder.files_dir());
     }
 }
 
-/// Removes the folder of a job that never started. What has arrived of its package stays in the cache.
+/// Removes the folder of a job that never started. The received part of its package stays in the
+/// cache.
 pub(crate) async fn give_up(context: &WorkerContext, folder: &JobFolder) {
     let (cache, folder) = (context.limits.cache.clone(), folder.clone());
     let work = move || {

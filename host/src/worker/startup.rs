@@ -36,7 +36,7 @@ use tracing::{info, warn};
 
 /// The lanes of all connections. One takes about four descriptors.
 const MAX_LANES_IN_ALL: usize = 96;
-/// A result is hashed after its trainer has ended, so a file that is this old is complete.
+/// A result is hashed after its trainer has ended, so a file of this age is complete.
 const SETTLED: Duration = Duration::from_millis(50);
 
 /// A worker in its room.

@@ -1,5 +1,5 @@
-//! Whether the disk of the state folder has room for jobs. When it has not, what nobody needs is removed;
-//! if that is not enough, the worker takes no new jobs until there is room.
+//! Checks whether the disk of the state folder has room for jobs. If not, unneeded files are
+//! removed; if that is not enough, the worker takes no new jobs until there is room.
 
 use super::WorkerContext;
 use super::coordinator::CoordinatorHandle;
@@ -17,28 +17,30 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// How often the disk is looked at.
+/// How often the disk is checked.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// The same, while it is full: a client that has just heard of its job's end still keeps the job's files.
+/// The same while it is full. More often, because the client of a job that has just ended holds the
+/// job's files for a moment longer.
 const WHILE_FULL: Duration = Duration::from_secs(1);
-/// What is written to find out whether a quota is used up: a system does not say how much of one is left.
+/// The bytes that are written to find out whether a quota is used up, because the system does not
+/// report how much is left.
 const PROBE_BYTES: usize = 256 * 1024;
 const PROBE: &str = "room-probe";
 
-/// Says that something could not be written because the disk is full.
+/// Reports that a write failed because the disk is full.
 #[derive(Debug, Default)]
 pub(crate) struct DiskAlarm {
     raised: Notify,
 }
 
 impl DiskAlarm {
-    /// Has the disk looked at soon.
+    /// Requests a check of the disk.
     pub(crate) fn raise(&self) {
         self.raised.notify_one();
     }
 }
 
-/// Looks at the disk until `shutdown`, and reports to the coordinator whether it has room.
+/// Checks the disk until `shutdown`, and reports to the coordinator whether it has room.
 pub(crate) async fn watch(
     context: Arc<WorkerContext>,
     coordinator: CoordinatorHandle,
@@ -48,7 +50,7 @@ pub(crate) async fn watch(
     let mut problem: Option<String> = None;
     let watching = async {
         loop {
-            // A quota is seen only by writing.
+            // Only a write shows a quota.
             let is_alarmed = tokio::select! {
                 () = tokio::time::sleep(if problem.is_some() { WHILE_FULL } else { INTERVAL }) => {
                     problem.is_some()
@@ -61,7 +63,7 @@ pub(crate) async fn watch(
             let now = match looked {
                 Ok(now) => now,
                 Err(error) => {
-                    warn!(%error, "cannot look at the disk");
+                    warn!(%error, "cannot check the disk");
                     continue;
                 }
             };
@@ -78,10 +80,10 @@ pub(crate) async fn watch(
     shutdown.run_until_cancelled(watching).await;
 }
 
-/// What is wrong with the disk of `state_dir`, after what nobody needs was removed.
+/// The problem with the disk of `state_dir`, if there is one after unneeded files were removed.
 fn look(state_dir: &Path, cache: Option<&Cache>, is_alarmed: bool) -> Option<String> {
     let missing_bytes = missing(state_dir, is_alarmed)?;
-    // Twice the reserve, so that the next job does not begin at its edge.
+    // Twice the reserve, so that the next job does not start at the limit.
     let reserve_bytes = Room::of(state_dir).map_or(0, |room| room.reserve_bytes());
     let mut wanted_bytes = missing_bytes.saturating_add(reserve_bytes);
     wanted_bytes = wanted_bytes.saturating_sub(retention::make_room(state_dir, wanted_bytes));
@@ -98,7 +100,7 @@ fn look(state_dir: &Path, cache: Option<&Cache>, is_alarmed: bool) -> Option<Str
     ))
 }
 
-/// How much is missing on the disk of `state_dir`, in bytes. `None` if it has room.
+/// How much space is missing on the disk of `state_dir`, in bytes. `None` if it has room.
 fn missing(state_dir: &Path, is_alarmed: bool) -> Option<u64> {
     let room = Room::of(state_dir).ok()?;
     let missing_bytes = room.reserve_bytes().saturating_sub(room.bytes);
@@ -106,14 +108,14 @@ fn missing(state_dir: &Path, is_alarmed: bool) -> Option<u64> {
     (missing_bytes > 0 || is_used_up).then_some(missing_bytes.max(PROBE_BYTES as u64))
 }
 
-/// Whether the system lets a little be written.
+/// Whether the system still allows a small write.
 fn can_write(state_dir: &Path) -> bool {
     let path = state_dir.join(PROBE);
     let written = fs::File::create(&path).and_then(|mut file| {
         file.write_all(&[0; PROBE_BYTES])?;
         file.sync_all()
     });
-    // It is empty if it could not be written.
+    // It stays empty if the write failed.
     let _ = fs::remove_file(&path);
     !written.is_err_and(|error| is_full(&error))
 }

@@ -56,7 +56,7 @@ impl KnownTrainers {
         }
     }
 
-    /// How much jobs have to read, as soon as the first search is done.
+    /// What jobs must be able to read, once the first search is done.
     pub(crate) async fn scope(&self) -> ReadScope {
         let mut known = self.0.subscribe();
         let first = tokio::time::timeout(START_PATIENCE, known.wait_for(Option::is_some)).await;

@@ -1,4 +1,4 @@
-//! Which clients this worker believes, and how it proves to them who it is.
+//! Decides which clients this worker trusts, and proves its identity to them.
 
 use super::error::ConnectionError;
 use crate::config::WorkerConfig;
@@ -16,17 +16,18 @@ use sleap_rtc_trust::device::DeviceId;
 use sleap_rtc_trust::handshake::{Identity, Standing};
 use tracing::{info, warn};
 
-/// What this worker knows of its room's peers.
+/// What this worker knows about the peers of its room.
 pub(crate) struct ClientCheck {
     room: RoomId,
     device: DeviceId,
-    /// `None` in a room whose token has no part for peers: it trusts the signaling server.
+    /// `None` in a room whose token has no secret for peers. Such a room trusts the signaling
+    /// server.
     identity: Option<Identity>,
     python_clients: bool,
 }
 
 impl ClientCheck {
-    /// As `config` and the room's credential say. `name` is what the worker calls itself.
+    /// According to `config` and the room's credential. `name` is the worker's name for itself.
     pub(crate) fn new(config: &WorkerConfig, room: &Credential, name: &str) -> Self {
         let key = device::key(&config.state_dir);
         let device = key.id();
@@ -35,12 +36,13 @@ impl ClientCheck {
         Self { room: room.room_id.clone(), device, identity, python_clients }
     }
 
-    /// This worker's device, if clients can have it proven.
+    /// This worker's device, if clients can verify it.
     pub(crate) fn device(&self) -> Option<DeviceId> {
         self.identity.is_some().then_some(self.device)
     }
 
-    /// Says once what the room's credential means, and what others on the way to the server see.
+    /// Logs once whom the room's credential trusts, and what third parties on the way to the server
+    /// can see.
     pub(crate) fn report(&self, signaling: &Endpoints) {
         if let Some(exposure) = signaling.exposure() {
             warn!("{exposure}");
@@ -67,7 +69,7 @@ impl ClientCheck {
         }
     }
 
-    /// Refuses the offer of a client that speaks as Python clients do, where those are not wanted.
+    /// Refuses the offer of a client that speaks like a Python client, if those are disabled.
     pub(crate) fn check_offer(&self, offer: &Description) -> Result<(), Refusal> {
         match offer.speaks_native() {
             true => Ok(()),
@@ -84,8 +86,8 @@ impl ClientCheck {
         Err(Refusal::new(RefusalCode::Other, text))
     }
 
-    /// Hears what the client begins with, has it prove who it is if it offers to, and refuses it if it
-    /// does not and must.
+    /// Waits for the client's first message, verifies the client's identity if it offers a proof,
+    /// and refuses it if a proof is required.
     pub(crate) async fn meet(
         &self,
         link: &mut WorkerEnd,
@@ -112,7 +114,8 @@ impl ClientCheck {
         met
     }
 
-    /// What both sides must agree on about the conversation that follows from `offer`.
+    /// The context of the proof: what both sides must agree on about the conversation after
+    /// `offer`.
     pub(crate) fn meeting(&self, offer: &Description) -> Meeting {
         Meeting {
             room: self.room.clone(),

@@ -46,7 +46,7 @@ impl Drop for UploadEntry {
 }
 
 impl Uploads {
-    /// No uploads yet. The files of abandoned ones are moved to `cache`.
+    /// An empty list. The files of abandoned uploads are moved to `cache`.
     pub(crate) fn new(cache: Option<Cache>) -> Self {
         Self { by_job: ByJob::default(), cache }
     }
@@ -68,8 +68,8 @@ impl Uploads {
         }
     }
 
-    /// Takes the upload of `job` from the connection that has it. Returns `None` if there is none any more,
-    /// because the job has started or its folder is removed.
+    /// Takes the upload of `job` from the connection that has it. `None` if it has ended, because
+    /// the job has started or its folder was removed.
     pub(crate) async fn take_over(&self, job: &JobId) -> Option<Upload> {
         let holder = self.by_job.lock().get(job).cloned()?;
         let (successor, inherited) = oneshot::channel();
@@ -88,8 +88,8 @@ impl Upload {
         }
     }
 
-    /// Hands the upload over and waits for its end, because the slot is held in the name of the connection
-    /// that began it. Returns the upload if the successor is gone.
+    /// Passes the upload to the successor and waits for its end, because the slot belongs to the
+    /// connection that began it. Returns the upload if the successor is gone.
     pub(crate) async fn pass_to(self, successor: Successor) -> Result<(), Box<Self>> {
         let holder = self.registered.sender.clone();
         successor.send(self).map_err(Box::new)?;

@@ -1,5 +1,5 @@
-//! How much each user has used this worker lately, for selection policies that share the machines of a
-//! room fairly.
+//! How much each user has recently used this worker, for selection policies that share the machines
+//! of a room fairly.
 //!
 //! The numbers come from the job folders. Jobs whose folders were removed do not count, even if they ran
 //! within the window. A user is the name that a client claims.
@@ -22,7 +22,7 @@ use tracing::warn;
 
 /// How often running jobs are counted again, besides after each job.
 const INTERVAL: Duration = Duration::from_secs(600);
-/// How far back use counts, in milliseconds.
+/// How long use counts, in milliseconds.
 const WINDOW_MS: u64 = 7 * 86_400_000;
 /// The most users that are published, those with the most use: a worker's metadata is bounded.
 const USERS: usize = 32;
@@ -52,7 +52,7 @@ pub(crate) async fn watch(
                     });
                     coordinator.facts_changed().await;
                 }
-                // The numbers that were published before stay.
+                // The earlier numbers stay published.
                 Err(error) => warn!(%error, "cannot count how much each user has used this worker"),
             }
             let _ = tokio::time::timeout(INTERVAL, job_over.changed()).await;
@@ -69,7 +69,7 @@ struct Run {
     to_ms: u64,
 }
 
-/// The jobs below `state_dir` that run or have run, and whose client named its user.
+/// The jobs below `state_dir` that run or have run and whose client named its user.
 fn runs(state_dir: &Path, now_ms: u64) -> Vec<Run> {
     let run = |folder: JobFolder| {
         let user = folder.spec().description.user.clone()?;

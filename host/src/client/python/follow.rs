@@ -21,7 +21,8 @@ use tokio::time::Instant;
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
 /// How long to wait for further messages after a failure.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
-/// From a run's end to the next text, or to the result: the worker only packs the models meanwhile.
+/// The time from a run's end to the next text or the result, in which the worker only packs the
+/// models.
 const AFTER_A_RUN: Duration = Duration::from_secs(30);
 
 /// The state of the job.
@@ -60,7 +61,7 @@ impl<'f, 's> Follower<'f, 's> {
             match self.next().await {
                 Ok(PythonMessage::Text(text)) => self.on_text(text).await?,
                 Ok(PythonMessage::Content(content)) => self.on_content(&content).await?,
-                // It has reported the job's failure; whatever else it had to send is lost.
+                // It has reported the job's failure, and any further messages are lost.
                 Err(_) if !self.outcome.is_success() => break,
                 Err(error) => return Err(error),
             }

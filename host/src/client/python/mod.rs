@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// How soon a worker that asks for a secret does so, over a slow network.
+/// How long a worker may take to ask for a secret, over a slow network.
 const CHALLENGE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Submits the job over a channel to a Python worker. Returns where the result is.
@@ -72,8 +72,8 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// A worker that wants its room's secret says so as soon as the channel is open: a package that it
-    /// would not take need not be sent.
+    /// A worker that wants its room's secret asks as soon as the channel is open. Waiting for that
+    /// spares a useless upload.
     async fn await_challenge(&mut self) -> Result<(), ClientError> {
         let first = tokio::time::timeout(CHALLENGE_WITHIN, self.link.recv()).await;
         match first {
@@ -104,7 +104,7 @@ impl Session<'_> {
         sent.map_err(|error| self.not_sent(error))?;
         match self.link.flush(self.silence.otherwise).await {
             Ok(()) => self.display.transferred(Direction::Upload, total_bytes),
-            // A worker that has hung up may have sent its reason, which is still to be read.
+            // A worker that has disconnected may have sent its reason, which is read later.
             Err(error) => tracing::debug!(%error, "the upload was not acknowledged"),
         }
         Ok(())
@@ -114,7 +114,7 @@ impl Session<'_> {
     /// name. Workers of the first version look nowhere else.
     async fn zip(&mut self, job: &Job, folder: &Path) -> Result<(PathBuf, String), ClientError> {
         let script = self.script(job)?;
-        // A name that is not a valid folder name is only for people.
+        // An invalid folder name is only for people.
         let top = RelPath::new(&job.name).ok().filter(|name| !name.as_str().contains('/'));
         let top = top.map_or_else(|| "package".to_owned(), |name| name.to_string());
         let (package, zip) = (job.package.clone(), folder.join("package.zip"));
@@ -124,7 +124,7 @@ impl Session<'_> {
         Ok((zip, name))
     }
 
-    /// The script in the package, and what replaces it.
+    /// The script in the package, and its replacement.
     fn script(&mut self, job: &Job) -> Result<(RelPath, Vec<u8>), ClientError> {
         let job_type = job.description.job_type;
         let unusable = |why: String| {

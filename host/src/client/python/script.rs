@@ -4,7 +4,7 @@
 use sleap_rtc_package::script::{self, RUN_NAME, Run, ScriptFile};
 use sleap_rtc_protocol::job::JobType;
 
-/// Settings that every worker sets itself, so that nothing of the user's is lost.
+/// Settings that every worker sets itself. Dropping them loses nothing of the user's.
 const WORKERS_OWN: [&str; 4] = [
     RUN_NAME,
     "trainer_config.ckpt_dir",

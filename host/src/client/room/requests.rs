@@ -1,4 +1,5 @@
-//! Questions to workers before there is a connection: whether they take a job, and which videos they see.
+//! Questions to workers before there is a connection: whether they take a job, and which videos are
+//! on their mounts.
 
 use super::{Room, is_reserved, words};
 use crate::client::ClientError;
@@ -19,13 +20,13 @@ pub(crate) enum RequestReply {
     No {
         /// The reason, in words.
         why: String,
-        /// Whether its slots are only reserved, so that one may be free in a moment.
+        /// Whether its slots are only reserved, so one may be free in a moment.
         is_reserved: bool,
     },
 }
 
 impl Room {
-    /// Asks `worker` whether it would take the job. [`Self::reply`] brings the answer.
+    /// Asks `worker` whether it would take the job. [`Self::reply`] returns the answer.
     pub(crate) async fn request(
         &mut self,
         worker: &PeerId,
@@ -61,7 +62,7 @@ impl Room {
         }
     }
 
-    /// Asks `worker` which of these videos it sees. Nothing where it does not answer.
+    /// Asks `worker` which of these videos it sees. Returns nothing if it does not answer.
     pub(crate) async fn ask_for_videos(
         &mut self,
         worker: &PeerId,
@@ -81,7 +82,7 @@ impl Room {
         tokio::time::timeout(ANSWER_WITHIN, answer).await.ok()?
     }
 
-    /// Releases the reservation that `worker` may have made and that is not used, so that others can have
+    /// Releases an unused reservation that `worker` may have made, so that other clients can use
     /// the slot.
     pub(crate) async fn release(&mut self, worker: &PeerId) {
         let Some(job_id) = self.reserved.remove(worker) else { return };
@@ -103,7 +104,7 @@ impl Room {
         }
     }
 
-    /// A worker may reserve a slot after it was asked to release it, because it had not decided yet.
+    /// A worker that had not decided yet may reserve a slot after it was asked to release it.
     pub(crate) async fn release_late(&mut self, message: &ServerMessage) {
         if let ServerMessage::PeerMessage(message) = message
             && let AppMessage::JobResponse(JobResponse { accepted: true, .. }) = message.payload

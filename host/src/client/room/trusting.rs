@@ -1,4 +1,5 @@
-//! Which workers the client talks to: those that prove who they are, and those that its user accepts.
+//! Decides which workers the client talks to: those that prove their identity, and those that the
+//! user accepts.
 
 use super::{Connected, Goal, Offered, Room};
 use crate::client::ClientError;
@@ -14,15 +15,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_secs(3);
 
 impl Room {
-    /// Believes `worker` on this device only.
+    /// Trusts `worker` only if it is this device.
     pub(crate) fn pin(&mut self, worker: PeerId, device: DeviceId) {
         if let Some(trust) = &mut self.trust {
             trust.pin(worker, device);
         }
     }
 
-    /// Like [`Self::offer`], with another time limit for the answer. Asks the user about a worker that
-    /// nobody vouches for.
+    /// Like [`Self::offer`], with another time limit for the answer. Asks the user about an
+    /// uncertified worker.
     pub(crate) async fn offer_with_question(
         &mut self,
         worker: &PeerId,
@@ -42,8 +43,8 @@ impl Room {
         }
     }
 
-    /// Offers again after a question. The slot of the first offer was not used: the worker may want to wait
-    /// before it gives another one.
+    /// Offers again after the user was asked. The slot of the first offer was not used, so the
+    /// worker may make this client wait before it reserves another one.
     async fn offer_again(
         &mut self,
         worker: &PeerId,
@@ -60,7 +61,7 @@ impl Room {
         }
     }
 
-    /// Has the worker at the other end prove who it is. A connection to one that does not is closed.
+    /// Has the worker at the other end prove its identity. Closes the connection if it does not.
     pub(crate) async fn believe(
         &mut self,
         worker: &PeerId,

@@ -58,7 +58,7 @@ impl Submission<'_> {
         }
     }
 
-    /// Cancels the job and waits for its end.
+    /// Cancels the job and waits until it has ended.
     pub(crate) async fn cancelled(
         &mut self,
         link: &mut ClientEnd,

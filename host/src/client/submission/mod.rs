@@ -66,7 +66,7 @@ pub(crate) struct Submission<'a> {
     runs: Vec<String>,
     /// Whether the viewer's stop button was pressed and the worker does not know it yet.
     stop_wanted: bool,
-    /// What has been received of the result.
+    /// The received part of the result.
     partial: Option<PartialDownload>,
     stage: watch::Sender<Stage>,
     progress: Progress,
@@ -136,7 +136,7 @@ impl<'a> Submission<'a> {
         Self { pace: bytes_per_s.map(Pace::new), ..self }
     }
 
-    /// What the next connection is for.
+    /// The purpose of the next connection.
     pub(crate) fn wanted(&self) -> Goal {
         Goal::KnownJob(self.job_ref.job.clone(), self.job_ref.secret.clone())
     }
@@ -206,14 +206,15 @@ impl<'a> Submission<'a> {
                 not_over(&status)?;
                 match self.cancelled(link, &status).await? {
                     JobOutcome::Cancelled => Ok(None),
-                    // It had ended before the request arrived.
+                    // The job had ended before the request arrived.
                     other => concluded(other).map(|()| None),
                 }
             }
         }
     }
 
-    /// The end of a `fetch` of an interrupted job: what it had saved is all that there will be.
+    /// The end of a `fetch` of an interrupted job. There is nothing more than what the job had
+    /// saved.
     fn salvaged(&mut self, saved: Option<PathBuf>) -> Result<PathBuf, ClientError> {
         let saved = saved.ok_or(ClientError::JobFailed(JobFailure::NothingSaved))?;
         self.display.note(
@@ -245,14 +246,14 @@ impl<'a> Submission<'a> {
         }
     }
 
-    /// What the conversation starts with. The job's secret stays here if there is a `transcript` to prove
-    /// it by.
+    /// The first frame of the conversation. With a `transcript`, it has a proof instead of the
+    /// job's secret.
     fn greeting(&self, after: EventsAfter, transcript: Option<&Transcript>) -> ClientFrame {
         let JobString { job, secret, .. } = self.job_ref;
         let key = JobKey::new(job, secret);
         let proof = transcript.map(|transcript| key.prove(job, transcript));
         match self.opening {
-            // The worker answers whether it already has the job, and how much of it.
+            // The worker answers whether it already has the job, and which parts.
             Opening::Submit(spec, _) if after == EventsAfter::Event(0) => {
                 let right = match &proof {
                     Some(_) => JobRight::Verifier { verifier: key.verifier() },
@@ -304,7 +305,7 @@ impl<'a> Submission<'a> {
         Ok(())
     }
 
-    /// Shows the job's events until it ends.
+    /// Shows the job's events until the job ends.
     async fn follow(
         &mut self,
         link: &mut ClientEnd,

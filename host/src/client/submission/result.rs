@@ -38,8 +38,7 @@ impl Submission<'_> {
         Ok(place)
     }
 
-    /// Downloads what an incomplete job had saved, and prints where it is. Nothing where it had saved
-    /// nothing.
+    /// Downloads what an incomplete job had saved, if anything, and prints the place.
     pub(crate) async fn fetch_saved(
         &mut self,
         link: &mut ClientEnd,
@@ -55,7 +54,8 @@ impl Submission<'_> {
         Ok(Some(place))
     }
 
-    /// Requests and receives a result, without what an earlier connection or client has received.
+    /// Requests and receives a result, except the parts that an earlier connection or client
+    /// received.
     async fn receive(
         &mut self,
         link: &mut ClientEnd,

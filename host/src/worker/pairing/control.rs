@@ -1,5 +1,5 @@
-//! A socket in the worker's state folder, through which its user asks for an invitation from another
-//! terminal. Jobs of this worker are not heard.
+//! A socket in the worker's state folder, through which its user requests an invitation from
+//! another terminal. Ignores jobs of this worker.
 
 use super::Inviter;
 use super::news::InvitationNews;
@@ -20,24 +20,24 @@ use tracing::warn;
 
 const SOCKET: &str = "pairing.sock";
 const MAX_CONNECTIONS: usize = 8;
-/// The longest line either way.
+/// The longest line in either direction.
 const MAX_LINE_BYTES: u64 = 4096;
-/// How long a caller may take to say what it wants, and to read a line.
+/// How long a caller may take to send its request, and to read a line.
 const LINE_DEADLINE: Duration = Duration::from_secs(10);
 
-/// What a caller asks for.
+/// A caller's request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum ControlRequest {
-    /// An invitation of one device of that role.
+    /// Invites one device with this role.
     Invite(MemberRole),
 }
 
 /// Why the worker on this machine cannot be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    /// Nobody listens.
-    #[error("no worker that runs on this machine uses the state folder {0}")]
+    /// No worker listens.
+    #[error("no running worker on this machine uses the state folder {0}")]
     NoWorker(PathBuf),
     /// The folder or its socket cannot be used.
     #[error("cannot ask the worker that uses the state folder {path}")]
@@ -50,7 +50,7 @@ pub enum ControlError {
     },
 }
 
-/// Listens for callers, where the state folder can have a socket.
+/// Listens for callers, if the state folder can have a socket.
 pub(crate) fn listen(state_dir: &Path) -> Option<UnixListener> {
     local_socket::listen(state_dir, SOCKET)
         .inspect_err(|error| {
@@ -68,13 +68,13 @@ pub(crate) async fn serve(inviter: Inviter, listener: UnixListener) {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) if is_of_a_job(&stream) => {
-                warn!("a job asked for a pairing code; it is not heard");
+                warn!("ignored a job that asked for a pairing code");
             }
             Ok((stream, _)) => {
                 let inviter = inviter.clone();
                 callers.spawn(async move {
                     let _place = place;
-                    // A caller that goes away is none of the worker's trouble.
+                    // A caller that disconnects does not matter to the worker.
                     let _ = answer(stream, &inviter).await;
                 });
             }
@@ -98,7 +98,7 @@ async fn answer(stream: UnixStream, inviter: &Inviter) -> io::Result<()> {
     loop {
         let news = tokio::select! {
             news = invitation.next() => news,
-            // A caller that hangs up takes the invitation back.
+            // Dropping the connection withdraws the invitation.
             _ = read.read_until(b'\n', &mut rest) => None,
         };
         let Some(news) = news else { return Ok(()) };
@@ -108,11 +108,11 @@ async fn answer(stream: UnixStream, inviter: &Inviter) -> io::Result<()> {
     }
 }
 
-/// Asks the worker that uses `state_dir` for an invitation. `show` gets what happens, the end included,
-/// which is returned too.
+/// Asks the worker that uses `state_dir` for an invitation. Passes each event to `show`, and
+/// returns the last one.
 ///
 /// # Errors
-/// No such worker runs, or it belongs to another user.
+/// No such worker is running, or it belongs to another user.
 pub async fn invite(
     state_dir: &Path,
     role: MemberRole,

@@ -1,18 +1,18 @@
-//! How often a wrong code may be tried at this worker. Time comes in as an argument.
+//! Limits how often a wrong code may be tried at this worker. Time is an argument.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Spoiled codes within [`WINDOW`] after which this worker makes no more.
+/// After this many spoiled codes within [`WINDOW`], this worker creates no more.
 pub(crate) const MAX_FAILURES: usize = 5;
 const WINDOW: Duration = Duration::from_secs(3600);
 
-/// When codes were spoiled: by a wrong word, or by whatever may be a guess.
+/// The times at which codes were spoiled, by a wrong word or anything else that may be a guess.
 #[derive(Debug, Default)]
 pub(crate) struct Failures(VecDeque<Instant>);
 
 impl Failures {
-    /// A code was spoiled.
+    /// Records a spoiled code.
     pub(crate) fn count(&mut self, now: Instant) {
         self.forget(now);
         self.0.push_back(now);
@@ -38,7 +38,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// In no hour are more codes spoiled than may be, whatever the times.
+        /// No hour has more spoiled codes than allowed, whatever the times.
         #[test]
         fn no_hour_has_more_than_its_share(waits in prop::collection::vec(0..1_000_u64, 1..100)) {
             let (mut failures, mut now) = (Failures::default(), Instant::now());

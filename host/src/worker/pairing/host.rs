@@ -1,4 +1,4 @@
-//! Who this worker is to a device that pairs with it, and what it gives to that device.
+//! This worker's identity for a device that pairs with it, and the grant for that device.
 
 use sleap_rtc_base::clock::now_s;
 use sleap_rtc_protocol::ids::{DeviceName, PeerId, RoomName};
@@ -7,10 +7,10 @@ use sleap_rtc_trust::credential::Credential;
 use sleap_rtc_trust::device::DeviceId;
 use sleap_rtc_trust::pairing::{Grant, Introduction};
 
-/// What a worker hands out.
+/// What a worker can grant.
 #[derive(Debug, Clone)]
 pub(crate) struct Host {
-    /// The room; with its authority, if this worker has it.
+    /// The room, with its authority if this worker has it.
     pub(crate) room: Credential,
     pub(crate) room_name: RoomName,
     pub(crate) worker: PeerId,
@@ -19,7 +19,7 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// What the device gets that has introduced itself.
+    /// The grant for a device that has introduced itself.
     pub(crate) fn grant(&self, introduction: &Introduction) -> Grant {
         let Introduction { device, name, role } = introduction;
         let authority = self.room.peer().and_then(|peer| peer.authority_key());

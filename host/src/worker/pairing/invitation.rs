@@ -1,4 +1,5 @@
-//! One invitation: codes at a mailbox, one after the other, until a device is in or the time is over.
+//! One invitation: codes at a mailbox, one after the other, until a device has joined or the time
+//! is over.
 
 use super::failures::Failures;
 use super::host::Host;
@@ -14,12 +15,12 @@ use tokio::sync::mpsc;
 use tokio::time::{timeout, timeout_at};
 use url::Url;
 
-/// How long the messages of one device may take, once it has joined.
+/// How long the exchange with a device may take once it has joined the mailbox.
 const EXCHANGE_LIMIT: Duration = Duration::from_secs(10);
-/// Codes of one invitation, for whatever reasons a new one is made.
+/// The most codes of one invitation, for any reason.
 const MAX_CODES: u32 = 5;
 
-/// What all invitations of a worker have in common.
+/// The state that all invitations of a worker share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) server: Url,
@@ -30,7 +31,7 @@ pub(crate) struct Shared {
 /// How a code ended.
 enum CodeEnd {
     Paired(Box<Met>),
-    /// Somebody may have guessed.
+    /// The attempt may have been a guess.
     Spoiled,
     Expired,
     /// The connection to the server is lost.
@@ -38,7 +39,7 @@ enum CodeEnd {
 }
 
 impl Shared {
-    /// Invites one device of `role`, and tells `news` about it until an end.
+    /// Invites one device with `role`, and reports to `news` until the invitation has ended.
     pub(crate) async fn invite(&self, role: MemberRole, news: &mpsc::Sender<InvitationNews>) {
         for _ in 0..MAX_CODES {
             let pause = self.failures.lock().pause(Instant::now());
@@ -73,8 +74,8 @@ impl Shared {
         tell(news, InvitationNews::Expired).await;
     }
 
-    /// Answers a device that knows the code. `None` when it wants another role than the code's, or its
-    /// answer cannot be sent.
+    /// Answers a device that knows the code. `None` if it wants another role than the code's, or
+    /// the answer cannot be sent.
     async fn reply(
         &self,
         mut mailbox: Mailbox,
@@ -95,12 +96,12 @@ impl Shared {
     }
 }
 
-/// Nobody may listen any more; the invitation ends with its task then.
+/// The receiver may be gone; the invitation then ends with its task.
 async fn tell(news: &mpsc::Sender<InvitationNews>, event: InvitationNews) {
     let _ = news.send(event).await;
 }
 
-/// Waits at the mailbox until a device proves that it knows the code, or the code is over.
+/// Waits at the mailbox until a device proves that it knows the code, or the code has ended.
 async fn serve(mailbox: &mut Mailbox, mut invitation: Invitation, until: Instant) -> CodeEnd {
     loop {
         match timeout_at(until.into(), mailbox.next()).await {
@@ -110,7 +111,7 @@ async fn serve(mailbox: &mut Mailbox, mut invitation: Invitation, until: Instant
             }
             Ok(Err(MailboxError::Refused { .. })) => return CodeEnd::Spoiled,
             Ok(Err(_)) => return CodeEnd::Lost,
-            // Of a device that is gone already.
+            // From a device that has already left.
             Ok(Ok(MailboxNews::Parcel(_) | MailboxNews::Left)) => continue,
             Ok(Ok(MailboxNews::Joined)) => {}
         }
@@ -122,9 +123,9 @@ async fn serve(mailbox: &mut Mailbox, mut invitation: Invitation, until: Instant
     }
 }
 
-/// What came of a device that had joined.
+/// The result of a device's attempt.
 enum Visit {
-    /// It went away and tried nothing.
+    /// It left without an attempt.
     Left(Invitation),
     Ended(CodeEnd),
 }

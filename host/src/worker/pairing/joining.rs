@@ -1,4 +1,4 @@
-//! The room of this worker: the one of another worker that it pairs with, and what people call it.
+//! The room of this worker, if it pairs with another worker, and the room's name.
 
 use super::host::Host;
 use crate::config::{Config, WorkerConfig};
@@ -15,7 +15,7 @@ use sleap_rtc_trust::pairing::{Code, Introduction};
 use std::path::Path;
 use tracing::warn;
 
-/// What another worker calls a room, beside this worker's identity.
+/// The file with a room's name, beside this worker's identity.
 const FILE: &str = "room-name.json";
 
 #[derive(Serialize, Deserialize)]
@@ -24,7 +24,7 @@ struct KnownAs {
     name: RoomName,
 }
 
-/// The room to enter: where a code was given, that of the worker that shows it.
+/// The room to enter. With a code, the room of the worker that shows the code.
 pub(crate) async fn resolve(wanted: &WorkerRoom, config: &Config) -> Result<WorkerRoom, PairError> {
     match wanted {
         WorkerRoom::Pair(code) => pair(code, config).await.map(WorkerRoom::Join),
@@ -44,7 +44,7 @@ async fn pair(code: &Code, config: &Config) -> Result<Credential, PairError> {
     let known_as = KnownAs { room_id: grant.room.room_id.clone(), name: name.clone() };
     let saved = serde_json::to_vec(&known_as).map_err(std::io::Error::from);
     if let Err(error) = saved.and_then(|text| replace(&folder.join(FILE), &text, Readers::Owner)) {
-        warn!(error = %WithCauses(&error), "the name of the room is not remembered");
+        warn!(error = %WithCauses(&error), "cannot save the name of the room");
     }
     super::print(&format!(
         "Paired with room \"{name}\" (worker {worker}). Verify if you like: {words}"
@@ -52,7 +52,7 @@ async fn pair(code: &Code, config: &Config) -> Result<Credential, PairError> {
     Ok(grant.room)
 }
 
-/// What this worker hands out in `room`.
+/// What this worker can grant in `room`.
 pub(crate) fn host(config: &WorkerConfig, worker: &PeerId, room: &Credential) -> Host {
     let known_as = known_as(&config.state_dir, &room.room_id);
     let room_name = config.room_name.clone().or(known_as);
@@ -65,7 +65,7 @@ pub(crate) fn host(config: &WorkerConfig, worker: &PeerId, room: &Credential) ->
     }
 }
 
-/// What the worker called the room with which this one has paired.
+/// The name that the other worker gave to the room.
 fn known_as(folder: &Path, room: &RoomId) -> Option<RoomName> {
     let text = std::fs::read(folder.join(FILE)).ok()?;
     let known: KnownAs = serde_json::from_slice(&text).ok()?;

@@ -2,11 +2,11 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | `host` | what a device gets that has paired |
-//! | `joining` | how this worker gets into the room of another one |
+//! | `host` | what a paired device gets |
+//! | `joining` | how this worker joins the room of another one |
 //! | `invitation` | one invitation, from its first code to its end |
 //! | `failures` | how often a wrong code may be tried |
-//! | `news` | what becomes of an invitation, and how people read it |
+//! | `news` | the events of an invitation, and their texts |
 //! | `control` | lets other programs of this user ask for an invitation |
 
 mod control;
@@ -34,20 +34,20 @@ use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 
-/// Invitations that are open at once.
+/// The most open invitations.
 const MAX_INVITATIONS: usize = 4;
-/// News that wait for a reader.
+/// The most events that wait for a reader.
 const QUEUE: usize = 16;
 
-/// The invitations of a worker, and those who ask for one.
+/// The invitations of a worker, and the socket for requests.
 pub(crate) struct Invitations {
     inviter: Inviter,
     callers: Option<UnixListener>,
 }
 
 impl Invitations {
-    /// What `worker` in `room` hands out. From now on others may ask for an invitation; they are
-    /// answered once it serves.
+    /// Prepares the grants of `worker` in `room`. Programs may request invitations from now on, and
+    /// are answered once the worker serves.
     pub(crate) fn prepare(config: &Config, worker: &PeerId, room: &Credential) -> Self {
         let host = joining::host(&config.worker, worker, room);
         let server = config.signaling.websocket.clone();
@@ -57,8 +57,8 @@ impl Invitations {
         Self { inviter, callers: control::listen(&config.worker.state_dir) }
     }
 
-    /// Invites a laptop at the start, and the devices that callers ask for. It shows no code by itself
-    /// where standard output is no terminal.
+    /// Invites a laptop at the start, and the devices that callers request. Shows no code by itself
+    /// if standard output is not a terminal.
     pub(crate) async fn serve(self) {
         let answering = async {
             if let Some(callers) = self.callers {
@@ -69,7 +69,7 @@ impl Invitations {
     }
 }
 
-/// Makes the invitations of a worker. Clones share what limits them.
+/// Creates the invitations of a worker. Clones share their limits.
 #[derive(Debug, Clone)]
 struct Inviter {
     shared: Arc<Shared>,
@@ -77,7 +77,7 @@ struct Inviter {
 }
 
 impl Inviter {
-    /// Invites one device of `role`, until what is returned is dropped.
+    /// Invites one device with `role`. Dropping the returned value withdraws the invitation.
     fn invite(&self, role: MemberRole) -> OpenInvitation {
         let (sender, news) = mpsc::channel(QUEUE);
         let (shared, place) =
@@ -85,7 +85,7 @@ impl Inviter {
         let inviting = async move {
             match place {
                 Ok(_place) => shared.invite(role, &sender).await,
-                // The receiver may be gone already.
+                // The receiver may be gone.
                 Err(_) => drop(sender.send(InvitationNews::TooMany).await),
             }
         };
@@ -93,20 +93,20 @@ impl Inviter {
     }
 }
 
-/// An invitation, which is taken back when this is dropped.
+/// An invitation. Dropping it withdraws the invitation.
 struct OpenInvitation {
     news: mpsc::Receiver<InvitationNews>,
     _task: AbortOnDropHandle<()>,
 }
 
 impl OpenInvitation {
-    /// What happens next; `None` after the end.
+    /// The next event. `None` after the end.
     async fn next(&mut self) -> Option<InvitationNews> {
         self.news.recv().await
     }
 }
 
-/// Invites the first laptop, if somebody is there to read the code.
+/// Invites the first laptop, if there is a terminal for the code.
 async fn welcome(inviter: &Inviter) {
     if std::io::stdout().is_terminal() {
         let mut invitation = inviter.invite(MemberRole::Client);
@@ -117,7 +117,7 @@ async fn welcome(inviter: &Inviter) {
     print("To pair a laptop at any time, run on this machine:  sleap-rtc room invite");
 }
 
-/// Shows a line. A worker runs on without standard output.
+/// Shows a line. A worker keeps running without standard output.
 fn print(line: &str) {
     let mut stdout = std::io::stdout().lock();
     let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());

@@ -1,4 +1,4 @@
-//! What becomes of an invitation, and how people read it.
+//! The events of an invitation, and their texts for people.
 
 use serde::{Deserialize, Serialize};
 use sleap_rtc_protocol::ids::DeviceName;
@@ -6,35 +6,35 @@ use sleap_rtc_protocol::text::Printable;
 use sleap_rtc_trust::certificate::MemberRole;
 use std::time::Duration;
 
-/// What happens to an invitation, in this order: codes, each of which may be spoiled, then one end.
+/// An event of an invitation. First come codes, each of which may be spoiled, then one end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "news", rename_all = "snake_case")]
 pub enum InvitationNews {
     /// A new code.
     Code {
-        /// What to type on the other device.
+        /// The code to type on the other device.
         code: String,
-        /// Whom it admits.
+        /// The role that it admits.
         role: MemberRole,
-        /// How long it is good, in seconds.
+        /// How long it is valid, in seconds.
         within_s: u64,
     },
     /// The code was tried with a wrong word, or something interfered. A new one follows.
     Spoiled,
-    /// The end: a device is in the room now.
+    /// The end: a device has joined the room.
     Paired {
-        /// What it calls itself.
+        /// The name that it gives itself.
         device: DeviceName,
-        /// Whom it was admitted as.
+        /// The role that it was admitted with.
         role: MemberRole,
-        /// What the device shows too.
+        /// The words that the device also shows.
         words: String,
     },
-    /// The end: nobody came.
+    /// The end: no device came.
     Expired,
     /// The end: too many codes were spoiled.
     Paused {
-        /// How long no code is made, in seconds.
+        /// How long this worker creates no codes, in seconds.
         for_s: u64,
     },
     /// The end: the signaling server cannot be used.
@@ -42,7 +42,7 @@ pub enum InvitationNews {
         /// Why.
         why: String,
     },
-    /// The end: the worker makes no more invitations at the same time.
+    /// The end: too many invitations are open.
     TooMany,
 }
 
@@ -52,7 +52,7 @@ impl InvitationNews {
         !matches!(self, Self::Code { .. } | Self::Spoiled)
     }
 
-    /// A line for people.
+    /// The text for people.
     pub fn line(&self) -> String {
         match self {
             Self::Code { code, role: MemberRole::Client, within_s } => {

@@ -1,4 +1,5 @@
-//! A worker and a laptop, with a server between them that changes, repeats, withholds and invents.
+//! A worker and a laptop, with a server between them that changes, repeats, withholds and invents
+//! parcels.
 
 use super::failures::Failures;
 use super::host::Host;
@@ -23,19 +24,19 @@ use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
 use tokio_util::sync::CancellationToken;
 
-/// Runs of the evil server in which nothing stands still.
+/// The number of runs with a random plot.
 const RUNS: u64 = 1_000;
 
-/// What the server does with the four parcels of a laptop's pairing; they count from 0.
+/// What the server does with the four parcels of a laptop's pairing, counted from 0.
 #[derive(Debug, Clone, Copy)]
 enum Evil {
     /// Changes one bit.
     Flip { parcel: usize, at: usize },
-    /// Puts an earlier parcel of the same pairing in the place of this one.
+    /// Replaces this parcel with an earlier one of the same pairing.
     Repeat { parcel: usize, earlier: usize },
-    /// Puts a parcel of the pairing before this one in the place of this one.
+    /// Replaces this parcel with one of the previous pairing.
     Record { parcel: usize },
-    /// Loses this parcel, and hangs up.
+    /// Drops this parcel, and disconnects.
     HangUp { parcel: usize },
     /// Guesses the words: plays the worker to the laptop.
     PlayWorker,
@@ -59,7 +60,8 @@ impl Evil {
         }
     }
 
-    /// Whether the worker has let the laptop in and only the laptop knows better.
+    /// Whether the worker believes that the laptop has joined, while the laptop knows that it has
+    /// not.
     fn is_after_the_grant(self) -> bool {
         matches!(
             self,
@@ -79,7 +81,7 @@ struct Between {
 }
 
 impl Between {
-    /// The parcel that is passed on in the place of `parcel`; nothing when the server hangs up.
+    /// The parcel that is forwarded instead of `parcel`. `None` if the server disconnects.
     fn pass(&mut self, mut parcel: Vec<u8>) -> Option<Vec<u8>> {
         let number = self.seen.len();
         self.seen.push(parcel.clone());
@@ -108,7 +110,7 @@ fn dial(server: SocketAddr) -> Socket {
     tungstenite::client(format!("ws://{server}/pair"), stream).unwrap().0
 }
 
-/// The next parcel; nothing when the other end sends none any more.
+/// The next parcel. `None` if the other end sends no more.
 fn hear(socket: &mut Socket) -> Option<Vec<u8>> {
     loop {
         let text = match socket.read().ok()? {
@@ -140,7 +142,7 @@ fn received(bytes: Vec<u8>) -> MailboxEvent {
     MailboxEvent::Received { parcel: Parcel::new(bytes).unwrap() }
 }
 
-/// Serves one laptop, and returns every parcel that passed.
+/// Serves one laptop. Returns every parcel that passed.
 fn serve_badly(
     listener: &TcpListener,
     server: SocketAddr,
@@ -151,7 +153,7 @@ fn serve_badly(
     let mut laptop = tungstenite::accept(stream).unwrap();
     let Ok(Message::Text(join)) = laptop.read() else { panic!("the laptop joins first") };
     let mut between = Between { evil, seen: Vec::new(), recorded };
-    // How the laptop hears of the end does not matter.
+    // How the laptop learns of the end does not matter.
     let _ = match evil {
         Evil::PlayWorker | Evil::PlayBoth => guess(&mut laptop, server, &join, evil),
         _ => pass_on(&mut laptop, server, &join, &mut between),
@@ -178,7 +180,7 @@ fn pass_on(
     Some(())
 }
 
-/// Plays the worker with words of its own, and perhaps the laptop too.
+/// Plays the worker with guessed words, and perhaps the laptop too.
 fn guess(laptop: &mut Socket, server: SocketAddr, join: &str, evil: Evil) -> Option<()> {
     let MailboxRequest::Join { mailbox } = serde_json::from_str(join).unwrap() else { return None };
     let code = Code::new(mailbox, &mut rand::rng());
@@ -232,7 +234,7 @@ impl Scene {
         (server, end)
     }
 
-    /// An invitation of a worker that has seen no failure yet.
+    /// An invitation of a worker without earlier failures.
     fn invite(server: SocketAddr, end: &CancellationToken) -> Self {
         let url = Endpoints::from_one(&format!("ws://{server}")).unwrap().websocket;
         let shared = Shared { server: url, host: host(), failures: Failures::default().into() };
@@ -259,7 +261,7 @@ impl Scene {
         }
     }
 
-    /// An honest laptop gets in, with the code of now or the one after it.
+    /// An honest laptop can pair, with the current code or the next one.
     async fn let_in(mut self, mut code: Code) {
         let server = endpoints(self.server);
         loop {
@@ -275,7 +277,7 @@ impl Scene {
                     };
                     return assert_eq!(shown, words.to_string());
                 }
-                // The server has not noticed yet that the other laptop is gone.
+                // The server has not noticed yet that the other laptop has left.
                 Err(PairError::Mailbox(_)) => tokio::time::sleep(Duration::from_millis(5)).await,
                 Err(_) => code = self.code().await,
             }
@@ -287,7 +289,7 @@ fn endpoints(server: SocketAddr) -> Endpoints {
     Endpoints::from_one(&format!("ws://{server}")).unwrap()
 }
 
-/// One pairing by way of the evil server. Returns what passed through it.
+/// One pairing through the evil server. Returns what passed through it.
 async fn run_badly(
     server: SocketAddr,
     end: &CancellationToken,

@@ -53,7 +53,8 @@ pub(crate) async fn serve(
     match link.flush(FLUSH).await {
         Ok(()) => {
             info!(peer = %client.caller.peer, "the client has received everything");
-            // The client closes the connection: it may not have read yet what it has acknowledged.
+            // The client closes the connection, because it may not have read yet what it has
+            // acknowledged.
             if !link.closed_within(LINGER).await {
                 tracing::debug!("the client did not close the connection; closing it");
             }
@@ -174,7 +175,7 @@ fn shared_paths(introduction: &Introduction) -> Result<SharedPaths, ConnectionEr
 
 fn job_spec(introduction: &Introduction, shared: Option<SharedPaths>) -> JobSpec {
     let id = JobId::from_random(rand::random());
-    // Nobody comes back to a job of a Python client.
+    // A Python client never returns to a job.
     let secret = JobSecret::from_random(rand::random());
     let right = JobRight::Verifier { verifier: JobKey::new(&id, &secret).verifier() };
     let name = introduction.meta.as_ref().map_or("package", |meta| base_name(&meta.name));
@@ -273,7 +274,7 @@ async fn follow(
     let wants_progress = introduction.meta.as_ref().is_some_and(FileMeta::wants_progress);
     let mut events = handle.events(0);
     let outcome = forward_events(link, handle, &mut events, texts, wants_progress).await?;
-    info!(job = %folder.id(), ?outcome, "the job is over");
+    info!(job = %folder.id(), ?outcome, "the job has finished");
     if folder.spec().shared.is_some() {
         delivery::deliver(&client.context, folder).await?;
         let output = introduction.shared_output.clone().unwrap_or_default();
@@ -321,8 +322,8 @@ async fn forward_events(
     }
 }
 
-/// Does what the buttons of the loss viewer ask for. Passes on known commands only, and never the
-/// client's own bytes: the trainer would unpickle them.
+/// Carries out the commands of the loss viewer's buttons. Forwards only known commands, and never
+/// the client's own bytes, because the trainer would unpickle them.
 async fn obey(handle: &JobHandle, message: PythonMessage<ClientText>) {
     let PythonMessage::Text(ClientText::ZmqCtrl(control)) = message else { return };
     let command = match control.get("command").and_then(|command| command.as_str()) {

@@ -51,7 +51,7 @@ impl Texts {
                 texts
             }
             JobEvent::Finished { outcome: JobOutcome::Failed { message, .. } } => {
-                // People look for the cause in the log.
+                // Users look for the cause in the log.
                 self.log(&format!("\n{message}\n"))
             }
             _ => Vec::new(),
