@@ -1,4 +1,4 @@
-//! A worker takes one job at a time, and says so.
+//! A worker takes one job at a time, and reports that.
 
 use crate::support::*;
 use std::time::Instant;
@@ -142,7 +142,7 @@ fn nonsense_from_the_room_does_not_disturb_a_worker() {
     client.session(worker.credentials()).run().assert_code(0);
 }
 
-/// What `peer` hears when it cancels `job` on `worker`.
+/// The answer that `peer` gets when it cancels `job` on `worker`.
 fn cancelled(peer: &mut Observer, worker: &TestWorker, job: &str) -> String {
     peer.send(&serde_json::json!({
         "type": "peer_message", "from_peer_id": peer.peer_id(), "to_peer_id": worker.peer_id(),

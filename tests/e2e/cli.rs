@@ -1,5 +1,5 @@
-//! Options: which belong together, which exclude each other, and that nobody is called before
-//! that is settled.
+//! Options: which belong together, and which exclude each other. No connection is opened before
+//! that is checked.
 
 use crate::support::*;
 use std::{
@@ -11,7 +11,7 @@ use std::{
 const SESSION: &str =
     "sleap-session:eyJyIjogImFiMTJjZDM0IiwgInQiOiAiMGYxZTJkIiwgInAiOiAid29ya2VyLTEifQ==";
 
-/// A signaling address that tells whether anyone came.
+/// A signaling address that records whether a client connected.
 struct SilentServer(TcpListener);
 
 impl SilentServer {
@@ -266,7 +266,7 @@ fn servers_that_are_not_reached_over_udp_are_named() {
     let ended = client.run();
     ended.assert_code(0).assert_says(&["turn:relay:3478?transport=tcp is not used", "UDP alone"]);
     assert!(!ended.text().contains("s3cret"), "{}", ended.text());
-    // Neither does the worker pass over in silence what it was given.
+    // The worker does not silently ignore these options either.
     assert!(worker.log().contains(r#"unused=["turns:relay:5349"]"#), "{}", worker.log());
 }
 

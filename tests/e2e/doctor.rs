@@ -1,4 +1,4 @@
-//! `sleap-rtc doctor`: what is wrong with a machine is found before anybody waits for it.
+//! `sleap-rtc doctor` finds the problems of a machine before a user waits for a job.
 
 use crate::support::*;
 use serde_json::Value;
@@ -24,7 +24,7 @@ fn verdict<'a>(findings: &'a Value, check: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn a_machine_in_order_passes() {
+fn a_working_machine_passes() {
     let site = Site::new();
     let server = site.server();
     let Some(driver) = Driver::new(&site) else { return };
@@ -44,7 +44,7 @@ fn a_machine_in_order_passes() {
 }
 
 #[test]
-fn whatever_is_wrong_is_named_with_what_to_do() {
+fn every_problem_is_named_with_its_fix() {
     let site = Site::new();
     let Some(driver) = Driver::new(&site) else { return };
     driver.breaks();
@@ -67,7 +67,7 @@ fn whatever_is_wrong_is_named_with_what_to_do() {
 }
 
 #[test]
-fn a_torch_for_the_cpu_is_found_out_beside_a_gpu() {
+fn a_cpu_build_of_torch_is_reported_beside_a_gpu() {
     let site = Site::new();
     let server = site.server();
     let Some(driver) = Driver::new(&site) else { return };

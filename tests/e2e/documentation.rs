@@ -1,4 +1,4 @@
-//! The documentation names only files, headings and modules that exist.
+//! The documentation only refers to existing files, headings and modules.
 
 use crate::support::tests_folder;
 use std::{

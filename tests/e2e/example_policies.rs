@@ -1,4 +1,4 @@
-//! The projects of `examples/policies`: each is tested, built and tried with the commands of its own
+//! The projects of `examples/policies`: each is tested, built and run with the commands of its own
 //! README, and two of them decide about real jobs.
 
 use crate::support::plugins::{LIMIT, is_there, place, says, share_what_cargo_makes, with_tools};
@@ -9,7 +9,7 @@ use std::{
     process::Command,
 };
 
-/// The project `name` in a folder where it may be built, beside the recorded room and job.
+/// The project `name` in a folder where it can be built, beside the recorded room and job.
 fn copied(name: &str) -> PathBuf {
     let examples = tests_folder().join("../examples/policies");
     let shelf = place(name);
@@ -22,7 +22,7 @@ fn copied(name: &str) -> PathBuf {
     project
 }
 
-/// Copies what belongs to a project, and what its links lead to.
+/// Copies the files of a project, and the targets of its links.
 fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().map(|entry| entry.unwrap()) {
@@ -36,8 +36,8 @@ fn copy_folder(from: &Path, to: &Path) {
     }
 }
 
-/// Runs the commands of the project's README but for those that install tools. The last one has
-/// put the plugin into the plugin folder, which is given back with what `plugin test` has printed.
+/// Runs the commands of the project's README, except those that install tools. The last one puts
+/// the plugin into the plugin folder. Returns that folder, and the output of `plugin test`.
 fn done_as_its_readme_says(site: &Site, name: &str) -> (PathBuf, String) {
     let project = copied(name);
     let readme = fs::read_to_string(project.join("README.md")).unwrap();
@@ -132,13 +132,13 @@ fn office_hours_keep_a_machine_for_its_owner() {
         &["expected attic to take the job, but it says no: is reserved for bob"],
     );
     let server = site.server();
-    // Whenever the test runs, it is in these hours.
+    // These hours always include the time of the test.
     let policy = format!(
         "[policy]\ndir = {plugins:?}\n[policy.compatibility]\nplugin = \"office-hours\"\n\
          settings = {{ owner = \"ada\", from = \"00:00\", to = \"24:00\", days = [1, 2, 3, 4, 5, 6, 7] }}\n\
          timeout = \"20 s\"\n"
     );
-    // It was compiled when it was built.
+    // It was already compiled during the build.
     let cache = site.path().join(".cache");
     let worker = TestWorker::setup(&site, "adas").config(&policy);
     let worker = worker.env("XDG_CACHE_HOME", cache.to_str().unwrap()).start(&server);

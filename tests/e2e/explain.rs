@@ -1,4 +1,4 @@
-//! Who would get a job, and why: without starting one.
+//! Shows who would get a job and why, without starting one.
 
 use crate::support::*;
 use std::{fs, path::Path};
@@ -25,7 +25,7 @@ fn explain_ranks_the_room_and_starts_nothing() {
     let (small, large) = two(&site, &server);
     let client = site.client(&server).train(&fixture("train_single.zip"));
     let output = client.output();
-    // Nobody has to choose, so no --auto-select either.
+    // No worker has to be chosen, so --auto-select is not needed either.
     let client = client.room(small.credentials());
     let ended = client.arguments(&["--explain", "--min-gpu-memory", "16000"]).run_within(SOON);
     ended.assert_code(0);
@@ -66,7 +66,7 @@ fn why_says_who_would_get_a_job_and_a_snapshot_keeps_the_room() {
     command.args(["plugin", "test", "--room", "room.json", "--job", "job.json"]);
     command.args(["--timeout-ms", "20000", "--expect", small.peer_id()]);
     let guest = test_guests::dir().join("hostile-guest.wasm");
-    // The guest takes whoever is the first of the list.
+    // The guest chooses the first worker in the list.
     let tested = command.arg(guest).output().unwrap();
     let first = tested.status.code();
     assert!(matches!(first, Some(0 | 1)), "{tested:?}");

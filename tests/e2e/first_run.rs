@@ -1,4 +1,4 @@
-//! What somebody sees who starts the program for the first time.
+//! What a user sees who starts the program for the first time.
 
 use crate::support::*;
 use std::path::Path;
@@ -8,7 +8,7 @@ fn program(site: &Site) -> Command {
     Site::binary(site.path(), Path::new("/nonexistent"))
 }
 
-/// What a command prints on standard output; it must end well.
+/// The standard output of a command, which must succeed.
 fn printed(site: &Site, words: &[&str]) -> String {
     let output = program(site).args(words).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);

@@ -1,4 +1,4 @@
-//! A job whose process is frozen delays nobody but its own client.
+//! A job with a frozen process delays only its own client.
 
 use crate::support::*;
 use rustix::process::{Pid, Signal, kill_process};
@@ -74,7 +74,8 @@ fn a_frozen_job_that_its_owner_cancels_does_not_delay_admission() {
         "app_message_type": "job_request", "job_id": "next", "job_type": "training",
     });
     owner.send(&peer_message(&owner, &worker, &request));
-    // The worker answers in the order in which it is done: the cancellation waits for the frozen job.
+    // The worker answers each request when it is done, so the cancellation answers after the frozen
+    // job's timeout.
     let answer = owner.receive("peer_message");
     assert_eq!(answer["payload"]["app_message_type"], "job_response", "{answer}");
     assert_eq!(answer["payload"]["reason"], "busy", "{answer}");

@@ -1,5 +1,5 @@
-//! A disk that runs full on either side ends a transfer with an error that says how much is missing;
-//! once there is room it goes on where it was.
+//! A disk that runs full on either side ends a transfer with an error that says how much space is
+//! missing. Once there is room, the transfer resumes.
 
 use crate::reconnect::Desk;
 use crate::resume::{job_of, verified_bytes, wait_verified};
@@ -7,11 +7,11 @@ use crate::support::disk::{Disk, own_mounts};
 use crate::support::*;
 
 const BYTES: u64 = 40_000_000;
-/// Room for the package, for the result, and for a bit more.
+/// Room for the package, for the result, and a little more.
 const DISK_MIB: u64 = 110;
 const TRANSFER_FAILED: i32 = 7;
 
-/// Whether there can be disks of our own; says why not.
+/// Whether this machine can mount disks for the test. Prints why not.
 fn disks() -> bool {
     match own_mounts() {
         Ok(()) => true,
@@ -22,7 +22,7 @@ fn disks() -> bool {
     }
 }
 
-/// How much of a package or result was there before, as the client has told.
+/// How much of a package or result existed before, as the client printed it.
 fn already(said: &str) -> &str {
     let (_, rest) =
         said.split_once("of which ").unwrap_or_else(|| panic!("nothing was there:\n{said}"));
@@ -43,13 +43,13 @@ fn of_the_worker() {
     let desk = Desk::new(&site, &server);
     let client = || desk.client().track(&labels, &models).session(worker.credentials());
 
-    // Too little room from the beginning.
+    // Too little room at the start.
     disk.take_mib(90);
     client().run().assert_code(TRANSFER_FAILED).assert_says(&["too full", "make room for", "more"]);
     worker.wait_idle(&site, &server);
     disk.empty();
 
-    // None left in the middle.
+    // No room left in the middle.
     let mut broken = client().start();
     wait_verified("the upload", &worker.state_dir(), BYTES / 4);
     disk.fill();
@@ -62,7 +62,7 @@ fn of_the_worker() {
     let verified = verified_bytes(&worker.state_dir());
     assert!(verified >= BYTES / 4, "{verified} bytes are kept");
 
-    // Not even a folder for the job.
+    // No room even for the job's folder.
     client().run().assert_says(&["too full", "make room for"]);
     disk.empty();
     observer.wait_status(worker.peer_id(), "available", SOON);
@@ -94,7 +94,7 @@ fn a_failed_job_that_filled_the_disk_makes_room_for_the_next() {
     let client = || site.client(&server).train(&package).session(worker.credentials());
     client().run().assert_code(6);
     worker.wait_idle(&site, &server);
-    // As its trainer could have done.
+    // As the job's trainer could have done.
     let files = std::fs::read_dir(state.join("jobs")).unwrap().next().unwrap().unwrap();
     let hole = files.path().join("files/hole");
     std::fs::write(&hole, vec![0; (DISK_MIB as usize - 3) << 20]).unwrap();
@@ -118,7 +118,7 @@ fn of_the_client() {
     let (home, predictions) = (client.home().to_owned(), client.predictions());
     let disk = Disk::mount(&home, DISK_MIB);
 
-    // None left in the middle.
+    // No room left in the middle.
     let mut client = client.start();
     wait_verified("the download", &home, BYTES / 4);
     disk.fill();

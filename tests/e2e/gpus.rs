@@ -1,10 +1,10 @@
-//! A worker whose GPU driver is late, broken, hangs or loses a GPU; and which GPUs it may use.
+//! A worker whose GPU driver is late, broken, hangs or loses a GPU; and the choice of GPUs.
 
 use crate::support::*;
 use serde_json::Value;
 use std::time::Duration;
 
-/// The driver is asked again within some seconds; a question that hangs is given up after ten.
+/// The driver is asked again within seconds; a survey that hangs ends after ten.
 const NOTICED: Duration = Duration::from_secs(60);
 
 const LOST: &str = "Unable to determine the device handle for GPU0000:0B:00.0: Unknown Error\n";
@@ -23,7 +23,7 @@ fn problems(properties: &Value) -> String {
     properties["problems"].to_string()
 }
 
-/// What the last trainer was told of the GPUs.
+/// The `CUDA_VISIBLE_DEVICES` of the last trainer.
 fn visible(worker: &TestWorker) -> String {
     let starts = worker.trainer_starts();
     let cuda = &starts.last().expect("a trainer")["cuda"];
@@ -76,12 +76,13 @@ fn a_slot_whose_gpu_is_lost_takes_no_jobs_until_it_is_back() {
     train(&site, &server, &worker).assert_code(0);
     assert_eq!(visible(&worker), "0");
     driver.says(&format!("{LOST}{}", rows(&[1])), 15);
-    // The look at the end of the last job may be too fresh for this one; that at its own end is not.
+    // The survey at the end of the last job may be too recent for this job to trigger a new one;
+    // its own end triggers one.
     train(&site, &server, &worker).assert_code(0);
     wait(&mut observer, &worker, "one slot", |seen| seen["slots_free"] == 1);
     for _ in 0..2 {
         train(&site, &server, &worker).assert_code(0);
-        // By its own name: nobody knows how CUDA counts while one is lost.
+        // By its UUID, because CUDA's numbering is unknown while a GPU is lost.
         assert_eq!(visible(&worker), "GPU-1111-0");
     }
     let seen = wait(&mut observer, &worker, "one slot", |seen| seen["slots_free"] == 1);
@@ -112,7 +113,7 @@ fn a_driver_that_breaks_makes_the_worker_unavailable_and_not_a_cpu_worker() {
     let warned = log.lines().any(|line| line.contains("WARN") && line.contains("mismatch"));
     assert!(warned, "{log}");
 
-    // Started again in this state it knows that it is no CPU worker.
+    // Restarted in this state, it still knows that it is not a CPU worker.
     let worker = worker.restart(&[]);
     let mut observer = Observer::join(&server, worker.credentials());
     let seen = wait(&mut observer, &worker, "an unavailable worker", down);
@@ -201,7 +202,7 @@ fn jobs_slots_and_the_room_see_the_visible_gpus_and_no_others() {
 }
 
 #[test]
-fn a_gpu_with_unified_memory_has_the_machines() {
+fn a_gpu_with_unified_memory_reports_the_machines_memory() {
     let site = Site::new();
     let server = site.server();
     let Some(driver) = Driver::new(&site) else { return };

@@ -1,11 +1,11 @@
-//! SLEAP's loss viewer beside the client: it owns the sockets, the client connects.
+//! SLEAP's loss viewer beside the client. It owns the sockets, and the client connects.
 
 use crate::support::*;
 use serde_json::{Value, json};
 use std::time::Instant;
 use zmq::{Context, PUB, SUB, Socket};
 
-/// What SLEAP opens when it shows a training.
+/// The sockets that SLEAP opens to show a training.
 struct Viewer {
     progress: Socket,
     control: Socket,
@@ -83,7 +83,7 @@ fn the_viewer_sees_the_trainers_progress() {
 fn the_viewers_stop_button_ends_the_training_early_and_keeps_the_model() {
     let site = Site::new();
     let server = site.server();
-    // So slow that the job ends in time only when it is stopped.
+    // So slow that the job ends in time only if it is stopped.
     let setup = TestWorker::setup(&site, "worker").env("FAKE_SLEAP_BATCH_S", "1");
     let worker = setup.env("FAKE_SLEAP_STEPS", "1000").start(&server);
     let viewer = Viewer::open();

@@ -1,5 +1,5 @@
-//! Places with less than usual: no locks, no `/proc`, little address space, process 1 of a container,
-//! a terminal that closes.
+//! Unusual environments: no locks, no `/proc`, little address space, process 1 of a container, a
+//! terminal that closes.
 
 use crate::support::*;
 use rustix::process::Signal;
@@ -11,7 +11,7 @@ fn train(site: &Site, server: &TestServer, worker: &TestWorker) -> TestClient {
     site.client(server).train(&fixture("train_single.zip")).session(worker.credentials())
 }
 
-/// Whether these words, which make a place, can be used on this machine.
+/// Whether this command, which creates the environment, works on this machine.
 fn can(words: &[&str]) -> bool {
     let tried = Command::new(words[0]).args(&words[1..]).arg("true").output();
     let can = tried.is_ok_and(|output| output.status.success());
@@ -48,7 +48,7 @@ fn a_quota_that_is_used_up_makes_the_cache_give_way() {
     let site = Site::new();
     let server = site.server();
     let worker = site.worker(&server);
-    // From here on the first write of each thread into a file finds the quota used up.
+    // From now on, the first write of each thread to a file finds the quota used up.
     let mut strace = Command::new("strace");
     strace.args(["-f", "-p", &worker.pid().to_string(), "-e", "trace=pwrite64"]);
     strace.args(["-e", "inject=pwrite64:error=EDQUOT:when=1"]);

@@ -1,7 +1,7 @@
-//! Packages and names that are broken or meant to harm.
+//! Broken and hostile packages and names.
 //!
-//! Each ends the client within seconds with a message that names the cause; the worker is
-//! available again; nothing was written outside the job's folder.
+//! Each one ends the client within seconds with a message that names the cause. The worker is then
+//! available again, and nothing was written outside the job's folder.
 
 use crate::support::*;
 use std::{
@@ -48,7 +48,7 @@ fn refused_by(
     worker.wait_idle(site, server);
 }
 
-/// No file with this name is anywhere near.
+/// No file with this name exists nearby.
 #[track_caller]
 fn assert_nothing_named(site: &Site, name: &str) {
     let everywhere = files_below(site.path());

@@ -1,15 +1,15 @@
-//! Jobs under policies that fail: the job goes on as `on_failure` says, and who must know hears why.
+//! Jobs under failing policies: the job continues as `on_failure` says, and the user learns why.
 
 use crate::support::*;
 use std::{fs, path::Path, process::Command};
 
-/// A section of the configuration with the hostile guest, told what to do.
+/// A configuration section with the hostile guest and its instructions.
 fn policy(point: &str, deed: &str, more: &str) -> String {
     let guest = test_guests::dir().join("hostile-guest.wasm");
     format!("[policy.{point}]\nplugin = {guest:?}\nsettings = {{ do = {deed:?} }}\n{more}\n")
 }
 
-/// The lines of `text` that speak of the hostile guest's failure.
+/// The lines of `text` about the hostile guest's failure.
 fn complaints(text: &str) -> Vec<&str> {
     text.lines().filter(|line| line.contains("plugin hostile-guest failed")).collect()
 }

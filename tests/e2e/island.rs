@@ -1,4 +1,5 @@
-//! A machine without a network: it is not waited for, not complained of, and not sent anything.
+//! A machine without a network: the program neither waits for it, nor complains, nor sends
+//! anything.
 
 use crate::support::*;
 use std::fs;
@@ -6,19 +7,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// Without a network a job takes what it takes with one: an address that leads nowhere would cost
-/// more.
+/// A job takes as long without a network as with one. A dead address would cost more.
 const AT_ONCE: Duration = Duration::from_secs(20);
 
-/// Starts a program so that it leaves a list of what it sends and where it connects to.
+/// Starts a program under `strace`, which records what it sends and where it connects.
 fn traced(file: &Path) -> Vec<String> {
     let file = file.display().to_string();
     let calls = "trace=connect,sendto,sendmsg,sendmmsg";
     ["strace", "-D", "-f", "-qq", "-s", "0", "-e", calls, "-o", &file].map(str::to_owned).to_vec()
 }
 
-/// The calls that were for another machine. A UDP socket that is only connected sends nothing: the
-/// system says by it which address would be used.
+/// The calls that address another machine. Connecting a UDP socket sends nothing; it only shows
+/// which address the system would use.
 fn sent_off(trace: &Path) -> Vec<String> {
     let text = fs::read_to_string(trace).unwrap();
     let inet = text.lines().filter(|line| line.contains("sa_family=AF_INET"));
@@ -44,7 +44,8 @@ fn on_loopback_alone_nothing_is_sent_off_the_machine() {
     let server = island.on(|| site.server());
     let wrapper = traced(&traces[0]);
     let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
-    // With the default servers: the public STUN server is not there, and not asked for.
+    // With the default servers. The public STUN server is unreachable, and its name is not
+    // resolved.
     let setup = TestWorker::setup(&site, "worker").given_ice_servers().under(&wrapper);
     let worker = island.on(|| setup.start(&server));
     let wrapper = traced(&traces[1]);

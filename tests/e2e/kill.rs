@@ -1,4 +1,4 @@
-//! A client that is killed leaves nothing behind, whatever it was doing.
+//! A client that is killed at any stage leaves nothing behind.
 
 use crate::support::*;
 use std::path::Path;
@@ -28,7 +28,7 @@ fn wait_growth(what: &str, folder: &Path) {
 fn while_connecting() {
     let site = Site::new();
     let server = site.server();
-    // It may have got as far as to name its job; nobody comes back for that.
+    // It may have named its job already; no client returns to that job.
     let worker =
         TestWorker::setup(&site, "worker").config("resume_within = \"1 s\"\n").start(&server);
     let mut observer = Observer::join(&server, worker.credentials());
@@ -64,7 +64,7 @@ fn after_a_reservation_that_no_offer_followed() {
 fn in_upload() {
     let site = Site::new();
     let server = site.server();
-    // Nobody comes back for this one.
+    // No client returns to this one.
     let worker =
         TestWorker::setup(&site, "worker").config("resume_within = \"1 s\"\n").start(&server);
     let package = large_package(&site, 512 * MIB);
@@ -90,7 +90,7 @@ fn in_download() {
     let site = Site::new();
     let server = site.server();
     let worker = site.worker(&server);
-    // The stand-in predicts exactly what it was given: a result as large as the labels.
+    // The stand-in's predictions are a copy of its input, so the result is as large as the labels.
     let labels = large_labels(&site, 512 * MIB);
     let (_, models) = labels_and_models(&site);
     let client = site.client(&server).track(&labels, &models).auto(worker.credentials());

@@ -1,4 +1,4 @@
-//! Coming back to a job, from the same machine by its id or from another by its job string.
+//! Returning to a job, from the same machine by its id or from another by its job string.
 
 use crate::support::*;
 use sleap_rtc_protocol::ids::JobSecret;
@@ -113,7 +113,7 @@ fn stop_keeps_the_model() {
 fn a_job_is_opened_by_its_secret_alone() {
     let lab = lab();
     let job = lab.abandoned();
-    // The id is no secret: whoever has only that, and the room, gets nothing.
+    // The id is not a secret. With only the id and the room, a client gets nothing.
     let stranger = lab.site.client(&lab.server).arguments(&["logs", &job]);
     stranger.run().assert_code(2).assert_says(&[&job, "job string"]);
 }
@@ -141,7 +141,7 @@ fn a_wrong_secret_opens_nothing() {
         ended.assert_code(5).assert_says(&["not your secret"]);
         assert!(!ended.text().contains("Starting training loop"), "{words:?}");
     }
-    // None of that touched the job.
+    // None of this affected the job.
     let attach = lab.client().arguments(&["attach", &job, "--output", output]).run();
     attach.assert_code(0).assert_says(&["Finished training at"]);
     assert!(!attach.text().contains("stopped early"));

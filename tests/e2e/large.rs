@@ -11,7 +11,7 @@ const MEGABYTES: u64 = 500;
 const LEAST_MB_PER_S: f64 = 60.0;
 const MOST_MIB_ABOVE_IDLE: f64 = 64.0;
 
-/// What one tracking job cost.
+/// The cost of one tracking job.
 struct Cost {
     client_peak_mib: f64,
     worker_peak_mib: f64,
@@ -48,7 +48,7 @@ fn half_a_gigabyte_passes_quickly_and_with_flat_memory() {
     let site = Site::new();
     let server = site.server();
     let worker = site.worker(&server);
-    // A job of one kilobyte is what the two programs cost when they have nothing to carry.
+    // A job of one kilobyte shows the cost of the two programs without a payload.
     let idle = track(&site, &server, &worker, 1_000);
     let large = track(&site, &server, &worker, MEGABYTES * 1_000_000);
     let up = MEGABYTES as f64 / (large.upload_s - idle.upload_s);

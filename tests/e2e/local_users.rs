@@ -1,4 +1,4 @@
-//! Other users of the machine: what they leave lying about, see, and connect to.
+//! Other users of the machine: the files that they leave, and what they can see and connect to.
 
 use crate::support::*;
 use std::fs::{self, Permissions};
@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
 
-/// Nobody.
+/// The user `nobody`.
 const SOMEBODY_ELSE: u32 = 65534;
 
 #[test]
@@ -15,7 +15,7 @@ fn a_configuration_file_that_others_could_have_written_does_not_count() {
     let server = site.server();
     let home = site.folder("shared");
     let file = home.join("sleap-rtc.toml");
-    // Were it read, this would end the program.
+    // If the file were read, the program would end.
     fs::write(&file, "no_such_key = 1\n").unwrap();
     let doctor = || site.client(&server).in_home(&home).arguments(&["doctor", "--client"]).run();
     doctor().assert_code(2).assert_says(&["no_such_key"]);
@@ -61,7 +61,7 @@ fn a_state_folder_that_is_open_to_others_is_closed() {
 }
 
 #[test]
-fn nobody_else_speaks_for_a_trainer() {
+fn no_other_process_speaks_for_a_trainer() {
     let site = Site::new();
     let server = site.server();
     let setup = TestWorker::setup(&site, "worker").env("FAKE_SLEAP_BATCH_S", "0.3");
@@ -80,10 +80,10 @@ fn nobody_else_speaks_for_a_trainer() {
         greeting.extend(*b"NULL");
         greeting.resize(64, 0);
         let _ = stream.write_all(&greeting);
-        // Closed, in whichever way; a listener would greet.
+        // The connection is closed in some way. A listener would send a greeting.
         assert!(!matches!(stream.read(&mut [0; 64]), Ok(1..)), "port {port} answers");
     }
-    // Its own trainer is heard all the same.
+    // The job's own trainer is still heard.
     assert_eq!(client.wait(A_WHILE), 0);
     assert!(client.stdout().contains("Epoch"), "{}", client.stdout());
 }

@@ -1,4 +1,4 @@
-//! What is written down, for people and for programs.
+//! The logs, for people and for programs.
 
 use crate::support::*;
 use serde_json::Value;

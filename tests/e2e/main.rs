@@ -1,7 +1,7 @@
 //! End-to-end tests: the real binary, real sockets on 127.0.0.1, a stand-in for the trainer.
 //!
-//! One module for each section of the requirements; `tests/README.md` says which test answers for
-//! which requirement. What the tests share is in [`support`].
+//! One module for each section of the requirements; `tests/README.md` lists the tests of each
+//! requirement. Shared code is in [`support`].
 
 // A test that cannot set up its scene has failed, and the panic names the place.
 #![allow(clippy::unwrap_used, clippy::expect_used)]

@@ -1,4 +1,4 @@
-//! `sleap-rtc netcheck`: what a network lets through is known before anybody waits for a job.
+//! `sleap-rtc netcheck` shows what a network allows before a user waits for a job.
 
 use crate::support::*;
 use serde_json::Value;
@@ -17,7 +17,7 @@ fn netcheck(site: &Site, server: &str, arguments: &[&str]) -> (i32, String) {
     (output.status.code().unwrap(), text)
 }
 
-/// What was found of one check, as `verdict: says`; empty if it was not checked.
+/// The result of one check, as `verdict: text`. Empty if it was not made.
 fn found(text: &str, check: &str) -> Vec<String> {
     let findings: Value = serde_json::from_str(text).unwrap();
     let findings = findings.as_array().unwrap().iter().filter(|found| found["check"] == check);
@@ -25,8 +25,8 @@ fn found(text: &str, check: &str) -> Vec<String> {
     findings.map(|found| format!("{}: {}", words(found, "verdict"), words(found, "says"))).collect()
 }
 
-/// A STUN server that sees every peer at the address that `seen` makes of the real one; none at all
-/// if it makes none.
+/// A STUN server that reports each peer's address as changed by `seen`. It does not answer if
+/// `seen` returns nothing.
 fn stun(seen: impl Fn(SocketAddr) -> Option<SocketAddr> + Send + 'static) -> SocketAddr {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
@@ -34,7 +34,7 @@ fn stun(seen: impl Fn(SocketAddr) -> Option<SocketAddr> + Send + 'static) -> Soc
         let mut request = [0; 100];
         while let Ok((_, from)) = socket.recv_from(&mut request) {
             let Some(SocketAddr::V4(seen)) = seen(from) else { continue };
-            // A success, whose only attribute is the address in plain.
+            // A success response with a single attribute, the unmasked address.
             let mut answer = vec![1, 1, 0, 12];
             answer.extend(&request[4..20]);
             answer.extend([0, 1, 0, 8, 0, 1]);
@@ -85,7 +85,7 @@ fn a_network_without_udp_is_told_from_one_that_translates_addresses() {
         code == 0 && udp[0].starts_with("warn: ") && udp[0].contains("UDP is blocked"),
         "{udp:?}"
     );
-    // Without a relay nothing would be left.
+    // Without a relay, nothing would work.
     let alone =
         TestServer::configured(&site, [127, 0, 0, 1].into(), "[signaling]\nrelay = false\n");
     let (code, text) = check(&[stun(|_| None)], &format!("ws://{}", alone.address()));
@@ -105,7 +105,7 @@ fn a_network_without_udp_is_told_from_one_that_translates_addresses() {
     }
 }
 
-/// Answers every request as the login page of a network does.
+/// Answers every request like the login page of a network.
 fn portal() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -123,7 +123,7 @@ fn portal() -> SocketAddr {
 }
 
 #[test]
-fn a_login_page_in_the_servers_place_is_called_what_it_is() {
+fn a_login_page_at_the_servers_address_is_identified() {
     let site = Site::new();
     let url = format!("ws://{}", portal());
     let (code, text) = netcheck(&site, &url, &["--ice-server", "none"]);
@@ -131,7 +131,7 @@ fn a_login_page_in_the_servers_place_is_called_what_it_is() {
     for words in ["redirects to http://login.campus/", "open a browser and log in first"] {
         assert!(text.contains(words), "{words}");
     }
-    // So it is for a job.
+    // A job gets the same message.
     let mut command = Site::binary(&site.folder("client"), Path::new("/nonexistent"));
     command.args(["room", "list", "--room-id", "r", "--token", "0", "--signaling", &url]);
     let output = command.output().unwrap();

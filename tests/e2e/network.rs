@@ -1,4 +1,4 @@
-//! Worker and client on machines of their own, with cables that can be pulled.
+//! Worker and client on separate machines, with cables that can be pulled.
 
 use crate::reconnect::{Desk, assert_whole_log, wait_training};
 use crate::support::*;
@@ -13,7 +13,7 @@ pub struct Machines {
     pub network: Network,
 }
 
-/// Nothing, with a line that says why, where there may be no namespaces.
+/// Returns nothing, and prints why, if namespaces are not available.
 pub fn made(network: std::io::Result<Network>) -> Option<Network> {
     network
         .inspect_err(|error| {
@@ -49,15 +49,15 @@ impl Machines {
         self.network.on(Machine::Client, || client.start())
     }
 
-    /// Pulls the client's cable for so long.
+    /// Pulls the client's cable for this long.
     fn cut_s(&self, seconds: u64) {
         self.network.cut(Machine::Client).unwrap();
-        // The fault itself takes this long: nothing is waited for.
+        // The fault itself takes this long; the test does not wait for anything.
         sleep(Duration::from_secs(seconds));
         self.network.mend(Machine::Client).unwrap();
     }
 
-    /// Trains with a package of so many random bytes, and prints how its connection was made.
+    /// Trains with a package of this many random bytes, and prints how the connection was opened.
     fn train_with_bytes(&self, what: &str, bytes: u64) {
         let (client, start) = (self.site.client(&self.server), Instant::now());
         let package = large_package(&self.site, bytes);
@@ -69,7 +69,8 @@ impl Machines {
         println!("{what}: open after {open_ms:.0} ms, {way} trained after {took_s:.1} s");
     }
 
-    /// Trains with the client's cable pulled for so long in the middle; gives what the client said.
+    /// Trains, and pulls the client's cable for this long in the middle. Returns the client's
+    /// output.
     fn train_with_a_cut_of_s(&self, seconds: u64) -> String {
         let desk = Desk::new(&self.site, &self.server);
         let client = desk.client().train(&fixture("train_single.zip"));
@@ -89,8 +90,8 @@ impl Machines {
     }
 }
 
-/// SCTP sends again after one second, three and seven, and five seconds of silence are suspect: two
-/// seconds are the longest cut after which the same connection is always in time.
+/// SCTP retransmits after one, three and seven seconds, and five seconds of silence are suspect.
+/// Two seconds are the longest cut that the same connection always survives.
 #[test]
 fn a_connection_survives_two_seconds_without_a_network() {
     let Some(machines) = machines("10") else { return };
@@ -106,7 +107,7 @@ fn after_forty_seconds_without_a_network_no_event_is_lost_and_none_comes_twice()
 }
 
 #[test]
-fn a_package_goes_on_where_it_was_over_another_connection() {
+fn an_upload_resumes_over_another_connection() {
     let Some(machines) = machines("2") else { return };
     let (labels, models) =
         (large_labels(&machines.site, 512 << 20), labels_and_models(&machines.site).1);
@@ -138,7 +139,7 @@ fn a_result_arrives_although_its_connection_is_lost() {
     assert!(sent == got, "the result is not what the worker made");
 }
 
-/// Less than IPv6 demands of a way, which some tunnels over IPv4 carry.
+/// Less than IPv6 requires of a path. Some tunnels over IPv4 carry no more.
 #[test]
 fn packets_shrink_to_what_the_interfaces_carry() {
     let Some(machines) = machines("2") else { return };
@@ -148,7 +149,7 @@ fn packets_shrink_to_what_the_interfaces_carry() {
     machines.train_with_bytes("20 MB in packets of 1,200 bytes", 20 << 20);
 }
 
-/// Short packets on the way, of which the machines learn from their routers.
+/// The path carries only short packets, and the machines learn that from their routers.
 #[test]
 fn packets_shrink_to_what_the_way_carries() {
     let Some(network) = made(Network::behind_routers(Nat::SamePort)) else { return };
@@ -158,7 +159,7 @@ fn packets_shrink_to_what_the_way_carries() {
         .train_with_bytes("1,200 bytes between the routers", 20 << 20);
 }
 
-/// As containers give to their host.
+/// Like the interfaces that containers add to their host.
 #[test]
 fn machines_with_many_interfaces_connect() {
     let Some(network) = network() else { return };

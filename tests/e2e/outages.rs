@@ -1,5 +1,5 @@
-//! What happens to a connection while it is in use: UDP dies and returns, the relay restarts, the
-//! server's certificate is renewed. A transfer goes on over the same connection.
+//! Faults while a connection is in use: UDP fails and returns, the relay restarts, the server's
+//! certificate is renewed. A transfer continues over the same connection.
 
 use crate::network::made;
 use crate::reconnect::Desk;
@@ -17,7 +17,7 @@ struct Upload {
 }
 
 impl Upload {
-    /// Of so many MiB, at 6 MB/s; it has begun.
+    /// An upload of this many MiB at 6 MB/s, which has begun.
     fn begin(network: std::io::Result<Network>, mib: u64) -> Option<Self> {
         let lab = Lab::in_network(network, "2")?;
         let machines = &lab.machines;
@@ -33,7 +33,7 @@ impl Upload {
         Some(upload)
     }
 
-    /// Waits for so many more bytes; gives how long it took.
+    /// Waits for this many more bytes. Returns how long that took.
     fn wait_more(&self, bytes: u64) -> Duration {
         let (start, before) = (Instant::now(), bytes_below(&self.state));
         let grown = || (bytes_below(&self.state) > before + bytes).then_some(());
@@ -45,7 +45,7 @@ impl Upload {
         wait_for(words, limit, || self.client.stderr().contains(words).then_some(()));
     }
 
-    /// The job is done, and has had one connection.
+    /// Checks that the job is done, and that it used a single connection.
     fn finish(mut self) -> String {
         assert_eq!(self.client.wait(2 * A_WHILE), 0, "{}", self.client.transcript());
         let said = self.client.stderr();
@@ -61,7 +61,7 @@ fn without_udp() -> Option<Network> {
 }
 
 #[test]
-fn a_transfer_goes_on_over_the_relay_when_udp_dies() {
+fn a_transfer_continues_over_the_relay_when_udp_fails() {
     let Some(upload) = Upload::begin(Network::new(), 60) else { return };
     upload.lab.machines.network.block_udp().unwrap();
     let blocked = Instant::now();
@@ -72,7 +72,7 @@ fn a_transfer_goes_on_over_the_relay_when_udp_dies() {
     upload.finish();
 }
 
-/// The program asks for a direct path once a minute.
+/// The program looks for a direct path once a minute.
 #[test]
 #[ignore = "takes about two minutes"]
 fn a_transfer_takes_the_direct_path_again_when_udp_returns() {
@@ -87,7 +87,7 @@ fn a_transfer_takes_the_direct_path_again_when_udp_returns() {
 }
 
 #[test]
-fn a_relayed_transfer_goes_on_when_the_server_was_restarted() {
+fn a_relayed_transfer_continues_after_a_restart_of_the_server() {
     let Some(network) = without_udp() else { return };
     let Some(mut upload) = Upload::begin(Ok(network), 60) else { return };
     let Lab { machines, .. } = &mut upload.lab;
@@ -101,7 +101,7 @@ fn a_relayed_transfer_goes_on_when_the_server_was_restarted() {
 }
 
 #[test]
-fn a_certificate_that_is_renewed_disturbs_no_relayed_transfer() {
+fn a_renewed_certificate_does_not_disturb_a_relayed_transfer() {
     let Some(network) = without_udp() else { return };
     let Some(upload) = Upload::begin(Ok(network), 40) else { return };
     let Lab { machines, certificate } = &upload.lab;

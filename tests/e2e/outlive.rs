@@ -1,4 +1,4 @@
-//! Jobs outlive their worker: killed, restarted, asked to end, or the machine itself gone.
+//! Jobs outlive their worker: it is killed, restarted or asked to end, or the machine goes down.
 
 use crate::support::*;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
@@ -54,7 +54,7 @@ impl Lab {
         std::fs::read_to_string(path).unwrap_or_default()
     }
 
-    /// Waits until `word` is in so many of the job's events.
+    /// Waits until `word` is in this many of the job's events.
     fn wait_events(&self, job: &str, word: &str, count: usize) {
         wait_for(word, SOON, || {
             (self.events(job).lines().filter(|line| line.contains(word)).count() >= count)
@@ -78,7 +78,7 @@ impl Lab {
     }
 }
 
-/// Seconds from the worker's new start to the words, as a client sees them.
+/// The seconds from the worker's restart until a client prints the words.
 fn seen_after(mut client: Process, started: Instant, words: &str) -> (Duration, Process) {
     client.wait_stdout(words, SOON, |text| text.contains(words).then_some(()));
     (started.elapsed(), client)
@@ -90,8 +90,8 @@ fn a_worker_that_was_killed_comes_back_to_its_job() {
     let (mut client, job) = lab.training();
     client.kill();
     let before = lab.events(&job).lines().count();
-    // The worker's whole process group goes, as with a service manager that stops only the service's
-    // own process; jobs are in sessions of their own.
+    // Kills the worker's whole process group, like a service manager. Jobs are in sessions of their
+    // own.
     lab.worker.as_mut().unwrap().kill();
     lab.wait_events(&job, "\"epoch_end\"", 2);
     assert!(lab.events(&job).lines().count() > before, "the job went on meanwhile");
@@ -104,7 +104,7 @@ fn a_worker_that_was_killed_comes_back_to_its_job() {
     lab.worker().wait_idle(&lab.site, &lab.server);
 }
 
-/// The example unit has a restart end the worker's own process, and nothing that it has started.
+/// With the example unit, a restart ends the worker's own process, and nothing that it has started.
 #[test]
 fn a_restart_leaves_the_job_alone() {
     let unit = include_str!("../../examples/systemd/sleap-rtc-worker.service");
@@ -155,7 +155,7 @@ fn a_second_signal_ends_a_draining_worker_at_once() {
     lab.worker().signal(Signal::TERM);
     assert_eq!(lab.worker.as_mut().unwrap().wait(), 130);
     drop(client);
-    // Its job goes on all the same.
+    // Its job still continues.
     lab.wait_events(&job, "\"epoch_end\"", 2);
 }
 
@@ -180,7 +180,7 @@ fn a_job_whose_process_is_gone_was_interrupted_and_what_it_saved_is_there() {
     let (mut client, job) = lab.training();
     client.kill();
     lab.worker.as_mut().unwrap().kill();
-    // As when the machine goes down: nothing of the job is left.
+    // As if the machine went down: no process of the job is left.
     let folder = lab.worker().state_dir().join("jobs").join(&job);
     let number = |file: &str, key: &str| {
         let json = std::fs::read(folder.join(file)).unwrap();
@@ -195,7 +195,7 @@ fn a_job_whose_process_is_gone_was_interrupted_and_what_it_saved_is_there() {
     lab.start_again();
     let mut observer = Observer::join(&lab.server, lab.worker().credentials());
     observer.wait_status(lab.worker().peer_id(), "available", SOON);
-    // It registers before it has looked through its jobs.
+    // It registers before it has checked its jobs.
     wait_for("the interruption", SOON, || {
         let listed = lab.local(&["jobs"]).text();
         (listed.contains(&job) && listed.contains("interrupted, not fetched")).then_some(())
@@ -233,13 +233,14 @@ fn on_the_workers_own_machine_every_result_can_be_fetched() {
 }
 
 #[test]
-fn results_go_when_their_time_is_over() {
+fn results_are_removed_when_their_time_is_over() {
     let site = Site::new();
     let server = site.server();
     let setup = TestWorker::setup(&site, "worker").config("keep_unfetched = \"1 s\"\n");
     let worker = setup.config("keep_results = \"0 s\"\n").start(&server);
     let train = || site.client(&server).train(&fixture("train_single.zip"));
-    // Fetched: it goes once its client has left, at the latest when the next job is over.
+    // Fetched: it is removed once its client has left, at the latest when the next job has
+    // finished.
     train().session(worker.credentials()).run().assert_code(0);
     let first = worker.jobs()[0]["spec"]["id"].clone();
     worker.wait_idle(&site, &server);

@@ -1,4 +1,4 @@
-//! Pairing by a code: laptops and workers that get in, guesses that do not, and what is kept.
+//! Pairing by a code: laptops and workers that join, guesses that fail, and what is saved.
 
 use crate::support::invitation::{codes, verification_words, wrong};
 use crate::support::*;
@@ -46,7 +46,7 @@ fn a_laptop_pairs_and_both_sides_show_the_same_words() {
     assert!(saved.contains(&worker.credentials().room_id), "{saved}");
     rooms(&site, &server, &home, &[]).assert_code(0).assert_says(&["northlab", "paired with"]);
 
-    // Nobody writes down what people type.
+    // The code is not logged anywhere.
     for text in [server.transcript(), worker.log()] {
         let (_, words) = code.split_once('-').unwrap();
         assert!(!text.contains(words), "{words} in {text}");
@@ -85,7 +85,7 @@ fn a_wrong_word_spends_the_code_and_the_worker_shows_another_one() {
     late.assert_code(3);
     let says_why = ["no worker waits", "does not accept"];
     assert!(says_why.iter().any(|words| late.text().contains(words)), "{}", late.text());
-    // The number may be the new code's too: then the old words have spent that one.
+    // The new code may have the same number. Then the old words have spent that one.
     let newest = match first.split_once('-').unwrap().0 == second.split_once('-').unwrap().0 {
         true => invitation.next_code().to_owned(),
         false => second,
@@ -95,7 +95,7 @@ fn a_wrong_word_spends_the_code_and_the_worker_shows_another_one() {
 }
 
 #[test]
-fn a_code_works_once_and_after_it_was_taken_back_not_at_all() {
+fn a_code_works_once_and_not_after_it_was_withdrawn() {
     let site = Site::new();
     let server = site.server();
     let worker = site.worker(&server);
@@ -151,7 +151,7 @@ fn a_second_laptop_and_a_second_worker_pair_with_codes_of_their_own() {
     let server = site.server();
     let setup = TestWorker::setup(&site, "first").config("room_name = \"northlab\"\n");
     let first = setup.start(&server);
-    // What admits a laptop admits no worker, and the other way round.
+    // A code for a laptop does not admit a worker, and vice versa.
     let mut for_laptop = TestInvitation::of(&first, &[]);
     let refused = site.client(&server).arguments(&["worker", "--pair", for_laptop.code()]);
     let refused = refused.run_within(SOON);
@@ -167,7 +167,7 @@ fn a_second_laptop_and_a_second_worker_pair_with_codes_of_their_own() {
     assert!(second.stdout().contains("Paired with room \"northlab\""), "{}", second.stdout());
     assert_eq!(Observer::join(&server, first.credentials()).workers().len(), 2);
 
-    // Two laptops, one with each worker: one room by one name.
+    // Two laptops, one paired with each worker, have the same room under the same name.
     let mut of_second = TestInvitation::of(&second, &[]);
     let homes = [site.folder("laptop"), site.folder("laptop")];
     pair_in(&site, &server, &homes[0], for_laptop.next_code()).assert_code(0);
@@ -176,7 +176,7 @@ fn a_second_laptop_and_a_second_worker_pair_with_codes_of_their_own() {
     for home in &homes {
         rooms(&site, &server, home, &["list"]).assert_says(&["northlab"]);
     }
-    // The room keeps its name when the second worker starts again.
+    // The room keeps its name when the second worker restarts.
     let second = second.restart(&[]);
     let again = TestInvitation::of(&second, &[]);
     pair_in(&site, &server, &homes[0], again.code()).assert_says(&["room \"northlab\""]);
@@ -212,7 +212,7 @@ fn rooms_are_renamed_and_forgotten() {
 }
 
 #[test]
-fn what_cannot_be_a_code_is_said_before_anything_is_asked() {
+fn an_invalid_code_is_refused_before_any_connection() {
     let site = Site::new();
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     nobody.set_nonblocking(true).unwrap();
@@ -231,7 +231,7 @@ fn what_cannot_be_a_code_is_said_before_anything_is_asked() {
 }
 
 #[test]
-fn without_a_worker_or_a_server_that_pairs_people_hear_why() {
+fn pairing_without_a_worker_or_a_capable_server_says_why() {
     let site = Site::new();
     let server = site.server();
     let nobody = pair(&site, &server, "4-harbor-violin");
@@ -242,20 +242,20 @@ fn without_a_worker_or_a_server_that_pairs_people_hear_why() {
     assert_eq!(invitation.wait(SOON), 2);
     let said = invitation.stderr();
     assert!(said.contains("no worker that runs on this machine"), "{said}");
-    // The Python server takes any WebSocket, and knows no mailboxes.
+    // The Python server accepts any WebSocket, but has no mailboxes.
     let Some(old) = TestServer::old(&site, &[]) else { return };
     let refused = pair(&site, &old, "4-harbor-violin");
     refused.assert_code(3).assert_says(&["does not pair devices", "--room-id"]);
 }
 
 #[test]
-fn a_laptop_of_another_make_pairs_by_the_documentation_alone() {
+fn a_laptop_written_from_the_documentation_alone_pairs() {
     let site = Site::new();
     let server = site.server();
     let worker = site.worker(&server);
     let mut invitation = TestInvitation::of(&worker, &[]);
-    // Whatever a server in between changes is refused by the side that it was for. The laptop that
-    // refuses the second message has proven nothing, so the code is still good.
+    // The receiving side refuses anything that a server in between has changed. The laptop that
+    // refuses the second message has proven nothing, so the code is still valid.
     for message in ["1", "3", "2"] {
         let code = invitation.code().to_owned();
         let Some((exit, said)) = python_laptop(&site, &server, &[&code, "--spoil", message]) else {
@@ -275,18 +275,18 @@ fn a_laptop_of_another_make_pairs_by_the_documentation_alone() {
     assert!(invitation.text().contains("Paired with python@tests (client)"));
     let granted = &met["reply"]["granted"];
     assert_eq!(granted["room_id"], worker.credentials().room_id);
-    // What it was given opens the room.
+    // The granted credentials open the room.
     let token = granted["token"].as_str().unwrap();
     let room = ["room", "list", "--room-id", &worker.credentials().room_id, "--token", token];
     site.client(&server).arguments(&room).run_within(SOON).assert_code(0);
-    // A code for the other role admits nobody.
+    // A code for the other role does not admit it.
     let invitation = TestInvitation::of(&worker, &["--worker"]);
     let (exit, said) = python_laptop(&site, &server, &[invitation.code()]).unwrap();
     assert_eq!((exit, said.contains("only_for")), (0, true), "{said}");
 }
 
 #[test]
-fn a_paired_room_is_used_by_its_name_or_for_being_the_only_one() {
+fn a_paired_room_is_chosen_by_name_or_as_the_only_one() {
     let site = Site::new();
     let server = site.server();
     let setup = TestWorker::setup(&site, "worker").config("room_name = \"northlab\"\n");
@@ -298,7 +298,7 @@ fn a_paired_room_is_used_by_its_name_or_for_being_the_only_one() {
         client.train_to(&fixture("train_single.zip"), output).arguments(&["--auto-select"])
     };
     train("by-name").arguments(&["--room", "northlab"]).run().assert_code(0);
-    // The room is on its own server, whatever the environment says.
+    // The room's own server is used, regardless of the environment.
     let elsewhere = train("alone").env("SLEAP_RTC_SIGNALING_WS", "ws://127.0.0.1:1");
     elsewhere.env("SLEAP_RTC_SIGNALING_HTTP", "http://127.0.0.1:1").run().assert_code(0);
     for command in [&["why"][..], &["room", "list"]] {
@@ -310,7 +310,7 @@ fn a_paired_room_is_used_by_its_name_or_for_being_the_only_one() {
     let both = train("both").arguments(&["--room", "northlab"]).room(worker.credentials());
     both.run_within(SOON).assert_code(2).assert_says(&["--room", "--room-id"]);
 
-    // With a second room one of them is named: by an option, or by the configuration.
+    // With a second room, one of them must be named, by an option or by the configuration.
     let other = site.worker(&server);
     pair_in(&site, &server, &home, TestInvitation::of(&other, &[]).code()).assert_code(0);
     let unclear = train("unclear").run_within(SOON);

@@ -4,10 +4,10 @@ use crate::support::*;
 use serde_json::json;
 use std::{fs, path::Path, process::Output};
 
-/// Generous: the binary under test is not optimised.
+/// Generous, because the binary under test is not optimized.
 const LIMIT: &str = "--timeout-ms=20000";
 
-/// Runs `sleap-rtc plugin`, `GUESTS` standing for the folder of the test guests.
+/// Runs `sleap-rtc plugin`. `GUESTS` stands for the folder of the test guests.
 fn plugin(home: &Path, words: &[&str]) -> Output {
     let guests = test_guests::dir().to_str().unwrap();
     let mut command = Site::binary(home, Path::new("/nonexistent"));
@@ -15,7 +15,7 @@ fn plugin(home: &Path, words: &[&str]) -> Output {
     command.output().unwrap()
 }
 
-/// It ends with `code` and says each of `words`.
+/// Asserts that it ends with `code` and prints each of `words`.
 #[track_caller]
 fn says(output: &Output, code: i32, words: &[&str]) {
     let text = [&output.stdout[..], &output.stderr[..]].concat();
@@ -27,7 +27,7 @@ fn says(output: &Output, code: i32, words: &[&str]) {
 }
 
 #[test]
-fn a_plugin_that_copes_with_every_case_is_valid() {
+fn a_plugin_that_handles_every_case_is_valid() {
     let site = Site::new();
     let file = "GUESTS/custom-policy.wasm";
     let output = plugin(site.path(), &["validate", file, "--setting", "prefer=gpu0.lab", LIMIT]);
@@ -39,10 +39,10 @@ fn a_plugin_that_copes_with_every_case_is_valid() {
 }
 
 #[test]
-fn a_plugin_that_fails_is_told_where_and_why() {
+fn a_failing_plugin_is_reported_with_place_and_reason() {
     let site = Site::new();
     let file = "GUESTS/hostile-guest.wasm";
-    // It names worker 0 whether there is one or not.
+    // It always names worker 0, even if there is none.
     let output = plugin(site.path(), &["validate", file, LIMIT]);
     says(&output, 2, &["no workers", "it names worker 0 of 0", "hostile-guest is not valid: 1 of"]);
     let output = plugin(site.path(), &["validate", file, "--setting", "do=no-reason", LIMIT]);
@@ -52,7 +52,7 @@ fn a_plugin_that_fails_is_told_where_and_why() {
 }
 
 #[test]
-fn what_is_no_plugin_is_refused() {
+fn a_file_that_is_not_a_plugin_is_refused() {
     let site = Site::new();
     let text = site.path().join("text.wasm");
     fs::write(&text, "def select(): pass").unwrap();

@@ -1,11 +1,11 @@
-//! The plugin folder: what is in it, what was accepted, what was compiled.
+//! The plugin folder: its plugins, their acceptance, and their compiled form.
 
 use crate::support::*;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::{fs, process::Output};
 
-/// Generous: the binary under test is not optimised.
+/// Generous, because the binary under test is not optimized.
 const LIMIT: &str = "--timeout-ms=20000";
 
 fn guest(name: &str) -> PathBuf {
@@ -21,7 +21,7 @@ fn run(home: &Path, words: &[&str]) -> Output {
     Site::binary(home, Path::new("/nonexistent")).args(words).output().unwrap()
 }
 
-/// It ends with `code` and says each of `words`; gives all that it said.
+/// Asserts that it ends with `code` and prints each of `words`. Returns its output.
 #[track_caller]
 fn says(output: &Output, code: i32, words: &[&str]) -> String {
     let text = String::from_utf8([&output.stdout[..], &output.stderr[..]].concat()).unwrap();
@@ -91,7 +91,7 @@ fn bench_shows_a_plugin_beside_the_built_in_one() {
 }
 
 #[test]
-fn what_was_not_accepted_starts_neither_worker_nor_job() {
+fn an_unaccepted_plugin_starts_neither_worker_nor_job() {
     let site = Site::new();
     let home = site.path();
     says(&run(home, &add(&guest("custom-policy"), "prefer=a")), 0, &[]);
@@ -107,7 +107,7 @@ fn what_was_not_accepted_starts_neither_worker_nor_job() {
     says(&run(home, &["worker"]), 2, &both);
     let job = [&["client-train", "--pkg-path", package, "--auto-select"][..], &room].concat();
     says(&run(home, &job), 2, &both);
-    // Accepted, it is let in: what stops the client then is the server that is not there.
+    // Once it is accepted, only the missing server stops the client.
     says(&run(home, &["plugin", "lock"]), 0, &["1 accepted"]);
     let elsewhere = ["--signaling", "ws://127.0.0.1:9"];
     let text = says(&run(home, &[&job[..], &elsewhere].concat()), 3, &[]);
@@ -115,7 +115,7 @@ fn what_was_not_accepted_starts_neither_worker_nor_job() {
 }
 
 #[test]
-fn a_compiled_plugin_is_kept_and_never_trusted_once_it_was_touched() {
+fn a_compiled_plugin_is_kept_and_not_trusted_once_it_was_modified() {
     let site = Site::new();
     let home = site.path();
     says(&run(home, &add(&guest("custom-policy"), "prefer=a")), 0, &[]);
@@ -147,7 +147,7 @@ fn a_plugin_that_changes_decides_the_next_job_without_a_restart() {
     let site = Site::new();
     let server = site.server();
     let plugin = site.path().join("lab.wasm");
-    // Beside it, then renamed, as an installer would.
+    // Written beside it and then renamed, like an installer.
     let install = |name: &str| {
         fs::copy(guest(name), plugin.with_extension("new")).unwrap();
         fs::rename(plugin.with_extension("new"), &plugin).unwrap();

@@ -1,7 +1,7 @@
-//! `plugin new` and `plugin build`: a project from nothing to a job that it decides.
+//! `plugin new` and `plugin build`: from an empty folder to a job that the plugin decides.
 //!
-//! Rust needs cargo alone. componentize-py and jco are looked for in the folders that
-//! `SLEAP_RTC_PLUGIN_TOOLS` lists; where one is missing its test says "not run".
+//! Rust needs only cargo. componentize-py and jco are searched for in the folders that
+//! `SLEAP_RTC_PLUGIN_TOOLS` lists; if one is missing, its test reports "not run".
 
 use crate::support::plugins::{
     LIMIT, is_there, place, plugin, says, share_what_cargo_makes, with_tools,
@@ -31,7 +31,7 @@ fn from_nothing_to_a_job(lang: &str, own_test: &[&str]) {
     let large =
         TestWorker::setup(&site, "large").gpu_mib(24_000).join(small.credentials()).start(&server);
     let client = site.client(&server).train(&fixture("train_single.zip"));
-    // What was compiled when it was built need not be compiled again.
+    // The build has already compiled it, so it is not compiled again.
     let cache = project.join(".cache");
     let client = client.auto(small.credentials()).env("XDG_CACHE_HOME", cache.to_str().unwrap());
     let config = format!(

@@ -1,6 +1,6 @@
-//! Ways to a signaling server: past an address that leads nowhere, through a proxy, over IPv6; and
-//! certificates that stand in the way. `sleap-rtc room list` with a room that does not exist takes
-//! both halves of the way: it signs in over HTTP, and is refused over the WebSocket.
+//! Ways to a signaling server: past a dead address, through a proxy, over IPv6; and certificate
+//! problems. `sleap-rtc room list` with an unknown room tests both protocols: it signs in over
+//! HTTP, and is refused over the WebSocket.
 
 use crate::support::*;
 use std::{
@@ -13,18 +13,18 @@ use std::{
     time::Instant,
 };
 
-/// What the server says of a room that it does not know: then both halves have worked.
+/// The server's answer about an unknown room, which shows that both protocols have worked.
 const ARRIVED: &str = "no such room";
 
-/// The three machines, or nothing, with a line that says why.
+/// The three machines, or nothing with a line that says why.
 fn network() -> Option<Network> {
     Network::new()
         .inspect_err(|error| println!("not run: no network namespaces here ({error})"))
         .ok()
 }
 
-/// Asks for a room at `server`. With `hosts`, names are resolved by that file, which needs a mount
-/// namespace of the process's own.
+/// Requests a room at `server`. With `hosts`, names are resolved by that file, which needs a
+/// separate mount namespace.
 fn ask(home: &Path, server: &str, hosts: Option<&str>, variables: &[(&str, &str)]) -> Command {
     let mut command = Site::binary(home, Path::new("/nonexistent"));
     if let Some(hosts) = hosts {
@@ -40,7 +40,7 @@ fn ask(home: &Path, server: &str, hosts: Option<&str>, variables: &[(&str, &str)
     command
 }
 
-/// Runs it to its end; gives the exit code and what it said.
+/// Runs it to its end. Returns the exit code and the output.
 fn said(command: &mut Command) -> (i32, String) {
     let mut process = Process::start("room list", command);
     let code = process.wait(SOON);
@@ -53,13 +53,13 @@ fn netcheck(home: &Path, server: &str) -> Command {
     command
 }
 
-/// Runs it to its end; gives the exit code and what it printed.
+/// Runs it to its end. Returns the exit code and the output.
 fn printed(command: &mut Command) -> (i32, String) {
     let mut process = Process::start("netcheck", command);
     (process.wait(SOON), process.stdout())
 }
 
-/// Gives a machine a route for IPv6 that swallows everything: the neighbour does not exist.
+/// Gives a machine an IPv6 route that drops everything, because the next hop does not exist.
 pub fn lead_ipv6_nowhere(network: &Network, machine: Machine) {
     for arguments in [
         "-6 addr add 2001:db8:77::2/64 dev eth0 nodad",
@@ -88,11 +88,11 @@ fn a_dead_ipv6_address_costs_a_quarter_of_a_second() {
     };
     let (alone_s, both_s) = (took_s(&alone), took_s(&both));
     println!("IPv4 alone: {alone_s:.2} s; beside a dead IPv6 address: {both_s:.2} s");
-    // A quarter of a second for each half, on a busy machine.
+    // A quarter of a second for each protocol, on a busy machine.
     assert!(both_s < alone_s + 3.0, "{alone_s} s alone, {both_s} s with both");
 }
 
-/// Hands everything on, with `CONNECT` or without; sends each first line to `asked`.
+/// A proxy with and without `CONNECT`. Sends the first line of each request to `asked`.
 pub fn proxy(listener: TcpListener, asked: mpsc::Sender<String>) {
     for client in listener.incoming().flatten() {
         let asked = asked.clone();
@@ -132,7 +132,7 @@ fn pipe(mut from: TcpStream, mut to: TcpStream) {
 fn where_only_a_proxy_leads_out_both_halves_go_through_it() {
     let Some(network) = network() else { return };
     let site = Site::new();
-    // An address that the client has no route to.
+    // The client has no route to this address.
     network.ip(Machine::Server, "addr add 203.0.113.10/32 dev lo").unwrap();
     let outside: IpAddr = [203, 0, 113, 10].into();
     let server = network.on(Machine::Server, || TestServer::on(&site, outside));
@@ -140,7 +140,7 @@ fn where_only_a_proxy_leads_out_both_halves_go_through_it() {
     let way = network.on(Machine::Server, || {
         let listener = TcpListener::bind((network.server_address(), 0)).unwrap();
         let address = listener.local_addr().unwrap();
-        // Started here, so that its connections leave from this machine.
+        // Started here, so that its connections originate from this machine.
         thread::spawn(move || proxy(listener, asked));
         format!("http://{address}")
     });
@@ -157,7 +157,7 @@ fn where_only_a_proxy_leads_out_both_halves_go_through_it() {
     let connect = format!("CONNECT {} HTTP/1.1", server.address());
     let requests: Vec<_> = asks.try_iter().collect();
     assert_eq!(requests, [connect.as_str(), connect.as_str()]);
-    // The relay is reached the same way, and `netcheck` says by which.
+    // The relay is reached the same way, and `netcheck` names the proxy.
     let mut command = netcheck(&site.folder("client"), &url);
     command.env("HTTP_PROXY", &way);
     let (code, checked) = network.on(Machine::Client, || printed(&mut command));
@@ -165,7 +165,7 @@ fn where_only_a_proxy_leads_out_both_halves_go_through_it() {
     assert!(checked.contains("ok    relay"), "{checked}");
     let requests: Vec<_> = asks.try_iter().collect();
     assert!(requests.len() > 3 && requests.iter().all(|asked| *asked == connect), "{requests:?}");
-    // An exception leads where no route is; and a proxy that is not there is named.
+    // An exception in `NO_PROXY` fails without a route, and an unreachable proxy is named.
     let (_, excepted) = run(&[("HTTP_PROXY", &way), ("NO_PROXY", "203.0.113.0/24")]);
     assert!(excepted.contains("no connection to 203.0.113.10"), "{excepted}");
     let (_, wrong) = run(&[("HTTP_PROXY", "http://10.77.0.1:1")]);
@@ -206,7 +206,7 @@ fn certificate(folder: &Path, adjust: impl FnOnce(&mut rcgen::CertificateParams)
 }
 
 #[test]
-fn what_is_wrong_with_a_certificate_is_said_with_what_to_do() {
+fn problems_of_a_certificate_are_explained_with_their_fix() {
     let site = Site::new();
     let try_with = |adjust: &dyn Fn(&mut rcgen::CertificateParams), trusted: Option<&str>| {
         let folder = site.folder("certificate");
@@ -228,7 +228,7 @@ fn what_is_wrong_with_a_certificate_is_said_with_what_to_do() {
     let authority = |params: &mut rcgen::CertificateParams| {
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     };
-    // As `openssl req -x509` makes it.
+    // Like the output of `openssl req -x509`.
     let (pinned, _) = try_with(&authority, None);
     assert!(pinned.contains(ARRIVED), "{pinned}");
     let other = certificate(&site.folder("other"), authority);

@@ -1,5 +1,5 @@
-//! A client stays with its job whatever happens to the connection between them, until its user
-//! leaves or cancels.
+//! A client follows its job through any failure of the connection, until its user detaches or
+//! cancels.
 
 use crate::support::*;
 use rustix::process::Signal;
@@ -74,7 +74,7 @@ fn a_worker_that_was_killed_and_came_back_is_found_again() {
 }
 
 #[test]
-fn a_client_that_finds_no_worker_any_more_gives_up_in_the_end() {
+fn a_client_that_cannot_find_its_worker_again_gives_up() {
     let site = Site::new();
     let server = site.server();
     let mut worker = slow_worker(&site, &server);
@@ -89,7 +89,7 @@ fn a_client_that_finds_no_worker_any_more_gives_up_in_the_end() {
     let said = client.stderr();
     assert!(said.contains("could not reconnect to worker"), "{said}");
     assert!(said.contains("sleap-rtc attach job-"), "{said}");
-    // The job did go on: the worker, started again, has it.
+    // The job has continued: the restarted worker has it.
     let worker = worker.start_again("");
     let listed = desk.client().arguments(&["jobs"]).run().assert_code(0).text();
     let job = listed.split_whitespace().find(|word| word.starts_with("job-")).unwrap();
@@ -98,7 +98,7 @@ fn a_client_that_finds_no_worker_any_more_gives_up_in_the_end() {
 }
 
 #[test]
-fn a_worker_that_was_stopped_for_a_while_is_gone_on_with() {
+fn a_job_continues_after_its_worker_was_frozen_for_a_while() {
     let site = Site::new();
     let server = site.server();
     let worker = slow_worker(&site, &server);
@@ -130,7 +130,7 @@ fn a_signaling_server_may_go_away_and_come_back() {
     server.kill();
     let (away, shown) = (Instant::now(), client.stdout().len());
     wait_for("the log to go on", SOON, || (client.stdout().len() > shown).then_some(()));
-    // Long enough for every peer to have come to its longest wait between two attempts.
+    // Long enough for every peer to reach its longest wait between two attempts.
     wait_for("the absence to be a long one", SOON, || {
         (away.elapsed().as_secs() >= 16).then_some(())
     });
@@ -152,7 +152,7 @@ fn a_signaling_server_may_go_away_and_come_back() {
 }
 
 #[test]
-fn a_job_string_goes_on_elsewhere_after_the_last_event_that_was_shown() {
+fn a_job_string_continues_elsewhere_after_the_last_shown_event() {
     let site = Site::new();
     let server = site.server();
     let worker = slow_worker(&site, &server);
@@ -170,7 +170,7 @@ fn a_job_string_goes_on_elsewhere_after_the_last_event_that_was_shown() {
     let rest = attach.arguments(&["--output"]).argument(&output).run();
     rest.assert_code(0);
     assert!(files_below(&output).iter().any(|file| file.ends_with("best.ckpt")));
-    // What came after that event is what is shown: the end of the log, from the right place.
+    // Only the events after that one are shown: the end of the log, from the right place.
     let log = |after: &str| {
         let logs = site.client(&server).arguments(&["logs", string, "--after", after]).run();
         logs.assert_code(0);
@@ -186,7 +186,7 @@ fn a_job_string_goes_on_elsewhere_after_the_last_event_that_was_shown() {
     assert_eq!(worker.trainer_starts().len(), 1, "the same job, not another");
 }
 
-/// The number of the last event that the desk's only job has shown, as its record has it.
+/// The number of the last shown event in the record of the desk's only job.
 fn last_shown(desk: &Desk) -> Option<u64> {
     let jobs = std::fs::read_dir(desk.data.join("sleap-rtc/client/jobs")).ok()?.flatten();
     let mut records =

@@ -1,5 +1,5 @@
-//! Two machines that reach each other through a TURN server alone: Debian's coturn, with the
-//! accounts that the signaling server makes.
+//! Two machines that can reach each other only through a TURN server: Debian's coturn, with the
+//! accounts that the signaling server derives.
 
 use crate::support::*;
 use crate::ways::way;
@@ -10,22 +10,22 @@ use std::{
     time::Duration,
 };
 
-/// Whoever runs the tests where coturn, iproute2 or root are missing sets this, and reads that the
-/// tests did not run.
+/// A developer without coturn, iproute2 or root sets this variable. The tests then report that they
+/// did not run.
 const WITHOUT: &str = "SLEAP_RTC_WITHOUT_RELAY";
-/// More than the client and the worker say to each other beside it.
+/// More than the client and the worker exchange besides the payload.
 const PACKAGE_BYTES: u64 = 5_000_000;
-/// The server's own relay would do without TURN.
+/// The server's own relay is off, because it would make TURN unnecessary.
 const WEBRTC: [&str; 2] = ["--transport", "webrtc"];
 
-/// A client's and a worker's machine that reach the server's alone.
+/// Machines for a client and a worker that can reach only the server's.
 fn network() -> Network {
     let network = Network::new().unwrap();
     network.separate().unwrap();
     network
 }
 
-/// Fails if the client could do without the relay.
+/// Fails if the client does not need the relay.
 fn assert_separate(network: &Network, server: &TestServer) {
     let worker = network.on(Machine::Worker, || TcpListener::bind("0.0.0.0:0").unwrap());
     let port = worker.local_addr().unwrap().port();
@@ -54,7 +54,7 @@ fn coturn(site: &Site, network: &Network) -> Process {
     coturn
 }
 
-/// A signaling server that makes accounts with `secret`.
+/// A signaling server that derives accounts from `secret`.
 fn server(site: &Site, network: &Network, secret: &str) -> TestServer {
     let address = network.server_address();
     let config = format!(
@@ -63,7 +63,7 @@ fn server(site: &Site, network: &Network, secret: &str) -> TestServer {
     network.on(Machine::Server, || TestServer::configured(site, address, &config))
 }
 
-/// What coturn has carried to and from `peer` by its account, in bytes, once its sessions have ended.
+/// The bytes that coturn has relayed for the account of `peer`, once its sessions have ended.
 fn carried_bytes(coturn: &mut Process, peer: &str) -> u64 {
     let account = format!(":{peer}>");
     let closed = |line: &&str| line.contains(": closed ") && line.contains(&account);
@@ -80,7 +80,7 @@ fn carried_bytes(coturn: &mut Process, peer: &str) -> u64 {
     })
 }
 
-/// Says so when these tests are not to run.
+/// Whether these tests run. Prints a line if not.
 fn left_out() -> bool {
     let left_out = std::env::var_os(WITHOUT).is_some();
     if left_out {

@@ -1,14 +1,14 @@
-//! The tables in `tests/README.md` and in the docs speak of tests that exist.
+//! The tables in `tests/README.md` and in the docs only name existing tests.
 
 use crate::support::tests_folder;
 use std::{collections::HashSet, fs, path::Path};
 
-/// Looks for each `module::test` that the file at `path` names; gives their number.
+/// Checks each `module::test` in the file at `path`. Returns their number.
 fn check(path: &Path) -> usize {
     let table = fs::read_to_string(path).unwrap();
     let mut named = 0;
     for name in table.split('`').skip(1).step_by(2) {
-        // A type's `Name::function` is no test.
+        // A type's `Name::function` is not a test.
         let is_test = !name.contains(' ') && !name.starts_with(|c: char| c.is_uppercase());
         let Some((module, test)) = name.rsplit_once("::").filter(|_| is_test) else { continue };
         let module = tests_folder().join("e2e").join(module.replace("::", "/"));
@@ -33,7 +33,7 @@ fn every_test_that_the_page_on_switching_names_exists() {
     assert!(named > 40, "only {named} tests named");
 }
 
-/// Every test of the repository, by its name alone.
+/// All tests of the repository, by their names without modules.
 fn all_tests(folder: &Path, found: &mut HashSet<String>) {
     for entry in fs::read_dir(folder).unwrap().flatten() {
         let path = entry.path();

@@ -1,4 +1,4 @@
-//! A reservation ends by itself, whatever its client does or fails to do.
+//! A reservation ends by itself, regardless of its client.
 
 use crate::support::*;
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ fn offer_frame(from: &Observer, worker: &TestWorker, sdp: &Sdp) -> Value {
     })
 }
 
-/// Waits until `worker` is free again; says how long that took.
+/// Waits until `worker` is free again. Returns how long that took.
 #[track_caller]
 fn wait_free(observer: &mut Observer, worker: &TestWorker, since: Instant, what: &str) -> f64 {
     observer.wait_status(worker.peer_id(), "available", A_WHILE);
@@ -67,6 +67,6 @@ fn a_client_that_connects_and_proves_nothing_frees_the_slot_after_fifteen_second
     let (since, _connected) = (Instant::now(), connected.unwrap());
     assert_eq!(observer.status(worker.peer_id()).as_deref(), Some("reserved"));
     let took_s = wait_free(&mut observer, &worker, since, "a client that connected and was silent");
-    // It has not proven who it is, so nothing has renewed its reservation since its offer.
+    // It has not proven its identity, so nothing has renewed its reservation since its offer.
     assert!((14.0..21.0).contains(&took_s), "{took_s}");
 }

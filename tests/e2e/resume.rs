@@ -1,23 +1,23 @@
-//! SIGKILL of client or worker in the middle of an upload or of a download: whoever comes back goes on
-//! where it was, and what had been verified is not sent again.
+//! SIGKILL of client or worker during an upload or a download: the transfer resumes, and verified
+//! content is not sent again.
 //!
-//! With 100 MB and at 50 % as part of all tests; `SLEAP_RTC_RESUME_MB=1000` kills at 1 %, 50 % and 99 %
-//! of a gigabyte.
+//! By default with 100 MB and a kill at 50 %. `SLEAP_RTC_RESUME_MB=1000` kills at 1 %, 50 % and 99
+//! % of a gigabyte.
 
 use crate::reconnect::Desk;
 use crate::support::*;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Deciding what is still to be sent takes at most so long.
+/// The longest time to decide what is still to be sent.
 const DECIDE: Duration = Duration::from_secs(2);
-/// A gigabyte on a busy machine.
+/// The time for a gigabyte on a busy machine.
 const LONG: Duration = Duration::from_secs(300);
-/// Details of transfers, and of nothing else.
+/// Logs details of transfers, and of nothing else.
 const LOG: (&str, &str) =
     ("SLEAP_RTC_LOG", "warn,rtc=error,sleap_rtc=info,sleap_rtc_transfer=debug");
 
-/// How much is sent, and at how many per cent of it somebody is killed.
+/// The size of the transfer, and the percentages at which a process is killed.
 fn scale() -> (u64, &'static [u64]) {
     match std::env::var("SLEAP_RTC_RESUME_MB") {
         Ok(megabytes) => (megabytes.parse::<u64>().unwrap() * 1_000_000, &[1, 50, 99]),
@@ -25,7 +25,7 @@ fn scale() -> (u64, &'static [u64]) {
     }
 }
 
-/// What the receivers below `folder` have noted as verified of long files, in bytes.
+/// The bytes of long files that the receivers below `folder` have recorded as verified.
 pub fn verified_bytes(folder: &Path) -> u64 {
     let files = files_below(folder);
     let journals = files.iter().filter(|path| path.ends_with(".sleap-rtc-partial/journal"));
@@ -43,7 +43,7 @@ pub fn wait_verified(what: &str, folder: &Path, bytes: u64) {
     wait_for(what, LONG, verified);
 }
 
-/// A tracking of labels that are large; the stand-in's predictions are a copy of them.
+/// A tracking job with large labels. The stand-in's predictions are a copy of them.
 struct Scene {
     site: Site,
     server: TestServer,
@@ -81,13 +81,13 @@ impl Scene {
         assert_eq!(hash(predictions), hash(&self.labels), "the result is not what was sent");
     }
 
-    /// Looks at what the receivers said of themselves, in one process or two, and prints it.
+    /// Checks and prints the receivers' log lines, from one process or two.
     #[track_caller]
     fn assert_resumed(&self, what: &str, percent: u64, verified_bytes: u64, receiver_log: &str) {
         let tries = self.tries(receiver_log);
         let last = tries.last().expect("a second try");
         let verified_again = verified_bytes.saturating_sub(last.already_bytes);
-        // A receiver that was killed cannot say what it had of pieces that were not complete.
+        // A killed receiver cannot report its incomplete pieces.
         let twice = match &tries[..] {
             [only] => only.arrived_bytes.saturating_sub(only.total_bytes - only.already_bytes),
             all => {
@@ -109,11 +109,11 @@ impl Scene {
         );
         assert!(last.took < DECIDE, "it took {:?} to decide", last.took);
         assert_eq!(verified_again, 0, "what was verified was sent again");
-        // So many pieces may be incomplete at a time, each of at most 2 MiB.
+        // This many pieces may be incomplete at a time, each of at most 2 MiB.
         assert!(twice <= 8 << 21, "{twice} bytes came twice");
     }
 
-    /// The tries at the labels or the predictions.
+    /// The transfers of the labels or the predictions.
     fn tries(&self, receiver_log: &str) -> Vec<Try> {
         let number = |line: &str, name: &str| -> Option<u64> {
             let (_, rest) = line.split_once(&format!("{name}="))?;
@@ -138,11 +138,11 @@ impl Scene {
     }
 }
 
-/// What a receiver says in its log.
+/// A receiver's log line.
 struct Try {
     already_bytes: u64,
     total_bytes: u64,
-    /// To find out what is there.
+    /// How long it took to find existing content.
     took: Duration,
     arrived_bytes: u64,
 }
@@ -235,7 +235,7 @@ fn the_worker_is_killed_in_a_download() {
     }
 }
 
-/// The id that the client told its user.
+/// The job's id that the client printed.
 pub fn job_of(said: &str) -> String {
     let (_, rest) = said.split_once("Job job-").expect("the job's id");
     format!("job-{}", rest.split(':').next().unwrap())

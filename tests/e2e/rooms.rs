@@ -1,4 +1,4 @@
-//! A worker's room: how it is made, shown, shared, kept and left.
+//! A worker's room: how it is created, shown, shared, kept and left.
 
 use crate::support::*;
 use std::os::unix::fs::PermissionsExt;
@@ -185,7 +185,7 @@ fn a_worker_without_gpu_registers_as_cpu() {
 }
 
 #[test]
-fn what_an_operator_says_of_a_worker_is_seen_in_the_room() {
+fn the_operators_settings_of_a_worker_are_seen_in_the_room() {
     let site = Site::new();
     let server = site.server();
     let worker = TestWorker::setup(&site, "adas");

@@ -1,7 +1,7 @@
-//! Code in a job, which a checkpoint may bring along: what it reaches, what it takes, what it leaves.
+//! Hostile code in a job, for example from a checkpoint: what it can reach, use and leave behind.
 //!
-//! The trainer of these tests is `tests/hostile-job/sleap-nn`. It tries each deed and says whether it
-//! was held; without a sandbox it reaches most of them, so that the tests can fail.
+//! The trainer of these tests is `tests/hostile-job/sleap-nn`. It tries each deed and reports
+//! whether it was prevented. Without a sandbox most deeds succeed, so the tests can fail.
 
 use crate::support::*;
 use rustix::process::{Pid, Signal, kill_process};
@@ -10,19 +10,19 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Deeds that nothing but a sandbox holds, even for root.
+/// Deeds that only a sandbox prevents, even for root.
 const DEEDS: usize = 20;
 
 fn hostile() -> PathBuf {
     tests_folder().join("hostile-job")
 }
 
-/// A worker whose trainer is hostile, with things around that are none of its business.
+/// A worker with a hostile trainer, and files around it that the trainer must not reach.
 struct Lab {
     site: Site,
     server: TestServer,
     worker: TestWorker,
-    /// Removed with it.
+    /// Removed on drop.
     _shared_temporary: tempfile::TempDir,
 }
 
@@ -68,7 +68,7 @@ fn lines<'a>(ended: &'a Ended, start: &str) -> Vec<&'a str> {
         .collect()
 }
 
-/// Whether this kernel confines anything; what is said where it does not.
+/// Whether this kernel can confine processes. Prints a line if not.
 fn has_landlock() -> bool {
     let site = Site::new();
     let doctor = site.client(&site.server()).arguments(&["doctor", "--worker"]).run();
@@ -97,12 +97,12 @@ fn code_in_a_job_reaches_nothing_but_its_own() {
     observer
         .wait_properties(lab.worker.peer_id(), "the sandbox", |seen| seen["sandbox"] == "landlock");
     assert_all_held(&lab.train());
-    // Two sessions of its own and a child that holds its pipes: none outlives the job.
+    // Two sessions of its own, and a child that holds its pipes. None outlives the job.
     lab.worker.wait_idle(&lab.site, &lab.server);
 }
 
-/// A trainer that starts another program, in a place that only a file beside it names. It first tries to
-/// read the worker's identity.
+/// A trainer that starts another program from a path in a file beside it. It first tries to read
+/// the worker's identity.
 const FRONT: &str = r#"#!/usr/bin/env python3
 import os, sys
 here = os.path.dirname(os.path.realpath(__file__))
@@ -130,7 +130,7 @@ fn a_trainer_that_needs_more_than_the_list_gets_it_and_no_more() {
     let setup = TestWorker::setup(&site, "worker").trainers_in(&tools);
     let state = setup.home().join("state");
     let worker = setup.env("FAKE_SLEAP_STATE", state.to_str().unwrap()).start(&server);
-    // At once: the job waits until the worker knows what it may read.
+    // Submitted at once. The job waits until the worker knows what it may read.
     let client = site.client(&server).train(&fixture("train_single.zip"));
     let ended = client.session(worker.credentials()).run();
     ended.assert_code(0);
@@ -163,7 +163,7 @@ fn without_a_sandbox_the_same_code_reaches_most_of_it() {
     let ended = lab.train();
     ended.assert_code(0);
     assert!(lines(&ended, "REACHED").len() >= DEEDS / 2, "{}", ended.text());
-    // What needs no sandbox holds all the same.
+    // The measures that need no sandbox still work.
     for deed in ["command its own job", "write files that others can read", "leave core dumps"] {
         let held = lines(&ended, &format!("HELD {deed}"));
         assert_eq!(held.len(), 1, "{deed}: {}", ended.text());
@@ -173,7 +173,7 @@ fn without_a_sandbox_the_same_code_reaches_most_of_it() {
 }
 
 #[test]
-fn a_job_that_multiplies_or_takes_all_memory_is_killed_and_told_why() {
+fn a_job_that_multiplies_or_takes_all_memory_is_killed_with_a_reason() {
     for (limit, deed, words) in [
         ("processes = 60", "bomb", "processes and threads; the limit is 60"),
         ("memory = \"200 MiB\"", "memory", "of memory; the limit is 200 MiB"),

@@ -1,9 +1,9 @@
-//! Which worker of a room gets the job.
+//! The choice of the worker that gets the job.
 
 use crate::support::*;
 use std::time::Duration;
 
-/// A folder of models was trained by this worker and no other.
+/// Asserts that a folder of models was trained by this worker and no other.
 #[track_caller]
 fn assert_jobs(worker: &TestWorker, jobs: usize) {
     assert_eq!(worker.trainer_starts().len(), jobs, "jobs of {}", worker.peer_id());

@@ -54,7 +54,7 @@ fn a_worker_returns_to_its_room_at_each_server() {
     assert_eq!(*worker.credentials(), there);
 }
 
-/// What a worker says that does not start with this configuration and these arguments.
+/// The error of a worker that does not start with this configuration and these arguments.
 fn refused(config: &str, arguments: &[&str], code: i32, words: &[&str]) {
     let site = Site::new();
     let home = site.folder("worker");

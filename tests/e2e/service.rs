@@ -1,11 +1,11 @@
-//! `sleap-rtc service`, with programs in the place of systemd's.
+//! `sleap-rtc service`, with stand-ins for systemd's programs.
 
 use crate::support::*;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// A machine with a `systemctl` and a `loginctl` that note what they are asked.
+/// A machine with a `systemctl` and a `loginctl` that record their arguments.
 struct Machine {
     home: PathBuf,
     programs: PathBuf,
@@ -34,12 +34,12 @@ impl Machine {
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// What systemd says of a unit.
+    /// Systemd's answer about a unit.
     fn is(&self, state: &str) {
         fs::write(self.programs.join("state"), state).unwrap();
     }
 
-    /// What systemd was asked to change.
+    /// The changes that systemd was asked for.
     fn changes(&self) -> Vec<String> {
         let calls = fs::read_to_string(self.programs.join("calls")).unwrap_or_default();
         let changes = calls.lines().filter(|call| !call.starts_with("--user show"));
@@ -151,7 +151,7 @@ fn options_and_the_configuration_reach_the_service() {
 }
 
 #[test]
-fn what_a_service_cannot_be_given_is_refused_before_anything_is_written() {
+fn unsuitable_options_are_refused_before_anything_is_written() {
     let site = Site::new();
     let machine = Machine::new(&site);
     for (options, word) in [
@@ -168,7 +168,7 @@ fn what_a_service_cannot_be_given_is_refused_before_anything_is_written() {
 }
 
 #[test]
-fn a_machine_without_systemd_is_told_what_to_do_instead() {
+fn without_systemd_the_alternative_is_explained() {
     let site = Site::new();
     let machine = Machine::new(&site);
     let nothing = site.folder("nothing");

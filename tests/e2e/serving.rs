@@ -1,4 +1,5 @@
-//! How the signaling server serves: with TLS, behind a proxy, within its limits, and discreetly.
+//! The signaling server with TLS, behind a proxy, within its limits, and without secrets in its
+//! log.
 
 use crate::support::*;
 use rustix::process::{Pid, Signal, kill_process};
@@ -13,7 +14,7 @@ use tokio_tungstenite::tungstenite;
 
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// Writes a fresh certificate for 127.0.0.1 that vouches for itself, and its key.
+/// Writes a new self-signed certificate for 127.0.0.1, and its key.
 fn certify(folder: &Path) -> String {
     let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
     let pem = made.cert.pem();
@@ -22,7 +23,7 @@ fn certify(folder: &Path) -> String {
     pem
 }
 
-/// One request as text; gives the status and everything behind the head.
+/// Sends a request as text. Returns the status and everything after the head.
 fn ask(server: SocketAddr, method: &str, path: &str, headers: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(server).unwrap();
     stream.set_read_timeout(Some(SOON)).unwrap();
@@ -59,11 +60,11 @@ fn a_job_over_tls_and_a_certificate_that_is_exchanged() {
     let client = || site.client(&server).train(&fixture("train_single.zip"));
     let train = || secure.iter().fold(client(), |client, (name, value)| client.env(name, value));
     train().auto(worker.credentials()).run().assert_code(0);
-    // Who does not know the certificate goes no further.
+    // A client that does not trust the certificate fails.
     let stranger = client().env("SLEAP_RTC_SIGNALING_WS", &ws);
     let stranger = stranger.env("SLEAP_RTC_SIGNALING_HTTP", &http);
     stranger.session(worker.credentials()).run().assert_code(3).assert_says(&["certificate"]);
-    // Nor does a client of the old certificate, after a new one was read.
+    // So does a client with the old certificate, after a new one was loaded.
     certify(&folder);
     let pid = Pid::from_raw(server.pid() as i32).unwrap();
     kill_process(pid, Signal::HUP).unwrap();
@@ -85,7 +86,7 @@ fn a_client_behind_a_trusted_proxy_has_an_address_of_its_own() {
         let headers = format!("{bearer}X-Forwarded-For: {from}\r\n");
         ask(server.address(), "POST", "/create-room", &headers).0
     };
-    // What a client writes into the header itself does not make it another.
+    // A header that the client writes itself does not change its address.
     let statuses = ["192.0.2.1", "7.7.7.7, 192.0.2.1", "8.8.8.8, 192.0.2.1", "192.0.2.2"].map(room);
     assert_eq!(statuses, [200, 200, 429, 200]);
     assert_eq!([(); 4].map(|()| room("127.0.0.1")), [200; 4], "loopback has no limit");
@@ -109,7 +110,7 @@ fn a_client_behind_a_trusted_proxy_has_an_address_of_its_own() {
 }
 
 #[test]
-fn metrics_are_for_prometheus_or_json_for_who_asks() {
+fn metrics_come_as_prometheus_text_or_as_json() {
     let site = Site::new();
     let server = site.server();
     let _worker = site.worker(&server);
@@ -141,7 +142,7 @@ fn the_servers_log_has_rooms_and_peers_and_no_secret() {
     client.auto(&credentials).run().assert_code(0);
     let (_, identity) = post(server.address(), "/anonymous-signin", None, "");
     let (_, room) = post(server.address(), "/create-room", identity["id_token"].as_str(), "");
-    // A refused registration is told in the log, and its token is not.
+    // A refused registration is logged, without its token.
     let _observer = Observer::join_at(
         server.address(),
         room["room_id"].as_str().unwrap(),
@@ -198,9 +199,9 @@ fn a_server_that_stops_tells_its_peers_to_come_back_and_they_do() {
 }
 
 #[test]
-fn silent_strangers_take_all_descriptors_and_nobodys_place() {
+fn silent_strangers_take_all_descriptors_and_no_peers_place() {
     let site = Site::new();
-    // The soft limit is below the hard one, as it is on most systems.
+    // The soft limit is below the hard one, as on most systems.
     let server = TestServer::with_descriptors(&site, 100, 200);
     let worker = site.worker(&server);
     let mut silent = Vec::new();

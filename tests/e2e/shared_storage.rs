@@ -1,4 +1,4 @@
-//! Both sides see one file system: paths travel instead of bytes.
+//! Both sides see the same file system, so paths are sent instead of files.
 
 use crate::support::*;
 use std::{fs, os::unix::fs::symlink, path::PathBuf};

@@ -8,7 +8,8 @@ fn train(site: &Site, server: &TestServer, worker: &TestWorker) -> TestClient {
     site.client(server).train(&fixture("train_single.zip")).session(worker.credentials())
 }
 
-/// What the trainers saw of the GPUs, sorted: two that start at once may come in any order.
+/// The `CUDA_VISIBLE_DEVICES` of the trainers, sorted, because two that start at once may come in
+/// any order.
 fn visible(worker: &TestWorker) -> Vec<String> {
     let starts = worker.trainer_starts();
     assert!(starts.iter().all(|start| start["cuda"]["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"));
@@ -165,7 +166,7 @@ fn a_job_that_is_found_again_keeps_its_slot() {
     wait_for("both trainers", SOON, || (worker.trainer_starts().len() == 2).then_some(()));
     drop((quick, slow));
 
-    // One slot less: both jobs are there, and nobody else gets in before one slot is free.
+    // One slot less: both jobs are there, and no other job is admitted before one slot is free.
     let worker = worker.start_again("slots = [[1]]\n");
     let mut observer = Observer::join(&server, worker.credentials());
     let found = observer.wait_properties(worker.peer_id(), "both jobs", |seen| {

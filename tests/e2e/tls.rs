@@ -1,17 +1,17 @@
-//! A certificate of a server's own, with which it also discovers addresses for its peers.
+//! A server with a self-signed certificate, which also enables address discovery.
 
 use crate::support::*;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// Vouches for itself, as does the one that follows it.
+/// A self-signed certificate, and its self-signed successor.
 pub struct Certificate {
     folder: PathBuf,
 }
 
 impl Certificate {
-    /// For a server at these names and addresses.
+    /// Creates certificates for a server with these names and addresses.
     pub fn new(site: &Site, names: &[&str]) -> Self {
         let folder = site.folder("certificates");
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
@@ -26,13 +26,13 @@ impl Certificate {
         Self { folder }
     }
 
-    /// The configuration of a server that shows it.
+    /// The configuration of a server with this certificate.
     pub fn config(&self) -> String {
         let folder = self.folder.display();
         format!("[signaling]\ntls_cert = \"{folder}/cert.pem\"\ntls_key = \"{folder}/key.pem\"\n")
     }
 
-    /// The variables with which a program finds the server and trusts it.
+    /// The environment variables with which a program finds and trusts the server.
     pub fn variables(&self, server: SocketAddr) -> [(&'static str, String); 3] {
         [
             ("SLEAP_RTC_SIGNALING_WS", format!("wss://{server}")),
@@ -41,7 +41,7 @@ impl Certificate {
         ]
     }
 
-    /// Puts the one that follows in its place. The server reads it at SIGHUP.
+    /// Replaces it with its successor. The server reloads it at SIGHUP.
     pub fn renew(&self) {
         for name in ["cert.pem", "key.pem"] {
             fs::rename(self.folder.join(format!("next-{name}")), self.folder.join(name)).unwrap();

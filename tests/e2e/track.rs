@@ -13,7 +13,7 @@ fn room_credentials_and_auto_select_bring_predictions() {
     let predictions = client.predictions();
     let ended = client.run();
     ended.assert_code(0).assert_says(&[predictions.to_str().unwrap()]);
-    // The stand-in predicts exactly what it was given.
+    // The stand-in's predictions are a copy of its input.
     assert_eq!(fs::read(predictions).unwrap(), fs::read(labels).unwrap());
     worker.wait_idle(&site, &server);
 }
@@ -106,7 +106,7 @@ fn a_folder_without_a_model_is_refused_before_connecting() {
 }
 
 #[test]
-fn frames_are_meant_by_their_numbers() {
+fn frames_are_chosen_by_their_numbers() {
     let site = Site::new();
     let server = site.server();
     let worker = site.worker(&server);
@@ -139,7 +139,7 @@ fn videos_that_labels_name_are_sent_along_or_named() {
 }
 
 #[test]
-fn of_a_model_only_what_a_tracker_reads_is_sent() {
+fn only_the_files_of_a_model_that_a_tracker_reads_are_sent() {
     let site = Site::new();
     let server = site.server();
     let worker = site.worker(&server);

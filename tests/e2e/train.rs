@@ -4,7 +4,7 @@ use crate::support::*;
 use std::fs;
 use std::path::Path;
 
-/// The models of `runs` are below `output`.
+/// Asserts that the models of `runs` are below `output`.
 #[track_caller]
 fn assert_models(output: &Path, runs: &[&str]) {
     let files = files_below(output);
@@ -139,7 +139,7 @@ fn noise_on_the_trainers_output_does_not_stop_it() {
 }
 
 #[test]
-fn a_job_goes_on_while_the_server_is_away() {
+fn a_job_continues_while_the_server_is_away() {
     let site = Site::new();
     let mut server = TestServer::persistent(&site);
     let setup = TestWorker::setup(&site, "worker").env("FAKE_SLEAP_BATCH_S", "0.5");
@@ -154,7 +154,7 @@ fn a_job_goes_on_while_the_server_is_away() {
 }
 
 #[test]
-fn a_trainer_that_ignores_sigterm_is_ended_all_the_same() {
+fn a_trainer_that_ignores_sigterm_is_killed() {
     let site = Site::new();
     let server = site.server();
     let setup = TestWorker::setup(&site, "worker").env("FAKE_SLEAP_BATCH_S", "10");
@@ -164,7 +164,7 @@ fn a_trainer_that_ignores_sigterm_is_ended_all_the_same() {
     let mut client = client.start();
     wait_for("the trainer", SOON, || worker.trainer_starts().pop());
     for _ in 0..2 {
-        // The second one counts once the first was heard.
+        // The second one counts once the first was received.
         client.signal(rustix::process::Signal::INT);
         wait_for("an answer", SOON, || client.stderr().contains("Ctrl-C again").then_some(()));
     }
@@ -186,7 +186,7 @@ fn one_worker_serves_one_client_after_another() {
 }
 
 #[test]
-fn a_client_whose_output_nobody_reads_brings_the_models() {
+fn a_client_whose_output_is_not_read_downloads_the_models() {
     let site = Site::new();
     let server = site.server();
     let worker = site.worker(&server);
@@ -207,7 +207,7 @@ fn a_job_that_fails_leaves_no_output_folder() {
         site.client(&server).train(&fixture("train_single.zip")).auto(worker.credentials());
     let (home, output) = (client.home().to_owned(), client.output());
     client.run().assert_code(6);
-    // All that stays is the client's own record of the job, and its compiled plugins.
+    // Only the client's own record of the job and its compiled plugins stay.
     let own = |file: &std::path::PathBuf| file.starts_with(".local") || file.starts_with(".cache");
     let left = files_below(&home).into_iter().filter(|file| !own(file));
     assert_eq!(left.count(), 0);
@@ -233,7 +233,7 @@ fn models_of_an_earlier_training_are_not_sent_again() {
 }
 
 #[test]
-fn what_is_no_package_is_called_what_it_is() {
+fn a_file_that_is_not_a_package_is_identified() {
     let site = Site::new();
     let server = site.server();
     let worker = site.worker(&server);

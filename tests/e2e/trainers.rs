@@ -76,7 +76,7 @@ fn the_operator_may_name_the_trainer() {
 }
 
 #[test]
-fn what_a_trainer_on_a_cluster_needs_of_the_environment_reaches_it() {
+fn a_trainer_on_a_cluster_gets_the_environment_that_it_needs() {
     let site = Site::new();
     let server = site.server();
     let needed = [

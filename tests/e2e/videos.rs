@@ -1,4 +1,4 @@
-//! Videos that labels name and that are elsewhere: on a worker's mount, or sent along.
+//! Videos that labels name but do not contain: on a worker's mount, or sent along.
 
 use crate::support::*;
 use std::{
@@ -9,7 +9,7 @@ use std::{
 /// The name of the one video in `outside.slp`.
 const NAME: &str = "C:/data/mice.mp4";
 
-/// Labels of a video at `path`. Their list of videos keeps its length in the file.
+/// Labels of a video at `path`. The list of videos keeps its length in the file.
 fn labels_of(site: &Site, path: &str) -> PathBuf {
     let mut bytes = fs::read(fixture("outside.slp")).unwrap();
     let start = format!("{{\"filename\":\"{NAME}\"");
@@ -26,7 +26,7 @@ fn labels_of(site: &Site, path: &str) -> PathBuf {
     labels
 }
 
-/// A folder with `name` in it, as a worker's mount.
+/// A folder that contains `name`, as a worker's mount.
 fn video(site: &Site, name: &str) -> PathBuf {
     let path = site.folder("lab").join(name);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -43,7 +43,7 @@ fn is_sent(worker: &TestWorker) -> bool {
 }
 
 #[test]
-fn what_a_worker_sees_is_not_sent() {
+fn videos_that_a_worker_sees_are_not_sent() {
     let site = Site::new();
     let server = site.server();
     let file = video(&site, "mice.mp4");
@@ -56,7 +56,7 @@ fn what_a_worker_sees_is_not_sent() {
     };
     client(&worker).run().assert_code(0).assert_says(&["the worker reads", "mice.mp4 from"]);
     assert!(!is_sent(&worker));
-    // A worker without the mount has it sent.
+    // For a worker without the mount, it is sent.
     client(&other).run().assert_code(0).assert_says(&["mice.mp4 is sent along"]);
     assert!(is_sent(&other));
 }
@@ -96,7 +96,7 @@ fn a_path_map_leads_to_videos_here_and_on_the_worker() {
     let predictions = named.predictions();
     named.run().assert_code(0).assert_says(&["the worker reads C:/data/mice.mp4 from"]);
     assert!(!is_sent(&worker));
-    // The tracker read it by its path there, and the predictions name it as the labels do.
+    // The tracker read it by its path on the worker, and the predictions name it like the labels.
     assert_names_video(&predictions);
     let here = client(&other, &format!("C:\\data={}", day.display()));
     let predictions = here.predictions();
@@ -106,7 +106,7 @@ fn a_path_map_leads_to_videos_here_and_on_the_worker() {
     nowhere.assert_code(2).assert_says(&[NAME]);
 }
 
-/// Fails unless these labels name the video as the user's labels do.
+/// Fails unless these labels name the video like the user's labels.
 #[track_caller]
 fn assert_names_video(predictions: &Path) {
     let labels =
@@ -155,7 +155,7 @@ fn a_video_on_a_mount_is_predicted_where_it_is() {
 }
 
 #[test]
-fn a_file_outside_of_the_mounts_is_nobodys() {
+fn a_file_outside_the_mounts_is_not_found() {
     let site = Site::new();
     let server = site.server();
     let file = video(&site, "secret.mp4");

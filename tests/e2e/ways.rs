@@ -1,6 +1,7 @@
-//! Which way a connection takes: over iroh or WebRTC, directly or through the server's relay.
+//! The route of a connection: over iroh or WebRTC, directly or through the server's relay.
 //!
-//! Each test on machines of their own trains, and prints its way and how soon the connection was open.
+//! Each test on separate machines trains, and prints the route and how soon the connection was
+//! open.
 
 use crate::network::{Machines, made};
 use crate::reach;
@@ -10,7 +11,7 @@ use crate::tls::Certificate;
 use std::net::{IpAddr, TcpListener};
 use std::sync::mpsc;
 
-/// What the client says of its connection, and after how many milliseconds it was open.
+/// The client's line about its connection, and the milliseconds until it was open.
 pub fn way(client: &str) -> (&str, f64) {
     let said = client.lines().find_map(|line| line.strip_prefix("Connected to "));
     let (_, way) = said.and_then(|said| said.split_once(": ")).unwrap_or_default();
@@ -50,13 +51,13 @@ fn our_own_programs_meet_over_iroh_and_older_ones_over_webrtc() {
 
 /// Three machines whose server has a certificate, and with it address discovery.
 pub struct Lab {
-    // In the order in which they may go.
+    // Dropped in this order.
     pub machines: Machines,
     pub certificate: Certificate,
 }
 
 impl Lab {
-    /// Its worker takes as many batches for an epoch as `steps` says.
+    /// Its worker trains `steps` batches in an epoch.
     pub fn in_network(network: std::io::Result<Network>, steps: &str) -> Option<Self> {
         let (site, network) = (Site::new(), made(network)?);
         let address = network.server_address();
@@ -85,13 +86,13 @@ impl Lab {
         variables.iter().fold(client, |client, (name, value)| client.env(name, value))
     }
 
-    /// A training at `desk`, to be started on the client's machine.
+    /// A training command at `desk`, for the client's machine.
     pub fn training(&self, desk: &Desk) -> TestClient {
         let client = self.complete(desk.client()).train(&fixture("train_single.zip"));
         client.session(self.machines.worker.credentials()).arguments(&["-v"])
     }
 
-    /// What a short command of the client at `desk` prints.
+    /// The output of a short command of the client at `desk`.
     fn prints(&self, desk: &Desk, arguments: &[&str]) -> String {
         let command = self.complete(desk.client()).arguments(arguments);
         let ended = self.machines.network.on(Machine::Client, || command.run());
@@ -146,7 +147,7 @@ fn behind_two_firewalls_that_translate_addresses_the_path_becomes_direct() {
     println!("two NATs: open after {took_ms:.0} ms, {way} direct {direct_s:.1} s after the start");
 }
 
-/// Trains on three machines; gives what the client said, and prints its way.
+/// Trains on three machines. Returns the client's output, and prints the route.
 fn trains_on(machines: &Machines, what: &str) -> String {
     let client = machines.site.client(&machines.server).train(&fixture("train_single.zip"));
     let client = client.session(machines.worker.credentials()).arguments(&["-v"]);
@@ -174,7 +175,7 @@ fn between_routers_that_translate_each_connection_anew_the_relay_carries_it() {
     assert!(way.starts_with("relayed by 10.77.0.1"), "{way}");
 }
 
-/// An address of the server's machine to which no other machine has a route.
+/// An address of the server's machine that no other machine has a route to.
 fn outside(network: &Network) -> IpAddr {
     network.ip(Machine::Server, "addr add 203.0.113.10/32 dev lo").unwrap();
     [203, 0, 113, 10].into()
@@ -203,13 +204,13 @@ fn where_only_a_proxy_leads_out_a_job_is_done_through_it() {
     let (way, took_ms) = self::way(&ended.stderr);
     println!("a proxy alone leads out: open after {took_ms:.0} ms, {way}");
     assert!(way.starts_with("relayed by 203.0.113.10"), "{way}");
-    // Sign-in and WebSocket of both, the relay of both, and what the relay's latency is measured by.
+    // Sign-in, WebSocket and relay of both peers, and the measurement of the relay's latency.
     let connect = format!("CONNECT {} HTTP/1.1", server.address());
     let asked: Vec<String> = asks.try_iter().collect();
     assert!(asked.iter().filter(|asked| **asked == connect).count() >= 6, "{asked:?}");
 }
 
-/// The relay is reached at a name that has a dead address too, and nothing else carries the job.
+/// The relay's name also has a dead address, and nothing else can carry the job.
 #[test]
 fn a_dead_ipv6_address_delays_no_connection_that_a_job_needs() {
     let Some(network) = made(Network::new()) else { return };
@@ -239,7 +240,7 @@ fn a_dead_ipv6_address_delays_no_connection_that_a_job_needs() {
 }
 
 #[test]
-fn where_nothing_connects_each_way_that_was_tried_is_named() {
+fn without_a_path_every_attempted_way_is_named() {
     let Some(network) = made(Network::new()) else { return };
     network.separate().unwrap();
     let (site, address) = (Site::new(), network.server_address());

@@ -1,11 +1,11 @@
-//! Frames with a wrong value in each of their places, from somebody in the room to a worker and to a
-//! client: each goes on, and whoever asked something hears at once.
+//! Frames with a wrong value in each place, from a peer in the room to a worker and to a client.
+//! Both continue, and each request is answered at once.
 
 use crate::support::*;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-/// `frame` with each of its values, however deep, left out or replaced by each kind of wrong value.
+/// `frame` with each of its values, at any depth, removed or replaced by each kind of wrong value.
 pub fn wrong_in_each_place(frame: &Value) -> Vec<Value> {
     let wrong =
         [json!(null), json!(-7.5), json!(true), json!("\u{0}"), json!([[]]), json!({"a": {}})];
@@ -26,7 +26,7 @@ pub fn wrong_in_each_place(frame: &Value) -> Vec<Value> {
     all
 }
 
-/// Where a frame has values, as JSON pointers.
+/// The places of a frame's values, as JSON pointers.
 fn pointers(value: &Value) -> Vec<String> {
     let children: Vec<(String, &Value)> = match value {
         Value::Object(entries) => entries.iter().map(|(key, v)| (key.clone(), v)).collect(),
@@ -91,7 +91,7 @@ fn frames(from: &str, to: &str) -> Vec<Value> {
     all
 }
 
-/// The same and `more`, wrong in each place that the server leaves as it is.
+/// The same with `more`, wrong in each place that the server does not change.
 fn wrong_frames(from: &str, to: &str, more: Option<Value>) -> Vec<Value> {
     const ROUTE: [&str; 5] = ["type", "sender", "target", "from_peer_id", "to_peer_id"];
     let mut all = Vec::new();
@@ -102,7 +102,7 @@ fn wrong_frames(from: &str, to: &str, more: Option<Value>) -> Vec<Value> {
     all
 }
 
-/// Each request is answered with a yes or a no, however wrong it is.
+/// Asserts that each request is accepted or refused, however wrong it is.
 fn ask_with_each_wrong_request(asker: &mut Observer, worker: &str) {
     let right = job_request();
     let requests = wrong_in_each_place(&right);
@@ -133,7 +133,7 @@ fn ask_with_each_wrong_request(asker: &mut Observer, worker: &str) {
 }
 
 #[test]
-fn a_worker_answers_what_makes_no_sense_and_goes_on() {
+fn a_worker_answers_malformed_frames_and_continues() {
     let site = Site::new();
     let server = site.server();
     let worker = site.worker(&server);
@@ -143,7 +143,7 @@ fn a_worker_answers_what_makes_no_sense_and_goes_on() {
     let frames = wrong_frames(&own, worker.peer_id(), None);
     frames.iter().for_each(|frame| stranger.send(frame));
     println!("{} other frames with a wrong value", frames.len());
-    // An offer without a description asks for something, too.
+    // An offer without a description is a request, too.
     stranger
         .send(&json!({"type": "offer", "sender": own, "target": worker.peer_id(), "attempt": 4}));
     let refusal = loop {
@@ -174,7 +174,7 @@ fn room_of_a_stand_in(site: &Site, server: &TestServer) -> (Credentials, Observe
     (room, worker)
 }
 
-/// Ends with the refusal that the client waited for.
+/// Asserts that the client ends with the refusal that it waited for.
 fn assert_refused(mut client: Process) {
     let code = client.wait(SOON);
     let text = client.transcript();
@@ -182,7 +182,7 @@ fn assert_refused(mut client: Process) {
 }
 
 #[test]
-fn a_client_passes_over_what_makes_no_sense_while_it_asks() {
+fn a_client_ignores_malformed_frames_while_it_asks() {
     let site = Site::new();
     let server = site.server();
     let (room, mut worker) = room_of_a_stand_in(&site, &server);
@@ -202,7 +202,7 @@ fn a_client_passes_over_what_makes_no_sense_while_it_asks() {
 }
 
 #[test]
-fn a_client_passes_over_what_makes_no_sense_while_its_offer_waits() {
+fn a_client_ignores_malformed_frames_while_its_offer_waits() {
     let site = Site::new();
     let server = site.server();
     let (room, mut worker) = room_of_a_stand_in(&site, &server);

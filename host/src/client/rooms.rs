@@ -63,7 +63,7 @@ pub enum RoomsError {
     #[error("another room is already called {0}")]
     Taken(RoomName),
     /// Several rooms are known, and none was named.
-    #[error("this device knows several rooms ({}); choose one with --room NAME", list(.0))]
+    #[error("this device knows several rooms ({}); choose one", list(.0))]
     Several(Vec<RoomName>),
     /// This device has not paired with any room.
     #[error("this device knows no room")]

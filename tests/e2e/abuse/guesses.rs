@@ -1,5 +1,5 @@
-//! Many guess a room's token, from its holder's own address and from others; the holder does not
-//! notice.
+//! Many peers guess a room's token, from the holder's own address and from others. The holder does
+//! not notice.
 
 use super::{Stranger, dial, dial_from};
 use crate::support::*;
@@ -11,7 +11,7 @@ use std::{
 };
 use tokio_tungstenite::tungstenite::Message;
 
-/// Whose right it is to be in a room, and who comes and goes while others guess at its token.
+/// The legitimate member of a room, who joins again and again while others guess its token.
 struct Holder {
     server: SocketAddr,
     identity: Stranger,
@@ -19,8 +19,8 @@ struct Holder {
 }
 
 impl Holder {
-    /// How long it takes to be in the room, from the first packet on: the median and the worst of
-    /// many times, and how many guesses were answered meanwhile. `guess_from` gives each guesser's
+    /// How long joining the room takes, from the first packet: the median and the maximum of many
+    /// attempts, and how many guesses were answered meanwhile. `guess_from` returns each guesser's
     /// next address.
     fn enters(&self, guessers: usize, guess_from: impl Fn() -> Ipv4Addr + Sync) -> Waits {
         let over = AtomicBool::new(false);
@@ -50,7 +50,7 @@ impl Holder {
         start.elapsed()
     }
 
-    /// Guesses until it is over; gives how many guesses were answered.
+    /// Guesses until the test is over. Returns how many guesses were answered.
     fn guess(&self, over: &AtomicBool, from: impl Fn() -> Ipv4Addr) -> u32 {
         let identity = Stranger::new(self.server);
         let mut answers = 0;
@@ -84,7 +84,7 @@ fn a_right_token_opens_its_room_at_once() {
     let server = TestServer::persistent(&site);
     let (identity, room) = Stranger::at_home(server.address());
     let holder = Holder { server: server.address(), identity, room };
-    // The first ones are slower: they warm caches up.
+    // The first ones are slower, because they warm up caches.
     for _ in 0..20 {
         holder.enter();
     }
@@ -105,8 +105,8 @@ fn a_right_token_opens_its_room_at_once() {
         );
     }
     assert!(same.guesses < 40, "{} guesses in two seconds are too many", same.guesses);
-    // A guess from that address waits for seconds by now: so would the holder, if it had to stand in
-    // that line.
+    // A guess from that address waits for seconds by now. The holder would wait too if it shared
+    // that queue.
     for waits in [&elsewhere, &same] {
         assert!(waits.median < Duration::from_millis(200), "{waits:?}, {alone:?} alone");
         assert!(waits.worst < Duration::from_secs(2), "{waits:?}, {alone:?} alone");

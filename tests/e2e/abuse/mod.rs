@@ -1,7 +1,7 @@
 //! A stranger attacks the signaling server while a lab's job runs on it.
 //!
-//! Each attack gets the answer that `docs/signaling.md` names for it, the server's memory stays as
-//! it was, and the job does not notice. What it took is printed.
+//! Each attack gets the answer that `docs/signaling.md` documents, the server's memory stays flat,
+//! and the job does not notice. The test prints its measurements.
 
 mod guesses;
 
@@ -21,13 +21,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
 
-/// Sockets that are opened, unless the environment says another number.
+/// The number of sockets to open, unless the environment sets another one.
 const SOCKETS: u32 = 5_000;
 const AT_ONCE: u32 = 64;
-/// What the allocator may keep of an attack.
+/// The memory that the allocator may keep after an attack.
 const FLAT_MIB: f64 = 24.0;
 
-/// Somebody with an identity, and a socket that says whatever a test wants.
+/// A peer with an identity, and a socket that sends whatever a test wants.
 struct Stranger {
     socket: WebSocket<TcpStream>,
     peer_id: String,
@@ -67,7 +67,7 @@ impl Stranger {
         Self { socket, peer_id: self.peer_id.clone(), id_token: self.id_token.clone() }
     }
 
-    /// In a room of its own.
+    /// Registered in a room of its own.
     fn at_home(server: SocketAddr) -> (Self, (String, String)) {
         let mut stranger = Self::new(server);
         let room = create_room(server, &stranger.id_token);
@@ -112,7 +112,7 @@ impl Stranger {
         assert!(answer["message"].as_str().is_some_and(|text| !text.is_empty()));
     }
 
-    /// The code with which the server closes, whatever comes before.
+    /// The code with which the server closes. Skips everything before.
     fn close_code(&mut self) -> Option<u16> {
         loop {
             match self.socket.read() {
@@ -131,7 +131,7 @@ fn resident_mib(pid: u32) -> f64 {
 }
 
 #[test]
-fn a_job_goes_on_and_memory_stays_flat_while_strangers_attack() {
+fn a_job_continues_and_memory_stays_flat_while_strangers_attack() {
     let site = Site::new();
     let server = TestServer::persistent(&site);
     let worker = site.worker(&server);
@@ -195,7 +195,7 @@ fn false_names(server: SocketAddr, victim: &Credentials) {
         let frame = json!({"type": kind, "sender": lied, "target": lied, "metadata": {}});
         nobody.refused(&frame, "NOT_IN_ROOM");
     }
-    // With a room of its own and with the victim's: only its identity would do.
+    // With its own room and with the victim's. Only the victim's identity would help.
     let into = |room: &(String, String)| {
         let mut frame = nobody.registration(room);
         frame["peer_id"] = json!(lied);
@@ -274,8 +274,8 @@ fn wrong_types(server: SocketAddr) {
             sent += 1;
             stranger.say(&bad);
             if bad["type"] == "register" {
-                // Its socket may close after the answer: refused registrations are few by design, and
-                // one without a token wants another server.
+                // Its socket may close after the answer, because few refused registrations are
+                // allowed, and one without a token is for another kind of server.
                 refused += u32::from(stranger.hear()["type"] == "error");
                 stranger.socket = dial(server);
                 stranger.enter(&room);
@@ -326,7 +326,7 @@ fn slow_reader(server: SocketAddr) {
     deaf.enter(&room);
     let payload = "x".repeat(512 * 1024);
     let frame = json!({"type": "peer_message", "to_peer_id": deaf.peer_id, "payload": payload});
-    // The deaf one never reads: what the system and the queue hold is soon full.
+    // The deaf peer never reads, so the system's buffers and the queue are soon full.
     let text = frame.to_string();
     loud.socket.get_ref().set_read_timeout(Some(Duration::from_millis(1))).unwrap();
     let start = Instant::now();
@@ -375,7 +375,7 @@ async fn open_in_turn(server: SocketAddr, opener: u32, count: u32) -> u32 {
     opened
 }
 
-/// The server's key, as only who holds its disk can read it.
+/// The server's key, which only someone with access to its disk can read.
 fn signer(state: &std::path::Path) -> Signer {
     let connection = Connection::open_with_flags(state, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
     let key: Key =
@@ -406,7 +406,7 @@ fn an_expired_or_foreign_identity_opens_nothing_and_can_only_be_renewed() {
     assert_eq!((renewed.0, &renewed.1["username"]), (200, &json!(stranger.peer_id)));
     let renewal = post(server.address(), "/anonymous-signin", Some(foreign.as_str()), "");
     assert_eq!(renewal.0, 401);
-    // A room that is gone does not come back with the token that once opened it.
+    // A deleted room does not return with its old token.
     let body = json!({"room_id": room.0}).to_string();
     let own = Some(stranger.id_token.as_str());
     assert_eq!(post(server.address(), "/delete-peers-and-room", own, &body).0, 200);

@@ -1,4 +1,4 @@
-//! The connections of a signaling server that puts itself in the middle.
+//! The connections of a signaling server that is a man in the middle.
 
 use super::server::Plot;
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// What was said on connections in whose middle the server is.
+/// The messages on connections that the server intercepts.
 #[derive(Clone, Default)]
 pub struct Overheard(Arc<Mutex<Vec<String>>>);
 
@@ -31,7 +31,7 @@ impl Overheard {
     }
 }
 
-/// What is known of an offer until its answer comes.
+/// The state of an offer until its answer arrives.
 enum Pending {
     Webrtc { toward_client: Connection, answer: Sdp, toward_worker: Offering },
     Iroh { toward_client: Endpoint, expected: Expected, toward_worker: Endpoint },
@@ -69,7 +69,7 @@ impl Middle {
         Self { plot, overheard, pending: None }
     }
 
-    /// What goes to the server, and what comes back to the peer.
+    /// The frames to the server, and the frames back to the peer.
     pub async fn said_by_peer(&mut self, mut frame: Value) -> (Option<Value>, Option<Value>) {
         if frame["type"] != "offer" {
             return (Some(frame), None);
@@ -107,7 +107,7 @@ impl Middle {
         (Some(frame), None)
     }
 
-    /// What the peer gets instead of what the server sends it.
+    /// The frame that the peer gets instead of the server's.
     pub async fn said_by_server(&mut self, mut frame: Value) -> Value {
         if frame["type"] != "answer" {
             return frame;

@@ -1,5 +1,5 @@
-//! A signaling server that lies, and members that pose as what they are not: nobody is believed who
-//! has not proven who they are, and nothing is sent to them.
+//! A signaling server that lies, and impostors in a room. No peer is trusted before it has proven
+//! its identity, and nothing is sent to it.
 
 mod middle;
 mod server;
@@ -8,10 +8,10 @@ use crate::support::*;
 use server::{EvilServer, Plot};
 use std::time::Duration;
 
-/// Within this, a client that is lied to has said so.
+/// A client must detect a lie within this time.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// A client that trains on `worker` through a server that lies.
+/// A client that trains on `worker` through a lying server.
 fn train(site: &Site, evil: &EvilServer, credentials: &Credentials, more: &[&str]) -> Ended {
     let client = TestClient::new(site, evil.address()).train(&fixture("train_single.zip"));
     let output = client.output();
@@ -20,7 +20,7 @@ fn train(site: &Site, evil: &EvilServer, credentials: &Credentials, more: &[&str
     ended
 }
 
-/// Fails unless the client has said `words`, soon, and nothing of a job has left it.
+/// Fails unless the client soon prints `words`, and has sent nothing of a job.
 #[track_caller]
 fn assert_refused(ended: &Ended, evil: &EvilServer, worker: &TestWorker, words: &[&str]) {
     ended.assert_code(9).assert_says(words);
@@ -41,7 +41,7 @@ fn a_server_that_swaps_fingerprints_is_found_out() {
     let ended = train(&site, &evil, worker.credentials(), &["--transport", "webrtc"]);
     assert_refused(&ended, &evil, &worker, &["the signaling server", "put itself in the middle"]);
     assert_eq!(evil.overheard().len(), 2, "both hellos: {:?}", evil.overheard());
-    // The same with room credentials and a choice.
+    // The same with room credentials and a chosen worker.
     let client = TestClient::new(&site, evil.address()).train(&fixture("train_single.zip"));
     let client = client.auto(worker.credentials()).arguments(&["--transport", "webrtc"]);
     assert_refused(&client.run(), &evil, &worker, &["put itself in the middle"]);
@@ -91,7 +91,7 @@ fn a_server_that_plays_the_worker_is_refused() {
             "no keys here",
         ),
         ("nonsense".into(), "shows no key"),
-        // What the worker itself has said, to another connection.
+        // A message of the worker itself, from another connection.
         (overheard, "repeats an earlier proof"),
     ];
     for (words, said) in plays {
@@ -124,7 +124,7 @@ fn a_server_gets_no_job_to_a_worker_that_wants_proof() {
     let overheard = evil.overheard();
     assert!(overheard.iter().any(|text| text.contains("prove who they are")), "{overheard:?}");
     assert!(worker.jobs().is_empty());
-    // A client that knows only what the server knows is refused as well, in words.
+    // A client that knows only what the server knows is refused as well, with an explanation.
     let client = site.client(&server).train(&fixture("train_single.zip"));
     let ended = client.session(&worker.credentials().keyless()).run();
     ended.assert_code(5).assert_says(&["prove who they are"]);
@@ -146,7 +146,7 @@ fn the_server_never_sees_what_peers_share() {
     assert!(files.iter().any(|file| file.ends_with("signaling.sqlite")), "{files:?}");
     for token in [token, worker_token] {
         let (_, peers) = token.split_once('.').expect("a part for peers");
-        // The beginnings, too: its secret, and its authority.
+        // Neither the secret nor the authority, not even their beginnings.
         for part in [peers, &peers[..22], &peers[24..60]] {
             assert!(!heard.contains(part), "the server was sent the peers' part");
             for file in &files {
@@ -164,7 +164,7 @@ fn a_fake_worker_with_a_clients_token_is_passed_over_and_asked_about_on_a_termin
     let server = site.server();
     let honest = site.worker(&server);
     let Credentials { room_id, token, .. } = honest.credentials();
-    // Joined as a client could: it claims more GPU memory than the other.
+    // It joins with a client's token, and claims more GPU memory than the other worker.
     let fake = TestWorker::setup(&site, "fake").gpu_mib(80_000);
     let fake = fake.arguments(&["--room-id", room_id, "--token", token]).start(&server);
     let client = site.client(&server).train(&fixture("train_single.zip"));
@@ -190,11 +190,11 @@ fn a_fake_worker_with_a_clients_token_is_passed_over_and_asked_about_on_a_termin
     asked.wait_stdout("the question", SOON, |text| text.contains("Trust it").then_some(()));
     asked.type_line("y");
     assert_eq!(asked.wait(A_WHILE), 0, "{}", asked.transcript());
-    // Accepted once, it is not asked about again.
+    // Once it is accepted, the user is not asked again.
     let client =
         site.client(&server).in_home(&home).train_to(&fixture("train_single.zip"), "again");
     named(client).run().assert_code(0);
-    // Its session string vouches for it.
+    // Its session string names its device.
     let client = site.client(&server).train(&fixture("train_single.zip"));
     client.session(fake.credentials()).run().assert_code(0);
 }
@@ -210,7 +210,7 @@ fn a_worker_with_another_key_than_before_is_refused() {
     let worker = worker.start_again("");
     let client = site.client(&server).train(&fixture("train_single.zip"));
     client.session(&before).run().assert_code(9).assert_says(&["has another key"]);
-    // Certified by its room, it is believed where nobody has named a device.
+    // It is certified by its room, so a client without an expected device trusts it.
     let client = site.client(&server).train(&fixture("train_single.zip"));
     client.auto(worker.credentials()).run().assert_code(0);
 }

@@ -1,5 +1,5 @@
-//! A signaling server that lies. It stands before an honest one, passes everything on, and changes what
-//! its plot says.
+//! A signaling server that lies. It is a proxy in front of an honest one, forwards everything, and
+//! changes frames according to its plot.
 
 use super::middle::{Middle, Overheard};
 use futures_util::{SinkExt, StreamExt};
@@ -15,19 +15,19 @@ use tokio_tungstenite::{accept_async, client_async};
 /// What the server does to the offers of clients and the answers to them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Plot {
-    /// Nothing; it listens.
+    /// Nothing. It only listens.
     Listens,
-    /// It has WebRTC connections of its own with both sides, and passes on what is said.
+    /// It opens its own WebRTC connections to both sides, and relays the messages.
     SwapsFingerprints,
     /// The same over iroh.
     SwapsEndpoints,
-    /// It removes the marks of our own programs.
+    /// It removes the keys that only our own programs send.
     StripsMarks,
-    /// It has connections of its own, and speaks to the worker as an older client does.
+    /// It opens its own connections, and speaks to the worker like an older client.
     SkipsTheProof,
-    /// It plays the worker, and begins with this.
+    /// It plays the worker, and begins with this message.
     PlaysWorker(String),
-    /// It hands the offer to this worker instead.
+    /// It forwards the offer to this worker instead.
     Diverts(String),
 }
 
@@ -36,13 +36,13 @@ pub struct EvilServer {
     address: SocketAddr,
     /// Everything that peers have sent.
     heard: Arc<Mutex<Vec<u8>>>,
-    /// What was said on connections that it has put itself into.
+    /// The messages on connections that it has intercepted.
     overheard: Overheard,
     _runtime: Runtime,
 }
 
 impl EvilServer {
-    /// Stands before the server at `honest`.
+    /// Starts a proxy in front of the server at `honest`.
     pub fn before(honest: SocketAddr, plot: Plot) -> Self {
         let runtime = Runtime::new().unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
@@ -67,7 +67,7 @@ impl EvilServer {
         self.heard.lock().unwrap().clone()
     }
 
-    /// What was said on connections that it has put itself into.
+    /// The messages on connections that it has intercepted.
     pub fn overheard(&self) -> Vec<String> {
         self.overheard.texts()
     }
@@ -102,7 +102,7 @@ impl Serving {
             }
             let _ = to_server.shutdown().await;
         };
-        // The connection lasts for as long as the server answers.
+        // The connection lasts as long as the server answers.
         let down = async { drop(copy(&mut from_server, &mut to_peer).await) };
         tokio::join!(up, down);
     }

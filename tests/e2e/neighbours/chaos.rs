@@ -1,4 +1,4 @@
-//! A room in which everybody does everything at once: honest clients, hostile ones, false workers.
+//! A room with honest clients, hostile clients and false workers, all active at once.
 
 use super::StopAtEnd;
 use super::hostile::{Attacker, DEEDS, FalseWorker, Lure};
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Who is in the room, and for how long.
+/// The peers in the room, and the duration.
 struct Scene {
     workers: usize,
     /// The fewest honest jobs. As many run at once as there are workers.

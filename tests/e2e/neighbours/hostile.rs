@@ -1,4 +1,4 @@
-//! Members of a room who do their worst.
+//! Hostile members of a room.
 
 use crate::support::*;
 use serde_json::{Value, json};
@@ -23,13 +23,13 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// What a hostile client does again and again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Deed {
-    /// It asks whether the worker takes a job, and does nothing with the yes.
+    /// It asks whether the worker takes a job, and ignores the acceptance.
     Asks,
     /// It offers connections for new jobs, and opens none.
     Offers,
     /// It offers 17 connections at once for jobs that do not exist.
     KnownJobs,
-    /// It submits a job, and then sends frames without a meaning.
+    /// It submits a job, and then sends meaningless frames.
     Trickles,
 }
 
@@ -62,7 +62,7 @@ impl Attacker {
         Self { peer, worker: worker.to_owned(), runtime: runtime(), number: 0 }
     }
 
-    /// Does `deed` until `stop` is set, or until the server has had enough.
+    /// Repeats `deed` until `stop` is set, or the server disconnects it.
     pub(crate) fn attack(mut self, deed: Deed, stop: &AtomicBool) {
         while !stop.load(Ordering::Relaxed) {
             let goes_on = match deed {
@@ -146,14 +146,14 @@ fn spec() -> JobSpec {
     }
 }
 
-/// What a false worker does with the jobs that it is offered.
+/// What a false worker does with job requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lure {
     /// It never answers.
     Silence,
-    /// It says yes, and does not answer the offer.
+    /// It accepts, and does not answer the offer.
     Mute,
-    /// It says yes, connects, and refuses the job when it knows it.
+    /// It accepts, connects, and refuses the job once it knows it.
     Refuse,
 }
 

@@ -1,5 +1,5 @@
-//! Nobody in a room keeps the others out: neither by holding slots and connections, nor by pretending to be
-//! a worker.
+//! No member of a room can lock out the others, neither by holding slots and connections nor by
+//! posing as a worker.
 
 mod chaos;
 mod hostile;
@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How soon an honest client has its turn. The figure is printed.
+/// How soon an honest client must get its turn. The test prints the actual time.
 const TURN: Duration = Duration::from_secs(10);
 
-/// Sets the flag at the end of a test that fails as well, so that its threads end.
+/// Sets the flag at the end of the test, even if it fails, so that its threads end.
 struct StopAtEnd<'a>(&'a AtomicBool);
 
 impl Drop for StopAtEnd<'_> {

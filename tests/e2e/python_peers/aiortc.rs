@@ -1,9 +1,9 @@
-//! The mixes with the versions of aiortc that are installed: `matrix` has the newest.
+//! The combinations with the older installed versions of aiortc. `matrix` has the latest.
 
 use super::matrix::*;
 use super::*;
 
-/// Training, with each side as the Python one: both connect, and files go both ways.
+/// A training with Python on either side: both connect, and files are sent in both directions.
 macro_rules! trainings {
     ($version:expr) => {
         #[test]
@@ -18,7 +18,7 @@ macro_rules! trainings {
     };
 }
 
-/// What else `matrix` has.
+/// The other tests of `matrix`.
 macro_rules! everything_else {
     ($version:expr) => {
         #[test]

@@ -1,5 +1,5 @@
-//! Peers that vanish, or stay and say nothing, at each stage of a job. The cases of a test mostly
-//! wait, so they run beside each other, each in a world of its own.
+//! Peers that vanish or fall silent at each stage of a job. The cases of a test mostly wait, so
+//! they run in parallel, each on its own site.
 
 use super::*;
 use std::{thread, time::Instant};
@@ -14,11 +14,11 @@ fn each(stages: &[&str], case: impl Fn(&str) + Sync) {
     });
 }
 
-/// Minutes in practice. What vanishes is noticed before that, but for bytes on their way.
+/// Minutes in practice. A vanished peer is noticed earlier, except while bytes are in flight.
 const PATIENCE: &str = "[client]\npython_silence = \"30 s\"\n";
 const LITTLE_PATIENCE: &str = "[client]\npython_silence = \"4 s\"\npython_run_silence = \"4 s\"\n";
 
-/// Our client ends with one of `codes`, and says something of use.
+/// Asserts that our client ends with one of `codes`, and a useful message.
 fn python_worker_fails(how: &str, stage: &str, codes: &[i32]) {
     let setup = Setup { python: &[how, stage], ..Setup::default() };
     let Some(mut pair) = Pair::with(PYTHON, setup) else { return };
@@ -34,7 +34,8 @@ fn python_worker_fails(how: &str, stage: &str, codes: &[i32]) {
     assert!(worker.stdout().to_lowercase().contains(&format!("at {stage}")), "{stage} never came");
 }
 
-/// Our worker is free again after the Python client has failed, and serves the next one.
+/// Asserts that our worker is free again after the Python client has failed, and serves the next
+/// one.
 fn python_client_fails(how: &str, stage: &str) {
     let Some(pair) = Pair::new(Native) else { return };
     let package = fixture("train_topdown.zip");

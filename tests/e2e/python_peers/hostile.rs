@@ -1,9 +1,9 @@
-//! Python peers that ask for what they must not have, cancel, or send what is broken.
+//! Python peers that request forbidden things, cancel, or send broken data.
 
 use crate::support::*;
 use std::{fs, path::Path};
 
-/// A Python client's job with our worker: its exit code and what it printed.
+/// A Python client's job with our worker. Returns the exit code and the output.
 fn python_client(
     site: &Site,
     server: &TestServer,
@@ -50,7 +50,8 @@ fn a_python_worker_that_fails_ends_our_client_with_code_6() {
     worker.kill();
 }
 
-/// Our worker neither writes outside its folder nor breaks, whatever a Python client sends.
+/// Asserts that our worker neither writes outside its folder nor fails, whatever a Python client
+/// sends.
 fn hostile_client(hostile: impl Fn(&Site) -> Vec<String>) {
     let site = Site::new();
     let server = site.server();
@@ -62,7 +63,7 @@ fn hostile_client(hostile: impl Fn(&Site) -> Vec<String>) {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let Some(_) = python_client(&site, &server, &worker, &arguments) else { return };
     worker.wait_idle(&site, &server);
-    // What the client asked to be named so, in the folder that it asked for, has not escaped.
+    // The result, with the requested name and folder, has not escaped.
     let escaped: Vec<_> = files_below(site.path())
         .into_iter()
         .filter(|file| file.to_string_lossy().contains("escaped"))

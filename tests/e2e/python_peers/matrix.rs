@@ -1,13 +1,13 @@
-//! Each mix of clients and workers, on our server. Between two of our own programs the other modules
-//! test each of these.
+//! Each combination of clients and workers, on our server. The other modules test our own programs
+//! with each other.
 
 use super::*;
 use rustix::process::Signal;
 
-/// The package's models are trained, and arrive.
+/// The models of the package are trained and downloaded.
 pub(super) fn trains(client: Side, worker: Side, how: How) {
     let Some(pair) = Pair::new(worker) else { return };
-    // Of what SLEAP exports today a Python worker trains nothing, unless our client sends it.
+    // A Python worker cannot train current exports of SLEAP, unless our client rewrites them.
     let both_python = client != Native && worker != Native;
     let (package, models) = if both_python { ("single", 1) } else { ("topdown", 2) };
     let package = fixture(&format!("train_{package}.zip"));
@@ -28,7 +28,7 @@ pub(super) fn tracks(client: Side, worker: Side) {
     pair.wait_idle();
 }
 
-/// A training that fails in its first epoch is told as such, and why.
+/// A training that fails in its first epoch is reported as failed, with the reason.
 pub(super) fn fails(client: Side, worker: Side) {
     let setup = Setup { env: &[("FAKE_SLEAP_FAIL_EPOCH", "0")], ..Setup::default() };
     let Some(pair) = Pair::with(worker, setup) else { return };
@@ -55,10 +55,10 @@ pub(super) fn refuses_when_busy(client: Side, worker: Side) {
     first.process.kill();
 }
 
-/// Files at the zip's root, in a folder of its name, and in one of another name.
+/// Files at the zip's root, in a folder with the zip's name, and in one with another name.
 pub(super) fn takes_every_layout(client: Side, worker: Side) {
     let setup = Setup { python: &["--named-folder-only"], ..Setup::default() };
-    // A Python client sends its zip as it is, which the first Python worker did not cope with.
+    // A Python client sends its zip unchanged, which the first Python worker could not handle.
     let setup = if client == Native { setup } else { Setup::default() };
     let Some(pair) = Pair::with(worker, setup) else { return };
     for top in ["", "p/", "another/"] {
@@ -70,7 +70,7 @@ pub(super) fn takes_every_layout(client: Side, worker: Side) {
     }
 }
 
-/// A large package goes there, a large result comes back.
+/// A large package is uploaded, and a large result is downloaded.
 pub(super) fn moves_50_mb_each_way(client: Side, worker: Side) {
     const MIB: usize = 48;
     let setup = Setup { env: &[("FAKE_SLEAP_CKPT_MIB", "48")], ..Setup::default() };
@@ -89,7 +89,7 @@ pub(super) fn moves_50_mb_each_way(client: Side, worker: Side) {
 
 /// Progress reaches the client, and its user's `stop` ends the training early with a model.
 pub(super) fn shows_progress_and_stops(client: Side, worker: Side) {
-    // Would take half an hour.
+    // It would take half an hour.
     let env = [("FAKE_SLEAP_BATCH_S", "0.02"), ("FAKE_SLEAP_EPOCHS", "10000")];
     let Some(pair) = Pair::with(worker, Setup { env: &env, ..Setup::default() }) else { return };
     let package = fixture("train_single.zip");
@@ -120,7 +120,7 @@ pub(super) fn shows_progress_and_stops(client: Side, worker: Side) {
     pair.wait_idle();
 }
 
-/// Paths travel instead of bytes; a worker without the storage refuses.
+/// Paths are sent instead of files. A worker without the storage refuses.
 pub(super) fn shares_storage(client: Side, worker: Side) {
     let root = tempfile::tempdir().unwrap();
     let at = root.path().to_str().unwrap();
@@ -161,7 +161,7 @@ fn our_client_trains_by_session_string_on_a_python_worker() {
     trains(Native, PYTHON, Session);
 }
 
-/// No real Python worker sends predictions: that is said before the upload.
+/// No real Python worker sends predictions. The user learns that before the upload.
 #[test]
 fn our_client_hears_at_once_that_a_python_worker_sends_no_predictions() {
     let Some(pair) = Pair::new(PYTHON) else { return };
@@ -174,7 +174,8 @@ fn our_client_hears_at_once_that_a_python_worker_sends_no_predictions() {
     pair.wait_idle();
 }
 
-/// The script names SLEAP's newest command, a folder and settings; Python workers know none of it.
+/// The script uses SLEAP's latest command, a folder and settings. Python workers understand none of
+/// these.
 #[test]
 fn our_client_rewrites_the_script_for_a_python_worker_and_says_what_is_lost() {
     let Some(pair) = Pair::new(PYTHON) else { return };
@@ -188,7 +189,7 @@ fn our_client_rewrites_the_script_for_a_python_worker_and_says_what_is_lost() {
     assert!(text.contains("trainer_config.max_epochs"), "{text}");
 }
 
-/// What a Python worker cannot find in a package, it passes over without a word.
+/// A Python worker silently ignores anything that is missing in a package.
 #[test]
 fn our_client_hears_at_once_that_a_python_worker_has_run_nothing() {
     let root = tempfile::tempdir().unwrap();
@@ -205,7 +206,7 @@ fn our_client_hears_at_once_that_a_python_worker_has_run_nothing() {
 }
 
 #[test]
-fn our_client_that_is_cancelled_says_that_a_python_worker_goes_on() {
+fn our_client_that_is_cancelled_says_that_a_python_worker_keeps_running() {
     let setup = Setup { env: &[("FAKE_SLEAP_BATCH_S", "2")], ..Setup::default() };
     let Some(pair) = Pair::with(PYTHON, setup) else { return };
     let mut client = pair.train(Native, Session, &fixture("train_single.zip"), &[]).unwrap();

@@ -1,7 +1,7 @@
-//! Our programs with independent ones, written in Python from the protocol alone.
+//! Our programs with independent ones, written in Python only from the protocol.
 //!
-//! A [`Pair`] is a client's and a worker's side of either kind, on a server of either kind; the
-//! table in `docs/switching-from-python.md` says which test answers for which mix.
+//! A [`Pair`] is a client and a worker, each of either kind, on a server of either kind. The table
+//! in `docs/switching-from-python.md` lists the test of each combination.
 
 mod aiortc;
 mod failing;
@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-/// Whose program.
+/// The program: ours, or the Python one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Side {
     Native,
@@ -24,7 +24,7 @@ enum Side {
 }
 use Side::{Native, Python};
 
-/// A Python peer where its aiortc makes no difference.
+/// A Python peer whose version of aiortc makes no difference.
 const PYTHON: Side = Python(Aiortc::Newest);
 
 /// How the client finds the worker.
@@ -49,19 +49,19 @@ struct Pair {
     client_config: &'static str,
 }
 
-/// What is special about a pair.
+/// The special settings of a pair.
 #[derive(Default, Clone, Copy)]
 struct Setup<'a> {
-    /// For the trainer.
+    /// Environment variables for the trainer.
     env: &'a [(&'a str, &'a str)],
-    /// For the Python worker's command line.
+    /// Arguments of the Python worker.
     python: &'a [&'a str],
-    /// For our worker's command line.
+    /// Arguments of our worker.
     native: &'a [&'a str],
 }
 
 impl Pair {
-    /// On our server. `None` where the developer does without Python.
+    /// On our server. `None` if the developer skips the Python peers.
     fn new(worker: Side) -> Option<Self> {
         Self::with(worker, Setup::default())
     }
@@ -172,7 +172,7 @@ impl Pair {
     }
 }
 
-/// A client on its way.
+/// A running client.
 struct Running {
     process: Process,
     output: PathBuf,
@@ -186,7 +186,7 @@ impl Running {
         (code, self.process.transcript())
     }
 
-    /// Fails unless it ends with `code`; gives what it printed.
+    /// Fails unless it ends with `code`. Returns its output.
     #[track_caller]
     fn assert_code(&mut self, code: i32) -> String {
         let (ended, text) = self.end();

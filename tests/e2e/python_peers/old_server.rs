@@ -1,4 +1,4 @@
-//! The core of the matrix on a server that behaves as the Python one did.
+//! The core of the matrix, on a server that behaves like the Python one.
 
 use super::*;
 
@@ -47,8 +47,8 @@ fn a_python_client_works_with_a_python_worker() {
     works(PYTHON, PYTHON);
 }
 
-/// The refusal gets through although `error` frames do not. (A Python client waits for ever: all
-/// that it listens to is a frame that this server does not know.)
+/// The refusal arrives although `error` frames do not. (A Python client waits forever, because it
+/// only listens for a frame that this server does not know.)
 #[test]
 fn our_client_is_refused_by_our_busy_worker() {
     let setup = Setup { env: &[("FAKE_SLEAP_BATCH_S", "2")], ..Setup::default() };
@@ -63,7 +63,7 @@ fn our_client_is_refused_by_our_busy_worker() {
 }
 
 #[test]
-fn our_client_gives_a_busy_python_worker_up() {
+fn our_client_gives_up_on_a_busy_python_worker() {
     let setup = Setup { env: &[("FAKE_SLEAP_BATCH_S", "2")], ..Setup::default() };
     let Some(pair) = pair(PYTHON, setup) else { return };
     let package = fixture("train_single.zip");
@@ -74,7 +74,7 @@ fn our_client_gives_a_busy_python_worker_up() {
     first.process.kill();
 }
 
-/// Errors in each of the three shapes that nobody has asked for.
+/// Unsolicited errors in each of the three shapes.
 #[test]
 fn a_servers_error_ends_neither_our_worker_nor_our_client() {
     let site = Site::new();
@@ -87,7 +87,7 @@ fn a_servers_error_ends_neither_our_worker_nor_our_client() {
     }
 }
 
-/// It renews nothing: what was given out before leads nowhere, and the worker says so.
+/// It renews nothing, so the earlier credentials are useless, and the worker says so.
 #[test]
 fn our_worker_that_is_started_again_gets_a_new_room_and_says_so() {
     let site = Site::new();

@@ -88,7 +88,7 @@ fn names_that_lead_elsewhere_are_refused_by_name() {
 }
 
 #[test]
-fn what_is_no_file_is_refused() {
+fn an_entry_that_is_not_a_file_is_refused() {
     let (_work, path) = work();
     for kind in [0o120777, 0o020666, 0o060666, 0o010666, 0o140777] {
         zip(&path, &[("odd", kind, b"/etc/passwd")], CompressionMethod::Stored);
