@@ -1,28 +1,28 @@
-//! This process's iroh endpoint. It is opened before the process joins a room, because the room publishes
-//! its id, and receives the server's relay afterwards.
+//! This process's iroh endpoint. It is opened before the process joins a room, because the room
+//! publishes its id, and receives the server's relay afterwards.
 
 use crate::config::Config;
+use crate::device;
 use serde_json::{Value, json};
 use sleap_rtc_base::error::WithCauses;
-use sleap_rtc_base::folder::private;
-use sleap_rtc_net::quic::{Endpoint, EndpointKey, EndpointOptions, QuicError, RelayServer};
+use sleap_rtc_net::quic::{Endpoint, EndpointOptions, QuicError, RelayServer};
 use sleap_rtc_protocol::capabilities::ENDPOINT;
 use sleap_rtc_signaling::client::{Relay, certificate_verifier};
 use std::path::Path;
 use tokio::sync::watch;
 use tracing::warn;
 
-/// Opens the endpoint, unless connections are made over WebRTC alone. `folder` holds the device's key.
+/// Opens the endpoint, unless the user allows only WebRTC. `folder` has the device's key.
 ///
 /// # Errors
-/// It is not possible, and nothing else is wanted.
+/// The endpoint cannot be opened, and the user allows no other transport.
 pub(crate) async fn open(config: &Config, folder: &Path) -> Result<Option<Endpoint>, QuicError> {
     if !config.transport.has_iroh() {
         return Ok(None);
     }
     match Endpoint::bind(options(config, folder)).await {
         Err(error) if config.transport.has_webrtc() => {
-            warn!(error = %WithCauses(&error), "connections are made over WebRTC alone");
+            warn!(error = %WithCauses(&error), "cannot use iroh; connecting only over WebRTC");
             Ok(None)
         }
         endpoint => endpoint.map(Some),
@@ -31,35 +31,28 @@ pub(crate) async fn open(config: &Config, folder: &Path) -> Result<Option<Endpoi
 
 fn options(config: &Config, folder: &Path) -> EndpointOptions {
     let proxy = config.signaling.proxy_url().unwrap_or_else(|error| {
-        warn!(error = %WithCauses(&error), "the relay is reached without a proxy");
+        warn!(error = %WithCauses(&error), "cannot use the proxy; connecting to the relay directly");
         None
     });
-    // The system's certificates are read for this: not where they are not needed.
+    // Reads the system's certificates, so it is done only if they are needed.
     let verifier = match config.signaling.websocket.scheme() {
         "wss" => certificate_verifier()
-            .inspect_err(|error| warn!(error = %WithCauses(error), "the relay is not trusted"))
+            .inspect_err(
+                |error| warn!(error = %WithCauses(error), "cannot verify the relay's certificate"),
+            )
             .ok(),
         _ => None,
     };
-    EndpointOptions { key: device_key(folder), bind: config.ice.bind.clone(), proxy, verifier }
+    let key = device::endpoint_key(folder);
+    EndpointOptions { key, bind: config.ice.bind.clone(), proxy, verifier }
 }
 
-/// This device's key; one for this process alone where the folder cannot be used.
-fn device_key(folder: &Path) -> EndpointKey {
-    let of_device = private(folder).and_then(|()| EndpointKey::of(folder));
-    of_device.unwrap_or_else(|error| {
-        let folder = folder.display();
-        warn!(%folder, %error, "this device's key cannot be used; this process has its own");
-        EndpointKey::fresh()
-    })
-}
-
-/// What the room is told of the endpoint: the property by which the server's relay knows it.
+/// The property with the endpoint's id in the peer's metadata. The server's relay admits this id.
 pub(crate) fn property(endpoint: &Endpoint) -> (String, Value) {
     (ENDPOINT.to_owned(), json!({ "id": endpoint.address().id }))
 }
 
-/// Has the endpoint use the server's relay, the newest, while this runs. Says why the relay refuses it.
+/// Keeps the endpoint on the server's latest relay while this runs. Logs why the relay refuses it.
 pub(crate) async fn use_relay(endpoint: Endpoint, mut relay: watch::Receiver<Option<Relay>>) {
     loop {
         let newest = relay.borrow_and_update().clone();

@@ -134,21 +134,20 @@ fn peers_with(aiortc: &str) -> Result<()> {
 
 /// Installs zig, cargo-zigbuild and auditwheel into `target/wheel`. Returns their folder.
 pub fn wheel_tools() -> Result<PathBuf> {
-    let requirements = root().join("xtask/wheel/tools.txt");
-    let venv = target().join("wheel/tools");
-    environment(&venv, "python3", &[&requirements], || {
-        println!("installing zig and auditwheel into {}", venv.display());
-        call(pip(&venv.join("bin")).arg("-r").arg(&requirements))
-    })?;
-    Ok(venv.join("bin"))
+    tools("zig and auditwheel", "xtask/wheel/tools.txt", "wheel/tools")
 }
 
 /// Installs componentize-py into `target/plugin-tools`. Returns its folder.
 pub fn componentize() -> Result<PathBuf> {
-    let requirements = root().join("tests/plugin-tools/requirements.txt");
-    let venv = target().join("plugin-tools/python");
+    tools("componentize-py", "tests/plugin-tools/requirements.txt", "plugin-tools/python")
+}
+
+/// Installs the packages in the file `requirements` into the folder `venv` of `target/`. Returns the
+/// folder with their programs.
+fn tools(name: &str, requirements: &str, venv: &str) -> Result<PathBuf> {
+    let (requirements, venv) = (root().join(requirements), target().join(venv));
     environment(&venv, "python3", &[&requirements], || {
-        println!("installing componentize-py into {}", venv.display());
+        println!("installing {name} into {}", venv.display());
         call(pip(&venv.join("bin")).arg("-r").arg(&requirements))
     })?;
     Ok(venv.join("bin"))

@@ -11,6 +11,7 @@
 //! | [`file`] | atomic writes |
 //! | [`folder`] | folders that only their owner can enter |
 //! | [`ice`] | checked STUN and TURN servers |
+//! | [`json_file`] | small JSON files for their owner alone |
 //! | [`local_socket`] | sockets in folders, for other programs of this user |
 //! | [`lock`] | file locks, where the file system has them |
 //! | [`mounts`] | folders in which a worker's jobs may read videos |
@@ -36,6 +37,7 @@ pub mod error;
 pub mod file;
 pub mod folder;
 pub mod ice;
+pub mod json_file;
 #[cfg(unix)]
 pub mod local_socket;
 pub mod lock;

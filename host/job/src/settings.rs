@@ -16,11 +16,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
+use tempfile::TempDir;
 use tokio::process::Command;
 
 const FILE: &str = "runner.json";
-/// Where temporary files go if the usual folder is full, missing or read-only.
+/// The place for temporary files if the usual folder is full, missing or read-only.
 const OTHER_TEMPORARY: &str = "/var/tmp";
+/// More than the files of one question need, in bytes.
+const PROBE_BYTES: usize = 64 * 1024;
 
 /// Settings for a job's process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,23 +168,7 @@ impl RunnerSettings {
         question: &CommandLine,
         limit: Duration,
     ) -> io::Result<Output> {
-        match self.answer_in(&std::env::temp_dir(), question, limit).await {
-            // The temporary folder says nothing about the trainer, and a job does not need it.
-            Err(error) if cannot_hold(&error) => {
-                self.answer_in(Path::new(OTHER_TEMPORARY), question, limit).await
-            }
-            answer => answer,
-        }
-    }
-
-    async fn answer_in(
-        &self,
-        temporary: &Path,
-        question: &CommandLine,
-        limit: Duration,
-    ) -> io::Result<Output> {
-        let closed = Permissions::from_mode(0o700);
-        let folder = tempfile::Builder::new().permissions(closed).tempdir_in(temporary)?;
+        let folder = temporary_in(&[&std::env::temp_dir(), Path::new(OTHER_TEMPORARY)])?;
         let at = |name: &str| folder.path().join(name);
         let place = TrainerDirs {
             folder: at("files"),
@@ -237,11 +224,39 @@ impl RunnerSettings {
     }
 }
 
-/// Whether a folder cannot hold another file.
-fn cannot_hold(error: &io::Error) -> bool {
-    use io::ErrorKind::{
-        NotFound, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
+/// A closed temporary folder in the first of `parents` that can hold a few files. A full or missing
+/// parent says nothing about the trainer, and a job does not need it.
+fn temporary_in(parents: &[&Path]) -> io::Result<TempDir> {
+    let create = |parent: &Path| {
+        let closed = Permissions::from_mode(0o700);
+        let folder = tempfile::Builder::new().permissions(closed).tempdir_in(parent)?;
+        let probe = folder.path().join("probe");
+        std::fs::write(&probe, [0; PROBE_BYTES])?;
+        std::fs::remove_file(&probe)?;
+        Ok(folder)
     };
-    let kinds = [NotFound, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull];
-    kinds.contains(&error.kind())
+    let mut first_error = None;
+    for parent in parents {
+        match create(parent) {
+            Ok(folder) => return Ok(folder),
+            Err(error) => first_error = first_error.or(Some(error)),
+        }
+    }
+    Err(first_error.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_temporary_folder_is_in_the_first_place_that_can_hold_it() {
+        let above = tempfile::tempdir().unwrap();
+        let missing = above.path().join("missing");
+        let folder = temporary_in(&[&missing, above.path()]).unwrap();
+        assert_eq!(folder.path().parent(), Some(above.path()));
+        assert_eq!(folder.path().metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert_eq!(temporary_in(&[&missing]).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
 }

@@ -2,8 +2,7 @@
 //! only by its owner.
 
 use serde::{Deserialize, Serialize};
-use sleap_rtc_base::file::{Readers, replace};
-use sleap_rtc_base::folder::private;
+use sleap_rtc_base::json_file;
 use sleap_rtc_protocol::ids::RoomId;
 use sleap_rtc_protocol::text::Printable;
 use sleap_rtc_trust::device::DeviceId;
@@ -53,11 +52,7 @@ impl KnownWorkers {
         let mut all = read(&self.path);
         let (room, name) = (self.room.clone(), name.to_string());
         all.push(KnownWorker { room, device, name, since_s: now_s });
-        let write = || -> std::io::Result<()> {
-            self.path.parent().map_or(Ok(()), private)?;
-            replace(&self.path, &serde_json::to_vec_pretty(&all)?, Readers::Owner)
-        };
-        if let Err(error) = write() {
+        if let Err(error) = json_file::save(&self.path, &all) {
             let path = self.path.display();
             warn!(%path, %error, "cannot save that the worker is accepted");
         }
@@ -65,12 +60,12 @@ impl KnownWorkers {
 }
 
 fn read(path: &Path) -> Vec<KnownWorker> {
-    let Ok(text) = std::fs::read(path) else { return Vec::new() };
-    serde_json::from_slice(&text).unwrap_or_else(|error| {
+    let known = json_file::load(path).unwrap_or_else(|error| {
         let path = path.display();
-        warn!(%path, %error, "the list of accepted workers is damaged; asking about each worker again");
-        Vec::new()
-    })
+        warn!(%path, %error, "cannot read the list of accepted workers; asking about each worker again");
+        None
+    });
+    known.unwrap_or_default()
 }
 
 #[cfg(test)]

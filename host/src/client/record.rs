@@ -8,7 +8,7 @@ use super::{ClientError, Job, Join};
 use crate::config::Config;
 use serde::{Deserialize, Serialize};
 use sleap_rtc_base::clock::now_s;
-use sleap_rtc_base::file::{Readers, replace};
+use sleap_rtc_base::json_file;
 use sleap_rtc_net::route::Route;
 use sleap_rtc_protocol::ids::JobId;
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobType};
@@ -257,9 +257,7 @@ impl Record {
 
     fn save(&self, jobs_dir: &Path) -> io::Result<()> {
         let job = self.job_string().map_err(io::Error::other)?.job;
-        sleap_rtc_base::folder::private(jobs_dir)?;
-        let path = jobs_dir.join(format!("{job}.json"));
-        replace(&path, &serde_json::to_vec_pretty(self)?, Readers::Owner)
+        json_file::save(&jobs_dir.join(format!("{job}.json")), self)
     }
 
     /// The records in `jobs_dir`, newest first; damaged ones are skipped.
@@ -304,7 +302,7 @@ fn damaged() -> ClientError {
 }
 
 fn read(path: &Path) -> Option<Record> {
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
+    json_file::load(path).ok().flatten()
 }
 
 /// The record of `job`.

@@ -4,16 +4,15 @@
 use super::known_workers::KnownWorkers;
 use serde::{Deserialize, Serialize};
 use sleap_rtc_base::clock::now_s;
-use sleap_rtc_base::file::{Readers, replace};
 use sleap_rtc_base::folder::private;
-use sleap_rtc_base::lock;
+use sleap_rtc_base::{json_file, lock};
 use sleap_rtc_protocol::ids::{DeviceName, PeerId, RoomName};
 use sleap_rtc_protocol::text::Printable;
 use sleap_rtc_signaling::client::Endpoints;
 use sleap_rtc_trust::certificate::Certificate;
 use sleap_rtc_trust::credential::Credential;
 use sleap_rtc_trust::pairing::Grant;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -46,7 +45,7 @@ pub enum RoomsError {
         path: PathBuf,
         /// What is wrong.
         #[source]
-        source: serde_json::Error,
+        source: io::Error,
     },
     /// Another program has locked the file.
     #[error("another sleap-rtc is changing the saved rooms; try again")]
@@ -128,11 +127,11 @@ impl SavedRooms {
     /// Reads the rooms in `folder`. None if there is no file.
     pub fn load(folder: &Path) -> Result<Self, RoomsError> {
         let path = folder.join(FILE);
-        match fs::read(&path) {
-            Ok(text) => {
-                serde_json::from_slice(&text).map_err(|source| RoomsError::Damaged { path, source })
+        match json_file::load(&path) {
+            Ok(rooms) => Ok(rooms.unwrap_or_default()),
+            Err(source) if source.kind() == io::ErrorKind::InvalidData => {
+                Err(RoomsError::Damaged { path, source })
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(source) => Err(RoomsError::Io { path, source }),
         }
     }
@@ -147,8 +146,7 @@ impl SavedRooms {
         let _lock = locked(&folder.join(LOCK)).await?;
         let mut rooms = Self::load(folder)?;
         let changed = change(&mut rooms)?;
-        let text = serde_json::to_vec_pretty(&rooms).map_err(|error| failed(error.into()))?;
-        replace(&folder.join(FILE), &text, Readers::Owner).map_err(failed)?;
+        json_file::save(&folder.join(FILE), &rooms).map_err(failed)?;
         Ok(changed)
     }
 
@@ -310,7 +308,7 @@ mod tests {
         assert_eq!(rooms.iter().count(), 20);
         let mode = folder.path().join(FILE).metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        fs::write(folder.path().join(FILE), "[{").unwrap();
+        std::fs::write(folder.path().join(FILE), "[{").unwrap();
         assert!(matches!(SavedRooms::load(folder.path()), Err(RoomsError::Damaged { .. })));
     }
 }

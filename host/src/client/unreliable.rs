@@ -2,18 +2,15 @@
 //! asked after all others. Kept in a file, because each submission is a separate process.
 
 use sleap_rtc_base::clock::now_s;
-use sleap_rtc_base::file::{Readers, replace};
+use sleap_rtc_base::json_file;
 use sleap_rtc_protocol::ids::PeerId;
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 /// How long a failure counts, in seconds.
 const REMEMBERED_S: u64 = 600;
 /// The most workers that are remembered, those with the latest failures.
 const MAX_WORKERS: usize = 64;
-/// The longest file that is read, in bytes.
-const MAX_BYTES: u64 = 64 * 1024;
 
 /// The workers that failed recently.
 #[derive(Debug)]
@@ -27,9 +24,7 @@ impl Unreliable {
     /// Reads the file in the client's state folder. An unreadable file counts as empty.
     pub(crate) fn load(state_dir: &Path) -> Self {
         let path = state_dir.join("unreliable-workers.json");
-        let is_short = fs::metadata(&path).is_ok_and(|there| there.len() <= MAX_BYTES);
-        let bytes = fs::read(&path).ok().filter(|_| is_short).unwrap_or_default();
-        let failed_s = serde_json::from_slice(&bytes).unwrap_or_default();
+        let failed_s = json_file::load(&path).ok().flatten().unwrap_or_default();
         Self { path, failed_s }
     }
 
@@ -59,12 +54,7 @@ impl Unreliable {
 
     /// The file only affects the order of the next questions.
     fn save(&self) {
-        let Some(folder) = self.path.parent() else { return };
-        let saved = sleap_rtc_base::folder::private(folder).and_then(|()| {
-            let json = serde_json::to_vec(&self.failed_s)?;
-            replace(&self.path, &json, Readers::Owner)
-        });
-        if let Err(error) = saved {
+        if let Err(error) = json_file::save(&self.path, &self.failed_s) {
             tracing::debug!(file = %self.path.display(), %error, "cannot record a failure");
         }
     }
@@ -109,7 +99,7 @@ mod tests {
         let mut unreliable = Unreliable::load(folder.path());
         (0..200).for_each(|number| unreliable.failed(&worker(number)));
         assert_eq!(Unreliable::load(folder.path()).failed_s.len(), MAX_WORKERS);
-        fs::write(&unreliable.path, "{\"w1\": -1").unwrap();
+        std::fs::write(&unreliable.path, "{\"w1\": -1").unwrap();
         assert!(Unreliable::load(folder.path()).failed_s.is_empty());
     }
 }

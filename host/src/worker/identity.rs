@@ -2,13 +2,13 @@
 
 use super::WorkerRoom;
 use serde::{Deserialize, Serialize};
-use sleap_rtc_base::file::{Readers, replace};
 use sleap_rtc_base::folder::private;
+use sleap_rtc_base::json_file;
 use sleap_rtc_base::lock;
 use sleap_rtc_protocol::ids::{IdToken, PeerId};
 use sleap_rtc_signaling::client::{HttpApi, Identity};
 use sleap_rtc_trust::credential::{Credential, PeerPart, RoomToken};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use url::Url;
@@ -81,13 +81,14 @@ impl StateFolder {
 
     /// The identities of earlier runs, the last one first. A damaged file counts as none.
     fn all(&self) -> Vec<SavedIdentity> {
-        let Ok(text) = fs::read(self.path.join(FILE)) else { return Vec::new() };
-        match serde_json::from_slice::<SavedIdentities>(&text) {
-            Ok(SavedIdentities { last, elsewhere }) => {
+        match json_file::load(&self.path.join(FILE)) {
+            Ok(Some(SavedIdentities { last, elsewhere })) => {
                 [last].into_iter().chain(elsewhere).collect()
             }
-            Err(_) => {
-                tracing::warn!("{FILE} is damaged; starting as a new worker");
+            Ok(None) => Vec::new(),
+            Err(error) => {
+                // Without the details, which may quote the file's secrets.
+                tracing::warn!(reason = %error.kind(), "cannot read {FILE}; starting as a new worker");
                 Vec::new()
             }
         }
@@ -104,10 +105,7 @@ impl StateFolder {
         elsewhere.retain(|saved| saved.server != last.server);
         elsewhere.truncate(MAX_SERVERS - 1);
         let saved = SavedIdentities { last, elsewhere };
-        let write = || -> io::Result<()> {
-            replace(&path, &serde_json::to_vec_pretty(&saved)?, Readers::Owner)
-        };
-        write().map_err(|source| IdentityError::Io { path: path.clone(), source })
+        json_file::save(&path, &saved).map_err(|source| IdentityError::Io { path, source })
     }
 }
 

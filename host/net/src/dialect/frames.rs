@@ -22,13 +22,21 @@ pub trait Frame: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The reason to end a running transfer when this frame arrives, if it is one.
     fn interrupts_transfer(&self) -> Option<String>;
     /// The ping, in the direction that has one.
-    fn ping() -> Option<Self>;
+    fn ping() -> Option<Self> {
+        None
+    }
     /// Whether this frame is a ping.
-    fn is_ping(&self) -> bool;
+    fn is_ping(&self) -> bool {
+        false
+    }
     /// The answer to a ping, in the direction that has one.
-    fn pong() -> Option<Self>;
+    fn pong() -> Option<Self> {
+        None
+    }
     /// Whether this frame is the answer to a ping.
-    fn is_pong(&self) -> bool;
+    fn is_pong(&self) -> bool {
+        false
+    }
     /// Wraps a frame about a lane, if this direction has it.
     fn from_lane(frame: LaneFrame) -> Option<Self>;
     /// Unwraps a frame about a lane, or gives the frame back.
@@ -62,14 +70,6 @@ impl Frame for ClientFrame {
 
     fn is_ping(&self) -> bool {
         matches!(self, Self::Ping)
-    }
-
-    fn pong() -> Option<Self> {
-        None
-    }
-
-    fn is_pong(&self) -> bool {
-        false
     }
 
     fn from_lane(frame: LaneFrame) -> Option<Self> {
@@ -106,14 +106,6 @@ impl Frame for WorkerFrame {
             Self::Refused { refusal } => Some(refusal.message.clone()),
             _ => None,
         }
-    }
-
-    fn ping() -> Option<Self> {
-        None
-    }
-
-    fn is_ping(&self) -> bool {
-        false
     }
 
     fn pong() -> Option<Self> {

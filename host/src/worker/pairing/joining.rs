@@ -7,7 +7,7 @@ use crate::pairing::{self, PairError, device_name, host_name};
 use crate::worker::WorkerRoom;
 use serde::{Deserialize, Serialize};
 use sleap_rtc_base::error::WithCauses;
-use sleap_rtc_base::file::{Readers, replace};
+use sleap_rtc_base::json_file;
 use sleap_rtc_protocol::ids::{PeerId, RoomId, RoomName};
 use sleap_rtc_trust::certificate::MemberRole;
 use sleap_rtc_trust::credential::Credential;
@@ -42,8 +42,7 @@ async fn pair(code: &Code, config: &Config) -> Result<Credential, PairError> {
     let (grant, words) = pairing::join(&config.signaling, code, &introduction).await?;
     let (name, worker) = (grant.room_name, grant.worker_name);
     let known_as = KnownAs { room_id: grant.room.room_id.clone(), name: name.clone() };
-    let saved = serde_json::to_vec(&known_as).map_err(std::io::Error::from);
-    if let Err(error) = saved.and_then(|text| replace(&folder.join(FILE), &text, Readers::Owner)) {
+    if let Err(error) = json_file::save(&folder.join(FILE), &known_as) {
         warn!(error = %WithCauses(&error), "cannot save the name of the room");
     }
     super::print(&format!(
@@ -67,7 +66,6 @@ pub(crate) fn host(config: &WorkerConfig, worker: &PeerId, room: &Credential) ->
 
 /// The name that the other worker gave to the room.
 fn known_as(folder: &Path, room: &RoomId) -> Option<RoomName> {
-    let text = std::fs::read(folder.join(FILE)).ok()?;
-    let known: KnownAs = serde_json::from_slice(&text).ok()?;
+    let known: KnownAs = json_file::load(&folder.join(FILE)).ok()??;
     (known.room_id == *room).then_some(known.name)
 }
