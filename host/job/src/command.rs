@@ -3,7 +3,7 @@
 //! A script reaches a process only through this module, and never through a shell. The trainer's
 //! environment is small, because a configuration can leak any variable: Hydra expands `${oc.env:NAME}`.
 
-use sleap_rtc_package::script::{Model, Run, Setting, Track, Train, TrainLegacy, Value};
+use sleap_rtc_package::script::{ConfigOverride, Model, Run, Track, Train, TrainLegacy, Value};
 use sleap_rtc_protocol::job::JobType;
 use sleap_rtc_protocol::path::RelPath;
 use std::collections::HashMap;
@@ -331,7 +331,7 @@ pub(crate) fn is_program(path: &Path) -> bool {
 
 /// One setting in Hydra's grammar. Text is always in literal double quotes. `++` sets a key whether
 /// or not the config has it.
-fn setting_argument(setting: &Setting) -> String {
+fn setting_argument(setting: &ConfigOverride) -> String {
     match &setting.value {
         Value::Bare(value) => format!("++{}={value}", setting.key),
         Value::Text(value) => format!("++{}={}", setting.key, quoted(value)),

@@ -59,12 +59,12 @@ fn confine(root: &Path, value: &mut Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sleap_rtc_package::script::{Folder, Place};
+    use sleap_rtc_package::script::{Folder, NamedPath};
     use sleap_rtc_protocol::path::RelPath;
     use std::os::unix::fs::symlink;
 
     fn training() -> TrainLegacy {
-        let labels: Place = Folder::default().place("a.slp").unwrap();
+        let labels: NamedPath = Folder::default().place("a.slp").unwrap();
         let config = RelPath::new("c.json").unwrap();
         TrainLegacy { config, labels, run_name: Some("run".into()) }
     }

@@ -280,7 +280,7 @@ fn read_inference(package: &dyn PackageFiles) -> Result<Option<script::Script>, 
 /// Finds the file or folder that `place` names, at its path or by its bare name.
 fn find(
     package: &dyn PackageFiles,
-    place: &script::Place,
+    place: &script::NamedPath,
     by: impl FnOnce() -> String,
 ) -> Result<RelPath, CheckError> {
     let is_there = |path: &RelPath| matches!(package.look(path), Found::File | Found::Folder);

@@ -1,6 +1,6 @@
 //! Reads training configs: YAML of sleap-nn, or JSON of SLEAP up to 1.4.1.
 
-use super::script::{Setting, Value};
+use super::script::{ConfigOverride, Value};
 use saphyr::{LoadableYamlNode, Yaml};
 
 /// The longest config to read, in bytes.
@@ -22,7 +22,7 @@ pub struct Settings<'a> {
     /// The config.
     pub config: &'a Config<'a>,
     /// The script's changes.
-    pub changes: &'a [Setting],
+    pub changes: &'a [ConfigOverride],
 }
 
 impl<'t> Config<'t> {

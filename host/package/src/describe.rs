@@ -6,7 +6,7 @@ use super::check::is_newer;
 use super::config::{Config, MAX_CONFIG_BYTES, Settings};
 use super::files::{PackageFiles, bytes, text};
 use super::labels::Labels;
-use super::script::{self, MAX_SCRIPT_BYTES, Model, Run, ScriptFile, Setting};
+use super::script::{self, ConfigOverride, MAX_SCRIPT_BYTES, Model, Run, ScriptFile};
 use sleap_rtc_protocol::job::{JobDescription, JobType};
 use sleap_rtc_protocol::path::RelPath;
 use sleap_rtc_protocol::signaling::MAX_VIDEOS;
@@ -105,13 +105,13 @@ fn describe_run(
 }
 
 /// The path of a file in the package, at its written path or by its bare name.
-fn there(package: &dyn PackageFiles, place: &script::Place) -> Option<RelPath> {
+fn there(package: &dyn PackageFiles, place: &script::NamedPath) -> Option<RelPath> {
     let is_file = |path: &RelPath| package.look(path) == super::files::Found::File;
     let bare = place.bare().filter(|bare| !is_file(&place.path) && is_file(bare));
     Some(bare.unwrap_or_else(|| place.path.clone()))
 }
 
-fn facts(package: &dyn PackageFiles, config: &RelPath, changes: &[Setting]) -> Facts {
+fn facts(package: &dyn PackageFiles, config: &RelPath, changes: &[ConfigOverride]) -> Facts {
     let Some(text) = text(package, config, MAX_CONFIG_BYTES) else { return Facts::default() };
     let Ok(config) = Config::read(&text) else { return Facts::default() };
     let settings = Settings { config: &config, changes };

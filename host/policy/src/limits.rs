@@ -155,17 +155,17 @@ impl Ticker {
     }
 
     /// Ticks until the returned guard is dropped.
-    pub(crate) fn run(&self) -> Running<'_> {
+    pub(crate) fn run(&self) -> TickGuard<'_> {
         *self.running.lock() += 1;
         self.wake.notify_one();
-        Running(self)
+        TickGuard(self)
     }
 }
 
 /// Keeps a [`Ticker`] ticking.
-pub(crate) struct Running<'a>(&'a Ticker);
+pub(crate) struct TickGuard<'a>(&'a Ticker);
 
-impl Drop for Running<'_> {
+impl Drop for TickGuard<'_> {
     fn drop(&mut self) {
         *self.0.running.lock() -= 1;
     }

@@ -14,14 +14,14 @@ use std::path::Path;
 const WORKER_TOKEN: &str = "worker-token";
 
 /// A worker in its room.
-pub(crate) struct Place<'a> {
+pub(crate) struct JoinedRoom<'a> {
     pub(crate) worker: &'a PeerId,
     pub(crate) room: &'a Credential,
     /// Its device, if clients can verify it.
     pub(crate) device: Option<DeviceId>,
 }
 
-impl Place<'_> {
+impl JoinedRoom<'_> {
     /// Prints the credentials for clients, and writes them to `file`. Writes those for workers only
     /// to `state_dir`.
     pub(crate) fn announce(

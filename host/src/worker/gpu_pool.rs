@@ -40,14 +40,14 @@ enum Driver {
 struct PoolGpu {
     name: Selector,
     /// The identity by which later surveys find it, once a survey has listed it.
-    seen: Option<Identity>,
+    seen: Option<GpuIdentity>,
     health: Health,
     processes: Option<Vec<GpuProcess>>,
 }
 
 /// What identifies a GPU.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Identity {
+pub(crate) struct GpuIdentity {
     index: u32,
     uuid: Option<String>,
     /// The UUID of the MIG slice, if it is one.
@@ -78,7 +78,7 @@ impl GpuPool {
 
     /// The GPUs that `names` selects, or all that the driver will list. Until the first survey, only the
     /// GPUs of the worker's last run are known.
-    pub(crate) fn detected(names: Option<Vec<Selector>>, remembered: Vec<Identity>) -> Self {
+    pub(crate) fn detected(names: Option<Vec<Selector>>, remembered: Vec<GpuIdentity>) -> Self {
         let mut pool = Self::new(names);
         if pool.source == Source::Driver {
             pool.gpus = remembered.into_iter().map(PoolGpu::remembered).collect();
@@ -130,7 +130,7 @@ impl GpuPool {
     /// Merges entries that are the same GPU under two names. Call it before slots are planned: it changes
     /// positions.
     pub(crate) fn merge_doubles(&mut self) {
-        let mut kept: Vec<Identity> = Vec::new();
+        let mut kept: Vec<GpuIdentity> = Vec::new();
         self.gpus.retain(|gpu| match &gpu.seen {
             Some(seen) if kept.contains(seen) => false,
             Some(seen) => {
@@ -149,7 +149,7 @@ impl GpuPool {
                 false => device.slices.iter().map(Some).collect(),
             };
             for slice in slices {
-                let identity = Identity::of(device, slice);
+                let identity = GpuIdentity::of(device, slice);
                 if self.gpus.iter().all(|gpu| !gpu.is(&identity)) {
                     let mut gpu = PoolGpu::remembered(identity);
                     gpu.take(device, slice);
@@ -235,7 +235,7 @@ impl GpuPool {
     }
 
     /// The identities of the GPUs, to keep for the next start.
-    pub(crate) fn identities(&self) -> Vec<Identity> {
+    pub(crate) fn identities(&self) -> Vec<GpuIdentity> {
         self.gpus.iter().filter_map(|gpu| gpu.seen.clone()).collect()
     }
 
@@ -254,7 +254,7 @@ impl GpuPool {
     }
 }
 
-impl Identity {
+impl GpuIdentity {
     fn of(device: &Device, slice: Option<&Slice>) -> Self {
         let own = slice.map(|slice| &slice.gpu).or(device.health.gpu());
         Self {
@@ -281,7 +281,7 @@ impl PoolGpu {
         Self { name, seen: None, health, processes: None }
     }
 
-    fn remembered(identity: Identity) -> Self {
+    fn remembered(identity: GpuIdentity) -> Self {
         let name = match &identity.slice {
             Some(uuid) => Selector::Mig(uuid.clone()),
             None => Selector::Index(identity.index),
@@ -289,13 +289,13 @@ impl PoolGpu {
         Self { seen: Some(identity), ..Self::named(name) }
     }
 
-    fn is(&self, identity: &Identity) -> bool {
+    fn is(&self, identity: &GpuIdentity) -> bool {
         self.seen.as_ref().is_some_and(|seen| seen.is(identity))
     }
 
     fn see(&mut self, inventory: &Inventory) {
         let same = |device: &&Device| match &self.seen {
-            Some(Identity { uuid: Some(uuid), .. }) if device.uuid.is_some() => {
+            Some(GpuIdentity { uuid: Some(uuid), .. }) if device.uuid.is_some() => {
                 device.uuid.as_ref() == Some(uuid)
             }
             Some(seen) => device.index == seen.index,
@@ -327,7 +327,7 @@ impl PoolGpu {
             (None, false) => (device.health.clone(), device.processes.clone()),
         };
         if self.health.gpu().is_some() {
-            self.seen = Some(Identity::of(device, slice));
+            self.seen = Some(GpuIdentity::of(device, slice));
         }
     }
 

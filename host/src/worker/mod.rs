@@ -73,7 +73,7 @@ use crate::endpoint;
 use crate::pairing::PairError;
 use coordinator::{Coordinator, Machine};
 use gpu_memory::GpuMemory;
-use gpu_pool::Identity as GpuIdentity;
+use gpu_pool::GpuIdentity;
 use gpus::Surveys;
 use identity::{IdentityError, StateFolder};
 use pairing::Invitations;
@@ -344,7 +344,7 @@ fn say_how_to_join(
     worker: &PeerId,
     room: &Credential,
 ) -> Result<(), WorkerError> {
-    let place = announce::Place { worker, room, device: trust.device() };
+    let place = announce::JoinedRoom { worker, room, device: trust.device() };
     place.announce(&config.worker.state_dir, options.credentials_file.as_deref())?;
     trust.report(&config.signaling);
     info!(peer = %worker, room = %room.room_id, "registered");

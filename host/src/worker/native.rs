@@ -19,7 +19,7 @@ use sleap_rtc_protocol::job::{
     JobEvent, JobOutcome, JobSpec, JobState, NumberedEvent, Refusal, RefusalCode,
 };
 use sleap_rtc_protocol::worker::FIRST_FRAME;
-use sleap_rtc_transfer::{self as transfer, Limits, Package, Progress, TransferError, room};
+use sleap_rtc_transfer::{self as transfer, Limits, Package, Progress, TransferError, free_space};
 use sleap_rtc_trust::job_key;
 use std::pin::pin;
 use std::time::Duration;
@@ -158,7 +158,7 @@ async fn begin(client: &Client, spec: JobSpec) -> Result<Upload, ConnectionError
     let folder = made.map_err(|error| match error {
         JobError::Io { source, .. } if sleap_rtc_base::disk::is_full(&source) => {
             let bytes = spec.description.package_bytes.unwrap_or(0);
-            refused(RefusalCode::Other, room::full(state_dir, bytes, &source).to_string())
+            refused(RefusalCode::Other, free_space::full(state_dir, bytes, &source).to_string())
         }
         other => other.into(),
     })?;

@@ -7,7 +7,7 @@ use super::retention;
 use crate::blocking::blocking;
 use sleap_rtc_base::disk::is_full;
 use sleap_rtc_transfer::Cache;
-use sleap_rtc_transfer::room::Room;
+use sleap_rtc_transfer::free_space::FreeSpace;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -84,7 +84,7 @@ pub(crate) async fn watch(
 fn look(state_dir: &Path, cache: Option<&Cache>, is_alarmed: bool) -> Option<String> {
     let missing_bytes = missing(state_dir, is_alarmed)?;
     // Twice the reserve, so that the next job does not start at the limit.
-    let reserve_bytes = Room::of(state_dir).map_or(0, |room| room.reserve_bytes());
+    let reserve_bytes = FreeSpace::of(state_dir).map_or(0, |space| space.reserve_bytes());
     let mut wanted_bytes = missing_bytes.saturating_add(reserve_bytes);
     wanted_bytes = wanted_bytes.saturating_sub(retention::make_room(state_dir, wanted_bytes));
     if wanted_bytes > 0
@@ -102,9 +102,9 @@ fn look(state_dir: &Path, cache: Option<&Cache>, is_alarmed: bool) -> Option<Str
 
 /// How much space is missing on the disk of `state_dir`, in bytes. `None` if it has room.
 fn missing(state_dir: &Path, is_alarmed: bool) -> Option<u64> {
-    let room = Room::of(state_dir).ok()?;
-    let missing_bytes = room.reserve_bytes().saturating_sub(room.bytes);
-    let is_used_up = !room.has_inodes || (is_alarmed && !can_write(state_dir));
+    let space = FreeSpace::of(state_dir).ok()?;
+    let missing_bytes = space.reserve_bytes().saturating_sub(space.bytes);
+    let is_used_up = !space.has_inodes || (is_alarmed && !can_write(state_dir));
     (missing_bytes > 0 || is_used_up).then_some(missing_bytes.max(PROBE_BYTES as u64))
 }
 

@@ -2,7 +2,7 @@
 
 use super::listing::list_tree;
 use super::storage::{StagingDir, create_parents, failed};
-use super::{TransferError, room};
+use super::{TransferError, free_space};
 use sleap_rtc_package::{Listing, Member};
 use std::io::{ErrorKind, Read};
 use std::path::Path;
@@ -59,7 +59,7 @@ pub(crate) fn fill(
 ) -> Result<(), TransferError> {
     let staging = StagingDir::new(into)?;
     let copied = source.members().iter().filter(|member| large.link(member).is_none());
-    room::check(into, copied.map(|member| member.size).sum())?;
+    free_space::check(into, copied.map(|member| member.size).sum())?;
     let mut buffer = vec![0; READ_BYTES];
     for member in source.members() {
         if let Some(target) = large.link(member) {

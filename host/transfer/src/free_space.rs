@@ -11,8 +11,8 @@ const RESERVE_PART: u64 = 20;
 
 /// Fails if the disk of `folder` has less than `needed_bytes` free besides a reserve.
 pub(crate) fn check(folder: &Path, needed_bytes: u64) -> Result<(), StorageError> {
-    let room = Room::of(folder)?;
-    let available_bytes = room.bytes.saturating_sub(room.reserve_bytes());
+    let space = FreeSpace::of(folder)?;
+    let available_bytes = space.bytes.saturating_sub(space.reserve_bytes());
     if needed_bytes > available_bytes {
         let folder = folder.to_owned();
         return Err(StorageError::NoSpace { folder, needed_bytes, available_bytes });
@@ -24,12 +24,14 @@ pub(crate) fn check(folder: &Path, needed_bytes: u64) -> Result<(), StorageError
 /// written.
 pub fn full(folder: &Path, needed_bytes: u64, error: &io::Error) -> StorageError {
     let place = folder.to_owned();
-    match Room::of(folder) {
+    match FreeSpace::of(folder) {
         _ if error.kind() == ErrorKind::QuotaExceeded => {
             StorageError::Quota { folder: place, needed_bytes }
         }
-        Ok(Room { has_inodes: false, .. }) => StorageError::NoFiles { folder: place, needed_bytes },
-        Ok(Room { bytes, .. }) => {
+        Ok(FreeSpace { has_inodes: false, .. }) => {
+            StorageError::NoFiles { folder: place, needed_bytes }
+        }
+        Ok(FreeSpace { bytes, .. }) => {
             let available_bytes = bytes.min(needed_bytes);
             StorageError::NoSpace { folder: place, needed_bytes, available_bytes }
         }
@@ -37,9 +39,9 @@ pub fn full(folder: &Path, needed_bytes: u64, error: &io::Error) -> StorageError
     }
 }
 
-/// The room on a disk.
+/// The free space on a disk.
 #[derive(Debug, Clone, Copy)]
-pub struct Room {
+pub struct FreeSpace {
     /// The free bytes that this user may use.
     pub bytes: u64,
     total_bytes: u64,
@@ -48,13 +50,13 @@ pub struct Room {
     pub has_inodes: bool,
 }
 
-impl Room {
+impl FreeSpace {
     /// The reserve that should stay free, in bytes.
     pub fn reserve_bytes(&self) -> u64 {
         (self.total_bytes / RESERVE_PART).min(MAX_RESERVE_BYTES)
     }
 
-    /// The room on the disk of `folder`.
+    /// The free space on the disk of `folder`.
     pub fn of(folder: &Path) -> Result<Self, StorageError> {
         let disk = rustix::fs::statvfs(folder)
             .map_err(|error| failed("ask for the free space of", folder)(error.into()))?;

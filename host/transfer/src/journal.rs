@@ -33,20 +33,20 @@ pub(crate) type WrittenPieces = HashMap<BlobHash, HashMap<u32, Written>>;
 pub(crate) struct Journal {
     file: File,
     pieces: WrittenPieces,
-    placed: HashMap<Identity, BlobHash>,
+    placed: HashMap<FileStamp, BlobHash>,
     /// Whether all lines were written since the machine started.
     is_fresh: bool,
 }
 
 /// Identifies a file that has not changed since it was placed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Identity {
+struct FileStamp {
     inode: u64,
     size: u64,
     modified_ns: i128,
 }
 
-impl Identity {
+impl FileStamp {
     fn of(there: &Metadata) -> Self {
         let modified_ns =
             i128::from(there.mtime()) * 1_000_000_000 + i128::from(there.mtime_nsec());
@@ -100,7 +100,7 @@ impl Journal {
             "placed" => {
                 let mut number = || words.next()?.parse::<i128>().ok();
                 let (inode, size) = (number()?.try_into().ok()?, number()?.try_into().ok()?);
-                let identity = Identity { inode, size, modified_ns: number()? };
+                let identity = FileStamp { inode, size, modified_ns: number()? };
                 self.placed.insert(identity, content()?);
             }
             _ => {}
@@ -120,7 +120,7 @@ impl Journal {
 
     /// The content of a file that has not changed since it was placed.
     pub(crate) fn content(&self, there: &Metadata) -> Option<BlobHash> {
-        self.placed.get(&Identity::of(there)).copied().filter(|_| self.is_fresh)
+        self.placed.get(&FileStamp::of(there)).copied().filter(|_| self.is_fresh)
     }
 
     /// Records that a piece has been written to an unfinished file.
@@ -136,7 +136,7 @@ impl Journal {
 
     /// Records that a complete file has got its name.
     pub(crate) fn note_placed(&mut self, content: BlobHash, there: &Metadata) -> io::Result<()> {
-        let identity = Identity::of(there);
+        let identity = FileStamp::of(there);
         self.placed.insert(identity, content);
         self.file.write_all(placed_line(content, identity).as_bytes())
     }
@@ -168,8 +168,8 @@ fn line(content: BlobHash, number: u32, written: Written) -> String {
     format!("piece {content} {number} {offset} {bytes} {blake3}\n")
 }
 
-fn placed_line(content: BlobHash, identity: Identity) -> String {
-    let Identity { inode, size, modified_ns } = identity;
+fn placed_line(content: BlobHash, identity: FileStamp) -> String {
+    let FileStamp { inode, size, modified_ns } = identity;
     format!("placed {content} {inode} {size} {modified_ns}\n")
 }
 

@@ -10,7 +10,7 @@
 //! | `error`, `goodbye` | why a transfer fails, and how both sides learn the reason |
 //! | `package` | a package: its files, its manifest, its content |
 //! | `listing`, `files` | what is on disk, as the files of a package |
-//! | [`room`] | whether a disk has room |
+//! | [`free_space`] | whether a disk has room |
 //! | [`storage`] | paths that stay inside their root; files that appear complete or not at all |
 //! | `tree`, `tarred` | folders and tar files, whose content is not trusted |
 //! | `copying`, `packing` | copies, zips and unpacked zips, for peers that only exchange zips |
@@ -50,6 +50,7 @@ mod copying;
 mod error;
 mod files;
 mod flight;
+pub mod free_space;
 mod goodbye;
 pub mod hashes;
 mod journal;
@@ -62,7 +63,6 @@ mod packer;
 mod packing;
 mod reader;
 mod receiver;
-pub mod room;
 mod salvage;
 mod sender;
 mod steering;

@@ -6,7 +6,7 @@ use super::assembly::Assembly;
 use super::contents::{UnfinishedContent, contents};
 use super::journal::{JOURNAL, Journal, Written};
 use super::storage::{PartialFile, StagingDir, StorageError, failed};
-use super::{Cache, TransferError, packer, room};
+use super::{Cache, TransferError, free_space, packer};
 use sleap_rtc_base::disk;
 use sleap_rtc_protocol::transfer::{BlobHash, CHUNK_BYTES, Chunk, IncomingPiece, Manifest, Piece};
 use std::collections::{HashMap, HashSet};
@@ -105,7 +105,9 @@ impl Writer {
                 let what = "another transfer into the same folder";
                 StorageError::InTheWay { path: destination.to_owned(), what }
             }
-            _ if disk::is_full(&cause) => room::full(destination, manifest.total_bytes(), &cause),
+            _ if disk::is_full(&cause) => {
+                free_space::full(destination, manifest.total_bytes(), &cause)
+            }
             _ => failed("use the journal", &path)(cause),
         })?;
         staging.set_persistent(journal.is_useful());
@@ -137,7 +139,7 @@ impl Writer {
         match error {
             TransferError::Storage(StorageError::Io { source, .. }) if disk::is_full(&source) => {
                 let lacking_bytes = self.manifest.total_bytes() - self.done_bytes;
-                room::full(self.staging.root(), lacking_bytes, &source).into()
+                free_space::full(self.staging.root(), lacking_bytes, &source).into()
             }
             other => other,
         }
@@ -145,10 +147,10 @@ impl Writer {
 
     fn check_space(&self) -> Result<(), StorageError> {
         let lacking_bytes = self.manifest.total_bytes() - self.done_bytes;
-        match (room::check(self.staging.root(), lacking_bytes), &self.cache) {
+        match (free_space::check(self.staging.root(), lacking_bytes), &self.cache) {
             (Err(StorageError::NoSpace { needed_bytes, available_bytes, .. }), Some(cache)) => {
                 cache.make_room(needed_bytes - available_bytes);
-                room::check(self.staging.root(), lacking_bytes)
+                free_space::check(self.staging.root(), lacking_bytes)
             }
             (checked, _) => checked,
         }

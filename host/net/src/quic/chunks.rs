@@ -22,12 +22,12 @@ const MAX_CHUNK_BYTES: usize = CHUNK_BYTES + CHUNK_HEADER_BYTES;
 /// The outgoing and the incoming file content of one connection.
 pub struct Chunks {
     connection: Connection,
-    outgoing: Mutex<Outgoing>,
+    outgoing: Mutex<OutgoingContent>,
     incoming: Mutex<Option<FrameReader>>,
 }
 
 #[derive(Default)]
-struct Outgoing {
+struct OutgoingContent {
     stream: Option<SendStream>,
     written_bytes: usize,
     /// Each resolves when its stream is acknowledged.
@@ -103,7 +103,7 @@ impl Chunks {
     }
 }
 
-impl Outgoing {
+impl OutgoingContent {
     /// Opens the next stream once few enough are unacknowledged.
     async fn open(&mut self, connection: &Connection) -> Result<SendStream, ConnectionError> {
         while self.under_way.len() >= UNDER_WAY {

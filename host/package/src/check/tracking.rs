@@ -3,7 +3,7 @@
 use super::{CheckError, Checking, MachineFacts, MissingVideo, find, outside};
 use crate::files::{Found, PackageFiles};
 use crate::labels::{Labels, is_hdf5};
-use crate::script::{Model, Place, Track, is_foreign, options};
+use crate::script::{Model, NamedPath, Track, is_foreign, options};
 use crate::videos::VideoPlace;
 use sleap_rtc_protocol::path::RelPath;
 
@@ -60,7 +60,7 @@ pub(crate) fn check(
 /// The model's folder. A script may also name a file in it.
 fn model_folder(
     package: &dyn PackageFiles,
-    place: &Place,
+    place: &NamedPath,
     path: RelPath,
 ) -> Result<RelPath, CheckError> {
     let parent =

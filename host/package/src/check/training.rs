@@ -3,7 +3,7 @@
 use super::{CheckError, Checking, MachineFacts, config_text, devices, find, outside, tracking};
 use crate::config::{Config, Settings};
 use crate::files::Found;
-use crate::script::{Place, RUN_NAME, Train, TrainLegacy, Value, plain_name, stem};
+use crate::script::{NamedPath, RUN_NAME, Train, TrainLegacy, Value, plain_name, stem};
 use sleap_rtc_protocol::path::RelPath;
 
 /// Keys of labels. The last ones are opened only after the training.
@@ -31,7 +31,7 @@ pub(crate) fn check(
     remarks: &mut Vec<String>,
 ) -> Result<String, CheckError> {
     let Checking { package, site, .. } = with;
-    let place = Place { written: train.config.to_string(), path: train.config.clone() };
+    let place = NamedPath { written: train.config.to_string(), path: train.config.clone() };
     train.config = find(package, &place, || "train-script.sh".to_owned())?;
     let text = config_text(package, &train.config)?;
     let wrong = |why: String| CheckError::Config { config: train.config.clone(), why };
@@ -194,7 +194,7 @@ pub(crate) fn check_legacy(
 ) -> Result<String, CheckError> {
     let package = with.package;
     let by = || "train-script.sh".to_owned();
-    let place = Place { written: train.config.to_string(), path: train.config.clone() };
+    let place = NamedPath { written: train.config.to_string(), path: train.config.clone() };
     train.config = find(package, &place, by)?;
     let labels = find(package, &train.labels, by)?;
     train.labels.path = labels;

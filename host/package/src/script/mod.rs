@@ -5,14 +5,14 @@
 //! the trainers' commands anew.
 
 pub mod options;
-mod place;
+mod paths;
 mod program;
 mod shell;
 mod text;
 mod track;
 mod train;
 
-pub use place::{Folder, Place, is_foreign};
+pub use paths::{Folder, NamedPath, is_foreign};
 pub use text::decode;
 pub use track::Frames;
 pub use train::{ListedJob, RUN_NAME, plain_name};
@@ -101,7 +101,7 @@ pub struct Train {
     /// The name of the folder below `models/`: always one plain name.
     pub run_name: Option<String>,
     /// Settings that differ from the config.
-    pub settings: Vec<Setting>,
+    pub settings: Vec<ConfigOverride>,
     /// The files of the package that the config and the script name, once they have been looked for.
     pub files: Vec<RelPath>,
     /// `--prefix-map` and `--video-path-map`: the option, the old path, the new one.
@@ -117,7 +117,7 @@ pub struct TrainLegacy {
     /// The JSON config.
     pub config: RelPath,
     /// The labels.
-    pub labels: Place,
+    pub labels: NamedPath,
     /// The name of the folder below `models/`, once it is known.
     pub run_name: Option<String>,
 }
@@ -126,7 +126,7 @@ pub struct TrainLegacy {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Track {
     /// Labels or a video.
-    pub data: Place,
+    pub data: NamedPath,
     /// The path of the video to predict, if it is on one of the worker's mounts.
     pub mounted: Option<String>,
     /// Folders of trained models, in order.
@@ -153,14 +153,14 @@ impl Track {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Model {
     /// A model in the package.
-    Named(Place),
+    Named(NamedPath),
     /// The model that an earlier run of this job makes, by the index of the run.
     Made(usize),
 }
 
 /// One setting of a config that the script changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Setting {
+pub struct ConfigOverride {
     /// The dotted name.
     pub key: String,
     /// The new value.
@@ -498,7 +498,7 @@ impl Words<'_> {
 
     /// A path in the package that a trainer can mistake neither for an option nor for an
     /// interpolation.
-    fn place(&self, text: &str) -> Result<Place, LineFault> {
+    fn place(&self, text: &str) -> Result<NamedPath, LineFault> {
         if text.starts_with('-') || text.contains("${") {
             return Err(LineFault::Unsafe(shortened(text)));
         }

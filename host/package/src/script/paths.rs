@@ -5,7 +5,7 @@ use sleap_rtc_protocol::path::{PathError, RelPath};
 
 /// A file or folder that a script names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct NamedPath {
     /// The path as it is written.
     pub written: String,
     /// The path in the package: the written one, or only the file name if that is a path of another
@@ -13,7 +13,7 @@ pub struct Place {
     pub path: RelPath,
 }
 
-impl Place {
+impl NamedPath {
     /// The file name alone. An export puts files of several folders into one.
     pub fn bare(&self) -> Option<RelPath> {
         RelPath::new(self.path.file_name()).ok().filter(|bare| *bare != self.path)
@@ -43,11 +43,11 @@ impl Folder {
     }
 
     /// Resolves `text` relative to this folder.
-    pub fn place(&self, text: &str) -> Result<Place, PathError> {
+    pub fn place(&self, text: &str) -> Result<NamedPath, PathError> {
         let name = |text: &str| text.rsplit(['/', '\\']).next().unwrap_or_default().to_owned();
         let trimmed = text.trim_end_matches(['/', '\\']);
         let path = if is_foreign(text) { name(trimmed) } else { self.join(trimmed) };
-        Ok(Place { written: text.to_owned(), path: RelPath::new(path)? })
+        Ok(NamedPath { written: text.to_owned(), path: RelPath::new(path)? })
     }
 
     /// The path of `text` from the top of the package. A `..` that leads out of it remains.

@@ -7,7 +7,7 @@ fn path(text: &str) -> RelPath {
     RelPath::new(text).unwrap()
 }
 
-fn place(text: &str) -> Place {
+fn place(text: &str) -> NamedPath {
     Folder::default().place(text).unwrap()
 }
 

@@ -1,6 +1,6 @@
 //! The arguments of a training command, in every dialect.
 
-use super::{LineFault, Run, Setting, Train, TrainLegacy, Value, Words};
+use super::{ConfigOverride, LineFault, Run, Train, TrainLegacy, Value, Words};
 use sleap_rtc_protocol::path::RelPath;
 
 /// The setting with the name of the model.
@@ -118,7 +118,7 @@ impl Train {
     pub fn set(&mut self, key: impl Into<String>, value: Value) {
         let key = key.into();
         self.settings.retain(|earlier| earlier.key != key);
-        self.settings.push(Setting { key, value });
+        self.settings.push(ConfigOverride { key, value });
     }
 }
 

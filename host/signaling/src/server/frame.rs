@@ -117,9 +117,7 @@ impl Head {
         address: Option<&AddressTag>,
     ) -> Result<Utf8Bytes, FrameError> {
         if self.sender_address {
-            return Err(FrameError::invalid(
-                "only the server sets the address of a peer",
-            ));
+            return Err(FrameError::invalid("only the server sets the address of a peer"));
         }
         let (key, _) = self.kind.address_keys();
         let is_missing = match self.kind {

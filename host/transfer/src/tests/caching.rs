@@ -290,7 +290,7 @@ fn a_quota_is_not_said_to_be_a_full_disk() {
     let folder = tempfile::tempdir().unwrap();
     let said = |number| {
         let error = std::io::Error::from_raw_os_error(number);
-        crate::room::full(folder.path(), 7, &error).to_string()
+        crate::free_space::full(folder.path(), 7, &error).to_string()
     };
     let (full, quota) = (28, 122);
     assert!(said(quota).contains("quota") && said(quota).contains("7 bytes"), "{}", said(quota));

@@ -39,14 +39,14 @@ pub(crate) fn entitled(
 }
 
 /// The place of one connection. Dropping it frees the place.
-pub(crate) struct Place {
+pub(crate) struct RelayPermit {
     _permit: OwnedSemaphorePermit,
     rooms: Arc<Mutex<HashMap<RoomId, RoomRelay>>>,
     room: RoomId,
     connection: ConnectionId,
 }
 
-impl Place {
+impl RelayPermit {
     pub(crate) fn new(
         permit: OwnedSemaphorePermit,
         rooms: Arc<Mutex<HashMap<RoomId, RoomRelay>>>,
@@ -57,7 +57,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for RelayPermit {
     fn drop(&mut self) {
         let mut rooms = self.rooms.lock();
         let Some(relay) = rooms.get_mut(&self.room) else { return };

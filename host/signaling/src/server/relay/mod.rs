@@ -14,7 +14,7 @@ pub(crate) use address_discovery::AddressDiscovery;
 pub(crate) use upgrade::upgrade;
 
 use crate::server::Server;
-use admission::{Denial, Place, entitled};
+use admission::{Denial, RelayPermit, entitled};
 use iroh_base::EndpointId;
 use iroh_relay::KeyCache;
 use iroh_relay::server::Metrics;
@@ -90,7 +90,7 @@ impl Relays {
         peer: &PeerId,
         room: &RoomId,
         endpoint: EndpointId,
-    ) -> Result<(Place, OnDisconnectGuard, Clients), Denial> {
+    ) -> Result<(RelayPermit, OnDisconnectGuard, Clients), Denial> {
         entitled(server, peer, room, endpoint)?;
         let permit = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Denial::Full)?;
         // Nothing is reported here, because dropping the place has the same effect.
@@ -101,7 +101,7 @@ impl Relays {
         relay.admitted.insert(connection, Admitted { peer: peer.clone(), endpoint });
         let clients = relay.clients.clone();
         drop(rooms);
-        let place = Place::new(permit, Arc::clone(&self.rooms), room.clone(), connection);
+        let place = RelayPermit::new(permit, Arc::clone(&self.rooms), room.clone(), connection);
         Ok((place, guard, clients))
     }
 }

@@ -1,6 +1,6 @@
 //! One connection to the relay: binary WebSocket messages, read no faster than its limit allows.
 
-use super::admission::Place;
+use super::admission::RelayPermit;
 use crate::server::Share;
 use crate::server::addresses::OpenSocket;
 use futures_util::{Sink, SinkExt, Stream, StreamExt, ready};
@@ -38,7 +38,7 @@ pub(crate) struct RelaySocket {
     /// When it is read again.
     resume: Option<Pin<Box<Sleep>>>,
     traffic: Arc<Metrics>,
-    place: Option<Place>,
+    place: Option<RelayPermit>,
     _holds: Holds,
 }
 
@@ -71,7 +71,7 @@ impl RelaySocket {
     }
 
     /// From now on it holds a place in the relay.
-    pub(crate) fn hold(&mut self, place: Place) {
+    pub(crate) fn hold(&mut self, place: RelayPermit) {
         self.place = Some(place);
     }
 

@@ -1,6 +1,6 @@
 //! From the request for `/relay` to a connection that the relay serves.
 
-use super::admission::{Denial, Place};
+use super::admission::{Denial, RelayPermit};
 use super::socket::{Holds, RelaySocket};
 use super::{Whose, review};
 use crate::server::addresses::OpenSocket;
@@ -123,7 +123,7 @@ async fn serve(
     review(server, &room, Whose::Peer(&peer));
 }
 
-type Admission = (PeerId, RoomId, Place, OnDisconnectGuard, Clients);
+type Admission = (PeerId, RoomId, RelayPermit, OnDisconnectGuard, Clients);
 
 fn admit(
     server: &Server,
