@@ -158,9 +158,9 @@ fn lints(steps: &mut Steps) {
     }
 }
 
-/// What `xtask/structure` finds. It is built with the features that it has in a build of everything,
-/// so that its dependencies are not built twice.
-fn structure() -> Result<()> {
+/// Checks the structure of the code with `xtask/structure`. It is built with the features that it has
+/// in a build of everything, so that its dependencies are not built twice.
+pub fn structure() -> Result<()> {
     call(&mut cargo(&["build", "--quiet", "--workspace", "--bin", "structure"]))?;
     call(&mut Command::new(target().join("debug/structure")))
 }

@@ -29,7 +29,10 @@ cargo xtask test [--no-real]
     Everything that CI runs: formatting, lints, every test, then the demo with real sleap-nn, and
     stop and cancel with it (--no-real leaves those out).
 cargo xtask lint
-    Formatting, lints and the structure of the code (circles, long files, names that occur twice).
+    Formatting, lints and the structure of the code.
+cargo xtask structure
+    The structure of the code alone: circles of modules, long files and functions, and type names
+    that occur twice in a crate.
 cargo xtask bench NAME [OPTIONS]
     Measures the real programs, beside a peer in the same run; `bench --help` lists the names.
 cargo xtask torture [--seed N] [--rounds N] [--round K] [--rooms N]
@@ -99,6 +102,7 @@ fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
         "demo" => demo::run(&options),
         "test" => check::test(&options),
         "lint" => check::lint(),
+        "structure" => check::structure().map(|()| ExitCode::SUCCESS),
         "python-peers" => {
             prerequisites::python()?;
             python::peers()?;

@@ -261,8 +261,7 @@ async fn receive_chunks<L: Link, P: FnMut(Progress)>(
                     patience.hear();
                     ready_at = Instant::now() + pause_after(pace, &chunk);
                     unanswered += 1;
-                    // This fails only after the writer has ended, and the writer's last report has
-                    // the reason.
+                    // Fails only after the writer has ended, whose last report has the reason.
                     let _ = chunks.try_send(chunk);
                 }
                 Ok(None) => {}
