@@ -199,7 +199,7 @@ fn rooms_are_renamed_and_forgotten() {
     let names: Vec<&str> = listed.lines().filter_map(|line| line.split("  ").next()).collect();
     assert_eq!(names[1], format!("{}-2", names[0]), "both workers run on this host");
     let taken = rooms(&site, &server, &home, &["rename", names[0], names[1]]);
-    taken.assert_code(2).assert_says(&["is called", "already"]);
+    taken.assert_code(2).assert_says(&["is already called"]);
     rooms(&site, &server, &home, &["rename", names[0], "north"]).assert_code(0);
     let unknown = rooms(&site, &server, &home, &["forget", names[0]]);
     unknown.assert_code(2).assert_says(&["knows no room", "north"]);
@@ -241,7 +241,7 @@ fn pairing_without_a_worker_or_a_capable_server_says_why() {
     let mut invitation = TestInvitation::start(&worker, &[]);
     assert_eq!(invitation.wait(SOON), 2);
     let said = invitation.stderr();
-    assert!(said.contains("no worker that runs on this machine"), "{said}");
+    assert!(said.contains("no running worker on this machine"), "{said}");
     // The Python server accepts any WebSocket, but has no mailboxes.
     let Some(old) = TestServer::old(&site, &[]) else { return };
     let refused = pair(&site, &old, "4-harbor-violin");
