@@ -11,6 +11,7 @@ extern crate support;
 mod abuse;
 mod busy;
 mod cli;
+mod composed_policies;
 mod doctor;
 mod documentation;
 mod evil;

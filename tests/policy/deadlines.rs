@@ -53,7 +53,7 @@ fn endless_calls_are_stopped_soon_after_their_deadline() {
     let (dir, start) = (tempfile::tempdir().unwrap(), Instant::now());
     std::fs::write(dir.path().join("lab.wasm"), guest("start-loop")).unwrap();
     let mut config = PolicyConfig::new(dir.path().to_owned());
-    config.selection.plugin = Some("lab".into());
+    config.selection[0].plugin = Some("lab".into());
     let error = Policies::load(&config).map(drop).unwrap_err().to_string();
     assert!(error.contains("it did not answer within 200 ms"), "{error}");
     worst = worst.max(stopped("when loaded", "start-loop", start.elapsed()));

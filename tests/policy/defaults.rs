@@ -45,7 +45,7 @@ async fn selection() {
 async fn selection_says_why() {
     let workers = [worker("a", &[]), worker("b", &[24_564])];
     let ranking = defaults().select(&training(), &workers).await.ranking;
-    let reasons: Vec<_> = ranking.iter().map(|choice| choice.reason.as_str()).collect();
+    let reasons: Vec<_> = ranking.iter().map(|choice| choice.reason()).collect();
     assert_eq!(reasons, ["largest GPU RTX with 24,564 MB", "no GPU"]);
 }
 

@@ -44,7 +44,7 @@ fn locked() -> [String; 2] {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("some.wasm"), guest("custom-policy")).unwrap();
     let mut config = PolicyConfig::new(dir.path().to_owned());
-    (config.locked, config.selection.plugin) = (true, Some("some".into()));
+    (config.locked, config.selection[0].plugin) = (true, Some("some".into()));
     ["", "[plugins]\n\"some.wasm\" = \"0000\"\n"].map(|accepted| {
         std::fs::write(dir.path().join("plugins.lock"), accepted).unwrap();
         Policies::load(&config).err().unwrap().to_string()
@@ -55,7 +55,7 @@ fn locked() -> [String; 2] {
 fn it_quotes_why_a_plugin_is_refused() {
     let whole = guest("hostile-guest");
     let mut absent = PolicyConfig::new("plugins/here".into());
-    absent.selection.plugin = Some("fair".into());
+    absent.selection[0].plugin = Some("fair".into());
     let nothing = {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("some.wasm");

@@ -60,7 +60,7 @@ async fn odd_but_legal_answers_are_kept_and_cleaned() {
     let workers = [worker("a", &[]), worker("b", &[9])];
     let reason = |selection: sleap_rtc_policy::Selection| {
         assert_eq!(selection.notice, None);
-        selection.ranking[0].reason.clone()
+        selection.ranking[0].reason()
     };
     let escape =
         hostile(Selection, "escape", OnFailure::Refuse).select(&training(), &workers).await;

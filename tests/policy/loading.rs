@@ -78,7 +78,7 @@ fn every_truncated_component_is_refused() {
 #[test]
 fn a_missing_plugin_is_named_with_its_path() {
     let mut config = PolicyConfig::new("plugins/here".into());
-    config.selection.plugin = Some("fair".into());
+    config.selection[0].plugin = Some("fair".into());
     match Policies::load(&config) {
         Err(PolicyError::NotFound { key, plugin, path }) => {
             assert_eq!((key, plugin.as_str()), ("selection", "fair"));
@@ -92,14 +92,14 @@ fn a_missing_plugin_is_named_with_its_path() {
 #[tokio::test]
 async fn the_example_for_outsiders_ranks_by_its_setting() {
     let mut config = PolicyConfig::new(test_guests::dir().to_owned());
-    config.selection.plugin = Some("custom-policy".into());
-    config.selection.settings.insert("prefer".into(), "quiet.lab".into());
+    config.selection[0].plugin = Some("custom-policy".into());
+    config.selection[0].settings.insert("prefer".into(), "quiet.lab".into());
     let policies = Policies::load(&config).unwrap();
     let workers = [worker("loud", &[24_000]), worker("quiet", &[8000])];
     let selection = policies.select(&training(), &workers).await;
     let order: Vec<_> = selection.ranking.iter().map(|choice| choice.index).collect();
     assert_eq!(order, [1, 0]);
-    config.selection.settings.clear();
+    config.selection[0].settings.clear();
     let selection = Policies::load(&config).unwrap().select(&training(), &workers).await;
     assert_eq!(
         selection.notice.as_deref(),

@@ -16,8 +16,8 @@ fn hash(bytes: &[u8]) -> String {
 fn locked(dir: &Path) -> PolicyConfig {
     let mut config = PolicyConfig::new(dir.to_owned());
     config.locked = true;
-    config.selection.plugin = Some("lab".into());
-    config.selection.settings.insert("prefer".into(), "b.lab".into());
+    config.selection[0].plugin = Some("lab".into());
+    config.selection[0].settings.insert("prefer".into(), "b.lab".into());
     config
 }
 
@@ -28,7 +28,7 @@ fn refused(config: &PolicyConfig) -> String {
 async fn answer(policies: &Policies) -> String {
     let selection = policies.select(&training(), &[worker("a", &[8]), worker("b", &[4])]).await;
     assert_eq!(selection.notice, None);
-    selection.ranking[0].reason.clone()
+    selection.ranking[0].reason()
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn the_second_load_comes_from_the_cache() {
     let load = || {
         let start = Instant::now();
         let file = PluginFile::embedded(ExtensionPoint::Selection, Some(&cache)).unwrap();
-        file.load(ExtensionPoint::Selection, &PolicyConfig::new("x".into()).selection).unwrap();
+        file.load(ExtensionPoint::Selection, &PolicyConfig::new("x".into()).selection[0]).unwrap();
         start.elapsed()
     };
     load();

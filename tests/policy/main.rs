@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod cases;
+mod composed;
 mod deadlines;
 mod defaults;
 mod guide;
@@ -12,5 +13,6 @@ mod locked;
 mod memory;
 mod mutated;
 mod native;
+mod replayed;
 mod support;
 mod watching;

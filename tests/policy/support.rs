@@ -56,9 +56,9 @@ pub fn defaults() -> Policies {
 pub fn hostile(point: ExtensionPoint, deed: &str, on_failure: OnFailure) -> Policies {
     let mut config = PolicyConfig::new(test_guests::dir().to_owned());
     let section = match point {
-        ExtensionPoint::Selection => &mut config.selection,
-        ExtensionPoint::Compatibility => &mut config.compatibility,
-        ExtensionPoint::Estimate => &mut config.estimate,
+        ExtensionPoint::Selection => &mut config.selection[0],
+        ExtensionPoint::Compatibility => &mut config.compatibility[0],
+        ExtensionPoint::Estimate => &mut config.estimate[0],
     };
     section.plugin = Some("hostile-guest".into());
     section.settings.insert("do".into(), deed.into());
@@ -71,7 +71,7 @@ pub fn refused(bytes: &[u8]) -> String {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("some.wasm"), bytes).unwrap();
     let mut config = PolicyConfig::new(dir.path().to_owned());
-    config.compatibility.plugin = Some("some".into());
+    config.compatibility[0].plugin = Some("some".into());
     match Policies::load(&config) {
         Ok(_) => panic!("{} bytes were accepted", bytes.len()),
         Err(error) => error.to_string(),

@@ -18,8 +18,8 @@ fn watched() -> (tempfile::TempDir, PathBuf, Policies) {
     let plugin = dir.path().join("lab.wasm");
     install(&plugin, &guest("hostile-guest"));
     let mut config = PolicyConfig::new(dir.path().to_owned());
-    config.selection.plugin = Some("lab".into());
-    config.selection.settings.insert("prefer".into(), "b.lab".into());
+    config.selection[0].plugin = Some("lab".into());
+    config.selection[0].settings.insert("prefer".into(), "b.lab".into());
     let policies = Policies::load(&config).unwrap();
     (dir, plugin, policies)
 }
@@ -28,7 +28,7 @@ fn watched() -> (tempfile::TempDir, PathBuf, Policies) {
 async fn answer(policies: &Policies) -> String {
     let selection = policies.select(&training(), &[worker("a", &[8]), worker("b", &[4])]).await;
     assert_eq!(selection.notice, None);
-    selection.ranking[0].reason.clone()
+    selection.ranking[0].reason()
 }
 
 #[tokio::test]

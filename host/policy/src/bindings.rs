@@ -5,7 +5,12 @@
 
 #![allow(missing_docs, reason = "generated; the WIT holds the documentation")]
 
-wasmtime::component::bindgen!({ path: "../../wit", world: "policy-plugin" });
+wasmtime::component::bindgen!({
+    path: "../../wit",
+    world: "policy-plugin",
+    // For records of questions.
+    additional_derives: [serde::Serialize, serde::Deserialize],
+});
 
 pub use self::sleap_rtc::policy::{log, types};
 pub use exports::sleap_rtc::policy::{compatibility, estimation, selection};

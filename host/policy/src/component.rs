@@ -76,6 +76,19 @@ fn runtime() -> Result<&'static Runtime, String> {
     RUNTIME.as_ref().map_err(|error| format!("the WebAssembly engine does not start: {error}"))
 }
 
+/// A component of this size takes a second or more to compile.
+const SLOW_BYTES: usize = 1 << 20;
+
+/// Why compiling `bytes` takes a while. A plugin written in Python has 18 MB and takes ten seconds.
+fn patience(bytes: usize, cache: Option<&Cache>) -> String {
+    let seconds = bytes.div_ceil(2_000_000);
+    let often = match cache {
+        Some(_) => "this happens once for each version of the file",
+        None => "this happens at every start, because there is no cache folder",
+    };
+    format!("{} MB take about {seconds} s; {often}", bytes.div_ceil(1_000_000))
+}
+
 /// A compiled component, not yet checked for extension points.
 pub(crate) struct Compiled {
     component: Component,
@@ -86,17 +99,20 @@ pub(crate) struct Compiled {
 }
 
 impl Compiled {
-    /// Compiles `bytes`, or loads the compiled component from the cache.
+    /// Compiles `bytes`, the plugin called `name`, or loads the compiled component from the cache.
     ///
     /// # Errors
     ///
     /// A message for the plugin's author.
-    pub(crate) fn new(bytes: &[u8], cache: Option<&Cache>) -> Result<Self, String> {
+    pub(crate) fn new(name: &str, bytes: &[u8], cache: Option<&Cache>) -> Result<Self, String> {
         let runtime = runtime()?;
         explain::check_header(bytes)?;
         let component = match cache.and_then(|cache| cache.find(&runtime.engine, bytes)) {
             Some(component) => component,
             None => {
+                if bytes.len() >= SLOW_BYTES {
+                    tracing::info!("compiling the plugin {name}: {}", patience(bytes.len(), cache));
+                }
                 let component = Component::from_binary(&runtime.engine, bytes)
                     .map_err(|error| explain::not_compiled(&error))?;
                 if let Some(cache) = cache {
@@ -160,7 +176,7 @@ impl Plugin {
         limits: CallLimits,
         cache: Option<&Cache>,
     ) -> Result<Self, String> {
-        Compiled::new(bytes, cache)?.plugin(name, point, limits)
+        Compiled::new(name, bytes, cache)?.plugin(name, point, limits)
     }
 
     /// Calls the plugin. Blocks for as long as its limits allow, so do not call it from async code.
@@ -250,6 +266,12 @@ mod tests {
     use sleap_rtc_protocol::capabilities::WorkerFacts;
     use sleap_rtc_protocol::job::{JobDescription, JobType};
     use sleap_rtc_protocol::signaling::PeerInfo;
+
+    #[test]
+    fn a_large_plugin_asks_for_patience() {
+        let said = patience(18_000_000, None);
+        assert!(said.starts_with("18 MB take about 9 s; this happens at every start"), "{said}");
+    }
 
     #[test]
     fn each_failure_has_its_message() {

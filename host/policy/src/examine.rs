@@ -10,8 +10,8 @@ use super::component::{Compiled, Plugin};
 use super::detached::{self, within};
 use super::questions::{Check, EstimateDuration, Question, Select};
 use super::{
-    CallLimits, Estimate, ExtensionPoint, LocalTime, PluginConfig, Ranking, Selection, Verdict,
-    cases, explain, facts, source,
+    CallLimits, Estimate, ExtensionPoint, LocalTime, PluginConfig, PolicyConfig, Ranking,
+    Selection, Verdict, cases, explain, facts, source,
 };
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::job::JobDescription;
@@ -97,11 +97,12 @@ impl PluginFile {
     fn new(path: PathBuf, bytes: Vec<u8>, cache: Option<&Path>) -> Result<Self, ExamineError> {
         let start = Instant::now();
         let cache = cache.and_then(source::open_cache);
-        let compiled = Compiled::new(&bytes, cache.as_ref())
+        let name = source::name(&path);
+        let compiled = Compiled::new(&name, &bytes, cache.as_ref())
             .map_err(|why| ExamineError::Unusable { path: path.clone(), why })?;
         let compiled_in = start.elapsed();
         Ok(Self {
-            name: source::name(&path),
+            name,
             size_bytes: bytes.len() as u64,
             hash: blake3::hash(&bytes).to_hex().to_string(),
             path,
@@ -173,9 +174,10 @@ pub fn find(plugin: &Path, dir: &Path) -> PathBuf {
     }
 }
 
-/// The file for `plugin` in a configuration: a path, or a name in the plugin folder `dir`.
-pub fn locate(plugin: &str, dir: &Path) -> PathBuf {
-    source::locate(plugin, dir)
+/// The files of the plugins that `config` names for `point`, without built-in ones.
+pub fn configured(config: &PolicyConfig, point: ExtensionPoint) -> Vec<PathBuf> {
+    let named = config.plugins(point).iter().filter_map(|plugin| plugin.plugin.as_deref());
+    named.filter_map(|plugin| source::configured(point, plugin, &config.dir)).collect()
 }
 
 /// A room of `count` workers with full records, most of them free.
@@ -255,8 +257,8 @@ impl Candidate {
         let workers = workers.iter().map(facts::worker).collect();
         let context = self.context();
         let ranking = self.plugin.ask(&Select { context, job: facts::job(job), workers });
-        let Ranking { choices, left_out } = ranking.map_err(|failure| failure.to_string())?;
-        Ok(Selection { ranking: choices, left_out, notice: None })
+        let ranking = ranking.map_err(|failure| failure.to_string())?;
+        Ok(Selection::new(&self.plugin.name, ranking))
     }
 
     /// Whether `worker` takes `job`, and the answer as text.
@@ -281,6 +283,14 @@ impl Candidate {
     pub fn estimate(&self, job: &JobDescription, worker: &WorkerFacts) -> Result<String, String> {
         let (context, job, worker) = (self.context(), facts::job(job), facts::worker(worker));
         self.timed(&EstimateDuration { context, job, worker }, estimate_text).1
+    }
+
+    pub(crate) fn settings(&self) -> &[Property] {
+        &self.settings
+    }
+
+    pub(crate) fn plugin(&self) -> &Plugin {
+        &self.plugin
     }
 
     fn context(&self) -> Context {
@@ -354,7 +364,7 @@ fn estimate_text(estimate: Option<Estimate>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Choice, Exclusion, OnFailure};
+    use crate::{LeftOut, OnFailure, Ranked};
 
     fn open(file: &str) -> PluginFile {
         PluginFile::open(&test_guests::dir().join(file), Path::new("/nonexistent")).unwrap()
@@ -381,8 +391,8 @@ mod tests {
     #[test]
     fn shortcomings_are_reported() {
         let ranking = Ranking {
-            choices: vec![Choice { index: 0, score: 1.0, reason: " ".into() }],
-            left_out: vec![Exclusion { index: 1, reason: "busy".into() }],
+            choices: vec![Ranked { index: 0, score: 1.0, reason: " ".into() }],
+            left_out: vec![LeftOut { index: 1, reason: "busy".into() }],
         };
         let mut remarks = Vec::new();
         assert_eq!(ranking_text(&ranking, 3, &mut remarks), "ranks 1, leaves out 2");

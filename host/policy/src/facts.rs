@@ -152,6 +152,15 @@ fn job_type(job_type: job::JobType) -> JobType {
     }
 }
 
+/// The word for a kind of job.
+pub(crate) fn word(job_type: &JobType) -> &str {
+    match job_type {
+        JobType::Training => "training",
+        JobType::Inference => "inference",
+        JobType::Other(word) => word,
+    }
+}
+
 fn texts(list: &[String]) -> Vec<String> {
     list.iter().take(LIST_ITEMS).map(|item| text(item)).collect()
 }

@@ -19,11 +19,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod answers;
 mod bindings;
 mod cache;
 mod cases;
+mod chain;
 mod component;
+mod compose;
 mod detached;
+mod error;
 pub mod examine;
 mod explain;
 mod facts;
@@ -32,24 +36,28 @@ mod local_time;
 pub mod lock;
 mod options;
 mod questions;
+mod record;
+pub mod replay;
 mod source;
 mod watched;
 
+pub use answers::{
+    Choice, Estimate, Exclusion, LeftOut, Ranked, Ranking, Remark, Selection, Verdict,
+};
+pub use error::PolicyError;
+pub use local_time::LocalTime;
 pub use options::{OnFailure, PluginConfig, PolicyConfig};
 
-use cache::Cache;
-use component::{Failure, Plugin};
+use chain::Chain;
 use limits::CallLimits;
-pub use local_time::LocalTime;
-use questions::{Check, EstimateDuration, Question, Select};
+use questions::{Check, EstimateDuration, Select};
+use record::Recorder;
 use sleap_rtc_protocol::capabilities::WorkerFacts;
-use sleap_rtc_protocol::job::{JobDescription, Reason};
+use sleap_rtc_protocol::job::JobDescription;
 use source::PluginSource;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
-use watched::Watched;
+use std::path::Path;
+use std::sync::Arc;
 
 /// The decisions that a plugin can make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -93,124 +101,6 @@ impl ExtensionPoint {
     }
 }
 
-/// Why a configured plugin cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum PolicyError {
-    /// No such file.
-    #[error("[policy.{key}] plugin = {plugin:?}: there is no file {}", .path.display())]
-    NotFound {
-        /// The section of the configuration.
-        key: &'static str,
-        /// As configured.
-        plugin: String,
-        /// The path that was tried.
-        path: PathBuf,
-    },
-    /// The file cannot be read.
-    #[error("[policy.{key}]: cannot read {}", .path.display())]
-    Read {
-        /// The section of the configuration.
-        key: &'static str,
-        /// The plugin's file.
-        path: PathBuf,
-        /// The system's error.
-        source: std::io::Error,
-    },
-    /// Reading and compiling the file takes too long.
-    #[error(
-        "[policy.{key}]: {} was not read and compiled within {limit_s} s: see whether its disk answers, \
-         and whether `sleap-rtc plugin validate` accepts it",
-        .path.display()
-    )]
-    Slow {
-        /// The section of the configuration.
-        key: &'static str,
-        /// The plugin's file.
-        path: PathBuf,
-        /// How long it had.
-        limit_s: u64,
-    },
-    /// The file is not a plugin for this extension point.
-    #[error("[policy.{key}]: {} cannot be used: {why}", .path.display())]
-    Unusable {
-        /// The section of the configuration.
-        key: &'static str,
-        /// The plugin's file.
-        path: PathBuf,
-        /// What its author should do.
-        why: String,
-    },
-    /// `plugins.lock` does not accept the file.
-    #[error("[policy.{key}]: {source}")]
-    Locked {
-        /// The section of the configuration.
-        key: &'static str,
-        /// The reason, and what to do.
-        source: lock::LockError,
-    },
-}
-
-/// A worker that may get the job.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Choice {
-    /// Its index in the list of workers.
-    pub index: usize,
-    /// Higher is better. Finite.
-    pub score: f64,
-    /// The reason, for the user.
-    pub reason: String,
-}
-
-/// A worker that must not get the job.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exclusion {
-    /// Its index in the list of workers.
-    pub index: usize,
-    /// The reason, for the user.
-    pub reason: String,
-}
-
-/// The answer of a selection plugin.
-#[derive(Debug, Clone, Default, PartialEq)]
-struct Ranking {
-    choices: Vec<Choice>,
-    left_out: Vec<Exclusion>,
-}
-
-/// The workers to offer a job to.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Selection {
-    /// Best first, each worker at most once; empty if none fits.
-    pub ranking: Vec<Choice>,
-    /// The workers left out with a reason.
-    pub left_out: Vec<Exclusion>,
-    /// A line for the user if a plugin failed. The log has the same line with the plugin's own
-    /// message.
-    pub notice: Option<String>,
-}
-
-/// Whether a worker accepts a job.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// The worker accepts it.
-    Yes,
-    /// The worker refuses it, for at least one reason.
-    No(Vec<Reason>),
-}
-
-/// How long a job will take. `0 <= low <= minutes <= high`, all finite.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Estimate {
-    /// The most likely duration.
-    pub minutes: f64,
-    /// The job is rarely shorter.
-    pub low: f64,
-    /// The job is rarely longer.
-    pub high: f64,
-    /// The estimated share of jobs that take between `low` and `high`.
-    pub confidence: f64,
-}
-
 /// The plugins in use. Cheap to clone.
 #[derive(Clone)]
 pub struct Policies {
@@ -219,10 +109,9 @@ pub struct Policies {
 }
 
 struct Points {
-    cache: Option<Arc<Cache>>,
-    selection: Point,
-    compatibility: Point,
-    estimate: Point,
+    selection: Chain,
+    compatibility: Chain,
+    estimate: Chain,
 }
 
 impl Policies {
@@ -234,12 +123,12 @@ impl Policies {
     /// Names the first plugin that cannot be used, and what to do about it.
     pub fn load(config: &PolicyConfig) -> Result<Self, PolicyError> {
         let source = PluginSource::new(config);
-        let load = |point, section| Point::load(point, section, &source);
+        let recorder = config.record.as_deref().and_then(record);
+        let load = |point| Chain::load(point, config.plugins(point), &source, recorder.clone());
         let points = Points {
-            selection: load(ExtensionPoint::Selection, &config.selection)?,
-            compatibility: load(ExtensionPoint::Compatibility, &config.compatibility)?,
-            estimate: load(ExtensionPoint::Estimate, &config.estimate)?,
-            cache: source.cache,
+            selection: load(ExtensionPoint::Selection)?,
+            compatibility: load(ExtensionPoint::Compatibility)?,
+            estimate: load(ExtensionPoint::Estimate)?,
         };
         Ok(Self { points: Arc::new(points), asker: None })
     }
@@ -256,20 +145,18 @@ impl Policies {
             job: facts::job(job),
             workers: workers.iter().map(facts::worker).collect(),
         };
-        let (answer, notice) = self.ask(question).await;
-        let Ranking { choices, left_out } = answer.unwrap_or_default();
-        Selection { ranking: choices, left_out, notice }
+        let ranked = self.decide(ExtensionPoint::Selection, |chain| compose::rank(chain, question));
+        let failed = |notice| Selection { notice: Some(notice), ..Selection::default() };
+        ranked.await.unwrap_or_else(failed)
     }
 
     /// Whether `worker` accepts `job`. If no plugin answers, the job is refused.
     pub async fn check(&self, job: &JobDescription, worker: &WorkerFacts) -> Verdict {
         let question =
             Check { context: self.context(), job: facts::job(job), worker: facts::worker(worker) };
-        let (answer, notice) = self.ask(question).await;
-        answer.unwrap_or_else(|| {
-            let message = notice.unwrap_or_else(|| "the compatibility plugin failed".into());
-            Verdict::No(vec![Reason { code: "policy-failed".into(), message }])
-        })
+        let admitted =
+            self.decide(ExtensionPoint::Compatibility, |chain| compose::admit(chain, question));
+        admitted.await.unwrap_or_else(|notice| Verdict::No(vec![Verdict::failed(Some(notice))]))
     }
 
     /// How long `worker` needs for `job`, if a plugin can estimate it.
@@ -279,7 +166,10 @@ impl Policies {
             job: facts::job(job),
             worker: facts::worker(worker),
         };
-        self.ask(question).await.0.flatten()
+        let estimated = self.decide(ExtensionPoint::Estimate, |chain| {
+            compose::first(chain, question, Option::is_some)
+        });
+        estimated.await.ok().flatten().flatten()
     }
 
     /// The context of a call, without settings.
@@ -289,7 +179,7 @@ impl Policies {
 
     /// How often plugins at `point` failed since they were loaded.
     pub fn failures(&self, point: ExtensionPoint) -> u64 {
-        self.points.at(point).failures.load(Ordering::Relaxed)
+        self.points.at(point).failures()
     }
 
     /// How often plugins failed since they were loaded, for each extension point with failures.
@@ -298,115 +188,37 @@ impl Policies {
         counted.into_iter().filter(|(_, failures)| *failures > 0).collect()
     }
 
-    /// Calls the plugin on a thread that may block.
-    async fn ask<Q: Question>(&self, question: Q) -> (Option<Q::Answer>, Option<String>) {
+    /// Asks the plugins at `point` on a thread that may block.
+    ///
+    /// # Errors
+    ///
+    /// A line for the user if the host has a bug.
+    async fn decide<A: Send + 'static>(
+        &self,
+        point: ExtensionPoint,
+        ask: impl FnOnce(&Chain) -> A + Send + 'static,
+    ) -> Result<A, String> {
         let points = Arc::clone(&self.points);
-        let asked = tokio::task::spawn_blocking(move || {
-            points.at(Q::POINT).ask(question, points.cache.as_deref())
-        });
-        asked.await.unwrap_or_else(|error| {
-            tracing::error!(%error, point = Q::POINT.key(), "the host panicked while it called a plugin (this is a bug)");
-            (None, Some(format!("cannot call the {} plugin", Q::POINT.key())))
+        tokio::task::spawn_blocking(move || ask(points.at(point))).await.map_err(|error| {
+            let point = point.key();
+            tracing::error!(%error, point, "the host panicked while it called a plugin (this is a bug)");
+            format!("cannot call the {point} plugin")
         })
     }
 }
 
+/// Records decisions in `path`. If that fails, everything works without.
+fn record(path: &Path) -> Option<Arc<Recorder>> {
+    let warn = |error: &_| tracing::warn!("cannot record decisions in {}: {error}", path.display());
+    Recorder::start(path).inspect_err(warn).ok().map(Arc::new)
+}
+
 impl Points {
-    fn at(&self, point: ExtensionPoint) -> &Point {
+    fn at(&self, point: ExtensionPoint) -> &Chain {
         match point {
             ExtensionPoint::Selection => &self.selection,
             ExtensionPoint::Compatibility => &self.compatibility,
             ExtensionPoint::Estimate => &self.estimate,
         }
     }
-}
-
-/// One extension point with its plugin.
-struct Point {
-    configured: Option<Watched>,
-    settings: Vec<bindings::types::Property>,
-    on_failure: OnFailure,
-    failures: AtomicU64,
-}
-
-impl Point {
-    fn load(
-        point: ExtensionPoint,
-        config: &PluginConfig,
-        source: &PluginSource,
-    ) -> Result<Self, PolicyError> {
-        let limits = CallLimits { timeout_ms: config.timeout_ms, memory_mib: config.memory_mib };
-        let load = |plugin: &String| Watched::load(point, plugin, source, limits);
-        Ok(Self {
-            configured: config.plugin.as_ref().map(load).transpose()?,
-            settings: facts::settings(&config.settings),
-            on_failure: config.on_failure,
-            failures: AtomicU64::new(0),
-        })
-    }
-
-    /// The answer, if there is one, and a line for the user if a plugin failed. Blocks.
-    fn ask<Q: Question>(
-        &self,
-        mut question: Q,
-        cache: Option<&Cache>,
-    ) -> (Option<Q::Answer>, Option<String>) {
-        question.context().settings.clone_from(&self.settings);
-        let Some(watched) = &self.configured else {
-            return match self.ask_default(&question, cache) {
-                Ok(answer) => (Some(answer), None),
-                Err(notice) => (None, Some(notice)),
-            };
-        };
-        let plugin = watched.current();
-        let failure = match plugin.ask(&question) {
-            Ok(answer) => return (Some(answer), None),
-            Err(failure) => failure,
-        };
-        let then = match self.on_failure {
-            OnFailure::Refuse => "no other plugin answers in its place",
-            OnFailure::Default => "the built-in plugin answered instead",
-        };
-        self.count(Q::POINT, &plugin.name, &failure, then);
-        let failed = format!("the {} plugin {} failed", Q::POINT.key(), plugin.name);
-        // The settings belong to the configured plugin only.
-        question.context().settings.clear();
-        match self.on_failure {
-            OnFailure::Refuse => (None, Some(failed)),
-            OnFailure::Default => match self.ask_default(&question, cache) {
-                Ok(answer) => (Some(answer), Some(format!("{failed}; {then}"))),
-                Err(notice) => (None, Some(format!("{failed}; {notice}"))),
-            },
-        }
-    }
-
-    /// Calls the embedded plugin.
-    fn ask_default<Q: Question>(
-        &self,
-        question: &Q,
-        cache: Option<&Cache>,
-    ) -> Result<Q::Answer, String> {
-        let name = source::embedded_name(Q::POINT);
-        let asked = match embedded(Q::POINT, cache) {
-            Ok(plugin) => plugin.ask(question),
-            Err(why) => Err(Failure::Other(why.clone())),
-        };
-        asked.map_err(|failure| {
-            self.count(Q::POINT, name, &failure, "no other plugin answers in its place");
-            format!("the built-in {} plugin failed", Q::POINT.key())
-        })
-    }
-
-    /// Counts a failure and logs it in one line.
-    fn count(&self, point: ExtensionPoint, plugin: &str, failure: &Failure, then: &str) {
-        let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
-        let point = point.key();
-        tracing::warn!(failures, "the {point} plugin {plugin} failed: {failure}; {then}");
-    }
-}
-
-/// The embedded plugin for `point`, loaded once per process.
-fn embedded(point: ExtensionPoint, cache: Option<&Cache>) -> &'static Result<Plugin, String> {
-    static PLUGINS: [OnceLock<Result<Plugin, String>>; 3] = [const { OnceLock::new() }; 3];
-    PLUGINS[point as usize].get_or_init(|| source::load_embedded(point, cache))
 }

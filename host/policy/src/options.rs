@@ -1,8 +1,9 @@
 //! Which plugins to use, with their settings and limits.
 
-use std::path::PathBuf;
+use super::{ExtensionPoint, source};
+use std::path::{Path, PathBuf};
 
-/// The policy plugins.
+/// The policy plugins. Each extension point has a list of them; without any, the embedded one answers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PolicyConfig {
     /// The folder of plugins that are given by name.
@@ -11,12 +12,14 @@ pub struct PolicyConfig {
     pub locked: bool,
     /// Where to cache compiled plugins, if anywhere.
     pub cache: Option<PathBuf>,
-    /// Decides which worker gets a job. Used by clients.
-    pub selection: PluginConfig,
-    /// Decides whether a worker accepts a job. Used by workers.
-    pub compatibility: PluginConfig,
-    /// Estimates how long a job takes. Used by workers.
-    pub estimate: PluginConfig,
+    /// Where to record questions and answers, if anywhere.
+    pub record: Option<PathBuf>,
+    /// Decide which worker gets a job. Used by clients.
+    pub selection: Vec<PluginConfig>,
+    /// Decide whether a worker accepts a job. Used by workers.
+    pub compatibility: Vec<PluginConfig>,
+    /// Estimate how long a job takes. Used by workers.
+    pub estimate: Vec<PluginConfig>,
 }
 
 impl PolicyConfig {
@@ -26,10 +29,20 @@ impl PolicyConfig {
             dir,
             locked: false,
             cache: None,
-            selection: PluginConfig::new(OnFailure::Default),
+            record: None,
+            selection: vec![PluginConfig::new(OnFailure::Default)],
             // A lab's rule about its own machine must not stop applying when the plugin fails.
-            compatibility: PluginConfig::new(OnFailure::Refuse),
-            estimate: PluginConfig::new(OnFailure::Default),
+            compatibility: vec![PluginConfig::new(OnFailure::Refuse)],
+            estimate: vec![PluginConfig::new(OnFailure::Default)],
+        }
+    }
+
+    /// The plugins of `point`, in the order in which they are asked.
+    pub fn plugins(&self, point: ExtensionPoint) -> &[PluginConfig] {
+        match point {
+            ExtensionPoint::Selection => &self.selection,
+            ExtensionPoint::Compatibility => &self.compatibility,
+            ExtensionPoint::Estimate => &self.estimate,
         }
     }
 }
@@ -37,7 +50,8 @@ impl PolicyConfig {
 /// The settings of one plugin.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PluginConfig {
-    /// An absolute path, or a name: `NAME.wasm` in the plugin folder. `None` for the embedded one.
+    /// An absolute path, or a name: `NAME.wasm` in the plugin folder, or else an embedded plugin. `None`
+    /// for the embedded one.
     pub plugin: Option<String>,
     /// The plugin's own settings, which every call passes to it.
     pub settings: toml::Table,
@@ -54,6 +68,11 @@ impl PluginConfig {
     pub fn new(on_failure: OnFailure) -> Self {
         let settings = toml::Table::new();
         Self { plugin: None, settings, on_failure, timeout_ms: 200, memory_mib: 64 }
+    }
+
+    /// The plugin's name in logs and messages. `None` for the embedded one.
+    pub fn name(&self) -> Option<String> {
+        self.plugin.as_deref().map(|plugin| source::name(Path::new(plugin)))
     }
 }
 

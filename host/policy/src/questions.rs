@@ -1,9 +1,13 @@
 //! The three calls: how each is made, and which answers are valid.
 
+use super::ExtensionPoint;
+use super::answers::{Choice, Estimate, LeftOut, Ranked, Ranking, Verdict};
 use super::bindings::types::{Context, Job, Worker};
 use super::bindings::{compatibility, estimation, selection};
 use super::limits::CallState;
-use super::{Choice, Estimate, Exclusion, ExtensionPoint, Ranking, Reason, Verdict};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sleap_rtc_protocol::job::Reason;
 use sleap_rtc_protocol::text::Printable;
 use wasmtime::Store;
 use wasmtime::component::{Instance, InstancePre};
@@ -14,13 +18,13 @@ const REASON_CHARS: usize = 500;
 const REASONS: usize = 16;
 
 /// A question to a plugin.
-pub(crate) trait Question: Send + Sync + 'static {
+pub(crate) trait Question: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// Which plugin is called.
     const POINT: ExtensionPoint;
     /// The guest's answer.
     type Raw;
     /// The answer after validation.
-    type Answer: Send + 'static;
+    type Answer: Serialize + DeserializeOwned + Send + 'static;
 
     /// The call's context, in which the plugin's settings are filled in.
     fn context(&mut self) -> &mut Context;
@@ -38,10 +42,19 @@ pub(crate) trait Question: Send + Sync + 'static {
 }
 
 /// Which worker gets the job?
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Select {
     pub context: Context,
     pub job: Job,
     pub workers: Vec<Worker>,
+}
+
+impl Select {
+    /// The same question about the workers of `ranking` only, in its order.
+    pub(crate) fn about(&self, ranking: &[Choice]) -> Self {
+        let workers = ranking.iter().filter_map(|choice| self.workers.get(choice.index)).cloned();
+        Self { context: self.context.clone(), job: self.job.clone(), workers: workers.collect() }
+    }
 }
 
 impl Question for Select {
@@ -83,18 +96,19 @@ impl Question for Select {
             }
             let index = place(choice.index)?;
             let reason = Printable::line(&choice.reason, REASON_CHARS).into();
-            ranking.choices.push(Choice { index, score: choice.score, reason });
+            ranking.choices.push(Ranked { index, score: choice.score, reason });
         }
         for out in answer.left_out {
             let index = place(out.index)?;
             let reason = Printable::line(&out.reason, REASON_CHARS).into();
-            ranking.left_out.push(Exclusion { index, reason });
+            ranking.left_out.push(LeftOut { index, reason });
         }
         Ok(ranking)
     }
 }
 
 /// Does this worker accept the job?
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Check {
     pub context: Context,
     pub job: Job,
@@ -138,6 +152,7 @@ impl Question for Check {
 }
 
 /// How long will the job take?
+#[derive(Serialize, Deserialize)]
 pub(crate) struct EstimateDuration {
     pub context: Context,
     pub job: Job,

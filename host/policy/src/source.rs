@@ -122,6 +122,13 @@ pub(crate) fn locate(plugin: &str, dir: &Path) -> PathBuf {
     }
 }
 
+/// The file of `plugin`, as the configuration of `point` names it. It may not exist. `None` for the
+/// built-in plugin, unless the folder `dir` has a plugin of that name.
+pub(crate) fn configured(point: ExtensionPoint, plugin: &str, dir: &Path) -> Option<PathBuf> {
+    let path = locate(plugin, dir);
+    (plugin != embedded_name(point) || path.exists()).then_some(path)
+}
+
 /// Reads the whole file. Refuses files that are too large for a plugin and everything but ordinary
 /// files, because opening or reading a pipe or a device may never end.
 pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {

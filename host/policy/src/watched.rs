@@ -59,14 +59,14 @@ enum FileCheck {
 type Stamp = Option<(SystemTime, u64)>;
 
 impl Watched {
-    /// Loads the plugin that the configuration names as `plugin`.
+    /// Loads the plugin in the file `path`, which the configuration names as `plugin`.
     pub(crate) fn load(
         point: ExtensionPoint,
         plugin: &str,
+        path: PathBuf,
         source: &PluginSource,
         limits: CallLimits,
     ) -> Result<Self, PolicyError> {
-        let path = source::locate(plugin, &source.dir);
         let (plugin, from, of) = (plugin.to_owned(), source.clone(), path.clone());
         let load = move || load(point, &plugin, of, limits, from);
         let file = within(detached::LIMIT, load).unwrap_or_else(|| {

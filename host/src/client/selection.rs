@@ -206,7 +206,7 @@ impl Round<'_> {
         let mut order: Vec<usize> = Vec::new();
         for choice in &selection.ranking {
             let Some(worker) = workers.get(choice.index) else { continue };
-            info!(worker = %worker.peer_id, score = choice.score, reason = choice.reason, "ranked");
+            info!(worker = %worker.peer_id, score = choice.score, reason = choice.reason(), "ranked");
             order.push(choice.index);
         }
         let reserved: Vec<usize> = (0..workers.len())

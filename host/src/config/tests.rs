@@ -52,8 +52,8 @@ fn without_a_file_everything_has_a_default() {
     assert_eq!(config.signaling.http.as_str(), "http://localhost:8001/");
     assert_eq!(config.worker.state_dir, place.dir.path().join("home/data/sleap-rtc/worker"));
     assert_eq!(config.policy.dir, place.dir.path().join("home/.sleap-rtc/plugins"));
-    assert_eq!(config.policy.compatibility.on_failure, OnFailure::Refuse);
-    assert_eq!(config.policy.selection.on_failure, OnFailure::Default);
+    assert_eq!(config.policy.compatibility[0].on_failure, OnFailure::Refuse);
+    assert_eq!(config.policy.selection[0].on_failure, OnFailure::Default);
     assert_eq!(config.ice.servers.len(), 1);
     assert_eq!(config.server.listen.len(), 4);
     assert_eq!((config.file, config.worker.gpus), (None, None));
@@ -207,7 +207,10 @@ fn every_key_is_read() {
         [policy.estimate]
         plugin = "named"
         [policy.compatibility]
-        plugin = "beside.wasm"
+        plugin = [
+            "beside.wasm",
+            { name = "office-hours", settings = { owner = "ada" }, on_failure = "default", timeout = "1 s" },
+        ]
         "#,
     );
     let config = place.load();
@@ -224,13 +227,18 @@ fn every_key_is_read() {
     assert_eq!(config.worker.mounts.labels(), ["Lab Data"]);
     assert_eq!(config.client.user.as_deref(), Some("me"));
     assert_eq!(config.policy.dir, place.sources.cwd.join("plugins"));
-    let selection = config.policy.selection;
-    assert!(selection.plugin.unwrap().ends_with("cwd/./mine.wasm"));
+    let [selection] = &config.policy.selection[..] else { panic!("one plugin") };
+    assert!(selection.plugin.as_ref().unwrap().ends_with("cwd/./mine.wasm"));
     assert_eq!(selection.settings["weight"].as_float(), Some(1.5));
     assert_eq!((selection.timeout_ms, selection.memory_mib), (1000, 2));
     assert_eq!(selection.on_failure, OnFailure::Refuse);
-    assert_eq!(config.policy.estimate.plugin.as_deref(), Some("named"));
-    assert!(config.policy.compatibility.plugin.unwrap().ends_with("cwd/beside.wasm"));
+    assert_eq!(config.policy.estimate[0].plugin.as_deref(), Some("named"));
+    let [beside, hours] = &config.policy.compatibility[..] else { panic!("two plugins") };
+    assert!(beside.plugin.as_ref().unwrap().ends_with("cwd/beside.wasm"));
+    assert_eq!((beside.on_failure, beside.timeout_ms), (OnFailure::Refuse, 200));
+    assert_eq!(hours.plugin.as_deref(), Some("office-hours"));
+    assert_eq!(hours.settings["owner"].as_str(), Some("ada"));
+    assert_eq!((hours.on_failure, hours.timeout_ms), (OnFailure::Default, 1000));
 }
 
 #[test]
@@ -288,6 +296,13 @@ fn mistakes_name_file_line_and_the_nearest_key() {
         "[signaling.limits]\nregister_within = '1 d'",
         "[signaling.limits]\nnestings = 9",
         "[policy.estimate]\non_failure = 'ignore'\n",
+        "[policy.selection]\nplugin = 7",
+        "[policy.selection]\nplugin = []",
+        "[policy.selection]\nplugin = ['a', 7]",
+        "[policy.selection]\nplugin = [\n  'a',\n  { nam = 'b' },\n]",
+        "[policy.selection]\nplugin = ['a', { settings = {} }]",
+        "[policy.selection]\nplugin = ['a', { name = 'b', timeout = 'soon' }]",
+        "[policy.compatibility]\nplugin = ['a', 'b']\ntimeout = '1 s'",
         "[client]\nuser = 1",
         "default = 1",
         "worker = 1",
@@ -336,7 +351,7 @@ proptest! {
         key in prop::sample::select(vec![
             "signaling_http", "worker.gpus", "worker.max_package", "worker.slots", "ice.servers", "ice.bind",
             "signaling.ice_servers", "signaling.ice_lifetime", "ice.from_signaling",
-            "policy.selection.settings", "policy.selection.timeout", "signaling.listen", "default",
+            "policy.selection.settings", "policy.selection.timeout", "policy.estimate.plugin", "signaling.listen", "default",
             "environments", "worker", "environments.x.ice", "client.user",
         ]),
         value in prop::sample::select(vec![

@@ -64,6 +64,7 @@ impl selection::Guest for Hostile {
             "nan" => vec![choice(0, f64::NAN)],
             "out-of-range" => vec![choice(u32::try_from(workers.len()).unwrap_or(0), 1.0)],
             "twice" => vec![choice(0, 1.0), choice(0, 1.0)],
+            "groups" => vec![choice(0, 1.0), choice(1, 2.0), choice(2, 1.0)],
             "many" => vec![Choice { reason: String::new(), ..choice(0, 1.0) }; 1 << 20],
             "not-text" => vec![Choice { reason: not_text(), ..choice(0, 1.0) }],
             "huge" => vec![Choice { reason: "x".repeat(40 << 20), ..choice(0, 1.0) }],

@@ -6,6 +6,7 @@ mod folder;
 mod inspect;
 mod new;
 mod recorded;
+mod replay;
 mod tool;
 mod validate;
 
@@ -31,6 +32,8 @@ Examples:
     sleap-rtc plugin inspect fair.wasm
   Rank a room that was recorded with `sleap-rtc room snapshot`:
     sleap-rtc plugin test fair.wasm --room room.json --job job.json --expect gpu2
+  See where a new version decides otherwise than the one that `[policy] record` has heard:
+    sleap-rtc plugin replay decisions.jsonl fair.wasm --expect-same
   Install a plugin, and list the installed ones:
     sleap-rtc plugin add fair.wasm --setting 'owner=\"ada\"'
     sleap-rtc plugin list";
@@ -66,6 +69,9 @@ enum PluginCommand {
     },
     /// Accept all plugins as they are now in plugins.lock, for `[policy] locked`
     Lock,
+    /// Put recorded decisions to a plugin, and show where it decides otherwise
+    #[command(after_help = REPLAY_EXIT)]
+    Replay(ReplayArgs),
     /// Call a plugin for a recorded room; exit code 1 unless --expect is met
     Test(TestArgs),
 }
@@ -109,6 +115,28 @@ struct TestArgs {
     /// The local time that the plugin sees, such as 2026-01-14T10:00 [default: now]
     #[arg(long, value_name = "TIME")]
     at: Option<LocalTime>,
+}
+
+/// The exit codes of `plugin replay`.
+const REPLAY_EXIT: &str = "\
+Exit codes:
+    0  the decisions are the same, or --expect-same is not given
+    1  a decision differs, and --expect-same is given
+    2  the record or the plugin cannot be used";
+
+#[derive(Args)]
+struct ReplayArgs {
+    /// The file that `[policy] record` names; its older part, RECORD.1, is read too
+    #[arg(value_name = "RECORD")]
+    record: PathBuf,
+    #[command(flatten)]
+    file: FileArgs,
+    /// Only compare with the decisions of this plugin [default: the one of the same name, or else all]
+    #[arg(long, value_name = "NAME")]
+    of: Option<String>,
+    /// End with exit code 1 if a decision differs
+    #[arg(long)]
+    expect_same: bool,
 }
 
 /// `KEY=VALUE`. The value is TOML or, if it does not parse, plain text.
@@ -162,6 +190,8 @@ pub enum Task {
     Bench,
     /// `plugin add`
     Add,
+    /// `plugin replay`
+    Replay(replay::Replay),
     /// `plugin test`
     Test(recorded::Recorded),
 }
@@ -178,6 +208,9 @@ impl PluginArgs {
             PluginCommand::List => return PluginOptions::List,
             PluginCommand::Remove { name } => return PluginOptions::Remove(name),
             PluginCommand::Lock => return PluginOptions::Lock,
+            PluginCommand::Replay(ReplayArgs { record, file, of, expect_same }) => {
+                (file, Task::Replay(replay::Replay { record, of, expect_same }))
+            }
             PluginCommand::Test(TestArgs { file, room, job, expect, at }) => {
                 (file, Task::Test(recorded::Recorded { room, job, expect, at }))
             }
@@ -208,7 +241,7 @@ pub(crate) async fn run(options: PluginOptions, policy: &PolicyConfig) -> Result
     let plugin = match task {
         // These report how long compiling takes, so they must not use the cache.
         Task::Inspect | Task::Bench => PluginFile::open(&file, &policy.dir)?,
-        Task::Validate | Task::Add | Task::Test(_) => {
+        Task::Validate | Task::Add | Task::Replay(_) | Task::Test(_) => {
             PluginFile::open_cached(&examine::find(&file, &policy.dir), policy.cache.as_deref())?
         }
     };
@@ -217,6 +250,7 @@ pub(crate) async fn run(options: PluginOptions, policy: &PolicyConfig) -> Result
         Task::Inspect => inspect::run(&plugin, &config),
         Task::Bench => bench::run(&plugin, &config),
         Task::Add => folder::add(&plugin, &config, policy),
+        Task::Replay(options) => replay::run(&plugin, &config, &options, policy),
         Task::Test(recorded) => recorded::run(&plugin, &config, &recorded).await,
     }
 }

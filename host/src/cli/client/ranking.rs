@@ -8,20 +8,36 @@ use sleap_rtc_protocol::worker::WorkerStatus;
 /// The longest text in a column, except in the last one.
 const COLUMN_CHARS: usize = 40;
 
+/// Whether reasons begin with the name of the plugin that gives them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PluginNames {
+    Shown,
+    Hidden,
+}
+
 /// Every worker with its rank, score and reason, best first; then those left out.
-pub(crate) fn ranking(workers: &[WorkerFacts], selection: &Selection) -> String {
+pub(crate) fn ranking(
+    workers: &[WorkerFacts],
+    selection: &Selection,
+    names: PluginNames,
+) -> String {
+    let said = |plugin: &str, text: &str| match names {
+        PluginNames::Shown => format!("{plugin}: {text}"),
+        PluginNames::Hidden => text.to_owned(),
+    };
     let mut rows = vec![["rank", "worker", "host", "GPU", "score", "why"].map(String::from)];
     let mut ranked = vec![false; workers.len()];
     for (place, choice) in (1..).zip(&selection.ranking) {
         let Some(worker) = workers.get(choice.index) else { continue };
         ranked[choice.index] = true;
         let place = format!("{place}");
-        rows.push(row(worker, place, score(choice.score), choice.reason.clone()));
+        let why = choice.remarks.iter().map(|remark| said(&remark.plugin, &remark.text));
+        let why = why.collect::<Vec<_>>().join("; ");
+        rows.push(row(worker, place, score(choice.score), why));
     }
     for (index, worker) in workers.iter().enumerate().filter(|(index, _)| !ranked[*index]) {
-        let said = selection.left_out.iter().find(|out| out.index == index);
-        let why = match said {
-            Some(said) => said.reason.clone(),
+        let why = match selection.left_out.iter().find(|out| out.index == index) {
+            Some(out) => said(&out.plugin, &out.reason),
             None if worker.status != WorkerStatus::Available => worker.status.as_str().to_owned(),
             None => "left out without a reason".to_owned(),
         };
@@ -91,7 +107,7 @@ pub(crate) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
-    use sleap_rtc_policy::{Choice, Exclusion};
+    use sleap_rtc_policy::{LeftOut, Ranked, Ranking};
     use sleap_rtc_protocol::signaling::PeerInfo;
 
     fn worker(peer_id: &str, properties: serde_json::Value) -> WorkerFacts {
@@ -109,18 +125,18 @@ mod tests {
             worker("worker-2", json!({ "hostname": "b", "status": "available", "gpus": gpu })),
             worker("w3", json!({ "status": "maintenance" })),
         ];
-        let selection = Selection {
-            ranking: vec![Choice { index: 1, score: 8192.0, reason: "largest".into() }],
-            left_out: vec![Exclusion { index: 0, reason: "busy just now".into() }],
-            notice: None,
+        let answer = Ranking {
+            choices: vec![Ranked { index: 1, score: 8192.0, reason: "largest".into() }],
+            left_out: vec![LeftOut { index: 0, reason: "busy just now".into() }],
         };
-        assert_eq!(
-            ranking(&workers, &selection),
-            "rank  worker    host  GPU         score  why\n\
+        let selection = Selection::new(&"lab".into(), answer);
+        let table = "rank  worker    host  GPU         score  why\n\
              1     worker-2  b     A, 8192 MB  8192   largest\n\
              out   w1        a[2J  none        -      busy just now\n\
-             out   w3        -     none        -      maintenance\n"
-        );
+             out   w3        -     none        -      maintenance\n";
+        assert_eq!(ranking(&workers, &selection, PluginNames::Hidden), table);
+        let named = table.replace("largest", "lab: largest").replace("busy just", "lab: busy just");
+        assert_eq!(ranking(&workers, &selection, PluginNames::Shown), named);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::environment::{Environment, SecretText};
 use super::exit::{Exit, ExitWith, Failure};
 #[cfg(feature = "worker")]
 use super::invite::{self, InviteArgs};
-use super::ranking::ranking;
+use super::ranking::{PluginNames, ranking};
 use super::{interrupt, print};
 use crate::client::{self, Choose, Join, package};
 use crate::config::{Config, Overrides};
@@ -229,7 +229,7 @@ pub(crate) async fn explain(
 ) -> Result<Exit, Failure> {
     let mut interrupts = interrupt::while_following_a_job()?;
     let (workers, selection) = client::explain(config, join, job, &mut interrupts).await?;
-    print::raw(&ranking(&workers, &selection)).exit(Exit::Unexpected)?;
+    print::raw(&ranking(&workers, &selection, PluginNames::Shown)).exit(Exit::Unexpected)?;
     match (workers.is_empty(), selection.ranking.is_empty()) {
         (true, _) => Err(Failure::message(Exit::NoWorker, "there are no workers in this room")),
         (_, true) => {

@@ -143,9 +143,9 @@ fn worlds(plugin: &PluginFile) -> String {
 
 /// The files of all plugins in the folder and in the configuration.
 fn files(policy: &PolicyConfig) -> Result<BTreeSet<PathBuf>, Failure> {
-    let sections = ExtensionPoint::ALL.map(|point| section(policy, point));
-    let named = sections.into_iter().filter_map(|section| section.plugin.as_deref());
-    let mut files: BTreeSet<_> = named.map(|plugin| examine::locate(plugin, &policy.dir)).collect();
+    let named =
+        ExtensionPoint::ALL.into_iter().flat_map(|point| examine::configured(policy, point));
+    let mut files: BTreeSet<_> = named.collect();
     let entries = match fs::read_dir(&policy.dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(files),
@@ -163,18 +163,9 @@ fn files(policy: &PolicyConfig) -> Result<BTreeSet<PathBuf>, Failure> {
 /// The sections of the configuration that use the plugin in the file `path`.
 fn used(policy: &PolicyConfig, path: &Path) -> Vec<&'static str> {
     let uses = |point: &ExtensionPoint| {
-        let plugin = section(policy, *point).plugin.as_deref();
-        plugin.is_some_and(|plugin| examine::locate(plugin, &policy.dir) == path)
+        examine::configured(policy, *point).iter().any(|configured| configured == path)
     };
     ExtensionPoint::ALL.iter().filter(|point| uses(point)).map(|point| point.key()).collect()
-}
-
-fn section(policy: &PolicyConfig, point: ExtensionPoint) -> &PluginConfig {
-    match point {
-        ExtensionPoint::Selection => &policy.selection,
-        ExtensionPoint::Compatibility => &policy.compatibility,
-        ExtensionPoint::Estimate => &policy.estimate,
-    }
 }
 
 fn cannot(what: &str, path: &Path, error: io::Error) -> Failure {

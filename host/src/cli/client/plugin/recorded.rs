@@ -3,7 +3,7 @@
 use super::super::description::{load_job_description, read_json};
 use super::super::exit::{Exit, ExitWith, Failure};
 use super::super::print;
-use super::super::ranking::{answers, ranking};
+use super::super::ranking::{PluginNames, answers, ranking};
 use sleap_rtc_policy::PluginConfig;
 use sleap_rtc_policy::examine::{Candidate, PluginFile};
 use sleap_rtc_policy::{ExtensionPoint, LocalTime};
@@ -99,7 +99,10 @@ impl RecordedRoom<'_> {
             let first = first.map_or("nobody".to_owned(), ToString::to_string);
             format!("expected {expected} to be ranked first, but {first} is")
         });
-        Ok(RecordedAnswer { table: ranking(self.workers, &selection), unexpected })
+        Ok(RecordedAnswer {
+            table: ranking(self.workers, &selection, PluginNames::Hidden),
+            unexpected,
+        })
     }
 
     fn checked(&self, plugin: &Candidate) -> Result<RecordedAnswer, String> {

@@ -1,0 +1,259 @@
+//! How the answers of several plugins at one extension point become one.
+//!
+//! | extension point | rule |
+//! |---|---|
+//! | selection | the first plugin ranks; each further one leaves workers out, or moves whole groups of them |
+//! | compatibility | all must say yes, and all reasons are collected |
+//! | estimate | the first plugin that answers |
+//!
+//! The WIT states the rules for authors of plugins. Everything here is pure: a [`Panel`] makes the calls.
+
+use super::answers::{Choice, Exclusion, Ranked, Ranking, Remark, Selection, Verdict};
+use super::component::Failure;
+use super::options::OnFailure;
+use super::questions::{Check, Question, Select};
+use sleap_rtc_protocol::job::Reason;
+use std::sync::Arc;
+
+/// The plugins of one extension point, in the order of the configuration. There is at least one.
+pub(crate) trait Panel<Q: Question> {
+    /// How many there are.
+    fn len(&self) -> usize;
+
+    /// The plugin at `place`.
+    fn seat(&self, place: usize) -> Seat;
+
+    /// Asks the plugin at `place`, with its settings.
+    fn ask(&self, place: usize, question: &mut Q) -> Result<Q::Answer, Failure>;
+
+    /// Asks the built-in plugin, without settings.
+    fn ask_built_in(&self, question: &mut Q) -> Result<Q::Answer, Failure>;
+
+    /// The name of the built-in plugin.
+    fn built_in(&self) -> Arc<str>;
+
+    /// Counts and logs a failure of the plugin `name`.
+    fn failed(&self, name: &str, failure: &Failure, then: Then);
+}
+
+/// What the rules know about a plugin.
+pub(crate) struct Seat {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What happens when it fails.
+    pub on_failure: OnFailure,
+    /// Whether it is the built-in plugin, for which no other one answers.
+    pub is_built_in: bool,
+}
+
+/// What happens after a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// The built-in plugin answers.
+    BuiltIn,
+    /// Nobody does.
+    Nobody,
+    /// The ranking of the plugins before it stays.
+    RankingStays,
+    /// The next plugin is asked.
+    Next,
+}
+
+impl Then {
+    /// The words after "the plugin failed".
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Self::BuiltIn => "the built-in plugin answered instead",
+            Self::Nobody => "no other plugin answers in its place",
+            Self::RankingStays => "the ranking of the plugins before it stays",
+            Self::Next => "the next plugin is asked",
+        }
+    }
+}
+
+/// Ranks: the first plugin ranks, each further one narrows.
+pub(crate) fn rank(panel: &impl Panel<Select>, mut question: Select) -> Selection {
+    let mut notices = Vec::new();
+    let mut selection = match ask_or_built_in(panel, 0, &mut question, &mut notices) {
+        Some((ranking, by)) => Selection::new(&by, ranking),
+        None => return refused(notices),
+    };
+    for place in 1..panel.len() {
+        if selection.ranking.is_empty() {
+            break;
+        }
+        let Seat { name, on_failure, .. } = panel.seat(place);
+        let mut narrowed = question.about(&selection.ranking);
+        let narrowed = panel
+            .ask(place, &mut narrowed)
+            .and_then(|answer| narrow(&selection, &name, answer).map_err(Failure::BadAnswer));
+        match (narrowed, on_failure) {
+            (Ok(narrowed), _) => selection = narrowed,
+            (Err(failure), OnFailure::Default) => {
+                panel.failed(&name, &failure, Then::RankingStays);
+                notices.push(notice::<Select>(&name, Then::RankingStays));
+            }
+            (Err(failure), OnFailure::Refuse) => {
+                panel.failed(&name, &failure, Then::Nobody);
+                notices.push(notice::<Select>(&name, Then::Nobody));
+                return refused(notices);
+            }
+        }
+    }
+    selection.notice = joined(notices);
+    selection
+}
+
+fn refused(notices: Vec<String>) -> Selection {
+    Selection { notice: joined(notices), ..Selection::default() }
+}
+
+/// Applies the answer of a further plugin, whose indices count `so_far.ranking`.
+///
+/// Choices with the same score that follow each other are a group. The groups come in the order of the
+/// answer; inside a group, the order so far stays.
+fn narrow(so_far: &Selection, by: &Arc<str>, answer: Ranking) -> Result<Selection, String> {
+    check_groups(&answer.choices)?;
+    let mut ranking = Vec::with_capacity(answer.choices.len());
+    for group in answer.choices.chunk_by(|one, next| one.score == next.score) {
+        let mut group: Vec<&Ranked> = group.iter().collect();
+        group.sort_by_key(|ranked| ranked.index);
+        for ranked in group {
+            let mut choice = choice_at(so_far, ranked.index)?.clone();
+            choice.remarks.extend(Remark::new(by, &ranked.reason));
+            ranking.push(choice);
+        }
+    }
+    let mut left_out = so_far.left_out.clone();
+    for out in answer.left_out {
+        let index = choice_at(so_far, out.index)?.index;
+        left_out.push(Exclusion { index, plugin: Arc::clone(by), reason: out.reason });
+    }
+    Ok(Selection { ranking, left_out, notice: None })
+}
+
+fn choice_at(selection: &Selection, index: usize) -> Result<&Choice, String> {
+    let of = selection.ranking.len();
+    selection.ranking.get(index).ok_or_else(|| format!("it names worker {index} of {of}"))
+}
+
+/// Refuses an answer in which a score comes again after another one: its groups would not be whole.
+fn check_groups(choices: &[Ranked]) -> Result<(), String> {
+    let groups = choices.chunk_by(|one, next| one.score == next.score);
+    let mut scores: Vec<f64> = groups.filter_map(|group| Some(group.first()?.score)).collect();
+    scores.sort_by(f64::total_cmp);
+    let again = scores.windows(2).find(|pair| pair[0] == pair[1]);
+    again.map_or(Ok(()), |pair| {
+        Err(format!(
+            "after other plugins it may only move whole groups, but workers with the score {} do not \
+             follow each other",
+            pair[0]
+        ))
+    })
+}
+
+/// Admits: all plugins must say yes.
+pub(crate) fn admit(panel: &impl Panel<Check>, mut question: Check) -> Verdict {
+    let mut reasons: Vec<Reason> = Vec::new();
+    for place in 0..panel.len() {
+        let mut notices = Vec::new();
+        let said = match ask_or_built_in(panel, place, &mut question, &mut notices) {
+            Some((Verdict::Yes, _)) => Vec::new(),
+            Some((Verdict::No(reasons), _)) => reasons,
+            None => vec![Verdict::failed(joined(notices))],
+        };
+        // The built-in plugin may have answered twice.
+        let new: Vec<_> = said.into_iter().filter(|reason| !reasons.contains(reason)).collect();
+        reasons.extend(new);
+    }
+    if reasons.is_empty() { Verdict::Yes } else { Verdict::No(reasons) }
+}
+
+/// Asks one plugin after the other until one answers, by `is_answer`. If none does, and one failed whose
+/// `on_failure` is `default`, the built-in plugin answers.
+pub(crate) fn first<Q: Question>(
+    panel: &impl Panel<Q>,
+    mut question: Q,
+    is_answer: impl Fn(&Q::Answer) -> bool,
+) -> Option<Q::Answer> {
+    let (mut last, mut falls_back, mut has_built_in) = (None, false, false);
+    for place in 0..panel.len() {
+        let seat = panel.seat(place);
+        has_built_in |= seat.is_built_in;
+        match panel.ask(place, &mut question) {
+            Ok(answer) if is_answer(&answer) => return Some(answer),
+            Ok(answer) => last = Some(answer),
+            Err(failure) => {
+                falls_back |= seat.on_failure == OnFailure::Default && !seat.is_built_in;
+                let then = match place + 1 < panel.len() {
+                    true => Then::Next,
+                    false if falls_back && !has_built_in => Then::BuiltIn,
+                    false => Then::Nobody,
+                };
+                panel.failed(&seat.name, &failure, then);
+            }
+        }
+    }
+    if !falls_back || has_built_in {
+        return last;
+    }
+    let answer = panel.ask_built_in(&mut question);
+    answer
+        .inspect_err(|failure| panel.failed(&panel.built_in(), failure, Then::Nobody))
+        .ok()
+        .or(last)
+}
+
+/// The answer of the plugin at `place` or, if that fails and may be replaced, of the built-in one; with
+/// the name of who answered. Adds a line for the user about each failure.
+fn ask_or_built_in<Q: Question>(
+    panel: &impl Panel<Q>,
+    place: usize,
+    question: &mut Q,
+    notices: &mut Vec<String>,
+) -> Option<(Q::Answer, Arc<str>)> {
+    let Seat { name, on_failure, is_built_in } = panel.seat(place);
+    let failure = match panel.ask(place, question) {
+        Ok(answer) => return Some((answer, name)),
+        Err(failure) => failure,
+    };
+    if is_built_in {
+        panel.failed(&name, &failure, Then::Nobody);
+        notices.push(format!("the built-in {} plugin failed", Q::POINT.key()));
+        return None;
+    }
+    if on_failure == OnFailure::Refuse {
+        panel.failed(&name, &failure, Then::Nobody);
+        notices.push(notice::<Q>(&name, Then::Nobody));
+        return None;
+    }
+    panel.failed(&name, &failure, Then::BuiltIn);
+    match panel.ask_built_in(question) {
+        Ok(answer) => {
+            notices.push(notice::<Q>(&name, Then::BuiltIn));
+            Some((answer, panel.built_in()))
+        }
+        Err(failure) => {
+            panel.failed(&panel.built_in(), &failure, Then::Nobody);
+            notices.push(notice::<Q>(&name, Then::Nobody));
+            notices.push(format!("the built-in {} plugin failed", Q::POINT.key()));
+            None
+        }
+    }
+}
+
+/// What the user reads about a failure; the log has the plugin's own message.
+fn notice<Q: Question>(name: &str, then: Then) -> String {
+    let failed = format!("the {} plugin {name} failed", Q::POINT.key());
+    match then {
+        Then::Nobody => failed,
+        then => format!("{failed}; {}", then.text()),
+    }
+}
+
+fn joined(notices: Vec<String>) -> Option<String> {
+    (!notices.is_empty()).then(|| notices.join("; "))
+}
+
+#[cfg(test)]
+mod tests;
