@@ -10,7 +10,7 @@ use super::questions::Question;
 use super::record::Recorder;
 use super::source::PluginSource;
 use super::watched::Watched;
-use super::{ExtensionPoint, PolicyError, facts, source};
+use super::{ExtensionPoint, PolicyError, facts, options, source};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -91,7 +91,7 @@ impl Link {
         let (name, file) = match found {
             None => (source::embedded_name(point).to_owned(), None),
             Some((plugin, path)) => {
-                (source::name(&path), Some(Watched::load(point, plugin, path, source, limits)?))
+                (options::name(&path), Some(Watched::load(point, plugin, path, source, limits)?))
             }
         };
         Ok(Self {

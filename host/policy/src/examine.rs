@@ -11,7 +11,7 @@ use super::detached::{self, within};
 use super::questions::{Check, EstimateDuration, Question, Select};
 use super::{
     CallLimits, Estimate, ExtensionPoint, LocalTime, PluginConfig, PolicyConfig, Ranking,
-    Selection, Verdict, cases, explain, facts, source,
+    Selection, Verdict, cases, explain, facts, options, source,
 };
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::job::JobDescription;
@@ -97,7 +97,7 @@ impl PluginFile {
     fn new(path: PathBuf, bytes: Vec<u8>, cache: Option<&Path>) -> Result<Self, ExamineError> {
         let start = Instant::now();
         let cache = cache.and_then(source::open_cache);
-        let name = source::name(&path);
+        let name = options::name(&path);
         let compiled = Compiled::new(&name, &bytes, cache.as_ref())
             .map_err(|why| ExamineError::Unusable { path: path.clone(), why })?;
         let compiled_in = start.elapsed();

@@ -1,6 +1,6 @@
 //! Which plugins to use, with their settings and limits.
 
-use super::{ExtensionPoint, source};
+use super::ExtensionPoint;
 use std::path::{Path, PathBuf};
 
 /// The policy plugins. Each extension point has a list of them; without any, the embedded one answers.
@@ -72,7 +72,7 @@ impl PluginConfig {
 
     /// The plugin's name in logs and messages. `None` for the embedded one.
     pub fn name(&self) -> Option<String> {
-        self.plugin.as_deref().map(|plugin| source::name(Path::new(plugin)))
+        self.plugin.as_deref().map(|plugin| name(Path::new(plugin)))
     }
 }
 
@@ -83,4 +83,10 @@ pub enum OnFailure {
     Default,
     /// The answer is no.
     Refuse,
+}
+
+/// The name of a plugin in logs and messages.
+pub(crate) fn name(plugin: &Path) -> String {
+    let stem = plugin.file_stem().unwrap_or(plugin.as_os_str());
+    stem.to_string_lossy().into_owned()
 }

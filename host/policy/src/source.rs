@@ -4,6 +4,7 @@ use super::cache::Cache;
 use super::component::Plugin;
 use super::limits::CallLimits;
 use super::lock::Lock;
+use super::options::name;
 use super::{ExtensionPoint, PolicyConfig, PolicyError};
 use rustix::fs::{Mode, OFlags};
 use std::fs::File;
@@ -102,12 +103,6 @@ pub(crate) fn compile(
         .map_err(|why| PolicyError::Unusable { key, path: path.to_owned(), why })?;
     tracing::info!(point = key, plugin = name, path = %path.display(), "policy plugin loaded");
     Ok(loaded)
-}
-
-/// The name of a plugin in logs and messages.
-pub(crate) fn name(path: &Path) -> String {
-    let stem = path.file_stem().unwrap_or(path.as_os_str());
-    stem.to_string_lossy().into_owned()
 }
 
 /// The path of `plugin`, which is a path or a name in the plugin folder.
