@@ -1,4 +1,4 @@
-//! What a worker can do, and how its signaling metadata says so.
+//! The capabilities of a worker, and their form in its signaling metadata.
 
 use crate::ids::PeerId;
 use crate::job::JobType;
@@ -21,7 +21,7 @@ pub struct Gpu {
     /// Share of the last sample period in which a kernel ran, 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub utilization: Option<f64>,
-    /// Memory that other programs than this worker's jobs use, in MiB.
+    /// Memory in use by programs other than this worker's jobs, in MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_others_mib: Option<u64>,
     /// Whether a job of this worker uses it.
@@ -99,14 +99,14 @@ pub const PROBLEMS: &str = "problems";
 /// The property that lists the labels of the worker's mounts, if it has any.
 pub const MOUNTS: &str = "mounts";
 
-/// The property that says where the peer is reached over iroh: `{"id": …}`.
+/// The property with the peer's iroh endpoint: `{"id": …}`.
 pub const ENDPOINT: &str = "iroh";
 
-/// The property that says what confines the worker's jobs: `landlock` (`landlock-disk` and `landlock-home`
-/// where its trainer has to read more of the machine), `strict`, `none` or `off`.
+/// The property that names the sandbox of the worker's jobs: `landlock` (`landlock-disk` or
+/// `landlock-home` if its trainer must read more of the machine), `strict`, `none` or `off`.
 pub const SANDBOX: &str = "sandbox";
 
-/// The property that says for how many seconds each user's jobs have occupied a slot of the worker in
+/// The property with the seconds for which each user's jobs have occupied a slot of the worker in
 /// the last seven days: `{"ada": 5400}`.
 pub const USED_BY_USER: &str = "used_s_by_user";
 
@@ -179,7 +179,7 @@ pub struct WorkerFacts {
 }
 
 impl WorkerFacts {
-    /// Reads a peer's metadata. Cannot fail: what is malformed counts as absent.
+    /// Reads a peer's metadata. Cannot fail, because malformed values count as absent.
     pub fn from_peer(peer: &PeerInfo) -> Self {
         let mut rest = peer.metadata.properties.clone();
         rest.remove(ENDPOINT);

@@ -73,7 +73,7 @@ fn plain(c: char) -> bool {
 /// The marks that a name for people may have.
 const PLAIN_MARKS: &str = "-_.@+";
 
-/// The nearest plain name of at most `limit` characters to `text`; `otherwise` where nothing is left.
+/// The nearest valid name to `text`, of at most `limit` characters. `otherwise` if nothing is left.
 fn simplify(text: &str, limit: usize, otherwise: &str) -> String {
     let simple: String = text.trim().chars().map(|c| if plain(c) { c } else { '-' }).collect();
     let simple: String = simple.trim_matches('-').chars().take(limit).collect();
@@ -146,7 +146,8 @@ macro_rules! secret {
             }
         }
         impl $name {
-            /// Compares without leaking, through the time taken, how much of a guess was right.
+            /// Compares in constant time, so that the duration does not show how much of a guess is
+            /// correct.
             pub fn matches(&self, other: &Self) -> bool {
                 self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
             }
@@ -167,7 +168,7 @@ identifier!(
     JobId, "a job id", 64, file_name_safe
 );
 identifier!(
-    /// What opens a room. Its `Debug` shows nothing, and it has no `Display`.
+    /// The token of a room. Its `Debug` hides it, and it has no `Display`.
     Token, "a token", 256, printable
 );
 identifier!(
@@ -175,31 +176,33 @@ identifier!(
     IdToken, "an identity token", 8192, printable
 );
 identifier!(
-    /// What admits one peer to the relay of the signaling server while it is registered.
+    /// The token that admits one peer to the relay of the signaling server while it is registered.
     RelayToken, "a relay token", 4096, printable
 );
 identifier!(
-    /// An address from which a peer speaks, as the signaling server names it: equal addresses of a room
-    /// have equal tags, and a tag does not tell the address.
+    /// A pseudonym for the address of a peer, assigned by the signaling server. Equal addresses in
+    /// a room have equal tags, and a tag does not reveal the address.
     AddressTag, "an address tag", 64, file_name_safe
 );
 identifier!(
-    /// What shows that the sender of an offer has the secret of the job that it is about, and fits no
-    /// other offer: 128 hexadecimal digits.
+    /// A proof that the sender of an offer has the secret of its job, valid only for this offer:
+    /// 128 hexadecimal digits.
     OfferProof, "an offer proof", 128, hex_digit
 );
 identifier!(
-    /// What a worker keeps received files under: a name that only one user of one machine knows, and that is
-    /// another one for each worker.
+    /// The name under which a worker caches received files. Only one user on one machine knows it,
+    /// and it differs for each worker.
     CacheOwner, "the owner of cached files", 64, file_name_safe
 );
 identifier!(
-    /// What proves the right to a job: made by the client at submission, kept in its record.
+    /// The secret that gives the right to a job. The client creates it at submission, and keeps it
+    /// in its record.
     JobSecret, "a job secret", 128, file_name_safe
 );
 
 identifier!(
-    /// What verifies the right to a job and proves nothing: 64 hexadecimal digits, which the worker keeps.
+    /// The verifier of the right to a job, which cannot prove that right: 64 hexadecimal digits,
+    /// which the worker keeps.
     JobVerifier, "a job's verifier", 64, hex_digit
 );
 identifier!(
@@ -207,21 +210,21 @@ identifier!(
     JobProof, "a proof of the right to a job", 128, hex_digit
 );
 identifier!(
-    /// What people call a room on one machine: at most 32 letters, digits and `-_.@+`.
+    /// A user's name for a room on one machine: at most 32 letters, digits and `-_.@+`.
     RoomName, "a room's name", 32, plain
 );
 identifier!(
-    /// What people call a device: at most 64 letters, digits and `-_.@+`.
+    /// A user's name for a device: at most 64 letters, digits and `-_.@+`.
     DeviceName, "a device's name", 64, plain
 );
 
 impl RoomName {
-    /// The name that is nearest to any text, such as the name of a host.
+    /// The nearest valid name to any text, such as the name of a host.
     pub fn nearest(text: &str) -> Self {
         Self(simplify(text, 32, "room"))
     }
 
-    /// The same name with a number, to tell it from others.
+    /// The same name with a number, to distinguish it from others.
     pub fn numbered(&self, number: u32) -> Self {
         let end = format!("-{number}");
         Self(self.0.chars().take(32 - end.len()).collect::<String>() + &end)
@@ -229,7 +232,7 @@ impl RoomName {
 }
 
 impl DeviceName {
-    /// The name that is nearest to any text, such as a user and a host.
+    /// The nearest valid name to any text, such as a user and a host.
     pub fn nearest(text: &str) -> Self {
         Self(simplify(text, 64, "device"))
     }
@@ -314,7 +317,7 @@ secret!(RelayToken);
 secret!(JobSecret);
 secret!(CacheOwner);
 
-/// What opens a room: its id and its token, always together.
+/// The credentials of a room: its id and its token, always together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoomCredentials {
     /// The room.

@@ -119,11 +119,11 @@ pub struct SharedPaths {
     pub output: RelPath,
 }
 
-/// What opens a job.
+/// What gives the right to a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum JobRight {
-    /// What verifies a proof. A worker keeps this alone.
+    /// The verifier of a proof. A worker keeps only this.
     Verifier {
         /// It belongs to the secret that the client keeps.
         verifier: JobVerifier,
@@ -140,7 +140,7 @@ pub enum JobRight {
 pub struct JobSpec {
     /// The identifier that the client chose.
     pub id: JobId,
-    /// What opens the job to other connections: to read, stop, cancel and fetch it.
+    /// What gives other connections the right to read, stop, cancel and fetch the job.
     #[serde(flatten)]
     pub right: JobRight,
     /// A name for people: the package's file name without its extensions.
@@ -150,11 +150,11 @@ pub struct JobSpec {
     /// Set if the package is on shared storage. No files are sent then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shared: Option<SharedPaths>,
-    /// Whether the package's `inference-script.sh` is left alone, where the package is not sent.
+    /// Whether to skip the package's `inference-script.sh`, if the package is not sent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skips_inference: bool,
-    /// Under which name the worker keeps the package's files for the next job of this user. Without one it
-    /// keeps none.
+    /// The name under which the worker caches the package's files for the next job of this user.
+    /// Without one, it caches none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_owner: Option<CacheOwner>,
 }
@@ -363,8 +363,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is tried in whatever order: a job has one outcome at most, runs once at most,
-        /// and a refusal changes nothing.
+        /// After any attempts in any order, a job has at most one outcome, ran at most once, and a
+        /// refusal has changed nothing.
         #[test]
         fn a_job_has_one_outcome(tried in prop::collection::vec(state(), 0..30)) {
             let mut job = JobState::Staging;

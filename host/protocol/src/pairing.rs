@@ -12,7 +12,7 @@ use std::fmt;
 pub const PATH: &str = "/pair";
 /// The longest parcel, in bytes.
 pub const MAX_PARCEL_BYTES: usize = 8 * 1024;
-/// The longest frame: a parcel in base64, and what is around it.
+/// The longest frame, in bytes: a parcel in base64, and the JSON around it.
 pub const MAX_PAIRING_FRAME_BYTES: usize = 12 * 1024;
 
 /// The number of a mailbox: the first part of a pairing code.
@@ -53,12 +53,13 @@ impl fmt::Display for MailboxNumber {
     }
 }
 
-/// What one device sends to the other: at most [`MAX_PARCEL_BYTES`]. Its `Debug` shows the length.
+/// A message from one device to the other, of at most [`MAX_PARCEL_BYTES`]. Its `Debug` shows only
+/// the length.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Parcel(Vec<u8>);
 
-/// Why a parcel is none.
+/// Why a parcel is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParcelError {
     /// Too long.
@@ -73,7 +74,7 @@ impl Parcel {
     /// A parcel with these bytes.
     ///
     /// # Errors
-    /// There are too many of them.
+    /// The parcel is too long.
     pub fn new(bytes: Vec<u8>) -> Result<Self, ParcelError> {
         match bytes.len() {
             0..=MAX_PARCEL_BYTES => Ok(Self(bytes)),
@@ -81,7 +82,7 @@ impl Parcel {
         }
     }
 
-    /// What is in it.
+    /// The content.
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
@@ -113,7 +114,7 @@ impl fmt::Debug for Parcel {
 pub enum MailboxRequest {
     /// Asks for a new mailbox. The socket's first frame.
     Open,
-    /// Joins one. The socket's first frame.
+    /// Joins a mailbox. The socket's first frame.
     Join {
         /// Which.
         mailbox: MailboxNumber,
@@ -136,7 +137,7 @@ pub enum MailboxEvent {
         /// After this time the server closes it, in seconds.
         expires_s: u64,
     },
-    /// Answers `Join`; and tells the device that opened the mailbox.
+    /// Answers `Join`. Also sent to the device that opened the mailbox.
     Joined,
     /// A parcel of the other device.
     Received {
@@ -145,7 +146,7 @@ pub enum MailboxEvent {
     },
     /// The other device is gone.
     Left,
-    /// The server refuses the frame before, and closes the socket.
+    /// The server refuses the previous frame, and closes the socket.
     Error {
         /// Why.
         code: MailboxErrorCode,
@@ -162,13 +163,13 @@ pub enum MailboxEvent {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MailboxErrorCode {
-    /// Nobody has that mailbox open: never, or not any more.
+    /// The mailbox does not exist, or not any more.
     NoMailbox,
     /// Another device is in that mailbox at the moment.
     Occupied,
     /// The mailbox's time is over.
     Expired,
-    /// More devices have joined that mailbox than may.
+    /// Too many devices have joined that mailbox.
     TooManyTries,
     /// The address has tried too often.
     TooManyFromAddress,

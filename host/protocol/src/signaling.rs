@@ -81,7 +81,7 @@ pub struct Description {
     /// offer from the answer to the current one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u64>,
-    /// Where the sender is reached over iroh. Absent from peers that do not have it.
+    /// The sender's iroh endpoint. Absent from peers without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iroh: Option<EndpointAddress>,
     /// From which address the sender speaks. The server adds it to what a worker is sent.
@@ -89,12 +89,12 @@ pub struct Description {
     pub sender_address: Option<AddressTag>,
 }
 
-/// Where an iroh endpoint is reached, besides the relay of the server that both peers use.
+/// The addresses of an iroh endpoint, besides the relay of the server that both peers use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointAddress {
     /// Its id: an Ed25519 public key in hexadecimal digits.
     pub id: String,
-    /// Its addresses, as far as it knows them.
+    /// Its known addresses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addrs: Vec<SocketAddr>,
 }
@@ -127,7 +127,7 @@ impl PeerMessage {
     }
 }
 
-/// What two peers negotiate before they connect.
+/// A message of the negotiation between two peers before they connect.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "app_message_type", rename_all = "snake_case")]
 pub enum AppMessage {
@@ -197,7 +197,7 @@ pub enum AppMessage {
     },
     /// Worker: answers a video request.
     VideoResponse {
-        /// For each video its path on the worker, where it is there.
+        /// For each video, its path on the worker, if the worker has it.
         videos: Vec<Option<String>>,
     },
     /// A message that this version does not know.
@@ -213,10 +213,11 @@ pub const MAX_VIDEO_NAMES: usize = 8;
 /// A video that a worker may see.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VideoQuery {
-    /// What it may be called there: absolute paths, or `LABEL:rest` below a mount. The first one that
-    /// is there counts.
+    /// Its possible names there: absolute paths, or `LABEL:rest` below a mount. The first one that
+    /// exists counts.
     pub names: Vec<String>,
-    /// How long it is, where the client has it too, in bytes: another file of its name is not it.
+    /// Its length in bytes, if the client has the video too. A file of another length does not
+    /// match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
 }
@@ -249,7 +250,7 @@ pub struct JobResponse {
     pub job_id: String,
     /// Whether a slot is reserved for it now.
     pub accepted: bool,
-    /// `busy` or `incompatible` when not.
+    /// `busy` or `incompatible` if not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The refusal in words.
@@ -264,7 +265,7 @@ pub struct JobResponse {
     /// Seconds until the job could start.
     #[serde(default)]
     pub estimated_start_time_sec: f64,
-    /// Minutes that the job would take; absent when the worker cannot tell.
+    /// The estimated duration of the job in minutes. Absent if the worker has no estimate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_duration_minutes: Option<f64>,
     /// `{gpu_utilization, available_memory_mb}`, without values that were not measured.
@@ -274,12 +275,13 @@ pub struct JobResponse {
 
 impl JobResponse {
     /// Whether this answers the request about `job`. A worker that cannot read a request refuses it
-    /// without its name.
+    /// without its id.
     pub fn answers(&self, job: &str) -> bool {
         self.job_id == job || (!self.accepted && !self.job_id.starts_with(OF_ATTEMPT))
     }
 
-    /// Whether this refuses the offer number `attempt`. Older workers do not say which offer they refuse.
+    /// Whether this refuses offer number `attempt`. Older workers do not name the offer that they
+    /// refuse.
     pub fn refuses_offer(&self, attempt: u64) -> bool {
         let is_of_another = self.job_id.starts_with(OF_ATTEMPT);
         !self.accepted && (!is_of_another || self.job_id == of_attempt(attempt))
@@ -314,13 +316,14 @@ pub struct ErrorFrame {
 
 /// The `reason` of a worker without a free slot.
 pub const WORKER_BUSY: &str = "worker_busy";
-/// The `code` of a worker that does not have the job of an offer, or whose sender does not have its secret.
+/// The `code` of a worker that does not have the job of an offer, or if the sender of the offer
+/// does not have the job's secret.
 pub const NOT_YOUR_JOB: &str = "NOT_YOUR_JOB";
 
 const OF_ATTEMPT: &str = "offer ";
 
-/// What a worker that refuses an offer answers in place of a job's id, so that a late refusal is not taken
-/// for the answer to the next offer.
+/// The text that replaces the job's id when a worker refuses an offer, so that a late refusal is
+/// not mistaken for the answer to the next offer.
 pub fn of_attempt(attempt: u64) -> String {
     format!("{OF_ATTEMPT}{attempt}")
 }
@@ -398,7 +401,8 @@ pub enum ClientMessage {
     PeerMessage(PeerMessage),
     /// Forwarded to its target.
     Error(ErrorFrame),
-    /// Worker: leave. Forwarded to its target; all that a waiting Python client listens to.
+    /// Worker: asks a client to leave. Forwarded to its target. A waiting Python client listens
+    /// only to this.
     Quit {
         /// The sending peer.
         sender: PeerId,

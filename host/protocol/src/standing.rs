@@ -1,5 +1,5 @@
-//! How peers have used the slots that were reserved for them, so that those who let reservations lapse
-//! come after those who do not.
+//! How peers have used their reserved slots. Peers that let reservations expire come after peers
+//! that do not.
 //!
 //! A fault is a reservation that ended without a job, through its holder. It counts against the peer and
 //! against its address, because a peer gets a new name at will. Faults are forgotten after a while. Time
@@ -17,7 +17,7 @@ const FIRST_WAIT: Duration = Duration::from_secs(15);
 /// The most peers, and the most addresses, that are remembered. Further ones displace the oldest.
 const MAX_REMEMBERED: usize = 1024;
 
-/// Who asks for something: a peer, and its address where the signaling server tells it.
+/// The sender of a request: a peer, and its address if the signaling server provides it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Caller {
     /// The peer.
@@ -150,7 +150,7 @@ mod tests {
     }
 
     proptest! {
-        /// Memory is bounded, and only a fault makes anybody wait.
+        /// Memory is bounded, and only a fault makes a peer wait.
         #[test]
         fn memory_is_bounded(faults in prop::collection::vec((0..3000u16, 0..200u8), 0..4000)) {
             let (mut standing, now) = (Standing::default(), Instant::now());

@@ -1,10 +1,10 @@
 //! A package or a result as a list of files, and how its content is verified.
 //!
-//! Content travels in pieces, each addressed by its BLAKE3 hash and verified before it counts. A file
-//! of up to [`MAX_PIECE_BYTES`] is one piece; a longer one is cut where its content says so, so that
-//! a changed file shares most pieces with what it was. A piece travels in chunks that say which
-//! piece they belong to and where: they may arrive over any lane, in any order, twice, or after a
-//! reconnect.
+//! Content travels in pieces, each addressed by its BLAKE3 hash and verified before it counts. A
+//! file of up to [`MAX_PIECE_BYTES`] is one piece; a longer one is cut at places that depend on its
+//! content, so that a changed file shares most pieces with its earlier version. A piece is sent in
+//! chunks, which name their piece and offset. They may arrive over any lane, in any order, twice,
+//! or after a reconnect.
 
 use crate::path::RelPath;
 use serde::{Deserialize, Serialize};
@@ -409,8 +409,8 @@ mod tests {
     }
 
     proptest! {
-        /// In whatever order and however often the chunks of a piece come, it is complete when the
-        /// last one is here and not before, and its bytes are in their places.
+        /// In any order and with any repetitions of its chunks, a piece is complete exactly when
+        /// the last one has arrived, and its bytes are in the right order.
         #[test]
         fn a_piece_is_whole_when_all_its_chunks_are_here(
             length in 1..MAX_PIECE_BYTES as usize,

@@ -1,6 +1,6 @@
-//! Whatever a network brings, no decoder panics, and what it takes it gives back.
+//! No decoder panics on any input, and every accepted input can be encoded and decoded again.
 
-// Inputs that a test cannot make are its own mistake.
+// A test that cannot create its inputs has failed.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use hostile_input::{damaged, damaged_bytes, each};
@@ -84,7 +84,7 @@ fn texts(whole: &[&str]) -> impl Strategy<Value = String> + use<> {
     damaged(whole.iter().map(|&text| text.to_owned()).collect())
 }
 
-/// What is damaged below would else be nonsense from the beginning.
+/// The frames must be valid before they are damaged below.
 #[test]
 fn the_examples_are_whole() {
     for text in SIGNALING {
@@ -111,7 +111,7 @@ fn the_examples_are_whole() {
 fn signaling_frames() {
     each("signaling frames", texts(SIGNALING), |text| {
         match ServerMessage::decode(&text) {
-            // What a client shows of a list that anybody in the room wrote a part of.
+            // Parts of a list that any peer in the room may have written, as a client shows them.
             Ok(ServerMessage::PeerList { peers, .. }) => {
                 for peer in &peers {
                     let facts = WorkerFacts::from_peer(peer);
@@ -209,7 +209,7 @@ fn chunks() {
     });
 }
 
-/// Lists of a few files whose names, sizes and pieces hardly fit together.
+/// Lists of a few files with names, sizes and pieces that rarely match.
 fn lists() -> impl Strategy<Value = (Vec<FileEntry>, Cuts)> {
     let name = prop::sample::select(vec!["a", "A", "a/b", "a/b/c", "a-b", "b", "é", "É", "b/a"]);
     let hash = || (0..3_u8).prop_map(|byte| BlobHash([byte; 32]));

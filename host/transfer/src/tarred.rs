@@ -12,9 +12,9 @@ use std::path::Path;
 use tar::{Archive, EntryType};
 use tempfile::TempDir;
 
-/// A tar may unpack to this many times its size, …
+/// A tar may unpack to this many times its size, or to [`MIN_BOMB_BYTES`] if that is more.
 const MAX_RATIO: u64 = 100;
-/// … or to so many bytes, whichever is more.
+/// The size to which any tar may unpack, in bytes.
 const MIN_BOMB_BYTES: u64 = 64 << 20;
 /// The offset of the magic number of a tar.
 const MAGIC_AT: usize = 257;

@@ -1,8 +1,8 @@
-//! What a room's authority says of a device.
+//! Certificates, with which a room's authority vouches for devices.
 //!
-//! A certificate names a device, what it may be, and until when. Workers show theirs to clients, and
-//! clients theirs to workers. The authority's key is the room's own, so a certificate counts in one
-//! room only.
+//! A certificate names a device, its role, and its expiry. Workers show theirs to clients, and
+//! clients theirs to workers. The authority's key belongs to the room, so a certificate is valid in
+//! one room only.
 
 use crate::device::{DeviceId, DeviceKey, SIGNATURE_BYTES};
 use crate::encoding;
@@ -17,7 +17,7 @@ const MAX_NAME_BYTES: usize = 255;
 const CLOCKS_DIFFER_S: u64 = 24 * 3600;
 const PURPOSE: &[u8] = b"sleap-rtc certificate 1";
 
-/// What a device may be in a room.
+/// The role of a device in a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MemberRole {
@@ -49,34 +49,34 @@ impl fmt::Display for MemberRole {
     }
 }
 
-/// Whom a certificate is about, and for how long it counts.
+/// The subject of a certificate, and its validity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subject {
     /// The device.
     pub device: DeviceId,
-    /// What it may be.
+    /// Its role.
     pub role: MemberRole,
-    /// Its name, for people: at most 64 characters that can be seen.
+    /// Its name for people: at most 64 visible characters.
     pub name: Printable,
-    /// Since when, in seconds since 1970.
+    /// The start of its validity, in seconds since 1970.
     pub issued_s: u64,
-    /// Until when, in seconds since 1970; `None` for ever.
+    /// The end of its validity, in seconds since 1970. `None` means forever.
     pub not_after_s: Option<u64>,
 }
 
 impl Subject {
-    /// For ever from `now_s` on. The name is cut where it is too long.
+    /// A subject that is valid forever from `now_s`. Shortens a name that is too long.
     pub fn new(device: DeviceId, role: MemberRole, name: &str, now_s: u64) -> Self {
         let name = printable_name(name);
         Self { device, role, name, issued_s: now_s, not_after_s: None }
     }
 
-    /// What the authority signs.
+    /// The bytes that the authority signs.
     fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = vec![self.role.byte()];
         bytes.extend_from_slice(self.device.as_bytes());
         bytes.extend_from_slice(&self.issued_s.to_be_bytes());
-        // 0 stands for ever: nothing ended in 1970.
+        // 0 means forever, because nothing expires in 1970.
         bytes.extend_from_slice(&self.not_after_s.unwrap_or(0).to_be_bytes());
         bytes.extend_from_slice(self.name.as_str().as_bytes());
         bytes
@@ -99,7 +99,7 @@ impl Subject {
     }
 }
 
-/// A device's name as certificates have it.
+/// A device's name in the form of certificates.
 pub(crate) fn printable_name(name: &str) -> Printable {
     let mut limit = MAX_NAME_CHARS;
     loop {
@@ -119,7 +119,7 @@ pub struct Certificate {
     signature: [u8; SIGNATURE_BYTES],
 }
 
-/// Why a certificate does not count.
+/// Why a certificate is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateError {
     /// The text is no certificate.
@@ -132,9 +132,9 @@ pub enum CertificateError {
     #[error("its certificate belongs to another device")]
     Device,
     /// It is for the other role.
-    #[error("its certificate is that of a {0}")]
+    #[error("its certificate is for a {0}")]
     Role(MemberRole),
-    /// It has ended.
+    /// It has expired.
     #[error("its certificate has expired; renew it by pairing again")]
     Expired,
     /// It begins in the future.
@@ -149,16 +149,15 @@ impl Certificate {
         Self { subject, signature }
     }
 
-    /// What it says. Check it before you believe it.
+    /// The subject. Check the certificate before you trust it.
     pub fn subject(&self) -> &Subject {
         &self.subject
     }
 
-    /// Checks that `authority` says of `device` that it may be a `role` at `now_s`, in seconds since
-    /// 1970.
+    /// Checks that `authority` certifies `device` as a `role` at `now_s`, in seconds since 1970.
     ///
     /// # Errors
-    /// It does not.
+    /// The certificate is invalid.
     pub fn check(
         &self,
         authority: &DeviceId,

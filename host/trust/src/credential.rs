@@ -1,5 +1,6 @@
-//! What opens a room: `SERVER.PEER` as one text to copy. The first part goes to the signaling server,
-//! which admits by it; the second stays between peers, who recognize each other by it.
+//! The token of a room: `SERVER.PEER` as one text to copy. The first part goes to the signaling
+//! server, which admits peers by it. The second part stays between the peers, which recognize each
+//! other by it.
 
 use crate::device::{DeviceId, DeviceKey};
 use crate::encoding;
@@ -9,7 +10,7 @@ use std::{fmt, str::FromStr};
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-/// What stands between the parts of a token.
+/// The separator between the parts of a token.
 const SEPARATOR: char = '.';
 /// The kinds of peer parts: their first byte.
 const FOR_CLIENTS: u8 = 1;
@@ -50,7 +51,7 @@ enum Authority {
     Held(Box<DeviceKey>),
 }
 
-/// What the peers of a room have in common and the signaling server never sees.
+/// The secrets that the peers of a room share, and that the signaling server never sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerPart {
     secret: RoomSecret,
@@ -58,7 +59,7 @@ pub struct PeerPart {
 }
 
 impl PeerPart {
-    /// The peer part of a new room, as its first worker makes it.
+    /// Creates the peer part of a new room, on its first worker.
     pub fn from_random(random: [u8; 48]) -> Self {
         let random = Zeroizing::new(random);
         let (mut secret, mut seed) = ([0; SECRET_BYTES], [0; 32]);
@@ -69,7 +70,7 @@ impl PeerPart {
         Self { secret: RoomSecret(secret), authority }
     }
 
-    /// The same without the authority's key: what clients get.
+    /// The same without the authority's key, for clients.
     #[must_use]
     pub fn for_clients(&self) -> Self {
         let (secret, authority) = (self.secret.clone(), Authority::Known(self.authority()));
@@ -89,7 +90,7 @@ impl PeerPart {
         }
     }
 
-    /// The authority itself, which workers have.
+    /// The authority's whole key, which only workers have.
     pub fn authority_key(&self) -> Option<&DeviceKey> {
         match &self.authority {
             Authority::Known(_) => None,
@@ -97,7 +98,7 @@ impl PeerPart {
         }
     }
 
-    /// As text, beside the part of the token that it belongs to.
+    /// As text, bound to the server's part of the token.
     fn text(&self, server: &Token) -> Zeroizing<String> {
         let mut bytes = Zeroizing::new(Vec::with_capacity(PEER_PART_BYTES));
         match &self.authority {
@@ -135,7 +136,7 @@ impl PeerPart {
     }
 }
 
-/// Finds out whether the parts of a token were copied whole and belong together.
+/// The check value, which shows whether the parts of a token are complete and belong together.
 fn check(server: &Token, content: &[u8]) -> [u8; CHECK_BYTES] {
     let hash = encoding::hash(&[b"sleap-rtc token 1", server.as_str().as_bytes(), content]);
     [hash[0], hash[1]]
@@ -150,7 +151,7 @@ pub enum TokenError {
     /// The part for peers is damaged, or belongs to another token.
     #[error("the room's token is damaged after the `.`; copy it whole")]
     Damaged,
-    /// A server's tokens have the separator in them.
+    /// The server's token contains the separator.
     #[error(
         "the signaling server's token has a `.` in it, which separates the part that it must not see"
     )]
@@ -254,7 +255,7 @@ impl From<RoomToken> for String {
     }
 }
 
-/// What opens a room: its id and its token, always together.
+/// The credentials of a room: its id and its token, always together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Credential {
     /// The room.
@@ -269,12 +270,12 @@ impl Credential {
         Self { room_id: room.room_id, token: RoomToken::keyless(room.token) }
     }
 
-    /// What the signaling server may see.
+    /// The part that the signaling server may see.
     pub fn for_server(&self) -> RoomCredentials {
         RoomCredentials { room_id: self.room_id.clone(), token: self.token.server.clone() }
     }
 
-    /// What peers share, unless the room trusts the server.
+    /// The part that peers share, unless the room trusts the server.
     pub fn peer(&self) -> Option<&PeerPart> {
         self.token.peer()
     }

@@ -64,10 +64,10 @@ impl DeviceId {
     /// Checks that `bytes` are a key that can verify.
     ///
     /// # Errors
-    /// They are no point of the curve, not its only name, or one under which many signatures are valid.
+    /// The bytes are not a point of the curve, not its canonical encoding, or a weak key under which many signatures are valid.
     pub fn from_bytes(bytes: [u8; 32]) -> Result<Self, NotADevice> {
         let key = VerifyingKey::from_bytes(&bytes).map_err(|_| NotADevice)?;
-        // Of the few points that have two names, the shorter one counts.
+        // A few points have two encodings, of which the shorter one is canonical.
         let is_canonical = key.to_edwards().compress().to_bytes() == bytes;
         if is_canonical && !key.is_weak() { Ok(Self(bytes)) } else { Err(NotADevice) }
     }

@@ -33,7 +33,7 @@ impl JobKey {
     }
 }
 
-/// Whose offer to whom is about a job, and its number.
+/// An offer for a job: its sender, its receiver and its number.
 #[derive(Debug, Clone, Copy)]
 pub struct JobOffer<'a> {
     /// The job.

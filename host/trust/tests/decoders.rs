@@ -1,4 +1,5 @@
-//! Whatever is pasted or comes over the network, no decoder panics, and what it takes it gives back.
+//! No decoder panics on any pasted or received input, and every accepted input can be encoded and
+//! decoded again.
 
 // Inputs that a test cannot make are its own mistake.
 #![allow(clippy::unwrap_used, clippy::expect_used)]

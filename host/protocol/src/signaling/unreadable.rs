@@ -1,39 +1,40 @@
-//! Questions of another peer that make no sense: whoever asked waits for an answer, and can be told.
+//! Malformed requests of other peers. The peer that sent one waits for an answer, so it can be
+//! refused.
 
 use crate::ids::PeerId;
 use serde_json::Value;
 
-/// Characters of the parser's reason that are kept: it may quote the frame.
+/// The most characters of the parser's reason that are kept, because it may quote the frame.
 const MAX_WHY: usize = 200;
 
-/// A frame that asks for an answer, and has a field that is missing or wrong.
+/// A frame that expects an answer, with a missing or wrong field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable {
-    /// Who asks.
+    /// The peer that sent it.
     pub sender: PeerId,
-    /// For what.
+    /// The kind of request.
     pub question: Question,
     /// What is wrong with it.
     pub why: String,
 }
 
-/// What is asked for.
+/// The kind of a malformed request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
     /// A connection.
     Offer {
-        /// The number of the offer, when it has one.
+        /// The number of the offer, if it has one.
         attempt: Option<u64>,
     },
-    /// Whether a job would be taken.
+    /// A job request.
     JobRequest {
-        /// The job's name; empty when it cannot be read either.
+        /// The job's id. Empty if it cannot be read either.
         job_id: String,
     },
 }
 
 impl Unreadable {
-    /// What `frame` asks for, when it is such a frame and says who asks.
+    /// Finds the request in `frame`, if it is one and names its sender.
     pub(crate) fn find(frame: &Value, why: &serde_json::Error) -> Option<Self> {
         let text = |value: &Value, key: &str| value.get(key)?.as_str().map(str::to_owned);
         let (key, question) = match text(frame, "type")?.as_str() {

@@ -340,7 +340,7 @@ impl CertificateProblem {
                  send the certificates between its own and the root"
             }
             Self::Expired { .. } => {
-                "whoever runs the server must renew the certificate; check this machine's clock too"
+                "the operator of the server must renew the certificate; check this machine's clock too"
             }
             Self::NotYetValid { .. } => "check the clocks of this machine and of the server",
             Self::WrongName { .. } => {

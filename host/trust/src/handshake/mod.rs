@@ -89,7 +89,7 @@ pub struct Proven {
     pub transcript: Transcript,
 }
 
-/// What a room's authority says of a device.
+/// Whether a room's authority certifies a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     /// It is certified for its role.
@@ -115,7 +115,7 @@ pub enum ProofError {
     /// Its certificate does not count.
     #[error("cannot show what it is: {0}")]
     Certificate(#[from] CertificateError),
-    /// It sends what makes no sense.
+    /// It sends a malformed message.
     #[error("sent a malformed proof")]
     Malformed,
 }

@@ -6,7 +6,7 @@ use sleap_rtc_protocol::pairing::MailboxNumber;
 use std::fmt;
 use std::str::FromStr;
 
-/// Words are told apart by their first letters, these many: a property of the list.
+/// Words differ in their first letters, this many: a property of the list.
 const TELLING_LETTERS: usize = 4;
 /// The longest word that an error repeats.
 const MAX_QUOTED: usize = 24;

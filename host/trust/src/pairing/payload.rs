@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sleap_rtc_protocol::ids::{DeviceName, PeerId, RoomName};
 
-/// What the joining device says of itself.
+/// The introduction of the joining device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Introduction {
     /// Its key.
@@ -44,7 +44,7 @@ pub struct Grant {
     /// The worker's key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker_device: Option<DeviceId>,
-    /// What the room's authority says of the joining device; `None` in a room without keys.
+    /// The certificate for the joining device. `None` in a room without keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<Certificate>,
 }
