@@ -9,7 +9,7 @@ use super::sandbox::{FileJobLimits, SandboxChoice};
 use super::server::{self, FileServer};
 use super::values::{CommandLine, HostAddress, Rate, Size, Time, TransportName};
 use super::worker::WorkerProperties;
-use super::{DAY, PathMapping, SlotsConfig};
+use super::{PathMapping, SlotsConfig};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 use sleap_rtc_protocol::capabilities::Gpu;
@@ -17,6 +17,8 @@ use sleap_rtc_protocol::ids::RoomName;
 use sleap_rtc_signaling::client::Address;
 use std::path::Path;
 use std::time::Duration;
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// The keys of a layer.
 #[derive(Deserialize, Default)]

@@ -4,6 +4,7 @@ use super::*;
 use proptest::prelude::*;
 use sleap_rtc_base::transport::Transport;
 use sleap_rtc_policy::OnFailure;
+use std::path::Path;
 
 /// A home, a working directory, and no variables.
 struct Place {

@@ -4,23 +4,27 @@
 //! understood, known to have no effect, or refused with its line. From what was understood, a job builds
 //! the trainers' commands anew.
 
+mod error;
 pub mod options;
 mod paths;
 mod program;
+mod reader;
 mod shell;
 mod text;
 mod track;
 mod train;
+mod words;
 
+pub use error::{LineFault, ScriptError};
 pub use paths::{Folder, NamedPath, is_foreign};
 pub use text::decode;
 pub use track::Frames;
 pub use train::{ListedJob, RUN_NAME, plain_name};
 
-use program::Program;
-use shell::{ShellCommand, Word, assignment};
+use reader::{Next, Reader};
+use shell::Word;
 use sleap_rtc_protocol::job::JobType;
-use sleap_rtc_protocol::path::{PathError, RelPath};
+use sleap_rtc_protocol::path::RelPath;
 use sleap_rtc_protocol::text::Printable;
 
 /// The longest script to parse, in bytes.
@@ -196,109 +200,6 @@ pub struct Script {
     pub remarks: Vec<String>,
 }
 
-/// Why a script is rejected.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ScriptError {
-    /// No line starts a trainer.
-    #[error(
-        "{script} has no line that starts a trainer (looked for {expected}); export the package \
-         from SLEAP again"
-    )]
-    NoTrainer {
-        /// The script's name.
-        script: &'static str,
-        /// What was looked for.
-        expected: &'static str,
-    },
-    /// One of its lines is rejected.
-    #[error("{script}, line {line}: {fault}; the line is: {text}")]
-    Line {
-        /// The script's name.
-        script: &'static str,
-        /// The number of the line, counted from 1.
-        line: usize,
-        /// What is wrong with it.
-        fault: LineFault,
-        /// The line itself.
-        text: String,
-    },
-    /// It is not text.
-    #[error("{0} is UTF-16 that is cut short; save it as UTF-8")]
-    Encoding(&'static str),
-    /// It starts more trainers than any real script.
-    #[error("{script} starts more than {MAX_RUNS} trainers")]
-    TooMany {
-        /// The script's name.
-        script: &'static str,
-    },
-}
-
-/// What is wrong with one line of a script.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LineFault {
-    /// Quotes do not match.
-    #[error("its quotes do not match")]
-    Quotes,
-    /// A path leads out of the package.
-    #[error(transparent)]
-    Path(#[from] PathError),
-    /// A trainer would not read this path as a path.
-    #[error("the path {0:?} is refused: it starts with a hyphen or contains a `$`")]
-    Unsafe(String),
-    /// It changes to a folder of another machine.
-    #[error("`cd {0}` leaves the package; remove it")]
-    Folder(String),
-    /// The run name is not one plain name.
-    #[error("the run name {0:?} is refused: it must be one plain file name")]
-    RunName(String),
-    /// Something that the command needs is missing.
-    #[error("it names no {0}")]
-    Missing(&'static str),
-    /// The command does not take a config of this format.
-    #[error("the config {0:?} is refused: `--config-name` takes a YAML file")]
-    Config(String),
-    /// Only a shell can do this.
-    #[error(
-        "`{0}` is refused: no shell runs the script, so write one command after the other, \
-         without conditions, loops and pipes"
-    )]
-    Control(String),
-    /// Only a shell could evaluate this.
-    #[error("`{0}` is refused: no shell runs the script, so write what it stands for")]
-    Opaque(String),
-    /// It starts a program that is not a trainer.
-    #[error(
-        "`{0}` is refused: a worker runs trainers and nothing else; do it before you send the \
-         package, and remove the line"
-    )]
-    Program(String),
-    /// `timeout`, which would end the training.
-    #[error("`timeout` is refused: a worker sets no time limit; stop the training instead")]
-    TimeLimit,
-    /// It starts a training in a script for predictions.
-    #[error("it starts a training, and this script is for predictions only")]
-    Training,
-    /// The option is not known.
-    #[error("the option `{0}` is not supported")]
-    Option(String),
-    /// The option does not take this value.
-    #[error("the option `{option}` does not take {value:?}")]
-    Value {
-        /// The option.
-        option: String,
-        /// The value.
-        value: String,
-    },
-    /// The setting must not be changed.
-    #[error(
-        "the setting `{0}` is refused: it is not a setting of the trainer, or contains a `${{…}}`"
-    )]
-    Setting(String),
-    /// The line has an unexpected word.
-    #[error("the word {0:?} is not understood")]
-    Word(String),
-}
-
 /// Parses the text of a script.
 pub fn parse(file: ScriptFile, text: &str) -> Result<Script, ScriptError> {
     parse_listed(file, text, &[])
@@ -310,11 +211,7 @@ pub fn parse_listed(
     text: &str,
     listed: &[ListedJob],
 ) -> Result<Script, ScriptError> {
-    let mut reader = Reader {
-        file,
-        folder: Folder::default(),
-        script: Script { runs: Vec::new(), remarks: Vec::new() },
-    };
+    let mut reader = Reader::new(file);
     for command in shell::commands(file, &train::quote_legacy_names(text, listed))? {
         let line = command.line;
         let at = |fault| {
@@ -334,180 +231,6 @@ pub fn parse_listed(
         return Err(ScriptError::NoTrainer { script, expected });
     }
     Ok(reader.script)
-}
-
-/// Whether the script continues after a command.
-enum Next {
-    Continue,
-    End,
-}
-
-/// Reads a script's commands, one after the other.
-struct Reader {
-    file: ScriptFile,
-    /// The current folder, which `cd` changes.
-    folder: Folder,
-    script: Script,
-}
-
-/// Commands that prepare, print or wait, and have no effect on a trainer here.
-const WITHOUT_EFFECT: &[&str] = &[
-    ":",
-    ".",
-    "cat",
-    "date",
-    "deactivate",
-    "df",
-    "echo",
-    "export",
-    "free",
-    "hostname",
-    "ls",
-    "mkdir",
-    "ml",
-    "module",
-    "nvidia-smi",
-    "pip",
-    "printenv",
-    "printf",
-    "pwd",
-    "set",
-    "shopt",
-    "sleep",
-    "source",
-    "trap",
-    "true",
-    "ulimit",
-    "umask",
-    "uname",
-    "unset",
-    "wait",
-    "which",
-    "whoami",
-];
-/// Programs that manage environments, and their commands that only prepare one.
-const ENVIRONMENTS: &[&str] = &["conda", "mamba", "micromamba", "pixi", "poetry", "uv"];
-const PREPARES: &[&str] =
-    &["activate", "add", "deactivate", "info", "install", "list", "pip", "sync", "venv"];
-
-impl Reader {
-    fn take(&mut self, command: &ShellCommand) -> Result<Next, LineFault> {
-        let words = &command.words;
-        if let Some(found) = program::find(words)? {
-            if !found.before.is_empty() {
-                self.remark(command, format!("`{}` is ignored", joined(found.before)));
-            }
-            if let Some(file) = &command.writes_to {
-                self.remark(command, format!("the output goes to the job's log, not to {file}"));
-            }
-            let run = self.run(command, &found)?;
-            self.script.runs.push(run);
-            return Ok(Next::Continue);
-        }
-        let name = program::base_name(&words[0].text);
-        match name {
-            "cd" | "pushd" => self.enter(words)?,
-            "exit" | "return" => return Ok(Next::End),
-            _ if words.iter().all(|word| assignment(&word.text).is_some()) => {}
-            "sleap-nn" | "sleap" if words.get(1).is_some_and(|word| shows(&word.text)) => {
-                self.ignore(command);
-            }
-            _ if is_without_effect(name, words) && command.writes_to.is_none() => {
-                self.ignore(command);
-            }
-            _ => return Err(LineFault::Program(joined(words))),
-        }
-        Ok(Next::Continue)
-    }
-
-    fn run(
-        &mut self,
-        command: &ShellCommand,
-        found: &program::FoundProgram<'_>,
-    ) -> Result<Run, LineFault> {
-        let mut words = Words { words: found.arguments, folder: &self.folder, remarks: Vec::new() };
-        let run = match found.program {
-            Program::Track => track::parse(&mut words)?,
-            _ if self.file != ScriptFile::Train => return Err(LineFault::Training),
-            Program::Train => train::parse(&mut words)?,
-            Program::LegacyTrain => train::parse_legacy(&mut words)?,
-        };
-        for remark in words.remarks {
-            self.remark(command, remark);
-        }
-        Ok(run)
-    }
-
-    fn ignore(&mut self, command: &ShellCommand) {
-        self.remark(command, format!("`{}` is ignored", joined(&command.words)));
-    }
-
-    fn remark(&mut self, command: &ShellCommand, what: String) {
-        self.script.remarks.push(format!("{}, line {}: {what}", self.file.name(), command.line));
-    }
-
-    /// `cd DIR`. The script's own folder is the top of the package.
-    fn enter(&mut self, words: &[Word]) -> Result<(), LineFault> {
-        let to = words[1..].iter().find(|word| word.text != "--");
-        let Some(to) = to else { return Err(LineFault::Folder(String::new())) };
-        let own = ["dirname", "${0%/*}", "$SLURM_SUBMIT_DIR", "$PBS_O_WORKDIR"];
-        self.folder = match &to.opaque {
-            None => self.folder.enter(&to.text)?,
-            Some(written) if own.iter().any(|own| written.contains(own)) => Folder::default(),
-            Some(written) => return Err(LineFault::Opaque(shortened(written))),
-        };
-        Ok(())
-    }
-}
-
-fn is_without_effect(name: &str, words: &[Word]) -> bool {
-    let second = words.get(1).map_or("", |word| word.text.as_str());
-    WITHOUT_EFFECT.contains(&name) || ENVIRONMENTS.contains(&name) && PREPARES.contains(&second)
-}
-
-/// Commands of `sleap-nn` that only print something.
-fn shows(word: &str) -> bool {
-    matches!(word, "--version" | "--help" | "-h" | "-v" | "doctor" | "diagnostic" | "system")
-}
-
-/// The arguments of a trainer, one after the other.
-struct Words<'a> {
-    words: &'a [Word],
-    /// The folder that paths start from.
-    folder: &'a Folder,
-    remarks: Vec<String>,
-}
-
-impl Words<'_> {
-    fn next(&mut self) -> Result<Option<String>, LineFault> {
-        let Some((word, rest)) = self.words.split_first() else { return Ok(None) };
-        self.words = rest;
-        match &word.opaque {
-            None => Ok(Some(word.text.clone())),
-            Some(written) => Err(LineFault::Opaque(shortened(written))),
-        }
-    }
-
-    fn needed(&mut self, what: &'static str) -> Result<String, LineFault> {
-        self.next()?.ok_or(LineFault::Missing(what))
-    }
-
-    fn peek(&self) -> Option<&str> {
-        self.words.first().map(|word| word.text.as_str())
-    }
-
-    /// A path in the package that a trainer can mistake neither for an option nor for an
-    /// interpolation.
-    fn place(&self, text: &str) -> Result<NamedPath, LineFault> {
-        if text.starts_with('-') || text.contains("${") {
-            return Err(LineFault::Unsafe(shortened(text)));
-        }
-        Ok(self.folder.place(text)?)
-    }
-
-    fn remark(&mut self, what: String) {
-        self.remarks.push(what);
-    }
 }
 
 fn joined(words: &[Word]) -> String {

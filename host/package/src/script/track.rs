@@ -1,7 +1,8 @@
 //! The arguments of an inference command, in every dialect.
 
 use super::options::{self, OptionKind};
-use super::{LineFault, Model, Run, Track, TrackOption, Words, is_foreign};
+use super::words::Words;
+use super::{LineFault, Model, Run, Track, TrackOption, is_foreign};
 use sleap_rtc_protocol::path::RelPath;
 
 pub(crate) fn parse(words: &mut Words<'_>) -> Result<Run, LineFault> {

@@ -1,6 +1,7 @@
 //! The arguments of a training command, in every dialect.
 
-use super::{ConfigOverride, LineFault, Run, Train, TrainLegacy, Value, Words};
+use super::words::Words;
+use super::{ConfigOverride, LineFault, Run, Train, TrainLegacy, Value};
 use sleap_rtc_protocol::path::RelPath;
 
 /// The setting with the name of the model.

@@ -1,0 +1,49 @@
+//! The arguments of a trainer, one after the other.
+
+use super::shell::Word;
+use super::{Folder, LineFault, NamedPath, shortened};
+
+/// The arguments of a trainer, one after the other.
+pub(crate) struct Words<'a> {
+    words: &'a [Word],
+    /// The folder that paths start from.
+    pub(crate) folder: &'a Folder,
+    /// Sentences about the arguments that have no effect.
+    pub(crate) remarks: Vec<String>,
+}
+
+impl<'a> Words<'a> {
+    pub(crate) fn new(words: &'a [Word], folder: &'a Folder) -> Self {
+        Self { words, folder, remarks: Vec::new() }
+    }
+
+    pub(crate) fn next(&mut self) -> Result<Option<String>, LineFault> {
+        let Some((word, rest)) = self.words.split_first() else { return Ok(None) };
+        self.words = rest;
+        match &word.opaque {
+            None => Ok(Some(word.text.clone())),
+            Some(written) => Err(LineFault::Opaque(shortened(written))),
+        }
+    }
+
+    pub(crate) fn needed(&mut self, what: &'static str) -> Result<String, LineFault> {
+        self.next()?.ok_or(LineFault::Missing(what))
+    }
+
+    pub(crate) fn peek(&self) -> Option<&str> {
+        self.words.first().map(|word| word.text.as_str())
+    }
+
+    /// A path in the package that a trainer can mistake neither for an option nor for an
+    /// interpolation.
+    pub(crate) fn place(&self, text: &str) -> Result<NamedPath, LineFault> {
+        if text.starts_with('-') || text.contains("${") {
+            return Err(LineFault::Unsafe(shortened(text)));
+        }
+        Ok(self.folder.place(text)?)
+    }
+
+    pub(crate) fn remark(&mut self, what: String) {
+        self.remarks.push(what);
+    }
+}
