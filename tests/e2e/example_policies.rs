@@ -90,7 +90,8 @@ fn fair_share_sends_a_user_to_another_machine_after_the_first_job() {
         let client = client.auto(small.credentials());
         let config = format!(
             "[client]\nuser = {user:?}\n[policy]\ndir = {plugins:?}\n[policy.selection]\n\
-             plugin = \"fair-share\"\non_failure = \"refuse\"\ntimeout = \"20 s\"\n"
+             plugin = [\"largest-gpu\", {{ name = \"fair-share\", on_failure = \"refuse\", \
+             timeout = \"20 s\" }}]\n"
         );
         fs::write(client.home().join("sleap-rtc.toml"), config).unwrap();
         client.run().assert_code(0);
@@ -107,7 +108,31 @@ fn fair_share_sends_a_user_to_another_machine_after_the_first_job() {
 
 #[test]
 fn keep_big_cards_works_as_its_readme_says() {
-    done_as_its_readme_says(&Site::new(), "keep-big-cards");
+    let site = Site::new();
+    done_as_its_readme_says(&site, "keep-big-cards");
+    // What the guide shows of a simulation with it.
+    let settings = "{ big-mib = 40000, strict = true }";
+    let alone = format!("plugin = \"keep-big-cards\"\nsettings = {settings}");
+    let table = simulated(&site, &alone);
+    let guide = fs::read_to_string(tests_folder().join("../plugins/README.md")).unwrap();
+    assert!(guide.contains(&alone) && guide.contains(&table), "the guide shows another\n{table}");
+    // In a list with the built-in plugin it decides in the same way, and within a size the other.
+    let listed = format!(
+        "plugin = [\"largest-gpu\", {{ name = \"keep-big-cards\", settings = {settings} }}]"
+    );
+    assert_eq!(simulated(&site, &listed), table);
+}
+
+/// The numbers of the guide's simulation, without policies and with this selection.
+fn simulated(site: &Site, selection: &str) -> String {
+    let folder = site.folder("simulation");
+    fs::write(folder.join("now.toml"), "").unwrap();
+    fs::write(folder.join("strict.toml"), format!("[policy.selection]\n{selection}\n")).unwrap();
+    let line = "sleap-rtc plugin simulate --generate --jobs 250 --users 4 --per-hour 4 --deadline-week \
+                --seed 3 --policy now.toml --policy strict.toml --log-level error";
+    let table = says(&mut shell(site, &folder, line), 0, &["250 jobs"]);
+    assert!(!table.contains("failures of plugins"), "{table}");
+    table
 }
 
 #[test]
@@ -134,9 +159,9 @@ fn office_hours_keep_a_machine_for_its_owner() {
     let server = site.server();
     // These hours always include the time of the test.
     let policy = format!(
-        "[policy]\ndir = {plugins:?}\n[policy.compatibility]\nplugin = \"office-hours\"\n\
-         settings = {{ owner = \"ada\", from = \"00:00\", to = \"24:00\", days = [1, 2, 3, 4, 5, 6, 7] }}\n\
-         timeout = \"20 s\"\n"
+        "[policy]\ndir = {plugins:?}\n[policy.compatibility]\nplugin = [\"requirements\", {{ name = \
+         \"office-hours\", settings = {{ owner = \"ada\", from = \"00:00\", to = \"24:00\", \
+         days = [1, 2, 3, 4, 5, 6, 7] }}, timeout = \"20 s\" }}]\n"
     );
     // It was already compiled during the build.
     let cache = site.path().join(".cache");
@@ -158,6 +183,8 @@ fn office_hours_keep_a_machine_for_its_owner() {
 #[test]
 fn points_works_as_its_readme_says() {
     if is_there("jco") {
-        done_as_its_readme_says(&Site::new(), "points");
+        let site = Site::new();
+        done_as_its_readme_says(&site, "points");
+        simulated(&site, "plugin = [\"largest-gpu\", \"points\"]");
     }
 }

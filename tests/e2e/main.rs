@@ -55,6 +55,7 @@ mod serve;
 mod service;
 mod serving;
 mod shared_storage;
+mod simulate;
 mod slots;
 mod tls;
 mod track;

@@ -72,9 +72,9 @@ impl Then {
 }
 
 /// Ranks: the first plugin ranks, each further one narrows.
-pub(crate) fn rank(panel: &impl Panel<Select>, mut question: Select) -> Selection {
+pub(crate) fn rank(panel: &impl Panel<Select>, question: &mut Select) -> Selection {
     let mut notices = Vec::new();
-    let mut selection = match ask_or_built_in(panel, 0, &mut question, &mut notices) {
+    let mut selection = match ask_or_built_in(panel, 0, question, &mut notices) {
         Some((ranking, by)) => Selection::new(&by, ranking),
         None => return refused(notices),
     };

@@ -38,6 +38,7 @@ mod options;
 mod questions;
 mod record;
 pub mod replay;
+pub mod simulate;
 mod source;
 mod watched;
 
@@ -140,12 +141,13 @@ impl Policies {
 
     /// Ranks `workers` for `job`.
     pub async fn select(&self, job: &JobDescription, workers: &[WorkerFacts]) -> Selection {
-        let question = Select {
+        let mut question = Select {
             context: self.context(),
             job: facts::job(job),
             workers: workers.iter().map(facts::worker).collect(),
         };
-        let ranked = self.decide(ExtensionPoint::Selection, |chain| compose::rank(chain, question));
+        let ranked = self
+            .decide(ExtensionPoint::Selection, move |chain| compose::rank(chain, &mut question));
         let failed = |notice| Selection { notice: Some(notice), ..Selection::default() };
         ranked.await.unwrap_or_else(failed)
     }

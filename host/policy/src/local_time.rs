@@ -1,8 +1,8 @@
 //! The local time, which every call passes to the plugin because plugins have no clock.
 
 use super::bindings::types::{Property, Value};
-use jiff::Zoned;
 use jiff::civil::DateTime;
+use jiff::{SignedDuration, Zoned};
 use std::fmt;
 use std::str::FromStr;
 
@@ -14,9 +14,18 @@ impl LocalTime {
     /// The time in tests of plugins: an ordinary Wednesday at ten in the morning.
     pub(crate) const ORDINARY: Self = Self(DateTime::constant(2026, 1, 14, 10, 0, 0, 0));
 
+    /// The beginning of a week, for traces that are made up.
+    pub(crate) const MONDAY: Self = Self(DateTime::constant(2026, 1, 12, 0, 0, 0, 0));
+
     /// The present time in the time zone of `TZ` or the system, or in UTC if neither is set.
     pub fn now() -> Self {
         Self(Zoned::now().datetime())
+    }
+
+    /// So many milliseconds later.
+    pub(crate) fn after_ms(self, ms: u64) -> Self {
+        let later = SignedDuration::from_millis(i64::try_from(ms).unwrap_or(i64::MAX));
+        Self(self.0.saturating_add(later))
     }
 
     /// The properties for plugins, with a resolution of a minute.
@@ -67,6 +76,8 @@ mod tests {
         let monday = ["local-date 2026-01-05", "local-time 08:05", "local-weekday 1"];
         assert_eq!(told("2026-01-05T08:05"), monday);
         assert_eq!(told("2026-01-11T23:59")[2], "local-weekday 7");
+        let later = LocalTime::MONDAY.after_ms(36 * 3_600_000 + 59_999);
+        assert_eq!(later.to_string(), "2026-01-13T12:00");
         assert_eq!(LocalTime::ORDINARY.to_string(), "2026-01-14T10:00");
         assert_eq!(LocalTime::ORDINARY.to_string().parse(), Ok(LocalTime::ORDINARY));
         for wrong in ["", "10:00", "2026-01-32T10:00", "2026-01-14T25:00", "2026-01-14T10:00Z"] {

@@ -37,6 +37,12 @@ impl PolicyConfig {
         }
     }
 
+    /// All plugins.
+    pub(crate) fn all_plugins_mut(&mut self) -> impl Iterator<Item = &mut PluginConfig> {
+        let Self { selection, compatibility, estimate, .. } = self;
+        selection.iter_mut().chain(compatibility).chain(estimate)
+    }
+
     /// The plugins of `point`, in the order in which they are asked.
     pub fn plugins(&self, point: ExtensionPoint) -> &[PluginConfig] {
         match point {

@@ -116,7 +116,7 @@ fn ranked(plugins: &[(&str, OnFailure)]) -> (String, String, Option<String>, Vec
     let panel =
         Scripted::new(plugins.iter().map(script).collect(), Some(ranking("3:4 2:3 1:2 0:1")));
     let workers = ["p", "q", "r", "s"].map(worker).to_vec();
-    let selection = rank(&panel, Select { context: context(), job: job(), workers });
+    let selection = rank(&panel, &mut Select { context: context(), job: job(), workers });
     let order: Vec<_> = selection.ranking.iter().map(|choice| choice.index.to_string()).collect();
     let out = selection.left_out.iter().map(|out| format!("{}:{}", out.plugin, out.index));
     let out: Vec<_> = out.collect();
@@ -201,7 +201,7 @@ fn every_further_plugin_adds_its_reason() {
     let plugins = ["1:9 0:8", "1:5 0:5"].map(|text| (Some(ranking(text)), R)).to_vec();
     let panel = Scripted::new(plugins, None);
     let workers = ["p", "q"].map(worker).to_vec();
-    let selection = rank(&panel, Select { context: context(), job: job(), workers });
+    let selection = rank(&panel, &mut Select { context: context(), job: job(), workers });
     let first = &selection.ranking[0];
     let said: Vec<_> = first.remarks.iter().map(|r| format!("{}: {}", r.plugin, r.text)).collect();
     assert_eq!(said, ["a: at 9", "b: at 5"]);

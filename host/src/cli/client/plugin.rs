@@ -5,8 +5,10 @@ mod build;
 mod folder;
 mod inspect;
 mod new;
+mod plot;
 mod recorded;
 mod replay;
+mod simulate;
 mod tool;
 mod validate;
 
@@ -34,6 +36,8 @@ Examples:
     sleap-rtc plugin test fair.wasm --room room.json --job job.json --expect gpu2
   See where a new version decides otherwise than the one that `[policy] record` has heard:
     sleap-rtc plugin replay decisions.jsonl fair.wasm --expect-same
+  Compare two policies on a week of made-up jobs:
+    sleap-rtc plugin simulate --generate --policy now.toml --policy new.toml
   Install a plugin, and list the installed ones:
     sleap-rtc plugin add fair.wasm --setting 'owner=\"ada\"'
     sleap-rtc plugin list";
@@ -72,6 +76,9 @@ enum PluginCommand {
     /// Put recorded decisions to a plugin, and show where it decides otherwise
     #[command(after_help = REPLAY_EXIT)]
     Replay(ReplayArgs),
+    /// Run a trace of jobs against policies on a virtual clock, and compare their numbers
+    #[command(after_help = simulate::EXAMPLES)]
+    Simulate(simulate::SimulateArgs),
     /// Call a plugin for a recorded room; exit code 1 unless --expect is met
     Test(TestArgs),
 }
@@ -171,6 +178,8 @@ pub enum PluginOptions {
         /// The command.
         task: Task,
     },
+    /// `plugin simulate`
+    Simulate(simulate::SimulateOptions),
     /// `plugin list`
     List,
     /// `plugin remove`
@@ -205,6 +214,7 @@ impl PluginArgs {
             PluginCommand::Inspect(file) => (file, Task::Inspect),
             PluginCommand::Bench(file) => (file, Task::Bench),
             PluginCommand::Add(file) => (file, Task::Add),
+            PluginCommand::Simulate(args) => return PluginOptions::Simulate(args.check()),
             PluginCommand::List => return PluginOptions::List,
             PluginCommand::Remove { name } => return PluginOptions::Remove(name),
             PluginCommand::Lock => return PluginOptions::Lock,
@@ -234,6 +244,7 @@ pub(crate) async fn run(options: PluginOptions, policy: &PolicyConfig) -> Result
         PluginOptions::New(options) => return new::run(&options),
         PluginOptions::Build(options) => return build::run(&options, policy).await,
         PluginOptions::File { file, config, task } => (file, config, task),
+        PluginOptions::Simulate(options) => return simulate::run(&options, policy),
         PluginOptions::List => return folder::list(policy),
         PluginOptions::Remove(name) => return folder::remove(&name, policy),
         PluginOptions::Lock => return folder::lock(policy),

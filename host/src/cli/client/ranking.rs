@@ -80,20 +80,22 @@ fn score(score: f64) -> String {
 }
 
 /// Aligns rows into columns, each as wide as its widest text.
-pub(crate) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
-    let cells: Vec<[Printable; N]> = rows
+pub(crate) fn columns<Row: AsRef<[String]>>(rows: &[Row]) -> String {
+    let count = rows.iter().map(|row| row.as_ref().len()).max().unwrap_or(0);
+    let cells: Vec<Vec<Printable>> = rows
         .iter()
         .map(|row| {
-            let mut column = 0;
-            row.each_ref().map(|text| {
-                column += 1;
-                let limit = if column == N { usize::MAX } else { COLUMN_CHARS };
+            let cell = |(column, text): (usize, &String)| {
+                let limit = if column + 1 == count { usize::MAX } else { COLUMN_CHARS };
                 Printable::line(text, limit)
-            })
+            };
+            row.as_ref().iter().enumerate().map(cell).collect()
         })
         .collect();
-    let width = |column: usize| cells.iter().map(|row| row[column].as_str().chars().count()).max();
-    let widths: Vec<usize> = (0..N).map(|column| width(column).unwrap_or(0)).collect();
+    let width = |column: usize| {
+        cells.iter().filter_map(|row| Some(row.get(column)?.as_str().chars().count())).max()
+    };
+    let widths: Vec<usize> = (0..count).map(|column| width(column).unwrap_or(0)).collect();
     let mut lines = String::new();
     for row in &cells {
         let padded = row.iter().zip(&widths).map(|(text, width)| format!("{text:<width$}"));
