@@ -4,7 +4,7 @@ use super::super::description::read_json;
 use super::super::exit::{Exit, ExitWith, Failure};
 use super::super::print;
 use super::super::ranking::columns;
-use super::plot::{self, Scene};
+use super::plot::{self, Scene, span};
 use crate::config::{self, Overrides, Sources};
 use clap::Args;
 use serde_json::json;
@@ -316,26 +316,4 @@ fn waits(waits: &Waits) -> String {
 
 fn percent(share: f64) -> String {
     format!("{:.0} %", share * 100.0)
-}
-
-/// A time for people.
-pub(crate) fn span(ms: u64) -> String {
-    let s = ms as f64 / 1000.0;
-    match s {
-        _ if s < 120.0 => format!("{s:.0} s"),
-        _ if s < 7200.0 => format!("{:.0} min", s / 60.0),
-        _ if s < 172_800.0 => format!("{:.1} h", s / 3600.0),
-        _ => format!("{:.1} d", s / 86_400.0),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_have_the_unit_that_fits() {
-        let told = [0, 119_000, 120_000, 7_199_000, 7_200_000, 172_800_000].map(span);
-        assert_eq!(told, ["0 s", "119 s", "2 min", "120 min", "2.0 h", "2.0 d"]);
-    }
 }
