@@ -4,7 +4,7 @@
 //! Dependencies are built as they ship in every profile, so what a development build has of them
 //! serves here as well. What ships adds link-time optimisation on top (`[profile.release]`).
 
-use crate::programs::{call, cargo};
+use crate::programs::{call, cargo, target};
 use crate::{prerequisites, python};
 use anyhow::Result;
 use std::process::{Command, ExitCode};
@@ -15,10 +15,10 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
     if arguments.first().is_some_and(|name| name == "transfer") {
         compared_with();
     }
-    let mut build = cargo(&["build", "--quiet", "--package", "sleap-rtc", "--package", "bench"]);
-    call(optimise(&mut build))?;
-    let mut bench = cargo(&["run", "--quiet", "--package", "bench"]);
-    let done = optimise(&mut bench).arg("--").args(arguments).status()?;
+    // All crates together, as everything else builds them: two alone would need some dependencies
+    // with fewer features, which would be built only for this.
+    call(optimise(&mut cargo(&["build", "--quiet", "--workspace", "--bins"])))?;
+    let done = Command::new(target().join("debug/bench")).args(arguments).status()?;
     Ok(if done.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
