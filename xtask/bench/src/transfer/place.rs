@@ -43,7 +43,7 @@ impl Place {
             left.context("UDP can only be blocked in a network namespace, which root makes")?;
         nft(
             left,
-            "table inet udp {\n\
+            "table inet blocked {\n\
              chain out { type filter hook output priority 0;\nmeta l4proto udp drop\n}\n\
              chain in { type filter hook input priority 0;\nmeta l4proto udp drop\n}\n}",
         )?;
@@ -99,7 +99,7 @@ pub struct WithoutUdp<'a>(&'a Namespace);
 
 impl Drop for WithoutUdp<'_> {
     fn drop(&mut self) {
-        if let Err(error) = nft(self.0, "delete table inet udp") {
+        if let Err(error) = nft(self.0, "delete table inet blocked") {
             eprintln!("warning: UDP stays blocked: {error:#}");
         }
     }
