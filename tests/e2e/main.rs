@@ -14,6 +14,7 @@ mod cli;
 mod composed_policies;
 mod doctor;
 mod documentation;
+mod estimates;
 mod evil;
 mod example_policies;
 mod explain;

@@ -113,7 +113,7 @@ async fn the_built_in_check_stands_beside_a_rule_of_the_lab() {
 async fn the_first_estimate_counts() {
     let hostile = |deed, on_failure| entry("hostile-guest", Some(("do", deed)), on_failure);
     let minutes = async |list| {
-        let estimate = together(Estimate, list).estimate(&training(), &worker("w", &[])).await;
+        let estimate = together(Estimate, list).estimate(&training(), &worker("w", &[]), &[]).await;
         estimate.map(|estimate| estimate.minutes)
     };
     let own = || entry("linear-estimate", None, D);
@@ -146,7 +146,7 @@ async fn a_file_with_the_name_of_a_built_in_plugin_takes_its_place() {
     std::fs::copy(test_guests::dir().join("hostile-guest.wasm"), file).unwrap();
     let mut config = PolicyConfig::new(dir.path().to_owned());
     config.compatibility = vec![entry("requirements", Some(("do", "error")), R)];
-    let verdict = Policies::load(&config).unwrap().check(&training(), &worker("w", &[])).await;
+    let verdict = Policies::load(&config).unwrap().check(&training(), &worker("w", &[]), None).await;
     let Verdict::No(reasons) = verdict else { panic!("admitted") };
     assert_eq!(reasons[0].message, "the compatibility plugin requirements failed");
 }

@@ -56,7 +56,7 @@ async fn compatibility() {
     assert!(cases.len() > 10);
     for case in cases {
         let Worker(worker) = case.worker;
-        let messages: Vec<String> = match policies.check(&case.job, &worker).await {
+        let messages: Vec<String> = match policies.check(&case.job, &worker, None).await {
             Verdict::Yes => vec![],
             Verdict::No(reasons) => reasons.into_iter().map(|reason| reason.message).collect(),
         };
@@ -71,7 +71,7 @@ async fn estimate() {
     assert!(cases.len() > 4);
     for case in cases {
         let (minutes, name) = (case.minutes, case.name);
-        let estimate = policies.estimate(&case.job, &worker("w", &[])).await.unwrap();
+        let estimate = policies.estimate(&case.job, &worker("w", &[]), &[]).await.unwrap();
         assert_eq!(estimate.minutes, minutes, "{name}");
         assert!(estimate.low <= minutes && minutes <= estimate.high, "{name}");
     }

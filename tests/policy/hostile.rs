@@ -28,7 +28,7 @@ async fn the_default_answers_for_a_plugin_that_fails() {
     }
     for deed in FAILURES.into_iter().chain(["nan"]) {
         let policies = hostile(Estimate, deed, OnFailure::Default);
-        let estimate = policies.estimate(&training(), &workers[0]).await;
+        let estimate = policies.estimate(&training(), &workers[0], &[]).await;
         assert_eq!(estimate.map(|estimate| estimate.minutes), Some(60.0), "{deed}");
     }
 }
@@ -37,7 +37,8 @@ async fn the_default_answers_for_a_plugin_that_fails() {
 async fn a_compatibility_plugin_that_fails_refuses() {
     for deed in FAILURES.into_iter().chain(["no-reason"]) {
         let policies = hostile(Compatibility, deed, OnFailure::Refuse);
-        let Verdict::No(reasons) = policies.check(&training(), &worker("w", &[])).await else {
+        let Verdict::No(reasons) = policies.check(&training(), &worker("w", &[]), None).await
+        else {
             panic!("{deed}: the job was admitted");
         };
         assert_eq!(reasons[0].code, "policy-failed");
@@ -52,7 +53,7 @@ async fn refused_failures_give_no_ranking_and_no_estimate() {
     assert!(selection.ranking.is_empty());
     assert!(selection.notice.is_some());
     let policies = hostile(Estimate, "panic", OnFailure::Refuse);
-    assert_eq!(policies.estimate(&training(), &worker("w", &[])).await, None);
+    assert_eq!(policies.estimate(&training(), &worker("w", &[]), &[]).await, None);
 }
 
 #[tokio::test]
@@ -75,7 +76,7 @@ async fn odd_but_legal_answers_are_kept_and_cleaned() {
     let logs = hostile(Selection, "log", OnFailure::Refuse);
     assert_eq!(reason(logs.select(&training(), &workers).await), "because");
     assert_eq!(
-        hostile(Estimate, "none", OnFailure::Refuse).estimate(&training(), &workers[0]).await,
+        hostile(Estimate, "none", OnFailure::Refuse).estimate(&training(), &workers[0], &[]).await,
         None
     );
 }

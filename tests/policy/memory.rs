@@ -30,8 +30,8 @@ async fn ask(policies: &Policies, calls: usize) {
     for call in 0..calls {
         match call % 3 {
             0 => assert_eq!(policies.select(&job, &workers).await.ranking.len(), 2),
-            1 => drop(policies.check(&job, &workers[0]).await),
-            _ => assert!(policies.estimate(&job, &workers[0]).await.is_some()),
+            1 => drop(policies.check(&job, &workers[0], None).await),
+            _ => assert!(policies.estimate(&job, &workers[0], &[]).await.is_some()),
         }
     }
 }

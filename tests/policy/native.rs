@@ -111,7 +111,7 @@ fn estimate() {
     use estimation_records as records;
     for case in cases().estimate {
         let job = records::job(&case.job);
-        let told = linear_estimate::duration(&job.job_type, job.epochs, job.frame_count);
+        let told = linear_estimate::duration(&job, None, &[]);
         assert_eq!(told.minutes, case.minutes, "{}", case.name);
     }
 }

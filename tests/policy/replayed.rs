@@ -57,7 +57,7 @@ async fn exactly_the_decisions_that_a_change_makes_differ() {
     {
         let policies = Policies::load(&recording(&path)).unwrap();
         for (job, workers) in scenes() {
-            policies.check(&job, &workers[0]).await;
+            policies.check(&job, &workers[0], None).await;
             refused += usize::from(is_refused(&job, &workers[0]));
         }
     }
@@ -125,8 +125,8 @@ async fn a_record_is_private_and_has_no_settings() {
         .to_vec();
     {
         let policies = Policies::load(&config).unwrap().asked_by("peer-7");
-        policies.check(&training(), &worker("w", &[8])).await;
-        policies.estimate(&training(), &worker("w", &[8])).await;
+        policies.check(&training(), &worker("w", &[8]), None).await;
+        policies.estimate(&training(), &worker("w", &[8]), &[]).await;
     }
     let text = fs::read_to_string(&path).unwrap();
     assert!(!text.contains("hunter2") && !text.contains("api-key"), "{text}");
@@ -154,7 +154,7 @@ async fn a_damaged_line_is_counted_and_the_rest_is_replayed() {
     {
         let policies = Policies::load(&recording(&path)).unwrap();
         for _ in 0..3 {
-            policies.check(&training(), &worker("w", &[8])).await;
+            policies.check(&training(), &worker("w", &[8]), None).await;
         }
     }
     let text = fs::read_to_string(&path).unwrap();

@@ -1,6 +1,7 @@
 //! What a job leaves on disk: `STATE_DIR/jobs/<job id>/`.
 //!
 //! ```text
+//! expected.json  what the worker found in the package, and how long it expects the job to take
 //! job.json       what was asked for, by whom, and the state of the job (replaced as a whole)
 //! events.jsonl   everything that happened, numbered 1, 2, 3, … without a gap, one per line
 //! log            what the trainers printed, byte for byte

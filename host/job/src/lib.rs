@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`command`] | builds a trainer's command line and environment |
 //! | [`folder`] | the files that a job leaves on disk |
+//! | `expected` | what was expected of a job before it started, and what it took |
 //! | `lease` | keeps and removes job folders |
 //! | [`events`] | a job's numbered events: one writer, any number of readers |
 //! | [`plan`] | derives the runs of a job from its package |
@@ -68,6 +69,7 @@ pub mod confinement;
 mod control;
 pub mod error;
 pub mod events;
+mod expected;
 mod failure;
 pub mod folder;
 mod grants;
@@ -98,6 +100,7 @@ pub use confine::confine;
 pub use confinement::Confinement;
 pub use control::{JobCommand, is_of_a_job};
 pub use error::JobError;
+pub use expected::Expected;
 pub use folder::{JobFolder, JobRecord};
 pub use grants::ReadScope;
 pub use handle::{EventStream, JobHandle, RunnerOptions, start};

@@ -97,6 +97,11 @@ impl Settings<'_> {
         self.text(key)?.parse().ok()
     }
 
+    /// The number at the dotted `key`, which may have a fraction. Finite.
+    pub fn number(&self, key: &str) -> Option<f64> {
+        self.text(key)?.parse().ok().filter(|number: &f64| number.is_finite())
+    }
+
     /// Whether the dotted `key` is set to true.
     pub fn is_on(&self, key: &str) -> bool {
         let changed = self.changes.iter().find(|setting| setting.key == key);
@@ -111,9 +116,10 @@ impl Settings<'_> {
 /// The text of a number, a boolean or a text.
 fn scalar(node: &Yaml<'_>) -> Option<String> {
     let text = node.as_str().map(str::to_owned);
-    let number = || node.as_integer().map(|number| number.to_string());
+    let whole = || node.as_integer().map(|number| number.to_string());
+    let number = || node.as_floating_point().map(|number| number.to_string());
     let truth = || node.as_bool().map(|truth| truth.to_string());
-    text.or_else(number).or_else(truth)
+    text.or_else(whole).or_else(number).or_else(truth)
 }
 
 /// Visits the texts below `node`, whose dotted key is `key`. The parser has bounded the depth.

@@ -6,57 +6,59 @@ use super::check::is_newer;
 use super::config::{Config, MAX_CONFIG_BYTES, Settings};
 use super::files::{PackageFiles, bytes, text};
 use super::labels::Labels;
-use super::script::{self, ConfigOverride, MAX_SCRIPT_BYTES, Model, Run, ScriptFile};
+use super::script::{
+    self, ConfigOverride, MAX_SCRIPT_BYTES, Model, NamedPath, Run, ScriptFile, Track,
+};
+use super::workload;
 use sleap_rtc_protocol::job::{JobDescription, JobType};
 use sleap_rtc_protocol::path::RelPath;
 use sleap_rtc_protocol::signaling::MAX_VIDEOS;
-use std::collections::BTreeSet;
+use sleap_rtc_protocol::workload::Workload;
+use std::collections::BTreeMap;
+use std::slice;
 
 /// The most labels to read for one config.
 const MAX_LABELS: usize = 16;
-
-/// Facts from a config, as far as it can be read.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Facts {
-    model_types: Vec<String>,
-    epochs: Option<u32>,
-    batch_size: Option<u32>,
-    /// The version of sleap-nn that saved it.
-    version: Option<String>,
-    /// The paths of the labels, as they are written.
-    labels: Vec<String>,
-}
 
 /// Describes `package` to policies. Reads files, so async tasks must not call it.
 pub fn describe(package: &dyn PackageFiles, job_type: JobType) -> JobDescription {
     let mut description = JobDescription::unknown(job_type);
     description.package_bytes = package.total_bytes();
-    let file = ScriptFile::of(job_type);
-    let Some(script) = RelPath::new(file.name())
-        .ok()
-        .and_then(|path| script::decode(&bytes(package, &path, MAX_SCRIPT_BYTES)?))
-        .and_then(|text| script::parse(file, &text).ok())
-    else {
-        return description;
-    };
+    let Some(mut runs) = runs(package, ScriptFile::of(job_type)) else { return description };
     let videos = super::check::listed_videos(package).unwrap_or_default();
     description.mounted_videos = videos.on_worker().take(MAX_VIDEOS).map(str::to_owned).collect();
-    let mut labels = BTreeSet::new();
-    for run in &script.runs {
-        describe_run(package, run, &mut description, &mut labels);
+    let mut described = Described { package, description, labels: BTreeMap::new() };
+    for run in &runs {
+        described.add(run);
     }
-    let read: Vec<Labels> =
-        labels.iter().filter_map(|path| Labels::read(package.open_at_random(path)?)).collect();
+    let Described { mut description, labels, .. } = described;
     let frames = |labels: &Labels| match job_type {
         JobType::Training => labels.labelled_frames,
-        JobType::Inference => frames_to_predict(&script.runs, labels),
+        JobType::Inference => frames_to_predict(&runs, labels),
     };
-    if read.len() == labels.len() {
-        description.frame_count =
-            read.iter().map(frames).reduce(|a, b| a?.checked_add(b?)).flatten();
+    let counts = labels.values().map(|labels| frames(labels.as_ref()?));
+    description.frame_count = counts.reduce(|a, b| a?.checked_add(b?)).flatten();
+    description.image = labels.values().flatten().find_map(|labels| labels.image);
+    if job_type == JobType::Training {
+        // The models that the training makes.
+        let models = description.model_types.clone();
+        runs = self::runs(package, ScriptFile::Inference).unwrap_or_default();
+        let after = runs.iter().filter(|run| matches!(run, Run::Track(_)));
+        description.runs.extend(after.map(|run| {
+            let frames =
+                labels.values().map(|l| frames_to_predict(slice::from_ref(run), l.as_ref()?));
+            let frames = frames.reduce(|a, b| a?.checked_add(b?)).flatten();
+            workload::inference(models.clone(), frames, description.image)
+        }));
     }
-    description.image = read.iter().find_map(|labels| labels.image);
     description
+}
+
+/// The runs of a script, if the package has it and it can be read.
+fn runs(package: &dyn PackageFiles, file: ScriptFile) -> Option<Vec<Run>> {
+    let path = RelPath::new(file.name()).ok()?;
+    let text = script::decode(&bytes(package, &path, MAX_SCRIPT_BYTES)?)?;
+    Some(script::parse(file, &text).ok()?.runs)
 }
 
 /// All frames of the videos, or only the labelled ones if the script selects them.
@@ -74,72 +76,87 @@ fn frames_to_predict(runs: &[Run], labels: &Labels) -> Option<u64> {
 
 const ONLY_LABELLED: &str = "--only_labeled_frames";
 
-/// Adds the facts in the configs of one run.
-fn describe_run(
-    package: &dyn PackageFiles,
-    run: &Run,
-    description: &mut JobDescription,
-    labels: &mut BTreeSet<RelPath>,
-) {
-    match run {
-        Run::Train(train) => {
-            let facts = facts(package, &train.config, &train.settings);
-            let places = facts.labels.iter().filter_map(|text| train.folder.place(text).ok());
-            labels.extend(places.filter_map(|place| there(package, &place)));
-            add(description, facts);
-        }
-        Run::TrainLegacy(train) => {
-            labels.extend(there(package, &train.labels));
-            add(description, facts(package, &train.config, &[]));
-        }
-        Run::Track(track) => {
-            labels.extend(there(package, &track.data));
-            for model in &track.models {
-                let Model::Named(place) = model else { continue };
-                let config = RelPath::new(format!("{}/training_config.yaml", place.path));
-                let facts = config.map(|path| facts(package, &path, &[])).unwrap_or_default();
-                description.model_types.extend(facts.model_types);
+/// A description, and the labels that were read for it. Labels that cannot be read are `None`.
+struct Described<'a> {
+    package: &'a dyn PackageFiles,
+    description: JobDescription,
+    labels: BTreeMap<RelPath, Option<Labels>>,
+}
+
+impl Described<'_> {
+    /// Adds one run.
+    fn add(&mut self, run: &Run) {
+        let workload = match run {
+            Run::Train(train) => self.training(&train.config, &train.settings, |settings| {
+                let mut labels = settings.texts("data_config.train_labels_path");
+                labels.truncate(MAX_LABELS);
+                labels.iter().filter_map(|text| train.folder.place(text).ok()).collect()
+            }),
+            Run::TrainLegacy(train) => {
+                self.training(&train.config, &[], |_| vec![train.labels.clone()])
             }
+            Run::Track(track) => self.prediction(track),
+        };
+        let description = &mut self.description;
+        description.model_types.extend(workload.model_types.iter().cloned());
+        description.epochs = match (description.epochs, workload.epochs) {
+            (Some(sum), Some(more)) => Some(sum.saturating_add(more)),
+            (sum, more) => sum.or(more),
+        };
+        description.batch_size = description.batch_size.max(workload.batch_size);
+        description.runs.push(workload);
+    }
+
+    /// A training with the config at `path`, changed by the script, and the labels at these places.
+    fn training(
+        &mut self,
+        path: &RelPath,
+        changes: &[ConfigOverride],
+        labels_of: impl FnOnce(&Settings<'_>) -> Vec<NamedPath>,
+    ) -> Workload {
+        let text = text(self.package, path, MAX_CONFIG_BYTES);
+        let config = text.as_deref().and_then(|text| Config::read(text).ok());
+        let Some(config) = config else { return Workload::unknown(JobType::Training) };
+        let version = config.texts("sleap_nn_version").into_iter().next();
+        self.note_version(version.filter(|version| version.len() <= 64));
+        let settings = Settings { config: &config, changes };
+        let labels: Vec<_> = labels_of(&settings).iter().map(|place| self.read(place)).collect();
+        workload::training(&settings, &labels)
+    }
+
+    fn prediction(&mut self, track: &Track) -> Workload {
+        let labels = self.read(&track.data);
+        let run = Run::Track(track.clone());
+        let frames = labels.as_ref().and_then(|labels| frames_to_predict(&[run], labels));
+        let configs = track.models.iter().filter_map(|model| match model {
+            Model::Named(place) => {
+                RelPath::new(format!("{}/training_config.yaml", place.path)).ok()
+            }
+            _ => None,
+        });
+        let texts = configs.filter_map(|path| text(self.package, &path, MAX_CONFIG_BYTES));
+        let types =
+            texts.flat_map(|text| Config::read(&text).map(|c| c.model_types()).unwrap_or_default());
+        workload::inference(types.collect(), frames, labels.and_then(|labels| labels.image))
+    }
+
+    /// The labels at a place in the package, at the written path or by their bare name.
+    fn read(&mut self, place: &NamedPath) -> Option<Labels> {
+        let is_file = |path: &RelPath| self.package.look(path) == super::files::Found::File;
+        let bare = place.bare().filter(|bare| !is_file(&place.path) && is_file(bare));
+        let path = bare.unwrap_or_else(|| place.path.clone());
+        let package = self.package;
+        let read = |path: &RelPath| Labels::read(package.open_at_random(path)?);
+        self.labels.entry(path.clone()).or_insert_with(|| read(&path)).clone()
+    }
+
+    /// The newest version counts.
+    fn note_version(&mut self, version: Option<String>) {
+        let known = &mut self.description.sleap_nn_version;
+        let older = |known: &String| version.as_ref().is_some_and(|new| is_newer(new, known));
+        if known.as_ref().is_none_or(older) {
+            *known = version;
         }
-    }
-}
-
-/// The path of a file in the package, at its written path or by its bare name.
-fn there(package: &dyn PackageFiles, place: &script::NamedPath) -> Option<RelPath> {
-    let is_file = |path: &RelPath| package.look(path) == super::files::Found::File;
-    let bare = place.bare().filter(|bare| !is_file(&place.path) && is_file(bare));
-    Some(bare.unwrap_or_else(|| place.path.clone()))
-}
-
-fn facts(package: &dyn PackageFiles, config: &RelPath, changes: &[ConfigOverride]) -> Facts {
-    let Some(text) = text(package, config, MAX_CONFIG_BYTES) else { return Facts::default() };
-    let Ok(config) = Config::read(&text) else { return Facts::default() };
-    let settings = Settings { config: &config, changes };
-    let (epochs, batch) = match config.is_sleap_nn() {
-        true => ("trainer_config.max_epochs", "trainer_config.train_data_loader.batch_size"),
-        false => ("optimization.epochs", "optimization.batch_size"),
-    };
-    let mut labels = settings.texts("data_config.train_labels_path");
-    labels.truncate(MAX_LABELS);
-    Facts {
-        model_types: config.model_types(),
-        epochs: settings.count(epochs),
-        batch_size: settings.count(batch),
-        version: config.texts("sleap_nn_version").into_iter().next(),
-        labels,
-    }
-}
-
-fn add(description: &mut JobDescription, facts: Facts) {
-    description.model_types.extend(facts.model_types);
-    description.epochs = match (description.epochs, facts.epochs) {
-        (Some(sum), Some(more)) => Some(sum.saturating_add(more)),
-        (sum, more) => sum.or(more),
-    };
-    description.batch_size = description.batch_size.max(facts.batch_size);
-    let older = |known: &String| facts.version.as_ref().is_some_and(|new| is_newer(new, known));
-    if description.sleap_nn_version.as_ref().is_none_or(older) {
-        description.sleap_nn_version = facts.version.filter(|version| version.len() <= 64);
     }
 }
 

@@ -22,6 +22,8 @@ const SIGNATURE: &[u8; 8] = b"\x89HDF\r\n\x1a\n";
 pub struct Labels {
     /// The number of frames with labels.
     pub labelled_frames: Option<u64>,
+    /// The number of instances in them.
+    pub labelled_instances: Option<u64>,
     /// The number of frames in all videos.
     pub video_frames: Option<u64>,
     /// The size of the first video's frames.
@@ -106,8 +108,8 @@ fn read(mut file: Box<dyn ReadSeek>) -> Option<Labels> {
         .with_max_read_bytes(MAX_READ_BYTES)
         .with_max_object_header_bytes(MAX_HEADER_BYTES);
     let file = Hdf5File::from_storage_with_options(Arc::new(storage), options).ok()?;
-    let labelled_frames =
-        file.dataset("frames").ok().and_then(|frames| frames.shape().first().copied());
+    let rows = |name| file.dataset(name).ok().and_then(|rows| rows.shape().first().copied());
+    let (labelled_frames, labelled_instances) = (rows("frames"), rows("instances"));
     let videos = videos(&file);
     let shape = videos.first().and_then(|video| video.shape);
     let image = shape.and_then(|[_, height, width, channels]| {
@@ -121,7 +123,7 @@ fn read(mut file: Box<dyn ReadSeek>) -> Option<Labels> {
         .reduce(|a, b| a?.checked_add(b?))
         .flatten();
     let frames = frames(&file, &videos);
-    Some(Labels { labelled_frames, video_frames, image, videos, frames })
+    Some(Labels { labelled_frames, labelled_instances, video_frames, image, videos, frames })
 }
 
 fn videos(file: &Hdf5File) -> Vec<Video> {

@@ -16,6 +16,7 @@
 //! | [`videos`] | the places of the videos that labels name |
 //! | [`mod@check`] | the whole package, to find what is certain to fail |
 //! | [`mod@describe`] | the whole package, to describe it to policies |
+//! | `workload` | one run, by what decides its duration and its memory |
 //!
 //! Packages are hostile, so every read is bounded.
 //!
@@ -46,6 +47,7 @@ pub mod source;
 mod tests;
 pub mod videos;
 mod view;
+mod workload;
 mod zip_content;
 mod zipped;
 

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use sleap_rtc_protocol::job::Reason;
+pub use sleap_rtc_protocol::workload::Estimate;
 use std::sync::Arc;
 
 /// A worker in a plugin's ranking.
@@ -129,17 +130,4 @@ impl Verdict {
         let message = notice.unwrap_or_else(|| "the compatibility plugin failed".into());
         Reason { code: "policy-failed".into(), message }
     }
-}
-
-/// How long a job will take. `0 <= low <= minutes <= high`, all finite.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Estimate {
-    /// The most likely duration.
-    pub minutes: f64,
-    /// The job is rarely shorter.
-    pub low: f64,
-    /// The job is rarely longer.
-    pub high: f64,
-    /// The estimated share of jobs that take between `low` and `high`.
-    pub confidence: f64,
 }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::job::{ImageSize, JobDescription, JobType, Requirements};
 use sleap_rtc_protocol::signaling::PeerInfo;
+use sleap_rtc_protocol::workload::{MemoryNeed, Workload};
 
 /// A call with which to test a plugin.
 #[derive(Debug, Clone)]
@@ -60,13 +61,33 @@ fn training() -> JobDescription {
         package_bytes: Some(250_000_000),
         sleap_nn_version: None,
         mounted_videos: Vec::new(),
+        runs: runs(),
         requirements: Requirements { min_gpu_memory_mib: Some(8000) },
         user: Some("ada".into()),
     }
 }
 
+/// The runs of [`training`].
+fn runs() -> Vec<Workload> {
+    let input = |side| Some(ImageSize { height: side, width: side, channels: 1 });
+    let run = |model: &str, side, bytes_per_sample| Workload {
+        model_types: vec![model.into()],
+        epochs: Some(100),
+        stops_early: true,
+        batch_size: Some(4),
+        batches_per_epoch: Some(338),
+        frames: Some(1500),
+        input: input(side),
+        filters: Some(16),
+        memory: Some(MemoryNeed { fixed_bytes: 40 << 20, bytes_per_sample }),
+        ..Workload::unknown(JobType::Training)
+    };
+    vec![run("centroid", 512, 70 << 20), run("centered_instance", 160, 20 << 20)]
+}
+
 fn tracking() -> JobDescription {
-    JobDescription { job_type: JobType::Inference, epochs: None, ..training() }
+    let run = Workload { frames: Some(1500), ..Workload::unknown(JobType::Inference) };
+    JobDescription { job_type: JobType::Inference, epochs: None, runs: vec![run], ..training() }
 }
 
 fn foreign_job() -> JobDescription {

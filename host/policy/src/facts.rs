@@ -11,9 +11,12 @@ use serde_json::Value as Json;
 use sleap_rtc_protocol::capabilities::{self, WorkerFacts};
 use sleap_rtc_protocol::job::{self, JobDescription};
 use sleap_rtc_protocol::worker;
+use sleap_rtc_protocol::workload::{NeededMemory, Workload};
 
 const TEXT_BYTES: usize = 4096;
 const LIST_ITEMS: usize = 256;
+/// The longest description of a job's runs. Each takes about 250 bytes.
+const RUNS_BYTES: usize = 16 * 1024;
 
 /// The first argument of a call.
 pub(crate) fn context(asker: Option<&str>, settings: &[Property], at: LocalTime) -> Context {
@@ -73,8 +76,25 @@ pub(crate) fn job(job: &JobDescription) -> Job {
             properties: Vec::new(),
         },
         user: job.user.as_deref().map(text),
-        properties: Vec::new(),
+        properties: runs(&job.runs).into_iter().collect(),
     }
+}
+
+/// The GPU memory that a job needs.
+pub(crate) fn needed_memory(need: &NeededMemory) -> [Property; 3] {
+    let property = |key: &str, value| Property { key: key.into(), value };
+    let integer = |number: u64| Value::Integer(i64::try_from(number).unwrap_or(i64::MAX));
+    [
+        property("gpu-memory-needed-mib", integer(need.mib)),
+        property("gpu-memory-per-sample-mib", Value::Number(need.mib_per_sample)),
+        property("gpu-memory-batch-size", Value::Integer(need.batch_size.into())),
+    ]
+}
+
+/// The runs of a job: all of them or none, because a part would pass for the whole.
+fn runs(runs: &[Workload]) -> Option<Property> {
+    let json = serde_json::to_string(runs).ok().filter(|json| json.len() <= RUNS_BYTES)?;
+    (!runs.is_empty()).then(|| Property { key: "runs".into(), value: Value::Json(json) })
 }
 
 /// A worker's description.

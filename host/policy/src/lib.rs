@@ -31,6 +31,7 @@ mod error;
 pub mod examine;
 mod explain;
 mod facts;
+mod history;
 mod limits;
 mod local_time;
 pub mod lock;
@@ -55,6 +56,7 @@ use questions::{Check, EstimateDuration, Select};
 use record::Recorder;
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::job::JobDescription;
+use sleap_rtc_protocol::workload::{FinishedRun, NeededMemory};
 use source::PluginSource;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -152,19 +154,34 @@ impl Policies {
         ranked.await.unwrap_or_else(failed)
     }
 
-    /// Whether `worker` accepts `job`. If no plugin answers, the job is refused.
-    pub async fn check(&self, job: &JobDescription, worker: &WorkerFacts) -> Verdict {
-        let question =
-            Check { context: self.context(), job: facts::job(job), worker: facts::worker(worker) };
+    /// Whether `worker` accepts `job`, which needs this GPU memory if that is known. If no plugin answers, the
+    /// job is refused.
+    pub async fn check(
+        &self,
+        job: &JobDescription,
+        worker: &WorkerFacts,
+        memory: Option<&NeededMemory>,
+    ) -> Verdict {
+        let (mut job, worker) = (facts::job(job), facts::worker(worker));
+        job.properties.extend(memory.into_iter().flat_map(facts::needed_memory));
+        let question = Check { context: self.context(), job, worker };
         let admitted =
             self.decide(ExtensionPoint::Compatibility, |chain| compose::admit(chain, question));
         admitted.await.unwrap_or_else(|notice| Verdict::No(vec![Verdict::failed(Some(notice))]))
     }
 
-    /// How long `worker` needs for `job`, if a plugin can estimate it.
-    pub async fn estimate(&self, job: &JobDescription, worker: &WorkerFacts) -> Option<Estimate> {
+    /// How long `worker` needs for `job`, if a plugin can estimate it. `history` are earlier runs of this
+    /// worker, the newest last; the plugin receives those that are most like the job's.
+    pub async fn estimate(
+        &self,
+        job: &JobDescription,
+        worker: &WorkerFacts,
+        history: &[FinishedRun],
+    ) -> Option<Estimate> {
+        let mut context = self.context();
+        context.properties.extend(history::property(job, worker, history));
         let question = EstimateDuration {
-            context: self.context(),
+            context,
             job: facts::job(job),
             worker: facts::worker(worker),
         };

@@ -56,7 +56,7 @@ pub struct EventCursor {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Arrival {
     /// The event is the next one.
-    New(JobEvent),
+    New(NumberedEvent),
     /// The event has arrived before.
     Repeated,
 }
@@ -144,7 +144,7 @@ impl EventCursor {
         if let JobEvent::Finished { outcome } = &numbered.event {
             self.outcome = Some(outcome.clone());
         }
-        Ok(Arrival::New(numbered.event))
+        Ok(Arrival::New(numbered))
     }
 }
 
@@ -205,7 +205,7 @@ mod tests {
                 let before = cursor.clone();
                 match cursor.apply(link, event.clone()) {
                     Ok(Arrival::New(new)) => {
-                        prop_assert_eq!(&new, &event.event);
+                        prop_assert_eq!(&new, &event);
                         passed_on.push(event.seq);
                     }
                     Ok(Arrival::Repeated) => prop_assert!(event.seq <= before.seen()),

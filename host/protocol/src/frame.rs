@@ -30,6 +30,7 @@ use crate::ids::{JobId, JobProof, JobSecret};
 use crate::job::{JobOutcome, JobSpec, NumberedEvent, Refusal};
 use crate::signaling::Sdp;
 use crate::transfer::{BlobHash, FileEntry, Piece};
+use crate::workload::Outlook;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// The longest control frame, in bytes.
@@ -134,6 +135,9 @@ pub enum WorkerFrame {
         /// Whether the worker has the complete package.
         #[serde(default)]
         has_package: bool,
+        /// What the worker expects of the job.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        outlook: Option<Box<Outlook>>,
     },
     /// The worker refuses the job. It closes the connection after this.
     Refused {

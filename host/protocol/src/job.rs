@@ -2,6 +2,7 @@
 
 use crate::ids::{CacheOwner, JobId, JobSecret, JobVerifier};
 use crate::path::RelPath;
+use crate::workload::Workload;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -64,6 +65,9 @@ pub struct JobDescription {
     /// Videos that the worker is expected to see on its mounts, by their paths there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounted_videos: Vec<String>,
+    /// Its runs, in order. Empty when not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub runs: Vec<Workload>,
     /// The user's requirements for a worker.
     #[serde(default)]
     pub requirements: Requirements,
@@ -85,6 +89,7 @@ impl JobDescription {
             package_bytes: None,
             sleap_nn_version: None,
             mounted_videos: Vec::new(),
+            runs: Vec::new(),
             requirements: Requirements::default(),
             user: None,
         }

@@ -27,6 +27,8 @@
 //! | [`transfer`] | manifests, pieces, chunks, and the state of one incoming piece |
 //! | [`job`] | what a job is, its events, its outcome |
 //! | [`progress`] | what everyone in the room may see of a running job |
+//! | [`workload`] | what decides how long a run takes, and what finished runs took |
+//! | [`timing`] | what a job's runs take, by its own events |
 //! | [`worker`] | the slots of a worker and who holds them |
 //! | [`connection`] | the states of a peer connection, and the purpose of an offer |
 //! | [`liveness`] | whether a connection is healthy, suspect or dead |
@@ -47,8 +49,10 @@ pub mod python;
 pub mod signaling;
 pub mod standing;
 pub mod text;
+pub mod timing;
 pub mod transfer;
 pub mod worker;
+pub mod workload;
 
 /// Name of the native dialect: the `protocols` key of offers and answers, and the protocol of the
 /// data channel.

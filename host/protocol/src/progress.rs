@@ -2,6 +2,7 @@
 
 use crate::ids::PeerId;
 use crate::job::JobEvent;
+use crate::text::duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt;
@@ -34,9 +35,47 @@ pub struct JobProgress {
     /// The current epoch of a training, counted from 0 like the trainer does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
+    /// The most epochs of a training, if known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<u32>,
     /// Frames of an inference: processed, and in total.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frames: Option<(u64, u64)>,
+    /// The time that the current run still needs, if known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<TimeLeft>,
+}
+
+/// The time that a run still needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeLeft {
+    /// In seconds, rounded.
+    pub seconds: u64,
+    /// Whether the run may end earlier, because it stops when it no longer improves.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub at_most: bool,
+}
+
+impl TimeLeft {
+    /// `seconds` may be anything. It is rounded, so that it does not change with every batch.
+    pub fn new(seconds: f64, at_most: bool) -> Self {
+        let whole = seconds.max(0.0).round() as u64;
+        let step = match whole {
+            0..10 => 1,
+            10..60 => 5,
+            60..600 => 30,
+            600..7200 => 60,
+            _ => 600,
+        };
+        Self { seconds: whole.saturating_add(step / 2) / step * step, at_most }
+    }
+}
+
+impl fmt::Display for TimeLeft {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let about = if self.at_most { "at most" } else { "about" };
+        write!(f, "{about} {} left", duration(self.seconds as f64))
+    }
 }
 
 impl JobProgress {
@@ -66,11 +105,18 @@ impl fmt::Display for JobProgress {
             (_, 0 | 1) => f.write_str("running")?,
             (run, runs) => write!(f, "run {run} of {runs}")?,
         }
-        if let Some(epoch) = self.epoch {
-            write!(f, ", epoch {epoch}")?;
+        match (self.epoch, self.epochs) {
+            (Some(epoch), Some(epochs)) => {
+                write!(f, ", epoch {} of {epochs}", epoch.saturating_add(1))?
+            }
+            (Some(epoch), None) => write!(f, ", epoch {epoch}")?,
+            (None, _) => {}
         }
         if let Some((done, all)) = self.frames {
             write!(f, ", {done} of {all} frames")?;
+        }
+        if let Some(left) = self.left {
+            write!(f, ", {left}")?;
         }
         Ok(())
     }

@@ -54,6 +54,15 @@ impl Printable {
     }
 }
 
+/// A duration in seconds for people: `40 s`, `35 min`, `3.5 h`.
+pub fn duration(seconds: f64) -> String {
+    match seconds {
+        ..99.5 => format!("{:.0} s", seconds.max(0.0)),
+        ..7200.0 => format!("{:.0} min", seconds / 60.0),
+        _ => format!("{:.1} h", seconds / 3600.0),
+    }
+}
+
 /// The first `max_chars` characters, the last of them `…` if there are more.
 fn shorten(mut text: String, max_chars: usize) -> String {
     if text.char_indices().nth(max_chars).is_none() {

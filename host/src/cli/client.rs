@@ -2,6 +2,8 @@
 
 mod connect;
 mod description;
+#[cfg(feature = "worker")]
+mod estimates;
 mod failure;
 mod interrupt;
 #[cfg(feature = "worker")]
@@ -53,6 +55,10 @@ pub(crate) enum ClientArgs {
     Cancel(jobs::JobArgs),
     /// Download a finished job's result (repeatable)
     Fetch(jobs::FetchArgs),
+    /// Compare what this machine's worker had estimated with what its jobs took
+    #[cfg(feature = "worker")]
+    #[command(after_help = estimates::EXAMPLES)]
+    Estimates(estimates::EstimatesArgs),
     /// Show which worker of a room would get a job, and why
     #[command(after_help = room::WHY_EXAMPLES)]
     Why(WhyArgs),
@@ -84,6 +90,9 @@ pub enum ClientCommand {
     Jobs(jobs::ListArgs),
     /// `attach`, `logs`, `stop`, `cancel`, `fetch`
     ExistingJob(jobs::JobOptions),
+    /// `estimates`
+    #[cfg(feature = "worker")]
+    Estimates,
     /// `why`
     Why(WhyOptions),
     /// `room list`, `room snapshot`, `room invite`
@@ -125,6 +134,8 @@ impl ClientArgs {
             Self::Stop(args) => existing_job(args.check()?),
             Self::Cancel(args) => existing_job(args.cancel()?),
             Self::Fetch(args) => existing_job(args.check()?),
+            #[cfg(feature = "worker")]
+            Self::Estimates(args) => (ClientCommand::Estimates, args.check()?),
             Self::Why(args) => {
                 let (options, overrides) = args.check(environment)?;
                 (ClientCommand::Why(options), overrides)
@@ -155,6 +166,8 @@ pub(crate) async fn run(command: ClientCommand, config: Config) -> Result<Exit, 
         ClientCommand::Track(options) => submit::track(options, config).await,
         ClientCommand::Jobs(args) => jobs::list(&args, &config),
         ClientCommand::ExistingJob(options) => jobs::run(options, config).await,
+        #[cfg(feature = "worker")]
+        ClientCommand::Estimates => estimates::show(&config),
         ClientCommand::Why(options) => room::why(options, &config).await,
         ClientCommand::Room(options) => room::run(&options, &config).await,
         ClientCommand::Pair(options) => pair::run(&options, &config).await,

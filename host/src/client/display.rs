@@ -7,7 +7,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use sleap_rtc_net::route::Route;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::JobOutcome;
-use sleap_rtc_protocol::text::{Printable, is_printable};
+use sleap_rtc_protocol::text::{Printable, duration, is_printable};
+use sleap_rtc_protocol::workload::Estimate;
 use sleap_rtc_transfer::Progress;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -15,6 +16,9 @@ use tokio::sync::watch;
 
 /// How often a transfer prints a line on a pipe.
 const LINE_EVERY: Duration = Duration::from_secs(10);
+/// The most warnings of a worker to show, and the most characters of each.
+const SHOWN_WARNINGS: usize = 4;
+const WARNING_CHARS: usize = 500;
 
 /// The user's view of one job.
 pub struct Display {
@@ -56,6 +60,21 @@ impl Display {
     pub fn note(&mut self, text: &str) {
         self.log.end_line();
         say(text);
+    }
+
+    /// What the worker expects of the job. Its words are not trusted.
+    pub fn expected(&mut self, estimate: Option<Estimate>, warnings: &[String]) {
+        for warning in warnings.iter().take(SHOWN_WARNINGS) {
+            self.note(&format!("Warning: {}", Printable::line(warning, WARNING_CHARS)));
+        }
+        let is_sane = |estimate: &Estimate| {
+            let Estimate { minutes, low, high, .. } = *estimate;
+            0.0 <= low && low <= minutes && minutes <= high && high < 1e6
+        };
+        if let Some(Estimate { minutes, low, high, .. }) = estimate.filter(is_sane) {
+            let [likely, low, high] = [minutes, low, high].map(|minutes| duration(minutes * 60.0));
+            self.note(&format!("Expected to take about {likely} ({low} to {high})"));
+        }
     }
 
     /// A transfer made progress.

@@ -11,7 +11,8 @@ use sleap_rtc_base::clock::now_s;
 use sleap_rtc_base::json_file;
 use sleap_rtc_net::route::Route;
 use sleap_rtc_protocol::ids::JobId;
-use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobType};
+use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobType, NumberedEvent};
+use sleap_rtc_protocol::progress::JobProgress;
 use sleap_rtc_protocol::transfer::BlobHash;
 use sleap_rtc_signaling::client::Endpoints;
 use sleap_rtc_trust::session::JobString;
@@ -59,6 +60,9 @@ pub struct LastSeen {
     pub state: SeenState,
     /// The number of the last event that was shown.
     pub event: u64,
+    /// How far a running job was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<String>,
     /// When it was submitted, in seconds since 1970.
     pub at_s: u64,
     /// The route to its worker, such as "direct, 12 ms".
@@ -91,8 +95,10 @@ pub enum SeenState {
 }
 
 impl LastSeen {
-    fn event(&mut self, number: u64, event: &JobEvent) {
-        (self.event, self.at_s) = (number, now_s());
+    fn event(&mut self, numbered: &NumberedEvent, progress: &JobProgress) {
+        let NumberedEvent { seq, event, .. } = numbered;
+        (self.event, self.at_s) = (*seq, now_s());
+        self.progress = (progress.run > 0).then(|| progress.to_string());
         let running = |run: Option<&String>| SeenState::Running { run: run.cloned() };
         match (event, &self.state) {
             (JobEvent::Finished { outcome }, _) => {
@@ -154,14 +160,14 @@ impl Progress {
     }
 
     /// An event was shown.
-    pub(crate) fn event(&mut self, number: u64, event: &JobEvent) {
+    pub(crate) fn event(&mut self, numbered: &NumberedEvent, progress: &JobProgress) {
         let Some((_, record)) = &mut self.kept else { return };
         // Reattaching repeats old events; only new ones change the record.
-        if number <= record.last_seen.event {
+        if numbered.seq <= record.last_seen.event {
             return;
         }
         let before = record.last_seen.state.clone();
-        record.last_seen.event(number, event);
+        record.last_seen.event(numbered, progress);
         if record.last_seen.state != before || self.saved.elapsed() >= SAVE_EVERY {
             self.save();
         }

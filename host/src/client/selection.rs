@@ -14,7 +14,7 @@ use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::{JobSpec, JobType};
 use sleap_rtc_protocol::signaling::JobResponse;
-use sleap_rtc_protocol::text::Printable;
+use sleap_rtc_protocol::text::{Printable, duration};
 use sleap_rtc_protocol::worker::WorkerStatus;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -336,7 +336,9 @@ impl Round<'_> {
     ) -> Result<Option<Connected>, ClientError> {
         let peer = &worker.peer_id;
         info!(worker = %peer, ?minutes, "takes the job");
-        say(&format!("Selected {} ({peer}){}", name(worker), about(minutes)));
+        // A worker of ours says more when it has accepted the job.
+        let about = about(minutes.filter(|_| !worker.speaks_native));
+        say(&format!("Selected {} ({peer}){about}", name(worker)));
         self.room.assign(peer, self.spec).await?;
         self.offer(worker).await
     }
@@ -384,9 +386,7 @@ fn about(minutes: Option<f64>) -> String {
     match minutes {
         // That much is unknown.
         Some(minutes) if !(0.0..1e6).contains(&minutes) => String::new(),
-        Some(minutes) if minutes >= 90.0 => format!(", about {:.1} hours", minutes / 60.0),
-        Some(minutes) if minutes < 1.5 => ", about a minute".into(),
-        Some(minutes) => format!(", about {minutes:.0} minutes"),
+        Some(minutes) => format!(", about {}", duration(minutes * 60.0)),
         None => String::new(),
     }
 }

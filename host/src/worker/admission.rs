@@ -1,12 +1,15 @@
 //! Admission: whether this worker takes a job, judged before and after its package arrives.
 
-use super::{WorkerContext, mounted};
+use super::{WorkerContext, memory, mounted};
 use crate::blocking::blocking;
-use sleap_rtc_job::{JobFolder, describe_folder};
+use sleap_rtc_base::error::WithCauses;
+use sleap_rtc_job::{Expected, JobFolder, describe_folder};
 use sleap_rtc_package::is_newer;
 use sleap_rtc_policy::Verdict;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::{JobDescription, Refusal, RefusalCode};
+use sleap_rtc_protocol::workload::Outlook;
+use tracing::warn;
 
 /// Checks whether this worker can take a job of `client`. It needs a trainer, a working GPU, a
 /// recent enough sleap-nn, and the consent of the compatibility policy.
@@ -21,7 +24,9 @@ pub(crate) async fn check(
     let facts = context.facts_for(client);
     check_version(job, facts.sleap_version.as_deref())?;
     mounted::check(context, job).await?;
-    let reasons = match context.policies.asked_by(client.as_str()).check(job, &facts).await {
+    let need = memory::needed(job, &context.history.runs());
+    let policies = context.policies.asked_by(client.as_str());
+    let reasons = match policies.check(job, &facts, need.as_ref()).await {
         Verdict::Yes => return Ok(()),
         Verdict::No(reasons) => reasons,
     };
@@ -29,6 +34,22 @@ pub(crate) async fn check(
     let said: Vec<&str> = reasons.iter().map(|reason| reason.message.as_str()).collect();
     let message = format!("{host} refused: {}", said.join("; "));
     Err(Refusal { code: RefusalCode::Incompatible, message, reasons })
+}
+
+/// What this worker expects of a job of `client`, which it takes.
+pub(crate) async fn outlook(
+    context: &WorkerContext,
+    client: &PeerId,
+    job: &JobDescription,
+) -> Outlook {
+    let (facts, history) = (context.facts_for(client), context.history.runs());
+    let policies = context.policies.asked_by(client.as_str());
+    let need = memory::needed(job, &history);
+    Outlook {
+        runs: job.runs.clone(),
+        estimate: policies.estimate(job, &facts, &history).await,
+        warnings: need.and_then(|need| memory::warning(&need, &facts)).into_iter().collect(),
+    }
 }
 
 /// Whether the sleap-nn here, if its version is known, can read the job's configs.
@@ -47,7 +68,7 @@ fn check_version(job: &JobDescription, installed: Option<&str>) -> Result<(), Re
 /// Describes the received package, and checks the job again by the package's files.
 ///
 /// Of the client's claims, only the requirements and the user name still count. Returns the
-/// description.
+/// description, which the folder keeps with an estimate.
 pub(crate) async fn check_files(
     context: &WorkerContext,
     folder: &JobFolder,
@@ -58,5 +79,29 @@ pub(crate) async fn check_files(
     job.requirements = claimed.requirements.clone();
     job.user = claimed.user.clone();
     check(context, folder.owner(), &job).await?;
+    expect(context, folder, &job).await?;
     Ok(job)
+}
+
+/// Notes in the folder what is known of the job before it starts.
+async fn expect(
+    context: &WorkerContext,
+    folder: &JobFolder,
+    job: &JobDescription,
+) -> Result<(), Refusal> {
+    let facts = context.facts_for(folder.owner());
+    let Outlook { estimate, warnings, .. } = outlook(context, folder.owner(), job).await;
+    let expected = Expected {
+        description: job.clone(),
+        estimate,
+        warnings,
+        gpu: facts.accelerators.largest().map(|gpu| gpu.model.clone()),
+        sleap_nn_version: facts.sleap_version,
+    };
+    let folder = folder.clone();
+    // The job can do without, and its end is recorded nevertheless.
+    if let Err(error) = blocking(move || expected.write(&folder)).await? {
+        warn!(error = %WithCauses(&error), "cannot write down what is expected of a job");
+    }
+    Ok(())
 }

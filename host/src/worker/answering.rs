@@ -10,6 +10,7 @@ use sleap_rtc_protocol::signaling::{
 };
 use sleap_rtc_protocol::standing::Caller;
 use sleap_rtc_protocol::worker::WorkerStatus;
+use sleap_rtc_protocol::workload::Estimate;
 use sleap_rtc_signaling::client::SignalingClient;
 use std::sync::Arc;
 use tracing::{info, warn};
@@ -32,11 +33,8 @@ impl Answering {
             Ok(()) => self.coordinator.reserve(&caller, job.user.as_deref()).await,
             Err(refusal) => Err(refusal),
         };
-        let minutes = match &verdict {
-            Ok(()) => {
-                let policies = self.context.policies.asked_by(peer.as_str());
-                policies.estimate(&job, &self.context.facts_for(&peer)).await
-            }
+        let estimate = match &verdict {
+            Ok(()) => admission::outlook(&self.context, &peer, &job).await.estimate,
             Err(_) => None,
         };
         // A policy may have failed, and the room shows the number of failures.
@@ -45,8 +43,7 @@ impl Answering {
             Ok(()) => info!(%peer, "accepted a job request; slot reserved"),
             Err(refusal) => info!(%peer, reason = %refusal.message, "refused a job request"),
         }
-        let minutes = minutes.map(|estimate| estimate.minutes);
-        let response = response(&self.context, self.status, request.job_id, verdict, minutes);
+        let response = response(&self.context, self.status, request.job_id, verdict, estimate);
         let payload = AppMessage::JobResponse(response);
         let message = PeerMessage::new(self.own_id, peer, payload);
         if let Err(error) = self.signaling.send(ClientMessage::PeerMessage(message)).await {
@@ -78,7 +75,7 @@ pub(crate) fn response(
     status: WorkerStatus,
     job_id: String,
     verdict: Result<(), Refusal>,
-    minutes: Option<f64>,
+    estimate: Option<Estimate>,
 ) -> JobResponse {
     let facts = context.facts();
     let gpu = facts.accelerators.largest();
@@ -103,7 +100,7 @@ pub(crate) fn response(
         reasons: refusal.map(|refusal| refusal.reasons).unwrap_or_default(),
         current_status: Some(status.as_str().to_owned()),
         estimated_start_time_sec: 0.0,
-        estimated_duration_minutes: minutes,
+        estimated_duration_minutes: estimate.map(|estimate| estimate.minutes),
         worker_info: worker_info.into(),
     }
 }

@@ -88,7 +88,9 @@ pub(crate) async fn watch(
             };
             let _ = tokio::time::timeout(interval, context.surveys.wanted.notified()).await;
             let began = Instant::now();
-            coordinator.surveyed(survey().await).await;
+            let survey = survey().await;
+            context.peaks.see(&survey);
+            coordinator.surveyed(survey).await;
             context.surveys.last.send_replace(Some(began));
         }
     };
@@ -137,7 +139,7 @@ fn others(
 }
 
 /// `None` for a process that this one cannot see, for instance from inside a container.
-fn session_of(pid: u32) -> Option<u32> {
+pub(crate) fn session_of(pid: u32) -> Option<u32> {
     let session = getsid(Pid::from_raw(i32::try_from(pid).ok()?)).ok()?;
     u32::try_from(session.as_raw_nonzero().get()).ok()
 }

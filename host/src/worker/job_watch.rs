@@ -3,38 +3,119 @@
 use super::WorkerContext;
 use super::coordinator::CoordinatorHandle;
 use super::delivery;
-use sleap_rtc_job::{JobFolder, JobHandle};
-use sleap_rtc_protocol::job::JobEvent;
-use sleap_rtc_protocol::progress::JobProgress;
+use super::peaks::Peak;
+use crate::blocking::blocking;
+use sleap_rtc_job::{Expected, JobFolder, JobHandle, RunnerSettings};
+use sleap_rtc_protocol::job::{JobEvent, JobState, NumberedEvent};
+use sleap_rtc_protocol::timing::JobTimer;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 /// The shortest time between two updates of a job's progress in the room.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Follows the job in `folder` until it has finished, then copies its results to the shared storage if
-/// it uses one.
+/// Follows the job in `folder` until it has finished, then records what it took, and copies its results to
+/// the shared storage if it uses one.
 pub(crate) async fn watch(
-    context: &WorkerContext,
+    context: &Arc<WorkerContext>,
     coordinator: &CoordinatorHandle,
     folder: &JobFolder,
     handle: &JobHandle,
 ) {
+    let mut observed = Observed::new(context, folder).await;
     let mut events = handle.events(0);
-    let (mut progress, mut published, mut published_at) = (JobProgress::default(), None, None);
+    let (mut published, mut published_at) = (None, None);
     while let Some(numbered) = events.next().await {
-        progress.see(&numbered.event);
+        observed.see(&numbered);
+        let progress = observed.timer.progress();
         let recent = published_at.is_some_and(|at: Instant| at.elapsed() < PROGRESS_INTERVAL);
-        if published.as_ref() != Some(&progress) && !recent {
+        if published.as_ref() != Some(progress) && !recent {
             coordinator.progressed(folder.id(), progress.clone()).await;
             (published, published_at) = (Some(progress.clone()), Some(Instant::now()));
         }
         if let JobEvent::Finished { outcome } = numbered.event {
             info!(job = %folder.id(), ?outcome, folder = %folder.path().display(), "job finished");
+            observed.record(numbered.at_ms).await;
             break;
         }
     }
     if let Err(error) = delivery::deliver(context, folder).await {
         warn!(job = %folder.id(), %error, "cannot copy the results to the shared storage");
+    }
+}
+
+/// What is seen of a running job.
+struct Observed {
+    context: Arc<WorkerContext>,
+    folder: JobFolder,
+    expected: Option<Expected>,
+    timer: JobTimer,
+    /// What its processes use of the GPUs, once there are some.
+    peak: Option<Arc<Peak>>,
+    /// The same for each run that has ended.
+    peaks_mib: Vec<Option<u64>>,
+    /// Whether the GPUs were surveyed while the current run trained, and after its first epoch.
+    surveyed: (bool, bool),
+}
+
+impl Observed {
+    async fn new(context: &Arc<WorkerContext>, folder: &JobFolder) -> Self {
+        let reading = folder.clone();
+        let expected = blocking(move || Expected::of(&reading)).await.ok();
+        let runs = expected.as_ref().map(|expected| expected.runs(folder)).unwrap_or_default();
+        Self {
+            context: context.clone(),
+            folder: folder.clone(),
+            expected,
+            timer: JobTimer::new(runs),
+            peak: None,
+            peaks_mib: Vec::new(),
+            surveyed: (false, false),
+        }
+    }
+
+    fn see(&mut self, numbered: &NumberedEvent) {
+        self.timer.see(numbered);
+        match &numbered.event {
+            JobEvent::RunStarted { .. } => {
+                self.peak = self.peak.take().or_else(|| self.watch_memory());
+                self.surveyed = (false, false);
+            }
+            JobEvent::RunEnded { .. } => {
+                self.peaks_mib.push(self.peak.as_ref().and_then(|peak| peak.take()));
+            }
+            JobEvent::Progress { message } => {
+                // A trainer keeps the memory that it has taken, so a look after the first batches and one after the
+                // first epoch are enough for a short training.
+                let is_due = match message.get("event").and_then(|event| event.as_str()) {
+                    Some("batch_end") => !std::mem::replace(&mut self.surveyed.0, true),
+                    Some("epoch_end") => !std::mem::replace(&mut self.surveyed.1, true),
+                    _ => false,
+                };
+                if is_due {
+                    self.context.surveys.request();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn watch_memory(&self) -> Option<Arc<Peak>> {
+        let JobState::Running { pid } = self.folder.record().ok()?.state else { return None };
+        let gpus = RunnerSettings::read(&self.folder).ok()?.gpus;
+        Some(self.context.peaks.watch(pid, gpus))
+    }
+
+    /// Records what the job took.
+    async fn record(self, ended_ms: u64) {
+        let Self { context, folder, expected, timer, peaks_mib, .. } = self;
+        let finished = expected.and_then(|known| known.finished(&folder, &timer, &peaks_mib));
+        let Some(finished) = finished else { return };
+        let id = folder.id().clone();
+        if let Err(error) = blocking(move || context.history.record(&id, ended_ms, finished)).await
+        {
+            warn!(job = %folder.id(), %error, "cannot record what a job took");
+        }
     }
 }

@@ -21,6 +21,8 @@
 //! | `gpu_pool` | the GPUs that jobs may have, and the state of each |
 //! | `gpu_memory` | the GPUs that the worker had when it last ran |
 //! | `trainers` | the trainers of this machine |
+//! | `history` | what finished jobs took, from which estimates are made |
+//! | `peaks` | the most GPU memory that running jobs have used |
 //! | `running` | the running jobs, and what the room sees of them |
 //! | `usage` | how much each user has recently used this worker |
 //! | `retention` | removes old job folders |
@@ -35,6 +37,7 @@
 //! | `uploads` | packages that are arriving, which may move from one connection to the next |
 //! | `staged_job` | a job that does not run yet |
 //! | `job_watch` | follows a running job to its end |
+//! | `memory` | whether a job fits into the memory of the GPUs that it could get |
 //! | `mounted` | which videos are on the worker's mounts |
 //! | `delivery` | jobs on shared storage |
 
@@ -49,12 +52,15 @@ mod error;
 mod gpu_memory;
 mod gpu_pool;
 mod gpus;
+pub(crate) mod history;
 mod identity;
 mod job_right;
 mod job_watch;
+mod memory;
 mod mounted;
 mod native;
 pub mod pairing;
+mod peaks;
 mod python;
 mod retention;
 mod running;
@@ -75,9 +81,11 @@ use coordinator::{Coordinator, Machine};
 use gpu_memory::GpuMemory;
 use gpu_pool::GpuIdentity;
 use gpus::Surveys;
+use history::History;
 use identity::{IdentityError, StateFolder};
 use pairing::Invitations;
 use parking_lot::RwLock;
+use peaks::Peaks;
 use sleap_rtc_base::ice::IceConfig;
 use sleap_rtc_base::transport::Transport;
 use sleap_rtc_job::{RunnerOptions, SandboxError};
@@ -200,6 +208,10 @@ pub(crate) struct WorkerContext {
     pub(crate) delivering: tokio::sync::Mutex<()>,
     /// When the GPUs are surveyed.
     surveys: Surveys,
+    /// What finished jobs took.
+    history: History,
+    /// The most GPU memory that running jobs have used.
+    peaks: Peaks,
     gpu_memory: GpuMemory,
     trainers: KnownTrainers,
     slots: SlotsConfig,
@@ -385,6 +397,7 @@ impl Background {
         tasks.spawn(trainers::watch(context.clone(), handle.clone(), end.clone()));
         tasks.spawn(retention::watch(context.clone(), end.clone()));
         tasks.spawn(storage::watch(context.clone(), handle.clone(), end.clone()));
+        tasks.spawn(history::catch_up(context.clone()));
         tasks.spawn(usage::watch(context.clone(), handle.clone(), end.clone()));
         if has_gpus_to_watch {
             tasks.spawn(gpus::watch(context, handle, end.clone()));

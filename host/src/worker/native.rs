@@ -9,7 +9,7 @@ use super::{Client, admission, delivery, staged_job};
 use crate::blocking::blocking;
 use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_base::error::WithCauses;
-use sleap_rtc_job::{EventStream, JobCommand, JobError, JobFolder, JobHandle};
+use sleap_rtc_job::{EventStream, Expected, JobCommand, JobError, JobFolder, JobHandle};
 use sleap_rtc_net::dialect::{DialectError, WorkerEnd};
 use sleap_rtc_net::route::Route;
 use sleap_rtc_protocol::event_cursor::EventsAfter;
@@ -178,8 +178,10 @@ async fn stage(
         spec.shared.as_ref().map(|paths| delivery::shared_places(context, paths)).transpose()?;
     let has_package = upload.is_complete;
     let (job, last_event, outcome) = (spec.id.clone(), 0, None);
+    let outlook = admission::outlook(context, folder.owner(), &spec.description).await;
+    let outlook = Some(Box::new(outlook));
     allow_lanes(client, link);
-    link.send(&WorkerFrame::Accepted { job, last_event, outcome, has_package }).await?;
+    link.send(&WorkerFrame::Accepted { job, last_event, outcome, has_package, outlook }).await?;
     if shared.is_some() {
         client.coordinator.step(folder.owner(), Step::Complete).await;
     }
@@ -318,12 +320,15 @@ async fn resume(
         attached => attached?,
     };
     let reading = folder.clone();
-    let last = blocking(move || reading.last_event()).await??;
+    let known = blocking(move || reading.last_event().map(|last| (last, Expected::of(&reading))));
+    let (last, expected) = known.await??;
+    let outlook = Some(Box::new(expected.outlook(folder)));
     let last_event = last.as_ref().map_or(0, |event| event.seq);
     let outcome = last.as_ref().and_then(finished);
     let job = folder.id().clone();
     allow_lanes(client, link);
-    link.send(&WorkerFrame::Accepted { job, last_event, outcome, has_package: true }).await?;
+    let has_package = true;
+    link.send(&WorkerFrame::Accepted { job, last_event, outcome, has_package, outlook }).await?;
     follow(client, link, folder, &handle, after.resolve(last_event)).await
 }
 

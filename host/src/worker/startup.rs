@@ -3,8 +3,10 @@
 use super::gpu_memory::GpuMemory;
 use super::gpu_pool::GpuPool;
 use super::gpus::{self, Surveys};
+use super::history::History;
 use super::identity::{self, StateFolder};
 use super::job_right;
+use super::peaks::Peaks;
 use super::slots::{self, SlotGpus, SlotsError};
 use super::storage::DiskAlarm;
 use super::trainers::KnownTrainers;
@@ -175,6 +177,8 @@ pub(crate) fn context(
         maintenance: config.worker.maintenance,
         delivering: tokio::sync::Mutex::default(),
         surveys,
+        history: History::open(&config.worker.state_dir),
+        peaks: Peaks::default(),
         gpu_memory,
         trainers: KnownTrainers::new(),
         slots: config.worker.slots.clone(),

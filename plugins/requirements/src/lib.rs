@@ -15,7 +15,7 @@ pub mod bindings {
 }
 
 use bindings::exports::sleap_rtc::policy::compatibility::{Guest, Reason, Verdict};
-use bindings::sleap_rtc::policy::types::{Context, Job, JobType, Worker};
+use bindings::sleap_rtc::policy::types::{Context, Job, JobType, Value, Worker};
 
 struct Requirements;
 
@@ -39,6 +39,9 @@ pub fn obstacles(job: &Job, worker: &Worker) -> Vec<Reason> {
         let message = format!("needs {} MB, has {} MB", grouped(needs), grouped(has));
         reasons.push(reason("gpu-memory", message));
     }
+    if let Some(shortage) = memory_shortage(job, has) {
+        reasons.push(reason("gpu-memory", shortage));
+    }
     for model in &job.model_types {
         if !covers(&worker.models, model) {
             let message =
@@ -47,6 +50,33 @@ pub fn obstacles(job: &Job, worker: &Worker) -> Vec<Reason> {
         }
     }
     reasons
+}
+
+/// Why the training would run out of memory on a GPU that has `has` MiB, and what would help. A worker without
+/// a GPU trains in the machine's memory.
+fn memory_shortage(job: &Job, has: u64) -> Option<String> {
+    let property = |key: &str| job.properties.iter().find(|p| p.key == key).map(|p| &p.value);
+    let integer = |key| match property(key) {
+        Some(Value::Integer(integer)) => u64::try_from(*integer).ok(),
+        _ => None,
+    };
+    let needs = integer("gpu-memory-needed-mib").filter(|needs| has > 0 && *needs > has)?;
+    let fitting = || {
+        let Some(Value::Number(per_sample)) = property("gpu-memory-per-sample-mib") else {
+            return None;
+        };
+        let batch_size = integer("gpu-memory-batch-size")?;
+        let spared = ((needs - has) as f64 / per_sample).ceil();
+        // A saturating cast, also of what is not a number.
+        let fitting =
+            batch_size.checked_sub(spared as u64).filter(|size| *size > 0 && *per_sample > 0.0)?;
+        Some(format!(
+            "a batch size of {fitting} instead of {batch_size} fits; so may a smaller input scale"
+        ))
+    };
+    let advice = fitting().unwrap_or_else(|| "a smaller input scale may fit".into());
+    let (needs, has) = (grouped(needs), grouped(has));
+    Some(format!("training needs about {needs} MB of GPU memory, has {has} MB: {advice}"))
 }
 
 /// Model types, each with the word that older workers use for the pipeline it belongs to.

@@ -179,7 +179,10 @@ pub(crate) fn list(args: &ListArgs, config: &Config) -> Result<Exit, Failure> {
 /// A job as `jobs` shows it: what it is, its last known state, and what to do next.
 fn job_row(record: &Record, now: SystemTime) -> Result<String, ClientError> {
     let JobString { job, worker, .. } = record.job_string()?;
-    let LastSeen { state, event, at_s, route } = &record.last_seen;
+    let LastSeen { state, event, at_s, route, progress } = &record.last_seen;
+    let is_running = matches!(state, SeenState::Running { .. });
+    let progress = progress.as_ref().filter(|_| is_running);
+    let progress = progress.map(|progress| format!(": {progress}")).unwrap_or_default();
     let route = route.as_ref().map(|route| format!(" ({route})")).unwrap_or_default();
     let kind = record.job_type.as_str();
     let is_training = record.job_type == JobType::Training;
@@ -209,7 +212,7 @@ fn job_row(record: &Record, now: SystemTime) -> Result<String, ClientError> {
     };
     Ok(format!(
         "{job}  {kind}  {name}  {state}\n    submitted {submitted} to {worker}{route}; last seen {seen}, \
-         at event {event}\n    {next}",
+         at event {event}{progress}\n    {next}",
         name = record.name
     ))
 }

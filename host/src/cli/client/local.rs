@@ -35,7 +35,7 @@ impl LocalArgs {
 }
 
 /// The worker's state folder, if it can be read.
-fn state_dir(config: &Config) -> Result<&Path, Failure> {
+pub(crate) fn state_dir(config: &Config) -> Result<&Path, Failure> {
     let path = config.worker.state_dir.as_path();
     match std::fs::read_dir(path) {
         Ok(_) => Ok(path),
