@@ -2,7 +2,6 @@
 
 use crate::support::*;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 /// A worker whose training takes two seconds, most of which are batches.
 fn setup(site: &Site) -> WorkerSetup {
@@ -30,14 +29,9 @@ fn table(site: &Site, server: &TestServer, worker: &TestWorker) -> String {
 
 /// Waits until the table says `words`.
 fn wait_table(site: &Site, server: &TestServer, worker: &TestWorker, words: &str) -> String {
-    let limit = Instant::now() + A_WHILE;
-    loop {
-        let found = table(site, server, worker);
-        if found.contains(words) {
-            return found;
-        }
-        assert!(Instant::now() < limit, "{words:?} does not appear in:\n{found}\n{}", worker.log());
-    }
+    wait_for(&format!("{words:?} in the table"), A_WHILE, || {
+        Some(table(site, server, worker)).filter(|found| found.contains(words))
+    })
 }
 
 #[test]
@@ -82,14 +76,10 @@ fn a_job_that_ended_while_the_worker_was_away_is_recorded_once() {
     });
     worker.kill();
     let job = std::fs::read_dir(worker.state_dir().join("jobs")).unwrap().next().unwrap().unwrap();
-    let limit = Instant::now() + A_WHILE;
-    loop {
+    wait_for("the job's end", A_WHILE, || {
         let record = std::fs::read_to_string(job.path().join("job.json")).unwrap();
-        if record.contains("succeeded") {
-            break;
-        }
-        assert!(Instant::now() < limit, "the job does not end: {record}");
-    }
+        record.contains("succeeded").then_some(())
+    });
     assert!(table(&site, &server, &worker).contains("no job with an estimate"));
     let worker = worker.start_again("");
     let seen = wait_table(&site, &server, &worker, "training single_instance");
@@ -116,9 +106,9 @@ fn while_a_training_runs_the_room_and_the_clients_list_say_how_long_it_still_tak
     assert_eq!(progress["epochs"], 200);
     // The package stops early on a plateau.
     assert_eq!(progress["left"]["at_most"], true, "{progress}");
-    let said = client.wait_stderr("how far it is", SOON, |text: &str| {
-        let line = text.lines().find(|line| line.starts_with("--- running, epoch "))?;
-        Some(line.to_owned())
+    let said = wait_for("how far it is", SOON, || {
+        let text = client.stderr();
+        text.lines().find(|line| line.starts_with("--- running, epoch ")).map(str::to_owned)
     });
     assert!(said.contains(" of 200, at most ") && said.ends_with(" left"), "{said}");
     let listed = site.client(&server).in_home(&home).arguments(&["jobs"]).run();

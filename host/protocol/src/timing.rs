@@ -295,7 +295,7 @@ mod tests {
         assert_eq!(left(&story), None);
         story.epochs(20.0, 0..4);
         assert_eq!(left(&story), Some((30, false)));
-        assert_eq!(story.0.progress().to_string(), "run 1, epoch 4 of 10, about 30 s left");
+        assert_eq!(story.0.progress().to_string(), "running, epoch 4 of 10, about 30 s left");
         story.at(50.0, ended(JobOutcome::Succeeded));
         assert_eq!(left(&story), None);
         story.at(51.0, started("b")).epochs(60.0, 0..1);

@@ -108,6 +108,6 @@ mod tests {
     fn a_warning_names_the_numbers_and_what_to_change() {
         let need = |batch| NeededMemory::of(&[run("centroid", batch)], |_| 1.0).unwrap();
         assert_eq!(warning(&need(8), &worker(0)), None);
-        insta::assert_snapshot!(warning(&need(8), &worker(100)).unwrap(), @"");
+        insta::assert_snapshot!(warning(&need(8), &worker(100)).unwrap(), @"training centroid needs about 800 MB of GPU memory, and the GPU has 1000 MB, of which other programs use 100 MB: if the memory runs out, use a smaller batch size (now 8) or a smaller input scale");
     }
 }

@@ -37,7 +37,7 @@ pub use python_peer::{Aiortc, python_laptop, python_peer, python_program};
 pub use python_peer::{python_worker, stand_in_with_hdf5};
 pub use server::TestServer;
 pub use site::Site;
-pub use worker::{Credentials, TestWorker};
+pub use worker::{Credentials, TestWorker, WorkerSetup};
 
 use std::{
     path::PathBuf,

@@ -105,7 +105,7 @@ mod tests {
         jobs  within  median error   median  kind
            1   100 %          10 %    5.6 h  training bottomup
            3    67 %           9 %   11 min  training centroid
-           4    75 %          10 %   18 min  all
+           4    75 %          10 %   20 min  all
         1 more did not succeed, or had no estimate
         ");
     }
