@@ -3,38 +3,9 @@
 use crate::ids::{CacheOwner, JobId, JobSecret, JobVerifier};
 use crate::path::RelPath;
 use crate::workload::Workload;
+pub use crate::workload::{ImageSize, JobType};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-/// The two kinds of jobs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum JobType {
-    /// Runs `train-script.sh`. The results are models.
-    #[serde(alias = "train")]
-    Training,
-    /// Runs `track-script.sh`. The results are predictions.
-    #[serde(alias = "track")]
-    Inference,
-}
-
-impl JobType {
-    /// The word in metadata and job requests.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Training => "training",
-            Self::Inference => "inference",
-        }
-    }
-
-    /// The script of a package of this kind.
-    pub fn script_name(self) -> &'static str {
-        match self {
-            Self::Training => "train-script.sh",
-            Self::Inference => "track-script.sh",
-        }
-    }
-}
 
 /// What policies know about a job. Every fact may be unknown.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -94,17 +65,6 @@ impl JobDescription {
             user: None,
         }
     }
-}
-
-/// Size of a frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ImageSize {
-    /// Rows of pixels.
-    pub height: u32,
-    /// Columns of pixels.
-    pub width: u32,
-    /// Colour channels.
-    pub channels: u32,
 }
 
 /// What a job requires of a worker.

@@ -4,11 +4,51 @@
 //! what earlier runs took, a worker learns how long the next ones take. Plugins receive these types as JSON:
 //! keys are only ever added.
 
-use crate::job::{ImageSize, JobType};
 use crate::text::Printable;
 use serde::{Deserialize, Serialize};
 
 const MIB: u64 = 1 << 20;
+
+/// The two kinds of jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobType {
+    /// Runs `train-script.sh`. The results are models.
+    #[serde(alias = "train")]
+    Training,
+    /// Runs `track-script.sh`. The results are predictions.
+    #[serde(alias = "track")]
+    Inference,
+}
+
+impl JobType {
+    /// The word in metadata and job requests.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Training => "training",
+            Self::Inference => "inference",
+        }
+    }
+
+    /// The script of a package of this kind.
+    pub fn script_name(self) -> &'static str {
+        match self {
+            Self::Training => "train-script.sh",
+            Self::Inference => "track-script.sh",
+        }
+    }
+}
+
+/// Size of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageSize {
+    /// Rows of pixels.
+    pub height: u32,
+    /// Columns of pixels.
+    pub width: u32,
+    /// Colour channels.
+    pub channels: u32,
+}
 
 /// One run of a trainer. What could not be read is absent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

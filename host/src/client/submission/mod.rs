@@ -4,9 +4,11 @@
 //! | module | what it does |
 //! |---|---|
 //! | `result` | downloads the result |
+//! | `outlook` | says how long the job takes |
 //! | `detach` | the end of the conversation when the user detaches or cancels |
 
 mod detach;
+mod outlook;
 mod result;
 
 use crate::client::action::Action;
@@ -20,6 +22,7 @@ use crate::client::room::Goal;
 use crate::client::shared::SharedJob;
 use crate::client::viewer::Viewer;
 use crate::client::{ClientError, Job, concluded};
+use outlook::JobOutlook;
 use sleap_rtc_base::deadline;
 use sleap_rtc_net::dialect::{ClientEnd, DialectError};
 use sleap_rtc_protocol::event_cursor::{Arrival, ConnectionNumber, EventCursor, EventsAfter};
@@ -28,8 +31,6 @@ use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::{
     JobEvent, JobOutcome, JobRight, JobSpec, NumberedEvent, RefusalCode,
 };
-use sleap_rtc_protocol::timing::JobTimer;
-use sleap_rtc_protocol::workload::Outlook;
 use sleap_rtc_transfer::{self as transfer, Limits, Pace, TransferError};
 use sleap_rtc_trust::handshake::Transcript;
 use sleap_rtc_trust::job_key::JobKey;
@@ -44,8 +45,6 @@ const ACCEPT_LIMIT: Duration = Duration::from_secs(30);
 const STAGE_LIMIT: Duration = Duration::from_secs(120);
 /// How long the last message may take to reach the worker.
 const FLUSH: Duration = Duration::from_secs(5);
-/// The time between two lines about a training's progress. It prints a bar of its own.
-const TELL_EVERY_MS: u64 = 60_000;
 const WHILE_IT_RAN: &str = "while the job ran";
 
 /// How a conversation starts.
@@ -68,13 +67,7 @@ pub(crate) struct Submission<'a> {
     cursor: EventCursor,
     /// The names of the trainer runs, once the worker has reported them.
     runs: Vec<String>,
-    /// How far the job is.
-    timer: JobTimer,
-    /// The events that were there before this client came.
-    known_events: u64,
-    has_looked_ahead: bool,
-    /// When the display last said how far the job is, by the worker's clock.
-    told_ms: u64,
+    outlook: JobOutlook,
     /// Whether the viewer's stop button was pressed and the worker does not know it yet.
     stop_wanted: bool,
     /// The received part of the result.
@@ -129,10 +122,7 @@ impl<'a> Submission<'a> {
             viewer: None,
             cursor: EventCursor::new(after),
             runs: Vec::new(),
-            timer: JobTimer::default(),
-            known_events: 0,
-            has_looked_ahead: false,
-            told_ms: 0,
+            outlook: JobOutlook::default(),
             stop_wanted: false,
             partial: None,
             stage: watch::Sender::new(Stage::Viewing),
@@ -250,10 +240,10 @@ impl<'a> Submission<'a> {
         loop {
             match self.recv(link, ACCEPT_LIMIT, during).await? {
                 WorkerFrame::Accepted { last_event, outcome, has_package, outlook, .. } => {
-                    self.look_ahead(
-                        outlook.map(|outlook| *outlook).unwrap_or_default(),
-                        last_event,
-                    );
+                    if !self.has_begun() {
+                        let outlook = outlook.map(|outlook| *outlook).unwrap_or_default();
+                        self.outlook.accepted(outlook, last_event, self.display);
+                    }
                     // A job with events has its package.
                     let has_package =
                         has_package || last_event > 0 || after != EventsAfter::Event(0);
@@ -262,19 +252,6 @@ impl<'a> Submission<'a> {
                 }
                 frame => refused(frame)?,
             }
-        }
-    }
-
-    /// Shows what the worker expects of a job that it has just accepted.
-    fn look_ahead(&mut self, outlook: Outlook, last_event: u64) {
-        if self.has_begun() {
-            return;
-        }
-        self.timer = JobTimer::new(outlook.runs);
-        self.known_events = last_event;
-        if last_event == 0 && !self.has_looked_ahead {
-            self.display.expected(outlook.estimate, &outlook.warnings);
-            self.has_looked_ahead = true;
         }
     }
 
@@ -392,9 +369,8 @@ impl<'a> Submission<'a> {
     fn take(&mut self, link: ConnectionNumber, event: NumberedEvent) -> Result<(), ClientError> {
         match self.cursor.apply(link, event) {
             Ok(Arrival::New(numbered)) => {
-                self.timer.see(&numbered);
-                self.progress.event(&numbered, self.timer.progress());
-                self.tell_progress(&numbered);
+                self.outlook.see(&numbered, self.display);
+                self.progress.event(&numbered, self.outlook.progress());
                 self.show(numbered.event);
                 Ok(())
             }
@@ -403,19 +379,6 @@ impl<'a> Submission<'a> {
                 tracing::warn!(%misplaced, "received an event out of order; reconnecting to read it again");
                 Err(ClientError::Lost { worker: self.worker(), during: WHILE_IT_RAN })
             }
-        }
-    }
-
-    /// Says how far a training is after an epoch, but not after each one.
-    fn tell_progress(&mut self, numbered: &NumberedEvent) {
-        let JobEvent::Progress { message } = &numbered.event else { return };
-        let is_epoch = message.get("event").is_some_and(|event| event == "epoch_end");
-        let is_new = self.cursor.seen() > self.known_events;
-        let is_due = numbered.at_ms >= self.told_ms.saturating_add(TELL_EVERY_MS);
-        let progress = self.timer.progress();
-        if is_epoch && is_new && is_due && progress.left.is_some() {
-            self.told_ms = numbered.at_ms;
-            self.display.note(&format!("--- {progress}"));
         }
     }
 
