@@ -89,7 +89,7 @@ async fn the_built_in_check_stands_beside_a_rule_of_the_lab() {
     let hostile = |deed| entry("hostile-guest", Some(("do", deed)), R);
     let codes =
         async |list: Vec<PluginConfig>, job: &JobDescription| match together(Compatibility, list)
-            .check(job, &worker("w", &[8000]))
+            .check(job, &worker("w", &[8000]), None)
             .await
         {
             Verdict::Yes => Vec::new(),
@@ -146,7 +146,8 @@ async fn a_file_with_the_name_of_a_built_in_plugin_takes_its_place() {
     std::fs::copy(test_guests::dir().join("hostile-guest.wasm"), file).unwrap();
     let mut config = PolicyConfig::new(dir.path().to_owned());
     config.compatibility = vec![entry("requirements", Some(("do", "error")), R)];
-    let verdict = Policies::load(&config).unwrap().check(&training(), &worker("w", &[]), None).await;
+    let verdict =
+        Policies::load(&config).unwrap().check(&training(), &worker("w", &[]), None).await;
     let Verdict::No(reasons) = verdict else { panic!("admitted") };
     assert_eq!(reasons[0].message, "the compatibility plugin requirements failed");
 }

@@ -180,11 +180,8 @@ impl Policies {
     ) -> Option<Estimate> {
         let mut context = self.context();
         context.properties.extend(history::property(job, worker, history));
-        let question = EstimateDuration {
-            context,
-            job: facts::job(job),
-            worker: facts::worker(worker),
-        };
+        let question =
+            EstimateDuration { context, job: facts::job(job), worker: facts::worker(worker) };
         let estimated = self.decide(ExtensionPoint::Estimate, |chain| {
             compose::first(chain, question, Option::is_some)
         });
