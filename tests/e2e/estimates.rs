@@ -111,8 +111,10 @@ fn while_a_training_runs_the_room_and_the_clients_list_say_how_long_it_still_tak
         text.lines().find(|line| line.starts_with("--- running, epoch ")).map(str::to_owned)
     });
     assert!(said.contains(" of 200, at most ") && said.ends_with(" left"), "{said}");
-    let listed = site.client(&server).in_home(&home).arguments(&["jobs"]).run();
-    listed.assert_code(0).assert_says(&["epoch", "of 200, at most", "left"]);
+    wait_for("how far it is, in the list", SOON, || {
+        let listed = site.client(&server).in_home(&home).arguments(&["jobs"]).run();
+        listed.assert_code(0).text().contains(" of 200, at most ").then_some(())
+    });
     client.kill();
 }
 
