@@ -6,6 +6,7 @@
 //! | [`worker`] | admits jobs, runs them, serves their clients |
 //! | [`client`] | finds a worker, submits, follows, fetches |
 //! | `pairing` | pairs this device with a worker |
+//! | `dates` | times as people read them |
 //! | `device` | the key of this device |
 //! | `endpoint` | this process's iroh endpoint |
 //! | [`cli`] | one file for each subcommand |
@@ -31,6 +32,8 @@ pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod config;
+#[cfg(feature = "peer")]
+mod dates;
 #[cfg(feature = "peer")]
 mod device;
 #[cfg(feature = "peer")]

@@ -33,6 +33,7 @@ mod lanes;
 mod large;
 mod local_users;
 mod logs;
+mod members;
 mod neighbours;
 mod netcheck;
 mod network;

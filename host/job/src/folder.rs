@@ -23,6 +23,7 @@ use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_base::file::{self, Readers};
 use sleap_rtc_protocol::ids::{JobId, PeerId};
 use sleap_rtc_protocol::job::{JobOutcome, JobRight, JobSpec, JobState, NumberedEvent};
+use sleap_rtc_trust::device::DeviceId;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::DirBuilderExt;
@@ -40,6 +41,9 @@ pub struct JobRecord {
     pub spec: JobSpec,
     /// Who submitted it.
     pub owner: PeerId,
+    /// The device from which it was submitted, if that has proven who it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceId>,
     /// When it was submitted, in milliseconds since 1970.
     pub created_ms: u64,
     /// Its state.
@@ -52,11 +56,18 @@ pub struct JobFolder {
     path: PathBuf,
     spec: Arc<JobSpec>,
     owner: PeerId,
+    device: Option<DeviceId>,
 }
 
 impl JobFolder {
-    /// Creates the folder of a new job. Fails if there is a job with that id.
-    pub fn create(state_dir: &Path, spec: &JobSpec, owner: &PeerId) -> Result<Self, JobError> {
+    /// Creates the folder of a new job, which `owner` has submitted from `device`. Fails if there is a job
+    /// with that id.
+    pub fn create(
+        state_dir: &Path,
+        spec: &JobSpec,
+        owner: &PeerId,
+        device: Option<DeviceId>,
+    ) -> Result<Self, JobError> {
         let parent = parent(state_dir);
         let mut private = fs::DirBuilder::new();
         private.mode(0o700);
@@ -66,13 +77,14 @@ impl JobFolder {
             io::ErrorKind::AlreadyExists => JobError::Exists(spec.id.clone()),
             _ => JobError::Io { doing: "create", path: path.clone(), source },
         })?;
-        let folder = Self { path, spec: Arc::new(spec.clone()), owner: owner.clone() };
+        let folder = Self { path, spec: Arc::new(spec.clone()), owner: owner.clone(), device };
         for inner in [folder.files_dir(), folder.results_dir()] {
             private.create(&inner).map_err(io_error("create", &inner))?;
         }
         folder.write_record(&JobRecord {
             spec: spec.clone(),
             owner: owner.clone(),
+            device,
             created_ms: now_ms(),
             state: JobState::Staging,
         })?;
@@ -88,7 +100,8 @@ impl JobFolder {
     pub fn at(path: impl Into<PathBuf>) -> Result<Self, JobError> {
         let path = path.into();
         let record = read_record(&path)?;
-        Ok(Self { path, spec: Arc::new(record.spec), owner: record.owner })
+        let JobRecord { spec, owner, device, .. } = record;
+        Ok(Self { path, spec: Arc::new(spec), owner, device })
     }
 
     /// All jobs that can be read, by id. The log names the others.
@@ -150,6 +163,11 @@ impl JobFolder {
     /// Who submitted the job.
     pub fn owner(&self) -> &PeerId {
         &self.owner
+    }
+
+    /// The device from which it was submitted, if that has proven who it is.
+    pub fn device(&self) -> Option<&DeviceId> {
+        self.device.as_ref()
     }
 
     /// The folder itself.
@@ -253,7 +271,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let state = tempfile::tempdir().unwrap();
         let made = job_folder(state.path());
-        let again = JobFolder::create(state.path(), made.spec(), &PeerId::new("x").unwrap());
+        let again = JobFolder::create(state.path(), made.spec(), &PeerId::new("x").unwrap(), None);
         assert!(matches!(again, Err(JobError::Exists(_))));
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(made.path()), 0o700);

@@ -54,7 +54,7 @@
 //!     skips_inference: false,
 //!     cache_owner: None,
 //! };
-//! let folder = JobFolder::create(state.path(), &spec, &PeerId::new("ada")?)?;
+//! let folder = JobFolder::create(state.path(), &spec, &PeerId::new("ada")?, None)?;
 //! let mut events = folder.lock()?;
 //! assert_eq!(events.append(JobEvent::RunStarted { name: "centroid".into() })?, 1);
 //! // One process at a time writes events.

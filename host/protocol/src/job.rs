@@ -265,6 +265,8 @@ pub enum RefusalCode {
     Incompatible,
     /// The client has not proved its right to the job.
     Unauthorized,
+    /// The client is no member of the room, or not any more.
+    NoMember,
     /// The worker does not have the job.
     NotFound,
     /// The request or the package is invalid.

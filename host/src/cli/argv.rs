@@ -8,6 +8,8 @@ use std::os::unix::fs::FileExt;
 /// Options whose value is a secret.
 const SECRET_OPTIONS: [&[u8]; 5] =
     [b"--token", b"-t", b"--session-string", b"--session_string", b"--pair"];
+/// The subcommand whose own arguments are a code.
+const PAIR: &[u8] = b"pair";
 /// Prefixes of arguments that are secrets themselves.
 const SECRET_STARTS: [&[u8]; 2] = [b"sleap-session:", b"sleap-job:"];
 /// The index of the field in `/proc/self/stat` with the address of the arguments, counted after the
@@ -43,7 +45,7 @@ pub(crate) fn has_secrets(arguments: &[String]) -> bool {
 /// The positions of secrets in a command line whose words end in NUL.
 fn secrets(line: &[u8]) -> Vec<Range<usize>> {
     let mut found = Vec::new();
-    let (mut at, mut is_value) = (0, false);
+    let (mut at, mut is_value, mut pairs) = (0, false, false);
     for word in line.split(|byte| *byte == 0) {
         let end = at + word.len();
         let value = SECRET_OPTIONS.iter().find_map(|option| {
@@ -54,7 +56,10 @@ fn secrets(line: &[u8]) -> Vec<Range<usize>> {
                 None => (is_short && !rest.is_empty()).then_some(rest.len()),
             }
         });
-        if SECRET_STARTS.iter().any(|start| word.starts_with(start)) || (is_value && word != b"-") {
+        let is_secret = SECRET_STARTS.iter().any(|start| word.starts_with(start))
+            || (is_value && word != b"-")
+            || (pairs && is_of_a_code(word));
+        if is_secret {
             found.push(at..end);
         } else if let Some(length) = value {
             found.push(end - length..end);
@@ -62,10 +67,17 @@ fn secrets(line: &[u8]) -> Vec<Range<usize>> {
             found.push(at + account.start..at + account.end);
         }
         is_value = SECRET_OPTIONS.contains(&word);
+        pairs |= word == PAIR;
         at = end + 1;
     }
     found.retain(|range| !range.is_empty());
     found
+}
+
+/// Whether a word is a pairing code, or a part of one: a number, letters, and marks between them.
+fn is_of_a_code(word: &[u8]) -> bool {
+    let is_start = word.first().is_some_and(|byte| byte.is_ascii_alphanumeric());
+    is_start && word.iter().all(|byte| byte.is_ascii_alphanumeric() || b"- ".contains(byte))
 }
 
 /// The account of a TURN server in its URL: `turn:USER:PASSWORD@HOST`.
@@ -99,6 +111,12 @@ mod tests {
             ("p client-train -s sleap-session:x", "p client-train -s ***************"),
             ("p attach sleap-job:abc", "p attach *************"),
             ("p worker --ice-server turn:a:b@host:1", "p worker --ice-server turn****@host:1"),
+            (
+                "p pair 4-harbor-violin --signaling ws://a:1",
+                "p pair *************** --signaling ws://a:1",
+            ),
+            ("p pair -v 4 harbor violin", "p pair -v * ****** ******"),
+            ("p worker --pair 4-harbor-violin", "p worker --pair ***************"),
             ("p --timeout 5 --title x", "p --timeout 5 --title x"),
         ] {
             assert_eq!(shown(words), expected);

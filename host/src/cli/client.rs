@@ -12,6 +12,8 @@ mod jobs;
 mod limit;
 #[cfg_attr(not(feature = "worker"), path = "client/local/absent.rs")]
 mod local;
+#[cfg(feature = "worker")]
+mod members;
 mod pair;
 mod paths;
 mod plugin;
@@ -22,6 +24,8 @@ mod submit;
 mod submit_args;
 pub mod track;
 pub mod train;
+#[cfg(feature = "worker")]
+mod worker_folder;
 
 use super::environment::Environment;
 use super::exit::{Exit, Failure};
@@ -145,7 +149,7 @@ impl ClientArgs {
                 (ClientCommand::Room(options), overrides)
             }
             Self::Pair(args) => {
-                let (options, overrides) = args.check()?;
+                let (options, overrides) = args.check(environment)?;
                 (ClientCommand::Pair(options), overrides)
             }
             Self::Rooms(args) => (ClientCommand::Rooms(args), Overrides::default()),

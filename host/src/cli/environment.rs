@@ -10,8 +10,8 @@ use std::io::{BufRead, BufReader, IsTerminal, Read};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// The longest line that `--token -` reads.
-const MAX_TOKEN_LINE_BYTES: u64 = 4096;
+/// The longest line that is read in place of a secret option.
+const MAX_SECRET_LINE_BYTES: u64 = 4096;
 
 /// The environment of one invocation.
 pub(crate) struct Environment {
@@ -61,25 +61,34 @@ impl Environment {
     ) -> Result<Credential, Failure> {
         let room_id =
             RoomId::new(room_id).map_err(|error| Failure::usage(format!("--room-id: {error}")))?;
-        let text = if token.0 == "-" { self.read_token()? } else { token.0 };
+        let text = match token.0.as_str() {
+            "-" => self.read_secret("Token: ", "--token -", "the room's token")?,
+            _ => token.0,
+        };
         let token = text.trim().parse::<RoomToken>();
         let token = token.map_err(|error| Failure::usage(format!("--token: {error}")))?;
         Ok(Credential { room_id, token })
     }
 
-    fn read_token(&mut self) -> Result<String, Failure> {
+    /// The first line of standard input, in place of `option`. On a terminal, `prompt` asks for it.
+    pub(crate) fn read_secret(
+        &mut self,
+        prompt: &str,
+        option: &str,
+        what: &str,
+    ) -> Result<String, Failure> {
         if self.stdin_is_terminal {
-            super::print::error("Token: ");
+            super::print::error(prompt);
         }
         let mut line = String::new();
-        let read = (&mut self.stdin).take(MAX_TOKEN_LINE_BYTES).read_line(&mut line);
+        let read = (&mut self.stdin).take(MAX_SECRET_LINE_BYTES).read_line(&mut line);
         read.map_err(|error| {
-            Failure::usage(format!("--token -: cannot read standard input: {error}"))
+            Failure::usage(format!("{option}: cannot read standard input: {error}"))
         })?;
         if line.trim().is_empty() {
-            return Err(Failure::usage(
-                "--token -: the first line of standard input is empty; expected the room's token",
-            ));
+            return Err(Failure::usage(format!(
+                "{option}: the first line of standard input is empty; expected {what}"
+            )));
         }
         Ok(line)
     }

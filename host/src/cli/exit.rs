@@ -26,7 +26,7 @@ pub enum Exit {
     Transfer = 7,
     /// The client detached; the job keeps running.
     Detached = 8,
-    /// The worker has not proven who it is.
+    /// The worker has not proven who it is, or this device is no member of the room.
     Untrusted = 9,
     /// The user cancelled.
     Cancelled = 130,
@@ -44,7 +44,7 @@ Exit codes:
     6  the job failed
     7  the package or the result could not be transferred
     8  the client detached and the job keeps running: reattach with `sleap-rtc attach`
-    9  the worker has not proven who it is: nothing was sent to it
+    9  the worker has not proven who it is, or this device is not a member of the room (any more)
   130  cancelled";
 
 impl From<Exit> for ExitCode {

@@ -150,6 +150,7 @@ impl From<WorkerError> for Failure {
             | WorkerError::Policy(_)
             | WorkerError::Sandbox(_)
             | WorkerError::Slots(_)
+            | WorkerError::Members(_)
             | WorkerError::NoProc
             | WorkerError::Token(_)
             | WorkerError::Credentials { .. } => Exit::Usage,

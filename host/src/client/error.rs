@@ -57,7 +57,10 @@ pub enum ClientError {
         /// Why it is not trusted.
         why: Box<Untrusted>,
     },
-    /// No worker takes the job, and some workers have not proven their identity.
+    /// The worker does not count this device among the room's members.
+    #[error("the worker does not admit this device: {}", quoted(.0))]
+    NotAdmitted(String),
+    /// No worker takes the job, and some of them have not proven who they are.
     #[error(transparent)]
     NoneTrusted(SkippedWorkers),
     /// This machine cannot connect over iroh, and the user wants nothing else.
@@ -145,7 +148,10 @@ pub enum ClientError {
 impl ClientError {
     /// Whether the worker refused the job, or broke the protocol: another worker may take it.
     pub(crate) fn is_refusal(&self) -> bool {
-        matches!(self, Self::Refused(_) | Self::UnknownToWorker | Self::Worker { .. })
+        matches!(
+            self,
+            Self::Refused(_) | Self::NotAdmitted(_) | Self::UnknownToWorker | Self::Worker { .. }
+        )
     }
 
     /// The error about a `worker` that is not trusted.

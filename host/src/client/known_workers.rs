@@ -52,10 +52,25 @@ impl KnownWorkers {
         let mut all = read(&self.path);
         let (room, name) = (self.room.clone(), name.to_string());
         all.push(KnownWorker { room, device, name, since_s: now_s });
-        if let Err(error) = json_file::save(&self.path, &all) {
-            let path = self.path.display();
-            warn!(%path, %error, "cannot save that the worker is accepted");
-        }
+        write(&self.path, &all);
+    }
+}
+
+/// Forgets the workers of `room`.
+pub(crate) fn forget(folder: &Path, room: &RoomId) {
+    let path = folder.join(FILE);
+    let mut all = read(&path);
+    let before = all.len();
+    all.retain(|worker| worker.room != *room);
+    if all.len() < before {
+        write(&path, &all);
+    }
+}
+
+fn write(path: &Path, all: &[KnownWorker]) {
+    if let Err(error) = json_file::save(path, all) {
+        let path = path.display();
+        warn!(%path, %error, "cannot save which workers are accepted");
     }
 }
 
@@ -87,6 +102,10 @@ mod tests {
         assert!(!KnownWorkers::of(folder.path(), &other).contains(&device));
         let mode = folder.path().join(FILE).metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+        KnownWorkers::of(folder.path(), &other).add(device, &Printable::line("gpu7", 64), 1);
+        forget(folder.path(), &room);
+        assert!(!KnownWorkers::of(folder.path(), &room).contains(&device));
+        assert!(KnownWorkers::of(folder.path(), &other).contains(&device));
         std::fs::write(folder.path().join(FILE), "damaged").unwrap();
         assert!(!KnownWorkers::of(folder.path(), &room).contains(&device));
     }

@@ -16,6 +16,7 @@
 //! | `question` | reads the user's input |
 //! | `untrusted` | why a worker is not trusted |
 //! | `trust` | which workers are trusted |
+//! | `known_removals` | which devices are removed from the rooms, according to their workers |
 //! | `known_workers` | the workers that the user has accepted |
 //! | `submission` | the conversation about one job over `sleap-rtc/1` |
 //! | `reconnect` | continues over another connection when one is lost |
@@ -46,6 +47,7 @@ pub mod existing_job;
 mod explain;
 pub mod interrupt;
 mod introduction;
+mod known_removals;
 mod known_workers;
 pub mod meter;
 mod mounted;

@@ -1,16 +1,18 @@
 //! The rooms that this device has paired with: one file in the client's state folder. Only its
 //! owner can read it, because it contains the rooms' tokens.
 
-use super::known_workers::KnownWorkers;
+use super::known_removals;
+use super::known_workers::{self, KnownWorkers};
 use serde::{Deserialize, Serialize};
 use sleap_rtc_base::clock::now_s;
 use sleap_rtc_base::folder::private;
 use sleap_rtc_base::{json_file, lock};
-use sleap_rtc_protocol::ids::{DeviceName, PeerId, RoomName};
+use sleap_rtc_protocol::ids::{DeviceName, PeerId, RoomId, RoomName};
 use sleap_rtc_protocol::text::Printable;
 use sleap_rtc_signaling::client::Endpoints;
 use sleap_rtc_trust::certificate::Certificate;
 use sleap_rtc_trust::credential::Credential;
+use sleap_rtc_trust::device::DeviceId;
 use sleap_rtc_trust::pairing::Grant;
 use std::fs::File;
 use std::io;
@@ -172,8 +174,15 @@ impl SavedRooms {
         }
     }
 
-    /// Adds a room that a worker has granted, or renews the entry of the same room. Returns its
-    /// name here: its own, with a number if another room has that name.
+    /// What the authority of the room with that id says of `device`.
+    pub(crate) fn certificate(&self, room: &RoomId, device: &DeviceId) -> Option<&Certificate> {
+        let rooms = self.0.iter().filter(|saved| saved.credential.room_id == *room);
+        let mut certificates = rooms.filter_map(|saved| saved.certificate.as_ref());
+        certificates.find(|of| of.subject().device == *device)
+    }
+
+    /// Adds what a worker has granted, or renews what is known of the same room. Returns the name that
+    /// the room has here: its own, with a number where another room has that.
     pub(crate) fn add(&mut self, grant: Grant, server: &Endpoints) -> RoomName {
         let worker = PairedWorker { name: grant.worker_name, peer: grant.worker };
         let known = self.0.iter().position(|room| {
@@ -213,15 +222,23 @@ impl SavedRooms {
         Ok(())
     }
 
-    /// Forgets a room and its token.
-    pub(crate) fn forget(&mut self, name: &RoomName) -> Result<(), RoomsError> {
-        self.find(Some(name))?;
+    /// Forgets a room and its token. Returns its id.
+    pub(crate) fn forget(&mut self, name: &RoomName) -> Result<RoomId, RoomsError> {
+        let id = self.find(Some(name))?.credential.room_id.clone();
         self.0.retain(|room| room.name != *name);
-        Ok(())
+        Ok(id)
     }
 }
 
-/// Trusts the worker that has granted this from now on, even if the room's authority does not
+/// Forgets a room, its token, and the workers and removals that are known there.
+pub(crate) async fn forget(folder: &Path, name: &RoomName) -> Result<(), RoomsError> {
+    let room = SavedRooms::change(folder, |rooms| rooms.forget(name)).await?;
+    known_workers::forget(folder, &room);
+    known_removals::forget(folder, &room);
+    Ok(())
+}
+
+/// From now on the worker that has granted this is believed, also if the room's authority does not
 /// certify it.
 pub(crate) fn believe(folder: &Path, grant: &Grant) {
     if let Some(device) = grant.worker_device {
@@ -247,7 +264,7 @@ async fn locked(path: &Path) -> Result<File, RoomsError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sleap_rtc_protocol::ids::{RoomCredentials, RoomId, Token};
+    use sleap_rtc_protocol::ids::{RoomCredentials, Token};
     use std::os::unix::fs::PermissionsExt;
 
     fn name(text: &str) -> RoomName {

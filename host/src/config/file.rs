@@ -72,7 +72,7 @@ pub(crate) struct FileWorker {
     pub(crate) sandbox_read: Vec<String>,
     pub(crate) sandbox_write: Vec<String>,
     pub(crate) limits: FileJobLimits,
-    pub(crate) python_clients: bool,
+    pub(crate) python_clients: Option<bool>,
 }
 
 impl Default for FileWorker {
@@ -98,8 +98,7 @@ impl Default for FileWorker {
             sandbox_read: Vec::new(),
             sandbox_write: Vec::new(),
             limits: FileJobLimits::default(),
-            // The Python program is in use.
-            python_clients: true,
+            python_clients: None,
         }
     }
 }

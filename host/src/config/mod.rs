@@ -115,7 +115,7 @@ pub struct WorkerConfig {
     pub sandbox: SandboxConfig,
     /// Whether clients are served that cannot prove who they are: Python clients, and older versions
     /// of this program.
-    pub python_clients: bool,
+    pub python_clients: Option<bool>,
 }
 
 /// How many jobs a worker runs at once, and on which GPUs. GPU indices are those of `nvidia-smi`.

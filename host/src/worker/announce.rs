@@ -2,51 +2,66 @@
 //! log.
 
 use super::WorkerError;
+use super::members::Members;
+use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_base::file::{Readers, replace};
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_trust::credential::Credential;
 use sleap_rtc_trust::device::DeviceId;
 use sleap_rtc_trust::session::SessionString;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The file in the state folder with the credentials for other workers.
 const WORKER_TOKEN: &str = "worker-token";
 
-/// A worker in its room.
-pub(crate) struct JoinedRoom<'a> {
-    pub(crate) worker: &'a PeerId,
-    pub(crate) room: &'a Credential,
-    /// Its device, if clients can verify it.
+/// A worker in its room, and where it says how to join.
+#[derive(Clone)]
+pub(crate) struct JoinedRoom {
+    pub(crate) worker: PeerId,
+    pub(crate) room: Credential,
+    /// Its device, if clients can have it proven.
     pub(crate) device: Option<DeviceId>,
+    pub(crate) state_dir: PathBuf,
+    /// Where the credentials go besides standard output.
+    pub(crate) file: Option<PathBuf>,
 }
 
-impl JoinedRoom<'_> {
-    /// Prints the credentials for clients, and writes them to `file`. Writes those for workers only
-    /// to `state_dir`.
-    pub(crate) fn announce(
-        &self,
-        state_dir: &Path,
-        file: Option<&Path>,
-    ) -> Result<(), WorkerError> {
-        let text = self.text(state_dir);
+impl JoinedRoom {
+    /// Prints how clients join, and writes it to the file. What workers join with goes to the state folder
+    /// alone.
+    pub(crate) fn announce(&self) -> Result<(), WorkerError> {
+        let text = self.text(&self.state_dir);
         let write = |path: &Path, text: &str| {
             replace(path, text.as_bytes(), Readers::Owner)
                 .map_err(|source| WorkerError::Credentials { path: path.to_owned(), source })
         };
-        if let Some(path) = file {
+        if let Some(path) = &self.file {
             write(path, &text)?;
         }
         if self.certifies() {
             let token = self.room.token.reveal();
-            write(&state_dir.join(WORKER_TOKEN), &format!("{}\n", *token))?;
+            write(&self.state_dir.join(WORKER_TOKEN), &format!("{}\n", *token))?;
         }
-        let mut stdout = std::io::stdout().lock();
-        // The worker can run without stdout: the file and the state folder have the credentials too.
-        if stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_err() {
-            tracing::warn!("stdout is closed; the credentials were not shown");
-        }
+        print(&text);
         Ok(())
+    }
+
+    /// Announces each new token of the room, until it is dropped.
+    pub(crate) async fn announce_changes(mut self, members: &Members) {
+        let mut number = members.token_number();
+        // Without the authority this worker does not know the new one.
+        while self.certifies() {
+            number = members.token_changed(number).await;
+            self.room = members.credential();
+            print(
+                "The room's token has changed: a device was removed. Earlier session strings and tokens open \
+                 nothing any more; devices that have paired need nothing.\n",
+            );
+            if let Err(error) = self.announce() {
+                tracing::warn!(error = %WithCauses(&error), "the new token is not everywhere");
+            }
+        }
     }
 
     /// Whether this worker has the room's authority.
@@ -82,5 +97,13 @@ impl JoinedRoom<'_> {
             ));
         }
         text
+    }
+}
+
+fn print(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    // The worker can run without stdout: the file and the state folder have the credentials too.
+    if stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_err() {
+        tracing::warn!("stdout is closed; the credentials were not shown");
     }
 }

@@ -14,6 +14,7 @@ use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::signaling::{ClientMessage, Description, Sdp};
 use sleap_rtc_protocol::standing::Caller;
 use sleap_rtc_signaling::client::SignalingClient;
+use sleap_rtc_trust::device::DeviceId;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,16 +61,24 @@ impl Connecting {
         self.signaling.send(ClientMessage::Answer(answer)).await?;
         match opened(expected, peer, speaks_native).await? {
             Opened::Native(mut link) => {
-                let trust = &self.context.trust;
-                if let Err(error) = trust.meet(&mut link, &trust.meeting(&self.offer)).await {
-                    native::end(link).await;
-                    return Err(error);
+                let context = self.context.clone();
+                let device = match context.trust.meet(&mut link, &self.offer).await {
+                    Ok(device) => device,
+                    Err(error) => {
+                        native::see_off(link).await;
+                        return Err(error);
+                    }
+                };
+                let client = self.client(device).await;
+                tokio::select! {
+                    served = native::serve(client, link) => served,
+                    // When it comes back, it hears why.
+                    () = context.trust.until_removed(device) => Err(ConnectionError::Removed),
                 }
-                native::serve(self.client().await, link).await
             }
             Opened::Python(connection, channel) => {
                 let result =
-                    python::serve(self.client().await, PythonWorkerEnd::new(channel)).await;
+                    python::serve(self.client(None).await, PythonWorkerEnd::new(channel)).await;
                 connection.close().await;
                 result
             }
@@ -87,7 +96,7 @@ impl Connecting {
         expected.inspect_err(|error| tracing::debug!(%error, "no connection over iroh")).ok()
     }
 
-    async fn client(self) -> Client {
+    async fn client(self, device: Option<DeviceId>) -> Client {
         let new_job = matches!(self.offer.purpose, None | Some(Purpose::NewJob));
         if new_job {
             // If the slot is gone, the client is told when it submits its job.
@@ -95,6 +104,7 @@ impl Connecting {
         }
         Client {
             caller: Caller { peer: self.offer.sender, address: self.offer.sender_address },
+            device,
             context: self.context,
             coordinator: self.coordinator,
             new_job,

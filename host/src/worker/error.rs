@@ -10,6 +10,8 @@ use sleap_rtc_net::rtc::RtcError;
 use sleap_rtc_protocol::job::{Refusal, RefusalCode};
 use sleap_rtc_signaling::client::SignalingError;
 use sleap_rtc_transfer::TransferError;
+use sleap_rtc_trust::certificate::CertificateError;
+use sleap_rtc_trust::handshake::ProofError;
 use std::time::Duration;
 
 /// Why a connection ended before its job was done.
@@ -31,6 +33,8 @@ pub(crate) enum ConnectionError {
     Unproven(ProvingError),
     #[error("{0}")]
     Refused(#[from] Refusal),
+    #[error("the client was removed from the room")]
+    Removed,
     #[error("the client continues over another connection")]
     Replaced,
     #[error("the client broke the protocol: {0}")]
@@ -65,6 +69,9 @@ impl ConnectionError {
                 let text = format!("the worker cannot use the job's folder: {}", WithCauses(self));
                 Some(Refusal::new(RefusalCode::Other, text))
             }
+            Self::Unproven(ProvingError::Proof(why)) if membership(why).is_some() => {
+                membership(why).map(|text| Refusal::new(RefusalCode::NoMember, text))
+            }
             Self::Unproven(_) => Some(Refusal::new(RefusalCode::Unauthorized, self.to_string())),
             Self::Panicked(panicked) => Some((*panicked).into()),
             Self::Protocol(_) => Some(Refusal::new(RefusalCode::Invalid, self.to_string())),
@@ -74,8 +81,32 @@ impl ConnectionError {
             | Self::Dialect(_)
             | Self::Python(_)
             | Self::Transfer(_)
+            | Self::Removed
             | Self::Replaced => None,
         }
+    }
+}
+
+/// What a client that has proven its key hears, and is not, or no longer, a member.
+fn membership(why: &ProofError) -> Option<&'static str> {
+    match why {
+        ProofError::Removed => Some(
+            "this device was removed from the room. Its workers' operators can invite it again: `sleap-rtc room \
+             invite` on a worker's machine shows a code",
+        ),
+        ProofError::Certificate(CertificateError::Expired) => Some(
+            "this device's membership of the room has expired. `sleap-rtc room invite` on a worker's machine shows \
+             a code to pair again",
+        ),
+        ProofError::OldToken => Some(
+            "the room's token has changed, because somebody was removed from the room. A worker of the room shows \
+             the new one; or pair with it: `sleap-rtc room invite` on its machine shows a code",
+        ),
+        ProofError::NoMember => Some(
+            "this device has neither the room's token nor a certificate of it. `sleap-rtc room invite` on a \
+             worker's machine shows a code to pair with",
+        ),
+        _ => None,
     }
 }
 

@@ -14,6 +14,9 @@ use std::path::{Path, PathBuf};
 use url::Url;
 
 const FILE: &str = "identity.json";
+/// What the peers of the rooms share. Apart from the identity, which programs from before send to the server as
+/// it is.
+const KEYS: &str = "room-keys.json";
 
 /// Why the state folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -80,32 +83,60 @@ impl StateFolder {
     }
 
     /// The identities of earlier runs, the last one first. A damaged file counts as none.
-    fn all(&self) -> Vec<SavedIdentity> {
-        match json_file::load(&self.path.join(FILE)) {
-            Ok(Some(SavedIdentities { last, elsewhere })) => {
-                [last].into_iter().chain(elsewhere).collect()
-            }
-            Ok(None) => Vec::new(),
+    fn all(&self) -> Result<Vec<SavedIdentity>, IdentityError> {
+        let saved = match json_file::load(&self.path.join(FILE)) {
+            Ok(Some(SavedIdentities { last, elsewhere })) => [last].into_iter().chain(elsewhere),
+            Ok(None) => return Ok(Vec::new()),
             Err(error) => {
                 // Without the details, which may quote the file's secrets.
                 tracing::warn!(reason = %error.kind(), "cannot read {FILE}; starting as a new worker");
-                Vec::new()
+                return Ok(Vec::new());
             }
-        }
+        };
+        let keys = self.keys()?;
+        let whole = |mut saved: SavedIdentity| {
+            let is_its = |known: &&Credential| known.for_server() == saved.room.for_server();
+            if let Some(known) = keys.iter().find(is_its).filter(|_| saved.room.peer().is_none()) {
+                saved.room = known.clone();
+            }
+            saved
+        };
+        Ok(saved.map(whole).collect())
+    }
+
+    /// The rooms with what their peers share. Without this file the worker would trust the server from
+    /// now on, so a damaged one is an error.
+    fn keys(&self) -> Result<Vec<Credential>, IdentityError> {
+        let path = self.path.join(KEYS);
+        let keys = json_file::load(&path).map(Option::unwrap_or_default);
+        // Without the details, which may quote the file's secrets.
+        keys.map_err(|error| IdentityError::Io { path, source: error.kind().into() })
     }
 
     /// The identity of the last run at this server.
-    fn load(&self, server: &str) -> Option<SavedIdentity> {
-        self.all().into_iter().find(|saved| saved.server == server)
+    fn load(&self, server: &str) -> Result<Option<SavedIdentity>, IdentityError> {
+        Ok(self.all()?.into_iter().find(|saved| saved.server == server))
     }
 
     fn save(&self, last: SavedIdentity) -> Result<(), IdentityError> {
-        let path = self.path.join(FILE);
-        let mut elsewhere = self.all();
+        let mut elsewhere = self.all()?;
         elsewhere.retain(|saved| saved.server != last.server);
         elsewhere.truncate(MAX_SERVERS - 1);
-        let saved = SavedIdentities { last, elsewhere };
-        json_file::save(&path, &saved).map_err(|source| IdentityError::Io { path, source })
+        let rooms = [&last].into_iter().chain(&elsewhere).map(|saved| saved.room.clone());
+        let keys: Vec<Credential> = rooms.filter(|room| room.peer().is_some()).collect();
+        let keyless = |saved: SavedIdentity| {
+            let room = Credential::keyless(saved.room.for_server());
+            SavedIdentity { room, ..saved }
+        };
+        let elsewhere = elsewhere.into_iter().map(keyless).collect();
+        // The keys first: an identity without them would do without from then on.
+        self.write(KEYS, &keys)?;
+        self.write(FILE, &SavedIdentities { last: keyless(last), elsewhere })
+    }
+
+    fn write(&self, name: &str, content: &impl Serialize) -> Result<(), IdentityError> {
+        let path = self.path.join(name);
+        json_file::save(&path, content).map_err(|source| IdentityError::Io { path, source })
     }
 }
 
@@ -117,7 +148,7 @@ pub(crate) async fn join(
     server: &Url,
     wanted: &WorkerRoom,
 ) -> Result<(Identity, Credential), super::WorkerError> {
-    let saved = if *wanted == WorkerRoom::New { None } else { state.load(server.as_str()) };
+    let saved = if *wanted == WorkerRoom::New { None } else { state.load(server.as_str())? };
     // The server replaces an identity that it does not know. Other errors end the worker and keep it.
     let identity = api.sign_in(saved.as_ref().map(|saved| &saved.id_token)).await?;
     if let Some(saved) = saved.as_ref().filter(|saved| saved.peer_id != identity.peer_id) {

@@ -13,6 +13,8 @@
 //! | `identity` | the worker's identity and its locked state folder, kept across restarts |
 //! | `announce` | prints the credentials |
 //! | [`pairing`] | invites devices to the room by codes |
+//! | [`members`] | who is a member of the room, and who was removed |
+//! | [`control`] | lets other programs of this user ask about both |
 //! | [`confinement`] | how jobs are confined |
 //! | `coordinator` | owns the slots; the only one that changes them |
 //! | `admission` | whether a job can run here, with the policies |
@@ -46,6 +48,7 @@ mod announce;
 mod answering;
 pub mod confinement;
 mod connection;
+pub mod control;
 mod coordinator;
 mod delivery;
 mod error;
@@ -56,6 +59,7 @@ pub(crate) mod history;
 mod identity;
 mod job_right;
 mod job_watch;
+pub mod members;
 mod memory;
 mod mounted;
 mod native;
@@ -77,13 +81,15 @@ mod worker_view;
 use crate::config::{Config, RetentionConfig, SlotsConfig};
 use crate::endpoint;
 use crate::pairing::PairError;
+use announce::JoinedRoom;
+use control::Control;
 use coordinator::{Coordinator, Machine};
 use gpu_memory::GpuMemory;
 use gpu_pool::GpuIdentity;
 use gpus::Surveys;
 use history::History;
 use identity::{IdentityError, StateFolder};
-use pairing::Invitations;
+use members::{Exchange, MembersError};
 use parking_lot::RwLock;
 use peaks::Peaks;
 use sleap_rtc_base::ice::IceConfig;
@@ -100,6 +106,7 @@ use sleap_rtc_protocol::standing::Caller;
 use sleap_rtc_signaling::client::{HttpApi, SignalingClient, SignalingError};
 use sleap_rtc_transfer::{Hashes, Limits};
 use sleap_rtc_trust::credential::{Credential, TokenError};
+use sleap_rtc_trust::device::DeviceId;
 use sleap_rtc_trust::pairing::Code;
 use slots::{SlotGpus, SlotsError};
 use std::path::{Path, PathBuf};
@@ -158,6 +165,9 @@ pub enum WorkerError {
     /// A configured policy cannot be used.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// It is not known who is a member of the room.
+    #[error(transparent)]
+    Members(#[from] MembersError),
     /// The worker could not pair with another one.
     #[error(transparent)]
     Pair(#[from] PairError),
@@ -186,7 +196,9 @@ pub(crate) struct WorkerContext {
     ice: IceConfig,
     transport: Transport,
     /// Which clients are trusted.
-    pub(crate) trust: ClientCheck,
+    pub(crate) trust: Arc<ClientCheck>,
+    /// Where notes of the room's other workers go.
+    pub(crate) exchange: Option<Arc<Exchange>>,
     /// The endpoint that clients call over iroh, if there is one.
     endpoint: Option<Endpoint>,
     /// The ICE servers that the signaling server has given most recently.
@@ -324,20 +336,29 @@ pub async fn run(
         signaling.ice_servers(),
         Surveys::new(pool.is_watched()),
         gpu_memory,
-    );
-    let context = Arc::new(WorkerContext { endpoint: endpoint.clone(), ..context });
-    // Clients may call as soon as the credentials are printed.
-    let invitations = Invitations::prepare(&config, &identity.peer_id, &room);
-    say_how_to_join(&config, &options, &context.trust, &identity.peer_id, &room)?;
+    )?;
+    let own_id = identity.peer_id;
+    let exchange = context
+        .trust
+        .members()
+        .map(|members| Arc::new(Exchange::new(members.clone(), signaling.clone(), own_id.clone())));
+    let context = Arc::new(WorkerContext { endpoint: endpoint.clone(), exchange, ..context });
+    let control = Control::of(&config, &context, &own_id, &room);
+    // Who reads the announcement may call at once.
+    let callers = control::listen(&config.worker.state_dir);
+    let joined = say_how_to_join(&config, &options, &context.trust, &own_id, &room)?;
     let is_watched = pool.is_watched();
     let machine = Machine { pool, slots };
-    let coordinator =
-        Coordinator::new(context.clone(), signaling.clone(), identity.peer_id.clone(), machine);
-    let background = Background::start(context, &coordinator, is_watched);
+    let coordinator = Coordinator::new(context.clone(), signaling.clone(), own_id, machine);
+    let background = Background::start(context.clone(), &coordinator, is_watched);
+    background.keep_members(&context, joined);
     if let Some(endpoint) = endpoint.clone() {
         background.spawn(endpoint::use_relay(endpoint, signaling.relay()));
     }
-    background.spawn(invitations.serve());
+    background.spawn(control.inviter.clone().welcome());
+    if let Some(callers) = callers {
+        background.spawn(control.serve(callers));
+    }
     coordinator.run(events, shutdown, options.drain).await;
     background.end().await;
     if let Some(endpoint) = endpoint {
@@ -352,15 +373,21 @@ pub async fn run(
 fn say_how_to_join(
     config: &Config,
     options: &WorkerOptions,
-    trust: &trust::ClientCheck,
+    trust: &ClientCheck,
     worker: &PeerId,
     room: &Credential,
-) -> Result<(), WorkerError> {
-    let place = announce::JoinedRoom { worker, room, device: trust.device() };
-    place.announce(&config.worker.state_dir, options.credentials_file.as_deref())?;
+) -> Result<JoinedRoom, WorkerError> {
+    let joined = JoinedRoom {
+        worker: worker.clone(),
+        room: trust.members().map_or(room.clone(), |members| members.credential()),
+        device: trust.device(),
+        state_dir: config.worker.state_dir.clone(),
+        file: options.credentials_file.clone(),
+    };
+    joined.announce()?;
     trust.report(&config.signaling);
     info!(peer = %worker, room = %room.room_id, "registered");
-    Ok(())
+    Ok(joined)
 }
 
 fn report_failures(policies: &Policies) {
@@ -405,7 +432,20 @@ impl Background {
         Self { tasks, end }
     }
 
-    /// Runs `work` until the end.
+    /// Keeps what is known of the room's members, where it has keys, in step with its other workers, and
+    /// does what follows from it.
+    fn keep_members(&self, context: &Arc<WorkerContext>, joined: JoinedRoom) {
+        let (Some(members), Some(exchange)) = (context.trust.members(), &context.exchange) else {
+            return;
+        };
+        let (exchange, state_dir) = (exchange.clone(), context.state_dir.clone());
+        self.spawn(async move { exchange.run().await });
+        self.spawn(members::cancel_jobs(members.clone(), state_dir));
+        let members = members.clone();
+        self.spawn(async move { joined.announce_changes(&members).await });
+    }
+
+    /// Does `work` until the end.
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let end = self.end.clone();
         self.tasks.spawn(async move { end.run_until_cancelled(work).await });
@@ -430,6 +470,8 @@ fn out_of_service(facts: &WorkerFacts) -> Refusal {
 /// The client at the other end of a connection.
 pub(crate) struct Client {
     caller: Caller,
+    /// Its device, if it has proven that.
+    device: Option<DeviceId>,
     context: Arc<WorkerContext>,
     coordinator: coordinator::CoordinatorHandle,
     /// Whether this connection was admitted for a new job and therefore holds a slot.

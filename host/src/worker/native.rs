@@ -32,6 +32,9 @@ const FETCH: Duration = Duration::from_secs(60);
 /// How long the last frame may take to reach the client.
 const FLUSH: Duration = Duration::from_secs(5);
 
+/// How long a refused client may take to hear that.
+const SEE_OFF: Duration = Duration::from_secs(2);
+
 /// Serves one client until it is done or disconnects.
 pub(crate) async fn serve(client: Client, mut link: WorkerEnd) -> Result<(), ConnectionError> {
     let (peer, coordinator) = (client.caller.peer.clone(), client.coordinator.clone());
@@ -62,7 +65,17 @@ pub(crate) async fn serve(client: Client, mut link: WorkerEnd) -> Result<(), Con
     served
 }
 
-/// Delivers everything that was sent, then closes. Bounded in time.
+/// Ends the connection to a client that was refused before it had said what it wants: not before it has
+/// heard that, and closes. What it says meanwhile is not read.
+pub(crate) async fn see_off(mut link: WorkerEnd) {
+    link.flush(FLUSH).await;
+    let until_gone = async { while link.recv().await.is_ok() {} };
+    // Timing out is fine: it has had its time.
+    let _ = tokio::time::timeout(SEE_OFF, until_gone).await;
+    link.close().await;
+}
+
+/// Delivers what was sent, and closes; bounded.
 pub(crate) async fn end(link: WorkerEnd) {
     link.flush(FLUSH).await;
     link.close().await;
@@ -94,7 +107,9 @@ async fn watch_route(
 
 async fn open(client: &Client, job: &JobId) -> Result<Option<JobFolder>, ConnectionError> {
     let (state_dir, job) = (client.context.state_dir.clone(), job.clone());
-    Ok(blocking(move || JobFolder::open(&state_dir, &job).ok()).await?)
+    let folder = blocking(move || JobFolder::open(&state_dir, &job).ok()).await?;
+    client.context.trust.check_owner(folder.as_ref().and_then(JobFolder::device))?;
+    Ok(folder)
 }
 
 fn refused(code: RefusalCode, message: impl Into<String>) -> ConnectionError {
@@ -153,8 +168,9 @@ async fn begin(client: &Client, spec: JobSpec) -> Result<Upload, ConnectionError
     admission::check(&client.context, peer, &spec.description).await?;
     client.coordinator.hold(&client.caller, spec.description.user.as_deref()).await?;
     let state_dir = &client.context.state_dir;
-    let making = (state_dir.clone(), spec.clone(), peer.clone());
-    let made = blocking(move || JobFolder::create(&making.0, &making.1, &making.2)).await?;
+    let (folder, job, owner, device) =
+        (state_dir.clone(), spec.clone(), peer.clone(), client.device);
+    let made = blocking(move || JobFolder::create(&folder, &job, &owner, device)).await?;
     let folder = made.map_err(|error| match error {
         JobError::Io { source, .. } if sleap_rtc_base::disk::is_full(&source) => {
             let bytes = spec.description.package_bytes.unwrap_or(0);

@@ -425,7 +425,7 @@ mod tests {
                 skips_inference: false,
                 cache_owner: None,
             };
-            JobFolder::create(state.path(), &spec, &PeerId::new("someone").unwrap()).unwrap()
+            JobFolder::create(state.path(), &spec, &PeerId::new("someone").unwrap(), None).unwrap()
         };
         let (running, failed, fetched, waiting) =
             (folder("running"), folder("failed"), folder("fetched"), folder("waiting"));

@@ -155,15 +155,17 @@ pub(crate) fn context(
     given_ice: watch::Receiver<IceServers>,
     surveys: Surveys,
     gpu_memory: GpuMemory,
-) -> WorkerContext {
+) -> Result<WorkerContext, WorkerError> {
     let (shared_root, mounts) = (config.shared_storage_root.clone(), config.worker.mounts.clone());
     let runner = RunnerOptions::new(RunnerSettings { shared_root, mounts, ..runner });
     let limits = limits(&config.worker);
     job_right::forget_secrets(&config.worker.state_dir);
-    WorkerContext {
+    let trust = ClientCheck::new(&config.worker, room, &capabilities.hostname)?;
+    Ok(WorkerContext {
         ice: config.ice.clone(),
         transport: config.transport,
-        trust: ClientCheck::new(&config.worker, room, &capabilities.hostname),
+        trust: Arc::new(trust),
+        exchange: None,
         endpoint: None,
         given_ice,
         policies,
@@ -192,7 +194,7 @@ pub(crate) fn context(
             slots: Vec::new(),
             gpus: Vec::new(),
         }),
-    }
+    })
 }
 
 /// The limits for packages, and the cache of their files.

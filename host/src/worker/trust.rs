@@ -1,10 +1,12 @@
 //! Decides which clients this worker trusts, and proves its identity to them.
 
 use super::error::ConnectionError;
+use super::members::{Members, MembersError};
 use crate::config::WorkerConfig;
 use crate::device;
 use sleap_rtc_base::clock::now_s;
 use sleap_rtc_net::dialect::{Meeting, Opening, ProvingError, WorkerEnd};
+use sleap_rtc_protocol::connection::Purpose;
 use sleap_rtc_protocol::frame::WorkerFrame;
 use sleap_rtc_protocol::ids::RoomId;
 use sleap_rtc_protocol::job::{Refusal, RefusalCode};
@@ -13,32 +15,77 @@ use sleap_rtc_protocol::worker::FIRST_FRAME;
 use sleap_rtc_signaling::client::Endpoints;
 use sleap_rtc_trust::credential::Credential;
 use sleap_rtc_trust::device::DeviceId;
-use sleap_rtc_trust::handshake::{Identity, Standing};
+use sleap_rtc_trust::handshake::{Admits, Identity};
+use std::sync::Arc;
 use tracing::{info, warn};
 
 /// What this worker knows about the peers of its room.
 pub(crate) struct ClientCheck {
     room: RoomId,
-    device: DeviceId,
-    /// `None` in a room whose token has no secret for peers. Such a room trusts the signaling
-    /// server.
-    identity: Option<Identity>,
-    python_clients: bool,
+    /// `None` in a room whose token has no part for peers: it trusts the signaling server.
+    keys: Option<RoomKeys>,
+    /// As configured.
+    python_clients: Option<bool>,
+}
+
+/// Who this worker is to its room, and who is a member.
+struct RoomKeys {
+    identity: Identity,
+    members: Arc<Members>,
 }
 
 impl ClientCheck {
-    /// According to `config` and the room's credential. `name` is the worker's name for itself.
-    pub(crate) fn new(config: &WorkerConfig, room: &Credential, name: &str) -> Self {
+    /// As `config` and the room's credential say. `name` is what the worker calls itself.
+    pub(crate) fn new(
+        config: &WorkerConfig,
+        room: &Credential,
+        name: &str,
+    ) -> Result<Self, MembersError> {
         let key = device::key(&config.state_dir);
-        let device = key.id();
+        let own = key.id();
         let identity = room.peer().map(|peer| Identity::worker(key, peer.clone(), name, now_s()));
+        let certificate = identity.as_ref().and_then(Identity::certificate);
+        let members = Members::open(&config.state_dir, room, own, certificate)?.map(Arc::new);
+        let keys = identity.zip(members).map(|(identity, members)| RoomKeys { identity, members });
         let python_clients = config.python_clients;
-        Self { room: room.room_id.clone(), device, identity, python_clients }
+        Ok(Self { room: room.room_id.clone(), keys, python_clients })
     }
 
     /// This worker's device, if clients can verify it.
     pub(crate) fn device(&self) -> Option<DeviceId> {
-        self.identity.is_some().then_some(self.device)
+        self.keys.as_ref().map(|keys| keys.identity.device())
+    }
+
+    /// The room's members, if it has keys.
+    pub(crate) fn members(&self) -> Option<&Arc<Members>> {
+        self.keys.as_ref().map(|keys| &keys.members)
+    }
+
+    /// Whether clients without keys are served. Unless the configuration says so, they are not any more once
+    /// a member was removed: whoever knows the token's first part could come back as one.
+    pub(crate) fn serves_keyless(&self) -> bool {
+        let Some(keys) = &self.keys else { return true };
+        self.python_clients.unwrap_or_else(|| keys.members.removals().is_empty())
+    }
+
+    /// Resolves when `device` is removed from the room; never without one.
+    pub(crate) async fn until_removed(&self, device: Option<DeviceId>) {
+        match (&self.keys, device) {
+            (Some(keys), Some(device)) => keys.members.until_removed(&device).await,
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Refuses a job whose owner's device was removed from the room.
+    pub(crate) fn check_owner(&self, device: Option<&DeviceId>) -> Result<(), Refusal> {
+        let removed = self.keys.as_ref().zip(device);
+        match removed.is_some_and(|(keys, device)| keys.members.is_removed(device)) {
+            false => Ok(()),
+            true => {
+                let text = "the device that submitted this job was removed from the room";
+                Err(Refusal::new(RefusalCode::NoMember, text))
+            }
+        }
     }
 
     /// Logs once whom the room's credential trusts, and what third parties on the way to the server
@@ -47,25 +94,23 @@ impl ClientCheck {
         if let Some(exposure) = signaling.exposure() {
             warn!("{exposure}");
         }
-        match &self.identity {
-            None => warn!(
+        let Some(keys) = &self.keys else {
+            return warn!(
                 "this room's token has no part that only its members know, so the room trusts whoever \
                  runs the signaling server; `--new-room` makes a room that does not"
-            ),
-            Some(identity) => {
-                if !identity.is_certified() {
-                    warn!(
-                        "this worker has joined with a token for clients: each client asks its user \
-                         whether to trust it; join with the other worker's `worker-token` instead"
-                    );
-                }
-                if self.python_clients {
-                    info!(
-                        "clients without keys are served: Python clients, which trust whoever runs the \
-                         signaling server; `python_clients = false` under [worker] refuses them"
-                    );
-                }
-            }
+            );
+        };
+        if keys.identity.certificate().is_none() {
+            warn!(
+                "this worker has joined with a token for clients: each client asks its user \
+                 whether to trust it; join with the other worker's `worker-token` instead"
+            );
+        }
+        if self.serves_keyless() {
+            info!(
+                "clients without keys are served: Python clients, which trust whoever runs the \
+                 signaling server; `python_clients = false` under [worker] refuses them"
+            );
         }
     }
 
@@ -78,7 +123,7 @@ impl ClientCheck {
     }
 
     fn check_keyless(&self) -> Result<(), Refusal> {
-        if self.identity.is_none() || self.python_clients {
+        if self.serves_keyless() {
             return Ok(());
         }
         let text = "this worker serves only clients that prove who they are; use the room's whole token \
@@ -91,20 +136,25 @@ impl ClientCheck {
     pub(crate) async fn meet(
         &self,
         link: &mut WorkerEnd,
-        meeting: &Meeting,
-    ) -> Result<(), ConnectionError> {
-        let met = match (link.opening(FIRST_FRAME).await?, &self.identity) {
-            (Opening::Frames, _) => self.check_keyless().map_err(ConnectionError::Refused),
+        offer: &Description,
+    ) -> Result<Option<DeviceId>, ConnectionError> {
+        let met = match (link.opening(FIRST_FRAME).await?, &self.keys) {
+            (Opening::Frames, _) => {
+                self.check_keyless().map(|()| None).map_err(ConnectionError::Refused)
+            }
             (Opening::Hello(_), None) => {
                 let text = "its room has no keys: it trusts the signaling server";
                 Err(Refusal::new(RefusalCode::Unauthorized, text).into())
             }
-            (Opening::Hello(hello), Some(identity)) => {
-                let own = identity.clone();
-                let answer = link.answer(own, meeting, &hello, rand::random(), now_s()).await;
-                answer.map_err(ConnectionError::from).map(|client| {
-                    let certified = client.standing == Standing::Certified;
-                    info!(peer = %meeting.client, device = client.device.short(), certified, "the client has proven who it is");
+            (Opening::Hello(hello), Some(keys)) => {
+                let own = keys.identity.clone().knowing(keys.members.removals());
+                let (meeting, admitted) = (self.meeting(offer), admitted(offer));
+                let answering =
+                    link.answer(own, &meeting, &hello, admitted, rand::random(), now_s());
+                answering.await.map_err(ConnectionError::from).map(|client| {
+                    keys.members.met(&client);
+                    info!(peer = %meeting.client, device = client.device.short(), standing = ?client.standing, "the client has proven who it is");
+                    Some(client.device)
                 })
             }
         };
@@ -114,15 +164,22 @@ impl ClientCheck {
         met
     }
 
-    /// The context of the proof: what both sides must agree on about the conversation after
-    /// `offer`.
-    pub(crate) fn meeting(&self, offer: &Description) -> Meeting {
+    /// What both sides must agree on about the conversation that follows from `offer`.
+    fn meeting(&self, offer: &Description) -> Meeting {
         Meeting {
             room: self.room.clone(),
             attempt: offer.attempt.unwrap_or(0),
             client: offer.sender.clone(),
             worker: offer.target.clone(),
         }
+    }
+}
+
+/// Whom an offer lets in. One about a job has proven the right to that job.
+fn admitted(offer: &Description) -> Admits {
+    match offer.purpose {
+        Some(Purpose::KnownJob { proof: Some(_), .. }) => Admits::JobHolders,
+        _ => Admits::Members,
     }
 }
 

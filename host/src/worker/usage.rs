@@ -177,7 +177,7 @@ mod tests {
                 skips_inference: false,
                 cache_owner: None,
             };
-            JobFolder::create(state.path(), &spec, &PeerId::new("someone").unwrap()).unwrap()
+            JobFolder::create(state.path(), &spec, &PeerId::new("someone").unwrap(), None).unwrap()
         };
         folder("a-waits", Some("ada"));
         folder("b-is-nobodys", None).settle(JobOutcome::Succeeded).unwrap();

@@ -71,6 +71,12 @@ impl Subject {
         Self { device, role, name, issued_s: now_s, not_after_s: None }
     }
 
+    /// The same until `not_after_s`, in seconds since 1970.
+    #[must_use]
+    pub fn until(self, not_after_s: Option<u64>) -> Self {
+        Self { not_after_s, ..self }
+    }
+
     /// The bytes that the authority signs.
     fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = vec![self.role.byte()];

@@ -15,18 +15,27 @@ const SEPARATOR: char = '.';
 /// The kinds of peer parts: their first byte.
 const FOR_CLIENTS: u8 = 1;
 const FOR_WORKERS: u8 = 2;
-/// Kind, secret, authority, check.
-const PEER_PART_BYTES: usize = 1 + SECRET_BYTES + 32 + CHECK_BYTES;
+const FOR_MEMBERS: u8 = 3;
 const SECRET_BYTES: usize = 16;
 const CHECK_BYTES: usize = 2;
 
-/// The secret that a room's members share. It admits clients.
+/// The secret that the holders of a room's token share. It admits clients.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct RoomSecret([u8; SECRET_BYTES]);
 
 impl RoomSecret {
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// The secret of the room's token number `number`, which only those derive that have its authority.
+    fn derived(authority: &DeviceKey, number: u32) -> Self {
+        let seed = authority.to_bytes();
+        let parts: [&[u8]; 3] = [b"sleap-rtc room secret 1", &seed[..], &number.to_be_bytes()];
+        let (mut hash, mut secret) = (encoding::hash(&parts), [0; SECRET_BYTES]);
+        secret.copy_from_slice(&hash[..SECRET_BYTES]);
+        hash.zeroize();
+        Self(secret)
     }
 }
 
@@ -54,7 +63,8 @@ enum Authority {
 /// The secrets that the peers of a room share, and that the signaling server never sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerPart {
-    secret: RoomSecret,
+    /// Members that enter by their certificates do not know it.
+    secret: Option<RoomSecret>,
     authority: Authority,
 }
 
@@ -67,7 +77,7 @@ impl PeerPart {
         seed.copy_from_slice(&random[SECRET_BYTES..]);
         let authority = Authority::Held(Box::new(DeviceKey::from_bytes(seed)));
         seed.zeroize();
-        Self { secret: RoomSecret(secret), authority }
+        Self { secret: Some(RoomSecret(secret)), authority }
     }
 
     /// The same without the authority's key, for clients.
@@ -77,9 +87,24 @@ impl PeerPart {
         Self { secret, authority }
     }
 
-    /// The room's secret.
-    pub fn secret(&self) -> &RoomSecret {
-        &self.secret
+    /// The same without the room's secret as well: what clients get that enter by a certificate.
+    #[must_use]
+    pub fn for_members(&self) -> Self {
+        Self { secret: None, authority: Authority::Known(self.authority()) }
+    }
+
+    /// The same with the secret of the room's token number `number`. Without the authority's key the
+    /// secret is what it was.
+    #[must_use]
+    pub fn renewed(&self, number: u32) -> Self {
+        let key = self.authority_key().filter(|_| number > 0);
+        let secret = key.map(|key| RoomSecret::derived(key, number));
+        Self { secret: secret.or_else(|| self.secret.clone()), authority: self.authority.clone() }
+    }
+
+    /// The room's secret, if it is known.
+    pub fn secret(&self) -> Option<&RoomSecret> {
+        self.secret.as_ref()
     }
 
     /// The key whose certificates count in this room.
@@ -100,16 +125,17 @@ impl PeerPart {
 
     /// As text, bound to the server's part of the token.
     fn text(&self, server: &Token) -> Zeroizing<String> {
-        let mut bytes = Zeroizing::new(Vec::with_capacity(PEER_PART_BYTES));
+        let secret = self.secret.as_ref().map_or(&[][..], RoomSecret::as_bytes);
+        let mut bytes = Zeroizing::new(Vec::with_capacity(1 + secret.len() + 32 + CHECK_BYTES));
         match &self.authority {
             Authority::Known(id) => {
-                bytes.push(FOR_CLIENTS);
-                bytes.extend_from_slice(self.secret.as_bytes());
+                bytes.push(if secret.is_empty() { FOR_MEMBERS } else { FOR_CLIENTS });
+                bytes.extend_from_slice(secret);
                 bytes.extend_from_slice(id.as_bytes());
             }
             Authority::Held(key) => {
                 bytes.push(FOR_WORKERS);
-                bytes.extend_from_slice(self.secret.as_bytes());
+                bytes.extend_from_slice(secret);
                 bytes.extend_from_slice(&key.to_bytes()[..]);
             }
         }
@@ -121,18 +147,24 @@ impl PeerPart {
     fn parse(server: &Token, text: &str) -> Option<Self> {
         let bytes = Zeroizing::new(encoding::bytes(text)?);
         let (content, sum) = bytes.split_last_chunk::<CHECK_BYTES>()?;
-        if bytes.len() != PEER_PART_BYTES || check(server, content) != *sum {
+        if check(server, content) != *sum {
             return None;
         }
         let (kind, rest) = content.split_first()?;
-        let (secret, authority) = rest.split_first_chunk::<SECRET_BYTES>()?;
+        let (secret, authority) = match *kind {
+            FOR_MEMBERS => (None, rest),
+            _ => {
+                let (secret, authority) = rest.split_first_chunk::<SECRET_BYTES>()?;
+                (Some(RoomSecret(*secret)), authority)
+            }
+        };
         let authority = Zeroizing::new(<[u8; 32]>::try_from(authority).ok()?);
         let authority = match *kind {
-            FOR_CLIENTS => Authority::Known(DeviceId::from_bytes(*authority).ok()?),
+            FOR_CLIENTS | FOR_MEMBERS => Authority::Known(DeviceId::from_bytes(*authority).ok()?),
             FOR_WORKERS => Authority::Held(Box::new(DeviceKey::from_bytes(*authority))),
             _ => return None,
         };
-        Some(Self { secret: RoomSecret(*secret), authority })
+        Some(Self { secret, authority })
     }
 }
 
@@ -206,6 +238,13 @@ impl RoomToken {
     #[must_use]
     pub fn for_clients(&self) -> Self {
         let peer = self.peer.as_ref().map(PeerPart::for_clients);
+        Self { server: self.server.clone(), peer }
+    }
+
+    /// The same for clients that enter by their certificates: without the room's secret too.
+    #[must_use]
+    pub fn for_members(&self) -> Self {
+        let peer = self.peer.as_ref().map(PeerPart::for_members);
         Self { server: self.server.clone(), peer }
     }
 
@@ -285,6 +324,20 @@ impl Credential {
     pub fn for_clients(&self) -> Self {
         Self { room_id: self.room_id.clone(), token: self.token.for_clients() }
     }
+
+    /// The same for clients that enter by their certificates.
+    #[must_use]
+    pub fn for_members(&self) -> Self {
+        Self { room_id: self.room_id.clone(), token: self.token.for_members() }
+    }
+
+    /// The same with the room's token number `number`.
+    #[must_use]
+    pub fn renewed(&self, number: u32) -> Self {
+        let peer = self.token.peer.as_ref().map(|peer| peer.renewed(number));
+        let token = RoomToken { server: self.token.server.clone(), peer };
+        Self { room_id: self.room_id.clone(), token }
+    }
 }
 
 #[cfg(test)]
@@ -303,7 +356,7 @@ mod tests {
             all[..24].copy_from_slice(&random);
             all[24..].copy_from_slice(&more);
             let whole = token(all);
-            for token in [whole.for_clients(), whole] {
+            for token in [whole.for_members(), whole.for_clients(), whole] {
                 let text = token.reveal();
                 prop_assert_eq!(&text.parse::<RoomToken>().unwrap(), &token);
                 prop_assert_eq!(text.split_once('.').unwrap().0, "0f1e2d");
@@ -329,8 +382,20 @@ mod tests {
         assert!(clients.peer().unwrap().authority_key().is_none());
         assert_eq!(clients.peer().unwrap().authority(), token.peer().unwrap().authority());
         assert_eq!(clients.peer().unwrap().secret(), token.peer().unwrap().secret());
+        assert_eq!(clients.for_members().peer().unwrap().secret(), None);
+        assert_eq!(token.for_members(), clients.for_members());
         assert_eq!(format!("{token:?}"), "RoomToken(redacted)");
         assert!(!format!("{:?}", token.peer()).contains("09, 09"));
+    }
+
+    #[test]
+    fn each_token_of_a_room_has_a_secret_of_its_own_that_its_workers_derive() {
+        let worker = PeerPart::from_random([9; 48]);
+        let [first, second, third] = [0, 1, 2].map(|number| worker.renewed(number));
+        assert_eq!(first, worker);
+        assert_eq!(second.renewed(2), third, "whichever token a worker has joined with");
+        assert!(first.secret() != second.secret() && second.secret() != third.secret());
+        assert_eq!(worker.for_clients().renewed(1), worker.for_clients());
     }
 
     #[test]

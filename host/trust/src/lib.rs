@@ -13,13 +13,17 @@
 //! | [`handshake`] | how two peers prove who they are, bound to their connection |
 //! | [`pairing`] | how two devices meet that share a code of two words |
 //! | [`job_key`] | the proof of the right to a job, and what verifies it |
+//! | [`removal`] | which devices have been removed from a room |
+//! | [`sealed_note`] | what the workers of a room tell each other through the server |
 //!
 //! Two devices of a room prove themselves to each other:
 //!
 //! ```
 //! use sleap_rtc_trust::credential::PeerPart;
 //! use sleap_rtc_trust::device::DeviceKey;
-//! use sleap_rtc_trust::handshake::{Binding, ClientHandshake, Identity, Scene, Standing, Transport, WorkerHandshake};
+//! use sleap_rtc_trust::handshake::{
+//!     Admits, Binding, ClientHandshake, Identity, Scene, Standing, Transport, WorkerHandshake,
+//! };
 //!
 //! let room = PeerPart::from_random([7; 48]);
 //! let (laptop, gpu) = (DeviceKey::from_bytes([1; 32]), DeviceKey::from_bytes([2; 32]));
@@ -32,7 +36,7 @@
 //! let (answering, answer) = WorkerHandshake::answer(worker, scene, &hello, [6; 32]);
 //! let (proof, proven) = asking.conclude(&answer, 1_000)?;
 //! assert_eq!(proven.standing, Standing::Certified);
-//! assert_eq!(answering.conclude(&proof, 1_000)?.transcript, proven.transcript);
+//! assert_eq!(answering.conclude(&proof, Admits::Members, 1_000)?.transcript, proven.transcript);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -43,4 +47,6 @@ mod encoding;
 pub mod handshake;
 pub mod job_key;
 pub mod pairing;
+pub mod removal;
+pub mod sealed_note;
 pub mod session;

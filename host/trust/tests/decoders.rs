@@ -15,6 +15,8 @@ use sleap_rtc_trust::handshake::{
     Binding, ClientHandshake, ClientMessage, Identity, Scene, Transport, WorkerHandshake,
     WorkerMessage,
 };
+use sleap_rtc_trust::removal::{JobsLeft, Removal, RemovalNote, Removals};
+use sleap_rtc_trust::sealed_note::NoteRoute;
 use sleap_rtc_trust::session::{JobString, SessionString};
 
 fn texts(whole: &[&str]) -> impl Strategy<Value = String> + use<> {
@@ -39,8 +41,9 @@ fn peer_part() -> String {
 
 #[test]
 fn tokens() {
-    let whole = [token(), token().for_clients()].map(|token| (*token.reveal()).clone());
-    each("tokens", texts(&[&whole[0], &whole[1], "0f1e2d"]), |text| {
+    let tokens = [token(), token().for_clients(), token().for_members()];
+    let whole = tokens.map(|token| (*token.reveal()).clone());
+    each("tokens", texts(&[&whole[0], &whole[1], &whole[2], "0f1e2d"]), |text| {
         if let Ok(token) = text.parse::<RoomToken>() {
             prop_assert_eq!((*token.reveal()).clone(), text);
         }
@@ -87,11 +90,43 @@ fn certificates() {
     });
 }
 
+fn note() -> RemovalNote {
+    let device = DeviceKey::from_bytes([3; 32]).id();
+    let removal = Removal { at_s: 1_000, token_number: 1, jobs: JobsLeft::Cancel, device };
+    let authority = PeerPart::from_random([9; 48]).authority_key().unwrap().clone();
+    RemovalNote::issue(&authority, removal)
+}
+
+#[test]
+fn notes_about_removals() {
+    each("notes about removals", texts(&[&note().to_string()]), |text| {
+        if let Ok(note) = text.parse::<RemovalNote>() {
+            prop_assert_eq!(note.to_string(), text);
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn notes_between_workers() {
+    let (room, key) = ("room".parse().unwrap(), DeviceKey::from_bytes([1; 32]));
+    let (from, to) = ("a".parse().unwrap(), "b".parse().unwrap());
+    let route = NoteRoute { room: &room, from: &from, to: &to };
+    let whole = route.seal(&key, [3; 12], b"what one worker tells another").unwrap();
+    each("notes between workers", texts(&[&whole]), |text| {
+        prop_assert_eq!(route.open(&key, &text).is_some(), text == whole);
+        Ok(())
+    });
+}
+
 #[test]
 fn messages_of_the_handshake() {
     let room = PeerPart::from_random([9; 48]);
     let client = Identity::new(DeviceKey::from_bytes([1; 32]), room.for_clients(), None);
-    let worker = Identity::worker(DeviceKey::from_bytes([2; 32]), room, "gpu2", 1_000);
+    let removals = Removals::of(&room.authority(), &[note()]);
+    let client = client.knowing(removals.clone());
+    let worker =
+        Identity::worker(DeviceKey::from_bytes([2; 32]), room, "gpu2", 1_000).knowing(removals);
     let binding = Binding { transport: Transport::Iroh, client: [3; 32], worker: [4; 32] };
     let id = |text: &str| text.parse().unwrap();
     let scene = Scene::new(&"room".parse().unwrap(), 1, &id("c"), &id("w"), binding);

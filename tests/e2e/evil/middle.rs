@@ -71,11 +71,20 @@ impl Middle {
 
     /// The frames to the server, and the frames back to the peer.
     pub async fn said_by_peer(&mut self, mut frame: Value) -> (Option<Value>, Option<Value>) {
+        if self.withholds(&frame) {
+            return (None, None);
+        }
+        if let (Plot::SwapsRooms { room_id, token }, "register") =
+            (&self.plot, frame["type"].as_str().unwrap())
+        {
+            frame["room_id"] = json!(room_id);
+            frame["token"] = json!(token);
+        }
         if frame["type"] != "offer" {
             return (Some(frame), None);
         }
         match &self.plot {
-            Plot::Listens => {}
+            Plot::Listens | Plot::WithholdsNotes | Plot::SwapsRooms { .. } => {}
             Plot::SwapsFingerprints | Plot::SkipsTheProof => {
                 let (toward_client, answer) = rtc::answer(&options(), &sdp(&frame)).await.unwrap();
                 let (toward_worker, offer) = rtc::offer(&options()).await.unwrap();
@@ -107,10 +116,18 @@ impl Middle {
         (Some(frame), None)
     }
 
-    /// The frame that the peer gets instead of the server's.
-    pub async fn said_by_server(&mut self, mut frame: Value) -> Value {
+    fn withholds(&self, frame: &Value) -> bool {
+        let is_note = frame["payload"]["app_message_type"] == "worker_note";
+        is_note && self.plot == Plot::WithholdsNotes
+    }
+
+    /// What the peer gets instead of what the server sends it.
+    pub async fn said_by_server(&mut self, mut frame: Value) -> Option<Value> {
+        if self.withholds(&frame) {
+            return None;
+        }
         if frame["type"] != "answer" {
-            return frame;
+            return Some(frame);
         }
         if self.plot == Plot::StripsMarks {
             strip(&mut frame);
@@ -149,7 +166,7 @@ impl Middle {
                 });
             }
         }
-        frame
+        Some(frame)
     }
 }
 

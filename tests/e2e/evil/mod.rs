@@ -5,7 +5,7 @@ mod middle;
 mod server;
 
 use crate::support::*;
-use server::{EvilServer, Plot};
+pub use server::{EvilServer, Plot};
 use std::time::Duration;
 
 /// A client must detect a lie within this time.
@@ -107,10 +107,31 @@ fn a_server_that_hands_the_offer_to_another_worker_of_the_room_is_found_out() {
     let server = site.server();
     let worker = site.worker(&server);
     let second = TestWorker::setup(&site, "second").join(worker.credentials()).start(&server);
-    let evil = EvilServer::before(server.address(), Plot::Diverts(second.peer_id().to_owned()));
-    let ended = train(&site, &evil, worker.credentials(), &[]);
+    // A worker of its own, with a token that it has as a member.
+    let Credentials { room_id, token, .. } = worker.credentials();
+    let own = TestWorker::setup(&site, "own").arguments(&["--room-id", room_id, "--token", token]);
+    let own = own.start(&server);
+    for other in [&second, &own] {
+        let evil = EvilServer::before(server.address(), Plot::Diverts(other.peer_id().to_owned()));
+        let ended = train(&site, &evil, worker.credentials(), &[]);
+        assert_refused(&ended, &evil, &worker, &["signed another connection"]);
+        assert!(other.jobs().is_empty());
+    }
+}
+
+#[test]
+fn a_server_that_puts_a_client_into_another_room_is_found_out() {
+    let site = Site::new();
+    let server = site.server();
+    let (worker, other) = (site.worker(&server), site.worker(&server));
+    let room_id = other.credentials().room_id.clone();
+    let token = other.credentials().server_token().to_owned();
+    let evil = EvilServer::before(server.address(), Plot::SwapsRooms { room_id, token });
+    let client = TestClient::new(&site, evil.address()).train(&fixture("train_single.zip"));
+    let ended = client.auto(worker.credentials()).run();
+    // Both call the room by its own id, and so sign different conversations.
     assert_refused(&ended, &evil, &worker, &["signed another connection"]);
-    assert!(second.jobs().is_empty());
+    assert!(other.jobs().is_empty());
 }
 
 #[test]
@@ -162,14 +183,19 @@ fn the_server_never_sees_what_peers_share() {
 fn a_fake_worker_with_a_clients_token_is_passed_over_and_asked_about_on_a_terminal() {
     let site = Site::new();
     let server = site.server();
-    let honest = site.worker(&server);
-    let Credentials { room_id, token, .. } = honest.credentials();
-    // It joins with a client's token, and claims more GPU memory than the other worker.
+    let mut honest = site.worker(&server);
+    let Credentials { room_id, token, .. } = honest.credentials().clone();
+    honest.stop();
+    // Joined as a client could: it claims more GPU memory than the other.
     let fake = TestWorker::setup(&site, "fake").gpu_mib(80_000);
-    let fake = fake.arguments(&["--room-id", room_id, "--token", token]).start(&server);
+    let fake = fake.arguments(&["--room-id", &room_id, "--token", &token]).start(&server);
     let client = site.client(&server).train(&fixture("train_single.zip"));
-    let ended = client.auto(honest.credentials()).arguments(&["-v"]).run();
-    ended.assert_code(0).assert_says(&["is not certified", &fake.credentials().peer_id]);
+    let ended = client.auto(honest.credentials()).run();
+    ended.assert_code(9).assert_says(&["is not certified", fake.peer_id()]);
+    // The other one gets the job, whichever of them answers first.
+    let honest = honest.restart(&[]);
+    let client = site.client(&server).train(&fixture("train_single.zip"));
+    client.auto(honest.credentials()).run().assert_code(0);
     assert!(fake.jobs().is_empty() && honest.jobs().len() == 1);
 
     let named = |client: TestClient| {

@@ -29,6 +29,10 @@ pub enum Plot {
     PlaysWorker(String),
     /// It forwards the offer to this worker instead.
     Diverts(String),
+    /// It loses what workers tell each other.
+    WithholdsNotes,
+    /// It puts the peer into this room, whose token it knows.
+    SwapsRooms { room_id: String, token: String },
 }
 
 /// See the module.
@@ -134,7 +138,7 @@ impl Serving {
             let frame: Value = serde_json::from_str(text).unwrap();
             let (to_server, to_peer) = match from_peer {
                 true => middle.said_by_peer(frame).await,
-                false => (None, Some(middle.said_by_server(frame).await)),
+                false => (None, middle.said_by_server(frame).await),
             };
             if let Some(frame) = to_server
                 && server.send(Message::text(frame.to_string())).await.is_err()

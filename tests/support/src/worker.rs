@@ -229,6 +229,18 @@ impl TestWorker {
         &self.credentials
     }
 
+    /// The credentials that it has printed last, if they are others than `known`.
+    pub fn newest_credentials(&self, known: &Credentials) -> Option<Credentials> {
+        let printed = self.stdout();
+        let (_, last) = printed.rsplit_once("Session string (for")?;
+        Credentials::parse(last).filter(|credentials| credentials.token != known.token)
+    }
+
+    /// The address of its signaling server.
+    pub fn server(&self) -> SocketAddr {
+        self.server
+    }
+
     pub fn peer_id(&self) -> &str {
         &self.credentials.peer_id
     }
@@ -280,6 +292,16 @@ impl TestWorker {
         let mut observer = crate::Observer::join(server, &self.credentials);
         observer.wait_status(self.peer_id(), "available", SOON);
         site.assert_only_processes(&[server.pid(), self.pid()]);
+    }
+
+    /// The same where these workers of the room run too.
+    #[track_caller]
+    pub fn wait_idle_of(&self, site: &Site, server: &TestServer, workers: &[&Self]) {
+        let mut observer = crate::Observer::join(server, &self.credentials);
+        observer.wait_status(self.peer_id(), "available", SOON);
+        let mut known: Vec<u32> = workers.iter().map(|worker| worker.pid()).collect();
+        known.push(server.pid());
+        site.assert_only_processes(&known);
     }
 
     /// The content of each job's `job.json`, by id.

@@ -51,7 +51,7 @@ pub fn spec(job_type: JobType) -> JobSpec {
 /// The folder of a new job below `state`.
 pub fn job_folder(state: &Path) -> JobFolder {
     let owner = PeerId::new("someone").unwrap();
-    JobFolder::create(state, &spec(JobType::Training), &owner).unwrap()
+    JobFolder::create(state, &spec(JobType::Training), &owner, None).unwrap()
 }
 
 async fn within<T>(work: impl Future<Output = T>) -> T {
@@ -71,7 +71,7 @@ impl Job {
     fn new(job_type: JobType, fixture: Option<&str>) -> Self {
         let state = tempfile::tempdir().unwrap();
         let owner = PeerId::new("someone").unwrap();
-        let folder = JobFolder::create(state.path(), &spec(job_type), &owner).unwrap();
+        let folder = JobFolder::create(state.path(), &spec(job_type), &owner, None).unwrap();
         if let Some(fixture) = fixture {
             unpack(fixture, &folder.files_dir());
         }

@@ -7,8 +7,8 @@ use sleap_rtc_protocol::frame::{self, WorkerFrame};
 use sleap_rtc_protocol::ids::{PeerId, RoomId};
 use sleap_rtc_protocol::text::Printable;
 use sleap_rtc_trust::handshake::{
-    Binding, ClientHandshake, ClientHello, ClientMessage, ClientProof, Identity, NONCE_BYTES,
-    ProofError, Proven, Scene, Transcript, Transport, WorkerHandshake, WorkerMessage,
+    Admits, Binding, ClientHandshake, ClientHello, ClientMessage, ClientProof, Identity,
+    NONCE_BYTES, ProofError, Proven, Scene, Transcript, Transport, WorkerHandshake, WorkerMessage,
 };
 use std::time::Duration;
 use tokio::time::timeout;
@@ -128,6 +128,7 @@ impl WorkerEnd {
         own: Identity,
         meeting: &Meeting,
         hello: &ClientHello,
+        admitted: Admits,
         nonce: [u8; NONCE_BYTES],
         now_s: u64,
     ) -> Result<Proven, ProvingError> {
@@ -138,7 +139,7 @@ impl WorkerEnd {
         let Some(ClientMessage::Proof(proof)) = ClientMessage::decode(&text) else {
             return Err(ProvingError::NoProof(None));
         };
-        let proven = answering.conclude(&proof, now_s)?;
+        let proven = answering.conclude(&proof, admitted, now_s)?;
         self.transcript = Some(proven.transcript);
         Ok(proven)
     }

@@ -99,6 +99,11 @@ pub enum AppMessage {
         /// For each video, its path on the worker, if the worker has it.
         videos: Vec<Option<String>>,
     },
+    /// Worker: tells another worker of its room who the members are, sealed for the room's workers.
+    WorkerNote {
+        /// Base64.
+        sealed: String,
+    },
     /// A message that this version does not know.
     #[serde(other)]
     Unknown,

@@ -23,7 +23,9 @@ impl From<ClientError> for Failure {
             | ClientError::Connect { .. }
             | ClientError::Endpoint(_)
             | ClientError::GivenUp { .. } => Exit::Connect,
-            ClientError::Untrusted { .. } | ClientError::NoneTrusted(_) => Exit::Untrusted,
+            ClientError::Untrusted { .. }
+            | ClientError::NotAdmitted(_)
+            | ClientError::NoneTrusted(_) => Exit::Untrusted,
             ClientError::Detached(_) => Exit::Detached,
             ClientError::NoWorker(_) => Exit::NoWorker,
             ClientError::Refused(_) | ClientError::UnknownToWorker => Exit::Refused,

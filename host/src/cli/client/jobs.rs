@@ -9,10 +9,11 @@ use crate::client::existing_job;
 use crate::client::record::{self, LastSeen, Record, SeenState};
 use crate::client::{Action, ClientError, Output, UnknownJob};
 use crate::config::{Config, Overrides};
+use crate::dates::ago;
+use sleap_rtc_base::clock::now_s;
 use sleap_rtc_protocol::job::{JobOutcome, JobType};
 use sleap_rtc_trust::session::JobString;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The options of `jobs`.
 #[derive(Debug, clap::Args)]
@@ -168,7 +169,7 @@ pub(crate) fn list(args: &ListArgs, config: &Config) -> Result<Exit, Failure> {
         print::line("you have not submitted any jobs from this machine").exit(Exit::Unexpected)?;
     }
     for record in records {
-        print::line(&job_row(&record, SystemTime::now())?).exit(Exit::Unexpected)?;
+        print::line(&job_row(&record, now_s())?).exit(Exit::Unexpected)?;
         if args.strings {
             print::line(&format!("    {}", record.string())).exit(Exit::Unexpected)?;
         }
@@ -177,7 +178,7 @@ pub(crate) fn list(args: &ListArgs, config: &Config) -> Result<Exit, Failure> {
 }
 
 /// A job as `jobs` shows it: what it is, its last known state, and what to do next.
-fn job_row(record: &Record, now: SystemTime) -> Result<String, ClientError> {
+fn job_row(record: &Record, now: u64) -> Result<String, ClientError> {
     let JobString { job, worker, .. } = record.job_string()?;
     let LastSeen { state, event, at_s, route, progress } = &record.last_seen;
     let is_running = matches!(state, SeenState::Running { .. });
@@ -224,17 +225,6 @@ fn ended(outcome: &JobOutcome) -> &'static str {
         JobOutcome::Failed { .. } => "failed",
         JobOutcome::Cancelled => "cancelled",
         JobOutcome::Interrupted => "interrupted",
-    }
-}
-
-/// The time since `at_s`, in seconds since 1970, for people.
-fn ago(now: SystemTime, at_s: u64) -> String {
-    let age = now.duration_since(UNIX_EPOCH + Duration::from_secs(at_s)).unwrap_or_default();
-    match age.as_secs() {
-        0..120 => "just now".to_owned(),
-        seconds @ 120..7_200 => format!("{} min ago", seconds / 60),
-        seconds @ 7_200..172_800 => format!("{} h ago", seconds / 3_600),
-        seconds => format!("{} days ago", seconds / 86_400),
     }
 }
 

@@ -1,6 +1,7 @@
 //! `sleap-rtc pair`: this device becomes a member of a room, by a code that its worker shows.
 
 use super::common::CommonArgs;
+use super::environment::Environment;
 use super::exit::{Exit, ExitWith, Failure};
 use super::print;
 use crate::client;
@@ -16,14 +17,16 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   Join the room of the worker that shows this code:
     sleap-rtc pair 4-harbor-violin
+  The same, with the code typed at a prompt:
+    sleap-rtc pair
   Then train there, without a room id and a token:
     sleap-rtc client-train --auto-select --pkg-path labels.pkg.zip";
 
 /// The options of `pair`.
 #[derive(clap::Args)]
 pub struct PairArgs {
-    /// The code that the worker shows: a number and two words
-    #[arg(value_name = "CODE", num_args = 1.., required = true)]
+    /// The code that the worker shows: a number and two words [default: the first line of standard input]
+    #[arg(value_name = "CODE", num_args = 1..)]
     code: Vec<String>,
     #[command(flatten)]
     common: CommonArgs,
@@ -36,8 +39,15 @@ pub struct PairOptions {
 }
 
 impl PairArgs {
-    pub(crate) fn check(self) -> Result<(PairOptions, Overrides), Failure> {
-        let code = self.code.join(" ").parse()?;
+    pub(crate) fn check(
+        self,
+        environment: &mut Environment,
+    ) -> Result<(PairOptions, Overrides), Failure> {
+        let text = match self.code.is_empty() {
+            true => environment.read_secret("Code: ", "CODE", "a pairing code")?,
+            false => self.code.join(" "),
+        };
+        let code = text.trim().parse()?;
         Ok((PairOptions { code }, self.common.check()?))
     }
 }

@@ -1,4 +1,4 @@
-//! `sleap-rtc room` and `sleap-rtc why`: show a room without starting a job, or invite to it.
+//! `sleap-rtc room` and `sleap-rtc why`: show a room without starting a job, or say who is in it.
 
 use super::common::CommonArgs;
 use super::connect::whole_mb;
@@ -7,17 +7,19 @@ use super::environment::{Environment, SecretText};
 use super::exit::{Exit, ExitWith, Failure};
 #[cfg(feature = "worker")]
 use super::invite::{self, InviteArgs};
+#[cfg(feature = "worker")]
+use super::members::{self, MembersArgs, RemoveArgs, RemoveOptions};
 use super::ranking::{PluginNames, ranking};
 use super::{interrupt, print};
 use crate::client::{self, Choose, Join, package};
 use crate::config::{Config, Overrides};
+#[cfg(feature = "worker")]
+use crate::worker::pairing::Invited;
 use clap::{Args, Subcommand};
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::ids::RoomName;
 use sleap_rtc_protocol::job::{JobDescription, JobType};
 use sleap_rtc_signaling::client::Endpoints;
-#[cfg(feature = "worker")]
-use sleap_rtc_trust::certificate::MemberRole;
 use std::path::PathBuf;
 
 /// The examples under `why --help`.
@@ -35,8 +37,11 @@ Examples:
     sleap-rtc room list --room northlab
   Record a room to test a plugin with:
     sleap-rtc room snapshot --room-id ROOM --token TOKEN > room.json
-  Pair one more laptop with the worker that runs on this machine:
-    sleap-rtc room invite";
+  Pair one more laptop with the worker that runs on this machine, for 90 days:
+    sleap-rtc room invite --for 90d
+  See who is a member of that worker's room, and remove one:
+    sleap-rtc room members
+    sleap-rtc room remove ada@laptop";
 
 /// Which room.
 #[derive(Args)]
@@ -133,6 +138,12 @@ enum RoomCommand {
     /// Show a pairing code of the worker that runs on this machine, and wait until it was used
     #[cfg(feature = "worker")]
     Invite(InviteArgs),
+    /// List the members of the room of the worker that runs on this machine
+    #[cfg(feature = "worker")]
+    Members(MembersArgs),
+    /// Remove a member: every worker of the room refuses it from then on, and the room's token changes
+    #[cfg(feature = "worker")]
+    Remove(RemoveArgs),
 }
 
 #[derive(Args)]
@@ -153,8 +164,15 @@ impl RoomArgs {
             RoomCommand::Snapshot(args) => (args, true),
             #[cfg(feature = "worker")]
             RoomCommand::Invite(args) => {
-                let (role, overrides) = args.check();
-                return Ok((RoomOptions::Invite(role), overrides));
+                let (invited, overrides) = args.check();
+                return Ok((RoomOptions::Invite(invited), overrides));
+            }
+            #[cfg(feature = "worker")]
+            RoomCommand::Members(args) => return Ok((RoomOptions::Members, args.check())),
+            #[cfg(feature = "worker")]
+            RoomCommand::Remove(args) => {
+                let (options, overrides) = args.check();
+                return Ok((RoomOptions::Remove(options), overrides));
             }
         };
         let (join, server) = args.room.check(environment)?;
@@ -172,17 +190,27 @@ pub enum RoomOptions {
         /// Whether as JSON.
         as_json: bool,
     },
-    /// Invite a device of that role to the room of this machine's worker.
+    /// Invite a device to the room of this machine's worker.
     #[cfg(feature = "worker")]
-    Invite(MemberRole),
+    Invite(Invited),
+    /// List the members of that room.
+    #[cfg(feature = "worker")]
+    Members,
+    /// Remove one of them.
+    #[cfg(feature = "worker")]
+    Remove(RemoveOptions),
 }
 
-/// Shows the room, or invites a device to it.
+/// Shows the room, or its members, or changes who they are.
 pub(crate) async fn run(options: &RoomOptions, config: &Config) -> Result<Exit, Failure> {
     match options {
         RoomOptions::Show { join, as_json } => show(join, *as_json, config).await,
         #[cfg(feature = "worker")]
-        RoomOptions::Invite(role) => invite::run(*role, config).await,
+        RoomOptions::Invite(invited) => invite::run(*invited, config).await,
+        #[cfg(feature = "worker")]
+        RoomOptions::Members => members::list(config).await,
+        #[cfg(feature = "worker")]
+        RoomOptions::Remove(options) => members::remove(options, config).await,
     }
 }
 

@@ -2,8 +2,9 @@
 
 use super::exit::{Exit, ExitWith, Failure};
 use super::print;
-use crate::client::rooms::{RoomsError, SavedRoom, SavedRooms};
+use crate::client::rooms::{self, RoomsError, SavedRoom, SavedRooms};
 use crate::config::Config;
+use crate::dates::day;
 use clap::{Args, Subcommand};
 use sleap_rtc_protocol::ids::RoomName;
 
@@ -69,8 +70,10 @@ pub(crate) async fn run(args: RoomsArgs, config: &Config) -> Result<Exit, Failur
             text
         }
         RoomsCommand::Forget { name } => {
-            SavedRooms::change(folder, |rooms| rooms.forget(&name)).await?;
-            format!("{name} and its token are forgotten on this device; the room goes on")
+            rooms::forget(folder, &name).await?;
+            format!(
+                "{name}, its token and its workers are forgotten on this device; the room goes on"
+            )
         }
     };
     print::line(&text).exit(Exit::Unexpected)?;
@@ -81,8 +84,10 @@ fn listing(rooms: &SavedRooms) -> String {
     let row = |room: &SavedRoom| {
         let workers: Vec<&str> = room.workers.iter().map(|worker| worker.name.as_str()).collect();
         let server = room.endpoints().websocket;
-        let (name, workers) = (&room.name, workers.join(", "));
-        format!("{name}  paired with {workers}  on {server}  room id {}", room.credential.room_id)
+        let (name, workers, id) = (&room.name, workers.join(", "), &room.credential.room_id);
+        let until_s = room.certificate.as_ref().and_then(|of| of.subject().not_after_s);
+        let until = until_s.map(|until_s| format!("  until {}", day(until_s))).unwrap_or_default();
+        format!("{name}  paired with {workers}  on {server}{until}  room id {id}")
     };
     let rows: Vec<String> = rooms.iter().map(row).collect();
     match rows.is_empty() {

@@ -236,7 +236,12 @@ impl<'a> Submission<'a> {
     async fn greet(&mut self, link: &mut ClientEnd) -> Result<JobStatus, ClientError> {
         let during = "while the job was introduced";
         let after = self.cursor.position();
-        self.send(link, &self.greeting(after, link.transcript()), during).await?;
+        // A worker that refuses this client does not wait to hear what it wants.
+        let sent = self.send(link, &self.greeting(after, link.transcript()), during).await;
+        if let Err(lost) = sent {
+            let frame = link.recv_within(ACCEPT_LIMIT).await.map_err(|_| lost)?;
+            return refused(frame).and(Err(self.lost(DialectError::Gone, during)));
+        }
         loop {
             match self.recv(link, ACCEPT_LIMIT, during).await? {
                 WorkerFrame::Accepted { last_event, outcome, has_package, outlook, .. } => {
@@ -446,6 +451,7 @@ fn refused(frame: WorkerFrame) -> Result<(), ClientError> {
     Err(match refusal.code {
         RefusalCode::Invalid => ClientError::JobFailed(JobFailure::Reported(refusal.message)),
         RefusalCode::NotFound => ClientError::UnknownToWorker,
+        RefusalCode::NoMember => ClientError::NotAdmitted(refusal.message),
         _ => JobRefused::ByWorker(refusal.message).into(),
     })
 }

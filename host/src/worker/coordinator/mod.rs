@@ -187,7 +187,12 @@ impl Coordinator {
                 event = events.recv() => match event {
                     Some(SignalingEvent::Message(message)) => self.on_message(message).await,
                     Some(SignalingEvent::Lost) => warn!("signaling lost; registering again"),
-                    Some(SignalingEvent::Restored) => info!("registered again"),
+                    Some(SignalingEvent::Restored) => {
+                        info!("registered again");
+                        if let Some(exchange) = &self.context.exchange {
+                            exchange.greet_soon();
+                        }
+                    }
                     None => break,
                 },
                 Some(request) = self.requests.recv() => self.on_request(request),

@@ -7,6 +7,7 @@ use super::reservations::Ending;
 use crate::blocking::blocking;
 use crate::worker::answering::Answering;
 use crate::worker::error::ConnectionError;
+use crate::worker::members::Note;
 use crate::worker::mounted;
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_job::{JobCommand, JobFolder, JobHandle};
@@ -34,6 +35,11 @@ impl Coordinator {
             }
             AppMessage::JobCancel { job_id, .. } => self.on_job_cancel(peer, job_id).await,
             AppMessage::VideoRequest { videos } => self.on_video_request(&caller, videos),
+            AppMessage::WorkerNote { sealed } => {
+                if let Some(exchange) = &self.context.exchange {
+                    exchange.deliver(Note { from: peer, sealed });
+                }
+            }
             _ => {}
         }
     }

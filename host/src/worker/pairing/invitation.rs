@@ -1,6 +1,7 @@
 //! One invitation: codes at a mailbox, one after the other, until a device has joined or the time
 //! is over.
 
+use super::Invited;
 use super::failures::Failures;
 use super::host::Host;
 use super::news::InvitationNews;
@@ -8,7 +9,6 @@ use parking_lot::Mutex;
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_protocol::pairing::MailboxErrorCode;
 use sleap_rtc_signaling::client::{Mailbox, MailboxError, MailboxNews};
-use sleap_rtc_trust::certificate::MemberRole;
 use sleap_rtc_trust::pairing::{Answered, Code, Invitation, Met, Reply};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -39,8 +39,9 @@ enum CodeEnd {
 }
 
 impl Shared {
-    /// Invites one device with `role`, and reports to `news` until the invitation has ended.
-    pub(crate) async fn invite(&self, role: MemberRole, news: &mpsc::Sender<InvitationNews>) {
+    /// Invites one device, and tells `news` about it until an end.
+    pub(crate) async fn invite(&self, invited: &Invited, news: &mpsc::Sender<InvitationNews>) {
+        let role = invited.role;
         for _ in 0..MAX_CODES {
             let pause = self.failures.lock().pause(Instant::now());
             if let Some(pause) = pause {
@@ -60,7 +61,7 @@ impl Shared {
             let until = Instant::now() + life;
             match serve(&mut mailbox, Invitation::new(code), until).await {
                 CodeEnd::Paired(met) => {
-                    if let Some(end) = self.reply(mailbox, *met, role).await {
+                    if let Some(end) = self.reply(mailbox, *met, invited).await {
                         return tell(news, end).await;
                     }
                 }
@@ -80,12 +81,12 @@ impl Shared {
         &self,
         mut mailbox: Mailbox,
         met: Met,
-        role: MemberRole,
+        invited: &Invited,
     ) -> Option<InvitationNews> {
-        let introduction = met.introduction.clone();
+        let (introduction, role) = (met.introduction.clone(), invited.role);
         let is_fit = introduction.role == role;
         let reply = match is_fit {
-            true => Reply::Granted(Box::new(self.host.grant(&introduction))),
+            true => Reply::Granted(Box::new(self.host.grant(&introduction, invited))),
             false => Reply::OnlyFor(role),
         };
         let words = met.words.to_string();

@@ -5,6 +5,7 @@ use crate::config::{Config, WorkerConfig};
 use crate::device;
 use crate::pairing::{self, PairError, device_name, host_name};
 use crate::worker::WorkerRoom;
+use crate::worker::members::Members;
 use serde::{Deserialize, Serialize};
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_base::json_file;
@@ -13,6 +14,7 @@ use sleap_rtc_trust::certificate::MemberRole;
 use sleap_rtc_trust::credential::Credential;
 use sleap_rtc_trust::pairing::{Code, Introduction};
 use std::path::Path;
+use std::sync::Arc;
 use tracing::warn;
 
 /// The file with a room's name, beside this worker's identity.
@@ -51,12 +53,18 @@ async fn pair(code: &Code, config: &Config) -> Result<Credential, PairError> {
     Ok(grant.room)
 }
 
-/// What this worker can grant in `room`.
-pub(crate) fn host(config: &WorkerConfig, worker: &PeerId, room: &Credential) -> Host {
+/// What this worker hands out in `room`.
+pub(crate) fn host(
+    config: &WorkerConfig,
+    worker: &PeerId,
+    room: &Credential,
+    members: Option<Arc<Members>>,
+) -> Host {
     let known_as = known_as(&config.state_dir, &room.room_id);
     let room_name = config.room_name.clone().or(known_as);
     Host {
         room: room.clone(),
+        members,
         room_name: room_name.unwrap_or_else(|| RoomName::nearest(&host_name())),
         worker: worker.clone(),
         name: device_name(None),

@@ -9,7 +9,6 @@
 //! | `news` | the events of an invitation, and their texts |
 //! | `control` | lets other programs of this user ask for an invitation |
 
-mod control;
 mod failures;
 mod host;
 mod invitation;
@@ -18,10 +17,10 @@ mod news;
 #[cfg(test)]
 mod tests;
 
-pub use control::{ControlError, invite};
 pub(crate) use joining::resolve;
 pub use news::InvitationNews;
 
+use super::members::Members;
 use crate::config::Config;
 use failures::Failures;
 use invitation::Shared;
@@ -30,7 +29,6 @@ use sleap_rtc_trust::certificate::MemberRole;
 use sleap_rtc_trust::credential::Credential;
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
-use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -39,85 +37,94 @@ const MAX_INVITATIONS: usize = 4;
 /// The most events that wait for a reader.
 const QUEUE: usize = 16;
 
-/// The invitations of a worker, and the socket for requests.
-pub(crate) struct Invitations {
-    inviter: Inviter,
-    callers: Option<UnixListener>,
+/// Until when a laptop that pairs is a member, if nobody says otherwise, in seconds from then on.
+const CLIENT_FOR_S: u64 = 365 * 24 * 3600;
+
+/// Whom an invitation is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Invited {
+    /// What the device may be.
+    pub role: MemberRole,
+    /// For how many seconds it is a member; `None` for a year, or for ever if it is a worker.
+    pub for_s: Option<u64>,
 }
 
-impl Invitations {
-    /// Prepares the grants of `worker` in `room`. Programs may request invitations from now on, and
-    /// are answered once the worker serves.
-    pub(crate) fn prepare(config: &Config, worker: &PeerId, room: &Credential) -> Self {
-        let host = joining::host(&config.worker, worker, room);
-        let server = config.signaling.websocket.clone();
-        let shared = Shared { server, host, failures: Failures::default().into() };
-        let open = Arc::new(Semaphore::new(MAX_INVITATIONS));
-        let inviter = Inviter { shared: Arc::new(shared), open };
-        Self { inviter, callers: control::listen(&config.worker.state_dir) }
+impl Invited {
+    /// A device of that role, for the usual time.
+    pub fn of(role: MemberRole) -> Self {
+        Self { role, for_s: None }
     }
 
-    /// Invites a laptop at the start, and the devices that callers request. Shows no code by itself
-    /// if standard output is not a terminal.
-    pub(crate) async fn serve(self) {
-        let answering = async {
-            if let Some(callers) = self.callers {
-                control::serve(self.inviter.clone(), callers).await;
-            }
-        };
-        tokio::join!(welcome(&self.inviter), answering);
+    /// When the membership ends that begins at `from_s`, both in seconds since 1970.
+    fn until_s(&self, from_s: u64) -> Option<u64> {
+        let usual = (self.role == MemberRole::Client).then_some(CLIENT_FOR_S);
+        self.for_s.or(usual).map(|for_s| from_s.saturating_add(for_s))
     }
 }
 
 /// Creates the invitations of a worker. Clones share their limits.
 #[derive(Debug, Clone)]
-struct Inviter {
+pub(crate) struct Inviter {
     shared: Arc<Shared>,
     open: Arc<Semaphore>,
 }
 
 impl Inviter {
-    /// Invites one device with `role`. Dropping the returned value withdraws the invitation.
-    fn invite(&self, role: MemberRole) -> OpenInvitation {
+    /// What `worker` in `room` hands out.
+    pub(crate) fn new(
+        config: &Config,
+        worker: &PeerId,
+        room: &Credential,
+        members: Option<Arc<Members>>,
+    ) -> Self {
+        let host = joining::host(&config.worker, worker, room, members);
+        let server = config.signaling.websocket.clone();
+        let shared = Shared { server, host, failures: Failures::default().into() };
+        Self { shared: Arc::new(shared), open: Arc::new(Semaphore::new(MAX_INVITATIONS)) }
+    }
+
+    /// Invites one device, until what is returned is dropped.
+    pub(crate) fn invite(&self, invited: Invited) -> OpenInvitation {
         let (sender, news) = mpsc::channel(QUEUE);
         let (shared, place) =
             (Arc::clone(&self.shared), Arc::clone(&self.open).try_acquire_owned());
         let inviting = async move {
             match place {
-                Ok(_place) => shared.invite(role, &sender).await,
-                // The receiver may be gone.
+                Ok(_place) => shared.invite(&invited, &sender).await,
+                // The receiver may be gone already.
                 Err(_) => drop(sender.send(InvitationNews::TooMany).await),
             }
         };
         OpenInvitation { news, _task: AbortOnDropHandle::new(tokio::spawn(inviting)) }
     }
+
+    /// Invites the first laptop, if somebody is there to read the code: shows none by itself where standard
+    /// output is no terminal.
+    pub(crate) async fn welcome(self) {
+        if std::io::stdout().is_terminal() {
+            let mut invitation = self.invite(Invited::of(MemberRole::Client));
+            while let Some(news) = invitation.next().await {
+                print(&news.line());
+            }
+        }
+        print("To pair a laptop at any time, run on this machine:  sleap-rtc room invite");
+    }
 }
 
-/// An invitation. Dropping it withdraws the invitation.
-struct OpenInvitation {
+/// An invitation, which is taken back when this is dropped.
+pub(crate) struct OpenInvitation {
     news: mpsc::Receiver<InvitationNews>,
     _task: AbortOnDropHandle<()>,
 }
 
 impl OpenInvitation {
-    /// The next event. `None` after the end.
-    async fn next(&mut self) -> Option<InvitationNews> {
+    /// What happens next; `None` after the end.
+    pub(crate) async fn next(&mut self) -> Option<InvitationNews> {
         self.news.recv().await
     }
 }
 
-/// Invites the first laptop, if there is a terminal for the code.
-async fn welcome(inviter: &Inviter) {
-    if std::io::stdout().is_terminal() {
-        let mut invitation = inviter.invite(MemberRole::Client);
-        while let Some(news) = invitation.next().await {
-            print(&news.line());
-        }
-    }
-    print("To pair a laptop at any time, run on this machine:  sleap-rtc room invite");
-}
-
-/// Shows a line. A worker keeps running without standard output.
+/// Shows a line. A worker runs on without standard output.
 fn print(line: &str) {
     let mut stdout = std::io::stdout().lock();
     let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());

@@ -1,11 +1,13 @@
 //! A worker and a laptop, with a server between them that changes, repeats, withholds and invents
 //! parcels.
 
+use super::Invited;
 use super::failures::Failures;
 use super::host::Host;
 use super::invitation::Shared;
 use super::news::InvitationNews;
 use crate::pairing::{PairError, join};
+use crate::worker::members::Members;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sleap_rtc_base::clock::now_s;
@@ -19,6 +21,8 @@ use sleap_rtc_trust::credential::{Credential, PeerPart, RoomToken};
 use sleap_rtc_trust::device::DeviceKey;
 use sleap_rtc_trust::pairing::{Code, Introduction, Invitation, Joining};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
@@ -209,12 +213,16 @@ fn laptop_of(seed: u8) -> Introduction {
 
 fn host() -> Host {
     let token = RoomToken::new(Token::new("t0ken").unwrap(), PeerPart::from_random([7; 48]));
+    let room = Credential { room_id: RoomId::new("room").unwrap(), token: token.unwrap() };
+    let device = DeviceKey::from_bytes([2; 32]).id();
+    let members = Members::open(Path::new("/nonexistent"), &room, device, None).unwrap();
     Host {
-        room: Credential { room_id: RoomId::new("room").unwrap(), token: token.unwrap() },
+        room,
+        members: members.map(Arc::new),
         room_name: RoomName::nearest("northlab"),
         worker: "w".parse().unwrap(),
         name: DeviceName::nearest("gpu2"),
-        device: Some(DeviceKey::from_bytes([2; 32]).id()),
+        device: Some(device),
     }
 }
 
@@ -242,7 +250,8 @@ impl Scene {
         let end = end.child_token();
         let inviting = end.clone();
         tokio::spawn(async move {
-            let invite = shared.invite(MemberRole::Client, &sender);
+            let invited = Invited::of(MemberRole::Client);
+            let invite = shared.invite(&invited, &sender);
             inviting.run_until_cancelled(invite).await;
         });
         Self { server, news, _end: end.drop_guard() }
@@ -271,7 +280,7 @@ impl Scene {
                     let certificate = grant.certificate.unwrap();
                     let (device, role) = (laptop_of(3).device, MemberRole::Client);
                     certificate.check(&authority, &device, role, now_s()).unwrap();
-                    assert_eq!(grant.room, host().room.for_clients());
+                    assert_eq!(grant.room, host().room.for_members());
                     let InvitationNews::Paired { words: shown, .. } = self.next().await else {
                         panic!("the worker knows of nobody");
                     };

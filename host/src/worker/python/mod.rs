@@ -150,7 +150,7 @@ async fn run_job(
     let shared = if introduction.is_shared { Some(shared_paths(introduction)?) } else { None };
     let spec = job_spec(introduction, shared);
     let (state_dir, peer) = (client.context.state_dir.clone(), client.caller.peer.clone());
-    let folder = blocking(move || JobFolder::create(&state_dir, &spec, &peer)).await??;
+    let folder = blocking(move || JobFolder::create(&state_dir, &spec, &peer, None)).await??;
     let staged = StagedJob::new(folder.clone(), None);
     let description = stage(client, link, introduction, &folder).await?;
     // Some clients do not name the type of their job.

@@ -35,25 +35,28 @@ impl ClientHandshake {
         hello: &WorkerHello,
         now_s: u64,
     ) -> Result<(ClientProof, Proven), ProofError> {
-        let Self { own, scene, side } = self;
+        let Self { mut own, scene, side } = self;
         let worker = Side { device: hello.device, nonce: hello.nonce.0 };
         let transcript = scene.transcript(&side, &worker);
-        let (device, secret) = (&hello.device, own.peer.secret());
-        let name = hello.name.as_str();
-        if !hello.seal.check(WORKER_PURPOSE, device, secret, &transcript, name)? {
-            return Err(ProofError::NoMember);
-        }
+        let (device, name) = (&hello.device, hello.name.as_str());
+        let (authority, secret) = (own.peer.authority(), own.peer.secret());
+        let keyed = hello.seal.check(WORKER_PURPOSE, device, &transcript, name)?;
         let standing = match &hello.certificate {
             Some(certificate) => {
-                certificate.check(&own.peer.authority(), device, MemberRole::Worker, now_s)?;
+                certificate.check(&authority, device, MemberRole::Worker, now_s)?;
                 Standing::Certified
             }
-            None => Standing::Uncertified,
+            // One that enters by its certificate cannot tell.
+            None if secret.is_none() || keyed.by(secret) => Standing::Uncertified,
+            None => return Err(ProofError::NoMember),
         };
+        let seal = Seal::new(CLIENT_PURPOSE, &own.device, secret, &transcript, "");
+        let news = own.removals.take(&authority, &hello.removals);
         let certified = hello.certificate.as_ref().map(|of| of.subject().name.clone());
         let name = certified.unwrap_or_else(|| printable_name(name));
-        let seal = Seal::new(CLIENT_PURPOSE, &own.device, secret, &transcript, "");
-        let proof = ClientProof { certificate: own.certificate, seal };
-        Ok((proof, Proven { device: *device, name, standing, transcript }))
+        let removals = own.removals.beyond(&hello.removals);
+        let proof = ClientProof { certificate: own.certificate, removals, seal };
+        let certificate = hello.certificate.clone();
+        Ok((proof, Proven { device: *device, name, standing, certificate, news, transcript }))
     }
 }

@@ -5,6 +5,7 @@ use crate::credential::RoomSecret;
 use crate::device::{DeviceId, DeviceKey, SIGNATURE_BYTES};
 use crate::encoding;
 use crate::handshake::{NONCE_BYTES, ProofError, Transcript};
+use crate::removal::RemovalNote;
 use hmac::{Hmac, Mac};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use sha2::Sha256;
@@ -12,6 +13,7 @@ use sha2::Sha256;
 const MAC_BYTES: usize = 32;
 
 /// What a client sends.
+#[allow(clippy::large_enum_variant, reason = "each conversation has one of each")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "frame", rename_all = "kebab-case")]
 pub enum ClientMessage {
@@ -79,6 +81,9 @@ pub struct WorkerHello {
     /// What the room's authority says of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<Certificate>,
+    /// Which devices have been removed from the room, as far as the worker knows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removals: Vec<RemovalNote>,
     /// What proves all of it.
     #[serde(flatten)]
     pub seal: Seal,
@@ -90,6 +95,9 @@ pub struct ClientProof {
     /// What the room's authority says of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<Certificate>,
+    /// Which devices have been removed from the room, beyond those that the worker has named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removals: Vec<RemovalNote>,
     /// What proves it.
     #[serde(flatten)]
     pub seal: Seal,
@@ -100,7 +108,7 @@ pub struct ClientProof {
 pub struct Seal {
     /// By the device's key.
     pub signature: Fixed<SIGNATURE_BYTES>,
-    /// By the room's secret: HMAC-SHA-256.
+    /// By the room's secret: HMAC-SHA-256. Zeros from a member that enters by its certificate.
     pub mac: Fixed<MAC_BYTES>,
 }
 
@@ -108,32 +116,44 @@ impl Seal {
     pub(crate) fn new(
         purpose: &[u8],
         device: &DeviceKey,
-        secret: &RoomSecret,
+        secret: Option<&RoomSecret>,
         transcript: &Transcript,
         name: &str,
     ) -> Self {
         let message = message(purpose, transcript, name);
+        let mac = |secret| keyed(secret, &message).finalize().into_bytes().into();
         Self {
             signature: Fixed(device.sign(&message)),
-            mac: Fixed(keyed(secret, &message).finalize().into_bytes().into()),
+            mac: Fixed(secret.map_or([0; MAC_BYTES], mac)),
         }
     }
 
-    /// Checks that `device` has signed exactly this. Returns whether it knows the room's secret.
+    /// Checks that `device` has signed exactly this. Returns what tells whether it knows a secret.
     pub(crate) fn check(
         &self,
         purpose: &[u8],
         device: &DeviceId,
-        secret: &RoomSecret,
         transcript: &Transcript,
         name: &str,
-    ) -> Result<bool, ProofError> {
+    ) -> Result<Keyed<'_>, ProofError> {
         let message = message(purpose, transcript, name);
         if !device.has_signed(&message, &self.signature.0) {
             return Err(ProofError::OtherConnection);
         }
-        // In constant time.
-        Ok(keyed(secret, &message).verify_slice(&self.mac.0).is_ok())
+        Ok(Keyed { message, mac: &self.mac.0 })
+    }
+}
+
+/// What a side has signed, and its MAC.
+pub(crate) struct Keyed<'s> {
+    message: Vec<u8>,
+    mac: &'s [u8; MAC_BYTES],
+}
+
+impl Keyed<'_> {
+    /// Whether `secret` has made it. Takes the same time however near it was.
+    pub(crate) fn by(&self, secret: Option<&RoomSecret>) -> bool {
+        secret.is_some_and(|secret| keyed(secret, &self.message).verify_slice(self.mac).is_ok())
     }
 }
 

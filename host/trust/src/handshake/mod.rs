@@ -4,8 +4,8 @@
 //! ```text
 //! client                                            worker
 //! hello (device, nonce) ──────────────────────────▶
-//!         ◀──────────── hello (device, nonce, name, certificate, signature, mac)
-//! proof (certificate, signature, mac) ────────────▶
+//!         ◀──────────── hello (device, nonce, name, certificate, removals, signature, mac)
+//! proof (certificate, removals, signature, mac) ──▶
 //! ```
 //!
 //! Both sides sign the hash of everything that they believe about the conversation: the room, the offer,
@@ -13,9 +13,10 @@
 //! server that puts itself in the middle has connections of its own to each side, so that the two
 //! disagree, and neither accepts. A proof that was seen once fits no other conversation.
 //!
-//! The client accepts a worker that knows the room's secret and is certified by the room's authority; of
-//! one that is not certified it learns so ([`Standing`]), and decides. The worker accepts a client that
-//! knows the secret, or is certified.
+//! The client accepts a worker that is certified by the room's authority; of one that is not certified but
+//! knows the room's secret it learns so ([`Standing`]), and decides. The worker accepts a client that knows
+//! the secret, or is certified, unless it has been removed from the room. Each side tells the other which
+//! devices it knows to be removed.
 
 mod client;
 mod messages;
@@ -34,6 +35,7 @@ pub use worker::WorkerHandshake;
 use crate::certificate::{Certificate, CertificateError, MemberRole, Subject, printable_name};
 use crate::credential::PeerPart;
 use crate::device::{DeviceId, DeviceKey};
+use crate::removal::{RemovalNote, Removals};
 use sleap_rtc_protocol::text::Printable;
 
 /// The length of a nonce, in bytes.
@@ -50,19 +52,28 @@ pub struct Identity {
     peer: PeerPart,
     certificate: Option<Certificate>,
     name: Printable,
+    removals: Removals,
 }
 
 impl Identity {
     /// A device with what the room's peers share, and with its certificate if it has one.
     pub fn new(device: DeviceKey, peer: PeerPart, certificate: Option<Certificate>) -> Self {
-        Self { device, peer, certificate, name: Printable::default() }
+        let (name, removals) = (Printable::default(), Removals::default());
+        Self { device, peer, certificate, name, removals }
     }
 
     /// A worker of this name, for people. One that has the room's authority certifies itself.
     pub fn worker(device: DeviceKey, peer: PeerPart, name: &str, now_s: u64) -> Self {
         let subject = Subject::new(device.id(), MemberRole::Worker, name, now_s);
         let certificate = peer.authority_key().map(|key| Certificate::issue(key, subject));
-        Self { device, peer, certificate, name: printable_name(name) }
+        let (name, removals) = (printable_name(name), Removals::default());
+        Self { device, peer, certificate, name, removals }
+    }
+
+    /// The same with what it knows of devices that have been removed from the room.
+    #[must_use]
+    pub fn knowing(self, removals: Removals) -> Self {
+        Self { removals, ..self }
     }
 
     /// Its device.
@@ -70,10 +81,19 @@ impl Identity {
         self.device.id()
     }
 
-    /// Whether it can show a certificate.
-    pub fn is_certified(&self) -> bool {
-        self.certificate.is_some()
+    /// What it shows, if it is certified.
+    pub fn certificate(&self) -> Option<&Certificate> {
+        self.certificate.as_ref()
     }
+}
+
+/// Whom a worker lets in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admits {
+    /// Members of the room.
+    Members,
+    /// Whoever has the right to a job, also if it is no member: the caller sees to that right.
+    JobHolders,
 }
 
 /// What is proven of the other side.
@@ -85,6 +105,10 @@ pub struct Proven {
     pub name: Printable,
     /// What the room's authority says of it.
     pub standing: Standing,
+    /// What it has shown, if it is certified.
+    pub certificate: Option<Certificate>,
+    /// The removals that this side did not know yet.
+    pub news: Vec<RemovalNote>,
     /// What both sides have agreed on: proofs in this conversation are bound to it.
     pub transcript: Transcript,
 }
@@ -96,6 +120,8 @@ pub enum Standing {
     Certified,
     /// Nothing: the device knows the room's secret, and no more.
     Uncertified,
+    /// It is no member, and may return to a job of its own.
+    JobHolder,
 }
 
 /// Why the other side is not believed. Each text continues a sentence about it.
@@ -112,6 +138,14 @@ pub enum ProofError {
         "does not know this room's secret, so it is no member, or has another token of the room"
     )]
     NoMember,
+    /// It knows the secret of an earlier token.
+    #[error(
+        "has a token of this room from before somebody was removed; a worker of the room shows the new one"
+    )]
+    OldToken,
+    /// It has been removed from the room.
+    #[error("was removed from this room")]
+    Removed,
     /// Its certificate does not count.
     #[error("cannot show what it is: {0}")]
     Certificate(#[from] CertificateError),

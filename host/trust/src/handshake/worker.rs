@@ -1,11 +1,11 @@
 //! The worker's half.
 
-use crate::certificate::MemberRole;
+use crate::certificate::{CertificateError, MemberRole};
 use crate::device::DeviceId;
-use crate::handshake::messages::{ClientHello, ClientProof, Fixed, Seal, WorkerHello};
+use crate::handshake::messages::{ClientHello, ClientProof, Fixed, Keyed, Seal, WorkerHello};
 use crate::handshake::scene::{Scene, Side, Transcript};
 use crate::handshake::{
-    CLIENT_PURPOSE, Identity, NONCE_BYTES, ProofError, Proven, Standing, WORKER_PURPOSE,
+    Admits, CLIENT_PURPOSE, Identity, NONCE_BYTES, ProofError, Proven, Standing, WORKER_PURPOSE,
 };
 use sleap_rtc_protocol::text::Printable;
 
@@ -28,35 +28,75 @@ impl WorkerHandshake {
         let client = Side { device: hello.device, nonce: hello.nonce.0 };
         let side = Side { device: own.device(), nonce };
         let transcript = scene.transcript(&client, &side);
-        let (secret, name) = (own.peer.secret(), own.name.as_str());
+        let (peer, name) = (own.peer.renewed(own.removals.token_number()), own.name.as_str());
         let answer = WorkerHello {
             device: side.device,
             nonce: Fixed(nonce),
             name: name.to_owned(),
             certificate: own.certificate.clone(),
-            seal: Seal::new(WORKER_PURPOSE, &own.device, secret, &transcript, name),
+            removals: own.removals.notes(),
+            seal: Seal::new(WORKER_PURPOSE, &own.device, peer.secret(), &transcript, name),
         };
         (Self { own, client: hello.device, transcript }, answer)
     }
 
-    /// Checks the client's proof, at `now_s` in seconds since 1970.
+    /// Checks the client's proof, at `now_s` in seconds since 1970. What the client tells of removed
+    /// devices counts at once.
     ///
     /// # Errors
-    /// The client proves nothing, or something else.
-    pub fn conclude(self, proof: &ClientProof, now_s: u64) -> Result<Proven, ProofError> {
-        let Self { own, client, transcript } = self;
-        let secret = own.peer.secret();
-        let knows_secret = proof.seal.check(CLIENT_PURPOSE, &client, secret, &transcript, "")?;
-        let standing = match &proof.certificate {
-            Some(certificate) => {
-                certificate.check(&own.peer.authority(), &client, MemberRole::Client, now_s)?;
-                Standing::Certified
-            }
-            None if knows_secret => Standing::Uncertified,
-            None => return Err(ProofError::NoMember),
+    /// The client proves nothing, or something else, or it has been removed.
+    pub fn conclude(
+        self,
+        proof: &ClientProof,
+        admits: Admits,
+        now_s: u64,
+    ) -> Result<Proven, ProofError> {
+        let Self { mut own, client, transcript } = self;
+        let news = own.removals.take(&own.peer.authority(), &proof.removals);
+        let keyed = proof.seal.check(CLIENT_PURPOSE, &client, &transcript, "")?;
+        let member = own.member(&client, proof, &keyed, now_s);
+        let issued_s = proof.certificate.as_ref().map(|shown| shown.subject().issued_s);
+        let is_shown = matches!(
+            member,
+            Ok(Standing::Certified) | Err(ProofError::Certificate(CertificateError::Expired))
+        );
+        if own.removals.cover(&client, issued_s.filter(|_| is_shown)) {
+            return Err(ProofError::Removed);
+        }
+        let standing = match (member, admits) {
+            (Err(_), Admits::JobHolders) => Standing::JobHolder,
+            (member, _) => member?,
         };
-        let certified = proof.certificate.as_ref().map(|of| of.subject().name.clone());
+        let certificate = proof.certificate.clone().filter(|_| standing == Standing::Certified);
+        let certified = certificate.as_ref().map(|of| of.subject().name.clone());
         let name = certified.unwrap_or_else(|| Printable::line(&client.short(), 64));
-        Ok(Proven { device: client, name, standing, transcript })
+        Ok(Proven { device: client, name, standing, certificate, news, transcript })
+    }
+}
+
+impl Identity {
+    /// What `client` is to this worker, without regard to removals.
+    fn member(
+        &self,
+        client: &DeviceId,
+        proof: &ClientProof,
+        keyed: &Keyed<'_>,
+        now_s: u64,
+    ) -> Result<Standing, ProofError> {
+        if let Some(certificate) = &proof.certificate {
+            certificate.check(&self.peer.authority(), client, MemberRole::Client, now_s)?;
+            return Ok(Standing::Certified);
+        }
+        let (number, peer) = (self.removals.token_number(), &self.peer);
+        let knows = |number| keyed.by(peer.renewed(number).secret());
+        // Without the authority nobody can tell an old token from the one that replaced it.
+        let can_tell = number == 0 || peer.authority_key().is_some();
+        if can_tell && knows(number) {
+            return Ok(Standing::Uncertified);
+        }
+        Err(match (0..number).any(knows) {
+            true => ProofError::OldToken,
+            false => ProofError::NoMember,
+        })
     }
 }

@@ -1,0 +1,134 @@
+//! Removes a member: here, and at the room's other workers.
+
+use super::book::Entries;
+use super::report::{OtherWorker, RemovalReport};
+use super::{Exchange, Members, MembersError, RemoveError};
+use crate::blocking::{Panicked, blocking};
+use sleap_rtc_base::clock::now_s;
+use sleap_rtc_base::error::WithCauses;
+use sleap_rtc_job::{JobCommand, JobFolder, JobHandle};
+use sleap_rtc_protocol::job::JobState;
+use sleap_rtc_trust::certificate::MemberRole;
+use sleap_rtc_trust::device::DeviceId;
+use sleap_rtc_trust::removal::JobsLeft;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+/// How long to wait for the other workers to confirm a removal.
+const CONFIRM: Duration = Duration::from_secs(5);
+/// A worker that was not seen for so long is not waited for, in seconds.
+const GONE_S: u64 = 90 * 24 * 3600;
+
+/// Why a removal failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RemovalError {
+    #[error(transparent)]
+    Refused(#[from] RemoveError),
+    #[error(transparent)]
+    NotSaved(#[from] MembersError),
+    #[error(transparent)]
+    Panicked(#[from] Panicked),
+}
+
+/// Removes the member that `who` names. Returns once the room's other workers have confirmed it, or are
+/// late. From the first moment on this worker refuses it.
+pub(crate) async fn remove(
+    members: &Arc<Members>,
+    exchange: &Exchange,
+    state_dir: &Path,
+    who: &str,
+    jobs: JobsLeft,
+) -> Result<RemovalReport, RemovalError> {
+    let note = members.sign_removal(who, jobs)?;
+    let device = note.removal().device;
+    members.take(Entries { members: Vec::new(), removals: vec![note] });
+    info!(device = device.short(), ?jobs, "removed from the room");
+    let (saving, folder) = (members.clone(), state_dir.to_owned());
+    blocking(move || saving.save()).await??;
+    let running = blocking(move || running_of(&folder, |owner| *owner == device).len()).await?;
+    // Timing out is no error: the report says who has not confirmed.
+    let _ = timeout(CONFIRM, exchange.until_all_agree(&members.other_workers())).await;
+    let agreeing: HashSet<DeviceId> = exchange.agreeing().into_iter().collect();
+    let others = members.other_workers().into_iter();
+    let (refused_by, unheard) = others.partition(|other| agreeing.contains(&other.device));
+    let name = members.name_of(&device);
+    Ok(RemovalReport {
+        name,
+        key: device.short(),
+        jobs,
+        running,
+        refused_by,
+        unheard,
+        python: false,
+    })
+}
+
+impl Members {
+    /// The room's workers that were seen lately, without this one.
+    fn other_workers(&self) -> Vec<OtherWorker> {
+        let (book, now_s) = (self.book.borrow(), now_s());
+        let is_here = |seen_s: Option<u64>| seen_s.is_some_and(|at_s| at_s + GONE_S > now_s);
+        let workers = book.members().filter(|member| member.role() == MemberRole::Worker);
+        let others = workers.filter(|member| member.device != self.own && is_here(member.seen_s));
+        let other = |member: &super::Member| OtherWorker {
+            device: member.device,
+            name: member.name().to_owned(),
+            seen_s: member.seen_s,
+        };
+        others.map(other).collect()
+    }
+
+    fn name_of(&self, device: &DeviceId) -> String {
+        let book = self.book.borrow();
+        let name = book.members().find(|member| member.device == *device).map(super::Member::name);
+        name.unwrap_or_default().to_owned()
+    }
+}
+
+/// The running jobs whose owner's device is `meant`.
+fn running_of(state_dir: &Path, meant: impl Fn(&DeviceId) -> bool) -> Vec<JobFolder> {
+    let is_running = |folder: &JobFolder| {
+        matches!(folder.record().map(|record| record.state), Ok(JobState::Running { .. }))
+    };
+    let mut folders = JobFolder::all(state_dir);
+    folders.retain(|folder| folder.device().is_some_and(&meant) && is_running(folder));
+    folders
+}
+
+/// Cancels the jobs of removed members where the operator wanted that, on whichever worker, until it is
+/// dropped.
+pub(crate) async fn cancel_jobs(members: Arc<Members>, state_dir: PathBuf) {
+    let mut changes = members.book.subscribe();
+    loop {
+        let cancelled: HashSet<DeviceId> = {
+            let book = changes.borrow_and_update();
+            let notes = book.removals().notes().into_iter().map(|note| *note.removal());
+            let notes = notes.filter(|removal| removal.jobs == JobsLeft::Cancel);
+            notes.map(|removal| removal.device).filter(|device| book.is_removed(device)).collect()
+        };
+        if !cancelled.is_empty() {
+            let folder = state_dir.clone();
+            let jobs = blocking(move || running_of(&folder, |owner| cancelled.contains(owner)));
+            for job in jobs.await.unwrap_or_default() {
+                cancel(&job).await;
+            }
+        }
+        // The sender is in `members`.
+        let _ = changes.changed().await;
+    }
+}
+
+async fn cancel(job: &JobFolder) {
+    info!(job = %job.id(), "cancelling the job of a device that was removed from the room");
+    let sent = match JobHandle::attach(job).await {
+        Ok(handle) => handle.command(JobCommand::Cancel).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = sent {
+        warn!(job = %job.id(), error = %WithCauses(&error), "the job could not be cancelled");
+    }
+}
