@@ -70,10 +70,10 @@ pub enum ControlError {
     Refused(String),
 }
 
-/// What answers callers.
-#[derive(Clone)]
+/// The socket, and what answers callers.
 pub(crate) struct Control {
-    pub(crate) inviter: Inviter,
+    callers: Option<UnixListener>,
+    inviter: Inviter,
     trust: Arc<ClientCheck>,
     /// Absent in a room without keys.
     exchange: Option<Arc<Exchange>>,
@@ -81,7 +81,7 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// What the worker `own_id` in `room` answers.
+    /// Listens from now on; the worker `own_id` in `room` answers once it serves.
     pub(crate) fn of(
         config: &Config,
         context: &WorkerContext,
@@ -90,6 +90,7 @@ impl Control {
     ) -> Self {
         let members = context.trust.members().cloned();
         Self {
+            callers: listen(&config.worker.state_dir),
             inviter: Inviter::new(config, own_id, room, members),
             trust: context.trust.clone(),
             exchange: context.exchange.clone(),
@@ -99,7 +100,7 @@ impl Control {
 }
 
 /// Listens for callers, where the state folder can have a socket.
-pub(crate) fn listen(state_dir: &Path) -> Option<UnixListener> {
+fn listen(state_dir: &Path) -> Option<UnixListener> {
     local_socket::listen(state_dir, SOCKET)
         .inspect_err(|error| {
             warn!(error = %WithCauses(error), "`sleap-rtc room invite` is not possible");
@@ -108,8 +109,18 @@ pub(crate) fn listen(state_dir: &Path) -> Option<UnixListener> {
 }
 
 impl Control {
-    /// Serves callers until it is dropped.
-    pub(crate) async fn serve(self, listener: UnixListener) {
+    /// Invites a laptop at the start, and answers callers, until it is dropped.
+    pub(crate) async fn serve(mut self) {
+        let (inviter, callers) = (self.inviter.clone(), self.callers.take());
+        let answering = async {
+            if let Some(callers) = callers {
+                Arc::new(self).accept(callers).await;
+            }
+        };
+        tokio::join!(inviter.welcome(), answering);
+    }
+
+    async fn accept(self: Arc<Self>, listener: UnixListener) {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut callers = tokio::task::JoinSet::new();
         loop {
@@ -202,14 +213,14 @@ async fn tell(write: &mut OwnedWriteHalf, answer: &impl Serialize) -> io::Result
 }
 
 /// A conversation with the worker that uses a state folder.
-struct Asking {
+struct OpenRequest {
     state_dir: PathBuf,
     read: BufReader<OwnedReadHalf>,
     /// The worker takes an invitation back when this is closed.
     _write: OwnedWriteHalf,
 }
 
-impl Asking {
+impl OpenRequest {
     async fn begin(state_dir: &Path, request: &ControlRequest) -> Result<Self, ControlError> {
         let failed = |source: io::Error| match source.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
@@ -245,7 +256,7 @@ async fn ask<T: DeserializeOwned>(
     request: ControlRequest,
 ) -> Result<T, ControlError> {
     let asking = async {
-        let mut asking = Asking::begin(state_dir, &request).await?;
+        let mut asking = OpenRequest::begin(state_dir, &request).await?;
         asking.next::<Result<T, String>>().await?.map_err(ControlError::Refused)
     };
     timeout(ANSWER_DEADLINE, asking).await.unwrap_or_else(|late| {
@@ -268,7 +279,7 @@ pub async fn invite(
         None => ControlRequest::Invite(role),
         Some(for_s) => ControlRequest::InviteFor { role, for_s },
     };
-    let mut asking = Asking::begin(state_dir, &request).await?;
+    let mut asking = OpenRequest::begin(state_dir, &request).await?;
     loop {
         let news = asking.next().await?;
         show(&news);

@@ -338,14 +338,10 @@ pub async fn run(
         gpu_memory,
     )?;
     let own_id = identity.peer_id;
-    let exchange = context
-        .trust
-        .members()
-        .map(|members| Arc::new(Exchange::new(members.clone(), signaling.clone(), own_id.clone())));
+    let exchange = context.trust.members().map(|of| Exchange::new(of, &signaling, &own_id));
     let context = Arc::new(WorkerContext { endpoint: endpoint.clone(), exchange, ..context });
+    // Whoever reads the credentials may call at once.
     let control = Control::of(&config, &context, &own_id, &room);
-    // Who reads the announcement may call at once.
-    let callers = control::listen(&config.worker.state_dir);
     let joined = say_how_to_join(&config, &options, &context.trust, &own_id, &room)?;
     let is_watched = pool.is_watched();
     let machine = Machine { pool, slots };
@@ -355,10 +351,7 @@ pub async fn run(
     if let Some(endpoint) = endpoint.clone() {
         background.spawn(endpoint::use_relay(endpoint, signaling.relay()));
     }
-    background.spawn(control.inviter.clone().welcome());
-    if let Some(callers) = callers {
-        background.spawn(control.serve(callers));
-    }
+    background.spawn(control.serve());
     coordinator.run(events, shutdown, options.drain).await;
     background.end().await;
     if let Some(endpoint) = endpoint {

@@ -70,7 +70,7 @@ pub(crate) struct Book {
 
 /// A book on disk, or a part of one on its way to another worker.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(crate) struct Entries {
+pub(crate) struct BookEntries {
     #[serde(default)]
     pub(crate) members: Vec<Member>,
     #[serde(default)]
@@ -80,7 +80,7 @@ pub(crate) struct Entries {
 impl Book {
     /// Takes `entries` from somebody who has the room's authority. Returns whether anything is new, apart
     /// from when members were seen.
-    pub(crate) fn take(&mut self, authority: &DeviceId, entries: Entries) -> bool {
+    pub(crate) fn take(&mut self, authority: &DeviceId, entries: BookEntries) -> bool {
         let mut changed = !self.removals.take(authority, &entries.removals).is_empty();
         for member in entries.members {
             changed |= self.take_member(member);
@@ -106,9 +106,9 @@ impl Book {
     }
 
     /// Everything.
-    pub(crate) fn entries(&self) -> Entries {
+    pub(crate) fn entries(&self) -> BookEntries {
         let members = self.members.values().cloned().collect();
-        Entries { members, removals: self.removals.notes() }
+        BookEntries { members, removals: self.removals.notes() }
     }
 
     pub(crate) fn members(&self) -> impl Iterator<Item = &Member> {
@@ -171,7 +171,7 @@ mod tests {
         let (mut book, authority) = (Book::default(), key(0).id());
         book.take_member(member(1, Some(10), 10));
         assert!(!book.is_removed(&key(1).id()));
-        book.take(&authority, Entries { members: vec![], removals: vec![note(1, 10)] });
+        book.take(&authority, BookEntries { members: vec![], removals: vec![note(1, 10)] });
         assert!(book.is_removed(&key(1).id()) && !book.is_removed(&key(2).id()));
         book.take_member(member(1, Some(11), 11));
         assert!(!book.is_removed(&key(1).id()));
@@ -192,13 +192,13 @@ mod tests {
         assert!(book.members().all(|member| member.seen_s > Some(10_000 - MAX_MEMBERS as u64)));
     }
 
-    fn entry() -> impl Strategy<Value = Entries> {
+    fn entry() -> impl Strategy<Value = BookEntries> {
         let member = (1..4u8, prop::option::of(0..4u64), 0..4u64)
             .prop_map(|(device, issued_s, since_s)| member(device, issued_s, since_s));
         let removal = (1..4u8, 0..4u64).prop_map(|(device, at_s)| note(device, at_s));
         let members = prop::collection::vec(member, 0..3);
         (members, prop::collection::vec(removal, 0..2))
-            .prop_map(|(members, removals)| Entries { members, removals })
+            .prop_map(|(members, removals)| BookEntries { members, removals })
     }
 
     proptest! {
@@ -207,7 +207,7 @@ mod tests {
             here in prop::collection::vec(entry(), 0..4), there in prop::collection::vec(entry(), 0..4),
         ) {
             let authority = key(0).id();
-            let book = |entries: &[Entries]| {
+            let book = |entries: &[BookEntries]| {
                 let mut book = Book::default();
                 for entries in entries {
                     book.take(&authority, entries.clone());

@@ -2,7 +2,7 @@
 //! the signaling server, which can withhold them, and cannot read or make them.
 
 use super::Members;
-use super::book::{Entries, Member};
+use super::book::{BookEntries, Member};
 use super::report::OtherWorker;
 use crate::blocking::blocking;
 use parking_lot::Mutex;
@@ -50,7 +50,7 @@ struct Told {
     #[serde(default)]
     asks: bool,
     #[serde(flatten)]
-    entries: Entries,
+    entries: BookEntries,
 }
 
 /// What came of a note.
@@ -83,11 +83,22 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    /// Nothing is sent before [`Self::run`].
-    pub(crate) fn new(members: Arc<Members>, signaling: SignalingClient, own_id: PeerId) -> Self {
+    /// The exchange of the worker `own_id`. Nothing is sent before [`Self::run`].
+    pub(crate) fn new(
+        members: &Arc<Members>,
+        signaling: &SignalingClient,
+        own_id: &PeerId,
+    ) -> Arc<Self> {
         let (inbox, unread) = mpsc::channel(QUEUE);
-        let (unread, others) = (Mutex::new(Some(unread)), watch::Sender::default());
-        Self { members, signaling, own_id, inbox, unread, others, greet: Notify::new() }
+        Arc::new(Self {
+            members: members.clone(),
+            signaling: signaling.clone(),
+            own_id: own_id.clone(),
+            inbox,
+            unread: Mutex::new(Some(unread)),
+            others: watch::Sender::default(),
+            greet: Notify::new(),
+        })
     }
 
     /// A note has come. Where too many wait, it is dropped: the greetings that follow make up for it.
@@ -164,7 +175,7 @@ impl Exchange {
     /// its entries.
     async fn greet_others(&self, asks: bool) {
         for peer in self.other_peers().await {
-            self.tell(&peer, Entries::default(), asks).await;
+            self.tell(&peer, BookEntries::default(), asks).await;
         }
     }
 
@@ -211,7 +222,9 @@ impl Exchange {
         match (tells, agrees) {
             (true, _) => self.tell_all(&note.from).await,
             // Now both know that they agree.
-            (false, true) if has_entries => self.tell(&note.from, Entries::default(), false).await,
+            (false, true) if has_entries => {
+                self.tell(&note.from, BookEntries::default(), false).await
+            }
             (false, true) => {}
             (false, false) => return Heard::TooSoon,
         }
@@ -223,11 +236,11 @@ impl Exchange {
         let entries = self.members.book.borrow().entries();
         debug!(worker = %to, members = entries.members.len(), "telling the room's members");
         for (members, removals) in portions(entries) {
-            self.tell(to, Entries { members, removals }, false).await;
+            self.tell(to, BookEntries { members, removals }, false).await;
         }
     }
 
-    async fn tell(&self, to: &PeerId, entries: Entries, asks: bool) {
+    async fn tell(&self, to: &PeerId, entries: BookEntries, asks: bool) {
         let Some(authority) = self.authority() else { return };
         let digest = self.members.book.borrow().digest();
         let told = Told { device: self.members.own, digest, asks, entries };
@@ -247,7 +260,7 @@ impl Exchange {
 }
 
 /// The entries in portions that fit into a note. The removals come first.
-fn portions(entries: Entries) -> Vec<(Vec<Member>, Vec<RemovalNote>)> {
+fn portions(entries: BookEntries) -> Vec<(Vec<Member>, Vec<RemovalNote>)> {
     let mut portions = vec![(Vec::new(), entries.removals)];
     for some in entries.members.chunks(MEMBERS_PER_NOTE) {
         portions.push((some.to_vec(), Vec::new()));

@@ -17,7 +17,7 @@ pub(crate) use exchange::{Exchange, Note};
 pub(crate) use removing::{cancel_jobs, remove};
 pub use report::{MembersReport, RemovalReport};
 
-use book::{Book, Entries, Member};
+use book::{Book, BookEntries, Member};
 use sleap_rtc_base::clock::now_s;
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_base::json_file;
@@ -105,7 +105,7 @@ impl Members {
         let Some(peer) = room.peer().cloned() else { return Ok(None) };
         let path = state_dir.join(FOLDER).join(file_name(&room.room_id));
         let mut book = Book::default();
-        match json_file::load::<Entries>(&path) {
+        match json_file::load::<BookEntries>(&path) {
             Ok(entries) => {
                 book.take(&peer.authority(), entries.unwrap_or_default());
             }
@@ -162,13 +162,13 @@ impl Members {
     pub(crate) fn met(&self, client: &Proven) {
         let entry = member(client.device, client.certificate.as_ref(), Some(now_s()));
         let removals = client.news.clone();
-        self.take(Entries { members: vec![entry], removals });
+        self.take(BookEntries { members: vec![entry], removals });
     }
 
     /// A device has paired, and got this certificate.
     pub(crate) fn admitted(&self, certificate: &Certificate) {
         let entry = member(certificate.subject().device, Some(certificate), None);
-        self.take(Entries { members: vec![entry], removals: Vec::new() });
+        self.take(BookEntries { members: vec![entry], removals: Vec::new() });
     }
 
     /// The time from which a certificate for `device` counts, in seconds since 1970: now, and later than its
@@ -179,7 +179,7 @@ impl Members {
     }
 
     /// Takes what another worker of the room, or a client, has said. Those who wait hear of what is new.
-    fn take(&self, entries: Entries) {
+    fn take(&self, entries: BookEntries) {
         let authority = self.peer.authority();
         self.book.send_if_modified(|book| book.take(&authority, entries));
     }

@@ -1,6 +1,6 @@
 //! Removes a member: here, and at the room's other workers.
 
-use super::book::Entries;
+use super::book::BookEntries;
 use super::report::{OtherWorker, RemovalReport};
 use super::{Exchange, Members, MembersError, RemoveError};
 use crate::blocking::{Panicked, blocking};
@@ -45,7 +45,7 @@ pub(crate) async fn remove(
 ) -> Result<RemovalReport, RemovalError> {
     let note = members.sign_removal(who, jobs)?;
     let device = note.removal().device;
-    members.take(Entries { members: Vec::new(), removals: vec![note] });
+    members.take(BookEntries { members: Vec::new(), removals: vec![note] });
     info!(device = device.short(), ?jobs, "removed from the room");
     let (saving, folder) = (members.clone(), state_dir.to_owned());
     blocking(move || saving.save()).await??;
