@@ -25,7 +25,7 @@ use sleap_rtc_protocol::ids::RoomId;
 use sleap_rtc_trust::certificate::{Certificate, MemberRole};
 use sleap_rtc_trust::credential::{Credential, PeerPart};
 use sleap_rtc_trust::device::DeviceId;
-use sleap_rtc_trust::handshake::Proven;
+use sleap_rtc_trust::handshake::{Proven, Standing};
 use sleap_rtc_trust::removal::{JobsLeft, Removal, RemovalNote, Removals};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -161,8 +161,9 @@ impl Members {
     /// A client has proven who it is.
     pub(crate) fn met(&self, client: &Proven) {
         let entry = member(client.device, client.certificate.as_ref(), Some(now_s()));
-        let removals = client.news.clone();
-        self.take(BookEntries { members: vec![entry], removals });
+        // Whoever returns to a job may be no member.
+        let members = if client.standing == Standing::JobHolder { vec![] } else { vec![entry] };
+        self.take(BookEntries { members, removals: client.news.clone() });
     }
 
     /// A device has paired, and got this certificate.

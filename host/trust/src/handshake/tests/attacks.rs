@@ -93,7 +93,7 @@ impl Attack {
             Self::ServerAsWorker | Self::MemberAsCertifiedWorker => {
                 "not signed by this room's authority"
             }
-            Self::ClientsCertificate => "certificate is that of a client",
+            Self::ClientsCertificate => "certificate is for a client",
             Self::WorkersCertificate | Self::OthersCertificate => "belongs to another device",
             Self::ExpiredMember => "has expired",
             Self::RemovedMember => "was removed",
