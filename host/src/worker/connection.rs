@@ -20,6 +20,8 @@ use std::time::Duration;
 
 /// The time from our answer to an open conversation.
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
+/// How long a refused client may take to hear that.
+const SEE_OFF: Duration = Duration::from_secs(2);
 
 /// An admitted offer, with everything needed to serve it.
 pub(crate) struct Connecting {
@@ -65,7 +67,7 @@ impl Connecting {
                 let device = match context.trust.meet(&mut link, &self.offer).await {
                     Ok(device) => device,
                     Err(error) => {
-                        native::see_off(link).await;
+                        see_off(link).await;
                         return Err(error);
                     }
                 };
@@ -110,6 +112,15 @@ impl Connecting {
             new_job,
         }
     }
+}
+
+/// Ends the connection to a client that was refused before its first frame, once it has heard that.
+async fn see_off(mut link: WorkerEnd) {
+    link.flush(native::FLUSH).await;
+    let until_gone = async { while link.recv().await.is_ok() {} };
+    // Timing out is fine: the client has had its time.
+    let _ = tokio::time::timeout(SEE_OFF, until_gone).await;
+    link.close().await;
 }
 
 /// The connection that the client opens first. A client begins only one conversation for an offer.

@@ -30,10 +30,7 @@ use tracing::{info, warn};
 /// How long a client may take, after the job, to fetch the results over the same connection.
 const FETCH: Duration = Duration::from_secs(60);
 /// How long the last frame may take to reach the client.
-const FLUSH: Duration = Duration::from_secs(5);
-
-/// How long a refused client may take to hear that.
-const SEE_OFF: Duration = Duration::from_secs(2);
+pub(crate) const FLUSH: Duration = Duration::from_secs(5);
 
 /// Serves one client until it is done or disconnects.
 pub(crate) async fn serve(client: Client, mut link: WorkerEnd) -> Result<(), ConnectionError> {
@@ -63,16 +60,6 @@ pub(crate) async fn serve(client: Client, mut link: WorkerEnd) -> Result<(), Con
     }
     end(link).await;
     served
-}
-
-/// Ends the connection to a client that was refused before it had said what it wants: not before it has
-/// heard that, and closes. What it says meanwhile is not read.
-pub(crate) async fn see_off(mut link: WorkerEnd) {
-    link.flush(FLUSH).await;
-    let until_gone = async { while link.recv().await.is_ok() {} };
-    // Timing out is fine: it has had its time.
-    let _ = tokio::time::timeout(SEE_OFF, until_gone).await;
-    link.close().await;
 }
 
 /// Delivers what was sent, and closes; bounded.
