@@ -39,6 +39,7 @@ mod netcheck;
 mod network;
 mod outages;
 mod outlive;
+mod page;
 mod pairing;
 mod plugin;
 mod plugin_folder;

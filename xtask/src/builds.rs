@@ -24,10 +24,11 @@ const BUILDS: [Build; 3] = [
 const PLUGINS: &str = "largest-gpu/default,linear-estimate/default,requirements/default";
 
 /// The crates that a page in a browser uses.
-const IN_BROWSERS: [&str; 6] = [
+const IN_BROWSERS: [&str; 7] = [
     "sleap-rtc-protocol",
     "sleap-rtc-trust",
     "sleap-rtc-package",
+    "sleap-rtc-page",
     "largest-gpu",
     "linear-estimate",
     "requirements",

@@ -22,6 +22,7 @@ pub fn test(options: &Options) -> Result<ExitCode> {
         prerequisites::sleap_nn()?;
     }
     let networks = prerequisites::networks();
+    let browser = prerequisites::browser();
     let mut steps = Steps::begin();
     steps.command("format", &mut cargo(&["fmt", "--all", "--check"]));
     let plugin_tools = build_and_install(&mut steps, !options.no_real);
@@ -31,7 +32,13 @@ pub fn test(options: &Options) -> Result<ExitCode> {
     if let Err(why) = &networks {
         steps.skip("tests of the relay", &format!("{why:#}"));
     }
-    tests(&mut steps, networks.is_ok(), &plugin_tools);
+    if let Err(why) = &browser {
+        steps.skip("tests of the page", &format!("{why:#}"));
+    }
+    let mut without = Vec::new();
+    without.extend(networks.is_err().then_some("SLEAP_RTC_WITHOUT_RELAY"));
+    without.extend(browser.is_err().then_some("SLEAP_RTC_WITHOUT_BROWSER"));
+    tests(&mut steps, &without, &plugin_tools);
     steps.command("torture, 25 rounds", &mut torture::command(&[]));
     steps.check("example local_job", example);
     lints(&mut steps);
@@ -105,15 +112,13 @@ fn plugin_tools(steps: &mut Steps) -> Vec<PathBuf> {
     folders
 }
 
-fn tests(steps: &mut Steps, relay: bool, plugin_tools: &[PathBuf]) {
+fn tests(steps: &mut Steps, without: &[&str], plugin_tools: &[PathBuf]) {
     let plugin_tools = env::join_paths(plugin_tools).unwrap_or_default();
     // The tests themselves fail where they cannot run, unless they are told not to.
     let cargo = |arguments: &[&str]| {
         let mut command = cargo(arguments);
         command.env("SLEAP_RTC_PLUGIN_TOOLS", &plugin_tools);
-        if !relay {
-            command.env("SLEAP_RTC_WITHOUT_RELAY", "1");
-        }
+        command.envs(without.iter().map(|name| (name, "1")));
         command
     };
     if works("cargo-nextest", &["nextest", "--version"]) {

@@ -110,6 +110,14 @@ const COPIERS: &[Need] = &[
     },
 ];
 
+/// For the tests of the page.
+const BROWSER: &[Need] = &[Need {
+    what: "Chromium and its driver (`chromium`, `chromedriver`)",
+    there: || find("chromium").is_some() && find("chromedriver").is_some(),
+    packages: &["chromium", "chromium-driver"],
+    otherwise: "install Chromium and chromedriver of the same version",
+}];
+
 /// For building: compilers, and the target of the policy plugins.
 pub fn build() -> Result<()> {
     wasm_target()?;
@@ -135,6 +143,11 @@ pub fn networks() -> Result<()> {
     provide(NETWORKS)
 }
 
+/// For the tests of the page.
+pub fn browser() -> Result<()> {
+    provide(BROWSER)
+}
+
 /// For the programs that `bench transfer` compares with.
 pub fn copiers() -> Result<()> {
     provide(COPIERS)
@@ -153,7 +166,7 @@ fn wasm_target() -> Result<()> {
     }
     ensure!(
         find("rustup").is_some(),
-        "the policy plugins are built for {TARGET}, which this Rust toolchain does not have: \
+        "the policy plugins and the page are built for {TARGET}, which this Rust toolchain does not have: \
          install Rust with https://rustup.rs"
     );
     println!("installing the Rust target {TARGET}, for which the policy plugins are built");

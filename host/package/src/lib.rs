@@ -6,6 +6,7 @@
 //! | [`source`] | bytes that can be read at any position: on disk, in memory, or in a browser |
 //! | `member`, `listing` | the files of a package, before their content is read |
 //! | `zipped`, `zip_content` | zip files, whose content is not trusted |
+//! | `not_a_package` | files that are given instead of a package |
 //! | [`names`] | names of files |
 //! | [`pieces`] | how files are divided into pieces and hashed |
 //! | `piece_reader` | the pieces of listed files, in any order |
@@ -39,6 +40,7 @@ pub mod labels;
 mod listing;
 mod member;
 pub mod names;
+mod not_a_package;
 mod piece_reader;
 pub mod pieces;
 pub mod script;
@@ -58,7 +60,8 @@ pub use files::{Found, PackageFiles};
 pub use labels::{Labels, Video, is_hdf5};
 pub use listing::Listing;
 pub use member::Member;
-pub use piece_reader::PieceReader;
+pub use not_a_package::{NotAPackage, START_BYTES, recognize_files, recognize_start};
+pub use piece_reader::{PieceLocation, PieceReader, locations};
 pub use source::{InMemory, ReadSeek, Source};
 pub use videos::{VIDEO_PATHS, VideoPath, VideoPaths, VideoPlace};
 pub use view::{PackageView, unpack_in_memory};

@@ -5,12 +5,39 @@ use super::listing::Listing;
 use super::member::Member;
 use super::pieces;
 use super::source::ReadSeek;
-use sleap_rtc_protocol::transfer::Piece;
+use sleap_rtc_protocol::transfer::{BlobHash, Manifest, Piece};
+use std::borrow::Borrow;
+use std::collections::HashMap;
 use std::io::{self, Read, SeekFrom};
 
-/// Reads pieces. Keeps the file of the last piece open, so that its next piece needs no search.
-pub struct PieceReader<'a> {
-    listing: &'a Listing,
+/// The location of a piece in a package.
+#[derive(Debug, Clone, Copy)]
+pub struct PieceLocation {
+    /// The position of its file in the list.
+    pub member: usize,
+    /// Where it begins in the file, in bytes.
+    pub offset: u64,
+    /// The piece.
+    pub piece: Piece,
+}
+
+/// Where each piece of `manifest` is first.
+pub fn locations(manifest: &Manifest) -> HashMap<BlobHash, PieceLocation> {
+    let mut locations = HashMap::new();
+    for (member, file) in manifest.files().iter().enumerate() {
+        let mut offset = 0;
+        for piece in manifest.pieces(file) {
+            locations.entry(piece.blake3).or_insert(PieceLocation { member, offset, piece });
+            offset += u64::from(piece.bytes);
+        }
+    }
+    locations
+}
+
+/// Reads pieces of a list of files, borrowed or shared. Keeps the file of the last piece open, so that its
+/// next piece needs no search.
+pub struct PieceReader<L> {
+    listing: L,
     open: Option<Open>,
 }
 
@@ -26,26 +53,25 @@ enum Bytes {
     Stream(Box<dyn Read + Send>, u64),
 }
 
-impl<'a> PieceReader<'a> {
+impl<L: Borrow<Listing>> PieceReader<L> {
     /// A reader of the files in `listing`.
-    pub fn new(listing: &'a Listing) -> Self {
+    pub fn new(listing: L) -> Self {
         Self { listing, open: None }
     }
 
-    /// Reads the `piece` at `offset` of the member with this index. `verify` compares it with its
-    /// hash, since the file may have changed.
+    /// Reads the piece at `location`. `verify` compares it with its hash, since the file may have
+    /// changed.
     ///
     /// # Errors
     ///
     /// Fails if the file cannot be read, or is not what was listed.
     pub fn read(
         &mut self,
-        index: usize,
-        offset: u64,
-        piece: Piece,
+        location: &PieceLocation,
         verify: bool,
     ) -> Result<Vec<u8>, ArchiveError> {
-        let member = &self.listing.members()[index];
+        let PieceLocation { member: index, offset, piece } = *location;
+        let member = &self.listing.borrow().members()[index];
         let is_open = self.open.as_ref().is_some_and(|open| {
             let passed = matches!(open.bytes, Bytes::Stream(_, at) if at > offset);
             open.member == index && !passed

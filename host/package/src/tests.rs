@@ -49,7 +49,7 @@ pub(crate) fn view(listing: &Listing) -> PackageView<'_> {
 /// Reads each member of a zip piece by piece, from its end to its start.
 #[test]
 fn pieces_of_a_zip_can_be_read_in_any_order() {
-    use crate::{PieceReader, pieces};
+    use crate::{PieceLocation, PieceReader, pieces};
     use std::sync::atomic::AtomicU64;
 
     let listing = fixture("train_topdown.zip");
@@ -58,17 +58,17 @@ fn pieces_of_a_zip_can_be_read_in_any_order() {
     assert_eq!(read.into_inner(), listing.announced_bytes());
     let files = Files::of(&listing);
     let mut reader = PieceReader::new(&listing);
-    for (index, file) in manifest.files().iter().enumerate().rev() {
+    for (member, file) in manifest.files().iter().enumerate().rev() {
         let content = &files.0[file.path.as_str()];
         let (mut offset, mut located) = (0, Vec::new());
         for piece in manifest.pieces(file) {
-            located.push((offset, piece));
+            located.push(PieceLocation { member, offset, piece });
             offset += u64::from(piece.bytes);
         }
-        for (offset, piece) in located.into_iter().rev() {
-            let bytes = reader.read(index, offset, piece, true).unwrap();
-            assert_eq!(pieces::hash(&bytes), piece.blake3);
-            assert!(content[offset as usize..].starts_with(&bytes));
+        for location in located.iter().rev() {
+            let bytes = reader.read(location, true).unwrap();
+            assert_eq!(pieces::hash(&bytes), location.piece.blake3);
+            assert!(content[location.offset as usize..].starts_with(&bytes));
         }
     }
 }

@@ -25,23 +25,31 @@
 //! | [`frame`] | `sleap-rtc/1`: data-channel frames between two peers of this program |
 //! | [`path`] | relative paths that stay inside any folder they are joined to |
 //! | [`transfer`] | manifests, pieces, chunks, and the state of one incoming piece |
+//! | [`lists`] | the lists of files and pieces with which a transfer begins, as frames |
+//! | [`meter`] | the progress of a transfer as text |
 //! | [`job`] | what a job is, its events, its outcome |
 //! | [`progress`] | what everyone in the room may see of a running job |
 //! | [`workload`] | what decides how long a run takes, and what finished runs took |
 //! | [`timing`] | what a job's runs take, by its own events |
 //! | [`worker`] | the slots of a worker and who holds them |
+//! | [`asking`] | in which order workers are asked, and whose yes counts |
 //! | [`connection`] | the states of a peer connection, and the purpose of an offer |
 //! | [`liveness`] | whether a connection is healthy, suspect or dead |
 //! | [`text`] | text from elsewhere, made safe to show |
+//! | [`log_text`] | the trainer's log, made safe to show |
 //! | [`event_cursor`] | which of a job's events a client has received, across reconnections |
 
+pub mod asking;
 pub mod capabilities;
 pub mod connection;
 pub mod event_cursor;
 pub mod frame;
 pub mod ids;
 pub mod job;
+pub mod lists;
 pub mod liveness;
+pub mod log_text;
+pub mod meter;
 pub mod pairing;
 pub mod path;
 pub mod progress;

@@ -246,6 +246,9 @@ pub enum ServerMessage {
         /// The server's relay. Absent if it has none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         relay: Option<RelayOffer>,
+        /// Whether the server serves the client for browsers.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        page: bool,
     },
     /// Answers `DiscoverPeers`.
     PeerList {

@@ -46,6 +46,9 @@ pub struct SignalingArgs {
     /// Do not relay between peers that have no direct path
     #[arg(long)]
     no_relay: bool,
+    /// Do not serve the client for browsers at /app/
+    #[arg(long)]
+    no_page: bool,
 }
 
 /// How the server starts, checked.
@@ -61,6 +64,8 @@ pub struct SignalingOptions {
     trust_proxy: bool,
     /// Overrides the configuration.
     no_relay: bool,
+    /// Overrides the configuration.
+    no_page: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,8 +83,8 @@ impl SignalingArgs {
             None => State::Configured,
         };
         let tls = self.tls_cert.zip(self.tls_key).map(|(cert, key)| TlsFiles { cert, key });
-        let Self { listen, trust_proxy, no_relay, .. } = self;
-        SignalingOptions { listen, state, tls, trust_proxy, no_relay }
+        let Self { listen, trust_proxy, no_relay, no_page, .. } = self;
+        SignalingOptions { listen, state, tls, trust_proxy, no_relay, no_page }
     }
 }
 
@@ -88,7 +93,8 @@ impl SignalingOptions {
     #[cfg(feature = "worker")]
     pub(crate) fn configured() -> Self {
         let (listen, state) = (Vec::new(), State::Configured);
-        Self { listen, state, tls: None, trust_proxy: false, no_relay: false }
+        let (trust_proxy, no_relay, no_page) = (false, false, false);
+        Self { listen, state, tls: None, trust_proxy, no_relay, no_page }
     }
 }
 
@@ -122,6 +128,7 @@ impl Serving {
             tls,
             trust_proxy: options.trust_proxy || config.trust_proxy,
             relay: config.relay && !options.no_relay,
+            page: config.page && !options.no_page,
             limits: config.limits,
         };
         Ok(Self { listeners, store, options })

@@ -2,11 +2,12 @@
 //! Results and log go to stdout, the client's messages to stderr.
 
 use super::error::{NAME_CHARS, quoted};
-use super::meter::{Direction, Meter};
 use indicatif::{ProgressBar, ProgressStyle};
 use sleap_rtc_net::route::Route;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::JobOutcome;
+use sleap_rtc_protocol::log_text::LogText;
+use sleap_rtc_protocol::meter::{Direction, Meter};
 use sleap_rtc_protocol::text::{Printable, duration, is_printable};
 use sleap_rtc_protocol::workload::Estimate;
 use sleap_rtc_transfer::Progress;
@@ -22,7 +23,7 @@ const WARNING_CHARS: usize = 500;
 
 /// The user's view of one job.
 pub struct Display {
-    log: LogView,
+    log: LogText,
     transfer: Option<Meter>,
     bar: Option<ProgressBar>,
     last_line: Option<Instant>,
@@ -35,7 +36,7 @@ impl Display {
     /// A view of a job on `worker`.
     pub fn new(worker: &PeerId) -> Self {
         let terminal = std::io::stdout().is_terminal();
-        let log = LogView::new(terminal);
+        let log = LogText::new(terminal);
         let worker = worker.clone();
         Self { log, transfer: None, bar: None, last_line: None, worker, route: None }
     }
@@ -58,7 +59,7 @@ impl Display {
 
     /// Prints a message of the client.
     pub fn note(&mut self, text: &str) {
-        self.log.end_line();
+        print(&self.log.end_line());
         say(text);
     }
 
@@ -82,7 +83,7 @@ impl Display {
         let now = Instant::now();
         let is_new = self.transfer.as_ref().is_none_or(|meter| meter.direction != direction);
         if is_new {
-            self.transfer = Some(Meter::new(direction, &self.worker, now));
+            self.transfer = Some(Meter::new(direction, self.worker.as_str(), now));
             (self.bar, self.last_line) = (None, None);
         }
         let route = self.route();
@@ -110,7 +111,7 @@ impl Display {
         }
         let now = Instant::now();
         let meter = self.transfer.take().filter(|meter| meter.direction == direction);
-        let meter = meter.unwrap_or_else(|| Meter::new(direction, &self.worker, now));
+        let meter = meter.unwrap_or_else(|| Meter::new(direction, self.worker.as_str(), now));
         say(&format!("{}: {}", direction.label(), meter.done(bytes, now)));
     }
 
@@ -155,84 +156,6 @@ fn bar(direction: Direction, total_bytes: u64) -> ProgressBar {
         .with_prefix(direction.label())
 }
 
-/// The trainer's log for a terminal (progress bars redraw in place) or for a pipe (only the last state
-/// of each line). Drops escape sequences and control characters, since text from a worker must not
-/// control the terminal.
-struct LogView {
-    terminal: bool,
-    line: String,
-    escape: Escape,
-    mid_line: bool,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Escape {
-    No,
-    Begun,
-    Sequence,
-}
-
-impl LogView {
-    fn new(terminal: bool) -> Self {
-        Self { terminal, line: String::new(), escape: Escape::No, mid_line: false }
-    }
-
-    /// Takes a part of the log and returns what to print.
-    fn push(&mut self, text: &str) -> String {
-        let mut shown = String::with_capacity(text.len());
-        for c in text.chars() {
-            if self.is_escape(c) {
-                continue;
-            }
-            match c {
-                '\n' | '\r' if self.terminal => shown.push(c),
-                '\n' if self.line.trim().is_empty() => self.line.clear(),
-                '\n' => {
-                    shown.push_str(self.line.trim_end());
-                    shown.push('\n');
-                    self.line.clear();
-                }
-                '\r' => self.line.clear(),
-                c if !is_printable(c) && c != '\t' => {}
-                c if self.terminal => shown.push(c),
-                c => self.line.push(c),
-            }
-        }
-        if let Some(last) = shown.chars().last() {
-            self.mid_line = last != '\n';
-        }
-        shown
-    }
-
-    fn is_escape(&mut self, c: char) -> bool {
-        self.escape = match (self.escape, c) {
-            (_, '\x1b') => Escape::Begun,
-            (Escape::Begun, '[') => Escape::Sequence,
-            (Escape::Begun, _) => {
-                self.escape = Escape::No;
-                return true;
-            }
-            (Escape::Sequence, '\x40'..='\x7e') => {
-                self.escape = Escape::No;
-                return true;
-            }
-            (state, _) => state,
-        };
-        self.escape != Escape::No
-    }
-
-    /// Ends the current line before a message of the client.
-    fn end_line(&mut self) {
-        if self.mid_line {
-            print("\n");
-            self.mid_line = false;
-        } else if !self.line.trim().is_empty() {
-            print(&format!("{}\n", self.line.trim_end()));
-            self.line.clear();
-        }
-    }
-}
-
 /// Prints a line on stderr. A closed stderr is not an error: the user still wants the result.
 pub(crate) fn say(text: &str) {
     let text: String = text.chars().filter(|c| is_printable(*c) || *c == '\n').collect();
@@ -249,24 +172,4 @@ pub(crate) fn ask_aloud(question: &str) {
 pub(crate) fn print(text: &str) {
     let mut stdout = std::io::stdout().lock();
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn on_a_pipe_only_the_last_state_of_a_bar_is_a_line() {
-        let mut view = LogView::new(false);
-        assert_eq!(view.push("start\n\rEpoch 0: 10%"), "start\n");
-        assert_eq!(view.push("\rEpoch 0: 100%"), "");
-        assert_eq!(view.push("\n\rValidation: \x1b[A\n"), "Epoch 0: 100%\nValidation:\n");
-    }
-
-    #[test]
-    fn escape_sequences_are_removed() {
-        let mut view = LogView::new(true);
-        assert_eq!(view.push("a\x1b[2Jb\x1b"), "ab");
-        assert_eq!(view.push("]c\x07\rd"), "c\rd");
-    }
 }

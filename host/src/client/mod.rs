@@ -8,7 +8,6 @@
 //! | `introduction` | what the room sees of this client |
 //! | `connect` | opens connections: over iroh, over WebRTC |
 //! | `selection` | chooses the worker: by policy, by name, or by asking the user |
-//! | `asking` | in which order workers are asked, and which acceptance counts |
 //! | `cache_key` | the secret behind this user's name at workers' caches |
 //! | `unreliable` | the workers that failed lately |
 //! | `explain` | ranks a room without submitting a job |
@@ -28,9 +27,7 @@
 //! | [`rooms`] | the rooms that this device has paired with |
 //! | [`shared`] | jobs on storage that both sides see |
 //! | `videos`, `mounted` | the videos that labels name: on a worker's mount, or sent along |
-//! | [`meter`] | the progress of a transfer as text |
 //! | [`display`] | progress bars and log on a terminal, plain lines on a pipe |
-//! | `not_a_package` | recognizes other files that users give instead of a package |
 //! | `tracking` | builds the package of a prediction |
 //! | `read_progress` | shows how far the reading of a package is |
 //! | `viewer` | SLEAP's loss viewer |
@@ -38,7 +35,6 @@
 //! | `partial_download` | where results are until they are complete |
 
 mod action;
-mod asking;
 mod cache_key;
 mod connect;
 pub mod display;
@@ -49,9 +45,7 @@ pub mod interrupt;
 mod introduction;
 mod known_removals;
 mod known_workers;
-pub mod meter;
 mod mounted;
-mod not_a_package;
 mod output;
 pub mod package;
 mod partial_download;

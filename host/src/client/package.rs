@@ -3,19 +3,20 @@
 
 use super::ClientError;
 use super::error::PackageFault;
-use super::not_a_package::{recognize_file, recognize_files};
 use super::read_progress::ReadProgress;
 use super::videos::VideoSearch;
 use crate::config::ClientConfig;
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_package::script::{Model, Run, ScriptFile};
 use sleap_rtc_package::{
-    CheckError, Checked, Listing, MachineFacts, PackageView, ReadSeek, check, describe,
+    CheckError, Checked, Listing, MachineFacts, NotAPackage, PackageView, ReadSeek, START_BYTES,
+    check, describe, recognize_files, recognize_start,
 };
 use sleap_rtc_protocol::job::{JobDescription, JobType, Requirements};
 use sleap_rtc_protocol::path::RelPath;
 use sleap_rtc_transfer::{Hashes, Package, list_package};
 use std::collections::HashSet;
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -92,6 +93,17 @@ pub(crate) fn hash(
     }
     progress.expect(listing.announced_bytes());
     Ok(Package::hash(listing, hashes, progress.counter())?)
+}
+
+/// What the file at `path` is, if it cannot be a package.
+fn recognize_file(path: &Path) -> Option<NotAPackage> {
+    let mut start = Vec::new();
+    let file = File::open(path).ok()?;
+    if !file.metadata().is_ok_and(|there| there.is_file()) {
+        return None;
+    }
+    file.take(START_BYTES).read_to_end(&mut start).ok()?;
+    recognize_start(&start, path)
 }
 
 /// Finds the errors that the worker would otherwise find after the upload. Adds videos that the

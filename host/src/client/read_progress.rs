@@ -1,7 +1,7 @@
 //! Shows the progress of reading a large package.
 
 use super::display::say;
-use super::meter::bytes;
+use sleap_rtc_protocol::meter::bytes;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

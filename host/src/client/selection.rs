@@ -1,6 +1,5 @@
 //! Chooses the worker that gets the job.
 
-use super::asking::{Asking, Next};
 use super::connect::Talk;
 use super::display::say;
 use super::error::{JobRefused, NAME_CHARS, NoWorker, SkippedWorker, SkippedWorkers};
@@ -10,6 +9,7 @@ use super::unreliable::Unreliable;
 use super::{Choose, ClientError, Join};
 use crate::config::Config;
 use sleap_rtc_policy::Policies;
+use sleap_rtc_protocol::asking::{Asking, Next};
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::{JobSpec, JobType};

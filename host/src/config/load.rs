@@ -79,6 +79,7 @@ fn server_config(sources: &Sources, file: FileServer, base: &Path) -> ServerConf
         tls: tls.map(|(cert, key)| TlsFiles { cert: in_file(cert), key: in_file(key) }),
         trust_proxy: file.trust_proxy,
         relay: file.relay,
+        page: file.page,
         limits: file.limits,
     }
 }

@@ -25,6 +25,8 @@ pub struct ServerConfig {
     pub trust_proxy: bool,
     /// Whether the server relays between peers that have no direct path.
     pub relay: bool,
+    /// Whether the server serves the client for browsers.
+    pub page: bool,
     /// Limits for each peer, room and address.
     pub limits: Limits,
 }
@@ -43,6 +45,7 @@ pub(crate) struct FileServer {
     pub(crate) tls_key: Option<String>,
     pub(crate) trust_proxy: bool,
     pub(crate) relay: bool,
+    pub(crate) page: bool,
     #[serde(with = "FileLimits")]
     pub(crate) limits: Limits,
 }
@@ -58,6 +61,7 @@ impl Default for FileServer {
             tls_key: None,
             trust_proxy: false,
             relay: true,
+            page: true,
             limits: Limits::default(),
         }
     }

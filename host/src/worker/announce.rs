@@ -8,9 +8,10 @@ use sleap_rtc_base::file::{Readers, replace};
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_trust::credential::Credential;
 use sleap_rtc_trust::device::DeviceId;
-use sleap_rtc_trust::session::SessionString;
+use sleap_rtc_trust::session::{RoomString, SessionString};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use url::Url;
 
 /// The file in the state folder with the credentials for other workers.
 const WORKER_TOKEN: &str = "worker-token";
@@ -25,6 +26,8 @@ pub(crate) struct JoinedRoom {
     pub(crate) state_dir: PathBuf,
     /// Where the credentials go besides standard output.
     pub(crate) file: Option<PathBuf>,
+    /// Where the signaling server is, if it serves the client for browsers.
+    pub(crate) page: Option<Url>,
 }
 
 impl JoinedRoom {
@@ -84,6 +87,10 @@ impl JoinedRoom {
             room.room_id,
             *token
         );
+        if let Some(server) = &self.page {
+            let link = RoomString { room: room.clone() }.link(server.as_str());
+            text.push_str(&format!("In a browser (the link holds the token)\n  {link}\n"));
+        }
         if self.certifies() {
             text.push_str(&format!(
                 "For another worker of this room: the token in {}\n",

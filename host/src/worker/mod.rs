@@ -118,6 +118,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 use trainers::KnownTrainers;
 use trust::ClientCheck;
+use url::Url;
 use worker_view::WorkerView;
 
 /// The options of the command line beyond the configuration.
@@ -342,7 +343,9 @@ pub async fn run(
     let context = Arc::new(WorkerContext { endpoint: endpoint.clone(), exchange, ..context });
     // Whoever reads the credentials may call at once.
     let control = Control::of(&config, &context, &own_id, &room);
-    let joined = say_how_to_join(&config, &options, &context.trust, &own_id, &room)?;
+    let page = signaling.has_page().then(|| config.signaling.http.clone());
+    let whose = (&own_id, &room);
+    let joined = say_how_to_join(&config, &options, &context.trust, whose, page)?;
     let is_watched = pool.is_watched();
     let machine = Machine { pool, slots };
     let coordinator = Coordinator::new(context.clone(), signaling.clone(), own_id, machine);
@@ -367,8 +370,8 @@ fn say_how_to_join(
     config: &Config,
     options: &WorkerOptions,
     trust: &ClientCheck,
-    worker: &PeerId,
-    room: &Credential,
+    (worker, room): (&PeerId, &Credential),
+    page: Option<Url>,
 ) -> Result<JoinedRoom, WorkerError> {
     let joined = JoinedRoom {
         worker: worker.clone(),
@@ -376,6 +379,7 @@ fn say_how_to_join(
         device: trust.device(),
         state_dir: config.worker.state_dir.clone(),
         file: options.credentials_file.clone(),
+        page,
     };
     joined.announce()?;
     trust.report(&config.signaling);

@@ -2,6 +2,7 @@
 
 use super::StorageError;
 use sleap_rtc_package::ArchiveError;
+use sleap_rtc_protocol::lists::ListError;
 use sleap_rtc_protocol::transfer::ManifestError;
 use std::path::Path;
 use std::time::Duration;
@@ -86,6 +87,15 @@ impl TransferError {
         match self {
             Self::Archive(error) => Self::Archive(error.with_archive_name(path, name)),
             other => other,
+        }
+    }
+}
+
+impl From<ListError> for TransferError {
+    fn from(error: ListError) -> Self {
+        match error {
+            ListError::Manifest(error) => Self::Manifest(error),
+            ListError::Malformed(why) => Self::Protocol(why),
         }
     }
 }

@@ -82,13 +82,14 @@ pub use copying::{add_tree, copy_tree};
 pub use error::{LinkError, TransferError};
 pub use hashes::Hashes;
 pub use lane::{Gauge, Lane, LaneLost};
-pub use link::{Incoming, Limits, Link, Progress};
+pub use link::{Incoming, Limits, Link};
 pub use listing::{Part, PartSource, list_package};
 pub use pace::Pace;
 pub use package::Package;
 pub use packing::{link, pack, pack_package, unpack};
 pub use receiver::receive;
 pub use sender::send;
+pub use sleap_rtc_protocol::meter::Progress;
 pub use steering::{LaneCount, MAX_LANES};
 pub use storage_error::StorageError;
 

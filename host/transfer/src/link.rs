@@ -82,17 +82,6 @@ impl Limits {
     }
 }
 
-/// The progress of a transfer, as the receiver reports it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Bytes verified by the receiver, including those that it already had.
-    pub done_bytes: u64,
-    /// The sum of all file sizes.
-    pub total_bytes: u64,
-    /// Bytes that the receiver had before the transfer.
-    pub already_there_bytes: u64,
-}
-
 /// Sends one control frame, within `limit`.
 pub(crate) async fn send_frame<L: Link>(
     link: &mut L,

@@ -2,9 +2,9 @@
 
 use super::Package;
 use super::packer::Packer;
-use sleap_rtc_package::{ArchiveError, PieceReader};
-use sleap_rtc_protocol::transfer::{BlobHash, Packing, Piece};
-use std::collections::{HashMap, HashSet};
+use sleap_rtc_package::{ArchiveError, PieceReader, locations};
+use sleap_rtc_protocol::transfer::{BlobHash, Packing};
+use std::collections::HashSet;
 use tokio::sync::mpsc;
 
 /// Small pieces are delivered in batches of about this many bytes.
@@ -21,21 +21,13 @@ pub(crate) struct Outgoing {
 /// What the reading thread delivers.
 pub(crate) type Batch = Result<Vec<Outgoing>, ArchiveError>;
 
-/// The location of a piece in the package.
-#[derive(Debug, Clone, Copy)]
-struct PieceLocation {
-    member: usize,
-    offset: u64,
-    piece: Piece,
-}
-
 /// Reads requested pieces, in the order of the requests. Ends when one of the channels closes.
 pub(crate) fn read_pieces(
     package: &Package,
     mut wanted: mpsc::Receiver<Vec<BlobHash>>,
     batches: &mpsc::Sender<Batch>,
 ) {
-    let places = places(package);
+    let places = locations(package.manifest());
     let mut reader = PieceReader::new(package.listing());
     let (mut sent, mut packer) = (HashSet::new(), Packer::new());
     while let Some(list) = wanted.blocking_recv() {
@@ -44,7 +36,7 @@ pub(crate) fn read_pieces(
         for place in list.iter().filter_map(|piece| places.get(piece)) {
             let is_repeated = !sent.insert(place.piece.blake3);
             // The file may have changed since the piece was sent before.
-            let bytes = match reader.read(place.member, place.offset, place.piece, is_repeated) {
+            let bytes = match reader.read(place, is_repeated) {
                 Ok(bytes) => bytes,
                 Err(error) => {
                     // On failure, the transfer has already ended.
@@ -66,17 +58,4 @@ pub(crate) fn read_pieces(
             return;
         }
     }
-}
-
-fn places(package: &Package) -> HashMap<BlobHash, PieceLocation> {
-    let manifest = package.manifest();
-    let mut places = HashMap::new();
-    for (member, file) in manifest.files().iter().enumerate() {
-        let mut offset = 0;
-        for piece in manifest.pieces(file) {
-            places.entry(piece.blake3).or_insert(PieceLocation { member, offset, piece });
-            offset += u64::from(piece.bytes);
-        }
-    }
-    places
 }

@@ -5,10 +5,9 @@ use super::link::send_frame;
 use super::writer::{Accepted, ChunkReport, Writer};
 use super::{Incoming, Limits, Link, LinkError, Pace, Progress, QUEUE_CHUNKS, TransferError};
 use bytes::Bytes;
-use sleap_rtc_protocol::frame::{ACKS_PER_FRAME, PIECES_PER_FRAME, TransferFrame};
-use sleap_rtc_protocol::transfer::{
-    BlobHash, Cuts, FileEntry, MAX_FILES, MIN_PIECE_BYTES, Manifest, ManifestError, Piece,
-};
+use sleap_rtc_protocol::frame::{ACKS_PER_FRAME, TransferFrame};
+use sleap_rtc_protocol::lists::{IncomingLists, want_frames};
+use sleap_rtc_protocol::transfer::{BlobHash, Manifest};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::time::Duration;
@@ -20,10 +19,6 @@ use tokio::time::Instant;
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 /// A report is sent early after this many bytes.
 const REPORT_BYTES: u64 = 2 << 20;
-/// The largest sum of the lengths of all paths in a manifest, in bytes. Bounds memory.
-const MAX_PATHS_BYTES: usize = 16 << 20;
-/// The largest number of pieces in a manifest, enough for at least 256 GiB. Bounds memory.
-const MAX_PIECES: usize = 1 << 20;
 
 /// Receives a package or a result into `destination`, which is created if it is missing.
 ///
@@ -69,7 +64,7 @@ async fn receive_or_fail<L: Link>(
     reporter.now.already_there_bytes = writer.done_bytes();
     let wants = writer.wants();
     if !wants.is_empty() {
-        for frame in want_frames(&wants) {
+        for frame in want_frames(&wants, true) {
             send_frame(link, frame, limits.idle).await?;
         }
         reporter.acks.requested(&wants);
@@ -144,80 +139,16 @@ async fn receive_manifest<L: Link>(
     link: &mut L,
     limits: &Limits,
 ) -> Result<Manifest, TransferError> {
-    let mut files: Vec<FileEntry> = Vec::new();
-    let mut paths_bytes = 0;
+    let mut lists = IncomingLists::new(limits.max_bytes);
     let mut patience = Patience::new(limits.idle);
     loop {
-        match patience.next_of_list(link).await? {
-            Incoming::Control(TransferFrame::Manifest { files: some, more }) => {
-                paths_bytes += some.iter().map(|file| file.path.as_str().len()).sum::<usize>();
-                if files.len() + some.len() > MAX_FILES || paths_bytes > MAX_PATHS_BYTES {
-                    return Err(ManifestError::TooMany.into());
-                }
-                if more && some.is_empty() {
-                    return Err(TransferError::Protocol("a part of the list of files is empty"));
-                }
-                files.extend(some);
-                if !more {
-                    break;
-                }
-            }
-            _ => {
-                return Err(TransferError::Protocol(
-                    "the transfer does not begin with the list of files",
-                ));
-            }
+        let Incoming::Control(frame) = patience.next_of_list(link).await? else {
+            return Err(TransferError::Protocol("file content arrived before its list"));
+        };
+        if let Some(manifest) = lists.take(frame)? {
+            return Ok(manifest);
         }
     }
-    Manifest::check_files(&files, limits.max_bytes)?;
-    let cuts = receive_cuts(link, limits, &files).await?;
-    Ok(Manifest::new(files, cuts, limits.max_bytes)?)
-}
-
-/// Receives the list of pieces of every long file.
-async fn receive_cuts<L: Link>(
-    link: &mut L,
-    limits: &Limits,
-    files: &[FileEntry],
-) -> Result<Cuts, TransferError> {
-    let cut = files.iter().filter(|file| file.is_cut());
-    let mut awaited: HashMap<BlobHash, u64> = cut.map(|file| (file.blake3, file.size)).collect();
-    let mut cuts = Cuts::new();
-    let mut partial: Vec<Piece> = Vec::new();
-    let mut left = MAX_PIECES;
-    let mut patience = Patience::new(limits.idle);
-    while !awaited.is_empty() {
-        match patience.next_of_list(link).await? {
-            Incoming::Control(TransferFrame::Pieces { of, pieces, more }) => {
-                let size = *awaited
-                    .get(&of)
-                    .ok_or(TransferError::Protocol("the pieces of an unknown file are listed"))?;
-                left = left
-                    .checked_sub(pieces.len())
-                    .ok_or(TransferError::Protocol("there are too many pieces"))?;
-                let is_empty = pieces.is_empty();
-                partial.extend(pieces);
-                if is_empty || partial.len() as u64 > size / u64::from(MIN_PIECE_BYTES) + 1 {
-                    return Err(TransferError::Protocol("there are too many pieces, or none"));
-                }
-                if !more {
-                    awaited.remove(&of);
-                    cuts.insert(of, std::mem::take(&mut partial));
-                }
-            }
-            _ => return Err(TransferError::Protocol("the pieces of a long file are not listed")),
-        }
-    }
-    Ok(cuts)
-}
-
-fn want_frames(wants: &[BlobHash]) -> impl Iterator<Item = TransferFrame> {
-    let frames = wants.len().div_ceil(PIECES_PER_FRAME);
-    wants.chunks(PIECES_PER_FRAME).enumerate().map(move |(index, some)| TransferFrame::Want {
-        pieces: some.to_vec(),
-        more: index + 1 < frames,
-        acks: true,
-    })
 }
 
 /// Passes chunks to the writing thread, and its reports and repeated requests to the sender.

@@ -7,7 +7,8 @@ use super::reader::{Batch, read_pieces};
 use super::steering::LaneCount;
 use super::striping::Striping;
 use super::{Incoming, Limits, Link, LinkError, Package, Progress, TransferError};
-use sleap_rtc_protocol::frame::{ENTRIES_PER_FRAME, PIECES_PER_FRAME, TransferFrame};
+use sleap_rtc_protocol::frame::TransferFrame;
+use sleap_rtc_protocol::lists::manifest_frames;
 use sleap_rtc_protocol::transfer::{BlobHash, Manifest};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -113,7 +114,7 @@ impl<P: FnMut(Progress)> Sending<P> {
         manifest: &Manifest,
         mut batches: mpsc::Receiver<Batch>,
     ) -> Result<(), TransferError> {
-        for frame in manifest_frames(manifest).chain(pieces_frames(manifest)) {
+        for frame in manifest_frames(manifest) {
             send_frame(link, frame, self.idle).await?;
         }
         loop {
@@ -250,24 +251,4 @@ impl<P: FnMut(Progress)> Sending<P> {
         }
         Ok(())
     }
-}
-
-fn manifest_frames(manifest: &Manifest) -> impl Iterator<Item = TransferFrame> {
-    let files = manifest.files();
-    let frames = files.len().div_ceil(ENTRIES_PER_FRAME).max(1);
-    (1..=frames).map(move |number| {
-        let from = (number - 1) * ENTRIES_PER_FRAME;
-        let to = files.len().min(number * ENTRIES_PER_FRAME);
-        TransferFrame::Manifest { files: files[from..to].to_vec(), more: number < frames }
-    })
-}
-
-/// The lists of the pieces of long files.
-fn pieces_frames(manifest: &Manifest) -> impl Iterator<Item = TransferFrame> {
-    manifest.cuts().iter().flat_map(|(of, pieces)| {
-        let frames = pieces.len().div_ceil(PIECES_PER_FRAME);
-        pieces.chunks(PIECES_PER_FRAME).enumerate().map(move |(index, some)| {
-            TransferFrame::Pieces { of: *of, pieces: some.to_vec(), more: index + 1 < frames }
-        })
-    })
 }

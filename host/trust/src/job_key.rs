@@ -4,8 +4,10 @@
 use crate::device::{DeviceId, DeviceKey, SIGNATURE_BYTES};
 use crate::encoding;
 use crate::handshake::Transcript;
+use sleap_rtc_protocol::event_cursor::EventsAfter;
+use sleap_rtc_protocol::frame::ClientFrame;
 use sleap_rtc_protocol::ids::{JobId, JobProof, JobSecret, JobVerifier, OfferProof, PeerId};
-use sleap_rtc_protocol::job::JobRight;
+use sleap_rtc_protocol::job::{JobRight, JobSpec};
 
 const KEY_PURPOSE: &[u8] = b"sleap-rtc job key 1";
 const OFFER_PURPOSE: &[u8] = b"sleap-rtc job offer 1";
@@ -25,6 +27,39 @@ impl JobKey {
     /// What the worker keeps.
     pub fn verifier(&self) -> JobVerifier {
         JobVerifier::from_bytes(self.0.id().as_bytes())
+    }
+
+    /// The frame that submits the job of `spec`. The secret stays here if there is a `transcript` to prove
+    /// it by.
+    pub fn submit(
+        &self,
+        spec: &JobSpec,
+        secret: &JobSecret,
+        transcript: Option<&Transcript>,
+    ) -> ClientFrame {
+        let proof = transcript.map(|transcript| self.prove(&spec.id, transcript));
+        let right = match proof {
+            Some(_) => JobRight::Verifier { verifier: self.verifier() },
+            None => JobRight::Secret { secret: secret.clone() },
+        };
+        ClientFrame::Submit { spec: Box::new(JobSpec { right, ..spec.clone() }), proof }
+    }
+
+    /// The frame that reattaches to `job` and asks for its events from `after` on, by the same rule.
+    pub fn attach(
+        &self,
+        (job, secret): (&JobId, &JobSecret),
+        after: EventsAfter,
+        transcript: Option<&Transcript>,
+    ) -> ClientFrame {
+        let job = job.clone();
+        match transcript {
+            Some(transcript) => {
+                let proof = self.prove(&job, transcript);
+                ClientFrame::AttachByProof { job, proof, after }
+            }
+            None => ClientFrame::Attach { job, secret: secret.clone(), after },
+        }
     }
 
     /// Proves the right to `job` in the conversation of `transcript`, and in no other.

@@ -13,6 +13,7 @@ use std::{fmt, str::FromStr};
 
 const PREFIX: &str = "sleap-session:";
 const JOB_PREFIX: &str = "sleap-job:";
+const ROOM_PREFIX: &str = "sleap-room:";
 const MAX_LENGTH: usize = 4096;
 
 /// Names a worker and opens its room. Holds the room's token, so `Debug` hides the text.
@@ -68,12 +69,16 @@ impl RoomWire {
     }
 
     fn room(&self) -> Result<Credential, TokenError> {
-        let token = match &self.k {
-            Some(peer) => RoomToken::from_parts(self.t.clone(), peer)?,
-            None => RoomToken::keyless(self.t.clone()),
-        };
-        Ok(Credential { room_id: self.r.clone(), token })
+        room(self.r.clone(), self.t.clone(), self.k.clone())
     }
+}
+
+fn room(room_id: RoomId, server: Token, peer: Option<String>) -> Result<Credential, TokenError> {
+    let token = match peer {
+        Some(peer) => RoomToken::from_parts(server, &peer)?,
+        None => RoomToken::keyless(server),
+    };
+    Ok(Credential { room_id, token })
 }
 
 impl FromStr for SessionString {
@@ -88,6 +93,48 @@ impl FromStr for SessionString {
 impl fmt::Display for SessionString {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         encode(f, PREFIX, &RoomWire::new(&self.room, &self.worker, self.device))
+    }
+}
+
+/// Opens a room, in a link to the signaling server's page. Holds the room's token, so `Debug` hides the
+/// text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoomString {
+    /// The room and its token.
+    pub room: Credential,
+}
+
+/// As [`RoomWire`], without a worker.
+#[derive(Serialize, Deserialize)]
+struct OpenRoomWire {
+    r: RoomId,
+    t: Token,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    k: Option<String>,
+}
+
+impl RoomString {
+    /// The link to the page of the server at `server`, which opens this room. The room is in the link's
+    /// fragment, which browsers do not send.
+    pub fn link(&self, server: &str) -> String {
+        format!("{}/app/#{self}", server.trim_end_matches('/'))
+    }
+}
+
+impl FromStr for RoomString {
+    type Err = SessionError;
+
+    fn from_str(text: &str) -> Result<Self, SessionError> {
+        let OpenRoomWire { r, t, k } = decode(text, ROOM_PREFIX)?;
+        Ok(Self { room: room(r, t, k)? })
+    }
+}
+
+impl fmt::Display for RoomString {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (r, t) = (self.room.room_id.clone(), self.room.token.server().clone());
+        let k = self.room.token.for_clients().peer_text().map(|text| (*text).clone());
+        encode(f, ROOM_PREFIX, &OpenRoomWire { r, t, k })
     }
 }
 
@@ -205,6 +252,17 @@ mod tests {
         let read: SessionString = text.parse().unwrap();
         assert_eq!(read, SessionString { room: keyed().for_clients(), ..session });
         assert!(read.room.peer().unwrap().authority_key().is_none());
+    }
+
+    #[test]
+    fn a_link_opens_the_room_and_gives_no_authority() {
+        for room in [keyed(), keyless()] {
+            let link = RoomString { room: room.clone() }.link("http://gpu2:8080/");
+            let (server, fragment) = link.split_once("/app/#").unwrap();
+            assert_eq!(server, "http://gpu2:8080");
+            let read: RoomString = fragment.parse().unwrap();
+            assert_eq!(read.room, room.for_clients());
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@
 // Only the tests next to this crate use it, and most names explain themselves.
 #![allow(missing_docs, clippy::new_without_default)]
 
+mod browser;
 mod client;
 pub mod disk;
 mod driver;
@@ -24,6 +25,7 @@ mod server;
 mod site;
 mod worker;
 
+pub use browser::Browser;
 pub use client::{Ended, TestClient};
 pub use driver::{Driver, gpu_row};
 pub use http::post;

@@ -9,6 +9,7 @@ use rtc::statistics::stats::ice_candidate_pair::RTCIceCandidatePairStats;
 use sleap_rtc_protocol::PYTHON_CHANNEL_LABEL;
 use sleap_rtc_protocol::connection::ConnectionState;
 use sleap_rtc_protocol::signaling::Sdp;
+use sleap_rtc_trust::handshake::certificate_hash;
 use std::future::pending;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -147,7 +148,7 @@ impl Shared {
     /// verified, not the one in its description.
     pub(crate) async fn binding(&self) -> Option<ChannelBinding> {
         let peer = self.peer.get().and_then(Weak::upgrade)?;
-        let local = binding::certificate(&peer.local_description().await?.sdp)?;
+        let local = certificate_hash(&peer.local_description().await?.sdp)?;
         let transport = peer.sctp().await?.transport();
         let certificates = transport.get_remote_certificates().await.ok()?;
         Some(ChannelBinding::Webrtc { local, remote: binding::hash(certificates.first()?) })

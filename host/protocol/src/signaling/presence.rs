@@ -3,6 +3,7 @@
 use crate::ids::{PeerId, RoomId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
 /// The role of a peer. The old inference client registers without one, which means `peer`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,4 +107,19 @@ pub struct PeersChanged {
     /// More has changed than the server keeps for a slow reader. Request the list again.
     #[serde(default)]
     pub list_again: bool,
+}
+
+impl PeersChanged {
+    /// Applies the changes to `list`; returns whether it is different.
+    pub fn apply(self, list: &mut BTreeMap<PeerId, PeerInfo>) -> bool {
+        let mut different = false;
+        for peer in self.peers {
+            let old = list.insert(peer.peer_id.clone(), peer.clone());
+            different |= old.is_none_or(|old| old != peer);
+        }
+        for peer in self.left {
+            different |= list.remove(&peer).is_some();
+        }
+        different
+    }
 }

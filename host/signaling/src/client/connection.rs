@@ -41,6 +41,8 @@ impl Registration {
 pub(crate) struct HandedOut {
     pub(crate) ice: IceServers,
     pub(crate) relay: Option<Relay>,
+    /// Whether the server serves the client for browsers.
+    pub(crate) page: bool,
 }
 
 /// Connects and registers, each step within its deadline.
@@ -68,9 +70,9 @@ async fn register(
     while let Some(message) = connection.next().await {
         let Message::Text(text) = message.map_err(ended)? else { continue };
         match ServerMessage::decode(&text) {
-            Ok(ServerMessage::RegisteredAuth { ice, relay, .. }) => {
+            Ok(ServerMessage::RegisteredAuth { ice, relay, page, .. }) => {
                 let relay = relay.and_then(|offer| Relay::new(url, offer));
-                return Ok(HandedOut { ice, relay });
+                return Ok(HandedOut { ice, relay, page });
             }
             Ok(ServerMessage::Error(error)) => return Err(refusal(&error)),
             // A peer's frame can overtake the server's answer.

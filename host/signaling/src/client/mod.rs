@@ -88,6 +88,7 @@ pub struct SignalingClient {
     identity: watch::Receiver<Identity>,
     ice: watch::Receiver<IceServers>,
     relay: watch::Receiver<Option<Relay>>,
+    has_page: bool,
     discovering: Arc<Mutex<()>>,
     task: TaskTracker,
 }
@@ -117,6 +118,7 @@ impl SignalingClient {
         let (events, event_queue) = mpsc::channel(EVENT_QUEUE);
         let (newest, identity) = watch::channel(registration.identity.clone());
         let (newest_ice, ice) = watch::channel(IceServers::default());
+        let has_page = handed_out.page;
         // Callers can read it as soon as they are connected.
         let (newest_relay, relay) = watch::channel(handed_out.relay.clone());
         let updates = Updates { events, identity: newest, ice: newest_ice, relay: newest_relay };
@@ -125,7 +127,8 @@ impl SignalingClient {
         tracker.spawn(task.run(connection, handed_out, cancel));
         tracker.close();
         let discovering = Arc::new(Mutex::new(()));
-        let client = Self { peer_id, commands, identity, ice, relay, discovering, task: tracker };
+        let task = tracker;
+        let client = Self { peer_id, commands, identity, ice, relay, has_page, discovering, task };
         Ok((client, event_queue))
     }
 
@@ -160,6 +163,11 @@ impl SignalingClient {
     /// they expire.
     pub fn ice_servers(&self) -> watch::Receiver<IceServers> {
         self.ice.clone()
+    }
+
+    /// Whether the server serves the client for browsers.
+    pub fn has_page(&self) -> bool {
+        self.has_page
     }
 
     /// The server's relay, if it has one. Its token may change with each registration.

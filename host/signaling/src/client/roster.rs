@@ -101,7 +101,7 @@ impl Roster {
 
     /// Applies a change. Returns whether the list has changed.
     fn apply(&mut self, change: Change) -> bool {
-        let PeersChanged { peers, left, list_again } = match change {
+        let changed = match change {
             Change::Peers(changed) => changed,
             Change::Pushed => {
                 self.ask_every = ASK_SELDOM;
@@ -109,17 +109,9 @@ impl Roster {
                 return false;
             }
         };
-        if list_again {
+        if changed.list_again {
             self.ask_at = Instant::now();
         }
-        let mut different = false;
-        for peer in peers {
-            let old = self.peers.insert(peer.peer_id.clone(), peer.clone());
-            different |= old.is_none_or(|old| old != peer);
-        }
-        for peer in left {
-            different |= self.peers.remove(&peer).is_some();
-        }
-        different
+        changed.apply(&mut self.peers)
     }
 }

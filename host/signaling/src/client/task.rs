@@ -283,7 +283,7 @@ impl Task {
     }
 
     /// Publishes the content of the answer to a registration.
-    fn take(&mut self, HandedOut { ice, relay }: HandedOut) {
+    fn take(&mut self, HandedOut { ice, relay, .. }: HandedOut) {
         self.take_ice(ice);
         self.updates.relay.send_if_modified(|newest| {
             let changed = *newest != relay;

@@ -5,7 +5,7 @@ use crate::server::addresses::behind_proxy;
 use crate::server::link::CloseReason;
 use crate::server::relay::Whose;
 use crate::server::upgrade::{NoUpgrade, Serves, place, upgrade};
-use crate::server::{Server, Share, metrics, relay};
+use crate::server::{Server, Share, metrics, page, relay};
 use crate::store::StoreError;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -168,6 +168,8 @@ enum Route {
     Ping,
     /// A peer finds out whether a captive portal answers in the server's place.
     NoContent,
+    /// A browser loads the page.
+    Page,
 }
 
 impl Route {
@@ -184,6 +186,8 @@ impl Route {
             RELAY_PATH => (Self::Relay, Method::GET),
             RELAY_PROBE_PATH => (Self::Ping, Method::GET),
             "/generate_204" => (Self::NoContent, Method::GET),
+            "/app" => (Self::Page, Method::GET),
+            path if path.starts_with(page::FOLDER) => (Self::Page, Method::GET),
             path if path.starts_with(ACCOUNTS) => return Err(Refusal::NoAccounts),
             _ => return Err(Refusal::NotFound),
         };
@@ -198,6 +202,10 @@ impl Route {
         share: Arc<Share>,
     ) -> Result<Response<Full<Bytes>>, Refusal> {
         let value = match self {
+            Self::WebSocket if server.has_page() && page::is_wanted(request.headers()) => {
+                return Ok(page::redirection());
+            }
+            Self::Page => return page(server, request.uri().path(), request.headers()),
             Self::WebSocket => {
                 return Ok(upgrade(request, Arc::clone(server), address, share, Serves::Room)?);
             }
@@ -234,6 +242,19 @@ impl Route {
             }
         };
         Ok(reply(StatusCode::OK, &value))
+    }
+}
+
+/// A file of the page.
+fn page(
+    server: &Server,
+    path: &str,
+    headers: &HeaderMap,
+) -> Result<Response<Full<Bytes>>, Refusal> {
+    match path {
+        _ if !server.has_page() => Err(Refusal::NotFound),
+        "/app" => Ok(page::redirection()),
+        path => page::serve(path, headers).ok_or(Refusal::NotFound),
     }
 }
 

@@ -12,6 +12,7 @@ mod limits;
 mod link;
 mod listen;
 mod metrics;
+mod page;
 mod pairing;
 mod pending_changes;
 mod rate_limit;
@@ -92,6 +93,8 @@ pub struct ServerOptions {
     pub trust_proxy: bool,
     /// Whether it relays between peers that have no direct path.
     pub relay: bool,
+    /// Whether it serves the client for browsers, if this program has it.
+    pub page: bool,
     /// The limits on what peers may use.
     pub limits: Limits,
 }
@@ -104,6 +107,7 @@ impl Default for ServerOptions {
             tls: None,
             trust_proxy: false,
             relay: true,
+            page: true,
             limits: Limits::default(),
         }
     }
@@ -167,6 +171,11 @@ impl Server {
     /// The mailboxes. Locked only briefly, and never across an `await`.
     fn mailboxes(&self) -> MutexGuard<'_, Mailboxes> {
         self.mailboxes.lock()
+    }
+
+    /// Whether it serves the client for browsers.
+    fn has_page(&self) -> bool {
+        self.options.page && page::is_built_in()
     }
 
     fn open_sockets(&self) -> usize {

@@ -238,7 +238,8 @@ impl Session {
         self.address_tag = self.server.addresses.tag(self.address, &room_id);
         let ice = hand_out(&self.server.options.ice, &peer_id, now_s);
         let relay = self.relay_offer(&peer_id, &room_id)?;
-        encode(&ServerMessage::RegisteredAuth { room_id, token, peer_id, ice, relay })
+        let page = self.server.has_page();
+        encode(&ServerMessage::RegisteredAuth { room_id, token, peer_id, ice, relay, page })
     }
 
     fn relay_offer(&self, peer: &PeerId, room: &RoomId) -> Result<Option<RelayOffer>, FrameError> {

@@ -1,9 +1,8 @@
 //! Why the user's package, or files on shared storage, cannot be used.
 
 use super::ClientError;
-use crate::client::not_a_package::NotAPackage;
 use sleap_rtc_base::error::WithCauses;
-use sleap_rtc_package::{ArchiveError, CheckError};
+use sleap_rtc_package::{ArchiveError, CheckError, NotAPackage};
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::path::PathError;
 use sleap_rtc_transfer::StorageError;

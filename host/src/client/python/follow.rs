@@ -3,13 +3,13 @@
 use super::{Session, temporary_file};
 use crate::blocking::blocking;
 use crate::client::error::{JobRefused, Misbehavior};
-use crate::client::meter::Direction;
 use crate::client::output::Output;
 use crate::client::partial_download::PartialDownload;
 use crate::client::viewer::Viewer;
 use crate::client::{ClientError, Job, concluded};
 use sleap_rtc_net::python::{IncomingFile, IncomingFileError, PythonMessage};
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobType};
+use sleap_rtc_protocol::meter::Direction;
 use sleap_rtc_protocol::path::RelPath;
 use sleap_rtc_protocol::python::{ClientText, FileMeta, WorkerText};
 use sleap_rtc_transfer::{self as transfer, Limits, Progress};

@@ -3,8 +3,8 @@
 
 use super::{Room, is_reserved, words};
 use crate::client::ClientError;
-use crate::client::asking::ANSWER_WITHIN;
 use serde_json::json;
+use sleap_rtc_protocol::asking::ANSWER_WITHIN;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::{JobSpec, JobType};
 use sleap_rtc_protocol::signaling::{

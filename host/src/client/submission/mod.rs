@@ -15,7 +15,6 @@ use crate::client::action::Action;
 use crate::client::display::Display;
 use crate::client::error::{JobFailure, JobRefused, Misbehavior};
 use crate::client::interrupt::Stage;
-use crate::client::meter::Direction;
 use crate::client::partial_download::PartialDownload;
 use crate::client::record::Progress;
 use crate::client::room::Goal;
@@ -28,9 +27,8 @@ use sleap_rtc_net::dialect::{ClientEnd, DialectError};
 use sleap_rtc_protocol::event_cursor::{Arrival, ConnectionNumber, EventCursor, EventsAfter};
 use sleap_rtc_protocol::frame::{ClientFrame, WorkerFrame};
 use sleap_rtc_protocol::ids::PeerId;
-use sleap_rtc_protocol::job::{
-    JobEvent, JobOutcome, JobRight, JobSpec, NumberedEvent, RefusalCode,
-};
+use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobSpec, NumberedEvent, RefusalCode};
+use sleap_rtc_protocol::meter::Direction;
 use sleap_rtc_transfer::{self as transfer, Limits, Pace, TransferError};
 use sleap_rtc_trust::handshake::Transcript;
 use sleap_rtc_trust::job_key::JobKey;
@@ -265,21 +263,12 @@ impl<'a> Submission<'a> {
     fn greeting(&self, after: EventsAfter, transcript: Option<&Transcript>) -> ClientFrame {
         let JobString { job, secret, .. } = self.job_ref;
         let key = JobKey::new(job, secret);
-        let proof = transcript.map(|transcript| key.prove(job, transcript));
         match self.opening {
             // The worker answers whether it already has the job, and which parts.
             Opening::Submit(spec, _) if after == EventsAfter::Event(0) => {
-                let right = match &proof {
-                    Some(_) => JobRight::Verifier { verifier: key.verifier() },
-                    None => JobRight::Secret { secret: secret.clone() },
-                };
-                let spec = Box::new(JobSpec { right, ..spec.clone() });
-                ClientFrame::Submit { spec, proof }
+                key.submit(spec, secret, transcript)
             }
-            _ => match proof {
-                Some(proof) => ClientFrame::AttachByProof { job: job.clone(), proof, after },
-                None => ClientFrame::Attach { job: job.clone(), secret: secret.clone(), after },
-            },
+            _ => key.attach((job, secret), after, transcript),
         }
     }
 

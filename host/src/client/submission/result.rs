@@ -2,11 +2,11 @@
 
 use super::{FLUSH, STAGE_LIMIT, Submission, refused};
 use crate::client::ClientError;
-use crate::client::meter::Direction;
 use crate::client::output::Output;
 use crate::client::partial_download::PartialDownload;
 use sleap_rtc_net::dialect::ClientEnd;
 use sleap_rtc_protocol::frame::{ClientFrame, Delivery, TransferFrame, WorkerFrame};
+use sleap_rtc_protocol::meter::Direction;
 use sleap_rtc_transfer::{self as transfer, Limits};
 use std::path::PathBuf;
 use std::time::Instant;

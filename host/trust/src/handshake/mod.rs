@@ -19,6 +19,7 @@
 //! devices it knows to be removed.
 
 mod client;
+mod fingerprint;
 mod messages;
 mod scene;
 #[cfg(test)]
@@ -26,6 +27,7 @@ mod tests;
 mod worker;
 
 pub use client::ClientHandshake;
+pub use fingerprint::certificate_hash;
 pub use messages::{
     ClientHello, ClientMessage, ClientProof, Fixed, Seal, WorkerHello, WorkerMessage,
 };

@@ -1,15 +1,24 @@
 //! The progress of a transfer as text: how much the receiver has verified, the rate, the time left,
 //! and how much it already had.
 
-use sleap_rtc_protocol::ids::PeerId;
-use sleap_rtc_transfer::Progress;
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use web_time::{Duration, Instant};
 
 /// The time over which the rate is measured.
 const WINDOW: Duration = Duration::from_secs(5);
 /// The shortest time for a meaningful rate.
 const LEAST: Duration = Duration::from_millis(500);
+
+/// The progress of a transfer, as the receiver reports it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes verified by the receiver, including those that it already had.
+    pub done_bytes: u64,
+    /// The sum of all file sizes.
+    pub total_bytes: u64,
+    /// Bytes that the receiver had before the transfer.
+    pub already_there_bytes: u64,
+}
 
 /// The direction of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +31,7 @@ pub enum Direction {
 
 impl Direction {
     /// The label for the user.
-    pub(crate) fn label(self) -> &'static str {
+    pub fn label(self) -> &'static str {
         match self {
             Self::Upload => "Sending package",
             Self::Download => "Receiving result",
@@ -32,8 +41,9 @@ impl Direction {
 
 /// One transfer.
 #[derive(Debug)]
-pub(crate) struct Meter {
-    pub(crate) direction: Direction,
+pub struct Meter {
+    /// Its direction.
+    pub direction: Direction,
     /// The destination, as in "already on gpu1".
     place: String,
     started: Instant,
@@ -44,7 +54,7 @@ pub(crate) struct Meter {
 
 impl Meter {
     /// A transfer to or from `worker` that starts `now`.
-    pub(crate) fn new(direction: Direction, worker: &PeerId, now: Instant) -> Self {
+    pub fn new(direction: Direction, worker: &str, now: Instant) -> Self {
         let place = match direction {
             Direction::Upload => format!("on {worker}"),
             Direction::Download => "here".to_owned(),
@@ -53,7 +63,7 @@ impl Meter {
     }
 
     /// Records the progress at `now`.
-    pub(crate) fn note(&mut self, progress: Progress, now: Instant) {
+    pub fn note(&mut self, progress: Progress, now: Instant) {
         self.now = progress;
         let past = |(at, _): &(Instant, u64)| now.duration_since(*at) > WINDOW;
         // One sample from before the window is its starting point.
@@ -64,14 +74,14 @@ impl Meter {
     }
 
     /// The bytes that the receiver already had, if any.
-    pub(crate) fn already(&self) -> Option<String> {
+    pub fn already(&self) -> Option<String> {
         let Progress { already_there_bytes, total_bytes, .. } = self.now;
         let of = of(already_there_bytes, total_bytes);
         (already_there_bytes > 0).then(|| format!("{of} already {}", self.place))
     }
 
     /// The current progress: "1.2 of 2.0 GB, 45 MB/s, 18 s left".
-    pub(crate) fn line(&self) -> String {
+    pub fn line(&self) -> String {
         let Progress { done_bytes, total_bytes, .. } = self.now;
         let mut line = of(done_bytes, total_bytes);
         if let Some(rate) = self.bytes_per_s() {
@@ -85,7 +95,7 @@ impl Meter {
     }
 
     /// The summary at the end: "done, 2.0 GB in 12 s, of which 1.9 GB were already on gpu1".
-    pub(crate) fn done(&self, total_bytes: u64, now: Instant) -> String {
+    pub fn done(&self, total_bytes: u64, now: Instant) -> String {
         let took = time(now.duration_since(self.started).as_secs_f64());
         let already = match self.now.already_there_bytes {
             0 => String::new(),
@@ -132,12 +142,14 @@ fn of(some: u64, all: u64) -> String {
     format!("{} of {} {}", fine(some), fine(all), unit.1)
 }
 
-pub(crate) fn bytes(count: u64) -> String {
+/// A number of bytes in the unit that fits it.
+pub fn bytes(count: u64) -> String {
     let unit = unit(count);
     format!("{} {}", in_unit(count, unit), unit.1)
 }
 
-fn time(seconds: f64) -> String {
+/// A time in seconds, in the units that fit it.
+pub fn time(seconds: f64) -> String {
     let whole = seconds.ceil() as u64;
     match whole {
         0..120 => format!("{whole} s"),
@@ -153,7 +165,7 @@ mod tests {
     /// The texts for a transfer of `total` bytes that has verified these bytes, second by second.
     fn told(direction: Direction, already: u64, total: u64, seconds: &[u64]) -> String {
         let start = Instant::now();
-        let mut meter = Meter::new(direction, &PeerId::new("gpu1").unwrap(), start);
+        let mut meter = Meter::new(direction, "gpu1", start);
         let mut text = String::new();
         for (second, done_bytes) in seconds.iter().enumerate() {
             let now = start + Duration::from_secs(second as u64);

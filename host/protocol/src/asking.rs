@@ -5,7 +5,7 @@
 //! costs little time. A few questions are open at once. The best worker that accepts within a
 //! moment gets the job.
 
-use std::time::{Duration, Instant};
+use web_time::{Duration, Instant};
 
 /// The most open questions with an answer expected soon.
 const OPEN: usize = 3;
@@ -17,11 +17,11 @@ const OVERDUE: Duration = Duration::from_secs(2);
 /// How long to wait for a better worker after one has accepted.
 const GRACE: Duration = Duration::from_millis(700);
 /// A worker that has not answered by then counts as unresponsive.
-pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// The state of a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Question {
+enum QuestionState {
     NotAsked,
     Open {
         since: Instant,
@@ -35,7 +35,7 @@ enum Question {
 
 /// The next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Next {
+pub enum Next {
     /// Ask the worker at this place in the ranking.
     Ask(usize),
     /// Give the job to the worker at this place.
@@ -50,32 +50,33 @@ pub(crate) enum Next {
 
 /// The questions to the workers of a ranking.
 #[derive(Debug)]
-pub(crate) struct Asking {
-    questions: Vec<Question>,
+pub struct Asking {
+    questions: Vec<QuestionState>,
     asked_at: Option<Instant>,
 }
 
 impl Asking {
     /// No worker was asked yet.
-    pub(crate) fn new(workers: usize) -> Self {
-        Self { questions: vec![Question::NotAsked; workers], asked_at: None }
+    pub fn new(workers: usize) -> Self {
+        Self { questions: vec![QuestionState::NotAsked; workers], asked_at: None }
     }
 
     /// The next step at `now`.
-    pub(crate) fn next(&mut self, now: Instant) -> Next {
+    pub fn next(&mut self, now: Instant) -> Next {
         if let Some(place) = self.position(|q| q.age(now).is_some_and(|age| age >= ANSWER_WITHIN)) {
-            self.questions[place] = Question::Over;
+            self.questions[place] = QuestionState::Over;
             return Next::GiveUp(place);
         }
         let mut wake = now + ANSWER_WITHIN;
-        if let Some(best) = self.position(|q| matches!(q, Question::Yes { .. })) {
-            let since = self.questions.iter().filter_map(Question::yes_since).min().unwrap_or(now);
+        if let Some(best) = self.position(|q| matches!(q, QuestionState::Yes { .. })) {
+            let since =
+                self.questions.iter().filter_map(QuestionState::yes_since).min().unwrap_or(now);
             let may_be_better = self.questions[..best].iter().any(|q| q.is_due(now));
             if !may_be_better || now >= since + GRACE {
                 return Next::Use(best);
             }
             wake = since + GRACE;
-        } else if let Some(place) = self.position(|q| *q == Question::NotAsked) {
+        } else if let Some(place) = self.position(|q| *q == QuestionState::NotAsked) {
             let open = self.questions.iter().filter(|q| q.is_due(now)).count();
             let ready_at = self.asked_at.filter(|_| open > 0).map_or(now, |at| at + STAGGER);
             if open < OPEN && now >= ready_at {
@@ -86,7 +87,7 @@ impl Asking {
             }
         }
         let open = self.questions.iter().filter_map(|q| q.age(now)).collect::<Vec<_>>();
-        if open.is_empty() && self.position(|q| *q == Question::NotAsked).is_none() {
+        if open.is_empty() && self.position(|q| *q == QuestionState::NotAsked).is_none() {
             return Next::Nobody;
         }
         let left = |age: Duration| match age < OVERDUE {
@@ -98,25 +99,25 @@ impl Asking {
     }
 
     fn ask(&mut self, place: usize, now: Instant) -> Next {
-        self.questions[place] = Question::Open { since: now };
+        self.questions[place] = QuestionState::Open { since: now };
         self.asked_at = Some(now);
         Next::Ask(place)
     }
 
     /// The worker at `place` accepts.
-    pub(crate) fn yes(&mut self, place: usize, now: Instant) {
-        if let Question::Open { .. } = self.questions[place] {
-            self.questions[place] = Question::Yes { since: now };
+    pub fn yes(&mut self, place: usize, now: Instant) {
+        if let QuestionState::Open { .. } = self.questions[place] {
+            self.questions[place] = QuestionState::Yes { since: now };
         }
     }
 
     /// The worker at `place` refuses, or could not be reached.
-    pub(crate) fn over(&mut self, place: usize) {
-        self.questions[place] = Question::Over;
+    pub fn over(&mut self, place: usize) {
+        self.questions[place] = QuestionState::Over;
     }
 
     /// The workers that should have answered by `now` but have not.
-    pub(crate) fn overdue(&self, now: Instant) -> Vec<usize> {
+    pub fn overdue(&self, now: Instant) -> Vec<usize> {
         let is_late = |place: &usize| {
             let age = self.questions[*place].age(now);
             age.is_some_and(|age| age >= OVERDUE)
@@ -126,21 +127,21 @@ impl Asking {
 
     /// The job goes to the worker at `place`. Returns the others that were asked and may have reserved a
     /// slot. If that worker fails, they are asked again.
-    pub(crate) fn release_others(&mut self, place: usize) -> Vec<usize> {
+    pub fn release_others(&mut self, place: usize) -> Vec<usize> {
         let places = (0..self.questions.len()).filter(|other| *other != place);
         let asked: Vec<usize> = places.filter(|other| self.questions[*other].is_asked()).collect();
         for other in &asked {
-            self.questions[*other] = Question::NotAsked;
+            self.questions[*other] = QuestionState::NotAsked;
         }
         asked
     }
 
-    fn position(&self, is_wanted: impl Fn(&Question) -> bool) -> Option<usize> {
+    fn position(&self, is_wanted: impl Fn(&QuestionState) -> bool) -> Option<usize> {
         self.questions.iter().position(is_wanted)
     }
 }
 
-impl Question {
+impl QuestionState {
     /// How long the question is open.
     fn age(&self, now: Instant) -> Option<Duration> {
         match self {

@@ -1,9 +1,11 @@
 //! Recognizes other files that users give instead of a training package.
 
-use sleap_rtc_package::{Listing, is_hdf5};
-use std::fs::File;
-use std::io::Read;
+use super::labels::is_hdf5;
+use super::listing::Listing;
 use std::path::Path;
+
+/// How much of a file's start shows what it is, in bytes.
+pub const START_BYTES: u64 = 8 * 1024;
 
 /// The kind of file or folder that was given, and what to give instead.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,20 +56,14 @@ const EXPORT: &str = "in SLEAP choose Predict > Run Training… > Export Trainin
      the file that it writes";
 const FOLDER_OR_ZIP: &str = "the unpacked folder, or a zip";
 
-/// The kind of the file at `path`, if it cannot be a package.
-pub(crate) fn recognize_file(path: &Path) -> Option<NotAPackage> {
-    let file = File::open(path).ok()?;
-    if !file.metadata().is_ok_and(|there| there.is_file()) {
-        return None;
-    }
-    if is_hdf5(&file) {
+/// The kind of the file called `path`, which begins with `start`, if it cannot be a package.
+pub fn recognize_start(start: &[u8], path: &Path) -> Option<NotAPackage> {
+    if is_hdf5(start) {
         return Some(NotAPackage::Labels);
     }
-    let mut start = Vec::new();
-    File::open(path).ok()?.take(4096).read_to_end(&mut start).ok()?;
     let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
     let archive = |format, instead| Some(NotAPackage::OtherArchive { format, instead });
-    match (start.as_slice(), extension.as_deref()) {
+    match (start, extension.as_deref()) {
         ([], _) => Some(NotAPackage::EmptyFile),
         ([b'P', b'K', ..], _) => None,
         (_, Some("yaml" | "yml" | "json")) => Some(NotAPackage::Config),
@@ -86,7 +82,7 @@ fn is_text(start: &[u8]) -> bool {
 }
 
 /// The kind of a list of files without a script.
-pub(crate) fn recognize_files(listing: &Listing) -> NotAPackage {
+pub fn recognize_files(listing: &Listing) -> NotAPackage {
     let names: Vec<&str> = listing.paths().map(|path| path.as_str()).collect();
     let ending = |ending: &str| names.iter().find(|name| name.to_lowercase().ends_with(ending));
     let is_model = |name: &&&str| name.rsplit('/').next() == Some("training_config.yaml");
@@ -104,11 +100,11 @@ pub(crate) fn recognize_files(listing: &Listing) -> NotAPackage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::member::Member;
+    use sleap_rtc_protocol::path::RelPath;
 
     #[test]
     fn common_mistakes_are_recognized() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("given.bin");
         for (bytes, expected) in [
             (&b""[..], Some("0 bytes")),
             (b"\x89HDF\r\n\x1a\n...", Some("labels file")),
@@ -117,16 +113,13 @@ mod tests {
             (b"PK\x03\x04", None),
             (b"\x1F\x8B\x08\x00", None),
         ] {
-            std::fs::write(&path, bytes).unwrap();
-            let text = recognize_file(&path).map(|what| what.to_string());
+            let text = recognize_start(bytes, Path::new("given.bin")).map(|what| what.to_string());
             assert_eq!(text.is_some(), expected.is_some(), "{text:?}");
             assert!(text.unwrap_or_default().contains(expected.unwrap_or_default()));
         }
-        let yaml = folder.path().join("a.yaml");
-        std::fs::write(&yaml, "a: 1\n").unwrap();
-        assert_eq!(recognize_file(&yaml), Some(NotAPackage::Config));
-        std::fs::write(folder.path().join("job.zip"), "PK").unwrap();
-        let what = recognize_files(&sleap_rtc_transfer::list_package(folder.path()).unwrap());
-        assert_eq!(what, NotAPackage::NestedZip("job.zip".into()));
+        assert_eq!(recognize_start(b"a: 1\n", Path::new("a.yaml")), Some(NotAPackage::Config));
+        let inner = Member::bytes(RelPath::new("job.zip").unwrap(), b"PK".to_vec());
+        let listing = Listing::new(vec![inner], Vec::new()).unwrap();
+        assert_eq!(recognize_files(&listing), NotAPackage::NestedZip("job.zip".into()));
     }
 }

@@ -1,0 +1,75 @@
+//! What page and engine say to each other: one JSON text each, and what only the browser can pass on.
+
+use serde::{Deserialize, Serialize};
+use sleap_rtc_protocol::frame::TransferFrame;
+use sleap_rtc_protocol::job::JobDescription;
+use sleap_rtc_protocol::transfer::BlobHash;
+
+/// To the engine.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Request {
+    /// List, check and describe the package in the file that comes along.
+    Open,
+    /// Hash the opened package.
+    Hash,
+    /// Read a piece of it.
+    Read(BlobHash),
+    /// A frame of the lists of a result.
+    List(TransferFrame),
+    /// The chunk of a result that comes along.
+    Chunk,
+    /// Pack the result into one zip.
+    Zip,
+    /// Forget the package or the result.
+    Close,
+}
+
+/// To the page.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Reply {
+    /// The package can be sent.
+    Opened(Box<Opened>),
+    /// So much of the package has been hashed, in bytes.
+    HashedBytes(u64),
+    /// The lists of the package.
+    Lists(Vec<TransferFrame>),
+    /// The piece comes along.
+    Piece(BlobHash),
+    /// The lists of the result are complete: these frames request all of it.
+    Wanted {
+        /// The frames.
+        frames: Vec<TransferFrame>,
+        /// The sum of all file sizes.
+        total_bytes: u64,
+    },
+    /// So much of the result has arrived and is verified, in bytes.
+    Verified(u64),
+    /// All files of the result are complete. Their contents come along, in this order.
+    Complete(Vec<ResultFile>),
+    /// The zip comes along.
+    Zipped,
+    /// It did not work. The text is for people.
+    Failed(String),
+}
+
+/// A package that can be sent.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Opened {
+    /// Its name: the file's, without its ending.
+    pub name: String,
+    /// What policies are told.
+    pub description: JobDescription,
+    /// What has no effect, or is replaced, in words.
+    pub remarks: Vec<String>,
+    /// How many files it has.
+    pub files: usize,
+}
+
+/// A file of a result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResultFile {
+    /// Its path below the result's folder.
+    pub path: String,
+    /// Its size, in bytes.
+    pub bytes: u64,
+}

@@ -1,0 +1,384 @@
+//! One job: from its package to its result, over one connection after another.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `choose` | finds a worker that takes the job |
+//! | `upload` | sends the package |
+//! | `download` | fetches the result |
+//! | `news` | what the page is told, and what it asks for |
+
+mod choose;
+mod download;
+mod news;
+mod upload;
+
+pub use choose::Choice;
+pub use news::{Command, JobNews, Phase, Results};
+
+use super::clock::sleep;
+use super::connect::{Goal, connect};
+use super::engine::{Engine, Opened, Reply, Request, Session};
+use super::random;
+use super::room::Room;
+use super::talk::{Heard, Talk, TalkError, refused};
+use futures_channel::mpsc::UnboundedReceiver;
+use futures_util::StreamExt;
+use futures_util::future::{Either, select};
+use sleap_rtc_protocol::event_cursor::{Arrival, EventCursor, EventsAfter};
+use sleap_rtc_protocol::frame::{ClientFrame, Delivery, TransferFrame, WorkerFrame};
+use sleap_rtc_protocol::ids::{CacheOwner, JobId, JobSecret, PeerId};
+use sleap_rtc_protocol::job::{JobRight, JobSpec};
+use sleap_rtc_trust::device::{DeviceId, DeviceKey};
+use sleap_rtc_trust::job_key::JobKey;
+use sleap_rtc_trust::session::JobString;
+use std::pin::pin;
+use std::time::Duration;
+use wasm_bindgen::JsValue;
+use web_sys::File;
+
+/// How long a worker may take to answer a submission, which includes its policies.
+const ACCEPT_LIMIT: Duration = Duration::from_secs(30);
+/// How long the last message may take to leave.
+const FLUSH: Duration = Duration::from_secs(5);
+const RETRY_LEAST: Duration = Duration::from_secs(1);
+const RETRY_MOST: Duration = Duration::from_secs(15);
+
+/// What jobs need of the page.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// The room.
+    pub room: Room,
+    /// This browser.
+    pub device: DeviceKey,
+    /// The engine.
+    pub engine: Engine,
+}
+
+/// A package that is about to be submitted.
+pub struct Draft {
+    /// It, at the engine.
+    pub package: Session,
+    /// What it is.
+    pub opened: Opened,
+    /// Who is to get it.
+    pub choice: Choice,
+}
+
+/// A package that is being submitted.
+struct Submission {
+    package: Session,
+    lists: Vec<TransferFrame>,
+    spec: JobSpec,
+}
+
+/// One job, and what is known of it.
+pub struct JobTask<T> {
+    around: Surroundings,
+    id: JobId,
+    secret: JobSecret,
+    worker: Option<PeerId>,
+    device: Option<DeviceId>,
+    cursor: EventCursor,
+    submission: Option<Submission>,
+    commands: UnboundedReceiver<Command>,
+    tell: T,
+}
+
+impl<T: Fn(JobNews)> JobTask<T> {
+    /// A new job, with an id of its own.
+    ///
+    /// # Errors
+    /// The browser has no random numbers.
+    pub fn new(
+        around: Surroundings,
+        commands: UnboundedReceiver<Command>,
+        tell: impl FnOnce(&JobId) -> T,
+    ) -> Result<Self, JsValue> {
+        let id = JobId::from_random(u64::from_le_bytes(random::bytes()?));
+        let secret = JobSecret::from_random(u128::from_le_bytes(random::bytes()?));
+        let (tell, cursor) = (tell(&id), EventCursor::new(EventsAfter::Event(0)));
+        let (worker, device, submission) = (None, None, None);
+        Ok(Self { around, id, secret, worker, device, cursor, submission, commands, tell })
+    }
+
+    /// A job that a worker has.
+    pub fn known(
+        around: Surroundings,
+        job: JobString,
+        commands: UnboundedReceiver<Command>,
+        tell: T,
+    ) -> Self {
+        let cursor = EventCursor::new(EventsAfter::Event(0));
+        let (worker, device, submission) = (Some(job.worker), job.device, None);
+        let (id, secret) = (job.job, job.secret);
+        Self { around, id, secret, worker, device, cursor, submission, commands, tell }
+    }
+
+    /// Which one.
+    pub fn id(&self) -> &JobId {
+        &self.id
+    }
+
+    /// Submits the package, follows the job to its end, and fetches its result when it is asked to.
+    pub async fn submit(mut self, draft: Draft) {
+        match self.hand_in(draft).await {
+            Ok(talk) => self.live(Some(talk)).await,
+            Err(error) => (self.tell)(JobNews::Phase(Phase::Failed(error.to_string()))),
+        }
+    }
+
+    /// Follows a job that a worker has, and goes on to send its `package` if the worker lacks it.
+    pub async fn attach(mut self, package: Option<File>) {
+        if let Some(file) = package
+            && let Err(error) = self.open_again(&file).await
+        {
+            (self.tell)(JobNews::Phase(Phase::Failed(error.to_string())));
+            return;
+        }
+        self.live(None).await;
+    }
+
+    async fn open_again(&mut self, file: &File) -> Result<(), TalkError> {
+        let mut package = self.around.engine.session();
+        let opened = package.open(file).await.map_err(|e| TalkError::Files(e.to_string()))?;
+        self.read(package, *opened).await?;
+        let owner = self.worker.as_ref().map(|worker| self.cache_owner(worker));
+        if let Some(submission) = &mut self.submission {
+            submission.spec.cache_owner = owner;
+        }
+        Ok(())
+    }
+
+    async fn hand_in(&mut self, draft: Draft) -> Result<Talk, TalkError> {
+        let Draft { package, opened, choice } = draft;
+        self.read(package, opened).await?;
+        loop {
+            match self.choose(&choice).await {
+                Ok(talk) => return Ok(talk),
+                Err(none) => (self.tell)(JobNews::Phase(Phase::NoWorker(none))),
+            }
+            while !matches!(self.commands.next().await.ok_or(TalkError::Lost)?, Command::Retry) {}
+        }
+    }
+
+    /// Reads the whole package once. Then it can be submitted.
+    async fn read(&mut self, mut package: Session, opened: Opened) -> Result<(), TalkError> {
+        (self.tell)(JobNews::Phase(Phase::Reading));
+        let lists = hash(&mut package, &self.tell, opened.description.package_bytes).await?;
+        let spec = JobSpec {
+            id: self.id.clone(),
+            right: JobRight::Secret { secret: self.secret.clone() },
+            name: opened.name,
+            description: opened.description,
+            shared: None,
+            skips_inference: false,
+            cache_owner: None,
+        };
+        self.submission = Some(Submission { package, lists, spec });
+        Ok(())
+    }
+
+    /// Follows the job to its end, over `talk` and those after it.
+    async fn live(&mut self, mut talk: Option<Talk>) {
+        let mut wait = RETRY_LEAST;
+        loop {
+            let followed = match talk.take() {
+                Some(talk) => self.converse(talk).await,
+                None => match self.connect_again().await {
+                    Ok(talk) => self.converse(talk).await,
+                    Err(error) => Err(error),
+                },
+            };
+            match followed {
+                Ok(()) => break,
+                Err(error) if error.may_heal() => {
+                    (self.tell)(JobNews::Phase(Phase::Lost));
+                    sleep(wait).await;
+                    wait = RETRY_MOST.min(wait * 2);
+                }
+                Err(error) => {
+                    (self.tell)(JobNews::Phase(Phase::Failed(error.to_string())));
+                    return;
+                }
+            }
+        }
+        self.submission = None;
+        (self.tell)(JobNews::Phase(Phase::Over));
+        self.serve_results().await;
+    }
+
+    fn known_job(&self) -> Goal {
+        Goal::KnownJob(self.id.clone(), self.secret.clone())
+    }
+
+    async fn connect_again(&mut self) -> Result<Talk, TalkError> {
+        let worker = self.worker.clone().ok_or(TalkError::Unknown)?;
+        let Surroundings { room, device, .. } = &self.around;
+        let known = connect(room, device, &worker, &self.known_job(), self.device).await;
+        match known {
+            // It has lost the connection before it had the job.
+            Err(TalkError::Unknown) if self.submission.is_some() && self.cursor.seen() == 0 => {
+                connect(room, device, &worker, &Goal::NewJob, self.device).await
+            }
+            other => other,
+        }
+    }
+
+    /// Everything that is left, over one connection.
+    async fn converse(&mut self, mut talk: Talk) -> Result<(), TalkError> {
+        let (last_event, outcome, has_package) = self.greet(&mut talk).await?;
+        self.remember(&talk);
+        if let Some(submission) = &mut self.submission
+            && !has_package
+        {
+            (self.tell)(JobNews::Phase(Phase::Sending));
+            let Submission { package, lists, .. } = submission;
+            upload::upload(&mut talk, package, lists, &self.tell).await?;
+        }
+        (self.tell)(JobNews::Phase(Phase::Following));
+        let (number, seen) = self.cursor.open();
+        if outcome.is_some() && seen >= last_event {
+            return Ok(());
+        }
+        while self.cursor.outcome().is_none() {
+            let next = match select(pin!(talk.next()), self.commands.next()).await {
+                Either::Left((heard, _)) => Either::Left(heard?),
+                Either::Right((command, _)) => Either::Right(command.ok_or(TalkError::Unknown)?),
+            };
+            match next {
+                Either::Left(Heard::Frame(frame)) => {
+                    let WorkerFrame::Event { event, .. } = refused(frame)? else { continue };
+                    match self.cursor.apply(number, event) {
+                        Ok(Arrival::New(event)) => {
+                            (self.tell)(JobNews::Event(event.event, event.at_ms));
+                        }
+                        Ok(Arrival::Repeated) => {}
+                        // It is read again over another connection.
+                        Err(_) => return Err(TalkError::Lost),
+                    }
+                }
+                Either::Left(_) => {}
+                Either::Right(Command::Stop) => talk.send(&ClientFrame::Stop { all: false })?,
+                Either::Right(Command::Cancel) => {
+                    talk.send(&ClientFrame::Cancel { reason: "cancelled in the browser".into() })?;
+                }
+                Either::Right(_) => {}
+            }
+        }
+        talk.connection().flush(FLUSH).await;
+        Ok(())
+    }
+
+    async fn greet(
+        &mut self,
+        talk: &mut Talk,
+    ) -> Result<(u64, Option<sleap_rtc_protocol::job::JobOutcome>, bool), TalkError> {
+        let key = JobKey::new(&self.id, &self.secret);
+        let after = self.cursor.position();
+        let greeting = match &self.submission {
+            Some(submission) if after == EventsAfter::Event(0) => {
+                key.submit(&submission.spec, &self.secret, talk.transcript())
+            }
+            _ => key.attach((&self.id, &self.secret), after, talk.transcript()),
+        };
+        talk.send(&greeting)?;
+        loop {
+            if let WorkerFrame::Accepted { last_event, outcome, has_package, .. } =
+                talk.frame_within(ACCEPT_LIMIT).await?
+            {
+                self.cursor.accepted(last_event);
+                // A job with events has its package.
+                return Ok((last_event, outcome, has_package || last_event > 0));
+            }
+        }
+    }
+
+    /// Tells the page how to come back to this job.
+    fn remember(&mut self, talk: &Talk) {
+        self.device = talk.device().or(self.device);
+        if let Some(worker) = self.worker.clone() {
+            let (room, device) = (self.around.room.credential().clone(), self.device);
+            let (job, secret) = (self.id.clone(), self.secret.clone());
+            (self.tell)(JobNews::Placed(Box::new(JobString { room, worker, device, job, secret })));
+        }
+    }
+
+    /// Who the worker keeps the files for: it keeps them for this browser's next job.
+    fn cache_owner(&self, worker: &PeerId) -> CacheOwner {
+        CacheOwner::of(&self.around.device.to_bytes()[..], worker)
+    }
+
+    async fn serve_results(&mut self) {
+        let mut result: Option<Session> = None;
+        while let Some(command) = self.commands.next().await {
+            match (command, &mut result) {
+                (Command::Fetch, _) => {
+                    (self.tell)(JobNews::Phase(Phase::Fetching));
+                    let session = result.take().unwrap_or_else(|| self.around.engine.session());
+                    let (session, fetched) = self.fetch(session).await;
+                    result = Some(session);
+                    if let Err(error) = fetched {
+                        (self.tell)(JobNews::Trouble(error.to_string()));
+                    }
+                    (self.tell)(JobNews::Phase(Phase::Over));
+                }
+                (Command::Zip, Some(session)) => {
+                    let asked = session.ask(&Request::Zip, &JsValue::NULL, false);
+                    let zipped = match asked {
+                        Ok(()) => session.answer().await,
+                        Err(error) => Err(error),
+                    };
+                    match zipped {
+                        Ok((Reply::Zipped, zip)) => (self.tell)(JobNews::Zip(zip)),
+                        Ok(_) => {}
+                        Err(error) => (self.tell)(JobNews::Trouble(error.to_string())),
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Fetches the result into `session`, which keeps what has arrived.
+    async fn fetch(&mut self, mut session: Session) -> (Session, Result<(), TalkError>) {
+        let mut wait = RETRY_LEAST;
+        loop {
+            let fetched = self.fetch_once(&mut session).await;
+            match fetched {
+                Err(error) if error.may_heal() && wait < RETRY_MOST => {
+                    sleep(wait).await;
+                    wait *= 2;
+                }
+                other => return (session, other),
+            }
+        }
+    }
+
+    async fn fetch_once(&mut self, session: &mut Session) -> Result<(), TalkError> {
+        let mut talk = self.connect_again().await?;
+        self.greet(&mut talk).await?;
+        talk.send(&ClientFrame::Fetch { by: Delivery::Connection })?;
+        download::download(&mut talk, session, &self.tell).await?;
+        talk.connection().flush(FLUSH).await;
+        Ok(())
+    }
+}
+
+/// Reads the whole package once.
+async fn hash(
+    package: &mut Session,
+    tell: &impl Fn(JobNews),
+    total_bytes: Option<u64>,
+) -> Result<Vec<TransferFrame>, TalkError> {
+    let files = |error: super::engine::EngineError| TalkError::Files(error.to_string());
+    package.ask(&Request::Hash, &JsValue::NULL, false).map_err(files)?;
+    loop {
+        match package.answer().await.map_err(files)? {
+            (Reply::HashedBytes(bytes), _) => {
+                tell(JobNews::Read { bytes, total_bytes: total_bytes.unwrap_or(bytes) });
+            }
+            (Reply::Lists(lists), _) => return Ok(lists),
+            _ => {}
+        }
+    }
+}

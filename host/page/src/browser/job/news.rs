@@ -1,0 +1,80 @@
+//! What the page is told of a job, and what it asks for.
+
+use crate::browser::engine::ResultFile;
+use sleap_rtc_protocol::job::JobEvent;
+use sleap_rtc_protocol::meter::{Direction, Progress};
+use sleap_rtc_trust::session::JobString;
+use wasm_bindgen::JsValue;
+use web_sys::Blob;
+
+/// Where a job is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Phase {
+    /// The package is read and hashed.
+    Reading,
+    /// Workers are asked. The text says which.
+    Asking(String),
+    /// No worker takes it. The text says why.
+    NoWorker(String),
+    /// The package is on its way.
+    Sending,
+    /// The worker has it.
+    Following,
+    /// The connection is lost, and made again.
+    Lost,
+    /// The result is on its way.
+    Fetching,
+    /// It has ended.
+    Over,
+    /// It cannot go on. The text says why.
+    Failed(String),
+}
+
+/// What the page is told.
+pub enum JobNews {
+    /// It is here now.
+    Phase(Phase),
+    /// So much of the package is read.
+    Read {
+        /// Bytes.
+        bytes: u64,
+        /// Of so many.
+        total_bytes: u64,
+    },
+    /// A transfer has come so far.
+    Transfer(Direction, Progress),
+    /// A worker has it.
+    Placed(Box<JobString>),
+    /// What it is called, and where it is.
+    Chosen(String),
+    /// Something has happened, at this time in milliseconds since 1970.
+    Event(JobEvent, u64),
+    /// The result is here.
+    Fetched(Results),
+    /// The result is packed.
+    Zip(JsValue),
+    /// Something did not work. It may be tried again.
+    Trouble(String),
+}
+
+/// A result that is here.
+#[derive(Debug, Clone, Default)]
+pub struct Results {
+    /// Its files, and what is in them.
+    pub files: Vec<(ResultFile, Blob)>,
+}
+
+/// What the page asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// Ask the workers again.
+    Retry,
+    /// Stop the training early, and keep the model.
+    Stop,
+    /// Cancel the job.
+    Cancel,
+    /// Fetch the result.
+    Fetch,
+    /// Pack the result.
+    Zip,
+}

@@ -1,0 +1,99 @@
+//! What can happen to the page, and how everything tells it.
+
+use super::engine::{Opened, Session};
+use super::job::{Choice, JobNews};
+use super::room::RoomNews;
+use crate::chart::Scale;
+use sleap_rtc_protocol::ids::JobId;
+use sleap_rtc_trust::credential::Credential;
+use std::cell::RefCell;
+use web_sys::File;
+
+/// What the page shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Screen {
+    /// The room's workers.
+    #[default]
+    Workers,
+    /// A new job.
+    Train,
+    /// A job.
+    Job(JobId),
+}
+
+/// What can happen.
+pub enum Msg {
+    /// The user has pasted a link, a string, or room and token.
+    Pasted(String),
+    /// Enter this room.
+    Enter(Credential),
+    /// Forget this room.
+    Forget(Credential),
+    /// Leave the room.
+    Leave,
+    /// In the room something has happened.
+    Room(RoomNews),
+    /// Show something else.
+    Show(Screen),
+    /// The user has given a file.
+    Given(File),
+    /// The file was read.
+    Opened(Result<(Session, Box<Opened>), String>),
+    /// The user chooses a worker.
+    Choose(Choice),
+    /// Submit the package.
+    Submit,
+    /// Put the package away.
+    PutAway,
+    /// Of a job there is news.
+    Job(JobId, JobNews),
+    /// The user asks something of a job.
+    Ask(JobId, Wish),
+    /// Another scale for the curves.
+    Scale(Scale),
+    /// The pointer is at this epoch of a run.
+    Point(Option<(usize, u64)>),
+    /// Only lines of the log with this text.
+    Search(String),
+}
+
+/// What a user may ask of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// Ask the workers again.
+    Retry,
+    /// Stop early.
+    Stop,
+    /// Ask whether to cancel, or do not.
+    ConfirmCancel(bool),
+    /// Cancel.
+    Cancel,
+    /// Fetch the result.
+    Fetch,
+    /// Save the result as a zip.
+    SaveZip,
+    /// Save this file of the result.
+    SaveFile(usize),
+    /// Forget it.
+    Forget,
+}
+
+type Receiver = Box<dyn Fn(Msg)>;
+
+thread_local! {
+    static PAGE: RefCell<Option<Receiver>> = const { RefCell::new(None) };
+}
+
+/// Everything that is sent from now on goes to `receiver`.
+pub fn receive(receiver: impl Fn(Msg) + 'static) {
+    PAGE.set(Some(Box::new(receiver)));
+}
+
+/// Tells the page.
+pub fn send(message: Msg) {
+    PAGE.with_borrow(|page| {
+        if let Some(page) = page {
+            page(message);
+        }
+    });
+}

@@ -1,0 +1,51 @@
+//! Everything that a browser runs.
+//!
+//! | module | contents |
+//! |---|---|
+//! | `app` | the page: takes messages, changes what it knows, and shows it |
+//! | `model` | what the page knows |
+//! | `message` | what can happen |
+//! | `view` | how it looks |
+//! | `dom` | brings a view into the document |
+//! | `store` | what the browser remembers |
+//! | `files` | packages on their way |
+//! | `room`, `socket`, `http` | the signaling server |
+//! | `connect`, `rtc`, `talk` | conversations with workers |
+//! | `job` | one job, from package to result |
+//! | `engine` | reads, hashes and unpacks files in a thread of its own |
+//! | `save` | saves files
+//! | `clock`, `random` | the browser's clock and its random numbers |
+
+mod app;
+mod clock;
+mod connect;
+mod dom;
+mod engine;
+mod files;
+mod http;
+mod job;
+mod message;
+mod model;
+mod random;
+mod room;
+mod rtc;
+mod save;
+mod socket;
+mod store;
+mod talk;
+mod view;
+
+use wasm_bindgen::JsValue;
+use wasm_bindgen::prelude::wasm_bindgen;
+
+/// Starts the page. `engine` is the address of the engine's script.
+#[wasm_bindgen(js_name = startPage)]
+pub fn start_page(engine: &str) -> Result<(), JsValue> {
+    app::start(engine)
+}
+
+/// Starts the engine, in a thread of its own.
+#[wasm_bindgen(js_name = startEngine)]
+pub fn start_engine() -> Result<(), JsValue> {
+    engine::serve()
+}

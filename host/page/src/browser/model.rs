@@ -1,0 +1,195 @@
+//! What the page knows.
+
+use super::engine::{Opened, Session};
+use super::job::{Choice, Command, JobNews, Phase, Results};
+use super::message::Screen;
+use super::room::Room;
+use super::store::KnownJob;
+use crate::chart::Scale;
+use crate::course::Course;
+use crate::words;
+use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender};
+use sleap_rtc_protocol::capabilities::WorkerFacts;
+use sleap_rtc_protocol::ids::JobId;
+use sleap_rtc_protocol::job::JobEvent;
+use sleap_rtc_protocol::meter::{Direction, Meter, Progress};
+use sleap_rtc_trust::credential::Credential;
+use web_sys::File;
+use web_time::Instant;
+
+/// All of it.
+#[derive(Default)]
+pub struct Model {
+    /// The rooms that the browser remembers.
+    pub rooms: Vec<Credential>,
+    /// Why the last room was not entered.
+    pub refusal: Option<String>,
+    /// The room that the page is in.
+    pub here: Option<Here>,
+    /// What is shown.
+    pub screen: Screen,
+    /// The package that was given.
+    pub given: Option<Given>,
+    /// Who is to get it.
+    pub choice: Choice,
+    /// The jobs of the room, the newest first.
+    pub jobs: Vec<JobState>,
+    /// How curves are drawn.
+    pub scale: Scale,
+    /// The run and the epoch at the pointer.
+    pub pointed: Option<(usize, u64)>,
+    /// What lines of the log must have in them.
+    pub search: String,
+}
+
+/// A room that the page is in.
+pub struct Here {
+    /// It.
+    pub room: Room,
+    /// Whether the server is there.
+    pub link: Link,
+    /// Its workers.
+    pub workers: Vec<WorkerFacts>,
+}
+
+/// The way to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Link {
+    /// On the way.
+    Connecting,
+    /// There.
+    Up,
+    /// Lost.
+    Down,
+}
+
+/// A package that was given.
+pub struct Given {
+    /// The file.
+    pub file: File,
+    /// What is known of it.
+    pub state: GivenState,
+}
+
+/// What is known of a package.
+pub enum GivenState {
+    /// It is read.
+    Reading,
+    /// It cannot be used. The text says why.
+    Unusable(String),
+    /// It can be sent.
+    Ready(Session, Box<Opened>),
+}
+
+/// A job, as the page shows it.
+pub struct JobState {
+    /// Which one.
+    pub id: JobId,
+    /// What the browser remembers of it. Its string is empty until a worker has it.
+    pub known: KnownJob,
+    /// Its package, as long as it is on its way.
+    pub package: Option<File>,
+    /// Where it is.
+    pub phase: Phase,
+    /// What its events say.
+    pub course: Course,
+    /// How far its package is read: bytes, of so many.
+    pub read: Option<(u64, u64)>,
+    /// The transfer that is under way, or was the last.
+    pub meter: Option<Meter>,
+    /// How far it is.
+    pub transfer: Option<Progress>,
+    /// What did not work.
+    pub trouble: Option<String>,
+    /// Whether the user is asked about a cancellation.
+    pub asks_cancel: bool,
+    /// What its task will be asked through, if nobody follows it yet.
+    pub asleep: Option<UnboundedReceiver<Command>>,
+    /// What its task is asked through.
+    pub commands: UnboundedSender<Command>,
+    /// Its result, once it is here.
+    pub results: Option<Results>,
+}
+
+impl Model {
+    /// A job.
+    pub fn job(&self, id: &JobId) -> Option<&JobState> {
+        self.jobs.iter().find(|job| job.id == *id)
+    }
+
+    /// A job, to change.
+    pub fn job_mut(&mut self, id: &JobId) -> Option<&mut JobState> {
+        self.jobs.iter_mut().find(|job| job.id == *id)
+    }
+}
+
+impl JobState {
+    /// A job of which nothing is known yet.
+    pub fn new(id: JobId, known: KnownJob, commands: UnboundedSender<Command>) -> Self {
+        Self {
+            id,
+            known,
+            package: None,
+            phase: Phase::Lost,
+            course: Course::default(),
+            read: None,
+            meter: None,
+            transfer: None,
+            trouble: None,
+            asks_cancel: false,
+            asleep: None,
+            commands,
+            results: None,
+        }
+    }
+
+    /// Takes news. Returns whether the browser has something new to remember.
+    pub fn take(&mut self, news: JobNews, now_ms: u64) -> bool {
+        match news {
+            JobNews::Phase(phase) => {
+                if phase == Phase::Fetching {
+                    self.trouble = None;
+                }
+                let is_sent = phase == Phase::Following && !self.known.is_sent;
+                self.known.is_sent |= is_sent;
+                self.phase = phase;
+                return is_sent;
+            }
+            JobNews::Read { bytes, total_bytes } => self.read = Some((bytes, total_bytes)),
+            JobNews::Transfer(direction, progress) => self.note(direction, progress),
+            JobNews::Placed(job) => {
+                self.known.job = job.to_string();
+                return true;
+            }
+            JobNews::Chosen(worker) => self.known.worker = worker,
+            JobNews::Event(event, at_ms) => {
+                let ended = match &event {
+                    JobEvent::Finished { outcome } => Some(words::outcome(outcome)),
+                    _ => None,
+                };
+                self.course.take(event, at_ms.min(now_ms));
+                if ended.is_some() && self.known.ended != ended {
+                    self.known.ended = ended;
+                    return true;
+                }
+            }
+            JobNews::Fetched(results) => self.results = Some(results),
+            JobNews::Zip(_) => {}
+            JobNews::Trouble(text) => self.trouble = Some(text),
+        }
+        false
+    }
+
+    fn note(&mut self, direction: Direction, progress: Progress) {
+        let now = Instant::now();
+        let meter = self.meter.take().filter(|meter| meter.direction == direction);
+        let mut meter = meter.unwrap_or_else(|| Meter::new(direction, &self.known.worker, now));
+        meter.note(progress, now);
+        (self.meter, self.transfer) = (Some(meter), Some(progress));
+    }
+
+    /// Whether the trainer is at work, so that it can be stopped.
+    pub fn is_running(&self) -> bool {
+        self.phase == Phase::Following && self.course.outcome.is_none()
+    }
+}

@@ -1,0 +1,215 @@
+//! One job: how far it is, its losses, its log, and its result.
+
+use super::curves;
+use super::parts::{button, job_name, meter, phase_word, problem, tone};
+use crate::browser::dom::{Element, el};
+use crate::browser::job::{Phase, Results};
+use crate::browser::message::{Msg, Wish, send};
+use crate::browser::model::{JobState, Model};
+use crate::course::MAX_LINES;
+use crate::words;
+use sleap_rtc_protocol::job::JobOutcome;
+use sleap_rtc_protocol::meter::bytes;
+use sleap_rtc_protocol::text::Printable;
+use wasm_bindgen::JsCast;
+use web_sys::HtmlInputElement;
+
+/// The lines of the log that are shown at once.
+const SHOWN_LINES: usize = 400;
+
+/// The screen.
+pub fn screen(job: &JobState, model: &Model) -> Element {
+    let worker = Printable::line(&job.known.worker, 80);
+    let place = (!worker.as_str().is_empty()).then(|| format!("on {worker}"));
+    el("section")
+        .key(&job.id)
+        .with(
+            el("div")
+                .class("head")
+                .with(el("h2").with(job_name(job)))
+                .with(
+                    el("span")
+                        .class(&format!("chip {}", tone(job)))
+                        .attr("role", "status")
+                        .with(phase_word(job)),
+                )
+                .all(place.map(|place| el("span").class("soft").with(place))),
+        )
+        .with(controls(job))
+        .all(state(job))
+        .all(job.trouble.as_deref().map(problem))
+        .all(job.results.as_ref().map(|results| result(job, results)))
+        .all(curves::all(job, model))
+        .with(log(job, model))
+        .all(elsewhere(job))
+}
+
+/// How to go on with the job in another browser, or on the command line.
+fn elsewhere(job: &JobState) -> Option<Element> {
+    (!job.known.job.is_empty()).then(|| {
+        el("details")
+            .class("card")
+            .key("elsewhere")
+            .with(el("summary").with("Go on elsewhere"))
+            .with(el("p").class("soft").with(
+                "Whoever has this job string can follow, stop and cancel this job, and fetch its result: \
+                 with `sleap-rtc attach`, or on this page in another browser.",
+            ))
+            .with(el("code").class("string").with(job.known.job.as_str()))
+    })
+}
+
+fn wish(job: &JobState, label: &str, class: &str, wish: Wish) -> Element {
+    let id = job.id.clone();
+    button(label, class, move || Msg::Ask(id.clone(), wish)).key(label)
+}
+
+fn controls(job: &JobState) -> Element {
+    let row = el("div").class("row controls");
+    if job.asks_cancel {
+        return row
+            .key("ask")
+            .with(
+                el("span")
+                    .attr("role", "alert")
+                    .with("Cancel this job? What it has learned is lost."),
+            )
+            .with(wish(job, "Cancel the job", "danger", Wish::Cancel))
+            .with(wish(job, "Keep it running", "", Wish::ConfirmCancel(false)));
+    }
+    let mut buttons = Vec::new();
+    if job.is_running() {
+        buttons.push(wish(job, "Stop early, keep the model", "first", Wish::Stop));
+        buttons.push(wish(job, "Cancel…", "quiet", Wish::ConfirmCancel(true)));
+    }
+    if let Phase::NoWorker(_) = job.phase {
+        buttons.push(wish(job, "Ask again", "first", Wish::Retry));
+    }
+    if job.course.outcome.is_some() && job.phase == Phase::Over {
+        match job.results {
+            None => buttons.push(wish(job, "Fetch the results", "first", Wish::Fetch)),
+            Some(_) => buttons.push(wish(job, "Save all as a zip", "first", Wish::SaveZip)),
+        }
+    }
+    if matches!(job.phase, Phase::Over | Phase::Failed(_) | Phase::Lost) {
+        buttons.push(wish(job, "Forget this job", "quiet", Wish::Forget));
+    }
+    row.key("can").all(buttons)
+}
+
+fn state(job: &JobState) -> Option<Element> {
+    let card = el("div").class("card").key("state");
+    match &job.phase {
+        Phase::Reading => {
+            let (done, total) = job.read.unwrap_or((0, 1));
+            Some(
+                card.with(
+                    el("p").with("Reading the package, to find out what the worker has already"),
+                )
+                .with(meter("Reading the package", done as f64 / total.max(1) as f64)),
+            )
+        }
+        Phase::Asking(worker) => Some(card.with(el("p").with(format!("Asking {worker}…")))),
+        Phase::NoWorker(why) => Some(card.with(problem(why))),
+        Phase::Sending | Phase::Fetching => Some(transfer(job, card)),
+        Phase::Lost => {
+            Some(card.with(el("p").with("Connecting to the worker. The job goes on meanwhile.")))
+        }
+        Phase::Failed(why) => Some(card.with(problem(why))),
+        Phase::Following | Phase::Over => outcome(job, card),
+    }
+}
+
+fn transfer(job: &JobState, card: Element) -> Element {
+    let (Some(meter_of), Some(progress)) = (&job.meter, job.transfer) else {
+        return card.with(el("p").with("Waiting for the worker…"));
+    };
+    let label = meter_of.direction.label();
+    let share = progress.done_bytes as f64 / progress.total_bytes.max(1) as f64;
+    card.with(el("p").with(format!("{label}: {}", meter_of.line())))
+        .with(meter(label, share))
+        .all(meter_of.already().map(|already| el("p").class("soft").with(already)))
+}
+
+fn outcome(job: &JobState, card: Element) -> Option<Element> {
+    let sent = job.transfer.zip(job.meter.as_ref()).and_then(|(progress, meter)| {
+        let there = progress.already_there_bytes;
+        (there > 0).then(|| format!("{}: {} already there", meter.direction.label(), bytes(there)))
+    });
+    match &job.course.outcome {
+        Some(JobOutcome::Failed { message, .. }) => Some(
+            card.with(problem("The job failed:")).with(el("pre").with(words::message(message))),
+        ),
+        Some(JobOutcome::Interrupted) => Some(card.with(problem(
+            "The job was interrupted on the worker. What it had saved by then can be fetched.",
+        ))),
+        _ => sent.map(|sent| card.with(el("p").class("soft").with(sent))),
+    }
+}
+
+fn result(job: &JobState, results: &Results) -> Element {
+    let files = results.files.iter().enumerate().map(|(place, (file, _))| {
+        let path = String::from(Printable::line(&file.path, 200));
+        let label = format!("Save {path}");
+        el("li")
+            .with(el("span").class("path").with(path))
+            .with(el("span").class("soft").with(bytes(file.bytes)))
+            .with(wish(job, "Save", "", Wish::SaveFile(place)).attr("aria-label", label))
+    });
+    el("div")
+        .class("card")
+        .key("results")
+        .with(el("h3").with("Results"))
+        .with(el("p").class("soft").with("Every file was compared with its hash."))
+        .with(el("ul").class("files").all(files))
+}
+
+fn log(job: &JobState, model: &Model) -> Element {
+    let wanted = model.search.to_lowercase();
+    let is_wanted =
+        |line: &&Printable| wanted.is_empty() || line.as_str().to_lowercase().contains(&wanted);
+    let mut lines: Vec<&str> = job
+        .course
+        .lines()
+        .rev()
+        .filter(is_wanted)
+        .take(SHOWN_LINES)
+        .map(|line| line.as_str())
+        .collect();
+    lines.reverse();
+    let count = job.course.lines().len();
+    let note = match count {
+        0 => "nothing yet".to_owned(),
+        MAX_LINES => format!("the last {MAX_LINES} lines"),
+        count => format!("{count} lines"),
+    };
+    el("div")
+        .class("card")
+        .key("log")
+        .with(
+            el("div")
+                .class("head")
+                .with(el("h3").with("Log"))
+                .with(el("span").class("soft").with(note))
+                .with(
+                    el("input")
+                        .attr("type", "search")
+                        .attr("placeholder", "Search")
+                        .attr("aria-label", "Search the log")
+                        .on("input", |event| {
+                            let field =
+                                event.target().and_then(|t| t.dyn_into::<HtmlInputElement>().ok());
+                            if let Some(field) = field {
+                                send(Msg::Search(field.value()));
+                            }
+                        }),
+                ),
+        )
+        .with(
+            el("pre")
+                .class("log")
+                .attr("tabindex", 0)
+                .attr("aria-label", "Log")
+                .with(lines.join("\n")),
+        )
+}

@@ -1,0 +1,74 @@
+//! How to get into a room.
+
+use super::parts::{button, problem};
+use crate::browser::dom::{Element, el};
+use crate::browser::message::{Msg, send};
+use crate::browser::model::Model;
+use sleap_rtc_trust::credential::Credential;
+use wasm_bindgen::JsCast;
+use web_sys::HtmlInputElement;
+
+const FIELD: &str = "key";
+
+/// The bar above.
+pub fn bar() -> Element {
+    el("header").class("bar").with(el("h1").with("sleap-rtc"))
+}
+
+/// The screen.
+pub fn screen(model: &Model) -> Element {
+    let form = el("form")
+        .class("card join")
+        .with(el("h2").with("Join a room"))
+        .with(el("p").class("soft").with(
+            "A worker prints a link when it starts. Open that link, or paste it here. A session string \
+             works too, and so do the room id and the token with a space between them.",
+        ))
+        .with(el("label").attr("for", FIELD).with("Link, session string, or room and token"))
+        .with(
+            el("div")
+                .class("row")
+                .with(
+                    el("input")
+                        .attr("id", FIELD)
+                        .attr("type", "password")
+                        .attr("autocomplete", "off")
+                        .attr("spellcheck", "false")
+                        .flag("required", true),
+                )
+                .with(el("button").attr("type", "submit").class("button first").with("Join")),
+        )
+        .all(model.refusal.as_deref().map(problem))
+        .on("submit", |event| {
+            event.prevent_default();
+            let document = web_sys::window().and_then(|window| window.document());
+            let field = document.and_then(|document| document.get_element_by_id(FIELD));
+            if let Some(field) = field {
+                send(Msg::Pasted(field.unchecked_into::<HtmlInputElement>().value()));
+            }
+        });
+    let rooms: Vec<Element> = model.rooms.iter().map(room).collect();
+    let known = (!rooms.is_empty()).then(|| {
+        el("section")
+            .class("card")
+            .with(el("h2").with("Rooms of this browser"))
+            .with(el("ul").class("rooms").all(rooms))
+    });
+    el("main").class("narrow").attr("id", "main").with(form).all(known)
+}
+
+fn room(room: &Credential) -> Element {
+    let (enter, forget) = (room.clone(), room.clone());
+    let name = room.room_id.to_string();
+    el("li")
+        .key(&name)
+        .with(el("code").with(name.as_str()))
+        .with(
+            button("Enter", "", move || Msg::Enter(enter.clone()))
+                .attr("aria-label", format!("Enter room {name}")),
+        )
+        .with(
+            button("Forget", "quiet", move || Msg::Forget(forget.clone()))
+                .attr("aria-label", format!("Forget room {name}")),
+        )
+}

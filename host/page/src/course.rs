@@ -1,0 +1,181 @@
+//! What a job's events say so far: its runs, their losses, and the trainer's log.
+
+use serde_json::Value;
+use sleap_rtc_protocol::job::{JobEvent, JobOutcome};
+use sleap_rtc_protocol::log_text::LogText;
+use sleap_rtc_protocol::progress::JobProgress;
+use sleap_rtc_protocol::text::Printable;
+use std::collections::VecDeque;
+
+/// The lines of the log that are kept.
+pub const MAX_LINES: usize = 10_000;
+/// The characters of a line that are kept.
+const MAX_LINE_CHARS: usize = 2_000;
+/// The most runs and epochs that are kept. A worker may send any number.
+const MAX_RUNS: usize = 64;
+const MAX_EPOCHS: usize = 20_000;
+const MAX_NAME_CHARS: usize = 80;
+
+/// An epoch of a training.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Epoch {
+    /// Its number, counted from 0.
+    pub number: u64,
+    /// The loss of the training data.
+    pub loss: Option<f64>,
+    /// The loss of the validation data.
+    pub validation: Option<f64>,
+    /// When it ended, in milliseconds since 1970.
+    pub at_ms: u64,
+}
+
+/// One run of the trainer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunCourse {
+    /// Its name.
+    pub name: Printable,
+    /// When it started, in milliseconds since 1970.
+    pub started_ms: u64,
+    /// Its epochs so far.
+    pub epochs: Vec<Epoch>,
+    /// How it ended, if it has.
+    pub outcome: Option<JobOutcome>,
+}
+
+/// A job, as far as its events tell.
+#[derive(Debug, Default)]
+pub struct Course {
+    /// How far it is, in the words of the room's list.
+    pub progress: JobProgress,
+    /// Its runs so far.
+    pub runs: Vec<RunCourse>,
+    /// How it ended, if it has.
+    pub outcome: Option<JobOutcome>,
+    log: LogText,
+    lines: VecDeque<Printable>,
+}
+
+impl RunCourse {
+    /// How long an epoch takes, in seconds, as the last ones did.
+    pub fn epoch_s(&self) -> Option<f64> {
+        let last = self.epochs.last()?;
+        let back = self.epochs.len().min(6);
+        let before = match self.epochs.get(self.epochs.len().wrapping_sub(back)) {
+            Some(epoch) if back > 1 => (epoch.at_ms, back - 1),
+            _ => (self.started_ms, 1),
+        };
+        Some(last.at_ms.saturating_sub(before.0) as f64 / 1e3 / before.1 as f64)
+    }
+
+    /// The epoch with the smallest validation loss, or loss where there is none.
+    pub fn best(&self) -> Option<&Epoch> {
+        let value = |epoch: &Epoch| epoch.validation.or(epoch.loss).filter(|loss| loss.is_finite());
+        let known = self.epochs.iter().filter(|epoch| value(epoch).is_some());
+        known.min_by(|one, other| {
+            let (one, other) = (value(one), value(other));
+            one.partial_cmp(&other).unwrap_or(std::cmp::Ordering::Equal)
+        })
+    }
+}
+
+impl Course {
+    /// Takes the next event, of this time in milliseconds since 1970.
+    pub fn take(&mut self, event: JobEvent, at_ms: u64) {
+        self.progress.see(&event);
+        match event {
+            JobEvent::RunStarted { name } if self.runs.len() < MAX_RUNS => {
+                let name = Printable::line(&name, MAX_NAME_CHARS);
+                let (epochs, outcome) = (Vec::new(), None);
+                self.runs.push(RunCourse { name, started_ms: at_ms, epochs, outcome });
+            }
+            JobEvent::RunEnded { outcome, .. } => {
+                if let Some(run) = self.runs.last_mut() {
+                    run.outcome = Some(outcome);
+                }
+            }
+            JobEvent::Progress { message } => self.note(&message, at_ms),
+            JobEvent::Log { text } => self.add_log(&text),
+            JobEvent::Finished { outcome } => self.outcome = Some(outcome),
+            JobEvent::Staged { .. } | JobEvent::RunStarted { .. } | JobEvent::Unknown => {}
+        }
+    }
+
+    /// The last lines of the log.
+    pub fn lines(&self) -> impl DoubleEndedIterator<Item = &Printable> + ExactSizeIterator {
+        self.lines.iter()
+    }
+
+    fn note(&mut self, message: &Value, at_ms: u64) {
+        let Some(run) = self.runs.last_mut().filter(|run| run.epochs.len() < MAX_EPOCHS) else {
+            return;
+        };
+        let is_end = message.get("event").and_then(Value::as_str) == Some("epoch_end");
+        let number = message.get("epoch").and_then(Value::as_u64);
+        let Some(number) = number.filter(|_| is_end) else { return };
+        if run.epochs.last().is_some_and(|last| last.number >= number) {
+            return;
+        }
+        let loss = |names: [&str; 2]| {
+            let logs = message.get("logs")?;
+            names.into_iter().find_map(|name| logs.get(name)?.as_f64())
+        };
+        let (loss, validation) = (loss(["loss", "train/loss"]), loss(["val/loss", "val_loss"]));
+        run.epochs.push(Epoch { number, loss, validation, at_ms });
+    }
+
+    fn add_log(&mut self, text: &str) {
+        for line in self.log.push(text).lines() {
+            if self.lines.len() == MAX_LINES {
+                self.lines.pop_front();
+            }
+            self.lines.push_back(Printable::lines(line, MAX_LINE_CHARS));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn epoch_end(number: u64, loss: f64) -> JobEvent {
+        let logs = json!({"loss": loss, "val/loss": loss * 2.0});
+        JobEvent::Progress { message: json!({"event": "epoch_end", "epoch": number, "logs": logs}) }
+    }
+
+    #[test]
+    fn losses_belong_to_the_run_that_is_on() {
+        let mut course = Course::default();
+        course.take(epoch_end(0, 9.0), 0);
+        for name in ["centroid", "centered"] {
+            course.take(JobEvent::RunStarted { name: name.into() }, 1_000);
+            for number in 0..3 {
+                course.take(epoch_end(number, 1.0 / (1.0 + number as f64)), 1_500 + 500 * number);
+            }
+            // What was reported before is not reported again.
+            course.take(epoch_end(1, 5.0), 9_000);
+            let (outcome, name) = (JobOutcome::Succeeded, name.into());
+            course.take(JobEvent::RunEnded { name, outcome }, 9_000);
+        }
+        let [one, other] = &course.runs[..] else { panic!("{:?}", course.runs) };
+        assert_eq!((one.epochs.len(), other.epochs.len()), (3, 3));
+        assert_eq!(other.epoch_s(), Some(0.5));
+        assert_eq!(one.best().map(|epoch| epoch.number), Some(2));
+    }
+
+    #[test]
+    fn a_log_is_bounded_and_harmless() {
+        let mut course = Course::default();
+        let log = |text: &str| JobEvent::Log { text: text.to_owned() };
+        course.take(log("\r 10 %\r 100 %\n<script>\x1b[2J\u{202e}\n"), 0);
+        course.take(log(&"x".repeat(1 << 20)), 0);
+        course.take(log("\n"), 0);
+        let lines: Vec<_> = course.lines().map(|line| line.as_str().to_owned()).collect();
+        assert_eq!(lines[..2], [" 100 %", "<script>"]);
+        assert_eq!(lines[2].chars().count(), MAX_LINE_CHARS);
+        for _ in 0..3 {
+            course.take(log(&"line\n".repeat(MAX_LINES)), 0);
+        }
+        assert_eq!(course.lines().len(), MAX_LINES);
+    }
+}

@@ -1,0 +1,193 @@
+//! The client for browsers, in Chromium: as a person uses it, and against people who mean it no good.
+
+use crate::support::*;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+use zip::ZipArchive;
+
+/// The link that the worker has printed.
+fn link(worker: &TestWorker) -> String {
+    let printed = worker.stdout();
+    let link = printed.lines().map(str::trim).find(|line| line.contains("/app/#"));
+    link.expect("a link to the page").to_owned()
+}
+
+/// A worker whose training lasts long enough to be watched.
+fn slow_worker(site: &Site, server: &TestServer) -> TestWorker {
+    let setup = TestWorker::setup(site, "worker");
+    let setup = setup.env("FAKE_SLEAP_EPOCHS", "14").env("FAKE_SLEAP_STEPS", "2");
+    setup.env("FAKE_SLEAP_BATCH_S", "0.5").start(server)
+}
+
+/// Nothing has violated the page's policy, and nobody but the server was asked for anything.
+fn assert_well_behaved(browser: &Browser, server: &TestServer) {
+    let log = browser.log();
+    let bad = |line: &&String| line.contains("SEVERE") || line.contains("Content Security Policy");
+    assert_eq!(log.iter().filter(bad).collect::<Vec<_>>(), Vec::<&String>::new());
+    let (http, ws) =
+        (format!("http://{}/", server.address()), format!("ws://{}/", server.address()));
+    let is_own = |url: &String| {
+        [http.as_str(), &ws, "blob:", "data:", "chrome:", "about:"]
+            .iter()
+            .any(|own| url.starts_with(own))
+    };
+    let requests = browser.requests();
+    assert!(requests.len() > 5, "{requests:?}");
+    let others: Vec<_> = requests.iter().filter(|url| !is_own(url)).collect();
+    assert_eq!(others, Vec::<&String>::new());
+}
+
+/// Every file below `folder` is in the zip, byte by byte, and nothing else is.
+#[track_caller]
+fn assert_same(zip: &Path, folder: &Path) {
+    let mut archive = ZipArchive::new(File::open(zip).unwrap()).unwrap();
+    let expected = files_below(folder);
+    assert_eq!(archive.len(), expected.len());
+    for path in expected {
+        let mut content = Vec::new();
+        archive.by_name(path.to_str().unwrap()).unwrap().read_to_end(&mut content).unwrap();
+        assert!(content == fs::read(folder.join(&path)).unwrap(), "{} differs", path.display());
+    }
+}
+
+/// The folder of the only job's results on the worker.
+fn results(worker: &TestWorker) -> std::path::PathBuf {
+    let jobs = fs::read_dir(worker.state_dir().join("jobs")).unwrap().flatten();
+    let folders: Vec<_> = jobs.map(|job| job.path().join("results")).collect();
+    assert_eq!(folders.len(), 1, "{folders:?}");
+    folders[0].clone()
+}
+
+#[test]
+fn a_link_leads_to_the_workers_and_a_package_to_its_model_across_a_reload() {
+    let site = Site::new();
+    let Some(browser) = Browser::start(&site) else { return };
+    let server = site.server();
+    let worker = slow_worker(&site, &server);
+    browser.open(&link(&worker));
+    browser.wait_text(".worker", "Test GPU 16000", SOON);
+    assert!(!browser.url().contains('#'), "the token stays in the address: {}", browser.url());
+    browser.picture("workers");
+
+    browser.click("nav button", "New job");
+    browser.picture("new-job");
+    browser.type_into("#package", fixture("train_single.zip").to_str().unwrap());
+    let described = browser.wait_text(".facts", "Models", SOON);
+    assert!(described.contains("single_instance"), "{described}");
+    assert!(worker.jobs().is_empty(), "something was sent before the user has agreed");
+    browser.picture("package");
+
+    browser.click("button", "Start");
+    browser.wait_text(".legend", "epoch 2", A_WHILE);
+    browser.picture("training");
+    browser.prefer("dark");
+    browser.picture("training-dark");
+    browser.prefer("light");
+
+    browser.reload();
+    browser.click("nav button", "train_single");
+    let legend = browser.wait_text(".legend", "epoch", SOON);
+    assert!(legend.contains("validation"), "{legend}");
+    browser.resize(420, 900);
+    browser.picture("training-phone");
+    browser.resize(1280, 1000);
+
+    browser.wait_text(".chip", "done", A_WHILE);
+    assert!(browser.texts(".log").join("").contains("Finished training"));
+    browser.click("button", "Fetch the results");
+    browser.wait_text(".files", "best.ckpt", SOON);
+    browser.picture("results");
+    browser.click("button", "Save all as a zip");
+    assert_same(&browser.downloaded("-results.zip"), &results(&worker));
+    assert_well_behaved(&browser, &server);
+}
+
+#[test]
+fn an_upload_goes_on_after_a_reload_and_is_not_made_twice() {
+    let site = Site::new();
+    let Some(browser) = Browser::start(&site) else { return };
+    let server = site.server();
+    let worker = site.worker(&server);
+    let package = large_package(&site, 60_000_000);
+    browser.open(&link(&worker));
+    browser.wait_text(".worker", "available", SOON);
+    browser.click("nav button", "New job");
+    browser.type_into("#package", package.to_str().unwrap());
+    browser.click("button", "Start");
+    browser.wait_text("section .card", "MB/s", A_WHILE);
+    browser.picture("sending");
+    browser.reload();
+    browser.click("nav button", "large");
+    browser.wait_text("section .card", "already on", A_WHILE);
+    browser.wait_text(".chip", "done", A_WHILE);
+
+    browser.click("nav button", "New job");
+    browser.type_into("#package", package.to_str().unwrap());
+    browser.click("button", "Start");
+    browser.wait_text("section .card", "60 MB already there", A_WHILE);
+    browser.wait_text(".chip", "done", A_WHILE);
+    assert_well_behaved(&browser, &server);
+}
+
+#[test]
+fn a_training_is_stopped_early_and_what_it_has_learned_is_kept() {
+    let site = Site::new();
+    let Some(browser) = Browser::start(&site) else { return };
+    let server = site.server();
+    let worker = slow_worker(&site, &server);
+    browser.open(&link(&worker));
+    browser.wait_text(".worker", "available", SOON);
+    browser.click("nav button", "New job");
+    browser.type_into("#package", fixture("train_single.zip").to_str().unwrap());
+    browser.click("button", "Start");
+    browser.wait_text(".legend", "epoch", A_WHILE);
+    browser.click("button", "Stop early");
+    browser.wait_text(".chip", "stopped early", A_WHILE);
+    browser.click("button", "Fetch the results");
+    browser.wait_text(".files", "best.ckpt", SOON);
+    assert_well_behaved(&browser, &server);
+}
+
+#[test]
+fn a_file_that_is_no_package_is_refused_in_the_words_of_the_command_line() {
+    let site = Site::new();
+    let Some(browser) = Browser::start(&site) else { return };
+    let server = site.server();
+    let worker = site.worker(&server);
+    browser.open(&link(&worker));
+    browser.click("nav button", "New job");
+    let labels = large_labels(&site, 100_000);
+    browser.type_into("#package", labels.to_str().unwrap());
+    browser.wait_text(
+        ".problem",
+        "it is a SLEAP labels file (HDF5), not a training job package",
+        SOON,
+    );
+    browser.picture("no-package");
+    assert!(worker.jobs().is_empty());
+}
+
+#[test]
+fn a_hostile_name_is_shown_as_a_text() {
+    let site = Site::new();
+    let Some(browser) = Browser::start(&site) else { return };
+    let server = site.server();
+    let name = "<script>window.hacked = 1</script>";
+    let setup = TestWorker::setup(&site, "worker");
+    let gpus = format!("gpus = [{{ model = {name:?}, memory_mib = 16000 }}]\n");
+    let worker = setup.detect_gpus().config(&gpus).start(&server);
+    browser.open(&link(&worker));
+    browser.wait_text(".worker", name, SOON);
+    assert!(browser.run("return window.hacked === undefined").as_bool().unwrap());
+    assert_well_behaved(&browser, &server);
+}
+
+#[test]
+fn a_server_serves_no_page_if_its_operator_wants_none() {
+    let site = Site::new();
+    let (address, off) = ([127, 0, 0, 1].into(), "[signaling]\npage = false\n");
+    let server = TestServer::configured(&site, address, off);
+    let worker = site.worker(&server);
+    assert!(!worker.stdout().contains("/app/"), "{}", worker.stdout());
+}

@@ -1,0 +1,245 @@
+//! Chromium, driven over WebDriver: what a person would do with a page, and what the browser says of it.
+
+use crate::process::{Process, clean_command};
+use crate::{SOON, Site, wait_for};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    path::PathBuf,
+    time::Duration,
+};
+
+/// A developer without a browser sets this. The tests then report that they did not run.
+const WITHOUT: &str = "SLEAP_RTC_WITHOUT_BROWSER";
+/// Names an element in the answers of WebDriver.
+const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+/// How long one command may take.
+const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+
+/// A browser with one window, and an empty profile in the site's folder.
+pub struct Browser {
+    driver: SocketAddr,
+    session: String,
+    downloads: PathBuf,
+    _process: Process,
+}
+
+impl Browser {
+    /// Starts it. `None` if the developer skips these tests.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it is not installed and the tests are not skipped.
+    pub fn start(site: &Site) -> Option<Self> {
+        if std::env::var_os(WITHOUT).is_some() {
+            eprintln!("{WITHOUT} is set: this test did not run");
+            return None;
+        }
+        let (home, downloads) = (site.folder("browser"), site.folder("downloads"));
+        let path = "/usr/local/bin:/usr/bin:/bin";
+        let mut command = clean_command("chromedriver", &home, path);
+        let mut process = Process::start("chromedriver", command.arg("--port=0"));
+        let driver = process.wait_stdout("its port", SOON, |text| {
+            let (_, rest) = text.split_once("started successfully on port ")?;
+            let (port, _) = rest.split_once('.')?;
+            Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse().ok()?)))
+        });
+        let arguments = [
+            "--headless=new".to_owned(),
+            // Chromium cannot confine itself as root.
+            "--no-sandbox".to_owned(),
+            "--disable-gpu".to_owned(),
+            "--disable-dev-shm-usage".to_owned(),
+            "--disable-background-networking".to_owned(),
+            "--window-size=1280,1000".to_owned(),
+            format!("--user-data-dir={}", home.join("profile").display()),
+        ];
+        let wanted = json!({"capabilities": {"alwaysMatch": {
+            "goog:chromeOptions": {"args": arguments},
+            "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
+        }}});
+        let answer = call(driver, "POST", "/session", &wanted);
+        let session = answer["sessionId"].as_str().expect("a session").to_owned();
+        let browser = Self { driver, session, downloads, _process: process };
+        let folder = browser.downloads.to_str().unwrap();
+        browser.devtools(
+            "Browser.setDownloadBehavior",
+            &json!({"behavior": "allow", "downloadPath": folder}),
+        );
+        Some(browser)
+    }
+
+    fn command(&self, method: &str, path: &str, body: &Value) -> Value {
+        call(self.driver, method, &format!("/session/{}{path}", self.session), body)
+    }
+
+    fn devtools(&self, command: &str, parameters: &Value) -> Value {
+        self.command("POST", "/goog/cdp/execute", &json!({"cmd": command, "params": parameters}))
+    }
+
+    /// Opens an address.
+    pub fn open(&self, url: &str) {
+        self.command("POST", "/url", &json!({"url": url}));
+    }
+
+    /// Loads the page again.
+    pub fn reload(&self) {
+        self.command("POST", "/refresh", &json!({}));
+    }
+
+    /// The address that it shows.
+    pub fn url(&self) -> String {
+        self.command("GET", "/url", &Value::Null).as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Runs a script, whose `return` comes back.
+    pub fn run(&self, script: &str) -> Value {
+        self.command("POST", "/execute/sync", &json!({"script": script, "args": []}))
+    }
+
+    /// What can be read in the elements of this CSS selector.
+    pub fn texts(&self, selector: &str) -> Vec<String> {
+        let script =
+            format!("return [...document.querySelectorAll({selector:?})].map(e => e.innerText)");
+        serde_json::from_value(self.run(&script)).unwrap_or_default()
+    }
+
+    /// Waits until one of these elements has `text` in it, and returns all that can be read in it.
+    #[track_caller]
+    pub fn wait_text(&self, selector: &str, text: &str, limit: Duration) -> String {
+        let what = format!("{text:?} in {selector}");
+        let found = || self.texts(selector).into_iter().find(|shown| shown.contains(text));
+        wait_or(&what, limit, found, || self.texts("body").join("\n"))
+    }
+
+    /// Clicks the first of these elements that has `text` in it, once it is there.
+    #[track_caller]
+    pub fn click(&self, selector: &str, text: &str) {
+        let script = format!(
+            "const found = [...document.querySelectorAll({selector:?})]
+                .find(e => e.innerText.includes({text:?}) && !e.disabled);
+             if (found) found.click();
+             return !!found"
+        );
+        let clicked = || self.run(&script).as_bool().filter(|clicked| *clicked);
+        wait_or(&format!("{text:?} to click in {selector}"), SOON, clicked, || {
+            self.texts("body").join("\n")
+        });
+    }
+
+    /// Types into an element: for a file's field, the path of a file.
+    #[track_caller]
+    pub fn type_into(&self, selector: &str, text: &str) {
+        let wanted = json!({"using": "css selector", "value": selector});
+        let element = wait_for(&format!("{selector} to type into"), SOON, || {
+            let found = self.command("POST", "/elements", &wanted);
+            found[0][ELEMENT].as_str().map(str::to_owned)
+        });
+        self.command("POST", &format!("/element/{element}/value"), &json!({"text": text}));
+    }
+
+    /// Shows pages as a person who prefers the dark sees them, or the light.
+    pub fn prefer(&self, scheme: &str) {
+        let feature = json!({"name": "prefers-color-scheme", "value": scheme});
+        self.devtools("Emulation.setEmulatedMedia", &json!({"features": [feature]}));
+    }
+
+    /// Makes the window this large.
+    pub fn resize(&self, width: u32, height: u32) {
+        let size = json!({"width": width, "height": height});
+        self.command("POST", "/window/rect", &size);
+    }
+
+    /// Leaves a picture of the page in `target/page`, for a person to look at.
+    pub fn picture(&self, name: &str) {
+        let folder = crate::target().join("page");
+        fs::create_dir_all(&folder).unwrap();
+        let shot = self.command("GET", "/screenshot", &Value::Null);
+        let bytes = STANDARD.decode(shot.as_str().expect("a picture")).unwrap();
+        fs::write(folder.join(name).with_extension("png"), bytes).unwrap();
+    }
+
+    /// Waits for a download whose name ends like this, and returns its path.
+    #[track_caller]
+    pub fn downloaded(&self, ending: &str) -> PathBuf {
+        wait_for(&format!("a download of {ending}"), SOON, || {
+            let files = fs::read_dir(&self.downloads).unwrap().flatten().map(|file| file.path());
+            files.into_iter().find(|path| path.to_string_lossy().ends_with(ending))
+        })
+    }
+
+    /// What the browser has logged since the last time: errors and violated policies.
+    pub fn log(&self) -> Vec<String> {
+        let entries = self.command("POST", "/se/log", &json!({"type": "browser"}));
+        let entries = entries.as_array().cloned().unwrap_or_default();
+        entries.iter().map(|entry| format!("{} {}", entry["level"], entry["message"])).collect()
+    }
+
+    /// The addresses that pages have asked for since the last time.
+    pub fn requests(&self) -> Vec<String> {
+        let entries = self.command("POST", "/se/log", &json!({"type": "performance"}));
+        let entries = entries.as_array().cloned().unwrap_or_default();
+        let address = |entry: &Value| {
+            let message: Value = serde_json::from_str(entry["message"].as_str()?).ok()?;
+            let parameters = &message["message"]["params"];
+            match message["message"]["method"].as_str()? {
+                "Network.requestWillBeSent" => parameters["request"]["url"].as_str(),
+                "Network.webSocketCreated" => parameters["url"].as_str(),
+                _ => None,
+            }
+            .map(str::to_owned)
+        };
+        entries.iter().filter_map(address).collect()
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // The processes of the browser are the site's, which ends them if this does not.
+        if !std::thread::panicking() {
+            self.command("DELETE", "", &Value::Null);
+        }
+    }
+}
+
+#[track_caller]
+fn wait_or<T>(
+    what: &str,
+    limit: Duration,
+    mut find: impl FnMut() -> Option<T>,
+    shown: impl Fn() -> String,
+) -> T {
+    let start = std::time::Instant::now();
+    loop {
+        if let Some(found) = find() {
+            return found;
+        }
+        assert!(start.elapsed() < limit, "waited for {what}; the page shows:\n{}", shown());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// One command of WebDriver. Returns its value.
+fn call(driver: SocketAddr, method: &str, path: &str, body: &Value) -> Value {
+    let mut stream = TcpStream::connect(driver).unwrap();
+    stream.set_read_timeout(Some(COMMAND_LIMIT)).unwrap();
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: {driver}\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+    .unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let answer = String::from_utf8_lossy(&answer);
+    let (head, content) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
+    let value: Value = serde_json::from_str(content).expect("JSON of WebDriver");
+    let value = value["value"].clone();
+    assert!(head.starts_with("HTTP/1.1 200"), "{method} {path}: {value}");
+    value
+}
