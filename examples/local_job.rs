@@ -69,7 +69,7 @@ async fn run(job: Job) -> Result<PathBuf> {
         ended = &mut worker => bail!("the worker did not start: {:?}", ended?),
         session = session_string(&credentials) => session?,
     };
-    let options = SubmitOptions { join: Join::Session(session), viewer: None };
+    let options = SubmitOptions { join: Join::Session(session), viewer: None, wait: None };
     let models = client::run(&config, options, job, Interrupts::never()).await;
 
     stop_worker.cancel();

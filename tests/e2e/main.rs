@@ -45,6 +45,7 @@ mod plugin;
 mod plugin_folder;
 mod plugin_projects;
 mod python_peers;
+mod queue;
 mod reach;
 mod reconnect;
 mod relay;

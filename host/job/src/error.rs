@@ -44,6 +44,9 @@ pub enum JobError {
     /// A thread that read the job's folder panicked.
     #[error("a thread that reads the job's folder failed (this is a bug)")]
     Thread,
+    /// The worker was started again before this process began, and lets the job wait for another one.
+    #[error("the job waits for a slot again; another process will run it")]
+    Withdrawn,
     /// The job has no process.
     #[error("the job is not running")]
     NotRunning,

@@ -46,9 +46,15 @@ impl Expected {
         })
     }
 
-    fn read(folder: &JobFolder) -> Option<Self> {
+    /// Reads what was written for a job. `None` if that is missing or damaged. Blocks.
+    pub fn read(folder: &JobFolder) -> Option<Self> {
         let file = File::open(folder.path().join(FILE)).ok()?;
         serde_json::from_reader(BufReader::new(file.take(MAX_BYTES))).ok()
+    }
+
+    /// How long the job is expected to run, in whole seconds.
+    pub fn runs_s(&self) -> Option<u64> {
+        self.estimate.map(|estimate| (estimate.minutes * 60.0).round().max(1.0) as u64)
     }
 
     /// Writes it into the job's folder. Blocks.

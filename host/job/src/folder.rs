@@ -15,14 +15,16 @@
 //! its process has died, and [`JobFolder::settle`] writes the last event.
 
 use super::error::{JobError, damaged, io_error};
-use super::events::{self, EventLog};
+use super::events::{self, EventLog, EventReader};
 use super::lease::REMOVED;
 use serde::{Deserialize, Serialize};
 use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_base::file::{self, Readers};
 use sleap_rtc_protocol::ids::{JobId, PeerId};
-use sleap_rtc_protocol::job::{JobOutcome, JobRight, JobSpec, JobState, NumberedEvent};
+use sleap_rtc_protocol::job::{
+    JobEvent, JobOutcome, JobRight, JobSpec, JobState, NumberedEvent, QueueEntry,
+};
 use sleap_rtc_trust::device::DeviceId;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
@@ -120,18 +122,20 @@ impl JobFolder {
         folders
     }
 
-    /// The jobs that have begun and not ended. Call it when a worker starts: jobs whose package never
-    /// arrived completely are ended here.
-    pub fn unfinished(state_dir: &Path) -> Vec<Self> {
-        let mut folders = Self::all(state_dir);
-        folders.retain(|folder| match folder.record().map(|record| record.state) {
-            Ok(JobState::Running { .. }) => true,
-            Ok(JobState::Finished(_)) | Err(_) => false,
-            Ok(JobState::Staging) => {
-                matches!(folder.settle(JobOutcome::Interrupted), Err(JobError::Locked(_)))
-            }
-        });
-        folders
+    /// Lets the job wait for a slot, or changes what its folder says about that. Its package is complete.
+    ///
+    /// Fails with [`JobError::Locked`] or [`JobError::State`] if the job has begun.
+    pub fn queue(&self, entry: QueueEntry) -> Result<(), JobError> {
+        let _events = self.lock()?;
+        let mut record = self.record()?;
+        record.state.advance(JobState::Queued(entry))?;
+        self.write_record(&record)
+    }
+
+    /// When the job's process began, in milliseconds since 1970. `None` if it has not.
+    pub fn started_ms(&self) -> Option<u64> {
+        let first = EventReader::open(self, 0).ok()?.read().ok()??;
+        (!matches!(first.event, JobEvent::Finished { .. })).then_some(first.at_ms)
     }
 
     /// Whether another process that runs this job is alive.
@@ -281,14 +285,12 @@ mod tests {
     }
 
     #[test]
-    fn jobs_of_a_previous_worker_are_found() {
+    fn a_queued_job_that_is_withdrawn_has_one_event() {
         let state = tempfile::tempdir().unwrap();
-        let staging = job_folder(state.path());
-        assert!(JobFolder::unfinished(state.path()).is_empty());
-        assert_eq!(staging.outcome().unwrap(), Some(JobOutcome::Interrupted));
-        staging.discard();
-        let running = job_folder(state.path());
-        running.lock().unwrap().begin().unwrap();
-        assert_eq!(JobFolder::unfinished(state.path())[0].path(), running.path());
+        let folder = job_folder(state.path());
+        folder.queue(QueueEntry::default()).unwrap();
+        folder.settle(JobOutcome::Cancelled).unwrap();
+        assert_eq!(folder.outcome().unwrap(), Some(JobOutcome::Cancelled));
+        assert_eq!((folder.last_event().unwrap().unwrap().seq, folder.started_ms()), (1, None));
     }
 }

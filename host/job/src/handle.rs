@@ -117,12 +117,24 @@ impl JobHandle {
         match folder.record()?.state {
             JobState::Finished(_) => return Ok(handle),
             JobState::Staging => return Err(JobError::NotRunning),
-            JobState::Running { .. } => {}
+            // Nobody has started a process for it.
+            JobState::Queued(_) if !RunnerSettings::exist(folder) => {
+                return Err(JobError::NotRunning);
+            }
+            JobState::Queued(_) | JobState::Running { .. } => {}
         }
         let deadline = Instant::now() + EXIT_LIMIT;
         loop {
             if control::connect(folder).await.is_ok() {
                 return Ok(handle);
+            }
+            if let JobState::Queued(_) = folder.record()?.state {
+                // Its process has not begun yet, and may never come.
+                if Instant::now() > deadline {
+                    return Err(JobError::NotRunning);
+                }
+                sleep(LOOK_INTERVAL).await;
+                continue;
             }
             match folder.settle(JobOutcome::Interrupted) {
                 Ok(JobOutcome::Interrupted) => return Err(JobError::Interrupted),

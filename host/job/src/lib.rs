@@ -10,6 +10,7 @@
 //! | [`folder`] | the files that a job leaves on disk |
 //! | `expected` | what was expected of a job before it started, and what it took |
 //! | `lease` | keeps and removes job folders |
+//! | `unfinished` | finds the jobs that an earlier run of a worker has left |
 //! | [`events`] | a job's numbered events: one writer, any number of readers |
 //! | [`plan`] | derives the runs of a job from its package |
 //! | [`settings`] | the settings of a job's process |
@@ -93,6 +94,7 @@ pub mod sandbox;
 pub mod settings;
 mod trainer;
 pub mod trainers;
+mod unfinished;
 mod version;
 mod videos;
 
@@ -111,6 +113,7 @@ pub use processes::adopt_descendants;
 pub use runner::run_job;
 pub use sandbox::{Sandbox, SandboxError, SandboxMode};
 pub use settings::RunnerSettings;
+pub use unfinished::Unfinished;
 
 #[cfg(test)]
 mod tests;

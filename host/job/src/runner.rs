@@ -25,7 +25,7 @@ use super::videos;
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_package::MachineFacts;
 use sleap_rtc_package::script::Run;
-use sleap_rtc_protocol::job::{JobEvent, JobOutcome};
+use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobState};
 use std::collections::HashMap;
 use std::fs::Permissions;
 use std::io;
@@ -57,8 +57,12 @@ const USAGE: i32 = 2;
 /// Fails only if the folder or its socket cannot be used. No trainer was started then.
 pub async fn run_job(dir: &Path, interruption: CancellationToken) -> Result<JobOutcome, JobError> {
     let folder = JobFolder::at(dir)?;
-    let settings = RunnerSettings::read(&folder)?;
     let mut events = folder.lock()?;
+    // Under the lock, as the worker that is started again removes them from a job that waits.
+    let settings = RunnerSettings::read(&folder)?;
+    if matches!(folder.record()?.state, JobState::Queued(_)) && !RunnerSettings::exist(&folder) {
+        return Err(JobError::Withdrawn);
+    }
     if let Err(JobError::State(error)) = events.begin() {
         // The job has begun before, and its process is gone.
         tracing::warn!(error = %WithCauses(&error), "the job is not run again");

@@ -95,6 +95,22 @@ impl RunnerSettings {
         serde_json::from_slice(&json).map_err(|e| damaged(&path, e))
     }
 
+    /// Whether a job has settings: a worker has started a process for it.
+    pub fn exist(folder: &JobFolder) -> bool {
+        folder.path().join(FILE).exists()
+    }
+
+    /// Removes the settings of a job, if it has any.
+    pub(crate) fn remove(folder: &JobFolder) -> Result<(), JobError> {
+        let path = folder.path().join(FILE);
+        match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(JobError::Io { doing: "remove", path, source })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Writes the settings for a job.
     pub fn write(&self, folder: &JobFolder) -> Result<(), JobError> {
         let path = folder.path().join(FILE);

@@ -2,6 +2,7 @@
 
 use crate::ids::PeerId;
 use crate::job::JobType;
+use crate::line::LineEntry;
 use crate::progress::RunningJob;
 use crate::signaling::PeerInfo;
 use crate::worker::WorkerStatus;
@@ -70,7 +71,7 @@ pub struct Capabilities {
 }
 
 /// The properties that a worker sets by itself. Its operator's own properties have other names.
-pub const WORKER_PROPERTIES: [&str; 19] = [
+pub const WORKER_PROPERTIES: [&str; 22] = [
     "gpu_memory_mb",
     "gpu_model",
     "sleap_version",
@@ -86,6 +87,9 @@ pub const WORKER_PROPERTIES: [&str; 19] = [
     "protocols",
     "jobs",
     USED_BY_USER,
+    QUEUE,
+    QUEUE_LENGTH,
+    EXPECTED_START,
     PROBLEMS,
     MOUNTS,
     ENDPOINT,
@@ -109,6 +113,16 @@ pub const SANDBOX: &str = "sandbox";
 /// The property with the seconds for which each user's jobs have occupied a slot of the worker in
 /// the last seven days: `{"ada": 5400}`.
 pub const USED_BY_USER: &str = "used_s_by_user";
+
+/// The property that lists the jobs that wait for a slot, in the order in which they start: a list of
+/// [`LineEntry`]. A worker without it has no queue.
+pub const QUEUE: &str = "queue";
+
+/// The property that says how many jobs wait for a slot.
+pub const QUEUE_LENGTH: &str = "queue-length";
+
+/// The property that says in how many seconds a further job would start. Null if that is not known.
+pub const EXPECTED_START: &str = "expected-start-s";
 
 /// Tags of a worker, by which Python clients find it.
 pub const WORKER_TAGS: [&str; 3] = ["sleap-rtc", "training-worker", "inference-worker"];
@@ -230,12 +244,22 @@ impl WorkerFacts {
             "sleap_version": self.sleap_version.as_deref().unwrap_or("unknown"),
         });
         let Value::Object(mut changing) = properties else { return Map::new() };
-        for key in [USED_BY_USER, PROBLEMS, SANDBOX] {
+        for key in [USED_BY_USER, QUEUE, QUEUE_LENGTH, EXPECTED_START, PROBLEMS, SANDBOX] {
             if let Some((key, value)) = self.properties.get_key_value(key) {
                 changing.insert(key.clone(), value.clone());
             }
         }
         changing
+    }
+
+    /// The jobs that wait for a slot, in the order in which they start. `None` if no job waits there ever.
+    pub fn queue(&self) -> Option<Vec<LineEntry>> {
+        read(self.properties.get(QUEUE).cloned())
+    }
+
+    /// In how many seconds a further job would start, if that is known.
+    pub fn expected_start_s(&self) -> Option<u64> {
+        read(self.properties.get(EXPECTED_START).cloned())
     }
 
     /// Whether the worker has mounts on which it may see videos.

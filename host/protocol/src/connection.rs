@@ -50,6 +50,9 @@ pub enum Purpose {
     /// Submit a job that is new to the worker.
     #[default]
     NewJob,
+    /// The same, and the job may wait for a slot: without a free one it gets a place in the worker's line.
+    /// An older worker refuses this as a purpose that it does not know.
+    QueuedJob,
     /// Reattach to a job that the worker already has.
     KnownJob {
         /// The job. The client proves its right to the job again on the data channel.

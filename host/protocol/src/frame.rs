@@ -13,7 +13,7 @@
 //! OpenLane ─────────────────────────────▶
 //!        ◀─────────────────────────────── Lane
 //! chunks, also over lanes ──────────────▶
-//!        ◀─────────────────────────────── Transfer(Complete), Event…, Event(Finished)
+//!        ◀─────────────────────────────── Transfer(Complete), Waiting…, Event…, Event(Finished)
 //! Fetch ────────────────────────────────▶
 //!        ◀─────────────────────────────── Transfer(Manifest)
 //! Transfer(Want) ───────────────────────▶
@@ -28,6 +28,7 @@
 use crate::event_cursor::EventsAfter;
 use crate::ids::{JobId, JobProof, JobSecret};
 use crate::job::{JobOutcome, JobSpec, NumberedEvent, Refusal};
+use crate::line::WaitingNews;
 use crate::signaling::Sdp;
 use crate::transfer::{BlobHash, FileEntry, Piece};
 use crate::workload::Outlook;
@@ -143,6 +144,14 @@ pub enum WorkerFrame {
     Refused {
         /// The reason.
         refusal: Refusal,
+    },
+    /// The job waits for a slot. Comes beside its events, and has no number among them.
+    Waiting {
+        /// The job.
+        job: JobId,
+        /// What it waits for.
+        #[serde(flatten)]
+        news: WaitingNews,
     },
     /// An event of the job.
     Event {

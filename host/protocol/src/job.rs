@@ -205,12 +205,30 @@ impl JobOutcome {
     }
 }
 
+/// What a job's folder says about its waiting for a slot.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueEntry {
+    /// Since when it waits, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// The size of its package, in bytes.
+    #[serde(default)]
+    pub package_bytes: u64,
+    /// Whether the operator holds it back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_held: bool,
+    /// When the operator moved it to the front, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub front_ms: Option<u64>,
+}
+
 /// The state of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
 pub enum JobState {
     /// The package is not complete yet.
     Staging,
+    /// The package is complete and checked, and the job waits for a slot.
+    Queued(QueueEntry),
     /// The job's process runs.
     Running {
         /// The process id of `run-job`.
@@ -229,12 +247,13 @@ pub struct BadTransition {
 }
 
 impl JobState {
-    /// Advances `Staging` → `Running` → `Finished`, or directly to `Finished`, and never back.
+    /// Advances `Staging` → `Queued` → `Running` → `Finished`, where any may be left out, and never back.
+    /// What a queued job's folder says about its waiting may change.
     pub fn advance(&mut self, to: JobState) -> Result<(), BadTransition> {
         let allowed = matches!(
             (&*self, &to),
-            (Self::Staging, Self::Running { .. })
-                | (Self::Staging | Self::Running { .. }, Self::Finished(_))
+            (Self::Staging | Self::Queued(_), Self::Queued(_) | Self::Running { .. })
+                | (Self::Staging | Self::Queued(_) | Self::Running { .. }, Self::Finished(_))
         );
         if !allowed {
             return Err(BadTransition { from: self.clone(), to });
@@ -317,6 +336,9 @@ mod tests {
         let failed = JobOutcome::Failed { exit_code: None, message: "x".into() };
         prop_oneof![
             Just(JobState::Staging),
+            any::<bool>().prop_map(|is_held| {
+                JobState::Queued(QueueEntry { is_held, ..QueueEntry::default() })
+            }),
             (0..3u32).prop_map(|pid| JobState::Running { pid }),
             prop::sample::select(vec![
                 JobOutcome::Succeeded,

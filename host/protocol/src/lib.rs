@@ -31,6 +31,8 @@
 //! | [`progress`] | what everyone in the room may see of a running job |
 //! | [`workload`] | what decides how long a run takes, and what finished runs took |
 //! | [`timing`] | what a job's runs take, by its own events |
+//! | [`line`] | what is told of the jobs that run and wait at a worker |
+//! | [`queue`] | the line of jobs that wait for a slot, and the rule behind each place |
 //! | [`worker`] | the slots of a worker and who holds them |
 //! | [`asking`] | in which order workers are asked, and whose yes counts |
 //! | [`connection`] | the states of a peer connection, and the purpose of an offer |
@@ -46,6 +48,7 @@ pub mod event_cursor;
 pub mod frame;
 pub mod ids;
 pub mod job;
+pub mod line;
 pub mod lists;
 pub mod liveness;
 pub mod log_text;
@@ -54,6 +57,7 @@ pub mod pairing;
 pub mod path;
 pub mod progress;
 pub mod python;
+pub mod queue;
 pub mod signaling;
 pub mod standing;
 pub mod text;

@@ -1,7 +1,7 @@
 //! What everyone in the room may see of a running job: its owner, its start and its progress.
 
 use crate::ids::PeerId;
-use crate::job::JobEvent;
+use crate::job::{JobEvent, JobType};
 use crate::text::duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -17,9 +17,18 @@ pub struct RunningJob {
     pub user: Option<String>,
     /// When it was submitted, in milliseconds since 1970.
     pub since_ms: u64,
+    /// When it began to run, in milliseconds since 1970. A job that waited was submitted long before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_ms: Option<u64>,
     /// Its progress.
     #[serde(default)]
     pub progress: JobProgress,
+    /// Training or inference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_type: Option<JobType>,
+    /// How long it is expected to run yet, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_s: Option<u64>,
     /// How a client that follows it is connected to the worker: "direct, 12 ms".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<String>,

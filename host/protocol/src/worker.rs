@@ -4,13 +4,21 @@
 //!
 //! A worker may restart with fewer slots than it has running jobs. The surplus jobs wait, and take the
 //! slots that become free before any new job does.
+//!
+//! Jobs whose clients wait for a slot stand in a [`Queue`]. A client that hands one over holds a place in
+//! it, as it would hold a slot. No new job gets a slot that fits a job of the queue.
 
 use crate::ids::{JobId, PeerId};
+use crate::queue::{LineRefused, Queue, QueueLimits, WaitingJob};
 use serde::{Deserialize, Serialize};
 use web_time::{Duration, Instant};
 
 #[cfg(test)]
 mod tests;
+mod waiting;
+
+use waiting::Place;
+pub use waiting::QueueEvent;
 
 /// How long a reservation lasts until the peer sends its offer, which takes it a second or two.
 pub const OFFER_WITHIN: Duration = Duration::from_secs(8);
@@ -79,6 +87,8 @@ pub enum WorkerEvent {
         /// When the reservation expires.
         until: Instant,
     },
+    /// Something happens to the queue.
+    Queue(QueueEvent),
     /// `peer` has come closer to handing over its job. Its reservation lasts until `until`.
     Renewed {
         /// The peer with the reservation.
@@ -122,14 +132,25 @@ pub enum WorkerEvent {
         /// For each slot, by index.
         usable: Vec<bool>,
     },
+    /// The memory of the largest GPU of each slot, in MiB.
+    SlotMemory {
+        /// For each slot, by index.
+        mib: Vec<u64>,
+    },
     /// Take no new jobs.
     Drain,
     /// Take new jobs again.
     Resume,
 }
 
+impl From<QueueEvent> for WorkerEvent {
+    fn from(event: QueueEvent) -> Self {
+        Self::Queue(event)
+    }
+}
+
 /// Why an event was refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// No slot is free.
     #[error("no slot is free (the worker is {})", .0.as_str())]
@@ -140,6 +161,9 @@ pub enum Refused {
     /// No slot can run a job, although nothing runs.
     #[error("no slot of the worker can run a job at the moment")]
     OutOfService,
+    /// The job cannot wait here.
+    #[error(transparent)]
+    Line(#[from] LineRefused),
     /// The peer holds no reservation.
     #[error("no slot is reserved for this peer; its reservation may have expired")]
     NotReserved,
@@ -161,6 +185,10 @@ pub struct WorkerState {
     order: Vec<usize>,
     /// Jobs that were found and have no slot yet, in order. Empty while a slot is free.
     surplus: Vec<JobId>,
+    /// The GPU memory of each slot, in MiB. A slot that is missing fits any job.
+    memory_mib: Vec<u64>,
+    queue: Queue,
+    places: Vec<Place>,
     maintenance: bool,
 }
 
@@ -170,7 +198,22 @@ impl WorkerState {
         let slots = vec![Slot::Free; slots.max(1)];
         let usable = vec![true; slots.len()];
         let order = (0..slots.len()).collect();
-        Self { slots, usable, order, surplus: Vec::new(), maintenance: false }
+        let limits = QueueLimits { jobs: 0, bytes: 0, jobs_per_user: 0 };
+        Self {
+            slots,
+            usable,
+            order,
+            surplus: Vec::new(),
+            memory_mib: Vec::new(),
+            queue: Queue::new(limits),
+            places: Vec::new(),
+            maintenance: false,
+        }
+    }
+
+    /// Lets this much wait for a slot.
+    pub fn with_queue(self, limits: QueueLimits) -> Self {
+        Self { queue: Queue::new(limits), ..self }
     }
 
     /// Uses the slots in this order from now on. Slots that are missing in `order` come last.
@@ -202,12 +245,29 @@ impl WorkerState {
         slots.filter(|(slot, usable)| **usable || matches!(slot, Slot::Running { .. })).count()
     }
 
-    /// Whether a new job can have this slot.
+    /// Whether a new job can have this slot: no job of the queue waits for it.
     pub fn is_open(&self, slot: usize) -> bool {
+        let is_waited_for = |waiting: &WaitingJob| {
+            !waiting.entry.is_held && self.has_memory(slot, waiting.needs_mib)
+        };
+        self.is_vacant(slot) && !self.queue.jobs().iter().any(is_waited_for)
+    }
+
+    /// Whether a job can start in this slot.
+    fn is_vacant(&self, slot: usize) -> bool {
         self.slots.get(slot) == Some(&Slot::Free) && self.usable[slot]
     }
 
-    /// Whether `job` runs here, in a slot or waiting for one.
+    fn has_memory(&self, slot: usize, needs_mib: u64) -> bool {
+        self.memory_mib.get(slot).is_none_or(|mib| *mib >= needs_mib)
+    }
+
+    /// Whether `peer` holds a slot.
+    pub fn holds_slot(&self, peer: &PeerId) -> bool {
+        self.reserved_for(peer).is_some()
+    }
+
+    /// Whether `job` runs here, in a slot or found without one.
     pub fn runs(&self, job: &JobId) -> bool {
         self.slot_of(job).is_some() || self.surplus.contains(job)
     }
@@ -234,7 +294,7 @@ impl WorkerState {
             WorkerStatus::Available
         } else if self.slots.iter().any(|slot| matches!(slot, Slot::Reserved { .. })) {
             WorkerStatus::Reserved
-        } else if self.is_idle() {
+        } else if self.in_service() == 0 {
             WorkerStatus::Maintenance
         } else {
             WorkerStatus::Busy
@@ -252,7 +312,8 @@ impl WorkerState {
             Slot::Reserved { until, .. } => Some(*until),
             _ => None,
         };
-        self.slots.iter().filter_map(until).min()
+        let places = self.places.iter().map(|place| place.until);
+        self.slots.iter().filter_map(until).chain(places).min()
     }
 
     /// Refuses if a peer without a reservation could not reserve a slot now.
@@ -266,17 +327,23 @@ impl WorkerState {
             Slot::Reserved { peer, until } if *until <= now => Some(peer.clone()),
             _ => None,
         };
-        self.slots.iter().filter_map(peer).collect()
+        let places = self.places.iter().filter(|place| place.until <= now);
+        let slots = self.slots.iter().filter_map(peer);
+        slots.chain(places.map(|place| place.peer.clone())).collect()
     }
 
     /// Applies `event` and returns the status after it. A refused event changes nothing.
-    pub fn apply(&mut self, event: WorkerEvent) -> Result<WorkerStatus, Refused> {
-        match event {
+    pub fn apply(&mut self, event: impl Into<WorkerEvent>) -> Result<WorkerStatus, Refused> {
+        match event.into() {
             WorkerEvent::NewJob { peer, until } => self.reserve(peer, until)?,
-            WorkerEvent::Renewed { peer, until } => {
-                let slot = self.reserved_for(&peer).ok_or(Refused::NotReserved)?;
-                self.slots[slot] = Slot::Reserved { peer, until };
-            }
+            WorkerEvent::Renewed { peer, until } => match self.place_of(&peer) {
+                Some(place) => self.places[place].until = until,
+                None => {
+                    let slot = self.reserved_for(&peer).ok_or(Refused::NotReserved)?;
+                    self.slots[slot] = Slot::Reserved { peer, until };
+                }
+            },
+            WorkerEvent::Queue(event) => self.apply_to_queue(event)?,
             WorkerEvent::JobStarted { peer, job } => {
                 let slot = self.reserved_for(&peer).ok_or(Refused::NotReserved)?;
                 self.check_is_new(&job)?;
@@ -284,6 +351,7 @@ impl WorkerState {
                     return Err(Refused::OutOfService);
                 }
                 self.slots[slot] = Slot::Running { job };
+                self.queue.touch();
             }
             WorkerEvent::JobFound { job, slot } => {
                 self.check_is_new(&job)?;
@@ -292,20 +360,17 @@ impl WorkerState {
                     Some(slot) => self.slots[slot] = Slot::Running { job },
                     None => self.surplus.push(job),
                 }
+                self.queue.touch();
             }
-            WorkerEvent::JobEnded { job } => match self.slot_of(&job) {
-                Some(slot) => self.release(slot),
-                None => {
-                    let waiting = self.surplus.iter().position(|other| *other == job);
-                    self.surplus.remove(waiting.ok_or(Refused::UnknownJob)?);
-                }
-            },
+            WorkerEvent::JobEnded { job } => self.end(&job)?,
             WorkerEvent::PeerGone { peer } => {
+                self.places.retain(|place| place.peer != peer);
                 if let Some(slot) = self.reserved_for(&peer) {
                     self.release(slot);
                 }
             }
             WorkerEvent::Tick { now } => {
+                self.places.retain(|place| place.until > now);
                 let over =
                     |slot: &Slot| matches!(slot, Slot::Reserved { until, .. } if *until <= now);
                 while let Some(slot) = self.position(over) {
@@ -313,6 +378,12 @@ impl WorkerState {
                 }
             }
             WorkerEvent::SlotsUsable { usable } => self.set_usable(&usable),
+            WorkerEvent::SlotMemory { mib } => {
+                if self.memory_mib != mib {
+                    self.memory_mib = mib;
+                    self.queue.touch();
+                }
+            }
             WorkerEvent::Drain => self.maintenance = true,
             WorkerEvent::Resume => self.maintenance = false,
         }
@@ -320,7 +391,21 @@ impl WorkerState {
     }
 
     fn check_is_new(&self, job: &JobId) -> Result<(), Refused> {
-        if self.runs(job) { Err(Refused::AlreadyRuns) } else { Ok(()) }
+        let is_known = self.runs(job) || self.queue.get(job).is_some();
+        if is_known { Err(Refused::AlreadyRuns) } else { Ok(()) }
+    }
+
+    /// `job` has ended.
+    fn end(&mut self, job: &JobId) -> Result<(), Refused> {
+        match self.slot_of(job) {
+            Some(slot) => self.release(slot),
+            None => {
+                let waiting = self.surplus.iter().position(|other| other == job);
+                self.surplus.remove(waiting.ok_or(Refused::UnknownJob)?);
+            }
+        }
+        self.queue.touch();
+        Ok(())
     }
 
     /// Frees a slot, or gives it to the next job that waits.
@@ -358,15 +443,19 @@ impl WorkerState {
                 false => Slot::Running { job: self.surplus.remove(0) },
             });
         }
-        self.usable = (0..self.slots.len())
+        let usable: Vec<bool> = (0..self.slots.len())
             .map(|slot| usable.get(slot).copied().unwrap_or_default())
             .collect();
+        if self.usable != usable {
+            self.usable = usable;
+            self.queue.touch();
+        }
         for slot in 0..self.slots.len() {
             if !self.usable[slot]
                 && matches!(self.slots[slot], Slot::Reserved { .. })
-                && let Some(open) = self.open_slot()
+                && let Some(vacant) = self.order.iter().copied().find(|slot| self.is_vacant(*slot))
             {
-                self.slots.swap(slot, open);
+                self.slots.swap(slot, vacant);
             }
         }
     }

@@ -17,6 +17,7 @@ mod members;
 mod pair;
 mod paths;
 mod plugin;
+mod queue;
 mod ranking;
 mod room;
 mod rooms;
@@ -34,6 +35,7 @@ use crate::config::{Config, Overrides};
 use clap::Subcommand;
 use pair::{PairArgs, PairOptions};
 use plugin::{PluginArgs, PluginOptions};
+use queue::{QueueArgs, QueueOptions};
 use room::{RoomArgs, RoomOptions, WhyArgs, WhyOptions};
 use rooms::RoomsArgs;
 use track::{TrackArgs, TrackOptions};
@@ -63,7 +65,10 @@ pub(crate) enum ClientArgs {
     #[cfg(feature = "worker")]
     #[command(after_help = estimates::EXAMPLES)]
     Estimates(estimates::EstimatesArgs),
-    /// Show which worker of a room would get a job, and why
+    /// Show what runs and what waits on each worker of a room
+    #[command(after_help = queue::EXAMPLES)]
+    Queue(QueueArgs),
+    /// Show which worker of a room would get a job, and why; or why a job waits
     #[command(after_help = room::WHY_EXAMPLES)]
     Why(WhyArgs),
     /// Join a room by the code that one of its workers shows
@@ -97,6 +102,8 @@ pub enum ClientCommand {
     /// `estimates`
     #[cfg(feature = "worker")]
     Estimates,
+    /// `queue`
+    Queue(QueueOptions),
     /// `why`
     Why(WhyOptions),
     /// `room list`, `room snapshot`, `room invite`
@@ -140,6 +147,13 @@ impl ClientArgs {
             Self::Fetch(args) => existing_job(args.check()?),
             #[cfg(feature = "worker")]
             Self::Estimates(args) => (ClientCommand::Estimates, args.check()?),
+            Self::Queue(args) => {
+                let (options, overrides) = args.check(environment)?;
+                (ClientCommand::Queue(options), overrides)
+            }
+            Self::Why(WhyArgs { waiting: Some(job), common, .. }) => {
+                existing_job(jobs::why(job, common)?)
+            }
             Self::Why(args) => {
                 let (options, overrides) = args.check(environment)?;
                 (ClientCommand::Why(options), overrides)
@@ -172,6 +186,7 @@ pub(crate) async fn run(command: ClientCommand, config: Config) -> Result<Exit, 
         ClientCommand::ExistingJob(options) => jobs::run(options, config).await,
         #[cfg(feature = "worker")]
         ClientCommand::Estimates => estimates::show(&config),
+        ClientCommand::Queue(options) => queue::run(options, &config).await,
         ClientCommand::Why(options) => room::why(options, &config).await,
         ClientCommand::Room(options) => room::run(&options, &config).await,
         ClientCommand::Pair(options) => pair::run(&options, &config).await,

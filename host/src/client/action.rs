@@ -24,6 +24,8 @@ pub enum Action {
         /// Also skip the runs that have not started.
         all: bool,
     },
+    /// Say why it waits.
+    Why,
     /// End it now.
     Cancel,
     /// Download the result.

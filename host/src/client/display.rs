@@ -2,10 +2,12 @@
 //! Results and log go to stdout, the client's messages to stderr.
 
 use super::error::{NAME_CHARS, quoted};
+use super::line;
 use indicatif::{ProgressBar, ProgressStyle};
 use sleap_rtc_net::route::Route;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::JobOutcome;
+use sleap_rtc_protocol::line::WaitingNews;
 use sleap_rtc_protocol::log_text::LogText;
 use sleap_rtc_protocol::meter::{Direction, Meter};
 use sleap_rtc_protocol::text::{Printable, duration, is_printable};
@@ -15,6 +17,8 @@ use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
+/// The most characters of a reason.
+const REASON_CHARS: usize = 500;
 /// How often a transfer prints a line on a pipe.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 /// The most warnings of a worker to show, and the most characters of each.
@@ -27,6 +31,10 @@ pub struct Display {
     transfer: Option<Meter>,
     bar: Option<ProgressBar>,
     last_line: Option<Instant>,
+    /// The table of a job that waits, on a terminal.
+    line: Option<ProgressBar>,
+    /// What was printed last of a job that waits.
+    waiting: Option<Option<u32>>,
     worker: PeerId,
     /// The connection's route, once there is one.
     route: Option<watch::Receiver<Option<Route>>>,
@@ -38,7 +46,16 @@ impl Display {
         let terminal = std::io::stdout().is_terminal();
         let log = LogText::new(terminal);
         let worker = worker.clone();
-        Self { log, transfer: None, bar: None, last_line: None, worker, route: None }
+        Self {
+            log,
+            transfer: None,
+            bar: None,
+            last_line: None,
+            line: None,
+            waiting: None,
+            worker,
+            route: None,
+        }
     }
 
     /// The job's worker.
@@ -121,6 +138,48 @@ impl Display {
             bar.abandon();
         }
         self.transfer = None;
+    }
+
+    /// The job waits for a slot. On a pipe only a new place is news.
+    pub(crate) fn waiting(&mut self, news: &WaitingNews) {
+        let mut text = vec![line::headline(&self.worker, news)];
+        text.extend(line::table(&news.line, news.untold));
+        text.push("Ctrl-C detaches; the job keeps its place.".to_owned());
+        let text = text.join("\n");
+        if std::io::stderr().is_terminal() {
+            let table = self.line.get_or_insert_with(|| {
+                let style = ProgressStyle::with_template("{msg}");
+                let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+                ProgressBar::new_spinner().with_style(style)
+            });
+            table.set_message(text);
+            table.tick();
+        } else if self.waiting != Some(news.place) {
+            say(&text);
+        }
+        self.waiting = Some(news.place);
+    }
+
+    /// Says why the job waits.
+    pub(crate) fn why_it_waits(&mut self, news: &WaitingNews) {
+        let reason = Printable::line(&news.reason.message, REASON_CHARS);
+        let mut text = vec![line::headline(&self.worker, news)];
+        text.push(format!(
+            "because: {reason} [{}]",
+            Printable::line(&news.reason.code, NAME_CHARS)
+        ));
+        text.extend(line::table(&news.line, news.untold));
+        print(&format!("{}\n", text.join("\n")));
+    }
+
+    /// The job does not wait any more.
+    pub(crate) fn waited(&mut self) {
+        if let Some(table) = self.line.take() {
+            table.finish_and_clear();
+        }
+        if self.waiting.take().is_some() {
+            say(&format!("The job starts on {}.", self.worker));
+        }
     }
 
     /// A trainer run started.

@@ -103,9 +103,14 @@ pub enum ClientError {
     /// The worker has no such job, or never received its package.
     #[error("the worker does not know the job")]
     UnknownToWorker,
-    /// The client detached; the job keeps running.
-    #[error("detached; the job keeps running")]
-    Detached(Box<JobString>),
+    /// The client detached; the job keeps running, or waits for its turn.
+    #[error("detached; the job keeps {}", if *.waits { "its place" } else { "running" })]
+    Detached {
+        /// How to return to it.
+        job: Box<JobString>,
+        /// Whether it waits for a slot.
+        waits: bool,
+    },
     /// The worker violated the protocol or was silent.
     #[error("worker {worker} {what}")]
     Worker {

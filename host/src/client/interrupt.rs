@@ -29,6 +29,8 @@ pub struct Interrupts(watch::Receiver<Interrupt>);
 pub(crate) enum Stage {
     /// The worker does not have the whole package yet, so there is no job to return to.
     Uploading,
+    /// The worker owns the job, which waits for a slot.
+    Waiting,
     /// The worker owns the job.
     Following,
     /// There is nothing to cancel: the job has finished, or the client only shows it.
@@ -76,13 +78,18 @@ impl Interrupts {
         limit: Duration,
     ) -> EndRequest {
         let signal = self.any().await;
-        if signal == Interrupt::Terminate || *stage.borrow() != Stage::Following {
+        let continues = match *stage.borrow() {
+            Stage::Following => "the job keeps running",
+            Stage::Waiting => "the job keeps its place",
+            Stage::Uploading | Stage::Viewing => return EndRequest::Detach,
+        };
+        if signal == Interrupt::Terminate {
             return EndRequest::Detach;
         }
         if signal == Interrupt::CtrlC {
             let seconds = CANCEL_WINDOW.as_secs();
             say(&format!(
-                "Detaching; the job keeps running. To cancel it, press Ctrl-C again within {seconds} s."
+                "Detaching; {continues}. To cancel it, press Ctrl-C again within {seconds} s."
             ));
         }
         let second = self.0.wait_for(|signal| *signal != Interrupt::CtrlC);
@@ -107,6 +114,8 @@ mod tests {
             (Stage::Following, &[SecondCtrlC], no_time, EndRequest::Cancel),
             (Stage::Following, &[CtrlC, Terminate], hours, EndRequest::Detach),
             (Stage::Following, &[Terminate], hours, EndRequest::Detach),
+            (Stage::Waiting, &[CtrlC], no_time, EndRequest::Detach),
+            (Stage::Waiting, &[CtrlC, SecondCtrlC], hours, EndRequest::Cancel),
             (Stage::Uploading, &[CtrlC], hours, EndRequest::Detach),
             (Stage::Viewing, &[CtrlC], hours, EndRequest::Detach),
         ] {

@@ -27,6 +27,7 @@
 //! | [`rooms`] | the rooms that this device has paired with |
 //! | [`shared`] | jobs on storage that both sides see |
 //! | `videos`, `mounted` | the videos that labels name: on a worker's mount, or sent along |
+//! | [`line`] | where waiting jobs stand, in words |
 //! | [`display`] | progress bars and log on a terminal, plain lines on a pipe |
 //! | `tracking` | builds the package of a prediction |
 //! | `read_progress` | shows how far the reading of a package is |
@@ -45,6 +46,7 @@ pub mod interrupt;
 mod introduction;
 mod known_removals;
 mod known_workers;
+pub mod line;
 mod mounted;
 mod output;
 pub mod package;
@@ -78,7 +80,7 @@ pub use read_progress::ReadProgress;
 pub use untrusted::Untrusted;
 pub use viewer::ViewerPorts;
 
-use crate::config::Config;
+use crate::config::{Config, Wait};
 use connect::Talk;
 use display::{Display, say};
 use error::JobFailure;
@@ -178,11 +180,14 @@ pub struct Job {
 }
 
 /// How to submit a job.
+#[derive(Clone)]
 pub struct SubmitOptions {
     /// How to find the worker.
     pub join: Join,
     /// The ports of SLEAP's loss viewer, if it is open.
     pub viewer: Option<ViewerPorts>,
+    /// Whether the job waits where no slot is free, and how long.
+    pub wait: Option<Wait>,
 }
 
 /// Submits `job` and follows it until its result has arrived, reconnecting if necessary. Returns where
@@ -218,7 +223,7 @@ async fn with_room(
     if let Some(done) = resume(config, room, &options, job, interrupts).await {
         return done;
     }
-    let (mut search, mut refused) = (Search::new(config), None);
+    let (mut search, mut refused) = (Search::new(config, options.wait), None);
     loop {
         // A worker that refused the job must not learn the secret of the next attempt.
         let secret = JobSecret::from_random(rand::random());
@@ -229,6 +234,7 @@ async fn with_room(
             connected => connected?,
         };
         let worker = connected.worker.clone();
+        let options = SubmitOptions { wait: search.wait, ..options.clone() };
         let done =
             submit(config, room, &options, (&spec, secret), job, connected, interrupts).await;
         match done {
@@ -281,7 +287,8 @@ async fn submit(
             };
             let cache_owner = cache_key::owner_at(&config.client.state_dir, &worker);
             let spec = &JobSpec { cache_owner, ..spec.clone() };
-            let submit = Submit { config, job_ref: &job_ref, spec, job, submitting: None };
+            let wait = options.wait;
+            let submit = Submit { config, job_ref: &job_ref, spec, job, wait, submitting: None };
             submit.run(room, end, options.viewer, interrupts).await
         }
         Talk::Python(connection, channel) => {
@@ -326,7 +333,8 @@ async fn resume(
     let cache_owner = cache_key::owner_at(&config.client.state_dir, &job_ref.worker);
     let spec = JobSpec { id: job_ref.job.clone(), cache_owner, ..spec(job, &job_ref.secret) };
     let submitting = Some(submitting);
-    let submit = Submit { config, job_ref: &job_ref, spec: &spec, job, submitting };
+    let wait = options.wait;
+    let submit = Submit { config, job_ref: &job_ref, spec: &spec, job, wait, submitting };
     match submit.run(room, end, options.viewer, interrupts).await {
         // Another client has the slot by now.
         Err(Unfinished::NotTaken(why)) => {
@@ -343,6 +351,7 @@ struct Submit<'a> {
     job_ref: &'a JobString,
     spec: &'a JobSpec,
     job: &'a Job,
+    wait: Option<Wait>,
     submitting: Option<Submitting>,
 }
 
@@ -354,13 +363,13 @@ impl Submit<'_> {
         viewer: Option<ViewerPorts>,
         interrupts: &mut Interrupts,
     ) -> Result<PathBuf, Unfinished> {
-        let Self { config, job_ref, spec, job, submitting } = self;
+        let Self { config, job_ref, spec, job, wait, submitting } = self;
         let worker = &job_ref.worker;
         let mut display = Display::new(worker);
         let record = Record::new(config, job_ref, job);
         let progress = record.announce(&config.client.jobs_dir, submitting, &mut display);
         let submission = Submission::new(job_ref, spec, job, &mut display, progress);
-        let submission = submission.with_bwlimit(config.client.bwlimit);
+        let submission = submission.with_bwlimit(config.client.bwlimit).with_wait(wait);
         let mut submission = submission.with_viewer(viewer.map(Viewer::open));
         let patience = config.client.reconnect_for;
         let stay = reconnect::stay(room, worker, first, &mut submission, interrupts, patience);

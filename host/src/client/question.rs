@@ -8,9 +8,14 @@ use tokio::sync::mpsc;
 /// How long to wait for the user's answer.
 const PATIENCE: Duration = Duration::from_secs(300);
 
+/// Whether there is somebody at a terminal.
+pub(crate) fn may_ask() -> bool {
+    std::io::stdin().is_terminal()
+}
+
 /// Asks a yes-or-no question. `None` if there is no terminal, or no answer in time.
 pub(crate) async fn confirm(question: &str) -> Option<bool> {
-    if !std::io::stdin().is_terminal() {
+    if !may_ask() {
         return None;
     }
     ask_aloud(question);

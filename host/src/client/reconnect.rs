@@ -105,7 +105,7 @@ pub(crate) async fn stay(
                 if submission.may_resubmit() =>
             {
                 link.close().await;
-                let (wanted, patience) = (Goal::NewJob, &mut patience);
+                let (wanted, patience) = (submission.new_job(), &mut patience);
                 let mut dialer = Dialer { room, worker, wanted, patience };
                 link = *or_interrupt(interrupts, dialer.dial()).await?;
                 continue;
@@ -221,7 +221,7 @@ impl Dialer<'_> {
                     Talk::Native(end) => return Ok(Box::new(end)),
                     Talk::Python(..) => debug!("the worker does not speak sleap-rtc/1 any more"),
                 },
-                Ok(Offered::Refused(why)) if matches!(self.wanted, Goal::NewJob) => {
+                Ok(Offered::Refused(why)) if matches!(self.wanted, Goal::NewJob { .. }) => {
                     return Err(why.into());
                 }
                 Ok(Offered::Unknown(why)) => {

@@ -12,6 +12,7 @@ use sleap_rtc_base::json_file;
 use sleap_rtc_net::route::Route;
 use sleap_rtc_protocol::ids::JobId;
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobType, NumberedEvent};
+use sleap_rtc_protocol::line::WaitingNews;
 use sleap_rtc_protocol::progress::JobProgress;
 use sleap_rtc_protocol::transfer::BlobHash;
 use sleap_rtc_signaling::client::Endpoints;
@@ -77,6 +78,13 @@ pub enum SeenState {
     /// The package was being sent.
     #[default]
     Submitted,
+    /// It waited for a slot.
+    Waiting {
+        /// Its place in the line. None if the operator held it back.
+        place: Option<u32>,
+        /// In how many seconds it was expected to start.
+        starts_in_s: Option<u64>,
+    },
     /// The worker had the package.
     Running {
         /// The current trainer run, if one had started.
@@ -105,7 +113,7 @@ impl LastSeen {
                 self.state = SeenState::Over { outcome: outcome.clone(), fetched: false };
             }
             (JobEvent::RunStarted { name }, _) => self.state = running(Some(name)),
-            (_, SeenState::Submitted) => self.state = running(None),
+            (_, SeenState::Submitted | SeenState::Waiting { .. }) => self.state = running(None),
             _ => {}
         }
     }
@@ -169,6 +177,17 @@ impl Progress {
         let before = record.last_seen.state.clone();
         record.last_seen.event(numbered, progress);
         if record.last_seen.state != before || self.saved.elapsed() >= SAVE_EVERY {
+            self.save();
+        }
+    }
+
+    /// The job waits for a slot.
+    pub(crate) fn waiting(&mut self, news: &WaitingNews) {
+        let Some((_, record)) = &mut self.kept else { return };
+        let state = SeenState::Waiting { place: news.place, starts_in_s: news.starts_in_s };
+        record.last_seen.at_s = now_s();
+        if record.last_seen.state != state {
+            record.last_seen.state = state;
             self.save();
         }
     }

@@ -64,7 +64,10 @@ pub(crate) enum Offered {
 #[derive(Debug, Clone)]
 pub(crate) enum Goal {
     /// To submit a job that is new to the worker.
-    NewJob,
+    NewJob {
+        /// Whether the job may wait for a slot there.
+        may_wait: bool,
+    },
     /// To continue with a job that the worker has.
     KnownJob(JobId, JobSecret),
 }
@@ -73,7 +76,8 @@ impl Goal {
     /// Offer number `attempt` from `client` to `worker`.
     fn purpose(&self, (client, worker): (&PeerId, &PeerId), attempt: u64) -> Purpose {
         match self {
-            Self::NewJob => Purpose::NewJob,
+            Self::NewJob { may_wait: false } => Purpose::NewJob,
+            Self::NewJob { may_wait: true } => Purpose::QueuedJob,
             Self::KnownJob(job, secret) => {
                 let offer = JobOffer { job, client, worker, attempt };
                 let proof = Some(offer.prove(&JobKey::new(job, secret)));
@@ -194,6 +198,12 @@ impl Room {
         min_gpu_memory_mib: Option<u64>,
     ) -> Result<Vec<PeerInfo>, SignalingError> {
         self.signaling.discover(workers_with(min_gpu_memory_mib)).await
+    }
+
+    /// The worker, as it describes itself. `None` if it is not in the room, or the room cannot be listed.
+    pub(crate) async fn facts(&self, worker: &PeerId) -> Option<WorkerFacts> {
+        let workers = self.workers(None).await.ok()?;
+        workers.into_iter().find(|facts| facts.peer_id == *worker)
     }
 
     /// The same, kept up to date.
@@ -323,8 +333,10 @@ impl Room {
                     payload: AppMessage::JobResponse(response),
                     ..
                 }) if from_peer_id == *worker && response.refuses_offer(attempt) => {
-                    let is_reserved = is_reserved(response.current_status.as_deref());
-                    return Ok(Answer::Refused(refused(is_reserved, words(response))));
+                    let is_busy = response.reason.as_deref() == Some("busy");
+                    let status = response.current_status.clone();
+                    let why = refused(is_busy, status.as_deref(), words(response));
+                    return Ok(Answer::Refused(why));
                 }
                 _ => {}
             }
@@ -424,8 +436,9 @@ fn refusal(worker: &PeerId, error: &ErrorFrame) -> Option<Answer> {
         return Some(Answer::UnknownJob(error.text().to_owned()));
     }
     if error.sender.as_ref() == Some(worker) || word(&error.reason, &[WORKER_BUSY]) {
-        let is_reserved = is_reserved(error.current_status.as_deref());
-        return Some(Answer::Refused(refused(is_reserved, error.text().to_owned())));
+        let is_busy = word(&error.reason, &[WORKER_BUSY]);
+        let why = refused(is_busy, error.current_status.as_deref(), error.text().to_owned());
+        return Some(Answer::Refused(why));
     }
     if word(&error.code, &ABSENT) || word(&error.reason, &ABSENT) {
         return Some(Answer::Absent);
@@ -439,8 +452,13 @@ fn is_reserved(status: Option<&str>) -> bool {
     status == Some(WorkerStatus::Reserved.as_str())
 }
 
-fn refused(is_reserved: bool, text: String) -> JobRefused {
-    if is_reserved { JobRefused::Reserved(text) } else { JobRefused::ByWorker(text) }
+fn refused(is_busy: bool, status: Option<&str>, text: String) -> JobRefused {
+    match is_busy {
+        _ if is_reserved(status) => JobRefused::Reserved(text),
+        // Maintenance is no matter of waiting.
+        true if status == Some(WorkerStatus::Busy.as_str()) => JobRefused::Busy(text),
+        _ => JobRefused::ByWorker(text),
+    }
 }
 
 fn words(response: JobResponse) -> String {

@@ -1,5 +1,7 @@
 //! Chooses the worker that gets the job.
 
+mod waiting;
+
 use super::connect::Talk;
 use super::display::say;
 use super::error::{JobRefused, NAME_CHARS, NoWorker, SkippedWorker, SkippedWorkers};
@@ -7,7 +9,7 @@ use super::prompt::{self, Picked};
 use super::room::{ANSWER_LIMIT, Connected, Goal, Offered, RequestReply, Room};
 use super::unreliable::Unreliable;
 use super::{Choose, ClientError, Join};
-use crate::config::Config;
+use crate::config::{Config, Wait};
 use sleap_rtc_policy::Policies;
 use sleap_rtc_protocol::asking::{Asking, Next};
 use sleap_rtc_protocol::capabilities::WorkerFacts;
@@ -19,11 +21,14 @@ use sleap_rtc_protocol::worker::WorkerStatus;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 use tracing::info;
+use waiting::in_line;
 
 /// The time from offer to answer of a worker that speaks `sleap-rtc/1`, which takes half a second.
 const NATIVE_ANSWER_LIMIT: Duration = Duration::from_secs(6);
 /// How long a client asks again while slots are only reserved.
 const RESERVED_PATIENCE: Duration = Duration::from_secs(20);
+/// The same for a client whose job may wait in line: a slot that was reserved in vain is soon free.
+const RESERVED_BEFORE_LINE: Duration = Duration::from_secs(3);
 /// The time between two such rounds.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -36,8 +41,10 @@ pub(crate) async fn connect(
     search: &mut Search,
 ) -> Result<Connected, ClientError> {
     match join {
-        Join::Session(session) => direct(room, &session.worker, spec).await,
-        Join::Room { choose: Choose::Worker(worker), .. } => direct(room, worker, spec).await,
+        Join::Session(session) => direct(room, &session.worker, spec, search).await,
+        Join::Room { choose: Choose::Worker(worker), .. } => {
+            direct(room, worker, spec, search).await
+        }
         Join::Room { choose: Choose::Auto, .. } => automatic(room, policies, spec, search).await,
         Join::Room { choose: Choose::Prompt, .. } => interactive(room, spec, search).await,
     }
@@ -56,15 +63,30 @@ async fn direct(
     room: &mut Room,
     worker: &PeerId,
     spec: &JobSpec,
+    search: &mut Search,
 ) -> Result<Connected, ClientError> {
     info!(%worker, "connecting to the named worker");
     let start = Instant::now();
+    let has_queue = match search.wait {
+        Some(_) => room.facts(worker).await.is_some_and(|facts| facts.queue().is_some()),
+        None => false,
+    };
+    let mut goal = Goal::NewJob { may_wait: has_queue };
     let offered = loop {
-        match room.offer(worker, &Goal::NewJob).await? {
-            // An unused reservation soon expires.
+        match room.offer(worker, &goal).await? {
+            // A reservation that comes to nothing lapses soon.
             Offered::Refused(JobRefused::Reserved(why)) if start.elapsed() < RESERVED_PATIENCE => {
                 info!(%worker, why, "asking again");
                 tokio::time::sleep(ASK_AGAIN).await;
+            }
+            Offered::Refused(JobRefused::Busy(why)) if search.wait.is_none() => {
+                if !search.asks_to_wait(room, worker, &why).await {
+                    break Offered::Refused(JobRefused::Busy(why));
+                }
+                goal = Goal::NewJob { may_wait: true };
+            }
+            Offered::Refused(JobRefused::Busy(why)) if !has_queue => {
+                break Offered::Refused(JobRefused::NoQueue { worker: worker.clone(), why });
             }
             offered => break offered,
         }
@@ -84,7 +106,7 @@ async fn direct(
 
 /// The workers that were skipped.
 #[derive(Default)]
-struct Skipped {
+pub(crate) struct Skipped {
     workers: Vec<SkippedWorker>,
     /// Whether one of them may take the job later.
     refused: bool,
@@ -122,12 +144,15 @@ pub(crate) struct Search {
     unreliable: Unreliable,
     /// The workers that had taken the job and then refused it.
     failed: HashSet<PeerId>,
+    /// Whether the job waits where no slot is free, and how long.
+    pub(crate) wait: Option<Wait>,
 }
 
 impl Search {
-    /// No worker was tried yet.
-    pub(crate) fn new(config: &Config) -> Self {
-        Self { unreliable: Unreliable::load(&config.client.state_dir), failed: HashSet::new() }
+    /// Nobody has been tried yet.
+    pub(crate) fn new(config: &Config, wait: Option<Wait>) -> Self {
+        let unreliable = Unreliable::load(&config.client.state_dir);
+        Self { unreliable, failed: HashSet::new(), wait }
     }
 
     /// Records that `worker` had taken the job and then refused it. It is not asked again.
@@ -152,8 +177,15 @@ async fn automatic(
             return Ok(connected);
         }
         let skipped = round.skipped;
-        let is_over = reserved_since.is_some_and(|since| since.elapsed() >= RESERVED_PATIENCE);
+        let patience = match search.wait {
+            Some(_) => RESERVED_BEFORE_LINE,
+            None => RESERVED_PATIENCE,
+        };
+        let is_over = reserved_since.is_some_and(|since| since.elapsed() >= patience);
         if !skipped.is_reserved || is_over {
+            if search.wait.is_some() || search.asks_to_wait_anywhere(room, &skipped).await {
+                return in_line(room, policies, spec, search).await;
+            }
             return Err(skipped.into_error(spec.description.requirements.min_gpu_memory_mib));
         }
         if reserved_since.is_none() {
@@ -186,7 +218,7 @@ impl Round<'_> {
         }
         // An old Python worker may not know job requests and understands only an offer.
         for worker in silent {
-            let offered = self.offer(worker).await?;
+            let offered = self.offer(worker, false).await?;
             if offered.is_some() {
                 return Ok(offered);
             }
@@ -311,7 +343,7 @@ impl Round<'_> {
         let mut silent = Vec::new();
         let connected = self.ask_all(&[worker], &mut silent).await?;
         match (connected, silent.pop()) {
-            (None, Some(silent)) => self.offer(silent).await,
+            (None, Some(silent)) => self.offer(silent, false).await,
             (connected, _) => Ok(connected),
         }
     }
@@ -340,13 +372,18 @@ impl Round<'_> {
         let about = about(minutes.filter(|_| !worker.speaks_native));
         say(&format!("Selected {} ({peer}){about}", name(worker)));
         self.room.assign(peer, self.spec).await?;
-        self.offer(worker).await
+        self.offer(worker, false).await
     }
 
-    async fn offer(&mut self, worker: &WorkerFacts) -> Result<Option<Connected>, ClientError> {
+    async fn offer(
+        &mut self,
+        worker: &WorkerFacts,
+        may_wait: bool,
+    ) -> Result<Option<Connected>, ClientError> {
         let limit = if worker.speaks_native { NATIVE_ANSWER_LIMIT } else { ANSWER_LIMIT };
         let peer = &worker.peer_id;
-        let offered = self.room.offer_with_question(peer, &Goal::NewJob, limit).await;
+        let goal = Goal::NewJob { may_wait };
+        let offered = self.room.offer_with_question(peer, &goal, limit).await;
         self.room.release(peer).await;
         match offered {
             Ok(Offered::Yes(connected)) => {

@@ -7,9 +7,9 @@ use super::paths::FileMount;
 use super::policy::FilePolicy;
 use super::sandbox::{FileJobLimits, SandboxChoice};
 use super::server::{self, FileServer};
-use super::values::{CommandLine, HostAddress, Rate, Size, Time, TransportName};
+use super::values::{CommandLine, HostAddress, Rate, Size, Time, TransportName, WaitChoice};
 use super::worker::WorkerProperties;
-use super::{PathMapping, SlotsConfig};
+use super::{PathMapping, SlotsConfig, values};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 use sleap_rtc_protocol::capabilities::Gpu;
@@ -65,6 +65,12 @@ pub(crate) struct FileWorker {
     pub(crate) bwlimit: Option<Rate>,
     pub(crate) cache: Size,
     pub(crate) resume_within: Time,
+    #[serde(deserialize_with = "values::within::<0, 1000, _, _>")]
+    pub(crate) queue: usize,
+    pub(crate) queue_bytes: Size,
+    #[serde(deserialize_with = "values::within::<1, 1000, _, _>")]
+    pub(crate) queue_per_user: usize,
+    pub(crate) queue_patience: Time,
     pub(crate) pass_env: Vec<String>,
     pub(crate) trainer: Option<CommandLine>,
     pub(crate) mounts: Vec<FileMount>,
@@ -91,6 +97,10 @@ impl Default for FileWorker {
             bwlimit: None,
             cache: Size(50 << 30),
             resume_within: Time(Duration::from_secs(120)),
+            queue: 20,
+            queue_bytes: Size(100 << 30),
+            queue_per_user: 8,
+            queue_patience: Time(DAY),
             pass_env: Vec::new(),
             trainer: None,
             mounts: Vec::new(),
@@ -125,6 +135,7 @@ pub(crate) struct FileClient {
     pub(crate) room: Option<RoomName>,
     pub(crate) bwlimit: Option<Rate>,
     pub(crate) reconnect_for: Time,
+    pub(crate) wait: WaitChoice,
     #[serde(alias = "legacy_silence")]
     pub(crate) python_silence: Time,
     #[serde(alias = "legacy_run_silence")]
@@ -142,6 +153,7 @@ impl Default for FileClient {
             bwlimit: None,
             // Laptops sleep at night.
             reconnect_for: Time(DAY / 2),
+            wait: WaitChoice(None),
             python_silence: Time(Duration::from_secs(120)),
             python_run_silence: Time(Duration::from_secs(3600)),
             python_tracking: false,

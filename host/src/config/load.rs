@@ -11,6 +11,7 @@ use super::{
 use sleap_rtc_base::ice::{IceConfig, IceServer};
 use sleap_rtc_base::mounts::{Mount, Mounts};
 use sleap_rtc_protocol::capabilities::Gpu;
+use sleap_rtc_protocol::queue::QueueLimits;
 use sleap_rtc_signaling::client::{Address, Endpoints};
 use sleap_rtc_signaling::ice::IceOffer;
 use sleap_rtc_signaling::server::TlsFiles;
@@ -51,6 +52,7 @@ pub fn load(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigErr
         worker: worker(sources, file.worker, overrides.state_dir, overrides.maintenance, &base),
         client: ClientConfig {
             python_worker: overrides.python_worker || file.client.python_worker,
+            wait: overrides.wait.or(file.client.wait.0),
             ..client(sources, file.client, overrides.bwlimit, overrides.path_map)
         },
         #[cfg(feature = "peer")]
@@ -97,6 +99,7 @@ fn client(
         jobs_dir: sources.data("client/jobs"),
         bwlimit: bwlimit.or(file.bwlimit.map(|Rate(rate)| rate)),
         reconnect_for: file.reconnect_for.0,
+        wait: None,
         python_silence: PythonSilence {
             in_a_run: file.python_run_silence.0,
             otherwise: file.python_silence.0,
@@ -183,6 +186,12 @@ fn worker(
         bwlimit: file.bwlimit.map(|Rate(rate)| rate),
         cache_bytes: file.cache.0,
         resume_within: file.resume_within.0,
+        queue: QueueLimits {
+            jobs: file.queue,
+            bytes: file.queue_bytes.0,
+            jobs_per_user: file.queue_per_user,
+        },
+        queue_patience: file.queue_patience.0,
         pass_env: file.pass_env,
         mounts: mounts(sources, base, file.mounts),
         trainer: file.trainer.map(|command| trainer(sources, base, command.0)),

@@ -48,6 +48,7 @@ use sleap_rtc_base::transport::Transport;
 use sleap_rtc_policy::PolicyConfig;
 use sleap_rtc_protocol::capabilities::Gpu;
 use sleap_rtc_protocol::ids::RoomName;
+use sleap_rtc_protocol::queue::QueueLimits;
 use sleap_rtc_signaling::client::Endpoints;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -104,6 +105,10 @@ pub struct WorkerConfig {
     pub cache_bytes: u64,
     /// How long a slot waits for a client that lost its connection during the upload.
     pub resume_within: Duration,
+    /// How much may wait for a slot.
+    pub queue: QueueLimits,
+    /// How long a job may be passed over before the log says so.
+    pub queue_patience: Duration,
     /// Environment variables for the trainer, in addition to those that it always gets: names, or prefixes
     /// that end in `*`.
     pub pass_env: Vec<String>,
@@ -156,6 +161,8 @@ pub struct ClientConfig {
     pub bwlimit: Option<u64>,
     /// How long to try to reconnect to a worker.
     pub reconnect_for: Duration,
+    /// Whether jobs wait for a slot where none is free, and how long.
+    pub wait: Option<Wait>,
     /// How long a Python worker may be silent.
     pub python_silence: PythonSilence,
     /// Whether Python workers are asked to track, though no known version sends predictions back.
@@ -166,6 +173,15 @@ pub struct ClientConfig {
     pub hashes: Option<PathBuf>,
     /// What the paths in labels stand for, on this machine or on a worker's mount.
     pub path_map: Vec<PathMapping>,
+}
+
+/// How long a job waits for a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Until it starts.
+    UntilItStarts,
+    /// At most this long.
+    For(Duration),
 }
 
 /// The replacement for the beginning of a path.
@@ -206,6 +222,8 @@ pub struct Overrides {
     pub bwlimit: Option<u64>,
     /// `--python-worker` of a client.
     pub python_worker: bool,
+    /// `--wait` of a client.
+    pub wait: Option<Wait>,
     /// `--path-map` of a client. These precede those of the file.
     pub path_map: Vec<PathMapping>,
 }

@@ -150,8 +150,10 @@ fn options_over_environment_over_file() {
         bwlimit: Some(7),
         path_map: PathMapping::new("C:/data", "/option").into_iter().collect(),
         python_worker: true,
+        wait: Some(Wait::For(Duration::from_secs(7_200))),
     };
     let config = load(&place.sources, overrides).unwrap();
+    assert_eq!(config.client.wait, Some(Wait::For(Duration::from_secs(7_200))));
     assert_eq!(config.signaling.http.as_str(), "http://option:1/");
     assert_eq!(config.shared_storage_root, Some("/option".into()));
     assert_eq!(config.worker.state_dir, place.sources.cwd.join("state"));

@@ -1,6 +1,6 @@
 //! Values as people write them: sizes, times, rates, addresses and command lines.
 
-use super::units;
+use super::{Wait, units};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
 use sleap_rtc_base::transport::Transport;
@@ -89,6 +89,34 @@ impl Visitor<'_> for SizeVisitor {
     fn visit_i64<E: Error>(self, bytes: i64) -> Result<Size, E> {
         let negative = |_| E::custom("expects a size that is not negative");
         u64::try_from(bytes).map(Size).map_err(negative)
+    }
+}
+
+/// `wait`: whether jobs wait for a slot, or how long, such as `"2h"`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WaitChoice(pub(crate) Option<Wait>);
+
+impl<'de> Deserialize<'de> for WaitChoice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(WaitVisitor)
+    }
+}
+
+struct WaitVisitor;
+
+impl Visitor<'_> for WaitVisitor {
+    type Value = WaitChoice;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("true, false, or a time such as \"2h\"")
+    }
+
+    fn visit_bool<E: Error>(self, waits: bool) -> Result<WaitChoice, E> {
+        Ok(WaitChoice(waits.then_some(Wait::UntilItStarts)))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<WaitChoice, E> {
+        units::duration(text).map(|time| WaitChoice(Some(Wait::For(time)))).map_err(E::custom)
     }
 }
 

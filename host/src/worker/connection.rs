@@ -99,7 +99,8 @@ impl Connecting {
     }
 
     async fn client(self, device: Option<DeviceId>) -> Client {
-        let new_job = matches!(self.offer.purpose, None | Some(Purpose::NewJob));
+        let may_wait = self.offer.purpose == Some(Purpose::QueuedJob);
+        let new_job = may_wait || matches!(self.offer.purpose, None | Some(Purpose::NewJob));
         if new_job {
             // If the slot is gone, the client is told when it submits its job.
             self.coordinator.step(&self.offer.sender, Step::Connected).await;
@@ -110,6 +111,7 @@ impl Connecting {
             context: self.context,
             coordinator: self.coordinator,
             new_job,
+            may_wait,
         }
     }
 }

@@ -1,7 +1,9 @@
 //! A socket in the worker's state folder, through which its user asks from another terminal for an
-//! invitation, or about the room's members. Jobs of this worker are not heard.
+//! invitation, about the room's members, or about the queue. Jobs of this worker are not heard.
 
 use super::WorkerContext;
+use super::coordinator::CoordinatorHandle;
+use super::line::Board;
 use super::members::{self, Exchange, Members, MembersReport, RemovalReport};
 use super::pairing::{InvitationNews, Invited, Inviter};
 use super::trust::ClientCheck;
@@ -11,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_base::local_socket;
 use sleap_rtc_job::is_of_a_job;
-use sleap_rtc_protocol::ids::PeerId;
+use sleap_rtc_protocol::ids::{JobId, PeerId};
+use sleap_rtc_protocol::line::{Decided, Decision, StandingJob};
 use sleap_rtc_trust::certificate::MemberRole;
 use sleap_rtc_trust::credential::Credential;
 use sleap_rtc_trust::removal::JobsLeft;
@@ -22,7 +25,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
@@ -48,6 +51,10 @@ enum ControlRequest {
     Members,
     /// To remove the member that `who` names.
     Remove { who: String, jobs: JobsLeft },
+    /// The jobs that wait, in the order in which they start.
+    Queue,
+    /// A decision about one of them.
+    Decide { job: JobId, decision: Decision },
 }
 
 /// Why the worker on this machine cannot be asked.
@@ -77,6 +84,7 @@ pub(crate) struct Control {
     trust: Arc<ClientCheck>,
     /// Absent in a room without keys.
     exchange: Option<Arc<Exchange>>,
+    board: watch::Receiver<Arc<Board>>,
     state_dir: PathBuf,
 }
 
@@ -94,6 +102,7 @@ impl Control {
             inviter: Inviter::new(config, own_id, room, members),
             trust: context.trust.clone(),
             exchange: context.exchange.clone(),
+            board: context.board.subscribe(),
             state_dir: config.worker.state_dir.clone(),
         }
     }
@@ -110,17 +119,18 @@ fn listen(state_dir: &Path) -> Option<UnixListener> {
 
 impl Control {
     /// Invites a laptop at the start, and answers callers, until it is dropped.
-    pub(crate) async fn serve(mut self) {
+    /// The coordinator applies what the operator decides.
+    pub(crate) async fn serve(mut self, coordinator: CoordinatorHandle) {
         let (inviter, callers) = (self.inviter.clone(), self.callers.take());
         let answering = async {
             if let Some(callers) = callers {
-                Arc::new(self).accept(callers).await;
+                Arc::new(self).accept(callers, coordinator).await;
             }
         };
         tokio::join!(inviter.welcome(), answering);
     }
 
-    async fn accept(self: Arc<Self>, listener: UnixListener) {
+    async fn accept(self: Arc<Self>, listener: UnixListener, coordinator: CoordinatorHandle) {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut callers = tokio::task::JoinSet::new();
         loop {
@@ -131,11 +141,11 @@ impl Control {
                     warn!("ignored a job that asked for a pairing code");
                 }
                 Ok((stream, _)) => {
-                    let control = self.clone();
+                    let (control, coordinator) = (self.clone(), coordinator.clone());
                     callers.spawn(async move {
                         let _place = place;
                         // A caller that disconnects does not matter to the worker.
-                        let _ = control.answer(stream).await;
+                        let _ = control.answer(stream, &coordinator).await;
                     });
                 }
                 Err(error) => {
@@ -147,7 +157,7 @@ impl Control {
         }
     }
 
-    async fn answer(&self, stream: UnixStream) -> io::Result<()> {
+    async fn answer(&self, stream: UnixStream, coordinator: &CoordinatorHandle) -> io::Result<()> {
         let (read, mut write) = stream.into_split();
         let mut read = BufReader::new(read);
         let mut line = Vec::new();
@@ -166,6 +176,15 @@ impl Control {
             ControlRequest::Remove { who, jobs } => {
                 let removed = self.remove(&who, jobs).await;
                 tell(&mut write, &removed).await
+            }
+            ControlRequest::Queue => {
+                let board = Arc::clone(&self.board.borrow());
+                let line: Result<Vec<StandingJob>, String> = Ok(board.line().collect());
+                tell(&mut write, &line).await
+            }
+            ControlRequest::Decide { job, decision } => {
+                let decided = coordinator.decide(&job, decision).await;
+                tell(&mut write, &Ok::<_, String>(decided)).await
             }
         }
     }
@@ -295,6 +314,26 @@ pub async fn invite(
 /// No such worker runs, it belongs to another user, or its room has no keys.
 pub async fn members(state_dir: &Path) -> Result<MembersReport, ControlError> {
     ask(state_dir, ControlRequest::Members).await
+}
+
+/// The jobs that wait at the worker that uses `state_dir`, in the order in which they start.
+///
+/// # Errors
+/// No such worker runs, or it belongs to another user.
+pub async fn queue(state_dir: &Path) -> Result<Vec<StandingJob>, ControlError> {
+    ask(state_dir, ControlRequest::Queue).await
+}
+
+/// Has the worker that uses `state_dir` apply a decision about a waiting job.
+///
+/// # Errors
+/// As [`queue`].
+pub async fn decide(
+    state_dir: &Path,
+    job: JobId,
+    decision: Decision,
+) -> Result<Decided, ControlError> {
+    ask(state_dir, ControlRequest::Decide { job, decision }).await
 }
 
 /// Has the worker that uses `state_dir` remove the member that `who` names: a name, or the beginning of a

@@ -47,6 +47,11 @@ pub(crate) enum ConnectionError {
     Io(#[from] std::io::Error),
 }
 
+/// A refusal.
+pub(crate) fn refused(code: RefusalCode, message: impl Into<String>) -> ConnectionError {
+    ConnectionError::Refused(Refusal::new(code, message))
+}
+
 impl ConnectionError {
     /// Whether the disk is full.
     pub(crate) fn is_full_disk(&self) -> bool {

@@ -38,6 +38,8 @@
 //! | `python` | one connection of a Python client |
 //! | `uploads` | packages that are arriving, which may move from one connection to the next |
 //! | `staged_job` | a job that does not run yet |
+//! | `line` | where the jobs of this worker stand, as their clients and the room are told |
+//! | `waiting` | tells the client of a waiting job where it stands |
 //! | `job_watch` | follows a running job to its end |
 //! | `memory` | whether a job fits into the memory of the GPUs that it could get |
 //! | `mounted` | which videos are on the worker's mounts |
@@ -59,6 +61,7 @@ pub(crate) mod history;
 mod identity;
 mod job_right;
 mod job_watch;
+mod line;
 pub mod members;
 mod memory;
 mod mounted;
@@ -76,6 +79,7 @@ mod trainers;
 mod trust;
 mod uploads;
 mod usage;
+mod waiting;
 mod worker_view;
 
 use crate::config::{Config, RetentionConfig, SlotsConfig};
@@ -89,6 +93,7 @@ use gpu_pool::GpuIdentity;
 use gpus::Surveys;
 use history::History;
 use identity::{IdentityError, StateFolder};
+use line::Board;
 use members::{Exchange, MembersError};
 use parking_lot::RwLock;
 use peaks::Peaks;
@@ -101,6 +106,7 @@ use sleap_rtc_policy::{Policies, PolicyError};
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::{JobDescription, Refusal, RefusalCode};
+use sleap_rtc_protocol::queue::QueueLimits;
 use sleap_rtc_protocol::signaling::{Description, IceServers};
 use sleap_rtc_protocol::standing::Caller;
 use sleap_rtc_signaling::client::{HttpApi, SignalingClient, SignalingError};
@@ -235,6 +241,12 @@ pub(crate) struct WorkerContext {
     pub(crate) disk_alarm: storage::DiskAlarm,
     /// The budget of lanes for all connections together.
     pub(crate) lanes_left: Arc<Semaphore>,
+    /// How much may wait for a slot.
+    queue: QueueLimits,
+    /// How long a job may be passed over before the log says so.
+    queue_patience: Duration,
+    /// Where the jobs stand. The coordinator writes it.
+    board: watch::Sender<Arc<Board>>,
     /// Notifies the retention and the usage when a job has ended.
     job_over: watch::Sender<()>,
     facts: RwLock<WorkerView>,
@@ -354,7 +366,7 @@ pub async fn run(
     if let Some(endpoint) = endpoint.clone() {
         background.spawn(endpoint::use_relay(endpoint, signaling.relay()));
     }
-    background.spawn(control.serve());
+    background.spawn(control.serve(coordinator.handle()));
     coordinator.run(events, shutdown, options.drain).await;
     background.end().await;
     if let Some(endpoint) = endpoint {
@@ -473,4 +485,6 @@ pub(crate) struct Client {
     coordinator: coordinator::CoordinatorHandle,
     /// Whether this connection was admitted for a new job and therefore holds a slot.
     new_job: bool,
+    /// Whether its job may wait for a slot.
+    may_wait: bool,
 }

@@ -1,11 +1,11 @@
 //! One connection of a client that speaks `sleap-rtc/1`. The protocol's `frame` module has a
 //! diagram.
 
-use super::coordinator::{CoordinatorHandle, Step};
-use super::error::ConnectionError;
+use super::coordinator::{CoordinatorHandle, Launch, Step};
+use super::error::{ConnectionError, refused};
 use super::job_right::{Shown, kept};
 use super::uploads::{Successor, Upload};
-use super::{Client, admission, delivery, staged_job};
+use super::{Client, admission, delivery, staged_job, waiting};
 use crate::blocking::blocking;
 use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_base::error::WithCauses;
@@ -16,7 +16,7 @@ use sleap_rtc_protocol::event_cursor::EventsAfter;
 use sleap_rtc_protocol::frame::{ClientFrame, Delivery, TransferFrame, WorkerFrame};
 use sleap_rtc_protocol::ids::{JobId, PeerId};
 use sleap_rtc_protocol::job::{
-    JobEvent, JobOutcome, JobSpec, JobState, NumberedEvent, Refusal, RefusalCode,
+    JobEvent, JobOutcome, JobSpec, JobState, NumberedEvent, RefusalCode,
 };
 use sleap_rtc_protocol::worker::FIRST_FRAME;
 use sleap_rtc_transfer::{self as transfer, Limits, Package, Progress, TransferError, free_space};
@@ -99,10 +99,6 @@ async fn open(client: &Client, job: &JobId) -> Result<Option<JobFolder>, Connect
     Ok(folder)
 }
 
-fn refused(code: RefusalCode, message: impl Into<String>) -> ConnectionError {
-    ConnectionError::Refused(Refusal::new(code, message))
-}
-
 /// Takes a job, or continues one that its client has submitted over another connection.
 async fn submit(
     client: &Client,
@@ -130,17 +126,21 @@ async fn submit(
         None => begin(client, spec).await?,
     };
     let folder = upload.staged.folder().clone();
-    let handle = stage(client, link, upload).await?;
+    let handle = match stage(client, link, upload).await? {
+        Launch::Runs(handle) => handle,
+        Launch::Waits => waiting::until_it_starts(client, link, &folder).await?,
+    };
     follow(client, link, &folder, &handle, 0).await
 }
 
-/// Whether the job has had a process.
+/// Whether the job waits for a process of its own, or has had one.
 fn has_begun(folder: &JobFolder) -> bool {
     match folder.record().map(|record| record.state) {
-        Ok(JobState::Running { .. }) => true,
-        Ok(JobState::Finished(_)) => {
-            // The only event of a job whose package was never complete is its end.
-            folder.last_event().is_ok_and(|last| last.is_some_and(|last| last.seq > 1))
+        Ok(JobState::Running { .. } | JobState::Queued(_)) => true,
+        Ok(JobState::Finished(outcome)) => {
+            // The only event of a job whose package never was complete is this end.
+            outcome != JobOutcome::Interrupted
+                || folder.last_event().is_ok_and(|last| last.is_some_and(|last| last.seq > 1))
         }
         Ok(JobState::Staging) | Err(_) => false,
     }
@@ -153,7 +153,9 @@ async fn begin(client: &Client, spec: JobSpec) -> Result<Upload, ConnectionError
     }
     let peer = &client.caller.peer;
     admission::check(&client.context, peer, &spec.description).await?;
-    client.coordinator.hold(&client.caller, spec.description.user.as_deref()).await?;
+    let job = &spec.description;
+    let wait = client.may_wait.then(|| job.package_bytes.unwrap_or(0));
+    client.coordinator.hold(&client.caller, job.user.as_deref(), wait).await?;
     let state_dir = &client.context.state_dir;
     let (folder, job, owner, device) =
         (state_dir.clone(), spec.clone(), peer.clone(), client.device);
@@ -168,12 +170,12 @@ async fn begin(client: &Client, spec: JobSpec) -> Result<Upload, ConnectionError
     Ok(client.context.uploads.begin(folder))
 }
 
-/// Receives the package, checks it, and starts the job.
+/// Receives the package, checks it, and starts the job or lets it wait.
 async fn stage(
     client: &Client,
     link: &mut WorkerEnd,
     mut upload: Upload,
-) -> Result<JobHandle, ConnectionError> {
+) -> Result<Launch, ConnectionError> {
     let context = &client.context;
     let folder = upload.staged.folder().clone();
     let spec = folder.spec();
@@ -313,15 +315,7 @@ async fn resume(
     folder: &JobFolder,
     after: EventsAfter,
 ) -> Result<(), ConnectionError> {
-    let handle = match JobHandle::attach(folder).await {
-        Err(JobError::NotRunning) => {
-            let text = "the job's package is not complete yet; try again in a moment";
-            return Err(refused(RefusalCode::Busy, text));
-        }
-        // The first attempt has recorded how the job ended.
-        Err(JobError::Interrupted) => JobHandle::attach(folder).await?,
-        attached => attached?,
-    };
+    let handle = waiting::begun(folder).await?;
     let reading = folder.clone();
     let known = blocking(move || reading.last_event().map(|last| (last, Expected::of(&reading))));
     let (last, expected) = known.await??;
@@ -332,6 +326,10 @@ async fn resume(
     allow_lanes(client, link);
     let has_package = true;
     link.send(&WorkerFrame::Accepted { job, last_event, outcome, has_package, outlook }).await?;
+    let handle = match handle {
+        Some(handle) => handle,
+        None => waiting::until_it_starts(client, link, folder).await?,
+    };
     follow(client, link, folder, &handle, after.resolve(last_event)).await
 }
 

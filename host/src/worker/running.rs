@@ -1,7 +1,7 @@
 //! The coordinator's knowledge of each running job, and what the room sees of it.
 
 use sleap_rtc_base::clock::now_ms;
-use sleap_rtc_job::JobFolder;
+use sleap_rtc_job::{Expected, JobFolder};
 use sleap_rtc_net::route::Route;
 use sleap_rtc_protocol::ids::JobId;
 use sleap_rtc_protocol::job::JobState;
@@ -15,11 +15,21 @@ const SEEN_JOBS: usize = 16;
 const SEEN_CHARS: usize = 64;
 const SEEN_ROUTE_CHARS: usize = 160;
 
+/// Times to come are told in steps of a minute, so that not each second brings news.
+const STEP_S: u64 = 60;
+
+/// A time to come, in steps; never less than it is.
+pub(crate) fn in_steps(seconds: u64) -> u64 {
+    seconds.div_ceil(STEP_S) * STEP_S
+}
+
 /// A running job.
 pub(crate) struct Running {
-    folder: JobFolder,
+    pub(crate) folder: JobFolder,
     /// Its GPUs by their positions in the pool; `None` if it may use any.
     pub(crate) gpus: Option<Vec<usize>>,
+    /// How long it is expected to run in all, in seconds.
+    runs_s: Option<u64>,
     /// The part that the room sees.
     pub(crate) seen: RunningJob,
     /// The route of the latest connection whose client follows the job.
@@ -28,15 +38,38 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn new(folder: &JobFolder, gpus: Option<Vec<usize>>) -> Self {
-        let user = folder.spec().description.user.as_deref();
+        let description = &folder.spec().description;
+        let user = description.user.as_deref();
+        let started_ms = folder.started_ms().unwrap_or_else(now_ms);
+        let record = folder.record().ok();
+        let runs_s = Expected::read(folder).and_then(|expected| expected.runs_s());
         let seen = RunningJob {
             owner: folder.owner().clone(),
             user: user.map(|name| name.chars().take(SEEN_CHARS).collect()),
-            since_ms: folder.record().map_or_else(|_| now_ms(), |record| record.created_ms),
+            since_ms: record.as_ref().map_or(started_ms, |record| record.created_ms),
+            started_ms: Some(started_ms),
             progress: JobProgress::default(),
+            job_type: Some(description.job_type),
+            left_s: None,
             route: None,
         };
-        Self { folder: folder.clone(), gpus, seen, route: None }
+        Self { folder: folder.clone(), gpus, runs_s, seen, route: None }
+    }
+
+    /// When it began to run, in milliseconds since 1970.
+    pub(crate) fn began_ms(&self) -> u64 {
+        self.seen.started_ms.unwrap_or(self.seen.since_ms)
+    }
+
+    /// How long it is expected to run yet, in seconds and in steps of a minute. `None` if that is not known,
+    /// or if it has run for longer already.
+    pub(crate) fn left_s(&self) -> Option<u64> {
+        let JobProgress { runs, left, .. } = &self.seen.progress;
+        if let (0 | 1, Some(left)) = (runs, left) {
+            return Some(in_steps(left.seconds));
+        }
+        let age_s = now_ms().saturating_sub(self.began_ms()) / 1000;
+        self.runs_s?.checked_sub(age_s).filter(|left_s| *left_s > 0).map(in_steps)
     }
 
     /// The part of all jobs that the room sees.
@@ -52,7 +85,7 @@ impl Running {
         let route = self.route.as_ref().filter(|route| route.has_changed().is_ok());
         let route = route.and_then(|route| route.borrow().clone());
         let route = route.map(|route| route.to_string().chars().take(SEEN_ROUTE_CHARS).collect());
-        RunningJob { route, ..self.seen.clone() }
+        RunningJob { route, left_s: self.left_s(), ..self.seen.clone() }
     }
 
     /// The session of all the job's processes, whose leader is its own process.

@@ -85,17 +85,21 @@ impl SlotGpus {
 
     /// The slots in the order in which they are taken: those with the most GPU memory first.
     pub(crate) fn order(&self, pool: &GpuPool) -> Vec<usize> {
-        let gpus = pool.gpus();
-        let memory_mib = |slot: &usize| -> u64 {
-            let own = self.0[*slot].iter().flatten();
-            own.filter_map(|position| gpus.get(*position)?.as_ref())
-                .map(|gpu| gpu.memory_mib)
-                .max()
-                .unwrap_or(0)
-        };
+        let memory_mib = self.memory_mib(pool);
         let mut order: Vec<usize> = (0..self.len()).collect();
-        order.sort_by_key(|slot| std::cmp::Reverse(memory_mib(slot)));
+        order.sort_by_key(|slot| std::cmp::Reverse(memory_mib[*slot]));
         order
+    }
+
+    /// The memory of the largest GPU of each slot, in MiB; 0 for a slot without GPUs of its own.
+    pub(crate) fn memory_mib(&self, pool: &GpuPool) -> Vec<u64> {
+        let gpus = pool.gpus();
+        let memory_mib = |own: &Option<Vec<usize>>| {
+            let own = own.iter().flatten();
+            let own = own.filter_map(|position| gpus.get(*position)?.as_ref());
+            own.map(|gpu| gpu.memory_mib).max().unwrap_or(0)
+        };
+        self.0.iter().map(memory_mib).collect()
     }
 
     /// Whether each slot can run a job, that is, whether all of its GPUs work.

@@ -1,8 +1,9 @@
 //! Jobs that do not run yet: their package is arriving or has arrived.
 
+use super::coordinator::Launch;
 use super::{Client, WorkerContext};
 use crate::blocking::blocking;
-use sleap_rtc_job::{JobFolder, JobHandle};
+use sleap_rtc_job::JobFolder;
 use sleap_rtc_protocol::job::Refusal;
 use sleap_rtc_transfer::Cache;
 use tracing::{info, warn};
@@ -26,8 +27,8 @@ impl StagedJob {
         &self.folder
     }
 
-    /// Starts the job in the slot of its owner.
-    pub(crate) async fn start(mut self, client: &Client) -> Result<JobHandle, Refusal> {
+    /// Runs the job in the slot of its owner, or lets it wait in the place of its owner.
+    pub(crate) async fn start(mut self, client: &Client) -> Result<Launch, Refusal> {
         // If this future is dropped now, the coordinator may still start the job.
         self.has_started = true;
         let started = client.coordinator.start(self.folder.owner(), self.folder.clone()).await;

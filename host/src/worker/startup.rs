@@ -187,6 +187,9 @@ pub(crate) fn context(
         retention: config.worker.retention,
         unfetched: RwLock::default(),
         disk_alarm: DiskAlarm::default(),
+        queue: config.worker.queue,
+        queue_patience: config.worker.queue_patience,
+        board: watch::Sender::default(),
         lanes_left: Arc::new(Semaphore::new(MAX_LANES_IN_ALL)),
         job_over: watch::Sender::new(()),
         facts: RwLock::new(WorkerView {

@@ -74,12 +74,14 @@ fn runs(state_dir: &Path, now_ms: u64) -> Vec<Run> {
     let run = |folder: JobFolder| {
         let user = folder.spec().description.user.clone()?;
         let record = folder.record().ok()?;
-        let to_ms = match record.state {
-            JobState::Staging => return None,
-            JobState::Running { .. } => now_ms,
-            JobState::Finished(_) => folder.last_event().ok().flatten()?.at_ms,
+        // A job that waited took no slot meanwhile.
+        let started_ms = folder.started_ms();
+        let (from_ms, to_ms) = match record.state {
+            JobState::Staging | JobState::Queued(_) => return None,
+            JobState::Running { .. } => (started_ms.unwrap_or(record.created_ms), now_ms),
+            JobState::Finished(_) => (started_ms?, folder.last_event().ok().flatten()?.at_ms),
         };
-        Some(Run { user, from_ms: record.created_ms, to_ms })
+        Some(Run { user, from_ms, to_ms })
     };
     JobFolder::all(state_dir).into_iter().filter_map(run).collect()
 }
@@ -115,7 +117,9 @@ fn published(used: BTreeMap<&str, u64>) -> Map<String, Value> {
 mod tests {
     use super::*;
     use sleap_rtc_protocol::ids::{JobId, JobSecret, PeerId};
-    use sleap_rtc_protocol::job::{JobDescription, JobOutcome, JobRight, JobSpec, JobType};
+    use sleap_rtc_protocol::job::{
+        JobDescription, JobEvent, JobOutcome, JobRight, JobSpec, JobType,
+    };
 
     const DAY_MS: u64 = 86_400_000;
 
@@ -181,7 +185,10 @@ mod tests {
         };
         folder("a-waits", Some("ada"));
         folder("b-is-nobodys", None).settle(JobOutcome::Succeeded).unwrap();
-        folder("c-is-over", Some("bob")).settle(JobOutcome::Succeeded).unwrap();
+        let mut over = folder("c-is-over", Some("bob")).lock().unwrap();
+        over.append(JobEvent::Staged { runs: Vec::new() }).unwrap();
+        over.finish(JobOutcome::Succeeded).unwrap();
+        folder("c-was-withdrawn", Some("bob")).settle(JobOutcome::Cancelled).unwrap();
         folder("d-runs", Some("eve")).lock().unwrap().begin().unwrap();
         let later = now_ms() + 10_000;
         let runs = runs(state.path(), later);

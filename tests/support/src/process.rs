@@ -109,6 +109,27 @@ impl Process {
         limit: Duration,
         find: impl Fn(&str) -> Option<T>,
     ) -> T {
+        self.wait_output(what, limit, |this| find(&this.stdout()))
+    }
+
+    /// The same for the output on stderr.
+    #[track_caller]
+    pub fn wait_stderr<T>(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        find: impl Fn(&str) -> Option<T>,
+    ) -> T {
+        self.wait_output(what, limit, |this| find(&this.stderr()))
+    }
+
+    #[track_caller]
+    fn wait_output<T>(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        find: impl Fn(&Self) -> Option<T>,
+    ) -> T {
         wait_for(&format!("{what} from {}", self.what), limit, || {
             // Checked before the output is read, so that the last lines of a process that has ended
             // count.
@@ -116,7 +137,7 @@ impl Process {
             if ended.is_some() {
                 self.read_all();
             }
-            let found = find(&self.stdout());
+            let found = find(self);
             if let (None, Some(status)) = (&found, ended) {
                 panic!("{} ended with {status} before {what}{}", self.what, self.transcript());
             }

@@ -26,7 +26,7 @@ impl From<ClientError> for Failure {
             ClientError::Untrusted { .. }
             | ClientError::NotAdmitted(_)
             | ClientError::NoneTrusted(_) => Exit::Untrusted,
-            ClientError::Detached(_) => Exit::Detached,
+            ClientError::Detached { .. } => Exit::Detached,
             ClientError::NoWorker(_) => Exit::NoWorker,
             ClientError::Refused(_) | ClientError::UnknownToWorker => Exit::Refused,
             ClientError::JobFailed(_) => Exit::JobFailed,
@@ -40,7 +40,7 @@ impl From<ClientError> for Failure {
         };
         let hint = match &error {
             ClientError::Signaling(error) => error.advice(),
-            ClientError::Detached(job) => Some(how_to_reattach(job)),
+            ClientError::Detached { job, .. } => Some(how_to_reattach(job)),
             _ => None,
         };
         Self { hint, ..Self::new(exit, error) }

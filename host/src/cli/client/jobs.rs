@@ -6,6 +6,7 @@ use super::limit::LimitArgs;
 use super::local::{self, LocalArgs};
 use super::{interrupt, print};
 use crate::client::existing_job;
+use crate::client::line::standing;
 use crate::client::record::{self, LastSeen, Record, SeenState};
 use crate::client::{Action, ClientError, Output, UnknownJob};
 use crate::config::{Config, Overrides};
@@ -112,6 +113,7 @@ enum Wanted {
     Attach { output: Option<PathBuf>, after: u64 },
     Logs { follow: bool, after: u64 },
     Stop { all: bool },
+    Why,
     Cancel,
     Fetch(Option<PathBuf>),
     FetchHere(Option<PathBuf>),
@@ -127,6 +129,11 @@ impl JobArgs {
     pub(crate) fn cancel(self) -> Checked {
         self.with(Wanted::Cancel)
     }
+}
+
+/// Why the job waits.
+pub(crate) fn why(job: String, common: CommonArgs) -> Checked {
+    Ok((JobOptions { job, wanted: Wanted::Why }, common.check()?))
 }
 
 impl FetchArgs {
@@ -192,6 +199,10 @@ fn job_row(record: &Record, now: u64) -> Result<String, ClientError> {
     let place = output.path().display();
     let (state, next) = match state {
         SeenState::Submitted => ("submitted".to_owned(), format!("sleap-rtc attach {job}")),
+        SeenState::Waiting { place, starts_in_s } => {
+            let text = format!("waiting ({})", standing(*place, *starts_in_s));
+            (text, format!("sleap-rtc attach {job}"))
+        }
         SeenState::Running { run } => {
             let run = run.as_ref().map_or(String::new(), |run| format!(" ({run})"));
             (format!("running{run}"), format!("sleap-rtc attach {job}"))
@@ -250,6 +261,7 @@ pub(crate) async fn run(options: JobOptions, mut config: Config) -> Result<Exit,
         }
         Wanted::Logs { follow, after } => Action::Logs { follow, after },
         Wanted::Stop { all } => Action::Stop { all },
+        Wanted::Why => Action::Why,
         Wanted::Cancel => Action::Cancel,
     };
     let said = match action {

@@ -82,6 +82,8 @@ pub(crate) fn list(config: &Config) -> Result<Exit, Failure> {
 fn state_text(state: &JobState, folder: &JobFolder) -> String {
     let outcome = match state {
         JobState::Staging => return "arriving".into(),
+        JobState::Queued(entry) if entry.is_held => return "waiting, held".into(),
+        JobState::Queued(_) => return "waiting".into(),
         // The job's process holds this lock while it lives.
         JobState::Running { .. } if folder.lock().is_ok() => return "interrupted".into(),
         JobState::Running { .. } => return "running".into(),

@@ -28,7 +28,9 @@ Examples:
   Who would get a job in the room that this device has paired with, and why the others would not:
     sleap-rtc why
   The same for this job, with at least 16 GB of GPU memory:
-    sleap-rtc why --room-id ROOM --token TOKEN --job labels.pkg.zip --min-gpu-memory 16000";
+    sleap-rtc why --room-id ROOM --token TOKEN --job labels.pkg.zip --min-gpu-memory 16000
+  Why a job of yours waits, and who is before it:
+    sleap-rtc why JOB";
 
 /// The examples under `room --help`.
 pub(crate) const ROOM_EXAMPLES: &str = "\
@@ -46,7 +48,7 @@ Examples:
 /// Which room.
 #[derive(Args)]
 #[command(next_help_heading = "Connection")]
-struct WhichRoom {
+pub(crate) struct WhichRoom {
     /// Room that this device has paired with, by its name in `sleap-rtc rooms` [default: the only one]
     #[arg(long, value_name = "NAME", conflicts_with_all = ["session_string", "room_id", "token"])]
     room: Option<RoomName>,
@@ -62,7 +64,10 @@ struct WhichRoom {
 }
 
 impl WhichRoom {
-    fn check(self, environment: &mut Environment) -> Result<(Join, Option<Endpoints>), Failure> {
+    pub(crate) fn check(
+        self,
+        environment: &mut Environment,
+    ) -> Result<(Join, Option<Endpoints>), Failure> {
         if let Some(SecretText(text)) = self.session_string {
             let session = text.parse();
             return session
@@ -91,6 +96,9 @@ impl WhichRoom {
 /// The options of `why`.
 #[derive(Args)]
 pub struct WhyArgs {
+    /// A job that waits, by its id or its job string: say why, instead
+    #[arg(value_name = "JOB", conflicts_with_all = ["job", "min_gpu_memory", "session_string", "room", "room_id", "token"])]
+    pub(crate) waiting: Option<String>,
     /// Training package, or a job's description as JSON [default: an unspecified training]
     #[arg(short, long, value_name = "PKG")]
     job: Option<PathBuf>,
@@ -100,7 +108,7 @@ pub struct WhyArgs {
     #[command(flatten)]
     room: WhichRoom,
     #[command(flatten)]
-    common: CommonArgs,
+    pub(crate) common: CommonArgs,
 }
 
 /// The room and the job, checked.

@@ -11,16 +11,22 @@ use crate::client::package::{self, TrainingPackage};
 use crate::client::shared::SharedJob;
 use crate::client::tracking::TrackingPackage;
 use crate::client::videos::{Ask, VideoSearch};
-use crate::client::{self, Choose, ClientError, Job, Join, Output, ReadProgress, SubmitOptions};
-use crate::config::Config;
+use crate::client::{
+    self, Choose, ClientError, Job, JobRefused, Join, Output, ReadProgress, SubmitOptions,
+};
+use crate::config::{Config, Wait};
 use sleap_rtc_protocol::job::{JobType, Requirements};
 use sleap_rtc_transfer::Package;
 use std::path::Path;
+use std::time::Duration;
 use tokio::runtime::Handle;
 
 /// What to do when the one worker that was asked for refused.
 const OTHER_WORKERS: &str =
     "to let another worker of the room take the job, use --room-id, --token and --auto-select";
+
+/// What to do when no slot is free.
+const WAIT: &str = "to let the job wait for a slot, add --wait";
 
 /// The advice after a failed training.
 const SAVED: &str = "models that were saved before can be fetched: `sleap-rtc fetch JOB`, with the \
@@ -127,10 +133,17 @@ async fn submit(
             .await?;
     let interrupts = interrupt::while_following_a_job()?;
     let named = !matches!(connect.join, Join::Room { choose: Choose::Auto | Choose::Prompt, .. });
-    let submit = SubmitOptions { join: connect.join, viewer: connect.gui };
+    let wait = config.client.wait.filter(|wait| *wait != Wait::For(Duration::ZERO));
+    let submit = SubmitOptions { join: connect.join, viewer: connect.gui, wait };
     let job = Job { package, shared, skips_inference, name, description, output };
     let place = match client::run(&config, submit, job, interrupts).await {
         Ok(place) => place,
+        Err(error @ ClientError::Refused(JobRefused::Busy(_) | JobRefused::ByAll(_)))
+            if wait.is_none() =>
+        {
+            let others = if named { format!("\n{OTHER_WORKERS}") } else { String::new() };
+            return Err(Failure::from(error).hint(format!("{WAIT}{others}")));
+        }
         Err(error @ ClientError::Refused(_)) if named => {
             return Err(Failure::from(error).hint(OTHER_WORKERS));
         }

@@ -45,6 +45,28 @@ pub enum JobRefused {
     /// The same, but only because its slots are reserved; one may be free in a moment.
     #[error("{}", quoted(.0))]
     Reserved(String),
+    /// The same, because no slot is free.
+    #[error("{}", quoted(.0))]
+    Busy(String),
+    /// No slot is free, and jobs cannot wait there.
+    #[error("{}\n    worker {worker} has no queue in which the job could wait", quoted(.why))]
+    NoQueue {
+        /// Which worker.
+        worker: PeerId,
+        /// The reason that it gives.
+        why: String,
+    },
+    /// The job did not start in the time that its user allows.
+    #[error(
+        "the job did not start on worker {worker} within {}, and is withdrawn",
+        in_words(*.waited)
+    )]
+    WaitedInVain {
+        /// Which worker.
+        worker: PeerId,
+        /// How long it has waited.
+        waited: Duration,
+    },
     /// Every worker of the room refuses it, or does not fit it.
     #[error(transparent)]
     ByAll(SkippedWorkers),
@@ -93,6 +115,9 @@ pub enum JobRefused {
     /// The same, for a job on this machine.
     #[error("the job is still running; its files so far are in {0}")]
     StillRunningIn(PathBuf),
+    /// The job waits no more.
+    #[error("the job has begun; `attach` shows how far it is")]
+    Begun,
     /// The job cannot be stopped any more.
     #[error("the job has already finished")]
     Finished,
@@ -102,6 +127,15 @@ pub enum JobRefused {
 pub(crate) const NAME_CHARS: usize = 80;
 /// The most characters that are shown of one message from a worker.
 const QUOTED_CHARS: usize = 4_000;
+
+/// A time for people.
+fn in_words(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..90 => format!("{seconds} s"),
+        seconds @ 90..5_400 => format!("{} min", seconds.div_ceil(60)),
+        seconds => format!("{:.1} h", seconds as f64 / 3_600.0),
+    }
+}
 
 /// A message from a worker. Its further lines are indented, so that they cannot be mistaken for
 /// lines of this program.

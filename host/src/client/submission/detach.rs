@@ -52,7 +52,10 @@ impl Submission<'_> {
 
     fn detached(&self) -> ClientError {
         match self.action {
-            Action::Attach { .. } => ClientError::Detached(Box::new(self.job_ref.clone())),
+            Action::Attach { .. } => {
+                let waits = *self.stage.borrow() == Stage::Waiting;
+                ClientError::Detached { job: Box::new(self.job_ref.clone()), waits }
+            }
             // The client only showed the job.
             _ => ClientError::Cancelled,
         }

@@ -5,11 +5,13 @@
 //! |---|---|
 //! | `result` | downloads the result |
 //! | `outlook` | says how long the job takes |
+//! | `waiting` | a job that waits for a slot |
 //! | `detach` | the end of the conversation when the user detaches or cancels |
 
 mod detach;
 mod outlook;
 mod result;
+mod waiting;
 
 use crate::client::action::Action;
 use crate::client::display::Display;
@@ -21,6 +23,7 @@ use crate::client::room::Goal;
 use crate::client::shared::SharedJob;
 use crate::client::viewer::Viewer;
 use crate::client::{ClientError, Job, concluded};
+use crate::config::Wait;
 use outlook::JobOutlook;
 use sleap_rtc_base::deadline;
 use sleap_rtc_net::dialect::{ClientEnd, DialectError};
@@ -74,6 +77,9 @@ pub(crate) struct Submission<'a> {
     progress: Progress,
     /// Limits the bandwidth.
     pace: Option<Pace>,
+    wait: Option<Wait>,
+    /// When a job that still waits is withdrawn.
+    withdraw_at: Option<Instant>,
 }
 
 /// A job's state when the conversation starts or resumes.
@@ -109,7 +115,9 @@ impl<'a> Submission<'a> {
         let after = match action {
             Action::Attach { after, .. } | Action::Logs { after, .. } => EventsAfter::Event(after),
             // Only the job's state matters, which the worker reports by itself.
-            Action::Stop { .. } | Action::Cancel | Action::Fetch(_) => EventsAfter::Newest,
+            Action::Stop { .. } | Action::Cancel | Action::Fetch(_) | Action::Why => {
+                EventsAfter::Newest
+            }
         };
         Self {
             job_ref,
@@ -126,6 +134,8 @@ impl<'a> Submission<'a> {
             stage: watch::Sender::new(Stage::Viewing),
             progress,
             pace: None,
+            wait: None,
+            withdraw_at: None,
         }
     }
 
@@ -147,11 +157,6 @@ impl<'a> Submission<'a> {
     /// Whether the job has begun.
     pub(crate) fn has_begun(&self) -> bool {
         self.cursor.seen() > 0
-    }
-
-    /// Whether the job may be submitted again to a worker that does not know it.
-    pub(crate) fn may_resubmit(&self) -> bool {
-        matches!(self.opening, Opening::Submit(..)) && self.cursor.seen() == 0
     }
 
     /// The current stage, as it changes.
@@ -205,6 +210,7 @@ impl<'a> Submission<'a> {
                 link.flush(FLUSH).await;
                 Ok(None)
             }
+            Action::Why => self.explain_waiting(link, &status).await.map(|()| None),
             Action::Cancel => {
                 not_over(&status)?;
                 match self.cancelled(link, &status).await? {
@@ -318,7 +324,7 @@ impl<'a> Submission<'a> {
         if let Some(outcome) = status.outcome.clone().filter(|_| seen >= status.last_event) {
             return Ok(outcome);
         }
-        let awaited = Instant::now() + STAGE_LIMIT;
+        let mut awaited = Some(Instant::now() + STAGE_LIMIT);
         loop {
             if let Some(outcome) = self.cursor.outcome() {
                 return Ok(outcome.clone());
@@ -328,20 +334,31 @@ impl<'a> Submission<'a> {
                 self.send(link, &ClientFrame::Stop { all: false }, WHILE_IT_RAN).await?;
                 self.stop_wanted = false;
             }
-            let staging = self.cursor.seen() == 0 && matches!(self.opening, Opening::Submit(..));
+            let has_begun = self.cursor.seen() > 0;
+            let staging = !has_begun && matches!(self.opening, Opening::Submit(..));
+            let withdraw_at = self.withdraw_at.filter(|_| !has_begun);
             let frame = tokio::select! {
                 frame = link.recv() => frame.map_err(|error| self.lost(error, WHILE_IT_RAN))?,
                 () = Viewer::stop_wanted(&mut self.viewer) => {
                     self.stop_wanted = true;
                     continue;
                 }
-                () = deadline::reached(staging.then_some(awaited)) => {
+                () = deadline::reached(withdraw_at) => return self.withdraw(link).await,
+                () = deadline::reached(awaited.filter(|_| staging)) => {
                     let what = Misbehavior::SilentAfterPackage;
                     return Err(ClientError::Worker { worker: self.worker(), what });
                 }
             };
             match frame {
-                WorkerFrame::Event { event, .. } => self.take(number, event)?,
+                WorkerFrame::Event { event, .. } => {
+                    self.starts();
+                    self.take(number, event)?;
+                }
+                WorkerFrame::Waiting { news, .. } => {
+                    // The worker has checked the files.
+                    awaited = None;
+                    self.waits(&news);
+                }
                 frame => refused(frame)?,
             }
         }

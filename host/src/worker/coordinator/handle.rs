@@ -5,19 +5,37 @@ use sleap_rtc_gpu::Survey;
 use sleap_rtc_job::{JobFolder, JobHandle};
 use sleap_rtc_net::route::Route;
 use sleap_rtc_protocol::ids::{JobId, PeerId};
-use sleap_rtc_protocol::job::{Refusal, RefusalCode};
+use sleap_rtc_protocol::job::{QueueEntry, Refusal, RefusalCode};
+use sleap_rtc_protocol::line::{Decided, Decision};
 use sleap_rtc_protocol::progress::JobProgress;
 use sleap_rtc_protocol::standing::Caller;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
+/// What became of a job that was handed over.
+pub(crate) enum Launch {
+    /// It runs.
+    Runs(JobHandle),
+    /// It waits for a slot.
+    Waits,
+}
+
 /// A request to the coordinator.
 pub(crate) enum Request {
-    /// Reserves a slot for a caller that has none yet. Then it makes `step`, if there is one.
+    /// Reserves a slot for a caller that has none yet, or a place in the queue if its job may wait. Then it
+    /// makes `step`, if there is one.
     Reserve {
         caller: Caller,
         user: Option<String>,
+        may_wait: bool,
         step: Option<Step>,
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    },
+    /// The holder of a place in the queue names its job.
+    Named {
+        peer: PeerId,
+        user: String,
+        package_bytes: u64,
         reply: oneshot::Sender<Result<(), Refusal>>,
     },
     /// The holder of a reservation comes closer to handing over its job.
@@ -29,10 +47,35 @@ pub(crate) enum Request {
     Stalled {
         peer: PeerId,
     },
+    /// The job of a holder of a reservation is complete.
     Start {
         peer: PeerId,
         folder: JobFolder,
-        reply: oneshot::Sender<Result<JobHandle, Refusal>>,
+        reply: oneshot::Sender<Result<Launch, Refusal>>,
+    },
+    /// The same job waits in the queue, as its folder says.
+    Queued {
+        peer: PeerId,
+        folder: JobFolder,
+        entry: QueueEntry,
+        reply: oneshot::Sender<Result<Launch, Refusal>>,
+    },
+    /// The operator decides about a job of the queue.
+    Decide {
+        job: JobId,
+        decision: Decision,
+        reply: oneshot::Sender<Decided>,
+    },
+    /// The folder of a job of the queue says this now.
+    Changed {
+        job: JobId,
+        entry: QueueEntry,
+        reply: oneshot::Sender<Decided>,
+    },
+    /// A client withdraws its job from the queue. The reply says whether the job waited.
+    Withdraw {
+        job: JobId,
+        reply: oneshot::Sender<bool>,
     },
     ConnectionOver {
         peer: PeerId,
@@ -72,24 +115,27 @@ pub(crate) struct CoordinatorHandle {
 impl CoordinatorHandle {
     /// Reserves a slot for a caller, in the name of `user`.
     pub(crate) async fn reserve(&self, caller: &Caller, user: Option<&str>) -> Result<(), Refusal> {
-        self.reserve_with(caller, user, None).await
+        let (caller, user) = (caller.clone(), user.map(str::to_owned));
+        let (may_wait, step) = (false, None);
+        self.ask(|reply| Request::Reserve { caller, user, may_wait, step, reply }).await
     }
 
-    /// Keeps the slot of a caller that has named its job and whose package arrives now. Reserves one if its
-    /// reservation has ended.
-    pub(crate) async fn hold(&self, caller: &Caller, user: Option<&str>) -> Result<(), Refusal> {
-        let step = Step::Introduced(user.map(str::to_owned));
-        self.reserve_with(caller, user, Some(step)).await
-    }
-
-    async fn reserve_with(
+    /// Keeps the slot, or the place, of a caller that has named its job and whose package arrives now.
+    /// Reserves one if its reservation has ended: a place only if the job may `wait`, whose package has so
+    /// many bytes.
+    pub(crate) async fn hold(
         &self,
         caller: &Caller,
         user: Option<&str>,
-        step: Option<Step>,
+        wait: Option<u64>,
     ) -> Result<(), Refusal> {
         let (caller, user) = (caller.clone(), user.map(str::to_owned));
-        self.ask(|reply| Request::Reserve { caller, user, step, reply }).await
+        let (peer, may_wait) = (caller.peer.clone(), wait.is_some());
+        let name = user.clone().unwrap_or_else(|| peer.to_string());
+        let step = Some(Step::Introduced(user.clone()));
+        self.ask(|reply| Request::Reserve { caller, user, may_wait, step, reply }).await?;
+        let Some(package_bytes) = wait else { return Ok(()) };
+        self.ask(|reply| Request::Named { peer, user: name, package_bytes, reply }).await
     }
 
     /// Reports a step of a holder of a reservation.
@@ -107,14 +153,24 @@ impl CoordinatorHandle {
         self.tell(Request::Stalled { peer: peer.clone() }).await;
     }
 
-    /// Starts the staged job in the slot of `peer`.
-    pub(crate) async fn start(
-        &self,
-        peer: &PeerId,
-        folder: JobFolder,
-    ) -> Result<JobHandle, Refusal> {
+    /// Starts the staged job in the slot of `peer`, or lets it wait in the place of `peer`.
+    pub(crate) async fn start(&self, peer: &PeerId, folder: JobFolder) -> Result<Launch, Refusal> {
         let peer = peer.clone();
         self.ask(|reply| Request::Start { peer, folder, reply }).await
+    }
+
+    /// Applies a decision of the operator.
+    pub(crate) async fn decide(&self, job: &JobId, decision: Decision) -> Decided {
+        let (reply, answer) = oneshot::channel();
+        self.tell(Request::Decide { job: job.clone(), decision, reply }).await;
+        answer.await.unwrap_or(Decided::NotWaiting)
+    }
+
+    /// Withdraws a job from the queue. Returns false if it does not wait there.
+    pub(crate) async fn withdraw(&self, job: &JobId) -> bool {
+        let (reply, answer) = oneshot::channel();
+        self.tell(Request::Withdraw { job: job.clone(), reply }).await;
+        answer.await.unwrap_or(false)
     }
 
     /// Reports that facts about this worker have changed.

@@ -1,26 +1,41 @@
 //! Starts jobs in their slots, finds them again after a restart, and watches them to their end.
 
-use super::handle::Request;
+use super::handle::{Launch, Request};
+use super::queueing::settle;
 use super::{Coordinator, Machine};
-use crate::worker::job_watch;
 use crate::worker::running::Running;
+use crate::worker::{WorkerContext, job_watch};
+use sleap_rtc_base::disk::is_full;
 use sleap_rtc_base::error::WithCauses;
-use sleap_rtc_job::{JobFolder, JobHandle, RunnerOptions, RunnerSettings};
+use sleap_rtc_job::{JobError, JobFolder, JobHandle, RunnerOptions, RunnerSettings, Unfinished};
 use sleap_rtc_protocol::ids::{JobId, PeerId};
-use sleap_rtc_protocol::job::{Refusal, RefusalCode};
+use sleap_rtc_protocol::job::{JobOutcome, JobState, Refusal, RefusalCode};
 use sleap_rtc_protocol::worker::{Refused, WorkerEvent};
+use std::time::Duration;
 use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
+/// How long a job that has waited is tried to be started while the disk is full, and how often.
+const FULL_DISK_LIMIT: Duration = Duration::from_secs(3600);
+const FULL_DISK_INTERVAL: Duration = Duration::from_secs(2);
+
 impl Coordinator {
-    /// Finds the running jobs that an earlier run of this worker started. They keep their slots.
-    pub(crate) async fn find_running_jobs(&mut self) {
-        for folder in JobFolder::unfinished(&self.context.state_dir) {
+    /// Finds the jobs that an earlier run of this worker has left. Running ones keep their slots.
+    pub(crate) async fn find_jobs(&mut self) {
+        let Unfinished { begun, queued } = JobFolder::unfinished(&self.context.state_dir);
+        for folder in begun {
             let job = folder.id().clone();
             let handle = match JobHandle::attach(&folder).await {
                 Ok(handle) => handle,
                 Err(error) => {
-                    warn!(%job, error = %WithCauses(&error), folder = %folder.path().display(), "the job does not run any more");
+                    // The process of a job that waited has died before it began.
+                    if let Ok(JobState::Queued(entry)) = folder.record().map(|record| record.state)
+                    {
+                        self.found_queued(&folder, entry);
+                    } else {
+                        warn!(%job, error = %WithCauses(&error), folder = %folder.path().display(), "the job does not run any more");
+                    }
                     continue;
                 }
             };
@@ -37,14 +52,21 @@ impl Coordinator {
             self.running.insert(job, Running::new(&folder, gpus));
             self.watch(folder, handle);
         }
+        for (folder, entry) in queued {
+            self.found_queued(&folder, entry);
+        }
     }
 
+    /// Starts the job of `peer` in the slot that it holds, or lets it wait in the place that it holds.
     pub(crate) fn start(
         &mut self,
         peer: PeerId,
         folder: JobFolder,
-        reply: oneshot::Sender<Result<JobHandle, Refusal>>,
+        reply: oneshot::Sender<Result<Launch, Refusal>>,
     ) {
+        if self.state.holds_place(&peer) {
+            return self.let_wait(peer, folder, reply);
+        }
         let job = folder.id().clone();
         let owner = peer.clone();
         let started = self.apply(WorkerEvent::JobStarted { peer, job: job.clone() });
@@ -68,8 +90,19 @@ impl Coordinator {
             }
         };
         if let Some(connection) = self.new_jobs.get_mut(folder.owner()) {
-            connection.job = Some(job.clone());
+            connection.job = Some(job);
         }
+        self.launch(folder, slot, Some(reply));
+    }
+
+    /// Starts a job in its slot. Where nobody waits for the reply, a job that does not start has failed.
+    pub(crate) fn launch(
+        &mut self,
+        folder: JobFolder,
+        slot: usize,
+        reply: Option<oneshot::Sender<Result<Launch, Refusal>>>,
+    ) {
+        let job = folder.id().clone();
         let Machine { slots, pool } = &self.machine;
         let settings = slots.settings(slot, pool, &self.context.runner.settings);
         info!(%job, slot, gpus = ?settings.gpus, folder = %folder.path().display(), "starting the job");
@@ -78,17 +111,35 @@ impl Coordinator {
         self.spawn_for_job(job.clone(), async move {
             let settings = settings.reading(context.trainers.scope().await);
             let runner = RunnerOptions { settings, ..context.runner.clone() };
-            match sleap_rtc_job::start(&folder, &runner).await {
+            let started = match reply.is_some() {
+                true => sleap_rtc_job::start(&folder, &runner).await,
+                false => start_patiently(&context, &folder, &runner).await,
+            };
+            match started {
                 Ok(handle) => {
                     context.surveys.request();
-                    let _ = reply.send(Ok(handle.clone()));
+                    match reply {
+                        Some(reply) => _ = reply.send(Ok(Launch::Runs(handle.clone()))),
+                        // Its clients look at its folder now.
+                        None => context.board.send_modify(|_| {}),
+                    }
                     job_watch::watch(&context, &coordinator, &folder, &handle).await;
                 }
                 Err(error) => {
-                    warn!(%job, error = %WithCauses(&error), "cannot start the job");
-                    let text =
-                        format!("the worker could not start the job: {}", WithCauses(&error));
-                    let _ = reply.send(Err(Refusal::new(RefusalCode::Invalid, text)));
+                    let why = WithCauses(&error).to_string();
+                    warn!(%job, error = why, "cannot start the job");
+                    let message = format!("the worker could not start the job: {why}");
+                    match reply {
+                        Some(reply) => {
+                            let refusal = Refusal::new(RefusalCode::Invalid, message);
+                            let _ = reply.send(Err(refusal));
+                        }
+                        None => {
+                            let outcome = JobOutcome::Failed { exit_code: None, message };
+                            settle(folder, outcome).await;
+                            context.board.send_modify(|_| {});
+                        }
+                    }
                 }
             }
         });
@@ -110,5 +161,23 @@ impl Coordinator {
                 coordinator.tell(Request::JobOver { job }).await;
             }
         });
+    }
+}
+
+/// Starts a job that has waited. Waits while the disk is full: its client may have gone long ago.
+async fn start_patiently(
+    context: &WorkerContext,
+    folder: &JobFolder,
+    runner: &RunnerOptions,
+) -> Result<JobHandle, JobError> {
+    let deadline = Instant::now() + FULL_DISK_LIMIT;
+    loop {
+        match sleap_rtc_job::start(folder, runner).await {
+            Err(JobError::Io { source, .. }) if is_full(&source) && Instant::now() < deadline => {
+                context.disk_alarm.raise();
+                sleep(FULL_DISK_INTERVAL).await;
+            }
+            started => return started,
+        }
     }
 }

@@ -12,36 +12,39 @@
 //! | `offers` | offers of connections |
 //! | `requests` | questions of peers that arrive through the signaling server |
 //! | `jobs` | starts jobs in their slots, and finds them again after a restart |
+//! | `holding` | who gets a slot or a place in the queue, and what the others are told |
+//! | `queueing` | the jobs that wait for a slot |
 
 mod handle;
+mod holding;
 mod jobs;
 mod offers;
+mod queueing;
 mod replies;
 mod requests;
 mod reservations;
 mod shares;
 
-pub(crate) use handle::CoordinatorHandle;
+pub(crate) use handle::{CoordinatorHandle, Launch};
 pub(crate) use reservations::Step;
 
 use super::WorkerContext;
 use super::gpu_pool::GpuPool;
 use super::gpus::{measure_others, report_changes};
+use super::line::Waiting;
 use super::running::Running;
 use super::slots::{SlotGpus, mark_taken};
 use handle::Request;
 use replies::Replies;
 use reservations::{Ending, Reservations};
-use shares::{Rates, ShareLimits, Shares, ago};
+use shares::{Rates, ShareLimits, Shares};
 use sleap_rtc_base::deadline;
 use sleap_rtc_gpu::Survey;
 use sleap_rtc_protocol::capabilities::{Accelerators, PROBLEMS};
 use sleap_rtc_protocol::ids::{JobId, PeerId};
-use sleap_rtc_protocol::job::{Refusal, RefusalCode};
 use sleap_rtc_protocol::signaling::{MetadataPatch, ServerMessage};
 use sleap_rtc_protocol::standing::Caller;
-use sleap_rtc_protocol::text::Printable;
-use sleap_rtc_protocol::worker::{OFFER_WITHIN, Refused, WorkerEvent, WorkerState, WorkerStatus};
+use sleap_rtc_protocol::worker::{QueueEvent, Refused, WorkerEvent, WorkerState, WorkerStatus};
 use sleap_rtc_signaling::client::{SignalingClient, SignalingEvent};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -57,10 +60,6 @@ const PROVEN: ShareLimits = ShareLimits { total: 48, per_peer: 4, per_address: 3
 const UNPROVEN: ShareLimits = ShareLimits { total: 4, per_peer: 1, per_address: 2, per_job: 1 };
 /// Questions of peers that are answered beside the main loop.
 const ASKING: ShareLimits = ShareLimits { total: 32, per_peer: 2, per_address: 24, per_job: 2 };
-/// The most running jobs and reservations that a refusal names.
-const NAMED_OCCUPANTS: usize = 4;
-/// The most characters of a user's name in a refusal.
-const USER_CHARS: usize = 40;
 /// How long connections may take to close when the worker ends.
 const GOODBYE: Duration = Duration::from_secs(3);
 
@@ -92,6 +91,8 @@ pub(crate) struct Coordinator {
     is_leaving: bool,
     machine: Machine,
     running: HashMap<JobId, Running>,
+    /// The jobs of the queue.
+    waiting: HashMap<JobId, Waiting>,
     /// The properties that the room sees.
     published: serde_json::Map<String, serde_json::Value>,
     new_jobs: HashMap<PeerId, NewJobConnection>,
@@ -119,6 +120,7 @@ impl Coordinator {
             signaling: signaling.clone(),
             own_id: own_id.clone(),
         };
+        let state = WorkerState::new(machine.slots.len()).with_queue(context.queue);
         let mut coordinator = Self {
             replies,
             reservations: Reservations::default(),
@@ -128,9 +130,10 @@ impl Coordinator {
             context,
             signaling,
             own_id,
-            state: WorkerState::new(machine.slots.len()),
+            state,
             machine,
             running: HashMap::new(),
+            waiting: HashMap::new(),
             new_jobs: HashMap::new(),
             next_number: 0,
             proven: Shares::new(PROVEN),
@@ -150,7 +153,9 @@ impl Coordinator {
     fn use_slots(&mut self) {
         let Machine { pool, slots } = &self.machine;
         let (usable, order) = (slots.usable(pool), slots.order(pool));
+        let mib = slots.memory_mib(pool);
         let _ = self.apply(WorkerEvent::SlotsUsable { usable });
+        let _ = self.apply(WorkerEvent::SlotMemory { mib });
         self.state.prefer(&order);
     }
 
@@ -170,12 +175,14 @@ impl Coordinator {
         if self.context.maintenance {
             let _ = self.apply(WorkerEvent::Drain);
         }
-        self.find_running_jobs().await;
+        self.find_jobs().await;
+        self.keep_queue();
         self.publish().await;
         let mut leaving = false;
         loop {
             let idle = self.state.is_idle();
             let tick = self.state.next_deadline();
+            let complaint = self.next_complaint();
             tokio::select! {
                 () = shutdown.cancelled(), if !leaving => {
                     leaving = true;
@@ -197,9 +204,11 @@ impl Coordinator {
                 },
                 Some(request) = self.requests.recv() => self.on_request(request),
                 () = deadline::reached(tick) => self.expire(Instant::now()),
+                () = deadline::reached(complaint) => self.complain(),
                 // Clients may finish downloading their results; each connection has its own limits.
                 () = self.tasks.wait(), if leaving && idle => break,
             }
+            self.keep_queue();
             self.publish().await;
         }
         self.connections.cancel();
@@ -225,7 +234,7 @@ impl Coordinator {
         self.tasks.close();
     }
 
-    fn apply(&mut self, event: WorkerEvent) -> Result<WorkerStatus, Refused> {
+    fn apply(&mut self, event: impl Into<WorkerEvent>) -> Result<WorkerStatus, Refused> {
         let before = self.state.status();
         let after = self.state.apply(event)?;
         if before != after {
@@ -244,6 +253,7 @@ impl Coordinator {
         let (in_service, mut problems) = (self.state.in_service(), pool.problems());
         problems.extend(self.context.trainers.problems());
         problems.extend(self.storage_problem.clone());
+        let line = self.context.board.borrow().properties().clone();
         let facts = self.context.update_facts(|facts| {
             facts.slots = views;
             facts.gpus = gpus;
@@ -255,6 +265,7 @@ impl Coordinator {
             if had_problems || !problems.is_empty() {
                 facts.properties.insert(PROBLEMS.into(), serde_json::json!(problems));
             }
+            facts.properties.extend(line);
             facts.jobs = Running::seen(running);
             facts.status = status;
             facts.slots_free = u32::try_from(free).unwrap_or(u32::MAX);
@@ -295,8 +306,8 @@ impl Coordinator {
 
     fn on_request(&mut self, request: Request) {
         match request {
-            Request::Reserve { caller, user, step, reply } => {
-                let reserved = self.reserve(&caller, user.as_deref());
+            Request::Reserve { caller, user, may_wait, step, reply } => {
+                let reserved = self.reserve(&caller, user.as_deref(), may_wait);
                 if let (Ok(()), Some(step)) = (&reserved, step) {
                     self.step(&caller.peer, step);
                 }
@@ -304,7 +315,23 @@ impl Coordinator {
             }
             Request::Step { peer, step } => self.step(&peer, step),
             Request::Stalled { peer } => self.end_reservation(&peer, Ending::Stalled),
+            Request::Named { peer, user, package_bytes, reply } => {
+                let named = match self.state.holds_place(&peer) {
+                    true => self.apply(QueueEvent::PlaceNamed { peer, user, package_bytes }),
+                    false => Ok(self.state.status()),
+                };
+                let _ = reply.send(named.map(drop).map_err(|refused| self.no_slot(refused)));
+            }
             Request::Start { peer, folder, reply } => self.start(peer, folder, reply),
+            Request::Queued { peer, folder, entry, reply } => {
+                self.queued(peer, folder, entry, reply);
+            }
+            Request::Decide { job, decision, reply } => self.decide(&job, decision, reply),
+            Request::Changed { job, entry, reply } => self.changed(job, entry, reply),
+            Request::Withdraw { job, reply } => {
+                let withdrawn = self.withdraw(&job, "its client");
+                let _ = reply.send(withdrawn);
+            }
             Request::ConnectionOver { peer, number } => {
                 if self.new_jobs.get(&peer).is_some_and(|c| c.number == number) {
                     self.new_jobs.remove(&peer);
@@ -363,105 +390,5 @@ impl Coordinator {
         }
         self.context.remember_gpus(pool.identities());
         self.use_slots();
-    }
-
-    /// Ends the reservations that have expired, and the connections that had them.
-    fn expire(&mut self, now: Instant) {
-        for peer in self.state.expired(now) {
-            info!(%peer, "the reservation has expired");
-            self.end_reservation(&peer, Ending::Lapsed);
-        }
-        let _ = self.apply(WorkerEvent::Tick { now });
-    }
-
-    /// Ends a reservation without a job, and the connection over which its package arrives.
-    fn end_reservation(&mut self, peer: &PeerId, ending: Ending) {
-        if !self.reservations.holds(peer) {
-            return;
-        }
-        self.reservations.end(peer, ending, Instant::now());
-        if let Some(connection) = self.new_jobs.get(peer).filter(|c| c.job.is_none()) {
-            connection.cancel.cancel();
-        }
-        let _ = self.apply(WorkerEvent::PeerGone { peer: peer.clone() });
-    }
-
-    fn step(&mut self, peer: &PeerId, step: Step) {
-        if let Some(until) = self.reservations.step(peer, step, Instant::now()) {
-            let _ = self.apply(WorkerEvent::Renewed { peer: peer.clone(), until });
-        }
-    }
-
-    /// Reserves a slot for `caller`, unless it has one: a free one, or that of a holder of worse standing
-    /// that has sent nothing yet.
-    fn reserve(&mut self, caller: &Caller, user: Option<&str>) -> Result<(), Refusal> {
-        let now = Instant::now();
-        self.expire(now);
-        self.may_reserve(caller, now)?;
-        if self.reservations.holds(&caller.peer) {
-            return Ok(());
-        }
-        if self.state.free() == 0
-            && let Some(holder) = self.reservations.displaceable(caller, now)
-        {
-            info!(peer = %holder, by = %caller.peer, "the reservation goes to a peer of better standing");
-            self.end_reservation(&holder, Ending::Displaced);
-        }
-        let new = WorkerEvent::NewJob { peer: caller.peer.clone(), until: now + OFFER_WITHIN };
-        self.apply(new).map_err(|refused| self.no_slot(refused))?;
-        self.reservations.begin(caller, user, now);
-        Ok(())
-    }
-
-    /// Refuses a caller that could not reserve a slot now.
-    fn may_reserve(&self, caller: &Caller, now: Instant) -> Result<(), Refusal> {
-        if self.reservations.holds(&caller.peer) {
-            return Ok(());
-        }
-        match self.state.check_room() {
-            Err(Refused::NoSlot(_)) if self.reservations.displaceable(caller, now).is_some() => {}
-            Err(refused) => return Err(self.no_slot(refused)),
-            Ok(()) => {}
-        }
-        self.reservations.check(caller, self.state.slots().len(), now)
-    }
-
-    fn no_slot(&self, refused: Refused) -> Refusal {
-        let status = self.state.status().as_str();
-        match refused {
-            Refused::Maintenance => {
-                let text = match &self.storage_problem {
-                    Some(problem) => format!("the worker takes no new jobs: {problem}"),
-                    None => format!("the worker takes no new jobs (status {status})"),
-                };
-                Refusal::new(RefusalCode::Maintenance, text)
-            }
-            Refused::OutOfService => self.context.out_of_service(),
-            _ => {
-                let occupants = self.occupants(Instant::now());
-                let text = format!(
-                    "Worker is currently busy (status: {status}{occupants}). Use --room-id and --token to \
-                     find available workers in the room, or try again later."
-                );
-                Refusal::new(RefusalCode::Busy, text)
-            }
-        }
-    }
-
-    /// Who has the slots and since when, so that people can talk to each other.
-    fn occupants(&self, now: Instant) -> String {
-        let now_ms = sleap_rtc_base::clock::now_ms();
-        let running = Running::seen(&self.running).into_iter().map(|job| {
-            let user = job.user.as_deref().unwrap_or(job.owner.as_str());
-            let since = ago(Duration::from_millis(now_ms.saturating_sub(job.since_ms)));
-            format!("{} runs a job (for {since})", Printable::line(user, USER_CHARS))
-        });
-        let all: Vec<String> = running.chain(self.reservations.holders(now)).collect();
-        let shown = &all[..all.len().min(NAMED_OCCUPANTS)];
-        match (shown.is_empty(), all.len() - shown.len()) {
-            (true, _) => String::new(),
-            (false, 0) => format!("; {}", shown.join(", ")),
-            (false, more) => format!("; {}, and {more} more", shown.join(", ")),
-        }
     }
 }

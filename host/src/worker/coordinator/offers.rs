@@ -35,18 +35,20 @@ impl Coordinator {
             return self.quit(peer).await;
         }
         match offer.purpose.clone().unwrap_or_default() {
-            Purpose::NewJob => match self.reserve(&caller, None) {
-                Ok(()) => {
-                    self.step(&peer, Step::Offered);
-                    self.connect_new_job(offer);
-                }
-                Err(refusal) => {
-                    self.refuse(&offer, refusal).await;
-                    if !offer.speaks_native() {
-                        self.quit(peer).await;
+            purpose @ (Purpose::NewJob | Purpose::QueuedJob) => {
+                match self.reserve(&caller, None, purpose == Purpose::QueuedJob) {
+                    Ok(()) => {
+                        self.step(&peer, Step::Offered);
+                        self.connect_new_job(offer);
+                    }
+                    Err(refusal) => {
+                        self.refuse(&offer, refusal).await;
+                        if !offer.speaks_native() {
+                            self.quit(peer).await;
+                        }
                     }
                 }
-            },
+            }
             Purpose::KnownJob { job, proof } => self.connect_known_job(caller, offer, job, proof),
             Purpose::Unknown => {
                 let text = "the worker does not know the purpose of this offer; update the worker";

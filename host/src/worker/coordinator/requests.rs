@@ -48,7 +48,7 @@ impl Coordinator {
     async fn on_job_request(&mut self, caller: Caller, request: JobRequest) {
         let now = Instant::now();
         self.expire(now);
-        let permit = self.may_reserve(&caller, now).and_then(|()| {
+        let permit = self.may_reserve(&caller, false, now).and_then(|()| {
             let busy = || Refusal::new(RefusalCode::Busy, "too many job requests at once");
             self.asking.take(&caller, None).ok_or_else(busy)
         });
@@ -111,7 +111,7 @@ impl Coordinator {
 
     /// Cancels a job or a reservation. Only the peer that owns it may do this.
     async fn on_job_cancel(&mut self, peer: PeerId, job_id: String) {
-        let job = if self.release(&peer) {
+        let job = if self.release(&peer) || self.withdraw_for(&peer, &job_id) {
             None
         } else if let Some(job) = self.running_job(&peer, &job_id) {
             Some(job)
@@ -144,6 +144,13 @@ impl Coordinator {
         self.end_reservation(peer, Ending::Released);
         info!(%peer, "reservation released");
         true
+    }
+
+    /// Withdraws the waiting job of `peer`. Returns whether there was one.
+    fn withdraw_for(&mut self, peer: &PeerId, job_id: &str) -> bool {
+        let Ok(job) = JobId::new(job_id) else { return false };
+        let is_own = self.waiting.get(&job).is_some_and(|w| w.folder.owner() == peer);
+        is_own && self.withdraw(&job, "its owner")
     }
 
     /// The running job that `peer` names.

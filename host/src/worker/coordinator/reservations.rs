@@ -121,9 +121,16 @@ impl Reservations {
         Err(Refusal::new(RefusalCode::Busy, text))
     }
 
-    /// The holder that has to give way to `caller`: the one of the worst standing.
-    pub(crate) fn displaceable(&self, caller: &Caller, now: Instant) -> Option<PeerId> {
-        let holders = self.holders.values().filter(|holder| self.gives_way(holder, caller, now));
+    /// The holder that has to give way to `caller`: the one of the worst standing among those that hold what
+    /// is wanted.
+    pub(crate) fn displaceable(
+        &self,
+        caller: &Caller,
+        is_wanted: impl Fn(&PeerId) -> bool,
+        now: Instant,
+    ) -> Option<PeerId> {
+        let holders = self.holders.values().filter(|holder| is_wanted(&holder.caller.peer));
+        let holders = holders.filter(|holder| self.gives_way(holder, caller, now));
         let worst = holders.max_by_key(|holder| self.standing.rank(&holder.caller, now));
         worst.map(|holder| holder.caller.peer.clone())
     }
@@ -224,6 +231,10 @@ mod tests {
     use super::*;
     use sleap_rtc_protocol::ids::AddressTag;
 
+    fn any(_: &PeerId) -> bool {
+        true
+    }
+
     fn caller(peer: &str, address: &str) -> Caller {
         let address = Some(AddressTag::new(address).unwrap());
         Caller { peer: PeerId::new(peer).unwrap(), address }
@@ -266,7 +277,7 @@ mod tests {
         // At first nobody is known to be better than anybody else.
         reservations.begin(&mallory, None, start);
         let later = start + GRACE;
-        assert_eq!(reservations.displaceable(&ada, later), None);
+        assert_eq!(reservations.displaceable(&ada, any, later), None);
         reservations.end(&mallory.peer, Ending::Lapsed, later);
         assert!(reservations.check(&mallory, 1, later).unwrap_err().message.contains("in 16 s"));
         // Another name at the address is served while nobody better asks.
@@ -275,13 +286,13 @@ mod tests {
         let oscar = caller("oscar", "there");
         assert!(reservations.check(&oscar, 2, later).is_err(), "one at a time");
         assert!(reservations.check(&oscar, 4, later).is_ok());
-        assert_eq!(reservations.displaceable(&ada, later), None, "it has just begun");
+        assert_eq!(reservations.displaceable(&ada, any, later), None, "it has just begun");
         let later = later + GRACE;
-        assert_eq!(reservations.displaceable(&ada, later), Some(trudy.peer.clone()));
+        assert_eq!(reservations.displaceable(&ada, any, later), Some(trudy.peer.clone()));
         reservations.end(&trudy.peer, Ending::Displaced, later);
         reservations.begin(&ada, Some("Ada"), later);
-        assert_eq!(reservations.displaceable(&bob, later + GRACE), None);
-        assert_eq!(reservations.displaceable(&mallory, later + GRACE), None);
+        assert_eq!(reservations.displaceable(&bob, any, later + GRACE), None);
+        assert_eq!(reservations.displaceable(&mallory, any, later + GRACE), None);
         assert_eq!(reservations.holders(later + GRACE), ["Ada is connecting (for 2 s)"]);
     }
 
@@ -295,7 +306,7 @@ mod tests {
         let later = start + Duration::from_secs(60);
         reservations.begin(&mallory, None, later);
         reservations.step(&mallory.peer, Step::Received, later);
-        assert_eq!(reservations.displaceable(&caller("ada", "here"), later + GRACE), None);
+        assert_eq!(reservations.displaceable(&caller("ada", "here"), any, later + GRACE), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 mod texts;
 
-use super::coordinator::Step;
+use super::coordinator::{Launch, Step};
 use super::error::ConnectionError;
 use super::staged_job::StagedJob;
 use super::{Client, admission, delivery};
@@ -146,7 +146,7 @@ async fn run_job(
     introduction: &Introduction,
     texts: &mut Texts,
 ) -> Result<(), ConnectionError> {
-    client.coordinator.hold(&client.caller, None).await?;
+    client.coordinator.hold(&client.caller, None, None).await?;
     let shared = if introduction.is_shared { Some(shared_paths(introduction)?) } else { None };
     let spec = job_spec(introduction, shared);
     let (state_dir, peer) = (client.context.state_dir.clone(), client.caller.peer.clone());
@@ -157,7 +157,9 @@ async fn run_job(
     if introduction.job_type.is_none() {
         texts.set_job_type(description.job_type);
     }
-    let handle = staged.start(client).await?;
+    let Launch::Runs(handle) = staged.start(client).await? else {
+        return Err(invalid("the jobs of Python clients do not wait"));
+    };
     follow(client, link, introduction, &folder, &handle, texts).await
 }
 

@@ -1,0 +1,20 @@
+//! Programs without the worker have none on this machine.
+
+use crate::cli::exit::{Exit, Failure};
+use crate::config::Config;
+use sleap_rtc_protocol::ids::JobId;
+use sleap_rtc_protocol::line::Decision;
+
+fn no_worker() -> Failure {
+    Failure::usage("this program was built without the worker")
+}
+
+/// Fails.
+pub(crate) async fn list(_: &Config) -> Result<Exit, Failure> {
+    Err(no_worker())
+}
+
+/// Fails.
+pub(crate) async fn decide(_: &Config, _: JobId, _: Decision) -> Result<Exit, Failure> {
+    Err(no_worker())
+}

@@ -1,0 +1,49 @@
+//! The queue of the worker on this machine.
+
+use crate::cli::exit::{Exit, ExitWith, Failure};
+use crate::cli::print;
+use crate::client::line;
+use crate::config::Config;
+use crate::worker::control;
+use sleap_rtc_protocol::ids::JobId;
+use sleap_rtc_protocol::line::{Decided, Decision};
+
+/// Lists the jobs that wait, with their ids and with the rule behind each place.
+pub(crate) async fn list(config: &Config) -> Result<Exit, Failure> {
+    let jobs = control::queue(&config.worker.state_dir).await?;
+    if jobs.is_empty() {
+        print::line("no jobs wait for the worker on this machine").exit(Exit::Unexpected)?;
+    }
+    let entries: Vec<_> = jobs.iter().map(|job| job.entry.clone()).collect();
+    for (row, job) in line::table(&entries, 0).iter().zip(&jobs) {
+        let reason = &job.reason.message;
+        print::line(&format!("{row}\n      {}  {reason}", job.job)).exit(Exit::Unexpected)?;
+    }
+    Ok(Exit::Success)
+}
+
+/// Decides about a job.
+pub(crate) async fn decide(
+    config: &Config,
+    job: JobId,
+    decision: Decision,
+) -> Result<Exit, Failure> {
+    let text = match decision {
+        Decision::Hold => "the job is held back; `queue --local release` lets it start in its turn",
+        Decision::Release => "the job starts in its turn",
+        Decision::Front => "the job is the next one to start",
+        Decision::Remove => "the job is withdrawn",
+    };
+    match control::decide(&config.worker.state_dir, job.clone(), decision).await? {
+        Decided::Done => {
+            print::line(text).exit(Exit::Unexpected)?;
+            Ok(Exit::Success)
+        }
+        Decided::NotWaiting => {
+            let text = format!("no job {job} waits for the worker on this machine");
+            Err(Failure::message(Exit::Refused, text)
+                .hint("`sleap-rtc queue --local` lists those that do"))
+        }
+        Decided::Failed(why) => Err(Failure::message(Exit::Unexpected, why)),
+    }
+}

@@ -1,0 +1,92 @@
+//! A job that waits for a slot.
+
+use super::{ACCEPT_LIMIT, FLUSH, JobStatus, Opening, Submission, refused};
+use crate::client::ClientError;
+use crate::client::error::JobRefused;
+use crate::client::interrupt::Stage;
+use crate::client::room::Goal;
+use crate::config::Wait;
+use sleap_rtc_net::dialect::ClientEnd;
+use sleap_rtc_protocol::frame::{ClientFrame, WorkerFrame};
+use sleap_rtc_protocol::job::JobOutcome;
+use sleap_rtc_protocol::line::WaitingNews;
+use std::time::{Duration, Instant};
+
+impl Submission<'_> {
+    /// Whether, and how long, the job waits for a slot.
+    pub(crate) fn with_wait(self, wait: Option<Wait>) -> Self {
+        let withdraw_at = match wait {
+            Some(Wait::For(limit)) => Instant::now().checked_add(limit),
+            Some(Wait::UntilItStarts) | None => None,
+        };
+        Self { wait, withdraw_at, ..self }
+    }
+
+    /// Whether the job may be submitted again to a worker that does not know it.
+    pub(crate) fn may_resubmit(&self) -> bool {
+        matches!(self.opening, Opening::Submit(..)) && self.cursor.seen() == 0
+    }
+
+    /// What a connection is for that submits the job again.
+    pub(crate) fn new_job(&self) -> Goal {
+        Goal::NewJob { may_wait: self.wait.is_some() }
+    }
+
+    /// The job waits.
+    pub(crate) fn waits(&mut self, news: &WaitingNews) {
+        if *self.stage.borrow() == Stage::Following {
+            self.enter(Stage::Waiting);
+        }
+        self.progress.waiting(news);
+        self.display.waiting(news);
+    }
+
+    /// The job has begun, or is over.
+    pub(crate) fn starts(&mut self) {
+        if *self.stage.borrow() == Stage::Waiting {
+            self.enter(Stage::Following);
+        }
+        self.display.waited();
+    }
+
+    /// Says why the job waits: its place, the rule that gave it, and who is before it.
+    pub(crate) async fn explain_waiting(
+        &mut self,
+        link: &mut ClientEnd,
+        status: &JobStatus,
+    ) -> Result<(), ClientError> {
+        if status.outcome.is_some() {
+            return Err(JobRefused::Finished.into());
+        }
+        loop {
+            if status.last_event > 0 {
+                return Err(JobRefused::Begun.into());
+            }
+            match self.recv(link, ACCEPT_LIMIT, "while it was asked").await? {
+                WorkerFrame::Waiting { news, .. } => {
+                    self.display.why_it_waits(&news);
+                    return Ok(());
+                }
+                WorkerFrame::Event { .. } => return Err(JobRefused::Begun.into()),
+                frame => refused(frame)?,
+            }
+        }
+    }
+
+    /// The job has waited for as long as its user wanted: withdraws it.
+    pub(crate) async fn withdraw(
+        &mut self,
+        link: &mut ClientEnd,
+    ) -> Result<JobOutcome, ClientError> {
+        self.withdraw_at = None;
+        let reason = "it has waited for as long as its user wanted".to_owned();
+        self.send(link, &ClientFrame::Cancel { reason }, "before it was withdrawn").await?;
+        link.flush(FLUSH).await;
+        let waited = match self.wait {
+            Some(Wait::For(waited)) => waited,
+            Some(Wait::UntilItStarts) | None => Duration::ZERO,
+        };
+        let worker = self.worker();
+        Err(JobRefused::WaitedInVain { worker, waited }.into())
+    }
+}

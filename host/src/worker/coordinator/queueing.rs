@@ -1,0 +1,258 @@
+//! The jobs that wait for a slot: takes them in, starts them in their turn, and says where they stand.
+
+use super::Coordinator;
+use super::handle::{Launch, Request};
+use crate::blocking::blocking;
+use crate::worker::line::{Board, Waiting};
+use sleap_rtc_base::clock::now_ms;
+use sleap_rtc_base::error::WithCauses;
+use sleap_rtc_job::{JobError, JobFolder, bytes_on_disk};
+use sleap_rtc_protocol::ids::{JobId, PeerId};
+use sleap_rtc_protocol::job::{JobOutcome, QueueEntry, Refusal, RefusalCode};
+use sleap_rtc_protocol::line::{Decided, Decision};
+use sleap_rtc_protocol::queue::{Order, OrderedBy, WaitingJob};
+use sleap_rtc_protocol::worker::QueueEvent;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+/// How long to try to write down that a waiting job is over, where the disk does not take it.
+const WRITE_LIMIT: Duration = Duration::from_secs(600);
+const WRITE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Where the answer goes what became of a job that was handed over.
+type Handed = oneshot::Sender<Result<Launch, Refusal>>;
+
+impl Coordinator {
+    /// Lets the job of `peer`, which holds a place in the queue, wait there. Its folder says so first: it
+    /// waits even if this worker ends now.
+    pub(crate) fn let_wait(&self, peer: PeerId, folder: JobFolder, reply: Handed) {
+        let coordinator = self.handle.clone();
+        self.tasks.spawn(async move {
+            let waiting = folder.clone();
+            let written = blocking(move || {
+                let package_bytes = bytes_on_disk(&waiting.files_dir());
+                let entry =
+                    QueueEntry { since_ms: now_ms(), package_bytes, ..QueueEntry::default() };
+                waiting.queue(entry.clone()).map(|()| entry)
+            });
+            let why = match written.await {
+                Ok(Ok(entry)) => {
+                    let request = Request::Queued { peer, folder, entry, reply };
+                    return coordinator.tell(request).await;
+                }
+                Ok(Err(error)) => WithCauses(&error).to_string(),
+                Err(error) => error.to_string(),
+            };
+            let text = format!("the worker could not let the job wait: {why}");
+            let _ = reply.send(Err(Refusal::new(RefusalCode::Invalid, text)));
+        });
+    }
+
+    /// The job of `peer` waits, as its folder says.
+    pub(crate) fn queued(
+        &mut self,
+        peer: PeerId,
+        folder: JobFolder,
+        entry: QueueEntry,
+        reply: Handed,
+    ) {
+        let since_ms = entry.since_ms;
+        let waiting = self.waiting_job(&folder, entry);
+        let job = waiting.job.clone();
+        let entered = self.apply(QueueEvent::JobQueued { peer: peer.clone(), waiting });
+        if let Err(refused) = entered {
+            let _ = reply.send(Err(self.no_slot(refused)));
+            return;
+        }
+        info!(%job, "the job waits for a slot");
+        self.reservations.started(&peer);
+        if let Some(connection) = self.new_jobs.get_mut(&peer) {
+            connection.job = Some(job.clone());
+        }
+        self.waiting.insert(job, Waiting::new(&folder, since_ms));
+        self.keep_queue();
+        let _ = reply.send(Ok(Launch::Waits));
+    }
+
+    /// Takes in a job that waited when an earlier run of this worker ended.
+    pub(crate) fn found_queued(&mut self, folder: &JobFolder, entry: QueueEntry) {
+        let since_ms = entry.since_ms;
+        let waiting = self.waiting_job(folder, entry);
+        let job = waiting.job.clone();
+        if self.apply(QueueEvent::JobFound { waiting }).is_ok() {
+            info!(%job, "found a job that waits for a slot");
+            self.waiting.insert(job, Waiting::new(folder, since_ms));
+        }
+    }
+
+    /// Orders the queue, starts what may start, and says where the others stand.
+    pub(crate) fn keep_queue(&mut self) {
+        self.order_queue();
+        for (job, slot) in self.state.start_waiting() {
+            if let Some(waiting) = self.waiting.remove(&job) {
+                self.passes(waiting.since_ms);
+                self.launch(waiting.folder, slot, None);
+            }
+            self.order_queue();
+        }
+        let board = Board::of(&self.state, &self.waiting, &self.running);
+        self.context.board.send_if_modified(|before| {
+            let has_changed = **before != board;
+            if has_changed {
+                *before = board.into();
+            }
+            has_changed
+        });
+    }
+
+    /// A job that came at `since_ms` starts before those that came earlier and still wait.
+    fn passes(&mut self, since_ms: u64) {
+        let now = Instant::now();
+        for waiting in self.waiting.values_mut().filter(|waiting| waiting.since_ms < since_ms) {
+            waiting.passed_at.get_or_insert(now);
+        }
+    }
+
+    /// When the log has to say next that a job is passed over.
+    pub(crate) fn next_complaint(&self) -> Option<Instant> {
+        let patience = self.context.queue_patience;
+        let passed = self.waiting.values().filter_map(|waiting| waiting.passed_at);
+        passed.filter_map(|at| at.checked_add(patience)).min()
+    }
+
+    /// Says in the log which jobs have been passed over for too long, and again after as long a time.
+    pub(crate) fn complain(&mut self) {
+        let (now, patience) = (Instant::now(), self.context.queue_patience);
+        let line = self.state.line();
+        for (job, waiting) in &mut self.waiting {
+            if waiting.passed_at.is_some_and(|at| now.duration_since(at) >= patience) {
+                waiting.passed_at = Some(now);
+                let rule = line.iter().find(|(other, _)| other.job == *job);
+                let rule = rule.map(|(_, rule)| rule.to_string()).unwrap_or_default();
+                let waited_s = now_ms().saturating_sub(waiting.since_ms) / 1000;
+                warn!(%job, waited_s, rule, "other jobs start before this one again and again");
+            }
+        }
+    }
+
+    fn order_queue(&mut self) {
+        if self.state.queue().wants_order() {
+            let revision = self.state.queue().revision();
+            let jobs = self.state.queue().jobs().iter();
+            let places = jobs.map(|w| (w.job.clone(), "first in, first out".to_owned())).collect();
+            let by = OrderedBy::Plugin("built in".into());
+            let _ = self.apply(QueueEvent::Ordered(Order { revision, by, places }));
+        }
+    }
+
+    fn waiting_job(&self, folder: &JobFolder, entry: QueueEntry) -> WaitingJob {
+        let description = &folder.spec().description;
+        let user = description.user.clone();
+        let wanted_mib = description.requirements.min_gpu_memory_mib.unwrap_or(0);
+        // Where the worker's policy admits a job that wants more than any slot has, the largest will do.
+        let largest_mib = self.machine.slots.memory_mib(&self.machine.pool).into_iter().max();
+        WaitingJob {
+            job: folder.id().clone(),
+            user: user.unwrap_or_else(|| folder.owner().to_string()),
+            needs_mib: wanted_mib.min(largest_mib.unwrap_or(0)),
+            entry,
+        }
+    }
+
+    /// Applies a decision of the operator. The job's folder says so first.
+    pub(crate) fn decide(
+        &mut self,
+        job: &JobId,
+        decision: Decision,
+        reply: oneshot::Sender<Decided>,
+    ) {
+        let waiting = self.waiting.get(job).map(|waiting| waiting.folder.clone());
+        let entry = self.state.queue().get(job).map(|waiting| waiting.entry.clone());
+        let Some((folder, entry)) = waiting.zip(entry) else {
+            let _ = reply.send(Decided::NotWaiting);
+            return;
+        };
+        info!(%job, ?decision, "the operator decides about a waiting job");
+        let entry = match decision {
+            Decision::Hold => QueueEntry { is_held: true, ..entry },
+            Decision::Release => QueueEntry { is_held: false, ..entry },
+            Decision::Front => QueueEntry { is_held: false, front_ms: Some(now_ms()), ..entry },
+            Decision::Remove => {
+                self.withdraw(job, "the operator");
+                let _ = reply.send(Decided::Done);
+                return;
+            }
+        };
+        let (job, coordinator) = (job.clone(), self.handle.clone());
+        self.tasks.spawn(async move {
+            let kept = entry.clone();
+            let why = match blocking(move || folder.queue(kept)).await {
+                Ok(Ok(())) => {
+                    return coordinator.tell(Request::Changed { job, entry, reply }).await;
+                }
+                // It has begun meanwhile.
+                Ok(Err(JobError::Locked(_) | JobError::State(_))) => {
+                    let _ = reply.send(Decided::NotWaiting);
+                    return;
+                }
+                Ok(Err(error)) => WithCauses(&error).to_string(),
+                Err(error) => error.to_string(),
+            };
+            let _ = reply.send(Decided::Failed(why));
+        });
+    }
+
+    /// A decision of the operator is in the job's folder.
+    pub(crate) fn changed(
+        &mut self,
+        job: JobId,
+        entry: QueueEntry,
+        reply: oneshot::Sender<Decided>,
+    ) {
+        let changed = self.apply(QueueEvent::Changed { job, entry });
+        self.keep_queue();
+        let _ = reply.send(match changed {
+            Ok(_) => Decided::Done,
+            Err(_) => Decided::NotWaiting,
+        });
+    }
+
+    /// Withdraws a job that waits. Returns whether it did.
+    pub(crate) fn withdraw(&mut self, job: &JobId, by: &str) -> bool {
+        let Some(waiting) = self.waiting.remove(job) else { return false };
+        let _ = self.apply(QueueEvent::Withdrawn { job: job.clone() });
+        info!(%job, by, "withdrew a job that waited for a slot");
+        self.settle(waiting.folder, JobOutcome::Cancelled);
+        true
+    }
+
+    /// Writes down that a job is over that has no process. Its clients hear of it then.
+    fn settle(&self, folder: JobFolder, outcome: JobOutcome) {
+        let context = self.context.clone();
+        self.tasks.spawn(async move {
+            settle(folder, outcome).await;
+            context.board.send_modify(|_| {});
+            context.job_over.send_replace(());
+        });
+    }
+}
+
+/// Writes down that a job is over that has no process. Waits while the disk does not take it.
+pub(crate) async fn settle(folder: JobFolder, outcome: JobOutcome) {
+    let deadline = Instant::now() + WRITE_LIMIT;
+    loop {
+        let (writing, outcome) = (folder.clone(), outcome.clone());
+        let error = match blocking(move || writing.settle(outcome)).await {
+            Ok(Ok(_)) => return,
+            Ok(Err(error @ JobError::Io { .. })) if Instant::now() < deadline => error.to_string(),
+            Ok(Err(error)) => {
+                return warn!(job = %folder.id(), error = %WithCauses(&error), "cannot write down the end of a job");
+            }
+            Err(error) => error.to_string(),
+        };
+        warn!(job = %folder.id(), error, "the end of a job cannot be written yet");
+        sleep(WRITE_INTERVAL).await;
+    }
+}

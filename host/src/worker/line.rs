@@ -1,0 +1,182 @@
+//! Where the jobs of this worker stand, as their clients and the room are told.
+
+use super::running::{Running, in_steps};
+use serde_json::{Map, Value, json};
+use sleap_rtc_job::{Expected, JobFolder};
+use sleap_rtc_protocol::capabilities::{EXPECTED_START, QUEUE, QUEUE_LENGTH};
+use sleap_rtc_protocol::ids::JobId;
+use sleap_rtc_protocol::job::JobType;
+use sleap_rtc_protocol::line::{LineEntry, StandingJob, TOLD_JOBS, WaitingNews};
+use sleap_rtc_protocol::queue::forecast::{ExpectedRun, starts_in_s};
+use sleap_rtc_protocol::queue::{Rule, WaitingJob};
+use sleap_rtc_protocol::worker::{Slot, WorkerState};
+use std::collections::HashMap;
+use std::time::Instant;
+
+/// The most characters of a user's name and of a job's name.
+const NAME_CHARS: usize = 64;
+
+/// A job that waits.
+pub(crate) struct Waiting {
+    pub(crate) folder: JobFolder,
+    /// Since when it waits, in milliseconds since 1970.
+    pub(crate) since_ms: u64,
+    /// When a job that came later has first started before it.
+    pub(crate) passed_at: Option<Instant>,
+    /// How long it is expected to run, in seconds.
+    runs_s: Option<u64>,
+}
+
+impl Waiting {
+    pub(crate) fn new(folder: &JobFolder, since_ms: u64) -> Self {
+        let runs_s = Expected::read(folder).and_then(|expected| expected.runs_s());
+        Self { folder: folder.clone(), since_ms, passed_at: None, runs_s }
+    }
+}
+
+/// Where the jobs stand.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Board {
+    /// What the client of each waiting job is told, in the order in which the jobs start.
+    news: Vec<(JobId, WaitingNews)>,
+    /// What the room is told.
+    properties: Map<String, Value>,
+}
+
+impl Board {
+    /// The board of a worker in this state.
+    pub(crate) fn of(
+        state: &WorkerState,
+        waiting: &HashMap<JobId, Waiting>,
+        running: &HashMap<JobId, Running>,
+    ) -> Self {
+        if state.queue().limits().jobs == 0 && state.queue().jobs().is_empty() {
+            return Self::default();
+        }
+        let line = state.line();
+        let (starts, further) = forecast(state, &line, waiting, running);
+        let mut now: Vec<LineEntry> = running.values().map(told_running).collect();
+        now.sort_by(|a, b| a.since_ms.cmp(&b.since_ms).then_with(|| a.user.cmp(&b.user)));
+        let (mut before, mut news) = (now, Vec::new());
+        let (running_jobs, mut place) = (before.len(), 0);
+        for ((job, rule), starts_in_s) in line.iter().zip(starts) {
+            place += u32::from(!job.entry.is_held);
+            let held = job.entry.is_held;
+            let entry = LineEntry {
+                place: (!held).then_some(place),
+                starts_in_s: starts_in_s.filter(|_| !held),
+                ..told(job, waiting.get(&job.job))
+            };
+            let own = LineEntry { is_own: true, ..entry.clone() };
+            let shown = before.len().min(TOLD_JOBS - 1);
+            let told = WaitingNews {
+                place: entry.place,
+                starts_in_s: entry.starts_in_s,
+                reason: rule.reason(),
+                line: before[..shown].iter().cloned().chain([own]).collect(),
+                untold: u32::try_from(before.len() - shown).unwrap_or(u32::MAX),
+            };
+            news.push((job.job.clone(), told));
+            before.push(entry);
+        }
+        let nameless = |entry: &LineEntry| LineEntry { name: String::new(), ..entry.clone() };
+        let seen: Vec<LineEntry> =
+            before[running_jobs..].iter().take(TOLD_JOBS).map(nameless).collect();
+        let properties = [
+            (QUEUE, json!(seen)),
+            (QUEUE_LENGTH, json!(line.len())),
+            (EXPECTED_START, json!(further)),
+        ];
+        let properties = properties.map(|(key, value)| (key.to_owned(), value));
+        Self { news, properties: properties.into_iter().collect() }
+    }
+
+    /// What the client of `job` is told, if the job waits.
+    pub(crate) fn news(&self, job: &JobId) -> Option<&WaitingNews> {
+        self.news.iter().find(|(other, _)| other == job).map(|(_, news)| news)
+    }
+
+    /// The jobs that wait, in the order in which they start.
+    pub(crate) fn line(&self) -> impl Iterator<Item = StandingJob> {
+        self.news.iter().filter_map(|(job, news)| {
+            let entry = LineEntry { is_own: false, ..news.line.last()?.clone() };
+            Some(StandingJob { job: job.clone(), entry, reason: news.reason.clone() })
+        })
+    }
+
+    /// What the room is told.
+    pub(crate) fn properties(&self) -> &Map<String, Value> {
+        &self.properties
+    }
+}
+
+/// When each job of the line starts, and when a further one would.
+fn forecast(
+    state: &WorkerState,
+    line: &[(&WaitingJob, Rule)],
+    waiting: &HashMap<JobId, Waiting>,
+    running: &HashMap<JobId, Running>,
+) -> (Vec<Option<u64>>, Option<u64>) {
+    let free_in_s: Vec<Option<u64>> = state
+        .slots()
+        .iter()
+        .map(|slot| match slot {
+            Slot::Free => Some(0),
+            Slot::Reserved { .. } => None,
+            Slot::Running { job } => running.get(job).and_then(Running::left_s),
+        })
+        .collect();
+    let expected = |needs_mib, runs_s| ExpectedRun { slots: state.fitting(needs_mib), runs_s };
+    let mut jobs: Vec<ExpectedRun> = line
+        .iter()
+        .map(|(job, _)| match job.entry.is_held {
+            true => ExpectedRun { slots: Vec::new(), runs_s: None },
+            false => expected(job.needs_mib, waiting.get(&job.job).and_then(|w| w.runs_s)),
+        })
+        .collect();
+    jobs.push(expected(0, None));
+    let mut starts = starts_in_s(&free_in_s, &jobs);
+    starts.iter_mut().flatten().for_each(|s| *s = in_steps(*s));
+    let further = starts.pop().flatten();
+    (starts, further)
+}
+
+/// A waiting job, without its place.
+fn told(job: &WaitingJob, waiting: Option<&Waiting>) -> LineEntry {
+    let spec = waiting.map(|waiting| waiting.folder.spec());
+    let description = spec.map(|spec| &spec.description);
+    LineEntry {
+        place: None,
+        user: shortened(&job.user),
+        job_type: description.map_or(JobType::Training, |description| description.job_type),
+        name: spec.map(|spec| shortened(&spec.name)).unwrap_or_default(),
+        since_ms: job.entry.since_ms,
+        progress: None,
+        left_s: waiting.and_then(|waiting| waiting.runs_s),
+        starts_in_s: None,
+        is_held: job.entry.is_held,
+        is_own: false,
+    }
+}
+
+/// A running job.
+fn told_running(running: &Running) -> LineEntry {
+    let (seen, spec) = (&running.seen, running.folder.spec());
+    LineEntry {
+        place: None,
+        user: seen.user.clone().unwrap_or_else(|| seen.owner.to_string()),
+        job_type: spec.description.job_type,
+        name: shortened(&spec.name),
+        since_ms: running.began_ms(),
+        progress: Some(seen.progress.clone()),
+        left_s: running.left_s(),
+        starts_in_s: None,
+        is_held: false,
+        is_own: false,
+    }
+}
+
+/// The beginning of a name.
+fn shortened(name: &str) -> String {
+    name.chars().take(NAME_CHARS).collect()
+}

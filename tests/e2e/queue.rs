@@ -1,0 +1,310 @@
+//! Jobs that wait for a slot.
+
+use crate::support::*;
+use rustix::process::Signal;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// Trainings last until somebody stops them.
+fn endless(setup: WorkerSetup) -> WorkerSetup {
+    setup.env("FAKE_SLEAP_BATCH_S", "0.1").env("FAKE_SLEAP_EPOCHS", "100000")
+}
+
+/// A client that waits for its turn.
+struct Waiting {
+    process: Process,
+    home: PathBuf,
+    job: String,
+}
+
+impl Waiting {
+    /// Starts `client` and waits until its job has an id.
+    fn start(client: TestClient) -> Self {
+        let home = client.home().to_owned();
+        let mut process = client.start();
+        let job = process.wait_stderr("the job's id", SOON, |text| {
+            let (_, rest) = text.split_once("sleap-rtc attach ")?;
+            Some(rest.split_once('`')?.0.to_owned())
+        });
+        Self { process, home, job }
+    }
+
+    /// Waits until the client shows `text`.
+    #[track_caller]
+    fn sees(&mut self, text: &str) -> &mut Self {
+        self.process.wait_stderr(text, SOON, |all| all.contains(text).then_some(()));
+        self
+    }
+
+    /// Runs a command about the job, from the client's machine.
+    fn command(&self, site: &Site, server: &TestServer, word: &str) -> Ended {
+        site.client(server).in_home(&self.home).arguments(&[word, &self.job]).run_within(SOON)
+    }
+}
+
+/// The ids of the jobs whose trainers have started, in order.
+fn started(worker: &TestWorker) -> Vec<String> {
+    let id = |start: &Value| {
+        let cwd = Path::new(start["cwd"].as_str().unwrap());
+        let jobs = cwd.ancestors().find(|path| path.parent().is_some_and(|p| p.ends_with("jobs")));
+        jobs.unwrap().file_name().unwrap().to_str().unwrap().to_owned()
+    };
+    worker.trainer_starts().iter().map(id).collect()
+}
+
+fn train(site: &Site, server: &TestServer, worker: &TestWorker) -> TestClient {
+    site.client(server).train(&fixture("train_single.zip")).session(worker.credentials())
+}
+
+#[test]
+fn a_job_waits_for_its_turn_and_runs_once() {
+    let site = Site::new();
+    let server = site.server();
+    let worker = endless(TestWorker::setup(&site, "worker")).start(&server);
+    let mut first = Waiting::start(train(&site, &server, &worker));
+    first.process.wait_stderr("its start", SOON, |t| t.contains("started on").then_some(()));
+    let mut second = Waiting::start(train(&site, &server, &worker).arguments(&["--wait"]));
+    second.sees("1st in line").sees("you").sees("Ctrl-C detaches");
+    let mut third = Waiting::start(train(&site, &server, &worker).arguments(&["--wait"]));
+    third.sees("2nd in line");
+    let mut observer = Observer::join(&server, worker.credentials());
+    let seen = observer.properties(worker.peer_id());
+    assert_eq!((&seen["status"], &seen["queue-length"]), (&"busy".into(), &2.into()));
+    first.command(&site, &server, "stop").assert_code(0);
+    second.sees("The job starts").sees("started on");
+    third.sees("1st in line");
+    for waiting in [&mut first, &mut second, &mut third] {
+        if waiting.process.try_wait().is_none() {
+            waiting.sees("started on");
+            waiting.command(&site, &server, "stop").assert_code(0);
+        }
+        assert_eq!(waiting.process.wait(A_WHILE), 0, "{}", waiting.process.transcript());
+    }
+    assert_eq!(started(&worker), [first.job.clone(), second.job.clone(), third.job.clone()]);
+    worker.wait_idle(&site, &server);
+}
+
+#[test]
+fn a_job_waits_while_its_client_is_away_and_its_worker_is_killed() {
+    let site = Site::new();
+    let server = TestServer::persistent(&site);
+    let worker = endless(TestWorker::setup(&site, "worker")).start(&server);
+    let mut first = Waiting::start(train(&site, &server, &worker));
+    first.sees("started on");
+    let mut second = Waiting::start(train(&site, &server, &worker).arguments(&["--wait"]));
+    second.sees("1st in line");
+    second.process.signal(Signal::INT);
+    assert_eq!(second.process.wait(SOON), 8, "{}", second.process.transcript());
+    assert!(second.process.stderr().contains("the job keeps its place"));
+    let listed = site.client(&server).in_home(&second.home).arguments(&["jobs"]).run_within(SOON);
+    listed.assert_code(0).assert_says(&["waiting (1st in line"]);
+
+    let worker = worker.start_again("");
+    first.command(&site, &server, "stop").assert_code(0);
+    let back = site.client(&server).in_home(&second.home).arguments(&["attach", &second.job]);
+    let mut back = back.start();
+    back.wait_stderr("its start", SOON, |text| text.contains("started on").then_some(()));
+    second.command(&site, &server, "stop").assert_code(0);
+    assert_eq!(back.wait(A_WHILE), 0, "{}", back.transcript());
+    assert_eq!(first.process.wait(A_WHILE), 0, "{}", first.process.transcript());
+    assert_eq!(started(&worker), [first.job.clone(), second.job.clone()]);
+}
+
+#[test]
+fn a_job_that_waits_is_withdrawn_by_its_user_and_when_its_time_is_over() {
+    let site = Site::new();
+    let server = site.server();
+    let worker = endless(TestWorker::setup(&site, "worker")).start(&server);
+    let mut first = Waiting::start(train(&site, &server, &worker));
+    first.sees("started on");
+    let mut second = Waiting::start(train(&site, &server, &worker).arguments(&["--wait"]));
+    second.sees("1st in line");
+    let mut third = Waiting::start(train(&site, &server, &worker).arguments(&["--wait"]));
+    third.sees("2nd in line");
+    second.command(&site, &server, "cancel").assert_code(0).assert_says(&["cancelled"]);
+    assert_eq!(second.process.wait(SOON), 130, "{}", second.process.transcript());
+    third.sees("1st in line");
+    // Ctrl-C twice.
+    third.process.signal(Signal::INT);
+    third.sees("press Ctrl-C again");
+    third.process.signal(Signal::INT);
+    assert_eq!(third.process.wait(SOON), 130, "{}", third.process.transcript());
+    let fourth = train(&site, &server, &worker).arguments(&["--wait", "1 s"]).run_within(SOON);
+    fourth.assert_code(5).assert_says(&["did not start", "withdrawn"]);
+    let mut observer = Observer::join(&server, worker.credentials());
+    observer.wait_properties(worker.peer_id(), "an empty queue", |seen| seen["queue-length"] == 0);
+    first.command(&site, &server, "stop").assert_code(0);
+    assert_eq!(first.process.wait(A_WHILE), 0, "{}", first.process.transcript());
+    assert_eq!(started(&worker), [first.job.clone()]);
+    worker.wait_idle(&site, &server);
+}
+
+#[test]
+fn a_full_queue_refuses_and_says_why() {
+    let site = Site::new();
+    let server = site.server();
+    let setup = TestWorker::setup(&site, "worker").config("queue = 2\nqueue_per_user = 1\n");
+    let worker = endless(setup).start(&server);
+    let named = |user: &str| {
+        let client = train(&site, &server, &worker).arguments(&["--wait"]);
+        std::fs::write(
+            client.home().join("sleap-rtc.toml"),
+            format!("[client]\nuser = '{user}'\n"),
+        )
+        .unwrap();
+        client
+    };
+    let mut first = Waiting::start(named("ada"));
+    first.sees("started on");
+    let mut second = Waiting::start(named("ben"));
+    second.sees("1st in line");
+    let again = named("ben").run_within(SOON);
+    again.assert_code(5).assert_says(&["1 jobs of yours wait", "queue_per_user"]);
+    let mut third = Waiting::start(named("cleo"));
+    third.sees("2nd in line");
+    let full = named("dora").run_within(SOON);
+    full.assert_code(5).assert_says(&["busy", "2 jobs wait", "`queue`"]);
+    // Without --wait the refusal is as ever, and the advice names it.
+    let refused = train(&site, &server, &worker).run_within(SOON);
+    refused.assert_code(5).assert_says(&["busy", "--room-id", "--token", "--wait"]);
+}
+
+#[test]
+fn a_worker_without_a_queue_refuses_as_before() {
+    let site = Site::new();
+    let server = site.server();
+    let setup = TestWorker::setup(&site, "worker").config("queue = 0\n");
+    let worker = endless(setup).start(&server);
+    let mut first = Waiting::start(train(&site, &server, &worker));
+    first.sees("started on");
+    let second = train(&site, &server, &worker).arguments(&["--wait"]).run_within(SOON);
+    second.assert_code(5).assert_says(&["busy", "no queue"]);
+}
+
+/// `queue --local` and its decisions, as the worker's user.
+fn operator(worker: &TestWorker, words: &[&str]) -> (i32, String) {
+    let mut command = Site::binary(worker.home(), Path::new("/nonexistent"));
+    command.args(["queue", "--local", "--state-dir"]).arg(worker.state_dir()).args(words);
+    let done = command.output().unwrap();
+    let text = [done.stdout, done.stderr].map(|out| String::from_utf8(out).unwrap()).concat();
+    (done.status.code().unwrap(), text)
+}
+
+#[test]
+fn the_operator_holds_releases_moves_and_removes_jobs() {
+    let site = Site::new();
+    let server = site.server();
+    let worker = endless(TestWorker::setup(&site, "worker")).start(&server);
+    let mut first = Waiting::start(train(&site, &server, &worker));
+    first.sees("started on");
+    let mut waiting: Vec<Waiting> = Vec::new();
+    for place in ["1st", "2nd", "3rd", "4th"] {
+        let client = train(&site, &server, &worker).arguments(&["--wait"]);
+        waiting.push(Waiting::start(client));
+        waiting.last_mut().unwrap().sees(&format!("{place} in line"));
+    }
+    let decide = |word: &str, of: usize| operator(&worker, &[word, &waiting[of].job]);
+    let (code, text) = operator(&worker, &[]);
+    assert_eq!(code, 0, "{text}");
+    assert!(waiting.iter().all(|job| text.contains(&job.job)), "{text}");
+    assert_eq!(decide("hold", 0).0, 0);
+    assert_eq!(decide("front", 2).0, 0);
+    assert_eq!(decide("remove", 3).0, 0);
+    assert_eq!(operator(&worker, &["hold", &first.job]).0, 5, "it runs");
+    let (_, text) = operator(&worker, &[]);
+    let places = [2, 1, 0].map(|job| text.find(&waiting[job].job).unwrap());
+    assert!(places.is_sorted() && text.contains("held"), "{text}");
+    waiting[0].sees("held back by the worker's operator");
+    waiting[2].sees("1st in line");
+    assert_eq!(waiting[3].process.wait(SOON), 130);
+    let why = waiting[2].command(&site, &server, "why");
+    why.assert_code(0).assert_says(&["1st in line", "moved it to the front", "operator-front"]);
+    // What the operator has decided survives the worker.
+    let worker = worker.start_again("");
+    first.command(&site, &server, "stop").assert_code(0);
+    waiting[2].sees("started on").command(&site, &server, "stop").assert_code(0);
+    waiting[1].sees("started on").command(&site, &server, "stop").assert_code(0);
+    assert_eq!(waiting[1].process.wait(A_WHILE), 0);
+    // Nobody else waits, and still it does not start.
+    let mut observer = Observer::join(&server, worker.credentials());
+    observer.wait_status(worker.peer_id(), "available", SOON);
+    assert_eq!(operator(&worker, &["release", &waiting[0].job]).0, 0);
+    waiting[0].sees("started on").command(&site, &server, "stop").assert_code(0);
+    assert_eq!(waiting[0].process.wait(A_WHILE), 0);
+    let order = [&first, &waiting[2], &waiting[1], &waiting[0]].map(|job| job.job.clone());
+    assert_eq!(started(&worker), order);
+}
+
+#[test]
+fn only_the_operator_decides_and_a_job_that_runs_does_not_wait() {
+    let site = Site::new();
+    let server = site.server();
+    let worker = endless(TestWorker::setup(&site, "worker")).start(&server);
+    let mut first = Waiting::start(train(&site, &server, &worker));
+    first.sees("started on");
+    let client = site.client(&server).arguments(&["queue"]).room(worker.credentials());
+    let away = client.arguments(&["hold", &first.job]).run_within(SOON);
+    away.assert_code(2).assert_says(&["--local"]);
+    let why = first.command(&site, &server, "why");
+    why.assert_code(5).assert_says(&["has begun"]);
+}
+
+#[test]
+fn a_room_shows_what_runs_and_what_waits() {
+    let site = Site::new();
+    let server = site.server();
+    let first = endless(TestWorker::setup(&site, "one")).start(&server);
+    let second = TestWorker::setup(&site, "two").config("queue = 0\n").join(first.credentials());
+    let second = second.start(&server);
+    let mut runs = Waiting::start(train(&site, &server, &first));
+    runs.sees("started on");
+    let mut waits = Waiting::start(train(&site, &server, &first).arguments(&["--wait"]));
+    waits.sees("1st in line");
+    let client = site.client(&server).arguments(&["queue"]).room(first.credentials());
+    let shown = client.run_within(SOON);
+    shown.assert_code(0).assert_says(&["busy; 1 job waits", "now", "1st", "no job can wait there"]);
+    let (one, two) = (shown.stdout.find(first.peer_id()), shown.stdout.find(second.peer_id()));
+    assert!(one.is_some() && two.is_some(), "{}", shown.stdout);
+    assert!(!shown.stdout.contains("train_single"), "names are for those who wait there");
+}
+
+#[test]
+fn five_clients_wait_for_two_workers_and_each_job_runs_once() {
+    let site = Site::new();
+    let server = site.server();
+    let first = endless(TestWorker::setup(&site, "one")).start(&server);
+    let second = endless(TestWorker::setup(&site, "two")).join(first.credentials());
+    let second = second.start(&server);
+    let client = || {
+        let client = site.client(&server).train(&fixture("train_single.zip"));
+        Waiting::start(client.auto(first.credentials()).arguments(&["--wait"]))
+    };
+    let mut jobs: Vec<Waiting> = Vec::new();
+    for number in 0..5 {
+        jobs.push(client());
+        let state = if number < 2 { "started on" } else { "in line" };
+        jobs.last_mut().unwrap().sees(state);
+    }
+    // Those that wait are divided: nobody waits behind two where one waits elsewhere.
+    let mut observer = Observer::join(&server, first.credentials());
+    let mut lengths = [first.peer_id(), second.peer_id()]
+        .map(|worker| observer.properties(worker)["queue-length"].as_u64().expect("a queue"));
+    lengths.sort_unstable();
+    assert_eq!(lengths, [1, 2]);
+    for job in &mut jobs {
+        job.sees("started on").command(&site, &server, "stop").assert_code(0);
+        assert_eq!(job.process.wait(A_WHILE), 0, "{}", job.process.transcript());
+    }
+    let mut all: Vec<String> = [started(&first), started(&second)].concat();
+    all.sort_unstable();
+    let mut expected: Vec<String> = jobs.iter().map(|job| job.job.clone()).collect();
+    // On each worker in the order in which they came.
+    for worker in [&first, &second] {
+        let order = started(worker);
+        let places = order.iter().map(|job| expected.iter().position(|other| other == job));
+        assert!(places.is_sorted(), "{order:?} of {expected:?}");
+    }
+    println!("{}", jobs.last().unwrap().process.stderr());
+    expected.sort_unstable();
+    assert_eq!(all, expected);
+}
