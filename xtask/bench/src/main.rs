@@ -1,11 +1,11 @@
 //! Measures the real programs, compared with others in the same run. `cargo xtask bench NAME` builds this
 //! with our own code optimized, and runs it.
 
-mod lanes;
 mod link;
 mod links;
 mod policy;
 mod signaling;
+mod tcp;
 mod transfer;
 
 use clap::Parser;
@@ -20,12 +20,6 @@ static ALLOCATOR: Jemalloc = Jemalloc;
 enum Measurement {
     /// What the emulated links of the other measurements can carry, by TCP.
     Links(links::LinksOptions),
-    /// The lanes that files travel over, without files: MB/s compared with TCP, on loopback and on
-    /// emulated links.
-    Lanes(lanes::LanesOptions),
-    /// One of the two processes that `lanes` starts.
-    #[command(hide = true)]
-    LaneEnd(lanes::End),
     /// The default selector as a component, compared with the same function in native code.
     Policy(policy::PolicyOptions),
     /// The signaling server under load: rates, memory, latency, a restart.
@@ -40,8 +34,6 @@ enum Measurement {
 fn main() -> ExitCode {
     let done = match Measurement::parse() {
         Measurement::Links(options) => links::run(&options),
-        Measurement::Lanes(options) => lanes::run(&options),
-        Measurement::LaneEnd(end) => lanes::run_end(&end),
         Measurement::Policy(options) => policy::run(&options),
         Measurement::Signaling(options) => signaling::run(&options),
         Measurement::Transfer(options) => transfer::run(&options),
