@@ -189,6 +189,9 @@ fn a_fake_worker_with_a_clients_token_is_passed_over_and_asked_about_on_a_termin
     // Joined as a client could: it claims more GPU memory than the other.
     let fake = TestWorker::setup(&site, "fake").gpu_mib(80_000);
     let fake = fake.arguments(&["--room-id", &room_id, "--token", &token]).start(&server);
+    // Before it has tried its trainer, a busy machine may answer a request too late.
+    let is_ready = || fake.log().contains("sleap-nn found").then_some(());
+    wait_for("the fake worker's trainer", SOON, is_ready);
     let client = site.client(&server).train(&fixture("train_single.zip"));
     let ended = client.auto(honest.credentials()).run();
     ended.assert_code(9).assert_says(&["is not certified", fake.peer_id()]);
