@@ -15,14 +15,14 @@
 //! its process has died, and [`JobFolder::settle`] writes the last event.
 
 use super::error::{JobError, damaged, io_error};
-use super::events::{self, EventLog};
+use super::events::{self, EventLog, EventReader};
 use super::lease::REMOVED;
 use serde::{Deserialize, Serialize};
 use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_base::file::{self, Readers};
 use sleap_rtc_protocol::ids::{JobId, PeerId};
-use sleap_rtc_protocol::job::{JobOutcome, JobRight, JobSpec, JobState, NumberedEvent};
+use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobRight, JobSpec, JobState, NumberedEvent};
 use sleap_rtc_trust::device::DeviceId;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
@@ -225,6 +225,17 @@ impl JobFolder {
     /// The newest event, if there is one.
     pub fn last_event(&self) -> Result<Option<NumberedEvent>, JobError> {
         events::last(self)
+    }
+
+    /// When the first trainer started, in milliseconds since 1970.
+    pub fn started_ms(&self) -> Result<Option<u64>, JobError> {
+        let mut events = EventReader::open(self, 0)?;
+        while let Some(event) = events.read()? {
+            if matches!(event.event, JobEvent::RunStarted { .. }) {
+                return Ok(Some(event.at_ms));
+            }
+        }
+        Ok(None)
     }
 
     /// Takes the exclusive right to write events, until the result is dropped.
