@@ -123,10 +123,42 @@ fn a_room_that_was_recorded_has_its_jobs_made_up() {
 }
 
 #[test]
+fn the_jobs_of_a_worker_become_a_trace() {
+    let site = Site::new();
+    let server = site.server();
+    let worker = TestWorker::setup(&site, "worker").gpu_mib(24_000).start(&server);
+    for _ in 0..2 {
+        let client = site.client(&server).train(&fixture("train_single.zip"));
+        client.auto(worker.credentials()).run().assert_code(0);
+    }
+    let room = tests_folder().join("../examples/policies/room.json");
+    let state = worker.state_dir();
+    let words = ["--room", room.to_str().unwrap(), "--save=past.jsonl"];
+    let of = ["--jobs-of", state.to_str().unwrap()];
+    says(&simulate(site.path(), &[&of[..], &words].concat()), 0, &["2 jobs, ", "- training"]);
+    let past = lines(&fs::read_to_string(site.path().join("past.jsonl")).unwrap());
+    let jobs: Vec<_> = past.iter().filter(|line| line["job"].is_object()).collect();
+    assert_eq!(jobs.len(), 2, "{past:?}");
+    for job in jobs {
+        assert!(job["job"]["duration_s"].as_f64().unwrap() > 0.0, "{job}");
+        assert_eq!(job["job"]["job_type"], "training");
+        assert!(
+            !job.to_string().contains("secret") && !job.to_string().contains("verifier"),
+            "{job}"
+        );
+    }
+    says(&simulate(site.path(), &["past.jsonl"]), 0, &["2 jobs, "]);
+    let empty = site.folder("empty");
+    let none = ["--jobs-of", empty.to_str().unwrap()];
+    says(&simulate(site.path(), &[&none[..], &words].concat()), 2, &["no jobs that have run"]);
+    says(&simulate(site.path(), &of), 2, &["--room"]);
+}
+
+#[test]
 fn what_cannot_be_simulated_is_said_with_the_reason() {
     let site = Site::new();
     let home = site.path();
-    says(&simulate(home, &[]), 2, &["<TRACE>"]);
+    says(&simulate(home, &[]), 2, &["TRACE"]);
     says(&simulate(home, &["absent.jsonl"]), 2, &["cannot read absent.jsonl: "]);
     fs::write(home.join("t.jsonl"), "{\"job\":{}}\n").unwrap();
     says(&simulate(home, &["t.jsonl"]), 2, &["t.jsonl is not a trace: line 1: missing field `id`"]);

@@ -126,7 +126,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// The reason of a refusal because a plugin failed.
-    pub(crate) fn failed(notice: Option<String>) -> Reason {
+    pub(crate) fn failure_reason(notice: Option<String>) -> Reason {
         let message = notice.unwrap_or_else(|| "the compatibility plugin failed".into());
         Reason { code: "policy-failed".into(), message }
     }

@@ -160,7 +160,7 @@ pub(crate) fn admit(panel: &impl Panel<Check>, mut question: Check) -> Verdict {
         let said = match ask_or_built_in(panel, place, &mut question, &mut notices) {
             Some((Verdict::Yes, _)) => Vec::new(),
             Some((Verdict::No(reasons), _)) => reasons,
-            None => vec![Verdict::failed(joined(notices))],
+            None => vec![Verdict::failure_reason(joined(notices))],
         };
         // The built-in plugin may have answered twice.
         let new: Vec<_> = said.into_iter().filter(|reason| !reasons.contains(reason)).collect();

@@ -167,7 +167,9 @@ impl Policies {
         let question = Check { context: self.context(), job, worker };
         let admitted =
             self.decide(ExtensionPoint::Compatibility, |chain| compose::admit(chain, question));
-        admitted.await.unwrap_or_else(|notice| Verdict::No(vec![Verdict::failed(Some(notice))]))
+        admitted
+            .await
+            .unwrap_or_else(|notice| Verdict::No(vec![Verdict::failure_reason(Some(notice))]))
     }
 
     /// How long `worker` needs for `job`, if a plugin can estimate it. `history` are earlier runs of this

@@ -2,7 +2,8 @@
 
 use super::bindings::types::{Property, Value};
 use jiff::civil::DateTime;
-use jiff::{SignedDuration, Zoned};
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp, Zoned};
 use std::fmt;
 use std::str::FromStr;
 
@@ -20,6 +21,12 @@ impl LocalTime {
     /// The present time in the time zone of `TZ` or the system, or in UTC if neither is set.
     pub fn now() -> Self {
         Self(Zoned::now().datetime())
+    }
+
+    /// The local time at so many milliseconds since 1970.
+    pub fn at_ms(ms: u64) -> Self {
+        let at = i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+        at.map_or(Self::ORDINARY, |at| Self(at.to_zoned(TimeZone::system()).datetime()))
     }
 
     /// So many milliseconds later.

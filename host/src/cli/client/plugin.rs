@@ -10,6 +10,7 @@ mod recorded;
 mod replay;
 mod simulate;
 mod tool;
+mod trace_source;
 mod validate;
 
 use super::exit::{Exit, Failure};

@@ -1,22 +1,19 @@
 //! `plugin simulate`: runs a trace against policies, and shows their numbers side by side.
 
-use super::super::description::read_json;
 use super::super::exit::{Exit, ExitWith, Failure};
 use super::super::print;
 use super::super::ranking::columns;
 use super::plot::{self, Scene, span};
+use super::trace_source::{TraceArgs, TraceSource, cannot};
 use crate::config::{self, Overrides, Sources};
 use clap::Args;
 use serde_json::json;
-use sleap_rtc_policy::simulate::generate::{Recipe, generate};
 use sleap_rtc_policy::simulate::statistics::{Statistics, Waits};
-use sleap_rtc_policy::simulate::trace::{Trace, TraceWorker};
+use sleap_rtc_policy::simulate::trace::Trace;
 use sleap_rtc_policy::simulate::{JobResult, Simulated, simulate};
 use sleap_rtc_policy::{PolicyConfig, PolicyError};
-use sleap_rtc_protocol::signaling::{PeerInfo, Role};
-use std::fs::{self, File};
-use std::io::BufReader;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::PathBuf;
 use std::thread;
 
 /// The examples under `--help`.
@@ -27,6 +24,8 @@ Examples:
   Two policies for the workers of a recorded room, and the trace for later:
     sleap-rtc plugin simulate --generate --room room.json --save trace.jsonl \\
       --policy now.toml --policy new.toml
+  The jobs that this machine's worker has run, for the workers of its room:
+    sleap-rtc plugin simulate --jobs-of ~/.local/share/sleap-rtc/worker --room room.json
   The same again:
     sleap-rtc plugin simulate trace.jsonl --policy now.toml --policy new.toml";
 
@@ -37,9 +36,6 @@ const POLICIES: usize = 8;
 
 #[derive(Args)]
 pub(crate) struct SimulateArgs {
-    /// The trace: workers and jobs as lines of JSON
-    #[arg(value_name = "TRACE", required_unless_present = "generate", conflicts_with = "generate")]
-    trace: Option<PathBuf>,
     /// A configuration file with the policies to try; repeatable [default: the configuration in use]
     #[arg(long, value_name = "FILE")]
     policy: Vec<PathBuf>,
@@ -49,57 +45,8 @@ pub(crate) struct SimulateArgs {
     /// Write where and when each job ran, as lines of JSON
     #[arg(long, value_name = "FILE")]
     schedule: Option<PathBuf>,
-    /// Make up the trace
-    #[arg(long)]
-    generate: bool,
     #[command(flatten)]
-    recipe: RecipeArgs,
-}
-
-/// How a trace is made up.
-#[derive(Args)]
-#[command(next_help_heading = "Made-up traces, with --generate")]
-struct RecipeArgs {
-    /// The same seed makes the same trace
-    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
-    seed: u64,
-    /// How many jobs
-    #[arg(long, value_name = "NUMBER", default_value_t = 1000,
-        value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    jobs: u32,
-    /// How many users; the first submits most
-    #[arg(long, value_name = "NUMBER", default_value_t = 6,
-        value_parser = clap::value_parser!(u32).range(1..=1000))]
-    users: u32,
-    /// How many workers, unless --room names some
-    #[arg(long, value_name = "NUMBER", default_value_t = 4,
-        value_parser = clap::value_parser!(u32).range(1..=1000))]
-    workers: u32,
-    /// Jobs in an hour of a working day
-    #[arg(long, value_name = "NUMBER", default_value_t = 8.0, value_parser = positive)]
-    per_hour: f64,
-    /// The share of tracking jobs, 0 to 1
-    #[arg(long, value_name = "SHARE", default_value_t = 0.3, value_parser = share)]
-    tracking: f64,
-    /// Make the second week the one before a deadline
-    #[arg(long)]
-    deadline_week: bool,
-    /// The room's workers, as printed by `sleap-rtc room snapshot`
-    #[arg(long, value_name = "ROOM.json", requires = "generate")]
-    room: Option<PathBuf>,
-    /// Keep the trace in this file
-    #[arg(long, value_name = "FILE", requires = "generate")]
-    save: Option<PathBuf>,
-}
-
-fn positive(text: &str) -> Result<f64, &'static str> {
-    let number = text.parse().ok().filter(|number| (0.001..=1e6).contains(number));
-    number.ok_or("expects a number from 0.001 to 1000000")
-}
-
-fn share(text: &str) -> Result<f64, &'static str> {
-    let number = text.parse().ok().filter(|number| (0.0..=1.0).contains(number));
-    number.ok_or("expects a number from 0 to 1")
+    source: TraceArgs,
 }
 
 /// A checked `plugin simulate`.
@@ -111,37 +58,16 @@ pub struct SimulateOptions {
     schedule: Option<PathBuf>,
 }
 
-/// Where the trace comes from.
-#[derive(Debug, Clone, PartialEq)]
-enum TraceSource {
-    File(PathBuf),
-    Recipe { recipe: Recipe, room: Option<PathBuf>, save: Option<PathBuf> },
-}
-
 impl SimulateArgs {
     pub(crate) fn check(self) -> SimulateOptions {
-        let Self { trace, policy, plot, schedule, generate: _, recipe } = self;
-        let source = match trace {
-            Some(trace) => TraceSource::File(trace),
-            None => recipe.check(),
-        };
-        SimulateOptions { source, policies: policy, plot, schedule }
-    }
-}
-
-impl RecipeArgs {
-    fn check(self) -> TraceSource {
-        let Self { seed, jobs, users, workers, per_hour, tracking, deadline_week, room, save } =
-            self;
-        let (jobs, users, workers) = (jobs as usize, users as usize, workers as usize);
-        let recipe = Recipe { seed, jobs, users, workers, per_hour, tracking, deadline_week };
-        TraceSource::Recipe { recipe, room, save }
+        let Self { policy, plot, schedule, source } = self;
+        SimulateOptions { source: source.check(), policies: policy, plot, schedule }
     }
 }
 
 /// Simulates, each policy on a thread of its own, and prints the numbers.
 pub(crate) fn run(options: &SimulateOptions, configured: &PolicyConfig) -> Result<Exit, Failure> {
-    let trace = trace(&options.source)?;
+    let trace = options.source.trace()?;
     let policies = policies(&options.policies, configured)?;
     let simulated = thread::scope(|scope| {
         let running: Vec<_> =
@@ -182,37 +108,6 @@ impl From<PolicyError> for Failure {
     fn from(error: PolicyError) -> Self {
         Self::new(Exit::Usage, error)
     }
-}
-
-fn cannot(what: &str, path: &Path, error: impl std::fmt::Display) -> Failure {
-    Failure::usage(format!("cannot {what} {}: {error}", path.display()))
-}
-
-fn trace(source: &TraceSource) -> Result<Trace, Failure> {
-    let (recipe, room, save) = match source {
-        TraceSource::File(path) => {
-            let file = File::open(path).map_err(|error| cannot("read", path, error))?;
-            return Trace::read(BufReader::new(file)).map_err(|error| {
-                Failure::usage(format!("{} is not a trace: {error}", path.display()))
-            });
-        }
-        TraceSource::Recipe { recipe, room, save } => (recipe, room, save),
-    };
-    let workers = room.as_ref().map(|path| {
-        let peers: Vec<PeerInfo> = read_json("--room", path, "a list of peers")?;
-        let workers = peers.iter().filter(|peer| peer.role != Role::Client);
-        let workers: Vec<_> = workers.map(TraceWorker::from_peer).collect();
-        match workers.is_empty() {
-            true => Err(Failure::usage(format!("{} has no workers", path.display()))),
-            false => Ok(workers),
-        }
-    });
-    let trace = generate(recipe, workers.transpose()?);
-    if let Some(path) = save {
-        let text = trace.to_text().exit(Exit::Unexpected)?;
-        fs::write(path, text).map_err(|error| cannot("write", path, error))?;
-    }
-    Ok(trace)
 }
 
 /// The policies with their names: those of the files, or else the configured ones.
