@@ -7,6 +7,7 @@
 //! | [`client`] | finds a worker, submits, follows, fetches |
 //! | `pairing` | pairs this device with a worker |
 //! | `device` | the key of this device |
+//! | `hook` | the end of a job, and the user's own command that runs then |
 //! | `endpoint` | this process's iroh endpoint |
 //! | [`cli`] | one file for each subcommand |
 //!
@@ -35,6 +36,8 @@ pub mod config;
 mod device;
 #[cfg(feature = "peer")]
 mod endpoint;
+#[cfg(feature = "peer")]
+mod hook;
 #[cfg(feature = "peer")]
 mod pairing;
 #[cfg(feature = "worker")]

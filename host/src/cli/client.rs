@@ -12,6 +12,7 @@ mod jobs;
 mod limit;
 #[cfg_attr(not(feature = "worker"), path = "client/local/absent.rs")]
 mod local;
+mod notify;
 mod pair;
 mod paths;
 mod plugin;

@@ -72,6 +72,7 @@ pub(crate) struct FileWorker {
     pub(crate) sandbox_read: Vec<String>,
     pub(crate) sandbox_write: Vec<String>,
     pub(crate) limits: FileJobLimits,
+    pub(crate) on_job_end: Option<CommandLine>,
     pub(crate) python_clients: bool,
 }
 
@@ -98,6 +99,7 @@ impl Default for FileWorker {
             sandbox_read: Vec::new(),
             sandbox_write: Vec::new(),
             limits: FileJobLimits::default(),
+            on_job_end: None,
             // The Python program is in use.
             python_clients: true,
         }
@@ -126,6 +128,8 @@ pub(crate) struct FileClient {
     pub(crate) room: Option<RoomName>,
     pub(crate) bwlimit: Option<Rate>,
     pub(crate) reconnect_for: Time,
+    pub(crate) notify: bool,
+    pub(crate) on_end: Option<CommandLine>,
     #[serde(alias = "legacy_silence")]
     pub(crate) python_silence: Time,
     #[serde(alias = "legacy_run_silence")]
@@ -143,6 +147,8 @@ impl Default for FileClient {
             bwlimit: None,
             // Laptops sleep at night.
             reconnect_for: Time(DAY / 2),
+            notify: false,
+            on_end: None,
             python_silence: Time(Duration::from_secs(120)),
             python_run_silence: Time(Duration::from_secs(3600)),
             python_tracking: false,

@@ -1,6 +1,7 @@
 //! Measures the real programs, compared with others in the same run. `cargo xtask bench NAME` builds this
 //! with our own code optimized, and runs it.
 
+mod estimates;
 mod lanes;
 mod link;
 mod links;
@@ -20,6 +21,8 @@ static ALLOCATOR: Jemalloc = Jemalloc;
 enum Measurement {
     /// What the emulated links of the other measurements can carry, by TCP.
     Links(links::LinksOptions),
+    /// Jobs with known durations, replayed through the default estimates.
+    Estimates(estimates::EstimatesOptions),
     /// The lanes that files travel over, without files: MB/s compared with TCP, on loopback and on
     /// emulated links.
     Lanes(lanes::LanesOptions),
@@ -39,6 +42,7 @@ enum Measurement {
 
 fn main() -> ExitCode {
     let done = match Measurement::parse() {
+        Measurement::Estimates(options) => estimates::run(&options),
         Measurement::Links(options) => links::run(&options),
         Measurement::Lanes(options) => lanes::run(&options),
         Measurement::LaneEnd(end) => lanes::run_end(&end),

@@ -5,6 +5,7 @@ use super::connect::{ConnectArgs, ConnectOptions};
 use super::environment::Environment;
 use super::exit::Failure;
 use super::limit::LimitArgs;
+use super::notify::NotifyArgs;
 use super::paths::PathArgs;
 use crate::config::Overrides;
 
@@ -13,6 +14,8 @@ use crate::config::Overrides;
 pub struct SubmitArgs {
     #[command(flatten)]
     pub(crate) connect: ConnectArgs,
+    #[command(flatten)]
+    notify: NotifyArgs,
     #[command(flatten)]
     limit: LimitArgs,
     #[command(flatten)]
@@ -29,6 +32,6 @@ impl SubmitArgs {
         let connect = self.connect.check(environment)?;
         let common = self.common.check()?.or_server(connect.server.clone());
         let common = Overrides { python_worker: connect.python_worker, ..common };
-        Ok((connect, self.paths.over(self.limit.over(common))))
+        Ok((connect, self.notify.over(self.paths.over(self.limit.over(common)))))
     }
 }
