@@ -8,6 +8,7 @@
 //! | `pairing` | pairs this device with a worker |
 //! | `dates` | times as people read them |
 //! | `device` | the key of this device |
+//! | `hook` | the end of a job, and the user's own command that runs then |
 //! | `endpoint` | this process's iroh endpoint |
 //! | [`cli`] | one file for each subcommand |
 //!
@@ -38,6 +39,8 @@ mod dates;
 mod device;
 #[cfg(feature = "peer")]
 mod endpoint;
+#[cfg(feature = "peer")]
+mod hook;
 #[cfg(feature = "peer")]
 mod pairing;
 #[cfg(feature = "worker")]

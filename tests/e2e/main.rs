@@ -25,6 +25,7 @@ mod full_disk;
 mod gpus;
 mod gui;
 mod homes;
+mod hooks;
 mod hostile;
 mod hostile_plugin;
 mod island;

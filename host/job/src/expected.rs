@@ -34,7 +34,7 @@ pub struct Expected {
 }
 
 impl Expected {
-    /// Reads what was written for a job. What is missing or damaged is found out again from the package, as far
+    /// The same. What is missing or damaged is found out again from the package, as far
     /// as it is still there. Blocks.
     pub fn of(folder: &JobFolder) -> Self {
         Self::read(folder).unwrap_or_else(|| Self {

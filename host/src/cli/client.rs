@@ -14,6 +14,7 @@ mod limit;
 mod local;
 #[cfg(feature = "worker")]
 mod members;
+mod notify;
 mod pair;
 mod paths;
 mod plugin;

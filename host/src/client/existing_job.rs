@@ -8,7 +8,7 @@ use super::interrupt::Interrupts;
 use super::record::Progress;
 use super::room::{Goal, Offered, Room};
 use super::submission::Submission;
-use super::{ClientError, or_interrupt, reconnect};
+use super::{ClientError, ending, or_interrupt, reconnect};
 use crate::config::Config;
 use sleap_rtc_net::dialect::ClientEnd;
 use sleap_rtc_trust::session::JobString;
@@ -48,7 +48,12 @@ async fn with_room(
     let mut submission = submission.with_bwlimit(config.client.bwlimit);
     let patience = config.client.reconnect_for;
     let worker = &job_ref.worker;
-    reconnect::stay(room, worker, first, &mut submission, interrupts, patience).await
+    let done = reconnect::stay(room, worker, first, &mut submission, interrupts, patience).await;
+    let result = done.as_ref().ok().and_then(Option::as_deref);
+    if let Some(end) = submission.end(result) {
+        ending::tell(&config.client, &end, interrupts).await;
+    }
+    done
 }
 
 async fn connect(room: &mut Room, job_ref: &JobString) -> Result<ClientEnd, ClientError> {

@@ -21,6 +21,8 @@
 //! | `reconnect` | continues over another connection when one is lost |
 //! | [`interrupt`] | what Ctrl-C and SIGTERM mean to a client that follows a job |
 //! | [`record`] | the user's record of submitted jobs |
+//! | `ending` | word for the user when a job has ended |
+//! | `notification` | a notification on the desktop |
 //! | `action` | what to do with an existing job |
 //! | [`existing_job`] | attach, logs, stop, cancel, fetch |
 //! | `python` | one job with a Python worker |
@@ -39,7 +41,8 @@ mod action;
 mod cache_key;
 mod connect;
 pub mod display;
-pub mod error;
+mod ending;
+mod error;
 pub mod existing_job;
 mod explain;
 pub mod interrupt;
@@ -48,6 +51,7 @@ mod known_removals;
 mod known_workers;
 pub mod line;
 mod mounted;
+mod notification;
 mod output;
 pub mod package;
 mod partial_download;
@@ -302,6 +306,9 @@ async fn submit(
                 say(&python::abandoned_text(&worker));
             }
             connection.close().await;
+            if let Some(end) = ending::at_python(spec, &worker, &done) {
+                ending::tell(&config.client, &end, interrupts).await;
+            }
             done.map_err(Unfinished::Ended)
         }
     }
@@ -373,7 +380,12 @@ impl Submit<'_> {
         let mut submission = submission.with_viewer(viewer.map(Viewer::open));
         let patience = config.client.reconnect_for;
         let stay = reconnect::stay(room, worker, first, &mut submission, interrupts, patience);
-        match stay.await {
+        let done = stay.await;
+        let result = done.as_ref().ok().and_then(Option::as_deref);
+        if let Some(end) = submission.end(result) {
+            ending::tell(&config.client, &end, interrupts).await;
+        }
+        match done {
             Ok(result) => Ok(result.unwrap_or_else(|| job.output.path().to_owned())),
             Err(error) if error.is_refusal() && !submission.has_begun() => {
                 Err(Unfinished::NotTaken(error))

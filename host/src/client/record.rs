@@ -161,6 +161,11 @@ impl Progress {
         Self { kept, saved: Instant::now(), route: None, _submitting: None }
     }
 
+    /// The record, if the job was submitted from here.
+    pub(crate) fn record(&self) -> Option<&Record> {
+        self.kept.as_ref().map(|(_, record)| record)
+    }
+
     /// Sets the route of a new connection.
     pub(crate) fn connected(&mut self, route: watch::Receiver<Option<Route>>) {
         self.route = Some(route);

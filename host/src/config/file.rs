@@ -79,6 +79,7 @@ pub(crate) struct FileWorker {
     pub(crate) sandbox_write: Vec<String>,
     pub(crate) limits: FileJobLimits,
     pub(crate) python_clients: Option<bool>,
+    pub(crate) on_job_end: Option<CommandLine>,
 }
 
 impl Default for FileWorker {
@@ -109,6 +110,7 @@ impl Default for FileWorker {
             sandbox_write: Vec::new(),
             limits: FileJobLimits::default(),
             python_clients: None,
+            on_job_end: None,
         }
     }
 }
@@ -136,6 +138,8 @@ pub(crate) struct FileClient {
     pub(crate) bwlimit: Option<Rate>,
     pub(crate) reconnect_for: Time,
     pub(crate) wait: WaitChoice,
+    pub(crate) notify: bool,
+    pub(crate) on_end: Option<CommandLine>,
     #[serde(alias = "legacy_silence")]
     pub(crate) python_silence: Time,
     #[serde(alias = "legacy_run_silence")]
@@ -154,6 +158,8 @@ impl Default for FileClient {
             // Laptops sleep at night.
             reconnect_for: Time(DAY / 2),
             wait: WaitChoice(None),
+            notify: false,
+            on_end: None,
             python_silence: Time(Duration::from_secs(120)),
             python_run_silence: Time(Duration::from_secs(3600)),
             python_tracking: false,

@@ -53,7 +53,8 @@ pub fn load(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigErr
         client: ClientConfig {
             python_worker: overrides.python_worker || file.client.python_worker,
             wait: overrides.wait.or(file.client.wait.0),
-            ..client(sources, file.client, overrides.bwlimit, overrides.path_map)
+            notify: overrides.notify || file.client.notify,
+            ..client(sources, file.client, overrides.bwlimit, overrides.path_map, &base)
         },
         #[cfg(feature = "peer")]
         policy: file.policy.plugins(sources, &base),
@@ -91,6 +92,7 @@ fn client(
     file: FileClient,
     bwlimit: Option<u64>,
     path_map: Vec<PathMapping>,
+    base: &Path,
 ) -> ClientConfig {
     ClientConfig {
         user: file.user,
@@ -100,6 +102,8 @@ fn client(
         bwlimit: bwlimit.or(file.bwlimit.map(|Rate(rate)| rate)),
         reconnect_for: file.reconnect_for.0,
         wait: None,
+        notify: file.notify,
+        on_end: file.on_end.map(|command| program(sources, base, command.0)),
         python_silence: PythonSilence {
             in_a_run: file.python_run_silence.0,
             otherwise: file.python_silence.0,
@@ -194,7 +198,7 @@ fn worker(
         queue_patience: file.queue_patience.0,
         pass_env: file.pass_env,
         mounts: mounts(sources, base, file.mounts),
-        trainer: file.trainer.map(|command| trainer(sources, base, command.0)),
+        trainer: file.trainer.map(|command| program(sources, base, command.0)),
         sandbox: SandboxConfig {
             choice: file.sandbox,
             read: file.sandbox_read.iter().map(|text| sources.path(base, text)).collect(),
@@ -202,6 +206,7 @@ fn worker(
             home: sources.home.clone(),
             limits: file.limits.into(),
         },
+        on_job_end: file.on_job_end.map(|command| program(sources, base, command.0)),
         python_clients: file.python_clients,
     }
 }
@@ -215,7 +220,7 @@ fn mounts(sources: &Sources, base: &Path, mounts: Vec<FileMount>) -> Mounts {
 }
 
 /// Resolves the program of a command line if it is a path.
-fn trainer(sources: &Sources, base: &Path, mut words: Vec<String>) -> Vec<String> {
+fn program(sources: &Sources, base: &Path, mut words: Vec<String>) -> Vec<String> {
     if let Some(program) = words.first_mut().filter(|program| program.contains('/')) {
         *program = sources.path(base, program).to_string_lossy().into_owned();
     }

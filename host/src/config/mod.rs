@@ -118,6 +118,8 @@ pub struct WorkerConfig {
     pub trainer: Option<Vec<String>>,
     /// How jobs are confined.
     pub sandbox: SandboxConfig,
+    /// The command that runs when a job has ended: a program and its first arguments.
+    pub on_job_end: Option<Vec<String>>,
     /// Whether clients are served that cannot prove who they are: Python clients, and older versions
     /// of this program.
     pub python_clients: Option<bool>,
@@ -163,6 +165,10 @@ pub struct ClientConfig {
     pub reconnect_for: Duration,
     /// Whether jobs wait for a slot where none is free, and how long.
     pub wait: Option<Wait>,
+    /// Whether to show a notification on the desktop when a job has ended.
+    pub notify: bool,
+    /// The command that runs then: a program and its first arguments.
+    pub on_end: Option<Vec<String>>,
     /// How long a Python worker may be silent.
     pub python_silence: PythonSilence,
     /// Whether Python workers are asked to track, though no known version sends predictions back.
@@ -220,6 +226,8 @@ pub struct Overrides {
     pub maintenance: bool,
     /// `--bwlimit` of a client, in bytes per second.
     pub bwlimit: Option<u64>,
+    /// `--notify` of a client.
+    pub notify: bool,
     /// `--python-worker` of a client.
     pub python_worker: bool,
     /// `--wait` of a client.

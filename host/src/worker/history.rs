@@ -149,12 +149,12 @@ fn write(file: &Connection, id: &JobId, ended_ms: u64, job: &FinishedJob) -> rus
     Ok(())
 }
 
-/// Records the jobs that ended while no worker was there.
+/// Records the jobs that ended while no worker was there, and has the operator's command run for them.
 pub(crate) async fn catch_up(context: Arc<WorkerContext>) {
     let work = move || {
         for folder in JobFolder::all(&context.state_dir) {
             if !context.history.has(folder.id()) {
-                record_ended(&context.history, &folder);
+                record_ended(&context, &folder);
             }
         }
     };
@@ -163,16 +163,26 @@ pub(crate) async fn catch_up(context: Arc<WorkerContext>) {
     }
 }
 
-fn record_ended(history: &History, folder: &JobFolder) {
-    if !folder.record().is_ok_and(|record| matches!(record.state, JobState::Finished(_))) {
+fn record_ended(context: &WorkerContext, folder: &JobFolder) {
+    let Ok(JobState::Finished(outcome)) = folder.record().map(|record| record.state) else {
         return;
-    }
-    let expected = Expected::of(folder);
+    };
+    let (known, expected) = (Expected::read(folder).is_some(), Expected::of(folder));
     let timed = folder.timer(Vec::new()).map(|timer| expected.finished(folder, &timer, &[]));
     match timed {
         Ok(Some(job)) => {
             let last = folder.last_event().ok().flatten();
-            history.record(folder.id(), last.map_or_else(now_ms, |last| last.at_ms), job);
+            let took_s = Some(job.took_s);
+            context.history.record(folder.id(), last.map_or_else(now_ms, |last| last.at_ms), job);
+            // Jobs of older versions ended long ago.
+            if known {
+                context.job_ends.report(
+                    folder,
+                    outcome,
+                    took_s,
+                    context.facts().peer_id.to_string(),
+                );
+            }
         }
         // It never began.
         Ok(None) => {}

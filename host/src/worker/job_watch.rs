@@ -6,7 +6,7 @@ use super::delivery;
 use super::peaks::Peak;
 use crate::blocking::blocking;
 use sleap_rtc_job::{Expected, JobFolder, JobHandle, RunnerSettings};
-use sleap_rtc_protocol::job::{JobEvent, JobState, NumberedEvent};
+use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobState, NumberedEvent};
 use sleap_rtc_protocol::timing::JobTimer;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,7 +36,7 @@ pub(crate) async fn watch(
         }
         if let JobEvent::Finished { outcome } = numbered.event {
             info!(job = %folder.id(), ?outcome, folder = %folder.path().display(), "job finished");
-            observed.record(numbered.at_ms).await;
+            observed.record(numbered.at_ms, outcome).await;
             break;
         }
     }
@@ -107,9 +107,11 @@ impl Observed {
         Some(self.context.peaks.watch(pid, gpus))
     }
 
-    /// Records what the job took.
-    async fn record(self, ended_ms: u64) {
+    /// Records what the job took, and has the operator's command run.
+    async fn record(self, ended_ms: u64, outcome: JobOutcome) {
         let Self { context, folder, expected, timer, peaks_mib, .. } = self;
+        let took_s = timer.whole().map(|(took_s, _)| took_s);
+        context.job_ends.report(&folder, outcome, took_s, context.facts().peer_id.to_string());
         let finished = expected.and_then(|known| known.finished(&folder, &timer, &peaks_mib));
         let Some(finished) = finished else { return };
         let id = folder.id().clone();

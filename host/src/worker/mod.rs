@@ -40,6 +40,7 @@
 //! | `staged_job` | a job that does not run yet |
 //! | `line` | where the jobs of this worker stand, as their clients and the room are told |
 //! | `waiting` | tells the client of a waiting job where it stands |
+//! | `job_ends` | runs the operator's command when a job has ended |
 //! | `job_watch` | follows a running job to its end |
 //! | `memory` | whether a job fits into the memory of the GPUs that it could get |
 //! | `mounted` | which videos are on the worker's mounts |
@@ -59,6 +60,7 @@ mod gpu_pool;
 mod gpus;
 pub(crate) mod history;
 mod identity;
+mod job_ends;
 mod job_right;
 mod job_watch;
 mod line;
@@ -93,6 +95,7 @@ use gpu_pool::GpuIdentity;
 use gpus::Surveys;
 use history::History;
 use identity::{IdentityError, StateFolder};
+use job_ends::JobEnds;
 use line::Board;
 use members::{Exchange, MembersError};
 use parking_lot::RwLock;
@@ -231,6 +234,8 @@ pub(crate) struct WorkerContext {
     history: History,
     /// The most GPU memory that running jobs have used.
     peaks: Peaks,
+    /// Jobs that have ended, for the operator's command.
+    job_ends: JobEnds,
     gpu_memory: GpuMemory,
     trainers: KnownTrainers,
     slots: SlotsConfig,
@@ -431,6 +436,7 @@ impl Background {
         tasks.spawn(trainers::watch(context.clone(), handle.clone(), end.clone()));
         tasks.spawn(retention::watch(context.clone(), end.clone()));
         tasks.spawn(storage::watch(context.clone(), handle.clone(), end.clone()));
+        tasks.spawn(job_ends::watch(context.clone(), end.clone()));
         tasks.spawn(history::catch_up(context.clone()));
         tasks.spawn(usage::watch(context.clone(), handle.clone(), end.clone()));
         if has_gpus_to_watch {

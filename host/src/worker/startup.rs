@@ -5,6 +5,7 @@ use super::gpu_pool::GpuPool;
 use super::gpus::{self, Surveys};
 use super::history::History;
 use super::identity::{self, StateFolder};
+use super::job_ends::JobEnds;
 use super::job_right;
 use super::peaks::Peaks;
 use super::slots::{self, SlotGpus, SlotsError};
@@ -179,6 +180,7 @@ pub(crate) fn context(
         surveys,
         history: History::open(&config.worker.state_dir),
         peaks: Peaks::default(),
+        job_ends: JobEnds::new(config.worker.on_job_end.clone()),
         gpu_memory,
         trainers: KnownTrainers::new(),
         slots: config.worker.slots.clone(),

@@ -1,6 +1,7 @@
 //! Measures the real programs, compared with others in the same run. `cargo xtask bench NAME` builds this
 //! with our own code optimized, and runs it.
 
+mod estimates;
 mod link;
 mod links;
 mod policy;
@@ -20,6 +21,8 @@ static ALLOCATOR: Jemalloc = Jemalloc;
 enum Measurement {
     /// What the emulated links of the other measurements can carry, by TCP.
     Links(links::LinksOptions),
+    /// Jobs with known durations, replayed through the default estimates.
+    Estimates(estimates::EstimatesOptions),
     /// The default selector as a component, compared with the same function in native code.
     Policy(policy::PolicyOptions),
     /// The signaling server under load: rates, memory, latency, a restart.
@@ -33,6 +36,7 @@ enum Measurement {
 
 fn main() -> ExitCode {
     let done = match Measurement::parse() {
+        Measurement::Estimates(options) => estimates::run(&options),
         Measurement::Links(options) => links::run(&options),
         Measurement::Policy(options) => policy::run(&options),
         Measurement::Signaling(options) => signaling::run(&options),

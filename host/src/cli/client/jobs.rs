@@ -4,6 +4,7 @@ use super::common::CommonArgs;
 use super::exit::{Exit, ExitWith, Failure};
 use super::limit::LimitArgs;
 use super::local::{self, LocalArgs};
+use super::notify::NotifyArgs;
 use super::{interrupt, print};
 use crate::client::existing_job;
 use crate::client::line::standing;
@@ -54,6 +55,8 @@ pub struct AfterArgs {
 pub struct AttachArgs {
     #[command(flatten)]
     after: AfterArgs,
+    #[command(flatten)]
+    notify: NotifyArgs,
     #[command(flatten)]
     result: ResultArgs,
 }
@@ -150,7 +153,7 @@ impl AttachArgs {
     pub(crate) fn check(self) -> Checked {
         let ResultArgs { output, limit, job } = self.result;
         let (options, overrides) = job.with(Wanted::Attach { output, after: self.after.after })?;
-        Ok((options, limit.over(overrides)))
+        Ok((options, self.notify.over(limit.over(overrides))))
     }
 }
 

@@ -5,6 +5,7 @@ use super::connect::{ConnectArgs, ConnectOptions};
 use super::environment::Environment;
 use super::exit::Failure;
 use super::limit::LimitArgs;
+use super::notify::NotifyArgs;
 use super::paths::PathArgs;
 use crate::config::{Overrides, Wait, units};
 use std::time::Duration;
@@ -18,6 +19,8 @@ pub struct SubmitArgs {
     #[arg(long, value_name = "DURATION", num_args = 0..=1, value_parser = units::duration)]
     #[arg(help_heading = "Connection")]
     wait: Option<Option<Duration>>,
+    #[command(flatten)]
+    notify: NotifyArgs,
     #[command(flatten)]
     limit: LimitArgs,
     #[command(flatten)]
@@ -35,6 +38,6 @@ impl SubmitArgs {
         let common = self.common.check()?.or_server(connect.server.clone());
         let wait = self.wait.map(|limit| limit.map_or(Wait::UntilItStarts, Wait::For));
         let common = Overrides { python_worker: connect.python_worker, wait, ..common };
-        Ok((connect, self.paths.over(self.limit.over(common))))
+        Ok((connect, self.notify.over(self.paths.over(self.limit.over(common)))))
     }
 }

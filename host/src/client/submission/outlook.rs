@@ -1,10 +1,14 @@
-//! What the user is told about a job's duration: before it starts, and while it trains.
+//! What the user is told about a job's duration before it starts and while it trains, and about its end.
 
+use super::{Opening, Submission};
+use crate::client::action::Action;
 use crate::client::display::Display;
+use crate::hook::JobEnd;
 use sleap_rtc_protocol::job::{JobEvent, NumberedEvent};
 use sleap_rtc_protocol::progress::JobProgress;
 use sleap_rtc_protocol::timing::JobTimer;
 use sleap_rtc_protocol::workload::Outlook;
+use std::path::Path;
 
 /// The time between two lines about a training's progress. It prints a bar of its own.
 const TELL_EVERY_MS: u64 = 60_000;
@@ -48,5 +52,33 @@ impl JobOutlook {
     /// How far the job is.
     pub(super) fn progress(&self) -> &JobProgress {
         self.timer.progress()
+    }
+}
+
+impl Submission<'_> {
+    /// The end of the job, if this client has followed it to its end. `result` is where its result is.
+    pub(crate) fn end(&self, result: Option<&Path>) -> Option<JobEnd> {
+        let Action::Attach { .. } = self.action else { return None };
+        let outcome = self.cursor.outcome()?.clone();
+        let record = self.progress.record();
+        let id = self.job_ref.job.to_string();
+        let (name, job_type, user) = match (self.opening, record) {
+            (Opening::Submit(spec, _), _) => {
+                let described = &spec.description;
+                (spec.name.clone(), Some(described.job_type), described.user.clone())
+            }
+            (Opening::Attach, Some(record)) => (record.name.clone(), Some(record.job_type), None),
+            (Opening::Attach, None) => (id.clone(), None, None),
+        };
+        Some(JobEnd {
+            id,
+            name,
+            job_type,
+            outcome,
+            user,
+            worker: self.job_ref.worker.to_string(),
+            took_s: self.outlook.timer.whole().map(|(took_s, _)| took_s),
+            result: result.map(Path::to_owned),
+        })
     }
 }
