@@ -7,7 +7,7 @@ use super::{Incoming, Limits, Link, LinkError, Pace, Progress, QUEUE_CHUNKS, Tra
 use bytes::Bytes;
 use sleap_rtc_protocol::frame::TransferFrame;
 use sleap_rtc_protocol::lists::{IncomingLists, want_frames};
-use sleap_rtc_protocol::transfer::{BlobHash, Manifest};
+use sleap_rtc_protocol::transfer::Manifest;
 use std::path::Path;
 use std::time::Duration;
 use tokio::sync::mpsc;

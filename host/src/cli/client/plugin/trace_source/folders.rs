@@ -45,7 +45,7 @@ fn past_job(folder: &JobFolder) -> Option<PastJob> {
     Some(PastJob {
         id: folder.id().to_string(),
         submitted_ms: record.created_ms,
-        started_ms: folder.started_ms().ok()??,
+        started_ms: folder.started_ms()?,
         ended_ms: folder.last_event().ok()??.at_ms,
         description: record.spec.description,
     })
