@@ -1,7 +1,7 @@
 //! Offer, answer, and the connection that they set up.
 
 use super::channel::{Channel, ChannelError};
-use super::{RtcOptions, addresses, descriptions, settings, sockets};
+use super::{RtcOptions, addresses, descriptions, packets, settings, sockets};
 use crate::binding::{self, ChannelBinding};
 use crate::route::{Route, Way};
 use rtc::peer_connection::transport::{RTCDtlsTransportState, RTCSctpTransportState};
@@ -117,6 +117,12 @@ impl Shared {
         }
     }
 
+    /// The round-trip time of the latest connectivity check on the path in use.
+    pub(crate) async fn round_trip(&self) -> Option<Duration> {
+        let report = self.report().await?;
+        Duration::try_from_secs_f64(path_in_use(&report)?.current_round_trip_time).ok()
+    }
+
     /// The connection's route: through a TURN server of either side, or directly.
     pub(crate) async fn route(&self) -> Option<Route> {
         let report = self.report().await?;
@@ -146,6 +152,19 @@ impl Shared {
         let transport = peer.sctp().await?.transport();
         let certificates = transport.get_remote_certificates().await.ok()?;
         Some(ChannelBinding::Webrtc { local, remote: binding::hash(certificates.first()?) })
+    }
+
+    /// The length of SCTP packets that fits the network interface in use.
+    pub(crate) async fn packet_bytes(&self) -> Option<u32> {
+        let report = self.report().await?;
+        let id = &path_in_use(&report)?.local_candidate_id;
+        // The entry's id is the candidate's id with a word before it.
+        let local = report.iter().find_map(|entry| match entry {
+            RTCStatsReportEntry::LocalCandidate(local) if entry.id().ends_with(id) => Some(local),
+            _ => None,
+        })?;
+        let address = local.address.as_ref()?.parse().ok()?;
+        Some(packets::of_interface(address))
     }
 
     async fn report(&self) -> Option<RTCStatsReport> {
@@ -235,11 +254,16 @@ impl Connection {
                     .with_ice_servers(settings::servers(options))
                     .build(),
             )
-            .with_setting_engine(settings::engine(&addresses))
-            .with_runtime(Arc::new(sockets::Tuned { connecting, resolve_until }))
+            .with_setting_engine(settings::engine(options, &addresses))
+            .with_runtime(Arc::new(sockets::Tuned {
+                connecting,
+                resolve_until,
+                carries: options.carries,
+                may_be_cut: options.packet_bytes <= packets::SHORT_BYTES,
+            }))
             .with_handler(Arc::new(handler))
             .with_udp_addrs(addresses)
-            .with_data_channel_send_buffer_limit(sockets::window_bytes());
+            .with_data_channel_send_buffer_limit(sockets::send_window_bytes(options.carries));
         let inner: Arc<dyn PeerConnection> =
             Arc::new(builder.build().await.map_err(RtcError::Setup)?);
         // Set only once, here.
@@ -416,8 +440,26 @@ pub async fn offer_until(
     options: &RtcOptions,
     enough: impl Future<Output = ()>,
 ) -> Result<(Offering, Sdp), RtcError> {
+    offering(options, PYTHON_CHANNEL_LABEL, "", enough).await
+}
+
+/// Makes an offer with an ordered, reliable channel.
+pub async fn offer_channel(
+    options: &RtcOptions,
+    label: &str,
+    protocol: &str,
+) -> Result<(Offering, Sdp), RtcError> {
+    offering(options, label, protocol, pending()).await
+}
+
+async fn offering(
+    options: &RtcOptions,
+    label: &str,
+    protocol: &str,
+    enough: impl Future<Output = ()>,
+) -> Result<(Offering, Sdp), RtcError> {
     let connection = Connection::new(options).await?;
-    let channel = connection.create_channel(PYTHON_CHANNEL_LABEL, "").await?;
+    let channel = connection.create_channel(label, protocol).await?;
     let description = connection.inner.create_offer(None).await.map_err(RtcError::Setup)?;
     let sdp = connection.gather(description, options, enough).await?;
     Ok((Offering { connection, channel }, descriptions::offered(sdp)))
