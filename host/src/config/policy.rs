@@ -30,10 +30,18 @@ pub(crate) struct FilePolicy {
 /// `[policy.selection]` and its siblings. Their defaults differ.
 #[derive(Deserialize, Default)]
 #[serde(try_from = "FileSection")]
+#[cfg_attr(
+    not(feature = "peer"),
+    expect(dead_code, reason = "a server reads policies and makes none")
+)]
 pub(crate) struct FilePlugins(Vec<FilePlugin>);
 
 /// One plugin of a section.
 #[derive(Default)]
+#[cfg_attr(
+    not(feature = "peer"),
+    expect(dead_code, reason = "a server reads policies and makes none")
+)]
 struct FilePlugin {
     /// `None` for the embedded one.
     plugin: Option<String>,

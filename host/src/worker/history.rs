@@ -42,12 +42,14 @@ pub(crate) struct History {
 /// Why the records of finished jobs cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read the records of finished jobs in {}", .path.display())]
+#[cfg_attr(not(feature = "client"), expect(dead_code, reason = "`estimates` reads them"))]
 pub(crate) struct HistoryError {
     path: PathBuf,
     source: OpenError,
 }
 
 /// The finished jobs of the worker with this state folder, in the order of their ends. The worker may be running.
+#[cfg_attr(not(feature = "client"), expect(dead_code, reason = "`estimates` reads them"))]
 pub(crate) fn read(state_dir: &Path) -> Result<Vec<FinishedJob>, HistoryError> {
     let path = state_dir.join(FILE);
     if !path.exists() {
