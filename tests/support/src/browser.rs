@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use std::{
     fs,
-    io::{Read, Write},
+    io::{BufRead, BufReader, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream},
     path::PathBuf,
     time::Duration,
@@ -234,12 +234,25 @@ fn call(driver: SocketAddr, method: &str, path: &str, body: &Value) -> Value {
          Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
     )
     .unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    let answer = String::from_utf8_lossy(&answer);
-    let (head, content) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
-    let value: Value = serde_json::from_str(content).expect("JSON of WebDriver");
+    let (head, content) = answer(&mut BufReader::new(stream));
+    let value: Value = serde_json::from_slice(&content).expect("JSON of WebDriver");
     let value = value["value"].clone();
     assert!(head.starts_with("HTTP/1.1 200"), "{method} {path}: {value}");
     value
+}
+
+/// The head and the content of an answer, after which the driver keeps the connection open.
+fn answer(stream: &mut impl BufRead) -> (String, Vec<u8>) {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        let length = stream.read_line(&mut head).unwrap();
+        assert!(length > 0, "chromedriver has closed the connection after {head:?}");
+    }
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
+    });
+    let mut content = vec![0; length.expect("a length")];
+    stream.read_exact(&mut content).unwrap();
+    (head, content)
 }
