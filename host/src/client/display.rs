@@ -80,6 +80,16 @@ impl Display {
         say(text);
     }
 
+    /// Prints a message while the log may be in the middle of a line. On a pipe the log goes on
+    /// undisturbed, so that it stays as the trainer wrote it.
+    pub(crate) fn aside(&mut self, text: &str) {
+        if std::io::stdout().is_terminal() {
+            self.note(text);
+        } else {
+            say(text);
+        }
+    }
+
     /// What the worker expects of the job. Its words are not trusted.
     pub fn expected(&mut self, estimate: Option<Estimate>, warnings: &[String]) {
         for warning in warnings.iter().take(SHOWN_WARNINGS) {

@@ -45,7 +45,7 @@ impl JobOutlook {
         let progress = self.timer.progress();
         if is_epoch && is_new && is_due && progress.left.is_some() {
             self.told_ms = numbered.at_ms;
-            display.note(&format!("--- {progress}"));
+            display.aside(&format!("--- {progress}"));
         }
     }
 
