@@ -42,7 +42,6 @@ pub(crate) struct History {
 /// Why the records of finished jobs cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read the records of finished jobs in {}", .path.display())]
-#[cfg_attr(not(feature = "client"), expect(dead_code, reason = "`estimates` reads them"))]
 pub(crate) struct HistoryError {
     path: PathBuf,
     source: OpenError,
