@@ -11,7 +11,7 @@ use std::path::Path;
 /// The longest file that is read, in bytes. Nothing that the program remembers comes close.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// Reads the value in the file at `path`, or returns `None` if there is no file.
+/// Reads a value from the file at `path`. Returns `None` if the file does not exist.
 ///
 /// # Errors
 /// Fails with [`io::ErrorKind::InvalidData`] if the file is damaged or too long, and otherwise if the

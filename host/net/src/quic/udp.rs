@@ -9,7 +9,7 @@ use tokio::sync::{Mutex, watch};
 /// What is known about UDP on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Udp {
-    /// There is no server to ask, or it was not asked yet.
+    /// No server is configured, or none has been asked yet.
     Unknown,
     /// The server has answered.
     Works,
