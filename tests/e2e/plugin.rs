@@ -1,5 +1,6 @@
 //! The tools for authors of policy plugins.
 
+use crate::support::plugins::ended as says;
 use crate::support::*;
 use serde_json::json;
 use std::{fs, path::Path, process::Output};
@@ -13,17 +14,6 @@ fn plugin(home: &Path, words: &[&str]) -> Output {
     let mut command = Site::binary(home, Path::new("/nonexistent"));
     command.arg("plugin").args(words.iter().map(|word| word.replace("GUESTS", guests)));
     command.output().unwrap()
-}
-
-/// Asserts that it ends with `code` and prints each of `words`.
-#[track_caller]
-fn says(output: &Output, code: i32, words: &[&str]) {
-    let text = [&output.stdout[..], &output.stderr[..]].concat();
-    let text = String::from_utf8(text).unwrap();
-    assert_eq!(output.status.code(), Some(code), "{text}");
-    for word in words {
-        assert!(text.contains(word), "no {word:?} in:\n{text}");
-    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The plugin folder: its plugins, their acceptance, and their compiled form.
 
+use crate::support::plugins::ended as says;
 use crate::support::*;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -19,17 +20,6 @@ fn hash(path: &Path) -> String {
 /// Runs `sleap-rtc WORDS`.
 fn run(home: &Path, words: &[&str]) -> Output {
     Site::binary(home, Path::new("/nonexistent")).args(words).output().unwrap()
-}
-
-/// Asserts that it ends with `code` and prints each of `words`. Returns its output.
-#[track_caller]
-fn says(output: &Output, code: i32, words: &[&str]) -> String {
-    let text = String::from_utf8([&output.stdout[..], &output.stderr[..]].concat()).unwrap();
-    assert_eq!(output.status.code(), Some(code), "{text}");
-    for word in words {
-        assert!(text.contains(word), "no {word:?} in:\n{text}");
-    }
-    text
 }
 
 fn add<'a>(file: &'a Path, setting: &'a str) -> [&'a str; 6] {

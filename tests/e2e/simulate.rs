@@ -14,11 +14,7 @@ fn simulate(home: &Path, words: &[&str]) -> Output {
 /// It ends with `code` and says each of `words`; gives its standard output.
 #[track_caller]
 fn says(output: &Output, code: i32, words: &[&str]) -> String {
-    let text = String::from_utf8([&output.stdout[..], &output.stderr[..]].concat()).unwrap();
-    assert_eq!(output.status.code(), Some(code), "{text}");
-    for word in words {
-        assert!(text.contains(word), "no {word:?} in:\n{text}");
-    }
+    plugins::ended(output, code, words);
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 

@@ -4,7 +4,7 @@
 
 use crate::{Site, target};
 use std::os::unix::fs::symlink;
-use std::{env, fs, path::Path, path::PathBuf, process::Command};
+use std::{env, fs, path::Path, path::PathBuf, process::Command, process::Output};
 
 /// Generous, because the binary under test is not optimized.
 pub const LIMIT: &str = "--timeout-ms=20000";
@@ -70,7 +70,13 @@ pub fn with_tools(command: &mut Command) {
 /// printed.
 #[track_caller]
 pub fn says(command: &mut Command, code: i32, words: &[&str]) -> String {
-    let output = command.output().unwrap();
+    ended(&command.output().unwrap(), code, words)
+}
+
+/// Asserts that a program has ended with `code` and has printed each of `words`. Returns everything
+/// that it printed.
+#[track_caller]
+pub fn ended(output: &Output, code: i32, words: &[&str]) -> String {
     let text = String::from_utf8([&output.stdout[..], &output.stderr[..]].concat()).unwrap();
     assert_eq!(output.status.code(), Some(code), "{text}");
     for word in words {
