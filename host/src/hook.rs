@@ -55,28 +55,15 @@ pub(crate) enum HookError {
 }
 
 impl JobEnd {
-    /// How it ended, in one word.
-    fn word(&self) -> &'static str {
-        match self.outcome {
-            JobOutcome::Succeeded => "succeeded",
-            JobOutcome::StoppedEarly => "stopped-early",
-            JobOutcome::Failed { .. } => "failed",
-            JobOutcome::Cancelled => "cancelled",
-            JobOutcome::Interrupted => "interrupted",
-        }
-    }
-
     /// One line for people.
     pub(crate) fn summary(&self) -> Printable {
         let how = match &self.outcome {
-            JobOutcome::StoppedEarly => "was stopped early".to_owned(),
             JobOutcome::Failed { message, .. } => format!("failed: {message}"),
-            JobOutcome::Cancelled => "was cancelled".to_owned(),
-            JobOutcome::Interrupted => "was interrupted".to_owned(),
             JobOutcome::Succeeded => match self.took_s {
                 Some(took_s) => format!("succeeded after {}", duration(took_s)),
                 None => "succeeded".to_owned(),
             },
+            other => format!("was {}", other.words()),
         };
         let kind = self.job_type.map_or("job", JobType::as_str);
         Printable::line(&format!("{kind} {} {how}", Printable::line(&self.name, 80)), CHARS)
@@ -93,7 +80,7 @@ impl JobEnd {
             ("SLEAP_RTC_JOB_ID", line(&self.id)),
             ("SLEAP_RTC_JOB_NAME", line(&self.name)),
             ("SLEAP_RTC_JOB_TYPE", self.job_type.map_or("", JobType::as_str).to_owned()),
-            ("SLEAP_RTC_JOB_OUTCOME", self.word().to_owned()),
+            ("SLEAP_RTC_JOB_OUTCOME", self.outcome.words().replace(' ', "-")),
             ("SLEAP_RTC_JOB_MESSAGE", message),
             ("SLEAP_RTC_JOB_USER", line(self.user.as_deref().unwrap_or_default())),
             ("SLEAP_RTC_JOB_WORKER", line(&self.worker)),

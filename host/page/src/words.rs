@@ -34,10 +34,8 @@ pub fn message(text: &str) -> String {
 pub fn outcome(outcome: &JobOutcome) -> String {
     match outcome {
         JobOutcome::Succeeded => "done".into(),
-        JobOutcome::StoppedEarly => "stopped early".into(),
         JobOutcome::Failed { message: why, .. } => format!("failed: {}", message(why)),
-        JobOutcome::Cancelled => "cancelled".into(),
-        JobOutcome::Interrupted => "interrupted".into(),
+        other => other.words().into(),
     }
 }
 

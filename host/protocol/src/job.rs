@@ -203,6 +203,17 @@ impl JobOutcome {
     pub fn is_success(&self) -> bool {
         matches!(self, Self::Succeeded | Self::StoppedEarly)
     }
+
+    /// The outcome in one or two words, without the reason of a failure.
+    pub fn words(&self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::StoppedEarly => "stopped early",
+            Self::Failed { .. } => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Interrupted => "interrupted",
+        }
+    }
 }
 
 /// What a job's folder says about its waiting for a slot.

@@ -114,20 +114,29 @@ impl fmt::Display for JobProgress {
             (_, 0 | 1) => f.write_str("running")?,
             (run, runs) => write!(f, "run {run} of {runs}")?,
         }
-        match (self.epoch, self.epochs) {
-            (Some(epoch), Some(epochs)) => {
-                write!(f, ", epoch {} of {epochs}", epoch.saturating_add(1))?
-            }
-            (Some(epoch), None) => write!(f, ", epoch {epoch}")?,
-            (None, _) => {}
+        self.details().try_for_each(|detail| write!(f, ", {detail}"))
+    }
+}
+
+impl JobProgress {
+    /// As `Display`, but only how far the run is if the job has no other and that is known.
+    pub fn brief(&self) -> String {
+        let details: Vec<String> = self.details().collect();
+        match (self.run, self.runs) {
+            (1.., 0 | 1) if !details.is_empty() => details.join(", "),
+            _ => self.to_string(),
         }
-        if let Some((done, all)) = self.frames {
-            write!(f, ", {done} of {all} frames")?;
-        }
-        if let Some(left) = self.left {
-            write!(f, ", {left}")?;
-        }
-        Ok(())
+    }
+
+    /// How far the current run is, and how long it still takes.
+    fn details(&self) -> impl Iterator<Item = String> {
+        let epoch = self.epoch.map(|epoch| match self.epochs {
+            Some(epochs) => format!("epoch {} of {epochs}", epoch.saturating_add(1)),
+            None => format!("epoch {epoch}"),
+        });
+        let frames = self.frames.map(|(done, all)| format!("{done} of {all} frames"));
+        let left = self.left.map(|left| left.to_string());
+        [epoch, frames, left].into_iter().flatten()
     }
 }
 

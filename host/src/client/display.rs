@@ -203,10 +203,8 @@ impl Display {
     pub fn run_ended(&mut self, name: &str, outcome: &JobOutcome) {
         let how = match outcome {
             JobOutcome::Succeeded => "done".to_owned(),
-            JobOutcome::StoppedEarly => "stopped early".to_owned(),
             JobOutcome::Failed { message, .. } => format!("failed: {}", quoted(message)),
-            JobOutcome::Cancelled => "cancelled".to_owned(),
-            JobOutcome::Interrupted => "interrupted".to_owned(),
+            other => other.words().to_owned(),
         };
         self.note(&format!("--- {} {how}", Printable::line(name, NAME_CHARS)));
     }

@@ -112,8 +112,7 @@ fn row(entry: &LineEntry) -> [String; 5] {
 fn doing(entry: &LineEntry) -> String {
     let left = entry.left_s.map(about);
     let Some(progress) = &entry.progress else { return left.unwrap_or_default() };
-    let text = Printable::line(&progress.to_string(), NAME_CHARS).to_string();
-    let text = text.strip_prefix("running, ").unwrap_or(&text).to_owned();
+    let text = Printable::line(&progress.brief(), NAME_CHARS).to_string();
     match (progress.left, left) {
         (None, Some(left)) => format!("{text}, {left} left"),
         _ => text,

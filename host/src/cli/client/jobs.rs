@@ -211,17 +211,17 @@ fn job_row(record: &Record, now: u64) -> Result<String, ClientError> {
             (format!("running{run}"), format!("sleap-rtc attach {job}"))
         }
         SeenState::Over { fetched: true, outcome } => {
-            (ended(outcome).to_owned(), format!("its result is in {place}"))
+            (outcome.words().to_owned(), format!("its result is in {place}"))
         }
         SeenState::Over { outcome, .. } if outcome.is_success() => {
-            (ended(outcome).to_owned(), format!("sleap-rtc fetch {job}"))
+            (outcome.words().to_owned(), format!("sleap-rtc fetch {job}"))
         }
         SeenState::Over { outcome, .. } if is_training && *outcome != JobOutcome::Cancelled => {
             let next = format!("sleap-rtc logs {job}; sleap-rtc fetch {job} brings what it saved");
-            (ended(outcome).to_owned(), next)
+            (outcome.words().to_owned(), next)
         }
         SeenState::Over { outcome, .. } => {
-            (ended(outcome).to_owned(), format!("sleap-rtc logs {job}"))
+            (outcome.words().to_owned(), format!("sleap-rtc logs {job}"))
         }
         SeenState::Unknown => ("unknown".to_owned(), format!("sleap-rtc attach {job}")),
     };
@@ -230,16 +230,6 @@ fn job_row(record: &Record, now: u64) -> Result<String, ClientError> {
          at event {event}{progress}\n    {next}",
         name = record.name
     ))
-}
-
-fn ended(outcome: &JobOutcome) -> &'static str {
-    match outcome {
-        JobOutcome::Succeeded => "succeeded",
-        JobOutcome::StoppedEarly => "stopped early",
-        JobOutcome::Failed { .. } => "failed",
-        JobOutcome::Cancelled => "cancelled",
-        JobOutcome::Interrupted => "interrupted",
-    }
 }
 
 /// Runs a command for an existing job.
