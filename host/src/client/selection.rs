@@ -308,7 +308,7 @@ impl Round<'_> {
                     };
                     match reply {
                         RequestReply::Yes(response) => {
-                            asking.yes(place, Instant::now());
+                            asking.yes(place);
                             answers.insert(place, response);
                         }
                         RequestReply::No { why, is_reserved } => {

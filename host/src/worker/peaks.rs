@@ -97,6 +97,7 @@ mod tests {
     use super::*;
     use sleap_rtc_gpu::{GpuProcess, Health, Inventory};
     use sleap_rtc_protocol::capabilities::Gpu;
+    use std::process::Command;
 
     fn survey(free_mib: u64, processes: Option<Vec<GpuProcess>>) -> Survey {
         let gpu = Gpu { memory_mib: 1000, memory_free_mib: Some(free_mib), ..Gpu::default() };
@@ -127,16 +128,34 @@ mod tests {
         assert_eq!((one.take(), other.take()), (None, None));
     }
 
+    /// A process that leads a session of its own, as a job's does.
+    struct Leader(std::process::Child);
+
+    impl Leader {
+        fn start() -> Self {
+            let leader = Self(Command::new("setsid").args(["sleep", "600"]).spawn().unwrap());
+            while session_of(leader.0.id()) != Some(leader.0.id()) {
+                std::thread::yield_now();
+            }
+            leader
+        }
+    }
+
+    impl Drop for Leader {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
     #[test]
     fn processes_of_the_jobs_session_are_its_own() {
+        let (job, other) = (Leader::start(), Leader::start());
         let peaks = Peaks::default();
-        let session = session_of(std::process::id()).unwrap();
-        let peak = peaks.watch(session, None);
-        let process = |pid, mib| GpuProcess { pid, memory_mib: Some(mib) };
-        let both = vec![process(std::process::id(), 70), process(1, 500)];
-        // As root in a container, process 1 may belong to the same session.
-        let own = if session_of(1) == Some(session) { 570 } else { 70 };
-        peaks.see(&survey(100, Some(both)));
-        assert_eq!(peak.take(), Some(own));
+        let peak = peaks.watch(job.0.id(), None);
+        let process =
+            |leader: &Leader, mib| GpuProcess { pid: leader.0.id(), memory_mib: Some(mib) };
+        peaks.see(&survey(100, Some(vec![process(&job, 70), process(&other, 500)])));
+        assert_eq!(peak.take(), Some(70));
     }
 }

@@ -82,7 +82,7 @@ impl<T: Fn(JobNews)> JobTask<T> {
                     let Some(Some((from, response))) = reply else { continue };
                     let place = ranking.iter().position(|worker| worker.peer_id == from);
                     match place {
-                        Some(place) if response.accepted => asking.yes(place, Instant::now()),
+                        Some(place) if response.accepted => asking.yes(place),
                         Some(place) => {
                             asking.over(place);
                             let why = words(response.message, response.reason);
