@@ -5,9 +5,9 @@ use std::{fs, path::Path};
 
 /// Two workers in a room: the second has the larger GPU.
 fn two(site: &Site, server: &TestServer) -> (TestWorker, TestWorker) {
-    let small = TestWorker::setup(site, "small").gpu_mib(8_000).start(server);
+    let small = TestWorker::setup(site, "small").gpu_mib(8_000).start(server).ready();
     let large = TestWorker::setup(site, "large").gpu_mib(24_000);
-    let large = large.join(small.credentials()).start(server);
+    let large = large.join(small.credentials()).start(server).ready();
     (small, large)
 }
 

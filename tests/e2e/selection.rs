@@ -13,8 +13,8 @@ fn assert_jobs(worker: &TestWorker, jobs: usize) {
 fn small_and_large(site: &Site, server: &TestServer, batch_s: &str) -> (TestWorker, TestWorker) {
     let setup =
         |name, mib| TestWorker::setup(site, name).gpu_mib(mib).env("FAKE_SLEAP_BATCH_S", batch_s);
-    let small = setup("small", 8_000).start(server);
-    let large = setup("large", 24_000).join(small.credentials()).start(server);
+    let small = setup("small", 8_000).start(server).ready();
+    let large = setup("large", 24_000).join(small.credentials()).start(server).ready();
     (small, large)
 }
 

@@ -16,9 +16,9 @@ use tracing::{info, warn};
 
 /// The time between two searches while a trainer is missing or broken.
 const INTERVAL: Duration = Duration::from_secs(60);
-/// How long a decision about a job waits for the first search, since a client waits for the answer. Until
-/// the search is done, every job is accepted.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a decision about a job waits for the first search. A client gives its job to another worker
+/// after two seconds without an answer. Until the search is done, every job is accepted.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long the start of a job waits for the first search, which finds out what the job may read. Its
 /// client waits two minutes.

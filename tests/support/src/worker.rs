@@ -1,7 +1,7 @@
 //! A worker of the real binary, with the stand-in trainer.
 
 use crate::process::{Process, memory_peak_mib};
-use crate::{A_WHILE, SOON, Site, TestServer, stand_in};
+use crate::{A_WHILE, SOON, Site, TestServer, stand_in, wait_for};
 use rustix::process::Signal;
 use serde_json::Value;
 use sleap_rtc_trust::credential::Credential;
@@ -215,6 +215,13 @@ impl TestWorker {
         let mut process = Process::start("worker", &mut command);
         let credentials = process.wait_stdout("its credentials", SOON, Credentials::parse);
         Self { process, setup, server, credentials }
+    }
+
+    /// The worker when it has found its trainer. Until then it answers late, and a client may prefer another one.
+    #[track_caller]
+    pub fn ready(self) -> Self {
+        wait_for("the trainer", SOON, || self.log().contains("sleap-nn found").then_some(()));
+        self
     }
 
     /// The address of the signaling server that this worker serves.
