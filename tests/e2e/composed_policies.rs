@@ -49,9 +49,7 @@ fn a_refusal_has_the_reasons_of_all_plugins() {
 fn why_names_the_plugin_behind_each_line_and_a_record_is_replayed() {
     let site = Site::new();
     let server = site.server();
-    let small = TestWorker::setup(&site, "small").gpu_mib(8_000).start(&server).ready();
-    let large = TestWorker::setup(&site, "large").gpu_mib(24_000);
-    let _large = large.join(small.credentials()).start(&server).ready();
+    let (small, _large) = TestWorker::small_and_large(&site, &server, 0.02);
     let client = site.client(&server).arguments(&["why"]).room(small.credentials());
     let client = client.arguments(&["--min-gpu-memory", "16000"]);
     let home = client.home().to_owned();

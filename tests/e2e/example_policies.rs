@@ -82,12 +82,7 @@ fn fair_share_sends_a_user_to_another_machine_after_the_first_job() {
     let guide = fs::read_to_string(tests_folder().join("../plugins/README.md")).unwrap();
     assert!(guide.contains(&table), "the guide shows another table than\n{table}");
     let server = site.server();
-    let small = TestWorker::setup(&site, "small").gpu_mib(8_000).start(&server).ready();
-    let large = TestWorker::setup(&site, "large")
-        .gpu_mib(24_000)
-        .join(small.credentials())
-        .start(&server)
-        .ready();
+    let (small, large) = TestWorker::small_and_large(&site, &server, 0.02);
     let train = |user: &str| {
         let client = site.client(&server).train(&fixture("train_single.zip"));
         let client = client.auto(small.credentials());

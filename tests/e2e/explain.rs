@@ -3,14 +3,6 @@
 use crate::support::*;
 use std::{fs, path::Path};
 
-/// Two workers in a room: the second has the larger GPU.
-fn two(site: &Site, server: &TestServer) -> (TestWorker, TestWorker) {
-    let small = TestWorker::setup(site, "small").gpu_mib(8_000).start(server).ready();
-    let large = TestWorker::setup(site, "large").gpu_mib(24_000);
-    let large = large.join(small.credentials()).start(server).ready();
-    (small, large)
-}
-
 /// The line of `worker` in a table.
 #[track_caller]
 fn line<'a>(table: &'a str, worker: &TestWorker) -> &'a str {
@@ -22,7 +14,7 @@ fn line<'a>(table: &'a str, worker: &TestWorker) -> &'a str {
 fn explain_ranks_the_room_and_starts_nothing() {
     let site = Site::new();
     let server = site.server();
-    let (small, large) = two(&site, &server);
+    let (small, large) = TestWorker::small_and_large(&site, &server, 0.02);
     let client = site.client(&server).train(&fixture("train_single.zip"));
     let output = client.output();
     // No worker has to be chosen, so --auto-select is not needed either.
@@ -41,7 +33,7 @@ fn explain_ranks_the_room_and_starts_nothing() {
 fn why_says_who_would_get_a_job_and_a_snapshot_keeps_the_room() {
     let site = Site::new();
     let server = site.server();
-    let (small, large) = two(&site, &server);
+    let (small, large) = TestWorker::small_and_large(&site, &server, 0.02);
     let why = |more: &[&str]| {
         let client = site.client(&server).arguments(&["why"]).room(small.credentials());
         client.arguments(more).run_within(SOON)

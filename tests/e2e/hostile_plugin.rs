@@ -25,12 +25,7 @@ fn snapshot(site: &Site, server: &TestServer, worker: &TestWorker) -> String {
 fn the_default_chooses_when_the_selection_traps_or_loops() {
     let site = Site::new();
     let server = site.server();
-    let small = TestWorker::setup(&site, "small").gpu_mib(8_000).start(&server).ready();
-    let large = TestWorker::setup(&site, "large")
-        .gpu_mib(24_000)
-        .join(small.credentials())
-        .start(&server)
-        .ready();
+    let (small, large) = TestWorker::small_and_large(&site, &server, 0.02);
     for (deed, words) in [("panic", "it panicked"), ("loop", "it did not answer within 200 ms")] {
         let client = site.client(&server).train(&fixture("train_single.zip"));
         let client = client.auto(small.credentials());

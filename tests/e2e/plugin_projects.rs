@@ -27,12 +27,7 @@ fn from_nothing_to_a_job(lang: &str, own_test: &[&str]) {
         &["world  selection-plugin", "mine is valid: 10 cases"],
     );
     let server = site.server();
-    let small = TestWorker::setup(&site, "small").gpu_mib(8_000).start(&server).ready();
-    let large = TestWorker::setup(&site, "large")
-        .gpu_mib(24_000)
-        .join(small.credentials())
-        .start(&server)
-        .ready();
+    let (small, large) = TestWorker::small_and_large(&site, &server, 0.02);
     let client = site.client(&server).train(&fixture("train_single.zip"));
     // The build has already compiled it, so it is not compiled again.
     let cache = project.join(".cache");

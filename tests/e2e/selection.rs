@@ -9,20 +9,11 @@ fn assert_jobs(worker: &TestWorker, jobs: usize) {
     assert_eq!(worker.trainer_starts().len(), jobs, "jobs of {}", worker.peer_id());
 }
 
-/// Two workers in a room; the first one's GPU is smaller.
-fn small_and_large(site: &Site, server: &TestServer, batch_s: &str) -> (TestWorker, TestWorker) {
-    let setup =
-        |name, mib| TestWorker::setup(site, name).gpu_mib(mib).env("FAKE_SLEAP_BATCH_S", batch_s);
-    let small = setup("small", 8_000).start(server).ready();
-    let large = setup("large", 24_000).join(small.credentials()).start(server).ready();
-    (small, large)
-}
-
 #[test]
 fn auto_select_takes_the_worker_with_the_larger_gpu() {
     let site = Site::new();
     let server = site.server();
-    let (small, large) = small_and_large(&site, &server, "0.02");
+    let (small, large) = TestWorker::small_and_large(&site, &server, 0.02);
     let client = site.client(&server).train(&fixture("train_single.zip")).auto(small.credentials());
     let ended = client.run();
     ended.assert_code(0).assert_says(&[large.peer_id()]);
@@ -34,7 +25,7 @@ fn auto_select_takes_the_worker_with_the_larger_gpu() {
 fn auto_select_takes_the_other_when_the_larger_is_busy() {
     let site = Site::new();
     let server = site.server();
-    let (small, large) = small_and_large(&site, &server, "1");
+    let (small, large) = TestWorker::small_and_large(&site, &server, 1.0);
     let package = fixture("train_single.zip");
     let first = site.client(&server).train(&package).auto(small.credentials());
     let second = site.client(&server).train(&package).auto(small.credentials());
@@ -57,7 +48,7 @@ fn auto_select_takes_the_other_when_the_larger_is_busy() {
 fn a_job_on_each_worker_gives_each_client_its_own_models() {
     let site = Site::new();
     let server = site.server();
-    let (small, large) = small_and_large(&site, &server, "0.3");
+    let (small, large) = TestWorker::small_and_large(&site, &server, 0.3);
     let start = |package, worker: &TestWorker| {
         let client = site.client(&server).train(&fixture(package)).room(worker.credentials());
         let client = client.arguments(&["--worker-id", worker.peer_id()]);
@@ -79,7 +70,7 @@ fn a_job_on_each_worker_gives_each_client_its_own_models() {
 fn worker_id_goes_where_it_says() {
     let site = Site::new();
     let server = site.server();
-    let (small, large) = small_and_large(&site, &server, "0.02");
+    let (small, large) = TestWorker::small_and_large(&site, &server, 0.02);
     let client = site.client(&server).train(&fixture("train_single.zip"));
     let client = client.room(small.credentials()).arguments(&["--worker-id", small.peer_id()]);
     client.run().assert_code(0);
@@ -149,7 +140,7 @@ fn a_server_that_is_not_there_ends_with_code_3() {
 fn the_list_shows_each_available_worker_and_a_number_selects() {
     let site = Site::new();
     let server = site.server();
-    let (small, large) = small_and_large(&site, &server, "0.02");
+    let (small, large) = TestWorker::small_and_large(&site, &server, 0.02);
     let client = site.client(&server).train(&fixture("train_single.zip"));
     let mut client = client.room(small.credentials()).on_terminal().start();
     let list = client.wait_stdout("the list of both workers", SOON, |text| {
@@ -200,7 +191,7 @@ fn refresh_keeps_the_filter_and_finds_a_worker_that_came_later() {
 fn busy_workers_are_not_in_the_list() {
     let site = Site::new();
     let server = site.server();
-    let (small, large) = small_and_large(&site, &server, "2");
+    let (small, large) = TestWorker::small_and_large(&site, &server, 2.0);
     let package = fixture("train_single.zip");
     let mut first = site.client(&server).train(&package).auto(small.credentials()).start();
     wait_for("the first job", SOON, || large.trainer_starts().pop());
@@ -228,7 +219,7 @@ fn without_a_terminal_the_prompt_is_an_error_that_names_the_flags() {
 fn the_decision_and_its_reason_are_one_line_for_the_user() {
     let site = Site::new();
     let server = site.server();
-    let (small, large) = small_and_large(&site, &server, "0.02");
+    let (small, large) = TestWorker::small_and_large(&site, &server, 0.02);
     let client = site.client(&server).train(&fixture("train_single.zip")).auto(small.credentials());
     let ended = client.run();
     ended.assert_code(0);

@@ -224,6 +224,18 @@ impl TestWorker {
         self
     }
 
+    /// Two workers in a room, ready: the second has the larger GPU. The stand-in trains `batch_s` seconds per batch.
+    #[track_caller]
+    pub fn small_and_large(site: &Site, server: &TestServer, batch_s: f64) -> (Self, Self) {
+        let setup = |name, mib| {
+            let setup = Self::setup(site, name).gpu_mib(mib);
+            setup.env("FAKE_SLEAP_BATCH_S", &batch_s.to_string())
+        };
+        let small = setup("small", 8_000).start(server).ready();
+        let large = setup("large", 24_000).join(small.credentials()).start(server).ready();
+        (small, large)
+    }
+
     /// The address of the signaling server that this worker serves.
     pub fn served_at(&self) -> SocketAddr {
         let printed = self.stdout();
