@@ -1,4 +1,4 @@
-//! The end of a job, and the user's own command that runs then.
+//! Runs the user's own command when a job has ended.
 //!
 //! What is known of the job reaches the command in variables of its environment and in no other way: texts that
 //! others chose are never part of a command line, so no shell reads them unless the command itself does that.

@@ -28,7 +28,7 @@ pub enum PairError {
     #[error(transparent)]
     Mailbox(MailboxError),
     /// The worker went away before a code was tried.
-    #[error("the worker has ended the pairing")]
+    #[error("the worker closed the connection before the code was checked")]
     Ended,
     /// The worker went away after it had seen this side's proof.
     #[error(
@@ -37,7 +37,7 @@ pub enum PairError {
     )]
     NotAccepted,
     /// The code is for the other role.
-    #[error("this code admits a {expected}, not a {wanted}")]
+    #[error("this code is for a {expected}, not for a {wanted}")]
     Role {
         /// What the code was made for.
         expected: MemberRole,
@@ -45,7 +45,7 @@ pub enum PairError {
         wanted: MemberRole,
     },
     /// Something that is not the worker answers, or changes what it answers.
-    #[error("pairing was refused here: {0}")]
+    #[error("pairing failed: {0}")]
     Protocol(#[from] PairingError),
     /// No end in time.
     #[error("pairing did not end within {} s", PAIRING_LIMIT.as_secs())]

@@ -155,10 +155,10 @@ fn a_second_laptop_and_a_second_worker_pair_with_codes_of_their_own() {
     let mut for_laptop = TestInvitation::of(&first, &[]);
     let refused = site.client(&server).arguments(&["worker", "--pair", for_laptop.code()]);
     let refused = refused.run_within(SOON);
-    refused.assert_code(3).assert_says(&["admits a client, not a worker", "room invite --worker"]);
+    refused.assert_code(3).assert_says(&["for a client, not for a worker", "room invite --worker"]);
     let mut for_worker = TestInvitation::of(&first, &["--worker"]);
     let refused = pair(&site, &server, for_worker.code());
-    refused.assert_code(5).assert_says(&["admits a worker, not a client", "room invite"]);
+    refused.assert_code(5).assert_says(&["for a worker, not for a client", "room invite"]);
 
     let setup = TestWorker::setup(&site, "second");
     let second = setup.arguments(&["--pair", for_worker.next_code()]).start(&server);
@@ -189,7 +189,9 @@ fn rooms_are_renamed_and_forgotten() {
     let site = Site::new();
     let server = site.server();
     let home = site.folder("laptop");
-    rooms(&site, &server, &home, &[]).assert_code(0).assert_says(&["no room", "sleap-rtc pair"]);
+    rooms(&site, &server, &home, &[])
+        .assert_code(0)
+        .assert_says(&["not paired with any room", "sleap-rtc pair"]);
     let workers = [site.worker(&server), site.worker(&server)];
     for worker in &workers {
         let invitation = TestInvitation::of(worker, &[]);

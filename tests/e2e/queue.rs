@@ -159,11 +159,11 @@ fn a_full_queue_refuses_and_says_why() {
     let mut second = Waiting::start(named("ben"));
     second.sees("1st in line");
     let again = named("ben").run_within(SOON);
-    again.assert_code(5).assert_says(&["1 jobs of yours wait", "queue_per_user"]);
+    again.assert_code(5).assert_says(&["takes no more of your jobs", "queue_per_user"]);
     let mut third = Waiting::start(named("cleo"));
     third.sees("2nd in line");
     let full = named("dora").run_within(SOON);
-    full.assert_code(5).assert_says(&["busy", "2 jobs wait", "`queue`"]);
+    full.assert_code(5).assert_says(&["busy", "its limit is 2", "`queue`"]);
     // Without --wait the refusal is as ever, and the advice names it.
     let refused = train(&site, &server, &worker).run_within(SOON);
     refused.assert_code(5).assert_says(&["busy", "--room-id", "--token", "--wait"]);

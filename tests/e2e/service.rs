@@ -155,8 +155,8 @@ fn unsuitable_options_are_refused_before_anything_is_written() {
     let site = Site::new();
     let machine = Machine::new(&site);
     for (options, word) in [
-        (&["--room-id", "r", "--token", "hunter2"][..], "no secrets"),
-        (&["--ice-server", "turn:joe:hunter2@relay:1"], "no secrets"),
+        (&["--room-id", "r", "--token", "hunter2"][..], "must not contain secrets"),
+        (&["--ice-server", "turn:joe:hunter2@relay:1"], "must not contain secrets"),
         (&["--new-room"], "last room"),
         (&["--no-such-option"], "--no-such-option"),
     ] {

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-/// What has been used, as the time at which it is paid for: every use moves that time into the future,
-/// and the clock catches up with it. A use costs the time that it takes at the permitted rate.
+/// A rate limiter (GCRA): stores the time until which the permitted rate is used up. Each use adds the time that it takes at
+/// that rate.
 ///
 /// ```
 /// use sleap_rtc_base::rate_limit::RateLimit;

@@ -206,8 +206,8 @@ async fn ask_for_help(
     Err(Complaint { words, is_denied: settings.is_confined() && is_denied(&said) })
 }
 
-/// Whether a front of the trainer fails in its own lines, and not for want of a module or a file. It may take
-/// its arguments apart and not expect `--help`, which no job gives it, so this proves nothing.
+/// Whether a wrapper script around the trainer fails in its own code rather than because a module or a file is missing. It may
+/// parse its arguments and not expect `--help`, which jobs never pass, so this failure proves nothing.
 fn stumbles(said: &str, program: &Path) -> bool {
     const WANTS: [&str; 5] =
         ["ModuleNotFoundError", "ImportError", "OSError", "FileNotFoundError", "PermissionError"];

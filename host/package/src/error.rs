@@ -29,10 +29,10 @@ pub enum ArchiveError {
         /// The path.
         path: PathBuf,
     },
-    /// An entry of the zip is refused.
-    #[error("the entry {entry:?} of the zip is refused: {why}")]
+    /// A file of the package is refused.
+    #[error("{entry:?} in the package is refused: {why}")]
     Entry {
-        /// Its name in the zip.
+        /// Its path in the package.
         entry: String,
         /// What is wrong with it.
         why: String,

@@ -23,7 +23,7 @@ pub(crate) struct Chain {
     failures: AtomicU64,
 }
 
-/// One of them.
+/// A plugin of the chain.
 struct Link {
     name: Arc<str>,
     /// `None` for the built-in plugin.

@@ -15,7 +15,7 @@ use super::questions::{Check, Question, Select};
 use sleap_rtc_protocol::job::Reason;
 use std::sync::Arc;
 
-/// The plugins of one extension point, in the order of the configuration. There is at least one.
+/// The plugins of one extension point as the rules of this module see them: [`super::chain::Chain`], or a script in tests.
 pub(crate) trait Panel<Q: Question> {
     /// How many there are.
     fn len(&self) -> usize;
@@ -36,7 +36,7 @@ pub(crate) trait Panel<Q: Question> {
     fn failed(&self, name: &str, failure: &Failure, then: Then);
 }
 
-/// What the rules know about a plugin.
+/// The properties of a plugin that the rules depend on.
 pub(crate) struct Seat {
     /// Its name.
     pub name: Arc<str>,

@@ -1,5 +1,4 @@
-//! What is told of the jobs at a worker, those that run and those that wait for a slot: to the client of
-//! one that waits, and to the room.
+//! What the room and the clients of waiting jobs see of a worker's running and waiting jobs.
 
 use crate::ids::JobId;
 use crate::job::{JobType, Reason};
@@ -37,12 +36,12 @@ pub struct LineEntry {
     /// Whether the operator holds it back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_held: bool,
-    /// Whether it is the job of the client that is told.
+    /// Whether it belongs to the client that receives this.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_own: bool,
 }
 
-/// What the client of a waiting job is told, each time that something of it changes.
+/// A report to the client of a waiting job, sent whenever it changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaitingNews {
     /// Its place, 1 for the next one. None while the operator holds it back.
@@ -84,7 +83,7 @@ pub enum Decision {
 pub struct StandingJob {
     /// The job.
     pub job: JobId,
-    /// What its user is told of it.
+    /// The job as its user sees it.
     pub entry: LineEntry,
     /// The rule.
     pub reason: Reason,

@@ -29,10 +29,10 @@ pub struct QueueLimits {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LineRefused {
     /// No job waits at this worker.
-    #[error("no jobs wait at this worker (`queue = 0` under [worker])")]
+    #[error("this worker has no queue (`queue = 0` under [worker])")]
     NoLine,
     /// Too many jobs wait.
-    #[error("{0} jobs wait for this worker, and no more may (`queue` under [worker])")]
+    #[error("the queue of this worker is full: its limit is {0} (`queue` under [worker])")]
     Full(usize),
     /// Their packages take too much room.
     #[error(
@@ -42,7 +42,8 @@ pub enum LineRefused {
     Bytes(u64),
     /// Too many jobs of the user wait.
     #[error(
-        "{0} jobs of yours wait for this worker, and no more may (`queue_per_user` under [worker])"
+        "the queue of this worker takes no more of your jobs until one starts: its limit is {0} for each user \
+         (`queue_per_user` under [worker])"
     )]
     User(usize),
 }

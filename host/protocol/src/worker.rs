@@ -408,7 +408,7 @@ impl WorkerState {
         Ok(())
     }
 
-    /// Frees a slot, or gives it to the next job that waits.
+    /// Frees a slot, or gives it to a surplus job (see the module).
     fn release(&mut self, slot: usize) {
         self.slots[slot] = match self.surplus.is_empty() {
             true => Slot::Free,

@@ -1,4 +1,4 @@
-//! Word for the user when a job has ended.
+//! Notifies the user when a job has ended.
 
 use super::display::say;
 use super::interrupt::Interrupts;

@@ -173,7 +173,7 @@ impl ClientError {
         }
     }
 
-    /// Whether another connection can continue where this one failed.
+    /// Whether reconnecting can help. The client decides with this to reconnect (`reconnect::talk`).
     pub(crate) fn may_heal(&self) -> bool {
         match self {
             Self::Lost { .. } => true,

@@ -1,5 +1,5 @@
-//! The devices that this client knows to be removed from its rooms: one file, for its owner. Each worker is
-//! told at the next conversation, so that a server cannot keep a removal from it for long.
+//! The removed devices of this client's rooms, in one private file. The client passes them to each worker that it connects to,
+//! so a server cannot hide a removal for long.
 
 use serde::{Deserialize, Serialize};
 use sleap_rtc_base::json_file;

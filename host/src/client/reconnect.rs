@@ -31,7 +31,7 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_LONGEST: Duration = Duration::from_secs(8);
 /// The time from offer to answer; a worker that speaks `sleap-rtc/1` takes half a second.
 const ANSWER_LIMIT: Duration = Duration::from_secs(8);
-/// A connection that lasted this long resets the time for reconnecting.
+/// A connection that lasted this long restarts the time limit for reconnecting.
 const HELD: Duration = Duration::from_secs(10);
 /// How long a transfer may take to end after its connection was abandoned.
 const WIND_UP: Duration = Duration::from_secs(10);
@@ -219,7 +219,9 @@ impl Dialer<'_> {
             match offer.await {
                 Ok(Offered::Yes(connected)) => match connected.talk {
                     Talk::Native(end) => return Ok(Box::new(end)),
-                    Talk::Python(..) => debug!("the worker does not speak sleap-rtc/1 any more"),
+                    Talk::Python(..) => {
+                        debug!("the worker answered in the Python dialect; trying again")
+                    }
                 },
                 Ok(Offered::Refused(why)) if matches!(self.wanted, Goal::NewJob { .. }) => {
                     return Err(why.into());

@@ -270,7 +270,7 @@ impl Round<'_> {
             .filter(|worker| !self.search.failed.contains(&worker.peer_id))
             .partition(|worker| self.search.unreliable.contains(&worker.peer_id));
         for worker in &sunk {
-            info!(worker = %worker.peer_id, "did not answer lately; asked after the others");
+            info!(worker = %worker.peer_id, "the worker failed within the last ten minutes; asking it last");
         }
         ranking.extend(sunk);
         ranking
@@ -367,7 +367,7 @@ impl Round<'_> {
         minutes: Option<f64>,
     ) -> Result<Option<Connected>, ClientError> {
         let peer = &worker.peer_id;
-        info!(worker = %peer, ?minutes, "takes the job");
+        info!(worker = %peer, minutes, "the worker takes the job");
         // A worker of ours says more when it has accepted the job.
         let about = about(minutes.filter(|_| !worker.speaks_native));
         say(&format!("Selected {} ({peer}){about}", name(worker)));

@@ -90,7 +90,7 @@ impl History {
         };
         let opened = open().or_else(|error| {
             if error.is_of_the_file() {
-                warn!(error = %WithCauses(&error), file = %path.display(), "the records of finished jobs are damaged; they begin anew");
+                warn!(error = %WithCauses(&error), file = %path.display(), "the records of finished jobs are damaged; starting with an empty file");
                 let _ = sqlite::remove(&path);
             }
             open()

@@ -14,8 +14,7 @@ use std::path::{Path, PathBuf};
 use url::Url;
 
 const FILE: &str = "identity.json";
-/// What the peers of the rooms share. Apart from the identity, which programs from before send to the server as
-/// it is.
+/// The secrets of the rooms. A file of its own, because older versions send the whole identity file to the server.
 const KEYS: &str = "room-keys.json";
 
 /// Why the state folder cannot be used.

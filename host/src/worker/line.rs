@@ -1,4 +1,4 @@
-//! Where the jobs of this worker stand, as their clients and the room are told.
+//! The queue as clients and the room see it: the place of each waiting job, and when it is expected to start.
 
 use super::running::{Running, in_steps};
 use serde_json::{Map, Value, json};
@@ -34,7 +34,7 @@ impl Waiting {
     }
 }
 
-/// Where the jobs stand.
+/// The places of all waiting jobs, for their clients and for the room.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Board {
     /// What the client of each waiting job is told, in the order in which the jobs start.
@@ -44,7 +44,7 @@ pub(crate) struct Board {
 }
 
 impl Board {
-    /// The board of a worker in this state.
+    /// Computes the places from the worker's state.
     pub(crate) fn of(
         state: &WorkerState,
         waiting: &HashMap<JobId, Waiting>,

@@ -15,10 +15,10 @@ const SEEN_JOBS: usize = 16;
 const SEEN_CHARS: usize = 64;
 const SEEN_ROUTE_CHARS: usize = 160;
 
-/// Times to come are told in steps of a minute, so that not each second brings news.
+/// Remaining times are rounded up to this, so that they do not change every second.
 const STEP_S: u64 = 60;
 
-/// A time to come, in steps; never less than it is.
+/// Rounds a remaining time up.
 pub(crate) fn in_steps(seconds: u64) -> u64 {
     seconds.div_ceil(STEP_S) * STEP_S
 }

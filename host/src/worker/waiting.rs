@@ -55,7 +55,7 @@ pub(crate) async fn until_it_starts(
                 // A job that has not begun has nothing to keep.
                 ClientFrame::Cancel { .. } | ClientFrame::Stop { .. } => {
                     let withdrawn = client.coordinator.withdraw(job).await;
-                    info!(%job, withdrawn, "its client no longer wants it");
+                    info!(%job, withdrawn, "a waiting job was withdrawn by its client");
                 }
                 _ => {}
             },

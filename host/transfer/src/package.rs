@@ -116,7 +116,7 @@ impl Package {
         }
     }
 
-    /// The range of the file on disk that was hashed.
+    /// The files, and where their bytes are.
     pub fn listing(&self) -> &Listing {
         &self.inner.listing
     }

@@ -102,7 +102,7 @@ fn look(
         return Err(refused("it is neither a file nor a folder"));
     }
     if is_hole(there.len(), there.blocks()) {
-        return Err(refused("it is long and almost empty: a hole"));
+        return Err(refused("it is a sparse file: it is very long and almost empty"));
     }
     let rel = composed(name).map_err(|error| refused(&error.to_string()))?;
     Ok(Found::File(files::member(rel, path, &there, unpacked)))

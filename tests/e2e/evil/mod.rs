@@ -39,12 +39,12 @@ fn a_server_that_swaps_fingerprints_is_found_out() {
     let worker = site.worker(&server);
     let evil = EvilServer::before(server.address(), Plot::SwapsFingerprints);
     let ended = train(&site, &evil, worker.credentials(), &["--transport", "webrtc"]);
-    assert_refused(&ended, &evil, &worker, &["the signaling server", "put itself in the middle"]);
+    assert_refused(&ended, &evil, &worker, &["the signaling server", "intercepts this connection"]);
     assert_eq!(evil.overheard().len(), 2, "both hellos: {:?}", evil.overheard());
     // The same with room credentials and a chosen worker.
     let client = TestClient::new(&site, evil.address()).train(&fixture("train_single.zip"));
     let client = client.auto(worker.credentials()).arguments(&["--transport", "webrtc"]);
-    assert_refused(&client.run(), &evil, &worker, &["put itself in the middle"]);
+    assert_refused(&client.run(), &evil, &worker, &["intercepts this connection"]);
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn a_server_that_swaps_endpoints_is_found_out() {
     let worker = worker.start(&server);
     let evil = EvilServer::before(server.address(), Plot::SwapsEndpoints);
     let ended = train(&site, &evil, worker.credentials(), &["--transport", "iroh"]);
-    assert_refused(&ended, &evil, &worker, &["the signaling server", "put itself in the middle"]);
+    assert_refused(&ended, &evil, &worker, &["the signaling server", "intercepts this connection"]);
     assert_eq!(evil.overheard().len(), 2, "both hellos: {:?}", evil.overheard());
 }
 
@@ -92,7 +92,7 @@ fn a_server_that_plays_the_worker_is_refused() {
         ),
         ("nonsense".into(), "shows no key"),
         // A message of the worker itself, from another connection.
-        (overheard, "repeats an earlier proof"),
+        (overheard, "replays an earlier proof"),
     ];
     for (words, said) in plays {
         let evil = EvilServer::before(server.address(), Plot::PlaysWorker(words));
@@ -114,7 +114,7 @@ fn a_server_that_hands_the_offer_to_another_worker_of_the_room_is_found_out() {
     for other in [&second, &own] {
         let evil = EvilServer::before(server.address(), Plot::Diverts(other.peer_id().to_owned()));
         let ended = train(&site, &evil, worker.credentials(), &[]);
-        assert_refused(&ended, &evil, &worker, &["signed another connection"]);
+        assert_refused(&ended, &evil, &worker, &["signed a different connection"]);
         assert!(other.jobs().is_empty());
     }
 }
@@ -130,7 +130,7 @@ fn a_server_that_puts_a_client_into_another_room_is_found_out() {
     let client = TestClient::new(&site, evil.address()).train(&fixture("train_single.zip"));
     let ended = client.auto(worker.credentials()).run();
     // Both call the room by its own id, and so sign different conversations.
-    assert_refused(&ended, &evil, &worker, &["signed another connection"]);
+    assert_refused(&ended, &evil, &worker, &["signed a different connection"]);
     assert!(other.jobs().is_empty());
 }
 

@@ -74,7 +74,7 @@ fn a_worker_that_was_off_refuses_it_once_it_is_back() {
     wait_for("the other worker's members", SOON, || row(&second, &eve.name()));
     second.stop();
     let removed = room(&first, &["remove", &eve.name()]);
-    removed.assert_code(0).assert_says(&["Not confirmed by", "as soon as another worker"]);
+    removed.assert_code(0).assert_says(&["Not confirmed by", "the next worker or client"]);
     let second = second.restart(&[]);
     wait_for("the news", SECONDS, || row(&second, &eve.name())?.contains("removed").then_some(()));
     assert_removed(&site, &mut eve, &second);

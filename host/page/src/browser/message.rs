@@ -1,4 +1,4 @@
-//! What can happen to the page, and how everything tells it.
+//! The messages that change the page, and how to send them.
 
 use super::engine::{Opened, Session};
 use super::job::{Choice, JobNews};
@@ -31,7 +31,7 @@ pub enum Msg {
     Forget(Credential),
     /// Leave the room.
     Leave,
-    /// In the room something has happened.
+    /// News of the room.
     Room(RoomNews),
     /// Show something else.
     Show(Screen),
@@ -45,7 +45,7 @@ pub enum Msg {
     Submit,
     /// Put the package away.
     PutAway,
-    /// Of a job there is news.
+    /// News of a job.
     Job(JobId, JobNews),
     /// The user asks something of a job.
     Ask(JobId, Wish),

@@ -1,4 +1,4 @@
-//! What the page knows.
+//! The state of the page.
 
 use super::engine::{Opened, Session};
 use super::job::{Choice, Command, JobNews, Phase, Results};
@@ -17,7 +17,7 @@ use sleap_rtc_trust::credential::Credential;
 use web_sys::File;
 use web_time::Instant;
 
-/// All of it.
+/// The state of the page.
 #[derive(Default)]
 pub struct Model {
     /// The rooms that the browser remembers.
@@ -44,7 +44,7 @@ pub struct Model {
 
 /// A room that the page is in.
 pub struct Here {
-    /// It.
+    /// The room.
     pub room: Room,
     /// Whether the server is there.
     pub link: Link,
@@ -52,12 +52,12 @@ pub struct Here {
     pub workers: Vec<WorkerFacts>,
 }
 
-/// The way to the server.
+/// The state of the connection to the signaling server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Link {
-    /// On the way.
+    /// Connecting.
     Connecting,
-    /// There.
+    /// Connected.
     Up,
     /// Lost.
     Down,
@@ -73,7 +73,7 @@ pub struct Given {
 
 /// What is known of a package.
 pub enum GivenState {
-    /// It is read.
+    /// It is being read.
     Reading,
     /// It cannot be used. The text says why.
     Unusable(String),
@@ -89,11 +89,11 @@ pub struct JobState {
     pub known: KnownJob,
     /// Its package, as long as it is on its way.
     pub package: Option<File>,
-    /// Where it is.
+    /// Its phase.
     pub phase: Phase,
     /// What its events say.
     pub course: Course,
-    /// How far its package is read: bytes, of so many.
+    /// Bytes of its package that have been read, and its size.
     pub read: Option<(u64, u64)>,
     /// The transfer that is under way, or was the last.
     pub meter: Option<Meter>,
@@ -103,9 +103,9 @@ pub struct JobState {
     pub trouble: Option<String>,
     /// Whether the user is asked about a cancellation.
     pub asks_cancel: bool,
-    /// What its task will be asked through, if nobody follows it yet.
+    /// The commands for its task, while the task has not started.
     pub asleep: Option<UnboundedReceiver<Command>>,
-    /// What its task is asked through.
+    /// Sends commands to its task.
     pub commands: UnboundedSender<Command>,
     /// Its result, once it is here.
     pub results: Option<Results>,

@@ -1,5 +1,5 @@
-//! Connections on which no peer has registered yet. If all sockets are taken, the oldest of these
-//! is evicted for a new one, so that silent connections do not lock out peers.
+//! Unregistered connections. If all sockets are in use, the oldest unregistered one is closed for a new connection, so that
+//! silent connections cannot lock out peers.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;

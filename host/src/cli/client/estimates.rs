@@ -30,8 +30,8 @@ impl EstimatesArgs {
         if self.whose.is_meant() {
             return Ok(self.whose.overrides());
         }
-        let text = "only the worker's own machine has its records";
-        Err(Failure::usage(text).hint("give --local there"))
+        let text = "`estimates` reads the records of this machine's worker";
+        Err(Failure::usage(text).hint("on the worker's machine, run `sleap-rtc estimates --local`"))
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::config::Overrides;
 use clap::Args;
 
-/// Word for the user when the job has ended.
+/// How the user is notified when the job has ended.
 #[derive(Args)]
 pub struct NotifyArgs {
     /// Show a notification on the desktop when the job has ended

@@ -72,7 +72,7 @@ pub(crate) async fn run(args: RoomsArgs, config: &Config) -> Result<Exit, Failur
         RoomsCommand::Forget { name } => {
             rooms::forget(folder, &name).await?;
             format!(
-                "{name}, its token and its workers are forgotten on this device; the room goes on"
+                "forgot {name}, its token and its workers on this device; the room itself still exists"
             )
         }
     };
@@ -91,7 +91,8 @@ fn listing(rooms: &SavedRooms) -> String {
     };
     let rows: Vec<String> = rooms.iter().map(row).collect();
     match rows.is_empty() {
-        true => "this device has paired with no room; `sleap-rtc pair CODE` does".to_owned(),
+        true => "this device has not paired with any room; to pair it, run `sleap-rtc pair CODE`"
+            .to_owned(),
         false => rows.join("\n"),
     }
 }

@@ -91,7 +91,7 @@ fn folder(check: &'static str, path: &Path, setting: &str) -> Vec<Finding> {
                 check,
                 format!("{place} is on a file system without locks"),
                 format!(
-                    "choose a local disk with {setting}, or let no two programs use it at once"
+                    "choose a local disk with {setting}, or make sure that only one program uses it at a time"
                 ),
             ),
             room(there),

@@ -13,7 +13,9 @@ const CHECK: &str = "program";
 pub(crate) fn check() -> Finding {
     match env::current_exe() {
         Ok(own) => judge(&own, &env::var_os("PATH").unwrap_or_default()),
-        Err(error) => Finding::ok(CHECK, format!("version {}, at {error}", version::text())),
+        Err(error) => {
+            Finding::ok(CHECK, format!("version {}, at an unknown path: {error}", version::text()))
+        }
     }
 }
 
@@ -25,7 +27,7 @@ fn judge(own: &Path, path: &OsStr) -> Finding {
         Some(first) if real(&first) != real(own) => Finding::warn(
             CHECK,
             format!("`sleap-rtc` starts {}, not this program, {place}", first.display()),
-            "put this one's folder first on PATH, or name it by its whole path",
+            "put the folder of this program first on PATH, or run it by its full path",
         ),
         Some(_) => Finding::ok(CHECK, format!("version {}, at {place}", version::text())),
         None => Finding::ok(

@@ -230,7 +230,7 @@ fn text(path: PathBuf) -> Result<String, Failure> {
     path.into_os_string().into_string().map_err(|path| {
         let path = PathBuf::from(path);
         Failure::usage(format!(
-            "systemd takes names in UTF-8 alone, and {path:?} is in another code"
+            "systemd accepts only UTF-8, and the path {path:?} is not UTF-8; rename it"
         ))
     })
 }
@@ -239,7 +239,7 @@ fn text(path: PathBuf) -> Result<String, Failure> {
 fn refuse_secrets(options: &[String]) -> Result<(), Failure> {
     match argv::has_secrets(options) {
         false => Ok(()),
-        true => Err(Failure::usage("a service takes no secrets among its options").hint(
+        true => Err(Failure::usage("options of a service must not contain secrets, because other users can read the unit file").hint(
             "run `sleap-rtc worker --room-id ROOM --token TOKEN` once and end it with Ctrl-C: the service \
              returns to that room\naccounts of TURN servers belong in the configuration file",
         )),
@@ -249,7 +249,7 @@ fn refuse_secrets(options: &[String]) -> Result<(), Failure> {
 #[cfg(feature = "worker")]
 fn other_room() -> Failure {
     Failure::usage(
-        "a service returns to the worker's last room at each start, and takes no room itself",
+        "a service cannot be given a room: it returns to the worker's last room at each start",
     )
     .hint("run `sleap-rtc worker` once with the options of the room, and end it with Ctrl-C")
 }
@@ -268,9 +268,7 @@ impl Installation {
         let systemd = Systemd::reach().await?;
         let (file, unit) = (self.role.file()?, self.role.unit());
         let text = self.unit()?.text().map_err(|word| {
-            Failure::usage(format!(
-                "systemd takes no word with a line break, and this has one: {word:?}"
-            ))
+            Failure::usage(format!("a service's options cannot contain line breaks: {word:?}"))
         })?;
         write(&file, &text).exit(Exit::Usage)?;
         systemd.call(&["daemon-reload"]).await?;
@@ -361,9 +359,9 @@ fn explain_linger(linger: Linger) -> Result<(), Failure> {
             "It ends when you log out, and starts when you log in. To let it run without you, also \
              after a start of the machine:\n  loginctl enable-linger",
         ),
-        Linger::Unknown => say(
-            "Whether it runs while you are logged out is unknown here: `loginctl enable-linger` lets it.",
-        ),
+        Linger::Unknown => {
+            say("It may end when you log out; to keep it running: `loginctl enable-linger`")
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use sleap_rtc_protocol::standing::Caller;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// What became of a job that was handed over.
+/// The result of handing over a job.
 pub(crate) enum Launch {
     /// It runs.
     Runs(JobHandle),

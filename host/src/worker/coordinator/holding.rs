@@ -1,4 +1,4 @@
-//! Who gets a slot or a place in the queue, and what the others are told.
+//! Grants slots and places in the queue, and writes the refusals.
 
 use super::Coordinator;
 use super::reservations::{Ending, Step};

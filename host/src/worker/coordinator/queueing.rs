@@ -17,11 +17,11 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-/// How long to try to write down that a waiting job is over, where the disk does not take it.
+/// How long to retry recording the end of a waiting job while the disk is full.
 const WRITE_LIMIT: Duration = Duration::from_secs(600);
 const WRITE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Where the answer goes what became of a job that was handed over.
+/// Receives the result of handing over a job.
 type Handed = oneshot::Sender<Result<Launch, Refusal>>;
 
 impl Coordinator {
@@ -122,7 +122,7 @@ impl Coordinator {
         passed.filter_map(|at| at.checked_add(patience)).min()
     }
 
-    /// Says in the log which jobs have been passed over for too long, and again after as long a time.
+    /// Logs jobs that others have overtaken for too long, and repeats this after the same time.
     pub(crate) fn complain(&mut self) {
         let (now, patience) = (Instant::now(), self.context.queue_patience);
         let line = self.state.line();
@@ -132,7 +132,7 @@ impl Coordinator {
                 let rule = line.iter().find(|(other, _)| other.job == *job);
                 let rule = rule.map(|(_, rule)| rule.to_string()).unwrap_or_default();
                 let waited_s = now_ms().saturating_sub(waiting.since_ms) / 1000;
-                warn!(%job, waited_s, rule, "other jobs start before this one again and again");
+                warn!(%job, waited_s, rule, "other jobs keep starting before this one");
             }
         }
     }

@@ -22,7 +22,7 @@ const CHECKING: Duration = Duration::from_secs(1800);
 const MAX_LOSSES: u32 = 3;
 /// How long a holder of worse standing is left in peace.
 const GRACE: Duration = Duration::from_secs(2);
-/// A reservation that its holder releases within this time was worth asking for.
+/// Releasing a reservation within this time is not a fault.
 const RELEASED_SOON: Duration = Duration::from_secs(10);
 /// The most characters of a user's name in a refusal.
 const USER_CHARS: usize = 40;
@@ -188,7 +188,7 @@ impl Reservations {
         self.holders.remove(peer);
     }
 
-    /// The reservation of `peer` has ended without a job. Whoever could have done better is remembered.
+    /// The reservation of `peer` has ended without a job. Counts a fault if the holder is to blame.
     pub(crate) fn end(&mut self, peer: &PeerId, ending: Ending, now: Instant) {
         let Some(holder) = self.holders.remove(peer) else { return };
         let held = now.saturating_duration_since(holder.since);

@@ -1,5 +1,5 @@
-//! The members of a room, as one worker knows them: those that have paired, those that came with the
-//! room's token, and those that were removed. Two books that take each other's entries become equal.
+//! One worker's list of the room's members: devices that have paired, devices that came with the room's token, and
+//! removed devices. Merging two lists in either direction gives the same list.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};

@@ -1,5 +1,5 @@
-//! Tells the room's other workers what is in this worker's book, and hears them. The notes travel through
-//! the signaling server, which can withhold them, and cannot read or make them.
+//! Keeps the members' list in step with the room's other workers, by sealed notes through the signaling server. The server can
+//! withhold notes, but cannot read or forge them.
 
 use super::Members;
 use super::book::{BookEntries, Member};
@@ -20,10 +20,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, watch};
 use tracing::debug;
 
-/// How often the others are greeted when nothing happens, and the times at which members were seen are
-/// saved.
+/// How often digests are sent when nothing changes, and last-seen times are saved.
 const GREET_EVERY: Duration = Duration::from_secs(60);
-/// How often one worker that has another book is told everything at most.
+/// The shortest time between two full lists to one worker.
 const TELL_EVERY: Duration = Duration::from_secs(2);
 /// The most workers with which notes are exchanged.
 const MAX_WORKERS: usize = 256;
@@ -53,7 +52,7 @@ struct Told {
     entries: BookEntries,
 }
 
-/// What came of a note.
+/// The effect of a received note.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Heard {
     Nothing,

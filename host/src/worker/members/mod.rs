@@ -48,8 +48,8 @@ pub enum MembersError {
     },
     /// The file is damaged.
     #[error(
-        "{path} is damaged. It says who was removed from the room: restore it, or move it away, and then \
-         remove them again"
+        "{path} is damaged. It lists the members that were removed from the room: restore it from a backup, or move it away \
+         and remove those members again"
     )]
     Damaged {
         /// The file.
@@ -65,7 +65,7 @@ pub enum MembersError {
 pub(crate) enum RemoveError {
     #[error("this room has no member {0}; `sleap-rtc room members` lists their names and keys")]
     Unknown(String),
-    #[error("{0} members are called that; give the beginning of a key: {1}")]
+    #[error("{0} members have that name; give the beginning of a key instead: {1}")]
     Several(usize, String),
     #[error(
         "{0} is a worker. Workers have the key that admits members, so one alone cannot be removed: make a \
@@ -78,7 +78,8 @@ pub(crate) enum RemoveError {
     )]
     NoAuthority,
     #[error(
-        "256 devices have been removed from this room, which is all that it remembers: make a new room"
+        "256 devices have been removed from this room, and it cannot remember more: make a new room with `sleap-rtc worker \
+         --new-room`"
     )]
     Full,
 }

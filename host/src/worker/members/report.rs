@@ -132,9 +132,8 @@ impl RemovalReport {
         }
         if !self.unheard.is_empty() {
             lines.push(format!(
-                "Not confirmed by: {}. A worker that is off, or that the signaling server keeps apart, refuses \
-                 it as soon as another worker, or any client that has been here since, calls there; to be \
-                 sure, run the same on its machine.",
+                "Not confirmed by: {}. These workers are offline, or the server withholds the message. They learn of it from \
+                 the next worker or client that connects to them; to be sure, run the same command there.",
                 names(&self.unheard)
             ));
         }
@@ -149,14 +148,14 @@ impl RemovalReport {
             }
         }
         lines.push(
-            "The room's token has changed: those that have paired need nothing, and everybody else needs the new \
-             one, which the workers have just printed."
+            "The room's token has changed. Devices that have paired need nothing; all others need the new token, which the \
+             workers have just printed."
                 .to_owned(),
         );
         if self.python {
             lines.push(
-                "Clients without keys are still served (`python_clients = true`): whoever knows the first part of \
-                 the token gets in that way."
+                "Clients without keys are still accepted (`python_clients = true`), so a removed member can come back as one: it \
+                 knows the first part of the token."
                     .to_owned(),
             );
         }

@@ -7,7 +7,6 @@
 //! | `invitation` | one invitation, from its first code to its end |
 //! | `failures` | how often a wrong code may be tried |
 //! | `news` | the events of an invitation, and their texts |
-//! | `control` | lets other programs of this user ask for an invitation |
 
 mod failures;
 mod host;

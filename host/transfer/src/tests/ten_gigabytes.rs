@@ -1,5 +1,5 @@
 //! How long it takes to decide which parts of a very large file are still to be sent. Run it alone:
-//! `cargo test -p sleap-rtc --lib -- --ignored --nocapture ten_gigabytes` (15 GB of disk, or half
+//! `cargo test -p sleap-rtc-transfer -- --ignored --nocapture ten_gigabytes` (15 GB of disk, or half
 //! as much again as `TRANSFER_GIGABYTES` says).
 
 use super::super::testing::{Fate, MemoryLink, noise, pair};

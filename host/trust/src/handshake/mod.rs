@@ -94,7 +94,7 @@ impl Identity {
 pub enum Admits {
     /// Members of the room.
     Members,
-    /// Whoever has the right to a job, also if it is no member: the caller sees to that right.
+    /// Holders of a job's secret, even if they are not members. The caller checks the secret.
     JobHolders,
 }
 
@@ -131,8 +131,8 @@ pub enum Standing {
 pub enum ProofError {
     /// What it signed is not this conversation.
     #[error(
-        "signed another connection than this one: the signaling server, or somebody between, has put \
-         itself in the middle, or repeats an earlier proof"
+        "signed a different connection: the signaling server, or somebody on the way, intercepts this connection \
+         or replays an earlier proof"
     )]
     OtherConnection,
     /// It does not know the room's secret.
@@ -142,14 +142,14 @@ pub enum ProofError {
     NoMember,
     /// It knows the secret of an earlier token.
     #[error(
-        "has a token of this room from before somebody was removed; a worker of the room shows the new one"
+        "has an old token of this room: it changed when a member was removed; get the new one from a worker of the room"
     )]
     OldToken,
     /// It has been removed from the room.
     #[error("was removed from this room")]
     Removed,
     /// Its certificate does not count.
-    #[error("cannot show what it is: {0}")]
+    #[error("has no valid certificate: {0}")]
     Certificate(#[from] CertificateError),
     /// It sends a malformed message.
     #[error("sent a malformed proof")]

@@ -6,7 +6,7 @@ use sleap_rtc_protocol::pairing::MailboxNumber;
 use std::fmt;
 use std::str::FromStr;
 
-/// Words differ in their first letters, this many: a property of the list.
+/// Any two words of the list differ within this many first letters.
 const TELLING_LETTERS: usize = 4;
 /// The longest word that an error repeats.
 const MAX_QUOTED: usize = 24;

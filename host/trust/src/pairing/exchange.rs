@@ -148,7 +148,7 @@ macro_rules! hides_its_secret {
 
 hides_its_secret!(Joining, Introduced, Invitation, Answered, Met);
 
-/// Random numbers as the version of `rand_core` that SPAKE2 has takes them.
+/// Adapts a random number generator to `rand_core` 0.6, which the crate `spake2` uses.
 struct Older<'r, R>(&'r mut R);
 
 impl<R: CryptoRng> rand_core_06::RngCore for Older<'_, R> {

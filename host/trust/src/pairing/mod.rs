@@ -49,7 +49,7 @@ pub use exchange::{Answered, Introduced, Invitation, Joining, Met};
 pub use keys::VerificationWords;
 pub use payload::{Grant, Introduction, Reply};
 
-/// How many guesses find a code on average, were they free: two words of a list of 2048 each.
+/// The number of codes for one mailbox: two words from a list of 2048.
 pub const CODES: u32 = 1 << 22;
 
 /// Why two devices did not pair. Neither variant says how near a guess was.
@@ -57,8 +57,7 @@ pub const CODES: u32 = 1 << 22;
 pub enum PairingError {
     /// Not a message that belongs here.
     #[error(
-        "what came is not the message that belongs here: the other program is of another version, or \
-         something in between has changed the message"
+        "unexpected message: the other program has another version, or the message was changed on its way"
     )]
     Malformed,
     /// The keys differ: another code, or a message that was changed on its way.

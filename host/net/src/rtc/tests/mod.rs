@@ -326,7 +326,7 @@ async fn nonsense_is_a_typed_error() {
     assert!(matches!(refused, Err(RtcError::DescriptionTooLarge)));
 }
 
-/// Run by hand: `cargo test -p sleap-rtc --lib rtc -- --ignored --nocapture`.
+/// Run by hand: `cargo test -p sleap-rtc-net rtc -- --ignored --nocapture`.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "measures, and takes seconds"]
 async fn throughput_of_500_mb() {

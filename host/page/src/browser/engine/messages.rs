@@ -29,7 +29,7 @@ pub enum Request {
 pub enum Reply {
     /// The package can be sent.
     Opened(Box<Opened>),
-    /// So much of the package has been hashed, in bytes.
+    /// The number of bytes of the package that have been hashed.
     HashedBytes(u64),
     /// The lists of the package.
     Lists(Vec<TransferFrame>),
@@ -42,7 +42,7 @@ pub enum Reply {
         /// The sum of all file sizes.
         total_bytes: u64,
     },
-    /// So much of the result has arrived and is verified, in bytes.
+    /// The number of bytes of the result that have been verified.
     Verified(u64),
     /// All files of the result are complete. Their contents come along, in this order.
     Complete(Vec<ResultFile>),

@@ -1,4 +1,4 @@
-//! What the page is told of a job, and what it asks for.
+//! Messages between a job's task and the page.
 
 use crate::browser::engine::ResultFile;
 use sleap_rtc_protocol::job::JobEvent;
@@ -7,7 +7,7 @@ use sleap_rtc_trust::session::JobString;
 use wasm_bindgen::JsValue;
 use web_sys::Blob;
 
-/// Where a job is.
+/// The phase of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Phase {
     /// The package is read and hashed.
@@ -20,7 +20,7 @@ pub enum Phase {
     Sending,
     /// The worker has it.
     Following,
-    /// The connection is lost, and made again.
+    /// The connection is lost; reconnecting.
     Lost,
     /// The result is on its way.
     Fetching,
@@ -34,14 +34,14 @@ pub enum Phase {
 pub enum JobNews {
     /// It is here now.
     Phase(Phase),
-    /// So much of the package is read.
+    /// Progress of reading the package.
     Read {
         /// Bytes.
         bytes: u64,
-        /// Of so many.
+        /// The size of the package.
         total_bytes: u64,
     },
-    /// A transfer has come so far.
+    /// Progress of a transfer.
     Transfer(Direction, Progress),
     /// A worker has it.
     Placed(Box<JobString>),

@@ -83,7 +83,7 @@ impl Relays {
         }
     }
 
-    /// Takes a place for a connection. The relay of its room exists as long as the place is held.
+    /// Admits a connection: checks its peer, and reserves a permit. The room's relay exists while a permit is held.
     fn admit(
         &self,
         server: &Server,

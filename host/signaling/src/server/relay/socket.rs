@@ -24,7 +24,7 @@ const READ_BUFFER_BYTES: usize = 32 * 1024;
 /// How often the rate limit gives out new bytes.
 const REFILL_EVERY: Duration = Duration::from_millis(100);
 
-/// What a socket takes of the server's sockets.
+/// The permits that a socket holds until it is dropped.
 pub(crate) struct Holds {
     pub(crate) _share: Arc<Share>,
     /// Behind a trusted proxy.

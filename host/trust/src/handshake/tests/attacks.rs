@@ -82,13 +82,13 @@ impl Attack {
     pub(super) fn words(self) -> Option<&'static str> {
         Some(match self {
             Self::SwapEnds | Self::SwapEndpoints | Self::SwapAttempt | Self::SwapPeers => {
-                "put itself in the middle"
+                "intercepts this connection"
             }
             Self::ReplayHello | Self::ReplayProof | Self::ReorderHellos | Self::ReorderProofs => {
-                "repeats an earlier proof"
+                "replays an earlier proof"
             }
             Self::OtherRoomHello | Self::OtherRoomProof | Self::ServerAsClient => {
-                "signed another connection"
+                "signed a different connection"
             }
             Self::ServerAsWorker | Self::MemberAsCertifiedWorker => {
                 "not signed by this room's authority"
@@ -98,7 +98,7 @@ impl Attack {
             Self::ExpiredMember => "has expired",
             Self::RemovedMember => "was removed",
             Self::RemovedWithFreshKey => "does not know this room's secret",
-            Self::OldToken => "from before somebody was removed",
+            Self::OldToken => "it changed when a member was removed",
             _ => return None,
         })
     }
