@@ -108,6 +108,13 @@ impl EventLog {
         Ok(outcome)
     }
 
+    /// Ends a job that never began, or whose process has died: ends its trainer, keeps what that saved, and
+    /// finishes with `outcome`.
+    pub(crate) fn settle(&mut self, outcome: JobOutcome) -> Result<JobOutcome, JobError> {
+        super::orphans::end(&self.folder);
+        self.finish(outcome)
+    }
+
     fn advance(&mut self, to: JobState) -> Result<(), JobError> {
         let mut record = self.folder.record()?;
         record.state.advance(to)?;

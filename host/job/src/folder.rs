@@ -242,9 +242,7 @@ impl JobFolder {
     ///
     /// Fails with [`JobError::Locked`] while the job's own process is alive.
     pub fn settle(&self, outcome: JobOutcome) -> Result<JobOutcome, JobError> {
-        let mut events = self.lock()?;
-        super::orphans::end(self);
-        events.finish(outcome)
+        self.lock()?.settle(outcome)
     }
 }
 

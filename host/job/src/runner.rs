@@ -66,7 +66,7 @@ pub async fn run_job(dir: &Path, interruption: CancellationToken) -> Result<JobO
     if let Err(JobError::State(error)) = events.begin() {
         // The job has begun before, and its process is gone.
         tracing::warn!(error = %WithCauses(&error), "the job is not run again");
-        return events.finish(JobOutcome::Interrupted);
+        return events.settle(JobOutcome::Interrupted);
     }
     let (to_runner, commands) = mpsc::channel(COMMANDS);
     let recorder = Recorder::new(&folder, events, settings.log_limit_bytes);
