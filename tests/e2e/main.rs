@@ -62,6 +62,7 @@ mod serving;
 mod shared_storage;
 mod simulate;
 mod slots;
+mod slurm;
 mod tls;
 mod track;
 mod train;

@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// A worker whose training takes a while, and a client's data folder.
@@ -174,23 +174,62 @@ fn a_worker_in_maintenance_takes_no_jobs() {
     }
 }
 
+/// The process that a file of a job's folder names.
+fn process_in(folder: &Path, file: &str, key: &str) -> Pid {
+    let json = std::fs::read(folder.join(file)).unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    Pid::from_raw(json.pointer(key).unwrap().as_i64().unwrap() as i32).unwrap()
+}
+
+/// As if the machine went down: no process of the job is left.
+fn kill_job(lab: &Lab, folder: &Path) {
+    let trainer = process_in(folder, "trainer.json", "/pid");
+    kill_process(process_in(folder, "job.json", "/state/pid"), Signal::KILL).unwrap();
+    kill_process_group(trainer, Signal::KILL).unwrap();
+    lab.site.assert_only_processes(&[lab.server.pid()]);
+}
+
+#[test]
+fn a_machine_that_shuts_down_interrupts_the_job_and_keeps_what_it_saved() {
+    let lab = Lab::new("0.4", &[]);
+    let (mut client, job) = lab.training();
+    // An orderly shutdown sends SIGTERM to every process, the trainer too.
+    let folder = lab.worker().state_dir().join("jobs").join(&job);
+    kill_process_group(process_in(&folder, "trainer.json", "/pid"), Signal::TERM).unwrap();
+    kill_process(process_in(&folder, "job.json", "/state/pid"), Signal::TERM).unwrap();
+    assert_eq!(client.wait(A_WHILE), 6, "{}", client.transcript());
+    let said = client.stdout() + &client.stderr();
+    assert!(said.contains("interrupted") && !said.contains("cancelled"), "{said}");
+    assert!(files_below(&folder.join("results")).iter().any(|file| file.ends_with("best.ckpt")));
+    lab.worker().wait_idle(&lab.site, &lab.server);
+}
+
+#[test]
+fn a_job_whose_process_is_started_again_does_not_train_twice_and_has_its_model() {
+    let mut lab = Lab::new("0.4", &[]);
+    let (mut client, job) = lab.training();
+    client.kill();
+    lab.worker.as_mut().unwrap().kill();
+    let folder = lab.worker().state_dir().join("jobs").join(&job);
+    kill_job(&lab, &folder);
+
+    let again = lab.client().arguments(&["run-job"]).argument(&folder).run();
+    again.assert_code(0);
+    assert_eq!(lab.worker().trainer_starts().len(), 1);
+    assert!(files_below(&folder.join("results")).iter().any(|file| file.ends_with("best.ckpt")));
+    assert!(!folder.join("trainer.json").exists());
+    let ends = lab.events(&job).lines().filter(|line| line.contains("\"finished\"")).count();
+    assert_eq!(ends, 1);
+}
+
 #[test]
 fn a_job_whose_process_is_gone_was_interrupted_and_what_it_saved_is_there() {
     let mut lab = Lab::new("0.4", &[]);
     let (mut client, job) = lab.training();
     client.kill();
     lab.worker.as_mut().unwrap().kill();
-    // As if the machine went down: no process of the job is left.
     let folder = lab.worker().state_dir().join("jobs").join(&job);
-    let number = |file: &str, key: &str| {
-        let json = std::fs::read(folder.join(file)).unwrap();
-        let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
-        Pid::from_raw(json.pointer(key).unwrap().as_i64().unwrap() as i32).unwrap()
-    };
-    let trainer = number("trainer.json", "/pid");
-    kill_process(number("job.json", "/state/pid"), Signal::KILL).unwrap();
-    kill_process_group(trainer, Signal::KILL).unwrap();
-    lab.site.assert_only_processes(&[lab.server.pid()]);
+    kill_job(&lab, &folder);
 
     lab.start_again();
     let mut observer = Observer::join(&lab.server, lab.worker().credentials());

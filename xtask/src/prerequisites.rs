@@ -110,6 +110,18 @@ const COPIERS: &[Need] = &[
     },
 ];
 
+/// For the tests of Slurm.
+const SLURM: &[Need] = &[Need {
+    what: "Slurm (`slurmctld`, `slurmd`, `sbatch`) and `munged`",
+    there: || {
+        let daemons = ["slurmctld", "slurmd", "munged"];
+        find("sbatch").is_some()
+            && daemons.iter().all(|name| Path::new("/usr/sbin").join(name).is_file())
+    },
+    packages: &["munge", "slurmctld", "slurmd", "slurm-client", "slurm-wlm-basic-plugins"],
+    otherwise: "install Slurm and MUNGE; their services need not run",
+}];
+
 /// For the tests of the page.
 const BROWSER: &[Need] = &[Need {
     what: "Chromium and its driver (`chromium`, `chromedriver`)",
@@ -146,6 +158,11 @@ pub fn networks() -> Result<()> {
 /// For the tests of the page.
 pub fn browser() -> Result<()> {
     provide(BROWSER)
+}
+
+/// For the tests of Slurm.
+pub fn slurm() -> Result<()> {
+    provide(SLURM)
 }
 
 /// For the programs that `bench transfer` compares with.

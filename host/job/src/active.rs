@@ -42,27 +42,39 @@ pub enum EarlyEnd {
     Interrupted,
 }
 
+/// What the system asks of a job's process.
+#[derive(Debug, Clone, Default)]
+pub struct Signals {
+    /// End now, as all processes do when the machine shuts down.
+    pub interruption: CancellationToken,
+    /// The cluster's time limit is near: end early, and keep the model.
+    pub time_limit: CancellationToken,
+}
+
 /// The commands that the job has received, over all its runs.
 pub struct Requests {
     commands: mpsc::Receiver<JobCommand>,
-    interruption: CancellationToken,
+    signals: Signals,
     end: Option<EarlyEnd>,
+    /// Whether the trainer has been asked to end before the time limit.
+    limit_seen: bool,
     stop_all: bool,
 }
 
 impl Requests {
-    pub fn new(commands: mpsc::Receiver<JobCommand>, interruption: CancellationToken) -> Self {
-        Self { commands, interruption, end: None, stop_all: false }
+    pub fn new(commands: mpsc::Receiver<JobCommand>, signals: Signals) -> Self {
+        Self { commands, signals, end: None, limit_seen: false, stop_all: false }
     }
 
     /// Whether no further run may start.
     pub fn stops_all(&self) -> bool {
-        self.stop_all
+        self.stop_all || self.signals.time_limit.is_cancelled()
     }
 
     /// Why the job is to end now, if it is.
     pub fn end(&self) -> Option<EarlyEnd> {
-        let interrupted = || self.interruption.is_cancelled().then_some(EarlyEnd::Interrupted);
+        let interrupted =
+            || self.signals.interruption.is_cancelled().then_some(EarlyEnd::Interrupted);
         self.end.or_else(interrupted)
     }
 }
@@ -196,8 +208,13 @@ impl ActiveRun {
                 Some(command) = requests.commands.recv() => {
                     self.on_command(command, requests, settings, recorder);
                 }
-                () = requests.interruption.cancelled(), if self.end.is_none() => {
+                () = requests.signals.interruption.cancelled(), if self.end.is_none() => {
                     self.end_early(EarlyEnd::Interrupted, settings);
+                }
+                () = requests.signals.time_limit.cancelled(), if !requests.limit_seen => {
+                    requests.limit_seen = true;
+                    recorder.remark("the cluster's time limit ends this job: it stops early");
+                    self.stop_early(recorder);
                 }
                 () = deadline::reached(deadline) => self.on_deadline(settings, recorder),
             }
@@ -261,12 +278,15 @@ impl ActiveRun {
             }
             JobCommand::Stop { all } => {
                 requests.stop_all |= all;
-                if self.stoppable {
-                    self.ask_to_stop();
-                } else {
-                    log.remark("this run cannot be stopped early; it can be cancelled");
-                }
+                self.stop_early(log);
             }
+        }
+    }
+
+    fn stop_early(&mut self, log: &mut Recorder) {
+        match self.stoppable {
+            true => self.ask_to_stop(),
+            false => log.remark("this run cannot be stopped early; it can be cancelled"),
         }
     }
 

@@ -47,6 +47,12 @@ pub enum JobError {
     /// The worker was started again before this process began, and lets the job wait for another one.
     #[error("the job waits for a slot again; another process will run it")]
     Withdrawn,
+    /// Another process runs this job, or its worker has ended it.
+    #[error("the job was begun or ended elsewhere; this process leaves it alone")]
+    Claimed,
+    /// The cluster does not take the job.
+    #[error(transparent)]
+    Slurm(#[from] super::slurm::SlurmError),
     /// The job has no process.
     #[error("the job is not running")]
     NotRunning,

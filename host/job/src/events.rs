@@ -108,6 +108,13 @@ impl EventLog {
         Ok(outcome)
     }
 
+    /// Ends a job that never began, or whose process has died: ends its trainer, keeps what that saved, and
+    /// finishes with `outcome`.
+    pub(crate) fn settle(&mut self, outcome: JobOutcome) -> Result<JobOutcome, JobError> {
+        super::orphans::end(&self.folder);
+        self.finish(outcome)
+    }
+
     fn advance(&mut self, to: JobState) -> Result<(), JobError> {
         let mut record = self.folder.record()?;
         record.state.advance(to)?;
@@ -143,6 +150,8 @@ pub struct EventReader {
     lines: BufReader<File>,
     path: PathBuf,
     partial: Vec<u8>,
+    /// How far the file has been read, in bytes.
+    position: u64,
     skip: u64,
 }
 
@@ -151,7 +160,21 @@ impl EventReader {
     pub fn open(folder: &JobFolder, after: u64) -> Result<Self, JobError> {
         let path = folder.events_path();
         let file = File::open(&path).map_err(io_error("open", &path))?;
-        Ok(Self { lines: BufReader::new(file), path, partial: Vec::new(), skip: after })
+        Ok(Self {
+            lines: BufReader::new(file),
+            path,
+            partial: Vec::new(),
+            position: 0,
+            skip: after,
+        })
+    }
+
+    /// Opens the file anew: a network file system shows new content to whoever opens it.
+    pub(crate) fn reopen(&mut self) -> Result<(), JobError> {
+        let mut file = File::open(&self.path).map_err(io_error("open", &self.path))?;
+        file.seek(SeekFrom::Start(self.position)).map_err(io_error("read", &self.path))?;
+        self.lines = BufReader::new(file);
+        Ok(())
     }
 
     /// The next event, if it is there.
@@ -159,7 +182,7 @@ impl EventReader {
         loop {
             let left = 2 * MAX_EVENT_BYTES - self.partial.len() as u64;
             let read = (&mut self.lines).take(left).read_until(b'\n', &mut self.partial);
-            read.map_err(io_error("read", &self.path))?;
+            self.position += read.map_err(io_error("read", &self.path))? as u64;
             if self.partial.last() != Some(&b'\n') {
                 return match self.partial.len() as u64 >= 2 * MAX_EVENT_BYTES {
                     true => Err(damaged(&self.path, "a line in it is too long")),

@@ -138,6 +138,14 @@ impl JobFolder {
         (!matches!(first.event, JobEvent::Finished { .. })).then_some(first.at_ms)
     }
 
+    /// The process that runs the job, if it runs on this machine.
+    pub fn process_id(&self) -> Option<u32> {
+        match self.record().ok()?.state {
+            JobState::Running { pid } if !self.is_elsewhere() => Some(pid),
+            _ => None,
+        }
+    }
+
     /// Whether another process that runs this job is alive.
     pub(crate) fn is_run_by_another(&self) -> bool {
         let Ok(JobState::Running { pid }) = self.record().map(|record| record.state) else {
@@ -232,8 +240,14 @@ impl JobFolder {
     }
 
     /// Takes the exclusive right to write events, until the result is dropped.
+    ///
+    /// Always fails with [`JobError::Locked`] if the job's process may be on another machine, which a lock does
+    /// not reach.
     pub fn lock(&self) -> Result<EventLog, JobError> {
-        EventLog::open(self.clone())
+        match self.is_elsewhere() {
+            true => Err(JobError::Locked(self.path.clone())),
+            false => EventLog::open(self.clone()),
+        }
     }
 
     /// Ends the job with `outcome`, unless it has ended already. Returns the final outcome. Use it
@@ -242,9 +256,7 @@ impl JobFolder {
     ///
     /// Fails with [`JobError::Locked`] while the job's own process is alive.
     pub fn settle(&self, outcome: JobOutcome) -> Result<JobOutcome, JobError> {
-        let mut events = self.lock()?;
-        super::orphans::end(self);
-        events.finish(outcome)
+        self.lock()?.settle(outcome)
     }
 }
 

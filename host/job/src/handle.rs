@@ -10,6 +10,7 @@ use super::events::EventReader;
 use super::folder::JobFolder;
 use super::lease::Lease;
 use super::settings::RunnerSettings;
+use super::shared_folder;
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobState, NumberedEvent};
 use std::collections::VecDeque;
@@ -36,6 +37,8 @@ const EXIT_LIMIT: Duration = Duration::from_secs(10);
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// How often to look for events even if the job does not announce any.
 const CALM_INTERVAL: Duration = Duration::from_secs(1);
+/// How often to look for events of a job on another machine, which cannot announce any.
+const ELSEWHERE_INTERVAL: Duration = Duration::from_secs(1);
 /// The most events to read at once. Each may be large.
 const READ_AT_ONCE: usize = 8;
 
@@ -59,7 +62,10 @@ impl RunnerOptions {
 /// Starts the process of a job whose package is complete. Returns once the process answers.
 ///
 /// Must be called within a Tokio runtime.
-pub async fn start(folder: &JobFolder, options: &RunnerOptions) -> Result<JobHandle, JobError> {
+pub(crate) async fn start(
+    folder: &JobFolder,
+    options: &RunnerOptions,
+) -> Result<JobHandle, JobError> {
     options.settings.write(folder)?;
     let said = folder.path().join("run-job.log");
     let log = OpenOptions::new().append(true).create(true).mode(0o600).open(&said);
@@ -100,20 +106,26 @@ pub async fn start(folder: &JobFolder, options: &RunnerOptions) -> Result<JobHan
 #[derive(Debug, Clone)]
 pub struct JobHandle {
     folder: JobFolder,
+    /// Whether its process may be on another machine.
+    is_elsewhere: bool,
     _lease: Arc<Lease>,
 }
 
 impl JobHandle {
     fn of(folder: &JobFolder) -> Result<Self, JobError> {
-        Ok(Self { folder: folder.clone(), _lease: Arc::new(folder.lease()?) })
+        let is_elsewhere = folder.is_elsewhere();
+        Ok(Self { folder: folder.clone(), is_elsewhere, _lease: Arc::new(folder.lease()?) })
     }
 
     /// A job that was started earlier, perhaps by another process, and runs or has ended.
     ///
     /// If its process has died, this records that as the job's outcome and fails, once, with
-    /// [`JobError::Interrupted`].
+    /// [`JobError::Interrupted`]. The watch of the cluster does that for a job on another machine.
     pub async fn attach(folder: &JobFolder) -> Result<Self, JobError> {
         let handle = Self::of(folder)?;
+        if handle.is_elsewhere {
+            return Ok(handle);
+        }
         match folder.record()?.state {
             JobState::Finished(_) => return Ok(handle),
             JobState::Staging => return Err(JobError::NotRunning),
@@ -147,6 +159,11 @@ impl JobHandle {
         }
     }
 
+    /// Whether the job's process may be on another machine.
+    pub fn is_elsewhere(&self) -> bool {
+        self.is_elsewhere
+    }
+
     /// The job's folder.
     pub fn folder(&self) -> &JobFolder {
         &self.folder
@@ -156,6 +173,7 @@ impl JobHandle {
     pub fn events(&self, after: u64) -> EventStream {
         EventStream {
             folder: self.folder.clone(),
+            is_elsewhere: self.is_elsewhere,
             after,
             reading: ReaderState::Idle(None),
             ready: VecDeque::new(),
@@ -166,8 +184,15 @@ impl JobHandle {
         }
     }
 
-    /// Sends the job a command. Returns once its process has accepted it.
+    /// Sends the job a command. Returns once its process has accepted it, or once it is written down for a
+    /// process on another machine.
     pub async fn command(&self, command: JobCommand) -> Result<(), JobError> {
+        if self.is_elsewhere {
+            let folder = self.folder.clone();
+            let writing =
+                tokio::task::spawn_blocking(move || shared_folder::command(&folder, command));
+            return writing.await.map_err(|_| JobError::Thread)?;
+        }
         let mut socket = control::connect(&self.folder).await.map_err(|_| JobError::NotRunning)?;
         let exchange = async {
             let mut line = serde_json::to_vec(&command)?;
@@ -187,6 +212,7 @@ impl JobHandle {
 #[derive(Debug)]
 pub struct EventStream {
     folder: JobFolder,
+    is_elsewhere: bool,
     after: u64,
     reading: ReaderState,
     /// Events that were read and not returned yet.
@@ -210,11 +236,15 @@ fn read_some(
     reader: Option<EventReader>,
     folder: &JobFolder,
     after: u64,
+    is_elsewhere: bool,
 ) -> Result<(EventReader, Vec<NumberedEvent>), JobError> {
     let mut reader = match reader {
         Some(reader) => reader,
         None => EventReader::open(folder, after)?,
     };
+    if is_elsewhere {
+        reader.reopen()?;
+    }
     let mut events = Vec::new();
     while events.len() < READ_AT_ONCE
         && let Some(event) = reader.read()?
@@ -263,7 +293,8 @@ impl EventStream {
         }
         if let ReaderState::Idle(reader) = &mut self.reading {
             let (reader, folder, after) = (reader.take(), self.folder.clone(), self.after);
-            let work = move || read_some(reader, &folder, after);
+            let is_elsewhere = self.is_elsewhere;
+            let work = move || read_some(reader, &folder, after, is_elsewhere);
             self.reading = ReaderState::Busy(tokio::task::spawn_blocking(work));
         }
         if let ReaderState::Busy(busy) = &mut self.reading {
@@ -278,6 +309,11 @@ impl EventStream {
 
     /// Returns once there may be new events.
     async fn wait(&mut self) -> Result<(), JobError> {
+        if self.is_elsewhere {
+            sleep(ELSEWHERE_INTERVAL).await;
+            self.settled = matches!(self.folder.record()?.state, JobState::Finished(_));
+            return Ok(());
+        }
         if self.socket.is_none() {
             self.socket = control::connect(&self.folder).await.ok();
             if self.socket.is_some() {

@@ -25,6 +25,10 @@
 //! | [`runner`] | the process that owns a job: one trainer after the other |
 //! | `active` | one running trainer: follows it, and ends it when necessary |
 //! | `trainer` | a trainer's pipes and process group |
+//! | `executor` | what starts jobs: this machine, or a cluster |
+//! | [`place`] | where a job's process is |
+//! | [`slurm`] | Slurm as the place where jobs run |
+//! | `shared_folder` | claim, heartbeat and commands of a job on another machine |
 //! | `orphans` | ends a trainer whose job's process has died |
 //! | `output` | what a trainer prints: chunks for the log, and known lines |
 //! | `guarded_port` | the trainer's ports, which only the job's own processes reach |
@@ -70,6 +74,7 @@ pub mod confinement;
 mod control;
 pub mod error;
 pub mod events;
+mod executor;
 mod expected;
 mod failure;
 pub mod folder;
@@ -84,6 +89,7 @@ pub mod limits;
 mod orphans;
 mod output;
 mod package_folder;
+pub mod place;
 pub mod plan;
 mod processes;
 mod progress;
@@ -92,6 +98,8 @@ mod results;
 pub mod runner;
 pub mod sandbox;
 pub mod settings;
+mod shared_folder;
+pub mod slurm;
 mod trainer;
 pub mod trainers;
 mod unfinished;
@@ -102,15 +110,17 @@ pub use confine::confine;
 pub use confinement::Confinement;
 pub use control::{JobCommand, is_of_a_job};
 pub use error::JobError;
+pub use executor::Executor;
 pub use expected::Expected;
 pub use folder::{JobFolder, JobRecord};
 pub use grants::ReadScope;
-pub use handle::{EventStream, JobHandle, RunnerOptions, start};
+pub use handle::{EventStream, JobHandle, RunnerOptions};
 pub use lease::{Lease, bytes_on_disk, sweep};
 pub use limits::JobLimits;
 pub use package_folder::describe_folder;
+pub use place::Place;
 pub use processes::adopt_descendants;
-pub use runner::run_job;
+pub use runner::{Signals, run_job};
 pub use sandbox::{Sandbox, SandboxError, SandboxMode};
 pub use settings::RunnerSettings;
 pub use unfinished::Unfinished;

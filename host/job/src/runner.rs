@@ -1,13 +1,16 @@
 //! The process that owns one job: runs one trainer after the other and records what happens.
 //!
 //! [`run_job`] needs only the job's folder, and ends when the job has ended, whether or not anyone
-//! follows it. Cancelling its token interrupts the job, which keeps what it has saved.
+//! follows it. [`Signals`] end it early, and it keeps what it has saved.
+
+pub use super::active::Signals;
 
 use super::active::{ActiveRun, EarlyEnd, Requests};
 use super::command::{CommandLine, TrainerSearch};
 use super::confinement::TrainerDirs;
 use super::control::{self, Service};
 use super::error::{JobError, io_error};
+use super::events::EventLog;
 use super::failure;
 use super::folder::JobFolder;
 use super::legacy_config;
@@ -20,6 +23,7 @@ use super::progress::ProgressListener;
 use super::recorder::Recorder;
 use super::results::{Results, makes_models};
 use super::settings::RunnerSettings;
+use super::shared_folder;
 use super::version::installed_version;
 use super::videos;
 use sleap_rtc_base::error::WithCauses;
@@ -55,9 +59,13 @@ const USAGE: i32 = 2;
 /// Runs the job in `dir` to its end, and returns its outcome.
 ///
 /// Fails only if the folder or its socket cannot be used. No trainer was started then.
-pub async fn run_job(dir: &Path, interruption: CancellationToken) -> Result<JobOutcome, JobError> {
+pub async fn run_job(dir: &Path, signals: Signals) -> Result<JobOutcome, JobError> {
     let folder = JobFolder::at(dir)?;
-    let mut events = folder.lock()?;
+    let is_elsewhere = folder.is_elsewhere();
+    if is_elsewhere && !shared_folder::claim(&folder)? {
+        return Err(JobError::Claimed);
+    }
+    let mut events = EventLog::open(folder.clone())?;
     // Under the lock, as the worker that is started again removes them from a job that waits.
     let settings = RunnerSettings::read(&folder)?;
     if matches!(folder.record()?.state, JobState::Queued(_)) && !RunnerSettings::exist(&folder) {
@@ -66,26 +74,40 @@ pub async fn run_job(dir: &Path, interruption: CancellationToken) -> Result<JobO
     if let Err(JobError::State(error)) = events.begin() {
         // The job has begun before, and its process is gone.
         tracing::warn!(error = %WithCauses(&error), "the job is not run again");
-        return events.finish(JobOutcome::Interrupted);
+        return events.settle(JobOutcome::Interrupted);
     }
     let (to_runner, commands) = mpsc::channel(COMMANDS);
     let recorder = Recorder::new(&folder, events, settings.log_limit_bytes);
-    let end = CancellationToken::new();
-    let service = Service { seq: recorder.watch(), commands: to_runner, end: end.clone() };
-    let tasks = TaskTracker::new();
+    let (ended, tasks) = (CancellationToken::new(), TaskTracker::new());
     // The socket must disappear however this function ends, because the worker takes that for the
     // job's end.
-    let end = end.drop_guard();
-    control::listen(&folder, service, &tasks)
-        .map_err(io_error("open the control socket in", folder.path()))?;
+    let end = ended.clone().drop_guard();
+    if is_elsewhere {
+        tasks.spawn(shared_folder::obey(folder.clone(), to_runner, ended));
+    } else {
+        let service = Service { seq: recorder.watch(), commands: to_runner, end: ended };
+        control::listen(&folder, service, &tasks)
+            .map_err(io_error("open the control socket in", folder.path()))?;
+    }
+    let elsewhere = is_elsewhere.then(|| folder.clone());
+    let taken_over = async {
+        match elsewhere {
+            Some(folder) => shared_folder::beat(folder).await,
+            None => std::future::pending().await,
+        }
+    };
 
     let trainer_search = settings.trainer_search();
-    let requests = Requests::new(commands, interruption);
+    let requests = Requests::new(commands, signals);
     let made = HashMap::new();
     let private =
         private_folder().map_err(io_error("make a private folder in", &std::env::temp_dir()))?;
     let mut runner = Runner { folder, settings, recorder, trainer_search, requests, made, private };
-    let outcome = runner.run().await;
+    let outcome = tokio::select! {
+        outcome = runner.run() => outcome,
+        // Dropping the runner ends its trainer.
+        () = taken_over => return Err(JobError::Claimed),
+    };
     let finished = write_end(&mut runner.recorder, outcome).await;
     drop(runner.private);
 
@@ -159,6 +181,10 @@ impl Runner {
                 return end.into();
             }
             if self.requests.stops_all() {
+                let is_last = index + 1 == plan.runs.len();
+                if !is_last {
+                    outcome = JobOutcome::StoppedEarly;
+                }
                 break;
             }
         }
@@ -170,9 +196,11 @@ impl Runner {
         let shared_root = self.settings.shared_root.as_deref();
         let version =
             self.trainer_search.sleap_nn().and_then(|program| installed_version(&program));
-        let gpus = self.settings.gpus.as_ref().map_or(0, Vec::len);
+        // A cluster decides which GPUs a job gets.
+        let gpus = self.settings.gpus.as_ref().map(Vec::len);
+        let gpus = gpus.or((!self.folder.is_elsewhere()).then_some(0));
         let skips_inference = self.folder.spec().skips_inference;
-        let site = MachineFacts { gpus: Some(gpus), version: version.as_deref(), skips_inference };
+        let site = MachineFacts { gpus, version: version.as_deref(), skips_inference };
         let mounts = &self.settings.mounts;
         let plan = plan(&self.folder.files_dir(), job_type, shared_root, mounts, site)
             .map_err(|e| e.to_string())?;

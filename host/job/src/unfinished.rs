@@ -1,7 +1,7 @@
 //! The jobs that an earlier run of a worker has left.
 
 use super::error::JobError;
-use super::folder::JobFolder;
+use super::folder::{JobFolder, JobRecord};
 use super::settings::RunnerSettings;
 use sleap_rtc_protocol::job::{JobOutcome, JobState, QueueEntry};
 use std::path::Path;
@@ -9,7 +9,7 @@ use std::path::Path;
 /// The jobs that an earlier run of a worker has left.
 #[derive(Debug, Clone, Default)]
 pub struct Unfinished {
-    /// Those that have begun.
+    /// Those that have begun, or that a cluster has.
     pub begun: Vec<JobFolder>,
     /// Those that wait for a slot.
     pub queued: Vec<(JobFolder, QueueEntry)>,
@@ -21,6 +21,11 @@ impl JobFolder {
     pub fn unfinished(state_dir: &Path) -> Unfinished {
         let mut unfinished = Unfinished::default();
         for folder in Self::all(state_dir) {
+            let is_over = |record: &JobRecord| matches!(record.state, JobState::Finished(_));
+            if folder.is_elsewhere() && !folder.record().is_ok_and(|record| is_over(&record)) {
+                unfinished.begun.push(folder);
+                continue;
+            }
             match folder.record().map(|record| record.state) {
                 Ok(JobState::Running { .. }) => unfinished.begun.push(folder),
                 Ok(JobState::Finished(_)) | Err(_) => {}

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 /// The most jobs that are told at once.
 pub const TOLD_JOBS: usize = 16;
 
+/// The code of the reason of a job that waits in a cluster's queue. Its message is in the cluster's words.
+pub const CLUSTER: &str = "cluster";
+
 /// A job at a worker, as others may see it. Contains no secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LineEntry {

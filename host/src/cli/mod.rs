@@ -347,10 +347,7 @@ pub async fn run(command: Command) -> Result<Exit, Failure> {
         #[cfg(feature = "worker")]
         Command::SurveyGpus => worker::survey_gpus(),
         #[cfg(feature = "worker")]
-        Command::RunJob(args) => {
-            run_job::run(args).await?;
-            Ok(Exit::Success)
-        }
+        Command::RunJob(args) => Ok(run_job::run(args).await?),
         #[cfg(feature = "worker")]
         Command::Confine(args) => confine::run(&args),
     }

@@ -34,7 +34,7 @@ pub struct Display {
     /// The table of a job that waits, on a terminal.
     line: Option<ProgressBar>,
     /// What was printed last of a job that waits.
-    waiting: Option<Option<u32>>,
+    waiting: Option<(Option<u32>, Option<String>)>,
     worker: PeerId,
     /// The connection's route, once there is one.
     route: Option<watch::Receiver<Option<Route>>>,
@@ -150,8 +150,9 @@ impl Display {
         self.transfer = None;
     }
 
-    /// The job waits for a slot. On a pipe only a new place is news.
+    /// The job waits for a slot. On a pipe only a new place is news, or a new reason of a cluster.
     pub(crate) fn waiting(&mut self, news: &WaitingNews) {
+        let standing = (news.place, line::cluster_reason(news));
         let mut text = vec![line::headline(&self.worker, news)];
         text.extend(line::table(&news.line, news.untold));
         text.push("Ctrl-C detaches; the job keeps its place.".to_owned());
@@ -164,10 +165,10 @@ impl Display {
             });
             table.set_message(text);
             table.tick();
-        } else if self.waiting != Some(news.place) {
+        } else if self.waiting.as_ref() != Some(&standing) {
             say(&text);
         }
-        self.waiting = Some(news.place);
+        self.waiting = Some(standing);
     }
 
     /// Says why the job waits.

@@ -4,15 +4,27 @@ use super::error::NAME_CHARS;
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::JobType;
-use sleap_rtc_protocol::line::{LineEntry, WaitingNews};
+use sleap_rtc_protocol::line::{CLUSTER, LineEntry, WaitingNews};
 use sleap_rtc_protocol::text::Printable;
 
 /// The most characters of a column.
 const COLUMN_CHARS: usize = 24;
+/// The most characters of a cluster's reason.
+const REASON_CHARS: usize = 200;
 
 /// Where a waiting job stands, as a line for its user.
 pub(crate) fn headline(worker: &PeerId, news: &WaitingNews) -> String {
+    if let Some(reason) = cluster_reason(news) {
+        let starts = news.starts_in_s.map(|seconds| format!(", starts in {}", about(seconds)));
+        return format!("Submitted by {worker}: {reason}{}", starts.unwrap_or_default());
+    }
     format!("Queued on {worker}: {}", standing(news.place, news.starts_in_s))
+}
+
+/// Why a job waits in a cluster's queue, in the cluster's words.
+pub(crate) fn cluster_reason(news: &WaitingNews) -> Option<String> {
+    let is_cluster = news.reason.code == CLUSTER;
+    is_cluster.then(|| Printable::line(&news.reason.message, REASON_CHARS).to_string())
 }
 
 /// A place, and when the job is expected to start.

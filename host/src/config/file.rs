@@ -7,6 +7,7 @@ use super::paths::FileMount;
 use super::policy::FilePolicy;
 use super::sandbox::{FileJobLimits, SandboxChoice};
 use super::server::{self, FileServer};
+use super::slurm::{ExecutorName, FileSlurm};
 use super::values::{CommandLine, HostAddress, Rate, Size, Time, TransportName, WaitChoice};
 use super::worker::WorkerProperties;
 use super::{PathMapping, SlotsConfig, values};
@@ -56,6 +57,8 @@ pub(crate) struct FileWorker {
     pub(crate) room_name: Option<RoomName>,
     pub(crate) gpus: Option<Vec<FileGpu>>,
     pub(crate) slots: SlotsConfig,
+    pub(crate) executor: ExecutorName,
+    pub(crate) slurm: FileSlurm,
     pub(crate) properties: WorkerProperties,
     pub(crate) maintenance: bool,
     pub(crate) keep_results: Time,
@@ -89,6 +92,8 @@ impl Default for FileWorker {
             room_name: None,
             gpus: None,
             slots: SlotsConfig::PerGpu,
+            executor: ExecutorName::default(),
+            slurm: FileSlurm::default(),
             properties: WorkerProperties::default(),
             maintenance: false,
             keep_results: Time(14 * DAY),

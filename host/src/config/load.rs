@@ -179,6 +179,8 @@ fn worker(
         room_name: file.room_name,
         gpus: file.gpus.map(|gpus| gpus.into_iter().map(Gpu::from).collect()),
         slots: file.slots,
+        executor: file.executor.0,
+        slurm: file.slurm.into(),
         properties: file.properties.0,
         maintenance: maintenance || file.maintenance,
         retention: RetentionConfig {

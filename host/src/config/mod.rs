@@ -14,7 +14,7 @@
 //! | `deserialize` | lets serde read values, with their lines for errors |
 //! | `file` | the keys, their types and their defaults |
 //! | `owner` | whose file it is |
-//! | `worker`, `sandbox`, `server`, `ice`, `policy`, `values` | the types of values |
+//! | `worker`, `sandbox`, `slurm`, `server`, `ice`, `policy`, `values` | the types of values |
 //! | [`units`] | sizes, times and rates |
 
 mod deserialize;
@@ -28,6 +28,7 @@ mod paths;
 mod policy;
 mod sandbox;
 mod server;
+mod slurm;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,7 @@ pub use error::ConfigError;
 pub use load::load;
 pub use sandbox::{LimitsConfig, SandboxChoice, SandboxConfig};
 pub use server::ServerConfig;
+pub use slurm::{ExecutorConfig, SlurmConfig};
 pub use sources::Sources;
 
 use sleap_rtc_base::ice::{IceConfig, IceServer};
@@ -90,6 +92,10 @@ pub struct WorkerConfig {
     pub gpus: Option<Vec<Gpu>>,
     /// How many jobs may run at once, and on which GPUs.
     pub slots: SlotsConfig,
+    /// What runs the jobs.
+    pub executor: ExecutorConfig,
+    /// `[worker.slurm]`.
+    pub slurm: SlurmConfig,
     /// The operator's description of the worker, for policies and people.
     pub properties: serde_json::Map<String, serde_json::Value>,
     /// Whether the worker takes no new jobs.

@@ -344,6 +344,28 @@ fn the_examples_show_the_defaults_as_they_are() {
     }
 }
 
+#[test]
+fn a_worker_of_a_cluster_is_configured_and_its_mistakes_are_found() {
+    let place = place();
+    place.in_cwd(include_str!("../../../examples/slurm.toml"));
+    let worker = place.load().worker;
+    assert_eq!(worker.executor, ExecutorConfig::Slurm);
+    let SlurmConfig { gres, time_factor, options, .. } = worker.slurm;
+    assert_eq!((gres.as_deref(), time_factor), (Some("gpu:1"), Some(2.0)));
+    let option = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(options, [option("cpus-per-task", "8"), option("mem", "32G")]);
+    for (text, expected) in [
+        ("executor = 'pbs'", "expects \"local\" or \"slurm\""),
+        ("slurm.options = { wrap = 'x' }", "is none of the options that may be set: comment,"),
+        ("slurm.partition = 'a b'", "expects a word"),
+        ("slurm.environment = [\"a\\nb\"]", "expects one line for each element"),
+        ("slurm.time_factor = 0.5", "expects 1.0 to 100.0"),
+    ] {
+        let error = place.error(&format!("[worker]\n{text}\n"));
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
 proptest! {
     #[test]
     fn no_file_can_make_it_panic(text in "\\PC{0,200}|[\\[\\]a-z=.\"'{},0-9\n -]{0,200}") {

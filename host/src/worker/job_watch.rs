@@ -6,7 +6,7 @@ use super::delivery;
 use super::peaks::Peak;
 use crate::blocking::blocking;
 use sleap_rtc_job::{Expected, JobFolder, JobHandle, RunnerSettings};
-use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobState, NumberedEvent};
+use sleap_rtc_protocol::job::{JobEvent, JobOutcome, NumberedEvent};
 use sleap_rtc_protocol::timing::JobTimer;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,6 +27,9 @@ pub(crate) async fn watch(
     let mut events = handle.events(0);
     let (mut published, mut published_at) = (None, None);
     while let Some(numbered) = events.next().await {
+        if numbered.seq == 1 && handle.is_elsewhere() {
+            coordinator.began(folder.id()).await;
+        }
         observed.see(&numbered);
         let progress = observed.timer.progress();
         let recent = published_at.is_some_and(|at: Instant| at.elapsed() < PROGRESS_INTERVAL);
@@ -102,7 +105,7 @@ impl Observed {
     }
 
     fn watch_memory(&self) -> Option<Arc<Peak>> {
-        let JobState::Running { pid } = self.folder.record().ok()?.state else { return None };
+        let pid = self.folder.process_id()?;
         let gpus = RunnerSettings::read(&self.folder).ok()?.gpus;
         Some(self.context.peaks.watch(pid, gpus))
     }

@@ -1,12 +1,13 @@
 //! The queue as clients and the room see it: the place of each waiting job, and when it is expected to start.
 
-use super::running::{Running, in_steps};
+use super::running::{Pending, Running, in_steps};
 use serde_json::{Map, Value, json};
+use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_job::{Expected, JobFolder};
 use sleap_rtc_protocol::capabilities::{EXPECTED_START, QUEUE, QUEUE_LENGTH};
 use sleap_rtc_protocol::ids::JobId;
-use sleap_rtc_protocol::job::JobType;
-use sleap_rtc_protocol::line::{LineEntry, StandingJob, TOLD_JOBS, WaitingNews};
+use sleap_rtc_protocol::job::{JobType, Reason};
+use sleap_rtc_protocol::line::{CLUSTER, LineEntry, StandingJob, TOLD_JOBS, WaitingNews};
 use sleap_rtc_protocol::queue::forecast::{ExpectedRun, starts_in_s};
 use sleap_rtc_protocol::queue::{Rule, WaitingJob};
 use sleap_rtc_protocol::worker::{Slot, WorkerState};
@@ -50,14 +51,15 @@ impl Board {
         waiting: &HashMap<JobId, Waiting>,
         running: &HashMap<JobId, Running>,
     ) -> Self {
+        let mut news = pending(running);
         if state.queue().limits().jobs == 0 && state.queue().jobs().is_empty() {
-            return Self::default();
+            return Self { news, properties: Map::new() };
         }
         let line = state.line();
         let (starts, further) = forecast(state, &line, waiting, running);
         let mut now: Vec<LineEntry> = running.values().map(told_running).collect();
         now.sort_by(|a, b| a.since_ms.cmp(&b.since_ms).then_with(|| a.user.cmp(&b.user)));
-        let (mut before, mut news) = (now, Vec::new());
+        let mut before = now;
         let (running_jobs, mut place) = (before.len(), 0);
         for ((job, rule), starts_in_s) in line.iter().zip(starts) {
             place += u32::from(!job.entry.is_held);
@@ -108,6 +110,31 @@ impl Board {
     pub(crate) fn properties(&self) -> &Map<String, Value> {
         &self.properties
     }
+}
+
+/// What the clients of jobs are told that wait in a cluster: its own words. Only this worker's jobs are known
+/// of its queue.
+fn pending(running: &HashMap<JobId, Running>) -> Vec<(JobId, WaitingNews)> {
+    let mut waiting: Vec<(&JobId, &Running, &Pending)> =
+        running.iter().filter_map(|(job, of)| Some((job, of, of.pending.as_ref()?))).collect();
+    waiting.sort_by_key(|(_, of, _)| of.seen.since_ms);
+    let news = |(index, (job, of, pending)): (usize, (&JobId, &Running, &Pending))| {
+        let starts_in_s = pending.starts_ms.map(|at| in_steps(at.saturating_sub(now_ms()) / 1000));
+        let place = u32::try_from(index + 1).ok();
+        let since_ms = of.seen.since_ms;
+        let own = LineEntry {
+            place,
+            starts_in_s,
+            since_ms,
+            is_own: true,
+            progress: None,
+            ..told_running(of)
+        };
+        let reason = Reason { code: CLUSTER.to_owned(), message: pending.reason.message() };
+        let told = WaitingNews { place, starts_in_s, reason, line: vec![own], untold: 0 };
+        (job.clone(), told)
+    };
+    waiting.into_iter().enumerate().map(news).collect()
 }
 
 /// When each job of the line starts, and when a further one would.

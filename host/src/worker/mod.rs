@@ -9,6 +9,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
+//! | `submitted` | tells the coordinator where jobs of a cluster stand |
 //! | `startup` | finds the GPUs, enters the room, and builds what all connections share |
 //! | `identity` | the worker's identity and its locked state folder, kept across restarts |
 //! | `announce` | prints the credentials |
@@ -77,6 +78,7 @@ mod slots;
 mod staged_job;
 mod startup;
 mod storage;
+mod submitted;
 mod trainers;
 mod trust;
 mod uploads;
@@ -84,7 +86,7 @@ mod usage;
 mod waiting;
 mod worker_view;
 
-use crate::config::{Config, RetentionConfig, SlotsConfig};
+use crate::config::{Config, ExecutorConfig, RetentionConfig, SlotsConfig};
 use crate::endpoint;
 use crate::pairing::PairError;
 use announce::JoinedRoom;
@@ -102,7 +104,8 @@ use parking_lot::RwLock;
 use peaks::Peaks;
 use sleap_rtc_base::ice::IceConfig;
 use sleap_rtc_base::transport::Transport;
-use sleap_rtc_job::{RunnerOptions, SandboxError};
+use sleap_rtc_job::slurm::SlurmWatch;
+use sleap_rtc_job::{Executor, RunnerOptions, SandboxError};
 use sleap_rtc_net::quic::{Endpoint, QuicError};
 use sleap_rtc_net::rtc::RtcOptions;
 use sleap_rtc_policy::{Policies, PolicyError};
@@ -216,6 +219,10 @@ pub(crate) struct WorkerContext {
     pub(crate) policies: Policies,
     pub(crate) state_dir: PathBuf,
     pub(crate) runner: RunnerOptions,
+    /// What starts new jobs.
+    pub(crate) executor: Executor,
+    /// Follows the jobs that were handed over to Slurm, under any configuration.
+    pub(crate) slurm: SlurmWatch,
     pub(crate) limits: Limits,
     /// The cached hashes of results.
     pub(crate) hashes: Hashes,
@@ -285,7 +292,11 @@ impl WorkerContext {
 
     /// Refuses a job whose trainer is missing or broken.
     pub(crate) async fn check_trainer(&self, job: &JobDescription) -> Result<(), Refusal> {
-        self.trainers.check(job).await
+        match self.executor.is_local() {
+            true => self.trainers.check(job).await,
+            // The nodes have it.
+            false => Ok(()),
+        }
     }
 
     /// Refuses a job of `client` if no slot that it could get can run it, by a recent survey of the GPUs.
@@ -335,7 +346,10 @@ pub async fn run(
     let policies = Policies::load(&config.policy)?;
     let gpu_memory = GpuMemory::load(&config.worker.state_dir);
     let pool = startup::find_gpus(&config.worker, &gpu_memory).await?;
-    let slots = SlotGpus::plan(&config.worker.slots, &pool);
+    let slots = match config.worker.executor {
+        ExecutorConfig::Local => SlotGpus::plan(&config.worker.slots, &pool),
+        ExecutorConfig::Slurm => SlotGpus::of_cluster(&config.worker.slots),
+    };
     let api = HttpApi::new(&config.signaling.http);
     let endpoint = endpoint::open(&config, &config.worker.state_dir).await?;
     let mut capabilities = startup::capabilities(&pool, &slots, &config.worker, &runner);
@@ -435,7 +449,10 @@ impl Background {
     ) -> Self {
         let (tasks, end) = (TaskTracker::new(), CancellationToken::new());
         let handle = coordinator.handle();
-        tasks.spawn(trainers::watch(context.clone(), handle.clone(), end.clone()));
+        if context.executor.is_local() {
+            tasks.spawn(trainers::watch(context.clone(), handle.clone(), end.clone()));
+        }
+        tasks.spawn(submitted::watch(context.clone(), handle.clone(), end.clone()));
         tasks.spawn(retention::watch(context.clone(), end.clone()));
         tasks.spawn(storage::watch(context.clone(), handle.clone(), end.clone()));
         tasks.spawn(job_ends::watch(context.clone(), end.clone()));

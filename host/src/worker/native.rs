@@ -128,7 +128,9 @@ async fn submit(
     let folder = upload.staged.folder().clone();
     let handle = match stage(client, link, upload).await? {
         Launch::Runs(handle) => handle,
-        Launch::Waits => waiting::until_it_starts(client, link, &folder).await?,
+        Launch::Submitted(_) | Launch::Waits => {
+            waiting::until_it_starts(client, link, &folder).await?
+        }
     };
     follow(client, link, &folder, &handle, 0).await
 }

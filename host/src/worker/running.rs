@@ -1,10 +1,10 @@
 //! The coordinator's knowledge of each running job, and what the room sees of it.
 
 use sleap_rtc_base::clock::now_ms;
+use sleap_rtc_job::slurm::PendingReason;
 use sleap_rtc_job::{Expected, JobFolder};
 use sleap_rtc_net::route::Route;
 use sleap_rtc_protocol::ids::JobId;
-use sleap_rtc_protocol::job::JobState;
 use sleap_rtc_protocol::progress::{JobProgress, RunningJob};
 use std::collections::HashMap;
 use tokio::sync::watch;
@@ -23,11 +23,21 @@ pub(crate) fn in_steps(seconds: u64) -> u64 {
     seconds.div_ceil(STEP_S) * STEP_S
 }
 
-/// A running job.
+/// Why a job that was handed over to a cluster waits there.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Pending {
+    pub(crate) reason: PendingReason,
+    /// When it is expected to start, in milliseconds since 1970.
+    pub(crate) starts_ms: Option<u64>,
+}
+
+/// A running job, or one that a cluster has.
 pub(crate) struct Running {
     pub(crate) folder: JobFolder,
     /// Its GPUs by their positions in the pool; `None` if it may use any.
     pub(crate) gpus: Option<Vec<usize>>,
+    /// Why it does not run yet, if it waits in a cluster.
+    pub(crate) pending: Option<Pending>,
     /// How long it is expected to run in all, in seconds.
     runs_s: Option<u64>,
     /// The part that the room sees.
@@ -53,12 +63,18 @@ impl Running {
             left_s: None,
             route: None,
         };
-        Self { folder: folder.clone(), gpus, runs_s, seen, route: None }
+        Self { folder: folder.clone(), gpus, pending: None, runs_s, seen, route: None }
     }
 
     /// When it began to run, in milliseconds since 1970.
     pub(crate) fn began_ms(&self) -> u64 {
         self.seen.started_ms.unwrap_or(self.seen.since_ms)
+    }
+
+    /// The job has begun.
+    pub(crate) fn began(&mut self) {
+        self.pending = None;
+        self.seen.started_ms = Some(self.folder.started_ms().unwrap_or_else(now_ms));
     }
 
     /// How long it is expected to run yet, in seconds and in steps of a minute. `None` if that is not known,
@@ -85,14 +101,13 @@ impl Running {
         let route = self.route.as_ref().filter(|route| route.has_changed().is_ok());
         let route = route.and_then(|route| route.borrow().clone());
         let route = route.map(|route| route.to_string().chars().take(SEEN_ROUTE_CHARS).collect());
-        RunningJob { route, left_s: self.left_s(), ..self.seen.clone() }
+        let started_ms = self.seen.started_ms.filter(|_| self.pending.is_none());
+        let left_s = self.left_s().filter(|_| self.pending.is_none());
+        RunningJob { route, left_s, started_ms, ..self.seen.clone() }
     }
 
     /// The session of all the job's processes, whose leader is its own process.
     pub(crate) fn session(&self) -> Option<u32> {
-        match self.folder.record().ok()?.state {
-            JobState::Running { pid } => Some(pid),
-            _ => None,
-        }
+        self.folder.process_id()
     }
 }

@@ -78,6 +78,16 @@ impl SlotGpus {
         })
     }
 
+    /// This many slots for jobs of a cluster, which decides which GPUs a job gets.
+    pub(crate) fn of_cluster(config: &SlotsConfig) -> Self {
+        let slots = match config {
+            SlotsConfig::PerGpu => 1,
+            SlotsConfig::Count(slots) => *slots,
+            SlotsConfig::Gpus(lists) => lists.len(),
+        };
+        Self(vec![None; slots])
+    }
+
     /// How many slots there are.
     pub(crate) fn len(&self) -> usize {
         self.0.len()
@@ -91,13 +101,14 @@ impl SlotGpus {
         order
     }
 
-    /// The memory of the largest GPU of each slot, in MiB; 0 for a slot without GPUs of its own.
+    /// The memory of the largest GPU of each slot, in MiB: of all, for a slot without GPUs of its own; 0 where
+    /// there are none.
     pub(crate) fn memory_mib(&self, pool: &GpuPool) -> Vec<u64> {
         let gpus = pool.gpus();
         let memory_mib = |own: &Option<Vec<usize>>| {
-            let own = own.iter().flatten();
-            let own = own.filter_map(|position| gpus.get(*position)?.as_ref());
-            own.map(|gpu| gpu.memory_mib).max().unwrap_or(0)
+            let is_own = |position: &usize| own.as_ref().is_none_or(|own| own.contains(position));
+            let own = gpus.iter().enumerate().filter(|(position, _)| is_own(position));
+            own.filter_map(|(_, gpu)| Some(gpu.as_ref()?.memory_mib)).max().unwrap_or(0)
         };
         self.0.iter().map(memory_mib).collect()
     }

@@ -15,15 +15,17 @@ use super::trust::ClientCheck;
 use super::uploads::Uploads;
 use super::worker_view::WorkerView;
 use super::{WorkerContext, WorkerError, WorkerRoom};
-use crate::config::{Config, WorkerConfig};
+use crate::config::{Config, ExecutorConfig, WorkerConfig};
 use parking_lot::RwLock;
 use sleap_rtc_base::error::WithCauses;
-use sleap_rtc_job::{Confinement, RunnerOptions, RunnerSettings};
+use sleap_rtc_job::slurm::{SlurmOptions, SlurmWatch, TimeLimit, WatchTimes};
+use sleap_rtc_job::{Confinement, Executor, RunnerOptions, RunnerSettings};
 use sleap_rtc_policy::Policies;
 use sleap_rtc_protocol::capabilities::{
     Capabilities, MOUNTS, PROBLEMS, SANDBOX, WORKER_TAGS, WorkerFacts,
 };
 use sleap_rtc_protocol::job::JobType;
+use sleap_rtc_protocol::queue::QueueLimits;
 use sleap_rtc_protocol::signaling::{IceServers, Metadata, PeerInfo, Role};
 use sleap_rtc_protocol::worker::WorkerStatus;
 use sleap_rtc_signaling::client::{
@@ -87,6 +89,8 @@ pub(crate) async fn find_gpus(
             slots::check(&config.slots, gpus)?;
             GpuPool::configured(gpus, names)
         }
+        // The GPUs are on other machines.
+        None if config.executor == ExecutorConfig::Slurm => GpuPool::configured(&[], None),
         // No GPU is selected.
         None if names.as_ref().is_some_and(Vec::is_empty) => GpuPool::configured(&[], None),
         None => {
@@ -101,7 +105,7 @@ pub(crate) async fn find_gpus(
     for gpu in pool.accelerators().gpus {
         info!(model = %gpu.model, memory_mib = gpu.memory_mib, "GPU found");
     }
-    if pool.len() == 0 && !pool.is_unknown() {
+    if pool.len() == 0 && !pool.is_unknown() && config.executor == ExecutorConfig::Local {
         warn!("no GPU found: jobs run on the CPU");
     }
     Ok(pool)
@@ -172,6 +176,8 @@ pub(crate) fn context(
         policies,
         state_dir: config.worker.state_dir.clone(),
         runner,
+        executor: executor(&config.worker),
+        slurm: watch(&config.worker),
         uploads: Uploads::new(limits.cache.clone()),
         limits,
         hashes: Hashes::open(&config.worker.state_dir.join("hashes.sqlite"), SETTLED),
@@ -189,7 +195,11 @@ pub(crate) fn context(
         retention: config.worker.retention,
         unfetched: RwLock::default(),
         disk_alarm: DiskAlarm::default(),
-        queue: config.worker.queue,
+        queue: match config.worker.executor {
+            ExecutorConfig::Local => config.worker.queue,
+            // The cluster has a queue, and its order.
+            ExecutorConfig::Slurm => QueueLimits { jobs: 0, ..config.worker.queue },
+        },
         queue_patience: config.worker.queue_patience,
         board: watch::Sender::default(),
         lanes_left: Arc::new(Semaphore::new(MAX_LANES_IN_ALL)),
@@ -200,6 +210,26 @@ pub(crate) fn context(
             gpus: Vec::new(),
         }),
     })
+}
+
+fn executor(config: &WorkerConfig) -> Executor {
+    let slurm = &config.slurm;
+    match config.executor {
+        ExecutorConfig::Local => Executor::Local,
+        ExecutorConfig::Slurm => Executor::Slurm(SlurmOptions {
+            partition: slurm.partition.clone(),
+            account: slurm.account.clone(),
+            qos: slurm.qos.clone(),
+            gres: slurm.gres.clone(),
+            time: TimeLimit { longest: slurm.time_limit, factor: slurm.time_factor },
+            options: slurm.options.clone(),
+            environment: slurm.environment.clone(),
+        }),
+    }
+}
+
+fn watch(WorkerConfig { slurm, .. }: &WorkerConfig) -> SlurmWatch {
+    SlurmWatch::new(WatchTimes { ask_every: slurm.ask_every, lost_after: slurm.lost_after })
 }
 
 /// The limits for packages, and the cache of their files.

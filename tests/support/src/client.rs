@@ -181,8 +181,8 @@ impl TestClient {
         };
         let words = if self.arguments.first().is_some_and(|first| first == "room") { 2 } else { 1 };
         command.args(self.arguments.iter().take(words));
-        // Help, estimates, and the lists of jobs and rooms open no connection.
-        let offline = ["--help", "estimates", "jobs", "rooms"];
+        // These open no connection.
+        let offline = ["--help", "estimates", "jobs", "rooms", "run-job"];
         let connects =
             self.arguments.first().is_some_and(|first| !offline.iter().any(|word| first == word));
         if connects && !self.given_ice_servers {

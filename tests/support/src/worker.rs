@@ -359,6 +359,14 @@ impl TestWorker {
         Self::launch(setup, server)
     }
 
+    /// Starts it again after it was killed, with `from` replaced in its configuration.
+    pub fn with_config(mut self, from: &str, to: &str) -> Self {
+        self.process.kill();
+        let Self { mut setup, server, .. } = self;
+        setup.config = setup.config.replace(from, to);
+        Self::launch(setup, server)
+    }
+
     /// Stops it and starts it again, with the same home and state, at another server.
     pub fn move_to(mut self, server: &TestServer) -> Self {
         self.stop();

@@ -117,7 +117,7 @@ async fn a_process_that_does_not_start_is_an_error() {
     for (binary, expected) in [("/bin/false", "does not answer"), ("/nonexistent", "cannot start")]
     {
         options.binary = binary.into();
-        let error = within(start(&job.folder, &options)).await.unwrap_err().to_string();
+        let error = within(handle::start(&job.folder, &options)).await.unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
 }

@@ -121,8 +121,9 @@ impl Job {
     fn start(&self) -> (JoinHandle<JobOutcome>, CancellationToken) {
         self.settings.write(&self.folder).unwrap();
         let cancel = CancellationToken::new();
-        let (path, token) = (self.folder.path().to_owned(), cancel.clone());
-        (tokio::spawn(async move { run_job(&path, token).await.unwrap() }), cancel)
+        let (path, interruption) = (self.folder.path().to_owned(), cancel.clone());
+        let signals = Signals { interruption, ..Signals::default() };
+        (tokio::spawn(async move { run_job(&path, signals).await.unwrap() }), cancel)
     }
 
     async fn run(&self) -> JobOutcome {

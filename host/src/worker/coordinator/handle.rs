@@ -2,6 +2,7 @@
 
 use super::reservations::Step;
 use sleap_rtc_gpu::Survey;
+use sleap_rtc_job::slurm::Standing;
 use sleap_rtc_job::{JobFolder, JobHandle};
 use sleap_rtc_net::route::Route;
 use sleap_rtc_protocol::ids::{JobId, PeerId};
@@ -16,8 +17,20 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub(crate) enum Launch {
     /// It runs.
     Runs(JobHandle),
+    /// A cluster has it, and decides when it runs.
+    Submitted(JobHandle),
     /// It waits for a slot.
     Waits,
+}
+
+impl Launch {
+    /// What became of a job that was started, or handed over to a cluster.
+    pub(crate) fn of(handle: &JobHandle) -> Self {
+        match handle.is_elsewhere() {
+            true => Self::Submitted(handle.clone()),
+            false => Self::Runs(handle.clone()),
+        }
+    }
 }
 
 /// A request to the coordinator.
@@ -82,6 +95,19 @@ pub(crate) enum Request {
         number: u64,
     },
     JobOver {
+        job: JobId,
+    },
+    /// The cluster has taken a job.
+    Submitted {
+        folder: JobFolder,
+    },
+    /// Where a job stands in the cluster.
+    Standing {
+        job: JobId,
+        standing: Standing,
+    },
+    /// A job of the cluster has begun.
+    Began {
         job: JobId,
     },
     /// A job has made progress.
@@ -186,6 +212,16 @@ impl CoordinatorHandle {
     /// Reports whether the disk has room for jobs.
     pub(crate) async fn storage(&self, problem: Option<String>) {
         self.tell(Request::Storage { problem }).await;
+    }
+
+    /// Reports where a job stands in the cluster.
+    pub(crate) async fn stands(&self, job: JobId, standing: Standing) {
+        self.tell(Request::Standing { job, standing }).await;
+    }
+
+    /// Reports that a job of the cluster has begun.
+    pub(crate) async fn began(&self, job: &JobId) {
+        self.tell(Request::Began { job: job.clone() }).await;
     }
 
     /// Reports the progress of a job.

@@ -50,6 +50,9 @@ impl Coordinator {
             }
             let gpus = settings.gpus.map(|indices| self.machine.pool.positions(&indices));
             self.running.insert(job, Running::new(&folder, gpus));
+            if handle.is_elsewhere() {
+                self.follow_submitted(&folder);
+            }
             self.watch(folder, handle);
         }
         for (folder, entry) in queued {
@@ -109,17 +112,23 @@ impl Coordinator {
         self.running.insert(job.clone(), Running::new(&folder, slots.gpus(slot)));
         let (context, coordinator) = (self.context.clone(), self.handle.clone());
         self.spawn_for_job(job.clone(), async move {
-            let settings = settings.reading(context.trainers.scope().await);
+            let settings = match context.executor.is_local() {
+                true => settings.reading(context.trainers.scope().await),
+                false => settings,
+            };
             let runner = RunnerOptions { settings, ..context.runner.clone() };
             let started = match reply.is_some() {
-                true => sleap_rtc_job::start(&folder, &runner).await,
+                true => context.executor.start(&folder, &runner).await,
                 false => start_patiently(&context, &folder, &runner).await,
             };
             match started {
                 Ok(handle) => {
                     context.surveys.request();
+                    if handle.is_elsewhere() {
+                        coordinator.tell(Request::Submitted { folder: folder.clone() }).await;
+                    }
                     match reply {
-                        Some(reply) => _ = reply.send(Ok(Launch::Runs(handle.clone()))),
+                        Some(reply) => _ = reply.send(Ok(Launch::of(&handle))),
                         // Its clients look at its folder now.
                         None => context.board.send_modify(|_| {}),
                     }
@@ -172,7 +181,7 @@ async fn start_patiently(
 ) -> Result<JobHandle, JobError> {
     let deadline = Instant::now() + FULL_DISK_LIMIT;
     loop {
-        match sleap_rtc_job::start(folder, runner).await {
+        match context.executor.start(folder, runner).await {
             Err(JobError::Io { source, .. }) if is_full(&source) && Instant::now() < deadline => {
                 context.disk_alarm.raise();
                 sleep(FULL_DISK_INTERVAL).await;

@@ -12,6 +12,7 @@
 //! | `offers` | offers of connections |
 //! | `requests` | questions of peers that arrive through the signaling server |
 //! | `jobs` | starts jobs in their slots, and finds them again after a restart |
+//! | `submitted` | the jobs that a cluster has |
 //! | `holding` | who gets a slot or a place in the queue, and what the others are told |
 //! | `queueing` | the jobs that wait for a slot |
 
@@ -24,6 +25,7 @@ mod replies;
 mod requests;
 mod reservations;
 mod shares;
+mod submitted;
 
 pub(crate) use handle::{CoordinatorHandle, Launch};
 pub(crate) use reservations::Step;
@@ -343,6 +345,13 @@ impl Coordinator {
                 let _ = self.apply(WorkerEvent::JobEnded { job });
                 self.context.surveys.request();
                 self.context.job_over.send_replace(());
+            }
+            Request::Submitted { folder } => self.follow_submitted(&folder),
+            Request::Standing { job, standing } => self.stands(&job, standing),
+            Request::Began { job } => {
+                if let Some(running) = self.running.get_mut(&job) {
+                    running.began();
+                }
             }
             Request::Progress { job, progress } => {
                 if let Some(running) = self.running.get_mut(&job) {

@@ -221,7 +221,9 @@ impl Coordinator {
 
     /// Withdraws a job that waits. Returns whether it did.
     pub(crate) fn withdraw(&mut self, job: &JobId, by: &str) -> bool {
-        let Some(waiting) = self.waiting.remove(job) else { return false };
+        let Some(waiting) = self.waiting.remove(job) else {
+            return self.withdraw_submitted(job, by);
+        };
         let _ = self.apply(QueueEvent::Withdrawn { job: job.clone() });
         info!(%job, by, "withdrew a job that waited for a slot");
         self.settle(waiting.folder, JobOutcome::Cancelled);

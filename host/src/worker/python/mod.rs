@@ -157,8 +157,9 @@ async fn run_job(
     if introduction.job_type.is_none() {
         texts.set_job_type(description.job_type);
     }
-    let Launch::Runs(handle) = staged.start(client).await? else {
-        return Err(invalid("the jobs of Python clients do not wait"));
+    let handle = match staged.start(client).await? {
+        Launch::Runs(handle) | Launch::Submitted(handle) => handle,
+        Launch::Waits => return Err(invalid("the jobs of Python clients do not wait")),
     };
     follow(client, link, introduction, &folder, &handle, texts).await
 }

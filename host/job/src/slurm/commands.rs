@@ -1,0 +1,97 @@
+//! Calls Slurm's programs.
+//!
+//! Each call has a time limit: without its controller, Slurm answers after many seconds, or not at all. The
+//! programs see only the variables that a trainer would see, because Slurm hands all of them on to the job.
+
+use crate::command::scrubbed;
+use std::ffi::OsString;
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+/// Twice Slurm's own limit for an answer of its controller, and some time to spare.
+const ANSWER_LIMIT: Duration = Duration::from_secs(45);
+/// The most characters of Slurm's own words in an error.
+const WORDS: usize = 500;
+/// Variables that Slurm's programs need besides those of trainers. The other `SLURM_*` and `SBATCH_*` of a
+/// worker that runs inside a Slurm job must not reach its own jobs.
+const PASSED: [&str; 2] = ["SLURM_CONF", "MUNGE_SOCKET"];
+/// Folders for temporary files differ from node to node.
+const LOCAL: [&str; 2] = ["TMPDIR", "SLURM_TMPDIR"];
+
+/// Why Slurm does not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum SlurmError {
+    /// The program does not start.
+    #[error("cannot start {program}: install Slurm's client programs on the worker's machine")]
+    NoProgram {
+        /// The program.
+        program: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Slurm refuses, in its own words.
+    #[error("Slurm refuses ({program}): {words}")]
+    Refused {
+        /// The program.
+        program: &'static str,
+        /// What it printed.
+        words: String,
+    },
+    /// No answer in time.
+    #[error("Slurm does not answer: {program} took longer than {} s", ANSWER_LIMIT.as_secs())]
+    Silent {
+        /// The program.
+        program: &'static str,
+    },
+}
+
+/// Runs a program of Slurm to its end, and returns what it printed.
+pub async fn call(
+    program: &'static str,
+    arguments: &[String],
+    input: Option<&str>,
+    pass_env: &[String],
+) -> Result<String, SlurmError> {
+    let stdin = if input.is_some() { Stdio::piped() } else { Stdio::null() };
+    let mut child = Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .envs(environment(pass_env))
+        .stdin(stdin)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|source| SlurmError::NoProgram { program, source })?;
+    let exchange = async {
+        if let (Some(mut pipe), Some(input)) = (child.stdin.take(), input) {
+            // A program that refuses its options may not read it.
+            let _ = pipe.write_all(input.as_bytes()).await;
+        }
+        child.wait_with_output().await
+    };
+    let output = match timeout(ANSWER_LIMIT, exchange).await {
+        Err(_) => return Err(SlurmError::Silent { program }),
+        Ok(output) => output.map_err(|source| SlurmError::NoProgram { program, source })?,
+    };
+    if !output.status.success() {
+        let words = String::from_utf8_lossy(&output.stderr);
+        let words = words.trim().chars().take(WORDS).collect();
+        return Err(SlurmError::Refused { program, words });
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn environment(pass_env: &[String]) -> Vec<(OsString, OsString)> {
+    let mut pass = pass_env.to_vec();
+    pass.extend(PASSED.map(str::to_owned));
+    pass.push("SLEAP_RTC_LOG".to_owned());
+    let mut variables = scrubbed(std::env::vars_os(), &pass);
+    variables.retain(|(name, _)| !LOCAL.iter().any(|local| name == local));
+    // Times in seconds since 1970.
+    variables.push(("SLURM_TIME_FORMAT".into(), "%s".into()));
+    variables
+}

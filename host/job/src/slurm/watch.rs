@@ -1,0 +1,217 @@
+//! Follows all submitted jobs with one call at a time, and records the end of those whose process is gone.
+//!
+//! How a job ended is decided by its folder. Slurm forgets jobs after some minutes, may forget them in a crash,
+//! and may run one on two nodes at once. So a job is ended from here only if Slurm says that it is over, or
+//! does not know it, *and* its process has shown no life for some time.
+
+use super::queue::{Standing, standings};
+use super::submit::cancel;
+use crate::error::JobError;
+use crate::events::EventLog;
+use crate::folder::JobFolder;
+use crate::place::Place;
+use crate::shared_folder::{self, BEAT_EVERY};
+use parking_lot::Mutex;
+use sleap_rtc_base::error::WithCauses;
+use sleap_rtc_protocol::ids::JobId;
+use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobState};
+use std::collections::HashMap;
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, sleep};
+
+/// How long a process may show no life after Slurm has said that its job is over.
+const ENDED_PATIENCE: Duration = BEAT_EVERY.saturating_mul(3);
+/// How long a job's process may take to end after its user has cancelled it, before Slurm ends it.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The times of the watch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WatchTimes {
+    /// The time between two calls of `squeue`.
+    pub ask_every: Duration,
+    /// How long a job that Slurm does not know, or whose node has failed, may show no life before it counts as
+    /// interrupted.
+    pub lost_after: Duration,
+}
+
+impl Default for WatchTimes {
+    fn default() -> Self {
+        Self { ask_every: Duration::from_secs(10), lost_after: Duration::from_secs(300) }
+    }
+}
+
+/// Follows the jobs that were handed over to Slurm.
+#[derive(Debug)]
+pub struct SlurmWatch {
+    times: WatchTimes,
+    jobs: Mutex<HashMap<JobId, Watched>>,
+    added: Notify,
+}
+
+/// A job, and since when it is as it is.
+#[derive(Debug, Clone)]
+struct Watched {
+    folder: JobFolder,
+    name: String,
+    heartbeat: (Option<String>, Instant),
+    over_since: Option<Instant>,
+    unwanted_since: Option<Instant>,
+    told: Option<Standing>,
+}
+
+impl SlurmWatch {
+    /// A watch without jobs.
+    pub fn new(times: WatchTimes) -> Self {
+        Self { times, jobs: Mutex::default(), added: Notify::new() }
+    }
+
+    /// Follows a job that was submitted, by this worker or by an earlier one.
+    pub fn add(&self, folder: &JobFolder) {
+        let Ok(Place::Slurm(slurm)) = folder.place() else { return };
+        let watched = Watched {
+            folder: folder.clone(),
+            name: slurm.name,
+            heartbeat: (None, Instant::now()),
+            over_since: None,
+            unwanted_since: None,
+            told: None,
+        };
+        self.jobs.lock().insert(folder.id().clone(), watched);
+        self.added.notify_one();
+    }
+
+    /// Follows the jobs, and sends where each stands when that changes. Runs until it is dropped.
+    pub async fn run(&self, changes: mpsc::Sender<(JobId, Standing)>) {
+        let mut complained = false;
+        loop {
+            if self.jobs.lock().is_empty() {
+                self.added.notified().await;
+            }
+            let names = self.jobs.lock().values().map(|job| job.name.clone()).collect::<Vec<_>>();
+            match standings(&names).await {
+                Ok(answer) => {
+                    complained = false;
+                    self.see(&answer, &changes).await;
+                }
+                // Its controller may be away for a while; running jobs continue.
+                Err(error) if !complained => {
+                    complained = true;
+                    tracing::warn!(error = %WithCauses(&error), "Slurm says nothing about its jobs");
+                }
+                Err(_) => {}
+            }
+            sleep(self.times.ask_every).await;
+        }
+    }
+
+    async fn see(
+        &self,
+        answer: &HashMap<String, Standing>,
+        changes: &mpsc::Sender<(JobId, Standing)>,
+    ) {
+        let jobs = self.jobs.lock().clone();
+        for (id, mut job) in jobs {
+            let standing = answer.get(&job.name);
+            let keep = job.see(standing, self.times).await;
+            if let Some(standing) = standing.filter(|now| job.told.as_ref() != Some(*now)) {
+                job.told = Some(standing.clone());
+                let _ = changes.send((id.clone(), standing.clone())).await;
+            }
+            let mut jobs = self.jobs.lock();
+            match keep {
+                true => _ = jobs.insert(id, job),
+                false => _ = jobs.remove(&id),
+            }
+        }
+    }
+}
+
+impl Watched {
+    /// Acts on what Slurm says: `None` if it does not know the job. Returns whether there is more to do.
+    async fn see(&mut self, standing: Option<&Standing>, times: WatchTimes) -> bool {
+        let state = match self.folder.record() {
+            Ok(record) => record.state,
+            // Its folder has been removed.
+            Err(_) => return false,
+        };
+        let is_live = matches!(standing, Some(Standing::Pending { .. } | Standing::Active));
+        if let JobState::Finished(_) = state {
+            if is_live {
+                self.end_unwanted().await;
+            }
+            return is_live;
+        }
+        if is_live {
+            self.over_since = None;
+            if shared_folder::is_cancelled(&self.folder) {
+                self.end_unwanted().await;
+            }
+            return true;
+        }
+        let ended = match self.settle(standing, times) {
+            Ok(ended) => ended,
+            Err(error) => {
+                tracing::warn!(job = %self.folder.id(), error = %WithCauses(&error), "cannot record the end of the job");
+                false
+            }
+        };
+        !ended
+    }
+
+    /// Has Slurm end a job that nobody wants any more: at once if it waits, and after some time if it should
+    /// end by itself.
+    async fn end_unwanted(&mut self) {
+        let since = *self.unwanted_since.get_or_insert_with(Instant::now);
+        let has_process = shared_folder::heartbeat(&self.folder).is_some();
+        if has_process && since.elapsed() < CANCEL_PATIENCE {
+            return;
+        }
+        if let Err(error) = cancel(&self.name).await {
+            tracing::warn!(job = %self.folder.id(), error = %WithCauses(&error), "Slurm does not end the job");
+        }
+    }
+
+    /// Records the end of a job that is over as far as Slurm knows, if its process shows no life. Returns
+    /// whether it did.
+    fn settle(&mut self, standing: Option<&Standing>, times: WatchTimes) -> Result<bool, JobError> {
+        let since = *self.over_since.get_or_insert_with(Instant::now);
+        let heartbeat = shared_folder::heartbeat(&self.folder);
+        if heartbeat != self.heartbeat.0 {
+            self.heartbeat = (heartbeat, Instant::now());
+        }
+        let silent = self.heartbeat.1.max(since).elapsed();
+        let over = match standing {
+            Some(Standing::Over(state)) => Some(state.as_str()),
+            _ => None,
+        };
+        let patience = match over {
+            // The node may be cut off only from Slurm.
+            None | Some("NODE_FAIL") => times.lost_after,
+            Some(_) => ENDED_PATIENCE,
+        };
+        let words = over.unwrap_or("unknown to Slurm");
+        let is_cancelled = shared_folder::is_cancelled(&self.folder);
+        // A job that Slurm knows as over and that never began will not begin.
+        if (over.is_some() || silent >= patience) && shared_folder::claim(&self.folder)? {
+            let message = format!(
+                "Slurm ended the job before it began ({words}); its messages are in {}",
+                self.folder.path().join("run-job.log").display()
+            );
+            let failed = JobOutcome::Failed { exit_code: None, message };
+            let outcome = if is_cancelled { JobOutcome::Cancelled } else { failed };
+            EventLog::open(self.folder.clone())?.settle(outcome)?;
+            return Ok(true);
+        }
+        if silent < patience {
+            return Ok(false);
+        }
+        tracing::warn!(job = %self.folder.id(), state = words, "the job's process is gone");
+        let mut events = EventLog::open(self.folder.clone())?;
+        let text = format!("[sleap-rtc] the job's process is gone; its state in Slurm: {words}\n");
+        events.append(JobEvent::Log { text })?;
+        let interrupted = JobOutcome::Interrupted;
+        events.settle(if is_cancelled { JobOutcome::Cancelled } else { interrupted })?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,59 @@
+//! The jobs that a cluster has: where they stand there, and how they are withdrawn.
+
+use super::Coordinator;
+use crate::worker::running::Pending;
+use sleap_rtc_base::error::WithCauses;
+use sleap_rtc_job::slurm::{PendingReason, Standing};
+use sleap_rtc_job::{JobCommand, JobFolder, JobHandle};
+use sleap_rtc_protocol::ids::JobId;
+use sleap_rtc_protocol::job::JobState;
+use tracing::{info, warn};
+
+impl Coordinator {
+    /// Follows a job that the cluster has.
+    pub(crate) fn follow_submitted(&mut self, folder: &JobFolder) {
+        if let Ok(JobState::Queued(_)) = folder.record().map(|record| record.state)
+            && let Some(running) = self.running.get_mut(folder.id())
+        {
+            let reason = PendingReason("None".to_owned());
+            running.pending = Some(Pending { reason, starts_ms: None });
+        }
+        self.context.slurm.add(folder);
+    }
+
+    /// Takes note of where a job stands in the cluster.
+    pub(crate) fn stands(&mut self, job: &JobId, standing: Standing) {
+        let Some(running) = self.running.get_mut(job) else { return };
+        if running.pending.is_none() {
+            return;
+        }
+        running.pending = match standing {
+            Standing::Pending { reason, starts_ms } => {
+                if reason.is_final() {
+                    warn!(%job, reason = reason.0, "Slurm never starts the job as it is");
+                }
+                Some(Pending { reason, starts_ms })
+            }
+            Standing::Active | Standing::Over(_) => None,
+        };
+    }
+
+    /// Withdraws a job that waits in the cluster. Returns whether there is one.
+    pub(crate) fn withdraw_submitted(&self, job: &JobId, by: &str) -> bool {
+        let Some(running) = self.running.get(job).filter(|job| job.folder.is_elsewhere()) else {
+            return false;
+        };
+        info!(%job, by, "withdraws a job from the cluster");
+        let (job, folder) = (job.clone(), running.folder.clone());
+        self.tasks.spawn(async move {
+            let cancelled = match JobHandle::attach(&folder).await {
+                Ok(handle) => handle.command(JobCommand::Cancel).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = cancelled {
+                warn!(%job, error = %WithCauses(&error), "cannot withdraw the job");
+            }
+        });
+        true
+    }
+}
