@@ -32,6 +32,9 @@ impl<'t> Config<'t> {
             return Err("it is nested more deeply than any real config".to_owned());
         }
         let documents = Yaml::load_from_str(text).map_err(|error| error.to_string())?;
+        if documents.len() > 1 {
+            return Err("it has several YAML documents (`---`), and trainers read one".to_owned());
+        }
         let root = documents.into_iter().next().ok_or("it is empty")?;
         match root.as_mapping() {
             Some(_) => Ok(Self { root }),
@@ -42,6 +45,11 @@ impl<'t> Config<'t> {
     /// Whether it is a config of sleap-nn.
     pub fn is_sleap_nn(&self) -> bool {
         self.get("model_config").is_some()
+    }
+
+    /// Whether the dotted `key` is the YAML word `true`, and not a text that looks like it.
+    pub fn is_true(&self, key: &str) -> bool {
+        self.get(key).and_then(Yaml::as_bool) == Some(true)
     }
 
     /// Names of the heads that it defines.
@@ -90,6 +98,14 @@ impl Settings<'_> {
     /// The text at the dotted `key`.
     pub fn text(&self, key: &str) -> Option<String> {
         self.texts(key).into_iter().next().filter(|text| !matches!(text.as_str(), "" | "None"))
+    }
+
+    /// Whether the value at the dotted `key` is a list.
+    pub fn is_list(&self, key: &str) -> bool {
+        match self.changes.iter().find(|setting| setting.key == key) {
+            Some(setting) => matches!(&setting.value, Value::Bare(text) if text.starts_with('[')),
+            None => self.config.get(key).is_some_and(|node| node.as_vec().is_some()),
+        }
     }
 
     /// The number at the dotted `key`.

@@ -29,10 +29,10 @@ pub enum ArchiveError {
         /// The path.
         path: PathBuf,
     },
-    /// An entry of the zip is refused.
-    #[error("the entry {entry:?} of the zip is refused: {why}")]
+    /// An entry of an archive or a folder is refused.
+    #[error("the entry {entry:?} is refused: {why}")]
     Entry {
-        /// Its name in the zip.
+        /// Its name there.
         entry: String,
         /// What is wrong with it.
         why: String,

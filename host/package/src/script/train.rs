@@ -30,7 +30,10 @@ pub(crate) fn parse(words: &mut Words<'_>) -> Result<Run, LineFault> {
                 let new = words.needed("path")?;
                 maps.push((option, old, words.place(&new)?.path));
             }
-            option if option.starts_with('-') => return Err(LineFault::Option(option.to_owned())),
+            // Word processors turn hyphens into dashes.
+            option if option.starts_with(['-', '–', '—']) => {
+                return Err(LineFault::Option(option.to_owned()));
+            }
             yaml if name.is_none() && !is_setting(yaml) => name = Some(word),
             setting if is_setting(setting) || setting.starts_with('~') => settings.push(word),
             _ => return Err(LineFault::Word(word)),
