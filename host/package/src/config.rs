@@ -9,6 +9,9 @@ pub const MAX_CONFIG_BYTES: u64 = 256 * 1024;
 /// memory and stack grow with them, and sleap-nn writes only a few.
 const MAX_FLOW: usize = 2000;
 const MAX_NESTED_IN_LINE: usize = 32;
+/// The deepest indentation, in columns. Each level of a block needs one more, and the code that walks
+/// through a config needs stack for each.
+const MAX_INDENT: usize = 100;
 const MAX_MODEL_TYPES: usize = 16;
 const MAX_TEXTS: usize = 256;
 
@@ -168,7 +171,9 @@ fn is_within_bounds(text: &str) -> bool {
     let nested = |line: &str| {
         line.split_whitespace().filter(|word| matches!(*word, "-" | "?" | ":")).count()
     };
-    flow <= MAX_FLOW && text.lines().all(|line| nested(line) <= MAX_NESTED_IN_LINE)
+    let indent = |line: &str| line.len() - line.trim_start_matches(' ').len();
+    let is_bounded = |line: &str| nested(line) <= MAX_NESTED_IN_LINE && indent(line) <= MAX_INDENT;
+    flow <= MAX_FLOW && text.lines().all(is_bounded)
 }
 
 /// The keys whose value is not null.
@@ -177,4 +182,31 @@ fn set_keys(node: &Yaml<'_>) -> Vec<String> {
     let set = mapping.iter().filter(|(_, value)| !value.is_null());
     let keys = set.filter_map(|(key, _)| key.as_str());
     keys.filter(|key| key.len() <= 64).take(MAX_MODEL_TYPES).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_config_that_is_nested_deeply_is_refused_before_it_is_parsed() {
+        for level in ["a:", "-"] {
+            let lines = (1..700).map(|depth| format!("{}{level}\n", " ".repeat(depth)));
+            let text: String = std::iter::once("x:\n".to_owned()).chain(lines).collect();
+            let why = Config::read(&text).err().unwrap();
+            assert!(why.contains("nested more deeply"), "{why}");
+        }
+        // What is just within the bound fits on the stack of any thread.
+        let lines = (1..MAX_INDENT).map(|depth| format!("{}a:\n", " ".repeat(depth)));
+        let text: String = std::iter::once("a:\n".to_owned()).chain(lines).collect();
+        let visit = move || {
+            let mut keys = 0;
+            Config::read(&text)
+                .unwrap_or_else(|why| panic!("{why}"))
+                .each_text(&mut |_, _| keys += 1);
+            keys
+        };
+        let thread = std::thread::Builder::new().stack_size(1 << 20).spawn(visit).unwrap();
+        assert_eq!(thread.join().unwrap(), MAX_INDENT);
+    }
 }

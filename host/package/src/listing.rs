@@ -51,7 +51,9 @@ impl Listing {
             return Err(ArchiveError::Empty { path: name.to_owned() });
         }
         let mut listing = Self { members, left_out };
-        listing.strip_top_folders();
+        if let Some(folder) = listing.package_folder().filter(|folder| !folder.is_empty()) {
+            listing.reduce_to(&folder);
+        }
         listing.check()?;
         Ok(listing)
     }
@@ -73,35 +75,34 @@ impl Listing {
         Ok(())
     }
 
-    /// Reduces the list to the content of the only folder with a script, if the script is not at
-    /// the top. Old tools put the files into a folder, or into the exporting machine's folders, and
+    /// The folder with the job's script, with a `/` at its end: empty if that is at the top, otherwise the
+    /// only one. Old tools put the files into a folder, or into those of the exporting machine, and
     /// people put notes next to it.
-    fn strip_top_folders(&mut self) {
-        for _ in 0..MAX_TOPS {
-            let Some(top) = self.top_folder() else { return };
-            self.reduce_to(&format!("{top}/"));
-        }
-    }
-
-    /// The only folder with a script in it, or the one that has all files.
-    fn top_folder(&self) -> Option<String> {
+    fn package_folder(&self) -> Option<String> {
         let scripts = [JobType::Training.script_name(), JobType::Inference.script_name()];
         let is_script = |path: &str| scripts.contains(&path);
-        let paths = || self.members.iter().map(|member| member.path.as_str());
-        if paths().any(is_script) {
-            return None;
+        let mut folder = String::new();
+        for _ in 0..MAX_TOPS {
+            let paths = || {
+                let paths = self.members.iter().map(|member| member.path.as_str());
+                paths.filter_map(|path| path.strip_prefix(folder.as_str()))
+            };
+            if paths().any(is_script) {
+                return Some(folder);
+            }
+            let split = || paths().filter_map(|path| path.split_once('/'));
+            let with_script: BTreeSet<&str> =
+                split().filter(|(_, rest)| is_script(rest)).map(|(top, _)| top).collect();
+            let all: BTreeSet<&str> = split().map(|(top, _)| top).collect();
+            let has_all = all.len() == 1 && paths().all(|path| path.contains('/'));
+            let top = match with_script.len() {
+                0 if has_all => all.first(),
+                1 => with_script.first(),
+                _ => None,
+            };
+            folder = format!("{folder}{}/", top?);
         }
-        let split = || paths().filter_map(|path| path.split_once('/'));
-        let with_script: BTreeSet<&str> =
-            split().filter(|(_, rest)| is_script(rest)).map(|(top, _)| top).collect();
-        let all: BTreeSet<&str> = split().map(|(top, _)| top).collect();
-        let has_all = all.len() == 1 && paths().all(|path| path.contains('/'));
-        let top = match with_script.len() {
-            0 if has_all => all.first(),
-            1 => with_script.first(),
-            _ => None,
-        };
-        top.map(|top| (*top).to_owned())
+        None
     }
 
     fn reduce_to(&mut self, top: &str) {

@@ -129,7 +129,8 @@ fn the_run_name_of_the_config_counts() {
         ("D:\\runs\\x\\", "x"),
         ("a/..", "single_instance"),
     ] {
-        let package = Package::single().config("run_name", &format!("  run_name: {written}"));
+        let line = format!("  run_name: {written}");
+        let package = Package::single().config("run_name", &line).train("");
         assert_eq!(names(&package), [expected], "{written}");
         let remarks = package.checked().remarks;
         assert!(remarks[0].contains("is not one plain name"), "{written}: {remarks:?}");

@@ -393,3 +393,11 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn thousands_of_settings_in_one_word_need_no_stack() {
+    let glued: String = (0..3000).map(|n| format!("trainer_config.k{}={n}", n % 7)).collect();
+    let run = runs(ScriptFile::Train, &format!("sleap-nn train a.yaml {glued}"));
+    let Run::Train(train) = &run[0] else { panic!("{run:?}") };
+    assert_eq!(train.settings.len(), 7);
+}
