@@ -5,6 +5,10 @@ use crate::reconnect::Desk;
 use crate::resume::{job_of, verified_bytes, wait_verified};
 use crate::support::disk::{Disk, own_mounts};
 use crate::support::*;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
 
 const BYTES: u64 = 40_000_000;
 /// Room for the package, for the result, and a little more.
@@ -154,4 +158,56 @@ fn a_file_system_without_room_for_files_is_named() {
     let _disk = Disk::with_files(&client.home().join("out"), 64, 5);
     let ended = client.session(worker.credentials()).run();
     ended.assert_code(TRANSFER_FAILED).assert_says(&["no inodes left", "df -i"]);
+}
+
+/// Mounts btrfs with a quota of `mib` MiB at `at`. `false` if this machine cannot.
+fn mount_with_quota(image: &Path, at: &Path, mib: u64) -> bool {
+    fs::create_dir_all(at).unwrap();
+    File::create(image).unwrap().set_len(1 << 30).unwrap();
+    let (image, at) = (image.to_str().unwrap(), at.to_str().unwrap());
+    let limit = format!("{mib}M");
+    let steps: [&[&str]; 4] = [
+        &["mkfs.btrfs", "-q", image],
+        &["mount", "-o", "loop", image, at],
+        &["btrfs", "quota", "enable", at],
+        &["btrfs", "qgroup", "limit", &limit, at],
+    ];
+    steps.iter().all(|words| {
+        let done = Command::new(words[0]).args(&words[1..]).output();
+        let is_done = done.is_ok_and(|output| output.status.success());
+        if !is_done {
+            println!("not run: this machine cannot {}", words.join(" "));
+        }
+        is_done
+    })
+}
+
+#[test]
+fn a_quota_of_the_file_system_makes_room_and_leaves_the_worker_alive() {
+    if !disks() {
+        return;
+    }
+    let site = Site::new();
+    let server = site.server();
+    let setup = TestWorker::setup(&site, "worker");
+    let state = setup.home().join("state");
+    if !mount_with_quota(&site.path().join("btrfs.img"), &state, DISK_MIB) {
+        return;
+    }
+    let worker = setup.start(&server);
+    let (labels, models) = (large_labels(&site, BYTES), labels_and_models(&site).1);
+    for number in 0..3 {
+        // Another file than before, so that all of it is written again.
+        File::options().append(true).open(&labels).unwrap().write_all(&[number]).unwrap();
+        let client = || site.client(&server).track(&labels, &models).session(worker.credentials());
+        let mut ended = client().run();
+        if ended.code == TRANSFER_FAILED {
+            // The quota was used up in the middle; the worker makes room and goes on.
+            assert!(ended.stderr.contains("quota"), "{}", ended.stderr);
+            worker.wait_idle(&site, &server);
+            ended = client().run();
+        }
+        ended.assert_code(0);
+        worker.wait_idle(&site, &server);
+    }
 }

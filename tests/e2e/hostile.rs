@@ -240,3 +240,14 @@ fn a_package_above_the_workers_limit() {
     let package = large_package(&site, 2_000_000);
     refused_by(&site, &server, &worker, &package, TRANSFER_FAILED, &["max_package"]);
 }
+
+#[test]
+fn a_pipe_in_the_packages_place_is_refused_at_once() {
+    let site = Site::new();
+    let server = site.server();
+    let worker = site.worker(&server);
+    let pipe = site.path().join("package.zip");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let client = site.client(&server).train(&pipe).session(worker.credentials());
+    client.run().assert_code(2).assert_says(&["neither a file nor a folder"]);
+}

@@ -118,7 +118,8 @@ fn read_share(percent: &str) -> Option<f64> {
 fn add_lost(devices: &mut Vec<Device>, messages: &[&str]) {
     let about_a_device = messages.iter().filter(|line| {
         let line = line.to_ascii_lowercase();
-        line.contains("gpu") || line.contains("device")
+        // A warning is about a device that works: `WARNING: infoROM is corrupted at gpu …`.
+        !line.starts_with("warning") && (line.contains("gpu") || line.contains("device"))
     });
     let mut numbers = (0u32..).filter(|index| devices.iter().all(|d| d.index != *index));
     let lost = about_a_device.map_while(|words| {
@@ -189,6 +190,13 @@ mod tests {
         };
         let devices = inventory.devices.iter();
         devices.map(|d| (d.index, health(d).map_err(|()| words(d)))).collect()
+    }
+
+    #[test]
+    fn a_warning_names_no_lost_device() {
+        let warning = "WARNING: infoROM is corrupted at gpu 0000:0B:00.0\n";
+        let found = read(true, &format!("{warning}0, GPU-0a, {A5000}\n")).unwrap();
+        assert_eq!(seen(&found), [(0, Ok(24564))]);
     }
 
     const A5000: &str = "24564, 20000, 37, 550.54.14, NVIDIA RTX A5000";

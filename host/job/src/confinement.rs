@@ -214,12 +214,18 @@ fn namespaces(grants: &[Grant], place: &TrainerDirs, this: &Path) -> Vec<OsStrin
             .any(|own| path == Path::new(own))
     };
     let mut arguments: Vec<OsString> = WORDS.iter().map(Into::into).collect();
+    let mut folders: Vec<PathBuf> = Vec::new();
     let mut bind = |option: &str, path: &Path| {
         let place = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        // Both the path as it is written, and the path to which its links lead.
-        for at in [place.as_path(), path] {
+        // The path to which its links lead, and the path as it is written. A link in a folder that is
+        // there already is there too, and nothing can be mounted on it.
+        let is_there = folders.iter().any(|folder| path.starts_with(folder));
+        let written = (place != path && !is_there).then_some(path);
+        for at in std::iter::once(place.as_path()).chain(written) {
             arguments.extend([option.into(), place.clone().into(), at.into()]);
         }
+        folders.push(place);
+        folders.extend(written.map(Path::to_owned));
     };
     let mut sorted: Vec<&Grant> = grants.iter().filter(|grant| !own(&grant.path)).collect();
     // A folder is mounted before its content.
@@ -279,5 +285,35 @@ mod tests {
         assert!(path("private/cache/matplotlib").is_dir());
         assert_eq!(value(Sandbox::Off, "HOME"), Some("/home/ada".into()));
         assert_eq!(value(Sandbox::Off, "TMPDIR"), Some(path("private")));
+    }
+
+    #[test]
+    fn a_link_in_a_folder_of_the_namespace_is_not_mounted_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = folder.path().canonicalize().unwrap();
+        let (bin, tool) = (home.join("bin"), home.join("tools/uv/bin/sleap-nn"));
+        std::fs::create_dir_all(&bin).unwrap();
+        std::fs::create_dir_all(tool.parent().unwrap()).unwrap();
+        std::fs::write(&tool, "").unwrap();
+        let link = bin.join("sleap-nn");
+        std::os::unix::fs::symlink(&tool, &link).unwrap();
+        let place = TrainerDirs {
+            folder: home.clone(),
+            private: home.clone(),
+            read: Vec::new(),
+            write: Vec::new(),
+            confinement_file: home.join("confinement"),
+            has_gpus: false,
+        };
+        let mounted = |paths: &[&PathBuf]| {
+            let grant = |path: &&PathBuf| Grant { path: (*path).clone(), access: Access::Read };
+            let grants: Vec<Grant> = paths.iter().map(grant).collect();
+            namespaces(&grants, &place, Path::new("/usr/bin/env"))
+        };
+        // In a folder that is mounted, the link leads to what is mounted where it leads.
+        let both = mounted(&[&bin, &link]);
+        assert!(both.contains(&tool.clone().into()) && !both.contains(&link.clone().into()));
+        let alone = mounted(&[&link]);
+        assert!(alone.contains(&link.into()), "{alone:?}");
     }
 }

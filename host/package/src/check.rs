@@ -178,6 +178,9 @@ pub enum CheckError {
     /// Two options exclude each other.
     #[error("{0} and {1} exclude each other; give one of them")]
     Choices(&'static str, &'static str),
+    /// The predictions would replace the data.
+    #[error("the predictions would replace {0}: give them another name (--output_path)")]
+    OutputIsData(RelPath),
     /// A folder does not contain a trained model.
     #[error("{folder} is not a trained model: it has no {lacks}")]
     Model {
@@ -298,9 +301,11 @@ fn find(
 
 /// Reads the text of a config.
 fn config_text(package: &dyn PackageFiles, config: &RelPath) -> Result<String, CheckError> {
-    let why = format!("it is longer than {} bytes", super::config::MAX_CONFIG_BYTES);
-    text(package, config, super::config::MAX_CONFIG_BYTES)
-        .ok_or_else(|| CheckError::Config { config: config.clone(), why })
+    let wrong = |why| CheckError::Config { config: config.clone(), why };
+    let limit_bytes = super::config::MAX_CONFIG_BYTES;
+    let bytes = bytes(package, config, limit_bytes)
+        .ok_or_else(|| wrong(format!("it is longer than {limit_bytes} bytes")))?;
+    String::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8: save it as UTF-8".to_owned()))
 }
 
 #[cfg(test)]

@@ -9,6 +9,9 @@ pub const MAX_CONFIG_BYTES: u64 = 256 * 1024;
 /// memory and stack grow with them, and sleap-nn writes only a few.
 const MAX_FLOW: usize = 2000;
 const MAX_NESTED_IN_LINE: usize = 32;
+/// The deepest indentation, in columns. Each level of a block needs one more, and the code that walks
+/// through a config needs stack for each.
+const MAX_INDENT: usize = 100;
 const MAX_MODEL_TYPES: usize = 16;
 const MAX_TEXTS: usize = 256;
 
@@ -32,6 +35,9 @@ impl<'t> Config<'t> {
             return Err("it is nested more deeply than any real config".to_owned());
         }
         let documents = Yaml::load_from_str(text).map_err(|error| error.to_string())?;
+        if documents.len() > 1 {
+            return Err("it has several YAML documents (`---`), and trainers read one".to_owned());
+        }
         let root = documents.into_iter().next().ok_or("it is empty")?;
         match root.as_mapping() {
             Some(_) => Ok(Self { root }),
@@ -42,6 +48,11 @@ impl<'t> Config<'t> {
     /// Whether it is a config of sleap-nn.
     pub fn is_sleap_nn(&self) -> bool {
         self.get("model_config").is_some()
+    }
+
+    /// Whether the dotted `key` is the YAML word `true`, and not a text that looks like it.
+    pub fn is_true(&self, key: &str) -> bool {
+        self.get(key).and_then(Yaml::as_bool) == Some(true)
     }
 
     /// Names of the heads that it defines.
@@ -90,6 +101,14 @@ impl Settings<'_> {
     /// The text at the dotted `key`.
     pub fn text(&self, key: &str) -> Option<String> {
         self.texts(key).into_iter().next().filter(|text| !matches!(text.as_str(), "" | "None"))
+    }
+
+    /// Whether the value at the dotted `key` is a list.
+    pub fn is_list(&self, key: &str) -> bool {
+        match self.changes.iter().find(|setting| setting.key == key) {
+            Some(setting) => matches!(&setting.value, Value::Bare(text) if text.starts_with('[')),
+            None => self.config.get(key).is_some_and(|node| node.as_vec().is_some()),
+        }
     }
 
     /// The number at the dotted `key`.
@@ -152,7 +171,9 @@ fn is_within_bounds(text: &str) -> bool {
     let nested = |line: &str| {
         line.split_whitespace().filter(|word| matches!(*word, "-" | "?" | ":")).count()
     };
-    flow <= MAX_FLOW && text.lines().all(|line| nested(line) <= MAX_NESTED_IN_LINE)
+    let indent = |line: &str| line.len() - line.trim_start_matches(' ').len();
+    let is_bounded = |line: &str| nested(line) <= MAX_NESTED_IN_LINE && indent(line) <= MAX_INDENT;
+    flow <= MAX_FLOW && text.lines().all(is_bounded)
 }
 
 /// The keys whose value is not null.
@@ -161,4 +182,31 @@ fn set_keys(node: &Yaml<'_>) -> Vec<String> {
     let set = mapping.iter().filter(|(_, value)| !value.is_null());
     let keys = set.filter_map(|(key, _)| key.as_str());
     keys.filter(|key| key.len() <= 64).take(MAX_MODEL_TYPES).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_config_that_is_nested_deeply_is_refused_before_it_is_parsed() {
+        for level in ["a:", "-"] {
+            let lines = (1..700).map(|depth| format!("{}{level}\n", " ".repeat(depth)));
+            let text: String = std::iter::once("x:\n".to_owned()).chain(lines).collect();
+            let why = Config::read(&text).err().unwrap();
+            assert!(why.contains("nested more deeply"), "{why}");
+        }
+        // What is just within the bound fits on the stack of any thread.
+        let lines = (1..MAX_INDENT).map(|depth| format!("{}a:\n", " ".repeat(depth)));
+        let text: String = std::iter::once("a:\n".to_owned()).chain(lines).collect();
+        let visit = move || {
+            let mut keys = 0;
+            Config::read(&text)
+                .unwrap_or_else(|why| panic!("{why}"))
+                .each_text(&mut |_, _| keys += 1);
+            keys
+        };
+        let thread = std::thread::Builder::new().stack_size(1 << 20).spawn(visit).unwrap();
+        assert_eq!(thread.join().unwrap(), MAX_INDENT);
+    }
 }

@@ -8,9 +8,13 @@ use super::zipped;
 use sleap_rtc_protocol::job::JobType;
 use sleap_rtc_protocol::path::RelPath;
 use sleap_rtc_protocol::transfer::{BlobHash, Cuts, Manifest};
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
+
+/// How many folders may be around a package.
+const MAX_TOPS: usize = 16;
 
 /// The files of a package and the places of their bytes. The list is checked; the content has been
 /// neither read nor hashed.
@@ -47,7 +51,9 @@ impl Listing {
             return Err(ArchiveError::Empty { path: name.to_owned() });
         }
         let mut listing = Self { members, left_out };
-        listing.strip_top_folder();
+        if let Some(folder) = listing.package_folder().filter(|folder| !folder.is_empty()) {
+            listing.reduce_to(&folder);
+        }
         listing.check()?;
         Ok(listing)
     }
@@ -58,7 +64,8 @@ impl Listing {
     ///
     /// Fails if the zip cannot be read, or has an entry that is refused.
     pub fn zip(zip: &Arc<dyn Source>, name: &Path) -> Result<Self, ArchiveError> {
-        Self::package(zipped::list(zip, name)?, Vec::new(), name)
+        let (members, left_out) = zipped::list(zip, name)?;
+        Self::package(members, left_out, name)
     }
 
     fn check(&self) -> Result<(), ArchiveError> {
@@ -68,23 +75,39 @@ impl Listing {
         Ok(())
     }
 
-    /// Reduces the list to the content of the only folder with a script, if the script is not at
-    /// the top. Old tools put the files into a folder, and people put notes next to it.
-    fn strip_top_folder(&mut self) {
+    /// The folder with the job's script, with a `/` at its end: empty if that is at the top, otherwise the
+    /// only one. Old tools put the files into a folder, or into those of the exporting machine, and
+    /// people put notes next to it.
+    fn package_folder(&self) -> Option<String> {
         let scripts = [JobType::Training.script_name(), JobType::Inference.script_name()];
         let is_script = |path: &str| scripts.contains(&path);
-        let paths = || self.members.iter().map(|member| member.path.as_str());
-        if paths().any(is_script) {
-            return;
+        let mut folder = String::new();
+        for _ in 0..MAX_TOPS {
+            let paths = || {
+                let paths = self.members.iter().map(|member| member.path.as_str());
+                paths.filter_map(|path| path.strip_prefix(folder.as_str()))
+            };
+            if paths().any(is_script) {
+                return Some(folder);
+            }
+            let split = || paths().filter_map(|path| path.split_once('/'));
+            let with_script: BTreeSet<&str> =
+                split().filter(|(_, rest)| is_script(rest)).map(|(top, _)| top).collect();
+            let all: BTreeSet<&str> = split().map(|(top, _)| top).collect();
+            let has_all = all.len() == 1 && paths().all(|path| path.contains('/'));
+            let top = match with_script.len() {
+                0 if has_all => all.first(),
+                1 => with_script.first(),
+                _ => None,
+            };
+            folder = format!("{folder}{}/", top?);
         }
-        let tops = paths().filter_map(|path| path.split_once('/'));
-        let mut tops: Vec<&str> =
-            tops.filter(|(_, rest)| is_script(rest)).map(|(top, _)| top).collect();
-        tops.dedup();
-        let [top] = tops[..] else { return };
-        let top = format!("{top}/");
+        None
+    }
+
+    fn reduce_to(&mut self, top: &str) {
         self.members.retain_mut(|member| {
-            let inner = member.path.as_str().strip_prefix(&top).map(str::to_owned);
+            let inner = member.path.as_str().strip_prefix(top).map(str::to_owned);
             // The rest of a checked path is a checked path.
             match inner.and_then(|path| RelPath::new(path).ok()) {
                 Some(path) => {

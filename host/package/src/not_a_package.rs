@@ -4,6 +4,10 @@ use super::labels::is_hdf5;
 use super::listing::Listing;
 use std::path::Path;
 
+/// The offset of the magic number of a tar.
+const TAR_MAGIC_AT: usize = 257;
+/// How many folders an error lists.
+const LISTED_FOLDERS: usize = 3;
 /// How much of a file's start shows what it is, in bytes.
 pub const START_BYTES: u64 = 8 * 1024;
 
@@ -35,6 +39,12 @@ pub enum NotAPackage {
     /// An archive that contains another one.
     #[error("there is no train-script.sh in it; it holds another zip, {0}: give that one")]
     NestedZip(String),
+    /// Packages in folders of it.
+    #[error(
+        "there is no train-script.sh at its top, but in {}: give that folder alone",
+        listed(.0)
+    )]
+    Below(Vec<String>),
     /// The folder of a model.
     #[error(
         "there is no train-script.sh in it; it is the folder of a trained model: `sleap-rtc \
@@ -58,14 +68,16 @@ const FOLDER_OR_ZIP: &str = "the unpacked folder, or a zip";
 
 /// The kind of the file called `path`, which begins with `start`, if it cannot be a package.
 pub fn recognize_start(start: &[u8], path: &Path) -> Option<NotAPackage> {
-    if is_hdf5(start) {
+    let is_archive = start.starts_with(b"PK") || is_tar(start);
+    // Where an archive holds labels, they may be where a labels file begins, too.
+    if !is_archive && is_hdf5(start) {
         return Some(NotAPackage::Labels);
     }
     let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
     let archive = |format, instead| Some(NotAPackage::OtherArchive { format, instead });
     match (start, extension.as_deref()) {
         ([], _) => Some(NotAPackage::EmptyFile),
-        ([b'P', b'K', ..], _) => None,
+        _ if is_archive => None,
         (_, Some("yaml" | "yml" | "json")) => Some(NotAPackage::Config),
         ([b'7', b'z', 0xBC, 0xAF, ..], _) => archive("a 7-Zip archive", FOLDER_OR_ZIP),
         ([b'R', b'a', b'r', b'!', ..], _) => archive("a RAR archive", FOLDER_OR_ZIP),
@@ -77,6 +89,11 @@ pub fn recognize_start(start: &[u8], path: &Path) -> Option<NotAPackage> {
     }
 }
 
+/// Whether a file that begins like this is a tar without compression.
+pub fn is_tar(start: &[u8]) -> bool {
+    start.get(TAR_MAGIC_AT..).is_some_and(|rest| rest.starts_with(b"ustar"))
+}
+
 fn is_text(start: &[u8]) -> bool {
     start.iter().all(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~' | 0x80..))
 }
@@ -86,7 +103,12 @@ pub fn recognize_files(listing: &Listing) -> NotAPackage {
     let names: Vec<&str> = listing.paths().map(|path| path.as_str()).collect();
     let ending = |ending: &str| names.iter().find(|name| name.to_lowercase().ends_with(ending));
     let is_model = |name: &&&str| name.rsplit('/').next() == Some("training_config.yaml");
-    if let Some(inner) = ending(".zip") {
+    let script = "/train-script.sh";
+    let below: Vec<String> =
+        names.iter().filter_map(|name| name.strip_suffix(script)).map(str::to_owned).collect();
+    if !below.is_empty() {
+        NotAPackage::Below(below)
+    } else if let Some(inner) = ending(".zip") {
         NotAPackage::NestedZip((*inner).to_owned())
     } else if names.iter().any(|name| is_model(&name)) && ending(".ckpt").is_some() {
         NotAPackage::TrainedModel
@@ -94,6 +116,14 @@ pub fn recognize_files(listing: &Listing) -> NotAPackage {
         NotAPackage::ConfigsOnly
     } else {
         NotAPackage::NoScript
+    }
+}
+
+fn listed(folders: &[String]) -> String {
+    let first = folders.iter().take(LISTED_FOLDERS).map(String::as_str).collect::<Vec<_>>();
+    match folders.len().saturating_sub(LISTED_FOLDERS) {
+        0 => first.join(" and "),
+        more => format!("{} and {more} more folders", first.join(", ")),
     }
 }
 
@@ -121,5 +151,18 @@ mod tests {
         let inner = Member::bytes(RelPath::new("job.zip").unwrap(), b"PK".to_vec());
         let listing = Listing::new(vec![inner], Vec::new()).unwrap();
         assert_eq!(recognize_files(&listing), NotAPackage::NestedZip("job.zip".into()));
+        let script = |path| Member::bytes(RelPath::new(path).unwrap(), b"x".to_vec());
+        let two = vec![script("a/train-script.sh"), script("b/train-script.sh")];
+        let message = recognize_files(&Listing::new(two, Vec::new()).unwrap()).to_string();
+        assert!(message.ends_with("but in a and b: give that folder alone"), "{message}");
+    }
+
+    #[test]
+    fn archives_are_not_taken_for_the_labels_in_them() {
+        let mut tar = vec![0; 600];
+        tar[257..262].copy_from_slice(b"ustar");
+        tar[512..520].copy_from_slice(b"\x89HDF\r\n\x1a\n");
+        assert!(is_hdf5(&*tar));
+        assert_eq!(recognize_start(&tar, Path::new("job.tar")), None);
     }
 }

@@ -26,8 +26,12 @@ const MACOS_LIMIT_BYTES: u64 = 4 << 30;
 /// The bits of a Unix mode for the type of a file.
 const KIND_MASK: u32 = 0o170_000;
 
-/// Lists the members of a zip, in the zip's order. Errors call it `name`.
-pub(crate) fn list(zip: &Arc<dyn Source>, name: &Path) -> Result<Vec<Member>, ArchiveError> {
+/// Lists the members of a zip, in the zip's order, and the links in it, which are left out. Errors
+/// call it `name`.
+pub(crate) fn list(
+    zip: &Arc<dyn Source>,
+    name: &Path,
+) -> Result<(Vec<Member>, Vec<ArchiveError>), ArchiveError> {
     let unreadable = |cause| ArchiveError::read(name, cause);
     let mut reader = zip.open().map_err(unreadable)?;
     let zip_bytes = reader.seek(SeekFrom::End(0)).map_err(unreadable)?;
@@ -39,6 +43,11 @@ pub(crate) fn list(zip: &Arc<dyn Source>, name: &Path) -> Result<Vec<Member>, Ar
             "{error} (macOS' Archive Utility writes zips of over 4 GB that only macOS reads: \
              give the unpacked folder)"
         )),
+        ZipError::InvalidArchive(why) if why.contains("EOCD") => not_a_zip(
+            "its end is missing, as when a copy or a download was cut off, or it is one part of \
+             several"
+                .to_owned(),
+        ),
         error => not_a_zip(error.to_string()),
     };
     let mut archive = ZipArchive::new(records).map_err(corrupt)?;
@@ -48,40 +57,50 @@ pub(crate) fn list(zip: &Arc<dyn Source>, name: &Path) -> Result<Vec<Member>, Ar
     if archive.has_duplicate_names() {
         return Err(not_a_zip("two of its files have the same name".to_owned()));
     }
-    let mut members = Vec::with_capacity(archive.len());
+    let (mut members, mut left_out) = (Vec::with_capacity(archive.len()), Vec::new());
     for index in 0..archive.len() {
         let entry = archive.by_index_raw(index).map_err(corrupt)?;
-        members.extend(member(zip, &entry)?);
+        match member(zip, &entry)? {
+            Entry::File(member) => members.push(*member),
+            Entry::Link(error) => left_out.push(error),
+            Entry::Nothing => {}
+        }
     }
     check_ratio(&members, zip_bytes)?;
-    Ok(members)
+    Ok((members, left_out))
 }
 
-/// One entry of the zip. `None` for folders, and for files that operating systems leave in zips.
-fn member<R: Read>(
-    zip: &Arc<dyn Source>,
-    entry: &ZipFile<'_, R>,
-) -> Result<Option<Member>, ArchiveError> {
+/// One entry of a zip.
+enum Entry {
+    File(Box<Member>),
+    /// Weights & Biases and others leave links in the folders that people pack.
+    Link(ArchiveError),
+    /// A folder, or a file that operating systems leave in zips.
+    Nothing,
+}
+
+fn member<R: Read>(zip: &Arc<dyn Source>, entry: &ZipFile<'_, R>) -> Result<Entry, ArchiveError> {
     let raw = String::from_utf8_lossy(entry.name_raw()).into_owned();
     let refused = |why: &str| ArchiveError::Entry { entry: raw.clone(), why: why.into() };
     let name = entry.name().map_err(|_| refused("its name cannot be read"))?;
     if is_os_junk(&name) {
-        return Ok(None);
+        return Ok(Entry::Nothing);
     }
     let mode = entry.external_attributes() >> 16;
     let folder = name.ends_with(['/', '\\']);
     let Some(path) = place(&name).map_err(|error| refused(&error.to_string()))? else {
-        return Ok(None);
+        return Ok(Entry::Nothing);
     };
     match mode & KIND_MASK {
-        0o040_000 if folder => return Ok(None),
-        0 if folder => return Ok(None),
+        0o040_000 if folder => return Ok(Entry::Nothing),
+        0 if folder => return Ok(Entry::Nothing),
         0 | 0o100_000 if !folder => {}
+        0o120_000 => return Ok(Entry::Link(refused("it is a link"))),
         _ => return Err(refused("it is neither a file nor a folder")),
     }
     let content = ZipContent::of(entry).map_err(|why| refused(&why))?;
     let executable = mode & 0o100 != 0;
-    Ok(Some(Member::in_zip(path, executable, zip.clone(), content)))
+    Ok(Entry::File(Box::new(Member::in_zip(path, executable, zip.clone(), content))))
 }
 
 /// The path of an entry. `None` for the top folder itself. .NET and PowerShell wrote backslashes,

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 /// How long reading and compiling a plugin may take. One written in Python takes seconds.
-pub(crate) const LIMIT: Duration = Duration::from_secs(120);
+pub(crate) const LIMIT: Duration = Duration::from_secs(40);
 
 /// The result of `work`, or `None` if it takes longer than `limit`. The work then continues, and
 /// its result is dropped.

@@ -45,7 +45,7 @@ async fn with_room(
     let mut display = Display::new(&job_ref.worker);
     let progress = Progress::of(&config.client.jobs_dir, &job_ref.job);
     let submission = Submission::existing(job_ref, action, &mut display, progress);
-    let mut submission = submission.with_bwlimit(config.client.bwlimit);
+    let mut submission = submission.with_limits(&config.client);
     let patience = config.client.reconnect_for;
     let worker = &job_ref.worker;
     let done = reconnect::stay(room, worker, first, &mut submission, interrupts, patience).await;

@@ -2,9 +2,10 @@
 
 use super::interrupt::Interrupts;
 use super::room::Room;
+use super::unreliable::Unreliable;
 use super::{ClientError, Join, or_interrupt};
 use crate::config::Config;
-use sleap_rtc_policy::{Policies, Selection};
+use sleap_rtc_policy::{Choice, Policies, Remark, Selection};
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::job::JobDescription;
 use sleap_rtc_protocol::signaling::PeerInfo;
@@ -19,8 +20,24 @@ pub async fn explain(
     let policies = Policies::load(&config.policy)?;
     let peers = snapshot(config, join, interrupts).await?;
     let workers: Vec<_> = peers.iter().map(WorkerFacts::from_peer).collect();
-    let selection = policies.select(job, &workers).await;
+    let mut selection = policies.select(job, &workers).await;
+    sink_unreliable(&Unreliable::load(&config.client.state_dir), &workers, &mut selection);
     Ok((workers, selection))
+}
+
+/// Puts the workers that failed lately last, as a submission does, and says why.
+fn sink_unreliable(unreliable: &Unreliable, workers: &[WorkerFacts], selection: &mut Selection) {
+    let failed = |choice: &Choice| {
+        workers.get(choice.index).is_some_and(|worker| unreliable.contains(&worker.peer_id))
+    };
+    let (mut sunk, mut ranking): (Vec<Choice>, Vec<Choice>) =
+        std::mem::take(&mut selection.ranking).into_iter().partition(failed);
+    for choice in &mut sunk {
+        let text = "did not answer lately, so it is asked after the others".to_owned();
+        choice.remarks.push(Remark { plugin: "sleap-rtc".into(), text });
+    }
+    ranking.append(&mut sunk);
+    selection.ranking = ranking;
 }
 
 /// The workers of the room as they describe themselves, including busy ones.
@@ -34,4 +51,30 @@ pub async fn snapshot(
     let peers = or_interrupt(interrupts, looking).await;
     room.leave().await;
     peers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_worker_that_did_not_answer_lately_is_last_and_the_reason_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let worker = |id: &str| {
+            let peer = json!({ "peer_id": id, "role": "worker", "metadata": {} });
+            WorkerFacts::from_peer(&serde_json::from_value::<PeerInfo>(peer).unwrap())
+        };
+        let workers = [worker("w1"), worker("w2")];
+        let mut unreliable = Unreliable::load(folder.path());
+        unreliable.failed(&workers[0].peer_id);
+        let choice = |index| Choice { index, score: 1.0, remarks: Vec::new() };
+        let mut selection =
+            Selection { ranking: vec![choice(0), choice(1)], ..Selection::default() };
+        sink_unreliable(&unreliable, &workers, &mut selection);
+        let order: Vec<usize> = selection.ranking.iter().map(|choice| choice.index).collect();
+        assert_eq!(order, [1, 0]);
+        assert!(selection.ranking[0].remarks.is_empty());
+        assert!(selection.ranking[1].reason().contains("did not answer lately"));
+    }
 }

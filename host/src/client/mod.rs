@@ -376,7 +376,7 @@ impl Submit<'_> {
         let record = Record::new(config, job_ref, job);
         let progress = record.announce(&config.client.jobs_dir, submitting, &mut display);
         let submission = Submission::new(job_ref, spec, job, &mut display, progress);
-        let submission = submission.with_bwlimit(config.client.bwlimit).with_wait(wait);
+        let submission = submission.with_limits(&config.client).with_wait(wait);
         let mut submission = submission.with_viewer(viewer.map(Viewer::open));
         let patience = config.client.reconnect_for;
         let stay = reconnect::stay(room, worker, first, &mut submission, interrupts, patience);

@@ -97,11 +97,12 @@ pub(crate) fn hash(
 
 /// What the file at `path` is, if it cannot be a package.
 fn recognize_file(path: &Path) -> Option<NotAPackage> {
-    let mut start = Vec::new();
-    let file = File::open(path).ok()?;
-    if !file.metadata().is_ok_and(|there| there.is_file()) {
+    // Opening a pipe would wait for its writer.
+    if !path.metadata().is_ok_and(|there| there.is_file()) {
         return None;
     }
+    let mut start = Vec::new();
+    let file = File::open(path).ok()?;
     file.take(START_BYTES).read_to_end(&mut start).ok()?;
     recognize_start(&start, path)
 }

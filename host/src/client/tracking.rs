@@ -7,12 +7,13 @@ use super::package::{checked, hash};
 use super::read_progress::ReadProgress;
 use super::videos::VideoSearch;
 use sleap_rtc_package::script::Frames;
-use sleap_rtc_package::{Labels, Listing, check_model};
+use sleap_rtc_package::{Labels, Listing, NotAPackage, START_BYTES, check_model, recognize_start};
 use sleap_rtc_protocol::job::JobType;
 use sleap_rtc_protocol::path::{PathError, RelPath};
 use sleap_rtc_transfer::{Hashes, Package, Part, PartSource};
 use std::collections::HashMap;
 use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// The folder of the models in the package.
@@ -65,6 +66,9 @@ impl TrackingPackage {
             true => None,
             false => videos.on_worker(&self.data),
         };
+        if let Some(text) = unusable_data(&self.data) {
+            return Err(PackageFault::Data { data: self.data.clone(), is: text });
+        }
         let mut parts = Vec::new();
         if mounted.is_none() {
             parts.push(file(&data, &self.data));
@@ -74,7 +78,8 @@ impl TrackingPackage {
         words.push(mounted.unwrap_or_else(|| data.to_string()));
         let mut taken = HashMap::new();
         for model in &self.models {
-            let folder = model_folder(model);
+            let folder =
+                model_folder(model).ok_or_else(|| PackageFault::NotAModel(model.clone()))?;
             let packaged = packaged_model(folder, &mut taken)?;
             parts.extend(model_files(folder, &packaged)?);
             words.extend(["--model_paths".to_owned(), packaged.to_string()]);
@@ -145,6 +150,25 @@ impl TrackingPackage {
     }
 }
 
+/// What the file at `path` is, if it is neither labels nor a video.
+fn unusable_data(path: &Path) -> Option<&'static str> {
+    let there = path.metadata().ok()?;
+    if there.is_dir() {
+        return Some("a folder");
+    }
+    if !there.is_file() || is_labels(path) {
+        return None;
+    }
+    let mut start = Vec::new();
+    File::open(path).ok()?.take(START_BYTES).read_to_end(&mut start).ok()?;
+    match recognize_start(&start, path)? {
+        NotAPackage::EmptyFile => Some("empty (0 bytes)"),
+        NotAPackage::Text | NotAPackage::Config => Some("a text file"),
+        NotAPackage::OtherArchive { .. } => Some("an archive"),
+        _ => None,
+    }
+}
+
 fn open_labels(path: &Path) -> Option<Labels> {
     Labels::read(Box::new(File::open(path).ok()?))
 }
@@ -181,10 +205,15 @@ fn packaged_name(path: &Path, fallback: &str) -> Result<RelPath, PathError> {
     own.map_or_else(|| RelPath::new(fallback), Ok)
 }
 
-/// The folder of a trained model, which may be given by the checkpoint in it.
-fn model_folder(model: &Path) -> &Path {
-    let parent = || model.parent().filter(|parent| !parent.as_os_str().is_empty());
-    if model.is_dir() { model } else { parent().unwrap_or(Path::new(".")) }
+/// The folder of a trained model, which may be given by a file that a tracker reads there.
+fn model_folder(model: &Path) -> Option<&Path> {
+    if model.is_dir() {
+        return Some(model);
+    }
+    let name = model.file_name()?.to_str()?;
+    let is_of_model = name.ends_with(".ckpt") || MODEL_FILES.iter().any(|end| name.ends_with(end));
+    let parent = model.parent().filter(|parent| !parent.as_os_str().is_empty());
+    is_of_model.then(|| parent.unwrap_or(Path::new(".")))
 }
 
 fn file(packaged: &RelPath, path: &Path) -> Part {
@@ -203,4 +232,36 @@ fn packaged_model(
     *count += 1;
     let unique = if *count == 1 { name } else { format!("{name}-{count}") };
     Ok(RelPath::new(format!("{MODELS}/{unique}"))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_neither_labels_nor_a_video_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let given = |name: &str, bytes: &[u8]| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            unusable_data(&path)
+        };
+        assert_eq!(given("empty.mp4", b""), Some("empty (0 bytes)"));
+        assert_eq!(given("notes.txt", b"frames 1 to 9\n"), Some("a text file"));
+        assert_eq!(given("video.mp4", b"\0\0\0\x18ftypmp42"), None);
+        assert_eq!(given("labels.slp", b"text is refused elsewhere"), None);
+        assert_eq!(unusable_data(folder.path()), Some("a folder"));
+        assert_eq!(unusable_data(&folder.path().join("nowhere")), None);
+    }
+
+    #[test]
+    fn a_model_is_a_folder_or_a_file_of_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        assert_eq!(model_folder(folder.path()), Some(folder.path()));
+        assert_eq!(model_folder(&path("best.ckpt")), Some(folder.path()));
+        assert_eq!(model_folder(&path("training_config.yaml")), Some(folder.path()));
+        assert_eq!(model_folder(Path::new("best.ckpt")), Some(Path::new(".")));
+        assert_eq!(model_folder(&path("model.zip")), None);
+    }
 }

@@ -141,6 +141,7 @@ pub(crate) struct FileClient {
     pub(crate) user: Option<String>,
     pub(crate) room: Option<RoomName>,
     pub(crate) bwlimit: Option<Rate>,
+    pub(crate) max_result: Size,
     pub(crate) reconnect_for: Time,
     pub(crate) wait: WaitChoice,
     pub(crate) notify: bool,
@@ -160,6 +161,7 @@ impl Default for FileClient {
             user: None,
             room: None,
             bwlimit: None,
+            max_result: Size(50 << 30),
             // Laptops sleep at night.
             reconnect_for: Time(DAY / 2),
             wait: WaitChoice(None),

@@ -100,6 +100,7 @@ fn client(
         state_dir: sources.data("client"),
         jobs_dir: sources.data("client/jobs"),
         bwlimit: bwlimit.or(file.bwlimit.map(|Rate(rate)| rate)),
+        max_result_bytes: file.max_result.0,
         reconnect_for: file.reconnect_for.0,
         wait: None,
         notify: file.notify,

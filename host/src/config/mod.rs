@@ -167,6 +167,8 @@ pub struct ClientConfig {
     pub jobs_dir: PathBuf,
     /// The bandwidth of its transfers, in bytes per second.
     pub bwlimit: Option<u64>,
+    /// The largest result that is fetched without a question, in bytes.
+    pub max_result_bytes: u64,
     /// How long to try to reconnect to a worker.
     pub reconnect_for: Duration,
     /// Whether jobs wait for a slot where none is free, and how long.

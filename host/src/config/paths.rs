@@ -53,7 +53,16 @@ impl PathMapping {
     /// The replacement of `path`, if it begins with this path. Compares whole components, and
     /// ignores the kind of separators.
     pub fn apply(&self, path: &str) -> Option<String> {
-        let forward = |text: &str| text.replace('\\', "/");
+        // The letter of a drive is the same in upper and in lower case.
+        let forward = |text: &str| {
+            let mut text = text.replace('\\', "/");
+            if text.as_bytes().get(1) == Some(&b':')
+                && let Some(letter) = text.get_mut(..1)
+            {
+                letter.make_ascii_lowercase();
+            }
+            text
+        };
         let (path, from) = (forward(path), forward(&self.from));
         let rest = path.strip_prefix(from.trim_end_matches('/'))?;
         let to = self.to.trim_end_matches('/');
@@ -75,6 +84,7 @@ mod tests {
             ("Z:\\lab\\day1\\a.mp4", Some("/mnt/lab/day1/a.mp4")),
             ("Z:/lab/a.mp4", Some("/mnt/lab/a.mp4")),
             ("Z:/lab", Some("/mnt/lab")),
+            ("z:\\lab\\a.mp4", Some("/mnt/lab/a.mp4")),
             ("Z:/labels/a.mp4", None),
             ("/Z:/lab/a.mp4", None),
         ] {

@@ -106,7 +106,12 @@ pub(crate) async fn find_gpus(
         info!(model = %gpu.model, memory_mib = gpu.memory_mib, "GPU found");
     }
     if pool.len() == 0 && !pool.is_unknown() && config.executor == ExecutorConfig::Local {
-        warn!("no GPU found: jobs run on the CPU");
+        match visible() {
+            Some(text) => {
+                warn!(CUDA_VISIBLE_DEVICES = text, "no GPU found: jobs run on the CPU");
+            }
+            None => warn!("no GPU found: jobs run on the CPU"),
+        }
     }
     Ok(pool)
 }

@@ -108,8 +108,8 @@ impl ClientCheck {
         }
         if self.serves_keyless() {
             info!(
-                "clients without keys are served: Python clients, which trust whoever runs the \
-                 signaling server; `python_clients = false` under [worker] refuses them"
+                "clients without keys are served: Python clients, which trust whoever runs \
+                 the server; `python_clients = false` under [worker] refuses them"
             );
         }
     }

@@ -25,10 +25,12 @@ use std::time::Duration;
 const ABANDONED: Duration = Duration::from_secs(3600);
 /// A piece may be in many files. The most of them that are tried.
 const MAX_PLACES: u32 = 4;
+/// The journal is an ordinary file, and not one in mapped memory (WAL): writing there kills the process
+/// where a quota is used up, and locks do not work on network file systems.
 const SCHEMA: Schema = Schema {
     version: 2,
     tables: "
-    PRAGMA journal_mode = WAL;
+    PRAGMA journal_mode = TRUNCATE;
     PRAGMA synchronous = NORMAL;
     PRAGMA foreign_keys = ON;
     CREATE TABLE IF NOT EXISTS content (
@@ -290,13 +292,14 @@ impl Cache {
     }
 
     fn forget(&self, index: &mut Connection, content: BlobHash) -> rusqlite::Result<()> {
-        index.execute("DELETE FROM content WHERE hash = ?1", [content.0])?;
+        // The file first: on a full disk, its room is needed to change the index.
         match fs::remove_file(self.file(content)) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 tracing::warn!(%content, %error, "cannot remove a file from the cache");
             }
             _ => {}
         }
+        index.execute("DELETE FROM content WHERE hash = ?1", [content.0])?;
         Ok(())
     }
 

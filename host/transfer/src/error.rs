@@ -57,6 +57,16 @@ pub enum TransferError {
     /// The other side violated the protocol.
     #[error("the other side violated the transfer protocol: {0}")]
     Protocol(&'static str),
+    /// It is larger than usual, and nobody wanted it.
+    #[error(
+        "its {bytes} bytes are more than the {above_bytes} that are received without a question"
+    )]
+    Declined {
+        /// The sum of the sizes of its files, in bytes.
+        bytes: u64,
+        /// The size up to which nobody is asked, in bytes.
+        above_bytes: u64,
+    },
     /// The content does not match its announced hash, even on the second attempt.
     #[error(
         "the content of {path:?} arrived damaged twice; the file may have changed while it was \

@@ -26,7 +26,7 @@ const PIECE_BYTES: usize = 36;
 const SCHEMA: Schema = Schema {
     version: 1,
     tables: "
-    PRAGMA journal_mode = WAL;
+    PRAGMA journal_mode = TRUNCATE;
     PRAGMA synchronous = NORMAL;
     CREATE TABLE IF NOT EXISTS file (
         path BLOB NOT NULL,

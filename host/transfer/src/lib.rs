@@ -82,7 +82,7 @@ pub use copying::{add_tree, copy_tree};
 pub use error::{LinkError, TransferError};
 pub use hashes::Hashes;
 pub use lane::{Gauge, Lane, LaneLost};
-pub use link::{Incoming, Limits, Link};
+pub use link::{Incoming, Limits, Link, SizeQuestion};
 pub use listing::{Part, PartSource, list_package};
 pub use pace::Pace;
 pub use package::Package;

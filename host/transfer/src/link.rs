@@ -3,6 +3,7 @@
 use super::lane::Lane;
 use super::{Cache, LinkError, Pace, TransferError};
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use sleap_rtc_protocol::frame::TransferFrame;
 use std::fmt;
 use std::sync::Arc;
@@ -67,11 +68,23 @@ pub struct Limits {
     pub cache: Option<Cache>,
     /// The limit on the transfer rate.
     pub pace: Option<Pace>,
+    /// Asks before more than usual is received.
+    pub question: Option<SizeQuestion>,
+}
+
+/// A question about a transfer that is larger than usual.
+#[derive(Debug, Clone, Copy)]
+pub struct SizeQuestion {
+    /// The size up to which nobody is asked, in bytes.
+    pub above_bytes: u64,
+    /// Whether to receive this many bytes.
+    pub ask: fn(u64) -> BoxFuture<'static, bool>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_bytes: 64 << 30, idle: Duration::from_secs(60), cache: None, pace: None }
+        let (cache, pace, question) = (None, None, None);
+        Self { max_bytes: 64 << 30, idle: Duration::from_secs(60), cache, pace, question }
     }
 }
 

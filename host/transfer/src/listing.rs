@@ -24,9 +24,10 @@ pub fn list_package(path: &Path) -> Result<Listing, ArchiveError> {
         return Err(ArchiveError::NotAFile { path: path.to_owned() });
     }
     if tarred::is_tar(path).map_err(unreadable)? {
-        let folder = Arc::new(tarred::unpack(path)?);
+        let (folder, left_out) = tarred::unpack(path)?;
+        let folder = Arc::new(folder);
         let tree = tree::walk(folder.path(), Some(&folder))?;
-        return Listing::package(tree.members, Vec::new(), path);
+        return Listing::package(tree.members, left_out, path);
     }
     let zip: Arc<dyn Source> = Arc::new(OpenFile::open(path).map_err(unreadable)?);
     Listing::zip(&zip, path)

@@ -3,7 +3,9 @@
 use super::goodbye::{aborted, conclude};
 use super::link::send_frame;
 use super::writer::{Accepted, ChunkReport, Writer};
-use super::{Incoming, Limits, Link, LinkError, Pace, Progress, QUEUE_CHUNKS, TransferError};
+use super::{
+    Incoming, Limits, Link, LinkError, Pace, Progress, QUEUE_CHUNKS, SizeQuestion, TransferError,
+};
 use bytes::Bytes;
 use sleap_rtc_protocol::frame::{ACKS_PER_FRAME, TransferFrame};
 use sleap_rtc_protocol::lists::{IncomingLists, want_frames};
@@ -57,6 +59,14 @@ async fn receive_or_fail<L: Link>(
         idle: limits.idle,
         progress,
     };
+    if let Some(SizeQuestion { above_bytes, ask }) = limits.question
+        && total_bytes > above_bytes
+    {
+        let asked = tokio::spawn(ask(total_bytes));
+        if !reporter.during(link, asked).await? {
+            return Err(TransferError::Declined { bytes: total_bytes, above_bytes });
+        }
+    }
     let (destination, cache) = (destination.to_owned(), limits.cache.clone());
     let preparing = tokio::task::spawn_blocking(move || Writer::new(&destination, manifest, cache));
     let mut writer = reporter.during(link, preparing).await??;

@@ -16,8 +16,6 @@ use tempfile::TempDir;
 const MAX_RATIO: u64 = 100;
 /// The size to which any tar may unpack, in bytes.
 const MIN_BOMB_BYTES: u64 = 64 << 20;
-/// The offset of the magic number of a tar.
-const MAGIC_AT: usize = 257;
 
 /// How a tar is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,9 +33,7 @@ fn packing(path: &Path) -> io::Result<Option<TarFilter>> {
         [0x1F, 0x8B, ..] => Some(TarFilter::Gzip),
         [b'B', b'Z', b'h', ..] => Some(TarFilter::Bzip2),
         [0x28, 0xB5, 0x2F, 0xFD, ..] => Some(TarFilter::Zstd),
-        start if start.get(MAGIC_AT..).is_some_and(|rest| rest.starts_with(b"ustar")) => {
-            Some(TarFilter::Plain)
-        }
+        start if sleap_rtc_package::is_tar(start) => Some(TarFilter::Plain),
         _ => None,
     })
 }
@@ -47,8 +43,9 @@ pub(crate) fn is_tar(path: &Path) -> io::Result<bool> {
     Ok(packing(path)?.is_some())
 }
 
-/// Unpacks a tar into a temporary folder, which is removed when the handle is dropped.
-pub(crate) fn unpack(path: &Path) -> Result<TempDir, ArchiveError> {
+/// Unpacks a tar into a temporary folder, which is removed when the handle is dropped. Also returns an
+/// error for each link in the tar, which is left out.
+pub(crate) fn unpack(path: &Path) -> Result<(TempDir, Vec<ArchiveError>), ArchiveError> {
     let unreadable = |cause| ArchiveError::read(path, cause);
     let file = File::open(path).map_err(unreadable)?;
     let tar_bytes = file.metadata().map_err(unreadable)?.len();
@@ -67,24 +64,28 @@ pub(crate) fn unpack(path: &Path) -> Result<TempDir, ArchiveError> {
         why: format!("it is a tar that cannot be unpacked: {why}"),
     };
     let mut left = MIN_BOMB_BYTES.max(tar_bytes.saturating_mul(MAX_RATIO));
-    let mut archive = Archive::new(reader);
+    let (mut archive, mut left_out) = (Archive::new(reader), Vec::new());
     for (count, entry) in archive.entries().map_err(damaged)?.enumerate() {
         if count == MAX_FILES {
             return Err(ArchiveError::TooMany);
         }
-        write(&mut entry.map_err(damaged)?, folder.path(), &mut left).map_err(
-            |error| match error {
-                Refused::Entry(error) => error,
-                Refused::Read(why) => damaged(why),
-                Refused::Bomb => ArchiveError::Bomb { zip_bytes: tar_bytes, total_bytes: u64::MAX },
-            },
-        )?;
+        match write(&mut entry.map_err(damaged)?, folder.path(), &mut left) {
+            Ok(()) => {}
+            Err(Refused::Link(error)) => left_out.push(error),
+            Err(Refused::Entry(error)) => return Err(error),
+            Err(Refused::Read(why)) => return Err(damaged(why)),
+            Err(Refused::Bomb) => {
+                let (zip_bytes, total_bytes) = (tar_bytes, u64::MAX);
+                return Err(ArchiveError::Bomb { zip_bytes, total_bytes });
+            }
+        }
     }
-    Ok(folder)
+    Ok((folder, left_out))
 }
 
 enum Refused {
     Entry(ArchiveError),
+    Link(ArchiveError),
     Read(io::Error),
     Bomb,
 }
@@ -101,24 +102,38 @@ fn write<R: Read>(
     left: &mut u64,
 ) -> Result<(), Refused> {
     let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-    let refused = |why: String| Refused::Entry(ArchiveError::Entry { entry: name.clone(), why });
-    match entry.header().entry_type() {
-        EntryType::Regular | EntryType::Continuous => {}
+    let odd = |why: String| ArchiveError::Entry { entry: name.clone(), why };
+    let refused = |why: String| Refused::Entry(odd(why));
+    let kind = entry.header().entry_type();
+    match kind {
+        // Sparse files read like others.
+        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse | EntryType::Link => {}
         EntryType::Directory | EntryType::XGlobalHeader => return Ok(()),
+        EntryType::Symlink => return Err(Refused::Link(odd("it is a link".to_owned()))),
         _ => return Err(refused("it is neither a file nor a folder".to_owned())),
     }
     if is_os_junk(&name) || name.rsplit('/').next().is_some_and(|name| name.starts_with("._")) {
         return Ok(());
     }
-    let mut inner = name.as_str();
-    while let Some(rest) = inner.strip_prefix("./") {
-        inner = rest;
-    }
-    let path = composed(inner).map_err(|error| refused(error.to_string()))?;
+    let placed = |name: &str| {
+        let mut inner = name;
+        while let Some(rest) = inner.strip_prefix("./") {
+            inner = rest;
+        }
+        composed(inner).map_err(|error| refused(error.to_string()))
+    };
+    let path = placed(&name)?;
     *left = left.checked_sub(entry.size()).ok_or(Refused::Bomb)?;
     let place = path.below(folder);
     if let Some(parent) = place.parent() {
         fs::create_dir_all(parent)?;
+    }
+    if kind == EntryType::Link {
+        // The second name of a file that came before. Nothing but files and folders is unpacked, so
+        // the other name leads to a file below the folder.
+        let other = entry.link_name_bytes().unwrap_or_default();
+        let other = placed(&String::from_utf8_lossy(&other))?;
+        return Ok(fs::hard_link(other.below(folder), &place)?);
     }
     let mut file = File::create_new(&place)?;
     io::copy(entry, &mut file)?;

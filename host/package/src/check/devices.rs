@@ -20,6 +20,10 @@ pub(crate) fn fit(
     let accelerator = settings.text(ACCELERATOR).unwrap_or_else(|| "auto".to_owned());
     let indices = settings.texts(INDICES);
     let count = settings.count(DEVICES).map_or(0, |count| count as usize);
+    // sleap-nn takes a number, a list, `auto`, or -1 for all.
+    let written = settings.texts(DEVICES).join(", ");
+    let is_list = settings.is_list(DEVICES);
+    let listed = if is_list { settings.texts(DEVICES) } else { indices.clone() };
     let name = train.config.clone();
     let mut say = |what: String| remarks.push(format!("{name}: {what}"));
     if accelerator == "cpu" {
@@ -35,7 +39,7 @@ pub(crate) fn fit(
         ));
         train.set(ACCELERATOR, Value::Text("auto".into()));
     }
-    let wanted = if indices.is_empty() { count } else { indices.len() };
+    let wanted = if listed.is_empty() { count } else { listed.len() };
     if !indices.is_empty() {
         say(format!(
             "trainer_device_indices [{}] is left out: the slot decides which devices it uses",
@@ -43,10 +47,17 @@ pub(crate) fn fit(
         ));
         train.set(INDICES, Value::Bare("null".into()));
     }
-    if accelerator != "cpu" && gpus > 0 && (wanted > gpus || !indices.is_empty()) {
+    if accelerator == "cpu" || gpus == 0 {
+        if is_list || written.starts_with('-') {
+            say(format!("trainer_devices is 1, not {written}: the training runs on the CPU"));
+            train.set(DEVICES, Value::Bare("1".into()));
+        }
+    } else if wanted > gpus || !listed.is_empty() {
         let used = wanted.min(gpus);
         if wanted > gpus {
             say(format!("trainer_devices is {used}, not {wanted}: the slot has no more GPUs"));
+        } else if is_list {
+            say(format!("trainer_devices is {used}, not [{written}]: the slot decides which"));
         }
         train.set(DEVICES, Value::Bare(used.to_string()));
     }

@@ -38,6 +38,9 @@ pub(crate) fn check(
         }
         _ => track.data.path = find(package, &track.data, by)?,
     }
+    if track.output == track.data.path {
+        return Err(CheckError::OutputIsData(track.output.clone()));
+    }
     for model in &mut track.models {
         let Model::Named(place) = model else { continue };
         match made.iter().rev().find(|(name, _)| name == place.path.file_name()) {
@@ -98,10 +101,11 @@ fn fit_device(track: &mut Track, site: MachineFacts<'_>, remarks: &mut Vec<Strin
         let Some(written) = option.value.clone() else { continue };
         let number = written.strip_prefix("cuda:").and_then(|number| number.parse::<usize>().ok());
         let fits = match (written.as_str(), number) {
+            ("auto" | "cpu", _) => true,
             ("cuda", _) => gpus > 0,
             ("mps", _) => cfg!(target_os = "macos"),
             (_, Some(number)) => number < gpus,
-            _ => true,
+            _ => false,
         };
         if !fits {
             remarks.push(format!(
@@ -171,7 +175,8 @@ pub(crate) fn check_videos(
 ) -> Result<(), CheckError> {
     let package = with.package;
     let is_there = &|file: &String, is_one: bool| {
-        file.contains("://")
+        // The trainer fetches what is elsewhere.
+        file.contains("://") && !file.starts_with("file:")
             || with.videos.find(file).is_some()
             || mapped(file)
             || package.sees(file)
@@ -201,5 +206,6 @@ fn in_package(package: &dyn PackageFiles, labels: &RelPath, file: &str, is_one: 
     let folder = &labels[..labels.len() - labels.rsplit('/').next().unwrap_or(labels).len()];
     let beside = RelPath::new(format!("{folder}{}", place.path.file_name()));
     let is_beside = is_one && beside.is_ok_and(|path| package.look(&path) == Found::File);
-    is_beside || (!is_foreign(file) && package.look(&place.path) == Found::File)
+    let is_below = !is_foreign(file) && !file.split(['/', '\\']).any(|part| part == "..");
+    is_beside || (is_below && package.look(&place.path) == Found::File)
 }

@@ -45,10 +45,27 @@ pub(crate) fn check(
     own_settings(&config, train, remarks);
     devices::fit(&config, train, site, remarks);
     let settings = Settings { config: &config, changes: &train.settings };
-    let own = settings.text(RUN_NAME).and_then(|name| plain_name(&name));
-    let name = train.run_name.take().or(own).unwrap_or_else(|| stem(&train.config).to_owned());
+    let name = match (train.run_name.take(), settings.text(RUN_NAME)) {
+        (Some(name), _) => name,
+        (None, Some(written)) => own_name(&written, train, remarks),
+        (None, None) => stem(&train.config).to_owned(),
+    };
     train.run_name = Some(name.clone());
     Ok(name)
+}
+
+/// The name of the model's folder, where the config calls it `written`.
+fn own_name(written: &str, train: &Train, remarks: &mut Vec<String>) -> String {
+    if let Some(name) = plain_name(written) {
+        return name;
+    }
+    let last = written.trim_end_matches(['/', '\\']).rsplit(['/', '\\']).next();
+    let name = last.and_then(plain_name).unwrap_or_else(|| stem(&train.config).to_owned());
+    remarks.push(format!(
+        "{}: the model's folder is {name}, because run_name ({written}) is not one plain name",
+        train.config
+    ));
+    name
 }
 
 /// Checks the config's version, because older versions of sleap-nn do not know all its keys.
@@ -178,11 +195,14 @@ fn own_settings(config: &Config<'_>, train: &mut Train, remarks: &mut Vec<String
         train.set(CACHE, Value::Bare("null".into()));
     }
     let settings = Settings { config, changes: &train.settings };
-    if !settings.is_on(SAVE) {
+    let is_on = settings.is_on(SAVE);
+    if !is_on {
         remarks.push(format!(
             "{}: {SAVE} is set, because otherwise no model would be saved",
             train.config
         ));
+    }
+    if !is_on || !config.is_true(SAVE) {
         train.set(SAVE, Value::Bare("true".into()));
     }
 }

@@ -180,6 +180,7 @@ pub const OPTIONS: &[(&str, OptionKind)] = &[
     ("--tracking_window_size", OptionKind::Int),
     ("--use_flow", OptionKind::Flag),
     ("--use_kalman", OptionKind::Flag),
+    ("--verbosity", OptionKind::Text),
     ("--video_dataset", OptionKind::Text),
     (VIDEO_INDEX, OptionKind::Int),
     ("--video_input_format", OptionKind::Text),

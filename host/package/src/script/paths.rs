@@ -9,7 +9,7 @@ pub struct NamedPath {
     /// The path as it is written.
     pub written: String,
     /// The path in the package: the written one, or only the file name if that is a path of another
-    /// machine.
+    /// machine or leads out of the package.
     pub path: RelPath,
 }
 
@@ -42,11 +42,19 @@ impl Folder {
         }
     }
 
+    /// Whether `written`, which only a shell could evaluate, is this folder.
+    pub(crate) fn is_called(&self, written: &str) -> bool {
+        let own = ["$PWD", "${PWD}", "$(pwd)", "`pwd`"].contains(&written);
+        own || (self.0.is_none() && names_top(written))
+    }
+
     /// Resolves `text` relative to this folder.
     pub fn place(&self, text: &str) -> Result<NamedPath, PathError> {
         let name = |text: &str| text.rsplit(['/', '\\']).next().unwrap_or_default().to_owned();
         let trimmed = text.trim_end_matches(['/', '\\']);
-        let path = if is_foreign(text) { name(trimmed) } else { self.join(trimmed) };
+        let joined = self.join(trimmed);
+        let is_outside = is_foreign(text) || joined.starts_with("../");
+        let path = if is_outside { name(trimmed) } else { joined };
         Ok(NamedPath { written: text.to_owned(), path: RelPath::new(path)? })
     }
 
@@ -65,6 +73,13 @@ impl Folder {
         }
         parts.join("/")
     }
+}
+
+/// Whether `written`, which only a shell could evaluate, is the folder of the script: the top of the
+/// package.
+pub(crate) fn names_top(written: &str) -> bool {
+    let own = ["dirname", "${0%/*}", "$SLURM_SUBMIT_DIR", "$PBS_O_WORKDIR"];
+    own.iter().any(|own| written.contains(own))
 }
 
 /// Whether `text` is a path on some machine, not in the package.
@@ -90,11 +105,13 @@ mod tests {
             (&sub, "C:\\data\\a.slp", "a.slp"),
             (&sub, "/home/x/a.slp", "a.slp"),
             (&sub, "~/a.slp", "a.slp"),
+            (&top, "../other/a.slp", "a.slp"),
+            (&sub, "../../a.slp", "a.slp"),
         ] {
             assert_eq!(folder.place(text).unwrap().path.as_str(), expected, "{text}");
         }
         assert_eq!(sub.enter("..").unwrap(), top);
-        for (folder, text) in [(&top, "../a"), (&sub, "../../a"), (&top, ""), (&top, "/")] {
+        for (folder, text) in [(&top, ".."), (&sub, "../.."), (&top, ""), (&top, "/")] {
             assert!(folder.place(text).is_err(), "{text}");
         }
         assert!(top.enter("/home/x").is_err());

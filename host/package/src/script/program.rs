@@ -65,7 +65,7 @@ const LAUNCHER_NAMES: [&str; 9] =
 
 /// Finds the trainer: the first word of the command, or one after a program that starts others.
 pub(crate) fn find(words: &[Word]) -> Result<Option<FoundProgram<'_>>, LineFault> {
-    let mut at = words.iter().take_while(|word| assignment(&word.text).is_some()).count();
+    let at = words.iter().take_while(|word| assignment(&word.text).is_some()).count();
     let Some(first) = words.get(at) else { return Ok(None) };
     let found = |at: usize| {
         let (program, skipped) = trainer(&words[at..])?;
@@ -81,14 +81,11 @@ pub(crate) fn find(words: &[Word]) -> Result<Option<FoundProgram<'_>>, LineFault
     if !LAUNCHERS.contains(&starter) {
         return Ok(None);
     }
-    while at + 1 < words.len() {
-        at += 1;
-        let names = LAUNCHER_NAMES.contains(&words[at - 1].text.as_str()) && at + 1 < words.len();
-        if !names && let Some(found) = found(at) {
-            return Ok(Some(found));
-        }
-    }
-    Ok(None)
+    let at = at + 1;
+    let is_named = |at: usize| LAUNCHER_NAMES.contains(&words[at - 1].text.as_str());
+    let unnamed = (at..words.len()).find_map(|at| if is_named(at) { None } else { found(at) });
+    // The options of some launchers have no value: `time -p sleap-nn train`.
+    Ok(unnamed.or_else(|| (at..words.len()).find_map(found)))
 }
 
 /// The trainer at the start of `words`, and how many words name it.

@@ -1,5 +1,6 @@
 //! Reads the commands of a script: which of them start a trainer, and which have no effect.
 
+use super::paths::names_top;
 use super::program::{self, Program};
 use super::shell::{ShellCommand, Word, assignment};
 use super::words::Words;
@@ -14,8 +15,9 @@ pub(crate) enum Next {
 /// Reads a script's commands, one after the other.
 pub(crate) struct Reader {
     file: ScriptFile,
-    /// The current folder, which `cd` changes.
+    /// The current folder, which `cd` changes, and the ones before it.
     folder: Folder,
+    earlier: Vec<Folder>,
     pub(crate) script: Script,
 }
 
@@ -62,7 +64,7 @@ const PREPARES: &[&str] =
 impl Reader {
     pub(crate) fn new(file: ScriptFile) -> Self {
         let script = Script { runs: Vec::new(), remarks: Vec::new() };
-        Self { file, folder: Folder::default(), script }
+        Self { file, folder: Folder::default(), earlier: Vec::new(), script }
     }
 
     pub(crate) fn take(&mut self, command: &ShellCommand) -> Result<Next, LineFault> {
@@ -81,7 +83,13 @@ impl Reader {
         let name = program::base_name(&words[0].text);
         match name {
             "cd" | "pushd" => self.enter(words)?,
+            "popd" => self.go_back(),
             "exit" | "return" => return Ok(Next::End),
+            // It redirects the output of all commands.
+            "exec" if words.len() == 1 => self.ignore(command),
+            "eval" if words.iter().any(|word| prepares_environment(&word.text)) => {
+                self.ignore(command);
+            }
             _ if words.iter().all(|word| assignment(&word.text).is_some()) => {}
             "sleap-nn" | "sleap" if words.get(1).is_some_and(|word| shows(&word.text)) => {
                 self.ignore(command);
@@ -124,19 +132,35 @@ impl Reader {
     fn enter(&mut self, words: &[Word]) -> Result<(), LineFault> {
         let to = words[1..].iter().find(|word| word.text != "--");
         let Some(to) = to else { return Err(LineFault::Folder(String::new())) };
-        let own = ["dirname", "${0%/*}", "$SLURM_SUBMIT_DIR", "$PBS_O_WORKDIR"];
-        self.folder = match &to.opaque {
+        let folder = match &to.opaque {
+            None if to.text == "-" => {
+                self.go_back();
+                return Ok(());
+            }
             None => self.folder.enter(&to.text)?,
-            Some(written) if own.iter().any(|own| written.contains(own)) => Folder::default(),
+            Some(written) if names_top(written) => Folder::default(),
+            Some(written) if self.folder.is_called(written) => return Ok(()),
             Some(written) => return Err(LineFault::Opaque(shortened(written))),
         };
+        self.earlier.push(std::mem::replace(&mut self.folder, folder));
         Ok(())
+    }
+
+    /// `popd` and `cd -`.
+    fn go_back(&mut self) {
+        self.folder = self.earlier.pop().unwrap_or_default();
     }
 }
 
 fn is_without_effect(name: &str, words: &[Word]) -> bool {
     let second = words.get(1).map_or("", |word| word.text.as_str());
     WITHOUT_EFFECT.contains(&name) || ENVIRONMENTS.contains(&name) && PREPARES.contains(&second)
+}
+
+/// Whether `eval` gets only what makes `conda activate` and the like work.
+fn prepares_environment(written: &str) -> bool {
+    let program = written.strip_prefix("$(").and_then(|rest| rest.split_whitespace().next());
+    program.is_some_and(|program| ENVIRONMENTS.contains(&program::base_name(program)))
 }
 
 /// Commands of `sleap-nn` that only print something.

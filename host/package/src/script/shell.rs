@@ -82,7 +82,8 @@ impl<'a> Lexer<'a> {
                     self.end_command()?;
                     self.line += 1;
                 }
-                ' ' | '\t' | '\r' => self.end_word(),
+                // A no-break space comes from a web page or a text editor, and nobody sees it.
+                ' ' | '\t' | '\r' | '\u{A0}' => self.end_word(),
                 '#' if self.word.is_none() => while self.next_if(|c| c != '\n').is_some() {},
                 '\\' => self.escape(),
                 '\'' => self.single_quotes()?,

@@ -119,6 +119,16 @@ fn other_ways_to_write_a_training() {
         ("cd sub && sleap-nn train a.yaml", "sub/a.yaml"),
         ("cd sub\ncd ..\nsleap-nn train a.yaml\nexit 0\nrm -rf /", "a.yaml"),
         ("sleap-nn --version; sleap-nn train a.yaml", "a.yaml"),
+        ("time -p sleap-nn train a.yaml", "a.yaml"),
+        ("pushd sub\nsleap-nn train a.yaml\npopd", "sub/a.yaml"),
+        ("cd sub\ncd -\nsleap-nn train a.yaml", "a.yaml"),
+        ("pushd sub; popd; sleap-nn train a.yaml", "a.yaml"),
+        ("eval \"$(conda shell.bash hook)\"\nconda activate s\nsleap-nn train a.yaml", "a.yaml"),
+        ("exec > log.txt 2>&1\nsleap-nn train a.yaml", "a.yaml"),
+        ("sleap-nn train -c a.yaml -d \"$PWD\"", "a.yaml"),
+        ("cd sub\nsleap-nn train -c a.yaml -d $(pwd)/deep", "sub/deep/a.yaml"),
+        ("D=\"$(cd \"$(dirname \"$0\")\" && pwd)\"\nsleap-nn train -c a.yaml -d \"$D\"", "a.yaml"),
+        ("sleap-nn train\u{A0}a.yaml", "a.yaml"),
     ];
     for (text, config) in cases {
         let runs = runs(ScriptFile::Train, text);
@@ -250,7 +260,8 @@ fn refusals_name_the_line_and_the_reason() {
     let cases = [
         (Train, "#!/bin/bash\necho hello\n", "train-script.sh has no line that starts"),
         (Track, "sleap-nn train a.yaml", "track-script.sh, line 1: it starts a training"),
-        (Train, "\nsleap-nn train ../../x.yaml", "train-script.sh, line 2: the file path"),
+        (Train, "\ncd ..\nsleap-nn train x.yaml", "train-script.sh, line 2: the file path"),
+        (Train, "sleap-nn train –config-name a.yaml", "the option `–config-name`"),
         (Train, "cd /data/mice\nsleap-nn train a.yaml", "line 1: `cd /data/mice` leaves"),
         (Train, "sleap-nn train a.yaml trainer_config.run_name=../x", "run name \"../x\""),
         (Train, "sleap-nn train a.yaml trainer_config.run_name=a/b", "run name \"a/b\""),
@@ -284,7 +295,6 @@ fn refusals_name_the_line_and_the_reason() {
         (Track, "sleap-nn track -m m -o o.slp", "it names no data"),
         (Track, "sleap-nn track -i a.slp", "it names no model"),
         (Track, "sleap-nn track -i a.slp -m", "it names no value"),
-        (Track, "sleap-nn track -i a.slp -m m -o ../o.slp", "the file path \"../o.slp\""),
         (Track, "sleap-nn track -i -x -m m", "does not take \"-x\""),
     ];
     for (file, text, expected) in cases {
@@ -382,4 +392,12 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn thousands_of_settings_in_one_word_need_no_stack() {
+    let glued: String = (0..3000).map(|n| format!("trainer_config.k{}={n}", n % 7)).collect();
+    let run = runs(ScriptFile::Train, &format!("sleap-nn train a.yaml {glued}"));
+    let Run::Train(train) = &run[0] else { panic!("{run:?}") };
+    assert_eq!(train.settings.len(), 7);
 }

@@ -12,7 +12,7 @@ pub(crate) fn parse(words: &mut Words<'_>) -> Result<Run, LineFault> {
             Some((option, value)) if word.starts_with('-') => (option, Some(value.to_owned())),
             _ => (word.as_str(), None),
         };
-        if !option.starts_with('-') {
+        if !option.starts_with(['-', '–', '—']) {
             match data {
                 None => data = Some(words.place(&word)?),
                 Some(_) => return Err(LineFault::Word(word)),
@@ -27,10 +27,7 @@ pub(crate) fn parse(words: &mut Words<'_>) -> Result<Run, LineFault> {
             if let Some(value) = inline {
                 return Err(LineFault::Value { option: name.to_owned(), value });
             }
-            // Jobs always ask for progress.
-            if name != "--gui" {
-                options.push(TrackOption { name, value: None });
-            }
+            options.push(TrackOption { name, value: None });
             continue;
         }
         let value = match inline {
@@ -41,6 +38,7 @@ pub(crate) fn parse(words: &mut Words<'_>) -> Result<Run, LineFault> {
             return Err(LineFault::Value { option: name.to_owned(), value });
         }
         match name {
+            "--verbosity" => {}
             "--data_path" => data = Some(words.place(&value)?),
             "--model_paths" => models.push(Model::Named(words.place(&value)?)),
             "--output_path" => output = Some(words.place(&value)?.path),
@@ -56,6 +54,8 @@ pub(crate) fn parse(words: &mut Words<'_>) -> Result<Run, LineFault> {
         None => RelPath::new(format!("{}.predictions.slp", data.path))?,
     };
     spell_out_frames(&mut options)?;
+    // Jobs always ask for progress.
+    options.retain(|option| option.name != "--gui");
     Ok(Run::Track(Track { data, mounted: None, models, output, options }))
 }
 

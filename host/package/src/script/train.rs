@@ -30,7 +30,10 @@ pub(crate) fn parse(words: &mut Words<'_>) -> Result<Run, LineFault> {
                 let new = words.needed("path")?;
                 maps.push((option, old, words.place(&new)?.path));
             }
-            option if option.starts_with('-') => return Err(LineFault::Option(option.to_owned())),
+            // Word processors turn hyphens into dashes.
+            option if option.starts_with(['-', '–', '—']) => {
+                return Err(LineFault::Option(option.to_owned()));
+            }
             yaml if name.is_none() && !is_setting(yaml) => name = Some(word),
             setting if is_setting(setting) || setting.starts_with('~') => settings.push(word),
             _ => return Err(LineFault::Word(word)),
@@ -72,15 +75,24 @@ fn config_path(words: &Words<'_>, folder: Option<&str>, name: &str) -> Result<Re
     }
 }
 
+/// Applies a setting. SLEAP 1.5.0 wrote the next settings without a space in between.
 fn apply(run: &mut Train, setting: &str) -> Result<(), LineFault> {
+    let mut glued = Some(setting);
+    while let Some(setting) = glued {
+        glued = apply_first(run, setting)?;
+    }
+    Ok(())
+}
+
+/// Applies the first setting of `setting`, and returns the others.
+fn apply_first<'s>(run: &mut Train, setting: &'s str) -> Result<Option<&'s str>, LineFault> {
     if let Some(key) = setting.strip_prefix('~') {
         let key = key.split('=').next().unwrap_or(key);
         run.set(checked(key)?, Value::Removed);
-        return Ok(());
+        return Ok(None);
     }
     let (key, value) = setting.split_once('=').unwrap_or((setting, ""));
     let key = checked(key.trim_start_matches('+'))?;
-    // SLEAP 1.5.0 wrote the next settings without a space in between.
     let glued =
         if value.starts_with(['"', '\'', '[', '{']) { None } else { value.find("trainer_config.") };
     let (value, rest) = value.split_at(glued.unwrap_or(value.len()));
@@ -92,10 +104,7 @@ fn apply(run: &mut Train, setting: &str) -> Result<(), LineFault> {
     } else {
         run.set(key, Value::parse(value));
     }
-    match rest.is_empty() {
-        true => Ok(()),
-        false => apply(run, rest),
-    }
+    Ok(Some(rest).filter(|rest| !rest.is_empty()))
 }
 
 /// Checks the dotted name of a setting. Hydra's own settings are refused, since they say where it writes.

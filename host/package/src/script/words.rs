@@ -22,6 +22,10 @@ impl<'a> Words<'a> {
         self.words = rest;
         match &word.opaque {
             None => Ok(Some(word.text.clone())),
+            // Paths start at the current folder, whatever its path on another machine is.
+            Some(written) if self.folder.is_called(written) => {
+                Ok(Some(word.text.replacen(written, ".", 1)))
+            }
             Some(written) => Err(LineFault::Opaque(shortened(written))),
         }
     }

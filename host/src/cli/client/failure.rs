@@ -3,6 +3,7 @@
 use super::exit::{Exit, Failure};
 use crate::blocking;
 use crate::client::ClientError;
+use sleap_rtc_transfer::TransferError;
 use sleap_rtc_trust::session::JobString;
 
 /// Runs blocking work on a separate thread.
@@ -41,6 +42,11 @@ impl From<ClientError> for Failure {
         let hint = match &error {
             ClientError::Signaling(error) => error.advice(),
             ClientError::Detached { job, .. } => Some(how_to_reattach(job)),
+            ClientError::Transfer { source: TransferError::Declined { .. }, .. } => {
+                let hint = "the worker keeps it: `sleap-rtc fetch` on a terminal asks whether you \
+                    want it, and `max_result` under [client] in the configuration allows more";
+                Some(hint.to_owned())
+            }
             _ => None,
         };
         Self { hint, ..Self::new(exit, error) }

@@ -50,6 +50,17 @@ pub enum PackageFault {
         /// Why not.
         source: io::Error,
     },
+    /// The data is neither labels nor a video.
+    #[error("{data} is {is}, and a prediction needs labels (.slp) or a video")]
+    Data {
+        /// The file.
+        data: PathBuf,
+        /// What it is.
+        is: &'static str,
+    },
+    /// It is a file, and no file of a model.
+    #[error("{0} is not a trained model: give the folder that SLEAP's training made")]
+    NotAModel(PathBuf),
     /// Too many labels whose videos are not in the package.
     #[error("too many of its labels have their videos elsewhere")]
     TooManyLabels,

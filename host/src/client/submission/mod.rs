@@ -23,7 +23,7 @@ use crate::client::room::Goal;
 use crate::client::shared::SharedJob;
 use crate::client::viewer::Viewer;
 use crate::client::{ClientError, Job, concluded};
-use crate::config::Wait;
+use crate::config::{ClientConfig, Wait};
 use outlook::JobOutlook;
 use sleap_rtc_base::deadline;
 use sleap_rtc_net::dialect::{ClientEnd, DialectError};
@@ -77,6 +77,8 @@ pub(crate) struct Submission<'a> {
     progress: Progress,
     /// Limits the bandwidth.
     pace: Option<Pace>,
+    /// The largest result that is fetched without a question, in bytes.
+    max_result_bytes: u64,
     wait: Option<Wait>,
     /// When a job that still waits is withdrawn.
     withdraw_at: Option<Instant>,
@@ -134,6 +136,7 @@ impl<'a> Submission<'a> {
             stage: watch::Sender::new(Stage::Viewing),
             progress,
             pace: None,
+            max_result_bytes: u64::MAX,
             wait: None,
             withdraw_at: None,
         }
@@ -144,9 +147,10 @@ impl<'a> Submission<'a> {
         Self { viewer, ..self }
     }
 
-    /// Limits transfers to this many bytes per second.
-    pub(crate) fn with_bwlimit(self, bytes_per_s: Option<u64>) -> Self {
-        Self { pace: bytes_per_s.map(Pace::new), ..self }
+    /// Limits transfers as the user has configured.
+    pub(crate) fn with_limits(self, config: &ClientConfig) -> Self {
+        let max_result_bytes = config.max_result_bytes;
+        Self { pace: config.bwlimit.map(Pace::new), max_result_bytes, ..self }
     }
 
     /// The purpose of the next connection.

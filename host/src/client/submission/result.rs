@@ -4,10 +4,12 @@ use super::{FLUSH, STAGE_LIMIT, Submission, refused};
 use crate::client::ClientError;
 use crate::client::output::Output;
 use crate::client::partial_download::PartialDownload;
+use crate::client::question::confirm;
+use futures_util::future::BoxFuture;
 use sleap_rtc_net::dialect::ClientEnd;
 use sleap_rtc_protocol::frame::{ClientFrame, Delivery, TransferFrame, WorkerFrame};
-use sleap_rtc_protocol::meter::Direction;
-use sleap_rtc_transfer::{self as transfer, Limits};
+use sleap_rtc_protocol::meter::{self, Direction};
+use sleap_rtc_transfer::{self as transfer, Limits, SizeQuestion};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -68,7 +70,9 @@ impl Submission<'_> {
             None => output.resume_download(&self.job_ref.job)?,
         };
         let display = &mut *self.display;
-        let limits = Limits { pace: self.pace.clone(), ..Limits::results() };
+        let question = SizeQuestion { above_bytes: self.max_result_bytes, ask: is_wanted };
+        let (pace, question) = (self.pace.clone(), Some(question));
+        let limits = Limits { pace, question, ..Limits::results() };
         let (start, mut already_there_bytes) = (Instant::now(), 0);
         let received = transfer::receive(link, partial.path(), &limits, |progress| {
             already_there_bytes = progress.already_there_bytes;
@@ -90,4 +94,10 @@ impl Submission<'_> {
             }
         }
     }
+}
+
+/// Asks whether to fetch a result that is larger than usual. Nobody wants it where nobody answers.
+fn is_wanted(bytes: u64) -> BoxFuture<'static, bool> {
+    let question = format!("The result has {}. Fetch it? [y/N] ", meter::bytes(bytes));
+    Box::pin(async move { confirm(&question).await == Some(true) })
 }

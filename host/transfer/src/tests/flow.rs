@@ -3,8 +3,10 @@
 use super::super::storage::PARTIAL;
 use super::super::testing::{Fate, MemoryLink, counting, listing, noise, package, pair, write};
 use super::super::{
-    Hashes, Incoming, Lane, Limits, LinkError, Package, Progress, TransferError, receive, send,
+    Hashes, Incoming, Lane, Limits, LinkError, Package, Progress, SizeQuestion, TransferError,
+    receive, send,
 };
+use futures_util::future::BoxFuture;
 use proptest::prelude::*;
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use sleap_rtc_protocol::frame::TransferFrame;
@@ -14,8 +16,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-const QUICK: Limits =
-    Limits { max_bytes: 1 << 40, idle: Duration::from_millis(300), cache: None, pace: None };
+const QUICK: Limits = Limits {
+    max_bytes: 1 << 40,
+    idle: Duration::from_millis(300),
+    cache: None,
+    pace: None,
+    question: None,
+};
 
 async fn transfer(
     package: &Package,
@@ -477,4 +484,31 @@ async fn ten_thousand_small_files() {
     received.unwrap();
     println!("{:.2} s for 10,000 files", start.elapsed().as_secs_f64());
     assert!(listing(to.path()) == listing(from.path()));
+}
+
+#[tokio::test]
+async fn more_than_usual_is_received_only_if_somebody_agrees() {
+    let work = tempfile::tempdir().unwrap();
+    write(&work.path().join("from/best.ckpt"), &[7; 3000], false);
+    let package = Package::open(&work.path().join("from"), &Hashes::none()).unwrap();
+    let yes: fn(u64) -> BoxFuture<'static, bool> = |bytes| Box::pin(async move { bytes == 3000 });
+    let no: fn(u64) -> BoxFuture<'static, bool> = |_| Box::pin(async { false });
+    for (above_bytes, ask, arrives) in [(3000, no, true), (2999, yes, true), (2999, no, false)] {
+        let limits = Limits { question: Some(SizeQuestion { above_bytes, ask }), ..QUICK };
+        let to = work.path().join(format!("to-{above_bytes}-{arrives}"));
+        let (mut here, mut there) = pair();
+        let (_, received) = tokio::join!(
+            send(&mut here, &package, &QUICK, |_| {}),
+            receive(&mut there, &to, &limits, |_| {}),
+        );
+        match received {
+            Ok(_) => assert!(arrives && to.join("best.ckpt").exists()),
+            Err(error) => {
+                assert!(!arrives, "{error}");
+                let declined = TransferError::Declined { bytes: 3000, above_bytes: 2999 };
+                assert_eq!(error.to_string(), declined.to_string());
+                assert!(!to.join("best.ckpt").exists());
+            }
+        }
+    }
 }

@@ -14,8 +14,13 @@ use std::path::Path;
 use std::time::Duration;
 
 // Cases with a message fail at once; the silent ones wait in parallel.
-const QUICK: Limits =
-    Limits { max_bytes: 1 << 30, idle: Duration::from_secs(2), cache: None, pace: None };
+const QUICK: Limits = Limits {
+    max_bytes: 1 << 30,
+    idle: Duration::from_secs(2),
+    cache: None,
+    pace: None,
+    question: None,
+};
 
 fn entry(path: &str, bytes: &[u8]) -> FileEntry {
     let blake3 = BlobHash(*blake3::hash(bytes).as_bytes());

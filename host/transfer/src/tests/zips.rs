@@ -90,10 +90,36 @@ fn names_that_lead_elsewhere_are_refused_by_name() {
 #[test]
 fn an_entry_that_is_not_a_file_is_refused() {
     let (_work, path) = work();
-    for kind in [0o120777, 0o020666, 0o060666, 0o010666, 0o140777] {
+    for kind in [0o020666, 0o060666, 0o010666, 0o140777] {
         zip(&path, &[("odd", kind, b"/etc/passwd")], CompressionMethod::Stored);
         refused(&path, "is refused: it is neither");
     }
+}
+
+#[test]
+fn links_in_a_zip_are_left_out_and_named() {
+    let (_work, path) = work();
+    let entries: [(&str, u32, &[u8]); 2] =
+        [("wandb/latest-run", 0o120777, b"/etc/passwd"), ("train-script.sh", 0o100644, b"text")];
+    zip(&path, &entries, CompressionMethod::Stored);
+    assert_eq!(contents(&path), [("train-script.sh".to_owned(), b"text".to_vec())]);
+    let package = Package::open(&path, &Hashes::none()).unwrap();
+    let left_out: Vec<String> = package.left_out().iter().map(ToString::to_string).collect();
+    assert_eq!(left_out, ["the entry \"wandb/latest-run\" is refused: it is a link"]);
+}
+
+#[test]
+fn a_package_deep_in_the_folders_of_the_exporting_machine() {
+    let (_work, path) = work();
+    let script: (&str, u32, &[u8]) = ("C:/Users/ada/job/train-script.sh", 0o100644, b"text");
+    zip(&path, &[script, ("C:/Users/ada/notes.txt", 0o100644, b"x")], CompressionMethod::Stored);
+    assert_eq!(contents(&path), [("train-script.sh".to_owned(), b"text".to_vec())]);
+    // Which of the two is meant, nobody knows.
+    let other: (&str, u32, &[u8]) = ("C:/Users/bob/job/train-script.sh", 0o100644, b"text");
+    zip(&path, &[script, other], CompressionMethod::Stored);
+    let names: Vec<String> = contents(&path).into_iter().map(|(name, _)| name).collect();
+    let both = ["C:/Users/ada/job/train-script.sh", "C:/Users/bob/job/train-script.sh"];
+    assert_eq!(names, both);
 }
 
 #[test]
@@ -266,6 +292,9 @@ fn tars_are_packages_too() {
         for (name, kind) in entries {
             let mut header = tar::Header::new_ustar();
             header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+            if *kind == tar::EntryType::Link {
+                header.set_link_name("./job/train-script.sh").unwrap();
+            }
             header.set_size(if kind.is_file() { 4 } else { 0 });
             header.set_entry_type(*kind);
             header.set_cksum();
@@ -277,10 +306,17 @@ fn tars_are_packages_too() {
     let names = [("./job/", tar::EntryType::Directory), ("./job/train-script.sh", file)];
     write(&path, &names);
     assert_eq!(contents(&path), [("train-script.sh".to_owned(), b"text".to_vec())]);
+    let second = [names[1], ("job/copy", tar::EntryType::Link), ("l", tar::EntryType::Symlink)];
+    write(&path, &second);
+    let text = b"text".to_vec();
+    let both = [("copy".to_owned(), text.clone()), ("train-script.sh".to_owned(), text)];
+    assert_eq!(contents(&path), both);
+    let package = Package::open(&path, &Hashes::none()).unwrap();
+    assert!(package.left_out()[0].to_string().contains("\"l\" is refused: it is a link"));
     for (name, kind, why) in [
         ("../x", file, "it leads out of its folder"),
         ("/x", file, "it is absolute"),
-        ("link", tar::EntryType::Symlink, "neither a file nor a folder"),
+        ("pipe", tar::EntryType::Fifo, "neither a file nor a folder"),
     ] {
         write(&path, &[("ok", file), (name, kind)]);
         refused(&path, why);
