@@ -107,6 +107,17 @@ fn compatibility() {
 }
 
 #[test]
+fn queueing() {
+    for case in cases().queueing {
+        let [running, waiting] = [&case.running, &case.waiting]
+            .map(|list| list.iter().map(String::as_str).collect::<Vec<_>>());
+        let order = fewest_running::order(&running, &waiting);
+        let order: Vec<usize> = order.into_iter().map(|(index, _)| index as usize).collect();
+        assert_eq!(order, case.order, "{}", case.name);
+    }
+}
+
+#[test]
 fn estimate() {
     use estimation_records as records;
     for case in cases().estimate {

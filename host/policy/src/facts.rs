@@ -58,7 +58,12 @@ fn json(value: &toml::Value) -> Json {
 }
 
 /// A job's description.
-pub(crate) fn job(job: &JobDescription) -> Job {
+pub(crate) fn job(description: &JobDescription) -> Job {
+    Job { properties: runs(&description.runs).into_iter().collect(), ..job_alone(description) }
+}
+
+/// A job's description without its runs.
+pub(crate) fn job_alone(job: &JobDescription) -> Job {
     Job {
         job_type: job_type(job.job_type),
         model_types: texts(&job.model_types),
@@ -76,7 +81,7 @@ pub(crate) fn job(job: &JobDescription) -> Job {
             properties: Vec::new(),
         },
         user: job.user.as_deref().map(text),
-        properties: runs(&job.runs).into_iter().collect(),
+        properties: Vec::new(),
     }
 }
 
@@ -185,7 +190,8 @@ fn texts(list: &[String]) -> Vec<String> {
     list.iter().take(LIST_ITEMS).map(|item| text(item)).collect()
 }
 
-fn text(said: &str) -> String {
+/// The beginning of a text.
+pub(crate) fn text(said: &str) -> String {
     said[..said.floor_char_boundary(TEXT_BYTES)].to_owned()
 }
 
