@@ -354,9 +354,11 @@ pub fn reason(site: &Site, server: &TestServer, job: &Waiting) -> String {
 fn users_with_the_fewest_running_jobs_start_first() {
     let site = Site::new();
     let server = site.server();
-    let worker = endless(TestWorker::setup(&site, "worker")).start(&server);
+    let setup = TestWorker::setup(&site, "worker").gpus_mib(&[8000, 8000]).config("slots = 2\n");
+    let worker = endless(setup).start(&server);
     let mut jobs: Vec<Waiting> = Vec::new();
     for (user, state) in [
+        ("ada", "started on"),
         ("ada", "started on"),
         ("ada", "1st in line"),
         ("ada", "2nd in line"),
@@ -365,18 +367,17 @@ fn users_with_the_fewest_running_jobs_start_first() {
         jobs.push(waiting_user(&site, &server, &worker, user));
         jobs.last_mut().unwrap().sees(state);
     }
-    let why = reason(&site, &server, &jobs[3]);
-    assert!(
-        why.contains("no other job of its user runs or comes before it (fewest-running)"),
-        "{why}"
-    );
-    let why = reason(&site, &server, &jobs[1]);
-    assert!(why.contains("1 other job of its user runs or comes before it"), "{why}");
-    // When ben's job runs, it is ada's turn.
-    let order = [0, 3, 1, 2];
-    for job in order {
+    let why = reason(&site, &server, &jobs[4]);
+    assert!(why.contains("no other job of its user will run then (fewest-running)"), "{why}");
+    let why = reason(&site, &server, &jobs[2]);
+    assert!(why.contains("2nd in line"), "{why}");
+    let order = [0, 1, 4, 2, 3];
+    for (place, job) in order.into_iter().enumerate() {
         jobs[job].sees("started on").command(&site, &server, "stop").assert_code(0);
         assert_eq!(jobs[job].process.wait(A_WHILE), 0, "{}", jobs[job].process.transcript());
+        if let Some(next) = order.get(place + 2) {
+            jobs[*next].sees("started on");
+        }
     }
     assert_eq!(started(&worker), order.map(|job| jobs[job].job.clone()));
 }

@@ -51,6 +51,7 @@ pub struct EstimateCase {
 #[serde(deny_unknown_fields)]
 pub struct QueueingCase {
     pub name: String,
+    pub slots: u32,
     pub running: Vec<String>,
     pub waiting: Vec<String>,
     pub order: Vec<usize>,

@@ -166,7 +166,8 @@ async fn ordered(list: Vec<PluginConfig>) -> Result<(Vec<usize>, String), String
         slots: vec![0],
     });
     let line = Line { running: Vec::new(), waiting: waiting.collect() };
-    match together(Queueing, list).order(&worker("w", &[]), &line).await {
+    let worker = WorkerFacts { slots: 2, ..worker("w", &[]) };
+    match together(Queueing, list).order(&worker, &line).await {
         LineOrder::Failed(why) => Err(why),
         LineOrder::Decided { by, places } => {
             assert!(places.iter().all(|place| !place.reason.is_empty()));

@@ -4,6 +4,7 @@ use crate::cases::{Worker, cases};
 use crate::support::{defaults, training, worker};
 use sleap_rtc_policy::examine::PluginFile;
 use sleap_rtc_policy::{ExtensionPoint, JobHere, Line, LineOrder, Verdict};
+use sleap_rtc_protocol::capabilities::WorkerFacts;
 use std::collections::BTreeMap;
 
 #[test]
@@ -84,7 +85,8 @@ async fn queueing() {
     assert!(cases.len() > 4);
     for case in cases {
         let line = Line { running: jobs_of(&case.running), waiting: jobs_of(&case.waiting) };
-        match policies.order(&worker("w", &[]), &line).await {
+        let worker = WorkerFacts { slots: case.slots, ..worker("w", &[]) };
+        match policies.order(&worker, &line).await {
             LineOrder::Decided { by, places } => {
                 let order: Vec<usize> = places.into_iter().map(|place| place.index).collect();
                 assert_eq!((order, by.as_str()), (case.order, "fewest-running"), "{}", case.name);

@@ -109,9 +109,11 @@ fn compatibility() {
 #[test]
 fn queueing() {
     for case in cases().queueing {
-        let [running, waiting] = [&case.running, &case.waiting]
-            .map(|list| list.iter().map(String::as_str).collect::<Vec<_>>());
-        let order = fewest_running::order(&running, &waiting);
+        let jobs = |users: &'static [String]| -> Vec<fewest_running::Job<'static>> {
+            users.iter().map(|user| fewest_running::Job { user, takes_s: None }).collect()
+        };
+        let (running, waiting) = (jobs(case.running.leak()), jobs(case.waiting.leak()));
+        let order = fewest_running::order(case.slots, &running, &waiting);
         let order: Vec<usize> = order.into_iter().map(|(index, _)| index as usize).collect();
         assert_eq!(order, case.order, "{}", case.name);
     }

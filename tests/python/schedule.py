@@ -62,17 +62,22 @@ class Worker:
         free = self.free()
         return {gpu for slot in free for gpu in self.slots[slot]} if free else range(len(self.gpus))
 
-    def line(self):
-        """The default order: by the number of jobs of the same user that run or came before."""
-        count = {}
-        for name in self.users.values():
-            count[name] = count.get(name, 0) + 1
-        keys = []
-        for place, job in enumerate(self.waiting):
-            before = count.get(user(job), 0)
-            count[user(job)] = before + 1
-            keys.append((before, place))
-        return [self.waiting[place] for _, place in sorted(keys)]
+    def line(self, now):
+        """The default order: the user with the fewest running jobs each time that a slot becomes free."""
+        seconds = lambda ms: -(-max(ms, 0) // 1000)
+        slots = [(seconds(self.running[slot] - now), self.users[slot]) for slot in sorted(self.running)]
+        time, waiting, line = 0, list(self.waiting), []
+        while waiting:
+            while len(slots) >= len(self.slots):
+                first = min(slots, key=lambda slot: slot[0])
+                slots.remove(first)
+                time = max(time, first[0])
+            users = [name for _, name in slots]
+            job = min(waiting, key=lambda job: users.count(user(job)))
+            waiting.remove(job)
+            slots.append((time + seconds(estimate(job)), user(job)))
+            line.append(job)
+        return line
 
     def expected_start(self, now):
         ends = [max(now, self.running.get(slot, now)) for slot in range(len(self.slots))]
@@ -153,7 +158,7 @@ class Simulation:
     def fill(self, now, worker):
         """Starts what waits, as far as it fits the slots that are free."""
         while worker.free():
-            fits = (job for job in worker.line() if worker.takes(job, worker.could_get()))
+            fits = (job for job in worker.line(now) if worker.takes(job, worker.could_get()))
             job = next(fits, None)
             if job is None:
                 return

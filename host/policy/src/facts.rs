@@ -198,6 +198,7 @@ pub(crate) fn text(said: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sleap_rtc_protocol::signaling::PeerInfo;
 
     #[test]
     fn settings_keep_their_types() {
@@ -218,6 +219,26 @@ mod tests {
         ];
         let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
         assert_eq!(values, expected);
+    }
+
+    #[test]
+    fn plugins_see_how_long_a_queue_is() {
+        let peer = |start: Json| {
+            let properties = serde_json::json!({ "queue-length": 2, "expected-start-s": start });
+            let peer = serde_json::json!({
+                "peer_id": "w", "role": "worker", "connected_at": null,
+                "metadata": { "tags": [], "properties": properties },
+            });
+            let peer: PeerInfo = serde_json::from_value(peer).unwrap();
+            worker(&WorkerFacts::from_peer(&peer)).properties
+        };
+        let told = peer(540.into());
+        let told: Vec<_> =
+            told.iter().map(|p| (p.key.as_str(), format!("{:?}", p.value))).collect();
+        let expected =
+            [("expected-start-s", "Value::Integer(540)"), ("queue-length", "Value::Integer(2)")];
+        assert_eq!(told, expected.map(|(key, value)| (key, value.to_owned())));
+        assert_eq!(peer(Json::Null).len(), 1);
     }
 
     #[test]

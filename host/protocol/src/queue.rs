@@ -159,6 +159,8 @@ pub struct Queue {
     /// In the order in which they came.
     jobs: Vec<WaitingJob>,
     order: Option<Order>,
+    /// The revision in which each job came.
+    entered: HashMap<JobId, u64>,
     /// Counts everything that an order may depend on.
     revision: u64,
 }
@@ -166,7 +168,7 @@ pub struct Queue {
 impl Queue {
     /// Nobody waits.
     pub fn new(limits: QueueLimits) -> Self {
-        Self { limits, jobs: Vec::new(), order: None, revision: 0 }
+        Self { limits, jobs: Vec::new(), order: None, entered: HashMap::new(), revision: 0 }
     }
 
     /// How much may wait.
@@ -228,14 +230,16 @@ impl Queue {
     pub(crate) fn enter(&mut self, waiting: WaitingJob) {
         let key = |waiting: &WaitingJob| (waiting.entry.since_ms, waiting.job.clone());
         let at = self.jobs.partition_point(|other| key(other) <= key(&waiting));
-        self.jobs.insert(at, waiting);
         self.touch();
+        self.entered.insert(waiting.job.clone(), self.revision);
+        self.jobs.insert(at, waiting);
     }
 
     /// Removes a job.
     pub(crate) fn leave(&mut self, job: &JobId) -> Option<WaitingJob> {
         let at = self.jobs.iter().position(|waiting| waiting.job == *job)?;
         self.touch();
+        self.entered.remove(job);
         Some(self.jobs.remove(at))
     }
 
@@ -281,18 +285,20 @@ impl Queue {
             (_, Some(Order { by: OrderedBy::Failed(why), .. })) => {
                 Rule::Failed { why: why.clone() }
             }
-            (_, Some(order)) => self.policy_rule(order, ranks.get(&waiting.job).copied()),
+            (_, Some(order)) => {
+                self.policy_rule(order, &waiting.job, ranks.get(&waiting.job).copied())
+            }
         };
         line.into_iter().map(|waiting| (waiting, rule(waiting))).collect()
     }
 
-    fn policy_rule(&self, order: &Order, rank: Option<(usize, &str)>) -> Rule {
+    fn policy_rule(&self, order: &Order, job: &JobId, rank: Option<(usize, &str)>) -> Rule {
         let OrderedBy::Plugin(plugin) = &order.by else { return Rule::New };
         let plugin = plugin.clone();
         match rank {
             Some((_, reason)) => Rule::Policy { plugin, reason: reason.to_owned() },
-            None if order.revision == self.revision => Rule::LeftOut { plugin },
-            None => Rule::New,
+            None if self.entered.get(job).is_some_and(|at| *at > order.revision) => Rule::New,
+            None => Rule::LeftOut { plugin },
         }
     }
 }
