@@ -105,7 +105,7 @@ pub enum Rule {
         /// How.
         why: String,
     },
-    /// It has just come, and the order is being asked for.
+    /// It has just come, or the operator has just released it, and the order is being asked for.
     New,
     /// No slot fits it at the moment, whoever is before it.
     NoSlot {
@@ -144,7 +144,7 @@ impl fmt::Display for Rule {
                 write!(f, "{plugin} has left it out, so it comes after the others")
             }
             Self::Failed { why } => write!(f, "first in, first out, because {why}"),
-            Self::New => f.write_str("it has just come"),
+            Self::New => f.write_str("its place is about to be decided"),
             Self::NoSlot { needs_mib } => {
                 write!(f, "no slot has {needs_mib} MB of GPU memory at the moment")
             }
@@ -159,7 +159,7 @@ pub struct Queue {
     /// In the order in which they came.
     jobs: Vec<WaitingJob>,
     order: Option<Order>,
-    /// The revision in which each job came.
+    /// The revision in which each job came, or the operator last decided about it.
     entered: HashMap<JobId, u64>,
     /// Counts everything that an order may depend on.
     revision: u64,
@@ -250,6 +250,8 @@ impl Queue {
         };
         waiting.entry = entry;
         self.touch();
+        // The policy is asked about it anew.
+        self.entered.insert(job.clone(), self.revision);
         true
     }
 
