@@ -10,6 +10,11 @@ fn main() -> Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
     guests::embed(
         Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")),
-        &["plugins/largest-gpu", "plugins/requirements", "plugins/linear-estimate"],
+        &[
+            "plugins/largest-gpu",
+            "plugins/requirements",
+            "plugins/linear-estimate",
+            "plugins/fewest-running",
+        ],
     )
 }

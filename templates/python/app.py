@@ -2,4 +2,5 @@
 
 from compatibility import Compatibility
 from estimate import Estimation
+from queueing import Queueing
 from selection import Selection

@@ -113,6 +113,6 @@ fn a_list_is_checked_like_a_single_plugin() {
     let file = guest("hostile-guest");
     let list = format!("plugin = ['requirements', {{ name = {file:?} }}]");
     fs::write(home.join("sleap-rtc.toml"), format!("[policy.compatibility]\n{list}")).unwrap();
-    let listed = says(&run(home, &["plugin", "list"]), 0, &["policy-plugin"]);
+    let listed = says(&run(home, &["plugin", "list"]), 0, &["full-plugin"]);
     assert!(!listed.contains("requirements") && listed.contains(" compatibility"), "{listed}");
 }

@@ -1,6 +1,7 @@
 //! The projects of `examples/policies`: each is tested, built and run with the commands of its own
-//! README, and two of them decide about real jobs.
+//! README, and three of them decide about real jobs.
 
+use crate::queue::{endless, reason, started, waiting_user};
 use crate::support::plugins::{LIMIT, is_there, place, says, share_what_cargo_makes, with_tools};
 use crate::support::*;
 use std::{
@@ -176,6 +177,37 @@ fn office_hours_keep_a_machine_for_its_owner() {
     assert_eq!(worker.trainer_starts().len(), 0);
     train("ada").assert_code(0);
     assert_eq!(worker.trainer_starts().len(), 1);
+}
+
+#[test]
+fn before_the_deadline_of_a_paper_its_authors_start_first() {
+    let site = Site::new();
+    let (plugins, table) = done_as_its_readme_says(&site, "paper-deadline");
+    let cellar: Vec<&str> = table.lines().filter(|line| line.starts_with("cellar")).collect();
+    assert!(cellar[0].contains("ada") && cellar[0].contains("their paper is due on 2026-02-01"));
+    assert!(cellar[1].contains("eve") && cellar[2].contains("bob"), "{table}");
+    if is_there("componentize-py") {
+        let (_, in_python) = done_as_its_readme_says(&Site::new(), "paper-deadline-py");
+        assert_eq!(in_python, table);
+    }
+    let server = site.server();
+    let policy = format!(
+        "[policy]\ndir = {plugins:?}\n[policy.queueing]\nplugin = [{{ name = \"paper-deadline\", settings = \
+         {{ users = [\"ada\"], date = 2999-12-31 }}, timeout = \"20 s\" }}]\n"
+    );
+    let worker = endless(TestWorker::setup(&site, "worker").config(&policy)).start(&server);
+    let mut jobs = ["eve", "bob", "ada"].map(|user| {
+        let mut job = waiting_user(&site, &server, &worker, user);
+        job.sees(if user == "eve" { "started on" } else { "1st in line" });
+        job
+    });
+    let why = reason(&site, &server, &jobs[2]);
+    assert!(why.contains("their paper is due on 2999-12-31 (paper-deadline)"), "{why}");
+    for job in [0, 2, 1] {
+        jobs[job].sees("started on").command(&site, &server, "stop").assert_code(0);
+        assert_eq!(jobs[job].process.wait(A_WHILE), 0, "{}", jobs[job].process.transcript());
+    }
+    assert_eq!(started(&worker), [0, 2, 1].map(|job| jobs[job].job.clone()));
 }
 
 #[test]

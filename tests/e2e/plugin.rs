@@ -66,7 +66,7 @@ fn inspect_shows_what_is_in_it() {
         0,
         &[
             "sleap-rtc:policy@0.1.0",
-            "policy-plugin",
+            "full-plugin",
             "sleap-rtc:policy/estimation@0.1.0",
             "sleap-rtc:policy/log@0.1.0",
             &format!("{} bytes", bytes.len()),

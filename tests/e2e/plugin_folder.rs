@@ -52,7 +52,7 @@ fn a_plugin_is_added_listed_locked_and_removed() {
     list(&["CHANGED since it was accepted"]);
     let words = ["1 accepted in", &hash(&hostile), "`[policy] locked = true`"];
     says(&run(home, &["plugin", "lock"]), 0, &words);
-    list(&["policy-plugin", " accepted"]);
+    list(&["full-plugin", " accepted"]);
     fs::write(folder.join("text.wasm"), "def select(): pass").unwrap();
     list(&["NOT USABLE", "text.wasm cannot be used: it is not a WebAssembly component"]);
     fs::remove_file(folder.join("text.wasm")).unwrap();

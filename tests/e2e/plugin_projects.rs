@@ -80,6 +80,83 @@ fn js_from_nothing_to_a_job() {
     }
 }
 
+/// From `plugin new` to an order: short jobs first.
+fn from_nothing_to_an_order(lang: &str, own_test: &[&str]) {
+    let place = place(&format!("order-{lang}"));
+    let words = ["new", "short-first", "--lang", lang, "--for", "queueing"];
+    says(plugin(&place).args(words), 0, &["created short-first"]);
+    let project = place.join("short-first");
+    if lang == "rust" {
+        share_what_cargo_makes(&project);
+    }
+    let mut test = Command::new(own_test[0]);
+    with_tools(&mut test);
+    says(test.args(&own_test[1..]).current_dir(&project), 0, &[]);
+    let built = ["world  queueing-plugin", "short-first is valid: 7 cases", "orders 1000"];
+    says(plugin(&project).args(["build", LIMIT]), 0, &built);
+    let recorded = tests_folder().join("../examples/policies");
+    let [room, job] = ["room.json", "job.json"].map(|file| recorded.join(file));
+    let mut asked = plugin(&project);
+    asked.args(["test", "short-first.wasm", LIMIT, "--room"]).arg(&room).arg("--job").arg(&job);
+    let table = says(&mut asked, 0, &["takes 30 min", "nobody knows how long it takes"]);
+    let waiting = table.lines().filter(|line| line.starts_with("cellar"));
+    let places: Vec<_> = waiting.map(|line| line.split_whitespace().nth(2).unwrap()).collect();
+    assert_eq!(places, ["bob", "eve", "ada"], "{table}");
+}
+
+#[test]
+fn rust_plugins_order_jobs() {
+    from_nothing_to_an_order("rust", &["cargo", "test", "--quiet"]);
+}
+
+#[test]
+fn python_plugins_order_jobs() {
+    if is_there("componentize-py") {
+        from_nothing_to_an_order("python", &["python3", "-m", "unittest"]);
+    }
+}
+
+#[test]
+fn js_plugins_order_jobs() {
+    if is_there("jco") {
+        from_nothing_to_an_order("js", &["npm", "test"]);
+    }
+}
+
+/// Builds a plugin for each extension point of the contract as it was first published. Each answers today.
+fn the_first_contract_still_holds(lang: &str) {
+    let place = place(&format!("first-contract-{lang}"));
+    let recorded = tests_folder().join("../examples/policies");
+    for point in ["selection", "compatibility", "estimate"] {
+        let name = format!("old-{point}");
+        let words = ["new", &name, "--lang", lang, "--for", point];
+        says(plugin(&place).args(words), 0, &[]);
+        let project = place.join(&name);
+        if lang == "rust" {
+            share_what_cargo_makes(&project);
+        }
+        let contract = project.join("wit/policy.wit");
+        fs::write(contract, include_str!("../policy/policy-0.1.0.wit")).unwrap();
+        says(plugin(&project).args(["build", LIMIT]), 0, &[&format!("{name} is valid: ")]);
+        let mut asked = plugin(&project);
+        asked.args(["test", &format!("{name}.wasm"), LIMIT, "--room"]);
+        asked.arg(recorded.join("room.json")).arg("--job").arg(recorded.join("job.json"));
+        says(&mut asked, 0, &["tower", "attic"]);
+    }
+}
+
+#[test]
+fn rust_plugins_for_the_first_contract_still_work() {
+    the_first_contract_still_holds("rust");
+}
+
+#[test]
+fn python_plugins_for_the_first_contract_still_work() {
+    if is_there("componentize-py") {
+        the_first_contract_still_holds("python");
+    }
+}
+
 #[test]
 fn nothing_is_overwritten() {
     let site = Site::new();

@@ -6,15 +6,15 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// Trainings last until somebody stops them.
-fn endless(setup: WorkerSetup) -> WorkerSetup {
+pub fn endless(setup: WorkerSetup) -> WorkerSetup {
     setup.env("FAKE_SLEAP_BATCH_S", "0.1").env("FAKE_SLEAP_EPOCHS", "100000")
 }
 
 /// A client that waits for its turn.
-struct Waiting {
-    process: Process,
+pub struct Waiting {
+    pub process: Process,
     home: PathBuf,
-    job: String,
+    pub job: String,
 }
 
 impl Waiting {
@@ -31,19 +31,19 @@ impl Waiting {
 
     /// Waits until the client shows `text`.
     #[track_caller]
-    fn sees(&mut self, text: &str) -> &mut Self {
+    pub fn sees(&mut self, text: &str) -> &mut Self {
         self.process.wait_stderr(text, SOON, |all| all.contains(text).then_some(()));
         self
     }
 
     /// Runs a command about the job, from the client's machine.
-    fn command(&self, site: &Site, server: &TestServer, word: &str) -> Ended {
+    pub fn command(&self, site: &Site, server: &TestServer, word: &str) -> Ended {
         site.client(server).in_home(&self.home).arguments(&[word, &self.job]).run_within(SOON)
     }
 }
 
 /// The ids of the jobs whose trainers have started, in order.
-fn started(worker: &TestWorker) -> Vec<String> {
+pub fn started(worker: &TestWorker) -> Vec<String> {
     let id = |start: &Value| {
         let cwd = Path::new(start["cwd"].as_str().unwrap());
         let jobs = cwd.ancestors().find(|path| path.parent().is_some_and(|p| p.ends_with("jobs")));
@@ -108,6 +108,34 @@ fn a_job_waits_while_its_client_is_away_and_its_worker_is_killed() {
     assert_eq!(back.wait(A_WHILE), 0, "{}", back.transcript());
     assert_eq!(first.process.wait(A_WHILE), 0, "{}", first.process.transcript());
     assert_eq!(started(&worker), [first.job.clone(), second.job.clone()]);
+}
+
+#[test]
+fn a_job_starts_in_its_turn_while_the_server_is_gone() {
+    let site = Site::new();
+    let mut server = TestServer::persistent(&site);
+    let worker = endless(TestWorker::setup(&site, "worker")).start(&server);
+    let mut first = Waiting::start(train(&site, &server, &worker));
+    first.sees("started on");
+    let mut second = Waiting::start(train(&site, &server, &worker).arguments(&["--wait"]));
+    second.sees("1st in line");
+    let mut third = Waiting::start(train(&site, &server, &worker).arguments(&["--wait"]));
+    third.sees("2nd in line");
+    server.kill();
+    for _ in 0..2 {
+        first.process.signal(Signal::INT);
+        first.sees("Ctrl-C again");
+    }
+    assert_eq!(first.process.wait(SOON), 130, "{}", first.process.transcript());
+    second.sees("started on");
+    third.sees("1st in line");
+    server.restart();
+    Observer::join(&server, worker.credentials()).wait_status(worker.peer_id(), "busy", A_WHILE);
+    for job in [&mut second, &mut third] {
+        job.sees("started on").command(&site, &server, "stop").assert_code(0);
+        assert_eq!(job.process.wait(A_WHILE), 0, "{}", job.process.transcript());
+    }
+    assert_eq!(started(&worker), [first.job.clone(), second.job.clone(), third.job.clone()]);
 }
 
 #[test]
@@ -307,4 +335,98 @@ fn five_clients_wait_for_two_workers_and_each_job_runs_once() {
     println!("{}", jobs.last().unwrap().process.stderr());
     expected.sort_unstable();
     assert_eq!(all, expected);
+}
+
+/// A client of `user` that waits.
+pub fn waiting_user(site: &Site, server: &TestServer, worker: &TestWorker, user: &str) -> Waiting {
+    let client = train(site, server, worker).arguments(&["--wait"]);
+    let config = format!("[client]\nuser = '{user}'\n");
+    std::fs::write(client.home().join("sleap-rtc.toml"), config).unwrap();
+    Waiting::start(client)
+}
+
+/// What `why` says about a job.
+pub fn reason(site: &Site, server: &TestServer, job: &Waiting) -> String {
+    job.command(site, server, "why").assert_code(0).stdout.clone()
+}
+
+#[test]
+fn users_with_the_fewest_running_jobs_start_first() {
+    let site = Site::new();
+    let server = site.server();
+    let setup = TestWorker::setup(&site, "worker").gpus_mib(&[8000, 8000]).config("slots = 2\n");
+    let worker = endless(setup).start(&server);
+    let mut jobs: Vec<Waiting> = Vec::new();
+    for (user, state) in [
+        ("ada", "started on"),
+        ("ada", "started on"),
+        ("ada", "1st in line"),
+        ("ada", "2nd in line"),
+        ("ben", "1st in line"),
+    ] {
+        jobs.push(waiting_user(&site, &server, &worker, user));
+        jobs.last_mut().unwrap().sees(state);
+    }
+    let why = reason(&site, &server, &jobs[4]);
+    assert!(why.contains("no other job of its user will run then (fewest-running)"), "{why}");
+    let why = reason(&site, &server, &jobs[2]);
+    assert!(why.contains("2nd in line"), "{why}");
+    let order = [0, 1, 4, 2, 3];
+    for (place, job) in order.into_iter().enumerate() {
+        jobs[job].sees("started on").command(&site, &server, "stop").assert_code(0);
+        assert_eq!(jobs[job].process.wait(A_WHILE), 0, "{}", jobs[job].process.transcript());
+        if let Some(next) = order.get(place + 2) {
+            jobs[*next].sees("started on");
+        }
+    }
+    assert_eq!(started(&worker), order.map(|job| jobs[job].job.clone()));
+}
+
+/// A worker whose queueing plugin does `deed`, with one job that runs and two that wait.
+fn two_in_line(site: &Site, server: &TestServer, deed: &str) -> (TestWorker, [Waiting; 3]) {
+    let guest = test_guests::dir().join("hostile-guest.wasm");
+    let policy = format!(
+        "[policy.queueing]\nplugin = {guest:?}\nsettings = {{ do = '{deed}' }}\ntimeout = '20 s'\n"
+    );
+    let worker = endless(TestWorker::setup(site, "worker").config(&policy)).start(server);
+    let jobs = ["ada", "ben", "cleo"].map(|user| {
+        let mut job = waiting_user(site, server, &worker, user);
+        job.sees(if user == "ada" { "started on" } else { "in line" });
+        job
+    });
+    (worker, jobs)
+}
+
+#[test]
+fn a_plugin_orders_the_jobs_that_wait() {
+    let site = Site::new();
+    let server = site.server();
+    // Who came last is first.
+    let (worker, mut jobs) = two_in_line(&site, &server, "");
+    jobs[1].sees("2nd in line");
+    let why = reason(&site, &server, &jobs[2]);
+    assert!(why.contains("1st in line") && why.contains("because (hostile-guest)"), "{why}");
+    for job in [0, 2, 1] {
+        jobs[job].sees("started on").command(&site, &server, "stop").assert_code(0);
+        assert_eq!(jobs[job].process.wait(A_WHILE), 0, "{}", jobs[job].process.transcript());
+    }
+    assert_eq!(started(&worker), [0, 2, 1].map(|job| jobs[job].job.clone()));
+}
+
+#[test]
+fn where_the_plugin_fails_who_came_first_is_first_and_is_told_why() {
+    let site = Site::new();
+    let server = site.server();
+    let (worker, mut jobs) = two_in_line(&site, &server, "panic");
+    let why = reason(&site, &server, &jobs[2]);
+    let said = "first in, first out, because the queueing plugin hostile-guest failed";
+    assert!(why.contains("2nd in line") && why.contains(said), "{why}");
+    assert!(worker.log().contains("the queueing plugin hostile-guest failed: it panicked"));
+    let (code, text) = operator(&worker, &[]);
+    assert!(code == 0 && text.contains(said), "{text}");
+    for job in &mut jobs {
+        job.sees("started on").command(&site, &server, "stop").assert_code(0);
+        assert_eq!(job.process.wait(A_WHILE), 0, "{}", job.process.transcript());
+    }
+    assert_eq!(started(&worker), [0, 1, 2].map(|job| jobs[job].job.clone()));
 }

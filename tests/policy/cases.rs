@@ -14,6 +14,7 @@ pub struct Cases {
     pub selection: Vec<SelectionCase>,
     pub compatibility: Vec<CompatibilityCase>,
     pub estimate: Vec<EstimateCase>,
+    pub queueing: Vec<QueueingCase>,
 }
 
 #[derive(Deserialize)]
@@ -44,6 +45,16 @@ pub struct EstimateCase {
     pub name: String,
     pub job: JobDescription,
     pub minutes: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QueueingCase {
+    pub name: String,
+    pub slots: u32,
+    pub running: Vec<String>,
+    pub waiting: Vec<String>,
+    pub order: Vec<usize>,
 }
 
 fn training() -> JobDescription {

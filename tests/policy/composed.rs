@@ -1,9 +1,10 @@
 //! Lists of plugins: the defaults and others decide together.
 
 use crate::support::{training, worker};
-use sleap_rtc_policy::ExtensionPoint::{Compatibility, Estimate, Selection};
+use sleap_rtc_policy::ExtensionPoint::{Compatibility, Estimate, Queueing, Selection};
 use sleap_rtc_policy::{
-    ExtensionPoint, OnFailure, PluginConfig, Policies, PolicyConfig, PolicyError, Verdict,
+    ExtensionPoint, JobHere, Line, LineOrder, OnFailure, PluginConfig, Policies, PolicyConfig,
+    PolicyError, Verdict,
 };
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::job::JobDescription;
@@ -24,6 +25,7 @@ fn together(point: ExtensionPoint, list: Vec<PluginConfig>) -> Policies {
         Selection => config.selection = list,
         Compatibility => config.compatibility = list,
         Estimate => config.estimate = list,
+        Queueing => config.queueing = list,
     }
     Policies::load(&config).unwrap()
 }
@@ -150,4 +152,50 @@ async fn a_file_with_the_name_of_a_built_in_plugin_takes_its_place() {
         Policies::load(&config).unwrap().check(&training(), &worker("w", &[]), None).await;
     let Verdict::No(reasons) = verdict else { panic!("admitted") };
     assert_eq!(reasons[0].message, "the compatibility plugin requirements failed");
+}
+
+/// Who starts first, second and so on, and the plugin that says so; or why nobody does.
+async fn ordered(list: Vec<PluginConfig>) -> Result<(Vec<usize>, String), String> {
+    let users = ["ada", "ada", "ben"];
+    let waiting = users.iter().enumerate().map(|(number, user)| JobHere {
+        id: number.to_string(),
+        user: (*user).to_owned(),
+        description: training(),
+        since_s: 60,
+        takes_s: None,
+        slots: vec![0],
+    });
+    let line = Line { running: Vec::new(), waiting: waiting.collect() };
+    let worker = WorkerFacts { slots: 2, ..worker("w", &[]) };
+    match together(Queueing, list).order(&worker, &line).await {
+        LineOrder::Failed(why) => Err(why),
+        LineOrder::Decided { by, places } => {
+            assert!(places.iter().all(|place| !place.reason.is_empty()));
+            Ok((places.into_iter().map(|place| place.index).collect(), by))
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_first_order_counts_and_who_fails_is_named() {
+    let hostile = |deed, on_failure| entry("hostile-guest", Some(("do", deed)), on_failure);
+    let own = || entry("fewest-running", None, R);
+    let said = |order: &[usize], by: &str| Ok((order.to_vec(), by.to_owned()));
+    assert_eq!(ordered(vec![own()]).await, said(&[0, 2, 1], "fewest-running"));
+    assert_eq!(ordered(vec![hostile("", R), own()]).await, said(&[2, 1, 0], "hostile-guest"));
+    assert_eq!(ordered(vec![own(), hostile("", R)]).await, said(&[0, 2, 1], "fewest-running"));
+    // Without an opinion the next one decides, and after the last one the built-in one.
+    assert_eq!(ordered(vec![hostile("none", R), own()]).await, said(&[0, 2, 1], "fewest-running"));
+    assert_eq!(ordered(vec![hostile("none", R)]).await, said(&[0, 2, 1], "fewest-running"));
+    assert_eq!(ordered(vec![hostile("leave-out", R)]).await, said(&[], "hostile-guest"));
+    let failed = "the queueing plugin hostile-guest failed";
+    for deed in ["panic", "error", "out-of-range", "twice", "many", "huge", "not-text"] {
+        assert_eq!(ordered(vec![hostile(deed, R)]).await, Err(failed.to_owned()), "{deed}");
+        let instead = format!("fewest-running, because {failed}");
+        assert_eq!(ordered(vec![hostile(deed, D)]).await, said(&[0, 2, 1], &instead), "{deed}");
+        let list = vec![hostile(deed, R), own()];
+        assert_eq!(ordered(list).await, said(&[0, 2, 1], &instead), "{deed}");
+    }
+    let list = vec![hostile("panic", R), hostile("none", R)];
+    assert_eq!(ordered(list).await, Err(failed.to_owned()));
 }

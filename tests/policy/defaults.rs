@@ -1,9 +1,10 @@
-//! The three defaults answer as `cases.toml` says, as components and as native functions.
+//! The four defaults answer as `cases.toml` says, as components and as native functions.
 
 use crate::cases::{Worker, cases};
 use crate::support::{defaults, training, worker};
 use sleap_rtc_policy::examine::PluginFile;
-use sleap_rtc_policy::{ExtensionPoint, Verdict};
+use sleap_rtc_policy::{ExtensionPoint, JobHere, Line, LineOrder, Verdict};
+use sleap_rtc_protocol::capabilities::WorkerFacts;
 use std::collections::BTreeMap;
 
 #[test]
@@ -75,6 +76,37 @@ async fn estimate() {
         assert_eq!(estimate.minutes, minutes, "{name}");
         assert!(estimate.low <= minutes && minutes <= estimate.high, "{name}");
     }
+}
+
+#[tokio::test]
+async fn queueing() {
+    let policies = defaults();
+    let cases = cases().queueing;
+    assert!(cases.len() > 4);
+    for case in cases {
+        let line = Line { running: jobs_of(&case.running), waiting: jobs_of(&case.waiting) };
+        let worker = WorkerFacts { slots: case.slots, ..worker("w", &[]) };
+        match policies.order(&worker, &line).await {
+            LineOrder::Decided { by, places } => {
+                let order: Vec<usize> = places.into_iter().map(|place| place.index).collect();
+                assert_eq!((order, by.as_str()), (case.order, "fewest-running"), "{}", case.name);
+            }
+            LineOrder::Failed(why) => panic!("{}: {why}", case.name),
+        }
+    }
+}
+
+/// A job of each user.
+fn jobs_of(users: &[String]) -> Vec<JobHere> {
+    let job = |(number, user): (usize, &String)| JobHere {
+        id: number.to_string(),
+        user: user.clone(),
+        description: training(),
+        since_s: 60,
+        takes_s: None,
+        slots: vec![0],
+    };
+    users.iter().enumerate().map(job).collect()
 }
 
 #[tokio::test]

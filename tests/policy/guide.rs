@@ -100,6 +100,7 @@ fn it_quotes_how_a_plugin_fails() {
             .to_vec();
     texts.push(said(ExtensionPoint::Compatibility, "no-reason"));
     texts.push(said(ExtensionPoint::Estimate, "nan"));
+    texts.extend(["out-of-range", "twice"].map(|deed| said(ExtensionPoint::Queueing, deed)));
     for text in &texts {
         println!("{text}");
     }

@@ -18,7 +18,7 @@ fn other_files_are_refused_with_advice() {
             guest("custom-policy"),
             "does not export `sleap-rtc:policy/compatibility@0.1.0` \
              (it exports sleap-rtc:policy/selection@0.1.0): build it for the world \
-             `compatibility-plugin` or `policy-plugin`",
+             `compatibility-plugin` or `full-plugin`",
         ),
         (guest("stranger"), "(it exports run): build it for the world `compatibility-plugin`"),
         (

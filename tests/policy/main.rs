@@ -4,6 +4,7 @@
 
 mod cases;
 mod composed;
+mod contract;
 mod deadlines;
 mod defaults;
 mod guide;

@@ -1,7 +1,7 @@
 //! Calls do not leak memory.
 
 use crate::support::{defaults, training, worker};
-use sleap_rtc_policy::Policies;
+use sleap_rtc_policy::{Line, Policies};
 
 const CALLS: usize = 100_000;
 /// The first calls compile, and fill the allocator's caches.
@@ -24,13 +24,14 @@ async fn resident_memory_is_flat_over_100_000_calls() {
     assert!(after - before < GROWTH_MIB, "{before} MiB grew to {after} MiB");
 }
 
-/// Asks the three questions in turn.
+/// Asks the four questions in turn.
 async fn ask(policies: &Policies, calls: usize) {
     let (job, workers) = (training(), [worker("a", &[8192]), worker("b", &[24_576])]);
     for call in 0..calls {
-        match call % 3 {
+        match call % 4 {
             0 => assert_eq!(policies.select(&job, &workers).await.ranking.len(), 2),
             1 => drop(policies.check(&job, &workers[0], None).await),
+            2 => drop(policies.order(&workers[0], &Line::default()).await),
             _ => assert!(policies.estimate(&job, &workers[0], &[]).await.is_some()),
         }
     }

@@ -107,6 +107,19 @@ fn compatibility() {
 }
 
 #[test]
+fn queueing() {
+    for case in cases().queueing {
+        let jobs = |users: &'static [String]| -> Vec<fewest_running::Job<'static>> {
+            users.iter().map(|user| fewest_running::Job { user, takes_s: None }).collect()
+        };
+        let (running, waiting) = (jobs(case.running.leak()), jobs(case.waiting.leak()));
+        let order = fewest_running::order(case.slots, &running, &waiting);
+        let order: Vec<usize> = order.into_iter().map(|(index, _)| index as usize).collect();
+        assert_eq!(order, case.order, "{}", case.name);
+    }
+}
+
+#[test]
 fn estimate() {
     use estimation_records as records;
     for case in cases().estimate {

@@ -59,6 +59,7 @@ pub fn hostile(point: ExtensionPoint, deed: &str, on_failure: OnFailure) -> Poli
         ExtensionPoint::Selection => &mut config.selection[0],
         ExtensionPoint::Compatibility => &mut config.compatibility[0],
         ExtensionPoint::Estimate => &mut config.estimate[0],
+        ExtensionPoint::Queueing => &mut config.queueing[0],
     };
     section.plugin = Some("hostile-guest".into());
     section.settings.insert("do".into(), deed.into());

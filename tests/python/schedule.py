@@ -1,10 +1,10 @@
-"""An independent simulation of a trace: jobs in the order of their arrival, the largest GPU first.
+"""An independent simulation of a trace: users with the fewest jobs first, the largest GPU first.
 
     schedule.py TRACE
 
 prints where and when each job runs, as `sleap-rtc plugin simulate TRACE --schedule FILE` writes it with the
 built-in policies. It shares no code with that program, and is written from the documentation: the rules of
-`largest-gpu`, `requirements` and `linear-estimate`, and those of `plugins/README.md` for simulations.
+`largest-gpu`, `requirements`, `linear-estimate` and `fewest-running`, and those of `plugins/README.md` for simulations.
 """
 
 import heapq
@@ -36,6 +36,7 @@ class Worker:
         # Slots with the most GPU memory are used first.
         self.order = sorted(range(len(self.slots)), key=lambda slot: -self.memory(self.slots[slot]))
         self.running = {}  # slot: expected end
+        self.users = {}  # slot: user
         self.waiting = []  # jobs, in the order of their arrival
 
     def memory(self, gpus):
@@ -61,12 +62,33 @@ class Worker:
         free = self.free()
         return {gpu for slot in free for gpu in self.slots[slot]} if free else range(len(self.gpus))
 
+    def line(self, now):
+        """The default order: the user with the fewest running jobs each time that a slot becomes free."""
+        seconds = lambda ms: -(-max(ms, 0) // 1000)
+        slots = [(seconds(self.running[slot] - now), self.users[slot]) for slot in sorted(self.running)]
+        time, waiting, line = 0, list(self.waiting), []
+        while waiting:
+            while len(slots) >= len(self.slots):
+                first = min(slots, key=lambda slot: slot[0])
+                slots.remove(first)
+                time = max(time, first[0])
+            users = [name for _, name in slots]
+            job = min(waiting, key=lambda job: users.count(user(job)))
+            waiting.remove(job)
+            slots.append((time + seconds(estimate(job)), user(job)))
+            line.append(job)
+        return line
+
     def expected_start(self, now):
         ends = [max(now, self.running.get(slot, now)) for slot in range(len(self.slots))]
         heapq.heapify(ends)
         for job in self.waiting:
             heapq.heapreplace(ends, ends[0] + estimate(job))
         return ends[0]
+
+
+def user(job):
+    return job.get("user") or job["id"]
 
 
 def needs(job):
@@ -103,7 +125,7 @@ class Simulation:
                 self.arrive(now, self.jobs[first])
             else:
                 worker = self.workers[first]
-                del worker.running[second]
+                del worker.running[second], worker.users[second]
                 self.fill(now, worker)
         return self.result
 
@@ -126,6 +148,7 @@ class Simulation:
     def start(self, now, job, worker):
         slot = worker.free()[0]
         worker.running[slot] = now + estimate(job)
+        worker.users[slot] = user(job)
         end = now + math.floor(job["duration"] / worker.speed + 0.5)
         heapq.heappush(self.events, (end, ENDED, self.workers.index(worker), slot))
         self.result[job["place"]] = {
@@ -135,7 +158,7 @@ class Simulation:
     def fill(self, now, worker):
         """Starts what waits, as far as it fits the slots that are free."""
         while worker.free():
-            fits = (job for job in worker.waiting if worker.takes(job, worker.could_get()))
+            fits = (job for job in worker.line(now) if worker.takes(job, worker.could_get()))
             job = next(fits, None)
             if job is None:
                 return

@@ -201,7 +201,8 @@ fn free_slot(scene: &Scene) -> Result<(), String> {
 /// The worker can run another job.
 fn next_job(scene: &mut Scene, plan: &Plan) -> Result<(), String> {
     let client_machine = scene.client_machine(plan);
-    ended(scene.next_job(&client_machine), DONE).map_err(|error| format!("the next job: {error}"))
+    ended(scene.track("next-job", &client_machine), DONE)
+        .map_err(|error| format!("the next job: {error}"))
 }
 
 /// Waits until `client` ends, with exit code `code`.

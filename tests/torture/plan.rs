@@ -37,6 +37,7 @@ pub enum FaultKind {
 pub enum Phase {
     Connecting,
     Upload,
+    Waiting,
     Training,
     End,
     Download,
@@ -49,6 +50,8 @@ pub enum Moment {
     Accepted,
     /// This share of the package is on the worker's disk.
     Uploaded { percent: u64 },
+    /// The job waits for the worker's only slot.
+    Waits,
     /// The job's event with this number is written.
     Event { number: u64 },
     /// The job's outcome is written.
@@ -124,6 +127,8 @@ impl FaultKind {
             (Self::Kill(Victim::WorkersMachine), Moment::Event { .. }) => &[Interrupted],
             // The trainer's checkpoint does not fit on the disk, or its log does not.
             (Self::FullDisk(Machine::Worker), Moment::Event { .. }) => &[Failed, Interrupted],
+            // The same, if the job's turn comes while the disk is full.
+            (Self::FullDisk(Machine::Worker), Moment::Waits) => &[Succeeded, Failed, Interrupted],
             // The worker does not run an incomplete package, which the client still has.
             (_, Moment::Accepted | Moment::Uploaded { .. }) => &[NotBegun, Succeeded],
             _ => &[Succeeded],
@@ -154,6 +159,7 @@ impl Moment {
         match self {
             Self::Accepted => Phase::Connecting,
             Self::Uploaded { .. } => Phase::Upload,
+            Self::Waits => Phase::Waiting,
             Self::Event { .. } => Phase::Training,
             Self::Ended => Phase::End,
             Self::Downloaded { .. } => Phase::Download,
@@ -234,7 +240,7 @@ fn way(seed: u64, round: u64) -> Way {
 fn second(dice: &mut StdRng, first: Fault) -> Option<Fault> {
     let ends_job = !first.kind.allows(first.at).contains(&Verdict::Succeeded);
     let phase = match first.at.phase() {
-        Phase::Connecting | Phase::Upload => Phase::Training,
+        Phase::Connecting | Phase::Upload | Phase::Waiting => Phase::Training,
         Phase::Training if !ends_job => Phase::Download,
         _ => return None,
     };
@@ -246,6 +252,7 @@ fn moment(dice: &mut StdRng, phase: Phase) -> Moment {
     match phase {
         Phase::Connecting => Moment::Accepted,
         Phase::End => Moment::Ended,
+        Phase::Waiting => Moment::Waits,
         Phase::Upload => Moment::Uploaded { percent: dice.random_range(5..70) },
         Phase::Training => Moment::Event { number: dice.random_range(EVENTS) },
         Phase::Download => Moment::Downloaded { percent: dice.random_range(5..60) },
@@ -281,6 +288,11 @@ fn short_deck() -> Vec<(FaultKind, Phase)> {
         (FaultKind::FullDisk(Machine::Worker), Phase::Training),
         (FaultKind::FullDisk(Machine::Client), Phase::Training),
         (FaultKind::FullDisk(Machine::Client), Phase::Download),
+    ]);
+    deck.extend(anywhere.map(|kind| (kind, Phase::Waiting)));
+    deck.extend([
+        (FaultKind::Kill(Victim::WorkersMachine), Phase::Waiting),
+        (FaultKind::FullDisk(Machine::Worker), Phase::Waiting),
     ]);
     for phase in [Phase::Connecting, Phase::End] {
         let victims = [Victim::Worker, Victim::Client, Victim::Server];
@@ -342,6 +354,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.at {
             Moment::Accepted => write!(f, "{} while connecting", self.kind),
+            Moment::Waits => write!(f, "{} while the job waits", self.kind),
             Moment::Ended => write!(f, "{} at the job's end", self.kind),
             Moment::Uploaded { percent } => write!(f, "{} at {percent} % of the upload", self.kind),
             Moment::Event { number } => write!(f, "{} after event {number}", self.kind),

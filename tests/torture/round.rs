@@ -3,7 +3,7 @@
 
 use crate::interrupt;
 use crate::job::JobFolder;
-use crate::plan::{Fault, FaultKind, Moment, Plan, Verdict, Victim};
+use crate::plan::{Fault, FaultKind, Moment, Phase, Plan, Verdict, Victim};
 use crate::program::Program;
 use crate::scene::{ClientMachine, Scene};
 use rustix::process::{Pid, Signal, kill_process};
@@ -68,6 +68,8 @@ struct ActiveFault {
 pub struct Round<'a> {
     scene: &'a mut Scene,
     plan: &'a Plan,
+    /// The client of the job before, which is killed at the end of the round.
+    _before: Option<Program>,
     pending: Vec<Fault>,
     active: Option<ActiveFault>,
     client_machine: ClientMachine,
@@ -85,6 +87,7 @@ pub struct Round<'a> {
 
 impl<'a> Round<'a> {
     pub fn begin(scene: &'a mut Scene, plan: &'a Plan) -> Self {
+        let before = plan.has(Phase::Waiting).then(|| scene.occupy(plan));
         let client_machine = scene.client_machine(plan);
         let client = scene.train("client-1", &client_machine);
         let mut pending = plan.faults.clone();
@@ -92,6 +95,7 @@ impl<'a> Round<'a> {
         Self {
             scene,
             plan,
+            _before: before,
             pending,
             active: None,
             client_machine,
@@ -189,6 +193,7 @@ impl<'a> Round<'a> {
         let Some(job) = self.job() else { return false };
         match moment {
             Moment::Accepted => true,
+            Moment::Waits => matches!(job.state(), Some(JobState::Queued(_))),
             Moment::Ended => matches!(job.state(), Some(JobState::Finished(_))),
             Moment::Event { number } => job.event_count() >= number,
             Moment::Uploaded { percent } => {

@@ -1,6 +1,7 @@
 //! The scene of a round: a server, a worker and a client, each on a machine of its own if networks can
 //! be created, and the disks that can be filled.
 
+use crate::job::JobFolder;
 use crate::plan::{Phase, Plan, Way};
 use crate::program::Program;
 use sleap_rtc_trust::session::JobString;
@@ -27,6 +28,8 @@ const RESUME: &str = "10 s";
 /// The length of the training, in epochs of two batches each.
 pub const EPOCHS: u64 = 10;
 const BATCH_S: &str = "0.12";
+/// The length of the job before one that waits, in frames: long enough for the fault to strike before its end.
+const FRAMES_BEFORE: &str = "240";
 
 /// The programs of a round.
 pub struct Scene {
@@ -41,6 +44,8 @@ pub struct Scene {
     server_home: PathBuf,
     worker_home: PathBuf,
     pub package: PathBuf,
+    /// Whether the client's job may wait for a slot.
+    may_wait: bool,
     pub site: Site,
 }
 
@@ -83,8 +88,20 @@ impl Scene {
             server_home,
             worker_home,
             package,
+            may_wait: plan.has(Phase::Waiting),
             site,
         }
+    }
+
+    /// Starts a job that takes the worker's only slot for a while, and waits until it runs.
+    pub fn occupy(&mut self, plan: &Plan) -> Program {
+        let machine = self.client_machine(plan);
+        let client = self.track("job-before", &machine);
+        wait_for("the job before", SOON, || {
+            let known = self.known_jobs(&machine).pop()?;
+            JobFolder::of(&self.jobs_dir(), &known.job).run_job()
+        });
+        client
     }
 
     pub fn jobs_dir(&self) -> PathBuf {
@@ -140,7 +157,7 @@ impl Scene {
     pub fn train(&self, name: &str, client_machine: &ClientMachine) -> Program {
         let (package, output) = (text(&self.package), text(&client_machine.output));
         let Credentials { room_id, token, .. } = &self.credentials;
-        let arguments = [
+        let mut arguments = vec![
             "client-train",
             "--pkg-path",
             package,
@@ -152,11 +169,14 @@ impl Scene {
             token,
             "--auto-select",
         ];
+        if self.may_wait {
+            arguments.push("--wait");
+        }
         self.client(name, client_machine, &arguments)
     }
 
-    /// Starts a quick job of another kind, to follow the round's job.
-    pub fn next_job(&self, client_machine: &ClientMachine) -> Program {
+    /// Starts a job of another kind, before or after the round's job.
+    pub fn track(&self, name: &str, client_machine: &ClientMachine) -> Program {
         let (labels, models) = labels_and_models(&self.site);
         let predictions = client_machine.home.join("predictions.slp");
         let Credentials { room_id, token, .. } = &self.credentials;
@@ -176,7 +196,7 @@ impl Scene {
             token,
             "--auto-select",
         ];
-        self.client("next-job", client_machine, &arguments)
+        self.client(name, client_machine, &arguments)
     }
 
     /// The jobs of which the client at `client_machine` has a record, the newest last.
@@ -250,6 +270,10 @@ fn start_worker(
         command.args(["--transport", "webrtc"]);
     }
     command.envs([("FAKE_SLEAP_EPOCHS", epochs.as_str()), ("FAKE_SLEAP_BATCH_S", BATCH_S)]);
+    if plan.has(Phase::Waiting) {
+        // The job before.
+        command.env("FAKE_SLEAP_FRAMES", FRAMES_BEFORE);
+    }
     if plan.has(Phase::Download) {
         command.env("FAKE_SLEAP_CKPT_MIB", LARGE_MIB.to_string());
     }

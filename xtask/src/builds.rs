@@ -21,14 +21,16 @@ const BUILDS: [Build; 3] = [
 ];
 
 /// The features with which the plugins are built for everything else.
-const PLUGINS: &str = "largest-gpu/default,linear-estimate/default,requirements/default";
+const PLUGINS: &str =
+    "fewest-running/default,largest-gpu/default,linear-estimate/default,requirements/default";
 
 /// The crates that a page in a browser uses.
-const IN_BROWSERS: [&str; 7] = [
+const IN_BROWSERS: [&str; 8] = [
     "sleap-rtc-protocol",
     "sleap-rtc-trust",
     "sleap-rtc-package",
     "sleap-rtc-page",
+    "fewest-running",
     "largest-gpu",
     "linear-estimate",
     "requirements",

@@ -114,6 +114,29 @@ impl Selection {
     }
 }
 
+/// A waiting job in a plugin's order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placed {
+    /// Its index in the list of waiting jobs.
+    pub index: usize,
+    /// The reason, for the user.
+    pub reason: String,
+}
+
+/// In which order waiting jobs start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LineOrder {
+    /// A plugin has decided.
+    Decided {
+        /// The plugin, and why it decides if another one should have.
+        by: String,
+        /// The next one first, each job at most once. Those that are missing come last.
+        places: Vec<Placed>,
+    },
+    /// Nobody has, because of this failure: first in, first out.
+    Failed(String),
+}
+
 /// Whether a worker accepts a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

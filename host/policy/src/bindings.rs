@@ -7,10 +7,10 @@
 
 wasmtime::component::bindgen!({
     path: "../../wit",
-    world: "policy-plugin",
+    world: "full-plugin",
     // For records of questions.
     additional_derives: [serde::Serialize, serde::Deserialize],
 });
 
 pub use self::sleap_rtc::policy::{log, types};
-pub use exports::sleap_rtc::policy::{compatibility, estimation, selection};
+pub use exports::sleap_rtc::policy::{compatibility, estimation, queueing, selection};

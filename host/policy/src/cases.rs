@@ -1,6 +1,6 @@
 //! Rooms and jobs that every plugin must handle.
 
-use super::ExtensionPoint;
+use super::{ExtensionPoint, JobHere, Line};
 use serde_json::{Value, json};
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::job::{ImageSize, JobDescription, JobType, Requirements};
@@ -16,10 +16,21 @@ pub struct Case {
     pub job: JobDescription,
     /// The room's workers. Exactly one for questions about a single worker.
     pub workers: Vec<WorkerFacts>,
+    /// What runs and what waits at that worker, for questions about an order.
+    pub line: Line,
+}
+
+impl Case {
+    fn new(name: &'static str, job: JobDescription, workers: Vec<WorkerFacts>) -> Self {
+        Self { name, job, workers, line: Line::default() }
+    }
 }
 
 /// The cases for `point`.
 pub(crate) fn cases(point: ExtensionPoint) -> Vec<Case> {
+    if point == ExtensionPoint::Queueing {
+        return lines();
+    }
     let rooms = [
         ("an ordinary worker", training(), ordinary(0, "available")),
         ("a tracking job", tracking(), ordinary(0, "available")),
@@ -31,13 +42,13 @@ pub(crate) fn cases(point: ExtensionPoint) -> Vec<Case> {
     ];
     let mut cases: Vec<_> = rooms
         .into_iter()
-        .map(|(name, job, worker)| Case { name, job, workers: worker.into_iter().collect() })
+        .map(|(name, job, worker)| Case::new(name, job, worker.into_iter().collect()))
         .collect();
     if point == ExtensionPoint::Selection {
-        cases.push(Case { name: "no workers", job: training(), workers: vec![] });
+        cases.push(Case::new("no workers", training(), vec![]));
         let statuses = ["busy", "reserved", "maintenance", "a word of tomorrow"];
         let workers = (0..).zip(statuses).filter_map(|(number, status)| ordinary(number, status));
-        cases.push(Case { name: "nobody is free", job: training(), workers: workers.collect() });
+        cases.push(Case::new("nobody is free", training(), workers.collect()));
         cases.push(crowd("1,000 workers", 1000));
     }
     cases
@@ -47,7 +58,54 @@ pub(crate) fn cases(point: ExtensionPoint) -> Vec<Case> {
 pub(crate) fn crowd(name: &'static str, count: u64) -> Case {
     let status = |number| if number % 7 == 3 { "busy" } else { "available" };
     let workers = (0..count).filter_map(|number| ordinary(number, status(number))).collect();
-    Case { name, job: training(), workers }
+    Case::new(name, training(), workers)
+}
+
+/// The cases of orders.
+fn lines() -> Vec<Case> {
+    let waits = |job: JobDescription| Line { waiting: vec![here(0, job)], ..Line::default() };
+    let all_held = Line { running: vec![here(0, training())], waiting: Vec::new() };
+    let unknown = JobHere {
+        takes_s: None,
+        slots: Vec::new(),
+        ..here(1, JobDescription::unknown(JobType::Inference))
+    };
+    let huge_user = JobHere { user: huge(), since_s: u64::MAX, ..here(0, huge_job()) };
+    let lines = [
+        ("one job", waits(training())),
+        ("no jobs", Line::default()),
+        ("nothing to order", all_held),
+        ("missing fields", Line { running: vec![unknown.clone()], waiting: vec![unknown] }),
+        ("non-ASCII names", waits(foreign_job())),
+        ("huge strings", Line { running: vec![huge_user.clone()], waiting: vec![huge_user] }),
+    ];
+    let worker: Vec<WorkerFacts> = ordinary(0, "busy").into_iter().collect();
+    let case = |(name, line)| Case { line, ..Case::new(name, training(), worker.clone()) };
+    lines.into_iter().map(case).chain([queue("1,000 jobs", 1000)]).collect()
+}
+
+/// A worker at which two jobs run and `count` jobs of ten users wait.
+pub(crate) fn queue(name: &'static str, count: u32) -> Case {
+    let line = Line {
+        running: (0..2).map(|number| here(number, training())).collect(),
+        waiting: (0..count).map(|number| here(number, training())).collect(),
+    };
+    Case { line, ..Case::new(name, training(), ordinary(0, "busy").into_iter().collect()) }
+}
+
+/// A job of one of ten users.
+fn here(number: u32, description: JobDescription) -> JobHere {
+    JobHere {
+        id: format!("job-{number}"),
+        user: description.user.clone().map_or_else(String::new, |user| match number % 10 {
+            0 => user,
+            other => format!("{user}-{other}"),
+        }),
+        description,
+        since_s: u64::from(1000 - number.min(1000)) * 60,
+        takes_s: Some(1800),
+        slots: vec![0, 1],
+    }
 }
 
 fn training() -> JobDescription {
@@ -186,6 +244,10 @@ mod tests {
             for case in cases(point) {
                 let expected = match case.name {
                     "no workers" => 0,
+                    "1,000 jobs" => {
+                        assert_eq!(case.line.waiting.len(), 1000);
+                        1
+                    }
                     "nobody is free" => 4,
                     "1,000 workers" => 1000,
                     _ => 1,

@@ -1,7 +1,7 @@
 //! Loads components and calls them. Every call runs in a fresh instance with limits.
 
 use super::ExtensionPoint;
-use super::bindings::{PolicyPlugin, compatibility, estimation, selection};
+use super::bindings::{FullPlugin, compatibility, estimation, queueing, selection};
 use super::cache::Cache;
 use super::explain;
 use super::limits::{
@@ -61,7 +61,7 @@ static RUNTIME: LazyLock<Result<Runtime, String>> = LazyLock::new(|| {
     }
     let engine = Engine::new(&config).map_err(|error| format!("{error:#}"))?;
     let mut linker = Linker::new(&engine);
-    PolicyPlugin::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)
+    FullPlugin::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)
         .map_err(|error| format!("{error:#}"))?;
     let ticker = Ticker::start(engine.clone()).map_err(|error| error.to_string())?;
     Ok(Runtime { engine, linker, ticker })
@@ -253,6 +253,9 @@ fn find(
         }
         ExtensionPoint::Estimate => {
             estimation::GuestIndices::new(pre)?.load(store, instance).map(drop)
+        }
+        ExtensionPoint::Queueing => {
+            queueing::GuestIndices::new(pre)?.load(store, instance).map(drop)
         }
     }
 }

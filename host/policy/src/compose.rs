@@ -5,12 +5,14 @@
 //! | selection | the first plugin ranks; each further one leaves workers out, or moves whole groups of them |
 //! | compatibility | all must say yes, and all reasons are collected |
 //! | estimate | the first plugin that answers |
+//! | queueing | the first plugin that answers, else the built-in one, or first in, first out after a failure |
 //!
 //! The WIT states the rules for authors of plugins. Everything here is pure: a [`Panel`] makes the calls.
 
-use super::answers::{Choice, Exclusion, Ranked, Ranking, Remark, Selection, Verdict};
+use super::answers::{Choice, Exclusion, LineOrder, Ranked, Ranking, Remark, Selection, Verdict};
 use super::component::Failure;
 use super::options::OnFailure;
+use super::questions::order::OrderLine;
 use super::questions::{Check, Question, Select};
 use sleap_rtc_protocol::job::Reason;
 use std::sync::Arc;
@@ -169,39 +171,79 @@ pub(crate) fn admit(panel: &impl Panel<Check>, mut question: Check) -> Verdict {
     if reasons.is_empty() { Verdict::Yes } else { Verdict::No(reasons) }
 }
 
-/// Asks one plugin after the other until one answers, by `is_answer`. If none does, and one failed whose
-/// `on_failure` is `default`, the built-in plugin answers.
+/// What it means that no plugin has an opinion, and none has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Silence {
+    /// There is no answer.
+    Stays,
+    /// The built-in plugin answers.
+    BuiltIn,
+}
+
+/// What came of asking one plugin after the other.
+pub(crate) struct FirstAnswer<A> {
+    /// The answer, and the plugin that gave it.
+    pub answer: Option<(A, Arc<str>)>,
+    /// A line for the user about each plugin that failed before.
+    pub failed: Vec<String>,
+}
+
+/// Asks one plugin after the other until one answers, by `is_answer`. If none does, the built-in plugin
+/// answers, if one failed whose `on_failure` is `default`; `silence` says what happens if none failed.
 pub(crate) fn first<Q: Question>(
     panel: &impl Panel<Q>,
     mut question: Q,
     is_answer: impl Fn(&Q::Answer) -> bool,
-) -> Option<Q::Answer> {
-    let (mut last, mut falls_back, mut has_built_in) = (None, false, false);
+    silence: Silence,
+) -> FirstAnswer<Q::Answer> {
+    let (mut failed, mut falls_back, mut has_built_in) = (Vec::new(), false, false);
     for place in 0..panel.len() {
-        let seat = panel.seat(place);
-        has_built_in |= seat.is_built_in;
+        let Seat { name, on_failure, is_built_in } = panel.seat(place);
+        has_built_in |= is_built_in;
         match panel.ask(place, &mut question) {
-            Ok(answer) if is_answer(&answer) => return Some(answer),
-            Ok(answer) => last = Some(answer),
+            Ok(answer) if is_answer(&answer) => {
+                return FirstAnswer { answer: Some((answer, name)), failed };
+            }
+            Ok(_) => {}
             Err(failure) => {
-                falls_back |= seat.on_failure == OnFailure::Default && !seat.is_built_in;
+                falls_back |= on_failure == OnFailure::Default && !is_built_in;
                 let then = match place + 1 < panel.len() {
                     true => Then::Next,
                     false if falls_back && !has_built_in => Then::BuiltIn,
                     false => Then::Nobody,
                 };
-                panel.failed(&seat.name, &failure, then);
+                panel.failed(&name, &failure, then);
+                failed.push(notice::<Q>(&name, Then::Nobody));
             }
         }
     }
-    if !falls_back || has_built_in {
-        return last;
+    let asks_built_in = falls_back || (failed.is_empty() && silence == Silence::BuiltIn);
+    if !asks_built_in || has_built_in {
+        return FirstAnswer { answer: None, failed };
     }
-    let answer = panel.ask_built_in(&mut question);
-    answer
-        .inspect_err(|failure| panel.failed(&panel.built_in(), failure, Then::Nobody))
-        .ok()
-        .or(last)
+    let name = panel.built_in();
+    let answer = match panel.ask_built_in(&mut question) {
+        Ok(answer) => Some((answer, name)),
+        Err(failure) => {
+            panel.failed(&name, &failure, Then::Nobody);
+            failed.push(notice::<Q>(&name, Then::Nobody));
+            None
+        }
+    };
+    FirstAnswer { answer, failed }
+}
+
+/// Orders the jobs that wait: the first plugin that answers.
+pub(crate) fn order(panel: &impl Panel<OrderLine>, question: OrderLine) -> LineOrder {
+    let FirstAnswer { answer, failed } = first(panel, question, Option::is_some, Silence::BuiltIn);
+    match (answer, failed.join(" and ")) {
+        (Some((Some(places), by)), why) => {
+            let because = if why.is_empty() { why } else { format!(", because {why}") };
+            LineOrder::Decided { by: format!("{by}{because}"), places }
+        }
+        (_, why) if why.is_empty() => LineOrder::Failed("no plugin has decided".to_owned()),
+        (_, why) => LineOrder::Failed(why),
+    }
 }
 
 /// The answer of the plugin at `place` or, if that fails and may be replaced, of the built-in one; with

@@ -8,10 +8,11 @@ pub use super::cases::Case;
 use super::bindings::types::{Context, Property};
 use super::component::{Compiled, Plugin};
 use super::detached::{self, within};
+use super::questions::order::OrderLine;
 use super::questions::{Check, EstimateDuration, Question, Select};
 use super::{
-    CallLimits, Estimate, ExtensionPoint, LocalTime, PluginConfig, PolicyConfig, Ranking,
-    Selection, Verdict, cases, explain, facts, options, source,
+    CallLimits, Estimate, ExtensionPoint, Line, LocalTime, Placed, PluginConfig, PolicyConfig,
+    Ranking, Selection, Verdict, cases, explain, facts, options, source,
 };
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::job::JobDescription;
@@ -185,6 +186,11 @@ pub fn room(count: u64) -> Case {
     cases::crowd("a room", count)
 }
 
+/// A worker at which `count` jobs of ten users wait.
+pub fn queue(count: u32) -> Case {
+    cases::queue("a queue", count)
+}
+
 /// A plugin at one extension point, ready to be called.
 pub struct Candidate {
     point: ExtensionPoint,
@@ -234,6 +240,10 @@ impl Candidate {
             (ExtensionPoint::Estimate, Some(worker)) => {
                 self.timed(&EstimateDuration { context, job, worker }, estimate_text)
             }
+            (ExtensionPoint::Queueing, Some(worker)) => self
+                .timed(&OrderLine::new(context, worker, &case.line), |places| {
+                    order_text(places.as_deref(), case.line.waiting.len(), &mut remarks)
+                }),
             (_, None) => (Duration::ZERO, Err("the case has no worker".into())),
         };
         let limit_ms = self.limits.timeout_ms;
@@ -285,6 +295,16 @@ impl Candidate {
         self.timed(&EstimateDuration { context, job, worker }, estimate_text).1
     }
 
+    /// The order of the jobs that wait at `worker`, by their places in `line`; none if the plugin has no
+    /// opinion.
+    ///
+    /// # Errors
+    /// Describes what the plugin did wrong.
+    pub fn order(&self, worker: &WorkerFacts, line: &Line) -> Result<Option<Vec<Placed>>, String> {
+        let question = OrderLine::new(self.context(), facts::worker(worker), line);
+        self.plugin.ask(&question).map_err(|failure| failure.to_string())
+    }
+
     pub(crate) fn settings(&self) -> &[Property] {
         &self.settings
     }
@@ -330,11 +350,22 @@ fn ranking_text(ranking: &Ranking, workers: usize, remarks: &mut Vec<String>) ->
     let choices = ranking.choices.iter().map(|choice| &choice.reason);
     let mut reasons = choices.chain(ranking.left_out.iter().map(|out| &out.reason));
     if reasons.any(|reason| reason.trim().is_empty()) {
-        remarks.push("a reason is empty; users see it detached the worker".into());
+        remarks.push("a reason is empty; users see it beside the worker".into());
     }
     match out + silent {
         0 => format!("ranks {ranked}"),
         out => format!("ranks {ranked}, leaves out {out}"),
+    }
+}
+
+fn order_text(places: Option<&[Placed]>, jobs: usize, remarks: &mut Vec<String>) -> String {
+    let Some(places) = places else { return "no opinion".to_owned() };
+    if places.iter().any(|place| place.reason.trim().is_empty()) {
+        remarks.push("a reason is empty; users see it beside the job's place".into());
+    }
+    match jobs.saturating_sub(places.len()) {
+        0 => format!("orders {}", places.len()),
+        out => format!("orders {}, leaves out {out}", places.len()),
     }
 }
 

@@ -53,7 +53,7 @@ pub(crate) fn not_usable(
     if !exports.contains(&wanted) {
         return format!(
             "it does not export `{wanted}` (it exports {}): build it for the world `{}` or \
-             `policy-plugin`",
+             `full-plugin`",
             listed(exports),
             point.world()
         );
@@ -82,8 +82,8 @@ pub(crate) fn no_extension_point(imports: &[String], exports: &[String]) -> Stri
     foreign(imports, exports).unwrap_or_else(|| {
         format!(
             "it exports none of the extension points of `sleap-rtc:policy@{VERSION}` (it exports {}): \
-             build it for the world `policy-plugin`, or for one of `selection-plugin`, \
-             `compatibility-plugin` and `estimation-plugin`",
+             build it for the world `full-plugin`, or for one of `selection-plugin`, \
+             `compatibility-plugin`, `estimation-plugin` and `queueing-plugin`",
             listed(exports)
         )
     })
@@ -193,7 +193,7 @@ mod tests {
         assert!(changed.contains("type mismatch"), "{changed}");
         let none = no_extension_point(&[], &["a:b/c@1.0.0".into()]);
         assert!(
-            none.contains("it exports a:b/c@1.0.0") && none.contains("policy-plugin"),
+            none.contains("it exports a:b/c@1.0.0") && none.contains("queueing-plugin"),
             "{none}"
         );
     }

@@ -58,7 +58,12 @@ fn json(value: &toml::Value) -> Json {
 }
 
 /// A job's description.
-pub(crate) fn job(job: &JobDescription) -> Job {
+pub(crate) fn job(description: &JobDescription) -> Job {
+    Job { properties: runs(&description.runs).into_iter().collect(), ..job_alone(description) }
+}
+
+/// A job's description without its runs.
+pub(crate) fn job_alone(job: &JobDescription) -> Job {
     Job {
         job_type: job_type(job.job_type),
         model_types: texts(&job.model_types),
@@ -76,7 +81,7 @@ pub(crate) fn job(job: &JobDescription) -> Job {
             properties: Vec::new(),
         },
         user: job.user.as_deref().map(text),
-        properties: runs(&job.runs).into_iter().collect(),
+        properties: Vec::new(),
     }
 }
 
@@ -185,13 +190,15 @@ fn texts(list: &[String]) -> Vec<String> {
     list.iter().take(LIST_ITEMS).map(|item| text(item)).collect()
 }
 
-fn text(said: &str) -> String {
+/// The beginning of a text.
+pub(crate) fn text(said: &str) -> String {
     said[..said.floor_char_boundary(TEXT_BYTES)].to_owned()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sleap_rtc_protocol::signaling::PeerInfo;
 
     #[test]
     fn settings_keep_their_types() {
@@ -212,6 +219,26 @@ mod tests {
         ];
         let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
         assert_eq!(values, expected);
+    }
+
+    #[test]
+    fn plugins_see_how_long_a_queue_is() {
+        let peer = |start: Json| {
+            let properties = serde_json::json!({ "queue-length": 2, "expected-start-s": start });
+            let peer = serde_json::json!({
+                "peer_id": "w", "role": "worker", "connected_at": null,
+                "metadata": { "tags": [], "properties": properties },
+            });
+            let peer: PeerInfo = serde_json::from_value(peer).unwrap();
+            worker(&WorkerFacts::from_peer(&peer)).properties
+        };
+        let told = peer(540.into());
+        let told: Vec<_> =
+            told.iter().map(|p| (p.key.as_str(), format!("{:?}", p.value))).collect();
+        let expected =
+            [("expected-start-s", "Value::Integer(540)"), ("queue-length", "Value::Integer(2)")];
+        assert_eq!(told, expected.map(|(key, value)| (key, value.to_owned())));
+        assert_eq!(peer(Json::Null).len(), 1);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The policy host. Plugins decide which worker gets a job, whether a worker accepts it, and how long it
-//! takes.
+//! The policy host. Plugins decide which worker gets a job, whether a worker accepts it, how long it takes,
+//! and in which order waiting jobs start.
 //!
 //! A plugin is a WASM component that implements the package in `wit/`. The default policies are
 //! components too, embedded in this program, so that the code that is tested is the code that runs. A
@@ -44,14 +44,18 @@ mod source;
 mod watched;
 
 pub use answers::{
-    Choice, Estimate, Exclusion, LeftOut, Ranked, Ranking, Remark, Selection, Verdict,
+    Choice, Estimate, Exclusion, LeftOut, LineOrder, Placed, Ranked, Ranking, Remark, Selection,
+    Verdict,
 };
 pub use error::PolicyError;
 pub use local_time::LocalTime;
 pub use options::{OnFailure, PluginConfig, PolicyConfig};
+pub use questions::order::{JobHere, Line};
 
 use chain::Chain;
+use compose::Silence;
 use limits::CallLimits;
+use questions::order::OrderLine;
 use questions::{Check, EstimateDuration, Select};
 use record::Recorder;
 use sleap_rtc_protocol::capabilities::WorkerFacts;
@@ -71,11 +75,14 @@ pub enum ExtensionPoint {
     Compatibility,
     /// Estimates durations, on the worker.
     Estimate,
+    /// Orders the jobs that wait, on the worker.
+    Queueing,
 }
 
 impl ExtensionPoint {
     /// All extension points.
-    pub const ALL: [Self; 3] = [Self::Selection, Self::Compatibility, Self::Estimate];
+    pub const ALL: [Self; 4] =
+        [Self::Selection, Self::Compatibility, Self::Estimate, Self::Queueing];
 
     /// The key in the configuration: `[policy.KEY]`.
     pub fn key(self) -> &'static str {
@@ -83,6 +90,7 @@ impl ExtensionPoint {
             Self::Selection => "selection",
             Self::Compatibility => "compatibility",
             Self::Estimate => "estimate",
+            Self::Queueing => "queueing",
         }
     }
 
@@ -90,7 +98,7 @@ impl ExtensionPoint {
     pub fn interface(self) -> &'static str {
         match self {
             Self::Estimate => "estimation",
-            Self::Selection | Self::Compatibility => self.key(),
+            Self::Selection | Self::Compatibility | Self::Queueing => self.key(),
         }
     }
 
@@ -100,6 +108,7 @@ impl ExtensionPoint {
             Self::Selection => "selection-plugin",
             Self::Compatibility => "compatibility-plugin",
             Self::Estimate => "estimation-plugin",
+            Self::Queueing => "queueing-plugin",
         }
     }
 }
@@ -115,6 +124,7 @@ struct Points {
     selection: Chain,
     compatibility: Chain,
     estimate: Chain,
+    queueing: Chain,
 }
 
 impl Policies {
@@ -132,6 +142,7 @@ impl Policies {
             selection: load(ExtensionPoint::Selection)?,
             compatibility: load(ExtensionPoint::Compatibility)?,
             estimate: load(ExtensionPoint::Estimate)?,
+            queueing: load(ExtensionPoint::Queueing)?,
         };
         Ok(Self { points: Arc::new(points), asker: None })
     }
@@ -185,9 +196,17 @@ impl Policies {
         let question =
             EstimateDuration { context, job: facts::job(job), worker: facts::worker(worker) };
         let estimated = self.decide(ExtensionPoint::Estimate, |chain| {
-            compose::first(chain, question, Option::is_some)
+            compose::first(chain, question, Option::is_some, Silence::Stays).answer
         });
-        estimated.await.ok().flatten().flatten()
+        estimated.await.ok().flatten().and_then(|(estimate, _)| estimate)
+    }
+
+    /// The order in which the jobs start that wait at `worker`.
+    pub async fn order(&self, worker: &WorkerFacts, line: &Line) -> LineOrder {
+        let question = OrderLine::new(self.context(), facts::worker(worker), line);
+        let ordered =
+            self.decide(ExtensionPoint::Queueing, |chain| compose::order(chain, question));
+        ordered.await.unwrap_or_else(LineOrder::Failed)
     }
 
     /// The context of a call, without settings.
@@ -237,6 +256,7 @@ impl Points {
             ExtensionPoint::Selection => &self.selection,
             ExtensionPoint::Compatibility => &self.compatibility,
             ExtensionPoint::Estimate => &self.estimate,
+            ExtensionPoint::Queueing => &self.queueing,
         }
     }
 }

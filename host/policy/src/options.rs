@@ -20,6 +20,8 @@ pub struct PolicyConfig {
     pub compatibility: Vec<PluginConfig>,
     /// Estimate how long a job takes. Used by workers.
     pub estimate: Vec<PluginConfig>,
+    /// Decide in which order waiting jobs start. Used by workers.
+    pub queueing: Vec<PluginConfig>,
 }
 
 impl PolicyConfig {
@@ -34,13 +36,15 @@ impl PolicyConfig {
             // A lab's rule about its own machine must not stop applying when the plugin fails.
             compatibility: vec![PluginConfig::new(OnFailure::Refuse)],
             estimate: vec![PluginConfig::new(OnFailure::Default)],
+            // First in, first out: everybody understands it, and the operator sees that the rule failed.
+            queueing: vec![PluginConfig::new(OnFailure::Refuse)],
         }
     }
 
     /// All plugins.
     pub(crate) fn all_plugins_mut(&mut self) -> impl Iterator<Item = &mut PluginConfig> {
-        let Self { selection, compatibility, estimate, .. } = self;
-        selection.iter_mut().chain(compatibility).chain(estimate)
+        let Self { selection, compatibility, estimate, queueing, .. } = self;
+        selection.iter_mut().chain(compatibility).chain(estimate).chain(queueing)
     }
 
     /// The plugins of `point`, in the order in which they are asked.
@@ -49,6 +53,7 @@ impl PolicyConfig {
             ExtensionPoint::Selection => &self.selection,
             ExtensionPoint::Compatibility => &self.compatibility,
             ExtensionPoint::Estimate => &self.estimate,
+            ExtensionPoint::Queueing => &self.queueing,
         }
     }
 }
@@ -87,7 +92,7 @@ impl PluginConfig {
 pub enum OnFailure {
     /// The embedded plugin answers instead.
     Default,
-    /// The answer is no.
+    /// The answer is no. For queueing, which refuses nobody: first in, first out.
     Refuse,
 }
 

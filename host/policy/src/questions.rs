@@ -1,4 +1,6 @@
-//! The three calls: how each is made, and which answers are valid.
+//! The four calls: how each is made, and which answers are valid.
+
+pub(crate) mod order;
 
 use super::ExtensionPoint;
 use super::answers::{Choice, Estimate, LeftOut, Ranked, Ranking, Verdict};
@@ -41,6 +43,19 @@ pub(crate) trait Question: Serialize + DeserializeOwned + Send + Sync + 'static 
     fn check(&self, answer: Self::Raw) -> Result<Self::Answer, String>;
 }
 
+/// The place in a list that an answer names. `seen` has an entry for each place, which is set once it is named.
+fn place_of(what: &str, index: u32, seen: &mut [bool]) -> Result<usize, String> {
+    let (place, of) = (usize::try_from(index).unwrap_or(usize::MAX), seen.len());
+    match seen.get_mut(place) {
+        None => Err(format!("it names {what} {index} of {of}")),
+        Some(true) => Err(format!("it names {what} {index} twice")),
+        Some(seen) => {
+            *seen = true;
+            Ok(place)
+        }
+    }
+}
+
 /// Which worker gets the job?
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Select {
@@ -78,17 +93,7 @@ impl Question for Select {
 
     fn check(&self, answer: Self::Raw) -> Result<Ranking, String> {
         let mut seen = vec![false; self.workers.len()];
-        let mut place = |index: u32| -> Result<usize, String> {
-            let place = usize::try_from(index).unwrap_or(usize::MAX);
-            match seen.get_mut(place) {
-                None => Err(format!("it names worker {index} of {}", self.workers.len())),
-                Some(true) => Err(format!("it names worker {index} twice")),
-                Some(seen) => {
-                    *seen = true;
-                    Ok(place)
-                }
-            }
-        };
+        let mut place = |index: u32| place_of("worker", index, &mut seen);
         let mut ranking = Ranking::default();
         for choice in answer.choices {
             if !choice.score.is_finite() {

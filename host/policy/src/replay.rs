@@ -2,10 +2,11 @@
 //!
 //! Everything here blocks.
 
-use super::answers::{Ranking, Verdict};
+use super::answers::{Placed, Ranking, Verdict};
 use super::bindings::types::{Job, Worker};
 use super::component::Failure;
 use super::examine::{Candidate, ExamineError, PluginFile};
+use super::questions::order::OrderLine;
 use super::questions::{Check, EstimateDuration, Question, Select};
 use super::record::{RecordLine, RecordedAnswer, older};
 use super::{Estimate, ExtensionPoint, PluginConfig};
@@ -67,6 +68,10 @@ pub enum Change {
     Reasons,
     /// Another duration.
     Duration,
+    /// Another job starts next.
+    Next,
+    /// The same job starts next, and the others start in another order.
+    Order,
     /// The plugin fails where the recorded one answered.
     Fails,
     /// The plugin answers where the recorded one failed.
@@ -83,6 +88,8 @@ impl Change {
             Self::Takes => "taken instead of refused",
             Self::Reasons => "refused for other reasons",
             Self::Duration => "another duration",
+            Self::Next => "another next job",
+            Self::Order => "the same next job, others in another order",
             Self::Fails => "failed instead of answered",
             Self::Answers => "answered instead of failed",
         }
@@ -237,12 +244,14 @@ fn again(point: ExtensionPoint, candidate: &Candidate, line: &[u8]) -> Option<Op
         ExtensionPoint::Selection => compared::<Select>(candidate, line),
         ExtensionPoint::Compatibility => compared::<Check>(candidate, line),
         ExtensionPoint::Estimate => compared::<EstimateDuration>(candidate, line),
+        ExtensionPoint::Queueing => compared::<OrderLine>(candidate, line),
     }
 }
 
 /// A question whose answers can be compared.
 trait Comparable: Question {
-    fn job(&self) -> &Job;
+    /// What it is about, in a few words.
+    fn subject(&self) -> String;
 
     /// How `after` differs from `before`.
     fn change(before: &Self::Answer, after: &Self::Answer) -> Option<Change>;
@@ -265,7 +274,7 @@ fn compared<Q: Comparable>(candidate: &Candidate, line: &[u8]) -> Option<Option<
     Some(change.map(|change| Difference {
         at_ms,
         point: Q::POINT,
-        job: job_text(question.job()),
+        job: question.subject(),
         before: match &answer {
             RecordedAnswer::Said(answer) => question.text(answer),
             RecordedAnswer::Failed(why) => failed(why),
@@ -299,8 +308,8 @@ fn worker_name(worker: &Worker) -> &str {
 }
 
 impl Comparable for Select {
-    fn job(&self) -> &Job {
-        &self.job
+    fn subject(&self) -> String {
+        job_text(&self.job)
     }
 
     fn change(before: &Ranking, after: &Ranking) -> Option<Change> {
@@ -326,8 +335,8 @@ impl Comparable for Select {
 }
 
 impl Comparable for Check {
-    fn job(&self) -> &Job {
-        &self.job
+    fn subject(&self) -> String {
+        job_text(&self.job)
     }
 
     fn change(before: &Verdict, after: &Verdict) -> Option<Change> {
@@ -357,8 +366,8 @@ impl Comparable for Check {
 }
 
 impl Comparable for EstimateDuration {
-    fn job(&self) -> &Job {
-        &self.job
+    fn subject(&self) -> String {
+        job_text(&self.job)
     }
 
     fn change(before: &Option<Estimate>, after: &Option<Estimate>) -> Option<Change> {
@@ -372,5 +381,34 @@ impl Comparable for EstimateDuration {
                 format!("{minutes:.1} min ({low:.1} to {high:.1})")
             },
         )
+    }
+}
+
+impl Comparable for OrderLine {
+    fn subject(&self) -> String {
+        match self.waiting.len() {
+            1 => "1 job waits".to_owned(),
+            jobs => format!("{jobs} jobs wait"),
+        }
+    }
+
+    fn change(before: &Option<Vec<Placed>>, after: &Option<Vec<Placed>>) -> Option<Change> {
+        let order = |places: &Option<Vec<Placed>>| -> Option<Vec<usize>> {
+            Some(places.as_ref()?.iter().map(|place| place.index).collect())
+        };
+        let (before, after) = (order(before), order(after));
+        let first = |order: &Option<Vec<usize>>| order.as_ref()?.first().copied();
+        match before == after {
+            true => None,
+            false if first(&before) == first(&after) => Some(Change::Order),
+            false => Some(Change::Next),
+        }
+    }
+
+    fn text(&self, places: &Option<Vec<Placed>>) -> String {
+        let Some(places) = places else { return "no opinion".to_owned() };
+        let jobs = places.iter().filter_map(|place| self.waiting.get(place.index));
+        let names: Vec<String> = jobs.map(|job| format!("{} {}", job.user, job.id)).collect();
+        names.join(" > ")
     }
 }

@@ -18,6 +18,7 @@ const FILE_BYTES: u64 = 64 * 1024 * 1024;
 const LARGEST_GPU: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/largest-gpu.wasm"));
 const REQUIREMENTS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/requirements.wasm"));
 const LINEAR_ESTIMATE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/linear-estimate.wasm"));
+const FEWEST_RUNNING: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/fewest-running.wasm"));
 
 /// Name of the embedded plugin for `point`.
 pub(crate) fn embedded_name(point: ExtensionPoint) -> &'static str {
@@ -25,6 +26,7 @@ pub(crate) fn embedded_name(point: ExtensionPoint) -> &'static str {
         ExtensionPoint::Selection => "largest-gpu",
         ExtensionPoint::Compatibility => "requirements",
         ExtensionPoint::Estimate => "linear-estimate",
+        ExtensionPoint::Queueing => "fewest-running",
     }
 }
 
@@ -34,6 +36,7 @@ pub(crate) fn embedded_bytes(point: ExtensionPoint) -> &'static [u8] {
         ExtensionPoint::Selection => LARGEST_GPU,
         ExtensionPoint::Compatibility => REQUIREMENTS,
         ExtensionPoint::Estimate => LINEAR_ESTIMATE,
+        ExtensionPoint::Queueing => FEWEST_RUNNING,
     }
 }
 

@@ -105,7 +105,7 @@ pub enum Rule {
         /// How.
         why: String,
     },
-    /// It has just come, and the order is being asked for.
+    /// It has just come, or the operator has just released it, and the order is being asked for.
     New,
     /// No slot fits it at the moment, whoever is before it.
     NoSlot {
@@ -144,7 +144,7 @@ impl fmt::Display for Rule {
                 write!(f, "{plugin} has left it out, so it comes after the others")
             }
             Self::Failed { why } => write!(f, "first in, first out, because {why}"),
-            Self::New => f.write_str("it has just come"),
+            Self::New => f.write_str("its place is about to be decided"),
             Self::NoSlot { needs_mib } => {
                 write!(f, "no slot has {needs_mib} MB of GPU memory at the moment")
             }
@@ -159,6 +159,8 @@ pub struct Queue {
     /// In the order in which they came.
     jobs: Vec<WaitingJob>,
     order: Option<Order>,
+    /// The revision in which each job came, or the operator last decided about it.
+    entered: HashMap<JobId, u64>,
     /// Counts everything that an order may depend on.
     revision: u64,
 }
@@ -166,7 +168,7 @@ pub struct Queue {
 impl Queue {
     /// Nobody waits.
     pub fn new(limits: QueueLimits) -> Self {
-        Self { limits, jobs: Vec::new(), order: None, revision: 0 }
+        Self { limits, jobs: Vec::new(), order: None, entered: HashMap::new(), revision: 0 }
     }
 
     /// How much may wait.
@@ -228,14 +230,16 @@ impl Queue {
     pub(crate) fn enter(&mut self, waiting: WaitingJob) {
         let key = |waiting: &WaitingJob| (waiting.entry.since_ms, waiting.job.clone());
         let at = self.jobs.partition_point(|other| key(other) <= key(&waiting));
-        self.jobs.insert(at, waiting);
         self.touch();
+        self.entered.insert(waiting.job.clone(), self.revision);
+        self.jobs.insert(at, waiting);
     }
 
     /// Removes a job.
     pub(crate) fn leave(&mut self, job: &JobId) -> Option<WaitingJob> {
         let at = self.jobs.iter().position(|waiting| waiting.job == *job)?;
         self.touch();
+        self.entered.remove(job);
         Some(self.jobs.remove(at))
     }
 
@@ -246,6 +250,8 @@ impl Queue {
         };
         waiting.entry = entry;
         self.touch();
+        // The policy is asked about it anew.
+        self.entered.insert(job.clone(), self.revision);
         true
     }
 
@@ -281,18 +287,20 @@ impl Queue {
             (_, Some(Order { by: OrderedBy::Failed(why), .. })) => {
                 Rule::Failed { why: why.clone() }
             }
-            (_, Some(order)) => self.policy_rule(order, ranks.get(&waiting.job).copied()),
+            (_, Some(order)) => {
+                self.policy_rule(order, &waiting.job, ranks.get(&waiting.job).copied())
+            }
         };
         line.into_iter().map(|waiting| (waiting, rule(waiting))).collect()
     }
 
-    fn policy_rule(&self, order: &Order, rank: Option<(usize, &str)>) -> Rule {
+    fn policy_rule(&self, order: &Order, job: &JobId, rank: Option<(usize, &str)>) -> Rule {
         let OrderedBy::Plugin(plugin) = &order.by else { return Rule::New };
         let plugin = plugin.clone();
         match rank {
             Some((_, reason)) => Rule::Policy { plugin, reason: reason.to_owned() },
-            None if order.revision == self.revision => Rule::LeftOut { plugin },
-            None => Rule::New,
+            None if self.entered.get(job).is_some_and(|at| *at > order.revision) => Rule::New,
+            None => Rule::LeftOut { plugin },
         }
     }
 }

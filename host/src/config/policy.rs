@@ -25,6 +25,7 @@ pub(crate) struct FilePolicy {
     selection: FilePlugins,
     compatibility: FilePlugins,
     estimate: FilePlugins,
+    queueing: FilePlugins,
 }
 
 /// `[policy.selection]` and its siblings. Their defaults differ.
@@ -210,6 +211,7 @@ impl FilePolicy {
             selection: chain(self.selection, embedded.selection),
             compatibility: chain(self.compatibility, embedded.compatibility),
             estimate: chain(self.estimate, embedded.estimate),
+            queueing: chain(self.queueing, embedded.queueing),
             dir: embedded.dir,
             record,
             locked: self.locked.unwrap_or(embedded.locked),

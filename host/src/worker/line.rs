@@ -25,7 +25,7 @@ pub(crate) struct Waiting {
     /// When a job that came later has first started before it.
     pub(crate) passed_at: Option<Instant>,
     /// How long it is expected to run, in seconds.
-    runs_s: Option<u64>,
+    pub(crate) runs_s: Option<u64>,
 }
 
 impl Waiting {
@@ -191,7 +191,7 @@ fn told_running(running: &Running) -> LineEntry {
     let (seen, spec) = (&running.seen, running.folder.spec());
     LineEntry {
         place: None,
-        user: seen.user.clone().unwrap_or_else(|| seen.owner.to_string()),
+        user: shortened(&user_of(&running.folder)),
         job_type: spec.description.job_type,
         name: shortened(&spec.name),
         since_ms: running.began_ms(),
@@ -201,6 +201,12 @@ fn told_running(running: &Running) -> LineEntry {
         is_held: false,
         is_own: false,
     }
+}
+
+/// Whose job it is: the user that its client claims, or else the client.
+pub(crate) fn user_of(folder: &JobFolder) -> String {
+    let user = folder.spec().description.user.clone();
+    user.unwrap_or_else(|| folder.owner().to_string())
 }
 
 /// The beginning of a name.

@@ -40,6 +40,7 @@
 //! | `uploads` | packages that are arriving, which may move from one connection to the next |
 //! | `staged_job` | a job that does not run yet |
 //! | `line` | where the jobs of this worker stand, as their clients and the room are told |
+//! | `ordering` | asks the policy for the order of the queue |
 //! | `waiting` | tells the client of a waiting job where it stands |
 //! | `job_ends` | runs the operator's command when a job has ended |
 //! | `job_watch` | follows a running job to its end |
@@ -69,6 +70,7 @@ pub mod members;
 mod memory;
 mod mounted;
 mod native;
+mod ordering;
 pub mod pairing;
 mod peaks;
 mod python;

@@ -1,9 +1,10 @@
 //! A policy for sleap-rtc. `wit/policy.wit` is its contract.
 
-wit_bindgen::generate!({ world: "policy-plugin", path: "wit" });
+wit_bindgen::generate!({ world: "full-plugin", path: "wit" });
 
 mod compatibility;
 mod estimate;
+mod queueing;
 mod selection;
 
 struct Plugin;

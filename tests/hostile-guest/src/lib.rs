@@ -3,7 +3,7 @@
 /// Bindings made from the WIT package.
 #[allow(missing_docs, unsafe_code, reason = "generated")]
 pub mod bindings {
-    wit_bindgen::generate!({ world: "policy-plugin", path: "../../wit" });
+    wit_bindgen::generate!({ world: "full-plugin", path: "../../wit" });
 
     #[cfg(target_family = "wasm")]
     use super::Hostile;
@@ -13,6 +13,7 @@ pub mod bindings {
 
 use bindings::exports::sleap_rtc::policy::compatibility::{self, Verdict};
 use bindings::exports::sleap_rtc::policy::estimation::{self, Duration};
+use bindings::exports::sleap_rtc::policy::queueing::{self, Place, RunningJob, WaitingJob};
 use bindings::exports::sleap_rtc::policy::selection::{self, Choice, Ranking};
 use bindings::sleap_rtc::policy::log::{Level, log};
 use bindings::sleap_rtc::policy::types::{Context, Job, Value, Worker};
@@ -94,6 +95,35 @@ impl estimation::Guest for Hostile {
             "nan" => Some(Duration { minutes: f64::NAN, ..duration }),
             "none" => None,
             _ => Some(duration),
+        })
+    }
+}
+
+impl queueing::Guest for Hostile {
+    fn order(
+        context: Context,
+        worker: Worker,
+        running: Vec<RunningJob>,
+        waiting: Vec<WaitingJob>,
+    ) -> Result<Option<Vec<Place>>, String> {
+        let (context, waiting) = (Kept::new(context), Kept::new(waiting));
+        forget((worker, running));
+        let deed = misbehave(&context)?;
+        let place = |index| Place { index, reason: "because".into() };
+        let jobs = u32::try_from(waiting.len()).unwrap_or(0);
+        Ok(match deed.as_str() {
+            "none" => None,
+            "out-of-range" => Some(vec![place(jobs)]),
+            "twice" => Some(vec![place(0), place(0)]),
+            "many" => Some(vec![Place { reason: String::new(), ..place(0) }; 1 << 20]),
+            "not-text" => Some(vec![Place { reason: not_text(), ..place(0) }]),
+            "huge" => Some(vec![Place { reason: "x".repeat(40 << 20), ..place(0) }]),
+            "escape" => Some(
+                (0..jobs).map(|i| Place { reason: "\x1b[2J\r\nboo".into(), ..place(i) }).collect(),
+            ),
+            "leave-out" => Some(vec![]),
+            // Who came last is first.
+            _ => Some((0..jobs).rev().map(place).collect()),
         })
     }
 }

@@ -240,3 +240,13 @@ fn finished(run: Workload, gpu: usize, took: Timing, succeeded: bool) -> Finishe
     let (gpu, sleap_nn_version) = (Some(GPUS[gpu].0.to_owned()), Some("0.3.5".to_owned()));
     FinishedRun { run, gpu, sleap_nn_version, took, succeeded }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_estimates_reach_their_goals() {
+        run(&EstimatesOptions { jobs: 300, seed: 1 }).unwrap();
+    }
+}

@@ -289,7 +289,9 @@ fn the_first_estimate_that_answers_counts() {
         let mut panel = Scripted::new(plugins, own);
         panel.listed = listed;
         let question = EstimateDuration { context: context(), job: job(), worker: worker("w") };
-        let answer = first(&panel, question, Option::is_some).flatten();
+        let answer = first(&panel, question, Option::is_some, Silence::Stays)
+            .answer
+            .and_then(|(answer, _)| answer);
         assert_eq!(answer.map(|answer| answer.minutes), expected, "{:?}", panel.plugins);
         assert_eq!(panel.log.borrow().join(" "), logged, "{:?}", panel.plugins);
     }

@@ -3,7 +3,7 @@
 //! The real components decide, as they would between real programs: the client's selection ranks the room,
 //! the first worker in that order whose compatibility check says yes takes the job, and the estimates say
 //! where a job that finds no free slot waits, which is where it is expected to start first. Jobs of a
-//! worker's queue start in the order of their arrival, as far as they fit the slot that is free.
+//! worker's queue start in the order of its queueing policy, as far as they fit the slot that is free.
 //!
 //! Everything here blocks. A simulation has no random numbers: the same trace and the same policies give the
 //! same result.
@@ -14,13 +14,18 @@ pub mod statistics;
 pub mod trace;
 
 use super::bindings::types::{Context, Job, Worker};
+use super::compose::Silence;
+use super::questions::order::OrderLine;
 use super::questions::{Check, EstimateDuration, Select};
-use super::{Choice, LocalTime, Policies, PolicyConfig, PolicyError, Verdict, compose, facts};
+use super::{
+    Choice, JobHere, Line, LineOrder, LocalTime, Policies, PolicyConfig, PolicyError, Verdict,
+    compose, facts,
+};
 use room::{Running, SimulatedWorker, UNKNOWN_MS, Waiting};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
-use trace::Trace;
+use trace::{Trace, TraceJob};
 
 /// How soon a worker with a free slot asks again about jobs that did not fit: rules may depend on the time.
 const LOOK_AGAIN_MS: u64 = 600_000;
@@ -250,8 +255,9 @@ impl<'a> Simulation<'a> {
     fn estimate_ms(&self, job: usize, worker: &Worker) -> u64 {
         let (context, job) = (self.context(), self.jobs[job].clone());
         let question = EstimateDuration { context, job, worker: worker.clone() };
-        let estimate = compose::first(&self.policies.points.estimate, question, Option::is_some);
-        let minutes = estimate.flatten().map(|estimate| estimate.minutes);
+        let points = &self.policies.points;
+        let estimate = compose::first(&points.estimate, question, Option::is_some, Silence::Stays);
+        let minutes = estimate.answer.and_then(|(estimate, _)| Some(estimate?.minutes));
         minutes.map_or(UNKNOWN_MS, |minutes| (minutes * 60_000.0).round() as u64)
     }
 
@@ -280,16 +286,55 @@ impl<'a> Simulation<'a> {
     /// Starts what waits on a worker, as far as slots are free that fit.
     fn fill(&mut self, worker: usize) {
         while self.workers[worker].is_free() {
-            let waiting = &self.workers[worker].waiting;
-            let Some(place) = waiting.iter().position(|next| self.is_admitted(next.job, worker))
-            else {
-                break;
-            };
+            let order = self.order(worker);
+            let jobs = &self.workers[worker].waiting;
+            let fits = |place: &usize| self.is_admitted(jobs[*place].job, worker);
+            let Some(place) = order.into_iter().find(fits) else { break };
             let Some(next) = self.workers[worker].waiting.remove(place) else { break };
             self.start(next.job, worker, next.estimate_ms);
             self.workers[worker].look_again_ms = LOOK_AGAIN_MS;
         }
         self.schedule_look(worker);
+    }
+
+    /// The order in which the jobs start that wait at a worker, by their places in its queue.
+    fn order(&self, worker: usize) -> Vec<usize> {
+        let host = &self.workers[worker];
+        let came: Vec<usize> = (0..host.waiting.len()).collect();
+        if came.len() < 2 {
+            return came;
+        }
+        let here = |job: usize, since_ms: u64, left_ms: u64, slots| {
+            let TraceJob { id, description, .. } = &self.trace.jobs[job];
+            JobHere {
+                id: id.clone(),
+                user: description.user.clone().unwrap_or_else(|| id.clone()),
+                description: description.clone(),
+                since_s: (self.now_ms - since_ms) / 1000,
+                takes_s: Some(left_ms.div_ceil(1000)),
+                slots,
+            }
+        };
+        let running = host.running().map(|(slot, job)| {
+            here(job.job, job.since_ms, job.expected_ms.saturating_sub(self.now_ms), vec![slot])
+        });
+        let waiting = host.waiting.iter().map(|waiting| {
+            let needs_mib = self.jobs[waiting.job].requirements.min_gpu_memory_mib;
+            let slots = host.fitting(needs_mib.unwrap_or(0));
+            here(waiting.job, waiting.since_ms, waiting.estimate_ms, slots)
+        });
+        let line = Line { running: running.collect(), waiting: waiting.collect() };
+        let question = OrderLine::new(self.context(), host.seen.clone(), &line);
+        match compose::order(&self.policies.points.queueing, question) {
+            LineOrder::Failed(_) => came,
+            LineOrder::Decided { places, .. } => {
+                let mut is_placed = vec![false; came.len()];
+                let mut order: Vec<usize> = places.into_iter().map(|place| place.index).collect();
+                order.iter().for_each(|place| is_placed[*place] = true);
+                order.extend(came.into_iter().filter(|place| !is_placed[*place]));
+                order
+            }
+        }
     }
 
     /// Has a worker with a free slot ask again about the jobs that wait there.

@@ -42,6 +42,12 @@ struct Used {
     to_ms: u64,
 }
 
+/// The memory of the largest of these GPUs of `worker`.
+fn largest_mib(worker: &Worker, gpus: &[usize]) -> u64 {
+    let gpus = gpus.iter().filter_map(|gpu| worker.gpus.get(*gpu));
+    gpus.map(|gpu| gpu.memory_mib).max().unwrap_or(0)
+}
+
 /// A worker of the simulation.
 pub(crate) struct SimulatedWorker {
     pub trace: TraceWorker,
@@ -64,12 +70,8 @@ pub(crate) struct SimulatedWorker {
 impl SimulatedWorker {
     pub(crate) fn new(trace: &TraceWorker) -> Self {
         let seen = facts::worker(&trace.facts());
-        let largest = |slot: &usize| -> u64 {
-            let gpus = trace.slots[*slot].iter().filter_map(|gpu| seen.gpus.get(*gpu));
-            gpus.map(|gpu| gpu.memory_mib).max().unwrap_or(0)
-        };
         let mut order: Vec<usize> = (0..trace.slots.len()).collect();
-        order.sort_by_key(|slot| Reverse(largest(slot)));
+        order.sort_by_key(|slot| Reverse(largest_mib(&seen, &trace.slots[*slot])));
         let mut worker = Self {
             trace: trace.clone(),
             is_open: matches!(seen.status, WorkerStatus::Available),
@@ -110,6 +112,22 @@ impl SimulatedWorker {
     /// Whether it takes jobs at all.
     pub(crate) fn is_open(&self) -> bool {
         self.is_open
+    }
+
+    /// What runs on it, with the slots.
+    pub(crate) fn running(&self) -> impl Iterator<Item = (usize, &Running)> {
+        self.running
+            .iter()
+            .enumerate()
+            .filter_map(|(slot, running)| Some((slot, running.as_ref()?)))
+    }
+
+    /// The slots that have this much GPU memory.
+    pub(crate) fn fitting(&self, needs_mib: u64) -> Vec<usize> {
+        let slots = 0..self.trace.slots.len();
+        slots
+            .filter(|slot| largest_mib(&self.seen, &self.trace.slots[*slot]) >= needs_mib)
+            .collect()
     }
 
     /// Whether nothing runs on it.

@@ -269,9 +269,11 @@ pub(crate) async fn run(options: PluginOptions, policy: &PolicyConfig) -> Result
 
 /// The worlds of this host that `plugin` implements.
 fn worlds(plugin: &PluginFile) -> Vec<String> {
+    use sleap_rtc_policy::ExtensionPoint::{Compatibility, Estimate, Queueing, Selection};
     match plugin.points()[..] {
         [] => vec!["none of this host's".to_owned()],
-        [_, _, _] => vec!["policy-plugin".to_owned()],
+        [Selection, Compatibility, Estimate, Queueing] => vec!["full-plugin".to_owned()],
+        [Selection, Compatibility, Estimate] => vec!["policy-plugin".to_owned()],
         ref points => points.iter().map(|point| point.world().to_owned()).collect(),
     }
 }

@@ -9,6 +9,7 @@ use sleap_rtc_protocol::ids::{JobId, PeerId};
 use sleap_rtc_protocol::job::{QueueEntry, Refusal, RefusalCode};
 use sleap_rtc_protocol::line::{Decided, Decision};
 use sleap_rtc_protocol::progress::JobProgress;
+use sleap_rtc_protocol::queue::Order;
 use sleap_rtc_protocol::standing::Caller;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -72,6 +73,10 @@ pub(crate) enum Request {
         folder: JobFolder,
         entry: QueueEntry,
         reply: oneshot::Sender<Result<Launch, Refusal>>,
+    },
+    /// The policy has ordered the queue.
+    Ordered {
+        order: Order,
     },
     /// The operator decides about a job of the queue.
     Decide {

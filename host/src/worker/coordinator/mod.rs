@@ -95,6 +95,8 @@ pub(crate) struct Coordinator {
     running: HashMap<JobId, Running>,
     /// The jobs of the queue.
     waiting: HashMap<JobId, Waiting>,
+    /// Whether the policy is being asked for their order.
+    is_ordering: bool,
     /// The properties that the room sees.
     published: serde_json::Map<String, serde_json::Value>,
     new_jobs: HashMap<PeerId, NewJobConnection>,
@@ -136,6 +138,7 @@ impl Coordinator {
             machine,
             running: HashMap::new(),
             waiting: HashMap::new(),
+            is_ordering: false,
             new_jobs: HashMap::new(),
             next_number: 0,
             proven: Shares::new(PROVEN),
@@ -328,6 +331,7 @@ impl Coordinator {
             Request::Queued { peer, folder, entry, reply } => {
                 self.queued(peer, folder, entry, reply);
             }
+            Request::Ordered { order } => self.ordered(order),
             Request::Decide { job, decision, reply } => self.decide(&job, decision, reply),
             Request::Changed { job, entry, reply } => self.changed(job, entry, reply),
             Request::Withdraw { job, reply } => {

@@ -3,14 +3,15 @@
 use super::Coordinator;
 use super::handle::{Launch, Request};
 use crate::blocking::blocking;
-use crate::worker::line::{Board, Waiting};
+use crate::worker::line::{Board, Waiting, user_of};
+use crate::worker::ordering;
 use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_job::{JobError, JobFolder, bytes_on_disk};
 use sleap_rtc_protocol::ids::{JobId, PeerId};
 use sleap_rtc_protocol::job::{JobOutcome, QueueEntry, Refusal, RefusalCode};
 use sleap_rtc_protocol::line::{Decided, Decision};
-use sleap_rtc_protocol::queue::{Order, OrderedBy, WaitingJob};
+use sleap_rtc_protocol::queue::{Order, WaitingJob};
 use sleap_rtc_protocol::worker::QueueEvent;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -87,16 +88,15 @@ impl Coordinator {
         }
     }
 
-    /// Orders the queue, starts what may start, and says where the others stand.
+    /// Starts what may start, has the others ordered, and says where they stand.
     pub(crate) fn keep_queue(&mut self) {
-        self.order_queue();
         for (job, slot) in self.state.start_waiting() {
             if let Some(waiting) = self.waiting.remove(&job) {
                 self.passes(waiting.since_ms);
                 self.launch(waiting.folder, slot, None);
             }
-            self.order_queue();
         }
+        self.order_queue();
         let board = Board::of(&self.state, &self.waiting, &self.running);
         self.context.board.send_if_modified(|before| {
             let has_changed = **before != board;
@@ -137,25 +137,36 @@ impl Coordinator {
         }
     }
 
+    /// Asks the policy for the order of the queue, if it is out of date and not being asked for. Until the
+    /// answer arrives, nothing starts.
     fn order_queue(&mut self) {
-        if self.state.queue().wants_order() {
-            let revision = self.state.queue().revision();
-            let jobs = self.state.queue().jobs().iter();
-            let places = jobs.map(|w| (w.job.clone(), "first in, first out".to_owned())).collect();
-            let by = OrderedBy::Plugin("built in".into());
-            let _ = self.apply(QueueEvent::Ordered(Order { revision, by, places }));
+        if self.is_ordering || !self.state.queue().wants_order() {
+            return;
         }
+        self.is_ordering = true;
+        let revision = self.state.queue().revision();
+        let line = ordering::question(&self.state, &self.waiting, &self.running);
+        let (context, coordinator) = (self.context.clone(), self.handle.clone());
+        self.tasks.spawn(async move {
+            let order = ordering::ask(&context, revision, line).await;
+            coordinator.tell(Request::Ordered { order }).await;
+        });
+    }
+
+    /// The policy's answer.
+    pub(crate) fn ordered(&mut self, order: Order) {
+        self.is_ordering = false;
+        let _ = self.apply(QueueEvent::Ordered(order));
     }
 
     fn waiting_job(&self, folder: &JobFolder, entry: QueueEntry) -> WaitingJob {
         let description = &folder.spec().description;
-        let user = description.user.clone();
         let wanted_mib = description.requirements.min_gpu_memory_mib.unwrap_or(0);
         // Where the worker's policy admits a job that wants more than any slot has, the largest will do.
         let largest_mib = self.machine.slots.memory_mib(&self.machine.pool).into_iter().max();
         WaitingJob {
             job: folder.id().clone(),
-            user: user.unwrap_or_else(|| folder.owner().to_string()),
+            user: user_of(folder),
             needs_mib: wanted_mib.min(largest_mib.unwrap_or(0)),
             entry,
         }

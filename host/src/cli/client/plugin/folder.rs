@@ -3,7 +3,7 @@
 use super::super::exit::{Exit, ExitWith, Failure};
 use super::super::print;
 use super::super::ranking::columns;
-use super::validate;
+use super::{validate, worlds};
 use sleap_rtc_policy::ExtensionPoint;
 use sleap_rtc_policy::examine::{self, PluginFile};
 use sleap_rtc_policy::lock::{Lock, LockError, install};
@@ -35,7 +35,7 @@ pub(crate) fn list(policy: &PolicyConfig) -> Result<Exit, Failure> {
                 };
                 let size = format!("{} KB", plugin.size_bytes.div_ceil(1000));
                 let hash: String = plugin.hash.chars().take(12).collect();
-                let worlds = worlds(&plugin);
+                let worlds = worlds(&plugin).join(", ");
                 [name, worlds, plugin.packages().join(", "), size, hash, state.into(), used]
             }
             Err(error) => {
@@ -131,14 +131,6 @@ pub(crate) fn lock(policy: &PolicyConfig) -> Result<Exit, Failure> {
         );
     }
     Ok(Exit::Success)
-}
-
-fn worlds(plugin: &PluginFile) -> String {
-    match plugin.points()[..] {
-        [] => "none of this host's".into(),
-        [_, _, _] => "policy-plugin".into(),
-        ref some => some.iter().map(|point| point.world()).collect::<Vec<_>>().join(", "),
-    }
 }
 
 /// The files of all plugins in the folder and in the configuration.

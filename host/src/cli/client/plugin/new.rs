@@ -44,6 +44,7 @@ enum Answers {
     Selection,
     Compatibility,
     Estimate,
+    Queueing,
     All,
 }
 
@@ -60,15 +61,17 @@ impl Answers {
             Self::Selection => point == ExtensionPoint::Selection,
             Self::Compatibility => point == ExtensionPoint::Compatibility,
             Self::Estimate => point == ExtensionPoint::Estimate,
+            Self::Queueing => point == ExtensionPoint::Queueing,
         }
     }
 
     fn world(self) -> &'static str {
         match self {
-            Self::All => "policy-plugin",
+            Self::All => "full-plugin",
             Self::Selection => ExtensionPoint::Selection.world(),
             Self::Compatibility => ExtensionPoint::Compatibility.world(),
             Self::Estimate => ExtensionPoint::Estimate.world(),
+            Self::Queueing => ExtensionPoint::Queueing.world(),
         }
     }
 }
@@ -96,6 +99,7 @@ const RUST: &[Template] = &[
     template!("rust", "src/selection.rs", Selection),
     template!("rust", "src/compatibility.rs", Compatibility),
     template!("rust", "src/estimate.rs", Estimate),
+    template!("rust", "src/queueing.rs", Queueing),
 ];
 
 const PYTHON: &[Template] = &[
@@ -112,6 +116,9 @@ const PYTHON: &[Template] = &[
     template!("python", "estimate.py", Estimate),
     template!("python", "minutes.py", Estimate),
     template!("python", "test_minutes.py", Estimate),
+    template!("python", "queueing.py", Queueing),
+    template!("python", "order.py", Queueing),
+    template!("python", "test_order.py", Queueing),
 ];
 
 const JS: &[Template] = &[
@@ -125,6 +132,8 @@ const JS: &[Template] = &[
     template!("js", "compatibility.test.js", Compatibility),
     template!("js", "estimate.js", Estimate),
     template!("js", "estimate.test.js", Estimate),
+    template!("js", "queueing.js", Queueing),
+    template!("js", "queueing.test.js", Queueing),
 ];
 
 /// Files with one line per extension point, from which the lines of unused ones are removed.
@@ -163,7 +172,7 @@ fn is_for((_, _, point): &Template, answers: Answers) -> bool {
 
 /// The template's text for this plugin.
 fn filled(file: &str, text: &str, NewOptions { name, answers, .. }: &NewOptions) -> String {
-    let mut text = text.replace(TEMPLATE_NAME, name).replace("policy-plugin", answers.world());
+    let mut text = text.replace(TEMPLATE_NAME, name).replace("full-plugin", answers.world());
     if LISTS.contains(&file) {
         for absent in ExtensionPoint::ALL.into_iter().filter(|point| !answers.covers(*point)) {
             let lines = text.split_inclusive('\n');
@@ -223,7 +232,7 @@ mod tests {
         assert!(!lib.contains("mod selection;") && !lib.contains("mod compatibility;"), "{lib}");
         let app = text(PYTHON, "app.py", Answers::Selection);
         assert!(app.contains("Selection") && !app.contains("Estimation"), "{app}");
-        assert_eq!(text(JS, "plugin.js", Answers::All).matches("export *").count(), 3);
+        assert_eq!(text(JS, "plugin.js", Answers::All).matches("export *").count(), 4);
     }
 
     #[test]

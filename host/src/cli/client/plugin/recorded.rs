@@ -3,10 +3,10 @@
 use super::super::description::{load_job_description, read_json};
 use super::super::exit::{Exit, ExitWith, Failure};
 use super::super::print;
-use super::super::ranking::{PluginNames, answers, ranking};
+use super::super::ranking::{PluginNames, answers, columns, ranking};
 use sleap_rtc_policy::PluginConfig;
 use sleap_rtc_policy::examine::{Candidate, PluginFile};
-use sleap_rtc_policy::{ExtensionPoint, LocalTime};
+use sleap_rtc_policy::{ExtensionPoint, Line, LocalTime};
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::JobDescription;
@@ -56,13 +56,16 @@ pub(crate) async fn run(
     }
     match unexpected {
         Some(why) => Err(Failure::message(Exit::Unexpected, why)),
-        None if recorded.expect.is_some() && points[..] == [ExtensionPoint::Estimate] => {
-            let text =
-                format!("--expect names a worker, but {} only estimates durations", plugin.name);
+        None if recorded.expect.is_some() && !points.iter().any(chooses_workers) => {
+            let text = format!("--expect names a worker, but {} chooses none", plugin.name);
             Err(Failure::usage(text))
         }
         None => Ok(Exit::Success),
     }
+}
+
+fn chooses_workers(point: &ExtensionPoint) -> bool {
+    matches!(point, ExtensionPoint::Selection | ExtensionPoint::Compatibility)
 }
 
 /// The recorded room with its job.
@@ -83,6 +86,7 @@ impl RecordedRoom<'_> {
         match point {
             ExtensionPoint::Selection => self.ranked(plugin),
             ExtensionPoint::Compatibility => self.checked(plugin),
+            ExtensionPoint::Queueing => self.ordered(plugin),
             ExtensionPoint::Estimate => {
                 let estimates = self.workers.iter().map(|w| plugin.estimate(self.job, w));
                 let estimates: Vec<String> = estimates.collect::<Result<_, _>>()?;
@@ -103,6 +107,30 @@ impl RecordedRoom<'_> {
             table: ranking(self.workers, &selection, PluginNames::Hidden),
             unexpected,
         })
+    }
+
+    /// The order at each worker if the job came there now.
+    fn ordered(&self, plugin: &Candidate) -> Result<RecordedAnswer, String> {
+        let mut rows = vec![["worker", "place", "user", "why"].map(String::from)];
+        for worker in self.workers {
+            let line = Line::recorded(worker, self.job);
+            let Some(places) = plugin.order(worker, &line)? else {
+                let none = ["-", "-", "no opinion"].map(String::from);
+                let [place, user, why] = none;
+                rows.push([worker.peer_id.to_string(), place, user, why]);
+                continue;
+            };
+            for (number, place) in (1u32..).zip(places) {
+                let user = line.waiting.get(place.index).map(|job| job.user.clone());
+                rows.push([
+                    worker.peer_id.to_string(),
+                    number.to_string(),
+                    user.unwrap_or_default(),
+                    place.reason,
+                ]);
+            }
+        }
+        Ok(RecordedAnswer { table: columns(&rows), unexpected: None })
     }
 
     fn checked(&self, plugin: &Candidate) -> Result<RecordedAnswer, String> {
