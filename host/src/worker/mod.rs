@@ -121,7 +121,7 @@ use slots::{SlotGpus, SlotsError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -244,8 +244,6 @@ pub(crate) struct WorkerContext {
     unfetched: RwLock<retention::Unfetched>,
     /// Raised when something cannot be written because the disk is full.
     pub(crate) disk_alarm: storage::DiskAlarm,
-    /// The budget of lanes for all connections together.
-    pub(crate) lanes_left: Arc<Semaphore>,
     /// How much may wait for a slot.
     queue: QueueLimits,
     /// How long a job may be passed over before the log says so.
