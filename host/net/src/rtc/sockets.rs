@@ -70,11 +70,12 @@ fn enlarge(socket: &UdpSocket) -> io::Result<()> {
 }
 
 /// Lets routers cut packets over IPv4 (over IPv6 none does), so that a way that carries little is
-/// slow, and not dead.
+/// slow, and not dead. What the kernel knows of the way does not count: it would refuse several
+/// datagrams at once, each of which it would have to cut.
 #[cfg(target_os = "linux")]
 fn allow_cutting(socket: &UdpSocket) -> io::Result<()> {
     if socket.local_addr()?.is_ipv4() {
-        sockopt::set_ip_mtu_discover(socket, sockopt::Ipv4PathMtuDiscovery::DONT)?;
+        sockopt::set_ip_mtu_discover(socket, sockopt::Ipv4PathMtuDiscovery::OMIT)?;
     }
     Ok(())
 }
