@@ -9,6 +9,7 @@
 extern crate support;
 
 mod abuse;
+mod bandwidth;
 mod busy;
 mod cli;
 mod composed_policies;
@@ -30,7 +31,6 @@ mod hostile_plugin;
 mod island;
 mod kill;
 mod known_jobs;
-mod lanes;
 mod large;
 mod local_users;
 mod logs;

@@ -59,14 +59,21 @@ impl Machines {
 
     /// Trains with a package of this many random bytes, and prints how the connection was opened.
     fn train_with_bytes(&self, what: &str, bytes: u64) {
+        self.train_over("auto", what, bytes);
+    }
+
+    fn train_over(&self, transport: &str, what: &str, bytes: u64) {
         let (client, start) = (self.site.client(&self.server), Instant::now());
         let package = large_package(&self.site, bytes);
         let client = client.train(&package).session(self.worker.credentials());
-        let mut client = self.start(client.arguments(&["-v"]));
+        let mut client = self.start(client.arguments(&["-v", "--transport", transport]));
         assert_eq!(client.wait(A_WHILE), 0, "{}", client.transcript());
         let (took_s, said) = (start.elapsed().as_secs_f64(), client.stderr());
         let (way, open_ms) = way(&said);
-        println!("{what}: open after {open_ms:.0} ms, {way} trained after {took_s:.1} s");
+        println!(
+            "{what}, --transport {transport}: open after {open_ms:.0} ms, {way}, trained after \
+             {took_s:.1} s"
+        );
     }
 
     /// Trains, and pulls the client's cable for this long in the middle. Returns the client's
@@ -146,17 +153,32 @@ fn packets_shrink_to_what_the_interfaces_carry() {
     for machine in [Machine::Worker, Machine::Client] {
         machines.network.carry(machine, 1200).unwrap();
     }
-    machines.train_with_bytes("20 MB in packets of 1,200 bytes", 20 << 20);
+    for transport in ["iroh", "webrtc"] {
+        machines.train_over(transport, "20 MB in packets of 1,200 bytes", 20 << 20);
+    }
 }
 
-/// The path carries only short packets, and the machines learn that from their routers.
+/// The path carries only short packets. iroh learns that by trying, and WebRTC lets the routers
+/// cut what is too long.
 #[test]
 fn packets_shrink_to_what_the_way_carries() {
+    let Some(network) = made(Network::with_routers()) else { return };
+    network.narrow(1200).unwrap();
+    let address = network.server_address();
+    let machines = machines_on(network, address, "2");
+    for transport in ["iroh", "webrtc"] {
+        machines.train_over(transport, "1,200 bytes between the routers", 20 << 20);
+    }
+}
+
+/// Routers that translate addresses send back what tells a machine to shorten its packets, too.
+#[test]
+fn packets_shrink_behind_routers_that_translate_addresses() {
     let Some(network) = made(Network::behind_routers(Nat::SamePort)) else { return };
     network.narrow(1200).unwrap();
     let address = network.server_address();
     machines_on(network, address, "2")
-        .train_with_bytes("1,200 bytes between the routers", 20 << 20);
+        .train_with_bytes("1,200 bytes between routers with NAT", 20 << 20);
 }
 
 /// Like the interfaces that containers add to their host.

@@ -148,7 +148,6 @@ fn without_an_account_there_is_no_path() {
     ended.assert_code(3).assert_says(&["no path"]);
 }
 
-#[ignore = "connects in 3.5 s, but the route over TURN is shown as direct: a defect to mend"]
 #[test]
 fn where_iroh_finds_no_path_webrtc_takes_over() {
     if left_out() {

@@ -401,7 +401,7 @@ fn judge(run: &Run, active: &ActiveRun) -> JobOutcome {
         return end.into();
     }
     if let Some(excess) = active.excess() {
-        return JobOutcome::Failed { exit_code: None, message: excess.to_owned() };
+        return failed(None, excess.to_owned());
     }
     let done = match run {
         Run::Train(_) => active.has_trained(),
@@ -412,36 +412,34 @@ fn judge(run: &Run, active: &ActiveRun) -> JobOutcome {
         && active.output().findings().predicted_nothing
     {
         let message = "no frame was predicted: the data contain none of the requested frames";
-        return JobOutcome::Failed { exit_code: Some(0), message: message.to_owned() };
+        return failed(Some(0), message.to_owned());
     }
     if let Some(option) = unknown_option(run, active) {
         let message = format!(
             "this worker's sleap-nn does not know the option {option}: remove it, or choose a worker \
              with a newer sleap-nn"
         );
-        return JobOutcome::Failed { exit_code: None, message };
+        return failed(None, message);
     }
     match active.status() {
         _ if active.was_hanging() => success(active),
         // The model saved so far is the result, if the trainer saved one.
         Some(_) if active.was_terminated() => JobOutcome::StoppedEarly,
         Some(status) if status.success() && done => success(active),
-        Some(status) => JobOutcome::Failed {
-            exit_code: status.code(),
-            message: failure::explain(status, active.output()),
-        },
-        None => JobOutcome::Failed {
-            exit_code: None,
-            message: "cannot wait for the trainer".to_owned(),
-        },
+        Some(status) => failed(status.code(), failure::explain(status, active.output())),
+        None => failed(None, "cannot wait for the trainer".to_owned()),
     }
+}
+
+fn failed(exit_code: Option<i32>, message: String) -> JobOutcome {
+    JobOutcome::Failed { exit_code, message }
 }
 
 /// The option that the installed tracker does not have. The prediction never began.
 fn unknown_option(run: &Run, active: &ActiveRun) -> Option<&'static str> {
     let Run::Track(track) = run else { return None };
-    let names = track.options.iter().map(|option| option.name);
-    names.into_iter().find(|name| complains(active, "No such option", name))
+    let mut names = track.options.iter().map(|option| option.name);
+    names.find(|name| complains(active, "No such option", name))
 }
 
 fn success(active: &ActiveRun) -> JobOutcome {

@@ -3,11 +3,10 @@
 //! On a data channel, control frames are text messages and chunks are binary messages; a QUIC connection
 //! has a stream for control frames and others for chunks. During a transfer, the transfer
 //! receives only its own frames; other frames are queued here for the session that owns the channel.
-//! Pings, pongs and frames about lanes (see `lanes`) are handled here: a client pings while it waits
-//! for a frame, and a worker answers whenever it reads.
+//! Pings and pongs are handled here: a client pings while it waits for a frame, and a worker answers
+//! whenever it reads.
 
 mod frames;
-mod lanes;
 mod proof;
 #[cfg(test)]
 mod tests;
@@ -19,19 +18,20 @@ pub use proof::{Meeting, Opening, ProvingError};
 use crate::binding::ChannelBinding;
 use crate::quic::{QuicError, Session};
 use crate::route::Route;
-use crate::rtc::{self, Channel, ChannelError, Message, RtcOptions};
-use bytes::Bytes;
-use lanes::{Arrival, Lanes};
+use crate::rtc::{self, Channel, ChannelError, Message};
+use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use sleap_rtc_protocol::connection::ConnectionState;
 use sleap_rtc_protocol::frame::{self, ClientFrame, FrameError, TransferFrame, WorkerFrame};
 use sleap_rtc_protocol::liveness::{Liveness, LivenessEvent};
-use sleap_rtc_transfer::{Incoming, Lane, Link, LinkError};
+use sleap_rtc_transfer::{Incoming, Link, LinkError};
 use sleap_rtc_trust::handshake::Transcript;
 use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use wire::Wire;
 
@@ -74,8 +74,6 @@ pub enum DialectError {
 /// A conversation that sends `Out` and receives `In`.
 pub struct FrameChannel<Out, In> {
     wire: Wire,
-    /// Beside a data channel.
-    lanes: Option<Lanes>,
     /// The connection of a data channel, if it must be closed with the conversation.
     connection: Option<rtc::Connection>,
     /// A chunk that arrived too early. Reading stops until a transfer accepts chunks.
@@ -96,9 +94,7 @@ pub type ClientEnd = FrameChannel<ClientFrame, WorkerFrame>;
 impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
     /// Speaks the dialect on `channel`. The caller closes its connection.
     pub fn new(channel: Channel) -> Self {
-        let channel = Arc::new(channel);
-        let lanes = Some(Lanes::new(channel.clone()));
-        Self::over(Wire::Channel(channel), lanes)
+        Self::over(Wire::Channel(Arc::new(channel)))
     }
 
     /// Speaks the dialect on the channel of a connection.
@@ -108,13 +104,12 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
 
     /// Speaks the dialect on a QUIC connection.
     pub fn on_session(session: Session) -> Self {
-        Self::over(Wire::Session(Arc::new(session)), None)
+        Self::over(Wire::Session(Arc::new(session)))
     }
 
-    fn over(wire: Wire, lanes: Option<Lanes>) -> Self {
+    fn over(wire: Wire) -> Self {
         Self {
             wire,
-            lanes,
             connection: None,
             unwanted: None,
             transcript: None,
@@ -123,12 +118,6 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
             cut: CancellationToken::new(),
             direction: std::marker::PhantomData,
         }
-    }
-
-    /// Allows the transfers of this session to use lanes, opened with `options`. All sessions of a
-    /// program share the budget `left`.
-    pub fn allow_lanes(&mut self, options: &RtcOptions, left: Option<Arc<Semaphore>>) {
-        self.lanes.iter_mut().for_each(|lanes| lanes.allow(options, left.clone()));
     }
 
     /// The state of the connection, as it changes.
@@ -238,24 +227,13 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
         message.ok_or(DialectError::Gone)
     }
 
-    /// Decodes a frame. Handles pings, pongs and frames about lanes, and returns all others.
+    /// Decodes a frame. Handles pings and pongs, and returns all others.
     async fn decode(&mut self, text: &str) -> Result<Option<In>, DialectError> {
         let frame: In = frame::decode(text)?;
         if frame.is_ping() {
             self.try_send(Out::pong()).await;
         }
-        if frame.is_ping() || frame.is_pong() {
-            return Ok(None);
-        }
-        match frame.into_lane() {
-            Ok(lane) => {
-                if let Some(lanes) = &mut self.lanes {
-                    lanes.hear::<Out>(lane);
-                }
-                Ok(None)
-            }
-            Err(frame) => Ok(Some(frame)),
-        }
+        Ok(Some(frame).filter(|frame| !frame.is_ping() && !frame.is_pong()))
     }
 
     async fn try_send(&self, frame: Option<Out>) {
@@ -286,25 +264,6 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
         }
     }
 
-    /// The next message from a lane or a stream of chunks. Takes chunks only if `chunks` is set.
-    /// Cancel safe.
-    async fn beside(wire: &Wire, lanes: &mut Option<Lanes>, chunks: bool) -> Arrival {
-        match (wire, lanes) {
-            (_, Some(lanes)) => lanes.next(chunks).await,
-            (Wire::Session(session), None) if chunks => match session.chunks().next().await {
-                Some(chunk) => Arrival::Chunk(chunk),
-                // The conversation reports the same error.
-                None => std::future::pending().await,
-            },
-            _ => std::future::pending().await,
-        }
-    }
-
-    /// Whether chunks travel apart from the conversation and so cannot delay it.
-    fn has_ways_beside(&self) -> bool {
-        self.lanes.as_ref().is_none_or(Lanes::are_in_use)
-    }
-
     /// The next message for a transfer. Takes chunks only if `chunks` is set. If chunks travel
     /// apart from the conversation, the client pings: the chunks then do not delay the ping, and
     /// the worker reads it in time.
@@ -314,39 +273,29 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
                 return Ok(Incoming::Chunk(chunk));
             }
             let ping_at = self.liveness.borrow().ping_at();
-            let asks = Out::ping().is_some() && self.has_ways_beside();
+            let asks = Out::ping().is_some() && self.wire.separates_chunks();
             let message = tokio::select! {
                 biased;
                 message = self.wire.recv(&self.cut), if self.unwanted.is_none() => message,
-                arrival = Self::beside(&self.wire, &mut self.lanes, chunks) => match arrival {
-                    Arrival::Lane(lane) => return Ok(Incoming::Lane(lane)),
-                    Arrival::Chunk(chunk) => return Ok(Incoming::Chunk(chunk)),
-                },
+                chunk = self.wire.next_chunk(), if chunks => return Ok(Incoming::Chunk(chunk)),
                 () = tokio::time::sleep_until(ping_at.into()), if asks => {
                     self.record(LivenessEvent::PingSent);
                     self.try_send(Out::ping()).await;
                     continue;
                 }
+                // A chunk waits until the transfer accepts it, and nothing behind it is read.
+                else => std::future::pending().await,
             };
             match self.heard(message)? {
                 Message::Binary(chunk) => self.unwanted = Some(chunk),
                 Message::Text(text) => {
                     let Some(frame) = self.decode(&text).await? else { continue };
                     match frame.into_transfer() {
-                        Ok(TransferFrame::Lanes { wanted }) if Out::OFFERS_LANES => {
-                            self.offer_lanes(wanted.into());
-                        }
                         Ok(frame) => return Ok(Incoming::Control(frame)),
                         Err(other) => self.set_aside(other)?,
                     }
                 }
             }
-        }
-    }
-
-    fn offer_lanes(&mut self, count: usize) {
-        if let Some(lanes) = &mut self.lanes {
-            lanes.offer::<Out>(count);
         }
     }
 
@@ -385,23 +334,13 @@ impl<Out: Frame, In: Frame> Link for FrameChannel<Out, In> {
         })
     }
 
-    fn first_lane(&mut self) -> Arc<dyn Lane> {
-        self.wire.lane(self.cut.child_token())
-    }
-
-    async fn want_lanes(&mut self, count: usize) -> Result<(), LinkError> {
-        if self.lanes.is_none() || Out::OFFERS_LANES {
-            self.offer_lanes(count);
-            return Ok(());
+    fn send_chunk(&self, chunk: BytesMut) -> BoxFuture<'static, Result<(), LinkError>> {
+        let (wire, cut) = (self.wire.clone(), self.cut.clone());
+        async move {
+            let sent = cut.run_until_cancelled(wire.send_chunk(chunk)).await;
+            sent.unwrap_or_else(|| Err(lost(DialectError::Gone)))
         }
-        let wanted = u8::try_from(count).unwrap_or(u8::MAX);
-        self.send_control(TransferFrame::Lanes { wanted }).await
-    }
-
-    fn close_lanes(&mut self) {
-        if let Some(lanes) = &mut self.lanes {
-            lanes.close();
-        }
+        .boxed()
     }
 }
 

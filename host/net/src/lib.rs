@@ -9,7 +9,6 @@
 //! | [`route`] | the route of a connection: direct or relayed, and why |
 //! | [`binding`] | what ties a proof of identity to one connection |
 //! | [`stun`] | this machine's public address |
-//! | `bare` | lanes without files, for benchmarks (feature `bench`) |
 //!
 //! Two peers in one process, over loopback:
 //!
@@ -33,8 +32,6 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-#[cfg(feature = "bench")]
-pub mod bare;
 pub mod binding;
 pub mod dialect;
 pub mod python;

@@ -10,9 +10,7 @@
 //!        ◀─────────────────────────────── Accepted | Refused
 //! Transfer(Manifest, Pieces…) ──────────▶
 //!        ◀─────────────────────────────── Transfer(Want)
-//! OpenLane ─────────────────────────────▶
-//!        ◀─────────────────────────────── Lane
-//! chunks, also over lanes ──────────────▶
+//! chunks ───────────────────────────────▶
 //!        ◀─────────────────────────────── Transfer(Complete), Waiting…, Event…, Event(Finished)
 //! Fetch ────────────────────────────────▶
 //!        ◀─────────────────────────────── Transfer(Manifest)
@@ -21,15 +19,13 @@
 //! Transfer(Complete) ───────────────────▶
 //! ```
 //!
-//! A lane is a separate connection that carries only chunks. The client offers it and the worker
-//! answers, both in frames of this channel, so that a lane belongs to the session and needs no
-//! authorization of its own. A lane may end at any time, and all lanes end with the transfer.
+//! Earlier programs opened further connections for chunks, to receivers that acknowledged each chunk
+//! (`tells` in `Want`). This one does not acknowledge, so they send everything over this connection.
 
 use crate::event_cursor::EventsAfter;
 use crate::ids::{JobId, JobProof, JobSecret};
 use crate::job::{JobOutcome, JobSpec, NumberedEvent, Refusal};
 use crate::line::WaitingNews;
-use crate::signaling::Sdp;
 use crate::transfer::{BlobHash, FileEntry, Piece};
 use crate::workload::Outlook;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -41,8 +37,6 @@ pub const MAX_CONTROL_BYTES: usize = 64 * 1024;
 pub const ENTRIES_PER_FRAME: usize = 32;
 /// The most pieces in one frame.
 pub const PIECES_PER_FRAME: usize = 512;
-/// The most pieces, and the most partial pieces, that one frame acknowledges.
-pub const ACKS_PER_FRAME: usize = 1024;
 
 /// A frame from client to worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -94,13 +88,6 @@ pub enum ClientFrame {
     },
     /// A frame of a transfer in either direction.
     Transfer(TransferFrame),
-    /// Offers another connection for the chunks of the current transfer.
-    OpenLane {
-        /// The client's number for the lane.
-        lane: u32,
-        /// The offer, candidates included.
-        offer: Sdp,
-    },
     /// Asks for a [`WorkerFrame::Pong`], to check that the worker is alive.
     Ping,
     /// A frame that this version does not know.
@@ -163,14 +150,6 @@ pub enum WorkerFrame {
     },
     /// A frame of a transfer in either direction.
     Transfer(TransferFrame),
-    /// Answers `OpenLane`.
-    Lane {
-        /// The client's number for the lane.
-        lane: u32,
-        /// The answer, candidates included; none if the worker declines the lane.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        answer: Option<Sdp>,
-    },
     /// Answers a [`ClientFrame::Ping`].
     Pong,
     /// A frame that this version does not know.
@@ -205,28 +184,11 @@ pub enum TransferFrame {
         pieces: Vec<BlobHash>,
         /// Whether more requested pieces follow.
         more: bool,
-        /// The receiver acknowledges what has arrived in `Verified`. Only then may the sender use
-        /// lanes, which can lose chunks.
-        #[serde(rename = "tells", default, skip_serializing_if = "std::ops::Not::not")]
-        acks: bool,
     },
-    /// From the receiver: the progress, and acknowledgements.
+    /// From the receiver: the progress.
     Verified {
         /// Verified bytes of the manifest, including those that the receiver had before.
         bytes: u64,
-        /// Complete pieces, by their positions in the sequence of all requested pieces. At most
-        /// [`ACKS_PER_FRAME`].
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        pieces: Vec<u32>,
-        /// Chunks of incomplete pieces: the position of the piece, and one bit for each chunk. At most
-        /// [`ACKS_PER_FRAME`].
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        chunks: Vec<(u32, u64)>,
-    },
-    /// From a worker that sends: asks the client to open lanes. The client decides.
-    Lanes {
-        /// The number of lanes in all.
-        wanted: u8,
     },
     /// From the receiver: all files are complete and verified.
     Complete,
@@ -286,17 +248,6 @@ mod tests {
             },
         };
         assert_eq!(decode::<WorkerFrame>(&encode(&frame).unwrap()).unwrap(), frame);
-        let frame = ClientFrame::Transfer(TransferFrame::Verified {
-            bytes: 7,
-            pieces: vec![1, 2],
-            chunks: vec![(3, 1 << 31)],
-        });
-        assert_eq!(decode::<ClientFrame>(&encode(&frame).unwrap()).unwrap(), frame);
-        let older = r#"{"frame":"transfer","transfer":"verified","bytes":7}"#;
-        assert!(matches!(
-            decode::<ClientFrame>(older).unwrap(),
-            ClientFrame::Transfer(TransferFrame::Verified { pieces, .. }) if pieces.is_empty()
-        ));
         let newer = r#"{"frame":"teleport","to":"moon"}"#;
         assert_eq!(decode::<ClientFrame>(newer).unwrap(), ClientFrame::Unknown);
         assert!(decode::<ClientFrame>(&" ".repeat(70_000)).is_err());

@@ -36,13 +36,12 @@ fn pieces_frames(manifest: &Manifest) -> impl Iterator<Item = TransferFrame> {
     })
 }
 
-/// The frames that request `wants`. `acks` promises the sender that arrived chunks are acknowledged.
-pub fn want_frames(wants: &[BlobHash], acks: bool) -> impl Iterator<Item = TransferFrame> {
+/// The frames that request `wants`.
+pub fn want_frames(wants: &[BlobHash]) -> impl Iterator<Item = TransferFrame> {
     let frames = wants.len().div_ceil(PIECES_PER_FRAME);
     wants.chunks(PIECES_PER_FRAME).enumerate().map(move |(index, some)| TransferFrame::Want {
         pieces: some.to_vec(),
         more: index + 1 < frames,
-        acks,
     })
 }
 

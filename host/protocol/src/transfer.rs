@@ -3,8 +3,8 @@
 //! Content travels in pieces, each addressed by its BLAKE3 hash and verified before it counts. A
 //! file of up to [`MAX_PIECE_BYTES`] is one piece; a longer one is cut at places that depend on its
 //! content, so that a changed file shares most pieces with its earlier version. A piece is sent in
-//! chunks, which name their piece and offset. They may arrive over any lane, in any order, twice,
-//! or after a reconnect.
+//! chunks, which name their piece and offset. They may arrive in any order, twice, or after a
+//! reconnect.
 
 use crate::path::RelPath;
 use serde::{Deserialize, Serialize};

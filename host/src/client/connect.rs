@@ -85,20 +85,10 @@ pub(crate) struct Connector {
     transport: Transport,
     endpoint: Option<Endpoint>,
     relay: Option<AbortOnDropHandle<()>>,
-    /// Whether the bandwidth is limited. Chunks that the limit delays would be sent again over
-    /// other lanes.
-    is_limited: bool,
-}
-
-/// An offer that awaits its answer.
-pub(crate) struct Pending {
-    offering: rtc::Offering,
-    /// The options of lanes, if they are allowed.
-    lanes: Option<RtcOptions>,
 }
 
 /// The offer: for WebRTC and, if this side has it, for iroh.
-pub(crate) type Offer = (Pending, Sdp, Option<EndpointAddress>);
+pub(crate) type Offer = (rtc::Offering, Sdp, Option<EndpointAddress>);
 
 impl Connector {
     pub(crate) async fn new(config: &Config) -> Result<Self, QuicError> {
@@ -109,8 +99,7 @@ impl Connector {
     /// A connector without iroh, for clients that open no connections.
     pub(crate) fn idle(config: &Config) -> Self {
         let (ice, transport) = (config.ice.clone(), config.transport);
-        let is_limited = config.client.bwlimit.is_some();
-        Self { ice, transport, endpoint: None, relay: None, is_limited }
+        Self { ice, transport, endpoint: None, relay: None }
     }
 
     /// What the room sees of this client.
@@ -141,19 +130,18 @@ impl Connector {
         };
         let (offering, sdp) = rtc::offer_until(&options, enough).await?;
         let address = self.endpoint.as_ref().map(Endpoint::address);
-        let lanes = (!self.is_limited).then_some(options);
-        Ok((Pending { offering, lanes }, sdp, address))
+        Ok((offering, sdp, address))
     }
 
     /// Connects according to the answer.
     pub(crate) async fn connect(
         &self,
-        pending: Pending,
+        offering: rtc::Offering,
         answer: &Description,
     ) -> Result<Talk, ConnectFailure> {
         let Some((endpoint, address)) = self.endpoint.as_ref().zip(answer.iroh.as_ref()) else {
             return match self.transport.has_webrtc() {
-                true => Ok(pending.open(answer).await?),
+                true => Ok(talk(offering.accept(&answer.sdp).await?, answer).await?),
                 false => Err(ConnectFailure::NoIroh),
             };
         };
@@ -161,10 +149,10 @@ impl Connector {
         if !self.transport.has_webrtc() || answer.sdp.0.is_empty() {
             return begin(calling.await?).await;
         }
-        let opening = pending.offering.accept(&answer.sdp);
+        let opening = offering.accept(&answer.sdp);
         match first_of(calling, opening).await {
             Ok(Either::Left(called)) => begin(called).await,
-            Ok(Either::Right(opened)) => Ok(talk(opened, pending.lanes.as_ref(), answer).await?),
+            Ok(Either::Right(opened)) => Ok(talk(opened, answer).await?),
             Err((iroh, webrtc)) => Err(ConnectFailure::Both { webrtc, iroh }),
         }
     }
@@ -174,12 +162,6 @@ impl Connector {
         if let Some(endpoint) = &self.endpoint {
             endpoint.close().await;
         }
-    }
-}
-
-impl Pending {
-    async fn open(self, answer: &Description) -> Result<Talk, RtcError> {
-        talk(self.offering.accept(&answer.sdp).await?, self.lanes.as_ref(), answer).await
     }
 }
 
@@ -220,16 +202,11 @@ async fn begin(called: Called) -> Result<Talk, ConnectFailure> {
 /// The channel of the offer is for Python workers. Our own workers get a separate one.
 async fn talk(
     (connection, channel): (Connection, Channel),
-    lanes: Option<&RtcOptions>,
     answer: &Description,
 ) -> Result<Talk, RtcError> {
     if !answer.speaks_native() {
         return Ok(Talk::Python(connection, channel));
     }
     let channel = connection.open_channel(PYTHON_CHANNEL_LABEL, DIALECT).await?;
-    let mut end = ClientEnd::on_channel(connection, channel);
-    if let Some(lanes) = lanes {
-        end.allow_lanes(lanes, None);
-    }
-    Ok(Talk::Native(end))
+    Ok(Talk::Native(ClientEnd::on_channel(connection, channel)))
 }

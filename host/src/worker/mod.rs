@@ -88,7 +88,7 @@ mod usage;
 mod waiting;
 mod worker_view;
 
-use crate::config::{Config, ExecutorConfig, RetentionConfig, SlotsConfig};
+use crate::config::{Config, RetentionConfig, SlotsConfig};
 use crate::endpoint;
 use crate::pairing::PairError;
 use announce::JoinedRoom;
@@ -126,7 +126,7 @@ use slots::{SlotGpus, SlotsError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -253,8 +253,6 @@ pub(crate) struct WorkerContext {
     unfetched: RwLock<retention::Unfetched>,
     /// Raised when something cannot be written because the disk is full.
     pub(crate) disk_alarm: storage::DiskAlarm,
-    /// The budget of lanes for all connections together.
-    pub(crate) lanes_left: Arc<Semaphore>,
     /// How much may wait for a slot.
     queue: QueueLimits,
     /// How long a job may be passed over before the log says so.
@@ -348,10 +346,7 @@ pub async fn run(
     let policies = Policies::load(&config.policy)?;
     let gpu_memory = GpuMemory::load(&config.worker.state_dir);
     let pool = startup::find_gpus(&config.worker, &gpu_memory).await?;
-    let slots = match config.worker.executor {
-        ExecutorConfig::Local => SlotGpus::plan(&config.worker.slots, &pool),
-        ExecutorConfig::Slurm => SlotGpus::of_cluster(&config.worker.slots),
-    };
+    let slots = SlotGpus::configured(&config.worker, &pool);
     let api = HttpApi::new(&config.signaling.http);
     let endpoint = endpoint::open(&config, &config.worker.state_dir).await?;
     let mut capabilities = startup::capabilities(&pool, &slots, &config.worker, &runner);

@@ -187,7 +187,6 @@ async fn stage(
     let (job, last_event, outcome) = (spec.id.clone(), 0, None);
     let outlook = admission::outlook(context, folder.owner(), &spec.description).await;
     let outlook = Some(Box::new(outlook));
-    allow_lanes(client, link);
     link.send(&WorkerFrame::Accepted { job, last_event, outcome, has_package, outlook }).await?;
     if shared.is_some() {
         client.coordinator.step(folder.owner(), Step::Complete).await;
@@ -206,14 +205,6 @@ async fn stage(
         upload.staged.start(client).await
     };
     Ok(link.meanwhile(starting).await?)
-}
-
-/// Lets a WebRTC connection have lanes, unless the bandwidth is limited: chunks that a limit holds back
-/// would be sent again over other lanes.
-fn allow_lanes(client: &Client, link: &mut WorkerEnd) {
-    if client.context.limits.pace.is_none() {
-        link.allow_lanes(&client.context.rtc(), Some(client.context.lanes_left.clone()));
-    }
 }
 
 /// Receives the package. When the connection is lost, waits for the client to reconnect.
@@ -325,7 +316,6 @@ async fn resume(
     let last_event = last.as_ref().map_or(0, |event| event.seq);
     let outcome = last.as_ref().and_then(finished);
     let job = folder.id().clone();
-    allow_lanes(client, link);
     let has_package = true;
     link.send(&WorkerFrame::Accepted { job, last_event, outcome, has_package, outlook }).await?;
     let handle = match handle {

@@ -2,7 +2,7 @@
 
 use super::gpu_pool::GpuPool;
 use super::worker_view::SlotView;
-use crate::config::SlotsConfig;
+use crate::config::{ExecutorConfig, SlotsConfig, WorkerConfig};
 use sleap_rtc_gpu::Selector;
 use sleap_rtc_job::RunnerSettings;
 use sleap_rtc_protocol::capabilities::Gpu;
@@ -62,6 +62,14 @@ pub(crate) fn check(config: &SlotsConfig, described: &[Gpu]) -> Result<(), Slots
 pub(crate) struct SlotGpus(Vec<Option<Vec<usize>>>);
 
 impl SlotGpus {
+    /// The slots that the configuration asks for.
+    pub(crate) fn configured(config: &WorkerConfig, pool: &GpuPool) -> Self {
+        match config.executor {
+            ExecutorConfig::Local => Self::plan(&config.slots, pool),
+            ExecutorConfig::Slurm => Self::of_cluster(&config.slots),
+        }
+    }
+
     /// Distributes the GPUs of the pool over the slots.
     pub(crate) fn plan(config: &SlotsConfig, pool: &GpuPool) -> Self {
         let all: Vec<usize> = (0..pool.len()).collect();
@@ -79,7 +87,7 @@ impl SlotGpus {
     }
 
     /// This many slots for jobs of a cluster, which decides which GPUs a job gets.
-    pub(crate) fn of_cluster(config: &SlotsConfig) -> Self {
+    fn of_cluster(config: &SlotsConfig) -> Self {
         let slots = match config {
             SlotsConfig::PerGpu => 1,
             SlotsConfig::Count(slots) => *slots,

@@ -35,12 +35,10 @@ use sleap_rtc_transfer::{Cache, Hashes, Limits, Pace};
 use sleap_rtc_trust::credential::Credential;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// The lanes of all connections. One takes about four descriptors.
-const MAX_LANES_IN_ALL: usize = 96;
 /// A result is hashed after its trainer has ended, so a file of this age is complete.
 const SETTLED: Duration = Duration::from_millis(50);
 
@@ -207,7 +205,6 @@ pub(crate) fn context(
         },
         queue_patience: config.worker.queue_patience,
         board: watch::Sender::default(),
-        lanes_left: Arc::new(Semaphore::new(MAX_LANES_IN_ALL)),
         job_over: watch::Sender::new(()),
         facts: RwLock::new(WorkerView {
             worker: own_facts(identity, capabilities),

@@ -1,14 +1,11 @@
 //! Pieces whose chunks arrive.
 
-use super::flight::WINDOW_BYTES;
-use super::reader::BATCH_BYTES;
 use sleap_rtc_protocol::transfer::{BlobHash, Chunk, IncomingPiece, MAX_PIECE_BYTES};
 use std::collections::VecDeque;
 
 /// The most bytes of incomplete pieces, all of them in memory. When more pieces begin, the oldest is
-/// dropped and requested again. A sender that respects its window never causes that: it begins a new
-/// batch, whose last piece may have the maximum length, only while the window is not full.
-const MAX_BYTES: usize = WINDOW_BYTES + BATCH_BYTES + MAX_PIECE_BYTES as usize;
+/// dropped and requested again. An honest sender never causes that: it sends one piece after the other.
+const MAX_BYTES: usize = 4 * MAX_PIECE_BYTES as usize;
 
 /// Incomplete pieces, oldest first.
 #[derive(Debug, Default)]

@@ -17,12 +17,6 @@ const MAX_REASON_CHARS: usize = 500;
 /// Ends a failed transfer. Sends the reason to the other side or, if the connection broke, checks
 /// whether the other side sent its own. Returns the error to report.
 pub(crate) async fn conclude<L: Link>(link: &mut L, error: TransferError) -> TransferError {
-    let error = exchange_reasons(link, error).await;
-    link.close_lanes();
-    error
-}
-
-async fn exchange_reasons<L: Link>(link: &mut L, error: TransferError) -> TransferError {
     match error {
         TransferError::Aborted(_) | TransferError::Interrupted(_) => error,
         TransferError::Lost(_) | TransferError::Stalled(_) => {

@@ -15,12 +15,10 @@
 //! | `tree`, `tarred` | folders and tar files, whose content is not trusted |
 //! | `copying`, `packing` | copies, zips and unpacked zips, for peers that only exchange zips |
 //! | `packer` | how a piece is packed, unpacked and verified |
-//! | `sender`, `reader` | the sending end, and its thread, which reads and packs |
-//! | [`lane`] | what carries chunks |
-//! | `striping`, `flight`, `steering` | chunks over several lanes: who takes which, how much, how many |
+//! | `sender`, `outbox` | the sending end, and the chunks that it sends |
+//! | `reader` | its thread, which reads and packs pieces |
 //! | `receiver`, `writer` | the receiving end, and its thread, which verifies and writes |
 //! | `contents`, `assembly` | what a receiver still lacks, and the pieces whose chunks arrive |
-//! | `bare` | both ends without files, for benchmarks |
 //! | [`cache`] | files that a worker has received earlier |
 //! | [`hashes`] | the hashes of files that were read earlier |
 //! | `pace` | a rate limit |
@@ -42,21 +40,18 @@
 //! ```
 
 mod assembly;
-#[cfg(feature = "bench")]
-pub mod bare;
 pub mod cache;
 mod contents;
 mod copying;
 mod error;
 mod files;
-mod flight;
 pub mod free_space;
 mod goodbye;
 pub mod hashes;
 mod journal;
-pub mod lane;
 mod link;
 mod listing;
+mod outbox;
 mod pace;
 mod package;
 mod packer;
@@ -65,10 +60,8 @@ mod reader;
 mod receiver;
 mod salvage;
 mod sender;
-mod steering;
 pub mod storage;
 mod storage_error;
-mod striping;
 mod tarred;
 #[cfg(test)]
 mod testing;
@@ -81,8 +74,7 @@ pub use cache::Cache;
 pub use copying::{add_tree, copy_tree};
 pub use error::{LinkError, TransferError};
 pub use hashes::Hashes;
-pub use lane::{Gauge, Lane, LaneLost};
-pub use link::{Incoming, Limits, Link, SizeQuestion};
+pub use link::{Incoming, Limits, Link, SizeAnswer, SizeQuestion};
 pub use listing::{Part, PartSource, list_package};
 pub use pace::Pace;
 pub use package::Package;
@@ -90,7 +82,6 @@ pub use packing::{link, pack, pack_package, unpack};
 pub use receiver::receive;
 pub use sender::send;
 pub use sleap_rtc_protocol::meter::Progress;
-pub use steering::{LaneCount, MAX_LANES};
 pub use storage_error::StorageError;
 
 /// How many chunks may wait between a thread that accesses files and the link: 2 MiB.

@@ -1,15 +1,13 @@
 //! What a transfer needs from the connection that carries it.
 
-use super::lane::Lane;
 use super::{Cache, LinkError, Pace, TransferError};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use sleap_rtc_protocol::frame::TransferFrame;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
-/// Carries the frames of a transfer in order, and opens the lanes that belong to it.
+/// Carries the frames and the chunks of a transfer, each in order.
 ///
 /// An implementation delays `send_control` while the other side is slow, and queues at least a few
 /// incoming messages.
@@ -24,16 +22,9 @@ pub trait Link: Send {
     /// the future loses nothing.
     fn next(&mut self, chunks: bool) -> impl Future<Output = Result<Incoming, LinkError>> + Send;
 
-    /// The connection that carries the frames, as a lane. It is open from the start, and losing it
-    /// ends the transfer.
-    fn first_lane(&mut self) -> Arc<dyn Lane>;
-
-    /// Requests additional lanes, up to `count` in all. Each one that opens arrives as
-    /// [`Incoming::Lane`].
-    fn want_lanes(&mut self, count: usize) -> impl Future<Output = Result<(), LinkError>> + Send;
-
-    /// Closes the lanes at the end of the transfer.
-    fn close_lanes(&mut self);
+    /// Sends an encoded chunk. Waits while too much is unacknowledged. Control frames can be sent and
+    /// received meanwhile.
+    fn send_chunk(&self, chunk: BytesMut) -> BoxFuture<'static, Result<(), LinkError>>;
 }
 
 /// A message that arrives over a [`Link`].
@@ -43,8 +34,6 @@ pub enum Incoming {
     Control(TransferFrame),
     /// An encoded chunk, not yet verified.
     Chunk(Bytes),
-    /// Another lane for what this end sends.
-    Lane(Arc<dyn Lane>),
 }
 
 impl fmt::Debug for Incoming {
@@ -52,7 +41,6 @@ impl fmt::Debug for Incoming {
         match self {
             Self::Control(frame) => frame.fmt(f),
             Self::Chunk(bytes) => write!(f, "a chunk of {} bytes", bytes.len()),
-            Self::Lane(_) => f.write_str("a lane"),
         }
     }
 }
@@ -78,8 +66,11 @@ pub struct SizeQuestion {
     /// The size up to which nobody is asked, in bytes.
     pub above_bytes: u64,
     /// Whether to receive this many bytes.
-    pub ask: fn(u64) -> BoxFuture<'static, bool>,
+    pub ask: fn(u64) -> SizeAnswer,
 }
+
+/// Whether the transfer is wanted, once somebody has said so.
+pub type SizeAnswer = BoxFuture<'static, bool>;
 
 impl Default for Limits {
     fn default() -> Self {

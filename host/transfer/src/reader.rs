@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use tokio::sync::mpsc;
 
 /// Small pieces are delivered in batches of about this many bytes.
-pub(crate) const BATCH_BYTES: usize = 256 << 10;
+const BATCH_BYTES: usize = 256 << 10;
 
 /// A piece as it is sent.
 #[derive(Debug)]

@@ -2,15 +2,14 @@
 
 use super::goodbye::{aborted, conclude};
 use super::link::send_frame;
-use super::writer::{Accepted, ChunkReport, Writer};
+use super::writer::{ChunkReport, Writer};
 use super::{
     Incoming, Limits, Link, LinkError, Pace, Progress, QUEUE_CHUNKS, SizeQuestion, TransferError,
 };
 use bytes::Bytes;
-use sleap_rtc_protocol::frame::{ACKS_PER_FRAME, TransferFrame};
+use sleap_rtc_protocol::frame::TransferFrame;
 use sleap_rtc_protocol::lists::{IncomingLists, want_frames};
-use sleap_rtc_protocol::transfer::{BlobHash, Manifest};
-use std::collections::{BTreeMap, HashMap};
+use sleap_rtc_protocol::transfer::Manifest;
 use std::path::Path;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -35,10 +34,7 @@ pub async fn receive<L: Link>(
     progress: impl FnMut(Progress),
 ) -> Result<Manifest, TransferError> {
     match receive_or_fail(link, destination, limits, progress).await {
-        Ok(manifest) => {
-            link.close_lanes();
-            Ok(manifest)
-        }
+        Ok(manifest) => Ok(manifest),
         Err(error) => Err(conclude(link, error).await),
     }
 }
@@ -55,7 +51,7 @@ async fn receive_or_fail<L: Link>(
         now: Progress { total_bytes, ..Progress::default() },
         reported_bytes: 0,
         reported_at: Instant::now(),
-        acks: AckTracker::default(),
+        has_news: false,
         idle: limits.idle,
         progress,
     };
@@ -74,10 +70,9 @@ async fn receive_or_fail<L: Link>(
     reporter.now.already_there_bytes = writer.done_bytes();
     let wants = writer.wants();
     if !wants.is_empty() {
-        for frame in want_frames(&wants, true) {
+        for frame in want_frames(&wants) {
             send_frame(link, frame, limits.idle).await?;
         }
-        reporter.acks.requested(&wants);
         reporter.report(link).await?;
         writer = receive_chunks(link, writer, limits.pace.as_ref(), &mut reporter).await?;
     }
@@ -135,7 +130,7 @@ impl Patience {
             let next = tokio::time::timeout_at(self.ends_at(), link.next(true)).await;
             match next.map_err(|_| self.over())?? {
                 Incoming::Control(TransferFrame::Abort { reason }) => return Err(aborted(&reason)),
-                Incoming::Control(TransferFrame::Unknown) | Incoming::Lane(_) => self.hear(),
+                Incoming::Control(TransferFrame::Unknown) => self.hear(),
                 of_list => {
                     self.restore();
                     return Ok(of_list);
@@ -191,7 +186,6 @@ async fn receive_chunks<L: Link, P: FnMut(Progress)>(
                 }
                 match reporter.record(link, report).await {
                     Ok(false) => {}
-                    // Chunks that are still queued arrived over two lanes.
                     Ok(true) => break Ok(()),
                     Err(error) => break Err(error),
                 }
@@ -208,7 +202,7 @@ async fn receive_chunks<L: Link, P: FnMut(Progress)>(
                 Ok(None) => {}
                 Err(error) => break Err(error),
             },
-            () = tokio::time::sleep_until(reporter.due_at()), if unanswered > 0 || reporter.has_acks() => {
+            () = tokio::time::sleep_until(reporter.due_at()), if unanswered > 0 || reporter.has_news => {
                 if let Err(error) = reporter.report(link).await {
                     break Err(error);
                 }
@@ -230,7 +224,7 @@ async fn receive_chunks<L: Link, P: FnMut(Progress)>(
 fn chunk_in(next: Result<Incoming, LinkError>) -> Result<Option<Bytes>, TransferError> {
     match next? {
         Incoming::Chunk(chunk) => Ok(Some(chunk)),
-        Incoming::Control(TransferFrame::Unknown) | Incoming::Lane(_) => Ok(None),
+        Incoming::Control(TransferFrame::Unknown) => Ok(None),
         Incoming::Control(TransferFrame::Abort { reason }) => Err(aborted(&reason)),
         Incoming::Control(_) => {
             Err(TransferError::Protocol("the sender sent a frame that only a receiver sends"))
@@ -264,7 +258,8 @@ struct ProgressReporter<P> {
     now: Progress,
     reported_bytes: u64,
     reported_at: Instant,
-    acks: AckTracker,
+    /// Whether something has arrived since.
+    has_news: bool,
     idle: Duration,
     progress: P,
 }
@@ -279,15 +274,13 @@ impl<P: FnMut(Progress)> ProgressReporter<P> {
     ) -> Result<bool, TransferError> {
         let report = report.ok_or(TransferError::Thread)??;
         self.now.done_bytes = report.done_bytes;
-        self.acks.record(report.piece, report.accepted);
+        self.has_news = true;
         if !report.again.is_empty() {
             tracing::debug!(pieces = ?report.again, "requesting damaged or displaced pieces again");
-            self.acks.requested(&report.again);
-            let frame = TransferFrame::Want { pieces: report.again, more: false, acks: true };
+            let frame = TransferFrame::Want { pieces: report.again, more: false };
             send_frame(link, frame, self.idle).await?;
         }
         let due = self.reported_at.elapsed() >= REPORT_INTERVAL
-            || self.acks.is_full()
             || self.now.done_bytes.abs_diff(self.reported_bytes) >= REPORT_BYTES;
         if due {
             self.report(link).await?;
@@ -299,19 +292,13 @@ impl<P: FnMut(Progress)> ProgressReporter<P> {
         self.reported_bytes = self.now.done_bytes;
         self.reported_at = Instant::now();
         (self.progress)(self.now);
-        let (pieces, chunks) = self.acks.take();
-        let frame = TransferFrame::Verified { bytes: self.reported_bytes, pieces, chunks };
-        send_frame(link, frame, self.idle).await
+        self.has_news = false;
+        send_frame(link, TransferFrame::Verified { bytes: self.reported_bytes }, self.idle).await
     }
 
-    /// When the next report is due. Without new acknowledgements it only keeps the sender from
-    /// giving up.
+    /// When the next report is due. Without news it only keeps the sender from giving up.
     fn due_at(&self) -> Instant {
-        self.reported_at + if self.has_acks() { REPORT_INTERVAL } else { self.idle / 4 }
-    }
-
-    fn has_acks(&self) -> bool {
-        !self.acks.is_empty()
+        self.reported_at + if self.has_news { REPORT_INTERVAL } else { self.idle / 4 }
     }
 
     /// Waits for `work` on the disk to end, even if the transfer fails meanwhile. Keeps reporting so
@@ -336,54 +323,5 @@ impl<P: FnMut(Progress)> ProgressReporter<P> {
                 next = link.next(false), if failure.is_none() => failure = chunk_in(next).err(),
             }
         }
-    }
-}
-
-/// Collects what has arrived since the last report. A report refers to a piece by its position in
-/// the sequence of all requested pieces.
-#[derive(Default)]
-struct AckTracker {
-    positions: HashMap<BlobHash, u32>,
-    requested: u32,
-    unreported: BTreeMap<u32, Accepted>,
-}
-
-impl AckTracker {
-    fn requested(&mut self, wants: &[BlobHash]) {
-        for want in wants {
-            // When a piece is requested again, its earlier chunks no longer count.
-            if let Some(before) = self.positions.insert(*want, self.requested) {
-                self.unreported.remove(&before);
-            }
-            self.requested += 1;
-        }
-    }
-
-    fn record(&mut self, piece: BlobHash, accepted: Accepted) {
-        if let Some(position) = self.positions.get(&piece) {
-            let known = self.unreported.entry(*position).or_insert(Accepted::Chunks(0));
-            *known = known.and(accepted);
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.unreported.is_empty()
-    }
-
-    fn is_full(&self) -> bool {
-        self.unreported.len() >= ACKS_PER_FRAME
-    }
-
-    /// The complete pieces, and the chunks of the other pieces.
-    fn take(&mut self) -> (Vec<u32>, Vec<(u32, u64)>) {
-        let mut pieces = Vec::new();
-        let mut chunks = Vec::new();
-        for (position, accepted) in std::mem::take(&mut self.unreported) {
-            match accepted {
-                Accepted::Piece => pieces.push(position),
-                Accepted::Chunks(bits) => chunks.push((position, bits)),
-            }
-        }
-        (pieces, chunks)
     }
 }

@@ -1,12 +1,10 @@
 //! The sending end of a transfer.
 
 use super::goodbye::{aborted, conclude};
-use super::lane::LaneLost;
 use super::link::send_frame;
+use super::outbox::Outbox;
 use super::reader::{Batch, read_pieces};
-use super::steering::LaneCount;
-use super::striping::Striping;
-use super::{Incoming, Limits, Link, LinkError, Package, Progress, TransferError};
+use super::{Incoming, Limits, Link, Package, Progress, TransferError};
 use sleap_rtc_protocol::frame::TransferFrame;
 use sleap_rtc_protocol::lists::manifest_frames;
 use sleap_rtc_protocol::transfer::{BlobHash, Manifest};
@@ -19,7 +17,7 @@ use tokio::time::sleep_until;
 const MAX_REQUESTS: u8 = 4;
 /// How many lists of requested pieces may wait for the reader.
 const MAX_LISTS: usize = 64;
-/// How many batches of read pieces may wait for the lanes.
+/// How many batches of read pieces may wait to be sent.
 const QUEUE_BATCHES: usize = 1;
 
 /// Sends the files of `package` that the other side lacks, until it has confirmed them all.
@@ -47,19 +45,13 @@ pub async fn send<L: Link>(
         has_first_list: false,
         lists,
         pending_pieces: 0,
-        requested: Vec::new(),
         heard_at: Instant::now(),
-        striping: Striping::new(link.first_lane(), LaneCount::Adaptive, limits),
+        outbox: Outbox::new(limits),
         progress,
     };
     match sending.run(link, package.manifest(), batches).await {
         Ok(()) => {
-            tracing::debug!(
-                bytes = total_bytes,
-                lanes = sending.striping.used_lanes(),
-                "files sent"
-            );
-            link.close_lanes();
+            tracing::debug!(bytes = total_bytes, "files sent");
             Ok(())
         }
         Err(error) => Err(conclude(link, error).await),
@@ -100,10 +92,8 @@ struct Sending<P> {
     lists: mpsc::Sender<Vec<BlobHash>>,
     /// Pieces that the reader has not delivered yet.
     pending_pieces: usize,
-    /// All requested pieces in order. Acknowledgements refer to positions in this list.
-    requested: Vec<BlobHash>,
     heard_at: Instant,
-    striping: Striping,
+    outbox: Outbox,
     progress: Confirmed<P>,
 }
 
@@ -118,9 +108,9 @@ impl<P: FnMut(Progress)> Sending<P> {
             send_frame(link, frame, self.idle).await?;
         }
         loop {
-            let patience = self.heard_at.max(self.striping.moved()) + self.idle;
+            let patience = self.heard_at.max(self.outbox.moved_at()) + self.idle;
             // While this side waits for its own disk, the other side has no reason to send anything.
-            let is_its_turn = self.pending_pieces == 0 && self.striping.is_quiet();
+            let is_its_turn = self.pending_pieces == 0 && !self.outbox.is_sending();
             tokio::select! {
                 biased;
                 incoming = link.next(true) => {
@@ -129,14 +119,14 @@ impl<P: FnMut(Progress)> Sending<P> {
                         return Ok(());
                     }
                 }
-                batch = batches.recv(), if self.pending_pieces > 0 && self.striping.has_room() => {
+                batch = batches.recv(), if self.pending_pieces > 0 && self.outbox.has_room() => {
                     let pieces = batch.ok_or(TransferError::Thread)??;
                     self.pending_pieces -= pieces.len();
-                    self.striping.add(pieces);
+                    self.outbox.add(pieces, link);
                 }
-                turned = self.striping.turn() => {
-                    turned.map_err(|lost| self.lost(lost))?;
-                    self.adapt(link).await?;
+                sent = self.outbox.sent(), if self.outbox.is_sending() => {
+                    sent?;
+                    self.outbox.begin(link);
                 }
                 () = sleep_until(patience.into()), if is_its_turn => {
                     return Err(TransferError::Silent(self.idle));
@@ -145,45 +135,19 @@ impl<P: FnMut(Progress)> Sending<P> {
         }
     }
 
-    fn lost(&self, LaneLost(cause): LaneLost) -> TransferError {
-        if cause.is::<tokio::time::error::Elapsed>() {
-            TransferError::Stalled(self.idle)
-        } else {
-            LinkError::Lost(cause).into()
-        }
-    }
-
-    /// Opens lanes as they are needed, and closes surplus ones.
-    async fn adapt<L: Link>(&mut self, link: &mut L) -> Result<(), TransferError> {
-        if !self.striping.keep {
-            return Ok(());
-        }
-        let now = self.progress.now;
-        if let Some(lanes) = self.striping.wanted_lanes(now.total_bytes - now.done_bytes) {
-            let asked = tokio::time::timeout(self.idle, link.want_lanes(lanes)).await;
-            asked.map_err(|_| TransferError::Stalled(self.idle))??;
-        }
-        Ok(())
-    }
-
     /// Processes a message. Returns whether the transfer is complete.
     fn process(&mut self, incoming: Incoming) -> Result<bool, TransferError> {
         match incoming {
-            Incoming::Control(TransferFrame::Want { pieces, more, acks }) => {
-                self.striping.keep |= acks;
+            Incoming::Control(TransferFrame::Want { pieces, more }) => {
                 self.add_request(pieces, more)?;
             }
-            Incoming::Control(TransferFrame::Verified { bytes, pieces, chunks }) => {
-                self.acknowledge(&pieces, &chunks)?;
-                self.confirm(bytes);
-            }
-            Incoming::Lane(lane) => self.striping.add_lane(lane),
+            Incoming::Control(TransferFrame::Verified { bytes }) => self.confirm(bytes),
             Incoming::Control(TransferFrame::Complete) => {
                 self.confirm(self.progress.now.total_bytes);
                 return Ok(true);
             }
             Incoming::Control(TransferFrame::Abort { reason }) => return Err(aborted(&reason)),
-            Incoming::Control(TransferFrame::Unknown | TransferFrame::Lanes { .. }) => {}
+            Incoming::Control(TransferFrame::Unknown) => {}
             Incoming::Control(TransferFrame::Manifest { .. } | TransferFrame::Pieces { .. }) => {
                 return Err(TransferError::Protocol("the receiver sent a list of files"));
             }
@@ -206,7 +170,6 @@ impl<P: FnMut(Progress)> Sending<P> {
             piece.requests += 1;
         }
         self.pending_pieces += wants.len();
-        self.requested.extend(&wants);
         self.partial_list.extend(wants);
         if more {
             return Ok(());
@@ -233,22 +196,5 @@ impl<P: FnMut(Progress)> Sending<P> {
             now.already_there_bytes = now.done_bytes;
         }
         progress(*now);
-    }
-
-    /// Drops acknowledged chunks and pieces from the send window.
-    fn acknowledge(&mut self, pieces: &[u32], chunks: &[(u32, u64)]) -> Result<(), TransferError> {
-        let piece = |place: u32| {
-            let piece = self.requested.get(place as usize).copied();
-            piece.ok_or(TransferError::Protocol(
-                "the receiver acknowledged a piece that it did not request",
-            ))
-        };
-        for (place, chunks) in chunks {
-            self.striping.there(piece(*place)?, *chunks);
-        }
-        for place in pieces {
-            self.striping.has(piece(*place)?);
-        }
-        Ok(())
     }
 }

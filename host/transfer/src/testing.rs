@@ -1,7 +1,9 @@
 //! A link in memory, honest or not, and trees of files to send over it.
 
-use super::{Gauge, Hashes, Incoming, Lane, LaneLost, Link, LinkError, Package, Part, PartSource};
+use super::{Hashes, Incoming, Link, LinkError, Package, Part, PartSource};
 use bytes::BytesMut;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use sleap_rtc_protocol::frame::{self, ClientFrame, TransferFrame};
 use sleap_rtc_protocol::path::RelPath;
@@ -11,7 +13,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 use tokio::sync::{Mutex, mpsc};
 
 /// A fault that a message meets on its way.
@@ -35,9 +36,6 @@ pub(crate) struct MemoryLink {
     to: Arc<Mutex<Outlet>>,
     from: mpsc::Receiver<Incoming>,
     held: Option<Incoming>,
-    heard: usize,
-    /// Lanes that open later, each after a number of messages from the other side.
-    lanes: Vec<(usize, Arc<dyn Lane>)>,
 }
 
 /// The queue to the other end.
@@ -54,7 +52,7 @@ pub(crate) fn pair() -> (MemoryLink, MemoryLink) {
     let end = |to, from| {
         let outlet = Outlet { to: Some(to), fault: Box::new(|_| Fate::Arrive), waiting: None };
         let to = Arc::new(Mutex::new(outlet));
-        MemoryLink { to, from, held: None, heard: 0, lanes: Vec::new() }
+        MemoryLink { to, from, held: None }
     };
     (end(a, from_b), end(b, from_a))
 }
@@ -66,22 +64,8 @@ impl MemoryLink {
         self
     }
 
-    /// Adds a lane to the same end, which opens after this end has received `after` messages.
-    /// `fault` applies to everything that is sent over it.
-    pub(crate) fn with_lane(
-        mut self,
-        after: usize,
-        fault: impl FnMut(&Incoming) -> Fate + Send + 'static,
-    ) -> Self {
-        let to = self.to.try_lock().unwrap().to.clone();
-        let outlet = Outlet { to, fault: Box::new(fault), waiting: None };
-        self.lanes.push((after, Arc::new(MemoryLane(Arc::new(Mutex::new(outlet))))));
-        self
-    }
-
     pub(crate) async fn put(&mut self, message: Incoming) -> Result<(), LinkError> {
-        let put = self.to.lock().await.put(message).await;
-        put.map_err(|()| LinkError::Lost("closed".into()))
+        put(self.to.clone(), message).await
     }
 }
 
@@ -120,25 +104,9 @@ impl Outlet {
     }
 }
 
-/// The lane of a link in memory.
-struct MemoryLane(Arc<Mutex<Outlet>>);
-
-#[async_trait::async_trait]
-impl Lane for MemoryLane {
-    async fn send(&self, chunk: BytesMut) -> Result<(), LaneLost> {
-        let put = self.0.lock().await.put(Incoming::Chunk(chunk.freeze())).await;
-        put.map_err(|()| LaneLost("closed".into()))
-    }
-
-    async fn room(&self, _: &Gauge) -> Result<(), LaneLost> {
-        Ok(())
-    }
-
-    async fn round_trip(&self) -> Option<Duration> {
-        None
-    }
-
-    fn close(&self) {}
+async fn put(to: Arc<Mutex<Outlet>>, message: Incoming) -> Result<(), LinkError> {
+    let put = to.lock().await.put(message).await;
+    put.map_err(|()| LinkError::Lost("closed".into()))
 }
 
 impl Link for MemoryLink {
@@ -150,12 +118,8 @@ impl Link for MemoryLink {
     }
 
     async fn next(&mut self, chunks: bool) -> Result<Incoming, LinkError> {
-        if let Some(due) = self.lanes.iter().position(|(after, _)| *after <= self.heard) {
-            return Ok(Incoming::Lane(self.lanes.remove(due).1));
-        }
         if self.held.is_none() {
             self.held = self.from.recv().await;
-            self.heard += 1;
         }
         if let (Some(Incoming::Chunk(_)), false) = (&self.held, chunks) {
             return std::future::pending().await;
@@ -163,15 +127,9 @@ impl Link for MemoryLink {
         self.held.take().ok_or_else(|| LinkError::Lost("closed".into()))
     }
 
-    fn first_lane(&mut self) -> Arc<dyn Lane> {
-        Arc::new(MemoryLane(self.to.clone()))
+    fn send_chunk(&self, chunk: BytesMut) -> BoxFuture<'static, Result<(), LinkError>> {
+        put(self.to.clone(), Incoming::Chunk(chunk.freeze())).boxed()
     }
-
-    async fn want_lanes(&mut self, _: usize) -> Result<(), LinkError> {
-        Ok(())
-    }
-
-    fn close_lanes(&mut self) {}
 }
 
 /// One of the packages in `tests/fixtures`.

@@ -8,7 +8,7 @@ use super::journal::{JOURNAL, Journal, Written};
 use super::storage::{PartialFile, StagingDir, StorageError, failed};
 use super::{Cache, TransferError, free_space, packer};
 use sleap_rtc_base::disk;
-use sleap_rtc_protocol::transfer::{BlobHash, CHUNK_BYTES, Chunk, IncomingPiece, Manifest, Piece};
+use sleap_rtc_protocol::transfer::{BlobHash, Chunk, IncomingPiece, Manifest, Piece};
 use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -17,9 +17,6 @@ use std::time::Instant;
 /// The result of one chunk.
 #[derive(Debug)]
 pub(crate) struct ChunkReport {
-    pub(crate) piece: BlobHash,
-    /// The part that the sender need not send again.
-    pub(crate) accepted: Accepted,
     /// Whether the chunk had not arrived before.
     pub(crate) is_new: bool,
     /// Verified bytes of the manifest so far.
@@ -28,25 +25,6 @@ pub(crate) struct ChunkReport {
     pub(crate) again: Vec<BlobHash>,
     /// Whether all files are complete.
     pub(crate) finished: bool,
-}
-
-/// How much of a piece has arrived.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Accepted {
-    /// These chunks, one bit for each.
-    Chunks(u64),
-    /// The whole piece.
-    Piece,
-}
-
-impl Accepted {
-    /// Both together.
-    pub(crate) fn and(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Chunks(one), Self::Chunks(other)) => Self::Chunks(one | other),
-            _ => Self::Piece,
-        }
-    }
 }
 
 /// A piece of the manifest that had to be requested.
@@ -207,16 +185,8 @@ impl Writer {
         {
             self.conclude(chunk.piece, piece, &mut again)?;
         }
-        let finished = self.missing_pieces == 0;
-        let piece = chunk.piece;
-        let is_complete = self.pieces.get(&piece).is_none_or(|wanted| wanted.places.is_empty());
-        let accepted = if is_complete {
-            Accepted::Piece
-        } else {
-            Accepted::Chunks(1 << (chunk.offset as usize / CHUNK_BYTES))
-        };
-        let done_bytes = self.done_bytes;
-        Ok(ChunkReport { piece, accepted, is_new, done_bytes, again, finished })
+        let (done_bytes, finished) = (self.done_bytes, self.missing_pieces == 0);
+        Ok(ChunkReport { is_new, done_bytes, again, finished })
     }
 
     /// Verifies a complete piece and writes it. A damaged piece is requested once more.

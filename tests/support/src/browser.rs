@@ -167,7 +167,10 @@ impl Browser {
     pub fn downloaded(&self, ending: &str) -> PathBuf {
         wait_for(&format!("a download of {ending}"), SOON, || {
             let files = fs::read_dir(&self.downloads).unwrap().flatten().map(|file| file.path());
-            files.into_iter().find(|path| path.to_string_lossy().ends_with(ending))
+            // Until all of it has arrived, the browser reserves the name with an empty file.
+            let is_whole = |path: &PathBuf| path.metadata().is_ok_and(|file| file.len() > 0);
+            let mut files = files.filter(is_whole);
+            files.find(|path| path.to_string_lossy().ends_with(ending))
         })
     }
 

@@ -182,6 +182,24 @@ impl Network {
     /// A network in which worker and client each have a router that translates addresses and admits
     /// only answers.
     pub fn behind_routers(nat: Nat) -> io::Result<Self> {
+        let network = Self::routed()?;
+        network.routers.iter().try_for_each(|router| router.nft(&translation(nat)))?;
+        Ok(network)
+    }
+
+    /// A network in which worker and client each have a router that forwards everything.
+    #[allow(dead_code, reason = "the torture has no routers")]
+    pub fn with_routers() -> io::Result<Self> {
+        let network = Self::routed()?;
+        for (router, far) in network.routers.iter().zip([3, 2]) {
+            let route = format!("route add 192.168.{far}.0/24 via 10.77.0.{far}");
+            [router, &network.server].iter().try_for_each(|from| from.ip(&route))?;
+        }
+        Ok(network)
+    }
+
+    /// A router each for worker and client, in this order.
+    fn routed() -> io::Result<Self> {
         let mut network = Self::unplugged()?;
         for (machine, number) in [(Machine::Worker, 2), (Machine::Client, 3)] {
             let (router, inside) = (Netns::new()?, network.of(machine));
@@ -194,7 +212,6 @@ impl Network {
             inside.ip("link set eth0 up")?;
             inside.ip(&format!("route add default via 192.168.{number}.1"))?;
             router.set("ipv4/ip_forward", "1")?;
-            router.nft(&translation(nat))?;
             network.routers.push(router);
         }
         Ok(network)

@@ -1,8 +1,8 @@
 //! `bench links`: measures TCP over each emulated link, and over a link without a limit, which shows what
 //! the emulation itself can carry on this machine.
 
-use crate::lanes::tcp_rate;
 use crate::link::{Link, Shape};
+use crate::tcp;
 use anyhow::Result;
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ pub fn run(options: &LinksOptions) -> Result<()> {
         let round_trip = Duration::from_millis(round_trip_ms);
         let loss = loss_percent / 100.0;
         let shape = Shape::new(rate_mbit, round_trip, loss, options.seed);
-        let rate = tcp_rate(Some(&Link::open(shape)?), Duration::from_secs(options.seconds))?;
+        let rate = tcp::rate(Some(&Link::open(shape)?), Duration::from_secs(options.seconds))?;
         println!("{name:<30} {:>10.1}", rate / 1e6);
     }
     Ok(())

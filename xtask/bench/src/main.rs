@@ -2,11 +2,11 @@
 //! with our own code optimized, and runs it.
 
 mod estimates;
-mod lanes;
 mod link;
 mod links;
 mod policy;
 mod signaling;
+mod tcp;
 mod transfer;
 
 use clap::Parser;
@@ -23,12 +23,6 @@ enum Measurement {
     Links(links::LinksOptions),
     /// Jobs with known durations, replayed through the default estimates.
     Estimates(estimates::EstimatesOptions),
-    /// The lanes that files travel over, without files: MB/s compared with TCP, on loopback and on
-    /// emulated links.
-    Lanes(lanes::LanesOptions),
-    /// One of the two processes that `lanes` starts.
-    #[command(hide = true)]
-    LaneEnd(lanes::End),
     /// The default selector as a component, compared with the same function in native code.
     Policy(policy::PolicyOptions),
     /// The signaling server under load: rates, memory, latency, a restart.
@@ -44,8 +38,6 @@ fn main() -> ExitCode {
     let done = match Measurement::parse() {
         Measurement::Estimates(options) => estimates::run(&options),
         Measurement::Links(options) => links::run(&options),
-        Measurement::Lanes(options) => lanes::run(&options),
-        Measurement::LaneEnd(end) => lanes::run_end(&end),
         Measurement::Policy(options) => policy::run(&options),
         Measurement::Signaling(options) => signaling::run(&options),
         Measurement::Transfer(options) => transfer::run(&options),

@@ -2,16 +2,6 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 use sleap_rtc_protocol::frame::{ClientFrame, TransferFrame, WorkerFrame};
-use sleap_rtc_protocol::signaling::Sdp;
-
-/// A message about one lane.
-#[derive(Debug)]
-pub enum LaneFrame {
-    /// The client's offer.
-    Offer(u32, Sdp),
-    /// The worker's answer. `None` refuses the lane.
-    Answer(u32, Option<Sdp>),
-}
 
 /// The frames of one direction.
 pub trait Frame: Serialize + DeserializeOwned + Send + Sync + 'static {
@@ -37,12 +27,6 @@ pub trait Frame: Serialize + DeserializeOwned + Send + Sync + 'static {
     fn is_pong(&self) -> bool {
         false
     }
-    /// Wraps a frame about a lane, if this direction has it.
-    fn from_lane(frame: LaneFrame) -> Option<Self>;
-    /// Unwraps a frame about a lane, or gives the frame back.
-    fn into_lane(self) -> Result<LaneFrame, Self>;
-    /// Whether the sender of these frames offers lanes.
-    const OFFERS_LANES: bool;
 }
 
 impl Frame for ClientFrame {
@@ -71,22 +55,6 @@ impl Frame for ClientFrame {
     fn is_ping(&self) -> bool {
         matches!(self, Self::Ping)
     }
-
-    fn from_lane(frame: LaneFrame) -> Option<Self> {
-        match frame {
-            LaneFrame::Offer(lane, offer) => Some(Self::OpenLane { lane, offer }),
-            LaneFrame::Answer(..) => None,
-        }
-    }
-
-    fn into_lane(self) -> Result<LaneFrame, Self> {
-        match self {
-            Self::OpenLane { lane, offer } => Ok(LaneFrame::Offer(lane, offer)),
-            other => Err(other),
-        }
-    }
-
-    const OFFERS_LANES: bool = true;
 }
 
 impl Frame for WorkerFrame {
@@ -115,20 +83,4 @@ impl Frame for WorkerFrame {
     fn is_pong(&self) -> bool {
         matches!(self, Self::Pong)
     }
-
-    fn from_lane(frame: LaneFrame) -> Option<Self> {
-        match frame {
-            LaneFrame::Answer(lane, answer) => Some(Self::Lane { lane, answer }),
-            LaneFrame::Offer(..) => None,
-        }
-    }
-
-    fn into_lane(self) -> Result<LaneFrame, Self> {
-        match self {
-            Self::Lane { lane, answer } => Ok(LaneFrame::Answer(lane, answer)),
-            other => Err(other),
-        }
-    }
-
-    const OFFERS_LANES: bool = false;
 }

@@ -1,14 +1,13 @@
 //! What carries a conversation: a data channel or a QUIC connection.
 
 use super::DialectError;
-use super::lanes::RtcLane;
 use crate::binding::ChannelBinding;
 use crate::quic::Session;
 use crate::route::Route;
 use crate::rtc::{Channel, Message};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use sleap_rtc_protocol::connection::ConnectionState;
-use sleap_rtc_transfer::{Gauge, Lane, LaneLost};
+use sleap_rtc_transfer::LinkError;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -84,42 +83,36 @@ impl Wire {
         }
     }
 
-    /// The lane for chunks that this end sends.
-    pub(crate) fn lane(&self, cut: CancellationToken) -> Arc<dyn Lane> {
+    /// Sends file content. Waits while too much is unacknowledged.
+    pub(crate) async fn send_chunk(&self, chunk: BytesMut) -> Result<(), LinkError> {
+        let lost = |error| LinkError::Lost(error);
         match self {
-            Self::Channel(channel) => Arc::new(RtcLane::conversation(channel.clone(), cut)),
-            Self::Session(session) => Arc::new(QuicLane { session: session.clone(), cut }),
+            Self::Channel(channel) => {
+                channel.send_binary(chunk).await.map_err(|error| lost(Box::new(error)))
+            }
+            Self::Session(session) => {
+                let sent = session.chunks().send(chunk.freeze()).await;
+                sent.map_err(|error| lost(Box::new(error)))
+            }
         }
+    }
+
+    /// The next file content that travels apart from the conversation. Cancel safe.
+    pub(crate) async fn next_chunk(&self) -> Bytes {
+        if let Self::Session(session) = self
+            && let Some(chunk) = session.chunks().next().await
+        {
+            return chunk;
+        }
+        // On a data channel it comes with the conversation, which also reports the end of either.
+        std::future::pending().await
+    }
+
+    /// Whether file content travels apart from the conversation and so cannot delay it.
+    pub(crate) fn separates_chunks(&self) -> bool {
+        matches!(self, Self::Session(_))
     }
 }
 
 /// How long the last messages of a conversation may take.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
-
-/// QUIC itself limits how much is in flight.
-struct QuicLane {
-    session: Arc<Session>,
-    cut: CancellationToken,
-}
-
-#[async_trait::async_trait]
-impl Lane for QuicLane {
-    async fn send(&self, chunk: BytesMut) -> Result<(), LaneLost> {
-        let sending = self.session.chunks().send(chunk.freeze());
-        match self.cut.run_until_cancelled(sending).await {
-            Some(sent) => sent.map_err(|error| LaneLost(Box::new(error))),
-            None => Err(LaneLost(Box::new(DialectError::Gone))),
-        }
-    }
-
-    async fn room(&self, gauge: &Gauge) -> Result<(), LaneLost> {
-        gauge.note(0);
-        Ok(())
-    }
-
-    async fn round_trip(&self) -> Option<Duration> {
-        self.session.route().borrow().as_ref().map(|route| route.round_trip)
-    }
-
-    fn close(&self) {}
-}

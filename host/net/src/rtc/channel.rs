@@ -5,22 +5,13 @@ use crate::binding::ChannelBinding;
 use crate::route::Route;
 use bytes::{Bytes, BytesMut};
 use sleap_rtc_protocol::connection::ConnectionState;
-use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use webrtc::data_channel::{DataChannel, DataChannelEvent};
 
 /// How often `flush` checks for unacknowledged data. The `webrtc` crate has no event for it.
 const FLUSH_POLL: Duration = Duration::from_millis(5);
-
-/// How often `room` checks again without an event. The `webrtc` crate reports only the moment when the
-/// unacknowledged data falls below the threshold, which may be before the wait starts.
-const ROOM_POLL: Duration = Duration::from_millis(10);
-/// The threshold is this far below the allowed amount of unacknowledged data: half a chunk, so that
-/// data is still in flight when the next chunk is sent.
-const ROOM_STEP: usize = 32 << 10;
 
 /// How long closing a channel waits for acknowledgements.
 const CLOSE_FLUSH: Duration = Duration::from_secs(5);
@@ -58,9 +49,6 @@ pub struct Channel {
     binding: Option<ChannelBinding>,
     label: String,
     protocol: String,
-    /// Notified when the unacknowledged data falls below `threshold`.
-    drained: Notify,
-    threshold: AtomicU32,
 }
 
 impl Channel {
@@ -71,11 +59,8 @@ impl Channel {
     ) -> Result<Self, ChannelError> {
         let label = inner.label().await.map_err(ChannelError::Webrtc)?;
         let protocol = inner.protocol().await.map_err(ChannelError::Webrtc)?;
-        let (drained, threshold) = (Notify::new(), AtomicU32::new(0));
         let route = watch::Sender::new(None);
-        let binding = None;
-        let mut channel =
-            Self { inner, connection, route, binding, label, protocol, drained, threshold };
+        let mut channel = Self { inner, connection, route, binding: None, label, protocol };
         loop {
             match channel.event().await {
                 Some(DataChannelEvent::OnOpen) => {
@@ -129,7 +114,6 @@ impl Channel {
                 DataChannelEvent::OnMessage(message) => {
                     return Some(Message::Binary(message.data.freeze()));
                 }
-                DataChannelEvent::OnBufferedAmountLow => self.drained.notify_waiters(),
                 DataChannelEvent::OnClose => return None,
                 _ => {}
             }
@@ -137,37 +121,8 @@ impl Channel {
     }
 
     /// The number of bytes that are sent and not acknowledged.
-    pub async fn outstanding_bytes(&self) -> Result<usize, ChannelError> {
+    async fn outstanding_bytes(&self) -> Result<usize, ChannelError> {
         self.until_over(self.inner.outstanding_bytes()).await
-    }
-
-    /// Waits until the number of unacknowledged bytes is less than `below` returns for it. Calls
-    /// `below` again whenever the number changes. Reacts quickly only while someone reads the channel.
-    pub async fn room(&self, mut below: impl FnMut(usize) -> usize) -> Result<(), ChannelError> {
-        loop {
-            let mut drained = pin!(self.drained.notified());
-            drained.as_mut().enable();
-            let outstanding = self.outstanding_bytes().await?;
-            let below = below(outstanding);
-            if outstanding < below {
-                return Ok(());
-            }
-            self.wake_below(below).await?;
-            // Timing out is the normal case.
-            let _ = tokio::time::timeout(ROOM_POLL, drained).await;
-        }
-    }
-
-    /// Requests an event for when the unacknowledged data falls to a little less than `below`.
-    async fn wake_below(&self, below: usize) -> Result<(), ChannelError> {
-        let threshold = u32::try_from(below.saturating_sub(ROOM_STEP)).unwrap_or(u32::MAX);
-        let current = self.threshold.load(Ordering::Relaxed);
-        // A change costs more than a slightly wrong threshold.
-        if threshold.abs_diff(current) > current / 8 {
-            self.threshold.store(threshold, Ordering::Relaxed);
-            self.until_over(self.inner.set_buffered_amount_low_threshold(threshold)).await?;
-        }
-        Ok(())
     }
 
     /// The state of the connection, as it changes.
@@ -184,16 +139,6 @@ impl Channel {
     /// The connection's route.
     pub fn route(&self) -> watch::Receiver<Option<Route>> {
         self.route.subscribe()
-    }
-
-    /// The latest round-trip time that the connection has measured.
-    pub async fn round_trip(&self) -> Option<Duration> {
-        self.connection.round_trip().await
-    }
-
-    /// The length of SCTP packets that fits the connection's path, as far as this machine knows it.
-    pub async fn packet_bytes(&self) -> Option<u32> {
-        self.connection.packet_bytes().await
     }
 
     /// Waits until everything sent so far is acknowledged, for at most `limit`. Returns early if the

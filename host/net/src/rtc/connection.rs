@@ -1,11 +1,10 @@
 //! Offer, answer, and the connection that they set up.
 
 use super::channel::{Channel, ChannelError};
-use super::{RtcOptions, addresses, descriptions, packets, settings, sockets};
+use super::{RtcOptions, addresses, descriptions, settings, sockets};
 use crate::binding::{self, ChannelBinding};
 use crate::route::{Route, Way};
 use rtc::peer_connection::transport::{RTCDtlsTransportState, RTCSctpTransportState};
-use rtc::statistics::stats::ice_candidate_pair::RTCIceCandidatePairStats;
 use sleap_rtc_protocol::PYTHON_CHANNEL_LABEL;
 use sleap_rtc_protocol::connection::ConnectionState;
 use sleap_rtc_protocol::signaling::Sdp;
@@ -20,8 +19,8 @@ use tokio::time::Instant;
 use webrtc::data_channel::{DataChannel, RTCDataChannelInit};
 use webrtc::peer_connection::{
     PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfigurationBuilder,
-    RTCIceCandidateType, RTCIceGatheringState, RTCPeerConnectionState, RTCSessionDescription,
-    RTCStatsReport, RTCStatsReportEntry, StatsSelector,
+    RTCIceCandidate, RTCIceCandidateType, RTCIceGatheringState, RTCPeerConnectionState,
+    RTCSessionDescription, StatsSelector,
 };
 
 /// The time from the answer to an open channel.
@@ -117,30 +116,21 @@ impl Shared {
         }
     }
 
-    /// The round-trip time of the latest connectivity check on the path in use.
-    pub(crate) async fn round_trip(&self) -> Option<Duration> {
-        let report = self.report().await?;
-        Duration::try_from_secs_f64(path_in_use(&report)?.current_round_trip_time).ok()
-    }
-
     /// The connection's route: through a TURN server of either side, or directly.
     pub(crate) async fn route(&self) -> Option<Route> {
-        let report = self.report().await?;
-        let path = path_in_use(&report)?;
-        let is_relay = |entry: &RTCStatsReportEntry, id: &str| match entry {
-            RTCStatsReportEntry::LocalCandidate(candidate)
-            | RTCStatsReportEntry::RemoteCandidate(candidate) => {
-                candidate.candidate_type == RTCIceCandidateType::Relay && entry.id().ends_with(id)
-            }
-            _ => false,
-        };
-        let ends = [&path.local_candidate_id, &path.remote_candidate_id];
-        let relayed = report.iter().any(|entry| ends.iter().any(|id| is_relay(entry, id)));
-        let way = match relayed {
+        let peer = self.peer.get().and_then(Weak::upgrade)?;
+        let transport = peer.sctp().await?.transport().ice_transport();
+        let path = transport.get_selected_candidate_pair().await.ok()??;
+        tracing::debug!(%path, "WebRTC has chosen a path");
+        let is_relay = |end: &RTCIceCandidate| end.typ == RTCIceCandidateType::Relay;
+        let way = match is_relay(path.local()) || is_relay(path.remote()) {
             true => Way::Relayed { by: "a TURN server".to_owned(), why: None },
             false => Way::Direct,
         };
-        let round_trip = Duration::try_from_secs_f64(path.current_round_trip_time).ok()?;
+        let report = peer.get_stats(std::time::Instant::now(), StatsSelector::None).await;
+        // Only the chosen pair has a round-trip time.
+        let round_trip_s = report.candidate_pairs().map(|pair| pair.current_round_trip_time);
+        let round_trip = Duration::try_from_secs_f64(round_trip_s.fold(0.0, f64::max)).ok()?;
         Some(Route { way, round_trip })
     }
 
@@ -154,32 +144,9 @@ impl Shared {
         Some(ChannelBinding::Webrtc { local, remote: binding::hash(certificates.first()?) })
     }
 
-    /// The length of SCTP packets that fits the network interface in use.
-    pub(crate) async fn packet_bytes(&self) -> Option<u32> {
-        let report = self.report().await?;
-        let id = &path_in_use(&report)?.local_candidate_id;
-        // The entry's id is the candidate's id with a word before it.
-        let local = report.iter().find_map(|entry| match entry {
-            RTCStatsReportEntry::LocalCandidate(local) if entry.id().ends_with(id) => Some(local),
-            _ => None,
-        })?;
-        let address = local.address.as_ref()?.parse().ok()?;
-        Some(packets::of_interface(address))
-    }
-
-    async fn report(&self) -> Option<RTCStatsReport> {
-        let peer = self.peer.get().and_then(Weak::upgrade)?;
-        Some(peer.get_stats(std::time::Instant::now(), StatsSelector::None).await)
-    }
-
     fn hurry(&self, connecting: bool) {
         self.connecting.store(connecting, Ordering::Relaxed);
     }
-}
-
-fn path_in_use(report: &RTCStatsReport) -> Option<&RTCIceCandidatePairStats> {
-    let known = report.candidate_pairs().filter(|pair| pair.current_round_trip_time > 0.0);
-    known.max_by_key(|pair| (pair.nominated, pair.bytes_sent))
 }
 
 struct Handler {
@@ -254,16 +221,11 @@ impl Connection {
                     .with_ice_servers(settings::servers(options))
                     .build(),
             )
-            .with_setting_engine(settings::engine(options, &addresses))
-            .with_runtime(Arc::new(sockets::Tuned {
-                connecting,
-                resolve_until,
-                carries: options.carries,
-                may_be_cut: options.packet_bytes <= packets::SHORT_BYTES,
-            }))
+            .with_setting_engine(settings::engine(&addresses))
+            .with_runtime(Arc::new(sockets::Tuned { connecting, resolve_until }))
             .with_handler(Arc::new(handler))
             .with_udp_addrs(addresses)
-            .with_data_channel_send_buffer_limit(sockets::send_window_bytes(options.carries));
+            .with_data_channel_send_buffer_limit(sockets::window_bytes());
         let inner: Arc<dyn PeerConnection> =
             Arc::new(builder.build().await.map_err(RtcError::Setup)?);
         // Set only once, here.
@@ -440,26 +402,8 @@ pub async fn offer_until(
     options: &RtcOptions,
     enough: impl Future<Output = ()>,
 ) -> Result<(Offering, Sdp), RtcError> {
-    offering(options, PYTHON_CHANNEL_LABEL, "", enough).await
-}
-
-/// Makes an offer with an ordered, reliable channel.
-pub async fn offer_channel(
-    options: &RtcOptions,
-    label: &str,
-    protocol: &str,
-) -> Result<(Offering, Sdp), RtcError> {
-    offering(options, label, protocol, pending()).await
-}
-
-async fn offering(
-    options: &RtcOptions,
-    label: &str,
-    protocol: &str,
-    enough: impl Future<Output = ()>,
-) -> Result<(Offering, Sdp), RtcError> {
     let connection = Connection::new(options).await?;
-    let channel = connection.create_channel(label, protocol).await?;
+    let channel = connection.create_channel(PYTHON_CHANNEL_LABEL, "").await?;
     let description = connection.inner.create_offer(None).await.map_err(RtcError::Setup)?;
     let sdp = connection.gather(description, options, enough).await?;
     Ok((Offering { connection, channel }, descriptions::offered(sdp)))

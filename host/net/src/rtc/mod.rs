@@ -8,7 +8,7 @@
 //! | `descriptions` | differences between the session descriptions of peers |
 //! | `packets` | how long packets may be |
 //! | `settings` | how the crate is set up for a connection |
-//! | `socket` | one UDP socket: sends that fit, reads in batches |
+//! | `socket` | one UDP socket: sends that fit |
 //! | `sockets` | the runtime under it: large UDP buffers, bounded look-ups, a fast clock while connecting |
 //!
 //! Offer and answer carry all candidates, without trickle ICE, because Python peers know nothing
@@ -25,7 +25,7 @@ mod sockets;
 
 pub use addresses::is_own_address;
 pub use channel::{Channel, ChannelError, Message};
-pub use connection::{Connection, Offering, RtcError, answer, offer, offer_channel, offer_until};
+pub use connection::{Connection, Offering, RtcError, answer, offer, offer_until};
 
 use sleap_rtc_base::ice::{IceConfig, IceServer};
 use sleap_rtc_protocol::signaling::IceServers;
@@ -50,20 +50,6 @@ pub struct RtcOptions {
     pub bind: Vec<IpAddr>,
     /// How long candidates are gathered.
     pub gather_limit: Duration,
-    /// How much data may be in flight.
-    pub carries: Carries,
-    /// The length of the SCTP packets that this end sends.
-    pub packet_bytes: u32,
-}
-
-/// What a connection is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Carries {
-    /// A conversation, and files if there are no lanes. The connection itself limits the data in
-    /// flight.
-    Conversation,
-    /// Files only. The sender of the files limits the data in flight.
-    Files,
 }
 
 impl RtcOptions {
@@ -93,24 +79,12 @@ impl RtcOptions {
             servers: servers.filter(in_reach).collect(),
             bind: config.bind.clone(),
             gather_limit: GATHER_LIMIT,
-            carries: Carries::Conversation,
-            packet_bytes: packets::SHORT_BYTES,
         }
     }
 
     /// The same if iroh is tried first.
     pub fn beside_iroh(self) -> Self {
         Self { gather_limit: GATHER_LIMIT_BESIDE_IROH, ..self }
-    }
-
-    /// The same, for a lane: a connection that carries only files.
-    pub fn lane(&self) -> Self {
-        Self { carries: Carries::Files, ..self.clone() }
-    }
-
-    /// The same with packets of this length.
-    pub fn with_packet_bytes(self, packet_bytes: u32) -> Self {
-        Self { packet_bytes, ..self }
     }
 }
 

@@ -29,8 +29,7 @@ pub(crate) fn servers(options: &RtcOptions) -> Vec<RTCIceServer> {
     options.servers.iter().map(server).collect()
 }
 
-pub(crate) fn engine(options: &RtcOptions, addresses: &[SocketAddr]) -> SettingEngine {
-    let packet_bytes = options.packet_bytes.min(packets::of_all(addresses));
+pub(crate) fn engine(addresses: &[SocketAddr]) -> SettingEngine {
     let check_every = check_every(addresses.len());
     let tries = ICE_CHECK_FOR.as_millis() / check_every.as_millis();
     SettingEngineBuilder::new()
@@ -43,8 +42,8 @@ pub(crate) fn engine(options: &RtcOptions, addresses: &[SocketAddr]) -> SettingE
         .with_include_loopback_candidate(true)
         .with_multicast_dns_mode(MulticastDnsMode::Disabled)
         .with_sctp_max_message_size(SctpMaxMessageSize::Bounded(MAX_MESSAGE_BYTES))
-        .with_sctp_max_receive_buffer_size(sockets::receive_window_bytes(options.carries))
-        .with_sctp_mtu(packet_bytes)
+        .with_sctp_max_receive_buffer_size(sockets::window_bytes() as u32)
+        .with_sctp_mtu(packets::bytes(addresses))
         .build()
 }
 

@@ -1,7 +1,7 @@
 //! The runtime that the WebRTC stack runs on: tokio, with large UDP buffers, a bound on name
 //! look-ups, and a fast clock while connecting.
 
-use super::Carries;
+use super::MAX_MESSAGE_BYTES;
 use super::socket::Socket;
 use rustix::net::sockopt;
 use std::future::Future;
@@ -33,36 +33,16 @@ pub(crate) struct Tuned {
     /// Names of STUN and TURN servers are looked up until then. The connection stands still
     /// meanwhile, and a dead name server would hold it for many seconds.
     pub(crate) resolve_until: Instant,
-    /// What the connection is for.
-    pub(crate) carries: Carries,
-    /// Whether a packet that is too long for a part of the way may be cut there.
-    pub(crate) may_be_cut: bool,
 }
 
-/// Bytes in flight on one channel. The cap must fit into what the receiving socket can hold, or
-/// bursts are dropped and SCTP collapses: with the usual small buffers 256 KiB is twice as fast as
-/// 384 KiB and more. A lane's sender has a cap of its own, which is below this.
-pub(crate) fn send_window_bytes(carries: Carries) -> usize {
-    match carries {
-        Carries::Files => 8 << 20,
-        Carries::Conversation if is_clamped() => 256 << 10,
-        Carries::Conversation => 1 << 20,
+/// The most bytes in flight on a connection, in each direction. They must fit into what the receiving
+/// socket can hold, or bursts are dropped and SCTP collapses: with the usual small buffers 256 KiB
+/// is twice as fast as 384 KiB and more. Never less than one whole message.
+pub(crate) fn window_bytes() -> usize {
+    match granted_bytes() < WANTED_BYTES / 2 {
+        true => MAX_MESSAGE_BYTES as usize,
+        false => 1 << 20,
     }
-}
-
-/// What the other side may have in flight to us, unless the buffers cannot hold that (a peer with
-/// larger buffers then sends twice as fast; several lanes have as many buffers). Never less than
-/// one whole message.
-pub(crate) fn receive_window_bytes(carries: Carries) -> u32 {
-    match carries {
-        _ if is_clamped() => super::MAX_MESSAGE_BYTES,
-        Carries::Files => 4 << 20,
-        Carries::Conversation => 1 << 20,
-    }
-}
-
-fn is_clamped() -> bool {
-    granted_bytes() < WANTED_BYTES / 2
 }
 
 /// The receive buffer that this system gives when asked for [`WANTED_BYTES`].
@@ -90,11 +70,12 @@ fn enlarge(socket: &UdpSocket) -> io::Result<()> {
 }
 
 /// Lets routers cut packets over IPv4 (over IPv6 none does), so that a way that carries little is
-/// slow, and not dead.
+/// slow, and not dead. What the kernel knows of the way does not count: it would refuse several
+/// datagrams at once, each of which it would have to cut.
 #[cfg(target_os = "linux")]
 fn allow_cutting(socket: &UdpSocket) -> io::Result<()> {
     if socket.local_addr()?.is_ipv4() {
-        sockopt::set_ip_mtu_discover(socket, sockopt::Ipv4PathMtuDiscovery::DONT)?;
+        sockopt::set_ip_mtu_discover(socket, sockopt::Ipv4PathMtuDiscovery::OMIT)?;
     }
     Ok(())
 }
@@ -125,17 +106,10 @@ impl Runtime for Tuned {
         let same = socket.try_clone()?;
         let socket = TokioRuntime.wrap_udp_socket(socket)?;
         // The runtime has just forbidden it.
-        if self.may_be_cut
-            && let Err(error) = allow_cutting(&same)
-        {
+        if let Err(error) = allow_cutting(&same) {
             tracing::debug!(%error, "packets are not cut on their way");
         }
-        Ok(Arc::new(match self.carries {
-            // What waits a moment must fit into the buffer.
-            Carries::Files if !is_clamped() => Socket::moderated(socket, self.connecting.clone()),
-            // Python's SCTP sends four packets for each acknowledgement, and waits for the next.
-            Carries::Files | Carries::Conversation => Socket::prompt(socket),
-        }))
+        Ok(Arc::new(Socket(socket)))
     }
 
     fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) -> Box<dyn JoinHandle> {

@@ -5,11 +5,10 @@ use crate::client::ClientError;
 use crate::client::output::Output;
 use crate::client::partial_download::PartialDownload;
 use crate::client::question::confirm;
-use futures_util::future::BoxFuture;
 use sleap_rtc_net::dialect::ClientEnd;
 use sleap_rtc_protocol::frame::{ClientFrame, Delivery, TransferFrame, WorkerFrame};
 use sleap_rtc_protocol::meter::{self, Direction};
-use sleap_rtc_transfer::{self as transfer, Limits, SizeQuestion};
+use sleap_rtc_transfer::{self as transfer, Limits, SizeAnswer, SizeQuestion};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -97,7 +96,7 @@ impl Submission<'_> {
 }
 
 /// Asks whether to fetch a result that is larger than usual. Nobody wants it where nobody answers.
-fn is_wanted(bytes: u64) -> BoxFuture<'static, bool> {
+fn is_wanted(bytes: u64) -> SizeAnswer {
     let question = format!("The result has {}. Fetch it? [y/N] ", meter::bytes(bytes));
     Box::pin(async move { confirm(&question).await == Some(true) })
 }

@@ -352,24 +352,23 @@ impl Coordinator {
             }
             Request::Submitted { folder } => self.follow_submitted(&folder),
             Request::Standing { job, standing } => self.stands(&job, standing),
-            Request::Began { job } => {
-                if let Some(running) = self.running.get_mut(&job) {
-                    running.began();
-                }
-            }
+            Request::Began { job } => self.update(&job, Running::began),
             Request::Progress { job, progress } => {
-                if let Some(running) = self.running.get_mut(&job) {
-                    running.seen.progress = progress;
-                }
+                self.update(&job, |running| running.seen.progress = progress);
             }
             Request::Followed { job, route } => {
-                if let Some(running) = self.running.get_mut(&job) {
-                    running.route = Some(route);
-                }
+                self.update(&job, |running| running.route = Some(route));
             }
             Request::Surveyed { survey } => self.apply_survey(&survey),
             Request::Storage { problem } => self.apply_storage(problem),
             Request::FactsChanged => {}
+        }
+    }
+
+    /// Changes what is known of a running job, unless it has ended.
+    fn update(&mut self, job: &JobId, change: impl FnOnce(&mut Running)) {
+        if let Some(running) = self.running.get_mut(job) {
+            change(running);
         }
     }
 

@@ -3,16 +3,16 @@
 use super::super::storage::PARTIAL;
 use super::super::testing::{Fate, MemoryLink, counting, listing, noise, package, pair, write};
 use super::super::{
-    Hashes, Incoming, Lane, Limits, LinkError, Package, Progress, SizeQuestion, TransferError,
-    receive, send,
+    Hashes, Incoming, Limits, LinkError, Package, Progress, SizeAnswer, SizeQuestion,
+    TransferError, receive, send,
 };
+use bytes::BytesMut;
 use futures_util::future::BoxFuture;
 use proptest::prelude::*;
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use sleap_rtc_protocol::frame::TransferFrame;
 use sleap_rtc_protocol::transfer::{CHUNK_BYTES, MAX_PIECE_BYTES, Manifest};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -223,52 +223,6 @@ async fn a_receiver_that_fails_says_why() {
     assert!(sent.unwrap_err().to_string().contains("a folder is in the way"));
 }
 
-/// Hides lanes, like a program without them.
-struct Older(MemoryLink);
-
-impl super::super::Link for Older {
-    async fn send_control(&mut self, frame: TransferFrame) -> Result<(), LinkError> {
-        let older = match frame {
-            TransferFrame::Want { pieces, more, .. } => {
-                TransferFrame::Want { pieces, more, acks: false }
-            }
-            TransferFrame::Verified { bytes, .. } => {
-                TransferFrame::Verified { bytes, pieces: Vec::new(), chunks: Vec::new() }
-            }
-            other => other,
-        };
-        self.0.send_control(older).await
-    }
-    async fn next(&mut self, chunks: bool) -> Result<Incoming, LinkError> {
-        self.0.next(chunks).await
-    }
-    fn first_lane(&mut self) -> Arc<dyn Lane> {
-        self.0.first_lane()
-    }
-    async fn want_lanes(&mut self, _: usize) -> Result<(), LinkError> {
-        panic!("an older program knows of no lanes")
-    }
-    fn close_lanes(&mut self) {}
-}
-
-#[tokio::test]
-async fn a_program_without_lanes_gets_everything_over_the_one_channel() {
-    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    // More than the window of a sender that receives acknowledgements.
-    write(&from.path().join("large"), &noise(1, 40 << 20), false);
-    write(&from.path().join("small"), b"small", false);
-    let package = Package::open_tree(from.path(), &Hashes::none()).unwrap();
-    let (here, there) = pair();
-    let (mut here, mut there) = (Older(here), Older(there));
-    let (sent, received) = tokio::join!(
-        send(&mut here, &package, &QUICK, |_| {}),
-        receive(&mut there, to.path(), &QUICK, |_| {}),
-    );
-    sent.unwrap();
-    received.unwrap();
-    assert_eq!(listing(to.path()), listing(from.path()));
-}
-
 #[tokio::test]
 async fn silence_ends_on_both_sides() {
     let to = tempfile::tempdir().unwrap();
@@ -291,13 +245,9 @@ async fn a_session_that_ends_the_transfer_gives_its_reason() {
         async fn next(&mut self, _: bool) -> Result<Incoming, LinkError> {
             Err(LinkError::Interrupted("cancelled by the client".into()))
         }
-        fn first_lane(&mut self) -> Arc<dyn Lane> {
+        fn send_chunk(&self, _: BytesMut) -> BoxFuture<'static, Result<(), LinkError>> {
             unreachable!("a receiver sends no chunks")
         }
-        async fn want_lanes(&mut self, _: usize) -> Result<(), LinkError> {
-            Ok(())
-        }
-        fn close_lanes(&mut self) {}
     }
     let to = tempfile::tempdir().unwrap();
     let received = receive(&mut Cancelled, to.path(), &QUICK, |_| {}).await;
@@ -369,8 +319,7 @@ fn bad_day(mut rng: StdRng) -> impl FnMut(&Incoming) -> Fate + Send + 'static {
 /// How often a transfer is repeated over a faulty link before the link becomes a good one.
 const TRIES: usize = 6;
 
-/// Repeats a transfer until everything has arrived, over the link and up to three lanes that open
-/// at any time and are as faulty. Returns the number of attempts.
+/// Repeats a transfer until everything has arrived. Returns the number of attempts.
 async fn over_a_bad_link(seed: u64) -> usize {
     let mut rng = StdRng::seed_from_u64(seed);
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -381,21 +330,12 @@ async fn over_a_bad_link(seed: u64) -> usize {
     }
     let package = Package::open_tree(from.path(), &Hashes::none()).unwrap();
     let right = listing(from.path());
-    // Sometimes long enough for a chunk to be sent again over another lane.
-    let idle = Duration::from_millis(if seed % 16 == 8 { 1_500 } else { 300 });
     for tried in 1.. {
         let (mut here, mut there) = pair();
-        for _ in 0..rng.random_range(0..4) {
-            let (after, faults) = (rng.random_range(0..4), StdRng::from_rng(&mut rng));
-            here = match tried <= TRIES {
-                true => here.with_lane(after, bad_day(faults)),
-                false => here.with_lane(after, |_| Fate::Arrive),
-            };
-        }
         // On a busy machine even a good link is sometimes silent.
         let mut limits = Limits { idle: Duration::from_secs(30), ..QUICK };
         if tried <= TRIES {
-            limits = Limits { idle, ..QUICK };
+            limits = QUICK;
             let (one, other) = (StdRng::from_rng(&mut rng), StdRng::from_rng(&mut rng));
             (here, there) = (here.with_fault(bad_day(one)), there.with_fault(bad_day(other)));
         }
@@ -491,8 +431,8 @@ async fn more_than_usual_is_received_only_if_somebody_agrees() {
     let work = tempfile::tempdir().unwrap();
     write(&work.path().join("from/best.ckpt"), &[7; 3000], false);
     let package = Package::open(&work.path().join("from"), &Hashes::none()).unwrap();
-    let yes: fn(u64) -> BoxFuture<'static, bool> = |bytes| Box::pin(async move { bytes == 3000 });
-    let no: fn(u64) -> BoxFuture<'static, bool> = |_| Box::pin(async { false });
+    let yes: fn(u64) -> SizeAnswer = |bytes| Box::pin(async move { bytes == 3000 });
+    let no: fn(u64) -> SizeAnswer = |_| Box::pin(async { false });
     for (above_bytes, ask, arrives) in [(3000, no, true), (2999, yes, true), (2999, no, false)] {
         let limits = Limits { question: Some(SizeQuestion { above_bytes, ask }), ..QUICK };
         let to = work.path().join(format!("to-{above_bytes}-{arrives}"));

@@ -355,7 +355,7 @@ fn a_shared_root_holds_what_is_below_it() {
 async fn a_receiver_cannot_make_the_sender_work_for_nothing() {
     let blob = entry("a", b"abc").blake3;
     let want = |pieces: &[BlobHash]| {
-        Incoming::Control(TransferFrame::Want { pieces: pieces.to_vec(), more: false, acks: false })
+        Incoming::Control(TransferFrame::Want { pieces: pieces.to_vec(), more: false })
     };
     let cases = [
         ("does not exist", vec![want(&[BlobHash([0; 32])])]),

@@ -2,17 +2,15 @@
 //! writes nothing outside its folder, and keeps nothing unverified.
 
 use super::super::testing::{listing, package, rel};
-use super::super::{
-    Gauge, Incoming, Lane, LaneLost, Limits, Link, LinkError, TransferError, receive, send,
-};
+use super::super::{Incoming, Limits, Link, LinkError, TransferError, receive, send};
 use bytes::BytesMut;
+use futures_util::FutureExt;
+use futures_util::future::{self, BoxFuture};
 use hostile_input::{damaged_bytes, each, folder};
 use proptest::prelude::*;
 use sleap_rtc_protocol::frame::TransferFrame;
 use sleap_rtc_protocol::transfer::{BlobHash, Chunk, FileEntry, MAX_PIECE_BYTES, Packing, Piece};
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::time::Duration;
 
 /// The content of the honest files in these tests.
 const CONTENTS: [&[u8]; 3] = [b"", b"some content", b"other content"];
@@ -31,35 +29,9 @@ impl Link for Script {
         next.ok_or_else(|| LinkError::Lost("over".into()))
     }
 
-    fn first_lane(&mut self) -> Arc<dyn Lane> {
-        Arc::new(Pit)
+    fn send_chunk(&self, _: BytesMut) -> BoxFuture<'static, Result<(), LinkError>> {
+        future::ready(Ok(())).boxed()
     }
-
-    async fn want_lanes(&mut self, _: usize) -> Result<(), LinkError> {
-        Ok(())
-    }
-
-    fn close_lanes(&mut self) {}
-}
-
-/// A lane that accepts everything.
-struct Pit;
-
-#[async_trait::async_trait]
-impl Lane for Pit {
-    async fn send(&self, _: BytesMut) -> Result<(), LaneLost> {
-        Ok(())
-    }
-
-    async fn room(&self, _: &Gauge) -> Result<(), LaneLost> {
-        Ok(())
-    }
-
-    async fn round_trip(&self) -> Option<Duration> {
-        None
-    }
-
-    fn close(&self) {}
 }
 
 fn hash(bytes: &[u8]) -> BlobHash {
@@ -119,15 +91,10 @@ fn controls() -> impl Strategy<Value = Incoming> {
         .prop_map(|(files, more)| TransferFrame::Manifest { files, more });
     let pieces = (hashes(), prop::collection::vec(piece, 0..3), any::<bool>())
         .prop_map(|(of, pieces, more)| TransferFrame::Pieces { of, pieces, more });
-    let want = (prop::collection::vec(hashes(), 0..3), any::<bool>(), any::<bool>())
-        .prop_map(|(pieces, more, acks)| TransferFrame::Want { pieces, more, acks });
-    let few = || prop::collection::vec(0..4_u32, 0..3);
-    let bits = prop::collection::vec((0..4_u32, any::<u64>()), 0..3);
-    let verified = (any::<u64>(), few(), bits)
-        .prop_map(|(bytes, pieces, chunks)| TransferFrame::Verified { bytes, pieces, chunks });
+    let want = (prop::collection::vec(hashes(), 0..3), any::<bool>())
+        .prop_map(|(pieces, more)| TransferFrame::Want { pieces, more });
     let others = prop_oneof![
-        verified,
-        any::<u8>().prop_map(|wanted| TransferFrame::Lanes { wanted }),
+        any::<u64>().prop_map(|bytes| TransferFrame::Verified { bytes }),
         Just(TransferFrame::Complete),
         Just(TransferFrame::Unknown),
         ".{0,9}".prop_map(|reason| TransferFrame::Abort { reason }),

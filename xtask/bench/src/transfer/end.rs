@@ -11,10 +11,8 @@ use bytes::BytesMut;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use sleap_rtc_base::ice::IceConfig;
-use sleap_rtc_net::bare::{self, LaneCount};
 use sleap_rtc_net::rtc::{self, Channel, Message, RtcOptions};
 use sleap_rtc_protocol::signaling::{IceServers, Sdp};
-use sleap_rtc_protocol::{DIALECT, PYTHON_CHANNEL_LABEL};
 use std::io::{BufRead, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
@@ -50,17 +48,8 @@ pub struct EndOptions {
 pub enum Carrier {
     TcpSend,
     TcpReceive,
-    LanesSend,
-    LanesReceive,
     OriginalSend,
     OriginalReceive,
-}
-
-impl Carrier {
-    /// Of the channel.
-    fn protocol(self) -> &'static str {
-        if matches!(self, Self::LanesSend) { DIALECT } else { "" }
-    }
 }
 
 /// What an end says.
@@ -80,10 +69,8 @@ pub fn run(options: &EndOptions) -> Result<()> {
     match options.what {
         Carrier::TcpSend => tcp_send(options),
         Carrier::TcpReceive => tcp_receive(options),
-        Carrier::LanesSend | Carrier::OriginalSend => runtime()?.block_on(rtc_send(options)),
-        Carrier::LanesReceive | Carrier::OriginalReceive => {
-            runtime()?.block_on(rtc_receive(options))
-        }
+        Carrier::OriginalSend => runtime()?.block_on(rtc_send(options)),
+        Carrier::OriginalReceive => runtime()?.block_on(rtc_receive(options)),
     }
 }
 
@@ -170,18 +157,14 @@ fn rtc_options(options: &EndOptions) -> RtcOptions {
 
 async fn rtc_send(options: &EndOptions) -> Result<()> {
     let (rtc, start) = (rtc_options(options), Instant::now());
-    let (label, protocol) = (PYTHON_CHANNEL_LABEL, options.what.protocol());
-    let (offering, Sdp(sdp)) = rtc::offer_channel(&rtc, label, protocol).await?;
+    let (offering, Sdp(sdp)) = rtc::offer(&rtc).await?;
     say(&Said::Here { to: sdp })?;
     let answer: String = serde_json::from_str(&hear()?)?;
     let (connection, channel) = offering.accept(&Sdp(answer)).await?;
     say(&Said::Connected { ms: start.elapsed().as_secs_f64() * 1e3 })?;
     await_go()?;
     let start = Instant::now();
-    match options.what {
-        Carrier::LanesSend => bare::send(channel, &rtc, options.bytes, LaneCount::Adaptive).await?,
-        _ => original_send(&channel, options).await?,
-    }
+    original_send(&channel, options).await?;
     done(options.bytes, start)?;
     connection.close().await;
     Ok(())
@@ -197,10 +180,7 @@ async fn rtc_receive(options: &EndOptions) -> Result<()> {
     say(&Said::Connected { ms: 0.0 })?;
     await_go()?;
     let start = Instant::now();
-    let bytes = match options.what {
-        Carrier::LanesReceive => bare::receive(channel, &rtc).await?,
-        _ => original_receive(&channel).await?,
-    };
+    let bytes = original_receive(&channel).await?;
     ensure!(bytes == options.bytes, "{bytes} bytes came of {}", options.bytes);
     done(bytes, start)?;
     connection.close().await;

@@ -138,7 +138,6 @@ impl<'a> Bench<'a> {
         match peer {
             Contender::TcpCubic => pair(Pair::Tcp(Congestion::Cubic), bytes),
             Contender::TcpBbr => pair(Pair::Tcp(Congestion::Bbr), bytes),
-            Contender::Lanes => pair(Pair::Lanes, bytes),
             Contender::Aiortc => pair(Pair::Aiortc, aiortc_bytes),
             Contender::ToAiortc => pair(Pair::ToAiortc, aiortc_bytes),
             Contender::FromAiortc => pair(Pair::FromAiortc, aiortc_bytes),

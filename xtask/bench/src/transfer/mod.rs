@@ -6,7 +6,7 @@
 //! | `plan` | the rows, and who takes part in each |
 //! | `measure` | runs one row |
 //! | `ours` | signaling server, worker and client, as users run them |
-//! | `pairs`, `end` | two ends without files and hashes: TCP, our lanes, aiortc |
+//! | `pairs`, `end` | two ends without files and hashes: TCP, aiortc |
 //! | `ssh` | `scp` and `rsync` |
 //! | `place`, `running`, `meter`, `files` | where, how, at what cost, and what |
 //! | `table` | medians, ratios, goals |

@@ -15,8 +15,6 @@ use std::time::Duration;
 pub enum Pair {
     /// Plain sockets.
     Tcp(Congestion),
-    /// Our lanes, without hashes and files.
-    Lanes,
     /// The original's library at both ends.
     Aiortc,
     /// Ours sends to the original's.
@@ -63,7 +61,6 @@ impl Pair {
         let python = [Program::Python("send"), Program::Python("receive")];
         match self {
             Self::Tcp(_) => [Program::Ours("tcp-send"), Program::Ours("tcp-receive")],
-            Self::Lanes => [Program::Ours("lanes-send"), Program::Ours("lanes-receive")],
             Self::Aiortc => python,
             Self::ToAiortc => [ours[0], python[1]],
             Self::FromAiortc => [python[0], ours[1]],

@@ -12,7 +12,6 @@ const MB: u64 = 1_000_000;
 pub enum Line {
     TcpCubic,
     TcpBbr,
-    Lanes,
     Upload,
     Download,
     RelayedUpload,
@@ -32,7 +31,6 @@ impl Line {
         match self {
             Self::TcpCubic => "TCP CUBIC",
             Self::TcpBbr => "TCP BBR",
-            Self::Lanes => "bare lanes",
             Self::Upload => "ours direct, package",
             Self::Download => "ours direct, result",
             Self::RelayedUpload => "ours relayed, package",
@@ -53,7 +51,6 @@ impl Line {
 pub enum Contender {
     TcpCubic,
     TcpBbr,
-    Lanes,
     Ours,
     Relayed,
     Webrtc,
@@ -69,7 +66,6 @@ impl Contender {
         match self {
             Self::TcpCubic => &[Line::TcpCubic],
             Self::TcpBbr => &[Line::TcpBbr],
-            Self::Lanes => &[Line::Lanes],
             Self::Ours => &[Line::Upload, Line::Download],
             Self::Relayed => &[Line::RelayedUpload, Line::RelayedDownload],
             Self::Webrtc => &[Line::WebrtcUpload, Line::WebrtcDownload],
@@ -127,13 +123,13 @@ pub struct Row {
 }
 
 use Contender::{
-    Aiortc, FromAiortc, Lanes, Ours, Relayed, Rsync, Scp, TcpBbr, TcpCubic, ToAiortc, Webrtc,
+    Aiortc, FromAiortc, Ours, Relayed, Rsync, Scp, TcpBbr, TcpCubic, ToAiortc, Webrtc,
 };
 const ALL: &[Contender] =
-    &[TcpBbr, Lanes, Ours, Relayed, Webrtc, Scp, Rsync, Aiortc, ToAiortc, FromAiortc];
-const WITHOUT_AIORTC: &[Contender] = &[TcpBbr, Lanes, Ours, Relayed, Webrtc, Scp, Rsync];
+    &[TcpBbr, Ours, Relayed, Webrtc, Scp, Rsync, Aiortc, ToAiortc, FromAiortc];
+const WITHOUT_AIORTC: &[Contender] = &[TcpBbr, Ours, Relayed, Webrtc, Scp, Rsync];
 const FILES: &[Contender] = &[TcpBbr, Ours, Scp, Rsync];
-const LINKS: &[Contender] = &[TcpCubic, TcpBbr, Lanes, Ours, Relayed, Webrtc, Rsync, Aiortc];
+const LINKS: &[Contender] = &[TcpCubic, TcpBbr, Ours, Relayed, Webrtc, Rsync, Aiortc];
 
 /// All rows.
 pub fn rows() -> Vec<Row> {
@@ -159,7 +155,7 @@ pub fn rows() -> Vec<Row> {
         row("1gb", Over::Loopback, one(1000, 0, WITHOUT_AIORTC), 120),
         row("small", Over::Loopback, small, 120),
         row("disk", Over::Disk, one(1000, 0, FILES), 120),
-        row("ceiling", Over::Link(100_000, 0, 0.0), one(500, 0, &[TcpBbr, Lanes]), 60),
+        row("ceiling", Over::Link(100_000, 0, 0.0), one(500, 0, &[TcpBbr]), 60),
         link("20ms", 100, 20, 0.0, 100, 16),
         link("80ms", 100, 80, 0.0, 100, 8),
         link("1gbit", 1_000, 20, 0.0, 500, 16),

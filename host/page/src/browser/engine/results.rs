@@ -88,7 +88,7 @@ impl ArrivingResult {
         let total_bytes = manifest.total_bytes();
         self.manifest = Some(manifest);
         self.verified_bytes = total_bytes - missing_bytes;
-        Ok(Some((want_frames(&order, false).collect(), total_bytes)))
+        Ok(Some((want_frames(&order).collect(), total_bytes)))
     }
 
     /// How much is there and verified, in bytes.

@@ -38,7 +38,7 @@ pub async fn download(
                     TransferFrame::Abort { reason } => {
                         return Err(TalkError::Refused(crate::words::message(&reason)));
                     }
-                    TransferFrame::Unknown | TransferFrame::Lanes { .. } => {}
+                    TransferFrame::Unknown => {}
                     list => {
                         session.ask(&Request::List(list), &JsValue::NULL, false).map_err(broken)?
                     }
@@ -57,8 +57,7 @@ pub async fn download(
                 tell(JobNews::Transfer(Direction::Download, progress));
                 if bytes >= reported + REPORT_BYTES {
                     reported = bytes;
-                    let (pieces, chunks) = (Vec::new(), Vec::new());
-                    talk.send_transfer(TransferFrame::Verified { bytes, pieces, chunks })?;
+                    talk.send_transfer(TransferFrame::Verified { bytes })?;
                 }
             }
             Either::Right((Reply::Complete(files), contents)) => {

@@ -145,8 +145,8 @@ impl Upload<'_> {
     fn hear(&mut self, frame: WorkerFrame) -> Result<bool, TalkError> {
         let WorkerFrame::Transfer(frame) = frame else { return Ok(false) };
         match frame {
-            TransferFrame::Want { pieces, more, .. } => self.want(pieces, more)?,
-            TransferFrame::Verified { bytes, .. } => self.confirm(bytes),
+            TransferFrame::Want { pieces, more } => self.want(pieces, more)?,
+            TransferFrame::Verified { bytes } => self.confirm(bytes),
             TransferFrame::Complete => {
                 self.confirm(self.progress.total_bytes);
                 return Ok(true);
@@ -154,7 +154,7 @@ impl Upload<'_> {
             TransferFrame::Abort { reason } => {
                 return Err(TalkError::Refused(crate::words::message(&reason)));
             }
-            TransferFrame::Lanes { .. } | TransferFrame::Unknown => {}
+            TransferFrame::Unknown => {}
             TransferFrame::Manifest { .. } | TransferFrame::Pieces { .. } => {
                 return Err(broken("a list of files"));
             }
