@@ -1,5 +1,7 @@
 //! The client for browsers, in Chromium: as a person uses it, and against people who mean it no good.
 
+use crate::members::room;
+use crate::support::invitation::{verification_words, wrong};
 use crate::support::*;
 use std::fs::{self, File};
 use std::io::Read;
@@ -146,6 +148,126 @@ fn a_training_is_stopped_early_and_what_it_has_learned_is_kept() {
     browser.wait_text(".chip", "stopped early", A_WHILE);
     browser.click("button", "Fetch the results");
     browser.wait_text(".files", "best.ckpt", SOON);
+    assert_well_behaved(&browser, &server);
+}
+
+/// Opens the page at the server, and gives it a pairing code.
+fn pair(browser: &Browser, server: &TestServer, code: &str) {
+    browser.open(&format!("http://{}/app/", server.address()));
+    give(browser, code);
+}
+
+fn give(browser: &Browser, code: &str) {
+    browser.type_into("#key", code);
+    browser.click("button", "Join");
+}
+
+#[test]
+fn a_code_admits_a_browser_until_it_is_removed() {
+    let site = Site::new();
+    let Some(browser) = Browser::start(&site) else { return };
+    let server = site.server();
+    let setup = TestWorker::setup(&site, "worker").config("room_name = \"northlab\"\n");
+    let worker = setup.start(&server);
+    let mut invitation = TestInvitation::of(&worker, &[]);
+    let code = invitation.code().to_uppercase().replace('-', " ");
+    pair(&browser, &server, &code);
+    let said = browser.wait_text(".paired", "Paired with room \"northlab\" (worker ", SOON);
+    browser.picture("paired");
+    assert_eq!(invitation.wait(), 0, "{}", invitation.text());
+    assert_eq!(verification_words(&said), verification_words(&invitation.text()));
+    assert!(invitation.text().contains("Chrome-on-Linux (client)"), "{}", invitation.text());
+    // The worker admits it by its certificate: it has no other proof.
+    let rooms = browser.run("return localStorage.getItem('sleap-rtc rooms')");
+    let token = rooms.as_str().unwrap().split("\"token\":\"").nth(1).unwrap();
+    let peer = token.split('.').nth(1).unwrap().split('"').next().unwrap();
+    assert!(peer.len() < 50, "the room's secret is in {peer}");
+
+    browser.reload();
+    browser.wait_text(".place", "northlab", SOON);
+    browser.click("nav button", "New job");
+    browser.type_into("#package", fixture("train_single.zip").to_str().unwrap());
+    browser.click("button", "Start");
+    browser.wait_text(".chip", "done", A_WHILE);
+
+    room(&worker, &["remove", "Chrome-on-Linux"]).assert_code(0);
+    browser.click("nav button", "New job");
+    browser.type_into("#package", fixture("train_single.zip").to_str().unwrap());
+    browser.click("button", "Start");
+    browser.wait_text(".problem", "was removed from this room", SOON);
+    browser.picture("removed");
+    assert_eq!(worker.jobs().len(), 1);
+    assert_well_behaved(&browser, &server);
+}
+
+#[test]
+fn a_code_that_does_not_admit_a_browser_is_refused_in_the_words_of_the_command_line() {
+    let site = Site::new();
+    let Some(browser) = Browser::start(&site) else { return };
+    let server = site.server();
+    let worker = site.worker(&server);
+    let refused = |code: &str, words: &[&str]| {
+        pair(&browser, &server, code);
+        let said = browser.wait_text(".problem", words[0], SOON);
+        for word in words {
+            assert!(said.contains(word), "{word:?} is not in {said:?}");
+        }
+    };
+    refused("4-harbour-violin", &["no pairing code has the word", "is it \"harbor\"?"]);
+    refused("4-harbor-violin", &["no worker waits for a code that begins with 4", "room invite"]);
+    let mut invitation = TestInvitation::of(&worker, &[]);
+    let guess = wrong(invitation.code());
+    refused(&guess, &["does not accept this code", "this code is spent"]);
+    browser.picture("wrong-code");
+    // The worker's next code is good, for the role that it was made for.
+    pair(&browser, &server, invitation.next_code());
+    browser.wait_text(".paired", "Verify if you like", SOON);
+    let for_worker = TestInvitation::of(&worker, &["--worker"]);
+    browser.click("button", "Leave room");
+    give(&browser, for_worker.code());
+    browser.wait_text(".problem", "this code is for a worker, not for a client", SOON);
+    assert_well_behaved(&browser, &server);
+}
+
+#[test]
+fn a_job_waits_in_line_at_a_busy_worker() {
+    let site = Site::new();
+    let Some(browser) = Browser::start(&site) else { return };
+    let server = site.server();
+    let worker = TestWorker::setup(&site, "worker").env("FAKE_SLEAP_BATCH_S", "0.1");
+    let worker = worker.env("FAKE_SLEAP_EPOCHS", "100000").start(&server);
+    let client = site.client(&server).train(&fixture("train_single.zip"));
+    let client = client.auto(worker.credentials());
+    let home = client.home().to_owned();
+    let mut first = client.start();
+    let job = first.wait_stderr("its start", SOON, |text| {
+        let (_, rest) = text.split_once("sleap-rtc attach ")?;
+        text.contains("started on").then(|| rest.split_once('`').unwrap().0.to_owned())
+    });
+
+    browser.open(&link(&worker));
+    browser.wait_text(".worker", "busy", SOON);
+    browser.click("nav button", "New job");
+    browser.type_into("#package", fixture("train_single.zip").to_str().unwrap());
+    browser.wait_text(".choices", "it can wait in line", SOON);
+    browser.click("button", "Start");
+    browser.wait_text(".problem", "No worker takes the job.", SOON);
+    browser.click("button", "Wait in line");
+    let said = browser.wait_text("section .card", "1st in line", A_WHILE);
+    assert!(said.contains("Queued on ") && said.contains("you"), "{said}");
+    browser.picture("waiting");
+    // Its place outlives the page.
+    browser.reload();
+    browser.click("nav button", "train_single");
+    browser.wait_text("section .card", "1st in line", SOON);
+    assert_eq!(browser.texts(".controls button"), ["Cancel…"]);
+
+    let stop = site.client(&server).in_home(&home).arguments(&["stop", &job]);
+    stop.run_within(SOON).assert_code(0);
+    assert_eq!(first.wait(A_WHILE), 0, "{}", first.transcript());
+    browser.wait_text(".legend", "epoch", A_WHILE);
+    browser.click("button", "Stop early");
+    browser.wait_text(".chip", "stopped early", A_WHILE);
     assert_well_behaved(&browser, &server);
 }
 

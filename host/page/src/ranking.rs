@@ -14,6 +14,9 @@ pub struct Ranked {
     pub left_out: Vec<(usize, String)>,
 }
 
+/// Why a job cannot wait at a worker.
+const NO_LINE: &str = "no job can wait there";
+
 /// Ranks `workers` for `job`.
 pub fn rank(job: &JobDescription, workers: &[WorkerFacts]) -> Ranked {
     let records: Vec<_> = workers.iter().map(worker_record).collect();
@@ -21,6 +24,23 @@ pub fn rank(job: &JobDescription, workers: &[WorkerFacts]) -> Ranked {
     let fit = ranking.choices.into_iter().map(|choice| (choice.index as usize, choice.reason));
     let out = ranking.left_out.into_iter().map(|out| (out.index as usize, out.reason));
     Ranked { fit: fit.collect(), left_out: out.collect() }
+}
+
+/// Ranks the workers at which the job can wait for a slot: where it is expected to start first, and then
+/// as if they were free.
+pub fn lines(job: &JobDescription, workers: &[WorkerFacts]) -> Ranked {
+    let has_line = |worker: &WorkerFacts| {
+        worker.queue().is_some() && worker.status != WorkerStatus::Maintenance
+    };
+    let as_free: Vec<WorkerFacts> = workers.iter().map(WorkerFacts::as_if_free).collect();
+    let Ranked { fit, mut left_out } = rank(job, &as_free);
+    let (mut fit, without): (Vec<_>, Vec<_>) =
+        fit.into_iter().partition(|(place, _)| workers.get(*place).is_some_and(has_line));
+    fit.sort_by_key(|(place, _)| {
+        workers.get(*place).and_then(WorkerFacts::expected_start_s).unwrap_or(u64::MAX)
+    });
+    left_out.extend(without.into_iter().map(|(place, _)| (place, NO_LINE.to_owned())));
+    Ranked { fit, left_out }
 }
 
 fn job_record(job: &JobDescription) -> wit::Job {
@@ -98,6 +118,27 @@ mod tests {
             metadata: Metadata { tags: Vec::new(), properties },
             connected_at: json!(0),
         })
+    }
+
+    #[test]
+    fn a_job_waits_where_it_starts_first() {
+        let line = |mut worker: WorkerFacts, starts_s: Option<u64>| {
+            worker.properties.insert("queue".into(), json!([]));
+            worker.properties.insert("expected-start-s".into(), json!(starts_s));
+            worker
+        };
+        let workers = [
+            line(worker("a", 80_000, "busy"), None),
+            line(worker("b", 8_000, "busy"), Some(600)),
+            line(worker("c", 8_000, "reserved"), Some(60)),
+            worker("d", 8_000, "busy"),
+            line(worker("e", 8_000, "maintenance"), Some(0)),
+        ];
+        let ranked = lines(&JobDescription::unknown(JobType::Training), &workers);
+        let order: Vec<_> = ranked.fit.iter().map(|(place, _)| *place).collect();
+        let mut out: Vec<_> = ranked.left_out.iter().map(|(place, _)| *place).collect();
+        out.sort_unstable();
+        assert_eq!((order, out), (vec![2, 1, 0], vec![3, 4]));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Facts in the words that the command line has too.
 
 use sleap_rtc_protocol::capabilities::WorkerFacts;
+use sleap_rtc_protocol::ids::DeviceName;
 use sleap_rtc_protocol::job::{JobDescription, JobOutcome, JobType};
 use sleap_rtc_protocol::meter;
 use sleap_rtc_protocol::text::Printable;
@@ -23,6 +24,11 @@ pub fn gpu(facts: &WorkerFacts) -> Printable {
         None => "none that works",
     };
     Printable::line(text, NAME_CHARS)
+}
+
+/// Whether a job of this page can wait for a slot there.
+pub fn has_line(facts: &WorkerFacts) -> bool {
+    facts.speaks_native && facts.queue().is_some()
 }
 
 /// A message of a worker, on several lines.
@@ -58,4 +64,59 @@ pub fn description(job: &JobDescription) -> Vec<(&'static str, String)> {
         ("Saved by sleap-nn", job.sleap_nn_version.clone()),
     ];
     facts.into_iter().filter_map(|(label, value)| Some((label, value?))).collect()
+}
+
+/// What people call a browser that says this about itself: `Firefox-on-Linux`.
+pub fn browser_name(user_agent: &str) -> DeviceName {
+    // Each of them claims to be those that follow it.
+    const BROWSERS: [(&str, &str); 5] = [
+        ("Edg/", "Edge"),
+        ("OPR/", "Opera"),
+        ("Firefox/", "Firefox"),
+        ("Chrome/", "Chrome"),
+        ("Safari/", "Safari"),
+    ];
+    const SYSTEMS: [(&str, &str); 7] = [
+        ("Android", "Android"),
+        ("iPhone", "iPhone"),
+        ("iPad", "iPad"),
+        ("Windows", "Windows"),
+        ("Mac OS X", "macOS"),
+        ("CrOS", "ChromeOS"),
+        ("Linux", "Linux"),
+    ];
+    let find = |known: &[(&str, &'static str)]| {
+        known.iter().find(|(mark, _)| user_agent.contains(mark)).map(|(_, name)| *name)
+    };
+    let browser = find(&BROWSERS).unwrap_or("browser");
+    let place = find(&SYSTEMS).map(|system| format!("-on-{system}")).unwrap_or_default();
+    DeviceName::nearest(&format!("{browser}{place}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::browser_name;
+
+    #[test]
+    fn a_browser_is_called_by_its_name_and_its_system() {
+        let chrome = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) \
+                      Chrome/140.0.0.0 Safari/537.36";
+        for (agent, name) in [
+            (chrome, "Chrome-on-Windows"),
+            (&format!("{chrome} Edg/140.0.0.0"), "Edge-on-Windows"),
+            (
+                "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+                "Firefox-on-Linux",
+            ),
+            (
+                "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like \
+                 Gecko) Version/18.0 Mobile/15E148 Safari/604.1",
+                "Safari-on-iPhone",
+            ),
+            ("", "browser"),
+            ("<script>Linux", "browser-on-Linux"),
+        ] {
+            assert_eq!(browser_name(agent).as_str(), name, "{agent}");
+        }
+    }
 }

@@ -262,6 +262,13 @@ impl WorkerFacts {
         read(self.properties.get(EXPECTED_START).cloned())
     }
 
+    /// The same worker with a free slot.
+    #[must_use]
+    pub fn as_if_free(&self) -> Self {
+        let slots_free = self.slots_free.max(1);
+        Self { status: WorkerStatus::Available, slots_free, ..self.clone() }
+    }
+
     /// Whether the worker has mounts on which it may see videos.
     pub fn has_mounts(&self) -> bool {
         self.properties.get(MOUNTS).and_then(Value::as_array).is_some_and(|list| !list.is_empty())

@@ -5,6 +5,8 @@ use crate::job::{JobType, Reason};
 use crate::progress::JobProgress;
 use serde::{Deserialize, Serialize};
 
+pub mod words;
+
 /// The most jobs that are told at once.
 pub const TOLD_JOBS: usize = 16;
 

@@ -248,7 +248,7 @@ impl Round<'_> {
             .collect();
         if !reserved.is_empty() {
             let as_free: Vec<WorkerFacts> =
-                reserved.iter().map(|index| as_if_free(&workers[*index])).collect();
+                reserved.iter().map(|index| workers[*index].as_if_free()).collect();
             let ranking = policies.select(job, &as_free).await.ranking;
             order.extend(ranking.iter().filter_map(|choice| reserved.get(choice.index).copied()));
         }
@@ -411,12 +411,6 @@ impl Round<'_> {
         }
         Ok(None)
     }
-}
-
-/// The same worker with a free slot.
-fn as_if_free(worker: &WorkerFacts) -> WorkerFacts {
-    let slots_free = worker.slots_free.max(1);
-    WorkerFacts { status: WorkerStatus::Available, slots_free, ..worker.clone() }
 }
 
 fn about(minutes: Option<f64>) -> String {

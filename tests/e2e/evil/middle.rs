@@ -84,7 +84,10 @@ impl Middle {
             return (Some(frame), None);
         }
         match &self.plot {
-            Plot::Listens | Plot::WithholdsNotes | Plot::SwapsRooms { .. } => {}
+            Plot::Listens
+            | Plot::WithholdsNotes
+            | Plot::SpoilsPackets(_)
+            | Plot::SwapsRooms { .. } => {}
             Plot::SwapsFingerprints | Plot::SkipsTheProof => {
                 let (toward_client, answer) = rtc::answer(&options(), &sdp(&frame)).await.unwrap();
                 let (toward_worker, offer) = rtc::offer(&options()).await.unwrap();

@@ -2,6 +2,7 @@
 //! its identity, and nothing is sent to it.
 
 mod middle;
+mod relay;
 mod server;
 
 use crate::support::*;

@@ -2,15 +2,21 @@
 //! changes frames according to its plot.
 
 use super::middle::{Middle, Overheard};
-use futures_util::{SinkExt, StreamExt};
+use super::relay::{Spoiler, Spoiling};
+use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use serde_json::Value;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::{accept_async, client_async};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
+use tokio_tungstenite::tungstenite::http::HeaderValue;
+use tokio_tungstenite::tungstenite::http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{accept_async, accept_hdr_async, client_async};
 
 /// What the server does to the offers of clients and the answers to them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +37,8 @@ pub enum Plot {
     Diverts(String),
     /// It loses what workers tell each other.
     WithholdsNotes,
+    /// Its relay spoils packets.
+    SpoilsPackets(Spoiling),
     /// It puts the peer into this room, whose token it knows.
     SwapsRooms { room_id: String, token: String },
 }
@@ -42,6 +50,8 @@ pub struct EvilServer {
     heard: Arc<Mutex<Vec<u8>>>,
     /// The messages on connections that it has intercepted.
     overheard: Overheard,
+    /// How many packets its relay has spoilt.
+    spoilt: Arc<AtomicU64>,
     _runtime: Runtime,
 }
 
@@ -51,15 +61,20 @@ impl EvilServer {
         let runtime = Runtime::new().unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
-        let (heard, overheard) = (Arc::default(), Overheard::default());
-        let server =
-            Serving { honest, plot, heard: Arc::clone(&heard), overheard: overheard.clone() };
+        let (heard, overheard, spoilt) = (Arc::default(), Overheard::default(), Arc::default());
+        let server = Serving {
+            honest,
+            plot,
+            heard: Arc::clone(&heard),
+            overheard: overheard.clone(),
+            spoilt: Arc::clone(&spoilt),
+        };
         runtime.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 tokio::spawn(server.clone().serve(stream));
             }
         });
-        Self { address, heard, overheard, _runtime: runtime }
+        Self { address, heard, overheard, spoilt, _runtime: runtime }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -69,6 +84,11 @@ impl EvilServer {
     /// Everything that peers have sent.
     pub fn heard(&self) -> Vec<u8> {
         self.heard.lock().unwrap().clone()
+    }
+
+    /// How many packets its relay has spoilt.
+    pub fn spoilt(&self) -> u64 {
+        self.spoilt.load(Relaxed)
     }
 
     /// The messages on connections that it has intercepted.
@@ -83,6 +103,7 @@ struct Serving {
     plot: Plot,
     heard: Arc<Mutex<Vec<u8>>>,
     overheard: Overheard,
+    spoilt: Arc<AtomicU64>,
 }
 
 impl Serving {
@@ -90,9 +111,15 @@ impl Serving {
         let Ok(mut upstream) = TcpStream::connect(self.honest).await else { return };
         let mut head = [0; 4096];
         let Ok(length) = stream.peek(&mut head).await else { return };
-        let head = String::from_utf8_lossy(&head[..length]).to_lowercase();
-        if head.starts_with("get / ") && head.contains("upgrade: websocket") {
+        let head = String::from_utf8_lossy(&head[..length]).into_owned();
+        let is_socket = head.to_lowercase().contains("upgrade: websocket");
+        if head.starts_with("GET / ") && is_socket {
             return self.relay(stream, upstream).await;
+        }
+        if let (true, Plot::SpoilsPackets(spoiling)) = (is_socket, &self.plot)
+            && head.starts_with("GET /relay")
+        {
+            return self.spoil(stream, upstream, &head, *spoiling).await;
         }
         let ((mut from_peer, mut to_peer), (mut from_server, mut to_server)) =
             (stream.split(), upstream.split());
@@ -109,6 +136,35 @@ impl Serving {
         // The connection lasts as long as the server answers.
         let down = async { drop(copy(&mut from_server, &mut to_peer).await) };
         tokio::join!(up, down);
+    }
+
+    /// Passes on what goes to the relay and comes from it, packets spoilt.
+    async fn spoil(self, stream: TcpStream, upstream: TcpStream, head: &str, spoiling: Spoiling) {
+        let said = |wanted: &str| {
+            let line = head.lines().find_map(|line| {
+                let (name, value) = line.split_once(": ")?;
+                name.eq_ignore_ascii_case(wanted).then_some(value)
+            });
+            HeaderValue::from_str(line.unwrap()).unwrap()
+        };
+        let mut request = format!("ws://{}/relay", self.honest).into_client_request().unwrap();
+        for name in [AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL] {
+            request.headers_mut().insert(name.clone(), said(name.as_str()));
+        }
+        let Ok((relay, answer)) = client_async(request, upstream).await else { return };
+        let dialect = answer.headers()[SEC_WEBSOCKET_PROTOCOL].clone();
+        let accept = accept_hdr_async(stream, |_: &Request, mut response: Response| {
+            response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, dialect);
+            Ok(response)
+        });
+        let Ok(peer) = accept.await else { return };
+        let ((to_peer, from_peer), (to_relay, from_relay)) = (peer.split(), relay.split());
+        let up = pass(from_peer, to_relay, Spoiler::new(spoiling), &self.spoilt);
+        let down = pass(from_relay, to_peer, Spoiler::new(spoiling), &self.spoilt);
+        tokio::select! {
+            () = up => {}
+            () = down => {}
+        }
     }
 
     async fn relay(self, stream: TcpStream, upstream: TcpStream) {
@@ -148,6 +204,29 @@ impl Serving {
             if let Some(frame) = to_peer
                 && peer.send(Message::text(frame.to_string())).await.is_err()
             {
+                return;
+            }
+        }
+    }
+}
+
+/// Passes frames on until one side closes.
+async fn pass(
+    mut from: impl Stream<Item = Result<Message, Error>> + Unpin,
+    mut to: impl Sink<Message> + Unpin,
+    mut spoiler: Spoiler,
+    spoilt: &AtomicU64,
+) {
+    while let Some(Ok(message)) = from.next().await {
+        let messages = match message {
+            Message::Binary(frame) => {
+                let frames = spoiler.pass(frame.to_vec(), spoilt).into_iter();
+                frames.map(Message::binary).collect()
+            }
+            other => vec![other],
+        };
+        for message in messages {
+            if to.send(message).await.is_err() {
                 return;
             }
         }

@@ -4,17 +4,19 @@ use super::clock::now_ms;
 use super::dom::Mounted;
 use super::engine::{Engine, Opened, Session};
 use super::job::{Choice, Command, Draft, JobNews, JobTask, Phase, Surroundings};
+use super::key::Key;
 use super::message::{Msg, Screen, Wish, receive, send};
 use super::model::{Given, GivenState, Here, JobState, Link, Model};
+use super::pairing::{self, Paired};
 use super::room::{Room, RoomNews};
 use super::save::save;
-use super::store::{self, KnownJob};
+use super::store::{self, KnownJob, KnownRoom};
 use super::{files, random, view};
+use crate::words;
 use futures_channel::mpsc::unbounded;
 use sleap_rtc_protocol::ids::JobId;
-use sleap_rtc_trust::credential::Credential;
 use sleap_rtc_trust::device::DeviceKey;
-use sleap_rtc_trust::session::{JobString, RoomString, SessionString};
+use sleap_rtc_trust::pairing::Code;
 use std::cell::RefCell;
 use std::rc::Rc;
 use wasm_bindgen::closure::Closure;
@@ -57,55 +59,6 @@ pub fn start(engine: &str) -> Result<(), JsValue> {
     app.borrow_mut().open();
     App::draw_soon(&app);
     Ok(())
-}
-
-/// What the user has pasted, or a link has in its fragment.
-enum Key {
-    Room(Credential),
-    Job(Box<JobString>),
-}
-
-impl Key {
-    fn read(text: &str) -> Result<Self, String> {
-        let text = text.trim();
-        let text = text.rsplit_once("/app/#").map_or(text, |(_, fragment)| fragment);
-        if JobString::looks_like_one(text) {
-            return text.parse().map(Box::new).map(Self::Job).map_err(|e: _| text_of(&e));
-        }
-        if text.starts_with("sleap-session:") {
-            let session: SessionString = text.parse().map_err(|error| text_of(&error))?;
-            return Ok(Self::Room(session.room));
-        }
-        if text.starts_with("sleap-room:") {
-            let room: RoomString = text.parse().map_err(|error| text_of(&error))?;
-            return Ok(Self::Room(room.room));
-        }
-        // As the worker prints them, or just the two.
-        let words: Vec<&str> = text.split_whitespace().collect();
-        let after = |label: &str| {
-            let place = words.iter().position(|word| *word == label)?;
-            words.get(place + 1).copied()
-        };
-        let (room, token) = match (after("ID:"), after("Token:"), &words[..]) {
-            (Some(room), Some(token), _) => (room, token),
-            (_, _, [room, token]) => (*room, *token),
-            _ => {
-                return Err(
-                    "paste a link or a session string of a worker, or a room and its token \
-                            with a space between them"
-                        .into(),
-                );
-            }
-        };
-        Ok(Self::Room(Credential {
-            room_id: room.parse().map_err(|error| text_of(&error))?,
-            token: token.parse().map_err(|error| text_of(&error))?,
-        }))
-    }
-}
-
-fn text_of(error: &dyn std::error::Error) -> String {
-    error.to_string()
 }
 
 impl App {
@@ -156,7 +109,8 @@ impl App {
 
     fn use_key(&mut self, text: &str) {
         match Key::read(text) {
-            Ok(Key::Room(room)) => self.enter(room),
+            Ok(Key::Code(code)) => self.pair(code),
+            Ok(Key::Room(room)) => self.enter(store::add_room(room)),
             Ok(Key::Job(job)) => {
                 let worker = job.worker.to_string();
                 let (id, room) = (job.job.clone(), job.room.clone());
@@ -168,17 +122,40 @@ impl App {
                     is_sent: true,
                     ended: None,
                 });
-                self.enter(room);
+                self.enter(store::add_room(room));
                 self.model.screen = Screen::Job(id);
             }
             Err(why) => self.model.refusal = Some(why),
         }
     }
 
-    fn enter(&mut self, credential: Credential) {
+    fn pair(&mut self, code: Code) {
+        (self.model.is_pairing, self.model.refusal) = (true, None);
+        let device = self.device.id();
+        spawn_local(async move {
+            send(Msg::Paired(Box::new(pairing::join(code, device).await)));
+        });
+    }
+
+    fn paired(&mut self, paired: Result<Paired, String>) {
+        self.model.is_pairing = false;
+        match paired {
+            Ok(Paired { grant, words }) => {
+                let worker = grant.worker_name.clone();
+                let room = store::add_grant(grant);
+                let name = room.label().to_owned();
+                self.enter(room);
+                self.model.paired = Some(format!(
+                    "Paired with room \"{name}\" (worker {worker}). Verify if you like: {words}"
+                ));
+            }
+            Err(why) => self.model.refusal = Some(words::message(&why)),
+        }
+    }
+
+    fn enter(&mut self, known: KnownRoom) {
         self.leave();
-        store::add_room(&credential);
-        let room = Room::new(credential);
+        let room = Room::new(known);
         spawn_local(room.clone().run(|news| send(Msg::Room(news))));
         let (link, workers) = (Link::Connecting, Vec::new());
         self.model = Model {
@@ -204,7 +181,9 @@ impl App {
     fn update(&mut self, message: Msg) {
         match message {
             Msg::Pasted(text) => self.use_key(&text),
-            Msg::Enter(room) => self.enter(room),
+            Msg::Paired(paired) => self.paired(*paired),
+            Msg::Verified => self.model.paired = None,
+            Msg::Enter(room) => self.enter(store::add_room(room.credential)),
             Msg::Forget(room) => {
                 store::forget_room(&room);
                 self.model.rooms = store::rooms();
@@ -252,7 +231,7 @@ impl App {
             }
             RoomNews::Lost => here.link = Link::Down,
             RoomNews::Refused(why) => {
-                let room = here.room.credential().clone();
+                let room = here.room.known().id().clone();
                 self.leave();
                 store::forget_room(&room);
                 let refusal = Some(format!("The server does not open this room: {why}"));
@@ -356,6 +335,7 @@ impl App {
         let Some(job) = self.model.job_mut(id) else { return };
         let command = match wish {
             Wish::Retry => Command::Retry,
+            Wish::Wait => Command::Wait,
             Wish::Stop => Command::Stop,
             Wish::Cancel => Command::Cancel,
             Wish::Fetch => Command::Fetch,

@@ -3,7 +3,7 @@
 use super::clock::within;
 use super::room::Room;
 use super::rtc::Connection;
-use super::talk::{Talk, TalkError};
+use super::talk::{Believed, Talk, TalkError};
 use futures_channel::mpsc::UnboundedReceiver;
 use futures_util::StreamExt;
 use sleap_rtc_protocol::DIALECT;
@@ -29,8 +29,11 @@ const ABSENT: [&str; 4] =
 /// What a connection is for.
 #[derive(Debug, Clone)]
 pub enum Goal {
-    /// To submit a job that is new to the worker.
-    NewJob,
+    /// To submit a job that is new to the worker, and that may wait for a slot there.
+    NewJob {
+        /// Whether it may.
+        may_wait: bool,
+    },
     /// To go on with a job that the worker has.
     KnownJob(JobId, JobSecret),
 }
@@ -51,7 +54,8 @@ pub async fn connect(
     let (mut connection, sdp) = Connection::offer(&room.ice_servers()).await.map_err(away)?;
     let attempt = room.next_attempt();
     let purpose = match goal {
-        Goal::NewJob => Purpose::NewJob,
+        Goal::NewJob { may_wait: false } => Purpose::NewJob,
+        Goal::NewJob { may_wait: true } => Purpose::QueuedJob,
         Goal::KnownJob(job, secret) => {
             let offer = JobOffer { job, client: &client, worker, attempt };
             let proof = Some(offer.prove(&JobKey::new(job, secret)));
@@ -85,7 +89,10 @@ pub async fn connect(
         let transport = Transport::Webrtc;
         let binding = Binding { transport, client: client_end, worker: worker_end };
         let scene = Scene::new(&room.credential().room_id, attempt, &client, worker, binding);
-        talk.prove(Identity::new(own.clone(), peer.clone(), None), scene, device).await?;
+        let known = room.known();
+        let own = Identity::new(own.clone(), peer.clone(), known.certificate.clone());
+        let believed = Believed { wanted: device, paired: &known.workers };
+        talk.prove(own, scene, believed).await?;
     }
     Ok(talk)
 }

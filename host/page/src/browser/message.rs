@@ -2,10 +2,11 @@
 
 use super::engine::{Opened, Session};
 use super::job::{Choice, JobNews};
+use super::pairing::Paired;
 use super::room::RoomNews;
+use super::store::KnownRoom;
 use crate::chart::Scale;
-use sleap_rtc_protocol::ids::JobId;
-use sleap_rtc_trust::credential::Credential;
+use sleap_rtc_protocol::ids::{JobId, RoomId};
 use std::cell::RefCell;
 use web_sys::File;
 
@@ -25,10 +26,14 @@ pub enum Screen {
 pub enum Msg {
     /// The user has pasted a link, a string, or room and token.
     Pasted(String),
+    /// This browser has paired, or has not. The text says why.
+    Paired(Box<Result<Paired, String>>),
+    /// The user has read the words.
+    Verified,
     /// Enter this room.
-    Enter(Credential),
+    Enter(Box<KnownRoom>),
     /// Forget this room.
-    Forget(Credential),
+    Forget(RoomId),
     /// Leave the room.
     Leave,
     /// News of the room.
@@ -62,6 +67,8 @@ pub enum Msg {
 pub enum Wish {
     /// Ask the workers again.
     Retry,
+    /// Wait in line.
+    Wait,
     /// Stop early.
     Stop,
     /// Ask whether to cancel, or do not.

@@ -7,13 +7,15 @@
 //! | `message` | what can happen |
 //! | `view` | how it looks |
 //! | `dom` | brings a view into the document |
+//! | `key` | what opens a room |
+//! | `pairing` | joins a room by a code |
 //! | `store` | what the browser remembers |
 //! | `files` | packages on their way |
 //! | `room`, `socket`, `http` | the signaling server |
 //! | `connect`, `rtc`, `talk` | conversations with workers |
 //! | `job` | one job, from package to result |
 //! | `engine` | reads, hashes and unpacks files in a thread of its own |
-//! | `save` | saves files
+//! | `save` | saves files |
 //! | `clock`, `random` | the browser's clock and its random numbers |
 
 mod app;
@@ -24,8 +26,10 @@ mod engine;
 mod files;
 mod http;
 mod job;
+mod key;
 mod message;
 mod model;
+mod pairing;
 mod random;
 mod room;
 mod rtc;

@@ -4,7 +4,7 @@ use super::engine::{Opened, Session};
 use super::job::{Choice, Command, JobNews, Phase, Results};
 use super::message::Screen;
 use super::room::Room;
-use super::store::KnownJob;
+use super::store::{KnownJob, KnownRoom};
 use crate::chart::Scale;
 use crate::course::Course;
 use crate::words;
@@ -12,8 +12,8 @@ use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender};
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::ids::JobId;
 use sleap_rtc_protocol::job::JobEvent;
+use sleap_rtc_protocol::line::WaitingNews;
 use sleap_rtc_protocol::meter::{Direction, Meter, Progress};
-use sleap_rtc_trust::credential::Credential;
 use web_sys::File;
 use web_time::Instant;
 
@@ -21,9 +21,13 @@ use web_time::Instant;
 #[derive(Default)]
 pub struct Model {
     /// The rooms that the browser remembers.
-    pub rooms: Vec<Credential>,
+    pub rooms: Vec<KnownRoom>,
     /// Why the last room was not entered.
     pub refusal: Option<String>,
+    /// Whether a code is tried.
+    pub is_pairing: bool,
+    /// What the user may compare after pairing.
+    pub paired: Option<String>,
     /// The room that the page is in.
     pub here: Option<Here>,
     /// What is shown.
@@ -91,6 +95,8 @@ pub struct JobState {
     pub package: Option<File>,
     /// Its phase.
     pub phase: Phase,
+    /// Where it stands in line, while it waits.
+    pub waiting: Option<Box<WaitingNews>>,
     /// What its events say.
     pub course: Course,
     /// Bytes of its package that have been read, and its size.
@@ -131,6 +137,7 @@ impl JobState {
             known,
             package: None,
             phase: Phase::Lost,
+            waiting: None,
             course: Course::default(),
             read: None,
             meter: None,
@@ -162,7 +169,9 @@ impl JobState {
                 return true;
             }
             JobNews::Chosen(worker) => self.known.worker = worker,
+            JobNews::Waiting(news) => self.waiting = Some(news),
             JobNews::Event(event, at_ms) => {
+                self.waiting = None;
                 let ended = match &event {
                     JobEvent::Finished { outcome } => Some(words::outcome(outcome)),
                     _ => None,
@@ -188,8 +197,13 @@ impl JobState {
         (self.meter, self.transfer) = (Some(meter), Some(progress));
     }
 
+    /// Whether the worker has it and it has not ended, so that it can be cancelled.
+    pub fn is_going_on(&self) -> bool {
+        self.phase == Phase::Following && self.course.outcome.is_none()
+    }
+
     /// Whether the trainer is at work, so that it can be stopped.
     pub fn is_running(&self) -> bool {
-        self.phase == Phase::Following && self.course.outcome.is_none()
+        self.is_going_on() && self.waiting.is_none()
     }
 }

@@ -3,6 +3,7 @@
 use super::clock::{sleep, sleep_until};
 use super::http::{self, Identity};
 use super::socket::{Socket, SocketSender};
+use super::store::KnownRoom;
 use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures_util::future::{Either, select};
 use serde_json::json;
@@ -42,7 +43,7 @@ pub enum RoomNews {
 pub struct Room(Rc<RoomInner>);
 
 struct RoomInner {
-    credential: Credential,
+    known: KnownRoom,
     identity: RefCell<Option<Identity>>,
     sender: RefCell<Option<SocketSender>>,
     ice: RefCell<IceServers>,
@@ -59,10 +60,10 @@ enum End {
 }
 
 impl Room {
-    /// The room that `credential` opens. [`Self::run`] enters it.
-    pub fn new(credential: Credential) -> Self {
+    /// A room. [`Self::run`] enters it.
+    pub fn new(known: KnownRoom) -> Self {
         Self(Rc::new(RoomInner {
-            credential,
+            known,
             identity: RefCell::default(),
             sender: RefCell::default(),
             ice: RefCell::default(),
@@ -73,9 +74,14 @@ impl Room {
         }))
     }
 
+    /// What this browser remembers of it.
+    pub fn known(&self) -> &KnownRoom {
+        &self.0.known
+    }
+
     /// What opens it.
     pub fn credential(&self) -> &Credential {
-        &self.0.credential
+        &self.0.known.credential
     }
 
     /// Who this page is in the room. `None` before it has entered.
@@ -176,7 +182,7 @@ impl Room {
     }
 
     fn registration(&self, identity: Identity) -> ClientMessage {
-        let server = self.0.credential.for_server();
+        let server = self.credential().for_server();
         let properties = json!({
             "sleap_version": "unknown", "platform": "browser", "user_id": "unknown",
         });

@@ -3,7 +3,8 @@
 use super::clock::within;
 use futures_channel::mpsc::{UnboundedReceiver, unbounded};
 use futures_util::StreamExt;
-use sleap_rtc_protocol::signaling::{ClientMessage, MAX_FRAME_BYTES, ServerMessage};
+use serde::Serialize;
+use sleap_rtc_protocol::signaling::{MAX_FRAME_BYTES, ServerMessage};
 use std::time::Duration;
 use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast, JsValue};
@@ -56,16 +57,25 @@ impl Socket {
         SocketSender(self.inner.clone())
     }
 
-    /// The next frame. `None` when the socket is closed. Frames that make no sense are passed over.
+    /// The next frame of a room. `None` when the socket is closed. Frames that make no sense are passed
+    /// over.
     pub async fn next(&mut self) -> Option<ServerMessage> {
         loop {
+            let text = self.text().await?;
+            if text.len() <= MAX_FRAME_BYTES
+                && let Ok(message) = ServerMessage::decode(&text)
+            {
+                return Some(message);
+            }
+        }
+    }
+
+    /// The next frame, as a text of any length. `None` when the socket is closed.
+    pub async fn text(&mut self) -> Option<String> {
+        loop {
             match self.news.next().await? {
-                SocketNews::Text(text) if text.len() <= MAX_FRAME_BYTES => {
-                    if let Ok(message) = ServerMessage::decode(&text) {
-                        return Some(message);
-                    }
-                }
-                SocketNews::Text(_) | SocketNews::Opened => {}
+                SocketNews::Text(text) => return Some(text),
+                SocketNews::Opened => {}
                 SocketNews::Closed => return None,
             }
         }
@@ -91,7 +101,7 @@ impl SocketSender {
     ///
     /// # Errors
     /// The socket is closed.
-    pub fn send(&self, message: &ClientMessage) -> Result<(), JsValue> {
+    pub fn send(&self, message: &impl Serialize) -> Result<(), JsValue> {
         let text = serde_json::to_string(message).map_err(|error| error.to_string())?;
         self.0.send_with_str(&text)
     }

@@ -2,9 +2,11 @@
 //! storage, which only pages of this server can read.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use sleap_rtc_protocol::ids::JobId;
+use sleap_rtc_protocol::ids::{JobId, RoomId, RoomName};
+use sleap_rtc_trust::certificate::Certificate;
 use sleap_rtc_trust::credential::Credential;
-use sleap_rtc_trust::device::DeviceKey;
+use sleap_rtc_trust::device::{DeviceId, DeviceKey};
+use sleap_rtc_trust::pairing::Grant;
 use sleap_rtc_trust::session::{JobString, RoomString};
 use web_sys::Storage;
 
@@ -13,6 +15,58 @@ const ROOMS: &str = "sleap-rtc rooms";
 const JOBS: &str = "sleap-rtc jobs";
 /// The most jobs that are remembered. The oldest are forgotten first.
 const MAX_JOBS: usize = 100;
+
+/// A room that this browser has entered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownRoom {
+    /// What opens it.
+    #[serde(flatten)]
+    pub credential: Credential,
+    /// What its people call it, if this browser has paired.
+    #[serde(default)]
+    pub name: Option<RoomName>,
+    /// What the room's authority says of this browser, if it has paired.
+    #[serde(default)]
+    pub certificate: Option<Certificate>,
+    /// The workers that this browser has paired with.
+    #[serde(default)]
+    pub workers: Vec<DeviceId>,
+}
+
+/// A room in the browser's storage.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum StoredRoom {
+    Known(Box<KnownRoom>),
+    /// As pages before pairing have kept it.
+    Text(String),
+}
+
+impl StoredRoom {
+    fn known(self) -> Option<KnownRoom> {
+        match self {
+            Self::Known(known) => Some(*known),
+            Self::Text(text) => Some(KnownRoom::new(text.parse::<RoomString>().ok()?.room)),
+        }
+    }
+}
+
+impl KnownRoom {
+    /// A room of which nothing is known but what opens it.
+    fn new(credential: Credential) -> Self {
+        Self { credential, name: None, certificate: None, workers: Vec::new() }
+    }
+
+    /// Which one.
+    pub fn id(&self) -> &RoomId {
+        &self.credential.room_id
+    }
+
+    /// What people call it.
+    pub fn label(&self) -> &str {
+        self.name.as_ref().map_or(self.id().as_str(), RoomName::as_str)
+    }
+}
 
 /// A job that this browser has submitted, or was given.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -69,30 +123,40 @@ pub fn device_key(fresh: [u8; 32]) -> DeviceKey {
 }
 
 /// The rooms, the last one first.
-pub fn rooms() -> Vec<Credential> {
-    let texts: Vec<String> = read(ROOMS).unwrap_or_default();
-    let rooms = texts.iter().filter_map(|text| text.parse::<RoomString>().ok());
-    rooms.map(|room| room.room).collect()
+pub fn rooms() -> Vec<KnownRoom> {
+    let stored: Vec<StoredRoom> = read(ROOMS).unwrap_or_default();
+    stored.into_iter().filter_map(StoredRoom::known).collect()
 }
 
-/// Remembers a room, as the last one.
-pub fn add_room(room: &Credential) {
+/// Remembers a room, as the last one, with what else is known of it.
+pub fn add_room(credential: Credential) -> KnownRoom {
+    let known = rooms().into_iter().find(|known| *known.id() == credential.room_id);
+    let room = known.unwrap_or_else(|| KnownRoom::new(credential.clone()));
+    put_first(KnownRoom { credential, ..room })
+}
+
+/// Remembers what a worker has granted.
+pub fn add_grant(grant: Grant) -> KnownRoom {
+    let mut room = add_room(grant.room);
+    (room.name, room.certificate) = (Some(grant.room_name), grant.certificate);
+    room.workers.retain(|known| Some(*known) != grant.worker_device);
+    room.workers.extend(grant.worker_device);
+    put_first(room)
+}
+
+fn put_first(room: KnownRoom) -> KnownRoom {
     let mut rooms = rooms();
-    rooms.retain(|known| known.room_id != room.room_id);
+    rooms.retain(|known| known.id() != room.id());
     rooms.insert(0, room.clone());
-    write_rooms(rooms);
+    write(ROOMS, &rooms);
+    room
 }
 
 /// Forgets a room.
-pub fn forget_room(room: &Credential) {
+pub fn forget_room(room: &RoomId) {
     let mut rooms = rooms();
-    rooms.retain(|known| known.room_id != room.room_id);
-    write_rooms(rooms);
-}
-
-fn write_rooms(rooms: Vec<Credential>) {
-    let texts = rooms.into_iter().map(|room| RoomString { room }.to_string());
-    write(ROOMS, &texts.collect::<Vec<_>>());
+    rooms.retain(|known| known.id() != room);
+    write(ROOMS, &rooms);
 }
 
 /// The jobs, the newest first.

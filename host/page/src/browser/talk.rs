@@ -83,12 +83,12 @@ impl Talk {
     /// Has the worker prove who it is, and proves who this page is.
     ///
     /// # Errors
-    /// The worker proves nothing or something else, or is not the one that is `wanted`.
+    /// The worker proves nothing or something else, or is none that is `believed`.
     pub async fn prove(
         &mut self,
         own: Identity,
         scene: Scene,
-        wanted: Option<DeviceId>,
+        believed: Believed<'_>,
     ) -> Result<(), TalkError> {
         let nonce = random::bytes().map_err(|_| TalkError::Lost)?;
         let (asking, hello) = ClientHandshake::begin(own, scene, nonce);
@@ -101,7 +101,7 @@ impl Talk {
         };
         let concluded = asking.conclude(&hello, now_ms() / 1_000);
         let (proof, proven) = concluded.map_err(|why| TalkError::Untrusted(why.to_string()))?;
-        judge(&proven, wanted).map_err(TalkError::Untrusted)?;
+        believed.judge(&proven).map_err(TalkError::Untrusted)?;
         self.send_text(&ClientMessage::Proof(proof).encode())?;
         (self.transcript, self.device) = (Some(proven.transcript), Some(proven.device));
         Ok(())
@@ -246,23 +246,32 @@ pub fn refused(frame: WorkerFrame) -> Result<WorkerFrame, TalkError> {
     }
 }
 
-/// Whether the worker is believed: the one that a string names, or one that the room's authority vouches
-/// for.
-fn judge(proven: &Proven, wanted: Option<DeviceId>) -> Result<(), String> {
-    match wanted {
-        Some(wanted) if wanted == proven.device => Ok(()),
-        Some(wanted) => Err(format!(
-            "has another key ({}…) than the one that it had before ({}…): it was installed anew, or \
-             somebody else has taken its place",
-            proven.device.short(),
-            wanted.short()
-        )),
-        None if proven.standing == Standing::Certified => Ok(()),
-        None => Err(format!(
-            "is not certified by this room's other workers (it calls itself \"{}\", key {}…)",
-            proven.name,
-            proven.device.short()
-        )),
+/// Which workers are believed, beside those that the room's authority vouches for.
+pub struct Believed<'a> {
+    /// The only one that is wanted, as a string names it.
+    pub wanted: Option<DeviceId>,
+    /// Those that this browser has paired with.
+    pub paired: &'a [DeviceId],
+}
+
+impl Believed<'_> {
+    fn judge(&self, proven: &Proven) -> Result<(), String> {
+        match self.wanted {
+            Some(wanted) if wanted == proven.device => Ok(()),
+            Some(wanted) => Err(format!(
+                "has another key ({}…) than the one that it had before ({}…): it was installed anew, or \
+                 somebody else has taken its place",
+                proven.device.short(),
+                wanted.short()
+            )),
+            None if proven.standing == Standing::Certified => Ok(()),
+            None if self.paired.contains(&proven.device) => Ok(()),
+            None => Err(format!(
+                "is not certified by this room's other workers (it calls itself \"{}\", key {}…)",
+                proven.name,
+                proven.device.short()
+            )),
+        }
     }
 }
 

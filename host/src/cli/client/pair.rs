@@ -10,7 +10,7 @@ use crate::config::{Config, Overrides};
 use crate::device;
 use crate::pairing::{self, PairError, device_name};
 use sleap_rtc_trust::certificate::MemberRole;
-use sleap_rtc_trust::pairing::{Code, Introduction};
+use sleap_rtc_trust::pairing::{Code, Introduction, JoinError};
 
 /// The examples under `pair --help`.
 pub(crate) const EXAMPLES: &str = "\
@@ -55,7 +55,7 @@ impl PairArgs {
 impl From<PairError> for Failure {
     fn from(error: PairError) -> Self {
         let exit = match &error {
-            PairError::Role { .. } => Exit::Refused,
+            PairError::Join(JoinError::Role { .. }) => Exit::Refused,
             _ => Exit::Connect,
         };
         Self { hint: error.advice(), ..Self::new(exit, error) }

@@ -1,6 +1,6 @@
 //! Chooses the worker at which the job waits for a slot.
 
-use super::{Round, Search, Skipped, as_if_free, name};
+use super::{Round, Search, Skipped, name};
 use crate::client::display::say;
 use crate::client::error::quoted;
 use crate::client::room::{Connected, Room};
@@ -68,7 +68,8 @@ impl Round<'_> {
                 && !self.search.failed.contains(&worker.peer_id)
         };
         let with_line: Vec<&WorkerFacts> = workers.iter().filter(has_line).collect();
-        let as_free: Vec<WorkerFacts> = with_line.iter().map(|worker| as_if_free(worker)).collect();
+        let as_free: Vec<WorkerFacts> =
+            with_line.iter().map(|worker| worker.as_if_free()).collect();
         let policies = policies.asked_by(self.room.own_id().as_str());
         let selection = policies.select(&self.spec.description, &as_free).await;
         for out in &selection.left_out {

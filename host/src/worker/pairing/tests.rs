@@ -19,7 +19,7 @@ use sleap_rtc_signaling::store::Store;
 use sleap_rtc_trust::certificate::MemberRole;
 use sleap_rtc_trust::credential::{Credential, PeerPart, RoomToken};
 use sleap_rtc_trust::device::DeviceKey;
-use sleap_rtc_trust::pairing::{Code, Introduction, Invitation, Joining};
+use sleap_rtc_trust::pairing::{Code, Introduction, Invitation, JoinError, Joining};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
@@ -347,6 +347,6 @@ async fn a_server_that_stands_still_costs_ten_seconds() {
     let code = "4-harbor-violin".parse().unwrap();
     let start = Instant::now();
     let error = join(&server, &code, &laptop_of(1)).await.unwrap_err();
-    assert!(matches!(error, PairError::Late | PairError::Mailbox(_)), "{error}");
+    assert!(matches!(error, PairError::Join(JoinError::Late) | PairError::Mailbox(_)), "{error}");
     assert!(start.elapsed() < Duration::from_secs(12));
 }

@@ -47,6 +47,12 @@ impl Code {
         Self { mailbox, words }
     }
 
+    /// Whether `text` looks like a code rather than like something else that opens a room: it has three
+    /// parts, of which the first is the number of a mailbox.
+    pub fn looks_like_one(text: &str) -> bool {
+        !matches!(text.parse::<Self>(), Err(CodeError::Shape))
+    }
+
     /// The mailbox through which to pair.
     pub fn mailbox(&self) -> MailboxNumber {
         self.mailbox

@@ -39,6 +39,7 @@
 
 mod code;
 mod exchange;
+mod joiner;
 mod keys;
 mod payload;
 #[cfg(test)]
@@ -46,6 +47,7 @@ mod tests;
 
 pub use code::{Code, CodeError};
 pub use exchange::{Answered, Introduced, Invitation, Joining, Met};
+pub use joiner::{JOIN_LIMIT, JoinError, JoinStep, Joiner};
 pub use keys::VerificationWords;
 pub use payload::{Grant, Introduction, Reply};
 

@@ -5,7 +5,7 @@ use super::{JobTask, Surroundings};
 use crate::browser::clock::within;
 use crate::browser::connect::{Goal, connect, words};
 use crate::browser::talk::{Talk, TalkError};
-use crate::ranking::rank;
+use crate::ranking::{lines, rank};
 use crate::words::worker_name;
 use futures_channel::mpsc::UnboundedReceiver;
 use futures_util::StreamExt;
@@ -42,6 +42,7 @@ impl<T: Fn(JobNews)> JobTask<T> {
                 workers.iter().filter(|worker| worker.peer_id == *chosen).collect()
             }
             Choice::Automatic => {
+                let rank = if self.may_wait { lines } else { rank };
                 let ranked = rank(&spec.description, &workers);
                 let why = |(index, why): (usize, String)| reason(workers.get(index), &why);
                 reasons.extend(ranked.left_out.into_iter().map(why));
@@ -50,11 +51,32 @@ impl<T: Fn(JobNews)> JobTask<T> {
         };
         let ranking: Vec<&WorkerFacts> =
             ranking.into_iter().filter(|worker| worker.speaks_native).collect();
-        match self.ask_all(&ranking, &spec, &mut reasons).await {
+        let talk = match self.may_wait {
+            true => self.in_line(&ranking, &spec, &mut reasons).await,
+            false => self.ask_all(&ranking, &spec, &mut reasons).await,
+        };
+        match talk {
             Some(talk) => Ok(talk),
             None if reasons.is_empty() => Err("The room has no worker at the moment.".into()),
             None => Err(format!("No worker takes the job.\n{}", reasons.join("\n"))),
         }
+    }
+
+    /// Takes a place in the first line that there is one in.
+    async fn in_line(
+        &mut self,
+        ranking: &[&WorkerFacts],
+        spec: &JobSpec,
+        reasons: &mut Vec<String>,
+    ) -> Option<Talk> {
+        for worker in ranking {
+            (self.tell)(JobNews::Phase(Phase::Asking(worker_name(worker).to_string())));
+            match self.take(worker, spec).await {
+                Ok(talk) => return Some(talk),
+                Err(error) => reasons.push(reason(Some(worker), &error.to_string())),
+            }
+        }
+        None
     }
 
     async fn ask_all(
@@ -123,10 +145,14 @@ impl<T: Fn(JobNews)> JobTask<T> {
 
     async fn take(&mut self, worker: &WorkerFacts, spec: &JobSpec) -> Result<Talk, TalkError> {
         let Surroundings { room, device, .. } = &self.around;
-        let job_id = spec.id.to_string();
-        let assignment = AppMessage::JobAssignment { job_id, initiate_connection: false };
-        room.send_app(&worker.peer_id, assignment).map_err(|_| TalkError::Lost)?;
-        let talk = connect(room, device, &worker.peer_id, &Goal::NewJob, self.device).await?;
+        let may_wait = self.may_wait;
+        if !may_wait {
+            let job_id = spec.id.to_string();
+            let assignment = AppMessage::JobAssignment { job_id, initiate_connection: false };
+            room.send_app(&worker.peer_id, assignment).map_err(|_| TalkError::Lost)?;
+        }
+        let goal = Goal::NewJob { may_wait };
+        let talk = connect(room, device, &worker.peer_id, &goal, self.device).await?;
         let owner = self.cache_owner(&worker.peer_id);
         self.worker = Some(worker.peer_id.clone());
         if let Some(submission) = &mut self.submission {

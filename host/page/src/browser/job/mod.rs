@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `choose` | finds a worker that takes the job |
 //! | `upload` | sends the package |
-//! | `download` | fetches the result |
+//! | `fetch` | fetches the result, over as many connections as it takes |
+//! | `download` | receives it over one of them |
 //! | `news` | what the page is told, and what it asks for |
 
 mod choose;
 mod download;
+mod fetch;
 mod news;
 mod upload;
 
@@ -21,11 +23,12 @@ use super::engine::{Engine, Opened, Reply, Request, Session};
 use super::random;
 use super::room::Room;
 use super::talk::{Heard, Talk, TalkError, refused};
+use crate::words::has_line;
 use futures_channel::mpsc::UnboundedReceiver;
 use futures_util::StreamExt;
 use futures_util::future::{Either, select};
 use sleap_rtc_protocol::event_cursor::{Arrival, EventCursor, EventsAfter};
-use sleap_rtc_protocol::frame::{ClientFrame, Delivery, TransferFrame, WorkerFrame};
+use sleap_rtc_protocol::frame::{ClientFrame, TransferFrame, WorkerFrame};
 use sleap_rtc_protocol::ids::{CacheOwner, JobId, JobSecret, PeerId};
 use sleap_rtc_protocol::job::{JobRight, JobSpec};
 use sleap_rtc_trust::device::{DeviceId, DeviceKey};
@@ -80,6 +83,8 @@ pub struct JobTask<T> {
     device: Option<DeviceId>,
     cursor: EventCursor,
     submission: Option<Submission>,
+    /// Whether it waits in line where no slot is free.
+    may_wait: bool,
     commands: UnboundedReceiver<Command>,
     tell: T,
 }
@@ -97,8 +102,19 @@ impl<T: Fn(JobNews)> JobTask<T> {
         let id = JobId::from_random(u64::from_le_bytes(random::bytes()?));
         let secret = JobSecret::from_random(u128::from_le_bytes(random::bytes()?));
         let (tell, cursor) = (tell(&id), EventCursor::new(EventsAfter::Event(0)));
-        let (worker, device, submission) = (None, None, None);
-        Ok(Self { around, id, secret, worker, device, cursor, submission, commands, tell })
+        let (worker, device, submission, may_wait) = (None, None, None, false);
+        Ok(Self {
+            around,
+            id,
+            secret,
+            worker,
+            device,
+            cursor,
+            submission,
+            may_wait,
+            commands,
+            tell,
+        })
     }
 
     /// A job that a worker has.
@@ -109,9 +125,11 @@ impl<T: Fn(JobNews)> JobTask<T> {
         tell: T,
     ) -> Self {
         let cursor = EventCursor::new(EventsAfter::Event(0));
-        let (worker, device, submission) = (Some(job.worker), job.device, None);
+        let (worker, device) = (Some(job.worker), job.device);
+        // Whose package is on its way rather waits than ends.
+        let (submission, may_wait) = (None, true);
         let (id, secret) = (job.job, job.secret);
-        Self { around, id, secret, worker, device, cursor, submission, commands, tell }
+        Self { around, id, secret, worker, device, cursor, submission, may_wait, commands, tell }
     }
 
     /// Which one.
@@ -157,7 +175,13 @@ impl<T: Fn(JobNews)> JobTask<T> {
                 Ok(talk) => return Ok(talk),
                 Err(none) => (self.tell)(JobNews::Phase(Phase::NoWorker(none))),
             }
-            while !matches!(self.commands.next().await.ok_or(TalkError::Lost)?, Command::Retry) {}
+            self.may_wait = loop {
+                match self.commands.next().await.ok_or(TalkError::Lost)? {
+                    Command::Retry => break false,
+                    Command::Wait => break true,
+                    _ => {}
+                }
+            };
         }
     }
 
@@ -218,7 +242,10 @@ impl<T: Fn(JobNews)> JobTask<T> {
         match known {
             // It has lost the connection before it had the job.
             Err(TalkError::Unknown) if self.submission.is_some() && self.cursor.seen() == 0 => {
-                connect(room, device, &worker, &Goal::NewJob, self.device).await
+                let mut workers = room.workers().into_iter();
+                let knows_lines = workers.any(|facts| facts.peer_id == worker && has_line(&facts));
+                let goal = Goal::NewJob { may_wait: self.may_wait && knows_lines };
+                connect(room, device, &worker, &goal, self.device).await
             }
             other => other,
         }
@@ -247,7 +274,14 @@ impl<T: Fn(JobNews)> JobTask<T> {
             };
             match next {
                 Either::Left(Heard::Frame(frame)) => {
-                    let WorkerFrame::Event { event, .. } = refused(frame)? else { continue };
+                    let event = match refused(frame)? {
+                        WorkerFrame::Event { event, .. } => event,
+                        WorkerFrame::Waiting { news, .. } => {
+                            (self.tell)(JobNews::Waiting(Box::new(news)));
+                            continue;
+                        }
+                        _ => continue,
+                    };
                     match self.cursor.apply(number, event) {
                         Ok(Arrival::New(event)) => {
                             (self.tell)(JobNews::Event(event.event, event.at_ms));
@@ -306,61 +340,6 @@ impl<T: Fn(JobNews)> JobTask<T> {
     /// Who the worker keeps the files for: it keeps them for this browser's next job.
     fn cache_owner(&self, worker: &PeerId) -> CacheOwner {
         CacheOwner::of(&self.around.device.to_bytes()[..], worker)
-    }
-
-    async fn serve_results(&mut self) {
-        let mut result: Option<Session> = None;
-        while let Some(command) = self.commands.next().await {
-            match (command, &mut result) {
-                (Command::Fetch, _) => {
-                    (self.tell)(JobNews::Phase(Phase::Fetching));
-                    let session = result.take().unwrap_or_else(|| self.around.engine.session());
-                    let (session, fetched) = self.fetch(session).await;
-                    result = Some(session);
-                    if let Err(error) = fetched {
-                        (self.tell)(JobNews::Trouble(error.to_string()));
-                    }
-                    (self.tell)(JobNews::Phase(Phase::Over));
-                }
-                (Command::Zip, Some(session)) => {
-                    let asked = session.ask(&Request::Zip, &JsValue::NULL, false);
-                    let zipped = match asked {
-                        Ok(()) => session.answer().await,
-                        Err(error) => Err(error),
-                    };
-                    match zipped {
-                        Ok((Reply::Zipped, zip)) => (self.tell)(JobNews::Zip(zip)),
-                        Ok(_) => {}
-                        Err(error) => (self.tell)(JobNews::Trouble(error.to_string())),
-                    }
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// Fetches the result into `session`, which keeps what has arrived.
-    async fn fetch(&mut self, mut session: Session) -> (Session, Result<(), TalkError>) {
-        let mut wait = RETRY_LEAST;
-        loop {
-            let fetched = self.fetch_once(&mut session).await;
-            match fetched {
-                Err(error) if error.may_heal() && wait < RETRY_MOST => {
-                    sleep(wait).await;
-                    wait *= 2;
-                }
-                other => return (session, other),
-            }
-        }
-    }
-
-    async fn fetch_once(&mut self, session: &mut Session) -> Result<(), TalkError> {
-        let mut talk = self.connect_again().await?;
-        self.greet(&mut talk).await?;
-        talk.send(&ClientFrame::Fetch { by: Delivery::Connection })?;
-        download::download(&mut talk, session, &self.tell).await?;
-        talk.connection().flush(FLUSH).await;
-        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::browser::engine::ResultFile;
 use sleap_rtc_protocol::job::JobEvent;
+use sleap_rtc_protocol::line::WaitingNews;
 use sleap_rtc_protocol::meter::{Direction, Progress};
 use sleap_rtc_trust::session::JobString;
 use wasm_bindgen::JsValue;
@@ -47,6 +48,8 @@ pub enum JobNews {
     Placed(Box<JobString>),
     /// What it is called, and where it is.
     Chosen(String),
+    /// It waits for a slot.
+    Waiting(Box<WaitingNews>),
     /// Something has happened, at this time in milliseconds since 1970.
     Event(JobEvent, u64),
     /// The result is here.
@@ -69,6 +72,8 @@ pub struct Results {
 pub enum Command {
     /// Ask the workers again.
     Retry,
+    /// Wait in line at a worker without a free slot.
+    Wait,
     /// Stop the training early, and keep the model.
     Stop,
     /// Cancel the job.

@@ -7,8 +7,10 @@ use crate::browser::job::{Phase, Results};
 use crate::browser::message::{Msg, Wish, send};
 use crate::browser::model::{JobState, Model};
 use crate::course::MAX_LINES;
-use crate::words;
+use crate::words::{self, has_line};
 use sleap_rtc_protocol::job::JobOutcome;
+use sleap_rtc_protocol::line::WaitingNews;
+use sleap_rtc_protocol::line::words::{headline, table};
 use sleap_rtc_protocol::meter::bytes;
 use sleap_rtc_protocol::text::Printable;
 use wasm_bindgen::JsCast;
@@ -35,7 +37,7 @@ pub fn screen(job: &JobState, model: &Model) -> Element {
                 )
                 .all(place.map(|place| el("span").class("soft").with(place))),
         )
-        .with(controls(job))
+        .with(controls(job, model))
         .all(state(job))
         .all(job.trouble.as_deref().map(problem))
         .all(job.results.as_ref().map(|results| result(job, results)))
@@ -64,7 +66,7 @@ fn wish(job: &JobState, label: &str, class: &str, wish: Wish) -> Element {
     button(label, class, move || Msg::Ask(id.clone(), wish)).key(label)
 }
 
-fn controls(job: &JobState) -> Element {
+fn controls(job: &JobState, model: &Model) -> Element {
     let row = el("div").class("row controls");
     if job.asks_cancel {
         return row
@@ -80,10 +82,15 @@ fn controls(job: &JobState) -> Element {
     let mut buttons = Vec::new();
     if job.is_running() {
         buttons.push(wish(job, "Stop early, keep the model", "first", Wish::Stop));
+    }
+    if job.is_going_on() {
         buttons.push(wish(job, "Cancel…", "quiet", Wish::ConfirmCancel(true)));
     }
     if let Phase::NoWorker(_) = job.phase {
         buttons.push(wish(job, "Ask again", "first", Wish::Retry));
+        if model.here.as_ref().is_some_and(|here| here.workers.iter().any(has_line)) {
+            buttons.push(wish(job, "Wait in line", "", Wish::Wait));
+        }
     }
     if job.course.outcome.is_some() && job.phase == Phase::Over {
         match job.results {
@@ -97,8 +104,21 @@ fn controls(job: &JobState) -> Element {
     row.key("can").all(buttons)
 }
 
+/// Where a job stands that waits, in the command line's words.
+fn waiting(job: &JobState, news: &WaitingNews, card: Element) -> Element {
+    let worker = Printable::line(&job.known.worker, 80);
+    let why = Printable::line(&news.reason.message, 200);
+    card.key("waiting")
+        .with(el("p").attr("role", "status").with(headline(&worker, news)))
+        .with(el("pre").class("line").with(table(&news.line, news.untold).join("\n")))
+        .with(el("p").class("soft").with(String::from(why)))
+}
+
 fn state(job: &JobState) -> Option<Element> {
     let card = el("div").class("card").key("state");
+    if let (Some(news), true) = (&job.waiting, job.is_going_on()) {
+        return Some(waiting(job, news, card));
+    }
     match &job.phase {
         Phase::Reading => {
             let (done, total) = job.read.unwrap_or((0, 1));

@@ -4,7 +4,7 @@ use super::parts::{button, problem};
 use crate::browser::dom::{Element, el};
 use crate::browser::message::{Msg, send};
 use crate::browser::model::Model;
-use sleap_rtc_trust::credential::Credential;
+use crate::browser::store::KnownRoom;
 use wasm_bindgen::JsCast;
 use web_sys::HtmlInputElement;
 
@@ -21,23 +21,32 @@ pub fn screen(model: &Model) -> Element {
         .class("card join")
         .with(el("h2").with("Join a room"))
         .with(el("p").class("soft").with(
-            "A worker prints a link when it starts. Open that link, or paste it here. A session string \
-             works too, and so do the room id and the token with a space between them.",
+            "Type the pairing code that a worker shows, such as 4-harbor-violin, or paste the link that it \
+             prints when it starts. A session string works too, and so do the room id and the token with a \
+             space between them.",
         ))
-        .with(el("label").attr("for", FIELD).with("Link, session string, or room and token"))
+        .with(el("label").attr("for", FIELD).with("Code, link, session string, or room and token"))
         .with(
             el("div")
                 .class("row")
                 .with(
                     el("input")
                         .attr("id", FIELD)
-                        .attr("type", "password")
+                        .attr("type", "text")
+                        .attr("autocapitalize", "none")
                         .attr("autocomplete", "off")
                         .attr("spellcheck", "false")
                         .flag("required", true),
                 )
-                .with(el("button").attr("type", "submit").class("button first").with("Join")),
+                .with(
+                    el("button")
+                        .attr("type", "submit")
+                        .class("button first")
+                        .flag("disabled", model.is_pairing)
+                        .with("Join"),
+                ),
         )
+        .all(model.is_pairing.then(|| el("p").attr("role", "status").with("Pairing…")))
         .all(model.refusal.as_deref().map(problem))
         .on("submit", |event| {
             event.prevent_default();
@@ -57,11 +66,11 @@ pub fn screen(model: &Model) -> Element {
     el("main").class("narrow").attr("id", "main").with(form).all(known)
 }
 
-fn room(room: &Credential) -> Element {
-    let (enter, forget) = (room.clone(), room.clone());
-    let name = room.room_id.to_string();
+fn room(room: &KnownRoom) -> Element {
+    let (enter, forget) = (Box::new(room.clone()), room.id().clone());
+    let name = room.label().to_owned();
     el("li")
-        .key(&name)
+        .key(room.id())
         .with(el("code").with(name.as_str()))
         .with(
             button("Enter", "", move || Msg::Enter(enter.clone()))

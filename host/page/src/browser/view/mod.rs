@@ -17,8 +17,8 @@ pub fn page(model: &Model) -> Element {
     let page = el("div").class("page");
     match &model.here {
         None => page.with(join::bar()).with(join::screen(model)),
-        Some(here) => {
-            page.with(bar(here)).with(el("div").class("body").with(navigation(model)).with(
+        Some(here) => page.with(bar(here)).all(model.paired.as_deref().map(paired)).with(
+            el("div").class("body").with(navigation(model)).with(
                 el("main").attr("id", "main").with(match &model.screen {
                     Screen::Workers => workers::screen(here, model),
                     Screen::Train => train::screen(here, model),
@@ -27,8 +27,8 @@ pub fn page(model: &Model) -> Element {
                         None => el("p").with("Waiting for the room…"),
                     },
                 }),
-            ))
-        }
+            ),
+        ),
     }
 }
 
@@ -41,12 +41,7 @@ fn bar(here: &Here) -> Element {
     el("header")
         .class("bar")
         .with(el("h1").with("sleap-rtc"))
-        .with(
-            el("p")
-                .class("place")
-                .with("Room ")
-                .with(el("code").with(here.room.credential().room_id.to_string())),
-        )
+        .with(el("p").class("place").with("Room ").with(el("code").with(here.room.known().label())))
         .with(
             el("p")
                 .class("link")
@@ -55,6 +50,15 @@ fn bar(here: &Here) -> Element {
                 .with(word),
         )
         .with(button("Leave room", "quiet", || Msg::Leave))
+}
+
+/// What a browser that has paired shows once.
+fn paired(text: &str) -> Element {
+    el("div")
+        .class("card paired")
+        .key("paired")
+        .with(el("p").attr("role", "status").with(text))
+        .with(button("Close", "quiet", || Msg::Verified))
 }
 
 fn navigation(model: &Model) -> Element {

@@ -43,6 +43,7 @@ pub fn phase_word(job: &JobState) -> String {
         (Phase::Asking(_), _) => "asking".into(),
         (Phase::NoWorker(_), _) => "no worker".into(),
         (Phase::Sending, _) => "sending".into(),
+        (Phase::Following, _) if job.waiting.is_some() => "waiting".into(),
         (Phase::Following, _) if job.course.runs.is_empty() => "starting".into(),
         (Phase::Following, _) => "training".into(),
         (Phase::Lost, _) => {
@@ -61,7 +62,7 @@ pub fn tone(job: &JobState) -> &'static str {
         (_, Some(outcome)) if outcome.is_success() => "good",
         (_, Some(JobOutcome::Cancelled)) => "plain",
         (_, Some(_)) | (Phase::Failed(_) | Phase::NoWorker(_), _) => "bad",
-        (Phase::Following, _) => "busy",
+        (Phase::Following, _) if job.waiting.is_none() => "busy",
         _ => "wait",
     }
 }

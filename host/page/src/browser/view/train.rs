@@ -7,7 +7,7 @@ use crate::browser::job::Choice;
 use crate::browser::message::{Msg, send};
 use crate::browser::model::{GivenState, Here, Model};
 use crate::ranking::{Ranked, rank};
-use crate::words::{self, worker_name};
+use crate::words::{self, has_line, worker_name};
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::text::Printable;
 use wasm_bindgen::JsCast;
@@ -77,7 +77,7 @@ fn ready(card: Element, opened: &Opened, here: &Here, model: &Model) -> Element 
         .iter()
         .map(|remark| el("li").with(String::from(Printable::lines(remark, 500))));
     let can_start = match &model.choice {
-        Choice::Automatic => !ranked.fit.is_empty(),
+        Choice::Automatic => !ranked.fit.is_empty() || here.workers.iter().any(has_line),
         Choice::Worker(chosen) => here.workers.iter().any(|worker| worker.peer_id == *chosen),
     };
     card.with(el("h3").with(String::from(Printable::line(&opened.name, 80))))
@@ -96,6 +96,9 @@ fn choices(here: &Here, model: &Model, ranked: &Ranked) -> Element {
     let first = ranked.fit.first().and_then(|(index, why)| Some((here.workers.get(*index)?, why)));
     let automatic = match first {
         Some((worker, why)) => format!("now {}: {why}", worker_name(worker)),
+        None if here.workers.iter().any(has_line) => {
+            "no worker can take it at the moment; it can wait in line".into()
+        }
         None => "no worker can take it at the moment".into(),
     };
     let workers = here.workers.iter().enumerate().map(|(index, worker)| {
@@ -105,7 +108,8 @@ fn choices(here: &Here, model: &Model, ranked: &Ranked) -> Element {
         let fits = at(&ranked.fit);
         let why = fits.clone().or_else(|| at(&ranked.left_out)).unwrap_or_default();
         let choice = Choice::Worker(worker.peer_id.clone());
-        option(model, choice, worker_name(worker).into(), why, fits.is_some() && is_ours(worker))
+        let can = has_line(worker) || fits.is_some() && is_ours(worker);
+        option(model, choice, worker_name(worker).into(), why, can)
     });
     el("fieldset")
         .class("choices")
