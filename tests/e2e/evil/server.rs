@@ -116,10 +116,9 @@ impl Serving {
         if head.starts_with("GET / ") && is_socket {
             return self.relay(stream, upstream).await;
         }
-        if let (true, Plot::SpoilsPackets(spoiling)) = (is_socket, &self.plot)
-            && head.starts_with("GET /relay")
-        {
-            return self.spoil(stream, upstream, &head, *spoiling).await;
+        let is_relayed = is_socket && head.starts_with("GET /relay");
+        if let (true, &Plot::SpoilsPackets(spoiling)) = (is_relayed, &self.plot) {
+            return self.spoil(stream, upstream, &head, spoiling).await;
         }
         let ((mut from_peer, mut to_peer), (mut from_server, mut to_server)) =
             (stream.split(), upstream.split());
@@ -153,6 +152,7 @@ impl Serving {
         }
         let Ok((relay, answer)) = client_async(request, upstream).await else { return };
         let dialect = answer.headers()[SEC_WEBSOCKET_PROTOCOL].clone();
+        #[expect(clippy::result_large_err, reason = "the library's type")]
         let accept = accept_hdr_async(stream, |_: &Request, mut response: Response| {
             response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, dialect);
             Ok(response)
