@@ -1,6 +1,7 @@
 //! A worker that hands its jobs to Slurm: a real one, with nodes that are processes of this machine.
 
 use crate::support::*;
+use rustix::process::{Pid, Signal};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,9 +27,29 @@ impl Lab {
     /// `None` where Slurm is not installed.
     fn new(knobs: &[(&str, &str)], slurm: &str) -> Option<Self> {
         let site = Site::new();
+        let setup = TestWorker::setup(&site, "login");
         let cluster = TestSlurm::start(&site, 2)?;
+        Some(Self::of(site, cluster, setup, knobs, slurm))
+    }
+
+    /// The same, where the nodes share neither locks nor sockets with the worker.
+    fn with_two_mounts(knobs: &[(&str, &str)], slurm: &str) -> Option<Self> {
+        let site = Site::new();
+        let setup = TestWorker::setup(&site, "login");
+        let mounts = TwoMounts::at(&site, setup.home())?;
+        let cluster = TestSlurm::start_with(&site, 2, Some(mounts))?;
+        Some(Self::of(site, cluster, setup, knobs, slurm))
+    }
+
+    fn of(
+        site: Site,
+        cluster: TestSlurm,
+        setup: WorkerSetup,
+        knobs: &[(&str, &str)],
+        slurm: &str,
+    ) -> Self {
         let server = site.server();
-        let mut setup = TestWorker::setup(&site, "login").config(&format!(
+        let mut setup = setup.config(&format!(
             "executor = \"slurm\"\nslots = 4\nslurm = {{ ask_every = \"1 s\", gres = \"gpu:1\"{slurm} }}\n"
         ));
         setup = setup.env("SLURM_CONF", cluster.conf().to_str().unwrap());
@@ -36,7 +57,7 @@ impl Lab {
             setup = setup.env(name, value);
         }
         let (worker, home) = (Some(setup.start(&server)), site.folder("laptop"));
-        Some(Self { home, worker, server, slurm: cluster, site })
+        Self { home, worker, server, slurm: cluster, site }
     }
 
     fn worker(&self) -> &TestWorker {
@@ -58,7 +79,17 @@ impl Lab {
         self.worker = self.worker.take().map(|worker| worker.start_again(""));
     }
 
-    /// The folder of the newest job, once there is one.
+    /// The folder of a job that has not ended, once there is one.
+    fn next_job(&self) -> PathBuf {
+        let jobs = self.worker().state_dir().join("jobs");
+        wait_for("a job", SOON, || {
+            let all = self.worker().jobs();
+            let job = all.iter().find(|job| job["state"]["state"] != "finished")?;
+            Some(jobs.join(job["spec"]["id"].as_str()?))
+        })
+    }
+
+    /// The folder of the job, once there is one.
     fn job(&self) -> PathBuf {
         let jobs = self.worker().state_dir().join("jobs");
         wait_for("a job", SOON, || {
@@ -288,4 +319,51 @@ fn a_controller_that_crashes_after_a_submission_costs_no_history() {
     let outcome = if code == 0 { "succeeded" } else { "interrupted" };
     lab.assert_over(&job, outcome);
     assert_eq!(lab.worker().trainer_starts().len(), 1);
+}
+
+/// Ten rounds; `SLEAP_RTC_SLURM_ROUNDS` sets another number. Each kills the worker, and each fourth one the job.
+#[test]
+#[ignore = "takes minutes, and needs root, FUSE and bindfs"]
+fn on_two_mounts_there_is_one_writer_and_no_result_is_lost() {
+    let rounds = std::env::var("SLEAP_RTC_SLURM_ROUNDS").ok().and_then(|text| text.parse().ok());
+    let Some(mut lab) = Lab::with_two_mounts(SLOW, "") else { return };
+    for round in 0..rounds.unwrap_or(10_u64) {
+        let mut client = lab.client().start();
+        let job = lab.next_job();
+        // At another moment in each round: before, at and after the job's begin.
+        std::thread::sleep(Duration::from_millis(round * 397 % 4000));
+        lab.restart();
+        let outcome = if round % 4 == 3 { "interrupted" } else { "succeeded" };
+        if outcome == "interrupted" {
+            wait_event(&job, "\"epoch_end\"");
+            kill_process(&job);
+        }
+        let code = client.wait(A_WHILE);
+        assert_eq!(code == 0, outcome == "succeeded", "round {round}: {}", client.transcript());
+        lab.assert_over(&job, outcome);
+        assert!(has_model(&job.join("results")), "round {round}");
+        let starts = lab.worker().trainer_starts().len() as u64;
+        assert_eq!(starts, round + 1, "each job has trained once");
+        println!("round {round}: {outcome}, {} events", events(&job).lines().count());
+    }
+}
+
+/// Kills the job's process, which cannot say anything any more.
+fn kill_process(job: &Path) {
+    let record = std::fs::read(job.join("job.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+    let pid = record["state"]["pid"].as_i64().unwrap() as i32;
+    rustix::process::kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+}
+
+/// Slurm's own warning, which comes two or three minutes before the limit of ten.
+#[test]
+#[ignore = "takes eight minutes"]
+fn a_time_limit_ends_a_training_early() {
+    let Some(lab) = Lab::new(ENDLESS, ", time_limit = \"10 min\"") else { return };
+    let (mut client, job) = lab.training();
+    assert_eq!(client.wait(Duration::from_secs(720)), 0, "{}", client.transcript());
+    lab.assert_over(&job, "stopped-early");
+    assert!(events(&job).contains("the cluster's time limit ends this job"));
+    assert!(has_model(&job.join("results")));
 }

@@ -89,13 +89,7 @@ pub async fn run_job(dir: &Path, signals: Signals) -> Result<JobOutcome, JobErro
         control::listen(&folder, service, &tasks)
             .map_err(io_error("open the control socket in", folder.path()))?;
     }
-    let elsewhere = is_elsewhere.then(|| folder.clone());
-    let taken_over = async {
-        match elsewhere {
-            Some(folder) => shared_folder::beat(folder).await,
-            None => std::future::pending().await,
-        }
-    };
+    let taken_over = shared_folder::taken_over(is_elsewhere.then(|| folder.clone()));
 
     let trainer_search = settings.trainer_search();
     let requests = Requests::new(commands, signals);

@@ -65,9 +65,10 @@ pub fn heartbeat(folder: &JobFolder) -> Option<String> {
     Some(text)
 }
 
-/// Shows that this process lives. Returns when another process has ended the job: this one must write
-/// nothing more.
-pub async fn beat(folder: JobFolder) {
+/// Shows that this process lives, if the job is on another machine than its worker. Returns when another
+/// process has ended the job: this one must write nothing more.
+pub async fn taken_over(folder: Option<JobFolder>) {
+    let Some(folder) = folder else { return std::future::pending().await };
     for count in 0_u64.. {
         let (path, text) =
             (folder.path().join(HEARTBEAT), format!("{count} {}", std::process::id()));

@@ -12,20 +12,18 @@ pub fn of_worker(worker: &WorkerFacts, now_ms: u64) -> String {
     let host = worker.hostname.as_deref().unwrap_or("a worker");
     let (host, status) = (Printable::line(host, NAME_CHARS), worker.status.as_str());
     let mut text = format!("{host} ({})  {status}", worker.peer_id);
-    let Some(waiting) = worker.queue() else {
-        text.push_str("; no job can wait there");
-        return with_jobs(text, running(worker).collect(), now_ms);
-    };
-    text.push_str(&match waiting.len() {
-        0 => "; nobody waits".to_owned(),
-        1 => "; 1 job waits".to_owned(),
-        jobs => format!("; {jobs} jobs wait"),
+    let waiting = worker.queue();
+    text.push_str(&match waiting.as_ref().map(Vec::len) {
+        None => "; no job can wait there".to_owned(),
+        Some(0) => "; nobody waits".to_owned(),
+        Some(1) => "; 1 job waits".to_owned(),
+        Some(jobs) => format!("; {jobs} jobs wait"),
     });
     if let Some(seconds) = worker.expected_start_s() {
         let when = if seconds == 0 { "now".to_owned() } else { format!("in {}", about(seconds)) };
         text.push_str(&format!("; a further one would start {when}"));
     }
-    with_jobs(text, running(worker).chain(waiting).collect(), now_ms)
+    with_jobs(text, running(worker).chain(waiting.into_iter().flatten()).collect(), now_ms)
 }
 
 fn with_jobs(headline: String, jobs: Vec<LineEntry>, now_ms: u64) -> String {

@@ -1,7 +1,7 @@
 //! Follows a running job to its end: shows its progress to the room, and delivers its results.
 
 use super::WorkerContext;
-use super::coordinator::CoordinatorHandle;
+use super::coordinator::{ClusterNews, CoordinatorHandle};
 use super::delivery;
 use super::peaks::Peak;
 use crate::blocking::blocking;
@@ -28,7 +28,7 @@ pub(crate) async fn watch(
     let (mut published, mut published_at) = (None, None);
     while let Some(numbered) = events.next().await {
         if numbered.seq == 1 && handle.is_elsewhere() {
-            coordinator.began(folder.id()).await;
+            coordinator.cluster(ClusterNews::Began(folder.id().clone())).await;
         }
         observed.see(&numbered);
         let progress = observed.timer.progress();

@@ -1,6 +1,6 @@
 //! The queue as clients and the room see it: the place of each waiting job, and when it is expected to start.
 
-use super::running::{Pending, Running, in_steps};
+use super::running::{ClusterWait, Running, in_steps};
 use serde_json::{Map, Value, json};
 use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_job::{Expected, JobFolder};
@@ -93,6 +93,15 @@ impl Board {
         Self { news, properties: properties.into_iter().collect() }
     }
 
+    /// The same, where a cluster would start a further job at that time, in milliseconds since 1970.
+    pub(crate) fn in_cluster(mut self, starts_ms: Option<u64>) -> Self {
+        if let Some(starts_ms) = starts_ms {
+            let seconds = in_steps(starts_ms.saturating_sub(now_ms()) / 1000);
+            self.properties.insert(EXPECTED_START.to_owned(), json!(seconds));
+        }
+        self
+    }
+
     /// What the client of `job` is told, if the job waits.
     pub(crate) fn news(&self, job: &JobId) -> Option<&WaitingNews> {
         self.news.iter().find(|(other, _)| other == job).map(|(_, news)| news)
@@ -115,10 +124,10 @@ impl Board {
 /// What the clients of jobs are told that wait in a cluster: its own words. Only this worker's jobs are known
 /// of its queue.
 fn pending(running: &HashMap<JobId, Running>) -> Vec<(JobId, WaitingNews)> {
-    let mut waiting: Vec<(&JobId, &Running, &Pending)> =
+    let mut waiting: Vec<(&JobId, &Running, &ClusterWait)> =
         running.iter().filter_map(|(job, of)| Some((job, of, of.pending.as_ref()?))).collect();
     waiting.sort_by_key(|(_, of, _)| of.seen.since_ms);
-    let news = |(index, (job, of, pending)): (usize, (&JobId, &Running, &Pending))| {
+    let news = |(index, (job, of, pending)): (usize, (&JobId, &Running, &ClusterWait))| {
         let starts_in_s = pending.starts_ms.map(|at| in_steps(at.saturating_sub(now_ms()) / 1000));
         let place = u32::try_from(index + 1).ok();
         let since_ms = of.seen.since_ms;

@@ -25,7 +25,7 @@ pub(crate) fn in_steps(seconds: u64) -> u64 {
 
 /// Why a job that was handed over to a cluster waits there.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Pending {
+pub(crate) struct ClusterWait {
     pub(crate) reason: PendingReason,
     /// When it is expected to start, in milliseconds since 1970.
     pub(crate) starts_ms: Option<u64>,
@@ -37,7 +37,7 @@ pub(crate) struct Running {
     /// Its GPUs by their positions in the pool; `None` if it may use any.
     pub(crate) gpus: Option<Vec<usize>>,
     /// Why it does not run yet, if it waits in a cluster.
-    pub(crate) pending: Option<Pending>,
+    pub(crate) pending: Option<ClusterWait>,
     /// How long it is expected to run in all, in seconds.
     runs_s: Option<u64>,
     /// The part that the room sees.

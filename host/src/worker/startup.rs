@@ -198,11 +198,7 @@ pub(crate) fn context(
         retention: config.worker.retention,
         unfetched: RwLock::default(),
         disk_alarm: DiskAlarm::default(),
-        queue: match config.worker.executor {
-            ExecutorConfig::Local => config.worker.queue,
-            // The cluster has a queue, and its order.
-            ExecutorConfig::Slurm => QueueLimits { jobs: 0, ..config.worker.queue },
-        },
+        queue: queue(&config.worker),
         queue_patience: config.worker.queue_patience,
         board: watch::Sender::default(),
         job_over: watch::Sender::new(()),
@@ -227,6 +223,14 @@ fn executor(config: &WorkerConfig) -> Executor {
             options: slurm.options.clone(),
             environment: slurm.environment.clone(),
         }),
+    }
+}
+
+/// How much may wait at the worker. A cluster has a queue of its own, and its order.
+fn queue(config: &WorkerConfig) -> QueueLimits {
+    match config.executor {
+        ExecutorConfig::Local => config.queue,
+        ExecutorConfig::Slurm => QueueLimits { jobs: 0, ..config.queue },
     }
 }
 

@@ -40,7 +40,7 @@ pub use python_peer::{Aiortc, python_laptop, python_peer, python_program};
 pub use python_peer::{python_worker, stand_in_with_hdf5};
 pub use server::TestServer;
 pub use site::Site;
-pub use slurm::TestSlurm;
+pub use slurm::{TestSlurm, TwoMounts};
 pub use worker::{Credentials, TestWorker, WorkerSetup};
 
 use std::{

@@ -18,16 +18,61 @@ const SLURMD: &str = "/usr/sbin/slurmd";
 /// Devices that stand in for GPUs. Slurm wants a different character device for each.
 const DEVICES: [&str; 2] = ["/dev/zero", "/dev/full"];
 
+/// A folder that this process and the nodes of a [`TestSlurm`] see through two mounts. They show the same files,
+/// and share neither locks nor sockets, like two machines.
+pub struct TwoMounts {
+    content: PathBuf,
+    path: PathBuf,
+}
+
+/// Mounts the first argument at the second one, in view of the program that follows alone.
+const IN_ANOTHER_VIEW: &str = r#"umount -l "$1" && bindfs "$0" "$1" && shift && exec "$@""#;
+
+impl TwoMounts {
+    /// Mounts an empty folder at `path`. `None`, with the reason on stderr, where that is not possible.
+    pub fn at(site: &Site, path: &Path) -> Option<Self> {
+        let mounts = Self { content: site.folder("content"), path: path.to_owned() };
+        let mounted = Command::new("bindfs").arg(&mounts.content).arg(path).status();
+        match mounted.is_ok_and(|status| status.success()) {
+            true => Some(mounts),
+            false => {
+                eprintln!("skipped: two mounts of a folder need root, FUSE and Debian's bindfs");
+                None
+            }
+        }
+    }
+
+    /// The same program, with a mount of its own.
+    fn elsewhere(&self, program: &str) -> Command {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", IN_ANOTHER_VIEW]);
+        command.arg(&self.content).arg(&self.path).arg(program);
+        command
+    }
+}
+
+impl Drop for TwoMounts {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.path).status();
+    }
+}
+
 /// A running Slurm. Dropping it ends its daemons and everything that they have started.
 pub struct TestSlurm {
     folder: PathBuf,
     nodes: usize,
+    mounts: Option<TwoMounts>,
 }
 
 impl TestSlurm {
     /// Starts a Slurm with this many nodes, of four processors and two GPUs each. `None`, with the reason on
     /// stderr, where Slurm is not installed.
     pub fn start(site: &Site, nodes: usize) -> Option<Self> {
+        Self::start_with(site, nodes, None)
+    }
+
+    /// The same, with nodes that see a folder through another mount.
+    pub fn start_with(site: &Site, nodes: usize, mounts: Option<TwoMounts>) -> Option<Self> {
         if let Some(missing) =
             [MUNGED, SLURMCTLD, SLURMD].iter().find(|path| !Path::new(path).exists())
         {
@@ -36,7 +81,7 @@ impl TestSlurm {
             );
             return None;
         }
-        let slurm = Self { folder: site.folder("slurm"), nodes };
+        let slurm = Self { folder: site.folder("slurm"), nodes, mounts };
         slurm.configure();
         slurm.start_munge();
         slurm.start_controller();
@@ -135,15 +180,15 @@ impl TestSlurm {
     }
 
     fn daemon(&self, program: &str, arguments: &[&str]) {
-        let mut command = Command::new(program);
+        let mut command = match &self.mounts {
+            Some(mounts) if program == SLURMD => mounts.elsewhere(program),
+            _ => Command::new(program),
+        };
         command.arg("-f").arg(self.conf()).args(arguments).current_dir(&self.folder);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let status = command.status().unwrap_or_else(|error| panic!("{program}: {error}"));
-        assert!(
-            status.success(),
-            "{program} ended with {status}; its log is in {}",
-            self.folder.display()
-        );
+        let log = self.folder.display();
+        assert!(status.success(), "{program} ended with {status}; its log is in {log}");
     }
 
     fn start_munge(&self) {

@@ -48,13 +48,21 @@ pub enum SlurmError {
     },
 }
 
+/// What a program of Slurm printed.
+pub struct Printed {
+    /// On stdout.
+    pub out: String,
+    /// On stderr.
+    pub err: String,
+}
+
 /// Runs a program of Slurm to its end, and returns what it printed.
 pub async fn call(
     program: &'static str,
     arguments: &[String],
     input: Option<&str>,
     pass_env: &[String],
-) -> Result<String, SlurmError> {
+) -> Result<Printed, SlurmError> {
     let stdin = if input.is_some() { Stdio::piped() } else { Stdio::null() };
     let mut child = Command::new(program)
         .args(arguments)
@@ -82,7 +90,9 @@ pub async fn call(
         let words = words.trim().chars().take(WORDS).collect();
         return Err(SlurmError::Refused { program, words });
     }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    let [out, err] =
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    Ok(Printed { out, err })
 }
 
 fn environment(pass_env: &[String]) -> Vec<(OsString, OsString)> {

@@ -17,5 +17,5 @@ mod watch;
 pub use commands::SlurmError;
 pub use options::{SlurmOptions, TimeLimit};
 pub use queue::{PendingReason, Standing};
-pub use submit::submit;
+pub use submit::{expected_start_ms, submit};
 pub use watch::{SlurmWatch, WatchTimes};

@@ -71,7 +71,7 @@ impl PendingReason {
 pub async fn standings(names: &[String]) -> Result<HashMap<String, Standing>, SlurmError> {
     let list = format!("--name={}", names.join(","));
     let arguments = ["--noheader", "--states=all", &list, "--format=%T|%r|%S|%j"];
-    let printed = call("squeue", &arguments.map(str::to_owned), None, &[]).await?;
+    let printed = call("squeue", &arguments.map(str::to_owned), None, &[]).await?.out;
     Ok(printed.lines().filter_map(parse).collect())
 }
 

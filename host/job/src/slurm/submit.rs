@@ -36,8 +36,8 @@ pub async fn submit(
     let (arguments, script) =
         (arguments(folder, &name, options, &settings), script(folder, options, program));
     match call("sbatch", &arguments, Some(&script), &settings.pass_env).await {
-        Ok(number) => {
-            let number = Some(number.trim().to_owned());
+        Ok(printed) => {
+            let number = Some(printed.out.trim().to_owned());
             tracing::info!(job = %folder.id(), number, name, "Slurm has taken the job");
             folder.write_place(&Place::Slurm(SlurmJob { name, number }))
         }
@@ -68,29 +68,44 @@ fn arguments(
     add("job-name", name);
     add("chdir", &folder.path().to_string_lossy());
     add("output", &path("run-job.log"));
+    let estimate = Expected::read(folder).and_then(|expected| expected.runs_s());
+    let limit = options.time.of(estimate.map(Duration::from_secs));
+    arguments.extend(resources(options, limit));
+    if limit.is_some_and(|limit| limit >= WARNED_FROM) {
+        let warning = settings.stop_grace() * 2 + Duration::from_secs(60);
+        arguments.push(format!("--signal=B:USR2@{}", warning.as_secs()));
+    }
+    arguments
+}
+
+/// The options that say what a job needs.
+fn resources(options: &SlurmOptions, limit: Option<Duration>) -> Vec<String> {
     let named = [
         ("partition", &options.partition),
         ("account", &options.account),
         ("qos", &options.qos),
         ("gres", &options.gres),
     ];
-    for (option, value) in named {
-        if let Some(value) = value {
-            add(option, value);
-        }
-    }
-    for (option, value) in &options.options {
-        add(option, value);
-    }
-    let estimate = Expected::read(folder).and_then(|expected| expected.runs_s());
-    if let Some(limit) = options.time.of(estimate.map(Duration::from_secs)) {
-        add("time", &limit.as_secs().div_ceil(60).to_string());
-        if limit >= WARNED_FROM {
-            let warning = settings.stop_grace() * 2 + Duration::from_secs(60);
-            add("signal", &format!("B:USR2@{}", warning.as_secs()));
-        }
-    }
-    arguments
+    let named = named.iter().filter_map(|(option, value)| Some((*option, value.as_deref()?)));
+    let further = options.options.iter().map(|(option, value)| (option.as_str(), value.as_str()));
+    let all = named.chain(further).map(|(option, value)| format!("--{option}={value}"));
+    let minutes = limit.map(|limit| format!("--time={}", limit.as_secs().div_ceil(60)));
+    all.chain(minutes).collect()
+}
+
+/// When Slurm would start a further job, in milliseconds since 1970, if it knows that. Submits nothing.
+pub async fn expected_start_ms(options: &SlurmOptions) -> Result<Option<u64>, super::SlurmError> {
+    let mut arguments = resources(options, options.time.longest);
+    arguments.extend(["--test-only", "--wrap=true"].map(str::to_owned));
+    let printed = call("sbatch", &arguments, None, &[]).await?;
+    Ok(start_in(&printed.err))
+}
+
+/// The time in `sbatch: Job 7 to start at 1796067988 using …`.
+fn start_in(text: &str) -> Option<u64> {
+    let (_, after) = text.split_once(" to start at ")?;
+    let seconds: u64 = after.split_whitespace().next()?.parse().ok()?;
+    seconds.checked_mul(1000)
 }
 
 /// The batch script. The job's process replaces the shell, so that it receives Slurm's signals.
@@ -113,6 +128,13 @@ mod tests {
     use super::*;
     use crate::slurm::TimeLimit;
     use crate::tests::job_folder;
+
+    #[test]
+    fn an_expected_start_is_read() {
+        let text = "sbatch: Job 7 to start at 1796067988 using 4 processors on nodes node1\n";
+        assert_eq!(start_in(text), Some(1_796_067_988_000));
+        assert_eq!(start_in("allocation failure: Invalid partition name specified"), None);
+    }
 
     #[test]
     fn the_operators_settings_become_options_of_sbatch() {

@@ -102,19 +102,8 @@ pub(crate) enum Request {
     JobOver {
         job: JobId,
     },
-    /// The cluster has taken a job.
-    Submitted {
-        folder: JobFolder,
-    },
-    /// Where a job stands in the cluster.
-    Standing {
-        job: JobId,
-        standing: Standing,
-    },
-    /// A job of the cluster has begun.
-    Began {
-        job: JobId,
-    },
+    /// News of a cluster.
+    Cluster(ClusterNews),
     /// A job has made progress.
     Progress {
         job: JobId,
@@ -135,6 +124,18 @@ pub(crate) enum Request {
     },
     /// Facts about this worker have changed and should be published.
     FactsChanged,
+}
+
+/// What the coordinator is told of a cluster and of the jobs there.
+pub(crate) enum ClusterNews {
+    /// It has taken a job.
+    Submitted(JobFolder),
+    /// Where a job stands.
+    Stands(JobId, Standing),
+    /// A job has begun.
+    Began(JobId),
+    /// When a further job would start, in milliseconds since 1970.
+    ExpectedStart(Option<u64>),
 }
 
 /// Sends requests to the coordinator.
@@ -219,14 +220,9 @@ impl CoordinatorHandle {
         self.tell(Request::Storage { problem }).await;
     }
 
-    /// Reports where a job stands in the cluster.
-    pub(crate) async fn stands(&self, job: JobId, standing: Standing) {
-        self.tell(Request::Standing { job, standing }).await;
-    }
-
-    /// Reports that a job of the cluster has begun.
-    pub(crate) async fn began(&self, job: &JobId) {
-        self.tell(Request::Began { job: job.clone() }).await;
+    /// Reports news of a cluster.
+    pub(crate) async fn cluster(&self, news: ClusterNews) {
+        self.tell(Request::Cluster(news)).await;
     }
 
     /// Reports the progress of a job.

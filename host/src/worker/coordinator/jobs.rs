@@ -1,6 +1,6 @@
 //! Starts jobs in their slots, finds them again after a restart, and watches them to their end.
 
-use super::handle::{Launch, Request};
+use super::handle::{ClusterNews, Launch, Request};
 use super::queueing::settle;
 use super::{Coordinator, Machine};
 use crate::worker::running::Running;
@@ -125,7 +125,7 @@ impl Coordinator {
                 Ok(handle) => {
                     context.surveys.request();
                     if handle.is_elsewhere() {
-                        coordinator.tell(Request::Submitted { folder: folder.clone() }).await;
+                        coordinator.cluster(ClusterNews::Submitted(folder.clone())).await;
                     }
                     match reply {
                         Some(reply) => _ = reply.send(Ok(Launch::of(&handle))),

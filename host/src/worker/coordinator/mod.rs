@@ -27,7 +27,7 @@ mod reservations;
 mod shares;
 mod submitted;
 
-pub(crate) use handle::{CoordinatorHandle, Launch};
+pub(crate) use handle::{ClusterNews, CoordinatorHandle, Launch};
 pub(crate) use reservations::Step;
 
 use super::WorkerContext;
@@ -93,6 +93,8 @@ pub(crate) struct Coordinator {
     is_leaving: bool,
     machine: Machine,
     running: HashMap<JobId, Running>,
+    /// When the cluster would start a further job, in milliseconds since 1970.
+    cluster_starts_ms: Option<u64>,
     /// The jobs of the queue.
     waiting: HashMap<JobId, Waiting>,
     /// Whether the policy is being asked for their order.
@@ -137,6 +139,7 @@ impl Coordinator {
             state,
             machine,
             running: HashMap::new(),
+            cluster_starts_ms: None,
             waiting: HashMap::new(),
             is_ordering: false,
             new_jobs: HashMap::new(),
@@ -350,9 +353,7 @@ impl Coordinator {
                 self.context.surveys.request();
                 self.context.job_over.send_replace(());
             }
-            Request::Submitted { folder } => self.follow_submitted(&folder),
-            Request::Standing { job, standing } => self.stands(&job, standing),
-            Request::Began { job } => self.update(&job, Running::began),
+            Request::Cluster(news) => self.on_cluster(news),
             Request::Progress { job, progress } => {
                 self.update(&job, |running| running.seen.progress = progress);
             }
@@ -366,7 +367,7 @@ impl Coordinator {
     }
 
     /// Changes what is known of a running job, unless it has ended.
-    fn update(&mut self, job: &JobId, change: impl FnOnce(&mut Running)) {
+    pub(crate) fn update(&mut self, job: &JobId, change: impl FnOnce(&mut Running)) {
         if let Some(running) = self.running.get_mut(job) {
             change(running);
         }

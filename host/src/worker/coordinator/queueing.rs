@@ -98,6 +98,7 @@ impl Coordinator {
         }
         self.order_queue();
         let board = Board::of(&self.state, &self.waiting, &self.running);
+        let board = board.in_cluster(self.cluster_starts_ms);
         self.context.board.send_if_modified(|before| {
             let has_changed = **before != board;
             if has_changed {

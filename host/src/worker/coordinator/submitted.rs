@@ -1,7 +1,7 @@
 //! The jobs that a cluster has: where they stand there, and how they are withdrawn.
 
-use super::Coordinator;
-use crate::worker::running::Pending;
+use super::{ClusterNews, Coordinator};
+use crate::worker::running::{ClusterWait, Running};
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_job::slurm::{PendingReason, Standing};
 use sleap_rtc_job::{JobCommand, JobFolder, JobHandle};
@@ -10,19 +10,29 @@ use sleap_rtc_protocol::job::JobState;
 use tracing::{info, warn};
 
 impl Coordinator {
+    /// Takes note of what is new in the cluster.
+    pub(crate) fn on_cluster(&mut self, news: ClusterNews) {
+        match news {
+            ClusterNews::Submitted(folder) => self.follow_submitted(&folder),
+            ClusterNews::Stands(job, standing) => self.stands(&job, standing),
+            ClusterNews::ExpectedStart(starts_ms) => self.cluster_starts_ms = starts_ms,
+            ClusterNews::Began(job) => self.update(&job, Running::began),
+        }
+    }
+
     /// Follows a job that the cluster has.
     pub(crate) fn follow_submitted(&mut self, folder: &JobFolder) {
         if let Ok(JobState::Queued(_)) = folder.record().map(|record| record.state)
             && let Some(running) = self.running.get_mut(folder.id())
         {
             let reason = PendingReason("None".to_owned());
-            running.pending = Some(Pending { reason, starts_ms: None });
+            running.pending = Some(ClusterWait { reason, starts_ms: None });
         }
         self.context.slurm.add(folder);
     }
 
-    /// Takes note of where a job stands in the cluster.
-    pub(crate) fn stands(&mut self, job: &JobId, standing: Standing) {
+    /// Takes note of where a job stands.
+    fn stands(&mut self, job: &JobId, standing: Standing) {
         let Some(running) = self.running.get_mut(job) else { return };
         if running.pending.is_none() {
             return;
@@ -32,7 +42,7 @@ impl Coordinator {
                 if reason.is_final() {
                     warn!(%job, reason = reason.0, "Slurm never starts the job as it is");
                 }
-                Some(Pending { reason, starts_ms })
+                Some(ClusterWait { reason, starts_ms })
             }
             Standing::Active | Standing::Over(_) => None,
         };
