@@ -232,6 +232,8 @@ impl Scene {
 
 /// When the record of a job was written, and its job string.
 fn record(file: &Path) -> Option<(SystemTime, JobString)> {
+    // A client that was killed may have left one that is not in its place yet.
+    file.extension().filter(|ending| *ending == "json")?;
     let written = fs::metadata(file).and_then(|meta| meta.modified()).ok()?;
     let record: serde_json::Value = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
     Some((written, record["string"].as_str()?.parse().ok()?))
