@@ -194,7 +194,7 @@ fn a_code_admits_a_browser_until_it_is_removed() {
     browser.click("nav button", "New job");
     browser.type_into("#package", fixture("train_single.zip").to_str().unwrap());
     browser.click("button", "Start");
-    browser.wait_text(".problem", "was removed from this room", SOON);
+    browser.wait_text(".problem", "was removed from the room", SOON);
     browser.picture("removed");
     assert_eq!(worker.jobs().len(), 1);
     assert_well_behaved(&browser, &server);
