@@ -105,7 +105,7 @@ fn links_in_a_zip_are_left_out_and_named() {
     assert_eq!(contents(&path), [("train-script.sh".to_owned(), b"text".to_vec())]);
     let package = Package::open(&path, &Hashes::none()).unwrap();
     let left_out: Vec<String> = package.left_out().iter().map(ToString::to_string).collect();
-    assert_eq!(left_out, ["the entry \"wandb/latest-run\" is refused: it is a link"]);
+    assert_eq!(left_out, ["\"wandb/latest-run\" in the package is refused: it is a link"]);
 }
 
 #[test]
@@ -312,7 +312,7 @@ fn tars_are_packages_too() {
     let both = [("copy".to_owned(), text.clone()), ("train-script.sh".to_owned(), text)];
     assert_eq!(contents(&path), both);
     let package = Package::open(&path, &Hashes::none()).unwrap();
-    assert!(package.left_out()[0].to_string().contains("\"l\" is refused: it is a link"));
+    assert!(package.left_out()[0].to_string().contains("\"l\" in the package is refused"));
     for (name, kind, why) in [
         ("../x", file, "it leads out of its folder"),
         ("/x", file, "it is absolute"),
