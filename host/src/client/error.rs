@@ -142,6 +142,9 @@ pub enum ClientError {
     /// A temporary file could not be written or read.
     #[error("cannot use a temporary file")]
     TemporaryFile(#[source] io::Error),
+    /// The terminal cannot be drawn on.
+    #[error("cannot draw on the terminal")]
+    Terminal(#[source] io::Error),
     /// The user cancelled.
     #[error("cancelled")]
     Cancelled,

@@ -161,6 +161,11 @@ impl Progress {
         Self { kept, saved: Instant::now(), route: None, _submitting: None }
     }
 
+    /// Keeps no record, for who only looks at a job.
+    pub(crate) fn nowhere() -> Self {
+        Self { kept: None, saved: Instant::now(), route: None, _submitting: None }
+    }
+
     /// The record, if the job was submitted from here.
     pub(crate) fn record(&self) -> Option<&Record> {
         self.kept.as_ref().map(|(_, record)| record)
