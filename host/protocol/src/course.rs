@@ -62,7 +62,8 @@ pub struct Course {
 }
 
 impl RunCourse {
-    fn new(name: Printable, started_ms: u64) -> Self {
+    /// A run that has just started, `started_ms` milliseconds after 1970 began.
+    pub fn new(name: Printable, started_ms: u64) -> Self {
         let (epochs, outcome, ended_ms, folder) = (Vec::new(), None, None, None);
         Self { name, started_ms, epochs, outcome, ended_ms, folder }
     }
@@ -85,7 +86,11 @@ impl RunCourse {
 
     /// The epoch with the smallest validation loss, or loss where there is none.
     pub fn best(&self) -> Option<&Epoch> {
-        let value = |epoch: &Epoch| epoch.validation.or(epoch.loss).filter(|loss| loss.is_finite());
+        let is_validated = self.epochs.iter().any(|epoch| epoch.validation.is_some());
+        let value = |epoch: &Epoch| {
+            let value = if is_validated { epoch.validation } else { epoch.loss };
+            value.filter(|loss| loss.is_finite())
+        };
         let known = self.epochs.iter().filter(|epoch| value(epoch).is_some());
         known.min_by(|one, other| {
             let (one, other) = (value(one), value(other));

@@ -21,6 +21,7 @@ mod paths;
 mod plugin;
 mod queue;
 mod ranking;
+mod report;
 mod room;
 mod rooms;
 mod submit;
@@ -66,6 +67,9 @@ pub(crate) enum ClientArgs {
     Cancel(jobs::JobArgs),
     /// Download a finished job's result (repeatable)
     Fetch(jobs::FetchArgs),
+    /// Write one file about a finished job: curves, settings, numbers and pictures
+    #[command(after_help = report::EXAMPLES)]
+    Report(report::ReportArgs),
     /// Compare what this machine's worker had estimated with what its jobs took
     #[cfg(feature = "worker")]
     #[command(after_help = estimates::EXAMPLES)]
@@ -107,6 +111,8 @@ pub enum ClientCommand {
     Jobs(jobs::ListArgs),
     /// `attach`, `logs`, `stop`, `cancel`, `fetch`
     ExistingJob(jobs::JobOptions),
+    /// `report`
+    Report(report::ReportArgs),
     /// `estimates`
     #[cfg(feature = "worker")]
     Estimates,
@@ -155,6 +161,7 @@ impl ClientArgs {
             Self::Stop(args) => existing_job(args.check()?),
             Self::Cancel(args) => existing_job(args.cancel()?),
             Self::Fetch(args) => existing_job(args.check()?),
+            Self::Report(args) => (ClientCommand::Report(args), Overrides::default()),
             #[cfg(feature = "worker")]
             Self::Estimates(args) => (ClientCommand::Estimates, args.check()?),
             Self::Queue(args) => {
@@ -200,6 +207,7 @@ pub(crate) async fn run(command: ClientCommand, config: Config) -> Result<Exit, 
         ClientCommand::ExistingJob(options) => {
             jobs::run(options, config, interrupt::while_following_a_job()?).await
         }
+        ClientCommand::Report(args) => report::run(args, &config).await,
         #[cfg(feature = "worker")]
         ClientCommand::Estimates => estimates::show(&config),
         ClientCommand::Queue(options) => queue::run(options, &config).await,

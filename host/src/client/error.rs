@@ -195,6 +195,16 @@ pub enum UnknownJob {
          job string works from any machine"
     )]
     NotRecorded(String),
+    /// Its result is not here.
+    #[error(
+        "no result of {job} is here: {place} does not exist; `sleap-rtc fetch {job}` downloads it"
+    )]
+    NoResult {
+        /// The job.
+        job: String,
+        /// Where it should be.
+        place: PathBuf,
+    },
     /// The record cannot be read.
     #[error("the job's record is damaged; use its job string instead")]
     DamagedRecord,

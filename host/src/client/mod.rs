@@ -21,6 +21,7 @@
 //! | `reconnect` | continues over another connection when one is lost |
 //! | [`interrupt`] | what Ctrl-C and SIGTERM mean to a client that follows a job |
 //! | [`record`] | the user's record of submitted jobs |
+//! | [`report`] | one file about a finished job |
 //! | `ending` | word for the user when a job has ended |
 //! | `notification` | a notification on the desktop |
 //! | `action` | what to do with an existing job |
@@ -63,6 +64,7 @@ mod question;
 mod read_progress;
 mod reconnect;
 pub mod record;
+pub mod report;
 mod room;
 pub mod rooms;
 pub(crate) mod screen;
@@ -185,6 +187,8 @@ pub struct Job {
     pub description: JobDescription,
     /// Where the result goes.
     pub output: Output,
+    /// The command that submits it again, without credentials.
+    pub command: Vec<String>,
 }
 
 /// How to submit a job.

@@ -49,6 +49,9 @@ pub struct Record {
     /// The package of the submission.
     #[serde(default)]
     package: Option<BlobHash>,
+    /// The command that submits the same job again, without credentials.
+    #[serde(default)]
+    pub(crate) command: Vec<String>,
     /// The job's state when it was last seen from here.
     #[serde(default)]
     pub last_seen: LastSeen,
@@ -242,6 +245,7 @@ impl Record {
             submitted_s: now_s(),
             output: absolute(output),
             package: Some(job.package.digest()),
+            command: job.command.clone(),
             last_seen: LastSeen { at_s: now_s(), ..LastSeen::default() },
         }
     }

@@ -5,7 +5,7 @@
 //! take what the user types ahead, and stop a client in the background.
 
 use parking_lot::Mutex;
-use ratatui::crossterm::terminal;
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write};
 
@@ -27,13 +27,38 @@ enum Screen {
 
 /// The whole screen, for one view. Until it is dropped, nothing else is written on the terminal.
 #[derive(Debug)]
-pub(crate) struct WholeScreen(());
+pub(crate) struct WholeScreen {
+    /// How the terminal was before.
+    before: Termios,
+    drawn: Vec<Row>,
+}
 
 impl WholeScreen {
-    /// Takes the screen.
-    pub(crate) fn take() -> Self {
+    /// Takes the screen, and keys as they are pressed.
+    pub(crate) fn take() -> io::Result<Self> {
+        let before = tcgetattr(io::stdin())?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        tcsetattr(io::stdin(), OptionalActions::Now, &raw)?;
         *SCREEN.lock() = Screen::Taken(VecDeque::new());
-        Self(())
+        Stream::Stdout.write("\x1b[?1049h\x1b[?25l\x1b[2J");
+        Ok(Self { before, drawn: Vec::new() })
+    }
+
+    /// Draws all rows, as far as they have changed.
+    pub(crate) fn draw(&mut self, rows: Vec<Row>) {
+        let mut text = String::new();
+        if rows.len() != self.drawn.len() {
+            self.drawn.clear();
+            text.push_str("\x1b[2J");
+        }
+        for (place, row) in rows.iter().enumerate() {
+            if self.drawn.get(place) != Some(row) {
+                text.push_str(&format!("\x1b[{};1H{}\x1b[K", place + 1, row.text));
+            }
+        }
+        Stream::Stdout.write(&text);
+        self.drawn = rows;
     }
 
     /// The next message that this program would have written.
@@ -47,6 +72,9 @@ impl WholeScreen {
 
 impl Drop for WholeScreen {
     fn drop(&mut self) {
+        Stream::Stdout.write("\x1b[?25h\x1b[?1049l");
+        // A terminal that is gone needs nothing any more.
+        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
         *SCREEN.lock() = Screen::Rows(Vec::new());
     }
 }
@@ -105,7 +133,8 @@ pub(crate) fn can_show_rows() -> bool {
 
 /// Columns and lines of the terminal.
 pub(crate) fn size() -> (u16, u16) {
-    match terminal::size() {
+    let known = tcgetwinsize(io::stdout()).or_else(|_| tcgetwinsize(io::stderr()));
+    match known.map(|size| (size.ws_col, size.ws_row)) {
         Ok((columns @ 1.., lines @ 1..)) => (columns, lines),
         _ => DEFAULT_SIZE,
     }

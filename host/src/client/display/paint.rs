@@ -3,10 +3,7 @@
 use super::view::View;
 use crate::client::screen::{self, Row};
 use parking_lot::Mutex;
-use ratatui::backend::IntoCrossterm;
 use ratatui::buffer::{Buffer, Cell};
-use ratatui::crossterm::Command;
-use ratatui::crossterm::style::SetForegroundColor;
 use ratatui::layout::Rect;
 use ratatui::style::{Color, Modifier};
 use ratatui::text::Line;
@@ -81,15 +78,21 @@ pub(crate) fn rows(lines: &[Line<'_>], width: u16) -> Vec<Row> {
     for (y, line) in (0..).zip(lines) {
         buffer.set_line(0, y, line, width);
     }
+    buffer_rows(&buffer)
+}
+
+/// A whole buffer as rows.
+pub(crate) fn buffer_rows(buffer: &Buffer) -> Vec<Row> {
     let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    (0..area.height).map(|y| row(&buffer, y, colours)).collect()
+    (0..buffer.area.height).map(|y| row(buffer, y, colours)).collect()
 }
 
 /// One row, without the spaces at its end.
 fn row(buffer: &Buffer, y: u16, colours: bool) -> Row {
     let cells = (0..buffer.area.width).filter_map(|x| buffer.cell((x, y)));
     let cells: Vec<&Cell> = cells.collect();
-    let end = cells.iter().rposition(|cell| cell.symbol() != " ").map_or(0, |last| last + 1);
+    let is_seen = |cell: &&Cell| cell.symbol() != " " || cell.modifier.contains(Modifier::REVERSED);
+    let end = cells.iter().rposition(is_seen).map_or(0, |last| last + 1);
     let (mut text, mut style) = (String::new(), String::new());
     let mut hidden = 0;
     for cell in cells.iter().take(end) {
@@ -116,14 +119,20 @@ fn row(buffer: &Buffer, y: u16, colours: bool) -> Row {
 /// What sets a cell's style.
 fn codes(cell: &Cell, colours: bool) -> String {
     let mut codes = String::new();
-    for (modifier, code) in [(Modifier::BOLD, "\x1b[1m"), (Modifier::DIM, "\x1b[2m")] {
-        if cell.modifier.contains(modifier) {
-            codes.push_str(code);
-        }
+    let modifiers = [(Modifier::BOLD, 1), (Modifier::DIM, 2), (Modifier::REVERSED, 7)];
+    for (_, code) in modifiers.into_iter().filter(|(modifier, _)| cell.modifier.contains(*modifier))
+    {
+        codes.push_str(&format!("\x1b[{code}m"));
     }
-    if colours && cell.fg != Color::Reset {
-        // A text takes everything.
-        let _ = SetForegroundColor(cell.fg.into_crossterm()).write_ansi(&mut codes);
+    let colour = match cell.fg {
+        Color::Red => 31,
+        Color::Green => 32,
+        Color::Yellow => 33,
+        Color::Cyan => 36,
+        _ => return codes,
+    };
+    if colours {
+        codes.push_str(&format!("\x1b[{colour}m"));
     }
     codes
 }

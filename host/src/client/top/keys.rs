@@ -1,21 +1,22 @@
 //! Reads the keyboard.
 
 use super::model::Key;
-use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// How soon the thread that reads notices that nobody listens any more.
-const POLL: Duration = Duration::from_millis(100);
+const POLL: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 /// The most keys that wait.
 const QUEUE: usize = 32;
 
 /// The keyboard of a terminal in raw mode. A thread reads it, which ends when this is dropped.
 pub(super) struct Keyboard {
-    keys: mpsc::Receiver<Option<Key>>,
+    keys: mpsc::Receiver<Key>,
     is_over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -29,9 +30,8 @@ impl Keyboard {
         Self { keys, is_over, thread: Some(thread) }
     }
 
-    /// The next key; `Some(None)` for one without a meaning, and for a terminal of another size. `None`
-    /// if there are no more.
-    pub(super) async fn next(&mut self) -> Option<Option<Key>> {
+    /// The next key. `None` if there are no more.
+    pub(super) async fn next(&mut self) -> Option<Key> {
         self.keys.recv().await
     }
 }
@@ -46,40 +46,75 @@ impl Drop for Keyboard {
     }
 }
 
-fn read(keys: &mpsc::Sender<Option<Key>>, is_over: &AtomicBool) {
+fn read(keys: &mpsc::Sender<Key>, is_over: &AtomicBool) {
+    let input = io::stdin();
+    let mut bytes = [0; 64];
     while !is_over.load(Ordering::Relaxed) {
-        let key = match event::poll(POLL) {
-            Ok(false) => continue,
-            Ok(true) => event::read(),
-            Err(error) => Err(error),
-        };
-        let Ok(event) = key else { return };
-        let key = match event {
-            Event::Key(key) if key.kind != KeyEventKind::Release => meaning(key),
-            Event::Resize(..) => None,
-            _ => continue,
-        };
-        if keys.blocking_send(key).is_err() {
-            return;
+        let mut polled = [PollFd::new(&input, PollFlags::IN)];
+        match poll(&mut polled, Some(&POLL)) {
+            Ok(0) | Err(Errno::INTR) => continue,
+            Ok(_) => {}
+            Err(_) => return,
+        }
+        // Not through the buffer of `Stdin`, which a later reader would miss.
+        let Ok(length @ 1..) = rustix::io::read(&input, &mut bytes) else { return };
+        for key in meanings(&bytes[..length]) {
+            if keys.blocking_send(key).is_err() {
+                return;
+            }
         }
     }
 }
 
-fn meaning(key: KeyEvent) -> Option<Key> {
-    let is_control = key.modifiers.contains(KeyModifiers::CONTROL);
-    Some(match key.code {
-        KeyCode::Char('c') if is_control => Key::Quit,
-        _ if is_control => return None,
-        KeyCode::Up | KeyCode::Char('k') => Key::Up,
-        KeyCode::Down | KeyCode::Char('j') => Key::Down,
-        KeyCode::PageUp => Key::PageUp,
-        KeyCode::PageDown => Key::PageDown,
-        KeyCode::Enter | KeyCode::Char('a') => Key::Attach,
-        KeyCode::Char('s') => Key::Stop,
-        KeyCode::Char('c') => Key::Cancel,
-        KeyCode::Char('y') => Key::Yes,
-        KeyCode::Char('n') => Key::No,
-        KeyCode::Char('q') | KeyCode::Esc => Key::Quit,
-        _ => return None,
-    })
+/// What a terminal in raw mode sends for the keys that have a meaning. It sends each key's bytes at once.
+fn meanings(mut bytes: &[u8]) -> Vec<Key> {
+    let sequences: [(&[u8], Key); 6] = [
+        (b"\x1b[A", Key::Up),
+        (b"\x1bOA", Key::Up),
+        (b"\x1b[B", Key::Down),
+        (b"\x1bOB", Key::Down),
+        (b"\x1b[5~", Key::PageUp),
+        (b"\x1b[6~", Key::PageDown),
+    ];
+    let mut keys = Vec::new();
+    while let Some((first, rest)) = bytes.split_first() {
+        if let Some((sequence, key)) = sequences.iter().find(|(start, _)| bytes.starts_with(start))
+        {
+            keys.push(*key);
+            bytes = &bytes[sequence.len()..];
+            continue;
+        }
+        keys.extend(match first {
+            b'k' => Some(Key::Up),
+            b'j' => Some(Key::Down),
+            b'\r' | b'\n' | b'a' => Some(Key::Attach),
+            b's' => Some(Key::Stop),
+            b'c' => Some(Key::Cancel),
+            b'y' => Some(Key::Yes),
+            b'n' => Some(Key::No),
+            // Ctrl-C, and Esc alone.
+            b'q' | 0x03 => Some(Key::Quit),
+            0x1b if rest.is_empty() => Some(Key::Quit),
+            // Another key's sequence, whose letters mean nothing.
+            0x1b => return keys,
+            _ => None,
+        });
+        bytes = rest;
+    }
+    keys
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_told_from_the_sequences_of_others() {
+        let keys = meanings(b"\x1b[A\x1bOBs\x1b[6~xy\x03");
+        assert_eq!(keys, [Key::Up, Key::Down, Key::Stop, Key::PageDown, Key::Yes, Key::Quit]);
+        assert_eq!(meanings(b"\x1b"), [Key::Quit]);
+        // Ctrl-right, and a pasted text in brackets.
+        assert_eq!(meanings(b"\x1b[1;5C"), []);
+        assert_eq!(meanings(b"\x1b[200~scary"), []);
+    }
 }

@@ -11,15 +11,21 @@
 mod draw;
 mod keys;
 mod model;
+#[cfg(test)]
+mod tests;
 mod watching;
 
+use super::display::buffer_rows;
 use super::interrupt::Interrupts;
 use super::room::Room;
-use super::screen::WholeScreen;
+use super::screen::{self, WholeScreen};
 use super::{ClientError, Join, or_interrupt};
 use crate::config::Config;
 use keys::Keyboard;
 use model::{Top, Wish};
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::widgets::Widget;
 use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::ids::JobId;
@@ -55,29 +61,24 @@ async fn show(
     let credentials = join.credentials().for_clients();
     let top = Top::new(credentials.room_id.as_str());
     let mut watching = Watching::new(config, credentials);
-    let mut terminal = ratatui::try_init().map_err(ClientError::Terminal)?;
-    let screen = WholeScreen::take();
-    let drawing = Drawing { terminal: &mut terminal, screen: &screen, top };
+    let screen = WholeScreen::take().map_err(ClientError::Terminal)?;
+    let drawing = Drawing { screen, top };
     let done = tokio::select! {
         done = drawing.run(roster, &mut watching) => done,
         () = room.drain() => Ok(None),
         _ = interrupts.any() => Ok(None),
     };
     watching.end().await;
-    // Its error would say what the user sees anyway.
-    let _ = ratatui::try_restore();
-    drop(screen);
     done
 }
 
 /// The screen and what is on it.
-struct Drawing<'a> {
-    terminal: &'a mut ratatui::DefaultTerminal,
-    screen: &'a WholeScreen,
+struct Drawing {
+    screen: WholeScreen,
     top: Top,
 }
 
-impl Drawing<'_> {
+impl Drawing {
     async fn run(
         mut self,
         mut roster: Roster,
@@ -92,8 +93,7 @@ impl Drawing<'_> {
             while let Some(said) = self.screen.said() {
                 self.top.say(&said);
             }
-            let drawn = self.terminal.draw(|frame| frame.render_widget(&self.top, frame.area()));
-            drawn.map_err(ClientError::Terminal)?;
+            self.draw();
             let key = tokio::select! {
                 changed = roster.changed() => {
                     changed?;
@@ -108,12 +108,19 @@ impl Drawing<'_> {
             };
             // A keyboard that is gone wants nothing more.
             let Some(key) = key else { return Ok(None) };
-            match key.and_then(|key| self.top.press(key)) {
+            match self.top.press(key) {
                 Some(Wish::Quit) => return Ok(None),
                 Some(Wish::Attach(job)) => return Ok(Some(job)),
                 Some(Wish::Do(job, deed)) => watching.start(&job, deed),
                 None => {}
             }
         }
+    }
+
+    fn draw(&mut self) {
+        let (width, height) = screen::size();
+        let mut buffer = Buffer::empty(Rect::new(0, 0, width, height));
+        (&self.top).render(buffer.area, &mut buffer);
+        self.screen.draw(buffer_rows(&buffer));
     }
 }
